@@ -1,0 +1,43 @@
+//! Sends one text: by the mock, or by any gateway from a TOML file.
+//!
+//! ```text
+//! cargo run --example send                                              # the mock
+//! cargo run --example send -- sms.toml "07700 900123" "Hello"           # for real
+//! ```
+//!
+//! The file names the gateway, the medium and what that gateway needs:
+//!
+//! ```toml
+//! gateway = "notify"
+//! medium = "sms"
+//! api_key = { env = "NOTIFY_API_KEY" }
+//! template_id = "5484cfca-668a-4c18-afb1-5ddd0e3521b1"
+//! ```
+
+use std::sync::Arc;
+
+use civic_messaging::{Address, Channel, ChannelExt, Context, Message, Mock, Outcome, Registry, Settings};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (channel, to, text): (Arc<dyn Channel>, _, _) = match arguments.as_slice() {
+        [] => (Arc::new(Mock::sms()), "07700 900123", "Your collection is on Tuesday."),
+        [file, to, text] => {
+            let settings = Settings::from_toml(&std::fs::read_to_string(file)?)?;
+            (Registry::standard().connect(&settings, &Context::new())?, to.as_str(), text.as_str())
+        }
+        _ => return Err("give a TOML file, an address and a text, or nothing for the mock".into()),
+    };
+
+    let message = Message::text(Address::parse(&channel.info().medium, to)?, text).key("send-example-1");
+    let plan = channel.plan(&message);
+    println!("{} message, {} SMS segments, losses: {:?}", plan.parts(), plan.segments(), plan.losses());
+
+    match channel.send(&message).await {
+        Ok(accepted) => println!("accepted by {} as {}, not yet delivered", accepted.gateway, accepted.id()),
+        Err(e) if e.outcome() == Outcome::Unknown => println!("it may have gone, so it is not sent again: {e}"),
+        Err(e) => return Err(e.into()),
+    }
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! Four gateways, three media, both ways, through one typed interface: all on loopback.
+//!
+//! Stand-ins of Meta, X, Twilio and GOV.UK Notify are started; the real adapters are connected to them by a TOML
+//! configuration; everything a council sends goes out, the vendors' own webhook bytes come in, and every resident is
+//! answered by the same code. One table says what happened. The exit code is 0 only if all of it held.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use civic_messaging::message::TemplateButton;
+use civic_messaging::webhook::Request;
+use civic_messaging::{
+    Address, Channel, ChannelExt, Choice, Context, DeliveryState, Digest, Event, Inbound, Location, Media, MediaStream,
+    Message, Outcome, Registry, Row, Settings, Template,
+};
+
+mod table;
+mod vendors;
+
+use table::Table;
+use vendors::Vendors;
+
+type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+type Channels = BTreeMap<String, Arc<dyn Channel>>;
+
+const FALLEN_TREE: &[u8] = include_bytes!("../data/fallen-tree.png");
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let vendors = Vendors::start().await;
+    let context = Context::new();
+    let map = context.media.put(MediaStream::from_bytes("image/png", FALLEN_TREE)).await?;
+    let channels = Registry::standard().connect_all(&Settings::from_toml(&vendors.settings())?, &context)?;
+    let mut table = Table::new();
+
+    // Out: a text, a picture and one of each medium's own kinds.
+    for (name, what, message) in messages(map.into())? {
+        let channel = channel(&channels, name)?;
+        let result = channel.send(&message).await;
+        let told = result.as_ref().map_or_else(ToString::to_string, |accepted| {
+            let losses = if accepted.losses.is_empty() { String::new() } else { format!(", {:?}", accepted.losses) };
+            format!("accepted as {}{losses}", accepted.id())
+        });
+        table.row(name, channel, "sent", what, &told, result.is_ok());
+    }
+
+    // Out, but wrong: refused with the field and the rule, and nothing reaches a gateway.
+    let before = vendors.requests().await;
+    for (name, what, message) in wrong()? {
+        let channel = channel(&channels, name)?;
+        let error = channel.send(&message).await.err().ok_or("it was sent")?;
+        let held = error.outcome() == Outcome::NotSent && error.field().is_some();
+        table.row(name, channel, "refused", what, &error.to_string(), held);
+    }
+    table.held("nothing of that reached a gateway", vendors.requests().await == before);
+
+    // In: what the vendors post, twice, as they do.
+    let mut seen = BTreeSet::new();
+    let mut ladder: BTreeMap<String, DeliveryState> = BTreeMap::new();
+    let mut repeats = 0;
+    for (name, request) in vendors.webhooks()? {
+        let channel = channel(&channels, name)?;
+        for event in channel.receive(&request).await?.events {
+            if !seen.insert(event.id()) {
+                repeats += 1;
+                continue;
+            }
+            match event {
+                Event::Inbound(inbound) => {
+                    let (what, held) = read(channel, &inbound).await?;
+                    table.row(name, channel, "received", &what, &format!("from {}", inbound.from), held);
+                    let reply = channel.reply(&inbound, "Thank you, we are on it.").await;
+                    let told = reply.as_ref().map_or_else(ToString::to_string, |a| format!("accepted as {}", a.id()));
+                    table.row(name, channel, "replied", "text", &told, reply.is_ok());
+                }
+                Event::Delivery(delivery) => {
+                    let id = delivery.id().map_or("", |id| id.as_str());
+                    let state = ladder.entry(format!("{name} {id}")).or_insert(DeliveryState::Unrecognised);
+                    *state = state.join(delivery.state);
+                    let told = format!("now {state:?}");
+                    table.row(name, channel, "status", &delivery.status, &told, *state >= delivery.state);
+                }
+                Event::OptOut(opt_out) => {
+                    table.row(
+                        name,
+                        channel,
+                        "opt-out",
+                        &format!("{:?}", opt_out.scope),
+                        &opt_out.from.to_string(),
+                        true,
+                    );
+                }
+                other => table.row(name, channel, "event", "other", &format!("{other:?}"), false),
+            }
+        }
+    }
+    let finals: Vec<_> = ladder.values().copied().collect();
+    use DeliveryState::{Delivered, Read};
+    table.held(
+        "statuses that came out of order and twice end on their highest rung",
+        finals == [Delivered, Delivered, Read],
+    );
+    table.held("everything that came twice was told apart", repeats == seen.len());
+
+    // In, but forged.
+    for (name, request) in vendors.forgeries()? {
+        let channel = channel(&channels, name)?;
+        let error = channel.receive(&request).await.err().ok_or("a forged webhook got in")?;
+        let held = matches!(error.reply().as_u16(), 401 | 403);
+        table.row(name, channel, "refused", "forged webhook", &format!("{error}; answered {}", error.reply()), held);
+    }
+
+    table.held("every vendor saw what it should have seen", vendors.verify().await);
+    table.finish()
+}
+
+fn channel<'a>(channels: &'a Channels, name: &str) -> Result<&'a dyn Channel> {
+    Ok(&**channels.get(name).ok_or("no such channel")?)
+}
+
+/// What a resident wrote, in a few words. A file is fetched and its hash compared.
+async fn read(channel: &dyn Channel, inbound: &Inbound) -> Result<(String, bool)> {
+    let [photo] = inbound.media() else {
+        let text = inbound.text().unwrap_or_default();
+        return Ok((format!("text of {} characters", text.chars().count()), !text.is_empty()));
+    };
+    let bytes = channel.fetch_media(photo).await?.bytes().await?;
+    let hash = Digest::of(&bytes);
+    Ok((format!("photo, {} bytes, sha256 {:.8}…", bytes.len(), hash.to_string()), hash == Digest::of(FALLEN_TREE)))
+}
+
+type Sends = Vec<(&'static str, &'static str, Message)>;
+
+fn messages(map: civic_messaging::MediaSource) -> Result<Sends> {
+    let phone = Address::phone("07700 900123")?;
+    let on_x = Address::x("1900000000000000101")?;
+    let thread = Address::conversation(civic_messaging::Medium::X, "1900000000000000101-1900000000000000202")?;
+    let picture = || Media::image(map.clone()).caption("The tree on Mill Lane");
+    let link = || Media::image("https://www.example.gov.uk/tree.png").caption("The tree on Mill Lane");
+    let reminder = || Template::new("bin_day_reminder").language("en_GB");
+    Ok(vec![
+        ("whatsapp", "text", Message::text(phone.clone(), "Your report is logged.").key("case-4711")),
+        ("whatsapp", "image, uploaded", Message::media(phone.clone(), [picture()])),
+        (
+            "whatsapp",
+            "template",
+            Message::template(
+                phone.clone(),
+                reminder()
+                    .parameter("Alex")
+                    .parameter("Tuesday")
+                    .button(TemplateButton::QuickReply { index: 0, payload: "STOP".into() }),
+            ),
+        ),
+        (
+            "whatsapp",
+            "list",
+            Message::new(
+                phone.clone(),
+                Choice::list("Choose a slot", "View slots").section("Monday", [Row::new("m9", "09:00")]),
+            ),
+        ),
+        ("whatsapp", "location", Message::new(phone.clone(), Location::new(52.7073, -2.7553).name("Shirehall"))),
+        ("dm", "text", Message::text(on_x.clone(), "Your bin collection is on Thursday.")),
+        ("dm", "image, uploaded", Message::media(on_x, [picture()])),
+        ("dm", "text to a conversation", Message::text(thread, "Thank you both.")),
+        ("twilio", "text", Message::text(phone.clone(), "Your collection is on Tuesday.")),
+        ("twilio", "MMS by link", Message::media(phone.clone(), [link()])),
+        ("twilio_whatsapp", "text", Message::text(phone.clone(), "Your report is logged.")),
+        (
+            "twilio_whatsapp",
+            "template",
+            Message::template(
+                phone.clone(),
+                reminder().parameter("Alex").native("twilio", "HXaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
+            ),
+        ),
+        ("notify", "text", Message::text(phone.clone(), "Your collection is on Tuesday.").key("waste-4711")),
+        ("notify", "text that Notify rewrites", Message::text(phone.clone(), "It’s bin day 😀 — café, Dŵr €5")),
+        (
+            "notify",
+            "template",
+            Message::template(
+                phone,
+                Template::new("reminder")
+                    .named("day", "Tuesday")
+                    .native("notify", "5484cfca-668a-4c18-afb1-5ddd0e3521b1"),
+            ),
+        ),
+    ])
+}
+
+fn wrong() -> Result<Sends> {
+    let phone = Address::phone("07700 900123")?;
+    let on_x = Address::x("1900000000000000101")?;
+    let picture = || Media::image("https://www.example.gov.uk/tree.png");
+    Ok(vec![
+        ("notify", "image", Message::media(phone.clone(), [picture()])),
+        ("notify", "text of 919 characters", Message::text(phone.clone(), "a".repeat(919))),
+        ("dm", "phone number", Message::text(phone.clone(), "Hello")),
+        ("dm", "image by link", Message::media(on_x, [picture()])),
+        ("whatsapp", "empty text", Message::text(phone.clone(), " ")),
+        ("whatsapp", "two pictures at once", Message::media(phone.clone(), [picture(), picture()])),
+        (
+            "whatsapp",
+            "mixed parameters",
+            Message::template(phone.clone(), Template::new("t").language("en_GB").parameter("a").named("b", "c")),
+        ),
+        ("twilio", "list", Message::new(phone, Choice::list("Choose", "Open").option("a", "A"))),
+    ])
+}
+
+/// The webhooks of one vendor, for the others' modules to sign.
+type Webhooks = Vec<(&'static str, Request)>;

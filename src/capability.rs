@@ -1,0 +1,226 @@
+//! What a channel can do, as data: one validator reads it, and so does the conformance suite.
+
+use crate::medium::{whatsapp, x};
+use crate::message::MediaKind;
+
+/// What a channel can do, and its limits.
+///
+/// A flag that is not set is a refusal before the network.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Capability {
+    /// Takes webhooks.
+    pub receive: bool,
+    /// Can be polled.
+    pub poll: bool,
+    /// Can say what became of a message.
+    pub look_up: bool,
+    /// Takes uploads.
+    pub upload_media: bool,
+    /// Gives out files that it holds.
+    pub fetch_media: bool,
+    /// Reports on its health.
+    pub health: bool,
+    /// Can mark a message as read.
+    pub read: bool,
+    /// Can show that somebody is typing.
+    pub typing: bool,
+    /// Status events carry a message's key back.
+    pub key: bool,
+    /// Sends to conversations of several people.
+    pub conversation: bool,
+    /// Quotes a message of theirs.
+    pub reply_to: bool,
+    /// Sends text, up to a limit.
+    pub text: Option<TextLimit>,
+    /// Sends files.
+    pub media: Option<MediaLimits>,
+    /// Sends templates.
+    pub template: Option<TemplateLimits>,
+    /// Sends buttons and lists.
+    pub choice: Option<ChoiceLimits>,
+    /// Sends labelled links, with a label of up to so many characters.
+    pub link: Option<usize>,
+    /// Asks for a location.
+    pub ask_location: bool,
+    /// Asks for a contact card.
+    pub ask_contact: bool,
+    /// Sends places.
+    pub location: bool,
+    /// Sends contact cards.
+    pub contacts: bool,
+    /// Sends reactions.
+    pub reaction: bool,
+    /// Takes [`Native`](crate::Native) content.
+    pub native: bool,
+}
+
+/// How long a text may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextLimit {
+    /// The most units.
+    pub max: usize,
+    /// What is counted.
+    pub unit: Unit,
+}
+
+/// What a text's length is counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes of UTF-8.
+    Bytes,
+    /// Unicode characters.
+    Characters,
+    /// SMS segments: 160 or 153 septets, 70 or 67 UTF-16 units.
+    Segments,
+}
+
+impl TextLimit {
+    /// So many Unicode characters.
+    pub const fn characters(max: usize) -> Self {
+        Self { max, unit: Unit::Characters }
+    }
+
+    /// So many SMS segments.
+    pub const fn segments(max: usize) -> Self {
+        Self { max, unit: Unit::Segments }
+    }
+
+    /// So many bytes of UTF-8.
+    pub const fn bytes(max: usize) -> Self {
+        Self { max, unit: Unit::Bytes }
+    }
+}
+
+/// Which files a channel sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaLimits {
+    /// How many one message holds.
+    pub per_message: usize,
+    /// Takes files by link.
+    pub link: bool,
+    /// Takes files from the store, by upload or by publishing them.
+    pub stored: bool,
+    /// Takes files that it holds already.
+    pub gateway: bool,
+    /// The rules for what it takes. Several of one kind differ in their types.
+    pub kinds: Vec<MediaRule>,
+}
+
+/// The rule for one kind of file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MediaRule {
+    /// The kind.
+    pub kind: MediaKind,
+    /// The most bytes.
+    pub max: u64,
+    /// The media types that are taken; empty for any.
+    pub types: &'static [&'static str],
+    /// The longest caption in characters; 0 where there is none.
+    pub caption: usize,
+}
+
+impl MediaRule {
+    /// A rule for a kind of file.
+    pub const fn new(kind: MediaKind, max: u64, types: &'static [&'static str], caption: usize) -> Self {
+        Self { kind, max, types, caption }
+    }
+}
+
+/// Which templates a channel sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TemplateLimits {
+    /// A template's language must be given.
+    pub language: bool,
+    /// Takes parameters without names.
+    pub positional: bool,
+    /// Takes parameters with names.
+    pub named: bool,
+    /// Takes headers and buttons.
+    pub components: bool,
+}
+
+/// Limits of buttons and lists, in characters but for the counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChoiceLimits {
+    /// The most buttons.
+    pub buttons: usize,
+    /// The longest title of a button.
+    pub button_title: usize,
+    /// The longest id of a button.
+    pub button_id: usize,
+    /// The longest text above buttons.
+    pub button_body: usize,
+    /// The most rows of a list, over all sections; 0 where there are no lists.
+    pub rows: usize,
+    /// The longest title of a row.
+    pub row_title: usize,
+    /// The longest id of a row.
+    pub row_id: usize,
+    /// The longest second line of a row.
+    pub row_description: usize,
+    /// The longest text above a list.
+    pub list_body: usize,
+    /// The longest label that opens a list.
+    pub list_label: usize,
+    /// The longest title of a section.
+    pub section_title: usize,
+    /// The longest header.
+    pub header: usize,
+    /// The longest footer.
+    pub footer: usize,
+}
+
+impl ChoiceLimits {
+    /// WhatsApp's: see [`medium::whatsapp`](crate::medium::whatsapp).
+    pub const WHATSAPP: Self = Self {
+        buttons: whatsapp::BUTTONS_MAX,
+        button_title: whatsapp::BUTTON_TITLE_MAX,
+        button_id: whatsapp::BUTTON_ID_MAX,
+        button_body: whatsapp::BODY_WITH_BUTTONS_MAX,
+        rows: whatsapp::LIST_ROWS_MAX,
+        row_title: whatsapp::ROW_TITLE_MAX,
+        row_id: whatsapp::ROW_ID_MAX,
+        row_description: whatsapp::ROW_DESCRIPTION_MAX,
+        list_body: whatsapp::LIST_BODY_MAX,
+        list_label: whatsapp::LIST_BUTTON_MAX,
+        section_title: whatsapp::SECTION_TITLE_MAX,
+        header: whatsapp::HEADER_MAX,
+        footer: whatsapp::FOOTER_MAX,
+    };
+}
+
+impl MediaLimits {
+    /// WhatsApp's: one file a message.
+    pub fn whatsapp() -> Self {
+        let caption = whatsapp::CAPTION_MAX;
+        Self {
+            per_message: 1,
+            link: true,
+            stored: true,
+            gateway: true,
+            kinds: vec![
+                MediaRule::new(MediaKind::Audio, whatsapp::AUDIO_BYTES_MAX, whatsapp::AUDIO_TYPES, 0),
+                MediaRule::new(MediaKind::Document, whatsapp::DOCUMENT_BYTES_MAX, &[], caption),
+                MediaRule::new(MediaKind::Image, whatsapp::IMAGE_BYTES_MAX, whatsapp::IMAGE_TYPES, caption),
+                MediaRule::new(MediaKind::Sticker, whatsapp::ANIMATED_STICKER_BYTES_MAX, whatsapp::STICKER_TYPES, 0),
+                MediaRule::new(MediaKind::Video, whatsapp::VIDEO_BYTES_MAX, whatsapp::VIDEO_TYPES, caption),
+            ],
+        }
+    }
+
+    /// X's: one image (a GIF among them) or video a message, uploaded first.
+    pub fn x() -> Self {
+        Self {
+            per_message: x::ATTACHMENTS_MAX,
+            link: false,
+            stored: true,
+            gateway: true,
+            kinds: vec![
+                MediaRule::new(MediaKind::Image, x::IMAGE_BYTES_MAX, x::IMAGE_TYPES, x::TEXT_MAX),
+                MediaRule::new(MediaKind::Image, x::GIF_BYTES_MAX, x::GIF_TYPES, x::TEXT_MAX),
+                MediaRule::new(MediaKind::Video, x::VIDEO_BYTES_MAX, x::VIDEO_TYPES, x::TEXT_MAX),
+            ],
+        }
+    }
+}

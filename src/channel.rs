@@ -1,0 +1,434 @@
+//! The one trait that everything here shares.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::address::{Address, Medium};
+use crate::capability::Capability;
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::event::{Delivery, Event, Inbound, with_opt_outs};
+use crate::id::{AccountId, MessageId};
+use crate::media::MediaStream;
+use crate::message::{Accepted, Media, MediaRef, Message};
+use crate::plan::Plan;
+use crate::webhook;
+
+/// A medium through a gateway with one account: it sends, and it receives.
+///
+/// Embedders call it, mostly as `Arc<dyn Channel>`, with the conveniences of [`ChannelExt`]. Integrators implement it:
+/// [`info`](Self::info), [`send`](Self::send) and [`receive`](Self::receive) must be written, and each other method
+/// refuses until it is written and its flag in [`Capability`] is set.
+///
+/// # Contract
+/// - `send` begins with [`Info::prepare`], so that what the channel cannot carry is refused before the network.
+/// - One `send` makes at most one call that a resident can see, and never a second one by itself.
+/// - A failed `send` says truthfully in [`Error::outcome`](crate::Error::outcome) whether the message may have gone.
+/// - `receive` verifies, reads and returns; it stores nothing and calls nobody. What it does not know it returns as
+///   [`Event::Unrecognised`], and never as an error.
+/// - No error, `Debug` or log line holds a secret, a person or a text.
+/// - The future of any method may be dropped at any time; the channel stays usable.
+#[async_trait]
+pub trait Channel: fmt::Debug + Send + Sync + 'static {
+    /// Who this channel is and what it can do. Immutable.
+    fn info(&self) -> &Info;
+
+    /// Hands one message to the gateway.
+    ///
+    /// `Ok` means accepted, not delivered: deliveries come as events.
+    ///
+    /// # Errors
+    /// See [`Error::outcome`](crate::Error::outcome) before doing anything else with one.
+    async fn send(&self, message: &Message) -> Result<Accepted>;
+
+    /// Turns a webhook's request into events, once its signature is verified.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unauthenticated`](crate::ErrorKind::Unauthenticated) when it is not the gateway's own,
+    /// [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) over 4 MiB; answer with
+    /// [`Error::reply`](crate::Error::reply). A send-only channel refuses all.
+    async fn receive(&self, request: &webhook::Request) -> Result<webhook::Received>;
+
+    /// Fetches events that came since `after`, oldest first; with none, all that the gateway still has.
+    ///
+    /// Asking with a cursor acknowledges everything up to it. The events equal those of [`receive`](Self::receive)
+    /// for the same messages. Requires [`Capability::poll`].
+    async fn poll(&self, after: Option<&Cursor>) -> Result<Page> {
+        let _ = after;
+        Err(unsupported(self.info(), "be polled"))
+    }
+
+    /// Asks the gateway what became of a message, above all of one whose outcome is unknown.
+    ///
+    /// Requires [`Capability::look_up`].
+    async fn look_up(&self, sent: &Sent) -> Result<Evidence> {
+        let _ = sent;
+        Err(unsupported(self.info(), "look messages up"))
+    }
+
+    /// Hands the gateway a file that messages can then refer to. No resident sees it, so it may be tried again.
+    ///
+    /// Requires [`Capability::upload_media`].
+    async fn upload_media(&self, media: &Media, bytes: MediaStream) -> Result<MediaRef> {
+        let _ = (media, bytes);
+        Err(unsupported(self.info(), "take uploads"))
+    }
+
+    /// Fetches a file that the gateway holds: from its own hosts only, up to its cap, hash checked where it gave one.
+    ///
+    /// Requires [`Capability::fetch_media`].
+    async fn fetch_media(&self, media: &MediaRef) -> Result<MediaStream> {
+        let _ = media;
+        Err(unsupported(self.info(), "fetch files"))
+    }
+
+    /// Shows the resident that their message was read, or that somebody is typing.
+    ///
+    /// Requires [`Capability::read`] or [`Capability::typing`].
+    async fn signal(&self, inbound: &Inbound, signal: Signal) -> Result<()> {
+        let _ = (inbound, signal);
+        Err(unsupported(self.info(), "show signals"))
+    }
+
+    /// Asks the gateway whether credentials and settings are in order, without sending anything.
+    ///
+    /// Requires [`Capability::health`].
+    async fn health(&self) -> Result<Health> {
+        Err(unsupported(self.info(), "report on its health"))
+    }
+}
+
+const _: fn(&dyn Channel) = |_| {};
+
+fn unsupported(info: &Info, what: &str) -> Error {
+    Error::unsupported(format!("this channel cannot {what}")).with_gateway(info.gateway)
+}
+
+/// Conveniences that every channel has.
+pub trait ChannelExt: Channel {
+    /// What would be sent, before sending: parts, segments, losses, and what stands against it. Pure and offline.
+    fn plan(&self, message: &Message) -> Plan {
+        Plan::new(message, self.info())
+    }
+
+    /// Whether this channel can carry the message as it is: offline, and the same that `send` begins with.
+    ///
+    /// # Errors
+    /// The first thing that stands against it, with its field and rule.
+    fn check(&self, message: &Message) -> Result<()> {
+        self.info().check(message).map(|_| ())
+    }
+
+    /// Sends a text.
+    ///
+    /// # Errors
+    /// Those of [`Channel::send`].
+    fn send_text(&self, to: &Address, text: impl Into<String>) -> impl Future<Output = Result<Accepted>> + Send {
+        let message = Message::text(to.clone(), text);
+        async move { self.send(&message).await }
+    }
+
+    /// Answers a resident's message with a text: to its conversation or its writer, quoting it where the channel can.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) for an echo of ours, which must not be
+    /// answered, and those of [`Channel::send`].
+    fn reply(&self, inbound: &Inbound, text: impl Into<String>) -> impl Future<Output = Result<Accepted>> + Send {
+        let message = reply_to(inbound, self.info(), text.into());
+        async move { self.send(&message?).await }
+    }
+}
+
+impl<C: Channel + ?Sized> ChannelExt for C {}
+
+fn reply_to(inbound: &Inbound, info: &Info, text: String) -> Result<Message> {
+    if inbound.echo {
+        return Err(Error::invalid("inbound", "is an echo of our own message, which must not be answered"));
+    }
+    let message = Message::text(inbound.answer_to().clone(), text).purpose(crate::Purpose::Reply);
+    Ok(if info.capability.reply_to { message.reply_to(inbound.id.clone()) } else { message })
+}
+
+/// The rule that an adapter states for addresses: what is wrong with one, in words that follow "to:".
+pub type AddressRule = fn(&Address) -> Result<(), &'static str>;
+
+/// Who a channel is and what it can do.
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub struct Info {
+    /// The gateway, as the registry names it.
+    pub gateway: &'static str,
+    /// The gateway whose native content it takes: its own, but for one that speaks another's wire.
+    pub wire: &'static str,
+    /// The medium.
+    pub medium: Medium,
+    /// Our own account there.
+    pub account: AccountId,
+    /// What it can do.
+    pub capability: Capability,
+    /// What is wrapped around the gateway, outermost first: `retry`, `failover`.
+    pub layers: Vec<&'static str>,
+    /// The rule for addresses of a medium that this crate does not know.
+    pub address_rule: Option<AddressRule>,
+    /// How the gateway rewrites texts before it sends them, if it does.
+    pub rewrites: Option<fn(&str) -> Cow<'_, str>>,
+}
+
+impl Info {
+    /// A channel that sends nothing yet: add to its [`Capability`].
+    ///
+    /// ```
+    /// use civic_messaging::{Info, Medium, TextLimit};
+    ///
+    /// let info = Info::new("acme", Medium::Sms, "desk").with_capability(|can| {
+    ///     can.receive = true;
+    ///     can.text = Some(TextLimit::characters(918));
+    /// });
+    /// ```
+    pub fn new(gateway: &'static str, medium: Medium, account: impl Into<AccountId>) -> Self {
+        Self {
+            gateway,
+            wire: gateway,
+            medium,
+            account: account.into(),
+            capability: Capability::default(),
+            layers: Vec::new(),
+            address_rule: None,
+            rewrites: None,
+        }
+    }
+
+    /// Says what the channel can do.
+    #[must_use]
+    pub fn with_capability(mut self, set: impl FnOnce(&mut Capability)) -> Self {
+        set(&mut self.capability);
+        self
+    }
+
+    /// States the rule for addresses, beyond that they are of the medium.
+    #[must_use]
+    pub fn with_address_rule(mut self, rule: AddressRule) -> Self {
+        self.address_rule = Some(rule);
+        self
+    }
+
+    /// The first line of every `send`: the message as this channel will carry it, or why it cannot.
+    ///
+    /// Degrades the content where the message allows it, and borrows where there is nothing to change.
+    ///
+    /// # Errors
+    /// What stands against it, with its field and rule; [`Outcome::NotSent`](crate::Outcome::NotSent). Among them: it
+    /// would take several messages (see [`Plan::split`]), or its `not_after` has passed.
+    pub fn prepare<'m>(&self, message: &'m Message, now: Timestamp) -> Result<Cow<'m, Message>> {
+        if message.not_after.is_some_and(|not_after| now > not_after) {
+            return Err(Error::invalid("not_after", "has passed").with_gateway(self.gateway));
+        }
+        self.check(message)
+    }
+}
+
+/// A place in what a gateway has to tell. Opaque: keep it and hand it back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Cursor(String);
+
+impl Cursor {
+    /// A place as the adapter writes it.
+    pub fn new(place: impl Into<String>) -> Self {
+        Self(place.into())
+    }
+
+    /// The place as the adapter wrote it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Events from a poll.
+#[non_exhaustive]
+#[derive(Debug)]
+pub struct Page {
+    /// The events, oldest first.
+    pub events: Vec<Event>,
+    /// Where to go on; hand it to the next poll once the events are safe. None: where it was.
+    pub next: Option<Cursor>,
+    /// Whether there is more to fetch at once.
+    pub more: bool,
+}
+
+impl Page {
+    /// Events, and where to go on.
+    pub fn new(events: Vec<Event>, next: Option<Cursor>) -> Self {
+        Self { events: with_opt_outs(events), next, more: false }
+    }
+
+    /// Says whether there is more to fetch at once.
+    #[must_use]
+    pub fn with_more(mut self, more: bool) -> Self {
+        self.more = more;
+        self
+    }
+}
+
+/// What is known of a message that was sent, or may have been.
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// The message.
+    pub message: Message,
+    /// When the send began.
+    pub at: Timestamp,
+    /// The gateway's id, if it answered.
+    pub id: Option<MessageId>,
+}
+
+impl Sent {
+    /// A message whose send began at this moment.
+    pub fn new(message: Message, at: Timestamp) -> Self {
+        Self { message, at, id: None }
+    }
+
+    /// Adds the gateway's id.
+    #[must_use]
+    pub fn with_id(mut self, id: MessageId) -> Self {
+        self.id = Some(id);
+        self
+    }
+}
+
+/// What a gateway knows of a message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Evidence {
+    /// It has no such message.
+    Absent {
+        /// Whether that proves that the message did not go: not while the gateway may still be filing it.
+        conclusive: bool,
+    },
+    /// It cannot tell this message from others.
+    CannotTell,
+    /// It has the message, and this is how far it got. Several when the message went more than once.
+    Found(Vec<Delivery>),
+}
+
+/// A sign to the resident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Their message was read.
+    Read,
+    /// Somebody is typing. On WhatsApp that marks the message read as well.
+    Typing,
+}
+
+/// Whether a channel's credentials and settings are in order.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// What was looked at.
+    pub checks: Vec<Check>,
+}
+
+/// One thing that was looked at.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What it is: `credentials`, `template`, `webhook`.
+    pub name: &'static str,
+    /// How it came out.
+    pub grade: Grade,
+    /// What was found, in plain words, and what to do.
+    pub detail: Cow<'static, str>,
+}
+
+/// How a [`Check`] came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grade {
+    /// It does not work.
+    Fail,
+    /// It works.
+    Pass,
+    /// It could not be told.
+    Unknown,
+    /// It works, but not as a live service wants it.
+    Warn,
+}
+
+impl Health {
+    /// Adds what was found.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, grade: Grade, detail: impl Into<Cow<'static, str>>) -> Self {
+        self.checks.push(Check { name, grade, detail: detail.into() });
+        self
+    }
+
+    /// Whether nothing failed.
+    pub fn is_good(&self) -> bool {
+        self.checks.iter().all(|check| check.grade != Grade::Fail)
+    }
+
+    /// What was found under this name.
+    pub fn check(&self, name: &str) -> Option<&Check> {
+        self.checks.iter().find(|check| check.name == name)
+    }
+}
+
+type Answering<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+
+/// Forwards every method to what the pointer points to, without boxing the future a second time.
+macro_rules! forward {
+    ($($pointer:ident),*) => {$(
+        #[deny(clippy::missing_trait_methods)]
+        impl<C: Channel + ?Sized> Channel for $pointer<C> {
+            fn info(&self) -> &Info {
+                (**self).info()
+            }
+
+            fn send<'a, 'b, 'c>(&'a self, message: &'b Message) -> Answering<'c, Accepted>
+            where 'a: 'c, 'b: 'c, Self: 'c {
+                (**self).send(message)
+            }
+
+            fn receive<'a, 'b, 'c>(&'a self, request: &'b webhook::Request) -> Answering<'c, webhook::Received>
+            where 'a: 'c, 'b: 'c, Self: 'c {
+                (**self).receive(request)
+            }
+
+            fn poll<'a, 'b, 'c>(&'a self, after: Option<&'b Cursor>) -> Answering<'c, Page>
+            where 'a: 'c, 'b: 'c, Self: 'c {
+                (**self).poll(after)
+            }
+
+            fn look_up<'a, 'b, 'c>(&'a self, sent: &'b Sent) -> Answering<'c, Evidence>
+            where 'a: 'c, 'b: 'c, Self: 'c {
+                (**self).look_up(sent)
+            }
+
+            fn upload_media<'a, 'b, 'c>(&'a self, media: &'b Media, bytes: MediaStream) -> Answering<'c, MediaRef>
+            where 'a: 'c, 'b: 'c, Self: 'c {
+                (**self).upload_media(media, bytes)
+            }
+
+            fn fetch_media<'a, 'b, 'c>(&'a self, media: &'b MediaRef) -> Answering<'c, MediaStream>
+            where 'a: 'c, 'b: 'c, Self: 'c {
+                (**self).fetch_media(media)
+            }
+
+            fn signal<'a, 'b, 'c>(&'a self, inbound: &'b Inbound, signal: Signal) -> Answering<'c, ()>
+            where 'a: 'c, 'b: 'c, Self: 'c {
+                (**self).signal(inbound, signal)
+            }
+
+            fn health<'a, 'c>(&'a self) -> Answering<'c, Health>
+            where 'a: 'c, Self: 'c {
+                (**self).health()
+            }
+        }
+    )*};
+}
+
+forward!(Arc, Box);

@@ -1,0 +1,260 @@
+//! What a channel needs beside its configuration.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Waker};
+
+use async_trait::async_trait;
+
+use crate::clock::{Clock, SystemClock};
+use crate::error::Result;
+use crate::media::{MediaStore, MemoryStore, Publish};
+use crate::secret::Secret;
+use crate::transport::Transport;
+
+/// What a channel needs beside its configuration: transport, clock, stores.
+///
+/// `Context::new()` (with the feature `reqwest`) has a default for each; one context given to several channels shares
+/// its connections. Every field can be set to another implementation.
+///
+/// ```
+/// use std::sync::Arc;
+/// use civic_messaging::{Context, Timestamp, VirtualClock};
+///
+/// let clock = VirtualClock::at(Timestamp::from_secs(1_795_000_000));
+/// let context = Context::new().clock(clock);
+/// ```
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Carries requests.
+    pub transport: Arc<dyn Transport>,
+    /// Time and chance.
+    pub clock: Arc<dyn Clock>,
+    /// Files that messages refer to.
+    pub media: Arc<dyn MediaStore>,
+    /// Credentials that change while the service runs.
+    pub tokens: Arc<dyn TokenStore>,
+    /// Makes files reachable by link, for gateways that take nothing else.
+    pub publish: Option<Arc<dyn Publish>>,
+}
+
+impl Context {
+    /// The defaults: reqwest, the machine's clock, stores in memory, no publishing.
+    #[cfg(feature = "reqwest")]
+    pub fn new() -> Self {
+        Self::with_transport(crate::transport::ReqwestTransport::new())
+    }
+
+    /// The defaults, over another transport.
+    pub fn with_transport(transport: impl Transport) -> Self {
+        Self {
+            transport: Arc::new(transport),
+            clock: Arc::new(SystemClock::new()),
+            media: Arc::new(MemoryStore::new()),
+            tokens: Arc::new(MemoryTokens::new()),
+            publish: None,
+        }
+    }
+
+    /// Sets the transport.
+    #[must_use]
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.transport = Arc::new(transport);
+        self
+    }
+
+    /// Sets the clock.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Sets the store of files.
+    #[must_use]
+    pub fn media(mut self, media: impl MediaStore) -> Self {
+        self.media = Arc::new(media);
+        self
+    }
+
+    /// Sets the store of credentials.
+    #[must_use]
+    pub fn tokens(mut self, tokens: impl TokenStore) -> Self {
+        self.tokens = Arc::new(tokens);
+        self
+    }
+
+    /// Sets how files are made reachable by link.
+    #[must_use]
+    pub fn publish(mut self, publish: impl Publish) -> Self {
+        self.publish = Some(Arc::new(publish));
+        self
+    }
+}
+
+#[cfg(feature = "reqwest")]
+impl Default for Context {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Keeps credentials that rotate: each refresh gives a new pair and ends the old one.
+///
+/// The new pair is stored before it is used, so that a crash in between loses nothing. A council that runs several
+/// processes needs a store that they share.
+#[async_trait]
+pub trait TokenStore: fmt::Debug + Send + Sync + 'static {
+    /// The pair that is kept under this name.
+    async fn load(&self, name: &str) -> Result<Option<TokenPair>>;
+
+    /// Keeps a pair in place of the one whose refresh token is `spent`, or of none.
+    ///
+    /// Returns whether it did: `false` when another process was there first, whose pair is then the good one. It
+    /// must be durable when it returns.
+    async fn replace(&self, name: &str, spent: Option<&Secret>, pair: &TokenPair) -> Result<bool>;
+}
+
+/// An access token and the refresh token that gives the next one.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TokenPair {
+    /// Good until it expires.
+    pub access: Secret,
+    /// Good once.
+    pub refresh: Secret,
+    /// When the access token expires.
+    pub expires: crate::clock::Timestamp,
+}
+
+impl TokenPair {
+    /// A pair of tokens.
+    pub fn new(access: Secret, refresh: Secret, expires: crate::clock::Timestamp) -> Self {
+        Self { access, refresh, expires }
+    }
+}
+
+/// Credentials in memory: good for tests, and for tokens that do not rotate.
+#[derive(Clone, Default)]
+pub struct MemoryTokens(Arc<Mutex<HashMap<String, TokenPair>>>);
+
+impl MemoryTokens {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl fmt::Debug for MemoryTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MemoryTokens")
+    }
+}
+
+#[async_trait]
+impl TokenStore for MemoryTokens {
+    async fn load(&self, name: &str) -> Result<Option<TokenPair>> {
+        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned())
+    }
+
+    async fn replace(&self, name: &str, spent: Option<&Secret>, pair: &TokenPair) -> Result<bool> {
+        let mut pairs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = match (pairs.get(name), spent) {
+            (Some(kept), Some(spent)) => kept.refresh.matches(spent.expose().as_bytes()),
+            (None, _) => true,
+            (Some(_), None) => false,
+        };
+        if same {
+            pairs.insert(name.to_owned(), pair.clone());
+        }
+        Ok(same)
+    }
+}
+
+/// Lets one task in at a time: the others wait, and look again whether there is still something to do.
+///
+/// Every release wakes all who wait, so a waiter that gave up cannot take a wake-up with it.
+/// For adapters whose credentials are refreshed: one task refreshes, the others find it done.
+#[derive(Debug, Default)]
+pub struct Gate(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    held: bool,
+    wakers: VecDeque<Waker>,
+}
+
+/// The right to be in a [`Gate`], given back when it is dropped.
+#[must_use]
+#[derive(Debug)]
+pub struct Held<'a>(&'a Gate);
+
+impl Gate {
+    /// Waits until nobody is in, and goes in.
+    pub async fn enter(&self) -> Held<'_> {
+        poll_fn(|cx| {
+            let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if waiting.held {
+                waiting.wakers.push_back(cx.waker().clone());
+                return Poll::Pending;
+            }
+            waiting.held = true;
+            Poll::Ready(Held(self))
+        })
+        .await
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let wakers = {
+            let mut waiting = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.held = false;
+            std::mem::take(&mut waiting.wakers)
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+
+    fn pair(n: u8) -> TokenPair {
+        let secret = |what: &str| Secret::new(format!("{what}-token-{n}")).unwrap();
+        TokenPair::new(secret("access"), secret("refresh"), Timestamp::default())
+    }
+
+    #[tokio::test]
+    async fn a_spent_token_cannot_overwrite_a_newer_pair() {
+        let store = MemoryTokens::new();
+        assert!(store.replace("x", None, &pair(1)).await.unwrap());
+        assert!(store.replace("x", Some(&pair(1).refresh), &pair(2)).await.unwrap());
+        assert!(!store.replace("x", Some(&pair(1).refresh), &pair(3)).await.unwrap());
+        assert!(!store.replace("x", None, &pair(3)).await.unwrap());
+        assert_eq!(store.load("x").await.unwrap().unwrap().access.expose(), "access-token-2");
+    }
+
+    #[tokio::test]
+    async fn a_gate_holds_one_and_survives_those_who_give_up() {
+        let gate = Arc::new(Gate::default());
+        let held = gate.enter().await;
+        let waiters: Vec<_> = (0..50)
+            .map(|_| {
+                let gate = gate.clone();
+                tokio::spawn(async move { drop(gate.enter().await) })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        waiters.iter().step_by(2).for_each(tokio::task::JoinHandle::abort);
+        drop(held);
+        for (n, waiter) in waiters.into_iter().enumerate() {
+            assert_eq!(waiter.await.is_ok(), n % 2 == 1);
+        }
+        drop(gate.enter().await);
+    }
+}

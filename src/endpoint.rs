@@ -1,0 +1,571 @@
+//! A gateway's API at its base URL: what every adapter's calls have in common.
+//!
+//! An adapter says how a request is written and how its vendor writes errors; here stand, once for all, what an
+//! answer means for the message ([`Outcome`]), how long an answer may be, where files are fetched from, and that
+//! nothing of it is shown in an error.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use http::{Method, Request, StatusCode};
+use serde::de::DeserializeOwned;
+
+use crate::clock::{Clock, Timestamp};
+use crate::context::Context;
+use crate::error::{Class, Error, ErrorKind, Outcome, Result};
+use crate::media::{Hosts, MediaStream};
+use crate::secret::Secret;
+use crate::transport::{Body, Deadline, PublicOnly, Transport, Wire, is_loopback};
+
+/// One gateway's API at one base URL.
+///
+/// Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    gateway: &'static str,
+    base: BaseUrl,
+    transport: Arc<dyn Transport>,
+    clock: Arc<dyn Clock>,
+    classes: &'static [(&'static str, Class)],
+    overrides: Arc<BTreeMap<String, Class>>,
+    vendor_error: fn(&Answer) -> VendorError<'_>,
+    deadline: Duration,
+}
+
+/// What a vendor's error body says, as the adapter reads it.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct VendorError<'a> {
+    /// The vendor's code, by which its table is looked up.
+    pub code: Option<Cow<'a, str>>,
+    /// The vendor's id of the call.
+    pub trace: Option<Cow<'a, str>>,
+    /// What the code means in this answer, where the code alone does not tell.
+    pub class: Option<Class>,
+    /// The vendor's page about it.
+    pub help: Option<Cow<'static, str>>,
+    /// How long to wait, where the vendor says so in a place of its own.
+    pub retry_after: Option<Duration>,
+}
+
+impl<'a> VendorError<'a> {
+    /// An error with this code.
+    pub fn new(code: impl Into<Cow<'a, str>>) -> Self {
+        Self { code: Some(code.into()), ..Self::default() }
+    }
+}
+
+/// An answer, read whole.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body. Personal data.
+    pub body: Bytes,
+    gateway: &'static str,
+    sending: bool,
+}
+
+impl Answer {
+    /// The body as JSON of this type.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unexpected`] when it does not read. For a send the outcome is then unknown: the gateway did say
+    /// yes.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_slice(&self.body).map_err(|_| self.unreadable())
+    }
+
+    /// The error for an answer that said yes and cannot be read.
+    pub fn unreadable(&self) -> Error {
+        let outcome = if self.sending { Outcome::Unknown } else { Outcome::NotSent };
+        Error::new(ErrorKind::Unexpected, "the answer cannot be read")
+            .with_gateway(self.gateway)
+            .with_outcome(outcome)
+            .with_status(self.status)
+            .with_raw(self.body.clone())
+    }
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answer").field("status", &self.status).field("len", &self.body.len()).finish_non_exhaustive()
+    }
+}
+
+impl Endpoint {
+    /// The longest answer that is read, in bytes.
+    pub const ANSWER_MAX: usize = 8 * 1024 * 1024;
+
+    /// The deadline of a call, if no other is set.
+    pub const DEADLINE: Duration = Duration::from_secs(30);
+
+    /// A gateway's API.
+    ///
+    /// `classes` is the vendor's table of codes, and `vendor_error` reads the vendor's error bodies.
+    pub fn new(
+        gateway: &'static str,
+        base: BaseUrl,
+        context: &Context,
+        classes: &'static [(&'static str, Class)],
+        vendor_error: fn(&Answer) -> VendorError<'_>,
+    ) -> Self {
+        Self {
+            gateway,
+            base,
+            transport: context.transport.clone(),
+            clock: context.clock.clone(),
+            classes,
+            overrides: Arc::default(),
+            vendor_error,
+            deadline: Self::DEADLINE,
+        }
+    }
+
+    /// Sets what some of the vendor's codes mean, over the table.
+    #[must_use]
+    pub fn with_overrides(mut self, overrides: BTreeMap<String, Class>) -> Self {
+        self.overrides = Arc::new(overrides);
+        self
+    }
+
+    /// The base URL.
+    pub fn base(&self) -> &BaseUrl {
+        &self.base
+    }
+
+    /// Sends a message: one request, that a resident may see.
+    ///
+    /// # Errors
+    /// By how far it came. [`Outcome::NotSent`] when nothing left this machine; [`Outcome::Rejected`] for a definite
+    /// no; [`Outcome::Unknown`] for a connection that broke or a time that ran out after something left, and for
+    /// 408, 500, 502, 503 and 504 unless the vendor documents that the code means "not accepted".
+    pub async fn send(&self, request: Request<Body>) -> Result<Answer> {
+        self.exchange(request, true).await
+    }
+
+    /// Makes any other call: one that no resident sees, so that an error never leaves a doubt about a message.
+    ///
+    /// # Errors
+    /// As the answer says, always with [`Outcome::NotSent`].
+    pub async fn call(&self, request: Request<Body>) -> Result<Answer> {
+        self.exchange(request, false).await
+    }
+
+    /// A call without a body.
+    ///
+    /// # Errors
+    /// Those of [`call`](Self::call).
+    pub async fn get(&self, path: &str, headers: HeaderMap) -> Result<Answer> {
+        self.call(self.request(Method::GET, path, headers, Body::empty())?).await
+    }
+
+    /// Writes a request to a path under the base URL.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when the path is not one.
+    pub fn request(&self, method: Method, path: &str, headers: HeaderMap, body: Body) -> Result<Request<Body>> {
+        let uri = [self.base.as_str(), path].concat();
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = uri.parse().map_err(|_| Error::config("path", "is not a URL path"))?;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    /// Fetches a file from a host of the gateway, with the credential where it belongs.
+    ///
+    /// Redirects are followed up to three times, each checked like the first address. Nothing is decompressed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forbidden`] for an address that is not of the gateway, [`ErrorKind::NotFound`] for a file that
+    /// is gone, [`ErrorKind::TooLarge`] over `limits.cap`.
+    pub async fn fetch(
+        &self,
+        url: &str,
+        hosts: &Hosts,
+        credential: impl Credential,
+        limits: FetchLimits,
+    ) -> Result<MediaStream> {
+        let mut url = url.to_owned();
+        for _ in 0..=3 {
+            let loopback = self.base.is_loopback();
+            let (uri, trusted) = hosts.check(&url, loopback).map_err(|e| e.with_gateway(self.gateway))?;
+            let mut request = Request::new(Body::empty());
+            if trusted && let Some(header) = credential.header(&uri)? {
+                request.headers_mut().insert(credential.name(), header);
+            }
+            *request.uri_mut() = uri;
+            request.extensions_mut().insert(Deadline(limits.time));
+            if !loopback {
+                request.extensions_mut().insert(PublicOnly);
+            }
+            let answer = self.transport.call(request).await.map_err(|e| self.unreachable(e, false))?;
+            let (parts, body) = answer.into_parts();
+            if parts.status.is_redirection() {
+                let target = parts.headers.get(LOCATION).and_then(|to| to.to_str().ok());
+                url = target.ok_or_else(|| Error::new(ErrorKind::Unexpected, "a redirect leads nowhere"))?.to_owned();
+                continue;
+            }
+            if !parts.status.is_success() {
+                let answer = self.read(parts, body, false).await?;
+                return Err(self.error(&answer));
+            }
+            let mime = parts.headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(str::to_owned);
+            let stream = MediaStream::new(mime, body).capped(limits.cap).map_err(|e| e.with_gateway(self.gateway))?;
+            return Ok(stream.within(&*self.clock, limits.time));
+        }
+        Err(Error::new(ErrorKind::Unexpected, "the file is behind too many redirects").with_gateway(self.gateway))
+    }
+
+    /// What a code means: by the configuration, else by the vendor's table.
+    pub fn class(&self, code: &str) -> Option<Class> {
+        let row = || self.classes.iter().find(|(row, _)| *row == code).map(|(_, class)| *class);
+        self.overrides.get(code).copied().or_else(row)
+    }
+
+    async fn exchange(&self, mut request: Request<Body>, sending: bool) -> Result<Answer> {
+        if request.extensions().get::<Deadline>().is_none() {
+            request.extensions_mut().insert(Deadline(self.deadline));
+        }
+        let answer = self.transport.call(request).await.map_err(|e| self.unreachable(e, sending))?;
+        let (parts, body) = answer.into_parts();
+        let answer = self.read(parts, body, sending).await?;
+        if answer.status.is_success() { Ok(answer) } else { Err(self.error(&answer)) }
+    }
+
+    async fn read(&self, parts: http::response::Parts, mut body: Body, sending: bool) -> Result<Answer> {
+        // A definite no does not become doubtful because its explanation got lost; a yes does, as it is unread.
+        let refused = parts.status.is_client_error() && parts.status != StatusCode::REQUEST_TIMEOUT;
+        let outcome = match sending {
+            true if refused => Outcome::Rejected,
+            true => Outcome::Unknown,
+            false => Outcome::NotSent,
+        };
+        let mut answer =
+            Answer { status: parts.status, headers: parts.headers, body: Bytes::new(), gateway: self.gateway, sending };
+        let mut all: Option<BytesMut> = None;
+        while let Some(piece) = body.chunk().await {
+            let piece = match piece {
+                Ok(piece) => piece,
+                Err(_) if refused => break,
+                Err(error) => {
+                    return Err(error.with_gateway(self.gateway).with_status(answer.status).with_outcome(outcome));
+                }
+            };
+            let so_far = all.as_ref().map_or(answer.body.len(), BytesMut::len);
+            if so_far + piece.len() > Self::ANSWER_MAX {
+                return Err(Error::new(ErrorKind::Unexpected, "the answer is over 8 MiB")
+                    .with_gateway(self.gateway)
+                    .with_status(answer.status)
+                    .with_outcome(outcome));
+            }
+            // Almost every answer is one piece, which then need not be copied.
+            match &mut all {
+                None if answer.body.is_empty() => answer.body = piece,
+                None => {
+                    let mut both = BytesMut::from(&answer.body[..]);
+                    both.extend_from_slice(&piece);
+                    all = Some(both);
+                }
+                Some(all) => all.extend_from_slice(&piece),
+            }
+        }
+        if let Some(all) = all {
+            answer.body = all.freeze();
+        }
+        Ok(answer)
+    }
+
+    fn unreachable(&self, error: crate::transport::TransportError, sending: bool) -> Error {
+        let outcome = match error.wire {
+            Wire::MayHaveArrived if sending => Outcome::Unknown,
+            _ => Outcome::NotSent,
+        };
+        let kind = match error.fault {
+            crate::transport::Fault::NotPublic => ErrorKind::Forbidden,
+            crate::transport::Fault::Request => ErrorKind::Config,
+            _ => ErrorKind::Unavailable,
+        };
+        Error::new(kind, error.words()).with_gateway(self.gateway).with_outcome(outcome)
+    }
+
+    /// The error that an answer other than 2xx stands for.
+    fn error(&self, answer: &Answer) -> Error {
+        let said = (self.vendor_error)(answer);
+        let status = answer.status;
+        let class = said.class.or_else(|| said.code.as_deref().and_then(|code| self.class(code)));
+        let doubtful = status == StatusCode::REQUEST_TIMEOUT || status.is_server_error();
+        let outcome = match answer.sending {
+            false => Outcome::NotSent,
+            true if doubtful && !class.is_some_and(|class| class.surely_not_sent) => Outcome::Unknown,
+            true => Outcome::Rejected,
+        };
+        let told = said.retry_after.or_else(|| {
+            let value = answer.headers.get(RETRY_AFTER)?.to_str().ok()?;
+            retry_after(value, self.clock.now())
+        });
+        let class = class.unwrap_or_else(|| by_status(status));
+        let mut error = Error::new(class.kind, words(class.kind))
+            .with_gateway(self.gateway)
+            .with_outcome(outcome)
+            .with_status(status)
+            .with_retry(class.retryable, told.or(class.after))
+            .with_raw(answer.body.clone());
+        if let Some(code) = &said.code {
+            error = error.with_code(code);
+        }
+        if let Some(trace) = &said.trace {
+            error = error.with_trace(trace);
+        }
+        if let Some(help) = said.help {
+            error = error.with_help(help);
+        }
+        error
+    }
+}
+
+/// How much of a file is fetched, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchLimits {
+    /// The most bytes.
+    pub cap: u64,
+    /// The longest time for all of it.
+    pub time: Duration,
+}
+
+/// The credential for one fetch, made for its address: a bearer token is the same for all, a signature is not.
+pub trait Credential: Sync {
+    /// The value of its header.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    fn header(&self, uri: &http::Uri) -> Result<Option<HeaderValue>>;
+
+    /// The name of its header.
+    fn name(&self) -> HeaderName {
+        AUTHORIZATION
+    }
+}
+
+/// A credential in a header of the gateway's own, the same for every address.
+impl Credential for (HeaderName, HeaderValue) {
+    fn header(&self, _uri: &http::Uri) -> Result<Option<HeaderValue>> {
+        Ok(Some(self.1.clone()))
+    }
+
+    fn name(&self) -> HeaderName {
+        self.0.clone()
+    }
+}
+
+/// No credential, or the same for every address.
+impl Credential for Option<HeaderValue> {
+    fn header(&self, _uri: &http::Uri) -> Result<Option<HeaderValue>> {
+        Ok(self.clone())
+    }
+}
+
+impl<F: Fn(&http::Uri) -> Result<Option<HeaderValue>> + Sync> Credential for F {
+    fn header(&self, uri: &http::Uri) -> Result<Option<HeaderValue>> {
+        self(uri)
+    }
+}
+
+fn by_status(status: StatusCode) -> Class {
+    match status.as_u16() {
+        300..=399 => Class::new(ErrorKind::Config),
+        401 => Class::new(ErrorKind::Unauthenticated),
+        402 => Class::new(ErrorKind::Account),
+        403 => Class::new(ErrorKind::Forbidden),
+        404 | 410 => Class::new(ErrorKind::NotFound),
+        413 => Class::new(ErrorKind::TooLarge),
+        429 => Class::new(ErrorKind::RateLimited).retry(None),
+        408 | 500.. => Class::new(ErrorKind::Unavailable).retry(None),
+        _ => Class::new(ErrorKind::Rejected),
+    }
+}
+
+fn words(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Account => "the account is locked, restricted or out of money",
+        ErrorKind::Config => "the gateway does not know what was asked of it: check the configuration",
+        ErrorKind::Forbidden => "the credentials may not do this",
+        ErrorKind::InvalidMessage => "the gateway does not take this message",
+        ErrorKind::InvalidRecipient => "nobody can be reached at this address",
+        ErrorKind::NotFound => "the gateway does not have it",
+        ErrorKind::OptedOut => "this person does not want messages",
+        ErrorKind::OutsideWindow => "the person has not written lately enough: use a template",
+        ErrorKind::TooLarge => "it is too large for the gateway",
+        ErrorKind::QuotaExceeded => "the quota is used up",
+        ErrorKind::RateLimited => "too many requests",
+        ErrorKind::Rejected => "the gateway refused",
+        ErrorKind::Unauthenticated => "the credentials were not accepted",
+        ErrorKind::Unavailable => "the gateway has a fault",
+        ErrorKind::Unexpected => "the gateway answered something unexpected",
+        ErrorKind::Unsupported => "the gateway cannot do this",
+    }
+}
+
+/// How long a `Retry-After` header asks to wait: seconds, or an HTTP date, kept between 1 second and 24 hours. Other
+/// values ask for nothing.
+///
+/// ```
+/// use std::time::Duration;
+/// use civic_messaging::{Timestamp, endpoint::retry_after};
+///
+/// let now = Timestamp::from_rfc2822("Sun, 22 Nov 2026 12:00:00 GMT").unwrap();
+/// assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
+/// assert_eq!(retry_after("Sun, 22 Nov 2026 12:00:30 GMT", now), Some(Duration::from_secs(30)));
+/// assert_eq!(retry_after("soon", now), None);
+/// ```
+pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    let value = value.trim();
+    let wait = if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
+        Duration::from_secs(value.parse().unwrap_or(u64::MAX))
+    } else {
+        Timestamp::from_rfc2822(value)?.since(now)
+    };
+    Some(wait.clamp(Duration::from_secs(1), Duration::from_secs(24 * 3600)))
+}
+
+/// Where an API is: `https://host[:port][/path]`, or plain `http` on loopback for tests.
+///
+/// ```
+/// use civic_messaging::BaseUrl;
+///
+/// assert!("https://graph.facebook.com".parse::<BaseUrl>().is_ok());
+/// assert!("http://127.0.0.1:8080".parse::<BaseUrl>()?.is_loopback());
+/// assert!("http://graph.facebook.com".parse::<BaseUrl>().is_err());
+/// # Ok::<(), civic_messaging::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseUrl {
+    url: Box<str>,
+    loopback: bool,
+}
+
+impl BaseUrl {
+    /// The URL, without a slash at its end.
+    pub fn as_str(&self) -> &str {
+        &self.url
+    }
+
+    /// Whether it leads to this machine.
+    pub fn is_loopback(&self) -> bool {
+        self.loopback
+    }
+}
+
+impl std::str::FromStr for BaseUrl {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = |rule: &'static str| Error::config("base_url", rule);
+        let url = text.trim_end_matches('/');
+        let uri: http::Uri = url.parse().map_err(|_| wrong("is not a URL"))?;
+        let authority = uri.authority().ok_or_else(|| wrong("must start with https://"))?;
+        if authority.as_str().contains('@') {
+            return Err(wrong("must not hold a user name or password"));
+        }
+        if uri.query().is_some() || url.contains('#') {
+            return Err(wrong("must not hold a query or fragment"));
+        }
+        let loopback = is_loopback(authority.host());
+        match uri.scheme_str() {
+            Some("https") => {}
+            Some("http") if loopback => {}
+            _ => return Err(wrong("must be https, unless it is loopback")),
+        }
+        Ok(Self { url: url.into(), loopback })
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for BaseUrl {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The value of a `Bearer` header, marked so that nothing prints it.
+///
+/// # Errors
+/// [`ErrorKind::Config`] when the token holds what a header cannot.
+pub fn bearer(token: &Secret) -> Result<HeaderValue> {
+    sensitive(&format!("Bearer {}", token.expose()))
+}
+
+/// The value of a `Basic` header, marked so that nothing prints it.
+///
+/// # Errors
+/// [`ErrorKind::Config`] when it cannot be written.
+pub fn basic(user: &str, password: &Secret) -> Result<HeaderValue> {
+    use base64::prelude::{BASE64_STANDARD, Engine};
+    sensitive(&format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{}", password.expose()))))
+}
+
+/// A header's value, marked so that nothing prints it.
+///
+/// # Errors
+/// [`ErrorKind::Config`] when it holds what a header cannot.
+pub fn sensitive(value: &str) -> Result<HeaderValue> {
+    let mut header =
+        HeaderValue::from_str(value).map_err(|_| Error::config("secret", "holds characters that a header cannot"))?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_read_and_clamped() {
+        let now = Timestamp::from_secs(1_795_000_000);
+        let secs = |value: &str| retry_after(value, now).map(|d| d.as_secs());
+        assert_eq!([secs("0"), secs("1"), secs(" 7 "), secs("999999999")], [Some(1), Some(1), Some(7), Some(86_400)]);
+        assert_eq!(secs("99999999999999999999999999"), Some(86_400));
+        assert_eq!(secs("Thu, 01 Jan 1970 00:00:00 GMT"), Some(1));
+        for nonsense in ["", "-1", "1.5", "soon", "2026-11-22T12:00:00Z", "1e3", "٣"] {
+            assert_eq!(secs(nonsense), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn a_base_url_is_https_or_loopback() {
+        for good in
+            ["https://api.x.com", "https://gw.example/sub/", "http://localhost:1", "http://[::1]:1", "http://127.9.9.9"]
+        {
+            assert!(good.parse::<BaseUrl>().is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "api.x.com",
+            "http://api.x.com",
+            "ftp://127.0.0.1",
+            "https://user:pw@api.x.com",
+            "https://api.x.com?a=b",
+            "http://127.0.0.1.example.org",
+            "http://10.0.0.1",
+            "https://",
+        ] {
+            let error = bad.parse::<BaseUrl>().unwrap_err();
+            assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("base_url")), "{bad}");
+        }
+        assert_eq!("https://gw.example/sub/".parse::<BaseUrl>().unwrap().as_str(), "https://gw.example/sub");
+    }
+
+    #[test]
+    fn credentials_are_not_shown() {
+        let secret = Secret::new("canary-token").unwrap();
+        assert!(!format!("{:?}", bearer(&secret).unwrap()).contains("canary"));
+        assert!(!format!("{:?}", basic("user", &secret).unwrap()).contains("canary"));
+    }
+}

@@ -1,0 +1,447 @@
+//! What went wrong, whether the message may have gone, and what to do next.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use crate::id::MessageId;
+
+/// A result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Anything that can go wrong between a council and a gateway.
+///
+/// Ask it three things: [`outcome`](Self::outcome) says whether a resident may have got the message,
+/// [`kind`](Self::kind) says what to do, [`is_retryable`](Self::is_retryable) says whether the same request may be
+/// made again. The text that `Display` gives is written for the person who has to act on it, and holds no token,
+/// number, id or message text, whatever the gateway answered.
+///
+/// ```
+/// use civic_messaging::{Address, ChannelExt, ErrorKind, Message, Mock, Outcome};
+///
+/// let sms = Mock::sms();
+/// let empty = Message::text(Address::phone("07700 900123")?, "");
+/// let error = sms.check(&empty).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::InvalidMessage);
+/// assert_eq!(error.field(), Some("text"));
+/// assert_eq!(error.outcome(), Outcome::NotSent);
+/// # Ok::<(), civic_messaging::Error>(())
+/// ```
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    outcome: Outcome,
+    retryable: bool,
+    retry_after: Option<Duration>,
+    what: Cow<'static, str>,
+    field: Option<Cow<'static, str>>,
+    gateway: Option<Cow<'static, str>>,
+    code: Option<String>,
+    status: Option<StatusCode>,
+    trace: Option<String>,
+    help: Option<Cow<'static, str>>,
+    reply: StatusCode,
+    accepted: Vec<MessageId>,
+    raw: Option<Bytes>,
+}
+
+/// Whether a resident may have got the message that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Certainly not sent: nothing of the request left this machine, or no send was tried.
+    NotSent,
+    /// Certainly not sent: the gateway said no.
+    Rejected,
+    /// It may have gone. Never send it again blindly: wait for a status event, ask with
+    /// [`look_up`](crate::Channel::look_up), or let a person decide.
+    Unknown,
+}
+
+/// What an error asks of the program that gets it.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// The account is locked, restricted or out of money: stop the channel and tell somebody.
+    Account,
+    /// A setting is wrong: mend the configuration.
+    Config,
+    /// The credentials are good but may not do this: ask for the permission.
+    Forbidden,
+    /// The message itself is wrong: change it. [`Error::field`] says where.
+    InvalidMessage,
+    /// Nobody can be reached at this address: ask the person for another.
+    InvalidRecipient,
+    /// The thing that was asked for is not there, or no longer.
+    NotFound,
+    /// This person does not want messages: do not try again, by any gateway.
+    OptedOut,
+    /// The person has not written lately enough for free text: use a template.
+    OutsideWindow,
+    /// A webhook body or a file is over its limit.
+    TooLarge,
+    /// A quota of the day or month is used up: wait for the next one.
+    QuotaExceeded,
+    /// Too many requests: wait for [`Error::retry_after`].
+    RateLimited,
+    /// The gateway said no for a reason of its own: see [`Error::code`].
+    Rejected,
+    /// The credentials, or a webhook's signature, were not accepted.
+    Unauthenticated,
+    /// The gateway, or the way to it, does not work at the moment.
+    Unavailable,
+    /// An answer that could not be read.
+    Unexpected,
+    /// This channel cannot do it: see [`Info::capability`](crate::Info::capability).
+    Unsupported,
+}
+
+impl Error {
+    /// An error of this kind, in plain words, when nothing was sent.
+    ///
+    /// `what` must not hold a token, number, id or message text: it is shown in logs.
+    pub fn new(kind: ErrorKind, what: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            outcome: Outcome::NotSent,
+            retryable: matches!(kind, ErrorKind::RateLimited | ErrorKind::Unavailable),
+            retry_after: None,
+            what: what.into(),
+            field: None,
+            gateway: None,
+            code: None,
+            status: None,
+            trace: None,
+            help: None,
+            reply: match kind {
+                ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+                ErrorKind::Unauthenticated => StatusCode::FORBIDDEN,
+                _ => StatusCode::SERVICE_UNAVAILABLE,
+            },
+            accepted: Vec::new(),
+            raw: None,
+        }))
+    }
+
+    /// A message that breaks a rule: which field, which rule.
+    pub fn invalid(field: impl Into<Cow<'static, str>>, rule: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::InvalidMessage, rule).with_field(field)
+    }
+
+    /// An address that breaks a rule.
+    pub fn recipient(rule: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::InvalidRecipient, rule).with_field("to")
+    }
+
+    /// A setting that breaks a rule: which setting, which rule.
+    pub fn config(field: impl Into<Cow<'static, str>>, rule: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Config, rule).with_field(field)
+    }
+
+    /// Something that this channel cannot do.
+    pub fn unsupported(what: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Unsupported, what)
+    }
+
+    /// A send that may have arrived.
+    pub fn unknown(what: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Unavailable, what).with_outcome(Outcome::Unknown)
+    }
+
+    /// What to do about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// Whether a resident may have got the message.
+    pub fn outcome(&self) -> Outcome {
+        self.0.outcome
+    }
+
+    /// Whether the same request may be made again, after [`retry_after`](Self::retry_after). Never true when the
+    /// outcome is unknown.
+    pub fn is_retryable(&self) -> bool {
+        self.0.retryable && self.0.outcome != Outcome::Unknown
+    }
+
+    /// How long to wait at least before the next try, where that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// The gateway's own code, such as `131047` or `21610`.
+    pub fn code(&self) -> Option<&str> {
+        self.0.code.as_deref()
+    }
+
+    /// The HTTP status that the gateway answered with.
+    pub fn status(&self) -> Option<StatusCode> {
+        self.0.status
+    }
+
+    /// The gateway's id of the failed call, for its support desk.
+    pub fn trace(&self) -> Option<&str> {
+        self.0.trace.as_deref()
+    }
+
+    /// The gateway that said it, or to which it should have gone.
+    pub fn gateway(&self) -> Option<&str> {
+        self.0.gateway.as_deref()
+    }
+
+    /// The field of the message or configuration that is wrong.
+    pub fn field(&self) -> Option<&str> {
+        self.0.field.as_deref()
+    }
+
+    /// A link to the gateway's page about this code.
+    pub fn help(&self) -> Option<&str> {
+        self.0.help.as_deref()
+    }
+
+    /// The status with which a webhook route should answer the gateway.
+    ///
+    /// 401 or 403 for a request that could not be verified, 413 for one that is too large, and 503 for everything
+    /// that is our own fault: some gateways drop an event for good on any other 4xx.
+    pub fn reply(&self) -> StatusCode {
+        self.0.reply
+    }
+
+    /// The ids of the parts that the gateway did accept before a send of several parts failed.
+    pub fn accepted_parts(&self) -> &[MessageId] {
+        &self.0.accepted
+    }
+
+    /// The gateway's whole answer. It may hold personal data: keep it out of logs.
+    pub fn raw(&self) -> Option<&Bytes> {
+        self.0.raw.as_ref()
+    }
+
+    /// Sets whether the message may have gone.
+    #[must_use]
+    pub fn with_outcome(mut self, outcome: Outcome) -> Self {
+        self.0.outcome = outcome;
+        self
+    }
+
+    /// Sets whether the same request may be made again.
+    #[must_use]
+    pub fn with_retry(mut self, retryable: bool, after: Option<Duration>) -> Self {
+        self.0.retryable = retryable;
+        self.0.retry_after = after;
+        self
+    }
+
+    /// Names the field that is wrong.
+    #[must_use]
+    pub fn with_field(mut self, field: impl Into<Cow<'static, str>>) -> Self {
+        self.0.field = Some(field.into());
+        self
+    }
+
+    /// Names the gateway.
+    #[must_use]
+    pub fn with_gateway(mut self, gateway: impl Into<Cow<'static, str>>) -> Self {
+        self.0.gateway = Some(gateway.into());
+        self
+    }
+
+    /// Keeps the gateway's code. One that does not look like a code (up to 64 letters, digits, `.`, `_` or `-`, and
+    /// not a number of ten digits or more) is left out, since it could hold anything.
+    #[must_use]
+    pub fn with_code(mut self, code: &str) -> Self {
+        self.0.code = plain(code).then(|| code.to_owned());
+        self
+    }
+
+    /// Keeps the HTTP status.
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.0.status = Some(status);
+        self
+    }
+
+    /// Keeps the gateway's id of the call, under the same rule as a code.
+    #[must_use]
+    pub fn with_trace(mut self, trace: &str) -> Self {
+        self.0.trace = plain(trace).then(|| trace.to_owned());
+        self
+    }
+
+    /// Links the gateway's page about it.
+    #[must_use]
+    pub fn with_help(mut self, url: impl Into<Cow<'static, str>>) -> Self {
+        self.0.help = Some(url.into());
+        self
+    }
+
+    /// Sets the status with which a webhook route should answer.
+    #[must_use]
+    pub fn with_reply(mut self, status: StatusCode) -> Self {
+        self.0.reply = status;
+        self
+    }
+
+    /// Keeps the ids of the parts that were accepted before the failure.
+    #[must_use]
+    pub fn with_accepted_parts(mut self, ids: Vec<MessageId>) -> Self {
+        self.0.accepted = ids;
+        self
+    }
+
+    /// Keeps the gateway's answer.
+    #[must_use]
+    pub fn with_raw(mut self, raw: Bytes) -> Self {
+        self.0.raw = Some(raw);
+        self
+    }
+}
+
+fn plain(code: &str) -> bool {
+    let number = code.bytes().all(|b| b.is_ascii_digit());
+    (1..=if number { 9 } else { 64 }).contains(&code.len())
+        && code.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let e = &*self.0;
+        if let Some(gateway) = &e.gateway {
+            write!(f, "{gateway}: ")?;
+        }
+        if let Some(field) = &e.field {
+            write!(f, "{field}: ")?;
+        }
+        f.write_str(&e.what)?;
+        if let Some(code) = &e.code {
+            write!(f, "; code {code}")?;
+        }
+        if let Some(status) = e.status {
+            write!(f, "; HTTP {}", status.as_u16())?;
+        }
+        if e.outcome == Outcome::Unknown {
+            f.write_str("; it may have been sent, so do not send it again blindly")?;
+        }
+        if let Some(after) = e.retry_after {
+            write!(f, "; wait {} s", after.as_secs_f32())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let e = &*self.0;
+        f.debug_struct("Error")
+            .field("kind", &e.kind)
+            .field("outcome", &e.outcome)
+            .field("retryable", &self.is_retryable())
+            .field("retry_after", &e.retry_after)
+            .field("gateway", &e.gateway)
+            .field("field", &e.field)
+            .field("what", &e.what)
+            .field("code", &e.code)
+            .field("status", &e.status)
+            .field("trace", &e.trace)
+            .field("accepted_parts", &e.accepted.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// What a gateway's code means: one row of its table.
+///
+/// Rows are data, and a configuration can override them, because vendors change their codes and their meaning. A
+/// retry is allowed only where the gateway documents that it is useful.
+///
+/// ```
+/// use std::time::Duration;
+/// use civic_messaging::{Class, ErrorKind};
+///
+/// const ROWS: &[(&str, Class)] = &[
+///     ("131047", Class::new(ErrorKind::OutsideWindow)),
+///     ("130429", Class::new(ErrorKind::RateLimited).retry(Some(Duration::from_secs(1))).surely_not_sent()),
+/// ];
+/// ```
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Class {
+    /// What the program should do.
+    pub kind: ErrorKind,
+    /// Whether the same request may be made again.
+    #[serde(default)]
+    pub retryable: bool,
+    /// The least wait before that, in the configuration as whole seconds.
+    #[serde(default, with = "seconds")]
+    pub after: Option<Duration>,
+    /// The gateway documents that a message refused with this code was not accepted, whatever the HTTP status.
+    #[serde(default)]
+    pub surely_not_sent: bool,
+}
+
+impl Class {
+    /// A refusal that a second try does not cure.
+    pub const fn new(kind: ErrorKind) -> Self {
+        Self { kind, retryable: false, after: None, surely_not_sent: false }
+    }
+
+    /// A refusal that may be tried again after this wait.
+    #[must_use]
+    pub const fn retry(self, after: Option<Duration>) -> Self {
+        Self { retryable: true, after, ..self }
+    }
+
+    /// Marks a code that means "not accepted" even under a 5xx status.
+    #[must_use]
+    pub const fn surely_not_sent(self) -> Self {
+        Self { surely_not_sent: true, ..self }
+    }
+}
+
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(after: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
+        after.map(|d| d.as_secs()).serialize(s)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(d)?.map(Duration::from_secs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_outcome_is_never_retryable() {
+        let error = Error::unknown("no answer").with_retry(true, None);
+        assert!(!error.is_retryable());
+        assert!(error.to_string().contains("do not send it again"));
+    }
+
+    #[test]
+    fn codes_that_could_hold_text_are_left_out() {
+        assert_eq!(Error::unsupported("x").with_code("131047").code(), Some("131047"));
+        assert_eq!(Error::unsupported("x").with_code("+447700900123").code(), None);
+        assert_eq!(Error::unsupported("x").with_code("447700900123").code(), None);
+        assert_eq!(Error::unsupported("x").with_code("hello there").code(), None);
+    }
+
+    #[test]
+    fn our_own_faults_are_never_a_4xx_to_the_gateway() {
+        assert_eq!(Error::config("token", "is empty").reply(), 503);
+        assert_eq!(Error::new(ErrorKind::Unauthenticated, "no").reply(), 403);
+        assert_eq!(Error::new(ErrorKind::TooLarge, "no").reply(), 413);
+    }
+}

@@ -1,0 +1,744 @@
+//! Meta: WhatsApp Business by the Cloud API, and by 360dialog, which speaks the same wire.
+//!
+//! Vendor's pages: [Cloud API messages][send], [webhooks][hooks], [error codes][codes]; state of September 2026, read
+//! 2026-11-22 from stored copies.
+//!
+//! ```no_run
+//! use civic_messaging::{Address, ChannelExt, Meta, meta};
+//! # async fn run() -> civic_messaging::Result<()> {
+//! let config = meta::Config::new("EAAG-system-user-token", "200000000000001")?
+//!     .app_secret("app-secret-of-the-meta-app")?
+//!     .verify_token("what-the-dashboard-was-told")?;
+//! let whatsapp = Meta::whatsapp(config)?;
+//! whatsapp.send_text(&Address::whatsapp("07700 900123")?, "Your report is logged.").await?;
+//! # Ok(()) }
+//! ```
+//!
+//! | medium | text | media | template | choice | link | ask | location | contacts | reaction | quote | receive | poll | look up | signals |
+//! |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
+//! | WhatsApp | 4,096 characters | 1, by link, upload or id | positional, named, header, buttons | 3 buttons, 10 rows | yes | location, contact | yes | yes | yes | yes | signed | no | no | read, typing |
+//!
+//! No idempotency key exists, and no call says what became of a message: after an unknown outcome, only a status
+//! webhook with the message's key (`biz_opaque_callback_data`) settles it.
+//!
+//! [send]: https://developers.facebook.com/documentation/business-messaging/whatsapp/messages/send-messages
+//! [hooks]: https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/overview
+//! [codes]: https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use crate::address::Medium;
+use crate::capability::{ChoiceLimits, MediaLimits, TemplateLimits, TextLimit};
+use crate::channel::{Channel, Cursor, Evidence, Grade, Health, Info, Page, Sent, Signal};
+use crate::context::Context;
+use crate::endpoint::{Answer, BaseUrl, Endpoint, FetchLimits, VendorError, bearer, sensitive};
+use crate::error::{Class, Error, ErrorKind, Result};
+use crate::event::Inbound;
+use crate::id::AccountId;
+use crate::media::{Hosts, MediaStream};
+use crate::medium::whatsapp;
+use crate::message::{Accepted, GatewayOptions, Media, MediaRef, Message, Native};
+use crate::registry::Settings;
+use crate::secret::Secret;
+use crate::transport::{Body, Multipart};
+use crate::webhook::{
+    self, BearerToken, Covers, Encoding, HmacSha256, Opened, Received, Refusal, Reply, Scheme, Sealed, SigningSecret,
+    Verdict,
+};
+use crate::wire::Str;
+
+mod receive;
+mod send;
+
+const GATEWAY: &str = "meta";
+
+/// The settings of a WhatsApp number.
+///
+/// ```toml
+/// gateway = "meta"
+/// medium = "whatsapp"
+/// access_token = { env = "META_TOKEN" }
+/// phone_number_id = "200000000000001"
+/// app_secrets = { env = "META_APP_SECRET" }       # a list while it is rotated
+/// verify_token = "what-the-dashboard-was-told"
+/// ```
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Config {
+    /// The token of a system user with `whatsapp_business_messaging`; at 360dialog the API key.
+    pub access_token: Secret,
+    /// Meta's id of the number, which is not the number.
+    pub phone_number_id: AccountId,
+    /// Meta's id of the WhatsApp business account. Set it to get account events (templates, quality, limits).
+    #[serde(default)]
+    pub business_account_id: Option<AccountId>,
+    /// What signs webhooks: the secret of the Meta app. At 360dialog, which does not sign, a token that it is told to
+    /// send as `Authorization: Bearer`. One of several apps or numbers names the accounts that it owns.
+    #[serde(default, deserialize_with = "webhook::secrets")]
+    pub app_secrets: Vec<SigningSecret>,
+    /// What the dashboard was told for the webhook's handshake.
+    #[serde(default)]
+    pub verify_token: Option<Secret>,
+    /// The version of the Graph API, such as `v26.0`. Versions live about two years.
+    #[serde(default = "version")]
+    pub version: String,
+    /// Where the API is.
+    #[serde(default)]
+    pub base_url: Option<BaseUrl>,
+    /// The messaging account to bill, where one number serves several.
+    #[serde(default)]
+    pub messaging_account_id: Option<String>,
+    /// Whether a file is refused whose SHA-256 is not the one that its webhook gave. Meta does not define that hash.
+    #[serde(default = "yes")]
+    pub verify_hashes: bool,
+    /// What some of Meta's codes mean, over the table.
+    #[serde(default)]
+    pub errors: BTreeMap<String, Class>,
+}
+
+fn version() -> String {
+    "v26.0".to_owned()
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Config {
+    /// The settings that sending needs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a token that is no secret.
+    pub fn new(access_token: impl Into<String>, phone_number_id: impl Into<AccountId>) -> Result<Self> {
+        Ok(Self {
+            access_token: Secret::new(access_token).map_err(|e| e.with_field("access_token"))?,
+            phone_number_id: phone_number_id.into(),
+            business_account_id: None,
+            app_secrets: Vec::new(),
+            verify_token: None,
+            version: version(),
+            base_url: None,
+            messaging_account_id: None,
+            verify_hashes: true,
+            errors: BTreeMap::new(),
+        })
+    }
+
+    /// Adds the secret of the Meta app, which webhooks are signed with.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when it is empty, blank or too short.
+    pub fn app_secret(mut self, secret: impl Into<String>) -> Result<Self> {
+        self.app_secrets.push(Secret::new(secret).map_err(|e| e.with_field("app_secrets"))?.into());
+        Ok(self)
+    }
+
+    /// Sets what the dashboard was told for the webhook's handshake.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when it is empty, blank or too short.
+    pub fn verify_token(mut self, token: impl Into<String>) -> Result<Self> {
+        self.verify_token = Some(Secret::new(token).map_err(|e| e.with_field("verify_token"))?);
+        Ok(self)
+    }
+
+    /// Sets where the API is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] unless it is https, or loopback.
+    pub fn base_url(mut self, url: &str) -> Result<Self> {
+        self.base_url = Some(url.parse()?);
+        Ok(self)
+    }
+}
+
+/// A WhatsApp number, by Meta's Cloud API or by 360dialog.
+#[derive(Debug)]
+pub struct Meta {
+    info: Info,
+    endpoint: Endpoint,
+    context: Context,
+    scheme: Box<dyn Scheme>,
+    authorization: (HeaderName, HeaderValue),
+    /// The path of the API's root, and of the number under it.
+    root: String,
+    number: String,
+    messaging_account_id: Option<String>,
+    verify_hashes: bool,
+    /// 360dialog hands files out at its own host, under the path that Meta's address has.
+    own_files: bool,
+}
+
+impl Meta {
+    /// A WhatsApp number by the Cloud API.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] with the setting that is wrong.
+    #[cfg(feature = "reqwest")]
+    pub fn whatsapp(config: Config) -> Result<Self> {
+        Self::whatsapp_with(config, &Context::new())
+    }
+
+    /// A WhatsApp number by the Cloud API, in this context.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] with the setting that is wrong.
+    pub fn whatsapp_with(config: Config, context: &Context) -> Result<Self> {
+        if config.version.strip_prefix('v').is_none_or(|v| v.parse::<f32>().is_err()) {
+            return Err(Error::config("version", "must be a Graph API version such as v26.0"));
+        }
+        let signed = Signed {
+            hmac: HmacSha256::new(SIGNATURE, "sha256=", Encoding::Hex, secrets(&config)),
+            verify_token: config.verify_token.clone(),
+        };
+        let authorization = (http::header::AUTHORIZATION, bearer(&config.access_token)?);
+        let root = format!("/{}", config.version);
+        let number = format!("{root}/{}", config.phone_number_id);
+        Self::new(GATEWAY, "https://graph.facebook.com", config, context, Box::new(signed), authorization, root, number)
+    }
+
+    /// A WhatsApp number by 360dialog: the same wire, another host and header.
+    ///
+    /// 360dialog does not sign webhooks. Tell it to send `Authorization: Bearer` with one of the `app_secrets`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] with the setting that is wrong.
+    #[cfg(feature = "reqwest")]
+    pub fn whatsapp_360dialog(config: Config) -> Result<Self> {
+        Self::whatsapp_360dialog_with(config, &Context::new())
+    }
+
+    /// A WhatsApp number by 360dialog, in this context.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] with the setting that is wrong.
+    pub fn whatsapp_360dialog_with(config: Config, context: &Context) -> Result<Self> {
+        let token = Box::new(BearerToken::new(secrets(&config)));
+        let key = (HeaderName::from_static("d360-api-key"), sensitive(config.access_token.expose())?);
+        let (root, number) = (String::new(), String::new());
+        Self::new("360dialog", "https://waba-v2.360dialog.io", config, context, token, key, root, number)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what the two ways to a number differ in, each once")]
+    fn new(
+        gateway: &'static str,
+        base: &str,
+        config: Config,
+        context: &Context,
+        scheme: Box<dyn Scheme>,
+        authorization: (HeaderName, HeaderValue),
+        root: String,
+        number: String,
+    ) -> Result<Self> {
+        if config.phone_number_id.as_str().is_empty()
+            || !config.phone_number_id.as_str().bytes().all(|b| b.is_ascii_digit())
+        {
+            return Err(Error::config("phone_number_id", "must be digits: Meta's id of the number, not the number"));
+        }
+        let base = config.base_url.map_or_else(|| base.parse(), Ok)?;
+        let receives = !config.app_secrets.is_empty();
+        let mut info = Info::new(gateway, Medium::WhatsApp, config.phone_number_id).with_capability(|can| {
+            can.receive = receives;
+            can.upload_media = true;
+            can.fetch_media = true;
+            can.health = true;
+            can.read = true;
+            can.typing = true;
+            can.key = true;
+            can.conversation = true;
+            can.reply_to = true;
+            can.text = Some(TextLimit::characters(whatsapp::TEXT_MAX));
+            can.media = Some(MediaLimits::whatsapp());
+            can.template = Some(TemplateLimits { language: true, positional: true, named: true, components: true });
+            can.choice = Some(ChoiceLimits::WHATSAPP);
+            can.link = Some(whatsapp::LINK_LABEL_MAX);
+            can.ask_location = true;
+            can.ask_contact = true;
+            can.location = true;
+            can.contacts = true;
+            can.reaction = true;
+            can.native = true;
+        });
+        info.wire = GATEWAY;
+        Ok(Self {
+            endpoint: Endpoint::new(gateway, base, context, ERRORS, vendor_error).with_overrides(config.errors),
+            info,
+            context: context.clone(),
+            scheme,
+            authorization,
+            root,
+            number,
+            messaging_account_id: config.messaging_account_id,
+            verify_hashes: config.verify_hashes,
+            own_files: gateway == "360dialog",
+        })
+    }
+
+    fn headers(&self, content_type: &'static str) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(2);
+        headers.insert(self.authorization.0.clone(), self.authorization.1.clone());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers
+    }
+
+    fn post(&self, path: &str, body: impl Into<Body>) -> Result<http::Request<Body>> {
+        let path = [&self.number, path].concat();
+        self.endpoint.request(Method::POST, &path, self.headers("application/json"), body.into())
+    }
+
+    /// Where a file is: its address, hash, type and length.
+    async fn locate(&self, id: &str) -> Result<Located> {
+        if id.is_empty() || !id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
+            return Err(Error::invalid("media.id", "is not an id of Meta's"));
+        }
+        let path = format!("{}/{id}", self.root);
+        self.endpoint.get(&path, self.headers("application/json")).await?.json()
+    }
+
+    async fn fetch(&self, url: &str) -> Result<MediaStream> {
+        let rewritten = match url.split_once("lookaside.fbsbx.com") {
+            Some((_, path)) if self.own_files => Cow::Owned([self.endpoint.base().as_str(), path].concat()),
+            _ => Cow::Borrowed(url),
+        };
+        let limits = FetchLimits { cap: whatsapp::INBOUND_BYTES_MAX, time: Duration::from_secs(120) };
+        self.endpoint
+            .fetch(&rewritten, &HOSTS, (self.authorization.0.clone(), self.authorization.1.clone()), limits)
+            .await
+    }
+}
+
+/// Builds a channel by the Cloud API from settings.
+///
+/// # Errors
+/// [`ErrorKind::Config`] with the setting that is wrong.
+pub fn connect(settings: &Settings, context: &Context) -> Result<Arc<dyn Channel>> {
+    match settings.medium()? {
+        Medium::WhatsApp => Ok(Arc::new(Meta::whatsapp_with(settings.read()?, context)?)),
+        _ => Err(Error::config("medium", "must be whatsapp for this gateway")),
+    }
+}
+
+/// Builds a channel by 360dialog from settings.
+///
+/// # Errors
+/// [`ErrorKind::Config`] with the setting that is wrong.
+pub fn connect_360dialog(settings: &Settings, context: &Context) -> Result<Arc<dyn Channel>> {
+    match settings.medium()? {
+        Medium::WhatsApp => Ok(Arc::new(Meta::whatsapp_360dialog_with(settings.read()?, context)?)),
+        _ => Err(Error::config("medium", "must be whatsapp for this gateway")),
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Channel for Meta {
+    fn info(&self) -> &Info {
+        &self.info
+    }
+
+    async fn send(&self, message: &Message) -> Result<Accepted> {
+        let mut message = self.info.prepare(message, self.context.clock.now())?;
+        send::upload(self, &mut message).await?;
+        let body = send::encode(&message, self.messaging_account_id.as_deref())?;
+        let answer = self.endpoint.send(self.post("/messages", body)?).await?;
+        send::decode(self.info.gateway, &answer)
+    }
+
+    async fn receive(&self, request: &webhook::Request) -> Result<Received> {
+        if !self.info.capability.receive {
+            return Err(Error::config("app_secrets", "are needed to receive webhooks").with_gateway(self.info.gateway));
+        }
+        match request.open(&*self.scheme).map_err(|e| e.with_gateway(self.info.gateway))? {
+            Opened::Verified(verified) => Ok(receive::events(&verified, &self.info, &self.endpoint)),
+            Opened::Handshake(received) => Ok(received),
+            Opened::NeedKey(_) => Err(Error::unsupported("this scheme needs no key")),
+        }
+    }
+
+    async fn poll(&self, _after: Option<&Cursor>) -> Result<Page> {
+        Err(Error::unsupported("Meta keeps no events to poll").with_gateway(self.info.gateway))
+    }
+
+    async fn look_up(&self, _sent: &Sent) -> Result<Evidence> {
+        Err(Error::unsupported("Meta says what became of a message by webhook only").with_gateway(self.info.gateway))
+    }
+
+    async fn upload_media(&self, media: &Media, bytes: MediaStream) -> Result<MediaRef> {
+        let rules = self.info.capability.media.iter().flat_map(|limits| &limits.kinds);
+        let rule = rules.into_iter().find(|rule| rule.kind == media.kind);
+        let bytes = bytes.capped(rule.map_or(0, |rule| rule.max))?;
+        let mime = bytes.mime().unwrap_or("application/octet-stream").to_owned();
+        let filename = media.filename.clone().unwrap_or_else(|| media.kind.to_string());
+        let form = Multipart::new(&*self.context.clock)?.text("messaging_product", "whatsapp").text("type", &mime);
+        let (content_type, body) = form.file("file", &filename, &mime, bytes.into_body());
+        let mut headers = self.headers("");
+        headers.insert(CONTENT_TYPE, content_type);
+        let path = format!("{}/media", self.number);
+        let answer = self.endpoint.call(self.endpoint.request(Method::POST, &path, headers, body)?).await?;
+        let uploaded: Uploaded = answer.json()?;
+        let mut held = MediaRef::new(self.info.gateway, uploaded.id);
+        held.mime = Some(mime);
+        held.filename = media.filename.clone();
+        held.expires = Some(self.context.clock.now().plus(UPLOAD_KEPT));
+        Ok(held)
+    }
+
+    async fn fetch_media(&self, media: &MediaRef) -> Result<MediaStream> {
+        if media.gateway != self.info.gateway {
+            return Err(Error::invalid("media.gateway", "is another gateway").with_gateway(self.info.gateway));
+        }
+        // The address in a webhook lives five minutes; the id lives a week.
+        let at_once = match &media.url {
+            Some(url) => Some(self.fetch(url).await),
+            None => None,
+        };
+        let (stream, sha256) = match at_once {
+            Some(Err(error)) if error.kind() != ErrorKind::NotFound => return Err(error),
+            Some(Ok(stream)) => (stream, media.sha256),
+            Some(Err(_)) | None => {
+                let located = self.locate(&media.id).await?;
+                let sha256 = media.sha256.or_else(|| located.sha256.as_deref()?.parse().ok());
+                (self.fetch(&located.url).await?, sha256)
+            }
+        };
+        Ok(match sha256.filter(|_| self.verify_hashes) {
+            Some(sha256) => stream.hashed(sha256),
+            None => stream,
+        })
+    }
+
+    async fn signal(&self, inbound: &Inbound, signal: Signal) -> Result<()> {
+        let typing = matches!(signal, Signal::Typing).then_some(Typing { kind: "text" });
+        let read = MarkRead {
+            messaging_product: "whatsapp",
+            status: "read",
+            message_id: inbound.id.as_str(),
+            typing_indicator: typing,
+        };
+        let body = serde_json::to_vec(&read).map_err(|_| Error::invalid("inbound", "cannot be written"))?;
+        self.endpoint.call(self.post("/messages", body)?).await.map(|_| ())
+    }
+
+    async fn health(&self) -> Result<Health> {
+        let fields = "?fields=id,quality_rating,whatsapp_business_manager_messaging_limit";
+        let answer = match self
+            .endpoint
+            .get(&format!("{}{fields}", self.number), self.headers("application/json"))
+            .await
+        {
+            Ok(answer) => answer,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::Forbidden | ErrorKind::Config) =>
+            {
+                return Ok(Health::default().with("credentials", Grade::Fail, error.to_string()));
+            }
+            Err(error) => return Err(error),
+        };
+        let number: Number = answer.json()?;
+        let health = Health::default().with("credentials", Grade::Pass, "Meta knows the token and the number");
+        let health = match number.quality_rating.as_deref() {
+            Some("RED") => health.with("quality", Grade::Warn, "people block or report what this number sends"),
+            Some("GREEN" | "YELLOW") => health.with("quality", Grade::Pass, "people take what this number sends"),
+            _ => health.with("quality", Grade::Unknown, "Meta has not rated this number"),
+        };
+        Ok(match self.info.capability.receive {
+            true => health.with("webhook", Grade::Unknown, "Meta tells by no call whether its webhooks arrive"),
+            false => health.with("webhook", Grade::Warn, "app_secrets are not set: nothing can be received"),
+        })
+    }
+}
+
+/// Options that only this gateway reads.
+///
+/// ```
+/// use civic_messaging::{Address, Message, meta};
+///
+/// let mut options = meta::Options::default();
+/// options.preview_url = Some(true);
+/// let message = Message::text(Address::whatsapp("07700 900123")?, "See https://example.org/bins").with(&options)?;
+/// # Ok::<(), civic_messaging::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Options {
+    /// Shows a preview of the first link in a text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview_url: Option<bool>,
+    /// Delivers only while the person's identity has this hash: code 137000 else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient_identity_key_hash: Option<String>,
+}
+
+impl GatewayOptions for Options {
+    const GATEWAY: &'static str = GATEWAY;
+}
+
+/// A form that opens in WhatsApp (Meta calls it a flow), as [`Native`] content.
+///
+/// ```
+/// use civic_messaging::{Address, Message, meta::Flow};
+///
+/// let form = Flow::new("500000000000001", "Report an issue", "Start").token("tok-1").screen("START");
+/// let message = Message::new(Address::whatsapp("07700 900123")?, form.content()?);
+/// # Ok::<(), civic_messaging::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Flow {
+    id: String,
+    body: String,
+    label: String,
+    token: Option<String>,
+    screen: Option<String>,
+    draft: bool,
+}
+
+impl Flow {
+    /// A form by Meta's id of it, with the text above and the label of its button.
+    pub fn new(id: impl Into<String>, body: impl Into<String>, label: impl Into<String>) -> Self {
+        Self { id: id.into(), body: body.into(), label: label.into(), token: None, screen: None, draft: false }
+    }
+
+    /// Sets what comes back with the answer, to tell one form from another.
+    #[must_use]
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
+    /// Sets the screen that opens first.
+    #[must_use]
+    pub fn screen(mut self, screen: impl Into<String>) -> Self {
+        self.screen = Some(screen.into());
+        self
+    }
+
+    /// Opens the draft of the form, for its makers.
+    #[must_use]
+    pub fn draft(mut self) -> Self {
+        self.draft = true;
+        self
+    }
+
+    /// The content of a message that offers the form.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidMessage`] when the text or the label is empty or too long.
+    pub fn content(&self) -> Result<Native> {
+        for (field, text, max) in [
+            ("flow.body", &self.body, whatsapp::BODY_WITH_BUTTONS_MAX),
+            ("flow.label", &self.label, whatsapp::LINK_LABEL_MAX),
+        ] {
+            if text.trim().is_empty() || text.chars().count() > max {
+                return Err(Error::invalid(field, format!("must have 1 to {max} characters")));
+            }
+        }
+        Native::new(GATEWAY, &send::flow(self))
+    }
+}
+
+/// `X-Hub-Signature-256`, and the handshake, which carries no signature.
+#[derive(Debug)]
+struct Signed {
+    hmac: HmacSha256,
+    verify_token: Option<Secret>,
+}
+
+const SIGNATURE: HeaderName = HeaderName::from_static("x-hub-signature-256");
+
+impl Scheme for Signed {
+    fn verify(&self, sealed: Sealed<'_>) -> Verdict {
+        if sealed.method() != Method::GET {
+            return self.hmac.verify(sealed);
+        }
+        let parameter = |name| sealed.query_parameter(name);
+        let token = parameter("hub.verify_token").unwrap_or_default();
+        let known = self.verify_token.as_ref().is_some_and(|known| known.matches(token.as_bytes()));
+        match (parameter("hub.mode").as_deref(), parameter("hub.challenge")) {
+            (Some("subscribe"), Some(challenge)) if known => {
+                Verdict::Answer(Reply::body("text/plain", challenge.into_owned()))
+            }
+            _ => Verdict::Refused(Refusal::Wrong),
+        }
+    }
+
+    fn covers(&self) -> Covers {
+        Covers::Body
+    }
+}
+
+fn secrets(config: &Config) -> Vec<SigningSecret> {
+    let accounts: Vec<_> =
+        std::iter::once(&config.phone_number_id).chain(&config.business_account_id).cloned().collect();
+    config.app_secrets.iter().map(|secret| secret.clone().or_owns(&accounts)).collect()
+}
+
+/// Hosts that serve Meta's files. The redirect target is unverified.
+const HOSTS: Hosts =
+    Hosts { trusted: &["graph.facebook.com", "lookaside.fbsbx.com", "waba-v2.360dialog.io"], open: &["*.fbcdn.net"] };
+
+/// How long Meta keeps an uploaded file.
+const UPLOAD_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What Meta's codes mean: [error codes][codes], state of June 2026, read 2026-11-22 from stored copies.
+///
+/// [codes]: https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes
+const ERRORS: &[(&str, Class)] = {
+    use ErrorKind::{
+        Account, Config, Forbidden, InvalidMessage, InvalidRecipient, OptedOut, OutsideWindow, QuotaExceeded,
+        RateLimited, Rejected, Unauthenticated, Unavailable,
+    };
+    const fn wait(secs: u64) -> Option<Duration> {
+        Some(Duration::from_secs(secs))
+    }
+    &[
+        ("0", Class::new(Unauthenticated)),
+        ("1", Class::new(Unavailable).retry(None)),
+        ("2", Class::new(Unavailable).retry(None)),
+        ("3", Class::new(Forbidden)),
+        ("4", Class::new(RateLimited).retry(wait(60)).surely_not_sent()),
+        ("10", Class::new(Forbidden)),
+        ("33", Class::new(Config)),
+        ("100", Class::new(InvalidMessage)),
+        ("190", Class::new(Unauthenticated)),
+        ("368", Class::new(Account)),
+        ("613", Class::new(RateLimited).retry(wait(60)).surely_not_sent()),
+        ("80007", Class::new(RateLimited).retry(wait(60)).surely_not_sent()),
+        // We blocked this person.
+        ("130403", Class::new(InvalidRecipient)),
+        ("130429", Class::new(RateLimited).retry(wait(1)).surely_not_sent()),
+        // Marketing held back from people in an experiment.
+        ("130472", Class::new(Rejected)),
+        ("130497", Class::new(Account)),
+        ("131000", Class::new(Unavailable).retry(None)),
+        ("131005", Class::new(Forbidden)),
+        ("131008", Class::new(InvalidMessage)),
+        ("131009", Class::new(InvalidMessage)),
+        ("131014", Class::new(InvalidMessage)),
+        ("131016", Class::new(Unavailable).retry(None)),
+        ("131020", Class::new(InvalidMessage)),
+        ("131021", Class::new(InvalidRecipient)),
+        ("131026", Class::new(InvalidRecipient)),
+        ("131030", Class::new(Config)),
+        ("131031", Class::new(Account)),
+        ("131037", Class::new(Config)),
+        ("131041", Class::new(InvalidMessage)),
+        ("131042", Class::new(Account)),
+        ("131044", Class::new(Account)),
+        ("131045", Class::new(Config)),
+        ("131047", Class::new(OutsideWindow)),
+        ("131048", Class::new(Account)),
+        // A person's share of marketing is used up; trying again within 24 hours makes it longer.
+        ("131049", Class::new(QuotaExceeded)),
+        ("131050", Class::new(OptedOut)),
+        ("131051", Class::new(InvalidMessage)),
+        ("131053", Class::new(InvalidMessage)),
+        ("131056", Class::new(RateLimited).retry(wait(6)).surely_not_sent()),
+        ("131057", Class::new(Unavailable).retry(wait(60))),
+        // A one-time code cannot go to a user id: it needs the phone number.
+        ("131062", Class::new(InvalidRecipient)),
+        ("131063", Class::new(Config)),
+        ("131064", Class::new(Account)),
+        ("132000", Class::new(InvalidMessage)),
+        ("132001", Class::new(InvalidMessage)),
+        ("132005", Class::new(InvalidMessage)),
+        ("132007", Class::new(InvalidMessage)),
+        ("132008", Class::new(InvalidMessage)),
+        ("132012", Class::new(InvalidMessage)),
+        ("132015", Class::new(InvalidMessage)),
+        ("132016", Class::new(InvalidMessage)),
+        ("132068", Class::new(InvalidMessage)),
+        ("132069", Class::new(RateLimited).retry(wait(3600))),
+        ("133004", Class::new(Unavailable).retry(None)),
+        ("133005", Class::new(Config)),
+        ("133006", Class::new(Config)),
+        ("133008", Class::new(Config)),
+        ("133009", Class::new(Config)),
+        ("133010", Class::new(Config)),
+        ("133015", Class::new(Unavailable).retry(wait(300))),
+        ("133016", Class::new(RateLimited)),
+        ("134011", Class::new(Config)),
+        ("135000", Class::new(InvalidMessage)),
+        ("137000", Class::new(InvalidRecipient)),
+    ]
+};
+
+const HELP: &str = "https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes";
+
+fn vendor_error(answer: &Answer) -> VendorError<'_> {
+    let Ok(ErrorBody { error }) = serde_json::from_slice::<ErrorBody<'_>>(&answer.body) else {
+        return VendorError::default();
+    };
+    let mut said = VendorError::new(error.code.0);
+    let number = said.code.as_deref().and_then(|code| code.parse::<u32>().ok());
+    let known = ERRORS.iter().any(|(row, _)| said.code.as_deref() == Some(row));
+    // By code, then by what Meta says of retrying, then by HTTP status.
+    said.class = match number {
+        Some(200..=299) => Some(Class::new(ErrorKind::Forbidden)),
+        _ if known => None,
+        _ if error.is_transient == Some(true) => Some(Class::new(ErrorKind::Unavailable).retry(None)),
+        _ if answer.status == StatusCode::TOO_MANY_REQUESTS => None,
+        _ => Some(Class::new(ErrorKind::Rejected)).filter(|_| answer.status.is_client_error()),
+    };
+    said.trace = error.fbtrace_id.map(|trace| trace.0);
+    said.help = Some(Cow::Borrowed(HELP));
+    said
+}
+
+#[derive(Deserialize)]
+struct ErrorBody<'a> {
+    #[serde(borrow)]
+    error: ErrorWire<'a>,
+}
+
+#[derive(Deserialize)]
+struct ErrorWire<'a> {
+    #[serde(borrow)]
+    code: Str<'a>,
+    #[serde(default)]
+    is_transient: Option<bool>,
+    #[serde(borrow, default)]
+    fbtrace_id: Option<Str<'a>>,
+}
+
+#[derive(Serialize)]
+struct MarkRead<'a> {
+    messaging_product: &'static str,
+    status: &'static str,
+    message_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    typing_indicator: Option<Typing>,
+}
+
+#[derive(Serialize)]
+struct Typing {
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+#[derive(Deserialize)]
+struct Uploaded {
+    id: String,
+}
+
+#[derive(Deserialize)]
+struct Located {
+    url: String,
+    #[serde(default)]
+    sha256: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Number {
+    #[serde(default)]
+    quality_rating: Option<String>,
+}

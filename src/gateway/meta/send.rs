@@ -1,0 +1,385 @@
+//! A message as Meta's JSON, and Meta's answer.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::{Flow, Meta, Options};
+use crate::address::{Address, Phone, WhatsAppUser};
+use crate::channel::Channel;
+use crate::endpoint::Answer;
+use crate::error::{Error, Result};
+use crate::message::{
+    Accepted, Ask, Asked, Choice, ContactCard, Content, Header, Labelled, Link, Media, MediaKind, MediaSource, Message,
+    Template, TemplateButton,
+};
+use crate::wire::Str;
+
+/// Uploads what lies in the store. No resident sees that, so a failure is no doubt about the message.
+pub(super) async fn upload(meta: &Meta, message: &mut Cow<'_, Message>) -> Result<()> {
+    if !media(&message.content).any(|media| matches!(media.source, MediaSource::Stored { .. })) {
+        return Ok(());
+    }
+    let mut whole = message.clone().into_owned();
+    for media in media_mut(&mut whole.content) {
+        if let MediaSource::Stored { sha256, .. } = &media.source {
+            let bytes = meta.context.media.open(sha256).await?;
+            media.source = meta.upload_media(media, bytes).await?.into();
+        }
+    }
+    *message = Cow::Owned(whole);
+    Ok(())
+}
+
+fn media(content: &Content) -> impl Iterator<Item = &Media> {
+    let header = match content {
+        Content::Choice(Choice { header: Some(Header::Media(media)), .. })
+        | Content::Template(Template { header: Some(Header::Media(media)), .. }) => Some(media),
+        _ => None,
+    };
+    let files = match content {
+        Content::Media(media) => media.as_slice(),
+        _ => &[],
+    };
+    files.iter().chain(header)
+}
+
+fn media_mut(content: &mut Content) -> Vec<&mut Media> {
+    match content {
+        Content::Media(media) => media.iter_mut().collect(),
+        Content::Choice(Choice { header: Some(Header::Media(media)), .. })
+        | Content::Template(Template { header: Some(Header::Media(media)), .. }) => vec![media],
+        _ => Vec::new(),
+    }
+}
+
+/// The body of `POST /{phone-number-id}/messages`.
+pub(super) fn encode(message: &Message, messaging_account_id: Option<&str>) -> Result<Vec<u8>> {
+    let options = message.options::<Options>()?.unwrap_or_default();
+    let (group, to, recipient) = match &message.to {
+        Address::Conversation(group) => (true, Some(group.id()), None),
+        Address::Phone(phone) => (false, Some(phone.as_str()), None),
+        // Meta takes one of the two, and reaches people who hide their number by the user id only.
+        Address::WhatsApp(user) => match user.phone() {
+            Some(phone) => (false, Some(phone.as_str()), None),
+            None => (false, None, user.user_id()),
+        },
+        _ => return Err(Error::recipient("is not an address on WhatsApp")),
+    };
+    let (kind, content) = content(&message.content, &options)?;
+    let outgoing = Outgoing {
+        messaging_product: "whatsapp",
+        recipient_type: if group { "group" } else { "individual" },
+        to,
+        recipient,
+        kind: &kind,
+        context: message.reply_to.as_ref().map(|id| Quoted { message_id: id.as_str() }),
+        biz_opaque_callback_data: message.key.as_deref(),
+        recipient_identity_key_hash: options.recipient_identity_key_hash.as_deref(),
+        messaging_account_id,
+        content,
+    };
+    serde_json::to_vec(&outgoing).map_err(|_| Error::invalid("content", "cannot be written as JSON"))
+}
+
+#[derive(Serialize)]
+struct Outgoing<'a> {
+    messaging_product: &'static str,
+    recipient_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipient: Option<&'a str>,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<Quoted<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    biz_opaque_callback_data: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipient_identity_key_hash: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    messaging_account_id: Option<&'a str>,
+    #[serde(flatten)]
+    content: Wire<'a>,
+}
+
+#[derive(Serialize)]
+struct Quoted<'a> {
+    message_id: &'a str,
+}
+
+/// The member that `type` names: a text without a detour, since most messages are texts, and JSON for the others.
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Wire<'a> {
+    Text(Text<'a>),
+    #[serde(untagged)]
+    Other(Map<String, Value>),
+}
+
+#[derive(Serialize)]
+struct Text<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preview_url: Option<bool>,
+    body: &'a str,
+}
+
+fn content<'a>(content: &'a Content, options: &Options) -> Result<(Cow<'static, str>, Wire<'a>)> {
+    let (kind, value): (&'static str, Value) = match content {
+        Content::Text(body) => {
+            return Ok(("text".into(), Wire::Text(Text { preview_url: options.preview_url, body })));
+        }
+        Content::Ask(ask) => ("interactive", interactive_ask(ask)),
+        Content::Choice(choice) => ("interactive", interactive_choice(choice)?),
+        Content::Contacts(cards) => ("contacts", cards.iter().map(card).collect()),
+        Content::Link(link) => ("interactive", interactive_link(link)),
+        Content::Location(place) => {
+            let mut value = json!({ "latitude": place.latitude, "longitude": place.longitude });
+            put(&mut value, "name", place.name.as_deref());
+            put(&mut value, "address", place.address.as_deref());
+            ("location", value)
+        }
+        Content::Media(media) => match media.as_slice() {
+            [media] => (media_type(media.kind), file(media, true)?),
+            _ => return Err(Error::invalid("media", "is not one file")),
+        },
+        Content::Native(native) => {
+            let mut value: Map<String, Value> = native.read()?;
+            let kind = match value.remove("type") {
+                Some(Value::String(kind)) if value.contains_key(&kind) => kind,
+                _ => return Err(Error::invalid("native", "needs a type, and the member that it names")),
+            };
+            return Ok((kind.into(), Wire::Other(value)));
+        }
+        Content::Reaction(reaction) => (
+            "reaction",
+            json!({ "message_id": reaction.to.as_str(), "emoji": reaction.emoji.as_deref().unwrap_or_default() }),
+        ),
+        Content::Template(template) => ("template", filled(template)?),
+    };
+    Ok((kind.into(), Wire::Other(Map::from_iter([(kind.to_owned(), value)]))))
+}
+
+fn media_type(kind: MediaKind) -> &'static str {
+    match kind {
+        MediaKind::Audio => "audio",
+        MediaKind::Document => "document",
+        MediaKind::Image => "image",
+        MediaKind::Sticker => "sticker",
+        MediaKind::Video => "video",
+    }
+}
+
+fn file(media: &Media, caption: bool) -> Result<Value> {
+    let mut value = match &media.source {
+        MediaSource::Gateway { id, .. } => json!({ "id": id }),
+        MediaSource::Link(link) => json!({ "link": link }),
+        MediaSource::Stored { .. } => return Err(Error::invalid("media.source", "was not uploaded")),
+    };
+    if caption {
+        put(&mut value, "caption", media.caption.as_deref());
+    }
+    if media.kind == MediaKind::Document {
+        put(&mut value, "filename", media.filename.as_deref());
+    }
+    if media.voice
+        && let Value::Object(members) = &mut value
+    {
+        members.insert("voice".to_owned(), true.into());
+    }
+    Ok(value)
+}
+
+fn header(header: &Header) -> Result<Value> {
+    Ok(match header {
+        Header::Location(_) => return Err(Error::invalid("choice.header", "cannot be a place")),
+        Header::Media(media) => {
+            let kind = media_type(media.kind);
+            json!({ "type": kind, kind: file(media, false)? })
+        }
+        Header::Text(text) => json!({ "type": "text", "text": text }),
+    })
+}
+
+fn interactive(kind: &str, body: &str, footer: Option<&str>, action: Value) -> Value {
+    let mut value = json!({ "type": kind, "body": { "text": body } });
+    if let Value::Object(members) = &mut value {
+        members.insert("action".to_owned(), action);
+    }
+    if let (Some(text), Value::Object(members)) = (footer, &mut value) {
+        members.insert("footer".to_owned(), json!({ "text": text }));
+    }
+    value
+}
+
+fn interactive_ask(ask: &Ask) -> Value {
+    match ask.what {
+        Asked::Contact => {
+            interactive("request_contact_info", &ask.body, None, json!({ "name": "request_contact_info" }))
+        }
+        Asked::Location => interactive("location_request_message", &ask.body, None, json!({ "name": "send_location" })),
+    }
+}
+
+fn interactive_link(link: &Link) -> Value {
+    let parameters = json!({ "display_text": link.label, "url": link.url });
+    interactive("cta_url", &link.body, link.footer.as_deref(), json!({ "name": "cta_url", "parameters": parameters }))
+}
+
+fn interactive_choice(choice: &Choice) -> Result<Value> {
+    let (kind, action) = match &choice.list_label {
+        None => {
+            let reply = |row: &crate::Row| json!({ "type": "reply", "reply": { "id": row.id, "title": row.title } });
+            ("button", json!({ "buttons": choice.rows().map(reply).collect::<Value>() }))
+        }
+        Some(label) => {
+            let row = |row: &crate::Row| {
+                let mut value = json!({ "id": row.id, "title": row.title });
+                put(&mut value, "description", row.description.as_deref());
+                value
+            };
+            let section = |section: &crate::message::Section| {
+                let mut value = json!({ "rows": section.rows.iter().map(row).collect::<Value>() });
+                put(&mut value, "title", section.title.as_deref());
+                value
+            };
+            ("list", json!({ "button": label, "sections": choice.sections.iter().map(section).collect::<Value>() }))
+        }
+    };
+    let mut value = interactive(kind, &choice.body, choice.footer.as_deref(), action);
+    if let (Some(above), Value::Object(members)) = (&choice.header, &mut value) {
+        members.insert("header".to_owned(), header(above)?);
+    }
+    Ok(value)
+}
+
+pub(super) fn flow(flow: &Flow) -> Value {
+    let mut parameters = json!({
+        "mode": if flow.draft { "draft" } else { "published" },
+        "flow_message_version": "3",
+        "flow_id": flow.id,
+        "flow_cta": flow.label,
+        "flow_action": if flow.screen.is_some() { "navigate" } else { "data_exchange" },
+    });
+    put(&mut parameters, "flow_token", flow.token.as_deref());
+    if let (Some(screen), Value::Object(members)) = (&flow.screen, &mut parameters) {
+        members.insert("flow_action_payload".to_owned(), json!({ "screen": screen }));
+    }
+    let action = json!({ "name": "flow", "parameters": parameters });
+    json!({ "type": "interactive", "interactive": interactive("flow", &flow.body, None, action) })
+}
+
+fn filled(template: &Template) -> Result<Value> {
+    let mut components = Vec::new();
+    match &template.header {
+        None => {}
+        Some(Header::Location(place)) => {
+            let mut value = json!({ "latitude": place.latitude, "longitude": place.longitude });
+            put(&mut value, "name", place.name.as_deref());
+            put(&mut value, "address", place.address.as_deref());
+            components.push(json!({ "type": "header", "parameters": [{ "type": "location", "location": value }] }));
+        }
+        Some(above) => components.push(json!({ "type": "header", "parameters": [header(above)?] })),
+    }
+    if !template.parameters.is_empty() {
+        let parameter = |parameter: &crate::message::Parameter| {
+            let mut value = json!({ "type": "text", "text": parameter.value });
+            put(&mut value, "parameter_name", parameter.name.as_deref());
+            value
+        };
+        components.push(
+            json!({ "type": "body", "parameters": template.parameters.iter().map(parameter).collect::<Value>() }),
+        );
+    }
+    for button in &template.buttons {
+        let (kind, index, parameter) = match button {
+            TemplateButton::CopyCode { index, code } => {
+                ("copy_code", index, json!({ "type": "coupon_code", "coupon_code": code }))
+            }
+            TemplateButton::QuickReply { index, payload } => {
+                ("quick_reply", index, json!({ "type": "payload", "payload": payload }))
+            }
+            TemplateButton::Url { index, suffix } => ("url", index, json!({ "type": "text", "text": suffix })),
+        };
+        components
+            .push(json!({ "type": "button", "sub_type": kind, "index": index.to_string(), "parameters": [parameter] }));
+    }
+    let mut value = json!({ "name": template.name, "language": { "code": template.language } });
+    if let (false, Value::Object(members)) = (components.is_empty(), &mut value) {
+        members.insert("components".to_owned(), components.into());
+    }
+    Ok(value)
+}
+
+fn card(card: &ContactCard) -> Value {
+    // Meta wants one part of the name beside the whole.
+    let first = card.first_name.as_deref().or_else(|| card.name.split_whitespace().next()).unwrap_or(&card.name);
+    let mut value = json!({ "name": { "formatted_name": card.name, "first_name": first } });
+    let list = |values: &[Labelled], member: &str| -> Value {
+        let one = |labelled: &Labelled| {
+            let mut value = json!({ member: labelled.value });
+            put(&mut value, "type", labelled.label.as_deref());
+            value
+        };
+        values.iter().map(one).collect()
+    };
+    if let Value::Object(members) = &mut value {
+        for (name, member, values) in
+            [("phones", "phone", &card.phones), ("emails", "email", &card.emails), ("urls", "url", &card.urls)]
+        {
+            if !values.is_empty() {
+                members.insert(name.to_owned(), list(values, member));
+            }
+        }
+        if let Some(organisation) = &card.organisation {
+            members.insert("org".to_owned(), json!({ "company": organisation }));
+        }
+    }
+    value
+}
+
+fn put(value: &mut Value, member: &str, text: Option<&str>) {
+    if let (Some(text), Value::Object(members)) = (text, value) {
+        members.insert(member.to_owned(), text.into());
+    }
+}
+
+/// What Meta said to a send.
+pub(super) fn decode(gateway: &'static str, answer: &Answer) -> Result<Accepted> {
+    let taken: Taken<'_> = serde_json::from_slice(&answer.body).map_err(|_| answer.unreadable())?;
+    let mut messages = taken.messages.into_iter();
+    let first = messages.next().filter(|message| !message.id.is_empty()).ok_or_else(|| answer.unreadable())?;
+    let mut accepted = Accepted::new(gateway, &*first.id, answer.body.clone());
+    accepted.status = first.message_status.map(Str::into_string);
+    accepted.recipient = taken.contacts.first().and_then(|contact| {
+        let phone = contact.wa_id.as_deref().and_then(|digits| Phone::from_digits(digits).ok());
+        WhatsAppUser::new(phone, contact.user_id.as_deref()).ok().map(Address::from)
+    });
+    Ok(messages.fold(accepted, |accepted, more| accepted.and(&*more.id)))
+}
+
+#[derive(Deserialize)]
+struct Taken<'a> {
+    #[serde(borrow)]
+    messages: Vec<TakenMessage<'a>>,
+    #[serde(borrow, default)]
+    contacts: Vec<TakenContact<'a>>,
+}
+
+#[derive(Deserialize)]
+struct TakenMessage<'a> {
+    #[serde(borrow)]
+    id: Str<'a>,
+    #[serde(borrow, default)]
+    message_status: Option<Str<'a>>,
+}
+
+#[derive(Deserialize)]
+struct TakenContact<'a> {
+    #[serde(borrow, default)]
+    wa_id: Option<Str<'a>>,
+    #[serde(borrow, default)]
+    user_id: Option<Str<'a>>,
+}

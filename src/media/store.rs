@@ -1,0 +1,280 @@
+//! Stores of files: a folder, and memory.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
+use sha2::{Digest as _, Sha256};
+
+use super::{MediaStore, MediaStream, Stored};
+use crate::clock::{Clock, SystemClock};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::Digest;
+
+/// Files in memory, for tests and small services. Gone when the last clone is dropped.
+#[derive(Clone, Default)]
+pub struct MemoryStore(Arc<Mutex<HashMap<Digest, (String, Bytes)>>>);
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MemoryStore")
+    }
+}
+
+#[async_trait]
+impl MediaStore for MemoryStore {
+    async fn put(&self, media: MediaStream) -> Result<Stored> {
+        let mime = mime(&media);
+        let bytes = media.bytes().await?;
+        let stored = Stored::new(Digest::of(&bytes), bytes.len() as u64, mime.clone());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(stored.sha256, (mime, bytes));
+        Ok(stored)
+    }
+
+    async fn open(&self, sha256: &Digest) -> Result<MediaStream> {
+        let files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mime, bytes) = files.get(sha256).ok_or_else(missing)?;
+        Ok(MediaStream::from_bytes(mime.clone(), bytes.clone()))
+    }
+
+    async fn remove(&self, sha256: &Digest) -> Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(sha256);
+        Ok(())
+    }
+}
+
+/// Files in a folder, each named by its SHA-256, with its media type beside it.
+///
+/// A file appears under its name only when it is whole and on the disk. Disk work runs on threads of its own, so it
+/// needs no async runtime and holds none up.
+#[derive(Clone)]
+pub struct FolderStore(Arc<PathBuf>);
+
+/// How much of a file is in memory at a time.
+const CHUNK: usize = 256 * 1024;
+
+impl FolderStore {
+    /// A store in this folder, which is made if it is not there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when the folder cannot be made.
+    pub fn new(folder: impl Into<PathBuf>) -> Result<Self> {
+        let folder = folder.into();
+        fs::create_dir_all(&folder).map_err(|_| Error::config("media.folder", "cannot be made"))?;
+        Ok(Self(Arc::new(folder)))
+    }
+}
+
+impl fmt::Debug for FolderStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FolderStore")
+    }
+}
+
+#[async_trait]
+impl MediaStore for FolderStore {
+    async fn put(&self, mut media: MediaStream) -> Result<Stored> {
+        let mime = mime(&media);
+        let mut nonce = [0; 8];
+        SystemClock::new().random(&mut nonce)?;
+        let part = Part(self.0.join(format!("{:016x}.part", u64::from_be_bytes(nonce))));
+        let path = part.0.clone();
+        let mut file = blocking(move || File::create_new(path)).await?;
+        let (mut hash, mut len, mut ready) = (Sha256::new(), 0, BytesMut::new());
+        loop {
+            let piece = media.chunk().await.transpose()?;
+            if let Some(piece) = &piece {
+                hash.update(piece);
+                len += piece.len() as u64;
+                ready.extend_from_slice(piece);
+            }
+            if ready.len() >= CHUNK || piece.is_none() {
+                let bytes = ready.split();
+                file = blocking(move || file.write_all(&bytes).map(|()| file)).await?;
+            }
+            if piece.is_none() {
+                break;
+            }
+        }
+        let stored = Stored::new(Digest::new(hash.finalize().into()), len, mime.clone());
+        let folder = self.0.clone();
+        let name = folder.join(stored.sha256.to_string());
+        blocking(move || {
+            file.sync_all()?;
+            // The type first: a file without its type would be found, a type without its file is not.
+            fs::write(name.with_extension("type"), mime)?;
+            fs::rename(&part.0, &name)?;
+            File::open(&*folder)?.sync_all()
+        })
+        .await?;
+        Ok(stored)
+    }
+
+    async fn open(&self, sha256: &Digest) -> Result<MediaStream> {
+        let name = self.0.join(sha256.to_string());
+        let opened = blocking(move || {
+            let file = match File::open(&name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                file => file?,
+            };
+            Ok(Some((file.metadata()?.len(), fs::read_to_string(name.with_extension("type"))?, file)))
+        });
+        let (len, mime, file) = opened.await?.ok_or_else(missing)?;
+        let reading = Box::pin(read(file));
+        Ok(MediaStream::from_stream(mime, Box::pin(FileStream(Some(reading))), Some(len)).hashed(*sha256))
+    }
+
+    async fn remove(&self, sha256: &Digest) -> Result<()> {
+        let name = self.0.join(sha256.to_string());
+        blocking(move || {
+            for path in [name.with_extension("type"), name] {
+                match fs::remove_file(path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn mime(media: &MediaStream) -> String {
+    media.mime().unwrap_or("application/octet-stream").to_owned()
+}
+
+fn missing() -> Error {
+    Error::new(ErrorKind::NotFound, "the media store does not have this file").with_field("media.source")
+}
+
+/// A file that is not whole yet, taken away when its writer gives up.
+struct Part(PathBuf);
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // It was renamed, or never made: both leave nothing to take away.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+type Reading = Pin<Box<dyn Future<Output = Result<(File, Bytes)>> + Send>>;
+
+/// A file as a stream, a piece at a time.
+struct FileStream(Option<Reading>);
+
+async fn read(mut file: File) -> Result<(File, Bytes)> {
+    blocking(move || {
+        let mut piece = vec![0; CHUNK];
+        let len = file.read(&mut piece)?;
+        piece.truncate(len);
+        Ok((file, piece.into()))
+    })
+    .await
+}
+
+impl Stream for FileStream {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        let Some(reading) = &mut self.0 else { return Poll::Ready(None) };
+        let read_on = std::task::ready!(reading.as_mut().poll(cx));
+        self.0 = None;
+        Poll::Ready(match read_on {
+            Ok((_, piece)) if piece.is_empty() => None,
+            Ok((file, piece)) => {
+                self.0 = Some(Box::pin(read(file)));
+                Some(Ok(piece))
+            }
+            Err(error) => Some(Err(error)),
+        })
+    }
+}
+
+/// Runs disk work on a thread of its own.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {
+    struct Slot<T>(Mutex<(Option<io::Result<T>>, Option<Waker>)>);
+    let slot = Arc::new(Slot(Mutex::new((None, None))));
+    let theirs = slot.clone();
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::StorageFull => Error::new(ErrorKind::Unavailable, "the media store is full"),
+        _ => Error::new(ErrorKind::Unavailable, "the media store cannot be used"),
+    };
+    let run = move || {
+        let done = work();
+        let mut slot = theirs.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.0 = Some(done);
+        if let Some(waker) = slot.1.take() {
+            waker.wake();
+        }
+    };
+    std::thread::Builder::new().name("media-store".into()).spawn(run).map_err(failed)?;
+    let done = std::future::poll_fn(|cx| {
+        let mut slot = slot.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match slot.0.take() {
+            Some(done) => Poll::Ready(done),
+            None => {
+                slot.1 = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    });
+    done.await.map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> (PathBuf, FolderStore) {
+        let mut nonce = [0; 8];
+        SystemClock::new().random(&mut nonce).unwrap();
+        let path = std::env::temp_dir().join(format!("civic-media-{:016x}", u64::from_be_bytes(nonce)));
+        (path.clone(), FolderStore::new(path).unwrap())
+    }
+
+    #[tokio::test]
+    async fn both_stores_keep_find_and_forget() {
+        let (path, folder) = folder();
+        let photo = Bytes::from(vec![7; CHUNK * 2 + 5]);
+        for store in [&folder as &dyn MediaStore, &MemoryStore::new()] {
+            let stored = store.put(MediaStream::from_bytes("image/jpeg", photo.clone())).await.unwrap();
+            assert_eq!(stored, store.put(MediaStream::from_bytes("image/jpeg", photo.clone())).await.unwrap());
+            assert_eq!((stored.len, stored.mime.as_str()), (photo.len() as u64, "image/jpeg"));
+            let opened = store.open(&stored.sha256).await.unwrap();
+            assert_eq!(opened.mime(), Some("image/jpeg"));
+            assert_eq!(opened.bytes().await.unwrap(), photo);
+            store.remove(&stored.sha256).await.unwrap();
+            store.remove(&stored.sha256).await.unwrap();
+            assert_eq!(store.open(&stored.sha256).await.unwrap_err().kind(), ErrorKind::NotFound);
+        }
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn half_a_file_leaves_nothing_and_a_changed_one_is_noticed() {
+        let (path, store) = folder();
+        let broken = futures_util::stream::iter([Ok(Bytes::from_static(b"half")), Err(Error::unknown("broke"))]);
+        assert!(store.put(MediaStream::from_stream("a/b", Box::pin(broken), None)).await.is_err());
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+        let stored = store.put(MediaStream::from_bytes("a/b", "whole")).await.unwrap();
+        fs::write(path.join(stored.sha256.to_string()), "other").unwrap();
+        assert_eq!(store.open(&stored.sha256).await.unwrap().bytes().await.unwrap_err().kind(), ErrorKind::Unexpected);
+        fs::remove_dir_all(path).unwrap();
+    }
+}

@@ -1,0 +1,965 @@
+//! The rules of SMS: what a text costs, where it is cut, which characters make it dear, and whether
+//! a resident has asked to stop.
+//!
+//! A text whose every character is in the GSM 7-bit alphabet (3GPP TS 23.038) goes as septets, 160
+//! to a message. One character outside it, such as `ŵ` or a curly quote, and the whole text goes as
+//! UCS-2, 70 to a message. A longer text is sent in parts, each of which gives up some room to the
+//! header that joins it to the others, and each of which is charged.
+//!
+//! ```
+//! use civic_messaging::medium::sms;
+//!
+//! let count = sms::count("Your collection is on Tuesday.");
+//! assert_eq!((count.encoding(), count.units(), count.segments()), (sms::Encoding::Gsm7, 30, 1));
+//!
+//! let welsh = sms::count("Mae’ch casgliad ddydd Mawrth.");
+//! assert_eq!(welsh.encoding(), sms::Encoding::Ucs2);
+//! assert_eq!(sms::costly("Mae’ch casgliad ddydd Mawrth.")[0].character, '’');
+//! assert_eq!(sms::count(&sms::fold("Mae’ch casgliad ddydd Mawrth.")).encoding(), sms::Encoding::Gsm7);
+//! ```
+//!
+//! The national language shift tables are not used: no handset in the United Kingdom needs them.
+
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::fmt;
+use std::iter::FusedIterator;
+
+/// Septets in a message that goes whole, in GSM-7.
+pub const GSM7_SINGLE: usize = 160;
+/// Septets in each part of a longer message, in GSM-7, with [`Header::Short`].
+pub const GSM7_PART: usize = 153;
+/// Septets in each part of a longer message, in GSM-7, with [`Header::Long`].
+pub const GSM7_PART_LONG: usize = 152;
+/// UTF-16 code units in a message that goes whole, in UCS-2.
+pub const UCS2_SINGLE: usize = 70;
+/// UTF-16 code units in each part of a longer message, in UCS-2, with [`Header::Short`].
+pub const UCS2_PART: usize = 67;
+/// UTF-16 code units in each part of a longer message, in UCS-2, with [`Header::Long`].
+pub const UCS2_PART_LONG: usize = 66;
+/// Parts of one message at most: the header numbers them in one octet. Gateways allow far fewer.
+pub const PARTS_MAX: usize = 255;
+
+/// How the characters of a message are written on the air.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Encoding {
+    /// The GSM 7-bit default alphabet and its extension table, counted in septets.
+    Gsm7,
+    /// Sixteen bits to a unit, counted in UTF-16 code units: an emoji is two.
+    Ucs2,
+}
+
+impl Encoding {
+    /// Units that fit in a message which goes whole.
+    #[must_use]
+    pub const fn single(self) -> usize {
+        match self {
+            Self::Gsm7 => GSM7_SINGLE,
+            Self::Ucs2 => UCS2_SINGLE,
+        }
+    }
+
+    /// Units that fit in each part of a message which does not go whole.
+    #[must_use]
+    pub const fn part(self, header: Header) -> usize {
+        match (self, header) {
+            (Self::Gsm7, Header::Short) => GSM7_PART,
+            (Self::Gsm7, Header::Long) => GSM7_PART_LONG,
+            (Self::Ucs2, Header::Short) => UCS2_PART,
+            (Self::Ucs2, Header::Long) => UCS2_PART_LONG,
+        }
+    }
+
+    /// Units that one character takes. In GSM-7 a character outside the alphabet takes none; the
+    /// callers here have ruled that out.
+    fn cost(self, character: char) -> usize {
+        match self {
+            Self::Gsm7 => usize::from(septets(character).unwrap_or(0)),
+            Self::Ucs2 => character.len_utf16(),
+        }
+    }
+}
+
+/// The header that joins the parts of one message, by the size of its reference number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Header {
+    /// An 8-bit reference, 6 octets of header: 153 septets or 67 code units are left.
+    #[default]
+    Short,
+    /// A 16-bit reference, 7 octets of header: 152 septets or 66 code units are left.
+    Long,
+}
+
+/// What a text costs: see [`count`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Count {
+    encoding: Encoding,
+    units: usize,
+    segments: usize,
+}
+
+impl Count {
+    /// The encoding that the text needs.
+    #[must_use]
+    pub const fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// The length of the text: septets in GSM-7, UTF-16 code units in UCS-2. Headers are not in it.
+    #[must_use]
+    pub const fn units(&self) -> usize {
+        self.units
+    }
+
+    /// The parts in which the text goes, which is what a gateway charges for. Never 0.
+    #[must_use]
+    pub const fn segments(&self) -> usize {
+        self.segments
+    }
+}
+
+/// Counts a text, with the usual [`Header::Short`].
+///
+/// Allocates nothing, and takes about as long as reading the text once. An empty text is one part.
+/// A pair (an escape and its code, or two surrogates) is never split between parts, so a text can
+/// need a part more than its units divided by the room in a part.
+///
+/// ```
+/// use civic_messaging::medium::sms::{Encoding, count};
+///
+/// let eighty = count(&"€".repeat(80)); // a euro sign takes two septets
+/// assert_eq!((eighty.encoding(), eighty.units(), eighty.segments()), (Encoding::Gsm7, 160, 1));
+/// assert_eq!(count(&"€".repeat(81)).segments(), 2);
+/// ```
+#[must_use]
+pub fn count(text: &str) -> Count {
+    count_with(text, Header::Short)
+}
+
+/// Counts a text that would be cut with this header; otherwise as [`count`].
+#[must_use]
+pub fn count_with(text: &str, header: Header) -> Count {
+    let (encoding, units) = measure(text);
+    let segments = if units <= encoding.single() {
+        1
+    } else if units == text.chars().count() {
+        units.div_ceil(encoding.part(header)) // no pair that could be split
+    } else {
+        Segments::new(text, encoding, encoding.part(header)).count()
+    };
+    Count {
+        encoding,
+        units,
+        segments,
+    }
+}
+
+/// Cuts a text into the parts in which it goes.
+///
+/// Each item is a slice of the text; joined they are the text again, and there are as many as
+/// [`Count::segments`] says. An empty text gives one empty part. A part may stay a unit short of
+/// full where a pair would not fit; an emoji of several characters may still be cut between them.
+///
+/// ```
+/// use civic_messaging::medium::sms::{Header, segments};
+///
+/// let text = "a".repeat(152) + "€ a week"; // the euro would straddle the 153rd septet
+/// let parts: Vec<&str> = segments(&text, Header::Short).collect();
+/// assert_eq!(parts, ["a".repeat(152).as_str(), "€ a week"]);
+/// ```
+#[must_use]
+pub fn segments(text: &str, header: Header) -> Segments<'_> {
+    let (encoding, units) = measure(text);
+    let budget = if units <= encoding.single() {
+        encoding.single()
+    } else {
+        encoding.part(header)
+    };
+    Segments::new(text, encoding, budget)
+}
+
+/// The parts of a text, in order: see [`segments`]. Its `Debug` form shows no text.
+#[derive(Clone)]
+pub struct Segments<'a> {
+    rest: Option<&'a str>,
+    encoding: Encoding,
+    budget: usize,
+}
+
+impl<'a> Segments<'a> {
+    fn new(text: &'a str, encoding: Encoding, budget: usize) -> Self {
+        Self {
+            rest: Some(text),
+            encoding,
+            budget,
+        }
+    }
+
+    /// Where the first part of a text ends, in bytes.
+    fn cut(&self, text: &str) -> usize {
+        let mut units = 0;
+        for (at, character) in text.char_indices() {
+            units += self.encoding.cost(character);
+            if units > self.budget {
+                return at;
+            }
+        }
+        text.len()
+    }
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let text = self.rest.take()?;
+        let (part, rest) = text.split_at_checked(self.cut(text)).unwrap_or((text, ""));
+        self.rest = Some(rest).filter(|rest| !rest.is_empty());
+        Some(part)
+    }
+}
+
+impl FusedIterator for Segments<'_> {}
+
+impl fmt::Debug for Segments<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Segments")
+            .field("encoding", &self.encoding)
+            .field("budget", &self.budget)
+            .field("bytes_left", &self.rest.map_or(0, str::len))
+            .finish()
+    }
+}
+
+/// A character that makes a text dear: see [`costly`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Costly {
+    /// The character itself.
+    pub character: char,
+    /// How many times it stands in the text.
+    pub count: usize,
+    /// The byte at which it stands first.
+    pub first: usize,
+    /// Why it is dear.
+    pub reason: Cost,
+}
+
+/// Why a character makes a text dear, the dearest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Cost {
+    /// It is not in the GSM alphabet, so the whole text goes as UCS-2 and holds less than half.
+    ForcesUcs2,
+    /// It is in the extension table: two septets, as long as nothing forces UCS-2.
+    TwoSeptets,
+}
+
+/// Lists the characters that make a text dear, each once, the dearest first.
+///
+/// First those that force UCS-2, then those of two septets; within each, the most frequent first,
+/// and then the first in the text. Empty for a text in which every character takes one septet.
+///
+/// ```
+/// use civic_messaging::medium::sms::{Cost, costly};
+///
+/// let found = costly("Dŵr: €5 [tŷ], dŵr");
+/// let found: Vec<_> = found.iter().map(|c| (c.character, c.count, c.reason)).collect();
+/// assert_eq!(found[0], ('ŵ', 2, Cost::ForcesUcs2));
+/// assert_eq!(found[1], ('ŷ', 1, Cost::ForcesUcs2));
+/// assert_eq!(found[2], ('€', 1, Cost::TwoSeptets));
+/// ```
+#[must_use]
+pub fn costly(text: &str) -> Vec<Costly> {
+    let mut found: HashMap<char, Costly> = HashMap::new();
+    for (first, character) in text.char_indices() {
+        let reason = match septets(character) {
+            None => Cost::ForcesUcs2,
+            Some(2) => Cost::TwoSeptets,
+            Some(_) => continue,
+        };
+        found
+            .entry(character)
+            .or_insert(Costly {
+                character,
+                count: 0,
+                first,
+                reason,
+            })
+            .count += 1;
+    }
+    let mut found: Vec<Costly> = found.into_values().collect();
+    found.sort_unstable_by_key(|c| (c.reason, Reverse(c.count), c.first));
+    found
+}
+
+/// Puts look-alikes from the GSM alphabet in the place of typographic characters.
+///
+/// Quotes, dashes, the ellipsis, bullets, odd spaces and line ends are changed as [`folds`] says,
+/// and what cannot be seen is left out. **No letter is ever changed**, Welsh or other, and no digit,
+/// accent or emoji. The joiners and direction marks that shape emoji, Persian or Urdu are left out
+/// only where that brings the text into GSM-7; where it needs UCS-2 anyhow, they stay.
+///
+/// Borrows if there is nothing to change; folding twice is the same as once. A text that needs
+/// UCS-2 for its letters gains nothing from it (an ellipsis even grows from one unit to three), so
+/// [`count`] before and after.
+///
+/// ```
+/// use civic_messaging::medium::sms::fold;
+///
+/// assert_eq!(fold("“It’s due”… – now"), "\"It's due\"... - now");
+/// assert_eq!(fold("Dŵr yfed, tŷ bach"), "Dŵr yfed, tŷ bach");
+/// ```
+#[must_use]
+pub fn fold(text: &str) -> Cow<'_, str> {
+    if text.chars().all(|c| folds(c).is_none() && !shapes(c)) {
+        return Cow::Borrowed(text);
+    }
+    let plain = text
+        .chars()
+        .all(|c| shapes(c) || folds(c).is_some() || septets(c).is_some());
+    let mut folded = String::with_capacity(text.len());
+    for character in text.chars() {
+        match folds(character) {
+            Some(instead) => folded.push_str(instead),
+            None if plain && shapes(character) => {}
+            None => folded.push(character),
+        }
+    }
+    if folded == text {
+        return Cow::Borrowed(text); // shaped, and stays so
+    }
+    Cow::Owned(folded)
+}
+
+/// What [`fold`] puts in the place of a character, or `None` if it stays.
+///
+/// The answer is in the GSM alphabet, and empty for what is left out. Joiners and direction marks
+/// give `None`, because for them it depends on the rest of the text.
+#[must_use]
+pub const fn folds(character: char) -> Option<&'static str> {
+    Some(match character {
+        '‘' | '’' | '‚' | '‛' | '‹' | '›' | '′' | '´' | '`' => "'",
+        '“' | '”' | '„' | '‟' | '«' | '»' | '″' => "\"",
+        // Hyphens, dashes and the minus sign.
+        '\u{2010}'..='\u{2015}' | '\u{2212}' => "-",
+        // Bullets: round, triangular, hyphen, white, square, black circle.
+        '\u{2022}' | '\u{2023}' | '\u{2043}' | '\u{25E6}' | '\u{25AA}' | '\u{25CF}' => "-",
+        '…' => "...",
+        // Tab, no-break space, and the spaces of every width.
+        '\t' | '\u{A0}' | '\u{1680}' | '\u{2000}'..='\u{200A}' => " ",
+        '\u{202F}' | '\u{205F}' | '\u{3000}' => " ",
+        // Vertical tab (a word processor's soft line end), next line, line and paragraph separators.
+        '\u{0B}' | '\u{85}' | '\u{2028}' | '\u{2029}' => "\n",
+        // Soft hyphen, Mongolian vowel separator, zero-width space, word joiner, byte order mark.
+        '\u{AD}' | '\u{180E}' | '\u{200B}' | '\u{2060}' | '\u{FEFF}' => "",
+        _ => return None,
+    })
+}
+
+/// What a resident asks by a single word: see [`keyword`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Keyword {
+    /// Send me nothing more.
+    Stop,
+    /// Begin again.
+    Start,
+    /// Who are you, and how do I stop this?
+    Help,
+}
+
+/// Says whether a message is one of the words by which people stop, start or ask.
+///
+/// The message as a whole has to be the word, never a part of it: "please stop parking outside the
+/// school" is a report and no wish to hear less. Case, full-width letters, and quotes, punctuation,
+/// emoji and invisible characters around the words do not matter.
+///
+/// - *Stop*: STOP, STOPALL, UNSUBSCRIBE, OPTOUT (OPT OUT, OPT-OUT), and in Welsh STOPIO, ATAL. These
+///   may carry courtesies and what is to stop: "please STOP", "stop all texts now, thank you",
+///   "STOPIO os gwelwch yn dda".
+/// - *Stop*, but only if nothing at all is beside them: CANCEL, END, QUIT, REVOKE, REMOVE. "Cancel
+///   please" more likely means the booking that the talk is about.
+/// - *Start*, alone: START, UNSTOP, and in Welsh DECHRAU. YES is left out on purpose, though some
+///   vendors take it, because it answers questions.
+/// - *Help*, alone: HELP, INFO, and in Welsh CYMORTH.
+///
+/// The English words are those of CTIA, Twilio and AWS; no list is laid down in the United Kingdom.
+/// **The Welsh words are a convention of this crate, not verified**; DIM MWY ("no more") is left out
+/// because it answers questions. This only recognises: what follows from it is for the caller.
+///
+/// ```
+/// use civic_messaging::medium::sms::{Keyword, keyword};
+///
+/// assert_eq!(keyword(" “Stop.” "), Some(Keyword::Stop));
+/// assert_eq!(keyword("Stop all messages please"), Some(Keyword::Stop));
+/// assert_eq!(keyword("Please stop parking outside the school"), None);
+/// assert_eq!(keyword("yes"), None);
+/// ```
+#[must_use]
+pub fn keyword(text: &str) -> Option<Keyword> {
+    let said = words(text)?;
+    match said.as_str() {
+        "start" | "unstop" | "dechrau" => Some(Keyword::Start),
+        "help" | "info" | "cymorth" => Some(Keyword::Help),
+        "cancel" | "end" | "quit" | "revoke" | "remove" => Some(Keyword::Stop),
+        said => stops(said).then_some(Keyword::Stop),
+    }
+}
+
+/// Septets that a character takes: 1, or 2 if it needs an escape, or `None` outside the alphabet.
+///
+/// `ç` and the backtick are outside it; `Ç` is in it. The escape itself is no character.
+///
+/// ```
+/// use civic_messaging::medium::sms::septets;
+///
+/// assert_eq!([septets('£'), septets('€'), septets('ŵ')], [Some(1), Some(2), None]);
+/// ```
+#[must_use]
+pub fn septets(character: char) -> Option<u8> {
+    code(character).map(|code| 1 + (code >> 7))
+}
+
+/// Writes a text in the GSM alphabet, one septet to a byte, an escape `0x1B` before each code of the
+/// extension table. `None` if a character is outside the alphabet.
+///
+/// ```
+/// use civic_messaging::medium::sms::{decode_gsm7, encode_gsm7, pack};
+///
+/// let septets = encode_gsm7("£5 or €6").expect("all of it is in the alphabet");
+/// assert_eq!(septets, [0x01, b'5', b' ', b'o', b'r', b' ', 0x1B, 0x65, b'6']);
+/// assert_eq!(decode_gsm7(&septets), "£5 or €6");
+/// assert_eq!(pack(&septets).len(), 8);
+/// assert_eq!(encode_gsm7("dŵr"), None);
+/// ```
+#[must_use]
+pub fn encode_gsm7(text: &str) -> Option<Vec<u8>> {
+    let mut septets = Vec::with_capacity(text.len());
+    for character in text.chars() {
+        let code = code(character)?;
+        if code & EXTENDED != 0 {
+            septets.push(ESCAPE);
+        }
+        septets.push(code & !EXTENDED);
+    }
+    Some(septets)
+}
+
+/// Reads septets, one to a byte. Never fails.
+///
+/// An escape and a code that the extension table lacks are one space together, as is an escape at
+/// the end; a byte of `0x80` or more is no septet and becomes U+FFFD.
+#[must_use]
+pub fn decode_gsm7(septets: &[u8]) -> String {
+    let mut text = String::with_capacity(septets.len());
+    let mut septets = septets.iter().copied();
+    while let Some(septet) = septets.next() {
+        text.push(if septet == ESCAPE {
+            septets.next().and_then(extended).unwrap_or(' ')
+        } else {
+            DEFAULT
+                .get(usize::from(septet))
+                .copied()
+                .unwrap_or(char::REPLACEMENT_CHARACTER)
+        });
+    }
+    text
+}
+
+/// Packs septets, one to a byte, into octets: eight in the room of seven.
+///
+/// The top bit of each byte is ignored. The last octet is filled with zero bits, and seven of them
+/// read as `@`, so the number of septets has to travel beside the octets, as SMS does it.
+#[must_use]
+pub fn pack(septets: &[u8]) -> Vec<u8> {
+    let mut octets = Vec::with_capacity(septets.len() - septets.len() / 8);
+    let (mut held, mut bits) = (0_u16, 0_u32);
+    for septet in septets {
+        held |= u16::from(septet & 0x7F) << bits;
+        bits += 7;
+        if bits >= 8 {
+            octets.push((held & 0xFF) as u8);
+            held >>= 8;
+            bits -= 8;
+        }
+    }
+    if bits > 0 {
+        octets.push((held & 0xFF) as u8);
+    }
+    octets
+}
+
+// The alphabet.
+
+/// The septet before a code of the extension table.
+const ESCAPE: u8 = 0x1B;
+
+/// The default alphabet of 3GPP TS 23.038 by code. The place of the escape is never read as a
+/// character. 0x09 is `Ç`; tables that have `ç` there are wrong.
+#[rustfmt::skip]
+const DEFAULT: [char; 128] = [
+    '@', '£', '$', '¥', 'è', 'é', 'ù', 'ì', 'ò', 'Ç', '\n', 'Ø', 'ø', '\r', 'Å', 'å',
+    'Δ', '_', 'Φ', 'Γ', 'Λ', 'Ω', 'Π', 'Ψ', 'Σ', 'Θ', 'Ξ', '\u{1B}', 'Æ', 'æ', 'ß', 'É',
+    ' ', '!', '"', '#', '¤', '%', '&', '\'', '(', ')', '*', '+', ',', '-', '.', '/',
+    '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', ':', ';', '<', '=', '>', '?',
+    '¡', 'A', 'B', 'C', 'D', 'E', 'F', 'G', 'H', 'I', 'J', 'K', 'L', 'M', 'N', 'O',
+    'P', 'Q', 'R', 'S', 'T', 'U', 'V', 'W', 'X', 'Y', 'Z', 'Ä', 'Ö', 'Ñ', 'Ü', '§',
+    '¿', 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', 'm', 'n', 'o',
+    'p', 'q', 'r', 's', 't', 'u', 'v', 'w', 'x', 'y', 'z', 'ä', 'ö', 'ñ', 'ü', 'à',
+];
+
+/// The extension table: what follows an escape.
+#[rustfmt::skip]
+const EXTENSION: [(u8, char); 10] = [
+    (0x0A, '\u{0C}'), (0x14, '^'), (0x28, '{'), (0x29, '}'), (0x2F, '\\'),
+    (0x3C, '['), (0x3D, '~'), (0x3E, ']'), (0x40, '|'), (0x65, '€'),
+];
+
+/// Set in [`CODES`] beside a code of the extension table.
+const EXTENDED: u8 = 0x80;
+/// In [`CODES`]: no code. The extension table has nothing at 0x7F that this could hide.
+const NO_CODE: u8 = 0xFF;
+
+/// The code of each character below U+0400; the euro sign is the only one above.
+#[allow(
+    clippy::indexing_slicing,
+    reason = "done when compiling, where an index out of bounds is an error"
+)]
+static CODES: [u8; 0x400] = {
+    let mut codes = [NO_CODE; 0x400];
+    let mut at = 0;
+    while at < DEFAULT.len() {
+        if at != ESCAPE as usize {
+            codes[DEFAULT[at] as usize] = at as u8;
+        }
+        at += 1;
+    }
+    let mut at = 0;
+    while at < EXTENSION.len() {
+        let (code, character) = EXTENSION[at];
+        if (character as usize) < codes.len() {
+            codes[character as usize] = EXTENDED | code;
+        }
+        at += 1;
+    }
+    codes
+};
+
+fn code(character: char) -> Option<u8> {
+    match CODES.get(character as usize) {
+        Some(&NO_CODE) => None,
+        Some(&code) => Some(code),
+        None if character == '€' => Some(EXTENDED | 0x65),
+        None => None,
+    }
+}
+
+fn extended(code: u8) -> Option<char> {
+    EXTENSION
+        .iter()
+        .find(|(extension, _)| *extension == code)
+        .map(|(_, character)| *character)
+}
+
+// Measuring.
+
+/// The encoding that a text needs, and its units in it.
+fn measure(text: &str) -> (Encoding, usize) {
+    match ascii_septets(text).or_else(|| gsm_septets(text)) {
+        Some(septets) => (Encoding::Gsm7, septets),
+        None => (Encoding::Ucs2, text.chars().map(char::len_utf16).sum()),
+    }
+}
+
+/// Septets of a text that is in the alphabet. A plain loop: `try_fold` takes twice as long.
+fn gsm_septets(text: &str) -> Option<usize> {
+    let mut units = 0;
+    for character in text.chars() {
+        units += usize::from(septets(character)?);
+    }
+    Some(units)
+}
+
+/// Septets of a text that is ASCII and in the alphabet, which is nearly every text.
+///
+/// Plain comparisons over short stretches, which the compiler turns into vector instructions; a look
+/// into a table for each byte takes half as long again.
+fn ascii_septets(text: &str) -> Option<usize> {
+    let mut septets = text.len();
+    for stretch in text.as_bytes().chunks(128) {
+        let (mut pairs, mut strangers) = (0_u8, 0_u8); // 128 of either fit
+        for &byte in stretch {
+            pairs += u8::from(ascii_pair(byte));
+            strangers |= u8::from(!ascii_plain(byte) & !ascii_pair(byte));
+        }
+        if strangers != 0 {
+            return None;
+        }
+        septets += usize::from(pairs);
+    }
+    Some(septets)
+}
+
+const fn ascii_pair(byte: u8) -> bool {
+    (byte >= b'[') & (byte <= b'^') | (byte >= b'{') & (byte <= b'~') | (byte == 0x0C)
+}
+
+const fn ascii_plain(byte: u8) -> bool {
+    (byte >= b' ') & (byte < 0x7F) & (byte != b'`') | (byte == b'\n') | (byte == b'\r')
+}
+
+// Folding and words.
+
+/// Invisible characters that other scripts and emoji need: joiners, direction marks and their like.
+const fn shapes(character: char) -> bool {
+    matches!(
+        character,
+        '\u{061C}' | '\u{200C}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}'
+    )
+}
+
+/// Longer than any message that is a keyword with its courtesies, in bytes.
+const WORDS_MAX: usize = 80;
+
+/// The words of a short message in lower case with single spaces between, or `None` if it is long.
+fn words(text: &str) -> Option<String> {
+    let mut words = String::new();
+    let mut gap = false;
+    for character in text.chars().map(narrow) {
+        if character.is_alphanumeric() {
+            if gap && !words.is_empty() {
+                words.push(' ');
+            }
+            gap = false;
+            words.extend(character.to_lowercase());
+            if words.len() > WORDS_MAX {
+                return None;
+            }
+        } else if folds(character) != Some("") && !shapes(character) {
+            gap = true;
+        }
+    }
+    Some(words)
+}
+
+/// A full-width form as the ASCII character it stands for.
+fn narrow(character: char) -> char {
+    match u32::from(character) {
+        wide @ 0xFF01..=0xFF5E => char::from_u32(wide - 0xFEE0).unwrap_or(character),
+        _ => character,
+    }
+}
+
+/// Words that stop also with courtesies beside them.
+const STOPS: [&str; 7] = [
+    "stop",
+    "stopall",
+    "unsubscribe",
+    "optout",
+    "opt out",
+    "stopio",
+    "atal",
+];
+
+/// What may stand before such a word.
+const BEFORE: [&str; 4] = ["please ", "pls ", "plz ", "plis "];
+
+/// What may stand after such a word, in any order: courtesies, and what is to stop.
+#[rustfmt::skip]
+const AFTER: [&str; 29] = [
+    "please", "pls", "plz", "thanks", "thank", "you", "thankyou", "thx", "ta", "cheers", "now",
+    "all", "me", "the", "these", "your", "sending", "texting", "messaging", "text", "texts", "message", "messages",
+    "os", "gwelwch", "yn", "dda", "diolch", "plis",
+];
+
+fn stops(said: &str) -> bool {
+    let said = BEFORE
+        .iter()
+        .find_map(|word| said.strip_prefix(word))
+        .unwrap_or(said);
+    STOPS.iter().any(|word| {
+        said.strip_prefix(word).is_some_and(|rest| {
+            (rest.is_empty() || rest.starts_with(' '))
+                && rest.split_whitespace().all(|word| AFTER.contains(&word))
+        })
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::expect_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn fixture() -> Value {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/fixtures/sms/text_segmentation.json"
+        );
+        serde_json::from_str(&std::fs::read_to_string(path).expect("the fixture")).expect("JSON")
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn every_case_of_the_fixture_agrees() {
+        let fixture = fixture();
+        let cases = fixture["cases"].as_array().expect("cases");
+        assert_eq!(cases.len(), 33);
+        let mut encoded = 0;
+        for case in cases {
+            let name = case["name"].as_str().expect("name");
+            let text = case["text"].as_str().expect("text");
+            let count = count(text);
+            let encoding = match count.encoding() {
+                Encoding::Gsm7 => "GSM-7",
+                Encoding::Ucs2 => "UCS-2",
+            };
+            assert_eq!(case["encoding"], encoding, "{name}");
+            assert_eq!(case["units"], count.units(), "{name}");
+            assert_eq!(case["parts"], count.segments(), "{name}");
+            let parts: Vec<&str> = segments(text, Header::Short).collect();
+            assert_eq!(case["part_texts"], Value::from(parts), "{name}");
+            assert_eq!(encode_gsm7(text).is_some(), encoding == "GSM-7", "{name}");
+            if let Some(unpacked) = case.get("unpacked_hex") {
+                let septets = encode_gsm7(text).expect(name);
+                assert_eq!(*unpacked, hex(&septets), "{name}");
+                assert_eq!(case["packed_hex"], hex(&pack(&septets)), "{name}");
+                assert_eq!(decode_gsm7(&septets), text, "{name}");
+                encoded += 1;
+            }
+        }
+        assert_eq!(encoded, 7, "cases with hex");
+    }
+
+    #[test]
+    fn the_tables_are_those_of_the_fixture() {
+        let fixture = fixture();
+        let default: String = DEFAULT.iter().collect();
+        assert_eq!(fixture["gsm_default_table"], default);
+        let extension = fixture["gsm_extension"].as_object().expect("extension");
+        assert_eq!(extension.len(), EXTENSION.len());
+        for (code, character) in EXTENSION {
+            assert_eq!(extension[&character.to_string()], code, "{character:?}");
+        }
+    }
+
+    #[test]
+    fn the_short_way_for_ascii_says_what_the_table_says() {
+        for byte in 0..=0x7F_u8 {
+            let character = char::from(byte);
+            let septets = septets(character).map(usize::from);
+            assert_eq!(
+                ascii_septets(&character.to_string()),
+                septets,
+                "{character:?}"
+            );
+        }
+        assert_eq!(ascii_septets("é"), None);
+        assert_eq!(ascii_septets(&"~".repeat(1_000)), Some(2_000));
+        assert_eq!(ascii_septets(&("~".repeat(1_000) + "`")), None);
+    }
+
+    #[test]
+    fn disputed_characters() {
+        for outside in ['`', 'ç', '\t', '\0', '\u{1B}', '\u{A0}', 'á', 'ŵ', '’'] {
+            assert_eq!(septets(outside), None, "{outside:?}");
+        }
+        for (character, septets) in [('@', "00"), ('Ç', "09"), ('\u{0C}', "1b0a"), ('€', "1b65")]
+        {
+            let encoded = encode_gsm7(&character.to_string()).expect("in the alphabet");
+            assert_eq!(hex(&encoded), septets, "{character:?}");
+        }
+    }
+
+    #[test]
+    fn long_headers_leave_less_room() {
+        for (text, short, long) in [
+            ("a".repeat(306), 2, 3),
+            ("a".repeat(304), 2, 2),
+            ("ŵ".repeat(134), 2, 3),
+            ("ŵ".repeat(132), 2, 2),
+            ("a".repeat(160), 1, 1),
+        ] {
+            assert_eq!(count(&text).segments(), short);
+            assert_eq!(count_with(&text, Header::Long).segments(), long);
+            assert_eq!(segments(&text, Header::Long).count(), long);
+        }
+    }
+
+    #[test]
+    fn a_pair_at_the_edge_costs_a_part_that_division_misses() {
+        let gsm = "a".repeat(152) + &"€".repeat(77);
+        assert_eq!((count(&gsm).units(), count(&gsm).segments()), (306, 3));
+        let ucs = "ŵ".repeat(66) + &"😀".repeat(34);
+        assert_eq!((count(&ucs).units(), count(&ucs).segments()), (134, 3));
+    }
+
+    #[test]
+    fn unknown_codes_decode_to_something() {
+        assert_eq!(decode_gsm7(&[0x1B, 0x41, b'b']), " b");
+        assert_eq!(decode_gsm7(&[0x1B, 0x1B, 0x65]), " e");
+        assert_eq!(decode_gsm7(&[b'a', 0x1B]), "a ");
+        assert_eq!(decode_gsm7(&[0x80, 0xFF]), "\u{FFFD}\u{FFFD}");
+        assert_eq!(decode_gsm7(&[0x1B, 0x0A]), "\u{0C}");
+    }
+
+    #[test]
+    fn packing_eight_septets_takes_seven_octets() {
+        assert_eq!(hex(&pack(b"hellohello")), "e8329bfd4697d9ec37");
+        assert_eq!(pack(&[0x7F; 8]), [0xFF; 7]);
+        assert_eq!(pack(&[0xFF]), [0x7F], "the top bit is ignored");
+        assert!(pack(&[]).is_empty());
+    }
+
+    #[test]
+    fn the_dearest_come_first() {
+        let found: Vec<_> = costly("[[[ a ŷ ŵŵ € ’")
+            .iter()
+            .map(|c| (c.character, c.count, c.first, c.reason))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ('ŵ', 2, 9, Cost::ForcesUcs2),
+                ('ŷ', 1, 6, Cost::ForcesUcs2),
+                ('’', 1, 18, Cost::ForcesUcs2),
+                ('[', 3, 0, Cost::TwoSeptets),
+                ('€', 1, 14, Cost::TwoSeptets),
+            ]
+        );
+        assert!(costly("Bin day is £5, café").is_empty());
+    }
+
+    #[test]
+    fn folding_changes_typography() {
+        for (given, folded) in [
+            ("‘a’ ‚b‛ `c´ ‹d›", "'a' 'b' 'c' 'd'"),
+            ("“a” „b‟ «c» 5′ 6″", "\"a\" \"b\" \"c\" 5' 6\""),
+            ("a\u{2010}b\u{2011}c\u{2012}d–e—f―g−h", "a-b-c-d-e-f-g-h"),
+            ("wait…", "wait..."),
+            ("a\u{A0}b\u{202F}c\td\u{3000}e\u{2009}f", "a b c d e f"),
+            ("• one\u{2028}• two", "- one\n- two"),
+            ("gov\u{200B}.u\u{AD}k\u{FEFF}\u{2060}", "gov.uk"),
+            ("\u{202A}+44 7700 900123\u{202C}", "+44 7700 900123"),
+        ] {
+            assert_eq!(fold(given), folded);
+            assert_eq!(count(&fold(given)).encoding(), Encoding::Gsm7, "{folded}");
+        }
+    }
+
+    #[test]
+    fn folding_leaves_letters_and_what_shapes_them() {
+        let welsh = "âêîôûŵŷ ÂÊÎÔÛŴŶ áéíóúẃý ÁÉÍÓÚẂÝ àèìòùẁỳ ÀÈÌÒÙẀỲ äëïöüẅÿ ÄËÏÖÜẄŸ";
+        for text in [
+            welsh,
+            "façade Łódź ʼn Привет",
+            "w\u{302}",
+            "👨\u{200D}👩\u{200D}👧 می\u{200C}خواهم",
+            "plain",
+            "",
+        ] {
+            assert!(
+                matches!(fold(text), Cow::Borrowed(same) if same == text),
+                "{text}"
+            );
+        }
+        assert_eq!(fold("Mae’r dŵr – yma"), "Mae'r dŵr - yma");
+        assert_eq!(fold("a\u{200D}b"), "ab");
+    }
+
+    #[test]
+    fn stop_words_are_whole_messages() {
+        for stop in [
+            "STOP",
+            "stop",
+            " Stop. ",
+            "“STOP”",
+            "‘stop’!!",
+            "(stop)",
+            "STOP 🛑",
+            "ＳＴＯＰ",
+            "ST\u{200B}OP",
+            "\u{FEFF}stop\r\n",
+            "STOPALL",
+            "stop  ALL",
+            "STOP-ALL",
+            "Stop all texts now, thank you",
+            "stop please",
+            "Please stop",
+            "stop sending me messages",
+            "stop texting me",
+            "unsubscribe",
+            "Unsubscribe me please",
+            "OPTOUT",
+            "opt out",
+            "OPT-OUT",
+            "cancel",
+            "End.",
+            "QUIT",
+            "revoke",
+            "remove",
+            "STOPIO",
+            "Stopio os gwelwch yn dda",
+            "atal, diolch",
+        ] {
+            assert_eq!(keyword(stop), Some(Keyword::Stop), "{stop:?}");
+        }
+        for start in ["START", "unstop!", "Dechrau"] {
+            assert_eq!(keyword(start), Some(Keyword::Start), "{start:?}");
+        }
+        for help in ["HELP", "help?", "Info", "cymorth"] {
+            assert_eq!(keyword(help), Some(Keyword::Help), "{help:?}");
+        }
+    }
+
+    #[test]
+    fn anything_more_is_a_message() {
+        for message in [
+            "",
+            " ... ",
+            "please stop parking outside the school",
+            "stop parking outside the school",
+            "The bus stop",
+            "bus stop",
+            "Stop the bins",
+            "stopped",
+            "stopyou",
+            "non-stop",
+            "don't stop",
+            "stop?start",
+            "cancel please",
+            "Cancel my appointment",
+            "please remove",
+            "the end",
+            "end of Mill Lane",
+            "quit it",
+            "start on Monday",
+            "help me please",
+            "please help",
+            "yes",
+            "YES please",
+            "dim mwy",
+            "opt outs",
+            "s t o p",
+            "stop.com",
+        ] {
+            assert_eq!(keyword(message), None, "{message:?}");
+        }
+        assert_eq!(keyword(&format!("stop {}", "please ".repeat(1_000))), None);
+    }
+
+    #[test]
+    fn debug_shows_no_text() {
+        let shown = format!("{:?}", segments("canary", Header::Short));
+        assert!(
+            shown.contains("bytes_left: 6") && !shown.contains("canary"),
+            "{shown}"
+        );
+    }
+}

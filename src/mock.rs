@@ -1,0 +1,502 @@
+//! A channel in memory, for the tests of those who embed this crate.
+//!
+//! ```
+//! use civic_messaging::{Channel, ChannelExt, Error, Event, Mock, Outcome};
+//!
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let sms = Mock::sms();
+//! sms.will_fail(Error::unknown("no answer in time"));
+//!
+//! let webhook = sms.arrives("07700 900123", "When is my bin collected?");
+//! for event in sms.receive(&webhook).await?.events {
+//!     if let Event::Inbound(inbound) = event {
+//!         let error = sms.reply(&inbound, "On Tuesday.").await.unwrap_err();
+//!         assert_eq!(error.outcome(), Outcome::Unknown);
+//!     }
+//! }
+//! sms.assert_sent("07700 900123", "On Tuesday.");
+//! # Ok::<(), Error>(()) }).unwrap();
+//! ```
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::HeaderName;
+
+use crate::address::{Address, Medium};
+use crate::capability::{Capability, ChoiceLimits, MediaLimits, MediaRule, TemplateLimits, TextLimit};
+use crate::channel::{Channel, Cursor, Evidence, Grade, Health, Info, Page, Sent, Signal};
+use crate::clock::{Clock, SystemClock};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Delivery, DeliveryOf, DeliveryState, Envelope, Event, Inbound, InboundContent, Raw};
+use crate::id::{AccountId, MessageId};
+use crate::media::MediaStream;
+use crate::message::{Accepted, Content, Media, MediaKind, MediaRef, Message};
+use crate::secret::Secret;
+use crate::transport::{Body, Fault, Transport, TransportError, Wire};
+use crate::webhook::{self, Encoding, HmacSha256, Opened, Received, SigningSecret};
+
+/// A channel in memory: it records what is sent, answers as it is told, and lets residents' messages arrive.
+///
+/// Answers are used up in the order in which they were given; when there is none left, it accepts. Any medium, and
+/// any capability: by default all that the medium has. Clones are one mock.
+#[derive(Clone)]
+pub struct Mock {
+    info: Arc<Info>,
+    clock: Arc<dyn Clock>,
+    scheme: Arc<HmacSha256>,
+    state: Arc<Mutex<State>>,
+    ids: Arc<AtomicU64>,
+}
+
+#[derive(Default)]
+struct State {
+    answers: VecDeque<Answer>,
+    sent: Vec<Message>,
+    taken: Vec<(MessageId, Message)>,
+    arrived: Vec<Event>,
+    signals: Vec<(MessageId, Signal)>,
+    files: HashMap<String, (String, Bytes)>,
+}
+
+enum Answer {
+    Accept,
+    AcceptUnheard,
+    Fail(Error),
+}
+
+impl Mock {
+    /// A channel of text messages.
+    pub fn sms() -> Self {
+        Self::new(Medium::Sms)
+    }
+
+    /// A channel of WhatsApp messages.
+    pub fn whatsapp() -> Self {
+        Self::new(Medium::WhatsApp)
+    }
+
+    /// A channel of direct messages on X.
+    pub fn x() -> Self {
+        Self::new(Medium::X)
+    }
+
+    /// A channel of any medium.
+    ///
+    /// ```
+    /// use civic_messaging::{Medium, Mock};
+    ///
+    /// let rcs = Mock::new(Medium::other("rcs")?).with_capability(|can| can.choice = None);
+    /// # Ok::<(), civic_messaging::Error>(())
+    /// ```
+    pub fn new(medium: Medium) -> Self {
+        let capability = everything(&medium);
+        Self::with_info(Info::new("mock", medium, "mock-account").with_capability(|can| *can = capability))
+    }
+
+    /// A channel that says of itself what another channel says: to test against a gateway's limits.
+    pub fn like(channel: &dyn Channel) -> Self {
+        Self::with_info(channel.info().clone())
+    }
+
+    /// Changes what it can do.
+    #[must_use]
+    pub fn with_capability(mut self, set: impl FnOnce(&mut Capability)) -> Self {
+        self.info = Arc::new((*self.info).clone().with_capability(set));
+        self
+    }
+
+    /// Takes time from another clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// The next send is accepted.
+    pub fn will_accept(&self) {
+        self.state().answers.push_back(Answer::Accept);
+    }
+
+    /// The next send is accepted, but its answer is lost: the outcome is unknown, and a look-up finds the message.
+    pub fn will_accept_unheard(&self) {
+        self.state().answers.push_back(Answer::AcceptUnheard);
+    }
+
+    /// The next send fails so, and the message is not taken.
+    pub fn will_fail(&self, error: Error) {
+        self.state().answers.push_back(Answer::Fail(error));
+    }
+
+    /// Lets a resident's message arrive, and gives the webhook that brings it. A poll brings it as well.
+    ///
+    /// `from` is read as an address of the medium.
+    ///
+    /// # Panics
+    /// When `from` is not an address of the medium: the test is wrong.
+    #[track_caller]
+    pub fn arrives(&self, from: &str, text: impl Into<String>) -> webhook::Request {
+        self.arrives_with(from, InboundContent::Text(text.into()))
+    }
+
+    /// Lets any content arrive. See [`arrives`](Self::arrives).
+    ///
+    /// # Panics
+    /// When `from` is not an address of the medium: the test is wrong.
+    #[track_caller]
+    pub fn arrives_with(&self, from: &str, content: InboundContent) -> webhook::Request {
+        self.brings(Inbound::new(self.envelope(), self.next_id("in"), self.address(from), content).into())
+    }
+
+    /// Reports how far a message has got, and gives the webhook that says so.
+    pub fn reports(&self, id: &MessageId, state: DeliveryState) -> webhook::Request {
+        self.brings(self.delivery(id, state, None).into())
+    }
+
+    /// Lets any event arrive, and gives the webhook that brings it.
+    pub fn brings(&self, event: Event) -> webhook::Request {
+        // Our own events always serialise.
+        let body = serde_json::to_vec(&[&event]).unwrap_or_default();
+        self.state().arrived.push(event);
+        let mut request = http::Request::new(Bytes::from(body));
+        *request.method_mut() = http::Method::POST;
+        if let Some(signature) = self.scheme.sign(request.body()).and_then(|s| s.parse().ok()) {
+            request.headers_mut().insert(HEADER, signature);
+        }
+        webhook::Request::new(request).arrived_at(self.clock.now())
+    }
+
+    /// Puts a file at the gateway, as a resident's picture is, and gives its reference for an inbound message.
+    pub fn holds(&self, mime: &str, bytes: impl Into<Bytes>) -> MediaRef {
+        let id = self.next_id("media").as_str().to_owned();
+        let bytes = bytes.into();
+        let mut media = MediaRef::new(self.info.gateway, &id);
+        media.mime = Some(mime.to_owned());
+        media.len = Some(bytes.len() as u64);
+        self.state().files.insert(id, (mime.to_owned(), bytes));
+        media
+    }
+
+    /// Every message that was handed over, in order, whatever the answer was.
+    pub fn sent(&self) -> Vec<Message> {
+        self.state().sent.clone()
+    }
+
+    /// The signals that were shown, in order.
+    pub fn signals(&self) -> Vec<(MessageId, Signal)> {
+        self.state().signals.clone()
+    }
+
+    /// Asserts that this text was sent to this person exactly once.
+    ///
+    /// # Panics
+    /// When it was not.
+    #[track_caller]
+    pub fn assert_sent(&self, to: &str, text: &str) {
+        let to = self.address(to);
+        let sent = self.sent();
+        let here: Vec<_> = sent.iter().filter(|message| message.to.same_person(&to)).collect();
+        let same = here.iter().filter(|message| message.content == Content::from(text)).count();
+        // Masked, as everywhere: test output is a log like any other.
+        assert!(
+            same == 1,
+            "{} messages were sent, {} of them to {to}, and {same} of those say this: {:?}",
+            sent.len(),
+            here.len(),
+            here.iter().map(|message| &message.content).collect::<Vec<_>>(),
+        );
+    }
+
+    /// Asserts that nothing was sent.
+    ///
+    /// # Panics
+    /// When something was.
+    #[track_caller]
+    pub fn assert_nothing_sent(&self) {
+        let sent = self.sent().len();
+        assert!(sent == 0, "{sent} messages were sent");
+    }
+
+    fn with_info(info: Info) -> Self {
+        // The secret is fixed and public: a mock has nothing to protect, and its webhooks are checked all the same.
+        let secret = Secret::new("mock-signing-secret").map(|s| SigningSecret::of(s, [info.account.clone()]));
+        Self {
+            info: Arc::new(info),
+            clock: Arc::new(SystemClock::new()),
+            scheme: Arc::new(HmacSha256::new(HEADER, "sha256=", Encoding::Hex, secret)),
+            state: Arc::default(),
+            ids: Arc::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_id(&self, what: &str) -> MessageId {
+        let n = self.ids.fetch_add(1, Ordering::Relaxed) + 1;
+        MessageId::new(format!("mock-{what}-{n:04}"))
+    }
+
+    fn envelope(&self) -> Envelope {
+        let account: AccountId = self.info.account.clone();
+        Envelope::new(self.info.gateway, self.info.medium.clone(), account, self.clock.now(), Raw::default())
+    }
+
+    #[track_caller]
+    #[allow(clippy::panic, reason = "a test that names no address is wrong, and must say so at its own line")]
+    fn address(&self, text: &str) -> Address {
+        match Address::parse(&self.info.medium, text) {
+            Ok(address) => address,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn delivery(&self, id: &MessageId, state: DeliveryState, key: Option<String>) -> Delivery {
+        let status = format!("{state:?}").to_lowercase();
+        let mut delivery = Delivery::new(self.envelope(), id.clone(), state, status);
+        delivery.of = DeliveryOf::Message { id: Some(id.clone()), key };
+        delivery
+    }
+}
+
+const HEADER: HeaderName = HeaderName::from_static("x-mock-signature");
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Channel for Mock {
+    fn info(&self) -> &Info {
+        &self.info
+    }
+
+    async fn send(&self, message: &Message) -> Result<Accepted> {
+        let message = self.info.prepare(message, self.clock.now())?.into_owned();
+        let mut state = self.state();
+        state.sent.push(message.clone());
+        let answer = state.answers.pop_front().unwrap_or(Answer::Accept);
+        if let Answer::Fail(error) = answer {
+            return Err(error.with_gateway(self.info.gateway));
+        }
+        let id = self.next_id("out");
+        state.taken.push((id.clone(), message));
+        match answer {
+            Answer::AcceptUnheard => Err(Error::unknown("the answer was lost").with_gateway(self.info.gateway)),
+            _ => Ok(Accepted::new(self.info.gateway, id, Bytes::new())),
+        }
+    }
+
+    async fn receive(&self, request: &webhook::Request) -> Result<Received> {
+        if !self.info.capability.receive {
+            return Err(Error::unsupported("this channel takes no webhooks"));
+        }
+        match request.open(&*self.scheme)? {
+            Opened::Verified(verified) => {
+                let events = serde_json::from_slice(verified.body());
+                Ok(Received::new(events.map_err(|_| Error::new(ErrorKind::Unexpected, "the webhook cannot be read"))?))
+            }
+            _ => Err(Error::unsupported("a mock has no handshake")),
+        }
+    }
+
+    async fn poll(&self, after: Option<&Cursor>) -> Result<Page> {
+        if !self.info.capability.poll {
+            return Err(Error::unsupported("this channel cannot be polled"));
+        }
+        let seen = after.map_or(Ok(0), |cursor| cursor.as_str().parse::<usize>());
+        let seen = seen.map_err(|_| Error::invalid("cursor", "is not one of this channel"))?;
+        let state = self.state();
+        let events = state.arrived.iter().skip(seen).cloned().collect();
+        Ok(Page::new(events, Some(Cursor::new(state.arrived.len().to_string()))))
+    }
+
+    async fn look_up(&self, sent: &Sent) -> Result<Evidence> {
+        if !self.info.capability.look_up {
+            return Err(Error::unsupported("this channel cannot look messages up"));
+        }
+        let state = self.state();
+        let same = |(id, taken): &&(MessageId, Message)| match (&sent.id, &sent.message.key) {
+            (Some(known), _) => known == id,
+            (None, Some(key)) => taken.key.as_ref() == Some(key),
+            (None, None) => false,
+        };
+        let found = state.taken.iter().filter(same);
+        let found: Vec<_> =
+            found.map(|(id, taken)| self.delivery(id, DeliveryState::Accepted, taken.key.clone())).collect();
+        Ok(match (found.is_empty(), &sent.id, &sent.message.key) {
+            (false, ..) => Evidence::Found(found),
+            (true, None, None) => Evidence::CannotTell,
+            (true, ..) => Evidence::Absent { conclusive: true },
+        })
+    }
+
+    async fn upload_media(&self, media: &Media, bytes: MediaStream) -> Result<MediaRef> {
+        let rule =
+            self.info.capability.media.as_ref().and_then(|limits| limits.kinds.iter().find(|r| r.kind == media.kind));
+        match rule {
+            Some(rule) if self.info.capability.upload_media => {
+                let mime = bytes.mime().unwrap_or("application/octet-stream").to_owned();
+                let bytes = bytes.capped(rule.max)?.bytes().await?;
+                Ok(self.holds(&mime, bytes))
+            }
+            _ => Err(Error::unsupported("this channel takes no such uploads")),
+        }
+    }
+
+    async fn fetch_media(&self, media: &MediaRef) -> Result<MediaStream> {
+        if !self.info.capability.fetch_media {
+            return Err(Error::unsupported("this channel gives out no files"));
+        }
+        let state = self.state();
+        let file =
+            state.files.get(&media.id).ok_or_else(|| Error::new(ErrorKind::NotFound, "the mock holds no such file"))?;
+        Ok(MediaStream::from_bytes(file.0.clone(), file.1.clone()))
+    }
+
+    async fn signal(&self, inbound: &Inbound, signal: Signal) -> Result<()> {
+        let can = match signal {
+            Signal::Read => self.info.capability.read,
+            Signal::Typing => self.info.capability.typing,
+        };
+        if !can {
+            return Err(Error::unsupported("this channel shows no such signal"));
+        }
+        self.state().signals.push((inbound.id.clone(), signal));
+        Ok(())
+    }
+
+    async fn health(&self) -> Result<Health> {
+        if !self.info.capability.health {
+            return Err(Error::unsupported("this channel does not report on its health"));
+        }
+        Ok(Health::default().with("credentials", Grade::Pass, "a mock needs none"))
+    }
+}
+
+impl fmt::Debug for Mock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mock").field("medium", &self.info.medium).field("sent", &self.state().sent.len()).finish()
+    }
+}
+
+/// All that a medium has.
+fn everything(medium: &Medium) -> Capability {
+    let mut can = Capability {
+        receive: true,
+        poll: true,
+        look_up: true,
+        upload_media: true,
+        fetch_media: true,
+        health: true,
+        key: true,
+        text: Some(match medium {
+            Medium::Sms => TextLimit::segments(10),
+            Medium::X => TextLimit::characters(crate::medium::x::TEXT_MAX),
+            _ => TextLimit::characters(crate::medium::whatsapp::TEXT_MAX),
+        }),
+        media: Some(match medium {
+            Medium::X => MediaLimits::x(),
+            Medium::Sms => MediaLimits {
+                per_message: 10,
+                link: true,
+                stored: true,
+                gateway: true,
+                kinds: vec![MediaRule::new(MediaKind::Image, 5_000_000, &[], 1600)],
+            },
+            _ => MediaLimits::whatsapp(),
+        }),
+        ..Capability::default()
+    };
+    if *medium != Medium::Sms {
+        can.conversation = true;
+    }
+    if !matches!(medium, Medium::Sms | Medium::X) {
+        can.read = true;
+        can.typing = true;
+        can.reply_to = true;
+        can.choice = Some(ChoiceLimits::WHATSAPP);
+        can.link = Some(crate::medium::whatsapp::LINK_LABEL_MAX);
+        can.ask_location = true;
+        can.ask_contact = true;
+        can.location = true;
+        can.contacts = true;
+        can.reaction = true;
+        can.native = true;
+    }
+    if *medium != Medium::X {
+        can.template = Some(TemplateLimits { language: false, positional: true, named: true, components: true });
+    }
+    can
+}
+
+/// A transport that leads nowhere: every call fails before anything is sent. For tests that must not reach out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoTransport;
+
+#[async_trait]
+impl Transport for NoTransport {
+    async fn call(&self, _: http::Request<Body>) -> Result<http::Response<Body>, TransportError> {
+        Err(TransportError::new(Fault::Connect, Wire::NothingSent))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ChannelExt, Outcome};
+
+    #[tokio::test]
+    async fn answers_come_in_order_and_then_it_accepts() {
+        let sms = Mock::sms();
+        let to = Address::phone("07700 900123").unwrap();
+        sms.will_accept();
+        sms.will_fail(Error::new(ErrorKind::OptedOut, "no").with_outcome(Outcome::Rejected));
+        sms.will_accept_unheard();
+        let send = |key: &'static str| {
+            let (sms, message) = (sms.clone(), Message::text(to.clone(), "Hello").key(key));
+            async move { sms.send(&message).await.map(|_| ()).map_err(|e| e.outcome()) }
+        };
+        assert_eq!(send("a").await, Ok(()));
+        assert_eq!(send("b").await, Err(Outcome::Rejected));
+        assert_eq!(send("c").await, Err(Outcome::Unknown));
+        assert_eq!(send("d").await, Ok(()));
+        let look_up = |key: &str| {
+            let sent = Sent::new(Message::text(to.clone(), "Hello").key(key), sms.clock.now());
+            let sms = sms.clone();
+            async move { sms.look_up(&sent).await.unwrap() }
+        };
+        assert!(matches!(look_up("c").await, Evidence::Found(found) if found[0].key() == Some("c")));
+        assert_eq!(look_up("b").await, Evidence::Absent { conclusive: true });
+        assert_eq!(sms.sent().len(), 4);
+    }
+
+    #[tokio::test]
+    async fn an_invented_medium_works_end_to_end() {
+        let pager = Mock::new(Medium::other("pager").unwrap());
+        let webhook = pager.arrives("unit-7", "Flood at the bridge");
+        let received = pager.receive(&webhook).await.unwrap();
+        let inbound = received.events[0].as_inbound().unwrap();
+        pager.reply(inbound, "On our way").await.unwrap();
+        pager.assert_sent("unit-7", "On our way");
+        let polled = pager.poll(None).await.unwrap();
+        assert_eq!(polled.events, received.events);
+        assert!(pager.poll(polled.next.as_ref()).await.unwrap().events.is_empty());
+        let elsewhere = Address::other(Medium::other("telex").unwrap(), "unit-7").unwrap();
+        assert_eq!(pager.send_text(&elsewhere, "Hello").await.unwrap_err().kind(), ErrorKind::InvalidRecipient);
+    }
+
+    #[tokio::test]
+    async fn what_is_switched_off_is_refused() {
+        let mock = Mock::whatsapp().with_capability(|can| *can = Capability::default());
+        let webhook = mock.arrives("07700 900123", "Hello");
+        assert_eq!(mock.receive(&webhook).await.unwrap_err().kind(), ErrorKind::Unsupported);
+        assert_eq!(mock.poll(None).await.unwrap_err().kind(), ErrorKind::Unsupported);
+        assert_eq!(mock.health().await.unwrap_err().kind(), ErrorKind::Unsupported);
+        let text = Message::text(Address::phone("07700 900123").unwrap(), "Hello");
+        assert_eq!(mock.send(&text).await.unwrap_err().field(), Some("text"));
+        mock.assert_nothing_sent();
+    }
+}

@@ -1,0 +1,546 @@
+//! What would be sent, before sending.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+use crate::address::Medium;
+use crate::capability::{ChoiceLimits, TextLimit, Unit};
+use crate::channel::Info;
+use crate::error::{Error, ErrorKind, Result};
+use crate::media::too_large;
+use crate::medium::{sms, whatsapp};
+pub use crate::message::Loss;
+use crate::message::{
+    Ask, Asked, Choice, Content, Degrade, Header, Link, Location, Media, MediaKind, MediaSource, Message, Template,
+};
+
+/// What a channel would make of a message: pure, offline, and the same that a send goes by.
+///
+/// ```
+/// use civic_messaging::{Address, ChannelExt, Media, Message, Mock};
+///
+/// let to = Address::phone("07700 900123")?;
+/// let sms = Mock::sms().plan(&Message::text(to.clone(), "Mae’r casgliad ddydd Mawrth."));
+/// assert_eq!((sms.segments(), sms.encoding().unwrap()), (1, civic_messaging::medium::sms::Encoding::Ucs2));
+///
+/// let three = ["a", "b", "c"].map(|name| Media::image(format!("https://example.org/{name}.jpg")));
+/// let parts = Mock::whatsapp().plan(&Message::media(to, three).key("case-1")).split()?;
+/// assert_eq!(parts.len(), 3);
+/// assert_eq!(parts[2].key.as_deref(), Some("case-1/3"));
+/// # Ok::<(), civic_messaging::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Plan {
+    messages: Vec<Message>,
+    losses: Vec<Loss>,
+    problems: Vec<Error>,
+    count: Option<sms::Count>,
+}
+
+impl Plan {
+    pub(crate) fn new(message: &Message, info: &Info) -> Self {
+        let mut examined = Examined { info, losses: Vec::new(), problems: Vec::new() };
+        let messages = examined.message(message);
+        let Examined { losses, problems, .. } = examined;
+        let texts = || messages.iter().filter_map(|message| message.content.words());
+        let count = (info.medium == Medium::Sms)
+            .then(|| {
+                let sent = |text| info.rewrites.map_or(Cow::Borrowed(text), |rewrite| rewrite(text));
+                texts().map(|text| sms::count(&sent(text))).max_by_key(sms::Count::segments)
+            })
+            .flatten();
+        Self { messages: messages.into_iter().map(Cow::into_owned).collect(), losses, problems, count }
+    }
+
+    /// How many messages it takes.
+    pub fn parts(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// The encoding of the text, on SMS.
+    pub fn encoding(&self) -> Option<sms::Encoding> {
+        self.count.map(|count| count.encoding())
+    }
+
+    /// How many SMS segments the text takes, and is charged as; 0 on other media.
+    pub fn segments(&self) -> usize {
+        self.count.map_or(0, |count| count.segments())
+    }
+
+    /// What would be lost.
+    pub fn losses(&self) -> &[Loss] {
+        &self.losses
+    }
+
+    /// What stands against it. Empty: it can be sent.
+    pub fn problems(&self) -> &[Error] {
+        &self.problems
+    }
+
+    /// The messages to send, each with a key and an outcome of its own: one, or several where the channel cannot
+    /// carry all at once. The parts of `key` are `key/1`, `key/2` and so on.
+    ///
+    /// # Errors
+    /// The first thing that stands against it.
+    pub fn split(self) -> Result<Vec<Message>> {
+        match self.problems.into_iter().next() {
+            Some(problem) => Err(problem),
+            None => Ok(self.messages),
+        }
+    }
+}
+
+impl Info {
+    /// The message as this channel will carry it in one piece, or why it cannot.
+    pub(crate) fn check<'m>(&self, message: &'m Message) -> Result<Cow<'m, Message>> {
+        let mut examined = Examined { info: self, losses: Vec::new(), problems: Vec::new() };
+        // Most messages are plain texts that need no change: they are checked without making anything.
+        if let Content::Text(text) = &message.content
+            && message.reply_to.is_none()
+        {
+            examined.envelope(message);
+            if examined.problems.is_empty() && examined.fits_text(text).is_ok() {
+                return Ok(Cow::Borrowed(message));
+            }
+            examined.problems.clear();
+        }
+        let messages = examined.message(message);
+        if let Some(problem) = examined.problems.into_iter().next() {
+            return Err(problem.with_gateway(self.gateway));
+        }
+        let parts = messages.len();
+        let mut messages = messages.into_iter();
+        match (messages.next(), messages.next()) {
+            (Some(message), None) => Ok(message),
+            _ => Err(Error::unsupported(format!("it takes {parts} messages here: send each of `plan().split()`"))
+                .with_field("content")
+                .with_gateway(self.gateway)),
+        }
+    }
+}
+
+struct Examined<'i> {
+    info: &'i Info,
+    losses: Vec<Loss>,
+    problems: Vec<Error>,
+}
+
+impl Examined<'_> {
+    fn message<'m>(&mut self, message: &'m Message) -> Vec<Cow<'m, Message>> {
+        self.envelope(message);
+        let mut whole = Cow::Borrowed(message);
+        if message.reply_to.is_some() && !self.info.capability.reply_to {
+            if message.allows(Degrade::QuoteToNothing) {
+                self.losses.push(Loss::Degraded(Degrade::QuoteToNothing));
+                whole.to_mut().reply_to = None;
+            } else {
+                self.cannot("reply_to", "cannot quote a message");
+            }
+        }
+        if let Some(content) = self.degraded(message) {
+            whole = Cow::Owned(whole.into_owned().with_content(content));
+        }
+        let pieces = self.content(&whole);
+        match <[Content; 1]>::try_from(pieces) {
+            Ok([content]) if content == whole.content => vec![whole],
+            Ok([content]) => vec![Cow::Owned(whole.into_owned().with_content(content))],
+            Err(pieces) if pieces.is_empty() => vec![whole],
+            Err(pieces) => {
+                let part = |(n, content)| Cow::Owned(whole.part(n + 1, content));
+                pieces.into_iter().enumerate().map(part).collect()
+            }
+        }
+    }
+
+    /// Everything but the content.
+    fn envelope(&mut self, message: &Message) {
+        let info = self.info;
+        if !message.to.fits(&info.medium) {
+            let rule = format!("is not an address that {} can send to", info.medium);
+            self.problems.push(Error::recipient(rule));
+        } else if matches!(message.to, crate::Address::Conversation(_)) && !info.capability.conversation {
+            self.cannot("to", "cannot send to conversations of several people");
+        } else if let Some(Err(rule)) = info.address_rule.map(|rule| rule(&message.to)) {
+            self.problems.push(Error::recipient(rule));
+        }
+        if let Some(key) = &message.key
+            && (!(1..=256).contains(&key.len()) || key.contains(char::is_control))
+        {
+            self.wrong("key", "must be 1 to 256 bytes without control characters");
+        }
+    }
+
+    /// The content in another form, where the channel cannot carry it and the message allows that.
+    fn degraded(&mut self, message: &Message) -> Option<Content> {
+        let can = &self.info.capability;
+        let link_only = |media: &[Media]| media.iter().all(|m| matches!(m.source, MediaSource::Link(_)));
+        let (degrade, content) = match &message.content {
+            Content::Choice(choice) if can.choice.is_none() => (Degrade::ChoiceToText, choice_as_text(choice)),
+            Content::Link(link) if can.link.is_none() => (Degrade::LinkToText, link_as_text(link)),
+            Content::Location(place) if !can.location => (Degrade::LocationToText, location_as_text(place)),
+            Content::Media(media) if can.media.is_none() && link_only(media) => {
+                (Degrade::MediaToText, media_as_text(media))
+            }
+            Content::Text(text) if message.allows(Degrade::Typography) => match sms::fold(text) {
+                Cow::Owned(folded) => (Degrade::Typography, Content::Text(folded)),
+                Cow::Borrowed(_) => return None,
+            },
+            _ => return None,
+        };
+        message.allows(degrade).then(|| {
+            self.losses.push(Loss::Degraded(degrade));
+            content
+        })
+    }
+
+    /// Checks the content, and gives the pieces that the channel can carry.
+    fn content(&mut self, message: &Message) -> Vec<Content> {
+        match &message.content {
+            Content::Ask(ask) => self.ask(ask),
+            Content::Choice(choice) => self.choice(choice),
+            Content::Contacts(cards) => {
+                self.needs(self.info.capability.contacts, "content", "cannot send contact cards");
+                if cards.is_empty() || cards.iter().any(|card| card.name.trim().is_empty()) {
+                    self.wrong("contacts", "must hold at least one card, each with a name");
+                }
+            }
+            Content::Link(link) => self.link(link),
+            Content::Location(place) => self.location(place),
+            Content::Media(media) => return self.media(media),
+            Content::Native(native) => {
+                let can = self.info.capability.native && native.gateway() == self.info.wire;
+                self.needs(can, "native", "cannot send content that is native to another gateway");
+            }
+            Content::Reaction(reaction) => {
+                self.needs(self.info.capability.reaction, "content", "cannot send reactions");
+                if reaction.emoji.as_ref().is_some_and(|emoji| emoji.trim().is_empty()) {
+                    self.wrong("reaction.emoji", "is empty; to take a reaction back, use Reaction::remove");
+                }
+            }
+            Content::Template(template) => self.template(template),
+            Content::Text(text) => {
+                if let Err(problem) = self.fits_text(text) {
+                    self.problems.push(problem);
+                }
+                if let Some(Cow::Owned(sent)) = self.info.rewrites.map(|rewrite| rewrite(text)) {
+                    self.losses.push(Loss::Rewritten { characters: changed(text, &sent) });
+                }
+            }
+        }
+        vec![message.content.clone()]
+    }
+
+    fn fits_text(&self, text: &str) -> Result<()> {
+        let Some(limit) = self.info.capability.text else {
+            return Err(Error::unsupported("this channel cannot send text").with_field("text"));
+        };
+        if text.trim().is_empty() {
+            return Err(Error::invalid("text", "is empty"));
+        }
+        within("text", text, limit)
+    }
+
+    fn media(&mut self, media: &[Media]) -> Vec<Content> {
+        let Some(limits) = self.info.capability.media.clone() else {
+            self.cannot("media", "cannot send files");
+            return Vec::new();
+        };
+        if media.is_empty() {
+            self.wrong("media", "is empty");
+        }
+        let mut groups: Vec<Vec<Media>> = Vec::new();
+        let mut pieces = Vec::new();
+        for item in media {
+            let mut item = Cow::Borrowed(item);
+            if item.description.is_some() {
+                self.losses.push(Loss::Description);
+            }
+            let (allowed, what) = match &item.source {
+                MediaSource::Link(link) => {
+                    if !is_web(link) {
+                        self.wrong("media.source", "is not an http or https address");
+                    }
+                    (limits.link, "cannot send files by link")
+                }
+                MediaSource::Stored { .. } => (limits.stored, "cannot send files of the store"),
+                MediaSource::Gateway { gateway, .. } => {
+                    let here = gateway == self.info.gateway;
+                    (limits.gateway && here, "cannot send files that another gateway holds")
+                }
+            };
+            self.needs(allowed, "media.source", what);
+            let of_kind: Vec<_> = limits.kinds.iter().filter(|rule| rule.kind == item.kind).collect();
+            let rule = match (&item.source, of_kind.as_slice()) {
+                (_, []) => {
+                    self.problems.push(
+                        Error::unsupported(format!("this channel cannot send {} files", item.kind)).with_field("media"),
+                    );
+                    continue;
+                }
+                (MediaSource::Stored { mime, .. }, rules) => {
+                    let base = mime.split(';').next().unwrap_or_default().trim();
+                    rules.iter().copied().find(|rule| rule.types.is_empty() || rule.types.contains(&base))
+                }
+                (_, [rule, ..]) => Some(*rule),
+            };
+            let Some(rule) = rule else {
+                self.problems.push(Error::invalid(
+                    "media",
+                    format!("is of a type that this channel does not take as {}", item.kind),
+                ));
+                continue;
+            };
+            if let MediaSource::Stored { len, .. } = item.source {
+                if len > rule.max {
+                    self.problems.push(too_large(rule.max));
+                } else if len == 0 {
+                    self.wrong("media", "is an empty file");
+                }
+            }
+            if item.voice && item.kind != MediaKind::Audio {
+                self.wrong("media.voice", "is for audio only");
+            }
+            // A caption that the medium has no place for goes before the file as a text of its own.
+            if rule.caption == 0
+                && let Some(caption) = item.to_mut().caption.take()
+            {
+                pieces.extend(groups.drain(..).map(Content::Media));
+                pieces.push(Content::Text(caption));
+            }
+            if let Some(caption) = &item.caption
+                && let Err(problem) = within("media.caption", caption, TextLimit::characters(rule.caption))
+            {
+                self.problems.push(problem);
+            }
+            let room = |group: &&mut Vec<Media>| {
+                let captioned = group.iter().any(|m| m.caption.is_some());
+                group.len() < limits.per_message && !(captioned && item.caption.is_some())
+            };
+            match groups.last_mut().filter(room) {
+                Some(group) => group.push(item.into_owned()),
+                None => groups.push(vec![item.into_owned()]),
+            }
+        }
+        pieces.extend(groups.into_iter().map(Content::Media));
+        pieces
+    }
+
+    fn choice(&mut self, choice: &Choice) {
+        let Some(limits) = self.info.capability.choice else {
+            return self.cannot("choice", "cannot send choices; allow Degrade::ChoiceToText to send numbered lines");
+        };
+        let ChoiceLimits { buttons, rows, .. } = limits;
+        let list = choice.list_label.is_some();
+        let count = choice.rows().count();
+        if list && rows == 0 {
+            return self.cannot("choice", "cannot send lists");
+        }
+        let most = if list { rows } else { buttons };
+        if !(1..=most).contains(&count) {
+            self.problems.push(Error::invalid("choice", format!("has {count} answers; from 1 to {most} are possible")));
+        }
+        self.limited("choice.body", &choice.body, if list { limits.list_body } else { limits.button_body });
+        if let Some(label) = &choice.list_label {
+            self.limited("choice.list_label", label, limits.list_label);
+        }
+        match &choice.header {
+            Some(Header::Text(text)) => self.limited("choice.header", text, limits.header),
+            Some(_) if list => self.wrong("choice.header", "must be text above a list"),
+            _ => {}
+        }
+        if let Some(footer) = &choice.footer {
+            self.limited("choice.footer", footer, limits.footer);
+        }
+        let titled = choice.sections.iter().all(|section| section.title.is_some());
+        if choice.sections.len() > 1 && !titled {
+            self.wrong("choice.sections", "must each have a title when there are several");
+        }
+        for title in choice.sections.iter().filter_map(|section| section.title.as_ref()) {
+            self.limited("choice.sections.title", title, limits.section_title);
+        }
+        let (mut ids, mut titles) = (HashSet::new(), HashSet::new());
+        for row in choice.rows() {
+            self.limited("choice.id", &row.id, if list { limits.row_id } else { limits.button_id });
+            self.limited("choice.title", &row.title, if list { limits.row_title } else { limits.button_title });
+            match &row.description {
+                Some(_) if !list => self.wrong("choice.description", "is for lists only"),
+                Some(text) => self.limited("choice.description", text, limits.row_description),
+                None => {}
+            }
+            if !ids.insert(&row.id) || (!titles.insert(&row.title) && !list) {
+                self.wrong("choice", "has two answers that are the same");
+            }
+        }
+    }
+
+    fn link(&mut self, link: &Link) {
+        let Some(label) = self.info.capability.link else {
+            return self.cannot("link", "cannot send labelled links; allow Degrade::LinkToText to send the address");
+        };
+        self.limited("link.label", &link.label, label);
+        self.limited("link.body", &link.body, whatsapp::BODY_WITH_BUTTONS_MAX);
+        if let Some(footer) = &link.footer {
+            self.limited("link.footer", footer, whatsapp::FOOTER_MAX);
+        }
+        if !is_web(&link.url) {
+            self.wrong("link.url", "is not an http or https address");
+        }
+    }
+
+    fn ask(&mut self, ask: &Ask) {
+        let can = &self.info.capability;
+        match ask.what {
+            Asked::Contact => self.needs(can.ask_contact, "ask", "cannot ask for a contact card"),
+            Asked::Location => self.needs(can.ask_location, "ask", "cannot ask for a location"),
+        }
+        self.limited("ask.body", &ask.body, whatsapp::BODY_WITH_BUTTONS_MAX);
+    }
+
+    fn location(&mut self, place: &Location) {
+        if !self.info.capability.location {
+            self.cannot("location", "cannot send places; allow Degrade::LocationToText to send a map address");
+        }
+        let on_earth = (-90.0..=90.0).contains(&place.latitude) && (-180.0..=180.0).contains(&place.longitude);
+        if !on_earth {
+            self.wrong("location", "is not on earth: -90 to 90 degrees north, -180 to 180 east");
+        }
+    }
+
+    fn template(&mut self, template: &Template) {
+        let Some(limits) = self.info.capability.template else {
+            return self.cannot("template", "cannot send templates");
+        };
+        let native = template.native.contains_key(self.info.gateway);
+        if template.name.trim().is_empty() && !native {
+            self.wrong("template.name", "is empty");
+        }
+        match &template.language {
+            None if limits.language => self.wrong("template.language", "must be given, such as en_GB"),
+            Some(code) if self.info.medium == Medium::WhatsApp => {
+                if let Err(rule) = whatsapp::language(code) {
+                    self.wrong("template.language", rule);
+                }
+            }
+            _ => {}
+        }
+        let named = template.parameters.iter().filter(|parameter| parameter.name.is_some()).count();
+        let positional = template.parameters.len() - named;
+        if named > 0 && positional > 0 {
+            self.wrong("template.parameters", "are partly named and partly not: a template has one kind or the other");
+        } else if named > 0 && !limits.named {
+            self.cannot("template.parameters", "cannot send named parameters");
+        } else if positional > 0 && !limits.positional {
+            self.cannot("template.parameters", "cannot send parameters without names");
+        }
+        let mut names = HashSet::new();
+        for parameter in &template.parameters {
+            match parameter.name.as_deref() {
+                Some(name) if name.trim().is_empty() => self.wrong("template.parameters", "have an empty name"),
+                Some(name) if !names.insert(name) => self.wrong("template.parameters", "name one parameter twice"),
+                _ => {}
+            }
+            if self.info.medium == Medium::WhatsApp
+                && let Err(rule) = whatsapp::template_parameter(&parameter.value)
+            {
+                self.wrong("template.parameters", rule);
+            }
+        }
+        if !limits.components && (template.header.is_some() || !template.buttons.is_empty()) {
+            self.cannot("template", "cannot fill headers and buttons");
+        }
+    }
+
+    fn limited(&mut self, field: &'static str, text: &str, max: usize) {
+        if text.trim().is_empty() {
+            self.wrong(field, "is empty");
+        } else if let Err(problem) = within(field, text, TextLimit::characters(max)) {
+            self.problems.push(problem);
+        }
+    }
+
+    fn wrong(&mut self, field: &'static str, rule: &'static str) {
+        self.problems.push(Error::invalid(field, rule));
+    }
+
+    fn cannot(&mut self, field: &'static str, what: &'static str) {
+        self.problems.push(Error::new(ErrorKind::Unsupported, format!("this channel {what}")).with_field(field));
+    }
+
+    fn needs(&mut self, can: bool, field: &'static str, what: &'static str) {
+        if !can {
+            self.cannot(field, what);
+        }
+    }
+}
+
+fn within(field: &'static str, text: &str, limit: TextLimit) -> Result<()> {
+    let (len, unit) = match limit.unit {
+        Unit::Bytes => (text.len(), "bytes"),
+        // No text has more characters than bytes, so most need not be counted.
+        Unit::Characters if text.len() <= limit.max => return Ok(()),
+        Unit::Characters => (text.chars().count(), "characters"),
+        Unit::Segments => (sms::count(text).segments(), "SMS segments"),
+    };
+    if len > limit.max {
+        return Err(Error::invalid(field, format!("has {len} {unit}; the limit is {}", limit.max)));
+    }
+    Ok(())
+}
+
+fn is_web(url: &str) -> bool {
+    let uri = url.parse::<http::Uri>();
+    uri.is_ok_and(|uri| uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https")))
+}
+
+/// How many characters of `text` were changed on the way to `sent`: those that `sent` has fewer of.
+pub(crate) fn changed(text: &str, sent: &str) -> usize {
+    let mut left: HashMap<char, usize> = HashMap::new();
+    sent.chars().for_each(|c| *left.entry(c).or_default() += 1);
+    let gone = |c: &char| match left.get_mut(c) {
+        Some(n) if *n > 0 => {
+            *n -= 1;
+            false
+        }
+        _ => true,
+    };
+    text.chars().filter(gone).count()
+}
+
+fn choice_as_text(choice: &Choice) -> Content {
+    let mut text = choice.body.clone();
+    for (n, row) in choice.rows().enumerate() {
+        text.push_str(&format!("\n{}. {}", n + 1, row.title));
+        if let Some(description) = &row.description {
+            text.push_str(&format!(" ({description})"));
+        }
+    }
+    if let Some(footer) = &choice.footer {
+        text.push_str(&format!("\n{footer}"));
+    }
+    Content::Text(text)
+}
+
+fn link_as_text(link: &Link) -> Content {
+    let mut text = format!("{}\n{}: {}", link.body, link.label, link.url);
+    if let Some(footer) = &link.footer {
+        text.push_str(&format!("\n{footer}"));
+    }
+    Content::Text(text)
+}
+
+fn location_as_text(place: &Location) -> Content {
+    let map = format!("https://www.openstreetmap.org/?mlat={}&mlon={}", place.latitude, place.longitude);
+    let words = [place.name.as_deref(), place.address.as_deref(), Some(map.as_str())];
+    Content::Text(words.into_iter().flatten().collect::<Vec<_>>().join("\n"))
+}
+
+fn media_as_text(media: &[Media]) -> Content {
+    let lines = media.iter().flat_map(|item| {
+        let link = match &item.source {
+            MediaSource::Link(link) => Some(link.as_str()),
+            _ => None,
+        };
+        [item.caption.as_deref().or(item.description.as_deref()), link]
+    });
+    Content::Text(lines.flatten().collect::<Vec<_>>().join("\n"))
+}

@@ -1,0 +1,334 @@
+//! Channels by name, from configuration.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::address::Medium;
+use crate::channel::Channel;
+use crate::context::Context;
+use crate::error::{Error, Result};
+
+/// Builds channels from configuration, by the name of their gateway.
+///
+/// A gateway from another crate is registered like the built-in ones, and chosen like them.
+///
+/// ```
+/// use civic_messaging::{Context, Registry, Settings};
+///
+/// # #[cfg(all(feature = "toml", feature = "notify", feature = "reqwest"))] {
+/// let settings = Settings::from_toml(r#"
+///     gateway = "notify"
+///     medium = "sms"
+///     api_key = "bins-26785a09-ab16-4eb0-8407-a37497a57506-3d844edf-8d35-48ac-975b-e847b4f122b0"
+///     template_id = "5484cfca-668a-4c18-afb1-5ddd0e3521b1"
+/// "#)?;
+/// let sms = Registry::standard().connect(&settings, &Context::new())?;
+/// assert_eq!(sms.info().gateway, "notify");
+/// # }
+/// # Ok::<(), civic_messaging::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Registry {
+    gateways: BTreeMap<&'static str, Constructor>,
+}
+
+type Constructor = Arc<dyn Fn(&Settings, &Context) -> Result<Arc<dyn Channel>> + Send + Sync>;
+
+impl Registry {
+    /// A registry that knows no gateway.
+    pub fn empty() -> Self {
+        Self { gateways: BTreeMap::new() }
+    }
+
+    /// A registry that knows the gateways of this crate whose features are on.
+    pub fn standard() -> Self {
+        let registry = Self::empty();
+        #[cfg(feature = "meta")]
+        let registry = registry
+            .with("meta", crate::gateway::meta::connect)
+            .with("360dialog", crate::gateway::meta::connect_360dialog);
+        #[cfg(feature = "notify")]
+        let registry = registry.with("notify", crate::gateway::notify::connect);
+        #[cfg(feature = "twilio")]
+        let registry = registry.with("twilio", crate::gateway::twilio::connect);
+        #[cfg(feature = "x")]
+        let registry = registry.with("x", crate::gateway::x::connect);
+        registry
+    }
+
+    /// Adds a gateway, or puts another in its place.
+    #[must_use]
+    pub fn with(
+        mut self,
+        gateway: &'static str,
+        connect: impl Fn(&Settings, &Context) -> Result<Arc<dyn Channel>> + Send + Sync + 'static,
+    ) -> Self {
+        self.gateways.insert(gateway, Arc::new(connect));
+        self
+    }
+
+    /// The names of the gateways that it knows.
+    pub fn gateways(&self) -> impl Iterator<Item = &'static str> {
+        self.gateways.keys().copied()
+    }
+
+    /// Builds the channel that the settings describe; their `gateway` says by which gateway.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the field and its rule.
+    pub fn connect(&self, settings: &Settings, context: &Context) -> Result<Arc<dyn Channel>> {
+        let name = settings.gateway()?;
+        let Some(connect) = self.gateways.get(name.as_str()) else {
+            let known = self.gateways().collect::<Vec<_>>().join(", ");
+            return Err(Error::config("gateway", format!("is none of those that are known here: {known}")));
+        };
+        connect(settings, context)
+    }
+
+    /// Builds every channel of a configuration whose tables are channels, by the name of the table.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the table, the field and its rule.
+    pub fn connect_all(&self, settings: &Settings, context: &Context) -> Result<BTreeMap<String, Arc<dyn Channel>>> {
+        let channel = |(name, settings): (String, Settings)| match self.connect(&settings, context) {
+            Ok(channel) => Ok((name, channel)),
+            Err(error) => {
+                let field = error.field().map_or_else(|| name.clone(), |field| format!("{name}.{field}"));
+                Err(error.with_field(field))
+            }
+        };
+        settings.tables()?.map(channel).collect()
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.gateways()).finish()
+    }
+}
+
+/// The configuration of a channel, from TOML, JSON or the environment.
+///
+/// A value can be kept out of the file: `{ env = "NOTIFY_API_KEY" }` is read from the environment, `{ file = "…" }`
+/// from a file, without the line's end. `Debug` shows the names of the settings only.
+#[derive(Clone)]
+pub struct Settings(Map<String, Value>);
+
+impl Settings {
+    /// Reads TOML.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when it is not TOML.
+    #[cfg(feature = "toml")]
+    pub fn from_toml(text: &str) -> Result<Self> {
+        let value: Value = toml::from_str(text).map_err(|e: toml::de::Error| {
+            let line = e.span().map_or(1, |at| text.get(..at.start).map_or(1, |t| t.lines().count().max(1)));
+            Error::config("configuration", format!("is not TOML: see line {line}"))
+        })?;
+        Self::new(value)
+    }
+
+    /// Reads JSON.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when it is not a JSON object.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let value = serde_json::from_str(text)
+            .map_err(|e| Error::config("configuration", format!("is not JSON: see line {}", e.line())))?;
+        Self::new(value)
+    }
+
+    /// Reads environment variables: with the prefix `BINS_`, `BINS_API_KEY` is the setting `api_key`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when no variable has the prefix.
+    pub fn from_env(prefix: &str) -> Result<Self> {
+        let named =
+            |(name, value): (String, String)| Some((name.strip_prefix(prefix)?.to_lowercase(), Value::from(value)));
+        let vars = std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)));
+        let settings: Map<_, _> = vars.filter_map(named).collect();
+        if settings.is_empty() {
+            return Err(Error::config("environment", "has no variable with this prefix"));
+        }
+        Ok(Self(settings))
+    }
+
+    /// Sets one value over what was read.
+    #[must_use]
+    pub fn set(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.0.insert(name.to_owned(), Value::String(value.into()));
+        self
+    }
+
+    /// The name of the gateway.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when it is missing.
+    pub fn gateway(&self) -> Result<String> {
+        self.one("gateway")
+    }
+
+    /// The medium.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when it is missing or no medium's name.
+    pub fn medium(&self) -> Result<Medium> {
+        self.one("medium")
+    }
+
+    /// The settings as a gateway's `Config`. `gateway` and `medium` are left out, being read already.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the field and its rule, and no value.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
+        let mut map = self.0.clone();
+        map.retain(|name, _| name != "gateway" && name != "medium");
+        self.value("configuration", Value::Object(map))
+    }
+
+    /// The tables in it, as settings of their own, by name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when there is anything but tables.
+    pub fn tables(&self) -> Result<impl Iterator<Item = (String, Self)>> {
+        let table = |(name, value): (&String, &Value)| match value {
+            Value::Object(map) => Ok((name.clone(), Self(map.clone()))),
+            _ => Err(Error::config(name.clone(), "is not a table")),
+        };
+        Ok(self.0.iter().map(table).collect::<Result<Vec<_>>>()?.into_iter())
+    }
+
+    fn new(value: Value) -> Result<Self> {
+        match value {
+            Value::Object(map) => Ok(Self(map)),
+            _ => Err(Error::config("configuration", "is not a table of settings")),
+        }
+    }
+
+    fn one<T: DeserializeOwned>(&self, name: &'static str) -> Result<T> {
+        let value = self.0.get(name).ok_or_else(|| Error::config(name, "is missing"))?;
+        self.value(name, value.clone())
+    }
+
+    fn value<T: DeserializeOwned>(&self, name: &str, mut value: Value) -> Result<T> {
+        resolve(&mut value)?;
+        serde_path_to_error::deserialize(&value).map_err(|error| {
+            let path = error.path().to_string();
+            let field = if path == "." { name.to_owned() } else { path };
+            Error::config(field, rule(&error.into_inner().to_string(), &value))
+        })
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// Puts values in the place of `{ env = "…" }` and `{ file = "…" }`.
+fn resolve(value: &mut Value) -> Result<()> {
+    let outside = match value {
+        Value::Object(map) => match (map.len(), map.get("env"), map.get("file")) {
+            (1, Some(Value::String(name)), None) => Some(
+                std::env::var(name)
+                    .map_err(|_| Error::config(name.clone(), "is not set in the environment, or is not text"))?,
+            ),
+            (1, None, Some(Value::String(path))) => Some(
+                std::fs::read_to_string(path)
+                    .map_err(|_| Error::config(path.clone(), "cannot be read as a file of text"))?
+                    .trim_end_matches(['\r', '\n'])
+                    .to_owned(),
+            ),
+            _ => {
+                map.values_mut().try_for_each(resolve)?;
+                None
+            }
+        },
+        Value::Array(values) => {
+            values.iter_mut().try_for_each(resolve)?;
+            None
+        }
+        _ => None,
+    };
+    if let Some(text) = outside {
+        *value = Value::String(text);
+    }
+    Ok(())
+}
+
+/// What a deserialiser says, without any value of the configuration in it: one of them could be a secret.
+fn rule(words: &str, value: &Value) -> String {
+    let mut words = words.to_owned();
+    let mut hide = vec![value];
+    while let Some(value) = hide.pop() {
+        match value {
+            Value::Array(values) => hide.extend(values),
+            Value::Object(map) => hide.extend(map.values()),
+            Value::String(text) if !text.is_empty() => words = words.replace(text.as_str(), "…"),
+            Value::Number(number) => words = words.replace(&number.to_string(), "…"),
+            _ => {}
+        }
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+    use crate::secret::Secret;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Config {
+        token: Secret,
+        #[serde(default, rename = "retries")]
+        _retries: u32,
+    }
+
+    #[test]
+    fn errors_name_the_field_and_no_value() {
+        for (json, field, words) in [
+            (r#"{"gateway":"acme"}"#, "configuration", "missing field `token`"),
+            (r#"{"token":"short"}"#, "token", "8 bytes"),
+            (r#"{"token":12345678901}"#, "token", "invalid type"),
+            (r#"{"token":"canary-token","retries":"canary-retries"}"#, "retries", "invalid type"),
+            (r#"{"token":"canary-token","colour":1}"#, "colour", "unknown field"),
+        ] {
+            let error = Settings::from_json(json).unwrap().read::<Config>().unwrap_err();
+            assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some(field)), "{json}");
+            let text = error.to_string();
+            assert!(text.contains(words) && !text.contains("canary") && !text.contains("12345678901"), "{text}");
+        }
+        assert!(!format!("{:?}", Settings::from_json(r#"{"token":"canary-token"}"#).unwrap()).contains("canary"));
+    }
+
+    #[test]
+    fn values_come_from_files_and_the_environment() {
+        let path = std::env::temp_dir().join(format!("civic-secret-{}", std::process::id()));
+        std::fs::write(&path, "from-a-file\n").unwrap();
+        let json = serde_json::json!({ "token": { "file": path } }).to_string();
+        assert_eq!(Settings::from_json(&json).unwrap().read::<Config>().unwrap().token.expose(), "from-a-file");
+        std::fs::remove_file(path).unwrap();
+        // PATH is there on every machine that runs tests.
+        let settings = Settings::from_json(r#"{"token":{"env":"PATH"}}"#).unwrap();
+        assert_eq!(settings.read::<Config>().unwrap().token.expose(), std::env::var("PATH").unwrap());
+        let missing = Settings::from_json(r#"{"token":{"env":"CIVIC_NOT_SET"}}"#).unwrap();
+        assert_eq!(missing.read::<Config>().unwrap_err().field(), Some("CIVIC_NOT_SET"));
+    }
+
+    #[test]
+    fn an_unknown_gateway_is_told_what_is_known() {
+        let context = Context::with_transport(crate::mock::NoTransport);
+        let registry = Registry::empty().with("acme", |_, _| Err(Error::config("token", "is empty")));
+        let error = registry.connect(&Settings::from_json(r#"{"gateway":"acne"}"#).unwrap(), &context).unwrap_err();
+        assert!(error.to_string().contains("acme"));
+        let all = Settings::from_json(r#"{"bins":{"gateway":"acme"}}"#).unwrap();
+        assert_eq!(registry.connect_all(&all, &context).unwrap_err().field(), Some("bins.token"));
+    }
+}

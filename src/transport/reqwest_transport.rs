@@ -1,0 +1,252 @@
+//! The transport over reqwest and rustls.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_core::Stream;
+use http::{Request, Response};
+use http_body::{Body as _, Frame, SizeHint};
+use reqwest::ClientBuilder;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use rustls_platform_verifier::BuilderVerifierExt;
+
+use super::{Body, ByteStream, Deadline, Fault, PublicOnly, Transport, TransportError, Wire, is_public};
+use crate::error::{Error, Result};
+
+/// HTTP/1.1 over reqwest and rustls (ring), with a pool of kept-alive connections.
+///
+/// Clones share the pool. Nothing is built until the first call, so a machine without certificates can still reach
+/// loopback and use the mock.
+///
+/// Defaults: 5 s to connect, 30 s for an exchange without a [`Deadline`], 4 s for an idle connection: one that the
+/// server closes as we write to it turns a send into an unknown outcome. The environment's proxies are used; behind
+/// one, it is the proxy that resolves names, so [`PublicOnly`] can check only what an address says itself.
+#[derive(Clone)]
+pub struct ReqwestTransport {
+    settings: Arc<dyn Fn(ClientBuilder) -> ClientBuilder + Send + Sync>,
+    clients: Arc<Clients>,
+}
+
+/// Three clients, each built when it is first needed: plain HTTP (loopback), TLS, and TLS to public addresses only.
+#[derive(Default)]
+struct Clients {
+    plain: OnceLock<Option<reqwest::Client>>,
+    tls: OnceLock<Option<reqwest::Client>>,
+    public: OnceLock<Option<reqwest::Client>>,
+}
+
+impl ReqwestTransport {
+    /// A transport with the defaults.
+    pub fn new() -> Self {
+        Self::with(|builder| builder)
+    }
+
+    /// A transport whose clients are built with these settings: a proxy, other roots, other times.
+    ///
+    /// The builder that is handed in carries the defaults and a TLS backend. Redirects, retries and decompression
+    /// are switched off after it, whatever it says.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use civic_messaging::transport::ReqwestTransport;
+    ///
+    /// let transport = ReqwestTransport::with(|builder| builder.connect_timeout(Duration::from_secs(2)));
+    /// ```
+    pub fn with(settings: impl Fn(ClientBuilder) -> ClientBuilder + Send + Sync + 'static) -> Self {
+        Self { settings: Arc::new(settings), clients: Arc::default() }
+    }
+
+    fn client(&self, request: &Request<Body>) -> Result<&reqwest::Client, TransportError> {
+        let public = request.extensions().get::<PublicOnly>().is_some();
+        let client = match request.uri().scheme_str() {
+            Some("https") if public => self.clients.public.get_or_init(|| {
+                let builder = self.builder(platform_tls()?);
+                builder.dns_resolver(Arc::new(PublicResolver)).build().ok()
+            }),
+            Some("https") => self.clients.tls.get_or_init(|| self.builder(platform_tls()?).build().ok()),
+            _ => self.clients.plain.get_or_init(|| self.builder(no_tls()?).build().ok()),
+        };
+        client.as_ref().ok_or(TransportError::new(Fault::Tls, Wire::NothingSent))
+    }
+
+    fn builder(&self, tls: rustls::ClientConfig) -> ClientBuilder {
+        let defaults = ClientBuilder::new()
+            .tls_backend_preconfigured(tls)
+            .connect_timeout(Duration::from_secs(5))
+            .timeout(Duration::from_secs(30))
+            .pool_idle_timeout(Duration::from_secs(4))
+            .tcp_nodelay(true);
+        (self.settings)(defaults)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
+    }
+}
+
+impl Default for ReqwestTransport {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for ReqwestTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReqwestTransport").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Transport for ReqwestTransport {
+    async fn call(&self, request: Request<Body>) -> Result<Response<Body>, TransportError> {
+        let client = self.client(&request)?;
+        let (parts, body) = request.into_parts();
+        let unwritable = TransportError::new(Fault::Request, Wire::NothingSent);
+        let url = reqwest::Url::parse(&parts.uri.to_string()).map_err(|_| unwritable)?;
+        let mut call = reqwest::Request::new(parts.method, url);
+        *call.headers_mut() = parts.headers;
+        if let Some(Deadline(deadline)) = parts.extensions.get() {
+            *call.timeout_mut() = Some(*deadline);
+        }
+        let polled = Arc::new(AtomicBool::new(false));
+        let empty = body.is_empty();
+        if !empty {
+            let body = Watched { body: Mutex::new(body), polled: polled.clone() };
+            *call.body_mut() = Some(reqwest::Body::wrap(body));
+        }
+        match client.execute(call).await {
+            Ok(answer) => Ok(http::Response::from(answer).map(received)),
+            // A body that was never asked for shows that nothing left: its head and its first piece are written
+            // together. A request without a body shows nothing.
+            Err(error) if error.is_connect() || (!empty && !polled.load(Ordering::Acquire)) => {
+                Err(TransportError::new(fault(&error), Wire::NothingSent))
+            }
+            Err(error) => Err(TransportError::new(fault(&error), Wire::MayHaveArrived)),
+        }
+    }
+}
+
+/// A request's body that notes when it is first asked for a piece.
+struct Watched {
+    // reqwest wants `Sync`, which a stream need not be. Never contended: a body has one reader.
+    body: Mutex<Body>,
+    polled: Arc<AtomicBool>,
+}
+
+impl http_body::Body for Watched {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
+        self.polled.store(true, Ordering::Release);
+        let body = &mut self.get_mut().body;
+        body.get_mut().unwrap_or_else(PoisonError::into_inner).poll_chunk(cx).map_ok(Frame::data)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
+        body.len().map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+fn received(body: reqwest::Body) -> Body {
+    let len = body.size_hint().exact();
+    let stream: ByteStream = Box::pin(Frames(body));
+    Body::stream(stream, len)
+}
+
+/// An answer's body as a stream of its data.
+struct Frames(reqwest::Body);
+
+impl Stream for Frames {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        loop {
+            return Poll::Ready(match std::task::ready!(Pin::new(&mut self.0).poll_frame(cx)) {
+                None => None,
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => Some(Ok(data)),
+                    Err(_trailers) => continue,
+                },
+                Some(Err(error)) if error.is_timeout() => Some(Err(Error::unknown("the answer took too long"))),
+                Some(Err(_)) => Some(Err(Error::unknown("the connection broke inside the answer"))),
+            });
+        }
+    }
+}
+
+fn fault(error: &reqwest::Error) -> Fault {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if inner.is_some_and(|inner| inner.is::<rustls::Error>()) || cause.is::<rustls::Error>() {
+            return Fault::Tls;
+        }
+        if cause.is::<NotPublic>() {
+            return Fault::NotPublic;
+        }
+        source = cause.source();
+    }
+    match error {
+        e if e.is_timeout() => Fault::TimedOut,
+        e if e.is_dns() => Fault::Name,
+        e if e.is_connect() => Fault::Connect,
+        e if e.is_builder() => Fault::Request,
+        _ => Fault::Broken,
+    }
+}
+
+fn platform_tls() -> Option<rustls::ClientConfig> {
+    Some(provider()?.with_platform_verifier().ok()?.with_no_client_auth())
+}
+
+/// For loopback over plain HTTP: no certificate is ever looked at, so none need be there.
+fn no_tls() -> Option<rustls::ClientConfig> {
+    Some(provider()?.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
+}
+
+fn provider() -> Option<rustls::ConfigBuilder<rustls::ClientConfig, rustls::WantsVerifier>> {
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    rustls::ClientConfig::builder_with_provider(ring).with_safe_default_protocol_versions().ok()
+}
+
+/// Resolves names as the system does, and refuses one that leads anywhere but to the public internet.
+struct PublicResolver;
+
+/// A name led to an address that is not of the public internet.
+#[derive(Debug)]
+struct NotPublic;
+
+impl fmt::Display for NotPublic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not of the public internet")
+    }
+}
+
+impl std::error::Error for NotPublic {}
+
+impl Resolve for PublicResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            // One bad address among good ones is how a name is made to change its mind: refuse them all.
+            if found.iter().all(|address| is_public(address.ip())) {
+                Ok(Box::new(found.into_iter()) as Addrs)
+            } else {
+                Err(Box::new(NotPublic) as _)
+            }
+        })
+    }
+}

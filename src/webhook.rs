@@ -1,0 +1,542 @@
+//! Webhooks: sealed until their signature is verified.
+//!
+//! A [`Request`] holds what arrived; its body and query cannot be read. [`Request::open`] hands them to a
+//! [`Scheme`], and only what the scheme accepts comes out, as [`Verified`].
+//!
+//! ```
+//! use civic_messaging::{Channel, Mock};
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let sms = Mock::sms();
+//! let forged = http::Request::post("/webhooks/sms").body(r#"{"text":"Hello"}"#)?;
+//! let refused = sms.receive(&forged.into()).await.unwrap_err();
+//! assert_eq!(refused.reply(), 401);
+//! # Ok::<(), http::Error>(()) }).unwrap();
+//! ```
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+
+use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, with_opt_outs};
+use crate::id::AccountId;
+use crate::secret::Secret;
+
+mod scheme;
+pub use scheme::{BearerToken, Encoding, HmacSha256, Unsigned};
+
+/// The longest body that is taken, in bytes: 4 MiB. Meta sends up to 3 MB.
+pub const BODY_MAX: usize = 4 * 1024 * 1024;
+
+/// A webhook's request as it arrived, sealed.
+///
+/// Make it from the `http::Request` of any server. The public address of the webhook is a setting of the channels
+/// that need it, never taken from a forwarded header.
+pub struct Request {
+    method: Method,
+    path_and_query: Box<str>,
+    headers: HeaderMap,
+    body: Bytes,
+    arrived: Timestamp,
+}
+
+impl Request {
+    /// A request that arrived now.
+    pub fn new<B: Into<Bytes>>(request: http::Request<B>) -> Self {
+        let (parts, body) = request.into_parts();
+        Self {
+            method: parts.method,
+            path_and_query: parts.uri.path_and_query().map_or("/", |p| p.as_str()).into(),
+            headers: parts.headers,
+            body: body.into(),
+            arrived: SystemClock::new().now(),
+        }
+    }
+
+    /// Says when it arrived, for requests that waited and for tests.
+    #[must_use]
+    pub fn arrived_at(mut self, at: Timestamp) -> Self {
+        self.arrived = at;
+        self
+    }
+
+    /// When it arrived.
+    pub fn arrived(&self) -> Timestamp {
+        self.arrived
+    }
+
+    /// The method.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The path, without the query.
+    pub fn path(&self) -> &str {
+        self.path_and_query.split_once('?').map_or(&self.path_and_query, |(path, _)| path)
+    }
+
+    /// Opens it, if the scheme accepts it. This is the only way to its body and query.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooLarge`] over [`BODY_MAX`], before anything is read; [`ErrorKind::Unauthenticated`] when the
+    /// scheme refuses. [`Error::reply`] says what to answer.
+    pub fn open(&self, scheme: &dyn Scheme) -> Result<Opened> {
+        if self.body.len() > BODY_MAX {
+            return Err(Error::new(ErrorKind::TooLarge, "the webhook's body is over 4 MiB"));
+        }
+        match scheme.verify(Sealed(self)) {
+            Verdict::Open(verified) => Ok(Opened::Verified(verified)),
+            Verdict::Answer(reply) => Ok(Opened::Handshake(Received { events: Vec::new(), reply, discarded: 0 })),
+            Verdict::NeedKey(url) => Ok(Opened::NeedKey(url)),
+            Verdict::Refused(refusal) => {
+                Err(Error::new(ErrorKind::Unauthenticated, refusal.words()).with_reply(refusal.status()))
+            }
+        }
+    }
+}
+
+impl<B: Into<Bytes>> From<http::Request<B>> for Request {
+    fn from(request: http::Request<B>) -> Self {
+        Self::new(request)
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("method", &self.method).field("len", &self.body.len()).finish_non_exhaustive()
+    }
+}
+
+/// What a request turned out to be.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Opened {
+    /// The gateway's handshake, with its answer. There are no events.
+    Handshake(Received),
+    /// The scheme needs the key at this address, which the adapter must fetch and check before it opens again.
+    NeedKey(String),
+    /// Events, verified.
+    Verified(Verified),
+}
+
+/// What a request holds, as a [`Scheme`] sees it.
+#[derive(Debug)]
+pub struct Sealed<'a>(&'a Request);
+
+impl<'a> Sealed<'a> {
+    /// The method.
+    pub fn method(&self) -> &'a Method {
+        &self.0.method
+    }
+
+    /// The path and query, in the encoding in which they arrived.
+    pub fn path_and_query(&self) -> &'a str {
+        &self.0.path_and_query
+    }
+
+    /// The query, without its `?`; empty when there is none.
+    pub fn query(&self) -> &'a str {
+        self.0.path_and_query.split_once('?').map_or("", |(_, query)| query)
+    }
+
+    /// One parameter of the query, decoded.
+    pub fn query_parameter(&self, name: &str) -> Option<Cow<'a, str>> {
+        form_urlencoded::parse(self.query().as_bytes()).find(|(n, _)| n == name).map(|(_, value)| value)
+    }
+
+    /// The headers.
+    pub fn headers(&self) -> &'a HeaderMap {
+        &self.0.headers
+    }
+
+    /// One header as text.
+    pub fn header(&self, name: &HeaderName) -> Option<&'a str> {
+        self.0.headers.get(name)?.to_str().ok()
+    }
+
+    /// The body.
+    pub fn body(&self) -> &'a Bytes {
+        &self.0.body
+    }
+
+    /// When it arrived.
+    pub fn arrived(&self) -> Timestamp {
+        self.0.arrived
+    }
+}
+
+/// How a gateway proves that a webhook is its own.
+///
+/// A scheme compares in constant time, checks before it parses, and reads no clock but [`Sealed::arrived`]. The
+/// shared ones are [`HmacSha256`], [`BearerToken`] and [`Unsigned`].
+pub trait Scheme: fmt::Debug + Send + Sync {
+    /// Judges a request.
+    fn verify(&self, sealed: Sealed<'_>) -> Verdict;
+
+    /// What of a request its proof covers.
+    fn covers(&self) -> Covers;
+}
+
+/// What of a request a scheme's proof covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Covers {
+    /// The raw body.
+    Body,
+    /// Named claims inside the body.
+    Claims,
+    /// Nothing: a shared token shows who sends, and not what.
+    Nothing,
+    /// The address with its query, and the fields of the form.
+    UrlAndForm,
+}
+
+/// A scheme's judgement.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// A handshake, to be answered so.
+    Answer(Reply),
+    /// It cannot be judged without the key at this address.
+    NeedKey(String),
+    /// It is the gateway's own.
+    Open(Verified),
+    /// It is not.
+    Refused(Refusal),
+}
+
+/// Why a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no proof.
+    Missing,
+    /// It is older or newer than the scheme allows.
+    Stale,
+    /// The proof is wrong.
+    Wrong,
+}
+
+impl Refusal {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Missing => "the webhook carries no signature",
+            Self::Stale => "the webhook's signature is out of date",
+            Self::Wrong => "the webhook's signature is wrong",
+        }
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            Self::Missing => StatusCode::UNAUTHORIZED,
+            Self::Stale | Self::Wrong => StatusCode::FORBIDDEN,
+        }
+    }
+}
+
+/// The part of a request that its proof covers.
+///
+/// Only a [`Scheme`] makes one. It knows which secret matched, and which accounts that secret owns: an adapter keeps
+/// the events of those, and counts the others as [`Received::discarded`].
+pub struct Verified {
+    body: Bytes,
+    query: Option<Box<str>>,
+    owns: Owns,
+    claims: Option<serde_json::Value>,
+    arrived: Timestamp,
+}
+
+impl Verified {
+    /// A body that is proven, under the secret that matched.
+    pub fn new(sealed: &Sealed<'_>, body: Bytes, secret: &SigningSecret) -> Self {
+        Self { body, query: None, owns: secret.owns.clone(), claims: None, arrived: sealed.arrived() }
+    }
+
+    /// Adds the query, where the proof covers it.
+    #[must_use]
+    pub fn with_query(mut self, query: &str) -> Self {
+        self.query = Some(query.into());
+        self
+    }
+
+    /// Adds claims that the proof made.
+    #[must_use]
+    pub fn with_claims(mut self, claims: serde_json::Value) -> Self {
+        self.claims = Some(claims);
+        self
+    }
+
+    /// The body, as it arrived.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The query, where the proof covers it.
+    pub fn query(&self) -> Option<&str> {
+        self.query.as_deref()
+    }
+
+    /// One of the claims that the proof made.
+    pub fn claim<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        T::deserialize(self.claims.as_ref()?.get(name)?).ok()
+    }
+
+    /// When it arrived.
+    pub fn arrived(&self) -> Timestamp {
+        self.arrived
+    }
+
+    /// Whether the secret that matched owns this account, and so may make events of it.
+    pub fn owns(&self, account: &str) -> bool {
+        self.owns.account(account)
+    }
+
+    /// The fields of a form, from the body or, when that is empty, from the query; decoded, in order.
+    pub fn form(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+        let fields = if self.body.is_empty() { self.query().unwrap_or_default().as_bytes() } else { &self.body };
+        form_urlencoded::parse(fields)
+    }
+}
+
+impl fmt::Debug for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verified").field("len", &self.body.len()).field("owns", &self.owns).finish_non_exhaustive()
+    }
+}
+
+/// A secret that proves webhooks, and the accounts whose events it may make.
+///
+/// A configuration gives one as a string, which owns the channel's own account, or as a table with `secret` and
+/// `accounts`. To rotate, list the old one and the new one.
+#[derive(Clone, Debug)]
+pub struct SigningSecret {
+    secret: Secret,
+    owns: Owns,
+}
+
+#[derive(Clone, Debug)]
+enum Owns {
+    /// The accounts of the channel, not yet filled in.
+    Channel,
+    Accounts(Box<[AccountId]>),
+}
+
+impl Owns {
+    fn account(&self, account: &str) -> bool {
+        match self {
+            Self::Channel => false,
+            Self::Accounts(accounts) => accounts.iter().any(|owned| owned.as_str() == account),
+        }
+    }
+}
+
+impl SigningSecret {
+    /// A secret that owns the account of the channel that it is given to.
+    pub fn new(secret: Secret) -> Self {
+        Self { secret, owns: Owns::Channel }
+    }
+
+    /// A secret that owns these accounts and no other.
+    pub fn of(secret: Secret, accounts: impl IntoIterator<Item = AccountId>) -> Self {
+        Self { secret, owns: Owns::Accounts(accounts.into_iter().collect()) }
+    }
+
+    /// The secret.
+    pub fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
+    /// Lets it own the channel's accounts, if it names none itself.
+    #[must_use]
+    pub fn or_owns(mut self, accounts: &[AccountId]) -> Self {
+        if matches!(self.owns, Owns::Channel) {
+            self.owns = Owns::Accounts(accounts.into());
+        }
+        self
+    }
+}
+
+impl From<Secret> for SigningSecret {
+    fn from(secret: Secret) -> Self {
+        Self::new(secret)
+    }
+}
+
+impl<'de> Deserialize<'de> for SigningSecret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Plain(String),
+            Owning { secret: String, accounts: Vec<AccountId> },
+        }
+        let secret = |text| Secret::new(text).map_err(serde::de::Error::custom);
+        Ok(match Written::deserialize(deserializer)? {
+            Written::Plain(text) => Self::new(secret(text)?),
+            Written::Owning { secret: text, accounts } => Self::of(secret(text)?, accounts),
+        })
+    }
+}
+
+/// Reads one secret, or a list of them, for a gateway's `Config`.
+///
+/// ```
+/// use civic_messaging::webhook::{self, SigningSecret};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Config {
+///     #[serde(deserialize_with = "webhook::secrets")]
+///     secrets: Vec<SigningSecret>,
+/// }
+/// let one: Config = serde_json::from_str(r#"{ "secrets": "signing-secret" }"#).unwrap();
+/// let two: Config = serde_json::from_str(r#"{ "secrets": ["old-secret", "new-secret"] }"#).unwrap();
+/// assert_eq!((one.secrets.len(), two.secrets.len()), (1, 2));
+/// ```
+///
+/// # Errors
+/// The deserialiser's, with the rule that a secret breaks.
+pub fn secrets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SigningSecret>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Many(Vec<serde_json::Value>),
+        One(serde_json::Value),
+    }
+    let values = match Written::deserialize(deserializer)? {
+        Written::Many(values) => values,
+        Written::One(value) => vec![value],
+    };
+    values.into_iter().map(|value| SigningSecret::deserialize(value).map_err(serde::de::Error::custom)).collect()
+}
+
+/// What a webhook brought, and the answer that its gateway expects.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Received {
+    /// The events, in the order in which the gateway wrote them.
+    pub events: Vec<Event>,
+    /// The answer. Give it only once the events are safe: the gateway will not send them again.
+    pub reply: Reply,
+    /// How many events were left out, because the secret that signed them does not own their account.
+    pub discarded: usize,
+}
+
+impl Received {
+    /// Events, to be answered with an empty 200.
+    ///
+    /// A message that is a STOP or START word gets its [`OptOut`](crate::OptOut) here, for every adapter alike.
+    pub fn new(events: Vec<Event>) -> Self {
+        Self { events: with_opt_outs(events), reply: Reply::ok(), discarded: 0 }
+    }
+
+    /// Sets the answer.
+    #[must_use]
+    pub fn with_reply(mut self, reply: Reply) -> Self {
+        self.reply = reply;
+        self
+    }
+
+    /// Counts events that were left out.
+    #[must_use]
+    pub fn with_discarded(mut self, discarded: usize) -> Self {
+        self.discarded = discarded;
+        self
+    }
+}
+
+/// The HTTP answer to a webhook.
+///
+/// ```
+/// use civic_messaging::webhook::Reply;
+///
+/// let response: http::Response<bytes::Bytes> = Reply::ok().into();
+/// assert_eq!(response.status(), 200);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reply {
+    /// The status.
+    pub status: StatusCode,
+    /// The media type of the body, if there is a body.
+    pub content_type: Option<&'static str>,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Reply {
+    /// An empty 200.
+    pub fn ok() -> Self {
+        Self { status: StatusCode::OK, content_type: None, body: Bytes::new() }
+    }
+
+    /// An empty answer with this status, such as [`Error::reply`] names.
+    pub fn status(status: StatusCode) -> Self {
+        Self { status, ..Self::ok() }
+    }
+
+    /// A 200 with a body.
+    pub fn body(content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        Self { content_type: Some(content_type), body: body.into(), ..Self::ok() }
+    }
+}
+
+impl From<Reply> for http::Response<Bytes> {
+    fn from(reply: Reply) -> Self {
+        let mut response = Self::new(reply.body);
+        *response.status_mut() = reply.status;
+        if let Some(content_type) = reply.content_type {
+            response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        }
+        response
+    }
+}
+
+impl From<&Error> for Reply {
+    fn from(error: &Error) -> Self {
+        Self::status(error.reply())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_over_long_body_is_refused_before_the_scheme_sees_it() {
+        #[derive(Debug)]
+        struct Panics;
+        impl Scheme for Panics {
+            fn verify(&self, _: Sealed<'_>) -> Verdict {
+                panic!("it was read")
+            }
+            fn covers(&self) -> Covers {
+                Covers::Nothing
+            }
+        }
+        let request = Request::new(http::Request::new(vec![b' '; BODY_MAX + 1]));
+        let error = request.open(&Panics).unwrap_err();
+        assert_eq!((error.kind(), error.reply()), (ErrorKind::TooLarge, StatusCode::PAYLOAD_TOO_LARGE));
+    }
+
+    #[test]
+    fn a_request_shows_no_query_and_no_body() {
+        let request = http::Request::post("/hook?token=canary-query").body("canary-body").unwrap();
+        let request = Request::from(request);
+        assert_eq!(request.path(), "/hook");
+        assert!(!format!("{request:?}").contains("canary"));
+    }
+
+    #[test]
+    fn a_secret_owns_what_it_names_or_what_its_channel_is() {
+        let plain: SigningSecret = serde_json::from_str(r#""signing-secret""#).unwrap();
+        assert!(!plain.owns.account("1"));
+        assert!(plain.or_owns(&["1".into()]).owns.account("1"));
+        let named: SigningSecret = serde_json::from_str(r#"{"secret":"signing-secret","accounts":["2"]}"#).unwrap();
+        let named = named.or_owns(&["1".into()]);
+        assert!(named.owns.account("2") && !named.owns.account("1"));
+        assert!(serde_json::from_str::<SigningSecret>(r#""short""#).unwrap_err().to_string().contains("8 bytes"));
+    }
+}

@@ -1,0 +1,224 @@
+//! The signature schemes that several gateways share.
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use http::HeaderName;
+use http::header::AUTHORIZATION;
+use sha2::Sha256;
+
+use super::{Covers, Refusal, Scheme, Sealed, SigningSecret, Verdict, Verified};
+use crate::id::unhex;
+
+/// HMAC-SHA256 of the raw body, in a header, after a prefix such as `sha256=`.
+#[derive(Clone, Debug)]
+pub struct HmacSha256 {
+    header: HeaderName,
+    prefix: &'static str,
+    encoding: Encoding,
+    secrets: Vec<Key>,
+}
+
+/// How a signature is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// Base64 with padding.
+    Base64,
+    /// Hexadecimal.
+    Hex,
+}
+
+/// A secret with its HMAC keyed once, so that each webhook costs only the hashing of its body.
+#[derive(Clone)]
+struct Key {
+    mac: Hmac<Sha256>,
+    secret: SigningSecret,
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.secret.fmt(f)
+    }
+}
+
+impl HmacSha256 {
+    /// The scheme under any of these secrets. With none, it refuses everything.
+    pub fn new(
+        header: HeaderName,
+        prefix: &'static str,
+        encoding: Encoding,
+        secrets: impl IntoIterator<Item = SigningSecret>,
+    ) -> Self {
+        let key = |secret: SigningSecret| {
+            let mac = Hmac::<Sha256>::new_from_slice(secret.secret().expose().as_bytes()).ok()?;
+            Some(Key { mac, secret })
+        };
+        Self { header, prefix, encoding, secrets: secrets.into_iter().filter_map(key).collect() }
+    }
+
+    /// The value of the header for a body, under the first secret: for tests and stand-ins of a gateway.
+    pub fn sign(&self, body: &[u8]) -> Option<String> {
+        let mut mac = self.secrets.first()?.mac.clone();
+        mac.update(body);
+        let mac = mac.finalize().into_bytes();
+        Some(match self.encoding {
+            Encoding::Base64 => format!("{}{}", self.prefix, BASE64_STANDARD.encode(mac)),
+            Encoding::Hex => mac.iter().fold(self.prefix.to_owned(), |text, byte| format!("{text}{byte:02x}")),
+        })
+    }
+}
+
+impl Scheme for HmacSha256 {
+    fn verify(&self, sealed: Sealed<'_>) -> Verdict {
+        let Some(header) = sealed.headers().get(&self.header) else { return Verdict::Refused(Refusal::Missing) };
+        let Some(signature) = header.to_str().ok().and_then(|text| text.strip_prefix(self.prefix)) else {
+            return Verdict::Refused(Refusal::Wrong);
+        };
+        let signature = match self.encoding {
+            Encoding::Base64 => BASE64_STANDARD.decode(signature).ok(),
+            Encoding::Hex => unhex(signature),
+        };
+        let Some(signature) = signature else { return Verdict::Refused(Refusal::Wrong) };
+        let matches = |key: &&Key| {
+            let mut mac = key.mac.clone();
+            mac.update(sealed.body());
+            mac.verify_slice(&signature).is_ok()
+        };
+        match self.secrets.iter().find(matches) {
+            Some(key) => Verdict::Open(Verified::new(&sealed, sealed.body().clone(), &key.secret)),
+            None => Verdict::Refused(Refusal::Wrong),
+        }
+    }
+
+    fn covers(&self) -> Covers {
+        Covers::Body
+    }
+}
+
+/// A fixed token in the `Authorization` header. It shows who sends, and not what.
+#[derive(Clone, Debug)]
+pub struct BearerToken {
+    tokens: Vec<SigningSecret>,
+}
+
+impl BearerToken {
+    /// The scheme under any of these tokens. With none, it refuses everything.
+    pub fn new(tokens: impl IntoIterator<Item = SigningSecret>) -> Self {
+        Self { tokens: tokens.into_iter().collect() }
+    }
+}
+
+impl Scheme for BearerToken {
+    fn verify(&self, sealed: Sealed<'_>) -> Verdict {
+        let Some(header) = sealed.headers().get(AUTHORIZATION) else { return Verdict::Refused(Refusal::Missing) };
+        let token = header.as_bytes().split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
+        let Some((_, token)) = token else { return Verdict::Refused(Refusal::Wrong) };
+        match self.tokens.iter().find(|expected| expected.secret().matches(token)) {
+            Some(expected) => Verdict::Open(Verified::new(&sealed, sealed.body().clone(), expected)),
+            None => Verdict::Refused(Refusal::Wrong),
+        }
+    }
+
+    fn covers(&self) -> Covers {
+        Covers::Nothing
+    }
+}
+
+/// No proof at all, for a gateway that has none: whoever knows the address can make events.
+///
+/// Named so that it is not chosen by mistake. Keep the address secret, and let only the gateway's network in.
+#[derive(Clone, Debug)]
+pub struct Unsigned {
+    owner: SigningSecret,
+}
+
+impl Unsigned {
+    /// The scheme, with the account that events may be of. The secret in it is not used.
+    pub fn new(owner: SigningSecret) -> Self {
+        Self { owner }
+    }
+}
+
+impl Scheme for Unsigned {
+    fn verify(&self, sealed: Sealed<'_>) -> Verdict {
+        let body: Bytes = sealed.body().clone();
+        Verdict::Open(Verified::new(&sealed, body, &self.owner).with_query(sealed.query()))
+    }
+
+    fn covers(&self) -> Covers {
+        Covers::Nothing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+    use crate::webhook::{Opened, Request};
+
+    fn secret(text: &str) -> SigningSecret {
+        SigningSecret::of(Secret::new(text).unwrap(), ["desk".into()])
+    }
+
+    fn scheme(encoding: Encoding, secrets: &[&str]) -> HmacSha256 {
+        HmacSha256::new(HeaderName::from_static("x-signature"), "sha256=", encoding, secrets.iter().map(|s| secret(s)))
+    }
+
+    fn signed(body: &'static str, header: &str) -> Request {
+        http::Request::post("/").header("x-signature", header).body(body).unwrap().into()
+    }
+
+    #[test]
+    fn the_right_signature_opens_and_every_other_does_not() {
+        for encoding in [Encoding::Hex, Encoding::Base64] {
+            let scheme = scheme(encoding, &["old-secret", "new-secret"]);
+            let good = scheme.sign(b"body").unwrap();
+            let Ok(Opened::Verified(verified)) = signed("body", &good).open(&scheme) else { panic!("refused") };
+            assert!(verified.owns("desk") && !verified.owns("other"));
+            assert_eq!(verified.body(), "body");
+            assert_eq!(verified.query(), None);
+            let cut = &good[..good.len() - 1];
+            for bad in [
+                cut,
+                "",
+                "sha256=",
+                &good[7..],
+                "sha1=00",
+                "sha256=zz",
+                &format!("{good} "),
+                &good.replace("sha256", "SHA256"),
+            ] {
+                assert_eq!(signed("body", bad).open(&scheme).unwrap_err().reply(), 403, "{bad}");
+            }
+            assert_eq!(signed("body ", &good).open(&scheme).unwrap_err().reply(), 403);
+        }
+    }
+
+    #[test]
+    fn old_and_new_secret_open_during_a_rotation_and_no_secret_opens_nothing() {
+        let (old, new) = (scheme(Encoding::Hex, &["old-secret"]), scheme(Encoding::Hex, &["new-secret"]));
+        let both = scheme(Encoding::Hex, &["old-secret", "new-secret"]);
+        for signer in [&old, &new] {
+            assert!(signed("body", &signer.sign(b"body").unwrap()).open(&both).is_ok());
+        }
+        assert!(signed("body", &old.sign(b"body").unwrap()).open(&new).is_err());
+        assert!(signed("body", &old.sign(b"body").unwrap()).open(&scheme(Encoding::Hex, &[])).is_err());
+        assert_eq!(Request::new(http::Request::new("body")).open(&both).unwrap_err().reply(), 401);
+    }
+
+    #[test]
+    fn a_bearer_token_is_compared_whole() {
+        let scheme = BearerToken::new([secret("a-long-bearer-token")]);
+        let with = |value: &str| {
+            let request = http::Request::post("/").header("authorization", value).body("{}").unwrap();
+            Request::from(request).open(&scheme).map(|_| ()).map_err(|e| e.reply())
+        };
+        assert_eq!(with("Bearer a-long-bearer-token"), Ok(()));
+        assert_eq!(with("bearer a-long-bearer-token"), Ok(()));
+        for bad in
+            ["Bearer a-long-bearer-toke", "Bearer a-long-bearer-token2", "Bearer ", "Basic a-long-bearer-token", ""]
+        {
+            assert_eq!(with(bad), Err(http::StatusCode::FORBIDDEN), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Strings as gateways write them in JSON: borrowed where they can be, and numbers where they should not be.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Deref;
+
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+
+/// A string, or a number that a gateway wrote in a string's place, as text.
+///
+/// `Option<Cow<str>>` always copies; an `Option` of this borrows from the body.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Str<'a>(pub(crate) Cow<'a, str>);
+
+impl Str<'_> {
+    pub(crate) fn into_string(self) -> String {
+        self.0.into_owned()
+    }
+}
+
+impl Deref for Str<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Str<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl<'de> Visitor<'de> for Text {
+            type Value = Str<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a number")
+            }
+
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Str<'de>, E> {
+                Ok(Str(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Str<'de>, E> {
+                Ok(Str(Cow::Owned(text.to_owned())))
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Str<'de>, E> {
+                Ok(Str(Cow::Owned(number.to_string())))
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Str<'de>, E> {
+                Ok(Str(Cow::Owned(number.to_string())))
+            }
+
+            fn visit_f64<E: Error>(self, number: f64) -> Result<Str<'de>, E> {
+                Ok(Str(Cow::Owned(number.to_string())))
+            }
+        }
+
+        deserializer.deserialize_any(Text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_borrows_unless_there_is_an_escape() {
+        let read = |json: &'static str| serde_json::from_str::<Option<Str<'_>>>(json).unwrap().unwrap().0;
+        assert!(matches!(read(r#""plain""#), Cow::Borrowed("plain")));
+        assert_eq!(read(r#""caf\u00e9""#), "café");
+        assert_eq!(read("303833"), "303833");
+        assert_eq!(read("-6850472171600526495"), "-6850472171600526495");
+        assert!(serde_json::from_str::<Option<Str<'_>>>("null").unwrap().is_none());
+    }
+}

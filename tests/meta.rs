@@ -1,0 +1,911 @@
+//! Meta: the vendor's own bytes in, values out, over real HTTP on loopback.
+#![cfg(all(feature = "meta", feature = "reqwest"))]
+
+use bytes::Bytes;
+use civic_messaging::event::{DeliveryOf, OptOutScope, Topic};
+use civic_messaging::message::TemplateButton;
+use civic_messaging::meta::{Config, Flow, Options};
+use civic_messaging::webhook::{Request, SigningSecret};
+use civic_messaging::{
+    Address, Ask, Channel, ChannelExt, Choice, ContactCard, Content, Context, DeliveryState, Digest, ErrorKind, Event,
+    Inbound, InboundContent, Link, Location, Media, MediaRef, MediaSource, MediaStream, Message, Meta, Outcome,
+    Reaction, Registry, Row, Secret, Settings, Signal, Template, Timestamp, VirtualClock,
+};
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Value, json};
+use sha2::Sha256;
+use wiremock::matchers::{header, method, path, query_param};
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+const SECRET: &str = "test_app_secret";
+const NUMBER: &str = "200000000000001";
+const ACCOUNT: &str = "100000000000001";
+
+fn fixture(name: &str) -> Bytes {
+    let path = format!("{}/tests/fixtures/whatsapp/{name}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}")).into()
+}
+
+fn json_fixture(name: &str) -> Value {
+    serde_json::from_slice(&fixture(name)).unwrap()
+}
+
+fn config(base: &str) -> Config {
+    let mut config = Config::new("EAAG-test-token", NUMBER).unwrap().app_secret(SECRET).unwrap();
+    config = config.verify_token("verify-token").unwrap().base_url(base).unwrap();
+    config.business_account_id = Some(ACCOUNT.into());
+    config
+}
+
+fn offline() -> Meta {
+    Meta::whatsapp_with(config("http://127.0.0.1:9"), &Context::new()).unwrap()
+}
+
+fn signed_with(secret: &str, body: impl Into<Bytes>) -> Request {
+    let body = body.into();
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(&body);
+    let signature = mac.finalize().into_bytes().iter().fold("sha256=".to_owned(), |s, b| format!("{s}{b:02x}"));
+    http::Request::post("/webhooks/meta").header("X-Hub-Signature-256", signature).body(body).unwrap().into()
+}
+
+async fn events(name: &str) -> Vec<Event> {
+    let received = offline().receive(&signed_with(SECRET, fixture(name))).await.unwrap();
+    assert_eq!((received.reply.status.as_u16(), received.discarded), (200, 0), "{name}");
+    received.events
+}
+
+async fn only_inbound(name: &str) -> Inbound {
+    let events = events(name).await;
+    let [Event::Inbound(inbound)] = events.as_slice() else { panic!("{name}: {events:?}") };
+    assert_eq!(inbound.envelope.account.as_str(), NUMBER);
+    assert_eq!(inbound.envelope.raw.cut(), piece(name, "/entry/0/changes/0/value/messages/0"));
+    inbound.clone()
+}
+
+/// The bytes of a piece, found by text: the raw piece must be exactly these.
+fn piece(name: &str, pointer: &str) -> Bytes {
+    use serde_json::value::RawValue;
+    let body = fixture(name);
+    let mut text = std::str::from_utf8(&body).unwrap();
+    for step in pointer.split('/').skip(1) {
+        text = match step.parse::<usize>() {
+            Ok(n) => serde_json::from_str::<Vec<&RawValue>>(text).unwrap()[n].get(),
+            Err(_) => serde_json::from_str::<std::collections::HashMap<&str, &RawValue>>(text).unwrap()[step].get(),
+        };
+    }
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn resident() -> Address {
+    Address::phone("07700 900123").unwrap()
+}
+
+fn held(id: &str) -> MediaSource {
+    MediaRef::new("meta", id).into()
+}
+
+fn text_options(preview: bool) -> Options {
+    let mut options = Options::default();
+    options.preview_url = Some(preview);
+    options
+}
+
+fn sends() -> Vec<(&'static str, Message)> {
+    let to = resident;
+    let media = |media: Media| Message::media(to(), [media]);
+    let template = |template: Template| Message::template(to(), template.language("en_GB"));
+    vec![
+        ("send/audio_by_id.json", media(Media::audio(held("900000000000012")))),
+        ("send/audio_voice.json", media(Media::audio(held("900000000000013")).voice())),
+        (
+            "send/contacts.json",
+            Message::new(
+                to(),
+                ContactCard::new("Council Helpdesk").first_name("Council").phone("+441632960001", "WORK"),
+            ),
+        ),
+        (
+            "send/document_by_id.json",
+            media(Media::document(held("900000000000011")).filename("permit.pdf").caption("Your permit")),
+        ),
+        ("send/image_by_id.json", media(Media::image(held("900000000000010")))),
+        ("send/image_by_link.json", media(Media::image("https://example.org/map.png").caption("Map"))),
+        (
+            "send/interactive_button.json",
+            Message::new(
+                to(),
+                Choice::buttons("Keep this appointment?")
+                    .option("keep", "Keep")
+                    .option("cancel", "Cancel")
+                    .footer("Example Council"),
+            ),
+        ),
+        (
+            "send/interactive_cta_url.json",
+            Message::new(to(), Link::new("Pay your council tax", "Pay now", "https://example.org/pay")),
+        ),
+        (
+            "send/interactive_flow.json",
+            Message::new(
+                to(),
+                Flow::new("500000000000001", "Report an issue", "Start")
+                    .token("tok-1")
+                    .screen("START")
+                    .content()
+                    .unwrap(),
+            ),
+        ),
+        (
+            "send/interactive_list.json",
+            Message::new(
+                to(),
+                Choice::list("Choose a slot", "View slots")
+                    .section("Monday", [Row::new("m9", "09:00").description("Bulky waste"), Row::new("m10", "10:00")])
+                    .header("Slots"),
+            ),
+        ),
+        ("send/interactive_location_request.json", Message::new(to(), Ask::location("Where is the pothole?"))),
+        ("send/interactive_request_contact_info.json", Message::new(to(), Ask::contact("Please share your number"))),
+        (
+            "send/location.json",
+            Message::new(to(), Location::new(51.50072, -0.12462).name("Town Hall").address("1 High Street")),
+        ),
+        ("send/reaction.json", Message::new(to(), Reaction::new("wamid.FIXTURE_IN_0001", "👍"))),
+        ("send/reaction_remove_unverified.json", Message::new(to(), Reaction::remove("wamid.FIXTURE_IN_0001"))),
+        ("send/sticker_by_id.json", media(Media::sticker(held("900000000000014")))),
+        (
+            "send/template_authentication_otp.json",
+            template(
+                Template::new("login_code")
+                    .parameter("123456")
+                    .button(TemplateButton::Url { index: 0, suffix: "123456".into() }),
+            ),
+        ),
+        (
+            "send/template_document_header_quick_reply.json",
+            template(
+                Template::new("permit_issued")
+                    .header(Media::document(held("900000000000011")).filename("permit.pdf"))
+                    .button(TemplateButton::QuickReply { index: 0, payload: "STOP".into() })
+                    .button(TemplateButton::Url { index: 1, suffix: "permit/123".into() }),
+            ),
+        ),
+        (
+            "send/template_named.json",
+            template(Template::new("bin_day_named").named("first_name", "Alex").named("day", "Tuesday")),
+        ),
+        ("send/template_no_params.json", Message::template(to(), Template::new("hello_world").language("en_US"))),
+        (
+            "send/template_positional.json",
+            template(Template::new("bin_day_reminder").parameter("Alex").parameter("Tuesday")),
+        ),
+        (
+            "send/text.json",
+            Message::text(to(), "Your missed-bin report is logged.").with(&text_options(false)).unwrap(),
+        ),
+        (
+            "send/text_preview_reply_callback.json",
+            Message::text(to(), "See https://example.org/bins")
+                .with(&text_options(true))
+                .unwrap()
+                .reply_to("wamid.FIXTURE_IN_0001")
+                .key("case-4711"),
+        ),
+        (
+            "send/text_to_bsuid.json",
+            Message::text(Address::whatsapp("GB.10000000000000000001").unwrap(), "Reply to a hidden number"),
+        ),
+        (
+            "send/text_to_group.json",
+            Message::text(
+                Address::conversation(civic_messaging::Medium::WhatsApp, "Z3JvdXAtZml4dHVyZQ").unwrap(),
+                "Hello all",
+            ),
+        ),
+        ("send/video_by_link.json", media(Media::video("https://example.org/v.mp4").caption("How to"))),
+    ]
+}
+
+#[tokio::test]
+async fn every_kind_of_message_is_written_as_meta_documents_it() {
+    let server = MockServer::start().await;
+    Mock::given(method("POST"))
+        .and(path(format!("/v26.0/{NUMBER}/messages")))
+        .and(header("authorization", "Bearer EAAG-test-token"))
+        .and(header("content-type", "application/json"))
+        .respond_with(ResponseTemplate::new(200).set_body_bytes(fixture("response/send_ok_phone.json")))
+        .mount(&server)
+        .await;
+    let meta = Meta::whatsapp_with(config(&server.uri()), &Context::new()).unwrap();
+    for (name, message) in sends() {
+        let accepted = meta.send(&message).await.unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(accepted.id().as_str(), "wamid.FIXTURE_OUT_0001", "{name}");
+        let requests = server.received_requests().await.unwrap();
+        let body: Value = serde_json::from_slice(&requests.last().unwrap().body).unwrap();
+        assert_eq!(body, json_fixture(name), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn signals_and_other_answers_are_read_as_documented() {
+    let server = MockServer::start().await;
+    Mock::given(method("POST"))
+        .respond_with(ResponseTemplate::new(200).set_body_bytes(fixture("response/success_true.json")))
+        .mount(&server)
+        .await;
+    let meta = Meta::whatsapp_with(config(&server.uri()), &Context::new()).unwrap();
+    let inbound = only_inbound("inbound/text.json").await;
+    for (signal, name) in [(Signal::Read, "send/mark_read.json"), (Signal::Typing, "send/mark_read_typing.json")] {
+        meta.signal(&inbound, signal).await.unwrap();
+        let requests = server.received_requests().await.unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&requests.last().unwrap().body).unwrap(), json_fixture(name));
+    }
+    // `{"success": true}` is no answer to a send: it was taken, and nobody knows under which id.
+    let error = meta.send_text(&resident(), "Hello").await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unexpected, Outcome::Unknown));
+}
+
+#[tokio::test]
+async fn what_meta_took_is_kept() {
+    for (name, phone, user_id, status) in [
+        ("response/send_ok_phone.json", Some("+447700900123"), None, None),
+        ("response/send_ok_bsuid.json", None, Some("GB.10000000000000000001"), None),
+        ("response/send_ok_phone_and_bsuid.json", Some("+447700900123"), Some("GB.10000000000000000001"), None),
+        ("response/send_ok_template_held.json", Some("+447700900123"), None, Some("held_for_quality_assessment")),
+    ] {
+        let server = MockServer::start().await;
+        let answer = ResponseTemplate::new(200).set_body_bytes(fixture(name));
+        Mock::given(method("POST")).respond_with(answer).mount(&server).await;
+        let meta = Meta::whatsapp_with(config(&server.uri()), &Context::new()).unwrap();
+        let accepted = meta.send_text(&resident(), "Hello").await.unwrap();
+        let Some(Address::WhatsApp(user)) = &accepted.recipient else { panic!("{name}") };
+        assert_eq!((user.phone().map(|p| p.as_str()), user.user_id()), (phone, user_id), "{name}");
+        assert_eq!(accepted.status.as_deref(), status, "{name}");
+        assert_eq!(accepted.raw, fixture(name));
+    }
+}
+
+#[tokio::test]
+async fn every_code_has_its_kind_and_its_outcome() {
+    use ErrorKind::*;
+    let cases = [
+        ("error/100_invalid_parameter.json", 400, InvalidMessage, false),
+        ("error/10_permission.json", 403, Forbidden, false),
+        ("error/130429_throughput.json", 429, RateLimited, true),
+        ("error/131000_unknown.json", 400, Unavailable, true),
+        ("error/131009_parameter_value.json", 400, InvalidMessage, false),
+        ("error/131030_not_in_allowed_list.json", 400, Config, false),
+        ("error/131031_account_locked.json", 403, Account, false),
+        ("error/131047_window_closed.json", 400, OutsideWindow, false),
+        ("error/131056_pair_rate.json", 400, RateLimited, true),
+        ("error/131062_bsuid_not_supported.json", 400, InvalidRecipient, false),
+        ("error/132000_template_param_count.json", 400, InvalidMessage, false),
+        ("error/132001_template_missing.json", 404, InvalidMessage, false),
+        ("error/133010_not_registered.json", 400, Config, false),
+        ("error/190_token_expired.json", 401, Unauthenticated, false),
+        ("error/1_user_titles.json", 400, Unavailable, true),
+        ("error/368_policy_block.json", 403, Account, false),
+        ("error/4_app_rate_transient.json", 400, RateLimited, true),
+        ("error/80007_waba_rate.json", 400, RateLimited, true),
+        ("error/error_data_as_string.json", 400, InvalidMessage, false),
+    ];
+    for (name, status, kind, retryable) in cases {
+        let server = MockServer::start().await;
+        let answer = ResponseTemplate::new(status).set_body_bytes(fixture(name));
+        Mock::given(method("POST")).respond_with(answer).mount(&server).await;
+        let meta = Meta::whatsapp_with(config(&server.uri()), &Context::new()).unwrap();
+        let error = meta.send_text(&resident(), "Hello").await.unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), (kind, retryable), "{name}");
+        assert_eq!(error.outcome(), Outcome::Rejected, "{name}");
+        let code = json_fixture(name)["error"]["code"].to_string();
+        assert_eq!(error.code(), Some(code.as_str()), "{name}");
+        assert!(error.trace().is_some() && error.help().unwrap().contains("error-codes"), "{name}");
+        let shown = format!("{error} {error:?}");
+        for secret in ["7700900123", "bin_day", "Hello", "EAAG"] {
+            assert!(!shown.contains(secret), "{name}: {shown}");
+        }
+        // Under a 5xx only a throttle is surely not sent.
+        let server = MockServer::start().await;
+        let answer = ResponseTemplate::new(500).set_body_bytes(fixture(name));
+        Mock::given(method("POST")).respond_with(answer).mount(&server).await;
+        let meta = Meta::whatsapp_with(config(&server.uri()), &Context::new()).unwrap();
+        let outcome = meta.send_text(&resident(), "Hello").await.unwrap_err().outcome();
+        assert_eq!(outcome, if kind == RateLimited { Outcome::Rejected } else { Outcome::Unknown }, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_overrides_the_table() {
+    let server = MockServer::start().await;
+    let answer = ResponseTemplate::new(400).set_body_bytes(fixture("error/131031_account_locked.json"));
+    Mock::given(method("POST")).respond_with(answer).mount(&server).await;
+    let settings = json!({
+        "gateway": "meta", "medium": "whatsapp", "access_token": "EAAG-test-token", "phone_number_id": NUMBER,
+        "base_url": server.uri(), "errors": { "131031": { "kind": "unavailable", "retryable": true, "after": 90 } },
+    });
+    let settings = Settings::from_json(&settings.to_string()).unwrap();
+    let meta = Registry::standard().connect(&settings, &Context::new()).unwrap();
+    let error = meta.send_text(&resident(), "Hello").await.unwrap_err();
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Unavailable, true));
+    assert_eq!(error.retry_after().unwrap().as_secs(), 90);
+}
+
+#[tokio::test]
+async fn inbound_texts_and_who_wrote_them() {
+    let cases = [
+        ("inbound/text.json", Some("+447700900123"), Some("GB.10000000000000000001"), "When is my bin collected?"),
+        ("inbound/text_legacy_no_bsuid.json", Some("+447700900123"), None, "Pre-April-2026 shape"),
+        ("inbound/text_bsuid_only.json", None, Some("GB.10000000000000000001"), "My number is hidden"),
+        ("inbound/text_bsuid_in_from_defensive.json", None, Some("GB.10000000000000000001"), "from carries a BSUID"),
+        (
+            "inbound/text_username_and_phone.json",
+            Some("+447700900123"),
+            Some("GB.10000000000000000001"),
+            "Username set, number still shared",
+        ),
+        (
+            "inbound/text_ad_referral.json",
+            Some("+447700900123"),
+            Some("GB.10000000000000000001"),
+            "Can I get more info?",
+        ),
+        (
+            "inbound/text_product_inquiry_context.json",
+            Some("+447700900123"),
+            Some("GB.10000000000000000001"),
+            "Is this available?",
+        ),
+    ];
+    for (name, phone, user_id, text) in cases {
+        let inbound = only_inbound(name).await;
+        let Address::WhatsApp(user) = &inbound.from else { panic!("{name}") };
+        assert_eq!((user.phone().map(|p| p.as_str()), user.user_id()), (phone, user_id), "{name}");
+        assert_eq!(inbound.text(), Some(text), "{name}");
+        assert_eq!(inbound.profile.name.as_deref(), Some("Alex Resident"), "{name}");
+        assert!(!inbound.echo && !inbound.forwarded);
+    }
+    let first = only_inbound("inbound/text.json").await;
+    assert_eq!(first.envelope.at, Timestamp::from_secs(1_795_000_001));
+    assert_eq!(first.id.as_str(), "wamid.FIXTURE_IN_0001");
+    assert_eq!(only_inbound("inbound/text_bsuid_only.json").await.profile.handle.as_deref(), Some("alex.resident"));
+    let reply = only_inbound("inbound/text_reply_context.json").await;
+    assert_eq!(reply.reply_to.unwrap().as_str(), "wamid.FIXTURE_OUT_0001");
+    for name in ["inbound/text_forwarded.json", "inbound/text_frequently_forwarded.json"] {
+        let forwarded = only_inbound(name).await;
+        assert!(forwarded.forwarded && forwarded.reply_to.is_none());
+    }
+    let group = only_inbound("inbound/text_group.json").await;
+    assert!(matches!(group.answer_to(), Address::Conversation(c) if c.id() == "Z3JvdXAtZml4dHVyZQ"));
+}
+
+#[tokio::test]
+async fn inbound_files() {
+    let cases = [
+        ("inbound/image_caption.json", "image/jpeg", Some("Fly-tipping on Mill Lane"), true),
+        ("inbound/image_no_url.json", "image/jpeg", None, false),
+        ("inbound/audio_voice_note.json", "audio/ogg; codecs=opus", None, false),
+        ("inbound/audio_file.json", "audio/mpeg", None, false),
+        ("inbound/video.json", "video/mp4", Some("pothole"), false),
+        ("inbound/document.json", "application/pdf", Some("proof of address"), false),
+        ("inbound/sticker.json", "image/webp", None, false),
+    ];
+    for (name, mime, caption, url) in cases {
+        let inbound = only_inbound(name).await;
+        let [media] = inbound.media() else { panic!("{name}") };
+        assert_eq!((media.mime.as_deref(), inbound.text(), media.url.is_some()), (Some(mime), caption, url), "{name}");
+        assert!(media.sha256.is_some(), "{name}");
+        assert_eq!(media.expires.unwrap().since(inbound.envelope.at).as_secs(), 7 * 24 * 3600);
+    }
+    let document = only_inbound("inbound/document.json").await;
+    assert_eq!(document.media()[0].filename.as_deref(), Some("bill.pdf"));
+}
+
+#[tokio::test]
+async fn inbound_of_every_other_kind() {
+    let content = async |name: &str| only_inbound(name).await.content;
+    for (name, label) in [("inbound/location_full.json", Some("Town Hall")), ("inbound/location_bare.json", None)] {
+        let InboundContent::Location(place) = content(name).await else { panic!("{name}") };
+        assert_eq!((place.latitude, place.longitude, place.name.as_deref()), (51.50072, -0.12462, label));
+    }
+    for (name, card, phone) in [
+        ("inbound/contacts_shared.json", "Sam Neighbour", "+44 7700 900456"),
+        ("inbound/contacts_request_contact_info_answer.json", "", "+447700900123"),
+    ] {
+        let InboundContent::Contacts(cards) = content(name).await else { panic!("{name}") };
+        assert_eq!((cards[0].name.as_str(), cards[0].phones[0].value.as_str()), (card, phone));
+    }
+    for (name, id, title) in [
+        ("inbound/interactive_button_reply.json", "confirm", "Confirm"),
+        ("inbound/interactive_list_reply.json", "slot-1", "Mon 9am"),
+    ] {
+        let InboundContent::Chosen(chosen) = content(name).await else { panic!("{name}") };
+        assert_eq!((chosen.id.as_str(), chosen.title.as_str()), (id, title));
+    }
+    for (name, form) in [
+        ("inbound/interactive_nfm_reply_flow.json", r#"{"flow_token": "tok-1", "rating": "4"}"#),
+        ("inbound/interactive_nfm_reply_array_json.json", r#"["not","an","object"]"#),
+    ] {
+        assert_eq!(content(name).await, InboundContent::Form(form.into()));
+    }
+    for (name, emoji) in [
+        ("inbound/reaction.json", Some("👍")),
+        ("inbound/reaction_removed_no_emoji.json", None),
+        ("inbound/reaction_removed_empty_emoji.json", None),
+    ] {
+        let expected = InboundContent::Reaction { to: "wamid.FIXTURE_OUT_0001".into(), emoji: emoji.map(Into::into) };
+        assert_eq!(content(name).await, expected, "{name}");
+    }
+    let InboundContent::Order(order) = content("inbound/order.json").await else { panic!() };
+    assert!(order.contains("bin-240l"));
+    let InboundContent::Edited { id, content: now } = content("inbound/edit_text.json").await else { panic!() };
+    assert_eq!(id.as_str(), "wamid.FIXTURE_IN_0001");
+    assert_eq!(*now, InboundContent::Text("When is my brown bin collected?".into()));
+    assert_eq!(content("inbound/revoke.json").await, InboundContent::Withdrawn("wamid.FIXTURE_IN_0001".into()));
+    assert_eq!(content("inbound/unsupported.json").await, InboundContent::Unsupported(None));
+    let poll = content("inbound/unsupported_with_type.json").await;
+    assert_eq!(poll, InboundContent::Unsupported(Some("poll_creation".into())));
+    let notice = content("inbound/system_customer_identity_changed.json").await;
+    assert_eq!(notice, InboundContent::System("User identity changed".into()));
+}
+
+#[tokio::test]
+async fn a_button_that_says_stop_is_an_opt_out() {
+    for name in ["inbound/button_template_quick_reply.json", "inbound/button_without_context.json"] {
+        let events = events(name).await;
+        let [Event::Inbound(inbound), Event::OptOut(opt_out)] = events.as_slice() else { panic!("{name}: {events:?}") };
+        assert_eq!(inbound.text(), Some("Stop messages"));
+        assert_eq!((opt_out.scope, opt_out.resume), (OptOutScope::All, false));
+        assert_eq!(opt_out.inbound.as_ref(), Some(&inbound.id));
+    }
+}
+
+#[tokio::test]
+async fn people_who_move_keep_their_thread() {
+    let user = |phone: Option<&str>, id: &str| {
+        Address::from(civic_messaging::address::WhatsAppUser::new(phone.map(|p| p.parse().unwrap()), Some(id)).unwrap())
+    };
+    let (before, after) = ("GB.10000000000000000001", "GB.10000000000000000009");
+    for (name, previous, current) in [
+        (
+            "inbound/system_user_changed_number.json",
+            user(Some("07700900123"), before),
+            user(Some("07700900789"), after),
+        ),
+        ("inbound/system_user_changed_user_id.json", user(None, before), user(None, after)),
+    ] {
+        let events = events(name).await;
+        let [Event::AddressChanged(changed)] = events.as_slice() else { panic!("{name}: {events:?}") };
+        assert_eq!((&changed.previous, &changed.current), (&previous, &current), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_known_survives() {
+    let unknown = events("inbound/unknown_future_type.json").await;
+    let [Event::Unrecognised(unrecognised)] = unknown.as_slice() else { panic!("{unknown:?}") };
+    assert_eq!(unrecognised.what, "messages.hologram");
+    assert!(unrecognised.from.as_ref().unwrap().as_phone().is_some());
+    assert!(String::from_utf8_lossy(&unrecognised.envelope.raw.cut()).contains("frames"));
+
+    let events = events("inbound/interactive_without_payload_plus_value_error.json").await;
+    let [Event::Inbound(inbound), Event::Account(error)] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!(inbound.content, InboundContent::Unsupported(Some("interactive".into())));
+    assert_eq!((error.topic, error.state.as_str()), (Topic::Error, "131000"));
+}
+
+#[tokio::test]
+async fn one_strange_message_costs_only_itself() {
+    let mut body = json_fixture("batch/two_entries_messages_and_statuses.json");
+    body["entry"][0]["changes"][0]["value"]["messages"][0]["text"] = json!(["not", "an", "object"]);
+    body["entry"][0]["changes"][1]["value"]["statuses"][1]["errors"] = json!("none");
+    let received = offline().receive(&signed_with(SECRET, body.to_string())).await.unwrap();
+    let strange: Vec<_> = received.events.iter().map(|e| matches!(e, Event::Unrecognised(_))).collect();
+    assert_eq!(strange, [true, false, false, true, false, false]);
+    for body in ["", "[]", "{", "null", r#"{"entry":{}}"#, "\u{0}", "hello"] {
+        let received = offline().receive(&signed_with(SECRET, body)).await.unwrap();
+        assert!(matches!(received.events.as_slice(), [Event::Unrecognised(_)]), "{body}");
+        assert_eq!(received.reply.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn statuses_climb_the_ladder() {
+    use DeliveryState::*;
+    let cases = [
+        ("status/sent.json", Sent, None),
+        ("status/sent_with_callback_data.json", Sent, None),
+        ("status/sent_legacy_cbp_conversation.json", Sent, Some("CBP/service")),
+        ("status/delivered_bsuid_only.json", Delivered, Some("regular/utility")),
+        ("status/delivered_pmp_free_service.json", Delivered, Some("free_customer_service/service")),
+        ("status/delivered_pmp_regular_service.json", Delivered, Some("regular/service")),
+        ("status/delivered_pmp_regular_utility.json", Delivered, Some("regular/utility")),
+        ("status/read.json", Read, None),
+        ("status/played.json", Played, None),
+        ("status/unknown_future_status.json", Unrecognised, None),
+    ];
+    for (name, state, billing) in cases {
+        let events = events(name).await;
+        let [Event::Delivery(delivery)] = events.as_slice() else { panic!("{name}: {events:?}") };
+        assert_eq!((delivery.state, delivery.billing.as_deref()), (state, billing), "{name}");
+        assert_eq!(delivery.id().unwrap().as_str(), "wamid.FIXTURE_OUT_0001");
+        assert!(delivery.recipient.is_some(), "{name}");
+    }
+    let events = events("status/sent_with_callback_data.json").await;
+    assert_eq!(events[0].as_delivery().unwrap().key(), Some("case-4711"));
+}
+
+#[tokio::test]
+async fn failures_say_why() {
+    use ErrorKind::*;
+    for (name, kind, code) in [
+        ("status/failed_131026_undeliverable.json", InvalidRecipient, "131026"),
+        ("status/failed_131047_window_closed.json", OutsideWindow, "131047"),
+        ("status/failed_131049_ecosystem.json", QuotaExceeded, "131049"),
+        ("status/failed_title_only.json", InvalidMessage, "131014"),
+        ("status/failed_to_bsuid.json", Unavailable, "131000"),
+    ] {
+        let events = events(name).await;
+        let [Event::Delivery(delivery)] = events.as_slice() else { panic!("{name}: {events:?}") };
+        let failure = delivery.failure.as_ref().unwrap();
+        assert_eq!((delivery.state, failure.kind, failure.code.as_deref()), (DeliveryState::Failed, kind, Some(code)));
+        assert!(failure.detail.is_some() && delivery.recipient.is_some(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn batches_keep_their_order_and_groups_their_members() {
+    let statuses = events("batch/out_of_order_statuses.json").await;
+    let states: Vec<_> = statuses.iter().map(|e| e.as_delivery().unwrap().state).collect();
+    assert_eq!(states, [DeliveryState::Read, DeliveryState::Sent, DeliveryState::Delivered]);
+    assert_eq!(states.into_iter().reduce(DeliveryState::join), Some(DeliveryState::Read));
+
+    let batch = events("batch/two_entries_messages_and_statuses.json").await;
+    let texts: Vec<_> = batch.iter().filter_map(|e| e.as_inbound()?.text()).collect();
+    assert_eq!((batch.len(), texts), (6, vec!["one", "two", "other number"]));
+    let ids: std::collections::HashSet<_> = batch.iter().map(Event::id).collect();
+    assert_eq!(ids.len(), 6);
+
+    let members = events("status/group_read_two_participants.json").await;
+    let who: Vec<_> = members.iter().filter_map(|e| e.as_delivery()?.recipient.as_ref()?.as_phone()).collect();
+    assert_eq!(who.iter().map(|p| p.as_str()).collect::<Vec<_>>(), ["+447700900123", "+447700900456"]);
+    assert!(members.iter().all(|e| e.envelope().conversation.is_some()));
+    assert_ne!(members[0].id(), members[1].id());
+    assert!(matches!(&members[0], Event::Delivery(d) if matches!(d.of, DeliveryOf::Message { .. })));
+}
+
+#[tokio::test]
+async fn a_batch_of_a_thousand_and_a_body_of_three_megabytes_are_read() {
+    let mut body = json_fixture("inbound/text.json");
+    let messages = body["entry"][0]["changes"][0]["value"]["messages"].as_array_mut().unwrap();
+    let one = messages[0].clone();
+    *messages = (0..1000)
+        .map(|n| {
+            let mut message = one.clone();
+            message["id"] = format!("wamid.{n}").into();
+            message["text"]["body"] = "x".repeat(2_900).into();
+            message
+        })
+        .collect();
+    let body = body.to_string();
+    assert!(body.len() > 3_000_000 && body.len() < 4_000_000);
+    let received = offline().receive(&signed_with(SECRET, body)).await.unwrap();
+    assert_eq!(received.events.len(), 1000);
+    assert_eq!(received.events[999].as_inbound().unwrap().id.as_str(), "wamid.999");
+    let error = offline().receive(&signed_with(SECRET, vec![b' '; 4 * 1024 * 1024 + 1])).await.unwrap_err();
+    assert_eq!((error.kind(), error.reply().as_u16()), (ErrorKind::TooLarge, 413));
+}
+
+#[tokio::test]
+async fn the_account_has_events_of_its_own() {
+    for (name, topic, state, of, reason) in [
+        (
+            "account/message_template_status_update_rejected.json",
+            Topic::Template,
+            "REJECTED",
+            Some("bin_day_reminder"),
+            Some("INVALID_FORMAT"),
+        ),
+        (
+            "account/message_template_status_update_approved_hyphen_lang.json",
+            Topic::Template,
+            "APPROVED",
+            Some("bin_day_reminder"),
+            None,
+        ),
+        ("account/account_update_restriction.json", Topic::Restriction, "ACCOUNT_RESTRICTION", None, None),
+        (
+            "account/phone_number_quality_update.json",
+            Topic::Quality,
+            "THROUGHPUT_UPGRADE",
+            None,
+            Some("TIER_UNLIMITED"),
+        ),
+        ("inbound/value_level_errors.json", Topic::Error, "130429", None, Some("")),
+    ] {
+        let events = events(name).await;
+        let [Event::Account(account)] = events.as_slice() else { panic!("{name}: {events:?}") };
+        assert_eq!((account.topic, account.state.as_str(), account.name.as_deref()), (topic, state, of), "{name}");
+        match reason {
+            Some("") => assert!(account.reason.is_some()),
+            reason => assert_eq!(account.reason.as_deref(), reason, "{name}"),
+        }
+    }
+    for (name, resume) in
+        [("account/user_preferences_stop.json", false), ("account/user_preferences_resume.json", true)]
+    {
+        let events = events(name).await;
+        let [Event::OptOut(opt_out)] = events.as_slice() else { panic!("{name}: {events:?}") };
+        assert_eq!((opt_out.scope, opt_out.resume), (OptOutScope::Marketing, resume));
+    }
+}
+
+#[tokio::test]
+async fn every_signature_vector_is_judged_right() {
+    let vectors: Vec<Value> = serde_json::from_slice(&fixture("signature/vectors.json")).unwrap();
+    assert_eq!(vectors.len(), 9);
+    for vector in &vectors {
+        let hex = vector["body_hex"].as_str().unwrap();
+        let body: Vec<u8> =
+            (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect();
+        match vector["name"].as_str().unwrap() {
+            "escaped" => assert_eq!(body, fixture("signature/body_escaped_unicode.json").trim_ascii_end()),
+            "utf8" => assert_eq!(body, fixture("signature/body_utf8.json").trim_ascii_end()),
+            _ => {}
+        }
+        let mut config = config("http://127.0.0.1:9");
+        config.app_secrets = vec![Secret::new(vector["app_secret"].as_str().unwrap()).unwrap().into()];
+        let meta = Meta::whatsapp_with(config, &Context::new()).unwrap();
+        let request = http::Request::post("/").header("X-Hub-Signature-256", vector["header"].as_str().unwrap());
+        let received = meta.receive(&request.body(body).unwrap().into()).await;
+        match received {
+            Ok(received) => {
+                assert_eq!(vector["valid"], true, "{}", vector["name"]);
+                assert_eq!(received.reply.status, 200);
+            }
+            Err(error) => {
+                assert_eq!(vector["valid"], false, "{}", vector["name"]);
+                assert_eq!(error.reply(), 403, "{}", vector["name"]);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_accounts_secret_makes_no_event_of_another() {
+    let mut theirs = config("http://127.0.0.1:9");
+    let secret = |text: &str| Secret::new(text).unwrap();
+    theirs.app_secrets = vec![
+        SigningSecret::of(secret("secret-of-a"), ["200000000000007".into()]),
+        SigningSecret::of(secret("secret-of-b"), [NUMBER.into(), ACCOUNT.into()]),
+    ];
+    let meta = Meta::whatsapp_with(theirs, &Context::new()).unwrap();
+    for (name, count) in [
+        ("inbound/text.json", 1),
+        ("status/sent.json", 1),
+        ("account/account_update_restriction.json", 1),
+        ("batch/two_entries_messages_and_statuses.json", 6),
+    ] {
+        let forged = meta.receive(&signed_with("secret-of-a", fixture(name))).await.unwrap();
+        assert_eq!((forged.events.len(), forged.discarded), (0, count), "{name}");
+        let genuine = meta.receive(&signed_with("secret-of-b", fixture(name))).await.unwrap();
+        assert_eq!((genuine.events.len(), genuine.discarded), (count, 0), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_handshake_echoes_the_challenge_to_whoever_knows_the_token() {
+    let get = |query: &str| Request::from(http::Request::get(format!("/webhooks/meta?{query}")).body("").unwrap());
+    let good = "hub.mode=subscribe&hub.challenge=11%2B58&hub.verify_token=verify-token";
+    let received = offline().receive(&get(good)).await.unwrap();
+    assert_eq!((received.reply.status.as_u16(), &received.reply.body[..]), (200, &b"11+58"[..]));
+    for bad in [
+        "hub.mode=subscribe&hub.challenge=1&hub.verify_token=verify-toke",
+        "hub.mode=unsubscribe&hub.challenge=1&hub.verify_token=verify-token",
+        "hub.mode=subscribe&hub.verify_token=verify-token",
+        "",
+    ] {
+        assert_eq!(offline().receive(&get(bad)).await.unwrap_err().reply(), 403, "{bad}");
+    }
+    let mut silent = config("http://127.0.0.1:9");
+    silent.verify_token = None;
+    let meta = Meta::whatsapp_with(silent, &Context::new()).unwrap();
+    assert!(meta.receive(&get("hub.mode=subscribe&hub.challenge=1&hub.verify_token=")).await.is_err());
+}
+
+#[tokio::test]
+async fn a_photo_goes_up_and_comes_down() {
+    let server = MockServer::start().await;
+    let photo = Bytes::from_static(b"a fallen tree");
+    Mock::given(method("POST"))
+        .and(path(format!("/v26.0/{NUMBER}/media")))
+        .respond_with(ResponseTemplate::new(200).set_body_bytes(fixture("response/media_upload.json")))
+        .expect(1)
+        .mount(&server)
+        .await;
+    Mock::given(method("POST"))
+        .and(path(format!("/v26.0/{NUMBER}/messages")))
+        .respond_with(ResponseTemplate::new(200).set_body_bytes(fixture("response/send_ok_phone.json")))
+        .expect(1)
+        .mount(&server)
+        .await;
+    let context = Context::new();
+    let stored = context.media.put(MediaStream::from_bytes("image/jpeg", photo.clone())).await.unwrap();
+    let meta = Meta::whatsapp_with(config(&server.uri()), &context).unwrap();
+    meta.send(&Message::media(resident(), [Media::image(stored).caption("Cleared")])).await.unwrap();
+    let requests = server.received_requests().await.unwrap();
+    let upload = String::from_utf8_lossy(&requests[0].body).into_owned();
+    for part in ["name=\"messaging_product\"\r\n\r\nwhatsapp", "name=\"type\"\r\n\r\nimage/jpeg", "a fallen tree"] {
+        assert!(upload.contains(part), "{part}");
+    }
+    assert_eq!(requests[0].headers["content-length"].to_str().unwrap(), requests[0].body.len().to_string());
+    let sent: Value = serde_json::from_slice(&requests[1].body).unwrap();
+    assert_eq!(sent["image"], json!({ "id": "900000000000010", "caption": "Cleared" }));
+}
+
+#[tokio::test]
+async fn a_file_is_fetched_by_its_address_or_by_its_id_and_its_hash_is_checked() {
+    for name in ["response/media_get_int_size.json", "response/media_get_string_size.json"] {
+        let server = MockServer::start().await;
+        let mut located = json_fixture(name);
+        located["url"] = format!("{}/files/1?mid=1", server.uri()).into();
+        located["sha256"] = Digest::of(b"a fallen tree").to_string().into();
+        Mock::given(method("GET"))
+            .and(path("/v26.0/900000000000001"))
+            .and(header("authorization", "Bearer EAAG-test-token"))
+            .respond_with(ResponseTemplate::new(200).set_body_json(&located))
+            .mount(&server)
+            .await;
+        Mock::given(method("GET"))
+            .and(path("/files/1"))
+            .and(query_param("mid", "1"))
+            .and(header("authorization", "Bearer EAAG-test-token"))
+            .respond_with(ResponseTemplate::new(200).set_body_bytes(&b"a fallen tree"[..]))
+            .mount(&server)
+            .await;
+        let meta = Meta::whatsapp_with(config(&server.uri()), &Context::new()).unwrap();
+        let mut media = MediaRef::new("meta", "900000000000001");
+        let bytes = async |media: &MediaRef| meta.fetch_media(media).await?.bytes().await;
+        assert_eq!(bytes(&media).await.unwrap(), "a fallen tree");
+        // The address in the webhook is tried first; when it has expired, the id gives another.
+        media.url = Some(format!("{}/expired", server.uri()));
+        assert_eq!(bytes(&media).await.unwrap(), "a fallen tree");
+        media.url = Some(format!("{}/files/1?mid=1", server.uri()));
+        media.sha256 = Some(Digest::of(b"another file"));
+        assert_eq!(bytes(&media).await.unwrap_err().kind(), ErrorKind::Unexpected);
+        media.url = Some("https://evil.example/files/1".into());
+        assert_eq!(bytes(&media).await.unwrap_err().kind(), ErrorKind::Forbidden);
+        media.url = None;
+        media.id = "../../etc".into();
+        assert_eq!(bytes(&media).await.unwrap_err().field(), Some("media.id"));
+    }
+}
+
+#[tokio::test]
+async fn the_same_wire_by_360dialog() {
+    let server = MockServer::start().await;
+    Mock::given(method("POST"))
+        .and(path("/messages"))
+        .and(header("d360-api-key", "EAAG-test-token"))
+        .respond_with(ResponseTemplate::new(200).set_body_bytes(fixture("response/send_ok_phone.json")))
+        .expect(2)
+        .mount(&server)
+        .await;
+    let meta = Meta::whatsapp_360dialog_with(config(&server.uri()), &Context::new()).unwrap();
+    let accepted = meta.send_text(&resident(), "Hello").await.unwrap();
+    assert_eq!(accepted.gateway, "360dialog");
+    let flow = Flow::new("5", "Report an issue", "Start").content().unwrap();
+    meta.send(&Message::new(resident(), flow)).await.unwrap();
+    let hook = |token: &str| {
+        let request = http::Request::post("/").header("authorization", format!("Bearer {token}"));
+        Request::from(request.body(fixture("inbound/text.json")).unwrap())
+    };
+    assert_eq!(meta.receive(&hook(SECRET)).await.unwrap().events.len(), 1);
+    assert_eq!(meta.receive(&hook("another-token")).await.unwrap_err().reply(), 403);
+    assert_eq!(meta.receive(&signed_with(SECRET, fixture("inbound/text.json"))).await.unwrap_err().reply(), 401);
+}
+
+#[tokio::test]
+async fn health_tells_a_bad_token_from_a_good_one() {
+    let server = MockServer::start().await;
+    let number = json!({ "id": NUMBER, "quality_rating": "RED" });
+    Mock::given(method("GET"))
+        .and(path(format!("/v26.0/{NUMBER}")))
+        .and(header("authorization", "Bearer EAAG-test-token"))
+        .respond_with(ResponseTemplate::new(200).set_body_json(&number))
+        .mount(&server)
+        .await;
+    Mock::given(method("GET"))
+        .respond_with(ResponseTemplate::new(401).set_body_bytes(fixture("error/190_token_expired.json")))
+        .with_priority(9)
+        .mount(&server)
+        .await;
+    let health = Meta::whatsapp_with(config(&server.uri()), &Context::new()).unwrap().health().await.unwrap();
+    assert!(health.is_good());
+    assert_eq!(health.check("quality").unwrap().grade, civic_messaging::channel::Grade::Warn);
+    let mut expired = config(&server.uri());
+    expired.access_token = Secret::new("expired-token").unwrap();
+    assert!(!Meta::whatsapp_with(expired, &Context::new()).unwrap().health().await.unwrap().is_good());
+}
+
+#[tokio::test]
+async fn wrong_input_is_refused_before_the_network() {
+    let server = MockServer::start().await;
+    let clock = VirtualClock::at(Timestamp::from_secs(1_795_000_000));
+    let meta = Meta::whatsapp_with(config(&server.uri()), &Context::new().clock(clock)).unwrap();
+    let to = resident;
+    let text = |text: String| Message::text(to(), text);
+    let buttons = |n: usize| {
+        (0..n).fold(Choice::buttons("Which?"), |choice, n| choice.option(n.to_string(), format!("Option {n}")))
+    };
+    let cases: Vec<(&str, Message)> = vec![
+        ("text", text(String::new())),
+        ("text", text(" \n ".into())),
+        ("text", text("ŵ".repeat(4097))),
+        ("to", Message::text(Address::x("1").unwrap(), "Hello")),
+        ("key", text("Hello".into()).key("k".repeat(257))),
+        ("not_after", text("Hello".into()).not_after(Timestamp::from_secs(1_794_999_999))),
+        ("content", Message::media(to(), [Media::image("https://a.example/1"), Media::image("https://a.example/2")])),
+        ("media.caption", Message::media(to(), [Media::image("https://a.example/1").caption("c".repeat(1025))])),
+        ("media.source", Message::media(to(), [Media::image("file:///etc/passwd")])),
+        ("media.source", Message::media(to(), [Media::image(MediaSource::from(MediaRef::new("twilio", "1")))])),
+        (
+            "media",
+            Message::media(
+                to(),
+                [Media::image(MediaSource::Stored {
+                    sha256: Digest::of(b""),
+                    len: 5_242_881,
+                    mime: "image/png".into(),
+                })],
+            ),
+        ),
+        (
+            "media",
+            Message::media(
+                to(),
+                [Media::image(MediaSource::Stored { sha256: Digest::of(b""), len: 5, mime: "image/tiff".into() })],
+            ),
+        ),
+        ("template.language", Message::template(to(), Template::new("bin_day"))),
+        ("template.language", Message::template(to(), Template::new("bin_day").language("en-GB"))),
+        (
+            "template.parameters",
+            Message::template(to(), Template::new("t").language("en_GB").parameter("a").named("b", "c")),
+        ),
+        ("template.parameters", Message::template(to(), Template::new("t").language("en_GB").parameter("a\nb"))),
+        ("choice", Message::new(to(), buttons(4))),
+        ("choice", Message::new(to(), buttons(0))),
+        ("choice.title", Message::new(to(), Choice::buttons("Which?").option("a", "a title of 21 chars.."))),
+        ("link.url", Message::new(to(), Link::new("Pay", "Pay", "javascript:alert(1)"))),
+        ("location", Message::new(to(), Location::new(91.0, 0.0))),
+        ("native", Message::new(to(), civic_messaging::Native::new("twilio", &json!({})).unwrap())),
+        ("reaction.emoji", Message::new(to(), Reaction::new("wamid.1", ""))),
+        ("contacts", Message::new(to(), Content::Contacts(Vec::new()))),
+        ("options.meta", {
+            let mut json = serde_json::to_value(text("Hello".into())).unwrap();
+            json["options"] = json!({ "meta": { "preview_url": "perhaps" } });
+            serde_json::from_value(json).unwrap()
+        }),
+    ];
+    for (field, message) in &cases {
+        let error = meta.send(message).await.expect_err(field);
+        assert_eq!((error.field(), error.outcome()), (Some(*field), Outcome::NotSent), "{error}");
+        assert!(!error.is_retryable(), "{error}");
+    }
+    assert_eq!(server.received_requests().await.unwrap().len(), 0);
+    for (field, config) in [
+        ("access_token", Config::new("", NUMBER)),
+        ("access_token", Config::new("short", NUMBER)),
+        ("app_secrets", config("http://127.0.0.1:9").app_secret(" ")),
+        ("base_url", config("http://127.0.0.1:9").base_url("http://graph.facebook.com")),
+    ] {
+        assert_eq!(config.unwrap_err().field(), Some(field));
+    }
+    let mut wrong = config("http://127.0.0.1:9");
+    wrong.version = "26".into();
+    assert_eq!(Meta::whatsapp_with(wrong, &Context::new()).unwrap_err().field(), Some("version"));
+    let mut wrong = config("http://127.0.0.1:9");
+    wrong.phone_number_id = "+447700900123".into();
+    assert_eq!(Meta::whatsapp_with(wrong, &Context::new()).unwrap_err().field(), Some("phone_number_id"));
+}

@@ -1,0 +1,1241 @@
+//! What a send says of itself when the wire misbehaves, held against what a listener really read.
+//!
+//! Every listener here is a raw socket on loopback, so that it can count bytes, stop in the middle of one, and break
+//! the connection in ways that an HTTP server would not. `CIVIC_SEED=n` replays one run of the seeded test,
+//! `CIVIC_RUNS=n` makes it longer.
+
+#![cfg(feature = "reqwest")]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fmt::Debug;
+use std::future::Future;
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use bytes::Bytes;
+use civic_messaging::endpoint::{Answer, VendorError, bearer};
+use civic_messaging::transport::{Body, Deadline, Fault, ReqwestTransport, TransportError, Wire};
+use civic_messaging::{Class, Context, Endpoint, Error, ErrorKind, Outcome, Secret, Transport, async_trait};
+use futures_util::future::join_all;
+use futures_util::stream;
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use http::{Method, Request, Response};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde::Deserialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// How often each way of not getting through is tried.
+const TIMES: usize = 40;
+
+/// Longer than anything takes that is not meant to run out of time.
+const AMPLE: Duration = Duration::from_secs(20);
+
+/// What must never be shown: it stands in the URL, headers and body, and in everything the listener says.
+const CANARY: &str = "canary-7Q4Z";
+
+const CLASSES: &[(&str, Class)] =
+    &[("not-taken", Class::new(ErrorKind::Unavailable).retry(Some(Duration::from_secs(3))).surely_not_sent())];
+
+fn vendor_error(answer: &Answer) -> VendorError<'_> {
+    #[derive(Deserialize)]
+    struct Said<'a> {
+        code: &'a str,
+    }
+    serde_json::from_slice::<Said<'_>>(&answer.body).map(|said| VendorError::new(said.code)).unwrap_or_default()
+}
+
+#[derive(Deserialize)]
+struct Reply {
+    id: String,
+}
+
+fn quick() -> ReqwestTransport {
+    ReqwestTransport::with(|builder| builder.no_proxy().connect_timeout(Duration::from_millis(200)))
+}
+
+/// Times that a busy machine does not reach by itself.
+fn patient() -> ReqwestTransport {
+    ReqwestTransport::with(|builder| builder.no_proxy().connect_timeout(AMPLE).timeout(AMPLE))
+}
+
+fn endpoint(base: &str, transport: impl Transport) -> Endpoint {
+    let context = Context::new().transport(transport);
+    Endpoint::new("double", base.parse().unwrap(), &context, CLASSES, vendor_error)
+}
+
+fn at(address: SocketAddr, transport: impl Transport) -> Endpoint {
+    endpoint(&format!("http://{address}/{CANARY}"), transport)
+}
+
+/// A request that names its message, for the listener to count by.
+fn request(endpoint: &Endpoint, id: &str, body: Body) -> Request<Body> {
+    let mut headers = HeaderMap::new();
+    headers.insert(AUTHORIZATION, bearer(&Secret::new(format!("{CANARY}-token")).unwrap()).unwrap());
+    headers.insert("x-canary", HeaderValue::from_static(CANARY));
+    headers.insert("x-message", id.parse().unwrap());
+    endpoint.request(Method::POST, &format!("/messages?q={CANARY}"), headers, body).unwrap()
+}
+
+fn text(id: &str) -> Body {
+    Body::from(format!("{CANARY} {id}"))
+}
+
+/// A body that notes whether it was ever asked for.
+fn watched_body() -> (Body, Arc<AtomicBool>) {
+    let asked = Arc::new(AtomicBool::new(false));
+    let mut piece = Some(Bytes::from_static(b"canary-7Q4Z body"));
+    let noted = asked.clone();
+    let stream = stream::poll_fn(move |_| {
+        noted.store(true, Ordering::SeqCst);
+        Poll::Ready(piece.take().map(Ok))
+    });
+    (Body::stream(Box::pin(stream), Some(16)), asked)
+}
+
+fn shows_nothing(error: &Error) {
+    let source = std::error::Error::source(error);
+    assert!(source.is_none(), "an error of another crate is inside");
+    for shown in [error.to_string(), format!("{error:?}"), format!("{error:#?}")] {
+        assert!(!shown.contains("7Q4Z") && !shown.contains("127.0.0.1") && !shown.contains("messages"), "{shown}");
+    }
+}
+
+/// Notes what the transport said.
+#[derive(Clone, Debug)]
+struct Spy {
+    inner: ReqwestTransport,
+    said: Arc<Mutex<Vec<TransportError>>>,
+}
+
+impl Spy {
+    fn on(inner: ReqwestTransport) -> Self {
+        Self { inner, said: Arc::default() }
+    }
+}
+
+#[async_trait]
+impl Transport for Spy {
+    async fn call(&self, request: Request<Body>) -> Result<Response<Body>, TransportError> {
+        let answer = self.inner.call(request).await;
+        if let Err(error) = &answer {
+            self.said.lock().unwrap().push(*error);
+        }
+        answer
+    }
+}
+
+/// Sends [`TIMES`] messages that cannot get through, and checks that each is known not to have gone.
+async fn nothing_leaves(base: &str, transport: ReqwestTransport, deadline: Duration, faults: &[Fault]) {
+    let spy = Spy::on(transport);
+    let endpoint = endpoint(base, spy.clone());
+    join_all((0..TIMES).map(|n| {
+        let endpoint = &endpoint;
+        async move {
+            let (body, asked) = watched_body();
+            let mut request = request(endpoint, &n.to_string(), body);
+            request.extensions_mut().insert(Deadline(deadline));
+            let error = endpoint.send(request).await.unwrap_err();
+            assert_eq!((error.outcome(), error.kind()), (Outcome::NotSent, ErrorKind::Unavailable), "{error:?}");
+            assert!(error.is_retryable(), "{error:?}");
+            assert!(!asked.load(Ordering::SeqCst), "the body was asked for");
+            shows_nothing(&error);
+        }
+    }))
+    .await;
+    let said = spy.said.lock().unwrap();
+    assert_eq!(said.len(), TIMES);
+    for error in &*said {
+        assert_eq!(error.wire, Wire::NothingSent);
+        assert!(faults.contains(&error.fault), "{error:?}");
+    }
+    println!("{TIMES} of {TIMES} not sent and retryable, {:?}", said[0].fault);
+}
+
+/// A port that nothing listens on, and that nothing else can take.
+fn deaf_port() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+#[tokio::test]
+async fn a_refused_connection_sends_nothing() {
+    let (_socket, address) = deaf_port();
+    nothing_leaves(&format!("http://{address}"), quick(), AMPLE, &[Fault::Connect]).await;
+}
+
+#[test]
+fn a_name_that_is_not_there_sends_nothing() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    // Without a name server in reach the system's resolver gives up later than we do.
+    let faults = [Fault::Name, Fault::TimedOut];
+    runtime.block_on(nothing_leaves("https://canary-7q4z.invalid", quick(), Duration::from_millis(300), &faults));
+    runtime.shutdown_background();
+}
+
+/// A listener whose queue is full, so that nobody gets a connection any more.
+async fn full_listener() -> Option<(TcpListener, Vec<TcpStream>)> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while waiting.len() < 64 {
+        match tokio::time::timeout(Duration::from_millis(100), TcpStream::connect(address)).await {
+            Ok(stream) => waiting.push(stream.ok()?),
+            Err(_) => return Some((listener, waiting)),
+        }
+    }
+    None
+}
+
+#[tokio::test]
+async fn a_connection_that_takes_too_long_sends_nothing() {
+    let Some((listener, _waiting)) = full_listener().await else {
+        eprintln!("SKIPPED: this system takes connections past a full queue, so none can be made to hang");
+        return;
+    };
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    nothing_leaves(&base, quick(), AMPLE, &[Fault::TimedOut]).await;
+    // The same by the deadline of the exchange.
+    nothing_leaves(&base, patient(), Duration::from_millis(150), &[Fault::TimedOut]).await;
+}
+
+/// What a listener does to somebody who wants to speak TLS.
+#[derive(Clone, Copy, Debug)]
+enum BadTls {
+    Alert,
+    CloseAfterHello,
+    CloseAtOnce,
+    Garbage,
+    PlainHttp,
+    Reset,
+    Stall,
+}
+
+#[tokio::test]
+async fn a_broken_tls_handshake_sends_nothing() {
+    use BadTls::{Alert, CloseAfterHello, CloseAtOnce, Garbage, PlainHttp, Reset, Stall};
+    for bad in [Alert, CloseAfterHello, CloseAtOnce, Garbage, PlainHttp, Reset, Stall] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let taken = Arc::new(AtomicUsize::new(0));
+        let count = taken.clone();
+        let server = tokio::spawn(async move {
+            let mut stalled = Vec::new();
+            loop {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, Ordering::SeqCst);
+                let mut hello = [0; 4096];
+                match bad {
+                    CloseAtOnce => continue,
+                    Reset => socket.set_zero_linger().unwrap(),
+                    _ => _ = socket.read(&mut hello).await,
+                }
+                let answer: &[u8] = match bad {
+                    Alert => b"\x15\x03\x03\x00\x02\x02\x28",
+                    Garbage => b"\x00\xFF canary-7Q4Z is not TLS at all",
+                    PlainHttp => b"HTTP/1.1 400 canary-7Q4Z\r\nContent-Length: 0\r\n\r\n",
+                    _ => b"",
+                };
+                _ = socket.write_all(answer).await;
+                if matches!(bad, Stall) {
+                    stalled.push(socket);
+                }
+            }
+        });
+        let faults: &[Fault] = match bad {
+            Alert | Garbage | PlainHttp => &[Fault::Tls],
+            CloseAfterHello | CloseAtOnce | Reset => &[Fault::Connect, Fault::Tls],
+            Stall => &[Fault::TimedOut],
+        };
+        let transport = trusting().with_times(if matches!(bad, Stall) { Duration::from_millis(200) } else { AMPLE });
+        print!("{bad:?}: ");
+        nothing_leaves(&format!("https://{address}"), transport, AMPLE, faults).await;
+        assert_eq!(taken.load(Ordering::SeqCst), TIMES, "{bad:?}: each was tried once");
+        server.abort();
+    }
+}
+
+/// A self-signed certificate for localhost and 127.0.0.1, good from 2020 to 2120, and its key.
+const CERTIFICATE: &str = "MIIBZDCCAQqgAwIBAgIBATAKBggqhkjOPQQDAjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwIBcNMjAwMTAxMDAwMDAwWhgPMjEy\
+    MDAxMDEwMDAwMDBaMBQxEjAQBgNVBAMMCWxvY2FsaG9zdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABPiCx4lXuArsGuHpjR18+5T9JxzWyl5W\
+    kqkcMKT7fKkTD9QDp4MqlM3zkrPvsA6k+/O93abD0LWT0GehVDZef9SjSzBJMBoGA1UdEQQTMBGCCWxvY2FsaG9zdIcEfwAAATAMBgNVHRMBAf8E\
+    AjAAMB0GA1UdDgQWBBR5GH+WfyEdVjxUHuYyxepZEe8HYTAKBggqhkjOPQQDAgNIADBFAiARNbFiPZQjVsQz0K7mgQ8Eo+XYJFh2eGBxLDWF9IJw\
+    hAIhAOhZkSdVk2yWkUcikNkSvWYEFQ0Z50UdiPB3IXVk7zRu";
+const KEY: &str = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgqCJe0krXU/6DwVMptq2/m/eX0egIFth0W/jwriOrsBihRANCAAT4\
+    gseJV7gK7Brh6Y0dfPuU/Scc1speVpKpHDCk+3ypEw/UA6eDKpTN85Kz77AOpPvzvd2mw9C1k9BnoVQ2Xn/U";
+
+fn certificate() -> CertificateDer<'static> {
+    BASE64_STANDARD.decode(CERTIFICATE).unwrap().into()
+}
+
+fn ring() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// Settings under which that certificate is trusted.
+struct Trusting(rustls::ClientConfig);
+
+fn trusting() -> Trusting {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate()).unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(ring()).with_safe_default_protocol_versions().unwrap();
+    Trusting(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+impl Trusting {
+    fn with_times(self, connect: Duration) -> ReqwestTransport {
+        let Self(config) = self;
+        ReqwestTransport::with(move |builder| {
+            builder.no_proxy().connect_timeout(connect).tls_backend_preconfigured(config.clone())
+        })
+    }
+}
+
+/// An HTTPS server with that certificate, on a thread of its own. Counts handshakes begun, and requests read.
+fn https_server() -> (SocketAddr, Arc<[AtomicUsize; 2]>) {
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(BASE64_STANDARD.decode(KEY).unwrap()));
+    let config = rustls::ServerConfig::builder_with_provider(ring()).with_safe_default_protocol_versions().unwrap();
+    let config = Arc::new(config.with_no_client_auth().with_single_cert(vec![certificate()], key).unwrap());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let counts: Arc<[AtomicUsize; 2]> = Arc::default();
+    let counted = counts.clone();
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            counted[0].fetch_add(1, Ordering::SeqCst);
+            let mut socket = socket.unwrap();
+            let mut tls = rustls::ServerConnection::new(config.clone()).unwrap();
+            let mut tls = rustls::Stream::new(&mut tls, &mut socket);
+            let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+            while let Ok(len @ 1..) = tls.read(&mut piece) {
+                bytes.extend_from_slice(&piece[..len]);
+                if whole(&bytes) {
+                    counted[1].fetch_add(1, Ordering::SeqCst);
+                    _ = tls.write_all(GOOD);
+                    break;
+                }
+            }
+            tls.conn.send_close_notify();
+            _ = tls.conn.complete_io(tls.sock);
+        }
+    });
+    (address, counts)
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_trusted_is_sent_nothing() {
+    let (address, counts) = https_server();
+    let base = format!("https://{address}");
+    let no_time_out = ReqwestTransport::with(|builder| builder.no_proxy().connect_timeout(AMPLE));
+    nothing_leaves(&base, no_time_out, AMPLE, &[Fault::Tls]).await;
+    assert_eq!(counts[1].load(Ordering::SeqCst), 0);
+
+    // The same server is good for a client that trusts it: it is the certificate that stopped the others.
+    let endpoint = endpoint(&base, trusting().with_times(AMPLE));
+    let reply: Reply = endpoint.send(request(&endpoint, "1", text("1"))).await.unwrap().json().unwrap();
+    assert_eq!((reply.id.as_str(), counts[1].load(Ordering::SeqCst)), ("a1", 1));
+}
+
+const GOOD: &[u8] = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 11\r\n\r\n{\"id\":\"a1\"}";
+const GOOD_AND_STAY: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{\"id\":\"a1\"}";
+
+/// Whether this is a request down to its last byte.
+fn whole(bytes: &[u8]) -> bool {
+    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
+    let head = std::str::from_utf8(&bytes[..end]).unwrap().to_ascii_lowercase();
+    let body = &bytes[end + 4..];
+    match head.split("content-length: ").nth(1) {
+        Some(rest) => body.len() >= rest.lines().next().unwrap().parse().unwrap(),
+        None if head.contains("transfer-encoding: chunked") => body.ends_with(b"\r\n0\r\n\r\n"),
+        None => true,
+    }
+}
+
+/// What a listener read of one request.
+struct Heard {
+    bytes: Vec<u8>,
+    whole: bool,
+}
+
+impl Heard {
+    /// Reads a request, but not more than `most` bytes of it.
+    async fn from(socket: &mut TcpStream, most: usize) -> Self {
+        let mut heard = Self { bytes: Vec::new(), whole: false };
+        while !heard.whole && heard.bytes.len() < most {
+            let mut piece = vec![0; (most - heard.bytes.len()).min(64 * 1024)];
+            match socket.read(&mut piece).await {
+                Ok(len @ 1..) => heard.bytes.extend_from_slice(&piece[..len]),
+                _ => break,
+            }
+            heard.whole = whole(&heard.bytes);
+        }
+        heard
+    }
+
+    fn head(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).split("\r\n\r\n").next().unwrap_or_default().to_ascii_lowercase()
+    }
+
+    fn id(&self) -> String {
+        let head = self.head();
+        let rest = head.split("x-message: ").nth(1).unwrap_or_default();
+        rest.lines().next().unwrap_or_default().to_owned()
+    }
+}
+
+/// Chance that repeats.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        // splitmix64
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        usize::try_from(self.next() % n as u64).unwrap()
+    }
+}
+
+/// What the listener does once it has read as much as it wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Act {
+    /// 200 in full.
+    Good,
+    /// 200 in full, a byte at a time.
+    Drip,
+    /// 100 and 103, then 200 in full.
+    GoodAfterInformational,
+    /// 200 that is not JSON.
+    NotJson,
+    /// 200 whose `Content-Length` is less than its body.
+    ShortLength,
+    /// 200, cut off inside its body by an end or a reset.
+    CutBody { reset: bool },
+    /// 200, cut off inside its head by an end or a reset.
+    CutHead { reset: bool },
+    /// 200, then silence inside the body.
+    StallInBody,
+    /// 200 whose body never ends, a byte at a time.
+    EndlessDrip,
+    /// Nothing, and the end of the connection.
+    Close,
+    /// Nothing, and a reset.
+    Reset,
+    /// Nothing, for ever.
+    Stall,
+    /// Bytes that are not HTTP.
+    Garbage,
+    /// An informational answer, and then the end.
+    Informational(u16),
+    /// A status with a body.
+    Status(u16),
+    /// A status whose body never comes.
+    CutStatus(u16),
+    /// A status with a code that the vendor documents as "not accepted".
+    NotTaken(u16),
+}
+
+const ACTS: &[Act] = &[
+    Act::Good,
+    Act::Drip,
+    Act::GoodAfterInformational,
+    Act::NotJson,
+    Act::ShortLength,
+    Act::CutBody { reset: true },
+    Act::CutBody { reset: false },
+    Act::CutHead { reset: true },
+    Act::CutHead { reset: false },
+    Act::StallInBody,
+    Act::EndlessDrip,
+    Act::Close,
+    Act::Reset,
+    Act::Stall,
+    Act::Garbage,
+    Act::Informational(100),
+    Act::Informational(101),
+    Act::Informational(103),
+    Act::Informational(199),
+    Act::Status(301),
+    Act::Status(303),
+    Act::Status(304),
+    Act::Status(307),
+    Act::Status(400),
+    Act::Status(401),
+    Act::Status(402),
+    Act::Status(403),
+    Act::Status(404),
+    Act::Status(408),
+    Act::Status(413),
+    Act::Status(429),
+    Act::Status(500),
+    Act::Status(501),
+    Act::Status(502),
+    Act::Status(503),
+    Act::Status(504),
+    Act::Status(600),
+    Act::Status(799),
+    Act::Status(999),
+    Act::CutStatus(301),
+    Act::CutStatus(400),
+    Act::CutStatus(401),
+    Act::CutStatus(404),
+    Act::CutStatus(408),
+    Act::CutStatus(500),
+    Act::CutStatus(503),
+    Act::NotTaken(408),
+    Act::NotTaken(500),
+    Act::NotTaken(503),
+];
+
+impl Act {
+    /// Whether it lasts until the client gives up.
+    fn is_endless(self) -> bool {
+        matches!(self, Self::Stall | Self::StallInBody | Self::EndlessDrip)
+    }
+
+    /// What a client must make of it that has sent the whole request.
+    fn means(self) -> Result<(), (Outcome, Option<ErrorKind>, bool)> {
+        use Outcome::{Rejected, Unknown};
+        match self {
+            Self::Good | Self::Drip | Self::GoodAfterInformational => Ok(()),
+            Self::NotJson | Self::ShortLength => Err((Unknown, Some(ErrorKind::Unexpected), false)),
+            Self::NotTaken(_) => Err((Rejected, Some(ErrorKind::Unavailable), true)),
+            Self::Status(status) | Self::CutStatus(status) => Err(match status {
+                301..=307 => (Rejected, Some(ErrorKind::Config), false),
+                401 => (Rejected, Some(ErrorKind::Unauthenticated), false),
+                402 => (Rejected, Some(ErrorKind::Account), false),
+                403 => (Rejected, Some(ErrorKind::Forbidden), false),
+                404 => (Rejected, Some(ErrorKind::NotFound), false),
+                413 => (Rejected, Some(ErrorKind::TooLarge), false),
+                429 => (Rejected, Some(ErrorKind::RateLimited), true),
+                400 => (Rejected, Some(ErrorKind::Rejected), false),
+                408 | 500..=504 => (Unknown, Some(ErrorKind::Unavailable), false),
+                _ => (Unknown, None, false),
+            }),
+            _ => Err((Unknown, None, false)),
+        }
+    }
+
+    async fn play(self, socket: &mut TcpStream, mut done: watch::Receiver<Option<SocketAddr>>) {
+        let said = |status: u16, body: &str| {
+            format!(
+                "HTTP/1.1 {status} {CANARY}\r\nConnection: close\r\nX-Canary: {CANARY}\r\nRetry-After: 7\r\n\
+                 Location: http://{}/{CANARY}\r\nContent-Length: {}\r\n\r\n{body}",
+                socket.local_addr().unwrap(),
+                body.len()
+            )
+        };
+        let refusal = format!("{{\"message\":\"{CANARY}\",\"code\":\"{CANARY} +447700900123\"}}");
+        let good = said(200, "{\"id\":\"a1\"}");
+        let cut = |text: &str, left_out: usize| text.as_bytes()[..text.len() - left_out].to_vec();
+        let answer: Vec<u8> = match self {
+            Self::Good => good.into(),
+            Self::GoodAfterInformational => {
+                format!("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 {CANARY}\r\nLink: {CANARY}\r\n\r\n{good}").into()
+            }
+            Self::NotJson => said(200, &format!("<html>{CANARY}</html>")).into(),
+            Self::ShortLength => said(200, "{\"id\":\"a1\"}").replace("Length: 11", "Length: 5").into(),
+            Self::CutBody { .. } | Self::StallInBody => cut(&good, 4),
+            Self::CutHead { .. } => cut(&good, 25),
+            Self::Garbage => format!("\0\u{1F}{CANARY} is not HTTP\r\n\r\n").into(),
+            Self::Informational(status) => format!("HTTP/1.1 {status} {CANARY}\r\nX-Canary: {CANARY}\r\n\r\n").into(),
+            Self::Status(304) => said(304, "").replace("Content-Length: 0\r\n", "").into(),
+            Self::Status(status) => said(status, &refusal).into(),
+            Self::CutStatus(status) => cut(&said(status, &refusal), 10),
+            Self::NotTaken(status) => said(status, "{\"code\":\"not-taken\"}").into(),
+            Self::Drip => {
+                for byte in good.as_bytes() {
+                    if socket.write_all(&[*byte]).await.is_err() {
+                        return;
+                    }
+                    tokio::task::yield_now().await;
+                }
+                Vec::new()
+            }
+            Self::EndlessDrip => {
+                _ = socket.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+                let mut drops = tokio::time::interval(Duration::from_millis(5));
+                while done.borrow().is_none() && socket.write_all(b"1\r\n{\r\n").await.is_ok() {
+                    drops.tick().await;
+                }
+                return;
+            }
+            Self::Close | Self::Reset | Self::Stall => Vec::new(),
+        };
+        _ = socket.write_all(&answer).await;
+        match self {
+            Self::Reset | Self::CutBody { reset: true } | Self::CutHead { reset: true } => {
+                socket.set_zero_linger().unwrap();
+                return;
+            }
+            Self::Stall | Self::StallInBody => {}
+            _ => _ = socket.shutdown().await,
+        }
+        // Closing what was not read to its end is a reset, which can overtake the answer: stay until it was read.
+        _ = done.wait_for(Option::is_some).await;
+    }
+}
+
+/// What a listener saw of one message, over all its connections.
+#[derive(Debug, Default)]
+struct Seen {
+    connections: usize,
+    bytes: usize,
+    whole: usize,
+}
+
+/// One message under one fault, as the seed says.
+#[derive(Debug)]
+struct Run {
+    act: Act,
+    seen: Seen,
+    sent: Result<(), Error>,
+    calling: bool,
+}
+
+impl Run {
+    async fn of(seed: u64, listener: &TcpListener, endpoint: &Endpoint) -> Self {
+        let mut chance = Chance(seed);
+        let act = ACTS[chance.below(ACTS.len())];
+        let len = [1, 200, 5_000, 150_000][chance.below(4)];
+        let most = match chance.below(7) {
+            0 => chance.below(2),
+            1 => chance.below(350),
+            2 => chance.below(350 + len),
+            _ => usize::MAX,
+        };
+        let body: Bytes = CANARY.bytes().cycle().take(len).collect();
+        let body = match chance.below(4) {
+            0 => {
+                let pieces: Vec<_> = body.chunks(len.div_ceil(3)).map(Bytes::copy_from_slice).map(Ok).collect();
+                Body::stream(Box::pin(stream::iter(pieces)), Some(len as u64))
+            }
+            1 => {
+                let pieces: Vec<_> = body.chunks(len.div_ceil(3)).map(Bytes::copy_from_slice).map(Ok).collect();
+                Body::stream(Box::pin(stream::iter(pieces)), None)
+            }
+            _ => body.to_vec().into(),
+        };
+        let calling = chance.below(8) == 0;
+        let mut request = request(endpoint, "1", body);
+        let time = if act.is_endless() { Duration::from_millis(60 + chance.next() % 60) } else { AMPLE };
+        request.extensions_mut().insert(Deadline(time));
+
+        let (done, finished) = watch::channel(None);
+        let client = async {
+            let answer = if calling { endpoint.call(request).await } else { endpoint.send(request).await };
+            let sent = answer.and_then(|answer| answer.json::<Reply>()).map(|reply| assert_eq!(reply.id, "a1"));
+            // A last connection of our own, behind any other in the listener's queue.
+            let last = TcpSocket::new_v4().unwrap();
+            last.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            done.send_replace(Some(last.local_addr().unwrap()));
+            _ = last.connect(listener.local_addr().unwrap()).await.unwrap();
+            sent
+        };
+        let server = async {
+            let mut connections = JoinSet::new();
+            loop {
+                let (mut socket, peer) = listener.accept().await.unwrap();
+                if *finished.borrow() == Some(peer) {
+                    break;
+                }
+                let finished = finished.clone();
+                connections.spawn(async move {
+                    let heard = Heard::from(&mut socket, most).await;
+                    act.play(&mut socket, finished).await;
+                    heard
+                });
+            }
+            let mut seen = Seen::default();
+            while let Some(heard) = connections.join_next().await {
+                let heard = heard.unwrap();
+                seen.connections += 1;
+                seen.bytes += heard.bytes.len();
+                seen.whole += usize::from(heard.whole);
+            }
+            seen
+        };
+        let (sent, seen) = tokio::join!(client, server);
+        Self { act, seen, sent, calling }
+    }
+
+    /// The rules that it breaks.
+    fn breaches(&self) -> Vec<String> {
+        let mut breaches = Vec::new();
+        let mut must = |holds: bool, rule: &str| {
+            if !holds {
+                breaches.push(rule.to_owned());
+            }
+        };
+        must(self.seen.whole <= 1, "a message is sent once");
+        must(self.seen.connections <= 1, "over one connection");
+        let error = match &self.sent {
+            Ok(()) => {
+                if self.seen.whole == 1 {
+                    must(self.act.means().is_ok(), "what was not accepted is an error");
+                }
+                return breaches;
+            }
+            Err(error) => error,
+        };
+        shows_nothing(error);
+        must(error.gateway() == Some("double"), "an error names its gateway");
+        if self.calling {
+            must(error.outcome() == Outcome::NotSent, "a call that is no send leaves no doubt about a message");
+            return breaches;
+        }
+        match error.outcome() {
+            Outcome::NotSent => {
+                must(self.seen.bytes == 0, "nothing of a message that was not sent is read");
+                must(error.is_retryable(), "what was not sent can be sent again");
+            }
+            Outcome::Unknown => must(!error.is_retryable(), "an unknown outcome is not retried"),
+            Outcome::Rejected => must(error.status().is_some(), "a rejection has a status"),
+        }
+        if self.seen.whole == 1 {
+            match self.act.means() {
+                Ok(()) => must(false, "what was accepted is no error"),
+                Err((outcome, kind, retryable)) => {
+                    must(error.outcome() == outcome, "the outcome");
+                    must(kind.is_none_or(|kind| error.kind() == kind), "the kind");
+                    must(error.is_retryable() == retryable, "whether to try again");
+                }
+            }
+            if let Act::Status(429 | 503) = self.act {
+                must(error.retry_after() == Some(Duration::from_secs(7)), "the wait that was asked for");
+            }
+        }
+        breaches
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_outcome_never_says_less_than_the_listener_read() {
+    const WORKERS: u64 = 48;
+    let number = |name: &str| env::var(name).ok().map(|value| value.parse::<u64>().expect("a number"));
+    let seeds = match number("CIVIC_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("CIVIC_RUNS").unwrap_or(2_000),
+    };
+    println!("seeds {seeds:?}; CIVIC_SEED=n replays one");
+    let mut workers = JoinSet::new();
+    for worker in 0..WORKERS {
+        let mine: Vec<u64> = seeds.clone().filter(|seed| seed % WORKERS == worker).collect();
+        workers.spawn(async move {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let endpoint = at(listener.local_addr().unwrap(), patient());
+            let mut runs = Vec::new();
+            for seed in mine {
+                let run = tokio::time::timeout(AMPLE * 2, Run::of(seed, &listener, &endpoint)).await;
+                runs.push((seed, run.unwrap_or_else(|_| panic!("CIVIC_SEED={seed} hangs"))));
+            }
+            runs
+        });
+    }
+    let (mut tally, mut broken) = (BTreeMap::<_, usize>::new(), Vec::new());
+    while let Some(runs) = workers.join_next().await {
+        for (seed, run) in runs.unwrap() {
+            let breaches = run.breaches();
+            if !breaches.is_empty() {
+                broken.push(format!("CIVIC_SEED={seed}: {breaches:?}: {:?}, {:?}, {:?}", run.act, run.seen, run.sent));
+            }
+            let read = match run.seen {
+                Seen { whole: 1.., .. } => "all read",
+                Seen { bytes: 1.., .. } => "some read",
+                _ => "none read",
+            };
+            let outcome = match &run.sent {
+                _ if run.calling => "(call)".to_owned(),
+                Ok(()) => "Accepted".to_owned(),
+                Err(error) => format!("{:?}", error.outcome()),
+            };
+            *tally.entry((read, outcome)).or_default() += 1;
+        }
+    }
+    println!("{tally:#?}");
+    assert!(
+        broken.is_empty(),
+        "{} runs break a rule, such as\n{}",
+        broken.len(),
+        broken[..broken.len().min(10)].join("\n")
+    );
+}
+
+/// A listener for many messages. It hands each connection to a task, and counts by the id in a message's head.
+struct Double {
+    address: SocketAddr,
+    heard: Arc<Mutex<BTreeMap<String, Count>>>,
+    last: watch::Sender<Option<SocketAddr>>,
+    task: tokio::task::JoinHandle<usize>,
+}
+
+/// What was read of one message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Count {
+    bytes: usize,
+    whole: usize,
+}
+
+/// The double's end of one connection.
+struct Connection {
+    socket: TcpStream,
+    heard: Arc<Mutex<BTreeMap<String, Count>>>,
+}
+
+impl Double {
+    async fn new<F>(serve: impl Fn(Connection) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (last, finished) = watch::channel(None);
+        let heard = Arc::<Mutex<BTreeMap<_, _>>>::default();
+        let hearing = heard.clone();
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (socket, peer) = listener.accept().await.unwrap();
+                if *finished.borrow() == Some(peer) {
+                    break;
+                }
+                connections.spawn(serve(Connection { socket, heard: hearing.clone() }));
+            }
+            drop(listener);
+            let taken = connections.len();
+            connections.join_all().await;
+            taken
+        });
+        Self { address, heard, last, task }
+    }
+
+    fn whole(&self, id: &str) -> usize {
+        self.heard.lock().unwrap().get(id).map_or(0, |count| count.whole)
+    }
+
+    /// Waits until every connection has come to its end. Returns how many there were, and what was read.
+    async fn finish(self) -> (usize, BTreeMap<String, Count>) {
+        // A last connection of our own, behind any other in the listener's queue.
+        let last = TcpSocket::new_v4().unwrap();
+        last.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        self.last.send_replace(Some(last.local_addr().unwrap()));
+        _ = last.connect(self.address).await.unwrap();
+        let taken = self.task.await.unwrap();
+        let heard = self.heard.lock().unwrap().clone();
+        for (id, count) in &heard {
+            assert!(count.whole <= 1, "message {id} was sent {} times", count.whole);
+        }
+        (taken, heard)
+    }
+}
+
+fn messages(heard: &BTreeMap<String, Count>) -> usize {
+    heard.values().map(|count| count.whole).sum()
+}
+
+impl Connection {
+    /// Reads a request, but not more than `most` bytes of it, and counts what it read.
+    async fn hear(&mut self, most: usize) -> Heard {
+        let heard = Heard::from(&mut self.socket, most).await;
+        if !heard.bytes.is_empty() {
+            let mut counts = self.heard.lock().unwrap();
+            let count = counts.entry(heard.id()).or_default();
+            count.bytes += heard.bytes.len();
+            count.whole += usize::from(heard.whole);
+        }
+        heard
+    }
+
+    async fn say(&mut self, answer: &[u8]) {
+        _ = self.socket.write_all(answer).await;
+    }
+
+    /// Ends our side, and waits until the client has ended its own. Says whether it did so without another word.
+    async fn end(&mut self) -> bool {
+        _ = self.socket.shutdown().await;
+        self.socket.read(&mut [0; 1]).await.is_ok_and(|len| len == 0)
+    }
+}
+
+const SENDS: usize = 500;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_closed_while_idle_is_not_used_again() {
+    let (noticed, mut closed) = tokio::sync::mpsc::unbounded_channel();
+    let double = Double::new(move |mut connection| {
+        let noticed = noticed.clone();
+        async move {
+            connection.hear(usize::MAX).await;
+            connection.say(GOOD_AND_STAY).await;
+            noticed.send(connection.end().await).unwrap();
+        }
+    })
+    .await;
+    let endpoint = at(double.address, patient());
+    for n in 0..SENDS {
+        endpoint.send(request(&endpoint, &n.to_string(), text("x"))).await.unwrap();
+        assert!(closed.recv().await.unwrap(), "something was sent on a connection that was closed");
+    }
+    let (connections, heard) = double.finish().await;
+    assert_eq!((connections, messages(&heard)), (SENDS, SENDS));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_closed_as_the_next_message_starts_is_unknown_or_unused() {
+    let double = Double::new(|mut connection| async move {
+        connection.hear(usize::MAX).await;
+        connection.say(GOOD_AND_STAY).await;
+    })
+    .await;
+    let endpoint = at(double.address, patient());
+    let mut unknown = 0;
+    for n in 0..SENDS {
+        match endpoint.send(request(&endpoint, &n.to_string(), text("x"))).await {
+            Ok(_) => assert_eq!(double.whole(&n.to_string()), 1),
+            // It left before the end of the connection came. That nobody read it cannot be known on this side.
+            Err(error) => {
+                assert_eq!((error.outcome(), error.is_retryable()), (Outcome::Unknown, false), "{error:?}");
+                assert_eq!(double.whole(&n.to_string()), 0);
+                unknown += 1;
+            }
+        }
+    }
+    let (_, heard) = double.finish().await;
+    println!("{unknown} of {SENDS} unknown");
+    assert_eq!(messages(&heard) + unknown, SENDS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_closed_after_the_next_messages_first_byte_is_unknown() {
+    let double = Double::new(|mut connection| async move {
+        connection.hear(usize::MAX).await;
+        connection.say(GOOD_AND_STAY).await;
+        connection.hear(1).await;
+    })
+    .await;
+    let endpoint = at(double.address, patient());
+    let mut unknown = 0;
+    for n in 0..SENDS {
+        match endpoint.send(request(&endpoint, &n.to_string(), text("x"))).await {
+            Ok(_) => assert_eq!(double.whole(&n.to_string()), 1),
+            Err(error) => {
+                assert_eq!((error.outcome(), error.is_retryable()), (Outcome::Unknown, false), "{error:?}");
+                unknown += 1;
+            }
+        }
+    }
+    drop(endpoint);
+    let (_, heard) = double.finish().await;
+    println!("{unknown} of {SENDS} unknown");
+    assert_eq!(messages(&heard) + unknown, SENDS);
+    // Those of which a byte was read, and no others. One byte holds no id.
+    assert_eq!(heard.get("").map_or(0, |count| count.bytes), unknown);
+    assert!(unknown > SENDS / 4, "connections are not kept");
+}
+
+#[tokio::test]
+async fn a_gateway_that_went_away_after_a_good_answer_is_sent_nothing() {
+    for n in 0..TIMES {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = at(listener.local_addr().unwrap(), patient());
+        let serve = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            drop(listener);
+            assert!(Heard::from(&mut socket, usize::MAX).await.whole);
+            socket.write_all(GOOD_AND_STAY).await.unwrap();
+            socket.shutdown().await.unwrap();
+            assert_eq!(socket.read(&mut [0; 1]).await.unwrap(), 0);
+        };
+        let (answer, ()) = tokio::join!(endpoint.send(request(&endpoint, "1", text("1"))), serve);
+        answer.unwrap();
+        let (body, asked) = watched_body();
+        let error = endpoint.send(request(&endpoint, "2", body)).await.unwrap_err();
+        assert_eq!((error.outcome(), error.is_retryable()), (Outcome::NotSent, true), "{n}: {error:?}");
+        assert!(!asked.load(Ordering::SeqCst));
+    }
+}
+
+/// A deadline strikes on one thread while another begins to write. A head that takes long to write makes the moment
+/// between the two long enough to be hit in one try of ten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadline_that_strikes_as_the_request_is_written_tells_the_truth() {
+    const TRIES: usize = 120;
+    let double = Double::new(|mut connection| async move { _ = connection.hear(600).await }).await;
+    let endpoint = at(double.address, patient());
+    let mut not_sent = Vec::new();
+    for n in 0..TRIES {
+        let mut request = request(&endpoint, &n.to_string(), text("x"));
+        for _ in 0..10_000 {
+            request.headers_mut().append("x-filler", HeaderValue::from_static("0123456789"));
+        }
+        request.extensions_mut().insert(Deadline(Duration::from_micros(20 * n as u64)));
+        let error = endpoint.send(request).await.unwrap_err();
+        if error.outcome() == Outcome::NotSent {
+            not_sent.push(n.to_string());
+        }
+    }
+    drop(endpoint);
+    let (_, heard) = double.finish().await;
+    let lies = not_sent.iter().filter(|id| heard.contains_key(*id)).count();
+    println!("{} of {TRIES} not sent, {} begun to be read, {lies} both", not_sent.len(), heard.len());
+    assert_eq!(lies, 0, "read by the listener, and yet called not sent");
+}
+
+/// A head of 400 KiB would be written before the body is asked for, which could then not tell whether anything left.
+#[tokio::test]
+async fn a_head_that_is_too_long_is_not_begun() {
+    let double = good_double().await;
+    let endpoint = at(double.address, patient());
+    let mut request = request(&endpoint, "1", text("1"));
+    for _ in 0..20_000 {
+        request.headers_mut().append("x-filler", HeaderValue::from_static("0123456789"));
+    }
+    let error = endpoint.send(request).await.unwrap_err();
+    assert_eq!((error.outcome(), error.kind()), (Outcome::NotSent, ErrorKind::Config), "{error:?}");
+    assert_eq!(double.finish().await.0, 0);
+}
+
+/// Polls a future `polls` times, and drops it. Says on `polled` how often it was.
+async fn dropped_after<T>(
+    polls: usize,
+    polled: &watch::Sender<Option<usize>>,
+    future: impl Future<Output = T>,
+) -> Option<T> {
+    let mut future = pin!(future);
+    let mut so_far = 0;
+    std::future::poll_fn(|cx| {
+        if so_far == polls {
+            return Poll::Ready(None);
+        }
+        so_far += 1;
+        let now = future.as_mut().poll(cx);
+        polled.send_replace(Some(so_far));
+        match now {
+            Poll::Pending if so_far < polls => Poll::Pending,
+            Poll::Pending => Poll::Ready(None),
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_send_that_is_dropped_is_sent_once_at_most_and_does_no_harm() {
+    const POLLS: usize = 64;
+    let mut tally = BTreeMap::<_, usize>::new();
+    for k in 0..=POLLS {
+        let (polled, polls) = watch::channel(Some(0));
+        let double = Double::new(move |mut connection| {
+            let mut polls = polls.clone();
+            async move {
+                while connection.hear(usize::MAX).await.whole {
+                    if polls.borrow().is_none() {
+                        connection.say(GOOD_AND_STAY).await;
+                        continue;
+                    }
+                    // Piece by piece, each only when the last has been looked at, so that there are many polls.
+                    connection.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+                    for _ in 0..2 * POLLS {
+                        let before = polls.borrow_and_update().unwrap_or(usize::MAX);
+                        connection.say(b"1\r\n \r\n").await;
+                        _ = polls.wait_for(|polls| polls.is_none_or(|polls| polls > before)).await;
+                    }
+                    connection.say(b"b\r\n{\"id\":\"a1\"}\r\n0\r\n\r\n").await;
+                }
+            }
+        })
+        .await;
+        let endpoint = at(double.address, patient());
+        let dropped = dropped_after(k, &polled, endpoint.send(request(&endpoint, "dropped", text("x")))).await;
+        assert!(dropped.is_none(), "{k}: {dropped:?}");
+        assert_eq!(*polled.borrow(), Some(k));
+        polled.send_replace(None);
+        let after = endpoint.send(request(&endpoint, "after", text("x"))).await.unwrap();
+        assert_eq!(after.json::<Reply>().unwrap().id, "a1");
+        drop(endpoint);
+        let (connections, heard) = double.finish().await;
+        assert_eq!(heard["after"].whole, 1);
+        let taken = heard.get("dropped").map_or(0, |count| count.whole);
+        assert!(k > 0 || taken == 0, "sent before it was polled");
+        *tally.entry((connections, taken)).or_default() += 1;
+    }
+    println!("(connections, accepted): how often {tally:?}");
+}
+
+#[tokio::test]
+async fn an_answer_is_taken_as_it_is() {
+    // The bytes of an empty file, by gzip.
+    const GZIP: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x03\0\0\0\0\0\0\0\0\0";
+    let (heads, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let double = Double::new(move |mut connection| {
+        let heads = heads.clone();
+        async move {
+            loop {
+                let heard = connection.hear(usize::MAX).await;
+                if !heard.whole {
+                    break;
+                }
+                heads.send(heard.head()).unwrap();
+                let head =
+                    "HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Encoding: gzip\r\nAlt-Svc: h3=\":443\"\r\n";
+                connection.say(format!("{head}Content-Length: {}\r\n\r\n", GZIP.len()).as_bytes()).await;
+                connection.say(GZIP).await;
+            }
+        }
+    })
+    .await;
+    let endpoint = at(double.address, patient());
+    for n in 0..3 {
+        let answer = endpoint.send(request(&endpoint, &n.to_string(), text("x"))).await.unwrap();
+        assert_eq!(answer.body, GZIP);
+        assert_eq!(answer.headers["content-encoding"], "gzip");
+        let head = seen.recv().await.unwrap();
+        let mut names: Vec<_> = head.lines().skip(1).map(|line| line.split(':').next().unwrap()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["accept", "authorization", "content-length", "host", "x-canary", "x-message"], "{head}");
+        assert!(head.starts_with("post /canary-7q4z/messages?q=canary-7q4z http/1.1"), "{head}");
+    }
+    drop(endpoint);
+    assert_eq!(double.finish().await.0, 1, "one connection is kept for all");
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let elsewhere = Double::new(|mut connection| async move { _ = connection.hear(usize::MAX).await }).await;
+    let target = elsewhere.address;
+    let double = Double::new(move |mut connection| async move {
+        let status: u16 = connection.hear(usize::MAX).await.id().parse().unwrap();
+        let head = format!("HTTP/1.1 {status} Moved\r\nLocation: http://{target}/\r\nConnection: close\r\n");
+        connection.say(format!("{head}Content-Length: 0\r\n\r\n").as_bytes()).await;
+    })
+    .await;
+    let endpoint = at(double.address, patient());
+    for status in [300, 301, 302, 303, 307, 308] {
+        for sending in [true, false] {
+            let request = request(&endpoint, &status.to_string(), text("x"));
+            let error = if sending { endpoint.send(request).await } else { endpoint.call(request).await }.unwrap_err();
+            let outcome = if sending { Outcome::Rejected } else { Outcome::NotSent };
+            assert_eq!((error.outcome(), error.kind(), error.is_retryable()), (outcome, ErrorKind::Config, false));
+        }
+    }
+    assert_eq!(elsewhere.finish().await.0, 0);
+}
+
+/// Runs one test of this file again, in a process of its own under these variables. Whether it passed, and what it
+/// said.
+fn again(test: &str, variables: &[(&str, &str)]) -> (bool, String) {
+    let mut child = Command::new(env::current_exe().unwrap());
+    child.args(["--exact", test, "--nocapture"]).env("CIVIC_CHILD", "1").envs(variables.iter().copied());
+    let output = child.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("running 1 test"), "{test} is not the name of this test");
+    (output.status.success(), said)
+}
+
+fn is_child() -> bool {
+    env::var_os("CIVIC_CHILD").is_some()
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap().block_on(future)
+}
+
+/// A double that takes one message on each connection.
+async fn good_double() -> Double {
+    Double::new(|mut connection| async move {
+        connection.hear(usize::MAX).await;
+        connection.say(GOOD).await;
+    })
+    .await
+}
+
+#[test]
+fn the_environments_proxy_hears_nothing_of_loopback() {
+    if is_child() {
+        return block_on(async {
+            let double = good_double().await;
+            let endpoint =
+                at(double.address, ReqwestTransport::with(|builder| builder.timeout(Duration::from_secs(2))));
+            endpoint.send(request(&endpoint, "1", text("1"))).await.unwrap();
+        });
+    }
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    proxy.set_nonblocking(true).unwrap();
+    let address = format!("http://{}", proxy.local_addr().unwrap());
+    let proxies = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+    let variables: Vec<_> =
+        proxies.map(|name| (name, &*address)).into_iter().chain([("no_proxy", ""), ("NO_PROXY", "")]).collect();
+    let (passed, said) = again("the_environments_proxy_hears_nothing_of_loopback", &variables);
+    let heard = proxy.accept();
+    assert!(heard.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock), "the proxy got a connection");
+    assert!(passed, "{said}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_was_asked_for_is_used() {
+    let double = good_double().await;
+    let proxy = format!("http://{}", double.address);
+    let transport = ReqwestTransport::with(move |builder| builder.proxy(reqwest::Proxy::all(&proxy).unwrap()));
+    let endpoint = endpoint("http://127.0.0.2:9", transport);
+    endpoint.send(request(&endpoint, "1", text("1"))).await.unwrap();
+    drop(endpoint);
+    assert_eq!(double.finish().await.1["1"].whole, 1);
+}
+
+#[tokio::test]
+async fn a_proxy_that_makes_no_tunnel_lets_nothing_through() {
+    for answer in ["HTTP/1.1 407 canary-7Q4Z\r\n\r\n", "HTTP/1.1 502 canary-7Q4Z\r\n\r\n", "canary-7Q4Z", ""] {
+        let double = Double::new(move |mut connection| async move {
+            let asked = Heard::from(&mut connection.socket, usize::MAX).await;
+            assert!(asked.head().starts_with("connect gateway.invalid:443 "));
+            connection.say(answer.as_bytes()).await;
+        })
+        .await;
+        let proxy = format!("http://{}", double.address);
+        let transport = ReqwestTransport::with(move |builder| builder.proxy(reqwest::Proxy::all(&proxy).unwrap()));
+        nothing_leaves("https://gateway.invalid", transport, AMPLE, &[Fault::Connect]).await;
+        assert_eq!(double.finish().await.0, TIMES);
+    }
+}
+
+#[test]
+fn a_machine_without_certificates_sends_to_loopback_and_to_roots_of_its_own() {
+    if !is_child() {
+        let nowhere = [("SSL_CERT_FILE", "/nowhere"), ("SSL_CERT_DIR", "/nowhere")];
+        let (passed, said) =
+            again("a_machine_without_certificates_sends_to_loopback_and_to_roots_of_its_own", &nowhere);
+        return assert!(passed, "{said}");
+    }
+    block_on(async {
+        let double = good_double().await;
+        let plain = at(double.address, patient());
+        plain.send(request(&plain, "1", text("1"))).await.unwrap();
+
+        let (address, counts) = https_server();
+        let base = format!("https://{address}");
+        nothing_leaves(&base, patient(), AMPLE, &[Fault::Tls]).await;
+        assert_eq!(counts[1].load(Ordering::SeqCst), 0);
+        let secure = endpoint(&base, trusting().with_times(AMPLE));
+        secure.send(request(&secure, "1", text("1"))).await.unwrap();
+    });
+}

@@ -1,0 +1,985 @@
+//! Twilio over HTTP on loopback: what is sent, what its answers mean, and what its webhooks say.
+#![cfg(all(feature = "twilio", feature = "reqwest"))]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use civic_messaging::channel::Grade;
+use civic_messaging::error::Outcome;
+use civic_messaging::event::OptOutScope;
+use civic_messaging::media::{Publish, Stored};
+use civic_messaging::transport::{Body, TransportError};
+use civic_messaging::twilio::{Config, Options, Signature};
+use civic_messaging::webhook::{Covers, Received, Request, Scheme, SigningSecret};
+use civic_messaging::{
+    Address, Channel, ChannelExt, Choice, Context, DeliveryState, ErrorKind, Event, Evidence, InboundContent, Location,
+    Media, MediaRef, MediaStream, Medium, Message, MessageId, Money, Registry, Secret, Sent, Settings, Template,
+    Timestamp, Transport, Twilio, VirtualClock,
+};
+use serde_json::{Value, json};
+use wiremock::matchers::{body_string, header, method, path, query_param};
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+const ACCOUNT: &str = "ACaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const TOKEN: &str = "12345678901234567890123456789012";
+const SERVICE: &str = "MGbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+const SID: &str = "SM11111111111111111111111111111111";
+const TEMPLATE: &str = "HXcccccccccccccccccccccccccccccccc";
+const MESSAGES: &str = "/2010-04-01/Accounts/ACaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/Messages.json";
+const PUBLIC: &str = "https://sms.example.gov.uk";
+const OURS: &str = "+447700900456";
+const THEIRS: &str = "+447700900123";
+/// Sun, 22 Nov 2026 12:00:00 GMT.
+const NOON: Timestamp = Timestamp::from_secs(1_795_348_800);
+
+/// A change, and the field that is wrong by it.
+type Change<T> = (fn(&mut T), &'static str);
+
+fn bare() -> Config {
+    Config::new(ACCOUNT, TOKEN).unwrap().public_url(PUBLIC).unwrap()
+}
+
+fn config() -> Config {
+    bare().sender(OURS).unwrap()
+}
+
+fn context() -> Context {
+    Context::new().clock(VirtualClock::at(NOON))
+}
+
+fn at(server: &MockServer, config: Config) -> Config {
+    config.base_url(&server.uri()).unwrap()
+}
+
+fn resident() -> Address {
+    Address::phone(THEIRS).unwrap()
+}
+
+fn hello() -> Message {
+    Message::text(resident(), "Bin day £5 & more")
+}
+
+/// A message as Twilio's API writes it, with all its fields.
+fn resource() -> Value {
+    json!({
+        "account_sid": ACCOUNT, "api_version": "2010-04-01", "body": "Bin day £5 & more",
+        "date_created": "Sun, 22 Nov 2026 12:00:01 +0000", "date_sent": null,
+        "date_updated": "Sun, 22 Nov 2026 12:00:02 +0000", "direction": "outbound-api", "error_code": null,
+        "error_message": null, "from": OURS, "messaging_service_sid": null, "num_media": "0", "num_segments": "1",
+        "price": null, "price_unit": null, "sid": SID, "status": "queued",
+        "subresource_uris": { "media": "/2010-04-01/…/Media.json" }, "to": THEIRS, "uri": "/2010-04-01/…"
+    })
+}
+
+fn with(change: Value) -> Value {
+    let (Value::Object(mut resource), Value::Object(change)) = (resource(), change) else { panic!("not an object") };
+    resource.extend(change);
+    Value::Object(resource)
+}
+
+async fn answers(status: u16, body: Value) -> MockServer {
+    let server = MockServer::start().await;
+    Mock::given(method("POST"))
+        .and(path(MESSAGES))
+        .respond_with(ResponseTemplate::new(status).set_body_json(body))
+        .mount(&server)
+        .await;
+    server
+}
+
+/// The fields that the one request to this server held, in order.
+async fn sent(server: &MockServer) -> Vec<(String, String)> {
+    let requests = server.received_requests().await.unwrap();
+    assert_eq!(requests.len(), 1);
+    form_urlencoded::parse(&requests[0].body).into_owned().collect()
+}
+
+fn pairs(fields: &[(&str, &str)]) -> Vec<(String, String)> {
+    fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn key(secret: &str) -> SigningSecret {
+    Secret::new(secret).unwrap().into()
+}
+
+/// A webhook as Twilio signs it.
+fn signed(token: &str, fields: &[(&str, &str)]) -> Request {
+    let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+    let signature =
+        Signature::new(&PUBLIC.parse().unwrap(), [key(token)], []).sign("/twilio", body.as_bytes()).unwrap();
+    let request = http::Request::post("/twilio").header("X-Twilio-Signature", signature).body(body).unwrap();
+    Request::from(request).arrived_at(NOON)
+}
+
+async fn received(channel: &Twilio, fields: &[(&str, &str)]) -> Received {
+    channel.receive(&signed(TOKEN, fields)).await.unwrap()
+}
+
+async fn one(channel: &Twilio, fields: &[(&str, &str)]) -> Event {
+    let mut received = received(channel, fields).await;
+    assert_eq!(received.events.len(), 1, "{:?}", received.events);
+    received.events.remove(0)
+}
+
+const INBOUND: &[(&str, &str)] = &[
+    ("ToCountry", "GB"),
+    ("SmsMessageSid", SID),
+    ("NumMedia", "0"),
+    ("SmsSid", SID),
+    ("SmsStatus", "received"),
+    ("Body", "Hello ŵ 😀 & more"),
+    ("To", OURS),
+    ("NumSegments", "1"),
+    ("MessageSid", SID),
+    ("AccountSid", ACCOUNT),
+    ("From", THEIRS),
+    ("ApiVersion", "2010-04-01"),
+];
+
+/// The inbound form with other fields over it.
+fn inbound<'a>(change: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let kept = INBOUND.iter().filter(|(name, _)| !change.iter().any(|(n, _)| n == name));
+    kept.copied().chain(change.iter().copied()).collect()
+}
+
+#[tokio::test]
+async fn a_text_is_one_form_and_its_answer_is_read() {
+    let server = MockServer::start().await;
+    Mock::given(method("POST"))
+        .and(path(MESSAGES))
+        .and(header(
+            "authorization",
+            "Basic QUNhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYToxMjM0NTY3ODkwMTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMg==",
+        ))
+        .and(header("content-type", "application/x-www-form-urlencoded"))
+        .and(body_string("To=%2B447700900123&From=%2B447700900456&Body=Bin+day+%C2%A35+%26+more"))
+        .respond_with(ResponseTemplate::new(201).set_body_json(resource()))
+        .expect(1)
+        .mount(&server)
+        .await;
+    let sms = Twilio::sms_with(at(&server, config()), &context()).unwrap();
+    let accepted = sms.send(&hello()).await.unwrap();
+    assert_eq!(accepted.id().as_str(), SID);
+    assert_eq!((accepted.state, accepted.status.as_deref()), (DeliveryState::Accepted, Some("queued")));
+    assert_eq!((accepted.recipient, accepted.segments, accepted.price), (Some(resident()), Some(1), None));
+    assert!(accepted.raw.starts_with(b"{"));
+}
+
+#[tokio::test]
+async fn a_charge_is_positive_and_what_is_not_known_yet_is_none() {
+    for (change, segments, price) in [
+        (json!({ "price": "-0.04000", "price_unit": "GBP" }), Some(1), Some(40_000)),
+        (json!({ "price": "-0.0075", "price_unit": "usd", "num_segments": "2" }), Some(2), Some(7_500)),
+        (json!({ "price": "0.01", "price_unit": "GBP" }), Some(1), Some(-10_000)),
+        (json!({ "price": "free", "price_unit": "GBP", "num_segments": "0" }), None, None),
+        (json!({ "price": -0.5, "price_unit": "GBP", "num_segments": 3 }), Some(3), Some(500_000)),
+        (json!({ "price": "-0.04", "price_unit": null, "num_segments": null }), None, None),
+    ] {
+        let server = answers(201, with(change.clone())).await;
+        let accepted = Twilio::sms_with(at(&server, config()), &context()).unwrap().send(&hello()).await.unwrap();
+        assert_eq!((accepted.segments, accepted.price.map(|p: Money| p.micros)), (segments, price), "{change}");
+    }
+}
+
+#[tokio::test]
+async fn a_yes_that_cannot_be_read_is_an_unknown_outcome() {
+    for body in [json!({}), json!({ "sid": "" }), json!({ "sid": null }), json!([]), json!("created")] {
+        let server = answers(201, body).await;
+        let error = Twilio::sms_with(at(&server, config()), &context()).unwrap().send(&hello()).await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.outcome(), error.is_retryable()),
+            (ErrorKind::Unexpected, Outcome::Unknown, false)
+        );
+    }
+    let server = answers(201, json!({ "sid": SID, "status": "teleported", "new": { "field": [1] } })).await;
+    let accepted = Twilio::sms_with(at(&server, config()), &context()).unwrap().send(&hello()).await.unwrap();
+    assert_eq!((accepted.state, accepted.status.as_deref()), (DeliveryState::Accepted, Some("teleported")));
+}
+
+#[tokio::test]
+async fn a_service_chooses_the_sender_and_options_are_spelled_out() {
+    let server = answers(201, with(json!({ "status": "scheduled", "num_segments": "0", "from": null }))).await;
+    let callback = "https://sms.example.gov.uk/status";
+    let config = bare().messaging_service(SERVICE).status_callback(callback);
+    let sms = Twilio::sms_with(at(&server, config), &context()).unwrap();
+    assert_eq!(sms.info().account.as_str(), SERVICE);
+    let mut options = Options::default();
+    options.validity_period = Some(600);
+    options.smart_encoded = Some(true);
+    options.attempt = Some(2);
+    options.discard_content = true;
+    options.obfuscate_address = true;
+    options.shorten_urls = Some(true);
+    options.send_as_mms = Some(false);
+    options.send_at = Some("2026-11-23T09:00:00Z".parse().unwrap());
+    let accepted = sms.send(&hello().with(&options).unwrap()).await.unwrap();
+    assert_eq!((accepted.state, accepted.segments), (DeliveryState::Accepted, None));
+    let expected = pairs(&[
+        ("To", THEIRS),
+        ("MessagingServiceSid", SERVICE),
+        ("Body", "Bin day £5 & more"),
+        ("ValidityPeriod", "600"),
+        ("SmartEncoded", "true"),
+        ("ShortenUrls", "true"),
+        ("SendAsMms", "false"),
+        ("Attempt", "2"),
+        ("ContentRetention", "discard"),
+        ("AddressRetention", "obfuscate"),
+        ("ScheduleType", "fixed"),
+        ("SendAt", "2026-11-23T09:00:00.000Z"),
+        ("StatusCallback", callback),
+    ]);
+    assert_eq!(sent(&server).await, expected);
+}
+
+#[tokio::test]
+async fn options_that_cannot_be_are_refused_before_the_network() {
+    let server = answers(201, resource()).await;
+    let sms = Twilio::sms_with(at(&server, config()), &context()).unwrap();
+    let change: [Change<Options>; 6] = [
+        (|o| o.validity_period = Some(0), "options.twilio.validity_period"),
+        (|o| o.validity_period = Some(36_001), "options.twilio.validity_period"),
+        (|o| o.shorten_urls = Some(true), "options.twilio.shorten_urls"),
+        (|o| o.send_at = Some(NOON), "options.twilio.send_at"),
+        (|o| o.status_callback = Some("http://example.org".into()), "options.twilio.status_callback"),
+        (|o| o.status_callback = Some("https://a_b.example.org".into()), "options.twilio.status_callback"),
+    ];
+    for (change, field) in change {
+        let mut options = Options::default();
+        change(&mut options);
+        let error = sms.send(&hello().with(&options).unwrap()).await.unwrap_err();
+        assert_eq!((error.field(), error.outcome(), error.gateway()), (Some(field), Outcome::NotSent, Some("twilio")));
+    }
+    assert!(server.received_requests().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_message_does_not_outlive_its_not_after_at_twilio() {
+    for (left, validity) in [(1_500, Some("1")), (90_000, Some("90")), (35_999_999, Some("35999")), (36_000_000, None)]
+    {
+        let server = answers(201, resource()).await;
+        let sms = Twilio::sms_with(at(&server, config()), &context()).unwrap();
+        sms.send(&hello().not_after(NOON.plus(Duration::from_millis(left)))).await.unwrap();
+        let fields = sent(&server).await;
+        assert_eq!(
+            fields.iter().find(|(name, _)| name == "ValidityPeriod").map(|(_, v)| v.as_str()),
+            validity,
+            "{left}"
+        );
+    }
+    let server = answers(201, resource()).await;
+    let sms = Twilio::sms_with(at(&server, bare().messaging_service(SERVICE)), &context()).unwrap();
+    let mut later = Options::default();
+    later.send_at = Some(NOON.plus(Duration::from_secs(7_200)));
+    let message = hello().with(&later).unwrap();
+    let error = sms.send(&message.clone().not_after(NOON.plus(Duration::from_secs(7_199)))).await.unwrap_err();
+    assert_eq!(error.field(), Some("not_after"));
+    sms.send(&message.not_after(NOON.plus(Duration::from_secs(7_260)))).await.unwrap();
+    assert!(sent(&server).await.contains(&("ValidityPeriod".into(), "60".into())));
+}
+
+#[derive(Debug)]
+struct Shelf;
+
+#[async_trait]
+impl Publish for Shelf {
+    async fn publish(&self, _: &Media) -> civic_messaging::Result<String> {
+        Ok("https://files.example.gov.uk/x".into())
+    }
+}
+
+#[tokio::test]
+async fn an_mms_holds_several_files_by_link() {
+    let server = answers(201, with(json!({ "sid": "MM11111111111111111111111111111111" }))).await;
+    let sms = Twilio::sms_with(at(&server, config()), &context().publish(Shelf)).unwrap();
+    let stored = Stored::new(civic_messaging::Digest::of(b"x"), 1, "image/png");
+    let media = [Media::image("https://example.org/a.jpg").caption("Road closed"), Media::image(stored.clone())];
+    let message = Message::media(resident(), media);
+    sms.send(&message).await.unwrap();
+    let expected = pairs(&[
+        ("To", THEIRS),
+        ("From", OURS),
+        ("Body", "Road closed"),
+        ("MediaUrl", "https://example.org/a.jpg"),
+        ("MediaUrl", "https://files.example.gov.uk/x"),
+    ]);
+    assert_eq!(sent(&server).await, expected);
+    let ten = |count| Message::media(resident(), vec![Media::image("https://example.org/a.jpg"); count]);
+    assert!(sms.check(&ten(10)).is_ok());
+    assert_eq!(sms.plan(&ten(11)).parts(), 2);
+    let unpublished = Twilio::sms_with(at(&server, config()), &context()).unwrap();
+    assert_eq!(unpublished.check(&message).unwrap_err().field(), Some("media.source"));
+    let big = |mime, len| Message::media(resident(), [Media::image(Stored::new(stored.sha256, len, mime))]);
+    assert!(sms.check(&big("image/png", 5 * 1024 * 1024)).is_ok());
+    assert_eq!(sms.check(&big("image/png", 5 * 1024 * 1024 + 1)).unwrap_err().kind(), ErrorKind::TooLarge);
+    assert_eq!(sms.check(&big("image/webp", 500 * 1024 + 1)).unwrap_err().kind(), ErrorKind::TooLarge);
+}
+
+#[tokio::test]
+async fn whatsapp_marks_both_sides() {
+    let to = Address::whatsapp(THEIRS).unwrap();
+    let sides = [("To", "whatsapp:+447700900123"), ("From", "whatsapp:+447700900456")];
+    let picture = Media::image("https://example.org/a.jpg").caption("Road closed");
+    let place = Location::new(52.7077, -2.7541).name("Depot").address("Mill Lane 1");
+    let positional = Template::new("bin_day").native("twilio", TEMPLATE).parameter("Alex").parameter("Tue \"2\"");
+    let named = Template::new(TEMPLATE).language("en_GB").named("day", "Tuesday");
+    for (message, fields) in [
+        (Message::text(to.clone(), "Hi"), vec![("Body", "Hi")]),
+        (Message::text(resident(), "Hi"), vec![("Body", "Hi")]),
+        (
+            Message::media(to.clone(), [picture]),
+            vec![("Body", "Road closed"), ("MediaUrl", "https://example.org/a.jpg")],
+        ),
+        (
+            Message::new(to.clone(), place),
+            vec![("Body", "Depot"), ("PersistentAction", "geo:52.7077,-2.7541|Mill Lane 1")],
+        ),
+        (
+            Message::new(to.clone(), Location::new(52.5, -2.0)),
+            vec![("Body", "52.5, -2"), ("PersistentAction", "geo:52.5,-2")],
+        ),
+        (
+            Message::template(to.clone(), positional),
+            vec![("ContentSid", TEMPLATE), ("ContentVariables", r#"{"1":"Alex","2":"Tue \"2\""}"#)],
+        ),
+        (
+            Message::template(to.clone(), named),
+            vec![("ContentSid", TEMPLATE), ("ContentVariables", r#"{"day":"Tuesday"}"#)],
+        ),
+        (Message::template(to.clone(), Template::new(TEMPLATE)), vec![("ContentSid", TEMPLATE)]),
+    ] {
+        let answer = with(json!({ "to": "whatsapp:+447700900123", "from": "whatsapp:+447700900456" }));
+        let server = answers(201, answer).await;
+        let whatsapp = Twilio::whatsapp_with(at(&server, config()), &context()).unwrap();
+        assert_eq!(whatsapp.info().account.as_str(), OURS);
+        let accepted = whatsapp.send(&message).await.unwrap();
+        assert_eq!(accepted.recipient, Some(to.clone()));
+        assert_eq!(sent(&server).await, pairs(&[&sides[..], &fields].concat()));
+    }
+}
+
+#[tokio::test]
+async fn what_twilio_cannot_carry_is_refused_before_the_network() {
+    let server = answers(201, resource()).await;
+    let sms = Twilio::sms_with(at(&server, config()), &context()).unwrap();
+    let whatsapp = Twilio::whatsapp_with(at(&server, config()), &context()).unwrap();
+    let to = resident();
+    for (channel, message, field) in [
+        (&sms, Message::text(to.clone(), "a".repeat(1_601)), "text"),
+        (&whatsapp, Message::text(to.clone(), "a".repeat(1_601)), "text"),
+        (&sms, Message::new(to.clone(), Location::new(1.0, 1.0)), "location"),
+        (&whatsapp, Message::new(to.clone(), Choice::buttons("Which?").option("a", "A")), "choice"),
+        (&sms, Message::template(to.clone(), Template::new("bin_day")), "template.native"),
+        (&sms, Message::template(to.clone(), Template::new("x").native("twilio", "HX1")), "template.native"),
+        (&whatsapp, Message::text(to.clone(), "Hi").reply_to(SID), "reply_to"),
+        (&sms, Message::text(Address::from("60777".parse::<civic_messaging::Sender>().unwrap()), "Hi"), "to"),
+        (&sms, Message::text(Address::whatsapp("GB.1").unwrap(), "Hi"), "to"),
+    ] {
+        let error = channel.send(&message).await.unwrap_err();
+        assert_eq!((error.field(), error.outcome()), (Some(field), Outcome::NotSent), "{error}");
+    }
+    assert!(sms.check(&Message::text(to, "a".repeat(1_600))).is_ok());
+    assert!(server.received_requests().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn refusals_are_told_apart_by_code() {
+    use ErrorKind::{Config as Setting, *};
+    use Outcome::{Rejected as No, Unknown};
+    for (status, code, kind, outcome, retryable) in [
+        (400, 21211, InvalidRecipient, No, false),
+        (400, 21610, OptedOut, No, false),
+        (400, 21608, Forbidden, No, false),
+        (400, 21617, InvalidMessage, No, false),
+        (400, 21659, Setting, No, false),
+        (400, 21611, RateLimited, No, true),
+        (400, 63016, OutsideWindow, No, false),
+        (401, 20003, Unauthenticated, No, false),
+        (403, 30002, Account, No, false),
+        (404, 20404, NotFound, No, false),
+        (429, 20429, RateLimited, No, true),
+        (429, 63038, QuotaExceeded, No, true),
+        (400, 99999, Rejected, No, false),
+        (500, 20500, Unavailable, Unknown, false),
+        (503, 20503, Unavailable, Unknown, false),
+    ] {
+        let words = format!("The 'To' number {THEIRS} is canary");
+        let body = json!({ "code": code, "message": words, "more_info": "https://evil.example", "status": status });
+        let server = answers(status, body).await;
+        let error = Twilio::sms_with(at(&server, config()), &context()).unwrap().send(&hello()).await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome(), error.is_retryable()), (kind, outcome, retryable), "{code}");
+        assert_eq!(error.code(), Some(code.to_string().as_str()));
+        assert_eq!(error.help(), Some(format!("https://www.twilio.com/docs/errors/{code}").as_str()));
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("canary") && !shown.contains("900123") && !shown.contains(TOKEN), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn waits_and_traces_come_from_headers_and_a_configuration_can_overrule() {
+    let server = MockServer::start().await;
+    let busy = ResponseTemplate::new(429).insert_header("retry-after", "7").insert_header("twilio-request-id", "RQ1");
+    Mock::given(method("POST")).respond_with(busy.set_body_string("<html>")).mount(&server).await;
+    let error = Twilio::sms_with(at(&server, config()), &context()).unwrap().send(&hello()).await.unwrap_err();
+    assert_eq!((error.kind(), error.retry_after()), (ErrorKind::RateLimited, Some(Duration::from_secs(7))));
+    assert_eq!((error.code(), error.help(), error.trace()), (None, None, Some("RQ1")));
+
+    let server = answers(400, json!({ "code": "21612" })).await;
+    let mut config = at(&server, config());
+    config.errors.insert("21612".into(), civic_messaging::Class::new(ErrorKind::InvalidRecipient));
+    let error = Twilio::sms_with(config, &context()).unwrap().send(&hello()).await.unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::InvalidRecipient, Some("21612")));
+}
+
+#[tokio::test]
+async fn a_residents_text_arrives() {
+    let sms = Twilio::sms_with(config(), &context()).unwrap();
+    let received = received(&sms, INBOUND).await;
+    assert_eq!((received.reply.status.as_u16(), received.reply.content_type), (200, Some("text/xml")));
+    assert_eq!(received.reply.body, r#"<?xml version="1.0" encoding="UTF-8"?><Response></Response>"#);
+    assert_eq!((received.events.len(), received.discarded), (1, 0));
+    let event = &received.events[0];
+    let inbound = event.as_inbound().unwrap();
+    assert_eq!((inbound.id.as_str(), &inbound.from, inbound.text()), (SID, &resident(), Some("Hello ŵ 😀 & more")));
+    assert_eq!(
+        (inbound.echo, inbound.forwarded, inbound.reply_to.is_none(), inbound.media().len()),
+        (false, false, true, 0)
+    );
+    let envelope = event.envelope();
+    assert_eq!((&envelope.medium, envelope.account.as_str(), envelope.at), (&Medium::Sms, OURS, NOON));
+    assert_eq!(event.id(), format!("twilio/{OURS}/inbound/{SID}"));
+    assert!(envelope.raw.cut().starts_with(b"ToCountry=GB&"));
+    assert!(!format!("{received:?}").contains("900123"));
+}
+
+#[tokio::test]
+async fn what_residents_write_has_its_form() {
+    let sms = Twilio::sms_with(config(), &context()).unwrap();
+    let read = async |change: &[(&str, &str)]| {
+        let event = one(&sms, &inbound(change)).await;
+        event.as_inbound().unwrap().clone()
+    };
+    let url = |n| format!("https://api.twilio.com/2010-04-01/Accounts/{ACCOUNT}/Messages/{SID}/Media/ME{n}");
+    let (first, second) = (url(1), url(2));
+    let files = [
+        ("NumMedia", "2"),
+        ("Body", ""),
+        ("MediaUrl0", &first),
+        ("MediaContentType0", "image/jpeg"),
+        ("MediaUrl1", &second),
+    ];
+    let message = read(&files).await;
+    let [a, b] = message.media() else { panic!("{message:?}") };
+    assert_eq!((a.gateway.as_str(), a.id.as_str(), a.mime.as_deref()), ("twilio", "ME1", Some("image/jpeg")));
+    assert_eq!((a.url.as_deref(), b.id.as_str(), b.mime.as_deref()), (Some(&*first), "ME2", None));
+    assert_eq!(message.text(), None);
+    let wa = [
+        ("From", "whatsapp:+447700900123"),
+        ("To", "whatsapp:+447700900456"),
+        ("WaId", "447700900123"),
+        ("ProfileName", "Sam"),
+    ];
+    let message = read(&[&wa[..], &[("NumMedia", "1"), ("MediaUrl0", &first), ("Body", "Look")]].concat()).await;
+    assert_eq!((message.text(), message.media().len()), (Some("Look"), 1));
+    assert_eq!(message.from, Address::whatsapp(THEIRS).unwrap());
+    assert_eq!((message.profile.name.as_deref(), &message.envelope.medium), (Some("Sam"), &Medium::WhatsApp));
+    assert_eq!(message.envelope.account.as_str(), OURS);
+    let chosen = read(&[&wa[..], &[("Body", "Yes"), ("ButtonText", "Yes"), ("ButtonPayload", "yes-1")]].concat()).await;
+    assert!(matches!(&chosen.content, InboundContent::Chosen(c) if (&*c.id, &*c.title) == ("yes-1", "Yes")));
+    let chosen = read(&[&wa[..], &[("ButtonText", "Yes")]].concat()).await;
+    assert!(matches!(&chosen.content, InboundContent::Chosen(c) if c.id == "Yes"));
+    let place = [
+        ("Latitude", "52.7077"),
+        ("Longitude", "-2.7541"),
+        ("Label", "Depot"),
+        ("Address", "Mill Lane 1"),
+        ("Body", ""),
+    ];
+    let place = read(&[&wa[..], &place].concat()).await;
+    let depot = Location::new(52.7077, -2.7541).name("Depot").address("Mill Lane 1");
+    assert_eq!(place.content, InboundContent::Location(depot));
+    let nowhere = read(&[&wa[..], &[("Latitude", "NaN"), ("Longitude", "north")]].concat()).await;
+    assert!(matches!(nowhere.content, InboundContent::Text(_)));
+    let quoted = read(&[&wa[..], &[("OriginalRepliedMessageSid", "SM2"), ("Forwarded", "true")]].concat()).await;
+    assert_eq!((quoted.reply_to, quoted.forwarded), (Some(MessageId::new("SM2")), true));
+    let odd = read(&[&wa[..], &[("MessageType", "order"), ("Body", "")]].concat()).await;
+    assert_eq!(odd.content, InboundContent::Unsupported(Some("order".into())));
+    assert_eq!(read(&[("Body", ""), ("MessageType", "text")]).await.content, InboundContent::Text(String::new()));
+    assert_eq!(read(&[("NumMedia", "4000000000")]).await.text(), Some("Hello ŵ 😀 & more"));
+}
+
+#[tokio::test]
+async fn writers_are_people_codes_and_names() {
+    let sms = Twilio::sms_with(config(), &context()).unwrap();
+    for (from, fits_sms) in [(THEIRS, true), ("60777", true), ("GOVUK", false)] {
+        let event = one(&sms, &inbound(&[("From", from)])).await;
+        let who = &event.as_inbound().unwrap().from;
+        assert_eq!((who.expose(), who.fits(&Medium::Sms)), (from, fits_sms));
+    }
+    let hidden = [("From", "whatsapp:GB.13491208655302741918"), ("WaId", "GB.13491208655302741918")];
+    let event = one(&sms, &inbound(&hidden)).await;
+    assert_eq!(event.as_inbound().unwrap().from, Address::whatsapp("GB.13491208655302741918").unwrap());
+}
+
+#[tokio::test]
+async fn an_opt_out_comes_once() {
+    let sms = Twilio::sms_with(config(), &context()).unwrap();
+    for (change, opt_outs) in [
+        (&[("Body", "STOP"), ("OptOutType", "STOP")][..], &[false][..]),
+        (&[("Body", "STOP")], &[false]),
+        (&[("Body", "leave me"), ("OptOutType", "STOP")], &[false]),
+        (&[("Body", "YES"), ("OptOutType", "START")], &[true]),
+        (&[("Body", "HELP"), ("OptOutType", "HELP")], &[]),
+        (&[("Body", "Please stop the noise")], &[]),
+    ] {
+        let received = received(&sms, &inbound(change)).await;
+        assert!(received.events[0].as_inbound().is_some());
+        let seen = received.events.iter().skip(1).map(|event| match event {
+            Event::OptOut(o) => {
+                assert_eq!(
+                    (o.scope, &o.from, o.inbound.as_ref().unwrap().as_str()),
+                    (OptOutScope::All, &resident(), SID)
+                );
+                o.resume
+            }
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(seen.collect::<Vec<_>>(), opt_outs, "{change:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_status_has_its_rung() {
+    let sms = Twilio::sms_with(config(), &context()).unwrap();
+    for (status, code, state, failure) in [
+        ("queued", "", DeliveryState::Accepted, None),
+        ("accepted", "", DeliveryState::Accepted, None),
+        ("scheduled", "", DeliveryState::Accepted, None),
+        ("sending", "", DeliveryState::Sending, None),
+        ("sent", "", DeliveryState::Sent, None),
+        ("partially_delivered", "", DeliveryState::Sent, None),
+        ("delivered", "", DeliveryState::Delivered, None),
+        ("read", "", DeliveryState::Read, None),
+        ("canceled", "", DeliveryState::Cancelled, None),
+        ("undelivered", "30003", DeliveryState::Failed, Some((ErrorKind::Unavailable, true))),
+        ("undelivered", "30005", DeliveryState::Failed, Some((ErrorKind::InvalidRecipient, false))),
+        ("undelivered", "30007", DeliveryState::Failed, Some((ErrorKind::Rejected, false))),
+        ("undelivered", "30008", DeliveryState::Failed, Some((ErrorKind::Rejected, true))),
+        ("failed", "63016", DeliveryState::Failed, Some((ErrorKind::OutsideWindow, false))),
+        ("failed", "30036", DeliveryState::Expired, Some((ErrorKind::Unavailable, true))),
+        ("failed", "", DeliveryState::Failed, Some((ErrorKind::Rejected, false))),
+        ("teleported", "30003", DeliveryState::Unrecognised, None),
+    ] {
+        let fields = [
+            ("SmsSid", SID),
+            ("SmsStatus", status),
+            ("MessageStatus", status),
+            ("To", THEIRS),
+            ("MessageSid", SID),
+            ("AccountSid", ACCOUNT),
+            ("From", OURS),
+            ("ErrorCode", code),
+            ("RawDlrDoneDate", "2611221105"),
+        ];
+        let event = one(&sms, &fields).await;
+        let delivery = event.as_delivery().unwrap();
+        assert_eq!((delivery.state, delivery.status.as_str(), delivery.id().unwrap().as_str()), (state, status, SID));
+        assert_eq!(delivery.recipient, Some(resident()));
+        assert_eq!(delivery.failure.as_ref().map(|f| (f.kind, f.temporary)), failure, "{status} {code}");
+        let kept = delivery.failure.as_ref().and_then(|f| f.code.as_deref());
+        assert_eq!(kept, failure.and(Some(code)).filter(|code| !code.is_empty()));
+        assert_eq!(
+            (event.envelope().account.as_str(), event.envelope().at),
+            (OURS, NOON),
+            "a carrier's date is no time"
+        );
+        assert_eq!(event.id(), format!("twilio/{OURS}/delivery/{SID}/{status}/{THEIRS}"));
+    }
+    let old = [("SmsSid", SID), ("SmsStatus", "sent"), ("To", "whatsapp:+447700900123"), ("AccountSid", ACCOUNT)];
+    let event = one(&sms, &old).await;
+    assert_eq!(event.as_delivery().unwrap().state, DeliveryState::Sent);
+    assert_eq!(event.envelope().medium, Medium::WhatsApp);
+}
+
+#[tokio::test]
+async fn events_belong_to_our_side_of_them() {
+    let sms = Twilio::sms_with(config(), &context()).unwrap();
+    let by_service = Twilio::sms_with(bare().messaging_service(SERVICE), &context()).unwrap();
+    let other = "MGdddddddddddddddddddddddddddddddd";
+    for (channel, change, account) in [
+        (&sms, &[("To", "+447700900789")][..], "+447700900789"),
+        (&sms, &[("MessagingServiceSid", other)], OURS),
+        (&by_service, &[("MessagingServiceSid", SERVICE)], SERVICE),
+        (&by_service, &[("MessagingServiceSid", other)], other),
+        (&by_service, &[], SERVICE),
+    ] {
+        assert_eq!(one(channel, &inbound(change)).await.envelope().account.as_str(), account, "{change:?}");
+    }
+}
+
+#[tokio::test]
+async fn events_of_an_account_that_the_secret_does_not_own_are_left_out() {
+    let sub = "ACeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee";
+    let mut config = config();
+    config.old_auth_tokens.push(SigningSecret::of(Secret::new("token-of-the-subaccount").unwrap(), [sub.into()]));
+    config.account_sid = ACCOUNT.to_uppercase();
+    let sms = Twilio::sms_with(config, &context()).unwrap();
+    for (token, account, kept) in [
+        (TOKEN, ACCOUNT, true),
+        (TOKEN, sub, false),
+        ("token-of-the-subaccount", sub, true),
+        ("token-of-the-subaccount", ACCOUNT, false),
+    ] {
+        let received = sms.receive(&signed(token, &inbound(&[("AccountSid", account)]))).await.unwrap();
+        assert_eq!((received.events.len(), received.discarded), (usize::from(kept), usize::from(!kept)));
+        assert_eq!(received.reply.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn only_tokens_prove_webhooks() {
+    let (api_secret, old) = ("secret-of-the-api-key", "the-token-until-yesterday");
+    let mut config = config().api_key("SKffffffffffffffffffffffffffffffff", api_secret).unwrap();
+    config.old_auth_tokens.push(key(old));
+    let sms = Twilio::sms_with(config.clone(), &context()).unwrap();
+    assert!(sms.receive(&signed(TOKEN, INBOUND)).await.is_ok());
+    assert!(sms.receive(&signed(old, INBOUND)).await.is_ok());
+    for forged in [api_secret, "another-secret", ACCOUNT] {
+        let error = sms.receive(&signed(forged, INBOUND)).await.unwrap_err();
+        assert_eq!((error.kind(), error.reply().as_u16()), (ErrorKind::Unauthenticated, 403));
+    }
+    let unsigned = http::Request::post("/twilio").body("From=%2B447700900123").unwrap();
+    assert_eq!(sms.receive(&unsigned.into()).await.unwrap_err().reply(), 401);
+    let strict = Twilio::sms_with(config.shared_key("webhooks-shared-key").unwrap(), &context()).unwrap();
+    assert_eq!(strict.receive(&signed(TOKEN, INBOUND)).await.unwrap_err().reply(), 403);
+}
+
+#[tokio::test]
+async fn without_its_public_address_nothing_is_received_and_nothing_is_let_through() {
+    let mut config = config();
+    config.public_url = None;
+    let sms = Twilio::sms_with(config, &context()).unwrap();
+    assert!(!sms.info().capability.receive);
+    let error = sms.receive(&signed(TOKEN, INBOUND)).await.unwrap_err();
+    assert_eq!((error.kind(), error.field(), error.reply().as_u16()), (ErrorKind::Config, Some("public_url"), 503));
+    assert_eq!(Signature::new(&PUBLIC.parse().unwrap(), [key(TOKEN)], []).covers(), Covers::UrlAndForm);
+}
+
+#[tokio::test]
+async fn a_webhook_by_get_has_its_fields_in_the_query() {
+    let sms = Twilio::sms_with(config(), &context()).unwrap();
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(INBOUND).finish();
+    let target = format!("/twilio?{query}");
+    let signature = Signature::new(&PUBLIC.parse().unwrap(), [key(TOKEN)], []).sign(&target, b"").unwrap();
+    let request = http::Request::get(&target).header("x-twilio-signature", signature).body("").unwrap();
+    let received = sms.receive(&request.into()).await.unwrap();
+    assert_eq!(received.events[0].as_inbound().unwrap().text(), Some("Hello ŵ 😀 & more"));
+    assert_eq!(received.events[0].envelope().raw.cut(), query);
+}
+
+#[tokio::test]
+async fn what_is_not_known_is_kept_whole() {
+    let sms = Twilio::sms_with(config(), &context()).unwrap();
+    for fields in [
+        &[("Colour", "red")][..],
+        &[("AccountSid", ACCOUNT), ("Body", "Hi"), ("From", THEIRS)],
+        &inbound(&[("From", "rcs:agent_1")]),
+        &inbound(&[("From", "whatsapp:not a person")]),
+        &[("MessageStatus", "sent"), ("To", THEIRS)],
+    ] {
+        let event = one(&sms, fields).await;
+        let Event::Unrecognised(unrecognised) = &event else { panic!("{event:?}") };
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        assert_eq!((unrecognised.what.as_str(), unrecognised.envelope.raw.cut()), ("form", Bytes::from(body)));
+        assert_eq!(unrecognised.envelope.account.as_str(), OURS);
+    }
+    // What a person wrote must not become fields of a form because it stands in JSON.
+    let json = format!(r#"{{"text":"&MessageSid={SID}&From=%2B447700900123&Body=forged&x="}}"#);
+    let target = format!("/twilio?bodySHA256={}", civic_messaging::Digest::of(json.as_bytes()));
+    let signature = Signature::new(&PUBLIC.parse().unwrap(), [key(TOKEN)], []).sign(&target, b"").unwrap();
+    let request = http::Request::post(&target).header("x-twilio-signature", signature).body(json.clone()).unwrap();
+    let received = sms.receive(&request.into()).await.unwrap();
+    assert!(
+        matches!(&received.events[..], [Event::Unrecognised(u)] if u.what == "json" && u.envelope.raw.cut() == json)
+    );
+}
+
+#[tokio::test]
+async fn a_known_message_is_looked_up_by_its_id() {
+    let server = MockServer::start().await;
+    let charged = json!({
+        "status": "undelivered", "error_code": 30005, "error_message": "Unknown destination handset",
+        "price": "-0.04", "price_unit": "GBP", "num_segments": "2",
+    });
+    let one = MESSAGES.replace(".json", &format!("/{SID}.json"));
+    Mock::given(method("GET"))
+        .and(path(one))
+        .respond_with(ResponseTemplate::new(200).set_body_json(with(charged)))
+        .mount(&server)
+        .await;
+    let sms = Twilio::sms_with(at(&server, config()), &context()).unwrap();
+    let sent = |id: &str| Sent::new(hello(), NOON).with_id(MessageId::new(id));
+    let Evidence::Found(found) = sms.look_up(&sent(SID)).await.unwrap() else { panic!("not found") };
+    let [delivery] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((delivery.id().unwrap().as_str(), delivery.state), (SID, DeliveryState::Failed));
+    let failure = delivery.failure.as_ref().unwrap();
+    assert_eq!((failure.kind, failure.code.as_deref()), (ErrorKind::InvalidRecipient, Some("30005")));
+    assert_eq!((delivery.price.unwrap().micros, delivery.segments), (40_000, Some(2)));
+    assert_eq!(delivery.envelope.at, Timestamp::from_secs(NOON.as_secs() + 2));
+    let gone = sms.look_up(&sent("SM22222222222222222222222222222222")).await.unwrap();
+    assert_eq!(gone, Evidence::Absent { conclusive: false });
+    for odd in ["../Calls/CA1", "SM1", "wamid.1", ""] {
+        assert_eq!(sms.look_up(&sent(odd)).await.unwrap_err().field(), Some("id"), "{odd}");
+    }
+    assert_eq!(server.received_requests().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_message_without_an_answer_is_found_by_recipient_sender_text_and_time() {
+    let id = |n: u32| format!("SM{n:032}");
+    let listed = json!({
+        "messages": [
+            with(json!({ "sid": id(1), "body": "It's bin day ", "status": "delivered" })),
+            with(json!({ "sid": id(2), "body": "Another text" })),
+            with(json!({ "sid": id(3), "body": "It's bin day", "from": "+447700900789" })),
+            with(json!({ "sid": id(4), "body": "It's bin day", "direction": "inbound" })),
+            with(json!({ "sid": id(5), "body": "It's bin day", "date_created": "Sun, 22 Nov 2026 11:54:59 +0000" })),
+            with(json!({ "sid": id(6), "body": "It's bin day", "date_created": "Sun, 22 Nov 2026 12:05:01 +0000" })),
+            with(json!({ "sid": id(7), "body": "It's bin day", "date_created": null })),
+        ],
+        "next_page_uri": format!("{MESSAGES}?To=%2B447700900123&PageSize=200&Page=1&PageToken=PASM1"),
+    });
+    let second = json!({ "messages": [with(json!({ "sid": id(8), "body": "It’s bin day" }))], "next_page_uri": ".evil.example/" });
+    let server = MockServer::start().await;
+    let page = |value| ResponseTemplate::new(200).set_body_json(value);
+    let pages = || {
+        Mock::given(method("GET"))
+            .and(path(MESSAGES))
+            .and(query_param("To", THEIRS))
+            .and(query_param("PageSize", "200"))
+    };
+    pages().and(query_param("Page", "1")).respond_with(page(second)).with_priority(1).expect(1).mount(&server).await;
+    pages().respond_with(page(listed)).expect(1).mount(&server).await;
+    let sms = Twilio::sms_with(at(&server, config()), &context()).unwrap();
+    let sent = Sent::new(Message::text(resident(), "It’s bin day"), NOON);
+    let Evidence::Found(found) = sms.look_up(&sent).await.unwrap() else { panic!("not found") };
+    let ids: Vec<_> = found.iter().map(|d| (d.id().unwrap().as_str().to_owned(), d.state)).collect();
+    assert_eq!(ids, [(id(1), DeliveryState::Delivered), (id(8), DeliveryState::Accepted)]);
+    assert!(found[0].envelope.raw.cut().starts_with(b"{") && found[0].envelope.raw.path() == "/messages/0");
+}
+
+#[tokio::test]
+async fn what_cannot_be_told_is_said_so() {
+    let server = MockServer::start().await;
+    let old = with(json!({ "date_created": "Sun, 22 Nov 2026 11:00:00 +0000" }));
+    let body = json!({ "messages": [old], "next_page_uri": format!("{MESSAGES}?Page=1") });
+    Mock::given(method("GET"))
+        .respond_with(ResponseTemplate::new(200).set_body_json(body))
+        .expect(1)
+        .mount(&server)
+        .await;
+    let sms = Twilio::sms_with(at(&server, config()), &context()).unwrap();
+    // The page is older than the send, so that no second one is asked for.
+    assert_eq!(sms.look_up(&Sent::new(hello(), NOON)).await.unwrap(), Evidence::Absent { conclusive: false });
+    let mut quiet = Options::default();
+    quiet.discard_content = true;
+    let mut masked = Options::default();
+    masked.obfuscate_address = true;
+    for message in [
+        hello().with(&quiet).unwrap(),
+        hello().with(&masked).unwrap(),
+        Message::template(resident(), Template::new(TEMPLATE)),
+    ] {
+        assert_eq!(sms.look_up(&Sent::new(message, NOON)).await.unwrap(), Evidence::CannotTell);
+    }
+}
+
+/// A transport that notes what it is asked and answers as Twilio and its CDN do.
+#[derive(Clone, Debug, Default)]
+struct Files(Arc<Mutex<Vec<(String, bool)>>>);
+
+#[async_trait]
+impl Transport for Files {
+    async fn call(&self, request: http::Request<Body>) -> Result<http::Response<Body>, TransportError> {
+        let url = request.uri().to_string();
+        let credential = request.headers().contains_key("authorization");
+        self.0.lock().unwrap().push((url.clone(), credential));
+        let response = http::Response::builder();
+        let target = match url.rsplit('/').next().unwrap() {
+            "MEgood" => "https://mms.twiliocdn.com/AC/file?sig=1",
+            "MEevil" => "https://evil.example/file",
+            _ => "",
+        };
+        Ok(if target.is_empty() {
+            response.header("content-type", "image/jpeg").body(Body::from("bytes".to_owned())).unwrap()
+        } else {
+            response.status(307).header("location", target).body(Body::empty()).unwrap()
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_file_comes_from_the_cdn_and_the_credential_stays_at_the_api() {
+    let files = Files::default();
+    let sms = Twilio::sms_with(config(), &Context::with_transport(files.clone())).unwrap();
+    let media = |url: &str| {
+        let mut media = MediaRef::new("twilio", "ME1");
+        media.url = Some(url.to_owned());
+        media
+    };
+    let api = format!("https://api.twilio.com/2010-04-01/Accounts/{ACCOUNT}/Messages/{SID}/Media");
+    let file = sms.fetch_media(&media(&format!("{api}/MEgood"))).await.unwrap();
+    assert_eq!(file.mime(), Some("image/jpeg"));
+    assert_eq!(file.bytes().await.unwrap(), "bytes");
+    let asked = std::mem::take(&mut *files.0.lock().unwrap());
+    assert_eq!(asked, [(format!("{api}/MEgood"), true), ("https://mms.twiliocdn.com/AC/file?sig=1".into(), false)]);
+    assert_eq!(sms.fetch_media(&media(&format!("{api}/MEevil"))).await.unwrap_err().kind(), ErrorKind::Forbidden);
+    assert_eq!(std::mem::take(&mut *files.0.lock().unwrap()).len(), 1);
+    let account = format!("https://api.twilio.com/2010-04-01/Accounts/{ACCOUNT}");
+    for url in [
+        format!("{account}/Messages.json"),
+        format!("{account}/Messages/{SID}/Media/../../../Keys.json"),
+        format!("{account}/Calls/CA1/Media/ME1"),
+        format!("https://api.twilio.com/2010-04-01/Accounts/ACdead/Messages/{SID}/Media/ME1"),
+        api.replace("api.twilio.com", "evil.example") + "/ME1",
+        api.replace("https", "http") + "/ME1",
+        api.replace("api.twilio.com", "api.twilio.com:8443") + "/ME1",
+        "ME1".into(),
+    ] {
+        assert_eq!(sms.fetch_media(&media(&url)).await.unwrap_err().kind(), ErrorKind::Forbidden, "{url}");
+    }
+    assert_eq!(sms.fetch_media(&MediaRef::new("twilio", "ME1")).await.unwrap_err().field(), Some("media.url"));
+    assert_eq!(sms.fetch_media(&MediaRef::new("meta", "1")).await.unwrap_err().field(), Some("media.gateway"));
+    assert!(files.0.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn health_is_what_twilio_says_of_the_account() {
+    let account = MESSAGES.replace("/Messages.json", ".json");
+    for (status, body, credentials, grade) in [
+        (200, json!({ "status": "active", "type": "Full" }), Grade::Pass, Some(Grade::Pass)),
+        (200, json!({ "status": "active", "type": "Trial" }), Grade::Pass, Some(Grade::Warn)),
+        (200, json!({ "status": "suspended", "type": "Full" }), Grade::Pass, Some(Grade::Fail)),
+        (200, json!({}), Grade::Pass, Some(Grade::Unknown)),
+        (401, json!({ "code": 20003 }), Grade::Fail, None),
+    ] {
+        let server = MockServer::start().await;
+        Mock::given(method("GET"))
+            .and(path(&account))
+            .respond_with(ResponseTemplate::new(status).set_body_json(body))
+            .mount(&server)
+            .await;
+        let health = Twilio::sms_with(at(&server, config()), &context()).unwrap().health().await.unwrap();
+        assert_eq!(health.check("credentials").unwrap().grade, credentials);
+        assert_eq!(health.check("account").map(|check| check.grade), grade);
+    }
+    let server = MockServer::start().await;
+    Mock::given(method("GET"))
+        .and(path(MESSAGES))
+        .and(query_param("PageSize", "1"))
+        .and(header("authorization", "Basic U0tmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZjpzZWNyZXQtb2YtdGhlLWtleQ=="))
+        .respond_with(ResponseTemplate::new(200).set_body_json(json!({ "messages": [] })))
+        .expect(1)
+        .mount(&server)
+        .await;
+    let config = at(&server, config()).api_key("SKffffffffffffffffffffffffffffffff", "secret-of-the-key").unwrap();
+    let health = Twilio::sms_with(config, &context()).unwrap().health().await.unwrap();
+    assert_eq!(health.check("account").unwrap().grade, Grade::Unknown);
+    let nowhere = Twilio::sms_with(at(&MockServer::start().await, self::config()), &context()).unwrap();
+    assert_eq!(
+        nowhere.health().await.unwrap().check("credentials").unwrap().grade,
+        Grade::Fail,
+        "404: no such account"
+    );
+}
+
+#[tokio::test]
+async fn a_message_is_cancelled_redacted_and_deleted_at_twilio() {
+    let server = MockServer::start().await;
+    let one = MESSAGES.replace(".json", &format!("/{SID}.json"));
+    for (verb, body) in [("POST", "Status=canceled"), ("POST", "Body="), ("DELETE", "")] {
+        let mock = Mock::given(method(verb)).and(path(&one)).and(body_string(body));
+        mock.respond_with(ResponseTemplate::new(200).set_body_json(resource())).expect(1).mount(&server).await;
+    }
+    let sms = Twilio::sms_with(at(&server, config()), &context()).unwrap();
+    let id = MessageId::new(SID);
+    sms.cancel(&id).await.unwrap();
+    sms.redact(&id).await.unwrap();
+    sms.delete(&id).await.unwrap();
+    assert_eq!(sms.delete(&MessageId::new("../../x")).await.unwrap_err().field(), Some("id"));
+}
+
+#[test]
+fn settings_are_checked_by_name() {
+    let change: [Change<Config>; 8] = [
+        (|c| c.account_sid = "AC1".into(), "account_sid"),
+        (|c| c.account_sid = ACCOUNT.replace("AC", "SK"), "account_sid"),
+        (|c| c.from = None, "from"),
+        (|c| c.messaging_service_sid = Some(SERVICE.into()), "messaging_service_sid"),
+        (|c| (c.from, c.messaging_service_sid) = (None, Some("MG1".into())), "messaging_service_sid"),
+        (|c| *c = c.clone().api_key(ACCOUNT, "secret-of-the-key").unwrap(), "api_key.sid"),
+        (|c| c.status_callback = Some("sms.example.gov.uk".into()), "status_callback"),
+        (|c| c.status_callback = Some("https://my_host.example/s".into()), "status_callback"),
+    ];
+    for (change, field) in change {
+        let mut config = config();
+        change(&mut config);
+        let error = Twilio::sms_with(config, &context()).unwrap_err();
+        assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some(field)));
+    }
+    for name in ["60777", "GOVUK"] {
+        let config = bare().sender(name).unwrap();
+        assert_eq!(Twilio::sms_with(config.clone(), &context()).unwrap().info().account.as_str(), name);
+        assert_eq!(Twilio::whatsapp_with(config, &context()).unwrap_err().field(), Some("from"));
+    }
+    assert_eq!(bare().sender("Exampleshire Council").unwrap_err().field(), Some("from"));
+    assert_eq!(bare().public_url("sms.example.gov.uk").unwrap_err().field(), Some("public_url"));
+    assert_eq!(Config::new(ACCOUNT, "").unwrap_err().field(), Some("auth_token"));
+}
+
+#[test]
+fn a_channel_is_built_from_configuration_and_shows_no_secret() {
+    let json = json!({
+        "gateway": "twilio", "medium": "whatsapp", "account_sid": ACCOUNT, "auth_token": "canary-token-1",
+        "api_key": { "sid": "SKffffffffffffffffffffffffffffffff", "secret": "canary-secret-2" }, "from": "+44 7700 900456",
+        "public_url": PUBLIC, "status_callback": "https://sms.example.gov.uk/status", "old_auth_tokens": "canary-token-3",
+        "shared_keys": ["canary-shared-4", { "secret": "canary-shared-5", "accounts": ["AC1"] }],
+        "base_url": "https://api.dublin.ie1.twilio.com", "errors": { "21612": { "kind": "invalid_recipient" } },
+    });
+    let build =
+        |json: &Value| Registry::standard().connect(&Settings::from_json(&json.to_string()).unwrap(), &context());
+    let channel = build(&json).unwrap();
+    assert_eq!((channel.info().gateway, &channel.info().medium), ("twilio", &Medium::WhatsApp));
+    assert_eq!(channel.info().account.as_str(), OURS);
+    let config: Config = Settings::from_json(&json.to_string()).unwrap().read().unwrap();
+    let shown = format!("{channel:?} {config:?}");
+    assert!(!shown.contains("canary") && !shown.contains("Y2FuYXJ5"), "{shown}");
+    for (name, value, field) in [
+        ("medium", json!("x"), "medium"),
+        ("from", json!("Exampleshire Council"), "from"),
+        ("auth_token", json!("short"), "auth_token"),
+        ("colour", json!("red"), "colour"),
+        ("public_url", json!("http://sms.example.gov.uk"), "public_url"),
+        ("api_key", json!({ "sid": "SK1" }), "api_key"),
+    ] {
+        let mut json = json.clone();
+        json[name] = value;
+        let error = build(&json).unwrap_err();
+        assert_eq!(error.field(), Some(field), "{error}");
+        assert!(!error.to_string().contains("canary"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_stored_file_is_never_asked_for_without_need() {
+    // Twilio takes links, so that the store itself is left alone: the embedder's `publish` knows where the file is.
+    let context = context().publish(Shelf);
+    let stored = context.media.put(MediaStream::from_bytes("image/png", "png")).await.unwrap();
+    context.media.remove(&stored.sha256).await.unwrap();
+    let server = answers(201, resource()).await;
+    let sms = Twilio::sms_with(at(&server, config()), &context).unwrap();
+    sms.send(&Message::media(resident(), [Media::image(stored)])).await.unwrap();
+    assert!(sent(&server).await.contains(&("MediaUrl".into(), "https://files.example.gov.uk/x".into())));
+}
