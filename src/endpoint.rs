@@ -48,6 +48,8 @@ pub struct VendorError<'a> {
     pub class: Option<Class>,
     /// The vendor's page about it.
     pub help: Option<Cow<'static, str>>,
+    /// What is wrong, in words of the adapter's own where the kind alone does not say it. No text of the vendor's.
+    pub words: Option<&'static str>,
     /// How long to wait, where the vendor says so in a place of its own.
     pub retry_after: Option<Duration>,
 }
@@ -194,24 +196,41 @@ impl Endpoint {
         credential: impl Credential,
         limits: FetchLimits,
     ) -> Result<MediaStream> {
-        let mut url = url.to_owned();
+        let fetched = self.fetch_within(url.to_owned(), hosts, credential, limits).await;
+        fetched.map_err(|error| error.with_gateway(self.gateway))
+    }
+
+    async fn fetch_within(
+        &self,
+        mut url: String,
+        hosts: &Hosts,
+        credential: impl Credential,
+        limits: FetchLimits,
+    ) -> Result<MediaStream> {
+        let begun = self.clock.monotonic();
         for _ in 0..=3 {
+            // The time is for all of it: redirects do not begin it anew.
+            let left = limits.time.saturating_sub(self.clock.monotonic().saturating_sub(begun));
+            if left.is_zero() {
+                return Err(Error::new(ErrorKind::Unavailable, "the file took too long"));
+            }
             let loopback = self.base.is_loopback();
-            let (uri, trusted) = hosts.check(&url, loopback).map_err(|e| e.with_gateway(self.gateway))?;
+            let (uri, trusted) = hosts.check(&url, loopback)?;
             let mut request = Request::new(Body::empty());
             if trusted && let Some(header) = credential.header(&uri)? {
                 request.headers_mut().insert(credential.name(), header);
             }
-            *request.uri_mut() = uri;
-            request.extensions_mut().insert(Deadline(limits.time));
+            *request.uri_mut() = uri.clone();
+            request.extensions_mut().insert(Deadline(left));
             if !loopback {
                 request.extensions_mut().insert(PublicOnly);
             }
             let answer = self.transport.call(request).await.map_err(|e| self.unreachable(e, false))?;
             let (parts, body) = answer.into_parts();
             if parts.status.is_redirection() {
-                let target = parts.headers.get(LOCATION).and_then(|to| to.to_str().ok());
-                url = target.ok_or_else(|| Error::new(ErrorKind::Unexpected, "a redirect leads nowhere"))?.to_owned();
+                let target = parts.headers.get(LOCATION).and_then(|to| to.to_str().ok()).filter(|to| !to.is_empty());
+                let target = target.ok_or_else(|| Error::new(ErrorKind::Unexpected, "a redirect leads nowhere"))?;
+                url = redirected(&uri, target);
                 continue;
             }
             if !parts.status.is_success() {
@@ -219,10 +238,10 @@ impl Endpoint {
                 return Err(self.error(&answer));
             }
             let mime = parts.headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(str::to_owned);
-            let stream = MediaStream::new(mime, body).capped(limits.cap).map_err(|e| e.with_gateway(self.gateway))?;
-            return Ok(stream.within(&*self.clock, limits.time));
+            let left = limits.time.saturating_sub(self.clock.monotonic().saturating_sub(begun));
+            return Ok(MediaStream::new(mime, body).capped(limits.cap)?.within(&*self.clock, left));
         }
-        Err(Error::new(ErrorKind::Unexpected, "the file is behind too many redirects").with_gateway(self.gateway))
+        Err(Error::new(ErrorKind::Unexpected, "the file is behind too many redirects"))
     }
 
     /// What a code means: by the configuration, else by the vendor's table.
@@ -301,7 +320,9 @@ impl Endpoint {
     fn error(&self, answer: &Answer) -> Error {
         let said = (self.vendor_error)(answer);
         let status = answer.status;
-        let class = said.class.or_else(|| said.code.as_deref().and_then(|code| self.class(code)));
+        let code = said.code.as_deref();
+        let overridden = code.and_then(|code| self.overrides.get(code).copied());
+        let class = overridden.or(said.class).or_else(|| self.class(code?));
         let doubtful = status == StatusCode::REQUEST_TIMEOUT || status.is_server_error();
         let outcome = match answer.sending {
             false => Outcome::NotSent,
@@ -313,7 +334,7 @@ impl Endpoint {
             retry_after(value, self.clock.now())
         });
         let class = class.unwrap_or_else(|| by_status(status));
-        let mut error = Error::new(class.kind, words(class.kind))
+        let mut error = Error::new(class.kind, said.words.unwrap_or_else(|| words(class.kind)))
             .with_gateway(self.gateway)
             .with_outcome(outcome)
             .with_status(status)
@@ -329,6 +350,16 @@ impl Endpoint {
             error = error.with_help(help);
         }
         error
+    }
+}
+
+/// Where a redirect leads: to an address, or to a path on the same host. Anything else is left as it is, and refused.
+fn redirected(from: &http::Uri, to: &str) -> String {
+    let scheme = from.scheme_str().unwrap_or("https");
+    match from.authority() {
+        Some(_) if to.starts_with("//") => format!("{scheme}:{to}"),
+        Some(host) if to.starts_with('/') => format!("{scheme}://{host}{to}"),
+        _ => to.to_owned(),
     }
 }
 

@@ -237,7 +237,10 @@ impl Examined<'_> {
         if text.trim().is_empty() {
             return Err(Error::invalid("text", "is empty"));
         }
-        within("text", text, limit)
+        match self.info.rewrites.map(|rewrite| rewrite(text)) {
+            Some(Cow::Owned(sent)) => within("text", &sent, limit),
+            _ => within("text", text, limit),
+        }
     }
 
     fn media(&mut self, media: &[Media]) -> Vec<Content> {

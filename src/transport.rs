@@ -71,7 +71,7 @@ impl Body {
         Self(Inner::Stream(stream, len))
     }
 
-    /// Its length in bytes, where that is known.
+    /// Its length in bytes, where that is known; of what is left, once some of it was read.
     pub fn len(&self) -> Option<u64> {
         match &self.0 {
             Inner::Empty => Some(0),
@@ -96,9 +96,12 @@ impl Body {
             Inner::Bytes(bytes) => Poll::Ready(Some(Ok(bytes)).filter(|b| !matches!(b, Ok(b) if b.is_empty()))),
             Inner::Stream(mut stream, len) => {
                 let next = stream.as_mut().poll_next(cx);
-                if !matches!(next, Poll::Ready(None)) {
-                    self.0 = Inner::Stream(stream, len);
-                }
+                let read = match &next {
+                    Poll::Ready(None) => return next,
+                    Poll::Ready(Some(Ok(piece))) => piece.len() as u64,
+                    Poll::Ready(Some(Err(_))) | Poll::Pending => 0,
+                };
+                self.0 = Inner::Stream(stream, len.map(|len| len.saturating_sub(read)));
                 next
             }
         }

@@ -257,7 +257,8 @@ async fn options_that_cannot_be_are_refused_before_the_network() {
 
 #[tokio::test]
 async fn a_message_does_not_outlive_its_not_after_at_twilio() {
-    for (left, validity) in [(1_500, Some("1")), (90_000, Some("90")), (35_999_999, Some("35999")), (36_000_000, None)]
+    for (left, validity) in
+        [(500, Some("1")), (1_500, Some("1")), (90_000, Some("90")), (35_999_999, Some("35999")), (36_000_000, None)]
     {
         let server = answers(201, resource()).await;
         let sms = Twilio::sms_with(at(&server, config()), &context()).unwrap();

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use civic_messaging::medium::sms::{Keyword, keyword};
 use civic_messaging::message::TemplateButton;
 use civic_messaging::webhook::Request;
 use civic_messaging::{
@@ -69,6 +70,10 @@ async fn main() -> Result<()> {
                 Event::Inbound(inbound) => {
                     let (what, held) = read(channel, &inbound).await?;
                     table.row(name, channel, "received", &what, &format!("from {}", inbound.from), held);
+                    // Whoever says STOP gets no "thank you" for it.
+                    if inbound.text().and_then(keyword) == Some(Keyword::Stop) {
+                        continue;
+                    }
                     let reply = channel.reply(&inbound, "Thank you, we are on it.").await;
                     let told = reply.as_ref().map_or_else(ToString::to_string, |a| format!("accepted as {}", a.id()));
                     table.row(name, channel, "replied", "text", &told, reply.is_ok());

@@ -27,7 +27,7 @@ impl Table {
 
     /// Prints the table; an error if anything in it did not hold.
     pub(crate) fn finish(self) -> crate::Result<()> {
-        let heads = ["", "medium by gateway", "", "what", "and then"].map(str::to_owned);
+        let heads = ["", "medium by gateway (name)", "did", "what", "and then"].map(str::to_owned);
         let width = |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> =
             (0..5).map(|column| if column == 3 { width(column).min(32) } else { width(column) }).collect();

@@ -15,6 +15,8 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 use crate::{FALLEN_TREE, Result, Webhooks};
 
 const ACCOUNT: &str = "ACaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const PICTURE: &str =
+    "/2010-04-01/Accounts/ACaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/Messages/MM33333333333333333333333333333333/Media/ME1";
 const PUBLIC: &str = "https://messages.example.gov.uk";
 
 pub(crate) struct Vendors {
@@ -155,7 +157,7 @@ impl Vendors {
         });
         let messages = Mock::given(method("POST")).and(path(format!("/2010-04-01/Accounts/{ACCOUNT}/Messages.json")));
         messages.respond_with(ResponseTemplate::new(201).set_body_json(taken)).mount(&self.twilio).await;
-        let file = Mock::given(method("GET")).and(path("/media/ME1"));
+        let file = Mock::given(method("GET")).and(path(PICTURE));
         file.respond_with(photo()).mount(&self.twilio).await;
     }
 
@@ -227,7 +229,7 @@ impl Vendors {
             let sid = ("MessageSid", "SM22222222222222222222222222222222");
             form(&[sid, ("MessageStatus", status), ("From", "+447700900456"), ("To", "+447700900123")])
         };
-        let picture = format!("{}/media/ME1", self.twilio.uri());
+        let picture = [&self.twilio.uri(), PICTURE].concat();
         vec![
             inbound("SM11111111111111111111111111111111", "When is my bin day? £5 + 100% ŵ 😀", &[("NumMedia", "0")]),
             inbound(

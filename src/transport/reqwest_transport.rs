@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -67,7 +67,7 @@ impl ReqwestTransport {
     fn client(&self, request: &Request<Body>) -> Result<&reqwest::Client, TransportError> {
         let public = request.extensions().get::<PublicOnly>().is_some();
         let client = match request.uri().scheme_str() {
-            Some("https") if public => self.clients.public.get_or_init(|| {
+            _ if public => self.clients.public.get_or_init(|| {
                 let builder = self.builder(platform_tls()?);
                 builder.dns_resolver(Arc::new(PublicResolver)).build().ok()
             }),
@@ -114,6 +114,12 @@ impl Transport for ReqwestTransport {
         let (parts, body) = request.into_parts();
         let unwritable = TransportError::new(Fault::Request, Wire::NothingSent);
         let url = reqwest::Url::parse(&parts.uri.to_string()).map_err(|_| unwritable)?;
+        // An address that is written as numbers, in whichever of their spellings, is never looked up, so that the
+        // resolver cannot refuse it.
+        let number = url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
+        if parts.extensions.get::<PublicOnly>().is_some() && number.is_some_and(|ip| !is_public(ip)) {
+            return Err(TransportError::new(Fault::NotPublic, Wire::NothingSent));
+        }
         let mut call = reqwest::Request::new(parts.method, url);
         *call.headers_mut() = parts.headers;
         if let Some(Deadline(deadline)) = parts.extensions.get() {

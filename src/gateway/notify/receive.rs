@@ -208,7 +208,7 @@ async fn walk(notify: &Notify, path: &str, pattern: &'static str, place: Option<
             fresh.push_back(rows);
         }
         if fresh.len() > PAGES {
-            left = fresh.pop_back().and_then(|rows| rows.last().map(|row| row.made));
+            left = fresh.pop_front().and_then(|rows| rows.last().map(|row| row.made));
         }
         if floor.is_some_and(|floor| oldest < floor) {
             break;

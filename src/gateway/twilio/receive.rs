@@ -610,6 +610,7 @@ mod tests {
             (&shared, &sha1, &[s256]),
             (&shared, &sha256, &[]),
             (&shared, &sha256, &["algorithm=HMAC_SHA1"]),
+            (&shared, &sha256, &["algorithm=HMAC_SHA512"]),
             (&shared, &token256, &[s256]),
             (&plain, &sha1, &[s256]),
             (&plain, &token256, &[s256]),
@@ -664,6 +665,7 @@ mod tests {
         assert_eq!(read("GOV UK", None), sms("GOV UK", false));
         assert_eq!(read("T-Mobile", None), sms("T-Mobile", true));
         assert_eq!(read("whatsapp:+447700900123", Some("447700900123")), whatsapp("+447700900123"));
+        assert_eq!(read("whatsapp:+447700900123", Some("447700900789")), whatsapp("+447700900123"));
         assert_eq!(read("whatsapp:GB.1349", Some("GB.1349")), whatsapp("GB.1349"));
         let (_, both) = party("whatsapp:GB.1349", Some("447700900123")).unwrap();
         assert_eq!((both.expose(), both.as_phone().unwrap().as_str()), ("GB.1349", "+447700900123"));

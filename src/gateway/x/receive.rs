@@ -266,7 +266,12 @@ impl X {
         let missing = || Error::new(ErrorKind::NotFound, "X gave no address for this file; its webhooks do");
         let url = media.url.as_deref().ok_or_else(|| missing().with_field("media.url").with_gateway(GATEWAY))?;
         let base = self.endpoint.base();
-        let (uri, _) = HOSTS.check(url, base.is_loopback()).map_err(|error| error.with_gateway(GATEWAY))?;
+        // With a token the file is asked of the base URL, and this address only says which file it is.
+        let named = HOSTS.check(url, false).or_else(|error| match base.is_loopback() {
+            true => HOSTS.check(url, true),
+            false => Err(error),
+        });
+        let (uri, _) = named.map_err(|error| error.with_gateway(GATEWAY))?;
         let place = place(uri.path()).ok_or_else(|| {
             Error::new(ErrorKind::Forbidden, "is not the address of a file in a message")
                 .with_field("media.url")
@@ -344,7 +349,7 @@ impl Place {
         let id = |id: Option<u64>| id.map(|id| id.to_string()).unwrap_or_default();
         Cursor::new(match &self.token {
             Some(token) => format!("{}:{}:{token}", id(self.known), id(self.newest)),
-            None => id(self.newest),
+            None => id(self.newest.or(self.known)),
         })
     }
 }
@@ -936,5 +941,77 @@ impl<'a> DmEvent<'a> {
         let expanded = urls.iter().fold(said.to_owned(), link);
         let ways = [said.to_owned(), unescaped(said), unescaped(&expanded), expanded];
         same_file && ways.iter().any(|way| way.trim() == text.trim())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_characters_are_read_back_and_once() {
+        for (written, read) in [
+            ("Bins &amp; recycling: is 7 &lt; 8 &gt; 6?", "Bins & recycling: is 7 < 8 > 6?"),
+            ("&amp;lt;", "&lt;"),
+            ("&amp;amp;amp;", "&amp;amp;"),
+            ("&quot;&#39;&nbsp;&AMP;", "&quot;&#39;&nbsp;&AMP;"),
+            ("a & b &", "a & b &"),
+            ("&&lt;&", "&<&"),
+            ("tŷ&amp;😀", "tŷ&😀"),
+            ("", ""),
+        ] {
+            assert_eq!(unescaped(written), read);
+        }
+    }
+
+    #[test]
+    fn only_the_link_of_the_file_is_cut_off() {
+        let file = Url {
+            url: Some(Str("https://t.co/b".into())),
+            expanded_url: Some(Str("https://x.com/messages/media/1".into())),
+        };
+        let page =
+            Url { url: Some(Str("https://t.co/a".into())), expanded_url: Some(Str("https://x.com/i/status/1".into())) };
+        let empty = Url { url: Some(Str("".into())), ..file.clone() };
+        let cut = |text: &'static str| without_media_link(text, &[page.clone(), file.clone(), empty.clone()]);
+        assert_eq!(cut("😀 Photo https://t.co/b"), "😀 Photo");
+        assert_eq!(cut("https://t.co/b"), "");
+        assert_eq!(cut("See https://t.co/a"), "See https://t.co/a");
+        assert_eq!(cut("https://t.co/b first"), "https://t.co/b first");
+        assert_eq!(cut("https://t.co/a https://t.co/b "), "https://t.co/a");
+    }
+
+    #[test]
+    fn a_path_with_anything_special_leads_nowhere() {
+        assert_eq!(place("/1.1/ton/data/dm/12/34/Ab3d_E-f9h.jpg").as_deref(), Some("12/34/Ab3d_E-f9h.jpg"));
+        let long = format!("/dm/12/34/{}", "a".repeat(51));
+        for bad in [
+            "",
+            "/",
+            "/12/34",
+            "/dm/12/34/",
+            "/dm/12/34/..",
+            "/dm/12/34/.",
+            "/dm/../12/34/a.jpg",
+            "/dm/%2e%2e/12/34/a",
+            "/dm/12/x/a.jpg",
+            "/dm/12/34/a%2Fb",
+            "/dm/12/34/a;b",
+            "//12/34/a.jpg",
+            "dm/12/34/a.jpg",
+            &long,
+        ] {
+            assert_eq!(place(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_comes_back_as_it_was_and_no_other_is_taken() {
+        for text in ["19", "12:19:18LAA5G1SL0NR5OG", ":19:18LAA"] {
+            assert_eq!(Place::read(Some(&Cursor::new(text))).unwrap().cursor().as_str(), text);
+        }
+        for bad in ["", "x", "1:2", ":", "::", "1::t", "x:2:t", "-1", "1:2:t:u"] {
+            assert_eq!(Place::read(Some(&Cursor::new(bad))).err().unwrap().field(), Some("after"), "{bad}");
+        }
     }
 }
