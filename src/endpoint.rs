@@ -262,7 +262,7 @@ impl Endpoint {
 
     async fn read(&self, parts: http::response::Parts, mut body: Body, sending: bool) -> Result<Answer> {
         // A definite no does not become doubtful because its explanation got lost; a yes does, as it is unread.
-        let refused = parts.status.is_client_error() && parts.status != StatusCode::REQUEST_TIMEOUT;
+        let refused = !parts.status.is_success() && !doubtful(parts.status);
         let outcome = match sending {
             true if refused => Outcome::Rejected,
             true => Outcome::Unknown,
@@ -323,10 +323,9 @@ impl Endpoint {
         let code = said.code.as_deref();
         let overridden = code.and_then(|code| self.overrides.get(code).copied());
         let class = overridden.or(said.class).or_else(|| self.class(code?));
-        let doubtful = status == StatusCode::REQUEST_TIMEOUT || status.is_server_error();
         let outcome = match answer.sending {
             false => Outcome::NotSent,
-            true if doubtful && !class.is_some_and(|class| class.surely_not_sent) => Outcome::Unknown,
+            true if doubtful(status) && !class.is_some_and(|class| class.surely_not_sent) => Outcome::Unknown,
             true => Outcome::Rejected,
         };
         let told = said.retry_after.or_else(|| {
@@ -408,6 +407,11 @@ impl<F: Fn(&http::Uri) -> Result<Option<HeaderValue>> + Sync> Credential for F {
     fn header(&self, uri: &http::Uri) -> Result<Option<HeaderValue>> {
         self(uri)
     }
+}
+
+/// Whether the gateway may have taken a message although it answered so.
+fn doubtful(status: StatusCode) -> bool {
+    status.is_informational() || status == StatusCode::REQUEST_TIMEOUT || status.as_u16() >= 500
 }
 
 fn by_status(status: StatusCode) -> Class {

@@ -50,9 +50,7 @@ pub use context::{Context, TokenStore};
 pub use delivery::DeliveryState;
 pub use endpoint::{BaseUrl, Endpoint};
 pub use error::{Class, Error, ErrorKind, Outcome, Result};
-pub use event::{
-    Account, AddressChanged, Delivery, Event, Inbound, InboundContent, OptOut, Unrecognised,
-};
+pub use event::{Account, AddressChanged, Delivery, Event, Inbound, InboundContent, OptOut, Unrecognised};
 #[cfg(feature = "meta")]
 pub use gateway::meta::{self, Meta};
 #[cfg(feature = "notify")]
@@ -64,8 +62,8 @@ pub use gateway::x::{self, X};
 pub use id::{AccountId, Digest, MessageId};
 pub use media::{MediaStore, MediaStream};
 pub use message::{
-    Accepted, Ask, Choice, ContactCard, Content, Degrade, GatewayOptions, Link, Location, Loss, Media, MediaKind, MediaRef,
-    MediaSource, Message, Money, Native, Purpose, Reaction, Row, Template,
+    Accepted, Ask, Choice, ContactCard, Content, Degrade, GatewayOptions, Link, Location, Loss, Media, MediaKind,
+    MediaRef, MediaSource, Message, Money, Native, Purpose, Reaction, Row, Template,
 };
 pub use mock::Mock;
 pub use plan::Plan;

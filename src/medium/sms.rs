@@ -149,11 +149,7 @@ pub fn count_with(text: &str, header: Header) -> Count {
     } else {
         Segments::new(text, encoding, encoding.part(header)).count()
     };
-    Count {
-        encoding,
-        units,
-        segments,
-    }
+    Count { encoding, units, segments }
 }
 
 /// Cuts a text into the parts in which it goes.
@@ -172,11 +168,7 @@ pub fn count_with(text: &str, header: Header) -> Count {
 #[must_use]
 pub fn segments(text: &str, header: Header) -> Segments<'_> {
     let (encoding, units) = measure(text);
-    let budget = if units <= encoding.single() {
-        encoding.single()
-    } else {
-        encoding.part(header)
-    };
+    let budget = if units <= encoding.single() { encoding.single() } else { encoding.part(header) };
     Segments::new(text, encoding, budget)
 }
 
@@ -190,11 +182,7 @@ pub struct Segments<'a> {
 
 impl<'a> Segments<'a> {
     fn new(text: &'a str, encoding: Encoding, budget: usize) -> Self {
-        Self {
-            rest: Some(text),
-            encoding,
-            budget,
-        }
+        Self { rest: Some(text), encoding, budget }
     }
 
     /// Where the first part of a text ends, in bytes.
@@ -280,15 +268,7 @@ pub fn costly(text: &str) -> Vec<Costly> {
             Some(2) => Cost::TwoSeptets,
             Some(_) => continue,
         };
-        found
-            .entry(character)
-            .or_insert(Costly {
-                character,
-                count: 0,
-                first,
-                reason,
-            })
-            .count += 1;
+        found.entry(character).or_insert(Costly { character, count: 0, first, reason }).count += 1;
     }
     let mut found: Vec<Costly> = found.into_values().collect();
     found.sort_unstable_by_key(|c| (c.reason, Reverse(c.count), c.first));
@@ -317,9 +297,7 @@ pub fn fold(text: &str) -> Cow<'_, str> {
     if text.chars().all(|c| folds(c).is_none() && !shapes(c)) {
         return Cow::Borrowed(text);
     }
-    let plain = text
-        .chars()
-        .all(|c| shapes(c) || folds(c).is_some() || septets(c).is_some());
+    let plain = text.chars().all(|c| shapes(c) || folds(c).is_some() || septets(c).is_some());
     let mut folded = String::with_capacity(text.len());
     for character in text.chars() {
         match folds(character) {
@@ -460,10 +438,7 @@ pub fn decode_gsm7(septets: &[u8]) -> String {
         text.push(if septet == ESCAPE {
             septets.next().and_then(extended).unwrap_or(' ')
         } else {
-            DEFAULT
-                .get(usize::from(septet))
-                .copied()
-                .unwrap_or(char::REPLACEMENT_CHARACTER)
+            DEFAULT.get(usize::from(septet)).copied().unwrap_or(char::REPLACEMENT_CHARACTER)
         });
     }
     text
@@ -524,10 +499,7 @@ const EXTENDED: u8 = 0x80;
 const NO_CODE: u8 = 0xFF;
 
 /// The code of each character below U+0400; the euro sign is the only one above.
-#[allow(
-    clippy::indexing_slicing,
-    reason = "done when compiling, where an index out of bounds is an error"
-)]
+#[allow(clippy::indexing_slicing, reason = "done when compiling, where an index out of bounds is an error")]
 static CODES: [u8; 0x400] = {
     let mut codes = [NO_CODE; 0x400];
     let mut at = 0;
@@ -558,10 +530,7 @@ fn code(character: char) -> Option<u8> {
 }
 
 fn extended(code: u8) -> Option<char> {
-    EXTENSION
-        .iter()
-        .find(|(extension, _)| *extension == code)
-        .map(|(_, character)| *character)
+    EXTENSION.iter().find(|(extension, _)| *extension == code).map(|(_, character)| *character)
 }
 
 // Measuring.
@@ -654,15 +623,7 @@ fn narrow(character: char) -> char {
 }
 
 /// Words that stop also with courtesies beside them.
-const STOPS: [&str; 7] = [
-    "stop",
-    "stopall",
-    "unsubscribe",
-    "optout",
-    "opt out",
-    "stopio",
-    "atal",
-];
+const STOPS: [&str; 7] = ["stop", "stopall", "unsubscribe", "optout", "opt out", "stopio", "atal"];
 
 /// What may stand before such a word.
 const BEFORE: [&str; 4] = ["please ", "pls ", "plz ", "plis "];
@@ -676,14 +637,10 @@ const AFTER: [&str; 29] = [
 ];
 
 fn stops(said: &str) -> bool {
-    let said = BEFORE
-        .iter()
-        .find_map(|word| said.strip_prefix(word))
-        .unwrap_or(said);
+    let said = BEFORE.iter().find_map(|word| said.strip_prefix(word)).unwrap_or(said);
     STOPS.iter().any(|word| {
         said.strip_prefix(word).is_some_and(|rest| {
-            (rest.is_empty() || rest.starts_with(' '))
-                && rest.split_whitespace().all(|word| AFTER.contains(&word))
+            (rest.is_empty() || rest.starts_with(' ')) && rest.split_whitespace().all(|word| AFTER.contains(&word))
         })
     })
 }
@@ -695,10 +652,7 @@ mod tests {
     use serde_json::Value;
 
     fn fixture() -> Value {
-        let path = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/fixtures/sms/text_segmentation.json"
-        );
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sms/text_segmentation.json");
         serde_json::from_str(&std::fs::read_to_string(path).expect("the fixture")).expect("JSON")
     }
 
@@ -754,11 +708,7 @@ mod tests {
         for byte in 0..=0x7F_u8 {
             let character = char::from(byte);
             let septets = septets(character).map(usize::from);
-            assert_eq!(
-                ascii_septets(&character.to_string()),
-                septets,
-                "{character:?}"
-            );
+            assert_eq!(ascii_septets(&character.to_string()), septets, "{character:?}");
         }
         assert_eq!(ascii_septets("é"), None);
         assert_eq!(ascii_septets(&"~".repeat(1_000)), Some(2_000));
@@ -770,8 +720,7 @@ mod tests {
         for outside in ['`', 'ç', '\t', '\0', '\u{1B}', '\u{A0}', 'á', 'ŵ', '’'] {
             assert_eq!(septets(outside), None, "{outside:?}");
         }
-        for (character, septets) in [('@', "00"), ('Ç', "09"), ('\u{0C}', "1b0a"), ('€', "1b65")]
-        {
+        for (character, septets) in [('@', "00"), ('Ç', "09"), ('\u{0C}', "1b0a"), ('€', "1b65")] {
             let encoded = encode_gsm7(&character.to_string()).expect("in the alphabet");
             assert_eq!(hex(&encoded), septets, "{character:?}");
         }
@@ -819,10 +768,8 @@ mod tests {
 
     #[test]
     fn the_dearest_come_first() {
-        let found: Vec<_> = costly("[[[ a ŷ ŵŵ € ’")
-            .iter()
-            .map(|c| (c.character, c.count, c.first, c.reason))
-            .collect();
+        let found: Vec<_> =
+            costly("[[[ a ŷ ŵŵ € ’").iter().map(|c| (c.character, c.count, c.first, c.reason)).collect();
         assert_eq!(
             found,
             [
@@ -856,18 +803,9 @@ mod tests {
     #[test]
     fn folding_leaves_letters_and_what_shapes_them() {
         let welsh = "âêîôûŵŷ ÂÊÎÔÛŴŶ áéíóúẃý ÁÉÍÓÚẂÝ àèìòùẁỳ ÀÈÌÒÙẀỲ äëïöüẅÿ ÄËÏÖÜẄŸ";
-        for text in [
-            welsh,
-            "façade Łódź ʼn Привет",
-            "w\u{302}",
-            "👨\u{200D}👩\u{200D}👧 می\u{200C}خواهم",
-            "plain",
-            "",
-        ] {
-            assert!(
-                matches!(fold(text), Cow::Borrowed(same) if same == text),
-                "{text}"
-            );
+        for text in [welsh, "façade Łódź ʼn Привет", "w\u{302}", "👨\u{200D}👩\u{200D}👧 می\u{200C}خواهم", "plain", ""]
+        {
+            assert!(matches!(fold(text), Cow::Borrowed(same) if same == text), "{text}");
         }
         assert_eq!(fold("Mae’r dŵr – yma"), "Mae'r dŵr - yma");
         assert_eq!(fold("a\u{200D}b"), "ab");
@@ -957,9 +895,6 @@ mod tests {
     #[test]
     fn debug_shows_no_text() {
         let shown = format!("{:?}", segments("canary", Header::Short));
-        assert!(
-            shown.contains("bytes_left: 6") && !shown.contains("canary"),
-            "{shown}"
-        );
+        assert!(shown.contains("bytes_left: 6") && !shown.contains("canary"), "{shown}");
     }
 }

@@ -75,13 +75,7 @@ pub const VIDEO_BYTES_MAX: u64 = 16 * MIB;
 pub const INBOUND_BYTES_MAX: u64 = 100 * MIB;
 
 /// Types of audio. `audio/ogg` has to be OPUS in mono, and a voice note has to be that.
-pub const AUDIO_TYPES: &[&str] = &[
-    "audio/aac",
-    "audio/amr",
-    "audio/mpeg",
-    "audio/mp4",
-    "audio/ogg",
-];
+pub const AUDIO_TYPES: &[&str] = &["audio/aac", "audio/amr", "audio/mpeg", "audio/mp4", "audio/ogg"];
 /// Types of documents that are listed. Others may pass (unverified), so warn rather than refuse.
 pub const DOCUMENT_TYPES: &[&str] = &[
     "text/plain",
@@ -131,9 +125,7 @@ impl Window {
     #[must_use]
     pub const fn remaining(self, now_ms: i64) -> Duration {
         match self {
-            Self::Open { until_ms } if until_ms > now_ms => {
-                Duration::from_millis(until_ms.abs_diff(now_ms))
-            }
+            Self::Open { until_ms } if until_ms > now_ms => Duration::from_millis(until_ms.abs_diff(now_ms)),
             _ => Duration::ZERO,
         }
     }
@@ -178,11 +170,7 @@ const fn open_for(length: Duration, from_ms: Option<i64>, now_ms: i64) -> Window
         return Window::Closed;
     };
     let until_ms = from_ms.saturating_add(length.as_millis() as i64);
-    if now_ms < until_ms {
-        Window::Open { until_ms }
-    } else {
-        Window::Closed
-    }
+    if now_ms < until_ms { Window::Open { until_ms } } else { Window::Closed }
 }
 
 /// Checks a text parameter of a template's body.
@@ -236,9 +224,7 @@ pub fn language(code: &str) -> Result<(), &'static str> {
         None => (code, None),
     };
     if !(2..=3).contains(&language.len()) || !language.bytes().all(|b| b.is_ascii_lowercase()) {
-        return Err(
-            "a template language begins with two or three small letters: write en or en_GB",
-        );
+        return Err("a template language begins with two or three small letters: write en or en_GB");
     }
     if region.is_some_and(|r| r.len() != 2 || !r.bytes().all(|b| b.is_ascii_uppercase())) {
         return Err("a template language ends with two capital letters: write en_GB");
@@ -256,11 +242,7 @@ mod tests {
     #[test]
     fn the_window_closes_at_exactly_a_day() {
         for now in [0, 1, DAY / 2, DAY - 1] {
-            assert_eq!(
-                window(Some(0), now),
-                Window::Open { until_ms: DAY },
-                "{now}"
-            );
+            assert_eq!(window(Some(0), now), Window::Open { until_ms: DAY }, "{now}");
         }
         for now in [DAY, DAY + 1, i64::MAX] {
             assert_eq!(window(Some(0), now), Window::Closed, "{now}");
@@ -271,12 +253,7 @@ mod tests {
     #[test]
     fn a_message_from_the_future_is_open_from_its_own_time() {
         let skewed = window(Some(5_000), 0);
-        assert_eq!(
-            skewed,
-            Window::Open {
-                until_ms: 5_000 + DAY
-            }
-        );
+        assert_eq!(skewed, Window::Open { until_ms: 5_000 + DAY });
         assert_eq!(skewed.remaining(0), SERVICE_WINDOW + Duration::from_secs(5));
     }
 
@@ -310,12 +287,7 @@ mod tests {
         for good in ["", "Tuesday", "a    b", "tŷ 🏠"] {
             assert_eq!(template_parameter(good), Ok(()), "{good:?}");
         }
-        for (bad, word) in [
-            ("a\nb", "new line"),
-            ("a\r\nb", "new line"),
-            ("a\tb", "tab"),
-            ("a     b", "spaces"),
-        ] {
+        for (bad, word) in [("a\nb", "new line"), ("a\r\nb", "new line"), ("a\tb", "tab"), ("a     b", "spaces")] {
             let error = template_parameter(bad).expect_err(bad);
             assert!(error.contains(word), "{bad:?}: {error}");
         }

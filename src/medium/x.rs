@@ -26,14 +26,7 @@ pub const GIF_BYTES_MAX: u64 = 15 * MIB;
 pub const VIDEO_BYTES_MAX: u64 = 512 * MIB;
 
 /// Types of images, sent as `dm_image`. No PDF and no audio can be attached: send a link.
-pub const IMAGE_TYPES: &[&str] = &[
-    "image/jpeg",
-    "image/png",
-    "image/webp",
-    "image/bmp",
-    "image/pjpeg",
-    "image/tiff",
-];
+pub const IMAGE_TYPES: &[&str] = &["image/jpeg", "image/png", "image/webp", "image/bmp", "image/pjpeg", "image/tiff"];
 /// Types of moving images, sent as `dm_gif`.
 pub const GIF_TYPES: &[&str] = &["image/gif"];
 /// Types of videos, sent as `dm_video`.
@@ -77,11 +70,7 @@ pub fn conversation_id(text: &str) -> bool {
 /// ```
 #[must_use]
 pub fn one_to_one(a: &str, b: &str) -> Option<String> {
-    let (smaller, larger) = if number(a)? <= number(b)? {
-        (a, b)
-    } else {
-        (b, a)
-    };
+    let (smaller, larger) = if number(a)? <= number(b)? { (a, b) } else { (b, a) };
     Some(format!("{smaller}-{larger}"))
 }
 
@@ -111,10 +100,7 @@ pub fn other_party<'a>(conversation: &'a str, me: &str) -> Option<&'a str> {
 /// Whether a text is a handle, without its `@`: 1 to 15 ASCII letters, digits and underscores.
 #[must_use]
 pub fn handle(text: &str) -> bool {
-    (1..=15).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    (1..=15).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// A link by which a resident begins: it opens a message to the council with a text to start from.
@@ -152,9 +138,7 @@ fn number(id: &str) -> Option<u64> {
 
 /// Keeps the unreserved characters of RFC 3986 and writes every other byte as `%XX`.
 fn percent_encode(link: &mut String, text: &str) {
-    const HEX: [char; 16] = [
-        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F',
-    ];
+    const HEX: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             link.push(char::from(byte));
@@ -176,16 +160,7 @@ mod tests {
         for good in ["0", "12", "1234567890123456789", "9999999999999999999"] {
             assert!(user_id(good), "{good}");
         }
-        for bad in [
-            "",
-            "12345678901234567890",
-            "-1",
-            "+1",
-            "1 ",
-            "1a",
-            "１",
-            "@a",
-        ] {
+        for bad in ["", "12345678901234567890", "-1", "+1", "1 ", "1a", "１", "@a"] {
             assert!(!user_id(bad), "{bad}");
         }
     }
@@ -195,17 +170,9 @@ mod tests {
         for good in ["1-2", "123456789012345", "1234567890123456789"] {
             assert!(conversation_id(good), "{good}");
         }
-        for bad in [
-            "",
-            "-",
-            "1-",
-            "-2",
-            "1-2-3",
-            "12345678901234",
-            "12345678901234567890",
-            "1-12345678901234567890",
-            "a-b",
-        ] {
+        for bad in
+            ["", "-", "1-", "-2", "1-2-3", "12345678901234", "12345678901234567890", "1-12345678901234567890", "a-b"]
+        {
             assert!(!conversation_id(bad), "{bad}");
         }
     }
@@ -218,10 +185,7 @@ mod tests {
         assert_eq!(one_to_one(small, large).as_deref(), Some(id));
         assert_eq!(one_to_one(large, small).as_deref(), Some(id));
         assert!(conversation_id(id));
-        assert_eq!(
-            one_to_one("9999999999999999999", "9").as_deref(),
-            Some("9-9999999999999999999")
-        );
+        assert_eq!(one_to_one("9999999999999999999", "9").as_deref(), Some("9-9999999999999999999"));
         for (a, b) in [("", "1"), ("1", "+2"), ("1", "12345678901234567890")] {
             assert_eq!(one_to_one(a, b), None, "{a} {b}");
         }
@@ -259,9 +223,6 @@ mod tests {
             compose_link("1&text=x#", "a&b=c%\n~-._"),
             "https://x.com/messages/compose?recipient_id=1%26text%3Dx%23&text=a%26b%3Dc%25%0A~-._"
         );
-        assert_eq!(
-            compose_link("1", ""),
-            "https://x.com/messages/compose?recipient_id=1"
-        );
+        assert_eq!(compose_link("1", ""), "https://x.com/messages/compose?recipient_id=1");
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -34,6 +34,9 @@ pub struct ReqwestTransport {
     settings: Arc<dyn Fn(ClientBuilder) -> ClientBuilder + Send + Sync>,
     clients: Arc<Clients>,
 }
+
+/// The longest head of a request, in bytes.
+const HEAD_MAX: usize = 64 * 1024;
 
 /// Three clients, each built when it is first needed: plain HTTP (loopback), TLS, and TLS to public addresses only.
 #[derive(Default)]
@@ -67,23 +70,27 @@ impl ReqwestTransport {
     fn client(&self, request: &Request<Body>) -> Result<&reqwest::Client, TransportError> {
         let public = request.extensions().get::<PublicOnly>().is_some();
         let client = match request.uri().scheme_str() {
-            _ if public => self.clients.public.get_or_init(|| {
-                let builder = self.builder(platform_tls()?);
-                builder.dns_resolver(Arc::new(PublicResolver)).build().ok()
-            }),
-            Some("https") => self.clients.tls.get_or_init(|| self.builder(platform_tls()?).build().ok()),
-            _ => self.clients.plain.get_or_init(|| self.builder(no_tls()?).build().ok()),
+            _ if public => self
+                .clients
+                .public
+                .get_or_init(|| self.builder(tls()?, false).dns_resolver(Arc::new(PublicResolver)).build().ok()),
+            Some("https") => self.clients.tls.get_or_init(|| self.builder(tls()?, false).build().ok()),
+            _ => self.clients.plain.get_or_init(|| self.builder(no_tls()?, true).build().ok()),
         };
         client.as_ref().ok_or(TransportError::new(Fault::Tls, Wire::NothingSent))
     }
 
-    fn builder(&self, tls: rustls::ClientConfig) -> ClientBuilder {
-        let defaults = ClientBuilder::new()
+    fn builder(&self, tls: rustls::ClientConfig, loopback: bool) -> ClientBuilder {
+        let mut defaults = ClientBuilder::new()
             .tls_backend_preconfigured(tls)
             .connect_timeout(Duration::from_secs(5))
             .timeout(Duration::from_secs(30))
             .pool_idle_timeout(Duration::from_secs(4))
             .tcp_nodelay(true);
+        if loopback {
+            // What stays on this machine is no business of the environment's proxy.
+            defaults = defaults.no_proxy();
+        }
         (self.settings)(defaults)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -120,22 +127,27 @@ impl Transport for ReqwestTransport {
         if parts.extensions.get::<PublicOnly>().is_some() && number.is_some_and(|ip| !is_public(ip)) {
             return Err(TransportError::new(Fault::NotPublic, Wire::NothingSent));
         }
+        // A longer head is written before the body is asked for, which could then not tell whether anything left.
+        let head: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        if head > HEAD_MAX {
+            return Err(unwritable);
+        }
         let mut call = reqwest::Request::new(parts.method, url);
         *call.headers_mut() = parts.headers;
         if let Some(Deadline(deadline)) = parts.extensions.get() {
             *call.timeout_mut() = Some(*deadline);
         }
-        let polled = Arc::new(AtomicBool::new(false));
+        let asked = Arc::new(Asked::default());
         let empty = body.is_empty();
         if !empty {
-            let body = Watched { body: Mutex::new(body), polled: polled.clone() };
+            let body = Watched { body: Mutex::new(body), asked: asked.clone() };
             *call.body_mut() = Some(reqwest::Body::wrap(body));
         }
         match client.execute(call).await {
             Ok(answer) => Ok(http::Response::from(answer).map(received)),
             // A body that was never asked for shows that nothing left: its head and its first piece are written
             // together. A request without a body shows nothing.
-            Err(error) if error.is_connect() || (!empty && !polled.load(Ordering::Acquire)) => {
+            Err(error) if error.is_connect() || (!empty && asked.withdraw()) => {
                 Err(TransportError::new(fault(&error), Wire::NothingSent))
             }
             Err(error) => Err(TransportError::new(fault(&error), Wire::MayHaveArrived)),
@@ -143,11 +155,38 @@ impl Transport for ReqwestTransport {
     }
 }
 
+/// Whether a request's body was asked for a piece, or withdrawn before it could be.
+///
+/// The connection writes on a task of its own, and may be about to ask when a deadline strikes here. Only one of the
+/// two comes first: a body that was withdrawn fails when it is asked, and the connection ends with nothing written.
+#[derive(Default)]
+struct Asked(AtomicU8);
+
+impl Asked {
+    const ASKED: u8 = 1;
+    const WITHDRAWN: u8 = 2;
+
+    /// Notes that the body is asked for a piece. False: it was withdrawn, and there is none.
+    fn ask(&self) -> bool {
+        self.first(Self::ASKED)
+    }
+
+    /// Withdraws the body. False: it was asked before, and may have gone.
+    fn withdraw(&self) -> bool {
+        self.first(Self::WITHDRAWN)
+    }
+
+    fn first(&self, what: u8) -> bool {
+        let was = self.0.compare_exchange(0, what, Ordering::AcqRel, Ordering::Acquire);
+        was.map_or_else(|before| before == what, |_| true)
+    }
+}
+
 /// A request's body that notes when it is first asked for a piece.
 struct Watched {
     // reqwest wants `Sync`, which a stream need not be. Never contended: a body has one reader.
     body: Mutex<Body>,
-    polled: Arc<AtomicBool>,
+    asked: Arc<Asked>,
 }
 
 impl http_body::Body for Watched {
@@ -155,7 +194,9 @@ impl http_body::Body for Watched {
     type Error = Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
-        self.polled.store(true, Ordering::Release);
+        if !self.asked.ask() {
+            return Poll::Ready(Some(Err(Error::new(crate::ErrorKind::Unavailable, "it was withdrawn"))));
+        }
         let body = &mut self.get_mut().body;
         body.get_mut().unwrap_or_else(PoisonError::into_inner).poll_chunk(cx).map_ok(Frame::data)
     }
@@ -196,8 +237,7 @@ impl Stream for Frames {
 fn fault(error: &reqwest::Error) -> Fault {
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
-        let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if inner.is_some_and(|inner| inner.is::<rustls::Error>()) || cause.is::<rustls::Error>() {
+        if is_tls(cause) {
             return Fault::Tls;
         }
         if cause.is::<NotPublic>() {
@@ -214,8 +254,20 @@ fn fault(error: &reqwest::Error) -> Fault {
     }
 }
 
-fn platform_tls() -> Option<rustls::ClientConfig> {
-    Some(provider()?.with_platform_verifier().ok()?.with_no_client_auth())
+/// Whether it is an error of rustls, which comes wrapped in one or more of `io::Error`.
+fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => is_tls(inner),
+        None => error.is::<rustls::Error>(),
+    }
+}
+
+/// What the machine trusts. One that trusts nothing reaches no server, unless the settings bring roots of their own.
+fn tls() -> Option<rustls::ClientConfig> {
+    match provider()?.with_platform_verifier() {
+        Ok(trusting) => Some(trusting.with_no_client_auth()),
+        Err(_) => no_tls(),
+    }
 }
 
 /// For loopback over plain HTTP: no certificate is ever looked at, so none need be there.
