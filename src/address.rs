@@ -714,6 +714,19 @@ impl FromStr for Sender {
     }
 }
 
+impl Serialize for Sender {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Sender {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let rule = "must be a phone number, a short code, or a name of up to 11 letters, digits and spaces";
+        String::deserialize(deserializer)?.parse().map_err(|_| serde::de::Error::custom(rule))
+    }
+}
+
 /// A short code: 3 to 8 digits, never an E.164 number.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ShortCode(Box<str>);

@@ -27,7 +27,9 @@ use crate::event::{Event, with_opt_outs};
 use crate::id::AccountId;
 use crate::secret::Secret;
 
+mod form;
 mod scheme;
+pub use form::Form;
 pub use scheme::{BearerToken, Encoding, HmacSha256, Unsigned};
 
 /// The longest body that is taken, in bytes: 4 MiB. Meta sends up to 3 MB.
@@ -244,6 +246,7 @@ impl Refusal {
 pub struct Verified {
     body: Bytes,
     query: Option<Box<str>>,
+    form: Option<Form>,
     owns: Owns,
     claims: Option<serde_json::Value>,
     arrived: Timestamp,
@@ -252,13 +255,20 @@ pub struct Verified {
 impl Verified {
     /// A body that is proven, under the secret that matched.
     pub fn new(sealed: &Sealed<'_>, body: Bytes, secret: &SigningSecret) -> Self {
-        Self { body, query: None, owns: secret.owns.clone(), claims: None, arrived: sealed.arrived() }
+        Self { body, query: None, form: None, owns: secret.owns.clone(), claims: None, arrived: sealed.arrived() }
     }
 
     /// Adds the query, where the proof covers it.
     #[must_use]
     pub fn with_query(mut self, query: &str) -> Self {
         self.query = Some(query.into());
+        self
+    }
+
+    /// Adds the form that the scheme decoded to check it.
+    #[must_use]
+    pub fn with_form(mut self, form: Form) -> Self {
+        self.form = Some(form);
         self
     }
 
@@ -279,6 +289,11 @@ impl Verified {
         self.query.as_deref()
     }
 
+    /// The form, where the scheme decoded one.
+    pub fn form(&self) -> Option<&Form> {
+        self.form.as_ref()
+    }
+
     /// One of the claims that the proof made.
     pub fn claim<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         T::deserialize(self.claims.as_ref()?.get(name)?).ok()
@@ -292,12 +307,6 @@ impl Verified {
     /// Whether the secret that matched owns this account, and so may make events of it.
     pub fn owns(&self, account: &str) -> bool {
         self.owns.account(account)
-    }
-
-    /// The fields of a form, from the body or, when that is empty, from the query; decoded, in order.
-    pub fn form(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-        let fields = if self.body.is_empty() { self.query().unwrap_or_default().as_bytes() } else { &self.body };
-        form_urlencoded::parse(fields)
     }
 }
 

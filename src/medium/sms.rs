@@ -600,6 +600,10 @@ fn words(text: &str) -> Option<String> {
     for character in text.chars().map(narrow) {
         if character.is_alphanumeric() {
             if gap && !words.is_empty() {
+                // Most messages are none of these, and are known for it by their first word.
+                if !words.contains(' ') && !BEGINS.contains(&words.as_str()) {
+                    return None;
+                }
                 words.push(' ');
             }
             gap = false;
@@ -621,6 +625,10 @@ fn narrow(character: char) -> char {
         _ => character,
     }
 }
+
+/// The first words of everything that has more than one.
+const BEGINS: [&str; 11] =
+    ["stop", "stopall", "unsubscribe", "optout", "opt", "stopio", "atal", "please", "pls", "plz", "plis"];
 
 /// Words that stop also with courtesies beside them.
 const STOPS: [&str; 7] = ["stop", "stopall", "unsubscribe", "optout", "opt out", "stopio", "atal"];

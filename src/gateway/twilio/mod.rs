@@ -39,7 +39,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use crate::address::{Address, Medium, Sender};
 use crate::capability::{MediaLimits, MediaRule, TemplateLimits, TextLimit};
@@ -88,7 +88,7 @@ pub struct Config {
     #[serde(default)]
     pub api_key: Option<ApiKey>,
     /// Who messages come from: a phone number, a short code or a name; on WhatsApp a phone number.
-    #[serde(default, deserialize_with = "sender")]
+    #[serde(default)]
     pub from: Option<Sender>,
     /// The messaging service that chooses the sender, in place of `from`: `MG` and 32 hexadecimal digits.
     #[serde(default)]
@@ -210,11 +210,6 @@ impl Config {
 }
 
 const SENDER: &str = "must be a phone number, a short code, or a name of up to 11 letters, digits and spaces";
-
-fn sender<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Sender>, D::Error> {
-    let text = Option::<String>::deserialize(deserializer)?;
-    text.map(|text| text.parse().map_err(|_| serde::de::Error::custom(SENDER))).transpose()
-}
 
 /// A sender at Twilio, for SMS or for WhatsApp.
 ///
