@@ -9,8 +9,8 @@ use civic_messaging::endpoint::{Answer, VendorError, bearer};
 use civic_messaging::event::{Envelope, Raw};
 use civic_messaging::webhook::{self, Encoding, HmacSha256, Opened, Received, SigningSecret};
 use civic_messaging::{
-    Accepted, Address, BaseUrl, Channel, ChannelExt, Class, Content, Context, Endpoint, Error, ErrorKind, Event, Inbound,
-    InboundContent, Info, Medium, Message, Registry, Result, Secret, Settings, TextLimit, Unrecognised,
+    Accepted, Address, BaseUrl, Channel, ChannelExt, Class, Content, Context, Endpoint, Error, ErrorKind, Event,
+    Inbound, InboundContent, Info, Medium, Message, Registry, Result, Secret, Settings, TextLimit, Unrecognised,
 };
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use serde::Deserialize;

@@ -40,7 +40,9 @@ async fn main() -> Result<()> {
 
     // A person who opted out is an error that stops, not one that goes on to another gateway.
     let sms = Mock::sms();
-    sms.will_fail(Error::new(ErrorKind::OptedOut, "this person does not want messages").with_outcome(Outcome::Rejected));
+    sms.will_fail(
+        Error::new(ErrorKind::OptedOut, "this person does not want messages").with_outcome(Outcome::Rejected),
+    );
     let question = sms.arrives("07700 900123", "bins?");
     assert_eq!(answer(&sms, &question).await.unwrap_err().kind(), ErrorKind::OptedOut);
 

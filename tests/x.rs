@@ -335,6 +335,16 @@ async fn a_full_window_says_how_long_to_wait_by_xs_own_clock() {
             ErrorKind::QuotaExceeded,
             Some(86_400),
         ),
+        (
+            vec![
+                ("x-rate-limit-remaining", 0),
+                ("x-rate-limit-reset", now + 600),
+                ("x-app-limit-24hour-remaining", 0),
+                ("x-app-limit-24hour-reset", now + 7200),
+            ],
+            ErrorKind::QuotaExceeded,
+            Some(7200),
+        ),
         (vec![("x-rate-limit-remaining", 0), ("x-rate-limit-reset", now - 5)], ErrorKind::RateLimited, Some(1)),
         (vec![("x-rate-limit-remaining", 3), ("x-rate-limit-reset", now + 600)], ErrorKind::RateLimited, None),
         (vec![], ErrorKind::RateLimited, None),

@@ -35,7 +35,7 @@ async fn main() -> Result<()> {
     let mut table = Table::new();
 
     // Out: a text, a picture and one of each medium's own kinds.
-    for (name, what, message) in messages(map.into())? {
+    for (name, what, message) in messages(&map.into())? {
         let channel = channel(&channels, name)?;
         let result = channel.send(&message).await;
         let told = result.as_ref().map_or_else(ToString::to_string, |accepted| {
@@ -136,7 +136,7 @@ async fn read(channel: &dyn Channel, inbound: &Inbound) -> Result<(String, bool)
 
 type Sends = Vec<(&'static str, &'static str, Message)>;
 
-fn messages(map: civic_messaging::MediaSource) -> Result<Sends> {
+fn messages(map: &civic_messaging::MediaSource) -> Result<Sends> {
     let phone = Address::phone("07700 900123")?;
     let on_x = Address::x("1900000000000000101")?;
     let thread = Address::conversation(civic_messaging::Medium::X, "1900000000000000101-1900000000000000202")?;

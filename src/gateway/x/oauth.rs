@@ -339,7 +339,7 @@ impl Renewer {
         }
         let kept = self.store.load(&self.name).await?;
         let given =
-            self.client.access_token.clone().filter(|_| kept.is_none()).map(|access| {
+            self.client.access_token.clone().map(|access| {
                 TokenPair::new(access, self.client.refresh_token.clone(), Timestamp::from_millis(i64::MAX))
             });
         if let Some(pair) = kept.clone().or(given).filter(|pair| self.is_good(pair, refused.as_ref())) {
