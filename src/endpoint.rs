@@ -215,7 +215,7 @@ impl Endpoint {
                 return Err(Error::new(ErrorKind::Unavailable, "the file took too long"));
             }
             let loopback = self.base.is_loopback();
-            let (uri, trusted) = hosts.check(&url, loopback)?;
+            let (uri, trusted) = hosts.check(&url, &self.base)?;
             let mut request = Request::new(Body::empty());
             if trusted && let Some(header) = credential.header(&uri)? {
                 request.headers_mut().insert(credential.name(), header);
@@ -235,7 +235,7 @@ impl Endpoint {
             }
             if !parts.status.is_success() {
                 let answer = self.read(parts, body, false).await?;
-                return Err(self.error(&answer));
+                return Err(self.refused(&answer));
             }
             let mime = parts.headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(str::to_owned);
             let left = limits.time.saturating_sub(self.clock.monotonic().saturating_sub(begun));
@@ -257,7 +257,7 @@ impl Endpoint {
         let answer = self.transport.call(request).await.map_err(|e| self.unreachable(e, sending))?;
         let (parts, body) = answer.into_parts();
         let answer = self.read(parts, body, sending).await?;
-        if answer.status.is_success() { Ok(answer) } else { Err(self.error(&answer)) }
+        if answer.status.is_success() { Ok(answer) } else { Err(self.refused(&answer)) }
     }
 
     async fn read(&self, parts: http::response::Parts, mut body: Body, sending: bool) -> Result<Answer> {
@@ -310,14 +310,15 @@ impl Endpoint {
         };
         let kind = match error.fault {
             crate::transport::Fault::NotPublic => ErrorKind::Forbidden,
+            crate::transport::Fault::Body => ErrorKind::Unexpected,
             crate::transport::Fault::Request => ErrorKind::Config,
             _ => ErrorKind::Unavailable,
         };
         Error::new(kind, error.words()).with_gateway(self.gateway).with_outcome(outcome)
     }
 
-    /// The error that an answer other than 2xx stands for.
-    fn error(&self, answer: &Answer) -> Error {
+    /// The error that an answer stands for: one other than 2xx, or one whose body says no.
+    pub fn refused(&self, answer: &Answer) -> Error {
         let said = (self.vendor_error)(answer);
         let status = answer.status;
         let code = said.code.as_deref();
@@ -423,8 +424,9 @@ fn by_status(status: StatusCode) -> Class {
         404 | 410 => Class::new(ErrorKind::NotFound),
         413 => Class::new(ErrorKind::TooLarge),
         429 => Class::new(ErrorKind::RateLimited).retry(None),
-        408 | 500.. => Class::new(ErrorKind::Unavailable).retry(None),
-        _ => Class::new(ErrorKind::Rejected),
+        408 | 500..=599 => Class::new(ErrorKind::Unavailable).retry(None),
+        400..=499 => Class::new(ErrorKind::Rejected),
+        _ => Class::new(ErrorKind::Unexpected),
     }
 }
 
@@ -484,6 +486,7 @@ pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseUrl {
     url: Box<str>,
+    host: Box<str>,
     loopback: bool,
 }
 
@@ -491,6 +494,11 @@ impl BaseUrl {
     /// The URL, without a slash at its end.
     pub fn as_str(&self) -> &str {
         &self.url
+    }
+
+    /// Its host, in lower case.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
     }
 
     /// Whether it leads to this machine.
@@ -519,7 +527,8 @@ impl std::str::FromStr for BaseUrl {
             Some("http") if loopback => {}
             _ => return Err(wrong("must be https, unless it is loopback")),
         }
-        Ok(Self { url: url.into(), loopback })
+        let host = authority.host().to_ascii_lowercase().into();
+        Ok(Self { url: url.into(), host, loopback })
     }
 }
 

@@ -256,6 +256,9 @@ pub struct Inbound {
     pub id: MessageId,
     /// Who wrote it.
     pub from: Address,
+    /// Who it was written to, where the gateway says: a number of ours, or, in an echo, the resident.
+    #[serde(default)]
+    pub to: Option<Address>,
     /// What the medium shows of that person.
     pub profile: Profile,
     /// What they wrote.
@@ -275,6 +278,7 @@ impl Inbound {
             envelope,
             id: id.into(),
             from,
+            to: None,
             profile: Profile::default(),
             content,
             reply_to: None,

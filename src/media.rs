@@ -12,6 +12,7 @@ use futures_core::Stream;
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::{Clock, Sleep};
+use crate::endpoint::BaseUrl;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::Digest;
 use crate::message::{Media, MediaSource};
@@ -227,7 +228,7 @@ pub trait Publish: fmt::Debug + Send + Sync + 'static {
 /// The hosts that a gateway serves files from.
 ///
 /// A name, or `*.name` for everything under it. A file is fetched from these and nowhere else, over https on the
-/// usual port, and the credential goes to the first list only. Where the gateway's base URL is loopback, as in a
+/// usual port, and the credential goes to the first list, and the base URL's own host, only. Where the gateway's base URL is loopback, as in a
 /// test, loopback is all there is.
 #[derive(Clone, Copy, Debug)]
 pub struct Hosts {
@@ -242,7 +243,7 @@ impl Hosts {
     ///
     /// # Errors
     /// [`ErrorKind::Forbidden`] with the rule that the address breaks.
-    pub fn check(&self, url: &str, base_is_loopback: bool) -> Result<(http::Uri, bool)> {
+    pub fn check(&self, url: &str, base: &BaseUrl) -> Result<(http::Uri, bool)> {
         let no = |rule: &'static str| Error::new(ErrorKind::Forbidden, rule).with_field("media.url");
         let uri: http::Uri = url.parse().map_err(|_| no("is not a URL"))?;
         let authority = uri.authority().ok_or_else(|| no("is not an absolute URL"))?;
@@ -250,7 +251,7 @@ impl Hosts {
             return Err(no("holds a user name"));
         }
         let host = authority.host().to_ascii_lowercase();
-        if base_is_loopback {
+        if base.is_loopback() {
             return if crate::transport::is_loopback(&host) {
                 Ok((uri, true))
             } else {
@@ -269,7 +270,7 @@ impl Hosts {
                 None => host == *entry,
             })
         };
-        match (listed(self.trusted), listed(self.open)) {
+        match (host == base.host() || listed(self.trusted), listed(self.open)) {
             (true, _) => Ok((uri, true)),
             (false, true) => Ok((uri, false)),
             (false, false) => Err(no("is not on a host of this gateway")),
@@ -306,11 +307,16 @@ mod tests {
 
     const HOSTS: Hosts = Hosts { trusted: &["lookaside.fbsbx.com"], open: &["*.fbcdn.net"] };
 
+    fn base(url: &str) -> BaseUrl {
+        url.parse().unwrap()
+    }
+
     #[test]
     fn files_come_from_the_gateways_hosts_and_the_token_goes_to_trusted_ones() {
-        assert!(HOSTS.check("https://lookaside.fbsbx.com/a?mid=1", false).unwrap().1);
-        assert!(HOSTS.check("https://LOOKASIDE.fbsbx.com:443/a", false).unwrap().1);
-        assert!(!HOSTS.check("https://scontent.fbcdn.net/a", false).unwrap().1);
+        assert!(HOSTS.check("https://lookaside.fbsbx.com/a?mid=1", &base("https://graph.example")).unwrap().1);
+        assert!(HOSTS.check("https://LOOKASIDE.fbsbx.com:443/a", &base("https://graph.example")).unwrap().1);
+        assert!(HOSTS.check("https://graph.example/a", &base("https://graph.example")).unwrap().1);
+        assert!(!HOSTS.check("https://scontent.fbcdn.net/a", &base("https://graph.example")).unwrap().1);
         for bad in [
             "http://lookaside.fbsbx.com/a",
             "https://lookaside.fbsbx.com:8443/a",
@@ -329,16 +335,16 @@ mod tests {
             "https://lookaside.fbsbx.com./a",
             "https://169.254.169.254/latest/meta-data",
         ] {
-            let error = HOSTS.check(bad, false).unwrap_err();
+            let error = HOSTS.check(bad, &base("https://graph.example")).unwrap_err();
             assert_eq!((error.kind(), error.field()), (ErrorKind::Forbidden, Some("media.url")), "{bad}");
         }
     }
 
     #[test]
     fn a_loopback_base_stays_on_loopback() {
-        assert!(HOSTS.check("http://127.0.0.1:8080/a", true).unwrap().1);
-        assert!(HOSTS.check("http://[::1]:8080/a", true).is_ok());
-        assert!(HOSTS.check("https://lookaside.fbsbx.com/a", true).is_err());
+        assert!(HOSTS.check("http://127.0.0.1:8080/a", &base("http://127.0.0.1:1")).unwrap().1);
+        assert!(HOSTS.check("http://[::1]:8080/a", &base("http://127.0.0.1:1")).is_ok());
+        assert!(HOSTS.check("https://lookaside.fbsbx.com/a", &base("http://127.0.0.1:1")).is_err());
     }
 
     #[tokio::test]

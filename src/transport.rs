@@ -145,6 +145,8 @@ pub enum Wire {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
+    /// The request's own body failed: a file that was over its cap, or not the promised one.
+    Body,
     /// The connection broke.
     Broken,
     /// No connection could be made.
@@ -186,6 +188,7 @@ impl fmt::Display for TransportError {
 impl TransportError {
     pub(crate) fn words(&self) -> &'static str {
         match self.fault {
+            Fault::Body => "the file to send could not be read to its end",
             Fault::Broken => "the connection broke",
             Fault::Connect => "no connection could be made",
             Fault::Name => "the host's name could not be resolved",

@@ -731,19 +731,19 @@ async fn an_upload_says_how_long_it_is() {
 #[tokio::test]
 async fn an_upload_that_fails_half_way_is_not_taken_for_whole() {
     let (address, mut told) = upload_double().await;
-    let broken = || stream::iter([Ok(Bytes::from("ab")), Err(Error::new(ErrorKind::Unavailable, CANARY))]);
+    let broken = || stream::iter([Ok(Bytes::from("ab")), Err(Error::new(ErrorKind::Unexpected, CANARY))]);
     for len in [Some(5), None] {
         let error = upload(address, MediaStream::from_stream("a/b", Box::pin(broken()), len)).await.unwrap_err();
-        about_a_file(&error, ErrorKind::Unavailable);
+        about_a_file(&error, ErrorKind::Unexpected);
         assert!(!told.recv().await.unwrap().2, "a broken upload passed for a whole one");
     }
     // Over its cap, or not what its hash says.
     let endless = stream::repeat_with(|| Ok(Bytes::from_static(&[0; 1000])));
     let capped = MediaStream::from_stream("a/b", Box::pin(endless), None).capped(100_000).unwrap();
-    about_a_file(&upload(address, capped).await.unwrap_err(), ErrorKind::Unavailable);
+    about_a_file(&upload(address, capped).await.unwrap_err(), ErrorKind::Unexpected);
     assert!(!told.recv().await.unwrap().2);
     let forged = MediaStream::from_stream("a/b", Box::pin(stream::iter([Ok(Bytes::from("ab"))])), None);
-    about_a_file(&upload(address, forged.hashed(Digest::of(b"cd"))).await.unwrap_err(), ErrorKind::Unavailable);
+    about_a_file(&upload(address, forged.hashed(Digest::of(b"cd"))).await.unwrap_err(), ErrorKind::Unexpected);
     assert!(!told.recv().await.unwrap().2);
 }
 

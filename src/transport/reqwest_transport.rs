@@ -52,7 +52,10 @@ impl ReqwestTransport {
         Self::with(|builder| builder)
     }
 
-    /// A transport whose clients are built with these settings: a proxy, other roots, other times.
+    /// A transport whose clients are built with these settings: a proxy, other times, another TLS backend.
+    ///
+    /// Roots of your own come with `tls_backend_preconfigured`: reqwest passes over certificates that are added to a
+    /// backend which is there already.
     ///
     /// The builder that is handed in carries the defaults and a TLS backend. Redirects, retries and decompression
     /// are switched off after it, whatever it says.
@@ -242,6 +245,9 @@ fn fault(error: &reqwest::Error) -> Fault {
         }
         if cause.is::<NotPublic>() {
             return Fault::NotPublic;
+        }
+        if cause.is::<Error>() {
+            return Fault::Body;
         }
         source = cause.source();
     }

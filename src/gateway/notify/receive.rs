@@ -82,7 +82,9 @@ fn inbound(told: &Told<'_>, from: &str, info: &Info, raw: Raw, now: Timestamp) -
     let at = time(&told.date_received).or_else(|| time(&told.created_at)).unwrap_or(now);
     let envelope = Envelope::new(GATEWAY, info.medium.clone(), info.account.clone(), at, raw);
     let text = told.message.as_deref()?.to_owned();
-    Some(Inbound::new(envelope, told.id.as_deref()?, from, InboundContent::Text(text)))
+    let mut inbound = Inbound::new(envelope, told.id.as_deref()?, from, InboundContent::Text(text));
+    inbound.to = told.destination_number.as_deref().and_then(|number| number.parse::<Sender>().ok()).map(Address::from);
+    Some(inbound)
 }
 
 /// How far a message has got, by a callback or by the notification itself.
@@ -302,6 +304,8 @@ pub(super) struct Told<'a> {
     cost_details: Option<Cost<'a>>,
     #[serde(borrow, alias = "user_number")]
     source_number: Option<Str<'a>>,
+    #[serde(borrow, alias = "notify_number")]
+    destination_number: Option<Str<'a>>,
     #[serde(borrow, alias = "content")]
     message: Option<Str<'a>>,
     #[serde(borrow)]

@@ -223,6 +223,7 @@ impl Twilio {
         let envelope = Envelope::new(GATEWAY, medium, self.account(form, "To"), at, raw);
         let mut inbound = Inbound::new(envelope, &*id, from, content);
         inbound.profile = Profile { name: form.some("ProfileName").map(Cow::into_owned), handle: None };
+        inbound.to = form.get("To").and_then(|to| party(&to, None)).map(|(_, to)| to);
         inbound.reply_to = form.some("OriginalRepliedMessageSid").map(|id| (*id).into());
         inbound.forwarded =
             ["Forwarded", "FrequentlyForwarded"].iter().any(|name| form.get(name).as_deref() == Some("true"));

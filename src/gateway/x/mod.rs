@@ -75,6 +75,7 @@ pub use oauth::{Auth, OAuth1, OAuth2};
 use receive::Signature;
 
 const GATEWAY: &str = "x";
+const BASE_URL: &str = "https://api.x.com";
 
 /// The configuration of a channel for direct messages on X.
 ///
@@ -297,7 +298,7 @@ impl X {
                 can.text = Some(TextLimit::characters(rules::TEXT_MAX));
                 can.media = Some(MediaLimits::x());
             });
-        let base = config.base_url.map_or_else(|| "https://api.x.com".parse(), Ok)?;
+        let base = config.base_url.map_or_else(|| BASE_URL.parse(), Ok)?;
         let rates = Arc::<Mutex<BTreeMap<_, _>>>::default();
         let noting = Noting { transport: context.transport.clone(), rates: rates.clone() };
         let endpoint =
@@ -466,15 +467,11 @@ impl X {
     fn data<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T> {
         let told: Answered<T> = answer.json()?;
         told.data.ok_or_else(|| {
-            let said = send::vendor_error(answer);
-            let Some(code) = said.code else { return answer.unreadable() };
-            let class = self.endpoint.class(&code).unwrap_or(Class::new(ErrorKind::Rejected));
-            Error::new(class.kind, "X answered with an error in place of data")
-                .with_gateway(GATEWAY)
-                .with_retry(class.retryable, class.after)
-                .with_code(&code)
-                .with_status(answer.status)
-                .with_raw(answer.body.clone())
+            // An answer of 200 may hold an error in place of data.
+            match send::vendor_error(answer).code {
+                Some(_) => self.endpoint.refused(answer),
+                None => answer.unreadable(),
+            }
         })
     }
 

@@ -186,7 +186,8 @@ impl X {
         let (urls, media) = (event.urls(), event.media(people));
         let content = content(event.text.as_deref(), &urls, media, None, self.unescape.poll);
         let user = people.users.iter().find(|user| user.id.as_deref() == Some(from.id()));
-        inbound(envelope, id, from, user, content).into()
+        let other = conversation.and_then(|id| rules::other_party(id, self.info.account.as_str()));
+        inbound(envelope, id, from, other, user, content).into()
     }
 
     /// The other person of a conversation of two, when the sender is missing and can be no one else: with the sender
@@ -267,8 +268,8 @@ impl X {
         let url = media.url.as_deref().ok_or_else(|| missing().with_field("media.url").with_gateway(GATEWAY))?;
         let base = self.endpoint.base();
         // With a token the file is asked of the base URL, and this address only says which file it is.
-        let named = HOSTS.check(url, false).or_else(|error| match base.is_loopback() {
-            true => HOSTS.check(url, true),
+        let named = HOSTS.check(url, base).or_else(|error| match base.is_loopback() {
+            true => HOSTS.check(url, &super::BASE_URL.parse()?),
             false => Err(error),
         });
         let (uri, _) = named.map_err(|error| error.with_gateway(GATEWAY))?;
@@ -495,7 +496,8 @@ impl<'a> Reader<'a> {
             content = InboundContent::Unsupported(attachment.r#type.map(Str::into_string));
         }
         let user: Option<User<'_>> = users.get(from.id()).and_then(|user| serde_json::from_str(user.get()).ok());
-        self.push(account, inbound(envelope, &id, from, user.as_ref(), content));
+        let target = create.target.as_ref().and_then(|target| target.recipient_id.as_deref());
+        self.push(account, inbound(envelope, &id, from, target, user.as_ref(), content));
     }
 
     fn read(&mut self, account: Option<&str>, raw: &RawValue, place: Raw) {
@@ -528,7 +530,7 @@ impl<'a> Reader<'a> {
         let from = chat.sender_id.as_deref().and_then(|id| XUser::new(id).ok());
         match (account, chat.id, from) {
             (Some(_), Some(id), Some(from)) => {
-                self.push(account, inbound(envelope, &id, from, None, InboundContent::Encrypted));
+                self.push(account, inbound(envelope, &id, from, None, None, InboundContent::Encrypted));
             }
             _ => self.push(account, Unrecognised::new(envelope, kind)),
         }
@@ -572,15 +574,26 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn inbound(envelope: Envelope, id: &str, from: XUser, user: Option<&User<'_>>, content: InboundContent) -> Inbound {
+/// A message. `other` is who it was written to when it is an echo of ours; else that is us.
+fn inbound(
+    envelope: Envelope,
+    id: &str,
+    from: XUser,
+    other: Option<&str>,
+    user: Option<&User<'_>>,
+    content: InboundContent,
+) -> Inbound {
     let echo = from.id() == envelope.account.as_str();
+    let group = envelope.conversation.is_some();
+    let to = if echo { other } else { Some(envelope.account.as_str()) };
+    let to = to.filter(|_| !group).and_then(|id| Address::x(id).ok());
     let (name, handle) = user.map(User::shown).unwrap_or_default();
     let from = match &handle {
         Some(handle) => from.with_handle(handle),
         None => from,
     };
     let mut inbound = Inbound::new(envelope, id, Address::X(from), content);
-    inbound.echo = echo;
+    (inbound.echo, inbound.to) = (echo, to);
     inbound.profile = Profile { name, handle };
     inbound
 }
@@ -669,7 +682,15 @@ impl DirectMessage<'_> {
 struct MessageCreate<'a> {
     #[serde(borrow)]
     sender_id: Option<Str<'a>>,
+    target: Option<Target<'a>>,
     message_data: Option<MessageData<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Target<'a> {
+    #[serde(borrow)]
+    recipient_id: Option<Str<'a>>,
 }
 
 #[derive(Default, Deserialize)]
