@@ -4,13 +4,14 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
+use civic_messaging::async_trait;
 use civic_messaging::endpoint::{Answer, VendorError, bearer};
 use civic_messaging::event::{Envelope, Raw};
 use civic_messaging::webhook::{self, Encoding, HmacSha256, Opened, Received, SigningSecret};
 use civic_messaging::{
-    Accepted, Address, BaseUrl, Channel, ChannelExt, Class, Content, Context, Endpoint, Error, ErrorKind, Event,
-    Inbound, InboundContent, Info, Medium, Message, Registry, Result, Secret, Settings, TextLimit, Unrecognised,
+    Accepted, Address, BaseUrl, Channel, ChannelExt, Class, Content, Context, Delivery, DeliveryState, Endpoint, Error,
+    ErrorKind, Event, Inbound, InboundContent, Info, Medium, Message, Registry, Result, Secret, Settings, TextLimit,
+    Unrecognised,
 };
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use serde::Deserialize;
@@ -60,10 +61,8 @@ impl Channel for Acme {
         let message = self.info.prepare(message, self.context.clock.now())?;
         let Content::Text(text) = &message.content else { return Err(Error::unsupported("Acme sends text")) };
         let body = serde_json::json!({ "to": message.to.expose(), "text": text, "reference": message.key });
-        let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, bearer(&self.token)?);
-        let request = self.endpoint.request(http::Method::POST, "/messages", headers, body.to_string().into())?;
-        let answer = self.endpoint.send(request).await?;
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, bearer(&self.token)?)]);
+        let answer = self.endpoint.send(self.endpoint.json("/messages", headers, &body)?).await?;
         Ok(Accepted::new("acme", answer.json::<Taken>()?.id, answer.body))
     }
 
@@ -73,11 +72,8 @@ impl Channel for Acme {
         };
         let raw = Raw::whole(verified.body().clone());
         let envelope = Envelope::new("acme", Medium::Sms, self.info.account.clone(), verified.arrived(), raw);
-        let event: Event = match serde_json::from_slice::<Hook>(verified.body()) {
-            Ok(Hook { id, from, text }) => match Address::phone(&from) {
-                Ok(from) => Inbound::new(envelope, id, from, InboundContent::Text(text)).into(),
-                Err(_) => Unrecognised::new(envelope, "message").into(),
-            },
+        let event = match serde_json::from_slice::<Hook>(verified.body()) {
+            Ok(hook) => hook.event(envelope),
             Err(_) => Unrecognised::new(envelope, "body").into(),
         };
         Ok(Received::new(vec![event]))
@@ -105,11 +101,32 @@ struct Refused {
     code: String,
 }
 
+/// A text from a resident, or how far a message of ours has got.
 #[derive(Deserialize)]
-struct Hook {
-    id: String,
-    from: String,
-    text: String,
+#[serde(untagged)]
+enum Hook {
+    Text { id: String, from: String, text: String },
+    Status { id: String, status: String },
+}
+
+impl Hook {
+    fn event(self, envelope: Envelope) -> Event {
+        match self {
+            Self::Text { id, from, text } => match Address::phone(&from) {
+                Ok(from) => Inbound::new(envelope, id, from, InboundContent::Text(text)).into(),
+                Err(_) => Unrecognised::new(envelope, "text").into(),
+            },
+            Self::Status { id, status } => {
+                let state = match status.as_str() {
+                    "SENT" => DeliveryState::Sent,
+                    "DELIVERED" => DeliveryState::Delivered,
+                    "FAILED" => DeliveryState::Failed,
+                    _ => DeliveryState::Unrecognised,
+                };
+                Delivery::new(envelope, id, state, status).into()
+            }
+        }
+    }
 }
 
 #[tokio::main]
@@ -146,13 +163,20 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     assert_eq!(refused.reply(), 403);
     println!("refused:  {refused}");
 
-    let hook = r#"{"id":"1","from":"+447700900123","text":"STOP"}"#;
-    let secret = SigningSecret::new(Secret::new("new-example-secret")?);
-    let signer = HmacSha256::new(HeaderName::from_static("x-acme-signature"), "", Encoding::Hex, [secret]);
-    let signature = signer.sign(hook.as_bytes()).unwrap_or_default();
-    let genuine = http::Request::post("/").header("x-acme-signature", signature).body(hook)?;
-    let received = channel.receive(&genuine.into()).await?;
+    let signed = |hook: &'static str| -> std::result::Result<webhook::Request, Box<dyn std::error::Error>> {
+        let header = HeaderName::from_static("x-acme-signature");
+        let secret = SigningSecret::new(Secret::new("new-example-secret")?);
+        let signer = HmacSha256::new(header.clone(), "", Encoding::Hex, [secret]);
+        let signature = signer.sign(hook.as_bytes()).unwrap_or_default();
+        Ok(http::Request::post("/").header(header, signature).body(hook)?.into())
+    };
+    let received = channel.receive(&signed(r#"{"id":"1","from":"+447700900123","text":"STOP"}"#)?).await?;
     assert!(matches!(received.events.as_slice(), [Event::Inbound(_), Event::OptOut(_)]));
-    println!("received: {} events, the STOP among them", received.events.len());
+    assert_eq!(received.to_answer().count(), 0);
+    println!("received: {} events, a STOP that nobody answers", received.events.len());
+
+    let received = channel.receive(&signed(r#"{"id":"A-1","status":"DELIVERED"}"#)?).await?;
+    let delivery = received.events[0].as_delivery().ok_or("no delivery")?;
+    println!("received: {} is now {:?}", delivery.id().ok_or("no id")?, delivery.state);
     Ok(())
 }

@@ -2,22 +2,17 @@
 //!
 //! `answer` is the service; the rest is its test. Run it with `cargo run --example mock_test`.
 
-use civic_messaging::{Channel, ChannelExt, Error, ErrorKind, Event, Mock, Outcome, Result, webhook};
+use civic_messaging::{Channel, ChannelExt, Error, ErrorKind, Mock, Outcome, Result, webhook};
 
-/// The service: answers every resident who asks about bins, and says which answers are in doubt.
+/// The service: answers every resident, and says which answers are in doubt.
 async fn answer(channel: &dyn Channel, request: &webhook::Request) -> Result<Vec<Error>> {
+    let received = channel.receive(request).await?;
+    // A real service would store `received.events` here, before anything else.
     let mut in_doubt = Vec::new();
-    for event in channel.receive(request).await?.events {
-        match event {
-            Event::Inbound(inbound) if inbound.text().is_some_and(|text| text.contains("bin")) => {
-                match channel.reply(&inbound, "Your bins are collected on Tuesday.").await {
-                    Err(error) if error.outcome() == Outcome::Unknown => in_doubt.push(error),
-                    other => drop(other?),
-                }
-            }
-            // A real service would store these.
-            Event::OptOut(_) | Event::Delivery(_) => {}
-            _ => {}
+    for inbound in received.to_answer() {
+        match channel.reply(inbound, "Your bins are collected on Tuesday.").await {
+            Err(error) if error.outcome() == Outcome::Unknown => in_doubt.push(error),
+            other => drop(other?),
         }
     }
     Ok(in_doubt)

@@ -1,4 +1,4 @@
-//! What a channel can do, as data: one validator reads it, and so does the conformance suite.
+//! What a channel can do, as data that one validator reads.
 
 use crate::medium::{whatsapp, x};
 use crate::message::MediaKind;

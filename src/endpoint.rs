@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use http::{Method, Request, StatusCode};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::clock::{Clock, Timestamp};
@@ -148,7 +149,8 @@ impl Endpoint {
     /// # Errors
     /// By how far it came. [`Outcome::NotSent`] when nothing left this machine; [`Outcome::Rejected`] for a definite
     /// no; [`Outcome::Unknown`] for a connection that broke or a time that ran out after something left, and for
-    /// 408, 500, 502, 503 and 504 unless the vendor documents that the code means "not accepted".
+    /// 408, 500, 502, 503 and 504 unless the vendor documents that the code means "not accepted". A vendor that says
+    /// no with a 200 is for the adapter to notice: hand the answer to [`refused`](Self::refused).
     pub async fn send(&self, request: Request<Body>) -> Result<Answer> {
         self.exchange(request, true).await
     }
@@ -169,7 +171,32 @@ impl Endpoint {
         self.call(self.request(Method::GET, path, headers, Body::empty())?).await
     }
 
-    /// Writes a request to a path under the base URL.
+    /// Writes a POST of JSON to a path under the base URL.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidMessage`] when the value does not serialise.
+    pub fn json(&self, path: &str, mut headers: HeaderMap, value: &impl Serialize) -> Result<Request<Body>> {
+        let body = serde_json::to_vec(value).map_err(|_| Error::invalid("content", "does not serialise to JSON"))?;
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        self.request(Method::POST, path, headers, body.into())
+    }
+
+    /// Writes a POST of a form to a path under the base URL.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when the path is not one.
+    pub fn form<'p>(
+        &self,
+        path: &str,
+        mut headers: HeaderMap,
+        pairs: impl IntoIterator<Item = (&'p str, &'p str)>,
+    ) -> Result<Request<Body>> {
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        self.request(Method::POST, path, headers, body.into())
+    }
+
+    /// Writes a request to a path under the base URL, with these headers and no others.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when the path is not one.
@@ -237,7 +264,7 @@ impl Endpoint {
                 let answer = self.read(parts, body, false).await?;
                 return Err(self.refused(&answer));
             }
-            let mime = parts.headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(str::to_owned);
+            let mime = parts.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(str::to_owned);
             let left = limits.time.saturating_sub(self.clock.monotonic().saturating_sub(begun));
             return Ok(MediaStream::new(mime, body).capped(limits.cap)?.within(&*self.clock, left));
         }
@@ -425,7 +452,7 @@ fn by_status(status: StatusCode) -> Class {
         413 => Class::new(ErrorKind::TooLarge),
         429 => Class::new(ErrorKind::RateLimited).retry(None),
         408 | 500..=599 => Class::new(ErrorKind::Unavailable).retry(None),
-        400..=499 => Class::new(ErrorKind::Rejected),
+        200..=299 | 400..=499 => Class::new(ErrorKind::Rejected),
         _ => Class::new(ErrorKind::Unexpected),
     }
 }

@@ -207,6 +207,9 @@ impl Error {
 
     /// The status with which a webhook route should answer the gateway.
     ///
+    /// For errors of [`receive`](crate::Channel::receive), and not of a send that followed: a gateway that is told 503
+    /// posts the webhook again, and the send would be made again with it.
+    ///
     /// 401 or 403 for a request that could not be verified, 413 for one that is too large, and 503 for everything
     /// that is our own fault: some gateways drop an event for good on any other 4xx.
     pub fn reply(&self) -> StatusCode {

@@ -105,8 +105,8 @@ impl Message {
 
     /// Names the message: 1 to 256 bytes, no control characters, no personal data, since the gateway sees it.
     ///
-    /// Status events carry it back where the gateway can (WhatsApp, Notify), and a switchboard never queues the same
-    /// key twice. No gateway here refuses a second message under one key.
+    /// Status events carry it back where the gateway can (WhatsApp, Notify), so a
+    /// doubtful send can be settled. No gateway here refuses a second message under one key.
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
@@ -1247,6 +1247,22 @@ pub enum Loss {
         /// How many characters.
         characters: usize,
     },
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Description => f.write_str("the description of a picture is left out"),
+            Self::Degraded(Degrade::ChoiceToText) => f.write_str("buttons or a list become numbered lines"),
+            Self::Degraded(Degrade::LinkToText) => f.write_str("a labelled link becomes text"),
+            Self::Degraded(Degrade::LocationToText) => f.write_str("a place becomes a map address"),
+            Self::Degraded(Degrade::MediaToText) => f.write_str("a file becomes its address"),
+            Self::Degraded(Degrade::QuoteToNothing) => f.write_str("the quote is left out"),
+            Self::Degraded(Degrade::Typography) => f.write_str("typographic characters become plain ones"),
+            Self::Rewritten { characters: 1 } => f.write_str("the gateway rewrites 1 character"),
+            Self::Rewritten { characters } => write!(f, "the gateway rewrites {characters} characters"),
+        }
+    }
 }
 
 /// An amount of money: millionths of a currency's main unit, and the currency's ISO 4217 code.

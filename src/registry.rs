@@ -86,7 +86,13 @@ impl Registry {
             let known = self.gateways().collect::<Vec<_>>().join(", ");
             return Err(Error::config("gateway", format!("is none of those that are known here: {known}")));
         };
-        connect(settings, context)
+        let channel = connect(settings, context)?;
+        match settings.0.contains_key("medium") && settings.medium()? != channel.info().medium {
+            true => {
+                Err(Error::config("medium", format!("is not the one that {name} connects: {}", channel.info().medium)))
+            }
+            false => Ok(channel),
+        }
     }
 
     /// Builds every channel of a configuration whose tables are channels, by the name of the table.

@@ -2,7 +2,7 @@
 //!
 //! Adapters speak through an [`Endpoint`](crate::Endpoint), which stands on this; what they send goes wherever the
 //! [`Transport`] of their [`Context`](crate::Context) takes it. With the feature `reqwest` that is
-//! [`ReqwestTransport`]; without it, bring your own.
+//! `ReqwestTransport`; without it, bring your own.
 
 use std::fmt;
 use std::future::poll_fn;

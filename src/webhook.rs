@@ -23,7 +23,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Event, with_opt_outs};
+use crate::event::{Event, Inbound, with_opt_outs};
 use crate::id::AccountId;
 use crate::secret::Secret;
 
@@ -39,6 +39,7 @@ pub const BODY_MAX: usize = 4 * 1024 * 1024;
 ///
 /// Make it from the `http::Request` of any server. The public address of the webhook is a setting of the channels
 /// that need it, never taken from a forwarded header.
+#[derive(Clone)]
 pub struct Request {
     method: Method,
     path_and_query: Box<str>,
@@ -175,7 +176,30 @@ impl<'a> Sealed<'a> {
 /// How a gateway proves that a webhook is its own.
 ///
 /// A scheme compares in constant time, checks before it parses, and reads no clock but [`Sealed::arrived`]. The
-/// shared ones are [`HmacSha256`], [`BearerToken`] and [`Unsigned`].
+/// shared ones are [`HmacSha256`], [`BearerToken`] and [`Unsigned`]. One of your own, for a gateway that calls back by
+/// GET with a token in the query:
+///
+/// ```
+/// use civic_messaging::webhook::{Covers, Refusal, Scheme, Sealed, SigningSecret, Verdict, Verified};
+///
+/// #[derive(Debug)]
+/// struct QueryToken(SigningSecret);
+///
+/// impl Scheme for QueryToken {
+///     fn verify(&self, sealed: Sealed<'_>) -> Verdict {
+///         let Some(token) = sealed.query_parameter("token") else { return Verdict::Refused(Refusal::Missing) };
+///         if !self.0.secret().matches(token.as_bytes()) {
+///             return Verdict::Refused(Refusal::Wrong);
+///         }
+///         let rest: Vec<_> = sealed.query().split('&').filter(|pair| !pair.starts_with("token=")).collect();
+///         Verdict::Open(Verified::new(&sealed, sealed.body().clone(), &self.0).with_query(&rest.join("&")))
+///     }
+///
+///     fn covers(&self) -> Covers {
+///         Covers::Nothing
+///     }
+/// }
+/// ```
 pub trait Scheme: fmt::Debug + Send + Sync {
     /// Judges a request.
     fn verify(&self, sealed: Sealed<'_>) -> Verdict;
@@ -258,7 +282,9 @@ impl Verified {
         Self { body, query: None, form: None, owns: secret.owns.clone(), claims: None, arrived: sealed.arrived() }
     }
 
-    /// Adds the query, where the proof covers it.
+    /// Adds the query, where the proof covers it, or where the gateway calls back by GET and has no proof but a token.
+    ///
+    /// Leave out a token that stands in it: what is handed on here ends in [`Raw`](crate::event::Raw), and in stores.
     #[must_use]
     pub fn with_query(mut self, query: &str) -> Self {
         self.query = Some(query.into());
@@ -439,6 +465,16 @@ impl Received {
     /// A message that is a STOP or START word gets its [`OptOut`](crate::OptOut) here, for every adapter alike.
     pub fn new(events: Vec<Event>) -> Self {
         Self { events: with_opt_outs(events), reply: Reply::ok(), discarded: 0 }
+    }
+
+    /// The messages that somebody should answer: no echo of ours, and none that only says STOP or START.
+    pub fn to_answer(&self) -> impl Iterator<Item = &Inbound> {
+        let wishes = |inbound: &Inbound| {
+            let is_its =
+                |event: &Event| matches!(event, Event::OptOut(wish) if wish.inbound.as_ref() == Some(&inbound.id));
+            self.events.iter().any(is_its)
+        };
+        self.events.iter().filter_map(Event::as_inbound).filter(move |inbound| !inbound.echo && !wishes(inbound))
     }
 
     /// Sets the answer.
