@@ -34,7 +34,6 @@ pub struct Endpoint {
     classes: &'static [(&'static str, Class)],
     overrides: Arc<BTreeMap<String, Class>>,
     vendor_error: fn(&Answer) -> VendorError<'_>,
-    deadline: Duration,
 }
 
 /// What a vendor's error body says, as the adapter reads it.
@@ -107,9 +106,6 @@ impl Endpoint {
     /// The longest answer that is read, in bytes.
     pub const ANSWER_MAX: usize = 8 * 1024 * 1024;
 
-    /// The deadline of a call, if no other is set.
-    pub const DEADLINE: Duration = Duration::from_secs(30);
-
     /// A gateway's API.
     ///
     /// `classes` is the vendor's table of codes, and `vendor_error` reads the vendor's error bodies.
@@ -128,7 +124,6 @@ impl Endpoint {
             classes,
             overrides: Arc::default(),
             vendor_error,
-            deadline: Self::DEADLINE,
         }
     }
 
@@ -201,12 +196,20 @@ impl Endpoint {
     /// # Errors
     /// [`ErrorKind::Config`] when the path is not one.
     pub fn request(&self, method: Method, path: &str, headers: HeaderMap, body: Body) -> Result<Request<Body>> {
-        let uri = [self.base.as_str(), path].concat();
         let mut request = Request::new(body);
         *request.method_mut() = method;
-        *request.uri_mut() = uri.parse().map_err(|_| Error::config("path", "is not a URL path"))?;
+        *request.uri_mut() = self.uri(path)?;
         *request.headers_mut() = headers;
         Ok(request)
+    }
+
+    /// The address of a path under the base URL. One that every send goes to is best made once.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when the path is not one.
+    pub fn uri(&self, path: &str) -> Result<http::Uri> {
+        let uri = Bytes::from([self.base.as_str(), path].concat());
+        http::Uri::from_maybe_shared(uri).map_err(|_| Error::config("path", "is not a URL path"))
     }
 
     /// Fetches a file from a host of the gateway, with the credential where it belongs.
@@ -277,10 +280,7 @@ impl Endpoint {
         self.overrides.get(code).copied().or_else(row)
     }
 
-    async fn exchange(&self, mut request: Request<Body>, sending: bool) -> Result<Answer> {
-        if request.extensions().get::<Deadline>().is_none() {
-            request.extensions_mut().insert(Deadline(self.deadline));
-        }
+    async fn exchange(&self, request: Request<Body>, sending: bool) -> Result<Answer> {
         let answer = self.transport.call(request).await.map_err(|e| self.unreachable(e, sending))?;
         let (parts, body) = answer.into_parts();
         let answer = self.read(parts, body, sending).await?;

@@ -30,7 +30,8 @@ pub use reqwest_transport::ReqwestTransport;
 /// - One call makes at most one request: no retry, no redirect, no cache.
 /// - Nothing is decompressed.
 /// - An error says truthfully whether a byte of the request may have left: see [`Wire`]. When in doubt, it may have.
-/// - A [`Deadline`] among the request's extensions bounds the whole exchange, answer body included.
+/// - A [`Deadline`] among the request's extensions bounds the whole exchange, answer body included. Without one, the
+///   transport's own does: there is one, of about 30 s.
 /// - With [`PublicOnly`] among them, an address that is private, loopback or otherwise not of the public internet is
 ///   refused after the name was resolved, and before a connection is made.
 /// - No URL, header or body is logged.
@@ -54,6 +55,8 @@ pub struct Body(Inner);
 enum Inner {
     Empty,
     Bytes(Bytes),
+    #[cfg(feature = "reqwest")]
+    Frames(reqwest_transport::Frames),
     Stream(ByteStream, Option<u64>),
 }
 
@@ -76,6 +79,8 @@ impl Body {
         match &self.0 {
             Inner::Empty => Some(0),
             Inner::Bytes(bytes) => Some(bytes.len() as u64),
+            #[cfg(feature = "reqwest")]
+            Inner::Frames(frames) => frames.len(),
             Inner::Stream(_, len) => *len,
         }
     }
@@ -94,6 +99,14 @@ impl Body {
         match std::mem::replace(&mut self.0, Inner::Empty) {
             Inner::Empty => Poll::Ready(None),
             Inner::Bytes(bytes) => Poll::Ready(Some(Ok(bytes)).filter(|b| !matches!(b, Ok(b) if b.is_empty()))),
+            #[cfg(feature = "reqwest")]
+            Inner::Frames(mut frames) => {
+                let next = frames.poll_chunk(cx);
+                if !matches!(next, Poll::Ready(None)) {
+                    self.0 = Inner::Frames(frames);
+                }
+                next
+            }
             Inner::Stream(mut stream, len) => {
                 let next = stream.as_mut().poll_next(cx);
                 let read = match &next {

@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_core::Stream;
-use http::{Request, Response};
+use http::uri::PathAndQuery;
+use http::{Request, Response, Uri};
 use http_body::{Body as _, Frame, SizeHint};
 use reqwest::ClientBuilder;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls_platform_verifier::BuilderVerifierExt;
 
-use super::{Body, ByteStream, Deadline, Fault, PublicOnly, Transport, TransportError, Wire, is_public};
+use super::{Body, Deadline, Fault, Inner, PublicOnly, Transport, TransportError, Wire, is_public};
 use crate::error::{Error, Result};
 
 /// HTTP/1.1 over reqwest and rustls (ring), with a pool of kept-alive connections.
@@ -123,7 +123,7 @@ impl Transport for ReqwestTransport {
         let client = self.client(&request)?;
         let (parts, body) = request.into_parts();
         let unwritable = TransportError::new(Fault::Request, Wire::NothingSent);
-        let url = reqwest::Url::parse(&parts.uri.to_string()).map_err(|_| unwritable)?;
+        let url = url(&parts.uri).ok_or(unwritable)?;
         // An address that is written as numbers, in whichever of their spellings, is never looked up, so that the
         // resolver cannot refuse it.
         let number = url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
@@ -147,7 +147,7 @@ impl Transport for ReqwestTransport {
             *call.body_mut() = Some(reqwest::Body::wrap(body));
         }
         match client.execute(call).await {
-            Ok(answer) => Ok(http::Response::from(answer).map(received)),
+            Ok(answer) => Ok(http::Response::from(answer).map(|body| Body(Inner::Frames(Frames(body))))),
             // A body that was never asked for shows that nothing left: its head and its first piece are written
             // together. A request without a body shows nothing.
             Err(error) if error.is_connect() || (!empty && asked.withdraw()) => {
@@ -210,19 +210,22 @@ impl http_body::Body for Watched {
     }
 }
 
-fn received(body: reqwest::Body) -> Body {
-    let len = body.size_hint().exact();
-    let stream: ByteStream = Box::pin(Frames(body));
-    Body::stream(stream, len)
+/// `Uri::to_string` finds its room in several steps.
+fn url(uri: &Uri) -> Option<reqwest::Url> {
+    let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
+    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    reqwest::Url::parse(&[scheme, "://", authority.as_str(), path].concat()).ok()
 }
 
-/// An answer's body as a stream of its data.
-struct Frames(reqwest::Body);
+/// An answer's body.
+pub(super) struct Frames(reqwest::Body);
 
-impl Stream for Frames {
-    type Item = Result<Bytes>;
+impl Frames {
+    pub(super) fn len(&self) -> Option<u64> {
+        self.0.size_hint().exact()
+    }
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+    pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
         loop {
             return Poll::Ready(match std::task::ready!(Pin::new(&mut self.0).poll_frame(cx)) {
                 None => None,

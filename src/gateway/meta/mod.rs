@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 
 use crate::address::Medium;
@@ -172,6 +172,8 @@ pub struct Meta {
     /// The path of the API's root, and of the number under it.
     root: String,
     number: String,
+    /// Where messages go.
+    messages: Uri,
     messaging_account_id: Option<String>,
     verify_hashes: bool,
     /// 360dialog hands files out at its own host, under the path that Meta's address has.
@@ -269,8 +271,10 @@ impl Meta {
             can.native = true;
         });
         info.wire = GATEWAY;
+        let endpoint = Endpoint::new(gateway, base, context, ERRORS, vendor_error).with_overrides(config.errors);
         Ok(Self {
-            endpoint: Endpoint::new(gateway, base, context, ERRORS, vendor_error).with_overrides(config.errors),
+            messages: endpoint.uri(&format!("{number}/messages"))?,
+            endpoint,
             info,
             context: context.clone(),
             scheme,
@@ -284,15 +288,19 @@ impl Meta {
     }
 
     fn headers(&self, content_type: &'static str) -> HeaderMap {
-        let mut headers = HeaderMap::with_capacity(2);
+        // Room for what is added on the way: host, accept.
+        let mut headers = HeaderMap::with_capacity(6);
         headers.insert(self.authorization.0.clone(), self.authorization.1.clone());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers
     }
 
-    fn post(&self, path: &str, body: impl Into<Body>) -> Result<http::Request<Body>> {
-        let path = [&self.number, path].concat();
-        self.endpoint.request(Method::POST, &path, self.headers("application/json"), body.into())
+    fn post(&self, body: impl Into<Body>) -> http::Request<Body> {
+        let mut request = http::Request::new(body.into());
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.messages.clone();
+        *request.headers_mut() = self.headers("application/json");
+        request
     }
 
     /// Where a file is: its address, hash, type and length.
@@ -349,7 +357,7 @@ impl Channel for Meta {
         let mut message = self.info.prepare(message, self.context.clock.now())?;
         send::upload(self, &mut message).await?;
         let body = send::encode(&message, self.messaging_account_id.as_deref())?;
-        let answer = self.endpoint.send(self.post("/messages", body)?).await?;
+        let answer = self.endpoint.send(self.post(body)).await?;
         send::decode(self.info.gateway, &answer)
     }
 
@@ -425,7 +433,7 @@ impl Channel for Meta {
             typing_indicator: typing,
         };
         let body = serde_json::to_vec(&read).map_err(|_| Error::invalid("inbound", "cannot be written"))?;
-        self.endpoint.call(self.post("/messages", body)?).await.map(|_| ())
+        self.endpoint.call(self.post(body)).await.map(|_| ())
     }
 
     async fn health(&self) -> Result<Health> {

@@ -32,9 +32,11 @@ const PREFERENCE: &str = "/entry/#/changes/#/value/user_preferences/#";
 pub(super) fn events(verified: &Verified, info: &Info, endpoint: &Endpoint) -> Received {
     let mut reader = Reader { verified, info, endpoint, events: Vec::new(), discarded: 0 };
     let body = verified.body();
-    if let Ok(hook) = serde_json::from_slice::<Hook<'_, Message<'_>, Status<'_>>>(body) {
+    // Checked once and whole, which is much quicker than string by string.
+    let text = str::from_utf8(body).unwrap_or_default();
+    if let Ok(hook) = serde_json::from_str::<Hook<'_, Message<'_>, Status<'_>>>(text) {
         reader.hook(hook, Some, Some);
-    } else if let Ok(hook) = serde_json::from_slice::<Hook<'_, &RawValue, &RawValue>>(body) {
+    } else if let Ok(hook) = serde_json::from_str::<Hook<'_, &RawValue, &RawValue>>(text) {
         reader.hook(hook, |raw| serde_json::from_str(raw.get()).ok(), |raw| serde_json::from_str(raw.get()).ok());
     } else {
         let envelope = reader.envelope(info.account.clone(), verified.arrived(), Raw::whole(body.clone()));

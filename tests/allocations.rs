@@ -1,0 +1,72 @@
+//! What a call allocates, counted exactly: clocks differ from machine to machine, counts do not.
+#![cfg(all(feature = "meta", feature = "reqwest"))]
+
+use std::future::Future;
+use std::sync::Arc;
+
+use allocation_counter::measure;
+use civic_messaging::medium::sms;
+use civic_messaging::{Address, Channel, ChannelExt, Message, Meta, Mock, meta};
+use tokio::runtime::{Builder, Runtime};
+
+#[path = "../benches/common/by_hand.rs"]
+mod by_hand;
+#[path = "../benches/common/stub.rs"]
+mod stub;
+
+use by_hand::{ByHand, NUMBER, TEXT, TOKEN};
+
+const TO: &str = "+447700900123";
+
+fn message() -> Message {
+    Message::text(Address::whatsapp(TO).unwrap(), TEXT)
+}
+
+/// Allocations a call, over many calls on one thread. The gateway is a stub in another, whose own do not count.
+fn each<F: Future<Output = ()>>(runtime: &Runtime, call: impl Fn() -> F) -> f64 {
+    const CALLS: u32 = 200;
+    let calls = |count| {
+        runtime.block_on(async {
+            for _ in 0..count {
+                call().await;
+            }
+        });
+    };
+    calls(8);
+    measure(|| calls(CALLS)).count_total as f64 / f64::from(CALLS)
+}
+
+#[test]
+fn a_send_allocates_at_most_six_times_more_than_one_written_by_hand() {
+    let address = stub::start();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let config = meta::Config::new(TOKEN, NUMBER).unwrap().base_url(&format!("http://{address}")).unwrap();
+    let (meta, message, hand) = (Meta::whatsapp(config).unwrap(), message(), ByHand::new(address));
+    let ours = each(&runtime, || async { drop(meta.send(&message).await.unwrap()) });
+    let floor = each(&runtime, || async { drop(hand.send(TO, TEXT).await.unwrap()) });
+    println!("a send allocates {ours} times, by hand {floor}");
+    assert!(ours <= floor + 6.0, "{ours} against {floor}");
+}
+
+#[test]
+fn to_count_segments_and_to_check_a_text_allocate_nothing() {
+    let (channel, message) = (Mock::whatsapp(), message());
+    for text in [TEXT, "Mae’r casgliad ddydd Mawrth, ger Lôn y Felin.", "£5 or €6 {now}"] {
+        assert_eq!(measure(|| assert!(sms::count(text).segments() > 0)).count_total, 0, "{text}");
+    }
+    assert_eq!(measure(|| channel.check(&message).unwrap()).count_total, 0);
+}
+
+#[test]
+fn an_arc_of_a_channel_adds_nothing() {
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let (channel, message) = (Mock::whatsapp(), message());
+    let arc: Arc<dyn Channel> = Arc::new(channel.clone());
+    // A look-up of nothing: what it allocates does not depend on what was sent before.
+    let sent = civic_messaging::Sent::new(message, civic_messaging::Timestamp::default());
+    let bare = each(&runtime, || async { drop(Channel::look_up(&channel, &sent).await.unwrap()) });
+    let through = each(&runtime, || async { drop(Channel::look_up(&arc, &sent).await.unwrap()) });
+    let twice = Arc::new(arc.clone());
+    let deeper = each(&runtime, || async { drop(Channel::look_up(&twice, &sent).await.unwrap()) });
+    assert_eq!((bare, bare), (through, deeper));
+}

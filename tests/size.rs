@@ -1,0 +1,39 @@
+//! What the crate drags in, counted exactly.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+fn crates(arguments: &[&str]) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--edges", "normal", "--prefix", "none"])
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).filter(|line| !line.is_empty()).collect()
+}
+
+fn holds(crates: &BTreeSet<String>, name: &str) -> bool {
+    crates.iter().any(|line| line.split(' ').next() == Some(name))
+}
+
+/// Ours included.
+#[test]
+fn the_default_is_110_crates_and_no_c_build_but_rings() {
+    let all = crates(&[]);
+    assert!(all.len() <= 110, "{} crates: {all:#?}", all.len());
+    for heavy in ["aws-lc-rs", "aws-lc-sys", "h2", "native-tls", "openssl", "openssl-sys"] {
+        assert!(!holds(&all, heavy), "{heavy}");
+    }
+}
+
+#[test]
+fn types_and_webhooks_alone_need_no_runtime_and_no_tls() {
+    let all = crates(&["--no-default-features", "--features", "meta,x,twilio,notify"]);
+    assert!(all.len() <= 40, "{} crates: {all:#?}", all.len());
+    for heavy in ["hyper", "reqwest", "ring", "rustls", "tokio"] {
+        assert!(!holds(&all, heavy), "{heavy}");
+    }
+}
