@@ -141,11 +141,11 @@ impl FromStr for Digest {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let bytes = if text.len() == 64 { unhex(text) } else { BASE64.decode(text).ok() };
-        bytes
-            .and_then(|bytes| bytes.try_into().ok())
-            .map(Self)
-            .ok_or_else(|| Error::invalid("sha256", "is not 32 bytes in hexadecimal or base64"))
+        let bytes = match text.len() {
+            64 => unhex(text.as_bytes()),
+            _ => BASE64.decode(text).ok().and_then(|bytes| bytes.try_into().ok()),
+        };
+        bytes.map(Self).ok_or_else(|| Error::invalid("sha256", "is not 32 bytes in hexadecimal or base64"))
     }
 }
 
@@ -173,11 +173,20 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// Reads hexadecimal, of either case.
-pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
-    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
-    pairs.iter().map(|&[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect()
+/// Reads 32 bytes of hexadecimal, of either case.
+pub(crate) fn unhex(text: &[u8]) -> Option<[u8; 32]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let pairs: &[[u8; 2]; 32] = text.as_chunks().0.try_into().ok().filter(|_| text.len() == 64)?;
+    let mut bytes = [0; 32];
+    for (byte, &[high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = digit(high)? << 4 | digit(low)?;
+    }
+    Some(bytes)
 }
 
 /// Shows `…` and the last three characters of something personal, or `…` alone when it is short.

@@ -15,6 +15,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -356,7 +357,7 @@ pub struct SigningSecret {
 enum Owns {
     /// The accounts of the channel, not yet filled in.
     Channel,
-    Accounts(Box<[AccountId]>),
+    Accounts(Arc<[AccountId]>),
 }
 
 impl Owns {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 
-use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 
 /// A string, or a number that a gateway wrote in a string's place, as text.
 ///
@@ -26,39 +26,61 @@ impl Deref for Str<'_> {
     }
 }
 
+/// A [`Str`] or nothing. Read in one step, where an `Option` of it takes two: half of what a field costs.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct MaybeStr<'a>(pub(crate) Option<Str<'a>>);
+
+impl<'a> Deref for MaybeStr<'a> {
+    type Target = Option<Str<'a>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
 impl<'de: 'a, 'a> Deserialize<'de> for Str<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
+        deserializer.deserialize_any(Text)?.ok_or_else(|| Error::invalid_type(Unexpected::Unit, &Text))
+    }
+}
 
-        impl<'de> Visitor<'de> for Text {
-            type Value = Str<'de>;
+impl<'de: 'a, 'a> Deserialize<'de> for MaybeStr<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Text).map(Self)
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or a number")
-            }
+struct Text;
 
-            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Str<'de>, E> {
-                Ok(Str(Cow::Borrowed(text)))
-            }
+impl<'de> Visitor<'de> for Text {
+    type Value = Option<Str<'de>>;
 
-            fn visit_str<E: Error>(self, text: &str) -> Result<Str<'de>, E> {
-                Ok(Str(Cow::Owned(text.to_owned())))
-            }
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string or a number")
+    }
 
-            fn visit_u64<E: Error>(self, number: u64) -> Result<Str<'de>, E> {
-                Ok(Str(Cow::Owned(number.to_string())))
-            }
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Some(Str(Cow::Borrowed(text))))
+    }
 
-            fn visit_i64<E: Error>(self, number: i64) -> Result<Str<'de>, E> {
-                Ok(Str(Cow::Owned(number.to_string())))
-            }
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Some(Str(Cow::Owned(text.to_owned()))))
+    }
 
-            fn visit_f64<E: Error>(self, number: f64) -> Result<Str<'de>, E> {
-                Ok(Str(Cow::Owned(number.to_string())))
-            }
-        }
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Some(Str(Cow::Owned(number.to_string()))))
+    }
 
-        deserializer.deserialize_any(Text)
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Some(Str(Cow::Owned(number.to_string()))))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
+        Ok(Some(Str(Cow::Owned(number.to_string()))))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
     }
 }
 
@@ -74,5 +96,11 @@ mod tests {
         assert_eq!(read("303833"), "303833");
         assert_eq!(read("-6850472171600526495"), "-6850472171600526495");
         assert!(serde_json::from_str::<Option<Str<'_>>>("null").unwrap().is_none());
+        assert!(serde_json::from_str::<MaybeStr<'_>>("null").unwrap().is_none());
+        assert_eq!(serde_json::from_str::<MaybeStr<'_>>("7").unwrap().as_deref(), Some("7"));
+        for wrong in ["null", "true", "[]", "{}"] {
+            assert!(serde_json::from_str::<Str<'_>>(wrong).is_err(), "{wrong}");
+            assert!(wrong == "null" || serde_json::from_str::<MaybeStr<'_>>(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -71,11 +71,11 @@ impl HmacSha256 {
 impl Scheme for HmacSha256 {
     fn verify(&self, sealed: Sealed<'_>) -> Verdict {
         let Some(header) = sealed.headers().get(&self.header) else { return Verdict::Refused(Refusal::Missing) };
-        let Some(signature) = header.to_str().ok().and_then(|text| text.strip_prefix(self.prefix)) else {
+        let Some(signature) = header.as_bytes().strip_prefix(self.prefix.as_bytes()) else {
             return Verdict::Refused(Refusal::Wrong);
         };
         let signature = match self.encoding {
-            Encoding::Base64 => BASE64_STANDARD.decode(signature).ok(),
+            Encoding::Base64 => BASE64_STANDARD.decode(signature).ok().and_then(|bytes| bytes.try_into().ok()),
             Encoding::Hex => unhex(signature),
         };
         let Some(signature) = signature else { return Verdict::Refused(Refusal::Wrong) };

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::address::{Address, Medium, Phone, WhatsAppUser};
@@ -21,7 +21,7 @@ use crate::event::{
 use crate::id::AccountId;
 use crate::message::{ContactCard, Labelled, Location, MediaRef};
 use crate::webhook::{Received, Verified};
-use crate::wire::Str;
+use crate::wire::{MaybeStr, Str};
 
 const VALUE: &str = "/entry/#/changes/#/value";
 const MESSAGE: &str = "/entry/#/changes/#/value/messages/#";
@@ -33,11 +33,11 @@ pub(super) fn events(verified: &Verified, info: &Info, endpoint: &Endpoint) -> R
     let mut reader = Reader { verified, info, endpoint, events: Vec::new(), discarded: 0 };
     let body = verified.body();
     // Checked once and whole, which is much quicker than string by string.
-    let text = str::from_utf8(body).unwrap_or_default();
-    if let Ok(hook) = serde_json::from_str::<Hook<'_, Message<'_>, Status<'_>>>(text) {
-        reader.hook(hook, Some, Some);
-    } else if let Ok(hook) = serde_json::from_str::<Hook<'_, &RawValue, &RawValue>>(text) {
-        reader.hook(hook, |raw| serde_json::from_str(raw.get()).ok(), |raw| serde_json::from_str(raw.get()).ok());
+    let text = str::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed);
+    if let Ok(hook) = serde_json::from_str::<Hook<'_, Message<'_>, Status<'_>>>(&text) {
+        reader.hook(&hook, |message| Some(message), |status| Some(status));
+    } else if let Ok(hook) = serde_json::from_str::<Hook<'_, Strange<Message<'_>>, Strange<Status<'_>>>>(&text) {
+        reader.hook(&hook, |message| message.0.as_ref(), |status| status.0.as_ref());
     } else {
         let envelope = reader.envelope(info.account.clone(), verified.arrived(), Raw::whole(body.clone()));
         reader.events.push(Unrecognised::new(envelope, "body").into());
@@ -56,14 +56,16 @@ struct Reader<'v> {
 impl<'v> Reader<'v> {
     fn hook<'a, M, S>(
         &mut self,
-        hook: Hook<'a, M, S>,
-        message: impl Fn(M) -> Option<Message<'a>>,
-        status: impl Fn(S) -> Option<Status<'a>>,
+        hook: &Hook<'a, M, S>,
+        message: impl Fn(&M) -> Option<&Message<'a>>,
+        status: impl Fn(&S) -> Option<&Status<'a>>,
     ) {
         let whatsapp = hook.object.as_deref() == Some("whatsapp_business_account");
-        for (e, entry) in hook.entry.into_iter().enumerate() {
-            for (c, change) in entry.changes.into_iter().enumerate() {
-                let value = change.value;
+        let values = hook.entry.iter().flat_map(|entry| &entry.changes).map(|change| &change.value);
+        self.events = Vec::with_capacity(values.map(Value::count).sum());
+        for (e, entry) in hook.entry.iter().enumerate() {
+            for (c, change) in entry.changes.iter().enumerate() {
+                let value = &change.value;
                 let number = value.metadata.as_ref().and_then(|metadata| metadata.phone_number_id.as_deref());
                 let Some(owner) = number.or(entry.id.as_deref()).filter(|id| self.verified.owns(id)) else {
                     self.discarded += value.count();
@@ -79,10 +81,9 @@ impl<'v> Reader<'v> {
                     continue;
                 }
                 let count = self.events.len();
-                for (n, one) in value.messages.into_iter().enumerate() {
+                for (n, one) in value.messages.iter().enumerate() {
                     let read = message(one);
-                    let time =
-                        read.as_ref().and_then(|m| seconds(&m.timestamp)).unwrap_or_else(|| self.verified.arrived());
+                    let time = read.and_then(|m| seconds(&m.timestamp)).unwrap_or_else(|| self.verified.arrived());
                     let envelope = self.piece(&account, time, MESSAGE, [e, c, n]);
                     let event = match read {
                         Some(read) => inbound(read, &value.contacts, envelope),
@@ -90,10 +91,9 @@ impl<'v> Reader<'v> {
                     };
                     self.events.push(event);
                 }
-                for (n, one) in value.statuses.into_iter().enumerate() {
+                for (n, one) in value.statuses.iter().enumerate() {
                     let read = status(one);
-                    let time =
-                        read.as_ref().and_then(|s| seconds(&s.timestamp)).unwrap_or_else(|| self.verified.arrived());
+                    let time = read.and_then(|s| seconds(&s.timestamp)).unwrap_or_else(|| self.verified.arrived());
                     let envelope = self.piece(&account, time, STATUS, [e, c, n]);
                     let event = match read {
                         Some(read) => self.delivery(read, envelope),
@@ -101,10 +101,10 @@ impl<'v> Reader<'v> {
                     };
                     self.events.push(event);
                 }
-                for (n, preference) in value.user_preferences.into_iter().enumerate() {
+                for (n, preference) in value.user_preferences.iter().enumerate() {
                     let time = seconds(&preference.timestamp).unwrap_or_else(|| self.verified.arrived());
                     let envelope = self.piece(&account, time, PREFERENCE, [e, c, n]);
-                    self.events.push(opt_out(&preference, envelope));
+                    self.events.push(opt_out(preference, envelope));
                 }
                 let time = seconds(&entry.time).unwrap_or_else(|| self.verified.arrived());
                 if let Some(error) = value.errors.first() {
@@ -128,9 +128,9 @@ impl<'v> Reader<'v> {
         Envelope::new(self.info.gateway, Medium::WhatsApp, account, at, raw)
     }
 
-    fn delivery(&self, status: Status<'_>, envelope: Envelope) -> Event {
-        let Some(word) = status.status else { return Unrecognised::new(envelope, "statuses").into() };
-        let state = match &*word {
+    fn delivery(&self, status: &Status<'_>, envelope: Envelope) -> Event {
+        let Some(word) = status.status.as_deref() else { return Unrecognised::new(envelope, "statuses").into() };
+        let state = match word {
             "sent" => DeliveryState::Sent,
             "delivered" => DeliveryState::Delivered,
             "read" => DeliveryState::Read,
@@ -140,20 +140,21 @@ impl<'v> Reader<'v> {
         };
         let group = status.recipient_type.as_deref() == Some("group");
         let (phone, user_id) = if group {
-            let participant = status.recipient_participant_id.or(status.participant_recipient_id);
-            (participant, status.recipient_participant_user_id)
+            let participant = status.recipient_participant_id.as_ref().or(status.participant_recipient_id.as_ref());
+            (participant, &status.recipient_participant_user_id)
         } else {
-            (status.recipient_id.clone(), status.recipient_user_id)
+            (status.recipient_id.as_ref(), &status.recipient_user_id)
         };
-        let conversation = status.recipient_id.filter(|_| group);
-        let conversation = conversation.and_then(|id| Address::conversation(Medium::WhatsApp, &id).ok());
+        let conversation = status.recipient_id.as_deref().filter(|_| group);
+        let conversation = conversation.and_then(|id| Address::conversation(Medium::WhatsApp, id).ok());
         let envelope = envelope.within(conversation);
-        let mut delivery = Delivery::new(envelope, status.id.as_deref().unwrap_or_default(), state, word.into_string());
-        delivery.of = DeliveryOf::Message {
-            id: status.id.map(|id| (&*id).into()),
-            key: status.biz_opaque_callback_data.map(Str::into_string),
+        let of = DeliveryOf::Message {
+            id: status.id.as_deref().map(Into::into),
+            key: status.biz_opaque_callback_data.as_deref().map(Into::into),
         };
-        delivery.recipient = person(phone.as_deref(), user_id.as_deref());
+        let mut delivery = Delivery::new(envelope, "", state, word);
+        delivery.of = of;
+        delivery.recipient = person(phone.map(|phone| &**phone), user_id.as_deref());
         delivery.failure = status.errors.first().map(|error| {
             let class = self.endpoint.class(&error.code);
             Failure::new(class.map_or(ErrorKind::Rejected, |class| class.kind))
@@ -161,9 +162,11 @@ impl<'v> Reader<'v> {
                 .code(&*error.code)
                 .detail(error.words())
         });
-        delivery.billing = status.pricing.and_then(|pricing| {
-            let words = [pricing.kind.or(pricing.pricing_model), pricing.category];
-            words.into_iter().flatten().map(Str::into_string).reduce(|a, b| format!("{a}/{b}"))
+        delivery.billing = status.pricing.as_ref().and_then(|pricing| {
+            match (pricing.kind.as_deref().or(pricing.pricing_model.as_deref()), pricing.category.as_deref()) {
+                (Some(kind), Some(category)) => Some([kind, "/", category].concat()),
+                (one, other) => one.or(other).map(str::to_owned),
+            }
         });
         delivery.into()
     }
@@ -175,13 +178,14 @@ fn seconds(time: &Option<Str<'_>>) -> Option<Timestamp> {
 
 /// A person, by what Meta gives of them. A user id where a phone number should be is taken for what it is.
 fn person(phone: Option<&str>, user_id: Option<&str>) -> Option<Address> {
-    let number = phone.and_then(|digits| Phone::from_digits(digits).ok());
-    let user_id = user_id.or(phone.filter(|_| number.is_none()));
-    let user = WhatsAppUser::new(number.clone(), user_id).or_else(|_| WhatsAppUser::new(number, None));
+    let number = || phone.and_then(|digits| Phone::from_digits(digits).ok());
+    let known = number();
+    let user_id = user_id.or(phone.filter(|_| known.is_none()));
+    let user = WhatsAppUser::new(known, user_id).or_else(|_| WhatsAppUser::new(number(), None));
     user.ok().map(Address::from)
 }
 
-fn inbound(message: Message<'_>, contacts: &[Contact<'_>], envelope: Envelope) -> Event {
+fn inbound(message: &Message<'_>, contacts: &[Contact<'_>], envelope: Envelope) -> Event {
     let kind = message.kind.as_deref().unwrap_or_default();
     let group = message.group_id.as_deref().and_then(|id| Address::conversation(Medium::WhatsApp, id).ok());
     let envelope = envelope.within(group);
@@ -200,15 +204,18 @@ fn inbound(message: Message<'_>, contacts: &[Contact<'_>], envelope: Envelope) -
                 content: Box::new(content),
             })
         }),
-        kind => content_of(kind, &message, &envelope),
+        kind => content_of(kind, message, &envelope),
     };
-    let (Some(from), Some(id), Some(content)) = (&from, &message.id, content) else {
-        let mut event = Unrecognised::new(envelope, format!("messages.{kind}"));
-        event.from = from;
-        return event.into();
+    let (from, id, content) = match (from, message.id.as_deref(), content) {
+        (Some(from), Some(id), Some(content)) => (from, id, content),
+        (from, ..) => {
+            let mut event = Unrecognised::new(envelope, format!("messages.{kind}"));
+            event.from = from;
+            return event.into();
+        }
     };
-    let mut inbound = Inbound::new(envelope, &**id, from.clone(), content);
-    if let Some(contact) = contacts.iter().find(|contact| contact.is(&message)) {
+    let mut inbound = Inbound::new(envelope, id, from, content);
+    if let Some(contact) = contacts.iter().find(|contact| contact.is(message)) {
         let profile = contact.profile.as_ref();
         let text = |text: &Option<Str<'_>>| text.as_ref().map(|text| text.0.to_string());
         inbound.profile = Profile {
@@ -218,8 +225,8 @@ fn inbound(message: Message<'_>, contacts: &[Contact<'_>], envelope: Envelope) -
                 .map(|name| name.trim_start_matches('@').to_owned()),
         };
     }
-    if let Some(context) = message.context {
-        inbound.reply_to = context.id.map(|id| (&*id).into());
+    if let Some(context) = &message.context {
+        inbound.reply_to = context.id.as_deref().map(Into::into);
         inbound.forwarded = context.forwarded == Some(true) || context.frequently_forwarded == Some(true);
     }
     inbound.into()
@@ -246,7 +253,7 @@ fn content_of(kind: &str, message: &Message<'_>, envelope: &Envelope) -> Option<
             let title = text(&button.text).unwrap_or_default();
             InboundContent::Chosen(Chosen { id: text(&button.payload).unwrap_or_else(|| title.clone()), title })
         }
-        "interactive" => match &message.interactive {
+        "interactive" => match message.interactive.as_deref() {
             Some(Interactive { button_reply: Some(reply), .. } | Interactive { list_reply: Some(reply), .. }) => {
                 InboundContent::Chosen(Chosen { id: text(&reply.id)?, title: text(&reply.title).unwrap_or_default() })
             }
@@ -346,11 +353,21 @@ struct AccountValue<'a> {
     max_daily_conversation_per_phone: Option<Str<'a>>,
 }
 
+/// A piece that is nothing if it cannot be read, so that the others are.
+struct Strange<T>(Option<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Strange<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        Ok(Self(serde_json::from_str(raw.get()).ok()))
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(bound(deserialize = "M: Deserialize<'de>, S: Deserialize<'de>"))]
 struct Hook<'a, M, S> {
     #[serde(borrow, default)]
-    object: Option<Str<'a>>,
+    object: MaybeStr<'a>,
     #[serde(borrow)]
     entry: Vec<Entry<'a, M, S>>,
 }
@@ -359,9 +376,9 @@ struct Hook<'a, M, S> {
 #[serde(bound(deserialize = "M: Deserialize<'de>, S: Deserialize<'de>"))]
 struct Entry<'a, M, S> {
     #[serde(borrow, default)]
-    id: Option<Str<'a>>,
+    id: MaybeStr<'a>,
     #[serde(borrow, default)]
-    time: Option<Str<'a>>,
+    time: MaybeStr<'a>,
     #[serde(borrow = "'a", default = "Vec::new")]
     changes: Vec<Change<'a, M, S>>,
 }
@@ -370,7 +387,7 @@ struct Entry<'a, M, S> {
 #[serde(bound(deserialize = "M: Deserialize<'de>, S: Deserialize<'de>"))]
 struct Change<'a, M, S> {
     #[serde(borrow, default)]
-    field: Option<Str<'a>>,
+    field: MaybeStr<'a>,
     #[serde(borrow = "'a")]
     value: Value<'a, M, S>,
 }
@@ -401,15 +418,15 @@ impl<M, S> Value<'_, M, S> {
 #[derive(Deserialize)]
 struct Metadata<'a> {
     #[serde(borrow, default)]
-    phone_number_id: Option<Str<'a>>,
+    phone_number_id: MaybeStr<'a>,
 }
 
 #[derive(Deserialize)]
 struct Contact<'a> {
     #[serde(borrow, default)]
-    wa_id: Option<Str<'a>>,
+    wa_id: MaybeStr<'a>,
     #[serde(borrow, default)]
-    user_id: Option<Str<'a>>,
+    user_id: MaybeStr<'a>,
     #[serde(borrow, default)]
     profile: Option<ProfileWire<'a>>,
 }
@@ -425,9 +442,9 @@ impl Contact<'_> {
 #[derive(Deserialize)]
 struct ProfileWire<'a> {
     #[serde(borrow, default)]
-    name: Option<Str<'a>>,
+    name: MaybeStr<'a>,
     #[serde(borrow, default)]
-    username: Option<Str<'a>>,
+    username: MaybeStr<'a>,
 }
 
 #[derive(Deserialize)]
@@ -435,9 +452,9 @@ struct WireError<'a> {
     #[serde(borrow)]
     code: Str<'a>,
     #[serde(borrow, default)]
-    title: Option<Str<'a>>,
+    title: MaybeStr<'a>,
     #[serde(borrow, default)]
-    message: Option<Str<'a>>,
+    message: MaybeStr<'a>,
     #[serde(borrow, default)]
     error_data: Option<&'a RawValue>,
 }
@@ -460,71 +477,72 @@ impl WireError<'_> {
 #[derive(Deserialize)]
 struct Preference<'a> {
     #[serde(borrow, default)]
-    wa_id: Option<Str<'a>>,
+    wa_id: MaybeStr<'a>,
     #[serde(borrow, default)]
-    user_id: Option<Str<'a>>,
+    user_id: MaybeStr<'a>,
     #[serde(borrow, default)]
-    category: Option<Str<'a>>,
+    category: MaybeStr<'a>,
     #[serde(borrow, default)]
-    value: Option<Str<'a>>,
+    value: MaybeStr<'a>,
     #[serde(borrow, default)]
-    timestamp: Option<Str<'a>>,
+    timestamp: MaybeStr<'a>,
 }
 
+/// What only some messages have is boxed: a message is moved about, and most of them are texts.
 #[derive(Deserialize)]
 struct Message<'a> {
     #[serde(borrow, default)]
-    id: Option<Str<'a>>,
+    id: MaybeStr<'a>,
     #[serde(borrow, default)]
-    timestamp: Option<Str<'a>>,
+    timestamp: MaybeStr<'a>,
     #[serde(borrow, default)]
-    from: Option<Str<'a>>,
+    from: MaybeStr<'a>,
     #[serde(borrow, default)]
-    from_user_id: Option<Str<'a>>,
+    from_user_id: MaybeStr<'a>,
     #[serde(borrow, default)]
-    group_id: Option<Str<'a>>,
+    group_id: MaybeStr<'a>,
     #[serde(borrow, default, rename = "type")]
-    kind: Option<Str<'a>>,
+    kind: MaybeStr<'a>,
     #[serde(borrow, default)]
     context: Option<Context<'a>>,
     #[serde(borrow, default)]
     text: Option<Text<'a>>,
     #[serde(borrow, default)]
-    image: Option<File<'a>>,
+    image: Option<Box<File<'a>>>,
     #[serde(borrow, default)]
-    video: Option<File<'a>>,
+    video: Option<Box<File<'a>>>,
     #[serde(borrow, default)]
-    document: Option<File<'a>>,
+    document: Option<Box<File<'a>>>,
     #[serde(borrow, default)]
-    audio: Option<File<'a>>,
+    audio: Option<Box<File<'a>>>,
     #[serde(borrow, default)]
-    sticker: Option<File<'a>>,
+    sticker: Option<Box<File<'a>>>,
     #[serde(borrow, default)]
-    location: Option<Place<'a>>,
+    location: Option<Box<Place<'a>>>,
     #[serde(borrow, default)]
     contacts: Vec<Card<'a>>,
     #[serde(borrow, default)]
-    interactive: Option<Interactive<'a>>,
+    interactive: Option<Box<Interactive<'a>>>,
     #[serde(borrow, default)]
-    button: Option<Button<'a>>,
+    button: Option<Box<Button<'a>>>,
     #[serde(borrow, default)]
-    reaction: Option<ReactionWire<'a>>,
+    reaction: Option<Box<ReactionWire<'a>>>,
     #[serde(borrow, default)]
     order: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    system: Option<System<'a>>,
+    system: Option<Box<System<'a>>>,
     #[serde(borrow, default)]
-    edit: Option<Edit<'a>>,
+    edit: Option<Box<Edit<'a>>>,
     #[serde(borrow, default)]
-    revoke: Option<Revoke<'a>>,
+    revoke: Option<Box<Revoke<'a>>>,
     #[serde(borrow, default)]
-    unsupported: Option<UnsupportedWire<'a>>,
+    unsupported: Option<Box<UnsupportedWire<'a>>>,
 }
 
 #[derive(Deserialize)]
 struct Context<'a> {
     #[serde(borrow, default)]
-    id: Option<Str<'a>>,
+    id: MaybeStr<'a>,
     #[serde(default)]
     forwarded: Option<bool>,
     #[serde(default)]
@@ -534,23 +552,23 @@ struct Context<'a> {
 #[derive(Deserialize)]
 struct Text<'a> {
     #[serde(borrow, default)]
-    body: Option<Str<'a>>,
+    body: MaybeStr<'a>,
 }
 
 #[derive(Deserialize)]
 struct File<'a> {
     #[serde(borrow, default)]
-    id: Option<Str<'a>>,
+    id: MaybeStr<'a>,
     #[serde(borrow, default)]
-    mime_type: Option<Str<'a>>,
+    mime_type: MaybeStr<'a>,
     #[serde(borrow, default)]
-    sha256: Option<Str<'a>>,
+    sha256: MaybeStr<'a>,
     #[serde(borrow, default)]
-    url: Option<Str<'a>>,
+    url: MaybeStr<'a>,
     #[serde(borrow, default)]
-    caption: Option<Str<'a>>,
+    caption: MaybeStr<'a>,
     #[serde(borrow, default)]
-    filename: Option<Str<'a>>,
+    filename: MaybeStr<'a>,
 }
 
 impl File<'_> {
@@ -576,9 +594,9 @@ struct Place<'a> {
     #[serde(default)]
     longitude: Option<f64>,
     #[serde(borrow, default)]
-    name: Option<Str<'a>>,
+    name: MaybeStr<'a>,
     #[serde(borrow, default)]
-    address: Option<Str<'a>>,
+    address: MaybeStr<'a>,
 }
 
 #[derive(Deserialize)]
@@ -615,45 +633,45 @@ impl Card<'_> {
 #[derive(Deserialize)]
 struct CardName<'a> {
     #[serde(borrow, default)]
-    formatted_name: Option<Str<'a>>,
+    formatted_name: MaybeStr<'a>,
     #[serde(borrow, default)]
-    first_name: Option<Str<'a>>,
+    first_name: MaybeStr<'a>,
 }
 
 #[derive(Deserialize)]
 struct CardOrg<'a> {
     #[serde(borrow, default)]
-    company: Option<Str<'a>>,
+    company: MaybeStr<'a>,
 }
 
 #[derive(Deserialize)]
 struct CardPhone<'a> {
     #[serde(borrow, default)]
-    phone: Option<Str<'a>>,
+    phone: MaybeStr<'a>,
     #[serde(borrow, default, rename = "type")]
-    kind: Option<Str<'a>>,
+    kind: MaybeStr<'a>,
 }
 
 #[derive(Deserialize)]
 struct CardEmail<'a> {
     #[serde(borrow, default)]
-    email: Option<Str<'a>>,
+    email: MaybeStr<'a>,
     #[serde(borrow, default, rename = "type")]
-    kind: Option<Str<'a>>,
+    kind: MaybeStr<'a>,
 }
 
 #[derive(Deserialize)]
 struct CardUrl<'a> {
     #[serde(borrow, default)]
-    url: Option<Str<'a>>,
+    url: MaybeStr<'a>,
     #[serde(borrow, default, rename = "type")]
-    kind: Option<Str<'a>>,
+    kind: MaybeStr<'a>,
 }
 
 #[derive(Deserialize)]
 struct Interactive<'a> {
     #[serde(borrow, default, rename = "type")]
-    kind: Option<Str<'a>>,
+    kind: MaybeStr<'a>,
     #[serde(borrow, default)]
     button_reply: Option<ChosenWire<'a>>,
     #[serde(borrow, default)]
@@ -665,51 +683,51 @@ struct Interactive<'a> {
 #[derive(Deserialize)]
 struct ChosenWire<'a> {
     #[serde(borrow, default)]
-    id: Option<Str<'a>>,
+    id: MaybeStr<'a>,
     #[serde(borrow, default)]
-    title: Option<Str<'a>>,
+    title: MaybeStr<'a>,
 }
 
 #[derive(Deserialize)]
 struct Form<'a> {
     #[serde(borrow, default)]
-    response_json: Option<Str<'a>>,
+    response_json: MaybeStr<'a>,
 }
 
 #[derive(Deserialize)]
 struct Button<'a> {
     #[serde(borrow, default)]
-    payload: Option<Str<'a>>,
+    payload: MaybeStr<'a>,
     #[serde(borrow, default)]
-    text: Option<Str<'a>>,
+    text: MaybeStr<'a>,
 }
 
 #[derive(Deserialize)]
 struct ReactionWire<'a> {
     #[serde(borrow, default)]
-    message_id: Option<Str<'a>>,
+    message_id: MaybeStr<'a>,
     #[serde(borrow, default)]
-    emoji: Option<Str<'a>>,
+    emoji: MaybeStr<'a>,
 }
 
 #[derive(Deserialize)]
 struct System<'a> {
     #[serde(borrow, default, rename = "type")]
-    kind: Option<Str<'a>>,
+    kind: MaybeStr<'a>,
     #[serde(borrow, default)]
-    body: Option<Str<'a>>,
+    body: MaybeStr<'a>,
     #[serde(borrow, default)]
-    wa_id: Option<Str<'a>>,
+    wa_id: MaybeStr<'a>,
     #[serde(borrow, default)]
-    user_id: Option<Str<'a>>,
+    user_id: MaybeStr<'a>,
     #[serde(borrow, default)]
-    previous_user_id: Option<Str<'a>>,
+    previous_user_id: MaybeStr<'a>,
 }
 
 #[derive(Deserialize)]
 struct Edit<'a> {
     #[serde(borrow, default)]
-    original_message_id: Option<Str<'a>>,
+    original_message_id: MaybeStr<'a>,
     #[serde(borrow, default)]
     message: Option<Box<Message<'a>>>,
 }
@@ -717,37 +735,37 @@ struct Edit<'a> {
 #[derive(Deserialize)]
 struct Revoke<'a> {
     #[serde(borrow, default)]
-    original_message_id: Option<Str<'a>>,
+    original_message_id: MaybeStr<'a>,
 }
 
 #[derive(Deserialize)]
 struct UnsupportedWire<'a> {
     #[serde(borrow, default, rename = "type")]
-    kind: Option<Str<'a>>,
+    kind: MaybeStr<'a>,
 }
 
 #[derive(Deserialize)]
 struct Status<'a> {
     #[serde(borrow, default)]
-    id: Option<Str<'a>>,
+    id: MaybeStr<'a>,
     #[serde(borrow, default)]
-    status: Option<Str<'a>>,
+    status: MaybeStr<'a>,
     #[serde(borrow, default)]
-    timestamp: Option<Str<'a>>,
+    timestamp: MaybeStr<'a>,
     #[serde(borrow, default)]
-    recipient_id: Option<Str<'a>>,
+    recipient_id: MaybeStr<'a>,
     #[serde(borrow, default)]
-    recipient_user_id: Option<Str<'a>>,
+    recipient_user_id: MaybeStr<'a>,
     #[serde(borrow, default)]
-    recipient_type: Option<Str<'a>>,
+    recipient_type: MaybeStr<'a>,
     #[serde(borrow, default)]
-    recipient_participant_id: Option<Str<'a>>,
+    recipient_participant_id: MaybeStr<'a>,
     #[serde(borrow, default)]
-    participant_recipient_id: Option<Str<'a>>,
+    participant_recipient_id: MaybeStr<'a>,
     #[serde(borrow, default)]
-    recipient_participant_user_id: Option<Str<'a>>,
+    recipient_participant_user_id: MaybeStr<'a>,
     #[serde(borrow, default)]
-    biz_opaque_callback_data: Option<Str<'a>>,
+    biz_opaque_callback_data: MaybeStr<'a>,
     #[serde(borrow, default)]
     pricing: Option<Pricing<'a>>,
     #[serde(borrow, default)]
@@ -757,9 +775,9 @@ struct Status<'a> {
 #[derive(Deserialize)]
 struct Pricing<'a> {
     #[serde(borrow, default, rename = "type")]
-    kind: Option<Str<'a>>,
+    kind: MaybeStr<'a>,
     #[serde(borrow, default)]
-    pricing_model: Option<Str<'a>>,
+    pricing_model: MaybeStr<'a>,
     #[serde(borrow, default)]
-    category: Option<Str<'a>>,
+    category: MaybeStr<'a>,
 }
