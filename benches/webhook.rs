@@ -54,7 +54,7 @@ mod whatsapp {
         let batch = batch();
         for (name, body, calls, target) in [
             (format!("a text, {} bytes", one.len()), &one, 200, 1.15),
-            (format!("a batch of 100, {} bytes", batch.len()), &batch, 2, 1.10),
+            (format!("a batch of 118, {} bytes", batch.len()), &batch, 2, 1.10),
         ] {
             let signature = sign(body);
             let request = request(body, &signature);
@@ -87,7 +87,7 @@ mod whatsapp {
         body
     }
 
-    /// What Meta sends when there is much to tell: texts and deliveries of 100 people in one body.
+    /// What Meta sends when there is much to tell: texts and deliveries of 118 people in one body.
     fn batch() -> Vec<u8> {
         let change = |n: usize| {
             let text = n % 5 < 2;
@@ -104,7 +104,7 @@ mod whatsapp {
             let (_, change) = of.split_once("\"changes\":[").expect("a change");
             change.strip_suffix("]}]}").expect("one change").to_owned()
         };
-        let changes: Vec<_> = (0..100).map(change).collect();
+        let changes: Vec<_> = (0..118).map(change).collect();
         let before = r#"{"object":"whatsapp_business_account","entry":[{"id":"100000000000001","changes":["#;
         format!("{before}{}]}}]}}", changes.join(",")).into_bytes()
     }

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
@@ -117,45 +116,60 @@ impl fmt::Debug for ReqwestTransport {
     }
 }
 
-#[async_trait]
 impl Transport for ReqwestTransport {
-    async fn call(&self, request: Request<Body>) -> Result<Response<Body>, TransportError> {
-        let client = self.client(&request)?;
-        let (parts, body) = request.into_parts();
-        let unwritable = TransportError::new(Fault::Request, Wire::NothingSent);
-        let url = url(&parts.uri).ok_or(unwritable)?;
-        // An address that is written as numbers, in whichever of their spellings, is never looked up, so that the
-        // resolver cannot refuse it.
-        let number = url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
-        if parts.extensions.get::<PublicOnly>().is_some() && number.is_some_and(|ip| !is_public(ip)) {
-            return Err(TransportError::new(Fault::NotPublic, Wire::NothingSent));
-        }
-        // A longer head is written before the body is asked for, which could then not tell whether anything left.
-        let head: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-        if head > HEAD_MAX {
-            return Err(unwritable);
-        }
-        let mut call = reqwest::Request::new(parts.method, url);
-        *call.headers_mut() = parts.headers;
-        if let Some(Deadline(deadline)) = parts.extensions.get() {
-            *call.timeout_mut() = Some(*deadline);
-        }
-        let asked = Arc::new(Asked::default());
-        let empty = body.is_empty();
-        if !empty {
-            let body = Watched { body: Mutex::new(body), asked: asked.clone() };
-            *call.body_mut() = Some(reqwest::Body::wrap(body));
-        }
-        match client.execute(call).await {
-            Ok(answer) => Ok(http::Response::from(answer).map(|body| Body(Inner::Frames(Frames(body))))),
-            // A body that was never asked for shows that nothing left: its head and its first piece are written
-            // together. A request without a body shows nothing.
-            Err(error) if error.is_connect() || (!empty && asked.withdraw()) => {
-                Err(TransportError::new(fault(&error), Wire::NothingSent))
+    // Written out, so that the future holds what reqwest makes of the request, and not the request as well.
+    fn call<'a, 'f>(&'a self, request: Request<Body>) -> Calling<'f>
+    where
+        'a: 'f,
+        Self: 'f,
+    {
+        let begun = self.client(&request).and_then(|client| {
+            let (call, asked) = written(request).map_err(|fault| TransportError::new(fault, Wire::NothingSent))?;
+            Ok((client.execute(call), asked))
+        });
+        Box::pin(async move {
+            let (answering, asked) = begun?;
+            match answering.await {
+                Ok(answer) => Ok(http::Response::from(answer).map(|body| Body(Inner::Frames(Frames(body))))),
+                // A body that was never asked for shows that nothing left: its head and its first piece are written
+                // together. A request without a body shows nothing.
+                Err(error) if error.is_connect() || asked.is_some_and(|asked| asked.withdraw()) => {
+                    Err(TransportError::new(fault(&error), Wire::NothingSent))
+                }
+                Err(error) => Err(TransportError::new(fault(&error), Wire::MayHaveArrived)),
             }
-            Err(error) => Err(TransportError::new(fault(&error), Wire::MayHaveArrived)),
-        }
+        })
     }
+}
+
+type Calling<'f> = Pin<Box<dyn Future<Output = Result<Response<Body>, TransportError>> + Send + 'f>>;
+
+/// The request as reqwest has it, and whether its body was asked for, if there is a body.
+fn written(request: Request<Body>) -> Result<(reqwest::Request, Option<Arc<Asked>>), Fault> {
+    let (parts, body) = request.into_parts();
+    let url = url(&parts.uri).ok_or(Fault::Request)?;
+    // An address that is written as numbers, in whichever of their spellings, is never looked up, so that the
+    // resolver cannot refuse it.
+    let number = || url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
+    if parts.extensions.get::<PublicOnly>().is_some() && number().is_some_and(|ip| !is_public(ip)) {
+        return Err(Fault::NotPublic);
+    }
+    // A longer head is written before the body is asked for, which could then not tell whether anything left.
+    let head: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if head > HEAD_MAX {
+        return Err(Fault::Request);
+    }
+    let mut call = reqwest::Request::new(parts.method, url);
+    *call.headers_mut() = parts.headers;
+    if let Some(Deadline(deadline)) = parts.extensions.get() {
+        *call.timeout_mut() = Some(*deadline);
+    }
+    if body.is_empty() {
+        return Ok((call, None));
+    }
+    let asked = Arc::new(Asked::default());
+    *call.body_mut() = Some(reqwest::Body::wrap(Watched { body: Mutex::new(body), asked: asked.clone() }));
+    Ok((call, Some(asked)))
 }
 
 /// Whether a request's body was asked for a piece, or withdrawn before it could be.

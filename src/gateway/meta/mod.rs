@@ -354,9 +354,14 @@ impl Channel for Meta {
     }
 
     async fn send(&self, message: &Message) -> Result<Accepted> {
-        let mut message = self.info.prepare(message, self.context.clock.now())?;
-        send::upload(self, &mut message).await?;
-        let body = send::encode(&message, self.messaging_account_id.as_deref())?;
+        let body = {
+            let mut message = self.info.prepare(message, self.context.clock.now())?;
+            if send::is_stored(&message.content) {
+                // Boxed, so that the many sends without a file do not make room for it.
+                message = Cow::Owned(Box::pin(send::upload(self, message.into_owned())).await?);
+            }
+            send::encode(&message, self.messaging_account_id.as_deref())?
+        };
         let answer = self.endpoint.send(self.post(body)).await?;
         send::decode(self.info.gateway, &answer)
     }

@@ -17,19 +17,19 @@ use crate::message::{
 use crate::wire::Str;
 
 /// Uploads what lies in the store. No resident sees that, so a failure is no doubt about the message.
-pub(super) async fn upload(meta: &Meta, message: &mut Cow<'_, Message>) -> Result<()> {
-    if !media(&message.content).any(|media| matches!(media.source, MediaSource::Stored { .. })) {
-        return Ok(());
-    }
-    let mut whole = message.clone().into_owned();
-    for media in media_mut(&mut whole.content) {
+pub(super) async fn upload(meta: &Meta, mut message: Message) -> Result<Message> {
+    for media in media_mut(&mut message.content) {
         if let MediaSource::Stored { sha256, .. } = &media.source {
             let bytes = meta.context.media.open(sha256).await?;
             media.source = meta.upload_media(media, bytes).await?.into();
         }
     }
-    *message = Cow::Owned(whole);
-    Ok(())
+    Ok(message)
+}
+
+/// Whether a file of it lies in the store.
+pub(super) fn is_stored(content: &Content) -> bool {
+    media(content).any(|media| matches!(media.source, MediaSource::Stored { .. }))
 }
 
 fn media(content: &Content) -> impl Iterator<Item = &Media> {
