@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode, Uri};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -146,16 +146,16 @@ impl Endpoint {
     /// no; [`Outcome::Unknown`] for a connection that broke or a time that ran out after something left, and for
     /// 408, 500, 502, 503 and 504 unless the vendor documents that the code means "not accepted". A vendor that says
     /// no with a 200 is for the adapter to notice: hand the answer to [`refused`](Self::refused).
-    pub async fn send(&self, request: Request<Body>) -> Result<Answer> {
-        self.exchange(request, true).await
+    pub fn send(&self, request: Request<Body>) -> impl Future<Output = Result<Answer>> + Send {
+        self.exchange(request, true)
     }
 
     /// Makes any other call: one that no resident sees, so that an error never leaves a doubt about a message.
     ///
     /// # Errors
     /// As the answer says, always with [`Outcome::NotSent`].
-    pub async fn call(&self, request: Request<Body>) -> Result<Answer> {
-        self.exchange(request, false).await
+    pub fn call(&self, request: Request<Body>) -> impl Future<Output = Result<Answer>> + Send {
+        self.exchange(request, false)
     }
 
     /// A call without a body.
@@ -207,9 +207,9 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when the path is not one.
-    pub fn uri(&self, path: &str) -> Result<http::Uri> {
+    pub fn uri(&self, path: &str) -> Result<Uri> {
         let uri = Bytes::from([self.base.as_str(), path].concat());
-        http::Uri::from_maybe_shared(uri).map_err(|_| Error::config("path", "is not a URL path"))
+        Uri::from_maybe_shared(uri).map_err(|_| Error::config("path", "is not a URL path"))
     }
 
     /// Fetches a file from a host of the gateway, with the credential where it belongs.

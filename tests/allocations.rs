@@ -37,7 +37,7 @@ fn each<F: Future<Output = ()>>(runtime: &Runtime, call: impl Fn() -> F) -> f64 
 }
 
 #[test]
-fn a_send_allocates_at_most_six_times_more_than_one_written_by_hand() {
+fn a_send_allocates_no_more_than_one_written_by_hand() {
     let address = stub::start();
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let config = meta::Config::new(TOKEN, NUMBER).unwrap().base_url(&format!("http://{address}")).unwrap();
@@ -45,7 +45,7 @@ fn a_send_allocates_at_most_six_times_more_than_one_written_by_hand() {
     let ours = each(&runtime, || async { drop(meta.send(&message).await.unwrap()) });
     let floor = each(&runtime, || async { drop(hand.send(TO, TEXT).await.unwrap()) });
     println!("a send allocates {ours} times, by hand {floor}");
-    assert!(ours <= floor + 6.0, "{ours} against {floor}");
+    assert!(ours <= floor, "{ours} against {floor}");
 }
 
 #[test]

@@ -607,7 +607,10 @@ fn words(text: &str) -> Option<String> {
                 words.push(' ');
             }
             gap = false;
-            words.extend(character.to_lowercase());
+            match character {
+                'A'..='Z' | 'a'..='z' | '0'..='9' => words.push(character.to_ascii_lowercase()),
+                _ => words.extend(character.to_lowercase()),
+            }
             if words.len() > WORDS_MAX {
                 return None;
             }
