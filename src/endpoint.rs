@@ -633,6 +633,26 @@ mod tests {
         assert_eq!("https://gw.example/sub/".parse::<BaseUrl>().unwrap().as_str(), "https://gw.example/sub");
     }
 
+    #[tokio::test]
+    async fn a_form_and_json_are_written_with_their_type() {
+        let context = Context::with_transport(crate::mock::NoTransport);
+        let base = "https://gw.example/sub".parse().unwrap();
+        let endpoint = Endpoint::new("acme", base, &context, &[], |_| VendorError::default());
+        let form = endpoint.form("/sms", HeaderMap::new(), [("to", "+44"), ("text", "a b&c")]).unwrap();
+        let json = endpoint.json("/sms", HeaderMap::new(), &["a"]).unwrap();
+        for (mut request, kind, body) in [
+            (form, "application/x-www-form-urlencoded", "to=%2B44&text=a+b%26c"),
+            (json, "application/json", r#"["a"]"#),
+        ] {
+            assert_eq!(
+                (request.method(), request.uri().to_string().as_str()),
+                (&Method::POST, "https://gw.example/sub/sms")
+            );
+            assert_eq!(request.headers()[CONTENT_TYPE], kind);
+            assert_eq!(request.body_mut().chunk().await.unwrap().unwrap(), body);
+        }
+    }
+
     #[test]
     fn credentials_are_not_shown() {
         let secret = Secret::new("canary-token").unwrap();

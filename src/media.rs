@@ -228,8 +228,8 @@ pub trait Publish: fmt::Debug + Send + Sync + 'static {
 /// The hosts that a gateway serves files from.
 ///
 /// A name, or `*.name` for everything under it. A file is fetched from these and nowhere else, over https on the
-/// usual port, and the credential goes to the first list, and the base URL's own host, only. Where the gateway's base URL is loopback, as in a
-/// test, loopback is all there is.
+/// usual port; the credential goes to the first list and to the base URL's own host only. Where the base URL is
+/// loopback, as in a test, loopback is all there is.
 #[derive(Clone, Copy, Debug)]
 pub struct Hosts {
     /// Hosts that get the credential.

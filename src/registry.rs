@@ -329,6 +329,23 @@ mod tests {
     }
 
     #[test]
+    fn the_medium_that_is_configured_is_the_one_that_is_connected() {
+        let registry = Registry::empty().with("acme", |_, _| Ok(Arc::new(crate::Mock::sms())));
+        let connect = |json: &str| {
+            let settings = Settings::from_json(json).unwrap();
+            registry
+                .connect(&settings, &Context::with_transport(crate::mock::NoTransport))
+                .map(|c| c.info().medium.clone())
+        };
+        assert_eq!(connect(r#"{"gateway":"acme","medium":"sms"}"#).unwrap(), Medium::Sms);
+        assert_eq!(connect(r#"{"gateway":"acme"}"#).unwrap(), Medium::Sms);
+        for wrong in ["whatsapp", "rcs", "Not A Medium"] {
+            let error = connect(&format!(r#"{{"gateway":"acme","medium":"{wrong}"}}"#)).unwrap_err();
+            assert_eq!(error.field(), Some("medium"), "{wrong}");
+        }
+    }
+
+    #[test]
     fn an_unknown_gateway_is_told_what_is_known() {
         let context = Context::with_transport(crate::mock::NoTransport);
         let registry = Registry::empty().with("acme", |_, _| Err(Error::config("token", "is empty")));

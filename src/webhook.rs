@@ -567,6 +567,26 @@ mod tests {
         assert_eq!((error.kind(), error.reply()), (ErrorKind::TooLarge, StatusCode::PAYLOAD_TOO_LARGE));
     }
 
+    #[tokio::test]
+    async fn echoes_and_stop_are_not_to_be_answered() {
+        use crate::event::InboundContent;
+        use crate::{Channel, Mock};
+        let sms = Mock::sms();
+        let answered = async |text: &str, echo: bool| {
+            let content = InboundContent::Text(text.to_owned());
+            sms.arrives_with("07700 900123", content);
+            let mut events = sms.poll(None).await.unwrap().events;
+            let Some(Event::Inbound(mut inbound)) = events.drain(..).rfind(|event| event.as_inbound().is_some()) else {
+                panic!("nothing arrived")
+            };
+            inbound.echo = echo;
+            Received::new(vec![inbound.into()]).to_answer().count()
+        };
+        assert_eq!(answered("When is my bin day?", false).await, 1);
+        assert_eq!(answered("When is my bin day?", true).await, 0);
+        assert_eq!(answered("STOP", false).await, 0);
+    }
+
     #[test]
     fn a_request_shows_no_query_and_no_body() {
         let request = http::Request::post("/hook?token=canary-query").body("canary-body").unwrap();
