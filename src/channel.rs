@@ -7,13 +7,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::address::{Address, Medium};
 use crate::capability::Capability;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::event::{Delivery, Event, Inbound, with_opt_outs};
+use crate::event::{Delivery, Envelope, Event, Inbound, Raw, with_opt_outs};
 use crate::id::{AccountId, MessageId};
 use crate::media::MediaStream;
 use crate::message::{Accepted, Media, MediaRef, Message};
@@ -230,6 +231,20 @@ impl Info {
             return Err(Error::invalid("not_after", "has passed").with_gateway(self.gateway));
         }
         self.check(message)
+    }
+}
+
+impl Info {
+    /// The envelope of what a webhook tells as a whole, of the channel's own account and at the time of arrival. Its
+    /// fields can be set to what the gateway says.
+    pub fn envelope(&self, verified: &webhook::Verified) -> Envelope {
+        let raw = if verified.body().is_empty() {
+            // By GET, the query is all there is.
+            Raw::whole(Bytes::copy_from_slice(verified.query().unwrap_or_default().as_bytes()))
+        } else {
+            Raw::whole(verified.body().clone())
+        };
+        Envelope::new(self.gateway, self.medium.clone(), self.account.clone(), verified.arrived(), raw)
     }
 }
 

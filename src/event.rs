@@ -456,6 +456,16 @@ impl Delivery {
         }
     }
 
+    /// Adds our own key of the message, where the gateway carries it back. A delivery that is of more than one message
+    /// has none.
+    #[must_use]
+    pub fn with_key(mut self, our: Option<String>) -> Self {
+        if let DeliveryOf::Message { key, .. } = &mut self.of {
+            *key = our;
+        }
+        self
+    }
+
     /// The gateway's id of the message, where the delivery is of one.
     pub fn id(&self) -> Option<&MessageId> {
         match &self.of {

@@ -36,6 +36,8 @@ pub mod mock;
 pub mod plan;
 pub mod registry;
 mod secret;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod transport;
 pub mod webhook;
 // Each gateway reads the kinds that its vendor writes.

@@ -102,6 +102,17 @@ impl Request {
             }
         }
     }
+
+    /// Opens it, where the gateway has no handshake and its scheme needs no key from elsewhere.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open), and [`ErrorKind::Unsupported`] for anything but events.
+    pub fn verified(&self, scheme: &dyn Scheme) -> Result<Verified> {
+        match self.open(scheme)? {
+            Opened::Verified(verified) => Ok(verified),
+            Opened::Handshake(_) | Opened::NeedKey(_) => Err(Error::unsupported("the gateway has no handshake")),
+        }
+    }
 }
 
 impl<B: Into<Bytes>> From<http::Request<B>> for Request {

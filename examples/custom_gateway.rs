@@ -1,0 +1,237 @@
+//! A gateway that this crate does not know, written in one file: copy it, and change what is your supplier's.
+//!
+//! "Severn" is invented, a UK supplier of text messages. It takes JSON under a bearer token, signs its webhooks with
+//! HMAC-SHA256 of the body, and posts what residents write and how far messages have got. Above the line is the adapter;
+//! below it stand what was recorded of Severn and the conformance suite, which says when the adapter is right:
+//!
+//! ```text
+//! cargo run --example custom_gateway --all-features
+//! cargo test --example custom_gateway --all-features
+//! ```
+
+use std::sync::Arc;
+
+use civic_messaging::endpoint::{Answer, VendorError, bearer};
+use civic_messaging::event::Envelope;
+use civic_messaging::webhook::{self, Encoding, HmacSha256, Received, SigningSecret};
+use civic_messaging::{
+    Accepted, Address, BaseUrl, Channel, Class, Content, Context, Delivery, DeliveryState, Endpoint, Error, ErrorKind,
+    Event, Inbound, InboundContent, Info, Medium, Message, Result, Secret, Settings, TextLimit, Timestamp,
+    Unrecognised, async_trait,
+};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
+use serde::Deserialize;
+
+/// The settings, as a council writes them in its file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    api_token: Secret,
+    sender: String,
+    #[serde(default, deserialize_with = "webhook::secrets")]
+    webhook_secrets: Vec<SigningSecret>,
+    #[serde(default)]
+    base_url: Option<BaseUrl>,
+}
+
+/// A sender of text messages at Severn.
+#[derive(Debug)]
+pub struct Severn {
+    info: Info,
+    endpoint: Endpoint,
+    context: Context,
+    api_token: Secret,
+    scheme: HmacSha256,
+}
+
+impl Severn {
+    /// A sender, in this context.
+    pub fn sms_with(config: Config, context: &Context) -> Result<Self> {
+        let base = config.base_url.map_or_else(|| "https://api.severn.example".parse(), Ok)?;
+        let info = Info::new("severn", Medium::Sms, config.sender).with_capability(|can| {
+            can.receive = !config.webhook_secrets.is_empty();
+            can.key = true;
+            can.text = Some(TextLimit::segments(6));
+        });
+        let owned = std::slice::from_ref(&info.account);
+        let secrets = config.webhook_secrets.into_iter().map(|secret| secret.or_owns(owned));
+        Ok(Self {
+            endpoint: Endpoint::new("severn", base, context, ERRORS, vendor_error),
+            context: context.clone(),
+            api_token: config.api_token,
+            scheme: HmacSha256::new(HeaderName::from_static("x-severn-signature"), "", Encoding::Hex, secrets),
+            info,
+        })
+    }
+}
+
+/// What the registry calls: `Registry::standard().with("severn", connect)`.
+pub fn connect(settings: &Settings, context: &Context) -> Result<Arc<dyn Channel>> {
+    Ok(Arc::new(Severn::sms_with(settings.read()?, context)?))
+}
+
+#[async_trait]
+impl Channel for Severn {
+    fn info(&self) -> &Info {
+        &self.info
+    }
+
+    async fn send(&self, message: &Message) -> Result<Accepted> {
+        let message = self.info.prepare(message, self.context.clock.now())?; // limits, before the network
+        let Content::Text(text) = &message.content else { return Err(Error::unsupported("Severn sends text")) };
+        let (from, to) = (self.info.account.as_str(), message.to.expose());
+        let body = serde_json::json!({ "from": from, "to": to, "text": text, "reference": message.key });
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, bearer(&self.api_token)?)]);
+        let answer = self.endpoint.send(self.endpoint.json("/v1/messages", headers, &body)?).await?;
+        Ok(Accepted::new("severn", answer.json::<Taken>()?.id, answer.body))
+    }
+
+    async fn receive(&self, request: &webhook::Request) -> Result<Received> {
+        let verified = request.verified(&self.scheme)?; // nothing of it can be read before
+        let hook = serde_json::from_slice::<Hook>(verified.body()).unwrap_or_default();
+        let mut envelope = self.info.envelope(&verified);
+        envelope.account = hook.number.as_deref().map_or(envelope.account, Into::into);
+        if !verified.owns(envelope.account.as_str()) {
+            return Ok(Received::new(Vec::new()).with_discarded(1)); // another account's secret made this
+        }
+        Ok(Received::new(vec![hook.event(envelope)]))
+    }
+}
+
+/// What Severn's codes mean, from its page of errors.
+const ERRORS: &[(&str, Class)] = &[
+    ("BARRED", Class::new(ErrorKind::OptedOut)),
+    ("BUSY", Class::new(ErrorKind::RateLimited).retry(None).surely_not_sent()),
+    ("NO_CREDIT", Class::new(ErrorKind::Account)),
+    ("NO_SUCH_NUMBER", Class::new(ErrorKind::InvalidRecipient)),
+];
+
+fn vendor_error(answer: &Answer) -> VendorError<'_> {
+    let refused = serde_json::from_slice::<Refused>(&answer.body);
+    refused.map_or_else(|_| VendorError::default(), |refused| VendorError::new(refused.code))
+}
+
+#[derive(Deserialize)]
+struct Taken {
+    id: String,
+}
+
+#[derive(Deserialize)]
+struct Refused {
+    code: String,
+}
+
+/// A text from a resident, or how far a message of ours has got. Any field may be missing, and others may be there.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Hook {
+    id: Option<String>,
+    number: Option<String>,
+    from: Option<String>,
+    text: Option<String>,
+    status: Option<String>,
+    reference: Option<String>,
+    at: Option<String>,
+}
+
+impl Hook {
+    fn event(self, mut envelope: Envelope) -> Event {
+        envelope.at = self.at.and_then(|at| at.parse::<Timestamp>().ok()).unwrap_or(envelope.at);
+        let from = self.from.and_then(|from| Address::phone(&from).ok());
+        match (self.id, from, self.text, self.status) {
+            (Some(id), Some(from), Some(text), _) => {
+                Inbound::new(envelope, id, from, InboundContent::Text(text)).into()
+            }
+            (Some(id), None, None, Some(status)) => {
+                let state = match status.as_str() {
+                    "SENT" => DeliveryState::Sent,
+                    "DELIVERED" => DeliveryState::Delivered,
+                    "FAILED" => DeliveryState::Failed,
+                    _ => DeliveryState::Unrecognised,
+                };
+                Delivery::new(envelope, id, state, status).with_key(self.reference).into()
+            }
+            _ => Unrecognised::new(envelope, "webhook").into(), // kept whole, and answered 200
+        }
+    }
+}
+
+// ---- What was recorded of Severn, and the suite. ---------------------------------------------------------------------
+
+use civic_messaging::testing::{Exchange, Setup, Signer, Step, Subject, Told, Webhook};
+
+struct Recorded;
+
+impl Subject for Recorded {
+    fn connect(&self, setup: &Setup) -> Result<Arc<dyn Channel>> {
+        let config = Config {
+            api_token: Secret::new("severn-api-token")?,
+            sender: "+447700900456".to_owned(),
+            webhook_secrets: setup.webhook_secrets.clone(),
+            base_url: Some(setup.base_url.parse()?),
+        };
+        Ok(Arc::new(Severn::sms_with(config, &setup.context)?))
+    }
+
+    fn secrets(&self) -> Vec<String> {
+        vec!["severn-api-token".to_owned()]
+    }
+
+    fn signer(&self) -> Signer {
+        Signer::hmac_sha256("x-severn-signature", "", Encoding::Hex)
+    }
+
+    fn exchanges(&self) -> Vec<Exchange> {
+        let Ok(resident) = Address::phone("07700 900123") else { return Vec::new() };
+        let text = || Message::text(resident.clone(), "Your collection is on Tuesday.").key("case-4711");
+        let refusal = |status, body| Exchange::send(text()).step(Step::any().answers(status, body));
+        vec![
+            Exchange::send(text())
+                .step(
+                    Step::post("/v1/messages")
+                        .header("authorization", "Bearer severn-api-token")
+                        .json(
+                            r#"{ "from": "+447700900456", "to": "+447700900123",
+                                 "text": "Your collection is on Tuesday.", "reference": "case-4711" }"#,
+                        )
+                        .answers(202, r#"{ "id": "sev-0000001" }"#),
+                )
+                .accepts(["sev-0000001"]),
+            refusal(403, r#"{ "code": "BARRED" }"#).fails(ErrorKind::OptedOut).code("BARRED"),
+            refusal(400, r#"{ "code": "NO_SUCH_NUMBER" }"#).fails(ErrorKind::InvalidRecipient),
+            refusal(402, r#"{ "code": "NO_CREDIT" }"#).fails(ErrorKind::Account),
+            refusal(503, r#"{ "code": "BUSY" }"#).fails(ErrorKind::RateLimited).retryable(),
+        ]
+    }
+
+    fn webhooks(&self) -> Vec<Webhook> {
+        let at = r#""number": "+447700900456", "at": "2026-11-22T13:46:42Z""#;
+        let post = |fields: &str| Webhook::json(format!("{{ {fields}, {at} }}"));
+        vec![
+            post(r#""id": "in-0000001", "from": "+447700900123", "text": "When is my bin day?""#)
+                .brings([Told::text("in-0000001", "When is my bin day?")]),
+            post(r#""id": "in-0000002", "from": "+447700900123", "text": "STOP""#)
+                .brings([Told::inbound("in-0000002"), Told::opt_out()]),
+            post(r#""id": "sev-0000001", "status": "DELIVERED", "reference": "case-4711""#).brings([Told::delivery(
+                "sev-0000001",
+                DeliveryState::Delivered,
+            )
+            .key("case-4711")]),
+            post(r#""id": "sev-0000002", "status": "FAILED""#)
+                .brings([Told::delivery("sev-0000002", DeliveryState::Failed)]),
+            post(r#""id": "sev-0000002", "status": "PONDERING""#)
+                .brings([Told::delivery("sev-0000002", DeliveryState::Unrecognised)]),
+            post(r#""colour": "green""#).brings([Told::unrecognised()]),
+        ]
+    }
+}
+
+#[cfg(test)]
+civic_messaging::conformance_tests!(Recorded);
+
+#[tokio::main]
+async fn main() {
+    let report = civic_messaging::testing::conformance(&Recorded).await;
+    println!("{report}");
+    report.assert_good();
+}

@@ -1,0 +1,296 @@
+//! An error says truthfully whether the message may have gone.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::message::Accepted;
+use crate::testing::double::{Asked, Deaf, Double};
+use crate::testing::run::{Checked, Model, Pace, Run, Stop, applies, ensure};
+use crate::testing::step::{Fault, Step};
+
+/// What came of a send, and what the gateway saw of it.
+struct Sent {
+    result: Result<Accepted>,
+    asked: Vec<Asked>,
+}
+
+/// Sends one message to a gateway that misbehaves so, and waits until nothing more of it can arrive.
+async fn send(run: &Run<'_>, model: &Model, pace: Pace, change: impl FnOnce(Step) -> Step) -> Checked<Sent> {
+    let double = Double::start().await;
+    let base = double.base_url();
+    model.expect(&double, |step| change(step).based(&base));
+    double.always(model.last());
+    let channel = run.connect(&base, pace)?;
+    let result = channel.send(&model.marked("outcome")).await;
+    if let Err(error) = &result {
+        run.note_error(error);
+    }
+    drop(channel);
+    closed(&double).await;
+    Ok(Sent { result, asked: double.asked() })
+}
+
+/// Waits for the connections of a channel that was dropped. One that keeps them for itself is not waited for.
+async fn closed(double: &Double) {
+    _ = tokio::time::timeout(Duration::from_secs(2), double.closed()).await;
+}
+
+impl Sent {
+    fn accepted(&self) -> usize {
+        self.asked.iter().filter(|asked| asked.accepted).count()
+    }
+
+    /// The error, if there is one and it is true.
+    fn error(&self, what: &str) -> Checked<&Error> {
+        let accepted = self.accepted();
+        let Err(error) = &self.result else {
+            return Err(Stop::Failed(format!("{what}: the send is taken for accepted")));
+        };
+        let unsent = error.outcome() == Outcome::NotSent;
+        let read = self.asked.iter().map(|asked| asked.len).sum::<usize>();
+        ensure!(!unsent || accepted == 0, "{what}: it says that it was not sent, and the gateway has accepted it");
+        ensure!(!unsent || read == 0, "{what}: it says that it was not sent, and the gateway has read {read} bytes");
+        ensure!(
+            error.outcome() != Outcome::Unknown || !error.is_retryable(),
+            "{what}: its outcome is unknown, and it says that it may be tried again"
+        );
+        Ok(error)
+    }
+
+    fn is(&self, what: &str, outcome: Outcome) -> Checked<&Error> {
+        let error = self.error(what)?;
+        ensure!(error.outcome() == outcome, "{what}: the outcome is {:?} in place of {outcome:?}", error.outcome());
+        Ok(error)
+    }
+}
+
+/// Where nobody listens nothing is sent, and it may be tried again.
+pub(super) async fn a_refused_connection_is_not_sent(run: &Run<'_>) -> Checked {
+    let model = run.model()?;
+    let deaf = Deaf::new().map_err(|error| format!("no port on loopback: {error}"))?;
+    let channel = run.connect(&deaf.base_url(), Pace::Patient)?;
+    let result = channel.send(&model.marked("refused")).await;
+    let sent = Sent { result, asked: Vec::new() };
+    let error = sent.is("a refused connection", Outcome::NotSent)?;
+    ensure!(error.is_retryable(), "after a refused connection it says that it may not be tried again");
+    Ok(())
+}
+
+/// A connection that breaks inside the request leaves a doubt: something of it has left.
+pub(super) async fn a_request_cut_short_is_unknown(run: &Run<'_>) -> Checked {
+    let model = run.model()?;
+    for bytes in [1, 16, 64, 128, 200] {
+        let sent = send(run, &model, Pace::Patient, |step| step.breaks(Fault::CutRequest(bytes))).await?;
+        sent.is(&format!("a reset after {bytes} bytes of the request"), Outcome::Unknown)?;
+    }
+    Ok(())
+}
+
+/// A connection that breaks before the answer leaves a doubt: the gateway has the message.
+pub(super) async fn a_reset_before_the_answer_is_unknown(run: &Run<'_>) -> Checked {
+    let model = run.model()?;
+    let sent = send(run, &model, Pace::Patient, |step| step.breaks(Fault::ResetAfterRequest)).await?;
+    sent.is("a reset before the answer", Outcome::Unknown).map(|_| ())
+}
+
+/// A gateway that does not answer in time leaves a doubt.
+pub(super) async fn no_answer_in_time_is_unknown(run: &Run<'_>) -> Checked {
+    let model = run.model()?;
+    let sent = send(run, &model, Pace::Hasty, |step| step.breaks(Fault::Stall)).await?;
+    sent.is("no answer", Outcome::Unknown).map(|_| ())
+}
+
+/// The time is for the whole answer: one that comes byte by byte is not waited for without end.
+pub(super) async fn an_answer_that_drips_is_unknown(run: &Run<'_>) -> Checked {
+    let model = run.model()?;
+    let apart = Duration::from_millis(20);
+    let sent = send(run, &model, Pace::Hasty, |step| step.breaks(Fault::Drip(apart))).await?;
+    sent.is("an answer byte by byte", Outcome::Unknown).map(|_| ())
+}
+
+/// An answer that breaks off, or is shorter or longer than it says, leaves a doubt.
+pub(super) async fn an_answer_cut_short_is_unknown(run: &Run<'_>) -> Checked {
+    let model = run.model()?;
+    let (len, body) = (model.last().answer_len(), model.last().answer().len() as u64);
+    for nth in 0..8 {
+        let bytes = len * nth / 8;
+        let sent = send(run, &model, Pace::Patient, |step| step.breaks(Fault::CutAnswer(bytes))).await?;
+        sent.is(&format!("an answer that ends after {bytes} of {len} bytes"), Outcome::Unknown)?;
+    }
+    let sent = send(run, &model, Pace::Patient, |step| step.claims(body + 10)).await?;
+    sent.is("an answer shorter than it says", Outcome::Unknown)?;
+    if serde_json::from_slice::<serde_json::Value>(model.last().answer()).is_ok() && body > 1 {
+        let sent = send(run, &model, Pace::Patient, |step| step.claims(body / 2)).await?;
+        sent.is("an answer longer than it says", Outcome::Unknown)?;
+    }
+    Ok(())
+}
+
+/// A yes without a readable answer leaves a doubt: it was taken, and nobody knows under which id.
+pub(super) async fn a_yes_that_cannot_be_read_is_unknown(run: &Run<'_>) -> Checked {
+    let model = run.model()?;
+    applies(!model.last().answer().is_empty(), "the answer that it expects is empty")?;
+    let half = model.last().answer().slice(..model.last().answer().len() / 2);
+    for (what, body) in [
+        ("an empty yes", "".into()),
+        ("a yes that is a page", "<html><body>Please log in</body></html>".into()),
+        ("a yes that is half an answer", half),
+        ("a yes that is null", "null".into()),
+        ("a yes that is not text", bytes::Bytes::from_static(b"\xff\xfe\x00\x01")),
+    ] {
+        let sent = send(run, &model, Pace::Patient, |step| step.answers(200, body)).await?;
+        sent.is(what, Outcome::Unknown)?;
+    }
+    Ok(())
+}
+
+/// 408 and 5xx leave a doubt, unless the vendor documents that its code means "not accepted".
+pub(super) async fn a_fault_of_the_gateway_is_unknown(run: &Run<'_>) -> Checked {
+    let model = run.model()?;
+    for status in [408, 500, 502, 503, 504] {
+        for body in ["", "<html>It broke</html>"] {
+            let sent = send(run, &model, Pace::Patient, |step| step.answers(status, body)).await?;
+            sent.is(&format!("a {status}"), Outcome::Unknown)?;
+        }
+    }
+    Ok(())
+}
+
+/// A definite no is a no, and the same request is not made again.
+pub(super) async fn a_definite_no_is_rejected(run: &Run<'_>) -> Checked {
+    let model = run.model()?;
+    for status in [400, 402, 403, 404, 405, 409, 410, 413, 415, 422] {
+        for body in ["", "<html>No</html>"] {
+            let sent = send(run, &model, Pace::Patient, |step| step.answers(status, body)).await?;
+            let error = sent.is(&format!("a {status}"), Outcome::Rejected)?;
+            ensure!(!error.is_retryable(), "a {status} says that the same request may be made again");
+            ensure!(error.status().is_some_and(|s| s == status), "a {status} does not keep its status");
+        }
+    }
+    Ok(())
+}
+
+/// A redirect is a setting that is wrong, and is not followed: a second request could be a second message.
+pub(super) async fn a_redirect_is_not_followed(run: &Run<'_>) -> Checked {
+    let model = run.model()?;
+    for status in [301, 302, 303, 307, 308] {
+        let redirect = |step: Step| step.answers(status, "").with_header("location", "{base}/elsewhere");
+        let sent = send(run, &model, Pace::Patient, redirect).await?;
+        let (asked, expected) = (sent.asked.len(), model.requests());
+        ensure!(asked == expected, "a {status} was followed: {asked} requests in place of {expected}");
+        let error = sent.is(&format!("a {status}"), Outcome::Rejected)?;
+        ensure!(error.kind() == ErrorKind::Config, "a {status} is {:?} in place of Config", error.kind());
+    }
+    Ok(())
+}
+
+/// 429 is a no that may be tried again, after the time that it names: in seconds or as a date, within a day.
+pub(super) async fn too_many_requests_says_how_long_to_wait(run: &Run<'_>) -> Checked {
+    let model = run.model()?;
+    let date = http_date(run.subject.now().plus(Duration::from_secs(90)));
+    for (header, least, most) in [
+        (Some("7"), Some(7), 7),
+        (Some("0"), Some(1), 1),
+        (Some(date.as_str()), Some(89), 91),
+        (Some("99999999999999999999"), Some(86_400), 86_400),
+        // Nonsense asks for nothing; the gateway's own pages may.
+        (Some("soon"), None, 86_400),
+        (Some("-5"), None, 86_400),
+        (None, None, 86_400),
+    ] {
+        let what = format!("a 429 with Retry-After {}", header.unwrap_or("left out"));
+        let sent = send(run, &model, Pace::Patient, |step| {
+            let step = step.answers(429, "");
+            header.iter().fold(step, |step, value| step.with_header("retry-after", *value))
+        });
+        let sent = sent.await?;
+        let error = sent.is(&what, Outcome::Rejected)?;
+        let kind = error.kind();
+        ensure!(matches!(kind, ErrorKind::RateLimited | ErrorKind::QuotaExceeded), "{what} is {kind:?}");
+        ensure!(error.is_retryable(), "{what} says that it may not be tried again");
+        match (error.retry_after().map(|wait| wait.as_secs()), least) {
+            (None, None) => {}
+            (Some(wait), _) if (least.unwrap_or(0)..=most).contains(&wait) => {}
+            (wait, _) => return Err(Stop::Failed(format!("{what} says to wait {wait:?} seconds"))),
+        }
+    }
+    Ok(())
+}
+
+fn http_date(at: Timestamp) -> String {
+    let at = jiff::Timestamp::from_second(at.as_secs()).unwrap_or_default();
+    at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
+/// A gateway that closes connections between sends, as many do when they are idle, gets no message twice.
+pub(super) async fn connections_that_close_between_sends_double_nothing(run: &Run<'_>) -> Checked {
+    let model = run.model()?;
+    applies(model.has_text() && model.requests() == 1, "its recorded send is no text, or takes several requests")?;
+    let double = Double::start().await;
+    double.always(model.last().breaks(Fault::CloseAfterAnswer));
+    let channel = run.connect(&double.base_url(), Pace::Patient)?;
+    let mut sent = Vec::new();
+    for nth in 0..40 {
+        let mark = format!("closing-{nth:02}-time");
+        let result = channel.send(&model.marked(&mark)).await;
+        sent.push((mark, result));
+    }
+    drop(channel);
+    closed(&double).await;
+    for (mark, result) in &sent {
+        let accepted = double.accepted(mark);
+        ensure!(accepted <= 1, "the gateway accepted one message {accepted} times");
+        match result {
+            Ok(_) => ensure!(accepted == 1, "a send is taken for accepted, and the gateway has not accepted it"),
+            Err(error) => ensure!(
+                error.outcome() != Outcome::NotSent || accepted == 0,
+                "it says that it was not sent, and the gateway has accepted it"
+            ),
+        }
+    }
+    ensure!(sent.iter().any(|(_, result)| result.is_ok()), "no send succeeds where connections close after each");
+    Ok(())
+}
+
+/// A send whose future is dropped after its first, second, … 64th poll has gone once or not at all, and the channel goes
+/// on.
+pub(super) async fn a_send_that_is_given_up_goes_at_most_once(run: &Run<'_>) -> Checked {
+    let model = run.model()?;
+    applies(model.has_text(), "its recorded send is no text")?;
+    applies(model.requests() == 1, "its recorded send takes several requests")?;
+    let double = Double::start().await;
+    double.always(model.last());
+    let channel = run.connect(&double.base_url(), Pace::Patient)?;
+    let mut marks = Vec::new();
+    for most in 0..=64 {
+        let mark = format!("given-{most:02}-up");
+        let message = model.marked(&mark);
+        let mut sending = channel.send(&message);
+        let mut polls = 0;
+        poll_fn(|cx| {
+            if polls == most {
+                return Poll::Ready(());
+            }
+            polls += 1;
+            match sending.as_mut().poll(cx) {
+                Poll::Pending if polls < most => Poll::Pending,
+                _ => Poll::Ready(()),
+            }
+        })
+        .await;
+        drop(sending);
+        let after = channel.send(&model.marked(&format!("after-{most:02}-it"))).await;
+        after.map_err(|error| format!("after a send was given up at poll {most}, the next one fails: {error}"))?;
+        marks.push(mark);
+    }
+    drop(channel);
+    closed(&double).await;
+    for (most, mark) in marks.iter().enumerate() {
+        let accepted = double.accepted(mark);
+        ensure!(accepted <= 1, "a send that was given up at poll {most} was accepted {accepted} times");
+    }
+    Ok(())
+}

@@ -1,0 +1,230 @@
+//! Nothing unverified gets in.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request, StatusCode};
+
+use super::receiving::bringing;
+use crate::channel::Channel;
+use crate::error::ErrorKind;
+use crate::testing::run::{Checked, NEXT, OTHER, OWN, Pace, Run, Stop, applies, elsewhere, ensure, own};
+use crate::testing::subject::{Webhook, What};
+use crate::webhook::{Covers, Received};
+
+/// The recorded webhooks that carry a proof.
+fn proven(run: &Run<'_>) -> Checked<Vec<Webhook>> {
+    let webhooks = bringing(run)?;
+    applies(run.subject.signer().proves, "its gateway proves nothing")?;
+    Ok(webhooks.into_iter().filter(|webhook| webhook.signed).collect())
+}
+
+/// Asserts that a request is refused, as one that is not the gateway's own, and with 401 or 403.
+async fn refused(run: &Run<'_>, channel: &dyn Channel, what: &str, request: Request<Bytes>) -> Checked {
+    let request = run.arriving(request, run.subject.now());
+    match run.receive(channel, &request).await? {
+        Ok(received) => Err(Stop::Failed(format!("{what} is taken, and brings {} events", received.events.len()))),
+        Err(error) => {
+            let (kind, reply) = (error.kind(), error.reply());
+            ensure!(kind == ErrorKind::Unauthenticated, "{what} is refused as {kind:?} in place of Unauthenticated");
+            let no = matches!(reply, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+            ensure!(no, "{what} is answered {reply} in place of 401 or 403");
+            Ok(())
+        }
+    }
+}
+
+/// A webhook without its proof is refused.
+pub(super) async fn a_webhook_without_proof_is_refused(run: &Run<'_>) -> Checked {
+    let webhooks = proven(run)?;
+    let channel = run.receiving(&[OWN])?;
+    for webhook in &webhooks {
+        refused(run, &*channel, "a webhook without its proof", webhook.request.clone()).await?;
+    }
+    let empty = Request::new(Bytes::new());
+    refused(run, &*channel, "an empty request", empty).await
+}
+
+/// A proof with one character changed, cut short, made longer, or made with another secret, is refused.
+pub(super) async fn a_wrong_proof_is_refused(run: &Run<'_>) -> Checked {
+    let webhooks = proven(run)?;
+    let channel = run.receiving(&[OWN])?;
+    for webhook in webhooks.iter().take(3) {
+        let bare = &webhook.request;
+        let good = run.signed(bare, true, OWN);
+        for secret in [NEXT, OTHER, "", " ", "conformance-secret-on", "Conformance-secret-one"] {
+            let request = run.signed(bare, true, secret);
+            refused(run, &*channel, "a proof made with another secret", request).await?;
+        }
+        let added: Vec<HeaderName> = good
+            .headers()
+            .iter()
+            .filter(|(name, value)| bare.headers().get(*name) != Some(value))
+            .map(|h| h.0.clone())
+            .collect();
+        for name in &added {
+            let Some(value) = good.headers().get(name).and_then(|value| value.to_str().ok()) else { continue };
+            for wrong in wrong(value) {
+                let mut request = good.clone();
+                let Ok(value) = HeaderValue::from_str(&wrong) else { continue };
+                request.headers_mut().insert(name, value);
+                refused(run, &*channel, "a proof with something changed in its header", request).await?;
+            }
+        }
+        if good.uri() != bare.uri() {
+            let (before, after) = (bare.uri().to_string(), good.uri().to_string());
+            let same = before.bytes().zip(after.bytes()).take_while(|(a, b)| a == b).count();
+            let Some((same, proof)) = after.split_at_checked(same) else { continue };
+            for wrong in wrong(proof) {
+                let mut request = good.clone();
+                let Ok(uri) = format!("{same}{wrong}").parse() else { continue };
+                *request.uri_mut() = uri;
+                refused(run, &*channel, "a proof with something changed in its query", request).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A proof with one thing wrong with it, in each place.
+fn wrong(proof: &str) -> Vec<String> {
+    let characters: Vec<char> = proof.chars().collect();
+    let len = characters.len();
+    let mut wrong: Vec<String> = (0..len).map(|len| characters.iter().take(len).collect()).collect();
+    // The last character of base64 has bits that say nothing, so that two of them can be one proof.
+    let padded = proof.trim_end_matches('=').chars().count();
+    for at in (0..len).filter(|at| at + 1 != padded) {
+        let mut changed = characters.clone();
+        if let Some(there) = changed.get_mut(at) {
+            *there = if there.eq_ignore_ascii_case(&'b') { 'c' } else { 'b' };
+        }
+        wrong.push(changed.into_iter().collect());
+    }
+    wrong.extend([format!("{proof}0"), format!("{proof}{proof}"), "null".to_owned(), "undefined".to_owned()]);
+    wrong
+}
+
+/// What the proof covers cannot be changed: not a byte of a body, not the address, not a field.
+pub(super) async fn a_changed_webhook_is_refused(run: &Run<'_>) -> Checked {
+    let webhooks = proven(run)?;
+    let covers = run.subject.signer().covers;
+    applies(covers != Covers::Nothing, "its proof covers nothing: a token shows who sends, and not what")?;
+    applies(covers != Covers::Claims, "its proof covers claims inside the body, which only its own tests know")?;
+    let channel = run.receiving(&[OWN])?;
+    for webhook in webhooks.iter().take(3) {
+        let good = run.signed(&webhook.request, true, OWN);
+        let mut changed: Vec<(&str, Bytes)> = Vec::new();
+        let body = good.body();
+        for at in (0..body.len()).step_by(body.len() / 64 + 1) {
+            let mut bytes = body.to_vec();
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= 1;
+            }
+            changed.push(("a body with a byte changed", bytes.into()));
+        }
+        if !body.is_empty() {
+            changed.push(("a body that ends early", body.slice(..body.len() - 1)));
+            changed.push(("a body with nothing in it", Bytes::new()));
+            changed.push(("a body with something behind it", [body, &b"&more=1"[..]].concat().into()));
+        }
+        if let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) {
+            let again = serde_json::to_vec(&json).unwrap_or_default();
+            changed.push(("a body that was read and written again", again.into()));
+        }
+        for (what, body) in changed.into_iter().filter(|(_, changed)| changed != body) {
+            let mut request = good.clone();
+            *request.body_mut() = body;
+            refused(run, &*channel, what, request).await?;
+        }
+        if covers == Covers::UrlAndForm {
+            let uri = good.uri().to_string();
+            let more = if uri.contains('?') { "&more=1" } else { "?more=1" };
+            for other in [format!("{uri}{more}"), format!("/other{uri}")] {
+                let mut request = good.clone();
+                let Ok(uri) = other.parse() else { continue };
+                *request.uri_mut() = uri;
+                refused(run, &*channel, "a webhook at another address", request).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A proof that carries its time is refused once it is too old or too new, and taken just inside.
+pub(super) async fn a_stale_webhook_is_refused(run: &Run<'_>) -> Checked {
+    let webhooks = proven(run)?;
+    let Some(tolerance) = run.subject.signer().tolerance else {
+        return applies(false, "its proof has no time");
+    };
+    let Some(webhook) = webhooks.first() else { return applies(false, "no webhook is recorded") };
+    let channel = run.receiving(&[OWN])?;
+    let (now, inside, outside) = (run.subject.now(), tolerance / 2, tolerance + Duration::from_secs(2));
+    for (at, good) in [
+        (now.plus(inside), true),
+        (now.minus(inside), true),
+        (now.plus(outside), false),
+        (now.minus(outside), false),
+        (now.plus(Duration::from_secs(365 * 24 * 3600)), false),
+    ] {
+        let request = run.arriving(run.signed(&webhook.request, true, OWN), at);
+        let taken = run.receive(&*channel, &request).await?;
+        match taken {
+            Ok(_) if !good => return Err(Stop::Failed("a proof that is out of date is taken".to_owned())),
+            Err(error) if good => return Err(Stop::Failed(format!("a proof within its time is refused: {error}"))),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Without a secret nothing is taken, and least of all what is signed with an empty one.
+pub(super) async fn no_secret_opens_nothing(run: &Run<'_>) -> Checked {
+    let webhooks = proven(run)?;
+    let mut setup = run.setup("http://127.0.0.1:9", Pace::Patient);
+    setup.webhook_secrets.clear();
+    // Not to be built at all is as good.
+    let Ok(channel) = run.subject.connect(&setup) else { return Ok(()) };
+    for webhook in webhooks.iter().take(3) {
+        for signed in [true, false] {
+            let request = run.arriving(run.signed(&webhook.request, signed, ""), run.subject.now());
+            let received = run.receive(&*channel, &request).await?;
+            ensure!(received.is_err(), "with no secret set, a webhook that anybody can make is taken");
+        }
+    }
+    Ok(())
+}
+
+/// While a secret is rotated the old and the new one are good; afterwards the old one is not.
+pub(super) async fn old_and_new_secret_open_during_a_rotation(run: &Run<'_>) -> Checked {
+    let webhooks = proven(run)?;
+    let Some(webhook) = webhooks.first() else { return applies(false, "no webhook is recorded") };
+    for both in [[OWN, NEXT], [NEXT, OWN]] {
+        let channel = run.receiving(&both)?;
+        for secret in both {
+            let received = run.receive(&*channel, &run.arrives(webhook, secret)).await?;
+            let received = received.map_err(|error| format!("of two secrets, one opens nothing: {error}"))?;
+            ensure!(!received.events.is_empty(), "of two secrets, one makes no events");
+        }
+    }
+    let channel = run.receiving(&[NEXT])?;
+    refused(run, &*channel, "a proof made with the old secret", run.signed(&webhook.request, true, OWN)).await
+}
+
+/// The secret of one account makes no event of another.
+pub(super) async fn a_secret_makes_events_of_its_own_accounts_only(run: &Run<'_>) -> Checked {
+    let told =
+        |webhook: &Webhook| webhook.told().iter().any(|told| matches!(told.what, What::Inbound | What::Delivery));
+    let webhooks: Vec<_> = proven(run)?.into_iter().filter(told).collect();
+    applies(!webhooks.is_empty(), "no webhook with a message or a delivery is recorded")?;
+    let mut setup = run.setup("http://127.0.0.1:9", Pace::Patient);
+    setup.webhook_secrets = own(&[OWN]).into_iter().chain(elsewhere()).collect();
+    let channel = run.built(&setup)?;
+    for webhook in &webhooks {
+        let received = run.receive(&*channel, &run.arrives(webhook, OTHER)).await?;
+        if let Ok(Received { events, discarded, .. }) = received {
+            ensure!(events.is_empty(), "the secret of another account makes {} events of this one", events.len());
+            ensure!(discarded > 0, "events of an account that the secret does not own are dropped without a count");
+        }
+    }
+    Ok(())
+}

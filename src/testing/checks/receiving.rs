@@ -1,0 +1,379 @@
+//! What a gateway tells arrives, as often as it tells it and in whatever order.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use crate::channel::Channel;
+use crate::clock::{Clock, VirtualClock};
+use crate::error::{Error, ErrorKind};
+use crate::event::{DeliveryOf, Event};
+use crate::id::MessageId;
+use crate::testing::run::{Checked, OWN, Run, Stop, applies, caught, ensure, id, tells};
+use crate::testing::subject::{Reception, Told, Webhook, What};
+use crate::webhook::{BODY_MAX, Received};
+
+/// The recorded webhooks that bring events, with what they bring where that is recorded.
+pub(super) fn bringing(run: &Run<'_>) -> Checked<Vec<Webhook>> {
+    applies(run.info.capability.receive, "it takes no webhooks")?;
+    let brings = |webhook: &Webhook| matches!(webhook.result, Reception::Any | Reception::Brings(_));
+    let webhooks: Vec<_> = run.subject.webhooks().into_iter().filter(brings).collect();
+    ensure!(!webhooks.is_empty(), "no webhook is recorded");
+    Ok(webhooks)
+}
+
+/// Receives a recorded webhook as the gateway sends it.
+pub(super) async fn receive(run: &Run<'_>, channel: &dyn Channel, nth: usize, webhook: &Webhook) -> Checked<Received> {
+    let received = run.receive(channel, &run.arrives(webhook, OWN)).await?;
+    received.map_err(|error| Stop::Failed(format!("webhook {}: it is refused: {error}", nth + 1)))
+}
+
+/// A recorded webhook brings its events, and is answered as its gateway wants it.
+pub(super) async fn a_webhook_brings_what_was_recorded(run: &Run<'_>) -> Checked {
+    for (nth, webhook) in bringing(run)?.iter().enumerate() {
+        let channel = run.receiving(&[OWN])?;
+        let received = receive(run, &*channel, nth, webhook).await?;
+        let (n, status) = (nth + 1, received.reply.status);
+        ensure!(
+            status.is_success(),
+            "webhook {n} is answered {status}: the gateway will send it again, or never again"
+        );
+        ensure!(received.discarded == 0, "of webhook {n}, {} events are discarded", received.discarded);
+        match &webhook.result {
+            Reception::Brings(told) => tells(&received.events, told).map_err(|why| format!("webhook {n}: {why}"))?,
+            _ => ensure!(!received.events.is_empty(), "webhook {n} brings no event"),
+        }
+    }
+    Ok(())
+}
+
+/// Each event names its gateway, medium and account, and keeps what the gateway wrote.
+pub(super) async fn an_event_says_where_it_comes_from(run: &Run<'_>) -> Checked {
+    for (nth, webhook) in bringing(run)?.iter().enumerate() {
+        let channel = run.receiving(&[OWN])?;
+        for event in receive(run, &*channel, nth, webhook).await?.events {
+            let (n, envelope) = (nth + 1, event.envelope());
+            ensure!(envelope.gateway == run.info.gateway, "webhook {n}: an event is of gateway {}", envelope.gateway);
+            ensure!(envelope.medium == run.info.medium, "webhook {n}: an event is of medium {}", envelope.medium);
+            ensure!(!envelope.account.as_str().is_empty(), "webhook {n}: an event is of no account");
+            ensure!(envelope.at.as_millis() > 0, "webhook {n}: an event has no time");
+            let (raw, body) = (envelope.raw.cut(), webhook.request.body());
+            ensure!(run.subject.in_memory() || !raw.is_empty(), "webhook {n}: an event keeps nothing of the webhook");
+            let there = body.is_empty() || raw.is_empty() || body.windows(raw.len()).any(|piece| piece == raw);
+            ensure!(there, "webhook {n}: an event keeps what the gateway did not write");
+        }
+    }
+    Ok(())
+}
+
+/// Several events of one webhook come in the order in which the gateway wrote them.
+pub(super) async fn a_batch_keeps_its_order(run: &Run<'_>) -> Checked {
+    let batches: Vec<_> = bringing(run)?.into_iter().filter(|webhook| ids_told(webhook.told()).len() > 1).collect();
+    applies(!batches.is_empty(), "no webhook with several events is recorded")?;
+    for (nth, webhook) in batches.iter().enumerate() {
+        let channel = run.receiving(&[OWN])?;
+        let received = receive(run, &*channel, nth, webhook).await?;
+        let came: Vec<_> = received.events.iter().filter_map(id).collect();
+        ensure!(came == ids_told(webhook.told()), "the events of batch {} are not in the order recorded", nth + 1);
+    }
+    Ok(())
+}
+
+fn ids_told(told: &[Told]) -> Vec<&str> {
+    told.iter().filter_map(|told| told.id.as_deref()).collect()
+}
+
+/// A webhook that comes again, after a restart and later, brings events of the same ids; and two events never have one.
+pub(super) async fn a_repeated_event_has_the_same_id(run: &Run<'_>) -> Checked {
+    for (nth, webhook) in bringing(run)?.iter().enumerate() {
+        let mut ids = Vec::new();
+        for later in [Duration::ZERO, Duration::from_millis(1_234)] {
+            let channel = run.receiving(&[OWN])?;
+            let request = run.signed(&webhook.request, webhook.signed, OWN);
+            let request = run.arriving(request, run.subject.now().plus(later));
+            let received = run.receive(&*channel, &request).await?;
+            let received = received.map_err(|error| format!("webhook {}: it is refused: {error}", nth + 1))?;
+            ids.push(received.events.iter().map(Event::id).collect::<Vec<_>>());
+        }
+        ensure!(ids.first() == ids.last(), "webhook {}: when it comes again, its events have other ids", nth + 1);
+        let all = ids.pop().unwrap_or_default();
+        let different: BTreeSet<_> = all.iter().collect();
+        ensure!(different.len() == all.len(), "webhook {}: two of its events have one id", nth + 1);
+    }
+    Ok(())
+}
+
+/// A delivery names its message by the gateway's id, by our key, or as all up to a moment.
+pub(super) async fn a_status_names_its_message(run: &Run<'_>) -> Checked {
+    let mut any = false;
+    for (nth, webhook) in bringing(run)?.iter().enumerate() {
+        let channel = run.receiving(&[OWN])?;
+        for event in receive(run, &*channel, nth, webhook).await?.events {
+            let Event::Delivery(delivery) = event else { continue };
+            any = true;
+            let named = match &delivery.of {
+                DeliveryOf::Message { id, key } => {
+                    id.as_ref().map(MessageId::as_str).or(key.as_deref()).is_some_and(|name| !name.is_empty())
+                }
+                DeliveryOf::UpTo { .. } => true,
+            };
+            ensure!(named, "webhook {}: a delivery is of no message", nth + 1);
+            ensure!(!delivery.status.is_empty(), "webhook {}: a delivery lost the gateway's own word", nth + 1);
+        }
+    }
+    applies(any, "no delivery is recorded")
+}
+
+/// Statuses are told in whichever order and however often they come, and before a send has its answer too: what holds is
+/// for the ladder to say.
+pub(super) async fn statuses_in_any_order_are_all_told(run: &Run<'_>) -> Checked {
+    let webhooks = bringing(run)?;
+    let statuses: Vec<_> = webhooks
+        .iter()
+        .enumerate()
+        .filter(|(_, webhook)| webhook.told().iter().any(|told| told.what == What::Delivery))
+        .collect();
+    applies(!statuses.is_empty(), "no delivery is recorded")?;
+    // One channel, that has sent nothing: it has no memory that could decide what is told.
+    let channel = run.receiving(&[OWN])?;
+    for (nth, webhook) in statuses.iter().chain(statuses.iter().rev()).chain(&statuses) {
+        let received = receive(run, &*channel, *nth, webhook).await?;
+        let told = webhook.told();
+        tells(&received.events, told).map_err(|why| format!("webhook {}, in another order: {why}", nth + 1))?;
+    }
+    Ok(())
+}
+
+/// What the adapter does not know is kept whole and answered 2xx: a gateway that is told otherwise sends it for days.
+pub(super) async fn what_is_not_known_is_kept(run: &Run<'_>) -> Checked {
+    let webhooks = bringing(run)?;
+    for (nth, webhook) in webhooks.iter().enumerate() {
+        let unknown = webhook.told().iter().filter(|told| told.what == What::Unrecognised).count();
+        if unknown > 0 {
+            let channel = run.receiving(&[OWN])?;
+            let received = receive(run, &*channel, nth, webhook).await?;
+            let kept = received.events.iter().filter(|event| What::of(event) == What::Unrecognised).count();
+            ensure!(kept == unknown, "webhook {}: of {unknown} things that are not known, {kept} are kept", nth + 1);
+        }
+    }
+    let Some(model) = webhooks.first() else { return Ok(()) };
+    let by_query = model.request.body().is_empty();
+    for strange in ["conformance=true", r#"{"conformance":true}"#, "[]", "null", "", "<xml/>", "\u{0}"] {
+        let mut webhook = model.clone();
+        if by_query {
+            let Ok(uri) = format!("/webhook?{}", percent(strange)).parse() else { continue };
+            *webhook.request.uri_mut() = uri;
+        } else {
+            *webhook.request.body_mut() = Bytes::from_static(strange.as_bytes());
+        }
+        let channel = run.receiving(&[OWN])?;
+        let received = run.receive(&*channel, &run.arrives(&webhook, OWN)).await?;
+        let Some(received) = taken("a webhook that is not known", received)? else { continue };
+        let lost = received.events.is_empty() && received.discarded == 0;
+        // A form, and an object, are how gateways write: what they say must not get lost.
+        ensure!(!lost || !strange.contains("conformance"), "a verified webhook that is not known is dropped");
+    }
+    Ok(())
+}
+
+fn percent(text: &str) -> String {
+    form_urlencoded::Serializer::new(String::new()).append_key_only(text).finish()
+}
+
+/// What came of a verified webhook: events, or a refusal of its proof, which a scheme may make of bytes that its gateway
+/// never signs. Any other error is none.
+fn taken(what: &str, received: Result<Received, Error>) -> Checked<Option<Received>> {
+    match received {
+        Ok(received) => {
+            let status = received.reply.status;
+            ensure!(status.is_success(), "{what} is answered {status}");
+            Ok(Some(received))
+        }
+        Err(error) if error.kind() == ErrorKind::Unauthenticated => Ok(None),
+        Err(error) => Err(Stop::Failed(format!("{what}, whose proof is good, is an error: {error}"))),
+    }
+}
+
+/// A body that ends early is kept, and no error: its proof is good, so the gateway wrote it so.
+pub(super) async fn a_body_cut_short_is_no_error(run: &Run<'_>) -> Checked {
+    let bodies: Vec<_> = bringing(run)?.into_iter().filter(|webhook| !webhook.request.body().is_empty()).collect();
+    applies(!bodies.is_empty(), "its webhooks have no body")?;
+    for (nth, webhook) in bodies.iter().take(8).enumerate() {
+        let body = webhook.request.body().clone();
+        for part in 0..16 {
+            let mut short = webhook.clone();
+            *short.request.body_mut() = body.slice(..body.len() * part / 16);
+            let channel = run.receiving(&[OWN])?;
+            let received = run.receive(&*channel, &run.arrives(&short, OWN)).await?;
+            taken(&format!("webhook {} cut to {part}/16", nth + 1), received)?;
+        }
+    }
+    Ok(())
+}
+
+/// A body over the limit is refused with 413, whatever its proof.
+pub(super) async fn a_body_over_the_limit_is_refused(run: &Run<'_>) -> Checked {
+    let webhooks = bringing(run)?;
+    let Some(model) = webhooks.iter().find(|webhook| !webhook.request.body().is_empty()) else {
+        return applies(false, "its webhooks have no body");
+    };
+    let mut large = model.clone();
+    let mut body = model.request.body().to_vec();
+    body.resize(BODY_MAX + 1, b' ');
+    *large.request.body_mut() = body.into();
+    let channel = run.receiving(&[OWN])?;
+    match run.receive(&*channel, &run.arrives(&large, OWN)).await? {
+        Err(error) if error.reply() == StatusCode::PAYLOAD_TOO_LARGE => Ok(()),
+        Err(error) => Err(Stop::Failed(format!("a body over 4 MiB is answered {}", error.reply()))),
+        Ok(_) => Err(Stop::Failed("a body over 4 MiB is taken".to_owned())),
+    }
+}
+
+/// How many bodies are made up.
+const BODIES: usize = 10_000;
+
+/// No bytes make it panic, or fail: 10,000 webhooks of chance and of recorded ones gone wrong, each with a good proof.
+pub(super) async fn no_bytes_make_it_panic(run: &Run<'_>) -> Checked {
+    let webhooks = bringing(run)?;
+    let channel = run.receiving(&[OWN])?;
+    let mut chance = Chance::new(run);
+    for nth in 0..BODIES {
+        let Some(model) = webhooks.get(chance.below(webhooks.len())) else { continue };
+        let mut webhook = model.clone();
+        if model.request.body().is_empty() {
+            let query = chance.spoilt(model.request.uri().query().unwrap_or_default().as_bytes());
+            let query = form_urlencoded::byte_serialize(&query).collect::<String>();
+            let query = query.replace("%3D", "=").replace("%26", "&").replace("%25", "%");
+            let Ok(uri) = format!("/webhook?{query}").parse() else { continue };
+            *webhook.request.uri_mut() = uri;
+        } else {
+            *webhook.request.body_mut() = chance.spoilt(model.request.body()).into();
+        }
+        let request = run.arriving(run.signed(&webhook.request, webhook.signed, OWN), run.subject.now());
+        // Not noted: 10,000 of them are too many to keep.
+        let received =
+            caught(channel.receive(&request)).await.ok_or_else(|| format!("webhook {nth} of chance makes it panic"))?;
+        taken(&format!("webhook {nth} of chance"), received)?;
+    }
+    Ok(())
+}
+
+/// Seeded chance.
+struct Chance(VirtualClock);
+
+impl Chance {
+    fn new(run: &Run<'_>) -> Self {
+        Self(VirtualClock::at(run.subject.now()).seeded(run.seed))
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        let mut bytes = [0; 4];
+        // A virtual clock's chance never fails.
+        _ = self.0.random(&mut bytes);
+        usize::try_from(u32::from_le_bytes(bytes)).unwrap_or_default() % end.max(1)
+    }
+
+    /// Bytes of chance, or these with something wrong.
+    fn spoilt(&mut self, good: &[u8]) -> Vec<u8> {
+        let mut bytes = good.to_vec();
+        match self.below(8) {
+            0 => {
+                let mut random = vec![0; self.below(300)];
+                _ = self.0.random(&mut random);
+                return random;
+            }
+            1 => bytes.truncate(self.below(good.len() + 1)),
+            2 => {
+                let (from, len) = (self.below(good.len() + 1), self.below(40));
+                bytes = good
+                    .iter()
+                    .copied()
+                    .enumerate()
+                    .filter(|(n, _)| !(from..from + len).contains(n))
+                    .map(|p| p.1)
+                    .collect();
+            }
+            3 => {
+                if let Ok(mut json) = serde_json::from_slice(good) {
+                    self.spoil(&mut json, 0);
+                    return serde_json::to_vec(&json).unwrap_or_default();
+                }
+            }
+            _ => {
+                for _ in 0..=self.below(4) {
+                    let at = self.below(bytes.len());
+                    let byte = u8::try_from(self.below(256)).unwrap_or_default();
+                    if let Some(there) = bytes.get_mut(at) {
+                        *there = byte;
+                    }
+                }
+            }
+        }
+        bytes
+    }
+
+    /// Puts something of another kind somewhere in it.
+    fn spoil(&mut self, json: &mut serde_json::Value, depth: usize) {
+        use serde_json::{Value, json};
+        let inner: Vec<&mut Value> = match json {
+            Value::Array(all) => all.iter_mut().collect(),
+            Value::Object(all) => all.values_mut().collect(),
+            _ => Vec::new(),
+        };
+        let len = inner.len();
+        let chosen = self.below(len + usize::from(depth > 0));
+        match inner.into_iter().nth(chosen) {
+            Some(inner) => self.spoil(inner, depth + 1),
+            None => {
+                let others = [
+                    json!(null),
+                    json!(true),
+                    json!(-1),
+                    json!(1e308),
+                    json!(u64::MAX),
+                    json!(0.1),
+                    json!(""),
+                    json!("\u{0}\u{202E}"),
+                    json!([]),
+                    json!({}),
+                    json!([[[]]]),
+                    json!("9".repeat(400)),
+                ];
+                let nth = self.below(others.len());
+                *json = others.into_iter().nth(nth).unwrap_or_default();
+            }
+        }
+    }
+}
+
+/// A handshake is answered exactly as recorded, and a wrong one is refused; neither brings an event.
+pub(super) async fn a_handshake_is_answered_exactly(run: &Run<'_>) -> Checked {
+    let webhooks = run.subject.webhooks();
+    let mut any = false;
+    for (nth, webhook) in webhooks.iter().enumerate() {
+        if matches!(webhook.result, Reception::Any | Reception::Brings(_)) {
+            continue;
+        }
+        any = true;
+        let n = nth + 1;
+        let channel = run.receiving(&[OWN])?;
+        let received = run.receive(&*channel, &run.arrives(webhook, OWN)).await?;
+        match (&webhook.result, received) {
+            (Reception::Replies(status, body), Ok(received)) => {
+                ensure!(received.events.is_empty(), "webhook {n} is a handshake, and brings events");
+                let reply = &received.reply;
+                ensure!(reply.status == *status, "webhook {n} is answered {}, and {status} was recorded", reply.status);
+                ensure!(reply.body == *body, "webhook {n} is not answered with the body recorded");
+            }
+            (Reception::Refused, Err(error)) => {
+                let kind = error.kind();
+                ensure!(kind == ErrorKind::Unauthenticated, "webhook {n} is refused as {kind:?}");
+            }
+            (_, Ok(_)) => return Err(Stop::Failed(format!("webhook {n} should be refused, and is taken"))),
+            (_, Err(error)) => return Err(Stop::Failed(format!("webhook {n} is refused: {error}"))),
+        }
+    }
+    applies(any, "no handshake is recorded")
+}

@@ -1,0 +1,113 @@
+//! Nothing secret or personal shows, and nobody else is connected to.
+
+use crate::event::Event;
+use crate::message::Content;
+use crate::testing::double::Double;
+use crate::testing::leaks::Needles;
+use crate::testing::run::{Checked, NEXT, OTHER, OWN, Pace, Run, ensure};
+use crate::testing::step::Step;
+use crate::testing::subject::{Call, Exchange, Webhook};
+
+/// No secret, address, id or text shows in a log at any level, in `Debug`, in `Display` or in an error, in any spelling.
+///
+/// The gateway is careless here: each of its answers repeats the whole request.
+pub(super) async fn nothing_secret_or_personal_is_shown(run: &Run<'_>) -> Checked {
+    let mut needles = Needles::default();
+    run.subject.secrets().iter().chain(&[OWN, NEXT, OTHER].map(str::to_owned)).for_each(|s| needles.add("a secret", s));
+    for exchange in run.subject.exchanges() {
+        sought(&exchange, &mut needles);
+        play(run, &exchange, |step| step).await?;
+        for status in [400, 429, 500, 200] {
+            let answer = r#"{"error":{"code":400,"message":"cannot send"},"code":"NO","message":"cannot send"} "#;
+            play(run, &exchange, |_| Step::any().answers(status, answer).echoes()).await?;
+        }
+    }
+    for webhook in run.subject.webhooks() {
+        receive(run, &webhook, &mut needles).await?;
+    }
+    let (logged, shown) = (run.logged(), run.shown());
+    if let Some(what) = needles.found(&logged) {
+        ensure!(false, "{what} shows in a log");
+    }
+    if let Some(what) = needles.found(&shown) {
+        ensure!(false, "{what} shows in Debug, Display or an error");
+    }
+    Ok(())
+}
+
+/// What of an exchange must not show.
+fn sought(exchange: &Exchange, needles: &mut Needles) {
+    let mut message = |message: &crate::Message| {
+        needles.add_address(&message.to);
+        if let Some(id) = &message.reply_to {
+            needles.add("a message's id", id.as_str());
+        }
+        match &message.content {
+            Content::Template(template) => {
+                template.parameters.iter().for_each(|parameter| needles.add("a text", &parameter.value));
+            }
+            content => content.words().iter().for_each(|words| needles.add("a text", words)),
+        }
+    };
+    match &exchange.call {
+        Call::LookUp(sent) => message(&sent.message),
+        Call::Send(sent) => message(sent),
+        _ => {}
+    }
+    if let crate::testing::subject::Expectation::Accepted(ids) = &exchange.result {
+        ids.iter().for_each(|id| needles.add("a message's id", id));
+    }
+}
+
+async fn play(run: &Run<'_>, exchange: &Exchange, change: impl Fn(Step) -> Step) -> Checked {
+    let double = Double::start().await;
+    let before = exchange.steps.len().saturating_sub(1);
+    for (nth, step) in exchange.steps.iter().enumerate() {
+        let step = step.clone().unconditional().based(&double.base_url());
+        double.expects(if nth == before { change(step) } else { step });
+    }
+    double.always(Step::any().answers(404, ""));
+    let setup = run.setup(&double.base_url(), Pace::Patient);
+    let channel = run.built(&setup)?;
+    // It notes whatever comes of it.
+    _ = run.call(&*channel, &setup, exchange, &double).await;
+    run.note(&channel);
+    Ok(())
+}
+
+async fn receive(run: &Run<'_>, webhook: &Webhook, needles: &mut Needles) -> Checked {
+    for secret in [OWN, OTHER] {
+        let channel = run.receiving(&[OWN])?;
+        let Ok(received) = run.receive(&*channel, &run.arrives(webhook, secret)).await? else { continue };
+        for event in received.events {
+            if let Event::Inbound(inbound) = &event {
+                needles.add_address(&inbound.from);
+                needles.add("a message's id", inbound.id.as_str());
+                crate::testing::run::text(inbound).iter().for_each(|text| needles.add("a text", text));
+                inbound.profile.name.iter().for_each(|name| needles.add("a name", name));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every request of every exchange goes through the context's transport, and to the base URL: a test must not reach the
+/// real gateway, and an embedder's proxy must not be gone around.
+pub(super) async fn it_connects_to_nobody_else(run: &Run<'_>) -> Checked {
+    for exchange in run.subject.exchanges() {
+        let before = run.calls();
+        let double = Double::start().await;
+        for step in &exchange.steps {
+            double.expects(step.clone().unconditional().based(&double.base_url()));
+        }
+        let setup = run.setup(&double.base_url(), Pace::Patient);
+        let channel = run.built(&setup)?;
+        _ = run.call(&*channel, &setup, &exchange, &double).await;
+        let (asked, calls) = (double.asked().len(), run.calls() - before);
+        let what = exchange.call.name();
+        ensure!(calls >= asked, "{what} makes requests of which its context's transport knows nothing");
+    }
+    let strangers = run.strangers();
+    ensure!(strangers.is_empty(), "it wants to connect to {}", strangers.join(", "));
+    Ok(())
+}

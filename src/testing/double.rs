@@ -1,0 +1,567 @@
+//! A gateway on loopback that does as it is told, and counts what it accepted.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::step::{Fault, Step};
+
+/// A gateway on loopback: it answers as it is told, breaks connections as it is told, and counts what it accepted.
+///
+/// Tell it [`Step`]s: each is used up by one request, in order, and says what that request must be and what is done
+/// with it; when there are none left, [`always`](Self::always) holds. A request that no step foresees is a problem, and
+/// is refused with 404. It speaks HTTP/1.1 over a plain socket, so that it can do what an HTTP server would not: see
+/// [`Fault`].
+///
+/// A request counts as accepted once it was read whole, unless its answer is a definite no: a gateway that answers 500,
+/// or whose answer gets lost, may well have taken the message.
+///
+/// ```
+/// use civic_messaging::testing::{Double, Fault, Step};
+/// use civic_messaging::{Address, ChannelExt, Meta, Outcome, meta};
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let double = Double::start().await;
+/// double.expects(Step::any().breaks(Fault::ResetAfterRequest));
+///
+/// let config = meta::Config::new("EAAG-example-token", "200000000000001")?.base_url(&double.base_url())?;
+/// let whatsapp = Meta::whatsapp(config)?;
+/// let error = whatsapp.send_text(&Address::whatsapp("07700 900123")?, "Case 4711 is closed.").await.unwrap_err();
+///
+/// assert_eq!(error.outcome(), Outcome::Unknown); // and indeed:
+/// assert_eq!(double.accepted("Case 4711"), 1);
+/// double.assert_done();
+/// # Ok::<(), civic_messaging::Error>(()) }).unwrap();
+/// ```
+pub struct Double {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    serving: AbortHandle,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    closed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    script: VecDeque<Step>,
+    always: Option<Step>,
+    asked: Vec<Asked>,
+    problems: Vec<String>,
+    open: usize,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Double {
+    /// Starts one, inside a tokio runtime. It ends when it is dropped.
+    ///
+    /// # Panics
+    /// When this machine gives no port on loopback: then nothing can be tested.
+    #[allow(clippy::panic, reason = "a test without its server must say so at its own line")]
+    pub async fn start() -> Self {
+        match Self::bound().await {
+            Ok(double) => double,
+            Err(error) => panic!("no port on loopback: {error}"),
+        }
+    }
+
+    async fn bound() -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let shared = Arc::<Shared>::default();
+        let serving = tokio::spawn(serve(listener, shared.clone())).abort_handle();
+        Ok(Self { shared, address, serving })
+    }
+
+    /// Where it is: `http://127.0.0.1:` and a port.
+    pub fn base_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The next request that no earlier step has used up must be this one, and is served so.
+    pub fn expects(&self, step: Step) {
+        self.shared.state().script.push_back(step);
+    }
+
+    /// Serves every request so for which there is no step of its own.
+    pub fn always(&self, step: Step) {
+        self.shared.state().always = Some(step);
+    }
+
+    /// What it was asked, in order, requests that broke off among them.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.shared.state().asked.clone()
+    }
+
+    /// How many requests it accepted that hold this key: a [`Message::key`](crate::Message::key) where the gateway
+    /// carries it, else some text that only one message has. See [`Asked::holds`].
+    pub fn accepted(&self, key: &str) -> usize {
+        self.shared.state().asked.iter().filter(|asked| asked.accepted && asked.holds(key)).count()
+    }
+
+    /// What was not as the steps say, and which steps nobody asked for. Empty when all is well.
+    pub fn problems(&self) -> Vec<String> {
+        let state = self.shared.state();
+        let left = state.script.len();
+        let unused = (left > 0).then(|| format!("{left} of the expected requests were never made"));
+        state.problems.iter().cloned().chain(unused).collect()
+    }
+
+    /// Asserts that every request was as its step says, and that no step is left.
+    ///
+    /// # Panics
+    /// When something was not.
+    #[track_caller]
+    pub fn assert_done(&self) {
+        let problems = self.problems();
+        assert!(problems.is_empty(), "{}", problems.join("\n"));
+    }
+
+    /// Waits until every connection is closed, after which nothing more can arrive. The client goes first: a pool keeps
+    /// its connections open.
+    pub async fn closed(&self) {
+        loop {
+            let closed = self.shared.closed.notified();
+            if self.shared.state().open == 0 {
+                return;
+            }
+            closed.await;
+        }
+    }
+}
+
+impl Drop for Double {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl fmt::Debug for Double {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.shared.state();
+        f.debug_struct("Double").field("asked", &state.asked.len()).field("left", &state.script.len()).finish()
+    }
+}
+
+/// A port on loopback where nobody listens, and which nobody else can take while this lives.
+#[derive(Debug)]
+pub(super) struct Deaf {
+    _socket: TcpSocket,
+    address: SocketAddr,
+}
+
+impl Deaf {
+    pub(super) fn new() -> io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let address = socket.local_addr()?;
+        Ok(Self { _socket: socket, address })
+    }
+
+    pub(super) fn base_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+/// A request, as a [`Double`] read it.
+#[non_exhaustive]
+#[derive(Clone)]
+pub struct Asked {
+    /// The method.
+    pub method: Method,
+    /// The path with its query, as it was written.
+    pub path: String,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, as far as it came.
+    pub body: Bytes,
+    /// Whether it came whole.
+    pub whole: bool,
+    /// Whether it counts as accepted: see [`Double`].
+    pub accepted: bool,
+    /// How many bytes were read of it, head included.
+    pub len: usize,
+    pub(super) head: String,
+}
+
+impl Asked {
+    /// Every text in it, decoded: the strings of JSON, the values of a form, those of the query; of any other body the
+    /// whole.
+    pub fn texts(&self) -> Vec<String> {
+        let query = self.path.split_once('?').map_or("", |(_, query)| query);
+        let pairs = |text: &[u8]| form_urlencoded::parse(text).map(|(_, value)| value.into_owned()).collect::<Vec<_>>();
+        let mut texts = pairs(query.as_bytes());
+        let kind = self.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        match serde_json::from_slice::<Value>(&self.body) {
+            Ok(json) => strings(&json, &mut texts),
+            Err(_) if kind.starts_with("application/x-www-form-urlencoded") => texts.extend(pairs(&self.body)),
+            Err(_) => texts.push(String::from_utf8_lossy(&self.body).into_owned()),
+        }
+        texts
+    }
+
+    /// Whether one of its texts, or its path, holds this.
+    pub fn holds(&self, text: &str) -> bool {
+        self.path.contains(text) || self.texts().iter().any(|there| there.contains(text))
+    }
+}
+
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Asked")
+            .field("method", &self.method)
+            .field("len", &self.len)
+            .field("whole", &self.whole)
+            .field("accepted", &self.accepted)
+            .finish_non_exhaustive()
+    }
+}
+
+fn strings(json: &Value, all: &mut Vec<String>) {
+    match json {
+        Value::Array(values) => values.iter().for_each(|value| strings(value, all)),
+        Value::Object(members) => members.values().for_each(|value| strings(value, all)),
+        Value::String(text) => all.push(text.clone()),
+        _ => {}
+    }
+}
+
+async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        shared.state().open += 1;
+        let open = Open(shared.clone());
+        connections.spawn(async move {
+            let connection = Connection { stream, bytes: Vec::new(), len: 0, most: usize::MAX };
+            // A connection that the other side breaks is no problem of ours.
+            _ = connection.serve(&open.0).await;
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+/// A connection that is counted as open.
+struct Open(Arc<Shared>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.state().open -= 1;
+        self.0.closed.notify_waiters();
+    }
+}
+
+/// One connection, with what was read of the request that is coming in.
+struct Connection {
+    stream: TcpStream,
+    bytes: Vec<u8>,
+    len: usize,
+    most: usize,
+}
+
+/// The longest request that is read.
+const REQUEST_MAX: usize = 64 * 1024 * 1024;
+
+impl Connection {
+    async fn serve(mut self, shared: &Shared) -> io::Result<()> {
+        loop {
+            let at_once = {
+                let mut state = shared.state();
+                let first = state.script.front().or(state.always.as_ref());
+                let at_once = first.is_some_and(|step| step.fault == Some(Fault::ResetAtOnce));
+                if at_once {
+                    state.script.pop_front();
+                }
+                at_once
+            };
+            if at_once {
+                return self.reset();
+            }
+            // The step is taken when a request begins: an idle connection takes none.
+            self.most = usize::MAX;
+            self.len = self.bytes.len();
+            if self.bytes.is_empty() && !self.more(1).await? {
+                return Ok(());
+            }
+            let step = {
+                let mut state = shared.state();
+                state.script.pop_front().or_else(|| state.always.clone())
+            };
+            let fault = step.as_ref().and_then(|step| step.fault);
+            if let Some(Fault::CutRequest(most)) = fault {
+                self.most = most.max(1);
+            }
+            let mut asked = self.request().await?;
+            let cut = matches!(fault, Some(Fault::CutRequest(_)));
+            let Some(step) = step else {
+                let problem = format!("{} {} was not expected at all", asked.method, asked.path);
+                {
+                    let mut state = shared.state();
+                    state.problems.push(problem);
+                    state.asked.push(asked);
+                }
+                self.stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await?;
+                continue;
+            };
+            asked.accepted = asked.whole && step.accepts();
+            {
+                let mut state = shared.state();
+                if !cut && asked.whole {
+                    state.problems.extend(step.problem(&asked));
+                }
+                state.asked.push(asked.clone());
+            }
+            if cut {
+                return self.reset();
+            }
+            if !asked.whole {
+                return Ok(());
+            }
+            let answer = step.written(Some(&asked));
+            match fault {
+                Some(Fault::CutAnswer(len)) => {
+                    self.stream.write_all(answer.get(..len).unwrap_or(&answer)).await?;
+                    return self.stream.shutdown().await;
+                }
+                Some(Fault::Drip(apart)) => {
+                    for byte in answer {
+                        self.stream.write_all(&[byte]).await?;
+                        tokio::time::sleep(apart).await;
+                    }
+                }
+                Some(Fault::ResetAfterRequest) => return self.reset(),
+                Some(Fault::Stall) => {
+                    while self.more(usize::MAX).await? {}
+                    return Ok(());
+                }
+                _ => self.stream.write_all(&answer).await?,
+            }
+            if fault == Some(Fault::CloseAfterAnswer) || step.claims.is_some() {
+                return self.stream.shutdown().await;
+            }
+        }
+    }
+
+    /// Reads on; false at the end, or when all was read that may be.
+    async fn more(&mut self, at_most: usize) -> io::Result<bool> {
+        let mut piece = [0; 16 * 1024];
+        let room = (self.most - self.len).min(at_most).min(piece.len());
+        let read = match piece.get_mut(..room) {
+            Some(room) if !room.is_empty() => self.stream.read(room).await?,
+            _ => 0,
+        };
+        self.bytes.extend_from_slice(piece.get(..read).unwrap_or_default());
+        self.len += read;
+        Ok(read > 0)
+    }
+
+    /// Reads one request, as far as it comes.
+    async fn request(&mut self) -> io::Result<Asked> {
+        let mut asked = Asked {
+            method: Method::GET,
+            path: String::new(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            whole: false,
+            accepted: false,
+            len: self.len,
+            head: String::new(),
+        };
+        let head = loop {
+            if let Some(head) = read_head(&self.bytes, &mut asked)? {
+                break head;
+            }
+            if self.bytes.len() > REQUEST_MAX || !self.more(usize::MAX).await.unwrap_or(false) {
+                asked.len = self.len;
+                return Ok(asked);
+            }
+        };
+        asked.head = String::from_utf8_lossy(self.bytes.get(..head).unwrap_or_default()).into_owned();
+        let length = asked.headers.get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse::<usize>().ok());
+        let chunked = asked.headers.contains_key("transfer-encoding");
+        loop {
+            let rest = self.bytes.get(head..).unwrap_or_default();
+            let read =
+                if chunked { unchunk(rest)? } else { rest.get(..length.unwrap_or(0)).map(|b| (b.to_vec(), b.len())) };
+            if let Some((body, len)) = read {
+                asked.body = body.into();
+                asked.whole = true;
+                self.bytes.drain(..head + len);
+                break;
+            }
+            if rest.len() > REQUEST_MAX || !self.more(usize::MAX).await.unwrap_or(false) {
+                asked.body = Bytes::copy_from_slice(self.bytes.get(head..).unwrap_or_default());
+                break;
+            }
+        }
+        asked.len = self.len;
+        Ok(asked)
+    }
+
+    /// Ends it with a reset, which throws away what is on its way.
+    fn reset(self) -> io::Result<()> {
+        self.stream.set_zero_linger()
+    }
+}
+
+/// Reads the head of a request; its length once it is whole.
+fn read_head(bytes: &[u8], asked: &mut Asked) -> io::Result<Option<usize>> {
+    let mut headers = [httparse::EMPTY_HEADER; 100];
+    let mut request = httparse::Request::new(&mut headers);
+    let Ok(httparse::Status::Complete(head)) = request.parse(bytes) else { return Ok(None) };
+    let wrong = |_| io::Error::from(io::ErrorKind::InvalidData);
+    asked.method = request.method.unwrap_or("GET").parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    asked.path = request.path.unwrap_or("/").to_owned();
+    for header in request.headers {
+        let name = HeaderName::from_bytes(header.name.as_bytes());
+        let name = name.map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        asked.headers.append(name, HeaderValue::from_bytes(header.value).map_err(wrong)?);
+    }
+    Ok(Some(head))
+}
+
+/// A chunked body and its length on the wire, once it is whole. Trailers are not read.
+fn unchunk(bytes: &[u8]) -> io::Result<Option<(Vec<u8>, usize)>> {
+    let (mut body, mut at) = (Vec::new(), 0);
+    loop {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let (start, len) = match httparse::parse_chunk_size(rest) {
+            Ok(httparse::Status::Complete((start, len))) => (start, usize::try_from(len).unwrap_or(usize::MAX)),
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(_) => return Err(io::ErrorKind::InvalidData.into()),
+        };
+        let end = start.saturating_add(len).saturating_add(2);
+        let Some(chunk) = rest.get(start..end) else { return Ok(None) };
+        body.extend_from_slice(chunk.get(..len).unwrap_or_default());
+        at += end;
+        if len == 0 {
+            return Ok(Some((body, at)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    async fn ask(double: &Double, request: &str) -> Vec<u8> {
+        let mut stream = TcpStream::connect(double.address).await.unwrap();
+        _ = stream.write_all(request.as_bytes()).await;
+        stream.shutdown().await.unwrap_or_default();
+        let mut answer = Vec::new();
+        _ = stream.read_to_end(&mut answer).await;
+        answer
+    }
+
+    const POST: &str = "POST /messages HTTP/1.1\r\ncontent-length: 14\r\n\r\n{\"key\":\"k-12\"}";
+
+    #[tokio::test]
+    async fn what_is_expected_is_answered_and_counted_and_anything_else_is_a_problem() {
+        let double = Double::start().await;
+        double.expects(Step::post("/messages").json(r#"{ "key": "k-12" }"#).answers(200, r#"{"id":1}"#));
+        let answer = String::from_utf8(ask(&double, POST).await).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\ncontent-length: 8\r\n") && answer.ends_with(r#"{"id":1}"#));
+        assert_eq!((double.accepted("k-12"), double.accepted("k-13")), (1, 0));
+        double.assert_done();
+        assert!(ask(&double, POST).await.starts_with(b"HTTP/1.1 404"));
+        assert_eq!(double.problems(), ["POST /messages was not expected at all"]);
+        assert_eq!(double.accepted("k-12"), 1);
+    }
+
+    #[tokio::test]
+    async fn a_step_that_nobody_asks_for_and_one_that_differs_are_problems() {
+        for (step, words) in [
+            (Step::get("/messages"), "POST /messages was asked, and GET /messages expected"),
+            (Step::post("/other"), "expected"),
+            (Step::any().header("x-token", "a"), "the header x-token is not as expected"),
+            (Step::any().json(r#"{"key":"k-1"}"#), "the body/key is a string of 4 characters"),
+            (Step::any().json(r#"{"key":"k-12","a":1}"#), "the body/a is missing"),
+            (Step::any().json("{}"), "the body/key should not be there"),
+            (Step::any().form("a=1"), "the field a is missing or different"),
+            (Step::any().body("a"), "the body has 14 bytes"),
+        ] {
+            let double = Double::start().await;
+            double.expects(step);
+            ask(&double, POST).await;
+            let problems = double.problems();
+            assert!(problems.len() == 1 && problems[0].contains(words), "{problems:?}");
+            assert!(!problems[0].contains("k-12"));
+        }
+        let double = Double::start().await;
+        double.expects(Step::any());
+        assert_eq!(double.problems(), ["1 of the expected requests were never made"]);
+    }
+
+    #[tokio::test]
+    async fn each_fault_is_that_fault_and_counts_what_it_may_have_taken() {
+        let full = Step::any().answers(200, "{}").answer_len();
+        for (fault, bytes, accepted) in [
+            (Fault::CloseAfterAnswer, full, 1),
+            (Fault::CutAnswer(9), 9, 1),
+            (Fault::CutRequest(20), 0, 0),
+            (Fault::Drip(Duration::ZERO), full, 1),
+            (Fault::ResetAfterRequest, 0, 1),
+            (Fault::ResetAtOnce, 0, 0),
+            (Fault::Stall, 0, 1),
+        ] {
+            let double = Double::start().await;
+            double.expects(Step::any().answers(200, "{}").breaks(fault));
+            assert_eq!(ask(&double, POST).await.len(), bytes, "{fault:?}");
+            double.closed().await;
+            assert_eq!(double.accepted("k-12"), accepted, "{fault:?}");
+            double.assert_done();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_definite_no_accepts_nothing_and_a_doubtful_one_may() {
+        for (status, accepted) in [(200, 1), (202, 1), (302, 0), (400, 0), (408, 1), (429, 0), (500, 1), (503, 1)] {
+            let double = Double::start().await;
+            double.expects(Step::any().answers(status, ""));
+            ask(&double, POST).await;
+            assert_eq!(double.accepted("k-12"), accepted, "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn chunked_bodies_and_requests_on_one_connection_are_read() {
+        let double = Double::start().await;
+        double.always(Step::any().answers(200, "ok"));
+        let chunked = "POST /a HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
+        ask(&double, &[chunked, POST].concat()).await;
+        let asked = double.asked();
+        assert_eq!((asked[0].body.as_ref(), asked[1].path.as_str()), (&b"abcde"[..], "/messages"));
+        assert!(!format!("{asked:?}").contains("abcde"));
+    }
+
+    #[tokio::test]
+    async fn texts_are_found_in_json_forms_and_queries() {
+        let double = Double::start().await;
+        double.always(Step::any());
+        let request = |head: &str, body: &str| format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+        let form = "POST /a?q=x%20y HTTP/1.1\r\ncontent-type: application/x-www-form-urlencoded\r\n";
+        ask(&double, &request(form, "b=%C5%B5+")).await;
+        ask(&double, &request("POST /a HTTP/1.1\r\n", r#"{"a":[{"b":"\u0175!"}]}"#)).await;
+        let asked = double.asked();
+        assert!(asked[0].holds("x y") && asked[0].holds("ŵ ") && asked[1].holds("ŵ!") && !asked[1].holds("x y"));
+    }
+}

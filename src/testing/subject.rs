@@ -1,0 +1,541 @@
+//! What the suite is told of an adapter.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use sha2::Sha256;
+
+use super::step::Step;
+use crate::channel::{Channel, Cursor, Grade, Sent, Signal};
+use crate::clock::{Timestamp, VirtualClock};
+use crate::context::Context;
+use crate::error::{ErrorKind, Outcome, Result};
+use crate::event::{DeliveryState, Event, Inbound};
+use crate::message::{Media, MediaRef, Message};
+use crate::webhook::{Covers, Encoding, SigningSecret};
+
+/// An adapter, as the conformance suite is told of it.
+///
+/// It is a description: a unit struct does. The suite connects it many times, to [doubles](super::Double) of its gateway
+/// and with secrets of the suite's own, and chooses its checks by what [`Info::capability`](crate::Info::capability)
+/// declares: everything that is declared must be recorded here, and everything that is not must be refused.
+///
+/// The worked one is `examples/custom_gateway.rs`; `docs/adapter.md` says how to record.
+pub trait Subject: Send + Sync {
+    /// Builds the channel, with all of this set.
+    ///
+    /// # Errors
+    /// Those of the adapter. Without a webhook secret it may refuse to be built.
+    fn connect(&self, setup: &Setup) -> Result<Arc<dyn Channel>>;
+
+    /// Every credential that [`connect`](Self::connect) puts in: none may show anywhere. Those of the [`Setup`] are
+    /// known.
+    fn secrets(&self) -> Vec<String>;
+
+    /// Calls, what they ask of the gateway, and what comes of them.
+    ///
+    /// Of each thing that is declared at least one; of sends one that is accepted for each kind of content, and
+    /// refusals as the gateway words them.
+    fn exchanges(&self) -> Vec<Exchange>;
+
+    /// Webhooks as the gateway sends them, and the events that they bring. A send-only adapter has none.
+    fn webhooks(&self) -> Vec<Webhook> {
+        Vec::new()
+    }
+
+    /// How the gateway proves its webhooks.
+    fn signer(&self) -> Signer {
+        Signer::unsigned()
+    }
+
+    /// The time at which everything was recorded; the channel's clock begins there.
+    fn now(&self) -> Timestamp {
+        Timestamp::from_secs(1_795_000_000)
+    }
+
+    /// Whether it is a channel in memory, which reaches no gateway: what is asked of the wire then does not apply.
+    fn in_memory(&self) -> bool {
+        false
+    }
+}
+
+/// What a [`Subject`] builds its channel with.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Setup {
+    /// Where its gateway is.
+    pub base_url: String,
+    /// Its transport, clock and stores.
+    pub context: Context,
+    /// The secrets that prove webhooks: one, or several during a rotation, or none.
+    pub webhook_secrets: Vec<SigningSecret>,
+    /// The clock of the context.
+    pub(super) clock: VirtualClock,
+}
+
+/// A call of a channel, the requests that it makes, and what comes of it.
+///
+/// ```
+/// use civic_messaging::testing::{Exchange, Step};
+/// use civic_messaging::{Address, ErrorKind, Message};
+///
+/// let to = Address::phone("07700 900123")?;
+/// let sent = Exchange::send(Message::text(to.clone(), "Your collection is on Tuesday.").key("case-1"))
+///     .step(Step::post("/messages").json(r#"{"to":"+447700900123","text":"Your collection is on Tuesday."}"#)
+///         .answers(200, r#"{"id":"A-1"}"#))
+///     .accepts(["A-1"]);
+/// let barred = Exchange::send(Message::text(to, "Your collection is on Tuesday."))
+///     .step(Step::any().answers(403, r#"{"code":"BARRED"}"#))
+///     .fails(ErrorKind::OptedOut);
+/// # Ok::<(), civic_messaging::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Exchange {
+    pub(super) call: Call,
+    pub(super) stored: Vec<(String, Bytes)>,
+    pub(super) steps: Vec<Step>,
+    pub(super) result: Expectation,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Call {
+    Fetch(MediaRef),
+    Health,
+    LookUp(Sent),
+    Poll(Option<Cursor>),
+    Send(Message),
+    Signal(Box<Inbound>, Signal),
+    Upload(Media, String, Bytes),
+}
+
+impl Call {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Fetch(_) => "fetch_media",
+            Self::Health => "health",
+            Self::LookUp(_) => "look_up",
+            Self::Poll(_) => "poll",
+            Self::Send(_) => "send",
+            Self::Signal(..) => "signal",
+            Self::Upload(..) => "upload_media",
+        }
+    }
+}
+
+/// What is to come of a call.
+#[derive(Clone, Debug)]
+pub(super) enum Expectation {
+    Absent { conclusive: bool },
+    Accepted(Vec<String>),
+    Brings(Vec<Told>),
+    CannotTell,
+    Done,
+    Fails { kind: ErrorKind, outcome: Option<Outcome>, code: Option<String>, retryable: Option<bool> },
+    File(Bytes),
+    Found(Vec<DeliveryState>),
+    Graded(Vec<(&'static str, Grade)>),
+    Held(String),
+}
+
+impl Exchange {
+    fn new(call: Call) -> Self {
+        Self { call, stored: Vec::new(), steps: Vec::new(), result: Expectation::Done }
+    }
+
+    /// A message is sent.
+    pub fn send(message: Message) -> Self {
+        Self::new(Call::Send(message))
+    }
+
+    /// A file of this media type is uploaded.
+    pub fn upload(media: Media, mime: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
+        Self::new(Call::Upload(media, mime.into(), bytes.into()))
+    }
+
+    /// A file is fetched. In its `url`, and in the answers of its steps, `{base}` stands for the base URL.
+    pub fn fetch(media: MediaRef) -> Self {
+        Self::new(Call::Fetch(media))
+    }
+
+    /// The gateway is polled.
+    pub fn poll(after: Option<Cursor>) -> Self {
+        Self::new(Call::Poll(after))
+    }
+
+    /// A message is looked up.
+    pub fn look_up(sent: Sent) -> Self {
+        Self::new(Call::LookUp(sent))
+    }
+
+    /// A signal is shown for this message.
+    pub fn signal(inbound: Inbound, signal: Signal) -> Self {
+        Self::new(Call::Signal(Box::new(inbound), signal))
+    }
+
+    /// The gateway is asked for its health.
+    pub fn health() -> Self {
+        Self::new(Call::Health)
+    }
+
+    /// It makes this request, after those that were named before. In a send the last one is the send itself.
+    pub fn step(mut self, step: Step) -> Self {
+        self.steps.push(step);
+        self
+    }
+
+    /// The media store of the context holds this file, of this media type.
+    pub fn stored(mut self, mime: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
+        self.stored.push((mime.into(), bytes.into()));
+        self
+    }
+
+    /// A send is accepted, under these ids: one for each part.
+    pub fn accepts<I: Into<String>>(self, ids: impl IntoIterator<Item = I>) -> Self {
+        self.with(Expectation::Accepted(ids.into_iter().map(Into::into).collect()))
+    }
+
+    /// It fails so. A send was definitely refused, and no second try cures it, unless
+    /// [`unknown`](Self::unknown) or [`retryable`](Self::retryable) says otherwise.
+    pub fn fails(self, kind: ErrorKind) -> Self {
+        let outcome = matches!(self.call, Call::Send(_)).then_some(Outcome::Rejected);
+        let retryable = matches!(self.call, Call::Send(_)).then_some(false);
+        self.with(Expectation::Fails { kind, outcome, code: None, retryable })
+    }
+
+    /// The failure has this code.
+    pub fn code(mut self, expected: impl Into<String>) -> Self {
+        if let Expectation::Fails { code, .. } = &mut self.result {
+            *code = Some(expected.into());
+        }
+        self
+    }
+
+    /// The failed send may be tried again.
+    pub fn retryable(mut self) -> Self {
+        if let Expectation::Fails { retryable, .. } = &mut self.result {
+            *retryable = Some(true);
+        }
+        self
+    }
+
+    /// The failed send may have gone.
+    pub fn unknown(mut self) -> Self {
+        if let Expectation::Fails { outcome, .. } = &mut self.result {
+            *outcome = Some(Outcome::Unknown);
+        }
+        self
+    }
+
+    /// The upload is held under this id.
+    pub fn holds(self, id: impl Into<String>) -> Self {
+        self.with(Expectation::Held(id.into()))
+    }
+
+    /// The file is this.
+    pub fn file(self, bytes: impl Into<Bytes>) -> Self {
+        self.with(Expectation::File(bytes.into()))
+    }
+
+    /// The poll brings these events, oldest first.
+    pub fn brings(self, told: impl IntoIterator<Item = Told>) -> Self {
+        self.with(Expectation::Brings(told.into_iter().collect()))
+    }
+
+    /// The look-up finds the message in this state, or several of it.
+    pub fn finds(self, states: impl IntoIterator<Item = DeliveryState>) -> Self {
+        self.with(Expectation::Found(states.into_iter().collect()))
+    }
+
+    /// The gateway does not have the message, and that does or does not prove that it did not go.
+    pub fn absent(self, conclusive: bool) -> Self {
+        self.with(Expectation::Absent { conclusive })
+    }
+
+    /// The look-up cannot tell the message from others.
+    pub fn cannot_tell(self) -> Self {
+        self.with(Expectation::CannotTell)
+    }
+
+    /// The health holds this check, so graded. Name as many as there are.
+    pub fn graded(self, name: &'static str, grade: Grade) -> Self {
+        let mut grades = match &self.result {
+            Expectation::Graded(grades) => grades.clone(),
+            _ => Vec::new(),
+        };
+        grades.push((name, grade));
+        self.with(Expectation::Graded(grades))
+    }
+
+    fn with(self, result: Expectation) -> Self {
+        Self { result, ..self }
+    }
+
+    /// The message, if it is a send that is accepted.
+    pub(super) fn accepted(&self) -> Option<&Message> {
+        match (&self.call, &self.result) {
+            (Call::Send(message), Expectation::Accepted(_)) => Some(message),
+            _ => None,
+        }
+    }
+}
+
+/// A webhook as the gateway sends it, before it is signed, and what comes of it.
+///
+/// ```
+/// use civic_messaging::DeliveryState;
+/// use civic_messaging::testing::{Told, Webhook};
+///
+/// let text = Webhook::json(r#"{"id":"M-1","from":"+447700900123","text":"When is my bin day?"}"#)
+///     .brings([Told::text("M-1", "When is my bin day?")]);
+/// let receipt = Webhook::json(r#"{"id":"A-1","status":"DELIVERED"}"#)
+///     .brings([Told::delivery("A-1", DeliveryState::Delivered)]);
+/// let strange = Webhook::json(r#"{"id":"M-2","colour":"green"}"#).brings([Told::unrecognised()]);
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Webhook {
+    pub(super) request: http::Request<Bytes>,
+    pub(super) signed: bool,
+    pub(super) result: Reception,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Reception {
+    /// Nothing in particular is said of its events.
+    Any,
+    Brings(Vec<Told>),
+    Refused,
+    Replies(StatusCode, Bytes),
+}
+
+impl Webhook {
+    /// A POST of JSON.
+    pub fn json(body: impl Into<Bytes>) -> Self {
+        Self::post("application/json", body.into())
+    }
+
+    /// A POST of a form.
+    pub fn form(body: impl Into<Bytes>) -> Self {
+        Self::post("application/x-www-form-urlencoded", body.into())
+    }
+
+    /// A GET with this query, without its `?`.
+    pub fn get(query: &str) -> Self {
+        let mut request = http::Request::new(Bytes::new());
+        *request.uri_mut() = format!("/webhook?{query}").parse().unwrap_or_default();
+        Self { request, signed: true, result: Reception::Any }
+    }
+
+    fn post(content_type: &'static str, body: Bytes) -> Self {
+        let mut request = http::Request::new(body);
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = http::Uri::from_static("/webhook");
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        Self { request, signed: true, result: Reception::Any }
+    }
+
+    /// It carries no proof as other webhooks do: a handshake.
+    pub fn unsigned(mut self) -> Self {
+        self.signed = false;
+        self
+    }
+
+    /// It brings these events, in this order. An opt-out that is made of a STOP is one of them.
+    pub fn brings(mut self, told: impl IntoIterator<Item = Told>) -> Self {
+        self.result = Reception::Brings(told.into_iter().collect());
+        self
+    }
+
+    /// It is answered exactly so, and brings no event: a handshake.
+    pub fn replies(mut self, status: u16, body: impl Into<Bytes>) -> Self {
+        self.result = Reception::Replies(StatusCode::from_u16(status).unwrap_or_default(), body.into());
+        self
+    }
+
+    /// It is refused: a handshake with the wrong token.
+    pub fn refused(mut self) -> Self {
+        self.result = Reception::Refused;
+        self
+    }
+
+    pub(super) fn told(&self) -> &[Told] {
+        match &self.result {
+            Reception::Brings(told) => told,
+            _ => &[],
+        }
+    }
+}
+
+/// An event that a webhook or a poll brings.
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub(super) what: What,
+    pub(super) id: Option<String>,
+    pub(super) key: Option<String>,
+    pub(super) text: Option<String>,
+    pub(super) state: Option<DeliveryState>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    Account,
+    AddressChanged,
+    Delivery,
+    Inbound,
+    OptOut,
+    Unrecognised,
+}
+
+impl What {
+    pub(super) fn of(event: &Event) -> Self {
+        match event {
+            Event::Account(_) => Self::Account,
+            Event::AddressChanged(_) => Self::AddressChanged,
+            Event::Delivery(_) => Self::Delivery,
+            Event::Inbound(_) => Self::Inbound,
+            Event::OptOut(_) => Self::OptOut,
+            Event::Unrecognised(_) => Self::Unrecognised,
+        }
+    }
+}
+
+impl Told {
+    fn new(what: What) -> Self {
+        Self { what, id: None, key: None, text: None, state: None }
+    }
+
+    /// A resident's message with this id, whatever it says.
+    pub fn inbound(id: impl Into<String>) -> Self {
+        Self { id: Some(id.into()), ..Self::new(What::Inbound) }
+    }
+
+    /// A resident's message with this id and text, or a file with this text.
+    pub fn text(id: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { text: Some(text.into()), ..Self::inbound(id) }
+    }
+
+    /// How far the message with this id has got.
+    pub fn delivery(id: impl Into<String>, state: DeliveryState) -> Self {
+        Self { id: Some(id.into()), state: Some(state), ..Self::new(What::Delivery) }
+    }
+
+    /// How far all messages up to a moment have got.
+    pub fn delivery_up_to(state: DeliveryState) -> Self {
+        Self { state: Some(state), ..Self::new(What::Delivery) }
+    }
+
+    /// It carries the message's key back.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// A person wants no more messages, or some again.
+    pub fn opt_out() -> Self {
+        Self::new(What::OptOut)
+    }
+
+    /// A person is reached at another address.
+    pub fn address_changed() -> Self {
+        Self::new(What::AddressChanged)
+    }
+
+    /// Something about our own account.
+    pub fn account() -> Self {
+        Self::new(What::Account)
+    }
+
+    /// Something that the adapter does not know, and keeps.
+    pub fn unrecognised() -> Self {
+        Self::new(What::Unrecognised)
+    }
+}
+
+/// How a gateway proves its webhooks: what it adds to a request, given a secret and the time.
+#[derive(Clone)]
+pub struct Signer {
+    pub(super) covers: Covers,
+    pub(super) tolerance: Option<Duration>,
+    pub(super) proves: bool,
+    sign: Arc<Sign>,
+}
+
+type Sign = dyn Fn(&mut http::Request<Bytes>, &str, Timestamp) + Send + Sync;
+
+impl Signer {
+    /// A scheme of the gateway's own: what its proof covers, and how it is added to a request.
+    ///
+    /// ```
+    /// use civic_messaging::testing::Signer;
+    /// use civic_messaging::webhook::Covers;
+    ///
+    /// let token_in_query = Signer::new(Covers::Nothing, |request, secret, _now| {
+    ///     let query = request.uri().query().unwrap_or_default();
+    ///     *request.uri_mut() = format!("/webhook?{query}&token={secret}").parse().unwrap_or_default();
+    /// });
+    /// ```
+    pub fn new(
+        covers: Covers,
+        sign: impl Fn(&mut http::Request<Bytes>, &str, Timestamp) + Send + Sync + 'static,
+    ) -> Self {
+        Self { covers, tolerance: None, proves: true, sign: Arc::new(sign) }
+    }
+
+    /// HMAC-SHA256 of the body in a header, after a prefix such as `sha256=`.
+    pub fn hmac_sha256(header: &'static str, prefix: &'static str, encoding: Encoding) -> Self {
+        Self::new(Covers::Body, move |request, secret, _| {
+            let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return };
+            mac.update(request.body());
+            let mac = mac.finalize().into_bytes();
+            let value = match encoding {
+                Encoding::Base64 => format!("{prefix}{}", BASE64_STANDARD.encode(mac)),
+                Encoding::Hex => mac.iter().fold(prefix.to_owned(), |text, byte| format!("{text}{byte:02x}")),
+            };
+            insert(request, HeaderName::from_static(header), &value);
+        })
+    }
+
+    /// A fixed token as `Authorization: Bearer`.
+    pub fn bearer() -> Self {
+        Self::new(Covers::Nothing, |request, secret, _| insert(request, AUTHORIZATION, &format!("Bearer {secret}")))
+    }
+
+    /// No proof: whoever knows the address can make events.
+    pub fn unsigned() -> Self {
+        Self { proves: false, ..Self::new(Covers::Nothing, |_, _, _| {}) }
+    }
+
+    /// A proof that is good for this long before and after its time.
+    #[must_use]
+    pub fn within(mut self, tolerance: Duration) -> Self {
+        self.tolerance = Some(tolerance);
+        self
+    }
+
+    pub(super) fn sign(&self, request: &mut http::Request<Bytes>, secret: &str, now: Timestamp) {
+        (self.sign)(request, secret, now);
+    }
+}
+
+fn insert(request: &mut http::Request<Bytes>, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        request.headers_mut().insert(name, value);
+    }
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signer")
+            .field("covers", &self.covers)
+            .field("tolerance", &self.tolerance)
+            .finish_non_exhaustive()
+    }
+}
