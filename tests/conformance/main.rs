@@ -1,0 +1,9 @@
+//! Every gateway and medium of this crate, and the mock, through the conformance suite: a test of each check, by name.
+//!
+//! `CIVIC_SEED=n` replays what chance did.
+
+#![cfg(all(feature = "testing", feature = "meta", feature = "notify", feature = "twilio", feature = "x"))]
+
+mod notify;
+mod twilio;
+mod x;
