@@ -523,6 +523,12 @@ impl BaseUrl {
         &self.url
     }
 
+    /// Its host and port, as it was written.
+    pub(crate) fn authority(&self) -> &str {
+        let after = self.url.split_once("://").map_or(&*self.url, |(_, rest)| rest);
+        after.split('/').next().unwrap_or_default()
+    }
+
     /// Its host, in lower case.
     pub(crate) fn host(&self) -> &str {
         &self.host

@@ -229,7 +229,7 @@ pub trait Publish: fmt::Debug + Send + Sync + 'static {
 ///
 /// A name, or `*.name` for everything under it. A file is fetched from these and nowhere else, over https on the
 /// usual port; the credential goes to the first list and to the base URL's own host only. Where the base URL is
-/// loopback, as in a test, loopback is all there is.
+/// loopback, as in a test, loopback is all there is, and the credential goes to the base URL's own port.
 #[derive(Clone, Copy, Debug)]
 pub struct Hosts {
     /// Hosts that get the credential.
@@ -253,7 +253,8 @@ impl Hosts {
         let host = authority.host().to_ascii_lowercase();
         if base.is_loopback() {
             return if crate::transport::is_loopback(&host) {
-                Ok((uri, true))
+                let own = authority.as_str().eq_ignore_ascii_case(base.authority());
+                Ok((uri, own))
             } else {
                 Err(no("leads away from loopback, where the base URL is"))
             };
@@ -342,7 +343,8 @@ mod tests {
 
     #[test]
     fn a_loopback_base_stays_on_loopback() {
-        assert!(HOSTS.check("http://127.0.0.1:8080/a", &base("http://127.0.0.1:1")).unwrap().1);
+        assert!(HOSTS.check("http://127.0.0.1:1/a", &base("http://127.0.0.1:1")).unwrap().1);
+        assert!(!HOSTS.check("http://127.0.0.1:8080/a", &base("http://127.0.0.1:1")).unwrap().1);
         assert!(HOSTS.check("http://[::1]:8080/a", &base("http://127.0.0.1:1")).is_ok());
         assert!(HOSTS.check("https://lookaside.fbsbx.com/a", &base("http://127.0.0.1:1")).is_err());
     }

@@ -447,7 +447,8 @@ async fn a_loopback_base_leads_to_loopback_only() {
     let base = "http://127.0.0.1:8080";
     let transport = Scripted::new([Some("http://[::1]:9/b"), Some("http://localhost:7/c"), None]);
     transport.endpoint(base).fetch("http://127.0.0.1:8080/a", &HOSTS, credential(), limits(4)).await.unwrap();
-    assert_eq!(transport.credentials(), [true; 3]);
+    // Another port is another host, as a gateway's files often lie on one.
+    assert_eq!(transport.credentials(), [true, false, false]);
     assert!(transport.asked().iter().all(|asked| !asked.public_only), "loopback is not public");
     for url in [
         "https://lookaside.example/a",

@@ -341,8 +341,11 @@ impl Connection {
                     return self.stream.shutdown().await;
                 }
                 Some(Fault::Drip(apart)) => {
-                    for byte in answer {
-                        self.stream.write_all(&[byte]).await?;
+                    let head = answer.windows(4).position(|end| end == b"\r\n\r\n").map_or(0, |at| at + 4);
+                    let (head, body) = answer.split_at_checked(head).unwrap_or((&answer, &[]));
+                    self.stream.write_all(head).await?;
+                    for byte in body {
+                        self.stream.write_all(&[*byte]).await?;
                         tokio::time::sleep(apart).await;
                     }
                 }

@@ -1,6 +1,7 @@
 //! One check of one subject: its channels, its doubles, and what it came to.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -76,7 +77,7 @@ pub(super) enum Pace {
 }
 
 impl Pace {
-    fn time(self) -> Duration {
+    pub(super) fn time(self) -> Duration {
         match self {
             Self::Patient => Duration::from_secs(20),
             Self::Hasty => Duration::from_millis(200),
@@ -91,7 +92,8 @@ pub(super) struct Run<'s> {
     pub(super) seed: u64,
     notes: Arc<Notes>,
     capture: Capture,
-    shown: RefCell<String>,
+    /// Each thing that was shown, once: most things are shown often.
+    shown: RefCell<BTreeSet<String>>,
 }
 
 /// What channels did through their transport.
@@ -122,7 +124,6 @@ impl<'s> Run<'s> {
 
     pub(super) fn built(&self, setup: &Setup) -> Checked<Arc<dyn Channel>> {
         let channel = self.subject.connect(setup).map_err(|error| format!("it cannot be built: {error}"))?;
-        self.note(&channel);
         Ok(channel)
     }
 
@@ -145,17 +146,15 @@ impl<'s> Run<'s> {
 
     /// Keeps what something shows of itself.
     pub(super) fn note(&self, shown: &(impl Debug + ?Sized)) {
-        use std::fmt::Write as _;
-        _ = write!(self.shown.borrow_mut(), "{shown:?}\n{shown:#?}\n");
+        self.shown.borrow_mut().extend([format!("{shown:?}"), format!("{shown:#?}")]);
     }
 
     pub(super) fn note_error(&self, error: &Error) {
-        use std::fmt::Write as _;
         self.note(error);
-        _ = writeln!(self.shown.borrow_mut(), "{error}");
+        self.shown.borrow_mut().insert(error.to_string());
         let mut source = std::error::Error::source(error);
         while let Some(cause) = source {
-            _ = writeln!(self.shown.borrow_mut(), "{cause} {cause:?}");
+            self.shown.borrow_mut().insert(format!("{cause} {cause:?}"));
             source = cause.source();
         }
     }
@@ -166,7 +165,7 @@ impl<'s> Run<'s> {
     }
 
     pub(super) fn shown(&self) -> String {
-        self.shown.borrow().clone()
+        self.shown.borrow().iter().fold(String::new(), |all, shown| all + shown + "\n")
     }
 
     /// The sends that are accepted.
@@ -239,6 +238,8 @@ impl<'s> Run<'s> {
         let came = driven(&setup.clock, called).await.unwrap_or_else(Came::Failed);
         match &came {
             Came::Failed(error) => self.note_error(error),
+            // A file is the gateway's own bytes, and has nothing to hide.
+            Came::File(_) => {}
             came => self.note(came),
         }
         came

@@ -50,7 +50,7 @@ pub enum Fault {
     CutAnswer(usize),
     /// It reads so many bytes of the request, head included, and resets the connection.
     CutRequest(usize),
-    /// It writes its answer byte by byte, this long apart.
+    /// It writes the head of its answer, and then the body byte by byte, this long apart.
     Drip(Duration),
     /// It reads the request whole, and resets the connection.
     ResetAfterRequest,

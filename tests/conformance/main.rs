@@ -4,6 +4,7 @@
 
 #![cfg(all(feature = "testing", feature = "meta", feature = "notify", feature = "twilio", feature = "x"))]
 
+mod broken;
 mod notify;
 mod twilio;
 mod x;

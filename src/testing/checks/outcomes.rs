@@ -106,7 +106,10 @@ pub(super) async fn no_answer_in_time_is_unknown(run: &Run<'_>) -> Checked {
 /// The time is for the whole answer: one that comes byte by byte is not waited for without end.
 pub(super) async fn an_answer_that_drips_is_unknown(run: &Run<'_>) -> Checked {
     let model = run.model()?;
-    let apart = Duration::from_millis(20);
+    let body = u32::try_from(model.last().answer().len()).unwrap_or(u32::MAX);
+    applies(body > 0, "the answer that it expects is empty")?;
+    // Three times as long, in all, as a channel waits that is in a hurry.
+    let apart = Pace::Hasty.time() * 3 / body;
     let sent = send(run, &model, Pace::Hasty, |step| step.breaks(Fault::Drip(apart))).await?;
     sent.is("an answer byte by byte", Outcome::Unknown).map(|_| ())
 }

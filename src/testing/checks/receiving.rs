@@ -155,6 +155,8 @@ pub(super) async fn what_is_not_known_is_kept(run: &Run<'_>) -> Checked {
             let channel = run.receiving(&[OWN])?;
             let received = receive(run, &*channel, nth, webhook).await?;
             let kept = received.events.iter().filter(|event| What::of(event) == What::Unrecognised).count();
+            let status = received.reply.status;
+            ensure!(status.is_success(), "webhook {}: what is not known is answered {status}", nth + 1);
             ensure!(kept == unknown, "webhook {}: of {unknown} things that are not known, {kept} are kept", nth + 1);
         }
     }

@@ -1,5 +1,8 @@
 //! Nothing secret or personal shows, and nobody else is connected to.
 
+use std::sync::Arc;
+
+use crate::channel::Channel;
 use crate::event::Event;
 use crate::message::Content;
 use crate::testing::double::Double;
@@ -16,7 +19,8 @@ pub(super) async fn nothing_secret_or_personal_is_shown(run: &Run<'_>) -> Checke
     run.subject.secrets().iter().chain(&[OWN, NEXT, OTHER].map(str::to_owned)).for_each(|s| needles.add("a secret", s));
     for exchange in run.subject.exchanges() {
         sought(&exchange, &mut needles);
-        play(run, &exchange, |step| step).await?;
+        let channel = play(run, &exchange, |step| step).await?;
+        run.note(&channel);
         for status in [400, 429, 500, 200] {
             let answer = r#"{"error":{"code":400,"message":"cannot send"},"code":"NO","message":"cannot send"} "#;
             play(run, &exchange, |_| Step::any().answers(status, answer).echoes()).await?;
@@ -59,7 +63,7 @@ fn sought(exchange: &Exchange, needles: &mut Needles) {
     }
 }
 
-async fn play(run: &Run<'_>, exchange: &Exchange, change: impl Fn(Step) -> Step) -> Checked {
+async fn play(run: &Run<'_>, exchange: &Exchange, change: impl Fn(Step) -> Step) -> Checked<Arc<dyn Channel>> {
     let double = Double::start().await;
     let before = exchange.steps.len().saturating_sub(1);
     for (nth, step) in exchange.steps.iter().enumerate() {
@@ -71,13 +75,13 @@ async fn play(run: &Run<'_>, exchange: &Exchange, change: impl Fn(Step) -> Step)
     let channel = run.built(&setup)?;
     // It notes whatever comes of it.
     _ = run.call(&*channel, &setup, exchange, &double).await;
-    run.note(&channel);
-    Ok(())
+    Ok(channel)
 }
 
 async fn receive(run: &Run<'_>, webhook: &Webhook, needles: &mut Needles) -> Checked {
     for secret in [OWN, OTHER] {
         let channel = run.receiving(&[OWN])?;
+        run.note(&channel);
         let Ok(received) = run.receive(&*channel, &run.arrives(webhook, secret)).await? else { continue };
         for event in received.events {
             if let Event::Inbound(inbound) = &event {

@@ -1,0 +1,940 @@
+//! That the suite can fail: an adapter with everything, and one thing at a time wrong with it.
+//!
+//! "Brittle" is an invented gateway. Right, it passes every check. With one [`Wrong`] it must fail the check that is named
+//! for that, and none that has nothing to do with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use civic_messaging::channel::Grade;
+use civic_messaging::endpoint::{Answer, FetchLimits, VendorError, bearer};
+use civic_messaging::event::{Envelope, Raw};
+use civic_messaging::media::Hosts;
+use civic_messaging::testing::{self, Exchange, Setup, Signer, Step, Subject, Told, Webhook};
+use civic_messaging::transport::Body;
+use civic_messaging::webhook::{
+    self, Covers, Opened, Received, Refusal, Reply, Scheme, Sealed, SigningSecret, Verdict, Verified,
+};
+use civic_messaging::{
+    Accepted, Address, Channel, Class, Content, Context, Cursor, Delivery, DeliveryState, Digest, Endpoint, Error,
+    ErrorKind, Event, Evidence, Health, Inbound, InboundContent, Info, Media, MediaKind, MediaRef, MediaStream, Medium,
+    Message, MessageId, Outcome, Page, Result, Secret, Sent, Signal, TextLimit, Unrecognised, async_trait,
+};
+use hmac::{Hmac, KeyInit, Mac};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, StatusCode};
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+/// What is wrong with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Wrong {
+    AcceptsAnEmptySecret,
+    AnswersAHandshakeItsOwnWay,
+    AnswersUnknownEventsWith400,
+    CallsA429Final,
+    CallsA500Rejected,
+    CallsABrokenAnswerNotSent,
+    CallsABrokenConnectionRejected,
+    CallsADrippingAnswerRejected,
+    CallsANoUnknown,
+    CallsARefusedConnectionUnknown,
+    CallsAResetNotSent,
+    CallsATimeOutRejected,
+    ComparesAPrefix,
+    CrashesOnAWebhookThatIsNotJson,
+    DeclaresAPollThatIsNotThere,
+    DeclaresTemplates,
+    DoublesWhenConnectionsClose,
+    DownloadsHalf,
+    DropsARepeatedStatus,
+    DropsUnknownEvents,
+    FetchesFromAnywhere,
+    FindsNothing,
+    FollowsRedirects,
+    ForgetsTheCode,
+    ForgetsTheKey,
+    ForgetsTheOldSecret,
+    ForgetsTheTimeOfAProof,
+    GivesAwayTheCredential,
+    GivesEventsARandomId,
+    GoesRoundTheTransport,
+    IgnoresAHash,
+    IgnoresAStatusThatItDoesNotKnow,
+    IgnoresNotAfter,
+    IgnoresRetryAfter,
+    IsAlwaysHealthy,
+    IsStuckOnceGivenUp,
+    KeepsNothingOfAWebhook,
+    LetsAnyAccountIn,
+    LogsTheNumber,
+    LosesTheIdOfAStatus,
+    LosesTheKey,
+    LosesTheSecondId,
+    MistakesSilenceForAbsence,
+    MixesSendsSideBySide,
+    ParsesAFloatId,
+    PollsOtherEventsThanItReceives,
+    PutsTheAnswerIntoAnError,
+    PutsTheTokenIntoDebug,
+    ReadsForeignOptions,
+    RefusesWhatItCannotRead,
+    RetriesByItself,
+    ReversesABatch,
+    SendsAgainAfterAReset,
+    SendsBeforeItChecks,
+    SendsToAnyAddress,
+    ShowsNoSignal,
+    SignsTheRereadBody,
+    SkipsTheSignature,
+    StripsAccents,
+    TakesAnythingForAYes,
+    TakesFilesOfAnySize,
+    TruncatesTexts,
+    UploadsHalf,
+}
+
+use Wrong::*;
+
+/// Each wrong thing, the check that is named for it, and those that cannot but fail with it.
+const CASES: &[(Wrong, &str, &[&str])] = &[
+    (AcceptsAnEmptySecret, "no_secret_opens_nothing", &[]),
+    (
+        AnswersUnknownEventsWith400,
+        "what_is_not_known_is_kept",
+        &["a_webhook_brings_what_was_recorded", "a_body_cut_short_is_no_error", "no_bytes_make_it_panic"],
+    ),
+    (CallsA429Final, "too_many_requests_says_how_long_to_wait", &[]),
+    (CallsA500Rejected, "a_fault_of_the_gateway_is_unknown", &[]),
+    (CallsABrokenAnswerNotSent, "an_answer_cut_short_is_unknown", &["an_answer_that_drips_is_unknown"]),
+    (
+        CallsANoUnknown,
+        "a_definite_no_is_rejected",
+        &["a_redirect_is_not_followed", "a_refusal_means_what_was_recorded", "too_many_requests_says_how_long_to_wait"],
+    ),
+    (
+        CallsAResetNotSent,
+        "a_reset_before_the_answer_is_unknown",
+        &[
+            "a_request_cut_short_is_unknown",
+            "no_answer_in_time_is_unknown",
+            "an_answer_cut_short_is_unknown",
+            "an_answer_that_drips_is_unknown",
+            "connections_that_close_between_sends_double_nothing",
+        ],
+    ),
+    (ComparesAPrefix, "a_wrong_proof_is_refused", &[]),
+    (
+        CrashesOnAWebhookThatIsNotJson,
+        "no_bytes_make_it_panic",
+        &["what_is_not_known_is_kept", "a_body_cut_short_is_no_error"],
+    ),
+    (DeclaresAPollThatIsNotThere, "a_poll_brings_what_was_recorded", &["a_poll_and_a_webhook_bring_one_event"]),
+    (DropsARepeatedStatus, "statuses_in_any_order_are_all_told", &[]),
+    (DropsUnknownEvents, "what_is_not_known_is_kept", &["a_webhook_brings_what_was_recorded"]),
+    (FetchesFromAnywhere, "a_file_is_fetched_from_the_gateway_only", &[]),
+    (FollowsRedirects, "a_redirect_is_not_followed", &[]),
+    (ForgetsTheOldSecret, "old_and_new_secret_open_during_a_rotation", &[]),
+    (ForgetsTheTimeOfAProof, "a_stale_webhook_is_refused", &[]),
+    (GivesAwayTheCredential, "a_credential_stays_at_the_gateway", &[]),
+    (
+        GivesEventsARandomId,
+        "a_repeated_event_has_the_same_id",
+        &[
+            "a_webhook_brings_what_was_recorded",
+            "a_batch_keeps_its_order",
+            "a_poll_brings_what_was_recorded",
+            "a_poll_and_a_webhook_bring_one_event",
+        ],
+    ),
+    (GoesRoundTheTransport, "it_connects_to_nobody_else", &["health_is_told_as_it_was_recorded"]),
+    (IgnoresAHash, "a_file_over_its_cap_or_with_a_wrong_hash_is_an_error", &[]),
+    (
+        IgnoresAStatusThatItDoesNotKnow,
+        "a_webhook_brings_what_was_recorded",
+        &["statuses_in_any_order_are_all_told", "a_batch_keeps_its_order"],
+    ),
+    (IgnoresNotAfter, "a_message_whose_time_has_passed_is_not_sent", &[]),
+    (IgnoresRetryAfter, "too_many_requests_says_how_long_to_wait", &[]),
+    (LetsAnyAccountIn, "a_secret_makes_events_of_its_own_accounts_only", &[]),
+    (LogsTheNumber, "nothing_secret_or_personal_is_shown", &[]),
+    (LosesTheKey, "a_webhook_brings_what_was_recorded", &["statuses_in_any_order_are_all_told"]),
+    (LosesTheSecondId, "every_id_is_kept", &[]),
+    (MistakesSilenceForAbsence, "a_look_up_that_fails_proves_nothing", &[]),
+    (ParsesAFloatId, "every_id_is_kept", &[]),
+    (PollsOtherEventsThanItReceives, "a_poll_and_a_webhook_bring_one_event", &[]),
+    (PutsTheAnswerIntoAnError, "nothing_secret_or_personal_is_shown", &[]),
+    (PutsTheTokenIntoDebug, "nothing_secret_or_personal_is_shown", &[]),
+    (ReadsForeignOptions, "options_of_another_gateway_are_ignored", &[]),
+    (RetriesByItself, "one_send_is_one_request", &["a_fault_of_the_gateway_is_unknown"]),
+    (
+        ReversesABatch,
+        "a_batch_keeps_its_order",
+        &["a_webhook_brings_what_was_recorded", "statuses_in_any_order_are_all_told"],
+    ),
+    (
+        SendsBeforeItChecks,
+        "what_is_not_declared_is_refused_before_the_network",
+        &[
+            "a_wrong_address_is_refused_before_the_network",
+            "a_message_whose_time_has_passed_is_not_sent",
+            "a_text_over_the_limit_is_refused_before_the_network",
+        ],
+    ),
+    (
+        SendsAgainAfterAReset,
+        "one_send_is_one_request",
+        &[
+            "a_reset_before_the_answer_is_unknown",
+            "a_request_cut_short_is_unknown",
+            "an_answer_cut_short_is_unknown",
+            "an_answer_that_drips_is_unknown",
+            "no_answer_in_time_is_unknown",
+        ],
+    ),
+    (
+        SignsTheRereadBody,
+        "a_changed_webhook_is_refused",
+        &["what_is_not_known_is_kept", "a_body_cut_short_is_no_error", "no_bytes_make_it_panic"],
+    ),
+    (
+        SkipsTheSignature,
+        "a_webhook_without_proof_is_refused",
+        &[
+            "a_wrong_proof_is_refused",
+            "a_changed_webhook_is_refused",
+            "a_stale_webhook_is_refused",
+            "no_secret_opens_nothing",
+            "old_and_new_secret_open_during_a_rotation",
+            "a_secret_makes_events_of_its_own_accounts_only",
+        ],
+    ),
+    (TakesAnythingForAYes, "a_yes_that_cannot_be_read_is_unknown", &["an_answer_cut_short_is_unknown"]),
+    (TakesFilesOfAnySize, "a_file_over_its_limit_does_not_go_up", &[]),
+    (TruncatesTexts, "a_text_over_the_limit_is_refused_before_the_network", &[]),
+    (UploadsHalf, "a_file_goes_up_whole", &[]),
+    (CallsATimeOutRejected, "no_answer_in_time_is_unknown", &["an_answer_that_drips_is_unknown"]),
+    (MixesSendsSideBySide, "sends_side_by_side_do_not_mix", &[]),
+    (IsStuckOnceGivenUp, "a_send_that_is_given_up_goes_at_most_once", &["sends_side_by_side_do_not_mix"]),
+    (CallsARefusedConnectionUnknown, "a_refused_connection_is_not_sent", &[]),
+    (KeepsNothingOfAWebhook, "an_event_says_where_it_comes_from", &["a_repeated_event_has_the_same_id"]),
+    (
+        LosesTheIdOfAStatus,
+        "a_status_names_its_message",
+        &[
+            "a_webhook_brings_what_was_recorded",
+            "a_batch_keeps_its_order",
+            "a_repeated_event_has_the_same_id",
+            "statuses_in_any_order_are_all_told",
+        ],
+    ),
+    (RefusesWhatItCannotRead, "a_body_cut_short_is_no_error", &["what_is_not_known_is_kept", "no_bytes_make_it_panic"]),
+    (AnswersAHandshakeItsOwnWay, "a_handshake_is_answered_exactly", &[]),
+    (StripsAccents, "a_text_arrives_whole", &[]),
+    (
+        SendsToAnyAddress,
+        "a_wrong_address_is_refused_before_the_network",
+        &["what_is_not_declared_is_refused_before_the_network"],
+    ),
+    (ForgetsTheKey, "a_message_is_written_as_it_was_recorded", &[]),
+    (ForgetsTheCode, "a_refusal_means_what_was_recorded", &[]),
+    (DownloadsHalf, "a_file_comes_down_whole", &[]),
+    (ShowsNoSignal, "a_signal_is_shown_as_it_was_recorded", &[]),
+    (IsAlwaysHealthy, "health_is_told_as_it_was_recorded", &[]),
+    (FindsNothing, "a_look_up_says_what_was_recorded", &[]),
+    (DeclaresTemplates, "what_is_declared_is_recorded", &[]),
+    (
+        CallsABrokenConnectionRejected,
+        "a_request_cut_short_is_unknown",
+        &["a_reset_before_the_answer_is_unknown", "an_answer_cut_short_is_unknown"],
+    ),
+    (CallsADrippingAnswerRejected, "an_answer_that_drips_is_unknown", &[]),
+    (
+        DoublesWhenConnectionsClose,
+        "connections_that_close_between_sends_double_nothing",
+        &["sends_side_by_side_do_not_mix"],
+    ),
+];
+
+#[test]
+fn the_right_adapter_passes_every_check() {
+    let report = tokio::runtime::Runtime::new().unwrap().block_on(testing::conformance(&Brittle { wrong: None }));
+    report.assert_good();
+    let left_out: Vec<_> =
+        report.findings.iter().filter(|f| matches!(f.verdict, testing::Verdict::DoesNotApply(_))).collect();
+    assert!(left_out.is_empty(), "{left_out:?}");
+}
+
+#[test]
+fn each_broken_adapter_is_caught_by_the_check_named_for_it() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut caught = 0;
+    let mut failures = Vec::new();
+    let mut catching = BTreeSet::new();
+    for (wrong, named, related) in CASES {
+        // A subject lives for ever: there are few of them.
+        let subject: &'static Brittle = Box::leak(Box::new(Brittle { wrong: Some(*wrong) }));
+        let report = runtime.block_on(testing::conformance(subject));
+        let failed: BTreeMap<_, _> = report.failed().collect();
+        let unrelated: Vec<_> = failed.keys().filter(|check| *check != named && !related.contains(check)).collect();
+        match failed.get(named) {
+            Some(why) if unrelated.is_empty() => {
+                println!("{wrong:?}: {named}: {why}");
+                catching.insert(named);
+                caught += 1;
+            }
+            Some(_) => failures.push(format!("{wrong:?} fails unrelated checks: {unrelated:?}\n{report}")),
+            None => failures.push(format!("{wrong:?} is not caught by {named}, but by {failed:#?}")),
+        }
+    }
+    println!("{caught} of {} broken adapters caught, by {} checks", CASES.len(), catching.len());
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+    assert!(caught >= 30, "only {caught} broken adapters");
+    // Nothing that an adapter does can get it past this one: the core does not let it.
+    let by_construction = ["a_body_over_the_limit_is_refused"];
+    let named: BTreeSet<_> = CASES.iter().map(|(_, named, _)| *named).chain(by_construction).collect();
+    let never: Vec<_> = testing::CHECKS.iter().filter(|check| !named.contains(*check)).collect();
+    assert!(never.is_empty(), "no broken adapter shows that these can fail: {never:?}");
+}
+
+/// The gateway, right but for one thing.
+struct Brittle {
+    wrong: Option<Wrong>,
+}
+
+#[derive(Debug)]
+struct Adapter {
+    wrong: Option<Wrong>,
+    info: Info,
+    endpoint: Endpoint,
+    context: Context,
+    token: Token,
+    scheme: Proof,
+    told: AtomicBool,
+    busy: AtomicBool,
+    last: Mutex<Option<Message>>,
+}
+
+struct Token(Secret, bool);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.1 { f.write_str(self.0.expose()) } else { f.write_str("Token(masked)") }
+    }
+}
+
+const TOKEN: &str = "brittle-api-token";
+const MAX: u64 = 1_000;
+
+impl Adapter {
+    fn new(wrong: Option<Wrong>, setup: &Setup) -> Result<Self> {
+        let info = Info::new("brittle", Medium::other("pager")?, "brittle-desk").with_capability(|can| {
+            can.receive = true;
+            can.poll = true;
+            can.look_up = true;
+            can.upload_media = true;
+            can.fetch_media = true;
+            can.health = true;
+            can.read = true;
+            can.key = true;
+            can.text = Some(TextLimit::characters(300));
+            if wrong == Some(DeclaresTemplates) {
+                let named = civic_messaging::capability::TemplateLimits {
+                    language: false,
+                    positional: true,
+                    named: true,
+                    components: false,
+                };
+                can.template = Some(named);
+            }
+            can.media = Some(civic_messaging::capability::MediaLimits {
+                per_message: 1,
+                link: false,
+                stored: false,
+                gateway: true,
+                kinds: vec![civic_messaging::capability::MediaRule::new(MediaKind::Image, MAX, &[], 0)],
+            });
+        });
+        let base = setup.base_url.parse()?;
+        let mut secrets = setup.webhook_secrets.clone();
+        if wrong == Some(ForgetsTheOldSecret) {
+            secrets.truncate(1);
+        }
+        let owned = std::slice::from_ref(&info.account);
+        let secrets = secrets.into_iter().map(|secret| secret.or_owns(owned)).collect();
+        Ok(Self {
+            wrong,
+            endpoint: Endpoint::new(
+                "brittle",
+                base,
+                &setup.context,
+                ERRORS,
+                match wrong {
+                    Some(ForgetsTheCode) => |_| VendorError::default(),
+                    _ => vendor_error,
+                },
+            ),
+            context: setup.context.clone(),
+            token: Token(Secret::new(TOKEN)?, wrong == Some(PutsTheTokenIntoDebug)),
+            scheme: Proof { wrong, secrets, own: owned.to_vec() },
+            info,
+            told: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
+            last: Mutex::new(None),
+        })
+    }
+
+    fn is(&self, wrong: Wrong) -> bool {
+        self.wrong == Some(wrong)
+    }
+
+    fn headers(&self) -> Result<HeaderMap> {
+        Ok(HeaderMap::from_iter([(AUTHORIZATION, bearer(&self.token.0)?)]))
+    }
+
+    fn written(&self, message: &Message) -> Result<Request<Body>> {
+        let mut body = match &message.content {
+            Content::Text(text) if self.is(TruncatesTexts) => {
+                json!({ "to": message.to.expose(), "text": text.chars().take(300).collect::<String>() })
+            }
+            Content::Text(text) => json!({ "to": message.to.expose(), "text": text }),
+            Content::Media(media) => match media.first().map(|media| &media.source) {
+                Some(civic_messaging::MediaSource::Gateway { id, .. }) => {
+                    json!({ "to": message.to.expose(), "file": id })
+                }
+                _ => return Err(Error::unsupported("no such file")),
+            },
+            _ => json!({ "to": message.to.expose() }),
+        };
+        if !self.is(ForgetsTheKey) {
+            body["key"] = json!(message.key);
+        }
+        if self.is(StripsAccents)
+            && let Some(text) = body["text"].as_str()
+        {
+            body["text"] = text.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect::<String>().into();
+        }
+        if self.is(ReadsForeignOptions) {
+            let stored = serde_json::to_value(message).unwrap_or_default();
+            if let Some(options) = stored.get("options") {
+                body["options"] = options.clone();
+            }
+        }
+        self.endpoint.json("/send", self.headers()?, &body)
+    }
+
+    async fn made(&self, message: &Message) -> Result<Answer> {
+        let answer = self.endpoint.send(self.written(message)?).await;
+        let took_too_long = |error: &Error| error.to_string().contains("too long");
+        match answer {
+            Err(error) if self.is(RetriesByItself) && error.status().is_some_and(|s| s.is_server_error()) => {
+                self.endpoint.send(self.written(message)?).await
+            }
+            Err(error)
+                if self.is(SendsAgainAfterAReset)
+                    && error.status().is_none()
+                    && error.outcome() == Outcome::Unknown =>
+            {
+                self.endpoint.send(self.written(message)?).await
+            }
+            Err(error) if self.is(FollowsRedirects) && error.status().is_some_and(|s| s.is_redirection()) => {
+                self.endpoint.send(self.written(message)?).await
+            }
+            Ok(_) if self.is(DoublesWhenConnectionsClose) && self.told.swap(true, Ordering::SeqCst) => {
+                // It believes that its second send went to a connection that was closed already.
+                self.told.store(false, Ordering::SeqCst);
+                self.endpoint.send(self.written(message)?).await
+            }
+            Err(error)
+                if self.is(CallsABrokenConnectionRejected)
+                    && error.status().is_none()
+                    && error.outcome() == Outcome::Unknown
+                    && !took_too_long(&error) =>
+            {
+                Err(error.with_outcome(Outcome::Rejected))
+            }
+            Err(error)
+                if self.is(CallsADrippingAnswerRejected) && took_too_long(&error) && error.status().is_some() =>
+            {
+                Err(error.with_outcome(Outcome::Rejected))
+            }
+            Err(error) if self.is(CallsATimeOutRejected) && took_too_long(&error) => {
+                Err(error.with_outcome(Outcome::Rejected))
+            }
+            Err(error) if self.is(CallsARefusedConnectionUnknown) && error.outcome() == Outcome::NotSent => {
+                Err(error.with_outcome(Outcome::Unknown))
+            }
+            Err(error) if self.is(CallsAResetNotSent) && error.status().is_none() => {
+                Err(error.with_outcome(Outcome::NotSent))
+            }
+            Err(error) if self.is(CallsABrokenAnswerNotSent) && error.status().is_some_and(|s| s.is_success()) => {
+                Err(error.with_outcome(Outcome::NotSent))
+            }
+            Err(error) if self.is(CallsA500Rejected) && error.status().is_some_and(|s| s.as_u16() == 500) => {
+                Err(error.with_outcome(Outcome::Rejected))
+            }
+            Err(error) if self.is(CallsANoUnknown) && error.outcome() == Outcome::Rejected => {
+                Err(error.with_outcome(Outcome::Unknown))
+            }
+            Err(error) if self.is(CallsA429Final) && error.status() == Some(StatusCode::TOO_MANY_REQUESTS) => {
+                let after = error.retry_after();
+                Err(error.with_retry(false, after))
+            }
+            Err(error) if self.is(IgnoresRetryAfter) => {
+                let again = error.is_retryable();
+                Err(error.with_retry(again, None))
+            }
+            Err(error) if self.is(PutsTheAnswerIntoAnError) => {
+                let words = error.raw().map(|raw| String::from_utf8_lossy(raw).into_owned()).unwrap_or_default();
+                Err(error.with_field(words))
+            }
+            answer => answer,
+        }
+    }
+
+    fn event(&self, hook: &Value, envelope: Envelope) -> Option<Event> {
+        let text = |name: &str| hook.get(name).and_then(Value::as_str);
+        Some(match (text("id"), text("from"), text("text"), text("status")) {
+            (Some(id), Some(from), Some(text), _) => {
+                let Ok(from) = Address::other(self.info.medium.clone(), from) else {
+                    return Some(Unrecognised::new(envelope, "text").into());
+                };
+                let id = if self.is(GivesEventsARandomId) {
+                    let mut random = [0; 8];
+                    getrandom(&mut random);
+                    format!("{id}-{random:?}")
+                } else {
+                    id.to_owned()
+                };
+                Inbound::new(envelope, id, from, InboundContent::Text(text.to_owned())).into()
+            }
+            (Some(id), None, _, Some(status)) => {
+                let state = match status {
+                    "sent" => DeliveryState::Sent,
+                    "delivered" => DeliveryState::Delivered,
+                    _ if self.is(IgnoresAStatusThatItDoesNotKnow) => return None,
+                    _ => DeliveryState::Unrecognised,
+                };
+                if self.is(DropsARepeatedStatus)
+                    && state == DeliveryState::Sent
+                    && self.told.swap(true, Ordering::SeqCst)
+                {
+                    return None;
+                }
+                let key = hook.get("key").and_then(Value::as_str).map(str::to_owned);
+                let key = key.filter(|_| !self.is(LosesTheKey));
+                let id = if self.is(LosesTheIdOfAStatus) { "" } else { id };
+                Delivery::new(envelope, id, state, status).with_key(key).into()
+            }
+            _ if self.is(DropsUnknownEvents) => return None,
+            _ => Unrecognised::new(envelope, "event").into(),
+        })
+    }
+
+    fn events(&self, body: &Bytes, account: &civic_messaging::AccountId, at: civic_messaging::Timestamp) -> Vec<Event> {
+        let envelope = |raw| Envelope::new("brittle", self.info.medium.clone(), account.clone(), at, raw);
+        let Ok(Value::Array(hooks)) = serde_json::from_slice(body) else {
+            let whole = envelope(Raw::whole(body.clone()));
+            return vec![Unrecognised::new(whole, "body").into()];
+        };
+        let piece = |n| match self.is(KeepsNothingOfAWebhook) {
+            true => envelope(Raw::default()),
+            false => envelope(Raw::at(body.clone(), "/#", [n, 0, 0])),
+        };
+        let mut events: Vec<_> = hooks.iter().enumerate().filter_map(|(n, hook)| self.event(hook, piece(n))).collect();
+        if hooks.is_empty() {
+            events.push(Unrecognised::new(envelope(Raw::whole(body.clone())), "nothing").into());
+        }
+        if self.is(ReversesABatch) {
+            events.reverse();
+        }
+        events
+    }
+}
+
+fn getrandom(bytes: &mut [u8]) {
+    civic_messaging::Clock::random(&civic_messaging::SystemClock::new(), bytes).unwrap();
+}
+
+#[async_trait]
+impl Channel for Adapter {
+    fn info(&self) -> &Info {
+        &self.info
+    }
+
+    async fn send(&self, message: &Message) -> Result<Accepted> {
+        let now = match self.wrong {
+            Some(IgnoresNotAfter) => civic_messaging::Timestamp::default(),
+            _ => self.context.clock.now(),
+        };
+        let long = matches!(&message.content, Content::Text(text) if text.chars().count() > 300);
+        let message = match self.info.prepare(message, now) {
+            Ok(message) => message.into_owned(),
+            Err(error) if self.is(SendsBeforeItChecks) => {
+                _ = self.made(message).await;
+                return Err(error);
+            }
+            Err(_) if self.is(TruncatesTexts) && long => message.clone(),
+            Err(error) if self.is(SendsToAnyAddress) && error.kind() == ErrorKind::InvalidRecipient => message.clone(),
+            Err(error) => return Err(error),
+        };
+        if self.is(LogsTheNumber) {
+            tracing::debug!(to = message.to.expose(), "sending");
+        }
+        if self.is(IsStuckOnceGivenUp) && self.busy.swap(true, Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Unavailable, "another send is under way"));
+        }
+        let message = match self.is(MixesSendsSideBySide) {
+            true => {
+                *self.last.lock().unwrap() = Some(message);
+                tokio::task::yield_now().await;
+                self.last.lock().unwrap().clone().unwrap()
+            }
+            false => message,
+        };
+        let made = self.made(&message).await;
+        self.busy.store(false, Ordering::SeqCst);
+        let answer = made?;
+        if self.is(TakesAnythingForAYes) {
+            let id = serde_json::from_slice::<Value>(&answer.body).ok();
+            let ids =
+                id.as_ref().and_then(|id| id["ids"].as_array().cloned()).unwrap_or_else(|| vec![json!("made-up")]);
+            return Ok(accepted(&ids, &answer.body));
+        }
+        let told: Value = answer.json()?;
+        let ids = told["ids"].as_array().filter(|ids| !ids.is_empty()).ok_or_else(|| answer.unreadable())?;
+        match self.wrong {
+            Some(LosesTheSecondId) => Ok(accepted(&ids[..1], &answer.body)),
+            Some(ParsesAFloatId) => {
+                let float = |id: &Value| {
+                    json!(
+                        id.as_str()
+                            .and_then(|id| id.parse::<f64>().ok())
+                            .map_or_else(|| id.as_str().unwrap_or_default().to_owned(), |id| id.to_string())
+                    )
+                };
+                let ids: Vec<_> = ids.iter().map(float).collect();
+                Ok(accepted(&ids, &answer.body))
+            }
+            _ => Ok(accepted(ids, &answer.body)),
+        }
+    }
+
+    async fn receive(&self, request: &webhook::Request) -> Result<Received> {
+        let verified = match request.open(&self.scheme)? {
+            Opened::Verified(verified) => verified,
+            Opened::Handshake(received) => return Ok(received),
+            _ => return Err(Error::unsupported("no key is needed")),
+        };
+        let body = verified.body();
+        if self.is(RefusesWhatItCannotRead) && serde_json::from_slice::<Value>(body).is_err() {
+            return Err(Error::new(ErrorKind::Unexpected, "the webhook cannot be read"));
+        }
+        if self.is(CrashesOnAWebhookThatIsNotJson) {
+            serde_json::from_slice::<Value>(body).unwrap();
+        }
+        if !verified.owns(self.info.account.as_str()) && !self.is(LetsAnyAccountIn) {
+            return Ok(Received::new(Vec::new()).with_discarded(1));
+        }
+        let received = Received::new(self.events(body, &self.info.account, self.context.clock.now()));
+        let unknown = received.events.iter().any(|event| matches!(event, Event::Unrecognised(_)));
+        Ok(match self.is(AnswersUnknownEventsWith400) && unknown && !self.is(SkipsTheSignature) {
+            true if body.starts_with(b"[{") => received.with_reply(Reply::status(StatusCode::BAD_REQUEST)),
+            _ => received,
+        })
+    }
+
+    async fn poll(&self, after: Option<&Cursor>) -> Result<Page> {
+        if self.is(DeclaresAPollThatIsNotThere) {
+            return Err(Error::unsupported("not there"));
+        }
+        let path = format!("/events?after={}", after.map_or("", Cursor::as_str));
+        let answer = self.endpoint.get(&path, self.headers()?).await?;
+        if serde_json::from_slice::<Vec<Value>>(&answer.body).is_err() {
+            return Err(answer.unreadable());
+        }
+        let mut events = self.events(&answer.body, &self.info.account, self.context.clock.now());
+        if self.is(PollsOtherEventsThanItReceives) {
+            for event in &mut events {
+                if let Event::Inbound(inbound) = event {
+                    inbound.forwarded = true;
+                }
+            }
+        }
+        Ok(Page::new(events, None))
+    }
+
+    async fn look_up(&self, sent: &Sent) -> Result<Evidence> {
+        let key = sent.message.key.as_deref().unwrap_or_default();
+        if self.is(FindsNothing) {
+            self.endpoint.get(&format!("/sent/{key}"), self.headers()?).await.ok();
+            return Ok(Evidence::Absent { conclusive: false });
+        }
+        let answer = match self.endpoint.get(&format!("/sent/{key}"), self.headers()?).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Evidence::Absent { conclusive: true }),
+            Err(_) if self.is(MistakesSilenceForAbsence) => return Ok(Evidence::Absent { conclusive: true }),
+            answer => answer?,
+        };
+        let found = self.events(&answer.body, &self.info.account, self.context.clock.now());
+        let found: Vec<_> = found.iter().filter_map(Event::as_delivery).cloned().collect();
+        if found.is_empty() { Err(answer.unreadable()) } else { Ok(Evidence::Found(found)) }
+    }
+
+    async fn upload_media(&self, media: &Media, bytes: MediaStream) -> Result<MediaRef> {
+        if media.kind != MediaKind::Image {
+            return Err(Error::unsupported("images only"));
+        }
+        let bytes = if self.is(TakesFilesOfAnySize) { bytes } else { bytes.capped(MAX)? };
+        let bytes = bytes.bytes().await?;
+        let half = if self.is(UploadsHalf) { bytes.len() / 2 } else { bytes.len() };
+        let request = self.endpoint.request(Method::POST, "/files", self.headers()?, bytes.slice(..half).into())?;
+        let told: Value = self.endpoint.call(request).await?.json()?;
+        Ok(MediaRef::new("brittle", told["id"].as_str().unwrap_or_default()))
+    }
+
+    async fn fetch_media(&self, media: &MediaRef) -> Result<MediaStream> {
+        let url = media.url.as_deref().unwrap_or_default();
+        let limits = FetchLimits { cap: MAX, time: Duration::from_secs(5) };
+        if self.is(FetchesFromAnywhere) || self.is(GivesAwayTheCredential) {
+            let mut url = url.to_owned();
+            for _ in 0..3 {
+                let mut request = Request::new(Body::empty());
+                *request.uri_mut() = url.parse().map_err(|_| Error::invalid("url", "is none"))?;
+                let away = request.uri().host() != Some("127.0.0.1");
+                if away && self.is(GivesAwayTheCredential) {
+                    return Err(Error::new(ErrorKind::Forbidden, "is of another host"));
+                }
+                if self.is(GivesAwayTheCredential) {
+                    *request.headers_mut() = self.headers()?;
+                }
+                let answer = self.context.transport.call(request).await;
+                let answer = answer.map_err(|_| Error::new(ErrorKind::Unavailable, "it broke"))?;
+                if let Some(to) = answer.headers().get("location").and_then(|to| to.to_str().ok()) {
+                    to.clone_into(&mut url);
+                    continue;
+                }
+                let (mut body, mut bytes) = (answer.into_body(), Vec::new());
+                if body.len().is_none_or(|len| len > MAX) {
+                    return Err(Error::new(ErrorKind::TooLarge, "is too large"));
+                }
+                while let Some(piece) = body.chunk().await {
+                    bytes.extend_from_slice(&piece?);
+                }
+                let body = MediaStream::from_bytes("image/png", bytes);
+                return Ok(match media.sha256 {
+                    Some(sha256) => body.hashed(sha256),
+                    None => body,
+                });
+            }
+        }
+        const HOSTS: Hosts = Hosts { trusted: &[], open: &[] };
+        let credential = self.headers()?.get(AUTHORIZATION).cloned();
+        let file = self.endpoint.fetch(url, &HOSTS, credential, limits).await?;
+        if self.is(DownloadsHalf) {
+            let bytes = file.hashed(media.sha256.unwrap()).bytes().await?;
+            return Ok(MediaStream::from_bytes("image/png", bytes.slice(..bytes.len() / 2)));
+        }
+        Ok(match media.sha256 {
+            Some(sha256) if !self.is(IgnoresAHash) => file.hashed(sha256),
+            _ => file,
+        })
+    }
+
+    async fn signal(&self, inbound: &Inbound, signal: Signal) -> Result<()> {
+        if signal == Signal::Typing {
+            return Err(Error::unsupported("no typing"));
+        }
+        if self.is(ShowsNoSignal) {
+            return Ok(());
+        }
+        let body = json!({ "read": inbound.id.as_str() });
+        self.endpoint.call(self.endpoint.json("/read", self.headers()?, &body)?).await.map(|_| ())
+    }
+
+    async fn health(&self) -> Result<Health> {
+        if self.is(GoesRoundTheTransport) {
+            let transport = civic_messaging::transport::ReqwestTransport::with(|builder| builder.no_proxy());
+            let around = Context::with_transport(transport);
+            let base = self.endpoint.base().clone();
+            Endpoint::new("brittle", base, &around, ERRORS, vendor_error).get("/health", self.headers()?).await?;
+        } else if !self.is(IsAlwaysHealthy) {
+            self.endpoint.get("/health", self.headers()?).await?;
+        }
+        Ok(Health::default().with("credentials", Grade::Pass, "they are good"))
+    }
+}
+
+fn accepted(ids: &[Value], raw: &Bytes) -> Accepted {
+    let mut ids = ids.iter().map(|id| id.as_str().unwrap_or_default());
+    let first = Accepted::new("brittle", ids.next().unwrap_or_default(), raw.clone());
+    ids.fold(first, |accepted, id| accepted.and(MessageId::from(id)))
+}
+
+const ERRORS: &[(&str, Class)] = &[("STOP", Class::new(ErrorKind::OptedOut))];
+
+fn vendor_error(answer: &Answer) -> VendorError<'_> {
+    let refused: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    refused["code"].as_str().map(|code| VendorError::new(code.to_owned())).unwrap_or_default()
+}
+
+/// HMAC-SHA256 of the time and the body, with the time beside it, good for five minutes.
+#[derive(Debug)]
+struct Proof {
+    wrong: Option<Wrong>,
+    secrets: Vec<SigningSecret>,
+    own: Vec<civic_messaging::AccountId>,
+}
+
+const TOLERANCE: Duration = Duration::from_secs(300);
+
+fn mac(secret: &str, time: &str, body: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(time.as_bytes());
+    mac.update(body);
+    mac.finalize().into_bytes().iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+}
+
+impl Scheme for Proof {
+    fn verify(&self, sealed: Sealed<'_>) -> Verdict {
+        let any = SigningSecret::of(Secret::new("any-secret").unwrap(), self.own.clone());
+        let open = |secret: &SigningSecret| Verdict::Open(Verified::new(&sealed, sealed.body().clone(), secret));
+        if sealed.method() == Method::GET {
+            return match sealed.query_parameter("hello") {
+                Some(_) if self.wrong == Some(AnswersAHandshakeItsOwnWay) => Verdict::Answer(Reply::ok()),
+                Some(word) => Verdict::Answer(Reply::body("text/plain", word.into_owned())),
+                None => Verdict::Refused(Refusal::Missing),
+            };
+        }
+        if self.wrong == Some(SkipsTheSignature) {
+            return open(&any);
+        }
+        let header = |name| sealed.header(&HeaderName::from_static(name));
+        let (Some(time), Some(proof)) = (header("x-time"), header("x-proof")) else {
+            return Verdict::Refused(Refusal::Missing);
+        };
+        let body = match self.wrong {
+            Some(SignsTheRereadBody) => {
+                let read = serde_json::from_slice::<Value>(sealed.body());
+                read.map_or_else(|_| Vec::new(), |json| serde_json::to_vec(&json).unwrap())
+            }
+            _ => sealed.body().to_vec(),
+        };
+        if self.wrong == Some(AcceptsAnEmptySecret) && self.secrets.is_empty() && mac("", time, &body) == proof {
+            return open(&any);
+        }
+        let good = |secret: &&SigningSecret| {
+            let good = mac(secret.secret().expose(), time, &body);
+            match self.wrong {
+                Some(ComparesAPrefix) => !proof.is_empty() && good.starts_with(proof),
+                _ => good == proof,
+            }
+        };
+        let Some(secret) = self.secrets.iter().find(good) else { return Verdict::Refused(Refusal::Wrong) };
+        let signed = time.parse().map(civic_messaging::Timestamp::from_secs).unwrap_or_default();
+        let (old, new) = (sealed.arrived().since(signed), signed.since(sealed.arrived()));
+        if old.max(new) > TOLERANCE && self.wrong != Some(ForgetsTheTimeOfAProof) {
+            return Verdict::Refused(Refusal::Stale);
+        }
+        open(secret)
+    }
+
+    fn covers(&self) -> Covers {
+        Covers::Body
+    }
+}
+
+impl Subject for Brittle {
+    fn connect(&self, setup: &Setup) -> Result<Arc<dyn Channel>> {
+        Ok(Arc::new(Adapter::new(self.wrong, setup)?))
+    }
+
+    fn secrets(&self) -> Vec<String> {
+        vec![TOKEN.to_owned()]
+    }
+
+    fn signer(&self) -> Signer {
+        let reread = self.wrong == Some(SignsTheRereadBody);
+        let sign = move |request: &mut Request<Bytes>, secret: &str, now: civic_messaging::Timestamp| {
+            let time = now.as_secs().to_string();
+            let again = serde_json::from_slice::<Value>(request.body()).map(|json| serde_json::to_vec(&json).unwrap());
+            let body = if reread { again.unwrap_or_default() } else { request.body().to_vec() };
+            let proof = mac(secret, &time, &body);
+            request.headers_mut().insert("x-time", HeaderValue::from_str(&time).unwrap());
+            request.headers_mut().insert("x-proof", HeaderValue::from_str(&proof).unwrap());
+        };
+        Signer::new(Covers::Body, sign).within(TOLERANCE)
+    }
+
+    fn exchanges(&self) -> Vec<Exchange> {
+        let to = || Address::other(Medium::other("pager").unwrap(), "pager-000-123").unwrap();
+        let text = || Message::text(to(), "Your collection is on Tuesday.").key("case-4711");
+        let written = json!({ "to": "pager-000-123", "text": "Your collection is on Tuesday.", "key": "case-4711" });
+        let sent = Sent::new(text(), self.now());
+        let file = || MediaRef::new("brittle", "file-0001");
+        let mut held = file();
+        held.url = Some("{base}/files/file-0001".to_owned());
+        held.sha256 = Some(Digest::of(b"the whole picture"));
+        let envelope = Envelope::new(
+            "brittle",
+            Medium::other("pager").unwrap(),
+            "brittle-desk".into(),
+            self.now(),
+            Raw::default(),
+        );
+        let inbound = Inbound::new(envelope, "in-000001", to(), InboundContent::Text("Hello there".to_owned()));
+        let delivered = r#"[{"id":"9007199254740993","status":"delivered","key":"case-4711"}]"#;
+        vec![
+            Exchange::send(text())
+                .step(
+                    Step::post("/send")
+                        .json(written.to_string())
+                        .answers(200, r#"{"ids":["9007199254740993","out-000002"]}"#),
+                )
+                .accepts(["9007199254740993", "out-000002"]),
+            Exchange::send(Message::media(to(), [Media::image(file())]))
+                .step(Step::post("/send").answers(200, r#"{"ids":["out-000003"]}"#))
+                .accepts(["out-000003"]),
+            Exchange::send(text())
+                .step(Step::any().answers(403, r#"{"code":"STOP"}"#))
+                .fails(ErrorKind::OptedOut)
+                .code("STOP"),
+            Exchange::poll(None)
+                .step(Step::get("/events?after=").answers(200, TEXT))
+                .brings([Told::text("in-000001", "Hello there")]),
+            Exchange::look_up(sent.clone())
+                .step(Step::get("/sent/case-4711").answers(200, delivered))
+                .finds([DeliveryState::Delivered]),
+            Exchange::look_up(sent).step(Step::any().answers(404, "")).absent(true),
+            Exchange::upload(Media::image("https://example.org/a.png"), "image/png", "the whole picture")
+                .step(Step::post("/files").body("the whole picture").answers(200, r#"{"id":"file-0001"}"#))
+                .holds("file-0001"),
+            Exchange::fetch(held)
+                .step(Step::get("/files/file-0001").answers(200, "the whole picture"))
+                .file("the whole picture"),
+            Exchange::signal(inbound, Signal::Read).step(Step::post("/read").json(r#"{"read":"in-000001"}"#)),
+            Exchange::health().step(Step::get("/health")).graded("credentials", Grade::Pass),
+        ]
+    }
+
+    fn webhooks(&self) -> Vec<Webhook> {
+        vec![
+            Webhook::json(TEXT).brings([Told::text("in-000001", "Hello there")]),
+            Webhook::json(r#"[{"id":"out-000001","status":"sent"}, {"id":"out-000001","status":"delivered","key":"case-4711"}, {"id":"out-000002","status":"odd"}]"#)
+                .brings([
+                    Told::delivery("out-000001", DeliveryState::Sent),
+                    Told::delivery("out-000001", DeliveryState::Delivered).key("case-4711"),
+                    Told::delivery("out-000002", DeliveryState::Unrecognised),
+                ]),
+            Webhook::json(r#"[{"id":"in-000002","from":"pager-000-123","text":"first"}, {"id":"in-000003","from":"pager-000-123","text":"second"}]"#)
+                .brings([Told::text("in-000002", "first"), Told::text("in-000003", "second")]),
+            Webhook::json(r#"[{"colour": "green"}]"#).brings([Told::unrecognised()]),
+            Webhook::get("hello=word").unsigned().replies(200, "word"),
+            Webhook::get("goodbye=word").unsigned().refused(),
+        ]
+    }
+}
+
+const TEXT: &str = r#"[{"id":"in-000001", "from":"pager-000-123", "text":"Hello there"}]"#;
