@@ -1,9 +1,11 @@
 //! Whether something secret or personal shows anywhere.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use aho_corasick::AhoCorasick;
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD, Engine};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tracing::field::{Field, Visit};
@@ -11,7 +13,7 @@ use tracing::span;
 
 /// What must not show, in each of the spellings in which it could.
 #[derive(Default)]
-pub(super) struct Needles(Vec<(&'static str, String)>);
+pub(super) struct Needles(BTreeMap<String, &'static str>);
 
 impl Needles {
     /// Adds one; what is too short to be told from chance is left out.
@@ -28,7 +30,7 @@ impl Needles {
         let escaped = needle.escape_debug().to_string();
         let json = serde_json::to_string(needle).unwrap_or_default().trim_matches('"').to_owned();
         self.0
-            .extend([needle.to_owned(), encoded.to_lowercase(), encoded, form, hex, escaped, json].map(|n| (what, n)));
+            .extend([needle.to_owned(), encoded.to_lowercase(), encoded, form, hex, escaped, json].map(|n| (n, what)));
         for engine in [&BASE64_STANDARD_NO_PAD, &BASE64_URL_SAFE_NO_PAD] {
             // Base64 of a longer text holds one of three spellings of it, by where in the text it stands. The characters
             // at either end depend on its neighbours, and are left out.
@@ -36,7 +38,7 @@ impl Needles {
                 let whole = engine.encode([before, needle].concat());
                 let to = whole.len() - 2;
                 if let Some(inner) = whole.get(from..to).filter(|inner| inner.len() >= 6) {
-                    self.0.push((what, inner.to_owned()));
+                    self.0.insert(inner.to_owned(), what);
                 }
             }
         }
@@ -55,7 +57,9 @@ impl Needles {
 
     /// What of it this text shows.
     pub(super) fn found(&self, text: &str) -> Option<&'static str> {
-        self.0.iter().find(|(_, needle)| text.contains(needle.as_str())).map(|(what, _)| *what)
+        // In one pass: there are thousands of spellings, and megabytes of text.
+        let found = AhoCorasick::new(self.0.keys()).ok()?.find(text)?;
+        self.0.values().nth(found.pattern().as_usize()).copied()
     }
 }
 

@@ -252,7 +252,8 @@ impl Meta {
             can.receive = receives;
             can.upload_media = true;
             can.fetch_media = true;
-            can.health = true;
+            // 360dialog documents no call that says whether its key is good.
+            can.health = gateway == GATEWAY;
             can.read = true;
             can.typing = true;
             can.key = true;
@@ -442,6 +443,9 @@ impl Channel for Meta {
     }
 
     async fn health(&self) -> Result<Health> {
+        if !self.info.capability.health {
+            return Err(Error::unsupported("this gateway has no call for its health").with_gateway(self.info.gateway));
+        }
         let fields = "?fields=id,quality_rating,whatsapp_business_manager_messaging_limit";
         let answer = match self
             .endpoint
