@@ -13,6 +13,10 @@
 //!
 //! A [`Double`] serves the tests of embedders as well: a gateway on loopback that breaks connections as it is told, and
 //! counts what it accepted.
+//!
+//! The rest of this page is the guide for those who write an adapter.
+//!
+#![doc = include_str!("../docs/adapter.md")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};

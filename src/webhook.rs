@@ -31,7 +31,7 @@ use crate::secret::Secret;
 mod form;
 mod scheme;
 pub use form::Form;
-pub use scheme::{BearerToken, Encoding, HmacSha256, Unsigned};
+pub use scheme::{BearerToken, Encoding, HmacSha256, QueryToken, Unsigned};
 
 /// The longest body that is taken, in bytes: 4 MiB. Meta sends up to 3 MB.
 pub const BODY_MAX: usize = 4 * 1024 * 1024;
@@ -188,23 +188,25 @@ impl<'a> Sealed<'a> {
 /// How a gateway proves that a webhook is its own.
 ///
 /// A scheme compares in constant time, checks before it parses, and reads no clock but [`Sealed::arrived`]. The
-/// shared ones are [`HmacSha256`], [`BearerToken`] and [`Unsigned`]. One of your own, for a gateway that calls back by
-/// GET with a token in the query:
+/// shared ones are [`HmacSha256`], [`BearerToken`], [`QueryToken`] and [`Unsigned`]. One of your own, for a gateway that
+/// puts a token into a header of its own:
 ///
 /// ```
 /// use civic_messaging::webhook::{Covers, Refusal, Scheme, Sealed, SigningSecret, Verdict, Verified};
+/// use http::HeaderName;
 ///
 /// #[derive(Debug)]
-/// struct QueryToken(SigningSecret);
+/// struct HeaderToken(Vec<SigningSecret>);
 ///
-/// impl Scheme for QueryToken {
+/// impl Scheme for HeaderToken {
 ///     fn verify(&self, sealed: Sealed<'_>) -> Verdict {
-///         let Some(token) = sealed.query_parameter("token") else { return Verdict::Refused(Refusal::Missing) };
-///         if !self.0.secret().matches(token.as_bytes()) {
-///             return Verdict::Refused(Refusal::Wrong);
+///         let Some(token) = sealed.headers().get(HeaderName::from_static("x-acme-token")) else {
+///             return Verdict::Refused(Refusal::Missing);
+///         };
+///         match self.0.iter().find(|secret| secret.secret().matches(token.as_bytes())) {
+///             Some(secret) => Verdict::Open(Verified::new(&sealed, sealed.body().clone(), secret)),
+///             None => Verdict::Refused(Refusal::Wrong),
 ///         }
-///         let rest: Vec<_> = sealed.query().split('&').filter(|pair| !pair.starts_with("token=")).collect();
-///         Verdict::Open(Verified::new(&sealed, sealed.body().clone(), &self.0).with_query(&rest.join("&")))
 ///     }
 ///
 ///     fn covers(&self) -> Covers {
@@ -330,6 +332,15 @@ impl Verified {
     /// The form, where the scheme decoded one.
     pub fn form(&self) -> Option<&Form> {
         self.form.as_ref()
+    }
+
+    /// The fields of the form: of the body, or of the query where there is no body, as a gateway that calls by GET
+    /// writes them. None when there are more than [`Form::FIELDS_MAX`].
+    pub fn fields(&self) -> Option<Form> {
+        match self.body.as_ref() {
+            [] => Form::decode(self.query.as_deref().unwrap_or_default().as_bytes()),
+            body => Form::decode(body),
+        }
     }
 
     /// One of the claims that the proof made.

@@ -800,6 +800,24 @@ async fn a_list_that_is_not_one_is_an_error_and_a_row_that_is_not_is_kept() {
 }
 
 #[tokio::test]
+async fn a_strange_row_at_the_end_of_a_page_does_not_end_the_poll() {
+    let (server, _, notify) = channel().await;
+    let lists = Lists::on(&server, 2).await;
+    let at = |seconds| recorded().minus(Duration::from_secs(seconds));
+    lists.send(1, "delivered", at(40));
+    // Its status is no word, and its id says where the next page begins.
+    let strange = |n, seconds| json!({ "id": uuid(n), "created_at": stamp(at(seconds), 0), "status": ["new"] });
+    lists.0.lock().unwrap().notifications.push(strange(2, 30));
+    lists.send(3, "delivered", at(20));
+    lists.0.lock().unwrap().received.push(strange(4, 10));
+    let mut cursor = None;
+    let events = drain(&notify, &mut cursor).await;
+    let times: Vec<Timestamp> = events.iter().map(|event| event.envelope().at).collect();
+    assert_eq!(times, [at(40), at(30), at(20), at(10)], "{events:?}");
+    assert!(drain(&notify, &mut cursor).await.is_empty(), "and neither is told again");
+}
+
+#[tokio::test]
 async fn an_unknown_word_is_told_when_notify_says_that_it_is_final() {
     let (server, clock, notify) = channel().await;
     let lists = Lists::on(&server, 250).await;

@@ -477,9 +477,10 @@ impl Signer {
     /// use civic_messaging::testing::Signer;
     /// use civic_messaging::webhook::Covers;
     ///
-    /// let token_in_query = Signer::new(Covers::Nothing, |request, secret, _now| {
-    ///     let query = request.uri().query().unwrap_or_default();
-    ///     *request.uri_mut() = format!("/webhook?{query}&token={secret}").parse().unwrap_or_default();
+    /// let token_in_a_header = Signer::new(Covers::Nothing, |request, secret, _now| {
+    ///     if let Ok(secret) = secret.parse() {
+    ///         request.headers_mut().insert("x-acme-token", secret);
+    ///     }
     /// });
     /// ```
     pub fn new(
@@ -506,6 +507,18 @@ impl Signer {
     /// A fixed token as `Authorization: Bearer`.
     pub fn bearer() -> Self {
         Self::new(Covers::Nothing, |request, secret, _| insert(request, AUTHORIZATION, &format!("Bearer {secret}")))
+    }
+
+    /// A fixed token in this parameter of the query.
+    pub fn query_token(parameter: &'static str) -> Self {
+        Self::new(Covers::Nothing, move |request, secret, _| {
+            let uri = request.uri().to_string();
+            let join = if uri.contains('?') { '&' } else { '?' };
+            let token: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+            if let Ok(uri) = format!("{uri}{join}{parameter}={token}").parse() {
+                *request.uri_mut() = uri;
+            }
+        })
     }
 
     /// No proof: whoever knows the address can make events.

@@ -124,6 +124,43 @@ impl Scheme for BearerToken {
     }
 }
 
+/// A fixed token in the query of the webhook's address, for a gateway that can only be told an address: most that call
+/// back by GET. It shows who sends, and not what.
+///
+/// The token is taken out of the query that is handed on. Addresses end in the logs of proxies and servers: keep it out
+/// of them, and rotate it when it was seen there.
+#[derive(Clone, Debug)]
+pub struct QueryToken {
+    parameter: &'static str,
+    tokens: Vec<SigningSecret>,
+}
+
+impl QueryToken {
+    /// The scheme under any of these tokens, in this parameter. With none, it refuses everything.
+    pub fn new(parameter: &'static str, tokens: impl IntoIterator<Item = SigningSecret>) -> Self {
+        Self { parameter, tokens: tokens.into_iter().collect() }
+    }
+
+    fn is_token(&self, pair: &str) -> bool {
+        form_urlencoded::parse(pair.as_bytes()).any(|(name, _)| name == self.parameter)
+    }
+}
+
+impl Scheme for QueryToken {
+    fn verify(&self, sealed: Sealed<'_>) -> Verdict {
+        let Some(token) = sealed.query_parameter(self.parameter) else { return Verdict::Refused(Refusal::Missing) };
+        let Some(expected) = self.tokens.iter().find(|expected| expected.secret().matches(token.as_bytes())) else {
+            return Verdict::Refused(Refusal::Wrong);
+        };
+        let rest: Vec<_> = sealed.query().split('&').filter(|pair| !self.is_token(pair)).collect();
+        Verdict::Open(Verified::new(&sealed, sealed.body().clone(), expected).with_query(&rest.join("&")))
+    }
+
+    fn covers(&self) -> Covers {
+        Covers::Nothing
+    }
+}
+
 /// No proof at all, for a gateway that has none: whoever knows the address can make events.
 ///
 /// Named so that it is not chosen by mistake. Keep the address secret, and let only the gateway's network in.
@@ -204,6 +241,27 @@ mod tests {
         assert!(signed("body", &old.sign(b"body").unwrap()).open(&new).is_err());
         assert!(signed("body", &old.sign(b"body").unwrap()).open(&scheme(Encoding::Hex, &[])).is_err());
         assert_eq!(Request::new(http::Request::new("body")).open(&both).unwrap_err().reply(), 401);
+    }
+
+    #[test]
+    fn a_token_in_the_query_is_compared_whole_and_handed_on_to_nobody() {
+        let scheme = QueryToken::new("token", [secret("a-long-query-token")]);
+        let with = |query: &str| {
+            let request = http::Request::get(format!("/hook?{query}")).body("").unwrap();
+            Request::from(request).open(&scheme).map_err(|e| e.reply())
+        };
+        for query in ["id=7&token=a-long-query-token&text=a+b", "t%6Fken=a-long-query-token&id=7&text=a%20b"] {
+            let Ok(Opened::Verified(verified)) = with(query) else { panic!("refused") };
+            assert!(!verified.query().unwrap().contains("token"));
+            let fields = verified.fields().unwrap();
+            assert_eq!((fields.get("id").as_deref(), fields.get("text").as_deref()), (Some("7"), Some("a b")));
+        }
+        for bad in
+            ["token=a-long-query-toke", "token=a-long-query-token2", "token=", "token", "Token=a-long-query-token"]
+        {
+            assert!(matches!(with(bad), Err(http::StatusCode::FORBIDDEN | http::StatusCode::UNAUTHORIZED)), "{bad}");
+        }
+        assert_eq!(with("id=7").unwrap_err(), 401);
     }
 
     #[test]

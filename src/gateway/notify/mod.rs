@@ -62,7 +62,7 @@ use crate::message::{Accepted, GatewayOptions, Message};
 use crate::registry::Settings;
 use crate::secret::Secret;
 use crate::transport::Body;
-use crate::webhook::{self, BearerToken, Opened, Received, SigningSecret};
+use crate::webhook::{self, BearerToken, Received, SigningSecret};
 use crate::wire::Str;
 
 mod receive;
@@ -348,11 +348,8 @@ impl Channel for Notify {
         if !self.info.capability.receive {
             return Err(Error::config("callback_tokens", "are needed to receive callbacks").with_gateway(GATEWAY));
         }
-        match request.open(&self.scheme).map_err(|error| error.with_gateway(GATEWAY))? {
-            Opened::Verified(verified) => Ok(receive::events(&verified, &self.info)),
-            Opened::Handshake(received) => Ok(received),
-            Opened::NeedKey(_) => Err(Error::unsupported("this scheme needs no key").with_gateway(GATEWAY)),
-        }
+        let verified = request.verified(&self.scheme).map_err(|error| error.with_gateway(GATEWAY))?;
+        Ok(receive::events(&verified, &self.info))
     }
 
     /// Fetches received messages, and deliveries that have become final, as callbacks tell them.

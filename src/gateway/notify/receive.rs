@@ -254,11 +254,13 @@ fn rows(body: &Bytes, pattern: &'static str, info: &Info, now: Timestamp) -> Opt
                 let event = told.is_final().then(|| (at, event(&told, info, raw, at)));
                 Row { id: told.id?.into_string().into(), made, told: event }
             }
-            (told, _) => {
-                let made = neighbour();
-                let id = told.and_then(|told| told.id).map(|id| id.into_string().into());
+            _ => {
+                // Its place is read whatever else is strange in it: where the next page begins is told by an id.
+                let strange: serde_json::Value = serde_json::from_str(row.get()).unwrap_or_default();
+                let text = |field: &str| strange.get(field).and_then(serde_json::Value::as_str);
+                let made = time(&text("created_at").map(|at| Str(at.into()))).unwrap_or_else(neighbour);
                 let event = unrecognised("row", info, raw, made);
-                Row { id: id.unwrap_or_default(), made, told: Some((made, event)) }
+                Row { id: text("id").unwrap_or_default().into(), made, told: Some((made, event)) }
             }
         });
     }

@@ -55,7 +55,7 @@ use crate::message::{Accepted, MediaKind, MediaRef, Message};
 use crate::registry::Settings;
 use crate::secret::Secret;
 use crate::transport::Body;
-use crate::webhook::{self, Opened, Received, SigningSecret};
+use crate::webhook::{self, Received, SigningSecret};
 use crate::wire::Str;
 
 mod receive;
@@ -435,10 +435,8 @@ impl Channel for Twilio {
             let rule = "is needed to receive webhooks: their signature covers the address that Twilio called";
             return Err(Error::config("public_url", rule).with_gateway(GATEWAY));
         };
-        match request.open(&**signature).map_err(|e| e.with_gateway(GATEWAY))? {
-            Opened::Verified(verified) => Ok(self.events(&verified)),
-            _ => Err(Error::unsupported("Twilio has no handshake").with_gateway(GATEWAY)),
-        }
+        let verified = request.verified(&**signature).map_err(|error| error.with_gateway(GATEWAY))?;
+        Ok(self.events(&verified))
     }
 
     async fn look_up(&self, sent: &Sent) -> Result<Evidence> {

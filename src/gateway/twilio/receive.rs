@@ -12,10 +12,9 @@ use sha2::Sha256;
 
 use super::{GATEWAY, Source, Twilio, WHATSAPP, state};
 use crate::address::{Address, Medium, Sender, WhatsAppUser};
-use crate::clock::Timestamp;
 use crate::endpoint::BaseUrl;
 use crate::event::{
-    Chosen, Delivery, Envelope, Event, Inbound, InboundContent, OptOut, OptOutScope, Profile, Raw, Unrecognised,
+    Chosen, Delivery, Envelope, Event, Inbound, InboundContent, OptOut, OptOutScope, Profile, Unrecognised,
 };
 use crate::id::{AccountId, Digest};
 use crate::message::{Location, MediaRef};
@@ -191,36 +190,32 @@ impl Twilio {
     pub(super) fn events(&self, verified: &Verified) -> Received {
         let query = verified.query().unwrap_or_default();
         let by_get = verified.body().is_empty();
-        let body = if by_get { Bytes::copy_from_slice(query.as_bytes()) } else { verified.body().clone() };
         let answer =
             |events| Received::new(events).with_reply(Reply::body("text/xml", Bytes::from_static(NOTHING_BACK)));
         // JSON, in which a person's words could look like fields of a form.
         let json = form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == BODY_HASH);
-        let in_query = if by_get && !json { Form::decode(&body) } else { None };
+        let in_query = if by_get && !json { Form::decode(query.as_bytes()) } else { None };
         let form = in_query.as_ref().or(verified.form().filter(|_| !by_get));
-        let (raw, at) = (Raw::whole(body), verified.arrived());
-        let unrecognised = |raw: Raw, what: &str| {
-            let envelope = Envelope::new(GATEWAY, self.info.medium.clone(), self.info.account.clone(), at, raw);
-            Event::from(Unrecognised::new(envelope, what))
-        };
-        let Some(form) = form else { return answer(vec![unrecognised(raw, if json { "json" } else { "form" })]) };
+        let envelope = self.info.envelope(verified);
+        let unrecognised = |what| vec![Event::from(Unrecognised::new(envelope.clone(), what))];
+        let Some(form) = form else { return answer(unrecognised(if json { "json" } else { "form" })) };
         let ours = self.account.rsplit('/').next().unwrap_or_default();
         if !verified.owns(form.get("AccountSid").as_deref().unwrap_or(ours)) {
             return answer(Vec::new()).with_discarded(1);
         }
         let status = form.some("MessageStatus").or_else(|| form.some("SmsStatus"));
         let read = match status.as_deref() {
-            Some("received" | "receiving") | None => self.inbound(form, raw.clone(), at),
-            Some(status) => self.status(form, status, raw.clone(), at),
+            Some("received" | "receiving") | None => self.inbound(form, envelope.clone()),
+            Some(status) => self.status(form, status, envelope.clone()),
         };
-        answer(read.unwrap_or_else(|| vec![unrecognised(raw, "form")]))
+        answer(read.unwrap_or_else(|| unrecognised("form")))
     }
 
-    fn inbound(&self, form: &Form, raw: Raw, at: Timestamp) -> Option<Vec<Event>> {
+    fn inbound(&self, form: &Form, mut envelope: Envelope) -> Option<Vec<Event>> {
         let id = message_sid(form)?;
         let (medium, from) = party(&form.get("From")?, form.get("WaId").as_deref())?;
         let content = content(form, &medium);
-        let envelope = Envelope::new(GATEWAY, medium, self.account(form, "To"), at, raw);
+        (envelope.medium, envelope.account) = (medium, self.account(form, "To"));
         let mut inbound = Inbound::new(envelope, &*id, from, content);
         inbound.profile = Profile { name: form.some("ProfileName").map(Cow::into_owned), handle: None };
         inbound.to = form.get("To").and_then(|to| party(&to, None)).map(|(_, to)| to);
@@ -243,15 +238,15 @@ impl Twilio {
 
     /// The time of arrival stands for the time of the event: Twilio gives none but `RawDlrDoneDate`, which is a carrier's
     /// local time in a zone that nobody knows.
-    fn status(&self, form: &Form, status: &str, raw: Raw, at: Timestamp) -> Option<Vec<Event>> {
+    fn status(&self, form: &Form, status: &str, mut envelope: Envelope) -> Option<Vec<Event>> {
         let id = message_sid(form)?;
-        let (medium, recipient) = match form.get("To").and_then(|to| party(&to, None)) {
-            Some((medium, recipient)) => (medium, Some(recipient)),
-            None => (self.info.medium.clone(), None),
-        };
+        envelope.account = self.account(form, "From");
+        let recipient = form.get("To").and_then(|to| party(&to, None)).map(|(medium, recipient)| {
+            envelope.medium = medium;
+            recipient
+        });
         let code = form.some("ErrorCode");
         let state = state(status, code.as_deref());
-        let envelope = Envelope::new(GATEWAY, medium, self.account(form, "From"), at, raw);
         let mut delivery = Delivery::new(envelope, &*id, state, status);
         delivery.recipient = recipient;
         delivery.failure = self.failure(state, code.as_deref(), form.some("ErrorMessage").map(Cow::into_owned));
