@@ -124,6 +124,24 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     fn random(&self, bytes: &mut [u8]) -> Result<()>;
 }
 
+impl<C: Clock + ?Sized> Clock for Arc<C> {
+    fn now(&self) -> Timestamp {
+        (**self).now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        (**self).monotonic()
+    }
+
+    fn sleep(&self, duration: Duration) -> Sleep {
+        (**self).sleep(duration)
+    }
+
+    fn random(&self, bytes: &mut [u8]) -> Result<()> {
+        (**self).random(bytes)
+    }
+}
+
 /// The machine's own clock and random source. Works under any async runtime.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {

@@ -173,9 +173,16 @@ impl<'s> Run<'s> {
         self.subject.exchanges().into_iter().filter(|exchange| exchange.accepted().is_some()).collect()
     }
 
-    /// The send that other sends are made like: a text if there is one, to a person.
+    /// The send that other sends are made like, where one reaches a gateway.
     pub(super) fn model(&self) -> Checked<Model> {
         applies(!self.subject.in_memory(), "it reaches no gateway")?;
+        let model = self.sample()?;
+        applies(!model.steps.is_empty(), "its recorded send makes no request")?;
+        Ok(model)
+    }
+
+    /// The send that other sends are made like: a text if there is one.
+    pub(super) fn sample(&self) -> Checked<Model> {
         let sends = self.accepted_sends();
         let is_text = |exchange: &&Exchange| matches!(exchange.accepted().map(|m| &m.content), Some(Content::Text(_)));
         let plain = |exchange: &&Exchange| is_text(exchange) && exchange.stored.is_empty();
@@ -183,7 +190,6 @@ impl<'s> Run<'s> {
         let exchange = exchange.ok_or_else(|| "no send that is accepted is recorded".to_owned())?.clone();
         let message = exchange.accepted().ok_or_else(|| "it is not a send".to_owned())?.clone();
         let steps: Vec<Step> = exchange.steps.iter().map(|step| step.clone().unconditional()).collect();
-        applies(!steps.is_empty(), "its recorded send makes no request")?;
         Ok(Model { message, steps })
     }
 

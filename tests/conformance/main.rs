@@ -6,6 +6,7 @@
 
 mod broken;
 mod meta;
+mod mock;
 mod notify;
 mod twilio;
 mod x;

@@ -125,7 +125,7 @@ fn filled(limit: TextLimit, more: usize) -> String {
 /// A text over the limit, and one without a word, are refused, and nothing of them reaches the gateway.
 pub(super) async fn a_text_over_the_limit_is_refused_before_the_network(run: &Run<'_>) -> Checked {
     let Some(limit) = run.info.capability.text else { return applies(false, "it sends no text") };
-    let model = run.model()?;
+    let model = run.sample()?;
     let double = Double::start().await;
     double.always(model.last());
     let channel = run.connect(&double.base_url(), Pace::Patient)?;
@@ -143,7 +143,7 @@ pub(super) async fn a_text_over_the_limit_is_refused_before_the_network(run: &Ru
 
 /// An address of another medium is refused, and nothing reaches the gateway.
 pub(super) async fn a_wrong_address_is_refused_before_the_network(run: &Run<'_>) -> Checked {
-    let model = run.model()?;
+    let model = run.sample()?;
     let double = Double::start().await;
     double.always(model.last());
     let channel = run.connect(&double.base_url(), Pace::Patient)?;
@@ -173,7 +173,7 @@ pub(super) async fn a_wrong_address_is_refused_before_the_network(run: &Run<'_>)
 
 /// A message whose `not_after` has passed, by the context's clock, does not go.
 pub(super) async fn a_message_whose_time_has_passed_is_not_sent(run: &Run<'_>) -> Checked {
-    let model = run.model()?;
+    let model = run.sample()?;
     let double = Double::start().await;
     double.always(model.last());
     let channel = run.connect(&double.base_url(), Pace::Patient)?;

@@ -1,0 +1,161 @@
+//! The mock through the suite: what is asked of the wire does not apply to it, and everything else does.
+
+use std::sync::Arc;
+
+use civic_messaging::channel::Grade;
+use civic_messaging::event::{Delivery, Envelope, Raw};
+use civic_messaging::testing::{Exchange, Setup, Signer, Subject, Told, Webhook};
+use civic_messaging::webhook::Encoding;
+use civic_messaging::{
+    Address, Ask, Channel, ChannelExt, Choice, ContactCard, Content, DeliveryState, Event, Inbound, InboundContent,
+    Link, Location, Media, MediaRef, MediaSource, Medium, Message, Mock, Native, Reaction, Result, Sent, Signal,
+    Template,
+};
+use futures_util::FutureExt;
+
+/// A mock of one medium.
+pub(crate) struct Mocked(pub(crate) &'static str);
+
+impl Mocked {
+    fn medium(&self) -> Medium {
+        Medium::other(self.0).unwrap()
+    }
+
+    fn resident(&self) -> Address {
+        let address = match self.0 {
+            "sms" | "whatsapp" => "07700 900123",
+            "pager" => "pager-900123",
+            _ => "6000000000000001",
+        };
+        Address::parse(&self.medium(), address).unwrap()
+    }
+
+    fn lost(&self) -> Message {
+        Message::text(self.resident(), "The answer to this one got lost.").key("case-0001")
+    }
+
+    fn inbound(&self) -> Inbound {
+        let account = "mock-account".into();
+        let envelope = Envelope::new("mock", self.medium(), account, self.now(), Raw::default());
+        Inbound::new(envelope, "mock-in-0001", self.resident(), InboundContent::Text("Is it Tuesday?".into()))
+    }
+
+    /// One of everything that it takes.
+    fn messages(&self, mock: &Mock) -> Vec<Message> {
+        let held = MediaSource::from(MediaRef::new("mock", "mock-media-0001"));
+        let contents: Vec<Content> = vec![
+            "Your collection is on Tuesday.".into(),
+            Media::image(held).into(),
+            Template::new("bin_day").language("en_GB").parameter("Tuesday").into(),
+            Choice::buttons("Keep it?").option("yes", "Yes").option("no", "No").into(),
+            Choice::list("Which day?", "Days").option("mon", "Monday").option("tue", "Tuesday").into(),
+            Link::new("Pay your council tax", "Pay now", "https://example.org/pay").into(),
+            Ask::location("Where is the pothole?").into(),
+            Ask::contact("Please share your number").into(),
+            Location::new(52.7077, -2.7541).into(),
+            ContactCard::new("Council Helpdesk").into(),
+            Reaction::new("mock-in-0001", "👍").into(),
+            Native::new("mock", &serde_json::json!({ "type": "flow" })).unwrap().into(),
+        ];
+        let mut messages: Vec<_> = contents.into_iter().map(|content| Message::new(self.resident(), content)).collect();
+        messages.push(Message::text(self.resident(), "As you asked.").reply_to("mock-in-0001"));
+        let group = Address::conversation(self.medium(), "1900000000000000101-1900000000000000202").unwrap();
+        messages.push(Message::text(group, "Hello all."));
+        messages.retain(|message| mock.check(message).is_ok());
+        messages
+    }
+}
+
+impl Subject for Mocked {
+    fn connect(&self, setup: &Setup) -> Result<Arc<dyn Channel>> {
+        let mock = Mock::new(self.medium())
+            .with_clock(setup.context.clock.clone())
+            .with_webhook_secrets(setup.webhook_secrets.clone());
+        // Something has happened there already: a file, a question, and a message whose answer got lost.
+        mock.holds("image/png", "a picture");
+        mock.brings(self.inbound().into());
+        mock.will_accept_unheard();
+        mock.send(&self.lost()).now_or_never().unwrap().unwrap_err();
+        Ok(Arc::new(mock))
+    }
+
+    fn secrets(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn in_memory(&self) -> bool {
+        true
+    }
+
+    fn signer(&self) -> Signer {
+        Signer::hmac_sha256("x-mock-signature", "sha256=", Encoding::Hex)
+    }
+
+    fn exchanges(&self) -> Vec<Exchange> {
+        let mock = Mock::new(self.medium());
+        let sends = self.messages(&mock).into_iter().map(|message| Exchange::send(message).accepts(["mock-out-0003"]));
+        let file = MediaRef::new("mock", "mock-media-0001");
+        let mut all: Vec<_> = sends.collect();
+        all.extend([
+            Exchange::poll(None).brings([Told::text("mock-in-0001", "Is it Tuesday?")]),
+            Exchange::look_up(Sent::new(self.lost(), self.now())).finds([DeliveryState::Accepted]),
+            Exchange::look_up(Sent::new(self.lost().key("case-0002"), self.now())).absent(true),
+            Exchange::look_up(Sent::new(Message::text(self.resident(), "Without a key."), self.now())).cannot_tell(),
+            Exchange::upload(Media::image("https://example.org/a.png"), "image/png", "a picture")
+                .holds("mock-media-0003"),
+            Exchange::fetch(file).file("a picture"),
+            Exchange::health().graded("credentials", Grade::Pass),
+        ]);
+        if mock.info().capability.read {
+            all.extend([Signal::Read, Signal::Typing].map(|signal| Exchange::signal(self.inbound(), signal)));
+        }
+        all
+    }
+
+    fn webhooks(&self) -> Vec<Webhook> {
+        let post = |events: &[Event]| Webhook::json(serde_json::to_vec(events).unwrap());
+        let stop = |mut inbound: Inbound| {
+            inbound.id = "mock-in-0002".into();
+            inbound.content = InboundContent::Text("STOP".into());
+            inbound
+        };
+        let delivery = |state| {
+            Delivery::new(self.inbound().envelope, "mock-out-0001", state, "word").with_key(Some("case-4711".into()))
+        };
+        vec![
+            post(&[self.inbound().into()]).brings([Told::text("mock-in-0001", "Is it Tuesday?")]),
+            post(&[stop(self.inbound()).into()]).brings([Told::inbound("mock-in-0002"), Told::opt_out()]),
+            post(&[delivery(DeliveryState::Sent).into(), self.inbound().into()]).brings([
+                Told::delivery("mock-out-0001", DeliveryState::Sent).key("case-4711"),
+                Told::text("mock-in-0001", "Is it Tuesday?"),
+            ]),
+            Webhook::json(r#"{"colour":"green"}"#).brings([Told::unrecognised()]),
+        ]
+    }
+}
+
+mod sms {
+    use super::Mocked;
+    civic_messaging::conformance_tests!(Mocked("sms"));
+}
+
+mod whatsapp {
+    use super::Mocked;
+    civic_messaging::conformance_tests!(Mocked("whatsapp"));
+}
+
+mod x {
+    use super::Mocked;
+    civic_messaging::conformance_tests!(Mocked("x"));
+}
+
+mod messenger {
+    use super::Mocked;
+    civic_messaging::conformance_tests!(Mocked("messenger"));
+}
+
+/// A medium that this crate does not know.
+mod pager {
+    use super::Mocked;
+    civic_messaging::conformance_tests!(Mocked("pager"));
+}

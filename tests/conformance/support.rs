@@ -1,0 +1,126 @@
+//! `docs/support.md`, made of what the suite finds. `CIVIC_WRITE=1 cargo test --all-features --test conformance support`
+//! writes it; a run without that fails when it is out of date.
+
+use std::fmt::Write;
+
+use civic_messaging::capability::Unit;
+use civic_messaging::testing::{self, Report, Subject};
+use civic_messaging::webhook::Covers;
+use civic_messaging::{Capability, TextLimit};
+
+/// Every gateway and medium of this crate, as the table names them.
+const SUBJECTS: &[&dyn Subject] = &[
+    &crate::meta::CloudApi,
+    &crate::meta::Dialog360,
+    &crate::notify::Sms,
+    &crate::twilio::Sms,
+    &crate::twilio::WhatsApp,
+    &crate::x::DirectMessages,
+    &crate::mock::Mocked("messenger"),
+    &crate::mock::Mocked("sms"),
+    &crate::mock::Mocked("whatsapp"),
+    &crate::mock::Mocked("x"),
+    &crate::mock::Mocked("pager"),
+];
+
+#[test]
+fn the_support_matrix_says_what_the_suite_finds() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let reports: Vec<_> = SUBJECTS.iter().map(|subject| runtime.block_on(testing::conformance(*subject))).collect();
+    reports.iter().for_each(Report::assert_good);
+    let made = page(&reports);
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/support.md");
+    if std::env::var_os("CIVIC_WRITE").is_some() {
+        std::fs::write(path, &made).unwrap();
+    }
+    let there = std::fs::read_to_string(path).unwrap_or_default();
+    let line = made.lines().zip(there.lines()).find(|(made, there)| made != there);
+    assert!(made == there, "docs/support.md is out of date: write it anew with CIVIC_WRITE=1. First difference: {line:?}");
+}
+
+fn page(reports: &[Report]) -> String {
+    let checks = testing::CHECKS.len();
+    let mut page = format!(
+        "# What each gateway supports\n\n\
+         Made of what the conformance suite finds, and checked by it: not written by hand. The suite has {checks} checks, \
+         which [the guide for adapters](adapter.md#what-the-suite-will-ask) describes. Those that do not apply are of what a \
+         gateway does not declare, which is refused before the network; of the mock they are also those of the wire.\n\n\
+         | gateway | medium | checks passed | failed | do not apply | a webhook's proof covers | run against the live vendor |\n\
+         |---|---|---|---|---|---|---|\n"
+    );
+    for report in reports {
+        let info = report.info.as_ref().unwrap();
+        let (passed, failed) = (report.passed(), report.failed().count());
+        let covers = match report.covers {
+            None => "receives nothing",
+            Some(Covers::Body) => "the body",
+            Some(Covers::Claims) => "claims in the body",
+            Some(Covers::Nothing) => "nothing: a token",
+            Some(Covers::UrlAndForm) => "address and form",
+        };
+        let live = if info.gateway == "mock" { "there is none" } else { "no" };
+        let (gateway, medium, rest) = (info.gateway, &info.medium, checks - passed - failed);
+        writeln!(page, "| {gateway} | {medium} | {passed} | {failed} | {rest} | {covers} | {live} |").unwrap();
+    }
+    page.push_str("\n## What each can do\n\n| |");
+    let columns: Vec<_> = reports.iter().map(|report| report.info.as_ref().unwrap()).collect();
+    columns.iter().for_each(|info| write!(page, " {} {} |", info.gateway, info.medium).unwrap());
+    page.push_str("\n|---|");
+    columns.iter().for_each(|_| page.push_str("---|"));
+    for (name, cell) in ROWS {
+        write!(page, "\n| {name} |").unwrap();
+        columns.iter().for_each(|info| write!(page, " {} |", cell(&info.capability)).unwrap());
+    }
+    page.push('\n');
+    page
+}
+
+type Cell = fn(&Capability) -> String;
+
+const ROWS: &[(&str, Cell)] = &[
+    ("text, up to", |can| can.text.map(limit).unwrap_or_default()),
+    ("files in one message", |can| can.media.as_ref().map(|media| media.per_message.to_string()).unwrap_or_default()),
+    ("files by link", |can| yes(can.media.as_ref().is_some_and(|media| media.link))),
+    ("files of the store", |can| yes(can.media.as_ref().is_some_and(|media| media.stored))),
+    ("templates", |can| yes(can.template.is_some())),
+    ("buttons, up to", |can| can.choice.map(|choice| choice.buttons.to_string()).unwrap_or_default()),
+    ("rows of a list, up to", |can| match can.choice {
+        Some(choice) if choice.rows > 0 => choice.rows.to_string(),
+        _ => String::new(),
+    }),
+    ("labelled links", |can| yes(can.link.is_some())),
+    ("asks for a location", |can| yes(can.ask_location)),
+    ("asks for a contact", |can| yes(can.ask_contact)),
+    ("places", |can| yes(can.location)),
+    ("contact cards", |can| yes(can.contacts)),
+    ("reactions", |can| yes(can.reaction)),
+    ("native content", |can| yes(can.native)),
+    ("quotes", |can| yes(can.reply_to)),
+    ("conversations of several people", |can| yes(can.conversation)),
+    ("a status carries our key back", |can| yes(can.key)),
+    ("receives webhooks", |can| yes(can.receive)),
+    ("can be polled", |can| yes(can.poll)),
+    ("looks messages up", |can| yes(can.look_up)),
+    ("takes uploads", |can| yes(can.upload_media)),
+    ("gives out files", |can| yes(can.fetch_media)),
+    ("marks as read", |can| yes(can.read)),
+    ("shows typing", |can| yes(can.typing)),
+    ("tells its health", |can| yes(can.health)),
+];
+
+fn yes(can: bool) -> String {
+    if can { "✓".to_owned() } else { String::new() }
+}
+
+fn limit(limit: TextLimit) -> String {
+    let unit = match limit.unit {
+        Unit::Bytes => "bytes",
+        Unit::Characters => "characters",
+        Unit::Segments => "segments",
+    };
+    let max = limit.max.to_string();
+    match max.split_at_checked(max.len().saturating_sub(3)) {
+        Some((thousands, rest)) if !thousands.is_empty() => format!("{thousands},{rest} {unit}"),
+        _ => format!("{max} {unit}"),
+    }
+}

@@ -1,0 +1,69 @@
+//! What fuzzing started from and what it found, replayed: `fuzz/corpus` by the functions of `fuzz/src/targets.rs`.
+#![cfg(all(feature = "meta", feature = "notify", feature = "toml", feature = "twilio", feature = "x"))]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use targets::{TARGETS, Target};
+
+#[path = "../fuzz/src/targets.rs"]
+pub mod targets;
+
+#[test]
+fn every_input_of_the_corpora_keeps_the_laws() {
+    let broken: Vec<PathBuf> = thread::scope(|scope| {
+        let replays: Vec<_> =
+            TARGETS.iter().map(|(name, target)| scope.spawn(|| broken(&corpus(name), *target))).collect();
+        replays.into_iter().flat_map(|replay| replay.join().unwrap()).collect()
+    });
+    assert!(broken.is_empty(), "broken by these files of fuzz/: {broken:#?}");
+}
+
+#[test]
+fn every_target_has_a_corpus_a_file_and_a_program() {
+    let folder = fuzz();
+    let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+    let names: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(names.len(), TARGETS.len(), "two targets have one name");
+    for name in &names {
+        assert!(!corpus(name).is_empty(), "{name} has no corpus");
+        let file = folder.join(format!("fuzz_targets/{name}.rs"));
+        let body = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        assert!(body.contains(&format!("::{name}(data)")), "{} runs another target", file.display());
+        assert!(manifest.contains(&format!("path = \"fuzz_targets/{name}.rs\"")), "{name} is not in fuzz/Cargo.toml");
+    }
+    for of in ["corpus", "fuzz_targets"] {
+        let name = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let there: BTreeSet<String> = entries(&folder.join(of)).iter().map(name).collect();
+        assert_eq!(there, names, "fuzz/{of} and the table of targets differ");
+    }
+}
+
+/// The files by which a target breaks. How, each has said by its own panic.
+fn broken(corpus: &[PathBuf], target: Target) -> Vec<PathBuf> {
+    let breaks = |path: &&PathBuf| {
+        let input = fs::read(fuzz().join(path)).unwrap();
+        catch_unwind(|| target(&input)).is_err()
+    };
+    corpus.iter().filter(breaks).cloned().collect()
+}
+
+/// The files of a target's corpus, by their path in `fuzz/`.
+fn corpus(name: &str) -> Vec<PathBuf> {
+    let folder = Path::new("corpus").join(name);
+    entries(&fuzz().join(&folder)).iter().map(|path| folder.join(path.file_name().unwrap())).collect()
+}
+
+fn fuzz() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
