@@ -2,7 +2,15 @@
 //!
 //! Describe an adapter as a [`Subject`], and one line in its tests makes a test of each check:
 //!
-//! ```ignore
+//! ```
+//! # use std::sync::Arc;
+//! # use civic_messaging::{Channel, Mock, Result, testing::{Exchange, Setup, Subject}};
+//! # struct Acme;
+//! # impl Subject for Acme {
+//! #     fn connect(&self, _: &Setup) -> Result<Arc<dyn Channel>> { Ok(Arc::new(Mock::sms())) }
+//! #     fn secrets(&self) -> Vec<String> { Vec::new() }
+//! #     fn exchanges(&self) -> Vec<Exchange> { Vec::new() }
+//! # }
 //! civic_messaging::conformance_tests!(Acme);
 //! ```
 //!
@@ -44,10 +52,20 @@ pub use checks::CHECKS;
 ///
 /// Takes some seconds, on threads of its own; works under any async runtime.
 ///
-/// ```ignore
+/// ```no_run
+/// # use std::sync::Arc;
+/// # use civic_messaging::{Channel, Mock, Result, testing::{self, Exchange, Setup, Subject}};
+/// # struct Acme;
+/// # impl Subject for Acme {
+/// #     fn connect(&self, _: &Setup) -> Result<Arc<dyn Channel>> { Ok(Arc::new(Mock::sms())) }
+/// #     fn secrets(&self) -> Vec<String> { Vec::new() }
+/// #     fn exchanges(&self) -> Vec<Exchange> { Vec::new() }
+/// # }
+/// # async fn run() {
 /// let report = testing::conformance(&Acme).await;
 /// println!("{report}");
 /// report.assert_good();
+/// # }
 /// ```
 pub async fn conformance(subject: &'static dyn Subject) -> Report {
     let (done, report) = tokio::sync::oneshot::channel();
@@ -64,7 +82,15 @@ pub async fn conformance(subject: &'static dyn Subject) -> Report {
 ///
 /// Takes a [`Subject`]. Used for several, each stands in a module of its own.
 ///
-/// ```ignore
+/// ```
+/// # use std::sync::Arc;
+/// # use civic_messaging::{Channel, Mock, Result, testing::{Exchange, Setup, Subject}};
+/// # struct Acme;
+/// # impl Subject for Acme {
+/// #     fn connect(&self, _: &Setup) -> Result<Arc<dyn Channel>> { Ok(Arc::new(Mock::sms())) }
+/// #     fn secrets(&self) -> Vec<String> { Vec::new() }
+/// #     fn exchanges(&self) -> Vec<Exchange> { Vec::new() }
+/// # }
 /// civic_messaging::conformance_tests!(Acme);
 /// ```
 #[macro_export]

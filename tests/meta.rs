@@ -3,13 +3,12 @@
 
 use bytes::Bytes;
 use civic_messaging::event::{DeliveryOf, OptOutScope, Topic};
-use civic_messaging::message::TemplateButton;
-use civic_messaging::meta::{Config, Flow, Options};
+use civic_messaging::meta::{Config, Flow};
 use civic_messaging::webhook::{Request, SigningSecret};
 use civic_messaging::{
-    Address, Ask, Channel, ChannelExt, Choice, ContactCard, Content, Context, DeliveryState, Digest, ErrorKind, Event,
+    Address, Channel, ChannelExt, Choice, Content, Context, DeliveryState, Digest, ErrorKind, Event,
     Inbound, InboundContent, Link, Location, Media, MediaRef, MediaSource, MediaStream, Message, Meta, Outcome,
-    Reaction, Registry, Row, Secret, Settings, Signal, Template, Timestamp, VirtualClock,
+    Reaction, Registry, Secret, Settings, Signal, Template, Timestamp, VirtualClock,
 };
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
