@@ -444,6 +444,8 @@ impl Phone {
             return Err(Error::recipient("has a country code that starts with 0"));
         }
         match digits.strip_prefix("44") {
+            // It would be read as the trunk prefix when it comes back from a store.
+            Some(rest) if rest.starts_with('0') => Err(Error::recipient("has a 0 after +44 that belongs to no number")),
             Some(rest) if rest.starts_with('7') && rest.len() != 10 => {
                 Err(Error::recipient("must have 11 digits as a UK mobile number, such as 07700 900123"))
             }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use base64::prelude::{BASE64_STANDARD as BASE64, Engine};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -221,15 +222,31 @@ impl fmt::Debug for Raw {
     }
 }
 
+/// A piece in a store: as text, which almost every one is, and else in base64. None changes there: ids are made of it.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Piece<'a> {
+    Text(Cow<'a, str>),
+    Bytes { base64: String },
+}
+
 impl Serialize for Raw {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        String::from_utf8_lossy(&self.cut()).serialize(serializer)
+        let piece = self.cut();
+        match std::str::from_utf8(&piece) {
+            Ok(text) => Piece::Text(text.into()),
+            Err(_) => Piece::Bytes { base64: BASE64.encode(&piece) },
+        }
+        .serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Raw {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self::whole(String::deserialize(deserializer)?.into()))
+        Ok(Self::whole(match Piece::deserialize(deserializer)? {
+            Piece::Text(text) => text.into_owned().into(),
+            Piece::Bytes { base64 } => BASE64.decode(base64).map_err(serde::de::Error::custom)?.into(),
+        }))
     }
 }
 
@@ -767,5 +784,13 @@ mod tests {
         let stored: Event = serde_json::from_str(&serde_json::to_string(&event).unwrap()).unwrap();
         assert_eq!(stored, event);
         assert_eq!(stored.id(), event.id());
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_survive_a_store_and_give_the_same_id() {
+        let bytes = Bytes::from_static(b"\xff\xfe not text");
+        let event: Event = Unrecognised::new(envelope(Raw::whole(bytes.clone())), "body").into();
+        let stored: Event = serde_json::from_str(&serde_json::to_string(&event).unwrap()).unwrap();
+        assert_eq!((stored.envelope().raw.cut(), stored.id()), (bytes, event.id()));
     }
 }

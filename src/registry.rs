@@ -269,18 +269,22 @@ fn resolve(value: &mut Value) -> Result<()> {
 
 /// What a deserialiser says, without any value of the configuration in it: one of them could be a secret.
 fn rule(words: &str, value: &Value) -> String {
-    let mut words = words.to_owned();
+    let mut shown = Vec::new();
     let mut hide = vec![value];
     while let Some(value) = hide.pop() {
         match value {
             Value::Array(values) => hide.extend(values),
             Value::Object(map) => hide.extend(map.values()),
-            Value::String(text) if !text.is_empty() => words = words.replace(text.as_str(), "…"),
-            Value::Number(number) => words = words.replace(&number.to_string(), "…"),
+            // As it is, and as serde quotes it.
+            Value::String(text) => shown.extend([text.clone(), format!("{text:?}").trim_matches('"').to_owned()]),
+            Value::Number(number) => shown.push(number.to_string()),
             _ => {}
         }
     }
-    words
+    // The longest first: a short one may be a part of it, and would leave the rest of it to be seen.
+    shown.sort_by_key(|text| std::cmp::Reverse(text.len()));
+    shown.retain(|text| !text.is_empty());
+    shown.iter().fold(words.to_owned(), |words, text| words.replace(text, "…"))
 }
 
 #[cfg(test)]
@@ -305,6 +309,8 @@ mod tests {
             (r#"{"token":12345678901}"#, "token", "invalid type"),
             (r#"{"token":"canary-token","retries":"canary-retries"}"#, "retries", "invalid type"),
             (r#"{"token":"canary-token","colour":1}"#, "colour", "unknown field"),
+            // As serde quotes it, and with another value in its middle.
+            (r#"{"token":"ab","retries":"canary\"ab\\canary"}"#, "retries", "invalid type"),
         ] {
             let error = Settings::from_json(json).unwrap().read::<Config>().unwrap_err();
             assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some(field)), "{json}");

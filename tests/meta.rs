@@ -6,9 +6,9 @@ use civic_messaging::event::{DeliveryOf, OptOutScope, Topic};
 use civic_messaging::meta::{Config, Flow};
 use civic_messaging::webhook::{Request, SigningSecret};
 use civic_messaging::{
-    Address, Channel, ChannelExt, Choice, Content, Context, DeliveryState, Digest, ErrorKind, Event,
-    Inbound, InboundContent, Link, Location, Media, MediaRef, MediaSource, MediaStream, Message, Meta, Outcome,
-    Reaction, Registry, Secret, Settings, Signal, Template, Timestamp, VirtualClock,
+    Address, Channel, ChannelExt, Choice, Content, Context, DeliveryState, Digest, ErrorKind, Event, Inbound,
+    InboundContent, Link, Location, Media, MediaRef, MediaSource, MediaStream, Message, Meta, Outcome, Reaction,
+    Registry, Secret, Settings, Signal, Template, Timestamp, VirtualClock,
 };
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};

@@ -83,6 +83,7 @@ checks! { $
         an_event_says_where_it_comes_from
         a_batch_keeps_its_order
         a_repeated_event_has_the_same_id
+        an_event_survives_a_store
         a_status_names_its_message
         statuses_in_any_order_are_all_told
         what_is_not_known_is_kept

@@ -72,6 +72,7 @@ enum Wrong {
     LetsAnyAccountIn,
     LogsTheNumber,
     LosesTheIdOfAStatus,
+    LosesAnEventInAStore,
     LosesTheKey,
     LosesTheSecondId,
     MistakesSilenceForAbsence,
@@ -163,6 +164,7 @@ const CASES: &[(Wrong, &str, &[&str])] = &[
     (LogsTheNumber, "nothing_secret_or_personal_is_shown", &[]),
     (LosesTheKey, "a_webhook_brings_what_was_recorded", &["statuses_in_any_order_are_all_told"]),
     (LosesTheSecondId, "every_id_is_kept", &[]),
+    (LosesAnEventInAStore, "an_event_survives_a_store", &["a_webhook_brings_what_was_recorded"]),
     (MistakesSilenceForAbsence, "a_look_up_that_fails_proves_nothing", &[]),
     (ParsesAFloatId, "every_id_is_kept", &[]),
     (PollsOtherEventsThanItReceives, "a_poll_and_a_webhook_bring_one_event", &[]),
@@ -509,7 +511,14 @@ impl Adapter {
                 } else {
                     id.to_owned()
                 };
-                Inbound::new(envelope, id, from, InboundContent::Text(text.to_owned())).into()
+                let content = match text {
+                    // JSON has no word for it.
+                    "second" if self.is(LosesAnEventInAStore) => {
+                        InboundContent::Location(civic_messaging::Location::new(f64::NAN, 0.0))
+                    }
+                    text => InboundContent::Text(text.to_owned()),
+                };
+                Inbound::new(envelope, id, from, content).into()
             }
             (Some(id), None, _, Some(status)) => {
                 let state = match status {

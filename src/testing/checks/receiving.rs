@@ -105,6 +105,31 @@ pub(super) async fn a_repeated_event_has_the_same_id(run: &Run<'_>) -> Checked {
     Ok(())
 }
 
+/// An event that was stored is the same one when it is read again, with the same id: of recorded webhooks, and of 2,000 that
+/// chance made of them.
+pub(super) async fn an_event_survives_a_store(run: &Run<'_>) -> Checked {
+    let webhooks = bringing(run)?;
+    let channel = run.receiving(&[OWN])?;
+    let mut chance = Chance::new(run);
+    for nth in 0..webhooks.len() + 2_000 {
+        let webhook = match webhooks.get(nth) {
+            Some(webhook) => Some(webhook.clone()),
+            None => chance.spoil_one_of(&webhooks),
+        };
+        let Some(webhook) = webhook else { continue };
+        let Some(Ok(received)) = caught(channel.receive(&run.arrives(&webhook, OWN))).await else { continue };
+        for event in received.events {
+            let stored =
+                serde_json::to_string(&event).map_err(|_| format!("webhook {nth}: an event cannot be stored"))?;
+            let again = serde_json::from_str::<Event>(&stored);
+            let again = again.map_err(|_| format!("webhook {nth}: an event cannot be read from a store"))?;
+            ensure!(again == event, "webhook {nth}: an event is another one after a store");
+            ensure!(again.id() == event.id(), "webhook {nth}: an event has another id after a store");
+        }
+    }
+    Ok(())
+}
+
 /// A delivery names its message by the gateway's id, by our key, or as all up to a moment.
 pub(super) async fn a_status_names_its_message(run: &Run<'_>) -> Checked {
     let mut any = false;
@@ -242,18 +267,8 @@ pub(super) async fn no_bytes_make_it_panic(run: &Run<'_>) -> Checked {
     let channel = run.receiving(&[OWN])?;
     let mut chance = Chance::new(run);
     for nth in 0..BODIES {
-        let Some(model) = webhooks.get(chance.below(webhooks.len())) else { continue };
-        let mut webhook = model.clone();
-        if model.request.body().is_empty() {
-            let query = chance.spoilt(model.request.uri().query().unwrap_or_default().as_bytes());
-            let query = form_urlencoded::byte_serialize(&query).collect::<String>();
-            let query = query.replace("%3D", "=").replace("%26", "&").replace("%25", "%");
-            let Ok(uri) = format!("/webhook?{query}").parse() else { continue };
-            *webhook.request.uri_mut() = uri;
-        } else {
-            *webhook.request.body_mut() = chance.spoilt(model.request.body()).into();
-        }
-        let request = run.arriving(run.signed(&webhook.request, webhook.signed, OWN), run.subject.now());
+        let Some(webhook) = chance.spoil_one_of(&webhooks) else { continue };
+        let request = run.arrives(&webhook, OWN);
         // Not noted: 10,000 of them are too many to keep.
         let received =
             caught(channel.receive(&request)).await.ok_or_else(|| format!("webhook {nth} of chance makes it panic"))?;
@@ -275,6 +290,21 @@ impl Chance {
         // A virtual clock's chance never fails.
         _ = self.0.random(&mut bytes);
         usize::try_from(u32::from_le_bytes(bytes)).unwrap_or_default() % end.max(1)
+    }
+
+    /// One of these webhooks with something wrong; none when that is no HTTP.
+    fn spoil_one_of(&mut self, webhooks: &[Webhook]) -> Option<Webhook> {
+        let mut webhook = webhooks.get(self.below(webhooks.len()))?.clone();
+        let request = &mut webhook.request;
+        if request.body().is_empty() {
+            let query = self.spoilt(request.uri().query().unwrap_or_default().as_bytes());
+            let query = form_urlencoded::byte_serialize(&query).collect::<String>();
+            let query = query.replace("%3D", "=").replace("%26", "&").replace("%25", "%");
+            *request.uri_mut() = format!("/webhook?{query}").parse().ok()?;
+        } else {
+            *request.body_mut() = self.spoilt(request.body()).into();
+        }
+        Some(webhook)
     }
 
     /// Bytes of chance, or these with something wrong.
