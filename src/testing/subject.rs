@@ -311,6 +311,8 @@ pub(super) enum Reception {
     /// Nothing in particular is said of its events.
     Any,
     Brings(Vec<Told>),
+    /// So many events of accounts that the secret does not own.
+    Discards(usize),
     Refused,
     Replies(StatusCode, Bytes),
 }
@@ -341,6 +343,18 @@ impl Webhook {
         Self { request, signed: true, result: Reception::Any }
     }
 
+    /// It goes to this path and query, in place of `/webhook`.
+    pub fn to(mut self, path_and_query: &str) -> Self {
+        *self.request.uri_mut() = path_and_query.parse().unwrap_or_default();
+        self
+    }
+
+    /// It carries this header, which is no part of its proof.
+    pub fn header(mut self, name: &'static str, value: &'static str) -> Self {
+        self.request.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        self
+    }
+
     /// It carries no proof as other webhooks do: a handshake.
     pub fn unsigned(mut self) -> Self {
         self.signed = false;
@@ -350,6 +364,12 @@ impl Webhook {
     /// It brings these events, in this order. An opt-out that is made of a STOP is one of them.
     pub fn brings(mut self, told: impl IntoIterator<Item = Told>) -> Self {
         self.result = Reception::Brings(told.into_iter().collect());
+        self
+    }
+
+    /// It is of an account that the secret does not own: it brings nothing, and counts so many events as discarded.
+    pub fn discards(mut self, events: usize) -> Self {
+        self.result = Reception::Discards(events);
         self
     }
 

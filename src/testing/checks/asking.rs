@@ -1,5 +1,9 @@
 //! What a channel asks its gateway, besides sending.
 
+use std::time::Duration;
+
+use serde_json::Value;
+
 use crate::channel::Evidence;
 use crate::error::Outcome;
 use crate::event::Event;
@@ -38,7 +42,12 @@ pub(super) async fn a_poll_and_a_webhook_bring_one_event(run: &Run<'_>) -> Check
             for other in polled.iter().filter(|polled| polled.id() == event.id()) {
                 both += 1;
                 let n = nth + 1;
-                ensure!(bare(&event) == bare(other), "an event of webhook {n} is another one when it is polled");
+                let (polled, received) = (other.envelope().at, event.envelope().at);
+                let apart = polled.since(received).max(received.since(polled));
+                ensure!(apart <= APART, "an event of webhook {n} is {apart:?} earlier or later when it is polled");
+                if let Some(field) = differs(&bare(&event), &bare(other), "") {
+                    ensure!(false, "an event of webhook {n} is another one when it is polled: {field}");
+                }
             }
         }
     }
@@ -59,12 +68,27 @@ async fn events(run: &Run<'_>, exchange: &Exchange) -> Checked<Vec<Event>> {
     }
 }
 
-/// An event without the gateway's own bytes, which differ by the way it came.
-fn bare(event: &Event) -> serde_json::Value {
+/// How far the times may be apart that a gateway tells of one event.
+const APART: Duration = Duration::from_secs(60);
+
+/// Where two events say different things. What only one of them says, such as a price that comes later, is no difference.
+fn differs(one: &Value, other: &Value, at: &str) -> Option<String> {
+    match (one, other) {
+        (Value::Null, _) | (_, Value::Null) => None,
+        (Value::Object(one), Value::Object(other)) => {
+            one.iter().find_map(|(name, value)| differs(value, other.get(name)?, &format!("{at}/{name}")))
+        }
+        _ => (one != other).then(|| at.to_owned()),
+    }
+}
+
+/// An event without the gateway's own bytes, which differ by the way it came, and without its time.
+fn bare(event: &Event) -> Value {
     let mut value = serde_json::to_value(event).unwrap_or_default();
     for event in value.as_object_mut().into_iter().flat_map(|object| object.values_mut()) {
-        if let Some(envelope) = event.get_mut("envelope").and_then(serde_json::Value::as_object_mut) {
+        if let Some(envelope) = event.get_mut("envelope").and_then(Value::as_object_mut) {
             envelope.remove("raw");
+            envelope.remove("at");
         }
     }
     value

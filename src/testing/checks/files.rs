@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::media::MediaStream;
 use crate::message::MediaRef;
 use crate::testing::double::Double;
-use crate::testing::run::{Checked, Pace, Run, Stop, applies, based, driven, ensure};
+use crate::testing::run::{Checked, OWN, Pace, Run, Stop, applies, based, driven, ensure};
 use crate::testing::step::Step;
 use crate::testing::subject::{Call, Exchange, Expectation};
 
@@ -144,7 +144,7 @@ pub(super) async fn a_credential_stays_at_the_gateway(run: &Run<'_>) -> Checked 
                 format!("{:?} {}", asked.headers.iter().map(|h| h.1.as_bytes()).collect::<Vec<_>>(), asked.path);
             let headers: Vec<_> = asked.headers.values().map(|v| String::from_utf8_lossy(v.as_bytes())).collect();
             let mut needles = super::super::leaks::Needles::default();
-            secrets.iter().for_each(|secret| needles.add("a credential", secret));
+            secrets.iter().map(String::as_str).chain([OWN]).for_each(|secret| needles.add("a credential", secret));
             let shown = format!("{shown} {}", headers.join(" "));
             ensure!(needles.found(&shown).is_none(), "a credential goes along to another host");
             ensure!(!asked.headers.contains_key("authorization"), "an authorization goes along to another host");

@@ -131,7 +131,17 @@ pub(super) async fn a_changed_webhook_is_refused(run: &Run<'_>) -> Checked {
             let again = serde_json::to_vec(&json).unwrap_or_default();
             changed.push(("a body that was read and written again", again.into()));
         }
-        for (what, body) in changed.into_iter().filter(|(_, changed)| changed != body) {
+        // A form whose last field is empty can lose its last character and say the same.
+        let fields = |body: &[u8]| {
+            let mut fields: Vec<_> = form_urlencoded::parse(body).into_owned().collect();
+            fields.sort();
+            fields
+        };
+        let same = |changed: &Bytes| match covers {
+            Covers::UrlAndForm => fields(changed) == fields(body),
+            _ => changed == body,
+        };
+        for (what, body) in changed.into_iter().filter(|(_, changed)| !same(changed)) {
             let mut request = good.clone();
             *request.body_mut() = body;
             refused(run, &*channel, what, request).await?;
