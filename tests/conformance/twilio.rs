@@ -427,6 +427,9 @@ impl Line {
             says(12, json!({ "From": "rcs:agent_1" })).brings([Told::unrecognised()]),
             says(13, json!({ "MessageSid": "", "SmsSid": "", "SmsMessageSid": "" })).brings([Told::unrecognised()]),
             Webhook::form("Colour=green").brings([Told::unrecognised()]),
+            // Proven by our token, and of an account that it does not own.
+            says(14, json!({ "AccountSid": "ACbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb" })).discards(1),
+            says(15, json!({})).to("/twilio/status?tenant=bins&x=a%20b").brings([Told::text(sid(15), stop)]),
             Webhook::get("Colour=green").brings([Told::unrecognised()]),
         ];
         for (status, state) in [
