@@ -248,8 +248,9 @@ impl Info {
     }
 }
 
-/// A place in what a gateway has to tell. Opaque: keep it and hand it back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A place in what a gateway has to tell. Opaque: keep it and hand it back. It may be made of the ids of messages, so
+/// `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Cursor(String);
 
@@ -262,6 +263,12 @@ impl Cursor {
     /// The place as the adapter wrote it.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cursor").finish_non_exhaustive()
     }
 }
 

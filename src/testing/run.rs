@@ -334,6 +334,21 @@ impl Model {
         double.expects(change(self.last()));
     }
 
+    /// A channel that needs nothing more before a send than the send itself: where the first one takes several requests it
+    /// has made it, and holds the token that it got for it.
+    pub(super) async fn begun(&self, run: &Run<'_>, double: &Double) -> Checked<Arc<dyn Channel>> {
+        let channel = run.connect(&double.base_url(), Pace::Patient)?;
+        if self.requests() > 1 {
+            self.expect(double, |step| step);
+            channel.send(&self.marked("first")).await.map_err(|error| format!("its first send fails: {error}"))?;
+            let before = double.asked().len();
+            double.always(self.last());
+            _ = channel.send(&self.marked("second")).await;
+            applies(double.asked().len() == before + 1, "each of its sends takes several requests")?;
+        }
+        Ok(channel)
+    }
+
     /// How many requests one send makes.
     pub(super) fn requests(&self) -> usize {
         self.steps.len()
@@ -382,10 +397,12 @@ impl Came {
                 let came: Vec<_> = found.iter().map(|delivery| delivery.state).collect();
                 differs(came == *states, format!("it was found as {came:?}, and recorded as {states:?}"))
             }
-            (Expectation::Fails { kind, outcome, code, retryable }, Self::Failed(error)) => {
+            (Expectation::Fails { kind, outcome, code, retryable, wait }, Self::Failed(error)) => {
                 differs(error.kind() == *kind, format!("its kind is {:?}, and {kind:?} was recorded", error.kind()))?;
                 let same = outcome.is_none_or(|outcome| outcome == error.outcome());
                 differs(same, format!("its outcome is {:?}, and {outcome:?} was recorded", error.outcome()))?;
+                let same = wait.is_none() || *wait == error.retry_after();
+                differs(same, format!("its wait is {:?}, and {wait:?} was recorded", error.retry_after()))?;
                 let same = code.is_none() || code.as_deref() == error.code();
                 differs(same, format!("its code is {:?}, and {code:?} was recorded", error.code()))?;
                 let same = retryable.is_none_or(|retryable| retryable == error.is_retryable());

@@ -132,12 +132,20 @@ impl Call {
 /// What is to come of a call.
 #[derive(Clone, Debug)]
 pub(super) enum Expectation {
-    Absent { conclusive: bool },
+    Absent {
+        conclusive: bool,
+    },
     Accepted(Vec<String>),
     Brings(Vec<Told>),
     CannotTell,
     Done,
-    Fails { kind: ErrorKind, outcome: Option<Outcome>, code: Option<String>, retryable: Option<bool> },
+    Fails {
+        kind: ErrorKind,
+        outcome: Option<Outcome>,
+        code: Option<String>,
+        retryable: Option<bool>,
+        wait: Option<Duration>,
+    },
     File(Bytes),
     Found(Vec<DeliveryState>),
     Graded(Vec<(&'static str, Grade)>),
@@ -206,7 +214,7 @@ impl Exchange {
     pub fn fails(self, kind: ErrorKind) -> Self {
         let outcome = matches!(self.call, Call::Send(_)).then_some(Outcome::Rejected);
         let retryable = matches!(self.call, Call::Send(_)).then_some(false);
-        self.with(Expectation::Fails { kind, outcome, code: None, retryable })
+        self.with(Expectation::Fails { kind, outcome, code: None, retryable, wait: None })
     }
 
     /// The failure has this code.
@@ -225,10 +233,27 @@ impl Exchange {
         self
     }
 
+    /// The failure says to wait for this long.
+    pub fn waits(mut self, expected: Duration) -> Self {
+        if let Expectation::Fails { wait, .. } = &mut self.result {
+            *wait = Some(expected);
+        }
+        self
+    }
+
     /// The failed send may have gone.
-    pub fn unknown(mut self) -> Self {
+    pub fn unknown(self) -> Self {
+        self.comes_to(Outcome::Unknown)
+    }
+
+    /// The failed send never left: what was to be done before it failed.
+    pub fn not_sent(self) -> Self {
+        self.comes_to(Outcome::NotSent)
+    }
+
+    fn comes_to(mut self, expected: Outcome) -> Self {
         if let Expectation::Fails { outcome, .. } = &mut self.result {
-            *outcome = Some(Outcome::Unknown);
+            *outcome = Some(expected);
         }
         self
     }
@@ -298,7 +323,7 @@ impl Exchange {
 ///     .brings([Told::delivery("A-1", DeliveryState::Delivered)]);
 /// let strange = Webhook::json(r#"{"id":"M-2","colour":"green"}"#).brings([Told::unrecognised()]);
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use]
 pub struct Webhook {
     pub(super) request: http::Request<Bytes>,
@@ -306,7 +331,10 @@ pub struct Webhook {
     pub(super) result: Reception,
 }
 
-#[derive(Clone, Debug)]
+/// A body made of a webhook secret.
+pub(super) type Made = dyn Fn(&str) -> Bytes + Send + Sync;
+
+#[derive(Clone)]
 pub(super) enum Reception {
     /// Nothing in particular is said of its events.
     Any,
@@ -314,7 +342,13 @@ pub(super) enum Reception {
     /// So many events of accounts that the secret does not own.
     Discards(usize),
     Refused,
-    Replies(StatusCode, Bytes),
+    Replies(StatusCode, Arc<Made>),
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhook").field("len", &self.request.body().len()).finish_non_exhaustive()
+    }
 }
 
 impl Webhook {
@@ -374,8 +408,19 @@ impl Webhook {
     }
 
     /// It is answered exactly so, and brings no event: a handshake.
-    pub fn replies(mut self, status: u16, body: impl Into<Bytes>) -> Self {
-        self.result = Reception::Replies(StatusCode::from_u16(status).unwrap_or_default(), body.into());
+    pub fn replies(self, status: u16, body: impl Into<Bytes>) -> Self {
+        let body = body.into();
+        self.replies_with(status, move |_| body.clone())
+    }
+
+    /// It is answered with what is made of the webhook secret, and brings no event: a handshake.
+    pub fn replies_with<B: Into<Bytes>>(
+        mut self,
+        status: u16,
+        body: impl Fn(&str) -> B + Send + Sync + 'static,
+    ) -> Self {
+        let body: Arc<Made> = Arc::new(move |secret| body(secret).into());
+        self.result = Reception::Replies(StatusCode::from_u16(status).unwrap_or_default(), body);
         self
     }
 

@@ -8,5 +8,6 @@ mod broken;
 mod meta;
 mod mock;
 mod notify;
+mod support;
 mod twilio;
 mod x;

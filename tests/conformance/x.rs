@@ -446,16 +446,20 @@ fn webhooks() -> Vec<Webhook> {
         Webhook::json(fixture!("webhook_xaa_oauth_revoke.json")).brings([Told::account()]),
         stopped(fixture!("webhook_xaa_dm_received.json")),
         // The handshake of both. What could be an event is not signed, nor is nothing.
-        Webhook::get("crc_token=a1b2%2B%2Fc3%3D%3D").unsigned().replies(200, response_token("a1b2+/c3==")),
-        Webhook::get("crc_token=test+token").unsigned().replies(200, response_token("test token")),
+        Webhook::get("crc_token=a1b2%2B%2Fc3%3D%3D")
+            .unsigned()
+            .replies_with(200, |secret| response_token("a1b2+/c3==", secret)),
+        Webhook::get("crc_token=test+token")
+            .unsigned()
+            .replies_with(200, |secret| response_token("test token", secret)),
         Webhook::get("crc_token=").unsigned().refused(),
         Webhook::get("crc_token=%7B%22for_user_id%22%3A%221900000000000000202%22%7D").unsigned().refused(),
     ]
 }
 
-/// The answer to X's handshake under the secret with which the suite signs.
-fn response_token(crc_token: &str) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(b"conformance-secret-one").unwrap();
+/// The answer to X's handshake.
+fn response_token(crc_token: &str, secret: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(crc_token.as_bytes());
     format!(r#"{{"response_token":"sha256={}"}}"#, BASE64_STANDARD.encode(mac.finalize().into_bytes()))
 }

@@ -7,7 +7,7 @@ use crate::event::Event;
 use crate::message::Content;
 use crate::testing::double::Double;
 use crate::testing::leaks::Needles;
-use crate::testing::run::{Checked, NEXT, OTHER, OWN, Pace, Run, ensure};
+use crate::testing::run::{Came, Checked, NEXT, OTHER, OWN, Pace, Run, ensure};
 use crate::testing::step::Step;
 use crate::testing::subject::{Call, Exchange, Webhook};
 
@@ -19,8 +19,11 @@ pub(super) async fn nothing_secret_or_personal_is_shown(run: &Run<'_>) -> Checke
     run.subject.secrets().iter().chain(&[OWN, NEXT, OTHER].map(str::to_owned)).for_each(|s| needles.add("a secret", s));
     for exchange in run.subject.exchanges() {
         sought(&exchange, &mut needles);
-        let channel = play(run, &exchange, |step| step).await?;
+        let (channel, came) = play(run, &exchange, |step| step).await?;
         run.note(&channel);
+        if let Came::Page(page) = &came {
+            told(&page.events, &mut needles);
+        }
         for status in [400, 429, 500, 200] {
             let answer = r#"{"error":{"code":400,"message":"cannot send"},"code":"NO","message":"cannot send"} "#;
             play(run, &exchange, |_| Step::any().answers(status, answer).echoes()).await?;
@@ -63,7 +66,7 @@ fn sought(exchange: &Exchange, needles: &mut Needles) {
     }
 }
 
-async fn play(run: &Run<'_>, exchange: &Exchange, change: impl Fn(Step) -> Step) -> Checked<Arc<dyn Channel>> {
+async fn play(run: &Run<'_>, exchange: &Exchange, change: impl Fn(Step) -> Step) -> Checked<(Arc<dyn Channel>, Came)> {
     let double = Double::start().await;
     let before = exchange.steps.len().saturating_sub(1);
     for (nth, step) in exchange.steps.iter().enumerate() {
@@ -74,8 +77,8 @@ async fn play(run: &Run<'_>, exchange: &Exchange, change: impl Fn(Step) -> Step)
     let setup = run.setup(&double.base_url(), Pace::Patient);
     let channel = run.built(&setup)?;
     // It notes whatever comes of it.
-    _ = run.call(&*channel, &setup, exchange, &double).await;
-    Ok(channel)
+    let came = run.call(&*channel, &setup, exchange, &double).await;
+    Ok((channel, came))
 }
 
 async fn receive(run: &Run<'_>, webhook: &Webhook, needles: &mut Needles) -> Checked {
@@ -83,16 +86,31 @@ async fn receive(run: &Run<'_>, webhook: &Webhook, needles: &mut Needles) -> Che
         let channel = run.receiving(&[OWN])?;
         run.note(&channel);
         let Ok(received) = run.receive(&*channel, &run.arrives(webhook, secret)).await? else { continue };
-        for event in received.events {
-            if let Event::Inbound(inbound) = &event {
-                needles.add_address(&inbound.from);
+        told(&received.events, needles);
+    }
+    Ok(())
+}
+
+/// What of events must not show.
+fn told(events: &[Event], needles: &mut Needles) {
+    for event in events {
+        match event {
+            Event::Inbound(inbound) => {
+                // An echo is from our own account, which is no person; to whom it went is one.
+                let person = if inbound.echo { inbound.to.as_ref() } else { Some(&inbound.from) };
+                person.into_iter().for_each(|person| needles.add_address(person));
                 needles.add("a message's id", inbound.id.as_str());
                 crate::testing::run::text(inbound).iter().for_each(|text| needles.add("a text", text));
                 inbound.profile.name.iter().for_each(|name| needles.add("a name", name));
             }
+            Event::Delivery(delivery) => {
+                delivery.recipient.iter().for_each(|person| needles.add_address(person));
+                crate::testing::run::id(event).iter().for_each(|id| needles.add("a message's id", id));
+            }
+            Event::Unrecognised(unknown) => unknown.from.iter().for_each(|person| needles.add_address(person)),
+            _ => {}
         }
     }
-    Ok(())
 }
 
 /// Every request of every exchange goes through the context's transport, and to the base URL: a test must not reach the
