@@ -1,13 +1,9 @@
 //! A gateway that this crate does not know, written in one file: copy it, and change what is your supplier's.
 //!
 //! "Severn" is invented, a UK supplier of text messages. It takes JSON under a bearer token, signs its webhooks with
-//! HMAC-SHA256 of the body, and posts what residents write and how far messages have got. Above the line is the adapter;
-//! below it stand what was recorded of Severn and the conformance suite, which says when the adapter is right:
-//!
-//! ```text
-//! cargo run --example custom_gateway --all-features
-//! cargo test --example custom_gateway --all-features
-//! ```
+//! HMAC-SHA256 of the body, and posts what residents write and how far messages have got. The adapter stands above the
+//! line; in `mod recorded` stand what was recorded of Severn, and the conformance suite, which says when it is right:
+//! `cargo test --example custom_gateway --all-features`.
 
 use std::sync::Arc;
 
@@ -26,12 +22,16 @@ use serde::Deserialize;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    api_token: Secret,
-    sender: String,
+    /// The token of the API.
+    pub api_token: Secret,
+    /// The number that messages come from.
+    pub sender: String,
+    /// What signs webhooks: one secret, or several while it changes.
     #[serde(default, deserialize_with = "webhook::secrets")]
-    webhook_secrets: Vec<SigningSecret>,
+    pub webhook_secrets: Vec<SigningSecret>,
+    /// Where the API is: for tests.
     #[serde(default)]
-    base_url: Option<BaseUrl>,
+    pub base_url: Option<BaseUrl>,
 }
 
 /// A sender of text messages at Severn.
@@ -156,82 +156,90 @@ impl Hook {
     }
 }
 
-// ---- What was recorded of Severn, and the suite. ---------------------------------------------------------------------
+// ---- In a crate of your own the inside of this is tests/conformance.rs, with the name of your crate for `super`. --------
 
-use civic_messaging::testing::{Exchange, Setup, Signer, Step, Subject, Told, Webhook};
+#[allow(unreachable_pub)]
+mod recorded {
+    use std::sync::Arc;
 
-struct Recorded;
+    use civic_messaging::testing::{Exchange, Setup, Signer, Step, Subject, Told, Webhook};
+    use civic_messaging::webhook::Encoding;
+    use civic_messaging::{Address, Channel, DeliveryState, ErrorKind, Message, Result, Secret};
 
-impl Subject for Recorded {
-    fn connect(&self, setup: &Setup) -> Result<Arc<dyn Channel>> {
-        let config = Config {
-            api_token: Secret::new("severn-api-token")?,
-            sender: "+447700900456".to_owned(),
-            webhook_secrets: setup.webhook_secrets.clone(),
-            base_url: Some(setup.base_url.parse()?),
-        };
-        Ok(Arc::new(Severn::sms_with(config, &setup.context)?))
+    use super::{Config, Severn};
+
+    pub struct Recorded;
+
+    impl Subject for Recorded {
+        fn connect(&self, setup: &Setup) -> Result<Arc<dyn Channel>> {
+            let config = Config {
+                api_token: Secret::new("severn-api-token")?,
+                sender: "+447700900456".to_owned(),
+                webhook_secrets: setup.webhook_secrets.clone(),
+                base_url: Some(setup.base_url.parse()?),
+            };
+            Ok(Arc::new(Severn::sms_with(config, &setup.context)?))
+        }
+
+        fn secrets(&self) -> Vec<String> {
+            vec!["severn-api-token".to_owned()]
+        }
+
+        fn signer(&self) -> Signer {
+            Signer::hmac_sha256("x-severn-signature", "", Encoding::Hex)
+        }
+
+        fn exchanges(&self) -> Vec<Exchange> {
+            let resident = Address::phone("07700 900123").unwrap();
+            let text = || Message::text(resident.clone(), "Your collection is on Tuesday.").key("case-4711");
+            let refusal = |status, body| Exchange::send(text()).step(Step::any().answers(status, body));
+            vec![
+                Exchange::send(text())
+                    .step(
+                        Step::post("/v1/messages")
+                            .bearer("severn-api-token")
+                            .json(
+                                r#"{ "from": "+447700900456", "to": "+447700900123",
+                                     "text": "Your collection is on Tuesday.", "reference": "case-4711" }"#,
+                            )
+                            .answers(202, r#"{ "id": "sev-0000001" }"#),
+                    )
+                    .accepts(["sev-0000001"]),
+                refusal(403, r#"{ "code": "BARRED" }"#).fails(ErrorKind::OptedOut).code("BARRED"),
+                refusal(400, r#"{ "code": "NO_SUCH_NUMBER" }"#).fails(ErrorKind::InvalidRecipient),
+                refusal(402, r#"{ "code": "NO_CREDIT" }"#).fails(ErrorKind::Account),
+                refusal(503, r#"{ "code": "BUSY" }"#).fails(ErrorKind::RateLimited).retryable(),
+            ]
+        }
+
+        fn webhooks(&self) -> Vec<Webhook> {
+            let at = r#""number": "+447700900456", "at": "2026-11-22T13:46:42Z""#;
+            let post = |fields: &str| Webhook::json(format!("{{ {fields}, {at} }}"));
+            vec![
+                post(r#""id": "in-0000001", "from": "+447700900123", "text": "When is my bin day?""#)
+                    .brings([Told::text("in-0000001", "When is my bin day?").from("+447700900123")]),
+                post(r#""id": "in-0000002", "from": "+447700900123", "text": "STOP""#)
+                    .brings([Told::inbound("in-0000002"), Told::opt_out()]),
+                post(r#""id": "sev-0000001", "status": "DELIVERED", "reference": "case-4711""#)
+                    .brings([Told::delivery("sev-0000001", DeliveryState::Delivered).key("case-4711")]),
+                post(r#""id": "sev-0000002", "status": "FAILED""#)
+                    .brings([Told::delivery("sev-0000002", DeliveryState::Failed)]),
+                post(r#""id": "sev-0000002", "status": "PONDERING""#)
+                    .brings([Told::delivery("sev-0000002", DeliveryState::Unrecognised)]),
+                post(r#""colour": "green""#).brings([Told::unrecognised()]),
+            ]
+        }
     }
 
-    fn secrets(&self) -> Vec<String> {
-        vec!["severn-api-token".to_owned()]
-    }
-
-    fn signer(&self) -> Signer {
-        Signer::hmac_sha256("x-severn-signature", "", Encoding::Hex)
-    }
-
-    fn exchanges(&self) -> Vec<Exchange> {
-        let Ok(resident) = Address::phone("07700 900123") else { return Vec::new() };
-        let text = || Message::text(resident.clone(), "Your collection is on Tuesday.").key("case-4711");
-        let refusal = |status, body| Exchange::send(text()).step(Step::any().answers(status, body));
-        vec![
-            Exchange::send(text())
-                .step(
-                    Step::post("/v1/messages")
-                        .header("authorization", "Bearer severn-api-token")
-                        .json(
-                            r#"{ "from": "+447700900456", "to": "+447700900123",
-                                 "text": "Your collection is on Tuesday.", "reference": "case-4711" }"#,
-                        )
-                        .answers(202, r#"{ "id": "sev-0000001" }"#),
-                )
-                .accepts(["sev-0000001"]),
-            refusal(403, r#"{ "code": "BARRED" }"#).fails(ErrorKind::OptedOut).code("BARRED"),
-            refusal(400, r#"{ "code": "NO_SUCH_NUMBER" }"#).fails(ErrorKind::InvalidRecipient),
-            refusal(402, r#"{ "code": "NO_CREDIT" }"#).fails(ErrorKind::Account),
-            refusal(503, r#"{ "code": "BUSY" }"#).fails(ErrorKind::RateLimited).retryable(),
-        ]
-    }
-
-    fn webhooks(&self) -> Vec<Webhook> {
-        let at = r#""number": "+447700900456", "at": "2026-11-22T13:46:42Z""#;
-        let post = |fields: &str| Webhook::json(format!("{{ {fields}, {at} }}"));
-        vec![
-            post(r#""id": "in-0000001", "from": "+447700900123", "text": "When is my bin day?""#)
-                .brings([Told::text("in-0000001", "When is my bin day?")]),
-            post(r#""id": "in-0000002", "from": "+447700900123", "text": "STOP""#)
-                .brings([Told::inbound("in-0000002"), Told::opt_out()]),
-            post(r#""id": "sev-0000001", "status": "DELIVERED", "reference": "case-4711""#).brings([Told::delivery(
-                "sev-0000001",
-                DeliveryState::Delivered,
-            )
-            .key("case-4711")]),
-            post(r#""id": "sev-0000002", "status": "FAILED""#)
-                .brings([Told::delivery("sev-0000002", DeliveryState::Failed)]),
-            post(r#""id": "sev-0000002", "status": "PONDERING""#)
-                .brings([Told::delivery("sev-0000002", DeliveryState::Unrecognised)]),
-            post(r#""colour": "green""#).brings([Told::unrecognised()]),
-        ]
-    }
+    #[cfg(test)]
+    civic_messaging::conformance_tests!(Recorded);
 }
 
-#[cfg(test)]
-civic_messaging::conformance_tests!(Recorded);
+// ---- And this you do not need. -------------------------------------------------------------------------------------------
 
 #[tokio::main]
 async fn main() {
-    let report = civic_messaging::testing::conformance(&Recorded).await;
+    let report = civic_messaging::testing::conformance(&recorded::Recorded).await;
     println!("{report}");
     report.assert_good();
 }

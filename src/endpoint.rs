@@ -85,6 +85,14 @@ impl Answer {
         serde_json::from_slice(&self.body).map_err(|_| self.unreadable())
     }
 
+    /// The body as text.
+    ///
+    /// # Errors
+    /// As [`json`](Self::json), when it is not UTF-8.
+    pub fn text(&self) -> Result<&str> {
+        std::str::from_utf8(&self.body).map_err(|_| self.unreadable())
+    }
+
     /// The error for an answer that said yes and cannot be read.
     pub fn unreadable(&self) -> Error {
         let outcome = if self.sending { Outcome::Unknown } else { Outcome::NotSent };
@@ -176,16 +184,17 @@ impl Endpoint {
         self.request(Method::POST, path, headers, body.into())
     }
 
-    /// Writes a POST of a form to a path under the base URL.
+    /// Writes a POST of a form to a path under the base URL. A field is text, or an `Option` of it: none is left out.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when the path is not one.
-    pub fn form<'p>(
+    pub fn form<'p, V: Into<Option<&'p str>>>(
         &self,
         path: &str,
         mut headers: HeaderMap,
-        pairs: impl IntoIterator<Item = (&'p str, &'p str)>,
+        pairs: impl IntoIterator<Item = (&'p str, V)>,
     ) -> Result<Request<Body>> {
+        let pairs = pairs.into_iter().filter_map(|(name, value)| Some((name, value.into()?)));
         let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         self.request(Method::POST, path, headers, body.into())
@@ -544,21 +553,27 @@ impl std::str::FromStr for BaseUrl {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = |rule: &'static str| Error::config("base_url", rule);
+        Self::read(text).map_err(|rule| Error::config("base_url", rule))
+    }
+}
+
+impl BaseUrl {
+    /// The URL, or the rule that it breaks.
+    fn read(text: &str) -> Result<Self, &'static str> {
         let url = text.trim_end_matches('/');
-        let uri: http::Uri = url.parse().map_err(|_| wrong("is not a URL"))?;
-        let authority = uri.authority().ok_or_else(|| wrong("must start with https://"))?;
+        let uri: http::Uri = url.parse().map_err(|_| "is not a URL")?;
+        let authority = uri.authority().ok_or("must start with https://")?;
         if authority.as_str().contains('@') {
-            return Err(wrong("must not hold a user name or password"));
+            return Err("must not hold a user name or password");
         }
         if uri.query().is_some() || url.contains('#') {
-            return Err(wrong("must not hold a query or fragment"));
+            return Err("must not hold a query or fragment");
         }
         let loopback = is_loopback(authority.host());
         match uri.scheme_str() {
             Some("https") => {}
             Some("http") if loopback => {}
-            _ => return Err(wrong("must be https, unless it is loopback")),
+            _ => return Err("must be https, unless it is loopback"),
         }
         let host = authority.host().to_ascii_lowercase().into();
         Ok(Self { url: url.into(), host, loopback })
@@ -567,7 +582,7 @@ impl std::str::FromStr for BaseUrl {
 
 impl<'de> serde::Deserialize<'de> for BaseUrl {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        Self::read(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 
@@ -582,9 +597,12 @@ pub fn bearer(token: &Secret) -> Result<HeaderValue> {
 /// The value of a `Basic` header, marked so that nothing prints it.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] when it cannot be written.
+/// [`ErrorKind::Config`] for a user that is empty or holds a colon, which would be read as its end (RFC 7617).
 pub fn basic(user: &str, password: &Secret) -> Result<HeaderValue> {
     use base64::prelude::{BASE64_STANDARD, Engine};
+    if user.is_empty() || user.contains(':') {
+        return Err(Error::config("user", "must not be empty, and must not hold a colon"));
+    }
     sensitive(&format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{}", password.expose()))))
 }
 
@@ -644,7 +662,9 @@ mod tests {
         let context = Context::with_transport(crate::mock::NoTransport);
         let base = "https://gw.example/sub".parse().unwrap();
         let endpoint = Endpoint::new("acme", base, &context, &[], |_| VendorError::default());
-        let form = endpoint.form("/sms", HeaderMap::new(), [("to", "+44"), ("text", "a b&c")]).unwrap();
+        let fields = [("to", Some("+44")), ("text", Some("a b&c")), ("ref", None)];
+        let form = endpoint.form("/sms", HeaderMap::new(), fields).unwrap();
+        assert!(endpoint.form("/sms", HeaderMap::new(), [("to", "+44")]).is_ok());
         let json = endpoint.json("/sms", HeaderMap::new(), &["a"]).unwrap();
         for (mut request, kind, body) in [
             (form, "application/x-www-form-urlencoded", "to=%2B44&text=a+b%26c"),
@@ -664,5 +684,6 @@ mod tests {
         let secret = Secret::new("canary-token").unwrap();
         assert!(!format!("{:?}", bearer(&secret).unwrap()).contains("canary"));
         assert!(!format!("{:?}", basic("user", &secret).unwrap()).contains("canary"));
+        assert!(basic("", &secret).is_err() && basic("a:b", &secret).is_err());
     }
 }

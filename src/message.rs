@@ -105,8 +105,8 @@ impl Message {
 
     /// Names the message: 1 to 256 bytes, no control characters, no personal data, since the gateway sees it.
     ///
-    /// Status events carry it back where the gateway can (WhatsApp, Notify), so a
-    /// doubtful send can be settled. No gateway here refuses a second message under one key.
+    /// Status events carry it back where the gateway can ([`Capability::key`](crate::Capability::key)), so that a doubtful
+    /// send can be settled. No gateway here refuses a second message under one key.
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
@@ -1197,6 +1197,17 @@ impl Accepted {
             losses: Vec::new(),
             raw,
         }
+    }
+
+    /// An acceptance of several parts, each with an id; none when there is no id.
+    pub fn of_parts<I: Into<MessageId>>(
+        gateway: &'static str,
+        ids: impl IntoIterator<Item = I>,
+        raw: Bytes,
+    ) -> Option<Self> {
+        let mut ids = ids.into_iter();
+        let first = Self::new(gateway, ids.next()?, raw);
+        Some(ids.fold(first, Self::and))
     }
 
     /// The gateway's id, of the first part where there are several.

@@ -284,7 +284,24 @@ fn rule(words: &str, value: &Value) -> String {
     // The longest first: a short one may be a part of it, and would leave the rest of it to be seen.
     shown.sort_by_key(|text| std::cmp::Reverse(text.len()));
     shown.retain(|text| !text.is_empty());
-    shown.iter().fold(words.to_owned(), |words, text| words.replace(text, "…"))
+    shown.iter().fold(words.to_owned(), |words, text| without(&words, text))
+}
+
+/// The words with `…` in the place of this text, but where it is a part of another word: `short` is none of `shorter`.
+fn without(words: &str, text: &str) -> String {
+    let mut out = String::with_capacity(words.len());
+    let mut rest = words;
+    while let Some((before, after)) = rest.split_once(text) {
+        let joined = |side: Option<char>, own: Option<char>| {
+            side.is_some_and(char::is_alphanumeric) && own.is_some_and(char::is_alphanumeric)
+        };
+        let last = before.chars().next_back().or_else(|| out.chars().next_back());
+        let part = joined(last, text.chars().next()) || joined(after.chars().next(), text.chars().next_back());
+        out.push_str(before);
+        out.push_str(if part { text } else { "…" });
+        rest = after;
+    }
+    out + rest
 }
 
 #[cfg(test)]
@@ -305,7 +322,7 @@ mod tests {
     fn errors_name_the_field_and_no_value() {
         for (json, field, words) in [
             (r#"{"gateway":"acme"}"#, "configuration", "missing field `token`"),
-            (r#"{"token":"short"}"#, "token", "8 bytes"),
+            (r#"{"token":"short"}"#, "token", "is shorter than 8 bytes"),
             (r#"{"token":12345678901}"#, "token", "invalid type"),
             (r#"{"token":"canary-token","retries":"canary-retries"}"#, "retries", "invalid type"),
             (r#"{"token":"canary-token","colour":1}"#, "colour", "unknown field"),

@@ -343,6 +343,12 @@ impl Verified {
         }
     }
 
+    /// One of the [`fields`](Self::fields), if there is something in it. For many of them, and for one that may be empty,
+    /// such as a text, decode them once.
+    pub fn field(&self, name: &str) -> Option<String> {
+        Some(self.fields()?.some(name)?.into_owned())
+    }
+
     /// One of the claims that the proof made.
     pub fn claim<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         T::deserialize(self.claims.as_ref()?.get(name)?).ok()

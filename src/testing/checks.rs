@@ -28,7 +28,9 @@ macro_rules! checks {
         pub(super) const TABLE: &[Check] =
             &[$($(Check { name: stringify!($name), run: |run| Box::pin($module::$name(run)) },)*)*];
 
-        /// The names of the checks, in their order.
+        /// The names of the checks, in their order:
+        ///
+        $($(#[doc = concat!("- `", stringify!($name), "`")])*)*
         pub const CHECKS: &[&str] = &[$($(stringify!($name),)*)*];
 
         #[doc(hidden)]

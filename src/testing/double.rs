@@ -203,6 +203,11 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// The request line and the headers, as they were written.
+    pub(super) fn head(&self) -> &str {
+        &self.head
+    }
+
     /// Every text in it, decoded: the strings of JSON, the values of a form, those of the query; of any other body the
     /// whole.
     pub fn texts(&self) -> Vec<String> {

@@ -54,6 +54,14 @@ impl Report {
         })
     }
 
+    /// The names of the checks that do not apply, and why.
+    pub fn left_out(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.findings.iter().filter_map(|finding| match finding.verdict {
+            Verdict::DoesNotApply(why) => Some((finding.check, why)),
+            _ => None,
+        })
+    }
+
     /// Whether no check failed.
     pub fn is_good(&self) -> bool {
         self.failed().next().is_none()

@@ -204,7 +204,12 @@ impl<'s> Run<'s> {
         let channel = self.built(&setup)?;
         let came = self.call(&*channel, &setup, exchange, &double).await;
         let problems = double.problems();
-        ensure!(problems.is_empty(), "{what}: {}", problems.join("; "));
+        let failed = match (&came, &exchange.result) {
+            (_, Expectation::Fails { .. }) => String::new(),
+            (Came::Failed(error), _) => format!("; it failed: {error}"),
+            _ => String::new(),
+        };
+        ensure!(problems.is_empty(), "{what}: {}{failed}", problems.join("; "));
         let asked = double.asked().len();
         ensure!(self.calls() >= asked, "{what}: it makes requests that its context's transport knows nothing of");
         came.matches(&exchange.result).map_err(|why| Stop::Failed(format!("{what}: {why}")))
@@ -387,7 +392,10 @@ impl Came {
             }
             (Expectation::Graded(grades), Self::Health(health)) => grades.iter().try_for_each(|(name, grade)| {
                 let came = health.check(name).map(|check| check.grade);
-                differs(came == Some(*grade), format!("the health's {name} is {came:?}, and {grade:?} was recorded"))
+                differs(
+                    came == Some(*grade),
+                    format!("the health's {name} is {}, and {grade:?} was recorded", said(came)),
+                )
             }),
             (Expectation::Absent { conclusive }, Self::Evidence(Evidence::Absent { conclusive: came })) => {
                 differs(conclusive == came, format!("its absence is conclusive: {came}; recorded: {conclusive}"))
@@ -400,22 +408,44 @@ impl Came {
             (Expectation::Fails { kind, outcome, code, retryable, wait }, Self::Failed(error)) => {
                 differs(error.kind() == *kind, format!("its kind is {:?}, and {kind:?} was recorded", error.kind()))?;
                 let same = outcome.is_none_or(|outcome| outcome == error.outcome());
-                differs(same, format!("its outcome is {:?}, and {outcome:?} was recorded", error.outcome()))?;
+                differs(same, format!("its outcome is {:?}, and {} was recorded", error.outcome(), said(*outcome)))?;
                 let same = wait.is_none() || *wait == error.retry_after();
-                differs(same, format!("its wait is {:?}, and {wait:?} was recorded", error.retry_after()))?;
+                differs(same, format!("its wait is {}, and {} was recorded", said(error.retry_after()), said(*wait)))?;
                 let same = code.is_none() || code.as_deref() == error.code();
-                differs(same, format!("its code is {:?}, and {code:?} was recorded", error.code()))?;
+                differs(
+                    same,
+                    format!("its code is {}, and {} was recorded", said(error.code()), said(code.as_deref())),
+                )?;
                 let same = retryable.is_none_or(|retryable| retryable == error.is_retryable());
-                differs(same, format!("it may be tried again: {}; recorded: {retryable:?}", error.is_retryable()))
+                differs(
+                    same,
+                    format!("it may be tried again: {}; recorded: {}", error.is_retryable(), said(*retryable)),
+                )
             }
             (_, Self::Failed(error)) => Err(format!("it failed: {error}")),
-            (expected, _) => {
-                let expected = format!("{expected:?}");
-                let expected = expected.split([' ', '(']).next().unwrap_or_default();
-                Err(format!("something else came of it than was recorded ({expected})"))
+            (Expectation::Fails { kind, .. }, Self::Accepted(accepted)) => Err(format!(
+                "it was accepted, with {} ids, and a failure ({kind:?}) was recorded",
+                accepted.ids().count()
+            )),
+            (Expectation::Fails { kind, .. }, _) => {
+                Err(format!("it did not fail, and a failure ({kind:?}) was recorded"))
             }
+            (expected, Self::Evidence(evidence)) => {
+                let came = match evidence {
+                    Evidence::Absent { conclusive } => format!("absent, conclusively: {conclusive}"),
+                    Evidence::CannotTell => "not to be told from others".to_owned(),
+                    Evidence::Found(found) => format!("found {} times", found.len()),
+                };
+                Err(format!("the message is {came}; recorded: {}", expected.name()))
+            }
+            (expected, _) => Err(format!("something else came of it than what was recorded: {}", expected.name())),
         }
     }
+}
+
+/// A value as a person reads it, or that there is none.
+fn said(value: Option<impl Debug>) -> String {
+    value.map_or_else(|| "none".to_owned(), |value| format!("{value:?}"))
 }
 
 /// How events differ from those that are told.
@@ -431,6 +461,9 @@ pub(super) fn tells(events: &[Event], told: &[Told]) -> std::result::Result<(), 
         let differs = |what: &str| Err(format!("event {nth} has {what} that is not the recorded one"));
         if told.id.is_some() && id(event) != told.id.as_deref() {
             return differs("an id");
+        }
+        if told.from.is_some() && event.as_inbound().map(|inbound| inbound.from.expose()) != told.from.as_deref() {
+            return differs("a writer");
         }
         if told.text.is_some() && event.as_inbound().and_then(text) != told.text.as_deref() {
             return differs("a text");

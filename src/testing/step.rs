@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, Method, StatusCode};
@@ -97,6 +98,16 @@ impl Step {
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
+    }
+
+    /// It must carry this token as `Authorization: Bearer`.
+    pub fn bearer(self, token: &str) -> Self {
+        self.header("authorization", format!("Bearer {token}"))
+    }
+
+    /// It must carry this user and password as `Authorization: Basic`.
+    pub fn basic(self, user: &str, password: &str) -> Self {
+        self.header("authorization", format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}"))))
     }
 
     /// Its body must be this JSON, however it is spaced and ordered.

@@ -26,7 +26,7 @@ use crate::webhook::{Covers, Encoding, SigningSecret};
 /// and with secrets of the suite's own, and chooses its checks by what [`Info::capability`](crate::Info::capability)
 /// declares: everything that is declared must be recorded here, and everything that is not must be refused.
 ///
-/// The worked one is `examples/custom_gateway.rs`; `docs/adapter.md` says how to record.
+/// The worked one is `examples/custom_gateway.rs`; the guide on [this module's page](super::testing) says how to record.
 pub trait Subject: Send + Sync {
     /// Builds the channel, with all of this set.
     ///
@@ -44,22 +44,23 @@ pub trait Subject: Send + Sync {
     /// refusals as the gateway words them.
     fn exchanges(&self) -> Vec<Exchange>;
 
-    /// Webhooks as the gateway sends them, and the events that they bring. A send-only adapter has none.
+    /// Webhooks as the gateway sends them, and the events that they bring. By default none: it sends only.
     fn webhooks(&self) -> Vec<Webhook> {
         Vec::new()
     }
 
-    /// How the gateway proves its webhooks.
+    /// How the gateway proves its webhooks. By default not at all.
     fn signer(&self) -> Signer {
         Signer::unsigned()
     }
 
-    /// The time at which everything was recorded; the channel's clock begins there.
+    /// The time at which everything was recorded; the channel's clock begins there. By default some day of November 2026.
     fn now(&self) -> Timestamp {
         Timestamp::from_secs(1_795_000_000)
     }
 
-    /// Whether it is a channel in memory, which reaches no gateway: what is asked of the wire then does not apply.
+    /// Whether it is a channel in memory, which reaches no gateway: what is asked of the wire then does not apply. By default
+    /// it is not.
     fn in_memory(&self) -> bool {
         false
     }
@@ -150,6 +151,25 @@ pub(super) enum Expectation {
     Found(Vec<DeliveryState>),
     Graded(Vec<(&'static str, Grade)>),
     Held(String),
+}
+
+impl Expectation {
+    /// What is to come of it, in words.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Absent { conclusive: true } => "conclusively absent",
+            Self::Absent { conclusive: false } => "absent, which proves nothing",
+            Self::Accepted(_) => "accepted",
+            Self::Brings(_) => "a page of events",
+            Self::CannotTell => "that it cannot be told",
+            Self::Done => "done",
+            Self::Fails { .. } => "a failure",
+            Self::File(_) => "a file",
+            Self::Found(_) => "found",
+            Self::Graded(_) => "a health",
+            Self::Held(_) => "an upload that is held",
+        }
+    }
 }
 
 impl Exchange {
@@ -362,8 +382,9 @@ impl Webhook {
         Self::post("application/x-www-form-urlencoded", body.into())
     }
 
-    /// A GET with this query, without its `?`.
+    /// A GET with this query.
     pub fn get(query: &str) -> Self {
+        let query = query.trim_start_matches('?');
         let mut request = http::Request::new(Bytes::new());
         *request.uri_mut() = format!("/webhook?{query}").parse().unwrap_or_default();
         Self { request, signed: true, result: Reception::Any }
@@ -445,6 +466,7 @@ pub struct Told {
     pub(super) id: Option<String>,
     pub(super) key: Option<String>,
     pub(super) text: Option<String>,
+    pub(super) from: Option<String>,
     pub(super) state: Option<DeliveryState>,
 }
 
@@ -473,7 +495,7 @@ impl What {
 
 impl Told {
     fn new(what: What) -> Self {
-        Self { what, id: None, key: None, text: None, state: None }
+        Self { what, id: None, key: None, text: None, from: None, state: None }
     }
 
     /// A resident's message with this id, whatever it says.
@@ -484,6 +506,14 @@ impl Told {
     /// A resident's message with this id and text, or a file with this text.
     pub fn text(id: impl Into<String>, text: impl Into<String>) -> Self {
         Self { text: Some(text.into()), ..Self::inbound(id) }
+    }
+
+    /// It was written by the person at this address, spelled as [`Address::expose`](crate::Address::expose) does. The gravest
+    /// mistake that an adapter can make is an answer to somebody else: record it for one message at least.
+    #[must_use]
+    pub fn from(mut self, address: impl Into<String>) -> Self {
+        self.from = Some(address.into());
+        self
     }
 
     /// How far the message with this id has got.

@@ -76,6 +76,8 @@ enum Wrong {
     LosesTheKey,
     LosesTheSecondId,
     MistakesSilenceForAbsence,
+    MistakesTheWriter,
+    KeepsTheSecretOfAWebhook,
     MixesSendsSideBySide,
     ParsesAFloatId,
     PollsOtherEventsThanItReceives,
@@ -163,6 +165,8 @@ const CASES: &[(Wrong, &str, &[&str])] = &[
     (LetsAnyAccountIn, "a_secret_makes_events_of_its_own_accounts_only", &[]),
     (LogsTheNumber, "nothing_secret_or_personal_is_shown", &[]),
     (LosesTheKey, "a_webhook_brings_what_was_recorded", &["statuses_in_any_order_are_all_told"]),
+    (MistakesTheWriter, "a_webhook_brings_what_was_recorded", &["a_poll_brings_what_was_recorded"]),
+    (KeepsTheSecretOfAWebhook, "an_event_says_where_it_comes_from", &["a_repeated_event_has_the_same_id"]),
     (LosesTheSecondId, "every_id_is_kept", &[]),
     (LosesAnEventInAStore, "an_event_survives_a_store", &["a_webhook_brings_what_was_recorded"]),
     (MistakesSilenceForAbsence, "a_look_up_that_fails_proves_nothing", &[]),
@@ -518,6 +522,10 @@ impl Adapter {
                     }
                     text => InboundContent::Text(text.to_owned()),
                 };
+                let from = match self.is(MistakesTheWriter) {
+                    true => Address::other(self.info.medium.clone(), "pager-000-999").unwrap(),
+                    false => from,
+                };
                 Inbound::new(envelope, id, from, content).into()
             }
             (Some(id), None, _, Some(status)) => {
@@ -551,6 +559,10 @@ impl Adapter {
         };
         let piece = |n| match self.is(KeepsNothingOfAWebhook) {
             true => envelope(Raw::default()),
+            false if self.is(KeepsTheSecretOfAWebhook) => {
+                let secret = self.scheme.secrets.first().map_or("", |secret| secret.secret().expose());
+                envelope(Raw::whole([body, secret.as_bytes()].concat().into()))
+            }
             false => envelope(Raw::at(body.clone(), "/#", [n, 0, 0])),
         };
         let mut events: Vec<_> = hooks.iter().enumerate().filter_map(|(n, hook)| self.event(hook, piece(n))).collect();
@@ -910,9 +922,11 @@ impl Subject for Brittle {
                 .step(Step::any().answers(403, r#"{"code":"STOP"}"#))
                 .fails(ErrorKind::OptedOut)
                 .code("STOP"),
-            Exchange::poll(None)
-                .step(Step::get("/events?after=").answers(200, TEXT))
-                .brings([Told::text("in-000001", "Hello there")]),
+            Exchange::poll(None).step(Step::get("/events?after=").answers(200, TEXT)).brings([Told::text(
+                "in-000001",
+                "Hello there",
+            )
+            .from("pager-000-123")]),
             Exchange::look_up(sent.clone())
                 .step(Step::get("/sent/case-4711").answers(200, delivered))
                 .finds([DeliveryState::Delivered]),
@@ -930,7 +944,7 @@ impl Subject for Brittle {
 
     fn webhooks(&self) -> Vec<Webhook> {
         vec![
-            Webhook::json(TEXT).brings([Told::text("in-000001", "Hello there")]),
+            Webhook::json(TEXT).brings([Told::text("in-000001", "Hello there").from("pager-000-123")]),
             Webhook::json(r#"[{"id":"out-000001","status":"sent"}, {"id":"out-000001","status":"delivered","key":"case-4711"}, {"id":"out-000002","status":"odd"}]"#)
                 .brings([
                     Told::delivery("out-000001", DeliveryState::Sent),

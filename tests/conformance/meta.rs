@@ -203,7 +203,8 @@ fn webhooks() -> Vec<Webhook> {
     let post = |name: &str| Webhook::json(fixture(name));
     let one = "wamid.FIXTURE_OUT_0001";
     let mut all = vec![
-        post("inbound/text.json").brings([Told::text("wamid.FIXTURE_IN_0001", "When is my bin collected?")]),
+        post("inbound/text.json")
+            .brings([Told::text("wamid.FIXTURE_IN_0001", "When is my bin collected?").from("GB.10000000000000000001")]),
         post("status/sent_with_callback_data.json").brings([Told::delivery(one, Sent).key("case-4711")]),
         post("batch/two_entries_messages_and_statuses.json"),
         post("batch/out_of_order_statuses.json").brings([

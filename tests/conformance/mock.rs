@@ -114,6 +114,7 @@ impl Subject for Mocked {
 
     fn webhooks(&self) -> Vec<Webhook> {
         let post = |events: &[Event]| Webhook::json(serde_json::to_vec(events).unwrap());
+        let asked = || Told::text("mock-in-0001", "Is it Tuesday?").from(self.resident().expose());
         let stop = |mut inbound: Inbound| {
             inbound.id = "mock-in-0002".into();
             inbound.content = InboundContent::Text("STOP".into());
@@ -123,12 +124,10 @@ impl Subject for Mocked {
             Delivery::new(self.inbound().envelope, "mock-out-0001", state, "word").with_key(Some("case-4711".into()))
         };
         vec![
-            post(&[self.inbound().into()]).brings([Told::text("mock-in-0001", "Is it Tuesday?")]),
+            post(&[self.inbound().into()]).brings([asked()]),
             post(&[stop(self.inbound()).into()]).brings([Told::inbound("mock-in-0002"), Told::opt_out()]),
-            post(&[delivery(DeliveryState::Sent).into(), self.inbound().into()]).brings([
-                Told::delivery("mock-out-0001", DeliveryState::Sent).key("case-4711"),
-                Told::text("mock-in-0001", "Is it Tuesday?"),
-            ]),
+            post(&[delivery(DeliveryState::Sent).into(), self.inbound().into()])
+                .brings([Told::delivery("mock-out-0001", DeliveryState::Sent).key("case-4711"), asked()]),
             Webhook::json(r#"{"colour":"green"}"#).brings([Told::unrecognised()]),
         ]
     }

@@ -12,7 +12,7 @@ use civic_messaging::channel::Grade;
 use civic_messaging::notify::{Config, KeyType, Options};
 use civic_messaging::testing::{Exchange, Setup, Signer, Step, Subject, Told, Webhook};
 use civic_messaging::{
-    Address, Channel, Cursor, DeliveryState, ErrorKind, Message, Notify, Result, Sent, Template, Timestamp,
+    Address, Channel, Cursor, DeliveryState, ErrorKind, Message, Notify, Result, Sender, Sent, Template, Timestamp,
 };
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
@@ -283,7 +283,9 @@ impl Subject for Sms {
     }
 
     fn exchanges(&self) -> Vec<Exchange> {
-        [self.sends(), self.look_ups(), self.polls(), self.healths()].concat()
+        let code = Address::from("60777".parse::<Sender>().unwrap());
+        let to_code = Exchange::send(Message::text(code, "Hello")).fails(ErrorKind::InvalidRecipient).not_sent();
+        [self.sends(), self.look_ups(), self.polls(), self.healths(), vec![to_code]].concat()
     }
 
     fn webhooks(&self) -> Vec<Webhook> {
@@ -309,7 +311,8 @@ impl Subject for Sms {
             Webhook::json(callback("delivery_status"))
                 .brings([Told::delivery(ID, DeliveryState::Delivered).key("ref-1")]),
             // More than the word is no opt-out.
-            Webhook::json(callback("inbound_sms")).brings([Told::text(INBOUND, "STOP please £ ŵ 😀")]),
+            Webhook::json(callback("inbound_sms"))
+                .brings([Told::text(INBOUND, "STOP please £ ŵ 😀").from("+447700900123")]),
             says(10, json!({ "message": "STOP" })).brings([Told::text(id(10), "STOP"), Told::opt_out()]),
             says(11, json!({ "message": "start" })).brings([Told::text(id(11), "start"), Told::opt_out()]),
             says(12, json!({ "message": "" })).brings([Told::text(id(12), "")]),

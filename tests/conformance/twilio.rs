@@ -15,8 +15,8 @@ use civic_messaging::testing::{Exchange, Setup, Signer, Step, Subject, Told, Web
 use civic_messaging::twilio::{Config, Options};
 use civic_messaging::webhook::Covers;
 use civic_messaging::{
-    Address, Channel, DeliveryState, Digest, Error, ErrorKind, Location, Media, MediaRef, Message, Result, Sent,
-    Template, Timestamp, Twilio,
+    Address, Channel, DeliveryState, Digest, Error, ErrorKind, Location, Media, MediaRef, Message, Result, Sender,
+    Sent, Template, Timestamp, Twilio,
 };
 use hmac::{Hmac, KeyInit, Mac};
 use http::header::CONTENT_TYPE;
@@ -367,7 +367,13 @@ impl Line {
     }
 
     fn exchanges(&self) -> Vec<Exchange> {
-        [self.sends(), self.look_ups(), self.files(), self.healths()].concat()
+        let mut exchanges = [self.sends(), self.look_ups(), self.files(), self.healths()].concat();
+        if self.mark.is_empty() {
+            let code = Address::from("60777".parse::<Sender>().unwrap());
+            let to_code = Exchange::send(Message::text(code, "Hello"));
+            exchanges.push(to_code.fails(ErrorKind::InvalidRecipient).not_sent());
+        }
+        exchanges
     }
 
     /// A resident's message, with other fields over those recorded.
@@ -407,7 +413,7 @@ impl Line {
         let stop = "STOP & £5 + 100% ŵ 😀";
         let mut webhooks = vec![
             // The first three are what proofs are tried on: a form, a query, and JSON, which is told and not understood.
-            says(1, json!({})).brings([Told::text(sid(1), stop)]),
+            says(1, json!({})).brings([Told::text(sid(1), stop).from(THEIRS)]),
             Webhook::get(&form(&self.inbound(2, json!({ "Body": "hi" })))).brings([Told::text(sid(2), "hi")]),
             Webhook::json(recorded("json_body_bodySHA256")["body"].as_str().unwrap()).brings([Told::unrecognised()]),
             says(3, picture.clone()).brings([Told::text(sid(3), stop)]),

@@ -188,7 +188,10 @@ fn changed(recorded: &str, changes: &[(&str, &str)]) -> String {
 
 /// Calls that both kinds of credentials make alike, each begun so.
 fn exchanges(begun: &dyn Fn(Exchange) -> Exchange) -> Vec<Exchange> {
-    [sends(begun), refusals(begun), polls(begun), look_ups(begun), uploads(begun), healths(begun)].concat()
+    let nobody = Address::conversation(Medium::X, "not-a-conversation").unwrap();
+    let nowhere = Exchange::send(Message::text(nobody, "Hello")).fails(ErrorKind::InvalidRecipient).not_sent();
+    let groups = [sends(begun), refusals(begun), polls(begun), look_ups(begun), uploads(begun), healths(begun)];
+    groups.into_iter().flatten().chain([nowhere]).collect()
 }
 
 fn sends(begun: &dyn Fn(Exchange) -> Exchange) -> Vec<Exchange> {
@@ -278,7 +281,7 @@ fn polls(begun: &dyn Fn(Exchange) -> Exchange) -> Vec<Exchange> {
             ("media_keys", "card_ids"),
         ],
     );
-    let question = Told::text("1900000000000000511", "When is my bin day?");
+    let question = Told::text("1900000000000000511", "When is my bin day?").from(RESIDENT);
     let unnamed = fixture!("v2_dm_events_defaults.response.200.json");
     let empty = fixture!("v2_dm_events_empty.response.200.json");
     let no_such_field = changed(fixture!("err_400_invalid_request.json"), &[("participant_id", "dm_event.fields")]);
@@ -408,7 +411,7 @@ fn healths(begun: &dyn Fn(Exchange) -> Exchange) -> Vec<Exchange> {
 }
 
 fn webhooks() -> Vec<Webhook> {
-    let question = || Told::text("1900000000000000511", "When is my bin day?");
+    let question = || Told::text("1900000000000000511", "When is my bin day?").from(RESIDENT);
     let pothole = || Told::text("1900000000000000512", "Pothole photo");
     let echo = || Told::text("1900000000000000515", "Thursday.");
     let second = || Told::text("1900000000000000516", "second in the same delivery");

@@ -10,7 +10,8 @@ use crate::message::{
     Template,
 };
 use crate::testing::double::Double;
-use crate::testing::run::{Checked, Pace, Run, Stop, ensure};
+use crate::testing::leaks::Needles;
+use crate::testing::run::{Checked, OWN, Pace, Run, Stop, ensure};
 use crate::testing::subject::{Call, Expectation, What};
 
 /// Everything that is declared is recorded: what nobody has seen work is not to be relied on.
@@ -26,6 +27,14 @@ pub(super) async fn what_is_declared_is_recorded(run: &Run<'_>) -> Checked {
     };
     let told = |holds: fn(What) -> bool| webhooks.iter().flat_map(|w| w.told()).any(|told| holds(told.what));
     let keys = webhooks.iter().flat_map(|webhook| webhook.told()).any(|told| told.key.is_some());
+    let writers = webhooks.iter().flat_map(|webhook| webhook.told()).any(|told| told.from.is_some());
+    let inbound = told(|what| what == What::Inbound);
+    let refuses_address = exchanges.iter().any(|exchange| {
+        matches!(
+            &exchange.result,
+            Expectation::Fails { kind: ErrorKind::InvalidRecipient, outcome: Some(Outcome::NotSent), .. }
+        )
+    });
     let refuses = exchanges
         .iter()
         .any(|exchange| matches!((&exchange.call, &exchange.result), (Call::Send(_), Expectation::Fails { .. })));
@@ -75,11 +84,51 @@ pub(super) async fn what_is_declared_is_recorded(run: &Run<'_>) -> Checked {
             "a webhook with a message or a delivery",
         ),
         (can.receive, told(|what| what == What::Unrecognised), "a webhook with something that is not known"),
+        (can.receive && inbound, writers, "who wrote a message: `Told::from`"),
         (can.receive && can.key, keys, "a webhook whose delivery carries a key back"),
+        (
+            run.info.address_rule.is_some() && !sent.is_empty(),
+            refuses_address,
+            "an address that breaks its rule: a send that fails with InvalidRecipient, and is `not_sent()`",
+        ),
+        (!run.subject.in_memory(), names_credentials(run).await?, "its credentials: `Subject::secrets` names none"),
     ];
     let missing: Vec<_> = needed.iter().filter(|(declared, there, _)| *declared && !there).map(|row| row.2).collect();
     ensure!(missing.is_empty(), "the capability declares it, and it is not recorded: {}", missing.join("; "));
+    // What is recorded and not declared would be passed over by every check that is chosen by what is declared.
+    let extra = [
+        (
+            !webhooks.is_empty() && !can.receive,
+            "webhooks, but it does not declare `receive`: does it set the flag, and does `connect` put the setup's webhook \
+             secrets in?",
+        ),
+        (keys && !can.key, "deliveries with a key, but it does not declare `key`"),
+        (calls("poll") && !can.poll, "a poll, but it does not declare `poll`"),
+        (calls("look_up") && !can.look_up, "a look-up, but it does not declare `look_up`"),
+        (calls("upload_media") && !can.upload_media, "an upload, but it does not declare `upload_media`"),
+        (calls("fetch_media") && !can.fetch_media, "a fetch, but it does not declare `fetch_media`"),
+        (calls("health") && !can.health, "the health, but it does not declare `health`"),
+        (calls("signal") && !(can.read || can.typing), "a signal, but it declares neither `read` nor `typing`"),
+    ];
+    let extra: Vec<_> = extra.iter().filter(|(is, _)| *is).map(|row| row.1).collect();
+    ensure!(extra.is_empty(), "it is recorded, and not declared: {}", extra.join("; "));
     Ok(())
+}
+
+/// Whether the credentials are known that must not show: named by the subject, or the setup's own.
+async fn names_credentials(run: &Run<'_>) -> Checked<bool> {
+    let sends = run.accepted_sends();
+    let (false, Some(send)) = (!run.subject.secrets().is_empty(), sends.first()) else { return Ok(true) };
+    let double = Double::start().await;
+    for step in &send.steps {
+        double.expects(step.clone().unconditional().based(&double.base_url()));
+    }
+    let setup = run.setup(&double.base_url(), Pace::Patient);
+    let channel = run.built(&setup)?;
+    _ = run.call(&*channel, &setup, send, &double).await;
+    let mut needles = Needles::default();
+    needles.add("a credential", OWN);
+    Ok(double.asked().iter().any(|asked| needles.found(asked.head()).is_some()))
 }
 
 /// What is not declared is refused, as unsupported, and nothing of it reaches the gateway.

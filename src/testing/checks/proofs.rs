@@ -52,9 +52,16 @@ pub(super) async fn a_wrong_proof_is_refused(run: &Run<'_>) -> Checked {
     for webhook in webhooks.iter().take(3) {
         let bare = &webhook.request;
         let good = run.signed(bare, true, OWN);
-        for secret in [NEXT, OTHER, "", " ", "conformance-secret-on", "Conformance-secret-one"] {
+        for (what, secret) in [
+            ("another secret", NEXT),
+            ("another account's secret", OTHER),
+            ("an empty secret", ""),
+            ("a blank secret", " "),
+            ("the secret without its last letter", "conformance-secret-on"),
+            ("the secret in another case", "Conformance-secret-one"),
+        ] {
             let request = run.signed(bare, true, secret);
-            refused(run, &*channel, "a proof made with another secret", request).await?;
+            refused(run, &*channel, &format!("a proof made with {what}"), request).await?;
         }
         let added: Vec<HeaderName> = good
             .headers()
@@ -68,7 +75,7 @@ pub(super) async fn a_wrong_proof_is_refused(run: &Run<'_>) -> Checked {
                 let mut request = good.clone();
                 let Ok(value) = HeaderValue::from_str(&wrong) else { continue };
                 request.headers_mut().insert(name, value);
-                refused(run, &*channel, "a proof with something changed in its header", request).await?;
+                refused(run, &*channel, &format!("a webhook with the header {name}: {wrong:?}"), request).await?;
             }
         }
         if good.uri() != bare.uri() {
@@ -79,7 +86,7 @@ pub(super) async fn a_wrong_proof_is_refused(run: &Run<'_>) -> Checked {
                 let mut request = good.clone();
                 let Ok(uri) = format!("{same}{wrong}").parse() else { continue };
                 *request.uri_mut() = uri;
-                refused(run, &*channel, "a proof with something changed in its query", request).await?;
+                refused(run, &*channel, &format!("a webhook at {same}{wrong}"), request).await?;
             }
         }
     }

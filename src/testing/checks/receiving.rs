@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 
+use crate::address::Address;
 use crate::channel::Channel;
 use crate::clock::{Clock, VirtualClock};
 use crate::error::{Error, ErrorKind};
@@ -27,7 +28,13 @@ pub(super) fn bringing(run: &Run<'_>) -> Checked<Vec<Webhook>> {
 /// Receives a recorded webhook as the gateway sends it.
 pub(super) async fn receive(run: &Run<'_>, channel: &dyn Channel, nth: usize, webhook: &Webhook) -> Checked<Received> {
     let received = run.receive(channel, &run.arrives(webhook, OWN)).await?;
-    received.map_err(|error| Stop::Failed(format!("webhook {}: it is refused: {error}", nth + 1)))
+    received.map_err(|error| {
+        let hint = match error.kind() {
+            ErrorKind::Unauthenticated => "; does `Subject::signer` sign as the scheme expects it?",
+            _ => "",
+        };
+        Stop::Failed(format!("webhook {}: it is refused: {error}{hint}", nth + 1))
+    })
 }
 
 /// A recorded webhook brings its events, and is answered as its gateway wants it.
@@ -72,6 +79,13 @@ pub(super) async fn an_event_says_where_it_comes_from(run: &Run<'_>) -> Checked 
             ensure!(run.subject.in_memory() || !raw.is_empty(), "webhook {n}: an event keeps nothing of the webhook");
             let there = body.is_empty() || raw.is_empty() || body.windows(raw.len()).any(|piece| piece == raw);
             ensure!(there, "webhook {n}: an event keeps what the gateway did not write");
+            let secret = raw.windows(OWN.len()).any(|piece| piece == OWN.as_bytes());
+            ensure!(!secret, "webhook {n}: an event keeps the secret that proved it, and takes it into stores");
+            if let Event::Inbound(inbound) = &event {
+                let nobody = matches!(inbound.from, Address::SenderName(_));
+                let fits = inbound.from.fits(&run.info.medium) || inbound.echo || nobody;
+                ensure!(fits, "webhook {n}: a message's writer is at an address of another medium");
+            }
         }
     }
     Ok(())
@@ -275,13 +289,20 @@ pub(super) async fn no_bytes_make_it_panic(run: &Run<'_>) -> Checked {
     let webhooks = bringing(run)?;
     let channel = run.receiving(&[OWN])?;
     let (mut chance, mut read) = (Chance::new(run), 0);
-    for nth in 0..BODIES {
+    for _ in 0..BODIES {
         let Some(webhook) = chance.spoil_one_of(&webhooks) else { continue };
         let request = run.arrives(&webhook, OWN);
         // Not noted: 10,000 of them are too many to keep.
-        let received =
-            caught(channel.receive(&request)).await.ok_or_else(|| format!("webhook {nth} of chance makes it panic"))?;
-        read += usize::from(taken(&format!("webhook {nth} of chance"), received)?.is_some());
+        let what = || match webhook.request.body().as_ref() {
+            [] => format!("the webhook of chance {}", webhook.request.uri()),
+            body => format!("the webhook of chance {}", body.get(..400).unwrap_or(body).escape_ascii()),
+        };
+        let received = caught(channel.receive(&request)).await.ok_or_else(|| format!("{} makes it panic", what()))?;
+        let good = received.as_ref().is_ok_and(|received| received.reply.status.is_success());
+        read += usize::from(good);
+        if !good {
+            taken(&what(), received)?;
+        }
     }
     // A scheme may refuse some of them, such as bytes that its gateway never signs; one that refuses most proves nothing.
     ensure!(

@@ -1,0 +1,216 @@
+//! A supplier of the older kind, invented: a form under Basic authentication, answers in plain text that say no with a 200,
+//! callbacks by GET with a token in the address, over a medium that this crate does not know.
+
+use std::sync::Arc;
+
+use civic_messaging::channel::{Grade, Health};
+use civic_messaging::endpoint::{Answer, VendorError, basic};
+use civic_messaging::testing::{Exchange, Setup, Signer, Step, Subject, Told, Webhook};
+use civic_messaging::webhook::{self, QueryToken, Received};
+use civic_messaging::{
+    Accepted, Address, Channel, Class, Content, Context, Delivery, DeliveryState, Endpoint, Error, ErrorKind, Inbound,
+    InboundContent, Info, Medium, Message, Result, Secret, TextLimit, Unrecognised, async_trait,
+};
+use http::header::{AUTHORIZATION, HeaderMap};
+
+#[derive(Debug)]
+struct Larkfone {
+    info: Info,
+    endpoint: Endpoint,
+    context: Context,
+    headers: HeaderMap,
+    scheme: QueryToken,
+}
+
+const ACCOUNT: &str = "lark-account";
+const PASSWORD: &str = "larkfone-password";
+
+impl Larkfone {
+    fn new(setup: &Setup) -> Result<Self> {
+        let info = Info::new("larkfone", Medium::other("pager")?, ACCOUNT)
+            .with_capability(|can| {
+                can.receive = !setup.webhook_secrets.is_empty();
+                can.key = true;
+                can.health = true;
+                can.text = Some(TextLimit::characters(600));
+            })
+            .with_address_rule(pager);
+        let owned = std::slice::from_ref(&info.account);
+        let tokens = setup.webhook_secrets.iter().map(|token| token.clone().or_owns(owned));
+        Ok(Self {
+            endpoint: Endpoint::new("larkfone", setup.base_url.parse()?, &setup.context, ERRORS, vendor_error),
+            context: setup.context.clone(),
+            headers: HeaderMap::from_iter([(AUTHORIZATION, basic(ACCOUNT, &Secret::new(PASSWORD)?)?)]),
+            scheme: QueryToken::new("token", tokens),
+            info,
+        })
+    }
+}
+
+fn pager(address: &Address) -> Result<(), &'static str> {
+    match address.expose().strip_prefix("lark-") {
+        Some(digits) if digits.len() == 5 && digits.bytes().all(|b| b.is_ascii_digit()) => Ok(()),
+        _ => Err("must be lark- and five digits"),
+    }
+}
+
+#[async_trait]
+impl Channel for Larkfone {
+    fn info(&self) -> &Info {
+        &self.info
+    }
+
+    async fn send(&self, message: &Message) -> Result<Accepted> {
+        let message = self.info.prepare(message, self.context.clock.now())?;
+        let Content::Text(text) = &message.content else { return Err(Error::unsupported("Larkfone sends text")) };
+        let fields =
+            [("to", Some(message.to.expose())), ("text", Some(text.as_str())), ("ref", message.key.as_deref())];
+        let answer = self.endpoint.send(self.endpoint.form("/api/send", self.headers.clone(), fields)?).await?;
+        match said(&answer)? {
+            ("OK", ids) => Accepted::of_parts("larkfone", ids.split_ascii_whitespace(), answer.body.clone())
+                .ok_or_else(|| answer.unreadable()),
+            ("ERR", _) => Err(self.endpoint.refused(&answer)),
+            _ => Err(answer.unreadable()),
+        }
+    }
+
+    async fn receive(&self, request: &webhook::Request) -> Result<Received> {
+        let verified = request.verified(&self.scheme)?;
+        if !verified.owns(self.info.account.as_str()) {
+            return Ok(Received::new(Vec::new()).with_discarded(1));
+        }
+        let envelope = self.info.envelope(&verified);
+        let field = |name| verified.field(name);
+        let from = field("from").and_then(|from| Address::other(self.info.medium.clone(), &from).ok());
+        let from = from.filter(|from| pager(from).is_ok());
+        let event = match (field("id"), field("status"), field("mo"), from, field("text")) {
+            (Some(id), Some(status), None, _, _) => {
+                let state = match status.as_str() {
+                    "ENROUTE" => DeliveryState::Sending,
+                    "DELIVRD" => DeliveryState::Delivered,
+                    "UNDELIV" => DeliveryState::Failed,
+                    _ => DeliveryState::Unrecognised,
+                };
+                Delivery::new(envelope, id, state, status).with_key(field("ref")).into()
+            }
+            (None, None, Some(id), Some(from), Some(text)) => {
+                Inbound::new(envelope, id, from, InboundContent::Text(text)).into()
+            }
+            _ => Unrecognised::new(envelope, "callback").into(),
+        };
+        Ok(Received::new(vec![event]))
+    }
+
+    async fn health(&self) -> Result<Health> {
+        let health = Health::default();
+        let answer = match self.endpoint.get("/api/credit", self.headers.clone()).await {
+            Ok(answer) => answer,
+            Err(e) if e.kind() == ErrorKind::Unauthenticated => {
+                return Ok(health.with("credentials", Grade::Fail, "Larkfone does not know them"));
+            }
+            Err(e) => return Err(e),
+        };
+        let credit = answer.text()?.trim().strip_prefix("CREDIT ").and_then(|credit| credit.parse::<i64>().ok());
+        let health = health.with("credentials", Grade::Pass, "Larkfone knows them");
+        Ok(match credit.ok_or_else(|| answer.unreadable())? {
+            ..=0 => health.with("credit", Grade::Fail, "there is none left"),
+            _ => health.with("credit", Grade::Pass, "there is some"),
+        })
+    }
+}
+
+const ERRORS: &[(&str, Class)] = &[
+    ("12", Class::new(ErrorKind::InvalidRecipient)),
+    ("17", Class::new(ErrorKind::OptedOut)),
+    ("31", Class::new(ErrorKind::Account)),
+    ("40", Class::new(ErrorKind::RateLimited).retry(None)),
+];
+
+/// `OK 8841001 8841002`, or `ERR 12 bad number`.
+fn said(answer: &Answer) -> Result<(&str, &str)> {
+    Ok(answer.text()?.trim().split_once(' ').unwrap_or_default())
+}
+
+fn vendor_error(answer: &Answer) -> VendorError<'_> {
+    match said(answer) {
+        Ok(("ERR", words)) => VendorError::new(words.split(' ').next().unwrap_or_default()),
+        _ => VendorError::default(),
+    }
+}
+
+struct Recorded;
+
+impl Subject for Recorded {
+    fn connect(&self, setup: &Setup) -> Result<Arc<dyn Channel>> {
+        Ok(Arc::new(Larkfone::new(setup)?))
+    }
+
+    fn secrets(&self) -> Vec<String> {
+        vec![PASSWORD.to_owned()]
+    }
+
+    fn signer(&self) -> Signer {
+        Signer::query_token("token")
+    }
+
+    fn exchanges(&self) -> Vec<Exchange> {
+        let at = |id: &str| Address::other(Medium::other("pager").unwrap(), id).unwrap();
+        let text = || Message::text(at("lark-20931"), "Your collection is on Tuesday.").key("case-4711");
+        let post = || Step::post("/api/send").basic(ACCOUNT, PASSWORD);
+        let refusal = |status, body| Exchange::send(text()).step(post().answers(status, body));
+        let credit = || Step::get("/api/credit").basic(ACCOUNT, PASSWORD);
+        vec![
+            Exchange::send(text())
+                .step(
+                    post()
+                        .form("to=lark-20931&text=Your+collection+is+on+Tuesday.&ref=case-4711")
+                        .answers(200, "OK 8841001"),
+                )
+                .accepts(["8841001"]),
+            Exchange::send(Message::text(at("lark-20931"), "Tuesday. ".repeat(25)))
+                .step(
+                    post()
+                        .form(format!("to=lark-20931&text={}", "Tuesday.+".repeat(25)))
+                        .answers(200, "OK 8841002 8841003"),
+                )
+                .accepts(["8841002", "8841003"]),
+            refusal(200, "ERR 12 bad number").fails(ErrorKind::InvalidRecipient).code("12"),
+            refusal(200, "ERR 17 barred").fails(ErrorKind::OptedOut).code("17"),
+            refusal(200, "ERR 31 no credit").fails(ErrorKind::Account).code("31"),
+            refusal(200, "ERR 40 too fast").fails(ErrorKind::RateLimited).code("40").retryable(),
+            refusal(200, "ERR 99 unheard of").fails(ErrorKind::Rejected).code("99"),
+            refusal(401, "").fails(ErrorKind::Unauthenticated),
+            Exchange::send(Message::text(at("lark-1"), "Hello")).fails(ErrorKind::InvalidRecipient).not_sent(),
+            Exchange::health()
+                .step(credit().answers(200, "CREDIT 120"))
+                .graded("credentials", Grade::Pass)
+                .graded("credit", Grade::Pass),
+            Exchange::health().step(credit().answers(200, "CREDIT 0")).graded("credit", Grade::Fail),
+            Exchange::health().step(credit().answers(401, "")).graded("credentials", Grade::Fail),
+            Exchange::health().step(credit().answers(200, "Welcome")).fails(ErrorKind::Unexpected),
+        ]
+    }
+
+    fn webhooks(&self) -> Vec<Webhook> {
+        let receipt = |status, state| {
+            Webhook::get(&format!("id=8841001&status={status}&ref=case-4711"))
+                .brings([Told::delivery("8841001", state).key("case-4711")])
+        };
+        vec![
+            Webhook::get("mo=77120&from=lark-20931&text=When+is+my+bin+day%3F").brings([Told::text(
+                "77120",
+                "When is my bin day?",
+            )
+            .from("lark-20931")]),
+            Webhook::get("mo=77121&from=lark-20931&text=STOP").brings([Told::inbound("77121"), Told::opt_out()]),
+            receipt("ENROUTE", DeliveryState::Sending),
+            receipt("DELIVRD", DeliveryState::Delivered),
+            receipt("UNDELIV", DeliveryState::Failed),
+            receipt("PONDERING", DeliveryState::Unrecognised),
+            Webhook::get("mo=77122&from=nobody&text=Hello").brings([Told::unrecognised()]),
+            Webhook::get("colour=green").brings([Told::unrecognised()]),
+        ]
+    }
+}
+
+civic_messaging::conformance_tests!(Recorded);
