@@ -196,13 +196,7 @@ impl<'s> Run<'s> {
     /// Plays a recorded exchange, and holds what comes of it against what was recorded.
     pub(super) async fn play(&self, nth: usize, exchange: &Exchange) -> Checked {
         let what = format!("exchange {} ({})", nth + 1, exchange.call.name());
-        let double = Double::start().await;
-        for step in &exchange.steps {
-            double.expects(step.clone().based(&double.base_url()));
-        }
-        let setup = self.setup(&double.base_url(), Pace::Patient);
-        let channel = self.built(&setup)?;
-        let came = self.call(&*channel, &setup, exchange, &double).await;
+        let Replayed { came, double, .. } = self.replay(exchange, |_, step| step).await?;
         let problems = double.problems();
         let failed = match (&came, &exchange.result) {
             (_, Expectation::Fails { .. }) => String::new(),
@@ -215,14 +209,19 @@ impl<'s> Run<'s> {
         came.matches(&exchange.result).map_err(|why| Stop::Failed(format!("{what}: {why}")))
     }
 
+    /// Makes a recorded call against a double that serves its steps, each changed so, by its place.
+    pub(super) async fn replay(&self, exchange: &Exchange, change: impl Fn(usize, Step) -> Step) -> Checked<Replayed> {
+        let double = Double::start().await;
+        let steps = exchange.steps.iter().enumerate();
+        steps.for_each(|(nth, step)| double.expects(change(nth, step.clone().based(&double.base_url()))));
+        let setup = self.setup(&double.base_url(), Pace::Patient);
+        let channel = self.built(&setup)?;
+        let came = self.call(&*channel, &setup, exchange, &double).await;
+        Ok(Replayed { came, double, channel })
+    }
+
     /// Makes a recorded call.
-    pub(super) async fn call(
-        &self,
-        channel: &dyn Channel,
-        setup: &Setup,
-        exchange: &Exchange,
-        double: &Double,
-    ) -> Came {
+    async fn call(&self, channel: &dyn Channel, setup: &Setup, exchange: &Exchange, double: &Double) -> Came {
         for (mime, bytes) in &exchange.stored {
             if let Err(error) = setup.context.media.put(MediaStream::from_bytes(mime.clone(), bytes.clone())).await {
                 return Came::Failed(error);
@@ -358,6 +357,13 @@ impl Model {
     pub(super) fn requests(&self) -> usize {
         self.steps.len()
     }
+}
+
+/// A recorded call that was made again.
+pub(super) struct Replayed {
+    pub(super) came: Came,
+    pub(super) double: Double,
+    pub(super) channel: Arc<dyn Channel>,
 }
 
 /// What came of a call.

@@ -26,7 +26,7 @@ use crate::webhook::{Covers, Encoding, SigningSecret};
 /// and with secrets of the suite's own, and chooses its checks by what [`Info::capability`](crate::Info::capability)
 /// declares: everything that is declared must be recorded here, and everything that is not must be refused.
 ///
-/// The worked one is `examples/custom_gateway.rs`; the guide on [this module's page](super::testing) says how to record.
+/// The worked one is `examples/custom_gateway.rs`; the guide on [the page of this module](crate::testing) says how to record.
 pub trait Subject: Send + Sync {
     /// Builds the channel, with all of this set.
     ///

@@ -7,8 +7,7 @@ use serde_json::Value;
 use crate::channel::Evidence;
 use crate::error::Outcome;
 use crate::event::Event;
-use crate::testing::double::Double;
-use crate::testing::run::{Came, Checked, OWN, Pace, Run, applies, ensure};
+use crate::testing::run::{Came, Checked, OWN, Run, applies, ensure};
 use crate::testing::step::Step;
 use crate::testing::subject::{Call, Exchange};
 
@@ -56,13 +55,7 @@ pub(super) async fn a_poll_and_a_webhook_bring_one_event(run: &Run<'_>) -> Check
 }
 
 async fn events(run: &Run<'_>, exchange: &Exchange) -> Checked<Vec<Event>> {
-    let double = Double::start().await;
-    for step in &exchange.steps {
-        double.expects(step.clone().based(&double.base_url()));
-    }
-    let setup = run.setup(&double.base_url(), Pace::Patient);
-    let channel = run.built(&setup)?;
-    match run.call(&*channel, &setup, exchange, &double).await {
+    match run.replay(exchange, |_, step| step).await?.came {
         Came::Page(page) => Ok(page.events),
         _ => Ok(Vec::new()),
     }
@@ -114,11 +107,7 @@ pub(super) async fn a_look_up_that_fails_proves_nothing(run: &Run<'_>) -> Checke
             Step::any().answers(200, "<html>Please log in</html>"),
             Step::any().answers(200, ""),
         ] {
-            let double = Double::start().await;
-            double.always(step);
-            let setup = run.setup(&double.base_url(), Pace::Patient);
-            let channel = run.built(&setup)?;
-            match run.call(&*channel, &setup, exchange, &double).await {
+            match run.replay(exchange, |_, _| step.clone()).await?.came {
                 Came::Evidence(Evidence::CannotTell | Evidence::Absent { conclusive: false }) => {}
                 Came::Failed(error) => {
                     let outcome = error.outcome();

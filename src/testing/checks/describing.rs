@@ -119,13 +119,7 @@ pub(super) async fn what_is_declared_is_recorded(run: &Run<'_>) -> Checked {
 async fn names_credentials(run: &Run<'_>) -> Checked<bool> {
     let sends = run.accepted_sends();
     let (false, Some(send)) = (!run.subject.secrets().is_empty(), sends.first()) else { return Ok(true) };
-    let double = Double::start().await;
-    for step in &send.steps {
-        double.expects(step.clone().unconditional().based(&double.base_url()));
-    }
-    let setup = run.setup(&double.base_url(), Pace::Patient);
-    let channel = run.built(&setup)?;
-    _ = run.call(&*channel, &setup, send, &double).await;
+    let double = run.replay(send, |_, step| step.unconditional()).await?.double;
     let mut needles = Needles::default();
     needles.add("a credential", OWN);
     Ok(double.asked().iter().any(|asked| needles.found(asked.head()).is_some()))

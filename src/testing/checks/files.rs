@@ -19,11 +19,7 @@ pub(super) async fn a_file_goes_up_whole(run: &Run<'_>) -> Checked {
     for (nth, exchange) in exchanges(run, "upload_media", run.info.capability.upload_media)? {
         run.play(nth, &exchange).await?;
         let (Call::Upload(_, _, bytes), false) = (&exchange.call, run.subject.in_memory()) else { continue };
-        let double = Double::start().await;
-        exchange.steps.iter().for_each(|step| double.expects(step.clone().unconditional().based(&double.base_url())));
-        let setup = run.setup(&double.base_url(), Pace::Patient);
-        let channel = run.built(&setup)?;
-        _ = run.call(&*channel, &setup, &exchange, &double).await;
+        let double = run.replay(&exchange, |_, step| step.unconditional()).await?.double;
         let there =
             double.asked().iter().any(|asked| asked.body.windows(bytes.len().max(1)).any(|piece| piece == bytes));
         ensure!(there, "exchange {}: the uploaded file is not whole in any request", nth + 1);

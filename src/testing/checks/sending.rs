@@ -9,7 +9,7 @@ use crate::error::{ErrorKind, Outcome, Result};
 use crate::medium::sms;
 use crate::message::{Accepted, GatewayOptions, Message};
 use crate::testing::double::Double;
-use crate::testing::run::{Came, Checked, Pace, Run, Stop, applies, ensure};
+use crate::testing::run::{Came, Checked, Pace, Replayed, Run, Stop, applies, ensure};
 use crate::testing::step::{Fault, Step};
 use crate::testing::subject::{Call, Expectation};
 
@@ -18,13 +18,7 @@ pub(super) async fn a_message_is_written_as_it_was_recorded(run: &Run<'_>) -> Ch
     let sends = run.accepted_sends();
     applies(!sends.is_empty(), "no send is recorded")?;
     for (nth, exchange) in sends.iter().enumerate() {
-        let double = Double::start().await;
-        for step in &exchange.steps {
-            double.expects(step.clone().based(&double.base_url()));
-        }
-        let setup = run.setup(&double.base_url(), Pace::Patient);
-        let channel = run.built(&setup)?;
-        let came = run.call(&*channel, &setup, exchange, &double).await;
+        let Replayed { came, double, .. } = run.replay(exchange, |_, step| step).await?;
         let problems = double.problems();
         ensure!(problems.is_empty(), "accepted send {}: {}", nth + 1, problems.join("; "));
         if let Came::Failed(error) = came {
@@ -39,15 +33,8 @@ pub(super) async fn every_id_is_kept(run: &Run<'_>) -> Checked {
     let sends = run.accepted_sends();
     applies(!sends.is_empty(), "no send is recorded")?;
     for exchange in sends {
-        let double = Double::start().await;
-        for step in &exchange.steps {
-            double.expects(step.clone().unconditional().based(&double.base_url()));
-        }
-        let setup = run.setup(&double.base_url(), Pace::Patient);
-        let channel = run.built(&setup)?;
-        if let (Came::Accepted(accepted), Expectation::Accepted(ids)) =
-            (run.call(&*channel, &setup, &exchange, &double).await, &exchange.result)
-        {
+        let replayed = run.replay(&exchange, |_, step| step.unconditional()).await?;
+        if let (Came::Accepted(accepted), Expectation::Accepted(ids)) = (replayed.came, &exchange.result) {
             let came: Vec<_> = accepted.ids().map(crate::MessageId::as_str).collect();
             let (here, there) = (came.len(), ids.len());
             ensure!(came == *ids, "the {here} ids of an accepted send are not the {there} that the gateway gave");

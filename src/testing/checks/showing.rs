@@ -1,13 +1,9 @@
 //! Nothing secret or personal shows, and nobody else is connected to.
 
-use std::sync::Arc;
-
-use crate::channel::Channel;
 use crate::event::Event;
 use crate::message::Content;
-use crate::testing::double::Double;
 use crate::testing::leaks::Needles;
-use crate::testing::run::{Came, Checked, NEXT, OTHER, OWN, Pace, Run, ensure};
+use crate::testing::run::{Came, Checked, NEXT, OTHER, OWN, Run, ensure};
 use crate::testing::step::Step;
 use crate::testing::subject::{Call, Exchange, Webhook};
 
@@ -19,14 +15,20 @@ pub(super) async fn nothing_secret_or_personal_is_shown(run: &Run<'_>) -> Checke
     run.subject.secrets().iter().chain(&[OWN, NEXT, OTHER].map(str::to_owned)).for_each(|s| needles.add("a secret", s));
     for exchange in run.subject.exchanges() {
         sought(&exchange, &mut needles);
-        let (channel, came) = play(run, &exchange, |step| step).await?;
-        run.note(&channel);
-        if let Came::Page(page) = &came {
+        // It notes whatever comes of a call.
+        let replayed = run.replay(&exchange, |_, step| step.unconditional()).await?;
+        run.note(&replayed.channel);
+        if let Came::Page(page) = &replayed.came {
             told(&page.events, &mut needles);
         }
         for status in [400, 429, 500, 200] {
             let answer = r#"{"error":{"code":400,"message":"cannot send"},"code":"NO","message":"cannot send"} "#;
-            play(run, &exchange, |_| Step::any().answers(status, answer).echoes()).await?;
+            let last = exchange.steps.len().saturating_sub(1);
+            let careless = |nth, step: Step| match nth == last {
+                true => Step::any().answers(status, answer).echoes(),
+                false => step.unconditional(),
+            };
+            run.replay(&exchange, careless).await?;
         }
     }
     for webhook in run.subject.webhooks() {
@@ -66,21 +68,6 @@ fn sought(exchange: &Exchange, needles: &mut Needles) {
     }
 }
 
-async fn play(run: &Run<'_>, exchange: &Exchange, change: impl Fn(Step) -> Step) -> Checked<(Arc<dyn Channel>, Came)> {
-    let double = Double::start().await;
-    let before = exchange.steps.len().saturating_sub(1);
-    for (nth, step) in exchange.steps.iter().enumerate() {
-        let step = step.clone().unconditional().based(&double.base_url());
-        double.expects(if nth == before { change(step) } else { step });
-    }
-    double.always(Step::any().answers(404, ""));
-    let setup = run.setup(&double.base_url(), Pace::Patient);
-    let channel = run.built(&setup)?;
-    // It notes whatever comes of it.
-    let came = run.call(&*channel, &setup, exchange, &double).await;
-    Ok((channel, came))
-}
-
 async fn receive(run: &Run<'_>, webhook: &Webhook, needles: &mut Needles) -> Checked {
     for secret in [OWN, OTHER] {
         let channel = run.receiving(&[OWN])?;
@@ -118,13 +105,7 @@ fn told(events: &[Event], needles: &mut Needles) {
 pub(super) async fn it_connects_to_nobody_else(run: &Run<'_>) -> Checked {
     for exchange in run.subject.exchanges() {
         let before = run.calls();
-        let double = Double::start().await;
-        for step in &exchange.steps {
-            double.expects(step.clone().unconditional().based(&double.base_url()));
-        }
-        let setup = run.setup(&double.base_url(), Pace::Patient);
-        let channel = run.built(&setup)?;
-        _ = run.call(&*channel, &setup, &exchange, &double).await;
+        let double = run.replay(&exchange, |_, step| step.unconditional()).await?.double;
         let (asked, calls) = (double.asked().len(), run.calls() - before);
         let what = exchange.call.name();
         ensure!(calls >= asked, "{what} makes requests of which its context's transport knows nothing");
