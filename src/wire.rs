@@ -50,6 +50,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for MaybeStr<'a> {
     }
 }
 
+/// Up to here each whole number is one that an `f64` holds: 2 to the power of 53.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
 struct Text;
 
 impl<'de> Visitor<'de> for Text {
@@ -76,7 +79,12 @@ impl<'de> Visitor<'de> for Text {
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
-        Ok(Some(Str(Cow::Owned(number.to_string()))))
+        // A longer number would come out as another one: an id of somebody else.
+        if number.abs() < EXACT {
+            Ok(Some(Str(Cow::Owned(number.to_string()))))
+        } else {
+            Err(E::invalid_value(Unexpected::Float(number), &self))
+        }
     }
 
     fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
@@ -95,6 +103,10 @@ mod tests {
         assert_eq!(read(r#""caf\u00e9""#), "café");
         assert_eq!(read("303833"), "303833");
         assert_eq!(read("-6850472171600526495"), "-6850472171600526495");
+        assert_eq!((read("18446744073709551615"), read("0.5")), ("18446744073709551615".into(), "0.5".into()));
+        for rounded in ["18446744073709551617", "-9223372036854775809", "9007199254740993.0", "1e300"] {
+            assert!(serde_json::from_str::<Str<'_>>(rounded).is_err(), "{rounded}");
+        }
         assert!(serde_json::from_str::<Option<Str<'_>>>("null").unwrap().is_none());
         assert!(serde_json::from_str::<MaybeStr<'_>>("null").unwrap().is_none());
         assert_eq!(serde_json::from_str::<MaybeStr<'_>>("7").unwrap().as_deref(), Some("7"));
