@@ -175,7 +175,9 @@ impl Examined<'_> {
         let can = &self.info.capability;
         let link_only = |media: &[Media]| media.iter().all(|m| matches!(m.source, MediaSource::Link(_)));
         let (degrade, content) = match &message.content {
-            Content::Choice(choice) if can.choice.is_none() => (Degrade::ChoiceToText, choice_as_text(choice)),
+            Content::Choice(choice) if can.choice.is_none_or(|limits| is_list(choice) && limits.rows == 0) => {
+                (Degrade::ChoiceToText, choice_as_text(choice))
+            }
             Content::Link(link) if can.link.is_none() => (Degrade::LinkToText, link_as_text(link)),
             Content::Location(place) if !can.location => (Degrade::LocationToText, location_as_text(place)),
             Content::Media(media) if can.media.is_none() && link_only(media) => {
@@ -333,10 +335,10 @@ impl Examined<'_> {
             return self.cannot("choice", "cannot send choices; allow Degrade::ChoiceToText to send numbered lines");
         };
         let ChoiceLimits { buttons, rows, .. } = limits;
-        let list = choice.list_label.is_some();
+        let list = is_list(choice);
         let count = choice.rows().count();
         if list && rows == 0 {
-            return self.cannot("choice", "cannot send lists");
+            return self.cannot("choice", "cannot send lists; allow Degrade::ChoiceToText to send numbered lines");
         }
         let most = if list { rows } else { buttons };
         if !(1..=most).contains(&count) {
@@ -347,12 +349,15 @@ impl Examined<'_> {
             self.limited("choice.list_label", label, limits.list_label);
         }
         match &choice.header {
+            Some(_) if limits.header == 0 => self.cannot("choice.header", "cannot send a header above a choice"),
             Some(Header::Text(text)) => self.limited("choice.header", text, limits.header),
             Some(_) if list => self.wrong("choice.header", "must be text above a list"),
             _ => {}
         }
-        if let Some(footer) = &choice.footer {
-            self.limited("choice.footer", footer, limits.footer);
+        match &choice.footer {
+            Some(_) if limits.footer == 0 => self.cannot("choice.footer", "cannot send a footer under a choice"),
+            Some(footer) => self.limited("choice.footer", footer, limits.footer),
+            None => {}
         }
         let titled = choice.sections.iter().all(|section| section.title.is_some());
         if choice.sections.len() > 1 && !titled {
@@ -507,6 +512,10 @@ pub(crate) fn changed(text: &str, sent: &str) -> usize {
         _ => true,
     };
     text.chars().filter(gone).count()
+}
+
+fn is_list(choice: &Choice) -> bool {
+    choice.list_label.is_some()
 }
 
 fn choice_as_text(choice: &Choice) -> Content {
