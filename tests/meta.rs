@@ -762,3 +762,13 @@ async fn wrong_input_is_refused_before_the_network() {
     wrong.phone_number_id = "+447700900123".into();
     assert_eq!(Meta::whatsapp_with(wrong, &Context::new()).unwrap_err().field(), Some("phone_number_id"));
 }
+
+#[tokio::test]
+async fn an_entry_without_changes_is_kept_or_counted() {
+    // One app can serve a page on Messenger too, with one address for both.
+    let entry = |id: &str| json!({ "id": id, "time": 1_795_000_000, "messaging": [{ "message": { "mid": "m_1" } }] });
+    let body = json!({ "object": "page", "entry": [entry(ACCOUNT), entry("7000000000000001")] });
+    let received = offline().receive(&signed_with(SECRET, body.to_string())).await.unwrap();
+    let [Event::Unrecognised(kept)] = &received.events[..] else { panic!("{:?}", received.events) };
+    assert_eq!((kept.envelope.raw.path().as_str(), received.discarded), ("/entry/0", 1));
+}

@@ -23,6 +23,7 @@ use crate::message::{ContactCard, Labelled, Location, MediaRef};
 use crate::webhook::{Received, Verified};
 use crate::wire::{MaybeStr, Str};
 
+const ENTRY: &str = "/entry/#";
 const VALUE: &str = "/entry/#/changes/#/value";
 const MESSAGE: &str = "/entry/#/changes/#/value/messages/#";
 const STATUS: &str = "/entry/#/changes/#/value/statuses/#";
@@ -64,6 +65,16 @@ impl<'v> Reader<'v> {
         let values = hook.entry.iter().flat_map(|entry| &entry.changes).map(|change| &change.value);
         self.events = Vec::with_capacity(values.map(Value::count).sum());
         for (e, entry) in hook.entry.iter().enumerate() {
+            if entry.changes.is_empty() {
+                // Of another product of the same app, such as Messenger, or of a form that is not known.
+                match entry.id.as_deref().filter(|id| self.verified.owns(id)) {
+                    Some(id) => {
+                        let envelope = self.piece(&AccountId::new(id), self.verified.arrived(), ENTRY, [e, 0, 0]);
+                        self.events.push(Unrecognised::new(envelope, "entry").into());
+                    }
+                    None => self.discarded += 1,
+                }
+            }
             for (c, change) in entry.changes.iter().enumerate() {
                 let value = &change.value;
                 let number = value.metadata.as_ref().and_then(|metadata| metadata.phone_number_id.as_deref());
