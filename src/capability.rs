@@ -1,6 +1,6 @@
 //! What a channel can do, as data that one validator reads.
 
-use crate::medium::{whatsapp, x};
+use crate::medium::{messenger, whatsapp, x};
 use crate::message::MediaKind;
 
 /// What a channel can do, and its limits.
@@ -165,13 +165,29 @@ pub struct ChoiceLimits {
     pub list_label: usize,
     /// The longest title of a section.
     pub section_title: usize,
-    /// The longest header.
+    /// The longest header; 0 where there are none.
     pub header: usize,
-    /// The longest footer.
+    /// The longest footer; 0 where there are none.
     pub footer: usize,
 }
 
 impl ChoiceLimits {
+    /// Messenger's, whose buttons are quick replies: see [`medium::messenger`](crate::medium::messenger).
+    pub const MESSENGER: Self = Self {
+        buttons: messenger::QUICK_REPLIES_MAX,
+        button_title: messenger::QUICK_REPLY_TITLE_MAX,
+        button_id: messenger::QUICK_REPLY_PAYLOAD_MAX,
+        button_body: messenger::TEXT_MAX,
+        rows: 0,
+        row_title: 0,
+        row_id: 0,
+        row_description: 0,
+        list_body: 0,
+        list_label: 0,
+        section_title: 0,
+        header: 0,
+        footer: 0,
+    };
     /// WhatsApp's: see [`medium::whatsapp`](crate::medium::whatsapp).
     pub const WHATSAPP: Self = Self {
         buttons: whatsapp::BUTTONS_MAX,
@@ -191,6 +207,18 @@ impl ChoiceLimits {
 }
 
 impl MediaLimits {
+    /// Messenger's: one file a message, of any type, and no caption.
+    pub fn messenger() -> Self {
+        let kinds = [MediaKind::Audio, MediaKind::Document, MediaKind::Image, MediaKind::Video];
+        Self {
+            per_message: messenger::ATTACHMENTS_MAX,
+            link: true,
+            stored: true,
+            gateway: true,
+            kinds: kinds.map(|kind| MediaRule::new(kind, messenger::ATTACHMENT_BYTES_MAX, &[], 0)).to_vec(),
+        }
+    }
+
     /// WhatsApp's: one file a message.
     pub fn whatsapp() -> Self {
         let caption = whatsapp::CAPTION_MAX;

@@ -2,7 +2,7 @@
 #![cfg_attr(all(feature = "notify", feature = "reqwest"), doc = include_str!("../README.md"))]
 #![cfg_attr(
     not(all(feature = "notify", feature = "reqwest")),
-    doc = "Send and receive a council's messages over WhatsApp, X and SMS through one typed trait, [`Channel`]."
+    doc = "Send and receive a council's messages over WhatsApp, Messenger, X and SMS through one typed trait, [`Channel`]."
 )]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Nothing that a gateway, a resident or a configuration can write is a panic.

@@ -597,6 +597,9 @@ pub struct MediaRef {
     /// Its media type as the gateway gives it, parameters included: `audio/ogg; codecs=opus`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mime: Option<String>,
+    /// What kind of file it is, where the gateway says so and gives no media type: see [`kind`](Self::kind).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<MediaKind>,
     /// The file's SHA-256, if the gateway gave one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Digest>,
@@ -619,6 +622,7 @@ impl MediaRef {
             id: id.into(),
             url: None,
             mime: None,
+            kind: None,
             sha256: None,
             len: None,
             filename: None,
@@ -626,9 +630,9 @@ impl MediaRef {
         }
     }
 
-    /// The kind of file, by its media type.
+    /// The kind of file: what the gateway calls it, else by its media type.
     pub fn kind(&self) -> MediaKind {
-        self.mime.as_deref().map_or(MediaKind::Document, MediaKind::of)
+        self.kind.or_else(|| self.mime.as_deref().map(MediaKind::of)).unwrap_or(MediaKind::Document)
     }
 }
 

@@ -70,6 +70,11 @@ enum Answer {
 }
 
 impl Mock {
+    /// A channel of Facebook Messenger.
+    pub fn messenger() -> Self {
+        Self::new(Medium::Messenger)
+    }
+
     /// A channel of text messages.
     pub fn sms() -> Self {
         Self::new(Medium::Sms)
@@ -405,11 +410,13 @@ fn everything(medium: &Medium) -> Capability {
         health: true,
         key: true,
         text: Some(match medium {
+            Medium::Messenger => TextLimit::characters(crate::medium::messenger::TEXT_MAX),
             Medium::Sms => TextLimit::segments(10),
             Medium::X => TextLimit::characters(crate::medium::x::TEXT_MAX),
             _ => TextLimit::characters(crate::medium::whatsapp::TEXT_MAX),
         }),
         media: Some(match medium {
+            Medium::Messenger => MediaLimits::messenger(),
             Medium::X => MediaLimits::x(),
             Medium::Sms => MediaLimits {
                 per_message: 10,
@@ -422,23 +429,25 @@ fn everything(medium: &Medium) -> Capability {
         }),
         ..Capability::default()
     };
-    if *medium != Medium::Sms {
+    if !matches!(medium, Medium::Messenger | Medium::Sms) {
         can.conversation = true;
     }
     if !matches!(medium, Medium::Sms | Medium::X) {
         can.read = true;
         can.typing = true;
         can.reply_to = true;
-        can.choice = Some(ChoiceLimits::WHATSAPP);
+        can.native = true;
+        can.choice = Some(if *medium == Medium::Messenger { ChoiceLimits::MESSENGER } else { ChoiceLimits::WHATSAPP });
+    }
+    if !matches!(medium, Medium::Messenger | Medium::Sms | Medium::X) {
         can.link = Some(crate::medium::whatsapp::LINK_LABEL_MAX);
         can.ask_location = true;
         can.ask_contact = true;
         can.location = true;
         can.contacts = true;
         can.reaction = true;
-        can.native = true;
     }
-    if *medium != Medium::X {
+    if !matches!(medium, Medium::Messenger | Medium::X) {
         can.template = Some(TemplateLimits { language: false, positional: true, named: true, components: true });
     }
     can

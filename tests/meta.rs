@@ -759,7 +759,7 @@ async fn wrong_input_is_refused_before_the_network() {
     wrong.version = "26".into();
     assert_eq!(Meta::whatsapp_with(wrong, &Context::new()).unwrap_err().field(), Some("version"));
     let mut wrong = config("http://127.0.0.1:9");
-    wrong.phone_number_id = "+447700900123".into();
+    wrong.phone_number_id = Some("+447700900123".into());
     assert_eq!(Meta::whatsapp_with(wrong, &Context::new()).unwrap_err().field(), Some("phone_number_id"));
 }
 

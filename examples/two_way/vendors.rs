@@ -54,6 +54,14 @@ impl Vendors {
             app_secrets = ["old-example-app-secret", "example-app-secret"]
             base_url = "{meta}"
 
+            [messenger]
+            gateway = "meta"
+            medium = "messenger"
+            access_token = "example-page-token"
+            page_id = "7000000000000001"
+            app_secrets = "example-app-secret"
+            base_url = "{meta}"
+
             [dm]
             gateway = "x"
             medium = "x"
@@ -129,6 +137,13 @@ impl Vendors {
         look_up.respond_with(ResponseTemplate::new(200).set_body_json(located)).mount(&self.meta).await;
         let file = Mock::given(method("GET")).and(path("/file")).and(token());
         file.respond_with(photo()).mount(&self.meta).await;
+
+        let page = Mock::given(method("POST")).and(path("/v26.0/7000000000000001/messages"));
+        let page = page.and(header("authorization", "Bearer example-page-token"));
+        let taken = ResponseTemplate::new(200).set_body_bytes(fixture("messenger/send_ok.json"));
+        page.respond_with(taken).mount(&self.meta).await;
+        // Whoever has the address gets the file: no token comes along.
+        Mock::given(method("GET")).and(path("/scontent/1.jpg")).respond_with(photo()).mount(&self.meta).await;
     }
 
     async fn play_x(&self) {
@@ -188,6 +203,13 @@ impl Vendors {
             let hash = BASE64_STANDARD.encode(Digest::of(FALLEN_TREE).as_bytes());
             photo["entry"][0]["changes"][0]["value"]["messages"][0]["image"]["sha256"] = hash.into();
             webhooks.push(("whatsapp", meta(photo.to_string().as_bytes(), "example-app-secret")?));
+            for name in ["inbound_text", "inbound_quick_reply", "echo", "delivery", "read"] {
+                webhooks.push(("messenger", meta(&fixture(&format!("messenger/{name}.json")), "example-app-secret")?));
+            }
+            let mut photo: Value = serde_json::from_slice(&fixture("messenger/inbound_image.json"))?;
+            photo["entry"][0]["messaging"][0]["message"]["attachments"][0]["payload"]["url"] =
+                format!("{}/scontent/1.jpg", self.meta.uri()).into();
+            webhooks.push(("messenger", meta(photo.to_string().as_bytes(), "example-app-secret")?));
             for name in ["webhook_xaa_dm_received.json", "webhook_aaa_dm_media_photo.json"] {
                 webhooks.push(("dm", x(name)?));
             }
@@ -208,6 +230,7 @@ impl Vendors {
         let form = self.twilio_forms().into_iter().next().unwrap_or_default();
         Ok(vec![
             ("whatsapp", meta(&fixture("whatsapp/inbound/text.json"), "another-app-secret")?),
+            ("messenger", meta(&fixture("messenger/inbound_text.json"), "another-app-secret")?),
             ("dm", Request::from(http::Request::post("/").body(fixture("x/webhook_aaa_dm_text.json"))?)),
             ("twilio", twilio(&form, "another-auth-token")?),
             ("notify", notify("{}", "Bearer a-long-bearer-toke")?),

@@ -38,6 +38,7 @@ pub type Target = fn(&[u8]);
 /// Every target, by its name.
 pub const TARGETS: &[(&str, Target)] = &[
     ("address", address),
+    ("messenger_webhook", messenger_webhook),
     ("meta_webhook", meta_webhook),
     ("notify_webhook", notify_webhook),
     ("retry_after", retry_after),
@@ -51,6 +52,7 @@ pub const TARGETS: &[(&str, Target)] = &[
 // The accounts and secrets of tests/fixtures, so that their bodies are of an account that the channel owns.
 const META_NUMBER: &str = "200000000000001";
 const META_ACCOUNT: &str = "100000000000001";
+const META_PAGE: &str = "7000000000000001";
 const META_SECRET: &str = "test_app_secret";
 const X_USER: &str = "1900000000000000202";
 const X_SECRET: &str = "fixture-consumer-secret";
@@ -80,6 +82,15 @@ pub fn meta_webhook(body: &[u8]) {
         LazyLock::new(|| HmacSha256::new(META_SIGNATURE, "sha256=", Encoding::Hex, [signing(META_SECRET)]));
     let signature = SCHEME.sign(body).unwrap();
     is_read(&*CHANNEL, &post("/meta", META_SIGNATURE, &signature, body));
+}
+
+/// Any body that Meta signed for a page is read, and everything in it can be kept.
+pub fn messenger_webhook(body: &[u8]) {
+    static CHANNEL: LazyLock<Meta> = LazyLock::new(|| messenger(META_SECRET));
+    static SCHEME: LazyLock<HmacSha256> =
+        LazyLock::new(|| HmacSha256::new(META_SIGNATURE, "sha256=", Encoding::Hex, [signing(META_SECRET)]));
+    let signature = SCHEME.sign(body).unwrap();
+    is_read(&*CHANNEL, &post("/messenger", META_SIGNATURE, &signature, body));
 }
 
 /// Any body that X signed is read, and everything in it can be kept; one that its handshake could have signed is refused.
@@ -184,7 +195,8 @@ pub fn verifier(data: &[u8]) {
         for scheme in &*SCHEMES {
             is_refused(request.open(&**scheme));
         }
-        for channel in [&CHANNELS.meta as &dyn Channel, &CHANNELS.dialog, &CHANNELS.twilio, &CHANNELS.notify] {
+        let Channels { meta, dialog, messenger, twilio, notify, .. } = &*CHANNELS;
+        for channel in [meta as &dyn Channel, dialog, messenger, twilio, notify] {
             is_refused(at_once(channel.receive(&request)));
         }
         match at_once(CHANNELS.x.receive(&request)) {
@@ -201,6 +213,7 @@ pub fn verifier(data: &[u8]) {
 struct Channels {
     meta: Meta,
     dialog: Meta,
+    messenger: Meta,
     twilio: Twilio,
     notify: Notify,
     x: X,
@@ -209,6 +222,7 @@ struct Channels {
 static CHANNELS: LazyLock<Channels> = LazyLock::new(|| Channels {
     meta: meta(UNKNOWN),
     dialog: Meta::whatsapp_360dialog_with(meta_config(UNKNOWN), &context()).unwrap(),
+    messenger: messenger(UNKNOWN),
     twilio: twilio(UNKNOWN),
     notify: notify(UNKNOWN),
     x: x(UNKNOWN),
@@ -623,6 +637,11 @@ fn meta_config(secret: &str) -> meta::Config {
 
 fn meta(secret: &str) -> Meta {
     Meta::whatsapp_with(meta_config(secret), &context()).unwrap()
+}
+
+fn messenger(secret: &str) -> Meta {
+    let config = meta::Config::for_page("EAAG-page-token", META_PAGE).and_then(|config| config.app_secret(secret));
+    Meta::messenger_with(config.unwrap().verify_token(secret).unwrap(), &context()).unwrap()
 }
 
 fn x(secret: &str) -> X {

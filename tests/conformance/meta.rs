@@ -1,18 +1,23 @@
-//! WhatsApp by Meta's Cloud API and by 360dialog, through the conformance suite.
+//! WhatsApp by Meta's Cloud API and by 360dialog, and Messenger, through the conformance suite.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use civic_messaging::channel::Grade;
 use civic_messaging::event::{Envelope, Raw};
+use civic_messaging::media::{Publish, Stored};
 use civic_messaging::message::TemplateButton;
 use civic_messaging::meta::{Config, Flow, Options};
 use civic_messaging::testing::{Exchange, Setup, Signer, Step, Subject, Told, Webhook};
 use civic_messaging::webhook::Encoding;
 use civic_messaging::{
     Address, Ask, Channel, Choice, ContactCard, DeliveryState, Digest, ErrorKind, Inbound, InboundContent, Link,
-    Location, Media, MediaRef, MediaSource, Medium, Message, Meta, Reaction, Result, Row, Signal, Template,
+    Location, Media, MediaRef, MediaSource, Medium, Message, Meta, Native, Purpose, Reaction, Result, Row, Signal,
+    Template,
 };
+use serde_json::{Value, json};
 
 const NUMBER: &str = "200000000000001";
 const TOKEN: &str = "EAAG-test-token";
@@ -345,6 +350,219 @@ fn sends(gateway: &'static str) -> Vec<(&'static str, Message)> {
     ]
 }
 
+/// A page on Messenger.
+pub(crate) struct Messenger;
+
+const PAGE: &str = "7000000000000001";
+const PERSON: &str = "6000000000000001";
+
+/// Files of the store are reached here.
+#[derive(Debug)]
+struct Shelf;
+
+#[async_trait]
+impl Publish for Shelf {
+    async fn publish(&self, _: &Media) -> Result<String> {
+        Ok("https://files.example.gov.uk/map.png".to_owned())
+    }
+}
+
+impl Subject for Messenger {
+    fn connect(&self, setup: &Setup) -> Result<Arc<dyn Channel>> {
+        let mut config = Config::for_page(TOKEN, PAGE)?.verify_token("verify-token")?.base_url(&setup.base_url)?;
+        config.app_secrets = setup.webhook_secrets.clone();
+        Ok(Arc::new(Meta::messenger_with(config, &setup.context.clone().publish(Shelf))?))
+    }
+
+    fn secrets(&self) -> Vec<String> {
+        CloudApi.secrets()
+    }
+
+    fn signer(&self) -> Signer {
+        CloudApi.signer()
+    }
+
+    fn exchanges(&self) -> Vec<Exchange> {
+        let post = || Step::post(format!("/v26.0/{PAGE}/messages")).header("authorization", "Bearer EAAG-test-token");
+        let mut all: Vec<_> = messenger_sends()
+            .into_iter()
+            .map(|(body, message)| {
+                let step = post().header("content-type", "application/json").json(body);
+                let stored = message.1;
+                let send = Exchange::send(message.0).step(step.answers(200, messenger_fixture("send_ok.json")));
+                if stored { send.stored("image/png", "a map") } else { send }.accepts(["m_OUT_1"])
+            })
+            .collect();
+        let hello = || to_person("Your report is logged.");
+        // A `user_ref` has no `recipient_id`.
+        all.push(Exchange::send(hello()).step(post().answers(200, r#"{"message_id":"m_OUT_2"}"#)).accepts(["m_OUT_2"]));
+        for (status, code, subcode, words, kind, retryable) in messenger_refusals() {
+            let body = json!({ "error": {
+                "message": format!("(#{code}) {words}"), "type": "OAuthException", "code": code,
+                "error_subcode": subcode, "fbtrace_id": "AFixtureTrace",
+            } });
+            let refused = Exchange::send(hello()).step(post().answers(status, body.to_string())).fails(kind);
+            let refused = refused.code(code.to_string());
+            let refused = if retryable { refused.retryable() } else { refused };
+            let throttled = kind == ErrorKind::RateLimited && status == 400;
+            all.push(if throttled { refused.waits(Duration::from_secs(60)) } else { refused });
+        }
+        // Under a 5xx only a throttle is surely not sent.
+        let faulty = |code| post().answers(500, json!({ "error": { "code": code } }).to_string());
+        all.push(Exchange::send(hello()).step(faulty(613)).fails(ErrorKind::RateLimited).retryable());
+        all.push(Exchange::send(hello()).step(faulty(1200)).fails(ErrorKind::Unavailable).unknown());
+
+        let envelope = Envelope::new("meta", Medium::Messenger, PAGE.into(), self.now(), Raw::default());
+        let inbound = Inbound::new(envelope, "m_FIXTURE_1", person(), InboundContent::Text("Hello council".into()));
+        for (signal, action) in [(Signal::Read, "mark_seen"), (Signal::Typing, "typing_on")] {
+            let body = json!({ "recipient": { "id": PERSON }, "sender_action": action }).to_string();
+            let step = post().json(body).answers(200, json!({ "recipient_id": PERSON }).to_string());
+            all.push(Exchange::signal(inbound.clone(), signal).step(step));
+        }
+        let mut photo = MediaRef::new("meta", "m_FIXTURE_3/0");
+        photo.url = Some("{base}/v/t1.15752-9/1.jpg?oh=1".to_owned());
+        let file = Step::get("/v/t1.15752-9/1.jpg?oh=1").answers(200, "a photo of a fallen tree");
+        all.push(Exchange::fetch(photo).step(file).file("a photo of a fallen tree"));
+        all
+    }
+
+    fn webhooks(&self) -> Vec<Webhook> {
+        use DeliveryState::{Delivered, Read, Sent};
+        let post = |name: &str| Webhook::json(messenger_fixture(name));
+        let handshake = |query: &str| Webhook::get(query).unsigned();
+        vec![
+            post("inbound_text.json").brings([Told::text("m_FIXTURE_1", "Hello council").from(PERSON)]),
+            post("inbound_quick_reply.json").brings([Told::text("m_FIXTURE_2", "Yes").from(PERSON)]),
+            post("inbound_image.json").brings([Told::inbound("m_FIXTURE_3").from(PERSON)]),
+            post("inbound_reply_to.json").brings([Told::text("m_FIXTURE_4", "about this")]),
+            post("postback.json").brings([Told::text("m_FIXTURE_5", "Get started").from(PERSON)]),
+            post("reaction.json").brings([Told::inbound("m_OUT_1/react/1795000000123")]),
+            post("echo.json")
+                .brings([Told::text("m_OUT_1", "Reply").from(PAGE), Told::delivery("m_OUT_1", Sent).key("case-1")]),
+            post("delivery.json").brings([Told::delivery("m_OUT_1", Delivered), Told::delivery_up_to(Delivered)]),
+            post("delivery_without_mids.json").brings([Told::delivery_up_to(Delivered)]),
+            post("read.json").brings([Told::delivery_up_to(Read)]),
+            Webhook::json(messenger_batch().to_string()).brings([
+                Told::text("m_A", "STOP"),
+                Told::opt_out(),
+                Told::unrecognised(),
+                Told::delivery("m_B", Delivered),
+                Told::delivery("m_C", Delivered),
+                Told::unrecognised(),
+                Told::text("m_D", "Hello again"),
+                Told::unrecognised(),
+            ]),
+            Webhook::json(messenger_batch().to_string().replace(PAGE, "7000000000000002")).discards(6),
+            handshake("hub.mode=subscribe&hub.challenge=1158201444&hub.verify_token=verify-token")
+                .replies(200, "1158201444"),
+            handshake("hub.mode=subscribe&hub.challenge=1158201444&hub.verify_token=verify-toke").refused(),
+            handshake("hub.mode=unsubscribe&hub.challenge=1158201444&hub.verify_token=verify-token").refused(),
+        ]
+    }
+}
+
+fn messenger_fixture(name: &str) -> Bytes {
+    let path = format!("{}/tests/fixtures/messenger/{name}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}")).into()
+}
+
+fn person() -> Address {
+    Address::messenger(PERSON).unwrap()
+}
+
+fn to_person(text: &str) -> Message {
+    Message::text(person(), text)
+}
+
+/// Each request, the message that it is of, and whether that holds the file of the store. The fixtures are all answers to
+/// what a resident wrote.
+fn messenger_sends() -> Vec<(String, (Message, bool))> {
+    let recorded = |name: &str| String::from_utf8(messenger_fixture(name).to_vec()).unwrap();
+    let reply = |message: Message| (message.purpose(Purpose::Reply), false);
+    let body = |kind: &str, message: Value| json!({ "messaging_type": kind, "recipient": { "id": PERSON }, "message": message });
+    let attached = |kind: &str, payload: Value| {
+        body("UPDATE", json!({ "attachment": { "type": kind, "payload": payload } })).to_string()
+    };
+    let link = |url: &str| json!({ "url": url, "is_reusable": true });
+    let media = |media: Media| (Message::media(person(), [media]), false);
+    let mut typed = Options::default();
+    typed.human_agent = true;
+    let buttons = json!({ "attachment": { "type": "template", "payload": {
+        "template_type": "button", "text": "Pay your council tax",
+        "buttons": [{ "type": "web_url", "title": "Pay now", "url": "https://example.org/pay" }],
+    } } });
+    let native = Native::new("meta", &buttons).unwrap();
+    let mut with_key = buttons;
+    with_key["metadata"] = "case-3".into();
+    let mut quoting = body("RESPONSE", json!({ "text": "On Tuesday", "metadata": "case-2" }));
+    quoting["reply_to"] = json!({ "mid": "m_FIXTURE_1" });
+    let stored = Media::image(Stored::new(Digest::of(b"a map"), 5, "image/png"));
+    let held = Media::document(MediaSource::from(MediaRef::new("meta", "1857777774821032")));
+    vec![
+        (recorded("send_text_response.json"), reply(to_person("Hello"))),
+        (
+            recorded("send_attachment_url.json"),
+            reply(Message::media(person(), [Media::image("https://example.org/i.jpg")])),
+        ),
+        (
+            recorded("send_quick_replies.json"),
+            reply(Message::new(person(), Choice::buttons("Continue?").option("YES", "Yes"))),
+        ),
+        (recorded("send_human_agent.json"), reply(to_person("An officer replies").with(&typed).unwrap())),
+        (quoting.to_string(), reply(to_person("On Tuesday").key("case-2").reply_to("m_FIXTURE_1"))),
+        (body("UPDATE", json!({ "text": "Roads are closed" })).to_string(), (to_person("Roads are closed"), false)),
+        (attached("audio", link("https://example.org/a.mp3")), media(Media::audio("https://example.org/a.mp3"))),
+        (attached("video", link("https://example.org/v.mp4")), media(Media::video("https://example.org/v.mp4"))),
+        (attached("file", json!({ "attachment_id": "1857777774821032" })), media(held)),
+        (attached("image", link("https://files.example.gov.uk/map.png")), (Message::media(person(), [stored]), true)),
+        (body("UPDATE", with_key).to_string(), (Message::new(person(), native).key("case-3"), false)),
+    ]
+}
+
+type MessengerRefusal = (u16, u32, Option<u32>, &'static str, ErrorKind, bool);
+
+fn messenger_refusals() -> Vec<MessengerRefusal> {
+    use ErrorKind::*;
+    vec![
+        (400, 2, None, "Service temporarily unavailable", Unavailable, true),
+        (400, 4, None, "Application request limit reached", RateLimited, true),
+        (400, 10, None, "Application does not have permission for this action", Forbidden, false),
+        (400, 10, Some(1_893_063), "The page is restricted", Account, false),
+        (400, 10, Some(2_018_065), "", OutsideWindow, false),
+        (400, 10, Some(2_018_278), "", OutsideWindow, false),
+        (400, 10, None, "This message is sent outside of allowed window.", OutsideWindow, false),
+        (400, 10, Some(7), "This message is sent Outside the allowed window.", OutsideWindow, false),
+        (400, 32, None, "Page request limit reached", RateLimited, true),
+        (400, 100, None, "Invalid parameter", InvalidMessage, false),
+        (400, 100, Some(2_018_001), "No matching user found", InvalidRecipient, false),
+        (400, 190, None, "Error validating access token", Unauthenticated, false),
+        (403, 200, None, "Permissions error", Forbidden, false),
+        (403, 230, None, "Permissions disallow message to user", Forbidden, false),
+        (400, 368, None, "Blocked for policy violations", Account, false),
+        (400, 551, None, "This person isn't available right now.", InvalidRecipient, false),
+        (400, 613, None, "Calls to this API have exceeded the rate limit", RateLimited, true),
+        (400, 1200, None, "Temporary send message failure", Unavailable, true),
+        (400, 1_545_041, None, "Message Not Sent", InvalidRecipient, false),
+        (400, 99_999, None, "An error of tomorrow", Rejected, false),
+        (429, 99_999, None, "An error of tomorrow", RateLimited, true),
+    ]
+}
+
+/// Several things of one conversation, some of them not known.
+fn messenger_batch() -> Value {
+    let item = |name: &str, what: Value| json!({ "sender": { "id": PERSON }, "recipient": { "id": PAGE }, "timestamp": 1_795_000_000_123_i64, name: what });
+    json!({ "object": "page", "entry": [
+        { "id": PAGE, "time": 1_795_000_000_456_i64, "messaging": [
+            item("message", json!({ "mid": "m_A", "text": "STOP" })),
+            item("optin", json!({ "type": "notification_messages" })),
+            item("delivery", json!({ "mids": ["m_B", "m_C"] })),
+            item("message", json!({ "mid": { "not": "an id" } })),
+            item("message", json!({ "mid": "m_D", "text": "Hello again" })),
+        ] },
+        { "id": PAGE, "time": 1_795_000_000_456_i64, "standby": [item("message", json!({ "mid": "m_E", "text": "To another app" }))] },
+    ] })
+}
+
 mod cloud_api {
     use super::CloudApi;
     civic_messaging::conformance_tests!(CloudApi);
@@ -353,4 +571,9 @@ mod cloud_api {
 mod dialog_360 {
     use super::Dialog360;
     civic_messaging::conformance_tests!(Dialog360);
+}
+
+mod messenger {
+    use super::Messenger;
+    civic_messaging::conformance_tests!(Messenger);
 }

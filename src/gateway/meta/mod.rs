@@ -1,7 +1,8 @@
-//! Meta: WhatsApp Business by the Cloud API, and by 360dialog, which speaks the same wire.
+//! Meta: WhatsApp Business by the Cloud API, and by 360dialog, which speaks the same wire; Facebook Messenger by the Send
+//! API.
 //!
-//! Vendor's pages: [Cloud API messages][send], [webhooks][hooks], [error codes][codes]; state of September 2026, read
-//! 2026-11-22 from stored copies.
+//! Vendor's pages: [Cloud API messages][send], [webhooks][hooks], [error codes][codes], and of Messenger the
+//! [Send API][page], [webhooks][events], [error codes][sends]; state of September 2026, read 2026-11-22 from stored copies.
 //!
 //! ```no_run
 //! use civic_messaging::{Address, ChannelExt, Meta, meta};
@@ -11,19 +12,28 @@
 //!     .verify_token("what-the-dashboard-was-told")?;
 //! let whatsapp = Meta::whatsapp(config)?;
 //! whatsapp.send_text(&Address::whatsapp("07700 900123")?, "Your report is logged.").await?;
+//!
+//! let messenger = Meta::messenger(meta::Config::for_page("EAAG-page-token", "7000000000000001")?)?;
+//! messenger.send_text(&Address::messenger("6000000000000001")?, "Your report is logged.").await?;
 //! # Ok(()) }
 //! ```
 //!
 //! | medium | text | media | template | choice | link | ask | location | contacts | reaction | quote | receive | poll | look up | signals |
 //! |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 //! | WhatsApp | 4,096 characters | 1, by link, upload or id | positional, named, header, buttons | 3 buttons, 10 rows | yes | location, contact | yes | yes | yes | yes | signed | no | no | read, typing |
+//! | Messenger | 2,000 characters | 1, by link, published or id; no caption | no; `Native` | 13 quick replies | no | no | no | no | no | yes | signed | no | no | read, typing |
 //!
-//! No idempotency key exists, and no call says what became of a message: after an unknown outcome, only a status
-//! webhook with the message's key (`biz_opaque_callback_data`) settles it.
+//! No idempotency key exists, and no call says what became of a message: after an unknown outcome, only a webhook with
+//! the message's key settles it. On WhatsApp that is a status (`biz_opaque_callback_data`); on Messenger it is the echo of
+//! the message (`metadata`), for which the page must be subscribed to `message_echoes`. Echoes come of every app of the
+//! page, so that keys should be such as no other app would choose.
 //!
 //! [send]: https://developers.facebook.com/documentation/business-messaging/whatsapp/messages/send-messages
 //! [hooks]: https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/overview
 //! [codes]: https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes
+//! [page]: https://developers.facebook.com/docs/messenger-platform/reference/send-api
+//! [events]: https://developers.facebook.com/docs/messenger-platform/webhooks
+//! [sends]: https://developers.facebook.com/docs/messenger-platform/error-codes
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -34,6 +44,7 @@ use async_trait::async_trait;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::address::Medium;
 use crate::capability::{ChoiceLimits, MediaLimits, TemplateLimits, TextLimit};
@@ -55,30 +66,38 @@ use crate::webhook::{
 };
 use crate::wire::Str;
 
+mod messenger;
 mod receive;
 mod send;
 
 const GATEWAY: &str = "meta";
 
-/// The settings of a WhatsApp number.
+/// The settings of a WhatsApp number, or of a page on Messenger.
 ///
 /// ```toml
 /// gateway = "meta"
-/// medium = "whatsapp"
+/// medium = "whatsapp"                             # or "messenger"
 /// access_token = { env = "META_TOKEN" }
-/// phone_number_id = "200000000000001"
+/// phone_number_id = "200000000000001"             # or page_id
 /// app_secrets = { env = "META_APP_SECRET" }       # a list while it is rotated
 /// verify_token = "what-the-dashboard-was-told"
 /// ```
+///
+/// An id that is of the other medium is refused rather than passed over.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
-    /// The token of a system user with `whatsapp_business_messaging`; at 360dialog the API key.
+    /// The token of a system user with `whatsapp_business_messaging`, or of a page with `pages_messaging`; at 360dialog
+    /// the API key.
     pub access_token: Secret,
-    /// Meta's id of the number, which is not the number.
-    pub phone_number_id: AccountId,
-    /// Meta's id of the WhatsApp business account. Set it to get account events (templates, quality, limits).
+    /// Of WhatsApp: Meta's id of the number, which is not the number.
+    #[serde(default)]
+    pub phone_number_id: Option<AccountId>,
+    /// Of Messenger: Meta's id of the page.
+    #[serde(default)]
+    pub page_id: Option<AccountId>,
+    /// Of WhatsApp: Meta's id of the business account. Set it to get account events (templates, quality, limits).
     #[serde(default)]
     pub business_account_id: Option<AccountId>,
     /// What signs webhooks: the secret of the Meta app. At 360dialog, which does not sign, a token that it is told to
@@ -94,10 +113,11 @@ pub struct Config {
     /// Where the API is.
     #[serde(default)]
     pub base_url: Option<BaseUrl>,
-    /// The messaging account to bill, where one number serves several.
+    /// Of WhatsApp: the messaging account to bill, where one number serves several.
     #[serde(default)]
     pub messaging_account_id: Option<String>,
-    /// Whether a file is refused whose SHA-256 is not the one that its webhook gave. Meta does not define that hash.
+    /// Of WhatsApp: whether a file is refused whose SHA-256 is not the one that its webhook gave. Meta does not define
+    /// that hash.
     #[serde(default = "yes")]
     pub verify_hashes: bool,
     /// What some of Meta's codes mean, over the table.
@@ -114,14 +134,27 @@ fn yes() -> bool {
 }
 
 impl Config {
-    /// The settings that sending needs.
+    /// The settings that sending by a WhatsApp number needs.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a token that is no secret.
     pub fn new(access_token: impl Into<String>, phone_number_id: impl Into<AccountId>) -> Result<Self> {
+        Ok(Self { phone_number_id: Some(phone_number_id.into()), ..Self::with_token(access_token)? })
+    }
+
+    /// The settings that sending by a page needs, on Messenger.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a token that is no secret.
+    pub fn for_page(access_token: impl Into<String>, page_id: impl Into<AccountId>) -> Result<Self> {
+        Ok(Self { page_id: Some(page_id.into()), ..Self::with_token(access_token)? })
+    }
+
+    fn with_token(access_token: impl Into<String>) -> Result<Self> {
         Ok(Self {
             access_token: Secret::new(access_token).map_err(|e| e.with_field("access_token"))?,
-            phone_number_id: phone_number_id.into(),
+            phone_number_id: None,
+            page_id: None,
             business_account_id: None,
             app_secrets: Vec::new(),
             verify_token: None,
@@ -161,7 +194,7 @@ impl Config {
     }
 }
 
-/// A WhatsApp number, by Meta's Cloud API or by 360dialog.
+/// A WhatsApp number, by Meta's Cloud API or by 360dialog, or a page on Messenger.
 #[derive(Debug)]
 pub struct Meta {
     info: Info,
@@ -169,15 +202,49 @@ pub struct Meta {
     context: Context,
     scheme: Box<dyn Scheme>,
     authorization: (HeaderName, HeaderValue),
-    /// The path of the API's root, and of the number under it.
+    /// The path of the API's root, and of the number or page under it.
     root: String,
-    number: String,
+    account: String,
     /// Where messages go.
     messages: Uri,
     messaging_account_id: Option<String>,
     verify_hashes: bool,
     /// 360dialog hands files out at its own host, under the path that Meta's address has.
     own_files: bool,
+}
+
+/// What the ways to a number or page differ in.
+struct Way {
+    base: &'static str,
+    scheme: Box<dyn Scheme>,
+    authorization: (HeaderName, HeaderValue),
+    root: String,
+    account: String,
+    errors: &'static [(&'static str, Class)],
+    vendor_error: fn(&Answer) -> VendorError<'_>,
+}
+
+impl Way {
+    /// By Meta itself, to this account.
+    fn graph(config: &Config, account: &AccountId) -> Result<Self> {
+        if config.version.strip_prefix('v').is_none_or(|v| v.parse::<f32>().is_err()) {
+            return Err(Error::config("version", "must be a Graph API version such as v26.0"));
+        }
+        let signed = Signed {
+            hmac: HmacSha256::new(SIGNATURE, "sha256=", Encoding::Hex, secrets(config, account)),
+            verify_token: config.verify_token.clone(),
+        };
+        let root = format!("/{}", config.version);
+        Ok(Self {
+            base: "https://graph.facebook.com",
+            scheme: Box::new(signed),
+            authorization: (http::header::AUTHORIZATION, bearer(&config.access_token)?),
+            account: format!("{root}/{account}"),
+            root,
+            errors: ERRORS,
+            vendor_error,
+        })
+    }
 }
 
 impl Meta {
@@ -195,17 +262,9 @@ impl Meta {
     /// # Errors
     /// [`ErrorKind::Config`] with the setting that is wrong.
     pub fn whatsapp_with(config: Config, context: &Context) -> Result<Self> {
-        if config.version.strip_prefix('v').is_none_or(|v| v.parse::<f32>().is_err()) {
-            return Err(Error::config("version", "must be a Graph API version such as v26.0"));
-        }
-        let signed = Signed {
-            hmac: HmacSha256::new(SIGNATURE, "sha256=", Encoding::Hex, secrets(&config)),
-            verify_token: config.verify_token.clone(),
-        };
-        let authorization = (http::header::AUTHORIZATION, bearer(&config.access_token)?);
-        let root = format!("/{}", config.version);
-        let number = format!("{root}/{}", config.phone_number_id);
-        Self::new(GATEWAY, "https://graph.facebook.com", config, context, Box::new(signed), authorization, root, number)
+        let number = number(&config)?;
+        let way = Way::graph(&config, &number)?;
+        Self::new(whatsapp_info(GATEWAY, number, &config), way, config, context)
     }
 
     /// A WhatsApp number by 360dialog: the same wire, another host and header.
@@ -224,68 +283,40 @@ impl Meta {
     /// # Errors
     /// [`ErrorKind::Config`] with the setting that is wrong.
     pub fn whatsapp_360dialog_with(config: Config, context: &Context) -> Result<Self> {
-        let token = Box::new(BearerToken::new(secrets(&config)));
-        let key = (HeaderName::from_static("d360-api-key"), sensitive(config.access_token.expose())?);
-        let (root, number) = (String::new(), String::new());
-        Self::new("360dialog", "https://waba-v2.360dialog.io", config, context, token, key, root, number)
+        let number = number(&config)?;
+        let way = Way {
+            base: "https://waba-v2.360dialog.io",
+            scheme: Box::new(BearerToken::new(secrets(&config, &number))),
+            authorization: (HeaderName::from_static("d360-api-key"), sensitive(config.access_token.expose())?),
+            root: String::new(),
+            account: String::new(),
+            errors: ERRORS,
+            vendor_error,
+        };
+        Self::new(whatsapp_info("360dialog", number, &config), way, config, context)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what the two ways to a number differ in, each once")]
-    fn new(
-        gateway: &'static str,
-        base: &str,
-        config: Config,
-        context: &Context,
-        scheme: Box<dyn Scheme>,
-        authorization: (HeaderName, HeaderValue),
-        root: String,
-        number: String,
-    ) -> Result<Self> {
-        if config.phone_number_id.as_str().is_empty()
-            || !config.phone_number_id.as_str().bytes().all(|b| b.is_ascii_digit())
-        {
-            return Err(Error::config("phone_number_id", "must be digits: Meta's id of the number, not the number"));
-        }
-        let base = config.base_url.map_or_else(|| base.parse(), Ok)?;
-        let receives = !config.app_secrets.is_empty();
-        let mut info = Info::new(gateway, Medium::WhatsApp, config.phone_number_id).with_capability(|can| {
-            can.receive = receives;
-            can.upload_media = true;
-            can.fetch_media = true;
-            // 360dialog documents no call that says whether its key is good.
-            can.health = gateway == GATEWAY;
-            can.read = true;
-            can.typing = true;
-            can.key = true;
-            can.conversation = true;
-            can.reply_to = true;
-            can.text = Some(TextLimit::characters(whatsapp::TEXT_MAX));
-            can.media = Some(MediaLimits::whatsapp());
-            can.template = Some(TemplateLimits { language: true, positional: true, named: true, components: true });
-            can.choice = Some(ChoiceLimits::WHATSAPP);
-            can.link = Some(whatsapp::LINK_LABEL_MAX);
-            can.ask_location = true;
-            can.ask_contact = true;
-            can.location = true;
-            can.contacts = true;
-            can.reaction = true;
-            can.native = true;
-        });
-        info.wire = GATEWAY;
-        let endpoint = Endpoint::new(gateway, base, context, ERRORS, vendor_error).with_overrides(config.errors);
+    fn new(info: Info, way: Way, config: Config, context: &Context) -> Result<Self> {
+        let base = config.base_url.map_or_else(|| way.base.parse(), Ok)?;
+        let endpoint =
+            Endpoint::new(info.gateway, base, context, way.errors, way.vendor_error).with_overrides(config.errors);
         Ok(Self {
-            messages: endpoint.uri(&format!("{number}/messages"))?,
+            messages: endpoint.uri(&format!("{}/messages", way.account))?,
             endpoint,
+            own_files: info.gateway == "360dialog",
             info,
             context: context.clone(),
-            scheme,
-            authorization,
-            root,
-            number,
+            scheme: way.scheme,
+            authorization: way.authorization,
+            root: way.root,
+            account: way.account,
             messaging_account_id: config.messaging_account_id,
             verify_hashes: config.verify_hashes,
-            own_files: gateway == "360dialog",
         })
+    }
+
+    fn is_messenger(&self) -> bool {
+        self.info.medium == Medium::Messenger
     }
 
     fn headers(&self, content_type: &'static str) -> HeaderMap {
@@ -325,14 +356,56 @@ impl Meta {
     }
 }
 
-/// Builds a channel by the Cloud API from settings.
+/// The id of the number that the settings name.
+fn number(config: &Config) -> Result<AccountId> {
+    if config.page_id.is_some() {
+        return Err(Error::config("page_id", "is for Messenger: a WhatsApp number has a phone_number_id"));
+    }
+    let id = config.phone_number_id.as_ref().filter(|id| is_id(id.as_str())).cloned();
+    id.ok_or_else(|| Error::config("phone_number_id", "must be digits: Meta's id of the number, not the number"))
+}
+
+fn is_id(id: &str) -> bool {
+    !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn whatsapp_info(gateway: &'static str, number: AccountId, config: &Config) -> Info {
+    let mut info = Info::new(gateway, Medium::WhatsApp, number).with_capability(|can| {
+        can.receive = !config.app_secrets.is_empty();
+        can.upload_media = true;
+        can.fetch_media = true;
+        // 360dialog documents no call that says whether its key is good.
+        can.health = gateway == GATEWAY;
+        can.read = true;
+        can.typing = true;
+        can.key = true;
+        can.conversation = true;
+        can.reply_to = true;
+        can.text = Some(TextLimit::characters(whatsapp::TEXT_MAX));
+        can.media = Some(MediaLimits::whatsapp());
+        can.template = Some(TemplateLimits { language: true, positional: true, named: true, components: true });
+        can.choice = Some(ChoiceLimits::WHATSAPP);
+        can.link = Some(whatsapp::LINK_LABEL_MAX);
+        can.ask_location = true;
+        can.ask_contact = true;
+        can.location = true;
+        can.contacts = true;
+        can.reaction = true;
+        can.native = true;
+    });
+    info.wire = GATEWAY;
+    info
+}
+
+/// Builds a channel by the Cloud API, or by Messenger's Send API, from settings.
 ///
 /// # Errors
 /// [`ErrorKind::Config`] with the setting that is wrong.
 pub fn connect(settings: &Settings, context: &Context) -> Result<Arc<dyn Channel>> {
     match settings.medium()? {
+        Medium::Messenger => Ok(Arc::new(Meta::messenger_with(settings.read()?, context)?)),
         Medium::WhatsApp => Ok(Arc::new(Meta::whatsapp_with(settings.read()?, context)?)),
-        _ => Err(Error::config("medium", "must be whatsapp for this gateway")),
+        _ => Err(Error::config("medium", "must be messenger or whatsapp for this gateway")),
     }
 }
 
@@ -357,14 +430,24 @@ impl Channel for Meta {
     async fn send(&self, message: &Message) -> Result<Accepted> {
         let body = {
             let mut message = self.info.prepare(message, self.context.clock.now())?;
+            let options = Options::of(&message, &self.info.medium)?;
             if send::is_stored(&message.content) {
                 // Boxed, so that the many sends without a file do not make room for it.
-                message = Cow::Owned(Box::pin(send::upload(self, message.into_owned())).await?);
+                message = Cow::Owned(match self.is_messenger() {
+                    true => Box::pin(messenger::publish(self, message.into_owned())).await?,
+                    false => Box::pin(send::upload(self, message.into_owned())).await?,
+                });
             }
-            send::encode(&message, self.messaging_account_id.as_deref())?
+            match self.is_messenger() {
+                true => messenger::encode(&message, &options)?,
+                false => send::encode(&message, &options, self.messaging_account_id.as_deref())?,
+            }
         };
         let answer = self.endpoint.send(self.post(body)).await?;
-        send::decode(self.info.gateway, &answer)
+        match self.is_messenger() {
+            true => messenger::decode(&answer),
+            false => send::decode(self.info.gateway, &answer),
+        }
     }
 
     async fn receive(&self, request: &webhook::Request) -> Result<Received> {
@@ -372,6 +455,7 @@ impl Channel for Meta {
             return Err(Error::config("app_secrets", "are needed to receive webhooks").with_gateway(self.info.gateway));
         }
         match request.open(&*self.scheme).map_err(|e| e.with_gateway(self.info.gateway))? {
+            Opened::Verified(verified) if self.is_messenger() => Ok(messenger::events(&verified, &self.info)),
             Opened::Verified(verified) => Ok(receive::events(&verified, &self.info, &self.endpoint)),
             Opened::Handshake(received) => Ok(received),
             Opened::NeedKey(_) => Err(Error::unsupported("this scheme needs no key")),
@@ -387,6 +471,9 @@ impl Channel for Meta {
     }
 
     async fn upload_media(&self, media: &Media, bytes: MediaStream) -> Result<MediaRef> {
+        if !self.info.capability.upload_media {
+            return Err(Error::unsupported("this medium takes files by link").with_gateway(self.info.gateway));
+        }
         let rules = self.info.capability.media.iter().flat_map(|limits| &limits.kinds);
         let rule = rules.into_iter().find(|rule| rule.kind == media.kind);
         let bytes = bytes.capped(rule.map_or(0, |rule| rule.max))?;
@@ -396,7 +483,7 @@ impl Channel for Meta {
         let (content_type, body) = form.file("file", &filename, &mime, bytes.into_body());
         let mut headers = self.headers("");
         headers.insert(CONTENT_TYPE, content_type);
-        let path = format!("{}/media", self.number);
+        let path = format!("{}/media", self.account);
         let answer = self.endpoint.call(self.endpoint.request(Method::POST, &path, headers, body)?).await?;
         let uploaded: Uploaded = answer.json()?;
         let mut held = MediaRef::new(self.info.gateway, uploaded.id);
@@ -409,6 +496,9 @@ impl Channel for Meta {
     async fn fetch_media(&self, media: &MediaRef) -> Result<MediaStream> {
         if media.gateway != self.info.gateway {
             return Err(Error::invalid("media.gateway", "is another gateway").with_gateway(self.info.gateway));
+        }
+        if self.is_messenger() {
+            return messenger::fetch(self, media).await;
         }
         // The address in a webhook lives five minutes; the id lives a week.
         let at_once = match &media.url {
@@ -431,6 +521,9 @@ impl Channel for Meta {
     }
 
     async fn signal(&self, inbound: &Inbound, signal: Signal) -> Result<()> {
+        if self.is_messenger() {
+            return messenger::signal(self, inbound, signal).await;
+        }
         let typing = matches!(signal, Signal::Typing).then_some(Typing { kind: "text" });
         let read = MarkRead {
             messaging_product: "whatsapp",
@@ -449,7 +542,7 @@ impl Channel for Meta {
         let fields = "?fields=id,quality_rating,whatsapp_business_manager_messaging_limit";
         let answer = match self
             .endpoint
-            .get(&format!("{}{fields}", self.number), self.headers("application/json"))
+            .get(&format!("{}{fields}", self.account), self.headers("application/json"))
             .await
         {
             Ok(answer) => answer,
@@ -474,7 +567,7 @@ impl Channel for Meta {
     }
 }
 
-/// Options that only this gateway reads.
+/// Options that only this gateway reads. One that is for the other medium is an error rather than passed over.
 ///
 /// ```
 /// use civic_messaging::{Address, Message, meta};
@@ -488,12 +581,43 @@ impl Channel for Meta {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Options {
-    /// Shows a preview of the first link in a text.
+    /// Of WhatsApp: shows a preview of the first link in a text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview_url: Option<bool>,
-    /// Delivers only while the person's identity has this hash: code 137000 else.
+    /// Of WhatsApp: delivers only while the person's identity has this hash: code 137000 else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipient_identity_key_hash: Option<String>,
+    /// Of Messenger: a person typed this message, which lets it go up to 7 days after what the resident did last, in
+    /// place of 24 hours (the tag `HUMAN_AGENT`).
+    ///
+    /// Set it for nothing that a program wrote: Meta's policy allows the tag for people only. The app needs the feature
+    /// "Human Agent", which Meta's App Review gives. (Meta, Messenger Platform policy of 6 April 2026, read 2026-11-22
+    /// from stored copies.) How long is left says [`medium::messenger::window`](crate::medium::messenger::window).
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub human_agent: bool,
+}
+
+fn is_off(flag: &bool) -> bool {
+    !flag
+}
+
+impl Options {
+    /// The options of a message, if they are for this medium.
+    fn of(message: &Message, medium: &Medium) -> Result<Self> {
+        let options = message.options::<Self>()?.unwrap_or_default();
+        let (preview, identity) = (options.preview_url.is_some(), options.recipient_identity_key_hash.is_some());
+        let messenger = *medium == Medium::Messenger;
+        for (wrong, field, rule) in [
+            (messenger && preview, "options.meta.preview_url", "is for WhatsApp"),
+            (messenger && identity, "options.meta.recipient_identity_key_hash", "is for WhatsApp"),
+            (!messenger && options.human_agent, "options.meta.human_agent", "is for Messenger"),
+        ] {
+            if wrong {
+                return Err(Error::invalid(field, rule));
+            }
+        }
+        Ok(options)
+    }
 }
 
 impl GatewayOptions for Options {
@@ -593,15 +717,17 @@ impl Scheme for Signed {
     }
 }
 
-fn secrets(config: &Config) -> Vec<SigningSecret> {
-    let accounts: Vec<_> =
-        std::iter::once(&config.phone_number_id).chain(&config.business_account_id).cloned().collect();
+fn secrets(config: &Config, account: &AccountId) -> Vec<SigningSecret> {
+    let accounts: Vec<_> = std::iter::once(account).chain(&config.business_account_id).cloned().collect();
     config.app_secrets.iter().map(|secret| secret.clone().or_owns(&accounts)).collect()
 }
 
-/// Hosts that serve Meta's files. The redirect target is unverified.
-const HOSTS: Hosts =
-    Hosts { trusted: &["graph.facebook.com", "lookaside.fbsbx.com", "waba-v2.360dialog.io"], open: &["*.fbcdn.net"] };
+/// Hosts that serve Meta's files. The redirect target is unverified, and so is `cdn.fbsbx.com`: public programs show that
+/// Messenger's sounds and documents lie there, and no page of Meta's says it.
+const HOSTS: Hosts = Hosts {
+    trusted: &["graph.facebook.com", "lookaside.fbsbx.com", "waba-v2.360dialog.io"],
+    open: &["*.fbcdn.net", "cdn.fbsbx.com"],
+};
 
 /// How long Meta keeps an uploaded file.
 const UPLOAD_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -692,22 +818,39 @@ const ERRORS: &[(&str, Class)] = {
 const HELP: &str = "https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes";
 
 fn vendor_error(answer: &Answer) -> VendorError<'_> {
+    graph_error(answer, ERRORS, HELP, |_, _| None)
+}
+
+/// What an error of the Graph API says: by what else stands in it where the code alone does not tell, then by code, then
+/// by what Meta says of retrying, then by HTTP status.
+fn graph_error<'a>(
+    answer: &'a Answer,
+    table: &[(&str, Class)],
+    help: &'static str,
+    by_more: fn(&str, &ErrorWire<'a>) -> Option<(Class, &'static str)>,
+) -> VendorError<'a> {
     let Ok(ErrorBody { error }) = serde_json::from_slice::<ErrorBody<'_>>(&answer.body) else {
         return VendorError::default();
     };
-    let mut said = VendorError::new(error.code.0);
-    let number = said.code.as_deref().and_then(|code| code.parse::<u32>().ok());
-    let known = ERRORS.iter().any(|(row, _)| said.code.as_deref() == Some(row));
-    // By code, then by what Meta says of retrying, then by HTTP status.
-    said.class = match number {
-        Some(200..=299) => Some(Class::new(ErrorKind::Forbidden)),
-        _ if known => None,
-        _ if error.is_transient == Some(true) => Some(Class::new(ErrorKind::Unavailable).retry(None)),
-        _ if answer.status == StatusCode::TOO_MANY_REQUESTS => None,
-        _ => Some(Class::new(ErrorKind::Rejected)).filter(|_| answer.status.is_client_error()),
+    let number = error.code.parse::<u32>().ok();
+    let known = table.iter().any(|(row, _)| *error.code == **row);
+    let (class, words) = match by_more(&error.code, &error) {
+        Some((class, words)) => (Some(class), Some(words)),
+        None => (
+            match number {
+                Some(200..=299) => Some(Class::new(ErrorKind::Forbidden)),
+                _ if known => None,
+                _ if error.is_transient == Some(true) => Some(Class::new(ErrorKind::Unavailable).retry(None)),
+                _ if answer.status == StatusCode::TOO_MANY_REQUESTS => None,
+                _ => Some(Class::new(ErrorKind::Rejected)).filter(|_| answer.status.is_client_error()),
+            },
+            None,
+        ),
     };
+    let mut said = VendorError::new(error.code.0);
+    (said.class, said.words) = (class, words);
     said.trace = error.fbtrace_id.map(|trace| trace.0);
-    said.help = Some(Cow::Borrowed(HELP));
+    said.help = Some(Cow::Borrowed(help));
     said
 }
 
@@ -721,6 +864,11 @@ struct ErrorBody<'a> {
 struct ErrorWire<'a> {
     #[serde(borrow)]
     code: Str<'a>,
+    /// Read only where it is needed, so that a strange one costs nothing else.
+    #[serde(borrow, default)]
+    error_subcode: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    message: Option<&'a RawValue>,
     #[serde(default)]
     is_transient: Option<bool>,
     #[serde(borrow, default)]

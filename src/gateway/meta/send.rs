@@ -55,8 +55,7 @@ fn media_mut(content: &mut Content) -> Vec<&mut Media> {
 }
 
 /// The body of `POST /{phone-number-id}/messages`.
-pub(super) fn encode(message: &Message, messaging_account_id: Option<&str>) -> Result<Vec<u8>> {
-    let options = message.options::<Options>()?.unwrap_or_default();
+pub(super) fn encode(message: &Message, options: &Options, messaging_account_id: Option<&str>) -> Result<Vec<u8>> {
     let (group, to, recipient) = match &message.to {
         Address::Conversation(group) => (true, Some(group.id()), None),
         Address::Phone(phone) => (false, Some(phone.as_str()), None),
@@ -67,7 +66,7 @@ pub(super) fn encode(message: &Message, messaging_account_id: Option<&str>) -> R
         },
         _ => return Err(Error::recipient("is not an address on WhatsApp")),
     };
-    let (kind, content) = content(&message.content, &options)?;
+    let (kind, content) = content(&message.content, options)?;
     let outgoing = Outgoing {
         messaging_product: "whatsapp",
         recipient_type: if group { "group" } else { "individual" },
