@@ -12,6 +12,7 @@ use civic_messaging::{Capability, TextLimit};
 const SUBJECTS: &[&dyn Subject] = &[
     &crate::meta::CloudApi,
     &crate::meta::Dialog360,
+    &crate::meta::Messenger,
     &crate::notify::Sms,
     &crate::twilio::Sms,
     &crate::twilio::WhatsApp,
