@@ -520,4 +520,16 @@ mod tests {
         assert_eq!(mock.send(&text).await.unwrap_err().field(), Some("text"));
         mock.assert_nothing_sent();
     }
+
+    #[test]
+    fn a_choice_as_text_loses_nothing_and_one_under_a_picture_is_no_text() {
+        use crate::message::Choice;
+        let to = Address::phone("07700 900123").unwrap();
+        let choice = || Choice::buttons("Keep it?").option("y", "Yes").footer("Bins");
+        let message = |choice| Message::new(to.clone(), choice).allow(crate::Degrade::ChoiceToText);
+        let mut lines = Mock::sms().plan(&message(choice().header("Tuesday"))).split().unwrap();
+        assert_eq!(lines.pop().unwrap().content, Content::from("Tuesday\nKeep it?\n1. Yes\nBins"));
+        let picture = choice().header(Media::image("https://example.org/a.png"));
+        assert_eq!(Mock::sms().check(&message(picture)).unwrap_err().kind(), ErrorKind::Unsupported);
+    }
 }

@@ -175,6 +175,8 @@ impl Examined<'_> {
         let can = &self.info.capability;
         let link_only = |media: &[Media]| media.iter().all(|m| matches!(m.source, MediaSource::Link(_)));
         let (degrade, content) = match &message.content {
+            // A header that is a file or a place has no line of text, and must not get lost.
+            Content::Choice(Choice { header: Some(Header::Location(_) | Header::Media(_)), .. }) => return None,
             Content::Choice(choice) if can.choice.is_none_or(|limits| is_list(choice) && limits.rows == 0) => {
                 (Degrade::ChoiceToText, choice_as_text(choice))
             }
@@ -519,7 +521,11 @@ fn is_list(choice: &Choice) -> bool {
 }
 
 fn choice_as_text(choice: &Choice) -> Content {
-    let mut text = choice.body.clone();
+    let mut text = String::new();
+    if let Some(Header::Text(header)) = &choice.header {
+        text.push_str(&format!("{header}\n"));
+    }
+    text.push_str(&choice.body);
     for (n, row) in choice.rows().enumerate() {
         text.push_str(&format!("\n{}. {}", n + 1, row.title));
         if let Some(description) = &row.description {

@@ -120,51 +120,20 @@ async fn what_meta_took_is_kept() {
 }
 
 #[tokio::test]
-async fn every_code_has_its_kind_and_its_outcome() {
-    use ErrorKind::*;
-    let cases = [
-        ("error/100_invalid_parameter.json", 400, InvalidMessage, false),
-        ("error/10_permission.json", 403, Forbidden, false),
-        ("error/130429_throughput.json", 429, RateLimited, true),
-        ("error/131000_unknown.json", 400, Unavailable, true),
-        ("error/131009_parameter_value.json", 400, InvalidMessage, false),
-        ("error/131030_not_in_allowed_list.json", 400, Config, false),
-        ("error/131031_account_locked.json", 403, Account, false),
-        ("error/131047_window_closed.json", 400, OutsideWindow, false),
-        ("error/131056_pair_rate.json", 400, RateLimited, true),
-        ("error/131062_bsuid_not_supported.json", 400, InvalidRecipient, false),
-        ("error/132000_template_param_count.json", 400, InvalidMessage, false),
-        ("error/132001_template_missing.json", 404, InvalidMessage, false),
-        ("error/133010_not_registered.json", 400, Config, false),
-        ("error/190_token_expired.json", 401, Unauthenticated, false),
-        ("error/1_user_titles.json", 400, Unavailable, true),
-        ("error/368_policy_block.json", 403, Account, false),
-        ("error/4_app_rate_transient.json", 400, RateLimited, true),
-        ("error/80007_waba_rate.json", 400, RateLimited, true),
-        ("error/error_data_as_string.json", 400, InvalidMessage, false),
-    ];
-    for (name, status, kind, retryable) in cases {
-        let server = MockServer::start().await;
-        let answer = ResponseTemplate::new(status).set_body_bytes(fixture(name));
-        Mock::given(method("POST")).respond_with(answer).mount(&server).await;
-        let meta = Meta::whatsapp_with(config(&server.uri()), &Context::new()).unwrap();
-        let error = meta.send_text(&resident(), "Hello").await.unwrap_err();
-        assert_eq!((error.kind(), error.is_retryable()), (kind, retryable), "{name}");
-        assert_eq!(error.outcome(), Outcome::Rejected, "{name}");
-        let code = json_fixture(name)["error"]["code"].to_string();
-        assert_eq!(error.code(), Some(code.as_str()), "{name}");
-        assert!(error.trace().is_some() && error.help().unwrap().contains("error-codes"), "{name}");
-        let shown = format!("{error} {error:?}");
-        for secret in ["7700900123", "bin_day", "Hello", "EAAG"] {
-            assert!(!shown.contains(secret), "{name}: {shown}");
+async fn a_refusal_has_its_trace_and_page_and_under_a_5xx_only_a_throttle_is_surely_not_sent() {
+    let errors = format!("{}/tests/fixtures/whatsapp/error", env!("CARGO_MANIFEST_DIR"));
+    let names = std::fs::read_dir(errors).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    for name in names.map(|name| format!("error/{name}")) {
+        for status in [400, 500] {
+            let server = MockServer::start().await;
+            let answer = ResponseTemplate::new(status).set_body_bytes(fixture(&name));
+            Mock::given(method("POST")).respond_with(answer).mount(&server).await;
+            let meta = Meta::whatsapp_with(config(&server.uri()), &Context::new()).unwrap();
+            let error = meta.send_text(&resident(), "Hello").await.unwrap_err();
+            assert!(error.trace().is_some() && error.help().unwrap().contains("error-codes"), "{name}");
+            let surely = status == 400 || error.kind() == ErrorKind::RateLimited;
+            assert_eq!(error.outcome() == Outcome::Rejected, surely, "{name} under {status}");
         }
-        // Under a 5xx only a throttle is surely not sent.
-        let server = MockServer::start().await;
-        let answer = ResponseTemplate::new(500).set_body_bytes(fixture(name));
-        Mock::given(method("POST")).respond_with(answer).mount(&server).await;
-        let meta = Meta::whatsapp_with(config(&server.uri()), &Context::new()).unwrap();
-        let outcome = meta.send_text(&resident(), "Hello").await.unwrap_err().outcome();
-        assert_eq!(outcome, if kind == RateLimited { Outcome::Rejected } else { Outcome::Unknown }, "{name}");
     }
 }
 
