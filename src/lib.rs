@@ -34,6 +34,7 @@ pub mod medium;
 pub mod message;
 pub mod mock;
 pub mod plan;
+pub mod policy;
 pub mod registry;
 mod secret;
 #[cfg(feature = "testing")]

@@ -1,0 +1,293 @@
+//! Bank holidays of the United Kingdom, from GOV.UK's dated list.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use serde::{Deserialize, Serialize};
+
+use super::day::Date;
+use crate::error::{Error, Result};
+
+/// A part of the United Kingdom with bank holidays of its own, as GOV.UK divides it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Division {
+    /// England and Wales.
+    EnglandAndWales,
+    /// Scotland. Councils there keep local holidays too: see [`Config::closed`](super::Config::closed).
+    Scotland,
+    /// Northern Ireland.
+    NorthernIreland,
+}
+
+impl Division {
+    /// All three.
+    pub const ALL: [Self; 3] = [Self::EnglandAndWales, Self::Scotland, Self::NorthernIreland];
+
+    /// Its name in GOV.UK's list.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::EnglandAndWales => "england-and-wales",
+            Self::Scotland => "scotland",
+            Self::NorthernIreland => "northern-ireland",
+        }
+    }
+}
+
+impl fmt::Display for Division {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::EnglandAndWales => "England and Wales",
+            Self::Scotland => "Scotland",
+            Self::NorthernIreland => "Northern Ireland",
+        })
+    }
+}
+
+/// Bank holidays of all three divisions, for whole years.
+///
+/// This crate carries a list, with its date. GOV.UK's own reaches one or two years ahead, and a holiday may be
+/// proclaimed late: get the new list from <https://www.gov.uk/bank-holidays.json> once a year, and give it to
+/// [`from_json`](Self::from_json).
+///
+/// ```
+/// use civic_messaging::policy::hours::{BankHolidays, Division};
+///
+/// let holidays = BankHolidays::bundled()?;
+/// assert_eq!(holidays.years(), 2012..=2028);
+/// let st_andrew = "2026-11-30".parse()?;
+/// assert_eq!(holidays.on(Division::Scotland, st_andrew)?, Some("St Andrew’s Day"));
+/// assert_eq!(holidays.on(Division::EnglandAndWales, st_andrew)?, None);
+/// assert!(holidays.on(Division::Scotland, "2029-01-01".parse()?).is_err()); // nobody has said yet
+/// # Ok::<(), civic_messaging::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BankHolidays {
+    source: Option<String>,
+    as_of: Option<Date>,
+    years: (i16, i16),
+    holidays: BTreeMap<(Division, Date), String>,
+}
+
+/// The list as GOV.UK gives it. What stands before the divisions is ours.
+#[derive(Deserialize)]
+struct Feed {
+    source: Option<String>,
+    as_of: Option<Date>,
+    first_year: Option<i16>,
+    last_year: Option<i16>,
+    #[serde(rename = "england-and-wales")]
+    england_and_wales: Part,
+    scotland: Part,
+    #[serde(rename = "northern-ireland")]
+    northern_ireland: Part,
+}
+
+#[derive(Deserialize)]
+struct Part {
+    division: String,
+    events: Vec<Holiday>,
+}
+
+#[derive(Deserialize)]
+struct Holiday {
+    title: String,
+    date: Date,
+}
+
+impl BankHolidays {
+    /// The list in this crate.
+    ///
+    /// # Errors
+    /// None, as this crate's tests say: the errors of [`from_json`](Self::from_json) are kept in place of a panic.
+    pub fn bundled() -> Result<Self> {
+        Self::from_json(include_str!("bank_holidays.json"))
+    }
+
+    /// Reads a list in the shape of <https://www.gov.uk/bank-holidays.json>.
+    ///
+    /// The keys `source`, `as_of` (a date), `first_year` and `last_year` may be added to it. Without the last two, the
+    /// years are those from its first holiday to its last.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the place and the rule: not JSON, a division that is
+    /// missing, a date that is none, a year that is missing between the first and the last or is not whole.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let mut json = serde_json::Deserializer::from_str(text);
+        let feed: Feed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let path = error.path().to_string();
+            let field = if path == "." { "bank_holidays".to_owned() } else { format!("bank_holidays.{path}") };
+            let error = error.into_inner();
+            // Public data, so what is wrong may be shown.
+            let shape = if error.is_data() { "in the shape of GOV.UK's list" } else { "JSON" };
+            Error::config(field, format!("is not {shape}: {error}"))
+        })?;
+        let mut holidays = BTreeMap::new();
+        for (division, part) in
+            Division::ALL.into_iter().zip([feed.england_and_wales, feed.scotland, feed.northern_ireland])
+        {
+            if part.division != division.name() {
+                let field = format!("bank_holidays.{}.division", division.name());
+                return Err(Error::config(field, "is not the division under whose name it stands"));
+            }
+            holidays.extend(part.events.into_iter().map(|event| ((division, event.date), event.title)));
+        }
+        let mut all: Vec<i16> = holidays.keys().map(|(_, date): &(_, Date)| date.year()).collect();
+        all.sort_unstable();
+        let (Some(&first), Some(&last)) = (all.first(), all.last()) else {
+            return Err(Error::config("bank_holidays", "has no holiday at all"));
+        };
+        for (name, declared, found) in [("first_year", feed.first_year, first), ("last_year", feed.last_year, last)] {
+            if declared.is_some_and(|declared| declared != found) {
+                return Err(Error::config(format!("bank_holidays.{name}"), format!("is not the year found: {found}")));
+            }
+        }
+        let holidays = Self { source: feed.source, as_of: feed.as_of, years: (first, last), holidays };
+        holidays.whole()?;
+        Ok(holidays)
+    }
+
+    /// Where the list is from, if it says.
+    pub fn source(&self) -> Option<&str> {
+        self.source.as_deref()
+    }
+
+    /// The day on which the list was as it is, if it says.
+    pub fn as_of(&self) -> Option<Date> {
+        self.as_of
+    }
+
+    /// The years that it covers, each of them whole, for all divisions.
+    pub fn years(&self) -> RangeInclusive<i16> {
+        self.years.0..=self.years.1
+    }
+
+    /// The name of the bank holiday on this day in this division, if it is one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a day outside of [`years`](Self::years).
+    pub fn on(&self, division: Division, date: Date) -> Result<Option<&str>> {
+        match self.years().contains(&date.year()) {
+            true => Ok(self.holidays.get(&(division, date)).map(String::as_str)),
+            false => Err(unknown(self.years(), self.as_of, date.year())),
+        }
+    }
+
+    /// The bank holidays of a division, in order.
+    pub fn of(&self, division: Division) -> impl Iterator<Item = (Date, &str)> {
+        let own = self.holidays.iter().filter(move |((of, _), _)| *of == division);
+        own.map(|((_, date), title)| (*date, title.as_str()))
+    }
+
+    /// Every year has to have a New Year and a Christmas: in a year without, holidays are missing.
+    fn whole(&self) -> Result<()> {
+        for division in Division::ALL {
+            for year in self.years() {
+                for (month, feast) in [(1, "New Year"), (12, "Christmas")] {
+                    if !self.of(division).any(|(date, _)| date.year() == year && date.month() == month) {
+                        let field = format!("bank_holidays.{}", division.name());
+                        let rule = format!("has no holiday at {feast} of {year}: the year is missing, or not whole");
+                        return Err(Error::config(field, rule));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The error for a day of a year that a list does not cover.
+pub(super) fn unknown(years: RangeInclusive<i16>, as_of: Option<Date>, year: i16) -> Error {
+    let dated = as_of.map(|date| format!(", as of {date}")).unwrap_or_default();
+    let (first, last) = (years.start(), years.end());
+    let what = if year > *last { "a newer list" } else { "a list that has the earlier years" };
+    Error::config(
+        "bank_holidays",
+        format!(
+            "are known for the years {first} to {last} only{dated}, and {year} was asked for: load {what} in the shape \
+             of https://www.gov.uk/bank-holidays.json with BankHolidays::from_json"
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feed(years: &[i32]) -> serde_json::Value {
+        let events: Vec<_> = years
+            .iter()
+            .flat_map(|year| ["01-01", "12-25"].map(|day| serde_json::json!({"title": "A", "date": format!("{year}-{day}"), "notes": "", "bunting": true})))
+            .collect();
+        let part = |name: &str| serde_json::json!({ "division": name, "events": events });
+        serde_json::json!({
+            "england-and-wales": part("england-and-wales"),
+            "scotland": part("scotland"),
+            "northern-ireland": part("northern-ireland"),
+        })
+    }
+
+    #[test]
+    fn the_list_in_this_crate_is_whole_and_says_where_it_is_from() {
+        let holidays = BankHolidays::bundled().unwrap();
+        assert!(holidays.source().unwrap().starts_with("https://www.gov.uk/bank-holidays.json"));
+        assert!(holidays.as_of().is_some());
+        // The least that each division has had in a year since 2012.
+        for (division, least) in Division::ALL.into_iter().zip([8, 9, 10]) {
+            for year in holidays.years() {
+                let found = holidays.of(division).filter(|(date, _)| date.year() == year).count();
+                assert!((least..=least + 2).contains(&found), "{division} {year}: {found}");
+            }
+        }
+        let coronation = "2023-05-08".parse().unwrap();
+        assert!(Division::ALL.iter().all(|division| holidays.on(*division, coronation).unwrap().is_some()));
+        let boyne = "2027-07-12".parse().unwrap();
+        let where_it_is = |division: &Division| holidays.on(*division, boyne).unwrap().is_some();
+        assert_eq!(Division::ALL.iter().map(where_it_is).collect::<Vec<_>>(), [false, false, true]);
+    }
+
+    #[test]
+    fn a_list_as_gov_uk_gives_it_is_taken_with_the_years_in_it() {
+        let holidays = BankHolidays::from_json(&feed(&[2028, 2029, 2030]).to_string()).unwrap();
+        assert_eq!((holidays.years(), holidays.source(), holidays.as_of()), (2028..=2030, None, None));
+        let error = holidays.on(Division::Scotland, "2031-01-01".parse().unwrap()).unwrap_err();
+        assert!(error.to_string().contains("2028 to 2030 only") && error.to_string().contains("a newer list"));
+        let error = holidays.on(Division::Scotland, "2027-12-31".parse().unwrap()).unwrap_err();
+        assert!(error.to_string().contains("earlier years"));
+    }
+
+    type Change = fn(&mut serde_json::Value);
+
+    #[test]
+    fn a_wrong_list_is_told_where_it_is_wrong() {
+        let table: [(Change, &str, &str); 9] = [
+            (|f| *f = serde_json::json!([]), "bank_holidays", "line 1"),
+            (|f| drop(f.as_object_mut().unwrap().remove("scotland")), "bank_holidays", "missing field `scotland`"),
+            (|f| f["scotland"]["division"] = "wales".into(), "bank_holidays.scotland.division", "is not the division"),
+            (
+                |f| f["scotland"]["events"][1]["date"] = "25/12/2028".into(),
+                "bank_holidays.scotland.events[1].date",
+                "day of the calendar",
+            ),
+            (|f| f["scotland"]["events"] = serde_json::json!([]), "bank_holidays.scotland", "New Year of 2028"),
+            (|f| f["first_year"] = 2020.into(), "bank_holidays.first_year", "2028"),
+            (|f| f["last_year"] = 2031.into(), "bank_holidays.last_year", "2029"),
+            (|f| *f = feed(&[2027, 2029]), "bank_holidays.england-and-wales", "New Year of 2028: the year is missing"),
+            (
+                |f| drop(f["northern-ireland"]["events"].as_array_mut().unwrap().pop()),
+                "bank_holidays.northern-ireland",
+                "Christmas of 2029",
+            ),
+        ];
+        for (change, field, words) in table {
+            let mut feed = feed(&[2028, 2029]);
+            change(&mut feed);
+            let error = BankHolidays::from_json(&feed.to_string()).unwrap_err();
+            assert_eq!(error.field(), Some(field), "{error}");
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        assert!(BankHolidays::from_json("{").unwrap_err().to_string().contains("is not JSON: EOF"));
+        assert!(BankHolidays::from_json(&feed(&[]).to_string()).unwrap_err().to_string().contains("no holiday at all"));
+    }
+}

@@ -1,0 +1,133 @@
+//! Opening hours as they are written: in a file, or in code.
+
+use serde::{Deserialize, Serialize};
+
+use super::bank_holidays::Division;
+use super::day::{self, Date, Opening};
+use super::zone::Zone;
+use crate::error::{Error, Result};
+
+/// What an office writes on its door, for [`Hours::new`](super::Hours::new).
+///
+/// ```
+/// use civic_messaging::policy::hours::{Config, Division, Hours};
+///
+/// let hours = Hours::new(
+///     &Config::new("Mon-Wed, Fri 09:00-12:30, 13:30-17:00")
+///         .week("Thu 09:00-19:00")
+///         .bank_holidays(Division::Scotland)
+///         .closed("2026-12-24".parse()?, "Christmas Eve")
+///         .extra("2026-12-28".parse()?, "10:00-14:00"),
+/// )?;
+/// # Ok::<(), civic_messaging::Error>(())
+/// ```
+#[non_exhaustive]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Lines such as `Mon-Fri 09:00-17:00` or `Mon, Thu 09:00-12:30, 13:30-17:00`: days, then the ranges of each of
+    /// them. A range ends just before its second time; 24:00 is the end of the day. A day may stand in several lines.
+    pub week: Vec<String>,
+    /// Whose clocks the times are of.
+    #[serde(default)]
+    pub zone: Zone,
+    /// Whose bank holidays are kept. None: the office opens on bank holidays as on any other day.
+    ///
+    /// Where a holiday falls on a weekend, the bank holiday is its substitute on a weekday, and that alone: an office with
+    /// hours on Saturdays has to list 25 December 2027, a Saturday, among the days on which it is closed.
+    #[serde(default)]
+    pub bank_holidays: Option<Division>,
+    /// Days on which this office is closed.
+    #[serde(default)]
+    pub closed: Vec<Closure>,
+    /// Days with times of their own, whatever the week or the bank holidays say.
+    #[serde(default)]
+    pub extra: Vec<Extra>,
+}
+
+/// A day on which an office is closed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Closure {
+    /// The day.
+    pub date: Date,
+    /// Why, in the office's own words: `Christmas Eve`, `staff training`.
+    pub reason: String,
+}
+
+/// A day with opening times of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Extra {
+    /// The day.
+    pub date: Date,
+    /// Its ranges, such as `10:00-12:00, 13:00-15:00`.
+    pub open: String,
+}
+
+impl Config {
+    /// A week that begins with this line, such as `Mon-Fri 09:00-17:00`.
+    pub fn new(line: impl Into<String>) -> Self {
+        Self { week: vec![line.into()], ..Self::default() }
+    }
+
+    /// Adds a line to the week.
+    #[must_use]
+    pub fn week(mut self, line: impl Into<String>) -> Self {
+        self.week.push(line.into());
+        self
+    }
+
+    /// Keeps the bank holidays of this division.
+    #[must_use]
+    pub fn bank_holidays(mut self, division: Division) -> Self {
+        self.bank_holidays = Some(division);
+        self
+    }
+
+    /// Closes on one day.
+    #[must_use]
+    pub fn closed(mut self, date: Date, reason: impl Into<String>) -> Self {
+        self.closed.push(Closure { date, reason: reason.into() });
+        self
+    }
+
+    /// Opens on one day at these times, and at no others, even if it is a bank holiday.
+    #[must_use]
+    pub fn extra(mut self, date: Date, open: impl Into<String>) -> Self {
+        self.extra.push(Extra { date, open: open.into() });
+        self
+    }
+}
+
+/// The ranges of each day of the week, from Monday.
+pub(super) fn week(lines: &[String]) -> Result<[Vec<Opening>; 7]> {
+    if lines.is_empty() {
+        return Err(Error::config("week", "has no line: write one such as Mon-Fri 09:00-17:00"));
+    }
+    let mut week: [Vec<Opening>; 7] = Default::default();
+    for (index, text) in lines.iter().enumerate() {
+        let field = || format!("week[{index}]");
+        let (days, openings) = day::line(text).map_err(|error| error.with_field(field()))?;
+        for weekday in days {
+            if let Some(day) = week.get_mut(weekday.index()) {
+                day.extend(&openings);
+                // What overlaps does so by this line: those before it are settled.
+                day::settle(day)
+                    .map_err(|(one, other)| Error::config(field(), format!("{weekday} {}", overlap(one, other))))?;
+            }
+        }
+    }
+    Ok(week)
+}
+
+/// The ranges of one day.
+pub(super) fn day(text: &str) -> Result<Vec<Opening>> {
+    let mut openings = day::openings(text)?;
+    day::settle(&mut openings).map_err(|(one, other)| Error::config("open", overlap(one, other)))?;
+    Ok(openings)
+}
+
+fn overlap(one: Opening, other: Opening) -> String {
+    format!("has ranges that overlap: {one} and {other}")
+}

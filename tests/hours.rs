@@ -1,0 +1,310 @@
+//! Opening hours against an oracle that shares nothing with them, and the laws that hold for any hours.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use civic_messaging::Timestamp;
+use civic_messaging::policy::hours::{Config, Division, Hours, Opening, Time, Weekday};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+const TABLE: &str = include_str!("fixtures/hours/oracle.csv");
+const MAKER: &str = include_str!("fixtures/hours/oracle.py");
+
+const MINUTE: i64 = 60_000;
+
+/// The offices of the oracle, as this crate writes them.
+fn offices() -> [(&'static str, Config); 3] {
+    [
+        ("nine_to_five", Config::new("Mon-Fri 09:00-17:00").week("Sat 10:00-12:00")),
+        ("split", Config::new("Mon-Wed, Fri 08:30-12:30, 13:30-17:00").week("Thu 08:30-12:30, 13:30-19:00")),
+        (
+            "night",
+            Config::new("Sat 20:00-24:00").week("Sun 00:00-01:30, 02:00-04:00, 23:00-24:00").week("Mon 00:00-01:00"),
+        ),
+    ]
+}
+
+const DIVISIONS: [(&str, Division); 3] = [
+    ("england_and_wales", Division::EnglandAndWales),
+    ("scotland", Division::Scotland),
+    ("northern_ireland", Division::NorthernIreland),
+];
+
+/// The openings of an office by the oracle, in order.
+fn oracle(week: &str, division: &str) -> Vec<(Timestamp, Timestamp)> {
+    let rows = TABLE.lines().skip(1).map(|line| line.split(',').collect::<Vec<_>>());
+    let of_office = rows.filter(|row| row[0] == week && row[3].split(' ').any(|name| name == division));
+    let spans: Vec<_> = of_office.map(|row| (at(row[1]), at(row[2]))).collect();
+    assert!(spans.len() > 500 && spans.is_sorted(), "{week} {division}: {}", spans.len());
+    spans
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+/// The minutes of four years in which the hours and the oracle differ, and how many were compared: all, or those until
+/// the twentieth difference.
+fn differences(hours: &Hours, oracle: &[(Timestamp, Timestamp)]) -> (u64, Vec<Timestamp>) {
+    let (mut minutes, mut found, mut next) = (0, Vec::new(), oracle.iter().peekable());
+    let (start, end) = (at("2024-01-01T00:00Z").as_millis(), at("2028-01-01T00:00Z").as_millis());
+    for millis in (start..end).step_by(usize::try_from(MINUTE).unwrap()) {
+        let now = Timestamp::from_millis(millis);
+        while next.next_if(|(_, closes)| *closes <= now).is_some() {}
+        let open = next.peek().is_some_and(|(opens, _)| *opens <= now);
+        minutes += 1;
+        if hours.is_open(now).unwrap() != open {
+            found.push(now);
+            if found.len() == 20 {
+                break;
+            }
+        }
+    }
+    (minutes, found)
+}
+
+#[test]
+fn every_minute_of_four_years_is_as_the_oracle_says_in_every_division() {
+    let compared: u64 = std::thread::scope(|scope| {
+        let of_division = |(name, division): (&'static str, Division)| {
+            scope.spawn(move || {
+                let of_office = |(week, config): (&str, Config)| {
+                    let hours = Hours::new(&config.bank_holidays(division)).unwrap();
+                    let (minutes, found) = differences(&hours, &oracle(week, name));
+                    assert!(found.is_empty(), "{week} in {division} differs at {found:?}");
+                    println!("{week}, {division}: {minutes} minutes compared, 0 differences");
+                    minutes
+                };
+                // The third office is there for the clocks, which are the same in all divisions.
+                let offices = offices().into_iter().take(if division == Division::EnglandAndWales { 3 } else { 2 });
+                offices.map(of_office).sum::<u64>()
+            })
+        };
+        DIVISIONS.map(of_division).map(|thread| thread.join().unwrap()).iter().sum()
+    });
+    println!("{compared} minutes compared");
+    // 1461 days: two offices in three divisions, and one in one.
+    assert_eq!(compared, 1461 * 1440 * 7);
+}
+
+#[test]
+fn a_bank_holiday_that_is_left_out_or_an_hour_of_summer_time_is_noticed() {
+    let (_, config) = offices()[0].clone();
+    let scotland = Hours::new(&config.clone().bank_holidays(Division::Scotland)).unwrap();
+    let (_, found) = differences(&scotland, &oracle("nine_to_five", "england_and_wales"));
+    assert_eq!(found[0], at("2024-01-02T09:00Z"), "2 January is a bank holiday in Scotland only");
+    let later = Config::new("Mon-Fri 09:01-17:00").week("Sat 10:00-12:00").bank_holidays(Division::Scotland);
+    let (_, found) = differences(&Hours::new(&later).unwrap(), &oracle("nine_to_five", "scotland"));
+    assert_eq!(found[0], at("2024-01-03T09:00Z"));
+}
+
+#[test]
+fn a_holiday_that_was_proclaimed_for_one_division_is_kept_there_only() {
+    let (_, config) = offices()[0].clone();
+    let open = |division| {
+        Hours::new(&config.clone().bank_holidays(division)).unwrap().is_open(at("2026-06-15T12:00Z")).unwrap()
+    };
+    assert_eq!(DIVISIONS.map(|(_, division)| open(division)), [true, false, true]);
+}
+
+#[test]
+fn the_openings_and_the_time_of_work_are_the_oracles_too() {
+    for (week, config) in offices() {
+        for (name, division) in DIVISIONS {
+            let hours = Hours::new(&config.clone().bank_holidays(division)).unwrap();
+            let mut worked = Duration::ZERO;
+            let spans = oracle(week, name);
+            for pair in spans.windows(2) {
+                let ((opens, closes), (next, _)) = (pair[0], pair[1]);
+                worked += closes.since(opens);
+                assert_eq!(hours.closes_at(opens).unwrap(), Some(closes), "{week} {division} {opens}");
+                assert_eq!(hours.next_opening(closes).unwrap(), next, "{week} {division} {closes}");
+                let period = hours.closed_period(closes).unwrap().unwrap();
+                assert_eq!((period.from, period.until), (closes, next), "{week} {division} {closes}");
+                assert_eq!(hours.closed_period(next.minus(Duration::from_millis(1))).unwrap(), Some(period));
+            }
+            let (from, to) = (spans[0].0, spans[spans.len() - 1].0);
+            assert_eq!(hours.working_time(from, to).unwrap(), worked, "{week} {division}");
+        }
+    }
+}
+
+#[test]
+fn the_table_is_the_one_that_its_script_makes() {
+    let weeks: BTreeSet<_> = TABLE.lines().skip(1).filter_map(|line| line.split(',').next()).collect();
+    assert_eq!(weeks, offices().iter().map(|(week, _)| *week).collect());
+    assert!(weeks.iter().all(|week| MAKER.contains(&format!("\"{week}\":"))));
+    assert!(MAKER.contains("import zoneinfo") && !MAKER.contains("subprocess"));
+}
+
+/// The last Sundays of March and October, as GOV.UK gives them.
+const CHANGES: [(&str, &str); 4] = [
+    ("2024-03-31", "2024-10-27"),
+    ("2025-03-30", "2025-10-26"),
+    ("2026-03-29", "2026-10-25"),
+    ("2027-03-28", "2027-10-31"),
+];
+
+#[test]
+fn half_past_one_comes_twice_in_october() {
+    for (_, sunday) in CHANGES {
+        let clock = |utc: &str| at(&format!("{sunday}T{utc}Z"));
+        let hours = Hours::new(&Config::new("Sun 01:30-01:45")).unwrap();
+        let (first, second) = (clock("00:30:00"), clock("01:30:00"));
+        for (moment, open) in [
+            (clock("00:29:59.999"), false),
+            (first, true),
+            (clock("00:44:59.999"), true),
+            (clock("00:45:00"), false),
+            (clock("01:29:59.999"), false),
+            (second, true),
+            (clock("01:45:00"), false),
+        ] {
+            assert_eq!(hours.is_open(moment).unwrap(), open, "{moment}");
+        }
+        assert_eq!(hours.next_opening(clock("00:45:00")).unwrap(), second);
+        assert_eq!(hours.local(first).unwrap(), hours.local(second).unwrap());
+        let day = (at(&format!("{sunday}T00:00Z")), at(&format!("{sunday}T12:00Z")));
+        assert_eq!(hours.working_time(day.0, day.1).unwrap(), Duration::from_secs(2 * 15 * 60));
+        // Two ranges of that hour take turns.
+        let turns = Hours::new(&Config::new("Sun 01:00-01:15, 01:30-01:45")).unwrap();
+        assert_eq!(turns.next_opening(clock("00:15:00")).unwrap(), clock("00:30:00"));
+        assert_eq!(turns.next_opening(clock("00:45:00")).unwrap(), clock("01:00:00"));
+        let period = turns.closed_period(clock("01:20:00")).unwrap().unwrap();
+        assert_eq!((period.from, period.until), (clock("01:15:00"), clock("01:30:00")));
+        // A range that begins before the hour and ends in it comes in two pieces; one around the hour is an hour longer.
+        let into = Hours::new(&Config::new("Sun 00:30-01:30")).unwrap();
+        assert_eq!(into.closes_at(clock("00:00:00")).unwrap(), Some(first));
+        assert_eq!(into.next_opening(first).unwrap(), clock("01:00:00"));
+        assert_eq!(into.closes_at(clock("01:00:00")).unwrap(), Some(second));
+        let around = Hours::new(&Config::new("Sun 00:00-03:00")).unwrap();
+        let opens = clock("00:00:00").minus(Duration::from_secs(3600));
+        assert_eq!(around.closes_at(opens).unwrap(), Some(clock("03:00:00")));
+        assert_eq!(around.working_time(opens, clock("12:00:00")).unwrap(), Duration::from_secs(4 * 3600));
+    }
+}
+
+#[test]
+fn half_past_one_does_not_come_in_march() {
+    for (sunday, _) in CHANGES {
+        let clock = |utc: &str| at(&format!("{sunday}T{utc}Z"));
+        let week = Duration::from_secs(7 * 86_400);
+        let hours = Hours::new(&Config::new("Sun 01:00-02:00")).unwrap();
+        assert!(!hours.is_open(clock("00:59:59.999")).unwrap());
+        assert!(!hours.is_open(clock("01:00:00")).unwrap());
+        // At 01:00 by the clock of the next Sunday, which is summer time by then.
+        assert_eq!(hours.next_opening(clock("00:00:00")).unwrap(), clock("00:00:00").plus(week));
+        let around = Hours::new(&Config::new("Sun 00:30-02:30")).unwrap();
+        assert_eq!(around.closes_at(clock("00:30:00")).unwrap(), Some(clock("01:30:00")));
+        assert_eq!(around.working_time(clock("00:00:00"), clock("12:00:00")).unwrap(), Duration::from_secs(3600));
+        // The half of a range that is left out is not made up for.
+        let into = Hours::new(&Config::new("Sun 00:30-01:30")).unwrap();
+        assert_eq!(into.closes_at(clock("00:30:00")).unwrap(), Some(clock("01:00:00")));
+    }
+}
+
+/// Any week with an opening: ranges that may touch, and that may meet at midnight.
+fn any_hours() -> impl Strategy<Value = Hours> {
+    let day = vec(0u16..=96, 0..=6).prop_map(|mut quarters| {
+        quarters.sort_unstable();
+        quarters.dedup();
+        quarters.chunks_exact(2).map(|pair| (pair[0] * 15, pair[1] * 15)).collect::<Vec<_>>()
+    });
+    let division = prop_oneof![Just(None), (0usize..3).prop_map(|n| Some(Division::ALL[n]))];
+    (vec(day, 7), division).prop_filter_map("a week without an opening", |(week, division)| {
+        let time = |minutes: u16| Time::new((minutes / 60).try_into().ok()?, (minutes % 60).try_into().ok()?).ok();
+        let mut config = Config::default();
+        for (weekday, day) in Weekday::ALL.into_iter().zip(&week) {
+            for (from, until) in day {
+                let opening = Opening::new(time(*from)?, time(*until)?).ok()?;
+                config = config.week(format!("{weekday} {opening}"));
+            }
+        }
+        config.bank_holidays = division;
+        Hours::new(&config).ok()
+    })
+}
+
+/// Any moment of the years in which every list ends well after.
+fn any_moment() -> impl Strategy<Value = Timestamp> {
+    (at("2024-01-01T00:00Z").as_millis()..at("2028-06-01T00:00Z").as_millis()).prop_map(Timestamp::from_millis)
+}
+
+/// A moment close to a change of the clocks.
+fn near_a_change() -> impl Strategy<Value = Timestamp> {
+    (0..CHANGES.len(), any::<bool>(), -3 * 86_400_000i64..3 * 86_400_000).prop_map(|(year, spring, millis)| {
+        let (march, october) = CHANGES[year];
+        let change = at(&format!("{}T01:00Z", if spring { march } else { october }));
+        Timestamp::from_millis(change.as_millis() + millis)
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_next_opening_is_open_and_nothing_before_it_is(
+        hours in any_hours(),
+        now in prop_oneof![any_moment(), near_a_change()],
+        between in vec(0.0..1.0f64, 20),
+    ) {
+        let opens = hours.next_opening(now).unwrap();
+        prop_assert!(opens >= now && hours.is_open(opens).unwrap());
+        prop_assert_eq!(opens == now, hours.is_open(now).unwrap());
+        for part in between {
+            let before = now.plus(opens.since(now).mul_f64(part));
+            prop_assert!(before >= opens || !hours.is_open(before).unwrap(), "{}", before);
+        }
+        prop_assert_eq!(hours.working_time(now, opens).unwrap(), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_opening_is_open_until_it_closes_and_all_of_it_is_time_of_work(
+        hours in any_hours(),
+        now in prop_oneof![any_moment(), near_a_change()],
+        between in vec(0.0..1.0f64, 20),
+    ) {
+        let opens = hours.next_opening(now).unwrap();
+        // An office that never closes has no end to look at.
+        let Ok(Some(closes)) = hours.closes_at(opens) else { return Ok(()) };
+        prop_assert!(!hours.is_open(closes).unwrap());
+        prop_assert_eq!(hours.working_time(opens, closes).unwrap(), closes.since(opens));
+        for part in between {
+            let during = opens.plus(closes.since(opens).mul_f64(part));
+            prop_assert!(during >= closes || hours.is_open(during).unwrap(), "{}", during);
+        }
+    }
+
+    #[test]
+    fn a_closed_period_is_the_same_for_all_its_moments(
+        hours in any_hours(),
+        now in prop_oneof![any_moment(), near_a_change()],
+        part in 0.0..1.0f64,
+    ) {
+        match hours.closed_period(now).unwrap() {
+            None => prop_assert!(hours.is_open(now).unwrap() && hours.closes_at(now).ok() != Some(None)),
+            Some(period) => {
+                prop_assert!(period.from <= now && now < period.until);
+                let other = period.from.plus(period.until.since(period.from).mul_f64(part));
+                prop_assert_eq!(hours.closed_period(other.min(now)).unwrap(), Some(period));
+                prop_assert!(hours.is_open(period.from.minus(Duration::from_millis(1))).unwrap());
+                prop_assert_eq!(hours.closes_at(now).unwrap(), None);
+            }
+        }
+    }
+
+    #[test]
+    fn time_of_work_adds_up(
+        hours in any_hours(),
+        mut moments in vec(prop_oneof![any_moment(), near_a_change()], 3),
+    ) {
+        moments.sort_unstable();
+        // Within one quarter of a year, so that it takes no time itself.
+        let first = moments[0];
+        let limit = |moment: Timestamp| moment.min(first.plus(Duration::from_secs(90 * 86_400)));
+        let (second, third) = (limit(moments[1]), limit(moments[2]));
+        let worked = |from, to| hours.working_time(from, to).unwrap();
+        prop_assert_eq!(worked(first, second) + worked(second, third), worked(first, third));
+        prop_assert!(worked(first, third) <= third.since(first));
+        prop_assert_eq!(worked(third, first), Duration::ZERO);
+    }
+}
