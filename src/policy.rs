@@ -6,5 +6,7 @@
 //! | module | answers |
 //! |---|---|
 //! | [`hours`] | Is anybody there? When again? How much of this time was working time? |
+//! | [`auto_reply`] | Is this message to be answered by itself, out of hours, and in which words? |
 
+pub mod auto_reply;
 pub mod hours;

@@ -1,0 +1,223 @@
+//! The words of an auto-reply that are ours, in both languages side by side.
+
+use serde::{Deserialize, Serialize};
+
+use crate::policy::hours::{Date, Time};
+
+/// A language in which a council answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Language {
+    /// Welsh.
+    #[serde(rename = "cy")]
+    Welsh,
+    /// English.
+    #[serde(rename = "en")]
+    English,
+}
+
+impl Language {
+    /// The language of a BCP 47 tag, such as that of a [`Message`](crate::Message) or of a WhatsApp template: `en`,
+    /// `cy`, `en_GB`. None for any other language.
+    ///
+    /// ```
+    /// use civic_messaging::policy::auto_reply::Language;
+    ///
+    /// assert_eq!(Language::of("cy-GB"), Some(Language::Welsh));
+    /// assert_eq!(Language::of("pl"), None);
+    /// ```
+    pub fn of(tag: &str) -> Option<Self> {
+        let language = tag.split(['-', '_']).next().unwrap_or_default();
+        WORDS.iter().find(|words| words.tag.eq_ignore_ascii_case(language)).map(|words| words.language)
+    }
+
+    /// Its BCP 47 tag: `cy` or `en`.
+    pub fn tag(self) -> &'static str {
+        self.words().tag
+    }
+
+    pub(super) fn words(self) -> &'static Words {
+        let [welsh, english] = &WORDS;
+        match self {
+            Self::Welsh => welsh,
+            Self::English => english,
+        }
+    }
+}
+
+/// Everything that is said in one language.
+#[derive(Debug)]
+pub(super) struct Words {
+    language: Language,
+    tag: &'static str,
+    /// What the council says, unless it has words of its own.
+    pub(super) text: &'static str,
+    /// `{day}` and `{time}` stand for the next two.
+    opening: &'static str,
+    today: &'static str,
+    tomorrow: &'static str,
+    /// From Monday, with what stands before it in the sentence.
+    weekdays: [&'static str; 7],
+    months: [&'static str; 12],
+    before_noon: &'static str,
+    after_noon: &'static str,
+    noon: &'static str,
+}
+
+/// Every letter of these is in GSM-7, so that a text message stays one segment. The Welsh is to be read by somebody who
+/// speaks it before it is relied on; a council can put its own text in the place of ours, but not its own names of days.
+const WORDS: [Words; 2] = [
+    Words {
+        language: Language::Welsh,
+        tag: "cy",
+        text: "Diolch am eich neges. Rydym ar gau nawr. {opening} {signpost}",
+        opening: "Byddwn ar agor eto {day} am {time}.",
+        today: "heddiw",
+        tomorrow: "yfory",
+        weekdays: [
+            "ddydd Llun",
+            "ddydd Mawrth",
+            "ddydd Mercher",
+            "ddydd Iau",
+            "ddydd Gwener",
+            "ddydd Sadwrn",
+            "ddydd Sul",
+        ],
+        months: [
+            "Ionawr",
+            "Chwefror",
+            "Mawrth",
+            "Ebrill",
+            "Mai",
+            "Mehefin",
+            "Gorffennaf",
+            "Awst",
+            "Medi",
+            "Hydref",
+            "Tachwedd",
+            "Rhagfyr",
+        ],
+        before_noon: "yb",
+        after_noon: "yh",
+        noon: "hanner dydd",
+    },
+    Words {
+        language: Language::English,
+        tag: "en",
+        text: "Thank you for your message. We are closed now. {opening} {signpost}",
+        opening: "We open again {day} at {time}.",
+        today: "today",
+        tomorrow: "tomorrow",
+        weekdays: ["on Monday", "on Tuesday", "on Wednesday", "on Thursday", "on Friday", "on Saturday", "on Sunday"],
+        months: [
+            "January",
+            "February",
+            "March",
+            "April",
+            "May",
+            "June",
+            "July",
+            "August",
+            "September",
+            "October",
+            "November",
+            "December",
+        ],
+        before_noon: "am",
+        after_noon: "pm",
+        noon: "midday",
+    },
+];
+
+impl Words {
+    /// The sentence that names an opening. `dated` says the date with the day of the week.
+    pub(super) fn opening(&self, today: Date, opens: (Date, Time), dated: bool) -> String {
+        let (date, time) = opens;
+        let day = match date.days_since(today) {
+            0 => self.today.to_owned(),
+            1 => self.tomorrow.to_owned(),
+            days => {
+                let weekday = self.weekdays.get(date.weekday().index()).copied().unwrap_or_default();
+                let month = usize::try_from(date.month() - 1).ok().and_then(|month| self.months.get(month));
+                match month {
+                    Some(month) if dated || days > 6 => format!("{weekday} {} {month}", date.day()),
+                    _ => weekday.to_owned(),
+                }
+            }
+        };
+        self.opening.replace("{day}", &day).replace("{time}", &self.time(time))
+    }
+
+    /// A time of day: `9am`, `1:30pm`, `midday`; `9yb`, `1:30yh`, `hanner dydd`.
+    fn time(&self, time: Time) -> String {
+        let half = if time.hour() % 24 < 12 { self.before_noon } else { self.after_noon };
+        let hour = match time.hour() % 12 {
+            0 => 12,
+            hour => hour,
+        };
+        match (time.hour(), time.minute()) {
+            (12, 0) => self.noon.to_owned(),
+            (_, 0) => format!("{hour}{half}"),
+            (_, minute) => format!("{hour}:{minute:02}{half}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_said_as_people_say_them() {
+        for (time, english, welsh) in [
+            ("00:00", "12am", "12yb"),
+            ("00:30", "12:30am", "12:30yb"),
+            ("09:00", "9am", "9yb"),
+            ("11:59", "11:59am", "11:59yb"),
+            ("12:00", "midday", "hanner dydd"),
+            ("12:05", "12:05pm", "12:05yh"),
+            ("13:30", "1:30pm", "1:30yh"),
+            ("17:00", "5pm", "5yh"),
+        ] {
+            let time = time.parse().unwrap();
+            assert_eq!(Language::English.words().time(time), english);
+            assert_eq!(Language::Welsh.words().time(time), welsh);
+        }
+    }
+
+    #[test]
+    fn a_language_has_its_own_words() {
+        for language in [Language::English, Language::Welsh] {
+            assert_eq!((language.words().language, Language::of(language.tag())), (language, Some(language)));
+        }
+        assert_eq!(Language::of("EN_gb"), Some(Language::English));
+        assert_eq!(Language::of(""), None);
+    }
+
+    #[test]
+    fn days_are_named_by_how_far_away_they_are() {
+        let today: Date = "2026-11-22".parse().unwrap();
+        let nine: Time = "09:00".parse().unwrap();
+        for (days, dated, english, welsh) in [
+            (0, false, "We open again today at 9am.", "Byddwn ar agor eto heddiw am 9yb."),
+            (1, true, "We open again tomorrow at 9am.", "Byddwn ar agor eto yfory am 9yb."),
+            (2, false, "We open again on Tuesday at 9am.", "Byddwn ar agor eto ddydd Mawrth am 9yb."),
+            (
+                2,
+                true,
+                "We open again on Tuesday 24 November at 9am.",
+                "Byddwn ar agor eto ddydd Mawrth 24 Tachwedd am 9yb.",
+            ),
+            (6, false, "We open again on Saturday at 9am.", "Byddwn ar agor eto ddydd Sadwrn am 9yb."),
+            (
+                7,
+                false,
+                "We open again on Sunday 29 November at 9am.",
+                "Byddwn ar agor eto ddydd Sul 29 Tachwedd am 9yb.",
+            ),
+        ] {
+            let opens = (today.plus_days(days), nine);
+            assert_eq!(Language::English.words().opening(today, opens, dated), english);
+            assert_eq!(Language::Welsh.words().opening(today, opens, dated), welsh);
+        }
+    }
+}
