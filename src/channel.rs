@@ -34,7 +34,8 @@ use crate::webhook;
 /// - `receive` verifies, reads and returns; it stores nothing and calls nobody. What it does not know it returns as
 ///   [`Event::Unrecognised`], and never as an error.
 /// - No error, `Debug` or log line holds a secret, a person or a text.
-/// - The future of any method may be dropped at any time; the channel stays usable.
+/// - The future of any method may be dropped at any time; the channel stays usable. A `send` that was dropped, by a time-out
+///   of one's own say, may have gone: its outcome is unknown.
 #[async_trait]
 pub trait Channel: fmt::Debug + Send + Sync + 'static {
     /// Who this channel is and what it can do. Immutable.

@@ -88,7 +88,7 @@ pub enum ErrorKind {
     TooLarge,
     /// A quota of the day or month is used up: wait for the next one.
     QuotaExceeded,
-    /// Too many requests: wait for [`Error::retry_after`].
+    /// Too many requests: wait for [`Error::retry_after`]; where that is none, some seconds, and longer each time.
     RateLimited,
     /// The gateway said no for a reason of its own: see [`Error::code`].
     Rejected,
@@ -210,7 +210,7 @@ impl Error {
     /// For errors of [`receive`](crate::Channel::receive), and not of a send that followed: a gateway that is told 503
     /// posts the webhook again, and the send would be made again with it.
     ///
-    /// 401 or 403 for a request that could not be verified, 413 for one that is too large, and 503 for everything
+    /// 401 for a request without a proof, 403 for one whose proof is wrong, 413 for one that is too large, and 503 for everything
     /// that is our own fault: some gateways drop an event for good on any other 4xx.
     pub fn reply(&self) -> StatusCode {
         self.0.reply

@@ -221,7 +221,7 @@ impl Settings {
     }
 
     fn value<T: DeserializeOwned>(&self, name: &str, mut value: Value) -> Result<T> {
-        resolve(&mut value)?;
+        resolve(&mut value, name)?;
         serde_path_to_error::deserialize(&value).map_err(|error| {
             let path = error.path().to_string();
             let field = if path == "." { name.to_owned() } else { path };
@@ -236,27 +236,31 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// Puts values in the place of `{ env = "…" }` and `{ file = "…" }`.
-fn resolve(value: &mut Value) -> Result<()> {
+/// Puts values in the place of `{ env = "…" }` and `{ file = "…" }`, and names the setting whose value cannot be had.
+fn resolve(value: &mut Value, at: &str) -> Result<()> {
+    let under = |name: &str| match at {
+        "configuration" => name.to_owned(),
+        at => format!("{at}.{name}"),
+    };
     let outside = match value {
         Value::Object(map) => match (map.len(), map.get("env"), map.get("file")) {
-            (1, Some(Value::String(name)), None) => Some(
-                std::env::var(name)
-                    .map_err(|_| Error::config(name.clone(), "is not set in the environment, or is not text"))?,
-            ),
-            (1, None, Some(Value::String(path))) => Some(
-                std::fs::read_to_string(path)
-                    .map_err(|_| Error::config(path.clone(), "cannot be read as a file of text"))?
-                    .trim_end_matches(['\r', '\n'])
-                    .to_owned(),
-            ),
+            (1, Some(Value::String(name)), None) => Some(std::env::var(name).map_err(|_| {
+                let rule = format!("is the variable {name}, which is not set in the environment, or is not text");
+                Error::config(at.to_owned(), rule)
+            })?),
+            (1, None, Some(Value::String(path))) => {
+                let text = std::fs::read_to_string(path).map_err(|_| {
+                    Error::config(at.to_owned(), format!("is the file {path}, which cannot be read as text"))
+                })?;
+                Some(text.trim_end_matches(['\r', '\n']).to_owned())
+            }
             _ => {
-                map.values_mut().try_for_each(resolve)?;
+                map.iter_mut().try_for_each(|(name, value)| resolve(value, &under(name)))?;
                 None
             }
         },
         Value::Array(values) => {
-            values.iter_mut().try_for_each(resolve)?;
+            values.iter_mut().enumerate().try_for_each(|(n, value)| resolve(value, &format!("{at}[{n}]")))?;
             None
         }
         _ => None,
@@ -348,7 +352,9 @@ mod tests {
         let settings = Settings::from_json(r#"{"token":{"env":"PATH"}}"#).unwrap();
         assert_eq!(settings.read::<Config>().unwrap().token.expose(), std::env::var("PATH").unwrap());
         let missing = Settings::from_json(r#"{"token":{"env":"CIVIC_NOT_SET"}}"#).unwrap();
-        assert_eq!(missing.read::<Config>().unwrap_err().field(), Some("CIVIC_NOT_SET"));
+        let error = missing.read::<Config>().unwrap_err();
+        assert_eq!(error.field(), Some("token"));
+        assert!(error.to_string().contains("the variable CIVIC_NOT_SET, which is not set"), "{error}");
     }
 
     #[test]

@@ -24,7 +24,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Event, Inbound, with_opt_outs};
+use crate::event::{Event, Inbound, InboundContent, OptOutScope, with_opt_outs};
 use crate::id::AccountId;
 use crate::secret::Secret;
 
@@ -496,14 +496,24 @@ impl Received {
         Self { events: with_opt_outs(events), reply: Reply::ok(), discarded: 0 }
     }
 
-    /// The messages that somebody should answer: no echo of ours, and none that only says STOP or START.
+    /// The messages that somebody should answer: no echo of ours, no reaction, notice or withdrawal, and nothing of a person
+    /// who says STOP here, before or after it.
+    ///
+    /// A gateway repeats itself: tell repeats by [`Event::id`] before you ask.
     pub fn to_answer(&self) -> impl Iterator<Item = &Inbound> {
-        let wishes = |inbound: &Inbound| {
-            let is_its =
-                |event: &Event| matches!(event, Event::OptOut(wish) if wish.inbound.as_ref() == Some(&inbound.id));
-            self.events.iter().any(is_its)
+        let wish = |inbound: &Inbound| {
+            self.events.iter().any(|event| match event {
+                Event::OptOut(wish) if wish.resume => wish.inbound.as_ref() == Some(&inbound.id),
+                Event::OptOut(wish) => wish.scope == OptOutScope::All && wish.from.same_person(&inbound.from),
+                _ => false,
+            })
         };
-        self.events.iter().filter_map(Event::as_inbound).filter(move |inbound| !inbound.echo && !wishes(inbound))
+        let says = |inbound: &Inbound| {
+            use InboundContent::{Reaction, System, Withdrawn};
+            !matches!(inbound.content, Reaction { .. } | System(_) | Withdrawn(_))
+        };
+        let all = self.events.iter().filter_map(Event::as_inbound);
+        all.filter(move |inbound| !inbound.echo && says(inbound) && !wish(inbound))
     }
 
     /// Sets the answer.
@@ -568,6 +578,12 @@ impl From<Reply> for http::Response<Bytes> {
     }
 }
 
+impl From<Error> for Reply {
+    fn from(error: Error) -> Self {
+        Self::from(&error)
+    }
+}
+
 impl From<&Error> for Reply {
     fn from(error: &Error) -> Self {
         Self::status(error.reply())
@@ -597,7 +613,6 @@ mod tests {
 
     #[tokio::test]
     async fn echoes_and_stop_are_not_to_be_answered() {
-        use crate::event::InboundContent;
         use crate::{Channel, Mock};
         let sms = Mock::sms();
         let answered = async |text: &str, echo: bool| {
@@ -613,6 +628,21 @@ mod tests {
         assert_eq!(answered("When is my bin day?", false).await, 1);
         assert_eq!(answered("When is my bin day?", true).await, 0);
         assert_eq!(answered("STOP", false).await, 0);
+    }
+
+    #[tokio::test]
+    async fn who_says_stop_in_a_batch_gets_no_answer_to_the_rest_of_it_and_a_reaction_asks_nothing() {
+        use crate::{Channel, Mock};
+        let sms = Mock::sms();
+        sms.arrives("07700 900123", "When is my bin day?");
+        sms.arrives("07700 900456", "And mine?");
+        sms.arrives("07700 900123", "STOP");
+        sms.arrives("07700 900789", "START");
+        let reaction = InboundContent::Reaction { to: "m1".into(), emoji: Some("👍".to_owned()) };
+        sms.arrives_with("07700 900456", reaction);
+        let received = Received::new(sms.poll(None).await.unwrap().events);
+        let asked: Vec<_> = received.to_answer().map(Inbound::text).collect();
+        assert_eq!(asked, [Some("And mine?")]);
     }
 
     #[test]

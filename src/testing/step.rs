@@ -57,7 +57,8 @@ pub enum Fault {
     ResetAfterRequest,
     /// It resets the connection as soon as there is one.
     ResetAtOnce,
-    /// It reads the request whole, and never answers.
+    /// It reads the request whole, and never answers. A channel waits 30 s by default; a test gives it a shorter time, by
+    /// `Context::new().transport(ReqwestTransport::with(|builder| builder.timeout(..)))`.
     Stall,
 }
 

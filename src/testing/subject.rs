@@ -628,7 +628,20 @@ impl Signer {
         self
     }
 
-    pub(super) fn sign(&self, request: &mut http::Request<Bytes>, secret: &str, now: Timestamp) {
+    /// Adds the proof to a request, under this secret and at this time: for tests of those who receive webhooks, too.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use civic_messaging::Timestamp;
+    /// use civic_messaging::testing::Signer;
+    /// use civic_messaging::webhook::Encoding;
+    ///
+    /// let meta = Signer::hmac_sha256("x-hub-signature-256", "sha256=", Encoding::Hex);
+    /// let mut request = http::Request::post("/webhooks/meta").body(Bytes::from("{}")).unwrap();
+    /// meta.sign(&mut request, "app-secret-of-the-test", Timestamp::default());
+    /// let webhook = civic_messaging::webhook::Request::from(request);
+    /// ```
+    pub fn sign(&self, request: &mut http::Request<Bytes>, secret: &str, now: Timestamp) {
         (self.sign)(request, secret, now);
     }
 }
