@@ -131,7 +131,7 @@ fn the_openings_and_the_time_of_work_are_the_oracles_too() {
 }
 
 #[test]
-fn the_table_is_the_one_that_its_script_makes() {
+fn the_table_has_the_weeks_of_its_script_and_of_this_test() {
     let weeks: BTreeSet<_> = TABLE.lines().skip(1).filter_map(|line| line.split(',').next()).collect();
     assert_eq!(weeks, offices().iter().map(|(week, _)| *week).collect());
     assert!(weeks.iter().all(|week| MAKER.contains(&format!("\"{week}\":"))));
