@@ -233,9 +233,7 @@ impl Info {
         }
         self.check(message)
     }
-}
 
-impl Info {
     /// The envelope of what a webhook tells as a whole, of the channel's own account and at the time of arrival. Its
     /// fields can be set to what the gateway says.
     pub fn envelope(&self, verified: &webhook::Verified) -> Envelope {

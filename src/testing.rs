@@ -128,11 +128,12 @@ fn examined(subject: &dyn Subject) -> Report {
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                while let Some(check) = TABLE.get(next.fetch_add(1, Ordering::Relaxed)) {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(check) = TABLE.get(at) else { break };
                     let verdict = verdict(subject, check);
-                    let at = TABLE.iter().position(|there| there.name == check.name);
                     let mut findings = findings.lock().unwrap_or_else(PoisonError::into_inner);
-                    if let Some(finding) = at.and_then(|at| findings.get_mut(at)) {
+                    if let Some(finding) = findings.get_mut(at) {
                         *finding = Some(Finding { check: check.name, verdict });
                     }
                 }

@@ -199,15 +199,11 @@ pub struct Asked {
     pub accepted: bool,
     /// How many bytes were read of it, head included.
     pub len: usize,
+    /// The request line and the headers, as they were written.
     pub(super) head: String,
 }
 
 impl Asked {
-    /// The request line and the headers, as they were written.
-    pub(super) fn head(&self) -> &str {
-        &self.head
-    }
-
     /// Every text in it, decoded: the strings of JSON, the values of a form, those of the query; of any other body the
     /// whole.
     pub fn texts(&self) -> Vec<String> {
@@ -434,13 +430,12 @@ fn read_head(bytes: &[u8], asked: &mut Asked) -> io::Result<Option<usize>> {
     let mut headers = [httparse::EMPTY_HEADER; 100];
     let mut request = httparse::Request::new(&mut headers);
     let Ok(httparse::Status::Complete(head)) = request.parse(bytes) else { return Ok(None) };
-    let wrong = |_| io::Error::from(io::ErrorKind::InvalidData);
-    asked.method = request.method.unwrap_or("GET").parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    let wrong = || io::Error::from(io::ErrorKind::InvalidData);
+    asked.method = request.method.unwrap_or("GET").parse().map_err(|_| wrong())?;
     asked.path = request.path.unwrap_or("/").to_owned();
     for header in request.headers {
-        let name = HeaderName::from_bytes(header.name.as_bytes());
-        let name = name.map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-        asked.headers.append(name, HeaderValue::from_bytes(header.value).map_err(wrong)?);
+        let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| wrong())?;
+        asked.headers.append(name, HeaderValue::from_bytes(header.value).map_err(|_| wrong())?);
     }
     Ok(Some(head))
 }

@@ -122,7 +122,7 @@ async fn names_credentials(run: &Run<'_>) -> Checked<bool> {
     let double = run.replay(send, |_, step| step.unconditional()).await?.double;
     let mut needles = Needles::default();
     needles.add("a credential", OWN);
-    Ok(double.asked().iter().any(|asked| needles.found(asked.head()).is_some()))
+    Ok(double.asked().iter().any(|asked| needles.found(&asked.head).is_some()))
 }
 
 /// What is not declared is refused, as unsupported, and nothing of it reaches the gateway.
