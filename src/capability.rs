@@ -2,6 +2,7 @@
 
 use crate::medium::{messenger, whatsapp, x};
 use crate::message::MediaKind;
+use crate::rate::Rate;
 
 /// What a channel can do, and its limits.
 ///
@@ -53,6 +54,49 @@ pub struct Capability {
     pub reaction: bool,
     /// Takes [`Native`](crate::Native) content.
     pub native: bool,
+    /// How often it may send, as the gateway documents it. None where it documents nothing, or says so in its answers
+    /// only ([`Accepted::allowance`](crate::Accepted::allowance)).
+    pub rate: Option<Rate>,
+    /// How often it may send to one person.
+    pub pair_rate: Option<Rate>,
+}
+
+impl Capability {
+    /// What both can do. Where two limits of text are counted in different units, this one's stands.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        // Every field is named, so that a new one is not forgotten.
+        Self {
+            receive: self.receive && other.receive,
+            poll: self.poll && other.poll,
+            look_up: self.look_up && other.look_up,
+            upload_media: self.upload_media && other.upload_media,
+            fetch_media: self.fetch_media && other.fetch_media,
+            health: self.health && other.health,
+            read: self.read && other.read,
+            typing: self.typing && other.typing,
+            key: self.key && other.key,
+            conversation: self.conversation && other.conversation,
+            reply_to: self.reply_to && other.reply_to,
+            text: self.text.zip(other.text).map(|(one, other)| one.intersection(other)),
+            media: self.media.as_ref().zip(other.media.as_ref()).map(|(one, other)| one.intersection(other)),
+            template: self.template.zip(other.template).map(|(one, other)| one.intersection(other)),
+            choice: self.choice.zip(other.choice).map(|(one, other)| one.intersection(other)),
+            link: self.link.zip(other.link).map(|(one, other)| one.min(other)),
+            ask_location: self.ask_location && other.ask_location,
+            ask_contact: self.ask_contact && other.ask_contact,
+            location: self.location && other.location,
+            contacts: self.contacts && other.contacts,
+            reaction: self.reaction && other.reaction,
+            native: self.native && other.native,
+            rate: slower(self.rate, other.rate),
+            pair_rate: slower(self.pair_rate, other.pair_rate),
+        }
+    }
+}
+
+fn slower(one: Option<Rate>, other: Option<Rate>) -> Option<Rate> {
+    one.into_iter().chain(other).max_by_key(Rate::interval)
 }
 
 /// How long a text may be.
@@ -89,6 +133,12 @@ impl TextLimit {
     /// So many bytes of UTF-8.
     pub const fn bytes(max: usize) -> Self {
         Self { max, unit: Unit::Bytes }
+    }
+}
+
+impl TextLimit {
+    fn intersection(self, other: Self) -> Self {
+        if self.unit == other.unit && other.max < self.max { other } else { self }
     }
 }
 
@@ -138,6 +188,18 @@ pub struct TemplateLimits {
     pub named: bool,
     /// Takes headers and buttons.
     pub components: bool,
+}
+
+impl TemplateLimits {
+    fn intersection(self, other: Self) -> Self {
+        Self {
+            // Needed by either.
+            language: self.language || other.language,
+            positional: self.positional && other.positional,
+            named: self.named && other.named,
+            components: self.components && other.components,
+        }
+    }
 }
 
 /// Limits of buttons and lists, in characters but for the counts.
@@ -206,6 +268,56 @@ impl ChoiceLimits {
     };
 }
 
+impl ChoiceLimits {
+    fn intersection(self, other: Self) -> Self {
+        Self {
+            buttons: self.buttons.min(other.buttons),
+            button_title: self.button_title.min(other.button_title),
+            button_id: self.button_id.min(other.button_id),
+            button_body: self.button_body.min(other.button_body),
+            rows: self.rows.min(other.rows),
+            row_title: self.row_title.min(other.row_title),
+            row_id: self.row_id.min(other.row_id),
+            row_description: self.row_description.min(other.row_description),
+            list_body: self.list_body.min(other.list_body),
+            list_label: self.list_label.min(other.list_label),
+            section_title: self.section_title.min(other.section_title),
+            header: self.header.min(other.header),
+            footer: self.footer.min(other.footer),
+        }
+    }
+}
+
+impl MediaLimits {
+    fn intersection(&self, other: &Self) -> Self {
+        let both = |one: &MediaRule| {
+            let one = *one;
+            other.kinds.iter().filter(move |two| two.kind == one.kind).flat_map(move |two| one.intersection(two))
+        };
+        Self {
+            per_message: self.per_message.min(other.per_message),
+            link: self.link && other.link,
+            stored: self.stored && other.stored,
+            gateway: self.gateway && other.gateway,
+            kinds: self.kinds.iter().flat_map(both).collect(),
+        }
+    }
+}
+
+impl MediaRule {
+    /// A rule for each type that both take, or one where they take the same or any.
+    fn intersection(self, other: &Self) -> Vec<Self> {
+        let limit = |types| Self::new(self.kind, self.max.min(other.max), types, self.caption.min(other.caption));
+        match (self.types, other.types) {
+            ([], types) | (types, []) => vec![limit(types)],
+            (one, two) if one == two => vec![limit(one)],
+            (one, two) => {
+                one.iter().filter(|kind| two.contains(kind)).map(|kind| limit(std::slice::from_ref(kind))).collect()
+            }
+        }
+    }
+}
+
 impl MediaLimits {
     /// Messenger's: one file a message, of any type, and no caption.
     pub fn messenger() -> Self {
@@ -250,5 +362,33 @@ impl MediaLimits {
                 MediaRule::new(MediaKind::Video, x::VIDEO_BYTES_MAX, x::VIDEO_TYPES, x::TEXT_MAX),
             ],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_two_can_do_is_what_each_can_do() {
+        let can = |text, media, rate| Capability { text, media: Some(media), rate, key: true, ..Capability::default() };
+        let one = can(Some(TextLimit::characters(918)), MediaLimits::whatsapp(), Some(Rate::per_second(80)));
+        let two = can(Some(TextLimit::characters(1600)), MediaLimits::x(), None);
+        let both = one.intersection(&two);
+        assert_eq!(both, Capability { receive: false, ..both.clone() });
+        assert_eq!((both.text, both.key, both.native), (one.text, true, false));
+        assert_eq!(both.rate, Some(Rate::per_second(80)));
+        assert_eq!(one.intersection(&one), one);
+        let media = both.media.unwrap();
+        assert!(!media.link && media.stored);
+        let taken =
+            |kind| media.kinds.iter().filter(|rule| rule.kind == kind).flat_map(|rule| rule.types).collect::<Vec<_>>();
+        assert_eq!(taken(MediaKind::Image), [&"image/jpeg", &"image/png"]);
+        assert_eq!(taken(MediaKind::Video), [&"video/mp4"]);
+        assert!(taken(MediaKind::Audio).is_empty());
+        assert!(media.kinds.iter().all(|rule| rule.max <= 16 * 1024 * 1024));
+        // Any type of one and some of the other.
+        let any = MediaLimits::messenger().intersection(&MediaLimits::whatsapp());
+        assert!(any.kinds.iter().any(|rule| rule.kind == MediaKind::Document && rule.types.is_empty()));
     }
 }

@@ -220,6 +220,13 @@ impl Info {
         self
     }
 
+    /// Names a layer that is around all that was there: for those who write one.
+    #[must_use]
+    pub fn with_layer(mut self, layer: &'static str) -> Self {
+        self.layers.insert(0, layer);
+        self
+    }
+
     /// The first line of every `send`: the message as this channel will carry it, or why it cannot.
     ///
     /// Degrades the content where the message allows it, and borrows where there is nothing to change.
@@ -307,18 +314,28 @@ pub struct Sent {
     pub at: Timestamp,
     /// The gateway's id, if it answered.
     pub id: Option<MessageId>,
+    /// The gateway that it was handed to, as [`Error::gateway`](crate::Error::gateway) or
+    /// [`Accepted::gateway`] names it; needed only where a channel has several.
+    pub gateway: Option<String>,
 }
 
 impl Sent {
     /// A message whose send began at this moment.
     pub fn new(message: Message, at: Timestamp) -> Self {
-        Self { message, at, id: None }
+        Self { message, at, id: None, gateway: None }
     }
 
     /// Adds the gateway's id.
     #[must_use]
     pub fn with_id(mut self, id: MessageId) -> Self {
         self.id = Some(id);
+        self
+    }
+
+    /// Says which gateway it was handed to.
+    #[must_use]
+    pub fn by(mut self, gateway: impl Into<String>) -> Self {
+        self.gateway = Some(gateway.into());
         self
     }
 }
@@ -398,58 +415,99 @@ impl Health {
     }
 }
 
-type Answering<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+/// A future of a [`Channel`]'s method, as [`async_trait`](crate::async_trait) writes it.
+pub(crate) type Answering<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
-/// Forwards every method to what the pointer points to, without boxing the future a second time.
-macro_rules! forward {
-    ($($pointer:ident),*) => {$(
-        #[deny(clippy::missing_trait_methods)]
-        impl<C: Channel + ?Sized> Channel for $pointer<C> {
-            fn info(&self) -> &Info {
-                (**self).info()
-            }
-
-            fn send<'a, 'b, 'c>(&'a self, message: &'b Message) -> Answering<'c, Accepted>
-            where 'a: 'c, 'b: 'c, Self: 'c {
-                (**self).send(message)
-            }
-
-            fn receive<'a, 'b, 'c>(&'a self, request: &'b webhook::Request) -> Answering<'c, webhook::Received>
-            where 'a: 'c, 'b: 'c, Self: 'c {
-                (**self).receive(request)
-            }
-
-            fn poll<'a, 'b, 'c>(&'a self, after: Option<&'b Cursor>) -> Answering<'c, Page>
-            where 'a: 'c, 'b: 'c, Self: 'c {
-                (**self).poll(after)
-            }
-
-            fn look_up<'a, 'b, 'c>(&'a self, sent: &'b Sent) -> Answering<'c, Evidence>
-            where 'a: 'c, 'b: 'c, Self: 'c {
-                (**self).look_up(sent)
-            }
-
-            fn upload_media<'a, 'b, 'c>(&'a self, media: &'b Media, bytes: MediaStream) -> Answering<'c, MediaRef>
-            where 'a: 'c, 'b: 'c, Self: 'c {
-                (**self).upload_media(media, bytes)
-            }
-
-            fn fetch_media<'a, 'b, 'c>(&'a self, media: &'b MediaRef) -> Answering<'c, MediaStream>
-            where 'a: 'c, 'b: 'c, Self: 'c {
-                (**self).fetch_media(media)
-            }
-
-            fn signal<'a, 'b, 'c>(&'a self, inbound: &'b Inbound, signal: Signal) -> Answering<'c, ()>
-            where 'a: 'c, 'b: 'c, Self: 'c {
-                (**self).signal(inbound, signal)
-            }
-
-            fn health<'a, 'c>(&'a self) -> Answering<'c, Health>
-            where 'a: 'c, Self: 'c {
-                (**self).health()
-            }
+/// Writes methods of a [`Channel`] that hand on to another channel, without boxing the future a second time.
+macro_rules! hand_on {
+    ($self:ident => $inner:expr; $($method:ident)*) => {
+        $($crate::channel::hand_on!(@$method $self $inner);)*
+    };
+    (@info $self:ident $inner:expr) => {
+        fn info(&$self) -> &$crate::channel::Info {
+            $inner.info()
         }
-    )*};
+    };
+    (@send $self:ident $inner:expr) => {
+        fn send<'a, 'b, 'c>(
+            &'a $self,
+            message: &'b $crate::message::Message,
+        ) -> $crate::channel::Answering<'c, $crate::message::Accepted>
+        where 'a: 'c, 'b: 'c, Self: 'c {
+            $inner.send(message)
+        }
+    };
+    (@receive $self:ident $inner:expr) => {
+        fn receive<'a, 'b, 'c>(
+            &'a $self,
+            request: &'b $crate::webhook::Request,
+        ) -> $crate::channel::Answering<'c, $crate::webhook::Received>
+        where 'a: 'c, 'b: 'c, Self: 'c {
+            $inner.receive(request)
+        }
+    };
+    (@poll $self:ident $inner:expr) => {
+        fn poll<'a, 'b, 'c>(
+            &'a $self,
+            after: Option<&'b $crate::channel::Cursor>,
+        ) -> $crate::channel::Answering<'c, $crate::channel::Page>
+        where 'a: 'c, 'b: 'c, Self: 'c {
+            $inner.poll(after)
+        }
+    };
+    (@look_up $self:ident $inner:expr) => {
+        fn look_up<'a, 'b, 'c>(
+            &'a $self,
+            sent: &'b $crate::channel::Sent,
+        ) -> $crate::channel::Answering<'c, $crate::channel::Evidence>
+        where 'a: 'c, 'b: 'c, Self: 'c {
+            $inner.look_up(sent)
+        }
+    };
+    (@upload_media $self:ident $inner:expr) => {
+        fn upload_media<'a, 'b, 'c>(
+            &'a $self,
+            media: &'b $crate::message::Media,
+            bytes: $crate::media::MediaStream,
+        ) -> $crate::channel::Answering<'c, $crate::message::MediaRef>
+        where 'a: 'c, 'b: 'c, Self: 'c {
+            $inner.upload_media(media, bytes)
+        }
+    };
+    (@fetch_media $self:ident $inner:expr) => {
+        fn fetch_media<'a, 'b, 'c>(
+            &'a $self,
+            media: &'b $crate::message::MediaRef,
+        ) -> $crate::channel::Answering<'c, $crate::media::MediaStream>
+        where 'a: 'c, 'b: 'c, Self: 'c {
+            $inner.fetch_media(media)
+        }
+    };
+    (@signal $self:ident $inner:expr) => {
+        fn signal<'a, 'b, 'c>(
+            &'a $self,
+            inbound: &'b $crate::event::Inbound,
+            signal: $crate::channel::Signal,
+        ) -> $crate::channel::Answering<'c, ()>
+        where 'a: 'c, 'b: 'c, Self: 'c {
+            $inner.signal(inbound, signal)
+        }
+    };
+    (@health $self:ident $inner:expr) => {
+        fn health<'a, 'c>(&'a $self) -> $crate::channel::Answering<'c, $crate::channel::Health>
+        where 'a: 'c, Self: 'c {
+            $inner.health()
+        }
+    };
+}
+pub(crate) use hand_on;
+
+#[deny(clippy::missing_trait_methods)]
+impl<C: Channel + ?Sized> Channel for Arc<C> {
+    hand_on!(self => (**self); info send receive poll look_up upload_media fetch_media signal health);
 }
 
-forward!(Arc, Box);
+#[deny(clippy::missing_trait_methods)]
+impl<C: Channel + ?Sized> Channel for Box<C> {
+    hand_on!(self => (**self); info send receive poll look_up upload_media fetch_media signal health);
+}

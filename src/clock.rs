@@ -5,8 +5,9 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -203,7 +204,8 @@ struct Virtual {
     elapsed: Duration,
     seed: u64,
     sleeps: u64,
-    sleepers: BTreeMap<u64, (Duration, Waker)>,
+    /// By the time at which each wakes.
+    sleepers: BTreeMap<(Duration, u64), Waker>,
 }
 
 impl VirtualClock {
@@ -226,11 +228,45 @@ impl VirtualClock {
             let mut state = self.state();
             state.now = state.now.plus(by);
             state.elapsed = state.elapsed.saturating_add(by);
-            let elapsed = state.elapsed;
-            let due = |(until, waker): &(Duration, Waker)| (*until <= elapsed).then(|| waker.clone());
-            state.sleepers.values().filter_map(due).collect()
+            let until = (state.elapsed, u64::MAX);
+            let later = state.sleepers.split_off(&until);
+            std::mem::replace(&mut state.sleepers, later).into_values().collect()
         };
         due.into_iter().for_each(Waker::wake);
+    }
+
+    /// Runs a future to its end, without a runtime, and moves time on to the next sleeper whenever all of it waits: a
+    /// day of retries takes as long as their work does.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use civic_messaging::{Clock, Timestamp, VirtualClock};
+    ///
+    /// let clock = VirtualClock::at(Timestamp::default());
+    /// clock.run(clock.sleep(Duration::from_secs(86_400)));
+    /// assert_eq!(clock.now(), Timestamp::from_secs(86_400));
+    /// ```
+    ///
+    /// # Panics
+    /// When it waits for something else than this clock, which would be for ever.
+    #[track_caller]
+    #[allow(clippy::panic, reason = "a test that waits for ever is wrong, and must say so at its own line")]
+    pub fn run<F: Future>(&self, future: F) -> F::Output {
+        let mut future = std::pin::pin!(future);
+        let woken = Arc::new(Woken(AtomicBool::new(true)));
+        let waker = Waker::from(woken.clone());
+        loop {
+            while woken.0.swap(false, Ordering::AcqRel) {
+                if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                    return output;
+                }
+            }
+            let next = self.state().sleepers.first_key_value().map(|((until, _), _)| *until);
+            match next {
+                Some(until) => self.advance(until.saturating_sub(self.monotonic())),
+                None => panic!("it waits for something else than the clock"),
+            }
+        }
     }
 
     /// How many sleepers wait. A test that wants to move time on waits for this to become more than zero.
@@ -276,6 +312,14 @@ impl Clock for VirtualClock {
     }
 }
 
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 struct VirtualSleep {
     clock: VirtualClock,
     until: Duration,
@@ -290,14 +334,14 @@ impl Future for VirtualSleep {
         if state.elapsed >= self.until {
             return Poll::Ready(());
         }
-        state.sleepers.insert(self.id, (self.until, cx.waker().clone()));
+        state.sleepers.insert((self.until, self.id), cx.waker().clone());
         Poll::Pending
     }
 }
 
 impl Drop for VirtualSleep {
     fn drop(&mut self) {
-        self.clock.state().sleepers.remove(&self.id);
+        self.clock.state().sleepers.remove(&(self.until, self.id));
     }
 }
 

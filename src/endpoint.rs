@@ -375,6 +375,7 @@ impl Endpoint {
             .with_outcome(outcome)
             .with_status(status)
             .with_retry(class.retryable, told.or(class.after))
+            .with_pair(class.pair)
             .with_raw(answer.body.clone());
         if let Some(code) = &said.code {
             error = error.with_code(code);
@@ -506,8 +507,14 @@ pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     } else {
         Timestamp::from_rfc2822(value)?.since(now)
     };
-    Some(wait.clamp(Duration::from_secs(1), Duration::from_secs(24 * 3600)))
+    Some(wait.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX))
 }
+
+/// The shortest wait before a message is tried again.
+pub const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
+
+/// The longest wait before a message is tried again.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Where an API is: `https://host[:port][/path]`, or plain `http` on loopback for tests.
 ///

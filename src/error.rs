@@ -47,6 +47,7 @@ struct Inner {
     help: Option<Cow<'static, str>>,
     reply: StatusCode,
     accepted: Vec<MessageId>,
+    pair: bool,
     raw: Option<Bytes>,
 }
 
@@ -102,6 +103,41 @@ pub enum ErrorKind {
     Unsupported,
 }
 
+impl Outcome {
+    /// The outcome as one word, as it is stored.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotSent => "not_sent",
+            Self::Rejected => "rejected",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl ErrorKind {
+    /// The kind as one word, as it is stored.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Account => "account",
+            Self::Config => "config",
+            Self::Forbidden => "forbidden",
+            Self::InvalidMessage => "invalid_message",
+            Self::InvalidRecipient => "invalid_recipient",
+            Self::NotFound => "not_found",
+            Self::OptedOut => "opted_out",
+            Self::OutsideWindow => "outside_window",
+            Self::TooLarge => "too_large",
+            Self::QuotaExceeded => "quota_exceeded",
+            Self::RateLimited => "rate_limited",
+            Self::Rejected => "rejected",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Unavailable => "unavailable",
+            Self::Unexpected => "unexpected",
+            Self::Unsupported => "unsupported",
+        }
+    }
+}
+
 impl Error {
     /// An error of this kind, in plain words, when nothing was sent.
     ///
@@ -125,6 +161,7 @@ impl Error {
                 _ => StatusCode::SERVICE_UNAVAILABLE,
             },
             accepted: Vec::new(),
+            pair: false,
             raw: None,
         }))
     }
@@ -165,14 +202,20 @@ impl Error {
     }
 
     /// Whether the same request may be made again, after [`retry_after`](Self::retry_after). Never true when the
-    /// outcome is unknown.
+    /// outcome is unknown, nor when the gateway took a part of it.
     pub fn is_retryable(&self) -> bool {
-        self.0.retryable && self.0.outcome != Outcome::Unknown
+        self.0.retryable && self.0.outcome != Outcome::Unknown && self.0.accepted.is_empty()
     }
 
     /// How long to wait at least before the next try, where that is known.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
+    }
+
+    /// Whether it holds for this pair of sender and recipient only, so that messages to others may go on: a limit of how
+    /// often one person is written to.
+    pub fn is_of_pair(&self) -> bool {
+        self.0.pair
     }
 
     /// The gateway's own code, such as `131047` or `21610`.
@@ -238,6 +281,13 @@ impl Error {
     pub fn with_retry(mut self, retryable: bool, after: Option<Duration>) -> Self {
         self.0.retryable = retryable;
         self.0.retry_after = after;
+        self
+    }
+
+    /// Says that it holds for this pair of sender and recipient only.
+    #[must_use]
+    pub fn with_pair(mut self, pair: bool) -> Self {
+        self.0.pair = pair;
         self
     }
 
@@ -387,12 +437,15 @@ pub struct Class {
     /// The gateway documents that a message refused with this code was not accepted, whatever the HTTP status.
     #[serde(default)]
     pub surely_not_sent: bool,
+    /// It holds for one pair of sender and recipient, and not for messages to others.
+    #[serde(default)]
+    pub pair: bool,
 }
 
 impl Class {
     /// A refusal that a second try does not cure.
     pub const fn new(kind: ErrorKind) -> Self {
-        Self { kind, retryable: false, after: None, surely_not_sent: false }
+        Self { kind, retryable: false, after: None, surely_not_sent: false, pair: false }
     }
 
     /// A refusal that may be tried again after this wait.
@@ -405,6 +458,12 @@ impl Class {
     #[must_use]
     pub const fn surely_not_sent(self) -> Self {
         Self { surely_not_sent: true, ..self }
+    }
+
+    /// Marks a code that is about one pair of sender and recipient.
+    #[must_use]
+    pub const fn of_pair(self) -> Self {
+        Self { pair: true, ..self }
     }
 }
 
@@ -427,10 +486,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_outcome_is_never_retryable() {
+    fn an_unknown_outcome_and_a_half_taken_message_are_never_retryable() {
+        let half = Error::new(ErrorKind::Unavailable, "no").with_accepted_parts(vec![MessageId::new("SM1")]);
+        assert!(!half.is_retryable());
         let error = Error::unknown("no answer").with_retry(true, None);
         assert!(!error.is_retryable());
         assert!(error.to_string().contains("do not send it again"));
+    }
+
+    #[test]
+    fn the_words_are_those_that_are_stored() {
+        for kind in [ErrorKind::Account, ErrorKind::OptedOut, ErrorKind::QuotaExceeded, ErrorKind::Unsupported] {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+        }
+        for outcome in [Outcome::NotSent, Outcome::Rejected, Outcome::Unknown] {
+            assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.as_str());
+        }
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub mod message;
 pub mod mock;
 pub mod plan;
 pub mod policy;
+pub mod rate;
 pub mod registry;
 mod secret;
 #[cfg(feature = "testing")]
@@ -67,10 +68,11 @@ pub use id::{AccountId, Digest, MessageId};
 pub use media::{MediaStore, MediaStream};
 pub use message::{
     Accepted, Ask, Choice, ContactCard, Content, Degrade, GatewayOptions, Link, Location, Loss, Media, MediaKind,
-    MediaRef, MediaSource, Message, Money, Native, Purpose, Reaction, Row, Template,
+    MediaRef, MediaSource, Message, Money, Native, OnUnknown, Purpose, Reaction, Row, Template,
 };
 pub use mock::Mock;
 pub use plan::Plan;
+pub use rate::{Allowance, Rate};
 pub use registry::{Registry, Settings};
 pub use secret::{Fingerprint, Secret};
 pub use transport::Transport;

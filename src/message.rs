@@ -13,6 +13,7 @@ use crate::clock::Timestamp;
 use crate::delivery::DeliveryState;
 use crate::error::{Error, Result};
 use crate::id::{Digest, Hidden, MessageId};
+use crate::rate::Allowance;
 
 /// One message of ours to one person or conversation.
 ///
@@ -56,6 +57,9 @@ pub struct Message {
     /// The council's own word for counting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
+    /// What to do when it may have gone.
+    #[serde(default, skip_serializing_if = "OnUnknown::is_default")]
+    pub on_unknown: OnUnknown,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     allow: Vec<Degrade>,
     #[serde(default, skip_serializing_if = "Options::is_empty")]
@@ -75,6 +79,7 @@ impl Message {
             language: None,
             not_after: None,
             tag: None,
+            on_unknown: OnUnknown::default(),
             allow: Vec::new(),
             options: Options::default(),
         }
@@ -138,6 +143,14 @@ impl Message {
     #[must_use]
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.tag = Some(tag.into());
+        self
+    }
+
+    /// Says what to do when it may have gone: nothing that could double it, unless this says
+    /// [`OnUnknown::Resend`].
+    #[must_use]
+    pub fn on_unknown(mut self, on_unknown: OnUnknown) -> Self {
+        self.on_unknown = on_unknown;
         self
     }
 
@@ -259,6 +272,29 @@ pub enum Purpose {
     Notice,
     /// An answer to what the person wrote.
     Reply,
+}
+
+/// What to do with a message that may have gone ([`Outcome::Unknown`](crate::Outcome::Unknown)).
+///
+/// No gateway here refuses a second copy, so this is a choice between perhaps twice and perhaps not at all, which only
+/// the sender can make: a demand for payment must not come twice, a flood warning must come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnknown {
+    /// Leave it until a person decides.
+    Park,
+    /// Find out what became of it, by its status events or by [`look_up`](crate::Channel::look_up); where that shows
+    /// nothing, leave it until a person decides.
+    #[default]
+    Reconcile,
+    /// Send it again, and accept that it may come twice.
+    Resend,
+}
+
+impl OnUnknown {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One way to degrade content that a channel cannot carry as it is. None happens unless a message allows it.
@@ -1182,6 +1218,8 @@ pub struct Accepted {
     pub price: Option<Money>,
     /// What the gateway changed in the text, where it says: GOV.UK Notify rewrites characters.
     pub losses: Vec<Loss>,
+    /// How many more may go, where the gateway says: X does.
+    pub allowance: Option<Allowance>,
     /// The whole answer. It may hold personal data.
     pub raw: Bytes,
 }
@@ -1199,6 +1237,7 @@ impl Accepted {
             segments: None,
             price: None,
             losses: Vec::new(),
+            allowance: None,
             raw,
         }
     }

@@ -27,6 +27,7 @@ use crate::id::AccountId;
 use crate::media::{MediaStream, published};
 use crate::medium::messenger;
 use crate::message::{Accepted, Choice, Content, Media, MediaKind, MediaRef, MediaSource, Message, Purpose};
+use crate::rate::Rate;
 use crate::webhook::{Received, Verified};
 use crate::wire::{MaybeStr, Str};
 
@@ -58,6 +59,8 @@ impl Meta {
             can.media = Some(MediaLimits::messenger());
             can.choice = Some(ChoiceLimits::MESSENGER);
             can.native = true;
+            // 300 texts a second for a page; files have a lower rate of their own (read 2026-11-22).
+            can.rate = Some(Rate::per_second(300));
         });
         Self::new(info, way, config, context)
     }

@@ -57,6 +57,7 @@ use crate::id::AccountId;
 use crate::media::{Hosts, MediaStream};
 use crate::medium::whatsapp;
 use crate::message::{Accepted, GatewayOptions, Media, MediaRef, Message, Native};
+use crate::rate::Rate;
 use crate::registry::Settings;
 use crate::secret::Secret;
 use crate::transport::{Body, Multipart};
@@ -392,6 +393,10 @@ fn whatsapp_info(gateway: &'static str, number: AccountId, config: &Config) -> I
         can.contacts = true;
         can.reaction = true;
         can.native = true;
+        // 80 a second for a number; 1 in 6 seconds to one person, of whom 45 may go at once on credit:
+        // https://developers.facebook.com/documentation/business-messaging/whatsapp/throughput (read 2026-11-22).
+        can.rate = Some(Rate::per_second(80));
+        can.pair_rate = Some(Rate::every_seconds(6).with_burst(45));
     });
     info.wire = GATEWAY;
     info
@@ -781,11 +786,11 @@ const ERRORS: &[(&str, Class)] = {
         ("131047", Class::new(OutsideWindow)),
         ("131048", Class::new(Account)),
         // A person's share of marketing is used up; trying again within 24 hours makes it longer.
-        ("131049", Class::new(QuotaExceeded)),
+        ("131049", Class::new(QuotaExceeded).of_pair()),
         ("131050", Class::new(OptedOut)),
         ("131051", Class::new(InvalidMessage)),
         ("131053", Class::new(InvalidMessage)),
-        ("131056", Class::new(RateLimited).retry(wait(6)).surely_not_sent()),
+        ("131056", Class::new(RateLimited).retry(wait(6)).surely_not_sent().of_pair()),
         ("131057", Class::new(Unavailable).retry(wait(60))),
         // A one-time code cannot go to a user id: it needs the phone number.
         ("131062", Class::new(InvalidRecipient)),

@@ -59,6 +59,7 @@ use crate::error::{Class, Error, ErrorKind, Result};
 use crate::event::Raw;
 use crate::id::AccountId;
 use crate::message::{Accepted, GatewayOptions, Message};
+use crate::rate::Rate;
 use crate::registry::Settings;
 use crate::secret::Secret;
 use crate::transport::Body;
@@ -246,6 +247,8 @@ impl Notify {
                 can.health = true;
                 can.key = true;
                 can.text = Some(TextLimit::characters(918));
+                // Of requests, for each kind of key of a service.
+                can.rate = Some(Rate::per_minute(3_000));
                 can.template =
                     Some(TemplateLimits { language: false, positional: false, named: true, components: false });
             })

@@ -545,7 +545,8 @@ fn is_sid(text: &str, of: &str) -> bool {
 /// what of 30xxx is for ever, are from memory. Twilio asks not to build on codes since it changes them: the
 /// configuration's `errors` go over this table.
 const ERRORS: &[(&str, Class)] = &[
-    ("14107", Class::new(ErrorKind::RateLimited).retry(None)),
+    // So many a second to one recipient.
+    ("14107", Class::new(ErrorKind::RateLimited).retry(None).of_pair()),
     ("20003", Class::new(ErrorKind::Unauthenticated)),
     ("20404", Class::new(ErrorKind::NotFound)),
     ("20429", Class::new(ErrorKind::RateLimited).retry(None)),

@@ -61,6 +61,7 @@ use crate::id::{AccountId, MessageId};
 use crate::media::{MediaStore, MediaStream};
 use crate::medium::x as rules;
 use crate::message::{Accepted, Media, MediaRef, Message};
+use crate::rate::Allowance;
 use crate::registry::Settings;
 use crate::secret::Secret;
 use crate::transport::{Body, Transport, TransportError};
@@ -357,7 +358,9 @@ impl X {
         let sent: Told<send::Created> = answer.json()?;
         let conversation = sent.data.dm_conversation_id.as_deref().ok_or_else(|| answer.unreadable())?;
         let conversation = Address::conversation(Medium::X, conversation).map_err(|_| answer.unreadable())?;
-        Ok((conversation, Accepted::new(GATEWAY, sent.data.dm_event_id, answer.body.clone())))
+        let mut accepted = Accepted::new(GATEWAY, sent.data.dm_event_id, answer.body.clone());
+        accepted.allowance = RateLimits::tightest(&answer.headers, self.clock.now());
+        Ok((conversation, accepted))
     }
 
     /// Takes a message out of the account's own view. The other side keeps it, so far as is known (unverified).
@@ -645,36 +648,22 @@ pub struct RateLimits {
     /// The call: `dm_send`, `dm_events`, `media_append` …
     pub call: &'static str,
     /// In 15 minutes.
-    pub window: Option<Rate>,
+    pub window: Option<Allowance>,
     /// In 24 hours, for the account.
-    pub user_day: Option<Rate>,
+    pub user_day: Option<Allowance>,
     /// In 24 hours, for the app over all its accounts.
-    pub app_day: Option<Rate>,
-}
-
-/// One limit.
-#[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    /// How many calls there are.
-    pub limit: Option<u64>,
-    /// How many are left.
-    pub remaining: u64,
-    /// When they begin anew.
-    pub reset: Option<Timestamp>,
+    pub app_day: Option<Allowance>,
 }
 
 impl RateLimits {
     fn read(call: &'static str, headers: &HeaderMap) -> Self {
         let number = |name: String| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
         let rate = |prefix: &str| {
-            let reset =
+            let mut left = Allowance::new(number(format!("{prefix}-remaining"))?);
+            left.limit = number(format!("{prefix}-limit"));
+            left.reset =
                 number(format!("{prefix}-reset")).and_then(|at| i64::try_from(at).ok()).map(Timestamp::from_secs);
-            Some(Rate {
-                limit: number(format!("{prefix}-limit")),
-                remaining: number(format!("{prefix}-remaining"))?,
-                reset,
-            })
+            Some(left)
         };
         Self {
             call,
@@ -684,9 +673,23 @@ impl RateLimits {
         }
     }
 
-    fn all(&self) -> impl Iterator<Item = Rate> {
+    /// What holds back the next call first, by our own clock.
+    fn tightest(headers: &HeaderMap, now: Timestamp) -> Option<Allowance> {
+        let mut tightest = Allowance::tightest(Self::read("", headers).all())?;
+        if let Some(there) = date(headers) {
+            tightest.reset = tightest.reset.map(|reset| now.plus(reset.since(there)));
+        }
+        Some(tightest)
+    }
+
+    fn all(&self) -> impl Iterator<Item = Allowance> {
         [self.window, self.user_day, self.app_day].into_iter().flatten()
     }
+}
+
+/// The time at X.
+fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    headers.get(http::header::DATE)?.to_str().ok().and_then(Timestamp::from_rfc2822)
 }
 
 /// Notes the rates in every answer, refusals too, whose headers an error does not keep.

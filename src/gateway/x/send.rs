@@ -7,10 +7,9 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::{Ask, GATEWAY, RateLimits, Told, X, numeric, oauth};
+use super::{Ask, GATEWAY, RateLimits, Told, X, date, numeric, oauth};
 use crate::address::{Address, XUser};
-use crate::clock::Timestamp;
-use crate::endpoint::{Answer, VendorError};
+use crate::endpoint::{Answer, RETRY_AFTER_MAX, RETRY_AFTER_MIN, VendorError};
 use crate::error::{Class, Error, ErrorKind, Outcome, Result};
 use crate::media::MediaStream;
 use crate::medium::x as rules;
@@ -56,7 +55,9 @@ impl X {
         let ask = Ask::post("dm_send", path).json(&Outgoing::new(text, media.as_deref()))?;
         let answer = self.exchange(&ask, true).await?;
         let told: Told<Created> = answer.json()?;
-        Ok(Accepted::new(GATEWAY, told.data.dm_event_id, answer.body))
+        let mut accepted = Accepted::new(GATEWAY, told.data.dm_event_id, answer.body);
+        accepted.allowance = RateLimits::tightest(&answer.headers, self.clock.now());
+        Ok(accepted)
     }
 
     async fn media_id<'m>(&self, media: &'m Media) -> Result<Cow<'m, str>> {
@@ -281,13 +282,10 @@ pub(super) fn vendor_error(answer: &Answer) -> VendorError<'_> {
     if answer.status == StatusCode::TOO_MANY_REQUESTS {
         let rates = RateLimits::read("", &answer.headers);
         // Both times are X's own, so a wrong clock of ours does no harm.
-        let date = answer.headers.get(http::header::DATE).and_then(|date| date.to_str().ok());
-        let now = date.and_then(Timestamp::from_rfc2822);
+        let now = date(&answer.headers);
         let used_up = || rates.all().filter(|rate| rate.remaining == 0);
         let reset = used_up().filter_map(|rate| rate.reset).max();
-        said.retry_after = reset
-            .zip(now)
-            .map(|(reset, now)| reset.since(now).clamp(Duration::from_secs(1), Duration::from_secs(24 * 3600)));
+        said.retry_after = reset.zip(now).map(|(reset, now)| reset.since(now).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX));
         if [rates.user_day, rates.app_day].iter().flatten().any(|rate| rate.remaining == 0) {
             said.class = Some(Class::new(ErrorKind::QuotaExceeded).retry(None));
         }

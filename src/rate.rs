@@ -1,0 +1,182 @@
+//! How often messages may go, as a gateway documents it and as it says itself.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+
+/// So many messages in so long a time.
+///
+/// ```
+/// use std::time::Duration;
+/// use civic_messaging::Rate;
+///
+/// let notify = Rate::per_minute(3_000);
+/// let one_person = Rate::new(1, Duration::from_secs(6))?.with_burst(45);
+/// assert_eq!(one_person.interval(), Duration::from_millis(6_120));
+/// # Ok::<(), civic_messaging::Error>(())
+/// ```
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RateWire", into = "RateWire")]
+pub struct Rate {
+    count: u32,
+    per: Duration,
+    burst: u32,
+}
+
+impl Rate {
+    /// So many messages in so long a time, evenly spaced.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for no message at all, and for no time or more than a day.
+    pub fn new(count: u32, per: Duration) -> Result<Self> {
+        let rule = |rule| Err(Error::config("rate", rule));
+        match (count, per) {
+            (0, _) => rule("must be one message at least: to send nothing, remove the channel"),
+            (_, per) if per.is_zero() || per > Duration::from_secs(24 * 3600) => {
+                rule("must be over a time of up to a day, and not none")
+            }
+            _ => Ok(Self { count, per, burst: 1 }),
+        }
+    }
+
+    /// So many messages a second. Zero is read as one.
+    pub const fn per_second(count: u32) -> Self {
+        Self { count: if count == 0 { 1 } else { count }, per: Duration::from_secs(1), burst: 1 }
+    }
+
+    /// So many messages a minute. Zero is read as one.
+    pub const fn per_minute(count: u32) -> Self {
+        Self { per: Duration::from_secs(60), ..Self::per_second(count) }
+    }
+
+    /// So many seconds from one message to the next. Zero is read as one.
+    pub const fn every_seconds(secs: u64) -> Self {
+        Self { count: 1, per: Duration::from_secs(if secs == 0 { 1 } else { secs }), burst: 1 }
+    }
+
+    /// Lets up to so many go at once, within one [`interval`](Self::interval), on credit: the next one then waits until
+    /// all of them are paid back.
+    #[must_use]
+    pub const fn with_burst(self, burst: u32) -> Self {
+        Self { burst: if burst == 0 { 1 } else { burst }, ..self }
+    }
+
+    /// How many may go at once.
+    pub const fn burst(&self) -> u32 {
+        self.burst
+    }
+
+    /// The time that one message takes up: 2 % more than the rate asks for, because a gateway counts when messages
+    /// arrive, and not when they left.
+    pub fn interval(&self) -> Duration {
+        (self.per / self.count.max(1)).mul_f64(1.02)
+    }
+}
+
+/// What a configuration writes: `{ count = 3000, seconds = 60 }`, and `burst` where there is one.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RateWire {
+    count: u32,
+    seconds: f64,
+    #[serde(default = "one")]
+    burst: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl TryFrom<RateWire> for Rate {
+    type Error = &'static str;
+
+    fn try_from(wire: RateWire) -> Result<Self, Self::Error> {
+        let per = Duration::try_from_secs_f64(wire.seconds).map_err(|_| "a rate's seconds must be above 0")?;
+        let rate = Self::new(wire.count, per)
+            .map_err(|_| "a rate must have a count of 1 or more, and seconds above 0 and up to 86400")?;
+        Ok(rate.with_burst(wire.burst))
+    }
+}
+
+impl From<Rate> for RateWire {
+    fn from(rate: Rate) -> Self {
+        Self { count: rate.count, seconds: rate.per.as_secs_f64(), burst: rate.burst }
+    }
+}
+
+/// What a gateway says may still go, in a header of its answer.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allowance {
+    /// How many calls there are in all.
+    pub limit: Option<u64>,
+    /// How many are left.
+    pub remaining: u64,
+    /// When they begin anew.
+    pub reset: Option<Timestamp>,
+}
+
+impl Allowance {
+    /// So many are left.
+    pub const fn new(remaining: u64) -> Self {
+        Self { limit: None, remaining, reset: None }
+    }
+
+    /// Says how many there are in all.
+    #[must_use]
+    pub const fn of(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// Says when they begin anew.
+    #[must_use]
+    pub const fn until(mut self, reset: Timestamp) -> Self {
+        self.reset = Some(reset);
+        self
+    }
+
+    /// The one of several that holds back first: of those that are used up the one that begins anew last, else the one
+    /// of which the least is left.
+    pub fn tightest(all: impl IntoIterator<Item = Self>) -> Option<Self> {
+        all.into_iter().min_by_key(|one| (one.remaining, std::cmp::Reverse(one.reset)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_read_from_a_configuration_and_a_wrong_one_is_refused() {
+        let read = |json: &str| serde_json::from_str::<Rate>(json);
+        assert_eq!(read(r#"{"count":3000,"seconds":60}"#).unwrap(), Rate::per_minute(3_000));
+        assert_eq!(read(r#"{"count":1,"seconds":6,"burst":45}"#).unwrap(), Rate::every_seconds(6).with_burst(45));
+        for wrong in [
+            r#"{"count":0,"seconds":60}"#,
+            r#"{"count":1,"seconds":0}"#,
+            r#"{"count":1,"seconds":-1}"#,
+            r#"{"count":1,"seconds":1e300}"#,
+            r#"{"count":1,"seconds":86401}"#,
+            r#"{"count":1,"second":1}"#,
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        let rate = Rate::every_seconds(6).with_burst(45);
+        assert_eq!(read(&serde_json::to_string(&rate).unwrap()).unwrap(), rate);
+    }
+
+    #[test]
+    fn the_tightest_allowance_is_the_one_that_holds_back_longest() {
+        let at = Timestamp::from_secs;
+        let [soon, late] = [Allowance::new(0).until(at(10)), Allowance::new(0).until(at(20))];
+        let some = Allowance::new(3).until(at(90));
+        assert_eq!(Allowance::tightest([some, soon, late]), Some(late));
+        assert_eq!(Allowance::tightest([Allowance::new(7), some]), Some(some));
+        assert_eq!(Allowance::tightest([]), None);
+    }
+}
