@@ -29,6 +29,7 @@ pub mod error;
 pub mod event;
 pub mod gateway;
 mod id;
+pub mod layer;
 pub mod media;
 pub mod medium;
 pub mod message;

@@ -1,0 +1,250 @@
+//! Several gateways as one channel.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use super::breaker::Breaker;
+use super::telemetry;
+use crate::channel::{Channel, Cursor, Evidence, Health, Info, Page, Sent, Signal};
+use crate::clock::{Clock, SystemClock};
+use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::event::Inbound;
+use crate::media::MediaStream;
+use crate::message::{Accepted, Media, MediaRef, Message};
+use crate::webhook::{self, Received};
+
+mod choice;
+pub use choice::{Choice, Order, Tried, another_could};
+
+/// Several gateways as one channel of one medium: when the one certainly did not take a message, and another could,
+/// the next is asked.
+///
+/// What may have gone stays where it is, unless the message says [`OnUnknown::Resend`](crate::OnUnknown::Resend); so
+/// does what a person or the medium refused. See [`Choice::moves_on`] and [`another_could`].
+/// [`Accepted::gateway`] and [`Error::gateway`] say by which it went; keep it for [`Sent::by`].
+///
+/// It can do what all of them can. Webhooks are tried with each, and the one that verifies has it; a file and a signal go
+/// to the gateway that they are of. To poll and to upload, use the members: a place and a file are of one of them.
+/// Where texts are counted in different units, the first one's limit stands, and a member that cannot carry a message is
+/// passed over.
+///
+/// ```
+/// use std::sync::Arc;
+/// use civic_messaging::layer::Failover;
+/// use civic_messaging::{Address, Channel, ChannelExt, Error, ErrorKind, Mock, Outcome};
+///
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let (first, second) = (Mock::sms(), Mock::sms());
+/// let sms = Failover::new([Arc::new(first.clone()) as Arc<dyn Channel>, Arc::new(second.clone())])?;
+/// let to = Address::phone("07700 900123")?;
+///
+/// first.will_fail(Error::new(ErrorKind::OptedOut, "said STOP").with_outcome(Outcome::Rejected));
+/// assert!(sms.send_text(&to, "Carried to nobody").await.is_err());
+/// second.assert_nothing_sent();
+///
+/// first.will_fail(Error::new(ErrorKind::Account, "out of money").with_outcome(Outcome::Rejected));
+/// sms.send_text(&to, "Carried to the second").await?;
+/// second.assert_sent("07700 900123", "Carried to the second");
+/// # Ok::<(), Error>(()) }).unwrap();
+/// ```
+#[derive(Debug)]
+pub struct Failover {
+    info: Info,
+    members: Vec<Arc<dyn Channel>>,
+    choice: Mutex<Choice>,
+    weighted: bool,
+    clock: Arc<dyn Clock>,
+}
+
+impl Failover {
+    /// These channels, the preferred one first.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for none or more than 64, and for channels of several media: what a message of another
+    /// medium would say, cost and need is for the service to decide.
+    pub fn new(members: impl IntoIterator<Item = Arc<dyn Channel>>) -> Result<Self> {
+        let members: Vec<_> = members.into_iter().collect();
+        let choice = Choice::new(members.len(), Order::Preferred)?;
+        let info = together(&members)?;
+        Ok(Self { info, members, choice: Mutex::new(choice), weighted: false, clock: Arc::new(SystemClock::new()) })
+    }
+
+    /// In another order.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for weights that are not one a member, or all 0.
+    pub fn with_order(mut self, order: Order) -> Result<Self> {
+        self.weighted = matches!(order, Order::Weighted(_));
+        self.choice = Mutex::new(Choice::new(self.members.len(), order)?);
+        Ok(self)
+    }
+
+    /// Watches the members by another breaker.
+    #[must_use]
+    pub fn with_breaker(mut self, breaker: &Breaker) -> Self {
+        let choice = self.choice.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.choice = Mutex::new(choice.with_breaker(breaker));
+        self
+    }
+
+    /// By another clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    fn choice(&self) -> MutexGuard<'_, Choice> {
+        self.choice.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pick(&self, tried: &mut Tried) -> Option<(usize, &Arc<dyn Channel>)> {
+        let mut chance = [0; 8];
+        if self.weighted {
+            // Without chance the first of them has its turn.
+            _ = self.clock.random(&mut chance);
+        }
+        let n = self.choice().pick(tried, self.clock.monotonic(), u64::from_ne_bytes(chance))?;
+        Some((n, self.members.get(n)?))
+    }
+
+    fn of<'a>(&'a self, gateway: Option<&'a str>) -> impl Iterator<Item = &'a Arc<dyn Channel>> {
+        self.members.iter().filter(move |member| gateway.is_none_or(|gateway| member.info().gateway == gateway))
+    }
+}
+
+/// What all of them can do.
+fn together(members: &[Arc<dyn Channel>]) -> Result<Info> {
+    let first = members.first().ok_or_else(|| Error::config("suppliers", "must be one at least"))?.info();
+    let mut info = first.clone();
+    for member in members.iter().map(|member| member.info()) {
+        if member.medium != first.medium {
+            return Err(Error::config(
+                "suppliers",
+                format!("must be of one medium, and not {} and {}", first.medium, member.medium),
+            ));
+        }
+        info.capability = info.capability.intersection(&member.capability);
+        info.capability.native &= member.wire == first.wire;
+        let new = member.layers.iter().filter(|layer| !info.layers.contains(layer)).copied().collect::<Vec<_>>();
+        info.layers.extend(new);
+    }
+    (info.capability.poll, info.capability.upload_media) = (false, false);
+    (info.capability.rate, info.capability.pair_rate) = (None, None);
+    info.gateway = "failover";
+    Ok(info.with_layer("failover"))
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Channel for Failover {
+    fn info(&self) -> &Info {
+        &self.info
+    }
+
+    async fn send(&self, message: &Message) -> Result<Accepted> {
+        self.info.prepare(message, self.clock.now())?;
+        let (mut tried, mut doubt) = (Tried::default(), false);
+        let mut failed = None;
+        for (n, member) in self.members.iter().enumerate() {
+            if let Err(error) = member.info().check(message) {
+                tried.pass_over(n);
+                failed.get_or_insert(error);
+            }
+        }
+        while let Some((n, member)) = self.pick(&mut tried) {
+            let sent = member.send(message).await;
+            self.choice().report(n, &sent, self.clock.monotonic());
+            let error = match sent {
+                Ok(accepted) => return Ok(accepted),
+                Err(error) => error,
+            };
+            doubt |= error.outcome() == Outcome::Unknown;
+            let moves_on = Choice::moves_on(&error, message);
+            telemetry::failed_at(member.info(), &error, moves_on);
+            failed = Some(error);
+            if !moves_on {
+                break;
+            }
+        }
+        let error = failed.unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "no gateway could be asked"));
+        // One of them may have taken it, whatever the last one says.
+        Err(if doubt { error.with_outcome(Outcome::Unknown) } else { error })
+    }
+
+    async fn receive(&self, request: &webhook::Request) -> Result<Received> {
+        let mut refused = None;
+        for member in &self.members {
+            match member.receive(request).await {
+                Ok(received) => return Ok(received),
+                // Not its own, so it may be the next one's. What is more than that says more.
+                Err(error) if error.kind() == ErrorKind::Unauthenticated => drop(refused.get_or_insert(error)),
+                Err(error) => refused = Some(error),
+            }
+        }
+        Err(refused.unwrap_or_else(|| Error::unsupported("this channel takes no webhooks")))
+    }
+
+    async fn poll(&self, _after: Option<&Cursor>) -> Result<Page> {
+        Err(Error::unsupported("a failover cannot be polled: poll its members").with_gateway(self.info.gateway))
+    }
+
+    /// Asks the gateway that the message was handed to, or all where that is not said.
+    async fn look_up(&self, sent: &Sent) -> Result<Evidence> {
+        let (mut found, mut absent, mut conclusive) = (Vec::new(), false, true);
+        let mut failed = None;
+        for member in self.of(sent.gateway.as_deref()) {
+            match member.look_up(sent).await {
+                Ok(Evidence::Found(deliveries)) => found.extend(deliveries),
+                Ok(Evidence::Absent { conclusive: sure }) => (absent, conclusive) = (true, conclusive && sure),
+                Ok(Evidence::CannotTell) => conclusive = false,
+                Err(error) => failed = Some(error),
+            }
+        }
+        match (found.is_empty(), failed) {
+            (false, _) => Ok(Evidence::Found(found)),
+            (true, Some(error)) => Err(error),
+            (true, None) if absent => Ok(Evidence::Absent { conclusive }),
+            (true, None) => Ok(Evidence::CannotTell),
+        }
+    }
+
+    async fn upload_media(&self, _media: &Media, _bytes: MediaStream) -> Result<MediaRef> {
+        let words = "a failover takes no uploads, since a file is of one gateway: upload by its members";
+        Err(Error::unsupported(words).with_gateway(self.info.gateway))
+    }
+
+    async fn fetch_media(&self, media: &MediaRef) -> Result<MediaStream> {
+        let mut failed =
+            Error::unsupported("no gateway of this channel holds the file").with_gateway(self.info.gateway);
+        for member in self.of(Some(&media.gateway)) {
+            match member.fetch_media(media).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    async fn signal(&self, inbound: &Inbound, signal: Signal) -> Result<()> {
+        let mut failed =
+            Error::unsupported("no gateway of this channel brought the message").with_gateway(self.info.gateway);
+        for member in self.of(Some(&inbound.envelope.gateway)).filter(|m| m.info().account == inbound.envelope.account)
+        {
+            match member.signal(inbound, signal).await {
+                Ok(()) => return Ok(()),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    async fn health(&self) -> Result<Health> {
+        let mut health = Health::default();
+        for member in &self.members {
+            health.checks.extend(member.health().await?.checks);
+        }
+        Ok(health)
+    }
+}

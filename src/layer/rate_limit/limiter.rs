@@ -1,0 +1,401 @@
+//! When the next message may go.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::BuildHasher;
+use std::time::Duration;
+
+use crate::address::Address;
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind};
+use crate::rate::{Allowance, Rate};
+
+/// When the next message of one account may go, to this person: a pure value, which reads no clock.
+///
+/// It keeps a rate for the sender and one for each pair of sender and recipient. A gateway that says "too many" pauses
+/// the one of them that it means, and no other; what a gateway says of how many are left is kept to. It holds no
+/// address, and of the people to whom nothing is owed it holds nothing.
+///
+/// All times are of one clock that does not go back, such as [`Clock::monotonic`](crate::Clock::monotonic).
+///
+/// ```
+/// use std::time::Duration;
+/// use civic_messaging::layer::rate_limit::Limiter;
+/// use civic_messaging::{Address, Rate};
+///
+/// let mut limiter = Limiter::new(Some(Rate::per_second(80)), Some(Rate::every_seconds(6)));
+/// let (ann, bob) = (Address::phone("07700 900123")?, Address::phone("07700 900456")?);
+/// let (now, later) = (Duration::ZERO, Duration::from_millis(13));
+/// assert_eq!(limiter.try_acquire(&ann, now), Ok(()));
+/// assert!(limiter.try_acquire(&bob, now).is_err()); // 80 a second
+/// assert_eq!(limiter.try_acquire(&bob, later), Ok(()));
+/// assert!(limiter.try_acquire(&ann, later).is_err_and(|wait| wait > Duration::from_secs(6)));
+/// # Ok::<(), civic_messaging::Error>(())
+/// ```
+pub struct Limiter {
+    rate: Option<Rate>,
+    pair_rate: Option<Rate>,
+    sender: Bucket,
+    pairs: HashMap<u64, Bucket>,
+    /// Sweeps away what is paid back when there are so many pairs.
+    sweep_at: usize,
+    hasher: RandomState,
+}
+
+/// One of an account's rates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    /// That of its messages to one person.
+    Pair,
+    /// That of all its messages.
+    Sender,
+}
+
+impl Limiter {
+    /// A rate for all messages, and one for those to each person; none where there is no limit but what the gateway
+    /// says itself.
+    pub fn new(rate: Option<Rate>, pair_rate: Option<Rate>) -> Self {
+        Self {
+            rate,
+            pair_rate,
+            sender: Bucket::default(),
+            pairs: HashMap::new(),
+            sweep_at: SWEEP_MIN,
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Takes a place for a message to this person, if one is free in both rates.
+    ///
+    /// # Errors
+    /// How long it takes until one may be free; nothing was taken.
+    pub fn try_acquire(&mut self, to: &Address, now: Duration) -> Result<(), Duration> {
+        let free = [Of::Pair, Of::Sender].map(|of| self.free(of, to, now));
+        let at = free.into_iter().fold(now, Duration::max);
+        if at > now {
+            return Err(at - now);
+        }
+        self.take(Of::Pair, to, now);
+        self.take(Of::Sender, to, now);
+        Ok(())
+    }
+
+    /// Takes the gateway's word that it was too much: what the error means is paused for the time that it says, or for
+    /// one that grows with each such word in a row. Other errors change nothing.
+    pub fn refused(&mut self, to: &Address, error: &Error, now: Duration) {
+        if !matches!(error.kind(), ErrorKind::RateLimited | ErrorKind::QuotaExceeded) || !error.is_retryable() {
+            return;
+        }
+        self.sweep(now);
+        let bucket = if error.is_of_pair() { self.pair(to) } else { &mut self.sender };
+        bucket.pause(error.retry_after().unwrap_or_default(), now);
+    }
+
+    /// Takes the gateway's word that it has the message, and of how many more may go. `today` is the time of day.
+    pub fn accepted(&mut self, to: &Address, allowance: Option<Allowance>, today: Timestamp, now: Duration) {
+        self.sender.refusals = 0;
+        if let Some(pair) = self.pairs.get_mut(&self.hasher.hash_one(to.expose())) {
+            pair.refusals = 0;
+        }
+        if let Some(left) = allowance {
+            let time = left.reset.map_or(WINDOW_UNKNOWN, |reset| reset.since(today));
+            self.sender.learn(left, now.saturating_add(time), now);
+        }
+    }
+
+    /// Books the next free place in one of the rates, and says when that is: now, or later.
+    ///
+    /// # Errors
+    /// When that would be, where it is after `latest`; then nothing is booked.
+    pub(super) fn book(&mut self, of: Of, to: &Address, now: Duration, latest: Duration) -> Result<Duration, Duration> {
+        let at = self.free(of, to, now);
+        if at > latest {
+            return Err(at);
+        }
+        self.take(of, to, at);
+        Ok(at)
+    }
+
+    /// Until when one of the rates is paused.
+    pub(super) fn paused(&self, of: Of, to: &Address) -> Duration {
+        match of {
+            Of::Pair => self.pairs.get(&self.hasher.hash_one(to.expose())).map_or(Duration::ZERO, |pair| pair.paused),
+            Of::Sender => self.sender.paused,
+        }
+    }
+
+    fn free(&self, of: Of, to: &Address, now: Duration) -> Duration {
+        match of {
+            Of::Pair => {
+                let pair = self.pairs.get(&self.hasher.hash_one(to.expose()));
+                pair.map_or(now, |pair| pair.free(self.pair_rate, now))
+            }
+            Of::Sender => self.sender.free(self.rate, now),
+        }
+    }
+
+    fn take(&mut self, of: Of, to: &Address, at: Duration) {
+        match (of, self.pair_rate) {
+            (Of::Pair, None) => {}
+            (Of::Pair, rate) => {
+                self.sweep(at);
+                self.pair(to).take(rate, at);
+            }
+            (Of::Sender, _) => self.sender.take(self.rate, at),
+        }
+    }
+
+    fn pair(&mut self, to: &Address) -> &mut Bucket {
+        self.pairs.entry(self.hasher.hash_one(to.expose())).or_default()
+    }
+
+    /// Forgets the people to whom nothing is owed, each time there are twice as many as were left the last time.
+    fn sweep(&mut self, now: Duration) {
+        if self.pairs.len() >= self.sweep_at {
+            self.pairs.retain(|_, pair| pair.owed > now || pair.paused > now);
+            self.sweep_at = (self.pairs.len() * 2).max(SWEEP_MIN);
+        }
+    }
+}
+
+const SWEEP_MIN: usize = 1024;
+
+impl fmt::Debug for Limiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limiter")
+            .field("rate", &self.rate)
+            .field("pair_rate", &self.pair_rate)
+            .field("pairs", &self.pairs.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is taken of one rate: the generic cell rate algorithm, with a burst on credit.
+#[derive(Clone, Debug, Default)]
+struct Bucket {
+    /// When all that was taken is paid back.
+    owed: Duration,
+    /// When the last burst began, and how many were of it.
+    burst: (Duration, u32),
+    paused: Duration,
+    /// How often in a row the gateway said that it was too much.
+    refusals: u32,
+    window: Option<Window>,
+}
+
+/// What the gateway said is left.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    limit: Option<u64>,
+    remaining: u64,
+    until: Duration,
+}
+
+/// The longest pause where the gateway does not say how long.
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+
+/// How long a window is taken to be until the gateway says when it ends.
+const WINDOW_UNKNOWN: Duration = Duration::from_secs(60);
+
+impl Bucket {
+    /// When the next place is free.
+    fn free(&self, rate: Option<Rate>, now: Duration) -> Duration {
+        let by_rate = match rate {
+            Some(rate) if self.owed > now && !self.bursting(rate, now) => self.owed,
+            _ => now,
+        };
+        let by_window = match self.window {
+            Some(window) if window.remaining == 0 => window.until,
+            _ => now,
+        };
+        by_rate.max(by_window).max(self.paused)
+    }
+
+    /// Whether the burst that is going on has a place left.
+    fn bursting(&self, rate: Rate, now: Duration) -> bool {
+        let (begun, count) = self.burst;
+        count < rate.burst() && begun <= now && now - begun < rate.interval()
+    }
+
+    fn take(&mut self, rate: Option<Rate>, at: Duration) {
+        if let Some(rate) = rate {
+            if self.owed <= at {
+                self.burst = (at, 1);
+                self.owed = at + rate.interval();
+            } else {
+                self.burst.1 += 1;
+                self.owed += rate.interval();
+            }
+        }
+        match &mut self.window {
+            Some(window) if at < window.until => window.remaining = window.remaining.saturating_sub(1),
+            // A new one has begun: until the next answer tells, as many as before may go.
+            window => *window = window.and_then(|window| Window::begun(window.limit?, at)),
+        }
+    }
+
+    fn pause(&mut self, told: Duration, now: Duration) {
+        // What was on its way when it was paused is refused as well, and says nothing new.
+        if self.paused <= now {
+            self.refusals = self.refusals.saturating_add(1);
+        }
+        let grown = Duration::from_secs(4_u64.saturating_pow(self.refusals.saturating_sub(1))).min(PAUSE_MAX);
+        self.paused = self.paused.max(now.saturating_add(told.max(grown)));
+    }
+
+    fn learn(&mut self, left: Allowance, until: Duration, now: Duration) {
+        let (limit, remaining) = (left.limit, left.remaining);
+        self.window = match self.window {
+            // Answers do not come in order: of one window the least holds.
+            Some(window) if now < window.until && until.abs_diff(window.until) < Duration::from_secs(2) => {
+                Some(Window { remaining: window.remaining.min(remaining), ..window })
+            }
+            _ => Some(Window { limit, remaining, until }),
+        };
+    }
+}
+
+impl Window {
+    fn begun(limit: u64, at: Duration) -> Option<Self> {
+        Some(Self { limit: Some(limit), remaining: limit.checked_sub(1)?, until: at + WINDOW_UNKNOWN })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn person(n: u32) -> Address {
+        Address::phone(&format!("+4477009{n:05}")).unwrap()
+    }
+
+    fn secs(secs: f64) -> Duration {
+        Duration::from_secs_f64(secs)
+    }
+
+    fn busy(after: Option<u64>, pair: bool) -> Error {
+        Error::new(ErrorKind::RateLimited, "busy").with_retry(true, after.map(Duration::from_secs)).with_pair(pair)
+    }
+
+    #[test]
+    fn a_burst_goes_at_once_and_is_paid_back_before_the_next() {
+        let mut limiter = Limiter::new(None, Some(Rate::every_seconds(6).with_burst(20)));
+        let (ann, bob) = (person(1), person(2));
+        assert_eq!((0..100).filter(|_| limiter.try_acquire(&ann, secs(1.0)).is_ok()).count(), 20);
+        // Meta: after a burst of 20, about two minutes.
+        assert_eq!(limiter.try_acquire(&ann, secs(1.0)), Err(secs(20.0 * 6.12)));
+        assert_eq!(limiter.try_acquire(&bob, secs(1.0)), Ok(()));
+        assert!(limiter.try_acquire(&ann, secs(120.0)).is_err());
+        assert_eq!(limiter.try_acquire(&ann, secs(1.0 + 20.0 * 6.12)), Ok(()));
+        // After the first six seconds a burst is over, and what is owed is owed.
+        let mut limiter = Limiter::new(None, Some(Rate::every_seconds(6).with_burst(20)));
+        assert_eq!((limiter.try_acquire(&ann, secs(0.0)), limiter.try_acquire(&ann, secs(5.0))), (Ok(()), Ok(())));
+        assert_eq!(limiter.try_acquire(&ann, secs(7.0)), Err(secs(12.24 - 7.0)));
+    }
+
+    #[test]
+    fn a_refusal_pauses_what_it_means_and_nothing_else() {
+        let mut limiter = Limiter::new(Some(Rate::per_second(1_000)), Some(Rate::every_seconds(1)));
+        let (ann, bob) = (person(1), person(2));
+        limiter.refused(&ann, &busy(Some(30), true), secs(0.0));
+        assert_eq!(limiter.try_acquire(&ann, secs(1.0)), Err(secs(29.0)));
+        assert_eq!(limiter.try_acquire(&bob, secs(1.0)), Ok(()));
+        limiter.refused(&bob, &busy(Some(60), false), secs(2.0));
+        assert_eq!(limiter.try_acquire(&person(3), secs(2.0)), Err(secs(60.0)));
+        // What is not about how often pauses nothing.
+        let mut limiter = Limiter::new(None, None);
+        limiter.refused(&ann, &Error::new(ErrorKind::Unavailable, "down"), secs(0.0));
+        limiter.refused(&ann, &Error::new(ErrorKind::QuotaExceeded, "of this person").with_pair(true), secs(0.0));
+        assert_eq!(limiter.try_acquire(&ann, secs(0.0)), Ok(()));
+    }
+
+    #[test]
+    fn where_the_gateway_does_not_say_how_long_the_pause_grows_with_each_refusal_in_a_row() {
+        let mut limiter = Limiter::new(None, None);
+        let ann = person(1);
+        let mut now = secs(0.0);
+        for wait in [1, 4, 16, 64, 256, 300, 300] {
+            // All that were on their way count once.
+            (0..64).for_each(|_| limiter.refused(&ann, &busy(None, true), now));
+            assert_eq!(limiter.try_acquire(&ann, now), Err(Duration::from_secs(wait)));
+            now += Duration::from_secs(wait);
+            assert_eq!(limiter.try_acquire(&ann, now), Ok(()));
+        }
+        limiter.accepted(&ann, None, Timestamp::default(), now);
+        limiter.refused(&ann, &busy(None, true), now);
+        assert_eq!(limiter.try_acquire(&ann, now), Err(secs(1.0)));
+    }
+
+    #[test]
+    fn what_the_gateway_says_is_left_is_kept_to() {
+        let mut limiter = Limiter::new(None, None);
+        let (ann, today) = (person(1), Timestamp::from_secs(1_000_000));
+        let left = |n| Some(Allowance::new(n).of(15).until(today.plus(secs(900.0))));
+        limiter.accepted(&ann, left(3), today, secs(0.0));
+        // An older answer that comes later.
+        limiter.accepted(&ann, left(5), today, secs(0.0));
+        assert_eq!((0..9).filter(|_| limiter.try_acquire(&ann, secs(1.0)).is_ok()).count(), 3);
+        assert_eq!(limiter.try_acquire(&ann, secs(1.0)), Err(secs(899.0)));
+        assert_eq!((0..99).filter(|_| limiter.try_acquire(&ann, secs(900.0)).is_ok()).count(), 15);
+        assert_eq!(limiter.try_acquire(&ann, secs(960.0)), Ok(()));
+    }
+
+    #[test]
+    fn it_holds_nothing_of_those_to_whom_nothing_is_owed() {
+        let mut limiter = Limiter::new(None, Some(Rate::every_seconds(6)));
+        for n in 0..50_000 {
+            limiter.try_acquire(&person(n), secs(f64::from(n))).unwrap();
+        }
+        assert!(limiter.pairs.len() <= SWEEP_MIN, "{}", limiter.pairs.len());
+        assert!(!format!("{limiter:?}").contains("7700"));
+    }
+
+    proptest! {
+        /// However the calls come: no window of the receiving side sees more than the rate allows, and nobody waits
+        /// longer than needed.
+        #[test]
+        fn no_window_holds_more_than_the_rate(
+            count in 1..20_u32, per in 1..10_u64, burst in 1..20_u32,
+            gaps in proptest::collection::vec(0.0..2.0_f64, 1..200),
+        ) {
+            let rate = Rate::new(count, Duration::from_secs(per)).unwrap().with_burst(burst);
+            let mut limiter = Limiter::new(Some(rate), None);
+            let (mut now, mut went) = (Duration::ZERO, Vec::new());
+            for gap in gaps {
+                now += secs(gap * per as f64 / f64::from(count));
+                match limiter.try_acquire(&person(1), now) {
+                    Ok(()) => went.push(now),
+                    Err(wait) => {
+                        prop_assert!(limiter.try_acquire(&person(1), now + wait - Duration::from_nanos(1)).is_err());
+                        prop_assert!(wait <= rate.interval() * burst);
+                    }
+                }
+            }
+            let most = |time: Duration| time.as_nanos() / (per as u128 * 1_000_000_000 / u128::from(count)) + u128::from(burst);
+            for (n, from) in went.iter().enumerate() {
+                for (m, to) in went.iter().enumerate().skip(n) {
+                    prop_assert!((m - n + 1) as u128 <= most(*to - *from), "{} in {:?}", m - n + 1, *to - *from);
+                }
+            }
+        }
+
+        /// A place that is booked is one that could have been had by asking again and again.
+        #[test]
+        fn to_book_and_to_ask_again_give_the_same_places(count in 1..20_u32, people in proptest::collection::vec(0..3_u32, 1..40)) {
+            let rate = Some(Rate::new(count, Duration::from_secs(1)).unwrap());
+            let (mut booked, mut asked) = (Limiter::new(rate, None), Limiter::new(rate, None));
+            let mut now = Duration::ZERO;
+            for person in people.into_iter().map(person) {
+                let at = booked.book(Of::Sender, &person, Duration::ZERO, Duration::MAX).unwrap();
+                if let Err(wait) = asked.try_acquire(&person, now) {
+                    now += wait;
+                    prop_assert_eq!(asked.try_acquire(&person, now), Ok(()));
+                }
+                prop_assert_eq!(at, now);
+            }
+        }
+    }
+}

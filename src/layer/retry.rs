@@ -1,0 +1,179 @@
+//! Tries again what certainly did not go, for as long as that helps.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{Layer, telemetry};
+use crate::channel::{Channel, Cursor, Evidence, Health, Info, Page, Sent, hand_on};
+use crate::clock::{Clock, SystemClock};
+use crate::error::{Error, Outcome, Result};
+use crate::media::MediaStream;
+use crate::message::{Accepted, MediaRef, Message};
+
+mod budget;
+mod schedule;
+pub use budget::Budget;
+pub use schedule::{Schedule, Stop, Tried};
+
+/// Tries again what certainly did not go, for as long as that helps: see [`Schedule`].
+///
+/// A send is tried again when the gateway certainly does not have it and the error says that the same request may be
+/// made again; never when it may have gone, unless the message says [`OnUnknown::Resend`](crate::OnUnknown::Resend).
+/// Questions that change nothing (`poll`, `look_up`, `fetch_media`, `health`) are tried again in the same way; `receive`,
+/// `signal` and `upload_media`, whose file is used up, are not. All of it shares one [`Budget`], as do all channels
+/// that are given the same layer.
+///
+/// ```
+/// use civic_messaging::layer::{Layer, Retry};
+/// use civic_messaging::{Address, Channel, ChannelExt, Error, ErrorKind, Mock, Timestamp, VirtualClock};
+///
+/// let clock = VirtualClock::at(Timestamp::default());
+/// let mock = Mock::sms();
+/// mock.will_fail(Error::new(ErrorKind::Unavailable, "no connection could be made"));
+///
+/// let sms = Retry::new().with_clock(clock.clone()).layer(mock.clone());
+/// clock.run(sms.send_text(&Address::phone("07700 900123")?, "Hello"))?;
+/// assert_eq!(mock.sent().len(), 2);
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Retry {
+    schedule: Schedule,
+    budget: Arc<Mutex<Budget>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Retry {
+    /// By [`Schedule::new`] and [`Budget::new`].
+    pub fn new() -> Self {
+        Self {
+            schedule: Schedule::new(),
+            budget: Arc::new(Mutex::new(Budget::new())),
+            clock: Arc::new(SystemClock::new()),
+        }
+    }
+
+    /// By another schedule.
+    #[must_use]
+    pub fn with_schedule(mut self, schedule: Schedule) -> Self {
+        self.schedule = schedule;
+        self
+    }
+
+    /// Within another budget.
+    #[must_use]
+    pub fn with_budget(mut self, budget: Budget) -> Self {
+        self.budget = Arc::new(Mutex::new(budget));
+        self
+    }
+
+    /// By another clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Layer for Retry {
+    fn wrap(&self, inner: Arc<dyn Channel>) -> Arc<dyn Channel> {
+        let info = inner.info().clone().with_layer("retry");
+        Arc::new(Retrying { info, inner, retry: self.clone() })
+    }
+}
+
+#[derive(Debug)]
+struct Retrying {
+    info: Info,
+    inner: Arc<dyn Channel>,
+    retry: Retry,
+}
+
+impl Retrying {
+    fn begin(&self) -> Duration {
+        let now = self.retry.clock.monotonic();
+        self.retry.budget.lock().unwrap_or_else(PoisonError::into_inner).first_try(now);
+        now
+    }
+
+    /// Waits until the next try, or says why there is none.
+    async fn again(&self, error: &Error, message: Option<&Message>, times: u32, begun: Duration) -> Result<(), Stop> {
+        let (retry, clock) = (&self.retry, &self.retry.clock);
+        let now = clock.monotonic();
+        let mut chance = [0; 8];
+        // Without chance the wait is what the gateway asked for, or a second.
+        _ = clock.random(&mut chance);
+        let tried = Tried { times, elapsed: now.saturating_sub(begun) };
+        let wait = retry.schedule.next(error, message, tried, clock.now(), u64::from_ne_bytes(chance))?;
+        if !retry.budget.lock().unwrap_or_else(PoisonError::into_inner).try_retry(now) {
+            return Err(Stop::Budget);
+        }
+        telemetry::retrying(&self.info, error, times, wait);
+        clock.sleep(wait).await;
+        Ok(())
+    }
+
+    /// Makes a call that sends nothing, until it goes well or no further try is left.
+    async fn ask<T, F: Future<Output = Result<T>>>(&self, call: impl Fn() -> F) -> Result<T> {
+        let begun = self.begin();
+        let mut times = 1;
+        loop {
+            match call().await {
+                Err(error) if self.again(&error, None, times, begun).await.is_ok() => times += 1,
+                done => return done,
+            }
+        }
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Channel for Retrying {
+    async fn send(&self, message: &Message) -> Result<Accepted> {
+        let begun = self.begin();
+        let (mut times, mut doubt) = (1, false);
+        loop {
+            let error = match self.inner.send(message).await {
+                Ok(accepted) => return Ok(accepted),
+                Err(error) => error,
+            };
+            doubt |= error.outcome() == Outcome::Unknown;
+            if let Err(stop) = self.again(&error, Some(message), times, begun).await {
+                telemetry::gave_up(&self.info, &error, times, stop);
+                // One of them may have gone, whatever the last one says.
+                return Err(if doubt { error.with_outcome(Outcome::Unknown) } else { error });
+            }
+            times += 1;
+        }
+    }
+
+    async fn poll(&self, after: Option<&Cursor>) -> Result<Page> {
+        self.ask(|| self.inner.poll(after)).await
+    }
+
+    async fn look_up(&self, sent: &Sent) -> Result<Evidence> {
+        self.ask(|| self.inner.look_up(sent)).await
+    }
+
+    async fn fetch_media(&self, media: &MediaRef) -> Result<MediaStream> {
+        self.ask(|| self.inner.fetch_media(media)).await
+    }
+
+    async fn health(&self) -> Result<Health> {
+        self.ask(|| self.inner.health()).await
+    }
+
+    fn info(&self) -> &Info {
+        &self.info
+    }
+
+    hand_on!(self => self.inner; receive upload_media signal);
+}

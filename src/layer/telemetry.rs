@@ -1,0 +1,223 @@
+//! Every name that is written to `tracing` and `metrics`, in this one place.
+//!
+//! The names are those of OpenTelemetry's conventions for messaging where there are any (they are still in development),
+//! and begin with `civic` where there are none. No value is a secret, a number, an id or a text.
+
+// Without either feature there is no layer `Trace`.
+#![cfg_attr(not(any(feature = "metrics", feature = "tracing")), allow(dead_code))]
+
+use std::future::Future;
+use std::time::Duration;
+
+use super::retry::Stop;
+use crate::channel::Info;
+use crate::error::{Error, Result};
+use crate::message::Accepted;
+use crate::secret::Fingerprint;
+
+#[cfg(feature = "tracing")]
+const TARGET: &str = "civic_messaging";
+
+/// A try failed, and there is another one after this wait.
+pub(super) fn retrying(info: &Info, error: &Error, times: u32, wait: Duration) {
+    #[cfg(feature = "tracing")]
+    tracing::info!(
+        target: TARGET,
+        {
+            messaging.system = info.gateway,
+            error.type = error.kind().as_str(),
+            civic.attempt = times,
+            civic.wait_ms = millis(wait),
+        },
+        "failed, and will be tried again: {error}"
+    );
+    #[cfg(feature = "metrics")]
+    metrics::counter!("civic_messaging.retries", "gateway" => info.gateway, "kind" => error.kind().as_str())
+        .increment(1);
+    _ = (info, error, times, wait);
+}
+
+/// The last try failed.
+pub(super) fn gave_up(info: &Info, error: &Error, times: u32, stop: Stop) {
+    #[cfg(feature = "tracing")]
+    tracing::info!(
+        target: TARGET,
+        {
+            messaging.system = info.gateway,
+            error.type = error.kind().as_str(),
+            civic.attempt = times,
+            civic.stop = stop.as_str(),
+        },
+        "failed, and will not be tried again: {error}"
+    );
+    #[cfg(feature = "metrics")]
+    metrics::counter!("civic_messaging.given_up", "gateway" => info.gateway, "stop" => stop.as_str()).increment(1);
+    _ = (info, error, times, stop);
+}
+
+/// One of several gateways failed, and the message is carried on, or not.
+pub(super) fn failed_at(info: &Info, error: &Error, moves_on: bool) {
+    #[cfg(feature = "tracing")]
+    tracing::info!(
+        target: TARGET,
+        { messaging.system = info.gateway, error.type = error.kind().as_str(), civic.moves_on = moves_on },
+        "failed at one of several gateways: {error}"
+    );
+    #[cfg(feature = "metrics")]
+    if moves_on {
+        metrics::counter!("civic_messaging.failovers", "gateway" => info.gateway, "kind" => error.kind().as_str())
+            .increment(1);
+    }
+    _ = (info, error, moves_on);
+}
+
+/// A gateway that did not answer lately was not asked.
+pub(super) fn left_alone(info: &Info, rest: Duration) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(
+        target: TARGET,
+        { messaging.system = info.gateway, civic.wait_ms = millis(rest) },
+        "not asked, because it did not answer lately"
+    );
+    #[cfg(feature = "metrics")]
+    metrics::counter!("civic_messaging.left_alone", "gateway" => info.gateway).increment(1);
+    _ = (info, rest);
+}
+
+/// A message waited for its turn.
+pub(super) fn waited(info: &Info, wait: Duration) {
+    if wait.is_zero() {
+        return;
+    }
+    #[cfg(feature = "tracing")]
+    tracing::debug!(
+        target: TARGET,
+        { messaging.system = info.gateway, civic.wait_ms = millis(wait) },
+        "waited for its turn"
+    );
+    #[cfg(feature = "metrics")]
+    metrics::histogram!("civic_messaging.rate_limit.wait", "gateway" => info.gateway).record(wait);
+    _ = info;
+}
+
+/// What all that happens in one call is written under.
+pub(super) struct Span {
+    #[cfg(feature = "tracing")]
+    span: tracing::Span,
+}
+
+impl Span {
+    pub(super) fn of(call: &'static str, info: &Info, person: impl FnOnce() -> Option<Fingerprint>) -> Self {
+        #[cfg(feature = "tracing")]
+        {
+            let span = tracing::info_span!(
+                target: TARGET,
+                "messaging",
+                messaging.operation.name = call,
+                messaging.system = info.gateway,
+                civic.medium = info.medium.as_str(),
+                civic.person = tracing::field::Empty,
+            );
+            // A fingerprint takes a while to make: only where somebody reads it.
+            if !span.is_disabled()
+                && let Some(person) = person()
+            {
+                span.record("civic.person", tracing::field::display(person));
+            }
+            Self { span }
+        }
+        #[cfg(not(feature = "tracing"))]
+        {
+            _ = (call, info, person);
+            Self {}
+        }
+    }
+
+    pub(super) async fn run<T>(&self, call: impl Future<Output = T>) -> T {
+        #[cfg(feature = "tracing")]
+        let call = tracing::Instrument::instrument(call, self.span.clone());
+        call.await
+    }
+
+    pub(super) fn tell(&self, tell: impl FnOnce()) {
+        #[cfg(feature = "tracing")]
+        self.span.in_scope(tell);
+        #[cfg(not(feature = "tracing"))]
+        tell();
+    }
+}
+
+/// A send has ended.
+pub(super) fn sent(info: &Info, sent: &Result<Accepted>, took: Duration) {
+    let (gateway, outcome, kind) = match sent {
+        Ok(accepted) => (accepted.gateway, "accepted", ""),
+        Err(error) => (info.gateway, error.outcome().as_str(), error.kind().as_str()),
+    };
+    #[cfg(feature = "tracing")]
+    {
+        let took_ms = millis(took);
+        match sent {
+            Ok(_) => {
+                tracing::info!(
+                    target: TARGET,
+                    { messaging.system = gateway, civic.outcome = outcome, civic.took_ms = took_ms },
+                    "accepted"
+                )
+            }
+            Err(error) => {
+                tracing::warn!(
+                    target: TARGET,
+                    {
+                        messaging.system = error.gateway().unwrap_or(gateway),
+                        error.type = kind,
+                        civic.outcome = outcome,
+                        civic.took_ms = took_ms,
+                    },
+                    "not accepted: {error}"
+                )
+            }
+        }
+    }
+    #[cfg(feature = "metrics")]
+    {
+        let medium = info.medium.as_str().to_owned();
+        metrics::counter!("civic_messaging.sends", "gateway" => gateway, "medium" => medium, "outcome" => outcome, "kind" => kind)
+            .increment(1);
+        metrics::histogram!("civic_messaging.send.duration", "gateway" => gateway, "outcome" => outcome).record(took);
+    }
+    _ = (info, gateway, outcome, kind, took);
+}
+
+/// Another call has ended; `events` are those that it brought.
+pub(super) fn done(info: &Info, call: &'static str, events: usize, failed: Option<&Error>) {
+    let outcome = failed.map_or("ok", |error| error.kind().as_str());
+    #[cfg(feature = "tracing")]
+    match failed {
+        None => {
+            tracing::debug!(
+                target: TARGET,
+                { civic.outcome = outcome, civic.events = events },
+                "{call} done"
+            )
+        }
+        Some(error) => {
+            tracing::warn!(
+                target: TARGET,
+                { civic.outcome = outcome, error.type = outcome },
+                "{call} failed: {error}"
+            )
+        }
+    }
+    #[cfg(feature = "metrics")]
+    {
+        metrics::counter!("civic_messaging.calls", "gateway" => info.gateway, "call" => call, "outcome" => outcome)
+            .increment(1);
+        metrics::counter!("civic_messaging.events", "gateway" => info.gateway).increment(events as u64);
+    }
+    _ = (info, call, events, outcome);
+}
+
+#[cfg(feature = "tracing")]
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

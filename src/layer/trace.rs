@@ -1,0 +1,148 @@
+//! Says what happened.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::Layer;
+use super::telemetry::{Span, done, sent};
+use crate::channel::{Channel, Cursor, Evidence, Health, Info, Page, Sent, Signal};
+use crate::clock::{Clock, SystemClock};
+use crate::error::Result;
+use crate::event::Inbound;
+use crate::media::MediaStream;
+use crate::message::{Accepted, Media, MediaRef, Message};
+use crate::secret::Secret;
+use crate::webhook::{self, Received};
+
+/// Says what happened, in spans and events of `tracing`, and in counters and histograms of `metrics`.
+///
+/// Every call is a span, and what the layers inside do to it (a retry, a move to another gateway, a wait) is written
+/// under it; the end of every send is one event, with its outcome. A person is shown as a
+/// [`Fingerprint`](crate::Fingerprint), the same in every line. It holds no number, handle, id, text or secret.
+///
+/// | event | level | fields |
+/// |---|---|---|
+/// | `accepted`, `not accepted: …` | info, warn | `messaging.system`, `civic.outcome`, `error.type`, `civic.took_ms` |
+/// | `failed, and will be tried again: …` | info | `civic.attempt`, `civic.wait_ms` |
+/// | `failed, and will not be tried again: …` | info | `civic.attempt`, `civic.stop` |
+/// | `failed at one of several gateways: …` | info | `civic.moves_on` |
+/// | `waited for its turn`, `not asked, because …` | debug | `civic.wait_ms` |
+///
+/// The span `messaging` has `messaging.operation.name`, `messaging.system`, `civic.medium` and `civic.person`. The metrics
+/// are `civic_messaging.sends` (by `gateway`, `medium`, `outcome`, `kind`), `.send.duration`, `.retries`, `.given_up`,
+/// `.failovers`, `.left_alone`, `.rate_limit.wait`, `.calls` and `.events`; durations are in seconds.
+///
+/// ```
+/// use civic_messaging::layer::{Layer, Trace};
+/// use civic_messaging::{Mock, Secret};
+///
+/// let sms = Trace::new().with_pepper(Secret::new("of-this-deployment")?).layer(Mock::sms());
+/// # Ok::<(), civic_messaging::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Trace {
+    pepper: Option<Secret>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Trace {
+    /// Without persons.
+    pub fn new() -> Self {
+        Self { pepper: None, clock: Arc::new(SystemClock::new()) }
+    }
+
+    /// Shows a person as a fingerprint under this pepper, which belongs to the deployment and to nobody else.
+    #[must_use]
+    pub fn with_pepper(mut self, pepper: Secret) -> Self {
+        self.pepper = Some(pepper);
+        self
+    }
+
+    /// By another clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Layer for Trace {
+    fn wrap(&self, inner: Arc<dyn Channel>) -> Arc<dyn Channel> {
+        let info = inner.info().clone().with_layer("trace");
+        Arc::new(Traced { info, inner, trace: self.clone() })
+    }
+}
+
+#[derive(Debug)]
+struct Traced {
+    info: Info,
+    inner: Arc<dyn Channel>,
+    trace: Trace,
+}
+
+impl Traced {
+    async fn call<T>(
+        &self,
+        name: &'static str,
+        call: impl Future<Output = Result<T>>,
+        events: impl FnOnce(&T) -> usize,
+    ) -> Result<T> {
+        let span = Span::of(name, &self.info, || None);
+        let ended = span.run(call).await;
+        span.tell(|| done(&self.info, name, ended.as_ref().map_or(0, events), ended.as_ref().err()));
+        ended
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Channel for Traced {
+    fn info(&self) -> &Info {
+        &self.info
+    }
+
+    async fn send(&self, message: &Message) -> Result<Accepted> {
+        let person = || self.trace.pepper.as_ref().map(|pepper| message.to.fingerprint(pepper));
+        let span = Span::of("send", &self.info, person);
+        let begun = self.trace.clock.monotonic();
+        let ended = span.run(self.inner.send(message)).await;
+        let took = self.trace.clock.monotonic().saturating_sub(begun);
+        span.tell(|| sent(&self.info, &ended, took));
+        ended
+    }
+
+    async fn receive(&self, request: &webhook::Request) -> Result<Received> {
+        self.call("receive", self.inner.receive(request), |received| received.events.len()).await
+    }
+
+    async fn poll(&self, after: Option<&Cursor>) -> Result<Page> {
+        self.call("poll", self.inner.poll(after), |page| page.events.len()).await
+    }
+
+    async fn look_up(&self, sent: &Sent) -> Result<Evidence> {
+        self.call("look_up", self.inner.look_up(sent), |_| 0).await
+    }
+
+    async fn upload_media(&self, media: &Media, bytes: MediaStream) -> Result<MediaRef> {
+        self.call("upload_media", self.inner.upload_media(media, bytes), |_| 0).await
+    }
+
+    async fn fetch_media(&self, media: &MediaRef) -> Result<MediaStream> {
+        self.call("fetch_media", self.inner.fetch_media(media), |_| 0).await
+    }
+
+    async fn signal(&self, inbound: &Inbound, signal: Signal) -> Result<()> {
+        self.call("signal", self.inner.signal(inbound, signal), |()| 0).await
+    }
+
+    async fn health(&self) -> Result<Health> {
+        self.call("health", self.inner.health(), |_| 0).await
+    }
+}
