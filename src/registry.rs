@@ -11,6 +11,9 @@ use crate::address::Medium;
 use crate::channel::Channel;
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::layer::RateLimit;
+
+mod stack;
 
 /// Builds channels from configuration, by the name of their gateway.
 ///
@@ -28,6 +31,34 @@ use crate::error::{Error, Result};
 /// "#)?;
 /// let sms = Registry::standard().connect(&settings, &Context::new())?;
 /// assert_eq!(sms.info().gateway, "notify");
+/// # }
+/// # Ok::<(), civic_messaging::Error>(())
+/// ```
+///
+/// Settings that list `suppliers` become a [`Stack`](crate::layer::Stack) around them, the preferred one first:
+///
+/// ```
+/// # use civic_messaging::{Context, Registry, Settings};
+/// # #[cfg(all(feature = "toml", feature = "notify", feature = "twilio", feature = "reqwest"))] {
+/// let settings = Settings::from_toml(r#"
+///     medium = "sms"
+///     order = "preferred"                         # or "round_robin", "weighted"
+///     retry = { attempts = 2, within_seconds = 5 }
+///
+///     [[suppliers]]
+///     gateway = "notify"
+///     api_key = "bins-26785a09-ab16-4eb0-8407-a37497a57506-3d844edf-8d35-48ac-975b-e847b4f122b0"
+///     template_id = "5484cfca-668a-4c18-afb1-5ddd0e3521b1"
+///     rate = { count = 350, seconds = 60 }        # in the place of the 3,000 that Notify documents
+///
+///     [[suppliers]]
+///     gateway = "twilio"
+///     account_sid = "ACa1b2c3d4e5f60718293a4b5c6d7e8f90"
+///     auth_token = "0123456789abcdef0123456789abcdef"
+///     from = "+447700900999"
+/// "#)?;
+/// let sms = Registry::standard().connect(&settings, &Context::new())?;
+/// assert!(sms.info().layers.contains(&"failover"));
 /// # }
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```
@@ -76,11 +107,37 @@ impl Registry {
         self.gateways.keys().copied()
     }
 
-    /// Builds the channel that the settings describe; their `gateway` says by which gateway.
+    /// Builds the channel that the settings describe: their `gateway` says by which gateway, or their `suppliers` by which
+    /// gateways, within the recommended layers.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the field and its rule.
     pub fn connect(&self, settings: &Settings, context: &Context) -> Result<Arc<dyn Channel>> {
+        self.connect_one(settings, context, &mut Limits::new())
+    }
+
+    /// Builds every channel of a configuration whose tables are channels, by the name of the table. Suppliers of one
+    /// account share its rates.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the table, the field and its rule.
+    pub fn connect_all(&self, settings: &Settings, context: &Context) -> Result<BTreeMap<String, Arc<dyn Channel>>> {
+        let mut limits = Limits::new();
+        let channel = |(name, settings): (String, Settings)| {
+            let channel = self.connect_one(&settings, context, &mut limits);
+            channel.map_err(|error| under(&name, error)).map(|channel| (name, channel))
+        };
+        settings.tables()?.map(channel).collect()
+    }
+
+    fn connect_one(&self, settings: &Settings, context: &Context, limits: &mut Limits) -> Result<Arc<dyn Channel>> {
+        if settings.0.contains_key("suppliers") {
+            return stack::connect(self, settings, context, limits);
+        }
+        self.connect_bare(settings, context)
+    }
+
+    fn connect_bare(&self, settings: &Settings, context: &Context) -> Result<Arc<dyn Channel>> {
         let name = settings.gateway()?;
         let Some(connect) = self.gateways.get(name.as_str()) else {
             let known = self.gateways().collect::<Vec<_>>().join(", ");
@@ -94,21 +151,15 @@ impl Registry {
             false => Ok(channel),
         }
     }
+}
 
-    /// Builds every channel of a configuration whose tables are channels, by the name of the table.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the table, the field and its rule.
-    pub fn connect_all(&self, settings: &Settings, context: &Context) -> Result<BTreeMap<String, Arc<dyn Channel>>> {
-        let channel = |(name, settings): (String, Settings)| match self.connect(&settings, context) {
-            Ok(channel) => Ok((name, channel)),
-            Err(error) => {
-                let field = error.field().map_or_else(|| name.clone(), |field| format!("{name}.{field}"));
-                Err(error.with_field(field))
-            }
-        };
-        settings.tables()?.map(channel).collect()
-    }
+/// The rates of each account, by gateway and account: what is written for one of its suppliers holds for all.
+type Limits = BTreeMap<(&'static str, String), RateLimit>;
+
+/// The error of a part of a configuration, under the part's name.
+fn under(part: &str, error: Error) -> Error {
+    let field = error.field().map_or_else(|| part.to_owned(), |field| format!("{part}.{field}"));
+    error.with_field(field)
 }
 
 impl fmt::Debug for Registry {

@@ -1,0 +1,214 @@
+//! Suppliers, limits and order, as a configuration writes them.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{Limits, Registry, Settings, under};
+use crate::channel::{Channel, Info};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::layer::failover::Order;
+use crate::layer::retry::Schedule;
+use crate::layer::{Layer, RateLimit, Stack};
+use crate::rate::Rate;
+use crate::secret::Secret;
+
+/// What stands beside the suppliers.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    #[serde(default)]
+    order: OrderName,
+    retry: Option<Schedule>,
+    pepper: Option<Secret>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum OrderName {
+    #[default]
+    Preferred,
+    RoundRobin,
+    Weighted,
+}
+
+/// What stands among a supplier's own settings.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Supplier {
+    rate: Option<Rate>,
+    pair_rate: Option<Rate>,
+    weight: Option<u32>,
+}
+
+/// Builds the recommended stack around the suppliers of these settings.
+pub(super) fn connect(
+    registry: &Registry,
+    settings: &Settings,
+    context: &Context,
+    limits: &mut Limits,
+) -> Result<Arc<dyn Channel>> {
+    let mut beside = settings.clone();
+    let Some(Value::Array(listed)) = beside.0.remove("suppliers") else {
+        return Err(Error::config("suppliers", "is not a list of tables: write each as [[suppliers]]"));
+    };
+    if beside.0.contains_key("gateway") {
+        return Err(Error::config("gateway", "stands beside suppliers: it belongs into one of them"));
+    }
+    let config: Config = beside.read()?;
+    let (mut stack, mut weights) = (None, Vec::new());
+    for (n, value) in listed.into_iter().enumerate() {
+        let part = format!("suppliers[{n}]");
+        let Value::Object(mut own) = value else {
+            return Err(Error::config(part, "is not a table"));
+        };
+        // What holds for all need not be written for each.
+        if let Some(medium) = settings.0.get("medium") {
+            own.entry("medium").or_insert_with(|| medium.clone());
+        }
+        let (channel, weight) = supplier(registry, own, context, limits).map_err(|error| under(&part, error))?;
+        if weight.is_some() && config.order != OrderName::Weighted {
+            return Err(Error::config(format!("{part}.weight"), "has no meaning unless the order is \"weighted\""));
+        }
+        weights.push(weight.unwrap_or(1));
+        stack = Some(match stack {
+            None => Stack::of(channel),
+            Some(stack) => Stack::or(stack, channel),
+        });
+    }
+    let stack = stack.ok_or_else(|| Error::config("suppliers", "is empty: there must be one at least"))?;
+    let stack = config.retry.into_iter().fold(stack, Stack::with_schedule);
+    #[cfg(any(feature = "metrics", feature = "tracing"))]
+    let stack = config.pepper.into_iter().fold(stack, Stack::with_pepper);
+    #[cfg(not(any(feature = "metrics", feature = "tracing")))]
+    if config.pepper.is_some() {
+        return Err(Error::config("pepper", "needs the feature tracing or metrics of this crate, which is not on"));
+    }
+    let order = match config.order {
+        OrderName::Preferred => Order::Preferred,
+        OrderName::RoundRobin => Order::RoundRobin,
+        OrderName::Weighted => Order::Weighted(weights),
+    };
+    stack.with_order(order).with_clock(context.clock.clone()).build()
+}
+
+fn supplier(
+    registry: &Registry,
+    mut own: Map<String, Value>,
+    context: &Context,
+    limits: &mut Limits,
+) -> Result<(Arc<dyn Channel>, Option<u32>)> {
+    let names = ["rate", "pair_rate", "weight"];
+    let beside = names.into_iter().filter_map(|name| Some((name.to_owned(), own.remove(name)?))).collect();
+    let beside: Supplier = Settings(beside).read()?;
+    let channel = registry.connect_bare(&Settings(own), context)?;
+    let info = channel.info();
+    let set = beside.rate.is_some() || beside.pair_rate.is_some();
+    let limit = match limits.get(&(info.gateway, info.account.as_str().to_owned())) {
+        Some(_) if set => {
+            return Err(Error::config("rate", "is set for this account already, by another supplier: set it once"));
+        }
+        Some(limit) => limit.clone(),
+        None => {
+            let limit = limit(info, &beside).with_clock(context.clock.clone());
+            limits.insert((info.gateway, info.account.as_str().to_owned()), limit.clone());
+            limit
+        }
+    };
+    Ok((limit.wrap(channel), beside.weight))
+}
+
+fn limit(info: &Info, beside: &Supplier) -> RateLimit {
+    let limit = beside.rate.into_iter().fold(RateLimit::of(info), RateLimit::with_rate);
+    beside.pair_rate.into_iter().fold(limit, RateLimit::with_pair_rate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, VirtualClock};
+    use crate::mock::NoTransport;
+    use crate::{Address, ChannelExt, ErrorKind, Mock, Outcome, Timestamp};
+
+    struct World {
+        registry: Registry,
+        context: Context,
+        clock: VirtualClock,
+        mocks: [Mock; 2],
+    }
+
+    fn world() -> World {
+        let clock = VirtualClock::at(Timestamp::from_secs(1_795_000_000));
+        let mocks = [Mock::sms(), Mock::sms()];
+        let [one, two] = mocks.clone();
+        let registry = Registry::empty()
+            .with("one", move |settings, _| {
+                settings.read::<std::collections::BTreeMap<String, String>>()?;
+                Ok(Arc::new(one.clone()))
+            })
+            .with("two", move |_, _| Ok(Arc::new(two.clone())))
+            .with("wa", |_, _| Ok(Arc::new(Mock::whatsapp())))
+            .with("retrying", |_, _| Ok(crate::layer::Retry::new().layer(Mock::sms())));
+        World { registry, context: Context::with_transport(NoTransport).clock(clock.clone()), clock, mocks }
+    }
+
+    #[test]
+    fn suppliers_become_a_stack_in_their_order() {
+        let world = world();
+        let json = r#"{"suppliers":[{"gateway":"one"},{"gateway":"two"}],"medium":"sms","retry":{"attempts":1}}"#;
+        let sms = world.registry.connect(&Settings::from_json(json).unwrap(), &world.context).unwrap();
+        let to = Address::phone("07700 900123").unwrap();
+        let locked = || Error::new(ErrorKind::Account, "locked").with_outcome(Outcome::Rejected);
+        world.mocks[0].will_fail(locked());
+        world.clock.run(sms.send_text(&to, "Hello")).unwrap();
+        assert_eq!(world.mocks.clone().map(|mock| mock.sent().len()), [1, 1]);
+    }
+
+    #[test]
+    fn suppliers_of_one_account_share_its_rate() {
+        let world = world();
+        let json = r#"{
+            "bins": {"suppliers":[{"gateway":"one","rate":{"count":1,"seconds":10}}]},
+            "tax": {"suppliers":[{"gateway":"one"}]}
+        }"#;
+        let all = world.registry.connect_all(&Settings::from_json(json).unwrap(), &world.context).unwrap();
+        let (to, begun) = (Address::phone("07700 900123").unwrap(), world.clock.monotonic());
+        world.clock.run(all["bins"].send_text(&to, "One")).unwrap();
+        world.clock.run(all["tax"].send_text(&to, "Two")).unwrap();
+        assert_eq!((world.clock.monotonic() - begun).as_millis(), 10_200);
+        let twice = json.replace(
+            r#""tax": {"suppliers":[{"gateway":"one""#,
+            r#""tax": {"suppliers":[{"gateway":"one","rate":{"count":1,"seconds":5}"#,
+        );
+        let error = world.registry.connect_all(&Settings::from_json(&twice).unwrap(), &world.context).unwrap_err();
+        assert_eq!(error.field(), Some("tax.suppliers[0].rate"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let world = world();
+        for (json, field) in [
+            (r#"{"suppliers":[]}"#, "suppliers"),
+            (r#"{"suppliers":{"gateway":"one"}}"#, "suppliers"),
+            (r#"{"suppliers":["one"]}"#, "suppliers[0]"),
+            (r#"{"suppliers":[{"gateway":"one"}],"gateway":"two"}"#, "gateway"),
+            (r#"{"suppliers":[{"gateway":"three"}]}"#, "suppliers[0].gateway"),
+            (r#"{"suppliers":[{"gateway":"one","token":1}]}"#, "suppliers[0].token"),
+            (r#"{"suppliers":[{"gateway":"one","rate":{"count":0,"seconds":1}}]}"#, "suppliers[0].rate"),
+            (r#"{"suppliers":[{"gateway":"one"},{"gateway":"two","weight":1}]}"#, "suppliers[1].weight"),
+            (r#"{"suppliers":[{"gateway":"one","weight":0}],"order":"weighted"}"#, "weights"),
+            (r#"{"suppliers":[{"gateway":"one"}],"order":"cheapest"}"#, "order"),
+            (r#"{"suppliers":[{"gateway":"one"}],"retry":{"attempts":0}}"#, "retry"),
+            (r#"{"suppliers":[{"gateway":"one"}],"colour":1}"#, "colour"),
+            (r#"{"suppliers":[{"gateway":"one"}],"pepper":"short"}"#, "pepper"),
+            (r#"{"suppliers":[{"gateway":"one"},{"gateway":"wa"}]}"#, "suppliers"),
+            (r#"{"suppliers":[{"gateway":"one"}],"medium":"whatsapp"}"#, "suppliers[0].medium"),
+            (r#"{"suppliers":[{"gateway":"retrying"}]}"#, "suppliers"),
+        ] {
+            let error = world.registry.connect(&Settings::from_json(json).unwrap(), &world.context).unwrap_err();
+            assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some(field)), "{json}: {error}");
+        }
+    }
+}
