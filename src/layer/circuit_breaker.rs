@@ -1,5 +1,6 @@
 //! Leaves a gateway alone that does not answer.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -74,11 +75,16 @@ impl Layer for CircuitBreaker {
     }
 }
 
-#[derive(Debug)]
 struct Breaking {
     info: Info,
     inner: Arc<dyn Channel>,
     circuit: CircuitBreaker,
+}
+
+impl fmt::Debug for Breaking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CircuitBreaker").field(&self.inner).finish()
+    }
 }
 
 #[async_trait]

@@ -1,5 +1,6 @@
 //! Several gateways as one channel.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -48,7 +49,6 @@ pub use choice::{Choice, Order, Tried, another_could};
 /// second.assert_sent("07700 900123", "Carried to the second");
 /// # Ok::<(), Error>(()) }).unwrap();
 /// ```
-#[derive(Debug)]
 pub struct Failover {
     info: Info,
     members: Vec<Arc<dyn Channel>>,
@@ -111,6 +111,12 @@ impl Failover {
 
     fn of<'a>(&'a self, gateway: Option<&'a str>) -> impl Iterator<Item = &'a Arc<dyn Channel>> {
         self.members.iter().filter(move |member| gateway.is_none_or(|gateway| member.info().gateway == gateway))
+    }
+}
+
+impl fmt::Debug for Failover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Failover").field(&self.members).finish()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Sends no faster than the gateway allows.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -159,11 +160,16 @@ impl Layer for RateLimit {
     }
 }
 
-#[derive(Debug)]
 struct Limited {
     info: Info,
     inner: Arc<dyn Channel>,
     limit: RateLimit,
+}
+
+impl fmt::Debug for Limited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RateLimit").field(&self.inner).finish()
+    }
 }
 
 #[async_trait]

@@ -1,5 +1,6 @@
 //! Tries again what certainly did not go, for as long as that helps.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -90,11 +91,16 @@ impl Layer for Retry {
     }
 }
 
-#[derive(Debug)]
 struct Retrying {
     info: Info,
     inner: Arc<dyn Channel>,
     retry: Retry,
+}
+
+impl fmt::Debug for Retrying {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Retry").field(&self.inner).finish()
+    }
 }
 
 impl Retrying {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::failover::Order;
+use super::failover::{Choice, Order};
 use super::retry::{Budget, Schedule};
 use super::{CircuitBreaker, Failover, Layer, RateLimit, Retry};
 use crate::channel::Channel;
@@ -102,6 +102,8 @@ impl Stack {
     /// several media, and for weights that do not fit.
     pub fn build(self) -> Result<Arc<dyn Channel>> {
         let several = self.suppliers.len() > 1;
+        // Wrong weights are wrong for one gateway, too.
+        Choice::new(self.suppliers.len(), self.order.clone())?;
         let brief = || Schedule::new().with_attempts(2).map(|schedule| schedule.within(Duration::from_secs(5)));
         let schedule = match self.schedule {
             Some(schedule) => schedule,

@@ -1,5 +1,6 @@
 //! Says what happened.
 
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -80,11 +81,16 @@ impl Layer for Trace {
     }
 }
 
-#[derive(Debug)]
 struct Traced {
     info: Info,
     inner: Arc<dyn Channel>,
     trace: Trace,
+}
+
+impl fmt::Debug for Traced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Trace").field(&self.inner).finish()
+    }
 }
 
 impl Traced {
