@@ -2,7 +2,7 @@
 
 use crate::medium::{messenger, whatsapp, x};
 use crate::message::MediaKind;
-use crate::rate::Rate;
+use crate::rate::{PairRate, Rate};
 
 /// What a channel can do, and its limits.
 ///
@@ -58,7 +58,7 @@ pub struct Capability {
     /// only ([`Accepted::allowance`](crate::Accepted::allowance)).
     pub rate: Option<Rate>,
     /// How often it may send to one person.
-    pub pair_rate: Option<Rate>,
+    pub pair_rate: Option<PairRate>,
 }
 
 impl Capability {
@@ -89,14 +89,10 @@ impl Capability {
             contacts: self.contacts && other.contacts,
             reaction: self.reaction && other.reaction,
             native: self.native && other.native,
-            rate: slower(self.rate, other.rate),
-            pair_rate: slower(self.pair_rate, other.pair_rate),
+            rate: self.rate.into_iter().chain(other.rate).max_by_key(Rate::interval),
+            pair_rate: self.pair_rate.into_iter().chain(other.pair_rate).max_by_key(PairRate::interval),
         }
     }
-}
-
-fn slower(one: Option<Rate>, other: Option<Rate>) -> Option<Rate> {
-    one.into_iter().chain(other).max_by_key(Rate::interval)
 }
 
 /// How long a text may be.

@@ -73,7 +73,7 @@ pub use message::{
 };
 pub use mock::Mock;
 pub use plan::Plan;
-pub use rate::{Allowance, Rate};
+pub use rate::{Allowance, PairRate, Rate};
 pub use registry::{Registry, Settings};
 pub use secret::{Fingerprint, Secret};
 pub use transport::Transport;

@@ -7,28 +7,24 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 
-/// So many messages in so long a time.
+/// So many messages in so long a time, evenly spaced.
 ///
 /// ```
 /// use std::time::Duration;
 /// use civic_messaging::Rate;
 ///
 /// let notify = Rate::per_minute(3_000);
-/// let one_person = Rate::new(1, Duration::from_secs(6))?.with_burst(45);
-/// assert_eq!(one_person.interval(), Duration::from_millis(6_120));
-/// # Ok::<(), civic_messaging::Error>(())
+/// assert_eq!(notify.interval(), Duration::from_micros(20_400));
 /// ```
-#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "RateWire", into = "RateWire")]
 pub struct Rate {
     count: u32,
     per: Duration,
-    burst: u32,
 }
 
 impl Rate {
-    /// So many messages in so long a time, evenly spaced.
+    /// So many messages in so long a time.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for no message at all, and for no time or more than a day.
@@ -39,13 +35,13 @@ impl Rate {
             (_, per) if per.is_zero() || per > Duration::from_secs(24 * 3600) => {
                 rule("must be over a time of up to a day, and not none")
             }
-            _ => Ok(Self { count, per, burst: 1 }),
+            _ => Ok(Self { count, per }),
         }
     }
 
     /// So many messages a second. Zero is read as one.
     pub const fn per_second(count: u32) -> Self {
-        Self { count: if count == 0 { 1 } else { count }, per: Duration::from_secs(1), burst: 1 }
+        Self { count: if count == 0 { 1 } else { count }, per: Duration::from_secs(1) }
     }
 
     /// So many messages a minute. Zero is read as one.
@@ -55,19 +51,12 @@ impl Rate {
 
     /// So many seconds from one message to the next. Zero is read as one.
     pub const fn every_seconds(secs: u64) -> Self {
-        Self { count: 1, per: Duration::from_secs(if secs == 0 { 1 } else { secs }), burst: 1 }
+        Self { count: 1, per: Duration::from_secs(if secs == 0 { 1 } else { secs }) }
     }
 
-    /// Lets up to so many go at once, within one [`interval`](Self::interval), on credit: the next one then waits until
-    /// all of them are paid back.
-    #[must_use]
-    pub const fn with_burst(self, burst: u32) -> Self {
-        Self { burst: if burst == 0 { 1 } else { burst }, ..self }
-    }
-
-    /// How many may go at once.
-    pub const fn burst(&self) -> u32 {
-        self.burst
+    /// The same for messages to one person, of which up to so many may go at once on credit. Zero is read as one.
+    pub const fn with_burst(self, burst: u32) -> PairRate {
+        PairRate { rate: self, burst: if burst == 0 { 1 } else { burst } }
     }
 
     /// The time that one message takes up: 2 % more than the rate asks for, because a gateway counts when messages
@@ -77,10 +66,56 @@ impl Rate {
     }
 }
 
-/// What a configuration writes: `{ count = 3000, seconds = 60 }`, and `burst` where there is one.
+/// So many messages to one person in so long a time, of which some may go at once.
+///
+/// Those of a burst go within one [`interval`](Rate::interval), on credit: the next one then waits until all of them are
+/// paid back.
+///
+/// ```
+/// use std::time::Duration;
+/// use civic_messaging::{PairRate, Rate};
+///
+/// let whatsapp = Rate::every_seconds(6).with_burst(45);
+/// assert_eq!(whatsapp.interval(), Duration::from_millis(6_120));
+/// assert_eq!(PairRate::from(Rate::every_seconds(6)).burst(), 1);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "PairRateWire", into = "PairRateWire")]
+pub struct PairRate {
+    rate: Rate,
+    burst: u32,
+}
+
+impl PairRate {
+    /// How many may go at once.
+    pub const fn burst(&self) -> u32 {
+        self.burst
+    }
+
+    /// The time that one message takes up: see [`Rate::interval`].
+    pub fn interval(&self) -> Duration {
+        self.rate.interval()
+    }
+}
+
+impl From<Rate> for PairRate {
+    fn from(rate: Rate) -> Self {
+        rate.with_burst(1)
+    }
+}
+
+/// What a configuration writes: `{ count = 3000, seconds = 60 }`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RateWire {
+    count: u32,
+    seconds: f64,
+}
+
+/// What a configuration writes: `{ count = 1, seconds = 6, burst = 45 }`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PairRateWire {
     count: u32,
     seconds: f64,
     #[serde(default = "one")]
@@ -96,15 +131,30 @@ impl TryFrom<RateWire> for Rate {
 
     fn try_from(wire: RateWire) -> Result<Self, Self::Error> {
         let per = Duration::try_from_secs_f64(wire.seconds).map_err(|_| "a rate's seconds must be above 0")?;
-        let rate = Self::new(wire.count, per)
-            .map_err(|_| "a rate must have a count of 1 or more, and seconds above 0 and up to 86400")?;
-        Ok(rate.with_burst(wire.burst))
+        Self::new(wire.count, per)
+            .map_err(|_| "a rate must have a count of 1 or more, and seconds above 0 and up to 86400")
+    }
+}
+
+impl TryFrom<PairRateWire> for PairRate {
+    type Error = &'static str;
+
+    fn try_from(wire: PairRateWire) -> Result<Self, Self::Error> {
+        let PairRateWire { count, seconds, burst } = wire;
+        Rate::try_from(RateWire { count, seconds }).map(|rate| rate.with_burst(burst))
     }
 }
 
 impl From<Rate> for RateWire {
     fn from(rate: Rate) -> Self {
-        Self { count: rate.count, seconds: rate.per.as_secs_f64(), burst: rate.burst }
+        Self { count: rate.count, seconds: rate.per.as_secs_f64() }
+    }
+}
+
+impl From<PairRate> for PairRateWire {
+    fn from(PairRate { rate, burst }: PairRate) -> Self {
+        let RateWire { count, seconds } = rate.into();
+        Self { count, seconds, burst }
     }
 }
 
@@ -155,7 +205,9 @@ mod tests {
     fn a_rate_is_read_from_a_configuration_and_a_wrong_one_is_refused() {
         let read = |json: &str| serde_json::from_str::<Rate>(json);
         assert_eq!(read(r#"{"count":3000,"seconds":60}"#).unwrap(), Rate::per_minute(3_000));
-        assert_eq!(read(r#"{"count":1,"seconds":6,"burst":45}"#).unwrap(), Rate::every_seconds(6).with_burst(45));
+        let pair = |json: &str| serde_json::from_str::<PairRate>(json);
+        assert_eq!(pair(r#"{"count":1,"seconds":6,"burst":45}"#).unwrap(), Rate::every_seconds(6).with_burst(45));
+        assert_eq!(pair(r#"{"count":1,"seconds":6}"#).unwrap(), Rate::every_seconds(6).into());
         for wrong in [
             r#"{"count":0,"seconds":60}"#,
             r#"{"count":1,"seconds":0}"#,
@@ -163,11 +215,12 @@ mod tests {
             r#"{"count":1,"seconds":1e300}"#,
             r#"{"count":1,"seconds":86401}"#,
             r#"{"count":1,"second":1}"#,
+            r#"{"count":1,"seconds":1,"burst":2}"#,
         ] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
         let rate = Rate::every_seconds(6).with_burst(45);
-        assert_eq!(read(&serde_json::to_string(&rate).unwrap()).unwrap(), rate);
+        assert_eq!(pair(&serde_json::to_string(&rate).unwrap()).unwrap(), rate);
     }
 
     #[test]

@@ -12,11 +12,10 @@ use crate::channel::{Channel, Info, hand_on};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Accepted, Message};
-use crate::rate::Rate;
+use crate::rate::{PairRate, Rate};
 
 mod limiter;
 pub use limiter::Limiter;
-use limiter::Of;
 
 /// Sends no faster than the gateway allows: to everybody, and to each person.
 ///
@@ -46,7 +45,7 @@ use limiter::Of;
 #[derive(Clone, Debug)]
 pub struct RateLimit {
     limiter: Arc<Mutex<Limiter>>,
-    rates: (Option<Rate>, Option<Rate>),
+    rates: (Option<Rate>, Option<PairRate>),
     longest: Duration,
     clock: Arc<dyn Clock>,
 }
@@ -77,9 +76,9 @@ impl RateLimit {
 
     /// Sets how often it may send to one person.
     #[must_use]
-    pub fn with_pair_rate(self, rate: Rate) -> Self {
+    pub fn with_pair_rate(self, rate: impl Into<PairRate>) -> Self {
         let sender = self.rates.0;
-        self.with_rates(sender, Some(rate))
+        self.with_rates(sender, Some(rate.into()))
     }
 
     /// The longest that a send waits for its turn.
@@ -96,7 +95,7 @@ impl RateLimit {
         self
     }
 
-    fn with_rates(mut self, sender: Option<Rate>, pair: Option<Rate>) -> Self {
+    fn with_rates(mut self, sender: Option<Rate>, pair: Option<PairRate>) -> Self {
         self.limiter = Arc::new(Mutex::new(Limiter::new(sender, pair)));
         self.rates = (sender, pair);
         self
@@ -106,28 +105,24 @@ impl RateLimit {
         self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a turn in both rates, and says how long it did: first in that of the pair, so that nobody waits behind
-    /// one person's turn.
+    /// Waits for a turn, and says how long it did.
     async fn turn(&self, message: &Message) -> Result<Duration> {
         let begun = self.clock.monotonic();
         let left = message.not_after.map_or(Duration::MAX, |until| until.since(self.clock.now()));
         let latest = begun.saturating_add(left.min(self.longest));
-        for of in [Of::Pair, Of::Sender] {
-            loop {
-                let now = self.clock.monotonic();
-                let booked = self.limiter().book(of, &message.to, now, latest);
-                let at = booked.map_err(|at| too_long(of, at.saturating_sub(now)))?;
-                if at <= now {
-                    break;
-                }
+        loop {
+            let now = self.clock.monotonic();
+            let booked = self.limiter().book(&message.to, now, latest);
+            let at = booked.map_err(|late| too_long(late.of_pair, late.at.saturating_sub(now)))?;
+            if at > now {
                 self.clock.sleep(at - now).await;
-                // A pause that has begun meanwhile holds for this turn too.
-                if self.limiter().paused(of, &message.to) <= self.clock.monotonic() {
-                    break;
-                }
+            }
+            // A pause that has begun meanwhile holds for this turn too.
+            let now = self.clock.monotonic();
+            if self.limiter().paused(&message.to) <= now {
+                return Ok(now.saturating_sub(begun));
             }
         }
-        Ok(self.clock.monotonic().saturating_sub(begun))
     }
 
     fn heard(&self, to: &Address, sent: &Result<Accepted>) {
@@ -139,12 +134,12 @@ impl RateLimit {
     }
 }
 
-fn too_long(of: Of, wait: Duration) -> Error {
-    let what = match of {
-        Of::Pair => "it is too soon for the next message to this person",
-        Of::Sender => "too many messages wait for their turn",
+fn too_long(of_pair: bool, wait: Duration) -> Error {
+    let what = match of_pair {
+        true => "it is too soon for the next message to this person",
+        false => "too many messages wait for their turn",
     };
-    Error::new(ErrorKind::RateLimited, what).with_retry(true, Some(wait)).with_pair(of == Of::Pair)
+    Error::new(ErrorKind::RateLimited, what).with_retry(true, Some(wait)).with_pair(of_pair)
 }
 
 impl Default for RateLimit {

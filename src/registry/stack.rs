@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::layer::failover::Order;
 use crate::layer::retry::Schedule;
 use crate::layer::{Layer, RateLimit, Stack};
-use crate::rate::Rate;
+use crate::rate::{PairRate, Rate};
 use crate::secret::Secret;
 
 /// What stands beside the suppliers.
@@ -39,7 +39,7 @@ enum OrderName {
 #[serde(deny_unknown_fields)]
 struct Supplier {
     rate: Option<Rate>,
-    pair_rate: Option<Rate>,
+    pair_rate: Option<PairRate>,
     weight: Option<u32>,
 }
 

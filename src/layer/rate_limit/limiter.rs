@@ -1,7 +1,7 @@
 //! When the next message may go.
 
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::hash::BuildHasher;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind};
-use crate::rate::{Allowance, Rate};
+use crate::rate::{Allowance, PairRate, Rate};
 
 /// When the next message of one account may go, to this person: a pure value, which reads no clock.
 ///
@@ -24,7 +24,7 @@ use crate::rate::{Allowance, Rate};
 /// use civic_messaging::layer::rate_limit::Limiter;
 /// use civic_messaging::{Address, Rate};
 ///
-/// let mut limiter = Limiter::new(Some(Rate::per_second(80)), Some(Rate::every_seconds(6)));
+/// let mut limiter = Limiter::new(Some(Rate::per_second(80)), Some(Rate::every_seconds(6).into()));
 /// let (ann, bob) = (Address::phone("07700 900123")?, Address::phone("07700 900456")?);
 /// let (now, later) = (Duration::ZERO, Duration::from_millis(13));
 /// assert_eq!(limiter.try_acquire(&ann, now), Ok(()));
@@ -35,50 +35,36 @@ use crate::rate::{Allowance, Rate};
 /// ```
 pub struct Limiter {
     rate: Option<Rate>,
-    pair_rate: Option<Rate>,
-    sender: Bucket,
-    pairs: HashMap<u64, Bucket>,
+    pair_rate: Option<PairRate>,
+    booked: Calendar,
+    sender: Told,
+    pairs: HashMap<u64, Pair>,
     /// Sweeps away what is paid back when there are so many pairs.
     sweep_at: usize,
     hasher: RandomState,
 }
 
-/// One of an account's rates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Of {
-    /// That of its messages to one person.
-    Pair,
-    /// That of all its messages.
-    Sender,
-}
-
 impl Limiter {
     /// A rate for all messages, and one for those to each person; none where there is no limit but what the gateway
     /// says itself.
-    pub fn new(rate: Option<Rate>, pair_rate: Option<Rate>) -> Self {
+    pub fn new(rate: Option<Rate>, pair_rate: Option<PairRate>) -> Self {
         Self {
             rate,
             pair_rate,
-            sender: Bucket::default(),
+            booked: Calendar::default(),
+            sender: Told::default(),
             pairs: HashMap::new(),
             sweep_at: SWEEP_MIN,
             hasher: RandomState::new(),
         }
     }
 
-    /// Takes a place for a message to this person, if one is free in both rates.
+    /// Takes a place for a message to this person, if one is free.
     ///
     /// # Errors
     /// How long it takes until one may be free; nothing was taken.
     pub fn try_acquire(&mut self, to: &Address, now: Duration) -> Result<(), Duration> {
-        let free = [Of::Pair, Of::Sender].map(|of| self.free(of, to, now));
-        let at = free.into_iter().fold(now, Duration::max);
-        if at > now {
-            return Err(at - now);
-        }
-        self.take(Of::Pair, to, now);
-        self.take(Of::Sender, to, now);
-        Ok(())
+        self.book(to, now, now).map(|_| ()).map_err(|late| late.at - now)
     }
 
     /// Takes the gateway's word that it was too much: what the error means is paused for the time that it says, or for
@@ -88,15 +74,15 @@ impl Limiter {
             return;
         }
         self.sweep(now);
-        let bucket = if error.is_of_pair() { self.pair(to) } else { &mut self.sender };
-        bucket.pause(error.retry_after().unwrap_or_default(), now);
+        let told = if error.is_of_pair() { &mut self.pair(to).told } else { &mut self.sender };
+        told.pause(error.retry_after().unwrap_or_default(), now);
     }
 
     /// Takes the gateway's word that it has the message, and of how many more may go. `today` is the time of day.
     pub fn accepted(&mut self, to: &Address, allowance: Option<Allowance>, today: Timestamp, now: Duration) {
         self.sender.refusals = 0;
         if let Some(pair) = self.pairs.get_mut(&self.hasher.hash_one(to.expose())) {
-            pair.refusals = 0;
+            pair.told.refusals = 0;
         }
         if let Some(left) = allowance {
             let time = left.reset.map_or(WINDOW_UNKNOWN, |reset| reset.since(today));
@@ -104,59 +90,61 @@ impl Limiter {
         }
     }
 
-    /// Books the next free place in one of the rates, and says when that is: now, or later.
+    /// Books the next place for a message to this person, and says when it is: now, or later. Places in between stay
+    /// free for others.
     ///
     /// # Errors
-    /// When that would be, where it is after `latest`; then nothing is booked.
-    pub(super) fn book(&mut self, of: Of, to: &Address, now: Duration, latest: Duration) -> Result<Duration, Duration> {
-        let at = self.free(of, to, now);
-        if at > latest {
-            return Err(at);
+    /// When that would be, where it is after `latest`; nothing was booked.
+    pub(super) fn book(&mut self, to: &Address, now: Duration, latest: Duration) -> Result<Duration, Late> {
+        self.sweep(now);
+        self.booked.forget(now);
+        let by_pair = self.pairs.get(&self.hasher.hash_one(to.expose())).map(|pair| pair.free(self.pair_rate, now));
+        let mut at = by_pair.unwrap_or(now);
+        // The one may lie in a time that the other does not allow: in turns, until both agree.
+        loop {
+            let slot = self.booked.free(self.rate, self.sender.free(at));
+            at =
+                self.pairs.get(&self.hasher.hash_one(to.expose())).map_or(slot, |pair| pair.free(self.pair_rate, slot));
+            if at == slot {
+                break;
+            }
         }
-        self.take(of, to, at);
+        if at > latest {
+            return Err(Late { at, of_pair: by_pair == Some(at) && at > now });
+        }
+        self.booked.take(self.rate, at);
+        self.sender.count(at);
+        if let Some(rate) = self.pair_rate {
+            self.pair(to).take(rate, at);
+        }
         Ok(at)
     }
 
-    /// Until when one of the rates is paused.
-    pub(super) fn paused(&self, of: Of, to: &Address) -> Duration {
-        match of {
-            Of::Pair => self.pairs.get(&self.hasher.hash_one(to.expose())).map_or(Duration::ZERO, |pair| pair.paused),
-            Of::Sender => self.sender.paused,
-        }
+    /// Until when messages to this person are paused.
+    pub(super) fn paused(&self, to: &Address) -> Duration {
+        let pair = self.pairs.get(&self.hasher.hash_one(to.expose()));
+        pair.map_or(Duration::ZERO, |pair| pair.told.paused).max(self.sender.paused)
     }
 
-    fn free(&self, of: Of, to: &Address, now: Duration) -> Duration {
-        match of {
-            Of::Pair => {
-                let pair = self.pairs.get(&self.hasher.hash_one(to.expose()));
-                pair.map_or(now, |pair| pair.free(self.pair_rate, now))
-            }
-            Of::Sender => self.sender.free(self.rate, now),
-        }
-    }
-
-    fn take(&mut self, of: Of, to: &Address, at: Duration) {
-        match (of, self.pair_rate) {
-            (Of::Pair, None) => {}
-            (Of::Pair, rate) => {
-                self.sweep(at);
-                self.pair(to).take(rate, at);
-            }
-            (Of::Sender, _) => self.sender.take(self.rate, at),
-        }
-    }
-
-    fn pair(&mut self, to: &Address) -> &mut Bucket {
+    fn pair(&mut self, to: &Address) -> &mut Pair {
         self.pairs.entry(self.hasher.hash_one(to.expose())).or_default()
     }
 
     /// Forgets the people to whom nothing is owed, each time there are twice as many as were left the last time.
     fn sweep(&mut self, now: Duration) {
         if self.pairs.len() >= self.sweep_at {
-            self.pairs.retain(|_, pair| pair.owed > now || pair.paused > now);
+            self.pairs.retain(|_, pair| pair.owed > now || pair.told.paused > now);
             self.sweep_at = (self.pairs.len() * 2).max(SWEEP_MIN);
         }
     }
+}
+
+/// A place that lies too late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Late {
+    pub(super) at: Duration,
+    /// Whether it is this person's rate that it waits for.
+    pub(super) of_pair: bool,
 }
 
 const SWEEP_MIN: usize = 1024;
@@ -171,20 +159,94 @@ impl fmt::Debug for Limiter {
     }
 }
 
-/// What is taken of one rate: the generic cell rate algorithm, with a burst on credit.
+/// The places that are taken, as times from and to, none of them touching another.
+#[derive(Default)]
+struct Calendar(BTreeMap<Duration, Duration>);
+
+impl Calendar {
+    /// The first free place from this time on.
+    fn free(&self, rate: Option<Rate>, mut at: Duration) -> Duration {
+        let Some(rate) = rate else { return at };
+        if let Some((_, until)) = self.0.range(..=at).next_back() {
+            at = at.max(*until);
+        }
+        // A gap that is too short for a message was closed when it came about, but for the one behind `at`.
+        for (from, until) in self.0.range(at..) {
+            if *from >= at + rate.interval() {
+                break;
+            }
+            at = *until;
+        }
+        at
+    }
+
+    fn take(&mut self, rate: Option<Rate>, at: Duration) {
+        let Some(rate) = rate else { return };
+        let (mut from, mut until) = (at, at + rate.interval());
+        if let Some((start, end)) = self.0.range(..=at).next_back()
+            && at - *end < rate.interval()
+        {
+            from = *start;
+        }
+        if let Some((start, end)) = self.0.range(at..).next()
+            && start.saturating_sub(until) < rate.interval()
+        {
+            let start = *start;
+            until = *end;
+            self.0.remove(&start);
+        }
+        self.0.insert(from, until);
+    }
+
+    fn forget(&mut self, now: Duration) {
+        while let Some(first) = self.0.first_entry()
+            && *first.get() <= now
+        {
+            first.remove();
+        }
+    }
+}
+
+/// What is taken of one person's rate.
 #[derive(Clone, Debug, Default)]
-struct Bucket {
+struct Pair {
     /// When all that was taken is paid back.
     owed: Duration,
     /// When the last burst began, and how many were of it.
-    burst: (Duration, u32),
+    begun: Duration,
+    burst: u32,
+    told: Told,
+}
+
+impl Pair {
+    /// The first free place from this time on.
+    fn free(&self, rate: Option<PairRate>, at: Duration) -> Duration {
+        let at = self.told.free(at);
+        let Some(rate) = rate.filter(|_| self.owed > at) else { return at };
+        let in_burst = at.max(self.begun);
+        if self.burst < rate.burst() && in_burst - self.begun < rate.interval() { in_burst } else { self.owed }
+    }
+
+    fn take(&mut self, rate: PairRate, at: Duration) {
+        if self.owed <= at {
+            (self.begun, self.burst, self.owed) = (at, 1, at + rate.interval());
+        } else {
+            self.burst += 1;
+            self.owed += rate.interval();
+        }
+    }
+}
+
+/// What the gateway said itself.
+#[derive(Clone, Debug, Default)]
+struct Told {
     paused: Duration,
-    /// How often in a row the gateway said that it was too much.
+    /// How often in a row it said that it was too much.
     refusals: u32,
     window: Option<Window>,
 }
 
-/// What the gateway said is left.
+/// How many it said are left.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     limit: Option<u64>,
@@ -198,36 +260,17 @@ const PAUSE_MAX: Duration = Duration::from_secs(300);
 /// How long a window is taken to be until the gateway says when it ends.
 const WINDOW_UNKNOWN: Duration = Duration::from_secs(60);
 
-impl Bucket {
-    /// When the next place is free.
-    fn free(&self, rate: Option<Rate>, now: Duration) -> Duration {
-        let by_rate = match rate {
-            Some(rate) if self.owed > now && !self.bursting(rate, now) => self.owed,
-            _ => now,
-        };
+impl Told {
+    /// The first time from this one on that it allows.
+    fn free(&self, at: Duration) -> Duration {
         let by_window = match self.window {
             Some(window) if window.remaining == 0 => window.until,
-            _ => now,
+            _ => at,
         };
-        by_rate.max(by_window).max(self.paused)
+        at.max(by_window).max(self.paused)
     }
 
-    /// Whether the burst that is going on has a place left.
-    fn bursting(&self, rate: Rate, now: Duration) -> bool {
-        let (begun, count) = self.burst;
-        count < rate.burst() && begun <= now && now - begun < rate.interval()
-    }
-
-    fn take(&mut self, rate: Option<Rate>, at: Duration) {
-        if let Some(rate) = rate {
-            if self.owed <= at {
-                self.burst = (at, 1);
-                self.owed = at + rate.interval();
-            } else {
-                self.burst.1 += 1;
-                self.owed += rate.interval();
-            }
-        }
+    fn count(&mut self, at: Duration) {
         match &mut self.window {
             Some(window) if at < window.until => window.remaining = window.remaining.saturating_sub(1),
             // A new one has begun: until the next answer tells, as many as before may go.
@@ -298,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_refusal_pauses_what_it_means_and_nothing_else() {
-        let mut limiter = Limiter::new(Some(Rate::per_second(1_000)), Some(Rate::every_seconds(1)));
+        let mut limiter = Limiter::new(Some(Rate::per_second(1_000)), Some(Rate::every_seconds(1).into()));
         let (ann, bob) = (person(1), person(2));
         limiter.refused(&ann, &busy(Some(30), true), secs(0.0));
         assert_eq!(limiter.try_acquire(&ann, secs(1.0)), Err(secs(29.0)));
@@ -345,7 +388,7 @@ mod tests {
 
     #[test]
     fn it_holds_nothing_of_those_to_whom_nothing_is_owed() {
-        let mut limiter = Limiter::new(None, Some(Rate::every_seconds(6)));
+        let mut limiter = Limiter::new(None, Some(Rate::every_seconds(6).into()));
         for n in 0..50_000 {
             limiter.try_acquire(&person(n), secs(f64::from(n))).unwrap();
         }
@@ -362,7 +405,7 @@ mod tests {
             gaps in proptest::collection::vec(0.0..2.0_f64, 1..200),
         ) {
             let rate = Rate::new(count, Duration::from_secs(per)).unwrap().with_burst(burst);
-            let mut limiter = Limiter::new(Some(rate), None);
+            let mut limiter = Limiter::new(None, Some(rate));
             let (mut now, mut went) = (Duration::ZERO, Vec::new());
             for gap in gaps {
                 now += secs(gap * per as f64 / f64::from(count));
@@ -374,7 +417,8 @@ mod tests {
                     }
                 }
             }
-            let most = |time: Duration| time.as_nanos() / (per as u128 * 1_000_000_000 / u128::from(count)) + u128::from(burst);
+            let each = Duration::from_secs(per) / count;
+            let most = |time: Duration| time.as_nanos() / each.as_nanos() + u128::from(burst);
             for (n, from) in went.iter().enumerate() {
                 for (m, to) in went.iter().enumerate().skip(n) {
                     prop_assert!((m - n + 1) as u128 <= most(*to - *from), "{} in {:?}", m - n + 1, *to - *from);
@@ -382,19 +426,32 @@ mod tests {
             }
         }
 
-        /// A place that is booked is one that could have been had by asking again and again.
+        /// Whatever is booked in whichever order: every message is apart from every other and from those to the same
+        /// person, and each has the first place that was free for it.
         #[test]
-        fn to_book_and_to_ask_again_give_the_same_places(count in 1..20_u32, people in proptest::collection::vec(0..3_u32, 1..40)) {
-            let rate = Some(Rate::new(count, Duration::from_secs(1)).unwrap());
-            let (mut booked, mut asked) = (Limiter::new(rate, None), Limiter::new(rate, None));
-            let mut now = Duration::ZERO;
-            for person in people.into_iter().map(person) {
-                let at = booked.book(Of::Sender, &person, Duration::ZERO, Duration::MAX).unwrap();
-                if let Err(wait) = asked.try_acquire(&person, now) {
-                    now += wait;
-                    prop_assert_eq!(asked.try_acquire(&person, now), Ok(()));
-                }
-                prop_assert_eq!(at, now);
+        fn places_keep_their_distance_and_leave_no_gap(
+            count in 1..20_u32,
+            asks in proptest::collection::vec((0..4_u32, 0..400_u64), 1..60),
+        ) {
+            let (rate, pair) = (Rate::new(count, Duration::from_secs(1)).unwrap(), Rate::every_seconds(1));
+            let mut limiter = Limiter::new(Some(rate), Some(pair.into()));
+            let (mut now, mut all) = (Duration::ZERO, Vec::<(u32, Duration)>::new());
+            for (who, passed) in asks {
+                now += Duration::from_millis(passed);
+                let at = limiter.book(&person(who), now, Duration::MAX).unwrap();
+                let apart = |at: Duration| {
+                    all.iter().all(|(other, taken)| {
+                        let gap = at.abs_diff(*taken);
+                        // Within a person's own messages nobody is overtaken.
+                        gap >= rate.interval() && (*other != who || at >= *taken + pair.interval())
+                    })
+                };
+                prop_assert!(at >= now && apart(at));
+                // The first place is now, or just behind another message.
+                let ends = all.iter().flat_map(|(_, taken)| [*taken + rate.interval(), *taken + pair.interval()]);
+                let first = ends.chain([now]).filter(|start| *start >= now && apart(*start)).min();
+                prop_assert_eq!(Some(at), first);
+                all.push((who, at));
             }
         }
     }
