@@ -200,7 +200,7 @@ pub struct VirtualClock {
 
 #[derive(Debug)]
 struct Virtual {
-    now: Timestamp,
+    begun: Timestamp,
     elapsed: Duration,
     seed: u64,
     sleeps: u64,
@@ -212,7 +212,7 @@ impl VirtualClock {
     /// A clock that shows this moment.
     pub fn at(now: Timestamp) -> Self {
         let (elapsed, seed, sleeps, sleepers) = (Duration::ZERO, 0x9E37_79B9_7F4A_7C15, 0, BTreeMap::new());
-        Self { shared: Arc::new(Mutex::new(Virtual { now, elapsed, seed, sleeps, sleepers })) }
+        Self { shared: Arc::new(Mutex::new(Virtual { begun: now, elapsed, seed, sleeps, sleepers })) }
     }
 
     /// Starts the random bytes from another seed.
@@ -226,7 +226,6 @@ impl VirtualClock {
     pub fn advance(&self, by: Duration) {
         let due: Vec<Waker> = {
             let mut state = self.state();
-            state.now = state.now.plus(by);
             state.elapsed = state.elapsed.saturating_add(by);
             let until = (state.elapsed, u64::MAX);
             let later = state.sleepers.split_off(&until);
@@ -281,7 +280,8 @@ impl VirtualClock {
 
 impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
-        self.state().now
+        let state = self.state();
+        state.begun.plus(state.elapsed)
     }
 
     fn monotonic(&self) -> Duration {

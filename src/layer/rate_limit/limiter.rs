@@ -85,7 +85,8 @@ impl Limiter {
             pair.told.refusals = 0;
         }
         if let Some(left) = allowance {
-            let time = left.reset.map_or(WINDOW_UNKNOWN, |reset| reset.since(today));
+            // Gateways say so in whole seconds.
+            let time = left.reset.map_or(WINDOW_UNKNOWN, |reset| reset.since(today) + Duration::from_secs(1));
             self.sender.learn(left, now.saturating_add(time), now);
         }
     }
@@ -246,11 +247,12 @@ struct Told {
     window: Option<Window>,
 }
 
-/// How many it said are left.
+/// How many it said are left, from a time and until one. It may be one that has not begun, of which places are booked.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     limit: Option<u64>,
     remaining: u64,
+    from: Duration,
     until: Duration,
 }
 
@@ -265,7 +267,8 @@ impl Told {
     fn free(&self, at: Duration) -> Duration {
         let by_window = match self.window {
             Some(window) if window.remaining == 0 => window.until,
-            _ => at,
+            Some(window) => window.from,
+            None => at,
         };
         at.max(by_window).max(self.paused)
     }
@@ -273,8 +276,8 @@ impl Told {
     fn count(&mut self, at: Duration) {
         match &mut self.window {
             Some(window) if at < window.until => window.remaining = window.remaining.saturating_sub(1),
-            // A new one has begun: until the next answer tells, as many as before may go.
-            window => *window = window.and_then(|window| Window::begun(window.limit?, at)),
+            // A new one begins: until an answer tells, it is taken to be as the last one.
+            window => *window = window.and_then(|last| last.next(at)),
         }
     }
 
@@ -288,20 +291,25 @@ impl Told {
     }
 
     fn learn(&mut self, left: Allowance, until: Duration, now: Duration) {
+        const SAME: Duration = Duration::from_secs(2);
         let (limit, remaining) = (left.limit, left.remaining);
-        self.window = match self.window {
-            // Answers do not come in order: of one window the least holds.
-            Some(window) if now < window.until && until.abs_diff(window.until) < Duration::from_secs(2) => {
-                Some(Window { remaining: window.remaining.min(remaining), ..window })
+        match &mut self.window {
+            // Answers do not come in order: of one window the least holds, and of an older one nothing does.
+            Some(window) if until.abs_diff(window.until) < SAME => window.remaining = window.remaining.min(remaining),
+            Some(window) if now < window.from && until < window.until => {}
+            window => {
+                // It began when the last one ended, if that is known.
+                let from = window.map_or(now, |last| last.until.min(now));
+                *window = Some(Window { limit, remaining, from, until });
             }
-            _ => Some(Window { limit, remaining, until }),
-        };
+        }
     }
 }
 
 impl Window {
-    fn begun(limit: u64, at: Duration) -> Option<Self> {
-        Some(Self { limit: Some(limit), remaining: limit.checked_sub(1)?, until: at + WINDOW_UNKNOWN })
+    fn next(self, at: Duration) -> Option<Self> {
+        let remaining = self.limit?.checked_sub(1)?;
+        Some(Self { remaining, from: at, until: at + (self.until - self.from), ..self })
     }
 }
 
@@ -381,9 +389,14 @@ mod tests {
         // An older answer that comes later.
         limiter.accepted(&ann, left(5), today, secs(0.0));
         assert_eq!((0..9).filter(|_| limiter.try_acquire(&ann, secs(1.0)).is_ok()).count(), 3);
-        assert_eq!(limiter.try_acquire(&ann, secs(1.0)), Err(secs(899.0)));
-        assert_eq!((0..99).filter(|_| limiter.try_acquire(&ann, secs(900.0)).is_ok()).count(), 15);
-        assert_eq!(limiter.try_acquire(&ann, secs(960.0)), Ok(()));
+        assert_eq!(limiter.try_acquire(&ann, secs(1.0)), Err(secs(900.0)));
+        // The next one is taken to be as long, until an answer tells.
+        assert_eq!((0..99).filter(|_| limiter.try_acquire(&ann, secs(901.0)).is_ok()).count(), 15);
+        assert_eq!(limiter.try_acquire(&ann, secs(901.0)), Err(secs(901.0)));
+        let told = Some(Allowance::new(2).of(15).until(today.plus(secs(960.0))));
+        limiter.accepted(&ann, told, today.plus(secs(902.0)), secs(902.0));
+        assert_eq!((0..9).filter(|_| limiter.try_acquire(&ann, secs(902.0)).is_ok()).count(), 2);
+        assert_eq!(limiter.try_acquire(&ann, secs(902.0)), Err(secs(59.0)));
     }
 
     #[test]

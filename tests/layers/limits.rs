@@ -1,0 +1,247 @@
+//! An hour of messages, against a gateway that counts what arrives as the vendors document it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use civic_messaging::layer::retry::Schedule;
+use civic_messaging::layer::{Layer, RateLimit, Retry};
+use civic_messaging::webhook::{Received, Request};
+use civic_messaging::{
+    Accepted, Address, Allowance, Channel, ChannelExt, Clock, Error, ErrorKind, Info, Medium, Message, Outcome, Rate,
+    Result, TextLimit, VirtualClock,
+};
+
+use super::{Seeded, all, clock, person, seed};
+
+/// What arrives, and what of it should not have.
+#[derive(Debug)]
+struct Gateway {
+    info: Info,
+    clock: VirtualClock,
+    chance: Seeded,
+    state: Mutex<State>,
+    /// What it refuses: the n-th request, for so long, for its person only or for all.
+    refuses: Vec<(usize, Duration, bool)>,
+    /// How many it lets through from one moment to the next of these, and says so.
+    window: Option<(u64, Duration)>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    requests: usize,
+    accepted: usize,
+    violations: Vec<String>,
+    /// The arrivals of the last second.
+    second: VecDeque<Duration>,
+    /// The tokens of each person, and when they were counted.
+    pairs: HashMap<String, (f64, Duration)>,
+    /// The arrivals of each person in the last six seconds.
+    recent: HashMap<String, VecDeque<Duration>>,
+    /// From when until when each person may not be written to; the empty name stands for all.
+    refused: HashMap<String, (Duration, Duration)>,
+    accepted_while_refused: usize,
+    used: u64,
+    window_began: Duration,
+}
+
+impl Gateway {
+    fn new(clock: &VirtualClock, seed: u64) -> Arc<Self> {
+        Arc::new(Self::bare(clock, seed))
+    }
+
+    fn bare(clock: &VirtualClock, seed: u64) -> Self {
+        let info = Info::new("gate", Medium::Sms, "desk").with_capability(|can| {
+            can.text = Some(TextLimit::characters(1_000));
+            can.rate = Some(Rate::per_second(80));
+            can.pair_rate = Some(Rate::every_seconds(6).with_burst(45));
+        });
+        let (chance, state) = (Seeded::new(seed), Mutex::default());
+        Self { info, clock: clock.clone(), chance, state, refuses: Vec::new(), window: None }
+    }
+}
+
+#[async_trait]
+impl Channel for Gateway {
+    fn info(&self) -> &Info {
+        &self.info
+    }
+
+    async fn send(&self, message: &Message) -> Result<Accepted> {
+        let left = self.clock.monotonic();
+        self.clock.sleep(Duration::from_micros(self.chance.below(15_000))).await;
+        let (now, to) = (self.clock.monotonic(), message.to.expose().to_owned());
+        let mut state = self.state.lock().unwrap();
+        let state = &mut *state;
+        state.requests += 1;
+        for name in ["", &to] {
+            if let Some((from, until)) = state.refused.get(name)
+                && *from < left
+                && left < *until
+            {
+                state.violations.push(format!("left {left:?}, refused from {from:?} until {until:?}"));
+            }
+        }
+        if let Some((_, time, of_pair)) = self.refuses.iter().find(|(n, ..)| *n == state.requests) {
+            state.refused.insert(if *of_pair { to } else { String::new() }, (now, now + *time));
+            let error = Error::new(ErrorKind::RateLimited, "too many").with_outcome(Outcome::Rejected);
+            return Err(error.with_retry(true, Some(*time)).with_pair(*of_pair));
+        }
+        if self.info.capability.rate.is_some() {
+            while state.second.front().is_some_and(|at| *at + Duration::from_secs(1) <= now) {
+                state.second.pop_front();
+            }
+            state.second.push_back(now);
+            if state.second.len() > 80 {
+                state.violations.push(format!("{} in a second, at {now:?}", state.second.len()));
+            }
+        }
+        let (tokens, counted) = state.pairs.entry(to.clone()).or_insert((45.0, now));
+        *tokens = (*tokens + (now - *counted).as_secs_f64() / 6.0).min(45.0) - 1.0;
+        *counted = now;
+        let recent = state.recent.entry(to).or_default();
+        while recent.front().is_some_and(|at| *at + Duration::from_secs(6) <= now) {
+            recent.pop_front();
+        }
+        recent.push_back(now);
+        if *tokens < -1e-6 || recent.len() > 45 {
+            state.violations.push(format!("{tokens} tokens, {} in six seconds, at {now:?}", recent.len()));
+        }
+        state.accepted += 1;
+        state.accepted_while_refused +=
+            usize::from(state.refused.values().any(|(from, until)| *from < now && now < *until));
+        let mut accepted = Accepted::new("gate", format!("{}", state.accepted), Bytes::new());
+        if let Some((limit, time)) = self.window {
+            if now >= state.window_began + time {
+                (state.used, state.window_began) = (0, now);
+            }
+            state.used += 1;
+            if state.used > limit {
+                state.violations.push(format!("{} of {limit} in the window, at {now:?}", state.used));
+            }
+            let reset = self.clock.now().plus(state.window_began + time - now);
+            accepted.allowance = Some(Allowance::new(limit.saturating_sub(state.used)).of(limit).until(reset));
+        }
+        Ok(accepted)
+    }
+
+    async fn receive(&self, _request: &Request) -> Result<Received> {
+        Err(Error::unsupported("it only counts"))
+    }
+}
+
+/// Sends so many messages, in turns to so many people, all queued at once.
+fn send_all(clock: &VirtualClock, channel: &Arc<dyn Channel>, messages: u32, people: u32) -> Duration {
+    let people: Vec<Address> = (0..people).map(person).collect();
+    let begun = clock.monotonic();
+    let send = |n: u32| {
+        let to = &people[n as usize % people.len()];
+        async move { drop(channel.send_text(to, "Hello").await.unwrap()) }
+    };
+    clock.run(all((0..messages).map(send)));
+    clock.monotonic() - begun
+}
+
+fn limited(gateway: &Arc<Gateway>, clock: &VirtualClock) -> Arc<dyn Channel> {
+    let hour = Duration::from_secs(3600);
+    let limit = RateLimit::of(gateway.info()).with_longest_wait(hour).with_clock(clock.clone());
+    let retry = Retry::new().with_schedule(Schedule::new().within(hour)).with_clock(clock.clone());
+    retry.wrap(limit.layer(gateway.clone()))
+}
+
+fn assert_kept(gateway: &Gateway) {
+    let state = gateway.state.lock().unwrap();
+    assert!(state.violations.is_empty(), "{} violations: {:?}", state.violations.len(), &state.violations[..1]);
+}
+
+#[test]
+fn a_hundred_thousand_messages_to_five_hundred_people_break_no_limit_and_take_hardly_longer_than_they_must() {
+    let clock = clock();
+    let gateway = Gateway::new(&clock, seed());
+    let took = send_all(&clock, &limited(&gateway, &clock), 100_000, 500).as_secs_f64();
+    let least = 100_000.0 / 80.0;
+    println!("100,000 messages, 500 pairs: {took:.1} s, {:.4} of the least; 0 violations", took / least);
+    assert_kept(&gateway);
+    assert_eq!(gateway.state.lock().unwrap().accepted, 100_000);
+    assert!(took <= 1.05 * least, "{took} s");
+}
+
+#[test]
+fn an_hour_to_few_people_is_bound_by_the_rate_to_each() {
+    let clock = clock();
+    let gateway = Gateway::new(&clock, seed());
+    // 600 an hour to each: bursts of 45, each paid back in 270 s before the next.
+    let took = send_all(&clock, &limited(&gateway, &clock), 6_000, 10).as_secs_f64();
+    let least = (600.0_f64 / 45.0).floor() * 45.0 * 6.0;
+    println!("6,000 messages, 10 pairs: {took:.1} s, {:.4} of the least; 0 violations", took / least);
+    assert_kept(&gateway);
+    assert!(took <= 1.05 * least, "{took} s");
+}
+
+#[test]
+fn nothing_leaves_before_a_wait_is_over_that_the_gateway_asked_for() {
+    let clock = clock();
+    let mut gateway = Gateway::bare(&clock, seed());
+    gateway.refuses =
+        (1..40).map(|n: u64| (n as usize * 97, Duration::from_secs(1 + n * 7 % 40), n.is_multiple_of(3))).collect();
+    let gateway = Arc::new(gateway);
+    send_all(&clock, &limited(&gateway, &clock), 8_000, 100);
+    assert_kept(&gateway);
+    let state = gateway.state.lock().unwrap();
+    assert_eq!((state.accepted, state.requests), (8_000, 8_000 + 39));
+}
+
+#[test]
+fn a_wait_for_one_person_holds_up_nobody_else() {
+    let clock = clock();
+    let mut gateway = Gateway::bare(&clock, seed());
+    gateway.refuses = vec![(1, Duration::from_secs(60), true)];
+    let gateway = Arc::new(gateway);
+    let took = send_all(&clock, &limited(&gateway, &clock), 2_000, 1_000).as_secs_f64();
+    assert_kept(&gateway);
+    // All but the two to that person; and the last of all is one of these.
+    assert_eq!(gateway.state.lock().unwrap().accepted_while_refused, 1_998);
+    assert!((60.0..70.0).contains(&took), "{took} s");
+}
+
+#[test]
+fn what_the_gateway_says_is_left_is_kept_to_over_many_windows() {
+    let clock = clock();
+    let mut gateway = Gateway::bare(&clock, seed());
+    gateway.info.capability.rate = None;
+    gateway.window = Some((15, Duration::from_secs(900)));
+    let gateway = Arc::new(gateway);
+    let channel = limited(&gateway, &clock);
+    // The first answer is the first that anybody hears of a limit.
+    clock.run(channel.send_text(&person(0), "Hello")).unwrap();
+    let took = send_all(&clock, &channel, 59, 59).as_secs_f64();
+    assert_kept(&gateway);
+    assert!((2_700.0..2_800.0).contains(&took), "{took} s");
+}
+
+#[test]
+fn a_turn_that_comes_too_late_is_an_error_that_says_when_and_takes_no_place() {
+    let clock = clock();
+    let gateway = Gateway::new(&clock, seed());
+    let limit = RateLimit::new().with_rate(Rate::every_seconds(10)).with_clock(clock.clone());
+    let channel = limit.with_longest_wait(Duration::from_secs(15)).layer(gateway.clone());
+    let (to, text) = (person(1), "Hello");
+    clock.run(async {
+        let mut sends: Vec<_> = (0..4).map(|_| Box::pin(channel.send_text(&to, text))).collect();
+        let last = sends.pop().unwrap();
+        let third = sends.pop().unwrap();
+        let (one, two, three, four) = futures_util::join!(sends.remove(0), sends.remove(0), third, last);
+        assert!(one.is_ok() && two.is_ok());
+        for late in [three.unwrap_err(), four.unwrap_err()] {
+            assert_eq!((late.kind(), late.outcome()), (ErrorKind::RateLimited, Outcome::NotSent));
+            assert_eq!(late.retry_after(), Some(Duration::from_millis(20_400)));
+            assert!(late.is_retryable());
+        }
+        // It expires before its turn.
+        let soon = Message::text(to.clone(), text).not_after(clock.now().plus(Duration::from_secs(5)));
+        assert_eq!(channel.send(&soon).await.unwrap_err().kind(), ErrorKind::RateLimited);
+    });
+    assert_eq!(gateway.state.lock().unwrap().requests, 2);
+}
