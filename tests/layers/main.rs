@@ -1,11 +1,14 @@
 //! The layers in time and under faults: what reaches a gateway, and what is said of it.
 
 mod limits;
+#[cfg(feature = "tracing")]
 mod order;
 mod outage;
+#[cfg(feature = "tracing")]
 mod told;
 #[cfg(all(feature = "testing", feature = "notify", feature = "twilio"))]
 mod twice;
+mod waits;
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};

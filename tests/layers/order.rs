@@ -1,1 +1,112 @@
-//! The right order, and three wrong ones: what docs/layers.md says of each.
+//! The right order, and three wrong ones: what docs/layers.md says of each. A fourth wrong thing, a time-out among the
+//! layers, is in `twice.rs`.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use civic_messaging::layer::{Failover, Layer, RateLimit, Retry, Stack, Trace};
+use civic_messaging::webhook::{Received, Request};
+use civic_messaging::{
+    Accepted, Channel, ChannelExt, Clock, Error, ErrorKind, Info, Message, Mock, Rate, Result, VirtualClock,
+    async_trait,
+};
+
+use super::told::listening;
+use super::{all, clock, person};
+
+/// A mock that notes when it was asked.
+#[derive(Clone, Debug)]
+struct Noting {
+    inner: Mock,
+    clock: VirtualClock,
+    times: Arc<Mutex<Vec<Duration>>>,
+}
+
+impl Noting {
+    /// It cannot be reached so often.
+    fn failing(clock: &VirtualClock, times: usize) -> Self {
+        let inner = Mock::sms();
+        (0..times).for_each(|_| inner.will_fail(Error::new(ErrorKind::Unavailable, "no connection could be made")));
+        Self { inner, clock: clock.clone(), times: Arc::default() }
+    }
+
+    fn times(&self) -> Vec<Duration> {
+        self.times.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl Channel for Noting {
+    fn info(&self) -> &Info {
+        self.inner.info()
+    }
+
+    async fn send(&self, message: &Message) -> Result<Accepted> {
+        self.times.lock().unwrap().push(self.clock.monotonic());
+        self.inner.send(message).await
+    }
+
+    async fn receive(&self, request: &Request) -> Result<Received> {
+        self.inner.receive(request).await
+    }
+}
+
+fn retry(clock: &VirtualClock) -> Retry {
+    Retry::new().with_clock(clock.clone())
+}
+
+/// The shortest time between two requests when ten messages are sent, each of which has to be tried twice.
+fn closest(channel: &Arc<dyn Channel>, noting: &Noting) -> Duration {
+    let send = |n| async move { drop(channel.send_text(&person(n), "Hello").await.unwrap()) };
+    noting.clock.run(all((0..10).map(send)));
+    let times = noting.times();
+    assert_eq!(times.len(), 20);
+    times.windows(2).map(|pair| pair[1] - pair[0]).min().unwrap()
+}
+
+#[test]
+fn a_rate_limit_outside_a_retry_does_not_hold_for_the_retries() {
+    let limit = |clock: &VirtualClock| RateLimit::new().with_rate(Rate::per_second(1)).with_clock(clock.clone());
+
+    let clock = clock();
+    let noting = Noting::failing(&clock, 10);
+    let right = retry(&clock).wrap(limit(&clock).layer(noting.clone()));
+    assert_eq!(closest(&right, &noting), Duration::from_millis(1_020));
+
+    let clock = super::clock();
+    let noting = Noting::failing(&clock, 10);
+    let wrong = limit(&clock).wrap(retry(&clock).layer(noting.clone()));
+    assert!(closest(&wrong, &noting) < Duration::from_secs(1));
+}
+
+#[test]
+fn a_retry_outside_a_failover_carries_every_blip_to_the_next_gateway() {
+    let clock = clock();
+    let send = |channel: &dyn Channel| clock.run(channel.send_text(&person(1), "Hello")).map(|_| ()).unwrap();
+
+    let (first, second) = (Noting::failing(&clock, 1), Noting::failing(&clock, 0));
+    let right = Stack::of(first.clone()).or(second.clone()).with_clock(clock.clone()).build().unwrap();
+    send(&right);
+    assert_eq!((first.times().len(), second.times().len()), (2, 0));
+
+    let (first, second) = (Noting::failing(&clock, 1), Noting::failing(&clock, 0));
+    let members = [Arc::new(first.clone()) as Arc<dyn Channel>, Arc::new(second.clone())];
+    let wrong = retry(&clock).layer(Failover::new(members).unwrap().with_clock(clock.clone()));
+    send(&wrong);
+    assert_eq!((first.times().len(), second.times().len()), (1, 1));
+}
+
+#[test]
+fn a_trace_inside_a_retry_tells_of_failures_that_were_none() {
+    let clock = clock();
+    let trace = Trace::new().with_clock(clock.clone());
+    let ends = |channel: Arc<dyn Channel>| {
+        let lines = listening(|| drop(clock.run(channel.send_text(&person(1), "Hello")).unwrap()));
+        let end = |line: &String| line.contains("civic.outcome");
+        lines.iter().filter(|line| end(line)).map(|line| line.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let right = trace.wrap(retry(&clock).layer(Noting::failing(&clock, 2)));
+    assert_eq!(ends(right), ["INFO"]);
+    let wrong = retry(&clock).wrap(trace.layer(Noting::failing(&clock, 2)));
+    assert_eq!(ends(wrong), ["WARN", "WARN", "INFO"]);
+}

@@ -1,1 +1,222 @@
-//! What is told of a send: masked, and one event for each attempt and for the end.
+//! What is told of a send: masked, and an event for each attempt and for the end.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use civic_messaging::layer::{Layer, RateLimit, Retry, Stack, Trace};
+use civic_messaging::{
+    Channel, ChannelExt, Error, ErrorKind, InboundContent, Mock, Outcome, Rate, Secret, Timestamp, VirtualClock,
+};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+
+use super::{clock, person};
+
+/// The events of a piece of work, each as its level, its message, its fields, and those of the span that it is in.
+pub(super) fn listening(work: impl FnOnce()) -> Vec<String> {
+    let heard = Arc::new(Heard::default());
+    tracing::subscriber::with_default(Listener(heard.clone()), work);
+    std::mem::take(&mut *heard.lines.lock().unwrap())
+}
+
+#[derive(Default)]
+struct Heard {
+    lines: Mutex<Vec<String>>,
+    spans: Mutex<Vec<String>>,
+    inside: Mutex<Vec<Id>>,
+}
+
+struct Listener(Arc<Heard>);
+
+struct Fields<'a>(&'a mut String);
+
+impl Visit for Fields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = match field.name() {
+            "message" => format!("{value:?}"),
+            name => format!(" {name}={value:?}"),
+        };
+        self.0.push_str(&text);
+    }
+}
+
+impl Subscriber for Listener {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "civic_messaging"
+    }
+
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        let mut text = span.metadata().name().to_owned();
+        span.record(&mut Fields(&mut text));
+        let mut spans = self.0.spans.lock().unwrap();
+        spans.push(text);
+        Id::from_u64(spans.len() as u64)
+    }
+
+    fn record(&self, span: &Id, values: &Record<'_>) {
+        values.record(&mut Fields(&mut self.0.spans.lock().unwrap()[span.into_u64() as usize - 1]));
+    }
+
+    fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut text = format!("{} ", event.metadata().level());
+        event.record(&mut Fields(&mut text));
+        let span = self.0.inside.lock().unwrap().last().map(|id| id.into_u64() as usize - 1);
+        let within = span.map(|span| self.0.spans.lock().unwrap()[span].clone()).unwrap_or_default();
+        self.0.lines.lock().unwrap().push(format!("{text} | {within}"));
+    }
+
+    fn enter(&self, span: &Id) {
+        self.0.inside.lock().unwrap().push(span.clone());
+    }
+
+    fn exit(&self, _span: &Id) {
+        self.0.inside.lock().unwrap().pop();
+    }
+}
+
+fn pepper() -> Secret {
+    Secret::new("canary-pepper-of-this-council").unwrap()
+}
+
+#[test]
+fn a_send_is_told_from_its_first_try_to_its_end_under_one_fingerprint() {
+    let clock = clock();
+    let (first, second) = (Mock::sms(), Mock::sms());
+    first.will_fail(Error::new(ErrorKind::Unavailable, "no connection could be made"));
+    first.will_fail(Error::new(ErrorKind::Account, "the account is locked").with_outcome(Outcome::Rejected));
+    let stack = Stack::of(first).or(second).with_clock(clock.clone()).with_pepper(pepper()).build().unwrap();
+    let lines = listening(|| drop(clock.run(stack.send_text(&person(123), "canary-text")).unwrap()));
+    let begins = [
+        "INFO failed, and will be tried again: mock: no connection could be made messaging.system=\"mock\" error.type=\"unavailable\" civic.attempt=1 civic.wait_ms=",
+        "INFO failed, and will not be tried again: mock: the account is locked messaging.system=\"mock\" error.type=\"account\" civic.attempt=2 civic.stop=\"final\"",
+        "INFO failed at one of several gateways: mock: the account is locked messaging.system=\"mock\" error.type=\"account\" civic.moves_on=true",
+        "INFO accepted messaging.system=\"mock\" civic.outcome=\"accepted\" civic.took_ms=",
+    ];
+    assert_eq!(lines.len(), begins.len(), "{lines:#?}");
+    let fingerprint = format!("civic.person={}", person(123).fingerprint(&pepper()));
+    for (line, begin) in lines.iter().zip(begins) {
+        assert!(line.starts_with(begin), "{line}");
+        assert!(line.contains("messaging.operation.name=\"send\""), "{line}");
+        assert!(line.ends_with(&fingerprint), "{line}");
+    }
+}
+
+#[test]
+fn no_line_holds_a_number_a_text_or_a_secret() {
+    let clock = clock();
+    let mock = Mock::sms();
+    let canary = |mock: &Mock| {
+        mock.will_fail(Error::unknown("no answer in time"));
+        mock.will_fail(Error::new(ErrorKind::OptedOut, "said STOP").with_outcome(Outcome::Rejected).with_code("21610"));
+    };
+    canary(&mock);
+    let limit = RateLimit::new().with_rate(Rate::every_seconds(9)).with_clock(clock.clone());
+    let trace = Trace::new().with_pepper(pepper()).with_clock(clock.clone());
+    let sms = trace.wrap(Retry::new().with_clock(clock.clone()).wrap(limit.layer(mock.clone())));
+    let lines = listening(|| {
+        clock.run(async {
+            for key in ["canary-key", "canary-other-key"] {
+                let message = civic_messaging::Message::text(person(123), "canary-text").key(key);
+                sms.send(&message).await.unwrap_err();
+            }
+            let webhook = mock.arrives_with("+447700900123", InboundContent::Text("canary-inbound".to_owned()));
+            let received = sms.receive(&webhook).await.unwrap();
+            let inbound = received.events[0].as_inbound().unwrap();
+            sms.signal(inbound, civic_messaging::Signal::Read).await.unwrap_err();
+            sms.poll(None).await.unwrap();
+            sms.health().await.unwrap();
+        });
+    });
+    assert!(lines.len() >= 9, "{lines:#?}");
+    for line in &lines {
+        assert!(!line.contains("canary") && !line.contains("7700") && !line.contains("900123"), "{line}");
+    }
+    assert!(lines.iter().any(|line| line.contains("civic.outcome=\"unknown\"")), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("code 21610")), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("waited for its turn")), "{lines:#?}");
+}
+
+#[test]
+fn without_a_pepper_nobody_is_shown() {
+    let clock = VirtualClock::at(Timestamp::default());
+    let sms = Trace::new().with_clock(clock.clone()).layer(Mock::sms());
+    let lines = listening(|| drop(clock.run(sms.send_text(&person(1), "Hello")).unwrap()));
+    assert_eq!(lines.len(), 1);
+    assert!(!lines[0].contains("civic.person"), "{}", lines[0]);
+}
+
+#[cfg(feature = "metrics")]
+mod counted {
+    use std::time::Duration;
+
+    use metrics::{Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Recorder, SharedString, Unit};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Counts(Arc<Mutex<Vec<String>>>);
+
+    struct One(String, Arc<Mutex<Vec<String>>>);
+
+    impl CounterFn for One {
+        fn increment(&self, value: u64) {
+            self.1.lock().unwrap().push(format!("{} +{value}", self.0));
+        }
+
+        fn absolute(&self, _value: u64) {}
+    }
+
+    impl HistogramFn for One {
+        fn record(&self, value: f64) {
+            self.1.lock().unwrap().push(format!("{} {value}", self.0));
+        }
+    }
+
+    impl Counts {
+        fn one(&self, key: &Key) -> Arc<One> {
+            let labels = key.labels().map(|label| format!(" {}={}", label.key(), label.value()));
+            Arc::new(One(key.name().to_owned() + &labels.collect::<String>(), self.0.clone()))
+        }
+    }
+
+    impl Recorder for Counts {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn register_counter(&self, key: &Key, _: &metrics::Metadata<'_>) -> Counter {
+            Counter::from_arc(self.one(key))
+        }
+        fn register_gauge(&self, _: &Key, _: &metrics::Metadata<'_>) -> Gauge {
+            Gauge::noop()
+        }
+        fn register_histogram(&self, key: &Key, _: &metrics::Metadata<'_>) -> Histogram {
+            Histogram::from_arc(self.one(key))
+        }
+    }
+
+    #[test]
+    fn a_send_is_counted_once_and_its_tries_apart() {
+        let clock = clock();
+        let mock = Mock::sms();
+        mock.will_fail(Error::new(ErrorKind::Unavailable, "no connection could be made"));
+        let stack = Stack::of(mock).with_clock(clock.clone()).build().unwrap();
+        let counts = Counts::default();
+        metrics::with_local_recorder(&counts, || {
+            clock.run(stack.send_text(&person(1), "Hello")).unwrap();
+            clock.advance(Duration::from_secs(1));
+        });
+        let lines = counts.0.lock().unwrap().clone();
+        assert_eq!(
+            lines[..2],
+            [
+                "civic_messaging.retries gateway=mock kind=unavailable +1",
+                "civic_messaging.sends gateway=mock medium=sms outcome=accepted kind= +1",
+            ]
+        );
+        assert!(lines[2].starts_with("civic_messaging.send.duration gateway=mock outcome=accepted "), "{lines:?}");
+        assert_eq!(lines.len(), 3);
+    }
+}

@@ -1,1 +1,312 @@
-//! No message twice.
+//! No message twice: thousands of sends through the whole stack to two gateways on loopback, each exchange broken
+//! somewhere, and what was said of each held against what the gateways have.
+//!
+//! `CIVIC_SENDS` says how many (2,000), `CIVIC_SEED` from which seed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use civic_messaging::clock::Sleep;
+use civic_messaging::layer::breaker::Breaker;
+use civic_messaging::layer::{CircuitBreaker, Failover, Layer, RateLimit, Retry, Stack, Trace};
+use civic_messaging::testing::{Double, Fault, Step};
+use civic_messaging::transport::ReqwestTransport;
+use civic_messaging::webhook::{Received, Request};
+use civic_messaging::{
+    Accepted, Channel, Clock, Context, Error, ErrorKind, Info, Message, Notify, OnUnknown, Outcome, Result, Timestamp,
+    Twilio, VirtualClock, async_trait, notify, twilio,
+};
+
+use futures_util::{StreamExt, stream};
+
+use super::{Seeded, person, seed};
+
+/// How long an answer may take. The double answers within a millisecond, or never.
+const TIME_OUT: Duration = Duration::from_millis(200);
+
+/// A clock on which nobody waits: each sleep moves it on.
+#[derive(Clone, Debug)]
+struct Hasty(VirtualClock);
+
+impl Clock for Hasty {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.monotonic()
+    }
+
+    fn sleep(&self, duration: Duration) -> Sleep {
+        self.0.advance(duration);
+        Box::pin(std::future::ready(()))
+    }
+
+    fn random(&self, bytes: &mut [u8]) -> Result<()> {
+        self.0.random(bytes)
+    }
+}
+
+/// Two gateways on loopback, and channels to them.
+struct World {
+    clock: Hasty,
+    doubles: [Double; 2],
+    channels: [Arc<dyn Channel>; 2],
+}
+
+impl World {
+    async fn new(seed: u64) -> Self {
+        let clock = Hasty(super::clock().seeded(seed));
+        let doubles = [Double::start().await, Double::start().await];
+        let transport = || ReqwestTransport::with(|builder| builder.timeout(TIME_OUT));
+        let context = || Context::new().transport(transport()).clock(clock.clone());
+        let twilio = twilio::Config::new("ACa1b2c3d4e5f60718293a4b5c6d7e8f90", "canary-auth-token")
+            .and_then(|config| config.sender("+447700900999"))
+            .and_then(|config| config.base_url(&doubles[0].base_url()))
+            .and_then(|config| Twilio::sms_with(config, &context()))
+            .unwrap();
+        let key = "bins-26785a09-ab16-4eb0-8407-a37497a57506-3d844edf-8d35-48ac-975b-e847b4f122b0";
+        let notify = notify::Config::new(key, "5484cfca-668a-4c18-afb1-5ddd0e3521b1")
+            .and_then(|config| config.base_url(&doubles[1].base_url()))
+            .and_then(|config| Notify::sms_with(config, &context()))
+            .unwrap();
+        Self { clock, doubles, channels: [Arc::new(twilio), Arc::new(notify)] }
+    }
+
+    /// Breaks so many requests at each gateway, each in a way of its own.
+    fn script(&self, chance: &Seeded, requests: usize) {
+        for (double, gateway) in self.doubles.iter().zip([&TWILIO, &NOTIFY]) {
+            (0..requests).for_each(|_| double.expects(step(gateway, chance)));
+            double.always(Step::any().answers(gateway[0].0, gateway[0].1));
+        }
+    }
+
+    /// How many copies the two gateways have of each message.
+    fn copies(&self) -> HashMap<String, usize> {
+        let mut copies = HashMap::new();
+        for asked in self.doubles.iter().flat_map(Double::asked).filter(|asked| asked.accepted) {
+            let texts = asked.texts();
+            let text = texts.iter().find_map(|text| text.strip_prefix("Message ")).expect("a message's text");
+            *copies.entry(text.trim_end_matches('.').to_owned()).or_default() += 1;
+        }
+        copies
+    }
+}
+
+/// What a gateway answers: taken, its own trouble, too fast, opted out, wrong credentials, a fault, another one.
+type Answers = [(u16, &'static str); 7];
+
+const TWILIO: Answers = [
+    (201, r#"{"sid":"SM1a2b3c4d5e6f708192a3b4c5d6e7f809","status":"queued","num_segments":"1"}"#),
+    (402, r#"{"code":20005,"message":"Account not active","status":402}"#),
+    (429, r#"{"code":20429,"message":"Too many requests","status":429}"#),
+    (400, r#"{"code":21610,"message":"unsubscribed","status":400}"#),
+    (401, r#"{"code":20003,"message":"Authenticate","status":401}"#),
+    (500, r#"{"code":20500,"message":"Internal Server Error","status":500}"#),
+    (503, "<html>Service Unavailable</html>"),
+];
+
+const NOTIFY: Answers = [
+    (
+        201,
+        r#"{"id":"740e5834-3a29-46b4-9a6f-16142fde533a","reference":null,"content":{"body":"b","from_number":"GOVUK"}}"#,
+    ),
+    (403, r#"{"status_code":403,"errors":[{"error":"AuthError","message":"Invalid token: service archived"}]}"#),
+    (429, r#"{"status_code":429,"errors":[{"error":"RateLimitError","message":"Exceeded rate limit"}]}"#),
+    (400, r#"{"status_code":400,"errors":[{"error":"BadRequestError","message":"Can't send to this recipient"}]}"#),
+    (401, r#"{"status_code":401,"errors":[{"error":"AuthError","message":"Unauthorized"}]}"#),
+    (500, r#"{"status_code":500,"errors":[{"error":"Exception","message":"Internal server error"}]}"#),
+    (503, ""),
+];
+
+/// Longer than any request and answer together.
+const EXCHANGE: u64 = 1_100;
+
+/// About as long as a request.
+const REQUEST: u64 = 700;
+
+fn step(answers: &Answers, chance: &Seeded) -> Step {
+    let (status, body) = answers[[0, 0, 0, 0, 1, 1, 2, 2, 3, 4, 5, 6][chance.below(12) as usize]];
+    let step = Step::any().answers(status, body);
+    let at = chance.below(EXCHANGE);
+    match chance.below(16) {
+        0..4 => step,
+        4 => step.breaks(Fault::ResetAfterRequest),
+        5 => step.breaks(Fault::ResetAtOnce),
+        6 => step.breaks(Fault::CloseAfterAnswer),
+        7 => step.breaks(Fault::Stall),
+        _ if at < REQUEST => step.breaks(Fault::CutRequest(at as usize)),
+        _ => step.breaks(Fault::CutAnswer((at - REQUEST) as usize)),
+    }
+}
+
+/// What came of many sends, and what of it breaks the promise.
+#[derive(Debug, Default)]
+struct Report {
+    accepted: usize,
+    rejected: usize,
+    not_sent: usize,
+    unknown: usize,
+    by_the_second: usize,
+    broken: Vec<String>,
+}
+
+/// Sends so many messages, 64 at once, and holds what is said of each against what the gateways have.
+async fn send(world: &World, channel: &Arc<dyn Channel>, sends: usize, on_unknown: OnUnknown) -> Report {
+    let one = |n: usize| {
+        let message = Message::text(person(n as u32), format!("Message {n:06}.")).on_unknown(on_unknown);
+        let channel = channel.clone();
+        async move { channel.send(&message).await }
+    };
+    let ended: Vec<_> = stream::iter(0..sends).map(one).buffered(64).collect().await;
+    let copies = world.copies();
+    let mut report = Report::default();
+    for (n, end) in ended.iter().enumerate() {
+        let copies = copies.get(&format!("{n:06}")).copied().unwrap_or(0);
+        let (count, promised) = match end {
+            Ok(accepted) => {
+                report.by_the_second += usize::from(accepted.gateway == "notify");
+                (&mut report.accepted, copies == 1)
+            }
+            Err(error) => match error.outcome() {
+                Outcome::Rejected => (&mut report.rejected, copies == 0),
+                Outcome::NotSent => (&mut report.not_sent, copies == 0),
+                Outcome::Unknown => (&mut report.unknown, copies <= 1),
+            },
+        };
+        *count += 1;
+        if !promised {
+            report.broken.push(format!("message {n}: {copies} copies, and it is said: {end:?}"));
+        }
+    }
+    report
+}
+
+fn sends() -> usize {
+    std::env::var("CIVIC_SENDS").ok().and_then(|sends| sends.parse().ok()).unwrap_or(2_000)
+}
+
+/// A breaker that hardly ever opens, so that the faults are met.
+fn bold() -> Breaker {
+    Breaker::new().with(1_000_000, Duration::from_secs(1)).unwrap()
+}
+
+fn retry(clock: &Hasty) -> Retry {
+    Retry::new()
+        .with_budget(civic_messaging::layer::retry::Budget::new().with_share(1.0, 1_000).unwrap())
+        .with_clock(clock.clone())
+}
+
+fn failover(members: [Arc<dyn Channel>; 2], clock: &Hasty) -> Arc<dyn Channel> {
+    Arc::new(Failover::new(members).unwrap().with_breaker(&bold()).with_clock(clock.clone()))
+}
+
+#[tokio::test]
+async fn what_was_not_sent_no_gateway_has_and_none_has_a_message_twice() {
+    let (seed, sends) = (seed(), sends());
+    let world = World::new(seed).await;
+    world.script(&Seeded::new(seed), sends * 4);
+    let [twilio, notify] = world.channels.clone();
+    let stack = Stack::of(twilio).or(notify).with_clock(world.clock.clone()).build().unwrap();
+    let recommended = send(&world, &stack, sends / 2, OnUnknown::Reconcile).await;
+    println!("as recommended: {recommended:?}");
+    assert!(recommended.broken.is_empty(), "{:#?}", recommended.broken);
+
+    // The same with as many retries and moves as there can be.
+    let world = World::new(seed).await;
+    world.script(&Seeded::new(seed + 1), sends * 4);
+    let members = world.channels.clone().map(|channel| {
+        let limit = RateLimit::of(channel.info()).with_clock(world.clock.clone());
+        retry(&world.clock).wrap(limit.wrap(channel))
+    });
+    let report = send(&world, &failover(members, &world.clock), sends - sends / 2, OnUnknown::Park).await;
+    println!("at its boldest: {report:?}");
+    assert!(report.broken.is_empty(), "{:#?}", report.broken);
+    for (count, name) in [
+        (report.accepted, "accepted"),
+        (report.rejected, "rejected"),
+        (report.unknown, "unknown"),
+        (report.by_the_second, "accepted by the second gateway"),
+    ] {
+        assert!(count > sends / 100, "only {count} were {name}");
+    }
+}
+
+/// Whatever their order, no layer of ours makes a second copy: what goes wrong in a wrong order is in `order.rs`.
+#[tokio::test]
+async fn no_order_of_the_layers_doubles_a_message() {
+    let seed = seed();
+    for (name, order) in [("retry outside failover", 0), ("all layers around each other, inside out", 1)] {
+        let world = World::new(seed).await;
+        world.script(&Seeded::new(seed), 2_000);
+        let clock = &world.clock;
+        let channel = if order == 0 {
+            retry(clock).wrap(failover(world.channels.clone(), clock))
+        } else {
+            let inside_out = world.channels.clone().map(|channel| {
+                let trace = Trace::new().with_clock(clock.clone()).wrap(channel);
+                let limit = RateLimit::of(trace.info()).with_clock(clock.clone());
+                limit.wrap(
+                    CircuitBreaker::by(bold())
+                        .with_clock(clock.clone())
+                        .wrap(retry(clock).wrap(retry(clock).wrap(trace))),
+                )
+            });
+            retry(clock).wrap(failover(inside_out, clock))
+        };
+        let report = send(&world, &channel, 320, OnUnknown::Reconcile).await;
+        assert!(report.broken.is_empty(), "{name}: {:#?}", report.broken);
+        assert!(report.accepted > 30 && report.unknown > 30, "{name}: {report:?}");
+    }
+}
+
+/// A message that says so may come twice, and still nothing is said of it that is not so.
+#[tokio::test]
+async fn a_message_that_must_come_may_come_twice_and_is_never_called_not_sent_by_mistake() {
+    let seed = seed();
+    let world = World::new(seed).await;
+    world.script(&Seeded::new(seed), 4_000);
+    let members = world.channels.clone().map(|channel| retry(&world.clock).wrap(channel));
+    let report = send(&world, &failover(members, &world.clock), 640, OnUnknown::Resend).await;
+    let doubled = world.copies().values().filter(|copies| **copies > 1).count();
+    println!("resent: {doubled} came more than once; {} accepted, {} unknown", report.accepted, report.unknown);
+    assert!(doubled > 0, "nothing was ever sent again");
+    let lie = |line: &&String| line.contains("outcome: NotSent") || line.contains("outcome: Rejected");
+    assert_eq!(report.broken.iter().find(lie), None);
+}
+
+/// What must not be done: a time-out that gives up the future of a send, and calls that "not sent".
+#[derive(Debug)]
+struct Impatient(Arc<dyn Channel>);
+
+#[async_trait]
+impl Channel for Impatient {
+    fn info(&self) -> &Info {
+        self.0.info()
+    }
+
+    async fn send(&self, message: &Message) -> Result<Accepted> {
+        let late = Error::new(ErrorKind::Unavailable, "it took too long");
+        tokio::time::timeout(TIME_OUT / 8, self.0.send(message)).await.unwrap_or(Err(late))
+    }
+
+    async fn receive(&self, request: &Request) -> Result<Received> {
+        self.0.receive(request).await
+    }
+}
+
+#[tokio::test]
+async fn a_time_out_among_the_layers_is_found_out() {
+    let seed = seed();
+    let world = World::new(seed).await;
+    world.script(&Seeded::new(seed), 2_000);
+    let members = world.channels.clone().map(|channel| {
+        let limit = RateLimit::of(channel.info()).with_clock(world.clock.clone());
+        retry(&world.clock).layer(Impatient(limit.wrap(channel)))
+    });
+    let report = send(&world, &failover(members, &world.clock), 640, OnUnknown::Reconcile).await;
+    let twice = world.copies().values().filter(|copies| **copies > 1).count();
+    println!("with a time-out among the layers: {} broken promises, {twice} messages twice", report.broken.len());
+    assert!(twice > 0 && report.broken.len() >= twice, "it was not found out");
+}
