@@ -3,10 +3,12 @@
 //! The gateway is a stub on loopback, in a process of its own so that its time is not counted. Plain HTTP/1.1: TLS and
 //! a real gateway's tens of milliseconds come on top of both. Time is CPU time of this process, from the kernel's
 //! scheduler, so that other work on the machine counts less. Allocations are exact; `tests/allocations.rs` is their gate.
+//! And the same through the five layers, against the bare channel.
 
 use std::future::Future;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,11 +20,14 @@ use tokio::runtime::Runtime;
 mod by_hand;
 #[path = "common/mod.rs"]
 mod common;
+#[path = "common/in_memory.rs"]
+mod in_memory;
 #[path = "common/stub.rs"]
 mod stub;
 
 use by_hand::{ByHand, NUMBER, TEXT, TOKEN};
 use common::{Pairs, Target, header, rounds};
+use in_memory::layered;
 
 const STUB: &str = "CIVIC_MESSAGING_BENCH_STUB";
 const TO: &str = "+447700900123";
@@ -34,14 +39,12 @@ fn main() {
     let (_stub, address) = start_the_stub();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let message = Message::text(Address::whatsapp(TO).expect("a number"), TEXT);
-    let config = meta::Config::new(TOKEN, NUMBER).and_then(|c| c.base_url(&format!("http://{address}")));
-    let meta = config.and_then(Meta::whatsapp).expect("a channel");
-    let (ours, hand) = (Arc::new((meta, message)), Arc::new(ByHand::new(address)));
-
-    let one = move || {
-        let ours = ours.clone();
-        async move { drop(ours.0.send(&ours.1).await.expect("the stub accepts")) }
+    let channel = || {
+        let config = meta::Config::new(TOKEN, NUMBER).and_then(|c| c.base_url(&format!("http://{address}")));
+        config.and_then(Meta::whatsapp).expect("a channel")
     };
+    let (one, layered) = (sending(Arc::new(channel()), &message), sending(layered(channel()), &message));
+    let hand = Arc::new(ByHand::new(address));
     let by_hand = move || {
         let hand = hand.clone();
         async move { drop(hand.send(TO, TEXT).await.expect("the stub accepts")) }
@@ -61,10 +64,27 @@ fn main() {
         Pairs::measure(rounds(101), ours, floor).print(name, target);
     }
 
+    header("a send through five layers: CPU time", "bare", "µs a message");
+    let ours = || cpu(messages, || at_once(&runtime, 64, messages, &layered));
+    let floor = || cpu(messages, || at_once(&runtime, 64, messages, &one));
+    Pairs::measure(rounds(101), ours, floor).print("64 at once", Target::Times(1.03));
+
     header("a send: allocations", "by hand", "calls a message");
     let ours = || allocations(&runtime, &one);
     let floor = || allocations(&runtime, &by_hand);
     Pairs::measure(rounds(5), ours, floor).print("one after another", Target::Plus(6.0));
+}
+
+/// A program that sends this message again and again.
+fn sending(
+    channel: Arc<dyn Channel>,
+    message: &Message,
+) -> impl Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Clone + use<> {
+    let ours = Arc::new((channel, message.clone()));
+    move || {
+        let ours = ours.clone();
+        Box::pin(async move { drop(ours.0.send(&ours.1).await.expect("the stub accepts")) })
+    }
 }
 
 /// Runs `messages` sends on so many tasks.

@@ -91,7 +91,8 @@ impl fmt::Debug for Breaking {
 #[deny(clippy::missing_trait_methods)]
 impl Channel for Breaking {
     async fn send(&self, message: &Message) -> Result<Accepted> {
-        let asked = self.circuit.breaker().try_acquire(self.circuit.clock.monotonic());
+        let begun = self.circuit.clock.monotonic();
+        let asked = self.circuit.breaker().try_acquire(begun);
         if let Err(rest) = asked {
             telemetry::left_alone(&self.info, rest);
             return Err(Error::new(ErrorKind::Unavailable, "the gateway did not answer lately, and is left alone")
@@ -99,7 +100,9 @@ impl Channel for Breaking {
                 .with_retry(true, Some(rest)));
         }
         let sent = self.inner.send(message).await;
-        self.circuit.breaker().record(Verdict::of(&sent), self.circuit.clock.monotonic());
+        // The time matters for a fault only.
+        let now = if sent.is_ok() { begun } else { self.circuit.clock.monotonic() };
+        self.circuit.breaker().record(Verdict::of(&sent), now);
         sent
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -54,6 +55,8 @@ pub struct Failover {
     members: Vec<Arc<dyn Channel>>,
     choice: Mutex<Choice>,
     weighted: bool,
+    /// They differ in what `info` cannot say for all, so each has to be asked whether it can carry a message.
+    unlike: bool,
     clock: Arc<dyn Clock>,
 }
 
@@ -67,7 +70,9 @@ impl Failover {
         let members: Vec<_> = members.into_iter().collect();
         let choice = Choice::new(members.len(), Order::Preferred)?;
         let info = together(&members)?;
-        Ok(Self { info, members, choice: Mutex::new(choice), weighted: false, clock: Arc::new(SystemClock::new()) })
+        let unlike = members.iter().any(|member| unlike(member.info(), &info));
+        let (choice, clock) = (Mutex::new(choice), Arc::new(SystemClock::new()));
+        Ok(Self { info, members, choice, weighted: false, unlike, clock })
     }
 
     /// In another order.
@@ -99,13 +104,13 @@ impl Failover {
         self.choice.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pick(&self, tried: &mut Tried) -> Option<(usize, &Arc<dyn Channel>)> {
+    fn pick(&self, tried: &mut Tried, now: Duration) -> Option<(usize, &Arc<dyn Channel>)> {
         let mut chance = [0; 8];
         if self.weighted {
             // Without chance the first of them has its turn.
             _ = self.clock.random(&mut chance);
         }
-        let n = self.choice().pick(tried, self.clock.monotonic(), u64::from_ne_bytes(chance))?;
+        let n = self.choice().pick(tried, now, u64::from_ne_bytes(chance))?;
         Some((n, self.members.get(n)?))
     }
 
@@ -118,6 +123,12 @@ impl fmt::Debug for Failover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Failover").field(&self.members).finish()
     }
+}
+
+/// Whether one may not be able to carry what all of them together can.
+fn unlike(one: &Info, together: &Info) -> bool {
+    let unit = |info: &Info| info.capability.text.map(|text| text.unit);
+    unit(one) != unit(together) || one.address_rule.is_some() || one.rewrites.is_some()
 }
 
 /// What all of them can do.
@@ -150,18 +161,21 @@ impl Channel for Failover {
     }
 
     async fn send(&self, message: &Message) -> Result<Accepted> {
-        self.info.prepare(message, self.clock.now())?;
+        self.info.check(message)?;
         let (mut tried, mut doubt) = (Tried::default(), false);
         let mut failed = None;
-        for (n, member) in self.members.iter().enumerate() {
+        for (n, member) in self.members.iter().enumerate().filter(|_| self.unlike) {
             if let Err(error) = member.info().check(message) {
                 tried.pass_over(n);
                 failed.get_or_insert(error);
             }
         }
-        while let Some((n, member)) = self.pick(&mut tried) {
+        let mut now = self.clock.monotonic();
+        while let Some((n, member)) = self.pick(&mut tried, now) {
             let sent = member.send(message).await;
-            self.choice().report(n, &sent, self.clock.monotonic());
+            // The time matters for a fault only.
+            now = if sent.is_ok() { now } else { self.clock.monotonic() };
+            self.choice().report(n, &sent, now);
             let error = match sent {
                 Ok(accepted) => return Ok(accepted),
                 Err(error) => error,

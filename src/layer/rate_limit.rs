@@ -110,15 +110,16 @@ impl RateLimit {
         let begun = self.clock.monotonic();
         let left = message.not_after.map_or(Duration::MAX, |until| until.since(self.clock.now()));
         let latest = begun.saturating_add(left.min(self.longest));
+        let mut now = begun;
         loop {
-            let now = self.clock.monotonic();
             let booked = self.limiter().book(&message.to, now, latest);
             let at = booked.map_err(|late| too_long(late.of_pair, late.at.saturating_sub(now)))?;
-            if at > now {
-                self.clock.sleep(at - now).await;
+            if at <= now {
+                return Ok(now.saturating_sub(begun));
             }
+            self.clock.sleep(at - now).await;
+            now = self.clock.monotonic();
             // A pause that has begun meanwhile holds for this turn too.
-            let now = self.clock.monotonic();
             if self.limiter().paused(&message.to) <= now {
                 return Ok(now.saturating_sub(begun));
             }
@@ -128,7 +129,10 @@ impl RateLimit {
     fn heard(&self, to: &Address, sent: &Result<Accepted>) {
         let now = self.clock.monotonic();
         match sent {
-            Ok(accepted) => self.limiter().accepted(to, accepted.allowance, self.clock.now(), now),
+            Ok(accepted) => {
+                let left = accepted.allowance.map(|left| (left, self.clock.now()));
+                self.limiter().accepted(to, left, now);
+            }
             Err(error) => self.limiter().refused(to, error, now),
         }
     }
@@ -172,7 +176,7 @@ impl fmt::Debug for Limited {
 impl Channel for Limited {
     async fn send(&self, message: &Message) -> Result<Accepted> {
         // What would be refused takes no turn.
-        self.info.prepare(message, self.limit.clock.now())?;
+        self.info.check(message)?;
         let waited = self.limit.turn(message).await.map_err(|error| error.with_gateway(self.info.gateway))?;
         telemetry::waited(&self.info, waited);
         let sent = self.inner.send(message).await;

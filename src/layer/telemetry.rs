@@ -6,10 +6,14 @@
 // Without either feature there is no layer `Trace`.
 #![cfg_attr(not(any(feature = "metrics", feature = "tracing")), allow(dead_code))]
 
+#[cfg(feature = "metrics")]
+use std::borrow::Cow;
 use std::future::Future;
 use std::time::Duration;
 
 use super::retry::Stop;
+#[cfg(feature = "metrics")]
+use crate::address::Medium;
 use crate::channel::Info;
 use crate::error::{Error, Result};
 use crate::message::Accepted;
@@ -100,6 +104,16 @@ pub(super) fn waited(info: &Info, wait: Duration) {
     _ = info;
 }
 
+/// Whether anybody could be listening.
+pub(super) fn is_heard() -> bool {
+    #[cfg(feature = "tracing")]
+    let traced = tracing::level_filters::LevelFilter::current() >= tracing::Level::ERROR;
+    #[cfg(not(feature = "tracing"))]
+    let traced = false;
+    // `metrics` does not tell whether there is a recorder.
+    traced || cfg!(feature = "metrics")
+}
+
 /// What all that happens in one call is written under.
 pub(super) struct Span {
     #[cfg(feature = "tracing")]
@@ -180,10 +194,19 @@ pub(super) fn sent(info: &Info, sent: &Result<Accepted>, took: Duration) {
     }
     #[cfg(feature = "metrics")]
     {
-        let medium = info.medium.as_str().to_owned();
-        metrics::counter!("civic_messaging.sends", "gateway" => gateway, "medium" => medium, "outcome" => outcome, "kind" => kind)
-            .increment(1);
-        metrics::histogram!("civic_messaging.send.duration", "gateway" => gateway, "outcome" => outcome).record(took);
+        let medium = match info.medium {
+            Medium::Messenger => Cow::Borrowed("messenger"),
+            Medium::Sms => Cow::Borrowed("sms"),
+            Medium::WhatsApp => Cow::Borrowed("whatsapp"),
+            Medium::X => Cow::Borrowed("x"),
+            Medium::Other(_) => Cow::Owned(info.medium.as_str().to_owned()),
+        };
+        // Its count is that of the sends.
+        metrics::histogram!(
+            "civic_messaging.send.duration",
+            "gateway" => gateway, "medium" => medium, "outcome" => outcome, "kind" => kind
+        )
+        .record(took);
     }
     _ = (info, gateway, outcome, kind, took);
 }

@@ -1,7 +1,7 @@
 //! What is told of a send: masked, and an event for each attempt and for the end.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use civic_messaging::layer::{Layer, RateLimit, Retry, Stack, Trace};
 use civic_messaging::{
@@ -9,12 +9,16 @@ use civic_messaging::{
 };
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Dispatch, Event, Metadata, Subscriber};
 
 use super::{clock, person};
 
 /// The events of a piece of work, each as its level, its message, its fields, and those of the span that it is in.
 pub(super) fn listening(work: impl FnOnce()) -> Vec<String> {
+    // With a single subscriber, `tracing` asks the thread that comes by an event first whether anybody listens, and
+    // remembers that for all of them. With a second one it asks each time.
+    static SECOND: OnceLock<Dispatch> = OnceLock::new();
+    SECOND.get_or_init(|| Dispatch::new(Listener(Arc::default())));
     let heard = Arc::new(Heard::default());
     tracing::subscriber::with_default(Listener(heard.clone()), work);
     std::mem::take(&mut *heard.lines.lock().unwrap())
@@ -209,14 +213,9 @@ mod counted {
             clock.advance(Duration::from_secs(1));
         });
         let lines = counts.0.lock().unwrap().clone();
-        assert_eq!(
-            lines[..2],
-            [
-                "civic_messaging.retries gateway=mock kind=unavailable +1",
-                "civic_messaging.sends gateway=mock medium=sms outcome=accepted kind= +1",
-            ]
-        );
-        assert!(lines[2].starts_with("civic_messaging.send.duration gateway=mock outcome=accepted "), "{lines:?}");
-        assert_eq!(lines.len(), 3);
+        assert_eq!(lines[0], "civic_messaging.retries gateway=mock kind=unavailable +1");
+        let sent = "civic_messaging.send.duration gateway=mock medium=sms outcome=accepted kind= ";
+        assert!(lines[1].starts_with(sent), "{lines:?}");
+        assert_eq!(lines.len(), 2);
     }
 }

@@ -74,17 +74,20 @@ impl Limiter {
             return;
         }
         self.sweep(now);
-        let told = if error.is_of_pair() { &mut self.pair(to).told } else { &mut self.sender };
+        let told = match error.is_of_pair() {
+            true => &mut self.pairs.entry(self.hasher.hash_one(to.expose())).or_default().told,
+            false => &mut self.sender,
+        };
         told.pause(error.retry_after().unwrap_or_default(), now);
     }
 
-    /// Takes the gateway's word that it has the message, and of how many more may go. `today` is the time of day.
-    pub fn accepted(&mut self, to: &Address, allowance: Option<Allowance>, today: Timestamp, now: Duration) {
+    /// Takes the gateway's word that it has the message, and of how many more may go, with the time of day.
+    pub fn accepted(&mut self, to: &Address, left: Option<(Allowance, Timestamp)>, now: Duration) {
         self.sender.refusals = 0;
-        if let Some(pair) = self.pairs.get_mut(&self.hasher.hash_one(to.expose())) {
+        if let Some(pair) = self.key(to).and_then(|key| self.pairs.get_mut(&key)) {
             pair.told.refusals = 0;
         }
-        if let Some(left) = allowance {
+        if let Some((left, today)) = left {
             // Gateways say so in whole seconds.
             let time = left.reset.map_or(WINDOW_UNKNOWN, |reset| reset.since(today) + Duration::from_secs(1));
             self.sender.learn(left, now.saturating_add(time), now);
@@ -99,13 +102,14 @@ impl Limiter {
     pub(super) fn book(&mut self, to: &Address, now: Duration, latest: Duration) -> Result<Duration, Late> {
         self.sweep(now);
         self.booked.forget(now);
-        let by_pair = self.pairs.get(&self.hasher.hash_one(to.expose())).map(|pair| pair.free(self.pair_rate, now));
+        let key = self.key(to);
+        let pair = key.and_then(|key| self.pairs.get(&key));
+        let by_pair = pair.map(|pair| pair.free(self.pair_rate, now));
         let mut at = by_pair.unwrap_or(now);
         // The one may lie in a time that the other does not allow: in turns, until both agree.
         loop {
             let slot = self.booked.free(self.rate, self.sender.free(at));
-            at =
-                self.pairs.get(&self.hasher.hash_one(to.expose())).map_or(slot, |pair| pair.free(self.pair_rate, slot));
+            at = pair.map_or(slot, |pair| pair.free(self.pair_rate, slot));
             if at == slot {
                 break;
             }
@@ -115,20 +119,21 @@ impl Limiter {
         }
         self.booked.take(self.rate, at);
         self.sender.count(at);
-        if let Some(rate) = self.pair_rate {
-            self.pair(to).take(rate, at);
+        if let (Some(rate), Some(key)) = (self.pair_rate, key) {
+            self.pairs.entry(key).or_default().take(rate, at);
         }
         Ok(at)
     }
 
     /// Until when messages to this person are paused.
     pub(super) fn paused(&self, to: &Address) -> Duration {
-        let pair = self.pairs.get(&self.hasher.hash_one(to.expose()));
+        let pair = self.key(to).and_then(|key| self.pairs.get(&key));
         pair.map_or(Duration::ZERO, |pair| pair.told.paused).max(self.sender.paused)
     }
 
-    fn pair(&mut self, to: &Address) -> &mut Pair {
-        self.pairs.entry(self.hasher.hash_one(to.expose())).or_default()
+    /// What stands for a person here; nothing where no person has a rate.
+    fn key(&self, to: &Address) -> Option<u64> {
+        (self.pair_rate.is_some() || !self.pairs.is_empty()).then(|| self.hasher.hash_one(to.expose()))
     }
 
     /// Forgets the people to whom nothing is owed, each time there are twice as many as were left the last time.
@@ -199,8 +204,10 @@ impl Calendar {
         self.0.insert(from, until);
     }
 
+    /// Forgets what is past, but for one: an empty map gives its memory back, and would take it again for each message.
     fn forget(&mut self, now: Duration) {
-        while let Some(first) = self.0.first_entry()
+        while self.0.len() > 1
+            && let Some(first) = self.0.first_entry()
             && *first.get() <= now
         {
             first.remove();
@@ -375,7 +382,7 @@ mod tests {
             now += Duration::from_secs(wait);
             assert_eq!(limiter.try_acquire(&ann, now), Ok(()));
         }
-        limiter.accepted(&ann, None, Timestamp::default(), now);
+        limiter.accepted(&ann, None, now);
         limiter.refused(&ann, &busy(None, true), now);
         assert_eq!(limiter.try_acquire(&ann, now), Err(secs(1.0)));
     }
@@ -384,17 +391,17 @@ mod tests {
     fn what_the_gateway_says_is_left_is_kept_to() {
         let mut limiter = Limiter::new(None, None);
         let (ann, today) = (person(1), Timestamp::from_secs(1_000_000));
-        let left = |n| Some(Allowance::new(n).of(15).until(today.plus(secs(900.0))));
-        limiter.accepted(&ann, left(3), today, secs(0.0));
+        let left = |n| Some((Allowance::new(n).of(15).until(today.plus(secs(900.0))), today));
+        limiter.accepted(&ann, left(3), secs(0.0));
         // An older answer that comes later.
-        limiter.accepted(&ann, left(5), today, secs(0.0));
+        limiter.accepted(&ann, left(5), secs(0.0));
         assert_eq!((0..9).filter(|_| limiter.try_acquire(&ann, secs(1.0)).is_ok()).count(), 3);
         assert_eq!(limiter.try_acquire(&ann, secs(1.0)), Err(secs(900.0)));
         // The next one is taken to be as long, until an answer tells.
         assert_eq!((0..99).filter(|_| limiter.try_acquire(&ann, secs(901.0)).is_ok()).count(), 15);
         assert_eq!(limiter.try_acquire(&ann, secs(901.0)), Err(secs(901.0)));
-        let told = Some(Allowance::new(2).of(15).until(today.plus(secs(960.0))));
-        limiter.accepted(&ann, told, today.plus(secs(902.0)), secs(902.0));
+        let told = (Allowance::new(2).of(15).until(today.plus(secs(960.0))), today.plus(secs(902.0)));
+        limiter.accepted(&ann, Some(told), secs(902.0));
         assert_eq!((0..9).filter(|_| limiter.try_acquire(&ann, secs(902.0)).is_ok()).count(), 2);
         assert_eq!(limiter.try_acquire(&ann, secs(902.0)), Err(secs(59.0)));
     }
