@@ -127,13 +127,12 @@ impl RateLimit {
     }
 
     fn heard(&self, to: &Address, sent: &Result<Accepted>) {
-        let now = self.clock.monotonic();
         match sent {
             Ok(accepted) => {
-                let left = accepted.allowance.map(|left| (left, self.clock.now()));
-                self.limiter().accepted(to, left, now);
+                let left = accepted.allowance.map(|left| (left, self.clock.now(), self.clock.monotonic()));
+                self.limiter().accepted(to, left);
             }
-            Err(error) => self.limiter().refused(to, error, now),
+            Err(error) => self.limiter().refused(to, error, self.clock.monotonic()),
         }
     }
 }

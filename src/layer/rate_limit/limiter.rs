@@ -3,7 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::time::Duration;
 
 use crate::address::Address;
@@ -38,7 +38,7 @@ pub struct Limiter {
     pair_rate: Option<PairRate>,
     booked: Calendar,
     sender: Told,
-    pairs: HashMap<u64, Pair>,
+    pairs: HashMap<u64, Pair, BuildHasherDefault<Hashed>>,
     /// Sweeps away what is paid back when there are so many pairs.
     sweep_at: usize,
     hasher: RandomState,
@@ -53,7 +53,7 @@ impl Limiter {
             pair_rate,
             booked: Calendar::default(),
             sender: Told::default(),
-            pairs: HashMap::new(),
+            pairs: HashMap::default(),
             sweep_at: SWEEP_MIN,
             hasher: RandomState::new(),
         }
@@ -81,13 +81,14 @@ impl Limiter {
         told.pause(error.retry_after().unwrap_or_default(), now);
     }
 
-    /// Takes the gateway's word that it has the message, and of how many more may go, with the time of day.
-    pub fn accepted(&mut self, to: &Address, left: Option<(Allowance, Timestamp)>, now: Duration) {
+    /// Takes the gateway's word that it has the message, and of how many more may go: with the time of day, and that of
+    /// the clock that does not go back.
+    pub fn accepted(&mut self, to: &Address, left: Option<(Allowance, Timestamp, Duration)>) {
         self.sender.refusals = 0;
         if let Some(pair) = self.key(to).and_then(|key| self.pairs.get_mut(&key)) {
             pair.told.refusals = 0;
         }
-        if let Some((left, today)) = left {
+        if let Some((left, today, now)) = left {
             // Gateways say so in whole seconds.
             let time = left.reset.map_or(WINDOW_UNKNOWN, |reset| reset.since(today) + Duration::from_secs(1));
             self.sender.learn(left, now.saturating_add(time), now);
@@ -162,6 +163,25 @@ impl fmt::Debug for Limiter {
             .field("pair_rate", &self.pair_rate)
             .field("pairs", &self.pairs.len())
             .finish_non_exhaustive()
+    }
+}
+
+/// Leaves a key that is a hash as it is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Keys are whole numbers, which come by `write_u64`; whatever else comes is hashed, if badly.
+        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
     }
 }
 
@@ -382,7 +402,7 @@ mod tests {
             now += Duration::from_secs(wait);
             assert_eq!(limiter.try_acquire(&ann, now), Ok(()));
         }
-        limiter.accepted(&ann, None, now);
+        limiter.accepted(&ann, None);
         limiter.refused(&ann, &busy(None, true), now);
         assert_eq!(limiter.try_acquire(&ann, now), Err(secs(1.0)));
     }
@@ -391,17 +411,17 @@ mod tests {
     fn what_the_gateway_says_is_left_is_kept_to() {
         let mut limiter = Limiter::new(None, None);
         let (ann, today) = (person(1), Timestamp::from_secs(1_000_000));
-        let left = |n| Some((Allowance::new(n).of(15).until(today.plus(secs(900.0))), today));
-        limiter.accepted(&ann, left(3), secs(0.0));
+        let left = |n| Some((Allowance::new(n).of(15).until(today.plus(secs(900.0))), today, secs(0.0)));
+        limiter.accepted(&ann, left(3));
         // An older answer that comes later.
-        limiter.accepted(&ann, left(5), secs(0.0));
+        limiter.accepted(&ann, left(5));
         assert_eq!((0..9).filter(|_| limiter.try_acquire(&ann, secs(1.0)).is_ok()).count(), 3);
         assert_eq!(limiter.try_acquire(&ann, secs(1.0)), Err(secs(900.0)));
         // The next one is taken to be as long, until an answer tells.
         assert_eq!((0..99).filter(|_| limiter.try_acquire(&ann, secs(901.0)).is_ok()).count(), 15);
         assert_eq!(limiter.try_acquire(&ann, secs(901.0)), Err(secs(901.0)));
-        let told = (Allowance::new(2).of(15).until(today.plus(secs(960.0))), today.plus(secs(902.0)));
-        limiter.accepted(&ann, Some(told), secs(902.0));
+        let told = (Allowance::new(2).of(15).until(today.plus(secs(960.0))), today.plus(secs(902.0)), secs(902.0));
+        limiter.accepted(&ann, Some(told));
         assert_eq!((0..9).filter(|_| limiter.try_acquire(&ann, secs(902.0)).is_ok()).count(), 2);
         assert_eq!(limiter.try_acquire(&ann, secs(902.0)), Err(secs(59.0)));
     }

@@ -66,7 +66,8 @@ impl Budget {
 
     fn forget(&mut self, now: Duration) {
         let passed = now.saturating_sub(self.counted);
-        if !passed.is_zero() {
+        // Less than this changes nothing that matters, and is counted with what follows.
+        if passed >= Duration::from_millis(100) {
             let kept = (-passed.as_secs_f64() / HORIZON.as_secs_f64()).exp();
             (self.firsts, self.retries, self.counted) = (self.firsts * kept, self.retries * kept, now);
         }
