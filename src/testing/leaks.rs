@@ -82,6 +82,10 @@ impl Capture {
                 log::set_max_level(log::LevelFilter::Trace);
             }
         });
+        // With a single subscriber, `tracing` asks the thread that comes by an event first whether anybody listens, and
+        // remembers that for all of them. With a second one it asks each time.
+        static SECOND: OnceLock<tracing::Dispatch> = OnceLock::new();
+        SECOND.get_or_init(|| tracing::Dispatch::new(Listener(Arc::default())));
         let lines = Arc::<Mutex<String>>::default();
         LOGGED.set(Some(lines.clone()));
         let _tracing = tracing::dispatcher::set_default(&tracing::Dispatch::new(Listener(lines.clone())));
@@ -202,5 +206,10 @@ mod tests {
         }
         std::thread::spawn(|| tracing::info!("canary-elsewhere")).join().unwrap();
         assert!(!capture.text().contains("elsewhere"));
+        // A line that another thread comes by first, where nobody listens.
+        let line = |who| tracing::info!("canary-{who}");
+        std::thread::spawn(move || line("first")).join().unwrap();
+        line("second");
+        assert!(capture.text().contains("canary-second") && !capture.text().contains("canary-first"));
     }
 }
