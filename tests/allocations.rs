@@ -1,5 +1,5 @@
 //! What a call allocates, counted exactly: clocks differ from machine to machine, counts do not.
-#![cfg(all(feature = "meta", feature = "reqwest"))]
+#![cfg(all(feature = "meta", feature = "reqwest", feature = "tracing"))]
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,6 +11,8 @@ use tokio::runtime::{Builder, Runtime};
 
 #[path = "../benches/common/by_hand.rs"]
 mod by_hand;
+#[path = "../benches/common/in_memory.rs"]
+mod in_memory;
 #[path = "../benches/common/stub.rs"]
 mod stub;
 
@@ -46,6 +48,19 @@ fn a_send_allocates_no_more_than_one_written_by_hand() {
     let floor = each(&runtime, || async { drop(hand.send(TO, TEXT).await.unwrap()) });
     println!("a send allocates {ours} times, by hand {floor}");
     assert!(ours <= floor, "{ours} against {floor}");
+}
+
+#[test]
+fn five_layers_allocate_a_future_each_and_hardly_more() {
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let (bare, layered, message) =
+        (in_memory::InMemory::new(), in_memory::layered(in_memory::InMemory::new()), message());
+    let floor = each(&runtime, || async { drop(bare.send(&message).await.unwrap()) });
+    let ours = each(&runtime, || async { drop(layered.send(&message).await.unwrap()) });
+    println!("a send through five layers allocates {ours} times, without them {floor}");
+    // `metrics` asks for a list of labels.
+    let most = if cfg!(feature = "metrics") { 6.0 } else { 5.0 };
+    assert!(ours - floor <= most, "{ours} against {floor}");
 }
 
 #[test]
