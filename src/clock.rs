@@ -123,6 +123,13 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the system has none to give.
     fn random(&self, bytes: &mut [u8]) -> Result<()>;
+
+    /// Any number, best a random one: where chance spreads things out, and nothing depends on it. 0 when the system has
+    /// none to give.
+    fn chance(&self) -> u64 {
+        let mut bytes = [0; 8];
+        self.random(&mut bytes).map_or(0, |()| u64::from_ne_bytes(bytes))
+    }
 }
 
 impl<C: Clock + ?Sized> Clock for Arc<C> {
@@ -263,7 +270,7 @@ impl VirtualClock {
             let next = self.state().sleepers.first_key_value().map(|((until, _), _)| *until);
             match next {
                 Some(until) => self.advance(until.saturating_sub(self.monotonic())),
-                None => panic!("it waits for something else than the clock"),
+                None => panic!("it waits for something else than this clock: is the clock given to every part of it?"),
             }
         }
     }

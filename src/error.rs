@@ -139,7 +139,8 @@ impl ErrorKind {
 }
 
 impl Error {
-    /// An error of this kind, in plain words, when nothing was sent.
+    /// An error of this kind, in plain words, when nothing was sent. One of kind [`ErrorKind::RateLimited`] or
+    /// [`ErrorKind::Unavailable`] is retryable, unless [`with_retry`](Self::with_retry) says otherwise.
     ///
     /// `what` must not hold a token, number, id or message text: it is shown in logs.
     pub fn new(kind: ErrorKind, what: impl Into<Cow<'static, str>>) -> Self {
@@ -267,6 +268,16 @@ impl Error {
     /// The gateway's whole answer. It may hold personal data: keep it out of logs.
     pub fn raw(&self) -> Option<&Bytes> {
         self.0.raw.as_ref()
+    }
+
+    /// What is wrong, without the rest that `Display` shows.
+    pub(crate) fn what(&self) -> &str {
+        &self.0.what
+    }
+
+    pub(crate) fn with_what(mut self, what: impl Into<Cow<'static, str>>) -> Self {
+        self.0.what = what.into();
+        self
     }
 
     /// Sets whether the message may have gone.

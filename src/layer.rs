@@ -5,10 +5,10 @@
 //! | [`Trace`] | says what happened, in `tracing` and `metrics` | |
 //! | [`Failover`] | asks another gateway where that helps and doubles nothing | [`failover::Choice`] |
 //! | [`Retry`] | tries again what certainly did not go | [`retry::Schedule`], [`retry::Budget`] |
-//! | [`CircuitBreaker`] | leaves a gateway alone that does not answer | [`breaker::Breaker`] |
 //! | [`RateLimit`] | waits for its turn | [`rate_limit::Limiter`] |
+//! | [`CircuitBreaker`] | leaves a gateway alone that does not answer | [`breaker::Breaker`] |
 //!
-//! Their order, outside in: `Trace -> Failover -> Retry -> CircuitBreaker -> RateLimit -> gateway`. [`Stack`] puts them so;
+//! Their order, outside in: `Trace -> Failover -> Retry -> RateLimit -> CircuitBreaker -> gateway`. [`Stack`] puts them so;
 //! [docs/layers.md](https://docs.rs/crate/civic-messaging/latest/source/docs/layers.md) shows it beside three wrong ones,
 //! and what goes wrong. [`Info::layers`](crate::Info::layers) says which are there.
 //!

@@ -106,7 +106,7 @@ impl From<Rate> for PairRate {
 
 /// What a configuration writes: `{ count = 3000, seconds = 60 }`.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table such as { count = 350, seconds = 60 }")]
 struct RateWire {
     count: u32,
     seconds: f64,
@@ -114,7 +114,7 @@ struct RateWire {
 
 /// What a configuration writes: `{ count = 1, seconds = 6, burst = 45 }`.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table such as { count = 1, seconds = 6, burst = 45 }")]
 struct PairRateWire {
     count: u32,
     seconds: f64,
@@ -130,9 +130,8 @@ impl TryFrom<RateWire> for Rate {
     type Error = &'static str;
 
     fn try_from(wire: RateWire) -> Result<Self, Self::Error> {
-        let per = Duration::try_from_secs_f64(wire.seconds).map_err(|_| "a rate's seconds must be above 0")?;
-        Self::new(wire.count, per)
-            .map_err(|_| "a rate must have a count of 1 or more, and seconds above 0 and up to 86400")
+        let per = Duration::try_from_secs_f64(wire.seconds).map_err(|_| "a rate's seconds must be more than none")?;
+        Self::new(wire.count, per).map_err(|_| "a rate must have a count of one or more, and seconds, of a day at most")
     }
 }
 
@@ -141,6 +140,9 @@ impl TryFrom<PairRateWire> for PairRate {
 
     fn try_from(wire: PairRateWire) -> Result<Self, Self::Error> {
         let PairRateWire { count, seconds, burst } = wire;
+        if burst == 0 {
+            return Err("a rate's burst must be one or more: without one, leave it out");
+        }
         Rate::try_from(RateWire { count, seconds }).map(|rate| rate.with_burst(burst))
     }
 }
@@ -219,6 +221,8 @@ mod tests {
         ] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
+        assert!(pair(r#"{"count":1,"seconds":1,"burst":0}"#).is_err());
+        assert!(read("350").unwrap_err().to_string().contains("a table such as"));
         let rate = Rate::every_seconds(6).with_burst(45);
         assert_eq!(pair(&serde_json::to_string(&rate).unwrap()).unwrap(), rate);
     }

@@ -35,7 +35,8 @@ mod stack;
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```
 ///
-/// Settings that list `suppliers` become a [`Stack`](crate::layer::Stack) around them, the preferred one first:
+/// Such a channel is bare. Settings that list `suppliers`, even one, become a [`Stack`](crate::layer::Stack) of the
+/// recommended layers around them, the preferred one first:
 ///
 /// ```
 /// # use civic_messaging::{Context, Registry, Settings};
@@ -62,6 +63,18 @@ mod stack;
 /// # }
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```
+///
+/// | setting | stands | is |
+/// |---|---|---|
+/// | `medium` | beside the list, or in a supplier | the medium of all, or of one |
+/// | `order` | beside the list | `"preferred"`, unless set: the first that works; `"round_robin"`; `"weighted"` |
+/// | `retry` | beside the list | `{ attempts, within_seconds, base_seconds, most_seconds }`, each a whole number; what is not set stays as [`Stack`](crate::layer::Stack) has it |
+/// | `pepper` | beside the list | what makes persons into fingerprints in the trace: 8 characters or more |
+/// | `gateway`, and its own settings | in a supplier | as for a bare channel |
+/// | `rate`, `pair_rate` | in a supplier | `{ count, seconds }`, and for a pair `burst`: in the place of what the gateway documents |
+/// | `weight` | in a supplier | with `order = "weighted"`, its share: 1 unless set |
+///
+/// A bare channel is needed too, in a table of its own, where a gateway of a stack is polled.
 #[derive(Clone)]
 pub struct Registry {
     gateways: BTreeMap<&'static str, Constructor>,
@@ -107,8 +120,8 @@ impl Registry {
         self.gateways.keys().copied()
     }
 
-    /// Builds the channel that the settings describe: their `gateway` says by which gateway, or their `suppliers` by which
-    /// gateways, within the recommended layers.
+    /// Builds the channel that the settings describe: that of their `gateway`, bare, or a stack of layers around their
+    /// `suppliers`.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the field and its rule.
@@ -226,6 +239,9 @@ impl Settings {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) when it is missing.
     pub fn gateway(&self) -> Result<String> {
+        if !self.0.contains_key("gateway") {
+            return Err(Error::config("gateway", "is missing, and there is no list of suppliers either"));
+        }
         self.one("gateway")
     }
 
@@ -332,7 +348,8 @@ fn rule(words: &str, value: &Value) -> String {
             Value::Object(map) => hide.extend(map.values()),
             // As it is, and as serde quotes it.
             Value::String(text) => shown.extend([text.clone(), format!("{text:?}").trim_matches('"').to_owned()]),
-            Value::Number(number) => shown.push(number.to_string()),
+            // A short number is no secret, and a rule may be written with it.
+            Value::Number(number) => shown.extend(Some(number.to_string()).filter(|number| number.len() > 5)),
             _ => {}
         }
     }

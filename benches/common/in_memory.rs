@@ -37,10 +37,10 @@ impl Channel for InMemory {
     }
 }
 
-/// `Trace -> Failover -> Retry -> CircuitBreaker -> RateLimit`, with rates that nobody reaches.
+/// `Trace -> Failover -> Retry -> RateLimit -> CircuitBreaker`, with rates that nobody reaches.
 pub(crate) fn layered(channel: impl Channel) -> Arc<dyn Channel> {
     let rate = Rate::new(100_000_000, Duration::from_secs(1)).expect("a rate");
     let limit = RateLimit::new().with_rate(rate).with_pair_rate(rate);
-    let member = Retry::new().wrap(CircuitBreaker::new().wrap(limit.layer(channel)));
+    let member = Retry::new().wrap(limit.wrap(CircuitBreaker::new().layer(channel)));
     Trace::new().layer(Failover::new([member]).expect("one member"))
 }

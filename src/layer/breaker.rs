@@ -18,11 +18,13 @@ use crate::message::Accepted;
 /// use civic_messaging::layer::breaker::{Breaker, Verdict};
 ///
 /// let (mut breaker, secs) = (Breaker::new(), Duration::from_secs);
-/// (0..5).for_each(|_| breaker.record(Verdict::Fault, secs(0)));
+/// for _ in 0..5 {
+///     breaker.report(Verdict::Fault, secs(0));
+/// }
 /// assert_eq!(breaker.try_acquire(secs(4)), Err(secs(6)));
 /// assert_eq!(breaker.try_acquire(secs(10)), Ok(())); // the probe
 /// assert!(breaker.try_acquire(secs(10)).is_err());
-/// breaker.record(Verdict::Well, secs(11));
+/// breaker.report(Verdict::Well, secs(11));
 /// assert_eq!(breaker.try_acquire(secs(11)), Ok(()));
 /// ```
 #[derive(Clone, Debug)]
@@ -40,6 +42,15 @@ enum State {
     Open(Duration, Duration),
     /// A probe is on its way, which is given up then; it had rested so long.
     Probing(Duration, Duration),
+}
+
+/// What changed for a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is left alone for this long, and was not before.
+    Rests(Duration),
+    /// It works again.
+    Works,
 }
 
 /// What the end of a call says of the gateway.
@@ -98,8 +109,9 @@ impl Breaker {
         Ok(())
     }
 
-    /// Takes the end of a call.
-    pub fn record(&mut self, verdict: Verdict, now: Duration) {
+    /// Takes the end of a call, and says what that changed.
+    pub fn report(&mut self, verdict: Verdict, now: Duration) -> Option<Change> {
+        let before = self.state;
         let open = |rest: Duration| State::Open(now.saturating_add(rest), rest);
         self.state = match (verdict, self.state) {
             (Verdict::Well, State::Closed(_) | State::Probing(..)) => State::Closed(0),
@@ -111,14 +123,22 @@ impl Breaker {
             // What began before it opened says nothing new.
             (Verdict::Unasked, state) | (_, state @ State::Open(..)) => state,
         };
+        match (before, self.state) {
+            (State::Closed(_) | State::Probing(..), State::Open(until, rest)) if until > now => {
+                Some(Change::Rests(rest))
+            }
+            (State::Probing(..), State::Closed(_)) => Some(Change::Works),
+            _ => None,
+        }
     }
 
-    /// Leaves the gateway alone for this long at least, as it asked itself.
-    pub fn pause(&mut self, time: Duration, now: Duration) {
-        let until = now.saturating_add(time);
-        if self.ready(now).err().is_none_or(|left| left < time) {
-            self.state = State::Open(until, self.rest);
+    /// Leaves the gateway alone for this long at least, as it asked itself, and says what that changed.
+    pub fn pause(&mut self, time: Duration, now: Duration) -> Option<Change> {
+        let rested = self.ready(now).err();
+        if rested.is_none_or(|left| left < time) {
+            self.state = State::Open(now.saturating_add(time), self.rest);
         }
+        rested.is_none().then_some(Change::Rests(time))
     }
 }
 
@@ -163,11 +183,18 @@ mod tests {
     #[test]
     fn a_pause_never_shortens_a_rest() {
         let mut breaker = Breaker::new().with(1, Duration::from_secs(60)).unwrap();
-        breaker.record(Verdict::Fault, Duration::ZERO);
-        breaker.pause(Duration::from_secs(5), Duration::ZERO);
+        let rests = |secs| Some(Change::Rests(Duration::from_secs(secs)));
+        assert_eq!(breaker.report(Verdict::Fault, Duration::ZERO), rests(60));
+        assert_eq!(breaker.pause(Duration::from_secs(5), Duration::ZERO), None);
         assert_eq!(breaker.ready(Duration::ZERO), Err(Duration::from_secs(60)));
-        breaker.pause(Duration::from_secs(90), Duration::ZERO);
+        assert_eq!(breaker.pause(Duration::from_secs(90), Duration::ZERO), None);
         assert_eq!(breaker.ready(Duration::ZERO), Err(Duration::from_secs(90)));
+        // The probe tells.
+        let later = Duration::from_secs(90);
+        assert_eq!((breaker.try_acquire(later), breaker.report(Verdict::Fault, later)), (Ok(()), rests(120)));
+        let later = later * 3;
+        assert_eq!((breaker.try_acquire(later), breaker.report(Verdict::Well, later)), (Ok(()), Some(Change::Works)));
+        assert_eq!(breaker.pause(Duration::from_secs(7), later), rests(7));
         assert_eq!(Breaker::new().with(0, REST_MAX).unwrap_err().field(), Some("faults"));
         assert_eq!(Breaker::new().with(1, REST_MAX * 2).unwrap_err().field(), Some("rest"));
     }
@@ -261,11 +288,11 @@ mod tests {
                 let got = match op {
                     Op::Acquire => breaker.try_acquire(at).err().map(|left| left.as_secs()),
                     Op::Pause(time) => {
-                        breaker.pause(Duration::from_secs(time), at);
+                        _ = breaker.pause(Duration::from_secs(time), at);
                         None
                     }
                     Op::Record(verdict) => {
-                        breaker.record(verdict, at);
+                        _ = breaker.report(verdict, at);
                         None
                     }
                     Op::Wait(time) => {

@@ -14,8 +14,9 @@ use crate::message::{Accepted, Message};
 
 /// Leaves a gateway alone that does not answer, so that a send fails at once in place of waiting: see [`Breaker`].
 ///
-/// Such a failure says that nothing was sent, and how long the rest takes yet. Only sends are counted and refused.
-/// Where there are several gateways, [`Failover`](super::Failover) does the same for each of them.
+/// Such a failure says that nothing was sent, and how long the rest takes yet; a [`Retry`](super::Retry) around it waits
+/// that out, if its schedule allows. Only sends are counted and refused. It stands nearest to the gateway, behind the
+/// wait for a turn, so that what waited for its turn when the gateway went down is not sent into the dark.
 ///
 /// ```
 /// use civic_messaging::layer::{CircuitBreaker, Layer};
@@ -102,7 +103,8 @@ impl Channel for Breaking {
         let sent = self.inner.send(message).await;
         // The time matters for a fault only.
         let now = if sent.is_ok() { begun } else { self.circuit.clock.monotonic() };
-        self.circuit.breaker().record(Verdict::of(&sent), now);
+        let change = self.circuit.breaker().report(Verdict::of(&sent), now);
+        telemetry::changed(&self.info, change);
         sent
     }
 

@@ -17,7 +17,7 @@ use crate::message::{Accepted, Media, MediaRef, Message};
 use crate::webhook::{self, Received};
 
 mod choice;
-pub use choice::{Choice, Order, Tried, another_could};
+pub use choice::{Asked, Choice, Order, another_could};
 
 /// Several gateways as one channel of one medium: when the one certainly did not take a message, and another could,
 /// the next is asked.
@@ -104,13 +104,9 @@ impl Failover {
         self.choice.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pick(&self, tried: &mut Tried, now: Duration) -> Option<(usize, &Arc<dyn Channel>)> {
-        let mut chance = [0; 8];
-        if self.weighted {
-            // Without chance the first of them has its turn.
-            _ = self.clock.random(&mut chance);
-        }
-        let n = self.choice().pick(tried, now, u64::from_ne_bytes(chance))?;
+    fn pick(&self, asked: &mut Asked, now: Duration) -> Option<(usize, &Arc<dyn Channel>)> {
+        let chance = if self.weighted { self.clock.chance() } else { 0 };
+        let n = self.choice().pick(asked, now, chance)?;
         Some((n, self.members.get(n)?))
     }
 
@@ -122,6 +118,16 @@ impl Failover {
 impl fmt::Debug for Failover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Failover").field(&self.members).finish()
+    }
+}
+
+/// The error of a send that is in doubt at one gateway, or at several: then it names none, so that all are asked.
+fn doubtful(before: Option<Error>, error: Error) -> Error {
+    match before {
+        Some(before) if before.gateway() != error.gateway() => {
+            Error::unknown("several gateways were asked, and none of them said whether it took the message")
+        }
+        _ => error,
     }
 }
 
@@ -162,35 +168,34 @@ impl Channel for Failover {
 
     async fn send(&self, message: &Message) -> Result<Accepted> {
         self.info.check(message)?;
-        let (mut tried, mut doubt) = (Tried::default(), false);
-        let mut failed = None;
+        let (mut asked, mut doubt, mut failed) = (Asked::default(), None, None);
         for (n, member) in self.members.iter().enumerate().filter(|_| self.unlike) {
             if let Err(error) = member.info().check(message) {
-                tried.pass_over(n);
+                asked.pass_over(n);
                 failed.get_or_insert(error);
             }
         }
         let mut now = self.clock.monotonic();
-        while let Some((n, member)) = self.pick(&mut tried, now) {
+        let mut picked = self.pick(&mut asked, now);
+        while let Some((n, member)) = picked {
             let sent = member.send(message).await;
             // The time matters for a fault only.
             now = if sent.is_ok() { now } else { self.clock.monotonic() };
-            self.choice().report(n, &sent, now);
+            let change = self.choice().report(n, &sent, now);
+            telemetry::changed(member.info(), change);
             let error = match sent {
                 Ok(accepted) => return Ok(accepted),
                 Err(error) => error,
             };
-            doubt |= error.outcome() == Outcome::Unknown;
-            let moves_on = Choice::moves_on(&error, message);
-            telemetry::failed_at(member.info(), &error, moves_on);
-            failed = Some(error);
-            if !moves_on {
-                break;
+            picked = if Choice::moves_on(&error, message) { self.pick(&mut asked, now) } else { None };
+            telemetry::failed_at(member.info(), &error, picked.is_some());
+            match error.outcome() {
+                Outcome::Unknown => doubt = Some(doubtful(doubt, error)),
+                Outcome::NotSent | Outcome::Rejected => failed = Some(error),
             }
         }
-        let error = failed.unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "no gateway could be asked"));
-        // One of them may have taken it, whatever the last one says.
-        Err(if doubt { error.with_outcome(Outcome::Unknown) } else { error })
+        // What one may have taken stays in doubt, whatever the others said.
+        Err(doubt.or(failed).unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "no gateway could be asked")))
     }
 
     async fn receive(&self, request: &webhook::Request) -> Result<Received> {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use super::{Layer, telemetry};
 use crate::address::Address;
 use crate::channel::{Channel, Info, hand_on};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Accepted, Message};
 use crate::rate::{PairRate, Rate};
@@ -110,10 +110,11 @@ impl RateLimit {
         let begun = self.clock.monotonic();
         let left = message.not_after.map_or(Duration::MAX, |until| until.since(self.clock.now()));
         let latest = begun.saturating_add(left.min(self.longest));
+        let expires = left < self.longest;
         let mut now = begun;
         loop {
             let booked = self.limiter().book(&message.to, now, latest);
-            let at = booked.map_err(|late| too_long(late.of_pair, late.at.saturating_sub(now)))?;
+            let at = booked.map_err(|late| too_long(late.of_pair, expires, late.at.saturating_sub(now)))?;
             if at <= now {
                 return Ok(now.saturating_sub(begun));
             }
@@ -127,20 +128,20 @@ impl RateLimit {
     }
 
     fn heard(&self, to: &Address, sent: &Result<Accepted>) {
-        match sent {
-            Ok(accepted) => {
-                let left = accepted.allowance.map(|left| (left, self.clock.now(), self.clock.monotonic()));
-                self.limiter().accepted(to, left);
-            }
-            Err(error) => self.limiter().refused(to, error, self.clock.monotonic()),
-        }
+        // The times matter for what the gateway says of its limits only.
+        let (now, today) = match sent {
+            Ok(accepted) if accepted.allowance.is_none() => (Duration::ZERO, Timestamp::default()),
+            _ => (self.clock.monotonic(), self.clock.now()),
+        };
+        self.limiter().report(to, sent, now, today);
     }
 }
 
-fn too_long(of_pair: bool, wait: Duration) -> Error {
-    let what = match of_pair {
-        true => "it is too soon for the next message to this person",
-        false => "too many messages wait for their turn",
+fn too_long(of_pair: bool, expires: bool, wait: Duration) -> Error {
+    let what = match (expires, of_pair) {
+        (true, _) => "its not_after comes before its turn",
+        (false, true) => "it is too soon for the next message to this person",
+        (false, false) => "too many messages wait for their turn",
     };
     Error::new(ErrorKind::RateLimited, what).with_retry(true, Some(wait)).with_pair(of_pair)
 }
@@ -175,7 +176,10 @@ impl fmt::Debug for Limited {
 impl Channel for Limited {
     async fn send(&self, message: &Message) -> Result<Accepted> {
         // What would be refused takes no turn.
-        self.info.check(message)?;
+        match message.not_after {
+            Some(_) => drop(self.info.prepare(message, self.limit.clock.now())?),
+            None => drop(self.info.check(message)?),
+        }
         let waited = self.limit.turn(message).await.map_err(|error| error.with_gateway(self.info.gateway))?;
         telemetry::waited(&self.info, waited);
         let sent = self.inner.send(message).await;

@@ -16,6 +16,7 @@ use crate::message::{Accepted, MediaRef, Message};
 mod budget;
 mod schedule;
 pub use budget::Budget;
+pub(crate) use schedule::ScheduleWire;
 pub use schedule::{Schedule, Stop, Tried};
 
 /// Tries again what certainly did not go, for as long as that helps: see [`Schedule`].
@@ -114,11 +115,8 @@ impl Retrying {
     async fn again(&self, error: &Error, message: Option<&Message>, times: u32, begun: Duration) -> Result<(), Stop> {
         let (retry, clock) = (&self.retry, &self.retry.clock);
         let now = clock.monotonic();
-        let mut chance = [0; 8];
-        // Without chance the wait is what the gateway asked for, or a second.
-        _ = clock.random(&mut chance);
         let tried = Tried { times, elapsed: now.saturating_sub(begun) };
-        let wait = retry.schedule.next(error, message, tried, clock.now(), u64::from_ne_bytes(chance))?;
+        let wait = retry.schedule.next(error, message, tried, clock.now(), clock.chance())?;
         if !retry.budget.lock().unwrap_or_else(PoisonError::into_inner).try_retry(now) {
             return Err(Stop::Budget);
         }
@@ -145,17 +143,20 @@ impl Retrying {
 impl Channel for Retrying {
     async fn send(&self, message: &Message) -> Result<Accepted> {
         let begun = self.begin();
-        let (mut times, mut doubt) = (1, false);
+        let (mut times, mut doubt) = (1, None);
         loop {
             let error = match self.inner.send(message).await {
                 Ok(accepted) => return Ok(accepted),
                 Err(error) => error,
             };
-            doubt |= error.outcome() == Outcome::Unknown;
-            if let Err(stop) = self.again(&error, Some(message), times, begun).await {
+            let stop = self.again(&error, Some(message), times, begun).await;
+            if let Err(stop) = stop {
                 telemetry::gave_up(&self.info, &error, times, stop);
                 // One of them may have gone, whatever the last one says.
-                return Err(if doubt { error.with_outcome(Outcome::Unknown) } else { error });
+                return Err(doubt.unwrap_or(error));
+            }
+            if error.outcome() == Outcome::Unknown {
+                doubt = Some(error);
             }
             times += 1;
         }

@@ -1,8 +1,8 @@
 //! The layers in their right order.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::breaker::Breaker;
 use super::failover::{Choice, Order};
 use super::retry::{Budget, Schedule};
 use super::{CircuitBreaker, Failover, Layer, RateLimit, Retry};
@@ -14,9 +14,9 @@ use crate::secret::Secret;
 
 /// The layers in their right order, around one gateway or several.
 ///
-/// Around one: `Trace -> Retry -> CircuitBreaker -> RateLimit -> gateway`. Around several: `Trace -> Failover`, and in it
-/// `Retry -> RateLimit -> gateway` for each; a retry is brief then, since another gateway waits. Limits are those that the
-/// gateways document, unless a channel has a [`RateLimit`] of its own already.
+/// `Trace -> Failover -> Retry -> RateLimit -> CircuitBreaker -> gateway`, of which `Failover` is there for several
+/// gateways. A retry is brief then (2 tries within 5 seconds in place of 4 within a minute), since another gateway waits.
+/// Limits are those that the gateways document, unless [`with_limit`](Self::with_limit) gives others.
 ///
 /// ```
 /// use civic_messaging::layer::Stack;
@@ -24,15 +24,16 @@ use crate::secret::Secret;
 ///
 /// let sms = Stack::of(Mock::sms()).or(Mock::sms()).build()?;
 /// # #[cfg(feature = "tracing")]
-/// assert_eq!(sms.info().layers, ["trace", "failover", "retry", "rate_limit"]);
+/// assert_eq!(sms.info().layers, ["trace", "failover", "retry", "rate_limit", "circuit_breaker"]);
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Stack {
-    suppliers: Vec<Arc<dyn Channel>>,
+    suppliers: Vec<(Arc<dyn Channel>, Option<RateLimit>)>,
     order: Order,
     schedule: Option<Schedule>,
     budget: Budget,
+    breaker: Breaker,
     clock: Arc<dyn Clock>,
     #[cfg(any(feature = "metrics", feature = "tracing"))]
     pepper: Option<Secret>,
@@ -42,10 +43,11 @@ impl Stack {
     /// Around this gateway.
     pub fn of(channel: impl Channel) -> Self {
         Self {
-            suppliers: vec![Arc::new(channel)],
+            suppliers: vec![(Arc::new(channel), None)],
             order: Order::Preferred,
             schedule: None,
             budget: Budget::new(),
+            breaker: Breaker::new(),
             clock: Arc::new(SystemClock::new()),
             #[cfg(any(feature = "metrics", feature = "tracing"))]
             pepper: None,
@@ -55,7 +57,16 @@ impl Stack {
     /// Or this one, where those before cannot take a message.
     #[must_use]
     pub fn or(mut self, channel: impl Channel) -> Self {
-        self.suppliers.push(Arc::new(channel));
+        self.suppliers.push((Arc::new(channel), None));
+        self
+    }
+
+    /// Keeps the gateway that was given last to these limits. Channels of one account are given the same.
+    #[must_use]
+    pub fn with_limit(mut self, limit: RateLimit) -> Self {
+        if let Some((_, own)) = self.suppliers.last_mut() {
+            *own = Some(limit);
+        }
         self
     }
 
@@ -80,6 +91,13 @@ impl Stack {
         self
     }
 
+    /// Leaves gateways alone by another breaker, which each has for itself.
+    #[must_use]
+    pub fn with_breaker(mut self, breaker: Breaker) -> Self {
+        self.breaker = breaker;
+        self
+    }
+
     /// By another clock.
     #[must_use]
     pub fn with_clock(mut self, clock: impl Clock) -> Self {
@@ -95,42 +113,39 @@ impl Stack {
         self
     }
 
+    /// How it tries again where nothing else was said.
+    pub(crate) fn usual_schedule(&self) -> Schedule {
+        if self.suppliers.len() > 1 { Schedule::BRIEF } else { Schedule::new() }
+    }
+
     /// Puts it together.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a channel that retries or fails over already, for gateways of
-    /// several media, and for weights that do not fit.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a channel that has layers already, for gateways of several media,
+    /// and for weights that do not fit.
     pub fn build(self) -> Result<Arc<dyn Channel>> {
-        let several = self.suppliers.len() > 1;
         // Wrong weights are wrong for one gateway, too.
         Choice::new(self.suppliers.len(), self.order.clone())?;
-        let brief = || Schedule::new().with_attempts(2).map(|schedule| schedule.within(Duration::from_secs(5)));
-        let schedule = match self.schedule {
-            Some(schedule) => schedule,
-            None if several => brief()?,
-            None => Schedule::new(),
-        };
+        let schedule = self.schedule.unwrap_or_else(|| self.usual_schedule());
         let mut members = Vec::with_capacity(self.suppliers.len());
-        for channel in self.suppliers {
+        for (channel, limit) in self.suppliers {
             let info = channel.info();
-            if let Some(layer) = info.layers.iter().find(|layer| **layer != "rate_limit") {
+            if let Some(layer) = info.layers.first() {
                 let rule =
                     format!("hold a channel of {} that has the layer {layer} already: give the bare one", info.gateway);
                 return Err(Error::config("suppliers", rule));
             }
-            let limited = info.layers.contains(&"rate_limit");
-            let limit = RateLimit::of(info).with_clock(self.clock.clone());
-            let channel = if limited { channel } else { limit.wrap(channel) };
-            let channel =
-                if several { channel } else { CircuitBreaker::new().with_clock(self.clock.clone()).wrap(channel) };
+            let limit = limit.unwrap_or_else(|| RateLimit::of(info)).with_clock(self.clock.clone());
+            let circuit = CircuitBreaker::by(self.breaker.clone()).with_clock(self.clock.clone());
             let retry = Retry::new().with_schedule(schedule).with_budget(self.budget.clone());
-            members.push(retry.with_clock(self.clock.clone()).wrap(channel));
+            members.push(retry.with_clock(self.clock.clone()).wrap(limit.wrap(circuit.wrap(channel))));
         }
         let stack: Arc<dyn Channel> = match members.pop() {
             Some(only) if members.is_empty() => only,
             last => {
                 members.extend(last);
-                Arc::new(Failover::new(members)?.with_order(self.order)?.with_clock(self.clock.clone()))
+                let failover = Failover::new(members)?.with_order(self.order)?.with_breaker(&self.breaker);
+                Arc::new(failover.with_clock(self.clock.clone()))
             }
         };
         #[cfg(any(feature = "metrics", feature = "tracing"))]

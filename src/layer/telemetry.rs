@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use std::future::Future;
 use std::time::Duration;
 
+use super::breaker::Change;
 use super::retry::Stop;
 #[cfg(feature = "metrics")]
 use crate::address::Medium;
@@ -33,7 +34,7 @@ pub(super) fn retrying(info: &Info, error: &Error, times: u32, wait: Duration) {
             civic.attempt = times,
             civic.wait_ms = millis(wait),
         },
-        "failed, and will be tried again: {error}"
+        "to be tried again: {error}"
     );
     #[cfg(feature = "metrics")]
     metrics::counter!("civic_messaging.retries", "gateway" => info.gateway, "kind" => error.kind().as_str())
@@ -44,7 +45,7 @@ pub(super) fn retrying(info: &Info, error: &Error, times: u32, wait: Duration) {
 /// The last try failed.
 pub(super) fn gave_up(info: &Info, error: &Error, times: u32, stop: Stop) {
     #[cfg(feature = "tracing")]
-    tracing::info!(
+    tracing::debug!(
         target: TARGET,
         {
             messaging.system = info.gateway,
@@ -52,7 +53,7 @@ pub(super) fn gave_up(info: &Info, error: &Error, times: u32, stop: Stop) {
             civic.attempt = times,
             civic.stop = stop.as_str(),
         },
-        "failed, and will not be tried again: {error}"
+        "not tried again: {error}"
     );
     #[cfg(feature = "metrics")]
     metrics::counter!("civic_messaging.given_up", "gateway" => info.gateway, "stop" => stop.as_str()).increment(1);
@@ -62,17 +63,46 @@ pub(super) fn gave_up(info: &Info, error: &Error, times: u32, stop: Stop) {
 /// One of several gateways failed, and the message is carried on, or not.
 pub(super) fn failed_at(info: &Info, error: &Error, moves_on: bool) {
     #[cfg(feature = "tracing")]
-    tracing::info!(
-        target: TARGET,
-        { messaging.system = info.gateway, error.type = error.kind().as_str(), civic.moves_on = moves_on },
-        "failed at one of several gateways: {error}"
-    );
+    if moves_on {
+        tracing::info!(
+            target: TARGET,
+            { messaging.system = info.gateway, error.type = error.kind().as_str() },
+            "carried to the next gateway: {error}"
+        );
+    } else {
+        tracing::debug!(
+            target: TARGET,
+            { messaging.system = info.gateway, error.type = error.kind().as_str() },
+            "carried no further: {error}"
+        );
+    }
     #[cfg(feature = "metrics")]
     if moves_on {
         metrics::counter!("civic_messaging.failovers", "gateway" => info.gateway, "kind" => error.kind().as_str())
             .increment(1);
     }
     _ = (info, error, moves_on);
+}
+
+/// A gateway begins to be left alone, or works again.
+pub(super) fn changed(info: &Info, change: Option<Change>) {
+    #[cfg(feature = "tracing")]
+    match change {
+        Some(Change::Rests(time)) => tracing::warn!(
+            target: TARGET,
+            { messaging.system = info.gateway, civic.wait_ms = millis(time) },
+            "{} is left alone for a while: see the failure before", info.gateway
+        ),
+        Some(Change::Works) => {
+            tracing::info!(target: TARGET, { messaging.system = info.gateway }, "{} works again", info.gateway);
+        }
+        None => {}
+    }
+    #[cfg(feature = "metrics")]
+    if let Some(Change::Rests(_)) = change {
+        metrics::counter!("civic_messaging.left_alone", "gateway" => info.gateway).increment(1);
+    }
+    _ = (info, change);
 }
 
 /// A gateway that did not answer lately was not asked.
@@ -83,8 +113,6 @@ pub(super) fn left_alone(info: &Info, rest: Duration) {
         { messaging.system = info.gateway, civic.wait_ms = millis(rest) },
         "not asked, because it did not answer lately"
     );
-    #[cfg(feature = "metrics")]
-    metrics::counter!("civic_messaging.left_alone", "gateway" => info.gateway).increment(1);
     _ = (info, rest);
 }
 
@@ -128,7 +156,6 @@ impl Span {
                 target: TARGET,
                 "messaging",
                 messaging.operation.name = call,
-                messaging.system = info.gateway,
                 civic.medium = info.medium.as_str(),
                 civic.person = tracing::field::Empty,
             );
@@ -163,37 +190,38 @@ impl Span {
 
 /// A send has ended.
 pub(super) fn sent(info: &Info, sent: &Result<Accepted>, took: Duration) {
-    let (gateway, outcome, kind) = match sent {
-        Ok(accepted) => (accepted.gateway, "accepted", ""),
-        Err(error) => (info.gateway, error.outcome().as_str(), error.kind().as_str()),
+    let (outcome, kind) = match sent {
+        Ok(_) => ("accepted", "none"),
+        Err(error) => (error.outcome().as_str(), error.kind().as_str()),
     };
     #[cfg(feature = "tracing")]
-    {
-        let took_ms = millis(took);
-        match sent {
-            Ok(_) => {
-                tracing::info!(
-                    target: TARGET,
-                    { messaging.system = gateway, civic.outcome = outcome, civic.took_ms = took_ms },
-                    "accepted"
-                )
-            }
-            Err(error) => {
-                tracing::warn!(
-                    target: TARGET,
-                    {
-                        messaging.system = error.gateway().unwrap_or(gateway),
-                        error.type = kind,
-                        civic.outcome = outcome,
-                        civic.took_ms = took_ms,
-                    },
-                    "not accepted: {error}"
-                )
-            }
+    match sent {
+        Ok(accepted) => {
+            tracing::info!(
+                target: TARGET,
+                { messaging.system = accepted.gateway, civic.outcome = outcome, civic.took_ms = millis(took) },
+                "accepted"
+            )
+        }
+        Err(error) => {
+            tracing::warn!(
+                target: TARGET,
+                {
+                    messaging.system = error.gateway().unwrap_or(info.gateway),
+                    error.type = kind,
+                    civic.outcome = outcome,
+                    civic.took_ms = millis(took),
+                },
+                "not accepted: {error}"
+            )
         }
     }
     #[cfg(feature = "metrics")]
     {
+        let gateway = match sent {
+            Ok(accepted) => Cow::Borrowed(accepted.gateway),
+            Err(error) => error.gateway().map_or(Cow::Borrowed(info.gateway), |gateway| Cow::Owned(gateway.to_owned())),
+        };
         let medium = match info.medium {
             Medium::Messenger => Cow::Borrowed("messenger"),
             Medium::Sms => Cow::Borrowed("sms"),
@@ -208,7 +236,7 @@ pub(super) fn sent(info: &Info, sent: &Result<Accepted>, took: Duration) {
         )
         .record(took);
     }
-    _ = (info, gateway, outcome, kind, took);
+    _ = (info, outcome, kind, took);
 }
 
 /// Another call has ended; `events` are those that it brought.
@@ -219,14 +247,14 @@ pub(super) fn done(info: &Info, call: &'static str, events: usize, failed: Optio
         None => {
             tracing::debug!(
                 target: TARGET,
-                { civic.outcome = outcome, civic.events = events },
+                { messaging.system = info.gateway, civic.outcome = outcome, civic.events = events },
                 "{call} done"
             )
         }
         Some(error) => {
             tracing::warn!(
                 target: TARGET,
-                { civic.outcome = outcome, error.type = outcome },
+                { messaging.system = info.gateway, civic.outcome = outcome, error.type = outcome },
                 "{call} failed: {error}"
             )
         }

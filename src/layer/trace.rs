@@ -25,15 +25,20 @@ use crate::webhook::{self, Received};
 /// | event | level | fields |
 /// |---|---|---|
 /// | `accepted`, `not accepted: …` | info, warn | `messaging.system`, `civic.outcome`, `error.type`, `civic.took_ms` |
-/// | `failed, and will be tried again: …` | info | `civic.attempt`, `civic.wait_ms` |
-/// | `failed, and will not be tried again: …` | info | `civic.attempt`, `civic.stop` |
-/// | `failed at one of several gateways: …` | info | `civic.moves_on` |
-/// | `waited for its turn`, `not asked, because …` | debug | `civic.wait_ms` |
+/// | `to be tried again: …` | info | `messaging.system`, `error.type`, `civic.attempt`, `civic.wait_ms` |
+/// | `carried to the next gateway: …` | info | `messaging.system`, `error.type` |
+/// | `… is left alone for a while`, `… works again` | warn, info | `messaging.system`, `civic.wait_ms` |
+/// | `not tried again: …`, `carried no further: …` | debug | `messaging.system`, `error.type`, `civic.stop` |
+/// | `waited for its turn`, `not asked, because …` | debug | `messaging.system`, `civic.wait_ms` |
+/// | `poll done`, `receive failed: …` and so on | debug, warn | `civic.outcome`, `civic.events` |
 ///
-/// The span `messaging` has `messaging.operation.name`, `messaging.system`, `civic.medium` and `civic.person`. The metrics
+/// The span `messaging`, at info, has `messaging.operation.name`, `civic.medium` and `civic.person`; put one of your own
+/// around a send to tie it to your message. A fingerprint stands for a person, and so is personal data still. A send
+/// whose future is dropped has no last event. The metrics
 /// are the histogram `civic_messaging.send.duration` (by `gateway`, `medium`, `outcome`, `kind`; its count is that of the
-/// sends) and `.rate_limit.wait`, in seconds, and the counters `.retries`, `.given_up`, `.failovers`, `.left_alone`,
-/// `.calls` and `.events`.
+/// sends) and `.rate_limit.wait`, in seconds, and counters by `gateway`: `.retries` and `.failovers` (also by `kind`),
+/// `.given_up` (by `stop`), `.left_alone` (how often it began to be), `.calls` (of anything but sends, by `call` and
+/// `outcome`) and `.events` (that came in).
 ///
 /// ```
 /// use civic_messaging::layer::{Layer, Trace};

@@ -10,8 +10,8 @@ use crate::channel::{Channel, Info};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::layer::failover::Order;
-use crate::layer::retry::Schedule;
-use crate::layer::{Layer, RateLimit, Stack};
+use crate::layer::retry::ScheduleWire;
+use crate::layer::{RateLimit, Stack};
 use crate::rate::{PairRate, Rate};
 use crate::secret::Secret;
 
@@ -21,7 +21,7 @@ use crate::secret::Secret;
 struct Config {
     #[serde(default)]
     order: OrderName,
-    retry: Option<Schedule>,
+    retry: Option<ScheduleWire>,
     pepper: Option<Secret>,
 }
 
@@ -54,8 +54,10 @@ pub(super) fn connect(
     let Some(Value::Array(listed)) = beside.0.remove("suppliers") else {
         return Err(Error::config("suppliers", "is not a list of tables: write each as [[suppliers]]"));
     };
-    if beside.0.contains_key("gateway") {
-        return Err(Error::config("gateway", "stands beside suppliers: it belongs into one of them"));
+    for name in ["gateway", "rate", "pair_rate", "weight"] {
+        if beside.0.contains_key(name) {
+            return Err(Error::config(name, "stands beside suppliers: it belongs into one of them"));
+        }
     }
     let config: Config = beside.read()?;
     let (mut stack, mut weights) = (None, Vec::new());
@@ -68,7 +70,7 @@ pub(super) fn connect(
         if let Some(medium) = settings.0.get("medium") {
             own.entry("medium").or_insert_with(|| medium.clone());
         }
-        let (channel, weight) = supplier(registry, own, context, limits).map_err(|error| under(&part, error))?;
+        let (channel, limit, weight) = supplier(registry, own, context, limits).map_err(|error| under(&part, error))?;
         if weight.is_some() && config.order != OrderName::Weighted {
             return Err(Error::config(format!("{part}.weight"), "has no meaning unless the order is \"weighted\""));
         }
@@ -77,9 +79,16 @@ pub(super) fn connect(
             None => Stack::of(channel),
             Some(stack) => Stack::or(stack, channel),
         });
+        stack = stack.map(|stack| stack.with_limit(limit));
     }
-    let stack = stack.ok_or_else(|| Error::config("suppliers", "is empty: there must be one at least"))?;
-    let stack = config.retry.into_iter().fold(stack, Stack::with_schedule);
+    let mut stack = stack.ok_or_else(|| Error::config("suppliers", "is empty: there must be one at least"))?;
+    if weights.iter().all(|weight| *weight == 0) {
+        return Err(Error::config("suppliers", "have a weight of 0 each: one must have more"));
+    }
+    if let Some(retry) = config.retry {
+        let usual = stack.usual_schedule();
+        stack = stack.with_schedule(retry.over(usual).map_err(|error| under("retry", error))?);
+    }
     #[cfg(any(feature = "metrics", feature = "tracing"))]
     let stack = config.pepper.into_iter().fold(stack, Stack::with_pepper);
     #[cfg(not(any(feature = "metrics", feature = "tracing")))]
@@ -94,30 +103,38 @@ pub(super) fn connect(
     stack.with_order(order).with_clock(context.clock.clone()).build()
 }
 
+/// A supplier, the limits of its account, and its weight.
 fn supplier(
     registry: &Registry,
     mut own: Map<String, Value>,
     context: &Context,
     limits: &mut Limits,
-) -> Result<(Arc<dyn Channel>, Option<u32>)> {
+) -> Result<(Arc<dyn Channel>, RateLimit, Option<u32>)> {
     let names = ["rate", "pair_rate", "weight"];
     let beside = names.into_iter().filter_map(|name| Some((name.to_owned(), own.remove(name)?))).collect();
     let beside: Supplier = Settings(beside).read()?;
-    let channel = registry.connect_bare(&Settings(own), context)?;
+    for name in ["order", "pepper", "retry", "suppliers"] {
+        if own.contains_key(name) {
+            return Err(Error::config(name, "belongs beside the list of suppliers, and not into one of them"));
+        }
+    }
+    let channel = registry.connect_bare(&Settings(own), context).map_err(|error| {
+        // The gateway does not know what is read here.
+        let also = format!("{}; and beside these: gateway, medium, rate, pair_rate, weight", error.what());
+        if error.what().starts_with("unknown field") { error.with_what(also) } else { error }
+    })?;
     let info = channel.info();
+    let account = (info.gateway, info.account.as_str().to_owned());
     let set = beside.rate.is_some() || beside.pair_rate.is_some();
-    let limit = match limits.get(&(info.gateway, info.account.as_str().to_owned())) {
+    let limit = match limits.get(&account) {
         Some(_) if set => {
             return Err(Error::config("rate", "is set for this account already, by another supplier: set it once"));
         }
         Some(limit) => limit.clone(),
-        None => {
-            let limit = limit(info, &beside).with_clock(context.clock.clone());
-            limits.insert((info.gateway, info.account.as_str().to_owned()), limit.clone());
-            limit
-        }
+        None => limit(info, &beside),
     };
-    Ok((limit.wrap(channel), beside.weight))
+    limits.insert(account, limit.clone());
+    Ok((channel, limit, beside.weight))
 }
 
 fn limit(info: &Info, beside: &Supplier) -> RateLimit {
@@ -129,6 +146,7 @@ fn limit(info: &Info, beside: &Supplier) -> RateLimit {
 mod tests {
     use super::*;
     use crate::clock::{Clock, VirtualClock};
+    use crate::layer::Layer;
     use crate::mock::NoTransport;
     use crate::{Address, ChannelExt, ErrorKind, Mock, Outcome, Timestamp};
 
@@ -198,9 +216,12 @@ mod tests {
             (r#"{"suppliers":[{"gateway":"one","token":1}]}"#, "suppliers[0].token"),
             (r#"{"suppliers":[{"gateway":"one","rate":{"count":0,"seconds":1}}]}"#, "suppliers[0].rate"),
             (r#"{"suppliers":[{"gateway":"one"},{"gateway":"two","weight":1}]}"#, "suppliers[1].weight"),
-            (r#"{"suppliers":[{"gateway":"one","weight":0}],"order":"weighted"}"#, "weights"),
+            (r#"{"suppliers":[{"gateway":"one","weight":0}],"order":"weighted"}"#, "suppliers"),
+            (r#"{"suppliers":[{"gateway":"one","pepper":"a pepper of ours"}]}"#, "suppliers[0].pepper"),
+            (r#"{"suppliers":[{"gateway":"one"}],"rate":{"count":1,"seconds":1}}"#, "rate"),
+            (r#"{"suppliers":[{"gateway":"one"}],"retry":{"base_seconds":60}}"#, "retry.base_seconds"),
             (r#"{"suppliers":[{"gateway":"one"}],"order":"cheapest"}"#, "order"),
-            (r#"{"suppliers":[{"gateway":"one"}],"retry":{"attempts":0}}"#, "retry"),
+            (r#"{"suppliers":[{"gateway":"one"}],"retry":{"attempts":0}}"#, "retry.attempts"),
             (r#"{"suppliers":[{"gateway":"one"}],"colour":1}"#, "colour"),
             (r#"{"suppliers":[{"gateway":"one"}],"pepper":"short"}"#, "pepper"),
             (r#"{"suppliers":[{"gateway":"one"},{"gateway":"wa"}]}"#, "suppliers"),

@@ -1,5 +1,6 @@
 //! The layers in time and under faults: what reaches a gateway, and what is said of it.
 
+mod carried;
 mod limits;
 #[cfg(feature = "tracing")]
 mod order;

@@ -94,9 +94,10 @@ fn a_send_is_told_from_its_first_try_to_its_end_under_one_fingerprint() {
     let stack = Stack::of(first).or(second).with_clock(clock.clone()).with_pepper(pepper()).build().unwrap();
     let lines = listening(|| drop(clock.run(stack.send_text(&person(123), "canary-text")).unwrap()));
     let begins = [
-        "INFO failed, and will be tried again: mock: no connection could be made messaging.system=\"mock\" error.type=\"unavailable\" civic.attempt=1 civic.wait_ms=",
-        "INFO failed, and will not be tried again: mock: the account is locked messaging.system=\"mock\" error.type=\"account\" civic.attempt=2 civic.stop=\"final\"",
-        "INFO failed at one of several gateways: mock: the account is locked messaging.system=\"mock\" error.type=\"account\" civic.moves_on=true",
+        "INFO to be tried again: mock: no connection could be made messaging.system=\"mock\" error.type=\"unavailable\" civic.attempt=1 civic.wait_ms=",
+        "DEBUG not tried again: mock: the account is locked messaging.system=\"mock\" error.type=\"account\" civic.attempt=2 civic.stop=\"final\"",
+        "WARN mock is left alone for a while: see the failure before messaging.system=\"mock\" civic.wait_ms=60000",
+        "INFO carried to the next gateway: mock: the account is locked messaging.system=\"mock\" error.type=\"account\"",
         "INFO accepted messaging.system=\"mock\" civic.outcome=\"accepted\" civic.took_ms=",
     ];
     assert_eq!(lines.len(), begins.len(), "{lines:#?}");
@@ -214,7 +215,7 @@ mod counted {
         });
         let lines = counts.0.lock().unwrap().clone();
         assert_eq!(lines[0], "civic_messaging.retries gateway=mock kind=unavailable +1");
-        let sent = "civic_messaging.send.duration gateway=mock medium=sms outcome=accepted kind= ";
+        let sent = "civic_messaging.send.duration gateway=mock medium=sms outcome=accepted kind=none ";
         assert!(lines[1].starts_with(sent), "{lines:?}");
         assert_eq!(lines.len(), 2);
     }

@@ -3,31 +3,31 @@
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::layer::breaker::{Breaker, Verdict};
+use crate::layer::breaker::{Breaker, Change, Verdict};
 use crate::message::{Accepted, Message, OnUnknown};
 
 /// Which of several gateways is asked, and whether a failure may be carried to the next: a pure value, which reads no
 /// clock and no random source.
 ///
 /// It remembers of each how it did, by a [`Breaker`]: one that does not answer, or that refuses the account, is left
-/// alone for a while and then tried with one message. There is always one to ask: where all rest, the one whose rest
+/// alone for a while and then asked with one message. There is always one to ask: where all rest, the one whose rest
 /// ends first.
 ///
 /// ```
 /// use std::time::Duration;
-/// use civic_messaging::layer::failover::{Choice, Order, Tried};
+/// use civic_messaging::layer::failover::{Asked, Choice, Order};
 /// use civic_messaging::{Address, Error, ErrorKind, Message, Outcome};
 ///
 /// let mut choice = Choice::new(2, Order::Preferred)?;
-/// let (mut tried, now, message) = (Tried::default(), Duration::ZERO, Message::text(Address::phone("07700 900123")?, "Hi"));
-/// assert_eq!(choice.pick(&mut tried, now, 0), Some(0));
+/// let (mut asked, now, message) = (Asked::default(), Duration::ZERO, Message::text(Address::phone("07700 900123")?, "Hi"));
+/// assert_eq!(choice.pick(&mut asked, now, 0), Some(0));
 ///
 /// let opted_out = Error::new(ErrorKind::OptedOut, "no").with_outcome(Outcome::Rejected);
 /// let locked = Error::new(ErrorKind::Account, "no").with_outcome(Outcome::Rejected);
 /// assert!(!Choice::moves_on(&opted_out, &message));
 /// assert!(!Choice::moves_on(&Error::unknown("no answer"), &message));
 /// assert!(Choice::moves_on(&locked, &message));
-/// assert_eq!(choice.pick(&mut tried, now, 0), Some(1));
+/// assert_eq!(choice.pick(&mut asked, now, 0), Some(1));
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -52,8 +52,8 @@ pub enum Order {
 
 /// Which members one message was handed to, and which cannot carry it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tried {
-    asked: u64,
+pub struct Asked {
+    handed: u64,
     passed_over: u64,
 }
 
@@ -89,10 +89,11 @@ impl Choice {
 
     /// Whether a failure at one gateway may be carried to another.
     ///
-    /// Never when the message may have gone, unless it says [`OnUnknown::Resend`], nor when a part of it went. Else
-    /// where another gateway could do better: see the kinds in [`another_could`].
+    /// Never when the message may have gone, unless it says [`OnUnknown::Resend`], nor when a part of it went, nor for a
+    /// limit of this one person. Else where another gateway could do better: see the kinds in [`another_could`].
     pub fn moves_on(error: &Error, message: &Message) -> bool {
-        if !error.accepted_parts().is_empty() {
+        // A limit of one person's is there to protect that person, whoever sends.
+        if !error.accepted_parts().is_empty() || error.is_of_pair() {
             return false;
         }
         match error.outcome() {
@@ -101,13 +102,13 @@ impl Choice {
         }
     }
 
-    /// The member to ask next, none when all that work were tried: it counts as tried then.
+    /// The member to ask next, none when all that work were asked: it counts as asked then.
     ///
     /// A member that rests is asked only by a message that was handed to nobody yet, so that an outage of all is not
     /// answered with ever more calls. `chance` is any number, best a random one.
-    pub fn pick(&mut self, tried: &mut Tried, now: Duration, chance: u64) -> Option<usize> {
-        let first = tried.asked == 0;
-        let untried = |n: &usize| !tried.contains(*n);
+    pub fn pick(&mut self, asked: &mut Asked, now: Duration, chance: u64) -> Option<usize> {
+        let first = asked.handed == 0;
+        let untried = |n: &usize| !asked.contains(*n);
         let ready = |n: &usize| untried(n) && self.members.get(*n).is_some_and(|member| member.ready(now).is_ok());
         let chosen = self.by_order(ready, chance);
         let chosen =
@@ -119,18 +120,17 @@ impl Choice {
         if self.order == Order::RoundRobin && first {
             self.turn = (chosen + 1) % self.members.len().max(1);
         }
-        tried.asked |= bit(chosen);
+        asked.handed |= bit(chosen);
         Some(chosen)
     }
 
-    /// Takes how a member did.
-    pub fn report(&mut self, member: usize, sent: &Result<Accepted>, now: Duration) {
-        let Some(breaker) = self.members.get_mut(member) else { return };
-        breaker.record(Verdict::of(sent), now);
-        if let Err(error) = sent
-            && of_the_account(error)
-        {
-            breaker.pause(error.retry_after().unwrap_or(ACCOUNT_REST), now);
+    /// Takes how a member did, and says what that changed for it.
+    pub fn report(&mut self, member: usize, sent: &Result<Accepted>, now: Duration) -> Option<Change> {
+        let breaker = self.members.get_mut(member)?;
+        let change = breaker.report(Verdict::of(sent), now);
+        match sent {
+            Err(error) if of_the_account(error) => breaker.pause(error.retry_after().unwrap_or(ACCOUNT_REST), now),
+            _ => change,
         }
     }
 
@@ -166,14 +166,14 @@ impl Choice {
     }
 }
 
-impl Tried {
+impl Asked {
     /// Leaves out a member that cannot carry the message.
     pub fn pass_over(&mut self, member: usize) {
         self.passed_over |= bit(member);
     }
 
     fn contains(self, member: usize) -> bool {
-        (self.asked | self.passed_over) & bit(member) != 0
+        (self.handed | self.passed_over) & bit(member) != 0
     }
 }
 
@@ -241,9 +241,15 @@ mod tests {
         Ok(Accepted::new("mock", "1", Bytes::new()))
     }
 
+    fn fails_often(choice: &mut Choice, member: usize, now: Duration) {
+        for _ in 0..5 {
+            _ = choice.report(member, &failed(ErrorKind::Unavailable, Outcome::NotSent), now);
+        }
+    }
+
     fn order(choice: &mut Choice, now: Duration, chance: u64) -> Vec<usize> {
-        let mut tried = Tried::default();
-        std::iter::from_fn(|| choice.pick(&mut tried, now, chance)).collect()
+        let mut asked = Asked::default();
+        std::iter::from_fn(|| choice.pick(&mut asked, now, chance)).collect()
     }
 
     #[test]
@@ -252,6 +258,8 @@ mod tests {
         assert!(!Choice::moves_on(&doubtful, &message()));
         assert!(!Choice::moves_on(&doubtful, &message().on_unknown(OnUnknown::Park)));
         assert!(Choice::moves_on(&doubtful, &message().on_unknown(OnUnknown::Resend)));
+        let pair = Error::new(ErrorKind::RateLimited, "no").with_retry(true, None).with_pair(true);
+        assert!(!Choice::moves_on(&pair, &message()));
         let half = Error::new(ErrorKind::Account, "no").with_accepted_parts(vec![MessageId::new("SM1")]);
         assert!(!Choice::moves_on(&half, &message().on_unknown(OnUnknown::Resend)));
     }
@@ -271,12 +279,12 @@ mod tests {
     fn one_that_does_not_answer_rests_and_is_then_tried_with_one_message() {
         let mut choice = Choice::new(2, Order::Preferred).unwrap();
         assert_eq!(order(&mut choice, NOW, 0), [0, 1]);
-        (0..5).for_each(|_| choice.report(0, &failed(ErrorKind::Unavailable, Outcome::NotSent), NOW));
+        fails_often(&mut choice, 0, NOW);
         assert_eq!(order(&mut choice, NOW, 0), [1]);
         let later = Duration::from_secs(10);
         assert_eq!(order(&mut choice, later, 0), [0, 1]);
         assert_eq!(order(&mut choice, later, 0), [1]);
-        choice.report(0, &went(), later);
+        _ = choice.report(0, &went(), later);
         assert_eq!(order(&mut choice, later, 0), [0, 1]);
     }
 
@@ -284,14 +292,14 @@ mod tests {
     fn an_account_that_is_refused_rests_for_as_long_as_it_was_told() {
         let mut choice = Choice::new(2, Order::Preferred).unwrap();
         let busy = Error::new(ErrorKind::QuotaExceeded, "no").with_outcome(Outcome::Rejected);
-        choice.report(0, &Err(busy.with_retry(true, Some(Duration::from_secs(3600)))), NOW);
+        _ = choice.report(0, &Err(busy.with_retry(true, Some(Duration::from_secs(3600)))), NOW);
         assert_eq!(order(&mut choice, Duration::from_secs(3599), 0), [1]);
         assert_eq!(order(&mut choice, Duration::from_secs(3600), 0), [0, 1]);
         // What is one person's makes nobody rest.
         let mut choice = Choice::new(2, Order::Preferred).unwrap();
         let pair = Error::new(ErrorKind::RateLimited, "no").with_outcome(Outcome::Rejected).with_pair(true);
-        choice.report(0, &Err(pair), NOW);
-        choice.report(0, &failed(ErrorKind::OptedOut, Outcome::Rejected), NOW);
+        _ = choice.report(0, &Err(pair), NOW);
+        _ = choice.report(0, &failed(ErrorKind::OptedOut, Outcome::Rejected), NOW);
         assert_eq!(order(&mut choice, NOW, 0), [0, 1]);
     }
 
@@ -300,14 +308,14 @@ mod tests {
         let mut choice = Choice::new(3, Order::Preferred).unwrap();
         for (member, at) in [(1, 0), (0, 1), (2, 2)] {
             let at = Duration::from_secs(at);
-            (0..5).for_each(|_| choice.report(member, &failed(ErrorKind::Unavailable, Outcome::NotSent), at));
+            fails_often(&mut choice, member, at);
         }
         assert_eq!(order(&mut choice, Duration::from_secs(3), 0), [1]);
         // One that cannot carry the message counts as nobody.
-        let mut tried = Tried::default();
-        tried.pass_over(1);
-        assert_eq!(choice.pick(&mut tried, Duration::from_secs(3), 0), Some(0));
-        assert_eq!(choice.pick(&mut tried, Duration::from_secs(3), 0), None);
+        let mut asked = Asked::default();
+        asked.pass_over(1);
+        assert_eq!(choice.pick(&mut asked, Duration::from_secs(3), 0), Some(0));
+        assert_eq!(choice.pick(&mut asked, Duration::from_secs(3), 0), None);
     }
 
     #[test]
@@ -352,7 +360,7 @@ mod tests {
                     2 => failed(ErrorKind::Unauthenticated, Outcome::Rejected),
                     _ => failed(ErrorKind::OptedOut, Outcome::Rejected),
                 };
-                choice.report(member, &sent, now);
+                _ = choice.report(member, &sent, now);
                 let mut asked = order(&mut choice, now, chance);
                 prop_assert!(!asked.is_empty());
                 let count = asked.len();

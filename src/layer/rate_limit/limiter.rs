@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::address::Address;
 use crate::clock::Timestamp;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::message::Accepted;
 use crate::rate::{Allowance, PairRate, Rate};
 
 /// When the next message of one account may go, to this person: a pure value, which reads no clock.
@@ -67,31 +68,32 @@ impl Limiter {
         self.book(to, now, now).map(|_| ()).map_err(|late| late.at - now)
     }
 
-    /// Takes the gateway's word that it was too much: what the error means is paused for the time that it says, or for
-    /// one that grows with each such word in a row. Other errors change nothing.
-    pub fn refused(&mut self, to: &Address, error: &Error, now: Duration) {
-        if !matches!(error.kind(), ErrorKind::RateLimited | ErrorKind::QuotaExceeded) || !error.is_retryable() {
-            return;
-        }
-        self.sweep(now);
-        let told = match error.is_of_pair() {
-            true => &mut self.pairs.entry(self.hasher.hash_one(to.expose())).or_default().told,
-            false => &mut self.sender,
-        };
-        told.pause(error.retry_after().unwrap_or_default(), now);
-    }
-
-    /// Takes the gateway's word that it has the message, and of how many more may go: with the time of day, and that of
-    /// the clock that does not go back.
-    pub fn accepted(&mut self, to: &Address, left: Option<(Allowance, Timestamp, Duration)>) {
-        self.sender.refusals = 0;
-        if let Some(pair) = self.key(to).and_then(|key| self.pairs.get_mut(&key)) {
-            pair.told.refusals = 0;
-        }
-        if let Some((left, today, now)) = left {
-            // Gateways say so in whole seconds.
-            let time = left.reset.map_or(WINDOW_UNKNOWN, |reset| reset.since(today) + Duration::from_secs(1));
-            self.sender.learn(left, now.saturating_add(time), now);
+    /// Takes how a send ended. A gateway that says that it was too much pauses what it means, for the time that it says or
+    /// for one that grows with each such word in a row; one that says how many more may go is kept to that. `today` is
+    /// the time of day.
+    pub fn report(&mut self, to: &Address, sent: &Result<Accepted>, now: Duration, today: Timestamp) {
+        match sent {
+            Ok(accepted) => {
+                self.sender.refusals = 0;
+                if let Some(pair) = self.key(to).and_then(|key| self.pairs.get_mut(&key)) {
+                    pair.told.refusals = 0;
+                }
+                if let Some(left) = accepted.allowance {
+                    // Gateways say so in whole seconds.
+                    let second = Duration::from_secs(1);
+                    let time = left.reset.map_or(WINDOW_UNKNOWN, |reset| reset.since(today) + second);
+                    self.sender.learn(left, now.saturating_add(time), now);
+                }
+            }
+            Err(error) if is_limit(error) => {
+                self.sweep(now);
+                let told = match error.is_of_pair() {
+                    true => &mut self.pairs.entry(self.hasher.hash_one(to.expose())).or_default().told,
+                    false => &mut self.sender,
+                };
+                told.pause(error.retry_after().unwrap_or_default(), now);
+            }
+            Err(_) => {}
         }
     }
 
@@ -144,6 +146,14 @@ impl Limiter {
             self.sweep_at = (self.pairs.len() * 2).max(SWEEP_MIN);
         }
     }
+}
+
+/// Whether a gateway says that it was too much, and will take it later. What a [`RateLimit`](super::RateLimit) of our own
+/// says is of nobody who was asked.
+fn is_limit(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::RateLimited | ErrorKind::QuotaExceeded)
+        && error.is_retryable()
+        && error.outcome() == Outcome::Rejected
 }
 
 /// A place that lies too late.
@@ -354,9 +364,18 @@ mod tests {
         Duration::from_secs_f64(secs)
     }
 
-    fn busy(after: Option<u64>, pair: bool) -> Error {
-        Error::new(ErrorKind::RateLimited, "busy").with_retry(true, after.map(Duration::from_secs)).with_pair(pair)
+    fn busy(after: Option<u64>, pair: bool) -> Result<Accepted> {
+        let error = Error::new(ErrorKind::RateLimited, "busy").with_outcome(Outcome::Rejected);
+        Err(error.with_retry(true, after.map(Duration::from_secs)).with_pair(pair))
     }
+
+    fn accepted(allowance: Option<Allowance>) -> Result<Accepted> {
+        let mut accepted = Accepted::new("mock", "1", bytes::Bytes::new());
+        accepted.allowance = allowance;
+        Ok(accepted)
+    }
+
+    const TODAY: Timestamp = Timestamp::from_secs(1_000_000);
 
     #[test]
     fn a_burst_goes_at_once_and_is_paid_back_before_the_next() {
@@ -378,15 +397,19 @@ mod tests {
     fn a_refusal_pauses_what_it_means_and_nothing_else() {
         let mut limiter = Limiter::new(Some(Rate::per_second(1_000)), Some(Rate::every_seconds(1).into()));
         let (ann, bob) = (person(1), person(2));
-        limiter.refused(&ann, &busy(Some(30), true), secs(0.0));
+        limiter.report(&ann, &busy(Some(30), true), secs(0.0), TODAY);
         assert_eq!(limiter.try_acquire(&ann, secs(1.0)), Err(secs(29.0)));
         assert_eq!(limiter.try_acquire(&bob, secs(1.0)), Ok(()));
-        limiter.refused(&bob, &busy(Some(60), false), secs(2.0));
+        limiter.report(&bob, &busy(Some(60), false), secs(2.0), TODAY);
         assert_eq!(limiter.try_acquire(&person(3), secs(2.0)), Err(secs(60.0)));
         // What is not about how often pauses nothing.
         let mut limiter = Limiter::new(None, None);
-        limiter.refused(&ann, &Error::new(ErrorKind::Unavailable, "down"), secs(0.0));
-        limiter.refused(&ann, &Error::new(ErrorKind::QuotaExceeded, "of this person").with_pair(true), secs(0.0));
+        let share =
+            Error::new(ErrorKind::QuotaExceeded, "of this person").with_outcome(Outcome::Rejected).with_pair(true);
+        let waits = Error::new(ErrorKind::RateLimited, "too many wait").with_retry(true, Some(secs(9.0)));
+        for error in [Error::new(ErrorKind::Unavailable, "down"), share, waits] {
+            limiter.report(&ann, &Err(error), secs(0.0), TODAY);
+        }
         assert_eq!(limiter.try_acquire(&ann, secs(0.0)), Ok(()));
     }
 
@@ -397,31 +420,30 @@ mod tests {
         let mut now = secs(0.0);
         for wait in [1, 4, 16, 64, 256, 300, 300] {
             // All that were on their way count once.
-            (0..64).for_each(|_| limiter.refused(&ann, &busy(None, true), now));
+            (0..64).for_each(|_| limiter.report(&ann, &busy(None, true), now, TODAY));
             assert_eq!(limiter.try_acquire(&ann, now), Err(Duration::from_secs(wait)));
             now += Duration::from_secs(wait);
             assert_eq!(limiter.try_acquire(&ann, now), Ok(()));
         }
-        limiter.accepted(&ann, None);
-        limiter.refused(&ann, &busy(None, true), now);
+        limiter.report(&ann, &accepted(None), now, TODAY);
+        limiter.report(&ann, &busy(None, true), now, TODAY);
         assert_eq!(limiter.try_acquire(&ann, now), Err(secs(1.0)));
     }
 
     #[test]
     fn what_the_gateway_says_is_left_is_kept_to() {
         let mut limiter = Limiter::new(None, None);
-        let (ann, today) = (person(1), Timestamp::from_secs(1_000_000));
-        let left = |n| Some((Allowance::new(n).of(15).until(today.plus(secs(900.0))), today, secs(0.0)));
-        limiter.accepted(&ann, left(3));
+        let ann = person(1);
+        let left = |n, until| accepted(Some(Allowance::new(n).of(15).until(TODAY.plus(secs(until)))));
+        limiter.report(&ann, &left(3, 900.0), secs(0.0), TODAY);
         // An older answer that comes later.
-        limiter.accepted(&ann, left(5));
+        limiter.report(&ann, &left(5, 900.0), secs(0.0), TODAY);
         assert_eq!((0..9).filter(|_| limiter.try_acquire(&ann, secs(1.0)).is_ok()).count(), 3);
         assert_eq!(limiter.try_acquire(&ann, secs(1.0)), Err(secs(900.0)));
         // The next one is taken to be as long, until an answer tells.
         assert_eq!((0..99).filter(|_| limiter.try_acquire(&ann, secs(901.0)).is_ok()).count(), 15);
         assert_eq!(limiter.try_acquire(&ann, secs(901.0)), Err(secs(901.0)));
-        let told = (Allowance::new(2).of(15).until(today.plus(secs(960.0))), today.plus(secs(902.0)), secs(902.0));
-        limiter.accepted(&ann, Some(told));
+        limiter.report(&ann, &left(2, 960.0), secs(902.0), TODAY.plus(secs(902.0)));
         assert_eq!((0..9).filter(|_| limiter.try_acquire(&ann, secs(902.0)).is_ok()).count(), 2);
         assert_eq!(limiter.try_acquire(&ann, secs(902.0)), Err(secs(59.0)));
     }

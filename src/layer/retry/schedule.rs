@@ -66,6 +66,9 @@ pub enum Stop {
 }
 
 impl Schedule {
+    /// 2 tries within 5 seconds: for where another gateway waits.
+    pub(crate) const BRIEF: Self = Self { attempts: 2, within: Duration::from_secs(5), ..Self::new() };
+
     /// 4 tries within a minute, the pauses growing from 1 second to 30.
     pub const fn new() -> Self {
         let secs = Duration::from_secs;
@@ -90,7 +93,8 @@ impl Schedule {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) when `base` is none or more than `most`, or `most` more than 24 hours.
     pub fn with_pauses(self, base: Duration, most: Duration) -> Result<Self> {
         if base.is_zero() || base > most || most > RETRY_AFTER_MAX {
-            return Err(Error::config("pauses", "must grow, from above nothing to at most 24 hours"));
+            let rule = "must be above 0, and not above the longest one, which is at most 24 hours (86400 seconds)";
+            return Err(Error::config("base_seconds", rule));
         }
         Ok(Self { base, most, ..self })
     }
@@ -152,25 +156,33 @@ impl Default for Schedule {
     }
 }
 
-/// What a configuration writes: `{ attempts = 4, base_seconds = 1, most_seconds = 30, within_seconds = 60 }`.
+/// What a configuration writes: `{ attempts = 4, base_seconds = 1, most_seconds = 30, within_seconds = 60 }`, or some of
+/// them.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ScheduleWire {
+#[serde(deny_unknown_fields, expecting = "a table such as { attempts = 4, within_seconds = 60 }")]
+pub(crate) struct ScheduleWire {
     attempts: Option<u32>,
     base_seconds: Option<u32>,
     most_seconds: Option<u32>,
     within_seconds: Option<u32>,
 }
 
+impl ScheduleWire {
+    /// What is not set stays as it is.
+    pub(crate) fn over(&self, usual: Schedule) -> Result<Schedule> {
+        let time = |secs: Option<u32>, or| secs.map_or(or, |secs| Duration::from_secs(secs.into()));
+        usual
+            .with_attempts(self.attempts.unwrap_or(usual.attempts))?
+            .with_pauses(time(self.base_seconds, usual.base), time(self.most_seconds, usual.most))
+            .map(|schedule| schedule.within(time(self.within_seconds, usual.within)))
+    }
+}
+
 impl TryFrom<ScheduleWire> for Schedule {
     type Error = Error;
 
     fn try_from(wire: ScheduleWire) -> Result<Self> {
-        let new = Self::new();
-        let time = |secs: Option<u32>, or| secs.map_or(or, |secs| Duration::from_secs(secs.into()));
-        new.with_attempts(wire.attempts.unwrap_or(new.attempts))?
-            .with_pauses(time(wire.base_seconds, new.base), time(wire.most_seconds, new.most))
-            .map(|schedule| schedule.within(time(wire.within_seconds, new.within)))
+        wire.over(Self::new())
     }
 }
 
@@ -254,7 +266,7 @@ mod tests {
     fn wrong_settings_are_refused_by_name() {
         assert_eq!(Schedule::new().with_attempts(0).unwrap_err().field(), Some("attempts"));
         for (base, most) in [(0, 1), (2, 1), (1, 86_401)] {
-            assert_eq!(Schedule::new().with_pauses(secs(base), secs(most)).unwrap_err().field(), Some("pauses"));
+            assert_eq!(Schedule::new().with_pauses(secs(base), secs(most)).unwrap_err().field(), Some("base_seconds"));
         }
         let read = |json: &str| serde_json::from_str::<Schedule>(json);
         assert_eq!(read("{}").unwrap(), Schedule::new());

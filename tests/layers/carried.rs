@@ -1,0 +1,114 @@
+//! What one gateway leaves to another, and what is said of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use civic_messaging::layer::{Failover, Layer, Retry, Stack};
+use civic_messaging::webhook::{Received, Request};
+use civic_messaging::{
+    Accepted, Channel, Clock, Error, ErrorKind, Evidence, Info, Medium, Message, Mock, OnUnknown, Outcome, Rate,
+    Result, Sent, async_trait,
+};
+
+use super::{all, clock, person};
+
+/// Who a gateway is, for a mock to be like.
+#[derive(Debug)]
+struct Named(Info);
+
+#[async_trait]
+impl Channel for Named {
+    fn info(&self) -> &Info {
+        &self.0
+    }
+
+    async fn send(&self, _message: &Message) -> Result<Accepted> {
+        Err(Error::unsupported("it is only a name"))
+    }
+
+    async fn receive(&self, _request: &Request) -> Result<Received> {
+        Err(Error::unsupported("it is only a name"))
+    }
+}
+
+fn mock(gateway: &'static str, rate: Option<Rate>) -> Mock {
+    let can = Mock::sms().info().capability.clone();
+    let info = Info::new(gateway, Medium::Sms, "desk").with_capability(|own| *own = can);
+    Mock::like(&Named(info.with_capability(|can| can.rate = rate)))
+}
+
+fn failover(first: &Mock, second: &Mock) -> Failover {
+    Failover::new([Arc::new(first.clone()) as Arc<dyn Channel>, Arc::new(second.clone())]).unwrap()
+}
+
+fn resent(key: &str) -> Message {
+    Message::text(person(1), "The river is rising.").key(key).on_unknown(OnUnknown::Resend)
+}
+
+#[test]
+fn a_doubt_is_told_of_the_gateway_that_is_in_doubt() {
+    let clock = clock();
+    let (first, second) = (mock("first", None), mock("second", None));
+    let sms = failover(&first, &second);
+    let opted_out = || Error::new(ErrorKind::OptedOut, "said STOP").with_outcome(Outcome::Rejected);
+
+    first.will_accept_unheard();
+    second.will_fail(opted_out());
+    let error = clock.run(sms.send(&resent("one"))).unwrap_err();
+    assert_eq!((error.outcome(), error.gateway()), (Outcome::Unknown, Some("first")));
+    assert_ne!(error.kind(), ErrorKind::OptedOut);
+    let sent = Sent::new(resent("one"), clock.now()).by(error.gateway().unwrap());
+    assert!(matches!(clock.run(sms.look_up(&sent)).unwrap(), Evidence::Found(_)));
+
+    // Both: then none is named, and all are asked.
+    first.will_accept_unheard();
+    second.will_accept_unheard();
+    let error = clock.run(sms.send(&resent("two"))).unwrap_err();
+    assert_eq!((error.outcome(), error.gateway()), (Outcome::Unknown, None));
+    let Evidence::Found(found) = clock.run(sms.look_up(&Sent::new(resent("two"), clock.now()))).unwrap() else {
+        panic!()
+    };
+    assert_eq!(found.len(), 2);
+
+    // Tried again at one: the last word is a no, and it does not undo the doubt.
+    first.will_accept_unheard();
+    first.will_fail(opted_out());
+    let again = Retry::new().with_clock(clock.clone()).layer(first.clone());
+    let error = clock.run(again.send(&resent("three"))).unwrap_err();
+    assert_eq!((error.outcome(), error.kind()), (Outcome::Unknown, ErrorKind::Unavailable));
+}
+
+#[test]
+fn what_waits_for_its_turn_is_not_sent_to_a_gateway_that_went_down_meanwhile() {
+    let clock = clock();
+    let (first, second) = (mock("first", Some(Rate::per_second(1))), mock("second", None));
+    (0..100).for_each(|_| first.will_fail(Error::new(ErrorKind::Unavailable, "no connection could be made")));
+    let stack = Stack::of(first.clone()).or(second.clone()).with_clock(clock.clone()).build().unwrap();
+    let send = |n| {
+        let message = Message::text(person(n), "Hello");
+        let stack = &stack;
+        async move { drop(stack.send(&message).await.unwrap()) }
+    };
+    clock.run(all((0..50).map(send)));
+    assert_eq!(second.sent().len(), 50);
+    // Five faults, and a probe now and then within the minute that the turns of fifty take.
+    assert!(first.sent().len() <= 10, "{}", first.sent().len());
+}
+
+#[test]
+fn what_is_too_much_for_one_person_is_carried_to_nobody() {
+    let clock = clock();
+    let (first, second) = (mock("first", None), mock("second", None));
+    let stack = Stack::of(first.clone())
+        .with_limit(civic_messaging::layer::RateLimit::new().with_pair_rate(Rate::every_seconds(60)))
+        .or(second.clone())
+        .with_clock(clock.clone())
+        .build()
+        .unwrap();
+    let send = || clock.run(stack.send(&Message::text(person(1), "Hello")));
+    send().unwrap();
+    let error = send().unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::RateLimited, Outcome::NotSent));
+    assert!(error.retry_after().is_some_and(|wait| wait > Duration::from_secs(60)));
+    second.assert_nothing_sent();
+}
