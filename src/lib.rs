@@ -39,6 +39,8 @@ pub mod policy;
 pub mod rate;
 pub mod registry;
 mod secret;
+#[cfg(feature = "sqlite-system")]
+pub mod switchboard;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod transport;

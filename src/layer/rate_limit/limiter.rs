@@ -102,7 +102,7 @@ impl Limiter {
     ///
     /// # Errors
     /// When that would be, where it is after `latest`; nothing was booked.
-    pub(super) fn book(&mut self, to: &Address, now: Duration, latest: Duration) -> Result<Duration, Late> {
+    pub(crate) fn book(&mut self, to: &Address, now: Duration, latest: Duration) -> Result<Duration, Late> {
         self.sweep(now);
         self.booked.forget(now);
         let key = self.key(to);
@@ -129,7 +129,7 @@ impl Limiter {
     }
 
     /// Until when messages to this person are paused.
-    pub(super) fn paused(&self, to: &Address) -> Duration {
+    pub(crate) fn paused(&self, to: &Address) -> Duration {
         let pair = self.key(to).and_then(|key| self.pairs.get(&key));
         pair.map_or(Duration::ZERO, |pair| pair.told.paused).max(self.sender.paused)
     }
@@ -158,10 +158,10 @@ fn is_limit(error: &Error) -> bool {
 
 /// A place that lies too late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Late {
-    pub(super) at: Duration,
+pub(crate) struct Late {
+    pub(crate) at: Duration,
     /// Whether it is this person's rate that it waits for.
-    pub(super) of_pair: bool,
+    pub(crate) of_pair: bool,
 }
 
 const SWEEP_MIN: usize = 1024;

@@ -1,0 +1,418 @@
+//! The switchboard: lines, a durable outbox and a durable inbox.
+//!
+//! What it has said Ok to is in its [`Store`], and a crash at any moment loses none of it and sends none of it twice: a
+//! message that was on its way when the process ended may have gone, and is settled by what the gateway tells of it, by
+//! asking the gateway, or by a person.
+//!
+//! ```
+//! use civic_messaging::switchboard::{Line, State, Store, Switchboard};
+//! use civic_messaging::{Address, Message, Mock};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let sms = Mock::sms();
+//! let enquiries = Line::new("enquiries").controller("Exampleshire Council").channel(sms.clone());
+//! let store = Store::open("sqlite::memory:").await?; // sqlite:desk.db, where it is to last
+//! let switchboard = Switchboard::builder(store).line(enquiries).route("sms", ["enquiries"]).build()?;
+//! let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+//! let worker = tokio::spawn(switchboard.clone().run(async { drop(stopped.await) }));
+//!
+//! // Ok means durable, and the same key is the same message.
+//! let note = Message::text(Address::phone("07700 900123")?, "Your collection is on Tuesday.").key("waste-4711");
+//! let id = switchboard.send("enquiries", note.clone()).await?;
+//! assert_eq!(switchboard.send("enquiries", note).await?, id);
+//!
+//! // A webhook is answered 2xx once what it brought is durable.
+//! let webhook = sms.arrives("07700 900123", "Thank you. And the paper?");
+//! assert_eq!(switchboard.receive("sms", webhook).await.status, 200);
+//!
+//! // Each event at least once, until it is acknowledged.
+//! let line = switchboard.line("enquiries")?;
+//! while let Some(event) = line.next().await? {
+//!     if let Some(inbound) = event.as_inbound() {
+//!         switchboard.reply("enquiries", inbound, "On Friday.").await?;
+//!         event.ack().await?;
+//!         break;
+//!     }
+//!     event.ack().await?;
+//! }
+//! drop(stop);
+//! worker.await.unwrap()?;
+//! assert_eq!(switchboard.status(id).await?.map(|status| status.state), Some(State::Accepted));
+//! # Ok::<(), civic_messaging::Error>(()) }).unwrap();
+//! ```
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, Semaphore};
+
+use crate::channel::Channel;
+use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, Inbound};
+use crate::layer::failover::{Choice, Order};
+use crate::layer::rate_limit::Limiter;
+use crate::layer::retry::Schedule;
+use crate::message::{Message, Purpose};
+use crate::webhook;
+
+mod inbox;
+mod line;
+mod outbox;
+mod store;
+mod worker;
+
+pub use inbox::{Handed, Happening, LineInbox};
+pub use line::Line;
+pub use outbox::{Decision, Id, Settled, State, Status};
+pub use store::Store;
+pub use worker::Drained;
+
+use store::{Enqueued, Incoming, New, Settle};
+
+/// Lines, routes and a store. Clones are one switchboard.
+#[derive(Clone)]
+pub struct Switchboard(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    lines: BTreeMap<String, Line>,
+    routes: BTreeMap<String, Vec<String>>,
+    schedule: Schedule,
+    clock: Arc<dyn Clock>,
+    /// The rates of each account, by gateway and account.
+    limits: HashMap<(String, String), Mutex<Limiter>>,
+    /// The suppliers of each line and medium.
+    choices: HashMap<(String, String), Mutex<Choice>>,
+    /// Rings when there is something to send, and when there is something to read.
+    to_send: Notify,
+    to_read: Notify,
+    intake: Semaphore,
+    stopped: AtomicBool,
+}
+
+/// Puts a [`Switchboard`] together.
+#[derive(Debug)]
+pub struct Builder {
+    store: Store,
+    lines: Vec<Line>,
+    routes: Vec<(String, Vec<String>)>,
+    schedule: Schedule,
+    clock: Arc<dyn Clock>,
+}
+
+/// How many webhooks are taken in at once; more are asked to come again.
+const INTAKE_MAX: usize = 256;
+
+impl Switchboard {
+    /// Begins one on a store.
+    pub fn builder(store: Store) -> Builder {
+        let day = std::time::Duration::from_secs(24 * 3600);
+        Builder {
+            store,
+            lines: Vec::new(),
+            routes: Vec::new(),
+            schedule: Schedule::new().within(day),
+            clock: Arc::new(SystemClock::new()),
+        }
+    }
+
+    /// Takes a message for a line: Ok means that it is durable, and will be sent once a worker runs. The same key of the
+    /// same line gives the same message.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidMessage`] for a line that is not there, a key that another message has, and what no channel
+    /// of the line can carry; [`ErrorKind::Unavailable`] when the store does not work, and then it may be there: send it
+    /// again under its key.
+    pub async fn send(&self, line: &str, message: Message) -> Result<Id> {
+        self.send_at(line, message, Timestamp::from_millis(i64::MIN)).await
+    }
+
+    /// Takes a message that is not to go before this time.
+    ///
+    /// # Errors
+    /// Those of [`send`](Self::send).
+    pub async fn send_at(&self, line: &str, mut message: Message, at: Timestamp) -> Result<Id> {
+        let of = self.0.line(line)?;
+        let suppliers = of.suppliers(&message.to);
+        let mut wrong = None;
+        let carried = suppliers.iter().any(|channel| match channel.info().check(&message) {
+            Ok(_) => true,
+            Err(error) => {
+                wrong.get_or_insert(error);
+                false
+            }
+        });
+        if !carried {
+            let nobody = || Error::recipient(format!("is reached by no channel of the line {line}"));
+            return Err(wrong.unwrap_or_else(nobody));
+        }
+        let now = self.0.clock.now();
+        let key = match &message.key {
+            Some(key) => key.clone(),
+            None => self.0.new_key()?,
+        };
+        message.key = Some(key.clone());
+        let priority = outbox::priority(message.purpose);
+        let new = New { line: line.to_owned(), key, message, priority, due: at.max(now), now };
+        match self.0.store.0.enqueue(new).await? {
+            Enqueued::New(id) | Enqueued::Same(id) => {
+                self.0.to_send.notify_one();
+                Ok(id)
+            }
+            Enqueued::Other => Err(Error::invalid("key", "is that of another message of this line")),
+        }
+    }
+
+    /// Takes a text as an answer to a resident's message, quoting it where the line's channel can.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidMessage`] for an echo of ours, and those of [`send`](Self::send).
+    pub async fn reply(&self, line: &str, inbound: &Inbound, text: impl Into<String>) -> Result<Id> {
+        if inbound.echo {
+            return Err(Error::invalid("inbound", "is an echo of our own message, which must not be answered"));
+        }
+        let of = self.0.line(line)?;
+        let message = Message::text(inbound.answer_to().clone(), text).purpose(Purpose::Reply);
+        let quotes = of.channels.iter().any(|channel| {
+            let info = channel.info();
+            info.gateway == inbound.envelope.gateway
+                && info.medium == inbound.envelope.medium
+                && info.capability.reply_to
+        });
+        self.send(line, if quotes { message.reply_to(inbound.id.clone()) } else { message }).await
+    }
+
+    /// Takes a webhook in, and gives the answer to it: 2xx once all that it brought is durable; 503 when it cannot be taken
+    /// now, upon which gateways come again.
+    pub async fn receive(&self, route: &str, request: webhook::Request) -> webhook::Reply {
+        let Ok(_place) = self.0.intake.try_acquire() else {
+            return webhook::Reply::status(http::StatusCode::SERVICE_UNAVAILABLE);
+        };
+        match self.take_in(route, &request).await {
+            Ok(reply) => reply,
+            Err(error) => error.into(),
+        }
+    }
+
+    async fn take_in(&self, route: &str, request: &webhook::Request) -> Result<webhook::Reply> {
+        let Some(lines) = self.0.routes.get(route) else {
+            let rule = "is none of this switchboard's: see Builder::route";
+            return Err(Error::config("route", rule).with_reply(http::StatusCode::NOT_FOUND));
+        };
+        let (mut reply, mut incoming, mut refused) = (None, Vec::new(), None);
+        for channel in lines.iter().filter_map(|line| self.0.lines.get(line)).flat_map(|line| &line.channels) {
+            if !channel.info().capability.receive {
+                continue;
+            }
+            match channel.receive(request).await {
+                Ok(received) => {
+                    incoming.extend(received.events.into_iter().map(|event| self.0.incoming(event)));
+                    reply.get_or_insert(received.reply);
+                }
+                // Not this channel's own, so it may be another's.
+                Err(error) if error.kind() == ErrorKind::Unauthenticated => drop(refused.get_or_insert(error)),
+                Err(error) => refused = Some(error),
+            }
+        }
+        let Some(reply) = reply else {
+            return Err(refused.unwrap_or_else(|| Error::unsupported("no line of this route takes webhooks")));
+        };
+        if !incoming.is_empty() {
+            self.0.store.0.take_in(incoming, None, self.0.clock.now()).await?;
+            self.0.to_read.notify_waiters();
+        }
+        Ok(reply)
+    }
+
+    /// The events of one line.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidMessage`] for a line that is not there.
+    pub fn line(&self, line: &str) -> Result<LineInbox> {
+        self.0.line(line)?;
+        Ok(LineInbox::new(self.clone(), Some(line.to_owned())))
+    }
+
+    /// The events of all lines, and those of no line.
+    pub fn all(&self) -> LineInbox {
+        LineInbox::new(self.clone(), None)
+    }
+
+    /// What became of a message.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] when the store does not work.
+    pub async fn status(&self, id: Id) -> Result<Option<Status>> {
+        self.0.store.0.status(id).await
+    }
+
+    /// The message of a line that has this key.
+    ///
+    /// # Errors
+    /// Those of [`status`](Self::status).
+    pub async fn by_key(&self, line: &str, key: &str) -> Result<Option<Id>> {
+        self.0.store.0.by_key(line, key).await
+    }
+
+    /// Calls a message back that has not gone. False: it has, or it is on its way.
+    ///
+    /// # Errors
+    /// Those of [`status`](Self::status).
+    pub async fn cancel(&self, id: Id) -> Result<bool> {
+        let from = &[State::Queued, State::Deferred];
+        let reason = Some("it was called back".to_owned());
+        self.settled(id, Settle { state: State::Cancelled, due: None, reason, from, now: self.0.clock.now() }).await
+    }
+
+    /// Settles a message that may have gone, or that failed too often: as a person has found out. False: it is neither.
+    ///
+    /// # Errors
+    /// Those of [`status`](Self::status).
+    pub async fn settle(&self, id: Id, decision: Decision) -> Result<bool> {
+        let now = self.0.clock.now();
+        let (state, due, reason) = match decision {
+            Decision::Went => (State::Accepted, None, "a person found that it went"),
+            Decision::DidNotGo => (State::Rejected, None, "a person found that it did not go"),
+            Decision::Send => (State::Queued, Some(now), "a person wants it sent"),
+        };
+        let from = &[State::Unknown, State::Parked];
+        let settled = self.settled(id, Settle { state, due, reason: Some(reason.to_owned()), from, now }).await?;
+        self.0.to_send.notify_one();
+        Ok(settled)
+    }
+
+    async fn settled(&self, id: Id, settle: Settle) -> Result<bool> {
+        let settled = self.0.store.0.settle(id, settle).await?;
+        self.0.to_read.notify_waiters();
+        Ok(settled)
+    }
+
+    /// How many messages stand where.
+    ///
+    /// # Errors
+    /// Those of [`status`](Self::status).
+    pub async fn stats(&self) -> Result<Vec<(State, u64)>> {
+        self.0.store.0.stats().await
+    }
+}
+
+impl Inner {
+    fn line(&self, line: &str) -> Result<&Line> {
+        self.lines.get(line).ok_or_else(|| {
+            let known = self.lines.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            Error::invalid("line", format!("is none of this switchboard's: {known}"))
+        })
+    }
+
+    /// The line that an event is of: none for what is of no account of ours, or of an account as such.
+    fn incoming(&self, event: Event) -> Incoming {
+        let envelope = event.envelope();
+        let owns = |line: &&Line| line.owns(&envelope.gateway, envelope.account.as_str(), &envelope.medium);
+        let line = match event {
+            Event::Account(_) => None,
+            _ => self.lines.values().find(owns).map(|line| line.id.clone()),
+        };
+        Incoming { line, event }
+    }
+
+    fn new_key(&self) -> Result<String> {
+        let mut bytes = [0; 16];
+        self.clock.random(&mut bytes)?;
+        Ok(bytes.iter().fold(String::with_capacity(32), |key, byte| key + &format!("{byte:02x}")))
+    }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for Switchboard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Switchboard")
+            .field("store", &self.0.store)
+            .field("lines", &self.0.lines.keys())
+            .field("routes", &self.0.routes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// Adds a line.
+    #[must_use]
+    pub fn line(mut self, line: Line) -> Self {
+        self.lines.push(line);
+        self
+    }
+
+    /// Adds a webhook address, and the lines behind it: one app at a gateway may serve many.
+    #[must_use]
+    pub fn route<L: Into<String>>(mut self, name: impl Into<String>, lines: impl IntoIterator<Item = L>) -> Self {
+        self.routes.push((name.into(), lines.into_iter().map(Into::into).collect()));
+        self
+    }
+
+    /// Tries again by another schedule: the default is 4 tries within a day.
+    #[must_use]
+    pub fn schedule(mut self, schedule: Schedule) -> Self {
+        self.schedule = schedule;
+        self
+    }
+
+    /// By another clock.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Puts it together.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`]: a line twice, without a channel or with one that has layers already; a route twice, or with a
+    /// line that is not there.
+    pub fn build(self) -> Result<Switchboard> {
+        let (mut lines, mut limits, mut choices) = (BTreeMap::new(), HashMap::new(), HashMap::new());
+        for line in self.lines {
+            line.check()?;
+            for info in line.channels.iter().map(|channel| channel.info()) {
+                let can = &info.capability;
+                let account = (info.gateway.to_owned(), info.account.as_str().to_owned());
+                limits.entry(account).or_insert_with(|| Mutex::new(Limiter::new(can.rate, can.pair_rate)));
+                let suppliers = line.channels.iter().filter(|channel| channel.info().medium == info.medium).count();
+                let choice = Choice::new(suppliers, Order::Preferred)?;
+                choices.insert((line.id.clone(), info.medium.as_str().to_owned()), Mutex::new(choice));
+            }
+            if let Some(twice) = lines.insert(line.id.clone(), line) {
+                return Err(Error::config("line", format!("{} is there twice", twice.id)));
+            }
+        }
+        let mut routes = BTreeMap::new();
+        for (name, of) in self.routes {
+            if let Some(unknown) = of.iter().find(|line| !lines.contains_key(*line)) {
+                return Err(Error::config(
+                    format!("route {name}"),
+                    format!("names the line {unknown}, which is not there"),
+                ));
+            }
+            if routes.insert(name.clone(), of).is_some() {
+                return Err(Error::config(format!("route {name}"), "is there twice"));
+            }
+        }
+        Ok(Switchboard(Arc::new(Inner {
+            store: self.store,
+            lines,
+            routes,
+            schedule: self.schedule,
+            clock: self.clock,
+            limits,
+            choices,
+            to_send: Notify::new(),
+            to_read: Notify::new(),
+            intake: Semaphore::new(INTAKE_MAX),
+            stopped: AtomicBool::new(false),
+        })))
+    }
+}

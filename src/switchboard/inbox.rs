@@ -1,0 +1,133 @@
+//! What came in, handed out until it is acknowledged.
+
+use std::ops::Deref;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::outbox::Settled;
+use super::store::{self, What};
+use super::{Line, Switchboard};
+use crate::error::Result;
+use crate::event::{Event, Inbound};
+
+/// How long an event is held for who took it: then it is handed out again.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// The events of a line, or of all.
+#[derive(Clone, Debug)]
+pub struct LineInbox {
+    switchboard: Switchboard,
+    line: Option<String>,
+}
+
+/// An event that was handed out. Without [`ack`](Self::ack) it comes again after a minute.
+#[derive(Debug)]
+#[must_use = "an event that is not acknowledged comes again"]
+pub struct Handed {
+    switchboard: Switchboard,
+    id: i64,
+    line: Option<String>,
+    happening: Happening,
+}
+
+/// What is handed out.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq)]
+pub enum Happening {
+    /// What a gateway brought.
+    Received(Box<Event>),
+    /// A message of ours whose end is known, or that waits for a person.
+    Settled(Settled),
+}
+
+impl LineInbox {
+    pub(super) fn new(switchboard: Switchboard, line: Option<String>) -> Self {
+        Self { switchboard, line }
+    }
+
+    /// The oldest event that nobody holds. It waits for one; none comes when the worker has stopped and nothing is left.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the store does not work.
+    pub async fn next(&self) -> Result<Option<Handed>> {
+        let inner = &self.switchboard.0;
+        loop {
+            // It is asked to ring before it is looked, so that nothing that comes in between is missed.
+            let rings = inner.to_read.notified();
+            if let Some(handed) = self.try_next().await? {
+                return Ok(Some(handed));
+            }
+            if inner.stopped.load(Ordering::Acquire) {
+                return Ok(None);
+            }
+            tokio::select! {
+                () = rings => {}
+                // What was held and not acknowledged comes back without a ring.
+                () = inner.clock.sleep(Duration::from_secs(5)) => {}
+            }
+        }
+    }
+
+    /// The oldest event that nobody holds, if there is one now.
+    ///
+    /// # Errors
+    /// Those of [`next`](Self::next).
+    pub async fn try_next(&self) -> Result<Option<Handed>> {
+        let inner = &self.switchboard.0;
+        let handed = inner.store.0.next(self.line.as_deref(), inner.clock.now(), LEASE).await?;
+        Ok(handed.map(|store::Handed { id, line, what }| {
+            let happening = match what {
+                What::Event(event) => Happening::Received(event),
+                What::Settled(settled) => Happening::Settled(settled),
+            };
+            Handed { switchboard: self.switchboard.clone(), id, line, happening }
+        }))
+    }
+}
+
+impl Handed {
+    /// The line that it is of: none for what is of no line.
+    pub fn line(&self) -> Option<&Line> {
+        self.switchboard.0.lines.get(self.line.as_deref()?)
+    }
+
+    /// Acknowledges it: it does not come again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the store does not work; it comes again then.
+    pub async fn ack(self) -> Result<()> {
+        let inner = &self.switchboard.0;
+        inner.store.0.ack(self.id, inner.clock.now()).await
+    }
+}
+
+impl Deref for Handed {
+    type Target = Happening;
+
+    fn deref(&self) -> &Happening {
+        &self.happening
+    }
+}
+
+impl Happening {
+    /// The message, if it is one from a resident.
+    pub fn as_inbound(&self) -> Option<&Inbound> {
+        self.as_event()?.as_inbound()
+    }
+
+    /// The event, if a gateway brought it.
+    pub fn as_event(&self) -> Option<&Event> {
+        match self {
+            Self::Received(event) => Some(event),
+            Self::Settled(_) => None,
+        }
+    }
+
+    /// The message of ours, if one was settled.
+    pub fn as_settled(&self) -> Option<&Settled> {
+        match self {
+            Self::Received(_) => None,
+            Self::Settled(settled) => Some(settled),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! What becomes of a message: its states, and the decision after each attempt.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::store::{End, Settle};
+use crate::channel::Evidence;
+use crate::clock::Timestamp;
+use crate::delivery::DeliveryState;
+use crate::error::{Error, Outcome, Result};
+use crate::id::MessageId;
+use crate::layer::failover::Choice;
+use crate::layer::retry::{Schedule, Stop, Tried};
+use crate::message::{Accepted, Message, OnUnknown, Purpose};
+
+/// The number of a message in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Id(pub(super) i64);
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where a message stands.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// The gateway has it: see [`Status::delivery`] for how far it got.
+    Accepted,
+    /// It was called back before it went.
+    Cancelled,
+    /// A worker is about to send it.
+    Claimed,
+    /// It waits for a later time: its own, a limit's, or that of the next try.
+    Deferred,
+    /// Its `not_after` passed before it went.
+    Expired,
+    /// Nobody knows whether it went, or it failed too often: a person decides, by
+    /// [`settle`](super::Switchboard::settle).
+    Parked,
+    /// It waits for a worker.
+    Queued,
+    /// The gateway said no.
+    Rejected,
+    /// It is on its way to the gateway.
+    Sending,
+    /// It may have gone, and this is being found out.
+    Unknown,
+}
+
+impl State {
+    pub(super) const ALL: [Self; 10] = [
+        Self::Accepted,
+        Self::Cancelled,
+        Self::Claimed,
+        Self::Deferred,
+        Self::Expired,
+        Self::Parked,
+        Self::Queued,
+        Self::Rejected,
+        Self::Sending,
+        Self::Unknown,
+    ];
+
+    /// The state as one word, as it is stored.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Cancelled => "cancelled",
+            Self::Claimed => "claimed",
+            Self::Deferred => "deferred",
+            Self::Expired => "expired",
+            Self::Parked => "parked",
+            Self::Queued => "queued",
+            Self::Rejected => "rejected",
+            Self::Sending => "sending",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    pub(super) fn read(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+
+    /// Whether nothing more will be done about it, unless a person does.
+    pub const fn is_settled(self) -> bool {
+        matches!(self, Self::Accepted | Self::Cancelled | Self::Expired | Self::Parked | Self::Rejected)
+    }
+}
+
+/// What became of a message.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Its number.
+    pub id: Id,
+    /// The line that it is of.
+    pub line: String,
+    /// Where it stands.
+    pub state: State,
+    /// When it is due, where it waits.
+    pub due: Option<Timestamp>,
+    /// How often it was handed to a gateway.
+    pub attempts: u32,
+    /// The gateway that it was handed to last.
+    pub gateway: Option<String>,
+    /// The gateway's id.
+    pub gateway_id: Option<MessageId>,
+    /// How far it has got.
+    pub delivery: Option<DeliveryState>,
+    /// Why it stands there, in plain words.
+    pub reason: Option<String>,
+}
+
+/// A message whose end is known, or that waits for a person.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// Its number.
+    pub id: Id,
+    /// Where it stands.
+    pub state: State,
+    /// Why, in plain words.
+    pub reason: Option<String>,
+}
+
+/// A decision of a person about a message that may have gone, or that failed too often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It went: somebody has seen it.
+    Went,
+    /// It did not go, and is not to be sent.
+    DidNotGo,
+    /// Send it, at the risk of a second copy.
+    Send,
+}
+
+/// What goes first: a smaller number before a larger.
+pub(super) fn priority(purpose: Purpose) -> u8 {
+    match purpose {
+        Purpose::Emergency => 0,
+        Purpose::Reply => 1,
+        Purpose::Notice => 2,
+        Purpose::Marketing => 3,
+    }
+}
+
+/// How a message goes on after an attempt.
+pub(super) struct After<'a> {
+    pub(super) message: &'a Message,
+    pub(super) schedule: &'a Schedule,
+    /// How often it was tried, this time included.
+    pub(super) times: u32,
+    pub(super) queued: Timestamp,
+    /// Another gateway has not been asked yet.
+    pub(super) another: bool,
+    pub(super) now: Timestamp,
+    pub(super) chance: u64,
+}
+
+/// How long after a doubtful send the gateway is asked, and after each answer that says nothing.
+const LOOK_UPS: [Duration; 5] = [
+    Duration::from_secs(30),
+    Duration::from_secs(120),
+    Duration::from_secs(600),
+    Duration::from_secs(3600),
+    Duration::from_secs(6 * 3600),
+];
+
+/// How often a message may be handed to a gateway in all, whatever happens.
+const ATTEMPTS_MAX: u32 = 20;
+
+impl End {
+    /// An end without an attempt.
+    pub(super) fn without_attempt(state: State, reason: &str, now: Timestamp) -> Self {
+        Self {
+            state,
+            due: None,
+            ids: Vec::new(),
+            delivery: None,
+            outcome: "",
+            kind: "",
+            code: None,
+            reason: Some(reason.to_owned()),
+            now,
+        }
+    }
+}
+
+impl After<'_> {
+    /// What is written down: a pure decision.
+    pub(super) fn decide(&self, sent: &Result<Accepted>) -> End {
+        let end = |state, due, reason: Option<String>| End {
+            state,
+            due,
+            ids: Vec::new(),
+            delivery: None,
+            outcome: "",
+            kind: "",
+            code: None,
+            reason,
+            now: self.now,
+        };
+        let error = match sent {
+            Ok(accepted) => {
+                let ids = accepted.ids().cloned().collect();
+                let delivery = Some(accepted.state);
+                return End { ids, delivery, outcome: "accepted", ..end(State::Accepted, None, None) };
+            }
+            Err(error) => error,
+        };
+        let (state, due) = self.failed(error);
+        End {
+            outcome: error.outcome().as_str(),
+            kind: error.kind().as_str(),
+            code: error.code().map(str::to_owned),
+            ids: error.accepted_parts().to_vec(),
+            ..end(state, due, Some(error.to_string()))
+        }
+    }
+
+    fn failed(&self, error: &Error) -> (State, Option<Timestamp>) {
+        let spent = self.times >= ATTEMPTS_MAX;
+        if self.another && !spent && Choice::moves_on(error, self.message) {
+            return (State::Queued, Some(self.now));
+        }
+        let elapsed = self.now.since(self.queued);
+        let tried = Tried { times: self.times, elapsed };
+        match self.schedule.next(error, Some(self.message), tried, self.now, self.chance) {
+            Ok(wait) if !spent => (State::Deferred, Some(self.now.plus(wait))),
+            Err(Stop::Unknown) => in_doubt(self.message, self.now),
+            // Half of it went: a person has to see to the rest.
+            _ if !error.accepted_parts().is_empty() => (State::Parked, None),
+            _ if error.outcome() == Outcome::Unknown => in_doubt(self.message, self.now),
+            // It failed for now, and goes on doing so.
+            _ if error.is_retryable() => (State::Parked, None),
+            _ => (State::Rejected, None),
+        }
+    }
+}
+
+/// Where a message goes that may have gone.
+pub(super) fn in_doubt(message: &Message, now: Timestamp) -> (State, Option<Timestamp>) {
+    match message.on_unknown {
+        OnUnknown::Park => (State::Parked, None),
+        OnUnknown::Reconcile | OnUnknown::Resend => (State::Unknown, LOOK_UPS.first().map(|wait| now.plus(*wait))),
+    }
+}
+
+/// What an answer about a doubtful message says.
+pub(super) fn reconciled(evidence: &Result<Evidence>, lookups: u32, now: Timestamp) -> Settle {
+    let settle =
+        |state, due, reason: &str| Settle { state, due, reason: Some(reason.to_owned()), from: &[State::Unknown], now };
+    match evidence {
+        Ok(Evidence::Found(_)) => settle(State::Accepted, None, "the gateway was asked, and has it"),
+        Ok(Evidence::Absent { conclusive: true }) => {
+            settle(State::Queued, Some(now), "the gateway was asked, and certainly does not have it")
+        }
+        _ => match LOOK_UPS.get(lookups as usize + 1) {
+            Some(wait) => {
+                settle(State::Unknown, Some(now.plus(*wait)), "it may have gone; the gateway could not tell yet")
+            }
+            None => settle(State::Parked, None, "it may have gone, and the gateway cannot tell"),
+        },
+    }
+}

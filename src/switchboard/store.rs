@@ -1,0 +1,216 @@
+//! The durable record: what a switchboard needs of a database.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::outbox::{Id, Settled, State, Status};
+use crate::channel::Cursor;
+use crate::clock::Timestamp;
+use crate::delivery::DeliveryState;
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::id::MessageId;
+use crate::message::Message;
+
+mod sqlite;
+
+/// The durable record of a switchboard.
+///
+/// ```no_run
+/// # async fn run() -> civic_messaging::Result<()> {
+/// use civic_messaging::switchboard::Store;
+///
+/// let store = Store::open("sqlite:desk.db").await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Store(pub(super) Arc<dyn Engine>);
+
+impl Store {
+    /// Opens a store, and makes it where it is not there yet: `sqlite:` and a path. `sqlite::memory:` is one that lives as
+    /// long as it is held, for tests.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for another scheme, a path that cannot be opened, a file that is no
+    /// database, or one that a newer version of this crate made.
+    pub async fn open(url: &str) -> Result<Self> {
+        match url.split_once(':') {
+            Some(("sqlite", path)) => Ok(Self(Arc::new(sqlite::Sqlite::open(path).await?))),
+            _ => Err(Error::config("store", "must begin with sqlite: and go on with the path of a file")),
+        }
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a switchboard needs of a database. Every method is one transaction, durable when it returns.
+#[async_trait]
+pub(super) trait Engine: fmt::Debug + Send + Sync {
+    /// The right to work on the store, which one worker has at a time, for as long as it is held.
+    async fn lock(&self) -> Result<Box<dyn Send>>;
+
+    /// Takes a message. The same key of the same line gives the message that is there.
+    async fn enqueue(&self, new: New) -> Result<Enqueued>;
+
+    /// Claims messages that are due, in the order of their priority and of their conversations.
+    async fn claim(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Claimed>>;
+
+    /// Gives a claimed message back, to be claimed at that time. False: the claim was another's by then.
+    async fn release(&self, hold: Hold, due: Timestamp) -> Result<bool>;
+
+    /// Notes that a send begins: before the first byte leaves. False: the claim was another's by then.
+    async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool>;
+
+    /// Notes how it ended, and settles what came in before. False: the claim was another's by then.
+    async fn finish(&self, hold: Hold, end: End) -> Result<bool>;
+
+    /// Takes back what nobody holds any more, or all, where nobody else can hold any: what was being sent is unknown,
+    /// what was claimed is queued.
+    async fn recover(&self, now: Timestamp, all: bool) -> Result<Recovered>;
+
+    /// Messages that may have gone, and that it is time to ask about: they are not given out again for this long.
+    async fn doubtful(&self, now: Timestamp, wait: Duration, most: u32) -> Result<Vec<Claimed>>;
+
+    /// Settles a message that may have gone. False: it was not in doubt any more.
+    async fn settle(&self, id: Id, settled: Settle) -> Result<bool>;
+
+    /// Takes events in, and where to go on polling; those that are there already are left out. How many were new.
+    async fn take_in(&self, events: Vec<Incoming>, cursor: Option<(String, Cursor)>, now: Timestamp) -> Result<usize>;
+
+    /// Where to go on polling.
+    async fn cursor(&self, channel: &str) -> Result<Option<Cursor>>;
+
+    /// The oldest event of a line, or of all, that nobody holds and nobody acknowledged.
+    async fn next(&self, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<Handed>>;
+
+    /// Acknowledges an event.
+    async fn ack(&self, event: i64, now: Timestamp) -> Result<()>;
+
+    /// What became of a message.
+    async fn status(&self, id: Id) -> Result<Option<Status>>;
+
+    /// The message of this key.
+    async fn by_key(&self, line: &str, key: &str) -> Result<Option<Id>>;
+
+    /// How much waits.
+    async fn stats(&self) -> Result<Vec<(State, u64)>>;
+}
+
+/// A message to be taken.
+#[derive(Debug)]
+pub(super) struct New {
+    pub(super) line: String,
+    pub(super) key: String,
+    pub(super) message: Message,
+    pub(super) priority: u8,
+    pub(super) due: Timestamp,
+    pub(super) now: Timestamp,
+}
+
+/// What came of taking it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Enqueued {
+    /// It is new.
+    New(Id),
+    /// It was there.
+    Same(Id),
+    /// Another message has its key.
+    Other,
+}
+
+/// The right to write to a message: the claim that it is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hold {
+    pub(super) id: Id,
+    pub(super) fence: i64,
+}
+
+/// A claimed message.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    pub(super) hold: Hold,
+    pub(super) line: String,
+    pub(super) message: Message,
+    pub(super) queued: Timestamp,
+    /// The attempts so far, oldest first: gateway and account.
+    pub(super) attempts: Vec<Attempt>,
+    /// How often it was asked about.
+    pub(super) lookups: u32,
+    /// The gateway's id, if it gave one.
+    pub(super) gateway_id: Option<MessageId>,
+}
+
+/// One attempt: by whom, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Attempt {
+    pub(super) gateway: String,
+    pub(super) account: String,
+    pub(super) at: Timestamp,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug)]
+pub(super) struct End {
+    pub(super) state: State,
+    /// When it is due again, where it is.
+    pub(super) due: Option<Timestamp>,
+    /// The gateway's ids, where it took the message.
+    pub(super) ids: Vec<MessageId>,
+    pub(super) delivery: Option<DeliveryState>,
+    /// What is told of the attempt: outcome, kind and code.
+    pub(super) outcome: &'static str,
+    pub(super) kind: &'static str,
+    pub(super) code: Option<String>,
+    /// Why, for a person.
+    pub(super) reason: Option<String>,
+    pub(super) now: Timestamp,
+}
+
+/// How a doubt is settled.
+#[derive(Debug)]
+pub(super) struct Settle {
+    pub(super) state: State,
+    pub(super) due: Option<Timestamp>,
+    pub(super) reason: Option<String>,
+    /// Only what is in one of these states is changed.
+    pub(super) from: &'static [State],
+    pub(super) now: Timestamp,
+}
+
+/// What was taken back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Recovered {
+    /// Was claimed, and is queued again.
+    pub(super) queued: u64,
+    /// Was being sent, and may have gone.
+    pub(super) unknown: u64,
+}
+
+/// An event that came, and the line that it is of.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    pub(super) line: Option<String>,
+    pub(super) event: Event,
+}
+
+/// An event that is handed out.
+#[derive(Debug)]
+pub(super) struct Handed {
+    pub(super) id: i64,
+    pub(super) line: Option<String>,
+    pub(super) what: What,
+}
+
+/// What is handed out.
+#[derive(Debug)]
+pub(super) enum What {
+    Event(Box<Event>),
+    Settled(Settled),
+}

@@ -1,0 +1,639 @@
+//! The store in one file of SQLite: one thread writes, and commits together what came meanwhile.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+use tokio::sync::oneshot;
+
+use super::super::outbox::{self, Id, Settled, State, Status};
+use super::{Attempt, Claimed, End, Engine, Enqueued, Handed, Hold, Incoming, New, Recovered, Settle, What};
+use crate::channel::Cursor;
+use crate::clock::Timestamp;
+use crate::delivery::DeliveryState;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Delivery, DeliveryOf, Event};
+use crate::id::{Digest, MessageId};
+use crate::message::Message;
+
+/// The steps from each version of the tables to the next; a file says which it has.
+const MIGRATIONS: &[&str] = &[include_str!("sqlite.sql")];
+
+/// How long a writer waits for another program that writes.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// How many transactions are committed together, at most.
+const GROUP_MAX: usize = 256;
+
+pub(super) struct Sqlite {
+    jobs: mpsc::Sender<Job>,
+    path: String,
+    working: Arc<AtomicBool>,
+}
+
+/// The right to work on the store. Its file is one beside the database, so that other programs may still write
+/// messages; the lock on it goes with the process.
+struct Working {
+    process: Arc<AtomicBool>,
+    _file: Option<Connection>,
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.process.store(false, Ordering::Release);
+    }
+}
+
+/// A piece of work within a transaction; it hands back what is to be told once that is durable.
+type Job = Box<dyn FnOnce(&Connection) -> Box<dyn FnOnce(Result<()>) + Send> + Send>;
+
+impl Sqlite {
+    pub(super) async fn open(path: &str) -> Result<Self> {
+        let (jobs, inbox) = mpsc::channel::<Job>();
+        let (told, opened) = oneshot::channel();
+        let (path, name) = (path.to_owned(), path.to_owned());
+        let thread = std::thread::Builder::new().name("civic-store".to_owned());
+        let run = move || match connect(&path) {
+            Ok(connection) => {
+                _ = told.send(Ok(()));
+                write(connection, &inbox);
+            }
+            Err(error) => drop(told.send(Err(error))),
+        };
+        thread.spawn(run).map_err(|_| gone())?;
+        opened.await.map_err(|_| gone())??;
+        Ok(Self { jobs, path: name, working: Arc::default() })
+    }
+
+    /// Does this in a transaction of its own, which is durable when it returns.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (told, done) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            let worked = within(connection, work);
+            Box::new(move |committed| drop(told.send(committed.and(worked))))
+        });
+        self.jobs.send(job).map_err(|_| gone())?;
+        done.await.map_err(|_| gone())?
+    }
+}
+
+impl fmt::Debug for Sqlite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sqlite").field(&self.path).finish()
+    }
+}
+
+fn connect(path: &str) -> Result<Connection> {
+    let opened = if path == ":memory:" { Connection::open_in_memory() } else { Connection::open(Path::new(path)) };
+    let mut connection = opened.map_err(|error| config(&error))?;
+    prepare(&mut connection).map_err(|error| config(&error))??;
+    Ok(connection)
+}
+
+fn prepare(connection: &mut Connection) -> rusqlite::Result<Result<()>> {
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    let check: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if check != "ok" {
+        return Ok(Err(Error::config("store", "is damaged: leave the file as it is, and restore a backup")));
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version: usize = transaction.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))? as usize;
+    let Some(steps) = MIGRATIONS.get(version..) else {
+        return Ok(Err(Error::config("store", "was made by a newer version of this program")));
+    };
+    for step in steps {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX))?;
+    transaction.commit()?;
+    Ok(Ok(()))
+}
+
+/// Does what comes, until nobody can send any more.
+fn write(mut connection: Connection, inbox: &mpsc::Receiver<Job>) {
+    while let Ok(first) = inbox.recv() {
+        let mut told = Vec::new();
+        let committed = (|| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            told.push(first(&transaction));
+            while told.len() < GROUP_MAX
+                && let Ok(next) = inbox.try_recv()
+            {
+                told.push(next(&transaction));
+            }
+            transaction.commit()
+        })();
+        for tell in told {
+            tell(committed.as_ref().copied().map_err(failed));
+        }
+    }
+}
+
+/// Does one piece of work, of which nothing stays when it fails.
+fn within<T>(connection: &Connection, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+    let done = (|| {
+        connection.execute_batch("SAVEPOINT one")?;
+        let worked = work(connection);
+        connection.execute_batch(if worked.is_ok() { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" })?;
+        worked
+    })();
+    done.map_err(|error| failed(&error))
+}
+
+/// The error of a store that does not do what it should: by SQLite's own words for the code, and nothing of the data.
+fn failed(error: &rusqlite::Error) -> Error {
+    let code = error.sqlite_error().map(|error| rusqlite::ffi::code_to_str(error.extended_code));
+    let words = code.unwrap_or("what it holds cannot be read");
+    Error::new(ErrorKind::Unavailable, format!("the store failed: {words}")).with_field("store")
+}
+
+fn config(error: &rusqlite::Error) -> Error {
+    let code = error.sqlite_error().map_or("unknown", |error| rusqlite::ffi::code_to_str(error.extended_code));
+    Error::config("store", format!("cannot be opened: {code}"))
+}
+
+fn gone() -> Error {
+    Error::new(ErrorKind::Unavailable, "the store is closed").with_field("store")
+}
+
+impl ToSql for Timestamp {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.as_millis().into())
+    }
+}
+
+impl FromSql for Timestamp {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        value.as_i64().map(Self::from_millis)
+    }
+}
+
+impl ToSql for State {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.as_str().into())
+    }
+}
+
+impl FromSql for State {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        Self::read(value.as_str()?).ok_or(rusqlite::types::FromSqlError::InvalidType)
+    }
+}
+
+/// A value that is kept as JSON.
+fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error.into()))
+}
+
+fn to_json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+#[async_trait]
+impl Engine for Sqlite {
+    async fn lock(&self) -> Result<Box<dyn Send>> {
+        let taken = || Error::config("store", "has a worker already, in this process or another: one at a time");
+        if self.working.swap(true, Ordering::AcqRel) {
+            return Err(taken());
+        }
+        let mut working = Working { process: self.working.clone(), _file: None };
+        if self.path != ":memory:" {
+            working._file = Some(lock_file(&self.path).map_err(|_| taken())?);
+        }
+        Ok(Box::new(working))
+    }
+
+    async fn enqueue(&self, new: New) -> Result<Enqueued> {
+        self.run(move |db| {
+            let body = to_json(&new.message)?;
+            let digest = Digest::of(body.as_bytes()).to_string();
+            let there: Option<(i64, String)> = db
+                .prepare_cached("SELECT id, digest FROM message WHERE line = ?1 AND key = ?2")?
+                .query_row((&new.line, &new.key), |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            if let Some((id, of)) = there {
+                return Ok(if of == digest { Enqueued::Same(Id(id)) } else { Enqueued::Other });
+            }
+            let state = if new.due > new.now { State::Deferred } else { State::Queued };
+            db.prepare_cached(
+                "INSERT INTO message (line, key, recipient, body, digest, priority, state, due, queued)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )?
+            .execute(params![
+                new.line,
+                new.key,
+                new.message.to.expose(),
+                body,
+                digest,
+                new.priority,
+                state,
+                new.due,
+                new.now
+            ])?;
+            Ok(Enqueued::New(Id(db.last_insert_rowid())))
+        })
+        .await
+    }
+
+    async fn claim(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Claimed>> {
+        self.run(move |db| {
+            // One at a time in a conversation, and nobody is overtaken but by what is more urgent; what is planned for
+            // later holds up nobody.
+            let mut next = db.prepare_cached(
+                "SELECT id FROM message AS m
+                 WHERE state IN ('queued', 'deferred') AND due <= ?1 AND NOT EXISTS (
+                     SELECT 1 FROM message AS other
+                     WHERE other.line = m.line AND other.recipient = m.recipient
+                       AND other.state IN ('queued', 'deferred', 'claimed', 'sending')
+                       AND (other.state IN ('claimed', 'sending')
+                            OR other.id < m.id AND other.priority <= m.priority
+                               AND (other.due <= ?1 OR other.attempts > 0)))
+                 ORDER BY priority, due, id LIMIT 1",
+            )?;
+            let mut claimed = Vec::new();
+            while claimed.len() < most as usize
+                && let Some(id) = next.query_row((now,), |row| row.get(0)).optional()?
+            {
+                db.prepare_cached("UPDATE message SET state = 'claimed', lease = ?2, fence = fence + 1 WHERE id = ?1")?
+                    .execute((id, now.plus(lease)))?;
+                claimed.push(read_claimed(db, id)?);
+            }
+            Ok(claimed)
+        })
+        .await
+    }
+
+    async fn release(&self, hold: Hold, due: Timestamp) -> Result<bool> {
+        self.run(move |db| {
+            let changed = db
+                .prepare_cached(
+                    "UPDATE message SET state = 'deferred', due = ?3, lease = NULL
+                     WHERE id = ?1 AND fence = ?2 AND state = 'claimed'",
+                )?
+                .execute((hold.id.0, hold.fence, due))?;
+            Ok(changed == 1)
+        })
+        .await
+    }
+
+    async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool> {
+        self.run(move |db| {
+            let changed = db
+                .prepare_cached(
+                    "UPDATE message SET state = 'sending', attempts = attempts + 1
+                     WHERE id = ?1 AND fence = ?2 AND state = 'claimed'",
+                )?
+                .execute((hold.id.0, hold.fence))?;
+            if changed == 1 {
+                db.prepare_cached(
+                    "INSERT INTO attempt (message, n, gateway, account, begun)
+                     SELECT id, attempts, ?2, ?3, ?4 FROM message WHERE id = ?1",
+                )?
+                .execute((hold.id.0, attempt.gateway, attempt.account, attempt.at))?;
+            }
+            Ok(changed == 1)
+        })
+        .await
+    }
+
+    async fn finish(&self, hold: Hold, end: End) -> Result<bool> {
+        self.run(move |db| finish(db, hold, &end)).await
+    }
+
+    async fn recover(&self, now: Timestamp, all: bool) -> Result<Recovered> {
+        self.run(move |db| {
+            let lapsed = "SELECT id FROM message WHERE state = 'sending' AND (lease <= ?1 OR ?2)";
+            let read = |row: &Row<'_>| row.get(0);
+            let lapsed = db.prepare_cached(lapsed)?.query_map((now, all), read)?.collect::<Result<Vec<i64>, _>>()?;
+            for id in &lapsed {
+                let held = read_claimed(db, *id)?;
+                let (state, due) = outbox::in_doubt(&held.message, now);
+                let reason = "the process ended while it was being sent: it may have gone";
+                settle(db, *id, &Settle { state, due, reason: Some(reason.to_owned()), from: &[State::Sending], now })?;
+                db.prepare_cached("UPDATE attempt SET outcome = 'unknown' WHERE message = ?1 AND outcome IS NULL")?
+                    .execute((id,))?;
+                heard_of(db, *id, now)?;
+            }
+            let queued = db
+                .prepare_cached(
+                    "UPDATE message SET state = 'queued', due = ?1, lease = NULL
+                     WHERE state = 'claimed' AND (lease <= ?1 OR ?2)",
+                )?
+                .execute((now, all))?;
+            Ok(Recovered { queued: queued as u64, unknown: lapsed.len() as u64 })
+        })
+        .await
+    }
+
+    async fn doubtful(&self, now: Timestamp, wait: Duration, most: u32) -> Result<Vec<Claimed>> {
+        self.run(move |db| {
+            let due = "SELECT id FROM message WHERE state = 'unknown' AND due <= ?1 ORDER BY due LIMIT ?2";
+            let ids =
+                db.prepare_cached(due)?.query_map((now, most), |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
+            let mut doubtful = Vec::with_capacity(ids.len());
+            for id in ids {
+                doubtful.push(read_claimed(db, id)?);
+                // If nobody settles it, it is asked about again.
+                db.prepare_cached("UPDATE message SET due = ?2, lookups = lookups + 1 WHERE id = ?1")?
+                    .execute((id, now.plus(wait)))?;
+            }
+            Ok(doubtful)
+        })
+        .await
+    }
+
+    async fn settle(&self, id: Id, settled: Settle) -> Result<bool> {
+        self.run(move |db| settle(db, id.0, &settled)).await
+    }
+
+    async fn take_in(&self, events: Vec<Incoming>, cursor: Option<(String, Cursor)>, now: Timestamp) -> Result<usize> {
+        self.run(move |db| {
+            let mut new = 0;
+            for Incoming { line, event } in &events {
+                let dedupe = Digest::of(event.id().as_bytes()).to_string();
+                if !put_event(db, line.as_deref(), Some(&dedupe), "event", &to_json(event)?, now)? {
+                    continue;
+                }
+                new += 1;
+                if let Event::Delivery(delivery) = event {
+                    deliver(db, delivery, now)?;
+                }
+            }
+            if let Some((channel, place)) = &cursor {
+                db.prepare_cached("INSERT OR REPLACE INTO cursor (channel, place) VALUES (?1, ?2)")?
+                    .execute((channel, place.as_str()))?;
+            }
+            Ok(new)
+        })
+        .await
+    }
+
+    async fn cursor(&self, channel: &str) -> Result<Option<Cursor>> {
+        let channel = channel.to_owned();
+        self.run(move |db| {
+            let place = db.prepare_cached("SELECT place FROM cursor WHERE channel = ?1")?;
+            let mut place = place;
+            place.query_row((channel,), |row| row.get::<_, String>(0).map(Cursor::new)).optional()
+        })
+        .await
+    }
+
+    async fn next(&self, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<Handed>> {
+        let line = line.map(str::to_owned);
+        self.run(move |db| {
+            let mut oldest = db.prepare_cached(
+                "SELECT id, line, kind, body FROM event
+                 WHERE acked IS NULL AND (?1 IS NULL OR line = ?1) AND (lease IS NULL OR lease <= ?2)
+                 ORDER BY id LIMIT 1",
+            )?;
+            let read = |row: &Row<'_>| {
+                let kind: String = row.get(2)?;
+                let what = match kind.as_str() {
+                    "settled" => What::Settled(json(row, 3)?),
+                    _ => What::Event(Box::new(json(row, 3)?)),
+                };
+                Ok(Handed { id: row.get(0)?, line: row.get(1)?, what })
+            };
+            let handed = oldest.query_row((line, now), read).optional()?;
+            if let Some(handed) = &handed {
+                db.prepare_cached("UPDATE event SET lease = ?2 WHERE id = ?1")?
+                    .execute((handed.id, now.plus(lease)))?;
+            }
+            Ok(handed)
+        })
+        .await
+    }
+
+    async fn ack(&self, event: i64, now: Timestamp) -> Result<()> {
+        self.run(move |db| {
+            db.prepare_cached("UPDATE event SET acked = ?2 WHERE id = ?1 AND acked IS NULL")?
+                .execute((event, now))
+                .map(|_| ())
+        })
+        .await
+    }
+
+    async fn status(&self, id: Id) -> Result<Option<Status>> {
+        self.run(move |db| {
+            let mut status = db.prepare_cached(
+                "SELECT line, state, due, attempts, delivery, reason,
+                        (SELECT gateway FROM attempt WHERE message = m.id ORDER BY n DESC LIMIT 1),
+                        (SELECT id FROM part WHERE message = m.id LIMIT 1)
+                 FROM message AS m WHERE id = ?1",
+            )?;
+            let read = |row: &Row<'_>| {
+                Ok(Status {
+                    id,
+                    line: row.get(0)?,
+                    state: row.get(1)?,
+                    due: row.get(2)?,
+                    attempts: row.get(3)?,
+                    delivery: row.get::<_, Option<String>>(4)?.and_then(|rung| rung_of(&rung)),
+                    reason: row.get(5)?,
+                    gateway: row.get(6)?,
+                    gateway_id: row.get::<_, Option<String>>(7)?.map(MessageId::from),
+                })
+            };
+            status.query_row((id.0,), read).optional()
+        })
+        .await
+    }
+
+    async fn by_key(&self, line: &str, key: &str) -> Result<Option<Id>> {
+        let (line, key) = (line.to_owned(), key.to_owned());
+        self.run(move |db| {
+            let mut id = db.prepare_cached("SELECT id FROM message WHERE line = ?1 AND key = ?2")?;
+            id.query_row((line, key), |row| row.get(0).map(Id)).optional()
+        })
+        .await
+    }
+
+    async fn stats(&self) -> Result<Vec<(State, u64)>> {
+        self.run(move |db| {
+            let mut counts = db.prepare_cached("SELECT state, count(*) FROM message GROUP BY state")?;
+            counts.query_map((), |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?.collect()
+        })
+        .await
+    }
+}
+
+/// Takes the lock that goes with the process, on a file beside the database.
+fn lock_file(path: &str) -> rusqlite::Result<Connection> {
+    let lock = Connection::open(format!("{path}-worker"))?;
+    lock.busy_timeout(Duration::ZERO)?;
+    lock.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT; BEGIN EXCLUSIVE")?;
+    Ok(lock)
+}
+
+fn read_claimed(db: &Connection, id: i64) -> rusqlite::Result<Claimed> {
+    let mut attempts =
+        db.prepare_cached("SELECT gateway, account, begun FROM attempt WHERE message = ?1 ORDER BY n")?;
+    let read = |row: &Row<'_>| Ok(Attempt { gateway: row.get(0)?, account: row.get(1)?, at: row.get(2)? });
+    let attempts = attempts.query_map((id,), read)?.collect::<Result<Vec<_>, _>>()?;
+    let mut claimed = db.prepare_cached(
+        "SELECT line, body, fence, queued, lookups, (SELECT id FROM part WHERE message = m.id LIMIT 1)
+         FROM message AS m WHERE id = ?1",
+    )?;
+    claimed.query_row((id,), |row| {
+        Ok(Claimed {
+            hold: Hold { id: Id(id), fence: row.get(2)? },
+            line: row.get(0)?,
+            message: json::<Message>(row, 1)?,
+            queued: row.get(3)?,
+            attempts,
+            lookups: row.get(4)?,
+            gateway_id: row.get::<_, Option<String>>(5)?.map(MessageId::from),
+        })
+    })
+}
+
+fn finish(db: &Connection, hold: Hold, end: &End) -> rusqlite::Result<bool> {
+    let id = hold.id.0;
+    let held = "SELECT 1 FROM message WHERE id = ?1 AND fence = ?2 AND state IN ('claimed', 'sending')";
+    if db.prepare_cached(held)?.query_row((id, hold.fence), |_| Ok(())).optional()?.is_none() {
+        return Ok(false);
+    }
+    db.prepare_cached(
+        "UPDATE attempt SET ended = ?2, outcome = ?3, kind = ?4, code = ?5
+         WHERE message = ?1 AND n = (SELECT attempts FROM message WHERE id = ?1) AND outcome IS NULL",
+    )?
+    .execute((id, end.now, end.outcome, end.kind, &end.code))?;
+    let mut part = db.prepare_cached(
+        "INSERT OR IGNORE INTO part (gateway, id, message)
+         SELECT gateway, ?2, message FROM attempt WHERE message = ?1 ORDER BY n DESC LIMIT 1",
+    )?;
+    for gateway_id in &end.ids {
+        part.execute((id, gateway_id.as_str()))?;
+    }
+    if let Some(delivery) = end.delivery {
+        climb(db, id, delivery)?;
+    }
+    let from = &[State::Claimed, State::Sending];
+    settle(db, id, &Settle { state: end.state, due: end.due, reason: end.reason.clone(), from, now: end.now })?;
+    heard_of(db, id, end.now)?;
+    Ok(true)
+}
+
+/// Puts a message into another state, and tells the line where that is an end.
+fn settle(db: &Connection, id: i64, settled: &Settle) -> rusqlite::Result<bool> {
+    let now: Option<(String, State)> = db
+        .prepare_cached("SELECT line, state FROM message WHERE id = ?1")?
+        .query_row((id,), |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((line, _)) = now.filter(|(_, state)| settled.from.contains(state)) else { return Ok(false) };
+    db.prepare_cached(
+        "UPDATE message SET state = ?2, due = ?3, reason = ?4, lease = NULL,
+                settled = CASE WHEN ?5 THEN ?6 ELSE NULL END WHERE id = ?1",
+    )?
+    .execute(params![id, settled.state, settled.due, settled.reason, settled.state.is_settled(), settled.now])?;
+    if settled.state.is_settled() {
+        let told = Settled { id: Id(id), state: settled.state, reason: settled.reason.clone() };
+        put_event(db, Some(&line), None, "settled", &to_json(&told)?, settled.now)?;
+    }
+    Ok(true)
+}
+
+/// Puts an event down. False: it was there.
+fn put_event(
+    db: &Connection,
+    line: Option<&str>,
+    dedupe: Option<&str>,
+    kind: &str,
+    body: &str,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    let put = db
+        .prepare_cached("INSERT OR IGNORE INTO event (line, dedupe, kind, body, taken_in) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute((line, dedupe, kind, body, now))?;
+    Ok(put == 1)
+}
+
+/// Lets a delivery have its effect on the message that it is of, or keeps it until that is written down.
+fn deliver(db: &Connection, delivery: &Delivery, now: Timestamp) -> rusqlite::Result<()> {
+    let DeliveryOf::Message { id, key } = &delivery.of else {
+        // Up to a moment: of all to this person. The line is told, and the ladder of each stays as it was.
+        return Ok(());
+    };
+    let gateway = &*delivery.envelope.gateway;
+    let id = id.as_ref().map(MessageId::as_str);
+    let message: Option<i64> = db
+        .prepare_cached(
+            "SELECT message FROM part WHERE gateway = ?1 AND id = ?2
+             UNION ALL
+             SELECT m.id FROM message AS m JOIN attempt AS a ON a.message = m.id AND a.gateway = ?1 AND a.account = ?4
+             WHERE m.key = ?3 LIMIT 1",
+        )?
+        .query_row((gateway, id, key, delivery.envelope.account.as_str()), |row| row.get(0))
+        .optional()?;
+    match message {
+        Some(message) => told_of(db, message, delivery.state, now),
+        None => db
+            .prepare_cached(
+                "INSERT INTO early (gateway, account, id, key, delivery, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute((gateway, delivery.envelope.account.as_str(), id, key, to_json(&delivery.state)?, now))
+            .map(|_| ()),
+    }
+}
+
+/// What a gateway says of a message: how far it got, and so that it has it.
+fn told_of(db: &Connection, message: i64, state: DeliveryState, now: Timestamp) -> rusqlite::Result<()> {
+    climb(db, message, state)?;
+    let reason = Some("the gateway told of it".to_owned());
+    let from = &[State::Unknown, State::Parked];
+    settle(db, message, &Settle { state: State::Accepted, due: None, reason, from, now }).map(|_| ())
+}
+
+/// Takes what a gateway told of a message while it was being sent.
+fn heard_of(db: &Connection, message: i64, now: Timestamp) -> rusqlite::Result<()> {
+    join_early(db, message, now)?;
+    let told = "SELECT delivery FROM message WHERE id = ?1 AND state IN ('unknown', 'parked') AND delivery IS NOT NULL";
+    let told: Option<String> = db.prepare_cached(told)?.query_row((message,), |row| row.get(0)).optional()?;
+    told.as_deref().and_then(rung_of).map_or(Ok(()), |state| told_of(db, message, state, now))
+}
+
+/// Takes what came before the message's own id was written down.
+fn join_early(db: &Connection, message: i64, now: Timestamp) -> rusqlite::Result<()> {
+    let early = "SELECT e.rowid, e.delivery FROM early AS e
+         WHERE EXISTS (SELECT 1 FROM part AS p WHERE p.message = ?1 AND p.gateway = e.gateway AND p.id = e.id)
+            OR e.key IS NOT NULL AND EXISTS (
+               SELECT 1 FROM message AS m JOIN attempt AS a ON a.message = m.id
+               WHERE m.id = ?1 AND m.key = e.key AND a.gateway = e.gateway AND a.account = e.account)
+         ORDER BY e.rowid";
+    let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?));
+    let early = db.prepare_cached(early)?.query_map((message,), read)?.collect::<Result<Vec<_>, _>>()?;
+    for (rowid, delivery) in early {
+        if let Some(state) = rung_of(&delivery) {
+            told_of(db, message, state, now)?;
+        }
+        db.prepare_cached("DELETE FROM early WHERE rowid = ?1")?.execute((rowid,))?;
+    }
+    Ok(())
+}
+
+/// Takes a message up the ladder of delivery, and never down.
+fn climb(db: &Connection, message: i64, state: DeliveryState) -> rusqlite::Result<()> {
+    let before: Option<String> =
+        db.prepare_cached("SELECT delivery FROM message WHERE id = ?1")?.query_row((message,), |row| row.get(0))?;
+    let after = before.as_deref().and_then(rung_of).map_or(state, |before| before.join(state));
+    db.prepare_cached("UPDATE message SET delivery = ?2 WHERE id = ?1")?
+        .execute((message, to_json(&after)?))
+        .map(|_| ())
+}
+
+fn rung_of(text: &str) -> Option<DeliveryState> {
+    serde_json::from_str(text).ok()
+}

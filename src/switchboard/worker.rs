@@ -1,0 +1,252 @@
+//! The worker: claims what is due, sends it, and finds out what became of what may have gone.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::outbox::{self, After, State};
+use super::store::{Attempt, Claimed, End};
+use super::{Switchboard, held};
+use crate::channel::{Channel, Sent};
+use crate::error::{Error, Outcome, Result};
+use crate::layer::failover::Asked;
+use crate::message::Accepted;
+
+/// How many messages are on their way at once, at most.
+const AT_ONCE: usize = 64;
+
+/// How long a claim holds: longer than any send takes, its turn included.
+const LEASE: Duration = Duration::from_secs(180);
+
+/// How long a claimed message waits for its turn, before it is put back.
+const TURN_MAX: Duration = Duration::from_secs(2);
+
+/// How long messages on their way are waited for at the end.
+const DRAIN: Duration = Duration::from_secs(35);
+
+/// How often what may have gone is looked at, and channels are polled.
+const ROUND: Duration = Duration::from_secs(30);
+
+/// What a worker left when it ended.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Messages that were still on their way: they may have gone, and are settled when a worker runs again.
+    pub unfinished: usize,
+}
+
+impl Switchboard {
+    /// Works until `shutdown` is ready, and then until what is on its way has ended, but for 35 seconds at most.
+    ///
+    /// One worker at a time runs on a store in SQLite; it is the one that settles what an earlier one left.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when another process works on the store,
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the store does not work at the beginning. Later
+    /// failures of the store are waited out.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<Drained> {
+        let inner = self.0.clone();
+        let _working = inner.store.0.lock().await?;
+        inner.store.0.recover(inner.clock.now(), true).await?;
+        let mut shutdown = pin!(shutdown);
+        let (mut sends, mut rounds) = (JoinSet::new(), JoinSet::new());
+        let mut round = inner.clock.sleep(Duration::ZERO);
+        loop {
+            while sends.try_join_next().is_some() {}
+            let room = u32::try_from(AT_ONCE - sends.len()).unwrap_or(0);
+            let claimed = inner.store.0.claim(inner.clock.now(), LEASE, room).await.unwrap_or_default();
+            let idle = claimed.is_empty();
+            for claimed in claimed {
+                sends.spawn(self.clone().handle(claimed));
+            }
+            tokio::select! {
+                () = &mut shutdown => break,
+                () = &mut round => {
+                    round = inner.clock.sleep(ROUND);
+                    if rounds.try_join_next().is_some() || rounds.is_empty() {
+                        rounds.spawn(self.clone().round());
+                    }
+                }
+                _ = sends.join_next(), if !sends.is_empty() => {}
+                () = inner.to_send.notified() => {}
+                // What was put off is due some time.
+                () = inner.clock.sleep(Duration::from_millis(if idle { 250 } else { 20 })) => {}
+            }
+        }
+        rounds.shutdown().await;
+        let mut late = inner.clock.sleep(DRAIN);
+        while !sends.is_empty() {
+            tokio::select! {
+                _ = sends.join_next() => {}
+                () = &mut late => break,
+            }
+        }
+        let unfinished = sends.len();
+        sends.shutdown().await;
+        inner.stopped.store(true, Ordering::Release);
+        inner.to_read.notify_waiters();
+        Ok(Drained { unfinished })
+    }
+
+    /// Sends one message, or puts it off.
+    async fn handle(self, claimed: Claimed) {
+        // A store that does not work now is found out by the next claim, and the message by its lease.
+        _ = self.send_claimed(&claimed).await;
+        self.0.to_read.notify_waiters();
+    }
+
+    async fn send_claimed(&self, claimed: &Claimed) -> Result<()> {
+        let (inner, hold, message) = (&*self.0, claimed.hold, &claimed.message);
+        let now = inner.clock.now();
+        if message.not_after.is_some_and(|until| now > until) {
+            return self.ends(claimed, State::Expired, "its not_after passed before it went").await;
+        }
+        let suppliers = inner.line(&claimed.line).map(|line| line.suppliers(&message.to)).unwrap_or_default();
+        let Some(medium) = suppliers.first().map(|channel| channel.info().medium.as_str().to_owned()) else {
+            return self.ends(claimed, State::Parked, "the line has no channel to this address any more").await;
+        };
+        let asked = |channel: &Arc<dyn Channel>| {
+            let info = channel.info();
+            claimed.attempts.iter().any(|a| a.gateway == info.gateway && a.account == info.account.as_str())
+        };
+        let all_asked = suppliers.iter().all(|channel| asked(channel));
+        let (mut picked_from, mut able) = (Asked::default(), 0);
+        for (n, channel) in suppliers.iter().enumerate() {
+            let can = channel.info().check(message).is_ok();
+            able += usize::from(can && (all_asked || !asked(channel)));
+            if !can || !all_asked && asked(channel) {
+                picked_from.pass_over(n);
+            }
+        }
+        let choice = inner.choices.get(&(claimed.line.clone(), medium));
+        let mono = inner.clock.monotonic();
+        let picked = choice.and_then(|choice| held(choice).pick(&mut picked_from, mono, inner.clock.chance()));
+        let Some((n, channel)) = picked.and_then(|n| Some((n, Arc::clone(suppliers.get(n)?)))) else {
+            return self.ends(claimed, State::Parked, "no channel of the line can carry it").await;
+        };
+        let info = channel.info();
+        let limit = inner.limits.get(&(info.gateway.to_owned(), info.account.as_str().to_owned()));
+        if let Some(limit) = limit {
+            let booked = held(limit).book(&message.to, mono, mono + TURN_MAX);
+            match booked {
+                Ok(at) if at > mono => inner.clock.sleep(at - mono).await,
+                Ok(_) => {}
+                Err(late) => {
+                    inner.store.0.release(hold, now.plus(late.at.saturating_sub(mono))).await?;
+                    return Ok(());
+                }
+            }
+            let paused = held(limit).paused(&message.to);
+            let mono = inner.clock.monotonic();
+            if paused > mono {
+                inner.store.0.release(hold, inner.clock.now().plus(paused - mono)).await?;
+                return Ok(());
+            }
+        }
+        let begun = inner.clock.now();
+        let attempt =
+            Attempt { gateway: info.gateway.to_owned(), account: info.account.as_str().to_owned(), at: begun };
+        // From here on it may have gone, whatever happens to this process.
+        if !inner.store.0.begin(hold, attempt).await? {
+            return Ok(());
+        }
+        let sent = guarded(channel.clone(), message.clone()).await;
+        let mono = inner.clock.monotonic();
+        if let Some(choice) = inner.choices.get(&(claimed.line.clone(), info.medium.as_str().to_owned())) {
+            held(choice).report(n, &sent, mono);
+        }
+        if let Some(limit) = limit {
+            held(limit).report(&message.to, &sent, mono, inner.clock.now());
+        }
+        let after = After {
+            message,
+            schedule: &inner.schedule,
+            times: u32::try_from(claimed.attempts.len()).unwrap_or(u32::MAX).saturating_add(1),
+            queued: claimed.queued,
+            another: able > 1,
+            now: inner.clock.now(),
+            chance: inner.clock.chance(),
+        };
+        let end = after.decide(&sent);
+        // What is not written down now is found unknown by the next worker: so it is tried for as long as this one lives.
+        while inner.store.0.finish(hold, end.clone()).await.is_err() {
+            inner.clock.sleep(Duration::from_millis(200)).await;
+        }
+        Ok(())
+    }
+
+    async fn ends(&self, claimed: &Claimed, state: State, reason: &str) -> Result<()> {
+        let end = End::without_attempt(state, reason, self.0.clock.now());
+        self.0.store.0.finish(claimed.hold, end).await.map(|_| ())
+    }
+
+    /// Asks about what may have gone, and polls.
+    async fn round(self) {
+        let now = self.0.clock.now();
+        if let Ok(doubtful) = self.0.store.0.doubtful(now, ROUND, 100).await {
+            for claimed in &doubtful {
+                _ = self.ask(claimed).await;
+            }
+        }
+        for channel in self.0.lines.values().flat_map(|line| &line.channels) {
+            if channel.info().capability.poll {
+                _ = self.poll(channel).await;
+            }
+        }
+        self.0.to_read.notify_waiters();
+    }
+
+    async fn ask(&self, claimed: &Claimed) -> Result<()> {
+        let inner = &*self.0;
+        let Some(last) = claimed.attempts.last() else { return Ok(()) };
+        let of = |channel: &&Arc<dyn Channel>| {
+            let info = channel.info();
+            info.gateway == last.gateway && info.account.as_str() == last.account && info.capability.look_up
+        };
+        let channel = inner.line(&claimed.line)?.channels.iter().find(of);
+        let mut sent = Sent::new(claimed.message.clone(), last.at).by(last.gateway.clone());
+        sent.id.clone_from(&claimed.gateway_id);
+        let evidence = match channel {
+            Some(channel) => channel.look_up(&sent).await,
+            None => Ok(crate::Evidence::CannotTell),
+        };
+        if let Ok(crate::Evidence::Found(deliveries)) = &evidence {
+            let found = deliveries.iter().cloned().map(|delivery| inner.incoming(delivery.into())).collect();
+            inner.store.0.take_in(found, None, inner.clock.now()).await?;
+        }
+        let settle = outbox::reconciled(&evidence, claimed.lookups, inner.clock.now());
+        inner.store.0.settle(claimed.hold.id, settle).await?;
+        inner.to_send.notify_one();
+        Ok(())
+    }
+
+    async fn poll(&self, channel: &Arc<dyn Channel>) -> Result<()> {
+        let inner = &*self.0;
+        let info = channel.info();
+        let name = format!("{}/{}/{}", info.gateway, info.medium, info.account);
+        loop {
+            let after = inner.store.0.cursor(&name).await?;
+            let page = channel.poll(after.as_ref()).await?;
+            let (more, next) = (page.more, page.next.map(|next| (name.clone(), next)));
+            let events = page.events.into_iter().map(|event| inner.incoming(event)).collect();
+            inner.store.0.take_in(events, next, inner.clock.now()).await?;
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Sends, and takes a panic of an adapter for what it is: a message that may have gone.
+async fn guarded(channel: Arc<dyn Channel>, message: crate::Message) -> Result<Accepted> {
+    let gateway = channel.info().gateway;
+    let sent = tokio::spawn(async move { channel.send(&message).await }).await;
+    sent.unwrap_or_else(|_| {
+        let error = Error::new(crate::ErrorKind::Unexpected, "the adapter panicked while it sent");
+        Err(error.with_gateway(gateway).with_outcome(Outcome::Unknown))
+    })
+}

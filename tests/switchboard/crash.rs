@@ -1,0 +1,141 @@
+//! A worker that is killed at any moment: `kill -9`, against a gateway on loopback that counts what it accepted.
+//!
+//! `CIVIC_CYCLES` says how often (200), `CIVIC_SEED` from which seed.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use civic_messaging::switchboard::{Line, State, Store, Switchboard};
+use civic_messaging::testing::{Double, Step};
+use civic_messaging::{Channel, Message, OnUnknown, Twilio, twilio};
+
+use super::{Database, person};
+
+const DATABASE: &str = "CIVIC_TEST_DATABASE";
+const GATEWAY: &str = "CIVIC_TEST_GATEWAY";
+const CYCLE: &str = "CIVIC_TEST_CYCLE";
+
+const TAKEN: &str = r#"{"sid":"SM{}","status":"queued","num_segments":"1"}"#;
+
+fn channel(base: &str) -> Twilio {
+    twilio::Config::new("ACa1b2c3d4e5f60718293a4b5c6d7e8f90", "0123456789abcdef0123456789abcdef")
+        .and_then(|config| config.sender("+447700900999"))
+        .and_then(|config| config.base_url(base))
+        .and_then(Twilio::sms)
+        .unwrap()
+}
+
+async fn switchboard(database: &str, base: &str) -> Switchboard {
+    let store = Store::open(database).await.unwrap();
+    Switchboard::builder(store).line(Line::new("desk").channel(channel(base))).build().unwrap()
+}
+
+/// The process that is killed: it takes messages, tells of each that it took, and sends them. Without its variables this
+/// is no test.
+#[tokio::test]
+async fn child() {
+    let (Ok(database), Ok(base)) = (std::env::var(DATABASE), std::env::var(GATEWAY)) else { return };
+    let cycle: u32 = std::env::var(CYCLE).unwrap().parse().unwrap();
+    let board = switchboard(&database, &base).await;
+    tokio::spawn(board.clone().run(std::future::pending()));
+    for n in 0.. {
+        let key = format!("{cycle:05}-{n:05}");
+        let on_unknown = if n % 2 == 0 { OnUnknown::Park } else { OnUnknown::Reconcile };
+        let message = Message::text(person(n % 50), format!("Message {key}.")).key(&key).on_unknown(on_unknown);
+        board.send("desk", message).await.unwrap();
+        // Only now is it promised.
+        println!("took {key}");
+        std::io::stdout().flush().unwrap();
+    }
+}
+
+fn start(database: &Database, base: &str, cycle: u64) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "crash::child", "--nocapture", "--test-threads=1"])
+        .env(DATABASE, database.url())
+        .env(GATEWAY, base)
+        .env(CYCLE, cycle.to_string())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_at_any_moment_loses_nothing_that_was_taken_and_sends_nothing_twice() {
+    let number = |name: &str, or: u64| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(or);
+    let (cycles, seed) = (number("CIVIC_CYCLES", 200), number("CIVIC_SEED", 20_261_125));
+    println!("CIVIC_SEED={seed}");
+    let (double, database) = (Double::start().await, Database::new());
+    double.always(Step::any().answers(201, TAKEN.replace("{}", "1a2b3c4d5e6f708192a3b4c5d6e7f809")));
+
+    let (mut taken, mut chance) = (Vec::new(), seed | 1);
+    for cycle in 0..cycles {
+        let mut child = start(&database, &double.base_url(), cycle);
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let told = tokio::task::spawn_blocking(move || {
+            lines
+                .map_while(Result::ok)
+                .filter_map(|line| Some(line.strip_prefix("took ")?.to_owned()))
+                .collect::<Vec<_>>()
+        });
+        chance ^= chance << 13;
+        chance ^= chance >> 7;
+        chance ^= chance << 17;
+        // It takes some 20 ms to begin: it is killed before, while and after.
+        tokio::time::sleep(Duration::from_micros(5_000 + chance % 80_000)).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        taken.extend(told.await.unwrap());
+    }
+
+    // One that is not killed, until nothing is left to do.
+    let board = switchboard(&database.url(), &double.base_url()).await;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let worker = tokio::spawn(board.clone().run(async { drop(stopped.await) }));
+    let left = |stats: &[(State, u64)]| {
+        let open = [State::Queued, State::Claimed, State::Sending, State::Deferred];
+        stats.iter().filter(|(state, _)| open.contains(state)).map(|(_, count)| count).sum::<u64>()
+    };
+    while left(&board.stats().await.unwrap()) > 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    drop(stop);
+    worker.await.unwrap().unwrap();
+
+    let mut copies = HashMap::<String, usize>::new();
+    for asked in double.asked().iter().filter(|asked| asked.accepted) {
+        let texts = asked.texts();
+        let text = texts.iter().find_map(|text| text.strip_prefix("Message ")).unwrap();
+        *copies.entry(text.trim_end_matches('.').to_owned()).or_default() += 1;
+    }
+    let twice: Vec<_> = copies.iter().filter(|(_, copies)| **copies > 1).collect();
+    let (mut lost, mut false_sent, mut doubtful) = (Vec::new(), Vec::new(), 0);
+    for key in &taken {
+        let Some(id) = board.by_key("desk", key).await.unwrap() else {
+            lost.push(key);
+            continue;
+        };
+        let status = board.status(id).await.unwrap().unwrap();
+        match status.state {
+            State::Accepted if !copies.contains_key(key) => false_sent.push(key),
+            State::Accepted => {}
+            State::Unknown | State::Parked => doubtful += 1,
+            state => panic!("{key} is {state:?}: {:?}", status.reason),
+        }
+    }
+    println!(
+        "{cycles} kills: {} messages taken, {} accepted by the gateway, {doubtful} in doubt, {} lost, {} called sent that \
+         were not, {} sent twice",
+        taken.len(),
+        copies.len(),
+        lost.len(),
+        false_sent.len(),
+        twice.len(),
+    );
+    assert!(lost.is_empty() && false_sent.is_empty() && twice.is_empty(), "{lost:?} {false_sent:?} {twice:?}");
+    assert!(taken.len() > cycles as usize && copies.len() > cycles as usize, "hardly anything happened");
+    assert!(channel(&double.base_url()).info().layers.is_empty());
+}

@@ -1,0 +1,377 @@
+//! A desk at work: lines, messages out, messages in.
+
+use std::time::Duration;
+
+use civic_messaging::switchboard::{Decision, Line, State, Status, Store, Switchboard};
+use civic_messaging::{
+    Channel, Clock, DeliveryState, Error, ErrorKind, Event, Message, Mock, OnUnknown, Outcome, Purpose, SystemClock,
+};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::{Database, person};
+
+/// A switchboard at work, until it is closed.
+struct Desk {
+    switchboard: Switchboard,
+    stop: oneshot::Sender<()>,
+    worker: JoinHandle<civic_messaging::Result<civic_messaging::switchboard::Drained>>,
+}
+
+impl Desk {
+    async fn open(store: Store, lines: impl IntoIterator<Item = Line>) -> Self {
+        let lines: Vec<_> = lines.into_iter().collect();
+        let ids: Vec<_> = lines.iter().map(|line| line.id().to_owned()).collect();
+        let builder = lines.into_iter().fold(Switchboard::builder(store), |builder, line| builder.line(line));
+        let switchboard = builder.route("all", ids).build().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let worker = tokio::spawn(switchboard.clone().run(async { drop(stopped.await) }));
+        Self { switchboard, stop, worker }
+    }
+
+    /// Waits until a message stands in one of these states.
+    async fn until(&self, id: civic_messaging::switchboard::Id, states: &[State]) -> Status {
+        let waiting = async {
+            loop {
+                let status = self.switchboard.status(id).await.unwrap().unwrap();
+                if states.contains(&status.state) {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap_or_else(|_| panic!("never {states:?}"))
+    }
+
+    async fn close(self) {
+        drop(self.stop);
+        assert_eq!(self.worker.await.unwrap().unwrap().unfinished, 0);
+    }
+}
+
+async fn memory() -> Store {
+    Store::open("sqlite::memory:").await.unwrap()
+}
+
+fn text(n: u32, words: &str) -> Message {
+    Message::text(person(n), words)
+}
+
+#[tokio::test]
+async fn the_same_key_is_the_same_message_and_another_message_may_not_have_it() {
+    let mock = Mock::sms();
+    let desk = Desk::open(memory().await, [Line::new("desk").channel(mock.clone())]).await;
+    let id = desk.switchboard.send("desk", text(1, "Hello").key("k")).await.unwrap();
+    assert_eq!(desk.switchboard.send("desk", text(1, "Hello").key("k")).await.unwrap(), id);
+    let error = desk.switchboard.send("desk", text(1, "Other").key("k")).await.unwrap_err();
+    assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidMessage, Some("key")));
+    let status = desk.until(id, &[State::Accepted]).await;
+    assert_eq!((status.attempts, status.gateway.as_deref()), (1, Some("mock")));
+    assert_eq!(desk.switchboard.by_key("desk", "k").await.unwrap(), Some(id));
+    assert_eq!(mock.sent().len(), 1);
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn what_no_line_can_send_is_refused_before_it_is_taken() {
+    let desk = Desk::open(memory().await, [Line::new("desk").channel(Mock::sms())]).await;
+    let send = |line: &'static str, message| desk.switchboard.send(line, message);
+    for (line, message, field) in [
+        ("desk", text(1, ""), "text"),
+        ("dsek", text(1, "Hello"), "line"),
+        ("desk", Message::text(civic_messaging::Address::x("12").unwrap(), "Hello"), "to"),
+    ] {
+        let error = send(line, message).await.unwrap_err();
+        assert_eq!((error.outcome(), error.field()), (Outcome::NotSent, Some(field)), "{error}");
+    }
+    assert!(desk.switchboard.stats().await.unwrap().is_empty());
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn a_failure_that_passes_is_tried_again_and_a_no_is_final() {
+    let mock = Mock::sms();
+    let desk = Desk::open(memory().await, [Line::new("desk").channel(mock.clone())]).await;
+    mock.will_fail(Error::new(ErrorKind::Unavailable, "no connection could be made"));
+    let id = desk.switchboard.send("desk", text(1, "Hello")).await.unwrap();
+    assert_eq!(desk.until(id, &[State::Accepted]).await.attempts, 2);
+    mock.will_fail(Error::new(ErrorKind::OptedOut, "said STOP").with_outcome(Outcome::Rejected));
+    let id = desk.switchboard.send("desk", text(2, "Hello")).await.unwrap();
+    let status = desk.until(id, &[State::Rejected]).await;
+    assert_eq!((status.attempts, status.reason.as_deref()), (1, Some("mock: said STOP")));
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn what_may_have_gone_is_settled_by_a_status_by_a_person_or_not_at_all() {
+    let mock = Mock::sms();
+    let desk = Desk::open(memory().await, [Line::new("desk").channel(mock.clone())]).await;
+    let board = &desk.switchboard;
+    let lost = || Error::unknown("no answer in time");
+
+    // A status that carries the key settles it.
+    mock.will_accept_unheard();
+    let id = board.send("desk", text(1, "One").key("one")).await.unwrap();
+    desk.until(id, &[State::Unknown]).await;
+    let civic_messaging::Evidence::Found(found) =
+        mock.look_up(&civic_messaging::Sent::new(text(1, "One").key("one"), SystemClock::new().now())).await.unwrap()
+    else {
+        panic!("the mock has it")
+    };
+    let webhook = mock.brings(found[0].clone().into());
+    assert_eq!(board.receive("all", webhook).await.status, 200);
+    assert_eq!(board.status(id).await.unwrap().unwrap().state, State::Accepted);
+
+    // A person settles what is parked; nobody sends it again before.
+    mock.will_fail(lost());
+    let id = board.send("desk", text(2, "Two").on_unknown(OnUnknown::Park)).await.unwrap();
+    desk.until(id, &[State::Parked]).await;
+    assert!(board.settle(id, Decision::Send).await.unwrap());
+    assert_eq!(desk.until(id, &[State::Accepted]).await.attempts, 2);
+    assert!(!board.settle(id, Decision::DidNotGo).await.unwrap());
+
+    // Asked for, it is sent again.
+    mock.will_fail(lost());
+    let id = board.send("desk", text(3, "Three").on_unknown(OnUnknown::Resend)).await.unwrap();
+    assert_eq!(desk.until(id, &[State::Accepted]).await.attempts, 2);
+    assert_eq!(mock.sent().len(), 5);
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn a_second_supplier_takes_over_what_the_first_certainly_did_not_take() {
+    let named = |gateway: &'static str| {
+        let can = Mock::sms().info().capability.clone();
+        let info = civic_messaging::Info::new(gateway, civic_messaging::Medium::Sms, "desk");
+        Mock::like(&Named(info.with_capability(|own| *own = can)))
+    };
+    let (first, second) = (named("first"), named("second"));
+    let line = Line::new("desk").channel(first.clone()).channel(second.clone());
+    let desk = Desk::open(memory().await, [line]).await;
+    first.will_fail(Error::new(ErrorKind::Account, "out of money").with_outcome(Outcome::Rejected));
+    let id = desk.switchboard.send("desk", text(1, "Hello")).await.unwrap();
+    assert_eq!(desk.until(id, &[State::Accepted]).await.gateway.as_deref(), Some("second"));
+    // While the first rests the second has all; and what may have gone stays where it is.
+    second.will_fail(Error::unknown("no answer in time"));
+    let id = desk.switchboard.send("desk", text(2, "Hello")).await.unwrap();
+    assert_eq!(desk.until(id, &[State::Unknown]).await.attempts, 1);
+    assert_eq!((first.sent().len(), second.sent().len()), (1, 2));
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn order_is_kept_in_a_conversation_and_the_urgent_goes_first() {
+    let mock = Mock::sms();
+    let store = memory().await;
+    let board = Switchboard::builder(store).line(Line::new("desk").channel(mock.clone())).build().unwrap();
+    // Before any worker runs.
+    for n in 0..20 {
+        board.send("desk", text(n % 4, &format!("{n:02}"))).await.unwrap();
+    }
+    board.send("desk", text(9, "Flood!").purpose(Purpose::Emergency)).await.unwrap();
+    let last = board.send("desk", text(3, "99")).await.unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let worker = tokio::spawn(board.clone().run(async { drop(stopped.await) }));
+    while board.status(last).await.unwrap().unwrap().state != State::Accepted || mock.sent().len() < 22 {
+        tokio::task::yield_now().await;
+    }
+    drop(stop);
+    worker.await.unwrap().unwrap();
+    let sent: Vec<_> =
+        mock.sent().into_iter().map(|m| (m.to.expose().to_owned(), m.content.words().unwrap().to_owned())).collect();
+    assert_eq!(sent.iter().position(|(_, words)| words == "Flood!"), Some(0), "{sent:?}");
+    for n in 0..4 {
+        let to = person(n).expose().to_owned();
+        let words: Vec<_> = sent.iter().filter(|(who, _)| *who == to).map(|(_, words)| words).collect();
+        assert!(words.is_sorted(), "{words:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_for_later_waits_what_is_too_late_expires_and_what_is_called_back_does_not_go() {
+    let mock = Mock::sms();
+    let desk = Desk::open(memory().await, [Line::new("desk").channel(mock.clone())]).await;
+    let (board, now) = (&desk.switchboard, SystemClock::new().now());
+    let later = board.send_at("desk", text(1, "Later"), now.plus(Duration::from_secs(3600))).await.unwrap();
+    let soon = board.send_at("desk", text(1, "Soon"), now.plus(Duration::from_millis(300))).await.unwrap();
+    let late = board
+        .send_at(
+            "desk",
+            text(2, "Late").not_after(now.plus(Duration::from_millis(1))),
+            now.plus(Duration::from_millis(50)),
+        )
+        .await
+        .unwrap();
+    desk.until(soon, &[State::Accepted]).await;
+    desk.until(late, &[State::Expired]).await;
+    assert!(SystemClock::new().now() >= now.plus(Duration::from_millis(300)));
+    assert_eq!(board.status(later).await.unwrap().unwrap().state, State::Deferred);
+    assert!(board.cancel(later).await.unwrap());
+    assert!(!board.cancel(later).await.unwrap() && !board.cancel(soon).await.unwrap());
+    assert_eq!(board.status(later).await.unwrap().unwrap().state, State::Cancelled);
+    mock.assert_sent(person(1).expose(), "Soon");
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn an_event_comes_once_however_often_the_gateway_brings_it_until_it_is_acknowledged() {
+    let mock = Mock::sms();
+    let file = Database::new();
+    let line = || Line::new("desk").channel(mock.clone());
+    let desk = Desk::open(Store::open(&file.url()).await.unwrap(), [line()]).await;
+    let webhook = || mock.arrives("07700 900123", "When is my bin day?");
+    let first = webhook();
+    let again = first.clone();
+    for request in [first, again] {
+        assert_eq!(desk.switchboard.receive("all", request).await.status, 200);
+    }
+    let inbox = desk.switchboard.line("desk").unwrap();
+    let handed = inbox.next().await.unwrap().unwrap();
+    assert_eq!(handed.as_inbound().unwrap().text(), Some("When is my bin day?"));
+    assert_eq!(handed.line().map(Line::id), Some("desk"));
+    assert!(inbox.try_next().await.unwrap().is_none());
+    // It is not acknowledged: a restart within its lease keeps it, and it comes again later.
+    handed.ack().await.unwrap();
+    desk.close().await;
+    let desk = Desk::open(Store::open(&file.url()).await.unwrap(), [line()]).await;
+    assert!(desk.switchboard.all().try_next().await.unwrap().is_none());
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn deliveries_climb_the_ladder_in_whichever_order_they_come() {
+    let mock = Mock::sms();
+    let desk = Desk::open(memory().await, [Line::new("desk").channel(mock.clone())]).await;
+    let id = desk.switchboard.send("desk", text(1, "Hello")).await.unwrap();
+    let status = desk.until(id, &[State::Accepted]).await;
+    let gateway_id = status.gateway_id.unwrap();
+    for state in [DeliveryState::Delivered, DeliveryState::Sent, DeliveryState::Accepted] {
+        assert_eq!(desk.switchboard.receive("all", mock.reports(&gateway_id, state)).await.status, 200);
+    }
+    assert_eq!(desk.switchboard.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Delivered));
+    // All of them are told, each once, beside the settling itself.
+    let inbox = desk.switchboard.line("desk").unwrap();
+    let (mut deliveries, mut settled) = (0, 0);
+    while let Some(event) = inbox.try_next().await.unwrap() {
+        deliveries += usize::from(matches!(event.as_event(), Some(Event::Delivery(_))));
+        settled += usize::from(event.as_settled().is_some_and(|settled| settled.id == id));
+        event.ack().await.unwrap();
+    }
+    assert_eq!((deliveries, settled), (3, 1));
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn a_forged_webhook_and_an_unknown_route_bring_nothing_in() {
+    let mock = Mock::sms();
+    let desk = Desk::open(memory().await, [Line::new("desk").channel(mock.clone())]).await;
+    let mut request = http::Request::new(bytes::Bytes::from_static(b"[]"));
+    request.headers_mut().insert("x-mock-signature", "sha256=00".parse().unwrap());
+    let forged = civic_messaging::webhook::Request::new(request);
+    assert_eq!(desk.switchboard.receive("all", forged).await.status, 403);
+    assert_eq!(desk.switchboard.receive("none", mock.arrives("07700 900123", "Hello")).await.status, 404);
+    assert!(desk.switchboard.all().try_next().await.unwrap().is_none());
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn an_adapter_that_panics_costs_one_message_its_certainty_and_not_the_worker() {
+    let panics = Panics(Mock::sms().info().clone());
+    let mock = Mock::whatsapp();
+    let desk = Desk::open(memory().await, [Line::new("desk").channel(panics).channel(mock.clone())]).await;
+    let id = desk.switchboard.send("desk", text(1, "Hello")).await.unwrap();
+    assert_eq!(desk.until(id, &[State::Unknown]).await.attempts, 1);
+    let to = civic_messaging::Address::whatsapp("07700 900123").unwrap();
+    let id = desk.switchboard.send("desk", Message::text(to, "Hello")).await.unwrap();
+    desk.until(id, &[State::Accepted]).await;
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn what_does_not_fit_together_is_refused_when_it_is_built() {
+    let build = |lines: Vec<Line>, routes: Vec<(&'static str, &'static str)>| async move {
+        let builder = lines.into_iter().fold(Switchboard::builder(memory().await), |builder, line| builder.line(line));
+        let builder = routes.into_iter().fold(builder, |builder, (name, line)| builder.route(name, [line]));
+        builder.build().unwrap_err()
+    };
+    use civic_messaging::layer::{Layer, Retry};
+    let line = |id: &str| Line::new(id).channel(Mock::sms());
+    for (lines, routes, words) in [
+        (vec![Line::new("desk")], vec![], "has no channel"),
+        (vec![line("Desk 1")], vec![], "small letters"),
+        (vec![line("desk"), line("desk")], vec![], "there twice"),
+        (
+            vec![Line::new("desk").channel(Retry::new().layer(Mock::sms()))],
+            vec![],
+            "the layer retry: give the bare one",
+        ),
+        (vec![line("desk")], vec![("meta", "dsek")], "names the line dsek"),
+        (vec![line("desk")], vec![("meta", "desk"), ("meta", "desk")], "there twice"),
+    ] {
+        let error = build(lines, routes).await;
+        assert!(error.kind() == ErrorKind::Config && error.to_string().contains(words), "{error}");
+    }
+    for url in ["desk.db", "mysql:desk", "sqlite:/nowhere/at/all/desk.db"] {
+        assert_eq!(Store::open(url).await.unwrap_err().kind(), ErrorKind::Config, "{url}");
+    }
+    let noise = Database::new();
+    std::fs::write(&noise.0, "this is no database at all, but a text of some length".repeat(40)).unwrap();
+    assert_eq!(Store::open(&noise.url()).await.unwrap_err().field(), Some("store"));
+}
+
+#[tokio::test]
+async fn a_second_worker_on_one_file_is_refused_and_a_second_program_may_write() {
+    let (file, mock) = (Database::new(), Mock::sms());
+    let line = || Line::new("desk").channel(mock.clone());
+    let desk = Desk::open(Store::open(&file.url()).await.unwrap(), [line()]).await;
+    let id = desk.switchboard.send("desk", text(1, "One")).await.unwrap();
+    desk.until(id, &[State::Accepted]).await;
+    let other = Switchboard::builder(Store::open(&file.url()).await.unwrap()).line(line()).build().unwrap();
+    let error = other.clone().run(std::future::ready(())).await.unwrap_err();
+    assert!(error.to_string().contains("has a worker already"), "{error}");
+    let id = other.send("desk", text(2, "Two")).await.unwrap();
+    desk.until(id, &[State::Accepted]).await;
+    desk.close().await;
+}
+
+#[derive(Debug)]
+struct Named(civic_messaging::Info);
+
+#[derive(Debug)]
+struct Panics(civic_messaging::Info);
+
+#[civic_messaging::async_trait]
+impl Channel for Named {
+    fn info(&self) -> &civic_messaging::Info {
+        &self.0
+    }
+
+    async fn send(&self, _: &Message) -> civic_messaging::Result<civic_messaging::Accepted> {
+        Err(Error::unsupported("it is only a name"))
+    }
+
+    async fn receive(
+        &self,
+        _: &civic_messaging::webhook::Request,
+    ) -> civic_messaging::Result<civic_messaging::webhook::Received> {
+        Err(Error::unsupported("it is only a name"))
+    }
+}
+
+#[civic_messaging::async_trait]
+impl Channel for Panics {
+    fn info(&self) -> &civic_messaging::Info {
+        &self.0
+    }
+
+    async fn send(&self, _: &Message) -> civic_messaging::Result<civic_messaging::Accepted> {
+        panic!("a fault in an adapter")
+    }
+
+    async fn receive(
+        &self,
+        _: &civic_messaging::webhook::Request,
+    ) -> civic_messaging::Result<civic_messaging::webhook::Received> {
+        Err(Error::unsupported("it only panics"))
+    }
+}
