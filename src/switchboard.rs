@@ -371,8 +371,8 @@ impl Builder {
     /// Puts it together.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`]: a line twice, without a channel or with one that has layers already; a route twice, or with a
-    /// line that is not there.
+    /// [`ErrorKind::Config`]: a line twice, without a channel or with one that has layers already; an account in two lines; a
+    /// route twice, or with a line that is not there.
     pub fn build(self) -> Result<Switchboard> {
         let (mut lines, mut limits, mut choices) = (BTreeMap::new(), HashMap::new(), HashMap::new());
         for line in self.lines {
@@ -384,6 +384,13 @@ impl Builder {
                 let suppliers = line.channels.iter().filter(|channel| channel.info().medium == info.medium).count();
                 let choice = Choice::new(suppliers, Order::Preferred)?;
                 choices.insert((line.id.clone(), info.medium.as_str().to_owned()), Mutex::new(choice));
+            }
+            for info in line.channels.iter().map(|channel| channel.info()) {
+                let also = |other: &&Line| other.owns(info.gateway, info.account.as_str(), &info.medium);
+                if let Some(other) = lines.values().find(also).filter(|other| other.id != line.id) {
+                    let rule = format!("has an account of {} that the line {} has too", info.gateway, other.id);
+                    return Err(Error::config(format!("line {}", line.id), rule));
+                }
             }
             if let Some(twice) = lines.insert(line.id.clone(), line) {
                 return Err(Error::config("line", format!("{} is there twice", twice.id)));

@@ -176,6 +176,12 @@ const LOOK_UPS: [Duration; 5] = [
 /// How often a message may be handed to a gateway in all, whatever happens.
 const ATTEMPTS_MAX: u32 = 20;
 
+/// How often a message that may come twice is handed to a gateway, where each time nobody knows what became of it.
+const RESENT_MAX: u32 = 3;
+
+/// How long after a restore it is asked what became of the messages: by then a gateway has filed what it took before.
+pub(super) const RESTORED_LOOK_UP: Duration = Duration::from_secs(600);
+
 impl End {
     /// An end without an attempt.
     pub(super) fn without_attempt(state: State, reason: &str, now: Timestamp) -> Self {
@@ -234,10 +240,10 @@ impl After<'_> {
         let tried = Tried { times: self.times, elapsed };
         match self.schedule.next(error, Some(self.message), tried, self.now, self.chance) {
             Ok(wait) if !spent => (State::Deferred, Some(self.now.plus(wait))),
-            Err(Stop::Unknown) => in_doubt(self.message, self.now),
+            Err(Stop::Unknown) => in_doubt(self.message, self.times, self.now),
             // Half of it went: a person has to see to the rest.
             _ if !error.accepted_parts().is_empty() => (State::Parked, None),
-            _ if error.outcome() == Outcome::Unknown => in_doubt(self.message, self.now),
+            _ if error.outcome() == Outcome::Unknown => in_doubt(self.message, RESENT_MAX, self.now),
             // It failed for now, and goes on doing so.
             _ if error.is_retryable() => (State::Parked, None),
             _ => (State::Rejected, None),
@@ -245,21 +251,23 @@ impl After<'_> {
     }
 }
 
-/// Where a message goes that may have gone.
-pub(super) fn in_doubt(message: &Message, now: Timestamp) -> (State, Option<Timestamp>) {
+/// Where a message goes that may have gone, after so many tries.
+pub(super) fn in_doubt(message: &Message, times: u32, now: Timestamp) -> (State, Option<Timestamp>) {
     match message.on_unknown {
         OnUnknown::Park => (State::Parked, None),
+        // One that takes the process with it each time is not sent for ever.
+        OnUnknown::Resend if times < RESENT_MAX => (State::Queued, Some(now)),
         OnUnknown::Reconcile | OnUnknown::Resend => (State::Unknown, LOOK_UPS.first().map(|wait| now.plus(*wait))),
     }
 }
 
 /// What an answer about a doubtful message says.
-pub(super) fn reconciled(evidence: &Result<Evidence>, lookups: u32, now: Timestamp) -> Settle {
+pub(super) fn reconciled(evidence: &Evidence, lookups: u32, now: Timestamp) -> Settle {
     let settle =
         |state, due, reason: &str| Settle { state, due, reason: Some(reason.to_owned()), from: &[State::Unknown], now };
     match evidence {
-        Ok(Evidence::Found(_)) => settle(State::Accepted, None, "the gateway was asked, and has it"),
-        Ok(Evidence::Absent { conclusive: true }) => {
+        Evidence::Found(_) => settle(State::Accepted, None, "the gateway was asked, and has it"),
+        Evidence::Absent { conclusive: true } => {
             settle(State::Queued, Some(now), "the gateway was asked, and certainly does not have it")
         }
         _ => match LOOK_UPS.get(lookups as usize + 1) {

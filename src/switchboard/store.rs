@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use super::outbox::{Id, Settled, State, Status};
 use crate::channel::Cursor;
-use crate::clock::Timestamp;
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::delivery::DeliveryState;
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -44,6 +44,20 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Says that this store was restored from a backup that was made at that moment: call it once, before a worker runs.
+    ///
+    /// What waits in it may have gone since the backup was made. None of it is sent until a gateway says that it does not
+    /// have it, which it is asked after ten minutes, or a person decides; what is planned for later than now stays as it
+    /// is. Says how many messages are held so.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the store does not work.
+    pub async fn restored(&self, at: Timestamp) -> Result<u64> {
+        self.0.restored(at, SystemClock::new().now()).await
+    }
+}
+
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -74,6 +88,9 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// Takes back what nobody holds any more, or all, where nobody else can hold any: what was being sent is unknown,
     /// what was claimed is queued.
     async fn recover(&self, now: Timestamp, all: bool) -> Result<Recovered>;
+
+    /// Takes what was due when a backup was made, or since, for what it is: it may have gone. How many there are.
+    async fn restored(&self, at: Timestamp, now: Timestamp) -> Result<u64>;
 
     /// Messages that may have gone, and that it is time to ask about: they are not given out again for this long.
     async fn doubtful(&self, now: Timestamp, wait: Duration, most: u32) -> Result<Vec<Claimed>>;
@@ -143,6 +160,8 @@ pub(super) struct Claimed {
     pub(super) attempts: Vec<Attempt>,
     /// How often it was asked about.
     pub(super) lookups: u32,
+    /// When the backup was made that it comes from, if it does.
+    pub(super) restored: Option<Timestamp>,
     /// The gateway's id, if it gave one.
     pub(super) gateway_id: Option<MessageId>,
 }

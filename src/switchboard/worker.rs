@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::outbox::{self, After, State};
 use super::store::{Attempt, Claimed, End};
 use super::{Switchboard, held};
-use crate::channel::{Channel, Sent};
+use crate::channel::{Channel, Evidence, Sent};
 use crate::error::{Error, Outcome, Result};
 use crate::layer::failover::Asked;
 use crate::message::Accepted;
@@ -58,7 +58,7 @@ impl Switchboard {
         loop {
             while sends.try_join_next().is_some() {}
             let room = u32::try_from(AT_ONCE - sends.len()).unwrap_or(0);
-            let claimed = inner.store.0.claim(inner.clock.now(), LEASE, room).await.unwrap_or_default();
+            let claimed = told("claim", inner.store.0.claim(inner.clock.now(), LEASE, room).await).unwrap_or_default();
             let idle = claimed.is_empty();
             for claimed in claimed {
                 sends.spawn(self.clone().handle(claimed));
@@ -94,8 +94,8 @@ impl Switchboard {
 
     /// Sends one message, or puts it off.
     async fn handle(self, claimed: Claimed) {
-        // A store that does not work now is found out by the next claim, and the message by its lease.
-        _ = self.send_claimed(&claimed).await;
+        // The message is found again by its lease.
+        told("send", self.send_claimed(&claimed).await);
         self.0.to_read.notify_waiters();
     }
 
@@ -187,34 +187,45 @@ impl Switchboard {
     /// Asks about what may have gone, and polls.
     async fn round(self) {
         let now = self.0.clock.now();
-        if let Ok(doubtful) = self.0.store.0.doubtful(now, ROUND, 100).await {
+        // What was claimed, and could not be written back.
+        told("recover", self.0.store.0.recover(now, false).await);
+        if let Some(doubtful) = told("doubtful", self.0.store.0.doubtful(now, ROUND, 100).await) {
             for claimed in &doubtful {
-                _ = self.ask(claimed).await;
+                told("look_up", self.ask(claimed).await);
             }
         }
         for channel in self.0.lines.values().flat_map(|line| &line.channels) {
             if channel.info().capability.poll {
-                _ = self.poll(channel).await;
+                told("poll", self.poll(channel).await);
             }
         }
         self.0.to_read.notify_waiters();
     }
 
+    /// Asks the gateway that a message was handed to last what became of it; after a restore, all that it may have been
+    /// handed to.
     async fn ask(&self, claimed: &Claimed) -> Result<()> {
-        let inner = &*self.0;
-        let Some(last) = claimed.attempts.last() else { return Ok(()) };
+        let (inner, message) = (&*self.0, &claimed.message);
+        let line = inner.line(&claimed.line)?;
+        let last = claimed.attempts.last().filter(|_| claimed.restored.is_none());
         let of = |channel: &&Arc<dyn Channel>| {
             let info = channel.info();
-            info.gateway == last.gateway && info.account.as_str() == last.account && info.capability.look_up
+            last.is_none_or(|last| info.gateway == last.gateway && info.account.as_str() == last.account)
         };
-        let channel = inner.line(&claimed.line)?.channels.iter().find(of);
-        let mut sent = Sent::new(claimed.message.clone(), last.at).by(last.gateway.clone());
-        sent.id.clone_from(&claimed.gateway_id);
-        let evidence = match channel {
-            Some(channel) => channel.look_up(&sent).await,
-            None => Ok(crate::Evidence::CannotTell),
-        };
-        if let Ok(crate::Evidence::Found(deliveries)) = &evidence {
+        let at = claimed.restored.or(last.map(|last| last.at)).unwrap_or(claimed.queued);
+        let mut all = Vec::new();
+        for channel in line.suppliers(&message.to).into_iter().filter(of) {
+            let mut sent = Sent::new(message.clone(), at).by(channel.info().gateway);
+            sent.id.clone_from(&claimed.gateway_id);
+            let can = channel.info().capability.look_up;
+            all.push(if can {
+                channel.look_up(&sent).await.unwrap_or(Evidence::CannotTell)
+            } else {
+                Evidence::CannotTell
+            });
+        }
+        let evidence = together(all);
+        if let Evidence::Found(deliveries) = &evidence {
             let found = deliveries.iter().cloned().map(|delivery| inner.incoming(delivery.into())).collect();
             inner.store.0.take_in(found, None, inner.clock.now()).await?;
         }
@@ -238,6 +249,29 @@ impl Switchboard {
                 return Ok(());
             }
         }
+    }
+}
+
+/// Tells of a failure that is waited out.
+fn told<T>(what: &'static str, done: Result<T>) -> Option<T> {
+    #[cfg(feature = "tracing")]
+    if let Err(error) = &done {
+        let kind = error.kind().as_str();
+        tracing::warn!(target: "civic_messaging", { civic.work = what, error.type = kind }, "{what} failed: {error}");
+    }
+    _ = what;
+    done.ok()
+}
+
+/// What several gateways know of one message.
+fn together(all: Vec<Evidence>) -> Evidence {
+    let absent = !all.is_empty() && all.iter().all(|one| *one == Evidence::Absent { conclusive: true });
+    let found = all.into_iter().filter_map(|one| if let Evidence::Found(found) = one { Some(found) } else { None });
+    let found: Vec<_> = found.flatten().collect();
+    match (found.is_empty(), absent) {
+        (false, _) => Evidence::Found(found),
+        (true, true) => Evidence::Absent { conclusive: true },
+        (true, false) => Evidence::CannotTell,
     }
 }
 

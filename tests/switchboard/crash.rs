@@ -19,7 +19,7 @@ const CYCLE: &str = "CIVIC_TEST_CYCLE";
 
 const TAKEN: &str = r#"{"sid":"SM{}","status":"queued","num_segments":"1"}"#;
 
-fn channel(base: &str) -> Twilio {
+pub(super) fn channel(base: &str) -> Twilio {
     twilio::Config::new("ACa1b2c3d4e5f60718293a4b5c6d7e8f90", "0123456789abcdef0123456789abcdef")
         .and_then(|config| config.sender("+447700900999"))
         .and_then(|config| config.base_url(base))

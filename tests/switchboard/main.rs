@@ -4,6 +4,8 @@
 #[cfg(all(feature = "testing", feature = "twilio"))]
 mod crash;
 mod desk;
+#[cfg(all(feature = "testing", feature = "twilio"))]
+mod restore;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};

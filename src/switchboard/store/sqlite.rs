@@ -320,7 +320,8 @@ impl Engine for Sqlite {
             let lapsed = db.prepare_cached(lapsed)?.query_map((now, all), read)?.collect::<Result<Vec<i64>, _>>()?;
             for id in &lapsed {
                 let held = read_claimed(db, *id)?;
-                let (state, due) = outbox::in_doubt(&held.message, now);
+                let times = u32::try_from(held.attempts.len()).unwrap_or(u32::MAX);
+                let (state, due) = outbox::in_doubt(&held.message, times, now);
                 let reason = "the process ended while it was being sent: it may have gone";
                 settle(db, *id, &Settle { state, due, reason: Some(reason.to_owned()), from: &[State::Sending], now })?;
                 db.prepare_cached("UPDATE attempt SET outcome = 'unknown' WHERE message = ?1 AND outcome IS NULL")?
@@ -334,6 +335,20 @@ impl Engine for Sqlite {
                 )?
                 .execute((now, all))?;
             Ok(Recovered { queued: queued as u64, unknown: lapsed.len() as u64 })
+        })
+        .await
+    }
+
+    async fn restored(&self, at: Timestamp, now: Timestamp) -> Result<u64> {
+        self.run(move |db| {
+            let reason = "the store was restored from a backup: it may have gone since";
+            let held = db
+                .prepare_cached(
+                    "UPDATE message SET state = 'unknown', due = ?2, lookups = 0, lease = NULL, reason = ?3, restored = ?1
+                     WHERE state IN ('queued', 'claimed', 'sending') OR state = 'deferred' AND due <= ?4",
+                )?
+                .execute((at, now.plus(outbox::RESTORED_LOOK_UP), reason, now))?;
+            Ok(held as u64)
         })
         .await
     }
@@ -484,7 +499,7 @@ fn read_claimed(db: &Connection, id: i64) -> rusqlite::Result<Claimed> {
     let read = |row: &Row<'_>| Ok(Attempt { gateway: row.get(0)?, account: row.get(1)?, at: row.get(2)? });
     let attempts = attempts.query_map((id,), read)?.collect::<Result<Vec<_>, _>>()?;
     let mut claimed = db.prepare_cached(
-        "SELECT line, body, fence, queued, lookups, (SELECT id FROM part WHERE message = m.id LIMIT 1)
+        "SELECT line, body, fence, queued, lookups, restored, (SELECT id FROM part WHERE message = m.id LIMIT 1)
          FROM message AS m WHERE id = ?1",
     )?;
     claimed.query_row((id,), |row| {
@@ -495,7 +510,8 @@ fn read_claimed(db: &Connection, id: i64) -> rusqlite::Result<Claimed> {
             queued: row.get(3)?,
             attempts,
             lookups: row.get(4)?,
-            gateway_id: row.get::<_, Option<String>>(5)?.map(MessageId::from),
+            restored: row.get(5)?,
+            gateway_id: row.get::<_, Option<String>>(6)?.map(MessageId::from),
         })
     })
 }

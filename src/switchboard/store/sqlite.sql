@@ -15,6 +15,8 @@ CREATE TABLE message (
     delivery TEXT,
     reason TEXT,
     queued INTEGER NOT NULL,
+    -- When the backup was made that it comes from.
+    restored INTEGER,
     settled INTEGER,
     UNIQUE (line, key)
 ) STRICT;
