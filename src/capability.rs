@@ -90,7 +90,10 @@ impl Capability {
             reaction: self.reaction && other.reaction,
             native: self.native && other.native,
             rate: self.rate.into_iter().chain(other.rate).max_by_key(Rate::interval),
-            pair_rate: self.pair_rate.into_iter().chain(other.pair_rate).max_by_key(PairRate::interval),
+            pair_rate: match (self.pair_rate, other.pair_rate) {
+                (Some(one), Some(other)) => Some(one.intersection(other)),
+                (one, other) => one.or(other),
+            },
         }
     }
 }

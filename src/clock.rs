@@ -6,7 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -150,7 +150,7 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
     }
 }
 
-/// The machine's own clock and random source. Works under any async runtime.
+/// The machine's own clock and random source. Works under any async runtime. All of them count from one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
     start: Instant,
@@ -159,7 +159,8 @@ pub struct SystemClock {
 impl SystemClock {
     /// The machine's clock.
     pub fn new() -> Self {
-        Self { start: Instant::now() }
+        static START: OnceLock<Instant> = OnceLock::new();
+        Self { start: *START.get_or_init(Instant::now) }
     }
 }
 
@@ -388,6 +389,12 @@ mod tests {
         clock.advance(Duration::from_secs(1));
         sleeper.await.unwrap();
         assert_eq!(clock.now(), Timestamp::from_secs(3600));
+    }
+
+    #[test]
+    fn all_clocks_of_the_machine_count_from_one_moment() {
+        let (one, other) = (SystemClock::new(), SystemClock::new());
+        assert_eq!(one.start, other.start);
     }
 
     #[test]

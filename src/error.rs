@@ -115,6 +115,35 @@ impl Outcome {
 }
 
 impl ErrorKind {
+    /// Whether another gateway could take what one refused for a reason of this kind.
+    ///
+    /// | kind | another could | because |
+    /// |---|---|---|
+    /// | `Account`, `QuotaExceeded`, `RateLimited` | yes | it is this account's own trouble |
+    /// | `Config`, `Forbidden`, `Unauthenticated` | yes | it is how this account is set up |
+    /// | `NotFound` | yes | a template, a sender that this account does not have |
+    /// | `Unavailable` | yes | it does not work |
+    /// | `Unsupported` | yes | it cannot do this |
+    /// | `OptedOut` | **no** | the person said no to the council, and not to a supplier |
+    /// | `InvalidRecipient` | **no** | nobody is there, by whichever gateway |
+    /// | `InvalidMessage`, `TooLarge`, `OutsideWindow` | **no** | the message breaks a rule of the medium |
+    /// | `Rejected` | **no** | an unknown no, which could be the person's own |
+    /// | `Unexpected` | **no** | nobody knows what it means |
+    pub const fn another_could(self) -> bool {
+        matches!(
+            self,
+            Self::Account
+                | Self::Config
+                | Self::Forbidden
+                | Self::NotFound
+                | Self::QuotaExceeded
+                | Self::RateLimited
+                | Self::Unauthenticated
+                | Self::Unavailable
+                | Self::Unsupported
+        )
+    }
+
     /// The kind as one word, as it is stored.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -278,6 +307,23 @@ impl Error {
     pub(crate) fn with_what(mut self, what: impl Into<Cow<'static, str>>) -> Self {
         self.0.what = what.into();
         self
+    }
+
+    /// The error of a send of which an earlier try may have gone: it may have gone, by the gateway of that try, whatever
+    /// this one says. A no that is the person's or the medium's own stays the kind of it.
+    pub(crate) fn after_doubt(mut self, mut doubt: Self) -> Self {
+        let certain = self.0.outcome != Outcome::Unknown && self.0.accepted.is_empty();
+        let one = certain || self.0.gateway == doubt.0.gateway;
+        let gateway = if one { doubt.0.gateway.take() } else { None };
+        let parts = [std::mem::take(&mut doubt.0.accepted), std::mem::take(&mut self.0.accepted)].concat();
+        let mut error = if self.0.kind.another_could() { doubt } else { self };
+        (error.0.gateway, error.0.accepted, error.0.outcome) = (gateway, parts, Outcome::Unknown);
+        error
+    }
+
+    /// Whether it passes with time, a half-taken message among them, of which nothing may be made again.
+    pub(crate) fn passes(&self) -> bool {
+        self.0.retryable
     }
 
     /// Sets whether the message may have gone.

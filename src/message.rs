@@ -287,7 +287,7 @@ pub enum OnUnknown {
     /// nothing, leave it until a person decides.
     #[default]
     Reconcile,
-    /// Send it again, and accept that it may come twice.
+    /// Send it again, and accept that it may come twice: by each gateway that is asked, up to two copies.
     Resend,
 }
 

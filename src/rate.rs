@@ -98,6 +98,13 @@ impl PairRate {
     }
 }
 
+impl PairRate {
+    pub(crate) fn intersection(self, other: Self) -> Self {
+        let rate = if other.interval() > self.interval() { other.rate } else { self.rate };
+        rate.with_burst(self.burst.min(other.burst))
+    }
+}
+
 impl From<Rate> for PairRate {
     fn from(rate: Rate) -> Self {
         rate.with_burst(1)

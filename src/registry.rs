@@ -166,8 +166,14 @@ impl Registry {
     }
 }
 
-/// The rates of each account, by gateway and account: what is written for one of its suppliers holds for all.
-type Limits = BTreeMap<(&'static str, String), RateLimit>;
+/// The rates of each account, by gateway, medium and account: what is written for one of its suppliers holds for all.
+type Limits = BTreeMap<(&'static str, String, String), Limit>;
+
+struct Limit {
+    limit: RateLimit,
+    /// Whether a configuration has set it.
+    set: bool,
+}
 
 /// The error of a part of a configuration, under the part's name.
 fn under(part: &str, error: Error) -> Error {

@@ -48,7 +48,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, Semaphore};
 
-use crate::channel::Channel;
+use crate::channel::{Channel, Info};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Inbound};
@@ -82,8 +82,7 @@ struct Inner {
     routes: BTreeMap<String, Vec<String>>,
     schedule: Schedule,
     clock: Arc<dyn Clock>,
-    /// The rates of each account, by gateway and account.
-    limits: HashMap<(String, String), Mutex<Limiter>>,
+    limits: HashMap<Account, Mutex<Limiter>>,
     /// The suppliers of each line and medium.
     choices: HashMap<(String, String), Mutex<Choice>>,
     /// Rings when there is something to send, and when there is something to read.
@@ -325,6 +324,13 @@ impl Inner {
     }
 }
 
+/// An account whose rates are kept: gateway, medium and account.
+type Account = [String; 3];
+
+fn account(info: &Info) -> Account {
+    [info.gateway.to_owned(), info.medium.as_str().to_owned(), info.account.as_str().to_owned()]
+}
+
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -379,8 +385,7 @@ impl Builder {
             line.check()?;
             for info in line.channels.iter().map(|channel| channel.info()) {
                 let can = &info.capability;
-                let account = (info.gateway.to_owned(), info.account.as_str().to_owned());
-                limits.entry(account).or_insert_with(|| Mutex::new(Limiter::new(can.rate, can.pair_rate)));
+                limits.entry(account(info)).or_insert_with(|| Mutex::new(Limiter::new(can.rate, can.pair_rate)));
                 let suppliers = line.channels.iter().filter(|channel| channel.info().medium == info.medium).count();
                 let choice = Choice::new(suppliers, Order::Preferred)?;
                 choices.insert((line.id.clone(), info.medium.as_str().to_owned()), Mutex::new(choice));

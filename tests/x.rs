@@ -1903,3 +1903,53 @@ async fn nothing_secret_or_personal_is_shown() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_is_left_is_told_with_each_message_by_our_own_clock() {
+    let server = MockServer::start().await;
+    let x = signed(&server);
+    // X's clock is 700 s behind ours.
+    let (there, date) = (NOW.as_secs() - 700, NOW.minus(Duration::from_secs(700)));
+    let date = httpdate(date);
+    let left = |window: i64, day: i64| {
+        let answer = answer(201, "v2_send.response.201.json").insert_header("date", date.as_str());
+        [
+            ("x-rate-limit-limit", 15),
+            ("x-rate-limit-remaining", window),
+            ("x-rate-limit-reset", there + 600),
+            ("x-user-limit-24hour-limit", 1440),
+            ("x-user-limit-24hour-remaining", day),
+            ("x-user-limit-24hour-reset", there + 7_200),
+        ]
+        .into_iter()
+        .fold(answer, |answer, (name, value)| answer.insert_header(name, value.to_string()))
+    };
+    for (window, day, limit, remaining, reset) in
+        [(14, 900, 15, 14, 600), (3, 2, 1440, 2, 7_200), (0, 0, 1440, 0, 7_200)]
+    {
+        server.reset().await;
+        given(&server, "POST", SEND, left(window, day)).await;
+        let told = x.send_text(&resident(), "Hello").await.unwrap().allowance.unwrap();
+        assert_eq!((told.limit, told.remaining), (Some(limit), remaining));
+        assert_eq!(told.reset, Some(NOW.plus(Duration::from_secs(reset))));
+    }
+    server.reset().await;
+    given(&server, "POST", SEND, answer(201, "v2_send.response.201.json")).await;
+    assert_eq!(x.send_text(&resident(), "Hello").await.unwrap().allowance, None);
+}
+
+fn httpdate(at: Timestamp) -> String {
+    let (days, secs) = (at.as_secs().div_euclid(86_400), at.as_secs().rem_euclid(86_400));
+    let text = at.to_string();
+    let day = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"][days.rem_euclid(7) as usize];
+    let month = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+        [text[5..7].parse::<usize>().unwrap() - 1];
+    format!(
+        "{day}, {} {month} {} {:02}:{:02}:{:02} GMT",
+        &text[8..10],
+        &text[..4],
+        secs / 3600,
+        secs / 60 % 60,
+        secs % 60
+    )
+}

@@ -40,6 +40,8 @@ enum State {
     Closed(u32),
     /// Nothing may go until then, and it rests so long.
     Open(Duration, Duration),
+    /// Nothing may go until then: the gateway asked for that itself. It had rested so long before.
+    Asked(Duration, Duration),
     /// A probe is on its way, which is given up then; it had rested so long.
     Probing(Duration, Duration),
 }
@@ -92,9 +94,16 @@ impl Breaker {
     /// How long it is left alone yet.
     pub fn ready(&self, now: Duration) -> Result<(), Duration> {
         match self.state {
-            State::Open(until, _) | State::Probing(until, _) if now < until => Err(until - now),
+            State::Open(until, _) | State::Asked(until, _) | State::Probing(until, _) if now < until => {
+                Err(until - now)
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the gateway asked to be left alone at this time, so that it is not asked even as a last resort.
+    pub fn asked_for_rest(&self, now: Duration) -> bool {
+        matches!(self.state, State::Asked(until, _) if now < until)
     }
 
     /// Lets a call go, if one may; after a rest that is a probe, and no other call may go until it has ended.
@@ -103,7 +112,7 @@ impl Breaker {
     /// How long it is left alone yet.
     pub fn try_acquire(&mut self, now: Duration) -> Result<(), Duration> {
         self.ready(now)?;
-        if let State::Open(_, rest) | State::Probing(_, rest) = self.state {
+        if let State::Open(_, rest) | State::Asked(_, rest) | State::Probing(_, rest) = self.state {
             self.state = State::Probing(now.saturating_add(rest), rest);
         }
         Ok(())
@@ -121,7 +130,7 @@ impl Breaker {
             // The probe was not made: the next call is one.
             (Verdict::Unasked, State::Probing(_, rest)) => State::Open(now, rest),
             // What began before it opened says nothing new.
-            (Verdict::Unasked, state) | (_, state @ State::Open(..)) => state,
+            (Verdict::Unasked, state) | (_, state @ (State::Open(..) | State::Asked(..))) => state,
         };
         match (before, self.state) {
             (State::Closed(_) | State::Probing(..), State::Open(until, rest)) if until > now => {
@@ -132,11 +141,20 @@ impl Breaker {
         }
     }
 
+    /// Leaves the gateway alone for this long at least, for a reason that is not counted, and says what that changed.
+    pub fn rest(&mut self, time: Duration, now: Duration) -> Option<Change> {
+        self.leave(State::Open(now.saturating_add(time), self.rest), time, now)
+    }
+
     /// Leaves the gateway alone for this long at least, as it asked itself, and says what that changed.
     pub fn pause(&mut self, time: Duration, now: Duration) -> Option<Change> {
+        self.leave(State::Asked(now.saturating_add(time), self.rest), time, now)
+    }
+
+    fn leave(&mut self, state: State, time: Duration, now: Duration) -> Option<Change> {
         let rested = self.ready(now).err();
         if rested.is_none_or(|left| left < time) {
-            self.state = State::Open(now.saturating_add(time), self.rest);
+            self.state = state;
         }
         rested.is_none().then_some(Change::Rests(time))
     }

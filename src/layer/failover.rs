@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use super::breaker::Breaker;
 use super::telemetry;
-use crate::channel::{Channel, Cursor, Evidence, Health, Info, Page, Sent, Signal};
+use crate::channel::{Channel, Cursor, Evidence, Grade, Health, Info, Page, Sent, Signal};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::event::Inbound;
@@ -17,13 +17,13 @@ use crate::message::{Accepted, Media, MediaRef, Message};
 use crate::webhook::{self, Received};
 
 mod choice;
-pub use choice::{Asked, Choice, Order, another_could};
+pub use choice::{Asked, Choice, Order};
 
 /// Several gateways as one channel of one medium: when the one certainly did not take a message, and another could,
 /// the next is asked.
 ///
 /// What may have gone stays where it is, unless the message says [`OnUnknown::Resend`](crate::OnUnknown::Resend); so
-/// does what a person or the medium refused. See [`Choice::moves_on`] and [`another_could`].
+/// does what a person or the medium refused. See [`Choice::moves_on`] and [`ErrorKind::another_could`].
 /// [`Accepted::gateway`] and [`Error::gateway`] say by which it went; keep it for [`Sent::by`].
 ///
 /// It can do what all of them can. Webhooks are tried with each, and the one that verifies has it; a file and a signal go
@@ -81,7 +81,8 @@ impl Failover {
     /// [`ErrorKind::Config`] for weights that are not one a member, or all 0.
     pub fn with_order(mut self, order: Order) -> Result<Self> {
         self.weighted = matches!(order, Order::Weighted(_));
-        self.choice = Mutex::new(Choice::new(self.members.len(), order)?);
+        let choice = self.choice.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.choice = Mutex::new(choice.with_order(order)?);
         Ok(self)
     }
 
@@ -121,13 +122,13 @@ impl fmt::Debug for Failover {
     }
 }
 
-/// The error of a send that is in doubt at one gateway, or at several: then it names none, so that all are asked.
-fn doubtful(before: Option<Error>, error: Error) -> Error {
-    match before {
-        Some(before) if before.gateway() != error.gateway() => {
-            Error::unknown("several gateways were asked, and none of them said whether it took the message")
-        }
-        _ => error,
+/// What is told of a send that failed everywhere: the no that ended it; else what passes soonest; else the last.
+fn told(mut failed: Vec<Error>, ended: bool) -> Error {
+    let wait = |n: &usize| failed.get(*n).and_then(Error::retry_after).unwrap_or_default();
+    let soonest = (0..failed.len()).filter(|n| failed.get(*n).is_some_and(Error::is_retryable)).min_by_key(wait);
+    match soonest.filter(|_| !ended) {
+        Some(n) => failed.swap_remove(n),
+        None => failed.pop().unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "no gateway could be asked")),
     }
 }
 
@@ -155,6 +156,10 @@ fn together(members: &[Arc<dyn Channel>]) -> Result<Info> {
     }
     (info.capability.poll, info.capability.upload_media) = (false, false);
     (info.capability.rate, info.capability.pair_rate) = (None, None);
+    if let Some(media) = &mut info.capability.media {
+        // A file that a gateway holds is that gateway's.
+        media.gateway = false;
+    }
     info.gateway = "failover";
     Ok(info.with_layer("failover"))
 }
@@ -168,11 +173,11 @@ impl Channel for Failover {
 
     async fn send(&self, message: &Message) -> Result<Accepted> {
         self.info.check(message)?;
-        let (mut asked, mut doubt, mut failed) = (Asked::default(), None, None);
+        let (mut asked, mut doubt, mut failed, mut ended) = (Asked::default(), None::<Error>, Vec::new(), false);
         for (n, member) in self.members.iter().enumerate().filter(|_| self.unlike) {
             if let Err(error) = member.info().check(message) {
                 asked.pass_over(n);
-                failed.get_or_insert(error);
+                failed.push(error);
             }
         }
         let mut now = self.clock.monotonic();
@@ -189,26 +194,45 @@ impl Channel for Failover {
             };
             picked = if Choice::moves_on(&error, message) { self.pick(&mut asked, now) } else { None };
             telemetry::failed_at(member.info(), &error, picked.is_some());
-            match error.outcome() {
-                Outcome::Unknown => doubt = Some(doubtful(doubt, error)),
-                Outcome::NotSent | Outcome::Rejected => failed = Some(error),
+            ended = picked.is_none() && !Choice::moves_on(&error, message);
+            match (error.outcome(), doubt.take()) {
+                (_, Some(before)) => doubt = Some(error.after_doubt(before)),
+                (Outcome::Unknown, None) => doubt = Some(error),
+                (Outcome::NotSent | Outcome::Rejected, None) => failed.push(error),
             }
         }
         // What one may have taken stays in doubt, whatever the others said.
-        Err(doubt.or(failed).unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "no gateway could be asked")))
+        if let Some(doubt) = doubt {
+            return Err(doubt);
+        }
+        if !ended && let Some(rest) = self.choice().rest_of(asked, now) {
+            let words = "a gateway that was not asked is left alone for a while";
+            failed.push(Error::new(ErrorKind::Unavailable, words).with_retry(true, Some(rest)));
+        }
+        Err(told(failed, ended))
     }
 
     async fn receive(&self, request: &webhook::Request) -> Result<Received> {
-        let mut refused = None;
+        let (mut all, mut refused) = (None::<Received>, None);
         for member in &self.members {
             match member.receive(request).await {
-                Ok(received) => return Ok(received),
+                // What this one leaves out as another's may be the next one's: of one app, say, that serves two numbers.
+                Ok(received) => match &mut all {
+                    None => all = Some(received),
+                    Some(all) => {
+                        all.discarded = all.discarded.saturating_sub(received.events.len());
+                        all.events.extend(received.events);
+                    }
+                },
                 // Not its own, so it may be the next one's. What is more than that says more.
                 Err(error) if error.kind() == ErrorKind::Unauthenticated => drop(refused.get_or_insert(error)),
                 Err(error) => refused = Some(error),
             }
+            if all.as_ref().is_some_and(|all| all.discarded == 0) {
+                break;
+            }
         }
-        Err(refused.unwrap_or_else(|| Error::unsupported("this channel takes no webhooks")))
+        all.ok_or_else(|| refused.unwrap_or_else(|| Error::unsupported("this channel takes no webhooks")))
     }
 
     async fn poll(&self, _after: Option<&Cursor>) -> Result<Page> {
@@ -268,7 +292,10 @@ impl Channel for Failover {
     async fn health(&self) -> Result<Health> {
         let mut health = Health::default();
         for member in &self.members {
-            health.checks.extend(member.health().await?.checks);
+            match member.health().await {
+                Ok(found) => health.checks.extend(found.checks),
+                Err(error) => health = health.with(member.info().gateway, Grade::Fail, error.to_string()),
+            }
         }
         Ok(health)
     }

@@ -16,10 +16,12 @@ use crate::rate::{PairRate, Rate};
 
 mod limiter;
 pub use limiter::Limiter;
+pub(crate) use limiter::Place;
 
 /// Sends no faster than the gateway allows: to everybody, and to each person.
 ///
-/// A send waits for its turn, in the order in which they came, and those to other people go on. What the gateway says
+/// A send waits for its turn, in the order in which they came (but for those that a pause puts off), and those to other
+/// people go on. What the gateway says
 /// itself is heard: a refusal for going too fast pauses what it means, and headers that say how many are left are kept
 /// to. A turn that would come after the message's `not_after`, or after the longest wait (a minute, unless set), is an
 /// error that says how long it would take, and takes no place.
@@ -95,6 +97,11 @@ impl RateLimit {
         self
     }
 
+    /// Sets the rates, where they are given, for all that share this.
+    pub(crate) fn retune(&self, rate: Option<Rate>, pair_rate: Option<PairRate>) {
+        self.limiter().retune(rate, pair_rate);
+    }
+
     fn with_rates(mut self, sender: Option<Rate>, pair: Option<PairRate>) -> Self {
         self.limiter = Arc::new(Mutex::new(Limiter::new(sender, pair)));
         self.rates = (sender, pair);
@@ -105,35 +112,71 @@ impl RateLimit {
         self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a turn, and says how long it did.
-    async fn turn(&self, message: &Message) -> Result<Duration> {
+    /// Waits for a turn. Nothing of it stays taken when nobody waits any more.
+    async fn turn<'a>(&'a self, to: &'a Address, not_after: Option<Timestamp>) -> Result<Turn<'a>> {
         let begun = self.clock.monotonic();
-        let left = message.not_after.map_or(Duration::MAX, |until| until.since(self.clock.now()));
+        let left = not_after.map_or(Duration::MAX, |until| until.since(self.clock.now()));
         let latest = begun.saturating_add(left.min(self.longest));
         let expires = left < self.longest;
+        let mut turn = Turn { limit: self, to, place: None, goes: false, waited: Duration::ZERO };
         let mut now = begun;
         loop {
-            let booked = self.limiter().book(&message.to, now, latest);
-            let at = booked.map_err(|late| too_long(late.of_pair, expires, late.at.saturating_sub(now)))?;
-            if at <= now {
-                return Ok(now.saturating_sub(begun));
+            let booked = self.limiter().book(to, now, latest);
+            let place = booked.map_err(|late| too_long(late.of_pair, expires, late.at.saturating_sub(now)))?;
+            let place = turn.place.insert(place);
+            if place.at > now {
+                self.clock.sleep(place.at - now).await;
+                now = self.clock.monotonic();
+                turn.waited = now.saturating_sub(begun);
+                if !self.limiter().may_go(to, place, now) {
+                    turn.give_back();
+                    continue;
+                }
             }
-            self.clock.sleep(at - now).await;
-            now = self.clock.monotonic();
-            // A pause that has begun meanwhile holds for this turn too.
-            if self.limiter().paused(&message.to) <= now {
-                return Ok(now.saturating_sub(begun));
-            }
+            turn.place = None;
+            turn.goes = true;
+            self.limiter().goes();
+            return Ok(turn);
         }
     }
+}
 
-    fn heard(&self, to: &Address, sent: &Result<Accepted>) {
+/// A turn, from the wait for it to the end of the send.
+struct Turn<'a> {
+    limit: &'a RateLimit,
+    to: &'a Address,
+    /// The place that is waited for.
+    place: Option<Place>,
+    /// Whether the message is on its way.
+    goes: bool,
+    waited: Duration,
+}
+
+impl Turn<'_> {
+    /// This is how the send ended.
+    fn ended(mut self, sent: &Result<Accepted>) {
+        self.goes = false;
         // The times matter for what the gateway says of its limits only.
         let (now, today) = match sent {
             Ok(accepted) if accepted.allowance.is_none() => (Duration::ZERO, Timestamp::default()),
-            _ => (self.clock.monotonic(), self.clock.now()),
+            _ => (self.limit.clock.monotonic(), self.limit.clock.now()),
         };
-        self.limiter().report(to, sent, now, today);
+        self.limit.limiter().report(self.to, sent, now, today);
+    }
+
+    fn give_back(&mut self) {
+        if let Some(place) = self.place.take() {
+            self.limit.limiter().give_back(self.to, place);
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.give_back();
+        if self.goes {
+            self.limit.limiter().lost();
+        }
     }
 }
 
@@ -180,10 +223,11 @@ impl Channel for Limited {
             Some(_) => drop(self.info.prepare(message, self.limit.clock.now())?),
             None => drop(self.info.check(message)?),
         }
-        let waited = self.limit.turn(message).await.map_err(|error| error.with_gateway(self.info.gateway))?;
-        telemetry::waited(&self.info, waited);
+        let turn = self.limit.turn(&message.to, message.not_after).await;
+        let turn = turn.map_err(|error| error.with_gateway(self.info.gateway))?;
+        telemetry::waited(&self.info, turn.waited);
         let sent = self.inner.send(message).await;
-        self.limit.heard(&message.to, &sent);
+        turn.ended(&sent);
         sent
     }
 

@@ -1,7 +1,7 @@
 //! Tries again what certainly did not go, for as long as that helps.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -105,19 +105,24 @@ impl fmt::Debug for Retrying {
 }
 
 impl Retrying {
-    fn begin(&self) -> Duration {
-        let now = self.retry.clock.monotonic();
-        self.retry.budget.lock().unwrap_or_else(PoisonError::into_inner).first_try(now);
-        now
+    fn budget(&self) -> MutexGuard<'_, Budget> {
+        self.retry.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the next try, or says why there is none.
     async fn again(&self, error: &Error, message: Option<&Message>, times: u32, begun: Duration) -> Result<(), Stop> {
         let (retry, clock) = (&self.retry, &self.retry.clock);
         let now = clock.monotonic();
+        if times == 1 && error.outcome() == Outcome::NotSent && !error.is_retryable() {
+            // It was refused before the network: no load, and so none to add to.
+            return Err(Stop::Final);
+        }
         let tried = Tried { times, elapsed: now.saturating_sub(begun) };
+        if times == 1 {
+            self.budget().first_try(now);
+        }
         let wait = retry.schedule.next(error, message, tried, clock.now(), clock.chance())?;
-        if !retry.budget.lock().unwrap_or_else(PoisonError::into_inner).try_retry(now) {
+        if !self.budget().try_retry(now) {
             return Err(Stop::Budget);
         }
         telemetry::retrying(&self.info, error, times, wait);
@@ -125,14 +130,25 @@ impl Retrying {
         Ok(())
     }
 
+    /// Counts what went well at the first try.
+    fn went(&self, times: u32, now: Duration) {
+        if times == 1 {
+            self.budget().first_try(now);
+        }
+    }
+
     /// Makes a call that sends nothing, until it goes well or no further try is left.
     async fn ask<T, F: Future<Output = Result<T>>>(&self, call: impl Fn() -> F) -> Result<T> {
-        let begun = self.begin();
+        let begun = self.retry.clock.monotonic();
         let mut times = 1;
         loop {
             match call().await {
                 Err(error) if self.again(&error, None, times, begun).await.is_ok() => times += 1,
-                done => return done,
+                Ok(done) => {
+                    self.went(times, begun);
+                    return Ok(done);
+                }
+                failed => return failed,
             }
         }
     }
@@ -142,18 +158,29 @@ impl Retrying {
 #[deny(clippy::missing_trait_methods)]
 impl Channel for Retrying {
     async fn send(&self, message: &Message) -> Result<Accepted> {
-        let begun = self.begin();
-        let (mut times, mut doubt) = (1, None);
+        let begun = self.retry.clock.monotonic();
+        let (mut times, mut doubt) = (1, None::<Error>);
         loop {
             let error = match self.inner.send(message).await {
-                Ok(accepted) => return Ok(accepted),
+                Ok(accepted) => {
+                    self.went(times, begun);
+                    return Ok(accepted);
+                }
                 Err(error) => error,
             };
-            let stop = self.again(&error, Some(message), times, begun).await;
+            // Where a second copy is asked for, one is enough.
+            let doubled = doubt.is_some() && error.outcome() == Outcome::Unknown;
+            let stop = match doubled {
+                true => Err(Stop::Unknown),
+                false => self.again(&error, Some(message), times, begun).await,
+            };
             if let Err(stop) = stop {
                 telemetry::gave_up(&self.info, &error, times, stop);
                 // One of them may have gone, whatever the last one says.
-                return Err(doubt.unwrap_or(error));
+                return Err(match doubt {
+                    Some(doubt) => error.after_doubt(doubt),
+                    None => error,
+                });
             }
             if error.outcome() == Outcome::Unknown {
                 doubt = Some(error);

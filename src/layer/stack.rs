@@ -135,7 +135,8 @@ impl Stack {
                     format!("hold a channel of {} that has the layer {layer} already: give the bare one", info.gateway);
                 return Err(Error::config("suppliers", rule));
             }
-            let limit = limit.unwrap_or_else(|| RateLimit::of(info)).with_clock(self.clock.clone());
+            // One that was given may be shared, and its times are of its own clock.
+            let limit = limit.unwrap_or_else(|| RateLimit::of(info).with_clock(self.clock.clone()));
             let circuit = CircuitBreaker::by(self.breaker.clone()).with_clock(self.clock.clone());
             let retry = Retry::new().with_schedule(schedule).with_budget(self.budget.clone());
             members.push(retry.with_clock(self.clock.clone()).wrap(limit.wrap(circuit.wrap(channel))));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Limits, Registry, Settings, under};
-use crate::channel::{Channel, Info};
+use super::{Limit, Limits, Registry, Settings, under};
+use crate::channel::Channel;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::layer::failover::Order;
@@ -124,22 +124,17 @@ fn supplier(
         if error.what().starts_with("unknown field") { error.with_what(also) } else { error }
     })?;
     let info = channel.info();
-    let account = (info.gateway, info.account.as_str().to_owned());
-    let set = beside.rate.is_some() || beside.pair_rate.is_some();
-    let limit = match limits.get(&account) {
-        Some(_) if set => {
+    let account = (info.gateway, info.medium.as_str().to_owned(), info.account.as_str().to_owned());
+    let new = || Limit { limit: RateLimit::of(info).with_clock(context.clock.clone()), set: false };
+    let shared = limits.entry(account).or_insert_with(new);
+    if beside.rate.is_some() || beside.pair_rate.is_some() {
+        if std::mem::replace(&mut shared.set, true) {
             return Err(Error::config("rate", "is set for this account already, by another supplier: set it once"));
         }
-        Some(limit) => limit.clone(),
-        None => limit(info, &beside),
-    };
-    limits.insert(account, limit.clone());
+        shared.limit.retune(beside.rate, beside.pair_rate);
+    }
+    let limit = shared.limit.clone();
     Ok((channel, limit, beside.weight))
-}
-
-fn limit(info: &Info, beside: &Supplier) -> RateLimit {
-    let limit = beside.rate.into_iter().fold(RateLimit::of(info), RateLimit::with_rate);
-    beside.pair_rate.into_iter().fold(limit, RateLimit::with_pair_rate)
 }
 
 #[cfg(test)]
@@ -196,6 +191,12 @@ mod tests {
         world.clock.run(all["bins"].send_text(&to, "One")).unwrap();
         world.clock.run(all["tax"].send_text(&to, "Two")).unwrap();
         assert_eq!((world.clock.monotonic() - begun).as_millis(), 10_200);
+        // Whichever of them sets it.
+        let later = r#"{
+            "a": {"suppliers":[{"gateway":"one"}]},
+            "b": {"suppliers":[{"gateway":"one","rate":{"count":1,"seconds":10}}]}
+        }"#;
+        assert!(world.registry.connect_all(&Settings::from_json(later).unwrap(), &world.context).is_ok());
         let twice = json.replace(
             r#""tax": {"suppliers":[{"gateway":"one""#,
             r#""tax": {"suppliers":[{"gateway":"one","rate":{"count":1,"seconds":5}"#,

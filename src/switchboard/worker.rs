@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::outbox::{self, After, State};
 use super::store::{Attempt, Claimed, End};
-use super::{Switchboard, held};
+use super::{Switchboard, account, held};
 use crate::channel::{Channel, Evidence, Sent};
 use crate::error::{Error, Outcome, Result};
 use crate::layer::failover::Asked;
@@ -129,30 +129,35 @@ impl Switchboard {
             return self.ends(claimed, State::Parked, "no channel of the line can carry it").await;
         };
         let info = channel.info();
-        let limit = inner.limits.get(&(info.gateway.to_owned(), info.account.as_str().to_owned()));
+        let limit = inner.limits.get(&account(info));
         if let Some(limit) = limit {
             let booked = held(limit).book(&message.to, mono, mono + TURN_MAX);
-            match booked {
-                Ok(at) if at > mono => inner.clock.sleep(at - mono).await,
-                Ok(_) => {}
+            let mut place = match booked {
+                Ok(place) => place,
                 Err(late) => {
                     inner.store.0.release(hold, now.plus(late.at.saturating_sub(mono))).await?;
                     return Ok(());
                 }
+            };
+            if place.at > mono {
+                inner.clock.sleep(place.at - mono).await;
+                let mono = inner.clock.monotonic();
+                if !held(limit).may_go(&message.to, &mut place, mono) {
+                    held(limit).give_back(&message.to, place);
+                    inner.store.0.release(hold, inner.clock.now().plus(TURN_MAX)).await?;
+                    return Ok(());
+                }
             }
-            let paused = held(limit).paused(&message.to);
-            let mono = inner.clock.monotonic();
-            if paused > mono {
-                inner.store.0.release(hold, inner.clock.now().plus(paused - mono)).await?;
-                return Ok(());
-            }
+            held(limit).goes();
         }
         let begun = inner.clock.now();
         let attempt =
             Attempt { gateway: info.gateway.to_owned(), account: info.account.as_str().to_owned(), at: begun };
         // From here on it may have gone, whatever happens to this process.
-        if !inner.store.0.begin(hold, attempt).await? {
-            return Ok(());
+        let begins = inner.store.0.begin(hold, attempt).await;
+        if !matches!(begins, Ok(true)) {
+            limit.into_iter().for_each(|limit| held(limit).lost());
+            return begins.map(|_| ());
         }
         let sent = guarded(channel.clone(), message.clone()).await;
         let mono = inner.clock.monotonic();

@@ -1,7 +1,10 @@
 //! The layers in time and under faults: what reaches a gateway, and what is said of it.
 
 mod carried;
+mod each;
 mod limits;
+#[cfg(feature = "meta")]
+mod mended;
 #[cfg(feature = "tracing")]
 mod order;
 mod outage;

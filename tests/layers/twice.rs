@@ -156,8 +156,12 @@ struct Report {
 async fn send(world: &World, channel: &Arc<dyn Channel>, sends: usize, on_unknown: OnUnknown) -> Report {
     let one = |n: usize| {
         let message = Message::text(person(n as u32), format!("Message {n:06}.")).on_unknown(on_unknown);
-        let channel = channel.clone();
-        async move { channel.send(&message).await }
+        let (channel, clock) = (channel.clone(), &world.clock);
+        async move {
+            // One a second: what rests and what is paused comes back.
+            clock.0.advance(Duration::from_secs(1));
+            channel.send(&message).await
+        }
     };
     let ended: Vec<_> = stream::iter(0..sends).map(one).buffered(64).collect().await;
     let copies = world.copies();

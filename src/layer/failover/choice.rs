@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::endpoint::RETRY_AFTER_MAX;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::layer::breaker::{Breaker, Change, Verdict};
 use crate::message::{Accepted, Message, OnUnknown};
@@ -10,8 +11,8 @@ use crate::message::{Accepted, Message, OnUnknown};
 /// clock and no random source.
 ///
 /// It remembers of each how it did, by a [`Breaker`]: one that does not answer, or that refuses the account, is left
-/// alone for a while and then asked with one message. There is always one to ask: where all rest, the one whose rest
-/// ends first.
+/// alone for a while and then asked with one message. There is always one to ask, unless all of them asked to be left
+/// alone: where all rest, the one whose rest ends first.
 ///
 /// ```
 /// use std::time::Duration;
@@ -80,6 +81,21 @@ impl Choice {
         Ok(Self { order, members: vec![Breaker::new(); members], turn: 0 })
     }
 
+    /// In another order.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub fn with_order(self, order: Order) -> Result<Self> {
+        let Self { order, turn, .. } = Self::new(self.members.len(), order)?;
+        Ok(Self { order, turn, members: self.members })
+    }
+
+    /// How long the member rests yet whose rest ends first, of those that were not asked. None where none rests.
+    pub fn rest_of(&self, asked: Asked, now: Duration) -> Option<Duration> {
+        let rests = self.indices().filter(|n| !asked.contains(*n)).map(|n| self.rest(n, now));
+        rests.filter(|rest| !rest.is_zero()).min()
+    }
+
     /// Watches the members by another breaker.
     #[must_use]
     pub fn with_breaker(mut self, breaker: &Breaker) -> Self {
@@ -90,29 +106,35 @@ impl Choice {
     /// Whether a failure at one gateway may be carried to another.
     ///
     /// Never when the message may have gone, unless it says [`OnUnknown::Resend`], nor when a part of it went, nor for a
-    /// limit of this one person. Else where another gateway could do better: see the kinds in [`another_could`].
+    /// limit of this one person. Else where another gateway could do better: see [`ErrorKind::another_could`].
     pub fn moves_on(error: &Error, message: &Message) -> bool {
         // A limit of one person's is there to protect that person, whoever sends.
         if !error.accepted_parts().is_empty() || error.is_of_pair() {
             return false;
         }
         match error.outcome() {
-            Outcome::Unknown => message.on_unknown == OnUnknown::Resend,
-            Outcome::NotSent | Outcome::Rejected => another_could(error.kind()),
+            // An answer that nobody could read is a doubt like any other.
+            Outcome::Unknown if error.kind() == ErrorKind::Unexpected => message.on_unknown == OnUnknown::Resend,
+            Outcome::Unknown => message.on_unknown == OnUnknown::Resend && error.kind().another_could(),
+            Outcome::NotSent | Outcome::Rejected => error.kind().another_could(),
         }
     }
 
     /// The member to ask next, none when all that work were asked: it counts as asked then.
     ///
     /// A member that rests is asked only by a message that was handed to nobody yet, so that an outage of all is not
-    /// answered with ever more calls. `chance` is any number, best a random one.
+    /// answered with ever more calls; one that asked for its rest itself is not asked before its end. `chance` is any number, best a random one.
     pub fn pick(&mut self, asked: &mut Asked, now: Duration, chance: u64) -> Option<usize> {
         let first = asked.handed == 0;
         let untried = |n: &usize| !asked.contains(*n);
         let ready = |n: &usize| untried(n) && self.members.get(*n).is_some_and(|member| member.ready(now).is_ok());
-        let chosen = self.by_order(ready, chance);
-        let chosen =
-            chosen.or_else(|| self.indices().filter(|n| first && untried(n)).min_by_key(|n| self.rest(*n, now)))?;
+        // A last resort, but for those that asked to be left alone themselves.
+        let resort = |n: &usize| {
+            let asks = self.members.get(*n).is_none_or(|member| member.asked_for_rest(now));
+            first && untried(n) && !asks
+        };
+        let last_resort = || self.indices().filter(resort).min_by_key(|n| self.rest(*n, now));
+        let chosen = self.by_order(ready, chance).or_else(last_resort)?;
         if let Some(member) = self.members.get_mut(chosen) {
             // One that rests is asked all the same, being the last resort.
             _ = member.try_acquire(now);
@@ -129,7 +151,10 @@ impl Choice {
         let breaker = self.members.get_mut(member)?;
         let change = breaker.report(Verdict::of(sent), now);
         match sent {
-            Err(error) if of_the_account(error) => breaker.pause(error.retry_after().unwrap_or(ACCOUNT_REST), now),
+            Err(error) if of_the_account(error) => match error.retry_after() {
+                Some(wait) => breaker.pause(wait.min(RETRY_AFTER_MAX), now),
+                None => breaker.rest(ACCOUNT_REST, now),
+            },
             _ => change,
         }
     }
@@ -181,42 +206,12 @@ fn bit(member: usize) -> u64 {
     u32::try_from(member).ok().and_then(|member| 1_u64.checked_shl(member)).unwrap_or(0)
 }
 
-/// Whether another gateway could take what one refused for a reason of this kind.
-///
-/// | kind | another could | because |
-/// |---|---|---|
-/// | `Account`, `QuotaExceeded`, `RateLimited` | yes | it is this account's own trouble |
-/// | `Config`, `Forbidden`, `Unauthenticated` | yes | it is how this account is set up |
-/// | `NotFound` | yes | a template, a sender that this account does not have |
-/// | `Unavailable` | yes | it does not work |
-/// | `Unsupported` | yes | it cannot do this |
-/// | `OptedOut` | **no** | the person said no to the council, and not to a supplier |
-/// | `InvalidRecipient` | **no** | nobody is there, by whichever gateway |
-/// | `InvalidMessage`, `TooLarge`, `OutsideWindow` | **no** | the message breaks a rule of the medium |
-/// | `Rejected` | **no** | an unknown no, which could be the person's own |
-/// | `Unexpected` | **no** | nobody knows what it means |
-pub const fn another_could(kind: ErrorKind) -> bool {
-    use ErrorKind::{
-        Account, Config, Forbidden, NotFound, QuotaExceeded, RateLimited, Unauthenticated, Unavailable, Unsupported,
-    };
-    matches!(
-        kind,
-        Account
-            | Config
-            | Forbidden
-            | NotFound
-            | QuotaExceeded
-            | RateLimited
-            | Unauthenticated
-            | Unavailable
-            | Unsupported
-    )
-}
-
 /// Whether every message by this account would be refused for now.
 fn of_the_account(error: &Error) -> bool {
     use ErrorKind::{Account, QuotaExceeded, RateLimited, Unauthenticated};
-    matches!(error.kind(), Account | QuotaExceeded | RateLimited | Unauthenticated) && !error.is_of_pair()
+    let kind = matches!(error.kind(), Account | QuotaExceeded | RateLimited | Unauthenticated);
+    // What our own limit says is of one message, and of nobody who was asked.
+    kind && error.outcome() == Outcome::Rejected && !error.is_of_pair()
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! When the next message may go.
 
 use std::collections::hash_map::RandomState;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::time::Duration;
 
 use crate::address::Address;
 use crate::clock::Timestamp;
+use crate::endpoint::RETRY_AFTER_MAX;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::message::Accepted;
 use crate::rate::{Allowance, PairRate, Rate};
@@ -65,13 +66,14 @@ impl Limiter {
     /// # Errors
     /// How long it takes until one may be free; nothing was taken.
     pub fn try_acquire(&mut self, to: &Address, now: Duration) -> Result<(), Duration> {
-        self.book(to, now, now).map(|_| ()).map_err(|late| late.at - now)
+        self.book(to, now, now).map(|_| ()).map_err(|late| late.at.saturating_sub(now))
     }
 
     /// Takes how a send ended. A gateway that says that it was too much pauses what it means, for the time that it says or
     /// for one that grows with each such word in a row; one that says how many more may go is kept to that. `today` is
     /// the time of day.
     pub fn report(&mut self, to: &Address, sent: &Result<Accepted>, now: Duration, today: Timestamp) {
+        self.sender.in_flight = self.sender.in_flight.saturating_sub(1);
         match sent {
             Ok(accepted) => {
                 self.sender.refusals = 0;
@@ -82,7 +84,7 @@ impl Limiter {
                     // Gateways say so in whole seconds.
                     let second = Duration::from_secs(1);
                     let time = left.reset.map_or(WINDOW_UNKNOWN, |reset| reset.since(today) + second);
-                    self.sender.learn(left, now.saturating_add(time), now);
+                    self.sender.learn(left, now.saturating_add(time.min(RETRY_AFTER_MAX)), now);
                 }
             }
             Err(error) if is_limit(error) => {
@@ -91,24 +93,23 @@ impl Limiter {
                     true => &mut self.pairs.entry(self.hasher.hash_one(to.expose())).or_default().told,
                     false => &mut self.sender,
                 };
-                told.pause(error.retry_after().unwrap_or_default(), now);
+                told.pause(error.retry_after().unwrap_or_default().min(RETRY_AFTER_MAX), now);
             }
             Err(_) => {}
         }
     }
 
-    /// Books the next place for a message to this person, and says when it is: now, or later. Places in between stay
-    /// free for others.
+    /// Books the next place for a message to this person: now, or later. Places in between stay free for others.
     ///
     /// # Errors
     /// When that would be, where it is after `latest`; nothing was booked.
-    pub(crate) fn book(&mut self, to: &Address, now: Duration, latest: Duration) -> Result<Duration, Late> {
+    pub(crate) fn book(&mut self, to: &Address, now: Duration, latest: Duration) -> Result<Place, Late> {
         self.sweep(now);
         self.booked.forget(now);
+        self.sender.forget(now);
         let key = self.key(to);
         let pair = key.and_then(|key| self.pairs.get(&key));
-        let by_pair = pair.map(|pair| pair.free(self.pair_rate, now));
-        let mut at = by_pair.unwrap_or(now);
+        let mut at = pair.map_or(now, |pair| pair.free(self.pair_rate, now));
         // The one may lie in a time that the other does not allow: in turns, until both agree.
         loop {
             let slot = self.booked.free(self.rate, self.sender.free(at));
@@ -118,14 +119,59 @@ impl Limiter {
             }
         }
         if at > latest {
-            return Err(Late { at, of_pair: by_pair == Some(at) && at > now });
+            // The account alone would have had a place in time.
+            let of_pair = self.booked.free(self.rate, self.sender.free(now)) <= latest;
+            return Err(Late { at, of_pair });
         }
         self.booked.take(self.rate, at);
-        self.sender.count(at);
         if let (Some(rate), Some(key)) = (self.pair_rate, key) {
             self.pairs.entry(key).or_default().take(rate, at);
         }
-        Ok(at)
+        Ok(Place { at, counted: self.sender.count(at) })
+    }
+
+    /// Gives a place back that nobody goes in.
+    pub(crate) fn give_back(&mut self, to: &Address, place: Place) {
+        self.booked.give_back(self.rate, place.at);
+        if let Some(pair) = self.key(to).and_then(|key| self.pairs.get_mut(&key))
+            && let Some(rate) = self.pair_rate
+        {
+            pair.give_back(rate, place.at);
+        }
+        self.sender.uncount(place);
+    }
+
+    /// Whether somebody may go in their place, now that its time has come. A pause may have begun meanwhile, and the
+    /// gateway may have told another number than was thought.
+    pub(crate) fn may_go(&mut self, to: &Address, place: &mut Place, now: Duration) -> bool {
+        if self.paused(to) > now {
+            return false;
+        }
+        // Counted in a window that the gateway has not corrected since; later ones roll on from it.
+        let counted = place.counted.is_some_and(|generation| generation >= self.sender.learned);
+        if !self.sender.windows.is_empty() && !counted {
+            if self.sender.free(now) > now {
+                return false;
+            }
+            place.counted = self.sender.count(now);
+        }
+        true
+    }
+
+    /// Notes that a message goes: until [`report`](Self::report) says how it ended, or [`lost`](Self::lost) that nobody
+    /// will.
+    pub(crate) fn goes(&mut self) {
+        self.sender.in_flight += 1;
+    }
+
+    /// Notes that nobody will say how a send ended.
+    pub(crate) fn lost(&mut self) {
+        self.sender.in_flight = self.sender.in_flight.saturating_sub(1);
+    }
+
+    /// Sets the rates, where they are given, and keeps what was taken.
+    pub(crate) fn retune(&mut self, rate: Option<Rate>, pair_rate: Option<PairRate>) {
+        (self.rate, self.pair_rate) = (rate.or(self.rate), pair_rate.or(self.pair_rate));
     }
 
     /// Until when messages to this person are paused.
@@ -151,9 +197,21 @@ impl Limiter {
 /// Whether a gateway says that it was too much, and will take it later. What a [`RateLimit`](super::RateLimit) of our own
 /// says is of nobody who was asked.
 fn is_limit(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::RateLimited | ErrorKind::QuotaExceeded)
-        && error.is_retryable()
-        && error.outcome() == Outcome::Rejected
+    let asked = error.outcome() != Outcome::NotSent;
+    match error.kind() {
+        ErrorKind::RateLimited | ErrorKind::QuotaExceeded => asked && error.passes(),
+        // Down for maintenance, say, and until when.
+        ErrorKind::Unavailable => asked && error.retry_after().is_some(),
+        _ => false,
+    }
+}
+
+/// A place that was booked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) at: Duration,
+    /// The window that it was counted in, if it was.
+    counted: Option<u64>,
 }
 
 /// A place that lies too late.
@@ -208,7 +266,7 @@ impl Calendar {
         }
         // A gap that is too short for a message was closed when it came about, but for the one behind `at`.
         for (from, until) in self.0.range(at..) {
-            if *from >= at + rate.interval() {
+            if *from >= at.saturating_add(rate.interval()) {
                 break;
             }
             at = *until;
@@ -216,9 +274,24 @@ impl Calendar {
         at
     }
 
+    fn give_back(&mut self, rate: Option<Rate>, at: Duration) {
+        let Some(rate) = rate else { return };
+        let after = at.saturating_add(rate.interval());
+        let around = self.0.range(..=at).next_back().map(|(from, until)| (*from, *until));
+        if let Some((from, until)) = around.filter(|(_, until)| *until > at) {
+            self.0.remove(&from);
+            if from < at {
+                self.0.insert(from, at);
+            }
+            if after < until {
+                self.0.insert(after, until);
+            }
+        }
+    }
+
     fn take(&mut self, rate: Option<Rate>, at: Duration) {
         let Some(rate) = rate else { return };
-        let (mut from, mut until) = (at, at + rate.interval());
+        let (mut from, mut until) = (at, at.saturating_add(rate.interval()));
         if let Some((start, end)) = self.0.range(..=at).next_back()
             && at - *end < rate.interval()
         {
@@ -267,10 +340,18 @@ impl Pair {
 
     fn take(&mut self, rate: PairRate, at: Duration) {
         if self.owed <= at {
-            (self.begun, self.burst, self.owed) = (at, 1, at + rate.interval());
+            (self.begun, self.burst, self.owed) = (at, 1, at.saturating_add(rate.interval()));
         } else {
             self.burst += 1;
-            self.owed += rate.interval();
+            self.owed = self.owed.saturating_add(rate.interval());
+        }
+    }
+
+    /// Only of the burst that was taken last: what was booked behind an earlier one keeps its distance to that.
+    fn give_back(&mut self, rate: PairRate, at: Duration) {
+        if at >= self.begun && self.burst > 0 {
+            self.burst -= 1;
+            self.owed = self.owed.saturating_sub(rate.interval());
         }
     }
 }
@@ -281,12 +362,21 @@ struct Told {
     paused: Duration,
     /// How often in a row it said that it was too much.
     refusals: u32,
-    window: Option<Window>,
+    /// The window that it told of, and those behind it of which places are booked: each is taken to be like the longest one
+    /// that it told of.
+    windows: VecDeque<Window>,
+    longest: Duration,
+    /// How many windows there were, and which of them was the last that it told of.
+    generation: u64,
+    learned: u64,
+    /// How many are on their way, of which it has not said anything.
+    in_flight: u64,
 }
 
-/// How many it said are left, from a time and until one. It may be one that has not begun, of which places are booked.
+/// How many it said are left, from a time and until one.
 #[derive(Clone, Copy, Debug)]
 struct Window {
+    generation: u64,
     limit: Option<u64>,
     remaining: u64,
     from: Duration,
@@ -302,19 +392,44 @@ const WINDOW_UNKNOWN: Duration = Duration::from_secs(60);
 impl Told {
     /// The first time from this one on that it allows.
     fn free(&self, at: Duration) -> Duration {
-        let by_window = match self.window {
-            Some(window) if window.remaining == 0 => window.until,
-            Some(window) => window.from,
-            None => at,
-        };
-        at.max(by_window).max(self.paused)
+        let mut at = at.max(self.paused);
+        for window in &self.windows {
+            if at < window.until {
+                if window.remaining > 0 {
+                    return at.max(window.from);
+                }
+                at = window.until;
+            }
+        }
+        at
     }
 
-    fn count(&mut self, at: Duration) {
-        match &mut self.window {
-            Some(window) if at < window.until => window.remaining = window.remaining.saturating_sub(1),
-            // A new one begins: until an answer tells, it is taken to be as the last one.
-            window => *window = window.and_then(|last| last.next(at)),
+    /// Counts a place, and says in which window.
+    fn count(&mut self, at: Duration) -> Option<u64> {
+        let within = |window: &&mut Window| window.from <= at && at < window.until;
+        if let Some(window) = self.windows.iter_mut().find(within) {
+            window.remaining = window.remaining.saturating_sub(1);
+            return Some(window.generation);
+        }
+        let last = self.windows.back().filter(|last| at >= last.until)?;
+        let (limit, remaining) = (last.limit, last.limit?.checked_sub(1)?);
+        self.generation += 1;
+        let until = at.saturating_add(self.longest);
+        self.windows.push_back(Window { generation: self.generation, limit, remaining, from: at, until });
+        Some(self.generation)
+    }
+
+    fn uncount(&mut self, place: Place) {
+        let counted = |window: &&mut Window| Some(window.generation) == place.counted;
+        if let Some(window) = self.windows.iter_mut().find(counted) {
+            window.remaining = window.remaining.saturating_add(1).min(window.limit.unwrap_or(u64::MAX));
+        }
+    }
+
+    /// Forgets the windows that are past, but for the last: of the next one nothing else is known.
+    fn forget(&mut self, now: Duration) {
+        while self.windows.len() > 1 && self.windows.front().is_some_and(|first| first.until <= now) {
+            self.windows.pop_front();
         }
     }
 
@@ -329,24 +444,28 @@ impl Told {
 
     fn learn(&mut self, left: Allowance, until: Duration, now: Duration) {
         const SAME: Duration = Duration::from_secs(2);
-        let (limit, remaining) = (left.limit, left.remaining);
-        match &mut self.window {
-            // Answers do not come in order: of one window the least holds, and of an older one nothing does.
-            Some(window) if until.abs_diff(window.until) < SAME => window.remaining = window.remaining.min(remaining),
-            Some(window) if now < window.from && until < window.until => {}
-            window => {
-                // It began when the last one ended, if that is known.
-                let from = window.map_or(now, |last| last.until.min(now));
-                *window = Some(Window { limit, remaining, from, until });
+        self.forget(now);
+        // It began when the last one ended, where that is known.
+        let began = self.windows.back().map(|last| last.until).filter(|end| *end <= now).unwrap_or(now);
+        self.longest = self.longest.max(until.saturating_sub(began));
+        let current = self.windows.iter().position(|window| window.from <= now && now < window.until);
+        match current.and_then(|n| self.windows.get_mut(n)) {
+            // Answers do not come in order: of one window the least holds.
+            Some(window) if until.abs_diff(window.until) < SAME => {
+                window.remaining = window.remaining.min(left.remaining);
+            }
+            // One of an older window.
+            _ if until <= now => {}
+            // It is another one than was thought, and so are all behind it. What is on its way is counted by nobody yet.
+            _ => {
+                self.windows.truncate(current.unwrap_or(0));
+                self.generation += 1;
+                self.learned = self.generation;
+                let remaining = left.remaining.saturating_sub(self.in_flight);
+                let (generation, limit) = (self.generation, left.limit);
+                self.windows.push_back(Window { generation, limit, remaining, from: now, until });
             }
         }
-    }
-}
-
-impl Window {
-    fn next(self, at: Duration) -> Option<Self> {
-        let remaining = self.limit?.checked_sub(1)?;
-        Some(Self { remaining, from: at, until: at + (self.until - self.from), ..self })
     }
 }
 
@@ -500,7 +619,7 @@ mod tests {
             let (mut now, mut all) = (Duration::ZERO, Vec::<(u32, Duration)>::new());
             for (who, passed) in asks {
                 now += Duration::from_millis(passed);
-                let at = limiter.book(&person(who), now, Duration::MAX).unwrap();
+                let at = limiter.book(&person(who), now, Duration::MAX).unwrap().at;
                 let apart = |at: Duration| {
                     all.iter().all(|(other, taken)| {
                         let gap = at.abs_diff(*taken);

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::clock::Timestamp;
 use crate::endpoint::{RETRY_AFTER_MAX, RETRY_AFTER_MIN};
-use crate::error::{Error, Outcome, Result};
+use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::message::{Message, OnUnknown};
 
 /// Whether a failed call is made again, and when: a pure decision, which reads no clock and no random source.
@@ -122,7 +122,8 @@ impl Schedule {
     ) -> Result<Duration, Stop> {
         let unknown = error.outcome() == Outcome::Unknown;
         let resend = message.is_some_and(|message| message.on_unknown == OnUnknown::Resend);
-        if unknown && !(resend && error.accepted_parts().is_empty()) {
+        let passes = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Unexpected | ErrorKind::RateLimited);
+        if unknown && !(resend && passes && error.accepted_parts().is_empty()) {
             return Err(Stop::Unknown);
         }
         if !unknown && !error.is_retryable() {
@@ -210,7 +211,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Address, ErrorKind};
+    use crate::Address;
 
     const FIRST: Tried = Tried { times: 1, elapsed: Duration::ZERO };
 
@@ -240,6 +241,8 @@ mod tests {
         assert!(next(&doubtful, &resend).is_ok());
         let half = Error::unknown("no answer").with_accepted_parts(vec![crate::MessageId::new("SM1")]);
         assert_eq!(next(&half, &resend), Err(Stop::Unknown));
+        let said_stop = Error::new(ErrorKind::OptedOut, "no").with_outcome(Outcome::Unknown);
+        assert_eq!(next(&said_stop, &resend), Err(Stop::Unknown));
         // A definite no stays one.
         assert_eq!(next(&Error::new(ErrorKind::OptedOut, "no"), &resend), Err(Stop::Final));
     }
