@@ -4,6 +4,7 @@
 #[cfg(all(feature = "testing", feature = "twilio"))]
 mod crash;
 mod desk;
+mod intake;
 #[cfg(all(feature = "testing", feature = "twilio"))]
 mod restore;
 

@@ -1,0 +1,150 @@
+//! Webhooks to a service that is killed between taking them and saying so, from a gateway that comes again until it is told
+//! 2xx.
+//!
+//! `CIVIC_CYCLES` says how often it is killed (100), `CIVIC_SEED` from which seed.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use civic_messaging::switchboard::{Line, Store, Switchboard};
+use civic_messaging::{Channel, Mock, Secret, webhook};
+use futures_util::FutureExt;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::Database;
+
+const DATABASE: &str = "CIVIC_TEST_INTAKE";
+const SECRET: &str = "the secret of this test";
+
+async fn switchboard(database: &str) -> Switchboard {
+    let store = Store::open(database).await.unwrap();
+    let mock = Mock::sms().with_webhook_secrets([Secret::new(SECRET).unwrap().into()]);
+    Switchboard::builder(store).line(Line::new("desk").channel(mock)).route("sms", ["desk"]).build().unwrap()
+}
+
+async fn hook(State(board): State<Switchboard>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let body: Bytes = axum::body::to_bytes(body, 4 * 1024 * 1024).await.unwrap();
+    let reply = board.receive("sms", webhook::Request::new(http::Request::from_parts(parts, body))).await;
+    http::Response::<bytes::Bytes>::from(reply).map(Into::into)
+}
+
+/// The process that is killed. Without its variable this is no test.
+#[tokio::test]
+async fn child() {
+    let Ok(database) = std::env::var(DATABASE) else { return };
+    let board = switchboard(&database).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // On a line of its own: the test runner has begun one.
+    println!("\nat {}", listener.local_addr().unwrap());
+    std::io::stdout().flush().unwrap();
+    axum::serve(listener, Router::new().fallback(hook).with_state(board)).await.unwrap();
+}
+
+/// Starts it, and says where it is.
+fn start(database: &Database) -> (Child, SocketAddr) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "intake::child", "--nocapture", "--test-threads=1"])
+        .env(DATABASE, database.url())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let at = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("at ")?.parse().ok());
+    (child, at.expect("it says where it is"))
+}
+
+/// Posts a webhook once: whether it was told 2xx.
+async fn post(at: SocketAddr, request: &[u8]) -> bool {
+    let once = async {
+        let mut stream = TcpStream::connect(at).await.ok()?;
+        stream.write_all(request).await.ok()?;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.ok()?;
+        Some(answer.starts_with(b"HTTP/1.1 2"))
+    };
+    tokio::time::timeout(Duration::from_millis(500), once).await.ok().flatten().unwrap_or(false)
+}
+
+/// A webhook as bytes on a socket: of the event that the mock has brought last.
+fn webhook_bytes(mock: &Mock, text: String) -> Vec<u8> {
+    drop(mock.arrives("07700 900123", text));
+    let page = mock.poll(None).now_or_never().unwrap().unwrap();
+    let body = serde_json::to_vec(&page.events[page.events.len() - 1..]).unwrap();
+    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+    mac.update(&body);
+    let signature: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let head = format!(
+        "POST /sms HTTP/1.1\r\nhost: localhost\r\nx-mock-signature: sha256={signature}\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    [head.into_bytes(), body].concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_webhook_that_was_told_2xx_is_there_once_whenever_the_service_is_killed() {
+    let number = |name: &str, or: u64| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(or);
+    let (cycles, mut chance) = (number("CIVIC_CYCLES", 100), number("CIVIC_SEED", 20_261_125) | 1);
+    println!("CIVIC_SEED={}", chance);
+    let (database, mock) = (Database::new(), Mock::sms());
+    let (mut sent, mut posts) = (0, 0);
+    let mut waiting: Vec<(usize, Vec<u8>)> = Vec::new();
+    for _ in 0..cycles {
+        let (mut child, at) = start(&database);
+        chance ^= chance << 13;
+        chance ^= chance >> 7;
+        chance ^= chance << 17;
+        let kill = tokio::time::sleep(Duration::from_micros(chance % 25_000));
+        tokio::pin!(kill);
+        let mut done = false;
+        while !done {
+            if waiting.is_empty() {
+                waiting.push((sent, webhook_bytes(&mock, format!("Message {sent}."))));
+                sent += 1;
+            }
+            let request = waiting[0].1.clone();
+            tokio::select! {
+                told = post(at, &request) => {
+                    posts += 1;
+                    if told {
+                        waiting.remove(0);
+                    }
+                }
+                // In the middle of one.
+                () = &mut kill => done = true,
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    // What was not told 2xx comes again at last.
+    let (mut child, at) = start(&database);
+    for (_, request) in &waiting {
+        assert!(post(at, request).await);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let board = switchboard(&database.url()).await;
+    let mut there = HashMap::<String, usize>::new();
+    while let Some(event) = board.all().try_next().await.unwrap() {
+        let text = event.as_inbound().unwrap().text().unwrap().to_owned();
+        *there.entry(text).or_default() += 1;
+        event.ack().await.unwrap();
+    }
+    println!("{cycles} kills: {sent} webhooks in {posts} posts; {} are there, each once", there.len());
+    assert!((0..sent).all(|n| there.get(&format!("Message {n}.")) == Some(&1)), "{} of {sent}", there.len());
+    assert!(sent > cycles as usize, "hardly anything happened");
+}
