@@ -52,6 +52,7 @@ use crate::channel::{Channel, Info};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Inbound};
+use crate::id::Digest;
 use crate::layer::failover::{Choice, Order};
 use crate::layer::rate_limit::Limiter;
 use crate::layer::retry::Schedule;
@@ -167,6 +168,9 @@ impl Switchboard {
 
     /// Takes a text as an answer to a resident's message, quoting it where the line's channel can.
     ///
+    /// The same text to the same message is the same answer: a service that crashed before it acknowledged the event
+    /// answers it again, and the resident gets one.
+    ///
     /// # Errors
     /// [`ErrorKind::InvalidMessage`] for an echo of ours, and those of [`send`](Self::send).
     pub async fn reply(&self, line: &str, inbound: &Inbound, text: impl Into<String>) -> Result<Id> {
@@ -174,7 +178,10 @@ impl Switchboard {
             return Err(Error::invalid("inbound", "is an echo of our own message, which must not be answered"));
         }
         let of = self.0.line(line)?;
-        let message = Message::text(inbound.answer_to().clone(), text).purpose(Purpose::Reply);
+        let text = text.into();
+        let of_this = format!("{}/{}", Event::Inbound(inbound.clone()).id(), text);
+        let key = format!("reply-{}", Digest::of(of_this.as_bytes()));
+        let message = Message::text(inbound.answer_to().clone(), text).purpose(Purpose::Reply).key(key);
         let quotes = of.channels.iter().any(|channel| {
             let info = channel.info();
             info.gateway == inbound.envelope.gateway

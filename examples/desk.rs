@@ -1,0 +1,149 @@
+//! A small enquiries desk: residents write by SMS, the desk answers each. The service is killed in the middle of it and
+//! started again, and the gateway brings everything twice: nothing is lost, and nobody is answered twice.
+//!
+//! Run it with `cargo run --example desk --all-features`. The gateway is a double of GOV.UK Notify on loopback; the service
+//! is a process of its own, with its store in a file and its webhooks behind axum.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use axum::{Router, body, routing};
+use civic_messaging::switchboard::{Line, State as Stands, Store, Switchboard};
+use civic_messaging::testing::{Double, Step};
+use civic_messaging::{Notify, notify, webhook};
+
+const DATABASE: &str = "DESK_DATABASE";
+const GATEWAY: &str = "DESK_GATEWAY";
+const TOKEN: &str = "the-token-of-our-callbacks";
+
+/// The switchboard of the service: one line, one channel, one route for webhooks.
+async fn switchboard(database: &str, gateway: &str) -> civic_messaging::Result<Switchboard> {
+    let key = "bins-26785a09-ab16-4eb0-8407-a37497a57506-3d844edf-8d35-48ac-975b-e847b4f122b0";
+    let config = notify::Config::new(key, "5484cfca-668a-4c18-afb1-5ddd0e3521b1")?.callback_token(TOKEN)?;
+    let sms = Notify::sms(config.base_url(gateway)?)?;
+    let enquiries = Line::new("enquiries").name("General enquiries").controller("Exampleshire Council").channel(sms);
+    Switchboard::builder(Store::open(database).await?).line(enquiries).route("notify", ["enquiries"]).build()
+}
+
+/// The service, as it would run for years.
+async fn serve(database: &str, gateway: &str) -> Result<(), Box<dyn Error>> {
+    let switchboard = switchboard(database, gateway).await?;
+    tokio::spawn(switchboard.clone().run(std::future::pending()));
+    let router = Router::new().route("/webhooks/{route}", routing::any(hook)).with_state(switchboard.clone());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    println!("at {}", listener.local_addr()?);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+
+    let line = switchboard.line("enquiries")?;
+    while let Some(event) = line.next().await? {
+        if let Some(inbound) = event.as_inbound() {
+            let asked = inbound.text().unwrap_or("your message");
+            switchboard.reply("enquiries", inbound, format!("We are on it: {asked}")).await?;
+        }
+        // Only now: had the service been killed before, the event would come again, and the reply be the same one.
+        event.ack().await?;
+    }
+    Ok(())
+}
+
+async fn hook(State(board): State<Switchboard>, Path(route): Path<String>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = body::to_bytes(body, webhook::BODY_MAX).await else {
+        return http::Response::from(webhook::Reply::status(http::StatusCode::PAYLOAD_TOO_LARGE)).map(Into::into);
+    };
+    let request = webhook::Request::new(http::Request::from_parts(parts, body));
+    http::Response::from(board.receive(&route, request).await).map(Into::into)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    if let (Ok(database), Ok(gateway)) = (std::env::var(DATABASE), std::env::var(GATEWAY)) {
+        return serve(&database, &gateway).await;
+    }
+    let double = Double::start().await;
+    let taken = r#"{"id":"740e5834-3a29-46b4-9a6f-16142fde533a","content":{"body":"b","from_number":"GOVUK"}}"#;
+    double.always(Step::any().answers(201, taken));
+    let file = std::env::temp_dir().join(format!("civic-desk-{}.db", std::process::id()));
+    let database = format!("sqlite:{}", file.display());
+
+    let client = client()?;
+    let (mut service, mut at) = start(&database, &double.base_url())?;
+    println!("Twelve residents write. The service is killed after the sixth, and started again.");
+    for n in 1..=12 {
+        if n == 7 {
+            service.kill()?;
+            service.wait()?;
+            (service, at) = start(&database, &double.base_url())?;
+        }
+        // The gateway brings each twice, as gateways do.
+        for _ in 0..2 {
+            assert_eq!(
+                client
+                    .post(format!("http://{at}/webhooks/notify"))
+                    .bearer_auth(TOKEN)
+                    .body(inbound(n))
+                    .send()
+                    .await?
+                    .status(),
+                200
+            );
+        }
+    }
+    let board = switchboard(&database, &double.base_url()).await?;
+    let counts = loop {
+        let stats: BTreeMap<_, _> = board.stats().await?.into_iter().map(|(state, n)| (state.as_str(), n)).collect();
+        let ended = |state: Stands| stats.get(state.as_str()).copied().unwrap_or(0);
+        if ended(Stands::Accepted) + ended(Stands::Unknown) == 12 {
+            break stats;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    service.kill()?;
+    service.wait()?;
+
+    for n in 1..=12 {
+        assert!(double.accepted(&format!("question {n}?")) <= 1, "resident {n} was answered twice");
+    }
+    println!("Every webhook was told 200. The replies in the store: {counts:?}.");
+    println!(
+        "At the gateway: no reply twice. One that is unknown was on its way when the service was killed: the gateway"
+    );
+    println!("is asked about it half a minute later, and it is never sent again blindly.");
+    drop(board);
+    for end in ["", "-wal", "-shm", "-worker"] {
+        _ = std::fs::remove_file(format!("{}{end}", file.display()));
+    }
+    Ok(())
+}
+
+/// Starts the service as a process of its own, and says where it listens.
+fn start(database: &str, gateway: &str) -> Result<(Child, SocketAddr), Box<dyn Error>> {
+    let mut command = Command::new(std::env::current_exe()?);
+    let mut child = command.env(DATABASE, database).env(GATEWAY, gateway).stdout(Stdio::piped()).spawn()?;
+    let lines = child.stdout.take().map(BufReader::new).ok_or("it has no output")?.lines();
+    let at = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("at ")?.parse().ok());
+    Ok((child, at.ok_or("the service did not start")?))
+}
+
+/// A resident's message as Notify posts it.
+fn inbound(n: u32) -> String {
+    format!(
+        r#"{{"id":"9968018b-f64e-4d8a-b068-2815a1fa{n:04}","source_number":"4477009001{n:02}",
+            "destination_number":"07700900456","message":"question {n}?","date_received":"2026-11-25T13:46:46.155112Z"}}"#
+    )
+}
+
+/// A plain HTTP client, to play the gateway.
+fn client() -> Result<reqwest::Client, Box<dyn Error>> {
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(ring).with_safe_default_protocol_versions()?;
+    let tls = tls.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
+    Ok(reqwest::Client::builder().tls_backend_preconfigured(tls).build()?)
+}
