@@ -2,7 +2,7 @@
 //!
 //! | layer | does | by the decision |
 //! |---|---|---|
-//! | [`Trace`] | says what happened, in `tracing` and `metrics` | |
+//! | `Trace` | says what happened, in `tracing` and `metrics` | |
 //! | [`Failover`] | asks another gateway where that helps and doubles nothing | [`failover::Choice`] |
 //! | [`Retry`] | tries again what certainly did not go | [`retry::Schedule`], [`retry::Budget`] |
 //! | [`RateLimit`] | waits for its turn | [`rate_limit::Limiter`] |
