@@ -27,7 +27,7 @@ pub mod failover;
 pub mod rate_limit;
 pub mod retry;
 mod stack;
-mod telemetry;
+pub(crate) mod telemetry;
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 mod trace;
 

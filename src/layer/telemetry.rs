@@ -132,6 +132,18 @@ pub(super) fn waited(info: &Info, wait: Duration) {
     _ = info;
 }
 
+/// A piece of a worker's work failed, and is waited out.
+#[cfg(feature = "sqlite-system")]
+pub(crate) fn work_failed(what: &'static str, error: &Error) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        target: TARGET,
+        { civic.work = what, error.type = error.kind().as_str() },
+        "{what} failed: {error}"
+    );
+    _ = (what, error);
+}
+
 /// Whether anybody could be listening.
 pub(super) fn is_heard() -> bool {
     #[cfg(feature = "tracing")]

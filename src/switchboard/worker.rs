@@ -14,6 +14,7 @@ use super::{Switchboard, account, held};
 use crate::channel::{Channel, Evidence, Sent};
 use crate::error::{Error, Outcome, Result};
 use crate::layer::failover::Asked;
+use crate::layer::telemetry;
 use crate::message::Accepted;
 
 /// How many messages are on their way at once, at most.
@@ -259,13 +260,7 @@ impl Switchboard {
 
 /// Tells of a failure that is waited out.
 fn told<T>(what: &'static str, done: Result<T>) -> Option<T> {
-    #[cfg(feature = "tracing")]
-    if let Err(error) = &done {
-        let kind = error.kind().as_str();
-        tracing::warn!(target: "civic_messaging", { civic.work = what, error.type = kind }, "{what} failed: {error}");
-    }
-    _ = what;
-    done.ok()
+    done.inspect_err(|error| telemetry::work_failed(what, error)).ok()
 }
 
 /// What several gateways know of one message.
