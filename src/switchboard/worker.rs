@@ -127,7 +127,13 @@ impl Switchboard {
         let mono = inner.clock.monotonic();
         let picked = choice.and_then(|choice| held(choice).pick(&mut picked_from, mono, inner.clock.chance()));
         let Some((n, channel)) = picked.and_then(|n| Some((n, Arc::clone(suppliers.get(n)?)))) else {
-            return self.ends(claimed, State::Parked, "no channel of the line can carry it").await;
+            if able == 0 {
+                return self.ends(claimed, State::Parked, "no channel of the line can carry it").await;
+            }
+            // All that could have asked to be left alone for a while.
+            let rest = choice.and_then(|choice| held(choice).rest_of(picked_from, mono)).unwrap_or(TURN_MAX);
+            inner.store.0.release(hold, now.plus(rest)).await?;
+            return Ok(());
         };
         let info = channel.info();
         let limit = inner.limits.get(&account(info));

@@ -103,6 +103,23 @@ async fn a_failure_that_passes_is_tried_again_and_a_no_is_final() {
 }
 
 #[tokio::test]
+async fn while_a_gateway_asks_to_be_left_alone_messages_wait_and_are_not_given_up() {
+    let mock = Mock::sms();
+    let desk = Desk::open(memory().await, [Line::new("desk").channel(mock.clone())]).await;
+    let busy = Error::new(ErrorKind::RateLimited, "too many").with_outcome(Outcome::Rejected);
+    mock.will_fail(busy.with_retry(true, Some(Duration::from_millis(1_200))));
+    let first = desk.switchboard.send("desk", text(1, "One")).await.unwrap();
+    desk.until(first, &[State::Deferred]).await;
+    let second = desk.switchboard.send("desk", text(2, "Two")).await.unwrap();
+    for id in [first, second] {
+        desk.until(id, &[State::Accepted, State::Parked]).await;
+        assert_eq!(desk.switchboard.status(id).await.unwrap().unwrap().state, State::Accepted);
+    }
+    assert_eq!(mock.sent().len(), 3);
+    desk.close().await;
+}
+
+#[tokio::test]
 async fn what_may_have_gone_is_settled_by_a_status_by_a_person_or_not_at_all() {
     let mock = Mock::sms();
     let desk = Desk::open(memory().await, [Line::new("desk").channel(mock.clone())]).await;
