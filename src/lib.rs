@@ -43,6 +43,8 @@ mod secret;
 pub mod switchboard;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "reqwest")]
+mod tls;
 pub mod transport;
 pub mod webhook;
 // Each gateway reads the kinds that its vendor writes.

@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 /// own row: those in one row know each other.
 const ORDER: &[&[&str]] = &[
     &["medium"],
-    &["wire"],
+    &["tls", "wire"],
     &["error", "id", "secret"],
     &["address"],
     &["clock"],

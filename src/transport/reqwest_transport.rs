@@ -15,10 +15,10 @@ use http::{Request, Response, Uri};
 use http_body::{Body as _, Frame, SizeHint};
 use reqwest::ClientBuilder;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use rustls_platform_verifier::BuilderVerifierExt;
 
 use super::{Body, Deadline, Fault, Inner, PublicOnly, Transport, TransportError, Wire, is_public};
 use crate::error::{Error, Result};
+use crate::tls;
 
 /// HTTP/1.1 over reqwest and rustls (ring), with a pool of kept-alive connections.
 ///
@@ -72,12 +72,11 @@ impl ReqwestTransport {
     fn client(&self, request: &Request<Body>) -> Result<&reqwest::Client, TransportError> {
         let public = request.extensions().get::<PublicOnly>().is_some();
         let client = match request.uri().scheme_str() {
-            _ if public => self
-                .clients
-                .public
-                .get_or_init(|| self.builder(tls()?, false).dns_resolver(Arc::new(PublicResolver)).build().ok()),
-            Some("https") => self.clients.tls.get_or_init(|| self.builder(tls()?, false).build().ok()),
-            _ => self.clients.plain.get_or_init(|| self.builder(no_tls()?, true).build().ok()),
+            _ if public => self.clients.public.get_or_init(|| {
+                self.builder(tls::trusting()?, false).dns_resolver(Arc::new(PublicResolver)).build().ok()
+            }),
+            Some("https") => self.clients.tls.get_or_init(|| self.builder(tls::trusting()?, false).build().ok()),
+            _ => self.clients.plain.get_or_init(|| self.builder(tls::unused()?, true).build().ok()),
         };
         client.as_ref().ok_or(TransportError::new(Fault::Tls, Wire::NothingSent))
     }
@@ -283,24 +282,6 @@ fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
         Some(inner) => is_tls(inner),
         None => error.is::<rustls::Error>(),
     }
-}
-
-/// What the machine trusts. One that trusts nothing reaches no server, unless the settings bring roots of their own.
-fn tls() -> Option<rustls::ClientConfig> {
-    match provider()?.with_platform_verifier() {
-        Ok(trusting) => Some(trusting.with_no_client_auth()),
-        Err(_) => no_tls(),
-    }
-}
-
-/// For loopback over plain HTTP: no certificate is ever looked at, so none need be there.
-fn no_tls() -> Option<rustls::ClientConfig> {
-    Some(provider()?.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
-}
-
-fn provider() -> Option<rustls::ConfigBuilder<rustls::ClientConfig, rustls::WantsVerifier>> {
-    let ring = Arc::new(rustls::crypto::ring::default_provider());
-    rustls::ClientConfig::builder_with_provider(ring).with_safe_default_protocol_versions().ok()
 }
 
 /// Resolves names as the system does, and refuses one that leads anywhere but to the public internet.
