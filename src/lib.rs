@@ -39,11 +39,11 @@ pub mod policy;
 pub mod rate;
 pub mod registry;
 mod secret;
-#[cfg(feature = "sqlite-system")]
+#[cfg(any(feature = "postgres", feature = "sqlite-system"))]
 pub mod switchboard;
 #[cfg(feature = "testing")]
 pub mod testing;
-#[cfg(feature = "reqwest")]
+#[cfg(any(feature = "postgres", feature = "reqwest"))]
 mod tls;
 pub mod transport;
 pub mod webhook;

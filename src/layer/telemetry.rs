@@ -133,7 +133,7 @@ pub(super) fn waited(info: &Info, wait: Duration) {
 }
 
 /// A piece of a worker's work failed, and is waited out.
-#[cfg(feature = "sqlite-system")]
+#[cfg(any(feature = "postgres", feature = "sqlite-system"))]
 pub(crate) fn work_failed(what: &'static str, error: &Error) {
     #[cfg(feature = "tracing")]
     tracing::warn!(

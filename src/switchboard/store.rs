@@ -15,7 +15,14 @@ use crate::event::Event;
 use crate::id::MessageId;
 use crate::message::Message;
 
+#[cfg(all(test, feature = "postgres"))]
+mod cluster;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "sqlite-system")]
 mod sqlite;
+#[cfg(test)]
+mod suite;
 
 /// The durable record of a switchboard.
 ///
@@ -23,23 +30,95 @@ mod sqlite;
 /// # async fn run() -> civic_messaging::Result<()> {
 /// use civic_messaging::switchboard::Store;
 ///
+/// # #[cfg(feature = "sqlite-system")]
 /// let store = Store::open("sqlite:desk.db").await?;
+/// # #[cfg(feature = "postgres")]
+/// let store = Store::open("postgres://desk@db.example.gov.uk/messages?sslmode=require").await?;
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
 pub struct Store(pub(super) Arc<dyn Engine>);
 
 impl Store {
-    /// Opens a store, and makes it where it is not there yet: `sqlite:` and a path. `sqlite::memory:` is one that lives as
-    /// long as it is held, for tests.
+    /// Opens a store: `sqlite:` and a path, or `postgres://` and where the database is.
+    ///
+    /// **SQLite** (features `sqlite` and `sqlite-system`): the file is made where it is not there yet, and brought up to
+    /// date. `sqlite::memory:` is one that lives as long as it is held, for tests. One worker at a time.
+    ///
+    /// **PostgreSQL** (feature `postgres`), from version 12: `postgres://user:password@host:port/database?options`, as
+    /// `tokio-postgres` reads it. A folder for the host is that of the Unix socket, written `%2Fvar%2Frun%2Fpostgresql`.
+    /// `sslmode` is `disable`, `prefer` (which it is without) or `require`; where there is TLS, the certificate has to be
+    /// one that this machine trusts, for this host. Several workers may run at once, in several processes, with their
+    /// clocks less than a minute apart. Everything lies in the schema `civic_messaging`, which has to be there: see
+    /// [`migrate`](Self::migrate). Four sessions are held at most, each of which keeps statements prepared: a pooler
+    /// before the server has to give whole sessions out, not transactions. It runs within tokio.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for another scheme, a path that cannot be opened, a file that is no
-    /// database, or one that a newer version of this crate made.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for another scheme; a path that cannot be opened, a file that is no
+    /// database; a server that does not let the user in; tables that lack a step, and those of a version that is too new:
+    /// for PostgreSQL by more than one step, so that the database may be ahead of the programs.
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) for a server that cannot be reached.
     pub async fn open(url: &str) -> Result<Self> {
+        match Place::of(url)? {
+            #[cfg(feature = "sqlite-system")]
+            Place::Sqlite(path) => Ok(Self(Arc::new(sqlite::Sqlite::open(path).await?))),
+            #[cfg(feature = "postgres")]
+            Place::Postgres(url) => Ok(Self(Arc::new(postgres::Postgres::open(url).await?))),
+        }
+    }
+
+    /// Makes the tables in a database, or brings them up to date: each step that is missing, all or none. It goes forward
+    /// only, and may be run by several at once. The user needs the right to create in the database; the programs that work
+    /// on it later do not.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub async fn migrate(url: &str) -> Result<()> {
+        match Place::of(url)? {
+            #[cfg(feature = "sqlite-system")]
+            Place::Sqlite(path) => sqlite::Sqlite::open(path).await.map(|_| ()),
+            #[cfg(feature = "postgres")]
+            Place::Postgres(url) => postgres::migrate(url).await,
+        }
+    }
+
+    /// The SQL that [`migrate`](Self::migrate) would run on this database now, for a DBA to read and to run. It is empty
+    /// when nothing is missing, and always for SQLite, where [`open`](Self::open) does it.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub async fn migrations(url: &str) -> Result<String> {
+        match Place::of(url)? {
+            #[cfg(feature = "sqlite-system")]
+            Place::Sqlite(_) => Ok(String::new()),
+            #[cfg(feature = "postgres")]
+            Place::Postgres(url) => postgres::migrations(url).await,
+        }
+    }
+}
+
+/// Where a store is.
+enum Place<'a> {
+    #[cfg(feature = "sqlite-system")]
+    Sqlite(&'a str),
+    #[cfg(feature = "postgres")]
+    Postgres(&'a str),
+}
+
+impl<'a> Place<'a> {
+    fn of(url: &'a str) -> Result<Self> {
         match url.split_once(':') {
-            Some(("sqlite", path)) => Ok(Self(Arc::new(sqlite::Sqlite::open(path).await?))),
-            _ => Err(Error::config("store", "must begin with sqlite: and go on with the path of a file")),
+            #[cfg(feature = "sqlite-system")]
+            Some(("sqlite", path)) => Ok(Self::Sqlite(path)),
+            #[cfg(not(feature = "sqlite-system"))]
+            Some(("sqlite", _)) => Err(Error::config("store", "needs the feature sqlite of this crate")),
+            #[cfg(feature = "postgres")]
+            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(url)),
+            #[cfg(not(feature = "postgres"))]
+            Some(("postgres" | "postgresql", _)) => {
+                Err(Error::config("store", "needs the feature postgres of this crate"))
+            }
+            _ => Err(Error::config("store", "must be sqlite: and the path of a file, or postgres:// and a database")),
         }
     }
 }
@@ -67,7 +146,8 @@ impl fmt::Debug for Store {
 /// What a switchboard needs of a database. Every method is one transaction, durable when it returns.
 #[async_trait]
 pub(super) trait Engine: fmt::Debug + Send + Sync {
-    /// The right to work on the store, which one worker has at a time, for as long as it is held.
+    /// The right to work on the store, for as long as it is held: of one worker at a time, or of several where claims
+    /// keep them apart.
     async fn lock(&self) -> Result<Box<dyn Send>>;
 
     /// Takes a message. The same key of the same line gives the message that is there.
@@ -85,8 +165,8 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// Notes how it ended, and settles what came in before. False: the claim was another's by then.
     async fn finish(&self, hold: Hold, end: End) -> Result<bool>;
 
-    /// Takes back what nobody holds any more, or all, where nobody else can hold any: what was being sent is unknown,
-    /// what was claimed is queued.
+    /// Takes back what nobody holds any more, or all, where one worker at a time has the right to work and so nobody else
+    /// can hold any: what was being sent is unknown, what was claimed is queued.
     async fn recover(&self, now: Timestamp, all: bool) -> Result<Recovered>;
 
     /// Takes what was due when a backup was made, or since, for what it is: it may have gone. How many there are.
@@ -232,4 +312,18 @@ pub(super) struct Handed {
 pub(super) enum What {
     Event(Box<Event>),
     Settled(Settled),
+}
+
+/// Why a message stands in doubt that a worker left behind.
+const INTERRUPTED: &str = "the process ended while it was being sent: it may have gone";
+
+/// Why a message stands in doubt that comes from a backup.
+const RESTORED: &str = "the store was restored from a backup: it may have gone since";
+
+/// Why a message that may have gone is settled by a delivery.
+const TOLD: &str = "the gateway told of it";
+
+/// Reads a rung of the ladder as it is kept.
+fn rung_of(text: &str) -> Option<DeliveryState> {
+    serde_json::from_str(text).ok()
 }

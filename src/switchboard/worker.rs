@@ -43,7 +43,9 @@ pub struct Drained {
 impl Switchboard {
     /// Works until `shutdown` is ready, and then until what is on its way has ended, but for 35 seconds at most.
     ///
-    /// One worker at a time runs on a store in SQLite; it is the one that settles what an earlier one left.
+    /// One worker at a time runs on a store in SQLite; it is the one that settles what an earlier one left. On a store in
+    /// PostgreSQL several may run, and any of them settles what another left, once its claims have lapsed: after three
+    /// minutes.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) when another process works on the store,
@@ -196,10 +198,11 @@ impl Switchboard {
         self.0.store.0.finish(claimed.hold, end).await.map(|_| ())
     }
 
-    /// Asks about what may have gone, and polls.
+    /// Takes back what has lapsed, asks about what may have gone, and polls.
     async fn round(self) {
         let now = self.0.clock.now();
-        // What was claimed, and could not be written back.
+        // What was claimed, and could not be written back: by another worker too, where there are several, for this may be
+        // the only one left.
         told("recover", self.0.store.0.recover(now, false).await);
         if let Some(doubtful) = told("doubtful", self.0.store.0.doubtful(now, ROUND, 100).await) {
             for claimed in &doubtful {

@@ -12,7 +12,10 @@ use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
 use super::super::outbox::{self, Id, Settled, State, Status};
-use super::{Attempt, Claimed, End, Engine, Enqueued, Handed, Hold, Incoming, New, Recovered, Settle, What};
+use super::{
+    Attempt, Claimed, End, Engine, Enqueued, Handed, Hold, INTERRUPTED, Incoming, New, RESTORED, Recovered, Settle,
+    TOLD, What, rung_of,
+};
 use crate::channel::Cursor;
 use crate::clock::Timestamp;
 use crate::delivery::DeliveryState;
@@ -322,8 +325,8 @@ impl Engine for Sqlite {
                 let held = read_claimed(db, *id)?;
                 let times = u32::try_from(held.attempts.len()).unwrap_or(u32::MAX);
                 let (state, due) = outbox::in_doubt(&held.message, times, now);
-                let reason = "the process ended while it was being sent: it may have gone";
-                settle(db, *id, &Settle { state, due, reason: Some(reason.to_owned()), from: &[State::Sending], now })?;
+                let reason = Some(INTERRUPTED.to_owned());
+                settle(db, *id, &Settle { state, due, reason, from: &[State::Sending], now })?;
                 db.prepare_cached("UPDATE attempt SET outcome = 'unknown' WHERE message = ?1 AND outcome IS NULL")?
                     .execute((id,))?;
                 heard_of(db, *id, now)?;
@@ -341,13 +344,12 @@ impl Engine for Sqlite {
 
     async fn restored(&self, at: Timestamp, now: Timestamp) -> Result<u64> {
         self.run(move |db| {
-            let reason = "the store was restored from a backup: it may have gone since";
             let held = db
                 .prepare_cached(
                     "UPDATE message SET state = 'unknown', due = ?2, lookups = 0, lease = NULL, reason = ?3, restored = ?1
                      WHERE state IN ('queued', 'claimed', 'sending') OR state = 'deferred' AND due <= ?4",
                 )?
-                .execute((at, now.plus(outbox::RESTORED_LOOK_UP), reason, now))?;
+                .execute((at, now.plus(outbox::RESTORED_LOOK_UP), RESTORED, now))?;
             Ok(held as u64)
         })
         .await
@@ -608,7 +610,7 @@ fn deliver(db: &Connection, delivery: &Delivery, now: Timestamp) -> rusqlite::Re
 /// What a gateway says of a message: how far it got, and so that it has it.
 fn told_of(db: &Connection, message: i64, state: DeliveryState, now: Timestamp) -> rusqlite::Result<()> {
     climb(db, message, state)?;
-    let reason = Some("the gateway told of it".to_owned());
+    let reason = Some(TOLD.to_owned());
     let from = &[State::Unknown, State::Parked];
     settle(db, message, &Settle { state: State::Accepted, due: None, reason, from, now }).map(|_| ())
 }
@@ -648,8 +650,4 @@ fn climb(db: &Connection, message: i64, state: DeliveryState) -> rusqlite::Resul
     db.prepare_cached("UPDATE message SET delivery = ?2 WHERE id = ?1")?
         .execute((message, to_json(&after)?))
         .map(|_| ())
-}
-
-fn rung_of(text: &str) -> Option<DeliveryState> {
-    serde_json::from_str(text).ok()
 }

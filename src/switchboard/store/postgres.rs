@@ -1,0 +1,703 @@
+//! The store in PostgreSQL, for several workers at once.
+//!
+//! What one thread does in the file of SQLite, locks do here, and each has its reason beside it: the conversation's in
+//! `claim`, the row's wherever something is read to be written, and that of a delivery in `lock_told`. A lock that is
+//! waited for is taken before any row is, so that no two wait for each other; rows that still cross are found by the
+//! server, and the work is done again.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio_postgres::config::Host;
+use tokio_postgres::{Config, Row};
+
+use super::super::outbox::{self, Id, State, Status};
+use super::{
+    Attempt, Claimed, End, Engine, Enqueued, Handed, Hold, INTERRUPTED, Incoming, New, RESTORED, Recovered, Settle,
+    TOLD, What, rung_of,
+};
+use crate::channel::Cursor;
+use crate::clock::Timestamp;
+use crate::delivery::DeliveryState;
+use crate::error::{Error, Result};
+use crate::event::{Delivery, DeliveryOf, Event};
+use crate::id::{Digest, MessageId};
+use crate::switchboard::outbox::Settled;
+
+mod session;
+
+use session::{Fault, Session, Sessions};
+
+/// The steps from each version of the tables to the next; the table `migration` says which a database has.
+const MIGRATIONS: &[&str] = &[include_str!("postgres.sql")];
+
+/// One migration at a time.
+const LOCK_MIGRATION: &str = "SELECT pg_advisory_xact_lock(hashtextextended('civic_messaging.migration', 0))";
+
+/// The longest text that an index is asked to hold, in bytes.
+const INDEXED_MAX: usize = 1000;
+
+pub(super) struct Postgres {
+    sessions: Sessions,
+    name: String,
+}
+
+impl Postgres {
+    pub(super) async fn open(url: &str) -> Result<Self> {
+        let config = read(url)?;
+        let name = name_of(&config);
+        let step = async { step_of(&Session::open(&config).await?).await };
+        let (step, ours) = (step.await.map_err(|fault| fault.error())?, MIGRATIONS.len());
+        if step < ours {
+            let rule = format!(
+                "has its tables at step {step} of {ours}: run Store::migrate as a user who may, or let a DBA run what \
+                 Store::migrations writes"
+            );
+            return Err(Error::config("store", rule));
+        }
+        // A deploy that goes step by step moves the database first, and one step at a time.
+        if step > ours + 1 {
+            return Err(Error::config("store", "was made by a much newer version of this program"));
+        }
+        Ok(Self { sessions: Sessions::new(config), name })
+    }
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Postgres").field(&self.name).finish()
+    }
+}
+
+/// Runs the steps that are missing.
+pub(super) async fn migrate(url: &str) -> Result<()> {
+    let config = read(url)?;
+    let migrated = async {
+        let session = Session::open(&config).await?;
+        session.batch("BEGIN").await?;
+        session.batch(LOCK_MIGRATION).await?;
+        for (step, sql) in missing(step_of(&session).await?) {
+            session.batch(sql).await?;
+            session.batch(&note(step)).await?;
+        }
+        session.batch("COMMIT").await
+    };
+    migrated.await.map_err(|fault: Fault| fault.error())
+}
+
+/// The SQL of the steps that are missing.
+pub(super) async fn migrations(url: &str) -> Result<String> {
+    let config = read(url)?;
+    let step = async { step_of(&Session::open(&config).await?).await };
+    let step = step.await.map_err(|fault| fault.error())?;
+    let written = |(step, sql)| format!("BEGIN;\n{LOCK_MIGRATION};\n\n{sql}\n{};\nCOMMIT;\n", note(step));
+    Ok(missing(step).map(written).collect())
+}
+
+fn missing(step: usize) -> impl Iterator<Item = (usize, &'static str)> {
+    (1..).zip(MIGRATIONS.iter().copied()).skip(step)
+}
+
+fn note(step: usize) -> String {
+    format!("INSERT INTO civic_messaging.migration (step) VALUES ({step})")
+}
+
+/// The last step that a database has: 0 for one without our tables.
+async fn step_of(session: &Session) -> Result<usize, Fault> {
+    let there = session.row("SELECT to_regclass('civic_messaging.migration') IS NOT NULL", &[]).await?;
+    if !there.map_or(Ok(false), |row| row.try_get(0))? {
+        return Ok(0);
+    }
+    let step = session.row("SELECT coalesce(max(step), 0) FROM civic_messaging.migration", &[]).await?;
+    let step: i32 = step.map_or(Ok(0), |row| row.try_get(0))?;
+    Ok(usize::try_from(step).unwrap_or(0))
+}
+
+fn read(url: &str) -> Result<Config> {
+    // The driver's words may hold the password.
+    url.parse().map_err(|_| Error::config("store", "is no URL that PostgreSQL reads: postgres://user@host/database"))
+}
+
+/// The database and where it is, without the user and the password.
+fn name_of(config: &Config) -> String {
+    let hosts = config.get_hosts().iter().map(|host| match host {
+        Host::Tcp(name) => Cow::Borrowed(&**name),
+        #[cfg(unix)]
+        Host::Unix(path) => path.to_string_lossy(),
+    });
+    let hosts = hosts.collect::<Vec<_>>().join(",");
+    format!("{hosts}/{}", config.get_dbname().unwrap_or_default())
+}
+
+#[async_trait]
+impl Engine for Postgres {
+    /// Several workers may work: claims keep them apart.
+    async fn lock(&self) -> Result<Box<dyn Send>> {
+        Ok(Box::new(()))
+    }
+
+    async fn enqueue(&self, new: New) -> Result<Enqueued> {
+        self.sessions.run(new, |db, new| Box::pin(enqueue(db, new))).await
+    }
+
+    async fn claim(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Claimed>> {
+        if most == 0 {
+            return Ok(Vec::new());
+        }
+        self.sessions.run((), move |db, ()| Box::pin(claim(db, now, lease, most))).await
+    }
+
+    async fn release(&self, hold: Hold, due: Timestamp) -> Result<bool> {
+        let release = "UPDATE civic_messaging.message SET state = 'deferred', due = $3, lease = NULL
+             WHERE id = $1 AND fence = $2 AND state = 'claimed'";
+        self.sessions
+            .run((), move |db, ()| {
+                Box::pin(
+                    async move { Ok(db.change(release, &[&hold.id.0, &hold.fence, &due.as_millis()]).await? == 1) },
+                )
+            })
+            .await
+    }
+
+    async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool> {
+        self.sessions.run(attempt, move |db, attempt| Box::pin(begin(db, hold, attempt))).await
+    }
+
+    async fn finish(&self, hold: Hold, end: End) -> Result<bool> {
+        self.sessions.run(end, move |db, end| Box::pin(finish(db, hold, end))).await
+    }
+
+    /// Only what has lapsed is taken back, whatever `all` says: a worker that starts knows nothing of the others that
+    /// live, and what one that died had claimed lapses.
+    async fn recover(&self, now: Timestamp, _all: bool) -> Result<Recovered> {
+        let lapsed = self.sessions.run((), move |db, ()| Box::pin(lapsed(db, now))).await?;
+        let mut recovered = Recovered::default();
+        // Each for itself, so that at most one row is held while a lock is waited for.
+        for id in lapsed {
+            let doubted = self.sessions.run((), move |db, ()| Box::pin(doubt(db, id, now))).await?;
+            recovered.unknown += u64::from(doubted);
+        }
+        let requeue = "UPDATE civic_messaging.message SET state = 'queued', due = $1, lease = NULL
+             WHERE id IN (SELECT id FROM civic_messaging.message WHERE state = 'claimed' AND lease <= $1
+                          FOR UPDATE SKIP LOCKED)";
+        recovered.queued = self
+            .sessions
+            .run((), move |db, ()| Box::pin(async move { db.change(requeue, &[&now.as_millis()]).await }))
+            .await?;
+        Ok(recovered)
+    }
+
+    async fn restored(&self, at: Timestamp, now: Timestamp) -> Result<u64> {
+        let held = "UPDATE civic_messaging.message
+             SET state = 'unknown', due = $2, lookups = 0, lease = NULL, reason = $3, restored = $1
+             WHERE state IN ('queued', 'claimed', 'sending') OR state = 'deferred' AND due <= $4";
+        let look_up = now.plus(outbox::RESTORED_LOOK_UP).as_millis();
+        self.sessions
+            .run((), move |db, ()| {
+                Box::pin(
+                    async move { db.change(held, &[&at.as_millis(), &look_up, &RESTORED, &now.as_millis()]).await },
+                )
+            })
+            .await
+    }
+
+    async fn doubtful(&self, now: Timestamp, wait: Duration, most: u32) -> Result<Vec<Claimed>> {
+        self.sessions.run((), move |db, ()| Box::pin(doubtful(db, now, wait, most))).await
+    }
+
+    async fn settle(&self, id: Id, settled: Settle) -> Result<bool> {
+        self.sessions.run(settled, move |db, settled| Box::pin(settle(db, id.0, settled))).await
+    }
+
+    async fn take_in(&self, events: Vec<Incoming>, cursor: Option<(String, Cursor)>, now: Timestamp) -> Result<usize> {
+        self.sessions
+            .run((events, cursor), move |db, (events, cursor)| Box::pin(take_in(db, events, cursor.as_ref(), now)))
+            .await
+    }
+
+    async fn cursor(&self, channel: &str) -> Result<Option<Cursor>> {
+        let place = "SELECT place FROM civic_messaging.cursor WHERE channel = $1";
+        self.sessions
+            .run(channel, move |db, channel| {
+                Box::pin(async move {
+                    let row = db.row(place, &[&indexed(channel)]).await?;
+                    Ok(row.map(|row| row.try_get::<_, String>(0)).transpose()?.map(Cursor::new))
+                })
+            })
+            .await
+    }
+
+    async fn next(&self, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<Handed>> {
+        self.sessions.run(line, move |db, line| Box::pin(next(db, *line, now, lease))).await
+    }
+
+    async fn ack(&self, event: i64, now: Timestamp) -> Result<()> {
+        let ack = "UPDATE civic_messaging.event SET acked = $2 WHERE id = $1 AND acked IS NULL";
+        self.sessions
+            .run((), move |db, ()| Box::pin(async move { db.change(ack, &[&event, &now.as_millis()]).await.map(drop) }))
+            .await
+    }
+
+    async fn status(&self, id: Id) -> Result<Option<Status>> {
+        self.sessions.run((), move |db, ()| Box::pin(status(db, id))).await
+    }
+
+    async fn by_key(&self, line: &str, key: &str) -> Result<Option<Id>> {
+        let by_key = "SELECT id FROM civic_messaging.message WHERE line = $1 AND key = $2";
+        self.sessions
+            .run((line, key), move |db, &(line, key)| {
+                Box::pin(async move {
+                    let row = db.row(by_key, &[&indexed(line), &indexed(key)]).await?;
+                    Ok(row.map(|row| row.try_get(0)).transpose()?.map(Id))
+                })
+            })
+            .await
+    }
+
+    async fn stats(&self) -> Result<Vec<(State, u64)>> {
+        let counts = "SELECT state, count(*) FROM civic_messaging.message GROUP BY state ORDER BY state";
+        let read = |row: &Row| Ok((state(row, 0)?, row.try_get::<_, i64>(1)?.unsigned_abs()));
+        self.sessions
+            .run((), move |db, ()| Box::pin(async move { db.rows(counts, &[]).await?.iter().map(read).collect() }))
+            .await
+    }
+}
+
+async fn enqueue(db: &Session, new: &New) -> Result<Enqueued, Fault> {
+    let body = serde_json::to_string(&new.message)?;
+    let digest = Digest::of(body.as_bytes()).to_string();
+    let (line, key) = (indexed(&new.line), indexed(&new.key));
+    let due = if new.due > new.now { State::Deferred } else { State::Queued };
+    // It waits for another that writes the same key at this moment, and then leaves it alone.
+    let insert =
+        "INSERT INTO civic_messaging.message (line, key, recipient, body, digest, priority, state, due, queued)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (line, key) DO NOTHING RETURNING id";
+    let put = db
+        .row(
+            insert,
+            &[
+                &line,
+                &key,
+                &text(new.message.to.expose()),
+                &body,
+                &digest,
+                &i16::from(new.priority),
+                &due.as_str(),
+                &new.due.as_millis(),
+                &new.now.as_millis(),
+            ],
+        )
+        .await?;
+    if let Some(row) = put {
+        return Ok(Enqueued::New(Id(row.try_get(0)?)));
+    }
+    let there = "SELECT id, digest FROM civic_messaging.message WHERE line = $1 AND key = $2";
+    let there = db.row(there, &[&line, &key]).await?.ok_or(Fault::Unreadable)?;
+    Ok(if there.try_get::<_, &str>(1)? == digest { Enqueued::Same(Id(there.try_get(0)?)) } else { Enqueued::Other })
+}
+
+/// What may be claimed: one at a time in a conversation, and nobody is overtaken but by what is more urgent; what is
+/// planned for later holds up nobody.
+macro_rules! ready {
+    () => {
+        "m.state IN ('queued', 'deferred') AND m.due <= $1 AND NOT EXISTS (
+             SELECT 1 FROM civic_messaging.message AS other
+             WHERE other.conversation = m.conversation AND other.line = m.line AND other.recipient = m.recipient
+               AND other.state IN ('queued', 'deferred', 'claimed', 'sending')
+               AND (other.state IN ('claimed', 'sending')
+                    OR other.id < m.id AND other.priority <= m.priority
+                       AND (other.due <= $1 OR other.attempts > 0)))"
+    };
+}
+
+/// Two workers that look at the same moment see the same messages. So each first locks the conversations of what it
+/// finds, by their hashes and without waiting: what another is choosing from is left to it. Only then, by a second
+/// statement and so as of a later moment, is it looked at what may be claimed. The lock is held until the claim is
+/// committed, and nobody claims without it: so whoever has it sees every claim in the conversation that there is, and
+/// nobody can add one before this one is to be seen. Two conversations of one hash only wait for each other.
+async fn claim(db: &Session, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Claimed>, Fault> {
+    // `OFFSET 0` keeps the lock out of the search: it is tried for what was found, in order, until that is enough.
+    let find = concat!(
+        "SELECT id FROM (
+             SELECT m.id, m.conversation FROM civic_messaging.message AS m WHERE ",
+        ready!(),
+        " ORDER BY m.priority, m.due, m.id OFFSET 0) AS found
+         WHERE pg_try_advisory_xact_lock(conversation) LIMIT $2"
+    );
+    let found = db.rows(find, &[&now.as_millis(), &i64::from(most)]).await?;
+    let found = found.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
+    if found.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Who calls a message back holds its row: it is passed over.
+    let take = concat!(
+        "WITH first AS (
+             SELECT DISTINCT ON (m.line, m.recipient) m.id FROM civic_messaging.message AS m
+             WHERE m.id = ANY ($2) AND ",
+        ready!(),
+        " ORDER BY m.line, m.recipient, m.priority, m.due, m.id),
+         free AS (
+             SELECT m.id FROM civic_messaging.message AS m WHERE m.id IN (SELECT id FROM first)
+               AND m.state IN ('queued', 'deferred') FOR UPDATE SKIP LOCKED)
+         UPDATE civic_messaging.message AS m SET state = 'claimed', lease = $3, fence = m.fence + 1
+         FROM free WHERE m.id = free.id RETURNING m.priority, m.due, m.id"
+    );
+    let taken = db.rows(take, &[&now.as_millis(), &found, &now.plus(lease).as_millis()]).await?;
+    let read = |row: &Row| Ok((row.try_get::<_, i16>(0)?, row.try_get::<_, i64>(1)?, row.try_get::<_, i64>(2)?));
+    let mut taken = taken.iter().map(read).collect::<Result<Vec<_>, Fault>>()?;
+    taken.sort_unstable();
+    let taken: Vec<i64> = taken.into_iter().map(|(_, _, id)| id).collect();
+    read_claimed(db, &taken).await
+}
+
+/// Messages as they are handed to a worker, in the order of their numbers here.
+async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claimed>, Fault> {
+    let read = "SELECT m.id, m.fence, m.line, m.body, m.queued, m.lookups, m.restored,
+                (SELECT p.id FROM civic_messaging.part AS p WHERE p.message = m.id
+                 ORDER BY p.gateway COLLATE \"C\", p.id COLLATE \"C\" LIMIT 1)
+         FROM civic_messaging.message AS m WHERE m.id = ANY ($1) ORDER BY array_position($1, m.id)";
+    let tries = "SELECT gateway, account, begun, message FROM civic_messaging.attempt
+         WHERE message = ANY ($1) ORDER BY message, n";
+    let tries = db.rows(tries, &[&ids]).await?;
+    let mut claimed = Vec::with_capacity(ids.len());
+    for row in db.rows(read, &[&ids]).await? {
+        let id: i64 = row.try_get(0)?;
+        let mut attempts = Vec::new();
+        for of in &tries {
+            if of.try_get::<_, i64>(3)? == id {
+                attempts.push(Attempt { gateway: of.try_get(0)?, account: of.try_get(1)?, at: moment(of, 2)? });
+            }
+        }
+        claimed.push(Claimed {
+            hold: Hold { id: Id(id), fence: row.try_get(1)? },
+            line: row.try_get(2)?,
+            message: serde_json::from_str(row.try_get(3)?)?,
+            queued: moment(&row, 4)?,
+            attempts,
+            lookups: count(&row, 5)?,
+            restored: row.try_get::<_, Option<i64>>(6)?.map(Timestamp::from_millis),
+            gateway_id: row.try_get::<_, Option<String>>(7)?.map(MessageId::from),
+        });
+    }
+    Ok(claimed)
+}
+
+async fn begin(db: &Session, hold: Hold, attempt: &Attempt) -> Result<bool, Fault> {
+    let begin = "UPDATE civic_messaging.message SET state = 'sending', attempts = attempts + 1
+         WHERE id = $1 AND fence = $2 AND state = 'claimed'";
+    let begun = db.change(begin, &[&hold.id.0, &hold.fence]).await? == 1;
+    if begun {
+        let note = "INSERT INTO civic_messaging.attempt (message, n, gateway, account, begun)
+             SELECT id, attempts, $2, $3, $4 FROM civic_messaging.message WHERE id = $1";
+        let (gateway, account) = (text(&attempt.gateway), text(&attempt.account));
+        db.change(note, &[&hold.id.0, &gateway, &account, &attempt.at.as_millis()]).await?;
+    }
+    Ok(begun)
+}
+
+async fn finish(db: &Session, hold: Hold, end: &End) -> Result<bool, Fault> {
+    let id = hold.id.0;
+    lock_own(db, id, &end.ids).await?;
+    let held = "SELECT 1 FROM civic_messaging.message
+         WHERE id = $1 AND fence = $2 AND state IN ('claimed', 'sending') FOR UPDATE";
+    if db.row(held, &[&id, &hold.fence]).await?.is_none() {
+        return Ok(false);
+    }
+    let attempt = "UPDATE civic_messaging.attempt SET ended = $2, outcome = $3, kind = $4, code = $5
+         WHERE message = $1 AND n = (SELECT attempts FROM civic_messaging.message WHERE id = $1) AND outcome IS NULL";
+    let code = end.code.as_deref().map(text);
+    db.change(attempt, &[&id, &end.now.as_millis(), &end.outcome, &end.kind, &code]).await?;
+    let part = "INSERT INTO civic_messaging.part (gateway, id, message)
+         SELECT gateway, $2, message FROM civic_messaging.attempt WHERE message = $1 ORDER BY n DESC LIMIT 1
+         ON CONFLICT DO NOTHING";
+    for gateway_id in &end.ids {
+        db.change(part, &[&id, &indexed(gateway_id.as_str())]).await?;
+    }
+    if let Some(delivery) = end.delivery {
+        climb(db, id, delivery).await?;
+    }
+    let from = &[State::Claimed, State::Sending];
+    let settled = Settle { state: end.state, due: end.due, reason: end.reason.clone(), from, now: end.now };
+    settle(db, id, &settled).await?;
+    heard_of(db, id, end.now).await?;
+    Ok(true)
+}
+
+/// What was being sent by a worker whose claim has lapsed.
+async fn lapsed(db: &Session, now: Timestamp) -> Result<Vec<i64>, Fault> {
+    let lapsed = "SELECT id FROM civic_messaging.message WHERE state = 'sending' AND lease <= $1 ORDER BY id";
+    let lapsed = db.rows(lapsed, &[&now.as_millis()]).await?;
+    Ok(lapsed.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+}
+
+/// Puts a message in doubt whose claim has lapsed while it was being sent. False: its worker wrote just now.
+async fn doubt(db: &Session, id: i64, now: Timestamp) -> Result<bool, Fault> {
+    lock_own(db, id, &[]).await?;
+    let held = "SELECT 1 FROM civic_messaging.message
+         WHERE id = $1 AND state = 'sending' AND lease <= $2 FOR UPDATE SKIP LOCKED";
+    if db.row(held, &[&id, &now.as_millis()]).await?.is_none() {
+        return Ok(false);
+    }
+    for held in read_claimed(db, &[id]).await? {
+        let times = u32::try_from(held.attempts.len()).unwrap_or(u32::MAX);
+        let (state, due) = outbox::in_doubt(&held.message, times, now);
+        let reason = Some(INTERRUPTED.to_owned());
+        settle(db, id, &Settle { state, due, reason, from: &[State::Sending], now }).await?;
+    }
+    let attempt = "UPDATE civic_messaging.attempt SET outcome = 'unknown' WHERE message = $1 AND outcome IS NULL";
+    db.change(attempt, &[&id]).await?;
+    heard_of(db, id, now).await?;
+    Ok(true)
+}
+
+async fn doubtful(db: &Session, now: Timestamp, wait: Duration, most: u32) -> Result<Vec<Claimed>, Fault> {
+    let due = "SELECT id FROM civic_messaging.message WHERE state = 'unknown' AND due <= $1
+         ORDER BY due, id LIMIT $2 FOR UPDATE SKIP LOCKED";
+    let due = db.rows(due, &[&now.as_millis(), &i64::from(most)]).await?;
+    let ids = due.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
+    let doubtful = read_claimed(db, &ids).await?;
+    // If nobody settles it, it is asked about again.
+    let later = "UPDATE civic_messaging.message SET due = $2, lookups = lookups + 1 WHERE id = ANY ($1)";
+    db.change(later, &[&ids, &now.plus(wait).as_millis()]).await?;
+    Ok(doubtful)
+}
+
+/// Puts a message into another state, and tells the line where that is an end.
+async fn settle(db: &Session, id: i64, settled: &Settle) -> Result<bool, Fault> {
+    let now = "SELECT line, state FROM civic_messaging.message WHERE id = $1 FOR UPDATE";
+    let Some(now) = db.row(now, &[&id]).await? else { return Ok(false) };
+    if !settled.from.contains(&state(&now, 1)?) {
+        return Ok(false);
+    }
+    let put = "UPDATE civic_messaging.message
+         SET state = $2, due = $3, reason = $4, lease = NULL, settled = $5 WHERE id = $1";
+    let at = settled.state.is_settled().then_some(settled.now.as_millis());
+    let (due, reason) = (settled.due.map(Timestamp::as_millis), settled.reason.as_deref().map(text));
+    db.change(put, &[&id, &settled.state.as_str(), &due, &reason, &at]).await?;
+    if settled.state.is_settled() {
+        let told = Settled { id: Id(id), state: settled.state, reason: settled.reason.clone() };
+        let line = now.try_get(0)?;
+        put_event(db, Some(line), None, "settled", &serde_json::to_string(&told)?, settled.now).await?;
+    }
+    Ok(true)
+}
+
+async fn take_in(
+    db: &Session,
+    events: &[Incoming],
+    cursor: Option<&(String, Cursor)>,
+    now: Timestamp,
+) -> Result<usize, Fault> {
+    let told = events.iter().filter_map(|incoming| match &incoming.event {
+        Event::Delivery(delivery) => Some(delivery),
+        _ => None,
+    });
+    let by_id = told.clone().filter_map(|told| Some(by_id(&told.envelope.gateway, told.id()?.as_str())));
+    let names: Vec<_> = by_id.chain(told.filter_map(|told| Some(by_key(told.key()?)))).collect();
+    lock_told(db, &names).await?;
+    let mut new = 0;
+    for Incoming { line, event } in events {
+        let dedupe = Digest::of(event.id().as_bytes()).to_string();
+        let body = serde_json::to_string(event)?;
+        if !put_event(db, line.as_deref(), Some(&dedupe), "event", &body, now).await? {
+            continue;
+        }
+        new += 1;
+        if let Event::Delivery(delivery) = event {
+            deliver(db, delivery, now).await?;
+        }
+    }
+    if let Some((channel, place)) = cursor {
+        let put = "INSERT INTO civic_messaging.cursor (channel, place) VALUES ($1, $2)
+             ON CONFLICT (channel) DO UPDATE SET place = excluded.place";
+        db.change(put, &[&indexed(channel), &text(place.as_str())]).await?;
+    }
+    Ok(new)
+}
+
+/// Puts an event down. False: it was there.
+async fn put_event(
+    db: &Session,
+    line: Option<&str>,
+    dedupe: Option<&str>,
+    kind: &str,
+    body: &str,
+    now: Timestamp,
+) -> Result<bool, Fault> {
+    let put = "INSERT INTO civic_messaging.event (line, dedupe, kind, body, taken_in) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (dedupe) DO NOTHING";
+    let line = line.map(indexed);
+    Ok(db.change(put, &[&line, &dedupe, &kind, &body, &now.as_millis()]).await? == 1)
+}
+
+async fn next(db: &Session, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<Handed>, Fault> {
+    // Who takes one at this moment has locked it.
+    let of_all = "UPDATE civic_messaging.event SET lease = $2 WHERE id = (
+             SELECT id FROM civic_messaging.event WHERE acked IS NULL AND (lease IS NULL OR lease <= $1)
+             ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
+         RETURNING id, line, kind, body";
+    let of_line = "UPDATE civic_messaging.event SET lease = $2 WHERE id = (
+             SELECT id FROM civic_messaging.event WHERE acked IS NULL AND line = $3 AND (lease IS NULL OR lease <= $1)
+             ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
+         RETURNING id, line, kind, body";
+    let (now, until) = (now.as_millis(), now.plus(lease).as_millis());
+    let row = match line {
+        None => db.row(of_all, &[&now, &until]).await?,
+        Some(line) => db.row(of_line, &[&now, &until, &indexed(line)]).await?,
+    };
+    let Some(row) = row else { return Ok(None) };
+    let body = row.try_get(3)?;
+    let what = match row.try_get(2)? {
+        "settled" => What::Settled(serde_json::from_str(body)?),
+        _ => What::Event(Box::new(serde_json::from_str(body)?)),
+    };
+    Ok(Some(Handed { id: row.try_get(0)?, line: row.try_get(1)?, what }))
+}
+
+async fn status(db: &Session, id: Id) -> Result<Option<Status>, Fault> {
+    let status = "SELECT line, state, due, attempts, delivery, reason,
+                (SELECT gateway FROM civic_messaging.attempt WHERE message = m.id ORDER BY n DESC LIMIT 1),
+                (SELECT p.id FROM civic_messaging.part AS p WHERE p.message = m.id
+                 ORDER BY p.gateway COLLATE \"C\", p.id COLLATE \"C\" LIMIT 1)
+         FROM civic_messaging.message AS m WHERE id = $1";
+    let Some(row) = db.row(status, &[&id.0]).await? else { return Ok(None) };
+    Ok(Some(Status {
+        id,
+        line: row.try_get(0)?,
+        state: state(&row, 1)?,
+        due: row.try_get::<_, Option<i64>>(2)?.map(Timestamp::from_millis),
+        attempts: count(&row, 3)?,
+        delivery: row.try_get::<_, Option<&str>>(4)?.and_then(rung_of),
+        reason: row.try_get(5)?,
+        gateway: row.try_get(6)?,
+        gateway_id: row.try_get::<_, Option<String>>(7)?.map(MessageId::from),
+    }))
+}
+
+/// Lets a delivery have its effect on the message that it is of, or keeps it until that is written down.
+async fn deliver(db: &Session, delivery: &Delivery, now: Timestamp) -> Result<(), Fault> {
+    let DeliveryOf::Message { id, key } = &delivery.of else {
+        // Up to a moment: of all to this person. The line is told, and the ladder of each stays as it was.
+        return Ok(());
+    };
+    let of = "SELECT message FROM (
+             SELECT 1 AS n, message FROM civic_messaging.part WHERE gateway = $1 AND id = $2
+             UNION ALL
+             SELECT 2, m.id FROM civic_messaging.message AS m
+             JOIN civic_messaging.attempt AS a ON a.message = m.id AND a.gateway = $1 AND a.account = $4
+             WHERE m.key = $3) AS found
+         ORDER BY n, message LIMIT 1";
+    let (gateway, account) = (indexed(&delivery.envelope.gateway), text(delivery.envelope.account.as_str()));
+    let (id, key) = (id.as_ref().map(|id| indexed(id.as_str())), key.as_deref().map(indexed));
+    if let Some(row) = db.row(of, &[&gateway, &id, &key, &account]).await? {
+        return told_of(db, row.try_get(0)?, delivery.state, now).await;
+    }
+    let keep = "INSERT INTO civic_messaging.early (gateway, account, id, key, delivery, at)
+         VALUES ($1, $2, $3, $4, $5, $6)";
+    let state = serde_json::to_string(&delivery.state)?;
+    db.change(keep, &[&gateway, &account, &id, &key, &state, &now.as_millis()]).await.map(drop)
+}
+
+/// What a gateway says of a message: how far it got, and so that it has it.
+async fn told_of(db: &Session, message: i64, state: DeliveryState, now: Timestamp) -> Result<(), Fault> {
+    climb(db, message, state).await?;
+    let from = &[State::Unknown, State::Parked];
+    let settled = Settle { state: State::Accepted, due: None, reason: Some(TOLD.to_owned()), from, now };
+    settle(db, message, &settled).await.map(drop)
+}
+
+/// Takes what a gateway told of a message while it was being sent.
+async fn heard_of(db: &Session, message: i64, now: Timestamp) -> Result<(), Fault> {
+    join_early(db, message, now).await?;
+    let told = "SELECT delivery FROM civic_messaging.message
+         WHERE id = $1 AND state IN ('unknown', 'parked') AND delivery IS NOT NULL";
+    let Some(row) = db.row(told, &[&message]).await? else { return Ok(()) };
+    match rung_of(row.try_get(0)?) {
+        Some(state) => told_of(db, message, state, now).await,
+        None => Ok(()),
+    }
+}
+
+/// Takes what came before the message's own id was written down.
+async fn join_early(db: &Session, message: i64, now: Timestamp) -> Result<(), Fault> {
+    let early = "DELETE FROM civic_messaging.early AS e
+         WHERE EXISTS (SELECT 1 FROM civic_messaging.part AS p
+                       WHERE p.message = $1 AND p.gateway = e.gateway AND p.id = e.id)
+            OR e.key IS NOT NULL AND EXISTS (
+               SELECT 1 FROM civic_messaging.message AS m JOIN civic_messaging.attempt AS a ON a.message = m.id
+               WHERE m.id = $1 AND m.key = e.key AND a.gateway = e.gateway AND a.account = e.account)
+         RETURNING e.delivery";
+    // In any order: the ladder gives the same.
+    for row in db.rows(early, &[&message]).await? {
+        if let Some(state) = rung_of(row.try_get(0)?) {
+            told_of(db, message, state, now).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes a message up the ladder of delivery, and never down.
+async fn climb(db: &Session, message: i64, state: DeliveryState) -> Result<(), Fault> {
+    let before = "SELECT delivery FROM civic_messaging.message WHERE id = $1 FOR UPDATE";
+    let Some(before) = db.row(before, &[&message]).await? else { return Ok(()) };
+    let before = before.try_get::<_, Option<&str>>(0)?.and_then(rung_of);
+    let after = serde_json::to_string(&before.map_or(state, |before| before.join(state)))?;
+    let climb = "UPDATE civic_messaging.message SET delivery = $2 WHERE id = $1";
+    db.change(climb, &[&message, &after]).await.map(drop)
+}
+
+/// Locks what a gateway may tell of this message: its key, and the ids that are about to be written down.
+async fn lock_own(db: &Session, message: i64, ids: &[MessageId]) -> Result<(), Fault> {
+    let of = "SELECT key, (SELECT gateway FROM civic_messaging.attempt WHERE message = $1 ORDER BY n DESC LIMIT 1)
+         FROM civic_messaging.message WHERE id = $1";
+    let Some(row) = db.row(of, &[&message]).await? else { return Ok(()) };
+    let gateway = row.try_get::<_, Option<&str>>(1)?.unwrap_or_default();
+    let ids = ids.iter().map(|id| by_id(gateway, id.as_str()));
+    let names: Vec<_> = ids.chain([by_key(row.try_get(0)?)]).collect();
+    lock_told(db, &names).await
+}
+
+/// Locks these names until the end of the transaction. Who writes down that a message has an id or a key, and who looks
+/// for one, would else do so at the same moment, neither to be seen by the other: and the delivery would lie among the
+/// early ones for ever. They are locks on 256 places, so that a page of thousands does not use up those of the server.
+async fn lock_told(db: &Session, names: &[String]) -> Result<(), Fault> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let lock = "SELECT pg_advisory_xact_lock(1667854963, place) FROM (
+             SELECT DISTINCT (hashtextextended(name, 0) & 255)::int AS place FROM unnest($1::text[]) AS name
+             ORDER BY place) AS places";
+    db.rows(lock, &[&names]).await.map(drop)
+}
+
+fn by_id(gateway: &str, id: &str) -> String {
+    text(&format!("id\n{gateway}\n{id}")).into_owned()
+}
+
+fn by_key(key: &str) -> String {
+    text(&format!("key\n{key}")).into_owned()
+}
+
+/// A text as PostgreSQL takes it, which knows no NUL.
+fn text(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
+}
+
+/// A text as an index takes it: a longer one than any gateway writes is known by its digest.
+fn indexed(name: &str) -> Cow<'_, str> {
+    if name.len() > INDEXED_MAX { Digest::of(name.as_bytes()).to_string().into() } else { text(name) }
+}
+
+fn state(row: &Row, column: usize) -> Result<State, Fault> {
+    State::read(row.try_get(column)?).ok_or(Fault::Unreadable)
+}
+
+fn moment(row: &Row, column: usize) -> Result<Timestamp, Fault> {
+    Ok(Timestamp::from_millis(row.try_get(column)?))
+}
+
+fn count(row: &Row, column: usize) -> Result<u32, Fault> {
+    Ok(u32::try_from(row.try_get::<_, i32>(column)?).unwrap_or(0))
+}

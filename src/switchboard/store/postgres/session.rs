@@ -1,0 +1,355 @@
+//! Sessions with the server: a few that are kept ready, TLS, and what goes wrong.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Semaphore;
+use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
+use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+use tokio_postgres::{Client, Config, Row, Socket, Statement};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::tls;
+
+/// How many sessions a store has with the server, at most.
+const SESSIONS: usize = 4;
+
+/// How long one piece of work may take, the wait for a session included.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// How often work is done again that stood in another's way.
+const AGAIN: u32 = 8;
+
+/// What every session begins with. A server that is told to answer before it has written would break the promise that
+/// Ok is durable. And a machine that vanishes must not keep its locks for as long as TCP takes to notice.
+const BEGINNING: &str = "SELECT set_config('synchronous_commit', 'on', false)
+     WHERE current_setting('synchronous_commit') = 'off';
+     SET idle_in_transaction_session_timeout = '30s'";
+
+/// Work gives up on the server's side when it does on ours.
+const AT_WORK: &str = "SET statement_timeout = '30s'";
+
+/// A piece of work within a transaction.
+pub(super) type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T, Fault>> + Send + 'a>>;
+
+/// Sessions, a few of which are kept ready.
+pub(super) struct Sessions {
+    config: Config,
+    idle: Mutex<Vec<Session>>,
+    places: Semaphore,
+}
+
+impl Sessions {
+    pub(super) fn new(config: Config) -> Self {
+        Self { config, idle: Mutex::default(), places: Semaphore::new(SESSIONS) }
+    }
+
+    /// Does this in a transaction of its own, which is durable when it returns. It is done again from the beginning
+    /// when it stood in the way of another.
+    pub(super) async fn run<A, T>(
+        &self,
+        with: A,
+        work: impl for<'a> Fn(&'a Session, &'a A) -> Work<'a, T> + Send + Sync,
+    ) -> Result<T>
+    where
+        A: Send + Sync,
+        T: Send,
+    {
+        let (mut again, with) = (0, &with);
+        let done = tokio::time::timeout(LONGEST, async {
+            loop {
+                match self.once(with, &work).await {
+                    Err(fault) if again < AGAIN && fault.is_of_order() => again += 1,
+                    done => return done,
+                }
+            }
+        });
+        done.await.unwrap_or(Err(Fault::Late)).map_err(|fault| fault.error())
+    }
+
+    async fn once<'a, A, T>(
+        &self,
+        with: &'a A,
+        work: &(impl for<'b> Fn(&'b Session, &'b A) -> Work<'b, T> + Send + Sync),
+    ) -> Result<T, Fault> {
+        let _place = self.places.acquire().await.map_err(|_| Fault::Late)?;
+        let session = self.begun().await?;
+        let done = work(&session, with).await;
+        // What does not come to its end is not given back: the connection closes, and the server undoes it.
+        match session.batch(if done.is_ok() { "COMMIT" } else { "ROLLBACK" }).await {
+            Ok(()) => {
+                self.idle().push(session);
+                done
+            }
+            Err(fault) => done.and(Err(fault)),
+        }
+    }
+
+    /// A session in a transaction. One that was ready may have been lost since: then it is the next one, or a new one.
+    async fn begun(&self) -> Result<Session, Fault> {
+        const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+        loop {
+            let ready = self.idle().pop();
+            let Some(session) = ready else {
+                let session = Session::open(&self.config).await?;
+                session.batch(AT_WORK).await?;
+                session.batch(BEGIN).await?;
+                return Ok(session);
+            };
+            if !session.client.is_closed() && session.batch(BEGIN).await.is_ok() {
+                return Ok(session);
+            }
+        }
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Session>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A session, and the statements that are prepared in it.
+pub(super) struct Session {
+    client: Client,
+    prepared: Mutex<HashMap<&'static str, Statement>>,
+}
+
+impl Session {
+    pub(super) async fn open(config: &Config) -> Result<Self, Fault> {
+        let mut config = config.clone();
+        if config.get_application_name().is_none() {
+            config.application_name("civic-messaging");
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(Duration::from_secs(5));
+        }
+        // After a fail-over the old primary may still answer.
+        if config.get_target_session_attrs() == TargetSessionAttrs::Any {
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
+        let (client, connection) = config.connect(Tls).await.map_err(Fault::Connect)?;
+        tokio::spawn(async move {
+            // The client is told of it.
+            _ = connection.await;
+        });
+        let session = Self { client, prepared: Mutex::default() };
+        session.batch(BEGINNING).await?;
+        Ok(session)
+    }
+
+    /// Statements without values.
+    pub(super) async fn batch(&self, sql: &str) -> Result<(), Fault> {
+        Ok(self.client.batch_execute(sql).await?)
+    }
+
+    /// All rows.
+    pub(super) async fn rows(&self, sql: &'static str, with: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Fault> {
+        let statement = self.prepared(sql).await?;
+        let hidden: Vec<_> = with.iter().map(|value| Hidden(*value)).collect();
+        let hidden: Vec<_> = hidden.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
+        Ok(self.client.query(&statement, &hidden).await?)
+    }
+
+    /// The first row.
+    pub(super) async fn row(&self, sql: &'static str, with: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, Fault> {
+        Ok(self.rows(sql, with).await?.into_iter().next())
+    }
+
+    /// How many rows it changed.
+    pub(super) async fn change(&self, sql: &'static str, with: &[&(dyn ToSql + Sync)]) -> Result<u64, Fault> {
+        let statement = self.prepared(sql).await?;
+        let hidden: Vec<_> = with.iter().map(|value| Hidden(*value)).collect();
+        let hidden: Vec<_> = hidden.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
+        Ok(self.client.execute(&statement, &hidden).await?)
+    }
+
+    async fn prepared(&self, sql: &'static str) -> Result<Statement, Fault> {
+        let held = || self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = held().get(sql).cloned();
+        if let Some(statement) = known {
+            return Ok(statement);
+        }
+        let statement = self.client.prepare(sql).await?;
+        held().insert(sql, statement.clone());
+        Ok(statement)
+    }
+}
+
+/// A value that does not show itself: the driver writes the values of each statement into the log when somebody listens.
+struct Hidden<'a>(&'a (dyn ToSql + Sync));
+
+impl fmt::Debug for Hidden<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl ToSql for Hidden<'_> {
+    fn to_sql(&self, of: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        self.0.to_sql_checked(of, out)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
+/// What went wrong.
+pub(super) enum Fault {
+    /// No session could be had.
+    Connect(tokio_postgres::Error),
+    Database(tokio_postgres::Error),
+    /// What it holds cannot be read.
+    Unreadable,
+    /// It took too long.
+    Late,
+}
+
+impl From<tokio_postgres::Error> for Fault {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<serde_json::Error> for Fault {
+    fn from(_: serde_json::Error) -> Self {
+        Self::Unreadable
+    }
+}
+
+impl Fault {
+    /// Whether it only stood in another's way, so that nothing of it stayed and it may be done again.
+    fn is_of_order(&self) -> bool {
+        let of_order = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];
+        matches!(self, Self::Database(error) if error.code().is_some_and(|code| of_order.contains(code)))
+    }
+
+    /// The error of a store that does not do what it should: by the server's code, and nothing of the data, which the
+    /// server's own words may hold.
+    pub(super) fn error(&self) -> Error {
+        let failed =
+            |words: &str| Error::new(ErrorKind::Unavailable, format!("the store failed: {words}")).with_field("store");
+        match self {
+            Self::Connect(error) => match error.code() {
+                Some(code) if code.code().starts_with("28") => {
+                    Error::config("store", format!("the server does not let this user in (SQLSTATE {})", code.code()))
+                }
+                Some(code) if *code == SqlState::INVALID_CATALOG_NAME => {
+                    Error::config("store", "the server has no such database (SQLSTATE 3D000)")
+                }
+                Some(code) => failed(&format!("the server takes no session now (SQLSTATE {})", code.code())),
+                None if is_tls(error) => {
+                    let rule = "no TLS with the server: see sslmode, and whether this machine trusts its certificate";
+                    Error::config("store", rule)
+                }
+                None => failed("the server cannot be reached"),
+            },
+            Self::Database(error) => match error.code() {
+                Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => {
+                    let rule = "the role may not do this: grant it USAGE on the schema civic_messaging, and SELECT, \
+                                INSERT, UPDATE and DELETE on its tables (SQLSTATE 42501)";
+                    Error::config("store", rule)
+                }
+                Some(code) => failed(&format!("SQLSTATE {}", code.code())),
+                None if error.is_closed() || has_io(error) => failed("the connection was lost"),
+                None => failed("the server's answer cannot be read"),
+            },
+            Self::Unreadable => failed("what it holds cannot be read"),
+            Self::Late => failed("it took too long"),
+        }
+    }
+}
+
+fn is_tls(error: &tokio_postgres::Error) -> bool {
+    // The driver tells it apart in words only.
+    error.to_string().starts_with("error performing TLS handshake")
+}
+
+fn has_io(error: &tokio_postgres::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<io::Error>())
+}
+
+/// TLS as the rest of this crate has it. What the machine trusts is read when a server first asks for it.
+#[derive(Clone, Copy)]
+struct Tls;
+
+/// A TLS session to come, with the server of this name.
+struct To(String);
+
+/// A stream within TLS.
+struct Within(tokio_rustls::client::TlsStream<Socket>);
+
+impl MakeTlsConnect<Socket> for Tls {
+    type Stream = Within;
+    type TlsConnect = To;
+    type Error = io::Error;
+
+    fn make_tls_connect(&mut self, name: &str) -> io::Result<To> {
+        Ok(To(name.to_owned()))
+    }
+}
+
+impl TlsConnect<Socket> for To {
+    type Stream = Within;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Within>> + Send>>;
+
+    fn connect(self, socket: Socket) -> Self::Future {
+        static TRUSTING: OnceLock<Option<Arc<rustls::ClientConfig>>> = OnceLock::new();
+        Box::pin(async move {
+            let trusting = TRUSTING.get_or_init(|| tls::trusting().map(Arc::new)).clone();
+            let name = ServerName::try_from(self.0).map_err(|_| io::ErrorKind::InvalidInput)?;
+            let connector = tokio_rustls::TlsConnector::from(trusting.ok_or(io::ErrorKind::Unsupported)?);
+            connector.connect(name, socket).await.map(Within)
+        })
+    }
+}
+
+impl TlsStream for Within {
+    fn channel_binding(&self) -> ChannelBinding {
+        ChannelBinding::none()
+    }
+}
+
+impl AsyncRead for Within {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Within {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_does_not_show_itself() {
+        let number = "+447700900123";
+        assert_eq!(format!("{:?}", [Hidden(&number)]), "[…]");
+    }
+}

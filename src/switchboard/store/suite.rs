@@ -1,0 +1,579 @@
+//! What every store does, whatever it is made of.
+
+use std::time::Duration;
+
+use super::*;
+use crate::address::{Address, Medium};
+use crate::event::{Delivery, Envelope, Raw};
+use crate::id::AccountId;
+use crate::message::OnUnknown;
+
+const LEASE: Duration = Duration::from_millis(200);
+
+/// Runs each test on each kind of store; the second store is the same, by another way in.
+macro_rules! each {
+    ($($test:ident)*) => {
+        #[cfg(feature = "sqlite-system")]
+        mod sqlite_in_memory {
+            $(#[tokio::test]
+            async fn $test() {
+                let store = crate::switchboard::Store::open("sqlite::memory:").await.unwrap();
+                super::$test(&*store.0, &*store.0).await;
+            })*
+        }
+
+        #[cfg(feature = "sqlite-system")]
+        mod sqlite_in_a_file {
+            $(#[tokio::test]
+            async fn $test() {
+                let file = super::File::new();
+                let open = async || crate::switchboard::Store::open(&file.url()).await.unwrap();
+                super::$test(&*open().await.0, &*open().await.0).await;
+            })*
+        }
+
+        #[cfg(feature = "postgres")]
+        mod postgres {
+            $(#[tokio::test]
+            async fn $test() {
+                let Some(database) = super::super::cluster::Database::new().await else { return };
+                crate::switchboard::Store::migrate(database.url()).await.unwrap();
+                let open = async || crate::switchboard::Store::open(database.url()).await.unwrap();
+                super::$test(&*open().await.0, &*open().await.0).await;
+            })*
+        }
+    };
+}
+
+each! {
+    a_key_is_of_one_message
+    the_urgent_is_claimed_first_and_then_the_older
+    a_conversation_has_one_claim_at_a_time
+    claims_at_the_same_moment_share_no_conversation
+    what_is_planned_for_later_holds_up_nobody
+    what_is_tried_again_holds_up_what_came_after_it
+    what_is_released_waits_for_its_time
+    a_send_begins_under_its_own_claim_only
+    a_send_ends_under_its_own_claim_only
+    a_stale_writer_is_refused_a_thousand_times
+    what_has_lapsed_is_taken_back_and_the_rest_is_not
+    what_may_have_gone_is_asked_about_once_in_a_while
+    a_delivery_that_comes_early_is_joined_by_its_id
+    a_delivery_that_comes_early_is_joined_by_its_key
+    a_delivery_that_comes_with_the_end_of_its_send_is_not_lost
+    the_ladder_is_never_climbed_down
+    a_delivery_settles_what_may_have_gone
+    an_event_is_taken_in_once
+    a_place_in_a_channel_is_kept
+    an_event_is_handed_out_until_it_is_acknowledged
+    a_message_is_settled_from_where_it_stands_only
+    it_is_counted_what_stands_where
+    strange_texts_are_kept
+}
+
+async fn a_key_is_of_one_message(store: &dyn Engine, other: &dyn Engine) {
+    let Enqueued::New(id) = store.enqueue(new("k", 1)).await.unwrap() else { panic!("it is new") };
+    assert_eq!(other.enqueue(new("k", 1)).await.unwrap(), Enqueued::Same(id));
+    assert_eq!(other.enqueue(new("k", 2)).await.unwrap(), Enqueued::Other);
+    let elsewhere = New { line: "leader".to_owned(), ..new("k", 2) };
+    assert!(matches!(other.enqueue(elsewhere).await.unwrap(), Enqueued::New(_)));
+    assert_eq!(store.by_key("desk", "k").await.unwrap(), Some(id));
+    assert_eq!(store.by_key("desk", "l").await.unwrap(), None);
+    // At the same moment.
+    let (one, two) = tokio::join!(store.enqueue(new("m", 3)), other.enqueue(new("m", 3)));
+    let (one, two) = (one.unwrap(), two.unwrap());
+    let id = store.by_key("desk", "m").await.unwrap().unwrap();
+    assert!([one, two].contains(&Enqueued::New(id)) && [one, two].contains(&Enqueued::Same(id)), "{one:?} {two:?}");
+}
+
+async fn the_urgent_is_claimed_first_and_then_the_older(store: &dyn Engine, _: &dyn Engine) {
+    for (key, priority, queued) in [("a", 2, 3), ("b", 2, 1), ("c", 0, 4), ("d", 1, 2), ("e", 2, 1)] {
+        let person = u32::from(key.as_bytes()[0]);
+        put(store, New { priority, due: at(queued), now: at(queued), ..new(key, person) }).await;
+    }
+    assert_eq!(keys(store, at(5), 3).await, ["c", "d", "b"]);
+    assert_eq!(keys(store, at(5), 9).await, ["e", "a"]);
+    assert_eq!(keys(store, at(5), 9).await, [""; 0]);
+    assert_eq!(keys(store, at(5), 0).await, [""; 0]);
+}
+
+async fn a_conversation_has_one_claim_at_a_time(store: &dyn Engine, other: &dyn Engine) {
+    for key in ["a", "b", "c"] {
+        put(store, new(key, 1)).await;
+    }
+    put(store, New { line: "leader".to_owned(), ..new("a", 1) }).await;
+    let first = claim(store, at(1)).await;
+    assert_eq!(first.iter().map(|claimed| &*claimed.line).collect::<Vec<_>>(), ["desk", "leader"]);
+    assert_eq!(keys(other, at(1), 9).await, [""; 0]);
+    // More urgent, and yet it waits for what is on its way.
+    put(store, New { priority: 0, ..new("d", 1) }).await;
+    assert_eq!(keys(other, at(1), 9).await, [""; 0]);
+    begin(store, &first[0]).await;
+    assert_eq!(keys(other, at(1), 9).await, [""; 0]);
+    assert!(store.finish(first[0].hold, accepted("id-a")).await.unwrap());
+    assert_eq!(keys(other, at(1), 9).await, ["d"]);
+}
+
+async fn claims_at_the_same_moment_share_no_conversation(store: &dyn Engine, other: &dyn Engine) {
+    // What is urgent is claimed over what is older: so each conversation has two that could be claimed.
+    for round in 0..20 {
+        for person in 0..4 {
+            put(store, new(&format!("{round}-{person}"), person)).await;
+            put(store, New { priority: 0, ..new(&format!("{round}-{person}-urgent"), person) }).await;
+        }
+        let mut claims = Vec::new();
+        while claims.len() < 8 {
+            let (one, two, three, four) = tokio::join!(
+                store.claim(at(1), LEASE, 3),
+                other.claim(at(1), LEASE, 3),
+                store.claim(at(1), LEASE, 9),
+                other.claim(at(1), LEASE, 9),
+            );
+            let now: Vec<_> = [one, two, three, four].into_iter().flat_map(Result::unwrap).collect();
+            assert!(!now.is_empty(), "{round}: nothing of {claims:?}");
+            let mut persons: Vec<_> = now.iter().map(|claimed| claimed.message.to.expose()).collect();
+            persons.sort_unstable();
+            assert!(persons.windows(2).all(|two| two[0] != two[1]), "{round}: {persons:?}");
+            for claimed in now {
+                begin(store, &claimed).await;
+                let key = claimed.message.key.clone().unwrap();
+                assert!(other.finish(claimed.hold, accepted(&format!("id-{key}"))).await.unwrap());
+                claims.push(key);
+            }
+        }
+        let place = |key: String| claims.iter().position(|claimed| *claimed == key);
+        for person in 0..4 {
+            let (plain, urgent) = (place(format!("{round}-{person}")), place(format!("{round}-{person}-urgent")));
+            assert!(urgent < plain, "{claims:?}");
+        }
+    }
+}
+
+async fn what_is_planned_for_later_holds_up_nobody(store: &dyn Engine, _: &dyn Engine) {
+    put(store, New { due: at(100), ..new("later", 1) }).await;
+    put(store, new("now", 1)).await;
+    assert_eq!(store.stats().await.unwrap().len(), 2);
+    let claimed = claim(store, at(1)).await;
+    assert_eq!(claimed[0].message.key.as_deref(), Some("now"));
+    begin(store, &claimed[0]).await;
+    assert!(store.finish(claimed[0].hold, accepted("id")).await.unwrap());
+    assert_eq!(keys(store, at(99), 9).await, [""; 0]);
+    assert_eq!(keys(store, at(100), 9).await, ["later"]);
+}
+
+async fn what_is_tried_again_holds_up_what_came_after_it(store: &dyn Engine, _: &dyn Engine) {
+    let id = put(store, new("one", 1)).await;
+    put(store, new("two", 1)).await;
+    let claimed = claim(store, at(1)).await;
+    begin(store, &claimed[0]).await;
+    let again = End { state: State::Deferred, due: Some(at(50)), ..end("not_sent") };
+    assert!(store.finish(claimed[0].hold, again).await.unwrap());
+    assert_eq!(keys(store, at(49), 9).await, [""; 0]);
+    let claimed = claim(store, at(50)).await;
+    assert_eq!(claimed.len(), 1);
+    assert_eq!((claimed[0].hold.id, claimed[0].hold.fence), (id, 2));
+    let attempt = Attempt { gateway: "mock".to_owned(), account: "desk".to_owned(), at: at(2) };
+    assert_eq!((&*claimed[0].attempts, claimed[0].queued), (&[attempt][..], at(0)));
+}
+
+async fn what_is_released_waits_for_its_time(store: &dyn Engine, other: &dyn Engine) {
+    let id = put(store, new("k", 1)).await;
+    let held = claim(store, at(1)).await[0].hold;
+    assert!(!other.release(Hold { fence: held.fence + 1, ..held }, at(9)).await.unwrap());
+    assert!(other.release(held, at(9)).await.unwrap());
+    assert!(!store.release(held, at(9)).await.unwrap());
+    let status = store.status(id).await.unwrap().unwrap();
+    assert_eq!((status.state, status.due, status.attempts), (State::Deferred, Some(at(9)), 0));
+    assert_eq!(keys(store, at(8), 9).await, [""; 0]);
+    assert_eq!(keys(store, at(9), 9).await, ["k"]);
+}
+
+async fn a_send_begins_under_its_own_claim_only(store: &dyn Engine, other: &dyn Engine) {
+    let id = put(store, new("k", 1)).await;
+    let stale = claim(store, at(1)).await[0].hold;
+    other.recover(at(1).plus(LEASE), false).await.unwrap();
+    assert!(!store.begin(stale, attempt(at(201))).await.unwrap());
+    let held = claim(other, at(201)).await[0].hold;
+    assert!(!store.begin(stale, attempt(at(201))).await.unwrap());
+    assert!(!store.release(stale, at(201)).await.unwrap());
+    assert!(other.begin(held, attempt(at(202))).await.unwrap());
+    assert!(!other.begin(held, attempt(at(203))).await.unwrap());
+    let status = store.status(id).await.unwrap().unwrap();
+    assert_eq!((status.state, status.attempts, status.gateway.as_deref()), (State::Sending, 1, Some("mock")));
+}
+
+async fn a_send_ends_under_its_own_claim_only(store: &dyn Engine, other: &dyn Engine) {
+    let id = put(store, new("k", 1)).await;
+    let stale = claim(store, at(1)).await[0].hold;
+    other.recover(at(1).plus(LEASE), false).await.unwrap();
+    let held = claim(other, at(201)).await[0].hold;
+    assert!(!store.finish(stale, accepted("stale")).await.unwrap());
+    assert!(other.begin(held, attempt(at(202))).await.unwrap());
+    assert!(!store.finish(stale, accepted("stale")).await.unwrap());
+    assert!(other.finish(held, accepted("right")).await.unwrap());
+    assert!(!other.finish(held, accepted("twice")).await.unwrap());
+    let status = store.status(id).await.unwrap().unwrap();
+    assert_eq!((status.state, status.gateway_id), (State::Accepted, Some("right".into())));
+    assert_eq!(status.delivery, Some(DeliveryState::Accepted));
+}
+
+async fn a_stale_writer_is_refused_a_thousand_times(store: &dyn Engine, other: &dyn Engine) {
+    let mut accepted_stale = 0;
+    for n in 0..1000 {
+        let (id, now) = (put(store, new(&n.to_string(), n)).await, at(i64::from(n) * 1000));
+        let stale = store.claim(now, LEASE, 1).await.unwrap()[0].hold;
+        assert_eq!(stale.id, id);
+        let later = now.plus(LEASE);
+        other.recover(later, false).await.unwrap();
+        let held = other.claim(later, LEASE, 1).await.unwrap()[0].hold;
+        // The first wakes, before or after the second began.
+        if n % 2 == 0 {
+            accepted_stale += u32::from(store.begin(stale, attempt(later)).await.unwrap());
+        }
+        assert!(other.begin(held, attempt(later)).await.unwrap());
+        accepted_stale += u32::from(store.begin(stale, attempt(later)).await.unwrap());
+        accepted_stale += u32::from(store.release(stale, later).await.unwrap());
+        // At the same moment.
+        let (wrong, right) = tokio::join!(
+            store.finish(stale, accepted(&format!("stale-{n}"))),
+            other.finish(held, accepted(&format!("right-{n}"))),
+        );
+        accepted_stale += u32::from(wrong.unwrap());
+        assert!(right.unwrap());
+        let status = store.status(id).await.unwrap().unwrap();
+        assert_eq!((status.attempts, status.gateway_id), (1, Some(format!("right-{n}").into())));
+    }
+    assert_eq!(accepted_stale, 0);
+}
+
+async fn what_has_lapsed_is_taken_back_and_the_rest_is_not(store: &dyn Engine, other: &dyn Engine) {
+    let asks = |key, person, on_unknown| {
+        let new = new(key, person);
+        New { message: new.message.clone().on_unknown(on_unknown), ..new }
+    };
+    let parks = put(store, asks("parks", 1, OnUnknown::Park)).await;
+    let unknown = put(store, asks("unknown", 2, OnUnknown::Reconcile)).await;
+    let claimed = put(store, new("claimed", 3)).await;
+    for held in &claim(store, at(1)).await[..2] {
+        begin(store, held).await;
+    }
+    put(store, new("lives", 4)).await;
+    let lives = store.claim(at(150), LEASE, 9).await.unwrap();
+    begin(store, &lives[0]).await;
+    assert_eq!(other.recover(at(200), false).await.unwrap(), Recovered::default());
+    let recovered = other.recover(at(201), false).await.unwrap();
+    assert_eq!(recovered, Recovered { queued: 1, unknown: 2 });
+    let state = async |id| store.status(id).await.unwrap().unwrap().state;
+    assert_eq!(state(parks).await, State::Parked);
+    assert_eq!(state(unknown).await, State::Unknown);
+    assert_eq!(state(claimed).await, State::Queued);
+    assert_eq!(state(lives[0].hold.id).await, State::Sending);
+    assert_eq!(store.status(parks).await.unwrap().unwrap().reason.as_deref(), Some(INTERRUPTED));
+    assert!(store.finish(lives[0].hold, accepted("id")).await.unwrap());
+}
+
+async fn what_may_have_gone_is_asked_about_once_in_a_while(store: &dyn Engine, other: &dyn Engine) {
+    let id = sent(store, "k", End { state: State::Unknown, due: Some(at(10)), ..end("unknown") }).await;
+    let wait = Duration::from_millis(30);
+    assert!(store.doubtful(at(9), wait, 9).await.unwrap().is_empty());
+    let (one, two) = (store.doubtful(at(10), wait, 9).await.unwrap(), other.doubtful(at(10), wait, 9).await.unwrap());
+    assert_eq!((one[0].hold.id, one[0].lookups, one[0].attempts.len(), two.len()), (id, 0, 1, 0));
+    assert_eq!(other.doubtful(at(40), wait, 9).await.unwrap()[0].lookups, 1);
+}
+
+async fn a_delivery_that_comes_early_is_joined_by_its_id(store: &dyn Engine, other: &dyn Engine) {
+    let id = put(store, new("k", 1)).await;
+    let claimed = claim(store, at(1)).await;
+    begin(store, &claimed[0]).await;
+    assert_eq!(brought(other, delivery("part-2", DeliveryState::Delivered)).await, 1);
+    assert_eq!(store.status(id).await.unwrap().unwrap().delivery, None);
+    let ids = vec!["part-1".into(), "part-2".into()];
+    assert!(store.finish(claimed[0].hold, End { ids, ..accepted("") }).await.unwrap());
+    let status = store.status(id).await.unwrap().unwrap();
+    assert_eq!((status.state, status.delivery), (State::Accepted, Some(DeliveryState::Delivered)));
+    assert_eq!(status.gateway_id, Some("part-1".into()));
+    // Another of the same message finds it.
+    assert_eq!(brought(other, delivery("part-1", DeliveryState::Read)).await, 1);
+    assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Read));
+}
+
+async fn a_delivery_that_comes_early_is_joined_by_its_key(store: &dyn Engine, other: &dyn Engine) {
+    let id = put(store, new("k", 1)).await;
+    let early = delivery("unheard", DeliveryState::Sent).with_key(Some("k".to_owned()));
+    assert_eq!(brought(other, early).await, 1);
+    let claimed = claim(store, at(1)).await;
+    begin(store, &claimed[0]).await;
+    let lost = End { state: State::Unknown, due: Some(at(9)), ..end("unknown") };
+    assert!(store.finish(claimed[0].hold, lost).await.unwrap());
+    let status = store.status(id).await.unwrap().unwrap();
+    assert_eq!((status.state, status.delivery), (State::Accepted, Some(DeliveryState::Sent)));
+    assert_eq!(status.reason.as_deref(), Some(TOLD));
+}
+
+async fn a_delivery_that_comes_with_the_end_of_its_send_is_not_lost(store: &dyn Engine, other: &dyn Engine) {
+    for n in 0..100 {
+        let id = put(store, new(&n.to_string(), n)).await;
+        let claimed = claim(store, at(1)).await;
+        begin(store, &claimed[0]).await;
+        let gateway_id = format!("id-{n}");
+        let told = delivery(&gateway_id, DeliveryState::Delivered);
+        let end = accepted(&gateway_id);
+        let (new, ended) = tokio::join!(brought(other, told), store.finish(claimed[0].hold, end));
+        assert_eq!((new, ended.unwrap()), (1, true));
+        let status = store.status(id).await.unwrap().unwrap();
+        assert_eq!(status.delivery, Some(DeliveryState::Delivered), "{n}");
+    }
+}
+
+async fn the_ladder_is_never_climbed_down(store: &dyn Engine, other: &dyn Engine) {
+    let id = sent(store, "k", accepted("id")).await;
+    for (told, then) in [
+        (DeliveryState::Sent, DeliveryState::Sent),
+        (DeliveryState::Delivered, DeliveryState::Delivered),
+        (DeliveryState::Sending, DeliveryState::Delivered),
+        (DeliveryState::Failed, DeliveryState::Delivered),
+        (DeliveryState::Read, DeliveryState::Read),
+    ] {
+        assert_eq!(brought(other, delivery("id", told)).await, 1);
+        assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(then));
+    }
+    let elsewhere = Envelope { gateway: "other".into(), ..envelope() };
+    brought(store, Delivery::new(elsewhere, "id", DeliveryState::Played, "played")).await;
+    assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Read));
+}
+
+async fn a_delivery_settles_what_may_have_gone(store: &dyn Engine, other: &dyn Engine) {
+    let id = sent(store, "k", End { state: State::Unknown, due: Some(at(9)), ..end("unknown") }).await;
+    let told = delivery("unheard", DeliveryState::Sent).with_key(Some("k".to_owned()));
+    let elsewhere = Envelope { account: AccountId::new("another"), ..envelope() };
+    brought(other, Delivery { envelope: elsewhere, ..told.clone() }).await;
+    assert_eq!(store.status(id).await.unwrap().unwrap().state, State::Unknown);
+    brought(other, told).await;
+    assert_eq!(store.status(id).await.unwrap().unwrap().state, State::Accepted);
+    let mut settled = Vec::new();
+    while let Some(handed) = store.next(Some("desk"), at(9), LEASE).await.unwrap() {
+        if let What::Settled(told) = handed.what {
+            settled.push((told.id, told.state));
+        }
+    }
+    assert_eq!(settled, [(id, State::Accepted)]);
+}
+
+async fn an_event_is_taken_in_once(store: &dyn Engine, other: &dyn Engine) {
+    let (one, two) = (delivery("one", DeliveryState::Sent), delivery("two", DeliveryState::Sent));
+    let incoming = |told: &Delivery| Incoming { line: None, event: told.clone().into() };
+    let twice = vec![incoming(&one), incoming(&one), incoming(&two)];
+    assert_eq!(store.take_in(twice, None, at(1)).await.unwrap(), 2);
+    assert_eq!(other.take_in(vec![incoming(&two), incoming(&one)], None, at(2)).await.unwrap(), 0);
+    assert_eq!(other.take_in(Vec::new(), None, at(2)).await.unwrap(), 0);
+    let three = delivery("three", DeliveryState::Sent);
+    let at_once = || vec![incoming(&three), incoming(&one)];
+    let (here, there) = tokio::join!(store.take_in(at_once(), None, at(3)), other.take_in(at_once(), None, at(3)));
+    assert_eq!(here.unwrap() + there.unwrap(), 1);
+}
+
+async fn a_place_in_a_channel_is_kept(store: &dyn Engine, other: &dyn Engine) {
+    assert_eq!(store.cursor("x/x/desk").await.unwrap(), None);
+    for place in ["12", "13"] {
+        let cursor = Some(("x/x/desk".to_owned(), Cursor::new(place)));
+        store.take_in(Vec::new(), cursor, at(1)).await.unwrap();
+        assert_eq!(other.cursor("x/x/desk").await.unwrap(), Some(Cursor::new(place)));
+    }
+    assert_eq!(store.cursor("x/x/leader").await.unwrap(), None);
+}
+
+async fn an_event_is_handed_out_until_it_is_acknowledged(store: &dyn Engine, other: &dyn Engine) {
+    let of = |line: Option<&str>, id: &str| Incoming {
+        line: line.map(str::to_owned),
+        event: delivery(id, DeliveryState::Sent).into(),
+    };
+    let events = vec![of(Some("leader"), "0"), of(Some("desk"), "1"), of(Some("desk"), "2"), of(None, "3")];
+    store.take_in(events, None, at(1)).await.unwrap();
+    let told = |handed: Option<Handed>| {
+        let handed = handed?;
+        let What::Event(event) = handed.what else { panic!("an event") };
+        Some((handed.id, event.as_delivery()?.id()?.as_str().to_owned()))
+    };
+    let (one, id) = told(store.next(Some("desk"), at(2), LEASE).await.unwrap()).unwrap();
+    assert_eq!(id, "1");
+    let (two, id) = told(other.next(Some("desk"), at(2), LEASE).await.unwrap()).unwrap();
+    assert_eq!(id, "2");
+    assert_eq!(told(store.next(Some("desk"), at(3), LEASE).await.unwrap()), None);
+    store.ack(two, at(3)).await.unwrap();
+    store.ack(two, at(4)).await.unwrap();
+    // The lease of the first has passed.
+    assert_eq!(told(other.next(Some("desk"), at(202), LEASE).await.unwrap()), Some((one, "1".to_owned())));
+    store.ack(one, at(203)).await.unwrap();
+    assert_eq!(told(store.next(Some("desk"), at(999), LEASE).await.unwrap()), None);
+    let all = [store.next(None, at(999), LEASE).await.unwrap(), store.next(None, at(999), LEASE).await.unwrap()];
+    assert_eq!(all.each_ref().map(|handed| handed.as_ref()?.line.clone()), [Some("leader".to_owned()), None]);
+    let (here, there) = tokio::join!(store.next(None, at(9999), LEASE), other.next(None, at(9999), LEASE));
+    assert_ne!(told(here.unwrap()), told(there.unwrap()));
+}
+
+async fn a_message_is_settled_from_where_it_stands_only(store: &dyn Engine, other: &dyn Engine) {
+    let id = put(store, new("k", 1)).await;
+    let to = |state, from| Settle { state, due: None, reason: Some("why".to_owned()), from, now: at(5) };
+    assert!(!store.settle(id, to(State::Accepted, &[State::Unknown, State::Parked])).await.unwrap());
+    assert!(!store.settle(Id(id.0 + 1), to(State::Cancelled, &[State::Queued])).await.unwrap());
+    let (one, two) = tokio::join!(
+        store.settle(id, to(State::Cancelled, &[State::Queued])),
+        other.settle(id, to(State::Cancelled, &[State::Queued])),
+    );
+    assert_eq!([one.unwrap(), two.unwrap()].iter().filter(|settled| **settled).count(), 1);
+    let status = store.status(id).await.unwrap().unwrap();
+    assert_eq!((status.state, status.due, status.reason.as_deref()), (State::Cancelled, None, Some("why")));
+    assert_eq!(keys(store, at(9), 9).await, [""; 0]);
+    let told = other.next(Some("desk"), at(9), LEASE).await.unwrap().unwrap();
+    assert!(matches!(told.what, What::Settled(told) if told.id == id && told.state == State::Cancelled));
+    assert!(other.next(None, at(9), LEASE).await.unwrap().is_none());
+}
+
+async fn it_is_counted_what_stands_where(store: &dyn Engine, other: &dyn Engine) {
+    assert!(store.stats().await.unwrap().is_empty());
+    assert_eq!(store.status(Id(1)).await.unwrap(), None);
+    sent(store, "a", accepted("id")).await;
+    for key in ["b", "c"] {
+        put(store, new(key, 2)).await;
+    }
+    let mut stats = other.stats().await.unwrap();
+    stats.sort_unstable_by_key(|(state, _)| state.as_str());
+    assert_eq!(stats, [(State::Accepted, 1), (State::Queued, 2)]);
+}
+
+async fn strange_texts_are_kept(store: &dyn Engine, other: &dyn Engine) {
+    // What a gateway writes is no reason to answer its webhook with 503 for ever.
+    let ids = ["nul\0inside".to_owned(), "ŵ🏴󠁧󠁢󠁷󠁬󠁳󠁿'\";--".to_owned(), random(9000)];
+    for (n, gateway_id) in (0..).zip(ids) {
+        let id = put(store, new(&format!("k-{n}"), n)).await;
+        let claimed = claim(store, at(1)).await;
+        begin(store, &claimed[0]).await;
+        let reason = Some(format!("{gateway_id} was not taken"));
+        let end = End { reason, code: Some(gateway_id.clone()), ..accepted(&gateway_id) };
+        assert!(store.finish(claimed[0].hold, end).await.unwrap());
+        let told = delivery(&gateway_id, DeliveryState::Read).with_key(Some(gateway_id.clone()));
+        assert_eq!(brought(other, told).await, 1);
+        assert_eq!(other.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Read));
+        let early = delivery(&format!("{gateway_id}-early"), DeliveryState::Read).with_key(Some(gateway_id.clone()));
+        assert_eq!(brought(other, early).await, 1);
+        let cursor = Some((format!("channel/{gateway_id}"), Cursor::new(gateway_id)));
+        other.take_in(Vec::new(), cursor, at(1)).await.unwrap();
+    }
+}
+
+fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(1_795_000_000_000 + millis)
+}
+
+fn new(key: &str, person: u32) -> New {
+    let to = Address::phone(&format!("+4477009{person:05}")).unwrap();
+    New {
+        line: "desk".to_owned(),
+        key: key.to_owned(),
+        message: Message::text(to, "Your collection is on Tuesday.").key(key),
+        priority: 2,
+        due: at(0),
+        now: at(0),
+    }
+}
+
+async fn put(store: &dyn Engine, new: New) -> Id {
+    let Enqueued::New(id) = store.enqueue(new).await.unwrap() else { panic!("it is not new") };
+    id
+}
+
+async fn claim(store: &dyn Engine, now: Timestamp) -> Vec<Claimed> {
+    store.claim(now, LEASE, 9).await.unwrap()
+}
+
+async fn keys(store: &dyn Engine, now: Timestamp, most: u32) -> Vec<String> {
+    let claimed = store.claim(now, LEASE, most).await.unwrap();
+    claimed.into_iter().map(|claimed| claimed.message.key.unwrap()).collect()
+}
+
+fn attempt(at: Timestamp) -> Attempt {
+    Attempt { gateway: "mock".to_owned(), account: "desk".to_owned(), at }
+}
+
+async fn begin(store: &dyn Engine, claimed: &Claimed) {
+    assert!(store.begin(claimed.hold, attempt(at(2))).await.unwrap());
+}
+
+fn end(outcome: &'static str) -> End {
+    End {
+        state: State::Rejected,
+        due: None,
+        ids: Vec::new(),
+        delivery: None,
+        outcome,
+        kind: "",
+        code: None,
+        reason: None,
+        now: at(3),
+    }
+}
+
+fn accepted(id: &str) -> End {
+    let ids = vec![id.into()];
+    End { state: State::Accepted, ids, delivery: Some(DeliveryState::Accepted), ..end("accepted") }
+}
+
+/// A message that was sent, and ended so.
+async fn sent(store: &dyn Engine, key: &str, end: End) -> Id {
+    let id = put(store, new(key, 1)).await;
+    let claimed = claim(store, at(1)).await;
+    begin(store, &claimed[0]).await;
+    assert!(store.finish(claimed[0].hold, end).await.unwrap());
+    id
+}
+
+fn envelope() -> Envelope {
+    Envelope::new("mock", Medium::Sms, AccountId::new("desk"), at(4), Raw::default())
+}
+
+fn delivery(id: &str, state: DeliveryState) -> Delivery {
+    Delivery::new(envelope(), id, state, format!("{state:?}"))
+}
+
+async fn brought(store: &dyn Engine, delivery: Delivery) -> usize {
+    let incoming = Incoming { line: Some("desk".to_owned()), event: delivery.into() };
+    store.take_in(vec![incoming], None, at(4)).await.unwrap()
+}
+
+/// A text that does not compress.
+fn random(len: usize) -> String {
+    let mut state = 20_261_125_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from(b'a' + u8::try_from(state % 26).unwrap())
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// A file that is taken away at the end.
+#[cfg(feature = "sqlite-system")]
+struct File(std::path::PathBuf);
+
+#[cfg(feature = "sqlite-system")]
+impl File {
+    fn new() -> Self {
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let n = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Self(std::env::temp_dir().join(format!("civic-suite-{}-{n}.db", std::process::id())))
+    }
+
+    fn url(&self) -> String {
+        format!("sqlite:{}", self.0.display())
+    }
+}
+
+#[cfg(feature = "sqlite-system")]
+impl Drop for File {
+    fn drop(&mut self) {
+        for end in ["", "-wal", "-shm"] {
+            _ = std::fs::remove_file(format!("{}{end}", self.0.display()));
+        }
+    }
+}
