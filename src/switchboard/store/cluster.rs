@@ -43,9 +43,9 @@ impl Database {
         let name = format!("civic_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         run(&server.url, &format!("CREATE DATABASE {name}")).await;
         let (scheme, rest) = server.url.split_once("://").unwrap();
-        let (rest, options) = rest.split_once('?').unwrap_or((rest, ""));
-        let authority = rest.split('/').next().unwrap();
-        Some(Self { url: format!("{scheme}://{authority}/{name}?{options}"), name })
+        let authority = rest.split(['/', '?']).next().unwrap();
+        let options = rest.find('?').map_or("", |at| &rest[at..]);
+        Some(Self { url: format!("{scheme}://{authority}/{name}{options}"), name })
     }
 
     pub(crate) fn url(&self) -> &str {

@@ -701,3 +701,183 @@ fn moment(row: &Row, column: usize) -> Result<Timestamp, Fault> {
 fn count(row: &Row, column: usize) -> Result<u32, Fault> {
     Ok(u32::try_from(row.try_get::<_, i32>(column)?).unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    use std::sync::{Arc, Mutex};
+
+    use super::super::cluster::{self, Database};
+    use super::*;
+    use crate::address::Address;
+    use crate::error::{ErrorKind, Outcome};
+    use crate::message::Message;
+
+    const LEASE: Duration = Duration::from_secs(180);
+
+    fn new(key: &str, person: u32, priority: u8) -> New {
+        let to = Address::phone(&format!("+4477009{person:05}")).unwrap();
+        let (line, key, now) = ("desk".to_owned(), key.to_owned(), Timestamp::from_millis(1));
+        New { line, message: Message::text(to, "Hello"), key, priority, due: now, now }
+    }
+
+    async fn migrated() -> Option<Database> {
+        let database = Database::new().await?;
+        migrate(database.url()).await.unwrap();
+        Some(database)
+    }
+
+    #[tokio::test]
+    async fn it_opens_when_its_tables_are_there_and_never_makes_them() {
+        let Some(database) = Database::new().await else { return };
+        let url = database.url();
+        for _ in 0..2 {
+            let error = Postgres::open(url).await.unwrap_err();
+            assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("store")));
+            assert!(error.to_string().contains("at step 0 of 1: run Store::migrate"), "{error}");
+        }
+        // As a DBA runs it.
+        let sql = migrations(url).await.unwrap();
+        cluster::run(url, &sql).await;
+        Postgres::open(url).await.unwrap();
+        assert_eq!(migrations(url).await.unwrap(), "");
+        migrate(url).await.unwrap();
+        for (step, opens) in [(MIGRATIONS.len() + 1, true), (MIGRATIONS.len() + 2, false)] {
+            cluster::run(url, &note(step)).await;
+            let opened = Postgres::open(url).await;
+            assert_eq!(opened.as_ref().err().map(Error::kind), (!opens).then_some(ErrorKind::Config), "{opened:?}");
+            migrate(url).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn several_may_migrate_at_the_same_moment() {
+        let Some(database) = Database::new().await else { return };
+        let url = database.url();
+        let (one, two, three) = tokio::join!(migrate(url), migrate(url), migrate(url));
+        assert!([&one, &two, &three].iter().all(|done| done.is_ok()), "{one:?} {two:?} {three:?}");
+        Postgres::open(url).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_role_needs_the_rights_that_are_written_down_and_no_more() {
+        let Some(database) = migrated().await else { return };
+        let role = format!("civic_role_{}", std::process::id());
+        let mark = if database.url().contains('?') { '&' } else { '?' };
+        let url = format!("{}{mark}options=-c%20role%3D{role}", database.url());
+        cluster::run(database.url(), &format!("CREATE ROLE {role}")).await;
+        let error = Postgres::open(&url).await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Config && error.to_string().contains("grant it USAGE"), "{error}");
+        let told = MIGRATIONS[0].lines().filter_map(|line| line.strip_prefix("--   "));
+        let grants: Vec<_> = told.map(|grant| grant.replace("the_role", &role)).collect();
+        assert_eq!(grants.len(), 2);
+        cluster::run(database.url(), &grants.concat()).await;
+        let store = Postgres::open(&url).await.unwrap();
+        store.enqueue(new("k", 1, 2)).await.unwrap();
+        let held = store.claim(Timestamp::from_millis(2), LEASE, 9).await.unwrap()[0].hold;
+        let end = End::without_attempt(State::Expired, "too late", Timestamp::from_millis(3));
+        assert!(store.finish(held, end).await.unwrap());
+        drop(store);
+        cluster::run(database.url(), &format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+    }
+
+    #[tokio::test]
+    async fn a_session_that_was_lost_is_replaced() {
+        let Some(database) = migrated().await else { return };
+        let store = Postgres::open(database.url()).await.unwrap();
+        let (one, two) = tokio::join!(store.enqueue(new("a", 1, 2)), store.enqueue(new("b", 2, 2)));
+        assert!(one.is_ok() && two.is_ok());
+        for _ in 0..3 {
+            cluster::run(database.url(), &kill("")).await;
+            assert_eq!(store.stats().await.unwrap(), [(State::Queued, 2)]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_that_is_lost_in_the_middle_is_said_and_the_same_key_is_taken_again() {
+        let Some(database) = migrated().await else { return };
+        let store = Postgres::open(database.url()).await.unwrap();
+        let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.batch_execute("BEGIN; LOCK TABLE civic_messaging.message").await.unwrap();
+        let error = tokio::join!(store.enqueue(new("k", 1, 2)), async {
+            let waits = "SELECT 1 FROM pg_locks WHERE NOT granted
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+            while client.query(waits, &[]).await.unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            client.batch_execute(&kill("AND wait_event_type = 'Lock'")).await.unwrap();
+        });
+        let error = error.0.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.outcome(), error.is_retryable()),
+            (ErrorKind::Unavailable, Outcome::NotSent, true)
+        );
+        client.batch_execute("COMMIT").await.unwrap();
+        assert!(matches!(store.enqueue(new("k", 1, 2)).await.unwrap(), Enqueued::New(_)));
+    }
+
+    fn kill(only: &str) -> String {
+        format!(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+             WHERE datname = current_database() AND pid <> pg_backend_pid() {only}"
+        )
+    }
+
+    #[tokio::test]
+    async fn no_error_shows_the_password() {
+        for (url, kind) in [
+            ("postgres://desk:hunter2-hunter2@127.0.0.1:1/desk", ErrorKind::Unavailable),
+            ("postgres://desk:hunter2-hunter2@127.0.0.1:port/desk", ErrorKind::Config),
+            ("postgres://desk@127.0.0.1:1/desk?pasword=hunter2-hunter2", ErrorKind::Config),
+        ] {
+            let error = Postgres::open(url).await.unwrap_err();
+            assert_eq!(error.kind(), kind, "{error}");
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+        }
+        let config = read("postgres://desk:hunter2-hunter2@db.example.gov.uk,%2Frun/desk").unwrap();
+        let name = name_of(&config);
+        let store = Postgres { sessions: Sessions::new(config), name };
+        assert_eq!(format!("{store:?}"), r#"Postgres("db.example.gov.uk,/run/desk")"#);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn several_workers_share_no_conversation_while_more_comes_in() {
+        const MESSAGES: u32 = 600;
+        let Some(database) = migrated().await else { return };
+        let now = Timestamp::from_millis(1);
+        let (on_the_way, done) = (Arc::new(Mutex::new(HashSet::new())), Arc::new(AtomicU32::new(0)));
+        let all_in = Arc::new(AtomicBool::new(false));
+        let mut workers = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            let store = Postgres::open(database.url()).await.unwrap();
+            let (on_the_way, done, all_in) = (on_the_way.clone(), done.clone(), all_in.clone());
+            workers.spawn(async move {
+                while !all_in.load(Ordering::Acquire) || done.load(Ordering::Acquire) < MESSAGES {
+                    for claimed in store.claim(now, LEASE, 2).await.unwrap() {
+                        let to = claimed.message.to.expose().to_owned();
+                        assert!(on_the_way.lock().unwrap().insert(to.clone()), "two of one conversation");
+                        let attempt = Attempt { gateway: "mock".to_owned(), account: "desk".to_owned(), at: now };
+                        assert!(store.begin(claimed.hold, attempt).await.unwrap());
+                        assert!(on_the_way.lock().unwrap().remove(&to));
+                        let end = End::without_attempt(State::Accepted, "", now);
+                        assert!(store.finish(claimed.hold, end).await.unwrap());
+                        done.fetch_add(1, Ordering::AcqRel);
+                    }
+                }
+            });
+        }
+        let store = Postgres::open(database.url()).await.unwrap();
+        for n in 0..MESSAGES {
+            // The later, the more urgent.
+            let priority = 3 - u8::try_from(n % 4).unwrap();
+            store.enqueue(new(&n.to_string(), n % 3, priority)).await.unwrap();
+        }
+        all_in.store(true, Ordering::Release);
+        while let Some(worker) = workers.join_next().await {
+            worker.unwrap();
+        }
+        assert_eq!(store.stats().await.unwrap(), [(State::Accepted, u64::from(MESSAGES))]);
+    }
+}
