@@ -8,6 +8,7 @@
 //! use civic_messaging::switchboard::{Line, State, Store, Switchboard};
 //! use civic_messaging::{Address, Message, Mock};
 //!
+//! # if !cfg!(feature = "sqlite-system") { return }
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 //! let sms = Mock::sms();
 //! let enquiries = Line::new("enquiries").controller("Exampleshire Council").channel(sms.clone());
