@@ -1,14 +1,23 @@
 //! The switchboard, whole: what it promises in the face of gateways, restarts and crashes.
-#![cfg(feature = "sqlite-system")]
+#![cfg(any(feature = "postgres", feature = "sqlite-system"))]
 
+#[cfg(feature = "postgres")]
+#[path = "../../src/switchboard/store/cluster.rs"]
+mod cluster;
 #[cfg(all(feature = "testing", feature = "twilio"))]
 mod crash;
+#[cfg(feature = "sqlite-system")]
 mod desk;
+#[cfg(feature = "sqlite-system")]
 mod intake;
-#[cfg(all(feature = "testing", feature = "twilio"))]
+#[cfg(all(feature = "sqlite-system", feature = "testing", feature = "twilio"))]
 mod restore;
+#[cfg(feature = "postgres")]
+mod workers;
 
+#[cfg(feature = "sqlite-system")]
 use std::path::PathBuf;
+#[cfg(feature = "sqlite-system")]
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use civic_messaging::Address;
@@ -17,9 +26,11 @@ fn person(n: u32) -> Address {
     Address::phone(&format!("+4477009{n:05}")).unwrap()
 }
 
-/// A database of its own in the folder for temporary files, taken away at the end.
+/// A file of its own in the folder for temporary files, taken away at the end.
+#[cfg(feature = "sqlite-system")]
 struct Database(PathBuf);
 
+#[cfg(feature = "sqlite-system")]
 impl Database {
     fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -32,6 +43,7 @@ impl Database {
     }
 }
 
+#[cfg(feature = "sqlite-system")]
 impl Drop for Database {
     fn drop(&mut self) {
         for end in ["", "-wal", "-shm", "-worker", "-worker-journal"] {

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -32,7 +32,7 @@ pub(crate) struct Database {
 struct Server {
     url: String,
     /// It is ours, and goes with this.
-    own: Option<ChildStdin>,
+    own: Option<Child>,
 }
 
 impl Database {
@@ -113,5 +113,5 @@ fn start(programs: &std::path::Path) -> Server {
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
     assert_eq!(ready, "ready\n", "PostgreSQL did not start");
     let socket = folder.to_str().unwrap().replace('/', "%2F");
-    Server { url: format!("postgres://postgres@{socket}/postgres"), own: child.stdin.take() }
+    Server { url: format!("postgres://postgres@{socket}/postgres"), own: Some(child) }
 }

@@ -1,0 +1,78 @@
+//! Several workers on one database.
+
+use std::time::Duration;
+
+use civic_messaging::switchboard::{Drained, Line, State, Store, Switchboard};
+use civic_messaging::{ErrorKind, Message, Mock};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::{cluster, person};
+
+/// A switchboard with a worker, as one process has it.
+async fn process(
+    url: &str,
+    mock: &Mock,
+) -> (Switchboard, oneshot::Sender<()>, JoinHandle<civic_messaging::Result<Drained>>) {
+    let store = Store::open(url).await.unwrap();
+    let line = Line::new("desk").channel(mock.clone());
+    let board = Switchboard::builder(store).line(line).route("sms", ["desk"]).build().unwrap();
+    let (stop, stopped) = oneshot::channel();
+    let worker = tokio::spawn(board.clone().run(async { drop(stopped.await) }));
+    (board, stop, worker)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_workers_share_the_work_in_order_and_send_nothing_twice() {
+    let Some(database) = cluster::Database::new().await else { return };
+    let error = Store::open(database.url()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    assert!(Store::migrations(database.url()).await.unwrap().contains("CREATE SCHEMA"));
+    Store::migrate(database.url()).await.unwrap();
+
+    let mocks = [Mock::sms(), Mock::sms(), Mock::sms()];
+    let mut processes = Vec::new();
+    for mock in &mocks {
+        processes.push(process(database.url(), mock).await);
+    }
+    let mut ids = Vec::new();
+    for n in 0..300 {
+        let (board, ..) = &processes[n % 3];
+        let message = Message::text(person(u32::try_from(n % 20).unwrap()), format!("{n:03}"));
+        ids.push(board.send("desk", message).await.unwrap());
+    }
+    let (board, ..) = &processes[0];
+    while board.stats().await.unwrap() != [(State::Accepted, 300)] {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let shares: Vec<_> = mocks.iter().map(Mock::sent).collect();
+    assert_eq!(shares.iter().map(Vec::len).sum::<usize>(), 300);
+    assert!(shares.iter().all(|share| !share.is_empty()), "one did it all");
+    for share in &shares {
+        for n in 0..20 {
+            let to = person(n);
+            let of: Vec<_> =
+                share.iter().filter(|message| message.to == to).map(|m| m.content.words().unwrap()).collect();
+            assert!(of.is_sorted(), "{of:?}");
+        }
+    }
+
+    // What one takes in, another reads.
+    let (mock, text) = (&mocks[1], "Thank you");
+    let (taking, ..) = &processes[1];
+    assert_eq!(taking.receive("sms", mock.arrives("07700 900123", text)).await.status, 200);
+    let inbox = board.line("desk").unwrap();
+    let inbound = loop {
+        let handed = inbox.try_next().await.unwrap().expect("it is there");
+        let words = handed.as_inbound().and_then(|inbound| inbound.text()).map(str::to_owned);
+        handed.ack().await.unwrap();
+        if words.is_some() {
+            break words;
+        }
+    };
+    assert_eq!(inbound.as_deref(), Some(text));
+    for (_, stop, worker) in processes {
+        drop(stop);
+        assert_eq!(worker.await.unwrap().unwrap().unfinished, 0);
+    }
+}
