@@ -1,6 +1,8 @@
 //! The switchboard, whole: what it promises in the face of gateways, restarts and crashes.
 #![cfg(any(feature = "postgres", feature = "sqlite-system"))]
 
+// The store's own tests want more of it.
+#[allow(dead_code)]
 #[cfg(feature = "postgres")]
 #[path = "../../src/switchboard/store/cluster.rs"]
 mod cluster;

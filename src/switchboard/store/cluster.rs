@@ -1,16 +1,16 @@
 //! A PostgreSQL for tests: the one that `CIVIC_MESSAGING_TEST_POSTGRES` names, or one of their own, which goes when they
 //! do. The tests in `tests/` have this file as well.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const VARIABLE: &str = "CIVIC_MESSAGING_TEST_POSTGRES";
 
-/// The server lives until nobody can write to this any more, however the tests end. It never lies: what it has
-/// committed is on the disk.
+/// The server lives until nobody can write to this any more, however the tests end; it is killed and starts again for
+/// each line. It never lies: what it has committed is on the disk.
 const SCRIPT: &str = r#"
 trap '' INT
 mkdir -m 700 "$2" && cd "$2" || exit 1
@@ -18,7 +18,10 @@ mkdir -m 700 "$2" && cd "$2" || exit 1
 "$1/pg_ctl" -D data -w -l log -o "-k '$2' -c listen_addresses='' -c max_connections=200" start >start 2>&1 ||
     { cat start log >&2; exit 1; }
 echo ready
-cat >/dev/null
+while read -r _; do
+    "$1/pg_ctl" -D data -w -l log -m immediate restart >start 2>&1 || { cat start log >&2; exit 1; }
+    echo ready
+done
 "$1/pg_ctl" -D data -m immediate stop >/dev/null
 rm -rf "$2"
 "#;
@@ -29,10 +32,13 @@ pub(crate) struct Database {
     name: String,
 }
 
+/// A server that is killed while others are not.
+pub(crate) struct Own(Child, BufReader<ChildStdout>);
+
 struct Server {
     url: String,
     /// It is ours, and goes with this.
-    own: Option<Child>,
+    own: Option<Own>,
 }
 
 impl Database {
@@ -50,6 +56,27 @@ impl Database {
 
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+}
+
+impl Own {
+    /// A server by itself, and the URL of its database. None where no server is installed.
+    pub(crate) fn start() -> Option<(Self, String)> {
+        server()?;
+        let Server { url, own } = start(&programs()?);
+        Some((own?, url))
+    }
+
+    /// Kills the server as a fault of the machine would, and starts it again.
+    pub(crate) fn kill(&mut self) {
+        self.0.stdin.as_mut().unwrap().write_all(b"again\n").unwrap();
+        self.wait();
+    }
+
+    fn wait(&mut self) {
+        let mut ready = String::new();
+        self.1.read_line(&mut ready).unwrap();
+        assert_eq!(ready, "ready\n", "PostgreSQL did not start");
     }
 }
 
@@ -96,7 +123,9 @@ fn programs() -> Option<PathBuf> {
 }
 
 fn start(programs: &std::path::Path) -> Server {
-    let folder = std::env::temp_dir().join(format!("civic-pg-{}", std::process::id()));
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("civic-pg-{}-{n}", std::process::id()));
     let user = Command::new("id").arg("-u").output().unwrap().stdout;
     // The server does not run as root.
     let mut command = match user.trim_ascii() {
@@ -109,9 +138,9 @@ fn start(programs: &std::path::Path) -> Server {
     };
     command.args(["-c", SCRIPT, "sh"]).arg(programs).arg(&folder);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut ready = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-    assert_eq!(ready, "ready\n", "PostgreSQL did not start");
+    let answers = BufReader::new(child.stdout.take().unwrap());
+    let mut own = Own(child, answers);
+    own.wait();
     let socket = folder.to_str().unwrap().replace('/', "%2F");
-    Server { url: format!("postgres://postgres@{socket}/postgres"), own: Some(child) }
+    Server { url: format!("postgres://postgres@{socket}/postgres"), own: Some(own) }
 }

@@ -880,4 +880,94 @@ mod tests {
         }
         assert_eq!(store.stats().await.unwrap(), [(State::Accepted, u64::from(MESSAGES))]);
     }
+
+    /// `CIVIC_RESTARTS` says how often (12).
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_server_that_is_killed_under_load_loses_nothing_and_doubles_nothing() {
+        let Some((mut server, url)) = cluster::Own::start() else { return };
+        let restarts: u64 = std::env::var("CIVIC_RESTARTS").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
+        migrate(&url).await.unwrap();
+        let (going, failures) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU32::new(0)));
+        let (mut writers, mut workers) = (tokio::task::JoinSet::new(), tokio::task::JoinSet::new());
+        for n in 0..2 {
+            let (store, going, failures) = (Postgres::open(&url).await.unwrap(), going.clone(), failures.clone());
+            writers.spawn(async move { taken(&store, n, &going, &failures).await });
+        }
+        for _ in 0..2 {
+            let (store, going, failures) = (Postgres::open(&url).await.unwrap(), going.clone(), failures.clone());
+            workers.spawn(async move { sent(&store, &going, &failures).await });
+        }
+        for n in 0..restarts {
+            tokio::time::sleep(Duration::from_millis(20 + n * 37 % 150)).await;
+            tokio::task::block_in_place(|| server.kill());
+        }
+        going.store(false, Ordering::Release);
+        let (taken, sent) = (writers.join_all().await.concat(), workers.join_all().await.concat());
+        let store = Postgres::open(&url).await.unwrap();
+        let mut lost = 0;
+        for (key, id) in &taken {
+            lost += u32::from(store.by_key("desk", key).await.unwrap() != Some(*id));
+        }
+        let rows: u64 = store.stats().await.unwrap().iter().map(|(_, count)| count).sum();
+        let once: HashSet<_> = sent.iter().collect();
+        let (failures, twice) = (failures.load(Ordering::Acquire), sent.len() - once.len());
+        println!(
+            "{restarts} restarts, {failures} failures: {} messages taken, {lost} lost, {rows} rows; {} sent, {twice} twice",
+            taken.len(),
+            sent.len()
+        );
+        // Of each writer the last may be there though nobody was told so.
+        assert!(lost == 0 && twice == 0 && (taken.len()..=taken.len() + 2).contains(&usize::try_from(rows).unwrap()));
+        assert!(!sent.is_empty() && u64::from(failures) >= restarts, "hardly anything happened");
+    }
+
+    /// Takes one message after the other, each again under its key until that is told.
+    async fn taken(store: &Postgres, writer: u32, going: &AtomicBool, failures: &AtomicU32) -> Vec<(String, Id)> {
+        let mut taken = Vec::new();
+        while going.load(Ordering::Acquire) {
+            let key = format!("{writer}-{}", taken.len());
+            let person = u32::try_from(taken.len() % 20).unwrap();
+            match store.enqueue(new(&key, person, 2)).await {
+                Ok(Enqueued::New(id) | Enqueued::Same(id)) => taken.push((key, id)),
+                Ok(Enqueued::Other) => panic!("it is the same"),
+                Err(error) => failed(&error, failures).await,
+            }
+        }
+        taken
+    }
+
+    /// Sends what is claimed, as a worker does: what it could not begin it leaves, and what it began it ends.
+    async fn sent(store: &Postgres, going: &AtomicBool, failures: &AtomicU32) -> Vec<Id> {
+        let (mut sent, now) = (Vec::new(), Timestamp::from_millis(1));
+        while going.load(Ordering::Acquire) {
+            let claimed = match store.claim(now, LEASE, 4).await {
+                Ok(claimed) => claimed,
+                Err(error) => {
+                    failed(&error, failures).await;
+                    Vec::new()
+                }
+            };
+            for Claimed { hold, .. } in claimed {
+                let attempt = Attempt { gateway: "mock".to_owned(), account: "desk".to_owned(), at: now };
+                match store.begin(hold, attempt).await {
+                    Ok(true) => sent.push(hold.id),
+                    Ok(false) => panic!("nobody else can hold it"),
+                    Err(error) => {
+                        failed(&error, failures).await;
+                        continue;
+                    }
+                }
+                while let Err(error) = store.finish(hold, End::without_attempt(State::Accepted, "", now)).await {
+                    failed(&error, failures).await;
+                }
+            }
+        }
+        sent
+    }
+
+    async fn failed(error: &Error, failures: &AtomicU32) {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        failures.fetch_add(1, Ordering::AcqRel);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
