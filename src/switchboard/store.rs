@@ -47,11 +47,13 @@ impl Store {
     ///
     /// **PostgreSQL** (feature `postgres`), from version 12: `postgres://user:password@host:port/database?options`, as
     /// `tokio-postgres` reads it. A folder for the host is that of the Unix socket, written `%2Fvar%2Frun%2Fpostgresql`.
-    /// `sslmode` is `disable`, `prefer` (which it is without) or `require`; where there is TLS, the certificate has to be
-    /// one that this machine trusts, for this host. Several workers may run at once, in several processes, with their
-    /// clocks less than a minute apart. Everything lies in the schema `civic_messaging`, which has to be there: see
-    /// [`migrate`](Self::migrate). Four sessions are held at most, each of which keeps statements prepared: a pooler
-    /// before the server has to give whole sessions out, not transactions. It runs within tokio.
+    /// `sslmode` is `disable`, `prefer` (which it is without, and which speaks in the clear with a server that has no
+    /// TLS) or `require`; where there is TLS, the certificate has to be one that this machine trusts, for this host.
+    ///
+    /// Several workers may run at once, in several processes, with their clocks less than a minute apart. Everything lies
+    /// in the schema `civic_messaging`, which has to be there: see [`migrate`](Self::migrate). Four sessions are held at
+    /// most, each of which keeps statements prepared: a pooler before the server has to give out whole sessions, not
+    /// transactions. It runs within tokio.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for another scheme; a path that cannot be opened, a file that is no

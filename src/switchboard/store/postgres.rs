@@ -304,7 +304,7 @@ macro_rules! ready {
     () => {
         "m.state IN ('queued', 'deferred') AND m.due <= $1 AND NOT EXISTS (
              SELECT 1 FROM civic_messaging.message AS other
-             WHERE other.conversation = m.conversation AND other.line = m.line AND other.recipient = m.recipient
+             WHERE other.conversation = m.conversation
                AND other.state IN ('queued', 'deferred', 'claimed', 'sending')
                AND (other.state IN ('claimed', 'sending')
                     OR other.id < m.id AND other.priority <= m.priority
@@ -316,8 +316,11 @@ macro_rules! ready {
 /// finds, by their hashes and without waiting: what another is choosing from is left to it. Only then, by a second
 /// statement and so as of a later moment, is it looked at what may be claimed. The lock is held until the claim is
 /// committed, and nobody claims without it: so whoever has it sees every claim in the conversation that there is, and
-/// nobody can add one before this one is to be seen. Two conversations of one hash only wait for each other.
+/// nobody can add one before this one is to be seen. A conversation is its hash all through: two of one hash, should they
+/// ever meet, wait for each other as if they were one.
 async fn claim(db: &Session, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Claimed>, Fault> {
+    // A plan that was made while the tables were empty, or for any number of messages, would sort all of them.
+    db.batch("SET LOCAL plan_cache_mode = force_custom_plan").await?;
     // `OFFSET 0` keeps the lock out of the search: it is tried for what was found, in order, until that is enough.
     let find = concat!(
         "SELECT id FROM (
@@ -334,10 +337,10 @@ async fn claim(db: &Session, now: Timestamp, lease: Duration, most: u32) -> Resu
     // Who calls a message back holds its row: it is passed over.
     let take = concat!(
         "WITH first AS (
-             SELECT DISTINCT ON (m.line, m.recipient) m.id FROM civic_messaging.message AS m
+             SELECT DISTINCT ON (m.conversation) m.id FROM civic_messaging.message AS m
              WHERE m.id = ANY ($2) AND ",
         ready!(),
-        " ORDER BY m.line, m.recipient, m.priority, m.due, m.id),
+        " ORDER BY m.conversation, m.priority, m.due, m.id),
          free AS (
              SELECT m.id FROM civic_messaging.message AS m WHERE m.id IN (SELECT id FROM first)
                AND m.state IN ('queued', 'deferred') FOR UPDATE SKIP LOCKED)
@@ -622,13 +625,15 @@ async fn heard_of(db: &Session, message: i64, now: Timestamp) -> Result<(), Faul
 
 /// Takes what came before the message's own id was written down.
 async fn join_early(db: &Session, message: i64, now: Timestamp) -> Result<(), Fault> {
-    let early = "DELETE FROM civic_messaging.early AS e
-         WHERE EXISTS (SELECT 1 FROM civic_messaging.part AS p
-                       WHERE p.message = $1 AND p.gateway = e.gateway AND p.id = e.id)
-            OR e.key IS NOT NULL AND EXISTS (
-               SELECT 1 FROM civic_messaging.message AS m JOIN civic_messaging.attempt AS a ON a.message = m.id
-               WHERE m.id = $1 AND m.key = e.key AND a.gateway = e.gateway AND a.account = e.account)
-         RETURNING e.delivery";
+    let early = "DELETE FROM civic_messaging.early WHERE n IN (
+             SELECT e.n FROM civic_messaging.part AS p
+             JOIN civic_messaging.early AS e ON e.gateway = p.gateway AND e.id = p.id
+             WHERE p.message = $1
+             UNION
+             SELECT e.n FROM civic_messaging.message AS m JOIN civic_messaging.attempt AS a ON a.message = m.id
+             JOIN civic_messaging.early AS e ON e.key = m.key AND e.gateway = a.gateway AND e.account = a.account
+             WHERE m.id = $1)
+         RETURNING delivery";
     // In any order: the ladder gives the same.
     for row in db.rows(early, &[&message]).await? {
         if let Some(state) = rung_of(row.try_get(0)?) {
@@ -926,7 +931,7 @@ mod tests {
         let mut taken = Vec::new();
         while going.load(Ordering::Acquire) {
             let key = format!("{writer}-{}", taken.len());
-            let person = u32::try_from(taken.len() % 20).unwrap();
+            let person = u32::try_from(taken.len() % 1000).unwrap();
             match store.enqueue(new(&key, person, 2)).await {
                 Ok(Enqueued::New(id) | Enqueued::Same(id)) => taken.push((key, id)),
                 Ok(Enqueued::Other) => panic!("it is the same"),

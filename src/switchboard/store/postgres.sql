@@ -17,7 +17,7 @@ CREATE TABLE civic_messaging.message (
     line TEXT NOT NULL,
     key TEXT NOT NULL,
     recipient TEXT NOT NULL,
-    -- What is locked while a message of the conversation is claimed, and what finds the others of it.
+    -- A hash: it is locked while a message of the conversation is claimed, and finds the others of it.
     conversation BIGINT NOT NULL
         GENERATED ALWAYS AS (hashtextextended(line || chr(10) || recipient, 0)) STORED,
     body TEXT NOT NULL,
