@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use tokio_postgres::config::Host;
 use tokio_postgres::{Config, Row};
 
-use super::super::outbox::{self, Id, State, Status};
+use super::super::outbox::{self, Id, Settled, State, Status};
 use super::{
     Attempt, Claimed, End, Engine, Enqueued, Handed, Hold, INTERRUPTED, Incoming, New, RESTORED, Recovered, Settle,
     TOLD, What, rung_of,
@@ -24,7 +24,6 @@ use crate::delivery::DeliveryState;
 use crate::error::{Error, Result};
 use crate::event::{Delivery, DeliveryOf, Event};
 use crate::id::{Digest, MessageId};
-use crate::switchboard::outbox::Settled;
 
 mod session;
 

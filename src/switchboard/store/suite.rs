@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::outbox;
 use super::*;
 use crate::address::{Address, Medium};
 use crate::event::{Delivery, Envelope, Raw};
@@ -57,6 +58,7 @@ each! {
     a_send_ends_under_its_own_claim_only
     a_stale_writer_is_refused_a_thousand_times
     what_has_lapsed_is_taken_back_and_the_rest_is_not
+    what_comes_from_a_backup_may_have_gone
     what_may_have_gone_is_asked_about_once_in_a_while
     a_delivery_that_comes_early_is_joined_by_its_id
     a_delivery_that_comes_early_is_joined_by_its_key
@@ -270,6 +272,31 @@ async fn what_has_lapsed_is_taken_back_and_the_rest_is_not(store: &dyn Engine, o
     assert_eq!(state(lives[0].hold.id).await, State::Sending);
     assert_eq!(store.status(parks).await.unwrap().unwrap().reason.as_deref(), Some(INTERRUPTED));
     assert!(store.finish(lives[0].hold, accepted("id")).await.unwrap());
+}
+
+async fn what_comes_from_a_backup_may_have_gone(store: &dyn Engine, other: &dyn Engine) {
+    let gone = sent(store, "gone", accepted("id")).await;
+    let sending = put(store, new("sending", 2)).await;
+    let claimed = put(store, new("claimed", 3)).await;
+    let held = claim(store, at(1)).await;
+    begin(store, &held[0]).await;
+    let queued = put(store, new("queued", 4)).await;
+    let due = put(store, New { due: at(50), ..new("due", 5) }).await;
+    let later = put(store, New { due: at(100), ..new("later", 6) }).await;
+    assert_eq!(other.restored(at(40), at(99)).await.unwrap(), 4);
+    let state = async |id| store.status(id).await.unwrap().unwrap().state;
+    for id in [sending, claimed, queued, due] {
+        assert_eq!(state(id).await, State::Unknown);
+    }
+    assert_eq!((state(gone).await, state(later).await), (State::Accepted, State::Deferred));
+    // Whoever held one writes no more.
+    assert!(!store.finish(held[0].hold, accepted("stale")).await.unwrap());
+    assert!(!store.begin(held[1].hold, attempt(at(99))).await.unwrap());
+    let then = at(99).plus(outbox::RESTORED_LOOK_UP);
+    assert!(store.doubtful(then.minus(Duration::from_millis(1)), LEASE, 9).await.unwrap().is_empty());
+    let doubtful = store.doubtful(then, LEASE, 9).await.unwrap();
+    assert_eq!(doubtful.len(), 4);
+    assert!(doubtful.iter().all(|claimed| claimed.restored == Some(at(40)) && claimed.lookups == 0));
 }
 
 async fn what_may_have_gone_is_asked_about_once_in_a_while(store: &dyn Engine, other: &dyn Engine) {
