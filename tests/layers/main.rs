@@ -1,9 +1,10 @@
 //! The layers in time and under faults: what reaches a gateway, and what is said of it.
 
 mod carried;
+#[cfg(all(feature = "meta", feature = "reqwest"))]
 mod each;
 mod limits;
-#[cfg(feature = "meta")]
+#[cfg(all(feature = "meta", feature = "reqwest"))]
 mod mended;
 #[cfg(feature = "tracing")]
 mod order;
