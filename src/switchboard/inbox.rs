@@ -74,14 +74,17 @@ impl LineInbox {
     /// Those of [`next`](Self::next).
     pub async fn try_next(&self) -> Result<Option<Handed>> {
         let inner = &self.switchboard.0;
-        let handed = inner.store.0.next(self.line.as_deref(), inner.clock.now(), LEASE).await?;
-        Ok(handed.map(|store::Handed { id, line, what }| {
+        loop {
+            let handed = inner.store.0.next(self.line.as_deref(), inner.clock.now(), LEASE).await?;
+            let Some(store::Handed { id, line, what }) = handed else { return Ok(None) };
             let happening = match what {
                 What::Event(event) => Happening::Received(event),
                 What::Settled(settled) => Happening::Settled(settled),
+                // It is held for a while, and those behind it come.
+                What::Unreadable => continue,
             };
-            Handed { switchboard: self.switchboard.clone(), id, line, happening }
-        }))
+            return Ok(Some(Handed { switchboard: self.switchboard.clone(), id, line, happening }));
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::store::{End, Settle};
+use super::store::{Claimed, End, Settle};
 use crate::channel::Evidence;
 use crate::clock::Timestamp;
 use crate::delivery::DeliveryState;
@@ -252,13 +252,19 @@ impl After<'_> {
 }
 
 /// Where a message goes that may have gone, after so many tries.
-pub(super) fn in_doubt(message: &Message, times: u32, now: Timestamp) -> (State, Option<Timestamp>) {
+fn in_doubt(message: &Message, times: u32, now: Timestamp) -> (State, Option<Timestamp>) {
     match message.on_unknown {
         OnUnknown::Park => (State::Parked, None),
         // One that takes the process with it each time is not sent for ever.
         OnUnknown::Resend if times < RESENT_MAX => (State::Queued, Some(now)),
         OnUnknown::Reconcile | OnUnknown::Resend => (State::Unknown, LOOK_UPS.first().map(|wait| now.plus(*wait))),
     }
+}
+
+/// Where a message goes that a worker left behind while it was being sent.
+pub(super) fn left_behind(held: &Claimed, now: Timestamp) -> (State, Option<Timestamp>) {
+    let times = u32::try_from(held.attempts.len()).unwrap_or(u32::MAX);
+    held.message.as_ref().map_or((State::Parked, None), |message| in_doubt(message, times, now))
 }
 
 /// What an answer about a doubtful message says.

@@ -236,7 +236,8 @@ pub(super) struct Hold {
 pub(super) struct Claimed {
     pub(super) hold: Hold,
     pub(super) line: String,
-    pub(super) message: Message,
+    /// None where this program cannot read it: one of a newer version may.
+    pub(super) message: Option<Message>,
     pub(super) queued: Timestamp,
     /// The attempts so far, oldest first: gateway and account.
     pub(super) attempts: Vec<Attempt>,
@@ -314,6 +315,18 @@ pub(super) struct Handed {
 pub(super) enum What {
     Event(Box<Event>),
     Settled(Settled),
+    /// This program cannot read it: one of a newer version may.
+    Unreadable,
+}
+
+impl What {
+    fn read(kind: &str, body: &str) -> Self {
+        let read = match kind {
+            "settled" => serde_json::from_str(body).map(Self::Settled),
+            _ => serde_json::from_str(body).map(|event| Self::Event(Box::new(event))),
+        };
+        read.unwrap_or(Self::Unreadable)
+    }
 }
 
 /// Why a message stands in doubt that a worker left behind.

@@ -29,6 +29,9 @@ const TURN_MAX: Duration = Duration::from_secs(2);
 /// How long messages on their way are waited for at the end.
 const DRAIN: Duration = Duration::from_secs(35);
 
+/// How long a message is put off that this program cannot read.
+const UNREADABLE: Duration = Duration::from_secs(60);
+
 /// How often what may have gone is looked at, and channels are polled.
 const ROUND: Duration = Duration::from_secs(30);
 
@@ -103,8 +106,13 @@ impl Switchboard {
     }
 
     async fn send_claimed(&self, claimed: &Claimed) -> Result<()> {
-        let (inner, hold, message) = (&*self.0, claimed.hold, &claimed.message);
+        let (inner, hold) = (&*self.0, claimed.hold);
         let now = inner.clock.now();
+        let Some(message) = &claimed.message else {
+            // It holds up nobody, and waits for a program that can read it.
+            inner.store.0.release(hold, now.plus(UNREADABLE)).await?;
+            return Ok(());
+        };
         if message.not_after.is_some_and(|until| now > until) {
             return self.ends(claimed, State::Expired, "its not_after passed before it went").await;
         }
@@ -220,7 +228,8 @@ impl Switchboard {
     /// Asks the gateway that a message was handed to last what became of it; after a restore, all that it may have been
     /// handed to.
     async fn ask(&self, claimed: &Claimed) -> Result<()> {
-        let (inner, message) = (&*self.0, &claimed.message);
+        let inner = &*self.0;
+        let Some(message) = &claimed.message else { return Ok(()) };
         let line = inner.line(&claimed.line)?;
         let last = claimed.attempts.last().filter(|_| claimed.restored.is_none());
         let of = |channel: &&Arc<dyn Channel>| {

@@ -120,6 +120,36 @@ async fn while_a_gateway_asks_to_be_left_alone_messages_wait_and_are_not_given_u
 }
 
 #[tokio::test]
+async fn what_a_newer_program_wrote_holds_up_nothing_that_this_one_can_read() {
+    let (file, mock) = (Database::new(), Mock::sms());
+    let board =
+        |store| Switchboard::builder(store).line(Line::new("desk").channel(mock.clone())).route("all", ["desk"]);
+    let first = board(Store::open(&file.url()).await.unwrap()).build().unwrap();
+    let strange = first.send("desk", text(1, "Strange")).await.unwrap();
+    assert_eq!(first.receive("all", mock.arrives("07700 900123", "Strange")).await.status, 200);
+    drop(first);
+    let db = rusqlite::Connection::open(&file.0).unwrap();
+    db.execute("UPDATE message SET body = replace(body, '\"version\":1', '\"version\":2')", ()).unwrap();
+    db.execute("UPDATE event SET body = '{\"of the future\":{}}'", ()).unwrap();
+    drop(db);
+
+    let desk = Desk::open(Store::open(&file.url()).await.unwrap(), [Line::new("desk").channel(mock.clone())]).await;
+    let id = desk.switchboard.send("desk", text(1, "Plain")).await.unwrap();
+    desk.until(id, &[State::Accepted]).await;
+    assert_eq!(desk.until(strange, &[State::Deferred]).await.attempts, 0);
+    assert_eq!(desk.switchboard.receive("all", mock.arrives("07700 900123", "Plain")).await.status, 200);
+    let inbox = desk.switchboard.line("desk").unwrap();
+    let mut plain = 0;
+    while let Some(event) = inbox.try_next().await.unwrap() {
+        plain += usize::from(event.as_inbound().and_then(|inbound| inbound.text()) == Some("Plain"));
+        event.ack().await.unwrap();
+    }
+    assert_eq!((plain, mock.sent().len()), (1, 1));
+    drop(inbox);
+    desk.close().await;
+}
+
+#[tokio::test]
 async fn what_may_have_gone_is_settled_by_a_status_by_a_person_or_not_at_all() {
     let mock = Mock::sms();
     let desk = Desk::open(memory().await, [Line::new("desk").channel(mock.clone())]).await;

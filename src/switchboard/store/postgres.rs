@@ -375,7 +375,7 @@ async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claimed>, Fault> 
         claimed.push(Claimed {
             hold: Hold { id: Id(id), fence: row.try_get(1)? },
             line: row.try_get(2)?,
-            message: serde_json::from_str(row.try_get(3)?)?,
+            message: serde_json::from_str(row.try_get(3)?).ok(),
             queued: moment(&row, 4)?,
             attempts,
             lookups: count(&row, 5)?,
@@ -443,8 +443,7 @@ async fn doubt(db: &Session, id: i64, now: Timestamp) -> Result<bool, Fault> {
         return Ok(false);
     }
     for held in read_claimed(db, &[id]).await? {
-        let times = u32::try_from(held.attempts.len()).unwrap_or(u32::MAX);
-        let (state, due) = outbox::in_doubt(&held.message, times, now);
+        let (state, due) = outbox::left_behind(&held, now);
         let reason = Some(INTERRUPTED.to_owned());
         settle(db, id, &Settle { state, due, reason, from: &[State::Sending], now }).await?;
     }
@@ -550,11 +549,7 @@ async fn next(db: &Session, line: Option<&str>, now: Timestamp, lease: Duration)
         Some(line) => db.row(of_line, &[&now, &until, &indexed(line)]).await?,
     };
     let Some(row) = row else { return Ok(None) };
-    let body = row.try_get(3)?;
-    let what = match row.try_get(2)? {
-        "settled" => What::Settled(serde_json::from_str(body)?),
-        _ => What::Event(Box::new(serde_json::from_str(body)?)),
-    };
+    let what = What::read(row.try_get(2)?, row.try_get(3)?);
     Ok(Some(Handed { id: row.try_get(0)?, line: row.try_get(1)?, what }))
 }
 
@@ -860,7 +855,7 @@ mod tests {
             workers.spawn(async move {
                 while !all_in.load(Ordering::Acquire) || done.load(Ordering::Acquire) < MESSAGES {
                     for claimed in store.claim(now, LEASE, 2).await.unwrap() {
-                        let to = claimed.message.to.expose().to_owned();
+                        let to = claimed.message.as_ref().unwrap().to.expose().to_owned();
                         assert!(on_the_way.lock().unwrap().insert(to.clone()), "two of one conversation");
                         let attempt = Attempt { gateway: "mock".to_owned(), account: "desk".to_owned(), at: now };
                         assert!(store.begin(claimed.hold, attempt).await.unwrap());

@@ -22,7 +22,6 @@ use crate::delivery::DeliveryState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Delivery, DeliveryOf, Event};
 use crate::id::{Digest, MessageId};
-use crate::message::Message;
 
 /// The steps from each version of the tables to the next; a file says which it has.
 const MIGRATIONS: &[&str] = &[include_str!("sqlite.sql")];
@@ -194,13 +193,6 @@ impl FromSql for State {
     }
 }
 
-/// A value that is kept as JSON.
-fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
-    let text: String = row.get(column)?;
-    serde_json::from_str(&text)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error.into()))
-}
-
 fn to_json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
@@ -323,8 +315,7 @@ impl Engine for Sqlite {
             let lapsed = db.prepare_cached(lapsed)?.query_map((now, all), read)?.collect::<Result<Vec<i64>, _>>()?;
             for id in &lapsed {
                 let held = read_claimed(db, *id)?;
-                let times = u32::try_from(held.attempts.len()).unwrap_or(u32::MAX);
-                let (state, due) = outbox::in_doubt(&held.message, times, now);
+                let (state, due) = outbox::left_behind(&held, now);
                 let reason = Some(INTERRUPTED.to_owned());
                 settle(db, *id, &Settle { state, due, reason, from: &[State::Sending], now })?;
                 db.prepare_cached("UPDATE attempt SET outcome = 'unknown' WHERE message = ?1 AND outcome IS NULL")?
@@ -417,11 +408,7 @@ impl Engine for Sqlite {
                  ORDER BY id LIMIT 1",
             )?;
             let read = |row: &Row<'_>| {
-                let kind: String = row.get(2)?;
-                let what = match kind.as_str() {
-                    "settled" => What::Settled(json(row, 3)?),
-                    _ => What::Event(Box::new(json(row, 3)?)),
-                };
+                let what = What::read(&row.get::<_, String>(2)?, &row.get::<_, String>(3)?);
                 Ok(Handed { id: row.get(0)?, line: row.get(1)?, what })
             };
             let handed = oldest.query_row((line, now), read).optional()?;
@@ -508,7 +495,7 @@ fn read_claimed(db: &Connection, id: i64) -> rusqlite::Result<Claimed> {
         Ok(Claimed {
             hold: Hold { id: Id(id), fence: row.get(2)? },
             line: row.get(0)?,
-            message: json::<Message>(row, 1)?,
+            message: serde_json::from_str(&row.get::<_, String>(1)?).ok(),
             queued: row.get(3)?,
             attempts,
             lookups: row.get(4)?,

@@ -133,12 +133,12 @@ async fn claims_at_the_same_moment_share_no_conversation(store: &dyn Engine, oth
             );
             let now: Vec<_> = [one, two, three, four].into_iter().flat_map(Result::unwrap).collect();
             assert!(!now.is_empty(), "{round}: nothing of {claims:?}");
-            let mut persons: Vec<_> = now.iter().map(|claimed| claimed.message.to.expose()).collect();
+            let mut persons: Vec<_> = now.iter().map(|claimed| claimed.message.as_ref().unwrap().to.expose()).collect();
             persons.sort_unstable();
             assert!(persons.windows(2).all(|two| two[0] != two[1]), "{round}: {persons:?}");
             for claimed in now {
                 begin(store, &claimed).await;
-                let key = claimed.message.key.clone().unwrap();
+                let key = claimed.message.as_ref().unwrap().key.clone().unwrap();
                 assert!(other.finish(claimed.hold, accepted(&format!("id-{key}"))).await.unwrap());
                 claims.push(key);
             }
@@ -156,7 +156,7 @@ async fn what_is_planned_for_later_holds_up_nobody(store: &dyn Engine, _: &dyn E
     put(store, new("now", 1)).await;
     assert_eq!(store.stats().await.unwrap().len(), 2);
     let claimed = claim(store, at(1)).await;
-    assert_eq!(claimed[0].message.key.as_deref(), Some("now"));
+    assert_eq!(claimed[0].message.as_ref().unwrap().key.as_deref(), Some("now"));
     begin(store, &claimed[0]).await;
     assert!(store.finish(claimed[0].hold, accepted("id")).await.unwrap());
     assert_eq!(keys(store, at(99), 9).await, [""; 0]);
@@ -515,7 +515,7 @@ async fn claim(store: &dyn Engine, now: Timestamp) -> Vec<Claimed> {
 
 async fn keys(store: &dyn Engine, now: Timestamp, most: u32) -> Vec<String> {
     let claimed = store.claim(now, LEASE, most).await.unwrap();
-    claimed.into_iter().map(|claimed| claimed.message.key.unwrap()).collect()
+    claimed.into_iter().map(|claimed| claimed.message.unwrap().key.unwrap()).collect()
 }
 
 fn attempt(at: Timestamp) -> Attempt {
