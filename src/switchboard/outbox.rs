@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::store::{Claimed, End, Settle};
+use super::store::{Attempt, Claimed, End, Settle};
 use crate::channel::Evidence;
 use crate::clock::Timestamp;
 use crate::delivery::DeliveryState;
@@ -185,49 +185,43 @@ pub(super) const RESTORED_LOOK_UP: Duration = Duration::from_secs(600);
 impl End {
     /// An end without an attempt.
     pub(super) fn without_attempt(state: State, reason: &str, now: Timestamp) -> Self {
-        Self {
-            state,
-            due: None,
-            ids: Vec::new(),
-            delivery: None,
-            outcome: "",
-            kind: "",
-            code: None,
-            reason: Some(reason.to_owned()),
-            now,
+        let (due, ids, delivery, code, reason) = (None, Vec::new(), None, None, Some(reason.to_owned()));
+        Self { state, due, ids, delivery, outcome: "", kind: "", code, reason, now }
+    }
+
+    /// The same for a message of which an earlier try may have gone: that it did not go is then for a person to say.
+    pub(super) fn after(mut self, attempts: &[Attempt]) -> Self {
+        let doubted = attempts.iter().any(|attempt| attempt.doubted);
+        if doubted && matches!(self.state, State::Expired | State::Rejected) {
+            let reason = self.reason.take().unwrap_or_default();
+            self.state = State::Parked;
+            self.reason = Some(format!("an earlier try may have gone; the last one: {reason}"));
         }
+        self
     }
 }
 
 impl After<'_> {
     /// What is written down: a pure decision.
     pub(super) fn decide(&self, sent: &Result<Accepted>) -> End {
-        let end = |state, due, reason: Option<String>| End {
-            state,
-            due,
-            ids: Vec::new(),
-            delivery: None,
-            outcome: "",
-            kind: "",
-            code: None,
-            reason,
-            now: self.now,
-        };
-        let error = match sent {
+        let end = |state| End { reason: None, ..End::without_attempt(state, "", self.now) };
+        match sent {
             Ok(accepted) => {
                 let ids = accepted.ids().cloned().collect();
-                let delivery = Some(accepted.state);
-                return End { ids, delivery, outcome: "accepted", ..end(State::Accepted, None, None) };
+                End { ids, delivery: Some(accepted.state), outcome: "accepted", ..end(State::Accepted) }
             }
-            Err(error) => error,
-        };
-        let (state, due) = self.failed(error);
-        End {
-            outcome: error.outcome().as_str(),
-            kind: error.kind().as_str(),
-            code: error.code().map(str::to_owned),
-            ids: error.accepted_parts().to_vec(),
-            ..end(state, due, Some(error.to_string()))
+            Err(error) => {
+                let (state, due) = self.failed(error);
+                End {
+                    due,
+                    ids: error.accepted_parts().to_vec(),
+                    outcome: error.outcome().as_str(),
+                    kind: error.kind().as_str(),
+                    code: error.code().map(str::to_owned),
+                    reason: Some(error.to_string()),
+                    ..end(state)
+                }
+            }
         }
     }
 

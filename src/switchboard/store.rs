@@ -255,6 +255,8 @@ pub(super) struct Attempt {
     pub(super) gateway: String,
     pub(super) account: String,
     pub(super) at: Timestamp,
+    /// It may have gone.
+    pub(super) doubted: bool,
 }
 
 /// How an attempt ended.

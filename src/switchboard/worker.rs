@@ -168,8 +168,12 @@ impl Switchboard {
             held(limit).goes();
         }
         let begun = inner.clock.now();
-        let attempt =
-            Attempt { gateway: info.gateway.to_owned(), account: info.account.as_str().to_owned(), at: begun };
+        let attempt = Attempt {
+            gateway: info.gateway.to_owned(),
+            account: info.account.as_str().to_owned(),
+            at: begun,
+            doubted: false,
+        };
         // From here on it may have gone, whatever happens to this process.
         let begins = inner.store.0.begin(hold, attempt).await;
         if !matches!(begins, Ok(true)) {
@@ -193,7 +197,7 @@ impl Switchboard {
             now: inner.clock.now(),
             chance: inner.clock.chance(),
         };
-        let end = after.decide(&sent);
+        let end = after.decide(&sent).after(&claimed.attempts);
         // What is not written down now is found unknown by the next worker: so it is tried for as long as this one lives.
         while inner.store.0.finish(hold, end.clone()).await.is_err() {
             inner.clock.sleep(Duration::from_millis(200)).await;
@@ -203,6 +207,7 @@ impl Switchboard {
 
     async fn ends(&self, claimed: &Claimed, state: State, reason: &str) -> Result<()> {
         let end = End::without_attempt(state, reason, self.0.clock.now());
+        let end = end.after(&claimed.attempts);
         self.0.store.0.finish(claimed.hold, end).await.map(|_| ())
     }
 

@@ -182,6 +182,14 @@ async fn what_may_have_gone_is_settled_by_a_status_by_a_person_or_not_at_all() {
     let id = board.send("desk", text(3, "Three").on_unknown(OnUnknown::Resend)).await.unwrap();
     assert_eq!(desk.until(id, &[State::Accepted]).await.attempts, 2);
     assert_eq!(mock.sent().len(), 5);
+
+    // A later no does not say that the earlier try did not go.
+    mock.will_fail(lost());
+    mock.will_fail(Error::new(ErrorKind::OptedOut, "said STOP").with_outcome(Outcome::Rejected));
+    let id = board.send("desk", text(4, "Four").on_unknown(OnUnknown::Resend)).await.unwrap();
+    let status = desk.until(id, &[State::Parked, State::Rejected]).await;
+    assert_eq!((status.state, status.attempts), (State::Parked, 2));
+    assert!(status.reason.unwrap().contains("an earlier try may have gone"));
     desk.close().await;
 }
 

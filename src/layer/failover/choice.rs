@@ -123,7 +123,8 @@ impl Choice {
     /// The member to ask next, none when all that work were asked: it counts as asked then.
     ///
     /// A member that rests is asked only by a message that was handed to nobody yet, so that an outage of all is not
-    /// answered with ever more calls; one that asked for its rest itself is not asked before its end. `chance` is any number, best a random one.
+    /// answered with ever more calls; one that asked for its rest itself is not asked before its end. `chance` is any
+    /// number, best a random one.
     pub fn pick(&mut self, asked: &mut Asked, now: Duration, chance: u64) -> Option<usize> {
         let first = asked.handed == 0;
         let untried = |n: &usize| !asked.contains(*n);

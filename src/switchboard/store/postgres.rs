@@ -360,7 +360,8 @@ async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claimed>, Fault> 
                 (SELECT p.id FROM civic_messaging.part AS p WHERE p.message = m.id
                  ORDER BY p.gateway COLLATE \"C\", p.id COLLATE \"C\" LIMIT 1)
          FROM civic_messaging.message AS m WHERE m.id = ANY ($1) ORDER BY array_position($1, m.id)";
-    let tries = "SELECT gateway, account, begun, message FROM civic_messaging.attempt
+    let tries =
+        "SELECT gateway, account, begun, message, outcome IS NOT DISTINCT FROM 'unknown' FROM civic_messaging.attempt
          WHERE message = ANY ($1) ORDER BY message, n";
     let tries = db.rows(tries, &[&ids]).await?;
     let mut claimed = Vec::with_capacity(ids.len());
@@ -369,7 +370,8 @@ async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claimed>, Fault> 
         let mut attempts = Vec::new();
         for of in &tries {
             if of.try_get::<_, i64>(3)? == id {
-                attempts.push(Attempt { gateway: of.try_get(0)?, account: of.try_get(1)?, at: moment(of, 2)? });
+                let (gateway, account, at) = (of.try_get(0)?, of.try_get(1)?, moment(of, 2)?);
+                attempts.push(Attempt { gateway, account, at, doubted: of.try_get(4)? });
             }
         }
         claimed.push(Claimed {
@@ -857,7 +859,8 @@ mod tests {
                     for claimed in store.claim(now, LEASE, 2).await.unwrap() {
                         let to = claimed.message.as_ref().unwrap().to.expose().to_owned();
                         assert!(on_the_way.lock().unwrap().insert(to.clone()), "two of one conversation");
-                        let attempt = Attempt { gateway: "mock".to_owned(), account: "desk".to_owned(), at: now };
+                        let attempt =
+                            Attempt { gateway: "mock".to_owned(), account: "desk".to_owned(), at: now, doubted: false };
                         assert!(store.begin(claimed.hold, attempt).await.unwrap());
                         assert!(on_the_way.lock().unwrap().remove(&to));
                         let end = End::without_attempt(State::Accepted, "", now);
@@ -947,7 +950,8 @@ mod tests {
                 }
             };
             for Claimed { hold, .. } in claimed {
-                let attempt = Attempt { gateway: "mock".to_owned(), account: "desk".to_owned(), at: now };
+                let attempt =
+                    Attempt { gateway: "mock".to_owned(), account: "desk".to_owned(), at: now, doubted: false };
                 match store.begin(hold, attempt).await {
                     Ok(true) => sent.push(hold.id),
                     Ok(false) => panic!("nobody else can hold it"),

@@ -483,9 +483,12 @@ fn lock_file(path: &str) -> rusqlite::Result<Connection> {
 }
 
 fn read_claimed(db: &Connection, id: i64) -> rusqlite::Result<Claimed> {
-    let mut attempts =
-        db.prepare_cached("SELECT gateway, account, begun FROM attempt WHERE message = ?1 ORDER BY n")?;
-    let read = |row: &Row<'_>| Ok(Attempt { gateway: row.get(0)?, account: row.get(1)?, at: row.get(2)? });
+    let mut attempts = db.prepare_cached(
+        "SELECT gateway, account, begun, outcome IS 'unknown' FROM attempt WHERE message = ?1 ORDER BY n",
+    )?;
+    let read = |row: &Row<'_>| {
+        Ok(Attempt { gateway: row.get(0)?, account: row.get(1)?, at: row.get(2)?, doubted: row.get(3)? })
+    };
     let attempts = attempts.query_map((id,), read)?.collect::<Result<Vec<_>, _>>()?;
     let mut claimed = db.prepare_cached(
         "SELECT line, body, fence, queued, lookups, restored, (SELECT id FROM part WHERE message = m.id LIMIT 1)

@@ -174,7 +174,7 @@ async fn what_is_tried_again_holds_up_what_came_after_it(store: &dyn Engine, _: 
     let claimed = claim(store, at(50)).await;
     assert_eq!(claimed.len(), 1);
     assert_eq!((claimed[0].hold.id, claimed[0].hold.fence), (id, 2));
-    let attempt = Attempt { gateway: "mock".to_owned(), account: "desk".to_owned(), at: at(2) };
+    let attempt = Attempt { gateway: "mock".to_owned(), account: "desk".to_owned(), at: at(2), doubted: false };
     assert_eq!((&*claimed[0].attempts, claimed[0].queued), (&[attempt][..], at(0)));
 }
 
@@ -519,7 +519,7 @@ async fn keys(store: &dyn Engine, now: Timestamp, most: u32) -> Vec<String> {
 }
 
 fn attempt(at: Timestamp) -> Attempt {
-    Attempt { gateway: "mock".to_owned(), account: "desk".to_owned(), at }
+    Attempt { gateway: "mock".to_owned(), account: "desk".to_owned(), at, doubted: false }
 }
 
 async fn begin(store: &dyn Engine, claimed: &Claimed) {
