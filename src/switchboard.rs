@@ -110,12 +110,11 @@ const INTAKE_MAX: usize = 256;
 impl Switchboard {
     /// Begins one on a store.
     pub fn builder(store: Store) -> Builder {
-        let day = std::time::Duration::from_secs(24 * 3600);
         Builder {
             store,
             lines: Vec::new(),
             routes: Vec::new(),
-            schedule: Schedule::new().within(day),
+            schedule: Schedule::DURABLE,
             clock: Arc::new(SystemClock::new()),
         }
     }
@@ -368,7 +367,8 @@ impl Builder {
         self
     }
 
-    /// Tries again by another schedule: the default is 4 tries within a day.
+    /// Tries again by another schedule: the default is 20 tries within a day, the pauses growing from 2
+    /// seconds to an hour.
     #[must_use]
     pub fn schedule(mut self, schedule: Schedule) -> Self {
         self.schedule = schedule;

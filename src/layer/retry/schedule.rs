@@ -69,6 +69,15 @@ impl Schedule {
     /// 2 tries within 5 seconds: for where another gateway waits.
     pub(crate) const BRIEF: Self = Self { attempts: 2, within: Duration::from_secs(5), ..Self::new() };
 
+    /// 20 tries within a day, the pauses growing from 2 seconds to an hour: for what waits in a store and not in a call.
+    #[cfg(any(feature = "postgres", feature = "sqlite-system"))]
+    pub(crate) const DURABLE: Self = Self {
+        attempts: 20,
+        base: Duration::from_secs(2),
+        most: Duration::from_secs(3_600),
+        within: Duration::from_secs(24 * 3_600),
+    };
+
     /// 4 tries within a minute, the pauses growing from 1 second to 30.
     pub const fn new() -> Self {
         let secs = Duration::from_secs;
