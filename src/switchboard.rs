@@ -31,14 +31,16 @@
 //! while let Some(event) = line.next().await? {
 //!     if let Some(inbound) = event.as_inbound() {
 //!         switchboard.reply("enquiries", inbound, "On Friday.").await?;
-//!         event.ack().await?;
+//!     }
+//!     let sent = event.as_settled().is_some_and(|settled| settled.id == id && settled.state == State::Accepted);
+//!     event.ack().await?;
+//!     if sent {
 //!         break;
 //!     }
-//!     event.ack().await?;
 //! }
 //! drop(stop);
 //! worker.await.unwrap()?;
-//! assert_eq!(switchboard.status(id).await?.map(|status| status.state), Some(State::Accepted));
+//! sms.assert_sent("07700 900123", "Your collection is on Tuesday.");
 //! # Ok::<(), civic_messaging::Error>(()) }).unwrap();
 //! ```
 
