@@ -35,6 +35,11 @@ CREATE TABLE civic_messaging.message (
     -- When the backup was made that it comes from.
     restored BIGINT,
     settled BIGINT,
+    -- What goes instead of it, and when, unless it is delivered by then.
+    fallback TEXT,
+    fallback_due BIGINT,
+    -- The message that it goes instead of.
+    instead_of BIGINT UNIQUE,
     UNIQUE (line, key)
 );
 CREATE INDEX message_due ON civic_messaging.message (priority, due, id) WHERE state IN ('queued', 'deferred');
@@ -43,6 +48,8 @@ CREATE INDEX message_open ON civic_messaging.message (conversation, id)
 CREATE INDEX message_held ON civic_messaging.message (lease) WHERE state IN ('claimed', 'sending');
 CREATE INDEX message_doubtful ON civic_messaging.message (due) WHERE state = 'unknown';
 CREATE INDEX message_key ON civic_messaging.message (key);
+CREATE INDEX message_person ON civic_messaging.message (conversation, queued, id);
+CREATE INDEX message_fallback ON civic_messaging.message (fallback_due) WHERE fallback_due IS NOT NULL;
 
 CREATE TABLE civic_messaging.attempt (
     message BIGINT NOT NULL,
@@ -54,8 +61,25 @@ CREATE TABLE civic_messaging.attempt (
     outcome TEXT,
     kind TEXT,
     code TEXT,
+    -- It failed for now, and may go another time.
+    passing BOOLEAN NOT NULL DEFAULT false,
+    segments INTEGER,
+    -- What the gateway says it costs: millionths of the currency.
+    price BIGINT,
+    currency TEXT,
     PRIMARY KEY (message, n)
 );
+
+-- What the policy said of a message when it was not yes.
+CREATE TABLE civic_messaging.decision (
+    n BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    message BIGINT NOT NULL,
+    at BIGINT NOT NULL,
+    decision TEXT NOT NULL,
+    rule TEXT NOT NULL,
+    reason TEXT NOT NULL
+);
+CREATE INDEX decision_message ON civic_messaging.decision (message);
 
 -- The gateway's ids of a message: several where it went in parts.
 CREATE TABLE civic_messaging.part (
@@ -85,6 +109,8 @@ CREATE TABLE civic_messaging.event (
     -- A hash: it is kept, and what it is of need not be.
     dedupe TEXT UNIQUE,
     kind TEXT NOT NULL,
+    -- Whose message it is, where it is one.
+    person TEXT,
     body TEXT NOT NULL,
     taken_in BIGINT NOT NULL,
     lease BIGINT,
@@ -92,6 +118,43 @@ CREATE TABLE civic_messaging.event (
 );
 CREATE INDEX event_open ON civic_messaging.event (id) WHERE acked IS NULL;
 CREATE INDEX event_open_line ON civic_messaging.event (line, id) WHERE acked IS NULL;
+CREATE INDEX event_person ON civic_messaging.event (line, person, taken_in, id) WHERE person IS NOT NULL;
+
+-- The files of a resident's message.
+CREATE TABLE civic_messaging.file (
+    event BIGINT NOT NULL,
+    n INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    due BIGINT,
+    tries INTEGER NOT NULL DEFAULT 0,
+    sha256 TEXT,
+    len BIGINT,
+    mime TEXT,
+    reason TEXT,
+    PRIMARY KEY (event, n)
+);
+CREATE INDEX file_due ON civic_messaging.file (due) WHERE due IS NOT NULL;
+
+-- Where a person is reached now who was reached elsewhere before, as the gateway says.
+CREATE TABLE civic_messaging.link (
+    line TEXT NOT NULL,
+    previous TEXT NOT NULL,
+    current TEXT NOT NULL,
+    address TEXT NOT NULL,
+    at BIGINT NOT NULL,
+    PRIMARY KEY (line, previous)
+);
+CREATE INDEX link_current ON civic_messaging.link (line, current);
+
+-- Who answers for what, as the program that ran last said.
+CREATE TABLE civic_messaging.line (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    controller TEXT,
+    languages TEXT NOT NULL,
+    -- How long what was written is kept, in milliseconds.
+    retention BIGINT
+);
 
 CREATE TABLE civic_messaging.cursor (
     channel TEXT PRIMARY KEY,

@@ -18,6 +18,11 @@ CREATE TABLE message (
     -- When the backup was made that it comes from.
     restored INTEGER,
     settled INTEGER,
+    -- What goes instead of it, and when, unless it is delivered by then.
+    fallback TEXT,
+    fallback_due INTEGER,
+    -- The message that it goes instead of.
+    instead_of INTEGER UNIQUE,
     UNIQUE (line, key)
 ) STRICT;
 CREATE INDEX message_due ON message (priority, due, id) WHERE state IN ('queued', 'deferred');
@@ -25,6 +30,8 @@ CREATE INDEX message_open ON message (line, recipient, id) WHERE state IN ('queu
 CREATE INDEX message_held ON message (lease) WHERE state IN ('claimed', 'sending');
 CREATE INDEX message_doubtful ON message (due) WHERE state = 'unknown';
 CREATE INDEX message_key ON message (key);
+CREATE INDEX message_person ON message (line, recipient, queued, id);
+CREATE INDEX message_fallback ON message (fallback_due) WHERE fallback_due IS NOT NULL;
 
 CREATE TABLE attempt (
     message INTEGER NOT NULL,
@@ -36,8 +43,24 @@ CREATE TABLE attempt (
     outcome TEXT,
     kind TEXT,
     code TEXT,
+    -- It failed for now, and may go another time.
+    passing INTEGER NOT NULL DEFAULT 0,
+    segments INTEGER,
+    -- What the gateway says it costs: millionths of the currency.
+    price INTEGER,
+    currency TEXT,
     PRIMARY KEY (message, n)
 ) STRICT, WITHOUT ROWID;
+
+-- What the policy said of a message when it was not yes.
+CREATE TABLE decision (
+    message INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    decision TEXT NOT NULL,
+    rule TEXT NOT NULL,
+    reason TEXT NOT NULL
+) STRICT;
+CREATE INDEX decision_message ON decision (message);
 
 -- The gateway's ids of a message: several where it went in parts.
 CREATE TABLE part (
@@ -66,12 +89,51 @@ CREATE TABLE event (
     -- A hash: it is kept, and what it is of need not be.
     dedupe TEXT UNIQUE,
     kind TEXT NOT NULL,
+    -- Whose message it is, where it is one.
+    person TEXT,
     body TEXT NOT NULL,
     taken_in INTEGER NOT NULL,
     lease INTEGER,
     acked INTEGER
 ) STRICT;
 CREATE INDEX event_open ON event (line, id) WHERE acked IS NULL;
+CREATE INDEX event_person ON event (line, person, taken_in, id) WHERE person IS NOT NULL;
+
+-- The files of a resident's message.
+CREATE TABLE file (
+    event INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    due INTEGER,
+    tries INTEGER NOT NULL DEFAULT 0,
+    sha256 TEXT,
+    len INTEGER,
+    mime TEXT,
+    reason TEXT,
+    PRIMARY KEY (event, n)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX file_due ON file (due) WHERE due IS NOT NULL;
+
+-- Where a person is reached now who was reached elsewhere before, as the gateway says.
+CREATE TABLE link (
+    line TEXT NOT NULL,
+    previous TEXT NOT NULL,
+    current TEXT NOT NULL,
+    address TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (line, previous)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX link_current ON link (line, current);
+
+-- Who answers for what, as the program that ran last said.
+CREATE TABLE line (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    controller TEXT,
+    languages TEXT NOT NULL,
+    -- How long what was written is kept, in milliseconds.
+    retention INTEGER
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE cursor (
     channel TEXT PRIMARY KEY,
