@@ -1,15 +1,16 @@
 //! What becomes of a message: its states, and the decision after each attempt.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::store::{Attempt, Claimed, End, Settle};
-use crate::channel::Evidence;
+use crate::channel::{Channel, Evidence};
 use crate::clock::Timestamp;
 use crate::delivery::DeliveryState;
-use crate::error::{Error, Outcome, Result};
+use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::id::MessageId;
 use crate::layer::failover::Choice;
 use crate::layer::retry::{Schedule, Stop, Tried};
@@ -151,6 +152,55 @@ pub(super) fn priority(purpose: Purpose) -> u8 {
     }
 }
 
+/// Which suppliers a message is handed to next: of those that can carry it, the ones that were asked less often than
+/// others. So each is asked once, and again only when all have been; one that said a final no is left out, unless all did.
+pub(super) struct Round {
+    open: Vec<bool>,
+    asks: Vec<bool>,
+}
+
+impl Round {
+    pub(super) fn of(suppliers: &[&Arc<dyn Channel>], message: &Message, attempts: &[Attempt]) -> Self {
+        let infos = || suppliers.iter().map(|channel| channel.info());
+        let tries = |n: usize| {
+            let info = infos().nth(n);
+            attempts.iter().filter(move |attempt| {
+                info.is_some_and(|info| attempt.gateway == info.gateway && attempt.account == info.account.as_str())
+            })
+        };
+        let able: Vec<_> = infos().map(|info| info.check(message).is_ok()).collect();
+        let said_no = |n: usize| tries(n).last().is_some_and(|last| !last.passing && !last.doubted);
+        let mut open: Vec<_> = able.iter().enumerate().map(|(n, able)| *able && !said_no(n)).collect();
+        if !open.contains(&true) {
+            open = able;
+        }
+        let times = |n: usize| tries(n).count();
+        let least = (0..open.len()).filter(|n| open.get(*n) == Some(&true)).map(times).min();
+        let asks = open.iter().enumerate().map(|(n, open)| *open && Some(times(n)) == least).collect();
+        Self { open, asks }
+    }
+
+    /// Whether this one may be asked now.
+    pub(super) fn asks(&self, n: usize) -> bool {
+        self.asks.get(n) == Some(&true)
+    }
+
+    /// Whether nobody can carry it.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.asks.contains(&true)
+    }
+
+    /// Whether there is another one to ask this time round.
+    pub(super) fn another(&self) -> bool {
+        self.asks.iter().filter(|asks| **asks).count() > 1
+    }
+
+    /// Whether there is another one to ask later.
+    pub(super) fn later(&self) -> bool {
+        self.open.iter().filter(|open| **open).count() > 1
+    }
+}
+
 /// How a message goes on after an attempt.
 pub(super) struct After<'a> {
     pub(super) message: &'a Message,
@@ -158,8 +208,10 @@ pub(super) struct After<'a> {
     /// How often it was tried, this time included.
     pub(super) times: u32,
     pub(super) queued: Timestamp,
-    /// Another gateway has not been asked yet.
+    /// Another gateway has not been asked yet, this time round.
     pub(super) another: bool,
+    /// Another gateway is to be asked again, which only failed for now.
+    pub(super) later: bool,
     pub(super) now: Timestamp,
     pub(super) chance: u64,
 }
@@ -185,8 +237,20 @@ pub(super) const RESTORED_LOOK_UP: Duration = Duration::from_secs(600);
 impl End {
     /// An end without an attempt.
     pub(super) fn without_attempt(state: State, reason: &str, now: Timestamp) -> Self {
-        let (due, ids, delivery, code, reason) = (None, Vec::new(), None, None, Some(reason.to_owned()));
-        Self { state, due, ids, delivery, outcome: "", kind: "", code, reason, now }
+        Self {
+            state,
+            due: None,
+            ids: Vec::new(),
+            delivery: None,
+            outcome: "",
+            kind: "",
+            code: None,
+            passing: false,
+            segments: None,
+            price: None,
+            reason: Some(reason.to_owned()),
+            now,
+        }
     }
 
     /// The same for a message of which an earlier try may have gone: that it did not go is then for a person to say.
@@ -208,7 +272,9 @@ impl After<'_> {
         match sent {
             Ok(accepted) => {
                 let ids = accepted.ids().cloned().collect();
-                End { ids, delivery: Some(accepted.state), outcome: "accepted", ..end(State::Accepted) }
+                let (segments, price) = (accepted.segments, accepted.price);
+                let delivery = Some(accepted.state);
+                End { ids, delivery, segments, price, outcome: "accepted", ..end(State::Accepted) }
             }
             Err(error) => {
                 let (state, due) = self.failed(error);
@@ -218,6 +284,7 @@ impl After<'_> {
                     outcome: error.outcome().as_str(),
                     kind: error.kind().as_str(),
                     code: error.code().map(str::to_owned),
+                    passing: error.is_retryable(),
                     reason: Some(error.to_string()),
                     ..end(state)
                 }
@@ -230,6 +297,10 @@ impl After<'_> {
         if self.another && !spent && Choice::moves_on(error, self.message) {
             return (State::Queued, Some(self.now));
         }
+        // A no of this account's own is not the end where another one only failed for now.
+        let waits = Error::new(ErrorKind::Unavailable, "another gateway is to be asked again");
+        let elsewhere = self.later && !error.is_retryable() && Choice::moves_on(error, self.message);
+        let error = if elsewhere { &waits } else { error };
         let elapsed = self.now.since(self.queued);
         let tried = Tried { times: self.times, elapsed };
         match self.schedule.next(error, Some(self.message), tried, self.now, self.chance) {

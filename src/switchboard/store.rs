@@ -7,13 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::outbox::{Id, Settled, State, Status};
+use crate::address::Address;
 use crate::channel::Cursor;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::delivery::DeliveryState;
 use crate::error::{Error, Result};
-use crate::event::Event;
+use crate::event::{Delivery, Event};
 use crate::id::MessageId;
-use crate::message::Message;
+use crate::message::{Message, Money};
 
 #[cfg(all(test, feature = "postgres"))]
 mod cluster;
@@ -257,6 +258,15 @@ pub(super) struct Attempt {
     pub(super) at: Timestamp,
     /// It may have gone.
     pub(super) doubted: bool,
+    /// It failed for now, and may go another time.
+    pub(super) passing: bool,
+}
+
+impl Attempt {
+    /// One that begins.
+    pub(super) fn new(gateway: &str, account: &str, at: Timestamp) -> Self {
+        Self { gateway: gateway.to_owned(), account: account.to_owned(), at, doubted: false, passing: false }
+    }
 }
 
 /// How an attempt ended.
@@ -272,6 +282,11 @@ pub(super) struct End {
     pub(super) outcome: &'static str,
     pub(super) kind: &'static str,
     pub(super) code: Option<String>,
+    /// It failed for now, and may go another time.
+    pub(super) passing: bool,
+    /// How many parts the gateway counts, and what it says they cost.
+    pub(super) segments: Option<u32>,
+    pub(super) price: Option<Money>,
     /// Why, for a person.
     pub(super) reason: Option<String>,
     pub(super) now: Timestamp,
@@ -343,4 +358,9 @@ const TOLD: &str = "the gateway told of it";
 /// Reads a rung of the ladder as it is kept.
 fn rung_of(text: &str) -> Option<DeliveryState> {
     serde_json::from_str(text).ok()
+}
+
+/// Whose deliveries these are, where they are of all that a person had.
+fn told_by(delivery: &Delivery) -> Option<&Address> {
+    delivery.recipient.as_ref().or(delivery.envelope.conversation.as_ref())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::outbox::{self, After, State};
+use super::outbox::{self, After, Round, State};
 use super::store::{Attempt, Claimed, End};
 use super::{Switchboard, account, held};
 use crate::channel::{Channel, Evidence, Sent};
@@ -120,24 +120,14 @@ impl Switchboard {
         let Some(medium) = suppliers.first().map(|channel| channel.info().medium.as_str().to_owned()) else {
             return self.ends(claimed, State::Parked, "the line has no channel to this address any more").await;
         };
-        let asked = |channel: &Arc<dyn Channel>| {
-            let info = channel.info();
-            claimed.attempts.iter().any(|a| a.gateway == info.gateway && a.account == info.account.as_str())
-        };
-        let all_asked = suppliers.iter().all(|channel| asked(channel));
-        let (mut picked_from, mut able) = (Asked::default(), 0);
-        for (n, channel) in suppliers.iter().enumerate() {
-            let can = channel.info().check(message).is_ok();
-            able += usize::from(can && (all_asked || !asked(channel)));
-            if !can || !all_asked && asked(channel) {
-                picked_from.pass_over(n);
-            }
-        }
+        let round = Round::of(&suppliers, message, &claimed.attempts);
+        let mut picked_from = Asked::default();
+        (0..suppliers.len()).filter(|n| !round.asks(*n)).for_each(|n| picked_from.pass_over(n));
         let choice = inner.choices.get(&(claimed.line.clone(), medium));
         let mono = inner.clock.monotonic();
         let picked = choice.and_then(|choice| held(choice).pick(&mut picked_from, mono, inner.clock.chance()));
         let Some((n, channel)) = picked.and_then(|n| Some((n, Arc::clone(suppliers.get(n)?)))) else {
-            if able == 0 {
+            if round.is_empty() {
                 return self.ends(claimed, State::Parked, "no channel of the line can carry it").await;
             }
             // All that could have asked to be left alone for a while.
@@ -167,13 +157,7 @@ impl Switchboard {
             }
             held(limit).goes();
         }
-        let begun = inner.clock.now();
-        let attempt = Attempt {
-            gateway: info.gateway.to_owned(),
-            account: info.account.as_str().to_owned(),
-            at: begun,
-            doubted: false,
-        };
+        let attempt = Attempt::new(info.gateway, info.account.as_str(), inner.clock.now());
         // From here on it may have gone, whatever happens to this process.
         let begins = inner.store.0.begin(hold, attempt).await;
         if !matches!(begins, Ok(true)) {
@@ -193,7 +177,8 @@ impl Switchboard {
             schedule: &inner.schedule,
             times: u32::try_from(claimed.attempts.len()).unwrap_or(u32::MAX).saturating_add(1),
             queued: claimed.queued,
-            another: able > 1,
+            another: round.another(),
+            later: round.later(),
             now: inner.clock.now(),
             chance: inner.clock.chance(),
         };

@@ -193,13 +193,47 @@ async fn what_may_have_gone_is_settled_by_a_status_by_a_person_or_not_at_all() {
     desk.close().await;
 }
 
+fn named(gateway: &'static str) -> Mock {
+    let can = Mock::sms().info().capability.clone();
+    let info = civic_messaging::Info::new(gateway, civic_messaging::Medium::Sms, "desk");
+    Mock::like(&Named(info.with_capability(|own| *own = can)))
+}
+
+#[tokio::test]
+async fn each_supplier_is_asked_in_turn_and_again_only_after_a_pause() {
+    let (first, second) = (named("first"), named("second"));
+    let line = Line::new("desk").channel(first.clone()).channel(second.clone());
+    let desk = Desk::open(memory().await, [line]).await;
+    let locked = || Error::new(ErrorKind::Forbidden, "may not").with_outcome(Outcome::Rejected);
+    let down = || Error::new(ErrorKind::Unavailable, "no connection could be made");
+
+    // The first is down for now, the second says a no of its own: the first is asked again, and the second is not.
+    first.will_fail(down());
+    second.will_fail(locked());
+    let id = desk.switchboard.send("desk", text(1, "One")).await.unwrap();
+    let status = desk.until(id, &[State::Accepted, State::Rejected, State::Parked]).await;
+    assert_eq!((status.state, status.attempts, status.gateway.as_deref()), (State::Accepted, 3, Some("first")));
+    assert_eq!((first.sent().len(), second.sent().len()), (2, 1));
+
+    // Both say no: that is the end, without a third try.
+    first.will_fail(locked());
+    second.will_fail(locked());
+    let id = desk.switchboard.send("desk", text(2, "Two")).await.unwrap();
+    let status = desk.until(id, &[State::Accepted, State::Rejected, State::Parked]).await;
+    assert_eq!((status.state, status.attempts), (State::Rejected, 2));
+
+    // Both are down: each is asked once, and then there is a pause of a second at least.
+    first.will_fail(down());
+    second.will_fail(down());
+    let id = desk.switchboard.send("desk", text(3, "Three")).await.unwrap();
+    let waits = desk.until(id, &[State::Deferred]).await;
+    assert_eq!(waits.attempts, 2);
+    assert_eq!(desk.until(id, &[State::Accepted]).await.attempts, 3);
+    desk.close().await;
+}
+
 #[tokio::test]
 async fn a_second_supplier_takes_over_what_the_first_certainly_did_not_take() {
-    let named = |gateway: &'static str| {
-        let can = Mock::sms().info().capability.clone();
-        let info = civic_messaging::Info::new(gateway, civic_messaging::Medium::Sms, "desk");
-        Mock::like(&Named(info.with_capability(|own| *own = can)))
-    };
     let (first, second) = (named("first"), named("second"));
     let line = Line::new("desk").channel(first.clone()).channel(second.clone());
     let desk = Desk::open(memory().await, [line]).await;

@@ -16,7 +16,7 @@ use tokio_postgres::{Config, Row};
 use super::super::outbox::{self, Id, Settled, State, Status};
 use super::{
     Attempt, Claimed, End, Engine, Enqueued, Handed, Hold, INTERRUPTED, Incoming, New, RESTORED, Recovered, Settle,
-    TOLD, What, rung_of,
+    TOLD, What, rung_of, told_by,
 };
 use crate::channel::Cursor;
 use crate::clock::Timestamp;
@@ -360,9 +360,8 @@ async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claimed>, Fault> 
                 (SELECT p.id FROM civic_messaging.part AS p WHERE p.message = m.id
                  ORDER BY p.gateway COLLATE \"C\", p.id COLLATE \"C\" LIMIT 1)
          FROM civic_messaging.message AS m WHERE m.id = ANY ($1) ORDER BY array_position($1, m.id)";
-    let tries =
-        "SELECT gateway, account, begun, message, outcome IS NOT DISTINCT FROM 'unknown' FROM civic_messaging.attempt
-         WHERE message = ANY ($1) ORDER BY message, n";
+    let tries = "SELECT gateway, account, begun, message, outcome IS NOT DISTINCT FROM 'unknown', passing
+         FROM civic_messaging.attempt WHERE message = ANY ($1) ORDER BY message, n";
     let tries = db.rows(tries, &[&ids]).await?;
     let mut claimed = Vec::with_capacity(ids.len());
     for row in db.rows(read, &[&ids]).await? {
@@ -371,7 +370,7 @@ async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claimed>, Fault> 
         for of in &tries {
             if of.try_get::<_, i64>(3)? == id {
                 let (gateway, account, at) = (of.try_get(0)?, of.try_get(1)?, moment(of, 2)?);
-                attempts.push(Attempt { gateway, account, at, doubted: of.try_get(4)? });
+                attempts.push(Attempt { gateway, account, at, doubted: of.try_get(4)?, passing: of.try_get(5)? });
             }
         }
         claimed.push(Claimed {
@@ -409,10 +408,15 @@ async fn finish(db: &Session, hold: Hold, end: &End) -> Result<bool, Fault> {
     if db.row(held, &[&id, &hold.fence]).await?.is_none() {
         return Ok(false);
     }
-    let attempt = "UPDATE civic_messaging.attempt SET ended = $2, outcome = $3, kind = $4, code = $5
+    let attempt = "UPDATE civic_messaging.attempt
+         SET ended = $2, outcome = $3, kind = $4, code = $5, passing = $6, segments = $7, price = $8, currency = $9
          WHERE message = $1 AND n = (SELECT attempts FROM civic_messaging.message WHERE id = $1) AND outcome IS NULL";
-    let code = end.code.as_deref().map(text);
-    db.change(attempt, &[&id, &end.now.as_millis(), &end.outcome, &end.kind, &code]).await?;
+    let (code, segments) = (end.code.as_deref().map(text), end.segments.and_then(|n| i32::try_from(n).ok()));
+    let price = end.price.map(|price| price.micros);
+    let currency = end.price.as_ref().map(|price| text(price.currency.as_str()));
+    let ended = end.now.as_millis();
+    db.change(attempt, &[&id, &ended, &end.outcome, &end.kind, &code, &end.passing, &segments, &price, &currency])
+        .await?;
     let part = "INSERT INTO civic_messaging.part (gateway, id, message)
          SELECT gateway, $2, message FROM civic_messaging.attempt WHERE message = $1 ORDER BY n DESC LIMIT 1
          ON CONFLICT DO NOTHING";
@@ -509,7 +513,7 @@ async fn take_in(
         }
         new += 1;
         if let Event::Delivery(delivery) = event {
-            deliver(db, delivery, now).await?;
+            deliver(db, line.as_deref(), delivery, now).await?;
         }
     }
     if let Some((channel, place)) = cursor {
@@ -576,10 +580,25 @@ async fn status(db: &Session, id: Id) -> Result<Option<Status>, Fault> {
 }
 
 /// Lets a delivery have its effect on the message that it is of, or keeps it until that is written down.
-async fn deliver(db: &Session, delivery: &Delivery, now: Timestamp) -> Result<(), Fault> {
-    let DeliveryOf::Message { id, key } = &delivery.of else {
-        // Up to a moment: of all to this person. The line is told, and the ladder of each stays as it was.
-        return Ok(());
+async fn deliver(db: &Session, line: Option<&str>, delivery: &Delivery, now: Timestamp) -> Result<(), Fault> {
+    let (gateway, account) = (indexed(&delivery.envelope.gateway), text(delivery.envelope.account.as_str()));
+    let (id, key) = match &delivery.of {
+        DeliveryOf::Message { id, key } => (id, key),
+        DeliveryOf::UpTo { at, .. } => {
+            let Some(person) = told_by(delivery) else { return Ok(()) };
+            // What may have gone is left as it is: that all before was read does not say that this went. Ordered, so that
+            // two that cross do not wait for each other.
+            let had = "SELECT m.id FROM civic_messaging.message AS m
+                 JOIN civic_messaging.attempt AS a ON a.message = m.id AND a.n = m.attempts
+                 WHERE m.conversation = hashtextextended($1 || chr(10) || $2, 0) AND m.recipient = $2
+                   AND m.state = 'accepted' AND a.gateway = $3 AND a.account = $4 AND a.begun <= $5
+                 ORDER BY m.id";
+            let (line, person) = (line.map(indexed), text(person.expose()));
+            for row in db.rows(had, &[&line, &person, &gateway, &account, &at.as_millis()]).await? {
+                climb(db, row.try_get(0)?, delivery.state).await?;
+            }
+            return Ok(());
+        }
     };
     let of = "SELECT message FROM (
              SELECT 1 AS n, message FROM civic_messaging.part WHERE gateway = $1 AND id = $2
@@ -588,7 +607,6 @@ async fn deliver(db: &Session, delivery: &Delivery, now: Timestamp) -> Result<()
              JOIN civic_messaging.attempt AS a ON a.message = m.id AND a.gateway = $1 AND a.account = $4
              WHERE m.key = $3) AS found
          ORDER BY n, message LIMIT 1";
-    let (gateway, account) = (indexed(&delivery.envelope.gateway), text(delivery.envelope.account.as_str()));
     let (id, key) = (id.as_ref().map(|id| indexed(id.as_str())), key.as_deref().map(indexed));
     if let Some(row) = db.row(of, &[&gateway, &id, &key, &account]).await? {
         return told_of(db, row.try_get(0)?, delivery.state, now).await;
@@ -859,8 +877,7 @@ mod tests {
                     for claimed in store.claim(now, LEASE, 2).await.unwrap() {
                         let to = claimed.message.as_ref().unwrap().to.expose().to_owned();
                         assert!(on_the_way.lock().unwrap().insert(to.clone()), "two of one conversation");
-                        let attempt =
-                            Attempt { gateway: "mock".to_owned(), account: "desk".to_owned(), at: now, doubted: false };
+                        let attempt = Attempt::new("mock", "desk", now);
                         assert!(store.begin(claimed.hold, attempt).await.unwrap());
                         assert!(on_the_way.lock().unwrap().remove(&to));
                         let end = End::without_attempt(State::Accepted, "", now);
@@ -950,8 +967,7 @@ mod tests {
                 }
             };
             for Claimed { hold, .. } in claimed {
-                let attempt =
-                    Attempt { gateway: "mock".to_owned(), account: "desk".to_owned(), at: now, doubted: false };
+                let attempt = Attempt::new("mock", "desk", now);
                 match store.begin(hold, attempt).await {
                     Ok(true) => sent.push(hold.id),
                     Ok(false) => panic!("nobody else can hold it"),

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::super::outbox::{self, Id, Settled, State, Status};
 use super::{
     Attempt, Claimed, End, Engine, Enqueued, Handed, Hold, INTERRUPTED, Incoming, New, RESTORED, Recovered, Settle,
-    TOLD, What, rung_of,
+    TOLD, What, rung_of, told_by,
 };
 use crate::channel::Cursor;
 use crate::clock::Timestamp;
@@ -377,7 +377,7 @@ impl Engine for Sqlite {
                 }
                 new += 1;
                 if let Event::Delivery(delivery) = event {
-                    deliver(db, delivery, now)?;
+                    deliver(db, line.as_deref(), delivery, now)?;
                 }
             }
             if let Some((channel, place)) = &cursor {
@@ -484,10 +484,11 @@ fn lock_file(path: &str) -> rusqlite::Result<Connection> {
 
 fn read_claimed(db: &Connection, id: i64) -> rusqlite::Result<Claimed> {
     let mut attempts = db.prepare_cached(
-        "SELECT gateway, account, begun, outcome IS 'unknown' FROM attempt WHERE message = ?1 ORDER BY n",
+        "SELECT gateway, account, begun, outcome IS 'unknown', passing FROM attempt WHERE message = ?1 ORDER BY n",
     )?;
     let read = |row: &Row<'_>| {
-        Ok(Attempt { gateway: row.get(0)?, account: row.get(1)?, at: row.get(2)?, doubted: row.get(3)? })
+        let (gateway, account) = (row.get(0)?, row.get(1)?);
+        Ok(Attempt { gateway, account, at: row.get(2)?, doubted: row.get(3)?, passing: row.get(4)? })
     };
     let attempts = attempts.query_map((id,), read)?.collect::<Result<Vec<_>, _>>()?;
     let mut claimed = db.prepare_cached(
@@ -515,10 +516,21 @@ fn finish(db: &Connection, hold: Hold, end: &End) -> rusqlite::Result<bool> {
         return Ok(false);
     }
     db.prepare_cached(
-        "UPDATE attempt SET ended = ?2, outcome = ?3, kind = ?4, code = ?5
+        "UPDATE attempt SET ended = ?2, outcome = ?3, kind = ?4, code = ?5, passing = ?6, segments = ?7, price = ?8,
+                currency = ?9
          WHERE message = ?1 AND n = (SELECT attempts FROM message WHERE id = ?1) AND outcome IS NULL",
     )?
-    .execute((id, end.now, end.outcome, end.kind, &end.code))?;
+    .execute(params![
+        id,
+        end.now,
+        end.outcome,
+        end.kind,
+        end.code,
+        end.passing,
+        end.segments,
+        end.price.map(|price| price.micros),
+        end.price.as_ref().map(|price| price.currency.as_str())
+    ])?;
     let mut part = db.prepare_cached(
         "INSERT OR IGNORE INTO part (gateway, id, message)
          SELECT gateway, ?2, message FROM attempt WHERE message = ?1 ORDER BY n DESC LIMIT 1",
@@ -570,12 +582,23 @@ fn put_event(
 }
 
 /// Lets a delivery have its effect on the message that it is of, or keeps it until that is written down.
-fn deliver(db: &Connection, delivery: &Delivery, now: Timestamp) -> rusqlite::Result<()> {
-    let DeliveryOf::Message { id, key } = &delivery.of else {
-        // Up to a moment: of all to this person. The line is told, and the ladder of each stays as it was.
-        return Ok(());
-    };
+fn deliver(db: &Connection, line: Option<&str>, delivery: &Delivery, now: Timestamp) -> rusqlite::Result<()> {
     let gateway = &*delivery.envelope.gateway;
+    let (id, key) = match &delivery.of {
+        DeliveryOf::Message { id, key } => (id, key),
+        DeliveryOf::UpTo { at, .. } => {
+            let Some(person) = told_by(delivery) else { return Ok(()) };
+            // What may have gone is left as it is: that all before was read does not say that this went.
+            let had = "SELECT m.id FROM message AS m JOIN attempt AS a ON a.message = m.id AND a.n = m.attempts
+                 WHERE m.line = ?1 AND m.recipient = ?2 AND m.state = 'accepted'
+                   AND a.gateway = ?3 AND a.account = ?4 AND a.begun <= ?5";
+            let had = db
+                .prepare_cached(had)?
+                .query_map((line, person.expose(), gateway, delivery.envelope.account.as_str(), at), |row| row.get(0))?
+                .collect::<Result<Vec<i64>, _>>()?;
+            return had.into_iter().try_for_each(|message| climb(db, message, delivery.state));
+        }
+    };
     let id = id.as_ref().map(MessageId::as_str);
     let message: Option<i64> = db
         .prepare_cached(

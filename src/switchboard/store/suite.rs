@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::outbox;
 use super::*;
 use crate::address::{Address, Medium};
-use crate::event::{Delivery, Envelope, Raw};
+use crate::event::{Delivery, DeliveryOf, Envelope, Raw};
 use crate::id::AccountId;
 use crate::message::OnUnknown;
 
@@ -65,6 +65,7 @@ each! {
     a_delivery_that_comes_with_the_end_of_its_send_is_not_lost
     the_ladder_is_never_climbed_down
     a_delivery_settles_what_may_have_gone
+    a_delivery_up_to_a_moment_is_of_all_that_this_person_had_by_then
     an_event_is_taken_in_once
     a_place_in_a_channel_is_kept
     an_event_is_handed_out_until_it_is_acknowledged
@@ -174,7 +175,7 @@ async fn what_is_tried_again_holds_up_what_came_after_it(store: &dyn Engine, _: 
     let claimed = claim(store, at(50)).await;
     assert_eq!(claimed.len(), 1);
     assert_eq!((claimed[0].hold.id, claimed[0].hold.fence), (id, 2));
-    let attempt = Attempt { gateway: "mock".to_owned(), account: "desk".to_owned(), at: at(2), doubted: false };
+    let attempt = Attempt::new("mock", "desk", at(2));
     assert_eq!((&*claimed[0].attempts, claimed[0].queued), (&[attempt][..], at(0)));
 }
 
@@ -386,6 +387,39 @@ async fn a_delivery_settles_what_may_have_gone(store: &dyn Engine, other: &dyn E
     assert_eq!(settled, [(id, State::Accepted)]);
 }
 
+async fn a_delivery_up_to_a_moment_is_of_all_that_this_person_had_by_then(store: &dyn Engine, other: &dyn Engine) {
+    let first = sent(store, "a", accepted("id-a")).await;
+    let second = sent(store, "b", accepted("id-b")).await;
+    let doubtful = sent(store, "c", End { state: State::Unknown, ..end("unknown") }).await;
+    let elsewhere = put(store, new("d", 2)).await;
+    let claimed = claim(store, at(1)).await;
+    begin(store, &claimed[0]).await;
+    assert!(store.finish(claimed[0].hold, accepted("id-d")).await.unwrap());
+    // One that began after the moment.
+    let later = put(store, new("e", 1)).await;
+    let claimed = claim(store, at(1)).await;
+    assert!(store.begin(claimed[0].hold, attempt(at(9))).await.unwrap());
+    assert!(store.finish(claimed[0].hold, accepted("id-e")).await.unwrap());
+
+    let up_to = |moment: i64, state| {
+        let delivery = delivery("", state);
+        let recipient = Some(new("", 1).message.to);
+        Delivery { of: DeliveryOf::UpTo { at: at(moment), id: None }, recipient, ..delivery }
+    };
+    assert_eq!(brought(other, up_to(5, DeliveryState::Read)).await, 1);
+    assert_eq!(brought(other, up_to(4, DeliveryState::Delivered)).await, 1);
+    let rungs = async |id| store.status(id).await.unwrap().unwrap();
+    for id in [first, second] {
+        assert_eq!(rungs(id).await.delivery, Some(DeliveryState::Read));
+    }
+    for id in [elsewhere, later] {
+        assert_eq!(rungs(id).await.delivery, Some(DeliveryState::Accepted));
+    }
+    // That all before was read does not say that this one went.
+    assert_eq!(rungs(doubtful).await.state, State::Unknown);
+    assert_eq!(rungs(doubtful).await.delivery, None);
+}
+
 async fn an_event_is_taken_in_once(store: &dyn Engine, other: &dyn Engine) {
     let (one, two) = (delivery("one", DeliveryState::Sent), delivery("two", DeliveryState::Sent));
     let incoming = |told: &Delivery| Incoming { line: None, event: told.clone().into() };
@@ -519,7 +553,7 @@ async fn keys(store: &dyn Engine, now: Timestamp, most: u32) -> Vec<String> {
 }
 
 fn attempt(at: Timestamp) -> Attempt {
-    Attempt { gateway: "mock".to_owned(), account: "desk".to_owned(), at, doubted: false }
+    Attempt::new("mock", "desk", at)
 }
 
 async fn begin(store: &dyn Engine, claimed: &Claimed) {
@@ -527,17 +561,7 @@ async fn begin(store: &dyn Engine, claimed: &Claimed) {
 }
 
 fn end(outcome: &'static str) -> End {
-    End {
-        state: State::Rejected,
-        due: None,
-        ids: Vec::new(),
-        delivery: None,
-        outcome,
-        kind: "",
-        code: None,
-        reason: None,
-        now: at(3),
-    }
+    End { outcome, reason: None, ..End::without_attempt(State::Rejected, "", at(3)) }
 }
 
 fn accepted(id: &str) -> End {
