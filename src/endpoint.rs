@@ -480,6 +480,7 @@ fn words(kind: ErrorKind) -> &'static str {
         ErrorKind::TooLarge => "it is too large for the gateway",
         ErrorKind::QuotaExceeded => "the quota is used up",
         ErrorKind::RateLimited => "too many requests",
+        ErrorKind::Refused => "the policy says no",
         ErrorKind::Rejected => "the gateway refused",
         ErrorKind::Unauthenticated => "the credentials were not accepted",
         ErrorKind::Unavailable => "the gateway has a fault",

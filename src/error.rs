@@ -91,6 +91,8 @@ pub enum ErrorKind {
     QuotaExceeded,
     /// Too many requests: wait for [`Error::retry_after`]; where that is none, some seconds, and longer each time.
     RateLimited,
+    /// Our own [`policy`](crate::policy) said no: the words give the rule.
+    Refused,
     /// The gateway said no for a reason of its own: see [`Error::code`].
     Rejected,
     /// The credentials, or a webhook's signature, were not accepted.
@@ -127,6 +129,7 @@ impl ErrorKind {
     /// | `OptedOut` | **no** | the person said no to the council, and not to a supplier |
     /// | `InvalidRecipient` | **no** | nobody is there, by whichever gateway |
     /// | `InvalidMessage`, `TooLarge`, `OutsideWindow` | **no** | the message breaks a rule of the medium |
+    /// | `Refused` | **no** | it is our own no |
     /// | `Rejected` | **no** | an unknown no, which could be the person's own |
     /// | `Unexpected` | **no** | nobody knows what it means |
     pub const fn another_could(self) -> bool {
@@ -158,6 +161,7 @@ impl ErrorKind {
             Self::TooLarge => "too_large",
             Self::QuotaExceeded => "quota_exceeded",
             Self::RateLimited => "rate_limited",
+            Self::Refused => "refused",
             Self::Rejected => "rejected",
             Self::Unauthenticated => "unauthenticated",
             Self::Unavailable => "unavailable",

@@ -108,6 +108,14 @@ impl Mock {
         Self::with_info(channel.info().clone())
     }
 
+    /// One of another account: a service that has two numbers tells by it which was meant.
+    #[must_use]
+    pub fn with_account(self, account: impl Into<AccountId>) -> Self {
+        let mut info = (*self.info).clone();
+        info.account = account.into();
+        Self { clock: self.clock, ..Self::with_info(info) }
+    }
+
     /// Changes what it can do.
     #[must_use]
     pub fn with_capability(mut self, set: impl FnOnce(&mut Capability)) -> Self {
@@ -255,7 +263,7 @@ impl Mock {
 
     fn next_id(&self, what: &str) -> MessageId {
         let n = self.ids.fetch_add(1, Ordering::Relaxed) + 1;
-        MessageId::new(format!("mock-{what}-{n:04}"))
+        MessageId::new(format!("mock-{}-{what}-{n:04}", self.info.medium))
     }
 
     fn envelope(&self) -> Envelope {

@@ -60,17 +60,20 @@ use crate::layer::failover::{Choice, Order};
 use crate::layer::rate_limit::Limiter;
 use crate::layer::retry::Schedule;
 use crate::message::{Message, Purpose};
+use crate::policy::{Decision, Policy, Question};
 use crate::webhook;
 
+mod fallback;
 mod inbox;
 mod line;
 mod outbox;
 mod store;
 mod worker;
 
+pub use fallback::{Fallback, Outgoing};
 pub use inbox::{Handed, Happening, LineInbox};
 pub use line::Line;
-pub use outbox::{Decision, Id, Settled, State, Status};
+pub use outbox::{Id, Resolution, Settled, State, Status};
 pub use store::Store;
 pub use worker::Drained;
 
@@ -85,6 +88,7 @@ struct Inner {
     lines: BTreeMap<String, Line>,
     routes: BTreeMap<String, Vec<String>>,
     schedule: Schedule,
+    policy: Option<Arc<dyn Policy>>,
     clock: Arc<dyn Clock>,
     limits: HashMap<Account, Mutex<Limiter>>,
     /// The suppliers of each line and medium.
@@ -103,6 +107,7 @@ pub struct Builder {
     lines: Vec<Line>,
     routes: Vec<(String, Vec<String>)>,
     schedule: Schedule,
+    policy: Option<Arc<dyn Policy>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -117,6 +122,7 @@ impl Switchboard {
             lines: Vec::new(),
             routes: Vec::new(),
             schedule: Schedule::DURABLE,
+            policy: None,
             clock: Arc::new(SystemClock::new()),
         }
     }
@@ -124,11 +130,13 @@ impl Switchboard {
     /// Takes a message for a line: Ok means that it is durable, and will be sent once a worker runs. The same key of the
     /// same line gives the same message.
     ///
+    /// With an [`Outgoing`], it says what goes instead of it if it does not arrive.
+    ///
     /// # Errors
     /// [`ErrorKind::InvalidMessage`] for a line that is not there, a key that another message has, and what no channel
-    /// of the line can carry; [`ErrorKind::Unavailable`] when the store does not work, and then it may be there: send it
-    /// again under its key.
-    pub async fn send(&self, line: &str, message: Message) -> Result<Id> {
+    /// of the line can carry; [`ErrorKind::Refused`] for what the policy refuses; [`ErrorKind::Unavailable`] when the
+    /// store or the policy does not work, and then it may be there: send it again under its key.
+    pub async fn send(&self, line: &str, message: impl Into<Outgoing>) -> Result<Id> {
         self.send_at(line, message, Timestamp::from_millis(i64::MIN)).await
     }
 
@@ -136,29 +144,27 @@ impl Switchboard {
     ///
     /// # Errors
     /// Those of [`send`](Self::send).
-    pub async fn send_at(&self, line: &str, mut message: Message, at: Timestamp) -> Result<Id> {
+    pub async fn send_at(&self, line: &str, message: impl Into<Outgoing>, at: Timestamp) -> Result<Id> {
+        let Outgoing { mut message, fallback } = message.into();
         let of = self.0.line(line)?;
-        let suppliers = of.suppliers(&message.to);
-        let mut wrong = None;
-        let carried = suppliers.iter().any(|channel| match channel.info().check(&message) {
-            Ok(_) => true,
-            Err(error) => {
-                wrong.get_or_insert(error);
-                false
-            }
-        });
-        if !carried {
-            let nobody = || Error::recipient(format!("is reached by no channel of the line {line}"));
-            return Err(wrong.unwrap_or_else(nobody));
+        of.carries(&message)?;
+        if let Some(fallback) = &fallback {
+            fallback.check(of)?;
         }
         let now = self.0.clock.now();
+        let mut due = at.max(now);
+        match self.0.decide(line, &message, due).await? {
+            Decision::Allow => {}
+            Decision::Defer { until, .. } => due = due.max(until),
+            Decision::Refuse(reason) => return Err(Error::new(ErrorKind::Refused, reason.to_string())),
+        }
         let key = match &message.key {
             Some(key) => key.clone(),
             None => self.0.new_key()?,
         };
         message.key = Some(key.clone());
         let priority = outbox::priority(message.purpose);
-        let new = New { line: line.to_owned(), key, message, priority, due: at.max(now), now };
+        let new = New { line: line.to_owned(), key, message, priority, due, fallback, now };
         match self.0.store.0.enqueue(new).await? {
             Enqueued::New(id) | Enqueued::Same(id) => {
                 self.0.to_send.notify_one();
@@ -279,12 +285,12 @@ impl Switchboard {
     ///
     /// # Errors
     /// Those of [`status`](Self::status).
-    pub async fn settle(&self, id: Id, decision: Decision) -> Result<bool> {
+    pub async fn settle(&self, id: Id, resolution: Resolution) -> Result<bool> {
         let now = self.0.clock.now();
-        let (state, due, reason) = match decision {
-            Decision::Went => (State::Accepted, None, "a person found that it went"),
-            Decision::DidNotGo => (State::Rejected, None, "a person found that it did not go"),
-            Decision::Send => (State::Queued, Some(now), "a person wants it sent"),
+        let (state, due, reason) = match resolution {
+            Resolution::Went => (State::Accepted, None, "a person found that it went"),
+            Resolution::DidNotGo => (State::Rejected, None, "a person found that it did not go"),
+            Resolution::Send => (State::Queued, Some(now), "a person wants it sent"),
         };
         let from = &[State::Unknown, State::Parked];
         let settled = self.settled(id, Settle { state, due, reason: Some(reason.to_owned()), from, now }).await?;
@@ -324,6 +330,13 @@ impl Inner {
             _ => self.lines.values().find(owns).map(|line| line.id.clone()),
         };
         Incoming { line, event }
+    }
+
+    async fn decide(&self, line: &str, message: &Message, at: Timestamp) -> Result<Decision> {
+        match &self.policy {
+            Some(policy) => policy.decide(&Question::new(line, message, at)).await,
+            None => Ok(Decision::Allow),
+        }
     }
 
     fn new_key(&self) -> Result<String> {
@@ -374,6 +387,14 @@ impl Builder {
     #[must_use]
     pub fn schedule(mut self, schedule: Schedule) -> Self {
         self.schedule = schedule;
+        self
+    }
+
+    /// Decides by this policy whether a message may go: when it is taken, and again when it is about to be sent. While it
+    /// does not work, messages wait.
+    #[must_use]
+    pub fn policy(mut self, policy: impl Policy) -> Self {
+        self.policy = Some(Arc::new(policy));
         self
     }
 
@@ -428,6 +449,7 @@ impl Builder {
             lines,
             routes,
             schedule: self.schedule,
+            policy: self.policy,
             clock: self.clock,
             limits,
             choices,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::address::{Address, Medium};
 use crate::channel::{Channel, Info};
 use crate::error::{Error, Result};
+use crate::message::Message;
 
 /// One public identity of the council: the channels by which it is reached, and who answers for what is written there.
 ///
@@ -81,7 +82,29 @@ impl Line {
                 return wrong(format!("has a channel of {} with the layer {layer}: give the bare one", info.gateway));
             }
         }
+        for (n, info) in self.channels.iter().map(|channel| channel.info()).enumerate() {
+            let same = |other: &&Arc<dyn Channel>| {
+                let other = other.info();
+                other.gateway == info.gateway && other.account == info.account && other.medium == info.medium
+            };
+            if self.channels.iter().take(n).any(|other| same(&other)) {
+                return wrong(format!("has an account of {} twice", info.gateway));
+            }
+        }
         Ok(())
+    }
+
+    /// Whether a channel of it can carry a message: else why the first one cannot.
+    pub(super) fn carries(&self, message: &Message) -> Result<()> {
+        let mut wrong = None;
+        for channel in self.suppliers(&message.to) {
+            match channel.info().check(message) {
+                Ok(_) => return Ok(()),
+                Err(error) => drop(wrong.get_or_insert(error)),
+            }
+        }
+        let nobody = || Error::recipient(format!("is reached by no channel of the line {}", self.id));
+        Err(wrong.unwrap_or_else(nobody))
     }
 
     /// The channels that reach an address, all of one medium: a phone number without more is one for SMS, where the line

@@ -47,6 +47,8 @@ pub enum State {
     Parked,
     /// It waits for a worker.
     Queued,
+    /// Our own policy said no.
+    Refused,
     /// The gateway said no.
     Rejected,
     /// It is on its way to the gateway.
@@ -56,7 +58,7 @@ pub enum State {
 }
 
 impl State {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Accepted,
         Self::Cancelled,
         Self::Claimed,
@@ -64,6 +66,7 @@ impl State {
         Self::Expired,
         Self::Parked,
         Self::Queued,
+        Self::Refused,
         Self::Rejected,
         Self::Sending,
         Self::Unknown,
@@ -79,6 +82,7 @@ impl State {
             Self::Expired => "expired",
             Self::Parked => "parked",
             Self::Queued => "queued",
+            Self::Refused => "refused",
             Self::Rejected => "rejected",
             Self::Sending => "sending",
             Self::Unknown => "unknown",
@@ -91,7 +95,7 @@ impl State {
 
     /// Whether nothing more will be done about it, unless a person does.
     pub const fn is_settled(self) -> bool {
-        matches!(self, Self::Accepted | Self::Cancelled | Self::Expired | Self::Parked | Self::Rejected)
+        matches!(self, Self::Accepted | Self::Cancelled | Self::Expired | Self::Parked | Self::Refused | Self::Rejected)
     }
 }
 
@@ -117,6 +121,10 @@ pub struct Status {
     pub delivery: Option<DeliveryState>,
     /// Why it stands there, in plain words.
     pub reason: Option<String>,
+    /// What went instead of it.
+    pub fallback: Option<Id>,
+    /// The message that it went instead of.
+    pub instead_of: Option<Id>,
 }
 
 /// A message whose end is known, or that waits for a person.
@@ -131,9 +139,9 @@ pub struct Settled {
     pub reason: Option<String>,
 }
 
-/// A decision of a person about a message that may have gone, or that failed too often.
+/// What a person says of a message that may have gone, or that failed too often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub enum Resolution {
     /// It went: somebody has seen it.
     Went,
     /// It did not go, and is not to be sent.
@@ -169,7 +177,7 @@ impl Round {
             })
         };
         let able: Vec<_> = infos().map(|info| info.check(message).is_ok()).collect();
-        let said_no = |n: usize| tries(n).last().is_some_and(|last| !last.passing && !last.doubted);
+        let said_no = |n: usize| tries(n).next_back().is_some_and(|last| !last.passing && !last.doubted);
         let mut open: Vec<_> = able.iter().enumerate().map(|(n, able)| *able && !said_no(n)).collect();
         if !open.contains(&true) {
             open = able;

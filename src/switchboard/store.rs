@@ -5,16 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
-use super::outbox::{Id, Settled, State, Status};
+use super::fallback::{Fallback, Falls, First};
+use super::outbox::{self, Id, Settled, State, Status};
 use crate::address::Address;
 use crate::channel::Cursor;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::delivery::DeliveryState;
+use crate::error::ErrorKind;
 use crate::error::{Error, Result};
 use crate::event::{Delivery, Event};
-use crate::id::MessageId;
+use crate::id::{Digest, MessageId};
 use crate::message::{Message, Money};
+use crate::policy;
 
 #[cfg(all(test, feature = "postgres"))]
 mod cluster;
@@ -162,6 +166,13 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// Gives a claimed message back, to be claimed at that time. False: the claim was another's by then.
     async fn release(&self, hold: Hold, due: Timestamp) -> Result<bool>;
 
+    /// Notes what the policy said of a claimed message when it was not yes, and puts it off or ends it. False: the claim
+    /// was another's by then.
+    async fn ruled(&self, hold: Hold, ruling: Ruling) -> Result<bool>;
+
+    /// Lets what goes instead of messages go, where it is time to. How many went.
+    async fn fall_back(&self, now: Timestamp) -> Result<u64>;
+
     /// Notes that a send begins: before the first byte leaves. False: the claim was another's by then.
     async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool>;
 
@@ -211,7 +222,24 @@ pub(super) struct New {
     pub(super) message: Message,
     pub(super) priority: u8,
     pub(super) due: Timestamp,
+    pub(super) fallback: Option<Fallback>,
     pub(super) now: Timestamp,
+}
+
+impl New {
+    /// When its fallback goes, if nothing happens before.
+    fn fallback_due(&self) -> Option<Timestamp> {
+        self.fallback.as_ref().map(|fallback| self.due.plus(fallback.within()))
+    }
+}
+
+/// By which the same message is known: what it says, and what goes instead of it.
+fn digest_of(body: &str, fallback: Option<&str>) -> String {
+    match fallback {
+        None => Digest::of(body.as_bytes()),
+        Some(fallback) => Digest::of(format!("{body}\n{fallback}").as_bytes()),
+    }
+    .to_string()
 }
 
 /// What came of taking it.
@@ -303,6 +331,15 @@ pub(super) struct Settle {
     pub(super) now: Timestamp,
 }
 
+/// What the policy said of a message, and what becomes of it.
+#[derive(Debug)]
+pub(super) struct Ruling {
+    /// In one word.
+    pub(super) decision: &'static str,
+    pub(super) reason: policy::Reason,
+    pub(super) settle: Settle,
+}
+
 /// What was taken back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Recovered {
@@ -354,6 +391,58 @@ const RESTORED: &str = "the store was restored from a backup: it may have gone s
 
 /// Why a message that may have gone is settled by a delivery.
 const TOLD: &str = "the gateway told of it";
+
+/// Why a message is called back whose fallback goes.
+const FELL_BACK: &str = "its time was up: what goes instead of it goes";
+
+/// Why what goes instead of a message waits for a person.
+const FALLBACK_RESTORED: &str = "the store was restored from a backup: it may have gone instead of its message since";
+
+/// How long a fallback is left alone that has to wait for its message.
+const FALLBACK_WAIT: Duration = Duration::from_secs(5);
+
+/// How many fallbacks are looked at in one transaction.
+const FALLBACKS_MAX: u32 = 100;
+
+/// A message that has a fallback.
+struct Falling {
+    id: i64,
+    line: String,
+    key: String,
+    /// None where this program cannot read it: one of a newer version may.
+    fallback: Option<Fallback>,
+    first: First,
+}
+
+impl Falling {
+    fn falls(&self) -> Falls {
+        self.fallback.as_ref().map_or(Falls::Waits, |fallback| fallback.falls(&self.first))
+    }
+
+    /// What goes instead of the message: now, and under a key that is made of the message's own.
+    fn instead(self, now: Timestamp) -> Option<New> {
+        let mut message = self.fallback?.message;
+        let key = format!("fallback-{}", Digest::of(self.key.as_bytes()));
+        message.key = Some(key.clone());
+        let priority = outbox::priority(message.purpose);
+        Some(New { line: self.line, key, message, priority, due: now, fallback: None, now })
+    }
+}
+
+/// What a gateway told of a message.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Told {
+    state: DeliveryState,
+    /// It did not arrive, because the person said STOP.
+    opted_out: bool,
+}
+
+impl Told {
+    fn by(delivery: &Delivery) -> Self {
+        let opted_out = delivery.failure.as_ref().is_some_and(|failure| failure.kind == ErrorKind::OptedOut);
+        Self { state: delivery.state, opted_out }
+    }
+}
 
 /// Reads a rung of the ladder as it is kept.
 fn rung_of(text: &str) -> Option<DeliveryState> {

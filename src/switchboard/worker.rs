@@ -9,13 +9,14 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::outbox::{self, After, Round, State};
-use super::store::{Attempt, Claimed, End};
+use super::store::{Attempt, Claimed, End, Ruling, Settle};
 use super::{Switchboard, account, held};
 use crate::channel::{Channel, Evidence, Sent};
 use crate::error::{Error, Outcome, Result};
 use crate::layer::failover::Asked;
 use crate::layer::telemetry;
-use crate::message::Accepted;
+use crate::message::{Accepted, Message};
+use crate::policy::{Decision, Reason};
 
 /// How many messages are on their way at once, at most.
 const AT_ONCE: usize = 64;
@@ -31,6 +32,12 @@ const DRAIN: Duration = Duration::from_secs(35);
 
 /// How long a message is put off that this program cannot read.
 const UNREADABLE: Duration = Duration::from_secs(60);
+
+/// How long a message is put off that the policy could not decide about.
+const UNDECIDED: Duration = Duration::from_secs(30);
+
+/// How often it is looked at what goes instead of messages.
+const FALLBACKS: Duration = Duration::from_millis(250);
 
 /// How often what may have gone is looked at, and channels are polled.
 const ROUND: Duration = Duration::from_secs(30);
@@ -61,6 +68,7 @@ impl Switchboard {
         let mut shutdown = pin!(shutdown);
         let (mut sends, mut rounds) = (JoinSet::new(), JoinSet::new());
         let mut round = inner.clock.sleep(Duration::ZERO);
+        let mut fallbacks = inner.clock.sleep(Duration::ZERO);
         loop {
             while sends.try_join_next().is_some() {}
             let room = u32::try_from(AT_ONCE - sends.len()).unwrap_or(0);
@@ -76,6 +84,10 @@ impl Switchboard {
                     if rounds.try_join_next().is_some() || rounds.is_empty() {
                         rounds.spawn(self.clone().round());
                     }
+                }
+                () = &mut fallbacks => {
+                    fallbacks = inner.clock.sleep(FALLBACKS);
+                    told("fallback", inner.store.0.fall_back(inner.clock.now()).await);
                 }
                 _ = sends.join_next(), if !sends.is_empty() => {}
                 () = inner.to_send.notified() => {}
@@ -115,6 +127,9 @@ impl Switchboard {
         };
         if message.not_after.is_some_and(|until| now > until) {
             return self.ends(claimed, State::Expired, "its not_after passed before it went").await;
+        }
+        if let Some(ruling) = self.ruling(claimed, message).await {
+            return inner.store.0.ruled(hold, ruling).await.map(|_| ());
         }
         let suppliers = inner.line(&claimed.line).map(|line| line.suppliers(&message.to)).unwrap_or_default();
         let Some(medium) = suppliers.first().map(|channel| channel.info().medium.as_str().to_owned()) else {
@@ -188,6 +203,29 @@ impl Switchboard {
             inner.clock.sleep(Duration::from_millis(200)).await;
         }
         Ok(())
+    }
+
+    /// Asks the policy, and says what it makes of the message when that is not yes.
+    async fn ruling(&self, claimed: &Claimed, message: &Message) -> Option<Ruling> {
+        let now = self.0.clock.now();
+        let ruling = |decision, state, due, reason: Reason| {
+            let words = Some(reason.to_string());
+            let settle = Settle { state, due, reason: words, from: &[State::Claimed], now };
+            Some(Ruling { decision, reason, settle })
+        };
+        match self.0.decide(&claimed.line, message, now).await {
+            Ok(Decision::Allow) => None,
+            Ok(Decision::Defer { until, reason }) => ruling("defer", State::Deferred, Some(until), reason),
+            Ok(Decision::Refuse(reason)) if claimed.attempts.iter().any(|attempt| attempt.doubted) => {
+                ruling("refuse", State::Parked, None, reason)
+            }
+            Ok(Decision::Refuse(reason)) => ruling("refuse", State::Refused, None, reason),
+            Err(error) => {
+                telemetry::work_failed("policy", &error);
+                let reason = Reason::new("policy", "the policy could not decide");
+                ruling("defer", State::Deferred, Some(now.plus(UNDECIDED)), reason)
+            }
+        }
     }
 
     async fn ends(&self, claimed: &Claimed, state: State, reason: &str) -> Result<()> {
@@ -284,7 +322,7 @@ fn together(all: Vec<Evidence>) -> Evidence {
 }
 
 /// Sends, and takes a panic of an adapter for what it is: a message that may have gone.
-async fn guarded(channel: Arc<dyn Channel>, message: crate::Message) -> Result<Accepted> {
+async fn guarded(channel: Arc<dyn Channel>, message: Message) -> Result<Accepted> {
     let gateway = channel.info().gateway;
     let sent = tokio::spawn(async move { channel.send(&message).await }).await;
     sent.unwrap_or_else(|_| {

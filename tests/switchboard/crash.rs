@@ -7,12 +7,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use civic_messaging::clock::Sleep;
 use civic_messaging::switchboard::{Line, State, Store, Switchboard};
 use civic_messaging::testing::{Double, Step};
-use civic_messaging::{Channel, Clock, Message, OnUnknown, SystemClock, Timestamp, Twilio, twilio};
+use civic_messaging::{Channel, Message, OnUnknown, Twilio, twilio};
 
-use super::person;
+use super::{Ahead, person};
 
 const DATABASE: &str = "CIVIC_TEST_DATABASE";
 const GATEWAY: &str = "CIVIC_TEST_GATEWAY";
@@ -31,30 +30,10 @@ pub(super) fn channel(base: &str) -> Twilio {
 
 async fn switchboard(database: &str, base: &str, ahead: Duration) -> Switchboard {
     let store = Store::open(database).await.unwrap();
-    let clock = Ahead(SystemClock::new(), ahead);
+    // So that a claim that was left behind has lapsed.
+    let clock = Ahead::default();
+    clock.goes_on(ahead);
     Switchboard::builder(store).clock(clock).line(Line::new("desk").channel(channel(base))).build().unwrap()
-}
-
-/// A clock that is ahead, so that a claim that was left behind has lapsed.
-#[derive(Debug)]
-struct Ahead(SystemClock, Duration);
-
-impl Clock for Ahead {
-    fn now(&self) -> Timestamp {
-        self.0.now().plus(self.1)
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.0.monotonic()
-    }
-
-    fn sleep(&self, duration: Duration) -> Sleep {
-        self.0.sleep(duration)
-    }
-
-    fn random(&self, bytes: &mut [u8]) -> civic_messaging::Result<()> {
-        self.0.random(bytes)
-    }
 }
 
 /// The process that is killed: it takes messages, tells of each that it took, and sends them. Without its variables this

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use civic_messaging::switchboard::{Decision, Line, State, Status, Store, Switchboard};
+use civic_messaging::switchboard::{Builder, Line, Resolution, State, Status, Store, Switchboard};
 use civic_messaging::{
     Channel, Clock, DeliveryState, Error, ErrorKind, Event, Message, Mock, OnUnknown, Outcome, Purpose, SystemClock,
 };
@@ -12,17 +12,21 @@ use tokio::task::JoinHandle;
 use super::{Database, person};
 
 /// A switchboard at work, until it is closed.
-struct Desk {
-    switchboard: Switchboard,
+pub(super) struct Desk {
+    pub(super) switchboard: Switchboard,
     stop: oneshot::Sender<()>,
     worker: JoinHandle<civic_messaging::Result<civic_messaging::switchboard::Drained>>,
 }
 
 impl Desk {
-    async fn open(store: Store, lines: impl IntoIterator<Item = Line>) -> Self {
+    pub(super) async fn open(store: Store, lines: impl IntoIterator<Item = Line>) -> Self {
+        Self::of(Switchboard::builder(store), lines)
+    }
+
+    pub(super) fn of(builder: Builder, lines: impl IntoIterator<Item = Line>) -> Self {
         let lines: Vec<_> = lines.into_iter().collect();
         let ids: Vec<_> = lines.iter().map(|line| line.id().to_owned()).collect();
-        let builder = lines.into_iter().fold(Switchboard::builder(store), |builder, line| builder.line(line));
+        let builder = lines.into_iter().fold(builder, |builder, line| builder.line(line));
         let switchboard = builder.route("all", ids).build().unwrap();
         let (stop, stopped) = oneshot::channel();
         let worker = tokio::spawn(switchboard.clone().run(async { drop(stopped.await) }));
@@ -30,7 +34,7 @@ impl Desk {
     }
 
     /// Waits until a message stands in one of these states.
-    async fn until(&self, id: civic_messaging::switchboard::Id, states: &[State]) -> Status {
+    pub(super) async fn until(&self, id: civic_messaging::switchboard::Id, states: &[State]) -> Status {
         let waiting = async {
             loop {
                 let status = self.switchboard.status(id).await.unwrap().unwrap();
@@ -43,17 +47,17 @@ impl Desk {
         tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap_or_else(|_| panic!("never {states:?}"))
     }
 
-    async fn close(self) {
+    pub(super) async fn close(self) {
         drop(self.stop);
         assert_eq!(self.worker.await.unwrap().unwrap().unfinished, 0);
     }
 }
 
-async fn memory() -> Store {
+pub(super) async fn memory() -> Store {
     Store::open("sqlite::memory:").await.unwrap()
 }
 
-fn text(n: u32, words: &str) -> Message {
+pub(super) fn text(n: u32, words: &str) -> Message {
     Message::text(person(n), words)
 }
 
@@ -173,9 +177,9 @@ async fn what_may_have_gone_is_settled_by_a_status_by_a_person_or_not_at_all() {
     mock.will_fail(lost());
     let id = board.send("desk", text(2, "Two").on_unknown(OnUnknown::Park)).await.unwrap();
     desk.until(id, &[State::Parked]).await;
-    assert!(board.settle(id, Decision::Send).await.unwrap());
+    assert!(board.settle(id, Resolution::Send).await.unwrap());
     assert_eq!(desk.until(id, &[State::Accepted]).await.attempts, 2);
-    assert!(!board.settle(id, Decision::DidNotGo).await.unwrap());
+    assert!(!board.settle(id, Resolution::DidNotGo).await.unwrap());
 
     // Asked for, it is sent again.
     mock.will_fail(lost());
@@ -394,6 +398,7 @@ async fn what_does_not_fit_together_is_refused_when_it_is_built() {
             vec![],
             "the layer retry: give the bare one",
         ),
+        (vec![line("desk").channel(Mock::sms())], vec![], "an account of mock twice"),
         (vec![line("desk")], vec![("meta", "dsek")], "names the line dsek"),
         (vec![line("desk")], vec![("meta", "desk"), ("meta", "desk")], "there twice"),
     ] {

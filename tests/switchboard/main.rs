@@ -11,6 +11,8 @@ mod crash;
 #[cfg(feature = "sqlite-system")]
 mod desk;
 #[cfg(feature = "sqlite-system")]
+mod fallback;
+#[cfg(feature = "sqlite-system")]
 mod intake;
 #[cfg(all(feature = "sqlite-system", feature = "testing", feature = "twilio"))]
 mod restore;
@@ -19,13 +21,43 @@ mod workers;
 
 #[cfg(feature = "sqlite-system")]
 use std::path::PathBuf;
-#[cfg(feature = "sqlite-system")]
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use civic_messaging::Address;
+use civic_messaging::clock::Sleep;
+use civic_messaging::{Address, Clock, SystemClock, Timestamp};
 
 fn person(n: u32) -> Address {
     Address::phone(&format!("+4477009{n:05}")).unwrap()
+}
+
+/// The time of this machine, and so much on.
+#[derive(Clone, Debug, Default)]
+struct Ahead(SystemClock, Arc<AtomicU64>);
+
+impl Ahead {
+    fn goes_on(&self, by: Duration) {
+        self.1.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
+    }
+}
+
+impl Clock for Ahead {
+    fn now(&self) -> Timestamp {
+        self.0.now().plus(Duration::from_millis(self.1.load(Ordering::Relaxed)))
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.monotonic()
+    }
+
+    fn sleep(&self, duration: Duration) -> Sleep {
+        self.0.sleep(duration)
+    }
+
+    fn random(&self, bytes: &mut [u8]) -> civic_messaging::Result<()> {
+        self.0.random(bytes)
+    }
 }
 
 /// A file of its own in the folder for temporary files, taken away at the end.

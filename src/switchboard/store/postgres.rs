@@ -13,10 +13,12 @@ use async_trait::async_trait;
 use tokio_postgres::config::Host;
 use tokio_postgres::{Config, Row};
 
+use super::super::fallback::{Falls, First};
 use super::super::outbox::{self, Id, Settled, State, Status};
 use super::{
-    Attempt, Claimed, End, Engine, Enqueued, Handed, Hold, INTERRUPTED, Incoming, New, RESTORED, Recovered, Settle,
-    TOLD, What, rung_of, told_by,
+    Attempt, Claimed, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACK_WAIT, FALLBACKS_MAX, FELL_BACK, Falling,
+    Handed, Hold, INTERRUPTED, Incoming, New, RESTORED, Recovered, Ruling, Settle, TOLD, Told, What, digest_of,
+    rung_of, told_by,
 };
 use crate::channel::Cursor;
 use crate::clock::Timestamp;
@@ -138,7 +140,7 @@ impl Engine for Postgres {
     }
 
     async fn enqueue(&self, new: New) -> Result<Enqueued> {
-        self.sessions.run(new, |db, new| Box::pin(enqueue(db, new))).await
+        self.sessions.run(new, |db, new| Box::pin(enqueue(db, new, None))).await
     }
 
     async fn claim(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Claimed>> {
@@ -158,6 +160,14 @@ impl Engine for Postgres {
                 )
             })
             .await
+    }
+
+    async fn ruled(&self, hold: Hold, ruling: Ruling) -> Result<bool> {
+        self.sessions.run(ruling, move |db, ruling| Box::pin(ruled(db, hold, ruling))).await
+    }
+
+    async fn fall_back(&self, now: Timestamp) -> Result<u64> {
+        self.sessions.run((), move |db, ()| Box::pin(fall_back(db, now))).await
     }
 
     async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool> {
@@ -189,17 +199,7 @@ impl Engine for Postgres {
     }
 
     async fn restored(&self, at: Timestamp, now: Timestamp) -> Result<u64> {
-        let held = "UPDATE civic_messaging.message
-             SET state = 'unknown', due = $2, lookups = 0, lease = NULL, reason = $3, restored = $1
-             WHERE state IN ('queued', 'claimed', 'sending') OR state = 'deferred' AND due <= $4";
-        let look_up = now.plus(outbox::RESTORED_LOOK_UP).as_millis();
-        self.sessions
-            .run((), move |db, ()| {
-                Box::pin(
-                    async move { db.change(held, &[&at.as_millis(), &look_up, &RESTORED, &now.as_millis()]).await },
-                )
-            })
-            .await
+        self.sessions.run((), move |db, ()| Box::pin(restored(db, at, now))).await
     }
 
     async fn doubtful(&self, now: Timestamp, wait: Duration, most: u32) -> Result<Vec<Claimed>> {
@@ -264,15 +264,18 @@ impl Engine for Postgres {
     }
 }
 
-async fn enqueue(db: &Session, new: &New) -> Result<Enqueued, Fault> {
+/// Takes a message: it may be one that goes instead of another.
+async fn enqueue(db: &Session, new: &New, instead_of: Option<i64>) -> Result<Enqueued, Fault> {
     let body = serde_json::to_string(&new.message)?;
-    let digest = Digest::of(body.as_bytes()).to_string();
+    let fallback = new.fallback.as_ref().map(serde_json::to_string).transpose()?;
+    let digest = digest_of(&body, fallback.as_deref());
     let (line, key) = (indexed(&new.line), indexed(&new.key));
     let due = if new.due > new.now { State::Deferred } else { State::Queued };
     // It waits for another that writes the same key at this moment, and then leaves it alone.
-    let insert =
-        "INSERT INTO civic_messaging.message (line, key, recipient, body, digest, priority, state, due, queued)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (line, key) DO NOTHING RETURNING id";
+    let insert = "INSERT INTO civic_messaging.message
+             (line, key, recipient, body, digest, priority, state, due, queued, fallback, fallback_due, instead_of)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+         ON CONFLICT (line, key) DO NOTHING RETURNING id";
     let put = db
         .row(
             insert,
@@ -286,6 +289,9 @@ async fn enqueue(db: &Session, new: &New) -> Result<Enqueued, Fault> {
                 &due.as_str(),
                 &new.due.as_millis(),
                 &new.now.as_millis(),
+                &fallback,
+                &new.fallback_due().map(Timestamp::as_millis),
+                &instead_of,
             ],
         )
         .await?;
@@ -417,20 +423,95 @@ async fn finish(db: &Session, hold: Hold, end: &End) -> Result<bool, Fault> {
     let ended = end.now.as_millis();
     db.change(attempt, &[&id, &ended, &end.outcome, &end.kind, &code, &end.passing, &segments, &price, &currency])
         .await?;
-    let part = "INSERT INTO civic_messaging.part (gateway, id, message)
-         SELECT gateway, $2, message FROM civic_messaging.attempt WHERE message = $1 ORDER BY n DESC LIMIT 1
+    let part = "INSERT INTO civic_messaging.part (gateway, account, id, message)
+         SELECT gateway, account, $2, message FROM civic_messaging.attempt WHERE message = $1 ORDER BY n DESC LIMIT 1
          ON CONFLICT DO NOTHING";
     for gateway_id in &end.ids {
         db.change(part, &[&id, &indexed(gateway_id.as_str())]).await?;
     }
     if let Some(delivery) = end.delivery {
-        climb(db, id, delivery).await?;
+        climb(db, id, delivery, end.now).await?;
     }
     let from = &[State::Claimed, State::Sending];
     let settled = Settle { state: end.state, due: end.due, reason: end.reason.clone(), from, now: end.now };
     settle(db, id, &settled).await?;
     heard_of(db, id, end.now).await?;
     Ok(true)
+}
+
+async fn restored(db: &Session, at: Timestamp, now: Timestamp) -> Result<u64, Fault> {
+    let held = "UPDATE civic_messaging.message
+         SET state = 'unknown', due = $2, lookups = 0, lease = NULL, reason = $3, restored = $1
+         WHERE state IN ('queued', 'claimed', 'sending') OR state = 'deferred' AND due <= $4";
+    let look_up = now.plus(outbox::RESTORED_LOOK_UP).as_millis();
+    let held = db.change(held, &[&at.as_millis(), &look_up, &RESTORED, &now.as_millis()]).await?;
+    // What goes instead of a message may have gone too, since.
+    for falling in fallbacks(db, None).await? {
+        let id = falling.id;
+        db.change("UPDATE civic_messaging.message SET fallback_due = NULL WHERE id = $1", &[&id]).await?;
+        let Some(instead) = falling.instead(now) else { continue };
+        if let Enqueued::New(id) = enqueue(db, &instead, Some(id)).await? {
+            let reason = Some(FALLBACK_RESTORED.to_owned());
+            settle(db, id.0, &Settle { state: State::Parked, due: None, reason, from: &[State::Queued], now }).await?;
+        }
+    }
+    Ok(held)
+}
+
+async fn ruled(db: &Session, hold: Hold, ruling: &Ruling) -> Result<bool, Fault> {
+    let held = "SELECT 1 FROM civic_messaging.message WHERE id = $1 AND fence = $2 AND state = 'claimed' FOR UPDATE";
+    if db.row(held, &[&hold.id.0, &hold.fence]).await?.is_none() {
+        return Ok(false);
+    }
+    let (why, at) = (&ruling.reason, ruling.settle.now.as_millis());
+    let (rule, words) = (text(why.rule()), why.to_string());
+    let note = "INSERT INTO civic_messaging.decision (message, at, decision, rule, reason) VALUES ($1, $2, $3, $4, $5)";
+    db.change(note, &[&hold.id.0, &at, &ruling.decision, &rule, &text(&words)]).await?;
+    settle(db, hold.id.0, &ruling.settle).await
+}
+
+/// The messages whose fallbacks are to be looked at by a moment, or all that have one. They are held: what another looks
+/// at is left to it.
+async fn fallbacks(db: &Session, by: Option<Timestamp>) -> Result<Vec<Falling>, Fault> {
+    let due = "SELECT id, line, key, fallback, state, delivery, restored IS NOT NULL,
+                EXISTS (SELECT 1 FROM civic_messaging.attempt WHERE message = m.id AND outcome = 'unknown')
+                OR EXISTS (SELECT 1 FROM civic_messaging.part WHERE message = m.id),
+                EXISTS (SELECT 1 FROM civic_messaging.attempt
+                        WHERE message = m.id AND n = m.attempts AND kind = 'opted_out')
+         FROM civic_messaging.message AS m WHERE fallback_due IS NOT NULL AND ($1::bigint IS NULL OR fallback_due <= $1)
+         ORDER BY fallback_due, id LIMIT $2 FOR UPDATE SKIP LOCKED";
+    let most = by.map(|_| i64::from(FALLBACKS_MAX));
+    let mut due_now = Vec::new();
+    for row in db.rows(due, &[&by.map(Timestamp::as_millis), &most]).await? {
+        let delivery = row.try_get::<_, Option<&str>>(5)?.and_then(rung_of);
+        let restored = row.try_get(6)?;
+        let doubted = restored || row.try_get(7)?;
+        let first = First { state: state(&row, 4)?, delivery, doubted, opted_out: row.try_get(8)?, restored };
+        let fallback = serde_json::from_str(row.try_get(3)?).ok();
+        due_now.push(Falling { id: row.try_get(0)?, line: row.try_get(1)?, key: row.try_get(2)?, fallback, first });
+    }
+    Ok(due_now)
+}
+
+async fn fall_back(db: &Session, now: Timestamp) -> Result<u64, Fault> {
+    let mut went = 0;
+    for falling in fallbacks(db, Some(now)).await? {
+        let (id, falls) = (falling.id, falling.falls());
+        let again = (falls == Falls::Waits).then(|| now.plus(FALLBACK_WAIT).as_millis());
+        db.change("UPDATE civic_messaging.message SET fallback_due = $2 WHERE id = $1", &[&id, &again]).await?;
+        if falls == Falls::CallsBack {
+            let from = &[State::Queued, State::Deferred, State::Parked];
+            let reason = Some(FELL_BACK.to_owned());
+            settle(db, id, &Settle { state: State::Cancelled, due: None, reason, from, now }).await?;
+        }
+        if matches!(falls, Falls::CallsBack | Falls::Goes)
+            && let Some(instead) = falling.instead(now)
+        {
+            enqueue(db, &instead, Some(id)).await?;
+            went += 1;
+        }
+    }
+    Ok(went)
 }
 
 /// What was being sent by a worker whose claim has lapsed.
@@ -479,10 +560,13 @@ async fn settle(db: &Session, id: i64, settled: &Settle) -> Result<bool, Fault> 
         return Ok(false);
     }
     let put = "UPDATE civic_messaging.message
-         SET state = $2, due = $3, reason = $4, lease = NULL, settled = $5 WHERE id = $1";
+         SET state = $2, due = $3, reason = $4, lease = NULL, settled = $5,
+             fallback_due = CASE WHEN $2 IN ('expired', 'refused', 'rejected') AND fallback_due > $6 THEN $6
+                                 ELSE fallback_due END
+         WHERE id = $1";
     let at = settled.state.is_settled().then_some(settled.now.as_millis());
     let (due, reason) = (settled.due.map(Timestamp::as_millis), settled.reason.as_deref().map(text));
-    db.change(put, &[&id, &settled.state.as_str(), &due, &reason, &at]).await?;
+    db.change(put, &[&id, &settled.state.as_str(), &due, &reason, &at, &settled.now.as_millis()]).await?;
     if settled.state.is_settled() {
         let told = Settled { id: Id(id), state: settled.state, reason: settled.reason.clone() };
         let line = now.try_get(0)?;
@@ -563,7 +647,8 @@ async fn status(db: &Session, id: Id) -> Result<Option<Status>, Fault> {
     let status = "SELECT line, state, due, attempts, delivery, reason,
                 (SELECT gateway FROM civic_messaging.attempt WHERE message = m.id ORDER BY n DESC LIMIT 1),
                 (SELECT p.id FROM civic_messaging.part AS p WHERE p.message = m.id
-                 ORDER BY p.gateway COLLATE \"C\", p.id COLLATE \"C\" LIMIT 1)
+                 ORDER BY p.gateway COLLATE \"C\", p.id COLLATE \"C\" LIMIT 1),
+                instead_of, (SELECT id FROM civic_messaging.message WHERE instead_of = m.id)
          FROM civic_messaging.message AS m WHERE id = $1";
     let Some(row) = db.row(status, &[&id.0]).await? else { return Ok(None) };
     Ok(Some(Status {
@@ -576,6 +661,8 @@ async fn status(db: &Session, id: Id) -> Result<Option<Status>, Fault> {
         reason: row.try_get(5)?,
         gateway: row.try_get(6)?,
         gateway_id: row.try_get::<_, Option<String>>(7)?.map(MessageId::from),
+        instead_of: row.try_get::<_, Option<i64>>(8)?.map(Id),
+        fallback: row.try_get::<_, Option<i64>>(9)?.map(Id),
     }))
 }
 
@@ -595,13 +682,13 @@ async fn deliver(db: &Session, line: Option<&str>, delivery: &Delivery, now: Tim
                  ORDER BY m.id";
             let (line, person) = (line.map(indexed), text(person.expose()));
             for row in db.rows(had, &[&line, &person, &gateway, &account, &at.as_millis()]).await? {
-                climb(db, row.try_get(0)?, delivery.state).await?;
+                climb(db, row.try_get(0)?, delivery.state, now).await?;
             }
             return Ok(());
         }
     };
     let of = "SELECT message FROM (
-             SELECT 1 AS n, message FROM civic_messaging.part WHERE gateway = $1 AND id = $2
+             SELECT 1 AS n, message FROM civic_messaging.part WHERE gateway = $1 AND account = $4 AND id = $2
              UNION ALL
              SELECT 2, m.id FROM civic_messaging.message AS m
              JOIN civic_messaging.attempt AS a ON a.message = m.id AND a.gateway = $1 AND a.account = $4
@@ -609,17 +696,20 @@ async fn deliver(db: &Session, line: Option<&str>, delivery: &Delivery, now: Tim
          ORDER BY n, message LIMIT 1";
     let (id, key) = (id.as_ref().map(|id| indexed(id.as_str())), key.as_deref().map(indexed));
     if let Some(row) = db.row(of, &[&gateway, &id, &key, &account]).await? {
-        return told_of(db, row.try_get(0)?, delivery.state, now).await;
+        return told_of(db, row.try_get(0)?, Told::by(delivery), now).await;
     }
     let keep = "INSERT INTO civic_messaging.early (gateway, account, id, key, delivery, at)
          VALUES ($1, $2, $3, $4, $5, $6)";
-    let state = serde_json::to_string(&delivery.state)?;
-    db.change(keep, &[&gateway, &account, &id, &key, &state, &now.as_millis()]).await.map(drop)
+    let told = serde_json::to_string(&Told::by(delivery))?;
+    db.change(keep, &[&gateway, &account, &id, &key, &told, &now.as_millis()]).await.map(drop)
 }
 
 /// What a gateway says of a message: how far it got, and so that it has it.
-async fn told_of(db: &Session, message: i64, state: DeliveryState, now: Timestamp) -> Result<(), Fault> {
-    climb(db, message, state).await?;
+async fn told_of(db: &Session, message: i64, told: Told, now: Timestamp) -> Result<(), Fault> {
+    climb(db, message, told.state, now).await?;
+    if told.opted_out {
+        db.change("UPDATE civic_messaging.message SET fallback_due = NULL WHERE id = $1", &[&message]).await?;
+    }
     let from = &[State::Unknown, State::Parked];
     let settled = Settle { state: State::Accepted, due: None, reason: Some(TOLD.to_owned()), from, now };
     settle(db, message, &settled).await.map(drop)
@@ -632,7 +722,7 @@ async fn heard_of(db: &Session, message: i64, now: Timestamp) -> Result<(), Faul
          WHERE id = $1 AND state IN ('unknown', 'parked') AND delivery IS NOT NULL";
     let Some(row) = db.row(told, &[&message]).await? else { return Ok(()) };
     match rung_of(row.try_get(0)?) {
-        Some(state) => told_of(db, message, state, now).await,
+        Some(state) => told_of(db, message, Told { state, opted_out: false }, now).await,
         None => Ok(()),
     }
 }
@@ -641,7 +731,7 @@ async fn heard_of(db: &Session, message: i64, now: Timestamp) -> Result<(), Faul
 async fn join_early(db: &Session, message: i64, now: Timestamp) -> Result<(), Fault> {
     let early = "DELETE FROM civic_messaging.early WHERE n IN (
              SELECT e.n FROM civic_messaging.part AS p
-             JOIN civic_messaging.early AS e ON e.gateway = p.gateway AND e.id = p.id
+             JOIN civic_messaging.early AS e ON e.gateway = p.gateway AND e.account = p.account AND e.id = p.id
              WHERE p.message = $1
              UNION
              SELECT e.n FROM civic_messaging.message AS m JOIN civic_messaging.attempt AS a ON a.message = m.id
@@ -650,21 +740,24 @@ async fn join_early(db: &Session, message: i64, now: Timestamp) -> Result<(), Fa
          RETURNING delivery";
     // In any order: the ladder gives the same.
     for row in db.rows(early, &[&message]).await? {
-        if let Some(state) = rung_of(row.try_get(0)?) {
-            told_of(db, message, state, now).await?;
+        if let Ok(told) = serde_json::from_str(row.try_get(0)?) {
+            told_of(db, message, told, now).await?;
         }
     }
     Ok(())
 }
 
 /// Takes a message up the ladder of delivery, and never down.
-async fn climb(db: &Session, message: i64, state: DeliveryState) -> Result<(), Fault> {
+async fn climb(db: &Session, message: i64, state: DeliveryState, now: Timestamp) -> Result<(), Fault> {
     let before = "SELECT delivery FROM civic_messaging.message WHERE id = $1 FOR UPDATE";
     let Some(before) = db.row(before, &[&message]).await? else { return Ok(()) };
     let before = before.try_get::<_, Option<&str>>(0)?.and_then(rung_of);
-    let after = serde_json::to_string(&before.map_or(state, |before| before.join(state)))?;
-    let climb = "UPDATE civic_messaging.message SET delivery = $2 WHERE id = $1";
-    db.change(climb, &[&message, &after]).await.map(drop)
+    let after = before.map_or(state, |before| before.join(state));
+    let climb = "UPDATE civic_messaging.message
+         SET delivery = $2, fallback_due = CASE WHEN $3 AND fallback_due > $4 THEN $4 ELSE fallback_due END
+         WHERE id = $1";
+    let rung = serde_json::to_string(&after)?;
+    db.change(climb, &[&message, &rung, &after.is_failure(), &now.as_millis()]).await.map(drop)
 }
 
 /// Locks what a gateway may tell of this message: its key, and the ids that are about to be written down.
@@ -738,7 +831,7 @@ mod tests {
     fn new(key: &str, person: u32, priority: u8) -> New {
         let to = Address::phone(&format!("+4477009{person:05}")).unwrap();
         let (line, key, now) = ("desk".to_owned(), key.to_owned(), Timestamp::from_millis(1));
-        New { line, message: Message::text(to, "Hello"), key, priority, due: now, now }
+        New { line, message: Message::text(to, "Hello"), key, priority, due: now, fallback: None, now }
     }
 
     async fn migrated() -> Option<Database> {

@@ -84,9 +84,10 @@ CREATE INDEX decision_message ON civic_messaging.decision (message);
 -- The gateway's ids of a message: several where it went in parts.
 CREATE TABLE civic_messaging.part (
     gateway TEXT NOT NULL,
+    account TEXT NOT NULL,
     id TEXT NOT NULL,
     message BIGINT NOT NULL,
-    PRIMARY KEY (gateway, id)
+    PRIMARY KEY (gateway, account, id)
 );
 CREATE INDEX part_message ON civic_messaging.part (message);
 
@@ -100,7 +101,7 @@ CREATE TABLE civic_messaging.early (
     delivery TEXT NOT NULL,
     at BIGINT NOT NULL
 );
-CREATE INDEX early_id ON civic_messaging.early (gateway, id);
+CREATE INDEX early_id ON civic_messaging.early (gateway, account, id);
 CREATE INDEX early_key ON civic_messaging.early (key);
 
 CREATE TABLE civic_messaging.event (

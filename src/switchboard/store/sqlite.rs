@@ -11,10 +11,12 @@ use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
+use super::super::fallback::{Falls, First};
 use super::super::outbox::{self, Id, Settled, State, Status};
 use super::{
-    Attempt, Claimed, End, Engine, Enqueued, Handed, Hold, INTERRUPTED, Incoming, New, RESTORED, Recovered, Settle,
-    TOLD, What, rung_of, told_by,
+    Attempt, Claimed, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACK_WAIT, FALLBACKS_MAX, FELL_BACK, Falling,
+    Handed, Hold, INTERRUPTED, Incoming, New, RESTORED, Recovered, Ruling, Settle, TOLD, Told, What, digest_of,
+    rung_of, told_by,
 };
 use crate::channel::Cursor;
 use crate::clock::Timestamp;
@@ -212,35 +214,7 @@ impl Engine for Sqlite {
     }
 
     async fn enqueue(&self, new: New) -> Result<Enqueued> {
-        self.run(move |db| {
-            let body = to_json(&new.message)?;
-            let digest = Digest::of(body.as_bytes()).to_string();
-            let there: Option<(i64, String)> = db
-                .prepare_cached("SELECT id, digest FROM message WHERE line = ?1 AND key = ?2")?
-                .query_row((&new.line, &new.key), |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()?;
-            if let Some((id, of)) = there {
-                return Ok(if of == digest { Enqueued::Same(Id(id)) } else { Enqueued::Other });
-            }
-            let state = if new.due > new.now { State::Deferred } else { State::Queued };
-            db.prepare_cached(
-                "INSERT INTO message (line, key, recipient, body, digest, priority, state, due, queued)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-            )?
-            .execute(params![
-                new.line,
-                new.key,
-                new.message.to.expose(),
-                body,
-                digest,
-                new.priority,
-                state,
-                new.due,
-                new.now
-            ])?;
-            Ok(Enqueued::New(Id(db.last_insert_rowid())))
-        })
-        .await
+        self.run(move |db| enqueue(db, &new, None)).await
     }
 
     async fn claim(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Claimed>> {
@@ -282,6 +256,26 @@ impl Engine for Sqlite {
             Ok(changed == 1)
         })
         .await
+    }
+
+    async fn ruled(&self, hold: Hold, ruling: Ruling) -> Result<bool> {
+        self.run(move |db| {
+            let held = "SELECT 1 FROM message WHERE id = ?1 AND fence = ?2 AND state = 'claimed'";
+            if db.prepare_cached(held)?.query_row((hold.id.0, hold.fence), |_| Ok(())).optional()?.is_none() {
+                return Ok(false);
+            }
+            let (why, at) = (&ruling.reason, ruling.settle.now);
+            db.prepare_cached(
+                "INSERT INTO decision (message, at, decision, rule, reason) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute((hold.id.0, at, ruling.decision, why.rule(), why.to_string()))?;
+            settle(db, hold.id.0, &ruling.settle)
+        })
+        .await
+    }
+
+    async fn fall_back(&self, now: Timestamp) -> Result<u64> {
+        self.run(move |db| fall_back(db, now)).await
     }
 
     async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool> {
@@ -341,6 +335,17 @@ impl Engine for Sqlite {
                      WHERE state IN ('queued', 'claimed', 'sending') OR state = 'deferred' AND due <= ?4",
                 )?
                 .execute((at, now.plus(outbox::RESTORED_LOOK_UP), RESTORED, now))?;
+            // What goes instead of a message may have gone too, since.
+            for falling in fallbacks(db, None)? {
+                db.prepare_cached("UPDATE message SET fallback_due = NULL WHERE id = ?1")?.execute((falling.id,))?;
+                let id = falling.id;
+                let Some(instead) = falling.instead(now) else { continue };
+                if let Enqueued::New(id) = enqueue(db, &instead, Some(id))? {
+                    let reason = Some(FALLBACK_RESTORED.to_owned());
+                    let from = &[State::Queued];
+                    settle(db, id.0, &Settle { state: State::Parked, due: None, reason, from, now })?;
+                }
+            }
             Ok(held as u64)
         })
         .await
@@ -435,7 +440,8 @@ impl Engine for Sqlite {
             let mut status = db.prepare_cached(
                 "SELECT line, state, due, attempts, delivery, reason,
                         (SELECT gateway FROM attempt WHERE message = m.id ORDER BY n DESC LIMIT 1),
-                        (SELECT id FROM part WHERE message = m.id LIMIT 1)
+                        (SELECT id FROM part WHERE message = m.id LIMIT 1), instead_of,
+                        (SELECT id FROM message WHERE instead_of = m.id)
                  FROM message AS m WHERE id = ?1",
             )?;
             let read = |row: &Row<'_>| {
@@ -449,6 +455,8 @@ impl Engine for Sqlite {
                     reason: row.get(5)?,
                     gateway: row.get(6)?,
                     gateway_id: row.get::<_, Option<String>>(7)?.map(MessageId::from),
+                    instead_of: row.get::<_, Option<i64>>(8)?.map(Id),
+                    fallback: row.get::<_, Option<i64>>(9)?.map(Id),
                 })
             };
             status.query_row((id.0,), read).optional()
@@ -480,6 +488,84 @@ fn lock_file(path: &str) -> rusqlite::Result<Connection> {
     lock.busy_timeout(Duration::ZERO)?;
     lock.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT; BEGIN EXCLUSIVE")?;
     Ok(lock)
+}
+
+/// Takes a message: it may be one that goes instead of another.
+fn enqueue(db: &Connection, new: &New, instead_of: Option<i64>) -> rusqlite::Result<Enqueued> {
+    let body = to_json(&new.message)?;
+    let fallback = new.fallback.as_ref().map(to_json).transpose()?;
+    let digest = digest_of(&body, fallback.as_deref());
+    let there: Option<(i64, String)> = db
+        .prepare_cached("SELECT id, digest FROM message WHERE line = ?1 AND key = ?2")?
+        .query_row((&new.line, &new.key), |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    if let Some((id, of)) = there {
+        return Ok(if of == digest { Enqueued::Same(Id(id)) } else { Enqueued::Other });
+    }
+    let state = if new.due > new.now { State::Deferred } else { State::Queued };
+    db.prepare_cached(
+        "INSERT INTO message
+             (line, key, recipient, body, digest, priority, state, due, queued, fallback, fallback_due, instead_of)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+    )?
+    .execute(params![
+        new.line,
+        new.key,
+        new.message.to.expose(),
+        body,
+        digest,
+        new.priority,
+        state,
+        new.due,
+        new.now,
+        fallback,
+        new.fallback_due(),
+        instead_of
+    ])?;
+    Ok(Enqueued::New(Id(db.last_insert_rowid())))
+}
+
+/// The messages whose fallbacks are to be looked at by a moment, or all that have one.
+fn fallbacks(db: &Connection, by: Option<Timestamp>) -> rusqlite::Result<Vec<Falling>> {
+    let mut due = db.prepare_cached(
+        "SELECT id, line, key, fallback, state, delivery, restored IS NOT NULL,
+                EXISTS (SELECT 1 FROM attempt WHERE message = m.id AND outcome = 'unknown')
+                OR EXISTS (SELECT 1 FROM part WHERE message = m.id),
+                EXISTS (SELECT 1 FROM attempt WHERE message = m.id AND n = m.attempts AND kind = 'opted_out')
+         FROM message AS m WHERE fallback_due IS NOT NULL AND (?1 IS NULL OR fallback_due <= ?1)
+         ORDER BY fallback_due LIMIT ?2",
+    )?;
+    let read = |row: &Row<'_>| {
+        let delivery = row.get::<_, Option<String>>(5)?.and_then(|rung| rung_of(&rung));
+        let restored = row.get(6)?;
+        let doubted = restored || row.get(7)?;
+        let first = First { state: row.get(4)?, delivery, doubted, opted_out: row.get(8)?, restored };
+        let fallback = serde_json::from_str(&row.get::<_, String>(3)?).ok();
+        Ok(Falling { id: row.get(0)?, line: row.get(1)?, key: row.get(2)?, fallback, first })
+    };
+    let most = if by.is_some() { FALLBACKS_MAX } else { u32::MAX };
+    due.query_map((by, most), read)?.collect()
+}
+
+fn fall_back(db: &Connection, now: Timestamp) -> rusqlite::Result<u64> {
+    let mut went = 0;
+    for falling in fallbacks(db, Some(now))? {
+        let (id, falls) = (falling.id, falling.falls());
+        let again = (falls == Falls::Waits).then(|| now.plus(FALLBACK_WAIT));
+        db.prepare_cached("UPDATE message SET fallback_due = ?2 WHERE id = ?1")?.execute((id, again))?;
+        if falls == Falls::CallsBack {
+            let from = &[State::Queued, State::Deferred, State::Parked];
+            let reason = Some(FELL_BACK.to_owned());
+            settle(db, id, &Settle { state: State::Cancelled, due: None, reason, from, now })?;
+        }
+        if matches!(falls, Falls::CallsBack | Falls::Goes)
+            && let Some(instead) = falling.instead(now)
+        {
+            enqueue(db, &instead, Some(id))?;
+            went += 1;
+        }
+    }
+    Ok(went)
 }
 
 fn read_claimed(db: &Connection, id: i64) -> rusqlite::Result<Claimed> {
@@ -532,14 +618,14 @@ fn finish(db: &Connection, hold: Hold, end: &End) -> rusqlite::Result<bool> {
         end.price.as_ref().map(|price| price.currency.as_str())
     ])?;
     let mut part = db.prepare_cached(
-        "INSERT OR IGNORE INTO part (gateway, id, message)
-         SELECT gateway, ?2, message FROM attempt WHERE message = ?1 ORDER BY n DESC LIMIT 1",
+        "INSERT OR IGNORE INTO part (gateway, account, id, message)
+         SELECT gateway, account, ?2, message FROM attempt WHERE message = ?1 ORDER BY n DESC LIMIT 1",
     )?;
     for gateway_id in &end.ids {
         part.execute((id, gateway_id.as_str()))?;
     }
     if let Some(delivery) = end.delivery {
-        climb(db, id, delivery)?;
+        climb(db, id, delivery, end.now)?;
     }
     let from = &[State::Claimed, State::Sending];
     settle(db, id, &Settle { state: end.state, due: end.due, reason: end.reason.clone(), from, now: end.now })?;
@@ -556,7 +642,10 @@ fn settle(db: &Connection, id: i64, settled: &Settle) -> rusqlite::Result<bool> 
     let Some((line, _)) = now.filter(|(_, state)| settled.from.contains(state)) else { return Ok(false) };
     db.prepare_cached(
         "UPDATE message SET state = ?2, due = ?3, reason = ?4, lease = NULL,
-                settled = CASE WHEN ?5 THEN ?6 ELSE NULL END WHERE id = ?1",
+                settled = CASE WHEN ?5 THEN ?6 ELSE NULL END,
+                fallback_due = CASE WHEN ?2 IN ('expired', 'refused', 'rejected') AND fallback_due > ?6 THEN ?6
+                                    ELSE fallback_due END
+         WHERE id = ?1",
     )?
     .execute(params![id, settled.state, settled.due, settled.reason, settled.state.is_settled(), settled.now])?;
     if settled.state.is_settled() {
@@ -596,13 +685,13 @@ fn deliver(db: &Connection, line: Option<&str>, delivery: &Delivery, now: Timest
                 .prepare_cached(had)?
                 .query_map((line, person.expose(), gateway, delivery.envelope.account.as_str(), at), |row| row.get(0))?
                 .collect::<Result<Vec<i64>, _>>()?;
-            return had.into_iter().try_for_each(|message| climb(db, message, delivery.state));
+            return had.into_iter().try_for_each(|message| climb(db, message, delivery.state, now));
         }
     };
     let id = id.as_ref().map(MessageId::as_str);
     let message: Option<i64> = db
         .prepare_cached(
-            "SELECT message FROM part WHERE gateway = ?1 AND id = ?2
+            "SELECT message FROM part WHERE gateway = ?1 AND account = ?4 AND id = ?2
              UNION ALL
              SELECT m.id FROM message AS m JOIN attempt AS a ON a.message = m.id AND a.gateway = ?1 AND a.account = ?4
              WHERE m.key = ?3 LIMIT 1",
@@ -610,19 +699,22 @@ fn deliver(db: &Connection, line: Option<&str>, delivery: &Delivery, now: Timest
         .query_row((gateway, id, key, delivery.envelope.account.as_str()), |row| row.get(0))
         .optional()?;
     match message {
-        Some(message) => told_of(db, message, delivery.state, now),
+        Some(message) => told_of(db, message, Told::by(delivery), now),
         None => db
             .prepare_cached(
                 "INSERT INTO early (gateway, account, id, key, delivery, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?
-            .execute((gateway, delivery.envelope.account.as_str(), id, key, to_json(&delivery.state)?, now))
+            .execute((gateway, delivery.envelope.account.as_str(), id, key, to_json(&Told::by(delivery))?, now))
             .map(|_| ()),
     }
 }
 
 /// What a gateway says of a message: how far it got, and so that it has it.
-fn told_of(db: &Connection, message: i64, state: DeliveryState, now: Timestamp) -> rusqlite::Result<()> {
-    climb(db, message, state)?;
+fn told_of(db: &Connection, message: i64, told: Told, now: Timestamp) -> rusqlite::Result<()> {
+    climb(db, message, told.state, now)?;
+    if told.opted_out {
+        db.prepare_cached("UPDATE message SET fallback_due = NULL WHERE id = ?1")?.execute((message,))?;
+    }
     let reason = Some(TOLD.to_owned());
     let from = &[State::Unknown, State::Parked];
     settle(db, message, &Settle { state: State::Accepted, due: None, reason, from, now }).map(|_| ())
@@ -633,13 +725,15 @@ fn heard_of(db: &Connection, message: i64, now: Timestamp) -> rusqlite::Result<(
     join_early(db, message, now)?;
     let told = "SELECT delivery FROM message WHERE id = ?1 AND state IN ('unknown', 'parked') AND delivery IS NOT NULL";
     let told: Option<String> = db.prepare_cached(told)?.query_row((message,), |row| row.get(0)).optional()?;
-    told.as_deref().and_then(rung_of).map_or(Ok(()), |state| told_of(db, message, state, now))
+    let state = told.as_deref().and_then(rung_of);
+    state.map_or(Ok(()), |state| told_of(db, message, Told { state, opted_out: false }, now))
 }
 
 /// Takes what came before the message's own id was written down.
 fn join_early(db: &Connection, message: i64, now: Timestamp) -> rusqlite::Result<()> {
     // Two searches by their indexes, and not one over all that is kept.
-    let early = "SELECT e.rowid, e.delivery FROM part AS p JOIN early AS e ON e.gateway = p.gateway AND e.id = p.id
+    let early = "SELECT e.rowid, e.delivery FROM part AS p
+         JOIN early AS e ON e.gateway = p.gateway AND e.account = p.account AND e.id = p.id
          WHERE p.message = ?1
          UNION
          SELECT e.rowid, e.delivery FROM message AS m JOIN early AS e ON e.key = m.key
@@ -648,8 +742,8 @@ fn join_early(db: &Connection, message: i64, now: Timestamp) -> rusqlite::Result
     let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?));
     let early = db.prepare_cached(early)?.query_map((message,), read)?.collect::<Result<Vec<_>, _>>()?;
     for (rowid, delivery) in early {
-        if let Some(state) = rung_of(&delivery) {
-            told_of(db, message, state, now)?;
+        if let Ok(told) = serde_json::from_str(&delivery) {
+            told_of(db, message, told, now)?;
         }
         db.prepare_cached("DELETE FROM early WHERE rowid = ?1")?.execute((rowid,))?;
     }
@@ -657,11 +751,15 @@ fn join_early(db: &Connection, message: i64, now: Timestamp) -> rusqlite::Result
 }
 
 /// Takes a message up the ladder of delivery, and never down.
-fn climb(db: &Connection, message: i64, state: DeliveryState) -> rusqlite::Result<()> {
+fn climb(db: &Connection, message: i64, state: DeliveryState, now: Timestamp) -> rusqlite::Result<()> {
     let before: Option<String> =
         db.prepare_cached("SELECT delivery FROM message WHERE id = ?1")?.query_row((message,), |row| row.get(0))?;
     let after = before.as_deref().and_then(rung_of).map_or(state, |before| before.join(state));
-    db.prepare_cached("UPDATE message SET delivery = ?2 WHERE id = ?1")?
-        .execute((message, to_json(&after)?))
-        .map(|_| ())
+    db.prepare_cached(
+        "UPDATE message SET delivery = ?2,
+                fallback_due = CASE WHEN ?3 AND fallback_due > ?4 THEN ?4 ELSE fallback_due END
+         WHERE id = ?1",
+    )?
+    .execute((message, to_json(&after)?, after.is_failure(), now))
+    .map(|_| ())
 }

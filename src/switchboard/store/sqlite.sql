@@ -65,9 +65,10 @@ CREATE INDEX decision_message ON decision (message);
 -- The gateway's ids of a message: several where it went in parts.
 CREATE TABLE part (
     gateway TEXT NOT NULL,
+    account TEXT NOT NULL,
     id TEXT NOT NULL,
     message INTEGER NOT NULL,
-    PRIMARY KEY (gateway, id)
+    PRIMARY KEY (gateway, account, id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX part_message ON part (message);
 
@@ -80,7 +81,7 @@ CREATE TABLE early (
     delivery TEXT NOT NULL,
     at INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX early_id ON early (gateway, id);
+CREATE INDEX early_id ON early (gateway, account, id);
 CREATE INDEX early_key ON early (key);
 
 CREATE TABLE event (

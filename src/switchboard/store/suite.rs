@@ -66,6 +66,11 @@ each! {
     the_ladder_is_never_climbed_down
     a_delivery_settles_what_may_have_gone
     a_delivery_up_to_a_moment_is_of_all_that_this_person_had_by_then
+    what_goes_instead_goes_in_time_and_once
+    what_goes_instead_goes_at_once_when_the_first_certainly_does_not_arrive
+    nothing_goes_instead_of_what_the_person_did_not_want
+    what_goes_instead_may_have_gone_before_a_restore
+    a_ruling_is_noted_under_its_own_claim_only
     an_event_is_taken_in_once
     a_place_in_a_channel_is_kept
     an_event_is_handed_out_until_it_is_acknowledged
@@ -420,6 +425,120 @@ async fn a_delivery_up_to_a_moment_is_of_all_that_this_person_had_by_then(store:
     assert_eq!(rungs(doubtful).await.delivery, None);
 }
 
+async fn what_goes_instead_goes_in_time_and_once(store: &dyn Engine, other: &dyn Engine) {
+    let Enqueued::New(first) = store.enqueue(with_fallback("a", 1)).await.unwrap() else { panic!("it is new") };
+    // The same, and what is the same but for that.
+    assert_eq!(other.enqueue(with_fallback("a", 1)).await.unwrap(), Enqueued::Same(first));
+    assert_eq!(other.enqueue(new("a", 1)).await.unwrap(), Enqueued::Other);
+    let claimed = claim(store, at(1)).await;
+    begin(store, &claimed[0]).await;
+    assert!(store.finish(claimed[0].hold, accepted("id-a")).await.unwrap());
+    assert_eq!(store.fall_back(at(59_999)).await.unwrap(), 0);
+    let (one, two) = tokio::join!(store.fall_back(at(60_000)), other.fall_back(at(60_000)));
+    assert_eq!(one.unwrap() + two.unwrap(), 1);
+    let second = store.status(first).await.unwrap().unwrap().fallback.unwrap();
+    let status = other.status(second).await.unwrap().unwrap();
+    assert_eq!((status.state, status.instead_of, &*status.line), (State::Queued, Some(first), "desk"));
+    let claimed = claim(store, at(60_000)).await;
+    assert_eq!(claimed[0].message.as_ref().and_then(|message| message.content.words()), Some("Instead"));
+    assert_eq!((claimed.len(), store.fall_back(at(1_000_000)).await.unwrap()), (1, 0));
+
+    // One that is delivered in time, and one that has not gone yet.
+    let Enqueued::New(delivered) = store.enqueue(with_fallback("b", 2)).await.unwrap() else { panic!("it is new") };
+    let claimed = claim(store, at(1)).await;
+    begin(store, &claimed[0]).await;
+    assert!(store.finish(claimed[0].hold, accepted("id-b")).await.unwrap());
+    brought(store, delivery("id-b", DeliveryState::Delivered)).await;
+    let Enqueued::New(waits) = store.enqueue(with_fallback("c", 3)).await.unwrap() else { panic!("it is new") };
+    assert_eq!(store.fall_back(at(60_000)).await.unwrap(), 1);
+    assert_eq!(store.status(delivered).await.unwrap().unwrap().fallback, None);
+    let status = store.status(waits).await.unwrap().unwrap();
+    assert_eq!((status.state, status.fallback.is_some()), (State::Cancelled, true));
+}
+
+async fn what_goes_instead_goes_at_once_when_the_first_certainly_does_not_arrive(store: &dyn Engine, _: &dyn Engine) {
+    for (n, ended, failed) in [(1, end("rejected"), false), (2, accepted("id-b"), true)] {
+        let Enqueued::New(first) = store.enqueue(with_fallback(&n.to_string(), n)).await.unwrap() else {
+            panic!("it is new")
+        };
+        let claimed = claim(store, at(1)).await;
+        begin(store, &claimed[0]).await;
+        assert!(store.finish(claimed[0].hold, ended).await.unwrap());
+        if failed {
+            brought(store, delivery("id-b", DeliveryState::Failed)).await;
+        }
+        assert_eq!(store.fall_back(at(4)).await.unwrap(), 1);
+        let second = store.status(first).await.unwrap().unwrap().fallback.unwrap();
+        let claimed = claim(store, at(4)).await;
+        assert_eq!((claimed.len(), claimed[0].hold.id), (1, second));
+        begin(store, &claimed[0]).await;
+        assert!(store.finish(claimed[0].hold, accepted(&format!("id-{n}-instead"))).await.unwrap());
+    }
+    // What may have gone is not made up for, until it is known that it did not go.
+    let Enqueued::New(first) = store.enqueue(with_fallback("d", 4)).await.unwrap() else { panic!("it is new") };
+    let claimed = claim(store, at(1)).await;
+    begin(store, &claimed[0]).await;
+    assert!(store.finish(claimed[0].hold, End { state: State::Parked, ..end("unknown") }).await.unwrap());
+    assert_eq!(store.fall_back(at(60_000)).await.unwrap(), 0);
+    let did_not_go =
+        Settle { state: State::Rejected, due: None, reason: None, from: &[State::Parked], now: at(60_001) };
+    assert!(store.settle(first, did_not_go).await.unwrap());
+    assert_eq!(store.fall_back(at(60_001)).await.unwrap(), 1);
+}
+
+async fn nothing_goes_instead_of_what_the_person_did_not_want(store: &dyn Engine, _: &dyn Engine) {
+    let stop = End { kind: "opted_out", ..end("rejected") };
+    let mut told = delivery("id-b", DeliveryState::Failed);
+    told.failure = Some(crate::event::Failure::new(ErrorKind::OptedOut));
+    for (n, ended, told) in [(1, stop, None), (2, accepted("id-b"), Some(told))] {
+        let Enqueued::New(first) = store.enqueue(with_fallback(&n.to_string(), n)).await.unwrap() else {
+            panic!("it is new")
+        };
+        let claimed = claim(store, at(1)).await;
+        begin(store, &claimed[0]).await;
+        // The delivery comes first, and is kept until then.
+        if let Some(told) = told {
+            brought(store, told).await;
+        }
+        assert!(store.finish(claimed[0].hold, ended).await.unwrap());
+        assert_eq!(store.fall_back(at(1_000_000)).await.unwrap(), 0);
+        assert_eq!(store.status(first).await.unwrap().unwrap().fallback, None);
+    }
+}
+
+async fn what_goes_instead_may_have_gone_before_a_restore(store: &dyn Engine, _: &dyn Engine) {
+    let Enqueued::New(first) = store.enqueue(with_fallback("a", 1)).await.unwrap() else { panic!("it is new") };
+    let claimed = claim(store, at(1)).await;
+    begin(store, &claimed[0]).await;
+    assert!(store.finish(claimed[0].hold, accepted("id-a")).await.unwrap());
+    store.restored(at(5), at(10)).await.unwrap();
+    assert_eq!(store.fall_back(at(1_000_000)).await.unwrap(), 0);
+    let second = store.status(first).await.unwrap().unwrap().fallback.unwrap();
+    assert_eq!(store.status(second).await.unwrap().unwrap().state, State::Parked);
+    assert!(claim(store, at(1_000_000)).await.is_empty());
+}
+
+async fn a_ruling_is_noted_under_its_own_claim_only(store: &dyn Engine, other: &dyn Engine) {
+    let ruling = |state, due, now| Ruling {
+        decision: "defer",
+        reason: crate::policy::Reason::new("hours", "nobody is there"),
+        settle: Settle { state, due, reason: Some("nobody is there".to_owned()), from: &[State::Claimed], now },
+    };
+    let id = put(store, new("a", 1)).await;
+    let stale = claim(store, at(1)).await.remove(0);
+    store.recover(at(500), true).await.unwrap();
+    let claimed = claim(other, at(500)).await.remove(0);
+    assert!(!store.ruled(stale.hold, ruling(State::Refused, None, at(500))).await.unwrap());
+    assert!(store.ruled(claimed.hold, ruling(State::Deferred, Some(at(900)), at(500))).await.unwrap());
+    assert!(!store.ruled(claimed.hold, ruling(State::Refused, None, at(500))).await.unwrap());
+    let status = store.status(id).await.unwrap().unwrap();
+    assert_eq!((status.state, status.reason.as_deref()), (State::Deferred, Some("nobody is there")));
+    assert!(claim(store, at(899)).await.is_empty());
+    let claimed = claim(store, at(900)).await.remove(0);
+    assert!(store.ruled(claimed.hold, ruling(State::Refused, None, at(900))).await.unwrap());
+    assert_eq!(store.status(id).await.unwrap().unwrap().state, State::Refused);
+}
+
 async fn an_event_is_taken_in_once(store: &dyn Engine, other: &dyn Engine) {
     let (one, two) = (delivery("one", DeliveryState::Sent), delivery("two", DeliveryState::Sent));
     let incoming = |told: &Delivery| Incoming { line: None, event: told.clone().into() };
@@ -534,8 +653,15 @@ fn new(key: &str, person: u32) -> New {
         message: Message::text(to, "Your collection is on Tuesday.").key(key),
         priority: 2,
         due: at(0),
+        fallback: None,
         now: at(0),
     }
+}
+
+/// A message with what goes instead of it after a minute.
+fn with_fallback(key: &str, person: u32) -> New {
+    let instead = Message::text(Address::whatsapp("07700 900123").unwrap(), "Instead");
+    New { fallback: Some(Fallback::new(instead, Duration::from_secs(60))), ..new(key, person) }
 }
 
 async fn put(store: &dyn Engine, new: New) -> Id {

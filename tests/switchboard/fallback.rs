@@ -1,0 +1,204 @@
+//! What goes instead of a message, and what the policy says of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use civic_messaging::policy::{Decision, Policy, Question, Reason};
+use civic_messaging::switchboard::{Fallback, Line, Outgoing, State, Status, Switchboard};
+use civic_messaging::{
+    Address, Clock, DeliveryState, Error, ErrorKind, Message, Mock, OnUnknown, Outcome, Purpose, Result, Timestamp,
+    async_trait,
+};
+
+use super::desk::{Desk, memory, text};
+use super::{Ahead, person};
+
+/// A message by WhatsApp, with an SMS that goes instead of it.
+fn both(n: u32, within: Duration) -> Outgoing {
+    let whatsapp = Message::text(Address::whatsapp("07700 900123").unwrap(), "By WhatsApp");
+    let whatsapp = whatsapp.key(format!("flood-{n}")).on_unknown(OnUnknown::Park);
+    Outgoing::new(whatsapp).fallback(Fallback::new(Message::text(person(n), "By SMS"), within))
+}
+
+async fn desk(clock: &Ahead) -> (Desk, Mock, Mock) {
+    let (whatsapp, sms) = (Mock::whatsapp(), Mock::sms());
+    let line = Line::new("desk").channel(whatsapp.clone()).channel(sms.clone());
+    (Desk::of(Switchboard::builder(memory().await).clock(clock.clone()), [line]), whatsapp, sms)
+}
+
+/// What went instead, once it did.
+async fn instead(desk: &Desk, id: civic_messaging::switchboard::Id) -> Status {
+    let waiting = async {
+        loop {
+            if let Some(instead) = desk.switchboard.status(id).await.unwrap().unwrap().fallback {
+                return desk.until(instead, &[State::Accepted]).await;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("it goes")
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn sms_goes_instead_when_whatsapp_does_not_take_it_or_does_not_deliver_it() {
+    let clock = Ahead::default();
+    let (desk, whatsapp, sms) = desk(&clock).await;
+    whatsapp.will_fail(Error::recipient("is not on WhatsApp").with_outcome(Outcome::Rejected));
+    let id = desk.switchboard.send("desk", both(1, HOUR)).await.unwrap();
+    let status = instead(&desk, id).await;
+    assert_eq!((status.instead_of, status.attempts), (Some(id), 1));
+    sms.assert_sent(person(1).expose(), "By SMS");
+
+    // Taken, and reported as not delivered.
+    let id = desk.switchboard.send("desk", both(2, HOUR)).await.unwrap();
+    let gateway_id = desk.until(id, &[State::Accepted]).await.gateway_id.unwrap();
+    assert_eq!(sms.sent().len(), 1);
+    let failed = whatsapp.reports(&gateway_id, DeliveryState::Failed);
+    assert_eq!(desk.switchboard.receive("all", failed).await.status, 200);
+    instead(&desk, id).await;
+
+    // Taken, and nothing more is heard of it in time.
+    let id = desk.switchboard.send("desk", both(3, HOUR)).await.unwrap();
+    desk.until(id, &[State::Accepted]).await;
+    clock.goes_on(HOUR);
+    instead(&desk, id).await;
+    assert_eq!((whatsapp.sent().len(), sms.sent().len()), (3, 3));
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn nothing_goes_instead_of_what_is_delivered_or_may_have_gone_or_was_not_wanted() {
+    let clock = Ahead::default();
+    let (desk, whatsapp, sms) = desk(&clock).await;
+    let delivered = desk.switchboard.send("desk", both(1, HOUR)).await.unwrap();
+    let gateway_id = desk.until(delivered, &[State::Accepted]).await.gateway_id.unwrap();
+    let report = whatsapp.reports(&gateway_id, DeliveryState::Delivered);
+    assert_eq!(desk.switchboard.receive("all", report).await.status, 200);
+    whatsapp.will_fail(Error::unknown("no answer in time"));
+    let doubtful = desk.switchboard.send("desk", both(2, HOUR)).await.unwrap();
+    desk.until(doubtful, &[State::Parked]).await;
+    whatsapp.will_fail(Error::new(ErrorKind::OptedOut, "said STOP").with_outcome(Outcome::Rejected));
+    let stopped = desk.switchboard.send("desk", both(3, HOUR)).await.unwrap();
+    desk.until(stopped, &[State::Rejected]).await;
+
+    // The last one's fallback goes, so the time of the others has come too.
+    let late = desk.switchboard.send("desk", both(4, HOUR)).await.unwrap();
+    desk.until(late, &[State::Accepted]).await;
+    clock.goes_on(HOUR);
+    instead(&desk, late).await;
+    for id in [delivered, doubtful, stopped] {
+        assert_eq!(desk.switchboard.status(id).await.unwrap().unwrap().fallback, None);
+    }
+    assert_eq!(sms.sent().len(), 1);
+
+    // Asked for, it goes even then.
+    whatsapp.will_fail(Error::unknown("no answer in time"));
+    let urgent = Message::text(Address::whatsapp("07700 900123").unwrap(), "Flood!").on_unknown(OnUnknown::Park);
+    let fallback = Fallback::new(Message::text(person(5), "Flood!"), HOUR).even_if_unknown();
+    let urgent = desk.switchboard.send("desk", Outgoing::new(urgent).fallback(fallback)).await.unwrap();
+    desk.until(urgent, &[State::Parked]).await;
+    clock.goes_on(HOUR);
+    instead(&desk, urgent).await;
+    assert_eq!(desk.switchboard.status(urgent).await.unwrap().unwrap().state, State::Parked);
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn a_fallback_that_cannot_go_is_refused_before_anything_is_taken() {
+    let (desk, ..) = desk(&Ahead::default()).await;
+    let first = || Message::text(person(1), "Hello");
+    for (fallback, field) in [
+        (Fallback::new(Message::text(Address::x("12").unwrap(), "Hello"), HOUR), "fallback.to"),
+        (Fallback::new(text(1, ""), HOUR), "fallback.text"),
+        (Fallback::new(text(1, "Hello").key("k"), HOUR), "fallback.key"),
+        (Fallback::new(text(1, "Hello"), Duration::ZERO), "fallback.within"),
+    ] {
+        let error = desk.switchboard.send("desk", Outgoing::new(first()).fallback(fallback)).await.unwrap_err();
+        assert_eq!((error.outcome(), error.field()), (Outcome::NotSent, Some(field)), "{error}");
+    }
+    assert!(desk.switchboard.stats().await.unwrap().is_empty());
+    desk.close().await;
+}
+
+/// No advertising; and nothing but emergencies before a moment, or while it is out of order.
+#[derive(Debug)]
+struct Rules {
+    opens: Timestamp,
+    broken: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Policy for Rules {
+    async fn decide(&self, question: &Question<'_>) -> Result<Decision> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::Unavailable, "the register of objections does not answer"));
+        }
+        let reason = |rule, words| Reason::new(rule, words);
+        Ok(match question.message.purpose {
+            Purpose::Marketing => Decision::Refuse(reason("no-marketing", "this council sends no advertising")),
+            Purpose::Emergency => Decision::Allow,
+            _ if question.at < self.opens => {
+                Decision::Defer { until: self.opens, reason: reason("quiet-hours", "it is night") }
+            }
+            _ => Decision::Allow,
+        })
+    }
+}
+
+#[tokio::test]
+async fn the_policy_is_asked_when_a_message_is_taken_and_again_before_it_goes() {
+    let mock = Mock::sms();
+    let clock = Ahead::default();
+    let opens = clock.now().plus(HOUR);
+    let broken = Arc::new(AtomicBool::new(false));
+    let builder =
+        Switchboard::builder(memory().await).clock(clock.clone()).policy(Rules { opens, broken: broken.clone() });
+    let desk = Desk::of(builder, [Line::new("desk").channel(mock.clone())]);
+    let board = &desk.switchboard;
+    let error = board.send("desk", text(1, "Buy!").purpose(Purpose::Marketing)).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Refused, Outcome::NotSent));
+    assert!(error.to_string().contains("no advertising"), "{error}");
+
+    let waits = board.send("desk", text(2, "Hello")).await.unwrap();
+    let urgent = board.send("desk", text(3, "Flood!").purpose(Purpose::Emergency)).await.unwrap();
+    desk.until(urgent, &[State::Accepted]).await;
+    assert_eq!(mock.sent().len(), 1);
+    assert_eq!(board.status(waits).await.unwrap().unwrap().state, State::Deferred);
+    clock.goes_on(HOUR);
+    desk.until(waits, &[State::Accepted]).await;
+
+    // A policy that does not work lets nothing through.
+    broken.store(true, Ordering::Relaxed);
+    let error = board.send("desk", text(4, "Hello")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    desk.close().await;
+}
+
+/// It changes its mind between the taking and the sending.
+#[derive(Debug)]
+struct Objects(AtomicBool);
+
+#[async_trait]
+impl Policy for Objects {
+    async fn decide(&self, _: &Question<'_>) -> Result<Decision> {
+        let objects = self.0.swap(true, Ordering::Relaxed);
+        Ok(if objects { Decision::Refuse(Reason::new("objection", "this person objected")) } else { Decision::Allow })
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_after_it_was_taken_does_not_go_and_says_why() {
+    let mock = Mock::sms();
+    let builder = Switchboard::builder(memory().await).policy(Objects(AtomicBool::new(false)));
+    let desk = Desk::of(builder, [Line::new("desk").channel(mock.clone())]);
+    let id = desk.switchboard.send("desk", text(1, "Hello")).await.unwrap();
+    let status = desk.until(id, &[State::Refused]).await;
+    assert_eq!((status.attempts, status.reason.as_deref()), (0, Some("this person objected")));
+    let settled = desk.switchboard.line("desk").unwrap().next().await.unwrap().unwrap();
+    assert_eq!(settled.as_settled().map(|settled| settled.state), Some(State::Refused));
+    mock.assert_nothing_sent();
+    desk.close().await;
+}
