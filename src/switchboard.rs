@@ -51,6 +51,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, Semaphore};
 
+use crate::address::Address;
 use crate::channel::{Channel, Info};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
@@ -63,6 +64,7 @@ use crate::message::{Message, Purpose};
 use crate::policy::{Decision, Policy, Question};
 use crate::webhook;
 
+mod conversation;
 mod fallback;
 mod inbox;
 mod line;
@@ -70,6 +72,7 @@ mod outbox;
 mod store;
 mod worker;
 
+pub use conversation::{Entry, Said};
 pub use fallback::{Fallback, Outgoing};
 pub use inbox::{Handed, Happening, LineInbox};
 pub use line::Line;
@@ -261,6 +264,24 @@ impl Switchboard {
     /// [`ErrorKind::Unavailable`] when the store does not work.
     pub async fn status(&self, id: Id) -> Result<Option<Status>> {
         self.0.store.0.status(id).await
+    }
+
+    /// What was said on a line with a person, the newest first: the `most` entries before an entry, or the last ones.
+    ///
+    /// The person is meant wherever they are reached: when a gateway says that somebody has a new number, what is sent to the
+    /// old one goes to the new one, and both are one conversation.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidMessage`] for a line that is not there, and those of [`status`](Self::status).
+    pub async fn conversation(
+        &self,
+        line: &str,
+        with: &Address,
+        before: Option<&Entry>,
+        most: u32,
+    ) -> Result<Vec<Entry>> {
+        self.0.line(line)?;
+        self.0.store.0.conversation(line, with.expose(), before.map(|entry| entry.place), most).await
     }
 
     /// The message of a line that has this key.

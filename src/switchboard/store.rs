@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::conversation::{Entry, Place};
 use super::fallback::{Fallback, Falls, First};
 use super::outbox::{self, Id, Settled, State, Status};
 use crate::address::Address;
@@ -66,11 +67,11 @@ impl Store {
     /// for PostgreSQL by more than one step, so that the database may be ahead of the programs.
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) for a server that cannot be reached.
     pub async fn open(url: &str) -> Result<Self> {
-        match Place::of(url)? {
+        match Home::of(url)? {
             #[cfg(feature = "sqlite-system")]
-            Place::Sqlite(path) => Ok(Self(Arc::new(sqlite::Sqlite::open(path).await?))),
+            Home::Sqlite(path) => Ok(Self(Arc::new(sqlite::Sqlite::open(path).await?))),
             #[cfg(feature = "postgres")]
-            Place::Postgres(url) => Ok(Self(Arc::new(postgres::Postgres::open(url).await?))),
+            Home::Postgres(url) => Ok(Self(Arc::new(postgres::Postgres::open(url).await?))),
         }
     }
 
@@ -81,11 +82,11 @@ impl Store {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub async fn migrate(url: &str) -> Result<()> {
-        match Place::of(url)? {
+        match Home::of(url)? {
             #[cfg(feature = "sqlite-system")]
-            Place::Sqlite(path) => sqlite::Sqlite::open(path).await.map(|_| ()),
+            Home::Sqlite(path) => sqlite::Sqlite::open(path).await.map(|_| ()),
             #[cfg(feature = "postgres")]
-            Place::Postgres(url) => postgres::migrate(url).await,
+            Home::Postgres(url) => postgres::migrate(url).await,
         }
     }
 
@@ -95,24 +96,24 @@ impl Store {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub async fn migrations(url: &str) -> Result<String> {
-        match Place::of(url)? {
+        match Home::of(url)? {
             #[cfg(feature = "sqlite-system")]
-            Place::Sqlite(_) => Ok(String::new()),
+            Home::Sqlite(_) => Ok(String::new()),
             #[cfg(feature = "postgres")]
-            Place::Postgres(url) => postgres::migrations(url).await,
+            Home::Postgres(url) => postgres::migrations(url).await,
         }
     }
 }
 
 /// Where a store is.
-enum Place<'a> {
+enum Home<'a> {
     #[cfg(feature = "sqlite-system")]
     Sqlite(&'a str),
     #[cfg(feature = "postgres")]
     Postgres(&'a str),
 }
 
-impl<'a> Place<'a> {
+impl<'a> Home<'a> {
     fn of(url: &'a str) -> Result<Self> {
         match url.split_once(':') {
             #[cfg(feature = "sqlite-system")]
@@ -207,6 +208,9 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// What became of a message.
     async fn status(&self, id: Id) -> Result<Option<Status>>;
 
+    /// What was said on a line with a person, wherever they were reached: the newest first, and before a place.
+    async fn conversation(&self, line: &str, with: &str, before: Option<Place>, most: u32) -> Result<Vec<Entry>>;
+
     /// The message of this key.
     async fn by_key(&self, line: &str, key: &str) -> Result<Option<Id>>;
 
@@ -267,6 +271,8 @@ pub(super) struct Claimed {
     pub(super) line: String,
     /// None where this program cannot read it: one of a newer version may.
     pub(super) message: Option<Message>,
+    /// Where the person is reached now, where that is elsewhere.
+    pub(super) moved_to: Option<Address>,
     pub(super) queued: Timestamp,
     /// The attempts so far, oldest first: gateway and account.
     pub(super) attempts: Vec<Attempt>,
@@ -356,6 +362,15 @@ pub(super) struct Incoming {
     pub(super) event: Event,
 }
 
+/// An event that is put down: beside what it says.
+struct Put<'a> {
+    line: Option<&'a str>,
+    /// None for one of our own, which comes once.
+    dedupe: Option<&'a str>,
+    kind: &'static str,
+    person: Option<&'a str>,
+}
+
 /// An event that is handed out.
 #[derive(Debug)]
 pub(super) struct Handed {
@@ -374,7 +389,7 @@ pub(super) enum What {
 }
 
 impl What {
-    fn read(kind: &str, body: &str) -> Self {
+    pub(super) fn read(kind: &str, body: &str) -> Self {
         let read = match kind {
             "settled" => serde_json::from_str(body).map(Self::Settled),
             _ => serde_json::from_str(body).map(|event| Self::Event(Box::new(event))),
@@ -452,4 +467,9 @@ fn rung_of(text: &str) -> Option<DeliveryState> {
 /// Whose deliveries these are, where they are of all that a person had.
 fn told_by(delivery: &Delivery) -> Option<&Address> {
     delivery.recipient.as_ref().or(delivery.envelope.conversation.as_ref())
+}
+
+/// Whose message it is: the person or the conversation that an answer would go to.
+fn person_of(event: &Event) -> Option<&str> {
+    event.as_inbound().map(|inbound| inbound.answer_to().expose())
 }

@@ -1,5 +1,6 @@
 //! The worker: claims what is due, sends it, and finds out what became of what may have gone.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -125,6 +126,11 @@ impl Switchboard {
             inner.store.0.release(hold, now.plus(UNREADABLE)).await?;
             return Ok(());
         };
+        let mut message = Cow::Borrowed(message);
+        if let Some(to) = &claimed.moved_to {
+            message.to_mut().to = to.clone();
+        }
+        let message = &*message;
         if message.not_after.is_some_and(|until| now > until) {
             return self.ends(claimed, State::Expired, "its not_after passed before it went").await;
         }

@@ -6,6 +6,7 @@
 //! server, and the work is done again.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -13,18 +14,19 @@ use async_trait::async_trait;
 use tokio_postgres::config::Host;
 use tokio_postgres::{Config, Row};
 
+use super::super::conversation::{Entry, Place};
 use super::super::fallback::{Falls, First};
 use super::super::outbox::{self, Id, Settled, State, Status};
 use super::{
     Attempt, Claimed, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACK_WAIT, FALLBACKS_MAX, FELL_BACK, Falling,
-    Handed, Hold, INTERRUPTED, Incoming, New, RESTORED, Recovered, Ruling, Settle, TOLD, Told, What, digest_of,
-    rung_of, told_by,
+    Handed, Hold, INTERRUPTED, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD, Told, What, digest_of,
+    person_of, rung_of, told_by,
 };
 use crate::channel::Cursor;
 use crate::clock::Timestamp;
 use crate::delivery::DeliveryState;
 use crate::error::{Error, Result};
-use crate::event::{Delivery, DeliveryOf, Event};
+use crate::event::{AddressChanged, Delivery, DeliveryOf, Event};
 use crate::id::{Digest, MessageId};
 
 mod session;
@@ -240,7 +242,14 @@ impl Engine for Postgres {
     }
 
     async fn status(&self, id: Id) -> Result<Option<Status>> {
-        self.sessions.run((), move |db, ()| Box::pin(status(db, id))).await
+        let found = self.sessions.run((), move |db, ()| Box::pin(statuses(db, vec![id.0]))).await?;
+        Ok(found.into_iter().next().map(|(status, _)| status))
+    }
+
+    async fn conversation(&self, line: &str, with: &str, before: Option<Place>, most: u32) -> Result<Vec<Entry>> {
+        self.sessions
+            .run((line, with), move |db, &(line, with)| Box::pin(conversation(db, line, with, before, most)))
+            .await
     }
 
     async fn by_key(&self, line: &str, key: &str) -> Result<Option<Id>> {
@@ -364,7 +373,8 @@ async fn claim(db: &Session, now: Timestamp, lease: Duration, most: u32) -> Resu
 async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claimed>, Fault> {
     let read = "SELECT m.id, m.fence, m.line, m.body, m.queued, m.lookups, m.restored,
                 (SELECT p.id FROM civic_messaging.part AS p WHERE p.message = m.id
-                 ORDER BY p.gateway COLLATE \"C\", p.id COLLATE \"C\" LIMIT 1)
+                 ORDER BY p.gateway COLLATE \"C\", p.id COLLATE \"C\" LIMIT 1),
+                (SELECT l.address FROM civic_messaging.link AS l WHERE l.line = m.line AND l.previous = m.recipient)
          FROM civic_messaging.message AS m WHERE m.id = ANY ($1) ORDER BY array_position($1, m.id)";
     let tries = "SELECT gateway, account, begun, message, outcome IS NOT DISTINCT FROM 'unknown', passing
          FROM civic_messaging.attempt WHERE message = ANY ($1) ORDER BY message, n";
@@ -388,6 +398,7 @@ async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claimed>, Fault> 
             lookups: count(&row, 5)?,
             restored: row.try_get::<_, Option<i64>>(6)?.map(Timestamp::from_millis),
             gateway_id: row.try_get::<_, Option<String>>(7)?.map(MessageId::from),
+            moved_to: row.try_get::<_, Option<&str>>(8)?.and_then(|address| serde_json::from_str(address).ok()),
         });
     }
     Ok(claimed)
@@ -569,8 +580,8 @@ async fn settle(db: &Session, id: i64, settled: &Settle) -> Result<bool, Fault> 
     db.change(put, &[&id, &settled.state.as_str(), &due, &reason, &at, &settled.now.as_millis()]).await?;
     if settled.state.is_settled() {
         let told = Settled { id: Id(id), state: settled.state, reason: settled.reason.clone() };
-        let line = now.try_get(0)?;
-        put_event(db, Some(line), None, "settled", &serde_json::to_string(&told)?, settled.now).await?;
+        let put = Put { line: Some(now.try_get(0)?), dedupe: None, kind: "settled", person: None };
+        put_event(db, &put, &serde_json::to_string(&told)?, settled.now).await?;
     }
     Ok(true)
 }
@@ -592,12 +603,15 @@ async fn take_in(
     for Incoming { line, event } in events {
         let dedupe = Digest::of(event.id().as_bytes()).to_string();
         let body = serde_json::to_string(event)?;
-        if !put_event(db, line.as_deref(), Some(&dedupe), "event", &body, now).await? {
+        let put = Put { line: line.as_deref(), dedupe: Some(&dedupe), kind: "event", person: person_of(event) };
+        if !put_event(db, &put, &body, now).await? {
             continue;
         }
         new += 1;
-        if let Event::Delivery(delivery) = event {
-            deliver(db, line.as_deref(), delivery, now).await?;
+        match (event, line) {
+            (Event::Delivery(delivery), _) => deliver(db, line.as_deref(), delivery, now).await?,
+            (Event::AddressChanged(changed), Some(line)) => link(db, line, changed).await?,
+            _ => {}
         }
     }
     if let Some((channel, place)) = cursor {
@@ -609,18 +623,41 @@ async fn take_in(
 }
 
 /// Puts an event down. False: it was there.
-async fn put_event(
-    db: &Session,
-    line: Option<&str>,
-    dedupe: Option<&str>,
-    kind: &str,
-    body: &str,
-    now: Timestamp,
-) -> Result<bool, Fault> {
-    let put = "INSERT INTO civic_messaging.event (line, dedupe, kind, body, taken_in) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (dedupe) DO NOTHING";
-    let line = line.map(indexed);
-    Ok(db.change(put, &[&line, &dedupe, &kind, &body, &now.as_millis()]).await? == 1)
+async fn put_event(db: &Session, put: &Put<'_>, body: &str, now: Timestamp) -> Result<bool, Fault> {
+    let event = "INSERT INTO civic_messaging.event (line, dedupe, kind, person, body, taken_in)
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (dedupe) DO NOTHING";
+    let (line, person) = (put.line.map(indexed), put.person.map(indexed));
+    Ok(db.change(event, &[&line, &put.dedupe, &put.kind, &person, &body, &now.as_millis()]).await? == 1)
+}
+
+/// Notes where a person is reached now: each address leads to the last one, however many lie between.
+async fn link(db: &Session, line: &str, changed: &AddressChanged) -> Result<(), Fault> {
+    // One change of a line at a time: each reads what the others wrote.
+    let lock = "SELECT pg_advisory_xact_lock(hashtextextended('civic_messaging.link' || chr(10) || $1, 0))";
+    let line = indexed(line);
+    db.rows(lock, &[&line]).await?;
+    let (previous, at) = (indexed(changed.previous.expose()), changed.envelope.at.as_millis());
+    let newer = "SELECT current, address FROM civic_messaging.link WHERE line = $1 AND previous = $2 AND at > $3";
+    // The later news may come first.
+    if db.row(newer, &[&line, &previous, &at]).await?.is_some() {
+        return Ok(());
+    }
+    let current = indexed(changed.current.expose());
+    let (current, address) = match db.row(newer, &[&line, &current, &at]).await? {
+        Some(row) => (row.try_get(0)?, row.try_get(1)?),
+        None => (current.into_owned(), serde_json::to_string(&changed.current)?),
+    };
+    // Who came back to an address leaves it no more.
+    db.change("DELETE FROM civic_messaging.link WHERE line = $1 AND previous = $2", &[&line, &current]).await?;
+    let lead = "UPDATE civic_messaging.link SET current = $3, address = $4 WHERE line = $1 AND current = $2";
+    db.change(lead, &[&line, &previous, &current, &address]).await?;
+    if *current != *previous {
+        let put = "INSERT INTO civic_messaging.link (line, previous, current, address, at) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (line, previous) DO UPDATE SET current = excluded.current, address = excluded.address,
+                 at = excluded.at";
+        db.change(put, &[&line, &previous, &current, &address, &at]).await?;
+    }
+    Ok(())
 }
 
 async fn next(db: &Session, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<Handed>, Fault> {
@@ -643,27 +680,75 @@ async fn next(db: &Session, line: Option<&str>, now: Timestamp, lease: Duration)
     Ok(Some(Handed { id: row.try_get(0)?, line: row.try_get(1)?, what }))
 }
 
-async fn status(db: &Session, id: Id) -> Result<Option<Status>, Fault> {
+/// What became of messages, and what they say.
+async fn statuses(db: &Session, ids: Vec<i64>) -> Result<Vec<(Status, String)>, Fault> {
     let status = "SELECT line, state, due, attempts, delivery, reason,
                 (SELECT gateway FROM civic_messaging.attempt WHERE message = m.id ORDER BY n DESC LIMIT 1),
                 (SELECT p.id FROM civic_messaging.part AS p WHERE p.message = m.id
                  ORDER BY p.gateway COLLATE \"C\", p.id COLLATE \"C\" LIMIT 1),
-                instead_of, (SELECT id FROM civic_messaging.message WHERE instead_of = m.id)
-         FROM civic_messaging.message AS m WHERE id = $1";
-    let Some(row) = db.row(status, &[&id.0]).await? else { return Ok(None) };
-    Ok(Some(Status {
-        id,
-        line: row.try_get(0)?,
-        state: state(&row, 1)?,
-        due: row.try_get::<_, Option<i64>>(2)?.map(Timestamp::from_millis),
-        attempts: count(&row, 3)?,
-        delivery: row.try_get::<_, Option<&str>>(4)?.and_then(rung_of),
-        reason: row.try_get(5)?,
-        gateway: row.try_get(6)?,
-        gateway_id: row.try_get::<_, Option<String>>(7)?.map(MessageId::from),
-        instead_of: row.try_get::<_, Option<i64>>(8)?.map(Id),
-        fallback: row.try_get::<_, Option<i64>>(9)?.map(Id),
-    }))
+                instead_of, (SELECT id FROM civic_messaging.message WHERE instead_of = m.id), body, id
+         FROM civic_messaging.message AS m WHERE id = ANY ($1)";
+    let read = |row: &Row| {
+        let status = Status {
+            id: Id(row.try_get(11)?),
+            line: row.try_get(0)?,
+            state: state(row, 1)?,
+            due: row.try_get::<_, Option<i64>>(2)?.map(Timestamp::from_millis),
+            attempts: count(row, 3)?,
+            delivery: row.try_get::<_, Option<&str>>(4)?.and_then(rung_of),
+            reason: row.try_get(5)?,
+            gateway: row.try_get(6)?,
+            gateway_id: row.try_get::<_, Option<String>>(7)?.map(MessageId::from),
+            instead_of: row.try_get::<_, Option<i64>>(8)?.map(Id),
+            fallback: row.try_get::<_, Option<i64>>(9)?.map(Id),
+        };
+        Ok((status, row.try_get(10)?))
+    };
+    db.rows(status, &[&ids]).await?.iter().map(read).collect()
+}
+
+async fn conversation(
+    db: &Session,
+    line: &str,
+    with: &str,
+    before: Option<Place>,
+    most: u32,
+) -> Result<Vec<Entry>, Fault> {
+    let (line, with) = (indexed(line), indexed(with));
+    let who = "WITH now AS (
+             SELECT coalesce((SELECT current FROM civic_messaging.link WHERE line = $1 AND previous = $2), $2) AS person)
+         SELECT person FROM now
+         UNION SELECT previous FROM civic_messaging.link WHERE line = $1 AND current = (SELECT person FROM now)";
+    let who = db.rows(who, &[&line, &with]).await?;
+    let who = who.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    let places = "SELECT * FROM (
+             (SELECT queued AS at, false AS theirs, id, NULL AS body FROM civic_messaging.message
+              WHERE conversation = ANY (SELECT hashtextextended($1 || chr(10) || person, 0) FROM unnest($2::text[]) AS person)
+                AND recipient = ANY ($2) AND line = $1
+                AND ($3::bigint IS NULL OR (queued, false, id) < ($3, $4::boolean, $5::bigint))
+              ORDER BY queued DESC, id DESC LIMIT $6)
+             UNION ALL
+             (SELECT taken_in, true, id, body FROM civic_messaging.event
+              WHERE line = $1 AND person = ANY ($2)
+                AND ($3::bigint IS NULL OR (taken_in, true, id) < ($3, $4, $5))
+              ORDER BY taken_in DESC, id DESC LIMIT $6)) AS said
+         ORDER BY at DESC, theirs DESC, id DESC LIMIT $6";
+    let (at, theirs) = (before.map(|place| place.at.as_millis()), before.map(|place| place.theirs));
+    let id = before.map(|place| place.id);
+    let said = db.rows(places, &[&line, &who, &at, &theirs, &id, &i64::from(most)]).await?;
+    let place = |row: &Row| Ok::<_, Fault>(Place { at: moment(row, 0)?, theirs: row.try_get(1)?, id: row.try_get(2)? });
+    let places = said.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+    let ours = places.iter().filter(|place| !place.theirs).map(|place| place.id).collect();
+    let ours: HashMap<_, _> = statuses(db, ours).await?.into_iter().map(|ours| (ours.0.id.0, ours)).collect();
+    let mut entries = Vec::with_capacity(places.len());
+    for (row, place) in said.iter().zip(places) {
+        if place.theirs {
+            entries.push(Entry::theirs(place, row.try_get(3)?));
+        } else if let Some((status, body)) = ours.get(&place.id) {
+            entries.push(Entry::ours(place, status.clone(), body));
+        }
+    }
+    Ok(entries)
 }
 
 /// Lets a delivery have its effect on the message that it is of, or keeps it until that is written down.

@@ -11,18 +11,19 @@ use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
+use super::super::conversation::{Entry, Place};
 use super::super::fallback::{Falls, First};
 use super::super::outbox::{self, Id, Settled, State, Status};
 use super::{
     Attempt, Claimed, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACK_WAIT, FALLBACKS_MAX, FELL_BACK, Falling,
-    Handed, Hold, INTERRUPTED, Incoming, New, RESTORED, Recovered, Ruling, Settle, TOLD, Told, What, digest_of,
-    rung_of, told_by,
+    Handed, Hold, INTERRUPTED, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD, Told, What, digest_of,
+    person_of, rung_of, told_by,
 };
 use crate::channel::Cursor;
 use crate::clock::Timestamp;
 use crate::delivery::DeliveryState;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Delivery, DeliveryOf, Event};
+use crate::event::{AddressChanged, Delivery, DeliveryOf, Event};
 use crate::id::{Digest, MessageId};
 
 /// The steps from each version of the tables to the next; a file says which it has.
@@ -377,12 +378,15 @@ impl Engine for Sqlite {
             let mut new = 0;
             for Incoming { line, event } in &events {
                 let dedupe = Digest::of(event.id().as_bytes()).to_string();
-                if !put_event(db, line.as_deref(), Some(&dedupe), "event", &to_json(event)?, now)? {
+                let put = Put { line: line.as_deref(), dedupe: Some(&dedupe), kind: "event", person: person_of(event) };
+                if !put_event(db, &put, &to_json(event)?, now)? {
                     continue;
                 }
                 new += 1;
-                if let Event::Delivery(delivery) = event {
-                    deliver(db, line.as_deref(), delivery, now)?;
+                match (event, line) {
+                    (Event::Delivery(delivery), _) => deliver(db, line.as_deref(), delivery, now)?,
+                    (Event::AddressChanged(changed), Some(line)) => link(db, line, changed)?,
+                    _ => {}
                 }
             }
             if let Some((channel, place)) = &cursor {
@@ -436,32 +440,12 @@ impl Engine for Sqlite {
     }
 
     async fn status(&self, id: Id) -> Result<Option<Status>> {
-        self.run(move |db| {
-            let mut status = db.prepare_cached(
-                "SELECT line, state, due, attempts, delivery, reason,
-                        (SELECT gateway FROM attempt WHERE message = m.id ORDER BY n DESC LIMIT 1),
-                        (SELECT id FROM part WHERE message = m.id LIMIT 1), instead_of,
-                        (SELECT id FROM message WHERE instead_of = m.id)
-                 FROM message AS m WHERE id = ?1",
-            )?;
-            let read = |row: &Row<'_>| {
-                Ok(Status {
-                    id,
-                    line: row.get(0)?,
-                    state: row.get(1)?,
-                    due: row.get(2)?,
-                    attempts: row.get(3)?,
-                    delivery: row.get::<_, Option<String>>(4)?.and_then(|rung| rung_of(&rung)),
-                    reason: row.get(5)?,
-                    gateway: row.get(6)?,
-                    gateway_id: row.get::<_, Option<String>>(7)?.map(MessageId::from),
-                    instead_of: row.get::<_, Option<i64>>(8)?.map(Id),
-                    fallback: row.get::<_, Option<i64>>(9)?.map(Id),
-                })
-            };
-            status.query_row((id.0,), read).optional()
-        })
-        .await
+        self.run(move |db| status(db, id.0).optional().map(|found| found.map(|(status, _)| status))).await
+    }
+
+    async fn conversation(&self, line: &str, with: &str, before: Option<Place>, most: u32) -> Result<Vec<Entry>> {
+        let (line, with) = (line.to_owned(), with.to_owned());
+        self.run(move |db| conversation(db, &line, &with, before, most)).await
     }
 
     async fn by_key(&self, line: &str, key: &str) -> Result<Option<Id>> {
@@ -480,6 +464,78 @@ impl Engine for Sqlite {
         })
         .await
     }
+}
+
+/// What became of a message, and what it says.
+fn status(db: &Connection, id: i64) -> rusqlite::Result<(Status, String)> {
+    let mut status = db.prepare_cached(
+        "SELECT line, state, due, attempts, delivery, reason,
+                (SELECT gateway FROM attempt WHERE message = m.id ORDER BY n DESC LIMIT 1),
+                (SELECT id FROM part WHERE message = m.id LIMIT 1), instead_of,
+                (SELECT id FROM message WHERE instead_of = m.id), body
+         FROM message AS m WHERE id = ?1",
+    )?;
+    let read = |row: &Row<'_>| {
+        let status = Status {
+            id: Id(id),
+            line: row.get(0)?,
+            state: row.get(1)?,
+            due: row.get(2)?,
+            attempts: row.get(3)?,
+            delivery: row.get::<_, Option<String>>(4)?.and_then(|rung| rung_of(&rung)),
+            reason: row.get(5)?,
+            gateway: row.get(6)?,
+            gateway_id: row.get::<_, Option<String>>(7)?.map(MessageId::from),
+            instead_of: row.get::<_, Option<i64>>(8)?.map(Id),
+            fallback: row.get::<_, Option<i64>>(9)?.map(Id),
+        };
+        Ok((status, row.get(10)?))
+    };
+    status.query_row((id,), read)
+}
+
+fn conversation(
+    db: &Connection,
+    line: &str,
+    with: &str,
+    before: Option<Place>,
+    most: u32,
+) -> rusqlite::Result<Vec<Entry>> {
+    let mut places = db.prepare_cached(
+        "WITH now (person) AS (
+             SELECT coalesce((SELECT current FROM link WHERE line = ?1 AND previous = ?2), ?2)),
+         who (person) AS (
+             SELECT person FROM now
+             UNION SELECT previous FROM link WHERE line = ?1 AND current = (SELECT person FROM now))
+         SELECT at, theirs, id FROM (
+             SELECT * FROM (
+                 SELECT queued AS at, 0 AS theirs, id FROM message
+                 WHERE line = ?1 AND recipient IN (SELECT person FROM who)
+                   AND (?3 IS NULL OR (queued, 0, id) < (?3, ?4, ?5))
+                 ORDER BY queued DESC, id DESC LIMIT ?6)
+             UNION ALL
+             SELECT * FROM (
+                 SELECT taken_in AS at, 1 AS theirs, id FROM event
+                 WHERE line = ?1 AND person IN (SELECT person FROM who)
+                   AND (?3 IS NULL OR (taken_in, 1, id) < (?3, ?4, ?5))
+                 ORDER BY taken_in DESC, id DESC LIMIT ?6))
+         ORDER BY at DESC, theirs DESC, id DESC LIMIT ?6",
+    )?;
+    let from = (before.map(|place| place.at), before.map(|place| place.theirs), before.map(|place| place.id));
+    let read = |row: &Row<'_>| Ok(Place { at: row.get(0)?, theirs: row.get(1)?, id: row.get(2)? });
+    let places = places.query_map(params![line, with, from.0, from.1, from.2, most], read)?;
+    let mut said = db.prepare_cached("SELECT body FROM event WHERE id = ?1")?;
+    let mut entries = Vec::new();
+    for place in places {
+        let place = place?;
+        entries.push(if place.theirs {
+            Entry::theirs(place, &said.query_row((place.id,), |row| row.get::<_, String>(0))?)
+        } else {
+            let (status, body) = status(db, place.id)?;
+            Entry::ours(place, status, &body)
+        });
+    }
+    Ok(entries)
 }
 
 /// Takes the lock that goes with the process, on a file beside the database.
@@ -578,7 +634,8 @@ fn read_claimed(db: &Connection, id: i64) -> rusqlite::Result<Claimed> {
     };
     let attempts = attempts.query_map((id,), read)?.collect::<Result<Vec<_>, _>>()?;
     let mut claimed = db.prepare_cached(
-        "SELECT line, body, fence, queued, lookups, restored, (SELECT id FROM part WHERE message = m.id LIMIT 1)
+        "SELECT line, body, fence, queued, lookups, restored, (SELECT id FROM part WHERE message = m.id LIMIT 1),
+                (SELECT address FROM link WHERE line = m.line AND previous = m.recipient)
          FROM message AS m WHERE id = ?1",
     )?;
     claimed.query_row((id,), |row| {
@@ -591,6 +648,7 @@ fn read_claimed(db: &Connection, id: i64) -> rusqlite::Result<Claimed> {
             lookups: row.get(4)?,
             restored: row.get(5)?,
             gateway_id: row.get::<_, Option<String>>(6)?.map(MessageId::from),
+            moved_to: row.get::<_, Option<String>>(7)?.and_then(|address| serde_json::from_str(&address).ok()),
         })
     })
 }
@@ -650,24 +708,45 @@ fn settle(db: &Connection, id: i64, settled: &Settle) -> rusqlite::Result<bool> 
     .execute(params![id, settled.state, settled.due, settled.reason, settled.state.is_settled(), settled.now])?;
     if settled.state.is_settled() {
         let told = Settled { id: Id(id), state: settled.state, reason: settled.reason.clone() };
-        put_event(db, Some(&line), None, "settled", &to_json(&told)?, settled.now)?;
+        let put = Put { line: Some(&line), dedupe: None, kind: "settled", person: None };
+        put_event(db, &put, &to_json(&told)?, settled.now)?;
     }
     Ok(true)
 }
 
 /// Puts an event down. False: it was there.
-fn put_event(
-    db: &Connection,
-    line: Option<&str>,
-    dedupe: Option<&str>,
-    kind: &str,
-    body: &str,
-    now: Timestamp,
-) -> rusqlite::Result<bool> {
-    let put = db
-        .prepare_cached("INSERT OR IGNORE INTO event (line, dedupe, kind, body, taken_in) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute((line, dedupe, kind, body, now))?;
-    Ok(put == 1)
+fn put_event(db: &Connection, put: &Put<'_>, body: &str, now: Timestamp) -> rusqlite::Result<bool> {
+    let event = "INSERT OR IGNORE INTO event (line, dedupe, kind, person, body, taken_in)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    Ok(db.prepare_cached(event)?.execute((put.line, put.dedupe, put.kind, put.person, body, now))? == 1)
+}
+
+/// Notes where a person is reached now: each address leads to the last one, however many lie between.
+fn link(db: &Connection, line: &str, changed: &AddressChanged) -> rusqlite::Result<()> {
+    let (previous, at) = (changed.previous.expose(), changed.envelope.at);
+    let mut newer =
+        db.prepare_cached("SELECT current, address FROM link WHERE line = ?1 AND previous = ?2 AND at > ?3")?;
+    let mut newer = |from: &str| {
+        let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
+        newer.query_row((line, from, at), read).optional()
+    };
+    // The later news may come first.
+    if newer(previous)?.is_some() {
+        return Ok(());
+    }
+    let here = (changed.current.expose().to_owned(), to_json(&changed.current)?);
+    let (current, address) = newer(changed.current.expose())?.unwrap_or(here);
+    // Who came back to an address leaves it no more.
+    db.prepare_cached("DELETE FROM link WHERE line = ?1 AND previous = ?2")?.execute((line, &current))?;
+    db.prepare_cached("UPDATE link SET current = ?3, address = ?4 WHERE line = ?1 AND current = ?2")?
+        .execute((line, previous, &current, &address))?;
+    if current != previous {
+        db.prepare_cached(
+            "INSERT OR REPLACE INTO link (line, previous, current, address, at) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute((line, previous, &current, &address, at))?;
+    }
+    Ok(())
 }
 
 /// Lets a delivery have its effect on the message that it is of, or keeps it until that is written down.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::Said;
 use super::super::outbox;
 use super::*;
 use crate::address::{Address, Medium};
@@ -71,6 +72,8 @@ each! {
     nothing_goes_instead_of_what_the_person_did_not_want
     what_goes_instead_may_have_gone_before_a_restore
     a_ruling_is_noted_under_its_own_claim_only
+    a_conversation_is_read_from_its_end
+    who_has_a_new_address_is_reached_there
     an_event_is_taken_in_once
     a_place_in_a_channel_is_kept
     an_event_is_handed_out_until_it_is_acknowledged
@@ -537,6 +540,89 @@ async fn a_ruling_is_noted_under_its_own_claim_only(store: &dyn Engine, other: &
     let claimed = claim(store, at(900)).await.remove(0);
     assert!(store.ruled(claimed.hold, ruling(State::Refused, None, at(900))).await.unwrap());
     assert_eq!(store.status(id).await.unwrap().unwrap().state, State::Refused);
+}
+
+/// A message of theirs.
+fn inbound(n: u32, from: &Address) -> Incoming {
+    let content = crate::event::InboundContent::Text(format!("Theirs {n}"));
+    let event = crate::event::Inbound::new(envelope(), format!("in-{n}"), from.clone(), content);
+    Incoming { line: Some("desk".to_owned()), event: event.into() }
+}
+
+fn changed(previous: &Address, current: &Address, moment: i64) -> Incoming {
+    // Such an event is known by what it says.
+    let raw = Raw::whole(format!("{} {} {moment}", previous.expose(), current.expose()).into());
+    let envelope = Envelope::new("mock", Medium::Sms, AccountId::new("desk"), at(moment), raw);
+    let event = crate::event::AddressChanged::new(envelope, previous.clone(), current.clone());
+    Incoming { line: Some("desk".to_owned()), event: event.into() }
+}
+
+/// What was said, by the keys of ours and the texts of theirs.
+fn words(entries: &[Entry]) -> Vec<String> {
+    let words = |entry: &Entry| match &entry.said {
+        Said::Ours { message, .. } => message.as_ref().unwrap().key.clone().unwrap(),
+        Said::Theirs(inbound) => inbound.as_ref().unwrap().text().unwrap().to_owned(),
+    };
+    entries.iter().map(words).collect()
+}
+
+async fn a_conversation_is_read_from_its_end(store: &dyn Engine, other: &dyn Engine) {
+    let (they, others) = (new("", 1).message.to, new("", 2).message.to);
+    for n in 0..5 {
+        put(store, New { now: at(n), ..new(&format!("ours-{n}"), 1) }).await;
+        store.take_in(vec![inbound(n as u32, &they)], None, at(n)).await.unwrap();
+    }
+    put(store, new("elsewhere", 2)).await;
+    put(store, New { line: "leader".to_owned(), ..new("leader", 1) }).await;
+    store.take_in(vec![inbound(9, &others)], None, at(3)).await.unwrap();
+    let all = other.conversation("desk", they.expose(), None, 100).await.unwrap();
+    let told =
+        ["Theirs 4", "ours-4", "Theirs 3", "ours-3", "Theirs 2", "ours-2", "Theirs 1", "ours-1", "Theirs 0", "ours-0"];
+    assert_eq!(words(&all), told);
+    // In pages of three: nothing twice, and nothing left out.
+    let (mut pages, mut before) = (Vec::new(), None);
+    loop {
+        let page = store.conversation("desk", they.expose(), before, 3).await.unwrap();
+        let Some(last) = page.last() else { break };
+        before = Some(last.place);
+        pages.extend(words(&page));
+    }
+    assert_eq!(pages, told);
+    assert!(store.conversation("desk", "+447700900999", None, 3).await.unwrap().is_empty());
+}
+
+async fn who_has_a_new_address_is_reached_there(store: &dyn Engine, other: &dyn Engine) {
+    let [first, second, third] = [1, 2, 3].map(|n| new("", n).message.to);
+    let leads = async |key: &str, person| {
+        put(store, new(key, person)).await;
+        let claimed = claim(store, at(1)).await.remove(0);
+        begin(store, &claimed).await;
+        assert!(store.finish(claimed.hold, accepted(&format!("id-{key}"))).await.unwrap());
+        claimed.moved_to
+    };
+    store.take_in(vec![inbound(1, &first)], None, at(1)).await.unwrap();
+    assert_eq!(leads("a", 1).await, None);
+    // The later news comes first.
+    store.take_in(vec![changed(&second, &third, 20)], None, at(2)).await.unwrap();
+    store.take_in(vec![changed(&first, &second, 10)], None, at(2)).await.unwrap();
+    assert_eq!(leads("b", 1).await.as_ref(), Some(&third));
+    assert_eq!(leads("c", 2).await.as_ref(), Some(&third));
+    assert_eq!(leads("d", 3).await, None);
+    for address in [&first, &second, &third] {
+        let said = other.conversation("desk", address.expose(), None, 9).await.unwrap();
+        assert_eq!(said.len(), 5, "{:?}", words(&said));
+    }
+    // Who comes back leaves it no more.
+    store.take_in(vec![changed(&third, &first, 30)], None, at(2)).await.unwrap();
+    assert_eq!(leads("e", 1).await, None);
+    assert_eq!(leads("f", 2).await.as_ref(), Some(&first));
+    assert_eq!(leads("g", 3).await.as_ref(), Some(&first));
+    // Old news changes nothing; nor does another line's.
+    store.take_in(vec![changed(&third, &second, 15)], None, at(2)).await.unwrap();
+    assert_eq!(leads("h", 3).await.as_ref(), Some(&first));
+    let elsewhere = Incoming { line: Some("leader".to_owned()), ..changed(&first, &second, 40) };
+    store.take_in(vec![elsewhere], None, at(2)).await.unwrap();
+    assert_eq!(leads("i", 1).await, None);
 }
 
 async fn an_event_is_taken_in_once(store: &dyn Engine, other: &dyn Engine) {

@@ -1,0 +1,60 @@
+//! What was said with a person.
+
+use super::outbox::Status;
+use super::store::What;
+use crate::clock::Timestamp;
+use crate::event::{Event, Inbound};
+use crate::message::Message;
+
+/// Something that was said on a line, by us or by them.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// When we took it: by our own clock.
+    pub at: Timestamp,
+    /// What it is.
+    pub said: Said,
+    pub(super) place: Place,
+}
+
+/// What was said.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq)]
+pub enum Said {
+    /// A message of ours, which need not have gone.
+    Ours {
+        /// What became of it.
+        status: Box<Status>,
+        /// The message: none where it is kept no longer, or was written by a newer program.
+        message: Option<Box<Message>>,
+    },
+    /// A message of theirs, or an echo of one of ours that was written elsewhere: none where it is kept no longer, or was
+    /// written by a newer program.
+    Theirs(Option<Box<Inbound>>),
+}
+
+/// Where an entry stands: entries of one moment are told apart by whose they are, and by their numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) at: Timestamp,
+    pub(super) theirs: bool,
+    pub(super) id: i64,
+}
+
+impl Entry {
+    pub(super) fn ours(place: Place, status: Status, body: &str) -> Self {
+        let message = serde_json::from_str(body).ok().map(Box::new);
+        Self { at: place.at, said: Said::Ours { status: Box::new(status), message }, place }
+    }
+
+    pub(super) fn theirs(place: Place, body: &str) -> Self {
+        let inbound = match What::read("event", body) {
+            What::Event(event) => match *event {
+                Event::Inbound(inbound) => Some(Box::new(inbound)),
+                _ => None,
+            },
+            _ => None,
+        };
+        Self { at: place.at, said: Said::Theirs(inbound), place }
+    }
+}
