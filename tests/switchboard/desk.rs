@@ -5,6 +5,7 @@ use std::time::Duration;
 use civic_messaging::switchboard::{Builder, Line, Resolution, State, Status, Store, Switchboard};
 use civic_messaging::{
     Channel, Clock, DeliveryState, Error, ErrorKind, Event, Message, Mock, OnUnknown, Outcome, Purpose, SystemClock,
+    VirtualClock,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -44,7 +45,7 @@ impl Desk {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap_or_else(|_| panic!("never {states:?}"))
+        tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap_or_else(|_| panic!("never {states:?}"))
     }
 
     pub(super) async fn close(self) {
@@ -108,18 +109,25 @@ async fn a_failure_that_passes_is_tried_again_and_a_no_is_final() {
 
 #[tokio::test]
 async fn while_a_gateway_asks_to_be_left_alone_messages_wait_and_are_not_given_up() {
-    let mock = Mock::sms();
-    let desk = Desk::open(memory().await, [Line::new("desk").channel(mock.clone())]).await;
+    let (mock, clock) = (Mock::sms(), VirtualClock::at(SystemClock::new().now()));
+    let desk = Desk::at(clock.clone(), memory().await, [Line::new("desk").channel(mock.clone())]).await;
     let busy = Error::new(ErrorKind::RateLimited, "too many").with_outcome(Outcome::Rejected);
     mock.will_fail(busy.with_retry(true, Some(Duration::from_millis(1_200))));
     let first = desk.switchboard.send("desk", text(1, "One")).await.unwrap();
     desk.until(first, &[State::Deferred]).await;
     let second = desk.switchboard.send("desk", text(2, "Two")).await.unwrap();
+    let time = tokio::spawn(async move {
+        loop {
+            clock.advance(Duration::from_millis(50));
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    });
     for id in [first, second] {
         desk.until(id, &[State::Accepted, State::Parked]).await;
         assert_eq!(desk.switchboard.status(id).await.unwrap().unwrap().state, State::Accepted);
     }
     assert_eq!(mock.sent().len(), 3);
+    time.abort();
     desk.close().await;
 }
 

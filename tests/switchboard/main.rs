@@ -69,7 +69,16 @@ impl Database {
     fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = format!("civic-{}-{}.db", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        Self(std::env::temp_dir().join(name))
+        let new = Self(std::env::temp_dir().join(name));
+        // An earlier process of this number may have been killed.
+        new.remove();
+        new
+    }
+
+    fn remove(&self) {
+        for end in ["", "-wal", "-shm", "-worker", "-worker-journal"] {
+            _ = std::fs::remove_file(format!("{}{end}", self.0.display()));
+        }
     }
 
     fn url(&self) -> String {
@@ -80,8 +89,6 @@ impl Database {
 #[cfg(feature = "sqlite-system")]
 impl Drop for Database {
     fn drop(&mut self) {
-        for end in ["", "-wal", "-shm", "-worker", "-worker-journal"] {
-            _ = std::fs::remove_file(format!("{}{end}", self.0.display()));
-        }
+        self.remove();
     }
 }
