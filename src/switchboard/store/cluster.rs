@@ -13,7 +13,7 @@ const VARIABLE: &str = "CIVIC_MESSAGING_TEST_POSTGRES";
 /// each line. It never lies: what it has committed is on the disk.
 const SCRIPT: &str = r#"
 trap '' INT
-mkdir -m 700 "$2" && cd "$2" || exit 1
+rm -rf "$2" && mkdir -m 700 "$2" && cd "$2" || exit 1
 "$1/initdb" -D data -U postgres -A trust -E UTF8 --locale=C >log 2>&1 || { cat log >&2; exit 1; }
 "$1/pg_ctl" -D data -w -l log -o "-k '$2' -c listen_addresses='' -c max_connections=200" start >start 2>&1 ||
     { cat start log >&2; exit 1; }
@@ -125,7 +125,8 @@ fn programs() -> Option<PathBuf> {
 fn start(programs: &std::path::Path) -> Server {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    let folder = std::env::temp_dir().join(format!("civic-pg-{}-{n}", std::process::id()));
+    // Not the folder of TMPDIR: the path of a socket must be short, and the server's user may get there.
+    let folder = PathBuf::from(format!("/tmp/civic-pg-{}-{n}", std::process::id()));
     let user = Command::new("id").arg("-u").output().unwrap().stdout;
     // The server does not run as root.
     let mut command = match user.trim_ascii() {

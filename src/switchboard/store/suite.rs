@@ -824,7 +824,16 @@ impl File {
     fn new() -> Self {
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let n = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Self(std::env::temp_dir().join(format!("civic-suite-{}-{n}.db", std::process::id())))
+        let new = Self(std::env::temp_dir().join(format!("civic-suite-{}-{n}.db", std::process::id())));
+        // An earlier process of this number may have been killed.
+        new.remove();
+        new
+    }
+
+    fn remove(&self) {
+        for end in ["", "-wal", "-shm"] {
+            _ = std::fs::remove_file(format!("{}{end}", self.0.display()));
+        }
     }
 
     fn url(&self) -> String {
@@ -835,8 +844,6 @@ impl File {
 #[cfg(feature = "sqlite-system")]
 impl Drop for File {
     fn drop(&mut self) {
-        for end in ["", "-wal", "-shm"] {
-            _ = std::fs::remove_file(format!("{}{end}", self.0.display()));
-        }
+        self.remove();
     }
 }
