@@ -73,14 +73,14 @@ pub(super) enum Pace {
     /// Longer than anything takes that is not meant to run out of time.
     Patient,
     /// Just so long that a stalled answer is noticed.
-    Hasty,
+    Hasty(Duration),
 }
 
 impl Pace {
     pub(super) fn time(self) -> Duration {
         match self {
             Self::Patient => Duration::from_secs(20),
-            Self::Hasty => Duration::from_millis(200),
+            Self::Hasty(time) => time,
         }
     }
 }
