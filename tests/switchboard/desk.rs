@@ -110,7 +110,8 @@ async fn a_failure_that_passes_is_tried_again_and_a_no_is_final() {
 #[tokio::test]
 async fn while_a_gateway_asks_to_be_left_alone_messages_wait_and_are_not_given_up() {
     let (mock, clock) = (Mock::sms(), VirtualClock::at(SystemClock::new().now()));
-    let desk = Desk::at(clock.clone(), memory().await, [Line::new("desk").channel(mock.clone())]).await;
+    let builder = Switchboard::builder(memory().await).clock(clock.clone());
+    let desk = Desk::of(builder, [Line::new("desk").channel(mock.clone())]);
     let busy = Error::new(ErrorKind::RateLimited, "too many").with_outcome(Outcome::Rejected);
     mock.will_fail(busy.with_retry(true, Some(Duration::from_millis(1_200))));
     let first = desk.switchboard.send("desk", text(1, "One")).await.unwrap();
