@@ -142,6 +142,7 @@ pub enum Address {
     /// A short code that a text message came from.
     ShortCode(ShortCode),
     /// A person on WhatsApp.
+    #[serde(rename = "whatsapp")]
     WhatsApp(WhatsAppUser),
     /// A person on X.
     X(XUser),
@@ -1003,6 +1004,7 @@ mod tests {
         for address in [
             Address::phone("07700900123").unwrap(),
             Address::whatsapp("GB.1").unwrap(),
+            serde_json::from_str(r#"{"whatsapp":{"phone":"+447700900123"}}"#).unwrap(),
             Address::X(XUser::new("19").unwrap().with_handle("me")),
             Address::messenger("42").unwrap(),
             Address::conversation(Medium::X, "1-2").unwrap(),
@@ -1013,7 +1015,7 @@ mod tests {
         }
         for wrong in [
             r#"{"phone":"12"}"#,
-            r#"{"whats_app":{}}"#,
+            r#"{"whatsapp":{}}"#,
             r#"{"x":{"id":"abc"}}"#,
             r#"{"other":{"medium":"rcs","id":""}}"#,
         ] {

@@ -446,7 +446,7 @@ pub struct Media {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filename: Option<String>,
     /// Shown as a voice note (audio only).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub voice: bool,
 }
 
