@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::outbox::Settled;
-use super::store::{self, What};
+use super::store::{self, Bell, What};
 use super::{Line, Switchboard};
 use crate::error::Result;
 use crate::event::{Event, Inbound};
@@ -53,7 +53,7 @@ impl LineInbox {
         let inner = &self.switchboard.0;
         loop {
             // It is asked to ring before it is looked, so that nothing that comes in between is missed.
-            let rings = inner.to_read.notified();
+            let (rings, elsewhere) = (inner.to_read.notified(), inner.store.0.rung(Bell::ToRead));
             if let Some(handed) = self.try_next().await? {
                 return Ok(Some(handed));
             }
@@ -62,6 +62,7 @@ impl LineInbox {
             }
             tokio::select! {
                 () = rings => {}
+                () = elsewhere => {}
                 // What was held and not acknowledged comes back without a ring.
                 () = inner.clock.sleep(Duration::from_secs(5)) => {}
             }

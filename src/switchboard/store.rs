@@ -1,6 +1,8 @@
 //! The durable record: what a switchboard needs of a database.
 
 use std::fmt;
+use std::future::{self, Future};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +23,8 @@ use crate::id::{Digest, MessageId};
 use crate::message::{Message, Money};
 use crate::policy;
 
+// The tests of the whole want more of it.
+#[allow(dead_code)]
 #[cfg(all(test, feature = "postgres"))]
 mod cluster;
 #[cfg(feature = "postgres")]
@@ -54,12 +58,13 @@ impl Store {
     /// **PostgreSQL** (feature `postgres`), from version 12: `postgres://user:password@host:port/database?options`, as
     /// `tokio-postgres` reads it. A folder for the host is that of the Unix socket, written `%2Fvar%2Frun%2Fpostgresql`.
     /// `sslmode` is `disable`, `prefer` (which it is without, and which speaks in the clear with a server that has no
-    /// TLS) or `require`; where there is TLS, the certificate has to be one that this machine trusts, for this host.
+    /// TLS) or `require`; where there is TLS, the certificate has to be one that this machine trusts, for this host;
+    /// docs/operations.md says how it trusts an authority of your own.
     ///
     /// Several workers may run at once, in several processes, with their clocks less than a minute apart. Everything lies
     /// in the schema `civic_messaging`, which has to be there: see [`migrate`](Self::migrate). Four sessions are held at
-    /// most, each of which keeps statements prepared: a pooler before the server has to give out whole sessions, not
-    /// transactions. It runs within tokio.
+    /// most, and a fifth that listens for what other processes put there; they keep statements prepared: a pooler before
+    /// the server has to give out whole sessions, not transactions. It runs within tokio.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for another scheme; a path that cannot be opened, a file that is no
@@ -216,6 +221,19 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
 
     /// How much waits.
     async fn stats(&self) -> Result<Vec<(State, u64)>>;
+
+    /// Waits until another process may have put something there, from this call on: for ever where none is heard. It
+    /// may not come, and who waits looks by itself some time.
+    fn rung(&self, _bell: Bell) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(future::pending())
+    }
+}
+
+/// What is rung for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Bell {
+    ToSend,
+    ToRead,
 }
 
 /// A message to be taken.
@@ -235,6 +253,22 @@ impl New {
     fn fallback_due(&self) -> Option<Timestamp> {
         self.fallback.as_ref().map(|fallback| self.due.plus(fallback.within()))
     }
+
+    /// Whether what is there under its key is the same message: to the letter, or when it is read, since another program
+    /// may have written it.
+    fn is(&self, digest: &str, there: &There) -> bool {
+        let reads = |fallback: &str| serde_json::from_str::<Fallback>(fallback).ok();
+        digest == there.digest
+            || serde_json::from_str::<Message>(&there.body).is_ok_and(|there| there == self.message)
+                && there.fallback.as_deref().and_then(reads) == self.fallback
+    }
+}
+
+/// What is there under a key.
+struct There {
+    digest: String,
+    body: String,
+    fallback: Option<String>,
 }
 
 /// By which the same message is known: what it says, and what goes instead of it.

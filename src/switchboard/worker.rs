@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::outbox::{self, After, Round, State};
-use super::store::{Attempt, Claimed, End, Ruling, Settle};
+use super::store::{Attempt, Bell, Claimed, End, Ruling, Settle};
 use super::{Switchboard, account, held};
 use crate::channel::{Channel, Evidence, Sent};
 use crate::error::{Error, Outcome, Result};
@@ -31,8 +31,9 @@ const TURN_MAX: Duration = Duration::from_secs(2);
 /// How long messages on their way are waited for at the end.
 const DRAIN: Duration = Duration::from_secs(35);
 
-/// How long a message is put off that this program cannot read.
-const UNREADABLE: Duration = Duration::from_secs(60);
+/// How long a message is put off that is nothing to this program, each time and in all: a newer one may take it.
+const STRANGE: Duration = Duration::from_secs(60);
+const STRANGE_MAX: Duration = Duration::from_secs(3600);
 
 /// How long a message is put off that the policy could not decide about.
 const UNDECIDED: Duration = Duration::from_secs(30);
@@ -73,6 +74,7 @@ impl Switchboard {
         loop {
             while sends.try_join_next().is_some() {}
             let room = u32::try_from(AT_ONCE - sends.len()).unwrap_or(0);
+            let elsewhere = inner.store.0.rung(Bell::ToSend);
             let claimed = told("claim", inner.store.0.claim(inner.clock.now(), LEASE, room).await).unwrap_or_default();
             let idle = claimed.is_empty();
             for claimed in claimed {
@@ -92,6 +94,7 @@ impl Switchboard {
                 }
                 _ = sends.join_next(), if !sends.is_empty() => {}
                 () = inner.to_send.notified() => {}
+                () = elsewhere => {}
                 // What was put off is due some time.
                 () = inner.clock.sleep(Duration::from_millis(if idle { 250 } else { 20 })) => {}
             }
@@ -122,9 +125,7 @@ impl Switchboard {
         let (inner, hold) = (&*self.0, claimed.hold);
         let now = inner.clock.now();
         let Some(message) = &claimed.message else {
-            // It holds up nobody, and waits for a program that can read it.
-            inner.store.0.release(hold, now.plus(UNREADABLE)).await?;
-            return Ok(());
+            return self.strange(claimed, "no program here can read it: see how a message is written").await;
         };
         let mut message = Cow::Borrowed(message);
         if let Some(to) = &claimed.moved_to {
@@ -134,10 +135,13 @@ impl Switchboard {
         if message.not_after.is_some_and(|until| now > until) {
             return self.ends(claimed, State::Expired, "its not_after passed before it went").await;
         }
+        let Ok(line) = inner.line(&claimed.line) else {
+            return self.strange(claimed, "no program here has this line").await;
+        };
         if let Some(ruling) = self.ruling(claimed, message).await {
             return inner.store.0.ruled(hold, ruling).await.map(|_| ());
         }
-        let suppliers = inner.line(&claimed.line).map(|line| line.suppliers(&message.to)).unwrap_or_default();
+        let suppliers = line.suppliers(&message.to);
         let Some(medium) = suppliers.first().map(|channel| channel.info().medium.as_str().to_owned()) else {
             return self.ends(claimed, State::Parked, "the line has no channel to this address any more").await;
         };
@@ -232,6 +236,16 @@ impl Switchboard {
                 ruling("defer", State::Deferred, Some(now.plus(UNDECIDED)), reason)
             }
         }
+    }
+
+    /// A message that is nothing to this program: it holds up nobody, and waits an hour for one that knows better, as there
+    /// is while a deploy goes on.
+    async fn strange(&self, claimed: &Claimed, reason: &str) -> Result<()> {
+        let now = self.0.clock.now();
+        if now.since(claimed.queued) >= STRANGE_MAX {
+            return self.ends(claimed, State::Parked, reason).await;
+        }
+        self.0.store.0.release(claimed.hold, now.plus(STRANGE)).await.map(drop)
     }
 
     async fn ends(&self, claimed: &Claimed, state: State, reason: &str) -> Result<()> {

@@ -2,6 +2,8 @@
 #![cfg(any(feature = "postgres", feature = "sqlite-system"))]
 
 // The store's own tests want more of it.
+#[cfg(feature = "postgres")]
+mod bells;
 #[allow(dead_code)]
 #[cfg(feature = "postgres")]
 #[path = "../../src/switchboard/store/cluster.rs"]
@@ -16,6 +18,8 @@ mod fallback;
 mod intake;
 #[cfg(all(feature = "sqlite-system", feature = "testing", feature = "twilio"))]
 mod restore;
+#[cfg(feature = "postgres")]
+mod sql;
 #[cfg(feature = "postgres")]
 mod workers;
 

@@ -10,12 +10,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const VARIABLE: &str = "CIVIC_MESSAGING_TEST_POSTGRES";
 
 /// The server lives until nobody can write to this any more, however the tests end; it is killed and starts again for
-/// each line. It never lies: what it has committed is on the disk.
+/// each line. It never lies: what it has committed is on the disk. With a port it speaks TLS there, as
+/// `db.example.gov.uk`, with a certificate of an authority of its own.
 const SCRIPT: &str = r#"
 trap '' INT
 rm -rf "$2" && mkdir -m 700 "$2" && cd "$2" || exit 1
 "$1/initdb" -D data -U postgres -A trust -E UTF8 --locale=C >log 2>&1 || { cat log >&2; exit 1; }
-"$1/pg_ctl" -D data -w -l log -o "-k '$2' -c listen_addresses='' -c max_connections=200" start >start 2>&1 ||
+network="-c listen_addresses=''"
+if [ -n "$3" ]; then
+    key="-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+    printf 'subjectAltName=DNS:db.example.gov.uk\nbasicConstraints=CA:FALSE\n' >server.ext
+    openssl req -x509 $key -keyout ca.key -out ca.pem -days 2 -subj "/CN=Authority of a test" >>log 2>&1 &&
+        openssl req $key -keyout server.key -out server.csr -subj "/CN=db.example.gov.uk" >>log 2>&1 &&
+        openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile server.ext \
+            -out server.pem >>log 2>&1 || { cat log >&2; exit 1; }
+    chmod 755 . && network="-c listen_addresses=127.0.0.1 -c port=$3 -c ssl=on -c ssl_cert_file='$2/server.pem'"
+    network="$network -c ssl_key_file='$2/server.key'"
+fi
+"$1/pg_ctl" -D data -w -l log -o "-k '$2' $network -c max_connections=200" start >start 2>&1 ||
     { cat start log >&2; exit 1; }
 echo ready
 while read -r _; do
@@ -26,14 +38,14 @@ done
 rm -rf "$2"
 "#;
 
-/// A database of its own.
+/// A database of its own, and a role that has its name.
 pub(crate) struct Database {
     url: String,
     name: String,
 }
 
 /// A server that is killed while others are not.
-pub(crate) struct Own(Child, BufReader<ChildStdout>);
+pub(crate) struct Own(Child, BufReader<ChildStdout>, PathBuf);
 
 struct Server {
     url: String,
@@ -48,6 +60,7 @@ impl Database {
         let server = server()?;
         let name = format!("civic_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         run(&server.url, &format!("CREATE DATABASE {name}")).await;
+        run(&server.url, &format!("CREATE ROLE {name}")).await;
         let (scheme, rest) = server.url.split_once("://").unwrap();
         let authority = rest.split(['/', '?']).next().unwrap();
         let options = rest.find('?').map_or("", |at| &rest[at..]);
@@ -57,14 +70,39 @@ impl Database {
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
+
+    /// The same, for its role.
+    pub(crate) fn url_of_role(&self) -> String {
+        let mark = if self.url.contains('?') { '&' } else { '?' };
+        format!("{}{mark}options=-c%20role%3D{}", self.url, self.name)
+    }
+
+    /// Runs the grants that the comment of a step gives to this name, for the role. How many there are.
+    pub(crate) async fn grant(&self, step: &str, to: &str) -> usize {
+        let grants = step.lines().filter_map(|line| line.strip_prefix("--   ")).filter(|line| line.contains(to));
+        let grants: Vec<_> = grants.map(|grant| grant.replace(to, &self.name)).collect();
+        run(&self.url, &grants.concat()).await;
+        grants.len()
+    }
 }
 
 impl Own {
     /// A server by itself, and the URL of its database. None where no server is installed.
     pub(crate) fn start() -> Option<(Self, String)> {
         server()?;
-        let Server { url, own } = start(&programs()?);
+        let Server { url, own } = start(&programs()?, None);
         Some((own?, url))
+    }
+
+    /// One that speaks TLS on this port of loopback, too.
+    pub(crate) fn start_tls(port: u16) -> Option<Self> {
+        server()?;
+        start(&programs()?, Some(port)).own
+    }
+
+    /// The certificate of the authority that its own is of.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.2.join("ca.pem")
     }
 
     /// Kills the server as a fault of the machine would, and starts it again.
@@ -84,9 +122,12 @@ impl Drop for Database {
     fn drop(&mut self) {
         // Ours goes as a whole.
         let Some(Server { url, own: None }) = server() else { return };
-        let (url, sql) = (url.clone(), format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
+        let (url, name) = (url.clone(), self.name.clone());
         let dropped = std::thread::spawn(move || {
-            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(run(&url, &sql));
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+                run(&url, &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
+                run(&url, &format!("DROP ROLE IF EXISTS {name}")).await;
+            });
         });
         _ = dropped.join();
     }
@@ -101,11 +142,21 @@ pub(crate) async fn run(url: &str, sql: &str) {
     connection.await.unwrap().unwrap();
 }
 
+/// Runs SQL as a DBA does, by psql.
+pub(crate) fn psql(url: &str, sql: &str) {
+    let program = programs().map_or("psql".into(), |programs| programs.join("psql"));
+    let mut psql = Command::new(program);
+    psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", url]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut psql = psql.spawn().unwrap();
+    psql.stdin.take().unwrap().write_all(sql.as_bytes()).unwrap();
+    assert!(psql.wait().unwrap().success());
+}
+
 fn server() -> Option<&'static Server> {
     static SERVER: OnceLock<Option<Server>> = OnceLock::new();
     let found = SERVER.get_or_init(|| match std::env::var(VARIABLE) {
         Ok(url) => Some(Server { url, own: None }),
-        Err(_) => programs().map(|programs| start(&programs)),
+        Err(_) => programs().map(|programs| start(&programs, None)),
     });
     if found.is_none() {
         let words = format!("skipped: no PostgreSQL is installed under /usr/lib/postgresql, and {VARIABLE} is not set");
@@ -122,7 +173,7 @@ fn programs() -> Option<PathBuf> {
     folders.max_by_key(|bin| bin.parent().and_then(|of| of.file_name()?.to_str()?.parse::<u32>().ok()))
 }
 
-fn start(programs: &std::path::Path) -> Server {
+fn start(programs: &std::path::Path, tls: Option<u16>) -> Server {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
     // Not the folder of TMPDIR: the path of a socket must be short, and the server's user may get there.
@@ -137,11 +188,15 @@ fn start(programs: &std::path::Path) -> Server {
         }
         _ => Command::new("sh"),
     };
-    command.args(["-c", SCRIPT, "sh"]).arg(programs).arg(&folder);
+    command
+        .args(["-c", SCRIPT, "sh"])
+        .arg(programs)
+        .arg(&folder)
+        .arg(tls.map_or(String::new(), |port| port.to_string()));
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let answers = BufReader::new(child.stdout.take().unwrap());
-    let mut own = Own(child, answers);
-    own.wait();
     let socket = folder.to_str().unwrap().replace('/', "%2F");
+    let mut own = Own(child, answers, folder);
+    own.wait();
     Server { url: format!("postgres://postgres@{socket}/postgres"), own: Some(own) }
 }

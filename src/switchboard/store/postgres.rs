@@ -8,6 +8,8 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,9 +20,9 @@ use super::super::conversation::{Entry, Place};
 use super::super::fallback::{Falls, First};
 use super::super::outbox::{self, Id, Settled, State, Status};
 use super::{
-    Attempt, Claimed, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACK_WAIT, FALLBACKS_MAX, FELL_BACK, Falling,
-    Handed, Hold, INTERRUPTED, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD, Told, What, digest_of,
-    person_of, rung_of, told_by,
+    Attempt, Bell, Claimed, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACK_WAIT, FALLBACKS_MAX, FELL_BACK, Falling,
+    Handed, Hold, INTERRUPTED, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD, There, Told, What,
+    digest_of, person_of, rung_of, told_by,
 };
 use crate::channel::Cursor;
 use crate::clock::Timestamp;
@@ -29,8 +31,10 @@ use crate::error::{Error, Result};
 use crate::event::{AddressChanged, Delivery, DeliveryOf, Event};
 use crate::id::{Digest, MessageId};
 
+mod bells;
 mod session;
 
+use bells::Bells;
 use session::{Fault, Session, Sessions};
 
 /// The steps from each version of the tables to the next; the table `migration` says which a database has.
@@ -44,6 +48,7 @@ const INDEXED_MAX: usize = 1000;
 
 pub(super) struct Postgres {
     sessions: Sessions,
+    bells: Bells,
     name: String,
 }
 
@@ -51,8 +56,11 @@ impl Postgres {
     pub(super) async fn open(url: &str) -> Result<Self> {
         let config = read(url)?;
         let name = name_of(&config);
-        let step = async { step_of(&Session::open(&config).await?).await };
-        let (step, ours) = (step.await.map_err(|fault| fault.error())?, MIGRATIONS.len());
+        let opened = async {
+            let session = Session::open(&config).await?;
+            Ok((step_of(&session).await?, session))
+        };
+        let ((step, session), ours) = (opened.await.map_err(|fault: Fault| fault.error())?, MIGRATIONS.len());
         if step < ours {
             let rule = format!(
                 "has its tables at step {step} of {ours}: run Store::migrate as a user who may, or let a DBA run what \
@@ -64,7 +72,9 @@ impl Postgres {
         if step > ours + 1 {
             return Err(Error::config("store", "was made by a much newer version of this program"));
         }
-        Ok(Self { sessions: Sessions::new(config), name })
+        let store = Self { sessions: Sessions::new(config.clone()), bells: Bells::new(config), name };
+        store.sessions.keep(session).await.map_err(|fault| fault.error())?;
+        Ok(store)
     }
 }
 
@@ -76,12 +86,16 @@ impl fmt::Debug for Postgres {
 
 /// Runs the steps that are missing.
 pub(super) async fn migrate(url: &str) -> Result<()> {
+    bring(url, MIGRATIONS).await
+}
+
+async fn bring(url: &str, steps: &[&str]) -> Result<()> {
     let config = read(url)?;
     let migrated = async {
         let session = Session::open(&config).await?;
         session.batch("BEGIN").await?;
         session.batch(LOCK_MIGRATION).await?;
-        for (step, sql) in missing(step_of(&session).await?) {
+        for (step, sql) in missing(steps, step_of(&session).await?) {
             session.batch(sql).await?;
             session.batch(&note(step)).await?;
         }
@@ -92,15 +106,19 @@ pub(super) async fn migrate(url: &str) -> Result<()> {
 
 /// The SQL of the steps that are missing.
 pub(super) async fn migrations(url: &str) -> Result<String> {
+    print(url, MIGRATIONS).await
+}
+
+async fn print(url: &str, steps: &[&str]) -> Result<String> {
     let config = read(url)?;
     let step = async { step_of(&Session::open(&config).await?).await };
     let step = step.await.map_err(|fault| fault.error())?;
     let written = |(step, sql)| format!("BEGIN;\n{LOCK_MIGRATION};\n\n{sql}\n{};\nCOMMIT;\n", note(step));
-    Ok(missing(step).map(written).collect())
+    Ok(missing(steps, step).map(written).collect())
 }
 
-fn missing(step: usize) -> impl Iterator<Item = (usize, &'static str)> {
-    (1..).zip(MIGRATIONS.iter().copied()).skip(step)
+fn missing<'a>(steps: &[&'a str], step: usize) -> impl Iterator<Item = (usize, &'a str)> {
+    (1..).zip(steps.iter().copied()).skip(step)
 }
 
 fn note(step: usize) -> String {
@@ -271,6 +289,10 @@ impl Engine for Postgres {
             .run((), move |db, ()| Box::pin(async move { db.rows(counts, &[]).await?.iter().map(read).collect() }))
             .await
     }
+
+    fn rung(&self, bell: Bell) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.bells.rung(bell))
+    }
 }
 
 /// Takes a message: it may be one that goes instead of another.
@@ -305,11 +327,15 @@ async fn enqueue(db: &Session, new: &New, instead_of: Option<i64>) -> Result<Enq
         )
         .await?;
     if let Some(row) = put {
+        if due == State::Queued {
+            db.rings(Bell::ToSend);
+        }
         return Ok(Enqueued::New(Id(row.try_get(0)?)));
     }
-    let there = "SELECT id, digest FROM civic_messaging.message WHERE line = $1 AND key = $2";
-    let there = db.row(there, &[&line, &key]).await?.ok_or(Fault::Unreadable)?;
-    Ok(if there.try_get::<_, &str>(1)? == digest { Enqueued::Same(Id(there.try_get(0)?)) } else { Enqueued::Other })
+    let there = "SELECT id, digest, body, fallback FROM civic_messaging.message WHERE line = $1 AND key = $2";
+    let row = db.row(there, &[&line, &key]).await?.ok_or(Fault::Unreadable)?;
+    let there = There { digest: row.try_get(1)?, body: row.try_get(2)?, fallback: row.try_get(3)? };
+    Ok(if new.is(&digest, &there) { Enqueued::Same(Id(row.try_get(0)?)) } else { Enqueued::Other })
 }
 
 /// What may be claimed: one at a time in a conversation, and nobody is overtaken but by what is more urgent; what is
@@ -578,6 +604,9 @@ async fn settle(db: &Session, id: i64, settled: &Settle) -> Result<bool, Fault> 
     let at = settled.state.is_settled().then_some(settled.now.as_millis());
     let (due, reason) = (settled.due.map(Timestamp::as_millis), settled.reason.as_deref().map(text));
     db.change(put, &[&id, &settled.state.as_str(), &due, &reason, &at, &settled.now.as_millis()]).await?;
+    if settled.state == State::Queued {
+        db.rings(Bell::ToSend);
+    }
     if settled.state.is_settled() {
         let told = Settled { id: Id(id), state: settled.state, reason: settled.reason.clone() };
         let put = Put { line: Some(now.try_get(0)?), dedupe: None, kind: "settled", person: None };
@@ -627,7 +656,11 @@ async fn put_event(db: &Session, put: &Put<'_>, body: &str, now: Timestamp) -> R
     let event = "INSERT INTO civic_messaging.event (line, dedupe, kind, person, body, taken_in)
          VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (dedupe) DO NOTHING";
     let (line, person) = (put.line.map(indexed), put.person.map(indexed));
-    Ok(db.change(event, &[&line, &put.dedupe, &put.kind, &person, &body, &now.as_millis()]).await? == 1)
+    let new = db.change(event, &[&line, &put.dedupe, &put.kind, &person, &body, &now.as_millis()]).await? == 1;
+    if new {
+        db.rings(Bell::ToRead);
+    }
+    Ok(new)
 }
 
 /// Notes where a person is reached now: each address leads to the last one, however many lie between.
@@ -899,6 +932,23 @@ fn count(row: &Row, column: usize) -> Result<u32, Fault> {
     Ok(u32::try_from(row.try_get::<_, i32>(column)?).unwrap_or(0))
 }
 
+/// Steps that a later version may have.
+#[cfg(test)]
+const LATER: &[&str] = &[
+    "ALTER TABLE civic_messaging.message ADD COLUMN later TEXT;
+     CREATE TABLE civic_messaging.later (id BIGINT PRIMARY KEY, body TEXT NOT NULL);
+     CREATE INDEX message_later ON civic_messaging.message (later);
+     ALTER TABLE civic_messaging.event ADD COLUMN later BIGINT DEFAULT 7;",
+    "CREATE INDEX later_body ON civic_messaging.later (body);
+     UPDATE civic_messaging.message SET later = key;",
+];
+
+/// Brings a database to one step more than this program has.
+#[cfg(test)]
+pub(super) async fn migrate_ahead(url: &str) {
+    bring(url, &[MIGRATIONS, &LATER[..1]].concat()).await.unwrap();
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -940,8 +990,9 @@ mod tests {
         Postgres::open(url).await.unwrap();
         assert_eq!(migrations(url).await.unwrap(), "");
         migrate(url).await.unwrap();
-        for (step, opens) in [(MIGRATIONS.len() + 1, true), (MIGRATIONS.len() + 2, false)] {
-            cluster::run(url, &note(step)).await;
+        // The suite runs on one step more.
+        for (later, opens) in [(1, true), (2, false)] {
+            bring(url, &[MIGRATIONS, &LATER[..later]].concat()).await.unwrap();
             let opened = Postgres::open(url).await;
             assert_eq!(opened.as_ref().err().map(Error::kind), (!opens).then_some(ErrorKind::Config), "{opened:?}");
             migrate(url).await.unwrap();
@@ -952,31 +1003,111 @@ mod tests {
     async fn several_may_migrate_at_the_same_moment() {
         let Some(database) = Database::new().await else { return };
         let url = database.url();
-        let (one, two, three) = tokio::join!(migrate(url), migrate(url), migrate(url));
+        let steps = [MIGRATIONS, LATER].concat();
+        let (one, two, three) = tokio::join!(bring(url, &steps), bring(url, &steps), bring(url, &steps));
         assert!([&one, &two, &three].iter().all(|done| done.is_ok()), "{one:?} {two:?} {three:?}");
-        Postgres::open(url).await.unwrap();
+        assert_eq!(print(url, &steps).await.unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn from_every_step_the_tables_come_to_be_the_same_and_keep_what_they_hold() {
+        let steps = [MIGRATIONS, LATER].concat();
+        let mut all = Vec::new();
+        for from in 0..=steps.len() {
+            for by_hand in [false, true] {
+                let Some(database) = Database::new().await else { return };
+                let url = database.url();
+                bring(url, &steps[..from]).await.unwrap();
+                // A program of that step wrote there.
+                let mut there = None;
+                if from >= MIGRATIONS.len() {
+                    let db = session(url).await;
+                    there = Some(enqueue(&db, &new("k", 1, 2), None).await.ok().unwrap());
+                }
+                if by_hand {
+                    cluster::psql(url, &print(url, &steps).await.unwrap());
+                } else {
+                    bring(url, &steps).await.unwrap();
+                }
+                assert_eq!(print(url, &steps).await.unwrap(), "");
+                let db = session(url).await;
+                if let Some(Enqueued::New(id)) = there {
+                    assert_eq!(enqueue(&db, &new("k", 1, 2), None).await.ok(), Some(Enqueued::Same(id)));
+                }
+                all.push(shape(&db).await);
+            }
+        }
+        assert!(all[0].len() > 60 && all[0].iter().any(|line| line.contains("plpgsql")), "{:?}", all[0]);
+        assert!(all.iter().all(|shape| *shape == all[0]), "{all:?}");
+    }
+
+    #[tokio::test]
+    async fn of_a_step_that_fails_and_of_those_before_it_nothing_stays() {
+        let fails = "CREATE TABLE half (n INTEGER); SELECT 1 / 0;";
+        let Some(database) = Database::new().await else { return };
+        let url = database.url();
+        for done in 0..=MIGRATIONS.len() {
+            bring(url, &MIGRATIONS[..done]).await.unwrap();
+            let error = bring(url, &[MIGRATIONS, &[fails]].concat()).await.unwrap_err();
+            assert!(error.kind() == ErrorKind::Unavailable && error.to_string().contains("22012"), "{error}");
+            let db = session(url).await;
+            assert_eq!(step_of(&db).await.ok(), Some(done));
+            let nothing = "SELECT to_regclass('half') IS NULL AND ($1 OR to_regnamespace('civic_messaging') IS NULL)";
+            assert!(db.row(nothing, &[&(done > 0)]).await.ok().unwrap().unwrap().get::<_, bool>(0));
+        }
+    }
+
+    async fn session(url: &str) -> Session {
+        Session::open(&read(url).unwrap()).await.ok().unwrap()
+    }
+
+    /// All that is in the schema, line by line.
+    async fn shape(db: &Session) -> Vec<String> {
+        let shape =
+            "SELECT format('%s.%s %s %s %s %s', table_name, column_name, data_type, is_nullable, column_default,
+                           generation_expression)
+             FROM information_schema.columns WHERE table_schema = 'civic_messaging'
+             UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'civic_messaging'
+             UNION ALL SELECT format('%s %s', conname, pg_get_constraintdef(oid)) FROM pg_constraint
+             WHERE connamespace = 'civic_messaging'::regnamespace
+             UNION ALL SELECT format('%s %s', pg_get_functiondef(oid), proacl) FROM pg_proc
+             WHERE pronamespace = 'civic_messaging'::regnamespace
+             UNION ALL SELECT format('step %s', step) FROM civic_messaging.migration ORDER BY 1";
+        let rows = db.rows(shape, &[]).await.ok().unwrap();
+        rows.iter().map(|row| row.try_get(0).unwrap()).collect()
     }
 
     #[tokio::test]
     async fn a_role_needs_the_rights_that_are_written_down_and_no_more() {
         let Some(database) = migrated().await else { return };
-        let role = format!("civic_role_{}", std::process::id());
-        let mark = if database.url().contains('?') { '&' } else { '?' };
-        let url = format!("{}{mark}options=-c%20role%3D{role}", database.url());
-        cluster::run(database.url(), &format!("CREATE ROLE {role}")).await;
+        let url = database.url_of_role();
         let error = Postgres::open(&url).await.unwrap_err();
         assert!(error.kind() == ErrorKind::Config && error.to_string().contains("grant it USAGE"), "{error}");
-        let told = MIGRATIONS[0].lines().filter_map(|line| line.strip_prefix("--   "));
-        let grants: Vec<_> = told.map(|grant| grant.replace("the_role", &role)).collect();
-        assert_eq!(grants.len(), 2);
-        cluster::run(database.url(), &grants.concat()).await;
-        let store = Postgres::open(&url).await.unwrap();
+        // With these the whole suite runs.
+        assert_eq!(database.grant(MIGRATIONS[0], "the_role").await, 2);
+        Postgres::open(&url).await.unwrap();
+        let db = session(&url).await;
+        for more in ["CREATE TABLE civic_messaging.more ()", "DROP TABLE civic_messaging.early", "CREATE SCHEMA more"] {
+            let Err(Fault::Database(error)) = db.batch(more).await else { panic!("{more}") };
+            assert_eq!(error.code(), Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE), "{more}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_is_ready_before_the_first_call() {
+        let Some(database) = migrated().await else { return };
+        let store = Postgres::open(database.url()).await.unwrap();
+        let db = session(database.url()).await;
+        let others = "SELECT pid FROM pg_stat_activity
+             WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
+        let pids = async || {
+            let rows = db.rows(others, &[]).await.ok().unwrap();
+            rows.iter().map(|row| row.try_get::<_, i32>(0).unwrap()).collect::<Vec<_>>()
+        };
+        let ready = pids().await;
+        assert_eq!(ready.len(), 1);
         store.enqueue(new("k", 1, 2)).await.unwrap();
-        let held = store.claim(Timestamp::from_millis(2), LEASE, 9).await.unwrap()[0].hold;
-        let end = End::without_attempt(State::Expired, "too late", Timestamp::from_millis(3));
-        assert!(store.finish(held, end).await.unwrap());
-        drop(store);
-        cluster::run(database.url(), &format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+        assert_eq!(pids().await, ready);
     }
 
     #[tokio::test]
@@ -988,6 +1119,19 @@ mod tests {
         for _ in 0..3 {
             cluster::run(database.url(), &kill("")).await;
             assert_eq!(store.stats().await.unwrap(), [(State::Queued, 2)]);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_server_that_started_again_between_two_calls_goes_unnoticed() {
+        let Some((mut server, url)) = cluster::Own::start() else { return };
+        migrate(&url).await.unwrap();
+        let store = Postgres::open(&url).await.unwrap();
+        for n in 0..3 {
+            tokio::task::block_in_place(|| server.kill());
+            let (one, two) = (format!("{n}-one"), format!("{n}-two"));
+            let (one, two) = tokio::join!(store.enqueue(new(&one, 1, 2)), store.enqueue(new(&two, 2, 2)));
+            assert!(matches!((&one, &two), (Ok(Enqueued::New(_)), Ok(Enqueued::New(_)))), "{one:?} {two:?}");
         }
     }
 
@@ -1035,7 +1179,7 @@ mod tests {
         }
         let config = read("postgres://desk:hunter2-hunter2@db.example.gov.uk,%2Frun/desk").unwrap();
         let name = name_of(&config);
-        let store = Postgres { sessions: Sessions::new(config), name };
+        let store = Postgres { sessions: Sessions::new(config.clone()), bells: Bells::new(config), name };
         assert_eq!(format!("{store:?}"), r#"Postgres("db.example.gov.uk,/run/desk")"#);
     }
 

@@ -2,6 +2,10 @@
 -- no more than
 --   GRANT USAGE ON SCHEMA civic_messaging TO the_role;
 --   GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA civic_messaging TO the_role;
+-- and the role of another program, which only hands messages in, no more than
+--   GRANT USAGE ON SCHEMA civic_messaging TO the_application;
+--   GRANT EXECUTE ON FUNCTION civic_messaging.enqueue(text, text, timestamptz) TO the_application;
+--   GRANT EXECUTE ON FUNCTION civic_messaging.enqueue(text, jsonb, timestamptz) TO the_application;
 
 CREATE SCHEMA IF NOT EXISTS civic_messaging;
 
@@ -161,3 +165,143 @@ CREATE TABLE civic_messaging.cursor (
     channel TEXT PRIMARY KEY,
     place TEXT NOT NULL
 );
+
+-- Takes a message for a line within the caller's own transaction, and says its number: it is sent once that commits,
+-- and never if it does not. As with Switchboard::send, the same key of the same line gives the same number, and another
+-- message under that key is refused. docs/operations.md says how a message is written. What is refused is told without
+-- a word of the message.
+CREATE FUNCTION civic_messaging.enqueue(line text, message text, due timestamptz DEFAULT NULL) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
+#variable_conflict use_column
+DECLARE
+    taken jsonb;
+    address jsonb;
+    address_kind text;
+    sendee text;
+    a_phone text;
+    wrong text;
+    moment bigint := floor(extract(epoch FROM clock_timestamp()) * 1000);
+    due_at bigint;
+    found_id bigint;
+    found_body text;
+    found_digest text;
+    own_digest text;
+    same boolean;
+BEGIN
+    BEGIN
+        taken := enqueue.message::jsonb;
+    EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
+        wrong := 'message is not JSON that can be kept';
+    END;
+    IF wrong IS NULL AND jsonb_typeof(taken) IS DISTINCT FROM 'object' THEN
+        wrong := 'message must be a JSON object';
+    END IF;
+    IF wrong IS NULL THEN
+        -- As Switchboard::send writes it: what is null, or as it is without a word, is not there.
+        SELECT '{"version": 1, "purpose": "notice"}' || coalesce(jsonb_object_agg(given.key, given.value), '{}')
+        INTO taken FROM jsonb_each(taken) AS given
+        WHERE given.value <> 'null'
+          AND (given.key, given.value) NOT IN (('on_unknown', '"reconcile"'), ('allow', '[]'), ('options', '{}'));
+        -- A word that is misspelt would go unheard.
+        SELECT coalesce(known.name || ' must be a JSON ' || known.kind,
+                        'message may have no more than version, to, content, reply_to, key, purpose, language, '
+                        'not_after, tag, on_unknown, allow and options')
+        INTO wrong FROM jsonb_each(taken) AS given
+        LEFT JOIN (VALUES ('version', 'number'), ('to', 'object'), ('content', 'object'), ('reply_to', 'string'),
+                          ('key', 'string'), ('purpose', 'string'), ('language', 'string'), ('not_after', 'number'),
+                          ('tag', 'string'), ('on_unknown', 'string'), ('allow', 'array'), ('options', 'object'))
+            AS known (name, kind) ON known.name = given.key
+        WHERE known.kind IS DISTINCT FROM jsonb_typeof(given.value) LIMIT 1;
+    END IF;
+    IF wrong IS NULL THEN
+        address := taken->'to';
+        SELECT given.key INTO address_kind FROM jsonb_each(address) AS given WHERE address <> '{}' LIMIT 1;
+        sendee := CASE
+            WHEN address_kind IN ('messenger', 'phone', 'short_code') AND jsonb_typeof(address->address_kind) = 'string'
+                THEN address->>address_kind
+            WHEN address_kind = 'whatsapp'
+                THEN coalesce(address#>>'{whatsapp,user_id}', address#>>'{whatsapp,phone}')
+            WHEN address_kind IN ('conversation', 'other', 'x') THEN address->address_kind->>'id'
+        END;
+        a_phone := CASE address_kind WHEN 'phone' THEN sendee WHEN 'whatsapp' THEN address#>>'{whatsapp,phone}' END;
+        wrong := CASE
+            WHEN enqueue.line IS NULL OR enqueue.line !~ '^[a-z0-9_-]{1,64}$'
+                THEN 'line must be 1 to 64 small letters, digits, - and _'
+            WHEN taken->'version' <> '1' THEN 'version must be 1, or left out'
+            WHEN address IS NULL THEN 'to is missing: {"phone": "+44..."}, for one'
+            WHEN (SELECT count(*) FROM jsonb_object_keys(address)) <> 1 OR sendee IS NULL
+                THEN 'to must name one phone, whatsapp, x, messenger, short_code, conversation or other'
+            -- As it is written, so it is kept, and finds its conversation.
+            WHEN a_phone !~ '^\+[1-9][0-9]{6,14}$'
+                OR a_phone ~ '^\+44' AND a_phone !~ '^\+44(7[0-9]{9}|[1-689][0-9]{8,9})$'
+                THEN 'to must have its phone number in E.164, such as +44 and ten digits, without spaces'
+            WHEN sendee !~ CASE address_kind
+                    WHEN 'messenger' THEN '^[0-9]{1,64}$'
+                    WHEN 'short_code' THEN '^[0-9]{3,8}$'
+                    WHEN 'whatsapp' THEN '^(\+[0-9]+|[A-Z]{2}\.(ENT\.)?[A-Za-z0-9]{1,128})$'
+                    WHEN 'x' THEN '^[0-9]{1,19}$'
+                    ELSE '^[^[:space:]\u0001-\u001f\u007f-\u009f]+$'
+                END OR octet_length(sendee) > 256
+                THEN 'to has an id that its medium does not have'
+            WHEN taken->'content' IS NULL THEN 'content is missing: {"text": "..."}, for one'
+            WHEN (SELECT count(*) FROM jsonb_object_keys(taken->'content')) <> 1
+                OR NOT taken->'content' ?| ARRAY['ask', 'choice', 'contacts', 'link', 'location', 'media', 'native',
+                                                 'reaction', 'template', 'text']
+                THEN 'content must be one ask, choice, contacts, link, location, media, native, reaction, template or '
+                     'text'
+            WHEN jsonb_typeof(taken->'content'->'text') <> 'string' THEN 'content must have its text as a JSON string'
+            WHEN taken->>'purpose' NOT IN ('emergency', 'marketing', 'notice', 'reply')
+                THEN 'purpose must be emergency, marketing, notice or reply'
+            WHEN taken->>'on_unknown' NOT IN ('park', 'reconcile', 'resend')
+                THEN 'on_unknown must be park, reconcile or resend'
+            WHEN NOT taken->'allow' <@ '["choice_to_text", "link_to_text", "location_to_text", "media_to_text",
+                                         "quote_to_nothing", "typography"]'
+                THEN 'allow must be of choice_to_text, link_to_text, location_to_text, media_to_text, '
+                     'quote_to_nothing and typography'
+            WHEN taken->>'not_after' !~ '^-?[0-9]{1,18}$' THEN 'not_after must be in whole milliseconds since 1970'
+            WHEN octet_length(taken->>'key') NOT BETWEEN 1 AND 256 OR taken->>'key' ~ '[\u0001-\u001f\u007f-\u009f]'
+                THEN 'key must be 1 to 256 bytes without control characters'
+            WHEN NOT isfinite(enqueue.due) THEN 'due must be a moment'
+        END;
+    END IF;
+    IF wrong IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = wrong;
+    END IF;
+
+    taken := taken || '{"version": 1}';
+    IF NOT taken ? 'key' THEN
+        taken := taken || jsonb_build_object('key', left(encode(sha256(convert_to(concat_ws('/', clock_timestamp(),
+            random(), random(), txid_current(), pg_backend_pid()), 'UTF8')), 'hex'), 32));
+    END IF;
+    own_digest := encode(sha256(convert_to(taken::text, 'UTF8')), 'hex');
+    due_at := greatest(moment, floor(extract(epoch FROM enqueue.due) * 1000)::bigint);
+    -- It waits for another that writes the same key at this moment, and then leaves it alone.
+    INSERT INTO civic_messaging.message (line, key, recipient, body, digest, priority, state, due, queued)
+    VALUES (enqueue.line, taken->>'key', sendee, taken::text, own_digest,
+            array_position(ARRAY['emergency', 'reply', 'notice', 'marketing'], taken->>'purpose') - 1,
+            CASE WHEN due_at > moment THEN 'deferred' ELSE 'queued' END, due_at, moment)
+    ON CONFLICT (line, key) DO NOTHING RETURNING id INTO found_id;
+    IF found_id IS NOT NULL THEN
+        NOTIFY civic_messaging_to_send;
+        RETURN found_id;
+    END IF;
+    SELECT id, body, digest INTO found_id, found_body, found_digest FROM civic_messaging.message
+    WHERE line = enqueue.line AND key = taken->>'key';
+    BEGIN
+        same := found_digest = own_digest OR found_body::jsonb = taken;
+    EXCEPTION WHEN data_exception THEN
+        same := false;
+    END;
+    IF same IS NOT TRUE THEN
+        RAISE EXCEPTION USING ERRCODE = 'unique_violation', MESSAGE = 'key is that of another message of this line';
+    END IF;
+    RETURN found_id;
+END
+$$;
+
+CREATE FUNCTION civic_messaging.enqueue(line text, message jsonb, due timestamptz DEFAULT NULL) RETURNS bigint
+LANGUAGE sql AS $$ SELECT civic_messaging.enqueue(enqueue.line, enqueue.message::text, enqueue.due) $$;
+
+REVOKE ALL ON FUNCTION civic_messaging.enqueue(text, text, timestamptz) FROM PUBLIC;
+REVOKE ALL ON FUNCTION civic_messaging.enqueue(text, jsonb, timestamptz) FROM PUBLIC;

@@ -16,8 +16,8 @@ use super::super::fallback::{Falls, First};
 use super::super::outbox::{self, Id, Settled, State, Status};
 use super::{
     Attempt, Claimed, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACK_WAIT, FALLBACKS_MAX, FELL_BACK, Falling,
-    Handed, Hold, INTERRUPTED, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD, Told, What, digest_of,
-    person_of, rung_of, told_by,
+    Handed, Hold, INTERRUPTED, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD, There, Told, What,
+    digest_of, person_of, rung_of, told_by,
 };
 use crate::channel::Cursor;
 use crate::clock::Timestamp;
@@ -99,11 +99,11 @@ impl fmt::Debug for Sqlite {
 fn connect(path: &str) -> Result<Connection> {
     let opened = if path == ":memory:" { Connection::open_in_memory() } else { Connection::open(Path::new(path)) };
     let mut connection = opened.map_err(|error| config(&error))?;
-    prepare(&mut connection).map_err(|error| config(&error))??;
+    prepare(&mut connection, MIGRATIONS).map_err(|error| config(&error))??;
     Ok(connection)
 }
 
-fn prepare(connection: &mut Connection) -> rusqlite::Result<Result<()>> {
+fn prepare(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<Result<()>> {
     connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -114,13 +114,13 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<Result<()>> {
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version: usize = transaction.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))? as usize;
-    let Some(steps) = MIGRATIONS.get(version..) else {
+    let Some(missing) = steps.get(version..) else {
         return Ok(Err(Error::config("store", "was made by a newer version of this program")));
     };
-    for step in steps {
+    for step in missing {
         transaction.execute_batch(step)?;
     }
-    transaction.pragma_update(None, "user_version", u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX))?;
+    transaction.pragma_update(None, "user_version", u32::try_from(steps.len()).unwrap_or(u32::MAX))?;
     transaction.commit()?;
     Ok(Ok(()))
 }
@@ -551,12 +551,14 @@ fn enqueue(db: &Connection, new: &New, instead_of: Option<i64>) -> rusqlite::Res
     let body = to_json(&new.message)?;
     let fallback = new.fallback.as_ref().map(to_json).transpose()?;
     let digest = digest_of(&body, fallback.as_deref());
-    let there: Option<(i64, String)> = db
-        .prepare_cached("SELECT id, digest FROM message WHERE line = ?1 AND key = ?2")?
-        .query_row((&new.line, &new.key), |row| Ok((row.get(0)?, row.get(1)?)))
+    let there: Option<(i64, There)> = db
+        .prepare_cached("SELECT id, digest, body, fallback FROM message WHERE line = ?1 AND key = ?2")?
+        .query_row((&new.line, &new.key), |row| {
+            Ok((row.get(0)?, There { digest: row.get(1)?, body: row.get(2)?, fallback: row.get(3)? }))
+        })
         .optional()?;
-    if let Some((id, of)) = there {
-        return Ok(if of == digest { Enqueued::Same(Id(id)) } else { Enqueued::Other });
+    if let Some((id, there)) = there {
+        return Ok(if new.is(&digest, &there) { Enqueued::Same(Id(id)) } else { Enqueued::Other });
     }
     let state = if new.due > new.now { State::Deferred } else { State::Queued };
     db.prepare_cached(
@@ -841,4 +843,102 @@ fn climb(db: &Connection, message: i64, state: DeliveryState, now: Timestamp) ->
     )?
     .execute((message, to_json(&after)?, after.is_failure(), now))
     .map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Address;
+    use crate::message::Message;
+
+    /// Steps that a later version may have.
+    const LATER: &[&str] = &[
+        "ALTER TABLE message ADD COLUMN later TEXT; CREATE TABLE later (id INTEGER PRIMARY KEY) STRICT;",
+        "CREATE INDEX message_later ON message (later); UPDATE message SET later = key;",
+    ];
+
+    fn store(path: &str) -> rusqlite::Result<Connection> {
+        let mut connection = Connection::open(path)?;
+        prepare(&mut connection, MIGRATIONS).unwrap().unwrap();
+        Ok(connection)
+    }
+
+    /// All that is in the file, line by line, and the step.
+    fn shape(db: &Connection) -> Vec<String> {
+        let mut shape = db.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name").unwrap();
+        let mut lines: Vec<String> = shape.query_map((), |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        lines.push(db.query_row("PRAGMA user_version", (), |row| row.get::<_, u32>(0)).unwrap().to_string());
+        lines
+    }
+
+    fn message(text: &str) -> New {
+        let to = Address::phone("+447700900123").unwrap();
+        let (line, key, now) = ("desk".to_owned(), "k".to_owned(), Timestamp::from_millis(1));
+        New { line, message: Message::text(to, text).key("k"), key, priority: 2, due: now, fallback: None, now }
+    }
+
+    #[test]
+    fn from_every_step_the_tables_come_to_be_the_same_and_keep_what_they_hold() {
+        let steps = [MIGRATIONS, LATER].concat();
+        let mut all = Vec::new();
+        for from in 0..=steps.len() {
+            let mut db = Connection::open_in_memory().unwrap();
+            prepare(&mut db, &steps[..from]).unwrap().unwrap();
+            // A program of that step wrote there.
+            if from >= MIGRATIONS.len() {
+                let put = "INSERT INTO message (line, key, recipient, body, digest, priority, state, queued)
+                     VALUES ('desk', 'k', '+447700900123', '{}', 'd', 2, 'queued', 1)";
+                db.execute(put, ()).unwrap();
+            }
+            prepare(&mut db, &steps).unwrap().unwrap();
+            if from >= MIGRATIONS.len() {
+                let there = "SELECT count(*) FROM message WHERE key = 'k' AND digest = 'd'";
+                assert_eq!(db.query_row(there, (), |row| row.get(0)), Ok(1));
+            }
+            all.push(shape(&db));
+            // An older program does not work on it.
+            let error = prepare(&mut db, MIGRATIONS).unwrap().unwrap_err();
+            assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("store")));
+        }
+        assert!(all[0].len() > 12 && all.iter().all(|shape| *shape == all[0]), "{all:?}");
+    }
+
+    #[test]
+    fn of_a_step_that_fails_and_of_those_before_it_nothing_stays() {
+        let fails = "CREATE TABLE half (n INTEGER); INSERT INTO nowhere VALUES (1);";
+        let mut db = Connection::open_in_memory().unwrap();
+        for done in 0..=MIGRATIONS.len() {
+            let before = shape(&db);
+            assert!(prepare(&mut db, &[MIGRATIONS, &[fails]].concat()).is_err());
+            assert_eq!(shape(&db), before);
+            assert_eq!(before.last(), Some(&done.to_string()));
+            if done < MIGRATIONS.len() {
+                prepare(&mut db, &MIGRATIONS[..=done]).unwrap().unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn several_may_open_a_new_file_at_the_same_moment() {
+        let file = super::super::suite::File::new();
+        let url = file.url();
+        let path = url.strip_prefix("sqlite:").unwrap();
+        let (one, two, three) = tokio::join!(Sqlite::open(path), Sqlite::open(path), Sqlite::open(path));
+        assert!([&one, &two, &three].iter().all(|opened| opened.is_ok()), "{one:?} {two:?} {three:?}");
+        assert_eq!(shape(&store(path).unwrap()).last(), Some(&MIGRATIONS.len().to_string()));
+    }
+
+    #[tokio::test]
+    async fn a_message_is_the_same_in_other_words() {
+        let file = super::super::suite::File::new();
+        let url = file.url();
+        let path = url.strip_prefix("sqlite:").unwrap();
+        let opened = Sqlite::open(path).await.unwrap();
+        let Enqueued::New(id) = opened.enqueue(message("Hello")).await.unwrap() else { panic!("it is new") };
+        // As another program, or a later one, would write it.
+        let words = r#"{"key":"k","content":{"text":"H\u0065llo"},"to":{"phone":"07700 900123"},"version":1}"#;
+        store(path).unwrap().execute("UPDATE message SET body = ?1, digest = 'another'", (words,)).unwrap();
+        assert_eq!(opened.enqueue(message("Hello")).await.unwrap(), Enqueued::Same(id));
+        assert_eq!(opened.enqueue(message("Hallo")).await.unwrap(), Enqueued::Other);
+    }
 }

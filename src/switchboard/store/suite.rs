@@ -14,35 +14,38 @@ const LEASE: Duration = Duration::from_millis(200);
 
 /// Runs each test on each kind of store; the second store is the same, by another way in.
 macro_rules! each {
-    ($($test:ident)*) => {
+    ($($test:ident)*; $($long:ident)*) => {
         #[cfg(feature = "sqlite-system")]
         mod sqlite_in_memory {
-            $(#[tokio::test]
-            async fn $test() {
-                let store = crate::switchboard::Store::open("sqlite::memory:").await.unwrap();
-                super::$test(&*store.0, &*store.0).await;
-            })*
+            $(run!(super::in_memory, $test);)*
+            $(run!(super::in_memory, $long);)*
         }
 
         #[cfg(feature = "sqlite-system")]
         mod sqlite_in_a_file {
-            $(#[tokio::test]
-            async fn $test() {
-                let file = super::File::new();
-                let open = async || crate::switchboard::Store::open(&file.url()).await.unwrap();
-                super::$test(&*open().await.0, &*open().await.0).await;
-            })*
+            $(run!(super::in_a_file, $test);)*
+            $(run!(super::in_a_file, $long);)*
         }
 
         #[cfg(feature = "postgres")]
         mod postgres {
-            $(#[tokio::test]
-            async fn $test() {
-                let Some(database) = super::super::cluster::Database::new().await else { return };
-                crate::switchboard::Store::migrate(database.url()).await.unwrap();
-                let open = async || crate::switchboard::Store::open(database.url()).await.unwrap();
-                super::$test(&*open().await.0, &*open().await.0).await;
-            })*
+            $(run!(super::postgres_of_this_step, $test);)*
+            $(run!(super::postgres_of_this_step, $long);)*
+        }
+
+        #[cfg(feature = "postgres")]
+        mod postgres_of_the_next_step {
+            $(run!(super::postgres_of_the_next_step, $test);)*
+        }
+    };
+}
+
+macro_rules! run {
+    ($made:path, $test:ident) => {
+        #[tokio::test]
+        async fn $test() {
+            let Some((_place, store, other)) = $made().await else { return };
+            super::$test(&*store.0, &*other.0).await;
         }
     };
 }
@@ -57,7 +60,6 @@ each! {
     what_is_released_waits_for_its_time
     a_send_begins_under_its_own_claim_only
     a_send_ends_under_its_own_claim_only
-    a_stale_writer_is_refused_a_thousand_times
     what_has_lapsed_is_taken_back_and_the_rest_is_not
     what_comes_from_a_backup_may_have_gone
     what_may_have_gone_is_asked_about_once_in_a_while
@@ -80,6 +82,45 @@ each! {
     a_message_is_settled_from_where_it_stands_only
     it_is_counted_what_stands_where
     strange_texts_are_kept
+    ;
+    a_stale_writer_is_refused_a_thousand_times
+}
+
+#[cfg(feature = "sqlite-system")]
+async fn in_memory() -> Option<((), Store, Store)> {
+    let store = Store::open("sqlite::memory:").await.unwrap();
+    Some(((), store.clone(), store))
+}
+
+#[cfg(feature = "sqlite-system")]
+async fn in_a_file() -> Option<(File, Store, Store)> {
+    let file = File::new();
+    let (store, other) = (Store::open(&file.url()).await.unwrap(), Store::open(&file.url()).await.unwrap());
+    Some((file, store, other))
+}
+
+#[cfg(feature = "postgres")]
+async fn postgres_of_this_step() -> Option<(cluster::Database, Store, Store)> {
+    let database = cluster::Database::new().await?;
+    Store::migrate(database.url()).await.unwrap();
+    of_a_role(database).await
+}
+
+/// While a deploy goes on, the database is ahead.
+#[cfg(feature = "postgres")]
+async fn postgres_of_the_next_step() -> Option<(cluster::Database, Store, Store)> {
+    let database = cluster::Database::new().await?;
+    super::postgres::migrate_ahead(database.url()).await;
+    of_a_role(database).await
+}
+
+/// Two stores for a role that has no more rights than it needs.
+#[cfg(feature = "postgres")]
+async fn of_a_role(database: cluster::Database) -> Option<(cluster::Database, Store, Store)> {
+    assert_eq!(database.grant(include_str!("postgres.sql"), "the_role").await, 2);
+    let url = database.url_of_role();
+    let (store, other) = (Store::open(&url).await.unwrap(), Store::open(&url).await.unwrap());
+    Some((database, store, other))
 }
 
 async fn a_key_is_of_one_message(store: &dyn Engine, other: &dyn Engine) {
@@ -817,11 +858,11 @@ fn random(len: usize) -> String {
 
 /// A file that is taken away at the end.
 #[cfg(feature = "sqlite-system")]
-struct File(std::path::PathBuf);
+pub(super) struct File(std::path::PathBuf);
 
 #[cfg(feature = "sqlite-system")]
 impl File {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let n = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let new = Self(std::env::temp_dir().join(format!("civic-suite-{}-{n}.db", std::process::id())));
@@ -836,7 +877,7 @@ impl File {
         }
     }
 
-    fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("sqlite:{}", self.0.display())
     }
 }

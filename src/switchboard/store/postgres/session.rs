@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -17,8 +18,10 @@ use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
-use tokio_postgres::{Client, Config, Row, Socket, Statement};
+use tokio_postgres::{Client, Config, Connection, Row, Socket, Statement};
 
+use super::super::Bell;
+use super::bells;
 use crate::error::{Error, ErrorKind, Result};
 use crate::tls;
 
@@ -27,6 +30,9 @@ const SESSIONS: usize = 4;
 
 /// How long one piece of work may take, the wait for a session included.
 const LONGEST: Duration = Duration::from_secs(30);
+
+/// How long a session that was ready may take to answer: one that a firewall has forgotten never does.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// How often work is done again that stood in another's way.
 const AGAIN: u32 = 8;
@@ -48,11 +54,19 @@ pub(super) struct Sessions {
     config: Config,
     idle: Mutex<Vec<Session>>,
     places: Semaphore,
+    answer: Duration,
 }
 
 impl Sessions {
     pub(super) fn new(config: Config) -> Self {
-        Self { config, idle: Mutex::default(), places: Semaphore::new(SESSIONS) }
+        Self { config, idle: Mutex::default(), places: Semaphore::new(SESSIONS), answer: ANSWER }
+    }
+
+    /// Keeps a session ready.
+    pub(super) async fn keep(&self, session: Session) -> Result<(), Fault> {
+        session.batch(AT_WORK).await?;
+        self.idle().push(session);
+        Ok(())
     }
 
     /// Does this in a transaction of its own, which is durable when it returns. It is done again from the beginning
@@ -87,7 +101,7 @@ impl Sessions {
         let session = self.begun().await?;
         let done = work(&session, with).await;
         // What does not come to its end is not given back: the connection closes, and the server undoes it.
-        match session.batch(if done.is_ok() { "COMMIT" } else { "ROLLBACK" }).await {
+        match session.batch(&session.end(done.is_ok())).await {
             Ok(()) => {
                 self.idle().push(session);
                 done
@@ -107,7 +121,9 @@ impl Sessions {
                 session.batch(BEGIN).await?;
                 return Ok(session);
             };
-            if !session.client.is_closed() && session.batch(BEGIN).await.is_ok() {
+            // Nothing was asked of it yet: so whatever is wrong with it, another does as well.
+            let begun = tokio::time::timeout(self.answer, session.batch(BEGIN));
+            if !session.client.is_closed() && matches!(begun.await, Ok(Ok(()))) {
                 return Ok(session);
             }
         }
@@ -118,33 +134,65 @@ impl Sessions {
     }
 }
 
-/// A session, and the statements that are prepared in it.
+/// A session, the statements that are prepared in it, and the bells that its transaction rings when it is durable.
 pub(super) struct Session {
     client: Client,
     prepared: Mutex<HashMap<&'static str, Statement>>,
+    to_send: AtomicBool,
+    to_read: AtomicBool,
+}
+
+/// A session with the server, and the connection that has to be driven.
+pub(super) async fn connect(config: &Config) -> Result<(Client, Connection<Socket, Within>), Fault> {
+    let mut config = config.clone();
+    if config.get_application_name().is_none() {
+        config.application_name("civic-messaging");
+    }
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(Duration::from_secs(5));
+    }
+    // After a fail-over the old primary may still answer.
+    if config.get_target_session_attrs() == TargetSessionAttrs::Any {
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    }
+    config.connect(Tls).await.map_err(Fault::Connect)
 }
 
 impl Session {
     pub(super) async fn open(config: &Config) -> Result<Self, Fault> {
-        let mut config = config.clone();
-        if config.get_application_name().is_none() {
-            config.application_name("civic-messaging");
-        }
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(Duration::from_secs(5));
-        }
-        // After a fail-over the old primary may still answer.
-        if config.get_target_session_attrs() == TargetSessionAttrs::Any {
-            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        }
-        let (client, connection) = config.connect(Tls).await.map_err(Fault::Connect)?;
+        let (client, connection) = connect(config).await?;
         tokio::spawn(async move {
             // The client is told of it.
             _ = connection.await;
         });
-        let session = Self { client, prepared: Mutex::default() };
+        let (to_send, to_read) = (AtomicBool::new(false), AtomicBool::new(false));
+        let session = Self { client, prepared: Mutex::default(), to_send, to_read };
         session.batch(BEGINNING).await?;
         Ok(session)
+    }
+
+    /// Rings once the transaction is durable.
+    pub(super) fn rings(&self, bell: Bell) {
+        self.bell(bell).store(true, Ordering::Relaxed);
+    }
+
+    fn bell(&self, bell: Bell) -> &AtomicBool {
+        match bell {
+            Bell::ToSend => &self.to_send,
+            Bell::ToRead => &self.to_read,
+        }
+    }
+
+    /// The end of a transaction. It is rung beside it and not in it: transactions that ring are made durable one after the
+    /// other in all of the server.
+    fn end(&self, done: bool) -> String {
+        let mut end = if done { "COMMIT" } else { "ROLLBACK" }.to_owned();
+        for bell in [Bell::ToSend, Bell::ToRead] {
+            if self.bell(bell).swap(false, Ordering::Relaxed) && done {
+                end = end + "; " + bells::ring(bell);
+            }
+        }
+        end
     }
 
     /// Statements without values.
@@ -289,7 +337,7 @@ struct Tls;
 struct To(String);
 
 /// A stream within TLS.
-struct Within(tokio_rustls::client::TlsStream<Socket>);
+pub(super) struct Within(tokio_rustls::client::TlsStream<Socket>);
 
 impl MakeTlsConnect<Socket> for Tls {
     type Stream = Within;
@@ -351,5 +399,42 @@ mod tests {
     fn a_value_does_not_show_itself() {
         let number = "+447700900123";
         assert_eq!(format!("{:?}", [Hidden(&number)]), "[…]");
+    }
+
+    #[tokio::test]
+    async fn a_session_that_a_firewall_has_forgotten_is_replaced() {
+        use std::sync::atomic::AtomicUsize;
+
+        let Some(database) = super::super::super::cluster::Database::new().await else { return };
+        let config: Config = database.url().parse().unwrap();
+        let [tokio_postgres::config::Host::Unix(folder)] = config.get_hosts() else { return };
+        let socket = folder.join(".s.PGSQL.5432");
+        let firewall = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = firewall.local_addr().unwrap();
+        // Of the first it carries nothing any more, once it is told so, and says nothing either.
+        let (through, (forget, forgotten)) = (Arc::new(AtomicUsize::new(0)), tokio::sync::watch::channel(false));
+        let count = Arc::clone(&through);
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = firewall.accept().await {
+                let (n, socket, mut forgotten) =
+                    (count.fetch_add(1, Ordering::AcqRel), socket.clone(), forgotten.clone());
+                tokio::spawn(async move {
+                    let mut server = tokio::net::UnixStream::connect(socket).await.unwrap();
+                    tokio::select! {
+                                            _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                    () = async { drop(forgotten.wait_for(|forgotten| *forgotten && n == 0).await) } => std::future::pending().await,
+                                        }
+                });
+            }
+        });
+        let url = format!("postgres://postgres@{at}/{}", config.get_dbname().unwrap());
+        let mut sessions = Sessions::new(url.parse().unwrap());
+        sessions.answer = Duration::from_millis(200);
+        for (then, forgets) in [(1, false), (1, true), (2, true), (2, true)] {
+            let asks = sessions.run((), |db, ()| Box::pin(async move { db.row("SELECT 1", &[]).await.map(drop) }));
+            asks.await.unwrap();
+            assert_eq!(through.load(Ordering::Acquire), then);
+            forget.send_replace(forgets);
+        }
     }
 }
