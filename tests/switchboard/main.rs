@@ -21,6 +21,8 @@ mod restore;
 #[cfg(feature = "postgres")]
 mod sql;
 #[cfg(feature = "postgres")]
+mod tls;
+#[cfg(feature = "postgres")]
 mod workers;
 
 #[cfg(feature = "sqlite-system")]

@@ -1,0 +1,83 @@
+//! A session with PostgreSQL within TLS: by whom this machine trusts.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use civic_messaging::switchboard::Store;
+use civic_messaging::{ErrorKind, Result};
+
+use super::cluster;
+
+const DATABASE: &str = "CIVIC_TEST_TLS";
+
+/// Opens a store as a process of its own, since what it trusts is read once. Without its variable this is no test.
+#[tokio::test]
+async fn child() {
+    let Ok(url) = std::env::var(DATABASE) else { return };
+    let opened = async {
+        Store::migrate(&url).await?;
+        Store::open(&url).await
+    };
+    let opened: Result<Store> = opened.await;
+    println!("{}", opened.map_or_else(|error| format!("{}: {error}", error.kind().as_str()), |_| "opened".to_owned()));
+}
+
+/// What comes of it, in a process that trusts this authority.
+fn opens(url: &str, authority: &Path) -> String {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "tls::child", "--nocapture", "--test-threads=1"]).env(DATABASE, url);
+    let told = child.env("SSL_CERT_FILE", authority).stderr(Stdio::null()).output().unwrap();
+    String::from_utf8(told.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn a_server_is_believed_by_whom_this_machine_trusts_and_for_its_name_only() {
+    if Command::new("openssl").arg("version").stdout(Stdio::null()).status().is_err() {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "openssl is not installed");
+        println!("skipped: openssl is not installed");
+        return;
+    }
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (port, other) = (free(), free());
+    let Some(server) = cluster::Own::start_tls(port) else { return };
+    let Some(another) = cluster::Own::start_tls(other) else { return };
+    let url = |host: &str, mode: &str| {
+        format!("postgres://postgres@{host}:{port}/postgres?hostaddr=127.0.0.1&sslmode={mode}")
+    };
+    let (right, wrong) = ("db.example.gov.uk", "other.example.gov.uk");
+    let ours = server.authority();
+    assert!(opens(&url(right, "require"), &ours).contains("opened"));
+    for (host, mode, authority) in [
+        (wrong, "require", ours.clone()),
+        (right, "require", another.authority()),
+        // A server that speaks TLS is not believed less for that.
+        (wrong, "prefer", ours),
+    ] {
+        let told = opens(&url(host, mode), &authority);
+        assert!(told.contains("config: ") && told.contains("no TLS with the server"), "{host} {mode}: {told}");
+    }
+    // Of this process the authority is a stranger.
+    let error = Store::open(&url(right, "require")).await.unwrap_err();
+    assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("store")), "{error}");
+    assert!(Store::open(&url(wrong, "disable")).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_not_spoken_to_where_it_is_required() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = server.local_addr().unwrap();
+    // What a server says that has no TLS, and then how much it hears.
+    let heard = std::thread::spawn(move || {
+        let (mut client, _) = server.accept().unwrap();
+        let mut asks = [0; 8];
+        client.read_exact(&mut asks).unwrap();
+        client.write_all(b"N").unwrap();
+        client.read_to_end(&mut Vec::new()).unwrap()
+    });
+    let error = Store::open(&format!("postgres://desk:hunter2@{at}/desk?sslmode=require")).await.unwrap_err();
+    assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("store")), "{error}");
+    assert!(error.to_string().contains("no TLS with the server"), "{error}");
+    assert_eq!(heard.join().unwrap(), 0);
+}
