@@ -100,6 +100,8 @@ struct Inner {
     to_send: Notify,
     to_read: Notify,
     intake: Semaphore,
+    /// One at a time is sent of those in which a process has ended.
+    suspects: Semaphore,
     stopped: AtomicBool,
 }
 
@@ -477,6 +479,7 @@ impl Builder {
             to_send: Notify::new(),
             to_read: Notify::new(),
             intake: Semaphore::new(INTAKE_MAX),
+            suspects: Semaphore::new(1),
             stopped: AtomicBool::new(false),
         })))
     }

@@ -239,6 +239,16 @@ const ATTEMPTS_MAX: u32 = 20;
 /// How often a message that may come twice is handed to a gateway, where each time nobody knows what became of it.
 const RESENT_MAX: u32 = 3;
 
+/// How often the process may end while a message is being sent: then it is taken for the cause.
+const DEATHS_MAX: usize = 3;
+
+/// Why a message stands in doubt that a worker left behind.
+pub(super) const INTERRUPTED: &str = "the process ended while it was being sent: it may have gone";
+
+/// Why a message is parked that is taken for the cause.
+pub(super) const POISON: &str =
+    "the process ended each of three times while it was being sent: it may have gone, and may end the next process too";
+
 /// How long after a restore it is asked what became of the messages: by then a gateway has filed what it took before.
 pub(super) const RESTORED_LOOK_UP: Duration = Duration::from_secs(600);
 
@@ -335,9 +345,15 @@ fn in_doubt(message: &Message, times: u32, now: Timestamp) -> (State, Option<Tim
 }
 
 /// Where a message goes that a worker left behind while it was being sent.
-pub(super) fn left_behind(held: &Claimed, now: Timestamp) -> (State, Option<Timestamp>) {
+pub(super) fn left_behind(held: &Claimed, now: Timestamp) -> Settle {
     let times = u32::try_from(held.attempts.len()).unwrap_or(u32::MAX);
-    held.message.as_ref().map_or((State::Parked, None), |message| in_doubt(message, times, now))
+    let poison = held.deaths() >= DEATHS_MAX;
+    let (state, due) = match &held.message {
+        Some(message) if !poison => in_doubt(message, times, now),
+        _ => (State::Parked, None),
+    };
+    let reason = Some((if poison { POISON } else { INTERRUPTED }).to_owned());
+    Settle { state, due, reason, from: &[State::Sending], now }
 }
 
 /// What an answer about a doubtful message says.

@@ -139,6 +139,8 @@ impl<'a> Home<'a> {
 impl Store {
     /// Says that this store was restored from a backup that was made at that moment: call it once, before a worker runs.
     ///
+    /// So is a file that was put back with a part of its log (`-wal`), or with none.
+    ///
     /// What waits in it may have gone since the backup was made. None of it is sent until a gateway says that it does not
     /// have it, which it is asked after ten minutes, or a person decides; what is planned for later than now stays as it
     /// is. Says how many messages are held so.
@@ -307,6 +309,8 @@ pub(super) struct Claimed {
     pub(super) message: Option<Message>,
     /// Where the person is reached now, where that is elsewhere.
     pub(super) moved_to: Option<Address>,
+    /// What the store holds of it is not what was written down.
+    pub(super) damaged: bool,
     pub(super) queued: Timestamp,
     /// The attempts so far, oldest first: gateway and account.
     pub(super) attempts: Vec<Attempt>,
@@ -328,12 +332,22 @@ pub(super) struct Attempt {
     pub(super) doubted: bool,
     /// It failed for now, and may go another time.
     pub(super) passing: bool,
+    /// Nobody wrote down how it ended: the process ended first.
+    pub(super) died: bool,
 }
 
 impl Attempt {
     /// One that begins.
     pub(super) fn new(gateway: &str, account: &str, at: Timestamp) -> Self {
-        Self { gateway: gateway.to_owned(), account: account.to_owned(), at, doubted: false, passing: false }
+        let (gateway, account) = (gateway.to_owned(), account.to_owned());
+        Self { gateway, account, at, doubted: false, passing: false, died: false }
+    }
+}
+
+impl Claimed {
+    /// How often the process ended while it was being sent.
+    pub(super) fn deaths(&self) -> usize {
+        self.attempts.iter().filter(|attempt| attempt.died).count()
     }
 }
 
@@ -432,9 +446,6 @@ impl What {
     }
 }
 
-/// Why a message stands in doubt that a worker left behind.
-const INTERRUPTED: &str = "the process ended while it was being sent: it may have gone";
-
 /// Why a message stands in doubt that comes from a backup.
 const RESTORED: &str = "the store was restored from a backup: it may have gone since";
 
@@ -491,6 +502,13 @@ impl Told {
         let opted_out = delivery.failure.as_ref().is_some_and(|failure| failure.kind == ErrorKind::OptedOut);
         Self { state: delivery.state, opted_out }
     }
+}
+
+/// Reads a message as it is kept: none where this program cannot; and whether it is damaged, by the digest that was made
+/// of it when it was taken.
+fn message_of(body: &str, fallback: Option<&str>, digest: &str) -> (Option<Message>, bool) {
+    let damaged = digest_of(body, fallback) != digest;
+    (serde_json::from_str(body).ok().filter(|_| !damaged), damaged)
 }
 
 /// Reads a rung of the ladder as it is kept.

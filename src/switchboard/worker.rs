@@ -41,6 +41,12 @@ const UNDECIDED: Duration = Duration::from_secs(30);
 /// How often it is looked at what goes instead of messages.
 const FALLBACKS: Duration = Duration::from_millis(250);
 
+/// How soon a store that failed is tried again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// Why a message is parked that is not what was written down.
+const DAMAGED: &str = "what the store holds of it is damaged: it is not the message that was taken";
+
 /// How often what may have gone is looked at, and channels are polled.
 const ROUND: Duration = Duration::from_secs(30);
 
@@ -123,10 +129,25 @@ impl Switchboard {
 
     async fn send_claimed(&self, claimed: &Claimed) -> Result<()> {
         let (inner, hold) = (&*self.0, claimed.hold);
-        let now = inner.clock.now();
+        if claimed.damaged {
+            return self.ends(claimed, State::Parked, DAMAGED).await;
+        }
         let Some(message) = &claimed.message else {
             return self.strange(claimed, "no program here can read it: see how a message is written").await;
         };
+        // Should it end this process too, it is known which it was.
+        let _alone = if claimed.deaths() > 0 {
+            tokio::select! {
+                turn = inner.suspects.acquire() => turn.ok(),
+                () = inner.clock.sleep(TURN_MAX) => {
+                    inner.store.0.release(hold, inner.clock.now().plus(TURN_MAX)).await?;
+                    return Ok(());
+                }
+            }
+        } else {
+            None
+        };
+        let now = inner.clock.now();
         let mut message = Cow::Borrowed(message);
         if let Some(to) = &claimed.moved_to {
             message.to_mut().to = to.clone();
@@ -187,6 +208,10 @@ impl Switchboard {
         let begins = inner.store.0.begin(hold, attempt).await;
         if !matches!(begins, Ok(true)) {
             limit.into_iter().for_each(|limit| held(limit).lost());
+            // It goes back as soon as the store works again, and not when its claim has lapsed.
+            while begins.is_err() && inner.store.0.release(hold, inner.clock.now()).await.is_err() {
+                inner.clock.sleep(AGAIN).await;
+            }
             return begins.map(|_| ());
         }
         let sent = guarded(channel.clone(), message.clone()).await;
@@ -210,7 +235,7 @@ impl Switchboard {
         let end = after.decide(&sent).after(&claimed.attempts);
         // What is not written down now is found unknown by the next worker: so it is tried for as long as this one lives.
         while inner.store.0.finish(hold, end.clone()).await.is_err() {
-            inner.clock.sleep(Duration::from_millis(200)).await;
+            inner.clock.sleep(AGAIN).await;
         }
         Ok(())
     }
@@ -277,7 +302,14 @@ impl Switchboard {
     /// handed to.
     async fn ask(&self, claimed: &Claimed) -> Result<()> {
         let inner = &*self.0;
-        let Some(message) = &claimed.message else { return Ok(()) };
+        let Some(message) = &claimed.message else {
+            if claimed.damaged {
+                let (now, from) = (inner.clock.now(), &[State::Unknown]);
+                let parked = Settle { state: State::Parked, due: None, reason: Some(DAMAGED.to_owned()), from, now };
+                inner.store.0.settle(claimed.hold.id, parked).await?;
+            }
+            return Ok(());
+        };
         let line = inner.line(&claimed.line)?;
         let last = claimed.attempts.last().filter(|_| claimed.restored.is_none());
         let of = |channel: &&Arc<dyn Channel>| {

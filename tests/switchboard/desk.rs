@@ -7,6 +7,7 @@ use civic_messaging::{
     Channel, Clock, DeliveryState, Error, ErrorKind, Event, Message, Mock, OnUnknown, Outcome, Purpose, SystemClock,
     VirtualClock,
 };
+use sha2::Digest as _;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -142,7 +143,10 @@ async fn what_a_newer_program_wrote_holds_up_nothing_that_this_one_can_read() {
     assert_eq!(first.receive("all", mock.arrives("07700 900123", "Strange")).await.status, 200);
     drop(first);
     let db = rusqlite::Connection::open(&file.0).unwrap();
-    db.execute("UPDATE message SET body = replace(body, '\"version\":1', '\"version\":2')", ()).unwrap();
+    let body: String = db.query_row("SELECT body FROM message", (), |row| row.get(0)).unwrap();
+    let body = body.replace("\"version\":1", "\"version\":2");
+    let digest: String = sha2::Sha256::digest(&body).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(db.execute("UPDATE message SET body = ?1, digest = ?2", (body, digest)).unwrap(), 1);
     db.execute("UPDATE event SET body = '{\"of the future\":{}}'", ()).unwrap();
     drop(db);
 
@@ -159,6 +163,27 @@ async fn what_a_newer_program_wrote_holds_up_nothing_that_this_one_can_read() {
     }
     assert_eq!((plain, mock.sent().len()), (1, 1));
     drop(inbox);
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn what_is_not_what_was_taken_is_parked_and_never_sent() {
+    let (file, mock) = (Database::new(), Mock::sms());
+    let line = || Line::new("desk").channel(mock.clone());
+    let store = Store::open(&file.url()).await.unwrap();
+    let first = Switchboard::builder(store.clone()).line(line()).build().unwrap();
+    let wait = first.send("desk", text(1, "The meeting is at 7.")).await.unwrap();
+    let db = rusqlite::Connection::open(&file.0).unwrap();
+    assert_eq!(db.execute("UPDATE message SET body = replace(body, 'at 7', 'at 6')", ()).unwrap(), 1);
+    let desk = Desk::open(store, [line()]).await;
+    let plain = desk.switchboard.send("desk", text(1, "Plain")).await.unwrap();
+    desk.until(plain, &[State::Accepted]).await;
+    let status = desk.until(wait, &[State::Parked]).await;
+    assert!(status.reason.unwrap().contains("is damaged") && status.attempts == 0);
+    // A person who wants it sent cannot have that.
+    assert!(desk.switchboard.settle(wait, Resolution::Send).await.unwrap());
+    desk.until(wait, &[State::Parked]).await;
+    assert_eq!(mock.sent().len(), 1);
     desk.close().await;
 }
 

@@ -21,8 +21,8 @@ use super::super::fallback::{Falls, First};
 use super::super::outbox::{self, Id, Settled, State, Status};
 use super::{
     Attempt, Bell, Claimed, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACK_WAIT, FALLBACKS_MAX, FELL_BACK, Falling,
-    Handed, Hold, INTERRUPTED, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD, There, Told, What,
-    digest_of, person_of, rung_of, told_by,
+    Handed, Hold, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD, There, Told, What, digest_of,
+    message_of, person_of, rung_of, told_by,
 };
 use crate::channel::Cursor;
 use crate::clock::Timestamp;
@@ -400,9 +400,11 @@ async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claimed>, Fault> 
     let read = "SELECT m.id, m.fence, m.line, m.body, m.queued, m.lookups, m.restored,
                 (SELECT p.id FROM civic_messaging.part AS p WHERE p.message = m.id
                  ORDER BY p.gateway COLLATE \"C\", p.id COLLATE \"C\" LIMIT 1),
-                (SELECT l.address FROM civic_messaging.link AS l WHERE l.line = m.line AND l.previous = m.recipient)
+                (SELECT l.address FROM civic_messaging.link AS l WHERE l.line = m.line AND l.previous = m.recipient),
+                m.digest, m.fallback
          FROM civic_messaging.message AS m WHERE m.id = ANY ($1) ORDER BY array_position($1, m.id)";
-    let tries = "SELECT gateway, account, begun, message, outcome IS NOT DISTINCT FROM 'unknown', passing
+    let tries =
+        "SELECT gateway, account, begun, message, outcome IS NOT DISTINCT FROM 'unknown', passing, ended IS NULL
          FROM civic_messaging.attempt WHERE message = ANY ($1) ORDER BY message, n";
     let tries = db.rows(tries, &[&ids]).await?;
     let mut claimed = Vec::with_capacity(ids.len());
@@ -412,13 +414,16 @@ async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claimed>, Fault> 
         for of in &tries {
             if of.try_get::<_, i64>(3)? == id {
                 let (gateway, account, at) = (of.try_get(0)?, of.try_get(1)?, moment(of, 2)?);
-                attempts.push(Attempt { gateway, account, at, doubted: of.try_get(4)?, passing: of.try_get(5)? });
+                let (doubted, passing, died) = (of.try_get(4)?, of.try_get(5)?, of.try_get(6)?);
+                attempts.push(Attempt { gateway, account, at, doubted, passing, died });
             }
         }
+        let (message, damaged) = message_of(row.try_get(3)?, row.try_get(10)?, row.try_get(9)?);
         claimed.push(Claimed {
             hold: Hold { id: Id(id), fence: row.try_get(1)? },
             line: row.try_get(2)?,
-            message: serde_json::from_str(row.try_get(3)?).ok(),
+            message,
+            damaged,
             queued: moment(&row, 4)?,
             attempts,
             lookups: count(&row, 5)?,
@@ -567,9 +572,7 @@ async fn doubt(db: &Session, id: i64, now: Timestamp) -> Result<bool, Fault> {
         return Ok(false);
     }
     for held in read_claimed(db, &[id]).await? {
-        let (state, due) = outbox::left_behind(&held, now);
-        let reason = Some(INTERRUPTED.to_owned());
-        settle(db, id, &Settle { state, due, reason, from: &[State::Sending], now }).await?;
+        settle(db, id, &outbox::left_behind(&held, now)).await?;
     }
     let attempt = "UPDATE civic_messaging.attempt SET outcome = 'unknown' WHERE message = $1 AND outcome IS NULL";
     db.change(attempt, &[&id]).await?;
@@ -1108,6 +1111,17 @@ mod tests {
         assert_eq!(ready.len(), 1);
         store.enqueue(new("k", 1, 2)).await.unwrap();
         assert_eq!(pids().await, ready);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_not_what_was_taken_is_known() {
+        let Some(database) = migrated().await else { return };
+        let store = Postgres::open(database.url()).await.unwrap();
+        store.enqueue(new("k", 1, 2)).await.unwrap();
+        let change = "UPDATE civic_messaging.message SET body = replace(body, 'Hello', 'Jello')";
+        cluster::run(database.url(), change).await;
+        let claimed = store.claim(Timestamp::from_millis(2), LEASE, 9).await.unwrap();
+        assert!(claimed[0].damaged && claimed[0].message.is_none());
     }
 
     #[tokio::test]

@@ -16,8 +16,8 @@ use super::super::fallback::{Falls, First};
 use super::super::outbox::{self, Id, Settled, State, Status};
 use super::{
     Attempt, Claimed, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACK_WAIT, FALLBACKS_MAX, FELL_BACK, Falling,
-    Handed, Hold, INTERRUPTED, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD, There, Told, What,
-    digest_of, person_of, rung_of, told_by,
+    Handed, Hold, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD, There, Told, What, digest_of,
+    message_of, person_of, rung_of, told_by,
 };
 use crate::channel::Cursor;
 use crate::clock::Timestamp;
@@ -26,11 +26,18 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::{AddressChanged, Delivery, DeliveryOf, Event};
 use crate::id::{Digest, MessageId};
 
+mod log;
+
 /// The steps from each version of the tables to the next; a file says which it has.
 const MIGRATIONS: &[&str] = &[include_str!("sqlite.sql")];
 
-/// How long a writer waits for another program that writes.
-const BUSY: Duration = Duration::from_secs(10);
+/// How long a writer waits for another program that writes: ten seconds, in steps so short that it does not miss the
+/// moments in between when many wait.
+const BUSY_STEP: Duration = Duration::from_millis(5);
+const BUSY_STEPS: i32 = 2000;
+
+/// What to do about a file that is not as it was written.
+const DAMAGED: &str = "is damaged, or no store: leave the file as it is, and restore a backup";
 
 /// How many transactions are committed together, at most.
 const GROUP_MAX: usize = 256;
@@ -54,8 +61,8 @@ impl Drop for Working {
     }
 }
 
-/// A piece of work within a transaction; it hands back what is to be told once that is durable.
-type Job = Box<dyn FnOnce(&Connection) -> Box<dyn FnOnce(Result<()>) + Send> + Send>;
+/// A piece of work within a transaction, if one could be begun; it hands back what is to be told once that is durable.
+type Job = Box<dyn FnOnce(Option<&Connection>) -> Box<dyn FnOnce(Result<()>) + Send> + Send>;
 
 impl Sqlite {
     pub(super) async fn open(path: &str) -> Result<Self> {
@@ -82,7 +89,7 @@ impl Sqlite {
     ) -> Result<T> {
         let (told, done) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
-            let worked = within(connection, work);
+            let worked = connection.map_or_else(|| Err(gone()), |connection| within(connection, work));
             Box::new(move |committed| drop(told.send(committed.and(worked))))
         });
         self.jobs.send(job).map_err(|_| gone())?;
@@ -97,20 +104,28 @@ impl fmt::Debug for Sqlite {
 }
 
 fn connect(path: &str) -> Result<Connection> {
+    // Before SQLite sees it, which would leave nothing of it.
+    if log::is_broken(path) {
+        return Err(Error::config("store", DAMAGED));
+    }
     let opened = if path == ":memory:" { Connection::open_in_memory() } else { Connection::open(Path::new(path)) };
-    let mut connection = opened.map_err(|error| config(&error))?;
-    prepare(&mut connection, MIGRATIONS).map_err(|error| config(&error))??;
+    let mut connection = opened.map_err(|error| cannot_open(&error))?;
+    prepare(&mut connection, MIGRATIONS).map_err(|error| cannot_open(&error))??;
     Ok(connection)
 }
 
 fn prepare(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<Result<()>> {
-    connection.busy_timeout(BUSY)?;
+    connection.busy_handler(Some(|times| {
+        std::thread::sleep(BUSY_STEP);
+        times < BUSY_STEPS
+    }))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    let check: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    // With its indexes, by which messages are found: what they say and the tables do not would be sent, or missed.
+    let check: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if check != "ok" {
-        return Ok(Err(Error::config("store", "is damaged: leave the file as it is, and restore a backup")));
+        return Ok(Err(Error::config("store", DAMAGED)));
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version: usize = transaction.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))? as usize;
@@ -129,16 +144,25 @@ fn prepare(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<Resu
 fn write(mut connection: Connection, inbox: &mpsc::Receiver<Job>) {
     while let Ok(first) = inbox.recv() {
         let mut told = Vec::new();
-        let committed = (|| {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            told.push(first(&transaction));
-            while told.len() < GROUP_MAX
-                && let Ok(next) = inbox.try_recv()
-            {
-                told.push(next(&transaction));
+        let committed = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
+            Ok(transaction) => {
+                told.push(first(Some(&transaction)));
+                while told.len() < GROUP_MAX
+                    && let Ok(next) = inbox.try_recv()
+                {
+                    told.push(next(Some(&transaction)));
+                }
+                transaction.commit()
             }
-            transaction.commit()
-        })();
+            Err(error) => {
+                told.push(first(None));
+                Err(error)
+            }
+        };
+        if committed.as_ref().is_err_and(is_full) {
+            // What the log holds goes to where there may be room for it: then there is room in the log.
+            _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        }
         for tell in told {
             tell(committed.as_ref().copied().map_err(failed));
         }
@@ -158,14 +182,31 @@ fn within<T>(connection: &Connection, work: impl FnOnce(&Connection) -> rusqlite
 
 /// The error of a store that does not do what it should: by SQLite's own words for the code, and nothing of the data.
 fn failed(error: &rusqlite::Error) -> Error {
-    let code = error.sqlite_error().map(|error| rusqlite::ffi::code_to_str(error.extended_code));
-    let words = code.unwrap_or("what it holds cannot be read");
+    let words = match error.sqlite_error() {
+        Some(_) if is_full(error) => "its disk is full",
+        Some(error) => rusqlite::ffi::code_to_str(error.extended_code),
+        None => "what it holds cannot be read",
+    };
     Error::new(ErrorKind::Unavailable, format!("the store failed: {words}")).with_field("store")
 }
 
-fn config(error: &rusqlite::Error) -> Error {
-    let code = error.sqlite_error().map_or("unknown", |error| rusqlite::ffi::code_to_str(error.extended_code));
-    Error::config("store", format!("cannot be opened: {code}"))
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+}
+
+fn cannot_open(error: &rusqlite::Error) -> Error {
+    use rusqlite::ErrorCode::{CannotOpen, DatabaseBusy, DatabaseCorrupt, DiskFull, NotADatabase, ReadOnly};
+    let rule = match error.sqlite_error_code() {
+        // It passes.
+        Some(DatabaseBusy | DiskFull) => return failed(error),
+        Some(CannotOpen | ReadOnly) => "cannot be opened: is its folder there, and may this user write to both?",
+        Some(DatabaseCorrupt | NotADatabase) | None => DAMAGED,
+        Some(_) => {
+            let code = error.sqlite_error().map_or("unknown", |error| rusqlite::ffi::code_to_str(error.extended_code));
+            return Error::config("store", format!("cannot be opened: {code}"));
+        }
+    };
+    Error::config("store", rule)
 }
 
 fn gone() -> Error {
@@ -237,8 +278,16 @@ impl Engine for Sqlite {
             while claimed.len() < most as usize
                 && let Some(id) = next.query_row((now,), |row| row.get(0)).optional()?
             {
-                db.prepare_cached("UPDATE message SET state = 'claimed', lease = ?2, fence = fence + 1 WHERE id = ?1")?
+                // Where a damaged index names another message, nothing is claimed.
+                let changed = db
+                    .prepare_cached(
+                        "UPDATE message SET state = 'claimed', lease = ?2, fence = fence + 1
+                         WHERE id = ?1 AND state IN ('queued', 'deferred')",
+                    )?
                     .execute((id, now.plus(lease)))?;
+                if changed != 1 {
+                    return Err(rusqlite::Error::StatementChangedRows(changed));
+                }
                 claimed.push(read_claimed(db, id)?);
             }
             Ok(claimed)
@@ -310,9 +359,7 @@ impl Engine for Sqlite {
             let lapsed = db.prepare_cached(lapsed)?.query_map((now, all), read)?.collect::<Result<Vec<i64>, _>>()?;
             for id in &lapsed {
                 let held = read_claimed(db, *id)?;
-                let (state, due) = outbox::left_behind(&held, now);
-                let reason = Some(INTERRUPTED.to_owned());
-                settle(db, *id, &Settle { state, due, reason, from: &[State::Sending], now })?;
+                settle(db, *id, &outbox::left_behind(&held, now))?;
                 db.prepare_cached("UPDATE attempt SET outcome = 'unknown' WHERE message = ?1 AND outcome IS NULL")?
                     .execute((id,))?;
                 heard_of(db, *id, now)?;
@@ -411,11 +458,12 @@ impl Engine for Sqlite {
     async fn next(&self, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<Handed>> {
         let line = line.map(str::to_owned);
         self.run(move |db| {
-            let mut oldest = db.prepare_cached(
+            // Each by its index: what was acknowledged is kept, and is not looked through.
+            let of = if line.is_some() { "line = ?1" } else { "?1 IS NULL" };
+            let mut oldest = db.prepare_cached(&format!(
                 "SELECT id, line, kind, body FROM event
-                 WHERE acked IS NULL AND (?1 IS NULL OR line = ?1) AND (lease IS NULL OR lease <= ?2)
-                 ORDER BY id LIMIT 1",
-            )?;
+                 WHERE acked IS NULL AND {of} AND (lease IS NULL OR lease <= ?2) ORDER BY id LIMIT 1"
+            ))?;
             let read = |row: &Row<'_>| {
                 let what = What::read(&row.get::<_, String>(2)?, &row.get::<_, String>(3)?);
                 Ok(Handed { id: row.get(0)?, line: row.get(1)?, what })
@@ -628,23 +676,27 @@ fn fall_back(db: &Connection, now: Timestamp) -> rusqlite::Result<u64> {
 
 fn read_claimed(db: &Connection, id: i64) -> rusqlite::Result<Claimed> {
     let mut attempts = db.prepare_cached(
-        "SELECT gateway, account, begun, outcome IS 'unknown', passing FROM attempt WHERE message = ?1 ORDER BY n",
+        "SELECT gateway, account, begun, outcome IS 'unknown', passing, ended IS NULL
+         FROM attempt WHERE message = ?1 ORDER BY n",
     )?;
     let read = |row: &Row<'_>| {
-        let (gateway, account) = (row.get(0)?, row.get(1)?);
-        Ok(Attempt { gateway, account, at: row.get(2)?, doubted: row.get(3)?, passing: row.get(4)? })
+        let (gateway, account, at) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(Attempt { gateway, account, at, doubted: row.get(3)?, passing: row.get(4)?, died: row.get(5)? })
     };
     let attempts = attempts.query_map((id,), read)?.collect::<Result<Vec<_>, _>>()?;
     let mut claimed = db.prepare_cached(
         "SELECT line, body, fence, queued, lookups, restored, (SELECT id FROM part WHERE message = m.id LIMIT 1),
-                (SELECT address FROM link WHERE line = m.line AND previous = m.recipient)
+                (SELECT address FROM link WHERE line = m.line AND previous = m.recipient), digest, fallback
          FROM message AS m WHERE id = ?1",
     )?;
     claimed.query_row((id,), |row| {
+        let (body, digest) = (row.get::<_, String>(1)?, row.get::<_, String>(8)?);
+        let (message, damaged) = message_of(&body, row.get::<_, Option<String>>(9)?.as_deref(), &digest);
         Ok(Claimed {
             hold: Hold { id: Id(id), fence: row.get(2)? },
             line: row.get(0)?,
-            message: serde_json::from_str(&row.get::<_, String>(1)?).ok(),
+            message,
+            damaged,
             queued: row.get(3)?,
             attempts,
             lookups: row.get(4)?,

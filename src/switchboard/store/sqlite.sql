@@ -97,7 +97,8 @@ CREATE TABLE event (
     lease INTEGER,
     acked INTEGER
 ) STRICT;
-CREATE INDEX event_open ON event (line, id) WHERE acked IS NULL;
+CREATE INDEX event_open ON event (id) WHERE acked IS NULL;
+CREATE INDEX event_open_line ON event (line, id) WHERE acked IS NULL;
 CREATE INDEX event_person ON event (line, person, taken_in, id) WHERE person IS NOT NULL;
 
 -- The files of a resident's message.

@@ -61,6 +61,7 @@ each! {
     a_send_begins_under_its_own_claim_only
     a_send_ends_under_its_own_claim_only
     what_has_lapsed_is_taken_back_and_the_rest_is_not
+    what_the_process_ends_in_three_times_is_parked
     what_comes_from_a_backup_may_have_gone
     what_may_have_gone_is_asked_about_once_in_a_while
     a_delivery_that_comes_early_is_joined_by_its_id
@@ -320,8 +321,36 @@ async fn what_has_lapsed_is_taken_back_and_the_rest_is_not(store: &dyn Engine, o
     assert_eq!(state(unknown).await, State::Unknown);
     assert_eq!(state(claimed).await, State::Queued);
     assert_eq!(state(lives[0].hold.id).await, State::Sending);
-    assert_eq!(store.status(parks).await.unwrap().unwrap().reason.as_deref(), Some(INTERRUPTED));
+    assert_eq!(store.status(parks).await.unwrap().unwrap().reason.as_deref(), Some(outbox::INTERRUPTED));
     assert!(store.finish(lives[0].hold, accepted("id")).await.unwrap());
+}
+
+async fn what_the_process_ends_in_three_times_is_parked(store: &dyn Engine, other: &dyn Engine) {
+    for (key, on_unknown) in [("resend", OnUnknown::Resend), ("reconcile", OnUnknown::Reconcile)] {
+        let one = new(key, 1);
+        let id = put(store, New { message: one.message.clone().on_unknown(on_unknown), ..one }).await;
+        let again = |due| Settle { state: State::Queued, due, reason: None, from: &[State::Unknown], now: at(0) };
+        // A doubt that was written down is no death.
+        let held = claim(store, at(0)).await.remove(0);
+        begin(store, &held).await;
+        let doubt = End { state: State::Queued, due: Some(at(0)), ..end("unknown") };
+        assert!(store.finish(held.hold, doubt).await.unwrap());
+        for death in 1..=3 {
+            let now = at(death * 1000);
+            let held = claim(store, now).await.remove(0);
+            assert_eq!((held.hold.id, held.deaths()), (id, usize::try_from(death).unwrap() - 1));
+            begin(store, &held).await;
+            assert_eq!(other.recover(now.plus(LEASE), false).await.unwrap().unknown, 1);
+            if death < 3 {
+                let status = store.status(id).await.unwrap().unwrap();
+                assert_eq!(status.reason.as_deref(), Some(outbox::INTERRUPTED));
+                let settled = store.settle(id, again(Some(now))).await.unwrap();
+                assert_eq!(settled, status.state == State::Unknown);
+            }
+        }
+        let status = store.status(id).await.unwrap().unwrap();
+        assert_eq!((status.state, status.attempts, status.reason.as_deref()), (State::Parked, 4, Some(outbox::POISON)));
+    }
 }
 
 async fn what_comes_from_a_backup_may_have_gone(store: &dyn Engine, other: &dyn Engine) {

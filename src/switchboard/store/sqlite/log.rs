@@ -1,0 +1,65 @@
+//! Whether the log of a file of SQLite is whole. SQLite reads it up to the first frame whose sum is wrong, and takes the
+//! rest for what a power cut left: so a bit that flips in the middle would take back what was committed behind it,
+//! without a word. <https://www.sqlite.org/fileformat2.html#the_write_ahead_log>
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+
+const HEAD: usize = 32;
+const FRAME_HEAD: usize = 24;
+const PAGE_MAX: usize = 65_536;
+
+/// Whether the log of the database at this path is broken, and more was committed behind.
+pub(super) fn is_broken(path: &str) -> bool {
+    let read = || File::open(format!("{path}-wal")).ok().and_then(|log| broken_at(BufReader::new(log)));
+    let at = read();
+    // What looks broken while another process writes is whole when it is looked at again.
+    at.is_some() && read() == at
+}
+
+/// The frame at which it breaks. A power cut spoils the last transaction, and no other: each is on the disk before the
+/// next one begins. So one commit behind the break is none too few, and two are.
+fn broken_at(mut log: impl Read) -> Option<usize> {
+    let mut head = [0; HEAD];
+    log.read_exact(&mut head).ok()?;
+    let big = word(&head, 0, true) & 1 == 1;
+    let mut sum = add([0; 2], head.get(..24)?, big);
+    if sum != words(&head, 24) {
+        return Some(0);
+    }
+    let page = usize::try_from(word(&head, 8, true)).ok()?;
+    let mut frame = vec![0; FRAME_HEAD + page.min(PAGE_MAX)];
+    let (mut at, mut broken, mut behind) = (0, None, 0);
+    while behind < 2 {
+        // Where it ends, it ends well.
+        log.read_exact(&mut frame).ok()?;
+        at += 1;
+        let ours = words(&frame, 8) == words(&head, 16);
+        if broken.is_none() {
+            sum = add(add(sum, frame.get(..8)?, big), frame.get(FRAME_HEAD..)?, big);
+            broken = (!ours || sum != words(&frame, 16)).then_some(at);
+        }
+        behind += u8::from(broken.is_some() && ours && word(&frame, 4, true) != 0);
+    }
+    broken
+}
+
+fn add(sum: [u32; 2], bytes: &[u8], big: bool) -> [u32; 2] {
+    let [mut one, mut two] = sum;
+    for [a, b, c, d, e, f, g, h] in bytes.as_chunks::<8>().0 {
+        let [x, y] = [[*a, *b, *c, *d], [*e, *f, *g, *h]];
+        let [x, y] = if big { [x, y].map(u32::from_be_bytes) } else { [x, y].map(u32::from_le_bytes) };
+        one = one.wrapping_add(x).wrapping_add(two);
+        two = two.wrapping_add(y).wrapping_add(one);
+    }
+    [one, two]
+}
+
+fn words(bytes: &[u8], at: usize) -> [u32; 2] {
+    [word(bytes, at, true), word(bytes, at + 4, true)]
+}
+
+fn word(bytes: &[u8], at: usize, big: bool) -> u32 {
+    let word = bytes.get(at..at + 4).and_then(|word| word.try_into().ok()).unwrap_or_default();
+    if big { u32::from_be_bytes(word) } else { u32::from_le_bytes(word) }
+}
