@@ -183,9 +183,15 @@ impl Mock {
 
     /// Lets any event arrive, and gives the webhook that brings it.
     pub fn brings(&self, event: Event) -> webhook::Request {
+        self.brings_all([event])
+    }
+
+    /// Lets any events arrive, and gives one webhook that brings them all, as gateways do under load.
+    pub fn brings_all(&self, events: impl IntoIterator<Item = Event>) -> webhook::Request {
+        let events: Vec<_> = events.into_iter().collect();
         // Our own events always serialise.
-        let body = serde_json::to_vec(&[&event]).unwrap_or_default();
-        self.state().arrived.push(event);
+        let body = serde_json::to_vec(&events).unwrap_or_default();
+        self.state().arrived.extend(events);
         let mut request = http::Request::new(Bytes::from(body));
         *request.method_mut() = http::Method::POST;
         if let Some(signature) = self.scheme.sign(request.body()).and_then(|s| s.parse().ok()) {
