@@ -11,7 +11,7 @@ use civic_messaging::switchboard::{Line, State, Store, Switchboard};
 use civic_messaging::testing::{Double, Step};
 use civic_messaging::{Channel, Message, OnUnknown, Twilio, twilio};
 
-use super::{Ahead, person};
+use super::{Ahead, number, person};
 
 const DATABASE: &str = "CIVIC_TEST_DATABASE";
 const GATEWAY: &str = "CIVIC_TEST_GATEWAY";
@@ -31,9 +31,7 @@ pub(super) fn channel(base: &str) -> Twilio {
 async fn switchboard(database: &str, base: &str, ahead: Duration) -> Switchboard {
     let store = Store::open(database).await.unwrap();
     // So that a claim that was left behind has lapsed.
-    let clock = Ahead::default();
-    clock.goes_on(ahead);
-    Switchboard::builder(store).clock(clock).line(Line::new("desk").channel(channel(base))).build().unwrap()
+    Switchboard::builder(store).clock(Ahead::by(ahead)).line(Line::new("desk").channel(channel(base))).build().unwrap()
 }
 
 /// The process that is killed: it takes messages, tells of each that it took, and sends them. Without its variables this
@@ -88,7 +86,6 @@ async fn a_crash_at_any_moment_loses_and_doubles_nothing_in_postgres() {
 
 /// Kills so many workers within this time of their start, each with a clock so much ahead of the one before.
 async fn survives(database: &str, cycles: u64, within: Duration, ahead: Duration) {
-    let number = |name: &str, or: u64| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(or);
     let (cycles, seed) = (number("CIVIC_CYCLES", cycles), number("CIVIC_SEED", 20_261_125));
     println!("CIVIC_SEED={seed}");
     let double = Double::start().await;

@@ -23,7 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::Database;
+use super::{Database, number};
 
 const DATABASE: &str = "CIVIC_TEST_INTAKE";
 const SECRET: &str = "the secret of this test";
@@ -97,7 +97,6 @@ fn webhook_bytes(mock: &Mock, text: String) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_webhook_that_was_told_2xx_is_there_once_whenever_the_service_is_killed() {
-    let number = |name: &str, or: u64| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(or);
     let (cycles, mut chance) = (number("CIVIC_CYCLES", 100), number("CIVIC_SEED", 20_261_125) | 1);
     println!("CIVIC_SEED={}", chance);
     let (database, mock) = (Database::new(), Mock::sms());

@@ -4,6 +4,7 @@
 // The store's own tests want more of it.
 #[cfg(feature = "postgres")]
 mod bells;
+mod cancelled;
 #[allow(dead_code)]
 #[cfg(feature = "postgres")]
 #[path = "../../src/switchboard/store/cluster.rs"]
@@ -11,11 +12,21 @@ mod cluster;
 #[cfg(all(feature = "testing", feature = "twilio"))]
 mod crash;
 #[cfg(feature = "sqlite-system")]
+mod damage;
+#[cfg(feature = "sqlite-system")]
 mod desk;
+#[cfg(all(feature = "sqlite-system", target_os = "linux"))]
+mod disk;
 #[cfg(feature = "sqlite-system")]
 mod fallback;
 #[cfg(feature = "sqlite-system")]
 mod intake;
+#[cfg(feature = "sqlite-system")]
+mod locked;
+#[cfg(feature = "sqlite-system")]
+mod order;
+#[cfg(feature = "sqlite-system")]
+mod poison;
 #[cfg(all(feature = "sqlite-system", feature = "testing", feature = "twilio"))]
 mod restore;
 #[cfg(feature = "postgres")]
@@ -34,6 +45,33 @@ use std::time::Duration;
 use civic_messaging::clock::Sleep;
 use civic_messaging::{Address, Clock, SystemClock, Timestamp};
 
+/// What an environment variable says, or this.
+fn number(name: &str, or: u64) -> u64 {
+    std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(or)
+}
+
+/// Chance that comes again with its seed.
+#[cfg(feature = "sqlite-system")]
+struct Random(u64);
+
+#[cfg(feature = "sqlite-system")]
+impl Random {
+    /// A number below this one. By splitmix64, so that seeds one apart have nothing in common.
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end
+    }
+}
+
+/// A stop for a worker: what `run` waits for, until the other end is dropped.
+fn stop() -> (tokio::sync::oneshot::Sender<()>, impl Future<Output = ()> + Send) {
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    (stop, async { drop(stopped.await) })
+}
+
 fn person(n: u32) -> Address {
     Address::phone(&format!("+4477009{n:05}")).unwrap()
 }
@@ -43,6 +81,12 @@ fn person(n: u32) -> Address {
 struct Ahead(SystemClock, Arc<AtomicU64>);
 
 impl Ahead {
+    fn by(by: Duration) -> Self {
+        let clock = Self::default();
+        clock.goes_on(by);
+        clock
+    }
+
     fn goes_on(&self, by: Duration) {
         self.1.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
     }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use civic_messaging::address::WhatsAppUser;
-use civic_messaging::clock::Sleep;
 use civic_messaging::switchboard::{Line, State, Status, Store, Switchboard};
 use civic_messaging::{
     Address, Choice, Clock, Degrade, ErrorKind, Location, Media, Message, Mock, OnUnknown, Purpose, SystemClock,
@@ -12,7 +11,7 @@ use civic_messaging::{
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::{Client, NoTls};
 
-use super::{cluster, person};
+use super::{Ahead, cluster, person};
 
 const HELLO: &str = r#"{"to": {"phone": "+447700900001"}, "content": {"text": "Hello"}, "key": "k"}"#;
 
@@ -20,28 +19,6 @@ struct Desk {
     database: cluster::Database,
     mock: Mock,
     board: Switchboard,
-}
-
-/// A clock that is ahead.
-#[derive(Debug)]
-struct Ahead(SystemClock, Duration);
-
-impl Clock for Ahead {
-    fn now(&self) -> Timestamp {
-        self.0.now().plus(self.1)
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.0.monotonic()
-    }
-
-    fn sleep(&self, duration: Duration) -> Sleep {
-        self.0.sleep(duration)
-    }
-
-    fn random(&self, bytes: &mut [u8]) -> civic_messaging::Result<()> {
-        self.0.random(bytes)
-    }
 }
 
 impl Desk {
@@ -75,7 +52,7 @@ impl Desk {
 }
 
 async fn board(url: &str, mock: &Mock, ahead: Duration) -> Switchboard {
-    let clock = Ahead(SystemClock::new(), ahead);
+    let clock = Ahead::by(ahead);
     let line = Line::new("desk").channel(mock.clone());
     Switchboard::builder(Store::open(url).await.unwrap()).clock(clock).line(line).build().unwrap()
 }

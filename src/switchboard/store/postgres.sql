@@ -186,6 +186,7 @@ DECLARE
     found_id bigint;
     found_body text;
     found_digest text;
+    falls_back boolean;
     own_digest text;
     same boolean;
 BEGIN
@@ -286,10 +287,11 @@ BEGIN
         NOTIFY civic_messaging_to_send;
         RETURN found_id;
     END IF;
-    SELECT id, body, digest INTO found_id, found_body, found_digest FROM civic_messaging.message
+    SELECT id, body, digest, fallback IS NOT NULL INTO found_id, found_body, found_digest, falls_back
+    FROM civic_messaging.message
     WHERE line = enqueue.line AND key = taken->>'key';
     BEGIN
-        same := found_digest = own_digest OR found_body::jsonb = taken;
+        same := NOT falls_back AND (found_digest = own_digest OR found_body::jsonb = taken);
     EXCEPTION WHEN data_exception THEN
         same := false;
     END;
