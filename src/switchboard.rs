@@ -48,6 +48,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 
@@ -93,6 +94,7 @@ struct Inner {
     schedule: Schedule,
     policy: Option<Arc<dyn Policy>>,
     clock: Arc<dyn Clock>,
+    lease: Duration,
     limits: HashMap<Account, Mutex<Limiter>>,
     /// The suppliers of each line and medium.
     choices: HashMap<(String, String), Mutex<Choice>>,
@@ -114,6 +116,7 @@ pub struct Builder {
     schedule: Schedule,
     policy: Option<Arc<dyn Policy>>,
     clock: Arc<dyn Clock>,
+    lease: Duration,
 }
 
 /// How many webhooks are taken in at once; more are asked to come again.
@@ -129,6 +132,7 @@ impl Switchboard {
             schedule: Schedule::DURABLE,
             policy: None,
             clock: Arc::new(SystemClock::new()),
+            lease: worker::LEASE,
         }
     }
 
@@ -423,6 +427,20 @@ impl Builder {
 
     /// By another clock.
     #[must_use]
+    /// How long a worker that is not heard of keeps what it claimed, before another takes that over: the default is 3
+    /// minutes. What it was sending by then may have gone, and is settled as [`OnUnknown`](crate::OnUnknown) says of each
+    /// message.
+    ///
+    /// It must be longer than any send takes, and two seconds more: a worker whose send takes longer is taken for dead, and
+    /// what it then says of the message is not written down. A call of the transport that comes with this crate ends after
+    /// 30 seconds, and a message with a file may take two. A store in SQLite has one worker, which takes over at once when it
+    /// starts.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
@@ -432,10 +450,13 @@ impl Builder {
     ///
     /// # Errors
     /// [`ErrorKind::Config`]: a line twice, without a channel or with one that has layers already; an account in two lines; a
-    /// route twice, or with a line that is not there.
+    /// route twice, or with a line that is not there; a lease of no time.
     pub fn build(self) -> Result<Switchboard> {
         let (mut lines, mut limits, mut choices) = (BTreeMap::new(), HashMap::new(), HashMap::new());
         for line in self.lines {
+            if self.lease.is_zero() {
+                return Err(Error::config("lease", "must be longer than any send takes"));
+            }
             line.check()?;
             for info in line.channels.iter().map(|channel| channel.info()) {
                 let can = &info.capability;
@@ -476,6 +497,7 @@ impl Builder {
             clock: self.clock,
             limits,
             choices,
+            lease: self.lease,
             to_send: Notify::new(),
             to_read: Notify::new(),
             intake: Semaphore::new(INTAKE_MAX),

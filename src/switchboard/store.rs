@@ -181,7 +181,7 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// Lets what goes instead of messages go, where it is time to. How many went.
     async fn fall_back(&self, now: Timestamp) -> Result<u64>;
 
-    /// Notes that a send begins: before the first byte leaves. False: the claim was another's by then.
+    /// Notes that a send begins: before the first byte leaves. False: the claim was another's by then, or might have been.
     async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool>;
 
     /// Notes how it ended, and settles what came in before. False: the claim was another's by then.

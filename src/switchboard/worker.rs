@@ -22,8 +22,8 @@ use crate::policy::{Decision, Reason};
 /// How many messages are on their way at once, at most.
 const AT_ONCE: usize = 64;
 
-/// How long a claim holds: longer than any send takes, its turn included.
-const LEASE: Duration = Duration::from_secs(180);
+/// How long a claim holds, where nothing else is said: longer than any send takes, its turn included.
+pub(super) const LEASE: Duration = Duration::from_secs(180);
 
 /// How long a claimed message waits for its turn, before it is put back.
 const TURN_MAX: Duration = Duration::from_secs(2);
@@ -62,8 +62,8 @@ impl Switchboard {
     /// Works until `shutdown` is ready, and then until what is on its way has ended, but for 35 seconds at most.
     ///
     /// One worker at a time runs on a store in SQLite; it is the one that settles what an earlier one left. On a store in
-    /// PostgreSQL several may run, and any of them settles what another left, once its claims have lapsed: after three
-    /// minutes.
+    /// PostgreSQL several may run, and any of them settles what another left, once its claims have lapsed: see
+    /// [`Builder::lease`](super::Builder::lease).
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) when another process works on the store,
@@ -81,7 +81,8 @@ impl Switchboard {
             while sends.try_join_next().is_some() {}
             let room = u32::try_from(AT_ONCE - sends.len()).unwrap_or(0);
             let elsewhere = inner.store.0.rung(Bell::ToSend);
-            let claimed = told("claim", inner.store.0.claim(inner.clock.now(), LEASE, room).await).unwrap_or_default();
+            let claimed =
+                told("claim", inner.store.0.claim(inner.clock.now(), inner.lease, room).await).unwrap_or_default();
             let idle = claimed.is_empty();
             for claimed in claimed {
                 sends.spawn(self.clone().handle(claimed));
@@ -89,7 +90,7 @@ impl Switchboard {
             tokio::select! {
                 () = &mut shutdown => break,
                 () = &mut round => {
-                    round = inner.clock.sleep(ROUND);
+                    round = inner.clock.sleep(inner.lease.min(ROUND));
                     if rounds.try_join_next().is_some() || rounds.is_empty() {
                         rounds.spawn(self.clone().round());
                     }

@@ -18,7 +18,7 @@ const GATEWAY: &str = "CIVIC_TEST_GATEWAY";
 const CYCLE: &str = "CIVIC_TEST_CYCLE";
 const AHEAD: &str = "CIVIC_TEST_AHEAD";
 
-const TAKEN: &str = r#"{"sid":"SM{}","status":"queued","num_segments":"1"}"#;
+pub(super) const TAKEN: &str = r#"{"sid":"SM{}","status":"queued","num_segments":"1"}"#;
 
 pub(super) fn channel(base: &str) -> Twilio {
     twilio::Config::new("ACa1b2c3d4e5f60718293a4b5c6d7e8f90", "0123456789abcdef0123456789abcdef")

@@ -31,6 +31,8 @@ mod poison;
 mod restore;
 #[cfg(feature = "postgres")]
 mod sql;
+#[cfg(all(feature = "postgres", feature = "testing", feature = "twilio"))]
+mod stopped;
 #[cfg(feature = "postgres")]
 mod tls;
 #[cfg(feature = "postgres")]

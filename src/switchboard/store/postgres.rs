@@ -437,8 +437,8 @@ async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claimed>, Fault> 
 
 async fn begin(db: &Session, hold: Hold, attempt: &Attempt) -> Result<bool, Fault> {
     let begin = "UPDATE civic_messaging.message SET state = 'sending', attempts = attempts + 1
-         WHERE id = $1 AND fence = $2 AND state = 'claimed'";
-    let begun = db.change(begin, &[&hold.id.0, &hold.fence]).await? == 1;
+         WHERE id = $1 AND fence = $2 AND state = 'claimed' AND lease > $3";
+    let begun = db.change(begin, &[&hold.id.0, &hold.fence, &attempt.at.as_millis()]).await? == 1;
     if begun {
         let note = "INSERT INTO civic_messaging.attempt (message, n, gateway, account, begun)
              SELECT id, attempts, $2, $3, $4 FROM civic_messaging.message WHERE id = $1";

@@ -333,9 +333,9 @@ impl Engine for Sqlite {
             let changed = db
                 .prepare_cached(
                     "UPDATE message SET state = 'sending', attempts = attempts + 1
-                     WHERE id = ?1 AND fence = ?2 AND state = 'claimed'",
+                     WHERE id = ?1 AND fence = ?2 AND state = 'claimed' AND lease > ?3",
                 )?
-                .execute((hold.id.0, hold.fence))?;
+                .execute((hold.id.0, hold.fence, attempt.at))?;
             if changed == 1 {
                 db.prepare_cached(
                     "INSERT INTO attempt (message, n, gateway, account, begun)

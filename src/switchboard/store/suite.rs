@@ -244,6 +244,8 @@ async fn what_is_released_waits_for_its_time(store: &dyn Engine, other: &dyn Eng
 async fn a_send_begins_under_its_own_claim_only(store: &dyn Engine, other: &dyn Engine) {
     let id = put(store, new("k", 1)).await;
     let stale = claim(store, at(1)).await[0].hold;
+    // Before anybody takes it over, and after.
+    assert!(!store.begin(stale, attempt(at(1).plus(LEASE))).await.unwrap());
     other.recover(at(1).plus(LEASE), false).await.unwrap();
     assert!(!store.begin(stale, attempt(at(201))).await.unwrap());
     let held = claim(other, at(201)).await[0].hold;

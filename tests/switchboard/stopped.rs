@@ -1,0 +1,187 @@
+//! A worker that stands still at any moment for longer than its lease, as a paused machine does, while another takes over.
+//!
+//! Two processes work on one database, and messages keep coming. One of them is stopped (`SIGSTOP`) while it holds some:
+//! claimed, on their way, or with the gateway's answer in its hand. When the other has taken those over, it goes on. A
+//! trigger in the database writes down who changes what, so that a write under a claim that was another's by then is seen;
+//! and the gateway counts what it accepted.
+//!
+//! `CIVIC_STOPS` says how often (100), `CIVIC_SEED` from which seed.
+
+use std::collections::HashMap;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use civic_messaging::switchboard::{Line, Store, Switchboard};
+use civic_messaging::testing::{Double, Step};
+use civic_messaging::{Message, OnUnknown};
+use tokio_postgres::Client;
+
+use super::crash::{TAKEN, channel};
+use super::{cluster, person};
+
+const DATABASE: &str = "CIVIC_TEST_STOPPED";
+const GATEWAY: &str = "CIVIC_TEST_GATEWAY";
+
+const LEASE: Duration = Duration::from_millis(200);
+
+/// Who changed what, from which state to which, and under which claim.
+const WATCH: &str = "
+    CREATE TABLE public.told (
+        n BIGINT GENERATED ALWAYS AS IDENTITY, message BIGINT, fence BIGINT, was TEXT, became TEXT, worker TEXT);
+    CREATE INDEX ON public.told (message, fence);
+    CREATE FUNCTION public.tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO public.told (message, fence, was, became, worker)
+        VALUES (NEW.id, NEW.fence, OLD.state, NEW.state, current_setting('application_name'));
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER tell AFTER UPDATE ON civic_messaging.message FOR EACH ROW
+        WHEN (OLD.state <> NEW.state OR OLD.fence <> NEW.fence) EXECUTE FUNCTION public.tell()";
+
+/// What the first worker holds.
+const HELD: &str = "SELECT count(*) FROM civic_messaging.message AS m
+    JOIN public.told AS t ON t.message = m.id AND t.fence = m.fence AND t.became = 'claimed' AND t.worker = 'first'
+    WHERE m.state IN ('claimed', 'sending')";
+
+const OPEN: &str = "SELECT count(*) FROM civic_messaging.message
+    WHERE state IN ('queued', 'claimed', 'sending', 'deferred')";
+
+/// What was taken over: from a claim, and from a send.
+const TAKEN_OVER: &str = "SELECT count(*) FILTER (WHERE t.was = 'claimed'), count(*) FILTER (WHERE t.was = 'sending')
+    FROM public.told AS t JOIN public.told AS c ON c.message = t.message AND c.fence = t.fence AND c.became = 'claimed'
+    WHERE t.worker <> c.worker AND t.became IN ('queued', 'unknown', 'parked')";
+
+/// Writes of a worker under a claim that was never its own or had been taken over; and what was in doubt, and was called
+/// sent though nobody could know.
+const STALE: &str = "SELECT count(*) FROM public.told AS t
+    JOIN public.told AS c ON c.message = t.message AND c.fence = t.fence AND c.became = 'claimed'
+    WHERE t.became IN ('sending', 'accepted', 'rejected', 'deferred', 'expired')
+      AND (t.worker <> c.worker OR t.was IN ('queued', 'unknown', 'parked') OR EXISTS (
+          SELECT 1 FROM public.told AS o WHERE o.message = t.message AND o.fence = t.fence AND o.n < t.n
+            AND o.was IN ('claimed', 'sending') AND o.became IN ('queued', 'unknown', 'parked')))";
+
+async fn switchboard(database: &str, base: &str) -> Switchboard {
+    let line = Line::new("desk").channel(channel(base));
+    Switchboard::builder(Store::open(database).await.unwrap()).line(line).lease(LEASE).build().unwrap()
+}
+
+/// One of the processes. Without its variables this is no test.
+#[tokio::test]
+async fn child() {
+    let (Ok(database), Ok(base)) = (std::env::var(DATABASE), std::env::var(GATEWAY)) else { return };
+    switchboard(&database, &base).await.run(std::future::pending()).await.unwrap();
+}
+
+struct Worker(Child);
+
+impl Worker {
+    fn start(database: &cluster::Database, base: &str, name: &str) -> Self {
+        let mark = if database.url().contains('?') { '&' } else { '?' };
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "stopped::child", "--test-threads=1"])
+            .env(DATABASE, format!("{}{mark}application_name={name}", database.url()))
+            .env(GATEWAY, base)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Self(child.unwrap())
+    }
+
+    fn signal(&self, signal: &str) {
+        assert!(Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap().success());
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+async fn count(client: &Client, sql: &str) -> i64 {
+    client.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+/// Whether there is nothing of these any more before this time is over.
+async fn none(client: &Client, sql: &str, within: Duration) -> bool {
+    let start = Instant::now();
+    while count(client, sql).await > 0 {
+        if start.elapsed() > within {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    true
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_stood_still_writes_nothing_of_what_was_taken_over() {
+    let Some(database) = cluster::Database::new().await else { return };
+    let number = |name: &str, or: u64| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(or);
+    let (stops, seed) = (number("CIVIC_STOPS", 100), number("CIVIC_SEED", 20_261_128));
+    println!("CIVIC_SEED={seed}");
+    Store::migrate(database.url()).await.unwrap();
+    let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute(WATCH).await.unwrap();
+    let double = Double::start().await;
+    double.always(Step::any().answers(201, TAKEN.replace("{}", "1a2b3c4d5e6f708192a3b4c5d6e7f809")));
+    let workers = ["first", "second"].map(|name| Worker::start(&database, &double.base_url(), name));
+    let (first, going) = (&workers[0], Arc::new(AtomicBool::new(true)));
+    let (board, goes) = (switchboard(database.url(), &double.base_url()).await, going.clone());
+    let taking = tokio::spawn(async move {
+        let mut taken = 0;
+        while goes.load(Ordering::Acquire) {
+            let way = [OnUnknown::Park, OnUnknown::Reconcile, OnUnknown::Resend][taken % 3];
+            let to = person(u32::try_from(taken % 5_000).unwrap());
+            board.send("desk", Message::text(to, format!("Message {taken}.")).on_unknown(way)).await.unwrap();
+            taken += 1;
+            tokio::time::sleep(Duration::from_millis(4)).await;
+        }
+        taken
+    });
+
+    let (mut stopped, mut chance, start) = (0, seed | 1, Instant::now());
+    while stopped < stops {
+        assert!(start.elapsed() < Duration::from_secs(60 + 3 * stops), "after {stopped} stops");
+        chance ^= chance << 13;
+        chance ^= chance >> 7;
+        chance ^= chance << 17;
+        tokio::time::sleep(Duration::from_micros(chance % 20_000)).await;
+        first.signal("-STOP");
+        if count(&client, HELD).await > 0 {
+            stopped += 1;
+            // What it has locked as well is not to be had before it goes on.
+            none(&client, HELD, 5 * LEASE).await;
+        }
+        first.signal("-CONT");
+    }
+    going.store(false, Ordering::Release);
+    let taken = taking.await.unwrap();
+    assert!(none(&client, OPEN, Duration::from_secs(60)).await, "something is left");
+    drop(workers);
+
+    let mut copies = HashMap::<usize, usize>::new();
+    for asked in double.asked().iter().filter(|asked| asked.accepted) {
+        let texts = asked.texts();
+        // A question about a message has no text.
+        let Some(n) = texts.iter().find_map(|text| text.strip_prefix("Message ")?.strip_suffix('.')) else { continue };
+        *copies.entry(n.parse().unwrap()).or_default() += 1;
+    }
+    let twice: Vec<_> = copies.iter().filter(|(n, copies)| **copies > 1 && *n % 3 != 2).collect();
+    let again = copies.iter().filter(|(n, copies)| **copies > 1 && *n % 3 == 2).count();
+    let stale = count(&client, STALE).await;
+    let over = client.query_one(TAKEN_OVER, &[]).await.unwrap();
+    let (claimed, sending): (i64, i64) = (over.get(0), over.get(1));
+    println!(
+        "{stops} stops: {taken} messages, {claimed} taken over before they began, {sending} on their way; {stale} stale \
+         writes accepted, {} sent twice, {again} of those that may come twice",
+        twice.len()
+    );
+    assert!(stale == 0 && twice.is_empty(), "{twice:?}");
+    // Nobody sends one for ever that may come twice.
+    assert!(copies.values().all(|copies| *copies <= 3));
+    assert!(claimed > 0 && sending > 0, "hardly anything happened");
+}
