@@ -81,6 +81,7 @@ pub use outbox::{Id, Resolution, Settled, State, Status};
 pub use store::Store;
 pub use worker::Drained;
 
+use inbox::Bells;
 use store::{Enqueued, Incoming, New, Settle};
 
 /// Lines, routes and a store. Clones are one switchboard.
@@ -93,14 +94,14 @@ struct Inner {
     routes: BTreeMap<String, Vec<String>>,
     schedule: Schedule,
     policy: Option<Arc<dyn Policy>>,
-    clock: Arc<dyn Clock>,
     lease: Duration,
+    clock: Arc<dyn Clock>,
     limits: HashMap<Account, Mutex<Limiter>>,
     /// The suppliers of each line and medium.
     choices: HashMap<(String, String), Mutex<Choice>>,
-    /// Rings when there is something to send, and when there is something to read.
+    /// Rings when there is something to send.
     to_send: Notify,
-    to_read: Notify,
+    to_read: Bells,
     intake: Semaphore,
     /// One at a time is sent of those in which a process has ended.
     suspects: Semaphore,
@@ -115,8 +116,8 @@ pub struct Builder {
     routes: Vec<(String, Vec<String>)>,
     schedule: Schedule,
     policy: Option<Arc<dyn Policy>>,
-    clock: Arc<dyn Clock>,
     lease: Duration,
+    clock: Arc<dyn Clock>,
 }
 
 /// How many webhooks are taken in at once; more are asked to come again.
@@ -131,8 +132,8 @@ impl Switchboard {
             routes: Vec::new(),
             schedule: Schedule::DURABLE,
             policy: None,
-            clock: Arc::new(SystemClock::new()),
             lease: worker::LEASE,
+            clock: Arc::new(SystemClock::new()),
         }
     }
 
@@ -244,8 +245,9 @@ impl Switchboard {
             return Err(refused.unwrap_or_else(|| Error::unsupported("no line of this route takes webhooks")));
         };
         if !incoming.is_empty() {
+            let lines: Vec<_> = incoming.iter().map(|incoming| incoming.line.clone()).collect();
             self.0.store.0.take_in(incoming, None, self.0.clock.now()).await?;
-            self.0.to_read.notify_waiters();
+            lines.iter().for_each(|line| self.0.to_read.ring(line.as_deref()));
         }
         Ok(reply)
     }
@@ -327,7 +329,7 @@ impl Switchboard {
 
     async fn settled(&self, id: Id, settle: Settle) -> Result<bool> {
         let settled = self.0.store.0.settle(id, settle).await?;
-        self.0.to_read.notify_waiters();
+        self.0.to_read.ring_all();
         Ok(settled)
     }
 
@@ -425,8 +427,6 @@ impl Builder {
         self
     }
 
-    /// By another clock.
-    #[must_use]
     /// How long a worker that is not heard of keeps what it claimed, before another takes that over: the default is 3
     /// minutes. What it was sending by then may have gone, and is settled as [`OnUnknown`](crate::OnUnknown) says of each
     /// message.
@@ -441,6 +441,8 @@ impl Builder {
         self
     }
 
+    /// By another clock.
+    #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
@@ -452,11 +454,11 @@ impl Builder {
     /// [`ErrorKind::Config`]: a line twice, without a channel or with one that has layers already; an account in two lines; a
     /// route twice, or with a line that is not there; a lease of no time.
     pub fn build(self) -> Result<Switchboard> {
+        if self.lease.is_zero() {
+            return Err(Error::config("lease", "must be longer than any send takes"));
+        }
         let (mut lines, mut limits, mut choices) = (BTreeMap::new(), HashMap::new(), HashMap::new());
         for line in self.lines {
-            if self.lease.is_zero() {
-                return Err(Error::config("lease", "must be longer than any send takes"));
-            }
             line.check()?;
             for info in line.channels.iter().map(|channel| channel.info()) {
                 let can = &info.capability;
@@ -488,18 +490,19 @@ impl Builder {
                 return Err(Error::config(format!("route {name}"), "is there twice"));
             }
         }
+        let to_read = Bells::new(lines.keys());
         Ok(Switchboard(Arc::new(Inner {
             store: self.store,
             lines,
             routes,
             schedule: self.schedule,
             policy: self.policy,
+            lease: self.lease,
             clock: self.clock,
             limits,
             choices,
-            lease: self.lease,
             to_send: Notify::new(),
-            to_read: Notify::new(),
+            to_read,
             intake: Semaphore::new(INTAKE_MAX),
             suspects: Semaphore::new(1),
             stopped: AtomicBool::new(false),

@@ -1,8 +1,13 @@
 //! What came in, handed out until it is acknowledged.
 
+use std::collections::HashMap;
 use std::ops::Deref;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use super::outbox::Settled;
 use super::store::{self, Bell, What};
@@ -52,8 +57,11 @@ impl LineInbox {
     pub async fn next(&self) -> Result<Option<Handed>> {
         let inner = &self.switchboard.0;
         loop {
-            // It is asked to ring before it is looked, so that nothing that comes in between is missed.
-            let (rings, elsewhere) = (inner.to_read.notified(), inner.store.0.rung(Bell::ToRead));
+            // It is asked to ring before it is looked, so that nothing that comes in between is missed. What rings for
+            // one that found something meanwhile, rings on for the next.
+            let mut rings = pin!(inner.to_read.rings(self.line.as_deref()));
+            rings.as_mut().enable();
+            let elsewhere = inner.store.0.rung(Bell::ToRead);
             if let Some(handed) = self.try_next().await? {
                 return Ok(Some(handed));
             }
@@ -61,7 +69,7 @@ impl LineInbox {
                 return Ok(None);
             }
             tokio::select! {
-                () = rings => {}
+                () = &mut rings => {}
                 () = elsewhere => {}
                 // What was held and not acknowledged comes back without a ring.
                 () = inner.clock.sleep(Duration::from_secs(5)) => {}
@@ -133,5 +141,36 @@ impl Happening {
             Self::Received(_) => None,
             Self::Settled(settled) => Some(settled),
         }
+    }
+}
+
+/// What wakes those who wait for something to read: for each event one of its line and one of all, so that the many who
+/// share a line do not all look for the same one.
+pub(super) struct Bells {
+    of_all: Notify,
+    of_lines: HashMap<String, Notify>,
+}
+
+impl Bells {
+    pub(super) fn new<'a>(lines: impl Iterator<Item = &'a String>) -> Self {
+        Self { of_all: Notify::new(), of_lines: lines.map(|line| (line.clone(), Notify::new())).collect() }
+    }
+
+    /// There may be one more of this line, or of none.
+    pub(super) fn ring(&self, line: Option<&str>) {
+        self.of_all.notify_one();
+        if let Some(bell) = line.and_then(|line| self.of_lines.get(line)) {
+            bell.notify_one();
+        }
+    }
+
+    /// There may be any number of any line.
+    pub(super) fn ring_all(&self) {
+        self.of_all.notify_waiters();
+        self.of_lines.values().for_each(Notify::notify_waiters);
+    }
+
+    fn rings(&self, line: Option<&str>) -> Notified<'_> {
+        line.and_then(|line| self.of_lines.get(line)).unwrap_or(&self.of_all).notified()
     }
 }

@@ -117,7 +117,7 @@ impl Switchboard {
         let unfinished = sends.len();
         sends.shutdown().await;
         inner.stopped.store(true, Ordering::Release);
-        inner.to_read.notify_waiters();
+        inner.to_read.ring_all();
         Ok(Drained { unfinished })
     }
 
@@ -125,7 +125,7 @@ impl Switchboard {
     async fn handle(self, claimed: Claimed) {
         // The message is found again by its lease.
         told("send", self.send_claimed(&claimed).await);
-        self.0.to_read.notify_waiters();
+        self.0.to_read.ring(Some(&claimed.line));
     }
 
     async fn send_claimed(&self, claimed: &Claimed) -> Result<()> {
@@ -296,7 +296,7 @@ impl Switchboard {
                 told("poll", self.poll(channel).await);
             }
         }
-        self.0.to_read.notify_waiters();
+        self.0.to_read.ring_all();
     }
 
     /// Asks the gateway that a message was handed to last what became of it; after a restore, all that it may have been
