@@ -93,6 +93,11 @@ impl State {
         Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
 
+    /// Whether it certainly did not go, and will not.
+    pub(super) const fn is_no(self) -> bool {
+        matches!(self, Self::Expired | Self::Refused | Self::Rejected)
+    }
+
     /// Whether nothing more will be done about it, unless a person does.
     pub const fn is_settled(self) -> bool {
         matches!(self, Self::Accepted | Self::Cancelled | Self::Expired | Self::Parked | Self::Refused | Self::Rejected)
@@ -150,13 +155,16 @@ pub enum Resolution {
     Send,
 }
 
+/// What goes last.
+pub(super) const PRIORITY_LAST: u8 = 3;
+
 /// What goes first: a smaller number before a larger.
 pub(super) fn priority(purpose: Purpose) -> u8 {
     match purpose {
         Purpose::Emergency => 0,
         Purpose::Reply => 1,
         Purpose::Notice => 2,
-        Purpose::Marketing => 3,
+        Purpose::Marketing => PRIORITY_LAST,
     }
 }
 

@@ -4,16 +4,16 @@ use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
 use super::super::conversation::{Entry, Place};
 use super::super::fallback::{Falls, First};
-use super::super::outbox::{self, Id, Settled, State, Status};
+use super::super::outbox::{self, Id, PRIORITY_LAST, Settled, State, Status};
 use super::{
     Attempt, Claimed, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACK_WAIT, FALLBACKS_MAX, FELL_BACK, Falling,
     Handed, Hold, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD, There, Told, What, digest_of,
@@ -42,6 +42,12 @@ const DAMAGED: &str = "is damaged, or no store: leave the file as it is, and res
 /// How many transactions are committed together, at most.
 const GROUP_MAX: usize = 256;
 
+/// The longest time that a commit is taken to last, where the next one waits for others.
+const PATIENCE_MAX: Duration = Duration::from_millis(10);
+
+/// How many statements are kept prepared: more than there are.
+const STATEMENTS: usize = 128;
+
 pub(super) struct Sqlite {
     jobs: mpsc::Sender<Job>,
     path: String,
@@ -61,8 +67,14 @@ impl Drop for Working {
     }
 }
 
-/// A piece of work within a transaction, if one could be begun; it hands back what is to be told once that is durable.
-type Job = Box<dyn FnOnce(Option<&Connection>) -> Box<dyn FnOnce(Result<()>) + Send> + Send>;
+/// A piece of work within a transaction, if one could be begun; it hands back what is to be told once that is committed.
+struct Job {
+    work: Box<dyn FnOnce(Option<&Connection>) -> Tell + Send>,
+    /// Whether it has to be on the disk by then.
+    durable: bool,
+}
+
+type Tell = Box<dyn FnOnce(Result<()>) + Send>;
 
 impl Sqlite {
     pub(super) async fn open(path: &str) -> Result<Self> {
@@ -87,12 +99,28 @@ impl Sqlite {
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.queue(true, work).await
+    }
+
+    /// Does what nobody relies on after a power cut: every process sees it at once, and the disk may have it later.
+    async fn lend<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.queue(false, work).await
+    }
+
+    async fn queue<T: Send + 'static>(
+        &self,
+        durable: bool,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
         let (told, done) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
+        let work = Box::new(move |connection: Option<&Connection>| {
             let worked = connection.map_or_else(|| Err(gone()), |connection| within(connection, work));
-            Box::new(move |committed| drop(told.send(committed.and(worked))))
+            Box::new(move |committed: Result<()>| drop(told.send(committed.and(worked)))) as Tell
         });
-        self.jobs.send(job).map_err(|_| gone())?;
+        self.jobs.send(Job { work, durable }).map_err(|_| gone())?;
         done.await.map_err(|_| gone())?
     }
 }
@@ -122,6 +150,7 @@ fn prepare(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<Resu
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // With its indexes, by which messages are found: what they say and the tables do not would be sent, or missed.
     let check: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if check != "ok" {
@@ -140,22 +169,46 @@ fn prepare(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<Resu
     Ok(Ok(()))
 }
 
+/// Begins a transaction. SQLite takes it between two only how much of the second is to be on the disk when it ends.
+fn begin<'a>(connection: &'a mut Connection, durable: bool, was: &mut bool) -> rusqlite::Result<Transaction<'a>> {
+    if *was != durable {
+        connection.pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" })?;
+        *was = durable;
+    }
+    connection.transaction_with_behavior(TransactionBehavior::Immediate)
+}
+
 /// Does what comes, until nobody can send any more.
+///
+/// Those who were told of one commit come again at nearly the same moment. So where the last commit was of several, the
+/// next one waits for as many, and no longer than half the time that the last one took.
 fn write(mut connection: Connection, inbox: &mpsc::Receiver<Job>) {
-    while let Ok(first) = inbox.recv() {
-        let mut told = Vec::new();
-        let committed = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
+    let (mut left, mut durable) = (None, true);
+    let (mut several, mut took) = (1, Duration::ZERO);
+    while let Some(first) = left.take().or_else(|| inbox.recv().ok()) {
+        let (mut told, start) = (Vec::new(), Instant::now());
+        let committed = match begin(&mut connection, first.durable, &mut durable) {
             Ok(transaction) => {
-                told.push(first(Some(&transaction)));
-                while told.len() < GROUP_MAX
-                    && let Ok(next) = inbox.try_recv()
-                {
-                    told.push(next(Some(&transaction)));
+                told.push((first.work)(Some(&transaction)));
+                while told.len() < GROUP_MAX {
+                    let waits = durable && told.len() < several;
+                    let patience = if waits { (took / 2).saturating_sub(start.elapsed()) } else { Duration::ZERO };
+                    let Ok(next) = inbox.recv_timeout(patience) else { break };
+                    if next.durable && !durable {
+                        left = Some(next);
+                        break;
+                    }
+                    told.push((next.work)(Some(&transaction)));
                 }
-                transaction.commit()
+                let start = Instant::now();
+                let committed = transaction.commit();
+                if durable {
+                    (several, took) = (told.len(), start.elapsed().min(PATIENCE_MAX));
+                }
+                committed
             }
             Err(error) => {
-                told.push(first(None));
+                told.push((first.work)(None));
                 Err(error)
             }
         };
@@ -172,9 +225,12 @@ fn write(mut connection: Connection, inbox: &mpsc::Receiver<Job>) {
 /// Does one piece of work, of which nothing stays when it fails.
 fn within<T>(connection: &Connection, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
     let done = (|| {
-        connection.execute_batch("SAVEPOINT one")?;
+        connection.prepare_cached("SAVEPOINT one")?.execute(())?;
         let worked = work(connection);
-        connection.execute_batch(if worked.is_ok() { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" })?;
+        if worked.is_err() {
+            connection.prepare_cached("ROLLBACK TO one")?.execute(())?;
+        }
+        connection.prepare_cached("RELEASE one")?.execute(())?;
         worked
     })();
     done.map_err(|error| failed(&error))
@@ -260,35 +316,38 @@ impl Engine for Sqlite {
     }
 
     async fn claim(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Claimed>> {
-        self.run(move |db| {
+        self.lend(move |db| {
             // One at a time in a conversation, and nobody is overtaken but by what is more urgent; what is planned for
-            // later holds up nobody.
+            // later holds up nobody, and is not gone through: so each priority is searched by itself.
             let mut next = db.prepare_cached(
                 "SELECT id FROM message AS m
-                 WHERE state IN ('queued', 'deferred') AND due <= ?1 AND NOT EXISTS (
+                 WHERE state IN ('queued', 'deferred') AND priority = ?2 AND due <= ?1 AND NOT EXISTS (
+                     SELECT 1 FROM message AS held
+                     WHERE held.line = m.line AND held.recipient = m.recipient AND held.state IN ('claimed', 'sending'))
+                   AND NOT EXISTS (
                      SELECT 1 FROM message AS other
-                     WHERE other.line = m.line AND other.recipient = m.recipient
+                     WHERE other.line = m.line AND other.recipient = m.recipient AND other.id < m.id
                        AND other.state IN ('queued', 'deferred', 'claimed', 'sending')
-                       AND (other.state IN ('claimed', 'sending')
-                            OR other.id < m.id AND other.priority <= m.priority
-                               AND (other.due <= ?1 OR other.attempts > 0)))
-                 ORDER BY priority, due, id LIMIT 1",
+                       AND other.priority <= m.priority AND (other.due <= ?1 OR other.attempts > 0))
+                 ORDER BY due, id LIMIT 1",
             )?;
             let mut claimed = Vec::new();
-            while claimed.len() < most as usize
-                && let Some(id) = next.query_row((now,), |row| row.get(0)).optional()?
-            {
-                // Where a damaged index names another message, nothing is claimed.
-                let changed = db
-                    .prepare_cached(
-                        "UPDATE message SET state = 'claimed', lease = ?2, fence = fence + 1
-                         WHERE id = ?1 AND state IN ('queued', 'deferred')",
-                    )?
-                    .execute((id, now.plus(lease)))?;
-                if changed != 1 {
-                    return Err(rusqlite::Error::StatementChangedRows(changed));
+            for priority in 0..=PRIORITY_LAST {
+                while claimed.len() < most as usize
+                    && let Some(id) = next.query_row((now, priority), |row| row.get(0)).optional()?
+                {
+                    // Where a damaged index names another message, nothing is claimed.
+                    let changed = db
+                        .prepare_cached(
+                            "UPDATE message SET state = 'claimed', lease = ?2, fence = fence + 1
+                             WHERE id = ?1 AND state IN ('queued', 'deferred')",
+                        )?
+                        .execute((id, now.plus(lease)))?;
+                    if changed != 1 {
+                        return Err(rusqlite::Error::StatementChangedRows(changed));
+                    }
+                    claimed.push(read_claimed(db, id)?);
                 }
-                claimed.push(read_claimed(db, id)?);
             }
             Ok(claimed)
         })
@@ -354,7 +413,9 @@ impl Engine for Sqlite {
 
     async fn recover(&self, now: Timestamp, all: bool) -> Result<Recovered> {
         self.run(move |db| {
-            let lapsed = "SELECT id FROM message WHERE state = 'sending' AND (lease <= ?1 OR ?2)";
+            // The first condition is that of the index, word for word: SQLite takes no other.
+            let lapsed = "SELECT id FROM message
+                 WHERE state IN ('claimed', 'sending') AND state = 'sending' AND (lease <= ?1 OR ?2)";
             let read = |row: &Row<'_>| row.get(0);
             let lapsed = db.prepare_cached(lapsed)?.query_map((now, all), read)?.collect::<Result<Vec<i64>, _>>()?;
             for id in &lapsed {
@@ -367,7 +428,7 @@ impl Engine for Sqlite {
             let queued = db
                 .prepare_cached(
                     "UPDATE message SET state = 'queued', due = ?1, lease = NULL
-                     WHERE state = 'claimed' AND (lease <= ?1 OR ?2)",
+                     WHERE state IN ('claimed', 'sending') AND state = 'claimed' AND (lease <= ?1 OR ?2)",
                 )?
                 .execute((now, all))?;
             Ok(Recovered { queued: queued as u64, unknown: lapsed.len() as u64 })
@@ -457,18 +518,21 @@ impl Engine for Sqlite {
 
     async fn next(&self, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<Handed>> {
         let line = line.map(str::to_owned);
-        self.run(move |db| {
-            // Each by its index: what was acknowledged is kept, and is not looked through.
-            let of = if line.is_some() { "line = ?1" } else { "?1 IS NULL" };
-            let mut oldest = db.prepare_cached(&format!(
-                "SELECT id, line, kind, body FROM event
-                 WHERE acked IS NULL AND {of} AND (lease IS NULL OR lease <= ?2) ORDER BY id LIMIT 1"
-            ))?;
+        self.lend(move |db| {
+            // Two searches, each by its index: one for both would go through all that was ever acknowledged.
+            let of_all = "SELECT id, line, kind, body FROM event
+                 WHERE acked IS NULL AND (lease IS NULL OR lease <= ?1) ORDER BY id LIMIT 1";
+            let of_line = "SELECT id, line, kind, body FROM event
+                 WHERE acked IS NULL AND line = ?2 AND (lease IS NULL OR lease <= ?1) ORDER BY id LIMIT 1";
             let read = |row: &Row<'_>| {
                 let what = What::read(&row.get::<_, String>(2)?, &row.get::<_, String>(3)?);
                 Ok(Handed { id: row.get(0)?, line: row.get(1)?, what })
             };
-            let handed = oldest.query_row((line, now), read).optional()?;
+            let handed = match line {
+                None => db.prepare_cached(of_all)?.query_row((now,), read),
+                Some(line) => db.prepare_cached(of_line)?.query_row((now, line), read),
+            };
+            let handed = handed.optional()?;
             if let Some(handed) = &handed {
                 db.prepare_cached("UPDATE event SET lease = ?2 WHERE id = ?1")?
                     .execute((handed.id, now.plus(lease)))?;
@@ -709,10 +773,11 @@ fn read_claimed(db: &Connection, id: i64) -> rusqlite::Result<Claimed> {
 
 fn finish(db: &Connection, hold: Hold, end: &End) -> rusqlite::Result<bool> {
     let id = hold.id.0;
-    let held = "SELECT 1 FROM message WHERE id = ?1 AND fence = ?2 AND state IN ('claimed', 'sending')";
-    if db.prepare_cached(held)?.query_row((id, hold.fence), |_| Ok(())).optional()?.is_none() {
+    let held = "SELECT line, delivery FROM message WHERE id = ?1 AND fence = ?2 AND state IN ('claimed', 'sending')";
+    let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?));
+    let Some((line, before)) = db.prepare_cached(held)?.query_row((id, hold.fence), read).optional()? else {
         return Ok(false);
-    }
+    };
     db.prepare_cached(
         "UPDATE attempt SET ended = ?2, outcome = ?3, kind = ?4, code = ?5, passing = ?6, segments = ?7, price = ?8,
                 currency = ?9
@@ -736,36 +801,43 @@ fn finish(db: &Connection, hold: Hold, end: &End) -> rusqlite::Result<bool> {
     for gateway_id in &end.ids {
         part.execute((id, gateway_id.as_str()))?;
     }
-    if let Some(delivery) = end.delivery {
-        climb(db, id, delivery, end.now)?;
-    }
+    let delivery = end.delivery.map_or(Ok(before.clone()), |delivery| risen(before.as_deref(), delivery).map(Some))?;
     let from = &[State::Claimed, State::Sending];
-    settle(db, id, &Settle { state: end.state, due: end.due, reason: end.reason.clone(), from, now: end.now })?;
-    heard_of(db, id, end.now)?;
+    let settled = Settle { state: end.state, due: end.due, reason: end.reason.clone(), from, now: end.now };
+    put_settled(db, id, &line, delivery.as_deref(), &settled)?;
+    match settled.state {
+        State::Unknown | State::Parked => heard_of(db, id, end.now)?,
+        _ => join_early(db, id, end.now)?,
+    }
     Ok(true)
 }
 
 /// Puts a message into another state, and tells the line where that is an end.
 fn settle(db: &Connection, id: i64, settled: &Settle) -> rusqlite::Result<bool> {
-    let now: Option<(String, State)> = db
-        .prepare_cached("SELECT line, state FROM message WHERE id = ?1")?
-        .query_row((id,), |row| Ok((row.get(0)?, row.get(1)?)))
+    let now: Option<(String, State, Option<String>)> = db
+        .prepare_cached("SELECT line, state, delivery FROM message WHERE id = ?1")?
+        .query_row((id,), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
-    let Some((line, _)) = now.filter(|(_, state)| settled.from.contains(state)) else { return Ok(false) };
+    let Some((line, _, delivery)) = now.filter(|(_, state, _)| settled.from.contains(state)) else { return Ok(false) };
+    put_settled(db, id, &line, delivery.as_deref(), settled)?;
+    Ok(true)
+}
+
+fn put_settled(db: &Connection, id: i64, line: &str, delivery: Option<&str>, settled: &Settle) -> rusqlite::Result<()> {
+    let at = settled.state.is_settled().then_some(settled.now);
+    let failed = settled.state.is_no() || delivery.and_then(rung_of).is_some_and(DeliveryState::is_failure);
     db.prepare_cached(
-        "UPDATE message SET state = ?2, due = ?3, reason = ?4, lease = NULL,
-                settled = CASE WHEN ?5 THEN ?6 ELSE NULL END,
-                fallback_due = CASE WHEN ?2 IN ('expired', 'refused', 'rejected') AND fallback_due > ?6 THEN ?6
-                                    ELSE fallback_due END
+        "UPDATE message SET state = ?2, due = ?3, reason = ?4, lease = NULL, settled = ?5, delivery = ?6,
+                fallback_due = CASE WHEN ?7 AND fallback_due > ?8 THEN ?8 ELSE fallback_due END
          WHERE id = ?1",
     )?
-    .execute(params![id, settled.state, settled.due, settled.reason, settled.state.is_settled(), settled.now])?;
+    .execute(params![id, settled.state, settled.due, settled.reason, at, delivery, failed, settled.now])?;
     if settled.state.is_settled() {
         let told = Settled { id: Id(id), state: settled.state, reason: settled.reason.clone() };
-        let put = Put { line: Some(&line), dedupe: None, kind: "settled", person: None };
+        let put = Put { line: Some(line), dedupe: None, kind: "settled", person: None };
         put_event(db, &put, &to_json(&told)?, settled.now)?;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Puts an event down. False: it was there.
@@ -887,14 +959,20 @@ fn join_early(db: &Connection, message: i64, now: Timestamp) -> rusqlite::Result
 fn climb(db: &Connection, message: i64, state: DeliveryState, now: Timestamp) -> rusqlite::Result<()> {
     let before: Option<String> =
         db.prepare_cached("SELECT delivery FROM message WHERE id = ?1")?.query_row((message,), |row| row.get(0))?;
-    let after = before.as_deref().and_then(rung_of).map_or(state, |before| before.join(state));
+    let after = risen(before.as_deref(), state)?;
+    let failed = rung_of(&after).is_some_and(DeliveryState::is_failure);
     db.prepare_cached(
         "UPDATE message SET delivery = ?2,
                 fallback_due = CASE WHEN ?3 AND fallback_due > ?4 THEN ?4 ELSE fallback_due END
          WHERE id = ?1",
     )?
-    .execute((message, to_json(&after)?, after.is_failure(), now))
+    .execute((message, after, failed, now))
     .map(|_| ())
+}
+
+/// The rung of a message that was on that one, as it is kept.
+fn risen(before: Option<&str>, state: DeliveryState) -> rusqlite::Result<String> {
+    to_json(&before.and_then(rung_of).map_or(state, |before| before.join(state)))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ CREATE TABLE message (
 ) STRICT;
 CREATE INDEX message_due ON message (priority, due, id) WHERE state IN ('queued', 'deferred');
 CREATE INDEX message_open ON message (line, recipient, id) WHERE state IN ('queued', 'deferred', 'claimed', 'sending');
-CREATE INDEX message_held ON message (lease) WHERE state IN ('claimed', 'sending');
+CREATE INDEX message_held ON message (line, recipient) WHERE state IN ('claimed', 'sending');
 CREATE INDEX message_doubtful ON message (due) WHERE state = 'unknown';
 CREATE INDEX message_key ON message (key);
 CREATE INDEX message_person ON message (line, recipient, queued, id);
