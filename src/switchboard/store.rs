@@ -386,6 +386,13 @@ pub(super) struct Settle {
     pub(super) now: Timestamp,
 }
 
+impl Settle {
+    /// Whether the message certainly does not arrive, on this rung: what goes instead of it is then to go now.
+    fn failed(&self, delivery: Option<&str>) -> bool {
+        self.state.is_no() || delivery.and_then(rung_of).is_some_and(DeliveryState::is_failure)
+    }
+}
+
 /// What the policy said of a message, and what becomes of it.
 #[derive(Debug)]
 pub(super) struct Ruling {

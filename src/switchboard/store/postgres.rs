@@ -451,11 +451,9 @@ async fn begin(db: &Session, hold: Hold, attempt: &Attempt) -> Result<bool, Faul
 async fn finish(db: &Session, hold: Hold, end: &End) -> Result<bool, Fault> {
     let id = hold.id.0;
     lock_own(db, id, &end.ids).await?;
-    let held = "SELECT 1 FROM civic_messaging.message
+    let held = "SELECT line, delivery FROM civic_messaging.message
          WHERE id = $1 AND fence = $2 AND state IN ('claimed', 'sending') FOR UPDATE";
-    if db.row(held, &[&id, &hold.fence]).await?.is_none() {
-        return Ok(false);
-    }
+    let Some(held) = db.row(held, &[&id, &hold.fence]).await? else { return Ok(false) };
     let attempt = "UPDATE civic_messaging.attempt
          SET ended = $2, outcome = $3, kind = $4, code = $5, passing = $6, segments = $7, price = $8, currency = $9
          WHERE message = $1 AND n = (SELECT attempts FROM civic_messaging.message WHERE id = $1) AND outcome IS NULL";
@@ -471,13 +469,18 @@ async fn finish(db: &Session, hold: Hold, end: &End) -> Result<bool, Fault> {
     for gateway_id in &end.ids {
         db.change(part, &[&id, &indexed(gateway_id.as_str())]).await?;
     }
-    if let Some(delivery) = end.delivery {
-        climb(db, id, delivery, end.now).await?;
-    }
+    let before = held.try_get::<_, Option<&str>>(1)?;
+    let delivery = match end.delivery {
+        Some(state) => Some(risen(before, state)?),
+        None => before.map(str::to_owned),
+    };
     let from = &[State::Claimed, State::Sending];
     let settled = Settle { state: end.state, due: end.due, reason: end.reason.clone(), from, now: end.now };
-    settle(db, id, &settled).await?;
-    heard_of(db, id, end.now).await?;
+    put_settled(db, id, held.try_get(0)?, delivery.as_deref(), &settled).await?;
+    match settled.state {
+        State::Unknown | State::Parked => heard_of(db, id, end.now).await?,
+        _ => join_early(db, id, end.now).await?,
+    }
     Ok(true)
 }
 
@@ -594,28 +597,33 @@ async fn doubtful(db: &Session, now: Timestamp, wait: Duration, most: u32) -> Re
 
 /// Puts a message into another state, and tells the line where that is an end.
 async fn settle(db: &Session, id: i64, settled: &Settle) -> Result<bool, Fault> {
-    let now = "SELECT line, state FROM civic_messaging.message WHERE id = $1 FOR UPDATE";
+    let now = "SELECT line, state, delivery FROM civic_messaging.message WHERE id = $1 FOR UPDATE";
     let Some(now) = db.row(now, &[&id]).await? else { return Ok(false) };
     if !settled.from.contains(&state(&now, 1)?) {
         return Ok(false);
     }
+    put_settled(db, id, now.try_get(0)?, now.try_get(2)?, settled).await?;
+    Ok(true)
+}
+
+async fn put_settled(db: &Session, id: i64, line: &str, delivery: Option<&str>, settled: &Settle) -> Result<(), Fault> {
     let put = "UPDATE civic_messaging.message
-         SET state = $2, due = $3, reason = $4, lease = NULL, settled = $5,
-             fallback_due = CASE WHEN $2 IN ('expired', 'refused', 'rejected') AND fallback_due > $6 THEN $6
-                                 ELSE fallback_due END
+         SET state = $2, due = $3, reason = $4, lease = NULL, settled = $5, delivery = $6,
+             fallback_due = CASE WHEN $7 AND fallback_due > $8 THEN $8 ELSE fallback_due END
          WHERE id = $1";
     let at = settled.state.is_settled().then_some(settled.now.as_millis());
     let (due, reason) = (settled.due.map(Timestamp::as_millis), settled.reason.as_deref().map(text));
-    db.change(put, &[&id, &settled.state.as_str(), &due, &reason, &at, &settled.now.as_millis()]).await?;
+    let (failed, now) = (settled.failed(delivery), settled.now.as_millis());
+    db.change(put, &[&id, &settled.state.as_str(), &due, &reason, &at, &delivery, &failed, &now]).await?;
     if settled.state == State::Queued {
         db.rings(Bell::ToSend);
     }
     if settled.state.is_settled() {
         let told = Settled { id: Id(id), state: settled.state, reason: settled.reason.clone() };
-        let put = Put { line: Some(now.try_get(0)?), dedupe: None, kind: "settled", person: None };
+        let put = Put { line: Some(line), dedupe: None, kind: "settled", person: None };
         put_event(db, &put, &serde_json::to_string(&told)?, settled.now).await?;
     }
-    Ok(true)
+    Ok(())
 }
 
 async fn take_in(
@@ -872,13 +880,17 @@ async fn join_early(db: &Session, message: i64, now: Timestamp) -> Result<(), Fa
 async fn climb(db: &Session, message: i64, state: DeliveryState, now: Timestamp) -> Result<(), Fault> {
     let before = "SELECT delivery FROM civic_messaging.message WHERE id = $1 FOR UPDATE";
     let Some(before) = db.row(before, &[&message]).await? else { return Ok(()) };
-    let before = before.try_get::<_, Option<&str>>(0)?.and_then(rung_of);
-    let after = before.map_or(state, |before| before.join(state));
+    let after = risen(before.try_get(0)?, state)?;
+    let failed = rung_of(&after).is_some_and(DeliveryState::is_failure);
     let climb = "UPDATE civic_messaging.message
          SET delivery = $2, fallback_due = CASE WHEN $3 AND fallback_due > $4 THEN $4 ELSE fallback_due END
          WHERE id = $1";
-    let rung = serde_json::to_string(&after)?;
-    db.change(climb, &[&message, &rung, &after.is_failure(), &now.as_millis()]).await.map(drop)
+    db.change(climb, &[&message, &after, &failed, &now.as_millis()]).await.map(drop)
+}
+
+/// The rung of a message that was on that one, as it is kept.
+fn risen(before: Option<&str>, state: DeliveryState) -> Result<String, Fault> {
+    Ok(serde_json::to_string(&before.and_then(rung_of).map_or(state, |before| before.join(state)))?)
 }
 
 /// Locks what a gateway may tell of this message: its key, and the ids that are about to be written down.

@@ -825,7 +825,7 @@ fn settle(db: &Connection, id: i64, settled: &Settle) -> rusqlite::Result<bool> 
 
 fn put_settled(db: &Connection, id: i64, line: &str, delivery: Option<&str>, settled: &Settle) -> rusqlite::Result<()> {
     let at = settled.state.is_settled().then_some(settled.now);
-    let failed = settled.state.is_no() || delivery.and_then(rung_of).is_some_and(DeliveryState::is_failure);
+    let failed = settled.failed(delivery);
     db.prepare_cached(
         "UPDATE message SET state = ?2, due = ?3, reason = ?4, lease = NULL, settled = ?5, delivery = ?6,
                 fallback_due = CASE WHEN ?7 AND fallback_due > ?8 THEN ?8 ELSE fallback_due END
