@@ -1,11 +1,6 @@
 //! What durable taking of messages costs: 64 tasks that each wait for their own message to be on the disk, by the
 //! switchboard, against plain rusqlite that writes the same columns and indexes, and commits together what came meanwhile.
-//!
-//! The disk decides much of it: what one `fdatasync` of 512 bytes costs here stands in the first line.
 
-use std::fs::File;
-use std::io::Write;
-use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Instant;
 
@@ -15,34 +10,24 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-#[path = "common/mod.rs"]
-mod common;
-
-use common::{Pairs, Target, header, rounds};
+use crate::common::{Pairs, Target, header, rounds};
+use crate::file;
 
 const TASKS: usize = 64;
 
-fn main() {
+/// As long as the digest that ours keeps.
+pub(crate) const DIGEST: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+pub(crate) fn measure(runtime: &Runtime) {
     let messages = if rounds(2) == 1 { 640 } else { 12_800 };
-    println!("one fdatasync of 512 bytes: {:.0} µs", fsync());
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     header("taking a message for good, 64 at once", "by hand", "µs a message");
-    let ours = || ours(&runtime, messages);
-    let floor = || floor(&runtime, messages);
+    let ours = || ours(runtime, messages);
+    let floor = || floor(runtime, messages);
     // 80 % of the floor's rate.
     Pairs::measure(rounds(11), ours, floor).print("SQLite, WAL, FULL", Target::Times(1.25));
 }
 
-fn file(name: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("civic-bench-{name}-{}.db", std::process::id()));
-    for end in ["", "-wal", "-shm"] {
-        let _ = std::fs::remove_file(format!("{}{end}", path.display()));
-    }
-    path
-}
-
-fn message(n: usize) -> Message {
+pub(crate) fn message(n: usize) -> Message {
     let to = Address::phone(&format!("+4477009{:05}", n % 100_000)).expect("a number");
     Message::text(to, "Your report of a missed bin in Mill Lane is logged: we collect it on Tuesday.")
         .key(format!("waste-{n}"))
@@ -79,7 +64,7 @@ fn floor(runtime: &Runtime, messages: usize) -> f64 {
     let path = file("floor");
     let mut db = Connection::open(&path).expect("a file");
     db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL").expect("it is set");
-    db.execute_batch(include_str!("../src/switchboard/store/sqlite.sql")).expect("the tables");
+    db.execute_batch(include_str!("../../src/switchboard/store/sqlite.sql")).expect("the tables");
     let (rows, inbox) = mpsc::channel::<Row>();
     let writer = std::thread::spawn(move || {
         while let Ok(first) = inbox.recv() {
@@ -93,9 +78,7 @@ fn floor(runtime: &Runtime, messages: usize) -> f64 {
                 .expect("a statement");
             let mut next = Some(first);
             while let Some((key, to, body, tell)) = next {
-                // As long as the digest that ours keeps.
-                let digest = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-                insert.execute(params![key, to, body, digest]).expect("a row");
+                insert.execute(params![key, to, body, DIGEST]).expect("a row");
                 told.push(tell);
                 next = if told.len() < 256 { inbox.try_recv().ok() } else { None };
             }
@@ -128,18 +111,4 @@ fn floor(runtime: &Runtime, messages: usize) -> f64 {
     writer.join().expect("the writer ends");
     let _ = file("floor");
     took.as_secs_f64() * 1e6 / messages as f64
-}
-
-/// Microseconds of one append with `fdatasync`.
-fn fsync() -> f64 {
-    let path = file("fsync");
-    let mut log = File::create(&path).expect("a file");
-    let start = Instant::now();
-    for _ in 0..100 {
-        log.write_all(&[0; 512]).expect("it is written");
-        log.sync_data().expect("it is durable");
-    }
-    let each = start.elapsed().as_secs_f64() * 1e6 / 100.0;
-    let _ = file("fsync");
-    each
 }
