@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use super::{Database, number};
 
 const DATABASE: &str = "CIVIC_TEST_INTAKE";
-const SECRET: &str = "the secret of this test";
+pub(super) const SECRET: &str = "the secret of this test";
 
 async fn switchboard(database: &str) -> Switchboard {
     let store = Store::open(database).await.unwrap();
@@ -54,7 +54,7 @@ async fn child() {
 }
 
 /// Starts it, and says where it is.
-fn start(database: &Database) -> (Child, SocketAddr) {
+pub(super) fn start(database: &Database) -> (Child, SocketAddr) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "intake::child", "--nocapture", "--test-threads=1"])
         .env(DATABASE, database.url())

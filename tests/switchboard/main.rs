@@ -22,6 +22,8 @@ mod fallback;
 #[cfg(feature = "sqlite-system")]
 mod intake;
 #[cfg(feature = "sqlite-system")]
+mod load;
+#[cfg(feature = "sqlite-system")]
 mod locked;
 #[cfg(feature = "sqlite-system")]
 mod order;

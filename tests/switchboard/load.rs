@@ -1,0 +1,215 @@
+//! A service that takes webhooks in, at a steady rate, under ten times as much, and after it: from a gateway on loopback
+//! that signs them, and notes which were told 2xx. The service is a process of its own, so that its memory can be seen.
+//!
+//! `CIVIC_INTAKE_SECONDS` says how long the steady rate goes on, and the overload half as long (2); with it, the targets
+//! of time and memory are asserted as well: without, only that nothing is lost and that it recovers.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use civic_messaging::{Channel, Mock};
+use futures_util::FutureExt;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::Database;
+use super::intake::{SECRET, start};
+
+/// Webhooks a second.
+const RATE: u32 = 500;
+
+/// More than the service takes at once.
+const CROWD: usize = 1_024;
+
+/// One webhook, and what became of it.
+struct Posted {
+    n: u64,
+    /// None where no answer came.
+    status: Option<u16>,
+    due: Instant,
+    took: Duration,
+}
+
+/// A gateway: each webhook is due at its time, and its time runs from then.
+struct Gateway {
+    at: SocketAddr,
+    body: String,
+    id: String,
+    next: AtomicU64,
+}
+
+impl Gateway {
+    fn new(at: SocketAddr) -> Arc<Self> {
+        let mock = Mock::sms();
+        drop(mock.arrives("07700 900123", "Message 0."));
+        let event = mock.poll(None).now_or_never().unwrap().unwrap().events.remove(0);
+        let id = event.as_inbound().unwrap().id.as_str().to_owned();
+        Arc::new(Self { at, body: serde_json::to_string(&[event]).unwrap(), id, next: AtomicU64::new(0) })
+    }
+
+    fn request(&self, n: u64) -> Vec<u8> {
+        let body = self.body.replace(&self.id, &format!("load-{n}")).replace("Message 0.", &format!("Message {n}."));
+        let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+        mac.update(body.as_bytes());
+        let signature: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let len = body.len();
+        format!(
+            "POST /sms HTTP/1.1\r\nhost: localhost\r\nx-mock-signature: sha256={signature}\r\ncontent-length: {len}\r\n\r\n\
+             {body}"
+        )
+        .into_bytes()
+    }
+
+    /// Posts so many a second for this long, by so many connections.
+    async fn posts(self: &Arc<Self>, rate: u32, time: Duration, connections: usize) -> Vec<Posted> {
+        let (start, turn) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..connections {
+            let (gateway, turn) = (self.clone(), turn.clone());
+            tasks.spawn(async move {
+                let (mut posted, mut stream) = (Vec::new(), None);
+                loop {
+                    let after = Duration::from_secs(turn.fetch_add(1, Ordering::AcqRel)) / rate;
+                    if after >= time {
+                        return posted;
+                    }
+                    let due = start + after;
+                    tokio::time::sleep_until(due.into()).await;
+                    // Those that could not be posted in their time are not made up for.
+                    if start.elapsed() >= time {
+                        return posted;
+                    }
+                    let n = gateway.next.fetch_add(1, Ordering::AcqRel);
+                    let request = gateway.request(n);
+                    let once = post(gateway.at, &mut stream, &request);
+                    let status = tokio::time::timeout(Duration::from_secs(10), once).await.ok().flatten();
+                    if status.is_none() {
+                        stream = None;
+                    }
+                    posted.push(Posted { n, status, due, took: due.elapsed() });
+                }
+            });
+        }
+        tasks.join_all().await.into_iter().flatten().collect()
+    }
+}
+
+async fn post(at: SocketAddr, stream: &mut Option<TcpStream>, request: &[u8]) -> Option<u16> {
+    let stream = match stream {
+        Some(stream) => stream,
+        none => none.insert(TcpStream::connect(at).await.ok()?),
+    };
+    stream.write_all(request).await.ok()?;
+    let (mut answer, mut have) = ([0; 1024], 0);
+    loop {
+        match stream.read(answer.get_mut(have..)?).await.ok()? {
+            0 => return None,
+            more => have += more,
+        }
+        let text = std::str::from_utf8(&answer[..have]).ok()?;
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let len =
+            head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(Some(0), |n| n.parse().ok());
+        if body.len() >= len? {
+            return head.get(9..12)?.parse().ok();
+        }
+    }
+}
+
+/// Of all times, the one that so many of a hundred are below.
+fn percentile<'a>(posted: impl Iterator<Item = &'a Posted>, percent: usize) -> Duration {
+    let mut took: Vec<_> = posted.map(|posted| posted.took).collect();
+    took.sort_unstable();
+    took.get((took.len() * percent / 100).min(took.len().saturating_sub(1))).copied().unwrap_or_default()
+}
+
+fn told(posted: &[Posted], status: impl Fn(Option<u16>) -> bool) -> usize {
+    posted.iter().filter(|posted| status(posted.status)).count()
+}
+
+/// A line of what Linux says of a process, in kB.
+fn memory(process: u32, line: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|of| of.strip_prefix(line)).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_ten_times_the_load_nothing_that_was_told_2xx_is_lost() {
+    let long = std::env::var("CIVIC_INTAKE_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    let steady = Duration::from_secs(long.unwrap_or(2));
+    let database = Database::new();
+    let (mut service, at) = start(&database);
+    let gateway = Gateway::new(at);
+    let idle = memory(service.id(), "VmRSS:");
+
+    let before = gateway.posts(RATE, steady, 64).await;
+    let ok = |status: Option<u16>| status.is_some_and(|status| (200..300).contains(&status));
+    let p99 = percentile(before.iter(), 99);
+    let at_work = memory(service.id(), "VmHWM:");
+    println!(
+        "{RATE} a second for {} s: {} told 2xx, {} not; p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms; {idle} kB when idle, \
+         {at_work} kB at most",
+        steady.as_secs(),
+        told(&before, ok),
+        told(&before, |status| !ok(status)),
+        percentile(before.iter(), 50).as_secs_f64() * 1e3,
+        p99.as_secs_f64() * 1e3,
+        percentile(before.iter(), 100).as_secs_f64() * 1e3,
+    );
+
+    let during = gateway.posts(10 * RATE, steady / 2, CROWD).await;
+    let overloaded = memory(service.id(), "VmHWM:");
+    println!(
+        "{} a second for {} s: {} told 2xx, {} told 503, {} without an answer; {overloaded} kB at most",
+        10 * RATE,
+        (steady / 2).as_secs(),
+        told(&during, ok),
+        told(&during, |status| status == Some(503)),
+        told(&during, |status| status.is_none()),
+    );
+
+    // From when on each quarter of a second is as before.
+    let end = Instant::now();
+    let after = gateway.posts(RATE, Duration::from_secs(if long.is_some() { 10 } else { 2 }), 64).await;
+    let quarter = |posted: &Posted| posted.due.duration_since(end).as_millis() / 250;
+    let bad = |n: u128| {
+        let of = || after.iter().filter(|posted| quarter(posted) == n);
+        of().any(|posted| !ok(posted.status)) || percentile(of(), 99) > Duration::from_millis(100)
+    };
+    let recovered = Duration::from_millis(250) * (0..40).rev().find(|n| bad(*n)).map_or(0, |n| n as u32 + 1);
+    println!("{:.2} s until it was as before; {} kB at last", recovered.as_secs_f64(), memory(service.id(), "VmRSS:"));
+    service.kill().unwrap();
+    service.wait().unwrap();
+
+    let mut there = HashMap::<u64, usize>::new();
+    let db = rusqlite::Connection::open(&database.0).unwrap();
+    let mut bodies = db.prepare("SELECT body FROM event").unwrap();
+    for body in bodies.query_map((), |row| row.get::<_, String>(0)).unwrap() {
+        let body = body.unwrap();
+        let n = body.split_once("Message ").and_then(|(_, rest)| rest.split_once('.')?.0.parse().ok()).unwrap();
+        *there.entry(n).or_default() += 1;
+    }
+    let all = || before.iter().chain(&during).chain(&after);
+    let lost = all().filter(|posted| ok(posted.status) && !there.contains_key(&posted.n)).count();
+    let twice = there.values().filter(|times| **times > 1).count();
+    println!(
+        "{} posted, {} are there; {lost} that were told 2xx are lost, {twice} are there twice",
+        all().count(),
+        there.len()
+    );
+    assert!(lost == 0 && twice == 0);
+    assert!(told(&before, ok) > 0 && told(&after[after.len() / 2..], ok) > 0, "hardly anything happened");
+    // All that can be held for those that are taken at once.
+    assert!(overloaded < at_work + 64 * 1024, "{at_work} kB, and {overloaded} kB under overload");
+    if long.is_some() {
+        assert!(told(&before, |status| !ok(status)) == 0 && p99 <= Duration::from_millis(100), "{p99:?}");
+        assert!(recovered < Duration::from_secs(10), "{recovered:?}");
+        assert!(told(&during, |status| status == Some(503)) > 0, "it was no overload");
+    }
+}
