@@ -366,6 +366,29 @@ async fn an_event_comes_once_however_often_the_gateway_brings_it_until_it_is_ack
 }
 
 #[tokio::test]
+async fn each_event_wakes_one_of_those_who_wait() {
+    // By a clock that stands still, so that nobody looks without a ring.
+    let (mock, clock) = (Mock::sms(), VirtualClock::at(SystemClock::new().now()));
+    let line = Line::new("desk").channel(mock.clone());
+    let board = Switchboard::builder(memory().await).line(line).route("all", ["desk"]).clock(clock).build().unwrap();
+    let mut readers = tokio::task::JoinSet::new();
+    for n in 0..20 {
+        let inbox = if n % 2 == 0 { board.line("desk").unwrap() } else { board.all() };
+        readers.spawn(async move { inbox.next().await.unwrap().unwrap().ack().await.unwrap() });
+    }
+    // They have looked, and found nothing.
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+        assert!(board.stats().await.unwrap().is_empty());
+    }
+    for n in 0..20 {
+        assert_eq!(board.receive("all", mock.arrives("07700 900123", n.to_string())).await.status, 200);
+    }
+    tokio::time::timeout(Duration::from_secs(20), readers.join_all()).await.expect("each is woken");
+    assert!(board.all().try_next().await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn deliveries_climb_the_ladder_in_whichever_order_they_come() {
     let mock = Mock::sms();
     let desk = Desk::open(memory().await, [Line::new("desk").channel(mock.clone())]).await;
