@@ -160,7 +160,7 @@ async fn a_worker_that_stood_still_writes_nothing_of_what_was_taken_over() {
     }
     going.store(false, Ordering::Release);
     let taken = taking.await.unwrap();
-    assert!(none(&client, OPEN, Duration::from_secs(60)).await, "something is left");
+    let done = none(&client, OPEN, Duration::from_secs(60)).await;
     drop(workers);
 
     let mut copies = HashMap::<usize, usize>::new();
@@ -181,6 +181,7 @@ async fn a_worker_that_stood_still_writes_nothing_of_what_was_taken_over() {
         twice.len()
     );
     assert!(stale == 0 && twice.is_empty(), "{twice:?}");
+    assert!(done, "something is left");
     // Nobody sends one for ever that may come twice.
     assert!(copies.values().all(|copies| *copies <= 3));
     assert!(claimed > 0 && sending > 0, "hardly anything happened");
