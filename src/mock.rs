@@ -61,6 +61,7 @@ struct State {
     arrived: Vec<Event>,
     signals: Vec<(MessageId, Signal)>,
     files: HashMap<String, (String, Bytes)>,
+    withheld: VecDeque<Error>,
 }
 
 enum Answer {
@@ -123,6 +124,13 @@ impl Mock {
         self
     }
 
+    /// The same of another account, with nothing sent and nothing arrived: for a service with several.
+    #[must_use]
+    pub fn with_account(self, account: impl Into<AccountId>) -> Self {
+        let info = Info { account: account.into(), ..(*self.info).clone() };
+        Self { clock: self.clock, ..Self::with_info(info) }
+    }
+
     /// Checks webhooks against these secrets in place of its own, and signs those that it gives with the first of them: to
     /// test a rotation, or a service that signs webhooks itself. The scheme is HMAC-SHA256 of the body in hexadecimal,
     /// after `sha256=` in the header `x-mock-signature`.
@@ -154,6 +162,11 @@ impl Mock {
     /// The next send fails so, and the message is not taken.
     pub fn will_fail(&self, error: Error) {
         self.state().answers.push_back(Answer::Fail(error));
+    }
+
+    /// The next file that is asked for is not given out, and this error is.
+    pub fn will_withhold(&self, error: Error) {
+        self.state().withheld.push_back(error);
     }
 
     /// Lets a resident's message arrive, and gives the webhook that brings it. A poll brings it as well.
@@ -381,7 +394,10 @@ impl Channel for Mock {
         if !self.info.capability.fetch_media {
             return Err(Error::unsupported("this channel gives out no files"));
         }
-        let state = self.state();
+        let mut state = self.state();
+        if let Some(error) = state.withheld.pop_front() {
+            return Err(error.with_gateway(self.info.gateway));
+        }
         let file =
             state.files.get(&media.id).ok_or_else(|| Error::new(ErrorKind::NotFound, "the mock holds no such file"))?;
         Ok(MediaStream::from_bytes(file.0.clone(), file.1.clone()))

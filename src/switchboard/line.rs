@@ -1,39 +1,67 @@
 //! A line: one public identity of the council.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::address::{Address, Medium};
 use crate::channel::{Channel, Info};
 use crate::error::{Error, Result};
 use crate::message::Message;
+use crate::policy::hours::Hours;
 
 /// One public identity of the council: the channels by which it is reached, and who answers for what is written there.
 ///
 /// Several channels of one medium are suppliers of it, the preferred one first.
 ///
+/// A council tries it with its leader, four councillors and general enquiries. Each councillor answers for the letters of
+/// their own ward, and so each has a line with a controller of its own:
+///
 /// ```
+/// use std::time::Duration;
+///
+/// use civic_messaging::policy::hours::{Config, Hours};
 /// use civic_messaging::switchboard::Line;
 /// use civic_messaging::Mock;
 ///
-/// let leader = Line::new("leader")
-///     .name("The leader of the council")
-///     .controller("Councillor K. Barrow")
-///     .channel(Mock::sms())
-///     .channel(Mock::whatsapp());
+/// const DAYS: Duration = Duration::from_secs(24 * 3600);
+/// let hours = Hours::new(&Config::new("Mon-Fri 09:00-17:00"))?;
+/// let line = |id, number| {
+///     let whatsapp = Mock::whatsapp().with_account(number);
+///     Line::new(id).channel(whatsapp).languages(["en", "cy"]).hours(hours.clone()).retention(180 * DAYS)
+/// };
+/// let council = |line: Line| line.controller("Exampleshire Council");
+/// let lines = [
+///     council(line("leader", "200000000000001")).name("The leader of the council"),
+///     line("ward-north", "200000000000002").controller("Councillor A. Adams"),
+///     line("ward-east", "200000000000003").controller("Councillor B. Bevan"),
+///     line("ward-south", "200000000000004").controller("Councillor C. Clarke"),
+///     line("ward-west", "200000000000005").controller("Councillor D. Davies").retention(90 * DAYS),
+///     council(line("enquiries", "200000000000006")).name("General enquiries"),
+/// ];
+/// assert_eq!(lines[1].controlled_by(), Some("Councillor A. Adams"));
+/// assert_eq!(lines[4].kept_for(), Some(90 * DAYS));
+/// # Ok::<(), civic_messaging::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Line {
     pub(super) id: String,
     pub(super) name: String,
     pub(super) controller: Option<String>,
+    pub(super) languages: Vec<String>,
+    pub(super) hours: Option<Hours>,
+    pub(super) retention: Option<Duration>,
     pub(super) channels: Vec<Arc<dyn Channel>>,
 }
+
+/// What is younger may still be on its way.
+const RETENTION_MIN: Duration = Duration::from_secs(24 * 3600);
 
 impl Line {
     /// A line by its id: 1 to 64 small letters, digits, `-` and `_`. It stays in the store for good.
     pub fn new(id: impl Into<String>) -> Self {
         let id = id.into();
-        Self { name: id.clone(), id, controller: None, channels: Vec::new() }
+        let (languages, channels) = (Vec::new(), Vec::new());
+        Self { name: id.clone(), id, controller: None, languages, hours: None, retention: None, channels }
     }
 
     /// Its name, for people.
@@ -47,6 +75,34 @@ impl Line {
     #[must_use]
     pub fn controller(mut self, controller: impl Into<String>) -> Self {
         self.controller = Some(controller.into());
+        self
+    }
+
+    /// The languages that it is answered in, as BCP 47, the first one first: `en`, `cy`.
+    #[must_use]
+    pub fn languages<L: Into<String>>(mut self, languages: impl IntoIterator<Item = L>) -> Self {
+        self.languages = languages.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// When somebody is there to answer. The switchboard itself sends and takes in at any hour.
+    #[must_use]
+    pub fn hours(mut self, hours: Hours) -> Self {
+        self.hours = Some(hours);
+        self
+    }
+
+    /// How long what was written is kept: a day at least. A message of ours loses its text, its recipient and the reasons
+    /// for where it stands this long after it was settled, and an event its content and its person this long after it came,
+    /// with its files. What is left still counts: the line, the states and the times, the attempts, the key of a message,
+    /// and a hash of an event, so that neither comes a second time.
+    ///
+    /// Never removed is what waits: a message that is not settled or waits for a person, an event that is not
+    /// acknowledged. Without a retention nothing is removed. A running worker does it; that of a line that is not there any
+    /// more goes on.
+    #[must_use]
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.retention = Some(retention);
         self
     }
 
@@ -68,6 +124,26 @@ impl Line {
         self.controller.as_deref()
     }
 
+    /// Its name, for people: the id where none was given.
+    pub fn known_as(&self) -> &str {
+        &self.name
+    }
+
+    /// The languages that it is answered in.
+    pub fn answered_in(&self) -> &[String] {
+        &self.languages
+    }
+
+    /// When somebody is there to answer, where that was said.
+    pub fn open_at(&self) -> Option<&Hours> {
+        self.hours.as_ref()
+    }
+
+    /// How long what was written is kept: for good, where that was not said.
+    pub fn kept_for(&self) -> Option<Duration> {
+        self.retention
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
         if !(1..=64).contains(&self.id.len()) || !self.id.chars().all(plain) {
@@ -76,6 +152,12 @@ impl Line {
         let wrong = |rule: String| Err(Error::config(format!("line {}", self.id), rule));
         if self.channels.is_empty() {
             return wrong("has no channel".to_owned());
+        }
+        if let Some(language) = self.languages.iter().find(|language| !is_language(language)) {
+            return wrong(format!("has the language {language:?}, which is no BCP 47 tag such as en or cy-GB"));
+        }
+        if self.retention.is_some_and(|retention| retention < RETENTION_MIN) {
+            return wrong("has a retention of less than a day".to_owned());
         }
         for info in self.channels.iter().map(|channel| channel.info()) {
             if let Some(layer) = info.layers.iter().find(|layer| **layer != "trace") {
@@ -119,7 +201,21 @@ impl Line {
 
     /// Whether an account of these is this line's.
     pub(super) fn owns(&self, gateway: &str, account: &str, medium: &Medium) -> bool {
-        let same = |info: &Info| info.gateway == gateway && info.account.as_str() == account && info.medium == *medium;
-        self.channels.iter().any(|channel| same(channel.info()))
+        self.of(gateway, account, medium).is_some()
     }
+
+    /// The channel of an account.
+    pub(super) fn of(&self, gateway: &str, account: &str, medium: &Medium) -> Option<&Arc<dyn Channel>> {
+        let same = |info: &Info| info.gateway == gateway && info.account.as_str() == account && info.medium == *medium;
+        self.channels.iter().find(|channel| same(channel.info()))
+    }
+}
+
+/// Whether it has the form of a BCP 47 tag.
+fn is_language(tag: &str) -> bool {
+    let mut parts = tag.split('-');
+    let language = parts.next().unwrap_or_default();
+    (2..=8).contains(&language.len())
+        && language.bytes().all(|byte| byte.is_ascii_alphabetic())
+        && parts.all(|part| (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
