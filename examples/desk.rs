@@ -4,7 +4,6 @@
 //! Run it with `cargo run --example desk --all-features`. The gateway is a double of GOV.UK Notify on loopback; the service
 //! is a process of its own, with its store in a file and its webhooks behind axum.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -98,10 +97,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let board = switchboard(&database, &double.base_url()).await?;
     let counts = loop {
-        let stats: BTreeMap<_, _> = board.stats().await?.into_iter().map(|(state, n)| (state.as_str(), n)).collect();
-        let ended = |state: Stands| stats.get(state.as_str()).copied().unwrap_or(0);
-        if ended(Stands::Accepted) + ended(Stands::Unknown) == 12 {
-            break stats;
+        let stats = board.stats().await?.line("enquiries");
+        if stats.count(Stands::Accepted) + stats.count(Stands::Unknown) == 12 {
+            break stats.messages;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     };

@@ -102,7 +102,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // What the one that was killed had claimed is taken over after three minutes; all else goes on at once.
     let begun = Instant::now();
     let stands = loop {
-        let stands: BTreeMap<_, _> = board.stats().await?.into_iter().map(|(state, n)| (state.as_str(), n)).collect();
+        let stands: BTreeMap<_, _> =
+            board.stats().await?.all().messages.into_iter().map(|(state, n)| (state.as_str(), n)).collect();
         let held = |state: State| stands.get(state.as_str()).copied().unwrap_or(0);
         let waits = held(State::Queued) + held(State::Deferred);
         let held = held(State::Claimed) + held(State::Sending);

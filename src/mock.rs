@@ -109,14 +109,6 @@ impl Mock {
         Self::with_info(channel.info().clone())
     }
 
-    /// One of another account: a service that has two numbers tells by it which was meant.
-    #[must_use]
-    pub fn with_account(self, account: impl Into<AccountId>) -> Self {
-        let mut info = (*self.info).clone();
-        info.account = account.into();
-        Self { clock: self.clock, ..Self::with_info(info) }
-    }
-
     /// Changes what it can do.
     #[must_use]
     pub fn with_capability(mut self, set: impl FnOnce(&mut Capability)) -> Self {

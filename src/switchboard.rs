@@ -61,24 +61,31 @@ use crate::id::Digest;
 use crate::layer::failover::{Choice, Order};
 use crate::layer::rate_limit::Limiter;
 use crate::layer::retry::Schedule;
+use crate::layer::telemetry::switchboard as telemetry;
+use crate::media::MediaStore;
 use crate::message::{Message, Purpose};
 use crate::policy::{Decision, Policy, Question};
+use crate::secret::Secret;
 use crate::webhook;
 
 mod conversation;
 mod fallback;
+mod file;
 mod inbox;
 mod line;
 mod outbox;
 mod store;
+mod watch;
 mod worker;
 
 pub use conversation::{Entry, Said};
 pub use fallback::{Fallback, Outgoing};
+pub use file::File;
 pub use inbox::{Handed, Happening, LineInbox};
 pub use line::Line;
 pub use outbox::{Id, Resolution, Settled, State, Status};
 pub use store::Store;
+pub use watch::{ChannelHealth, Counts, Stats};
 pub use worker::Drained;
 
 use inbox::Bells;
@@ -96,12 +103,17 @@ struct Inner {
     policy: Option<Arc<dyn Policy>>,
     lease: Duration,
     clock: Arc<dyn Clock>,
+    /// Where the files of residents' messages go.
+    media: Option<Arc<dyn MediaStore>>,
+    pepper: Option<Secret>,
     limits: HashMap<Account, Mutex<Limiter>>,
     /// The suppliers of each line and medium.
     choices: HashMap<(String, String), Mutex<Choice>>,
     /// Rings when there is something to send.
     to_send: Notify,
     to_read: Bells,
+    /// And when there is a file to fetch.
+    to_fetch: Notify,
     intake: Semaphore,
     /// One at a time is sent of those in which a process has ended.
     suspects: Semaphore,
@@ -118,6 +130,8 @@ pub struct Builder {
     policy: Option<Arc<dyn Policy>>,
     lease: Duration,
     clock: Arc<dyn Clock>,
+    media: Option<Arc<dyn MediaStore>>,
+    pepper: Option<Secret>,
 }
 
 /// How many webhooks are taken in at once; more are asked to come again.
@@ -134,6 +148,8 @@ impl Switchboard {
             policy: None,
             lease: worker::LEASE,
             clock: Arc::new(SystemClock::new()),
+            media: None,
+            pepper: None,
         }
     }
 
@@ -173,13 +189,15 @@ impl Switchboard {
             None => self.0.new_key()?,
         };
         message.key = Some(key.clone());
-        let priority = outbox::priority(message.purpose);
+        let (priority, to) = (outbox::priority(message.purpose), message.to.clone());
         let new = New { line: line.to_owned(), key, message, priority, due, fallback, now };
         match self.0.store.0.enqueue(new).await? {
-            Enqueued::New(id) | Enqueued::Same(id) => {
+            Enqueued::New(id) => {
                 self.0.to_send.notify_one();
+                self.0.stands(line, id, State::Queued, None, Some(&to));
                 Ok(id)
             }
+            Enqueued::Same(id) => Ok(id),
             Enqueued::Other => Err(Error::invalid("key", "is that of another message of this line")),
         }
     }
@@ -212,13 +230,16 @@ impl Switchboard {
     /// Takes a webhook in, and gives the answer to it: 2xx once all that it brought is durable; 503 when it cannot be taken
     /// now, upon which gateways come again.
     pub async fn receive(&self, route: &str, request: webhook::Request) -> webhook::Reply {
-        let Ok(_place) = self.0.intake.try_acquire() else {
-            return webhook::Reply::status(http::StatusCode::SERVICE_UNAVAILABLE);
+        let taken_in = match self.0.intake.try_acquire() {
+            Ok(_place) => self.take_in(route, &request).await,
+            Err(_) => Err(Error::new(ErrorKind::Unavailable, "256 webhooks are being taken in at this moment")),
         };
-        match self.take_in(route, &request).await {
-            Ok(reply) => reply,
-            Err(error) => error.into(),
-        }
+        taken_in.unwrap_or_else(|error| {
+            // The name of one that is not ours is a stranger's words.
+            let route = self.0.routes.get_key_value(route).map_or("unknown", |(route, _)| route);
+            telemetry::refused(route, &error);
+            error.into()
+        })
     }
 
     async fn take_in(&self, route: &str, request: &webhook::Request) -> Result<webhook::Reply> {
@@ -248,6 +269,7 @@ impl Switchboard {
             let lines: Vec<_> = incoming.iter().map(|incoming| incoming.line.clone()).collect();
             self.0.store.0.take_in(incoming, None, self.0.clock.now()).await?;
             lines.iter().for_each(|line| self.0.to_read.ring(line.as_deref()));
+            self.0.to_fetch.notify_one();
         }
         Ok(reply)
     }
@@ -328,17 +350,13 @@ impl Switchboard {
     }
 
     async fn settled(&self, id: Id, settle: Settle) -> Result<bool> {
+        let (state, reason) = (settle.state, settle.reason.clone());
         let settled = self.0.store.0.settle(id, settle).await?;
+        if settled {
+            self.0.stands("", id, state, reason.as_deref(), None);
+        }
         self.0.to_read.ring_all();
         Ok(settled)
-    }
-
-    /// How many messages stand where.
-    ///
-    /// # Errors
-    /// Those of [`status`](Self::status).
-    pub async fn stats(&self) -> Result<Vec<(State, u64)>> {
-        self.0.store.0.stats().await
     }
 }
 
@@ -358,7 +376,15 @@ impl Inner {
             Event::Account(_) => None,
             _ => self.lines.values().find(owns).map(|line| line.id.clone()),
         };
-        Incoming { line, event }
+        // Without a channel there is nobody to fetch from.
+        let fetch = self.media.is_some() && line.is_some();
+        Incoming { line, event, fetch }
+    }
+
+    /// Tells that a message stands somewhere else now.
+    fn stands(&self, line: &str, id: Id, state: State, why: Option<&str>, person: Option<&Address>) {
+        let person = || Some(person?.fingerprint(self.pepper.as_ref()?));
+        telemetry::stands(line, id.0, state.as_str(), state.is_grave(), why, person);
     }
 
     async fn decide(&self, line: &str, message: &Message, at: Timestamp) -> Result<Decision> {
@@ -441,6 +467,31 @@ impl Builder {
         self
     }
 
+    /// Fetches the files of residents' messages into this store, for the links of some gateways live for five minutes
+    /// only. It is for every program that takes messages in, and for the worker, which fetches.
+    ///
+    /// A message with files is held back until each of them is there or will not be had, but for a minute at most; others
+    /// may be handed out before it meanwhile. See [`Handed::files`]. Eight are fetched at once. A failure that passes is
+    /// tried again after a second and then ever more rarely, for a day; a file that was being fetched when the process
+    /// ended is fetched again. Without this nothing is fetched and nothing held back: take the files of
+    /// [`Inbound::media`] yourself, at once, by [`Channel::fetch_media`].
+    ///
+    /// The files are the switchboard's: with [`Line::retention`] they are removed with the message, unless another message
+    /// has the same file, or one that still waits sends it.
+    #[must_use]
+    pub fn media(mut self, media: impl MediaStore) -> Self {
+        self.media = Some(Arc::new(media));
+        self
+    }
+
+    /// Shows a person as a fingerprint under this pepper in what is told to `tracing`: the one of
+    /// [`Trace`](crate::layer::Trace), so that both show the same. Without it no person is shown.
+    #[must_use]
+    pub fn pepper(mut self, pepper: Secret) -> Self {
+        self.pepper = Some(pepper);
+        self
+    }
+
     /// By another clock.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
@@ -499,10 +550,13 @@ impl Builder {
             policy: self.policy,
             lease: self.lease,
             clock: self.clock,
+            media: self.media,
+            pepper: self.pepper,
             limits,
             choices,
             to_send: Notify::new(),
             to_read,
+            to_fetch: Notify::new(),
             intake: Semaphore::new(INTAKE_MAX),
             suspects: Semaphore::new(1),
             stopped: AtomicBool::new(false),

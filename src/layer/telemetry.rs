@@ -1,7 +1,7 @@
 //! Every name that is written to `tracing` and `metrics`, in this one place.
 //!
 //! The names are those of OpenTelemetry's conventions for messaging where there are any (they are still in development),
-//! and begin with `civic` where there are none. No value is a secret, a number, an id or a text.
+//! and begin with `civic` where there are none. No value is a secret, a number, a gateway's id or a text.
 
 // Without either feature there is no layer `Trace`.
 #![cfg_attr(not(any(feature = "metrics", feature = "tracing")), allow(dead_code))]
@@ -142,6 +142,115 @@ pub(crate) fn work_failed(what: &'static str, error: &Error) {
         "{what} failed: {error}"
     );
     _ = (what, error);
+}
+
+/// What a switchboard tells of its work.
+#[cfg(any(feature = "postgres", feature = "sqlite-system"))]
+pub(crate) mod switchboard {
+    use std::time::Duration;
+
+    #[cfg(feature = "tracing")]
+    use super::{TARGET, millis};
+    use crate::error::Error;
+    use crate::secret::Fingerprint;
+
+    /// A message stands somewhere else now; `grave` where somebody should look.
+    pub(crate) fn stands(
+        line: &str,
+        message: i64,
+        state: &'static str,
+        grave: bool,
+        why: Option<&str>,
+        person: impl FnOnce() -> Option<Fingerprint>,
+    ) {
+        #[cfg(feature = "tracing")]
+        {
+            let because = || why.map(|why| format!(": {why}")).unwrap_or_default();
+            if grave {
+                let person = person().map(tracing::field::display);
+                tracing::warn!(
+                    target: TARGET,
+                    { civic.line = line, civic.message = message, civic.state = state, civic.person = person },
+                    "a message is {state}{}", because()
+                );
+            } else if tracing::enabled!(target: TARGET, tracing::Level::INFO) {
+                let person = person().map(tracing::field::display);
+                tracing::info!(
+                    target: TARGET,
+                    { civic.line = line, civic.message = message, civic.state = state, civic.person = person },
+                    "a message is {state}{}", because()
+                );
+            }
+        }
+        #[cfg(not(feature = "tracing"))]
+        let _ = person;
+        _ = (line, message, state, grave, why);
+    }
+
+    /// A worker that ended left messages behind that may have gone.
+    pub(crate) fn left_behind(messages: u64) {
+        #[cfg(feature = "tracing")]
+        if messages > 0 {
+            tracing::warn!(
+                target: TARGET,
+                { civic.messages = messages },
+                "messages may have gone: a process ended while they were being sent"
+            );
+        }
+        _ = messages;
+    }
+
+    /// A webhook was not taken in.
+    pub(crate) fn refused(route: &str, error: &Error) {
+        #[cfg(feature = "tracing")]
+        tracing::warn!(
+            target: TARGET,
+            { civic.route = route, error.type = error.kind().as_str() },
+            "a webhook was refused: {error}"
+        );
+        #[cfg(feature = "metrics")]
+        metrics::counter!("civic_messaging.webhooks_refused", "kind" => error.kind().as_str()).increment(1);
+        _ = (route, error);
+    }
+
+    /// A file of a resident's message was fetched after this time.
+    pub(crate) fn file_held(line: &str, after: Duration) {
+        #[cfg(feature = "tracing")]
+        tracing::debug!(target: TARGET, { civic.line = line, civic.took_ms = millis(after) }, "a file is there");
+        #[cfg(feature = "metrics")]
+        metrics::histogram!("civic_messaging.files.duration").record(after);
+        _ = (line, after);
+    }
+
+    /// A file of a resident's message will not be had.
+    pub(crate) fn file_failed(line: &str, error: &Error) {
+        #[cfg(feature = "tracing")]
+        tracing::warn!(
+            target: TARGET,
+            {
+                messaging.system = error.gateway().unwrap_or_default(),
+                error.type = error.kind().as_str(),
+                civic.line = line,
+            },
+            "a file will not be had: {error}"
+        );
+        #[cfg(feature = "metrics")]
+        metrics::counter!("civic_messaging.files_failed", "kind" => error.kind().as_str()).increment(1);
+        _ = (line, error);
+    }
+
+    /// How much of one kind there is of a line now.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn depth(line: &str, kind: &'static str, count: u64) {
+        #[allow(clippy::cast_precision_loss, reason = "a gauge is read by people")]
+        metrics::gauge!("civic_messaging.depth", "line" => line.to_owned(), "kind" => kind).set(count as f64);
+    }
+
+    /// How long the oldest of one kind has waited.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn age(line: &str, kind: &'static str, age: Duration) {
+        metrics::gauge!("civic_messaging.oldest", "line" => line.to_owned(), "kind" => kind).set(age.as_secs_f64());
+    }
 }
 
 /// Whether anybody could be listening.

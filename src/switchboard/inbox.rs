@@ -29,8 +29,8 @@ pub struct LineInbox {
 #[derive(Debug)]
 #[must_use = "an event that is not acknowledged comes again"]
 pub struct Handed {
-    switchboard: Switchboard,
-    id: i64,
+    pub(super) switchboard: Switchboard,
+    pub(super) id: i64,
     line: Option<String>,
     happening: Happening,
 }

@@ -29,7 +29,7 @@ impl fmt::Display for Id {
 
 /// Where a message stands.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// The gateway has it: see [`Status::delivery`] for how far it got.
@@ -96,6 +96,11 @@ impl State {
     /// Whether it certainly did not go, and will not.
     pub(super) const fn is_no(self) -> bool {
         matches!(self, Self::Expired | Self::Refused | Self::Rejected)
+    }
+
+    /// Whether somebody should look.
+    pub(super) const fn is_grave(self) -> bool {
+        matches!(self, Self::Parked | Self::Unknown)
     }
 
     /// Whether nothing more will be done about it, unless a person does.

@@ -9,9 +9,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::Line;
 use super::conversation::{Entry, Place};
 use super::fallback::{Fallback, Falls, First};
+use super::file::File;
 use super::outbox::{self, Id, Settled, State, Status};
+use super::watch::Stats;
 use crate::address::Address;
 use crate::channel::Cursor;
 use crate::clock::{Clock, SystemClock, Timestamp};
@@ -20,6 +23,7 @@ use crate::error::ErrorKind;
 use crate::error::{Error, Result};
 use crate::event::{Delivery, Event};
 use crate::id::{Digest, MessageId};
+use crate::media::Stored;
 use crate::message::{Message, Money};
 use crate::policy;
 
@@ -222,8 +226,31 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// The message of this key.
     async fn by_key(&self, line: &str, key: &str) -> Result<Option<Id>>;
 
-    /// How much waits.
-    async fn stats(&self) -> Result<Vec<(State, u64)>>;
+    /// What stands where, and what waits for how long.
+    async fn stats(&self, now: Timestamp) -> Result<Stats>;
+
+    /// Notes who answers for what.
+    async fn note(&self, lines: Vec<Line>) -> Result<()>;
+
+    /// Claims files that are to be fetched.
+    async fn claim_files(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<ClaimedFile>>;
+
+    /// Notes what became of a fetch, and lets the event go once there is nothing to wait for. False: the claim was
+    /// another's by then, or the file is being removed at this moment and has to be fetched again.
+    async fn fetched(&self, hold: FileHold, fetched: Fetched, now: Timestamp) -> Result<bool>;
+
+    /// The files of an event, in their order.
+    async fn files(&self, event: i64) -> Result<Vec<File>>;
+
+    /// Takes the content from what is older than its line keeps it, of each kind so many at most, and forgets the
+    /// deliveries that were of no message of ours. How much there was.
+    async fn purge(&self, now: Timestamp, most: u32) -> Result<u64>;
+
+    /// Files that nothing refers to any more, and that are to be removed within this time: then they are told again.
+    async fn unwanted(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Digest>>;
+
+    /// Notes that a file was removed.
+    async fn removed(&self, file: Digest) -> Result<()>;
 
     /// Waits until another process may have put something there, from this call on: for ever where none is heard. It
     /// may not come, and who waits looks by itself some time.
@@ -416,6 +443,8 @@ pub(super) struct Recovered {
 pub(super) struct Incoming {
     pub(super) line: Option<String>,
     pub(super) event: Event,
+    /// Its files are fetched, and it is held back for them.
+    pub(super) fetch: bool,
 }
 
 /// An event that is put down: beside what it says.
@@ -426,6 +455,51 @@ struct Put<'a> {
     kind: &'static str,
     person: Option<&'a str>,
 }
+
+impl Incoming {
+    /// How many files of it are fetched.
+    fn files(&self) -> usize {
+        self.event.as_inbound().filter(|_| self.fetch).map_or(0, |inbound| inbound.media().len())
+    }
+}
+
+/// The right to write to a file: the claim that it is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileHold {
+    pub(super) event: i64,
+    pub(super) n: i32,
+    /// How often it was claimed, this time included.
+    pub(super) tries: i32,
+}
+
+/// A file that is to be fetched.
+#[derive(Debug)]
+pub(super) struct ClaimedFile {
+    pub(super) hold: FileHold,
+    pub(super) line: Option<String>,
+    /// The event that it is of: none where this program cannot read it.
+    pub(super) event: Option<Event>,
+    pub(super) taken_in: Timestamp,
+}
+
+/// What became of a fetch.
+#[derive(Clone, Debug)]
+pub(super) enum Fetched {
+    /// To be fetched again at this time.
+    Again(Timestamp),
+    /// It will not be had, and why.
+    Failed(String),
+    Held(Stored),
+}
+
+/// How long an event is held back for its files.
+const HELD_BACK: Duration = Duration::from_secs(60);
+
+/// How soon a file is fetched again that was being removed.
+const AFTER_REMOVAL: Duration = Duration::from_secs(5);
+
+/// How long deliveries are kept that are of no message of ours, or not yet.
+const EARLY_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// An event that is handed out.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::outbox::{self, After, Round, State};
@@ -50,6 +51,12 @@ const DAMAGED: &str = "what the store holds of it is damaged: it is not the mess
 /// How often what may have gone is looked at, and channels are polled.
 const ROUND: Duration = Duration::from_secs(30);
 
+/// How much loses its content at once, how long others have the store to themselves after it, and how often that is done
+/// in one round.
+const PURGE_MAX: u32 = 200;
+const PURGE_PAUSE: Duration = Duration::from_millis(50);
+const PURGES_MAX: u32 = 100;
+
 /// What a worker left when it ended.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,7 +79,10 @@ impl Switchboard {
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<Drained> {
         let inner = self.0.clone();
         let _working = inner.store.0.lock().await?;
-        inner.store.0.recover(inner.clock.now(), true).await?;
+        telemetry::switchboard::left_behind(inner.store.0.recover(inner.clock.now(), true).await?.unknown);
+        inner.store.0.note(inner.lines.values().cloned().collect()).await?;
+        let ((stop_fetching, stopped), mut fetching) = (oneshot::channel(), JoinSet::new());
+        fetching.spawn(self.clone().fetch(stopped));
         let mut shutdown = pin!(shutdown);
         let (mut sends, mut rounds) = (JoinSet::new(), JoinSet::new());
         let mut round = inner.clock.sleep(Duration::ZERO);
@@ -106,16 +116,19 @@ impl Switchboard {
                 () = inner.clock.sleep(Duration::from_millis(if idle { 250 } else { 20 })) => {}
             }
         }
+        drop(stop_fetching);
         rounds.shutdown().await;
         let mut late = inner.clock.sleep(DRAIN);
-        while !sends.is_empty() {
+        while !sends.is_empty() || !fetching.is_empty() {
             tokio::select! {
-                _ = sends.join_next() => {}
+                _ = sends.join_next(), if !sends.is_empty() => {}
+                _ = fetching.join_next(), if !fetching.is_empty() => {}
                 () = &mut late => break,
             }
         }
         let unfinished = sends.len();
         sends.shutdown().await;
+        fetching.shutdown().await;
         inner.stopped.store(true, Ordering::Release);
         inner.to_read.ring_all();
         Ok(Drained { unfinished })
@@ -235,8 +248,14 @@ impl Switchboard {
         };
         let end = after.decide(&sent).after(&claimed.attempts);
         // What is not written down now is found unknown by the next worker: so it is tried for as long as this one lives.
-        while inner.store.0.finish(hold, end.clone()).await.is_err() {
-            inner.clock.sleep(AGAIN).await;
+        let finished = loop {
+            match inner.store.0.finish(hold, end.clone()).await {
+                Ok(finished) => break finished,
+                Err(_) => inner.clock.sleep(AGAIN).await,
+            }
+        };
+        if finished {
+            inner.stands(&claimed.line, hold.id, end.state, end.reason.as_deref(), Some(&message.to));
         }
         Ok(())
     }
@@ -276,16 +295,21 @@ impl Switchboard {
 
     async fn ends(&self, claimed: &Claimed, state: State, reason: &str) -> Result<()> {
         let end = End::without_attempt(state, reason, self.0.clock.now());
-        let end = end.after(&claimed.attempts);
-        self.0.store.0.finish(claimed.hold, end).await.map(|_| ())
+        let (end, to) = (end.after(&claimed.attempts), claimed.message.as_ref().map(|message| &message.to));
+        if self.0.store.0.finish(claimed.hold, end.clone()).await? {
+            self.0.stands(&claimed.line, claimed.hold.id, end.state, end.reason.as_deref(), to);
+        }
+        Ok(())
     }
 
-    /// Takes back what has lapsed, asks about what may have gone, and polls.
+    /// Takes back what has lapsed, asks about what may have gone, polls, and removes what was kept long enough.
     async fn round(self) {
         let now = self.0.clock.now();
         // What was claimed, and could not be written back: by another worker too, where there are several, for this may be
         // the only one left.
-        told("recover", self.0.store.0.recover(now, false).await);
+        if let Some(recovered) = told("recover", self.0.store.0.recover(now, false).await) {
+            telemetry::switchboard::left_behind(recovered.unknown);
+        }
         if let Some(doubtful) = told("doubtful", self.0.store.0.doubtful(now, ROUND, 100).await) {
             for claimed in &doubtful {
                 told("look_up", self.ask(claimed).await);
@@ -296,7 +320,22 @@ impl Switchboard {
                 told("poll", self.poll(channel).await);
             }
         }
+        told("purge", self.purge().await);
+        #[cfg(feature = "metrics")]
+        told("stats", self.tell_depth().await);
         self.0.to_read.ring_all();
+    }
+
+    /// Removes the content of what was kept long enough, in small pieces, so that nobody waits behind it.
+    async fn purge(&self) -> Result<()> {
+        let inner = &*self.0;
+        for _ in 0..PURGES_MAX {
+            if inner.store.0.purge(inner.clock.now(), PURGE_MAX).await? < u64::from(PURGE_MAX) {
+                break;
+            }
+            inner.clock.sleep(PURGE_PAUSE).await;
+        }
+        self.forget_files().await
     }
 
     /// Asks the gateway that a message was handed to last what became of it; after a restore, all that it may have been
@@ -335,7 +374,10 @@ impl Switchboard {
             inner.store.0.take_in(found, None, inner.clock.now()).await?;
         }
         let settle = outbox::reconciled(&evidence, claimed.lookups, inner.clock.now());
-        inner.store.0.settle(claimed.hold.id, settle).await?;
+        let (state, why) = (settle.state, settle.reason.clone());
+        if inner.store.0.settle(claimed.hold.id, settle).await? && state != State::Unknown {
+            inner.stands(&claimed.line, claimed.hold.id, state, why.as_deref(), Some(&message.to));
+        }
         inner.to_send.notify_one();
         Ok(())
     }
@@ -350,6 +392,7 @@ impl Switchboard {
             let (more, next) = (page.more, page.next.map(|next| (name.clone(), next)));
             let events = page.events.into_iter().map(|event| inner.incoming(event)).collect();
             inner.store.0.take_in(events, next, inner.clock.now()).await?;
+            inner.to_fetch.notify_one();
             if !more {
                 return Ok(());
             }
@@ -358,7 +401,7 @@ impl Switchboard {
 }
 
 /// Tells of a failure that is waited out.
-fn told<T>(what: &'static str, done: Result<T>) -> Option<T> {
+pub(super) fn told<T>(what: &'static str, done: Result<T>) -> Option<T> {
     done.inspect_err(|error| telemetry::work_failed(what, error)).ok()
 }
 

@@ -45,7 +45,7 @@ async fn sent(mock: &Mock, board: &Switchboard, count: usize) -> Duration {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let took = begun.elapsed();
-    while board.stats().await.unwrap() != [(State::Accepted, count as u64)] {
+    while board.stats().await.unwrap().all().messages != [(State::Accepted, count as u64)].into() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     took

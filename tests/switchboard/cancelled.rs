@@ -114,7 +114,7 @@ async fn operations(url: &str) {
         first.is_some_and(|first| first.unwrap() == id)
     });
     told.insert("reply", polls.await);
-    let count = async || board.stats().await.unwrap().iter().map(|(_, count)| count).sum::<u64>();
+    let count = async || board.stats().await.unwrap().all().messages.iter().map(|(_, count)| count).sum::<u64>();
     assert_eq!(count().await, rows);
 
     // What was handed out to nobody, and what was acknowledged or not, is handed out when its lease has passed.
@@ -182,7 +182,7 @@ async fn operations(url: &str) {
     assert!(cancelled.iter().all(|id| ends.remove(id) == Some(State::Cancelled)));
     assert!(settled.iter().all(|id| ends.remove(id) == Some(State::Rejected)) && ends.is_empty());
     println!("polls to the end: {told:?}");
-    for id in board.stats().await.unwrap() {
+    for id in board.stats().await.unwrap().all().messages {
         assert!(matches!(id.0, State::Cancelled | State::Rejected | State::Unknown | State::Deferred), "{id:?}");
     }
 }

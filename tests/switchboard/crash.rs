@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use civic_messaging::switchboard::{Line, State, Store, Switchboard};
+use civic_messaging::switchboard::{Counts, Line, State, Store, Switchboard};
 use civic_messaging::testing::{Double, Step};
 use civic_messaging::{Channel, Message, OnUnknown, Twilio, twilio};
 
@@ -125,11 +125,9 @@ async fn survives(database: &str, cycles: u64, within: Duration, ahead: Duration
     let board = switchboard(database, &double.base_url(), clock + ahead).await;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let worker = tokio::spawn(board.clone().run(async { drop(stopped.await) }));
-    let left = |stats: &[(State, u64)]| {
-        let open = [State::Queued, State::Claimed, State::Sending, State::Deferred];
-        stats.iter().filter(|(state, _)| open.contains(state)).map(|(_, count)| count).sum::<u64>()
-    };
-    while left(&board.stats().await.unwrap()) > 0 {
+    let open = [State::Queued, State::Claimed, State::Sending, State::Deferred];
+    let left = |stats: Counts| open.into_iter().map(|state| stats.count(state)).sum::<u64>();
+    while left(board.stats().await.unwrap().all()) > 0 {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     drop(stop);

@@ -62,7 +62,7 @@ async fn template() -> Template {
         }
         let (stop, stopped) = stop();
         let worker = tokio::spawn(board.clone().run(stopped));
-        while board.stats().await.unwrap().iter().any(|(state, _)| waits(*state)) {
+        while board.stats().await.unwrap().all().messages.iter().any(|(state, _)| waits(*state)) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         for round in 0..20 {
@@ -163,7 +163,7 @@ async fn opened(database: &Database, template: &Template) -> Told {
     // Until nothing is left to do, or for a while where it fails.
     for _ in 0..60 {
         match board.stats().await {
-            Ok(stats) if !stats.iter().any(|(state, _)| waits(*state)) => break,
+            Ok(stats) if !stats.all().messages.iter().any(|(state, _)| waits(*state)) => break,
             Ok(_) => {}
             Err(error) => failures.push(error),
         }

@@ -29,7 +29,11 @@ impl Desk {
         let lines: Vec<_> = lines.into_iter().collect();
         let ids: Vec<_> = lines.iter().map(|line| line.id().to_owned()).collect();
         let builder = lines.into_iter().fold(builder, |builder, line| builder.line(line));
-        let switchboard = builder.route("all", ids).build().unwrap();
+        Self::run(builder.route("all", ids))
+    }
+
+    pub(super) fn run(builder: Builder) -> Self {
+        let switchboard = builder.build().unwrap();
         let (stop, stopped) = oneshot::channel();
         let worker = tokio::spawn(switchboard.clone().run(async { drop(stopped.await) }));
         Self { switchboard, stop, worker }
@@ -47,6 +51,12 @@ impl Desk {
             }
         };
         tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap_or_else(|_| panic!("never {states:?}"))
+    }
+
+    /// Ends it in the middle of whatever it does.
+    pub(super) async fn kill(self) {
+        self.worker.abort();
+        assert!(self.worker.await.unwrap_err().is_cancelled());
     }
 
     pub(super) async fn close(self) {
@@ -90,7 +100,7 @@ async fn what_no_line_can_send_is_refused_before_it_is_taken() {
         let error = send(line, message).await.unwrap_err();
         assert_eq!((error.outcome(), error.field()), (Outcome::NotSent, Some(field)), "{error}");
     }
-    assert!(desk.switchboard.stats().await.unwrap().is_empty());
+    assert!(desk.switchboard.stats().await.unwrap().lines.is_empty());
     desk.close().await;
 }
 
@@ -379,7 +389,7 @@ async fn each_event_wakes_one_of_those_who_wait() {
     // They have looked, and found nothing.
     for _ in 0..20 {
         tokio::task::yield_now().await;
-        assert!(board.stats().await.unwrap().is_empty());
+        assert!(board.stats().await.unwrap().lines.is_empty());
     }
     for n in 0..20 {
         assert_eq!(board.receive("all", mock.arrives("07700 900123", n.to_string())).await.status, 200);

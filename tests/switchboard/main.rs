@@ -20,7 +20,11 @@ mod disk;
 #[cfg(feature = "sqlite-system")]
 mod fallback;
 #[cfg(feature = "sqlite-system")]
+mod files;
+#[cfg(feature = "sqlite-system")]
 mod intake;
+#[cfg(feature = "sqlite-system")]
+mod keep;
 #[cfg(feature = "sqlite-system")]
 mod load;
 #[cfg(feature = "sqlite-system")]
@@ -37,6 +41,8 @@ mod sql;
 mod stopped;
 #[cfg(feature = "postgres")]
 mod tls;
+#[cfg(feature = "sqlite-system")]
+mod watch;
 #[cfg(feature = "postgres")]
 mod workers;
 

@@ -54,7 +54,7 @@ async fn sent(database: &Database, mock: &Mock) -> Vec<(Id, Message)> {
     let (stop, stopped) = stop();
     let worker = tokio::spawn(board.clone().run(stopped));
     let waits = |state: &State| !matches!(state, State::Accepted | State::Unknown);
-    while board.stats().await.unwrap().iter().any(|(state, _)| waits(state)) {
+    while board.stats().await.unwrap().all().messages.iter().any(|(state, _)| waits(state)) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     drop(stop);

@@ -56,7 +56,7 @@ async fn child() {
     let board = switchboard(&database).await;
     let (stop, stopped) = stop();
     let worker = tokio::spawn(board.clone().run(stopped));
-    while board.stats().await.unwrap().iter().any(|(state, _)| !state.is_settled()) {
+    while board.stats().await.unwrap().all().messages.iter().any(|(state, _)| !state.is_settled()) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     drop(stop);

@@ -23,7 +23,7 @@ async fn work(board: &Switchboard) {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let worker = tokio::spawn(board.clone().run(async { drop(stopped.await) }));
     let open = [State::Queued, State::Claimed, State::Sending];
-    while board.stats().await.unwrap().iter().any(|(state, count)| open.contains(state) && *count > 0) {
+    while board.stats().await.unwrap().all().messages.iter().any(|(state, count)| open.contains(state) && *count > 0) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     drop(stop);

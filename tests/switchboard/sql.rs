@@ -89,7 +89,10 @@ async fn it_goes_when_the_transaction_of_the_caller_is_committed_and_never_when_
     let sent: Vec<_> = desk.mock.sent().iter().map(|message| message.content.words().unwrap().to_owned()).collect();
     assert_eq!(sent, ["Text 2", "Text 4"]);
     let row = db.query_one("SELECT count(*) FROM collection", &[]).await.unwrap();
-    assert_eq!((row.get::<_, i64>(0), desk.board.stats().await.unwrap()), (2, vec![(State::Accepted, 2)]));
+    assert_eq!(
+        (row.get::<_, i64>(0), desk.board.stats().await.unwrap().all().messages),
+        (2, [(State::Accepted, 2)].into())
+    );
     worker.abort();
 }
 
@@ -294,7 +297,7 @@ async fn what_is_wrong_is_refused_with_its_rule_and_without_a_word_of_it() {
     }
     let error = db.query("SELECT civic_messaging.enqueue('desk', $1, 'infinity')", &[&HELLO]).await.unwrap_err();
     assert_eq!(error.code(), Some(&SqlState::INVALID_PARAMETER_VALUE));
-    assert!(desk.board.stats().await.unwrap().is_empty());
+    assert!(desk.board.stats().await.unwrap().lines.is_empty());
 }
 
 #[tokio::test]

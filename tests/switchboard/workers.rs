@@ -45,7 +45,7 @@ async fn three_workers_share_the_work_in_order_and_send_nothing_twice() {
         assert!(all < 30_000, "one did it all");
     }
     let (board, ..) = &processes[0];
-    while board.stats().await.unwrap() != [(State::Accepted, all as u64)] {
+    while board.stats().await.unwrap().all().messages != [(State::Accepted, all as u64)].into() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let shares: Vec<_> = mocks.iter().map(Mock::sent).collect();

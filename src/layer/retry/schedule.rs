@@ -78,6 +78,11 @@ impl Schedule {
         within: Duration::from_secs(24 * 3_600),
     };
 
+    /// 24 tries within a day, the pauses growing from 1 second to an hour: for a file whose link lives for minutes, and
+    /// which some gateways give out for longer.
+    #[cfg(any(feature = "postgres", feature = "sqlite-system"))]
+    pub(crate) const FILE: Self = Self { attempts: 24, base: Duration::from_secs(1), ..Self::DURABLE };
+
     /// 4 tries within a minute, the pauses growing from 1 second to 30.
     pub const fn new() -> Self {
         let secs = Duration::from_secs;

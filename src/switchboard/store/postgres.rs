@@ -16,13 +16,16 @@ use async_trait::async_trait;
 use tokio_postgres::config::Host;
 use tokio_postgres::{Config, Row};
 
+use super::super::Line;
 use super::super::conversation::{Entry, Place};
 use super::super::fallback::{Falls, First};
+use super::super::file::File;
 use super::super::outbox::{self, Id, Settled, State, Status};
+use super::super::watch::Stats;
 use super::{
-    Attempt, Bell, Claimed, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACK_WAIT, FALLBACKS_MAX, FELL_BACK, Falling,
-    Handed, Hold, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD, There, Told, What, digest_of,
-    message_of, person_of, rung_of, told_by,
+    Attempt, Bell, Claimed, ClaimedFile, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACK_WAIT, FALLBACKS_MAX,
+    FELL_BACK, Falling, Fetched, FileHold, Handed, Hold, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD,
+    There, Told, What, digest_of, message_of, person_of, rung_of, told_by,
 };
 use crate::channel::Cursor;
 use crate::clock::Timestamp;
@@ -32,6 +35,8 @@ use crate::event::{AddressChanged, Delivery, DeliveryOf, Event};
 use crate::id::{Digest, MessageId};
 
 mod bells;
+mod file;
+mod keep;
 mod session;
 
 use bells::Bells;
@@ -282,12 +287,36 @@ impl Engine for Postgres {
             .await
     }
 
-    async fn stats(&self) -> Result<Vec<(State, u64)>> {
-        let counts = "SELECT state, count(*) FROM civic_messaging.message GROUP BY state ORDER BY state";
-        let read = |row: &Row| Ok((state(row, 0)?, row.try_get::<_, i64>(1)?.unsigned_abs()));
-        self.sessions
-            .run((), move |db, ()| Box::pin(async move { db.rows(counts, &[]).await?.iter().map(read).collect() }))
-            .await
+    async fn stats(&self, now: Timestamp) -> Result<Stats> {
+        self.sessions.run((), move |db, ()| Box::pin(keep::stats(db, now))).await
+    }
+
+    async fn note(&self, lines: Vec<Line>) -> Result<()> {
+        self.sessions.run(lines, |db, lines| Box::pin(keep::note(db, lines))).await
+    }
+
+    async fn claim_files(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<ClaimedFile>> {
+        self.sessions.run((), move |db, ()| Box::pin(file::claim(db, now, now.plus(lease), most))).await
+    }
+
+    async fn fetched(&self, hold: FileHold, fetched: Fetched, now: Timestamp) -> Result<bool> {
+        self.sessions.run(fetched, move |db, fetched| Box::pin(file::fetched(db, hold, fetched, now))).await
+    }
+
+    async fn files(&self, event: i64) -> Result<Vec<File>> {
+        self.sessions.run((), move |db, ()| Box::pin(file::of(db, event))).await
+    }
+
+    async fn purge(&self, now: Timestamp, most: u32) -> Result<u64> {
+        self.sessions.run((), move |db, ()| Box::pin(keep::purge(db, now, most))).await
+    }
+
+    async fn unwanted(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Digest>> {
+        self.sessions.run((), move |db, ()| Box::pin(keep::unwanted(db, now, now.plus(lease), most))).await
+    }
+
+    async fn removed(&self, file: Digest) -> Result<()> {
+        self.sessions.run(file, |db, file| Box::pin(keep::removed(db, file))).await
     }
 
     fn rung(&self, bell: Bell) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
@@ -640,7 +669,7 @@ async fn take_in(
     let names: Vec<_> = by_id.chain(told.filter_map(|told| Some(by_key(told.key()?)))).collect();
     lock_told(db, &names).await?;
     let mut new = 0;
-    for Incoming { line, event } in events {
+    for incoming @ Incoming { line, event, .. } in events {
         let dedupe = Digest::of(event.id().as_bytes()).to_string();
         let body = serde_json::to_string(event)?;
         let put = Put { line: line.as_deref(), dedupe: Some(&dedupe), kind: "event", person: person_of(event) };
@@ -648,6 +677,7 @@ async fn take_in(
             continue;
         }
         new += 1;
+        file::put(db, &dedupe, incoming.files(), now).await?;
         match (event, line) {
             (Event::Delivery(delivery), _) => deliver(db, line.as_deref(), delivery, now).await?,
             (Event::AddressChanged(changed), Some(line)) => link(db, line, changed).await?,
@@ -966,7 +996,7 @@ pub(super) async fn migrate_ahead(url: &str) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::collections::{BTreeMap, HashSet};
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     use std::sync::{Arc, Mutex};
 
@@ -982,6 +1012,10 @@ mod tests {
         let to = Address::phone(&format!("+4477009{person:05}")).unwrap();
         let (line, key, now) = ("desk".to_owned(), key.to_owned(), Timestamp::from_millis(1));
         New { line, message: Message::text(to, "Hello"), key, priority, due: now, fallback: None, now }
+    }
+
+    async fn messages(store: &Postgres) -> BTreeMap<State, u64> {
+        store.stats(Timestamp::from_millis(1)).await.unwrap().all().messages
     }
 
     async fn migrated() -> Option<Database> {
@@ -1144,7 +1178,7 @@ mod tests {
         assert!(one.is_ok() && two.is_ok());
         for _ in 0..3 {
             cluster::run(database.url(), &kill("")).await;
-            assert_eq!(store.stats().await.unwrap(), [(State::Queued, 2)]);
+            assert_eq!(messages(&store).await, [(State::Queued, 2)].into());
         }
     }
 
@@ -1245,7 +1279,7 @@ mod tests {
         while let Some(worker) = workers.join_next().await {
             worker.unwrap();
         }
-        assert_eq!(store.stats().await.unwrap(), [(State::Accepted, u64::from(MESSAGES))]);
+        assert_eq!(messages(&store).await, [(State::Accepted, u64::from(MESSAGES))].into());
     }
 
     /// `CIVIC_RESTARTS` says how often (12).
@@ -1275,7 +1309,7 @@ mod tests {
         for (key, id) in &taken {
             lost += u32::from(store.by_key("desk", key).await.unwrap() != Some(*id));
         }
-        let rows: u64 = store.stats().await.unwrap().iter().map(|(_, count)| count).sum();
+        let rows: u64 = messages(&store).await.values().sum();
         let once: HashSet<_> = sent.iter().collect();
         let (failures, twice) = (failures.load(Ordering::Acquire), sent.len() - once.len());
         println!(

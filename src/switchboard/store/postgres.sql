@@ -39,6 +39,8 @@ CREATE TABLE civic_messaging.message (
     -- When the backup was made that it comes from.
     restored BIGINT,
     settled BIGINT,
+    -- When its retention was over, and it lost all but what counts.
+    removed BIGINT,
     -- What goes instead of it, and when, unless it is delivered by then.
     fallback TEXT,
     fallback_due BIGINT,
@@ -54,6 +56,9 @@ CREATE INDEX message_doubtful ON civic_messaging.message (due) WHERE state = 'un
 CREATE INDEX message_key ON civic_messaging.message (key);
 CREATE INDEX message_person ON civic_messaging.message (conversation, queued, id);
 CREATE INDEX message_fallback ON civic_messaging.message (fallback_due) WHERE fallback_due IS NOT NULL;
+
+-- How many are settled, and what has been so for how long.
+CREATE INDEX message_settled ON civic_messaging.message (line, state, removed, settled) WHERE settled IS NOT NULL;
 
 CREATE TABLE civic_messaging.attempt (
     message BIGINT NOT NULL,
@@ -119,18 +124,25 @@ CREATE TABLE civic_messaging.event (
     body TEXT NOT NULL,
     taken_in BIGINT NOT NULL,
     lease BIGINT,
-    acked BIGINT
+    acked BIGINT,
+    -- When its retention was over, and it lost all but what counts.
+    removed BIGINT
 );
 CREATE INDEX event_open ON civic_messaging.event (id) WHERE acked IS NULL;
 CREATE INDEX event_open_line ON civic_messaging.event (line, id) WHERE acked IS NULL;
 CREATE INDEX event_person ON civic_messaging.event (line, person, taken_in, id) WHERE person IS NOT NULL;
 
--- The files of a resident's message.
+CREATE INDEX event_kept ON civic_messaging.event (line, taken_in) WHERE acked IS NOT NULL AND removed IS NULL;
+
+-- The files of a resident's message: waiting, fetching, held or failed; unwanted once the message lost its content, and
+-- removing until the place where files are kept has forgotten it.
 CREATE TABLE civic_messaging.file (
     event BIGINT NOT NULL,
     n INTEGER NOT NULL,
     state TEXT NOT NULL,
+    -- When something is to be done about it.
     due BIGINT,
+    -- A claim counts, and is known by its number.
     tries INTEGER NOT NULL DEFAULT 0,
     sha256 TEXT,
     len BIGINT,
@@ -139,6 +151,7 @@ CREATE TABLE civic_messaging.file (
     PRIMARY KEY (event, n)
 );
 CREATE INDEX file_due ON civic_messaging.file (due) WHERE due IS NOT NULL;
+CREATE INDEX file_sha256 ON civic_messaging.file (sha256) WHERE sha256 IS NOT NULL;
 
 -- Where a person is reached now who was reached elsewhere before, as the gateway says.
 CREATE TABLE civic_messaging.link (
@@ -151,7 +164,7 @@ CREATE TABLE civic_messaging.link (
 );
 CREATE INDEX link_current ON civic_messaging.link (line, current);
 
--- Who answers for what, as the program that ran last said.
+-- Who answers for what, as the worker that started last said.
 CREATE TABLE civic_messaging.line (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL,

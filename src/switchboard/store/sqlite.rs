@@ -11,13 +11,16 @@ use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
+use super::super::Line;
 use super::super::conversation::{Entry, Place};
 use super::super::fallback::{Falls, First};
+use super::super::file::File;
 use super::super::outbox::{self, Id, PRIORITY_LAST, Settled, State, Status};
+use super::super::watch::Stats;
 use super::{
-    Attempt, Claimed, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACK_WAIT, FALLBACKS_MAX, FELL_BACK, Falling,
-    Handed, Hold, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD, There, Told, What, digest_of,
-    message_of, person_of, rung_of, told_by,
+    Attempt, Claimed, ClaimedFile, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACK_WAIT, FALLBACKS_MAX, FELL_BACK,
+    Falling, Fetched, FileHold, Handed, Hold, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD, There,
+    Told, What, digest_of, message_of, person_of, rung_of, told_by,
 };
 use crate::channel::Cursor;
 use crate::clock::Timestamp;
@@ -26,6 +29,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::{AddressChanged, Delivery, DeliveryOf, Event};
 use crate::id::{Digest, MessageId};
 
+mod file;
+mod keep;
 mod log;
 
 /// The steps from each version of the tables to the next; a file says which it has.
@@ -52,6 +57,8 @@ pub(super) struct Sqlite {
     jobs: mpsc::Sender<Job>,
     path: String,
     working: Arc<AtomicBool>,
+    /// Something was removed whose traces stand in the log still.
+    traces: AtomicBool,
 }
 
 /// The right to work on the store. Its file is one beside the database, so that other programs may still write
@@ -91,7 +98,7 @@ impl Sqlite {
         };
         thread.spawn(run).map_err(|_| gone())?;
         opened.await.map_err(|_| gone())??;
-        Ok(Self { jobs, path: name, working: Arc::default() })
+        Ok(Self { jobs, path: name, working: Arc::default(), traces: AtomicBool::new(true) })
     }
 
     /// Does this in a transaction of its own, which is durable when it returns.
@@ -123,6 +130,24 @@ impl Sqlite {
         self.jobs.send(Job { work, durable }).map_err(|_| gone())?;
         done.await.map_err(|_| gone())?
     }
+
+    /// Does this by a connection and on a thread of its own, beside the one that writes: for what takes long.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if self.path == ":memory:" {
+            return self.run(work).await;
+        }
+        let ((told, done), path) = (oneshot::channel(), self.path.clone());
+        let thread = std::thread::Builder::new().name("civic-store-read".to_owned());
+        let read = move || {
+            let read = Connection::open(path).and_then(|db| wait_when_busy(&db).and_then(|()| work(&db)));
+            drop(told.send(read.map_err(|error| failed(&error))));
+        };
+        thread.spawn(read).map_err(|_| gone())?;
+        done.await.map_err(|_| gone())?
+    }
 }
 
 impl fmt::Debug for Sqlite {
@@ -142,14 +167,20 @@ fn connect(path: &str) -> Result<Connection> {
     Ok(connection)
 }
 
-fn prepare(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<Result<()>> {
+fn wait_when_busy(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_handler(Some(|times| {
         std::thread::sleep(BUSY_STEP);
         times < BUSY_STEPS
-    }))?;
+    }))
+}
+
+fn prepare(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<Result<()>> {
+    wait_when_busy(connection)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    // What is removed is overwritten, and not only forgotten.
+    connection.pragma_update(None, "secure_delete", true)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // With its indexes, by which messages are found: what they say and the tables do not would be sent, or missed.
     let check: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
@@ -431,6 +462,9 @@ impl Engine for Sqlite {
                      WHERE state IN ('claimed', 'sending') AND state = 'claimed' AND (lease <= ?1 OR ?2)",
                 )?
                 .execute((now, all))?;
+            if all {
+                file::recover(db, now)?;
+            }
             Ok(Recovered { queued: queued as u64, unknown: lapsed.len() as u64 })
         })
         .await
@@ -484,13 +518,14 @@ impl Engine for Sqlite {
     async fn take_in(&self, events: Vec<Incoming>, cursor: Option<(String, Cursor)>, now: Timestamp) -> Result<usize> {
         self.run(move |db| {
             let mut new = 0;
-            for Incoming { line, event } in &events {
+            for incoming @ Incoming { line, event, .. } in &events {
                 let dedupe = Digest::of(event.id().as_bytes()).to_string();
                 let put = Put { line: line.as_deref(), dedupe: Some(&dedupe), kind: "event", person: person_of(event) };
                 if !put_event(db, &put, &to_json(event)?, now)? {
                     continue;
                 }
                 new += 1;
+                file::put(db, &dedupe, incoming.files(), now)?;
                 match (event, line) {
                     (Event::Delivery(delivery), _) => deliver(db, line.as_deref(), delivery, now)?,
                     (Event::AddressChanged(changed), Some(line)) => link(db, line, changed)?,
@@ -569,12 +604,47 @@ impl Engine for Sqlite {
         .await
     }
 
-    async fn stats(&self) -> Result<Vec<(State, u64)>> {
-        self.run(move |db| {
-            let mut counts = db.prepare_cached("SELECT state, count(*) FROM message GROUP BY state")?;
-            counts.query_map((), |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?.collect()
-        })
-        .await
+    async fn stats(&self, now: Timestamp) -> Result<Stats> {
+        self.read(move |db| keep::stats(db, now)).await
+    }
+
+    async fn note(&self, lines: Vec<Line>) -> Result<()> {
+        self.run(move |db| keep::note(db, &lines)).await
+    }
+
+    async fn claim_files(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<ClaimedFile>> {
+        self.run(move |db| file::claim(db, now, now.plus(lease), most)).await
+    }
+
+    async fn fetched(&self, hold: FileHold, fetched: Fetched, now: Timestamp) -> Result<bool> {
+        self.run(move |db| file::fetched(db, hold, fetched, now)).await
+    }
+
+    async fn files(&self, event: i64) -> Result<Vec<File>> {
+        self.run(move |db| file::of(db, event)).await
+    }
+
+    async fn purge(&self, now: Timestamp, most: u32) -> Result<u64> {
+        let purged = self.run(move |db| keep::purge(db, now, most)).await?;
+        if purged > 0 {
+            self.traces.store(true, Ordering::Release);
+        }
+        // What was removed stands in the log until that is emptied: once there is no more.
+        if purged < u64::from(most) && self.traces.swap(false, Ordering::AcqRel) {
+            let emptied = self.read(keep::empty_log).await;
+            if !matches!(emptied, Ok(true)) {
+                self.traces.store(true, Ordering::Release);
+            }
+        }
+        Ok(purged)
+    }
+
+    async fn unwanted(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Digest>> {
+        self.run(move |db| keep::unwanted(db, now, now.plus(lease), most)).await
+    }
+
+    async fn removed(&self, file: Digest) -> Result<()> {
+        self.run(move |db| keep::removed(db, &file)).await
     }
 }
 
@@ -1050,7 +1120,7 @@ mod tests {
 
     #[tokio::test]
     async fn several_may_open_a_new_file_at_the_same_moment() {
-        let file = super::super::suite::File::new();
+        let file = super::super::suite::OnDisk::new();
         let url = file.url();
         let path = url.strip_prefix("sqlite:").unwrap();
         let (one, two, three) = tokio::join!(Sqlite::open(path), Sqlite::open(path), Sqlite::open(path));
@@ -1060,7 +1130,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_message_is_the_same_in_other_words() {
-        let file = super::super::suite::File::new();
+        let file = super::super::suite::OnDisk::new();
         let url = file.url();
         let path = url.strip_prefix("sqlite:").unwrap();
         let opened = Sqlite::open(path).await.unwrap();

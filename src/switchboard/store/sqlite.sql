@@ -18,6 +18,8 @@ CREATE TABLE message (
     -- When the backup was made that it comes from.
     restored INTEGER,
     settled INTEGER,
+    -- When its retention was over, and it lost all but what counts.
+    removed INTEGER,
     -- What goes instead of it, and when, unless it is delivered by then.
     fallback TEXT,
     fallback_due INTEGER,
@@ -32,6 +34,9 @@ CREATE INDEX message_doubtful ON message (due) WHERE state = 'unknown';
 CREATE INDEX message_key ON message (key);
 CREATE INDEX message_person ON message (line, recipient, queued, id);
 CREATE INDEX message_fallback ON message (fallback_due) WHERE fallback_due IS NOT NULL;
+
+-- How many are settled, and what has been so for how long.
+CREATE INDEX message_settled ON message (line, state, removed, settled) WHERE settled IS NOT NULL;
 
 CREATE TABLE attempt (
     message INTEGER NOT NULL,
@@ -95,18 +100,25 @@ CREATE TABLE event (
     body TEXT NOT NULL,
     taken_in INTEGER NOT NULL,
     lease INTEGER,
-    acked INTEGER
+    acked INTEGER,
+    -- When its retention was over, and it lost all but what counts.
+    removed INTEGER
 ) STRICT;
 CREATE INDEX event_open ON event (id) WHERE acked IS NULL;
 CREATE INDEX event_open_line ON event (line, id) WHERE acked IS NULL;
 CREATE INDEX event_person ON event (line, person, taken_in, id) WHERE person IS NOT NULL;
 
--- The files of a resident's message.
+CREATE INDEX event_kept ON event (line, taken_in) WHERE acked IS NOT NULL AND removed IS NULL;
+
+-- The files of a resident's message: waiting, fetching, held or failed; unwanted once the message lost its content, and
+-- removing until the place where files are kept has forgotten it.
 CREATE TABLE file (
     event INTEGER NOT NULL,
     n INTEGER NOT NULL,
     state TEXT NOT NULL,
+    -- When something is to be done about it.
     due INTEGER,
+    -- A claim counts, and is known by its number.
     tries INTEGER NOT NULL DEFAULT 0,
     sha256 TEXT,
     len INTEGER,
@@ -115,6 +127,7 @@ CREATE TABLE file (
     PRIMARY KEY (event, n)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX file_due ON file (due) WHERE due IS NOT NULL;
+CREATE INDEX file_sha256 ON file (sha256) WHERE sha256 IS NOT NULL;
 
 -- Where a person is reached now who was reached elsewhere before, as the gateway says.
 CREATE TABLE link (
@@ -127,7 +140,7 @@ CREATE TABLE link (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX link_current ON link (line, current);
 
--- Who answers for what, as the program that ran last said.
+-- Who answers for what, as the worker that started last said.
 CREATE TABLE line (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL,

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::super::Said;
 use super::super::outbox;
+use super::super::watch::Counts;
 use super::*;
 use crate::address::{Address, Medium};
-use crate::event::{Delivery, DeliveryOf, Envelope, Raw};
+use crate::event::{Delivery, DeliveryOf, Envelope, Inbound, InboundContent, Raw};
 use crate::id::AccountId;
 use crate::message::OnUnknown;
 
@@ -83,6 +84,18 @@ each! {
     a_message_is_settled_from_where_it_stands_only
     it_is_counted_what_stands_where
     strange_texts_are_kept
+    an_event_is_held_back_for_its_files_and_for_a_minute_at_most
+    a_file_is_noted_under_its_own_claim_only
+    files_that_come_at_the_same_moment_let_their_event_go
+    each_file_is_claimed_once_and_again_when_its_claim_has_lapsed
+    what_waits_is_counted_line_by_line
+    lines_are_noted_as_the_last_program_says
+    what_was_kept_long_enough_loses_its_content_and_counts_on
+    what_waits_is_kept_and_so_is_all_without_a_retention
+    what_is_of_no_line_is_kept_as_long_as_the_longest_line
+    a_file_is_removed_once_nothing_refers_to_it
+    a_file_that_is_being_removed_is_fetched_again
+    early_deliveries_are_kept_for_thirty_days
     ;
     a_stale_writer_is_refused_a_thousand_times
 }
@@ -94,8 +107,8 @@ async fn in_memory() -> Option<((), Store, Store)> {
 }
 
 #[cfg(feature = "sqlite-system")]
-async fn in_a_file() -> Option<(File, Store, Store)> {
-    let file = File::new();
+async fn in_a_file() -> Option<(OnDisk, Store, Store)> {
+    let file = OnDisk::new();
     let (store, other) = (Store::open(&file.url()).await.unwrap(), Store::open(&file.url()).await.unwrap());
     Some((file, store, other))
 }
@@ -205,7 +218,7 @@ async fn claims_at_the_same_moment_share_no_conversation(store: &dyn Engine, oth
 async fn what_is_planned_for_later_holds_up_nobody(store: &dyn Engine, _: &dyn Engine) {
     put(store, New { due: at(100), ..new("later", 1) }).await;
     put(store, new("now", 1)).await;
-    assert_eq!(store.stats().await.unwrap().len(), 2);
+    assert_eq!(store.stats(at(1)).await.unwrap().all().messages.len(), 2);
     let claimed = claim(store, at(1)).await;
     assert_eq!(claimed[0].message.as_ref().unwrap().key.as_deref(), Some("now"));
     begin(store, &claimed[0]).await;
@@ -618,7 +631,7 @@ async fn a_ruling_is_noted_under_its_own_claim_only(store: &dyn Engine, other: &
 fn inbound(n: u32, from: &Address) -> Incoming {
     let content = crate::event::InboundContent::Text(format!("Theirs {n}"));
     let event = crate::event::Inbound::new(envelope(), format!("in-{n}"), from.clone(), content);
-    Incoming { line: Some("desk".to_owned()), event: event.into() }
+    Incoming { line: Some("desk".to_owned()), event: event.into(), fetch: false }
 }
 
 fn changed(previous: &Address, current: &Address, moment: i64) -> Incoming {
@@ -626,7 +639,7 @@ fn changed(previous: &Address, current: &Address, moment: i64) -> Incoming {
     let raw = Raw::whole(format!("{} {} {moment}", previous.expose(), current.expose()).into());
     let envelope = Envelope::new("mock", Medium::Sms, AccountId::new("desk"), at(moment), raw);
     let event = crate::event::AddressChanged::new(envelope, previous.clone(), current.clone());
-    Incoming { line: Some("desk".to_owned()), event: event.into() }
+    Incoming { line: Some("desk".to_owned()), event: event.into(), fetch: false }
 }
 
 /// What was said, by the keys of ours and the texts of theirs.
@@ -699,7 +712,7 @@ async fn who_has_a_new_address_is_reached_there(store: &dyn Engine, other: &dyn 
 
 async fn an_event_is_taken_in_once(store: &dyn Engine, other: &dyn Engine) {
     let (one, two) = (delivery("one", DeliveryState::Sent), delivery("two", DeliveryState::Sent));
-    let incoming = |told: &Delivery| Incoming { line: None, event: told.clone().into() };
+    let incoming = |told: &Delivery| Incoming { line: None, event: told.clone().into(), fetch: true };
     let twice = vec![incoming(&one), incoming(&one), incoming(&two)];
     assert_eq!(store.take_in(twice, None, at(1)).await.unwrap(), 2);
     assert_eq!(other.take_in(vec![incoming(&two), incoming(&one)], None, at(2)).await.unwrap(), 0);
@@ -724,6 +737,7 @@ async fn an_event_is_handed_out_until_it_is_acknowledged(store: &dyn Engine, oth
     let of = |line: Option<&str>, id: &str| Incoming {
         line: line.map(str::to_owned),
         event: delivery(id, DeliveryState::Sent).into(),
+        fetch: true,
     };
     let events = vec![of(Some("leader"), "0"), of(Some("desk"), "1"), of(Some("desk"), "2"), of(None, "3")];
     store.take_in(events, None, at(1)).await.unwrap();
@@ -768,15 +782,14 @@ async fn a_message_is_settled_from_where_it_stands_only(store: &dyn Engine, othe
 }
 
 async fn it_is_counted_what_stands_where(store: &dyn Engine, other: &dyn Engine) {
-    assert!(store.stats().await.unwrap().is_empty());
+    assert_eq!(store.stats(at(1)).await.unwrap(), Stats::default());
     assert_eq!(store.status(Id(1)).await.unwrap(), None);
     sent(store, "a", accepted("id")).await;
     for key in ["b", "c"] {
         put(store, new(key, 2)).await;
     }
-    let mut stats = other.stats().await.unwrap();
-    stats.sort_unstable_by_key(|(state, _)| state.as_str());
-    assert_eq!(stats, [(State::Accepted, 1), (State::Queued, 2)]);
+    let stats = other.stats(at(1)).await.unwrap();
+    assert_eq!(stats.all().messages, [(State::Accepted, 1), (State::Queued, 2)].into());
 }
 
 async fn strange_texts_are_kept(store: &dyn Engine, other: &dyn Engine) {
@@ -797,6 +810,326 @@ async fn strange_texts_are_kept(store: &dyn Engine, other: &dyn Engine) {
         let cursor = Some((format!("channel/{gateway_id}"), Cursor::new(gateway_id)));
         other.take_in(Vec::new(), cursor, at(1)).await.unwrap();
     }
+}
+
+async fn an_event_is_held_back_for_its_files_and_for_a_minute_at_most(store: &dyn Engine, other: &dyn Engine) {
+    photos(store, "one", 2).await;
+    photos(store, "two", 0).await;
+    // Those behind it come meanwhile, and where nobody fetches it is not held back.
+    assert_eq!(read(other, at(1)).await, ["two"]);
+    let untouched = Incoming { fetch: false, ..incoming("three", 2) };
+    store.take_in(vec![untouched], None, at(2)).await.unwrap();
+    assert_eq!(read(other, at(2)).await, ["three"]);
+    let holds_one = holds(store, at(0)).await;
+    assert_eq!(holds_one.len(), 2);
+    let one = holds_one[0].event;
+    assert_eq!(store.files(one).await.unwrap(), [File::Waiting, File::Waiting]);
+    let hold = |n| FileHold { event: one, n, tries: 1 };
+    assert!(store.fetched(hold(0), held(b"tree"), at(3)).await.unwrap());
+    assert_eq!(read(other, at(3)).await, [""; 0]);
+    assert!(store.fetched(hold(1), Fetched::Failed("it is gone".to_owned()), at(3)).await.unwrap());
+    let stored = Stored::new(Digest::of(b"tree"), 4, "image/jpeg");
+    let both = [File::Held(stored), File::Failed("it is gone".to_owned())];
+    assert_eq!(other.files(one).await.unwrap(), both);
+    assert_eq!(read(other, at(3)).await, ["one"]);
+    // Somebody has it now, whatever else is noted.
+    store.fetched(hold(1), Fetched::Failed("it is gone".to_owned()), at(4)).await.unwrap();
+    assert_eq!(read(other, at(5)).await, [""; 0]);
+    photos(store, "late", 1).await;
+    assert_eq!(read(other, at(0).plus(HELD_BACK).minus(Duration::from_millis(1))).await, ["one", "two", "three"]);
+    assert_eq!(read(other, at(0).plus(HELD_BACK)).await, ["late"]);
+    // It is not given out a second time for a file that comes now.
+    let late = holds(store, at(0)).await[0];
+    assert!(store.fetched(late, held(b"late"), at(0).plus(HELD_BACK)).await.unwrap());
+    assert_eq!(read(other, at(0).plus(HELD_BACK)).await, [""; 0]);
+}
+
+async fn a_file_is_noted_under_its_own_claim_only(store: &dyn Engine, other: &dyn Engine) {
+    photos(store, "one", 1).await;
+    let stale = holds(store, at(0)).await[0];
+    let hold = holds(other, at(0).plus(LEASE)).await[0];
+    assert_eq!((stale.tries, hold.tries), (1, 2));
+    assert!(!store.fetched(stale, Fetched::Failed("stale".to_owned()), at(201)).await.unwrap());
+    assert!(other.fetched(hold, Fetched::Again(at(900)), at(201)).await.unwrap());
+    assert!(!other.fetched(hold, held(b"tree"), at(201)).await.unwrap());
+    assert!(store.claim_files(at(899), LEASE, 9).await.unwrap().is_empty());
+    let hold = holds(store, at(900)).await[0];
+    assert!(store.fetched(hold, held(b"tree"), at(901)).await.unwrap());
+    // One that was lost since it was noted is fetched again.
+    assert!(store.fetched(hold, Fetched::Again(at(902)), at(902)).await.unwrap());
+    assert_eq!(store.files(hold.event).await.unwrap(), [File::Waiting]);
+    assert_eq!(store.files(hold.event + 1).await.unwrap(), []);
+}
+
+async fn files_that_come_at_the_same_moment_let_their_event_go(store: &dyn Engine, other: &dyn Engine) {
+    for n in 0..50 {
+        photos(store, &n.to_string(), 2).await;
+        let hold = holds(store, at(0)).await;
+        assert_eq!(hold.len(), 2);
+        let (one, two) =
+            tokio::join!(store.fetched(hold[0], held(b"a"), at(1)), other.fetched(hold[1], held(b"b"), at(1)));
+        assert!(one.unwrap() && two.unwrap());
+        let handed = store.next(Some("desk"), at(1), LEASE).await.unwrap().expect("it is let go");
+        store.ack(handed.id, at(1)).await.unwrap();
+    }
+}
+
+async fn each_file_is_claimed_once_and_again_when_its_claim_has_lapsed(store: &dyn Engine, other: &dyn Engine) {
+    photos(store, "one", 5).await;
+    photos(store, "two", 5).await;
+    let (one, two) = tokio::join!(store.claim_files(at(0), LEASE, 4), other.claim_files(at(0), LEASE, 4));
+    let (one, two) = (one.unwrap(), two.unwrap());
+    assert!(one.iter().all(|file| two.iter().all(|other| other.hold != file.hold)), "{one:?} {two:?}");
+    let rest = store.claim_files(at(0), LEASE, 9).await.unwrap();
+    assert_eq!(one.len() + two.len() + rest.len(), 10);
+    assert!(store.claim_files(at(0).plus(LEASE).minus(Duration::from_millis(1)), LEASE, 99).await.unwrap().is_empty());
+    let again = other.claim_files(at(0).plus(LEASE), LEASE, 99).await.unwrap();
+    assert!(again.len() == 10 && again.iter().all(|file| file.hold.tries == 2 && file.taken_in == at(0)));
+    let file = &again[0];
+    assert_eq!(file.line.as_deref(), Some("desk"));
+    assert_eq!(file.event.as_ref().unwrap().as_inbound().unwrap().media().len(), 5);
+}
+
+async fn what_waits_is_counted_line_by_line(store: &dyn Engine, other: &dyn Engine) {
+    sent(store, "sent", accepted("id")).await;
+    sent(store, "unknown", End { state: State::Unknown, due: Some(at(9)), ..end("unknown") }).await;
+    sent(store, "parked", End { state: State::Parked, ..end("unknown") }).await;
+    put(store, New { due: at(50), now: at(50), ..new("b", 2) }).await;
+    put(store, New { due: at(40), now: at(40), ..new("a", 3) }).await;
+    put(store, New { due: at(900), ..new("later", 4) }).await;
+    put(store, New { line: "leader".to_owned(), ..new("c", 5) }).await;
+    let claimed = claim(store, at(60)).await;
+    assert_eq!(claimed.len(), 3);
+    begin(store, &claimed[0]).await;
+    assert!(store.release(claimed[1].hold, at(70)).await.unwrap());
+    while let Some(handed) = store.next(None, at(60), LEASE).await.unwrap() {
+        store.ack(handed.id, at(60)).await.unwrap();
+    }
+    photos(store, "photos", 3).await;
+    store.take_in(vec![Incoming { line: None, ..incoming("strange", 0) }], None, at(61)).await.unwrap();
+    let stats = other.stats(at(80)).await.unwrap();
+    let desk = stats.line("desk");
+    let counts =
+        [(State::Accepted, 1), (State::Claimed, 1), (State::Deferred, 2), (State::Parked, 1), (State::Unknown, 1)];
+    assert_eq!(desk.messages, counts.into(), "{claimed:?}");
+    assert_eq!((desk.due, desk.oldest_due), (1, Some(at(70))));
+    assert_eq!((desk.unread, desk.oldest_unread, desk.files), (1, Some(at(0)), 3));
+    assert_eq!(stats.line("leader").messages, [(State::Sending, 1)].into());
+    assert_eq!((stats.lines[&None].unread, stats.lines[&None].oldest_unread), (1, Some(at(61))));
+    let all = stats.all();
+    assert_eq!((all.messages.values().sum::<u64>(), all.due, all.unread, all.files), (7, 1, 2, 3));
+    assert_eq!(all.oldest_unread, Some(at(0)));
+    assert_eq!(stats.line("nobody"), Counts::default());
+}
+
+async fn lines_are_noted_as_the_last_program_says(store: &dyn Engine, other: &dyn Engine) {
+    // What was noted shows in what is removed.
+    let id = sent(store, "k", accepted("id")).await;
+    let week = Duration::from_secs(7 * 24 * 3600);
+    keeps(store, &[("desk", Some(week)), ("leader", None)]).await;
+    keeps(other, &[("desk", None)]).await;
+    assert_eq!(purge(store, at(9).plus(week)).await, 0);
+    keeps(other, &[("desk", Some(2 * week))]).await;
+    assert_eq!(purge(store, at(9).plus(week)).await, 0);
+    assert_eq!(purge(store, at(9).plus(2 * week)).await, 1);
+    assert_eq!(store.status(id).await.unwrap().unwrap().reason, None);
+}
+
+async fn what_was_kept_long_enough_loses_its_content_and_counts_on(store: &dyn Engine, other: &dyn Engine) {
+    keeps(store, &[("desk", Some(DAY))]).await;
+    let why = Some("said no to +447700900001".to_owned());
+    let id = sent(store, "k", End { reason: why, ..accepted("wamid.1") }).await;
+    let younger = sent(store, "younger", End { now: at(4), ..accepted("wamid.2") }).await;
+    photos(store, "one", 1).await;
+    let hold = holds(store, at(0)).await[0];
+    assert!(store.fetched(hold, held(b"tree"), at(1)).await.unwrap());
+    assert_eq!(read(store, at(9)).await.len(), 1);
+    acknowledge(store, at(9)).await;
+    let before = other.stats(at(9)).await.unwrap();
+    // Of the event that came first, and of the message that was settled first.
+    assert_eq!(purge(other, at(0).plus(DAY).minus(Duration::from_millis(1))).await, 0);
+    assert_eq!(purge(other, at(0).plus(DAY)).await, 1);
+    assert_eq!(purge(other, at(2).plus(DAY)).await, 0);
+    // The message, and the event that told of its end.
+    assert_eq!(purge(other, at(3).plus(DAY)).await, 2);
+    assert_eq!(purge(other, at(3).plus(DAY)).await, 0);
+    let status = store.status(id).await.unwrap().unwrap();
+    assert_eq!((&*status.line, status.state, status.attempts), ("desk", State::Accepted, 1));
+    assert_eq!((status.gateway.as_deref(), status.gateway_id, status.reason), (Some("mock"), None, None));
+    assert_eq!(store.status(younger).await.unwrap().unwrap().gateway_id, Some("wamid.2".into()));
+    assert_eq!(store.by_key("desk", "k").await.unwrap(), Some(id));
+    assert_eq!(store.enqueue(new("k", 1)).await.unwrap(), Enqueued::Same(id));
+    assert_eq!(store.enqueue(new("k", 2)).await.unwrap(), Enqueued::Other);
+    assert_eq!(store.stats(at(9)).await.unwrap(), before);
+    // What a gateway brings again does not come a second time, and what it tells of a message by its key has its effect.
+    assert_eq!(other.take_in(vec![incoming("one", 1)], None, at(9)).await.unwrap(), 0);
+    let told = delivery("unheard", DeliveryState::Read).with_key(Some("k".to_owned()));
+    assert_eq!(brought(other, told).await, 1);
+    assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Read));
+    assert!(matches!(&*store.files(hold.event).await.unwrap(), [File::Failed(why)] if why.contains("as long as")));
+    // A worker meets none of it again.
+    assert!(claim(store, at(9).plus(DAY)).await.is_empty());
+    assert!(store.doubtful(at(9).plus(DAY), LEASE, 9).await.unwrap().is_empty());
+    assert_eq!(store.restored(at(1), at(9).plus(DAY)).await.unwrap(), 0);
+    assert_eq!(store.recover(at(9).plus(DAY), false).await.unwrap(), Recovered::default());
+    assert_eq!(store.unwanted(at(9).plus(DAY), LEASE, 9).await.unwrap(), [Digest::of(b"tree")]);
+}
+
+async fn what_waits_is_kept_and_so_is_all_without_a_retention(store: &dyn Engine, other: &dyn Engine) {
+    keeps(store, &[("desk", Some(DAY)), ("leader", None)]).await;
+    sent(store, "unknown", End { state: State::Unknown, due: Some(at(9)), ..end("unknown") }).await;
+    let parked = End { state: State::Parked, reason: Some("why".to_owned()), ..end("unknown") };
+    let parked = sent(store, "parked", parked).await;
+    acknowledge(store, at(9)).await;
+    put(store, new("queued", 2)).await;
+    put(store, New { due: at(9).plus(9 * DAY), ..new("later", 3) }).await;
+    photos(store, "unread", 1).await;
+    let leader = put(store, New { line: "leader".to_owned(), ..new("leader", 4) }).await;
+    let reason = Some("kept".to_owned());
+    let called_back = Settle { state: State::Cancelled, due: None, reason, from: &[State::Queued], now: at(5) };
+    assert!(store.settle(leader, called_back).await.unwrap());
+    let told = store.next(Some("leader"), at(9), LEASE).await.unwrap().unwrap();
+    store.ack(told.id, at(9)).await.unwrap();
+    // The event that told that it was parked.
+    assert_eq!(purge(other, at(0).plus(8 * DAY)).await, 1);
+    assert_eq!(store.status(leader).await.unwrap().unwrap().reason.as_deref(), Some("kept"));
+    assert_eq!(store.status(parked).await.unwrap().unwrap().reason.as_deref(), Some("why"));
+    assert_eq!(keys(store, at(9), 9).await, ["queued"]);
+    assert_eq!(read(store, at(0).plus(8 * DAY)).await, ["unread"]);
+    let unknown = store.doubtful(at(9), LEASE, 9).await.unwrap();
+    assert_eq!(unknown[0].message.as_ref().unwrap().key.as_deref(), Some("unknown"));
+    // Once a person has decided, it is settled from then on.
+    let went =
+        Settle { state: State::Accepted, due: None, reason: None, from: &[State::Parked], now: at(0).plus(8 * DAY) };
+    assert!(store.settle(parked, went).await.unwrap());
+    assert_eq!(purge(other, at(0).plus(9 * DAY).minus(Duration::from_millis(1))).await, 0);
+    assert_eq!(purge(other, at(0).plus(9 * DAY)).await, 1);
+}
+
+async fn what_is_of_no_line_is_kept_as_long_as_the_longest_line(store: &dyn Engine, other: &dyn Engine) {
+    store.take_in(vec![Incoming { line: None, ..incoming("strange", 0) }], None, at(0)).await.unwrap();
+    acknowledge(store, at(1)).await;
+    assert_eq!(purge(other, at(0).plus(99 * DAY)).await, 0);
+    keeps(store, &[("desk", Some(DAY)), ("leader", None)]).await;
+    assert_eq!(purge(other, at(0).plus(99 * DAY)).await, 0);
+    keeps(store, &[("leader", Some(3 * DAY))]).await;
+    assert_eq!(purge(other, at(0).plus(3 * DAY).minus(Duration::from_millis(1))).await, 0);
+    assert_eq!(purge(other, at(0).plus(3 * DAY)).await, 1);
+}
+
+async fn a_file_is_removed_once_nothing_refers_to_it(store: &dyn Engine, other: &dyn Engine) {
+    keeps(store, &[("desk", Some(DAY))]).await;
+    let later = at(0).plus(3 * DAY);
+    for (id, taken_in) in [("one", at(0)), ("two", at(0).plus(2 * DAY))] {
+        store.take_in(vec![incoming(id, 1)], None, taken_in).await.unwrap();
+        let hold = holds(store, taken_in).await[0];
+        assert!(store.fetched(hold, held(b"tree"), taken_in).await.unwrap());
+    }
+    acknowledge(store, at(0).plus(2 * DAY)).await;
+    // The same photograph is in a younger message.
+    assert_eq!(purge(other, at(0).plus(2 * DAY)).await, 1);
+    assert_eq!(other.unwanted(at(0).plus(2 * DAY), LEASE, 9).await.unwrap(), []);
+    // And goes on to somebody else.
+    let message = Message::media(
+        Address::phone("+447700900001").unwrap(),
+        [crate::message::Media::image(Stored::new(Digest::of(b"tree"), 4, "image/jpeg"))],
+    );
+    let goes_on = put(store, New { message, ..new("goes-on", 1) }).await;
+    assert_eq!(purge(other, later).await, 1);
+    assert_eq!(other.unwanted(later, LEASE, 9).await.unwrap(), []);
+    let called_back = Settle { state: State::Cancelled, due: None, reason: None, from: &[State::Queued], now: later };
+    assert!(store.settle(goes_on, called_back).await.unwrap());
+    assert_eq!(other.unwanted(later, LEASE, 9).await.unwrap(), []);
+    let tree = [Digest::of(b"tree")];
+    assert_eq!(other.unwanted(later.plus(LEASE), LEASE, 9).await.unwrap(), tree);
+    // Until it is said that it is gone.
+    assert_eq!(store.unwanted(later.plus(LEASE), LEASE, 9).await.unwrap(), []);
+    assert_eq!(store.unwanted(later.plus(2 * LEASE), LEASE, 9).await.unwrap(), tree);
+    store.removed(tree[0]).await.unwrap();
+    assert_eq!(other.unwanted(later.plus(9 * LEASE), LEASE, 9).await.unwrap(), []);
+}
+
+async fn a_file_that_is_being_removed_is_fetched_again(store: &dyn Engine, other: &dyn Engine) {
+    keeps(store, &[("desk", Some(DAY))]).await;
+    photos(store, "one", 1).await;
+    let hold = holds(store, at(0)).await[0];
+    assert!(store.fetched(hold, held(b"tree"), at(0)).await.unwrap());
+    acknowledge(store, at(1)).await;
+    let then = at(0).plus(DAY);
+    assert_eq!(purge(store, then).await, 1);
+    assert_eq!(store.unwanted(then, LEASE, 9).await.unwrap().len(), 1);
+    store.take_in(vec![incoming("two", 1)], None, then).await.unwrap();
+    let hold = holds(other, then).await[0];
+    assert!(!other.fetched(hold, held(b"tree"), then).await.unwrap());
+    assert_eq!(read(other, then).await, [""; 0]);
+    store.removed(Digest::of(b"tree")).await.unwrap();
+    let again = holds(other, then.plus(AFTER_REMOVAL)).await[0];
+    assert!(other.fetched(again, held(b"tree"), then).await.unwrap());
+    assert_eq!(read(other, then).await, ["two"]);
+}
+
+async fn early_deliveries_are_kept_for_thirty_days(store: &dyn Engine, other: &dyn Engine) {
+    let early = |id| delivery(id, DeliveryState::Delivered);
+    brought(store, early("wamid.of-another-program")).await;
+    let days = |days: u32| at(4).plus(days * DAY);
+    assert_eq!(purge(other, days(30).minus(Duration::from_millis(1))).await, 0);
+    assert_eq!(purge(other, days(30)).await, 1);
+    assert_eq!(purge(other, days(30)).await, 0);
+    let id = sent(store, "k", accepted("wamid.of-another-program")).await;
+    assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Accepted));
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// A resident's message with so many photographs.
+fn incoming(id: &str, photos: usize) -> Incoming {
+    let media = vec![crate::message::MediaRef::new("mock", "photo"); photos];
+    let content = InboundContent::Media { text: Some(id.to_owned()), media };
+    let from = Address::phone("+447700900001").unwrap();
+    Incoming { line: Some("desk".to_owned()), event: Inbound::new(envelope(), id, from, content).into(), fetch: true }
+}
+
+/// The same, taken in.
+async fn photos(store: &dyn Engine, id: &str, photos: usize) {
+    assert_eq!(store.take_in(vec![incoming(id, photos)], None, at(0)).await.unwrap(), 1);
+}
+
+/// Claims all files that are due.
+async fn holds(store: &dyn Engine, now: Timestamp) -> Vec<FileHold> {
+    store.claim_files(now, LEASE, 99).await.unwrap().into_iter().map(|file| file.hold).collect()
+}
+
+/// The messages that can be read at this moment; they are held for a moment after it.
+async fn read(store: &dyn Engine, now: Timestamp) -> Vec<String> {
+    let mut read = Vec::new();
+    while let Some(handed) = store.next(Some("desk"), now, LEASE).await.unwrap() {
+        let What::Event(event) = handed.what else { continue };
+        read.push(event.as_inbound().unwrap().text().unwrap().to_owned());
+    }
+    read
+}
+
+/// Acknowledges all that there is.
+async fn acknowledge(store: &dyn Engine, now: Timestamp) {
+    while let Some(handed) = store.next(None, now.plus(HELD_BACK), LEASE).await.unwrap() {
+        store.ack(handed.id, now).await.unwrap();
+    }
+}
+
+fn held(bytes: &[u8]) -> Fetched {
+    Fetched::Held(Stored::new(Digest::of(bytes), bytes.len() as u64, "image/jpeg"))
+}
+
+async fn keeps(store: &dyn Engine, lines: &[(&str, Option<Duration>)]) {
+    let line = |(id, retention): &(&str, Option<Duration>)| {
+        let line = Line::new(*id).controller("Exampleshire Council").languages(["en", "cy"]);
+        retention.map_or(line.clone(), |retention| line.retention(retention))
+    };
+    store.note(lines.iter().map(line).collect()).await.unwrap();
+}
+
+async fn purge(store: &dyn Engine, now: Timestamp) -> u64 {
+    store.purge(now, 9).await.unwrap()
 }
 
 fn at(millis: i64) -> Timestamp {
@@ -871,7 +1204,7 @@ fn delivery(id: &str, state: DeliveryState) -> Delivery {
 }
 
 async fn brought(store: &dyn Engine, delivery: Delivery) -> usize {
-    let incoming = Incoming { line: Some("desk".to_owned()), event: delivery.into() };
+    let incoming = Incoming { line: Some("desk".to_owned()), event: delivery.into(), fetch: true };
     store.take_in(vec![incoming], None, at(4)).await.unwrap()
 }
 
@@ -889,10 +1222,10 @@ fn random(len: usize) -> String {
 
 /// A file that is taken away at the end.
 #[cfg(feature = "sqlite-system")]
-pub(super) struct File(std::path::PathBuf);
+pub(super) struct OnDisk(std::path::PathBuf);
 
 #[cfg(feature = "sqlite-system")]
-impl File {
+impl OnDisk {
     pub(super) fn new() -> Self {
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let n = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -914,7 +1247,7 @@ impl File {
 }
 
 #[cfg(feature = "sqlite-system")]
-impl Drop for File {
+impl Drop for OnDisk {
     fn drop(&mut self) {
         self.remove();
     }

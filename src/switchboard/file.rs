@@ -1,0 +1,182 @@
+//! The files of residents' messages: fetched at once, for the gateways' links live for minutes only.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use super::Switchboard;
+use super::inbox::Handed;
+use super::store::{ClaimedFile, Fetched};
+use super::worker::told;
+use crate::channel::Channel;
+use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::layer::retry::{Schedule, Tried};
+use crate::layer::telemetry::switchboard as telemetry;
+use crate::media::{MediaStore, Stored};
+use crate::message::MediaRef;
+
+/// How many files are fetched at once, at most.
+const AT_ONCE: usize = 8;
+
+/// How long one fetch may take.
+const LONGEST: Duration = Duration::from_secs(120);
+
+/// How long a claim holds: longer than any fetch takes.
+const LEASE: Duration = Duration::from_secs(130);
+
+/// How often a file is claimed, at most: one that takes the process with it each time is not fetched for ever.
+const CLAIMS_MAX: i32 = 24;
+
+/// How often it is looked for what was put off, or taken in by another process.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long a file has to be forgotten in, and how long that may take before it is tried again.
+const REMOVAL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(60));
+
+/// What became of a file of a resident's message.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum File {
+    /// It will not be had, and why, in plain words.
+    Failed(String),
+    /// It lies in the [`MediaStore`] of the switchboard.
+    Held(Stored),
+    /// It is not there yet, and may still come.
+    Waiting,
+}
+
+impl File {
+    pub(super) fn read(state: &str, stored: Option<Stored>, reason: Option<String>) -> Self {
+        match (state, stored) {
+            ("held", Some(stored)) => Self::Held(stored),
+            ("waiting" | "fetching", _) => Self::Waiting,
+            ("unwanted" | "removing", _) => Self::Failed("it was kept for as long as the line keeps files".to_owned()),
+            _ => Self::Failed(reason.unwrap_or_default()),
+        }
+    }
+
+    /// The file, if it is there.
+    pub fn as_held(&self) -> Option<&Stored> {
+        match self {
+            Self::Held(stored) => Some(stored),
+            Self::Failed(_) | Self::Waiting => None,
+        }
+    }
+}
+
+impl Handed {
+    /// What became of each file of the message, in the order of [`Inbound::media`](crate::Inbound::media). None, where the
+    /// program that took the message in had no [`Builder::media`](super::Builder::media): fetch them yourself then, and at
+    /// once, by [`Channel::fetch_media`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] when the store does not work.
+    pub async fn files(&self) -> Result<Vec<File>> {
+        self.switchboard.0.store.0.files(self.id).await
+    }
+}
+
+impl Switchboard {
+    /// Fetches what is to be fetched until it is told to stop, and then what is on its way.
+    pub(super) async fn fetch(self, mut stop: oneshot::Receiver<()>) {
+        let (inner, mut fetches) = (self.0.clone(), JoinSet::new());
+        let Some(media) = &inner.media else { return };
+        loop {
+            while fetches.try_join_next().is_some() {}
+            let room = u32::try_from(AT_ONCE - fetches.len()).unwrap_or(0);
+            if room > 0 {
+                let claimed = inner.store.0.claim_files(inner.clock.now(), LEASE, room).await;
+                for claimed in told("claim_files", claimed).unwrap_or_default() {
+                    fetches.spawn(self.clone().fetch_one(media.clone(), claimed));
+                }
+            }
+            tokio::select! {
+                _ = &mut stop => break,
+                _ = fetches.join_next(), if !fetches.is_empty() => {}
+                () = inner.to_fetch.notified() => {}
+                () = inner.clock.sleep(LOOK) => {}
+            }
+        }
+        while fetches.join_next().await.is_some() {}
+    }
+
+    /// Fetches one file, and writes down what became of that.
+    async fn fetch_one(self, media: Arc<dyn MediaStore>, claimed: ClaimedFile) {
+        let inner = &*self.0;
+        let fetched = match self.fetched(&media, &claimed).await {
+            Ok(stored) => Fetched::Held(stored),
+            Err(error) => self.after(&claimed, error),
+        };
+        let noted = inner.store.0.fetched(claimed.hold, fetched.clone(), inner.clock.now()).await;
+        if told("fetched", noted) == Some(true)
+            && let Fetched::Held(stored) = &fetched
+        {
+            let now = inner.clock.now();
+            telemetry::file_held(claimed.line.as_deref().unwrap_or_default(), now.since(claimed.taken_in));
+            // Somebody may have forgotten the same file between its arrival and this note: then it is fetched again.
+            if media.open(&stored.sha256).await.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+                told("fetched", inner.store.0.fetched(claimed.hold, Fetched::Again(now), now).await);
+            }
+        }
+        inner.to_read.ring_all();
+    }
+
+    async fn fetched(&self, media: &Arc<dyn MediaStore>, claimed: &ClaimedFile) -> Result<Stored> {
+        if claimed.hold.tries > CLAIMS_MAX {
+            return Err(Error::new(ErrorKind::Unexpected, "the process ended each time while it was fetched"));
+        }
+        let unread = || Error::new(ErrorKind::Unavailable, "this program cannot read the message that it is of");
+        let inbound = claimed.event.as_ref().and_then(|event| event.as_inbound()).ok_or_else(unread)?;
+        let file = usize::try_from(claimed.hold.n).ok().and_then(|n| inbound.media().get(n)).ok_or_else(unread)?;
+        let envelope = &inbound.envelope;
+        let line = claimed.line.as_deref().and_then(|line| self.0.lines.get(line));
+        let channel = line.and_then(|line| line.of(&envelope.gateway, envelope.account.as_str(), &envelope.medium));
+        let gone = || Error::config("line", "has no channel of this account any more");
+        let (channel, clock) = (channel.ok_or_else(gone)?.clone(), &self.0.clock);
+        let mut fetch = JoinSet::new();
+        fetch.spawn(into_store(channel, file.clone(), media.clone()));
+        tokio::select! {
+            fetched = fetch.join_next() => match fetched {
+                Some(Ok(fetched)) => fetched,
+                _ => Err(Error::new(ErrorKind::Unexpected, "the adapter panicked while it fetched the file")),
+            },
+            () = clock.sleep(LONGEST) => Err(Error::new(ErrorKind::Unavailable, "the file took longer than two minutes")),
+        }
+    }
+
+    /// Whether it is fetched again, and when.
+    fn after(&self, claimed: &ClaimedFile, error: Error) -> Fetched {
+        let (now, tries) = (self.0.clock.now(), claimed.hold.tries);
+        let tried = Tried { times: tries.unsigned_abs(), elapsed: now.since(claimed.taken_in) };
+        // A fetch changes nothing: whether the gateway was asked is no matter.
+        let error = error.with_outcome(Outcome::NotSent);
+        match Schedule::FILE.next(&error, None, tried, now, self.0.clock.chance()) {
+            Ok(wait) => Fetched::Again(now.plus(wait)),
+            Err(_) => {
+                telemetry::file_failed(claimed.line.as_deref().unwrap_or_default(), &error);
+                Fetched::Failed(error.to_string())
+            }
+        }
+    }
+
+    /// Forgets files that nothing refers to any more.
+    pub(super) async fn forget_files(&self) -> Result<()> {
+        let inner = &*self.0;
+        let Some(media) = &inner.media else { return Ok(()) };
+        for file in inner.store.0.unwanted(inner.clock.now(), REMOVAL.1, 100).await? {
+            let forgotten = tokio::select! {
+                forgotten = media.remove(&file) => forgotten,
+                () = inner.clock.sleep(REMOVAL.0) => Err(Error::new(ErrorKind::Unavailable, "the media store took too long")),
+            };
+            forgotten?;
+            inner.store.0.removed(file).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn into_store(channel: Arc<dyn Channel>, file: MediaRef, media: Arc<dyn MediaStore>) -> Result<Stored> {
+    media.put(channel.fetch_media(&file).await?).await
+}

@@ -1,0 +1,155 @@
+//! What is kept for how long, and what stands where.
+
+use tokio_postgres::Row;
+
+use super::super::super::line::Line;
+use super::super::super::watch::Stats;
+use super::super::EARLY_KEPT;
+use super::session::{Fault, Session};
+use super::{file, indexed, moment, state, text};
+use crate::clock::Timestamp;
+use crate::id::Digest;
+
+pub(super) async fn note(db: &Session, lines: &[Line]) -> Result<(), Fault> {
+    let note = "INSERT INTO civic_messaging.line (id, name, controller, languages, retention)
+         VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (id) DO UPDATE SET name = excluded.name, controller = excluded.controller,
+             languages = excluded.languages, retention = excluded.retention";
+    // In their order, which is the same for all.
+    for line in lines {
+        let retention = line.kept_for().map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
+        let (name, languages) = (text(line.known_as()), line.answered_in().join(" "));
+        let controller = line.controlled_by().map(text);
+        db.change(note, &[&indexed(line.id()), &name, &controller, &languages, &retention]).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn purge(db: &Session, now: Timestamp, most: u32) -> Result<u64, Fault> {
+    let (now, most) = (now.as_millis(), i64::from(most));
+    // A line by itself, so that each is found by its index.
+    let lines = "SELECT id, $1 - retention FROM civic_messaging.line WHERE retention IS NOT NULL ORDER BY id";
+    let mut purged = 0;
+    for line in db.rows(lines, &[&now]).await? {
+        let (line, until): (String, i64) = (line.try_get(0)?, line.try_get(1)?);
+        let messages = "UPDATE civic_messaging.message
+             SET recipient = '', body = '', reason = NULL, fallback = NULL, removed = $1
+             WHERE id IN (
+                 SELECT id FROM civic_messaging.message
+                 WHERE line = $2 AND state IN ('accepted', 'cancelled', 'expired', 'refused', 'rejected') AND removed IS NULL
+                   AND settled IS NOT NULL AND settled <= $3 AND fallback_due IS NULL
+                 LIMIT $4 FOR UPDATE SKIP LOCKED)
+             RETURNING id";
+        let messages = ids(&db.rows(messages, &[&now, &line, &until, &most]).await?)?;
+        // A gateway's id may hold a number.
+        db.change("DELETE FROM civic_messaging.part WHERE message = ANY ($1)", &[&messages]).await?;
+        let decisions = "UPDATE civic_messaging.decision SET reason = '' WHERE message = ANY ($1)";
+        db.change(decisions, &[&messages]).await?;
+        let events = "SELECT id FROM civic_messaging.event AS e
+             WHERE line = $2 AND acked IS NOT NULL AND removed IS NULL AND taken_in <= $3
+               AND NOT EXISTS (SELECT 1 FROM civic_messaging.file
+                               WHERE event = e.id AND state = 'fetching' AND due > $1)
+             LIMIT $4 FOR UPDATE SKIP LOCKED";
+        let events = ids(&db.rows(events, &[&now, &line, &until, &most]).await?)?;
+        empty(db, &events, now).await?;
+        let links = "DELETE FROM civic_messaging.link WHERE line = $1 AND at <= $2";
+        purged += (messages.len() + events.len()) as u64 + db.change(links, &[&line, &until]).await?;
+    }
+    // What is of no line is kept as long as that of the line that keeps longest.
+    let events = "SELECT id FROM civic_messaging.event
+         WHERE line IS NULL AND acked IS NOT NULL AND removed IS NULL
+           AND taken_in <= $1 - (SELECT CASE WHEN count(*) = count(retention) THEN max(retention) END
+                                 FROM civic_messaging.line)
+         LIMIT $2 FOR UPDATE SKIP LOCKED";
+    let events = ids(&db.rows(events, &[&now, &most]).await?)?;
+    empty(db, &events, now).await?;
+    // The oldest come first.
+    let early = "DELETE FROM civic_messaging.early
+         WHERE at <= $1 AND n IN (SELECT n FROM civic_messaging.early ORDER BY n LIMIT $2)";
+    let early = db.change(early, &[&Timestamp::from_millis(now).minus(EARLY_KEPT).as_millis(), &most]).await?;
+    Ok(purged + events.len() as u64 + early)
+}
+
+async fn empty(db: &Session, events: &[i64], now: i64) -> Result<(), Fault> {
+    let empty = "UPDATE civic_messaging.event SET body = '', person = NULL, removed = $2 WHERE id = ANY ($1)";
+    db.change(empty, &[&events, &now]).await?;
+    let never = "DELETE FROM civic_messaging.file WHERE event = ANY ($1) AND sha256 IS NULL";
+    db.change(never, &[&events]).await?;
+    let unwanted = "UPDATE civic_messaging.file
+         SET state = 'unwanted', due = $2, mime = NULL, len = NULL, reason = NULL WHERE event = ANY ($1)";
+    db.change(unwanted, &[&events, &now]).await.map(drop)
+}
+
+fn ids(rows: &[Row]) -> Result<Vec<i64>, Fault> {
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+}
+
+pub(super) async fn unwanted(db: &Session, now: Timestamp, until: Timestamp, most: u32) -> Result<Vec<Digest>, Fault> {
+    let due = "SELECT sha256 FROM civic_messaging.file
+         WHERE due <= $1 AND due IS NOT NULL AND state IN ('unwanted', 'removing')
+         LIMIT $2 FOR UPDATE SKIP LOCKED";
+    let due = db.rows(due, &[&now.as_millis(), &i64::from(most)]).await?;
+    let due = due.iter().filter_map(|row| row.try_get::<_, &str>(0).ok()?.parse().ok()).collect::<Vec<Digest>>();
+    file::lock(db, &due).await?;
+    let held = "DELETE FROM civic_messaging.file AS f
+         WHERE f.sha256 = $1 AND f.state IN ('unwanted', 'removing') AND EXISTS (
+             SELECT 1 FROM civic_messaging.file AS held WHERE held.sha256 = $1 AND held.state = 'held')";
+    let goes_out = "SELECT 1 FROM civic_messaging.message
+         WHERE state IN ('queued', 'deferred', 'claimed', 'sending') AND strpos(body, $1) > 0
+         UNION ALL SELECT 1 FROM civic_messaging.message WHERE state = 'unknown' AND strpos(body, $1) > 0
+         UNION ALL SELECT 1 FROM civic_messaging.message
+         WHERE line IN (SELECT id FROM civic_messaging.line) AND state = 'parked' AND removed IS NULL
+           AND settled IS NOT NULL AND strpos(body, $1) > 0
+         LIMIT 1";
+    let put = "UPDATE civic_messaging.file SET state = $2, due = $3
+         WHERE sha256 = $1 AND state IN ('unwanted', 'removing')";
+    let mut unwanted = Vec::new();
+    for file in due {
+        let sha256 = file.to_string();
+        if unwanted.contains(&file) || db.change(held, &[&sha256]).await? > 0 {
+            continue;
+        }
+        let goes_out = db.row(goes_out, &[&sha256]).await?.is_some();
+        let state = if goes_out { "unwanted" } else { "removing" };
+        db.change(put, &[&sha256, &state, &until.as_millis()]).await?;
+        unwanted.extend((!goes_out).then_some(file));
+    }
+    Ok(unwanted)
+}
+
+pub(super) async fn removed(db: &Session, file: &Digest) -> Result<(), Fault> {
+    let removed = "DELETE FROM civic_messaging.file WHERE sha256 = $1 AND state = 'removing'";
+    db.change(removed, &[&file.to_string()]).await.map(drop)
+}
+
+/// Each by an index: what is settled, which is most of it, is counted there and not read.
+pub(super) async fn stats(db: &Session, now: Timestamp) -> Result<Stats, Fault> {
+    let mut stats = Stats::default();
+    let count = |row: &Row, column: usize| Ok::<_, Fault>(row.try_get::<_, i64>(column)?.unsigned_abs());
+    let messages = "SELECT line, state, count(*), 0::bigint, NULL::bigint FROM civic_messaging.message
+         WHERE settled IS NOT NULL GROUP BY line, state
+         UNION ALL SELECT line, state, count(*), 0, NULL FROM civic_messaging.message
+         WHERE state = 'unknown' GROUP BY line, state
+         UNION ALL SELECT line, state, count(*), count(*) FILTER (WHERE due <= $1), min(due) FILTER (WHERE due <= $1)
+         FROM civic_messaging.message
+         WHERE state IN ('queued', 'deferred', 'claimed', 'sending') GROUP BY line, state";
+    for row in db.rows(messages, &[&now.as_millis()]).await? {
+        let due = (count(&row, 3)?, row.try_get::<_, Option<i64>>(4)?.map(Timestamp::from_millis));
+        stats.of(row.try_get(0)?).add(state(&row, 1)?, count(&row, 2)?, due);
+    }
+    let events = "SELECT e.line, n, e.taken_in
+         FROM (SELECT count(*) AS n, min(id) AS first FROM civic_messaging.event
+               WHERE acked IS NULL GROUP BY line) AS open
+         JOIN civic_messaging.event AS e ON e.id = open.first";
+    for row in db.rows(events, &[]).await? {
+        let of = stats.of(row.try_get(0)?);
+        (of.unread, of.oldest_unread) = (count(&row, 1)?, Some(moment(&row, 2)?));
+    }
+    let files =
+        "SELECT e.line, count(*) FROM civic_messaging.file AS f JOIN civic_messaging.event AS e ON e.id = f.event
+         WHERE f.due IS NOT NULL AND f.state IN ('waiting', 'fetching') GROUP BY e.line";
+    for row in db.rows(files, &[]).await? {
+        stats.of(row.try_get(0)?).files = count(&row, 1)?;
+    }
+    Ok(stats)
+}

@@ -1,0 +1,171 @@
+//! What is kept for how long, and what stands where.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::super::super::line::Line;
+use super::super::super::watch::Stats;
+use super::super::EARLY_KEPT;
+use crate::clock::Timestamp;
+use crate::id::Digest;
+
+const OLD_MESSAGES: &str = "SELECT m.id FROM line AS l CROSS JOIN message AS m ON m.line = l.id
+         WHERE m.state IN ('accepted', 'cancelled', 'expired', 'refused', 'rejected') AND m.removed IS NULL
+           AND m.settled IS NOT NULL AND m.settled <= ?1 - l.retention AND m.fallback_due IS NULL LIMIT ?2";
+
+const OLD_EVENTS: &str = "SELECT e.id FROM line AS l CROSS JOIN event AS e ON e.line = l.id
+         WHERE e.acked IS NOT NULL AND e.removed IS NULL AND e.taken_in <= ?1 - l.retention
+           AND NOT EXISTS (SELECT 1 FROM file WHERE event = e.id AND state = 'fetching' AND due > ?1) LIMIT ?2";
+
+/// Each by an index: what is settled, which is most of it, is counted there and not read.
+const COUNTS: &str = "SELECT line, state, count(*), 0, NULL FROM message WHERE settled IS NOT NULL GROUP BY line, state
+         UNION ALL SELECT line, state, count(*), 0, NULL FROM message INDEXED BY message_doubtful
+             WHERE state = 'unknown' GROUP BY line
+         UNION ALL SELECT line, state, count(*), count(CASE WHEN due <= ?1 THEN 1 END),
+                          min(CASE WHEN due <= ?1 THEN due END)
+             FROM message WHERE state IN ('queued', 'deferred', 'claimed', 'sending') GROUP BY line, state";
+
+pub(super) fn note(db: &Connection, lines: &[Line]) -> rusqlite::Result<()> {
+    for line in lines {
+        let retention = line.kept_for().map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
+        let languages = line.answered_in().join(" ");
+        db.prepare_cached(
+            "INSERT OR REPLACE INTO line (id, name, controller, languages, retention) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![line.id(), line.known_as(), line.controlled_by(), languages, retention])?;
+    }
+    Ok(())
+}
+
+pub(super) fn purge(db: &Connection, now: Timestamp, most: u32) -> rusqlite::Result<u64> {
+    let ids = |sql: &str| {
+        db.prepare_cached(sql)?.query_map((now, most), |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()
+    };
+    let messages = ids(OLD_MESSAGES)?;
+    for id in &messages {
+        db.prepare_cached(
+            "UPDATE message SET recipient = '', body = '', reason = NULL, fallback = NULL, removed = ?2 WHERE id = ?1",
+        )?
+        .execute((id, now))?;
+        // A gateway's id may hold a number.
+        db.prepare_cached("DELETE FROM part WHERE message = ?1")?.execute((id,))?;
+        db.prepare_cached("UPDATE decision SET reason = '' WHERE message = ?1")?.execute((id,))?;
+    }
+    let mut events = ids(OLD_EVENTS)?;
+    // What is of no line is kept as long as that of the line that keeps longest.
+    events.extend(ids("SELECT e.id FROM event AS e
+         WHERE e.line IS NULL AND e.acked IS NOT NULL AND e.removed IS NULL
+           AND e.taken_in <= ?1 - (SELECT CASE WHEN count(*) = count(retention) THEN max(retention) END FROM line) LIMIT ?2")?);
+    for id in &events {
+        db.prepare_cached("UPDATE event SET body = '', person = NULL, removed = ?2 WHERE id = ?1")?
+            .execute((id, now))?;
+        db.prepare_cached("DELETE FROM file WHERE event = ?1 AND sha256 IS NULL")?.execute((id,))?;
+        db.prepare_cached(
+            "UPDATE file SET state = 'unwanted', due = ?2, mime = NULL, len = NULL, reason = NULL WHERE event = ?1",
+        )?
+        .execute((id, now))?;
+    }
+    let links = db
+        .prepare_cached("DELETE FROM link WHERE at <= ?1 - (SELECT retention FROM line WHERE line.id = link.line)")?
+        .execute((now,))?;
+    // The oldest come first.
+    let early = db
+        .prepare_cached(
+            "DELETE FROM early WHERE at <= ?1 AND rowid IN (SELECT rowid FROM early ORDER BY rowid LIMIT ?2)",
+        )?
+        .execute((now.minus(EARLY_KEPT), most))?;
+    Ok((messages.len() + events.len() + links + early) as u64)
+}
+
+pub(super) fn unwanted(db: &Connection, now: Timestamp, until: Timestamp, most: u32) -> rusqlite::Result<Vec<Digest>> {
+    let due = "SELECT DISTINCT sha256 FROM file
+         WHERE due <= ?1 AND due IS NOT NULL AND state IN ('unwanted', 'removing') LIMIT ?2";
+    let due = db.prepare_cached(due)?.query_map((now, most), |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+    let mut unwanted = Vec::new();
+    for sha256 in due {
+        let held = "SELECT 1 FROM file WHERE sha256 = ?1 AND state = 'held' LIMIT 1";
+        if db.prepare_cached(held)?.query_row((&sha256,), |_| Ok(())).optional()?.is_some() {
+            let forget = "DELETE FROM file WHERE sha256 = ?1 AND state IN ('unwanted', 'removing')";
+            db.prepare_cached(forget)?.execute((&sha256,))?;
+            continue;
+        }
+        let goes_out = "SELECT 1 FROM message WHERE state IN ('queued', 'deferred', 'claimed', 'sending')
+                 AND instr(body, ?1) > 0
+             UNION ALL SELECT 1 FROM message WHERE state = 'unknown' AND instr(body, ?1) > 0
+             UNION ALL SELECT 1 FROM message WHERE line IN (SELECT id FROM line) AND state = 'parked'
+                 AND removed IS NULL AND settled IS NOT NULL AND instr(body, ?1) > 0
+             LIMIT 1";
+        let goes_out = db.prepare_cached(goes_out)?.query_row((&sha256,), |_| Ok(())).optional()?.is_some();
+        let state = if goes_out { "unwanted" } else { "removing" };
+        let put = "UPDATE file SET state = ?2, due = ?3 WHERE sha256 = ?1 AND state IN ('unwanted', 'removing')";
+        db.prepare_cached(put)?.execute((&sha256, state, until))?;
+        unwanted.extend(sha256.parse::<Digest>().ok().filter(|_| !goes_out));
+    }
+    Ok(unwanted)
+}
+
+pub(super) fn removed(db: &Connection, file: &Digest) -> rusqlite::Result<()> {
+    let removed = "DELETE FROM file WHERE sha256 = ?1 AND state = 'removing'";
+    db.prepare_cached(removed)?.execute((file.to_string(),)).map(|_| ())
+}
+
+pub(super) fn stats(db: &Connection, now: Timestamp) -> rusqlite::Result<Stats> {
+    let mut stats = Stats::default();
+    let count = |row: &Row<'_>, column| Ok::<_, rusqlite::Error>(row.get::<_, i64>(column)?.unsigned_abs());
+    let mut messages = db.prepare_cached(COUNTS)?;
+    let mut rows = messages.query((now,))?;
+    while let Some(row) = rows.next()? {
+        let due = (count(row, 3)?, row.get(4)?);
+        stats.of(row.get(0)?).add(row.get(1)?, count(row, 2)?, due);
+    }
+    let events = "SELECT line, n, (SELECT taken_in FROM event WHERE id = first)
+         FROM (SELECT line, count(*) AS n, min(id) AS first FROM event WHERE acked IS NULL GROUP BY line)";
+    let mut events = db.prepare_cached(events)?;
+    let mut rows = events.query(())?;
+    while let Some(row) = rows.next()? {
+        let of = stats.of(row.get(0)?);
+        (of.unread, of.oldest_unread) = (count(row, 1)?, row.get(2)?);
+    }
+    let files = "SELECT e.line, count(*) FROM file AS f JOIN event AS e ON e.id = f.event
+         WHERE f.due IS NOT NULL AND f.state IN ('waiting', 'fetching') GROUP BY e.line";
+    let mut files = db.prepare_cached(files)?;
+    let mut rows = files.query(())?;
+    while let Some(row) = rows.next()? {
+        stats.of(row.get(0)?).files = count(row, 1)?;
+    }
+    Ok(stats)
+}
+
+/// Empties the log. False: somebody reads from it just now.
+pub(super) fn empty_log(db: &Connection) -> rusqlite::Result<bool> {
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0).map(|busy| busy == 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_settled_is_counted_and_not_read_and_what_is_old_is_found_and_not_searched_for() {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch(include_str!("../sqlite.sql")).unwrap();
+        for (sql, by) in [
+            (COUNTS, &["COVERING INDEX message_settled", "INDEX message_doubtful", "INDEX message_open"][..]),
+            (OLD_MESSAGES, &["INDEX message_settled (line=? AND state=? AND removed=? AND settled"]),
+            (OLD_EVENTS, &["INDEX event_kept (line=? AND taken_in<?"]),
+        ] {
+            let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            for n in 1..=plan.parameter_count() {
+                plan.raw_bind_parameter(n, 9).unwrap();
+            }
+            let (mut rows, mut steps) = (plan.raw_query(), Vec::new());
+            while let Some(row) = rows.next().unwrap() {
+                steps.push(row.get::<_, String>(3).unwrap());
+            }
+            for by in by {
+                assert!(steps.iter().any(|step| step.contains(by)), "{by}: {steps:#?}");
+            }
+            // Of the tables that grow, none is read from end to end.
+            assert!(!steps.iter().any(|step| ["SCAN message", "SCAN m", "SCAN e"].contains(&&**step)), "{steps:#?}");
+        }
+    }
+}

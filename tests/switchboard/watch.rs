@@ -1,0 +1,213 @@
+//! What an operator sees.
+
+use std::time::Duration;
+
+use civic_messaging::channel::Grade;
+use civic_messaging::switchboard::{Line, State, Store, Switchboard};
+use civic_messaging::{Channel, Clock, ErrorKind, Health, Message, Mock, Result, SystemClock, VirtualClock, webhook};
+
+use super::desk::Desk;
+use super::person;
+
+/// A channel whose health never comes, or ends it.
+#[derive(Debug)]
+struct Ill(Mock, bool);
+
+#[civic_messaging::async_trait]
+impl Channel for Ill {
+    fn info(&self) -> &civic_messaging::Info {
+        self.0.info()
+    }
+
+    async fn send(&self, message: &Message) -> Result<civic_messaging::Accepted> {
+        self.0.send(message).await
+    }
+
+    async fn receive(&self, request: &webhook::Request) -> Result<webhook::Received> {
+        self.0.receive(request).await
+    }
+
+    async fn health(&self) -> Result<Health> {
+        if self.1 {
+            panic!("a fault in an adapter");
+        }
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn every_channel_is_asked_at_once_and_none_is_waited_for_long() {
+    let clock = VirtualClock::at(SystemClock::new().now());
+    let account = |id: &'static str| Mock::sms().with_account(id);
+    let builder = Switchboard::builder(Store::open("sqlite::memory:").await.unwrap())
+        .clock(clock.clone())
+        .line(
+            Line::new("desk").channel(Ill(account("1"), false)).channel(account("2")).channel(Ill(account("3"), true)),
+        )
+        .line(Line::new("leader").channel(account("4").with_capability(|can| can.health = false)))
+        .line(Line::new("ward").channel(Ill(account("5"), false)));
+    let board = builder.build().unwrap();
+    let asked = tokio::spawn(async move { board.health().await });
+    while clock.sleepers() < 2 {
+        tokio::task::yield_now().await;
+    }
+    clock.advance(Duration::from_secs(10));
+    let healths = asked.await.unwrap();
+    let told =
+        healths.iter().map(|of| (&*of.line, of.account.as_str(), of.health.as_ref().map_err(|error| error.kind())));
+    let good = Health::default().with("credentials", Grade::Pass, "a mock needs none");
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [
+            ("desk", "1", Err(ErrorKind::Unavailable)),
+            ("desk", "2", Ok(&good)),
+            ("desk", "3", Err(ErrorKind::Unavailable)),
+            ("leader", "4", Err(ErrorKind::Unsupported)),
+            ("ward", "5", Err(ErrorKind::Unavailable)),
+        ]
+    );
+    assert!(healths[0].health.as_ref().unwrap_err().to_string().contains("no answer in 10 seconds"));
+    assert!(healths[2].health.as_ref().unwrap_err().to_string().contains("panicked"));
+}
+
+#[tokio::test]
+async fn what_waits_shows_and_since_when() {
+    let mock = Mock::sms();
+    let store = Store::open("sqlite::memory:").await.unwrap();
+    let builder =
+        || Switchboard::builder(store.clone()).line(Line::new("desk").channel(mock.clone())).route("all", ["desk"]);
+    let board = builder().build().unwrap();
+    let before = SystemClock::new().now();
+    for n in 0..3 {
+        board.send("desk", Message::text(person(n), "Hello")).await.unwrap();
+    }
+    board.send_at("desk", Message::text(person(9), "Later"), before.plus(Duration::from_secs(3600))).await.unwrap();
+    assert_eq!(board.receive("all", mock.arrives("07700 900123", "Hello")).await.status, 200);
+    let desk = board.stats().await.unwrap().line("desk");
+    assert_eq!(desk.messages, [(State::Deferred, 1), (State::Queued, 3)].into());
+    assert_eq!((desk.due, desk.unread, desk.files), (3, 1, 0));
+    assert!(desk.oldest_due.unwrap() >= before && desk.oldest_unread.unwrap() >= desk.oldest_due.unwrap());
+    let desk = Desk::run(builder());
+    while desk.switchboard.stats().await.unwrap().all().count(State::Accepted) < 3 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let all = desk.switchboard.stats().await.unwrap().all();
+    // Their ends are events as well.
+    assert_eq!((all.due, all.oldest_due, all.unread), (0, None, 4));
+    desk.close().await;
+}
+
+#[cfg(feature = "tracing")]
+mod told {
+    use std::sync::{Arc, Mutex};
+
+    use civic_messaging::switchboard::Resolution;
+    use civic_messaging::{Error, MediaRef, OnUnknown, Outcome, Secret};
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Metadata, Subscriber};
+
+    use super::*;
+
+    /// Keeps every line that is told.
+    #[derive(Clone, Default)]
+    struct Listener(Arc<Mutex<Vec<String>>>);
+
+    struct Fields(String);
+
+    impl Visit for Fields {
+        fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+            match field.name() {
+                "message" => self.0.insert_str(0, &format!("{value:?}")),
+                name => self.0.push_str(&format!(" {name}={value:?}")),
+            }
+        }
+    }
+
+    impl Subscriber for Listener {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.target() == "civic_messaging"
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, event: &Event<'_>) {
+            let mut fields = Fields(String::new());
+            event.record(&mut fields);
+            self.0.lock().unwrap().push(format!("{} {}", event.metadata().level(), fields.0));
+        }
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[test]
+    fn each_change_that_is_worth_watching_is_told_and_masked() {
+        let listener = Listener::default();
+        // On this thread alone, where all of it runs; and a second one, so that each line asks who listens.
+        let _second = tracing::Dispatch::new(Listener::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tracing::subscriber::with_default(listener.clone(), || runtime.block_on(works()));
+        let lines = listener.0.lock().unwrap().clone();
+        let pepper = Secret::new("pepper-of-this-council").unwrap();
+        let masked = person(1).fingerprint(&pepper).to_string();
+        for told in [
+            &*format!(
+                "INFO a message is queued civic.line=\"desk\" civic.message=1 civic.state=\"queued\" civic.person={masked}"
+            ),
+            "INFO a message is accepted civic.line=\"desk\" civic.message=1",
+            "INFO a message is deferred: mock: no connection could be made",
+            "INFO a message is rejected: mock: said no",
+            "WARN a message is parked: mock: no answer in time",
+            "INFO a message is accepted: a person found that it went",
+            "WARN a webhook was refused: ",
+            "WARN a file will not be had: the mock holds no such file",
+        ] {
+            assert!(lines.iter().any(|line| line.starts_with(told)), "{told}\n{lines:#?}");
+        }
+        for canary in ["7700900001", "canary", "07700", "pepper"] {
+            assert!(lines.iter().all(|line| !line.contains(canary)), "{canary}\n{lines:#?}");
+        }
+    }
+
+    async fn works() {
+        let mock = Mock::sms();
+        let store = Store::open("sqlite::memory:").await.unwrap();
+        let builder = Switchboard::builder(store)
+            .pepper(Secret::new("pepper-of-this-council").unwrap())
+            .media(civic_messaging::media::MemoryStore::new())
+            .line(Line::new("desk").channel(mock.clone()))
+            .route("all", ["desk"]);
+        let desk = Desk::run(builder);
+        let board = &desk.switchboard;
+        let text = |key: &str| Message::text(person(1), format!("canary {key}")).key(key);
+        let id = board.send("desk", text("plain")).await.unwrap();
+        desk.until(id, &[State::Accepted]).await;
+        mock.will_fail(Error::new(ErrorKind::Unavailable, "no connection could be made"));
+        let id = board.send("desk", text("again")).await.unwrap();
+        desk.until(id, &[State::Accepted]).await;
+        mock.will_fail(Error::new(ErrorKind::Rejected, "said no").with_outcome(Outcome::Rejected));
+        let id = board.send("desk", text("no")).await.unwrap();
+        desk.until(id, &[State::Rejected]).await;
+        mock.will_fail(Error::unknown("no answer in time"));
+        let id = board.send("desk", text("lost").on_unknown(OnUnknown::Park)).await.unwrap();
+        desk.until(id, &[State::Parked]).await;
+        assert!(board.settle(id, Resolution::Went).await.unwrap());
+        assert_eq!(board.receive("nowhere", mock.arrives("07700 900001", "canary")).await.status, 404);
+        let media = vec![MediaRef::new("mock", "canary-file")];
+        let content = civic_messaging::InboundContent::Media { text: Some("canary".to_owned()), media };
+        let photo = mock.arrives_with("07700 900001", content);
+        assert_eq!(board.receive("all", photo).await.status, 200);
+        while board.stats().await.unwrap().all().files > 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        desk.close().await;
+    }
+}
