@@ -194,7 +194,8 @@ impl Switchboard {
         match self.0.store.0.enqueue(new).await? {
             Enqueued::New(id) => {
                 self.0.to_send.notify_one();
-                self.0.stands(line, id, State::Queued, None, Some(&to));
+                let state = if at > now { State::Deferred } else { State::Queued };
+                self.0.stands(line, id, state, None, Some(&to));
                 Ok(id)
             }
             Enqueued::Same(id) => Ok(id),
@@ -267,9 +268,12 @@ impl Switchboard {
         };
         if !incoming.is_empty() {
             let lines: Vec<_> = incoming.iter().map(|incoming| incoming.line.clone()).collect();
+            let files = incoming.iter().any(|incoming| incoming.files() > 0);
             self.0.store.0.take_in(incoming, None, self.0.clock.now()).await?;
             lines.iter().for_each(|line| self.0.to_read.ring(line.as_deref()));
-            self.0.to_fetch.notify_one();
+            if files {
+                self.0.to_fetch.notify_one();
+            }
         }
         Ok(reply)
     }

@@ -36,6 +36,32 @@ const LOOK: Duration = Duration::from_secs(1);
 const REMOVAL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(60));
 
 /// What became of a file of a resident's message.
+///
+/// ```
+/// use civic_messaging::media::MemoryStore;
+/// use civic_messaging::switchboard::{File, Line, Store, Switchboard};
+/// use civic_messaging::{InboundContent, Mock};
+///
+/// # if !cfg!(feature = "sqlite-system") { return }
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let whatsapp = Mock::whatsapp();
+/// let board = Switchboard::builder(Store::open("sqlite::memory:").await?)
+///     .media(MemoryStore::new()) // a FolderStore, where they are to last
+///     .line(Line::new("enquiries").channel(whatsapp.clone()))
+///     .route("whatsapp", ["enquiries"])
+///     .build()?;
+/// tokio::spawn(board.clone().run(std::future::pending()));
+///
+/// let media = vec![whatsapp.holds("image/jpeg", "a fallen tree")];
+/// let photo = InboundContent::Media { text: Some("In Mill Lane".to_owned()), media };
+/// board.receive("whatsapp", whatsapp.arrives_with("07700 900123", photo)).await;
+/// while let Some(event) = board.line("enquiries")?.next().await? {
+///     assert!(matches!(&event.files().await?[..], [File::Held(tree)] if tree.mime == "image/jpeg"));
+///     event.ack().await?;
+/// #   break;
+/// }
+/// # Ok::<(), civic_messaging::Error>(()) }).unwrap();
+/// ```
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum File {

@@ -458,7 +458,7 @@ struct Put<'a> {
 
 impl Incoming {
     /// How many files of it are fetched.
-    fn files(&self) -> usize {
+    pub(super) fn files(&self) -> usize {
         self.event.as_inbound().filter(|_| self.fetch).map_or(0, |inbound| inbound.media().len())
     }
 }
