@@ -76,10 +76,12 @@ impl Drop for Working {
 
 /// A piece of work within a transaction, if one could be begun; it hands back what is to be told once that is committed.
 struct Job {
-    work: Box<dyn FnOnce(Option<&Connection>) -> Tell + Send>,
+    work: Work,
     /// Whether it has to be on the disk by then.
     durable: bool,
 }
+
+type Work = Box<dyn FnOnce(Option<&Connection>) -> Tell + Send>;
 
 type Tell = Box<dyn FnOnce(Result<()>) + Send>;
 
