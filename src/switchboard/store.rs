@@ -162,8 +162,7 @@ impl fmt::Debug for Store {
     }
 }
 
-/// What a switchboard needs of a database. Every method is one transaction, durable when it returns; but for what
-/// [`claim`](Self::claim) and [`next`](Self::next) lend out, which a power cut may give back.
+/// What a switchboard needs of a database. Every method is one transaction, durable when it returns.
 #[async_trait]
 pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// The right to work on the store, for as long as it is held: of one worker at a time, or of several where claims

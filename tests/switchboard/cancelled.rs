@@ -114,7 +114,7 @@ async fn operations(url: &str) {
         first.is_some_and(|first| first.unwrap() == id)
     });
     told.insert("reply", polls.await);
-    let count = async || board.stats().await.unwrap().all().messages.iter().map(|(_, count)| count).sum::<u64>();
+    let count = async || board.stats().await.unwrap().all().messages.values().sum::<u64>();
     assert_eq!(count().await, rows);
 
     // What was handed out to nobody, and what was acknowledged or not, is handed out when its lease has passed.

@@ -108,8 +108,8 @@ async fn template() -> Template {
             let id: i64 = id.to_string().parse().unwrap();
             let held = "UPDATE message SET state = ?2, lease = ?3, fence = 1, attempts = ?2 = 'sending' WHERE id = ?1";
             log.execute(held, (id, state.as_str(), later.as_millis())).unwrap();
-            let attempt = "INSERT INTO attempt SELECT id, 1, 'mock', 'mock-account', queued, NULL, NULL, NULL, NULL
-                 FROM message WHERE id = ?1 AND state = 'sending'";
+            let attempt = "INSERT INTO attempt (message, n, gateway, account, begun)
+                 SELECT id, 1, 'mock', 'mock-account', queued FROM message WHERE id = ?1 AND state = 'sending'";
             log.execute(attempt, (id,)).unwrap();
         }
     }

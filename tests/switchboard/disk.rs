@@ -184,7 +184,7 @@ async fn full(disk: &Path, mut chance: Random, restarts: bool) -> Told {
             state => panic!("{key} is {state:?}"),
         }
     }
-    let rows: u64 = board.stats().await.unwrap().all().messages.iter().map(|(_, count)| count).sum();
+    let rows: u64 = board.stats().await.unwrap().all().messages.values().sum();
     assert_eq!(rows, ids.len() as u64);
     let (mut inbound, inbox) = (0, board.line("desk").unwrap());
     while let Some(event) = inbox.try_next().await.unwrap() {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
 use super::super::Line;
@@ -75,13 +75,7 @@ impl Drop for Working {
 }
 
 /// A piece of work within a transaction, if one could be begun; it hands back what is to be told once that is committed.
-struct Job {
-    work: Work,
-    /// Whether it has to be on the disk by then.
-    durable: bool,
-}
-
-type Work = Box<dyn FnOnce(Option<&Connection>) -> Tell + Send>;
+type Job = Box<dyn FnOnce(Option<&Connection>) -> Tell + Send>;
 
 type Tell = Box<dyn FnOnce(Result<()>) + Send>;
 
@@ -108,28 +102,12 @@ impl Sqlite {
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.queue(true, work).await
-    }
-
-    /// Does what nobody relies on after a power cut: every process sees it at once, and the disk may have it later.
-    async fn lend<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T> {
-        self.queue(false, work).await
-    }
-
-    async fn queue<T: Send + 'static>(
-        &self,
-        durable: bool,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T> {
         let (told, done) = oneshot::channel();
-        let work = Box::new(move |connection: Option<&Connection>| {
+        let job: Job = Box::new(move |connection: Option<&Connection>| {
             let worked = connection.map_or_else(|| Err(gone()), |connection| within(connection, work));
-            Box::new(move |committed: Result<()>| drop(told.send(committed.and(worked)))) as Tell
+            Box::new(move |committed: Result<()>| drop(told.send(committed.and(worked))))
         });
-        self.jobs.send(Job { work, durable }).map_err(|_| gone())?;
+        self.jobs.send(job).map_err(|_| gone())?;
         done.await.map_err(|_| gone())?
     }
 
@@ -202,46 +180,30 @@ fn prepare(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<Resu
     Ok(Ok(()))
 }
 
-/// Begins a transaction. SQLite takes it between two only how much of the second is to be on the disk when it ends.
-fn begin<'a>(connection: &'a mut Connection, durable: bool, was: &mut bool) -> rusqlite::Result<Transaction<'a>> {
-    if *was != durable {
-        connection.pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" })?;
-        *was = durable;
-    }
-    connection.transaction_with_behavior(TransactionBehavior::Immediate)
-}
-
 /// Does what comes, until nobody can send any more.
 ///
 /// Those who were told of one commit come again at nearly the same moment. So where the last commit was of several, the
 /// next one waits for as many, and no longer than half the time that the last one took.
 fn write(mut connection: Connection, inbox: &mpsc::Receiver<Job>) {
-    let (mut left, mut durable) = (None, true);
     let (mut several, mut took) = (1, Duration::ZERO);
-    while let Some(first) = left.take().or_else(|| inbox.recv().ok()) {
+    while let Ok(first) = inbox.recv() {
         let (mut told, start) = (Vec::new(), Instant::now());
-        let committed = match begin(&mut connection, first.durable, &mut durable) {
+        let committed = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
             Ok(transaction) => {
-                told.push((first.work)(Some(&transaction)));
+                told.push(first(Some(&transaction)));
                 while told.len() < GROUP_MAX {
-                    let waits = durable && told.len() < several;
-                    let patience = if waits { (took / 2).saturating_sub(start.elapsed()) } else { Duration::ZERO };
+                    let left = (took / 2).saturating_sub(start.elapsed());
+                    let patience = if told.len() < several { left } else { Duration::ZERO };
                     let Ok(next) = inbox.recv_timeout(patience) else { break };
-                    if next.durable && !durable {
-                        left = Some(next);
-                        break;
-                    }
-                    told.push((next.work)(Some(&transaction)));
+                    told.push(next(Some(&transaction)));
                 }
                 let start = Instant::now();
                 let committed = transaction.commit();
-                if durable {
-                    (several, took) = (told.len(), start.elapsed().min(PATIENCE_MAX));
-                }
+                (several, took) = (told.len(), start.elapsed().min(PATIENCE_MAX));
                 committed
             }
             Err(error) => {
-                told.push((first.work)(None));
+                told.push(first(None));
                 Err(error)
             }
         };
@@ -349,7 +311,7 @@ impl Engine for Sqlite {
     }
 
     async fn claim(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Claimed>> {
-        self.lend(move |db| {
+        self.run(move |db| {
             // One at a time in a conversation, and nobody is overtaken but by what is more urgent; what is planned for
             // later holds up nobody, and is not gone through: so each priority is searched by itself.
             let mut next = db.prepare_cached(
@@ -555,7 +517,7 @@ impl Engine for Sqlite {
 
     async fn next(&self, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<Handed>> {
         let line = line.map(str::to_owned);
-        self.lend(move |db| {
+        self.run(move |db| {
             // Two searches, each by its index: one for both would go through all that was ever acknowledged.
             let of_all = "SELECT id, line, kind, body FROM event
                  WHERE acked IS NULL AND (lease IS NULL OR lease <= ?1) ORDER BY id LIMIT 1";
