@@ -40,9 +40,14 @@ impl Mocked {
         Inbound::new(envelope, "mock-in-0001", self.resident(), InboundContent::Text("Is it Tuesday?".into()))
     }
 
+    /// An id as the mock gives it.
+    fn id(&self, what: &str) -> String {
+        format!("mock-{}-{what}", self.medium())
+    }
+
     /// One of everything that it takes.
     fn messages(&self, mock: &Mock) -> Vec<Message> {
-        let held = MediaSource::from(MediaRef::new("mock", "mock-media-0001"));
+        let held = MediaSource::from(MediaRef::new("mock", self.id("media-0001")));
         let contents: Vec<Content> = vec![
             "Your collection is on Tuesday.".into(),
             Media::image(held).into(),
@@ -93,8 +98,9 @@ impl Subject for Mocked {
 
     fn exchanges(&self) -> Vec<Exchange> {
         let mock = Mock::new(self.medium());
-        let sends = self.messages(&mock).into_iter().map(|message| Exchange::send(message).accepts(["mock-out-0003"]));
-        let file = MediaRef::new("mock", "mock-media-0001");
+        let id = self.id("out-0003");
+        let sends = self.messages(&mock).into_iter().map(|message| Exchange::send(message).accepts([&*id]));
+        let file = MediaRef::new("mock", self.id("media-0001"));
         let mut all: Vec<_> = sends.collect();
         all.extend([
             Exchange::poll(None).brings([Told::text("mock-in-0001", "Is it Tuesday?")]),
@@ -102,7 +108,7 @@ impl Subject for Mocked {
             Exchange::look_up(Sent::new(self.lost().key("case-0002"), self.now())).absent(true),
             Exchange::look_up(Sent::new(Message::text(self.resident(), "Without a key."), self.now())).cannot_tell(),
             Exchange::upload(Media::image("https://example.org/a.png"), "image/png", "a picture")
-                .holds("mock-media-0003"),
+                .holds(self.id("media-0003")),
             Exchange::fetch(file).file("a picture"),
             Exchange::health().graded("credentials", Grade::Pass),
         ]);

@@ -122,7 +122,7 @@ impl Sqlite {
         let ((told, done), path) = (oneshot::channel(), self.path.clone());
         let thread = std::thread::Builder::new().name("civic-store-read".to_owned());
         let read = move || {
-            let read = Connection::open(path).and_then(|db| wait_when_busy(&db).and_then(|()| work(&db)));
+            let read = Connection::open(path).and_then(|mut db| wait_when_busy(&mut db).and_then(|()| work(&db)));
             drop(told.send(read.map_err(|error| failed(&error))));
         };
         thread.spawn(read).map_err(|_| gone())?;
@@ -147,7 +147,7 @@ fn connect(path: &str) -> Result<Connection> {
     Ok(connection)
 }
 
-fn wait_when_busy(connection: &Connection) -> rusqlite::Result<()> {
+fn wait_when_busy(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.busy_handler(Some(|times| {
         std::thread::sleep(BUSY_STEP);
         times < BUSY_STEPS
