@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::common::{Pairs, Target, header, rounds};
 use crate::file;
-use crate::taking::{DIGEST, message};
+use crate::taking::{digest, message};
 
 const BATCH: usize = 100;
 
@@ -129,7 +129,7 @@ fn by_hand(db: &mut Connection, runtime: &Runtime, channel: &Takes, batch: usize
                 "INSERT INTO message (line, key, recipient, body, digest, priority, state, due, queued)
                  VALUES ('desk', ?1, ?2, ?3, ?4, 2, 'queued', 1, 1)",
             )?
-            .execute(params![message.key, message.to.expose(), body, DIGEST])?;
+            .execute(params![message.key, message.to.expose(), body, digest(&body)])?;
     }
     taking.commit()?;
 
@@ -173,7 +173,7 @@ fn by_hand(db: &mut Connection, runtime: &Runtime, channel: &Takes, batch: usize
             )?
             .execute((id,))?;
         ending
-            .prepare_cached("INSERT INTO part (gateway, id, message) VALUES ('memory', ?2, ?1)")?
+            .prepare_cached("INSERT INTO part (gateway, account, id, message) VALUES ('memory', 'desk', ?2, ?1)")?
             .execute((id, gateway_id.as_str()))?;
         ending
             .prepare_cached(

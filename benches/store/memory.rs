@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::common::{median, rounds};
 use crate::cycle::Takes;
-use crate::taking::{DIGEST, message};
+use crate::taking::{digest, message};
 use crate::{file, runtime};
 
 const DATABASE: &str = "CIVIC_BENCH_DATABASE";
@@ -54,7 +54,7 @@ fn fill(path: &std::path::Path, depth: usize) {
     for n in 0..depth {
         let message = message(n);
         let body = serde_json::to_string(&message).expect("it serialises");
-        insert.execute(params![message.key, message.to.expose(), body, DIGEST, n as i64]).expect("a row");
+        insert.execute(params![message.key, message.to.expose(), body, digest(&body), n as i64]).expect("a row");
     }
     drop(insert);
     transaction.commit().expect("it is durable");

@@ -19,7 +19,7 @@ use tokio_postgres::{Client, Error, NoTls};
 use crate::cluster::Database;
 use crate::common::{Pairs, Target, header, rounds};
 use crate::cycle::Takes;
-use crate::taking::{DIGEST, message};
+use crate::taking::message;
 
 /// As many as a store of ours has.
 const SESSIONS: usize = 4;
@@ -60,9 +60,9 @@ async fn fill(client: &Client, messages: usize) {
     }
     let insert =
         "INSERT INTO civic_messaging.message (line, key, recipient, body, digest, priority, state, due, queued)
-         SELECT 'desk', key, recipient, body, $4, 2, 'queued', 1, 1
+         SELECT 'desk', key, recipient, body, encode(sha256(convert_to(body, 'UTF8')), 'hex'), 2, 'queued', 1, 1
          FROM unnest($1::text[], $2::text[], $3::text[]) AS new (key, recipient, body)";
-    client.execute(insert, &[&keys, &people, &bodies, &DIGEST]).await.expect("they are queued");
+    client.execute(insert, &[&keys, &people, &bodies]).await.expect("they are queued");
     client.batch_execute("ANALYZE").await.expect("it is counted");
 }
 
@@ -141,8 +141,9 @@ async fn each(client: &mut Client, channel: &Takes, claimed: &[(i64, Message)]) 
             "UPDATE civic_messaging.attempt SET ended = 2, outcome = 'accepted', kind = '' WHERE message = $1 AND n = 1",
         )
         .await?;
-    let part =
-        client.prepare("INSERT INTO civic_messaging.part (gateway, id, message) VALUES ('memory', $2, $1)").await?;
+    let part = client
+        .prepare("INSERT INTO civic_messaging.part (gateway, account, id, message) VALUES ('memory', 'desk', $2, $1)")
+        .await?;
     let word = client
         .prepare("INSERT INTO civic_messaging.event (line, kind, body, taken_in) VALUES ('desk', 'settled', $1, 2)")
         .await?;
@@ -175,7 +176,8 @@ async fn all(client: &Client, channel: &Takes, claimed: Vec<(i64, Message)>) -> 
     let end = client
         .prepare(
             "WITH sent AS (SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[]) AS sent (message, id, word)),
-                  part AS (INSERT INTO civic_messaging.part (gateway, id, message) SELECT 'memory', id, message FROM sent),
+                  part AS (INSERT INTO civic_messaging.part (gateway, account, id, message)
+                           SELECT 'memory', 'desk', id, message FROM sent),
                   told AS (INSERT INTO civic_messaging.event (line, kind, body, taken_in)
                            SELECT 'desk', 'settled', word, 2 FROM sent),
                   tried AS (UPDATE civic_messaging.attempt SET ended = 2, outcome = 'accepted', kind = ''

@@ -20,7 +20,8 @@ use crate::message::Message;
 /// use civic_messaging::switchboard::{Fallback, Outgoing};
 /// use civic_messaging::{Address, Message, Template};
 ///
-/// let whatsapp = Message::template(Address::whatsapp("07700 900123")?, Template::new("flood_warning", "en_GB"));
+/// let template = Template::new("flood_warning").language("en_GB");
+/// let whatsapp = Message::template(Address::whatsapp("07700 900123")?, template);
 /// let sms = Message::text(Address::phone("07700 900123")?, "Flood warning for Mill Lane: move upstairs now.");
 /// let warning = Outgoing::new(whatsapp.key("flood-17")).fallback(Fallback::new(sms, Duration::from_secs(15 * 60)));
 /// # Ok::<(), civic_messaging::Error>(())

@@ -242,14 +242,17 @@ fn failed(error: &rusqlite::Error) -> Error {
 }
 
 fn is_full(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+    // So it says that there is no room for the index of its log.
+    let no_room = |error: &rusqlite::ffi::Error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) || error.sqlite_error().is_some_and(no_room)
 }
 
 fn cannot_open(error: &rusqlite::Error) -> Error {
-    use rusqlite::ErrorCode::{CannotOpen, DatabaseBusy, DatabaseCorrupt, DiskFull, NotADatabase, ReadOnly};
+    use rusqlite::ErrorCode::{CannotOpen, DatabaseBusy, DatabaseCorrupt, NotADatabase, ReadOnly};
     let rule = match error.sqlite_error_code() {
         // It passes.
-        Some(DatabaseBusy | DiskFull) => return failed(error),
+        _ if is_full(error) => return failed(error),
+        Some(DatabaseBusy) => return failed(error),
         Some(CannotOpen | ReadOnly) => "cannot be opened: is its folder there, and may this user write to both?",
         Some(DatabaseCorrupt | NotADatabase) | None => DAMAGED,
         Some(_) => {
