@@ -91,7 +91,8 @@ impl Mock {
         Self::new(Medium::X)
     }
 
-    /// A channel of any medium.
+    /// A channel of any medium. Its ids count from 1: a test that starts a service again keeps the same mock, for another one
+    /// gives the same ids again.
     ///
     /// ```
     /// use civic_messaging::{Medium, Mock};

@@ -64,7 +64,7 @@ use crate::layer::retry::Schedule;
 use crate::layer::telemetry::switchboard as telemetry;
 use crate::media::MediaStore;
 use crate::message::{Message, Purpose};
-use crate::policy::{Decision, Policy, Question};
+use crate::policy::{self, Decision, Policy, Question};
 use crate::secret::Secret;
 use crate::webhook;
 
@@ -156,7 +156,8 @@ impl Switchboard {
     /// Takes a message for a line: Ok means that it is durable, and will be sent once a worker runs. The same key of the
     /// same line gives the same message.
     ///
-    /// With an [`Outgoing`], it says what goes instead of it if it does not arrive.
+    /// With an [`Outgoing`], it says what goes instead of it if it does not arrive. A plain phone number goes by SMS where
+    /// the line has that, else by WhatsApp.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidMessage`] for a line that is not there, a key that another message has, and what no channel
@@ -166,7 +167,7 @@ impl Switchboard {
         self.send_at(line, message, Timestamp::from_millis(i64::MIN)).await
     }
 
-    /// Takes a message that is not to go before this time.
+    /// Takes a message that is not to go before this time. One that was taken already keeps its time.
     ///
     /// # Errors
     /// Those of [`send`](Self::send).
@@ -177,12 +178,19 @@ impl Switchboard {
         if let Some(fallback) = &fallback {
             fallback.check(of)?;
         }
+        let refused =
+            |reason: policy::Reason| Error::new(ErrorKind::Refused, reason.to_string()).with_code(reason.rule());
         let now = self.0.clock.now();
         let mut due = at.max(now);
         match self.0.decide(line, &message, due).await? {
             Decision::Allow => {}
             Decision::Defer { until, .. } => due = due.max(until),
-            Decision::Refuse(reason) => return Err(Error::new(ErrorKind::Refused, reason.to_string())),
+            Decision::Refuse(reason) => return Err(refused(reason)),
+        }
+        if let Some(fallback) = &fallback
+            && let Decision::Refuse(reason) = self.0.decide(line, &fallback.message, due).await?
+        {
+            return Err(refused(reason).with_field("fallback"));
         }
         let key = match &message.key {
             Some(key) => key.clone(),
@@ -199,7 +207,11 @@ impl Switchboard {
                 Ok(id)
             }
             Enqueued::Same(id) => Ok(id),
-            Enqueued::Other => Err(Error::invalid("key", "is that of another message of this line")),
+            Enqueued::Other => {
+                let rule =
+                    "is that of another message of this line, or of this one with another fallback: take a new key";
+                Err(Error::invalid("key", rule))
+            }
         }
     }
 
@@ -300,6 +312,16 @@ impl Switchboard {
         self.0.store.0.status(id).await
     }
 
+    /// The messages of a line that stand there, the oldest first, `most` of them after one: what is
+    /// [`Parked`](State::Parked) waits for a person, who settles it by [`settle`](Self::settle).
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidMessage`] for a line that is not there, and those of [`status`](Self::status).
+    pub async fn standing(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>> {
+        self.0.line(line)?;
+        self.0.store.0.standing(line, state, after, most).await
+    }
+
     /// What was said on a line with a person, the newest first: the `most` entries before an entry, or the last ones.
     ///
     /// The person is meant wherever they are reached: when a gateway says that somebody has a new number, what is sent to the
@@ -326,7 +348,8 @@ impl Switchboard {
         self.0.store.0.by_key(line, key).await
     }
 
-    /// Calls a message back that has not gone. False: it has, or it is on its way.
+    /// Calls a message back that has not gone. False: it has, it may have, or it is on its way; one that is parked is
+    /// settled by [`settle`](Self::settle).
     ///
     /// # Errors
     /// Those of [`status`](Self::status).
@@ -347,6 +370,10 @@ impl Switchboard {
             Resolution::DidNotGo => (State::Rejected, None, "a person found that it did not go"),
             Resolution::Send => (State::Queued, Some(now), "a person wants it sent"),
         };
+        // Somebody has seen it, whatever the gateway says of its delivery.
+        if resolution == Resolution::Went {
+            self.0.store.0.hold_fallback(id).await?;
+        }
         let from = &[State::Unknown, State::Parked];
         let settled = self.settled(id, Settle { state, due, reason: Some(reason.to_owned()), from, now }).await?;
         self.0.to_send.notify_one();

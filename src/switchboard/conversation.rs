@@ -25,19 +25,18 @@ pub enum Said {
     Ours {
         /// What became of it.
         status: Box<Status>,
-        /// The message: none where it is kept no longer, or was written by a newer program.
+        /// The message: none where a newer program wrote it.
         message: Option<Box<Message>>,
     },
-    /// A message of theirs, or an echo of one of ours that was written elsewhere: none where it is kept no longer, or was
-    /// written by a newer program.
+    /// A message of theirs, or an echo of one of ours that was written elsewhere: none where a newer program wrote it.
     Theirs(Option<Box<Inbound>>),
 }
 
-/// Where an entry stands: entries of one moment are told apart by whose they are, and by their numbers.
+/// Where an entry stands: of one moment, theirs comes before ours, which may answer it; and else by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     pub(super) at: Timestamp,
-    pub(super) theirs: bool,
+    pub(super) ours: bool,
     pub(super) id: i64,
 }
 

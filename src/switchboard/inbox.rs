@@ -98,7 +98,12 @@ impl LineInbox {
 }
 
 impl Handed {
-    /// The line that it is of: none for what is of no line.
+    /// The id of the line that it is of: none for what is of no line.
+    pub fn line_id(&self) -> Option<&str> {
+        self.line.as_deref()
+    }
+
+    /// The line that it is of: none for what is of no line, and for a line that this switchboard does not have.
     pub fn line(&self) -> Option<&Line> {
         self.switchboard.0.lines.get(self.line.as_deref()?)
     }

@@ -147,7 +147,10 @@ impl Line {
     pub(super) fn check(&self) -> Result<()> {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
         if !(1..=64).contains(&self.id.len()) || !self.id.chars().all(plain) {
-            return Err(Error::config("line", "must have an id of 1 to 64 small letters, digits, - and _"));
+            return Err(Error::config(
+                format!("line {}", self.id),
+                "must have an id of 1 to 64 small letters, digits, - and _",
+            ));
         }
         let wrong = |rule: String| Err(Error::config(format!("line {}", self.id), rule));
         if self.channels.is_empty() {
@@ -161,7 +164,10 @@ impl Line {
         }
         for info in self.channels.iter().map(|channel| channel.info()) {
             if let Some(layer) = info.layers.iter().find(|layer| **layer != "trace") {
-                return wrong(format!("has a channel of {} with the layer {layer}: give the bare one", info.gateway));
+                return wrong(format!(
+                    "has a channel of {} with the layer {layer}: give the bare one, and of several each",
+                    info.gateway
+                ));
             }
         }
         for (n, info) in self.channels.iter().map(|channel| channel.info()).enumerate() {
@@ -185,7 +191,10 @@ impl Line {
                 Err(error) => drop(wrong.get_or_insert(error)),
             }
         }
-        let nobody = || Error::recipient(format!("is reached by no channel of the line {}", self.id));
+        let nobody = || {
+            let media: Vec<_> = self.channels.iter().map(|channel| channel.info().medium.as_str()).collect();
+            Error::recipient(format!("is reached by no channel of the line {}: it has {}", self.id, media.join(", ")))
+        };
         Err(wrong.unwrap_or_else(nobody))
     }
 

@@ -21,6 +21,18 @@ use crate::message::{Accepted, Message, OnUnknown, Purpose};
 #[serde(transparent)]
 pub struct Id(pub(super) i64);
 
+impl From<i64> for Id {
+    fn from(number: i64) -> Self {
+        Self(number)
+    }
+}
+
+impl From<Id> for i64 {
+    fn from(id: Id) -> Self {
+        id.0
+    }
+}
+
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -152,9 +164,9 @@ pub struct Settled {
 /// What a person says of a message that may have gone, or that failed too often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolution {
-    /// It went: somebody has seen it.
+    /// It went: somebody has seen it. Nothing goes instead of it any more.
     Went,
-    /// It did not go, and is not to be sent.
+    /// It did not go, and is not to be sent: what goes instead of it, if anything, goes now.
     DidNotGo,
     /// Send it, at the risk of a second copy.
     Send,

@@ -15,13 +15,13 @@ use super::fallback::{Fallback, Falls, First};
 use super::file::File;
 use super::outbox::{self, Id, Settled, State, Status};
 use super::watch::Stats;
-use crate::address::Address;
+use crate::address::{Address, Phone};
 use crate::channel::Cursor;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::delivery::DeliveryState;
 use crate::error::ErrorKind;
 use crate::error::{Error, Result};
-use crate::event::{Delivery, Event};
+use crate::event::{Delivery, Event, Inbound};
 use crate::id::{Digest, MessageId};
 use crate::media::Stored;
 use crate::message::{Message, Money};
@@ -126,7 +126,7 @@ impl<'a> Home<'a> {
     fn of(url: &'a str) -> Result<Self> {
         match url.split_once(':') {
             #[cfg(feature = "sqlite-system")]
-            Some(("sqlite", path)) => Ok(Self::Sqlite(path)),
+            Some(("sqlite", path)) => Self::sqlite(path),
             #[cfg(not(feature = "sqlite-system"))]
             Some(("sqlite", _)) => Err(Error::config("store", "needs the feature sqlite of this crate")),
             #[cfg(feature = "postgres")]
@@ -136,6 +136,20 @@ impl<'a> Home<'a> {
                 Err(Error::config("store", "needs the feature postgres of this crate"))
             }
             _ => Err(Error::config("store", "must be sqlite: and the path of a file, or postgres:// and a database")),
+        }
+    }
+
+    /// What SQLite would take for a file that is gone tomorrow, or for another file than is meant, is refused.
+    #[cfg(feature = "sqlite-system")]
+    fn sqlite(path: &'a str) -> Result<Self> {
+        let wrong = |rule| Err(Error::config("store", rule));
+        match path {
+            ":memory:" => Ok(Self::Sqlite(path)),
+            _ if path.trim().is_empty() => wrong("needs the path of a file after sqlite:, or :memory: in tests"),
+            _ if path.starts_with("//") => wrong("is sqlite: and a path, without the two slashes: sqlite:desk.db"),
+            _ if path.contains('?') => wrong("takes no options after the path of the file"),
+            _ if path.trim_matches(':') == "memory" => wrong("is sqlite::memory: where it lives in memory"),
+            _ => Ok(Self::Sqlite(path)),
         }
     }
 }
@@ -200,6 +214,12 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
 
     /// Messages that may have gone, and that it is time to ask about: they are not given out again for this long.
     async fn doubtful(&self, now: Timestamp, wait: Duration, most: u32) -> Result<Vec<Claimed>>;
+
+    /// Lets nothing go instead of a message any more.
+    async fn hold_fallback(&self, id: Id) -> Result<()>;
+
+    /// The messages of a line that stand there, the oldest first, after one.
+    async fn standing(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>>;
 
     /// Settles a message that may have gone. False: it was not in doubt any more.
     async fn settle(&self, id: Id, settled: Settle) -> Result<bool>;
@@ -600,6 +620,14 @@ fn rung_of(text: &str) -> Option<DeliveryState> {
 /// Whose deliveries these are, where they are of all that a person had.
 fn told_by(delivery: &Delivery) -> Option<&Address> {
     delivery.recipient.as_ref().or(delivery.envelope.conversation.as_ref())
+}
+
+/// The number of who wrote, where they are known by more than that: both are one person.
+fn number_of(inbound: &Inbound) -> Option<&str> {
+    match inbound.answer_to() {
+        Address::WhatsApp(user) if user.user_id().is_some() => user.phone().map(Phone::as_str),
+        _ => None,
+    }
 }
 
 /// Whose message it is: the person or the conversation that an answer would go to.

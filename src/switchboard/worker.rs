@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::future::Future;
+use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,8 +14,10 @@ use tokio::task::JoinSet;
 use super::outbox::{self, After, Round, State};
 use super::store::{Attempt, Bell, Claimed, End, Ruling, Settle};
 use super::{Switchboard, account, held};
+use crate::address::Address;
 use crate::channel::{Channel, Evidence, Sent};
 use crate::error::{Error, Outcome, Result};
+use crate::event::{Delivery, DeliveryOf};
 use crate::layer::failover::Asked;
 use crate::layer::telemetry;
 use crate::message::{Accepted, Message};
@@ -163,7 +166,9 @@ impl Switchboard {
         };
         let now = inner.clock.now();
         let mut message = Cow::Borrowed(message);
-        if let Some(to) = &claimed.moved_to {
+        // By the same medium only: that somebody is elsewhere on WhatsApp says nothing of their phone.
+        let same = |to: &&Address| mem::discriminant(*to) == mem::discriminant(&message.to);
+        if let Some(to) = claimed.moved_to.as_ref().filter(same) {
             message.to_mut().to = to.clone();
         }
         let message = &*message;
@@ -370,7 +375,14 @@ impl Switchboard {
         }
         let evidence = together(all);
         if let Evidence::Found(deliveries) = &evidence {
-            let found = deliveries.iter().cloned().map(|delivery| inner.incoming(delivery.into())).collect();
+            let ours = |mut delivery: Delivery| {
+                // The gateway found it by other means, and it is this one.
+                if let DeliveryOf::Message { key, .. } = &mut delivery.of {
+                    key.clone_from(&message.key);
+                }
+                inner.incoming(delivery.into())
+            };
+            let found = deliveries.iter().cloned().map(ours).collect();
             inner.store.0.take_in(found, None, inner.clock.now()).await?;
         }
         let settle = outbox::reconciled(&evidence, claimed.lookups, inner.clock.now());

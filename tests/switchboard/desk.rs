@@ -472,7 +472,17 @@ async fn what_does_not_fit_together_is_refused_when_it_is_built() {
         let error = build(lines, routes).await;
         assert!(error.kind() == ErrorKind::Config && error.to_string().contains(words), "{error}");
     }
-    for url in ["desk.db", "mysql:desk", "sqlite:/nowhere/at/all/desk.db"] {
+    for url in [
+        "desk.db",
+        "mysql:desk",
+        "sqlite:/nowhere/at/all/desk.db",
+        "sqlite:",
+        "sqlite: ",
+        "sqlite:memory:",
+        "sqlite::memory",
+        "sqlite://desk.db",
+        "sqlite:desk.db?mode=rwc",
+    ] {
         assert_eq!(Store::open(url).await.unwrap_err().kind(), ErrorKind::Config, "{url}");
     }
     let noise = Database::new();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use civic_messaging::policy::{Decision, Policy, Question, Reason};
-use civic_messaging::switchboard::{Fallback, Line, Outgoing, State, Status, Switchboard};
+use civic_messaging::switchboard::{Fallback, Line, Outgoing, Resolution, State, Status, Switchboard};
 use civic_messaging::{
     Address, Clock, DeliveryState, Error, ErrorKind, Message, Mock, OnUnknown, Outcome, Purpose, Result, Timestamp,
     async_trait,
@@ -120,6 +120,59 @@ async fn a_fallback_that_cannot_go_is_refused_before_anything_is_taken() {
         assert_eq!((error.outcome(), error.field()), (Outcome::NotSent, Some(field)), "{error}");
     }
     assert!(desk.switchboard.stats().await.unwrap().lines.is_empty());
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn what_the_gateway_has_and_what_a_person_saw_is_not_made_up_for() {
+    let clock = Ahead::default();
+    let (desk, whatsapp, sms) = desk(&clock).await;
+    let board = &desk.switchboard;
+    // Its answer was lost; the gateway was asked, and then tells of it by an id that nobody had written down.
+    whatsapp.will_accept_unheard();
+    let lost = board.send("desk", both(1, HOUR)).await.unwrap();
+    desk.until(lost, &[State::Parked]).await;
+    let sent = civic_messaging::Sent::new(whatsapp.sent()[0].clone(), clock.now());
+    let civic_messaging::Evidence::Found(found) = civic_messaging::Channel::look_up(&whatsapp, &sent).await.unwrap()
+    else {
+        panic!("the mock has it")
+    };
+    assert_eq!(board.receive("all", whatsapp.brings(found[0].clone().into())).await.status, 200);
+    let id = desk.until(lost, &[State::Accepted]).await.gateway_id.unwrap();
+    assert_eq!(board.receive("all", whatsapp.reports(&id, DeliveryState::Delivered)).await.status, 200);
+
+    // A person found that it went.
+    whatsapp.will_fail(Error::unknown("no answer in time"));
+    let seen = board.send("desk", both(2, HOUR)).await.unwrap();
+    desk.until(seen, &[State::Parked]).await;
+    assert!(board.settle(seen, Resolution::Went).await.unwrap());
+
+    let late = board.send("desk", both(3, HOUR)).await.unwrap();
+    desk.until(late, &[State::Accepted]).await;
+    clock.goes_on(HOUR);
+    instead(&desk, late).await;
+    for id in [lost, seen] {
+        assert_eq!(board.status(id).await.unwrap().unwrap().fallback, None);
+    }
+    assert_eq!(sms.sent().len(), 1);
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn a_new_number_on_whatsapp_says_nothing_of_the_phone() {
+    let (desk, whatsapp, sms) = desk(&Ahead::default()).await;
+    let [old, new] = ["07700 900123", "07700 900124"].map(|number| Address::whatsapp(number).unwrap());
+    let request = whatsapp.arrives("07700 900123", "I have a new number");
+    let inbound = civic_messaging::Channel::receive(&whatsapp, &request).await.unwrap().events.remove(0);
+    let changed = civic_messaging::AddressChanged::new(inbound.envelope().clone(), old.clone(), new.clone());
+    assert_eq!(desk.switchboard.receive("all", whatsapp.brings(changed.into())).await.status, 200);
+    let by_whatsapp = desk.switchboard.send("desk", Message::text(old, "Hello")).await.unwrap();
+    let by_sms = Message::text(Address::phone("07700 900123").unwrap(), "Hello");
+    let by_sms = desk.switchboard.send("desk", by_sms).await.unwrap();
+    for id in [by_whatsapp, by_sms] {
+        desk.until(id, &[State::Accepted]).await;
+    }
+    assert_eq!((&whatsapp.sent()[0].to, sms.sent()[0].to.expose()), (&new, "+447700900123"));
     desk.close().await;
 }
 

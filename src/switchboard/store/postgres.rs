@@ -25,13 +25,14 @@ use super::super::watch::Stats;
 use super::{
     Attempt, Bell, Claimed, ClaimedFile, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACK_WAIT, FALLBACKS_MAX,
     FELL_BACK, Falling, Fetched, FileHold, Handed, Hold, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD,
-    There, Told, What, digest_of, message_of, person_of, rung_of, told_by,
+    There, Told, What, digest_of, message_of, number_of, person_of, rung_of, told_by,
 };
+use crate::address::Address;
 use crate::channel::Cursor;
 use crate::clock::Timestamp;
 use crate::delivery::DeliveryState;
 use crate::error::{Error, Result};
-use crate::event::{AddressChanged, Delivery, DeliveryOf, Event};
+use crate::event::{Delivery, DeliveryOf, Event};
 use crate::id::{Digest, MessageId};
 
 mod bells;
@@ -229,6 +230,16 @@ impl Engine for Postgres {
 
     async fn doubtful(&self, now: Timestamp, wait: Duration, most: u32) -> Result<Vec<Claimed>> {
         self.sessions.run((), move |db, ()| Box::pin(doubtful(db, now, wait, most))).await
+    }
+
+    async fn hold_fallback(&self, id: Id) -> Result<()> {
+        let hold = "UPDATE civic_messaging.message SET fallback_due = NULL WHERE id = $1";
+        self.sessions.run((), move |db, ()| Box::pin(async move { db.change(hold, &[&id.0]).await.map(drop) })).await
+    }
+
+    async fn standing(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>> {
+        let after = after.map_or(i64::MIN, |id| id.0);
+        self.sessions.run(line, move |db, line| Box::pin(standing(db, line, state, after, most))).await
     }
 
     async fn settle(&self, id: Id, settled: Settle) -> Result<bool> {
@@ -680,7 +691,14 @@ async fn take_in(
         file::put(db, &dedupe, incoming.files(), now).await?;
         match (event, line) {
             (Event::Delivery(delivery), _) => deliver(db, line.as_deref(), delivery, now).await?,
-            (Event::AddressChanged(changed), Some(line)) => link(db, line, changed).await?,
+            (Event::AddressChanged(changed), Some(line)) => {
+                link(db, line, changed.previous.expose(), &changed.current, changed.envelope.at).await?;
+            }
+            (Event::Inbound(inbound), Some(line)) => {
+                if let Some(number) = number_of(inbound) {
+                    link(db, line, number, inbound.answer_to(), inbound.envelope.at).await?;
+                }
+            }
             _ => {}
         }
     }
@@ -705,21 +723,23 @@ async fn put_event(db: &Session, put: &Put<'_>, body: &str, now: Timestamp) -> R
 }
 
 /// Notes where a person is reached now: each address leads to the last one, however many lie between.
-async fn link(db: &Session, line: &str, changed: &AddressChanged) -> Result<(), Fault> {
+async fn link(db: &Session, line: &str, previous: &str, to: &Address, at: Timestamp) -> Result<(), Fault> {
     // One change of a line at a time: each reads what the others wrote.
     let lock = "SELECT pg_advisory_xact_lock(hashtextextended('civic_messaging.link' || chr(10) || $1, 0))";
-    let line = indexed(line);
+    let (line, previous, current, at) = (indexed(line), indexed(previous), indexed(to.expose()), at.as_millis());
+    let there = "SELECT 1 FROM civic_messaging.link WHERE line = $1 AND previous = $2 AND current = $3";
+    if db.row(there, &[&line, &previous, &current]).await?.is_some() {
+        return Ok(());
+    }
     db.rows(lock, &[&line]).await?;
-    let (previous, at) = (indexed(changed.previous.expose()), changed.envelope.at.as_millis());
     let newer = "SELECT current, address FROM civic_messaging.link WHERE line = $1 AND previous = $2 AND at > $3";
     // The later news may come first.
     if db.row(newer, &[&line, &previous, &at]).await?.is_some() {
         return Ok(());
     }
-    let current = indexed(changed.current.expose());
     let (current, address) = match db.row(newer, &[&line, &current, &at]).await? {
         Some(row) => (row.try_get(0)?, row.try_get(1)?),
-        None => (current.into_owned(), serde_json::to_string(&changed.current)?),
+        None => (current.into_owned(), serde_json::to_string(to)?),
     };
     // Who came back to an address leaves it no more.
     db.change("DELETE FROM civic_messaging.link WHERE line = $1 AND previous = $2", &[&line, &current]).await?;
@@ -752,6 +772,15 @@ async fn next(db: &Session, line: Option<&str>, now: Timestamp, lease: Duration)
     let Some(row) = row else { return Ok(None) };
     let what = What::read(row.try_get(2)?, row.try_get(3)?);
     Ok(Some(Handed { id: row.try_get(0)?, line: row.try_get(1)?, what }))
+}
+
+async fn standing(db: &Session, line: &str, state: State, after: i64, most: u32) -> Result<Vec<Status>, Fault> {
+    let ids = "SELECT id FROM civic_messaging.message WHERE line = $1 AND state = $2 AND id > $3 ORDER BY id LIMIT $4";
+    let ids = db.rows(ids, &[&indexed(line), &state.as_str(), &after, &i64::from(most)]).await?;
+    let ids = ids.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let mut standing: Vec<_> = statuses(db, ids).await?.into_iter().map(|(status, _)| status).collect();
+    standing.sort_unstable_by_key(|status| status.id);
+    Ok(standing)
 }
 
 /// What became of messages, and what they say.
@@ -796,27 +825,27 @@ async fn conversation(
     let who = db.rows(who, &[&line, &with]).await?;
     let who = who.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
     let places = "SELECT * FROM (
-             (SELECT queued AS at, false AS theirs, id, NULL AS body FROM civic_messaging.message
+             (SELECT queued AS at, true AS ours, id, NULL AS body FROM civic_messaging.message
               WHERE conversation = ANY (SELECT hashtextextended($1 || chr(10) || person, 0) FROM unnest($2::text[]) AS person)
                 AND recipient = ANY ($2) AND line = $1
-                AND ($3::bigint IS NULL OR (queued, false, id) < ($3, $4::boolean, $5::bigint))
+                AND ($3::bigint IS NULL OR (queued, true, id) < ($3, $4::boolean, $5::bigint))
               ORDER BY queued DESC, id DESC LIMIT $6)
              UNION ALL
-             (SELECT taken_in, true, id, body FROM civic_messaging.event
+             (SELECT taken_in, false, id, body FROM civic_messaging.event
               WHERE line = $1 AND person = ANY ($2)
-                AND ($3::bigint IS NULL OR (taken_in, true, id) < ($3, $4, $5))
+                AND ($3::bigint IS NULL OR (taken_in, false, id) < ($3, $4, $5))
               ORDER BY taken_in DESC, id DESC LIMIT $6)) AS said
-         ORDER BY at DESC, theirs DESC, id DESC LIMIT $6";
-    let (at, theirs) = (before.map(|place| place.at.as_millis()), before.map(|place| place.theirs));
+         ORDER BY at DESC, ours DESC, id DESC LIMIT $6";
+    let (at, ours) = (before.map(|place| place.at.as_millis()), before.map(|place| place.ours));
     let id = before.map(|place| place.id);
-    let said = db.rows(places, &[&line, &who, &at, &theirs, &id, &i64::from(most)]).await?;
-    let place = |row: &Row| Ok::<_, Fault>(Place { at: moment(row, 0)?, theirs: row.try_get(1)?, id: row.try_get(2)? });
+    let said = db.rows(places, &[&line, &who, &at, &ours, &id, &i64::from(most)]).await?;
+    let place = |row: &Row| Ok::<_, Fault>(Place { at: moment(row, 0)?, ours: row.try_get(1)?, id: row.try_get(2)? });
     let places = said.iter().map(place).collect::<Result<Vec<_>, _>>()?;
-    let ours = places.iter().filter(|place| !place.theirs).map(|place| place.id).collect();
+    let ours = places.iter().filter(|place| place.ours).map(|place| place.id).collect();
     let ours: HashMap<_, _> = statuses(db, ours).await?.into_iter().map(|ours| (ours.0.id.0, ours)).collect();
     let mut entries = Vec::with_capacity(places.len());
     for (row, place) in said.iter().zip(places) {
-        if place.theirs {
+        if !place.ours {
             entries.push(Entry::theirs(place, row.try_get(3)?));
         } else if let Some((status, body)) = ours.get(&place.id) {
             entries.push(Entry::ours(place, status.clone(), body));
@@ -855,7 +884,14 @@ async fn deliver(db: &Session, line: Option<&str>, delivery: &Delivery, now: Tim
          ORDER BY n, message LIMIT 1";
     let (id, key) = (id.as_ref().map(|id| indexed(id.as_str())), key.as_deref().map(indexed));
     if let Some(row) = db.row(of, &[&gateway, &id, &key, &account]).await? {
-        return told_of(db, row.try_get(0)?, Told::by(delivery), now).await;
+        let message: i64 = row.try_get(0)?;
+        // What was found by its key is found by its id from now on.
+        if let Some(id) = id.as_deref().filter(|id| !id.is_empty()) {
+            let part = "INSERT INTO civic_messaging.part (gateway, account, id, message) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT DO NOTHING";
+            db.change(part, &[&gateway, &account, &id, &message]).await?;
+        }
+        return told_of(db, message, Told::by(delivery), now).await;
     }
     let keep = "INSERT INTO civic_messaging.early (gateway, account, id, key, delivery, at)
          VALUES ($1, $2, $3, $4, $5, $6)";

@@ -20,13 +20,14 @@ use super::super::watch::Stats;
 use super::{
     Attempt, Claimed, ClaimedFile, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACK_WAIT, FALLBACKS_MAX, FELL_BACK,
     Falling, Fetched, FileHold, Handed, Hold, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD, There,
-    Told, What, digest_of, message_of, person_of, rung_of, told_by,
+    Told, What, digest_of, message_of, number_of, person_of, rung_of, told_by,
 };
+use crate::address::Address;
 use crate::channel::Cursor;
 use crate::clock::Timestamp;
 use crate::delivery::DeliveryState;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{AddressChanged, Delivery, DeliveryOf, Event};
+use crate::event::{Delivery, DeliveryOf, Event};
 use crate::id::{Digest, MessageId};
 
 mod file;
@@ -314,6 +315,9 @@ impl Engine for Sqlite {
     }
 
     async fn claim(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Claimed>> {
+        if most == 0 {
+            return Ok(Vec::new());
+        }
         self.run(move |db| {
             // One at a time in a conversation, and nobody is overtaken but by what is more urgent; what is planned for
             // later holds up nobody, and is not gone through: so each priority is searched by itself.
@@ -478,6 +482,22 @@ impl Engine for Sqlite {
         .await
     }
 
+    async fn hold_fallback(&self, id: Id) -> Result<()> {
+        let hold = "UPDATE message SET fallback_due = NULL WHERE id = ?1";
+        self.run(move |db| db.prepare_cached(hold)?.execute((id.0,)).map(|_| ())).await
+    }
+
+    async fn standing(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>> {
+        let (line, after) = (line.to_owned(), after.map_or(i64::MIN, |id| id.0));
+        self.run(move |db| {
+            let ids = "SELECT id FROM message WHERE line = ?1 AND state = ?2 AND id > ?3 ORDER BY id LIMIT ?4";
+            let mut ids = db.prepare_cached(ids)?;
+            let ids = ids.query_map((line, state, after, most), |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
+            ids.into_iter().map(|id| status(db, id).map(|(status, _)| status)).collect()
+        })
+        .await
+    }
+
     async fn settle(&self, id: Id, settled: Settle) -> Result<bool> {
         self.run(move |db| settle(db, id.0, &settled)).await
     }
@@ -495,7 +515,14 @@ impl Engine for Sqlite {
                 file::put(db, &dedupe, incoming.files(), now)?;
                 match (event, line) {
                     (Event::Delivery(delivery), _) => deliver(db, line.as_deref(), delivery, now)?,
-                    (Event::AddressChanged(changed), Some(line)) => link(db, line, changed)?,
+                    (Event::AddressChanged(changed), Some(line)) => {
+                        link(db, line, changed.previous.expose(), &changed.current, changed.envelope.at)?;
+                    }
+                    (Event::Inbound(inbound), Some(line)) => {
+                        if let Some(number) = number_of(inbound) {
+                            link(db, line, number, inbound.answer_to(), inbound.envelope.at)?;
+                        }
+                    }
                     _ => {}
                 }
             }
@@ -656,32 +683,32 @@ fn conversation(
          who (person) AS (
              SELECT person FROM now
              UNION SELECT previous FROM link WHERE line = ?1 AND current = (SELECT person FROM now))
-         SELECT at, theirs, id FROM (
+         SELECT at, ours, id FROM (
              SELECT * FROM (
-                 SELECT queued AS at, 0 AS theirs, id FROM message
+                 SELECT queued AS at, 1 AS ours, id FROM message
                  WHERE line = ?1 AND recipient IN (SELECT person FROM who)
-                   AND (?3 IS NULL OR (queued, 0, id) < (?3, ?4, ?5))
+                   AND (?3 IS NULL OR (queued, 1, id) < (?3, ?4, ?5))
                  ORDER BY queued DESC, id DESC LIMIT ?6)
              UNION ALL
              SELECT * FROM (
-                 SELECT taken_in AS at, 1 AS theirs, id FROM event
+                 SELECT taken_in AS at, 0 AS ours, id FROM event
                  WHERE line = ?1 AND person IN (SELECT person FROM who)
-                   AND (?3 IS NULL OR (taken_in, 1, id) < (?3, ?4, ?5))
+                   AND (?3 IS NULL OR (taken_in, 0, id) < (?3, ?4, ?5))
                  ORDER BY taken_in DESC, id DESC LIMIT ?6))
-         ORDER BY at DESC, theirs DESC, id DESC LIMIT ?6",
+         ORDER BY at DESC, ours DESC, id DESC LIMIT ?6",
     )?;
-    let from = (before.map(|place| place.at), before.map(|place| place.theirs), before.map(|place| place.id));
-    let read = |row: &Row<'_>| Ok(Place { at: row.get(0)?, theirs: row.get(1)?, id: row.get(2)? });
+    let from = (before.map(|place| place.at), before.map(|place| place.ours), before.map(|place| place.id));
+    let read = |row: &Row<'_>| Ok(Place { at: row.get(0)?, ours: row.get(1)?, id: row.get(2)? });
     let places = places.query_map(params![line, with, from.0, from.1, from.2, most], read)?;
     let mut said = db.prepare_cached("SELECT body FROM event WHERE id = ?1")?;
     let mut entries = Vec::new();
     for place in places {
         let place = place?;
-        entries.push(if place.theirs {
-            Entry::theirs(place, &said.query_row((place.id,), |row| row.get::<_, String>(0))?)
-        } else {
+        entries.push(if place.ours {
             let (status, body) = status(db, place.id)?;
             Entry::ours(place, status, &body)
+        } else {
+            Entry::theirs(place, &said.query_row((place.id,), |row| row.get::<_, String>(0))?)
         });
     }
     Ok(entries)
@@ -885,8 +912,11 @@ fn put_event(db: &Connection, put: &Put<'_>, body: &str, now: Timestamp) -> rusq
 }
 
 /// Notes where a person is reached now: each address leads to the last one, however many lie between.
-fn link(db: &Connection, line: &str, changed: &AddressChanged) -> rusqlite::Result<()> {
-    let (previous, at) = (changed.previous.expose(), changed.envelope.at);
+fn link(db: &Connection, line: &str, previous: &str, to: &Address, at: Timestamp) -> rusqlite::Result<()> {
+    let there = "SELECT 1 FROM link WHERE line = ?1 AND previous = ?2 AND current = ?3";
+    if db.prepare_cached(there)?.query_row((line, previous, to.expose()), |_| Ok(())).optional()?.is_some() {
+        return Ok(());
+    }
     let mut newer =
         db.prepare_cached("SELECT current, address FROM link WHERE line = ?1 AND previous = ?2 AND at > ?3")?;
     let mut newer = |from: &str| {
@@ -897,8 +927,8 @@ fn link(db: &Connection, line: &str, changed: &AddressChanged) -> rusqlite::Resu
     if newer(previous)?.is_some() {
         return Ok(());
     }
-    let here = (changed.current.expose().to_owned(), to_json(&changed.current)?);
-    let (current, address) = newer(changed.current.expose())?.unwrap_or(here);
+    let here = (to.expose().to_owned(), to_json(to)?);
+    let (current, address) = newer(to.expose())?.unwrap_or(here);
     // Who came back to an address leaves it no more.
     db.prepare_cached("DELETE FROM link WHERE line = ?1 AND previous = ?2")?.execute((line, &current))?;
     db.prepare_cached("UPDATE link SET current = ?3, address = ?4 WHERE line = ?1 AND current = ?2")?
@@ -941,7 +971,14 @@ fn deliver(db: &Connection, line: Option<&str>, delivery: &Delivery, now: Timest
         .query_row((gateway, id, key, delivery.envelope.account.as_str()), |row| row.get(0))
         .optional()?;
     match message {
-        Some(message) => told_of(db, message, Told::by(delivery), now),
+        Some(message) => {
+            // What was found by its key is found by its id from now on.
+            db.prepare_cached(
+                "INSERT OR IGNORE INTO part (gateway, account, id, message) SELECT ?1, ?2, ?3, ?4 WHERE ?3 <> ''",
+            )?
+            .execute((gateway, delivery.envelope.account.as_str(), id, message))?;
+            told_of(db, message, Told::by(delivery), now)
+        }
         None => db
             .prepare_cached(
                 "INSERT INTO early (gateway, account, id, key, delivery, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",

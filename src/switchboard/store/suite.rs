@@ -78,6 +78,9 @@ each! {
     a_ruling_is_noted_under_its_own_claim_only
     a_conversation_is_read_from_its_end
     who_has_a_new_address_is_reached_there
+    a_person_is_one_by_number_and_by_user_id
+    an_id_that_came_with_a_key_is_known_from_then_on
+    what_stands_there_is_listed_line_by_line
     an_event_is_taken_in_once
     a_place_in_a_channel_is_kept
     an_event_is_handed_out_until_it_is_acknowledged
@@ -662,7 +665,7 @@ async fn a_conversation_is_read_from_its_end(store: &dyn Engine, other: &dyn Eng
     store.take_in(vec![inbound(9, &others)], None, at(3)).await.unwrap();
     let all = other.conversation("desk", they.expose(), None, 100).await.unwrap();
     let told =
-        ["Theirs 4", "ours-4", "Theirs 3", "ours-3", "Theirs 2", "ours-2", "Theirs 1", "ours-1", "Theirs 0", "ours-0"];
+        ["ours-4", "Theirs 4", "ours-3", "Theirs 3", "ours-2", "Theirs 2", "ours-1", "Theirs 1", "ours-0", "Theirs 0"];
     assert_eq!(words(&all), told);
     // In pages of three: nothing twice, and nothing left out.
     let (mut pages, mut before) = (Vec::new(), None);
@@ -708,6 +711,49 @@ async fn who_has_a_new_address_is_reached_there(store: &dyn Engine, other: &dyn 
     let elsewhere = Incoming { line: Some("leader".to_owned()), ..changed(&first, &second, 40) };
     store.take_in(vec![elsewhere], None, at(2)).await.unwrap();
     assert_eq!(leads("i", 1).await, None);
+}
+
+async fn a_person_is_one_by_number_and_by_user_id(store: &dyn Engine, other: &dyn Engine) {
+    let number = Address::whatsapp("+447700900001").unwrap();
+    let phone = number.as_phone().cloned();
+    let both = Address::WhatsApp(crate::address::WhatsAppUser::new(phone, Some("GB.13491208655302741918")).unwrap());
+    put(store, New { message: Message::text(number.clone(), "Hello").key("ours"), ..new("ours", 1) }).await;
+    for n in 1..3 {
+        store.take_in(vec![inbound(n, &both)], None, at(i64::from(n))).await.unwrap();
+    }
+    for address in [&number, &both] {
+        let said = other.conversation("desk", address.expose(), None, 9).await.unwrap();
+        assert_eq!(words(&said), ["Theirs 2", "Theirs 1", "ours"]);
+    }
+}
+
+async fn an_id_that_came_with_a_key_is_known_from_then_on(store: &dyn Engine, other: &dyn Engine) {
+    let id = sent(store, "a", End { state: State::Unknown, ..end("unknown") }).await;
+    let found = delivery("id-a", DeliveryState::Accepted).with_key(Some("a".to_owned()));
+    brought(other, found).await;
+    let status = store.status(id).await.unwrap().unwrap();
+    assert_eq!((status.state, status.gateway_id), (State::Accepted, Some("id-a".into())));
+    brought(store, delivery("id-a", DeliveryState::Delivered)).await;
+    assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Delivered));
+}
+
+async fn what_stands_there_is_listed_line_by_line(store: &dyn Engine, other: &dyn Engine) {
+    let mut parked = Vec::new();
+    for key in ["a", "b", "c"] {
+        parked.push(sent(store, key, End { state: State::Parked, ..end("unknown") }).await);
+    }
+    put(store, new("d", 1)).await;
+    put(store, New { line: "leader".to_owned(), ..new("e", 1) }).await;
+    let listed = async |after, most| {
+        let listed = other.standing("desk", State::Parked, after, most).await.unwrap();
+        listed.into_iter().map(|status| status.id).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(None, 2).await, parked[..2]);
+    assert_eq!(listed(Some(parked[1]), 2).await, parked[2..]);
+    // Nothing goes instead of what a person has seen.
+    let Enqueued::New(first) = store.enqueue(with_fallback("f", 2)).await.unwrap() else { panic!("it is new") };
+    store.hold_fallback(first).await.unwrap();
+    assert_eq!(store.fall_back(at(1_000_000)).await.unwrap(), 0);
 }
 
 async fn an_event_is_taken_in_once(store: &dyn Engine, other: &dyn Engine) {
