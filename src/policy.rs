@@ -23,19 +23,25 @@ pub mod hours;
 /// Decides whether a message may go: asked when it is taken, and again right before it is sent.
 ///
 /// ```
+/// use civic_messaging::policy::hours::Hours;
 /// use civic_messaging::policy::{Decision, Policy, Question, Reason};
 /// use civic_messaging::{Purpose, Result, async_trait};
 ///
-/// /// This council sends no advertising.
+/// /// This council sends no advertising, and nothing but emergencies while its office is closed.
 /// #[derive(Debug)]
-/// struct NoMarketing;
+/// struct House(Hours);
 ///
 /// #[async_trait]
-/// impl Policy for NoMarketing {
+/// impl Policy for House {
 ///     async fn decide(&self, question: &Question<'_>) -> Result<Decision> {
 ///         Ok(match question.message.purpose {
 ///             Purpose::Marketing => Decision::Refuse(Reason::new("no-marketing", "this council sends no advertising")),
-///             _ => Decision::Allow,
+///             Purpose::Emergency => Decision::Allow,
+///             _ if self.0.is_open(question.at)? => Decision::Allow,
+///             _ => {
+///                 let reason = Reason::new("office-hours", "it waits until the office opens");
+///                 Decision::Defer { until: self.0.next_opening(question.at)?, reason }
+///             }
 ///         })
 ///     }
 /// }

@@ -38,15 +38,15 @@ const REMOVAL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_s
 /// What became of a file of a resident's message.
 ///
 /// ```
-/// use civic_messaging::media::MemoryStore;
+/// use civic_messaging::media::{MediaStore, MemoryStore};
 /// use civic_messaging::switchboard::{File, Line, Store, Switchboard};
 /// use civic_messaging::{InboundContent, Mock};
 ///
 /// # if !cfg!(feature = "sqlite-system") { return }
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-/// let whatsapp = Mock::whatsapp();
+/// let (whatsapp, files) = (Mock::whatsapp(), MemoryStore::new()); // a FolderStore, where they are to last
 /// let board = Switchboard::builder(Store::open("sqlite::memory:").await?)
-///     .media(MemoryStore::new()) // a FolderStore, where they are to last
+///     .media(files.clone())
 ///     .line(Line::new("enquiries").channel(whatsapp.clone()))
 ///     .route("whatsapp", ["enquiries"])
 ///     .build()?;
@@ -56,7 +56,10 @@ const REMOVAL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_s
 /// let photo = InboundContent::Media { text: Some("In Mill Lane".to_owned()), media };
 /// board.receive("whatsapp", whatsapp.arrives_with("07700 900123", photo)).await;
 /// while let Some(event) = board.line("enquiries")?.next().await? {
-///     assert!(matches!(&event.files().await?[..], [File::Held(tree)] if tree.mime == "image/jpeg"));
+///     for file in event.files().await? {
+///         let File::Held(tree) = file else { continue };
+///         assert_eq!(files.open(&tree.sha256).await?.bytes().await?, "a fallen tree");
+///     }
 ///     event.ack().await?;
 /// #   break;
 /// }
