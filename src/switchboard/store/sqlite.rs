@@ -320,14 +320,15 @@ impl Engine for Sqlite {
         }
         self.run(move |db| {
             // One at a time in a conversation, and nobody is overtaken but by what is more urgent; what is planned for
-            // later holds up nobody, and is not gone through: so each priority is searched by itself.
+            // later holds up nobody, and is not gone through: so each priority is searched by itself. The indexes are named,
+            // for another one would go through all that a person ever got.
             let mut next = db.prepare_cached(
                 "SELECT id FROM message AS m
                  WHERE state IN ('queued', 'deferred') AND priority = ?2 AND due <= ?1 AND NOT EXISTS (
-                     SELECT 1 FROM message AS held
+                     SELECT 1 FROM message AS held INDEXED BY message_held
                      WHERE held.line = m.line AND held.recipient = m.recipient AND held.state IN ('claimed', 'sending'))
                    AND NOT EXISTS (
-                     SELECT 1 FROM message AS other
+                     SELECT 1 FROM message AS other INDEXED BY message_open
                      WHERE other.line = m.line AND other.recipient = m.recipient AND other.id < m.id
                        AND other.state IN ('queued', 'deferred', 'claimed', 'sending')
                        AND other.priority <= m.priority AND (other.due <= ?1 OR other.attempts > 0))
