@@ -202,7 +202,7 @@ impl Switchboard {
         match self.0.store.0.enqueue(new).await? {
             Enqueued::New(id) => {
                 self.0.to_send.notify_one();
-                let state = if at > now { State::Deferred } else { State::Queued };
+                let state = if due > now { State::Deferred } else { State::Queued };
                 self.0.stands(line, id, state, None, Some(&to));
                 Ok(id)
             }

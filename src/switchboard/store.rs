@@ -215,7 +215,7 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// Messages that may have gone, and that it is time to ask about: they are not given out again for this long.
     async fn doubtful(&self, now: Timestamp, wait: Duration, most: u32) -> Result<Vec<Claimed>>;
 
-    /// Lets nothing go instead of a message any more.
+    /// Lets nothing go instead of a message that may have gone, or failed too often, any more. Another one is left as it is.
     async fn hold_fallback(&self, id: Id) -> Result<()>;
 
     /// The messages of a line that stand there, the oldest first, after one.

@@ -233,7 +233,8 @@ impl Engine for Postgres {
     }
 
     async fn hold_fallback(&self, id: Id) -> Result<()> {
-        let hold = "UPDATE civic_messaging.message SET fallback_due = NULL WHERE id = $1";
+        let hold = "UPDATE civic_messaging.message SET fallback_due = NULL
+             WHERE id = $1 AND state IN ('unknown', 'parked')";
         self.sessions.run((), move |db, ()| Box::pin(async move { db.change(hold, &[&id.0]).await.map(drop) })).await
     }
 

@@ -484,7 +484,7 @@ impl Engine for Sqlite {
     }
 
     async fn hold_fallback(&self, id: Id) -> Result<()> {
-        let hold = "UPDATE message SET fallback_due = NULL WHERE id = ?1";
+        let hold = "UPDATE message SET fallback_due = NULL WHERE id = ?1 AND state IN ('unknown', 'parked')";
         self.run(move |db| db.prepare_cached(hold)?.execute((id.0,)).map(|_| ())).await
     }
 

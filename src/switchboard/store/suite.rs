@@ -752,8 +752,15 @@ async fn what_stands_there_is_listed_line_by_line(store: &dyn Engine, other: &dy
     assert_eq!(listed(Some(parked[1]), 2).await, parked[2..]);
     // Nothing goes instead of what a person has seen.
     let Enqueued::New(first) = store.enqueue(with_fallback("f", 2)).await.unwrap() else { panic!("it is new") };
+    let claimed = claim(store, at(1)).await.into_iter().find(|claimed| claimed.hold.id == first).unwrap();
+    begin(store, &claimed).await;
+    assert!(store.finish(claimed.hold, End { state: State::Parked, ..end("rejected") }).await.unwrap());
     store.hold_fallback(first).await.unwrap();
     assert_eq!(store.fall_back(at(1_000_000)).await.unwrap(), 0);
+    // What nobody doubts keeps it, whatever somebody says.
+    let Enqueued::New(waits) = store.enqueue(with_fallback("g", 3)).await.unwrap() else { panic!("it is new") };
+    store.hold_fallback(waits).await.unwrap();
+    assert_eq!(store.fall_back(at(1_000_000)).await.unwrap(), 1);
 }
 
 async fn an_event_is_taken_in_once(store: &dyn Engine, other: &dyn Engine) {
