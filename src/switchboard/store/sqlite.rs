@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
@@ -33,6 +33,9 @@ use crate::id::{Digest, MessageId};
 mod file;
 mod keep;
 mod log;
+mod writer;
+
+use writer::Writer;
 
 /// The steps from each version of the tables to the next; a file says which it has.
 const MIGRATIONS: &[&str] = &[include_str!("sqlite.sql")];
@@ -45,17 +48,11 @@ const BUSY_STEPS: i32 = 2000;
 /// What to do about a file that is not as it was written.
 const DAMAGED: &str = "is damaged, or no store: leave the file as it is, and restore a backup";
 
-/// How many transactions are committed together, at most.
-const GROUP_MAX: usize = 256;
-
-/// The longest time that a commit is taken to last, where the next one waits for others.
-const PATIENCE_MAX: Duration = Duration::from_millis(10);
-
 /// How many statements are kept prepared: more than there are.
 const STATEMENTS: usize = 128;
 
 pub(super) struct Sqlite {
-    jobs: mpsc::Sender<Job>,
+    writer: Writer,
     path: String,
     working: Arc<AtomicBool>,
     /// Something was removed whose traces stand in the log still.
@@ -75,47 +72,25 @@ impl Drop for Working {
     }
 }
 
-/// A piece of work within a transaction, if one could be begun; it hands back what is to be told once that is committed.
-type Job = Box<dyn FnOnce(Option<&Connection>) -> Tell + Send>;
-
-type Tell = Box<dyn FnOnce(Result<()>) + Send>;
-
 impl Sqlite {
     pub(super) async fn open(path: &str) -> Result<Self> {
-        let (jobs, inbox) = mpsc::channel::<Job>();
-        let (told, opened) = oneshot::channel();
-        let (path, name) = (path.to_owned(), path.to_owned());
-        let thread = std::thread::Builder::new().name("civic-store".to_owned());
-        let run = move || match connect(&path) {
-            Ok(connection) => {
-                _ = told.send(Ok(()));
-                write(connection, &inbox);
-            }
-            Err(error) => drop(told.send(Err(error))),
-        };
-        thread.spawn(run).map_err(|_| gone())?;
-        opened.await.map_err(|_| gone())??;
-        Ok(Self { jobs, path: name, working: Arc::default(), traces: AtomicBool::new(true) })
+        let name = path.to_owned();
+        let writer = Writer::start(move || connect(&name)).await?;
+        Ok(Self { writer, path: path.to_owned(), working: Arc::default(), traces: AtomicBool::new(true) })
     }
 
-    /// Does this in a transaction of its own, which is durable when it returns.
+    /// Does this in a transaction, which is durable when it returns.
     async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (told, done) = oneshot::channel();
-        let job: Job = Box::new(move |connection: Option<&Connection>| {
-            let worked = connection.map_or_else(|| Err(gone()), |connection| within(connection, work));
-            Box::new(move |committed: Result<()>| drop(told.send(committed.and(worked))))
-        });
-        self.jobs.send(job).map_err(|_| gone())?;
-        done.await.map_err(|_| gone())?
+        self.writer.run(work).await
     }
 
     /// Does this by a connection and on a thread of its own, beside the one that writes: for what takes long.
     async fn read<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
         if self.path == ":memory:" {
             return self.run(work).await;
@@ -179,57 +154,6 @@ fn prepare(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<Resu
     transaction.pragma_update(None, "user_version", u32::try_from(steps.len()).unwrap_or(u32::MAX))?;
     transaction.commit()?;
     Ok(Ok(()))
-}
-
-/// Does what comes, until nobody can send any more.
-///
-/// Those who were told of one commit come again at nearly the same moment. So where the last commit was of several, the
-/// next one waits for as many, and no longer than half the time that the last one took.
-fn write(mut connection: Connection, inbox: &mpsc::Receiver<Job>) {
-    let (mut several, mut took) = (1, Duration::ZERO);
-    while let Ok(first) = inbox.recv() {
-        let (mut told, start) = (Vec::new(), Instant::now());
-        let committed = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
-            Ok(transaction) => {
-                told.push(first(Some(&transaction)));
-                while told.len() < GROUP_MAX {
-                    let left = (took / 2).saturating_sub(start.elapsed());
-                    let patience = if told.len() < several { left } else { Duration::ZERO };
-                    let Ok(next) = inbox.recv_timeout(patience) else { break };
-                    told.push(next(Some(&transaction)));
-                }
-                let start = Instant::now();
-                let committed = transaction.commit();
-                (several, took) = (told.len(), start.elapsed().min(PATIENCE_MAX));
-                committed
-            }
-            Err(error) => {
-                told.push(first(None));
-                Err(error)
-            }
-        };
-        if committed.as_ref().is_err_and(is_full) {
-            // What the log holds goes to where there may be room for it: then there is room in the log.
-            _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-        }
-        for tell in told {
-            tell(committed.as_ref().copied().map_err(failed));
-        }
-    }
-}
-
-/// Does one piece of work, of which nothing stays when it fails.
-fn within<T>(connection: &Connection, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
-    let done = (|| {
-        connection.prepare_cached("SAVEPOINT one")?.execute(())?;
-        let worked = work(connection);
-        if worked.is_err() {
-            connection.prepare_cached("ROLLBACK TO one")?.execute(())?;
-        }
-        connection.prepare_cached("RELEASE one")?.execute(())?;
-        worked
-    })();
-    done.map_err(|error| failed(&error))
 }
 
 /// The error of a store that does not do what it should: by SQLite's own words for the code, and nothing of the data.
@@ -403,7 +327,7 @@ impl Engine for Sqlite {
                     "INSERT INTO attempt (message, n, gateway, account, begun)
                      SELECT id, attempts, ?2, ?3, ?4 FROM message WHERE id = ?1",
                 )?
-                .execute((hold.id.0, attempt.gateway, attempt.account, attempt.at))?;
+                .execute((hold.id.0, &attempt.gateway, &attempt.account, attempt.at))?;
             }
             Ok(changed == 1)
         })
@@ -493,7 +417,7 @@ impl Engine for Sqlite {
         self.run(move |db| {
             let ids = "SELECT id FROM message WHERE line = ?1 AND state = ?2 AND id > ?3 ORDER BY id LIMIT ?4";
             let mut ids = db.prepare_cached(ids)?;
-            let ids = ids.query_map((line, state, after, most), |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
+            let ids = ids.query_map((&line, state, after, most), |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
             ids.into_iter().map(|id| status(db, id).map(|(status, _)| status)).collect()
         })
         .await
@@ -541,7 +465,7 @@ impl Engine for Sqlite {
         self.run(move |db| {
             let place = db.prepare_cached("SELECT place FROM cursor WHERE channel = ?1")?;
             let mut place = place;
-            place.query_row((channel,), |row| row.get::<_, String>(0).map(Cursor::new)).optional()
+            place.query_row((&channel,), |row| row.get::<_, String>(0).map(Cursor::new)).optional()
         })
         .await
     }
@@ -558,7 +482,7 @@ impl Engine for Sqlite {
                 let what = What::read(&row.get::<_, String>(2)?, &row.get::<_, String>(3)?);
                 Ok(Handed { id: row.get(0)?, line: row.get(1)?, what })
             };
-            let handed = match line {
+            let handed = match &line {
                 None => db.prepare_cached(of_all)?.query_row((now,), read),
                 Some(line) => db.prepare_cached(of_line)?.query_row((now, line), read),
             };
@@ -594,7 +518,7 @@ impl Engine for Sqlite {
         let (line, key) = (line.to_owned(), key.to_owned());
         self.run(move |db| {
             let mut id = db.prepare_cached("SELECT id FROM message WHERE line = ?1 AND key = ?2")?;
-            id.query_row((line, key), |row| row.get(0).map(Id)).optional()
+            id.query_row((&line, &key), |row| row.get(0).map(Id)).optional()
         })
         .await
     }
@@ -612,7 +536,7 @@ impl Engine for Sqlite {
     }
 
     async fn fetched(&self, hold: FileHold, fetched: Fetched, now: Timestamp) -> Result<bool> {
-        self.run(move |db| file::fetched(db, hold, fetched, now)).await
+        self.run(move |db| file::fetched(db, hold, &fetched, now)).await
     }
 
     async fn files(&self, event: i64) -> Result<Vec<File>> {

@@ -54,11 +54,11 @@ pub(super) fn recover(db: &Connection, now: Timestamp) -> rusqlite::Result<()> {
         .map(|_| ())
 }
 
-pub(super) fn fetched(db: &Connection, hold: FileHold, fetched: Fetched, now: Timestamp) -> rusqlite::Result<bool> {
+pub(super) fn fetched(db: &Connection, hold: FileHold, fetched: &Fetched, now: Timestamp) -> rusqlite::Result<bool> {
     let (mut state, mut due, mut reason, mut stored) = ("waiting", None, None, None);
     let mut taken = true;
     match fetched {
-        Fetched::Again(at) => due = Some(at),
+        Fetched::Again(at) => due = Some(*at),
         Fetched::Failed(why) => (state, reason) = ("failed", Some(why)),
         Fetched::Held(file) => {
             let removing = "SELECT 1 FROM file WHERE sha256 = ?1 AND state = 'removing'";
@@ -70,11 +70,11 @@ pub(super) fn fetched(db: &Connection, hold: FileHold, fetched: Fetched, now: Ti
             }
         }
     }
-    let sha256 = stored.as_ref().map(|file| file.sha256.to_string());
-    let len = stored.as_ref().map(|file| i64::try_from(file.len).unwrap_or(i64::MAX));
+    let sha256 = stored.map(|file| file.sha256.to_string());
+    let len = stored.map(|file| i64::try_from(file.len).unwrap_or(i64::MAX));
     let put = "UPDATE file SET state = ?4, due = ?5, sha256 = ?6, len = ?7, mime = ?8, reason = ?9
          WHERE event = ?1 AND n = ?2 AND tries = ?3 AND state IN ('fetching', 'held')";
-    let mime = stored.map(|file| file.mime);
+    let mime = stored.map(|file| &file.mime);
     let (event, n, tries) = (hold.event, hold.n, hold.tries);
     let put = db.prepare_cached(put)?.execute(params![event, n, tries, state, due, sha256, len, mime, reason])?;
     // Not one that somebody has taken since.

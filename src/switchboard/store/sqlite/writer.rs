@@ -1,0 +1,195 @@
+//! The one thread that writes, and commits together what came meanwhile.
+
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use super::{failed, gone, is_full};
+use crate::error::Result;
+
+/// How many pieces of work are committed together, at most.
+const GROUP_MAX: usize = 256;
+
+/// The longest time that a commit is taken to last, where the next one waits for others.
+const PATIENCE_MAX: Duration = Duration::from_millis(10);
+
+pub(super) struct Writer(mpsc::Sender<Box<dyn Job>>);
+
+impl Writer {
+    /// Starts the thread, which ends with this.
+    pub(super) async fn start(connect: impl FnOnce() -> Result<Connection> + Send + 'static) -> Result<Self> {
+        let (jobs, inbox) = mpsc::channel();
+        let (told, opened) = oneshot::channel();
+        let run = move || match connect() {
+            Ok(connection) => {
+                _ = told.send(Ok(()));
+                write(connection, &inbox);
+            }
+            Err(error) => drop(told.send(Err(error))),
+        };
+        std::thread::Builder::new().name("civic-store".to_owned()).spawn(run).map_err(|_| gone())?;
+        opened.await.map_err(|_| gone())??;
+        Ok(Self(jobs))
+    }
+
+    /// Does this wholly or not at all, and durably when it returns. It may be done more than once until then: see [`Job`].
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (told, done) = oneshot::channel();
+        self.0.send(Box::new(Piece { work, worked: Err(gone()), told })).map_err(|_| gone())?;
+        done.await.map_err(|_| gone())?
+    }
+}
+
+/// A piece of work within a transaction that it shares with others. When one of them fails, the transaction is given up
+/// and the others do theirs again in a new one: that costs nothing while all goes well, as a savepoint for each would.
+trait Job: Send {
+    /// False: it failed.
+    fn work(&mut self, db: &Connection) -> bool;
+
+    fn tell(self: Box<Self>, committed: Result<()>);
+}
+
+struct Piece<T, W> {
+    work: W,
+    worked: Result<T>,
+    told: oneshot::Sender<Result<T>>,
+}
+
+impl<T: Send, W: Fn(&Connection) -> rusqlite::Result<T> + Send> Job for Piece<T, W> {
+    fn work(&mut self, db: &Connection) -> bool {
+        self.worked = (self.work)(db).map_err(|error| failed(&error));
+        self.worked.is_ok()
+    }
+
+    fn tell(self: Box<Self>, committed: Result<()>) {
+        // Nobody waits for it, where the call was dropped.
+        drop(self.told.send(committed.and(self.worked)));
+    }
+}
+
+/// Does what comes, until nobody can send any more.
+fn write(mut db: Connection, inbox: &mpsc::Receiver<Box<dyn Job>>) {
+    let mut pace = Pace { several: 1, took: Duration::ZERO };
+    while let Ok(first) = inbox.recv() {
+        let mut group = vec![first];
+        let committed = loop {
+            match commit(&mut db, &mut group, inbox, &mut pace) {
+                Ok(Some(job)) => job.tell(Ok(())),
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        if committed.as_ref().is_err_and(is_full) {
+            // What the log holds goes to where there may be room for it: then there is room in the log.
+            _ = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        }
+        for job in group {
+            job.tell(committed.as_ref().copied().map_err(failed));
+        }
+    }
+}
+
+/// Commits the work of these and of those who come meanwhile; or nothing, and takes out the one that failed.
+fn commit(
+    db: &mut Connection,
+    group: &mut Vec<Box<dyn Job>>,
+    inbox: &mpsc::Receiver<Box<dyn Job>>,
+    pace: &mut Pace,
+) -> rusqlite::Result<Option<Box<dyn Job>>> {
+    let start = Instant::now();
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for n in 0..GROUP_MAX {
+        if n == group.len() {
+            group.extend(inbox.recv_timeout(pace.patience(n, start)));
+        }
+        let Some(job) = group.get_mut(n) else { break };
+        if !job.work(&transaction) {
+            return Ok(Some(group.remove(n)));
+        }
+    }
+    let start = Instant::now();
+    transaction.commit()?;
+    *pace = Pace { several: group.len(), took: start.elapsed().min(PATIENCE_MAX) };
+    Ok(None)
+}
+
+/// Those who were told of one commit come again at nearly the same moment. So where the last commit was of several, the
+/// next one waits for as many, and no longer than half the time that the last one took.
+struct Pace {
+    several: usize,
+    took: Duration,
+}
+
+impl Pace {
+    fn patience(&self, so_far: usize, start: Instant) -> Duration {
+        let left = (self.took / 2).saturating_sub(start.elapsed());
+        if so_far < self.several { left } else { Duration::ZERO }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use rusqlite::OptionalExtension;
+
+    use super::*;
+
+    async fn writer() -> Writer {
+        let connect = || {
+            let db = Connection::open_in_memory().unwrap();
+            db.execute_batch("CREATE TABLE t (n INTEGER PRIMARY KEY)").unwrap();
+            Ok(db)
+        };
+        Writer::start(connect).await.unwrap()
+    }
+
+    fn put(n: i64) -> impl Fn(&Connection) -> rusqlite::Result<()> {
+        move |db| db.execute("INSERT INTO t VALUES (?1)", (n,)).map(|_| ())
+    }
+
+    #[tokio::test]
+    async fn of_those_that_share_a_transaction_one_that_fails_leaves_nothing_and_the_others_all() {
+        let writer = writer().await;
+        // The first one holds the transaction until the others wait.
+        let (go, goes) = mpsc::channel::<()>();
+        let goes = Mutex::new(goes);
+        let first = writer.run(move |db| {
+            _ = goes.lock().unwrap().recv();
+            put(1)(db)
+        });
+        let fails = |n| {
+            writer.run(move |db| {
+                put(n)(db)?;
+                Err::<(), _>(rusqlite::Error::InvalidQuery)
+            })
+        };
+        let rest = async {
+            let rest =
+                futures_util::future::join5(fails(2), writer.run(put(3)), fails(4), writer.run(put(5)), fails(6));
+            futures_util::future::join(rest, async { drop(go) }).await.0
+        };
+        let (first, (second, third, fourth, fifth, sixth)) = futures_util::future::join(first, rest).await;
+        assert!(first.is_ok() && third.is_ok() && fifth.is_ok());
+        assert!(second.is_err() && fourth.is_err() && sixth.is_err());
+        let there = |db: &Connection| {
+            db.prepare("SELECT n FROM t ORDER BY n")?.query_map((), |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()
+        };
+        assert_eq!(writer.run(there).await.unwrap(), [1, 3, 5]);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_done_all_the_same() {
+        let writer = writer().await;
+        let mut dropped = Box::pin(writer.run(put(1)));
+        assert!(futures_util::poll!(&mut dropped).is_pending());
+        drop(dropped);
+        let there = writer.run(|db| db.query_row("SELECT n FROM t", (), |row| row.get(0)).optional()).await;
+        assert_eq!(there.unwrap(), Some(1));
+    }
+}
