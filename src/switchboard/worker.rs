@@ -24,7 +24,15 @@ use crate::message::{Accepted, Message};
 use crate::policy::{Decision, Reason};
 
 /// How many messages are on their way at once, at most.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 128;
+
+/// How much room there is before more is claimed that has waited: a claim is a commit, and not made for each by itself.
+const CLAIM_LEAST: usize = AT_ONCE / 8;
+
+/// How soon it is looked for more to claim, while some are on their way and while none is: what was put off is due some
+/// time.
+const LOOK: Duration = Duration::from_millis(20);
+const LOOK_IDLE: Duration = Duration::from_millis(250);
 
 /// How long a claim holds, where nothing else is said: longer than any send takes, its turn included.
 pub(super) const LEASE: Duration = Duration::from_secs(180);
@@ -90,15 +98,21 @@ impl Switchboard {
         let (mut sends, mut rounds) = (JoinSet::new(), JoinSet::new());
         let mut round = inner.clock.sleep(Duration::ZERO);
         let mut fallbacks = inner.clock.sleep(Duration::ZERO);
+        let (mut look, mut elsewhere) = (inner.clock.sleep(Duration::ZERO), inner.store.0.rung(Bell::ToSend));
+        let (mut news, mut more) = (true, false);
         loop {
             while sends.try_join_next().is_some() {}
-            let room = u32::try_from(AT_ONCE - sends.len()).unwrap_or(0);
-            let elsewhere = inner.store.0.rung(Bell::ToSend);
-            let claimed =
-                told("claim", inner.store.0.claim(inner.clock.now(), inner.lease, room).await).unwrap_or_default();
-            let idle = claimed.is_empty();
-            for claimed in claimed {
-                sends.spawn(self.clone().handle(claimed));
+            let room = AT_ONCE - sends.len();
+            if news || more && room >= CLAIM_LEAST {
+                let most = u32::try_from(room).unwrap_or(0);
+                let claimed = told("claim", inner.store.0.claim(inner.clock.now(), inner.lease, most).await);
+                let claimed = claimed.unwrap_or_default();
+                (news, more) = (false, claimed.len() == room);
+                let idle = claimed.is_empty() && sends.is_empty();
+                look = inner.clock.sleep(if idle { LOOK_IDLE } else { LOOK });
+                for claimed in claimed {
+                    sends.spawn(self.clone().handle(claimed));
+                }
             }
             tokio::select! {
                 () = &mut shutdown => break,
@@ -113,10 +127,12 @@ impl Switchboard {
                     told("fallback", inner.store.0.fall_back(inner.clock.now()).await);
                 }
                 _ = sends.join_next(), if !sends.is_empty() => {}
-                () = inner.to_send.notified() => {}
-                () = elsewhere => {}
-                // What was put off is due some time.
-                () = inner.clock.sleep(Duration::from_millis(if idle { 250 } else { 20 })) => {}
+                () = inner.to_send.notified() => news = true,
+                () = &mut elsewhere => {
+                    elsewhere = inner.store.0.rung(Bell::ToSend);
+                    news = true;
+                }
+                () = &mut look => news = true,
             }
         }
         drop(stop_fetching);

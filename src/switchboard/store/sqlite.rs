@@ -1,5 +1,6 @@
 //! The store in one file of SQLite: one thread writes, and commits together what came meanwhile.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -243,38 +244,19 @@ impl Engine for Sqlite {
             return Ok(Vec::new());
         }
         self.run(move |db| {
-            // One at a time in a conversation, and nobody is overtaken but by what is more urgent; what is planned for
-            // later holds up nobody, and is not gone through: so each priority is searched by itself. The indexes are named,
-            // for another one would go through all that a person ever got.
-            let mut next = db.prepare_cached(
-                "SELECT id FROM message AS m
-                 WHERE state IN ('queued', 'deferred') AND priority = ?2 AND due <= ?1 AND NOT EXISTS (
-                     SELECT 1 FROM message AS held INDEXED BY message_held
-                     WHERE held.line = m.line AND held.recipient = m.recipient AND held.state IN ('claimed', 'sending'))
-                   AND NOT EXISTS (
-                     SELECT 1 FROM message AS other INDEXED BY message_open
-                     WHERE other.line = m.line AND other.recipient = m.recipient AND other.id < m.id
-                       AND other.state IN ('queued', 'deferred', 'claimed', 'sending')
-                       AND other.priority <= m.priority AND (other.due <= ?1 OR other.attempts > 0))
-                 ORDER BY due, id LIMIT 1",
-            )?;
             let mut claimed = Vec::new();
-            for priority in 0..=PRIORITY_LAST {
-                while claimed.len() < most as usize
-                    && let Some(id) = next.query_row((now, priority), |row| row.get(0)).optional()?
-                {
-                    // Where a damaged index names another message, nothing is claimed.
-                    let changed = db
-                        .prepare_cached(
-                            "UPDATE message SET state = 'claimed', lease = ?2, fence = fence + 1
-                             WHERE id = ?1 AND state IN ('queued', 'deferred')",
-                        )?
-                        .execute((id, now.plus(lease)))?;
-                    if changed != 1 {
-                        return Err(rusqlite::Error::StatementChangedRows(changed));
-                    }
-                    claimed.push(read_claimed(db, id)?);
+            for id in next(db, now, most)? {
+                // Where a damaged index names another message, nothing is claimed.
+                let changed = db
+                    .prepare_cached(
+                        "UPDATE message SET state = 'claimed', lease = ?2, fence = fence + 1
+                         WHERE id = ?1 AND state IN ('queued', 'deferred')",
+                    )?
+                    .execute((id, now.plus(lease)))?;
+                if changed != 1 {
+                    return Err(rusqlite::Error::StatementChangedRows(changed));
                 }
+                claimed.push(read_claimed(db, id)?);
             }
             Ok(claimed)
         })
@@ -340,9 +322,7 @@ impl Engine for Sqlite {
 
     async fn recover(&self, now: Timestamp, all: bool) -> Result<Recovered> {
         self.run(move |db| {
-            // The first condition is that of the index, word for word: SQLite takes no other.
-            let lapsed = "SELECT id FROM message
-                 WHERE state IN ('claimed', 'sending') AND state = 'sending' AND (lease <= ?1 OR ?2)";
+            let lapsed = "SELECT id FROM message WHERE lease IS NOT NULL AND state = 'sending' AND (lease <= ?1 OR ?2)";
             let read = |row: &Row<'_>| row.get(0);
             let lapsed = db.prepare_cached(lapsed)?.query_map((now, all), read)?.collect::<Result<Vec<i64>, _>>()?;
             for id in &lapsed {
@@ -355,7 +335,7 @@ impl Engine for Sqlite {
             let queued = db
                 .prepare_cached(
                     "UPDATE message SET state = 'queued', due = ?1, lease = NULL
-                     WHERE state IN ('claimed', 'sending') AND state = 'claimed' AND (lease <= ?1 OR ?2)",
+                     WHERE lease IS NOT NULL AND state = 'claimed' AND (lease <= ?1 OR ?2)",
                 )?
                 .execute((now, all))?;
             if all {
@@ -727,6 +707,36 @@ fn fall_back(db: &Connection, now: Timestamp) -> rusqlite::Result<u64> {
     Ok(went)
 }
 
+/// What is to be claimed: one at a time in a conversation, and nobody is overtaken but by what is more urgent. What is
+/// planned for later holds up nobody, and is not gone through: so each priority is searched by itself.
+fn next(db: &Connection, now: Timestamp, most: u32) -> rusqlite::Result<Vec<i64>> {
+    // The indexes are named, for another one would go through all that a person ever got.
+    let mut due = db.prepare_cached(
+        "SELECT id, line, recipient FROM message AS m
+         WHERE state IN ('queued', 'deferred') AND priority = ?2 AND due <= ?1 AND NOT EXISTS (
+             SELECT 1 FROM message AS held INDEXED BY message_held
+             WHERE held.line = m.line AND held.recipient = m.recipient AND held.lease IS NOT NULL)
+           AND NOT EXISTS (
+             SELECT 1 FROM message AS other INDEXED BY message_open
+             WHERE other.line = m.line AND other.recipient = m.recipient AND other.id < m.id
+               AND other.settled IS NULL AND other.state IN ('queued', 'deferred', 'claimed', 'sending')
+               AND other.priority <= m.priority AND (other.due <= ?1 OR other.attempts > 0))
+         ORDER BY due, id",
+    )?;
+    let (mut ids, mut persons) = (Vec::new(), HashSet::new());
+    for priority in 0..=PRIORITY_LAST {
+        let mut rows = due.query((now, priority))?;
+        while ids.len() < most as usize
+            && let Some(row) = rows.next()?
+        {
+            if persons.insert((row.get::<_, String>(1)?, row.get::<_, String>(2)?)) {
+                ids.push(row.get(0)?);
+            }
+        }
+    }
+    Ok(ids)
+}
+
 fn read_claimed(db: &Connection, id: i64) -> rusqlite::Result<Claimed> {
     let mut attempts = db.prepare_cached(
         "SELECT gateway, account, begun, outcome IS 'unknown', passing, ended IS NULL
@@ -935,21 +945,19 @@ fn heard_of(db: &Connection, message: i64, now: Timestamp) -> rusqlite::Result<(
 
 /// Takes what came before the message's own id was written down.
 fn join_early(db: &Connection, message: i64, now: Timestamp) -> rusqlite::Result<()> {
-    // Two searches by their indexes, and not one over all that is kept.
-    let early = "SELECT e.rowid, e.delivery FROM part AS p
-         JOIN early AS e ON e.gateway = p.gateway AND e.account = p.account AND e.id = p.id
-         WHERE p.message = ?1
-         UNION
-         SELECT e.rowid, e.delivery FROM message AS m JOIN early AS e ON e.key = m.key
-         JOIN attempt AS a ON a.message = m.id AND a.gateway = e.gateway AND a.account = e.account
-         WHERE m.id = ?1 ORDER BY 1";
-    let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?));
-    let early = db.prepare_cached(early)?.query_map((message,), read)?.collect::<Result<Vec<_>, _>>()?;
-    for (rowid, delivery) in early {
-        if let Ok(told) = serde_json::from_str(&delivery) {
-            told_of(db, message, told, now)?;
+    let by_id = "SELECT e.rowid, e.delivery FROM part AS p
+         JOIN early AS e ON e.gateway = p.gateway AND e.account = p.account AND e.id = p.id WHERE p.message = ?1";
+    let by_key = "SELECT e.rowid, e.delivery FROM message AS m JOIN early AS e ON e.key = m.key
+         JOIN attempt AS a ON a.message = m.id AND a.gateway = e.gateway AND a.account = e.account WHERE m.id = ?1";
+    for early in [by_id, by_key] {
+        let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?));
+        let early = db.prepare_cached(early)?.query_map((message,), read)?.collect::<Result<Vec<_>, _>>()?;
+        for (rowid, delivery) in early {
+            if let Ok(told) = serde_json::from_str(&delivery) {
+                told_of(db, message, told, now)?;
+            }
+            db.prepare_cached("DELETE FROM early WHERE rowid = ?1")?.execute((rowid,))?;
         }
-        db.prepare_cached("DELETE FROM early WHERE rowid = ?1")?.execute((rowid,))?;
     }
     Ok(())
 }

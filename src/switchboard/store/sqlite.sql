@@ -28,8 +28,9 @@ CREATE TABLE message (
     UNIQUE (line, key)
 ) STRICT;
 CREATE INDEX message_due ON message (priority, due, id) WHERE state IN ('queued', 'deferred');
-CREATE INDEX message_open ON message (line, recipient, id) WHERE state IN ('queued', 'deferred', 'claimed', 'sending');
-CREATE INDEX message_held ON message (line, recipient) WHERE state IN ('claimed', 'sending');
+-- By times that are there or not, and not by the state: so they are left alone where that alone changes.
+CREATE INDEX message_open ON message (line, recipient, id) WHERE settled IS NULL;
+CREATE INDEX message_held ON message (line, recipient) WHERE lease IS NOT NULL;
 CREATE INDEX message_doubtful ON message (due) WHERE state = 'unknown';
 CREATE INDEX message_key ON message (key);
 CREATE INDEX message_person ON message (line, recipient, queued, id);

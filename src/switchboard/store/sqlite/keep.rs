@@ -22,7 +22,8 @@ const COUNTS: &str = "SELECT line, state, count(*), 0, NULL FROM message WHERE s
              WHERE state = 'unknown' GROUP BY line
          UNION ALL SELECT line, state, count(*), count(CASE WHEN due <= ?1 THEN 1 END),
                           min(CASE WHEN due <= ?1 THEN due END)
-             FROM message WHERE state IN ('queued', 'deferred', 'claimed', 'sending') GROUP BY line, state";
+             FROM message INDEXED BY message_open
+             WHERE settled IS NULL AND state IN ('queued', 'deferred', 'claimed', 'sending') GROUP BY line, state";
 
 pub(super) fn note(db: &Connection, lines: &[Line]) -> rusqlite::Result<()> {
     for line in lines {
@@ -88,8 +89,8 @@ pub(super) fn unwanted(db: &Connection, now: Timestamp, until: Timestamp, most: 
             db.prepare_cached(forget)?.execute((&sha256,))?;
             continue;
         }
-        let goes_out = "SELECT 1 FROM message WHERE state IN ('queued', 'deferred', 'claimed', 'sending')
-                 AND instr(body, ?1) > 0
+        let goes_out = "SELECT 1 FROM message
+             WHERE settled IS NULL AND state IN ('queued', 'deferred', 'claimed', 'sending') AND instr(body, ?1) > 0
              UNION ALL SELECT 1 FROM message WHERE state = 'unknown' AND instr(body, ?1) > 0
              UNION ALL SELECT 1 FROM message WHERE line IN (SELECT id FROM line) AND state = 'parked'
                  AND removed IS NULL AND settled IS NOT NULL AND instr(body, ?1) > 0
