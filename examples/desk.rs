@@ -97,7 +97,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let board = switchboard(&database, &double.base_url()).await?;
     let counts = loop {
-        let stats = board.stats().await?.line("enquiries");
+        let stats = board.stats().await?.line("enquiries").unwrap_or_default();
         if stats.count(Stands::Accepted) + stats.count(Stands::Unknown) == 12 {
             break stats.messages;
         }

@@ -343,8 +343,9 @@ impl Switchboard {
     /// The message of a line that has this key.
     ///
     /// # Errors
-    /// Those of [`status`](Self::status).
+    /// [`ErrorKind::InvalidMessage`] for a line that is not there, and those of [`status`](Self::status).
     pub async fn by_key(&self, line: &str, key: &str) -> Result<Option<Id>> {
+        self.0.line(line)?;
         self.0.store.0.by_key(line, key).await
     }
 

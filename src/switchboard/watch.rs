@@ -22,7 +22,8 @@ const HEALTH_MAX: Duration = Duration::from_secs(10);
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Line by line, those among them that this program does not know; under none the events that are of no line.
+    /// Every line of the switchboard, and those of the store that this program does not know; under none the events that
+    /// are of no line.
     pub lines: BTreeMap<Option<String>, Counts>,
 }
 
@@ -77,9 +78,9 @@ impl Stats {
         })
     }
 
-    /// One line.
-    pub fn line(&self, id: &str) -> Counts {
-        self.lines.get(&Some(id.to_owned())).cloned().unwrap_or_default()
+    /// One line: none where neither the switchboard nor its store has it.
+    pub fn line(&self, id: &str) -> Option<Counts> {
+        self.lines.get(&Some(id.to_owned())).cloned()
     }
 
     pub(super) fn of(&mut self, line: Option<String>) -> &mut Counts {
@@ -111,7 +112,11 @@ impl Switchboard {
     /// # Errors
     /// Those of [`status`](Self::status).
     pub async fn stats(&self) -> Result<Stats> {
-        self.0.store.0.stats(self.0.clock.now()).await
+        let mut stats = self.0.store.0.stats(self.0.clock.now()).await?;
+        for line in self.0.lines.keys() {
+            stats.of(Some(line.clone()));
+        }
+        Ok(stats)
     }
 
     /// Asks every channel of every line how it is: all at once, and each for 10 seconds at most. It runs within tokio.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use civic_messaging::switchboard::{Builder, Line, Resolution, State, Status, Store, Switchboard};
+use civic_messaging::switchboard::{Builder, Counts, Line, Resolution, State, Status, Store, Switchboard};
 use civic_messaging::{
     Channel, Clock, DeliveryState, Error, ErrorKind, Event, Message, Mock, OnUnknown, Outcome, Purpose, SystemClock,
     VirtualClock,
@@ -84,6 +84,9 @@ async fn the_same_key_is_the_same_message_and_another_message_may_not_have_it() 
     let status = desk.until(id, &[State::Accepted]).await;
     assert_eq!((status.attempts, status.gateway.as_deref()), (1, Some("mock")));
     assert_eq!(desk.switchboard.by_key("desk", "k").await.unwrap(), Some(id));
+    assert_eq!(desk.switchboard.by_key("desk", "l").await.unwrap(), None);
+    let error = desk.switchboard.by_key("dsek", "k").await.unwrap_err();
+    assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidMessage, Some("line")));
     assert_eq!(mock.sent().len(), 1);
     desk.close().await;
 }
@@ -100,7 +103,7 @@ async fn what_no_line_can_send_is_refused_before_it_is_taken() {
         let error = send(line, message).await.unwrap_err();
         assert_eq!((error.outcome(), error.field()), (Outcome::NotSent, Some(field)), "{error}");
     }
-    assert!(desk.switchboard.stats().await.unwrap().lines.is_empty());
+    assert!(desk.switchboard.stats().await.unwrap().all().messages.is_empty());
     desk.close().await;
 }
 
@@ -389,7 +392,7 @@ async fn each_event_wakes_one_of_those_who_wait() {
     // They have looked, and found nothing.
     for _ in 0..20 {
         tokio::task::yield_now().await;
-        assert!(board.stats().await.unwrap().lines.is_empty());
+        assert!(board.stats().await.unwrap().all() == Counts::default());
     }
     for n in 0..20 {
         assert_eq!(board.receive("all", mock.arrives("07700 900123", n.to_string())).await.status, 200);

@@ -119,7 +119,7 @@ async fn a_fallback_that_cannot_go_is_refused_before_anything_is_taken() {
         let error = desk.switchboard.send("desk", Outgoing::new(first()).fallback(fallback)).await.unwrap_err();
         assert_eq!((error.outcome(), error.field()), (Outcome::NotSent, Some(field)), "{error}");
     }
-    assert!(desk.switchboard.stats().await.unwrap().lines.is_empty());
+    assert!(desk.switchboard.stats().await.unwrap().all().messages.is_empty());
     desk.close().await;
 }
 

@@ -166,7 +166,7 @@ async fn a_message_whose_file_does_not_come_holds_up_nobody() {
     assert_eq!(text(&handed), "Two");
     handed.ack().await.unwrap();
     assert!(desk.switchboard.all().try_next().await.unwrap().is_none());
-    let stats = desk.switchboard.stats().await.unwrap().line("desk");
+    let stats = desk.switchboard.stats().await.unwrap().line("desk").unwrap();
     assert_eq!((stats.files, stats.unread), (1, 1));
     desk.kill().await;
 }

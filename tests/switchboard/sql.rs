@@ -297,7 +297,7 @@ async fn what_is_wrong_is_refused_with_its_rule_and_without_a_word_of_it() {
     }
     let error = db.query("SELECT civic_messaging.enqueue('desk', $1, 'infinity')", &[&HELLO]).await.unwrap_err();
     assert_eq!(error.code(), Some(&SqlState::INVALID_PARAMETER_VALUE));
-    assert!(desk.board.stats().await.unwrap().lines.is_empty());
+    assert!(desk.board.stats().await.unwrap().all().messages.is_empty());
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use civic_messaging::channel::Grade;
-use civic_messaging::switchboard::{Line, State, Store, Switchboard};
+use civic_messaging::switchboard::{Counts, Line, State, Store, Switchboard};
 use civic_messaging::{Channel, Clock, ErrorKind, Health, Message, Mock, Result, SystemClock, VirtualClock, webhook};
 
 use super::desk::Desk;
@@ -77,13 +77,16 @@ async fn what_waits_shows_and_since_when() {
     let builder =
         || Switchboard::builder(store.clone()).line(Line::new("desk").channel(mock.clone())).route("all", ["desk"]);
     let board = builder().build().unwrap();
+    // A line on which nothing has happened is not one that nobody has.
+    let stats = board.stats().await.unwrap();
+    assert_eq!((stats.line("desk"), stats.line("dsek")), (Some(Counts::default()), None));
     let before = SystemClock::new().now();
     for n in 0..3 {
         board.send("desk", Message::text(person(n), "Hello")).await.unwrap();
     }
     board.send_at("desk", Message::text(person(9), "Later"), before.plus(Duration::from_secs(3600))).await.unwrap();
     assert_eq!(board.receive("all", mock.arrives("07700 900123", "Hello")).await.status, 200);
-    let desk = board.stats().await.unwrap().line("desk");
+    let desk = board.stats().await.unwrap().line("desk").unwrap();
     assert_eq!(desk.messages, [(State::Deferred, 1), (State::Queued, 3)].into());
     assert_eq!((desk.due, desk.unread, desk.files), (3, 1, 0));
     assert!(desk.oldest_due.unwrap() >= before && desk.oldest_unread.unwrap() >= desk.oldest_due.unwrap());

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::super::Said;
 use super::super::outbox;
-use super::super::watch::Counts;
 use super::*;
 use crate::address::{Address, Medium};
 use crate::event::{Delivery, DeliveryOf, Envelope, Inbound, InboundContent, Raw};
@@ -961,18 +960,18 @@ async fn what_waits_is_counted_line_by_line(store: &dyn Engine, other: &dyn Engi
     photos(store, "photos", 3).await;
     store.take_in(vec![Incoming { line: None, ..incoming("strange", 0) }], None, at(61)).await.unwrap();
     let stats = other.stats(at(80)).await.unwrap();
-    let desk = stats.line("desk");
+    let desk = stats.line("desk").unwrap();
     let counts =
         [(State::Accepted, 1), (State::Claimed, 1), (State::Deferred, 2), (State::Parked, 1), (State::Unknown, 1)];
     assert_eq!(desk.messages, counts.into(), "{claimed:?}");
     assert_eq!((desk.due, desk.oldest_due), (1, Some(at(70))));
     assert_eq!((desk.unread, desk.oldest_unread, desk.files), (1, Some(at(0)), 3));
-    assert_eq!(stats.line("leader").messages, [(State::Sending, 1)].into());
+    assert_eq!(stats.line("leader").unwrap().messages, [(State::Sending, 1)].into());
     assert_eq!((stats.lines[&None].unread, stats.lines[&None].oldest_unread), (1, Some(at(61))));
     let all = stats.all();
     assert_eq!((all.messages.values().sum::<u64>(), all.due, all.unread, all.files), (7, 1, 2, 3));
     assert_eq!(all.oldest_unread, Some(at(0)));
-    assert_eq!(stats.line("nobody"), Counts::default());
+    assert_eq!(stats.line("nobody"), None);
 }
 
 async fn lines_are_noted_as_the_last_program_says(store: &dyn Engine, other: &dyn Engine) {
