@@ -154,14 +154,14 @@ impl Switchboard {
     }
 
     /// Takes a message for a line: Ok means that it is durable, and will be sent once a worker runs. The same key of the
-    /// same line gives the same message.
+    /// same line gives the same message, whatever its `not_after` or the policy says by then.
     ///
     /// With an [`Outgoing`], it says what goes instead of it if it does not arrive. A plain phone number goes by SMS where
     /// the line has that, else by WhatsApp.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidMessage`] for a line that is not there, a key that another message has, and what no channel
-    /// of the line can carry; [`ErrorKind::Refused`] for what the policy refuses; [`ErrorKind::Unavailable`] when the
+    /// [`ErrorKind::InvalidMessage`] for a line that is not there, a key that another message has, a `not_after` before
+    /// the time at which it would go, and what no channel of the line can carry; [`ErrorKind::Refused`] for what the policy refuses; [`ErrorKind::Unavailable`] when the
     /// store or the policy does not work, and then it may be there: send it again under its key.
     pub async fn send(&self, line: &str, message: impl Into<Outgoing>) -> Result<Id> {
         self.send_at(line, message, Timestamp::from_millis(i64::MIN)).await
@@ -172,26 +172,22 @@ impl Switchboard {
     /// # Errors
     /// Those of [`send`](Self::send).
     pub async fn send_at(&self, line: &str, message: impl Into<Outgoing>, at: Timestamp) -> Result<Id> {
-        let Outgoing { mut message, fallback } = message.into();
+        let outgoing = message.into();
         let of = self.0.line(line)?;
-        of.carries(&message)?;
-        if let Some(fallback) = &fallback {
+        of.carries(&outgoing.message)?;
+        if let Some(fallback) = &outgoing.fallback {
             fallback.check(of)?;
         }
-        let refused =
-            |reason: policy::Reason| Error::new(ErrorKind::Refused, reason.to_string()).with_code(reason.rule());
         let now = self.0.clock.now();
-        let mut due = at.max(now);
-        match self.0.decide(line, &message, due).await? {
-            Decision::Allow => {}
-            Decision::Defer { until, .. } => due = due.max(until),
-            Decision::Refuse(reason) => return Err(refused(reason)),
-        }
-        if let Some(fallback) = &fallback
-            && let Decision::Refuse(reason) = self.0.decide(line, &fallback.message, due).await?
-        {
-            return Err(refused(reason).with_field("fallback"));
-        }
+        let due = match self.0.due(line, &outgoing, at, now).await {
+            Ok(due) => due,
+            // What was taken before is the same message still.
+            Err(error) => match &outgoing.message.key {
+                Some(key) if self.0.store.0.by_key(line, key).await?.is_some() => now,
+                _ => return Err(error),
+            },
+        };
+        let Outgoing { mut message, fallback } = outgoing;
         let key = match &message.key {
             Some(key) => key.clone(),
             None => self.0.new_key()?,
@@ -419,6 +415,25 @@ impl Inner {
         telemetry::stands(line, id.0, state.as_str(), state.is_grave(), why, person);
     }
 
+    /// When a new message is due: where it can go in time, and the policy does not refuse it.
+    async fn due(&self, line: &str, outgoing: &Outgoing, at: Timestamp, now: Timestamp) -> Result<Timestamp> {
+        outgoing.check_time(at, now)?;
+        let refused =
+            |reason: policy::Reason| Error::new(ErrorKind::Refused, reason.to_string()).with_code(reason.rule());
+        let mut due = at.max(now);
+        match self.decide(line, &outgoing.message, due).await? {
+            Decision::Allow => {}
+            Decision::Defer { until, .. } => due = due.max(until),
+            Decision::Refuse(reason) => return Err(refused(reason)),
+        }
+        if let Some(fallback) = &outgoing.fallback
+            && let Decision::Refuse(reason) = self.decide(line, &fallback.message, due).await?
+        {
+            return Err(refused(reason).with_field("fallback"));
+        }
+        Ok(due)
+    }
+
     async fn decide(&self, line: &str, message: &Message, at: Timestamp) -> Result<Decision> {
         match &self.policy {
             Some(policy) => policy.decide(&Question::new(line, message, at)).await,
@@ -489,7 +504,7 @@ impl Builder {
     /// minutes. What it was sending by then may have gone, and is settled as [`OnUnknown`](crate::OnUnknown) says of each
     /// message.
     ///
-    /// It must be longer than any send takes, and two seconds more: a worker whose send takes longer is taken for dead, and
+    /// It must be longer than any send takes, and two seconds more, and 100 milliseconds at least: a worker whose send takes longer is taken for dead, and
     /// what it then says of the message is not written down. A call of the transport that comes with this crate ends after
     /// 30 seconds, and a message with a file may take two. A store in SQLite has one worker, which takes over at once when it
     /// starts.
@@ -534,11 +549,15 @@ impl Builder {
     /// Puts it together.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`]: a line twice, without a channel or with one that has layers already; an account in two lines; a
-    /// route twice, or with a line that is not there; a lease of no time.
+    /// [`ErrorKind::Config`]: no line at all; a line twice, without a channel or with one that has layers already; an account
+    /// in two lines; a route twice, without a name, without lines, or with a line that is not there; a lease of less than
+    /// 100 milliseconds.
     pub fn build(self) -> Result<Switchboard> {
-        if self.lease.is_zero() {
-            return Err(Error::config("lease", "must be longer than any send takes"));
+        if self.lease < worker::LEASE_MIN {
+            return Err(Error::config("lease", "must be 100 milliseconds at least, and longer than any send takes"));
+        }
+        if self.lines.is_empty() {
+            return Err(Error::config("line", "is missing: give one at least, by Builder::line"));
         }
         let (mut lines, mut limits, mut choices) = (BTreeMap::new(), HashMap::new(), HashMap::new());
         for line in self.lines {
@@ -563,6 +582,15 @@ impl Builder {
         }
         let mut routes = BTreeMap::new();
         for (name, of) in self.routes {
+            if name.trim().is_empty() {
+                return Err(Error::config("route", "needs a name, by which Switchboard::receive is told of it"));
+            }
+            if of.is_empty() {
+                return Err(Error::config(
+                    format!("route {name}"),
+                    "has no lines: name those that its webhooks are for",
+                ));
+            }
             if let Some(unknown) = of.iter().find(|line| !lines.contains_key(*line)) {
                 return Err(Error::config(
                     format!("route {name}"),

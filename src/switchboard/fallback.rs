@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Line;
 use super::outbox::State;
+use crate::clock::Timestamp;
 use crate::delivery::DeliveryState;
 use crate::error::{Error, Result};
 use crate::message::Message;
@@ -43,6 +44,25 @@ impl Outgoing {
     pub fn fallback(mut self, fallback: Fallback) -> Self {
         self.fallback = Some(fallback);
         self
+    }
+
+    /// Whether it can go in time, where it is not to go before that moment.
+    pub(super) fn check_time(&self, at: Timestamp, now: Timestamp) -> Result<()> {
+        let late = |message: &Message, at| message.not_after.is_some_and(|until| until < at);
+        if late(&self.message, now) {
+            return Err(Error::invalid("not_after", "is past: give a later one, or none"));
+        }
+        if late(&self.message, at) {
+            let rule = "comes before the time at which it is to go: give a later one, or send it sooner";
+            return Err(Error::invalid("not_after", rule));
+        }
+        if let Some(fallback) = &self.fallback
+            && late(&fallback.message, at.max(now).plus(fallback.within()))
+        {
+            let rule = "comes before the time at which it would go: give a later one, or let it wait for less long";
+            return Err(Error::invalid("fallback.not_after", rule));
+        }
+        Ok(())
     }
 }
 

@@ -37,6 +37,9 @@ const LOOK_IDLE: Duration = Duration::from_millis(250);
 /// How long a claim holds, where nothing else is said: longer than any send takes, its turn included.
 pub(super) const LEASE: Duration = Duration::from_secs(180);
 
+/// What is shorter would be over before a store has written.
+pub(super) const LEASE_MIN: Duration = Duration::from_millis(100);
+
 /// How long a claimed message waits for its turn, before it is put back.
 const TURN_MAX: Duration = Duration::from_secs(2);
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use civic_messaging::switchboard::{Id, Line, State, Store, Switchboard};
-use civic_messaging::{Clock, Error, ErrorKind, Message, Mock, OnUnknown, Outcome, SystemClock};
+use civic_messaging::{Clock, Error, ErrorKind, Message, Mock, OnUnknown, Outcome, SystemClock, VirtualClock};
 use tokio::task::JoinSet;
 
 use super::{Database, Random, number, person, stop};
@@ -25,7 +25,11 @@ struct Template {
 }
 
 fn board(store: Store, mock: &Mock) -> Switchboard {
-    Switchboard::builder(store).line(Line::new("desk").channel(mock.clone())).route("sms", ["desk"]).build().unwrap()
+    Switchboard::builder(store).line(line(mock)).route("sms", ["desk"]).build().unwrap()
+}
+
+fn line(mock: &Mock) -> Line {
+    Line::new("desk").channel(mock.clone())
 }
 
 fn mock() -> Mock {
@@ -44,9 +48,14 @@ fn waits(state: State) -> bool {
 
 async fn template() -> Template {
     let (database, mock) = (Database::new(), mock());
-    let board = board(Store::open(&database.url()).await.unwrap(), &mock);
+    let store = Store::open(&database.url()).await.unwrap();
+    let board = board(store.clone(), &mock);
     let log = rusqlite::Connection::open(&database.0).unwrap();
-    let (now, mut n, mut messages) = (SystemClock::new().now(), 0, HashMap::new());
+    // One that is a second slow takes what has expired by the worker's clock.
+    let now = SystemClock::new().now();
+    let slow = VirtualClock::at(now.minus(Duration::from_secs(1)));
+    let slow = Switchboard::builder(store.clone()).clock(slow).line(line(&mock)).build().unwrap();
+    let (mut n, mut messages) = (0, HashMap::new());
     let later = now.plus(Duration::from_secs(3600));
     let mut next =
         |state: State, id: Id, message: Message| messages.insert(message.key.clone().unwrap(), (message, id, state));
@@ -79,7 +88,8 @@ async fn template() -> Template {
                 }
                 _ => State::Expired,
             };
-            let id = board.send("desk", message.clone()).await.unwrap();
+            let taken = if state == State::Expired { &slow } else { &board };
+            let id = taken.send("desk", message.clone()).await.unwrap();
             while board.status(id).await.unwrap().unwrap().state != state {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }

@@ -2,16 +2,20 @@
 
 use std::time::Duration;
 
-use civic_messaging::switchboard::{Builder, Counts, Line, Resolution, State, Status, Store, Switchboard};
+use civic_messaging::switchboard::{
+    Builder, Counts, Fallback, Line, Outgoing, Resolution, State, Status, Store, Switchboard,
+};
 use civic_messaging::{
     Channel, Clock, DeliveryState, Error, ErrorKind, Event, Message, Mock, OnUnknown, Outcome, Purpose, SystemClock,
-    VirtualClock,
+    Timestamp, VirtualClock,
 };
 use sha2::Digest as _;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Database, person};
+use super::{Ahead, Database, person};
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// A switchboard at work, until it is closed.
 pub(super) struct Desk {
@@ -330,27 +334,49 @@ async fn order_is_kept_in_a_conversation_and_the_urgent_goes_first() {
 #[tokio::test]
 async fn what_is_for_later_waits_what_is_too_late_expires_and_what_is_called_back_does_not_go() {
     let mock = Mock::sms();
-    let desk = Desk::open(memory().await, [Line::new("desk").channel(mock.clone())]).await;
-    let (board, now) = (&desk.switchboard, SystemClock::new().now());
-    let later = board.send_at("desk", text(1, "Later"), now.plus(Duration::from_secs(3600))).await.unwrap();
+    let clock = Ahead::default();
+    let builder = Switchboard::builder(memory().await).clock(clock.clone());
+    let desk = Desk::of(builder, [Line::new("desk").channel(mock.clone())]);
+    let (board, now) = (&desk.switchboard, clock.now());
+    let later = board.send_at("desk", text(1, "Later"), now.plus(10 * HOUR)).await.unwrap();
     let soon = board.send_at("desk", text(1, "Soon"), now.plus(Duration::from_millis(300))).await.unwrap();
-    let late = board
-        .send_at(
-            "desk",
-            text(2, "Late").not_after(now.plus(Duration::from_millis(1))),
-            now.plus(Duration::from_millis(50)),
-        )
-        .await
-        .unwrap();
+    let in_an_hour = now.plus(HOUR);
+    let late = board.send_at("desk", text(2, "Late").not_after(in_an_hour), in_an_hour).await.unwrap();
     desk.until(soon, &[State::Accepted]).await;
+    assert!(clock.now() >= now.plus(Duration::from_millis(300)));
+    clock.goes_on(2 * HOUR);
     desk.until(late, &[State::Expired]).await;
-    assert!(SystemClock::new().now() >= now.plus(Duration::from_millis(300)));
     assert_eq!(board.status(later).await.unwrap().unwrap().state, State::Deferred);
     assert!(board.cancel(later).await.unwrap());
     assert!(!board.cancel(later).await.unwrap() && !board.cancel(soon).await.unwrap());
     assert_eq!(board.status(later).await.unwrap().unwrap().state, State::Cancelled);
     mock.assert_sent(person(1).expose(), "Soon");
     desk.close().await;
+}
+
+#[tokio::test]
+async fn what_cannot_go_in_time_is_refused_when_it_is_new() {
+    let clock = Ahead::default();
+    let builder = Switchboard::builder(memory().await).clock(clock.clone());
+    let board = builder.line(Line::new("desk").channel(Mock::sms())).build().unwrap();
+    let (now, until) = (clock.now(), |at| text(1, "Hello").key("k").not_after(at));
+    let before = |at: Timestamp| at.minus(Duration::from_millis(1));
+    let fallback =
+        |at| Outgoing::new(until(now.plus(HOUR))).fallback(Fallback::new(text(2, "Hello").not_after(at), HOUR));
+    for (message, at, field, words) in [
+        (until(before(now)).into(), now, "not_after", "is past"),
+        (until(before(now.plus(HOUR))).into(), now.plus(HOUR), "not_after", "it is to go"),
+        (fallback(before(now.plus(HOUR))), now, "fallback.not_after", "it would go"),
+    ] {
+        let error = board.send_at("desk", message, at).await.unwrap_err();
+        assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidMessage, Some(field)), "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    assert!(board.stats().await.unwrap().all().messages.is_empty());
+    let message = until(now.plus(HOUR));
+    let id = board.send_at("desk", message.clone(), now.plus(HOUR)).await.unwrap();
+    clock.goes_on(2 * HOUR);
+    assert_eq!(board.send("desk", message).await.unwrap(), id);
 }
 
 #[tokio::test]
@@ -454,7 +480,8 @@ async fn an_adapter_that_panics_costs_one_message_its_certainty_and_not_the_work
 async fn what_does_not_fit_together_is_refused_when_it_is_built() {
     let build = |lines: Vec<Line>, routes: Vec<(&'static str, &'static str)>| async move {
         let builder = lines.into_iter().fold(Switchboard::builder(memory().await), |builder, line| builder.line(line));
-        let builder = routes.into_iter().fold(builder, |builder, (name, line)| builder.route(name, [line]));
+        let builder =
+            routes.into_iter().fold(builder, |builder, (name, of)| builder.route(name, of.split_whitespace()));
         builder.build().unwrap_err()
     };
     use civic_messaging::layer::{Layer, Retry};
@@ -469,12 +496,17 @@ async fn what_does_not_fit_together_is_refused_when_it_is_built() {
             "the layer retry: give the bare one",
         ),
         (vec![line("desk").channel(Mock::sms())], vec![], "an account of mock twice"),
+        (vec![], vec![], "line: is missing"),
         (vec![line("desk")], vec![("meta", "dsek")], "names the line dsek"),
         (vec![line("desk")], vec![("meta", "desk"), ("meta", "desk")], "there twice"),
+        (vec![line("desk")], vec![("meta", "")], "route meta: has no lines"),
+        (vec![line("desk")], vec![(" ", "desk")], "needs a name"),
     ] {
         let error = build(lines, routes).await;
         assert!(error.kind() == ErrorKind::Config && error.to_string().contains(words), "{error}");
     }
+    let short = Switchboard::builder(memory().await).line(line("desk")).lease(Duration::from_millis(99)).build();
+    assert_eq!(short.unwrap_err().field(), Some("lease"));
     for url in [
         "desk.db",
         "mysql:desk",

@@ -247,11 +247,13 @@ async fn what_is_refused_after_it_was_taken_does_not_go_and_says_why() {
     let mock = Mock::sms();
     let builder = Switchboard::builder(memory().await).policy(Objects(AtomicBool::new(false)));
     let desk = Desk::of(builder, [Line::new("desk").channel(mock.clone())]);
-    let id = desk.switchboard.send("desk", text(1, "Hello")).await.unwrap();
+    let id = desk.switchboard.send("desk", text(1, "Hello").key("k")).await.unwrap();
     let status = desk.until(id, &[State::Refused]).await;
     assert_eq!((status.attempts, status.reason.as_deref()), (0, Some("this person objected")));
     let settled = desk.switchboard.line("desk").unwrap().next().await.unwrap().unwrap();
     assert_eq!(settled.as_settled().map(|settled| settled.state), Some(State::Refused));
+    // It was taken, and stays so.
+    assert_eq!(desk.switchboard.send("desk", text(1, "Hello").key("k")).await.unwrap(), id);
     mock.assert_nothing_sent();
     desk.close().await;
 }
