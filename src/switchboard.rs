@@ -572,7 +572,10 @@ impl Builder {
             for info in line.channels.iter().map(|channel| channel.info()) {
                 let also = |other: &&Line| other.owns(info.gateway, info.account.as_str(), &info.medium);
                 if let Some(other) = lines.values().find(also).filter(|other| other.id != line.id) {
-                    let rule = format!("has an account of {} that the line {} has too", info.gateway, other.id);
+                    let rule = format!(
+                        "has an account of {} for {} that the line {} has too",
+                        info.gateway, info.medium, other.id
+                    );
                     return Err(Error::config(format!("line {}", line.id), rule));
                 }
             }

@@ -176,7 +176,7 @@ impl Line {
                 other.gateway == info.gateway && other.account == info.account && other.medium == info.medium
             };
             if self.channels.iter().take(n).any(|other| same(&other)) {
-                return wrong(format!("has an account of {} twice", info.gateway));
+                return wrong(format!("has an account of {} for {} twice", info.gateway, info.medium));
             }
         }
         Ok(())

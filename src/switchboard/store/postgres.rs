@@ -144,7 +144,12 @@ async fn step_of(session: &Session) -> Result<usize, Fault> {
 
 fn read(url: &str) -> Result<Config> {
     // The driver's words may hold the password.
-    url.parse().map_err(|_| Error::config("store", "is no URL that PostgreSQL reads: postgres://user@host/database"))
+    let wrong = |_| Error::config("store", "is no URL that PostgreSQL reads: postgres://user@host/database");
+    let config: Config = url.parse().map_err(wrong)?;
+    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        return Err(Error::config("store", "names no host: postgres://user@host/database"));
+    }
+    Ok(config)
 }
 
 /// The database and where it is, without the user and the password.
@@ -1264,6 +1269,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_url_without_a_host_is_said_to_be_that() {
+        for url in ["postgres://", "postgres:///desk", "postgres://desk@/desk", "postgresql://?user=desk"] {
+            let error = Postgres::open(url).await.unwrap_err();
+            assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("store")), "{url}: {error}");
+            assert!(error.to_string().contains("names no host"), "{url}: {error}");
+        }
+    }
+
+    #[tokio::test]
     async fn no_error_shows_the_password() {
         for (url, kind) in [
             ("postgres://desk:hunter2-hunter2@127.0.0.1:1/desk", ErrorKind::Unavailable),
@@ -1272,6 +1286,7 @@ mod tests {
         ] {
             let error = Postgres::open(url).await.unwrap_err();
             assert_eq!(error.kind(), kind, "{error}");
+            assert!(kind == ErrorKind::Config || error.to_string().starts_with("store: does not work: "), "{error}");
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
         }
         let config = read("postgres://desk:hunter2-hunter2@db.example.gov.uk,%2Frun/desk").unwrap();

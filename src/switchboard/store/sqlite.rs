@@ -164,7 +164,7 @@ fn failed(error: &rusqlite::Error) -> Error {
         Some(error) => rusqlite::ffi::code_to_str(error.extended_code),
         None => "what it holds cannot be read",
     };
-    Error::new(ErrorKind::Unavailable, format!("the store failed: {words}")).with_field("store")
+    Error::new(ErrorKind::Unavailable, format!("does not work: {words}")).with_field("store")
 }
 
 fn is_full(error: &rusqlite::Error) -> bool {
@@ -190,7 +190,7 @@ fn cannot_open(error: &rusqlite::Error) -> Error {
 }
 
 fn gone() -> Error {
-    Error::new(ErrorKind::Unavailable, "the store is closed").with_field("store")
+    Error::new(ErrorKind::Unavailable, "is closed").with_field("store")
 }
 
 impl ToSql for Timestamp {

@@ -288,7 +288,7 @@ impl Fault {
     /// server's own words may hold.
     pub(super) fn error(&self) -> Error {
         let failed =
-            |words: &str| Error::new(ErrorKind::Unavailable, format!("the store failed: {words}")).with_field("store");
+            |words: &str| Error::new(ErrorKind::Unavailable, format!("does not work: {words}")).with_field("store");
         match self {
             Self::Connect(error) => match error.code() {
                 Some(code) if code.code().starts_with("28") => {
