@@ -1,6 +1,7 @@
 //! What came in, handed out until it is acknowledged.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::ops::Deref;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
@@ -26,7 +27,6 @@ pub struct LineInbox {
 }
 
 /// An event that was handed out. Without [`ack`](Self::ack) it comes again after a minute.
-#[derive(Debug)]
 #[must_use = "an event that is not acknowledged comes again"]
 pub struct Handed {
     pub(super) switchboard: Switchboard,
@@ -115,6 +115,16 @@ impl Handed {
     pub async fn ack(self) -> Result<()> {
         let inner = &self.switchboard.0;
         inner.store.0.ack(self.id, inner.clock.now()).await
+    }
+}
+
+impl fmt::Debug for Handed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handed")
+            .field("id", &self.id)
+            .field("line", &self.line)
+            .field("happening", &self.happening)
+            .finish_non_exhaustive()
     }
 }
 

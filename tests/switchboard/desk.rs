@@ -397,6 +397,9 @@ async fn an_event_comes_once_however_often_the_gateway_brings_it_until_it_is_ack
     let handed = inbox.next().await.unwrap().unwrap();
     assert_eq!(handed.as_inbound().unwrap().text(), Some("When is my bin day?"));
     assert_eq!(handed.line().map(Line::id), Some("desk"));
+    let shown = format!("{handed:?}");
+    assert!(shown.starts_with("Handed { id: 1, line: Some(\"desk\"), happening: Received("), "{shown}");
+    assert!(!shown.contains("Switchboard") && !shown.contains("bin day") && !shown.contains("900123"), "{shown}");
     assert!(inbox.try_next().await.unwrap().is_none());
     // It is not acknowledged: a restart within its lease keeps it, and it comes again later.
     handed.ack().await.unwrap();
