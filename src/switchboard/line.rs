@@ -38,18 +38,25 @@ use crate::policy::hours::Hours;
 ///     line("ward-west", "200000000000005").controller("Councillor D. Davies").retention(90 * DAYS),
 ///     council(line("enquiries", "200000000000006")).name("General enquiries"),
 /// ];
-/// assert_eq!(lines[1].controlled_by(), Some("Councillor A. Adams"));
-/// assert_eq!(lines[4].kept_for(), Some(90 * DAYS));
+/// assert_eq!(lines[1].controller.as_deref(), Some("Councillor A. Adams"));
+/// assert_eq!(lines[4].retention, Some(90 * DAYS));
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```
+#[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct Line {
-    pub(super) id: String,
-    pub(super) name: String,
-    pub(super) controller: Option<String>,
-    pub(super) languages: Vec<String>,
-    pub(super) hours: Option<Hours>,
-    pub(super) retention: Option<Duration>,
+    /// Its id: 1 to 64 small letters, digits, `-` and `_`.
+    pub id: String,
+    /// Its name, for people: the id where none was given.
+    pub name: String,
+    /// Who answers for its data, where that was said.
+    pub controller: Option<String>,
+    /// The languages that it is answered in, as BCP 47, the first one first.
+    pub languages: Vec<String>,
+    /// When somebody is there to answer, where that was said.
+    pub hours: Option<Hours>,
+    /// How long what was written is kept: for good, where that was not said. See [`retention`](Self::retention).
+    pub retention: Option<Duration>,
     pub(super) channels: Vec<Arc<dyn Channel>>,
 }
 
@@ -112,36 +119,6 @@ impl Line {
     pub fn channel(mut self, channel: impl Channel) -> Self {
         self.channels.push(Arc::new(channel));
         self
-    }
-
-    /// The id.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// Who answers for its data, where that was said.
-    pub fn controlled_by(&self) -> Option<&str> {
-        self.controller.as_deref()
-    }
-
-    /// Its name, for people: the id where none was given.
-    pub fn known_as(&self) -> &str {
-        &self.name
-    }
-
-    /// The languages that it is answered in.
-    pub fn answered_in(&self) -> &[String] {
-        &self.languages
-    }
-
-    /// When somebody is there to answer, where that was said.
-    pub fn open_at(&self) -> Option<&Hours> {
-        self.hours.as_ref()
-    }
-
-    /// How long what was written is kept: for good, where that was not said.
-    pub fn kept_for(&self) -> Option<Duration> {
-        self.retention
     }
 
     pub(super) fn check(&self) -> Result<()> {

@@ -126,7 +126,7 @@ impl Switchboard {
         for (line, channel) in self.0.lines.values().flat_map(|line| line.channels.iter().map(move |one| (line, one))) {
             let (info, n, clock) = (channel.info(), healths.len(), self.0.clock.clone());
             healths.push(ChannelHealth {
-                line: line.id().to_owned(),
+                line: line.id.clone(),
                 gateway: info.gateway,
                 medium: info.medium.clone(),
                 account: info.account.clone(),

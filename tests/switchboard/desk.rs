@@ -31,7 +31,7 @@ impl Desk {
 
     pub(super) fn of(builder: Builder, lines: impl IntoIterator<Item = Line>) -> Self {
         let lines: Vec<_> = lines.into_iter().collect();
-        let ids: Vec<_> = lines.iter().map(|line| line.id().to_owned()).collect();
+        let ids: Vec<_> = lines.iter().map(|line| line.id.clone()).collect();
         let builder = lines.into_iter().fold(builder, |builder, line| builder.line(line));
         Self::run(builder.route("all", ids))
     }
@@ -396,7 +396,7 @@ async fn an_event_comes_once_however_often_the_gateway_brings_it_until_it_is_ack
     let inbox = desk.switchboard.line("desk").unwrap();
     let handed = inbox.next().await.unwrap().unwrap();
     assert_eq!(handed.as_inbound().unwrap().text(), Some("When is my bin day?"));
-    assert_eq!(handed.line().map(Line::id), Some("desk"));
+    assert_eq!(handed.line().map(|line| &*line.id), Some("desk"));
     let shown = format!("{handed:?}");
     assert!(shown.starts_with("Handed { id: 1, line: Some(\"desk\"), happening: Received("), "{shown}");
     assert!(!shown.contains("Switchboard") && !shown.contains("bin day") && !shown.contains("900123"), "{shown}");

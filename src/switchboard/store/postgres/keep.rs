@@ -17,10 +17,10 @@ pub(super) async fn note(db: &Session, lines: &[Line]) -> Result<(), Fault> {
              languages = excluded.languages, retention = excluded.retention";
     // In their order, which is the same for all.
     for line in lines {
-        let retention = line.kept_for().map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
-        let (name, languages) = (text(line.known_as()), line.answered_in().join(" "));
-        let controller = line.controlled_by().map(text);
-        db.change(note, &[&indexed(line.id()), &name, &controller, &languages, &retention]).await?;
+        let retention = line.retention.map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
+        let (name, languages) = (text(&line.name), line.languages.join(" "));
+        let controller = line.controller.as_deref().map(text);
+        db.change(note, &[&indexed(&line.id), &name, &controller, &languages, &retention]).await?;
     }
     Ok(())
 }

@@ -27,12 +27,12 @@ const COUNTS: &str = "SELECT line, state, count(*), 0, NULL FROM message WHERE s
 
 pub(super) fn note(db: &Connection, lines: &[Line]) -> rusqlite::Result<()> {
     for line in lines {
-        let retention = line.kept_for().map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
-        let languages = line.answered_in().join(" ");
+        let retention = line.retention.map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
+        let languages = line.languages.join(" ");
         db.prepare_cached(
             "INSERT OR REPLACE INTO line (id, name, controller, languages, retention) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
-        .execute(params![line.id(), line.known_as(), line.controlled_by(), languages, retention])?;
+        .execute(params![line.id, line.name, line.controller, languages, retention])?;
     }
     Ok(())
 }
