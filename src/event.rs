@@ -306,22 +306,17 @@ impl Inbound {
 
     /// The words of it: a text, a caption, or the answer that was chosen. Personal data.
     pub fn text(&self) -> Option<&str> {
-        match &self.content {
+        match self.content.now() {
             InboundContent::Text(text) => Some(text),
             InboundContent::Media { text, .. } => text.as_deref(),
             InboundContent::Chosen(chosen) => Some(&chosen.title),
-            InboundContent::Edited { content, .. } => match &**content {
-                InboundContent::Text(text) => Some(text),
-                InboundContent::Media { text, .. } => text.as_deref(),
-                _ => None,
-            },
             _ => None,
         }
     }
 
-    /// The files of it.
+    /// The files of it: those of a message that was changed as well.
     pub fn media(&self) -> &[MediaRef] {
-        match &self.content {
+        match self.content.now() {
             InboundContent::Media { media, .. } => media,
             _ => &[],
         }
@@ -394,6 +389,16 @@ pub enum InboundContent {
     Unsupported(Option<String>),
     /// They deleted an earlier message.
     Withdrawn(MessageId),
+}
+
+impl InboundContent {
+    /// What it says now, where it was changed.
+    fn now(&self) -> &Self {
+        match self {
+            Self::Edited { content, .. } => content,
+            content => content,
+        }
+    }
 }
 
 impl fmt::Debug for InboundContent {

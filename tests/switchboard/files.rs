@@ -105,6 +105,16 @@ async fn a_photograph_is_there_when_its_message_is_handed_out() {
         [(13, "image/jpeg"), (20, "image/png")]
     );
     assert_eq!(media.open(&stored[0].sha256).await.unwrap().bytes().await.unwrap(), "a fallen tree");
+    // A new photograph in the place of the old one is fetched as well.
+    let media = vec![files.mock.holds("image/jpeg", "the tree, cleared")];
+    let content = Box::new(InboundContent::Media { text: Some("It is gone".to_owned()), media });
+    let edited = InboundContent::Edited { id: handed.as_inbound().unwrap().id.clone(), content };
+    let webhook = files.mock.arrives_with("07700 900123", edited);
+    assert_eq!(desk.switchboard.receive("all", webhook).await.status, 200);
+    let cleared = next(&desk.switchboard).await;
+    let [File::Held(file)] = &*cleared.files().await.unwrap() else { panic!("it is there") };
+    assert_eq!((text(&cleared), file.len), ("It is gone", 17));
+    cleared.ack().await.unwrap();
     // It goes on to whoever clears it.
     let onward = Message::media(person(1), [civic_messaging::Media::image(stored[0].clone())]);
     desk.switchboard.send("desk", onward).await.unwrap();
