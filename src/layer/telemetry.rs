@@ -187,6 +187,13 @@ pub(crate) mod switchboard {
         _ = (line, message, state, grave, why);
     }
 
+    /// A claimed message is put off, without a try.
+    pub(crate) fn put_off(line: &str, message: i64, why: &str) {
+        #[cfg(feature = "tracing")]
+        tracing::debug!(target: TARGET, { civic.line = line, civic.message = message }, "a message is put off: {why}");
+        _ = (line, message, why);
+    }
+
     /// A worker that ended left messages behind that may have gone.
     pub(crate) fn left_behind(messages: u64) {
         #[cfg(feature = "tracing")]

@@ -16,6 +16,7 @@ use super::store::{Attempt, Bell, Claimed, End, Ruling, Settle};
 use super::{Switchboard, account, held};
 use crate::address::Address;
 use crate::channel::{Channel, Evidence, Sent};
+use crate::clock::Timestamp;
 use crate::error::{Error, Outcome, Result};
 use crate::event::{Delivery, DeliveryOf};
 use crate::layer::failover::Asked;
@@ -61,6 +62,9 @@ const AGAIN: Duration = Duration::from_millis(200);
 
 /// Why a message is parked that is not what was written down.
 const DAMAGED: &str = "what the store holds of it is damaged: it is not the message that was taken";
+
+/// Why a message is put off that would go too soon after others.
+const LIMITED: &str = "the rate of its channel, or of its person, is used up";
 
 /// How often what may have gone is looked at, and channels are polled.
 const ROUND: Duration = Duration::from_secs(30);
@@ -176,8 +180,8 @@ impl Switchboard {
             tokio::select! {
                 turn = inner.suspects.acquire() => turn.ok(),
                 () = inner.clock.sleep(TURN_MAX) => {
-                    inner.store.0.release(hold, inner.clock.now().plus(TURN_MAX)).await?;
-                    return Ok(());
+                    let why = "another one in which a process ended has its turn";
+                    return self.put_off(claimed, inner.clock.now().plus(TURN_MAX), why).await;
                 }
             }
         } else {
@@ -216,8 +220,7 @@ impl Switchboard {
             }
             // All that could have asked to be left alone for a while.
             let rest = choice.and_then(|choice| held(choice).rest_of(picked_from, mono)).unwrap_or(TURN_MAX);
-            inner.store.0.release(hold, now.plus(rest)).await?;
-            return Ok(());
+            return self.put_off(claimed, now.plus(rest), "its gateways are left alone for a while").await;
         };
         let info = channel.info();
         let limit = inner.limits.get(&account(info));
@@ -226,8 +229,7 @@ impl Switchboard {
             let mut place = match booked {
                 Ok(place) => place,
                 Err(late) => {
-                    inner.store.0.release(hold, now.plus(late.at.saturating_sub(mono))).await?;
-                    return Ok(());
+                    return self.put_off(claimed, now.plus(late.at.saturating_sub(mono)), LIMITED).await;
                 }
             };
             if place.at > mono {
@@ -235,8 +237,7 @@ impl Switchboard {
                 let mono = inner.clock.monotonic();
                 if !held(limit).may_go(&message.to, &mut place, mono) {
                     held(limit).give_back(&message.to, place);
-                    inner.store.0.release(hold, inner.clock.now().plus(TURN_MAX)).await?;
-                    return Ok(());
+                    return self.put_off(claimed, inner.clock.now().plus(TURN_MAX), LIMITED).await;
                 }
             }
             held(limit).goes();
@@ -314,7 +315,14 @@ impl Switchboard {
         if now.since(claimed.queued) >= STRANGE_MAX {
             return self.ends(claimed, State::Parked, reason).await;
         }
-        self.0.store.0.release(claimed.hold, now.plus(STRANGE)).await.map(drop)
+        self.put_off(claimed, now.plus(STRANGE), reason).await
+    }
+
+    async fn put_off(&self, claimed: &Claimed, until: Timestamp, why: &str) -> Result<()> {
+        if self.0.store.0.release(claimed.hold, until).await? {
+            telemetry::switchboard::put_off(&claimed.line, claimed.hold.id.0, why);
+        }
+        Ok(())
     }
 
     async fn ends(&self, claimed: &Claimed, state: State, reason: &str) -> Result<()> {

@@ -105,7 +105,7 @@ mod told {
     use std::sync::{Arc, Mutex};
 
     use civic_messaging::switchboard::Resolution;
-    use civic_messaging::{Error, MediaRef, OnUnknown, Outcome, Secret};
+    use civic_messaging::{Error, MediaRef, OnUnknown, Outcome, Rate, Secret};
     use tracing::field::{Field, Visit};
     use tracing::span::{Attributes, Id, Record};
     use tracing::{Event, Metadata, Subscriber};
@@ -168,6 +168,7 @@ mod told {
             "INFO a message is accepted civic.line=\"desk\" civic.message=1",
             "INFO a message is deferred: mock: no connection could be made",
             "INFO a message is rejected: mock: said no",
+            "DEBUG a message is put off: the rate of its channel, or of its person, is used up civic.line=\"slow\" civic.message=",
             "WARN a message is parked: mock: no answer in time",
             "INFO a message is accepted: a person found that it went",
             "WARN a webhook was refused: ",
@@ -182,11 +183,13 @@ mod told {
 
     async fn works() {
         let mock = Mock::sms();
+        let slow = Mock::sms().with_account("slow").with_capability(|can| can.rate = Some(Rate::every_seconds(3600)));
         let store = Store::open("sqlite::memory:").await.unwrap();
         let builder = Switchboard::builder(store)
             .pepper(Secret::new("pepper-of-this-council").unwrap())
             .media(civic_messaging::media::MemoryStore::new())
             .line(Line::new("desk").channel(mock.clone()))
+            .line(Line::new("slow").channel(slow))
             .route("all", ["desk"]);
         let desk = Desk::run(builder);
         let board = &desk.switchboard;
@@ -199,6 +202,10 @@ mod told {
         mock.will_fail(Error::new(ErrorKind::Rejected, "said no").with_outcome(Outcome::Rejected));
         let id = board.send("desk", text("no")).await.unwrap();
         desk.until(id, &[State::Rejected]).await;
+        let id = board.send("slow", text("in time")).await.unwrap();
+        desk.until(id, &[State::Accepted]).await;
+        let id = board.send("slow", text("too soon")).await.unwrap();
+        desk.until(id, &[State::Deferred]).await;
         mock.will_fail(Error::unknown("no answer in time"));
         let id = board.send("desk", text("lost").on_unknown(OnUnknown::Park)).await.unwrap();
         desk.until(id, &[State::Parked]).await;
