@@ -179,12 +179,18 @@ impl Switchboard {
             fallback.check(of)?;
         }
         let now = self.0.clock.now();
-        let due = match self.0.due(line, &outgoing, at, now).await {
+        let (due, deferred) = match self.0.due(line, &outgoing, at, now).await {
             Ok(due) => due,
             // What was taken before is the same message still.
             Err(error) => match &outgoing.message.key {
-                Some(key) if self.0.store.0.by_key(line, key).await?.is_some() => now,
-                _ => return Err(error),
+                Some(key) if self.0.store.0.by_key(line, key).await?.is_some() => (now, None),
+                _ => {
+                    if error.kind() == ErrorKind::Refused {
+                        let (why, to) = (error.to_string(), &outgoing.message.to);
+                        self.0.stands(line, None, State::Refused, Some(&why), Some(to));
+                    }
+                    return Err(error);
+                }
             },
         };
         let Outgoing { mut message, fallback } = outgoing;
@@ -194,12 +200,13 @@ impl Switchboard {
         };
         message.key = Some(key.clone());
         let (priority, to) = (outbox::priority(message.purpose), message.to.clone());
-        let new = New { line: line.to_owned(), key, message, priority, due, fallback, now };
+        let why = deferred.as_ref().map(ToString::to_string);
+        let new = New { line: line.to_owned(), key, message, priority, due, deferred, fallback, now };
         match self.0.store.0.enqueue(new).await? {
             Enqueued::New(id) => {
                 self.0.to_send.notify_one();
                 let state = if due > now { State::Deferred } else { State::Queued };
-                self.0.stands(line, id, state, None, Some(&to));
+                self.0.stands(line, Some(id), state, why.as_deref(), Some(&to));
                 Ok(id)
             }
             Enqueued::Same(id) => Ok(id),
@@ -381,7 +388,7 @@ impl Switchboard {
         let (state, reason) = (settle.state, settle.reason.clone());
         let settled = self.0.store.0.settle(id, settle).await?;
         if settled {
-            self.0.stands("", id, state, reason.as_deref(), None);
+            self.0.stands("", Some(id), state, reason.as_deref(), None);
         }
         self.0.to_read.ring_all();
         Ok(settled)
@@ -409,29 +416,35 @@ impl Inner {
         Incoming { line, event, fetch }
     }
 
-    /// Tells that a message stands somewhere else now.
-    fn stands(&self, line: &str, id: Id, state: State, why: Option<&str>, person: Option<&Address>) {
+    /// Tells that a message stands somewhere else now: one without a number was not taken.
+    fn stands(&self, line: &str, id: Option<Id>, state: State, why: Option<&str>, person: Option<&Address>) {
         let person = || Some(person?.fingerprint(self.pepper.as_ref()?));
-        telemetry::stands(line, id.0, state.as_str(), state.is_grave(), why, person);
+        telemetry::stands(line, id.map(|id| id.0), state.as_str(), state.is_grave(), why, person);
     }
 
-    /// When a new message is due: where it can go in time, and the policy does not refuse it.
-    async fn due(&self, line: &str, outgoing: &Outgoing, at: Timestamp, now: Timestamp) -> Result<Timestamp> {
+    /// When a new message is due, and why the policy put it off, if it did: where it can go in time, and is not refused.
+    async fn due(
+        &self,
+        line: &str,
+        outgoing: &Outgoing,
+        at: Timestamp,
+        now: Timestamp,
+    ) -> Result<(Timestamp, Option<policy::Reason>)> {
         outgoing.check_time(at, now)?;
         let refused =
             |reason: policy::Reason| Error::new(ErrorKind::Refused, reason.to_string()).with_code(reason.rule());
-        let mut due = at.max(now);
-        match self.decide(line, &outgoing.message, due).await? {
-            Decision::Allow => {}
-            Decision::Defer { until, .. } => due = due.max(until),
+        let due = at.max(now);
+        let (due, deferred) = match self.decide(line, &outgoing.message, due).await? {
+            Decision::Allow => (due, None),
+            Decision::Defer { until, reason } => (due.max(until), Some(reason)),
             Decision::Refuse(reason) => return Err(refused(reason)),
-        }
+        };
         if let Some(fallback) = &outgoing.fallback
             && let Decision::Refuse(reason) = self.decide(line, &fallback.message, due).await?
         {
             return Err(refused(reason).with_field("fallback"));
         }
-        Ok(due)
+        Ok((due, deferred))
     }
 
     async fn decide(&self, line: &str, message: &Message, at: Timestamp) -> Result<Decision> {

@@ -154,10 +154,10 @@ pub(crate) mod switchboard {
     use crate::error::Error;
     use crate::secret::Fingerprint;
 
-    /// A message stands somewhere else now; `grave` where somebody should look.
+    /// A message stands somewhere else now; `grave` where somebody should look. One that was not taken has no number.
     pub(crate) fn stands(
         line: &str,
-        message: i64,
+        message: Option<i64>,
         state: &'static str,
         grave: bool,
         why: Option<&str>,

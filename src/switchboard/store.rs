@@ -293,6 +293,8 @@ pub(super) struct New {
     pub(super) message: Message,
     pub(super) priority: u8,
     pub(super) due: Timestamp,
+    /// Why the policy put it off, where it did.
+    pub(super) deferred: Option<policy::Reason>,
     pub(super) fallback: Option<Fallback>,
     pub(super) now: Timestamp,
 }
@@ -586,7 +588,7 @@ impl Falling {
         let key = format!("fallback-{}", Digest::of(self.key.as_bytes()));
         message.key = Some(key.clone());
         let priority = outbox::priority(message.purpose);
-        Some(New { line: self.line, key, message, priority, due: now, fallback: None, now })
+        Some(New { line: self.line, key, message, priority, due: now, deferred: None, fallback: None, now })
     }
 }
 

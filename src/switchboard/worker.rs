@@ -280,7 +280,7 @@ impl Switchboard {
             }
         };
         if finished {
-            inner.stands(&claimed.line, hold.id, end.state, end.reason.as_deref(), Some(&message.to));
+            inner.stands(&claimed.line, Some(hold.id), end.state, end.reason.as_deref(), Some(&message.to));
         }
         Ok(())
     }
@@ -329,7 +329,7 @@ impl Switchboard {
         let end = End::without_attempt(state, reason, self.0.clock.now());
         let (end, to) = (end.after(&claimed.attempts), claimed.message.as_ref().map(|message| &message.to));
         if self.0.store.0.finish(claimed.hold, end.clone()).await? {
-            self.0.stands(&claimed.line, claimed.hold.id, end.state, end.reason.as_deref(), to);
+            self.0.stands(&claimed.line, Some(claimed.hold.id), end.state, end.reason.as_deref(), to);
         }
         Ok(())
     }
@@ -415,7 +415,7 @@ impl Switchboard {
         let settle = outbox::reconciled(&evidence, claimed.lookups, inner.clock.now());
         let (state, why) = (settle.state, settle.reason.clone());
         if inner.store.0.settle(claimed.hold.id, settle).await? && state != State::Unknown {
-            inner.stands(&claimed.line, claimed.hold.id, state, why.as_deref(), Some(&message.to));
+            inner.stands(&claimed.line, Some(claimed.hold.id), state, why.as_deref(), Some(&message.to));
         }
         inner.to_send.notify_one();
         Ok(())

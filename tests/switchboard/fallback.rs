@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use civic_messaging::policy::{Decision, Policy, Question, Reason};
-use civic_messaging::switchboard::{Fallback, Line, Outgoing, Resolution, State, Status, Switchboard};
+use civic_messaging::switchboard::{Fallback, Line, Outgoing, Resolution, State, Status, Store, Switchboard};
 use civic_messaging::{
     Address, Clock, DeliveryState, Error, ErrorKind, Message, Mock, OnUnknown, Outcome, Purpose, Result, Timestamp,
     async_trait,
 };
 
 use super::desk::{Desk, memory, text};
-use super::{Ahead, person};
+use super::{Ahead, Database, person};
 
 /// A message by WhatsApp, with an SMS that goes instead of it.
 fn both(n: u32, within: Duration) -> Outgoing {
@@ -207,8 +207,9 @@ async fn the_policy_is_asked_when_a_message_is_taken_and_again_before_it_goes() 
     let clock = Ahead::default();
     let opens = clock.now().plus(HOUR);
     let broken = Arc::new(AtomicBool::new(false));
-    let builder =
-        Switchboard::builder(memory().await).clock(clock.clone()).policy(Rules { opens, broken: broken.clone() });
+    let (file, rules) = (Database::new(), Rules { opens, broken: broken.clone() });
+    let store = Store::open(&file.url()).await.unwrap();
+    let builder = Switchboard::builder(store).clock(clock.clone()).policy(rules);
     let desk = Desk::of(builder, [Line::new("desk").channel(mock.clone())]);
     let board = &desk.switchboard;
     let error = board.send("desk", text(1, "Buy!").purpose(Purpose::Marketing)).await.unwrap_err();
@@ -219,7 +220,12 @@ async fn the_policy_is_asked_when_a_message_is_taken_and_again_before_it_goes() 
     let urgent = board.send("desk", text(3, "Flood!").purpose(Purpose::Emergency)).await.unwrap();
     desk.until(urgent, &[State::Accepted]).await;
     assert_eq!(mock.sent().len(), 1);
-    assert_eq!(board.status(waits).await.unwrap().unwrap().state, State::Deferred);
+    let status = board.status(waits).await.unwrap().unwrap();
+    assert_eq!((status.state, status.reason.as_deref()), (State::Deferred, Some("it is night")));
+    let said = "SELECT decision, rule, reason FROM decision WHERE message = ?1";
+    let read = |row: &rusqlite::Row<'_>| Ok([row.get::<_, String>(0)?, row.get(1)?, row.get(2)?]);
+    let said = rusqlite::Connection::open(&file.0).unwrap().query_row(said, (i64::from(waits),), read);
+    assert_eq!(said.unwrap(), ["defer", "quiet-hours", "it is night"]);
     clock.goes_on(HOUR);
     desk.until(waits, &[State::Accepted]).await;
 

@@ -104,8 +104,9 @@ async fn what_waits_shows_and_since_when() {
 mod told {
     use std::sync::{Arc, Mutex};
 
+    use civic_messaging::policy::{Decision, Policy, Question, Reason};
     use civic_messaging::switchboard::Resolution;
-    use civic_messaging::{Error, MediaRef, OnUnknown, Outcome, Rate, Secret};
+    use civic_messaging::{Error, MediaRef, OnUnknown, Outcome, Purpose, Rate, Secret};
     use tracing::field::{Field, Visit};
     use tracing::span::{Attributes, Id, Record};
     use tracing::{Event, Metadata, Subscriber};
@@ -168,6 +169,11 @@ mod told {
             "INFO a message is accepted civic.line=\"desk\" civic.message=1",
             "INFO a message is deferred: mock: no connection could be made",
             "INFO a message is rejected: mock: said no",
+            &*format!(
+                "INFO a message is refused: no advertising here; code no-marketing civic.line=\"desk\" \
+                 civic.state=\"refused\" civic.person={masked}"
+            ),
+            "INFO a message is deferred: it is night civic.line=\"desk\" civic.message=",
             "DEBUG a message is put off: the rate of its channel, or of its person, is used up civic.line=\"slow\" civic.message=",
             "WARN a message is parked: mock: no answer in time",
             "INFO a message is accepted: a person found that it went",
@@ -181,6 +187,24 @@ mod told {
         }
     }
 
+    /// It sends no advertising, and some of the rest another day.
+    #[derive(Debug)]
+    struct House;
+
+    #[civic_messaging::async_trait]
+    impl Policy for House {
+        async fn decide(&self, question: &Question<'_>) -> Result<Decision> {
+            Ok(match (question.message.purpose, question.message.tag.as_deref()) {
+                (Purpose::Marketing, _) => Decision::Refuse(Reason::new("no-marketing", "no advertising here")),
+                (_, Some("night")) => {
+                    let until = question.at.plus(Duration::from_secs(3600));
+                    Decision::Defer { until, reason: Reason::new("quiet-hours", "it is night") }
+                }
+                _ => Decision::Allow,
+            })
+        }
+    }
+
     async fn works() {
         let mock = Mock::sms();
         let slow = Mock::sms().with_account("slow").with_capability(|can| can.rate = Some(Rate::every_seconds(3600)));
@@ -188,6 +212,7 @@ mod told {
         let builder = Switchboard::builder(store)
             .pepper(Secret::new("pepper-of-this-council").unwrap())
             .media(civic_messaging::media::MemoryStore::new())
+            .policy(House)
             .line(Line::new("desk").channel(mock.clone()))
             .line(Line::new("slow").channel(slow))
             .route("all", ["desk"]);
@@ -206,6 +231,10 @@ mod told {
         desk.until(id, &[State::Accepted]).await;
         let id = board.send("slow", text("too soon")).await.unwrap();
         desk.until(id, &[State::Deferred]).await;
+        let error = board.send("desk", text("advertising").purpose(Purpose::Marketing)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Refused);
+        let id = board.send("desk", text("quiet").tag("night")).await.unwrap();
+        assert!(board.cancel(id).await.unwrap());
         mock.will_fail(Error::unknown("no answer in time"));
         let id = board.send("desk", text("lost").on_unknown(OnUnknown::Park)).await.unwrap();
         desk.until(id, &[State::Parked]).await;

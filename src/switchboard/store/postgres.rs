@@ -34,6 +34,7 @@ use crate::delivery::DeliveryState;
 use crate::error::{Error, Result};
 use crate::event::{Delivery, DeliveryOf, Event};
 use crate::id::{Digest, MessageId};
+use crate::policy::Reason;
 
 mod bells;
 mod file;
@@ -348,10 +349,11 @@ async fn enqueue(db: &Session, new: &New, instead_of: Option<i64>) -> Result<Enq
     let digest = digest_of(&body, fallback.as_deref());
     let (line, key) = (indexed(&new.line), indexed(&new.key));
     let due = if new.due > new.now { State::Deferred } else { State::Queued };
+    let words = new.deferred.as_ref().map(ToString::to_string);
     // It waits for another that writes the same key at this moment, and then leaves it alone.
     let insert = "INSERT INTO civic_messaging.message
-             (line, key, recipient, body, digest, priority, state, due, queued, fallback, fallback_due, instead_of)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+             (line, key, recipient, body, digest, priority, state, due, queued, fallback, fallback_due, instead_of, reason)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
          ON CONFLICT (line, key) DO NOTHING RETURNING id";
     let put = db
         .row(
@@ -369,14 +371,19 @@ async fn enqueue(db: &Session, new: &New, instead_of: Option<i64>) -> Result<Enq
                 &fallback,
                 &new.fallback_due().map(Timestamp::as_millis),
                 &instead_of,
+                &words.as_deref().map(text),
             ],
         )
         .await?;
     if let Some(row) = put {
+        let id = row.try_get(0)?;
+        if let Some(reason) = &new.deferred {
+            put_decision(db, id, "defer", reason, new.now).await?;
+        }
         if due == State::Queued {
             db.rings(Bell::ToSend);
         }
-        return Ok(Enqueued::New(Id(row.try_get(0)?)));
+        return Ok(Enqueued::New(Id(id)));
     }
     let there = "SELECT id, digest, body, fallback FROM civic_messaging.message WHERE line = $1 AND key = $2";
     let row = db.row(there, &[&line, &key]).await?.ok_or(Fault::Unreadable)?;
@@ -554,11 +561,15 @@ async fn ruled(db: &Session, hold: Hold, ruling: &Ruling) -> Result<bool, Fault>
     if db.row(held, &[&hold.id.0, &hold.fence]).await?.is_none() {
         return Ok(false);
     }
-    let (why, at) = (&ruling.reason, ruling.settle.now.as_millis());
-    let (rule, words) = (text(why.rule()), why.to_string());
-    let note = "INSERT INTO civic_messaging.decision (message, at, decision, rule, reason) VALUES ($1, $2, $3, $4, $5)";
-    db.change(note, &[&hold.id.0, &at, &ruling.decision, &rule, &text(&words)]).await?;
+    put_decision(db, hold.id.0, ruling.decision, &ruling.reason, ruling.settle.now).await?;
     settle(db, hold.id.0, &ruling.settle).await
+}
+
+/// Puts down what the policy said of a message when it was not yes.
+async fn put_decision(db: &Session, id: i64, decision: &str, why: &Reason, at: Timestamp) -> Result<(), Fault> {
+    let put = "INSERT INTO civic_messaging.decision (message, at, decision, rule, reason) VALUES ($1, $2, $3, $4, $5)";
+    let (rule, words) = (text(why.rule()), why.to_string());
+    db.change(put, &[&id, &at.as_millis(), &decision, &rule, &text(&words)]).await.map(drop)
 }
 
 /// The messages whose fallbacks are to be looked at by a moment, or all that have one. They are held: what another looks
@@ -1053,7 +1064,7 @@ mod tests {
     fn new(key: &str, person: u32, priority: u8) -> New {
         let to = Address::phone(&format!("+4477009{person:05}")).unwrap();
         let (line, key, now) = ("desk".to_owned(), key.to_owned(), Timestamp::from_millis(1));
-        New { line, message: Message::text(to, "Hello"), key, priority, due: now, fallback: None, now }
+        New { line, message: Message::text(to, "Hello"), key, priority, due: now, deferred: None, fallback: None, now }
     }
 
     async fn messages(store: &Postgres) -> BTreeMap<State, u64> {
@@ -1199,6 +1210,20 @@ mod tests {
         assert_eq!(ready.len(), 1);
         store.enqueue(new("k", 1, 2)).await.unwrap();
         assert_eq!(pids().await, ready);
+    }
+
+    #[tokio::test]
+    async fn what_the_policy_said_when_a_message_was_taken_has_its_row() {
+        let Some(database) = migrated().await else { return };
+        let store = Postgres::open(database.url()).await.unwrap();
+        let night = Some(Reason::new("quiet-hours", "it is night"));
+        store.enqueue(New { deferred: night, ..new("k", 1, 2) }).await.unwrap();
+        store.enqueue(new("l", 1, 2)).await.unwrap();
+        let db = session(database.url()).await;
+        let said = "SELECT concat_ws(' ', m.key, d.decision, d.rule, d.reason) FROM civic_messaging.decision AS d
+             JOIN civic_messaging.message AS m ON m.id = d.message";
+        let rows = db.rows(said, &[]).await.ok().unwrap();
+        assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<&str>>(), ["k defer quiet-hours it is night"]);
     }
 
     #[tokio::test]

@@ -30,6 +30,7 @@ use crate::delivery::DeliveryState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Delivery, DeliveryOf, Event};
 use crate::id::{Digest, MessageId};
+use crate::policy::Reason;
 
 mod file;
 mod keep;
@@ -282,11 +283,7 @@ impl Engine for Sqlite {
             if db.prepare_cached(held)?.query_row((hold.id.0, hold.fence), |_| Ok(())).optional()?.is_none() {
                 return Ok(false);
             }
-            let (why, at) = (&ruling.reason, ruling.settle.now);
-            db.prepare_cached(
-                "INSERT INTO decision (message, at, decision, rule, reason) VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?
-            .execute((hold.id.0, at, ruling.decision, why.rule(), why.to_string()))?;
+            put_decision(db, hold.id.0, ruling.decision, &ruling.reason, ruling.settle.now)?;
             settle(db, hold.id.0, &ruling.settle)
         })
         .await
@@ -644,8 +641,8 @@ fn enqueue(db: &Connection, new: &New, instead_of: Option<i64>) -> rusqlite::Res
     let state = if new.due > new.now { State::Deferred } else { State::Queued };
     db.prepare_cached(
         "INSERT INTO message
-             (line, key, recipient, body, digest, priority, state, due, queued, fallback, fallback_due, instead_of)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+             (line, key, recipient, body, digest, priority, state, due, queued, fallback, fallback_due, instead_of, reason)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     )?
     .execute(params![
         new.line,
@@ -659,9 +656,20 @@ fn enqueue(db: &Connection, new: &New, instead_of: Option<i64>) -> rusqlite::Res
         new.now,
         fallback,
         new.fallback_due(),
-        instead_of
+        instead_of,
+        new.deferred.as_ref().map(ToString::to_string)
     ])?;
-    Ok(Enqueued::New(Id(db.last_insert_rowid())))
+    let id = db.last_insert_rowid();
+    if let Some(reason) = &new.deferred {
+        put_decision(db, id, "defer", reason, new.now)?;
+    }
+    Ok(Enqueued::New(Id(id)))
+}
+
+/// Puts down what the policy said of a message when it was not yes.
+fn put_decision(db: &Connection, id: i64, decision: &str, why: &Reason, at: Timestamp) -> rusqlite::Result<()> {
+    let put = "INSERT INTO decision (message, at, decision, rule, reason) VALUES (?1, ?2, ?3, ?4, ?5)";
+    db.prepare_cached(put)?.execute((id, at, decision, why.rule(), why.to_string())).map(|_| ())
 }
 
 /// The messages whose fallbacks are to be looked at by a moment, or all that have one.
@@ -1011,7 +1019,16 @@ mod tests {
     fn message(text: &str) -> New {
         let to = Address::phone("+447700900123").unwrap();
         let (line, key, now) = ("desk".to_owned(), "k".to_owned(), Timestamp::from_millis(1));
-        New { line, message: Message::text(to, text).key("k"), key, priority: 2, due: now, fallback: None, now }
+        New {
+            line,
+            message: Message::text(to, text).key("k"),
+            key,
+            priority: 2,
+            due: now,
+            deferred: None,
+            fallback: None,
+            now,
+        }
     }
 
     #[test]

@@ -75,6 +75,7 @@ each! {
     nothing_goes_instead_of_what_the_person_did_not_want
     what_goes_instead_may_have_gone_before_a_restore
     a_ruling_is_noted_under_its_own_claim_only
+    what_the_policy_put_off_when_it_was_taken_says_why
     a_conversation_is_read_from_its_end
     who_has_a_new_address_is_reached_there
     a_person_is_one_by_number_and_by_user_id
@@ -627,6 +628,21 @@ async fn a_ruling_is_noted_under_its_own_claim_only(store: &dyn Engine, other: &
     let claimed = claim(store, at(900)).await.remove(0);
     assert!(store.ruled(claimed.hold, ruling(State::Refused, None, at(900))).await.unwrap());
     assert_eq!(store.status(id).await.unwrap().unwrap().state, State::Refused);
+}
+
+async fn what_the_policy_put_off_when_it_was_taken_says_why(store: &dyn Engine, other: &dyn Engine) {
+    let night = || Some(crate::policy::Reason::new("quiet-hours", "it is night"));
+    let id = put(store, New { due: at(50), deferred: night(), ..new("a", 1) }).await;
+    let status = other.status(id).await.unwrap().unwrap();
+    assert_eq!(
+        (status.state, status.due, status.reason.as_deref()),
+        (State::Deferred, Some(at(50)), Some("it is night"))
+    );
+    // Once it went, that is no reason any more.
+    let claimed = claim(store, at(50)).await;
+    begin(store, &claimed[0]).await;
+    assert!(store.finish(claimed[0].hold, accepted("id-a")).await.unwrap());
+    assert_eq!(store.status(id).await.unwrap().unwrap().reason, None);
 }
 
 /// A message of theirs.
@@ -1196,6 +1212,7 @@ fn new(key: &str, person: u32) -> New {
         message: Message::text(to, "Your collection is on Tuesday.").key(key),
         priority: 2,
         due: at(0),
+        deferred: None,
         fallback: None,
         now: at(0),
     }
