@@ -80,6 +80,8 @@ impl From<Message> for Outgoing {
 /// | was rejected because the person said STOP | never goes |
 /// | is accepted, and not reported as delivered in time | goes; the person may get both, one late |
 /// | waits to be sent, or to be tried again, when the time is up | goes, and the message is called back |
+/// | the same, and the policy puts the fallback off | waits until then; the message may go meanwhile |
+/// | the same, and the policy refuses the fallback | never goes; the message is left as it is |
 /// | may have gone, and nobody knows | waits until that is settled, unless it [goes even then](Self::even_if_unknown) |
 /// | is delivered, or was called back by [`cancel`](super::Switchboard::cancel) | never goes |
 ///

@@ -1,5 +1,6 @@
 //! The durable record: what a switchboard needs of a database.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::{self, Future};
 use std::pin::Pin;
@@ -25,7 +26,7 @@ use crate::event::{Delivery, Event, Inbound};
 use crate::id::{Digest, MessageId};
 use crate::media::Stored;
 use crate::message::{Message, Money};
-use crate::policy;
+use crate::policy::{self, Decision};
 
 // The tests of the whole want more of it.
 #[allow(dead_code)]
@@ -196,8 +197,12 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// was another's by then.
     async fn ruled(&self, hold: Hold, ruling: Ruling) -> Result<bool>;
 
-    /// Lets what goes instead of messages go, where it is time to. How many went.
-    async fn fall_back(&self, now: Timestamp) -> Result<u64>;
+    /// The messages whose fallbacks are to be looked at now.
+    async fn falling(&self, now: Timestamp) -> Result<Vec<Falling>>;
+
+    /// Lets what goes instead of messages go, where it is time to: a message is called back only where the policy was asked
+    /// of its fallback and said yes. How many went.
+    async fn fall_back(&self, now: Timestamp, decided: Decided) -> Result<u64>;
 
     /// Notes that a send begins: before the first byte leaves. False: the claim was another's by then, or might have been.
     async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool>;
@@ -567,8 +572,11 @@ const FALLBACK_WAIT: Duration = Duration::from_secs(5);
 /// How many fallbacks are looked at in one transaction.
 const FALLBACKS_MAX: u32 = 100;
 
+/// What the policy says of fallbacks, by the numbers of their messages.
+pub(super) type Decided = HashMap<i64, Decision>;
+
 /// A message that has a fallback.
-struct Falling {
+pub(super) struct Falling {
     id: i64,
     line: String,
     key: String,
@@ -578,8 +586,35 @@ struct Falling {
 }
 
 impl Falling {
+    /// What the policy is to be asked of before its message is called back: the message, the line, and what would go.
+    pub(super) fn asks(&self) -> Option<(i64, &str, &Message)> {
+        let fallback = self.fallback.as_ref().filter(|_| self.falls() == Falls::CallsBack)?;
+        Some((self.id, &self.line, &fallback.message))
+    }
+
     fn falls(&self) -> Falls {
         self.fallback.as_ref().map_or(Falls::Waits, |fallback| fallback.falls(&self.first))
+    }
+
+    /// What becomes of it by what the policy says, when it is looked at again, and what is put down of that.
+    fn decided<'a>(
+        &self,
+        decided: &'a Decided,
+        now: Timestamp,
+    ) -> (Falls, Option<Timestamp>, Option<(&'static str, &'a policy::Reason)>) {
+        let soon = now.plus(FALLBACK_WAIT);
+        match (self.falls(), decided.get(&self.id)) {
+            // It has come to this since the policy was asked.
+            (Falls::CallsBack, None) => (Falls::Waits, Some(now), None),
+            (Falls::CallsBack, Some(Decision::Defer { until, reason })) => {
+                (Falls::Waits, Some(soon.max(*until)), Some(("defer_fallback", reason)))
+            }
+            (Falls::CallsBack, Some(Decision::Refuse(reason))) => {
+                (Falls::Never, None, Some(("refuse_fallback", reason)))
+            }
+            (Falls::Waits, _) => (Falls::Waits, Some(soon), None),
+            (falls, _) => (falls, None, None),
+        }
     }
 
     /// What goes instead of the message: now, and under a key that is made of the message's own.

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::outbox::{self, After, Round, State};
-use super::store::{Attempt, Bell, Claimed, End, Ruling, Settle};
+use super::store::{Attempt, Bell, Claimed, Decided, End, Falling, Ruling, Settle};
 use super::{Switchboard, account, held};
 use crate::address::Address;
 use crate::channel::{Channel, Evidence, Sent};
@@ -102,7 +102,7 @@ impl Switchboard {
         let ((stop_fetching, stopped), mut fetching) = (oneshot::channel(), JoinSet::new());
         fetching.spawn(self.clone().fetch(stopped));
         let mut shutdown = pin!(shutdown);
-        let (mut sends, mut rounds) = (JoinSet::new(), JoinSet::new());
+        let (mut sends, mut rounds, mut falling) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
         let mut round = inner.clock.sleep(Duration::ZERO);
         let mut fallbacks = inner.clock.sleep(Duration::ZERO);
         let (mut look, mut elsewhere) = (inner.clock.sleep(Duration::ZERO), inner.store.0.rung(Bell::ToSend));
@@ -131,7 +131,9 @@ impl Switchboard {
                 }
                 () = &mut fallbacks => {
                     fallbacks = inner.clock.sleep(FALLBACKS);
-                    told("fallback", inner.store.0.fall_back(inner.clock.now()).await);
+                    if falling.try_join_next().is_some() || falling.is_empty() {
+                        falling.spawn(self.clone().fall_back());
+                    }
                 }
                 _ = sends.join_next(), if !sends.is_empty() => {}
                 () = inner.to_send.notified() => news = true,
@@ -144,6 +146,7 @@ impl Switchboard {
         }
         drop(stop_fetching);
         rounds.shutdown().await;
+        falling.shutdown().await;
         let mut late = inner.clock.sleep(DRAIN);
         while !sends.is_empty() || !fetching.is_empty() {
             tokio::select! {
@@ -293,18 +296,38 @@ impl Switchboard {
             let settle = Settle { state, due, reason: words, from: &[State::Claimed], now };
             Some(Ruling { decision, reason, settle })
         };
-        match self.0.decide(&claimed.line, message, now).await {
-            Ok(Decision::Allow) => None,
-            Ok(Decision::Defer { until, reason }) => ruling("defer", State::Deferred, Some(until), reason),
-            Ok(Decision::Refuse(reason)) if claimed.attempts.iter().any(|attempt| attempt.doubted) => {
+        match self.decided(&claimed.line, message, now).await {
+            Decision::Allow => None,
+            Decision::Defer { until, reason } => ruling("defer", State::Deferred, Some(until), reason),
+            Decision::Refuse(reason) if claimed.attempts.iter().any(|attempt| attempt.doubted) => {
                 ruling("refuse", State::Parked, None, reason)
             }
-            Ok(Decision::Refuse(reason)) => ruling("refuse", State::Refused, None, reason),
-            Err(error) => {
-                telemetry::work_failed("policy", &error);
-                let reason = Reason::new("policy", "the policy could not decide");
-                ruling("defer", State::Deferred, Some(now.plus(UNDECIDED)), reason)
-            }
+            Decision::Refuse(reason) => ruling("refuse", State::Refused, None, reason),
+        }
+    }
+
+    /// What the policy says now: while it does not work, not yet.
+    async fn decided(&self, line: &str, message: &Message, now: Timestamp) -> Decision {
+        self.0.decide(line, message, now).await.unwrap_or_else(|error| {
+            telemetry::work_failed("policy", &error);
+            let reason = Reason::new("policy", "the policy could not decide");
+            Decision::Defer { until: now.plus(UNDECIDED), reason }
+        })
+    }
+
+    /// Lets what goes instead of messages go. A message that may still go is called back only for what may go as well.
+    async fn fall_back(self) {
+        let (store, now) = (&self.0.store.0, self.0.clock.now());
+        let falling = told("fallback", store.falling(now).await).unwrap_or_default();
+        if falling.is_empty() {
+            return;
+        }
+        let mut decided = Decided::new();
+        for (id, line, message) in falling.iter().filter_map(Falling::asks) {
+            decided.insert(id, self.decided(line, message, now).await);
+        }
+        if told("fallback", store.fall_back(now, decided).await).is_some_and(|went| went > 0) {
+            self.0.to_send.notify_one();
         }
     }
 

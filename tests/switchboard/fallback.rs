@@ -236,6 +236,53 @@ async fn the_policy_is_asked_when_a_message_is_taken_and_again_before_it_goes() 
     desk.close().await;
 }
 
+/// It refuses what goes by SMS, once it is told to.
+#[derive(Debug)]
+struct NoSms(Arc<AtomicBool>);
+
+#[async_trait]
+impl Policy for NoSms {
+    async fn decide(&self, question: &Question<'_>) -> Result<Decision> {
+        let refuses = self.0.load(Ordering::Relaxed) && question.message.content.words() == Some("By SMS");
+        Ok(if refuses { Decision::Refuse(Reason::new("no-sms", "the SMS are used up")) } else { Decision::Allow })
+    }
+}
+
+#[tokio::test]
+async fn a_message_is_not_called_back_for_what_the_policy_would_refuse() {
+    let (clock, whatsapp, sms) = (Ahead::default(), Mock::whatsapp(), Mock::sms());
+    let (file, refuses) = (Database::new(), Arc::new(AtomicBool::new(false)));
+    let line = Line::new("desk").channel(whatsapp.clone()).channel(sms.clone());
+    let store = Store::open(&file.url()).await.unwrap();
+    let desk = Desk::of(Switchboard::builder(store).clock(clock.clone()).policy(NoSms(refuses.clone())), [line]);
+    let board = &desk.switchboard;
+    // WhatsApp does not work for a while, and so it waits for its next try.
+    let down = Error::new(ErrorKind::Unavailable, "it does not work").with_retry(true, Some(4 * HOUR));
+    whatsapp.will_fail(down);
+    let id = board.send("desk", both(1, HOUR)).await.unwrap();
+    desk.until(id, &[State::Deferred]).await;
+    refuses.store(true, Ordering::Relaxed);
+    clock.goes_on(HOUR);
+    let db = rusqlite::Connection::open(&file.0).unwrap();
+    let of = "SELECT decision, rule, reason FROM decision WHERE message = ?1";
+    let read = |row: &rusqlite::Row<'_>| Ok([row.get::<_, String>(0)?, row.get(1)?, row.get(2)?]);
+    let said = async {
+        loop {
+            match db.query_row(of, (i64::from(id),), read) {
+                Ok(said) => return said,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    let said = tokio::time::timeout(Duration::from_secs(20), said).await.expect("it is asked");
+    assert_eq!(said, ["refuse_fallback", "no-sms", "the SMS are used up"]);
+    clock.goes_on(4 * HOUR);
+    let status = desk.until(id, &[State::Accepted, State::Cancelled]).await;
+    assert_eq!((status.state, status.fallback), (State::Accepted, None));
+    assert_eq!((whatsapp.sent().len(), sms.sent().len()), (2, 0));
+    desk.close().await;
+}
+
 /// It changes its mind between the taking and the sending.
 #[derive(Debug)]
 struct Objects(AtomicBool);

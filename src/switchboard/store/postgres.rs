@@ -23,9 +23,9 @@ use super::super::file::File;
 use super::super::outbox::{self, Id, Settled, State, Status};
 use super::super::watch::Stats;
 use super::{
-    Attempt, Bell, Claimed, ClaimedFile, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACK_WAIT, FALLBACKS_MAX,
-    FELL_BACK, Falling, Fetched, FileHold, Handed, Hold, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD,
-    There, Told, What, digest_of, message_of, number_of, person_of, rung_of, told_by,
+    Attempt, Bell, Claimed, ClaimedFile, Decided, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACKS_MAX, FELL_BACK,
+    Falling, Fetched, FileHold, Handed, Hold, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD, There,
+    Told, What, digest_of, message_of, number_of, person_of, rung_of, told_by,
 };
 use crate::address::Address;
 use crate::channel::Cursor;
@@ -198,8 +198,12 @@ impl Engine for Postgres {
         self.sessions.run(ruling, move |db, ruling| Box::pin(ruled(db, hold, ruling))).await
     }
 
-    async fn fall_back(&self, now: Timestamp) -> Result<u64> {
-        self.sessions.run((), move |db, ()| Box::pin(fall_back(db, now))).await
+    async fn falling(&self, now: Timestamp) -> Result<Vec<Falling>> {
+        self.sessions.run((), move |db, ()| Box::pin(fallbacks(db, Some(now)))).await
+    }
+
+    async fn fall_back(&self, now: Timestamp, decided: Decided) -> Result<u64> {
+        self.sessions.run(decided, move |db, decided| Box::pin(fall_back(db, now, decided))).await
     }
 
     async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool> {
@@ -595,11 +599,14 @@ async fn fallbacks(db: &Session, by: Option<Timestamp>) -> Result<Vec<Falling>, 
     Ok(due_now)
 }
 
-async fn fall_back(db: &Session, now: Timestamp) -> Result<u64, Fault> {
+async fn fall_back(db: &Session, now: Timestamp, decided: &Decided) -> Result<u64, Fault> {
     let mut went = 0;
     for falling in fallbacks(db, Some(now)).await? {
-        let (id, falls) = (falling.id, falling.falls());
-        let again = (falls == Falls::Waits).then(|| now.plus(FALLBACK_WAIT).as_millis());
+        let (id, (falls, again, said)) = (falling.id, falling.decided(decided, now));
+        if let Some((decision, reason)) = said {
+            put_decision(db, id, decision, reason, now).await?;
+        }
+        let again = again.map(Timestamp::as_millis);
         db.change("UPDATE civic_messaging.message SET fallback_due = $2 WHERE id = $1", &[&id, &again]).await?;
         if falls == Falls::CallsBack {
             let from = &[State::Queued, State::Deferred, State::Parked];

@@ -19,7 +19,7 @@ use super::super::file::File;
 use super::super::outbox::{self, Id, PRIORITY_LAST, Settled, State, Status};
 use super::super::watch::Stats;
 use super::{
-    Attempt, Claimed, ClaimedFile, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACK_WAIT, FALLBACKS_MAX, FELL_BACK,
+    Attempt, Claimed, ClaimedFile, Decided, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACKS_MAX, FELL_BACK,
     Falling, Fetched, FileHold, Handed, Hold, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD, There,
     Told, What, digest_of, message_of, number_of, person_of, rung_of, told_by,
 };
@@ -289,8 +289,12 @@ impl Engine for Sqlite {
         .await
     }
 
-    async fn fall_back(&self, now: Timestamp) -> Result<u64> {
-        self.run(move |db| fall_back(db, now)).await
+    async fn falling(&self, now: Timestamp) -> Result<Vec<Falling>> {
+        self.run(move |db| fallbacks(db, Some(now))).await
+    }
+
+    async fn fall_back(&self, now: Timestamp, decided: Decided) -> Result<u64> {
+        self.run(move |db| fall_back(db, now, &decided)).await
     }
 
     async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool> {
@@ -694,11 +698,13 @@ fn fallbacks(db: &Connection, by: Option<Timestamp>) -> rusqlite::Result<Vec<Fal
     due.query_map((by, most), read)?.collect()
 }
 
-fn fall_back(db: &Connection, now: Timestamp) -> rusqlite::Result<u64> {
+fn fall_back(db: &Connection, now: Timestamp, decided: &Decided) -> rusqlite::Result<u64> {
     let mut went = 0;
     for falling in fallbacks(db, Some(now))? {
-        let (id, falls) = (falling.id, falling.falls());
-        let again = (falls == Falls::Waits).then(|| now.plus(FALLBACK_WAIT));
+        let (id, (falls, again, said)) = (falling.id, falling.decided(decided, now));
+        if let Some((decision, reason)) = said {
+            put_decision(db, id, decision, reason, now)?;
+        }
         db.prepare_cached("UPDATE message SET fallback_due = ?2 WHERE id = ?1")?.execute((id, again))?;
         if falls == Falls::CallsBack {
             let from = &[State::Queued, State::Deferred, State::Parked];

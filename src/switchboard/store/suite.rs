@@ -73,6 +73,7 @@ each! {
     what_goes_instead_goes_in_time_and_once
     what_goes_instead_goes_at_once_when_the_first_certainly_does_not_arrive
     nothing_goes_instead_of_what_the_person_did_not_want
+    a_message_is_called_back_only_for_what_may_go
     what_goes_instead_may_have_gone_before_a_restore
     a_ruling_is_noted_under_its_own_claim_only
     what_the_policy_put_off_when_it_was_taken_says_why
@@ -524,15 +525,15 @@ async fn what_goes_instead_goes_in_time_and_once(store: &dyn Engine, other: &dyn
     let claimed = claim(store, at(1)).await;
     begin(store, &claimed[0]).await;
     assert!(store.finish(claimed[0].hold, accepted("id-a")).await.unwrap());
-    assert_eq!(store.fall_back(at(59_999)).await.unwrap(), 0);
-    let (one, two) = tokio::join!(store.fall_back(at(60_000)), other.fall_back(at(60_000)));
-    assert_eq!(one.unwrap() + two.unwrap(), 1);
+    assert_eq!(fall_back(store, at(59_999)).await, 0);
+    let (one, two) = tokio::join!(fall_back(store, at(60_000)), fall_back(other, at(60_000)));
+    assert_eq!(one + two, 1);
     let second = store.status(first).await.unwrap().unwrap().fallback.unwrap();
     let status = other.status(second).await.unwrap().unwrap();
     assert_eq!((status.state, status.instead_of, &*status.line), (State::Queued, Some(first), "desk"));
     let claimed = claim(store, at(60_000)).await;
     assert_eq!(claimed[0].message.as_ref().and_then(|message| message.content.words()), Some("Instead"));
-    assert_eq!((claimed.len(), store.fall_back(at(1_000_000)).await.unwrap()), (1, 0));
+    assert_eq!((claimed.len(), fall_back(store, at(1_000_000)).await), (1, 0));
 
     // One that is delivered in time, and one that has not gone yet.
     let Enqueued::New(delivered) = store.enqueue(with_fallback("b", 2)).await.unwrap() else { panic!("it is new") };
@@ -541,7 +542,7 @@ async fn what_goes_instead_goes_in_time_and_once(store: &dyn Engine, other: &dyn
     assert!(store.finish(claimed[0].hold, accepted("id-b")).await.unwrap());
     brought(store, delivery("id-b", DeliveryState::Delivered)).await;
     let Enqueued::New(waits) = store.enqueue(with_fallback("c", 3)).await.unwrap() else { panic!("it is new") };
-    assert_eq!(store.fall_back(at(60_000)).await.unwrap(), 1);
+    assert_eq!(fall_back(store, at(60_000)).await, 1);
     assert_eq!(store.status(delivered).await.unwrap().unwrap().fallback, None);
     let status = store.status(waits).await.unwrap().unwrap();
     assert_eq!((status.state, status.fallback.is_some()), (State::Cancelled, true));
@@ -558,7 +559,7 @@ async fn what_goes_instead_goes_at_once_when_the_first_certainly_does_not_arrive
         if failed {
             brought(store, delivery("id-b", DeliveryState::Failed)).await;
         }
-        assert_eq!(store.fall_back(at(4)).await.unwrap(), 1);
+        assert_eq!(fall_back(store, at(4)).await, 1);
         let second = store.status(first).await.unwrap().unwrap().fallback.unwrap();
         let claimed = claim(store, at(4)).await;
         assert_eq!((claimed.len(), claimed[0].hold.id), (1, second));
@@ -570,11 +571,11 @@ async fn what_goes_instead_goes_at_once_when_the_first_certainly_does_not_arrive
     let claimed = claim(store, at(1)).await;
     begin(store, &claimed[0]).await;
     assert!(store.finish(claimed[0].hold, End { state: State::Parked, ..end("unknown") }).await.unwrap());
-    assert_eq!(store.fall_back(at(60_000)).await.unwrap(), 0);
+    assert_eq!(fall_back(store, at(60_000)).await, 0);
     let did_not_go =
         Settle { state: State::Rejected, due: None, reason: None, from: &[State::Parked], now: at(60_001) };
     assert!(store.settle(first, did_not_go).await.unwrap());
-    assert_eq!(store.fall_back(at(60_001)).await.unwrap(), 1);
+    assert_eq!(fall_back(store, at(60_001)).await, 1);
 }
 
 async fn nothing_goes_instead_of_what_the_person_did_not_want(store: &dyn Engine, _: &dyn Engine) {
@@ -592,9 +593,35 @@ async fn nothing_goes_instead_of_what_the_person_did_not_want(store: &dyn Engine
             brought(store, told).await;
         }
         assert!(store.finish(claimed[0].hold, ended).await.unwrap());
-        assert_eq!(store.fall_back(at(1_000_000)).await.unwrap(), 0);
+        assert_eq!(fall_back(store, at(1_000_000)).await, 0);
         assert_eq!(store.status(first).await.unwrap().unwrap().fallback, None);
     }
+}
+
+async fn a_message_is_called_back_only_for_what_may_go(store: &dyn Engine, other: &dyn Engine) {
+    let Enqueued::New(first) = store.enqueue(with_fallback("a", 1)).await.unwrap() else { panic!("it is new") };
+    let reason = || crate::policy::Reason::new("hours", "nobody is there");
+    let stands = async |state, fallback: bool| {
+        let status = other.status(first).await.unwrap().unwrap();
+        assert_eq!((status.state, status.fallback.is_some()), (state, fallback));
+    };
+    let falling = store.falling(at(60_000)).await.unwrap();
+    let (id, line, message) = falling[0].asks().unwrap();
+    assert_eq!((id, line, message.content.words()), (first.0, "desk", Some("Instead")));
+    // Nobody was asked; and then it waits until the policy has it.
+    assert_eq!(store.fall_back(at(60_000), Decided::new()).await.unwrap(), 0);
+    let defer = Decision::Defer { until: at(90_000), reason: reason() };
+    assert_eq!(store.fall_back(at(60_000), [(id, defer)].into()).await.unwrap(), 0);
+    assert!(other.falling(at(89_999)).await.unwrap().is_empty());
+    stands(State::Queued, false).await;
+    assert_eq!(store.fall_back(at(90_000), [(id, Decision::Refuse(reason()))].into()).await.unwrap(), 0);
+    assert!(other.falling(at(1_000_000)).await.unwrap().is_empty());
+    // It goes as it would have.
+    let claimed = claim(store, at(90_000)).await;
+    begin(store, &claimed[0]).await;
+    assert!(store.finish(claimed[0].hold, end("rejected")).await.unwrap());
+    assert_eq!(fall_back(store, at(1_000_000)).await, 0);
+    stands(State::Rejected, false).await;
 }
 
 async fn what_goes_instead_may_have_gone_before_a_restore(store: &dyn Engine, _: &dyn Engine) {
@@ -603,7 +630,7 @@ async fn what_goes_instead_may_have_gone_before_a_restore(store: &dyn Engine, _:
     begin(store, &claimed[0]).await;
     assert!(store.finish(claimed[0].hold, accepted("id-a")).await.unwrap());
     store.restored(at(5), at(10)).await.unwrap();
-    assert_eq!(store.fall_back(at(1_000_000)).await.unwrap(), 0);
+    assert_eq!(fall_back(store, at(1_000_000)).await, 0);
     let second = store.status(first).await.unwrap().unwrap().fallback.unwrap();
     assert_eq!(store.status(second).await.unwrap().unwrap().state, State::Parked);
     assert!(claim(store, at(1_000_000)).await.is_empty());
@@ -771,11 +798,11 @@ async fn what_stands_there_is_listed_line_by_line(store: &dyn Engine, other: &dy
     begin(store, &claimed).await;
     assert!(store.finish(claimed.hold, End { state: State::Parked, ..end("rejected") }).await.unwrap());
     store.hold_fallback(first).await.unwrap();
-    assert_eq!(store.fall_back(at(1_000_000)).await.unwrap(), 0);
+    assert_eq!(fall_back(store, at(1_000_000)).await, 0);
     // What nobody doubts keeps it, whatever somebody says.
     let Enqueued::New(waits) = store.enqueue(with_fallback("g", 3)).await.unwrap() else { panic!("it is new") };
     store.hold_fallback(waits).await.unwrap();
-    assert_eq!(store.fall_back(at(1_000_000)).await.unwrap(), 1);
+    assert_eq!(fall_back(store, at(1_000_000)).await, 1);
 }
 
 async fn an_event_is_taken_in_once(store: &dyn Engine, other: &dyn Engine) {
@@ -1222,6 +1249,13 @@ fn new(key: &str, person: u32) -> New {
 fn with_fallback(key: &str, person: u32) -> New {
     let instead = Message::text(Address::whatsapp("07700 900123").unwrap(), "Instead");
     New { fallback: Some(Fallback::new(instead, Duration::from_secs(60))), ..new(key, person) }
+}
+
+/// Lets go what goes instead of messages, where the policy says yes to all.
+async fn fall_back(store: &dyn Engine, now: Timestamp) -> u64 {
+    let falling = store.falling(now).await.unwrap();
+    let decided = falling.iter().filter_map(Falling::asks).map(|(id, ..)| (id, Decision::Allow));
+    store.fall_back(now, decided.collect()).await.unwrap()
 }
 
 async fn put(store: &dyn Engine, new: New) -> Id {
