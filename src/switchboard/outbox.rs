@@ -50,7 +50,7 @@ pub enum State {
     Cancelled,
     /// A worker is about to send it.
     Claimed,
-    /// It waits for a later time: its own, a limit's, or that of the next try.
+    /// It waits for a later time: its own, the policy's, a limit's, or that of the next try.
     Deferred,
     /// Its `not_after` passed before it went.
     Expired,
