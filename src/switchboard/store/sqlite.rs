@@ -100,7 +100,12 @@ impl Sqlite {
         let ((told, done), path) = (oneshot::channel(), self.path.clone());
         let thread = std::thread::Builder::new().name("civic-store-read".to_owned());
         let read = move || {
-            let read = Connection::open(path).and_then(|mut db| wait_when_busy(&mut db).and_then(|()| work(&db)));
+            let read = Connection::open(path).and_then(|mut db| {
+                wait_when_busy(&mut db)?;
+                // Nothing is read twice.
+                db.pragma_update(None, "cache_size", -500)?;
+                work(&db)
+            });
             drop(told.send(read.map_err(|error| failed(&error))));
         };
         thread.spawn(read).map_err(|_| gone())?;
@@ -237,14 +242,15 @@ impl Engine for Sqlite {
     }
 
     async fn enqueue(&self, new: New) -> Result<Enqueued> {
-        self.run(move |db| enqueue(db, &new, None)).await
+        let written = Written::of(&new).map_err(|error| failed(&error))?;
+        self.run(move |db| enqueue(db, &new, &written, None)).await
     }
 
     async fn claim(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Claimed>> {
         if most == 0 {
             return Ok(Vec::new());
         }
-        self.run(move |db| {
+        let claimed = self.run(move |db| {
             let mut claimed = Vec::new();
             for id in next(db, now, most)? {
                 // Where a damaged index names another message, nothing is claimed.
@@ -257,11 +263,11 @@ impl Engine for Sqlite {
                 if changed != 1 {
                     return Err(rusqlite::Error::StatementChangedRows(changed));
                 }
-                claimed.push(read_claimed(db, id)?);
+                claimed.push(read_held(db, id)?);
             }
             Ok(claimed)
-        })
-        .await
+        });
+        Ok(claimed.await?.into_iter().map(Held::read).collect())
     }
 
     async fn release(&self, hold: Hold, due: Timestamp) -> Result<bool> {
@@ -308,7 +314,7 @@ impl Engine for Sqlite {
             if changed == 1 {
                 db.prepare_cached(
                     "INSERT INTO attempt (message, n, gateway, account, begun)
-                     SELECT id, attempts, ?2, ?3, ?4 FROM message WHERE id = ?1",
+                     VALUES (?1, (SELECT attempts FROM message WHERE id = ?1), ?2, ?3, ?4)",
                 )?
                 .execute((hold.id.0, &attempt.gateway, &attempt.account, attempt.at))?;
             }
@@ -327,7 +333,7 @@ impl Engine for Sqlite {
             let read = |row: &Row<'_>| row.get(0);
             let lapsed = db.prepare_cached(lapsed)?.query_map((now, all), read)?.collect::<Result<Vec<i64>, _>>()?;
             for id in &lapsed {
-                let held = read_claimed(db, *id)?;
+                let held = read_held(db, *id)?.read();
                 settle(db, *id, &outbox::left_behind(&held, now))?;
                 db.prepare_cached("UPDATE attempt SET outcome = 'unknown' WHERE message = ?1 AND outcome IS NULL")?
                     .execute((id,))?;
@@ -360,7 +366,7 @@ impl Engine for Sqlite {
                 db.prepare_cached("UPDATE message SET fallback_due = NULL WHERE id = ?1")?.execute((falling.id,))?;
                 let id = falling.id;
                 let Some(instead) = falling.instead(now) else { continue };
-                if let Enqueued::New(id) = enqueue(db, &instead, Some(id))? {
+                if let Enqueued::New(id) = enqueue(db, &instead, &Written::of(&instead)?, Some(id))? {
                     let reason = Some(FALLBACK_RESTORED.to_owned());
                     let from = &[State::Queued];
                     settle(db, id.0, &Settle { state: State::Parked, due: None, reason, from, now })?;
@@ -372,20 +378,20 @@ impl Engine for Sqlite {
     }
 
     async fn doubtful(&self, now: Timestamp, wait: Duration, most: u32) -> Result<Vec<Claimed>> {
-        self.run(move |db| {
+        let doubtful = self.run(move |db| {
             let due = "SELECT id FROM message WHERE state = 'unknown' AND due <= ?1 ORDER BY due LIMIT ?2";
             let ids =
                 db.prepare_cached(due)?.query_map((now, most), |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
             let mut doubtful = Vec::with_capacity(ids.len());
             for id in ids {
-                doubtful.push(read_claimed(db, id)?);
+                doubtful.push(read_held(db, id)?);
                 // If nobody settles it, it is asked about again.
                 db.prepare_cached("UPDATE message SET due = ?2, lookups = lookups + 1 WHERE id = ?1")?
                     .execute((id, now.plus(wait)))?;
             }
             Ok(doubtful)
-        })
-        .await
+        });
+        Ok(doubtful.await?.into_iter().map(Held::read).collect())
     }
 
     async fn hold_fallback(&self, id: Id) -> Result<()> {
@@ -628,11 +634,22 @@ fn lock_file(path: &str) -> rusqlite::Result<Connection> {
     Ok(lock)
 }
 
+/// A message in the words in which it is kept. They are made and read outside of the thread that writes.
+struct Written {
+    body: String,
+    fallback: Option<String>,
+    digest: String,
+}
+
+impl Written {
+    fn of(new: &New) -> rusqlite::Result<Self> {
+        let (body, fallback) = (to_json(&new.message)?, new.fallback.as_ref().map(to_json).transpose()?);
+        Ok(Self { digest: digest_of(&body, fallback.as_deref()), body, fallback })
+    }
+}
+
 /// Takes a message: it may be one that goes instead of another.
-fn enqueue(db: &Connection, new: &New, instead_of: Option<i64>) -> rusqlite::Result<Enqueued> {
-    let body = to_json(&new.message)?;
-    let fallback = new.fallback.as_ref().map(to_json).transpose()?;
-    let digest = digest_of(&body, fallback.as_deref());
+fn enqueue(db: &Connection, new: &New, written: &Written, instead_of: Option<i64>) -> rusqlite::Result<Enqueued> {
     let there: Option<(i64, There)> = db
         .prepare_cached("SELECT id, digest, body, fallback FROM message WHERE line = ?1 AND key = ?2")?
         .query_row((&new.line, &new.key), |row| {
@@ -640,7 +657,7 @@ fn enqueue(db: &Connection, new: &New, instead_of: Option<i64>) -> rusqlite::Res
         })
         .optional()?;
     if let Some((id, there)) = there {
-        return Ok(if new.is(&digest, &there) { Enqueued::Same(Id(id)) } else { Enqueued::Other });
+        return Ok(if new.is(&written.digest, &there) { Enqueued::Same(Id(id)) } else { Enqueued::Other });
     }
     let state = if new.due > new.now { State::Deferred } else { State::Queued };
     db.prepare_cached(
@@ -652,13 +669,13 @@ fn enqueue(db: &Connection, new: &New, instead_of: Option<i64>) -> rusqlite::Res
         new.line,
         new.key,
         new.message.to.expose(),
-        body,
-        digest,
+        written.body,
+        written.digest,
         new.priority,
         state,
         new.due,
         new.now,
-        fallback,
+        written.fallback,
         new.fallback_due(),
         instead_of,
         new.deferred.as_ref().map(ToString::to_string)
@@ -714,7 +731,7 @@ fn fall_back(db: &Connection, now: Timestamp, decided: &Decided) -> rusqlite::Re
         if matches!(falls, Falls::CallsBack | Falls::Goes)
             && let Some(instead) = falling.instead(now)
         {
-            enqueue(db, &instead, Some(id))?;
+            enqueue(db, &instead, &Written::of(&instead)?, Some(id))?;
             went += 1;
         }
     }
@@ -751,7 +768,26 @@ fn next(db: &Connection, now: Timestamp, most: u32) -> rusqlite::Result<Vec<i64>
     Ok(ids)
 }
 
-fn read_claimed(db: &Connection, id: i64) -> rusqlite::Result<Claimed> {
+/// A claimed message, whose words are still to be read.
+struct Held {
+    claimed: Claimed,
+    written: Written,
+}
+
+impl Held {
+    fn read(self) -> Claimed {
+        let Written { body, fallback, digest } = &self.written;
+        let (message, damaged) = message_of(body, fallback.as_deref(), digest);
+        Claimed { message, damaged, ..self.claimed }
+    }
+}
+
+fn read_held(db: &Connection, id: i64) -> rusqlite::Result<Held> {
+    let mut held = db.prepare_cached(
+        "SELECT line, body, fence, queued, lookups, restored, (SELECT id FROM part WHERE message = m.id LIMIT 1),
+                (SELECT address FROM link WHERE line = m.line AND previous = m.recipient), digest, fallback, attempts
+         FROM message AS m WHERE id = ?1",
+    )?;
     let mut attempts = db.prepare_cached(
         "SELECT gateway, account, begun, outcome IS 'unknown', passing, ended IS NULL
          FROM attempt WHERE message = ?1 ORDER BY n",
@@ -760,44 +796,40 @@ fn read_claimed(db: &Connection, id: i64) -> rusqlite::Result<Claimed> {
         let (gateway, account, at) = (row.get(0)?, row.get(1)?, row.get(2)?);
         Ok(Attempt { gateway, account, at, doubted: row.get(3)?, passing: row.get(4)?, died: row.get(5)? })
     };
-    let attempts = attempts.query_map((id,), read)?.collect::<Result<Vec<_>, _>>()?;
-    let mut claimed = db.prepare_cached(
-        "SELECT line, body, fence, queued, lookups, restored, (SELECT id FROM part WHERE message = m.id LIMIT 1),
-                (SELECT address FROM link WHERE line = m.line AND previous = m.recipient), digest, fallback
-         FROM message AS m WHERE id = ?1",
-    )?;
-    claimed.query_row((id,), |row| {
-        let (body, digest) = (row.get::<_, String>(1)?, row.get::<_, String>(8)?);
-        let (message, damaged) = message_of(&body, row.get::<_, Option<String>>(9)?.as_deref(), &digest);
-        Ok(Claimed {
+    held.query_row((id,), |row| {
+        let tried = row.get::<_, u32>(10)? > 0;
+        let claimed = Claimed {
             hold: Hold { id: Id(id), fence: row.get(2)? },
             line: row.get(0)?,
-            message,
-            damaged,
+            message: None,
+            damaged: false,
             queued: row.get(3)?,
-            attempts,
+            attempts: if tried { attempts.query_map((id,), read)?.collect::<Result<_, _>>()? } else { Vec::new() },
             lookups: row.get(4)?,
             restored: row.get(5)?,
             gateway_id: row.get::<_, Option<String>>(6)?.map(MessageId::from),
             moved_to: row.get::<_, Option<String>>(7)?.and_then(|address| serde_json::from_str(&address).ok()),
-        })
+        };
+        Ok(Held { claimed, written: Written { body: row.get(1)?, fallback: row.get(9)?, digest: row.get(8)? } })
     })
 }
 
 fn finish(db: &Connection, hold: Hold, end: &End) -> rusqlite::Result<bool> {
     let id = hold.id.0;
-    let held = "SELECT line, delivery FROM message WHERE id = ?1 AND fence = ?2 AND state IN ('claimed', 'sending')";
-    let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?));
-    let Some((line, before)) = db.prepare_cached(held)?.query_row((id, hold.fence), read).optional()? else {
+    let held =
+        "SELECT line, delivery, attempts FROM message WHERE id = ?1 AND fence = ?2 AND state IN ('claimed', 'sending')";
+    let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?, row.get::<_, u32>(2)?));
+    let Some((line, before, n)) = db.prepare_cached(held)?.query_row((id, hold.fence), read).optional()? else {
         return Ok(false);
     };
     db.prepare_cached(
-        "UPDATE attempt SET ended = ?2, outcome = ?3, kind = ?4, code = ?5, passing = ?6, segments = ?7, price = ?8,
-                currency = ?9
-         WHERE message = ?1 AND n = (SELECT attempts FROM message WHERE id = ?1) AND outcome IS NULL",
+        "UPDATE attempt SET ended = ?3, outcome = ?4, kind = ?5, code = ?6, passing = ?7, segments = ?8, price = ?9,
+                currency = ?10
+         WHERE message = ?1 AND n = ?2 AND outcome IS NULL",
     )?
     .execute(params![
         id,
+        n,
         end.now,
         end.outcome,
         end.kind,
@@ -807,12 +839,13 @@ fn finish(db: &Connection, hold: Hold, end: &End) -> rusqlite::Result<bool> {
         end.price.map(|price| price.micros),
         end.price.as_ref().map(|price| price.currency.as_str())
     ])?;
-    let mut part = db.prepare_cached(
-        "INSERT OR IGNORE INTO part (gateway, account, id, message)
-         SELECT gateway, account, ?2, message FROM attempt WHERE message = ?1 ORDER BY n DESC LIMIT 1",
-    )?;
     for gateway_id in &end.ids {
-        part.execute((id, gateway_id.as_str()))?;
+        db.prepare_cached(
+            "INSERT OR IGNORE INTO part (gateway, account, id, message)
+             VALUES ((SELECT gateway FROM attempt WHERE message = ?1 AND n = ?2),
+                     (SELECT account FROM attempt WHERE message = ?1 AND n = ?2), ?3, ?1)",
+        )?
+        .execute((id, n, gateway_id.as_str()))?;
     }
     let delivery = end.delivery.map_or(Ok(before.clone()), |delivery| risen(before.as_deref(), delivery).map(Some))?;
     let from = &[State::Claimed, State::Sending];
@@ -922,10 +955,12 @@ fn deliver(db: &Connection, line: Option<&str>, delivery: &Delivery, now: Timest
     match message {
         Some(message) => {
             // What was found by its key is found by its id from now on.
-            db.prepare_cached(
-                "INSERT OR IGNORE INTO part (gateway, account, id, message) SELECT ?1, ?2, ?3, ?4 WHERE ?3 <> ''",
-            )?
-            .execute((gateway, delivery.envelope.account.as_str(), id, message))?;
+            if let Some(id) = id.filter(|id| !id.is_empty()) {
+                db.prepare_cached(
+                    "INSERT OR IGNORE INTO part (gateway, account, id, message) VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute((gateway, delivery.envelope.account.as_str(), id, message))?;
+            }
             told_of(db, message, Told::by(delivery), now)
         }
         None => db

@@ -153,14 +153,22 @@ mod tests {
         move |db| db.execute("INSERT INTO t VALUES (?1)", (n,)).map(|_| ())
     }
 
+    /// Work that holds the thread until it is let go.
+    fn held() -> (mpsc::Sender<()>, impl Fn(&Connection) -> rusqlite::Result<()>) {
+        let (go, goes) = mpsc::channel();
+        let goes = Mutex::new(goes);
+        (go, move |_| {
+            _ = goes.lock().unwrap().recv();
+            Ok(())
+        })
+    }
+
     #[tokio::test]
     async fn of_those_that_share_a_transaction_one_that_fails_leaves_nothing_and_the_others_all() {
         let writer = writer().await;
-        // The first one holds the transaction until the others wait.
-        let (go, goes) = mpsc::channel::<()>();
-        let goes = Mutex::new(goes);
+        let (go, held) = held();
         let first = writer.run(move |db| {
-            _ = goes.lock().unwrap().recv();
+            held(db)?;
             put(1)(db)
         });
         let fails = |n| {
@@ -186,9 +194,11 @@ mod tests {
     #[tokio::test]
     async fn what_nobody_waits_for_any_more_is_done_all_the_same() {
         let writer = writer().await;
+        let (go, held) = held();
+        let mut first = Box::pin(writer.run(held));
         let mut dropped = Box::pin(writer.run(put(1)));
-        assert!(futures_util::poll!(&mut dropped).is_pending());
-        drop(dropped);
+        assert!(futures_util::poll!(&mut first).is_pending() && futures_util::poll!(&mut dropped).is_pending());
+        drop((first, dropped, go));
         let there = writer.run(|db| db.query_row("SELECT n FROM t", (), |row| row.get(0)).optional()).await;
         assert_eq!(there.unwrap(), Some(1));
     }
