@@ -1,0 +1,154 @@
+//! The rounds of a worker: what has lapsed, what may have gone, what is polled, what was kept long enough, and what goes
+//! instead of messages.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::Switchboard;
+use super::super::outbox::{self, State};
+use super::super::store::{Claimed, Decided, Falling, Settle};
+use super::{DAMAGED, ROUND, told};
+use crate::channel::{Channel, Evidence, Sent};
+use crate::error::Result;
+use crate::event::{Delivery, DeliveryOf};
+use crate::layer::telemetry::switchboard as telemetry;
+
+/// How much loses its content at once, how long others have the store to themselves after it, and how often that is done
+/// in one round.
+const PURGE_MAX: u32 = 200;
+const PURGE_PAUSE: Duration = Duration::from_millis(50);
+const PURGES_MAX: u32 = 100;
+
+impl Switchboard {
+    /// Takes back what has lapsed, asks about what may have gone, polls, and removes what was kept long enough.
+    pub(super) async fn round(self) {
+        let now = self.0.clock.now();
+        // What was claimed, and could not be written back: by another worker too, where there are several, for this may be
+        // the only one left.
+        if let Some(recovered) = told("recover", self.0.store.0.recover(now, false).await) {
+            telemetry::left_behind(recovered.unknown);
+        }
+        if let Some(doubtful) = told("doubtful", self.0.store.0.doubtful(now, ROUND, 100).await) {
+            for claimed in &doubtful {
+                told("look_up", self.look_up(claimed).await);
+            }
+        }
+        for channel in self.0.lines.values().flat_map(|line| &line.channels) {
+            if channel.info().capability.poll {
+                told("poll", self.poll(channel).await);
+            }
+        }
+        told("purge", self.purge().await);
+        #[cfg(feature = "metrics")]
+        told("stats", self.tell_depth().await);
+        self.0.to_read.ring_all();
+    }
+
+    /// Lets what goes instead of messages go. A message that may still go is called back only for what may go as well.
+    pub(super) async fn fall_back(self) {
+        let (store, now) = (&self.0.store.0, self.0.clock.now());
+        let falling = told("fallback", store.falling(now).await).unwrap_or_default();
+        if falling.is_empty() {
+            return;
+        }
+        let mut decided = Decided::new();
+        for (id, line, message) in falling.iter().filter_map(Falling::asks) {
+            decided.insert(id, self.decided(line, message, now).await);
+        }
+        if told("fallback", store.fall_back(now, decided).await).is_some_and(|went| went > 0) {
+            self.0.to_send.notify_one();
+        }
+    }
+
+    /// Asks the gateway that a message was handed to last what became of it; after a restore, all that it may have been
+    /// handed to.
+    async fn look_up(&self, claimed: &Claimed) -> Result<()> {
+        let inner = &*self.0;
+        let Some(message) = &claimed.message else {
+            if claimed.damaged {
+                let (now, from) = (inner.clock.now(), &[State::Unknown]);
+                let parked = Settle { state: State::Parked, due: None, reason: Some(DAMAGED.to_owned()), from, now };
+                inner.store.0.settle(claimed.hold.id, parked).await?;
+            }
+            return Ok(());
+        };
+        let line = inner.line(&claimed.line)?;
+        let last = claimed.attempts.last().filter(|_| claimed.restored.is_none());
+        let of = |channel: &&Arc<dyn Channel>| {
+            let info = channel.info();
+            last.is_none_or(|last| info.gateway == last.gateway && info.account.as_str() == last.account)
+        };
+        let at = claimed.restored.or(last.map(|last| last.at)).unwrap_or(claimed.queued);
+        let mut all = Vec::new();
+        for channel in line.suppliers(&message.to).into_iter().filter(of) {
+            let mut sent = Sent::new(message.clone(), at).by(channel.info().gateway);
+            sent.id.clone_from(&claimed.gateway_id);
+            let can = channel.info().capability.look_up;
+            all.push(if can {
+                channel.look_up(&sent).await.unwrap_or(Evidence::CannotTell)
+            } else {
+                Evidence::CannotTell
+            });
+        }
+        let evidence = together(all);
+        if let Evidence::Found(deliveries) = &evidence {
+            let ours = |mut delivery: Delivery| {
+                // The gateway found it by other means, and it is this one.
+                if let DeliveryOf::Message { key, .. } = &mut delivery.of {
+                    key.clone_from(&message.key);
+                }
+                inner.incoming(delivery.into())
+            };
+            let found = deliveries.iter().cloned().map(ours).collect();
+            inner.store.0.take_in(found, None, inner.clock.now()).await?;
+        }
+        let settle = outbox::reconciled(&evidence, claimed.lookups, inner.clock.now());
+        let (state, why) = (settle.state, settle.reason.clone());
+        if inner.store.0.settle(claimed.hold.id, settle).await? && state != State::Unknown {
+            inner.stands(&claimed.line, Some(claimed.hold.id), state, why.as_deref(), Some(&message.to));
+        }
+        inner.to_send.notify_one();
+        Ok(())
+    }
+
+    async fn poll(&self, channel: &Arc<dyn Channel>) -> Result<()> {
+        let inner = &*self.0;
+        let info = channel.info();
+        let name = format!("{}/{}/{}", info.gateway, info.medium, info.account);
+        loop {
+            let after = inner.store.0.cursor(&name).await?;
+            let page = channel.poll(after.as_ref()).await?;
+            let (more, next) = (page.more, page.next.map(|next| (name.clone(), next)));
+            let events = page.events.into_iter().map(|event| inner.incoming(event)).collect();
+            inner.store.0.take_in(events, next, inner.clock.now()).await?;
+            inner.to_fetch.notify_one();
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes the content of what was kept long enough, in small pieces, so that nobody waits behind it.
+    async fn purge(&self) -> Result<()> {
+        let inner = &*self.0;
+        for _ in 0..PURGES_MAX {
+            if inner.store.0.purge(inner.clock.now(), PURGE_MAX).await? < u64::from(PURGE_MAX) {
+                break;
+            }
+            inner.clock.sleep(PURGE_PAUSE).await;
+        }
+        self.forget_files().await
+    }
+}
+
+/// What several gateways know of one message.
+fn together(all: Vec<Evidence>) -> Evidence {
+    let absent = !all.is_empty() && all.iter().all(|one| *one == Evidence::Absent { conclusive: true });
+    let found = all.into_iter().filter_map(|one| if let Evidence::Found(found) = one { Some(found) } else { None });
+    let found: Vec<_> = found.flatten().collect();
+    match (found.is_empty(), absent) {
+        (false, _) => Evidence::Found(found),
+        (true, true) => Evidence::Absent { conclusive: true },
+        (true, false) => Evidence::CannotTell,
+    }
+}

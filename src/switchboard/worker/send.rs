@@ -1,0 +1,301 @@
+//! The way of one message: from the claim to what became of it.
+
+use std::borrow::Cow;
+use std::mem;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::SemaphorePermit;
+
+use super::super::outbox::{After, Round, State};
+use super::super::store::{Attempt, Claimed, End, Ruling, Settle};
+use super::super::{Line, Switchboard, account, held};
+use super::{DAMAGED, told};
+use crate::address::Address;
+use crate::channel::Channel;
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::layer::failover::{Asked, Choice};
+use crate::layer::rate_limit::Limiter;
+use crate::layer::telemetry;
+use crate::message::{Accepted, Message};
+use crate::policy::{Decision, Reason};
+
+/// How long a claimed message waits for its turn, before it is put back.
+const TURN_MAX: Duration = Duration::from_secs(2);
+
+/// How long a message is put off that is nothing to this program, each time and in all: a newer one may take it.
+const STRANGE: Duration = Duration::from_secs(60);
+const STRANGE_MAX: Duration = Duration::from_secs(3600);
+
+/// How long a message is put off that the policy could not decide about.
+const UNDECIDED: Duration = Duration::from_secs(30);
+
+/// How soon a store that failed is tried again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// Why a message is put off that would go too soon after others.
+const LIMITED: &str = "the rate of its channel, or of its person, is used up";
+
+/// Why a claimed message does not go now.
+enum Stays {
+    /// It ends here.
+    Ends(State, &'static str),
+    /// It is claimed again at that time.
+    PutOff(Timestamp, &'static str),
+    /// The policy did not say yes.
+    Ruled(Box<Ruling>),
+    /// The store failed.
+    Failed(Error),
+}
+
+/// By whom a message goes.
+struct Supplier<'a> {
+    channel: &'a Arc<dyn Channel>,
+    /// Its place among the suppliers of the line.
+    n: usize,
+    choice: &'a Mutex<Choice>,
+    limit: Option<&'a Mutex<Limiter>>,
+    round: Round,
+}
+
+impl Switchboard {
+    /// Sends a claimed message, or notes why it stays.
+    pub(super) async fn send_claimed(self, claimed: Claimed) {
+        let done = match self.goes(&claimed).await {
+            Ok(()) => Ok(()),
+            Err(stays) => self.stays(&claimed, stays).await,
+        };
+        // The message is found again by its lease.
+        told("send", done);
+        self.0.to_read.ring(Some(&claimed.line));
+    }
+
+    async fn goes(&self, claimed: &Claimed) -> Result<(), Stays> {
+        let inner = &*self.0;
+        let message = readable(claimed, inner.clock.now())?;
+        let _alone = self.alone(claimed).await?;
+        let now = inner.clock.now();
+        let message = still_to_go(claimed, message, now)?;
+        let line = inner.line(&claimed.line).map_err(|_| strange(claimed, "no program here has this line", now))?;
+        self.may_go(claimed, &message, now).await?;
+        let supplier = self.supplier(claimed, line, &message, now)?;
+        if let Some(limit) = supplier.limit {
+            self.room(limit, &message.to, now).await?;
+        }
+        // From here on it may have gone, whatever happens to this process.
+        if self.begins(claimed, &supplier).await? {
+            let sent = guarded(supplier.channel.clone(), Message::clone(&message)).await;
+            self.ended(claimed, &message, &supplier, &sent).await;
+        }
+        Ok(())
+    }
+
+    /// Lets nobody else go with a message in which a process has ended: should it end this one too, it is known which it
+    /// was.
+    async fn alone(&self, claimed: &Claimed) -> Result<Option<SemaphorePermit<'_>>, Stays> {
+        if claimed.deaths() == 0 {
+            return Ok(None);
+        }
+        tokio::select! {
+            turn = self.0.suspects.acquire() => Ok(turn.ok()),
+            () = self.0.clock.sleep(TURN_MAX) => {
+                let why = "another one in which a process ended has its turn";
+                Err(Stays::PutOff(self.0.clock.now().plus(TURN_MAX), why))
+            }
+        }
+    }
+
+    /// Whether the policy lets it go.
+    async fn may_go(&self, claimed: &Claimed, message: &Message, now: Timestamp) -> Result<(), Stays> {
+        let ruled = |decision, state, due, reason: Reason| {
+            let words = Some(reason.to_string());
+            let settle = Settle { state, due, reason: words, from: &[State::Claimed], now };
+            Err(Stays::Ruled(Box::new(Ruling { decision, reason, settle })))
+        };
+        match self.decided(&claimed.line, message, now).await {
+            Decision::Allow => Ok(()),
+            Decision::Defer { until, reason } => ruled("defer", State::Deferred, Some(until), reason),
+            Decision::Refuse(reason) if claimed.attempts.iter().any(|attempt| attempt.doubted) => {
+                ruled("refuse", State::Parked, None, reason)
+            }
+            Decision::Refuse(reason) => ruled("refuse", State::Refused, None, reason),
+        }
+    }
+
+    /// What the policy says now: while it does not work, not yet.
+    pub(super) async fn decided(&self, line: &str, message: &Message, now: Timestamp) -> Decision {
+        self.0.decide(line, message, now).await.unwrap_or_else(|error| {
+            telemetry::work_failed("policy", &error);
+            let reason = Reason::new("policy", "the policy could not decide");
+            Decision::Defer { until: now.plus(UNDECIDED), reason }
+        })
+    }
+
+    /// Who of the line's is asked next.
+    fn supplier<'a>(
+        &'a self,
+        claimed: &Claimed,
+        line: &'a Line,
+        message: &Message,
+        now: Timestamp,
+    ) -> Result<Supplier<'a>, Stays> {
+        let inner = &*self.0;
+        let suppliers = line.suppliers(&message.to);
+        let Some(medium) = suppliers.first().map(|channel| channel.info().medium.as_str().to_owned()) else {
+            return Err(Stays::Ends(State::Parked, "the line has no channel to this address any more"));
+        };
+        let round = Round::of(&suppliers, message, &claimed.attempts);
+        if round.is_empty() {
+            return Err(Stays::Ends(State::Parked, "no channel of the line can carry it"));
+        }
+        let mut asked = Asked::default();
+        (0..suppliers.len()).filter(|n| !round.asks(*n)).for_each(|n| asked.pass_over(n));
+        let choice = inner.choices.get(&(claimed.line.clone(), medium));
+        let mono = inner.clock.monotonic();
+        let picked = choice.and_then(|choice| {
+            let n = held(choice).pick(&mut asked, mono, inner.clock.chance())?;
+            let channel = *suppliers.get(n)?;
+            Some(Supplier { channel, n, choice, limit: inner.limits.get(&account(channel.info())), round })
+        });
+        picked.ok_or_else(|| {
+            // All that could have asked to be left alone for a while.
+            let rest = choice.and_then(|choice| held(choice).rest_of(asked, mono)).unwrap_or(TURN_MAX);
+            Stays::PutOff(now.plus(rest), "its gateways are left alone for a while")
+        })
+    }
+
+    /// Waits for a place at the rate of the account, where it comes soon.
+    async fn room(&self, limit: &Mutex<Limiter>, to: &Address, now: Timestamp) -> Result<(), Stays> {
+        let clock = &self.0.clock;
+        let mono = clock.monotonic();
+        let booked = held(limit).book(to, mono, mono + TURN_MAX);
+        let mut place = booked.map_err(|late| Stays::PutOff(now.plus(late.at.saturating_sub(mono)), LIMITED))?;
+        if place.at > mono {
+            clock.sleep(place.at - mono).await;
+            let mono = clock.monotonic();
+            if !held(limit).may_go(to, &mut place, mono) {
+                held(limit).give_back(to, place);
+                return Err(Stays::PutOff(clock.now().plus(TURN_MAX), LIMITED));
+            }
+        }
+        held(limit).goes();
+        Ok(())
+    }
+
+    /// Notes that the send begins. False: the claim was another's by then.
+    async fn begins(&self, claimed: &Claimed, supplier: &Supplier<'_>) -> Result<bool> {
+        let (store, clock) = (&self.0.store.0, &self.0.clock);
+        let info = supplier.channel.info();
+        let begins = store.begin(claimed.hold, Attempt::new(info.gateway, info.account.as_str(), clock.now())).await;
+        if !matches!(begins, Ok(true)) {
+            supplier.limit.into_iter().for_each(|limit| held(limit).lost());
+        }
+        // It goes back as soon as the store works again, and not when its claim has lapsed.
+        while begins.is_err() && store.release(claimed.hold, clock.now()).await.is_err() {
+            clock.sleep(AGAIN).await;
+        }
+        begins
+    }
+
+    /// Notes how the send ended.
+    async fn ended(&self, claimed: &Claimed, message: &Message, supplier: &Supplier<'_>, sent: &Result<Accepted>) {
+        let (inner, mono) = (&*self.0, self.0.clock.monotonic());
+        held(supplier.choice).report(supplier.n, sent, mono);
+        if let Some(limit) = supplier.limit {
+            held(limit).report(&message.to, sent, mono, inner.clock.now());
+        }
+        let after = After {
+            message,
+            schedule: &inner.schedule,
+            times: u32::try_from(claimed.attempts.len()).unwrap_or(u32::MAX).saturating_add(1),
+            queued: claimed.queued,
+            another: supplier.round.another(),
+            later: supplier.round.later(),
+            now: inner.clock.now(),
+            chance: inner.clock.chance(),
+        };
+        let end = after.decide(sent).after(&claimed.attempts);
+        // What is not written down now is found unknown by the next worker: so it is tried for as long as this one lives.
+        let finished = loop {
+            match inner.store.0.finish(claimed.hold, end.clone()).await {
+                Ok(finished) => break finished,
+                Err(_) => inner.clock.sleep(AGAIN).await,
+            }
+        };
+        if finished {
+            inner.stands(&claimed.line, Some(claimed.hold.id), end.state, end.reason.as_deref(), Some(&message.to));
+        }
+    }
+
+    /// Notes why it does not go now.
+    async fn stays(&self, claimed: &Claimed, stays: Stays) -> Result<()> {
+        let (inner, hold) = (&*self.0, claimed.hold);
+        match stays {
+            Stays::Ends(state, why) => {
+                let end = End::without_attempt(state, why, inner.clock.now()).after(&claimed.attempts);
+                let to = claimed.message.as_ref().map(|message| &message.to);
+                if inner.store.0.finish(hold, end.clone()).await? {
+                    inner.stands(&claimed.line, Some(hold.id), end.state, end.reason.as_deref(), to);
+                }
+                Ok(())
+            }
+            Stays::PutOff(until, why) => {
+                if inner.store.0.release(hold, until).await? {
+                    telemetry::switchboard::put_off(&claimed.line, hold.id.0, why);
+                }
+                Ok(())
+            }
+            Stays::Ruled(ruling) => inner.store.0.ruled(hold, *ruling).await.map(|_| ()),
+            Stays::Failed(error) => Err(error),
+        }
+    }
+}
+
+impl From<Error> for Stays {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// The message as it was taken.
+fn readable(claimed: &Claimed, now: Timestamp) -> Result<&Message, Stays> {
+    if claimed.damaged {
+        return Err(Stays::Ends(State::Parked, DAMAGED));
+    }
+    let unreadable = || strange(claimed, "no program here can read it: see how a message is written", now);
+    claimed.message.as_ref().ok_or_else(unreadable)
+}
+
+/// The message to where the person is reached now, unless it is too late.
+fn still_to_go<'a>(claimed: &Claimed, message: &'a Message, now: Timestamp) -> Result<Cow<'a, Message>, Stays> {
+    if message.not_after.is_some_and(|until| now > until) {
+        return Err(Stays::Ends(State::Expired, "its not_after passed before it went"));
+    }
+    let mut message = Cow::Borrowed(message);
+    // By the same medium only: that somebody is elsewhere on WhatsApp says nothing of their phone.
+    let same = |to: &&Address| mem::discriminant(*to) == mem::discriminant(&message.to);
+    if let Some(to) = claimed.moved_to.as_ref().filter(same) {
+        message.to_mut().to = to.clone();
+    }
+    Ok(message)
+}
+
+/// A message that is nothing to this program: it holds up nobody, and waits an hour for one that knows better, as there is
+/// while a deploy goes on.
+fn strange(claimed: &Claimed, why: &'static str, now: Timestamp) -> Stays {
+    if now.since(claimed.queued) >= STRANGE_MAX {
+        return Stays::Ends(State::Parked, why);
+    }
+    Stays::PutOff(now.plus(STRANGE), why)
+}
+
+/// Sends, and takes a panic of an adapter for what it is: a message that may have gone.
+async fn guarded(channel: Arc<dyn Channel>, message: Message) -> Result<Accepted> {
+    let gateway = channel.info().gateway;
+    let sent = tokio::spawn(async move { channel.send(&message).await }).await;
+    sent.unwrap_or_else(|_| {
+        let error = Error::new(ErrorKind::Unexpected, "the adapter panicked while it sent");
+        Err(error.with_gateway(gateway).with_outcome(Outcome::Unknown))
+    })
+}
