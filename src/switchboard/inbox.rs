@@ -20,7 +20,7 @@ use crate::event::{Event, Inbound};
 const LEASE: Duration = Duration::from_secs(60);
 
 /// The events of a line, or of all.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LineInbox {
     switchboard: Switchboard,
     line: Option<String>,
@@ -94,6 +94,12 @@ impl LineInbox {
             };
             return Ok(Some(Handed { switchboard: self.switchboard.clone(), id, line, happening }));
         }
+    }
+}
+
+impl fmt::Debug for LineInbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LineInbox").field("line", &self.line).finish_non_exhaustive()
     }
 }
 

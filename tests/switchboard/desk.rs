@@ -394,6 +394,7 @@ async fn an_event_comes_once_however_often_the_gateway_brings_it_until_it_is_ack
         assert_eq!(desk.switchboard.receive("all", request).await.status, 200);
     }
     let inbox = desk.switchboard.line("desk").unwrap();
+    assert_eq!(format!("{inbox:?}"), r#"LineInbox { line: Some("desk"), .. }"#);
     let handed = inbox.next().await.unwrap().unwrap();
     assert_eq!(handed.as_inbound().unwrap().text(), Some("When is my bin day?"));
     assert_eq!(handed.line().map(|line| &*line.id), Some("desk"));
