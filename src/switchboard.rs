@@ -431,18 +431,16 @@ impl Inner {
         now: Timestamp,
     ) -> Result<(Timestamp, Option<policy::Reason>)> {
         outgoing.check_time(at, now)?;
-        let refused =
-            |reason: policy::Reason| Error::new(ErrorKind::Refused, reason.to_string()).with_code(reason.rule());
         let due = at.max(now);
         let (due, deferred) = match self.decide(line, &outgoing.message, due).await? {
             Decision::Allow => (due, None),
             Decision::Defer { until, reason } => (due.max(until), Some(reason)),
-            Decision::Refuse(reason) => return Err(refused(reason)),
+            Decision::Refuse(reason) => return Err(refused(&reason)),
         };
         if let Some(fallback) = &outgoing.fallback
             && let Decision::Refuse(reason) = self.decide(line, &fallback.message, due).await?
         {
-            return Err(refused(reason).with_field("fallback"));
+            return Err(refused(&reason).with_field("fallback"));
         }
         Ok((due, deferred))
     }
@@ -459,6 +457,11 @@ impl Inner {
         self.clock.random(&mut bytes)?;
         Ok(bytes.iter().fold(String::with_capacity(32), |key, byte| key + &format!("{byte:02x}")))
     }
+}
+
+/// What is told of a message that the policy refuses.
+fn refused(reason: &policy::Reason) -> Error {
+    Error::new(ErrorKind::Refused, reason.to_string()).with_code(reason.rule())
 }
 
 /// An account whose rates are kept: gateway, medium and account.

@@ -102,10 +102,11 @@ async fn what_waits_shows_and_since_when() {
 
 #[cfg(feature = "tracing")]
 mod told {
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, Mutex};
 
     use civic_messaging::policy::{Decision, Policy, Question, Reason};
-    use civic_messaging::switchboard::Resolution;
+    use civic_messaging::switchboard::{Fallback, Outgoing, Resolution};
     use civic_messaging::{Error, MediaRef, OnUnknown, Outcome, Purpose, Rate, Secret};
     use tracing::field::{Field, Visit};
     use tracing::span::{Attributes, Id, Record};
@@ -116,6 +117,12 @@ mod told {
     /// Keeps every line that is told.
     #[derive(Clone, Default)]
     struct Listener(Arc<Mutex<Vec<String>>>);
+
+    impl Listener {
+        fn has_heard(&self, told: &str) -> bool {
+            self.0.lock().unwrap().iter().any(|line| line.starts_with(told))
+        }
+    }
 
     struct Fields(String);
 
@@ -158,7 +165,7 @@ mod told {
         // On this thread alone, where all of it runs; and a second one, so that each line asks who listens.
         let _second = tracing::Dispatch::new(Listener::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        tracing::subscriber::with_default(listener.clone(), || runtime.block_on(works()));
+        tracing::subscriber::with_default(listener.clone(), || runtime.block_on(works(&listener)));
         let lines = listener.0.lock().unwrap().clone();
         let pepper = Secret::new("pepper-of-this-council").unwrap();
         let masked = person(1).fingerprint(&pepper).to_string();
@@ -174,22 +181,27 @@ mod told {
                  civic.state=\"refused\" civic.person={masked}"
             ),
             "INFO a message is deferred: it is night civic.line=\"desk\" civic.message=",
+            "INFO a message is cancelled: its time was up: what goes instead of it goes civic.line=\"slow\" civic.message=",
+            &*format!(
+                "INFO a message is refused: fallback: nor twice; code no-second civic.line=\"slow\" \
+                 civic.state=\"refused\" civic.person={masked}"
+            ),
             "DEBUG a message is put off: the rate of its channel, or of its person, is used up civic.line=\"slow\" civic.message=",
             "WARN a message is parked: mock: no answer in time",
             "INFO a message is accepted: a person found that it went",
             "WARN a webhook was refused: ",
             "WARN a file will not be had: the mock holds no such file",
         ] {
-            assert!(lines.iter().any(|line| line.starts_with(told)), "{told}\n{lines:#?}");
+            assert!(listener.has_heard(told), "{told}\n{lines:#?}");
         }
         for canary in ["7700900001", "canary", "07700", "pepper"] {
             assert!(lines.iter().all(|line| !line.contains(canary)), "{canary}\n{lines:#?}");
         }
     }
 
-    /// It sends no advertising, and some of the rest another day.
-    #[derive(Debug)]
-    struct House;
+    /// It sends no advertising, some of the rest another day, and changes its mind about some.
+    #[derive(Debug, Default)]
+    struct House(AtomicBool);
 
     #[civic_messaging::async_trait]
     impl Policy for House {
@@ -200,19 +212,22 @@ mod told {
                     let until = question.at.plus(Duration::from_secs(3600));
                     Decision::Defer { until, reason: Reason::new("quiet-hours", "it is night") }
                 }
+                (_, Some("second")) if self.0.swap(true, Ordering::Relaxed) => {
+                    Decision::Refuse(Reason::new("no-second", "nor twice"))
+                }
                 _ => Decision::Allow,
             })
         }
     }
 
-    async fn works() {
+    async fn works(listener: &Listener) {
         let mock = Mock::sms();
         let slow = Mock::sms().with_account("slow").with_capability(|can| can.rate = Some(Rate::every_seconds(3600)));
         let store = Store::open("sqlite::memory:").await.unwrap();
         let builder = Switchboard::builder(store)
             .pepper(Secret::new("pepper-of-this-council").unwrap())
             .media(civic_messaging::media::MemoryStore::new())
-            .policy(House)
+            .policy(House::default())
             .line(Line::new("desk").channel(mock.clone()))
             .line(Line::new("slow").channel(slow))
             .route("all", ["desk"]);
@@ -231,6 +246,19 @@ mod told {
         desk.until(id, &[State::Accepted]).await;
         let id = board.send("slow", text("too soon")).await.unwrap();
         desk.until(id, &[State::Deferred]).await;
+        for tag in ["first", "second"] {
+            let instead = Message::text(person(1), "canary instead").tag(tag);
+            let fallback = Fallback::new(instead, Duration::from_millis(100));
+            board.send("slow", Outgoing::new(text(tag)).fallback(fallback)).await.unwrap();
+        }
+        for told in ["INFO a message is cancelled: its time was up", "INFO a message is refused: fallback: "] {
+            let heard = async {
+                while !listener.has_heard(told) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), heard).await.expect("it is told");
+        }
         let error = board.send("desk", text("advertising").purpose(Purpose::Marketing)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused);
         let id = board.send("desk", text("quiet").tag("night")).await.unwrap();

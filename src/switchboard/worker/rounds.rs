@@ -4,14 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::Switchboard;
-use super::super::outbox::{self, State};
+use super::super::outbox::{self, Id, State, Status};
 use super::super::store::{Claimed, Decided, Falling, Settle};
+use super::super::{Switchboard, refused};
 use super::{DAMAGED, ROUND, told};
 use crate::channel::{Channel, Evidence, Sent};
 use crate::error::Result;
 use crate::event::{Delivery, DeliveryOf};
 use crate::layer::telemetry::switchboard as telemetry;
+use crate::policy::Decision;
 
 /// How much loses its content at once, how long others have the store to themselves after it, and how often that is done
 /// in one round.
@@ -55,8 +56,28 @@ impl Switchboard {
         for (id, line, message) in falling.iter().filter_map(Falling::asks) {
             decided.insert(id, self.decided(line, message, now).await);
         }
-        if told("fallback", store.fall_back(now, decided).await).is_some_and(|went| went > 0) {
+        let Some(went) = told("fallback", store.fall_back(now, decided.clone()).await) else { return };
+        if went > 0 {
             self.0.to_send.notify_one();
+        }
+        for (id, line, message) in falling.iter().filter_map(Falling::asks) {
+            match decided.get(&id) {
+                Some(Decision::Allow) if went > 0 => self.tell_called_back(id.into()).await,
+                Some(Decision::Refuse(reason)) => {
+                    let why = refused(reason).with_field("fallback").to_string();
+                    self.0.stands(line, None, State::Refused, Some(&why), Some(&message.to));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Tells of a message that it was called back for its fallback: it may have been claimed just before.
+    async fn tell_called_back(&self, id: Id) {
+        let status = told("fallback", self.0.store.0.status(id).await).flatten();
+        let called_back = |status: &Status| status.state == State::Cancelled && status.fallback.is_some();
+        if let Some(status) = status.filter(called_back) {
+            self.0.stands(&status.line, Some(id), status.state, status.reason.as_deref(), None);
         }
     }
 
