@@ -1,5 +1,6 @@
 //! The whole way of 100 messages: taken, claimed, sent to a channel in memory, settled, and the line's word of each read
-//! and acknowledged; the next 100 come when these are done.
+//! and acknowledged; the next 100 come when these are done. Once with one line, where nothing else goes on meanwhile, and
+//! once with six, which share commits.
 //!
 //! The floor is one thread with plain rusqlite, which writes the same rows, columns and indexes. It commits for good as
 //! often as the promises need, and no more: once when 100 are taken; once when they are marked as on their way, since the
@@ -25,12 +26,14 @@ use crate::taking::{digest, message};
 const BATCH: usize = 100;
 
 pub(crate) fn measure(runtime: &Runtime) {
-    let batches = if rounds(2) == 1 { 3 } else { 60 };
+    let batches = if rounds(2) == 1 { 6 } else { 60 };
     header("a message's whole way, 100 at once", "by hand", "µs a message");
-    let ours = || ours(runtime, batches);
-    let floor = || floor(runtime, batches);
-    // 80 % of the floor's rate.
-    Pairs::measure(rounds(11), ours, floor).print("SQLite, WAL, FULL", Target::Times(1.25));
+    for (lines, name) in [(1, "one line"), (6, "six lines")] {
+        let ours = || ours(runtime, lines, batches / lines);
+        let floor = || floor(runtime, batches);
+        // 80 % of the floor's rate.
+        Pairs::measure(rounds(11), ours, floor).print(name, Target::Times(1.25));
+    }
 }
 
 /// A channel in memory that takes everything, and gives each an id of its own.
@@ -38,8 +41,8 @@ pub(crate) fn measure(runtime: &Runtime) {
 pub(crate) struct Takes(Arc<(Info, AtomicU64)>);
 
 impl Takes {
-    pub(crate) fn new() -> Self {
-        let info = Info::new("memory", Medium::Sms, "desk");
+    pub(crate) fn new(account: &str) -> Self {
+        let info = Info::new("memory", Medium::Sms, account);
         let info = info.with_capability(|can| can.text = Some(TextLimit::characters(4_096)));
         Self(Arc::new((info, AtomicU64::new(0))))
     }
@@ -68,26 +71,41 @@ impl Channel for Takes {
 }
 
 /// Microseconds a message.
-fn ours(runtime: &Runtime, batches: usize) -> f64 {
+fn ours(runtime: &Runtime, lines: usize, batches: usize) -> f64 {
     let path = file("ours");
     let took = runtime.block_on(async {
         let store = Store::open(&format!("sqlite:{}", path.display())).await.expect("a file");
-        whole_way(store, batches).await
+        whole_way(store, lines, batches).await
     });
     let _ = file("ours");
     took
 }
 
-/// Microseconds a message, of a store with a worker.
-pub(crate) async fn whole_way(store: Store, batches: usize) -> f64 {
-    let line = Line::new("desk").channel(Takes::new());
-    let board = Switchboard::builder(store).line(line).build().expect("a switchboard");
+/// Microseconds a message, of a store with a worker: so many batches on each of so many lines.
+pub(crate) async fn whole_way(store: Store, lines: usize, batches: usize) -> f64 {
+    let names: Vec<_> = (0..lines).map(|line| format!("desk-{line}")).collect();
+    let mut builder = Switchboard::builder(store);
+    for name in &names {
+        builder = builder.line(Line::new(name).channel(Takes::new(name)));
+    }
+    let board = builder.build().expect("a switchboard");
     let (stop, stopped) = oneshot::channel::<()>();
     let worker = tokio::spawn(board.clone().run(async { drop(stopped.await) }));
-    let inbox = board.line("desk").expect("a line");
     let start = Instant::now();
+    let all = names.into_iter().map(|name| tokio::spawn(batches_of(board.clone(), name, batches)));
+    for line in all.collect::<Vec<_>>() {
+        line.await.expect("no panic");
+    }
+    let took = start.elapsed();
+    drop(stop);
+    worker.await.expect("no panic").expect("it works");
+    took.as_secs_f64() * 1e6 / (lines * batches * BATCH) as f64
+}
+
+async fn batches_of(board: Switchboard, line: String, batches: usize) {
+    let inbox = board.line(&line).expect("a line");
     for batch in 0..batches {
-        let send = |n: usize| board.send("desk", message(batch * BATCH + n));
+        let send = |n: usize| board.send(&line, message(batch * BATCH + n));
         for taken in join_all((0..BATCH).map(send)).await {
             taken.expect("it is taken");
         }
@@ -96,10 +114,6 @@ pub(crate) async fn whole_way(store: Store, batches: usize) -> f64 {
             acknowledged.expect("it is acknowledged");
         }
     }
-    let took = start.elapsed();
-    drop(stop);
-    worker.await.expect("no panic").expect("it works");
-    took.as_secs_f64() * 1e6 / (batches * BATCH) as f64
 }
 
 fn floor(runtime: &Runtime, batches: usize) -> f64 {
@@ -108,7 +122,7 @@ fn floor(runtime: &Runtime, batches: usize) -> f64 {
     db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL").expect("it is set");
     db.execute_batch(include_str!("../../src/switchboard/store/sqlite.sql")).expect("the tables");
     db.set_prepared_statement_cache_capacity(32);
-    let channel = Takes::new();
+    let channel = Takes::new("desk");
     let start = Instant::now();
     for batch in 0..batches {
         by_hand(&mut db, runtime, &channel, batch).expect("it works");

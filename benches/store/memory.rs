@@ -68,7 +68,7 @@ pub(crate) fn child() -> bool {
         let start = Instant::now();
         let store = Store::open(&format!("sqlite:{path}")).await.expect("a file");
         let opened = start.elapsed();
-        let channel = Takes::new();
+        let channel = Takes::new("desk");
         let line = Line::new("desk").channel(channel.clone());
         let board = Switchboard::builder(store).line(line).build().expect("a switchboard");
 

@@ -69,7 +69,7 @@ async fn fill(client: &Client, messages: usize) {
 /// Microseconds a message.
 async fn ours(url: &str, messages: usize) -> f64 {
     fill(&connected(url).await, messages).await;
-    let channel = Takes::new();
+    let channel = Takes::new("desk");
     let store = Store::open(url).await.expect("a store");
     let line = Line::new("desk").channel(channel.clone());
     let board = Switchboard::builder(store).line(line).build().expect("a switchboard");
@@ -87,7 +87,7 @@ async fn ours(url: &str, messages: usize) -> f64 {
 async fn by_hand(url: &str, messages: usize, together: bool) -> Result<f64, Error> {
     let mut clients = join_all((0..SESSIONS).map(|_| connected(url))).await;
     fill(&clients[0], messages).await;
-    let channel = Takes::new();
+    let channel = Takes::new("desk");
     let start = Instant::now();
     loop {
         let claimed = claim(&clients[0]).await?;
