@@ -66,10 +66,11 @@ impl Store {
     /// TLS) or `require`; where there is TLS, the certificate has to be one that this machine trusts, for this host;
     /// docs/operations.md says how it trusts an authority of your own.
     ///
-    /// Several workers may run at once, in several processes, with their clocks less than a minute apart. Everything lies
-    /// in the schema `civic_messaging`, which has to be there: see [`migrate`](Self::migrate). Four sessions are held at
-    /// most, and a fifth that listens for what other processes put there; they keep statements prepared: a pooler before
-    /// the server has to give out whole sessions, not transactions. It runs within tokio.
+    /// Several workers may run at once, in several processes. Claims, and what is due, go by the clock of the database:
+    /// those of the machines need not agree with it. Everything lies in the schema `civic_messaging`, which has to be
+    /// there: see [`migrate`](Self::migrate). Four sessions are held at most, and a fifth that listens for what other
+    /// processes put there; they keep statements prepared: a pooler before the server has to give out whole sessions, not
+    /// transactions. It runs within tokio.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for another scheme; a path that cannot be opened, a file that is no

@@ -4,12 +4,16 @@
 //! `claim`, the row's wherever something is read to be written, and that of a delivery in `lock_told`. A lock that is
 //! waited for is taken before any row is, so that no two wait for each other; rows that still cross are found by the
 //! server, and the work is done again.
+//!
+//! Every time in it is by the clock of the database, so that those of the workers need not agree: what a program says is
+//! put into that where it comes in, in the methods of `Engine` and nowhere else.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -29,17 +33,18 @@ use super::{
 };
 use crate::address::Address;
 use crate::channel::Cursor;
-use crate::clock::Timestamp;
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::delivery::DeliveryState;
 use crate::error::{Error, Result};
 use crate::event::{Delivery, DeliveryOf, Event};
 use crate::id::{Digest, MessageId};
-use crate::policy::Reason;
+use crate::policy::{Decision, Reason};
 
 mod bells;
 mod file;
 mod keep;
 mod session;
+mod time;
 
 use bells::Bells;
 use session::{Fault, Session, Sessions};
@@ -61,6 +66,11 @@ pub(super) struct Postgres {
 
 impl Postgres {
     pub(super) async fn open(url: &str) -> Result<Self> {
+        Self::open_on(url, Arc::new(SystemClock::new())).await
+    }
+
+    /// Opens it on a machine that has this clock.
+    async fn open_on(url: &str, clock: Arc<dyn Clock>) -> Result<Self> {
         let config = read(url)?;
         let name = name_of(&config);
         let opened = async {
@@ -79,9 +89,18 @@ impl Postgres {
         if step > ours + 1 {
             return Err(Error::config("store", "was made by a much newer version of this program"));
         }
-        let store = Self { sessions: Sessions::new(config.clone()), bells: Bells::new(config), name };
+        let store = Self { sessions: Sessions::new(config.clone(), clock), bells: Bells::new(config), name };
         store.sessions.keep(session).await.map_err(|fault| fault.error())?;
         Ok(store)
+    }
+
+    /// A moment that a program said, by the clock of the database.
+    fn at(&self, said: Timestamp) -> Timestamp {
+        self.sessions.theirs(said)
+    }
+
+    fn settle_at(&self, said: Settle) -> Settle {
+        Settle { due: said.due.map(|due| self.at(due)), now: self.at(said.now), ..said }
     }
 }
 
@@ -172,6 +191,7 @@ impl Engine for Postgres {
     }
 
     async fn enqueue(&self, new: New) -> Result<Enqueued> {
+        let new = New { due: self.at(new.due), now: self.at(new.now), ..new };
         self.sessions.run(new, |db, new| Box::pin(enqueue(db, new, None))).await
     }
 
@@ -179,12 +199,14 @@ impl Engine for Postgres {
         if most == 0 {
             return Ok(Vec::new());
         }
+        let now = self.at(now);
         self.sessions.run((), move |db, ()| Box::pin(claim(db, now, lease, most))).await
     }
 
     async fn release(&self, hold: Hold, due: Timestamp) -> Result<bool> {
         let release = "UPDATE civic_messaging.message SET state = 'deferred', due = $3, lease = NULL
              WHERE id = $1 AND fence = $2 AND state = 'claimed'";
+        let due = self.at(due);
         self.sessions
             .run((), move |db, ()| {
                 Box::pin(
@@ -195,28 +217,40 @@ impl Engine for Postgres {
     }
 
     async fn ruled(&self, hold: Hold, ruling: Ruling) -> Result<bool> {
+        let ruling = Ruling { settle: self.settle_at(ruling.settle), ..ruling };
         self.sessions.run(ruling, move |db, ruling| Box::pin(ruled(db, hold, ruling))).await
     }
 
     async fn falling(&self, now: Timestamp) -> Result<Vec<Falling>> {
+        let now = self.at(now);
         self.sessions.run((), move |db, ()| Box::pin(fallbacks(db, Some(now)))).await
     }
 
-    async fn fall_back(&self, now: Timestamp, decided: Decided) -> Result<u64> {
+    async fn fall_back(&self, now: Timestamp, mut decided: Decided) -> Result<u64> {
+        for decision in decided.values_mut() {
+            if let Decision::Defer { until, .. } = decision {
+                *until = self.at(*until);
+            }
+        }
+        let now = self.at(now);
         self.sessions.run(decided, move |db, decided| Box::pin(fall_back(db, now, decided))).await
     }
 
     async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool> {
+        let attempt = Attempt { at: self.at(attempt.at), ..attempt };
         self.sessions.run(attempt, move |db, attempt| Box::pin(begin(db, hold, attempt))).await
     }
 
     async fn finish(&self, hold: Hold, end: End) -> Result<bool> {
+        let end = End { due: end.due.map(|due| self.at(due)), now: self.at(end.now), ..end };
         self.sessions.run(end, move |db, end| Box::pin(finish(db, hold, end))).await
     }
 
     /// Only what has lapsed is taken back, whatever `all` says: a worker that starts knows nothing of the others that
     /// live, and what one that died had claimed lapses.
     async fn recover(&self, now: Timestamp, _all: bool) -> Result<Recovered> {
+        self.sessions.measure().await?;
+        let now = self.at(now);
         let lapsed = self.sessions.run((), move |db, ()| Box::pin(lapsed(db, now))).await?;
         let mut recovered = Recovered::default();
         // Each for itself, so that at most one row is held while a lock is waited for.
@@ -235,10 +269,12 @@ impl Engine for Postgres {
     }
 
     async fn restored(&self, at: Timestamp, now: Timestamp) -> Result<u64> {
+        let now = self.at(now);
         self.sessions.run((), move |db, ()| Box::pin(restored(db, at, now))).await
     }
 
     async fn doubtful(&self, now: Timestamp, wait: Duration, most: u32) -> Result<Vec<Claimed>> {
+        let now = self.at(now);
         self.sessions.run((), move |db, ()| Box::pin(doubtful(db, now, wait, most))).await
     }
 
@@ -254,10 +290,12 @@ impl Engine for Postgres {
     }
 
     async fn settle(&self, id: Id, settled: Settle) -> Result<bool> {
+        let settled = self.settle_at(settled);
         self.sessions.run(settled, move |db, settled| Box::pin(settle(db, id.0, settled))).await
     }
 
     async fn take_in(&self, events: Vec<Incoming>, cursor: Option<(String, Cursor)>, now: Timestamp) -> Result<usize> {
+        let now = self.at(now);
         self.sessions
             .run((events, cursor), move |db, (events, cursor)| Box::pin(take_in(db, events, cursor.as_ref(), now)))
             .await
@@ -276,11 +314,13 @@ impl Engine for Postgres {
     }
 
     async fn next(&self, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<Handed>> {
+        let now = self.at(now);
         self.sessions.run(line, move |db, line| Box::pin(next(db, *line, now, lease))).await
     }
 
     async fn ack(&self, event: i64, now: Timestamp) -> Result<()> {
         let ack = "UPDATE civic_messaging.event SET acked = $2 WHERE id = $1 AND acked IS NULL";
+        let now = self.at(now);
         self.sessions
             .run((), move |db, ()| Box::pin(async move { db.change(ack, &[&event, &now.as_millis()]).await.map(drop) }))
             .await
@@ -310,6 +350,7 @@ impl Engine for Postgres {
     }
 
     async fn stats(&self, now: Timestamp) -> Result<Stats> {
+        let now = self.at(now);
         self.sessions.run((), move |db, ()| Box::pin(keep::stats(db, now))).await
     }
 
@@ -318,10 +359,16 @@ impl Engine for Postgres {
     }
 
     async fn claim_files(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<ClaimedFile>> {
+        let now = self.at(now);
         self.sessions.run((), move |db, ()| Box::pin(file::claim(db, now, now.plus(lease), most))).await
     }
 
     async fn fetched(&self, hold: FileHold, fetched: Fetched, now: Timestamp) -> Result<bool> {
+        let now = self.at(now);
+        let fetched = match fetched {
+            Fetched::Again(at) => Fetched::Again(self.at(at)),
+            fetched => fetched,
+        };
         self.sessions.run(fetched, move |db, fetched| Box::pin(file::fetched(db, hold, fetched, now))).await
     }
 
@@ -330,10 +377,12 @@ impl Engine for Postgres {
     }
 
     async fn purge(&self, now: Timestamp, most: u32) -> Result<u64> {
+        let now = self.at(now);
         self.sessions.run((), move |db, ()| Box::pin(keep::purge(db, now, most))).await
     }
 
     async fn unwanted(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Digest>> {
+        let now = self.at(now);
         self.sessions.run((), move |db, ()| Box::pin(keep::unwanted(db, now, now.plus(lease), most))).await
     }
 
@@ -1061,8 +1110,10 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::super::cluster::{self, Database};
+    use super::super::suite;
     use super::*;
     use crate::address::Address;
+    use crate::clock::VirtualClock;
     use crate::error::{ErrorKind, Outcome};
     use crate::message::Message;
 
@@ -1322,9 +1373,57 @@ mod tests {
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
         }
         let config = read("postgres://desk:hunter2-hunter2@db.example.gov.uk,%2Frun/desk").unwrap();
-        let name = name_of(&config);
-        let store = Postgres { sessions: Sessions::new(config.clone()), bells: Bells::new(config), name };
+        let (name, clock) = (name_of(&config), Arc::new(SystemClock::new()));
+        let store = Postgres { sessions: Sessions::new(config.clone(), clock), bells: Bells::new(config), name };
         assert_eq!(format!("{store:?}"), r#"Postgres("db.example.gov.uk,/run/desk")"#);
+    }
+
+    #[tokio::test]
+    async fn workers_whose_clocks_are_an_hour_apart_leave_each_other_what_is_theirs() {
+        let Some(database) = migrated().await else { return };
+        let (now, half_an_hour) = (SystemClock::new().now(), Duration::from_secs(1800));
+        let on = async |now| {
+            let clock = Arc::new(VirtualClock::at(now));
+            (Postgres::open_on(database.url(), clock).await.unwrap(), now)
+        };
+        let (slow, fast) = (on(now.minus(half_an_hour)).await, on(now.plus(half_an_hour)).await);
+        let (soon, late) = (LEASE - Duration::from_secs(60), LEASE + Duration::from_secs(60));
+        for (n, (one, at_one), (two, at_two)) in [(0, &slow, &fast), (1, &fast, &slow)] {
+            for key in 0..3 {
+                let new = new(&format!("{n}-{key}"), n * 3 + key, 2);
+                one.enqueue(New { due: *at_one, now: *at_one, ..new }).await.unwrap();
+            }
+            // The clocks of this test stand still, and that of the database does not.
+            let at_two = &at_two.plus(Duration::from_secs(10));
+            let held = two.claim(*at_two, LEASE, 9).await.unwrap();
+            assert_eq!(held.len(), 3, "what is due for one is for all");
+            let begins = async |n: usize, after| {
+                two.begin(held[n].hold, Attempt::new("mock", "desk", at_two.plus(after))).await.unwrap()
+            };
+            assert!(begins(0, Duration::ZERO).await);
+            assert_eq!(one.recover(at_one.plus(soon), false).await.unwrap(), Recovered::default());
+            assert!(begins(1, soon).await);
+            assert_eq!(one.recover(at_one.plus(late), false).await.unwrap(), Recovered { queued: 1, unknown: 2 });
+            assert!(!begins(2, soon).await);
+            let end = End::without_attempt(State::Accepted, "", at_two.plus(soon));
+            assert!(!two.finish(held[0].hold, end).await.unwrap());
+            let again = one.claim(at_one.plus(late), LEASE, 9).await.unwrap();
+            assert_eq!(again.iter().map(|again| again.hold.id).collect::<Vec<_>>(), [held[2].hold.id]);
+
+            let photo = suite::incoming(&format!("photo-{n}"), 1);
+            one.take_in(vec![photo], None, *at_one).await.unwrap();
+            assert!(two.next(None, *at_two, LEASE).await.unwrap().is_none(), "it is held back for its file");
+            let held = two.claim_files(*at_two, LEASE, 9).await.unwrap()[0].hold;
+            assert!(one.claim_files(at_one.plus(soon), LEASE, 9).await.unwrap().is_empty());
+            assert_eq!(one.claim_files(at_one.plus(late), LEASE, 9).await.unwrap().len(), 1);
+            let again = Fetched::Again(at_two.plus(late));
+            assert!(!two.fetched(held, again, at_two.plus(late)).await.unwrap());
+
+            let handed = two.next(None, at_two.plus(soon), LEASE).await.unwrap().unwrap();
+            assert!(one.next(None, at_one.plus(2 * soon), LEASE).await.unwrap().is_none());
+            assert_eq!(one.next(None, at_one.plus(2 * late), LEASE).await.unwrap().unwrap().id, handed.id);
+            one.ack(handed.id, *at_one).await.unwrap();
+        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -15,7 +15,7 @@ CREATE TABLE civic_messaging.migration (
     at TIMESTAMPTZ NOT NULL DEFAULT now()
 );
 
--- Times are milliseconds since 1970, by the clock of the program.
+-- Times are milliseconds since 1970, by the clock of the database.
 CREATE TABLE civic_messaging.message (
     id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     line TEXT NOT NULL,

@@ -1177,7 +1177,7 @@ async fn early_deliveries_are_kept_for_thirty_days(store: &dyn Engine, other: &d
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A resident's message with so many photographs.
-fn incoming(id: &str, photos: usize) -> Incoming {
+pub(super) fn incoming(id: &str, photos: usize) -> Incoming {
     let media = vec![crate::message::MediaRef::new("mock", "photo"); photos];
     let content = InboundContent::Media { text: Some(id.to_owned()), media };
     let from = Address::phone("+447700900001").unwrap();

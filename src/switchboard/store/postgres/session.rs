@@ -22,6 +22,8 @@ use tokio_postgres::{Client, Config, Connection, Row, Socket, Statement};
 
 use super::super::Bell;
 use super::bells;
+use super::time::Ahead;
+use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::tls;
 
@@ -55,18 +57,37 @@ pub(super) struct Sessions {
     idle: Mutex<Vec<Session>>,
     places: Semaphore,
     answer: Duration,
+    ahead: Ahead,
 }
 
 impl Sessions {
-    pub(super) fn new(config: Config) -> Self {
-        Self { config, idle: Mutex::default(), places: Semaphore::new(SESSIONS), answer: ANSWER }
+    /// Sessions of a machine that has this clock.
+    pub(super) fn new(config: Config, ours: Arc<dyn Clock>) -> Self {
+        let (idle, places, ahead) = (Mutex::default(), Semaphore::new(SESSIONS), Ahead::new(ours));
+        Self { config, idle, places, answer: ANSWER, ahead }
     }
 
     /// Keeps a session ready.
     pub(super) async fn keep(&self, session: Session) -> Result<(), Fault> {
-        session.batch(AT_WORK).await?;
+        self.put_to_work(&session).await?;
         self.idle().push(session);
         Ok(())
+    }
+
+    /// A new session may be with another server, which has another clock.
+    async fn put_to_work(&self, session: &Session) -> Result<(), Fault> {
+        session.batch(AT_WORK).await?;
+        self.ahead.measure(session).await
+    }
+
+    /// Measures anew how far the database's clock is from ours: both may be set.
+    pub(super) async fn measure(&self) -> Result<()> {
+        self.run(&self.ahead, |db, ahead| Box::pin(ahead.measure(db))).await
+    }
+
+    /// A moment that a program said, by the clock of the database.
+    pub(super) fn theirs(&self, at: Timestamp) -> Timestamp {
+        self.ahead.theirs(at)
     }
 
     /// Does this in a transaction of its own, which is durable when it returns. It is done again from the beginning
@@ -117,7 +138,7 @@ impl Sessions {
             let ready = self.idle().pop();
             let Some(session) = ready else {
                 let session = Session::open(&self.config).await?;
-                session.batch(AT_WORK).await?;
+                self.put_to_work(&session).await?;
                 session.batch(BEGIN).await?;
                 return Ok(session);
             };
@@ -428,7 +449,7 @@ mod tests {
             }
         });
         let url = format!("postgres://postgres@{at}/{}", config.get_dbname().unwrap());
-        let mut sessions = Sessions::new(url.parse().unwrap());
+        let mut sessions = Sessions::new(url.parse().unwrap(), Arc::new(crate::clock::SystemClock::new()));
         sessions.answer = Duration::from_millis(200);
         for (then, forgets) in [(1, false), (1, true), (2, true), (2, true)] {
             let asks = sessions.run((), |db, ()| Box::pin(async move { db.row("SELECT 1", &[]).await.map(drop) }));
