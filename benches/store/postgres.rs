@@ -109,7 +109,7 @@ async fn claim(client: &Client) -> Result<Vec<(i64, Message)>, Error> {
     let claim = client
         .prepare(
             "UPDATE civic_messaging.message AS m SET state = 'claimed', lease = 2, fence = m.fence + 1
-             FROM (SELECT id FROM civic_messaging.message WHERE state IN ('queued', 'deferred') AND due <= 1
+             FROM (SELECT id FROM civic_messaging.message WHERE phase IN ('queued', 'deferred') AND due <= 1
                    ORDER BY priority, due, id LIMIT $1 FOR UPDATE SKIP LOCKED) AS free
              WHERE m.id = free.id RETURNING m.id, m.body",
         )

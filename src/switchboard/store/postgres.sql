@@ -28,6 +28,9 @@ CREATE TABLE civic_messaging.message (
     digest TEXT NOT NULL,
     priority SMALLINT NOT NULL,
     state TEXT NOT NULL,
+    -- The state, as the indexes go by it: what is being sent is one that is claimed, so that none of them is written when
+    -- that begins.
+    phase TEXT NOT NULL GENERATED ALWAYS AS (CASE state WHEN 'sending' THEN 'claimed' ELSE state END) STORED,
     due BIGINT,
     lease BIGINT,
     fence BIGINT NOT NULL DEFAULT 0,
@@ -48,17 +51,17 @@ CREATE TABLE civic_messaging.message (
     instead_of BIGINT UNIQUE,
     UNIQUE (line, key)
 );
-CREATE INDEX message_due ON civic_messaging.message (priority, due, id) WHERE state IN ('queued', 'deferred');
+CREATE INDEX message_due ON civic_messaging.message (priority, due, id) WHERE phase IN ('queued', 'deferred');
 CREATE INDEX message_open ON civic_messaging.message (conversation, id)
-    WHERE state IN ('queued', 'deferred', 'claimed', 'sending');
-CREATE INDEX message_held ON civic_messaging.message (lease) WHERE state IN ('claimed', 'sending');
-CREATE INDEX message_doubtful ON civic_messaging.message (due) WHERE state = 'unknown';
+    WHERE phase IN ('queued', 'deferred', 'claimed');
+CREATE INDEX message_held ON civic_messaging.message (lease) WHERE phase = 'claimed';
+CREATE INDEX message_doubtful ON civic_messaging.message (due) WHERE phase = 'unknown';
 CREATE INDEX message_key ON civic_messaging.message (key);
 CREATE INDEX message_person ON civic_messaging.message (conversation, queued, id);
 CREATE INDEX message_fallback ON civic_messaging.message (fallback_due) WHERE fallback_due IS NOT NULL;
 
 -- How many are settled, and what has been so for how long.
-CREATE INDEX message_settled ON civic_messaging.message (line, state, removed, settled) WHERE settled IS NOT NULL;
+CREATE INDEX message_settled ON civic_messaging.message (line, phase, removed, settled) WHERE settled IS NOT NULL;
 
 CREATE TABLE civic_messaging.attempt (
     message BIGINT NOT NULL,

@@ -36,7 +36,7 @@ pub(super) async fn purge(db: &Session, now: Timestamp, most: u32) -> Result<u64
              SET recipient = '', body = '', reason = NULL, fallback = NULL, removed = $1
              WHERE id IN (
                  SELECT id FROM civic_messaging.message
-                 WHERE line = $2 AND state IN ('accepted', 'cancelled', 'expired', 'refused', 'rejected') AND removed IS NULL
+                 WHERE line = $2 AND phase IN ('accepted', 'cancelled', 'expired', 'refused', 'rejected') AND removed IS NULL
                    AND settled IS NOT NULL AND settled <= $3 AND fallback_due IS NULL
                  LIMIT $4 FOR UPDATE SKIP LOCKED)
              RETURNING id";
@@ -95,10 +95,10 @@ pub(super) async fn unwanted(db: &Session, now: Timestamp, until: Timestamp, mos
          WHERE f.sha256 = $1 AND f.state IN ('unwanted', 'removing') AND EXISTS (
              SELECT 1 FROM civic_messaging.file AS held WHERE held.sha256 = $1 AND held.state = 'held')";
     let goes_out = "SELECT 1 FROM civic_messaging.message
-         WHERE state IN ('queued', 'deferred', 'claimed', 'sending') AND strpos(body, $1) > 0
-         UNION ALL SELECT 1 FROM civic_messaging.message WHERE state = 'unknown' AND strpos(body, $1) > 0
+         WHERE phase IN ('queued', 'deferred', 'claimed') AND strpos(body, $1) > 0
+         UNION ALL SELECT 1 FROM civic_messaging.message WHERE phase = 'unknown' AND strpos(body, $1) > 0
          UNION ALL SELECT 1 FROM civic_messaging.message
-         WHERE line IN (SELECT id FROM civic_messaging.line) AND state = 'parked' AND removed IS NULL
+         WHERE line IN (SELECT id FROM civic_messaging.line) AND phase = 'parked' AND removed IS NULL
            AND settled IS NOT NULL AND strpos(body, $1) > 0
          LIMIT 1";
     let put = "UPDATE civic_messaging.file SET state = $2, due = $3
@@ -126,13 +126,13 @@ pub(super) async fn removed(db: &Session, file: &Digest) -> Result<(), Fault> {
 pub(super) async fn stats(db: &Session, now: Timestamp) -> Result<Stats, Fault> {
     let mut stats = Stats::default();
     let count = |row: &Row, column: usize| Ok::<_, Fault>(row.try_get::<_, i64>(column)?.unsigned_abs());
-    let messages = "SELECT line, state, count(*), 0::bigint, NULL::bigint FROM civic_messaging.message
-         WHERE settled IS NOT NULL GROUP BY line, state
-         UNION ALL SELECT line, state, count(*), 0, NULL FROM civic_messaging.message
-         WHERE state = 'unknown' GROUP BY line, state
+    let messages = "SELECT line, phase, count(*), 0::bigint, NULL::bigint FROM civic_messaging.message
+         WHERE settled IS NOT NULL GROUP BY line, phase
+         UNION ALL SELECT line, phase, count(*), 0, NULL FROM civic_messaging.message
+         WHERE phase = 'unknown' GROUP BY line, phase
          UNION ALL SELECT line, state, count(*), count(*) FILTER (WHERE due <= $1), min(due) FILTER (WHERE due <= $1)
          FROM civic_messaging.message
-         WHERE state IN ('queued', 'deferred', 'claimed', 'sending') GROUP BY line, state";
+         WHERE phase IN ('queued', 'deferred', 'claimed') GROUP BY line, state";
     for row in db.rows(messages, &[&now.as_millis()]).await? {
         let due = (count(&row, 3)?, row.try_get::<_, Option<i64>>(4)?.map(Timestamp::from_millis));
         stats.of(row.try_get(0)?).add(state(&row, 1)?, count(&row, 2)?, due);
