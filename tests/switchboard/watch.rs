@@ -102,7 +102,7 @@ async fn what_waits_shows_and_since_when() {
 
 #[cfg(feature = "tracing")]
 mod told {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::collections::HashMap;
     use std::sync::{Arc, Mutex};
 
     use civic_messaging::policy::{Decision, Policy, Question, Reason};
@@ -181,6 +181,9 @@ mod told {
                  civic.state=\"refused\" civic.person={masked}"
             ),
             "INFO a message is deferred: it is night civic.line=\"desk\" civic.message=",
+            "INFO a message is deferred: it got late civic.line=\"desk\" civic.message=",
+            "INFO a message is refused: it has closed civic.line=\"desk\" civic.message=",
+            "WARN a message is parked: it closed after the first try civic.line=\"desk\" civic.message=",
             "INFO a message is cancelled: its time was up: what goes instead of it goes civic.line=\"slow\" civic.message=",
             &*format!(
                 "INFO a message is refused: fallback: nor twice; code no-second civic.line=\"slow\" \
@@ -199,22 +202,35 @@ mod told {
         }
     }
 
-    /// It sends no advertising, some of the rest another day, and changes its mind about some.
+    /// It sends no advertising, some of the rest another day, and changes its mind about some: it counts how often it was
+    /// asked of each tag.
     #[derive(Debug, Default)]
-    struct House(AtomicBool);
+    struct House(Mutex<HashMap<String, u32>>);
+
+    impl House {
+        fn times(&self, tag: &str) -> u32 {
+            let mut asked = self.0.lock().unwrap();
+            let times = asked.entry(tag.to_owned()).or_default();
+            *times += 1;
+            *times
+        }
+    }
 
     #[civic_messaging::async_trait]
     impl Policy for House {
         async fn decide(&self, question: &Question<'_>) -> Result<Decision> {
-            Ok(match (question.message.purpose, question.message.tag.as_deref()) {
-                (Purpose::Marketing, _) => Decision::Refuse(Reason::new("no-marketing", "no advertising here")),
-                (_, Some("night")) => {
-                    let until = question.at.plus(Duration::from_secs(3600));
-                    Decision::Defer { until, reason: Reason::new("quiet-hours", "it is night") }
-                }
-                (_, Some("second")) if self.0.swap(true, Ordering::Relaxed) => {
-                    Decision::Refuse(Reason::new("no-second", "nor twice"))
-                }
+            let defer = |words| {
+                let until = question.at.plus(Duration::from_secs(3600));
+                Decision::Defer { until, reason: Reason::new("quiet-hours", words) }
+            };
+            let tag = question.message.tag.as_deref().unwrap_or_default();
+            Ok(match (question.message.purpose, tag, self.times(tag)) {
+                (Purpose::Marketing, ..) => Decision::Refuse(Reason::new("no-marketing", "no advertising here")),
+                (_, "night", _) => defer("it is night"),
+                (_, "dusk", 2..) => defer("it got late"),
+                (_, "second", 2..) => Decision::Refuse(Reason::new("no-second", "nor twice")),
+                (_, "shut", 2..) => Decision::Refuse(Reason::new("closed", "it has closed")),
+                (_, "doubt", 3..) => Decision::Refuse(Reason::new("closed", "it closed after the first try")),
                 _ => Decision::Allow,
             })
         }
@@ -263,6 +279,14 @@ mod told {
         assert_eq!(error.kind(), ErrorKind::Refused);
         let id = board.send("desk", text("quiet").tag("night")).await.unwrap();
         assert!(board.cancel(id).await.unwrap());
+        for (tag, state) in [("dusk", State::Deferred), ("shut", State::Refused)] {
+            let id = board.send("desk", text(tag).tag(tag)).await.unwrap();
+            desk.until(id, &[state]).await;
+        }
+        mock.will_fail(Error::unknown("no answer in time"));
+        let doubt = text("doubt").tag("doubt").on_unknown(OnUnknown::Resend);
+        let id = board.send("desk", doubt).await.unwrap();
+        desk.until(id, &[State::Parked]).await;
         mock.will_fail(Error::unknown("no answer in time"));
         let id = board.send("desk", text("lost").on_unknown(OnUnknown::Park)).await.unwrap();
         desk.until(id, &[State::Parked]).await;

@@ -231,10 +231,10 @@ impl Switchboard {
     /// Notes why it does not go now.
     async fn stays(&self, claimed: &Claimed, stays: Stays) -> Result<()> {
         let (inner, hold) = (&*self.0, claimed.hold);
+        let to = claimed.message.as_ref().map(|message| &message.to);
         match stays {
             Stays::Ends(state, why) => {
                 let end = End::without_attempt(state, why, inner.clock.now()).after(&claimed.attempts);
-                let to = claimed.message.as_ref().map(|message| &message.to);
                 if inner.store.0.finish(hold, end.clone()).await? {
                     inner.stands(&claimed.line, Some(hold.id), end.state, end.reason.as_deref(), to);
                 }
@@ -246,7 +246,13 @@ impl Switchboard {
                 }
                 Ok(())
             }
-            Stays::Ruled(ruling) => inner.store.0.ruled(hold, *ruling).await.map(|_| ()),
+            Stays::Ruled(ruling) => {
+                let (state, why) = (ruling.settle.state, ruling.settle.reason.clone());
+                if inner.store.0.ruled(hold, *ruling).await? {
+                    inner.stands(&claimed.line, Some(hold.id), state, why.as_deref(), to);
+                }
+                Ok(())
+            }
             Stays::Failed(error) => Err(error),
         }
     }
