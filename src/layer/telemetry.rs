@@ -184,6 +184,8 @@ pub(crate) mod switchboard {
         }
         #[cfg(not(feature = "tracing"))]
         let _ = person;
+        #[cfg(feature = "metrics")]
+        metrics::counter!("civic_messaging.messages", "line" => line.to_owned(), "state" => state).increment(1);
         _ = (line, message, state, grave, why);
     }
 

@@ -157,7 +157,9 @@ fn without_a_pepper_nobody_is_shown() {
 mod counted {
     use std::time::Duration;
 
-    use metrics::{Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Recorder, SharedString, Unit};
+    use metrics::{
+        Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Recorder, SharedString, Unit,
+    };
 
     use super::*;
 
@@ -172,6 +174,16 @@ mod counted {
         }
 
         fn absolute(&self, _value: u64) {}
+    }
+
+    impl GaugeFn for One {
+        fn increment(&self, _value: f64) {}
+
+        fn decrement(&self, _value: f64) {}
+
+        fn set(&self, value: f64) {
+            self.1.lock().unwrap().push(format!("{} ={value}", self.0));
+        }
     }
 
     impl HistogramFn for One {
@@ -194,8 +206,8 @@ mod counted {
         fn register_counter(&self, key: &Key, _: &metrics::Metadata<'_>) -> Counter {
             Counter::from_arc(self.one(key))
         }
-        fn register_gauge(&self, _: &Key, _: &metrics::Metadata<'_>) -> Gauge {
-            Gauge::noop()
+        fn register_gauge(&self, key: &Key, _: &metrics::Metadata<'_>) -> Gauge {
+            Gauge::from_arc(self.one(key))
         }
         fn register_histogram(&self, key: &Key, _: &metrics::Metadata<'_>) -> Histogram {
             Histogram::from_arc(self.one(key))
@@ -218,5 +230,75 @@ mod counted {
         let sent = "civic_messaging.send.duration gateway=mock medium=sms outcome=accepted kind=none ";
         assert!(lines[1].starts_with(sent), "{lines:?}");
         assert_eq!(lines.len(), 2);
+    }
+
+    /// All that `docs/operations.md` names.
+    #[cfg(feature = "sqlite-system")]
+    #[test]
+    fn a_switchboard_counts_what_it_tells_of_and_says_what_stands_where() {
+        let counts = Counts::default();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        metrics::with_local_recorder(&counts, || runtime.block_on(works(&counts)));
+        let lines = counts.0.lock().unwrap().clone();
+        for told in [
+            "civic_messaging.messages line=desk state=queued +1",
+            "civic_messaging.messages line=desk state=accepted +1",
+            "civic_messaging.messages line=desk state=rejected +1",
+            "civic_messaging.webhooks_refused kind=config +1",
+            "civic_messaging.files_failed kind=not_found +1",
+            "civic_messaging.files.duration ",
+            "civic_messaging.depth line=desk kind=queued =",
+            "civic_messaging.depth line=desk kind=due =",
+            "civic_messaging.depth line=desk kind=unread =",
+            "civic_messaging.depth line=desk kind=files =",
+            "civic_messaging.oldest line=desk kind=due =",
+            "civic_messaging.oldest line=desk kind=unread =",
+        ] {
+            assert!(lines.iter().any(|line| line.starts_with(told)), "{told}\n{lines:#?}");
+        }
+        let queued = lines.iter().filter(|line| line.starts_with("civic_messaging.messages line=desk state=queued"));
+        assert_eq!(queued.count(), 2, "{lines:#?}");
+    }
+
+    #[cfg(feature = "sqlite-system")]
+    async fn works(counts: &Counts) {
+        use civic_messaging::media::MemoryStore;
+        use civic_messaging::switchboard::{Line, Store, Switchboard};
+        use civic_messaging::{MediaRef, Message};
+
+        let mock = Mock::sms();
+        mock.will_fail(Error::new(ErrorKind::Rejected, "said no").with_outcome(Outcome::Rejected));
+        let board = Switchboard::builder(Store::open("sqlite::memory:").await.unwrap())
+            .media(MemoryStore::new())
+            .line(Line::new("desk").channel(mock.clone()))
+            .route("all", ["desk"])
+            .build()
+            .unwrap();
+        for n in 0..2 {
+            board.send("desk", Message::text(person(n), "Hello")).await.unwrap();
+        }
+        assert_eq!(board.receive("nowhere", mock.arrives("07700 900123", "Hello")).await.status, 404);
+        let media = vec![mock.holds("image/jpeg", "a fallen tree"), MediaRef::new("mock", "that it does not hold")];
+        let photos = mock.arrives_with("07700 900123", InboundContent::Media { text: None, media });
+        assert_eq!(board.receive("all", photos).await.status, 200);
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let worker = tokio::spawn(board.run(async { drop(stopped.await) }));
+        let worked = async {
+            let has = |told: &str| counts.0.lock().unwrap().iter().any(|line| line.starts_with(told));
+            while ![
+                "messages line=desk state=accepted",
+                "files_failed",
+                "files.duration",
+                "oldest line=desk kind=unread",
+            ]
+            .iter()
+            .all(|told| has(&format!("civic_messaging.{told}")))
+            {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), worked).await.expect("it is counted");
+        drop(stop);
+        assert_eq!(worker.await.unwrap().unwrap().unfinished, 0);
     }
 }
