@@ -85,7 +85,7 @@ pub(super) fn failed_at(info: &Info, error: &Error, moves_on: bool) {
 }
 
 /// A gateway begins to be left alone, or works again.
-pub(super) fn changed(info: &Info, change: Option<Change>) {
+pub(crate) fn changed(info: &Info, change: Option<Change>) {
     #[cfg(feature = "tracing")]
     match change {
         Some(Change::Rests(time)) => tracing::warn!(

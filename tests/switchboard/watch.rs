@@ -192,6 +192,7 @@ mod told {
             "DEBUG a message is put off: the rate of its channel, or of its person, is used up civic.line=\"slow\" civic.message=",
             "WARN a message is parked: mock: no answer in time",
             "INFO a message is accepted: a person found that it went",
+            "WARN mock is left alone for a while: see the failure before messaging.system=\"mock\" civic.wait_ms=60000",
             "WARN a webhook was refused: ",
             "WARN a file will not be had: the mock holds no such file",
         ] {
@@ -239,6 +240,7 @@ mod told {
     async fn works(listener: &Listener) {
         let mock = Mock::sms();
         let slow = Mock::sms().with_account("slow").with_capability(|can| can.rate = Some(Rate::every_seconds(3600)));
+        let locked = Mock::sms().with_account("locked");
         let store = Store::open("sqlite::memory:").await.unwrap();
         let builder = Switchboard::builder(store)
             .pepper(Secret::new("pepper-of-this-council").unwrap())
@@ -246,6 +248,7 @@ mod told {
             .policy(House::default())
             .line(Line::new("desk").channel(mock.clone()))
             .line(Line::new("slow").channel(slow))
+            .line(Line::new("locked").channel(locked.clone()))
             .route("all", ["desk"]);
         let desk = Desk::run(builder);
         let board = &desk.switchboard;
@@ -257,6 +260,9 @@ mod told {
         desk.until(id, &[State::Accepted]).await;
         mock.will_fail(Error::new(ErrorKind::Rejected, "said no").with_outcome(Outcome::Rejected));
         let id = board.send("desk", text("no")).await.unwrap();
+        desk.until(id, &[State::Rejected]).await;
+        locked.will_fail(Error::new(ErrorKind::Account, "the account is locked").with_outcome(Outcome::Rejected));
+        let id = board.send("locked", text("locked")).await.unwrap();
         desk.until(id, &[State::Rejected]).await;
         let id = board.send("slow", text("in time")).await.unwrap();
         desk.until(id, &[State::Accepted]).await;

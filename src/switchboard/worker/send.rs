@@ -201,7 +201,7 @@ impl Switchboard {
     /// Notes how the send ended.
     async fn ended(&self, claimed: &Claimed, message: &Message, supplier: &Supplier<'_>, sent: &Result<Accepted>) {
         let (inner, mono) = (&*self.0, self.0.clock.monotonic());
-        held(supplier.choice).report(supplier.n, sent, mono);
+        let change = held(supplier.choice).report(supplier.n, sent, mono);
         if let Some(limit) = supplier.limit {
             held(limit).report(&message.to, sent, mono, inner.clock.now());
         }
@@ -226,6 +226,7 @@ impl Switchboard {
         if finished {
             inner.stands(&claimed.line, Some(claimed.hold.id), end.state, end.reason.as_deref(), Some(&message.to));
         }
+        telemetry::changed(supplier.channel.info(), change);
     }
 
     /// Notes why it does not go now.
