@@ -386,12 +386,12 @@ impl Switchboard {
 
     async fn settled(&self, id: Id, settle: Settle) -> Result<bool> {
         let (state, reason) = (settle.state, settle.reason.clone());
-        let settled = self.0.store.0.settle(id, settle).await?;
-        if settled {
-            self.0.stands("", Some(id), state, reason.as_deref(), None);
+        let line = self.0.store.0.settle(id, settle).await?;
+        if let Some(line) = &line {
+            self.0.stands(line, Some(id), state, reason.as_deref(), None);
         }
         self.0.to_read.ring_all();
-        Ok(settled)
+        Ok(line.is_some())
     }
 }
 

@@ -227,8 +227,8 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// The messages of a line that stand there, the oldest first, after one.
     async fn standing(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>>;
 
-    /// Settles a message that may have gone. False: it was not in doubt any more.
-    async fn settle(&self, id: Id, settled: Settle) -> Result<bool>;
+    /// Puts a message into another state, and gives its line. None: it did not stand where it is settled from.
+    async fn settle(&self, id: Id, settled: Settle) -> Result<Option<String>>;
 
     /// Takes events in, and where to go on polling; those that are there already are left out. How many were new.
     async fn take_in(&self, events: Vec<Incoming>, cursor: Option<(String, Cursor)>, now: Timestamp) -> Result<usize>;

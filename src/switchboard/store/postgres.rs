@@ -290,7 +290,7 @@ impl Engine for Postgres {
         self.sessions.run(line, move |db, line| Box::pin(standing(db, line, state, after, most))).await
     }
 
-    async fn settle(&self, id: Id, settled: Settle) -> Result<bool> {
+    async fn settle(&self, id: Id, settled: Settle) -> Result<Option<String>> {
         let settled = self.settle_at(settled);
         self.sessions.run(settled, move |db, settled| Box::pin(settle(db, id.0, settled))).await
     }
@@ -621,7 +621,7 @@ async fn ruled(db: &Session, hold: Hold, ruling: &Ruling) -> Result<bool, Fault>
         return Ok(false);
     }
     put_decision(db, hold.id.0, ruling.decision, &ruling.reason, ruling.settle.now).await?;
-    settle(db, hold.id.0, &ruling.settle).await
+    settle(db, hold.id.0, &ruling.settle).await.map(|line| line.is_some())
 }
 
 /// Puts down what the policy said of a message when it was not yes.
@@ -715,15 +715,16 @@ async fn doubtful(db: &Session, now: Timestamp, wait: Duration, most: u32) -> Re
     Ok(doubtful)
 }
 
-/// Puts a message into another state, and tells the line where that is an end.
-async fn settle(db: &Session, id: i64, settled: &Settle) -> Result<bool, Fault> {
+/// Puts a message into another state, and tells the line where that is an end: which line it is.
+async fn settle(db: &Session, id: i64, settled: &Settle) -> Result<Option<String>, Fault> {
     let now = "SELECT line, state, delivery FROM civic_messaging.message WHERE id = $1 FOR UPDATE";
-    let Some(now) = db.row(now, &[&id]).await? else { return Ok(false) };
+    let Some(now) = db.row(now, &[&id]).await? else { return Ok(None) };
     if !settled.from.contains(&state(&now, 1)?) {
-        return Ok(false);
+        return Ok(None);
     }
-    put_settled(db, id, now.try_get(0)?, now.try_get(2)?, settled).await?;
-    Ok(true)
+    let line: String = now.try_get(0)?;
+    put_settled(db, id, &line, now.try_get(2)?, settled).await?;
+    Ok(Some(line))
 }
 
 async fn put_settled(db: &Session, id: i64, line: &str, delivery: Option<&str>, settled: &Settle) -> Result<(), Fault> {

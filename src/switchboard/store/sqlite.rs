@@ -290,7 +290,7 @@ impl Engine for Sqlite {
                 return Ok(false);
             }
             put_decision(db, hold.id.0, ruling.decision, &ruling.reason, ruling.settle.now)?;
-            settle(db, hold.id.0, &ruling.settle)
+            settle(db, hold.id.0, &ruling.settle).map(|line| line.is_some())
         })
         .await
     }
@@ -410,7 +410,7 @@ impl Engine for Sqlite {
         .await
     }
 
-    async fn settle(&self, id: Id, settled: Settle) -> Result<bool> {
+    async fn settle(&self, id: Id, settled: Settle) -> Result<Option<String>> {
         self.run(move |db| settle(db, id.0, &settled)).await
     }
 
@@ -858,15 +858,15 @@ fn finish(db: &Connection, hold: Hold, end: &End) -> rusqlite::Result<bool> {
     Ok(true)
 }
 
-/// Puts a message into another state, and tells the line where that is an end.
-fn settle(db: &Connection, id: i64, settled: &Settle) -> rusqlite::Result<bool> {
+/// Puts a message into another state, and tells the line where that is an end: which line it is.
+fn settle(db: &Connection, id: i64, settled: &Settle) -> rusqlite::Result<Option<String>> {
     let now: Option<(String, State, Option<String>)> = db
         .prepare_cached("SELECT line, state, delivery FROM message WHERE id = ?1")?
         .query_row((id,), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
-    let Some((line, _, delivery)) = now.filter(|(_, state, _)| settled.from.contains(state)) else { return Ok(false) };
+    let Some((line, _, delivery)) = now.filter(|(_, state, _)| settled.from.contains(state)) else { return Ok(None) };
     put_settled(db, id, &line, delivery.as_deref(), settled)?;
-    Ok(true)
+    Ok(Some(line))
 }
 
 fn put_settled(db: &Connection, id: i64, line: &str, delivery: Option<&str>, settled: &Settle) -> rusqlite::Result<()> {

@@ -89,7 +89,7 @@ impl Switchboard {
             if claimed.damaged {
                 let (now, from) = (inner.clock.now(), &[State::Unknown]);
                 let parked = Settle { state: State::Parked, due: None, reason: Some(DAMAGED.to_owned()), from, now };
-                inner.store.0.settle(claimed.hold.id, parked).await?;
+                self.settled(claimed.hold.id, parked).await?;
             }
             return Ok(());
         };
@@ -125,7 +125,7 @@ impl Switchboard {
         }
         let settle = outbox::reconciled(&evidence, claimed.lookups, inner.clock.now());
         let (state, why) = (settle.state, settle.reason.clone());
-        if inner.store.0.settle(claimed.hold.id, settle).await? && state != State::Unknown {
+        if inner.store.0.settle(claimed.hold.id, settle).await?.is_some() && state != State::Unknown {
             inner.stands(&claimed.line, Some(claimed.hold.id), state, why.as_deref(), Some(&message.to));
         }
         inner.to_send.notify_one();
