@@ -202,8 +202,8 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     async fn falling(&self, now: Timestamp) -> Result<Vec<Falling>>;
 
     /// Lets what goes instead of messages go, where it is time to: a message is called back only where the policy was asked
-    /// of its fallback and said yes. How many went.
-    async fn fall_back(&self, now: Timestamp, decided: Decided) -> Result<u64>;
+    /// of its fallback and said yes.
+    async fn fall_back(&self, now: Timestamp, decided: Decided) -> Result<Fell>;
 
     /// Notes that a send begins: before the first byte leaves. False: the claim was another's by then, or might have been.
     async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool>;
@@ -562,7 +562,7 @@ const RESTORED: &str = "the store was restored from a backup: it may have gone s
 const TOLD: &str = "the gateway told of it";
 
 /// Why a message is called back whose fallback goes.
-const FELL_BACK: &str = "its time was up: what goes instead of it goes";
+pub(super) const FELL_BACK: &str = "its time was up: what goes instead of it goes";
 
 /// Why what goes instead of a message waits for a person.
 const FALLBACK_RESTORED: &str = "the store was restored from a backup: it may have gone instead of its message since";
@@ -626,6 +626,17 @@ impl Falling {
         let priority = outbox::priority(message.purpose);
         Some(New { line: self.line, key, message, priority, due: now, deferred: None, fallback: None, now })
     }
+}
+
+/// What became of fallbacks that were looked at.
+#[derive(Debug, Default)]
+pub(super) struct Fell {
+    /// The messages that were called back, and their lines.
+    pub(super) called_back: Vec<(Id, String)>,
+    /// The messages whose fallbacks never go, since the policy refused them.
+    pub(super) refused: Vec<Id>,
+    /// What goes now.
+    pub(super) went: Vec<(Id, New)>,
 }
 
 /// What a gateway told of a message.

@@ -184,7 +184,6 @@ mod told {
             "INFO a message is deferred: it got late civic.line=\"desk\" civic.message=",
             "INFO a message is refused: it has closed civic.line=\"desk\" civic.message=",
             "WARN a message is parked: it closed after the first try civic.line=\"desk\" civic.message=",
-            "INFO a message is cancelled: its time was up: what goes instead of it goes civic.line=\"slow\" civic.message=",
             &*format!(
                 "INFO a message is refused: fallback: nor twice; code no-second civic.line=\"slow\" \
                  civic.state=\"refused\" civic.person={masked}"
@@ -269,10 +268,11 @@ mod told {
         desk.until(id, &[State::Accepted]).await;
         let id = board.send("slow", text("too soon")).await.unwrap();
         desk.until(id, &[State::Deferred]).await;
+        let mut ids = Vec::new();
         for tag in ["first", "second"] {
             let instead = Message::text(person(1), "canary instead").tag(tag);
             let fallback = Fallback::new(instead, Duration::from_millis(100));
-            board.send("slow", Outgoing::new(text(tag)).fallback(fallback)).await.unwrap();
+            ids.push(board.send("slow", Outgoing::new(text(tag)).fallback(fallback)).await.unwrap());
         }
         for told in ["INFO a message is cancelled: its time was up", "INFO a message is refused: fallback: "] {
             let heard = async {
@@ -281,6 +281,11 @@ mod told {
                 }
             };
             tokio::time::timeout(Duration::from_secs(20), heard).await.expect("it is told");
+        }
+        let instead = board.status(ids[0]).await.unwrap().unwrap().fallback.unwrap();
+        for (id, told) in [(ids[0], "cancelled: its time was up: what goes instead of it goes"), (instead, "queued")] {
+            let told = format!("INFO a message is {told} civic.line=\"slow\" civic.message={id} ");
+            assert!(listener.has_heard(&told), "{told}");
         }
         let error = board.send("desk", text("advertising").purpose(Purpose::Marketing)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused);

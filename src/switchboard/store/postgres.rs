@@ -28,8 +28,8 @@ use super::super::outbox::{self, Id, PRIORITY_LAST, Settled, State, Status};
 use super::super::watch::Stats;
 use super::{
     Attempt, Bell, Claimed, ClaimedFile, Decided, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACKS_MAX, FELL_BACK,
-    Falling, Fetched, FileHold, Handed, Hold, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD, There,
-    Told, What, digest_of, message_of, number_of, person_of, rung_of, told_by,
+    Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD,
+    There, Told, What, digest_of, message_of, number_of, person_of, rung_of, told_by,
 };
 use crate::address::Address;
 use crate::channel::Cursor;
@@ -226,7 +226,7 @@ impl Engine for Postgres {
         self.sessions.run((), move |db, ()| Box::pin(fallbacks(db, Some(now)))).await
     }
 
-    async fn fall_back(&self, now: Timestamp, mut decided: Decided) -> Result<u64> {
+    async fn fall_back(&self, now: Timestamp, mut decided: Decided) -> Result<Fell> {
         for decision in decided.values_mut() {
             if let Decision::Defer { until, .. } = decision {
                 *until = self.at(*until);
@@ -654,8 +654,8 @@ async fn fallbacks(db: &Session, by: Option<Timestamp>) -> Result<Vec<Falling>, 
     Ok(due_now)
 }
 
-async fn fall_back(db: &Session, now: Timestamp, decided: &Decided) -> Result<u64, Fault> {
-    let mut went = 0;
+async fn fall_back(db: &Session, now: Timestamp, decided: &Decided) -> Result<Fell, Fault> {
+    let mut fell = Fell::default();
     for falling in fallbacks(db, Some(now)).await? {
         let (id, (falls, again, said)) = (falling.id, falling.decided(decided, now));
         if let Some((decision, reason)) = said {
@@ -663,19 +663,23 @@ async fn fall_back(db: &Session, now: Timestamp, decided: &Decided) -> Result<u6
         }
         let again = again.map(Timestamp::as_millis);
         db.change("UPDATE civic_messaging.message SET fallback_due = $2 WHERE id = $1", &[&id, &again]).await?;
+        if falls == Falls::Never && said.is_some() {
+            fell.refused.push(Id(id));
+        }
         if falls == Falls::CallsBack {
             let from = &[State::Queued, State::Deferred, State::Parked];
             let reason = Some(FELL_BACK.to_owned());
-            settle(db, id, &Settle { state: State::Cancelled, due: None, reason, from, now }).await?;
+            let line = settle(db, id, &Settle { state: State::Cancelled, due: None, reason, from, now }).await?;
+            fell.called_back.extend(line.map(|line| (Id(id), line)));
         }
         if matches!(falls, Falls::CallsBack | Falls::Goes)
             && let Some(instead) = falling.instead(now)
+            && let Enqueued::New(went) = enqueue(db, &instead, Some(id)).await?
         {
-            enqueue(db, &instead, Some(id)).await?;
-            went += 1;
+            fell.went.push((went, instead));
         }
     }
-    Ok(went)
+    Ok(fell)
 }
 
 /// What was being sent by a worker whose claim has lapsed.

@@ -20,8 +20,8 @@ use super::super::outbox::{self, Id, PRIORITY_LAST, Settled, State, Status};
 use super::super::watch::Stats;
 use super::{
     Attempt, Claimed, ClaimedFile, Decided, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACKS_MAX, FELL_BACK,
-    Falling, Fetched, FileHold, Handed, Hold, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD, There,
-    Told, What, digest_of, message_of, number_of, person_of, rung_of, told_by,
+    Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD,
+    There, Told, What, digest_of, message_of, number_of, person_of, rung_of, told_by,
 };
 use crate::address::Address;
 use crate::channel::Cursor;
@@ -299,7 +299,7 @@ impl Engine for Sqlite {
         self.run(move |db| fallbacks(db, Some(now))).await
     }
 
-    async fn fall_back(&self, now: Timestamp, decided: Decided) -> Result<u64> {
+    async fn fall_back(&self, now: Timestamp, decided: Decided) -> Result<Fell> {
         self.run(move |db| fall_back(db, now, &decided)).await
     }
 
@@ -715,27 +715,31 @@ fn fallbacks(db: &Connection, by: Option<Timestamp>) -> rusqlite::Result<Vec<Fal
     due.query_map((by, most), read)?.collect()
 }
 
-fn fall_back(db: &Connection, now: Timestamp, decided: &Decided) -> rusqlite::Result<u64> {
-    let mut went = 0;
+fn fall_back(db: &Connection, now: Timestamp, decided: &Decided) -> rusqlite::Result<Fell> {
+    let mut fell = Fell::default();
     for falling in fallbacks(db, Some(now))? {
         let (id, (falls, again, said)) = (falling.id, falling.decided(decided, now));
         if let Some((decision, reason)) = said {
             put_decision(db, id, decision, reason, now)?;
         }
         db.prepare_cached("UPDATE message SET fallback_due = ?2 WHERE id = ?1")?.execute((id, again))?;
+        if falls == Falls::Never && said.is_some() {
+            fell.refused.push(Id(id));
+        }
         if falls == Falls::CallsBack {
             let from = &[State::Queued, State::Deferred, State::Parked];
             let reason = Some(FELL_BACK.to_owned());
-            settle(db, id, &Settle { state: State::Cancelled, due: None, reason, from, now })?;
+            let line = settle(db, id, &Settle { state: State::Cancelled, due: None, reason, from, now })?;
+            fell.called_back.extend(line.map(|line| (Id(id), line)));
         }
         if matches!(falls, Falls::CallsBack | Falls::Goes)
             && let Some(instead) = falling.instead(now)
+            && let Enqueued::New(went) = enqueue(db, &instead, &Written::of(&instead)?, Some(id))?
         {
-            enqueue(db, &instead, &Written::of(&instead)?, Some(id))?;
-            went += 1;
+            fell.went.push((went, instead));
         }
     }
-    Ok(went)
+    Ok(fell)
 }
 
 /// What is to be claimed: one at a time in a conversation, and nobody is overtaken but by what is more urgent. What is

@@ -542,10 +542,11 @@ async fn what_goes_instead_goes_in_time_and_once(store: &dyn Engine, other: &dyn
     assert!(store.finish(claimed[0].hold, accepted("id-b")).await.unwrap());
     brought(store, delivery("id-b", DeliveryState::Delivered)).await;
     let Enqueued::New(waits) = store.enqueue(with_fallback("c", 3)).await.unwrap() else { panic!("it is new") };
-    assert_eq!(fall_back(store, at(60_000)).await, 1);
+    let fell = fell(store, at(60_000)).await;
     assert_eq!(store.status(delivered).await.unwrap().unwrap().fallback, None);
     let status = store.status(waits).await.unwrap().unwrap();
-    assert_eq!((status.state, status.fallback.is_some()), (State::Cancelled, true));
+    assert_eq!((status.state, status.fallback), (State::Cancelled, Some(fell.went[0].0)));
+    assert_eq!((fell.called_back, fell.went.len()), (vec![(waits, "desk".to_owned())], 1));
 }
 
 async fn what_goes_instead_goes_at_once_when_the_first_certainly_does_not_arrive(store: &dyn Engine, _: &dyn Engine) {
@@ -609,12 +610,15 @@ async fn a_message_is_called_back_only_for_what_may_go(store: &dyn Engine, other
     let (id, line, message) = falling[0].asks().unwrap();
     assert_eq!((id, line, message.content.words()), (first.0, "desk", Some("Instead")));
     // Nobody was asked; and then it waits until the policy has it.
-    assert_eq!(store.fall_back(at(60_000), Decided::new()).await.unwrap(), 0);
+    let nothing = |fell: Fell| fell.went.is_empty() && fell.called_back.is_empty();
+    assert!(nothing(store.fall_back(at(60_000), Decided::new()).await.unwrap()));
     let defer = Decision::Defer { until: at(90_000), reason: reason() };
-    assert_eq!(store.fall_back(at(60_000), [(id, defer)].into()).await.unwrap(), 0);
+    assert!(nothing(store.fall_back(at(60_000), [(id, defer)].into()).await.unwrap()));
     assert!(other.falling(at(89_999)).await.unwrap().is_empty());
     stands(State::Queued, false).await;
-    assert_eq!(store.fall_back(at(90_000), [(id, Decision::Refuse(reason()))].into()).await.unwrap(), 0);
+    let fell = store.fall_back(at(90_000), [(id, Decision::Refuse(reason()))].into()).await.unwrap();
+    assert_eq!(fell.refused, [first]);
+    assert!(nothing(fell));
     assert!(other.falling(at(1_000_000)).await.unwrap().is_empty());
     // It goes as it would have.
     let claimed = claim(store, at(90_000)).await;
@@ -1253,7 +1257,11 @@ fn with_fallback(key: &str, person: u32) -> New {
 }
 
 /// Lets go what goes instead of messages, where the policy says yes to all.
-async fn fall_back(store: &dyn Engine, now: Timestamp) -> u64 {
+async fn fall_back(store: &dyn Engine, now: Timestamp) -> usize {
+    fell(store, now).await.went.len()
+}
+
+async fn fell(store: &dyn Engine, now: Timestamp) -> Fell {
     let falling = store.falling(now).await.unwrap();
     let decided = falling.iter().filter_map(Falling::asks).map(|(id, ..)| (id, Decision::Allow));
     store.fall_back(now, decided.collect()).await.unwrap()

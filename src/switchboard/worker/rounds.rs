@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::outbox::{self, Id, State, Status};
-use super::super::store::{Claimed, Decided, Falling, Settle};
+use super::super::outbox::{self, Id, State};
+use super::super::store::{Claimed, Decided, FELL_BACK, Falling, Settle};
 use super::super::{Switchboard, refused};
 use super::{DAMAGED, ROUND, told};
 use crate::channel::{Channel, Evidence, Sent};
@@ -56,28 +56,23 @@ impl Switchboard {
         for (id, line, message) in falling.iter().filter_map(Falling::asks) {
             decided.insert(id, self.decided(line, message, now).await);
         }
-        let Some(went) = told("fallback", store.fall_back(now, decided.clone()).await) else { return };
-        if went > 0 {
+        let Some(fell) = told("fallback", store.fall_back(now, decided.clone()).await) else { return };
+        if !fell.went.is_empty() {
             self.0.to_send.notify_one();
         }
-        for (id, line, message) in falling.iter().filter_map(Falling::asks) {
-            match decided.get(&id) {
-                Some(Decision::Allow) if went > 0 => self.tell_called_back(id.into()).await,
-                Some(Decision::Refuse(reason)) => {
-                    let why = refused(reason).with_field("fallback").to_string();
-                    self.0.stands(line, None, State::Refused, Some(&why), Some(&message.to));
-                }
-                _ => {}
-            }
+        for (id, line) in &fell.called_back {
+            self.0.stands(line, Some(*id), State::Cancelled, Some(FELL_BACK), None);
         }
-    }
-
-    /// Tells of a message that it was called back for its fallback: it may have been claimed just before.
-    async fn tell_called_back(&self, id: Id) {
-        let status = told("fallback", self.0.store.0.status(id).await).flatten();
-        let called_back = |status: &Status| status.state == State::Cancelled && status.fallback.is_some();
-        if let Some(status) = status.filter(called_back) {
-            self.0.stands(&status.line, Some(id), status.state, status.reason.as_deref(), None);
+        for (id, instead) in &fell.went {
+            self.0.stands(&instead.line, Some(*id), State::Queued, None, Some(&instead.message.to));
+        }
+        for (id, line, message) in falling.iter().filter_map(Falling::asks) {
+            if let Some(Decision::Refuse(reason)) = decided.get(&id)
+                && fell.refused.contains(&Id(id))
+            {
+                let why = refused(reason).with_field("fallback").to_string();
+                self.0.stands(line, None, State::Refused, Some(&why), Some(&message.to));
+            }
         }
     }
 
