@@ -187,12 +187,12 @@ pub(super) fn priority(purpose: Purpose) -> u8 {
 
 /// Which suppliers a message is handed to next: of those that can carry it, the ones that were asked less often than
 /// others. So each is asked once, and again only when all have been; one that said a final no is left out, unless all did.
-pub(super) struct Round {
+pub(super) struct ToAsk {
     open: Vec<bool>,
-    asks: Vec<bool>,
+    next: Vec<bool>,
 }
 
-impl Round {
+impl ToAsk {
     pub(super) fn of(suppliers: &[&Arc<dyn Channel>], message: &Message, attempts: &[Attempt]) -> Self {
         let infos = || suppliers.iter().map(|channel| channel.info());
         let tries = |n: usize| {
@@ -209,23 +209,23 @@ impl Round {
         }
         let times = |n: usize| tries(n).count();
         let least = (0..open.len()).filter(|n| open.get(*n) == Some(&true)).map(times).min();
-        let asks = open.iter().enumerate().map(|(n, open)| *open && Some(times(n)) == least).collect();
-        Self { open, asks }
+        let next = open.iter().enumerate().map(|(n, open)| *open && Some(times(n)) == least).collect();
+        Self { open, next }
     }
 
     /// Whether this one may be asked now.
-    pub(super) fn asks(&self, n: usize) -> bool {
-        self.asks.get(n) == Some(&true)
+    pub(super) fn contains(&self, n: usize) -> bool {
+        self.next.get(n) == Some(&true)
     }
 
     /// Whether nobody can carry it.
     pub(super) fn is_empty(&self) -> bool {
-        !self.asks.contains(&true)
+        !self.next.contains(&true)
     }
 
-    /// Whether there is another one to ask this time round.
+    /// Whether there is another one to ask before any is asked again.
     pub(super) fn another(&self) -> bool {
-        self.asks.iter().filter(|asks| **asks).count() > 1
+        self.next.iter().filter(|next| **next).count() > 1
     }
 
     /// Whether there is another one to ask later.
@@ -241,7 +241,7 @@ pub(super) struct After<'a> {
     /// How often it was tried, this time included.
     pub(super) times: u32,
     pub(super) queued: Timestamp,
-    /// Another gateway has not been asked yet, this time round.
+    /// Another gateway is to be asked before any is asked again.
     pub(super) another: bool,
     /// Another gateway is to be asked again, which only failed for now.
     pub(super) later: bool,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::SemaphorePermit;
 
-use super::super::outbox::{After, Round, State};
+use super::super::outbox::{After, State, ToAsk};
 use super::super::store::{Attempt, Claimed, End, Ruling, Settle};
 use super::super::{Line, Switchboard, account, held};
 use super::{DAMAGED, told};
@@ -56,7 +56,7 @@ struct Supplier<'a> {
     n: usize,
     choice: &'a Mutex<Choice>,
     limit: Option<&'a Mutex<Limiter>>,
-    round: Round,
+    to_ask: ToAsk,
 }
 
 impl Switchboard {
@@ -145,18 +145,18 @@ impl Switchboard {
         let Some(medium) = suppliers.first().map(|channel| channel.info().medium.as_str().to_owned()) else {
             return Err(Stays::Ends(State::Parked, "the line has no channel to this address any more"));
         };
-        let round = Round::of(&suppliers, message, &claimed.attempts);
-        if round.is_empty() {
+        let to_ask = ToAsk::of(&suppliers, message, &claimed.attempts);
+        if to_ask.is_empty() {
             return Err(Stays::Ends(State::Parked, "no channel of the line can carry it"));
         }
         let mut asked = Asked::default();
-        (0..suppliers.len()).filter(|n| !round.asks(*n)).for_each(|n| asked.pass_over(n));
+        (0..suppliers.len()).filter(|n| !to_ask.contains(*n)).for_each(|n| asked.pass_over(n));
         let choice = inner.choices.get(&(claimed.line.clone(), medium));
         let mono = inner.clock.monotonic();
         let picked = choice.and_then(|choice| {
             let n = held(choice).pick(&mut asked, mono, inner.clock.chance())?;
             let channel = *suppliers.get(n)?;
-            Some(Supplier { channel, n, choice, limit: inner.limits.get(&account(channel.info())), round })
+            Some(Supplier { channel, n, choice, limit: inner.limits.get(&account(channel.info())), to_ask })
         });
         picked.ok_or_else(|| {
             // All that could have asked to be left alone for a while.
@@ -210,8 +210,8 @@ impl Switchboard {
             schedule: &inner.schedule,
             times: u32::try_from(claimed.attempts.len()).unwrap_or(u32::MAX).saturating_add(1),
             queued: claimed.queued,
-            another: supplier.round.another(),
-            later: supplier.round.later(),
+            another: supplier.to_ask.another(),
+            later: supplier.to_ask.later(),
             now: inner.clock.now(),
             chance: inner.clock.chance(),
         };
