@@ -42,7 +42,7 @@ async fn serve(database: &str, gateway: &str) -> Result<(), Box<dyn Error>> {
 
     let line = switchboard.line("enquiries")?;
     while let Some(event) = line.next().await? {
-        if let Some(inbound) = event.as_inbound() {
+        if let Some(inbound) = event.to_answer() {
             let asked = inbound.text().unwrap_or("your message");
             switchboard.reply("enquiries", inbound, format!("We are on it: {asked}")).await?;
         }

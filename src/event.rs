@@ -81,7 +81,15 @@ impl Event {
         format!("{gateway}/{account}/{of}")
     }
 
-    /// The message, if it is one from a resident.
+    /// The message, if somebody should answer it: no echo of ours, no reaction, notice or withdrawal, and no word by which
+    /// they stop or start our messages.
+    pub fn to_answer(&self) -> Option<&Inbound> {
+        use InboundContent::{Reaction, System, Withdrawn};
+        let says = |inbound: &&Inbound| !matches!(inbound.content, Reaction { .. } | System(_) | Withdrawn(_));
+        self.as_inbound().filter(says).filter(|inbound| !inbound.echo && wish(inbound).is_none())
+    }
+
+    /// The message, if it is one from a resident, or an echo of ours.
     pub fn as_inbound(&self) -> Option<&Inbound> {
         match self {
             Self::Inbound(inbound) => Some(inbound),
@@ -702,19 +710,22 @@ impl Unrecognised {
     }
 }
 
+/// The word by which somebody stops or starts our messages, where a message is that and nothing else.
+fn wish(inbound: &Inbound) -> Option<Keyword> {
+    let word = match &inbound.content {
+        _ if inbound.echo => None,
+        InboundContent::Text(text) => keyword(text),
+        InboundContent::Chosen(chosen) => keyword(&chosen.id).or_else(|| keyword(&chosen.title)),
+        _ => None,
+    };
+    word.filter(|word| matches!(word, Keyword::Stop | Keyword::Start))
+}
+
 /// Adds the [`OptOut`] to each message that is a STOP or START word and nothing else, right behind it.
 ///
 /// Done once for every adapter, where [`Received`](crate::webhook::Received) and [`Page`](crate::Page) are made.
 pub(crate) fn with_opt_outs(events: Vec<Event>) -> Vec<Event> {
-    let wish = |event: &Event| match event {
-        Event::Inbound(inbound) if !inbound.echo => match &inbound.content {
-            InboundContent::Text(text) => keyword(text),
-            InboundContent::Chosen(chosen) => keyword(&chosen.id).or_else(|| keyword(&chosen.title)),
-            _ => None,
-        },
-        _ => None,
-    };
-    if !events.iter().any(|event| matches!(wish(event), Some(Keyword::Stop | Keyword::Start))) {
+    if !events.iter().filter_map(Event::as_inbound).any(|inbound| wish(inbound).is_some()) {
         return events;
     }
     let told: Vec<MessageId> = events
@@ -726,16 +737,15 @@ pub(crate) fn with_opt_outs(events: Vec<Event>) -> Vec<Event> {
         .collect();
     let mut all = Vec::with_capacity(events.len() + 1);
     for event in events {
-        let wish = wish(&event);
-        let opt_out = event.as_inbound().and_then(|inbound| match wish {
-            Some(word @ (Keyword::Stop | Keyword::Start)) if !told.contains(&inbound.id) => Some(OptOut {
+        let told = |inbound: &&Inbound| told.contains(&inbound.id);
+        let opt_out = event.as_inbound().filter(|inbound| !told(inbound)).and_then(|inbound| {
+            Some(OptOut {
+                resume: wish(inbound)? == Keyword::Start,
                 envelope: inbound.envelope.clone(),
                 from: inbound.from.clone(),
                 scope: OptOutScope::All,
-                resume: word == Keyword::Start,
                 inbound: Some(inbound.id.clone()),
-            }),
-            _ => None,
+            })
         });
         all.push(event);
         all.extend(opt_out.map(Event::OptOut));
@@ -765,6 +775,26 @@ mod tests {
         assert_eq!(raw.cut(), r#"{"k":"caf\u00e9"}"#);
         assert_eq!(Raw::at(body.clone(), "/entry/#", [7, 0, 0]).cut(), body);
         assert_eq!(Raw::whole(Bytes::from_static(b"\xff")).cut(), &b"\xff"[..]);
+    }
+
+    #[test]
+    fn what_asks_nothing_is_not_to_be_answered() {
+        let of = |content| {
+            let from = Address::phone("07700 900123").unwrap();
+            Inbound::new(envelope(Raw::default()), "m1", from, content)
+        };
+        let echo = Inbound { echo: true, ..of(InboundContent::Text("Hello".into())) };
+        for event in [
+            text("STOP"),
+            text("start"),
+            echo.into(),
+            of(InboundContent::Reaction { to: "m0".into(), emoji: None }).into(),
+            of(InboundContent::System("has a new number".into())).into(),
+            of(InboundContent::Withdrawn("m0".into())).into(),
+        ] {
+            assert!(event.as_inbound().is_some() && event.to_answer().is_none(), "{event:?}");
+        }
+        assert!(text("Please stop the noise").to_answer().is_some());
     }
 
     #[test]

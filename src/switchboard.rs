@@ -29,7 +29,7 @@
 //! // Each event at least once, until it is acknowledged.
 //! let line = switchboard.line("enquiries")?;
 //! while let Some(event) = line.next().await? {
-//!     if let Some(inbound) = event.as_inbound() {
+//!     if let Some(inbound) = event.to_answer() {
 //!         switchboard.reply("enquiries", inbound, "On Friday.").await?;
 //!     }
 //!     let sent = event.as_settled().is_some_and(|settled| settled.id == id && settled.state == State::Accepted);
@@ -211,8 +211,8 @@ impl Switchboard {
             }
             Enqueued::Same(id) => Ok(id),
             Enqueued::Other => {
-                let rule =
-                    "is that of another message of this line, or of this one with another fallback: take a new key";
+                let rule = "is that of a message of this line that differs, in its not_after, tag or fallback if nothing \
+                            else: send that one again as it was, or take a new key for another message";
                 Err(Error::invalid("key", rule))
             }
         }
@@ -224,22 +224,22 @@ impl Switchboard {
     /// answers it again, and the resident gets one.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidMessage`] for an echo of ours, and those of [`send`](Self::send).
+    /// [`ErrorKind::InvalidMessage`] for an echo of ours (see [`Event::to_answer`]) and for a message that came to another
+    /// line, and those of [`send`](Self::send).
     pub async fn reply(&self, line: &str, inbound: &Inbound, text: impl Into<String>) -> Result<Id> {
         if inbound.echo {
             return Err(Error::invalid("inbound", "is an echo of our own message, which must not be answered"));
         }
         let of = self.0.line(line)?;
+        let envelope = &inbound.envelope;
+        let Some(channel) = of.of(&envelope.gateway, envelope.account.as_str(), &envelope.medium) else {
+            return Err(Error::invalid("inbound", "came to another line: answer it on that one"));
+        };
         let text = text.into();
         let of_this = format!("{}/{}", Event::Inbound(inbound.clone()).id(), text);
         let key = format!("reply-{}", Digest::of(of_this.as_bytes()));
         let message = Message::text(inbound.answer_to().clone(), text).purpose(Purpose::Reply).key(key);
-        let quotes = of.channels.iter().any(|channel| {
-            let info = channel.info();
-            info.gateway == inbound.envelope.gateway
-                && info.medium == inbound.envelope.medium
-                && info.capability.reply_to
-        });
+        let quotes = channel.info().capability.reply_to;
         self.send(line, if quotes { message.reply_to(inbound.id.clone()) } else { message }).await
     }
 
@@ -319,9 +319,10 @@ impl Switchboard {
     /// [`Parked`](State::Parked) waits for a person, who settles it by [`settle`](Self::settle).
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidMessage`] for a line that is not there, and those of [`status`](Self::status).
+    /// [`ErrorKind::InvalidMessage`] for a line that neither the switchboard nor its store has, and those of
+    /// [`status`](Self::status).
     pub async fn standing(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>> {
-        self.0.line(line)?;
+        self.0.known(line).await?;
         self.0.store.0.standing(line, state, after, most).await
     }
 
@@ -331,7 +332,8 @@ impl Switchboard {
     /// old one goes to the new one, and both are one conversation.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidMessage`] for a line that is not there, and those of [`status`](Self::status).
+    /// [`ErrorKind::InvalidMessage`] for a line that neither the switchboard nor its store has, and those of
+    /// [`status`](Self::status).
     pub async fn conversation(
         &self,
         line: &str,
@@ -339,21 +341,22 @@ impl Switchboard {
         before: Option<&Entry>,
         most: u32,
     ) -> Result<Vec<Entry>> {
-        self.0.line(line)?;
+        self.0.known(line).await?;
         self.0.store.0.conversation(line, with.expose(), before.map(|entry| entry.place), most).await
     }
 
     /// The message of a line that has this key.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidMessage`] for a line that is not there, and those of [`status`](Self::status).
+    /// [`ErrorKind::InvalidMessage`] for a line that neither the switchboard nor its store has, and those of
+    /// [`status`](Self::status).
     pub async fn by_key(&self, line: &str, key: &str) -> Result<Option<Id>> {
-        self.0.line(line)?;
+        self.0.known(line).await?;
         self.0.store.0.by_key(line, key).await
     }
 
     /// Calls a message back that has not gone. False: it has, it may have, or it is on its way; one that is parked is
-    /// settled by [`settle`](Self::settle).
+    /// settled by [`settle`](Self::settle). Its key stays its own: to send it after all, take a new one.
     ///
     /// # Errors
     /// Those of [`status`](Self::status).
@@ -403,6 +406,14 @@ impl Inner {
         })
     }
 
+    /// Refuses a line that is none of ours and has nothing in the store.
+    async fn known(&self, line: &str) -> Result<()> {
+        match self.line(line) {
+            Err(unknown) if !self.store.0.has_line(line).await? => Err(unknown),
+            _ => Ok(()),
+        }
+    }
+
     /// The line that an event is of: none for what is of no account of ours, or of an account as such.
     fn incoming(&self, event: Event) -> Incoming {
         let envelope = event.envelope();
@@ -437,6 +448,11 @@ impl Inner {
             Decision::Defer { until, reason } => (due.max(until), Some(reason)),
             Decision::Refuse(reason) => return Err(refused(&reason)),
         };
+        if let Some(reason) = &deferred
+            && outgoing.message.not_after.is_some_and(|until| until < due)
+        {
+            return Err(Error::invalid("not_after", format!("comes before the policy lets it go: {reason}")));
+        }
         if let Some(fallback) = &outgoing.fallback
             && let Decision::Refuse(reason) = self.decide(line, &fallback.message, due).await?
         {
@@ -493,15 +509,16 @@ impl Builder {
         self
     }
 
-    /// Adds a webhook address, and the lines behind it: one app at a gateway may serve many.
+    /// Adds a webhook address, and the lines behind it: one app at a gateway may serve many. A webhook is taken when the
+    /// secret of one of these verifies it; what it brings goes to the line whose account it names, here or not.
     #[must_use]
     pub fn route<L: Into<String>>(mut self, name: impl Into<String>, lines: impl IntoIterator<Item = L>) -> Self {
         self.routes.push((name.into(), lines.into_iter().map(Into::into).collect()));
         self
     }
 
-    /// Tries again by another schedule: the default is 20 tries within a day, the pauses growing from 2
-    /// seconds to an hour.
+    /// Tries again by another schedule: the default is 20 tries within a day, the pauses growing from up to 2
+    /// seconds to up to an hour.
     #[must_use]
     pub fn schedule(mut self, schedule: Schedule) -> Self {
         self.schedule = schedule;

@@ -24,7 +24,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Event, Inbound, InboundContent, OptOutScope, with_opt_outs};
+use crate::event::{Event, Inbound, OptOutScope, with_opt_outs};
 use crate::id::AccountId;
 use crate::secret::Secret;
 
@@ -508,12 +508,7 @@ impl Received {
                 _ => false,
             })
         };
-        let says = |inbound: &Inbound| {
-            use InboundContent::{Reaction, System, Withdrawn};
-            !matches!(inbound.content, Reaction { .. } | System(_) | Withdrawn(_))
-        };
-        let all = self.events.iter().filter_map(Event::as_inbound);
-        all.filter(move |inbound| !inbound.echo && says(inbound) && !wish(inbound))
+        self.events.iter().filter_map(Event::to_answer).filter(move |inbound| !wish(inbound))
     }
 
     /// Sets the answer.
@@ -613,6 +608,7 @@ mod tests {
 
     #[tokio::test]
     async fn echoes_and_stop_are_not_to_be_answered() {
+        use crate::event::InboundContent;
         use crate::{Channel, Mock};
         let sms = Mock::sms();
         let answered = async |text: &str, echo: bool| {
@@ -632,6 +628,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_says_stop_in_a_batch_gets_no_answer_to_the_rest_of_it_and_a_reaction_asks_nothing() {
+        use crate::event::InboundContent;
         use crate::{Channel, Mock};
         let sms = Mock::sms();
         sms.arrives("07700 900123", "When is my bin day?");

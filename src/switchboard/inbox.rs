@@ -143,7 +143,12 @@ impl Deref for Handed {
 }
 
 impl Happening {
-    /// The message, if it is one from a resident.
+    /// The message, if somebody should answer it: see [`Event::to_answer`].
+    pub fn to_answer(&self) -> Option<&Inbound> {
+        self.as_event()?.to_answer()
+    }
+
+    /// The message, if it is one from a resident, or an echo of ours.
     pub fn as_inbound(&self) -> Option<&Inbound> {
         self.as_event()?.as_inbound()
     }

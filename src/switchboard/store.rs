@@ -166,9 +166,16 @@ impl Store {
     /// is. Says how many messages are held so.
     ///
     /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a store in SQLite that has a worker,
+    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) for a moment that is still to come,
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the store does not work.
     pub async fn restored(&self, at: Timestamp) -> Result<u64> {
-        self.0.restored(at, SystemClock::new().now()).await
+        let now = SystemClock::new().now();
+        if at > now {
+            return Err(Error::invalid("at", "is still to come: say when the backup was made"));
+        }
+        let _working = self.0.lock().await?;
+        self.0.restored(at, now).await
     }
 }
 
@@ -191,8 +198,8 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// Claims messages that are due, in the order of their priority and of their conversations.
     async fn claim(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Claimed>>;
 
-    /// Gives a claimed message back, to be claimed at that time. False: the claim was another's by then.
-    async fn release(&self, hold: Hold, due: Timestamp) -> Result<bool>;
+    /// Gives a claimed message back, to be claimed at that time, and notes why. False: the claim was another's by then.
+    async fn release(&self, hold: Hold, due: Timestamp, why: &'static str) -> Result<bool>;
 
     /// Notes what the policy said of a claimed message when it was not yes, and puts it off or ends it. False: the claim
     /// was another's by then.
@@ -253,6 +260,9 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
 
     /// What stands where, and what waits for how long.
     async fn stats(&self, now: Timestamp) -> Result<Stats>;
+
+    /// Whether a line was noted some time, or has a message.
+    async fn has_line(&self, line: &str) -> Result<bool>;
 
     /// Notes who answers for what.
     async fn note(&self, lines: Vec<Line>) -> Result<()>;

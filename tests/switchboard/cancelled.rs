@@ -159,7 +159,7 @@ async fn operations(url: &str) {
     told.insert("cancel", polls.await);
     let polls = each(async |polls| {
         let id = board.send("desk", message(format!("settle-{polls}"))).await.unwrap();
-        store.restored(clock.now()).await.unwrap();
+        store.restored(SystemClock::new().now()).await.unwrap();
         settled.push(id);
         let first = cut(polls, board.settle(id, Resolution::DidNotGo)).await;
         let again = board.settle(id, Resolution::DidNotGo).await.unwrap();

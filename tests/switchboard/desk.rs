@@ -544,6 +544,54 @@ async fn a_second_worker_on_one_file_is_refused_and_a_second_program_may_write()
     assert!(error.to_string().contains("has a worker already"), "{error}");
     let id = other.send("desk", text(2, "Two")).await.unwrap();
     desk.until(id, &[State::Accepted]).await;
+    // Nor is a store restored under a worker, or before its backup was made.
+    let (store, now) = (Store::open(&file.url()).await.unwrap(), SystemClock::new().now());
+    let error = store.restored(now).await.unwrap_err();
+    assert!(error.to_string().contains("has a worker already"), "{error}");
+    let error = store.restored(now.plus(HOUR)).await.unwrap_err();
+    assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidMessage, Some("at")));
+    desk.close().await;
+    assert_eq!(store.restored(now).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn what_a_line_left_is_found_once_it_is_gone() {
+    let (file, mock) = (Database::new(), Mock::sms());
+    let board = async |line: &str| {
+        let store = Store::open(&file.url()).await.unwrap();
+        Switchboard::builder(store).line(Line::new(line).channel(mock.clone())).build().unwrap()
+    };
+    let id = board("ward").await.send("ward", text(1, "Hello").key("k")).await.unwrap();
+    let desk = board("desk").await;
+    let found = desk.standing("ward", State::Queued, None, 10).await.unwrap();
+    assert_eq!(found.iter().map(|status| status.id).collect::<Vec<_>>(), [id]);
+    assert_eq!(desk.by_key("ward", "k").await.unwrap(), Some(id));
+    assert_eq!(desk.conversation("ward", &person(1), None, 10).await.unwrap().len(), 1);
+    let error = desk.standing("wrad", State::Queued, None, 10).await.unwrap_err();
+    assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidMessage, Some("line")));
+    // While it is put off, it says why.
+    let (stop, stopped) = oneshot::channel::<()>();
+    let worker = tokio::spawn(desk.clone().run(async { drop(stopped.await) }));
+    while desk.status(id).await.unwrap().unwrap().state != State::Deferred {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let status = desk.status(id).await.unwrap().unwrap();
+    assert_eq!(status.reason.as_deref(), Some("no program here has this line"));
+    drop(stop);
+    worker.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_message_is_answered_on_its_own_line() {
+    let (leader, enquiries) = (Mock::sms().with_account("leader"), Mock::sms().with_account("enquiries"));
+    let lines = [Line::new("leader").channel(leader.clone()), Line::new("enquiries").channel(enquiries)];
+    let desk = Desk::open(memory().await, lines).await;
+    desk.switchboard.receive("all", leader.arrives("07700 900123", "When is your surgery?")).await;
+    let asked = desk.switchboard.line("leader").unwrap().next().await.unwrap().unwrap();
+    let error = desk.switchboard.reply("enquiries", asked.to_answer().unwrap(), "On Friday.").await.unwrap_err();
+    assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidMessage, Some("inbound")));
+    desk.switchboard.reply("leader", asked.to_answer().unwrap(), "On Friday.").await.unwrap();
+    asked.ack().await.unwrap();
     desk.close().await;
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use civic_messaging::policy::{Decision, Policy, Question, Reason};
 use civic_messaging::switchboard::{Fallback, Line, Outgoing, Resolution, State, Status, Store, Switchboard};
 use civic_messaging::{
-    Address, Clock, DeliveryState, Error, ErrorKind, Message, Mock, OnUnknown, Outcome, Purpose, Result, Timestamp,
-    async_trait,
+    Address, Clock, DeliveryState, Error, ErrorKind, Message, Mock, OnUnknown, Outcome, Purpose, Result, SystemClock,
+    Timestamp, VirtualClock, async_trait,
 };
 
 use super::desk::{Desk, memory, text};
@@ -216,6 +216,11 @@ async fn the_policy_is_asked_when_a_message_is_taken_and_again_before_it_goes() 
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Refused, Outcome::NotSent));
     assert!(error.to_string().contains("no advertising"), "{error}");
 
+    // It would be over before it may go.
+    let error = board.send("desk", text(2, "Hello").not_after(opens.minus(HOUR / 2))).await.unwrap_err();
+    assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidMessage, Some("not_after")));
+    assert!(error.to_string().contains("it is night"), "{error}");
+
     let waits = board.send("desk", text(2, "Hello")).await.unwrap();
     let urgent = board.send("desk", text(3, "Flood!").purpose(Purpose::Emergency)).await.unwrap();
     desk.until(urgent, &[State::Accepted]).await;
@@ -233,6 +238,28 @@ async fn the_policy_is_asked_when_a_message_is_taken_and_again_before_it_goes() 
     broken.store(true, Ordering::Relaxed);
     let error = board.send("desk", text(4, "Hello")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
+    desk.close().await;
+}
+
+/// It puts off until a moment that has come.
+#[derive(Debug)]
+struct Slips;
+
+#[async_trait]
+impl Policy for Slips {
+    async fn decide(&self, question: &Question<'_>) -> Result<Decision> {
+        Ok(Decision::Defer { until: question.at, reason: Reason::new("slip", "it is open") })
+    }
+}
+
+#[tokio::test]
+async fn a_policy_that_puts_off_until_now_is_not_asked_without_end() {
+    let clock = VirtualClock::at(SystemClock::new().now());
+    let builder = Switchboard::builder(memory().await).clock(clock.clone()).policy(Slips);
+    let desk = Desk::of(builder, [Line::new("desk").channel(Mock::sms())]);
+    let id = desk.switchboard.send("desk", text(1, "Hello")).await.unwrap();
+    let status = desk.until(id, &[State::Deferred]).await;
+    assert!(status.due >= Some(clock.now().plus(Duration::from_secs(1))), "{status:?}");
     desk.close().await;
 }
 

@@ -203,15 +203,16 @@ impl Engine for Postgres {
         self.sessions.run((), move |db, ()| Box::pin(claim(db, now, lease, most))).await
     }
 
-    async fn release(&self, hold: Hold, due: Timestamp) -> Result<bool> {
-        let release = "UPDATE civic_messaging.message SET state = 'deferred', due = $3, lease = NULL
+    async fn release(&self, hold: Hold, due: Timestamp, why: &'static str) -> Result<bool> {
+        let release = "UPDATE civic_messaging.message SET state = 'deferred', due = $3, reason = $4, lease = NULL
              WHERE id = $1 AND fence = $2 AND state = 'claimed'";
         let due = self.at(due);
         self.sessions
             .run((), move |db, ()| {
-                Box::pin(
-                    async move { Ok(db.change(release, &[&hold.id.0, &hold.fence, &due.as_millis()]).await? == 1) },
-                )
+                Box::pin(async move {
+                    let released = db.change(release, &[&hold.id.0, &hold.fence, &due.as_millis(), &why]).await?;
+                    Ok(released == 1)
+                })
             })
             .await
     }
@@ -353,6 +354,19 @@ impl Engine for Postgres {
     async fn stats(&self, now: Timestamp) -> Result<Stats> {
         let now = self.at(now);
         self.sessions.run((), move |db, ()| Box::pin(keep::stats(db, now))).await
+    }
+
+    async fn has_line(&self, line: &str) -> Result<bool> {
+        let has = "SELECT EXISTS (SELECT 1 FROM civic_messaging.line WHERE id = $1)
+             OR EXISTS (SELECT 1 FROM civic_messaging.message WHERE line = $1)";
+        self.sessions
+            .run(line, move |db, line| {
+                Box::pin(async move {
+                    let row = db.row(has, &[&indexed(line)]).await?;
+                    Ok(row.map_or(Ok(false), |row| row.try_get(0))?)
+                })
+            })
+            .await
     }
 
     async fn note(&self, lines: Vec<Line>) -> Result<()> {

@@ -270,14 +270,14 @@ impl Engine for Sqlite {
         Ok(claimed.await?.into_iter().map(Held::read).collect())
     }
 
-    async fn release(&self, hold: Hold, due: Timestamp) -> Result<bool> {
+    async fn release(&self, hold: Hold, due: Timestamp, why: &'static str) -> Result<bool> {
         self.run(move |db| {
             let changed = db
                 .prepare_cached(
-                    "UPDATE message SET state = 'deferred', due = ?3, lease = NULL
+                    "UPDATE message SET state = 'deferred', due = ?3, reason = ?4, lease = NULL
                      WHERE id = ?1 AND fence = ?2 AND state = 'claimed'",
                 )?
-                .execute((hold.id.0, hold.fence, due))?;
+                .execute((hold.id.0, hold.fence, due, why))?;
             Ok(changed == 1)
         })
         .await
@@ -512,6 +512,16 @@ impl Engine for Sqlite {
 
     async fn stats(&self, now: Timestamp) -> Result<Stats> {
         self.read(move |db| keep::stats(db, now)).await
+    }
+
+    async fn has_line(&self, line: &str) -> Result<bool> {
+        let line = line.to_owned();
+        self.run(move |db| {
+            let has =
+                "SELECT EXISTS (SELECT 1 FROM line WHERE id = ?1) OR EXISTS (SELECT 1 FROM message WHERE line = ?1)";
+            db.prepare_cached(has)?.query_row((&line,), |row| row.get(0))
+        })
+        .await
     }
 
     async fn note(&self, lines: Vec<Line>) -> Result<()> {

@@ -249,9 +249,10 @@ async fn what_is_tried_again_holds_up_what_came_after_it(store: &dyn Engine, _: 
 async fn what_is_released_waits_for_its_time(store: &dyn Engine, other: &dyn Engine) {
     let id = put(store, new("k", 1)).await;
     let held = claim(store, at(1)).await[0].hold;
-    assert!(!other.release(Hold { fence: held.fence + 1, ..held }, at(9)).await.unwrap());
-    assert!(other.release(held, at(9)).await.unwrap());
-    assert!(!store.release(held, at(9)).await.unwrap());
+    assert!(!other.release(Hold { fence: held.fence + 1, ..held }, at(9), "why").await.unwrap());
+    assert!(other.release(held, at(9), "why").await.unwrap());
+    assert_eq!(store.status(held.id).await.unwrap().unwrap().reason.as_deref(), Some("why"));
+    assert!(!store.release(held, at(9), "why").await.unwrap());
     let status = store.status(id).await.unwrap().unwrap();
     assert_eq!((status.state, status.due, status.attempts), (State::Deferred, Some(at(9)), 0));
     assert_eq!(keys(store, at(8), 9).await, [""; 0]);
@@ -267,7 +268,7 @@ async fn a_send_begins_under_its_own_claim_only(store: &dyn Engine, other: &dyn 
     assert!(!store.begin(stale, attempt(at(201))).await.unwrap());
     let held = claim(other, at(201)).await[0].hold;
     assert!(!store.begin(stale, attempt(at(201))).await.unwrap());
-    assert!(!store.release(stale, at(201)).await.unwrap());
+    assert!(!store.release(stale, at(201), "why").await.unwrap());
     assert!(other.begin(held, attempt(at(202))).await.unwrap());
     assert!(!other.begin(held, attempt(at(203))).await.unwrap());
     let status = store.status(id).await.unwrap().unwrap();
@@ -304,7 +305,7 @@ async fn a_stale_writer_is_refused_a_thousand_times(store: &dyn Engine, other: &
         }
         assert!(other.begin(held, attempt(later)).await.unwrap());
         accepted_stale += u32::from(store.begin(stale, attempt(later)).await.unwrap());
-        accepted_stale += u32::from(store.release(stale, later).await.unwrap());
+        accepted_stale += u32::from(store.release(stale, later, "why").await.unwrap());
         // At the same moment.
         let (wrong, right) = tokio::join!(
             store.finish(stale, accepted(&format!("stale-{n}"))),
@@ -1001,7 +1002,7 @@ async fn what_waits_is_counted_line_by_line(store: &dyn Engine, other: &dyn Engi
     let claimed = claim(store, at(60)).await;
     assert_eq!(claimed.len(), 3);
     begin(store, &claimed[0]).await;
-    assert!(store.release(claimed[1].hold, at(70)).await.unwrap());
+    assert!(store.release(claimed[1].hold, at(70), "why").await.unwrap());
     while let Some(handed) = store.next(None, at(60), LEASE).await.unwrap() {
         store.ack(handed.id, at(60)).await.unwrap();
     }
@@ -1023,11 +1024,15 @@ async fn what_waits_is_counted_line_by_line(store: &dyn Engine, other: &dyn Engi
 }
 
 async fn lines_are_noted_as_the_last_program_says(store: &dyn Engine, other: &dyn Engine) {
+    assert!(!store.has_line("desk").await.unwrap() && !store.has_line("leader").await.unwrap());
     // What was noted shows in what is removed.
     let id = sent(store, "k", accepted("id")).await;
     let week = Duration::from_secs(7 * 24 * 3600);
     keeps(store, &[("desk", Some(week)), ("leader", None)]).await;
     keeps(other, &[("desk", None)]).await;
+    // One that has no message, and is not said any more.
+    assert!(store.has_line("desk").await.unwrap() && store.has_line("leader").await.unwrap());
+    assert!(!store.has_line("lead").await.unwrap());
     assert_eq!(purge(store, at(9).plus(week)).await, 0);
     keeps(other, &[("desk", Some(2 * week))]).await;
     assert_eq!(purge(store, at(9).plus(week)).await, 0);

@@ -31,6 +31,9 @@ const STRANGE_MAX: Duration = Duration::from_secs(3600);
 /// How long a message is put off that the policy could not decide about.
 const UNDECIDED: Duration = Duration::from_secs(30);
 
+/// How long a message is put off at least that the policy puts off: one that says a moment that has come is asked again.
+const DEFER_MIN: Duration = Duration::from_secs(1);
+
 /// How soon a store that failed is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -125,11 +128,15 @@ impl Switchboard {
 
     /// What the policy says now: while it does not work, not yet.
     pub(super) async fn decided(&self, line: &str, message: &Message, now: Timestamp) -> Decision {
-        self.0.decide(line, message, now).await.unwrap_or_else(|error| {
+        let decided = self.0.decide(line, message, now).await.unwrap_or_else(|error| {
             telemetry::work_failed("policy", &error);
             let reason = Reason::new("policy", "the policy could not decide");
             Decision::Defer { until: now.plus(UNDECIDED), reason }
-        })
+        });
+        match decided {
+            Decision::Defer { until, reason } => Decision::Defer { until: until.max(now.plus(DEFER_MIN)), reason },
+            decided => decided,
+        }
     }
 
     /// Who of the line's is asked next.
@@ -192,7 +199,8 @@ impl Switchboard {
             supplier.limit.into_iter().for_each(|limit| held(limit).lost());
         }
         // It goes back as soon as the store works again, and not when its claim has lapsed.
-        while begins.is_err() && store.release(claimed.hold, clock.now()).await.is_err() {
+        let why = "the store did not work when it was to go";
+        while begins.is_err() && store.release(claimed.hold, clock.now(), why).await.is_err() {
             clock.sleep(AGAIN).await;
         }
         begins
@@ -242,7 +250,7 @@ impl Switchboard {
                 Ok(())
             }
             Stays::PutOff(until, why) => {
-                if inner.store.0.release(hold, until).await? {
+                if inner.store.0.release(hold, until, why).await? {
                     telemetry::switchboard::put_off(&claimed.line, hold.id.0, why);
                 }
                 Ok(())
