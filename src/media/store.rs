@@ -75,7 +75,8 @@ impl FolderStore {
     /// [`ErrorKind::Config`] when the folder cannot be made.
     pub fn new(folder: impl Into<PathBuf>) -> Result<Self> {
         let folder = folder.into();
-        fs::create_dir_all(&folder).map_err(|_| Error::config("media.folder", "cannot be made"))?;
+        let rule = "cannot be made: may this user write to the folder above it, and is no file in its place?";
+        fs::create_dir_all(&folder).map_err(|_| Error::config("media.folder", rule))?;
         Ok(Self(Arc::new(folder)))
     }
 }
@@ -263,6 +264,19 @@ mod tests {
             assert_eq!(store.open(&stored.sha256).await.unwrap_err().kind(), ErrorKind::NotFound);
         }
         assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_an_error_that_says_what_to_look_at() {
+        let (path, _) = folder();
+        let file = path.join("file");
+        fs::write(&file, "no folder").unwrap();
+        for folder in [file.clone(), file.join("photos")] {
+            let error = FolderStore::new(folder).unwrap_err();
+            assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("media.folder")));
+            assert!(error.to_string().ends_with("is no file in its place?"), "{error}");
+        }
         fs::remove_dir_all(path).unwrap();
     }
 
