@@ -113,8 +113,8 @@ impl Line {
         self
     }
 
-    /// Adds a channel. It must be a bare one: the switchboard tries again, waits and changes the supplier itself, where each
-    /// try can be counted and survives a crash.
+    /// Adds a channel; of several suppliers, each by a call of its own. It must be a bare one: the switchboard tries again,
+    /// waits and changes the supplier itself, where each try can be counted and survives a crash.
     #[must_use]
     pub fn channel(mut self, channel: impl Channel) -> Self {
         self.channels.push(Arc::new(channel));
@@ -133,6 +133,9 @@ impl Line {
         if self.channels.is_empty() {
             return wrong("has no channel".to_owned());
         }
+        if self.controller.as_ref().is_some_and(|controller| controller.trim().is_empty()) {
+            return wrong("has a blank controller".to_owned());
+        }
         if let Some(language) = self.languages.iter().find(|language| !is_language(language)) {
             return wrong(format!("has the language {language:?}, which is no BCP 47 tag such as en or cy-GB"));
         }
@@ -141,10 +144,8 @@ impl Line {
         }
         for info in self.channels.iter().map(|channel| channel.info()) {
             if let Some(layer) = info.layers.iter().find(|layer| **layer != "trace") {
-                return wrong(format!(
-                    "has a channel of {} with the layer {layer}: give the bare one, and of several each",
-                    info.gateway
-                ));
+                let bare = "give the bare one, and each of several by its own .channel(…)";
+                return wrong(format!("has a channel of {} with the layer {layer}: {bare}", info.gateway));
             }
         }
         for (n, info) in self.channels.iter().map(|channel| channel.info()).enumerate() {

@@ -1,5 +1,6 @@
 //! A desk at work: lines, messages out, messages in.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use civic_messaging::switchboard::{
@@ -490,7 +491,8 @@ async fn what_does_not_fit_together_is_refused_when_it_is_built() {
             routes.into_iter().fold(builder, |builder, (name, of)| builder.route(name, of.split_whitespace()));
         builder.build().unwrap_err()
     };
-    use civic_messaging::layer::{Layer, Retry};
+    use civic_messaging::layer::{Failover, Layer, Retry};
+    let failover = Failover::new([Arc::new(Mock::sms()) as Arc<dyn Channel>]).unwrap();
     let line = |id: &str| Line::new(id).channel(Mock::sms());
     for (lines, routes, words) in [
         (vec![Line::new("desk")], vec![], "has no channel"),
@@ -501,6 +503,13 @@ async fn what_does_not_fit_together_is_refused_when_it_is_built() {
             vec![],
             "the layer retry: give the bare one",
         ),
+        (
+            vec![Line::new("desk").channel(failover)],
+            vec![],
+            "the layer failover: give the bare one, and each of several by its own .channel(…)",
+        ),
+        (vec![line("desk").controller("")], vec![], "line desk: has a blank controller"),
+        (vec![line("desk").controller(" ")], vec![], "line desk: has a blank controller"),
         (vec![line("desk").channel(Mock::sms())], vec![], "an account of mock for sms twice"),
         (vec![line("a"), line("b")], vec![], "line b: has an account of mock for sms that the line a has too"),
         (vec![], vec![], "line: is missing"),
