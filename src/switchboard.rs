@@ -161,8 +161,9 @@ impl Switchboard {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidMessage`] for a line that is not there, a key that another message has, a `not_after` before
-    /// the time at which it would go, and what no channel of the line can carry; [`ErrorKind::Refused`] for what the policy refuses; [`ErrorKind::Unavailable`] when the
-    /// store or the policy does not work, and then it may be there: send it again under its key.
+    /// the time at which it would go, and what no channel of the line can carry; [`ErrorKind::Refused`] for what the policy
+    /// refuses; [`ErrorKind::Unavailable`] when the store or the policy does not work, and then it may be there: send it
+    /// again under its key, as it was.
     pub async fn send(&self, line: &str, message: impl Into<Outgoing>) -> Result<Id> {
         self.send_at(line, message, Timestamp::from_millis(i64::MIN)).await
     }
