@@ -154,7 +154,7 @@ impl Switchboard {
     }
 
     /// Takes a message for a line: Ok means that it is durable, and will be sent once a worker runs. The same key of the
-    /// same line gives the same message, whatever its `not_after` or the policy says by then.
+    /// same line gives the same message, even if its `not_after` is past by then or the policy would say no.
     ///
     /// With an [`Outgoing`], it says what goes instead of it if it does not arrive. A plain phone number goes by SMS where
     /// the line has that, else by WhatsApp.
@@ -538,10 +538,10 @@ impl Builder {
     /// minutes. What it was sending by then may have gone, and is settled as [`OnUnknown`](crate::OnUnknown) says of each
     /// message.
     ///
-    /// It must be longer than any send takes, and two seconds more, and 100 milliseconds at least: a worker whose send takes longer is taken for dead, and
-    /// what it then says of the message is not written down. A call of the transport that comes with this crate ends after
-    /// 30 seconds, and a message with a file may take two. A store in SQLite has one worker, which takes over at once when it
-    /// starts.
+    /// It must be longer than any send takes, and two seconds more, and 100 milliseconds at least: a worker whose send takes
+    /// longer is taken for dead, and what it then says of the message is not written down. A call of the transport that
+    /// comes with this crate ends after 30 seconds, and a message with a file may take two. A store in SQLite has one
+    /// worker, which takes over at once when it starts.
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
