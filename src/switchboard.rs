@@ -442,18 +442,13 @@ impl Inner {
         at: Timestamp,
         now: Timestamp,
     ) -> Result<(Timestamp, Option<policy::Reason>)> {
-        outgoing.check_time(at, now)?;
         let due = at.max(now);
         let (due, deferred) = match self.decide(line, &outgoing.message, due).await? {
             Decision::Allow => (due, None),
             Decision::Defer { until, reason } => (due.max(until), Some(reason)),
             Decision::Refuse(reason) => return Err(refused(&reason)),
         };
-        if let Some(reason) = &deferred
-            && outgoing.message.not_after.is_some_and(|until| until < due)
-        {
-            return Err(Error::invalid("not_after", format!("comes before the policy lets it go: {reason}")));
-        }
+        outgoing.check_time(due, deferred.as_ref(), now)?;
         if let Some(fallback) = &outgoing.fallback
             && let Decision::Refuse(reason) = self.decide(line, &fallback.message, due).await?
         {

@@ -11,6 +11,7 @@ use crate::clock::Timestamp;
 use crate::delivery::DeliveryState;
 use crate::error::{Error, Result};
 use crate::message::Message;
+use crate::policy::Reason;
 
 /// A message for [`Switchboard::send`](super::Switchboard::send), and what goes instead of it if it does not arrive.
 ///
@@ -46,18 +47,21 @@ impl Outgoing {
         self
     }
 
-    /// Whether it can go in time, where it is not to go before that moment.
-    pub(super) fn check_time(&self, at: Timestamp, now: Timestamp) -> Result<()> {
+    /// Whether it can go in time, where it is due at that moment, and put off until then by the policy for this reason.
+    pub(super) fn check_time(&self, due: Timestamp, deferred: Option<&Reason>, now: Timestamp) -> Result<()> {
         let late = |message: &Message, at| message.not_after.is_some_and(|until| until < at);
         if late(&self.message, now) {
             return Err(Error::invalid("not_after", "is past: give a later one, or none"));
         }
-        if late(&self.message, at) {
-            let rule = "comes before the time at which it is to go: give a later one, or send it sooner";
+        if late(&self.message, due) {
+            let rule = match deferred {
+                Some(reason) => format!("comes before the policy lets it go: {reason}"),
+                None => "comes before the time at which it is to go: give a later one, or send it sooner".to_owned(),
+            };
             return Err(Error::invalid("not_after", rule));
         }
         if let Some(fallback) = &self.fallback
-            && late(&fallback.message, at.max(now).plus(fallback.within()))
+            && late(&fallback.message, due.plus(fallback.within()))
         {
             let rule = "comes before the time at which it would go: give a later one, or let it wait for less long";
             return Err(Error::invalid("fallback.not_after", rule));
