@@ -737,8 +737,7 @@ pub(crate) fn with_opt_outs(events: Vec<Event>) -> Vec<Event> {
         .collect();
     let mut all = Vec::with_capacity(events.len() + 1);
     for event in events {
-        let told = |inbound: &&Inbound| told.contains(&inbound.id);
-        let opt_out = event.as_inbound().filter(|inbound| !told(inbound)).and_then(|inbound| {
+        let opt_out = event.as_inbound().filter(|inbound| !told.contains(&inbound.id)).and_then(|inbound| {
             Some(OptOut {
                 resume: wish(inbound)? == Keyword::Start,
                 envelope: inbound.envelope.clone(),

@@ -252,7 +252,7 @@ impl Engine for Sqlite {
         }
         let claimed = self.run(move |db| {
             let mut claimed = Vec::new();
-            for id in next(db, now, most)? {
+            for id in ready(db, now, most)? {
                 // Where a damaged index names another message, nothing is claimed.
                 let changed = db
                     .prepare_cached(
@@ -754,7 +754,7 @@ fn fall_back(db: &Connection, now: Timestamp, decided: &Decided) -> rusqlite::Re
 
 /// What is to be claimed: one at a time in a conversation, and nobody is overtaken but by what is more urgent. What is
 /// planned for later holds up nobody, and is not gone through: so each priority is searched by itself.
-fn next(db: &Connection, now: Timestamp, most: u32) -> rusqlite::Result<Vec<i64>> {
+fn ready(db: &Connection, now: Timestamp, most: u32) -> rusqlite::Result<Vec<i64>> {
     // The indexes are named, for another one would go through all that a person ever got.
     let mut due = db.prepare_cached(
         "SELECT id, line, recipient FROM message AS m
