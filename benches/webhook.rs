@@ -1,8 +1,8 @@
 //! What a webhook costs, against the same verified and parsed by hand.
 //!
 //! By hand means: the signature's hexadecimal or base64, the HMAC keyed with `new_from_slice` for each webhook, as
-//! examples have it, and typed serde with owned strings for every field of the body. Ours gives events beyond that:
-//! typed addresses, times, ownership, the raw piece, the words of an opt-out.
+//! examples have it, typed serde with owned strings for every field of the body, and each message cut out as it stands.
+//! Ours gives events beyond that: typed addresses, times, ownership, the words of an opt-out.
 
 use std::hint::black_box;
 use std::task::{Context, Poll, Waker};
@@ -34,6 +34,7 @@ mod whatsapp {
     use civic_messaging::{Context, Meta, meta};
     use hmac::{Hmac, KeyInit, Mac};
     use serde::Deserialize;
+    use serde_json::value::RawValue;
     use sha2::Sha256;
 
     use super::common::{Pairs, Target, header, rounds};
@@ -54,7 +55,7 @@ mod whatsapp {
         let batch = batch();
         for (name, body, calls, target) in [
             (format!("a text, {} bytes", one.len()), &one, 200, 1.15),
-            (format!("a batch of 118, {} bytes", batch.len()), &batch, 2, 1.10),
+            (format!("a batch of 118, {} bytes", batch.len()), &batch, 2, 1.00),
         ] {
             let signature = sign(body);
             let request = request(body, &signature);
@@ -127,7 +128,21 @@ mod whatsapp {
 
     fn by_hand(signature: &str, body: &[u8]) -> Option<Hook> {
         verify(signature, body)?;
-        serde_json::from_slice(body).ok()
+        read(body)
+    }
+
+    /// The body, and each message and status with the piece that it stands in.
+    fn read(body: &[u8]) -> Option<Hook> {
+        let mut hook: Hook = serde_json::from_slice(body).ok()?;
+        for value in hook.entry.iter_mut().flat_map(|entry| &mut entry.changes).map(|change| &mut change.value) {
+            for piece in &value.messages {
+                hook.messages.push(serde_json::from_str(piece.get()).ok()?);
+            }
+            for piece in &value.statuses {
+                hook.statuses.push(serde_json::from_str(piece.get()).ok()?);
+            }
+        }
+        Some(hook)
     }
 
     fn verify(signature: &str, body: &[u8]) -> Option<()> {
@@ -142,7 +157,7 @@ mod whatsapp {
         let mut mac = mac.clone();
         mac.update(body);
         mac.verify_slice(&signature).ok()?;
-        serde_json::from_slice(body).ok()
+        read(body)
     }
 
     fn unhex(text: &str) -> Option<[u8; 32]> {
@@ -166,13 +181,16 @@ mod whatsapp {
     struct Hook {
         object: String,
         entry: Vec<Entry>,
+        #[serde(skip)]
+        messages: Vec<Message>,
+        #[serde(skip)]
+        statuses: Vec<Status>,
     }
 
     impl Hook {
         fn count(&self) -> usize {
             assert_eq!(self.object, "whatsapp_business_account");
-            let values = self.entry.iter().flat_map(|entry| &entry.changes).map(|change| &change.value);
-            values.map(|value| value.messages.len() + value.statuses.len()).sum()
+            self.messages.len() + self.statuses.len()
         }
     }
 
@@ -199,9 +217,9 @@ mod whatsapp {
         #[serde(rename = "contacts", default)]
         _contacts: Vec<Contact>,
         #[serde(default)]
-        messages: Vec<Message>,
+        messages: Vec<Box<RawValue>>,
         #[serde(default)]
-        statuses: Vec<Status>,
+        statuses: Vec<Box<RawValue>>,
     }
 
     #[derive(Deserialize)]

@@ -7,13 +7,15 @@
 
 use std::sync::Arc;
 
+use civic_messaging::adapter::json::{Json, Text};
+use civic_messaging::adapter::{self, lenient};
 use civic_messaging::endpoint::{Answer, VendorError, bearer};
-use civic_messaging::event::Envelope;
+use civic_messaging::event::{Envelope, Raw};
 use civic_messaging::webhook::{self, Encoding, HmacSha256, Received, SigningSecret};
 use civic_messaging::{
     Accepted, Address, BaseUrl, Channel, Class, Content, Context, Delivery, DeliveryState, Endpoint, Error, ErrorKind,
-    Event, Inbound, InboundContent, Info, Medium, Message, Result, Secret, Settings, TextLimit, Timestamp,
-    Unrecognised, async_trait,
+    Event, Inbound, InboundContent, Info, Medium, Message, Result, Secret, Settings, TextLimit, Unrecognised,
+    async_trait,
 };
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use serde::Deserialize;
@@ -87,14 +89,16 @@ impl Channel for Severn {
     }
 
     async fn receive(&self, request: &webhook::Request) -> Result<Received> {
-        let verified = request.verified(&self.scheme)?; // nothing of it can be read before
-        let hook = serde_json::from_slice::<Hook>(verified.body()).unwrap_or_default();
-        let mut envelope = self.info.envelope(&verified);
-        envelope.account = hook.number.as_deref().map_or(envelope.account, Into::into);
-        if !verified.owns(envelope.account.as_str()) {
-            return Ok(Received::new(Vec::new()).with_discarded(1)); // another account's secret made this
-        }
-        Ok(Received::new(vec![hook.event(envelope)]))
+        // Nothing of it can be read before the scheme accepts it.
+        adapter::receive(request, &self.info, Some(&self.scheme), "webhook_secrets", |webhook, events| {
+            let json = Json::new(webhook.body());
+            let hook: Hook<'_> = json.read().unwrap_or_default();
+            // What names another account, or none, is counted as discarded.
+            let Some(owner) = events.owner(hook.number.as_deref(), 1) else { return };
+            let at = hook.at.as_deref().and_then(|at| at.parse().ok());
+            let envelope = events.envelope(&owner, Raw::new(webhook.body().clone()), at);
+            events.push(hook.event(envelope));
+        })
     }
 }
 
@@ -121,35 +125,34 @@ struct Refused {
     code: String,
 }
 
-/// A text from a resident, or how far a message of ours has got. Any field may be missing, and others may be there.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Hook {
-    id: Option<String>,
-    number: Option<String>,
-    from: Option<String>,
-    text: Option<String>,
-    status: Option<String>,
-    reference: Option<String>,
-    at: Option<String>,
+lenient! {
+    /// A text from a resident, or how far a message of ours has got. Any field may be missing or of another type.
+    struct Hook<'a> {
+        id: Text<'a>,
+        number: Text<'a>,
+        from: Text<'a>,
+        text: Text<'a>,
+        status: Text<'a>,
+        reference: Text<'a>,
+        at: Text<'a>,
+    }
 }
 
-impl Hook {
-    fn event(self, mut envelope: Envelope) -> Event {
-        envelope.at = self.at.and_then(|at| at.parse::<Timestamp>().ok()).unwrap_or(envelope.at);
-        let from = self.from.and_then(|from| Address::phone(&from).ok());
-        match (self.id, from, self.text, self.status) {
+impl Hook<'_> {
+    fn event(&self, envelope: Envelope) -> Event {
+        let from = self.from.as_deref().and_then(|from| Address::phone(from).ok());
+        match (self.id.some(), from, self.text.to_text(), self.status.some()) {
             (Some(id), Some(from), Some(text), _) => {
                 Inbound::new(envelope, id, from, InboundContent::Text(text)).into()
             }
             (Some(id), None, None, Some(status)) => {
-                let state = match status.as_str() {
+                let state = match status {
                     "SENT" => DeliveryState::Sent,
                     "DELIVERED" => DeliveryState::Delivered,
                     "FAILED" => DeliveryState::Failed,
                     _ => DeliveryState::Unrecognised,
                 };
-                Delivery::new(envelope, id, state, status).with_key(self.reference).into()
+                Delivery::new(envelope, id, state, status).with_key(self.reference.to_text()).into()
             }
             _ => Unrecognised::new(envelope, "webhook").into(), // kept whole, and answered 200
         }

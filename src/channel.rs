@@ -246,9 +246,9 @@ impl Info {
     pub fn envelope(&self, verified: &webhook::Verified) -> Envelope {
         let raw = if verified.body().is_empty() {
             // By GET, the query is all there is.
-            Raw::whole(Bytes::copy_from_slice(verified.query().unwrap_or_default().as_bytes()))
+            Raw::new(Bytes::copy_from_slice(verified.query().unwrap_or_default().as_bytes()))
         } else {
-            Raw::whole(verified.body().clone())
+            Raw::new(verified.body().clone())
         };
         Envelope::new(self.gateway, self.medium.clone(), self.account.clone(), verified.arrived(), raw)
     }

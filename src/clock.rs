@@ -68,6 +68,30 @@ impl Timestamp {
         Self(self.0.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 
+    /// Reads a Unix time, in the unit that its size shows: seconds, milliseconds or microseconds since 1970.
+    ///
+    /// Gateways document one unit and write another. A number of seconds has eleven digits until the year 5138. `None`
+    /// for anything but a positive whole number.
+    ///
+    /// ```
+    /// use civic_messaging::Timestamp;
+    ///
+    /// let at = Timestamp::from_secs(1_795_000_000);
+    /// assert_eq!(Timestamp::from_unix("1795000000"), Some(at));
+    /// assert_eq!(Timestamp::from_unix("1795000000000"), Some(at));
+    /// assert_eq!(Timestamp::from_unix("soon"), None);
+    /// ```
+    pub fn from_unix(text: &str) -> Option<Self> {
+        const SECONDS_END: i64 = 100_000_000_000;
+        match text.parse::<i64>().ok()? {
+            ..=0 => None,
+            time @ ..SECONDS_END => Some(Self(time * 1_000)),
+            time if time < SECONDS_END * 1_000 => Some(Self(time)),
+            time if time < SECONDS_END * 1_000_000 => Some(Self(time / 1_000)),
+            _ => None,
+        }
+    }
+
     /// Reads a date as e-mail and HTTP headers write it (RFC 2822): `Sun, 22 Nov 2026 13:46:42 GMT`.
     pub fn from_rfc2822(text: &str) -> Option<Self> {
         let zoned = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;

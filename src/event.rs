@@ -6,13 +6,13 @@ use std::fmt;
 use base64::prelude::{BASE64_STANDARD as BASE64, Engine};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use crate::address::{Address, Medium};
 use crate::clock::Timestamp;
 pub use crate::delivery::DeliveryState;
 use crate::error::ErrorKind;
-use crate::id::{AccountId, Digest, Hidden, MessageId};
+use crate::id::{AccountId, Hidden, MessageId};
+use crate::json::digest;
 use crate::medium::sms::{Keyword, keyword};
 use crate::message::{ContactCard, Location, MediaRef, Money};
 
@@ -53,13 +53,17 @@ impl Event {
 
     /// The event's own id: the same each time the gateway repeats it, after a restart too, and whether it came by
     /// webhook or by poll. Made of the gateway's ids; personal data.
+    ///
+    /// An event for which the gateway has no id is told by a digest of its JSON, in which white space and the order of
+    /// members do not count, and by the gateway's time of it.
     pub fn id(&self) -> String {
         let Envelope { gateway, account, .. } = self.envelope();
         let of = match self {
-            Self::Inbound(e) => format!("inbound/{}", e.id.as_str()),
-            Self::OptOut(e) => match &e.inbound {
-                Some(id) => format!("opt-out/{}", id.as_str()),
-                None => format!("opt-out/{}", Digest::of(&self.envelope().raw.cut())),
+            // One message may come as several events, and an edit under the id of what it edits.
+            Self::Inbound(e) => format!("inbound/{}", e.envelope.id.as_deref().unwrap_or(e.id.as_str())),
+            Self::OptOut(e) => match (&e.envelope.id, &e.inbound) {
+                (None, Some(id)) => format!("opt-out/{}", id.as_str()),
+                _ => format!("opt-out/{}", self.envelope().event_id()),
             },
             Self::Delivery(e) => {
                 let who = e.recipient.as_ref().map_or("", Address::expose);
@@ -74,9 +78,9 @@ impl Event {
                     }
                 }
             }
-            Self::Account(_) => format!("account/{}", Digest::of(&self.envelope().raw.cut())),
-            Self::AddressChanged(_) => format!("address/{}", Digest::of(&self.envelope().raw.cut())),
-            Self::Unrecognised(_) => format!("unrecognised/{}", Digest::of(&self.envelope().raw.cut())),
+            Self::Account(_) => format!("account/{}", self.envelope().event_id()),
+            Self::AddressChanged(_) => format!("address/{}", self.envelope().event_id()),
+            Self::Unrecognised(_) => format!("unrecognised/{}", self.envelope().event_id()),
         };
         format!("{gateway}/{account}/{of}")
     }
@@ -84,9 +88,9 @@ impl Event {
     /// The message, if somebody should answer it: no echo of ours, no reaction, notice or withdrawal, and no word by which
     /// they stop or start our messages.
     pub fn to_answer(&self) -> Option<&Inbound> {
-        use InboundContent::{Reaction, System, Withdrawn};
-        let says = |inbound: &&Inbound| !matches!(inbound.content, Reaction { .. } | System(_) | Withdrawn(_));
-        self.as_inbound().filter(says).filter(|inbound| !inbound.echo && wish(inbound).is_none())
+        use InboundContent::{Opened, Reaction, System, Withdrawn};
+        let says = |inbound: &&Inbound| !matches!(inbound.content, Opened | Reaction { .. } | System(_) | Withdrawn(_));
+        self.as_inbound().filter(says).filter(|inbound| inbound.is_live() && wish(inbound).is_none())
     }
 
     /// The message, if it is one from a resident, or an echo of ours.
@@ -134,12 +138,42 @@ pub struct Envelope {
     pub conversation: Option<Address>,
     /// What the gateway wrote.
     pub raw: Raw,
+    /// Whether [`at`](Self::at) is the gateway's: a repeated event then has the same time.
+    #[serde(default)]
+    pub dated: bool,
+    /// The gateway's own id of the event, where it gives one: see [`Event::id`].
+    #[serde(default)]
+    pub id: Option<Box<str>>,
 }
 
 impl Envelope {
-    /// An envelope for an event of this account.
+    /// An envelope for an event of this account. `at` is our own time, unless it is [`dated`](Self::dated).
     pub fn new(gateway: &'static str, medium: Medium, account: AccountId, at: Timestamp, raw: Raw) -> Self {
-        Self { gateway: Cow::Borrowed(gateway), medium, account, at, conversation: None, raw }
+        let gateway = Cow::Borrowed(gateway);
+        Self { gateway, medium, account, at, conversation: None, raw, dated: false, id: None }
+    }
+
+    /// Sets the time to the gateway's, where it gives one.
+    #[must_use]
+    pub fn dated(mut self, at: Option<Timestamp>) -> Self {
+        (self.at, self.dated) = (at.unwrap_or(self.at), self.dated || at.is_some());
+        self
+    }
+
+    /// Sets the gateway's own id of the event, where it gives one.
+    #[must_use]
+    pub fn identified(mut self, id: Option<&str>) -> Self {
+        self.id = id.filter(|id| !id.is_empty()).map(Into::into);
+        self
+    }
+
+    /// The id of an event that has none of its own: the gateway's, or a digest of what it says and when.
+    fn event_id(&self) -> String {
+        match &self.id {
+            Some(id) => id.to_string(),
+            None if self.dated => format!("{}/{}", digest(self.raw.as_bytes()), self.at.as_millis()),
+            None => digest(self.raw.as_bytes()).to_string(),
+        }
     }
 
     /// Says that it happened in a conversation of several people.
@@ -150,83 +184,27 @@ impl Envelope {
     }
 }
 
-/// What the gateway wrote: the whole body, shared, and the place of one event in it.
+/// The bytes that a gateway wrote for one event, cut out of the body while it was read.
 ///
-/// The piece is cut out only when it is asked for. It holds personal data, so `Debug` shows the place alone; when it
-/// is serialised, the piece goes and not the body around it.
-#[derive(Clone, Default)]
-pub struct Raw {
-    body: Bytes,
-    path: Path,
-}
-
-/// A JSON pointer with up to three numbers in it, which costs nothing to make.
-#[derive(Clone, Copy, Default)]
-struct Path {
-    pattern: &'static str,
-    at: [usize; 3],
-}
+/// Cloning is cheap: the bytes are shared with the body. They hold personal data, so `Debug` shows their length only.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Raw(Bytes);
 
 impl Raw {
-    /// A whole body.
-    pub fn whole(body: Bytes) -> Self {
-        Self { body, path: Path::default() }
+    /// The bytes of one event, and of no other.
+    pub fn new(bytes: impl Into<Bytes>) -> Self {
+        Self(bytes.into())
     }
 
-    /// A piece of a JSON body: a JSON pointer in which each `#` stands for the next number, such as
-    /// `/entry/#/changes/#/value`.
-    pub fn at(body: Bytes, pattern: &'static str, at: [usize; 3]) -> Self {
-        Self { body, path: Path { pattern, at } }
-    }
-
-    /// The JSON pointer (RFC 6901) of the piece in the body; empty for the whole.
-    pub fn path(&self) -> String {
-        let mut at = self.path.at.iter();
-        let mut path = String::with_capacity(self.path.pattern.len() + 8);
-        for c in self.path.pattern.chars() {
-            match c {
-                '#' => path.push_str(&at.next().copied().unwrap_or_default().to_string()),
-                c => path.push(c),
-            }
-        }
-        path
-    }
-
-    /// The bytes of the piece, as the gateway wrote them. Personal data.
-    ///
-    /// A place that the body does not have gives the whole body.
-    pub fn cut(&self) -> Bytes {
-        let piece = std::str::from_utf8(&self.body).ok().and_then(|text| {
-            let mut piece = text;
-            for step in self.path().split('/').skip(1) {
-                piece = child(piece, step)?;
-            }
-            Some(self.body.slice_ref(piece.as_bytes()))
-        });
-        piece.unwrap_or_else(|| self.body.clone())
-    }
-}
-
-/// The text of one member or element of a JSON value.
-fn child<'a>(json: &'a str, step: &str) -> Option<&'a str> {
-    match step.parse::<usize>() {
-        Ok(index) => serde_json::from_str::<Vec<&'a RawValue>>(json).ok()?.get(index).map(|v| v.get()),
-        Err(_) => {
-            let object: std::collections::HashMap<Cow<'a, str>, &'a RawValue> = serde_json::from_str(json).ok()?;
-            object.get(step).map(|v| v.get())
-        }
-    }
-}
-
-impl PartialEq for Raw {
-    fn eq(&self, other: &Self) -> bool {
-        self.cut() == other.cut()
+    /// The bytes, as the gateway wrote them. Personal data.
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.0
     }
 }
 
 impl fmt::Debug for Raw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Raw({} bytes at \"{}\")", self.body.len(), self.path())
+        write!(f, "Raw({} bytes)", self.0.len())
     }
 }
 
@@ -240,10 +218,9 @@ enum Piece<'a> {
 
 impl Serialize for Raw {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let piece = self.cut();
-        match std::str::from_utf8(&piece) {
+        match std::str::from_utf8(&self.0) {
             Ok(text) => Piece::Text(text.into()),
-            Err(_) => Piece::Bytes { base64: BASE64.encode(&piece) },
+            Err(_) => Piece::Bytes { base64: BASE64.encode(&self.0) },
         }
         .serialize(serializer)
     }
@@ -251,7 +228,7 @@ impl Serialize for Raw {
 
 impl<'de> Deserialize<'de> for Raw {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self::whole(match Piece::deserialize(deserializer)? {
+        Ok(Self(match Piece::deserialize(deserializer)? {
             Piece::Text(text) => text.into_owned().into(),
             Piece::Bytes { base64 } => BASE64.decode(base64).map_err(serde::de::Error::custom)?.into(),
         }))
@@ -294,6 +271,15 @@ pub struct Inbound {
     pub echo: bool,
     /// It was passed on from somebody else.
     pub forwarded: bool,
+    /// It is from the past: the gateway hands over the history of a conversation. Never answer it.
+    #[serde(default)]
+    pub history: bool,
+    /// Another program holds the conversation, or the gateway has not said that we do. Never answer it here.
+    #[serde(default)]
+    pub standby: bool,
+    /// What brought the person here, such as an advertisement or a link.
+    #[serde(default)]
+    pub referral: Option<Box<Referral>>,
 }
 
 impl Inbound {
@@ -309,7 +295,15 @@ impl Inbound {
             reply_to: None,
             echo: false,
             forwarded: false,
+            history: false,
+            standby: false,
+            referral: None,
         }
+    }
+
+    /// Returns `true` if a resident wrote it now and to us: it is no echo, no history, and in no other program's hands.
+    pub fn is_live(&self) -> bool {
+        !self.echo && !self.history && !self.standby
     }
 
     /// The words of it: a text, a caption, or the answer that was chosen. Personal data.
@@ -351,6 +345,26 @@ impl fmt::Debug for Profile {
     }
 }
 
+/// What brought a person to us: an advertisement, a post, or a link with a word of ours in it.
+#[non_exhaustive]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Referral {
+    /// The gateway's word for what it is: `ad`, `post`, `SHORTLINK`.
+    pub source: Option<String>,
+    /// The gateway's id of it.
+    pub id: Option<String>,
+    /// Its address.
+    pub url: Option<String>,
+    /// What it says: a headline, or the word that the link carries.
+    pub text: Option<String>,
+}
+
+impl fmt::Debug for Referral {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Referral(masked)")
+    }
+}
+
 /// What a resident wrote.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -371,6 +385,13 @@ pub enum InboundContent {
     Encrypted,
     /// A form that they filled in, as the JSON that the gateway gives.
     Form(String),
+    /// A page that they shared: a post, a reel, or any other address.
+    Link {
+        /// What it is called.
+        title: Option<String>,
+        /// The address.
+        url: String,
+    },
     /// A place.
     Location(Location),
     /// Files, and a text with them.
@@ -380,6 +401,8 @@ pub enum InboundContent {
         /// The files.
         media: Vec<MediaRef>,
     },
+    /// They opened the conversation by a link or an advertisement, and wrote nothing yet: see [`Inbound::referral`].
+    Opened,
     /// A shopping basket, as the JSON that the gateway gives.
     Order(String),
     /// An emoji on a message of ours; none takes an earlier one back.
@@ -393,13 +416,23 @@ pub enum InboundContent {
     System(String),
     /// Plain text.
     Text(String),
-    /// A kind of message that the gateway does not hand on, with its name if it is told.
-    Unsupported(Option<String>),
+    /// A kind of message that the gateway does not hand on.
+    Unsupported {
+        /// The gateway's name of the kind.
+        kind: Option<String>,
+        /// The gateway's code of the reason.
+        code: Option<String>,
+    },
     /// They deleted an earlier message.
     Withdrawn(MessageId),
 }
 
 impl InboundContent {
+    /// A kind of message that the gateway does not hand on, by its name of it.
+    pub fn unsupported(kind: Option<impl Into<String>>) -> Self {
+        Self::Unsupported { kind: kind.map(Into::into), code: None }
+    }
+
     /// What it says now, where it was changed.
     fn now(&self) -> &Self {
         match self {
@@ -417,15 +450,17 @@ impl fmt::Debug for InboundContent {
             Self::Edited { id, content } => f.debug_struct("Edited").field("id", id).field("content", content).finish(),
             Self::Encrypted => f.write_str("Encrypted"),
             Self::Form(form) => f.debug_tuple("Form").field(&Hidden(form)).finish(),
+            Self::Link { .. } => f.write_str("Link(masked)"),
             Self::Location(location) => location.fmt(f),
             Self::Media { text, media } => {
                 f.debug_struct("Media").field("text", &text.as_deref().map(Hidden)).field("media", media).finish()
             }
+            Self::Opened => f.write_str("Opened"),
             Self::Order(order) => f.debug_tuple("Order").field(&Hidden(order)).finish(),
             Self::Reaction { to, .. } => f.debug_struct("Reaction").field("to", to).finish_non_exhaustive(),
             Self::System(_) => f.write_str("System(masked)"),
             Self::Text(text) => f.debug_tuple("Text").field(&Hidden(text)).finish(),
-            Self::Unsupported(kind) => f.debug_tuple("Unsupported").field(kind).finish(),
+            Self::Unsupported { .. } => f.write_str("Unsupported(masked)"),
             Self::Withdrawn(id) => f.debug_tuple("Withdrawn").field(id).finish(),
         }
     }
@@ -661,12 +696,39 @@ pub struct Account {
     pub name: Option<String>,
     /// The gateway's reason.
     pub reason: Option<String>,
+    /// The gateway's id of the thing.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// The language of the thing, such as a template's.
+    #[serde(default)]
+    pub language: Option<String>,
+    /// What will be, where the gateway announces it.
+    #[serde(default)]
+    pub upcoming: Option<Upcoming>,
+}
+
+/// A state that a gateway announces.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upcoming {
+    /// The state, in the gateway's word.
+    pub state: String,
+    /// When it begins, where the gateway says.
+    pub at: Option<Timestamp>,
+}
+
+impl Upcoming {
+    /// A state that begins at this moment.
+    pub fn new(state: impl Into<String>, at: Option<Timestamp>) -> Self {
+        Self { state: state.into(), at }
+    }
 }
 
 impl Account {
     /// Something about our own account.
     pub fn new(envelope: Envelope, topic: Topic, state: impl Into<String>) -> Self {
-        Self { envelope, topic, state: state.into(), name: None, reason: None }
+        let state = state.into();
+        Self { envelope, topic, state, name: None, reason: None, id: None, language: None, upcoming: None }
     }
 }
 
@@ -679,10 +741,14 @@ pub enum Topic {
     Access,
     /// An error that belongs to no message.
     Error,
+    /// What takes nothing from us and asks nothing of us.
+    Information,
     /// How much we may send.
     Limit,
     /// How well people take what we send.
     Quality,
+    /// A restriction that was lifted.
+    Reinstatement,
     /// Events that the gateway sends again, at our request.
     Replay,
     /// What we may no longer do, for breaking a rule.
@@ -766,17 +832,6 @@ mod tests {
     }
 
     #[test]
-    fn the_raw_piece_is_the_gateways_own_bytes() {
-        let body =
-            Bytes::from(r#"{"entry":[{"x":1},{"changes":[{"value": {"b\u0061r" : [1, {"k":"caf\u00e9"} ]}}]}]}"#);
-        let raw = Raw::at(body.clone(), "/entry/#/changes/#/value/bar/#", [1, 0, 1]);
-        assert_eq!(raw.path(), "/entry/1/changes/0/value/bar/1");
-        assert_eq!(raw.cut(), r#"{"k":"caf\u00e9"}"#);
-        assert_eq!(Raw::at(body.clone(), "/entry/#", [7, 0, 0]).cut(), body);
-        assert_eq!(Raw::whole(Bytes::from_static(b"\xff")).cut(), &b"\xff"[..]);
-    }
-
-    #[test]
     fn what_asks_nothing_is_not_to_be_answered() {
         let of = |content| {
             let from = Address::phone("07700 900123").unwrap();
@@ -823,8 +878,8 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text_survive_a_store_and_give_the_same_id() {
         let bytes = Bytes::from_static(b"\xff\xfe not text");
-        let event: Event = Unrecognised::new(envelope(Raw::whole(bytes.clone())), "body").into();
+        let event: Event = Unrecognised::new(envelope(Raw::new(bytes.clone())), "body").into();
         let stored: Event = serde_json::from_str(&serde_json::to_string(&event).unwrap()).unwrap();
-        assert_eq!((stored.envelope().raw.cut(), stored.id()), (bytes, event.id()));
+        assert_eq!((stored.envelope().raw.as_bytes(), stored.id()), (&bytes, event.id()));
     }
 }

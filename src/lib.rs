@@ -18,6 +18,7 @@
     )
 )]
 
+pub mod adapter;
 pub mod address;
 pub mod capability;
 pub mod channel;
@@ -29,6 +30,7 @@ pub mod error;
 pub mod event;
 pub mod gateway;
 mod id;
+mod json;
 pub mod layer;
 pub mod media;
 pub mod medium;

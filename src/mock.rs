@@ -333,7 +333,7 @@ impl Channel for Mock {
         let events = serde_json::from_slice::<Vec<Event>>(verified.body());
         if !verified.owns(self.info.account.as_str()) {
             let count = events.map_or(1, |events| events.len());
-            return Ok(Received::new(Vec::new()).with_discarded(count));
+            return Ok(Received::new(Vec::new()).with_discarded(Some(self.info.account.clone()), count));
         }
         let strange = || vec![Unrecognised::new(self.info.envelope(&verified), "body").into()];
         Ok(Received::new(events.unwrap_or_else(|_| strange())))

@@ -95,7 +95,9 @@ impl Request {
         }
         match scheme.verify(Sealed(self)) {
             Verdict::Open(verified) => Ok(Opened::Verified(verified)),
-            Verdict::Answer(reply) => Ok(Opened::Handshake(Received { events: Vec::new(), reply, discarded: 0 })),
+            Verdict::Answer(reply) => {
+                Ok(Opened::Handshake(Received { events: Vec::new(), reply, discarded: Vec::new() }))
+            }
             Verdict::NeedKey(url) => Ok(Opened::NeedKey(url)),
             Verdict::Refused(refusal) => {
                 Err(Error::new(ErrorKind::Unauthenticated, refusal.words()).with_reply(refusal.status()))
@@ -484,8 +486,26 @@ pub struct Received {
     pub events: Vec<Event>,
     /// The answer. Give it only once the events are safe: the gateway will not send them again.
     pub reply: Reply,
-    /// How many events were left out, because the secret that signed them does not own their account.
-    pub discarded: usize,
+    /// What was left out, because the secret that proved it does not own its account: of one Meta app, say, that serves
+    /// several numbers. The channel of that account may be asked next.
+    pub discarded: Vec<Discarded>,
+}
+
+/// Events of one account that were left out: see [`Received::discarded`].
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discarded {
+    /// The account that they name; `None` if they name none.
+    pub account: Option<AccountId>,
+    /// How many they are, as far as they could be counted.
+    pub events: usize,
+}
+
+impl Discarded {
+    /// So many events of this account.
+    pub fn new(account: Option<AccountId>, events: usize) -> Self {
+        Self { account, events }
+    }
 }
 
 impl Received {
@@ -493,7 +513,7 @@ impl Received {
     ///
     /// A message that is a STOP or START word gets its [`OptOut`](crate::OptOut) here, for every adapter alike.
     pub fn new(events: Vec<Event>) -> Self {
-        Self { events: with_opt_outs(events), reply: Reply::ok(), discarded: 0 }
+        Self { events: with_opt_outs(events), reply: Reply::ok(), discarded: Vec::new() }
     }
 
     /// The messages that somebody should answer: no echo of ours, no reaction, notice or withdrawal, and nothing of a person
@@ -518,10 +538,15 @@ impl Received {
         self
     }
 
-    /// Counts events that were left out.
+    /// How many events were left out, of all accounts together.
+    pub fn discarded_events(&self) -> usize {
+        self.discarded.iter().map(|discarded| discarded.events).sum()
+    }
+
+    /// Adds events that were left out.
     #[must_use]
-    pub fn with_discarded(mut self, discarded: usize) -> Self {
-        self.discarded = discarded;
+    pub fn with_discarded(mut self, account: Option<AccountId>, events: usize) -> Self {
+        self.discarded.push(Discarded::new(account, events));
         self
     }
 }

@@ -440,7 +440,7 @@ async fn a_residents_text_arrives() {
     let received = received(&sms, INBOUND).await;
     assert_eq!((received.reply.status.as_u16(), received.reply.content_type), (200, Some("text/xml")));
     assert_eq!(received.reply.body, r#"<?xml version="1.0" encoding="UTF-8"?><Response></Response>"#);
-    assert_eq!((received.events.len(), received.discarded), (1, 0));
+    assert_eq!((received.events.len(), received.discarded_events()), (1, 0));
     let event = &received.events[0];
     let inbound = event.as_inbound().unwrap();
     assert_eq!((inbound.id.as_str(), &inbound.from, inbound.text()), (SID, &resident(), Some("Hello ŵ 😀 & more")));
@@ -451,7 +451,7 @@ async fn a_residents_text_arrives() {
     let envelope = event.envelope();
     assert_eq!((&envelope.medium, envelope.account.as_str(), envelope.at), (&Medium::Sms, OURS, NOON));
     assert_eq!(event.id(), format!("twilio/{OURS}/inbound/{SID}"));
-    assert!(envelope.raw.cut().starts_with(b"ToCountry=GB&"));
+    assert!(envelope.raw.as_bytes().starts_with(b"ToCountry=GB&"));
     assert!(!format!("{received:?}").contains("900123"));
 }
 
@@ -506,7 +506,7 @@ async fn what_residents_write_has_its_form() {
     let quoted = read(&[&wa[..], &[("OriginalRepliedMessageSid", "SM2"), ("Forwarded", "true")]].concat()).await;
     assert_eq!((quoted.reply_to, quoted.forwarded), (Some(MessageId::new("SM2")), true));
     let odd = read(&[&wa[..], &[("MessageType", "order"), ("Body", "")]].concat()).await;
-    assert_eq!(odd.content, InboundContent::Unsupported(Some("order".into())));
+    assert_eq!(odd.content, InboundContent::unsupported(Some("order")));
     assert_eq!(read(&[("Body", ""), ("MessageType", "text")]).await.content, InboundContent::Text(String::new()));
     assert_eq!(read(&[("NumMedia", "4000000000")]).await.text(), Some("Hello ŵ 😀 & more"));
 }
@@ -634,7 +634,7 @@ async fn events_of_an_account_that_the_secret_does_not_own_are_left_out() {
         ("token-of-the-subaccount", ACCOUNT, false),
     ] {
         let received = sms.receive(&signed(token, &inbound(&[("AccountSid", account)]))).await.unwrap();
-        assert_eq!((received.events.len(), received.discarded), (usize::from(kept), usize::from(!kept)));
+        assert_eq!((received.events.len(), received.discarded_events()), (usize::from(kept), usize::from(!kept)));
         assert_eq!(received.reply.status, 200);
     }
 }
@@ -677,7 +677,7 @@ async fn a_webhook_by_get_has_its_fields_in_the_query() {
     let request = http::Request::get(&target).header("x-twilio-signature", signature).body("").unwrap();
     let received = sms.receive(&request.into()).await.unwrap();
     assert_eq!(received.events[0].as_inbound().unwrap().text(), Some("Hello ŵ 😀 & more"));
-    assert_eq!(received.events[0].envelope().raw.cut(), query);
+    assert_eq!(*received.events[0].envelope().raw.as_bytes(), query);
 }
 
 #[tokio::test]
@@ -693,7 +693,7 @@ async fn what_is_not_known_is_kept_whole() {
         let event = one(&sms, fields).await;
         let Event::Unrecognised(unrecognised) = &event else { panic!("{event:?}") };
         let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-        assert_eq!((unrecognised.what.as_str(), unrecognised.envelope.raw.cut()), ("form", Bytes::from(body)));
+        assert_eq!((unrecognised.what.as_str(), unrecognised.envelope.raw.as_bytes()), ("form", &Bytes::from(body)));
         assert_eq!(unrecognised.envelope.account.as_str(), OURS);
     }
     // What a person wrote must not become fields of a form because it stands in JSON.
@@ -703,7 +703,7 @@ async fn what_is_not_known_is_kept_whole() {
     let request = http::Request::post(&target).header("x-twilio-signature", signature).body(json.clone()).unwrap();
     let received = sms.receive(&request.into()).await.unwrap();
     assert!(
-        matches!(&received.events[..], [Event::Unrecognised(u)] if u.what == "json" && u.envelope.raw.cut() == json)
+        matches!(&received.events[..], [Event::Unrecognised(u)] if u.what == "json" && *u.envelope.raw.as_bytes() == json)
     );
 }
 
@@ -768,7 +768,7 @@ async fn a_message_without_an_answer_is_found_by_recipient_sender_text_and_time(
     let Evidence::Found(found) = sms.look_up(&sent).await.unwrap() else { panic!("not found") };
     let ids: Vec<_> = found.iter().map(|d| (d.id().unwrap().as_str().to_owned(), d.state)).collect();
     assert_eq!(ids, [(id(1), DeliveryState::Delivered), (id(8), DeliveryState::Accepted)]);
-    assert!(found[0].envelope.raw.cut().starts_with(b"{") && found[0].envelope.raw.path() == "/messages/0");
+    assert!(found[0].envelope.raw.as_bytes().starts_with(b"{"));
 }
 
 #[tokio::test]

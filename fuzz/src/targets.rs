@@ -172,7 +172,7 @@ fn shows_nobody(event: &Event) {
     let said = match &inbound.content {
         InboundContent::Text(text) => text.as_str(),
         // These show names that the gateway gives, which an input can make equal to anything.
-        InboundContent::Edited { .. } | InboundContent::Media { .. } | InboundContent::Unsupported(_) => return,
+        InboundContent::Edited { .. } | InboundContent::Media { .. } | InboundContent::Unsupported { .. } => return,
         _ => "",
     };
     for personal in [said, inbound.from.expose()] {

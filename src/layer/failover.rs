@@ -220,7 +220,7 @@ impl Channel for Failover {
                 Ok(received) => match &mut all {
                     None => all = Some(received),
                     Some(all) => {
-                        all.discarded = all.discarded.saturating_sub(received.events.len());
+                        all.discarded.retain(|left| received.discarded.iter().any(|one| one.account == left.account));
                         all.events.extend(received.events);
                     }
                 },
@@ -228,7 +228,7 @@ impl Channel for Failover {
                 Err(error) if error.kind() == ErrorKind::Unauthenticated => drop(refused.get_or_insert(error)),
                 Err(error) => refused = Some(error),
             }
-            if all.as_ref().is_some_and(|all| all.discarded == 0) {
+            if all.as_ref().is_some_and(|all| all.discarded.is_empty()) {
                 break;
             }
         }

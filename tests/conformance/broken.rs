@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use civic_messaging::adapter::json::{Json, List, Piece};
 use civic_messaging::channel::Grade;
 use civic_messaging::endpoint::{Answer, FetchLimits, VendorError, bearer};
 use civic_messaging::event::{Envelope, Raw};
@@ -553,21 +554,23 @@ impl Adapter {
 
     fn events(&self, body: &Bytes, account: &civic_messaging::AccountId, at: civic_messaging::Timestamp) -> Vec<Event> {
         let envelope = |raw| Envelope::new("brittle", self.info.medium.clone(), account.clone(), at, raw);
+        let json = Json::new(body);
+        let pieces: List<Piece<'_>> = json.read().unwrap_or_default();
         let Ok(Value::Array(hooks)) = serde_json::from_slice(body) else {
-            let whole = envelope(Raw::whole(body.clone()));
+            let whole = envelope(Raw::new(body.clone()));
             return vec![Unrecognised::new(whole, "body").into()];
         };
         let piece = |n| match self.is(KeepsNothingOfAWebhook) {
             true => envelope(Raw::default()),
             false if self.is(KeepsTheSecretOfAWebhook) => {
                 let secret = self.scheme.secrets.first().map_or("", |secret| secret.secret().expose());
-                envelope(Raw::whole([body, secret.as_bytes()].concat().into()))
+                envelope(Raw::new([body, secret.as_bytes()].concat()))
             }
-            false => envelope(Raw::at(body.clone(), "/#", [n, 0, 0])),
+            false => envelope(Raw::new(pieces.get(n).map(|piece| json.raw(piece.get())).unwrap_or_default())),
         };
         let mut events: Vec<_> = hooks.iter().enumerate().filter_map(|(n, hook)| self.event(hook, piece(n))).collect();
         if hooks.is_empty() {
-            events.push(Unrecognised::new(envelope(Raw::whole(body.clone())), "nothing").into());
+            events.push(Unrecognised::new(envelope(Raw::new(body.clone())), "nothing").into());
         }
         if self.is(ReversesABatch) {
             events.reverse();
@@ -658,7 +661,7 @@ impl Channel for Adapter {
             serde_json::from_slice::<Value>(body).unwrap();
         }
         if !verified.owns(self.info.account.as_str()) && !self.is(LetsAnyAccountIn) {
-            return Ok(Received::new(Vec::new()).with_discarded(1));
+            return Ok(Received::new(Vec::new()).with_discarded(Some(self.info.account.clone()), 1));
         }
         let received = Received::new(self.events(body, &self.info.account, self.context.clock.now()));
         let unknown = received.events.iter().any(|event| matches!(event, Event::Unrecognised(_)));

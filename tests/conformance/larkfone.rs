@@ -77,7 +77,7 @@ impl Channel for Larkfone {
     async fn receive(&self, request: &webhook::Request) -> Result<Received> {
         let verified = request.verified(&self.scheme)?;
         if !verified.owns(self.info.account.as_str()) {
-            return Ok(Received::new(Vec::new()).with_discarded(1));
+            return Ok(Received::new(Vec::new()).with_discarded(None, 1));
         }
         let envelope = self.info.envelope(&verified);
         let field = |name| verified.field(name);

@@ -160,7 +160,7 @@ fn a_webhook_of_the_second_number_of_one_app_is_not_lost() {
             alone.events.len(),
             "{file:?}: HTTP {}, {} discarded",
             received.reply.status,
-            received.discarded
+            received.discarded_events()
         );
     }
     assert!(asked > 0);

@@ -46,6 +46,7 @@ use http::{Method, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::adapter;
 use crate::address::Medium;
 use crate::capability::{ChoiceLimits, MediaLimits, TemplateLimits, TextLimit};
 use crate::channel::{Channel, Cursor, Evidence, Grade, Health, Info, Page, Sent, Signal};
@@ -62,14 +63,15 @@ use crate::registry::Settings;
 use crate::secret::Secret;
 use crate::transport::{Body, Multipart};
 use crate::webhook::{
-    self, BearerToken, Covers, Encoding, HmacSha256, Opened, Received, Refusal, Reply, Scheme, Sealed, SigningSecret,
-    Verdict,
+    self, BearerToken, Covers, Encoding, HmacSha256, Received, Refusal, Reply, Scheme, Sealed, SigningSecret, Verdict,
 };
 use crate::wire::Str;
 
+mod account;
 mod messenger;
 mod receive;
 mod send;
+mod wire;
 
 const GATEWAY: &str = "meta";
 
@@ -456,15 +458,12 @@ impl Channel for Meta {
     }
 
     async fn receive(&self, request: &webhook::Request) -> Result<Received> {
-        if !self.info.capability.receive {
-            return Err(Error::config("app_secrets", "are needed to receive webhooks").with_gateway(self.info.gateway));
-        }
-        match request.open(&*self.scheme).map_err(|e| e.with_gateway(self.info.gateway))? {
-            Opened::Verified(verified) if self.is_messenger() => Ok(messenger::events(&verified, &self.info)),
-            Opened::Verified(verified) => Ok(receive::events(&verified, &self.info, &self.endpoint)),
-            Opened::Handshake(received) => Ok(received),
-            Opened::NeedKey(_) => Err(Error::unsupported("this scheme needs no key")),
-        }
+        adapter::receive(request, &self.info, Some(&*self.scheme), "app_secrets", |webhook, events| {
+            match self.is_messenger() {
+                true => messenger::events(webhook, events),
+                false => receive::events(webhook, &self.endpoint, events),
+            }
+        })
     }
 
     async fn poll(&self, _after: Option<&Cursor>) -> Result<Page> {

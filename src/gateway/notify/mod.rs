@@ -49,6 +49,8 @@ use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
+use crate::adapter;
+use crate::adapter::json::{self, Json};
 use crate::address::{Address, Medium};
 use crate::capability::{TemplateLimits, TextLimit};
 use crate::channel::{Channel, Cursor, Evidence, Grade, Health, Info, Page, Sent};
@@ -303,8 +305,9 @@ impl Notify {
     /// What the newest delivered messages of this key prove about it.
     async fn billed(&self) -> Option<bool> {
         let answer = self.get("/v2/notifications?template_type=sms&status=delivered").await.ok()?;
-        let list: receive::List<'_> = serde_json::from_slice(&answer.body).ok()?;
-        let fragments = list.rows().iter().filter_map(|row| receive::Told::read(row.get().as_bytes())?.segments());
+        let json = Json::new(&answer.body);
+        let list = json.read::<receive::Rows<'_>>()?.rows?;
+        let fragments = list.iter().filter_map(|row| json::read::<receive::Told<'_>>(row.get())?.segments());
         fragments.map(|segments| segments > 0).reduce(|one, other| one || other)
     }
 
@@ -348,11 +351,9 @@ impl Channel for Notify {
     }
 
     async fn receive(&self, request: &webhook::Request) -> Result<Received> {
-        if !self.info.capability.receive {
-            return Err(Error::config("callback_tokens", "are needed to receive callbacks").with_gateway(GATEWAY));
-        }
-        let verified = request.verified(&self.scheme).map_err(|error| error.with_gateway(GATEWAY))?;
-        Ok(receive::events(&verified, &self.info))
+        adapter::receive(request, &self.info, Some(&self.scheme), "callback_tokens", |callback, events| {
+            receive::events(callback, &self.info, events);
+        })
     }
 
     /// Fetches received messages, and deliveries that have become final, as callbacks tell them.
@@ -380,8 +381,9 @@ impl Channel for Notify {
         if let Some(id) = sent.id.as_ref().map(|id| id.as_str()).filter(|id| is_uuid(id)) {
             return match self.get(&format!("/v2/notifications/{id}")).await {
                 Ok(answer) => {
-                    let told = receive::Told::read(&answer.body).ok_or_else(|| answer.unreadable())?;
-                    let raw = Raw::whole(answer.body.clone());
+                    let json = Json::new(&answer.body);
+                    let told: receive::Told<'_> = json.read().ok_or_else(|| answer.unreadable())?;
+                    let raw = Raw::new(answer.body.clone());
                     let delivery = receive::delivery(&told, &self.info, raw, self.clock.now());
                     delivery.map(|delivery| Evidence::Found(vec![delivery])).ok_or_else(|| answer.unreadable())
                 }
@@ -396,11 +398,12 @@ impl Channel for Notify {
         };
         let reference: String = form_urlencoded::byte_serialize(key.as_bytes()).collect();
         let answer = self.get(&format!("/v2/notifications?template_type=sms&reference={reference}")).await?;
-        let list: receive::List<'_> = serde_json::from_slice(&answer.body).map_err(|_| answer.unreadable())?;
+        let json = Json::new(&answer.body);
+        let list = json.read::<receive::Rows<'_>>().and_then(|list| list.rows).ok_or_else(|| answer.unreadable())?;
         let mut found = Vec::new();
-        for (n, row) in list.rows().iter().enumerate() {
-            let told = receive::Told::read(row.get().as_bytes()).ok_or_else(|| answer.unreadable())?;
-            let raw = Raw::at(answer.body.clone(), receive::NOTIFICATION, [n, 0, 0]);
+        for row in list.iter() {
+            let told: receive::Told<'_> = json::read(row.get()).ok_or_else(|| answer.unreadable())?;
+            let raw = Raw::new(json.raw(row.get()));
             let delivery = receive::delivery(&told, &self.info, raw, self.clock.now());
             found.extend(delivery.filter(|delivery| delivery.key() == Some(key)));
         }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use super::{GATEWAY, Notify};
+use crate::adapter::json::{self, Json, List, Piece, Text};
+use crate::adapter::{Collector, lenient};
 use crate::address::{Address, Phone, Sender};
 use crate::channel::{Cursor, Info, Page};
 use crate::clock::Timestamp;
@@ -16,11 +17,7 @@ use crate::event::{
     Delivery, DeliveryOf, DeliveryState, Envelope, Event, Failure, Inbound, InboundContent, Raw, Unrecognised,
 };
 use crate::message::Money;
-use crate::webhook::{Received, Verified};
-use crate::wire::Str;
-
-pub(super) const NOTIFICATION: &str = "/notifications/#";
-const RECEIVED: &str = "/received_text_messages/#";
+use crate::webhook::Verified;
 
 /// How far back a poll looks once more: Notify's clock and ours may be half a minute apart, and what it writes at one
 /// moment is seen a moment later.
@@ -32,42 +29,42 @@ const OPEN: Duration = Duration::from_secs(4 * 24 * 3600);
 /// How many pages of new messages one poll gives of each list.
 const PAGES: usize = 8;
 
-/// The events of a verified callback. It names no account, so that the token alone says whose it is.
-pub(super) fn events(verified: &Verified, info: &Info) -> Received {
-    if !verified.owns(info.account.as_str()) {
-        return Received::new(Vec::new()).with_discarded(1);
+/// Collects the event of a verified callback. It names no account, so that the token alone says whose it is.
+pub(super) fn events(callback: &Verified, info: &Info, events: &mut Collector<'_>) {
+    if events.channel().is_some() {
+        let json = Json::new(callback.body());
+        let raw = Raw::new(callback.body().clone());
+        events.push(match json.read::<Told<'_>>() {
+            Some(told) => event(&told, info, raw, callback.arrived()),
+            None => unrecognised("body", info, raw, callback.arrived(), None),
+        });
     }
-    let raw = Raw::whole(verified.body().clone());
-    let event = match Told::read(verified.body()) {
-        Some(told) => event(&told, info, raw, verified.arrived()),
-        None => unrecognised("body", info, raw, verified.arrived()),
-    };
-    Received::new(vec![event])
 }
 
 /// One thing told, by a callback or in a list.
 fn event(told: &Told<'_>, info: &Info, raw: Raw, now: Timestamp) -> Event {
-    if let Some(from) = &told.source_number {
+    if let Some(from) = told.source_number.as_deref() {
         return match inbound(told, from, info, raw.clone(), now) {
             Some(inbound) => inbound.into(),
-            None => unrecognised("received_text_message", info, raw, now),
+            None => unrecognised("received_text_message", info, raw, now, time(&told.created_at)),
         };
     }
     match told.medium.as_deref() {
         None | Some("sms") => match delivery(told, info, raw.clone(), now) {
             Some(delivery) => delivery.into(),
-            None => unrecognised("callback", info, raw, now),
+            None => unrecognised("callback", info, raw, now, time(&told.created_at)),
         },
         // One callback serves all that the service sends.
         Some(other) => {
-            unrecognised(if matches!(other, "email" | "letter") { other } else { "callback" }, info, raw, now)
+            let what = if matches!(other, "email" | "letter") { other } else { "callback" };
+            unrecognised(what, info, raw, now, time(&told.created_at))
         }
     }
 }
 
-fn unrecognised(what: &str, info: &Info, raw: Raw, now: Timestamp) -> Event {
+fn unrecognised(what: &str, info: &Info, raw: Raw, now: Timestamp, made: Option<Timestamp>) -> Event {
     let envelope = Envelope::new(GATEWAY, info.medium.clone(), info.account.clone(), now, raw);
-    Unrecognised::new(envelope, what).into()
+    Unrecognised::new(envelope.dated(made), what).into()
 }
 
 fn inbound(told: &Told<'_>, from: &str, info: &Info, raw: Raw, now: Timestamp) -> Option<Inbound> {
@@ -79,18 +76,18 @@ fn inbound(told: &Told<'_>, from: &str, info: &Info, raw: Raw, now: Timestamp) -
             Sender::ShortCode(code) => Address::ShortCode(code),
         },
     };
-    let at = time(&told.date_received).or_else(|| time(&told.created_at)).unwrap_or(now);
-    let envelope = Envelope::new(GATEWAY, info.medium.clone(), info.account.clone(), at, raw);
+    let at = time(&told.date_received).or_else(|| time(&told.created_at));
+    let envelope = Envelope::new(GATEWAY, info.medium.clone(), info.account.clone(), now, raw).dated(at);
     let text = told.message.as_deref()?.to_owned();
-    let mut inbound = Inbound::new(envelope, told.id.as_deref()?, from, InboundContent::Text(text));
+    let mut inbound = Inbound::new(envelope, told.id.some()?, from, InboundContent::Text(text));
     inbound.to = told.destination_number.as_deref().and_then(|number| number.parse::<Sender>().ok()).map(Address::from);
     Some(inbound)
 }
 
 /// How far a message has got, by a callback or by the notification itself.
 pub(super) fn delivery(told: &Told<'_>, info: &Info, raw: Raw, now: Timestamp) -> Option<Delivery> {
-    let (id, status) = (told.id.as_deref()?, told.status.as_deref()?);
-    let envelope = Envelope::new(GATEWAY, info.medium.clone(), info.account.clone(), told.at().unwrap_or(now), raw);
+    let (id, status) = (told.id.some()?, told.status.some()?);
+    let envelope = Envelope::new(GATEWAY, info.medium.clone(), info.account.clone(), now, raw).dated(told.at());
     let (state, failure) = state(status);
     let mut delivery = Delivery::new(envelope, id, state, status);
     delivery.of = DeliveryOf::Message { id: Some(id.into()), key: told.reference.as_deref().map(str::to_owned) };
@@ -123,7 +120,7 @@ fn phone(number: &str) -> Option<Address> {
 }
 
 /// A time as callbacks and lists write it. Notify's pages show some without the `Z`.
-fn time(text: &Option<Str<'_>>) -> Option<Timestamp> {
+fn time(text: &Text<'_>) -> Option<Timestamp> {
     let text = text.as_deref()?;
     text.parse().or_else(|_| format!("{}Z", text.replacen(' ', "T", 1)).parse()).ok()
 }
@@ -133,8 +130,8 @@ pub(super) async fn poll(notify: &Notify, after: Option<&Cursor>) -> Result<Page
     let wrong = |_| Error::invalid("after", "is not a cursor of this channel").with_gateway(GATEWAY);
     let places: Places =
         after.map_or(Ok(Places::default()), |cursor| serde_json::from_str(cursor.as_str())).map_err(wrong)?;
-    let deliveries = walk(notify, "/v2/notifications?template_type=sms", NOTIFICATION, places.deliveries).await?;
-    let inbound = walk(notify, "/v2/received-text-messages", RECEIVED, places.inbound).await?;
+    let deliveries = walk(notify, "/v2/notifications?template_type=sms", places.deliveries).await?;
+    let inbound = walk(notify, "/v2/received-text-messages", places.inbound).await?;
     let more = deliveries.more || inbound.more;
     let mut events = inbound.events;
     events.extend(deliveries.events);
@@ -184,7 +181,7 @@ struct Row {
 }
 
 /// Reads a list from its newest message down to where the last look has to be repeated.
-async fn walk(notify: &Notify, path: &str, pattern: &'static str, place: Option<Place>) -> Result<Walk> {
+async fn walk(notify: &Notify, path: &str, place: Option<Place>) -> Result<Walk> {
     let looked = notify.clock.now();
     let floor = place.as_ref().map(|place| place.floor);
     let (mut fresh, mut again) = (VecDeque::<Vec<Row>>::new(), Vec::new());
@@ -194,7 +191,7 @@ async fn walk(notify: &Notify, path: &str, pattern: &'static str, place: Option<
         let join = if path.contains('?') { '&' } else { '?' };
         let older = end.as_ref().map_or_else(String::new, |(id, _)| format!("{join}older_than={id}"));
         let answer = notify.get(&[path, &older].concat()).await?;
-        let mut rows = rows(&answer.body, pattern, &notify.info, looked).ok_or_else(|| answer.unreadable())?;
+        let mut rows = rows(&answer.body, &notify.info, looked).ok_or_else(|| answer.unreadable())?;
         let Some(oldest) = rows.last().map(|row| row.made) else { break };
         let last = rows.iter().rev().find(|row| !row.id.is_empty()).map(|row| row.id.clone());
         let last = last.ok_or_else(|| answer.unreadable())?;
@@ -239,94 +236,65 @@ async fn walk(notify: &Notify, path: &str, pattern: &'static str, place: Option<
 }
 
 /// The rows of a page, newest first. One that cannot be read is told as it is, in the place of its neighbour.
-fn rows(body: &Bytes, pattern: &'static str, info: &Info, now: Timestamp) -> Option<Vec<Row>> {
-    let list: List<'_> = serde_json::from_slice(body).ok()?;
-    let mut rows: Vec<Row> = Vec::with_capacity(list.rows().len());
-    for (n, row) in list.rows().iter().enumerate() {
-        let raw = Raw::at(body.clone(), pattern, [n, 0, 0]);
-        let told = Told::read(row.get().as_bytes()).filter(|told| told.id.is_some());
-        let made = told.as_ref().and_then(|told| time(&told.created_at));
+fn rows(body: &Bytes, info: &Info, now: Timestamp) -> Option<Vec<Row>> {
+    let json = Json::new(body);
+    let list: Rows<'_> = json.read()?;
+    let list = list.rows?;
+    let mut rows: Vec<Row> = Vec::with_capacity(list.len());
+    for piece in list.iter() {
+        let raw = Raw::new(json.raw(piece.get()));
+        let told: Told<'_> = json::read(piece.get()).unwrap_or_default();
         let neighbour = || rows.last().map_or(now, |row| row.made);
-        rows.push(match (told, made) {
-            (Some(told), Some(made)) => {
+        let made = time(&told.created_at);
+        rows.push(match (told.id.some(), made) {
+            (Some(id), Some(made)) => {
                 // A received message is final as it is made, and a notification when Notify says, if it does.
-                let at = if told.source_number.is_some() { made } else { time(&told.completed_at).unwrap_or(now) };
+                let received = told.source_number.as_deref().is_some();
+                let at = if received { made } else { time(&told.completed_at).unwrap_or(now) };
                 let event = told.is_final().then(|| (at, event(&told, info, raw, at)));
-                Row { id: told.id?.into_string().into(), made, told: event }
+                Row { id: id.into(), made, told: event }
             }
-            _ => {
-                // Its place is read whatever else is strange in it: where the next page begins is told by an id.
-                let strange: serde_json::Value = serde_json::from_str(row.get()).unwrap_or_default();
-                let text = |field: &str| strange.get(field).and_then(serde_json::Value::as_str);
-                let made = time(&text("created_at").map(|at| Str(at.into()))).unwrap_or_else(neighbour);
-                let event = unrecognised("row", info, raw, made);
-                Row { id: text("id").unwrap_or_default().into(), made, told: Some((made, event)) }
+            // Its place is read whatever else is strange in it: where the next page begins is told by an id.
+            (id, made) => {
+                let made = made.unwrap_or_else(neighbour);
+                let event = unrecognised("row", info, raw, made, None);
+                Row { id: id.unwrap_or_default().into(), made, told: Some((made, event)) }
             }
         });
     }
     Some(rows)
 }
 
-/// A page of either list.
-#[derive(Deserialize)]
-pub(super) struct List<'a> {
-    #[serde(borrow, alias = "received_text_messages")]
-    notifications: Vec<&'a RawValue>,
-}
+lenient! {
+    /// A page of either list.
+    pub(super) struct Rows<'a> {
+        pub(super) rows = "notifications" | "received_text_messages": Option<List<Piece<'a>>>,
+    }
 
-impl<'a> List<'a> {
-    pub(super) fn rows(&self) -> &[&'a RawValue] {
-        &self.notifications
+    /// A notification, a received message, or a callback about one: the names differ and mean the same.
+    pub(super) struct Told<'a> {
+        id: Text<'a>,
+        reference: Text<'a>,
+        to = "to" | "phone_number": Text<'a>,
+        status: Text<'a>,
+        medium = "notification_type" | "type": Text<'a>,
+        created_at: Text<'a>,
+        sent_at: Text<'a>,
+        completed_at: Text<'a>,
+        cost_in_pounds: Text<'a>,
+        cost_details: Cost<'a>,
+        source_number = "source_number" | "user_number": Text<'a>,
+        destination_number = "destination_number" | "notify_number": Text<'a>,
+        message = "message" | "content": Text<'a>,
+        date_received: Text<'a>,
+    }
+
+    struct Cost<'a> {
+        billable_sms_fragments: Text<'a>,
     }
 }
 
-/// A notification, a received message, or a callback about one: the names differ and mean the same.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Told<'a> {
-    #[serde(borrow)]
-    id: Option<Str<'a>>,
-    #[serde(borrow)]
-    reference: Option<Str<'a>>,
-    #[serde(borrow, alias = "phone_number")]
-    to: Option<Str<'a>>,
-    #[serde(borrow)]
-    status: Option<Str<'a>>,
-    #[serde(borrow, alias = "type", rename = "notification_type")]
-    medium: Option<Str<'a>>,
-    #[serde(borrow)]
-    created_at: Option<Str<'a>>,
-    #[serde(borrow)]
-    sent_at: Option<Str<'a>>,
-    #[serde(borrow)]
-    completed_at: Option<Str<'a>>,
-    #[serde(borrow)]
-    cost_in_pounds: Option<Str<'a>>,
-    #[serde(borrow)]
-    cost_details: Option<Cost<'a>>,
-    #[serde(borrow, alias = "user_number")]
-    source_number: Option<Str<'a>>,
-    #[serde(borrow, alias = "notify_number")]
-    destination_number: Option<Str<'a>>,
-    #[serde(borrow, alias = "content")]
-    message: Option<Str<'a>>,
-    #[serde(borrow)]
-    date_received: Option<Str<'a>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Cost<'a> {
-    #[serde(borrow)]
-    billable_sms_fragments: Option<Str<'a>>,
-}
-
-impl<'a> Told<'a> {
-    pub(super) fn read(body: &'a [u8]) -> Option<Self> {
-        // Left to itself, serde takes an array for the fields in their order.
-        body.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(body).ok())?
-    }
-
+impl Told<'_> {
     /// When it came to be as it is.
     fn at(&self) -> Option<Timestamp> {
         time(&self.completed_at).or_else(|| time(&self.sent_at)).or_else(|| time(&self.created_at))
@@ -337,12 +305,12 @@ impl<'a> Told<'a> {
         let open = |status| matches!(state(status).0, DeliveryState::Accepted | DeliveryState::Sending);
         match self.status.as_deref() {
             Some(status) if open(status) => false,
-            Some(status) if state(status).0 == DeliveryState::Unrecognised => self.completed_at.is_some(),
+            Some(status) if state(status).0 == DeliveryState::Unrecognised => self.completed_at.some().is_some(),
             _ => true,
         }
     }
 
     pub(super) fn segments(&self) -> Option<u32> {
-        self.cost_details.as_ref()?.billable_sms_fragments.as_deref()?.parse().ok()
+        self.cost_details.billable_sms_fragments.as_deref()?.parse().ok()
     }
 }

@@ -41,6 +41,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderVal
 use http::{Method, Request};
 use serde::Deserialize;
 
+use crate::adapter;
 use crate::address::{Address, Medium, Sender};
 use crate::capability::{MediaLimits, MediaRule, TemplateLimits, TextLimit};
 use crate::channel::{Channel, Evidence, Grade, Health, Info, Sent};
@@ -431,12 +432,11 @@ impl Channel for Twilio {
     }
 
     async fn receive(&self, request: &webhook::Request) -> Result<Received> {
-        let Some(signature) = &self.signature else {
-            let rule = "is needed to receive webhooks: their signature covers the address that Twilio called";
-            return Err(Error::config("public_url", rule).with_gateway(GATEWAY));
-        };
-        let verified = request.verified(&**signature).map_err(|error| error.with_gateway(GATEWAY))?;
-        Ok(self.events(&verified))
+        let scheme = self.signature.as_deref().map(|signature| signature as &dyn webhook::Scheme);
+        let received = adapter::receive(request, &self.info, scheme, "public_url", |hook, events| {
+            self.events(hook, events);
+        })?;
+        Ok(received.with_reply(receive::nothing_back()))
     }
 
     async fn look_up(&self, sent: &Sent) -> Result<Evidence> {

@@ -11,14 +11,13 @@ use sha1::Sha1;
 use sha2::Sha256;
 
 use super::{GATEWAY, Source, Twilio, WHATSAPP, state};
+use crate::adapter::Collector;
 use crate::address::{Address, Medium, Sender, WhatsAppUser};
 use crate::endpoint::BaseUrl;
-use crate::event::{
-    Chosen, Delivery, Envelope, Event, Inbound, InboundContent, OptOut, OptOutScope, Profile, Unrecognised,
-};
+use crate::event::{Chosen, Delivery, Envelope, Event, Inbound, InboundContent, OptOut, OptOutScope, Profile};
 use crate::id::{AccountId, Digest};
 use crate::message::{Location, MediaRef};
-use crate::webhook::{Covers, Form, Received, Refusal, Reply, Scheme, Sealed, SigningSecret, Verdict, Verified};
+use crate::webhook::{Covers, Form, Refusal, Reply, Scheme, Sealed, SigningSecret, Verdict, Verified};
 
 /// How Twilio proves that a webhook is its own: `X-Twilio-Signature`, an HMAC of the public address with its query and
 /// of the form's fields in the order of their names. (Twilio, webhooks security, and the validator of its Python library
@@ -185,30 +184,37 @@ impl Scheme for Signature {
 /// Twilio takes any other text for an answer to the person, and sends it.
 const NOTHING_BACK: &[u8] = br#"<?xml version="1.0" encoding="UTF-8"?><Response></Response>"#;
 
+/// The answer to a webhook: none to the person.
+pub(super) fn nothing_back() -> Reply {
+    Reply::body("text/xml", Bytes::from_static(NOTHING_BACK))
+}
+
 impl Twilio {
-    /// The events of a verified webhook: one, and the opt-out that Twilio may have seen in it.
-    pub(super) fn events(&self, verified: &Verified) -> Received {
-        let query = verified.query().unwrap_or_default();
-        let by_get = verified.body().is_empty();
-        let answer =
-            |events| Received::new(events).with_reply(Reply::body("text/xml", Bytes::from_static(NOTHING_BACK)));
+    /// Collects the events of a verified webhook: one, and the opt-out that Twilio may have seen in it.
+    pub(super) fn events(&self, hook: &Verified, events: &mut Collector<'_>) {
+        let query = hook.query().unwrap_or_default();
+        let by_get = hook.body().is_empty();
         // JSON, in which a person's words could look like fields of a form.
         let json = form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == BODY_HASH);
         let in_query = if by_get && !json { Form::decode(query.as_bytes()) } else { None };
-        let form = in_query.as_ref().or(verified.form().filter(|_| !by_get));
-        let envelope = self.info.envelope(verified);
-        let unrecognised = |what| vec![Event::from(Unrecognised::new(envelope.clone(), what))];
-        let Some(form) = form else { return answer(unrecognised(if json { "json" } else { "form" })) };
+        let form = in_query.as_ref().or(hook.form().filter(|_| !by_get));
+        // A webhook that names no account is of the one whose token proves it.
+        let named = form.and_then(|form| form.get("AccountSid"));
         let ours = self.account.rsplit('/').next().unwrap_or_default();
-        if !verified.owns(form.get("AccountSid").as_deref().unwrap_or(ours)) {
-            return answer(Vec::new()).with_discarded(1);
-        }
+        let Some(_) = events.owner(Some(named.as_deref().unwrap_or(ours)), 1) else { return };
+        let envelope = self.info.envelope(hook);
+        let Some(form) = form else {
+            return events.unrecognised(envelope, if json { "json" } else { "form" }, None);
+        };
         let status = form.some("MessageStatus").or_else(|| form.some("SmsStatus"));
         let read = match status.as_deref() {
             Some("received" | "receiving") | None => self.inbound(form, envelope.clone()),
             Some(status) => self.status(form, status, envelope.clone()),
         };
-        answer(read.unwrap_or_else(|| unrecognised("form")))
+        match read {
+            Some(read) => read.into_iter().for_each(|event| events.push(event)),
+            None => events.unrecognised(envelope, "form", None),
+        }
     }
 
     fn inbound(&self, form: &Form, mut envelope: Envelope) -> Option<Vec<Event>> {
@@ -318,7 +324,7 @@ fn content(form: &Form, medium: &Medium) -> InboundContent {
     match form.some("MessageType") {
         // What WhatsApp has and Twilio does not hand on comes with nothing in it.
         Some(kind) if *medium == Medium::WhatsApp && body.is_empty() => {
-            InboundContent::Unsupported(Some(kind.into_owned()))
+            InboundContent::unsupported(Some(kind.into_owned()))
         }
         _ => InboundContent::Text(body.into_owned()),
     }

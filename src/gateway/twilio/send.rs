@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::receive::party;
 use super::{GATEWAY, Source, Twilio, WHATSAPP, is_sid, state};
+use crate::adapter::json::{self, Json, List, Piece, Text};
+use crate::adapter::lenient;
 use crate::address::{Address, Medium, Phone};
 use crate::channel::{Evidence, Sent};
 use crate::clock::Timestamp;
@@ -19,7 +21,6 @@ use crate::id::MessageId;
 use crate::media::published;
 use crate::medium::sms::fold;
 use crate::message::{Accepted, Content, GatewayOptions, Message, Money, Template};
-use crate::wire::Str;
 
 /// Options that only this gateway reads.
 ///
@@ -213,8 +214,9 @@ impl Twilio {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Evidence::Absent { conclusive: false }),
             Err(error) => return Err(error),
         };
-        let resource: Resource<'_> = serde_json::from_slice(&answer.body).map_err(|_| answer.unreadable())?;
-        let delivery = self.delivery(&resource, Raw::whole(answer.body.clone()));
+        let json = Json::new(&answer.body);
+        let resource: Resource<'_> = json.read().ok_or_else(|| answer.unreadable())?;
+        let delivery = self.delivery(&resource, Raw::new(answer.body.clone()));
         delivery.map(|delivery| Evidence::Found(vec![delivery])).ok_or_else(|| answer.unreadable())
     }
 
@@ -238,20 +240,21 @@ impl Twilio {
         for _ in 0..PAGES {
             let Some(page) = path.take() else { break };
             let answer = self.endpoint.get(&page, self.reading()).await?;
-            let page: List<'_> = serde_json::from_slice(&answer.body).map_err(|_| answer.unreadable())?;
+            let json = Json::new(&answer.body);
+            let page: Messages<'_> = json.read().ok_or_else(|| answer.unreadable())?;
             let mut older = !page.messages.is_empty();
-            for (n, resource) in page.messages.iter().enumerate() {
+            for piece in page.messages.iter() {
+                let resource: &Resource<'_> = &json::read(piece.get()).unwrap_or_default();
                 let made = resource.date_created.as_deref().and_then(Timestamp::from_rfc2822);
                 older &= made.is_some_and(|made| made.plus(NEARBY) < sent.at);
                 let near = made.is_some_and(|made| made.plus(NEARBY) >= sent.at && made <= sent.at.plus(NEARBY));
                 let said = resource.body.as_deref().unwrap_or_default();
                 if near && self.is_ours(resource) && fold(said.trim_end()) == text.trim_end() {
-                    found.extend(self.delivery(resource, Raw::at(answer.body.clone(), "/messages/#", [n, 0, 0])));
+                    found.extend(self.delivery(resource, Raw::new(json.raw(piece.get()))));
                 }
             }
             // A path that does not go on where this one is would lead the credential elsewhere.
-            let next = page.next_page_uri.filter(|next| !older && next.starts_with(&*list));
-            path = next.map(Str::into_string);
+            path = page.next_page_uri.to_text().filter(|next| !older && next.starts_with(&*list));
         }
         Ok(if found.is_empty() { Evidence::Absent { conclusive: false } } else { Evidence::Found(found) })
     }
@@ -332,8 +335,9 @@ fn variables(template: &Template) -> Option<String> {
 
 /// What Twilio answers to a send: the message, as it then is.
 pub(super) fn decode(answer: &Answer) -> Result<Accepted> {
-    let resource: Resource<'_> = serde_json::from_slice(&answer.body).map_err(|_| answer.unreadable())?;
-    let sid = resource.sid.as_deref().filter(|sid| !sid.is_empty()).ok_or_else(|| answer.unreadable())?;
+    let json = Json::new(&answer.body);
+    let resource: Resource<'_> = json.read().ok_or_else(|| answer.unreadable())?;
+    let sid = resource.sid.some().ok_or_else(|| answer.unreadable())?;
     let mut accepted = Accepted::new(GATEWAY, sid, answer.body.clone());
     if let Some(status) = resource.status.as_deref() {
         accepted.state = state(status, resource.error_code.as_deref()).max(DeliveryState::Accepted);
@@ -345,34 +349,30 @@ pub(super) fn decode(answer: &Answer) -> Result<Accepted> {
     Ok(accepted)
 }
 
-#[derive(Deserialize)]
-struct List<'a> {
-    #[serde(borrow, default)]
-    messages: Vec<Resource<'a>>,
-    #[serde(borrow, default)]
-    next_page_uri: Option<Str<'a>>,
-}
+lenient! {
+    struct Messages<'a> {
+        messages: List<Piece<'a>>,
+        next_page_uri: Text<'a>,
+    }
 
-/// A message as Twilio's API writes it.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Resource<'a> {
-    #[serde(borrow)]
-    sid: Option<Str<'a>>,
-    status: Option<Str<'a>>,
-    to: Option<Str<'a>>,
-    from: Option<Str<'a>>,
-    messaging_service_sid: Option<Str<'a>>,
-    body: Option<Str<'a>>,
-    direction: Option<Str<'a>>,
-    num_segments: Option<Str<'a>>,
-    price: Option<Str<'a>>,
-    price_unit: Option<Str<'a>>,
-    error_code: Option<Str<'a>>,
-    error_message: Option<Str<'a>>,
-    date_created: Option<Str<'a>>,
-    date_sent: Option<Str<'a>>,
-    date_updated: Option<Str<'a>>,
+    /// A message as Twilio's API writes it.
+    struct Resource<'a> {
+        sid: Text<'a>,
+        status: Text<'a>,
+        to: Text<'a>,
+        from: Text<'a>,
+        messaging_service_sid: Text<'a>,
+        body: Text<'a>,
+        direction: Text<'a>,
+        num_segments: Text<'a>,
+        price: Text<'a>,
+        price_unit: Text<'a>,
+        error_code: Text<'a>,
+        error_message: Text<'a>,
+        date_created: Text<'a>,
+        date_sent: Text<'a>,
+        date_updated: Text<'a>,
+    }
 }
 
 impl Resource<'_> {

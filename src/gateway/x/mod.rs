@@ -67,13 +67,15 @@ use crate::secret::Secret;
 use crate::transport::{Body, Transport, TransportError};
 use crate::webhook::{self, SigningSecret};
 
+mod events;
 mod oauth;
 mod receive;
 mod send;
+mod wire;
 
+use events::Signature;
 use oauth::Signer;
 pub use oauth::{Auth, OAuth1, OAuth2};
-use receive::Signature;
 
 const GATEWAY: &str = "x";
 const BASE_URL: &str = "https://api.x.com";

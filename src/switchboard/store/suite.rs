@@ -686,7 +686,7 @@ fn inbound(n: u32, from: &Address) -> Incoming {
 
 fn changed(previous: &Address, current: &Address, moment: i64) -> Incoming {
     // Such an event is known by what it says.
-    let raw = Raw::whole(format!("{} {} {moment}", previous.expose(), current.expose()).into());
+    let raw = Raw::new(format!("{} {} {moment}", previous.expose(), current.expose()));
     let envelope = Envelope::new("mock", Medium::Sms, AccountId::new("desk"), at(moment), raw);
     let event = crate::event::AddressChanged::new(envelope, previous.clone(), current.clone());
     Incoming { line: Some("desk".to_owned()), event: event.into(), fetch: false }

@@ -1,0 +1,48 @@
+//! What adapters are built of, in this crate and in others: receiving webhooks, and reading what gateways write.
+//!
+//! [`receive`] is the whole of a [`Channel::receive`](crate::Channel::receive): it verifies, decides whose each event
+//! is, and answers. [`json`] reads bodies in which a value is not as documented.
+
+#[doc(inline)]
+pub use crate::__lenient as lenient;
+
+mod receive;
+pub use receive::{Collector, EVENTS_MAX, Owner, receive};
+
+pub mod json {
+    //! JSON as gateways write it, read so that a malformed value costs that value and nothing beside it.
+    //!
+    //! Vendors' webhooks hold values that no documentation foresees: `null` for a list, an object for a string, a member
+    //! twice, half of an emoji. A derived `Deserialize` refuses the whole body for one of them, and every message in it is
+    //! lost. [`lenient!`](crate::adapter::lenient) declares structs in which such a value is absent and the rest is read:
+    //!
+    //! ```
+    //! use bytes::Bytes;
+    //! use civic_messaging::adapter::json::{self, Json, List, Piece, Text};
+    //! use civic_messaging::adapter::lenient;
+    //!
+    //! lenient! {
+    //!     /// What the gateway posts: several messages at once.
+    //!     struct Batch<'a> {
+    //!         messages: List<Piece<'a>>,
+    //!     }
+    //!
+    //!     struct Message<'a> {
+    //!         id: Text<'a>,
+    //!         body = "text" | "message": Text<'a>,
+    //!     }
+    //! }
+    //!
+    //! let body = Bytes::from(r#"{"messages":[{"id":7,"text":"STOP","extra":{}},null]}"#);
+    //! let json = Json::new(&body);
+    //! let batch: Batch<'_> = json.read().unwrap();
+    //! let [first, second] = &batch.messages.items[..] else { unreachable!() };
+    //! let message: Message<'_> = json::read(first.get()).unwrap();
+    //! assert_eq!((message.id.as_deref(), message.body.as_deref()), (Some("7"), Some("STOP")));
+    //! assert_eq!(json.raw(first.get()), &br#"{"id":7,"text":"STOP","extra":{}}"#[..]);
+    //! assert_eq!(second.get(), "null");
+    //! ```
+
+    #[doc(inline)]
+    pub use crate::json::{Json, List, MapAccess, Member, MemberValue, Name, Occurrences, Piece, Text, read};
+}

@@ -1,0 +1,227 @@
+//! The shared half of receiving: verification, ownership, bounds, and the answer.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::channel::Info;
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::event::{Envelope, Event, Raw, Unrecognised};
+use crate::id::AccountId;
+use crate::webhook::{Discarded, Opened, Received, Request, Scheme, Verified};
+
+/// The most events of one webhook. Meta posts up to 1,000 at once; what is over this is kept as
+/// [`Unrecognised`] pieces of any length, so that no body expands into more than a few megabytes of events.
+pub const EVENTS_MAX: usize = 10_000;
+
+/// The most accounts that [`Received::discarded`] names, before it counts the rest without a name.
+const ACCOUNTS_MAX: usize = 100;
+
+/// Verifies a webhook and collects its events: the whole of a [`Channel::receive`](crate::Channel::receive).
+///
+/// `read` is called once the scheme has accepted the request. It hands each event to the [`Collector`], for which it needs
+/// an [`Owner`]: an account that the secret owns. A verified webhook of which it makes nothing is kept as [`Unrecognised`].
+///
+/// ```
+/// use civic_messaging::adapter::{self, json::Text, lenient};
+/// use civic_messaging::webhook::{self, BearerToken, Received};
+/// use civic_messaging::event::Raw;
+/// use civic_messaging::{Address, Inbound, InboundContent, Info, Result};
+///
+/// lenient! {
+///     struct Callback<'a> {
+///         number: Text<'a>,
+///         id: Text<'a>,
+///         from: Text<'a>,
+///         text: Text<'a>,
+///     }
+/// }
+///
+/// fn receive(request: &webhook::Request, info: &Info, scheme: &BearerToken) -> Result<Received> {
+///     adapter::receive(request, info, Some(scheme), "webhook_tokens", |webhook, events| {
+///         let json = adapter::json::Json::new(webhook.body());
+///         let callback: Callback<'_> = json.read().unwrap_or_default();
+///         let Some(owner) = events.owner(callback.number.as_deref(), 1) else { return };
+///         let envelope = events.envelope(&owner, Raw::new(webhook.body().clone()), None);
+///         let from = callback.from.as_deref().and_then(|from| Address::phone(from).ok());
+///         match (callback.id.some(), from, callback.text.to_text()) {
+///             (Some(id), Some(from), Some(text)) => {
+///                 events.push(Inbound::new(envelope, id, from, InboundContent::Text(text)));
+///             }
+///             _ => events.unrecognised(envelope, "callback", None),
+///         }
+///     })
+/// }
+/// ```
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) naming `setting` where there is no scheme, or the channel does not
+/// receive; and those of [`Request::open`].
+pub fn receive(
+    request: &Request,
+    info: &Info,
+    scheme: Option<&dyn Scheme>,
+    setting: &'static str,
+    read: impl FnOnce(&Verified, &mut Collector<'_>),
+) -> Result<Received> {
+    let Some(scheme) = scheme.filter(|_| info.capability.receive) else {
+        return Err(Error::config(setting, "must be set to receive webhooks").with_gateway(info.gateway));
+    };
+    let verified = match request.open(scheme).map_err(|error| error.with_gateway(info.gateway))? {
+        Opened::Verified(verified) => verified,
+        Opened::Handshake(received) => return Ok(received),
+        Opened::NeedKey(_) => {
+            return Err(Error::unsupported("the scheme needs a key from elsewhere").with_gateway(info.gateway));
+        }
+    };
+    let mut events = Collector::new(&verified, info);
+    read(&verified, &mut events);
+    Ok(events.received())
+}
+
+/// Collects the events of a verified webhook.
+#[derive(Debug)]
+pub struct Collector<'w> {
+    verified: &'w Verified,
+    info: &'w Info,
+    events: Vec<Event>,
+    discarded: BTreeMap<Option<AccountId>, usize>,
+    overflow: Option<Overflow>,
+}
+
+/// Pieces of one owner that follow each other in the body.
+#[derive(Debug)]
+struct Overflow {
+    envelope: Envelope,
+    place: Range<usize>,
+}
+
+/// An account that the secret owns, and of which there may be events: see [`Collector::owner`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner(AccountId);
+
+impl Owner {
+    /// The account.
+    pub fn account(&self) -> &AccountId {
+        &self.0
+    }
+}
+
+impl<'w> Collector<'w> {
+    fn new(verified: &'w Verified, info: &'w Info) -> Self {
+        Self { verified, info, events: Vec::new(), discarded: BTreeMap::new(), overflow: None }
+    }
+
+    /// Makes room for so many events.
+    pub fn reserve(&mut self, events: usize) {
+        self.events.reserve(events.min(EVENTS_MAX));
+    }
+
+    /// Returns the owner of a part of the webhook, if the secret owns the account that the part names.
+    ///
+    /// Otherwise its `events` are counted as [`Received::discarded`], under the account if one is named: the secret of
+    /// an app proves the webhooks of every account of that app. Of a part that names nobody, nobody knows whose it is.
+    pub fn owner(&mut self, account: Option<&str>, events: usize) -> Option<Owner> {
+        // What follows need not be of the owner of what overflowed before.
+        self.end_overflow();
+        let own = &self.info.account;
+        match account {
+            Some(account) if self.verified.owns(account) => {
+                Some(Owner(if account == own.as_str() { own.clone() } else { account.into() }))
+            }
+            account => {
+                let account = account.filter(|account| !account.is_empty()).map(AccountId::from);
+                let known = account.is_none() || self.discarded.contains_key(&account);
+                let named = if known || self.discarded.len() < ACCOUNTS_MAX { account } else { None };
+                *self.discarded.entry(named).or_default() += events;
+                None
+            }
+        }
+    }
+
+    /// Returns the channel's own account, for a gateway whose webhooks name none: the secret alone says whose they are.
+    pub fn channel(&mut self) -> Option<Owner> {
+        let account = self.info.account.clone();
+        self.owner(Some(account.as_str()), 1)
+    }
+
+    /// The envelope of an event, with the gateway's time, or else the time of arrival.
+    pub fn envelope(&self, owner: &Owner, raw: Raw, at: Option<Timestamp>) -> Envelope {
+        let arrived = self.verified.arrived();
+        Envelope::new(self.info.gateway, self.info.medium.clone(), owner.0.clone(), arrived, raw).dated(at)
+    }
+
+    /// Adds an event. One that is over [`EVENTS_MAX`] is kept as an [`Unrecognised`] piece.
+    pub fn push(&mut self, event: impl Into<Event>) {
+        let event = event.into();
+        if self.events.len() < EVENTS_MAX {
+            self.events.push(event);
+        } else {
+            self.overflow(event.envelope());
+        }
+    }
+
+    /// Adds what is not understood, by the gateway's name for it, and from whom it came if that is known.
+    pub fn unrecognised(&mut self, envelope: Envelope, what: impl Into<String>, from: Option<crate::address::Address>) {
+        let mut event = Unrecognised::new(envelope, what);
+        event.from = from;
+        self.push(event);
+    }
+
+    /// The number of events so far.
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Returns `true` if there are no events so far.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Keeps the piece of one event too many, together with its neighbours of the same account.
+    fn overflow(&mut self, envelope: &Envelope) {
+        let body = self.verified.body();
+        let place = place(body, envelope.raw.as_bytes());
+        match (&mut self.overflow, place) {
+            (Some(run), Some(place)) if run.envelope.account == envelope.account && place.start >= run.place.start => {
+                run.place.end = run.place.end.max(place.end);
+            }
+            (_, place) => {
+                self.end_overflow();
+                let place = place.unwrap_or_default();
+                self.overflow = Some(Overflow { envelope: envelope.clone(), place });
+            }
+        }
+    }
+
+    fn end_overflow(&mut self) {
+        if let Some(Overflow { mut envelope, place }) = self.overflow.take() {
+            if !place.is_empty() {
+                envelope.raw = Raw::new(self.verified.body().slice(place));
+            }
+            self.events.push(Unrecognised::new(envelope, "overflow").into());
+        }
+    }
+
+    fn received(mut self) -> Received {
+        self.end_overflow();
+        if self.events.is_empty()
+            && self.discarded.is_empty()
+            && let Some(owner) = self.channel()
+        {
+            let envelope = Envelope { account: owner.0, ..self.info.envelope(self.verified) };
+            self.events.push(Unrecognised::new(envelope, "body").into());
+        }
+        let discarded = self.discarded.into_iter().map(|(account, events)| Discarded { account, events }).collect();
+        Received { discarded, ..Received::new(self.events) }
+    }
+}
+
+/// Where a piece stands in the body that it was cut from.
+fn place(body: &Bytes, piece: &Bytes) -> Option<Range<usize>> {
+    let from = piece.as_ptr().addr().checked_sub(body.as_ptr().addr())?;
+    let to = from.checked_add(piece.len())?;
+    (to <= body.len()).then_some(from..to)
+}

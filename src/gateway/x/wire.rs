@@ -1,0 +1,283 @@
+//! What X writes of direct messages: in webhooks of both its APIs, and in the lists of `/2/dm_events`.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use super::GATEWAY;
+use crate::adapter::json::{List, MapAccess, Member, MemberValue, Name, Piece, Text};
+use crate::adapter::lenient;
+use crate::clock::Timestamp;
+use crate::event::{Chosen, InboundContent};
+use crate::message::MediaRef;
+
+lenient! {
+    /// A message, a read receipt or a sign of typing: X writes them in one shape.
+    pub(super) struct DirectMessage<'a> {
+        pub(super) kind = "type": Text<'a>,
+        pub(super) id: Text<'a>,
+        pub(super) created_timestamp: Text<'a>,
+        pub(super) message_create: MessageCreate<'a>,
+        pub(super) sender_id: Text<'a>,
+        pub(super) last_read_event_id: Text<'a>,
+    }
+
+    pub(super) struct MessageCreate<'a> {
+        pub(super) sender_id: Text<'a>,
+        pub(super) target: Target<'a>,
+        pub(super) message_data: MessageData<'a>,
+    }
+
+    pub(super) struct Target<'a> {
+        pub(super) recipient_id: Text<'a>,
+    }
+
+    pub(super) struct MessageData<'a> {
+        pub(super) text: Text<'a>,
+        pub(super) entities: Entities<'a>,
+        pub(super) quick_reply_response: QuickReply<'a>,
+        pub(super) attachment: Attachment<'a>,
+    }
+
+    pub(super) struct Entities<'a> {
+        pub(super) urls: List<Url<'a>>,
+    }
+
+    #[derive(Clone)]
+    pub(super) struct Url<'a> {
+        pub(super) url: Text<'a>,
+        pub(super) expanded_url: Text<'a>,
+    }
+
+    pub(super) struct QuickReply<'a> {
+        pub(super) metadata: Text<'a>,
+    }
+
+    pub(super) struct Attachment<'a> {
+        pub(super) kind = "type": Text<'a>,
+        pub(super) media: Option<Attached<'a>>,
+    }
+
+    /// A file in a webhook. Its `id` is a number that JSON readers round, so `id_str` is read.
+    pub(super) struct Attached<'a> {
+        pub(super) id_str: Text<'a>,
+        pub(super) media_url_https: Text<'a>,
+        pub(super) url: Text<'a>,
+        pub(super) expanded_url: Text<'a>,
+        pub(super) video_info: VideoInfo<'a>,
+    }
+
+    /// As in v1.1; that direct messages still have it is unverified.
+    pub(super) struct VideoInfo<'a> {
+        pub(super) variants: List<Variant<'a>>,
+    }
+
+    pub(super) struct Variant<'a> {
+        pub(super) bitrate: Option<f64>,
+        pub(super) content_type: Text<'a>,
+        pub(super) url: Text<'a>,
+    }
+
+    /// A person, under the names of v1.1, those of v2, or those of v2 in a `data` of their own.
+    pub(super) struct User<'a> {
+        pub(super) id: Text<'a>,
+        pub(super) name: Text<'a>,
+        pub(super) screen_name: Text<'a>,
+        pub(super) username: Text<'a>,
+        pub(super) data: Option<Box<User<'a>>>,
+    }
+
+    /// An event of a list. What the specification of August 2026 names anew, and a shared post, are not read.
+    pub(super) struct DmEvent<'a> {
+        pub(super) id: Text<'a>,
+        pub(super) event_type: Text<'a>,
+        pub(super) text: Text<'a>,
+        pub(super) sender_id: Text<'a>,
+        pub(super) dm_conversation_id: Text<'a>,
+        pub(super) created_at: Text<'a>,
+        pub(super) attachments: Attachments<'a>,
+        pub(super) entities: Entities<'a>,
+        pub(super) urls: List<Url<'a>>,
+    }
+
+    pub(super) struct Attachments<'a> {
+        pub(super) media_keys: List<Text<'a>>,
+    }
+
+    /// What a list says of the people and files in it.
+    pub(super) struct Includes<'a> {
+        pub(super) users: List<User<'a>>,
+        pub(super) media: List<IncludedMedia<'a>>,
+    }
+
+    pub(super) struct IncludedMedia<'a> {
+        pub(super) media_key: Text<'a>,
+        pub(super) url: Text<'a>,
+    }
+}
+
+/// The members of an object whose names matter, each as it stands.
+#[derive(Default)]
+pub(super) struct Members<'a>(pub(super) HashMap<Cow<'a, str>, Piece<'a>>);
+
+impl<'a> Member<'a> for Members<'a> {
+    fn object<M: MapAccess<'a>>(&mut self, mut members: M, _: bool) -> Result<bool, M::Error> {
+        while let Some(name) = members.next_key::<Name<'a>>()? {
+            let mut piece = Piece::default();
+            MemberValue::new(&mut members, false).read(&mut piece)?;
+            self.0.insert(name.into_text(), piece);
+        }
+        Ok(true)
+    }
+}
+
+impl DirectMessage<'_> {
+    pub(super) fn at(&self) -> Option<Timestamp> {
+        self.created_timestamp.as_deref().and_then(Timestamp::from_unix)
+    }
+}
+
+impl<'a> Attached<'a> {
+    /// The link that X writes into the text for the file.
+    pub(super) fn link(&self) -> Option<Url<'a>> {
+        self.url.0.as_ref()?;
+        Some(Url { url: self.url.clone(), expanded_url: self.expanded_url.clone(), ..Url::default() })
+    }
+
+    pub(super) fn reference(&self) -> Option<MediaRef> {
+        let films = self.video_info.variants.iter().filter(|film| film.bitrate.is_some());
+        let best = films.max_by(|a, b| a.bitrate.unwrap_or_default().total_cmp(&b.bitrate.unwrap_or_default()));
+        let mut media = MediaRef::new(GATEWAY, self.id_str.some()?);
+        (media.url, media.mime) = match best {
+            Some(film) => (film.url.to_text(), film.content_type.to_text()),
+            None => (self.media_url_https.to_text(), self.media_url_https.as_deref().and_then(mime_by_name)),
+        };
+        Some(media)
+    }
+}
+
+fn mime_by_name(url: &str) -> Option<String> {
+    let mime = match url.rsplit_once('.')?.1 {
+        "gif" => "image/gif",
+        "jpg" | "jpeg" => "image/jpeg",
+        "mp4" => "video/mp4",
+        "png" => "image/png",
+        "webp" => "image/webp",
+        _ => return None,
+    };
+    Some(mime.to_owned())
+}
+
+impl User<'_> {
+    /// The name and the handle.
+    pub(super) fn shown(&self) -> (Option<String>, Option<String>) {
+        let user = self.data.as_deref().unwrap_or(self);
+        (user.name.to_text(), user.username.to_text().or_else(|| user.screen_name.to_text()))
+    }
+}
+
+impl<'a> DmEvent<'a> {
+    /// The links, which stood beside the text before they stood under `entities`.
+    pub(super) fn urls(&self) -> &[Url<'a>] {
+        if self.entities.urls.is_empty() { &self.urls } else { &self.entities.urls }
+    }
+
+    /// The files, each by its key and its id.
+    pub(super) fn media_ids(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.attachments.media_keys.iter().filter_map(|key| Some((key.some()?, key.some()?.split_once('_')?.1)))
+    }
+
+    pub(super) fn media(&self, people: &Includes<'_>) -> Vec<MediaRef> {
+        let reference = |(key, id): (&str, &str)| {
+            let mut media = MediaRef::new(GATEWAY, id);
+            let included = people.media.iter().find(|included| included.media_key.as_deref() == Some(key));
+            media.url = included.and_then(|included| included.url.to_text());
+            media.mime = media.url.as_deref().and_then(mime_by_name);
+            media
+        };
+        self.media_ids().map(reference).collect()
+    }
+}
+
+/// What a message says, without the link that stands in its text for its file.
+pub(super) fn content(
+    text: Option<&str>,
+    urls: &[Url<'_>],
+    media: Vec<MediaRef>,
+    chosen: Option<String>,
+    unescape: bool,
+) -> InboundContent {
+    let text = text.unwrap_or_default();
+    let text = if media.is_empty() { text } else { without_media_link(text, urls) };
+    let text = if unescape { unescaped(text) } else { text.to_owned() };
+    match chosen {
+        _ if !media.is_empty() => InboundContent::Media { text: Some(text).filter(|text| !text.is_empty()), media },
+        Some(id) => InboundContent::Chosen(Chosen { id, title: text }),
+        None if text.is_empty() => InboundContent::unsupported(None::<String>),
+        None => InboundContent::Text(text),
+    }
+}
+
+/// The text without the link that X puts at its end for a file. The entity says which link that is; its indices are
+/// not trusted, since X does not say what they count.
+pub(super) fn without_media_link<'t>(text: &'t str, urls: &[Url<'_>]) -> &'t str {
+    let links = urls.iter().filter(|url| url.expanded_url.as_deref().is_some_and(|to| to.contains("/messages/media/")));
+    let cut = |link: &Url<'_>| text.trim_end().strip_suffix(link.url.some()?);
+    links.into_iter().find_map(cut).unwrap_or(text).trim_end()
+}
+
+/// Reads `&amp;`, `&lt;` and `&gt;` back, once: `&amp;lt;` was `&lt;`.
+pub(super) fn unescaped(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('&') {
+        plain.push_str(before);
+        let known = [("amp;", '&'), ("lt;", '<'), ("gt;", '>')];
+        let (c, left) =
+            known.iter().find_map(|(name, c)| Some((*c, after.strip_prefix(name)?))).unwrap_or(('&', after));
+        plain.push(c);
+        rest = left;
+    }
+    plain.push_str(rest);
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_characters_are_read_back_and_once() {
+        for (written, read) in [
+            ("Bins &amp; recycling: is 7 &lt; 8 &gt; 6?", "Bins & recycling: is 7 < 8 > 6?"),
+            ("&amp;lt;", "&lt;"),
+            ("&amp;amp;amp;", "&amp;amp;"),
+            ("&quot;&#39;&nbsp;&AMP;", "&quot;&#39;&nbsp;&AMP;"),
+            ("a & b &", "a & b &"),
+            ("&&lt;&", "&<&"),
+            ("tŷ&amp;😀", "tŷ&😀"),
+            ("", ""),
+        ] {
+            assert_eq!(unescaped(written), read);
+        }
+    }
+
+    #[test]
+    fn only_the_link_of_the_file_is_cut_off() {
+        let link = |url: &'static str, to: &'static str| Url {
+            url: Text(Some(url.into())),
+            expanded_url: Text(Some(to.into())),
+            ..Url::default()
+        };
+        let links = [
+            link("https://t.co/a", "https://x.com/i/status/1"),
+            link("https://t.co/b", "https://x.com/messages/media/1"),
+            link("", "https://x.com/messages/media/1"),
+        ];
+        let cut = |text: &'static str| without_media_link(text, &links);
+        assert_eq!(cut("😀 Photo https://t.co/b"), "😀 Photo");
+        assert_eq!(cut("https://t.co/b"), "");
+        assert_eq!(cut("See https://t.co/a"), "See https://t.co/a");
+        assert_eq!(cut("https://t.co/b first"), "https://t.co/b first");
+        assert_eq!(cut("https://t.co/a https://t.co/b "), "https://t.co/a");
+    }
+}

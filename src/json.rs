@@ -1,0 +1,849 @@
+//! JSON read so that a malformed value costs that value alone: see [`adapter::json`](crate::adapter::json).
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+
+use bytes::Bytes;
+#[doc(hidden)]
+pub use serde::de::MapAccess;
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+
+use crate::id::Digest;
+
+/// A JSON body, in which every string can be read, and from which each event's piece is cut.
+///
+/// Bytes that are not UTF-8, and surrogates without their other half, are read as U+FFFD. The pieces stay what the
+/// gateway wrote.
+pub struct Json<'b> {
+    body: &'b Bytes,
+    text: Cow<'b, str>,
+    /// Where in `text` and in `body` the text goes on after each replaced byte sequence.
+    resumes: Vec<[usize; 2]>,
+}
+
+impl<'b> Json<'b> {
+    /// Prepares a body for reading. Nothing is copied unless something has to be replaced.
+    pub fn new(body: &'b Bytes) -> Self {
+        let (text, resumes) = match std::str::from_utf8(body) {
+            Ok(text) => (Cow::Borrowed(text), Vec::new()),
+            Err(_) => decoded(body),
+        };
+        Self { body, text: without_lone_surrogates(text), resumes }
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> &str {
+        self.text.strip_prefix('\u{FEFF}').unwrap_or(&self.text)
+    }
+
+    /// Reads the body, or returns `None` if it is not one JSON value of this shape.
+    pub fn read<'a, T: Member<'a>>(&'a self) -> Option<T> {
+        read(self.text())
+    }
+
+    /// Returns the bytes that the gateway wrote for a piece of [`text`](Self::text).
+    pub fn raw(&self, piece: &str) -> Bytes {
+        let start = piece.as_ptr().addr().checked_sub(self.text.as_ptr().addr());
+        let bounds = start.map(|start| (self.place(start), self.place(start.saturating_add(piece.len()))));
+        match bounds {
+            Some((from, to)) if from <= to && to <= self.body.len() => self.body.slice(from..to),
+            // Not a piece of this body.
+            _ => Bytes::copy_from_slice(piece.as_bytes()),
+        }
+    }
+
+    /// The place in the body of a place in the text.
+    fn place(&self, at: usize) -> usize {
+        let before = self.resumes.partition_point(|[text, _]| *text <= at);
+        let resume = before.checked_sub(1).and_then(|last| self.resumes.get(last));
+        resume.map_or(at, |[text, body]| body.saturating_add(at - text))
+    }
+}
+
+impl fmt::Debug for Json<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Json").field("len", &self.body.len()).finish_non_exhaustive()
+    }
+}
+
+fn decoded(body: &[u8]) -> (Cow<'_, str>, Vec<[usize; 2]>) {
+    let (mut text, mut resumes, mut read) = (String::with_capacity(body.len() + 8), Vec::new(), 0);
+    for chunk in body.utf8_chunks() {
+        text.push_str(chunk.valid());
+        read += chunk.valid().len() + chunk.invalid().len();
+        if !chunk.invalid().is_empty() {
+            text.push(char::REPLACEMENT_CHARACTER);
+            resumes.push([text.len(), read]);
+        }
+    }
+    (Cow::Owned(text), resumes)
+}
+
+/// Writes `\uFFFD` for each escaped surrogate without its other half, which is as long as what it replaces.
+fn without_lone_surrogates(text: Cow<'_, str>) -> Cow<'_, str> {
+    let lone = lone_surrogates(text.as_bytes());
+    if lone.is_empty() {
+        return text;
+    }
+    let (mut clean, mut from) = (String::with_capacity(text.len()), 0);
+    for at in lone {
+        clean.push_str(text.get(from..at).unwrap_or_default());
+        clean.push_str("\\uFFFD");
+        from = at + 6;
+    }
+    clean.push_str(text.get(from..).unwrap_or_default());
+    Cow::Owned(clean)
+}
+
+fn lone_surrogates(json: &[u8]) -> Vec<usize> {
+    let unit = |at: usize| {
+        let [b'\\', b'u', hex @ ..] = json.get(at..at.checked_add(6)?)? else { return None };
+        hex.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
+    };
+    let (mut lone, mut at) = (Vec::new(), 0);
+    while let Some(next) = json.get(at..).and_then(|rest| memchr::memchr(b'\\', rest)) {
+        at += next;
+        at += match unit(at) {
+            Some(0xD800..=0xDBFF) if matches!(unit(at + 6), Some(0xDC00..=0xDFFF)) => 12,
+            Some(0xD800..=0xDFFF) => {
+                lone.push(at);
+                6
+            }
+            // The character behind any other backslash is escaped, another backslash too.
+            _ => 2,
+        };
+    }
+    lone
+}
+
+/// Reads a JSON value, or returns `None` if it is not one JSON value of this shape.
+///
+/// One pass, as a rule. A value in it that no reader can take, such as `1e999`, has it read again member by member.
+pub fn read<'a, T: Member<'a>>(text: &'a str) -> Option<T> {
+    let mut value = T::default();
+    let mut once = serde_json::Deserializer::from_str(text);
+    if let Ok(fits) = value.read(&mut once, false)
+        && once.end().is_ok()
+    {
+        return fits.then_some(value);
+    }
+    let mut value = T::default();
+    let whole: &RawValue = serde_json::from_str(text).ok()?;
+    value.read(&mut serde_json::Deserializer::from_str(whole.get()), true).ok()?.then_some(value)
+}
+
+/// A value of JSON that is read into a field: one that does not fit leaves the field as it was.
+///
+/// Implemented by [`Text`], [`Piece`], [`List`], [`Occurrences`], `bool`, `f64`, `Option` and `Box` of them, and by what
+/// [`lenient!`](crate::adapter::lenient) declares.
+pub trait Member<'a>: Default {
+    /// Reads a value, and returns `true` if it fits. With `careful`, each part is read by itself.
+    ///
+    /// # Errors
+    /// Those of the JSON itself.
+    fn read<D: Deserializer<'a>>(&mut self, value: D, careful: bool) -> Result<bool, D::Error> {
+        value.deserialize_any(Reader { into: self, careful, lifetime: PhantomData })
+    }
+
+    /// Takes a string.
+    fn text(&mut self, text: Cow<'a, str>) -> bool {
+        let _ = text;
+        false
+    }
+
+    /// Takes a number, and its text unless it was rounded.
+    fn number(&mut self, number: f64, text: impl FnOnce() -> Option<String>) -> bool {
+        let _ = (number, text);
+        false
+    }
+
+    /// Takes a boolean.
+    fn boolean(&mut self, boolean: bool) -> bool {
+        let _ = boolean;
+        false
+    }
+
+    /// Takes an object.
+    ///
+    /// # Errors
+    /// Those of the JSON itself.
+    fn object<M: MapAccess<'a>>(&mut self, mut members: M, careful: bool) -> Result<bool, M::Error> {
+        let _ = careful;
+        while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(false)
+    }
+
+    /// Takes an array.
+    ///
+    /// # Errors
+    /// Those of the JSON itself.
+    fn array<S: SeqAccess<'a>>(&mut self, mut elements: S, careful: bool) -> Result<bool, S::Error> {
+        let _ = careful;
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(false)
+    }
+}
+
+/// Up to here each whole number is one that an `f64` holds: 2 to the power of 53.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+struct Reader<'f, 'a, F> {
+    into: &'f mut F,
+    careful: bool,
+    lifetime: PhantomData<&'a ()>,
+}
+
+impl<'a, F: Member<'a>> DeserializeSeed<'a> for Reader<'_, 'a, F> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'a>>(self, value: D) -> Result<bool, D::Error> {
+        self.into.read(value, self.careful)
+    }
+}
+
+impl<'a, F: Member<'a>> Visitor<'a> for Reader<'_, 'a, F> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'a str) -> Result<bool, E> {
+        Ok(self.into.text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<bool, E> {
+        Ok(self.into.text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<bool, E> {
+        Ok(self.into.number(number as f64, || Some(number.to_string())))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<bool, E> {
+        Ok(self.into.number(number as f64, || Some(number.to_string())))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<bool, E> {
+        // A longer number would come out as another one: an id of somebody else.
+        Ok(self.into.number(number, || (number.abs() < EXACT).then(|| number.to_string())))
+    }
+
+    fn visit_bool<E>(self, boolean: bool) -> Result<bool, E> {
+        Ok(self.into.boolean(boolean))
+    }
+
+    fn visit_unit<E>(self) -> Result<bool, E> {
+        Ok(false)
+    }
+
+    fn visit_map<M: MapAccess<'a>>(self, members: M) -> Result<bool, M::Error> {
+        self.into.object(members, self.careful)
+    }
+
+    fn visit_seq<S: SeqAccess<'a>>(self, elements: S) -> Result<bool, S::Error> {
+        self.into.array(elements, self.careful)
+    }
+}
+
+/// Reads a part by itself, so that no error in it ends more than that part.
+fn apart<'a, F: Member<'a>>(raw: &'a RawValue, into: &mut F) -> bool {
+    into.read(&mut serde_json::Deserializer::from_str(raw.get()), true).unwrap_or(false)
+}
+
+/// The value of a member, for [`lenient!`](crate::adapter::lenient).
+#[derive(Debug)]
+pub struct MemberValue<'m, M> {
+    members: &'m mut M,
+    careful: bool,
+}
+
+impl<'m, M> MemberValue<'m, M> {
+    #[doc(hidden)]
+    pub fn new(members: &'m mut M, careful: bool) -> Self {
+        Self { members, careful }
+    }
+
+    /// Reads the value into a field.
+    ///
+    /// # Errors
+    /// Those of the JSON itself.
+    pub fn read<'a, F: Member<'a>>(self, field: &mut F) -> Result<(), M::Error>
+    where
+        M: MapAccess<'a>,
+    {
+        if self.careful {
+            apart(self.members.next_value()?, field);
+        } else {
+            self.members.next_value_seed(Reader { into: field, careful: false, lifetime: PhantomData })?;
+        }
+        Ok(())
+    }
+
+    /// Passes over the value.
+    ///
+    /// # Errors
+    /// Those of the JSON itself.
+    pub fn skip<'a>(self) -> Result<(), M::Error>
+    where
+        M: MapAccess<'a>,
+    {
+        self.members.next_value::<IgnoredAny>().map(|_| ())
+    }
+}
+
+/// Declares structs of JSON in which a value that does not fit is absent, and the rest is read.
+///
+/// A field is called as in the JSON, or after `=` by other names of it. A member that occurs twice counts as the last
+/// of the two that fits; a list has the elements of both. See [`adapter::json`](crate::adapter::json) for an example.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! __lenient {
+    ($(
+        $(#[$attribute:meta])*
+        $visibility:vis struct $name:ident<$a:lifetime> {
+            $( $(#[$field_attribute:meta])* $field_visibility:vis $field:ident $(= $($json:literal)|+)?: $type:ty ),* $(,)?
+        }
+    )*) => {$(
+        $(#[$attribute])*
+        #[derive(Default)]
+        $visibility struct $name<$a> {
+            $( $(#[$field_attribute])* $field_visibility $field: $type, )*
+            lifetime: ::std::marker::PhantomData<&$a ()>,
+        }
+
+        impl<$a> $crate::adapter::json::Member<$a> for $name<$a> {
+            fn object<M: $crate::adapter::json::MapAccess<$a>>(
+                &mut self,
+                mut members: M,
+                careful: bool,
+            ) -> ::std::result::Result<bool, M::Error> {
+                while let Some(name) = members.next_key::<$crate::adapter::json::Name<$a>>()? {
+                    let value = $crate::adapter::json::MemberValue::new(&mut members, careful);
+                    match name.as_str() {
+                        $( $crate::__lenient!(@name $field $($($json)|+)?) => value.read(&mut self.$field)?, )*
+                        _ => value.skip()?,
+                    }
+                }
+                Ok(true)
+            }
+        }
+    )*};
+    (@name $field:ident) => { stringify!($field) };
+    (@name $field:ident $($json:literal)|+) => { $($json)|+ };
+}
+
+/// The name of a member.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Name<'a>(Cow<'a, str>);
+
+impl Name<'_> {
+    #[doc(hidden)]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'a> Name<'a> {
+    #[doc(hidden)]
+    pub fn into_text(self) -> Cow<'a, str> {
+        self.0
+    }
+}
+
+impl<'a> Deserialize<'a> for Name<'a> {
+    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Names;
+        impl<'a> Visitor<'a> for Names {
+            type Value = Name<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a member")
+            }
+
+            fn visit_borrowed_str<E>(self, name: &'a str) -> Result<Self::Value, E> {
+                Ok(Name(Cow::Borrowed(name)))
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+                Ok(Name(Cow::Owned(name.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Names)
+    }
+}
+
+/// A string, or a number in a string's place, as text; `None` for anything else.
+///
+/// Borrows from the body, unless the string has escapes.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Text<'a>(pub Option<Cow<'a, str>>);
+
+impl Text<'_> {
+    /// The text, empty or not.
+    pub fn as_deref(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+
+    /// The text, if there is something in it.
+    pub fn some(&self) -> Option<&str> {
+        self.as_deref().filter(|text| !text.is_empty())
+    }
+
+    /// The text, empty or not, for keeping.
+    pub fn to_text(&self) -> Option<String> {
+        self.as_deref().map(str::to_owned)
+    }
+}
+
+impl fmt::Debug for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Text(masked)" } else { "Text(none)" })
+    }
+}
+
+impl<'a> Member<'a> for Text<'a> {
+    fn text(&mut self, text: Cow<'a, str>) -> bool {
+        self.0 = Some(text);
+        true
+    }
+
+    fn number(&mut self, _: f64, text: impl FnOnce() -> Option<String>) -> bool {
+        let text = text().map(Cow::Owned);
+        let exact = text.is_some();
+        self.0 = text.or_else(|| self.0.take());
+        exact
+    }
+}
+
+/// A JSON value as it stands in the body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Piece<'a>(&'a str);
+
+impl<'a> Piece<'a> {
+    /// A whole text of JSON.
+    pub fn whole(json: &'a str) -> Self {
+        Self(json)
+    }
+
+    /// The JSON of the value.
+    pub fn get(&self) -> &'a str {
+        self.0
+    }
+}
+
+impl Default for Piece<'_> {
+    fn default() -> Self {
+        Self("null")
+    }
+}
+
+impl fmt::Debug for Piece<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Piece({} bytes)", self.0.len())
+    }
+}
+
+impl<'a> Member<'a> for Piece<'a> {
+    fn read<D: Deserializer<'a>>(&mut self, value: D, _: bool) -> Result<bool, D::Error> {
+        self.0 = <&RawValue>::deserialize(value)?.get();
+        Ok(self.0 != "null")
+    }
+}
+
+/// An array. What is no array has no items.
+#[derive(Clone)]
+pub struct List<T> {
+    /// The elements, each as far as it could be read.
+    pub items: Vec<T>,
+    /// Something was there that is neither an array nor `null`, or an element did not fit.
+    pub odd: bool,
+}
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), odd: false }
+    }
+}
+
+impl<T> fmt::Debug for List<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("List").field("len", &self.items.len()).field("odd", &self.odd).finish()
+    }
+}
+
+impl<T> Deref for List<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.items
+    }
+}
+
+impl<'a, T: Member<'a>> Member<'a> for List<T> {
+    fn text(&mut self, _: Cow<'a, str>) -> bool {
+        self.odd = true;
+        false
+    }
+
+    fn number(&mut self, _: f64, _: impl FnOnce() -> Option<String>) -> bool {
+        self.odd = true;
+        false
+    }
+
+    fn boolean(&mut self, _: bool) -> bool {
+        self.odd = true;
+        false
+    }
+
+    fn object<M: MapAccess<'a>>(&mut self, mut members: M, _: bool) -> Result<bool, M::Error> {
+        self.odd = true;
+        while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(false)
+    }
+
+    fn array<S: SeqAccess<'a>>(&mut self, mut elements: S, careful: bool) -> Result<bool, S::Error> {
+        loop {
+            let mut item = T::default();
+            let fits = if careful {
+                elements.next_element::<&RawValue>()?.map(|raw| apart(raw, &mut item))
+            } else {
+                elements.next_element_seed(Reader { into: &mut item, careful, lifetime: PhantomData })?
+            };
+            let Some(fits) = fits else { return Ok(true) };
+            self.odd |= !fits;
+            push(&mut self.items, item);
+        }
+    }
+}
+
+/// Adds an item. Most lists have one, for which a `Vec` would make room for four.
+fn push<T>(items: &mut Vec<T>, item: T) {
+    if items.capacity() == 0 {
+        items.reserve_exact(1);
+    }
+    items.push(item);
+}
+
+/// One value for each time that a member occurs in its object: once, as a rule.
+///
+/// For members whose parts belong together, so that two of them are not mixed into one.
+#[derive(Clone)]
+pub struct Occurrences<T>(pub Vec<T>);
+
+impl<T> Default for Occurrences<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> fmt::Debug for Occurrences<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Occurrences({})", self.0.len())
+    }
+}
+
+impl<'a, T: Member<'a>> Member<'a> for Occurrences<T> {
+    fn read<D: Deserializer<'a>>(&mut self, value: D, careful: bool) -> Result<bool, D::Error> {
+        let mut one = T::default();
+        let fits = one.read(value, careful)?;
+        push(&mut self.0, one);
+        Ok(fits)
+    }
+}
+
+impl<'a> Member<'a> for bool {
+    fn boolean(&mut self, boolean: bool) -> bool {
+        *self = boolean;
+        true
+    }
+}
+
+impl<'a> Member<'a> for f64 {
+    fn number(&mut self, number: f64, _: impl FnOnce() -> Option<String>) -> bool {
+        *self = number;
+        number.is_finite()
+    }
+
+    fn text(&mut self, text: Cow<'a, str>) -> bool {
+        text.trim().parse().is_ok_and(|number| self.number(number, || None))
+    }
+}
+
+impl<'a, T: Member<'a>> Member<'a> for Box<T> {
+    fn read<D: Deserializer<'a>>(&mut self, value: D, careful: bool) -> Result<bool, D::Error> {
+        T::read(self, value, careful)
+    }
+}
+
+/// A value that fits, if there is one.
+impl<'a, T: Member<'a>> Member<'a> for Option<T> {
+    fn read<D: Deserializer<'a>>(&mut self, value: D, careful: bool) -> Result<bool, D::Error> {
+        let mut one = T::default();
+        let fits = one.read(value, careful)?;
+        if fits {
+            *self = Some(one);
+        }
+        Ok(fits)
+    }
+}
+
+/// Digests what a JSON value says, in which white space and the order of members do not count. What is not JSON, or more
+/// than 127 levels deep, is digested as it is.
+pub(crate) fn digest(piece: &Bytes) -> Digest {
+    let said = serde_json::from_str::<Said>(Json::new(piece).text());
+    said.map_or_else(|_| Digest::of(piece), |said| Digest::new(said.0))
+}
+
+struct Said([u8; 32]);
+
+impl Said {
+    fn new<'p>(kind: u8, parts: impl IntoIterator<Item = &'p [u8]>) -> Self {
+        let mut hash = Sha256::new_with_prefix([kind]);
+        parts.into_iter().for_each(|part| hash.update(part));
+        Self(hash.finalize().into())
+    }
+}
+
+impl<'de> Deserialize<'de> for Said {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Sayings)
+    }
+}
+
+struct Sayings;
+
+impl<'de> Visitor<'de> for Sayings {
+    type Value = Said;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Said, E> {
+        Ok(Said::new(b's', [text.as_bytes()]))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Said, E> {
+        Ok(Said::new(b'n', [number.to_string().as_bytes()]))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Said, E> {
+        Ok(Said::new(b'n', [number.to_string().as_bytes()]))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Said, E> {
+        Ok(Said::new(b'n', [number.to_string().as_bytes()]))
+    }
+
+    fn visit_bool<E>(self, boolean: bool) -> Result<Said, E> {
+        Ok(Said::new(b'b', [&[u8::from(boolean)][..]]))
+    }
+
+    fn visit_unit<E>(self) -> Result<Said, E> {
+        Ok(Said::new(b'0', []))
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut elements: S) -> Result<Said, S::Error> {
+        let mut all = Vec::new();
+        while let Some(Said(one)) = elements.next_element()? {
+            all.push(one);
+        }
+        Ok(Said::new(b'a', all.iter().map(|one| &one[..])))
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<Said, M::Error> {
+        let mut all = Vec::new();
+        while let Some((Said(name), Said(value))) = members.next_entry()? {
+            all.push([name, value]);
+        }
+        all.sort_unstable();
+        Ok(Said::new(b'o', all.iter().flatten().map(|one| &one[..])))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::adapter::lenient;
+
+    lenient! {
+        struct Odd<'a> {
+            id: Text<'a>,
+            name = "alias" | "other": Text<'a>,
+            flag: Option<bool>,
+            number: Option<f64>,
+            inner: Option<Box<Inner<'a>>>,
+            list: List<Inner<'a>>,
+            pieces: List<Piece<'a>>,
+            twice: Occurrences<Inner<'a>>,
+        }
+
+        struct Inner<'a> {
+            id: Text<'a>,
+        }
+    }
+
+    fn odd(json: &str) -> Odd<'_> {
+        read(json).unwrap()
+    }
+
+    #[test]
+    fn values_that_fit_are_read() {
+        let all =
+            odd(r#"{"id":"caf\u00e9","other":7,"flag":true,"number":"1.5","inner":{"id":"in"},"list":[{"id":-1}],
+            "pieces":[ {"a": 1}, null],"x":1}"#);
+        assert_eq!((all.id.as_deref(), all.name.as_deref()), (Some("café"), Some("7")));
+        assert_eq!((all.flag, all.number), (Some(true), Some(1.5)));
+        assert_eq!(all.inner.unwrap().id.some(), Some("in"));
+        assert_eq!((all.list[0].id.some(), all.list.odd), (Some("-1"), false));
+        assert_eq!(all.pieces.iter().map(Piece::get).collect::<Vec<_>>(), [r#"{"a": 1}"#, "null"]);
+    }
+
+    #[test]
+    fn value_that_does_not_fit_costs_itself_alone() {
+        let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
+        for value in ["null", "true", "[]", "[1]", "{}", r#"{"id":[]}"#, "1e999", "-1e999", "0.1", r#""text""#, &deep] {
+            for name in ["flag", "number", "inner", "list", "pieces", "twice", "unknown"] {
+                let json = format!(r#"{{"id":"before","{name}":{value},"alias":"after"}}"#);
+                let read = odd(&json);
+                assert_eq!((read.id.as_deref(), read.name.as_deref()), (Some("before"), Some("after")), "{json}");
+            }
+            let json = format!(r#"{{"list":[{{"id":"one"}},{value},{{"id":"two"}}],"id":{value}}}"#);
+            let read = odd(&json);
+            let ids: Vec<_> = read.list.iter().filter_map(|inner| inner.id.as_deref()).collect();
+            assert!(ids.first() == Some(&"one") && ids.last() == Some(&"two"), "{json}");
+        }
+    }
+
+    #[test]
+    fn member_that_occurs_twice_loses_nothing() {
+        let all = odd(
+            r#"{"id":"a","id":"b","id":null,"list":[{"id":1}],"list":[{"id":2}],"twice":{"id":3},"twice":{"id":4}}"#,
+        );
+        assert_eq!(all.id.as_deref(), Some("b"));
+        let ids = |inner: &[Inner<'_>]| inner.iter().filter_map(|inner| inner.id.to_text()).collect::<Vec<_>>();
+        assert_eq!((ids(&all.list), ids(&all.twice.0)), (vec!["1".into(), "2".into()], vec!["3".into(), "4".into()]));
+    }
+
+    #[test]
+    fn number_that_was_rounded_is_no_text() {
+        let id = |json: &str| odd(&format!(r#"{{"id":{json}}}"#)).id.to_text();
+        assert_eq!(id("18446744073709551615").as_deref(), Some("18446744073709551615"));
+        assert_eq!(id("-6850472171600526495").as_deref(), Some("-6850472171600526495"));
+        assert_eq!(id("0.5").as_deref(), Some("0.5"));
+        for rounded in ["18446744073709551617", "-9223372036854775809", "9007199254740993.0", "1e300"] {
+            assert_eq!(id(rounded), None, "{rounded}");
+        }
+    }
+
+    #[test]
+    fn text_borrows_unless_there_is_an_escape() {
+        let plain = r#"{"id":"plain"}"#;
+        assert!(matches!(odd(plain).id.0, Some(Cow::Borrowed("plain"))));
+        assert!(matches!(Json::new(&Bytes::from_static(plain.as_bytes())).text, Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn body_that_is_no_json_is_not_read() {
+        for wrong in ["", "{", r#"{"id":"a""#, r#"{"id":"a"} x"#, "id=a", "\0", "[]", "null", "7", "\"a\""] {
+            assert!(read::<Odd<'_>>(wrong).is_none(), "{wrong}");
+        }
+        assert!(Json::new(&Bytes::from_static(b"\xEF\xBB\xBF{}")).read::<Odd<'_>>().is_some());
+    }
+
+    #[test]
+    fn half_surrogates_and_bad_bytes_become_the_replacement_character() {
+        for (written, text) in [
+            (&br#"{"id":"a\ud83d"}"#[..], "a\u{FFFD}"),
+            (br#"{"id":"\udC00b"}"#, "\u{FFFD}b"),
+            (br#"{"id":"\ud83d\ud83d\ude00"}"#, "\u{FFFD}\u{1F600}"),
+            (br#"{"id":"\\ud83d \uD83D\\"}"#, "\\ud83d \u{FFFD}\\"),
+            (br#"{"id":"\ud83d\u0041"}"#, "\u{FFFD}A"),
+            (b"{\"id\":\"a\xff\xe2\x82b\"}", "a\u{FFFD}\u{FFFD}b"),
+            (b"{\"id\":\"\xff\\ud83d\"}", "\u{FFFD}\u{FFFD}"),
+        ] {
+            let body = Bytes::from_static(written);
+            let json = Json::new(&body);
+            assert_eq!(json.read::<Odd<'_>>().unwrap().id.as_deref(), Some(text), "{}", written.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn piece_is_what_the_gateway_wrote() {
+        let body = Bytes::from_static(b"{\"id\":\"\xff\",\"pieces\":[{\"a\":\"\xe2\x82\"},{\"b\":\"\\ud83d\"},[]]}");
+        let json = Json::new(&body);
+        let read: Odd<'_> = json.read().unwrap();
+        let pieces: Vec<_> = read.pieces.iter().map(|piece| json.raw(piece.get())).collect();
+        assert_eq!(pieces, [&b"{\"a\":\"\xe2\x82\"}"[..], b"{\"b\":\"\\ud83d\"}", b"[]"]);
+        assert_eq!(json.raw("elsewhere"), "elsewhere");
+    }
+
+    #[test]
+    fn digest_ignores_white_space_and_order_alone() {
+        let of = |json: &'static str| digest(&Bytes::from_static(json.as_bytes()));
+        let one = of(r#"{"a":[1,{"b":"\u00e9","c":null}],"d":true}"#);
+        assert_eq!(one, of(r#" { "d" : true, "a" : [ 1, { "c":null, "b":"é" } ] } "#));
+        for other in [
+            r#"{"a":[{"b":"é","c":null},1],"d":true}"#,
+            r#"{"a":[1,{"b":"é","c":null}],"d":false}"#,
+            r#"{"a":[1,{"b":"é","c":0}],"d":true}"#,
+            r#"{"a":["1",{"b":"é","c":null}],"d":true}"#,
+            r#"{"a":[1,{"b":"c","é":null}],"d":true}"#,
+        ] {
+            assert_ne!(one, of(other), "{other}");
+        }
+        assert_ne!(of("a=1"), of("a=2"));
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(|number| json!(number)),
+            "\\PC{0,8}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            let name = prop_oneof![Just("id"), Just("list"), Just("inner"), Just("pieces"), Just("twice"), Just("x")];
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::vec((name, inner), 0..4)
+                    .prop_map(|members| members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_object_is_read_alike_at_once_and_by_parts(value in any_json()) {
+            let text = value.to_string();
+            let (mut once, mut parts) = (Odd::default(), Odd::default());
+            let fits = once.read(&mut serde_json::Deserializer::from_str(&text), false).unwrap();
+            prop_assert_eq!(fits, parts.read(&mut serde_json::Deserializer::from_str(&text), true).unwrap());
+            prop_assert_eq!(fits, value.is_object());
+            let said = |odd: &Odd<'_>| (odd.id.to_text(), odd.flag, odd.list.len(), odd.list.odd, odd.twice.0.len());
+            prop_assert_eq!(said(&once), said(&parts));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let body = Bytes::from(bytes);
+            let json = Json::new(&body);
+            let _ = json.read::<Odd<'_>>();
+            for (at, _) in json.text().char_indices() {
+                let _ = json.raw(&json.text()[at..]);
+            }
+            let whole = json.raw(json.text());
+            prop_assert!(body.ends_with(&whole) && body.len() - whole.len() <= 3);
+        }
+    }
+}

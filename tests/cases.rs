@@ -1,0 +1,256 @@
+//! Small webhooks that were once read wrongly, each with what it must give.
+
+use civic_messaging::event::{Chosen, Topic, Upcoming};
+use civic_messaging::mock::NoTransport;
+use civic_messaging::webhook::{Received, Request};
+use civic_messaging::x::OAuth1;
+use civic_messaging::{
+    Account, Address, Channel, Context, Event, Inbound, InboundContent, Meta, OptOut, Timestamp, Unrecognised, X, meta,
+    x,
+};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+fn case(name: &str) -> Vec<u8> {
+    std::fs::read(format!("{}/tests/fixtures/cases/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+fn context() -> Context {
+    Context::with_transport(NoTransport)
+}
+
+fn mac(body: &[u8]) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+    mac.update(body);
+    mac.finalize().into_bytes().to_vec()
+}
+
+fn signed(body: Vec<u8>) -> Request {
+    let hex: String = mac(&body).iter().map(|byte| format!("{byte:02x}")).collect();
+    http::Request::post("/").header("x-hub-signature-256", format!("sha256={hex}")).body(body).unwrap().into()
+}
+
+/// What WhatsApp's webhook brings to the number that it names.
+async fn whatsapp(name: &str) -> Received {
+    let body = case(name);
+    let text = String::from_utf8_lossy(&body).into_owned();
+    let id = |after: &str| text.split(after).nth(1).map(|rest| rest.split('"').next().unwrap().to_owned());
+    let number = id(r#""phone_number_id":""#).unwrap_or_else(|| "200000000000001".to_owned());
+    let mut config = meta::Config::new("EAAG-system-user-token", number).unwrap().app_secret(SECRET).unwrap();
+    config.business_account_id = id(r#""entry":[{"id":""#).map(Into::into);
+    Meta::whatsapp_with(config, &context()).unwrap().receive(&signed(body)).await.unwrap()
+}
+
+async fn messenger(name: &str) -> Received {
+    let config = meta::Config::for_page("EAAG-page-token", "7000000000000001").unwrap().app_secret(SECRET).unwrap();
+    Meta::messenger_with(config, &context()).unwrap().receive(&signed(case(name))).await.unwrap()
+}
+
+fn inbound(received: &Received) -> Vec<&Inbound> {
+    received.events.iter().filter_map(Event::as_inbound).collect()
+}
+
+fn texts(received: &Received) -> Vec<&str> {
+    inbound(received).into_iter().filter_map(Inbound::text).collect()
+}
+
+fn opt_outs(received: &Received) -> Vec<&OptOut> {
+    let mut found = Vec::new();
+    for event in &received.events {
+        found.extend(if let Event::OptOut(opt_out) = event { Some(opt_out) } else { None });
+    }
+    found
+}
+
+fn unrecognised(received: &Received) -> Vec<&Unrecognised> {
+    let mut found = Vec::new();
+    for event in &received.events {
+        found.extend(if let Event::Unrecognised(one) = event { Some(one) } else { None });
+    }
+    found
+}
+
+fn account(received: &Received) -> &Account {
+    let [Event::Account(account)] = &received.events[..] else { panic!("{:?}", received.events) };
+    account
+}
+
+#[tokio::test]
+async fn half_an_emoji_in_a_name_costs_no_message() {
+    let received = whatsapp("meta/profile_name_half_emoji.json").await;
+    assert_eq!(texts(&received), ["My bin was missed", "STOP"]);
+    let people = inbound(&received);
+    assert_eq!(people[0].profile.name.as_deref(), Some("Jo \u{FFFD}"));
+    assert_eq!(opt_outs(&received).iter().map(|one| &one.from).collect::<Vec<_>>(), [&people[1].from]);
+}
+
+#[tokio::test]
+async fn half_an_emoji_in_a_text_costs_no_text() {
+    let received = whatsapp("meta/text_half_emoji.json").await;
+    assert_eq!(texts(&received), ["Bin not emptied \u{FFFD}", "and the glass box"]);
+}
+
+#[tokio::test]
+async fn odd_neighbour_costs_no_stop() {
+    for name in ["meta/errors_null_beside_stop.json", "meta/contacts_object_beside_stop.json"] {
+        let received = whatsapp(name).await;
+        assert_eq!((texts(&received), opt_outs(&received).len()), (vec!["STOP"], 1), "{name}");
+        assert_eq!(unrecognised(&received).len(), 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn flow_alert_is_an_account_event_beside_the_message() {
+    let received = whatsapp("meta/flow_alert_beside_message.json").await;
+    let [Event::Account(alert), Event::Inbound(text)] = &received.events[..] else { panic!("{:?}", received.events) };
+    assert_eq!((alert.state.as_str(), alert.id.as_deref()), ("CLIENT_ERROR_RATE", Some("691244242662581")));
+    assert_eq!(text.text(), Some("There is a gas smell in Mill Lane"));
+}
+
+#[tokio::test]
+async fn standby_and_history_are_kept_and_never_answerable() {
+    let standby = whatsapp("meta/standby_message.json").await;
+    assert_eq!(texts(&standby), ["There is a gas smell in Mill Lane"]);
+    assert!(inbound(&standby)[0].standby && standby.to_answer().next().is_none());
+
+    let history = whatsapp("meta/history_media.json").await;
+    let photo = inbound(&history)[0];
+    assert!(photo.history && history.to_answer().next().is_none());
+    assert_eq!(photo.envelope.at, Timestamp::from_secs(1_738_796_547));
+    assert_eq!(photo.media().len(), 1);
+}
+
+#[tokio::test]
+async fn button_named_cancel_is_a_selection_and_no_opt_out() {
+    let button = whatsapp("meta/button_cancel.json").await;
+    let quick_reply = messenger("messenger/quick_reply_cancel.json").await;
+    for (received, id) in [(button, "appointment-17-no"), (quick_reply, "cancel")] {
+        let chosen = Chosen { id: id.to_owned(), title: "Cancel".to_owned() };
+        assert_eq!(inbound(&received)[0].content, InboundContent::Chosen(chosen));
+        assert_eq!((received.events.len(), received.to_answer().count()), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn edit_to_stop_is_an_opt_out() {
+    let received = whatsapp("meta/edited_to_stop.json").await;
+    assert!(
+        matches!(&inbound(&received)[0].content, InboundContent::Edited { id, .. } if id.as_str() == "wamid.CASE_1")
+    );
+    assert_eq!(opt_outs(&received).len(), 1);
+}
+
+#[tokio::test]
+async fn lifted_ban_reads_as_lifted() {
+    let received = whatsapp("meta/ban_reinstated.json").await;
+    let ban = account(&received);
+    assert_eq!((ban.topic, ban.state.as_str()), (Topic::Reinstatement, "DISABLED_UPDATE"));
+    assert_eq!(ban.reason.as_deref(), Some("REINSTATE"));
+}
+
+#[tokio::test]
+async fn coming_category_is_told_from_the_present_one() {
+    let received = whatsapp("meta/template_category_coming.json").await;
+    let template = account(&received);
+    assert_eq!((template.topic, template.state.as_str()), (Topic::Template, "UTILITY"));
+    let coming = Upcoming::new("MARKETING", Some(Timestamp::from_secs(1_795_100_000)));
+    assert_eq!(template.upcoming, Some(coming));
+    assert_eq!(
+        (template.name.as_deref(), template.language.as_deref(), template.id.as_deref()),
+        (Some("bin_day"), Some("en_GB"), Some("1"))
+    );
+}
+
+#[tokio::test]
+async fn verified_account_is_no_restriction() {
+    let received = whatsapp("meta/account_verified.json").await;
+    assert_eq!(account(&received).topic, Topic::Information);
+}
+
+#[tokio::test]
+async fn call_status_is_no_delivery() {
+    let received = whatsapp("meta/call_status.json").await;
+    let [Event::Unrecognised(call)] = &received.events[..] else { panic!("{:?}", received.events) };
+    assert_eq!(call.what, "calls");
+}
+
+#[tokio::test]
+async fn writer_is_the_only_contact_where_the_message_names_none() {
+    let received = whatsapp("meta/sender_only_in_contacts.json").await;
+    assert_eq!(inbound(&received)[0].from.expose(), "GB.123456");
+}
+
+#[tokio::test]
+async fn answer_typed_in_the_phone_app_is_an_echo() {
+    let received = whatsapp("meta/phone_app_echo.json").await;
+    let echo = inbound(&received)[0];
+    assert!(echo.echo && received.to_answer().next().is_none());
+    assert_eq!(echo.to, Some(Address::whatsapp("+447700900123").unwrap()));
+}
+
+#[tokio::test]
+async fn postback_without_an_id_has_a_stable_one() {
+    let [first, again] = [
+        messenger("messenger/postback_without_mid.json").await,
+        messenger("messenger/postback_without_mid.json").await,
+    ];
+    let tap = inbound(&first)[0];
+    let chosen = Chosen { id: "REPORT".to_owned(), title: "Report a problem".to_owned() };
+    assert_eq!(tap.content, InboundContent::Chosen(chosen));
+    assert_eq!(tap.id.as_str(), "postback/6000000000000001/1795000000000");
+    assert_eq!(first.events[0].id(), again.events[0].id());
+}
+
+#[tokio::test]
+async fn time_in_seconds_is_of_the_right_year() {
+    let received = messenger("messenger/timestamp_in_seconds.json").await;
+    assert_eq!(received.events[0].envelope().at, Timestamp::from_secs(1_795_000_000));
+}
+
+#[tokio::test]
+async fn place_beside_an_image_is_not_dropped() {
+    let received = messenger("messenger/image_and_location.json").await;
+    let [image, place] = &inbound(&received)[..] else { panic!("{:?}", received.events) };
+    assert_eq!(image.media().len(), 1);
+    assert!(
+        matches!(&place.content, InboundContent::Location(place) if (place.latitude, place.longitude) == (52.3, -2.7))
+    );
+    assert_eq!(image.id, place.id);
+    assert_ne!(received.events[0].id(), received.events[1].id());
+}
+
+#[tokio::test]
+async fn edit_on_messenger_is_an_edit_with_an_id_of_its_own() {
+    let received = messenger("messenger/message_edit.json").await;
+    let edit = inbound(&received)[0];
+    assert_eq!(edit.text(), Some("new words"));
+    assert!(matches!(&edit.content, InboundContent::Edited { id, .. } if id.as_str() == "m_1"));
+    assert!(received.events[0].id().ends_with("/inbound/m_1/edit/1"));
+}
+
+#[tokio::test]
+async fn encrypted_message_is_in_its_conversation() {
+    let keys = OAuth1::new("consumer-key", SECRET, "access-token", "access-token-secret").unwrap();
+    let config = x::Config::new("1900000000000000202", keys);
+    let x = X::direct_messages_with(config, &context()).unwrap();
+    let post = |body: Vec<u8>| -> Request {
+        use base64::prelude::{BASE64_STANDARD, Engine};
+        let signature = format!("sha256={}", BASE64_STANDARD.encode(mac(&body)));
+        http::Request::post("/").header("x-twitter-webhooks-signature", signature).body(body).unwrap().into()
+    };
+    let received = x.receive(&post(case("x/chat_received_group.json"))).await.unwrap();
+    let group = inbound(&received)[0];
+    assert_eq!((&group.content, group.id.as_str()), (&InboundContent::Encrypted, "e1"));
+    assert_eq!(group.envelope.conversation.as_ref().map(Address::expose), Some("g1900000000000000999"));
+    // The shape without a filter and an id: the conversation of two says to whom, and the event which it is.
+    let short = r#"{"data":{"event_type":"chat.received","event_uuid":"u1","payload":{"conversation_id":
+        "1900000000000000101-1900000000000000202","sender_id":"1900000000000000101","encoded_event":"B64"}}}"#;
+    let received = x.receive(&post(short.into())).await.unwrap();
+    let message = inbound(&received)[0];
+    assert_eq!((message.id.as_str(), message.from.expose()), ("u1", "1900000000000000101"));
+    let elsewhere = short.replace("1900000000000000202", "1900000000000000303");
+    let received = x.receive(&post(elsewhere.into())).await.unwrap();
+    assert_eq!((received.events.len(), received.discarded_events()), (0, 1));
+}
