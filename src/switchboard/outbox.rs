@@ -284,6 +284,7 @@ impl End {
             state,
             due: None,
             ids: Vec::new(),
+            recipient: None,
             delivery: None,
             outcome: "",
             kind: "",
@@ -316,8 +317,8 @@ impl After<'_> {
             Ok(accepted) => {
                 let ids = accepted.ids().cloned().collect();
                 let (segments, price) = (accepted.segments, accepted.price);
-                let delivery = Some(accepted.state);
-                End { ids, delivery, segments, price, outcome: "accepted", ..end(State::Accepted) }
+                let (delivery, recipient) = (Some(accepted.state), accepted.recipient.clone());
+                End { ids, recipient, delivery, segments, price, outcome: "accepted", ..end(State::Accepted) }
             }
             Err(error) => {
                 let (state, due) = self.failed(error);

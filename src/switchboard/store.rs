@@ -22,7 +22,7 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::delivery::DeliveryState;
 use crate::error::ErrorKind;
 use crate::error::{Error, Result};
-use crate::event::{Delivery, Event, Inbound};
+use crate::event::{Delivery, Event};
 use crate::id::{Digest, MessageId};
 use crate::media::Stored;
 use crate::message::{Message, Money};
@@ -424,6 +424,8 @@ pub(super) struct End {
     pub(super) due: Option<Timestamp>,
     /// The gateway's ids, where it took the message.
     pub(super) ids: Vec<MessageId>,
+    /// The recipient as the gateway names it.
+    pub(super) recipient: Option<Address>,
     pub(super) delivery: Option<DeliveryState>,
     /// What is told of the attempt: outcome, kind and code.
     pub(super) outcome: &'static str,
@@ -681,11 +683,36 @@ fn told_by(delivery: &Delivery) -> Option<&Address> {
     delivery.recipient.as_ref().or(delivery.envelope.conversation.as_ref())
 }
 
-/// The number of who wrote, where they are known by more than that: both are one person.
-fn number_of(inbound: &Inbound) -> Option<&str> {
-    match inbound.answer_to() {
+/// The two addresses of one person that an event tells of: the one that leads to the other.
+fn link_of(event: &Event) -> Option<(&str, &Address)> {
+    match event {
+        Event::AddressChanged(changed) => Some((changed.previous.expose(), &changed.current)),
+        Event::Inbound(inbound) => Some((number_of(inbound.answer_to())?, inbound.answer_to())),
+        Event::Delivery(delivery) => {
+            let recipient = delivery.recipient.as_ref()?;
+            Some((number_of(recipient)?, recipient))
+        }
+        _ => None,
+    }
+}
+
+/// The number of a person who is known by more than that.
+fn number_of(person: &Address) -> Option<&str> {
+    match person {
         Address::WhatsApp(user) if user.user_id().is_some() => user.phone().map(Phone::as_str),
         _ => None,
+    }
+}
+
+impl End {
+    /// The names that lead to the recipient as the gateway calls it: what the message was addressed to, and the number
+    /// of a person who hides it. On WhatsApp alone: elsewhere a gateway repeats what it was told.
+    fn names<'e>(&'e self, addressed: &'e str) -> impl Iterator<Item = (&'e str, &'e Address)> {
+        let recipient = self.recipient.as_ref().filter(|recipient| matches!(recipient, Address::WhatsApp(_)));
+        let names = recipient.into_iter().flat_map(move |recipient| {
+            [Some(addressed), number_of(recipient)].into_iter().flatten().map(move |name| (name, recipient))
+        });
+        names.filter(|(name, recipient)| *name != recipient.expose())
     }
 }
 

@@ -29,7 +29,7 @@ use super::super::watch::Stats;
 use super::{
     Attempt, Bell, Claimed, ClaimedFile, Decided, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACKS_MAX, FELL_BACK,
     Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD,
-    There, Told, What, digest_of, message_of, number_of, person_of, rung_of, told_by,
+    There, Told, What, digest_of, link_of, message_of, person_of, rung_of, told_by,
 };
 use crate::address::Address;
 use crate::channel::Cursor;
@@ -577,7 +577,7 @@ async fn begin(db: &Session, hold: Hold, attempt: &Attempt) -> Result<bool, Faul
 async fn finish(db: &Session, hold: Hold, end: &End) -> Result<bool, Fault> {
     let id = hold.id.0;
     lock_own(db, id, &end.ids).await?;
-    let held = "SELECT line, delivery FROM civic_messaging.message
+    let held = "SELECT line, delivery, recipient FROM civic_messaging.message
          WHERE id = $1 AND fence = $2 AND state IN ('claimed', 'sending') FOR UPDATE";
     let Some(held) = db.row(held, &[&id, &hold.fence]).await? else { return Ok(false) };
     let attempt = "UPDATE civic_messaging.attempt
@@ -594,6 +594,9 @@ async fn finish(db: &Session, hold: Hold, end: &End) -> Result<bool, Fault> {
          ON CONFLICT DO NOTHING";
     for gateway_id in &end.ids {
         db.change(part, &[&id, &indexed(gateway_id.as_str())]).await?;
+    }
+    for (name, recipient) in end.names(held.try_get(2)?) {
+        link(db, held.try_get(0)?, name, recipient, end.now).await?;
     }
     let before = held.try_get::<_, Option<&str>>(1)?;
     let delivery = match end.delivery {
@@ -788,17 +791,11 @@ async fn take_in(
         }
         new += 1;
         file::put(db, &dedupe, incoming.files(), now).await?;
-        match (event, line) {
-            (Event::Delivery(delivery), _) => deliver(db, line.as_deref(), delivery, now).await?,
-            (Event::AddressChanged(changed), Some(line)) => {
-                link(db, line, changed.previous.expose(), &changed.current, changed.envelope.at).await?;
-            }
-            (Event::Inbound(inbound), Some(line)) => {
-                if let Some(number) = number_of(inbound) {
-                    link(db, line, number, inbound.answer_to(), inbound.envelope.at).await?;
-                }
-            }
-            _ => {}
+        if let Event::Delivery(delivery) = event {
+            deliver(db, line.as_deref(), delivery, now).await?;
+        }
+        if let (Some(line), Some((previous, current))) = (line, link_of(event)) {
+            link(db, line, previous, current, event.envelope().at).await?;
         }
     }
     if let Some((channel, place)) = cursor {

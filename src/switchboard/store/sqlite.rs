@@ -21,7 +21,7 @@ use super::super::watch::Stats;
 use super::{
     Attempt, Claimed, ClaimedFile, Decided, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACKS_MAX, FELL_BACK,
     Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD,
-    There, Told, What, digest_of, message_of, number_of, person_of, rung_of, told_by,
+    There, Told, What, digest_of, link_of, message_of, person_of, rung_of, told_by,
 };
 use crate::address::Address;
 use crate::channel::Cursor;
@@ -425,17 +425,11 @@ impl Engine for Sqlite {
                 }
                 new += 1;
                 file::put(db, &dedupe, incoming.files(), now)?;
-                match (event, line) {
-                    (Event::Delivery(delivery), _) => deliver(db, line.as_deref(), delivery, now)?,
-                    (Event::AddressChanged(changed), Some(line)) => {
-                        link(db, line, changed.previous.expose(), &changed.current, changed.envelope.at)?;
-                    }
-                    (Event::Inbound(inbound), Some(line)) => {
-                        if let Some(number) = number_of(inbound) {
-                            link(db, line, number, inbound.answer_to(), inbound.envelope.at)?;
-                        }
-                    }
-                    _ => {}
+                if let Event::Delivery(delivery) = event {
+                    deliver(db, line.as_deref(), delivery, now)?;
+                }
+                if let (Some(line), Some((previous, current))) = (line, link_of(event)) {
+                    link(db, line, previous, current, event.envelope().at)?;
                 }
             }
             if let Some((channel, place)) = &cursor {
@@ -830,10 +824,14 @@ fn read_held(db: &Connection, id: i64) -> rusqlite::Result<Held> {
 
 fn finish(db: &Connection, hold: Hold, end: &End) -> rusqlite::Result<bool> {
     let id = hold.id.0;
-    let held =
-        "SELECT line, delivery, attempts FROM message WHERE id = ?1 AND fence = ?2 AND state IN ('claimed', 'sending')";
-    let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?, row.get::<_, u32>(2)?));
-    let Some((line, before, n)) = db.prepare_cached(held)?.query_row((id, hold.fence), read).optional()? else {
+    let held = "SELECT line, delivery, attempts, recipient FROM message
+         WHERE id = ?1 AND fence = ?2 AND state IN ('claimed', 'sending')";
+    let read = |row: &Row<'_>| {
+        let line = row.get::<_, String>(0)?;
+        Ok((line, row.get::<_, Option<String>>(1)?, row.get::<_, u32>(2)?, row.get::<_, String>(3)?))
+    };
+    let Some((line, before, n, addressed)) = db.prepare_cached(held)?.query_row((id, hold.fence), read).optional()?
+    else {
         return Ok(false);
     };
     db.prepare_cached(
@@ -860,6 +858,9 @@ fn finish(db: &Connection, hold: Hold, end: &End) -> rusqlite::Result<bool> {
                      (SELECT account FROM attempt WHERE message = ?1 AND n = ?2), ?3, ?1)",
         )?
         .execute((id, n, gateway_id.as_str()))?;
+    }
+    for (name, recipient) in end.names(&addressed) {
+        link(db, &line, name, recipient, end.now)?;
     }
     let delivery = end.delivery.map_or(Ok(before.clone()), |delivery| risen(before.as_deref(), delivery).map(Some))?;
     let from = &[State::Claimed, State::Sending];

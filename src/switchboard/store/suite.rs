@@ -80,6 +80,7 @@ each! {
     a_conversation_is_read_from_its_end
     who_has_a_new_address_is_reached_there
     a_person_is_one_by_number_and_by_user_id
+    a_recipient_that_the_gateway_renames_is_one_person
     an_id_that_came_with_a_key_is_known_from_then_on
     what_stands_there_is_listed_line_by_line
     an_event_is_taken_in_once
@@ -772,6 +773,35 @@ async fn a_person_is_one_by_number_and_by_user_id(store: &dyn Engine, other: &dy
         let said = other.conversation("desk", address.expose(), None, 9).await.unwrap();
         assert_eq!(words(&said), ["Theirs 2", "Theirs 1", "ours"]);
     }
+}
+
+async fn a_recipient_that_the_gateway_renames_is_one_person(store: &dyn Engine, other: &dyn Engine) {
+    let user = |number: &str, user_id| {
+        let phone = Address::whatsapp(number).unwrap().as_phone().cloned();
+        Address::WhatsApp(crate::address::WhatsAppUser::new(phone, user_id).unwrap())
+    };
+    // The answer to a send: a number with one digit less, as Brazil's are, and who hides the number afterwards.
+    let (asked, named) = (user("+5511987654321", None), user("+551187654321", Some("BR.1")));
+    let ours = Message::text(asked.clone(), "Hello").key("ours");
+    let id = put(store, New { message: ours, ..new("ours", 1) }).await;
+    let claimed = claim(store, at(1)).await.remove(0);
+    begin(store, &claimed).await;
+    let end = End { recipient: Some(named.clone()), ..accepted("id-ours") };
+    assert!(store.finish(claimed.hold, end).await.unwrap());
+    store.take_in(vec![inbound(1, &user("+551187654321", None))], None, at(5)).await.unwrap();
+    for address in [&asked, &named, &user("+551187654321", None)] {
+        let said = other.conversation("desk", address.expose(), None, 9).await.unwrap();
+        assert_eq!(words(&said), ["Theirs 1", "ours"]);
+    }
+    // A delivery tells it as well.
+    let (number, both) = (user("+447700900123", None), user("+447700900123", Some("GB.7")));
+    let mut told = delivery("id-ours", DeliveryState::Delivered);
+    told.recipient = Some(both.clone());
+    store.take_in(vec![inbound(2, &number)], None, at(6)).await.unwrap();
+    let told = Incoming { line: Some("desk".to_owned()), event: told.into(), fetch: false };
+    store.take_in(vec![told], None, at(7)).await.unwrap();
+    assert_eq!(words(&other.conversation("desk", both.expose(), None, 9).await.unwrap()), ["Theirs 2"]);
+    assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Delivered));
 }
 
 async fn an_id_that_came_with_a_key_is_known_from_then_on(store: &dyn Engine, other: &dyn Engine) {
