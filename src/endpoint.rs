@@ -594,6 +594,18 @@ impl<'de> serde::Deserialize<'de> for BaseUrl {
     }
 }
 
+/// Reads a member of a JSON object, or its default where it is of another type: an odd member costs nothing that stands
+/// beside it. For `deserialize_with`, beside `default`.
+#[cfg(any(feature = "notify", feature = "twilio"))]
+pub(crate) fn lenient<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: serde::Deserialize<'de> + Default,
+{
+    let member = <&serde_json::value::RawValue as serde::Deserialize>::deserialize(deserializer)?;
+    Ok(serde_json::from_str(member.get()).unwrap_or_default())
+}
+
 /// The value of a `Bearer` header, marked so that nothing prints it.
 ///
 /// # Errors
