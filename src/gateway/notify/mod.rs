@@ -18,11 +18,12 @@
 //!
 //! | medium | text | media | template | choice | link | ask | location | contacts | reaction | quote | receive | poll | look up | signals |
 //! |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
-//! | SMS | 918 characters | no | named | no | no | no | no | no | no | no | bearer token | yes | yes, by key | no |
+//! | SMS | 918 UTF-16 code units | no | named | no | no | no | no | no | no | no | bearer token | yes | yes, by key | no |
 //!
 //! What to know before relying on it:
 //! - **It rewrites texts.** [`Plan::losses`](crate::Plan::losses) says beforehand what it will change, and
 //!   [`Accepted::losses`] what it did, from its answer. See [`sanitise`] and [`Config::unicode`].
+//! - **It counts UTF-16 code units**, so that an emoji is two, without spaces at the ends and double spaces.
 //! - **No idempotency key exists**: one reference sent twice is two messages. After an unknown outcome
 //!   [`look_up`](Channel::look_up) by key tells, or a callback, which carries the key back.
 //! - **Callbacks are not signed.** A bearer token shows who calls and not what it says. Notify calls again on a network
@@ -54,7 +55,7 @@ use crate::capability::{TemplateLimits, TextLimit};
 use crate::channel::{Channel, Cursor, Evidence, Grade, Health, Info, Page, Sent};
 use crate::clock::Clock;
 use crate::context::Context;
-use crate::endpoint::{Answer, BaseUrl, Endpoint, VendorError, sensitive};
+use crate::endpoint::{Answer, BaseUrl, Endpoint, VendorError, lenient, sensitive};
 use crate::error::{Class, Error, ErrorKind, Result};
 use crate::event::Raw;
 use crate::id::AccountId;
@@ -229,7 +230,8 @@ impl Notify {
     pub fn sms_with(config: Config, context: &Context) -> Result<Self> {
         let key = Key::new(&config.api_key)?;
         if !is_uuid(&config.template_id) {
-            return Err(Error::config("template_id", "must be the UUID of a text message template"));
+            let rule = "must be the UUID of a text message template: copy it from the template's page on Notify's site";
+            return Err(Error::config("template_id", rule));
         }
         if config.body_field.trim().is_empty() {
             return Err(Error::config("body_field", "is empty"));
@@ -246,7 +248,7 @@ impl Notify {
                 can.look_up = true;
                 can.health = true;
                 can.key = true;
-                can.text = Some(TextLimit::characters(918));
+                can.text = Some(TextLimit::utf16(918));
                 // Of requests, for each kind of key of a service.
                 can.rate = Some(Rate::per_minute(3_000));
                 can.template =
@@ -255,7 +257,9 @@ impl Notify {
             .with_address_rule(|to| match to {
                 Address::Phone(_) => Ok(()),
                 _ => Err("must be a phone number"),
-            });
+            })
+            .with_message_rule(send::rule);
+        info.text_length = Some(send::text_length);
         info.rewrites = Some(if config.unicode { sanitise_unicode } else { sanitise });
         let owned = [key.service.clone()];
         Ok(Self {
@@ -397,15 +401,22 @@ impl Channel for Notify {
         let reference: String = form_urlencoded::byte_serialize(key.as_bytes()).collect();
         let answer = self.get(&format!("/v2/notifications?template_type=sms&reference={reference}")).await?;
         let list: receive::List<'_> = serde_json::from_slice(&answer.body).map_err(|_| answer.unreadable())?;
-        let mut found = Vec::new();
+        let (mut found, mut unreadable) = (Vec::new(), false);
         for (n, row) in list.rows().iter().enumerate() {
-            let told = receive::Told::read(row.get().as_bytes()).ok_or_else(|| answer.unreadable())?;
+            let told = receive::Told::read(row.get().as_bytes()).unwrap_or_default();
             let raw = Raw::at(answer.body.clone(), receive::NOTIFICATION, [n, 0, 0]);
-            let delivery = receive::delivery(&told, &self.info, raw, self.clock.now());
-            found.extend(delivery.filter(|delivery| delivery.key() == Some(key)));
+            match (receive::delivery(&told, &self.info, raw, self.clock.now()), told.reference()) {
+                (Some(delivery), Some(reference)) if reference == key => found.push(delivery),
+                (_, Some(reference)) if reference != key => {}
+                // It may be the message that is looked for.
+                _ => unreadable = true,
+            }
         }
         if !found.is_empty() {
             return Ok(Evidence::Found(found));
+        }
+        if unreadable {
+            return Err(answer.unreadable());
         }
         let since = self.clock.now().since(sent.at);
         Ok(Evidence::Absent { conclusive: (FILING..KEPT).contains(&since) })
@@ -628,27 +639,28 @@ fn vendor_error(answer: &Answer) -> VendorError<'_> {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Refusal<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "lenient")]
     errors: Vec<RefusalTold<'a>>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct RefusalTold<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "lenient")]
     error: Option<Str<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "lenient")]
     message: Option<Str<'a>>,
 }
 
 /// A template, or a preview of one.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct TemplateTold<'a> {
-    #[serde(borrow, rename = "type", default)]
+    #[serde(borrow, rename = "type", deserialize_with = "lenient")]
     medium: Option<Str<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, deserialize_with = "lenient")]
     body: Option<Str<'a>>,
-    #[serde(default)]
+    #[serde(deserialize_with = "lenient")]
     personalisation: Option<BTreeMap<String, serde::de::IgnoredAny>>,
 }
 

@@ -1,6 +1,6 @@
 //! What Notify tells, by callback and by poll, as events.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,13 +8,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{GATEWAY, Notify};
-use crate::address::{Address, Phone, Sender};
+use crate::address::{Address, Phone};
 use crate::channel::{Cursor, Info, Page};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{
     Delivery, DeliveryOf, DeliveryState, Envelope, Event, Failure, Inbound, InboundContent, Raw, Unrecognised,
+    sms_sender,
 };
+use crate::id::Digest;
 use crate::message::Money;
 use crate::webhook::{Received, Verified};
 use crate::wire::Str;
@@ -71,19 +73,20 @@ fn unrecognised(what: &str, info: &Info, raw: Raw, now: Timestamp) -> Event {
 }
 
 fn inbound(told: &Told<'_>, from: &str, info: &Info, raw: Raw, now: Timestamp) -> Option<Inbound> {
-    let from = match phone(from) {
-        Some(phone) => phone,
-        None => match from.parse().ok()? {
-            Sender::Name(name) => Address::SenderName(name),
-            Sender::Phone(phone) => Address::Phone(phone),
-            Sender::ShortCode(code) => Address::ShortCode(code),
-        },
-    };
+    let sender = source(from)?;
     let at = time(&told.date_received).or_else(|| time(&told.created_at)).unwrap_or(now);
     let envelope = Envelope::new(GATEWAY, info.medium.clone(), info.account.clone(), at, raw);
     let text = told.message.as_deref()?.to_owned();
-    let mut inbound = Inbound::new(envelope, told.id.as_deref()?, from, InboundContent::Text(text));
-    inbound.to = told.destination_number.as_deref().and_then(|number| number.parse::<Sender>().ok()).map(Address::from);
+    // Without an id it is known by what it says, and when: that is the same when it comes again.
+    let id = told.id.as_deref().filter(|id| !id.is_empty()).map_or_else(
+        || {
+            let date = told.date_received.as_deref().or(told.created_at.as_deref()).unwrap_or_default();
+            Digest::of([from, date, &text].join("\n").as_bytes()).to_string()
+        },
+        str::to_owned,
+    );
+    let mut inbound = Inbound::new(envelope, &*id, sender, InboundContent::Text(text));
+    inbound.to = told.destination_number.as_deref().and_then(source);
     Some(inbound)
 }
 
@@ -94,9 +97,9 @@ pub(super) fn delivery(told: &Told<'_>, info: &Info, raw: Raw, now: Timestamp) -
     let (state, failure) = state(status);
     let mut delivery = Delivery::new(envelope, id, state, status);
     delivery.of = DeliveryOf::Message { id: Some(id.into()), key: told.reference.as_deref().map(str::to_owned) };
-    delivery.recipient = told.to.as_deref().and_then(phone);
+    delivery.recipient = told.to.as_deref().and_then(submitted);
     delivery.failure = failure.map(|(kind, temporary)| Failure::new(kind).code(status).temporary(temporary));
-    delivery.price = told.cost_in_pounds.as_deref().and_then(|pounds| Money::parse(pounds, "GBP").ok());
+    delivery.price = told.cost_in_pounds.as_deref().and_then(|pounds| Money::rounded(pounds, "GBP").ok());
     delivery.segments = told.segments();
     Some(delivery)
 }
@@ -115,11 +118,43 @@ fn state(status: &str) -> (DeliveryState, Option<(ErrorKind, bool)>) {
     }
 }
 
-/// A number in any of the spellings that Notify hands on: as it was submitted, or international without a `+`.
-fn phone(number: &str) -> Option<Address> {
-    let national = number.starts_with(['0', '+', '(']);
-    let read = if national { number.parse() } else { Phone::from_digits(number).or_else(|_| number.parse()) };
-    read.ok().map(Address::Phone)
+/// Who a received message came from: a phone number as networks write it, in E.164 without its `+`, or what else a network
+/// lets through.
+fn source(number: &str) -> Option<Address> {
+    let number = number.trim();
+    let international = number.len() > 7 && number.bytes().all(|b| b.is_ascii_digit()) && !number.starts_with('0');
+    let phone = if international { mobile(number).or_else(|| Phone::from_digits(number).ok()) } else { None };
+    phone.map(Address::Phone).or_else(|| sms_sender(number).filter(|_| number.contains(char::is_alphanumeric)))
+}
+
+/// The recipient of a message, as the request, a list of numbers or a person gave it: Notify hands on what was submitted.
+///
+/// It takes numbers without their leading 0 or `+`, and with a `+` or noughts too many. (notifications-utils, commit
+/// a9af02ae, `PhoneNumber`, read 2026-11-30.) Of 9 or 10 digits without a prefix all are read as of the United Kingdom.
+fn submitted(number: &str) -> Option<Address> {
+    if number.contains(char::is_alphabetic) {
+        return None;
+    }
+    let digits: String = number.chars().filter(char::is_ascii_digit).collect();
+    let prefixed = number.trim_start().starts_with(['0', '+', '(']);
+    let phone = mobile(&digits).or_else(|| number.parse().ok().filter(|_| prefixed));
+    let bare = || {
+        let digits = digits.trim_start_matches('0');
+        match digits.strip_prefix("440").unwrap_or(digits) {
+            national if matches!(national.len(), 9 | 10) => united_kingdom(national),
+            _ => Phone::from_digits(digits).ok(),
+        }
+    };
+    phone.or_else(bare).map(Address::Phone)
+}
+
+/// A mobile number of the United Kingdom without its 0. No number abroad has these ten digits: those of +7 have eleven.
+fn mobile(digits: &str) -> Option<Phone> {
+    united_kingdom(digits).filter(|_| digits.len() == 10 && digits.starts_with('7'))
+}
+
+fn united_kingdom(national: &str) -> Option<Phone> {
+    Phone::from_digits(&["44", national].concat()).ok()
 }
 
 /// A time as callbacks and lists write it. Notify's pages show some without the `Z`.
@@ -244,25 +279,20 @@ fn rows(body: &Bytes, pattern: &'static str, info: &Info, now: Timestamp) -> Opt
     let mut rows: Vec<Row> = Vec::with_capacity(list.rows().len());
     for (n, row) in list.rows().iter().enumerate() {
         let raw = Raw::at(body.clone(), pattern, [n, 0, 0]);
-        let told = Told::read(row.get().as_bytes()).filter(|told| told.id.is_some());
-        let made = told.as_ref().and_then(|told| time(&told.created_at));
-        let neighbour = || rows.last().map_or(now, |row| row.made);
-        rows.push(match (told, made) {
-            (Some(told), Some(made)) => {
-                // A received message is final as it is made, and a notification when Notify says, if it does.
-                let at = if told.source_number.is_some() { made } else { time(&told.completed_at).unwrap_or(now) };
-                let event = told.is_final().then(|| (at, event(&told, info, raw, at)));
-                Row { id: told.id?.into_string().into(), made, told: event }
-            }
-            _ => {
-                // Its place is read whatever else is strange in it: where the next page begins is told by an id.
-                let strange: serde_json::Value = serde_json::from_str(row.get()).unwrap_or_default();
-                let text = |field: &str| strange.get(field).and_then(serde_json::Value::as_str);
-                let made = time(&text("created_at").map(|at| Str(at.into()))).unwrap_or_else(neighbour);
-                let event = unrecognised("row", info, raw, made);
-                Row { id: text("id").unwrap_or_default().into(), made, told: Some((made, event)) }
-            }
-        });
+        let told = Told::read(row.get().as_bytes()).unwrap_or_default();
+        let made = time(&told.created_at).unwrap_or_else(|| rows.last().map_or(now, |row| row.made));
+        let event = if told.source_number.is_some() && told.message.is_some() {
+            // A received message is final as it is made.
+            Some((made, event(&told, info, raw, made)))
+        } else if told.id.is_some() && told.status.is_some() {
+            // And a notification when Notify says, if it does.
+            let at = time(&told.completed_at).unwrap_or(now);
+            told.is_final().then(|| (at, event(&told, info, raw, at)))
+        } else {
+            Some((made, unrecognised("row", info, raw, made)))
+        };
+        let id = told.id.map(Str::into_string).unwrap_or_default().into();
+        rows.push(Row { id, made, told: event });
     }
     Some(rows)
 }
@@ -280,51 +310,54 @@ impl<'a> List<'a> {
     }
 }
 
-/// A notification, a received message, or a callback about one: the names differ and mean the same.
-#[derive(Default, Deserialize)]
-#[serde(default)]
+/// A notification, a received message, or a callback about one: the names differ and mean the same. A member of another
+/// type is as if it was not there, and of a member that is there twice the last one counts.
+#[derive(Default)]
 pub(super) struct Told<'a> {
-    #[serde(borrow)]
     id: Option<Str<'a>>,
-    #[serde(borrow)]
     reference: Option<Str<'a>>,
-    #[serde(borrow, alias = "phone_number")]
     to: Option<Str<'a>>,
-    #[serde(borrow)]
     status: Option<Str<'a>>,
-    #[serde(borrow, alias = "type", rename = "notification_type")]
     medium: Option<Str<'a>>,
-    #[serde(borrow)]
     created_at: Option<Str<'a>>,
-    #[serde(borrow)]
     sent_at: Option<Str<'a>>,
-    #[serde(borrow)]
     completed_at: Option<Str<'a>>,
-    #[serde(borrow)]
     cost_in_pounds: Option<Str<'a>>,
-    #[serde(borrow)]
-    cost_details: Option<Cost<'a>>,
-    #[serde(borrow, alias = "user_number")]
+    segments: Option<u32>,
     source_number: Option<Str<'a>>,
-    #[serde(borrow, alias = "notify_number")]
     destination_number: Option<Str<'a>>,
-    #[serde(borrow, alias = "content")]
     message: Option<Str<'a>>,
-    #[serde(borrow)]
     date_received: Option<Str<'a>>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Cost<'a> {
-    #[serde(borrow)]
-    billable_sms_fragments: Option<Str<'a>>,
+type Members<'a> = BTreeMap<String, &'a RawValue>;
+
+fn member<'a, T: Deserialize<'a>>(members: &Members<'a>, names: &[&str]) -> Option<T> {
+    names.iter().find_map(|name| serde_json::from_str(members.get(*name)?.get()).ok())
 }
 
 impl<'a> Told<'a> {
+    /// Reads it, if it is an object.
     pub(super) fn read(body: &'a [u8]) -> Option<Self> {
-        // Left to itself, serde takes an array for the fields in their order.
-        body.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(body).ok())?
+        let members: Members<'a> = serde_json::from_slice(body).ok()?;
+        let text = |names: &[&str]| member::<Str<'a>>(&members, names);
+        let cost: Members<'a> = member(&members, &["cost_details"]).unwrap_or_default();
+        Some(Self {
+            id: text(&["id"]),
+            reference: text(&["reference"]),
+            to: text(&["to", "phone_number"]),
+            status: text(&["status"]),
+            medium: text(&["notification_type", "type"]),
+            created_at: text(&["created_at"]),
+            sent_at: text(&["sent_at"]),
+            completed_at: text(&["completed_at"]),
+            cost_in_pounds: text(&["cost_in_pounds"]),
+            segments: member::<Str<'a>>(&cost, &["billable_sms_fragments"]).and_then(|count| count.parse().ok()),
+            source_number: text(&["source_number", "user_number"]),
+            destination_number: text(&["destination_number", "notify_number"]),
+            message: text(&["message", "content"]),
+            date_received: text(&["date_received"]),
+        })
     }
 
     /// When it came to be as it is.
@@ -342,7 +375,12 @@ impl<'a> Told<'a> {
         }
     }
 
+    /// The key of the message that it is about.
+    pub(super) fn reference(&self) -> Option<&str> {
+        self.reference.as_deref()
+    }
+
     pub(super) fn segments(&self) -> Option<u32> {
-        self.cost_details.as_ref()?.billable_sms_fragments.as_deref()?.parse().ok()
+        self.segments
     }
 }
