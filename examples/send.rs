@@ -32,7 +32,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let message = Message::text(Address::parse(&channel.info().medium, to)?, text).key("send-example-1");
     let plan = channel.plan(&message);
-    println!("{} message, {} SMS segments, losses: {:?}", plan.parts(), plan.segments(), plan.losses());
+    let segments = plan.segments().map_or("unknown".to_owned(), |segments| segments.to_string());
+    println!("{} message, SMS segments: {segments}, losses: {:?}", plan.parts(), plan.losses());
 
     match channel.send(&message).await {
         Ok(accepted) => println!("accepted by {} as {}, not yet delivered", accepted.gateway, accepted.id()),

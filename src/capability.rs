@@ -116,6 +116,8 @@ pub enum Unit {
     Characters,
     /// SMS segments: 160 or 153 septets, 70 or 67 UTF-16 units.
     Segments,
+    /// UTF-16 code units: an emoji is two.
+    Utf16,
 }
 
 impl TextLimit {
@@ -132,6 +134,11 @@ impl TextLimit {
     /// So many bytes of UTF-8.
     pub const fn bytes(max: usize) -> Self {
         Self { max, unit: Unit::Bytes }
+    }
+
+    /// So many UTF-16 code units.
+    pub const fn utf16(max: usize) -> Self {
+        Self { max, unit: Unit::Utf16 }
     }
 }
 

@@ -160,6 +160,9 @@ fn reply_to(inbound: &Inbound, info: &Info, text: String) -> Result<Message> {
 /// The rule that an adapter states for addresses: what is wrong with one, in words that follow "to:".
 pub type AddressRule = fn(&Address) -> Result<(), &'static str>;
 
+/// The rule that an adapter states for messages, beyond what its [`Capability`] says. The error names the field.
+pub type MessageRule = fn(&Message) -> Result<()>;
+
 /// Who a channel is and what it can do.
 #[non_exhaustive]
 #[derive(Clone, Debug)]
@@ -178,6 +181,10 @@ pub struct Info {
     pub layers: Vec<&'static str>,
     /// The rule for addresses of a medium that this crate does not know.
     pub address_rule: Option<AddressRule>,
+    /// The rule for messages, beyond what the capability says.
+    pub message_rule: Option<MessageRule>,
+    /// How the gateway counts a text against its limit, if it does not count the text as it is.
+    pub text_length: Option<fn(&str) -> usize>,
     /// How the gateway rewrites texts before it sends them, if it does.
     pub rewrites: Option<fn(&str) -> Cow<'_, str>>,
 }
@@ -202,6 +209,8 @@ impl Info {
             capability: Capability::default(),
             layers: Vec::new(),
             address_rule: None,
+            message_rule: None,
+            text_length: None,
             rewrites: None,
         }
     }
@@ -217,6 +226,13 @@ impl Info {
     #[must_use]
     pub fn with_address_rule(mut self, rule: AddressRule) -> Self {
         self.address_rule = Some(rule);
+        self
+    }
+
+    /// States the rule for messages, beyond what the capability says: `plan`, `check` and `send` go by it.
+    #[must_use]
+    pub fn with_message_rule(mut self, rule: MessageRule) -> Self {
+        self.message_rule = Some(rule);
         self
     }
 

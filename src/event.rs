@@ -7,6 +7,8 @@ use base64::prelude::{BASE64_STANDARD as BASE64, Engine};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+#[cfg(any(feature = "notify", feature = "twilio"))]
+use crate::address::Sender;
 use crate::address::{Address, Medium};
 use crate::clock::Timestamp;
 pub use crate::delivery::DeliveryState;
@@ -785,6 +787,20 @@ fn wish(inbound: &Inbound) -> Option<Keyword> {
         _ => None,
     };
     word.filter(|word| matches!(word, Keyword::Stop | Keyword::Start))
+}
+
+/// Returns who a text message came from, in whatever form the network let through: `O2+`, `AT&T Info`, `T-Mobile`.
+///
+/// Nobody can answer to a name that no rule knows, but a message must not be lost because of it. White space and control
+/// characters, which no address holds, become `_`. `None`: it is empty, or longer than an address.
+#[cfg(any(feature = "notify", feature = "twilio"))]
+pub(crate) fn sms_sender(text: &str) -> Option<Address> {
+    let text = text.trim();
+    let other = |_| {
+        let kept = |c: char| if c.is_whitespace() || c.is_control() { '_' } else { c };
+        Address::other(Medium::Sms, &text.chars().map(kept).collect::<String>())
+    };
+    text.parse::<Sender>().map(Address::from).or_else(other).ok()
 }
 
 /// Adds the [`OptOut`] to each message that is a STOP or START word and nothing else, right behind it.

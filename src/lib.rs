@@ -78,7 +78,7 @@ pub use message::{
     MediaRef, MediaSource, Message, Money, Native, OnUnknown, Purpose, Reaction, Row, Template,
 };
 pub use mock::Mock;
-pub use plan::Plan;
+pub use plan::{Note, Plan};
 pub use rate::{Allowance, PairRate, Rate};
 pub use registry::{Registry, Settings};
 pub use secret::{Fingerprint, Secret};

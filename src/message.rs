@@ -1351,6 +1351,58 @@ impl Money {
             micros(amount).ok_or_else(|| Error::invalid("amount", "is not a decimal number with up to six places"))?;
         Ok(Self { micros, currency: Currency::new(currency)? })
     }
+
+    /// An amount as a JSON number is written, rounded to micros, half away from zero.
+    ///
+    /// A gateway that multiplies floating-point numbers writes three texts at £0.0227 as `0.06810000000000001`.
+    /// [`parse`](Self::parse) is for what a person wrote, where a seventh place is a mistake.
+    ///
+    /// ```
+    /// use civic_messaging::Money;
+    ///
+    /// assert_eq!(Money::rounded("0.06810000000000001", "GBP")?.micros, 68_100);
+    /// # Ok::<(), civic_messaging::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) when it is not a decimal number or does not
+    /// fit.
+    pub fn rounded(amount: &str, currency: &str) -> Result<Self> {
+        let micros = rounded_micros(amount).ok_or_else(|| Error::invalid("amount", "is not a decimal number"))?;
+        Ok(Self { micros, currency: Currency::new(currency)? })
+    }
+}
+
+/// JSON writes `5e-05` for small numbers, as Python does.
+fn rounded_micros(amount: &str) -> Option<i64> {
+    let (digits, exponent) = match amount.split_once(['e', 'E']) {
+        Some((digits, exponent)) => (digits, exponent.parse::<i32>().ok()?),
+        None => (amount, 0),
+    };
+    let (negative, digits) = digits.strip_prefix('-').map_or((false, digits), |rest| (true, rest));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+    let all = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !all(whole) || !all(fraction) {
+        return None;
+    }
+    // How many of the digits are micros: the first `kept` of them, and noughts behind where there are fewer.
+    let kept = i32::try_from(whole.len()).ok()?.checked_add(exponent)?.checked_add(6)?;
+    // Noughts with a great exponent would be counted one by one.
+    if [whole, fraction].iter().all(|digits| digits.bytes().all(|digit| digit == b'0')) {
+        return Some(0);
+    }
+    let digits = || whole.bytes().chain(fraction.bytes()).map(|digit| i64::from(digit - b'0'));
+    let mut micros = 0_i64;
+    if let Ok(kept) = usize::try_from(kept) {
+        let mut shown = digits().chain(std::iter::repeat(0)).take(kept).skip_while(|digit| *digit == 0);
+        micros = shown.by_ref().take(20).try_fold(0_i64, |sum, digit| sum.checked_mul(10)?.checked_add(digit))?;
+        if shown.next().is_some() {
+            return None;
+        }
+        let half = digits().nth(kept).is_some_and(|digit| digit >= 5);
+        micros = micros.checked_add(i64::from(half))?;
+    }
+    Some(if negative { -micros } else { micros })
 }
 
 fn micros(amount: &str) -> Option<i64> {
@@ -1450,5 +1502,49 @@ mod tests {
             assert!(Money::parse(wrong, "USD").is_err(), "{wrong}");
         }
         assert!(Money::parse("1", "POUND").is_err());
+    }
+
+    #[test]
+    fn rounded_money_is_the_nearest_micro() {
+        for (amount, micros) in [
+            ("0.06810000000000001", 68_100),
+            ("-0.06810000000000001", -68_100),
+            ("0.0680999999999999", 68_100),
+            ("0.0227", 22_700),
+            ("12", 12_000_000),
+            ("0", 0),
+            ("-0.0", 0),
+            ("0.0000005", 1),
+            ("0.00000049", 0),
+            ("-0.0000005", -1),
+            ("0.9999999", 1_000_000),
+            ("5e-05", 50),
+            ("6.81E-2", 68_100),
+            ("5e-7", 1),
+            ("5e-8", 0),
+            ("1e3", 1_000_000_000),
+            ("0e2000000000", 0),
+            ("1e-2000000000", 0),
+            ("00000000000000000000000001.5", 1_500_000),
+            ("9223372036854.775807", i64::MAX),
+        ] {
+            assert_eq!(Money::rounded(amount, "GBP").unwrap().micros, micros, "{amount}");
+        }
+        for wrong in [
+            "",
+            ".",
+            "1.",
+            ".5",
+            "1,5",
+            "--1",
+            "1e",
+            "e5",
+            "1e2000000000",
+            "9223372036854.775808",
+            "NaN",
+            "1e99999999999",
+        ] {
+            assert!(Money::rounded(wrong, "GBP").is_err(), "{wrong}");
+        }
     }
 }

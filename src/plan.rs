@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 
 use crate::address::Medium;
 use crate::capability::{ChoiceLimits, TextLimit, Unit};
@@ -21,7 +22,8 @@ use crate::message::{
 ///
 /// let to = Address::phone("07700 900123")?;
 /// let sms = Mock::sms().plan(&Message::text(to.clone(), "Mae’r casgliad ddydd Mawrth."));
-/// assert_eq!((sms.segments(), sms.encoding().unwrap()), (1, civic_messaging::medium::sms::Encoding::Ucs2));
+/// assert_eq!(sms.segments(), Some(1));
+/// assert_eq!(sms.encoding(), Some(civic_messaging::medium::sms::Encoding::Ucs2));
 ///
 /// let three = ["a", "b", "c"].map(|name| Media::image(format!("https://example.org/{name}.jpg")));
 /// let parts = Mock::whatsapp().plan(&Message::media(to, three).key("case-1")).split()?;
@@ -34,7 +36,25 @@ pub struct Plan {
     messages: Vec<Message>,
     losses: Vec<Loss>,
     problems: Vec<Error>,
+    notes: Vec<Note>,
     count: Option<sms::Count>,
+}
+
+/// What a plan cannot say.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Note {
+    /// The gateway writes the text itself, from a template of its own: only it knows the number of segments, and so the
+    /// cost.
+    UnknownSegments,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownSegments => f.write_str("the gateway writes the text: only it knows the number of segments"),
+        }
+    }
 }
 
 impl Plan {
@@ -43,13 +63,17 @@ impl Plan {
         let messages = examined.message(message);
         let Examined { losses, problems, .. } = examined;
         let texts = || messages.iter().filter_map(|message| message.content.words());
-        let count = (info.medium == Medium::Sms)
+        let sms = info.medium == Medium::Sms;
+        let by_gateway =
+            |message: &Cow<'_, Message>| matches!(message.content, Content::Native(_) | Content::Template(_));
+        let notes = if sms && messages.iter().any(by_gateway) { vec![Note::UnknownSegments] } else { Vec::new() };
+        let count = (sms && notes.is_empty())
             .then(|| {
                 let sent = |text| info.rewrites.map_or(Cow::Borrowed(text), |rewrite| rewrite(text));
                 texts().map(|text| sms::count(&sent(text))).max_by_key(sms::Count::segments)
             })
             .flatten();
-        Self { messages: messages.into_iter().map(Cow::into_owned).collect(), losses, problems, count }
+        Self { messages: messages.into_iter().map(Cow::into_owned).collect(), losses, problems, notes, count }
     }
 
     /// How many messages it takes.
@@ -62,9 +86,17 @@ impl Plan {
         self.count.map(|count| count.encoding())
     }
 
-    /// How many SMS segments the text takes, and is charged as; 0 on other media.
-    pub fn segments(&self) -> usize {
-        self.count.map_or(0, |count| count.segments())
+    /// The number of SMS segments that the text takes and is charged as; 0 on other media.
+    ///
+    /// `None` where only the gateway knows, as [`notes`](Self::notes) then says: it writes the text of its own template.
+    /// An estimate must not count that as 0.
+    pub fn segments(&self) -> Option<usize> {
+        self.notes.is_empty().then(|| self.count.map_or(0, |count| count.segments()))
+    }
+
+    /// What the plan cannot say.
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
     }
 
     /// What would be lost.
@@ -99,6 +131,7 @@ impl Info {
             && message.reply_to.is_none()
         {
             examined.envelope(message);
+            examined.message_rule(message);
             if examined.problems.is_empty() && examined.fits_text(text).is_ok() {
                 return Ok(Cow::Borrowed(message));
             }
@@ -140,6 +173,7 @@ impl Examined<'_> {
         if let Some(content) = self.degraded(message) {
             whole = Cow::Owned(whole.into_owned().with_content(content));
         }
+        self.message_rule(&whole);
         let pieces = self.content(&whole);
         match <[Content; 1]>::try_from(pieces) {
             Ok([content]) if content == whole.content => vec![whole],
@@ -149,6 +183,13 @@ impl Examined<'_> {
                 let part = |(n, content)| Cow::Owned(whole.part(n + 1, content));
                 pieces.into_iter().enumerate().map(part).collect()
             }
+        }
+    }
+
+    /// What the adapter's own rule says.
+    fn message_rule(&mut self, message: &Message) {
+        if let Some(Err(problem)) = self.info.message_rule.map(|rule| rule(message)) {
+            self.problems.push(problem);
         }
     }
 
@@ -240,6 +281,9 @@ impl Examined<'_> {
         };
         if text.trim().is_empty() {
             return Err(Error::invalid("text", "is empty"));
+        }
+        if let Some(length) = self.info.text_length.map(|length| length(text)) {
+            return if length == 0 { Err(Error::invalid("text", "is empty")) } else { at_most("text", length, limit) };
         }
         match self.info.rewrites.map(|rewrite| rewrite(text)) {
             Some(Cow::Owned(sent)) => within("text", &sent, limit),
@@ -484,12 +528,23 @@ impl Examined<'_> {
 }
 
 fn within(field: &'static str, text: &str, limit: TextLimit) -> Result<()> {
-    let (len, unit) = match limit.unit {
-        Unit::Bytes => (text.len(), "bytes"),
-        // No text has more characters than bytes, so most need not be counted.
-        Unit::Characters if text.len() <= limit.max => return Ok(()),
-        Unit::Characters => (text.chars().count(), "characters"),
-        Unit::Segments => (sms::count(text).segments(), "SMS segments"),
+    let length = match limit.unit {
+        Unit::Bytes => text.len(),
+        // No text has more characters or UTF-16 code units than bytes, so most need not be counted.
+        Unit::Characters | Unit::Utf16 if text.len() <= limit.max => return Ok(()),
+        Unit::Characters => text.chars().count(),
+        Unit::Segments => sms::count(text).segments(),
+        Unit::Utf16 => text.encode_utf16().count(),
+    };
+    at_most(field, length, limit)
+}
+
+fn at_most(field: &'static str, len: usize, limit: TextLimit) -> Result<()> {
+    let unit = match limit.unit {
+        Unit::Bytes => "bytes",
+        Unit::Characters => "characters",
+        Unit::Segments => "SMS segments",
+        Unit::Utf16 => "UTF-16 code units",
     };
     if len > limit.max {
         return Err(Error::invalid(field, format!("has {len} {unit}; the limit is {}", limit.max)));
@@ -561,4 +616,67 @@ fn media_as_text(media: &[Media]) -> Content {
         [item.caption.as_deref().or(item.description.as_deref()), link]
     });
     Content::Text(lines.flatten().collect::<Vec<_>>().join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Address;
+    use crate::capability::TemplateLimits;
+
+    fn info(medium: Medium) -> Info {
+        Info::new("acme", medium, "desk").with_capability(|can| {
+            can.text = Some(TextLimit::utf16(4));
+            can.template = Some(TemplateLimits { language: false, positional: true, named: true, components: false });
+        })
+    }
+
+    fn message(content: Content) -> Message {
+        Message::new(Address::phone("07700 900123").unwrap(), content)
+    }
+
+    #[test]
+    fn segments_of_a_template_are_unknown() {
+        let template = || message(Content::Template(Template::new("bin_day")));
+        let plan = Plan::new(&template(), &info(Medium::Sms));
+        assert_eq!((plan.segments(), plan.notes(), plan.problems().len()), (None, &[Note::UnknownSegments][..], 0));
+        assert!(plan.notes()[0].to_string().contains("segments"));
+        let plan = Plan::new(&template(), &info(Medium::WhatsApp));
+        assert_eq!((plan.segments(), plan.notes()), (Some(0), &[][..]));
+        let plan = Plan::new(&message("Bins".into()), &info(Medium::Sms));
+        assert_eq!((plan.segments(), plan.notes()), (Some(1), &[][..]));
+    }
+
+    #[test]
+    fn utf16_limit_counts_an_emoji_twice() {
+        let info = info(Medium::Sms);
+        assert!(info.check(&message("😀😀".into())).is_ok());
+        for long in ["😀😀😀", "😀😀a", "abcde"] {
+            let error = info.check(&message(long.into())).unwrap_err();
+            assert_eq!(error.field(), Some("text"), "{long}");
+            assert!(error.to_string().contains("UTF-16"), "{error}");
+        }
+    }
+
+    #[test]
+    fn message_rule_holds_for_plan_and_send_alike() {
+        let info = info(Medium::Sms).with_message_rule(|message| match &message.content {
+            Content::Text(text) if text == "no" => Err(Error::invalid("text", "is refused")),
+            _ => Ok(()),
+        });
+        let refused = message("no".into());
+        assert_eq!(Plan::new(&refused, &info).problems()[0].field(), Some("text"));
+        assert_eq!(info.check(&refused).unwrap_err().field(), Some("text"));
+        assert!(info.check(&message("yes".into())).is_ok());
+    }
+
+    #[test]
+    fn text_length_of_the_gateway_is_what_counts() {
+        let mut info = info(Medium::Sms);
+        info.text_length = Some(|text| text.trim().len());
+        assert!(info.check(&message(" abcd   ".into())).is_ok());
+        assert!(info.check(&message("abcde".into())).is_err());
+        info.text_length = Some(|_| 0);
+        assert_eq!(info.check(&message("\u{200B}".into())).unwrap_err().field(), Some("text"));
+    }
 }

@@ -233,7 +233,7 @@ impl Switchboard {
         }
         let of = self.0.line(line)?;
         let envelope = &inbound.envelope;
-        let Some(channel) = of.of(&envelope.gateway, envelope.account.as_str(), &envelope.medium) else {
+        let Some(channel) = of.channel_of(envelope) else {
             return Err(Error::invalid("inbound", "came to another line: answer it on that one"));
         };
         let text = text.into();
@@ -421,7 +421,11 @@ impl Inner {
         let owns = |line: &&Line| line.owns(&envelope.gateway, envelope.account.as_str(), &envelope.medium);
         let line = match event {
             Event::Account(_) => None,
-            _ => self.lines.values().find(owns).map(|line| line.id.clone()),
+            _ => {
+                let line = self.lines.values().find(owns);
+                let line = line.or_else(|| self.lines.values().find(|line| line.channel_of(envelope).is_some()));
+                line.map(|line| line.id.clone())
+            }
         };
         // Without a channel there is nobody to fetch from.
         let fetch = self.media.is_some() && line.is_some();

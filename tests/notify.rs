@@ -11,7 +11,7 @@ use civic_messaging::event::DeliveryOf;
 use civic_messaging::notify::{self, KeyType, Notify};
 use civic_messaging::{
     Address, Channel, ChannelExt, Class, Clock, Context, Cursor, DeliveryState, ErrorKind, Event, Evidence,
-    InboundContent, Loss, Message, Outcome, Sent, Template, Timestamp, VirtualClock,
+    InboundContent, Loss, Message, Note, Outcome, Sent, Template, Timestamp, VirtualClock,
 };
 use serde_json::{Value, json};
 use wiremock::matchers::{any, body_json, header, method, path, query_param};
@@ -317,12 +317,12 @@ async fn what_is_foretold_is_what_the_answer_says() {
         assert_eq!(notify.plan(&message).losses(), losses, "{sent}");
     }
     // Notify charges Welsh vowels as UCS-2, and what it replaces by `?` as GSM-7.
-    assert_eq!(notify.plan(&text("07700 900123", &"ŵ".repeat(71))).segments(), 2);
-    assert_eq!(notify.plan(&text("07700 900123", &"и".repeat(71))).segments(), 1);
+    assert_eq!(notify.plan(&text("07700 900123", &"ŵ".repeat(71))).segments(), Some(2));
+    assert_eq!(notify.plan(&text("07700 900123", &"и".repeat(71))).segments(), Some(1));
     let mut config = config(&server);
     config.unicode = true;
     let keeps = with(config, &clock);
-    assert_eq!(keeps.plan(&text("07700 900123", &"и".repeat(71))).segments(), 2);
+    assert_eq!(keeps.plan(&text("07700 900123", &"и".repeat(71))).segments(), Some(2));
     assert!(keeps.plan(&text("07700 900123", "ç 😀")).losses().is_empty());
 }
 
@@ -419,6 +419,261 @@ async fn the_recorded_callbacks_are_events() {
             }
             other => panic!("{other:?}"),
         }
+    }
+}
+
+/// What a callback brings.
+async fn called_back(notify: &Notify, body: &Value) -> Vec<Event> {
+    notify.receive(&callback(TOKENS[0], body.to_string())).await.unwrap().events
+}
+
+#[tokio::test]
+async fn recipient_without_its_leading_0_is_read() {
+    let (_server, _, notify) = channel().await;
+    let body: Value = serde_json::from_str(include_str!("fixtures/cases/notify/callback_to_without_0.json")).unwrap();
+    for (to, read) in [
+        ("7700900123", Some("+447700900123")),
+        ("7700 900123", Some("+447700900123")),
+        ("+7700900123", Some("+447700900123")),
+        ("447700900123", Some("+447700900123")),
+        ("4407700900123", Some("+447700900123")),
+        ("+447700900123", Some("+447700900123")),
+        ("+44 (0)7700 900123", Some("+447700900123")),
+        ("07700 900 123", Some("+447700900123")),
+        ("0+447700900123", Some("+447700900123")),
+        ("000007700900123", Some("+447700900123")),
+        ("+07700900123", Some("+447700900123")),
+        ("0+44(0)7700900123", Some("+447700900123")),
+        ("00447700900123", Some("+447700900123")),
+        ("1632960001", Some("+441632960001")),
+        ("2079460000", Some("+442079460000")),
+        ("+33612345678", Some("+33612345678")),
+        ("0033612345678", Some("+33612345678")),
+        ("33612345678", Some("+33612345678")),
+        ("+4512345678", Some("+4512345678")),
+        ("15005550123", Some("+15005550123")),
+        ("not a number", None),
+        ("", None),
+        ("12", None),
+    ] {
+        let mut body = body.clone();
+        body["to"] = to.into();
+        let events = called_back(&notify, &body).await;
+        let recipient = events[0].as_delivery().unwrap().recipient.as_ref().map(Address::expose);
+        assert_eq!(recipient, read, "{to}");
+    }
+}
+
+#[tokio::test]
+async fn cost_with_float_noise_is_rounded_to_micros() {
+    let (server, _, notify) = channel().await;
+    let body: Value = serde_json::from_str(include_str!("fixtures/cases/notify/cost_of_three_parts.json")).unwrap();
+    let id = "740e5834-3a29-46b4-9a6f-16142fde5300";
+    Mock::given(method("GET"))
+        .and(path(format!("/v2/notifications/{id}")))
+        .respond_with(ResponseTemplate::new(200).set_body_json(&body))
+        .mount(&server)
+        .await;
+    let sent = Sent::new(text("07700 900123", "Hello"), recorded()).with_id(id.into());
+    let Evidence::Found(found) = notify.look_up(&sent).await.unwrap() else { panic!("not found") };
+    let price = found[0].price.unwrap();
+    assert_eq!((price.micros, price.currency.as_str(), found[0].segments), (68_100, "GBP", Some(3)));
+}
+
+#[tokio::test]
+async fn senders_of_any_form_are_read() {
+    let (_server, _, notify) = channel().await;
+    for (from, read) in [
+        ("447700900123", "+447700900123"),
+        ("7700900123", "+447700900123"),
+        ("07700 900123", "+447700900123"),
+        ("+33612345678", "+33612345678"),
+        ("4512345678", "+4512345678"),
+        ("60777", "60777"),
+        ("8400123", "8400123"),
+        ("12", "12"),
+        ("GOV.UK", "GOV.UK"),
+        ("O2+", "O2+"),
+        ("AT&T Info", "AT&T_Info"),
+        ("Sainsbury's", "Sainsbury's"),
+        ("T-Mobile", "T-Mobile"),
+        ("A name that is longer", "A_name_that_is_longer"),
+        ("Caf\u{e9}\t1", "Caf\u{e9}_1"),
+    ] {
+        let body =
+            json!({ "id": "m1", "source_number": from, "destination_number": "07700987654", "message": "Hello" });
+        let events = called_back(&notify, &body).await;
+        let inbound = events[0].as_inbound().unwrap_or_else(|| panic!("{from}"));
+        assert_eq!((inbound.from.expose(), inbound.text()), (read, Some("Hello")), "{from}");
+        assert_eq!(inbound.to, Some(Address::phone("07700 987654").unwrap()));
+    }
+}
+
+#[tokio::test]
+async fn odd_member_costs_nothing_beside_it() {
+    let (server, _, notify) = channel().await;
+    let odd = [json!({}), json!([1]), json!(true), json!(null), json!(1e300), json!({ "a": [{}] })];
+    let text = json!({ "id": "m1", "source_number": "447700900123", "destination_number": "07700987654",
+        "message": "STOP", "date_received": "2026-11-22T10:00:00.000000Z" });
+    let delivery = json!({ "id": "m1", "reference": "k", "to": "07700900123", "status": "delivered",
+        "created_at": "2026-11-22T10:00:00.000000Z", "completed_at": "2026-11-22T10:00:00.000000Z",
+        "sent_at": "2026-11-22T10:00:00.000000Z", "notification_type": "sms", "cost_in_pounds": 0.0227,
+        "cost_details": { "billable_sms_fragments": 1 }, "is_cost_data_ready": true, "template": {} });
+    for odd in &odd {
+        for name in
+            ["id", "destination_number", "date_received", "created_at", "notification_type", "cost_details", "to"]
+        {
+            let mut body = text.clone();
+            body[name] = odd.clone();
+            let events = called_back(&notify, &body).await;
+            let [Event::Inbound(inbound), Event::OptOut(_)] = &events[..] else { panic!("{name}: {odd}: {events:?}") };
+            assert_eq!((inbound.text(), inbound.from.expose()), (Some("STOP"), "+447700900123"));
+            let again = called_back(&notify, &body).await;
+            assert_eq!(again[0].id(), events[0].id());
+        }
+        for name in delivery.as_object().unwrap().keys().filter(|name| !["id", "status"].contains(&name.as_str())) {
+            let mut body = delivery.clone();
+            body[name] = odd.clone();
+            let events = called_back(&notify, &body).await;
+            let [Event::Delivery(read)] = &events[..] else { panic!("{name}: {odd}: {events:?}") };
+            assert_eq!(read.state, DeliveryState::Delivered, "{name}: {odd}");
+            assert_eq!(read.price.is_some(), name != "cost_in_pounds", "{name}: {odd}");
+        }
+    }
+    let twice = r#"{"id":"m1","cost_details":7,"cost_details":{},"source_number":"447700900123","message":"Hello"}"#;
+    let received = notify.receive(&callback(TOKENS[0], twice)).await.unwrap();
+    assert_eq!(received.events[0].as_inbound().unwrap().text(), Some("Hello"));
+
+    // The same holds for what a poll reads.
+    let mut row = delivery.clone();
+    row["cost_details"] = json!("none");
+    let mut said = text.clone();
+    said["cost_details"] = json!(7);
+    said["user_number"] = said["source_number"].take();
+    said["content"] = said["message"].take();
+    said["created_at"] = json!("2026-11-22T10:00:00.000000Z");
+    for (list, name, rows) in [
+        ("/v2/notifications", "notifications", vec![row]),
+        ("/v2/received-text-messages", "received_text_messages", vec![said]),
+    ] {
+        let page = ResponseTemplate::new(200).set_body_json(json!({ name: rows }));
+        Mock::given(method("GET")).and(path(list)).respond_with(page).up_to_n_times(1).mount(&server).await;
+        let end = ResponseTemplate::new(200).set_body_json(json!({ name: [] }));
+        Mock::given(method("GET")).and(path(list)).respond_with(end).mount(&server).await;
+    }
+    let events = notify.poll(None).await.unwrap().events;
+    assert!(events.iter().any(|event| event.as_inbound().is_some_and(|inbound| inbound.text() == Some("STOP"))));
+    assert!(events.iter().any(|event| event.as_delivery().is_some_and(|delivery| delivery.price.is_some())));
+}
+
+#[tokio::test]
+async fn look_up_by_key_is_inconclusive_beside_an_odd_row() {
+    let rows = [json!({ "id": "m1", "reference": {}, "status": "delivered" }), json!({ "id": "m1" }), json!(7)];
+    for row in rows {
+        let (server, clock, notify) = channel().await;
+        let list = ResponseTemplate::new(200).set_body_json(json!({ "notifications": [row] }));
+        Mock::given(method("GET")).respond_with(list).mount(&server).await;
+        let sent = Sent::new(text("07700 900123", "Hello").key("k"), recorded());
+        clock.advance(Duration::from_secs(3_600));
+        let error = notify.look_up(&sent).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unexpected, "{row}");
+    }
+}
+
+#[tokio::test]
+async fn answer_without_an_id_is_an_unknown_outcome() {
+    for (body, known) in [
+        (json!({ "id": "" }), false),
+        (json!({ "id": null, "content": { "body": "Hello" } }), false),
+        (json!({ "content": { "body": "Hello" } }), false),
+        (json!({ "id": "a", "content": 7 }), true),
+        (json!({ "id": "a", "content": { "body": [] } }), true),
+    ] {
+        let (server, _, notify) = channel().await;
+        answers(&server, 201, &body).await;
+        match notify.send(&text("07700 900123", "Hello")).await {
+            Ok(accepted) => assert!(known && accepted.id().as_str() == "a", "{body}"),
+            Err(error) => assert!(!known && error.outcome() == Outcome::Unknown, "{body} {error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn text_is_counted_as_notify_counts_it() {
+    let (server, _, notify) = channel().await;
+    let unicode = {
+        let mut config = config(&server);
+        config.unicode = true;
+        with(config, &VirtualClock::at(recorded()))
+    };
+    answers(&server, 201, &json!({ "id": "a" })).await;
+    for (words, fits) in [
+        ("a".repeat(918), true),
+        ("a".repeat(919), false),
+        ("ŵ".repeat(918), true),
+        ("ŵ".repeat(919), false),
+        ("€".repeat(918), true),
+        ("😀".repeat(459), true),
+        ("😀".repeat(460), false),
+        ("…".repeat(306), true),
+        ("…".repeat(307), false),
+        (format!(" {} \n\n", "a".repeat(918)), true),
+        (format!("{}  b", "a".repeat(916)), true),
+        (format!("{} \t.", "a".repeat(917)), true),
+        (format!("{}\n\n\n\nb", "a".repeat(915)), true),
+        (format!("{}\n\n\n\nb", "a".repeat(916)), false),
+        (format!("\u{200B}\u{FEFF}{}", "a".repeat(918)), true),
+        ("\u{200B}".to_owned(), false),
+    ] {
+        for notify in [&notify, &unicode] {
+            let message = text("07700 900123", &words);
+            let planned = notify.plan(&message).problems().is_empty();
+            let checked = notify.check(&message).is_ok();
+            let sent = notify.send(&message).await;
+            assert_eq!((planned, checked, sent.is_ok()), (fits, fits, fits), "{} characters", words.chars().count());
+            if let Err(error) = sent {
+                assert_eq!((error.field(), error.outcome()), (Some("text"), Outcome::NotSent));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn plan_refuses_what_send_refuses() {
+    let (_server, _, notify) = channel().await;
+    let to = Address::phone("07700 900123").unwrap();
+    let mut options = notify::Options::default();
+    options.sms_sender_id = Some("Shropshire".into());
+    for (message, field) in [
+        (Message::template(to.clone(), Template::new("bins")), "template.name"),
+        (Message::template(to.clone(), Template::new("x").native("notify", "bins")), "template.name"),
+        (Message::text(to.clone(), "Hello").with(&options).unwrap(), "options.sms_sender_id"),
+    ] {
+        assert_eq!(notify.plan(&message).problems()[0].field(), Some(field));
+        assert_eq!(notify.check(&message).unwrap_err().field(), Some(field));
+        assert_eq!(notify.send(&message).await.unwrap_err().field(), Some(field));
+    }
+    let plan = notify.plan(&Message::template(to, Template::new(TEMPLATE)));
+    assert_eq!((plan.segments(), plan.notes(), plan.problems().len()), (None, &[Note::UnknownSegments][..], 0));
+}
+
+#[tokio::test]
+async fn template_id_that_is_no_uuid_is_refused_with_what_to_do() {
+    for id in [
+        "bins",
+        "",
+        "5484cfca-668a-4c18-afb1-5ddd0e3521b",
+        "5484cfca668a4c18afb15ddd0e3521b1",
+        " 5484cfca-668a-4c18-afb1-5ddd0e3521b1",
+    ] {
+        let toml = format!(
+            "gateway = \"notify\"\nmedium = \"sms\"\napi_key = \"{}\"\ntemplate_id = \"{id}\"",
+            fixture("notify_jwt")["api_key"].as_str().unwrap()
+        );
+        let settings = civic_messaging::Settings::from_toml(&toml).unwrap();
+        let error = civic_messaging::Registry::standard().connect(&settings, &Context::new()).unwrap_err();
+        assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("template_id")), "{id}");
+        assert!(error.to_string().contains("copy it from"), "{error}");
     }
 }
 

@@ -175,6 +175,9 @@ async fn a_charge_is_positive_and_what_is_not_known_yet_is_none() {
         (json!({ "price": "0.01", "price_unit": "GBP" }), Some(1), Some(-10_000)),
         (json!({ "price": "free", "price_unit": "GBP", "num_segments": "0" }), None, None),
         (json!({ "price": -0.5, "price_unit": "GBP", "num_segments": 3 }), Some(3), Some(500_000)),
+        (json!({ "price": -0.06810000000000001, "price_unit": "GBP", "num_segments": "3" }), Some(3), Some(68_100)),
+        (json!({ "price": "-0.0681000001", "price_unit": "GBP", "num_segments": [3] }), None, Some(68_100)),
+        (json!({ "price": {}, "body": 1, "status": [], "date_created": false, "from": {} }), Some(1), None),
         (json!({ "price": "-0.04", "price_unit": null, "num_segments": null }), None, None),
     ] {
         let server = answers(201, with(change.clone())).await;
@@ -249,7 +252,9 @@ async fn options_that_cannot_be_are_refused_before_the_network() {
     for (change, field) in change {
         let mut options = Options::default();
         change(&mut options);
-        let error = sms.send(&hello().with(&options).unwrap()).await.unwrap_err();
+        let message = hello().with(&options).unwrap();
+        assert_eq!(sms.plan(&message).problems()[0].field(), Some(field));
+        let error = sms.send(&message).await.unwrap_err();
         assert_eq!((error.field(), error.outcome(), error.gateway()), (Some(field), Outcome::NotSent, Some("twilio")));
     }
     assert!(server.received_requests().await.unwrap().is_empty());
@@ -380,8 +385,12 @@ async fn what_twilio_cannot_carry_is_refused_before_the_network() {
     ] {
         let error = channel.send(&message).await.unwrap_err();
         assert_eq!((error.field(), error.outcome()), (Some(field), Outcome::NotSent), "{error}");
+        assert!(channel.plan(&message).problems().iter().any(|problem| problem.field() == Some(field)), "{field}");
     }
-    assert!(sms.check(&Message::text(to, "a".repeat(1_600))).is_ok());
+    assert!(sms.check(&Message::text(to.clone(), "a".repeat(1_600))).is_ok());
+    let template = Message::template(to, Template::new(TEMPLATE));
+    assert_eq!((sms.plan(&template).segments(), whatsapp.plan(&template).segments()), (None, Some(0)));
+    assert_eq!(sms.plan(&template).notes().len(), 1);
     assert!(server.received_requests().await.unwrap().is_empty());
 }
 
@@ -548,6 +557,192 @@ async fn an_opt_out_comes_once() {
             other => panic!("{other:?}"),
         });
         assert_eq!(seen.collect::<Vec<_>>(), opt_outs, "{change:?}");
+    }
+}
+
+/// A webhook of tests/fixtures/cases/twilio, and what comes of it on a channel of its own account.
+async fn case(medium: &str, json: &str) -> Vec<Event> {
+    let case: Value = serde_json::from_str(json).unwrap();
+    let fields: Vec<(&str, &str)> = case["form"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str().unwrap()))
+        .collect();
+    let config = Config::new("ACa1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1", TOKEN).unwrap();
+    let config = config.public_url(PUBLIC).unwrap().sender(OURS).unwrap();
+    let channel = match medium {
+        "sms" => Twilio::sms_with(config, &context()),
+        _ => Twilio::whatsapp_with(config, &context()),
+    };
+    let request = match (case["body"].as_str(), case["signature"].as_str()) {
+        (Some(body), Some(signature)) => {
+            let request = http::Request::post("/hook").header("X-Twilio-Signature", signature);
+            Request::from(request.body(body.to_owned()).unwrap()).arrived_at(NOON)
+        }
+        _ => signed(TOKEN, &fields),
+    };
+    let received = channel.unwrap().receive(&request).await.unwrap();
+    assert_eq!(&received.reply.body[..], NOTHING_BACK);
+    received.events
+}
+
+const NOTHING_BACK: &[u8] = br#"<?xml version="1.0" encoding="UTF-8"?><Response></Response>"#;
+
+#[tokio::test]
+async fn list_answer_keeps_its_id() {
+    let events = case("whatsapp", include_str!("fixtures/cases/twilio/list_reply.json")).await;
+    let [Event::Inbound(inbound)] = events.as_slice() else { panic!("{events:?}") };
+    let InboundContent::Chosen(chosen) = &inbound.content else { panic!("{inbound:?}") };
+    assert_eq!((chosen.id.as_str(), chosen.title.as_str()), ("bins", "My bins"));
+}
+
+#[tokio::test]
+async fn interactive_answers_are_read_with_what_is_there() {
+    let whatsapp = Twilio::whatsapp_with(config(), &context()).unwrap();
+    for (change, id, title) in [
+        (&[("ListId", "bins"), ("ListTitle", "My bins")][..], "bins", "My bins"),
+        (&[("ListId", "bins")], "bins", "Hello ŵ 😀 & more"),
+        (&[("ListId", "bins"), ("Body", "")], "bins", "bins"),
+        (&[("ListTitle", "My bins")], "My bins", "My bins"),
+        (&[("ButtonPayload", "yes"), ("ButtonText", "Yes")], "yes", "Yes"),
+        (&[("ButtonPayload", "yes"), ("Body", "Yes, please")], "yes", "Yes, please"),
+        (&[("ButtonText", "Yes"), ("ButtonPayload", ""), ("NumMedia", "")], "Yes", "Yes"),
+    ] {
+        let whatsapp_from = [&[("From", "whatsapp:+447700900123")][..], change].concat();
+        let event = one(&whatsapp, &inbound(&whatsapp_from)).await;
+        let InboundContent::Chosen(chosen) = &event.as_inbound().unwrap().content else { panic!("{change:?}") };
+        assert_eq!((chosen.id.as_str(), chosen.title.as_str()), (id, title), "{change:?}");
+    }
+    let filled = [("MessageType", "interactive"), ("Body", ""), ("InteractiveData", r#"{"day":"Tuesday"}"#)];
+    let event = one(&whatsapp, &inbound(&filled)).await;
+    assert_eq!(event.as_inbound().unwrap().content, InboundContent::Form(r#"{"day":"Tuesday"}"#.into()));
+}
+
+#[tokio::test]
+async fn files_are_read_whatever_num_media_says() {
+    let sms = Twilio::sms_with(config(), &context()).unwrap();
+    let (one_url, two_url) = ("https://api.twilio.com/1/Media/ME1", "https://api.twilio.com/1/Media/ME2");
+    let urls = |n: usize| -> Vec<(String, String)> {
+        (0..n).map(|n| (format!("MediaUrl{n}"), format!("https://api.twilio.com/1/Media/ME{n}"))).collect()
+    };
+    for (change, files) in [
+        (&[("MediaUrl0", one_url), ("MediaContentType0", "image/jpeg")][..], 1),
+        (&[("MediaUrl0", one_url), ("NumMedia", "0")], 1),
+        (&[("MediaUrl0", one_url), ("NumMedia", "x")], 1),
+        (&[("MediaUrl0", one_url), ("MediaUrl1", two_url), ("NumMedia", "1")], 2),
+        (&[("MediaUrl0", ""), ("MediaUrl1", two_url), ("NumMedia", "2")], 1),
+        (&[("MediaUrl3", two_url), ("NumMedia", "1")], 1),
+    ] {
+        let bare = INBOUND.iter().copied().filter(|(name, _)| *name != "NumMedia");
+        let event = one(&sms, &bare.chain(change.iter().copied()).collect::<Vec<_>>()).await;
+        let InboundContent::Media { text, media } = &event.as_inbound().unwrap().content else { panic!("{change:?}") };
+        assert_eq!((media.len(), text.as_deref()), (files, Some("Hello ŵ 😀 & more")), "{change:?}");
+    }
+    let many = urls(12);
+    let many: Vec<_> = many.iter().map(|(name, url)| (name.as_str(), url.as_str())).collect();
+    let event = one(&sms, &inbound(&many)).await;
+    assert_eq!(event.as_inbound().unwrap().media().len(), 12);
+}
+
+#[tokio::test]
+async fn person_on_whatsapp_has_number_and_user_id() {
+    let events = case("whatsapp", include_str!("fixtures/cases/twilio/external_user_id.json")).await;
+    let [Event::Inbound(inbound), Event::OptOut(opt_out)] = events.as_slice() else { panic!("{events:?}") };
+    for from in [&inbound.from, &opt_out.from] {
+        let Address::WhatsApp(user) = from else { panic!("{from:?}") };
+        let phone = user.phone().map(|phone| phone.as_str());
+        assert_eq!((phone, user.user_id()), (Some("+447700900123"), Some("GB.1349")));
+        for other in ["+447700900123", "GB.1349"] {
+            assert!(from.same_person(&Address::whatsapp(other).unwrap()), "{other}");
+        }
+    }
+    let whatsapp = Twilio::whatsapp_with(config(), &context()).unwrap();
+    let status = [
+        ("MessageSid", SID),
+        ("MessageStatus", "read"),
+        ("AccountSid", ACCOUNT),
+        ("From", "whatsapp:+447700900456"),
+        ("To", "whatsapp:+447700900123"),
+        ("ExternalUserId", "whatsapp:GB.1349"),
+    ];
+    let event = one(&whatsapp, &status).await;
+    let Some(Address::WhatsApp(user)) = &event.as_delivery().unwrap().recipient else { panic!("{event:?}") };
+    assert_eq!((user.phone().is_some(), user.user_id()), (true, Some("GB.1349")));
+}
+
+#[tokio::test]
+async fn rcs_sender_is_the_person_of_the_number() {
+    let rcs = Medium::other("rcs").unwrap();
+    let events = case("sms", include_str!("fixtures/cases/twilio/rcs_stop.json")).await;
+    let [Event::Inbound(inbound), Event::OptOut(opt_out)] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!((inbound.text(), &inbound.from, &opt_out.from), (Some("STOP"), &resident(), &resident()));
+    assert_eq!((&inbound.envelope.medium, &opt_out.envelope.medium), (&rcs, &rcs));
+    assert_eq!(inbound.envelope.account.as_str(), OURS);
+    assert!(inbound.from.same_person(&resident()) && inbound.answer_to().fits(&Medium::Sms));
+
+    let sms = Twilio::sms_with(config(), &context()).unwrap();
+    let event = one(&sms, &inbound_of_rcs()).await;
+    assert_eq!((event.envelope().account.as_str(), event.as_inbound().unwrap().text()), (OURS, Some("Hello")));
+    let status = [
+        ("MessageSid", SID),
+        ("MessageStatus", "read"),
+        ("AccountSid", ACCOUNT),
+        ("From", "rcs:shropshire_agent"),
+        ("To", "rcs:+447700900123"),
+    ];
+    let event = one(&sms, &status).await;
+    let delivery = event.as_delivery().unwrap();
+    assert_eq!((delivery.state, &delivery.recipient), (DeliveryState::Read, &Some(resident())));
+    assert_eq!((&event.envelope().medium, event.envelope().account.as_str()), (&rcs, OURS));
+}
+
+/// What a person wrote to an RCS agent that stands in front of our number.
+fn inbound_of_rcs() -> [(&'static str, &'static str); 5] {
+    [
+        ("MessageSid", SID),
+        ("AccountSid", ACCOUNT),
+        ("From", "rcs:+447700900123"),
+        ("To", "rcs:shropshire_agent"),
+        ("Body", "Hello"),
+    ]
+}
+
+#[tokio::test]
+async fn congested_carrier_is_a_temporary_failure() {
+    let events = case("sms", include_str!("fixtures/cases/twilio/status_30017.json")).await;
+    let [Event::Delivery(delivery)] = events.as_slice() else { panic!("{events:?}") };
+    let failure = delivery.failure.as_ref().unwrap();
+    assert_eq!(delivery.state, DeliveryState::Failed);
+    assert_eq!(
+        (failure.kind, failure.temporary, failure.code.as_deref()),
+        (ErrorKind::Unavailable, true, Some("30017"))
+    );
+}
+
+#[tokio::test]
+async fn failure_codes_say_what_passes() {
+    use ErrorKind::{Config as Setting, *};
+    let sms = Twilio::sms_with(config(), &context()).unwrap();
+    for (codes, kind, temporary) in [
+        (&["30017", "30020", "30021", "30500", "63009", "63010", "63012", "63029"][..], Unavailable, true),
+        (&["30022", "63017", "63018"], RateLimited, true),
+        (&["30023", "30027", "63038"], QuotaExceeded, true),
+        (&["63049"], QuotaExceeded, false),
+        (&["30024", "30032", "21701", "21703", "21705", "21715", "63007", "63022"], Setting, false),
+        (&["21654", "21655", "21656", "63006", "63027", "63028", "63040", "63042"], InvalidMessage, false),
+        (&["63003", "63024", "63031"], InvalidRecipient, false),
+        (&["63014", "63033"], OptedOut, false),
+        (&["63016"], OutsideWindow, false),
+        (&["63020", "63051", "30033"], Account, false),
+        (&["63032", "63013", "99999"], Rejected, false),
+    ] {
+        for code in codes {
+            let fields = [("MessageSid", SID), ("MessageStatus", "undelivered"), ("To", THEIRS), ("ErrorCode", code)];
+            let event = one(&sms, &fields).await;
+            let failure = event.as_delivery().unwrap().failure.as_ref().unwrap();
+            assert_eq!((failure.kind, failure.temporary), (kind, temporary), "{code}");
+        }
     }
 }
 

@@ -135,7 +135,9 @@ fn told(mut failed: Vec<Error>, ended: bool) -> Error {
 /// Whether one may not be able to carry what all of them together can.
 fn unlike(one: &Info, together: &Info) -> bool {
     let unit = |info: &Info| info.capability.text.map(|text| text.unit);
-    unit(one) != unit(together) || one.address_rule.is_some() || one.rewrites.is_some()
+    unit(one) != unit(together)
+        || [one.address_rule.is_some(), one.message_rule.is_some(), one.rewrites.is_some(), one.text_length.is_some()]
+            .contains(&true)
 }
 
 /// What all of them can do.

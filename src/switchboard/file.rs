@@ -161,7 +161,7 @@ impl Switchboard {
         let file = usize::try_from(claimed.hold.n).ok().and_then(|n| inbound.media().get(n)).ok_or_else(unread)?;
         let envelope = &inbound.envelope;
         let line = claimed.line.as_deref().and_then(|line| self.0.lines.get(line));
-        let channel = line.and_then(|line| line.of(&envelope.gateway, envelope.account.as_str(), &envelope.medium));
+        let channel = line.and_then(|line| line.channel_of(envelope));
         let gone = || Error::config("line", "has no channel of this account any more");
         let (channel, clock) = (channel.ok_or_else(gone)?.clone(), &self.0.clock);
         let mut fetch = JoinSet::new();

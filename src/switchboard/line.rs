@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::address::{Address, Medium};
 use crate::channel::{Channel, Info};
 use crate::error::{Error, Result};
+use crate::event::Envelope;
 use crate::message::Message;
 use crate::policy::hours::Hours;
 
@@ -191,8 +192,18 @@ impl Line {
         self.of(gateway, account, medium).is_some()
     }
 
+    /// The channel that an event came through: that of its account and medium, else that of its account where no channel
+    /// has the medium by itself, such as RCS in front of SMS.
+    pub(super) fn channel_of(&self, envelope: &Envelope) -> Option<&Arc<dyn Channel>> {
+        let (gateway, account) = (envelope.gateway.as_ref(), envelope.account.as_str());
+        let close = |info: &Info| info.gateway == gateway && info.account.as_str() == account;
+        let other = || self.channels.iter().find(|channel| close(channel.info()));
+        let exact = self.of(gateway, account, &envelope.medium);
+        exact.or_else(|| other().filter(|_| matches!(envelope.medium, Medium::Other(_))))
+    }
+
     /// The channel of an account.
-    pub(super) fn of(&self, gateway: &str, account: &str, medium: &Medium) -> Option<&Arc<dyn Channel>> {
+    fn of(&self, gateway: &str, account: &str, medium: &Medium) -> Option<&Arc<dyn Channel>> {
         let same = |info: &Info| info.gateway == gateway && info.account.as_str() == account && info.medium == *medium;
         self.channels.iter().find(|channel| same(channel.info()))
     }
@@ -205,4 +216,27 @@ fn is_language(tag: &str) -> bool {
     (2..=8).contains(&language.len())
         && language.bytes().all(|byte| byte.is_ascii_alphabetic())
         && parts.all(|part| (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::event::Raw;
+    use crate::mock::Mock;
+
+    #[test]
+    fn rcs_event_is_of_the_sms_channel_of_its_account() {
+        let line = Line::new("bins").channel(Mock::sms()).channel(Mock::whatsapp());
+        let info = Mock::sms().info().clone();
+        let of = |medium: Medium, account: &str| {
+            let envelope = Envelope::new(info.gateway, medium, account.into(), Timestamp::from_secs(1), Raw::default());
+            line.channel_of(&envelope).map(|channel| channel.info().medium.clone())
+        };
+        let (rcs, account) = (Medium::other("rcs").unwrap(), info.account.as_str());
+        assert_eq!(of(Medium::Sms, account), Some(Medium::Sms));
+        assert_eq!(of(rcs.clone(), account), Some(Medium::Sms));
+        assert_eq!(of(rcs, "another"), None);
+        assert_eq!(of(Medium::X, account), None);
+    }
 }

@@ -318,6 +318,10 @@ impl Subject for Sms {
             says(12, json!({ "message": "" })).brings([Told::text(id(12), "")]),
             says(13, json!({ "source_number": "60777", "message": "Your parcel is here" }))
                 .brings([Told::text(id(13), "Your parcel is here")]),
+            says(15, json!({ "source_number": "O2+" })).brings([Told::text(id(15), "STOP please £ ŵ 😀")]),
+            // An odd member beside a text.
+            says(16, json!({ "cost_details": "none", "message": "STOP" }))
+                .brings([Told::text(id(16), "STOP"), Told::opt_out()]),
             says(14, json!({ "source_number": null })).brings([Told::unrecognised()]),
             Webhook::json(unkeyed.to_string()).brings([Told::delivery(id(20), DeliveryState::Delivered)]),
             // One callback serves all that the service sends.

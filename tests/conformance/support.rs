@@ -124,6 +124,7 @@ fn limit(limit: TextLimit) -> String {
         Unit::Bytes => "bytes",
         Unit::Characters => "characters",
         Unit::Segments => "segments",
+        Unit::Utf16 => "UTF-16 code units",
     };
     let max = limit.max.to_string();
     match max.split_at_checked(max.len().saturating_sub(3)) {

@@ -429,6 +429,12 @@ impl Line {
             // To another of our numbers.
             says(10, json!({ "To": self.marked("+447700900789") })).brings([Told::text(sid(10), stop)]),
             says(11, json!({ "Body": "" })).brings([Told::text(sid(11), "")]),
+            // Answers from a list, files without a count, and a person whose user id is told beside the number.
+            says(16, json!({ "ListId": "bins", "ListTitle": "My bins", "Body": "My bins" }))
+                .brings([Told::inbound(sid(16))]),
+            says(17, with(&picture, json!({ "NumMedia": "" }))).brings([Told::text(sid(17), stop)]),
+            says(18, json!({ "ExternalUserId": "whatsapp:GB.1349", "Body": "STOP" }))
+                .brings([Told::text(sid(18), "STOP"), Told::opt_out()]),
             // What it does not know: a medium, a message without an id, and a form.
             says(12, json!({ "From": "rcs:agent_1" })).brings([Told::unrecognised()]),
             says(13, json!({ "MessageSid": "", "SmsSid": "", "SmsMessageSid": "" })).brings([Told::unrecognised()]),
@@ -456,6 +462,10 @@ impl Line {
         ] {
             let fields = self.status(status, json!({ "ErrorCode": code, "ErrorMessage": "It could not be delivered" }));
             webhooks.push(post(fields).brings([Told::delivery(SID, state)]));
+        }
+        if self.mark.is_empty() {
+            let rcs = json!({ "From": format!("rcs:{THEIRS}"), "Body": "STOP" });
+            webhooks.push(says(19, rcs).brings([Told::text(sid(19), "STOP").from(THEIRS), Told::opt_out()]));
         }
         let by_get = Webhook::get(&form(&self.status("delivered", json!({}))));
         webhooks.push(by_get.brings([Told::delivery(SID, DeliveryState::Delivered)]));

@@ -18,11 +18,12 @@
 //!
 //! | medium | text | media | template | choice | link | ask | location | contacts | reaction | quote | receive | poll | look up | signals |
 //! |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
-//! | SMS | 918 characters | no | named | no | no | no | no | no | no | no | bearer token | yes | yes, by key | no |
+//! | SMS | 918 UTF-16 code units | no | named | no | no | no | no | no | no | no | bearer token | yes | yes, by key | no |
 //!
 //! What to know before relying on it:
 //! - **It rewrites texts.** [`Plan::losses`](crate::Plan::losses) says beforehand what it will change, and
 //!   [`Accepted::losses`] what it did, from its answer. See [`sanitise`] and [`Config::unicode`].
+//! - **It counts UTF-16 code units**, so that an emoji is two, without spaces at the ends and double spaces.
 //! - **No idempotency key exists**: one reference sent twice is two messages. After an unknown outcome
 //!   [`look_up`](Channel::look_up) by key tells, or a callback, which carries the key back.
 //! - **Callbacks are not signed.** A bearer token shows who calls and not what it says. Notify calls again on a network
@@ -49,8 +50,8 @@ use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use crate::adapter;
-use crate::adapter::json::{self, Json};
+use crate::adapter::json::{self, Json, List, Piece, Text};
+use crate::adapter::{self, lenient};
 use crate::address::{Address, Medium};
 use crate::capability::{TemplateLimits, TextLimit};
 use crate::channel::{Channel, Cursor, Evidence, Grade, Health, Info, Page, Sent};
@@ -66,7 +67,6 @@ use crate::registry::Settings;
 use crate::secret::Secret;
 use crate::transport::Body;
 use crate::webhook::{self, BearerToken, Received, SigningSecret};
-use crate::wire::Str;
 
 mod receive;
 mod send;
@@ -231,7 +231,8 @@ impl Notify {
     pub fn sms_with(config: Config, context: &Context) -> Result<Self> {
         let key = Key::new(&config.api_key)?;
         if !is_uuid(&config.template_id) {
-            return Err(Error::config("template_id", "must be the UUID of a text message template"));
+            let rule = "must be the UUID of a text message template: copy it from the template's page on Notify's site";
+            return Err(Error::config("template_id", rule));
         }
         if config.body_field.trim().is_empty() {
             return Err(Error::config("body_field", "is empty"));
@@ -248,7 +249,7 @@ impl Notify {
                 can.look_up = true;
                 can.health = true;
                 can.key = true;
-                can.text = Some(TextLimit::characters(918));
+                can.text = Some(TextLimit::utf16(918));
                 // Of requests, for each kind of key of a service.
                 can.rate = Some(Rate::per_minute(3_000));
                 can.template =
@@ -257,7 +258,9 @@ impl Notify {
             .with_address_rule(|to| match to {
                 Address::Phone(_) => Ok(()),
                 _ => Err("must be a phone number"),
-            });
+            })
+            .with_message_rule(send::rule);
+        info.text_length = Some(send::text_length);
         info.rewrites = Some(if config.unicode { sanitise_unicode } else { sanitise });
         let owned = [key.service.clone()];
         Ok(Self {
@@ -317,8 +320,9 @@ impl Notify {
         let body = serde_json::to_vec(&BTreeMap::from([("personalisation", personalisation)])).ok()?;
         let path = format!("/v2/template/{}/preview", self.template_id);
         let answer = self.post(&path, body, false).await.ok()?;
-        let preview: TemplateTold<'_> = serde_json::from_slice(&answer.body).ok()?;
-        match preview.body?.trim() {
+        let json = Json::new(&answer.body);
+        let preview: TemplateTold<'_> = json.read()?;
+        match preview.body.as_deref()?.trim() {
             "\u{1F600}" => Some(true),
             "?" => Some(false),
             _ => None,
@@ -400,15 +404,22 @@ impl Channel for Notify {
         let answer = self.get(&format!("/v2/notifications?template_type=sms&reference={reference}")).await?;
         let json = Json::new(&answer.body);
         let list = json.read::<receive::Rows<'_>>().and_then(|list| list.rows).ok_or_else(|| answer.unreadable())?;
-        let mut found = Vec::new();
+        let (mut found, mut unreadable) = (Vec::new(), false);
         for row in list.iter() {
-            let told: receive::Told<'_> = json::read(row.get()).ok_or_else(|| answer.unreadable())?;
+            let told: receive::Told<'_> = json::read(row.get()).unwrap_or_default();
             let raw = Raw::new(json.raw(row.get()));
-            let delivery = receive::delivery(&told, &self.info, raw, self.clock.now());
-            found.extend(delivery.filter(|delivery| delivery.key() == Some(key)));
+            match (receive::delivery(&told, &self.info, raw, self.clock.now()), told.reference()) {
+                (Some(delivery), Some(reference)) if reference == key => found.push(delivery),
+                (_, Some(reference)) if reference != key => {}
+                // It may be the message that is looked for.
+                _ => unreadable = true,
+            }
         }
         if !found.is_empty() {
             return Ok(Evidence::Found(found));
+        }
+        if unreadable {
+            return Err(answer.unreadable());
         }
         let since = self.clock.now().since(sent.at);
         Ok(Evidence::Absent { conclusive: (FILING..KEPT).contains(&since) })
@@ -424,8 +435,8 @@ impl Channel for Notify {
         let health = Health::default();
         let health = match self.get(&format!("/v2/template/{}", self.template_id)).await {
             Ok(answer) => {
-                let template: TemplateTold<'_> =
-                    serde_json::from_slice(&answer.body).map_err(|_| answer.unreadable())?;
+                let json = Json::new(&answer.body);
+                let template: TemplateTold<'_> = json.read().ok_or_else(|| answer.unreadable())?;
                 let (grade, detail) = template.grade(&self.body_field);
                 health.with("credentials", Grade::Pass, "Notify knows the key").with("template", grade, detail)
             }
@@ -610,55 +621,50 @@ const WORDS: &[(&str, &str, ErrorKind)] = &[
 ];
 
 fn vendor_error(answer: &Answer) -> VendorError<'_> {
-    let refusal: Refusal<'_> = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let json = Json::new(&answer.body);
+    let refusals: Refusals<'_> = json.read().unwrap_or_default();
     let mut said = VendorError { help: Some(HELP.into()), ..VendorError::default() };
-    let Some(first) = refusal.errors.into_iter().next() else { return said };
-    let (code, words) = (first.error.map(|code| code.0), first.message.unwrap_or(Str("".into())));
+    let Some(first) = refusals.errors.first() else { return said };
+    let (code, words) = (first.error.as_deref(), first.message.as_deref().unwrap_or_default());
     said.class = match answer.status {
         // Its pages call a refused token a BadRequestError, and the server an AuthError: the status is what holds.
-        StatusCode::FORBIDDEN if code.as_deref() != Some("AuthError") => Some(ErrorKind::Unauthenticated),
+        StatusCode::FORBIDDEN if code != Some("AuthError") => Some(ErrorKind::Unauthenticated),
         StatusCode::BAD_REQUEST => {
-            let row = |(name, start, _): &&(&str, &str, _)| code.as_deref() == Some(name) && words.starts_with(start);
+            let row = |(name, start, _): &&(&str, &str, _)| code == Some(*name) && words.starts_with(start);
             WORDS.iter().find(row).map(|(_, _, kind)| *kind)
         }
         _ => None,
     }
     .map(Class::new);
-    said.code = code;
+    said.code = code.map(|code| code.to_owned().into());
     said
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Refusal<'a> {
-    #[serde(borrow)]
-    errors: Vec<RefusalTold<'a>>,
-}
+lenient! {
+    struct Refusals<'a> {
+        errors: List<Refusal<'a>>,
+    }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct RefusalTold<'a> {
-    #[serde(borrow)]
-    error: Option<Str<'a>>,
-    #[serde(borrow)]
-    message: Option<Str<'a>>,
-}
+    struct Refusal<'a> {
+        error: Text<'a>,
+        message: Text<'a>,
+    }
 
-/// A template, or a preview of one.
-#[derive(Deserialize)]
-struct TemplateTold<'a> {
-    #[serde(borrow, rename = "type", default)]
-    medium: Option<Str<'a>>,
-    #[serde(borrow, default)]
-    body: Option<Str<'a>>,
-    #[serde(default)]
-    personalisation: Option<BTreeMap<String, serde::de::IgnoredAny>>,
+    /// A template, or a preview of one.
+    struct TemplateTold<'a> {
+        medium = "type": Text<'a>,
+        body: Text<'a>,
+        personalisation: Option<Piece<'a>>,
+    }
 }
 
 impl TemplateTold<'_> {
     /// Whether it carries a free text as it is.
     fn grade(&self, field: &str) -> (Grade, &'static str) {
         let fields = self.personalisation.as_ref();
+        let fields = fields
+            .and_then(|fields| serde_json::from_str::<BTreeMap<String, serde::de::IgnoredAny>>(fields.get()).ok());
+        let fields = fields.as_ref();
         if self.medium.as_deref() != Some("sms") {
             (Grade::Fail, "it is not a template of text messages")
         } else if !fields.is_some_and(|fields| fields.keys().any(|name| name.eq_ignore_ascii_case(field))) {

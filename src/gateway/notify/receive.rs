@@ -9,13 +9,15 @@ use serde::{Deserialize, Serialize};
 use super::{GATEWAY, Notify};
 use crate::adapter::json::{self, Json, List, Piece, Text};
 use crate::adapter::{Collector, lenient};
-use crate::address::{Address, Phone, Sender};
+use crate::address::{Address, Phone};
 use crate::channel::{Cursor, Info, Page};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{
     Delivery, DeliveryOf, DeliveryState, Envelope, Event, Failure, Inbound, InboundContent, Raw, Unrecognised,
+    sms_sender,
 };
+use crate::id::Digest;
 use crate::message::Money;
 use crate::webhook::Verified;
 
@@ -68,19 +70,20 @@ fn unrecognised(what: &str, info: &Info, raw: Raw, now: Timestamp, made: Option<
 }
 
 fn inbound(told: &Told<'_>, from: &str, info: &Info, raw: Raw, now: Timestamp) -> Option<Inbound> {
-    let from = match phone(from) {
-        Some(phone) => phone,
-        None => match from.parse().ok()? {
-            Sender::Name(name) => Address::SenderName(name),
-            Sender::Phone(phone) => Address::Phone(phone),
-            Sender::ShortCode(code) => Address::ShortCode(code),
-        },
-    };
+    let sender = source(from)?;
     let at = time(&told.date_received).or_else(|| time(&told.created_at));
     let envelope = Envelope::new(GATEWAY, info.medium.clone(), info.account.clone(), now, raw).dated(at);
     let text = told.message.as_deref()?.to_owned();
-    let mut inbound = Inbound::new(envelope, told.id.some()?, from, InboundContent::Text(text));
-    inbound.to = told.destination_number.as_deref().and_then(|number| number.parse::<Sender>().ok()).map(Address::from);
+    // Without an id it is known by what it says, and when: that is the same when it comes again.
+    let id = told.id.some().map_or_else(
+        || {
+            let date = told.date_received.as_deref().or(told.created_at.as_deref()).unwrap_or_default();
+            Digest::of([from, date, &text].join("\n").as_bytes()).to_string()
+        },
+        str::to_owned,
+    );
+    let mut inbound = Inbound::new(envelope, &*id, sender, InboundContent::Text(text));
+    inbound.to = told.destination_number.as_deref().and_then(source);
     Some(inbound)
 }
 
@@ -91,9 +94,9 @@ pub(super) fn delivery(told: &Told<'_>, info: &Info, raw: Raw, now: Timestamp) -
     let (state, failure) = state(status);
     let mut delivery = Delivery::new(envelope, id, state, status);
     delivery.of = DeliveryOf::Message { id: Some(id.into()), key: told.reference.as_deref().map(str::to_owned) };
-    delivery.recipient = told.to.as_deref().and_then(phone);
+    delivery.recipient = told.to.as_deref().and_then(submitted);
     delivery.failure = failure.map(|(kind, temporary)| Failure::new(kind).code(status).temporary(temporary));
-    delivery.price = told.cost_in_pounds.as_deref().and_then(|pounds| Money::parse(pounds, "GBP").ok());
+    delivery.price = told.cost_in_pounds.as_deref().and_then(|pounds| Money::rounded(pounds, "GBP").ok());
     delivery.segments = told.segments();
     Some(delivery)
 }
@@ -112,11 +115,43 @@ fn state(status: &str) -> (DeliveryState, Option<(ErrorKind, bool)>) {
     }
 }
 
-/// A number in any of the spellings that Notify hands on: as it was submitted, or international without a `+`.
-fn phone(number: &str) -> Option<Address> {
-    let national = number.starts_with(['0', '+', '(']);
-    let read = if national { number.parse() } else { Phone::from_digits(number).or_else(|_| number.parse()) };
-    read.ok().map(Address::Phone)
+/// Who a received message came from: a phone number as networks write it, in E.164 without its `+`, or what else a network
+/// lets through.
+fn source(number: &str) -> Option<Address> {
+    let number = number.trim();
+    let international = number.len() > 7 && number.bytes().all(|b| b.is_ascii_digit()) && !number.starts_with('0');
+    let phone = if international { mobile(number).or_else(|| Phone::from_digits(number).ok()) } else { None };
+    phone.map(Address::Phone).or_else(|| sms_sender(number).filter(|_| number.contains(char::is_alphanumeric)))
+}
+
+/// The recipient of a message, as the request, a list of numbers or a person gave it: Notify hands on what was submitted.
+///
+/// It takes numbers without their leading 0 or `+`, and with a `+` or noughts too many. (notifications-utils, commit
+/// a9af02ae, `PhoneNumber`, read 2026-11-30.) Of 9 or 10 digits without a prefix all are read as of the United Kingdom.
+fn submitted(number: &str) -> Option<Address> {
+    if number.contains(char::is_alphabetic) {
+        return None;
+    }
+    let digits: String = number.chars().filter(char::is_ascii_digit).collect();
+    let prefixed = number.trim_start().starts_with(['0', '+', '(']);
+    let phone = mobile(&digits).or_else(|| number.parse().ok().filter(|_| prefixed));
+    let bare = || {
+        let digits = digits.trim_start_matches('0');
+        match digits.strip_prefix("440").unwrap_or(digits) {
+            national if matches!(national.len(), 9 | 10) => united_kingdom(national),
+            _ => Phone::from_digits(digits).ok(),
+        }
+    };
+    phone.or_else(bare).map(Address::Phone)
+}
+
+/// A mobile number of the United Kingdom without its 0. No number abroad has these ten digits: those of +7 have eleven.
+fn mobile(digits: &str) -> Option<Phone> {
+    united_kingdom(digits).filter(|_| digits.len() == 10 && digits.starts_with('7'))
+}
+
+fn united_kingdom(national: &str) -> Option<Phone> {
+    Phone::from_digits(&["44", national].concat()).ok()
 }
 
 /// A time as callbacks and lists write it. Notify's pages show some without the `Z`.
@@ -244,23 +279,18 @@ fn rows(body: &Bytes, info: &Info, now: Timestamp) -> Option<Vec<Row>> {
     for piece in list.iter() {
         let raw = Raw::new(json.raw(piece.get()));
         let told: Told<'_> = json::read(piece.get()).unwrap_or_default();
-        let neighbour = || rows.last().map_or(now, |row| row.made);
-        let made = time(&told.created_at);
-        rows.push(match (told.id.some(), made) {
-            (Some(id), Some(made)) => {
-                // A received message is final as it is made, and a notification when Notify says, if it does.
-                let received = told.source_number.as_deref().is_some();
-                let at = if received { made } else { time(&told.completed_at).unwrap_or(now) };
-                let event = told.is_final().then(|| (at, event(&told, info, raw, at)));
-                Row { id: id.into(), made, told: event }
-            }
-            // Its place is read whatever else is strange in it: where the next page begins is told by an id.
-            (id, made) => {
-                let made = made.unwrap_or_else(neighbour);
-                let event = unrecognised("row", info, raw, made, None);
-                Row { id: id.unwrap_or_default().into(), made, told: Some((made, event)) }
-            }
-        });
+        let made = time(&told.created_at).unwrap_or_else(|| rows.last().map_or(now, |row| row.made));
+        let event = if told.source_number.some().is_some() && told.message.as_deref().is_some() {
+            // A received message is final as it is made.
+            Some((made, event(&told, info, raw, made)))
+        } else if told.id.some().is_some() && told.status.some().is_some() {
+            // And a notification when Notify says, if it does.
+            let at = time(&told.completed_at).unwrap_or(now);
+            told.is_final().then(|| (at, event(&told, info, raw, at)))
+        } else {
+            Some((made, unrecognised("row", info, raw, made, None)))
+        };
+        rows.push(Row { id: told.id.some().unwrap_or_default().into(), made, told: event });
     }
     Some(rows)
 }
@@ -308,6 +338,11 @@ impl Told<'_> {
             Some(status) if state(status).0 == DeliveryState::Unrecognised => self.completed_at.some().is_some(),
             _ => true,
         }
+    }
+
+    /// The key of the message that it is about.
+    pub(super) fn reference(&self) -> Option<&str> {
+        self.reference.as_deref()
     }
 
     pub(super) fn segments(&self) -> Option<u32> {

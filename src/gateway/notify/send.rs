@@ -3,15 +3,16 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{GATEWAY, Notify, Options, is_uuid};
+use crate::adapter::json::{Json, Text};
+use crate::adapter::lenient;
 use crate::endpoint::Answer;
 use crate::error::{Error, Result};
 use crate::medium::sms::septets;
 use crate::message::{Accepted, Content, Message, Template};
 use crate::plan::{Loss, changed};
-use crate::wire::Str;
 
 /// The body of a send.
 pub(super) fn encode(message: &Message, notify: &Notify) -> Result<Vec<u8>> {
@@ -22,11 +23,7 @@ pub(super) fn encode(message: &Message, notify: &Notify) -> Result<Vec<u8>> {
         Content::Template(template) => (template_id(template)?, personalisation(template)),
         _ => return Err(Error::unsupported("Notify sends texts and templates").with_field("content")),
     };
-    let options: Option<Options> = message.options()?;
-    let sms_sender_id = options.and_then(|options| options.sms_sender_id).map(Cow::Owned);
-    if sms_sender_id.as_ref().is_some_and(|id: &Cow<'_, str>| !is_uuid(id)) {
-        return Err(Error::invalid("options.sms_sender_id", "must be the UUID of a sender"));
-    }
+    let sms_sender_id = sms_sender_id(message)?.map(Cow::Owned);
     let request = Request {
         phone_number: message.to.expose(),
         template_id,
@@ -35,6 +32,72 @@ pub(super) fn encode(message: &Message, notify: &Notify) -> Result<Vec<u8>> {
         sms_sender_id: sms_sender_id.or(notify.sms_sender_id.as_deref().map(Cow::Borrowed)),
     };
     serde_json::to_vec(&request).map_err(|_| Error::invalid("content", "cannot be written as JSON"))
+}
+
+/// What can be said of a message beside what the capability says.
+pub(super) fn rule(message: &Message) -> Result<()> {
+    if let Content::Template(template) = &message.content {
+        template_id(template)?;
+    }
+    sms_sender_id(message).map(|_| ())
+}
+
+fn sms_sender_id(message: &Message) -> Result<Option<String>> {
+    let options: Option<Options> = message.options()?;
+    match options.and_then(|options| options.sms_sender_id) {
+        Some(id) if !is_uuid(&id) => Err(Error::invalid("options.sms_sender_id", "must be the UUID of a sender")),
+        id => Ok(id),
+    }
+}
+
+/// How long Notify finds a text: the UTF-16 code units of what it sends, without the name of the service before it.
+///
+/// It first takes white space before a full stop or comma away, trims each line and joins its words by one space, and
+/// leaves one empty line of several. ([`BaseSMSTemplate`][utils] of notifications-utils, commit a9af02ae, read
+/// 2026-11-30.) That commit still writes `?` for an emoji before it counts; since September 2026 an emoji stays, and is
+/// two. The longer count holds here, whatever [`Config::unicode`](super::Config) says: a text must not fail at Notify.
+///
+/// [utils]: https://github.com/alphagov/notifications-utils/blob/a9af02ae/notifications_utils/template.py
+pub(super) fn text_length(text: &str) -> usize {
+    let mut tidy = String::with_capacity(text.len());
+    let mut empty = 0;
+    for line in tight(text).replace("\r\n", "\n").split(is_line_end) {
+        let visible: String = line.chars().filter(|c| !is_invisible(*c)).collect();
+        let mut words = visible.split_whitespace();
+        let Some(first) = words.next() else {
+            empty += 1;
+            continue;
+        };
+        if !tidy.is_empty() {
+            tidy.push_str(if empty > 0 { "\n\n" } else { "\n" });
+        }
+        empty = 0;
+        tidy.push_str(first);
+        words.for_each(|word| tidy.extend([" ", word]));
+    }
+    sanitise_unicode(&tidy).encode_utf16().count()
+}
+
+/// The text without spaces and tabs before a full stop or comma.
+fn tight(text: &str) -> String {
+    let mut tight = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, '.' | ',') {
+            tight.truncate(tight.trim_end_matches([' ', '\t']).len());
+        }
+        tight.push(c);
+    }
+    tight
+}
+
+/// Where Python's `splitlines` ends a line, `\r\n` aside.
+fn is_line_end(c: char) -> bool {
+    matches!(c, '\n' | '\u{B}' | '\u{C}' | '\r' | '\u{1C}'..='\u{1E}' | '\u{85}' | '\u{2028}' | '\u{2029}')
+}
+
+/// What has no width, and is left out. The joiner of emoji stays, as in [`sanitise_unicode`].
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{180E}' | '\u{200B}' | '\u{200C}' | '\u{2060}' | '\u{FEFF}')
 }
 
 fn template_id(template: &Template) -> Result<&str> {
@@ -54,8 +117,10 @@ fn personalisation(template: &Template) -> BTreeMap<&str, &str> {
 /// It gives the text as it will send it, so what a free text lost is seen. Of a template that cannot be told from
 /// what the template leaves out by itself.
 pub(super) fn decode(message: &Message, answer: &Answer) -> Result<Accepted> {
-    let taken: Taken<'_> = serde_json::from_slice(&answer.body).map_err(|_| answer.unreadable())?;
-    let mut accepted = Accepted::new(GATEWAY, taken.id.into_string(), answer.body.clone());
+    let json = Json::new(&answer.body);
+    let taken: Taken<'_> = json.read().ok_or_else(|| answer.unreadable())?;
+    let id = taken.id.some().ok_or_else(|| answer.unreadable())?;
+    let mut accepted = Accepted::new(GATEWAY, id, answer.body.clone());
     let sent = taken.content.as_ref().and_then(|content| content.body.as_deref());
     if let (Content::Text(text), Some(sent)) = (&message.content, sent) {
         // Space at either end is trimmed, which no reader misses.
@@ -78,18 +143,15 @@ struct Request<'a> {
     sms_sender_id: Option<Cow<'a, str>>,
 }
 
-#[derive(Deserialize)]
-struct Taken<'a> {
-    #[serde(borrow)]
-    id: Str<'a>,
-    #[serde(borrow, default)]
-    content: Option<Text<'a>>,
-}
+lenient! {
+    struct Taken<'a> {
+        id: Text<'a>,
+        content: Option<TakenContent<'a>>,
+    }
 
-#[derive(Deserialize)]
-struct Text<'a> {
-    #[serde(borrow, default)]
-    body: Option<Str<'a>>,
+    struct TakenContent<'a> {
+        body: Text<'a>,
+    }
 }
 
 /// What Notify made of a text until autumn 2026, and what is foretold unless [`Config::unicode`](super::Config) is

@@ -60,6 +60,7 @@ use crate::webhook::{self, Received, SigningSecret};
 use crate::wire::Str;
 
 mod receive;
+mod respell;
 mod send;
 
 pub use receive::Signature;
@@ -313,7 +314,12 @@ impl Twilio {
         });
         let base = config.base_url.map_or_else(|| "https://api.twilio.com".parse(), Ok)?;
         Ok(Self {
-            info: info(medium, account, signature.is_some(), context.publish.is_some()),
+            info: info(medium, account, signature.is_some(), context.publish.is_some()).with_message_rule(
+                match source {
+                    Source::Sender(_) => send::rule::<false>,
+                    Source::Service(_) => send::rule::<true>,
+                },
+            ),
             endpoint: Endpoint::new(GATEWAY, base, context, ERRORS, vendor_error).with_overrides(config.errors),
             context: context.clone(),
             headers: HeaderMap::from_iter([
@@ -377,6 +383,9 @@ pub fn connect(settings: &Settings, context: &Context) -> Result<Arc<dyn Channel
 
 /// How Twilio marks an address of WhatsApp.
 const WHATSAPP: &str = "whatsapp:";
+
+/// How Twilio marks an address of RCS.
+const RCS: &str = "rcs:";
 
 /// Characters of a `Body`, on either medium. (Twilio, Messages, read 2026-11-22 from stored copies.)
 const TEXT_MAX: usize = 1_600;
@@ -541,9 +550,16 @@ fn is_sid(text: &str, of: &str) -> bool {
 /// What Twilio's codes mean, for a refusal and for a delivery that failed; where a refusal may be tried again, a
 /// delivery failed for now.
 ///
-/// Codes of 21xxx beside 21602, 21606, 21610, 21617, 21623, 21635, 21659 and 21660, the reading of 63032 and 63049, and
-/// what of 30xxx is for ever, are from memory. Twilio asks not to build on codes since it changes them: the
-/// configuration's `errors` go over this table.
+/// Each code has a page under <https://www.twilio.com/docs/api/errors>. Read there, from copies stored until 2026-11-30:
+/// 14107, 20003, 20404, 20429, 21211, 21602, 21606, 21610, 21611, 21617, 21623, 21635, 21654 to 21656, 21659, 21660, 21701,
+/// 21705, 21715, 21730, 30001, 30003 to 30007, 30017, 30020 to 30022, 30024, 30034, 30500, 63003, 63006 to 63008, 63011,
+/// 63014, 63016, 63017, 63023, 63028, 63038 and 63049. What 63001, 63005, 63010, 63012, 63013, 63018 to 63022, 63024, 63025,
+/// 63027, 63029, 63030, 63032 and 63033 mean follows from the codes of WhatsApp that Twilio's [mapping] gives for them.
+/// The others are from memory, UNVERIFIED, and so is what of 30xxx is for ever. A code that is not here is
+/// [`ErrorKind::Rejected`]. Twilio asks not to build on codes since it changes them: the configuration's `errors` go over
+/// this table.
+///
+/// [mapping]: https://www.twilio.com/docs/whatsapp/api/error-code-mapping
 const ERRORS: &[(&str, Class)] = &[
     // So many a second to one recipient.
     ("14107", Class::new(ErrorKind::RateLimited).retry(None).of_pair()),
@@ -554,23 +570,55 @@ const ERRORS: &[(&str, Class)] = &[
     ("21211", Class::new(ErrorKind::InvalidRecipient)),
     ("21212", Class::new(ErrorKind::Config)),
     ("21217", Class::new(ErrorKind::InvalidRecipient)),
+    ("21265", Class::new(ErrorKind::InvalidRecipient)),
     ("21266", Class::new(ErrorKind::InvalidRecipient)),
+    ("21268", Class::new(ErrorKind::InvalidRecipient)),
     ("21408", Class::new(ErrorKind::Forbidden)),
     ("21602", Class::new(ErrorKind::InvalidMessage)),
     ("21603", Class::new(ErrorKind::Config)),
+    ("21604", Class::new(ErrorKind::InvalidRecipient)),
     ("21606", Class::new(ErrorKind::Config)),
+    ("21607", Class::new(ErrorKind::Config)),
     ("21608", Class::new(ErrorKind::Forbidden)),
+    ("21609", Class::new(ErrorKind::Config)),
     ("21610", Class::new(ErrorKind::OptedOut)),
     ("21611", Class::new(ErrorKind::RateLimited).retry(None)),
     ("21612", Class::new(ErrorKind::Rejected)),
     ("21614", Class::new(ErrorKind::InvalidRecipient)),
     ("21617", Class::new(ErrorKind::InvalidMessage)),
+    ("21618", Class::new(ErrorKind::InvalidMessage)),
     ("21619", Class::new(ErrorKind::InvalidMessage)),
     ("21620", Class::new(ErrorKind::InvalidMessage)),
+    ("21621", Class::new(ErrorKind::Config)),
     ("21623", Class::new(ErrorKind::InvalidMessage)),
+    ("21624", Class::new(ErrorKind::InvalidMessage)),
     ("21635", Class::new(ErrorKind::InvalidRecipient)),
+    // The template of a message, or what fills it.
+    ("21654", Class::new(ErrorKind::InvalidMessage)),
+    ("21655", Class::new(ErrorKind::InvalidMessage)),
+    ("21656", Class::new(ErrorKind::InvalidMessage)),
     ("21659", Class::new(ErrorKind::Config)),
     ("21660", Class::new(ErrorKind::Config)),
+    ("21661", Class::new(ErrorKind::Config)),
+    // The messaging service: it is not there, is of another account, has no sender, or has one that cannot send.
+    ("21701", Class::new(ErrorKind::Config)),
+    ("21702", Class::new(ErrorKind::Config)),
+    ("21703", Class::new(ErrorKind::Config)),
+    ("21704", Class::new(ErrorKind::Config)),
+    ("21705", Class::new(ErrorKind::Config)),
+    ("21706", Class::new(ErrorKind::Config)),
+    ("21707", Class::new(ErrorKind::Config)),
+    ("21708", Class::new(ErrorKind::Config)),
+    ("21709", Class::new(ErrorKind::Config)),
+    ("21710", Class::new(ErrorKind::Config)),
+    ("21711", Class::new(ErrorKind::Config)),
+    ("21712", Class::new(ErrorKind::Config)),
+    ("21713", Class::new(ErrorKind::Config)),
+    ("21714", Class::new(ErrorKind::Config)),
+    ("21715", Class::new(ErrorKind::Config)),
+    ("21716", Class::new(ErrorKind::Config)),
+    ("21717", Class::new(ErrorKind::Config)),
+    // Maintenance.
     ("21730", Class::new(ErrorKind::Unavailable).retry(None)),
     ("30001", Class::new(ErrorKind::Unavailable).retry(None)),
     ("30002", Class::new(ErrorKind::Account)),
@@ -581,27 +629,77 @@ const ERRORS: &[(&str, Class)] = &[
     ("30007", Class::new(ErrorKind::Rejected)),
     ("30008", Class::new(ErrorKind::Rejected).retry(None)),
     ("30010", Class::new(ErrorKind::Config)),
+    ("30012", Class::new(ErrorKind::InvalidMessage)),
+    // The carrier's network is congested.
+    ("30017", Class::new(ErrorKind::Unavailable).retry(None)),
+    ("30018", Class::new(ErrorKind::Config)),
+    ("30019", Class::new(ErrorKind::InvalidMessage)),
+    // Internal faults, of scheduling and of messaging services.
+    ("30020", Class::new(ErrorKind::Unavailable).retry(None)),
+    ("30021", Class::new(ErrorKind::Unavailable).retry(None)),
+    // Carriers' limits: of a second, and of a day.
+    ("30022", Class::new(ErrorKind::RateLimited).retry(None)),
+    ("30023", Class::new(ErrorKind::QuotaExceeded).retry(Some(HOUR))),
+    // A numeric sender that the carrier does not know (yet).
+    ("30024", Class::new(ErrorKind::Config)),
+    ("30027", Class::new(ErrorKind::QuotaExceeded).retry(Some(HOUR))),
+    // A toll-free number that is not verified, a campaign that is suspended or not registered.
+    ("30032", Class::new(ErrorKind::Config)),
+    ("30033", Class::new(ErrorKind::Account)),
     ("30034", Class::new(ErrorKind::Config)),
     ("30035", Class::new(ErrorKind::Config)),
     ("30036", Class::new(ErrorKind::Unavailable).retry(None)),
     ("30410", Class::new(ErrorKind::Unavailable).retry(None)),
+    ("30500", Class::new(ErrorKind::Unavailable).retry(None)),
     ("63001", Class::new(ErrorKind::Config)),
+    ("63002", Class::new(ErrorKind::Config)),
     ("63003", Class::new(ErrorKind::InvalidRecipient)),
     ("63005", Class::new(ErrorKind::InvalidMessage)),
+    ("63006", Class::new(ErrorKind::InvalidMessage)),
     ("63007", Class::new(ErrorKind::Config)),
     ("63008", Class::new(ErrorKind::Config)),
+    ("63009", Class::new(ErrorKind::Unavailable).retry(None)),
+    ("63010", Class::new(ErrorKind::Unavailable).retry(None)),
+    ("63011", Class::new(ErrorKind::Rejected)),
     ("63012", Class::new(ErrorKind::Unavailable).retry(None)),
+    ("63013", Class::new(ErrorKind::Rejected)),
+    // The person blocked the sender, or took consent back.
     ("63014", Class::new(ErrorKind::OptedOut)),
+    ("63015", Class::new(ErrorKind::Forbidden)),
     ("63016", Class::new(ErrorKind::OutsideWindow)),
     ("63017", Class::new(ErrorKind::RateLimited).retry(None)),
     ("63018", Class::new(ErrorKind::RateLimited).retry(None)),
+    ("63019", Class::new(ErrorKind::InvalidMessage)),
+    ("63020", Class::new(ErrorKind::Account)),
     ("63021", Class::new(ErrorKind::InvalidMessage)),
+    ("63022", Class::new(ErrorKind::Config)),
+    // A generic fault of the medium, as 30008 is of a network.
+    ("63023", Class::new(ErrorKind::Rejected).retry(None)),
     ("63024", Class::new(ErrorKind::InvalidRecipient)),
+    ("63025", Class::new(ErrorKind::Rejected)),
+    // Templates: not in this language, other parameters.
+    ("63027", Class::new(ErrorKind::InvalidMessage)),
+    ("63028", Class::new(ErrorKind::InvalidMessage)),
+    ("63029", Class::new(ErrorKind::Unavailable).retry(None)),
+    ("63030", Class::new(ErrorKind::InvalidMessage)),
+    ("63031", Class::new(ErrorKind::InvalidRecipient)),
     ("63032", Class::new(ErrorKind::Rejected)),
+    ("63033", Class::new(ErrorKind::OptedOut)),
+    ("63034", Class::new(ErrorKind::InvalidMessage)),
+    // A phone that has no RCS, and may well have SMS.
+    ("63036", Class::new(ErrorKind::Unsupported)),
     // The account's messages of a rolling 24 hours are used up.
-    ("63038", Class::new(ErrorKind::QuotaExceeded).retry(Some(Duration::from_secs(3_600)))),
-    ("63049", Class::new(ErrorKind::Rejected)),
+    ("63038", Class::new(ErrorKind::QuotaExceeded).retry(Some(HOUR))),
+    // Templates: rejected, paused, disabled.
+    ("63040", Class::new(ErrorKind::InvalidMessage)),
+    ("63041", Class::new(ErrorKind::InvalidMessage)),
+    ("63042", Class::new(ErrorKind::InvalidMessage)),
+    // Meta sends this person no more marketing for the time being.
+    ("63049", Class::new(ErrorKind::QuotaExceeded).of_pair()),
+    ("63051", Class::new(ErrorKind::Account)),
 ];
+
+const HOUR: Duration = Duration::from_secs(3_600);
 
 /// `{"code":21211,"message":"…","more_info":"https://…","status":400}`; the message may repeat the number, and is left.
 fn vendor_error(answer: &Answer) -> VendorError<'_> {

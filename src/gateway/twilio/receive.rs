@@ -10,11 +10,14 @@ use http::{HeaderMap, HeaderName};
 use sha1::Sha1;
 use sha2::Sha256;
 
-use super::{GATEWAY, Source, Twilio, WHATSAPP, state};
+use super::respell::respelled;
+use super::{GATEWAY, RCS, Source, Twilio, WHATSAPP, state};
 use crate::adapter::Collector;
-use crate::address::{Address, Medium, Sender, WhatsAppUser};
+use crate::address::{Address, Medium, WhatsAppUser};
 use crate::endpoint::BaseUrl;
-use crate::event::{Chosen, Delivery, Envelope, Event, Inbound, InboundContent, OptOut, OptOutScope, Profile};
+use crate::event::{
+    Chosen, Delivery, Envelope, Event, Inbound, InboundContent, OptOut, OptOutScope, Profile, sms_sender,
+};
 use crate::id::{AccountId, Digest};
 use crate::message::{Location, MediaRef};
 use crate::webhook::{Covers, Form, Refusal, Reply, Scheme, Sealed, SigningSecret, Verdict, Verified};
@@ -23,14 +26,20 @@ use crate::webhook::{Covers, Form, Refusal, Reply, Scheme, Sealed, SigningSecret
 /// of the form's fields in the order of their names. (Twilio, webhooks security, and the validator of its Python library
 /// 9.13.0, read 2026-11-22 from stored copies.)
 ///
-/// - The address counts with and without its port, because Twilio and proxies differ there.
+/// - The address counts with and without its port, because Twilio and proxies differ there; with its scheme and host as
+///   they are configured and in lower case; and with its query as it arrived and as Twilio's Node.js library (6.2.0,
+///   read 2026-11-30) encodes it anew: `%20` for `+`, upper-case hexadecimal, `%27` or `'`. Each spelling that is tried
+///   means the same, and there are few of them.
 /// - A JSON body is covered by the `bodySHA256` of the query.
-/// - `X-Twilio-Webhooks-Signature-Settings` names HMAC-SHA256 under a shared key. That header is itself not signed: with
-///   a shared key nothing else is accepted, without one HMAC-SHA256 is not, and an algorithm that is unknown never is.
+/// - `X-Twilio-Webhooks-Signature-Settings` names HMAC-SHA256 under a shared key. Without the header, or without an
+///   algorithm in it, HMAC-SHA1 is meant; the first algorithm counts, in capitals or not. That header is itself not
+///   signed: with a shared key nothing but HMAC-SHA256 is accepted, without one HMAC-SHA256 is not, and an algorithm
+///   that is unknown never is.
 #[derive(Clone, Debug)]
 pub struct Signature {
-    /// The public address up to the path, in the two spellings, the configured one first.
-    bases: [Box<str>; 2],
+    /// The spellings of the public address up to the path: the configured one first, then that with or without its
+    /// port. There are more, six at most, where its scheme or host has capitals.
+    bases: Vec<Box<str>>,
     tokens: Vec<Key<Hmac<Sha1>>>,
     shared: Vec<Key<Hmac<Sha256>>>,
 }
@@ -77,13 +86,28 @@ impl Signature {
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         // The last colon is the port's, unless it stands inside an address such as [::1].
         let port = authority.rfind(':').filter(|colon| !authority.get(*colon..).unwrap_or_default().contains(']'));
+        let default = if scheme.eq_ignore_ascii_case("http") { ":80" } else { ":443" };
         let other = match port {
-            Some(colon) => format!("{scheme}://{}{path}", authority.get(..colon).unwrap_or_default()),
-            None if scheme == "http" => format!("{scheme}://{authority}:80{path}"),
-            None => format!("{scheme}://{authority}:443{path}"),
+            Some(colon) => authority.get(..colon).unwrap_or_default().to_owned(),
+            None => [authority, default].concat(),
         };
+        // Twilio's Python library writes the scheme in lower case, and that for Node.js the host too.
+        let lower = str::to_ascii_lowercase;
+        let mut bases: Vec<Box<str>> = Vec::with_capacity(6);
+        for (scheme, authorities) in [
+            (scheme.to_owned(), [authority.to_owned(), other.clone()]),
+            (lower(scheme), [authority.to_owned(), other.clone()]),
+            (lower(scheme), [lower(authority), lower(&other)]),
+        ] {
+            for authority in authorities {
+                let base = format!("{scheme}://{authority}{path}").into_boxed_str();
+                if !bases.contains(&base) {
+                    bases.push(base);
+                }
+            }
+        }
         Self {
-            bases: [url.into(), other.into()],
+            bases,
             tokens: auth_tokens.into_iter().filter_map(Key::new).collect(),
             shared: shared_keys.into_iter().filter_map(Key::new).collect(),
         }
@@ -94,7 +118,7 @@ impl Signature {
     /// `form` is the body as it will be sent; empty for a GET and for JSON. None without a key, or for no form.
     pub fn sign(&self, path_and_query: &str, form: &[u8]) -> Option<String> {
         let form = Form::sorted(form)?;
-        let [base, _] = &self.bases;
+        let base = self.bases.first()?;
         Some(match self.shared.first() {
             Some(key) => BASE64_STANDARD.encode(mac(key, base, path_and_query, &form).finalize().into_bytes()),
             None => {
@@ -104,8 +128,21 @@ impl Signature {
         })
     }
 
-    /// The secret under which the signature is right.
+    /// The secret under which the signature is right, over one of the spellings of the address.
     fn find<'k, M: Mac + Clone>(
+        &self,
+        keys: &'k [Key<M>],
+        path_and_query: &str,
+        form: &Form,
+        signature: &[u8],
+    ) -> Option<&'k SigningSecret> {
+        self.find_over(keys, path_and_query, form, signature).or_else(|| {
+            let others = respelled(path_and_query);
+            others.iter().find_map(|other| self.find_over(keys, other, form, signature))
+        })
+    }
+
+    fn find_over<'k, M: Mac + Clone>(
         &self,
         keys: &'k [Key<M>],
         path_and_query: &str,
@@ -132,17 +169,22 @@ fn signed(base: &str, path_and_query: &str, form: &Form, mut piece: impl FnMut(&
     form.pairs().for_each(piece);
 }
 
-/// Which algorithm the settings name. Without settings it is HMAC-SHA1; settings that cannot be read are no answer.
+/// The algorithm that the settings name first, as Twilio's Python library reads them: HMAC-SHA1 where they name none, and
+/// nothing for one that is unknown.
 fn algorithm(headers: &HeaderMap) -> Option<Algorithm> {
-    let mut settings = headers.get_all(&SETTINGS).iter();
-    let Some(first) = settings.next() else { return Some(Algorithm::Sha1) };
-    let pairs = first.to_str().ok().filter(|_| settings.next().is_none())?.split(',');
-    let mut named = pairs.filter_map(|pair| pair.split_once('=')).filter(|(name, _)| name.trim() == "algorithm");
-    match (named.next().map(|(_, value)| value.trim()), named.next()) {
-        (Some("HMAC_SHA1"), None) => Some(Algorithm::Sha1),
-        (Some("HMAC_SHA256"), None) => Some(Algorithm::Sha256),
-        _ => None,
+    for settings in headers.get_all(&SETTINGS) {
+        let settings = String::from_utf8_lossy(settings.as_bytes());
+        let pairs = settings.split(',').filter_map(|pair| pair.split_once('='));
+        let mut named = pairs.filter(|(name, value)| name.trim() == "algorithm" && !value.trim().is_empty());
+        if let Some((_, value)) = named.next() {
+            return match value.trim().to_ascii_uppercase().as_str() {
+                "HMAC_SHA1" => Some(Algorithm::Sha1),
+                "HMAC_SHA256" => Some(Algorithm::Sha256),
+                _ => None,
+            };
+        }
     }
+    Some(Algorithm::Sha1)
 }
 
 impl Scheme for Signature {
@@ -219,12 +261,13 @@ impl Twilio {
 
     fn inbound(&self, form: &Form, mut envelope: Envelope) -> Option<Vec<Event>> {
         let id = message_sid(form)?;
-        let (medium, from) = party(&form.get("From")?, form.get("WaId").as_deref())?;
+        let user_id = form.some("ExternalUserId");
+        let (medium, from) = party(&form.get("From")?, form.get("WaId").as_deref(), user_id.as_deref())?;
         let content = content(form, &medium);
         (envelope.medium, envelope.account) = (medium, self.account(form, "To"));
         let mut inbound = Inbound::new(envelope, &*id, from, content);
         inbound.profile = Profile { name: form.some("ProfileName").map(Cow::into_owned), handle: None };
-        inbound.to = form.get("To").and_then(|to| party(&to, None)).map(|(_, to)| to);
+        inbound.to = form.get("To").and_then(|to| party(&to, None, None)).map(|(_, to)| to);
         inbound.reply_to = form.some("OriginalRepliedMessageSid").map(|id| (*id).into());
         inbound.forwarded =
             ["Forwarded", "FrequentlyForwarded"].iter().any(|name| form.get(name).as_deref() == Some("true"));
@@ -247,10 +290,13 @@ impl Twilio {
     fn status(&self, form: &Form, status: &str, mut envelope: Envelope) -> Option<Vec<Event>> {
         let id = message_sid(form)?;
         envelope.account = self.account(form, "From");
-        let recipient = form.get("To").and_then(|to| party(&to, None)).map(|(medium, recipient)| {
-            envelope.medium = medium;
-            recipient
-        });
+        // The other side of a status is its recipient. That Twilio adds the user id there too is unverified.
+        let user_id = form.some("ExternalUserId");
+        let recipient =
+            form.get("To").and_then(|to| party(&to, None, user_id.as_deref())).map(|(medium, recipient)| {
+                envelope.medium = medium;
+                recipient
+            });
         let code = form.some("ErrorCode");
         let state = state(status, code.as_deref());
         let mut delivery = Delivery::new(envelope, &*id, state, status);
@@ -266,7 +312,9 @@ impl Twilio {
             Source::Service(_) => form.some("MessagingServiceSid"),
         };
         let named = named.as_deref().map(|name| name.strip_prefix(WHATSAPP).unwrap_or(name));
+        // An RCS agent stands in front of the number or service that the channel is configured by.
         named
+            .filter(|name| !name.starts_with(RCS))
             .filter(|name| *name != self.info.account.as_str())
             .map_or_else(|| self.info.account.clone(), AccountId::new)
     }
@@ -276,22 +324,27 @@ fn message_sid(form: &Form) -> Option<Cow<'_, str>> {
     form.some("MessageSid").or_else(|| form.some("SmsSid")).or_else(|| form.some("SmsMessageSid"))
 }
 
-/// Who an address of Twilio's names, and over which medium: `+44…`, `60777`, `GOV UK`, `whatsapp:+44…`, and since July
-/// 2026 `whatsapp:GB.…` for somebody who hides the number.
-pub(super) fn party(text: &str, wa_id: Option<&str>) -> Option<(Medium, Address)> {
+/// Who an address of Twilio's names, and over which medium: `+44…`, `60777`, `GOV UK`, `whatsapp:+44…`, `rcs:+44…`, and
+/// since July 2026 `whatsapp:GB.…` for somebody who hides the number.
+///
+/// `WaId` and `ExternalUserId` (`whatsapp:GB.…`) name the same person on WhatsApp: the address holds all that is known.
+pub(super) fn party(text: &str, wa_id: Option<&str>, user_id: Option<&str>) -> Option<(Medium, Address)> {
     if let Some(who) = text.strip_prefix(WHATSAPP) {
-        let user = who.parse::<WhatsAppUser>().ok()?;
-        let digits = wa_id.filter(|id| user.phone().is_none() && id.bytes().all(|b| b.is_ascii_digit()));
-        let user = match digits.and_then(|digits| format!("+{digits}").parse().ok()) {
-            Some(phone) => WhatsAppUser::new(Some(phone), user.user_id()).ok()?,
-            None => user,
-        };
+        let read = |who: &str| who.strip_prefix(WHATSAPP).unwrap_or(who).parse::<WhatsAppUser>().ok();
+        let (named, other) = (read(who), user_id.and_then(read));
+        let known = || named.iter().chain(&other);
+        let digits = || wa_id.filter(|id| id.bytes().all(|b| b.is_ascii_digit()));
+        let phone = known().find_map(WhatsAppUser::phone).cloned();
+        let phone = phone.or_else(|| format!("+{}", digits()?).parse().ok());
+        let user = WhatsAppUser::new(phone, known().find_map(WhatsAppUser::user_id)).ok()?;
         return Some((Medium::WhatsApp, user.into()));
     }
-    let sender = text.parse::<Sender>().map(Address::from);
-    // Names that networks let through and no rule here foresees; other media are marked before a colon.
-    let address = sender.or_else(|rule| if text.contains(':') { Err(rule) } else { Address::other(Medium::Sms, text) });
-    Some((Medium::Sms, address.ok()?))
+    if let Some(who) = text.strip_prefix(RCS) {
+        // A person is at a phone number, as on SMS: no other name is one.
+        return Some((Medium::other("rcs").ok()?, Address::phone(who).ok()?));
+    }
+    // Other media are marked before a colon.
+    Some((Medium::Sms, sms_sender(text).filter(|address| !address.expose().contains(':'))?))
 }
 
 fn content(form: &Form, medium: &Medium) -> InboundContent {
@@ -303,23 +356,23 @@ fn content(form: &Form, medium: &Medium) -> InboundContent {
         place.address = form.some("Address").map(Cow::into_owned);
         return InboundContent::Location(place);
     }
-    if let Some(title) = form.some("ButtonText") {
-        let id = form.some("ButtonPayload").unwrap_or_else(|| title.clone()).into_owned();
-        return InboundContent::Chosen(Chosen { id, title: title.into_owned() });
+    // A row of a list, or a button. The title is in the body too.
+    for (id, title) in [("ListId", "ListTitle"), ("ButtonPayload", "ButtonText")] {
+        let (id, title) = (form.some(id), form.some(title));
+        if id.is_none() && title.is_none() {
+            continue;
+        }
+        let title = title.or_else(|| form.some("Body")).or_else(|| id.clone()).unwrap_or_default().into_owned();
+        let id = id.map_or_else(|| title.clone(), Cow::into_owned);
+        return InboundContent::Chosen(Chosen { id, title });
     }
-    let file = |n: usize| {
-        let url = form.some(&format!("MediaUrl{n}"))?;
-        let mut media = MediaRef::new(GATEWAY, url.rsplit('/').next().unwrap_or_default());
-        media.mime = form.some(&format!("MediaContentType{n}")).map(Cow::into_owned);
-        media.url = Some(url.into_owned());
-        Some(media)
-    };
-    let media: Vec<_> = match form.get("NumMedia").as_deref() {
-        None | Some("0") => Vec::new(),
-        Some(_) => (0..).map_while(file).collect(),
-    };
+    let media = files(form);
     if !media.is_empty() {
         return InboundContent::Media { text: form.some("Body").map(Cow::into_owned), media };
+    }
+    // What a person filled in, as JSON in a string. (Twilio, `twilio/flows`, from memory.)
+    if let Some(filled) = form.some("InteractiveData") {
+        return InboundContent::Form(filled.into_owned());
     }
     match form.some("MessageType") {
         // What WhatsApp has and Twilio does not hand on comes with nothing in it.
@@ -328,6 +381,24 @@ fn content(form: &Form, medium: &Medium) -> InboundContent {
         }
         _ => InboundContent::Text(body.into_owned()),
     }
+}
+
+/// The files of a message: those that are there, whatever `NumMedia` says or whether it is there.
+fn files(form: &Form) -> Vec<MediaRef> {
+    /// One message has ten at most (Twilio, Messages, read 2026-11-22 from stored copies). More are read without a gap.
+    const FILES: usize = 10;
+    if form.get("NumMedia").as_deref() == Some("0") && form.get("MediaUrl0").is_none() {
+        return Vec::new();
+    }
+    let file = |n: usize| {
+        let url = form.some(&format!("MediaUrl{n}"))?;
+        let mut media = MediaRef::new(GATEWAY, url.rsplit('/').next().unwrap_or_default());
+        media.mime = form.some(&format!("MediaContentType{n}")).map(Cow::into_owned);
+        media.url = Some(url.into_owned());
+        Some(media)
+    };
+    let numbered = (0..).map(|n| (n, file(n))).take_while(|(n, file)| *n < FILES || file.is_some());
+    numbered.filter_map(|(_, file)| file).collect()
 }
 
 #[cfg(test)]
@@ -448,6 +519,47 @@ mod tests {
     }
 
     #[test]
+    fn signature_over_a_re_encoded_query_is_accepted() {
+        let ours = scheme("https://sms.example.gov.uk", &[TOKEN], &[]);
+        let form = "Body=hi&From=%2B447700900123";
+        for (signed, arrived) in [
+            ("/hook?desk=Bins%20and%20roads", "/hook?desk=Bins+and+roads"),
+            ("/hook?desk=%2B1", "/hook?desk=%2b1"),
+            ("/hook?desk=Mae%27r", "/hook?desk=Mae'r"),
+            ("/hook?desk=Mae'r", "/hook?desk=Mae%27r"),
+            ("/hook?desk=a%3Ab%2Fc", "/hook?desk=a:b/c"),
+            ("/hook?desk=~a", "/hook?desk=%7Ea"),
+            ("/hook?desk=", "/hook?desk"),
+            ("/hook", "/hook?"),
+            ("/hook?desk=%C5%B5", "/hook?desk=%c5%b5"),
+        ] {
+            let signature = ours.sign(signed, form.as_bytes()).unwrap();
+            let with = |target: &str| opens(&ours, &request(target, form, &[(SIGNATURE, &signature)]));
+            assert_eq!((with(signed), with(arrived)), (Ok(()), Ok(())), "{signed} {arrived}");
+            let forged = scheme("https://sms.example.gov.uk", &[SHARED], &[]).sign(signed, form.as_bytes()).unwrap();
+            assert_eq!(opens(&ours, &request(arrived, form, &[(SIGNATURE, &forged)])), Err(403), "{arrived}");
+        }
+    }
+
+    #[test]
+    fn public_url_in_capitals_is_accepted() {
+        for base in ["HTTPS://SMS.Example.GOV.uk/Prefix", "https://SMS.example.gov.uk:443/Prefix"] {
+            let ours = scheme(base, &[TOKEN], &[]);
+            assert!(ours.bases.len() <= 6, "{:?}", ours.bases);
+            let lower = ["https://sms.example.gov.uk/Prefix", "https://sms.example.gov.uk:443/Prefix"];
+            for spelled in [&[base][..], &lower].concat() {
+                let signature = scheme(spelled, &[TOKEN], &[]).sign("/hook", b"Body=hi").unwrap();
+                let opened = opens(&ours, &request("/hook", "Body=hi", &[(SIGNATURE, &signature)]));
+                assert_eq!(opened, Ok(()), "{base} {spelled}");
+            }
+            let elsewhere = "https://sms.example.gov.uk/prefix";
+            let signature = scheme(elsewhere, &[TOKEN], &[]).sign("/hook", b"Body=hi").unwrap();
+            assert_eq!(opens(&ours, &request("/hook", "Body=hi", &[(SIGNATURE, &signature)])), Err(403), "{base}");
+        }
+        assert_eq!(scheme("https://sms.example.gov.uk", &[TOKEN], &[]).bases.len(), 2);
+    }
+
+    #[test]
     fn anything_else_is_refused() {
         let ours = scheme("https://sms.example.gov.uk", &[TOKEN], &[]);
         let good = ours.sign("/hook?a=1", b"Body=hi&From=%2B447700900123").unwrap();
@@ -459,9 +571,16 @@ mod tests {
             Ok(()),
             "the same fields, otherwise spelled"
         );
+        assert_eq!(with("/hook?a=%31", "Body=hi&From=%2B447700900123", &good), Ok(()), "the same query");
         for (target, body) in [
             ("/hook", "Body=hi&From=%2B447700900123"),
-            ("/hook?a=%31", "Body=hi&From=%2B447700900123"),
+            ("/hook?a=2", "Body=hi&From=%2B447700900123"),
+            ("/hook?a=1&b=", "Body=hi&From=%2B447700900123"),
+            ("/hook?a=1&a=1", "Body=hi&From=%2B447700900123"),
+            ("/HOOK?a=1", "Body=hi&From=%2B447700900123"),
+            ("/hook?A=1", "Body=hi&From=%2B447700900123"),
+            ("/hook%3Fa=1", "Body=hi&From=%2B447700900123"),
+            ("/x/../hook?a=1", "Body=hi&From=%2B447700900123"),
             ("/hook?a=1", "Body=hi&From=+447700900123"),
             ("/hook?a=1", "Body=hi%20&From=%2B447700900123"),
             ("/hook?a=1", "Body=hi&From=%2B447700900123&Extra=1"),
@@ -494,7 +613,22 @@ mod tests {
         let s256 = "key=webhooks_sharedkey_0001,algorithm=HMAC_SHA256";
         assert_eq!(with(&shared, &sha256, &[s256]), Ok(()));
         assert_eq!(with(&plain, &sha1, &[]), Ok(()));
-        assert_eq!(with(&plain, &sha1, &["key=primary, algorithm=HMAC_SHA1"]), Ok(()));
+        for settings in [
+            &["key=primary, algorithm=HMAC_SHA1"][..],
+            &["algorithm=hmac_sha1"],
+            &["algorithm="],
+            &["key=1"],
+            &[""],
+            &["algorithm=,algorithm=HMAC_SHA1"],
+            &["algorithm=HMAC_SHA1,algorithm=HMAC_SHA256"],
+            &["key=1", "algorithm=HMAC_SHA1"],
+        ] {
+            assert_eq!(with(&plain, &sha1, settings), Ok(()), "{settings:?}");
+            assert_eq!(with(&plain, &token256, settings), Err(403), "{settings:?}");
+            assert_eq!(with(&shared, &sha1, settings), Err(403), "{settings:?}");
+            assert_eq!(with(&shared, &sha256, settings), Err(403), "{settings:?}");
+        }
+        assert_eq!(with(&shared, &sha256, &["algorithm=hmac_sha256"]), Ok(()));
         for (scheme, signature, settings) in [
             (&shared, &sha1, &[][..]),
             (&shared, &sha1, &["algorithm=HMAC_SHA1"]),
@@ -506,12 +640,7 @@ mod tests {
             (&plain, &sha1, &[s256]),
             (&plain, &token256, &[s256]),
             (&plain, &sha1, &["algorithm=HMAC_MD5"]),
-            (&plain, &sha1, &["algorithm=hmac_sha1"]),
-            (&plain, &sha1, &["algorithm="]),
-            (&plain, &sha1, &["key=1"]),
-            (&plain, &sha1, &[""]),
-            (&plain, &sha1, &["algorithm=HMAC_SHA1,algorithm=HMAC_SHA1"]),
-            (&plain, &sha1, &["algorithm=HMAC_SHA1", "algorithm=HMAC_SHA1"]),
+            (&plain, &sha1, &["algorithm=HMAC_SHA256,algorithm=HMAC_SHA1"]),
         ] {
             assert_eq!(with(scheme, signature, settings), Err(403), "{settings:?}");
         }
@@ -546,7 +675,7 @@ mod tests {
     #[test]
     fn addresses_say_who_and_over_what() {
         let read = |text: &str, wa_id| {
-            party(text, wa_id)
+            party(text, wa_id, None)
                 .map(|(medium, who)| (medium, format!("{} {}", who.expose(), matches!(who, Address::Other(_)))))
         };
         let sms = |who: &str, other: bool| Some((Medium::Sms, format!("{who} {other}")));
@@ -558,9 +687,23 @@ mod tests {
         assert_eq!(read("whatsapp:+447700900123", Some("447700900123")), whatsapp("+447700900123"));
         assert_eq!(read("whatsapp:+447700900123", Some("447700900789")), whatsapp("+447700900123"));
         assert_eq!(read("whatsapp:GB.1349", Some("GB.1349")), whatsapp("GB.1349"));
-        let (_, both) = party("whatsapp:GB.1349", Some("447700900123")).unwrap();
-        assert_eq!((both.expose(), both.as_phone().unwrap().as_str()), ("GB.1349", "+447700900123"));
-        for unknown in ["", "whatsapp:", "whatsapp:?", "messenger:1", "rcs:agent", "a b-c"] {
+        for (text, wa_id, user_id) in [
+            ("whatsapp:GB.1349", Some("447700900123"), None),
+            ("whatsapp:+447700900123", Some("447700900123"), Some("whatsapp:GB.1349")),
+            ("whatsapp:+447700900123", None, Some("GB.1349")),
+            ("whatsapp:GB.1349", None, Some("whatsapp:+447700900123")),
+            ("whatsapp:?", Some("447700900123"), Some("whatsapp:GB.1349")),
+        ] {
+            let (_, both) = party(text, wa_id, user_id).unwrap();
+            assert_eq!((both.expose(), both.as_phone().unwrap().as_str()), ("GB.1349", "+447700900123"), "{text}");
+        }
+        let (_, odd) = party("whatsapp:+447700900123", Some("?"), Some("whatsapp:?")).unwrap();
+        assert_eq!(odd.expose(), "+447700900123");
+        let rcs = |who: &str, other: bool| Some((Medium::other("rcs").unwrap(), format!("{who} {other}")));
+        assert_eq!(read("rcs:+447700900123", None), rcs("+447700900123", false));
+        assert_eq!(read("O2+", None), sms("O2+", true));
+        assert_eq!(read("AT&T Info", None), sms("AT&T_Info", true));
+        for unknown in ["", " ", "whatsapp:", "whatsapp:?", "messenger:1", "rcs:", "rcs:agent"] {
             assert_eq!(read(unknown, None), None, "{unknown}");
         }
     }

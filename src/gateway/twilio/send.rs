@@ -90,6 +90,28 @@ pub(super) fn is_callback(url: &str) -> bool {
     })
 }
 
+/// What can be said of a message beside what the capability says, on a channel with a messaging service or without.
+pub(super) fn rule<const SERVICE: bool>(message: &Message) -> Result<()> {
+    let wrong = |field, rule: &'static str| Err(Error::invalid(field, rule));
+    let options = message.options::<Options>()?.unwrap_or_default();
+    if options.validity_period.is_some_and(|seconds| !(1..=36_000).contains(&seconds)) {
+        return wrong("options.twilio.validity_period", "must be 1 to 36000 seconds");
+    }
+    if options.shorten_urls == Some(true) && !SERVICE {
+        return wrong("options.twilio.shorten_urls", "needs a channel with a messaging service");
+    }
+    if options.send_at.is_some() && !SERVICE {
+        return wrong("options.twilio.send_at", "needs a channel with a messaging service");
+    }
+    if options.status_callback.as_deref().is_some_and(|url| !is_callback(url)) {
+        return wrong("options.twilio.status_callback", CALLBACK);
+    }
+    match &message.content {
+        Content::Template(template) => content_sid(template).map(|_| ()),
+        _ => Ok(()),
+    }
+}
+
 impl Twilio {
     /// The form of a message that this channel can carry.
     pub(super) async fn encode(&self, message: &Message) -> Result<String> {
@@ -140,12 +162,8 @@ impl Twilio {
         options: &Options,
         not_after: Option<Timestamp>,
     ) -> Result<()> {
-        let service = matches!(self.source, Source::Service(_));
         let from = options.send_at.unwrap_or_else(|| self.context.clock.now());
         let validity = match (options.validity_period, not_after) {
-            (Some(0), _) | (Some(36_001..), _) => {
-                return Err(Error::invalid("options.twilio.validity_period", "must be 1 to 36000 seconds"));
-            }
             (Some(seconds), _) => Some(u64::from(seconds)),
             (None, Some(end)) if from > end => {
                 return Err(Error::invalid("not_after", "comes before the message would go"));
@@ -167,9 +185,6 @@ impl Twilio {
                 form.append_pair(name, if flag { "true" } else { "false" });
             }
         }
-        if options.shorten_urls == Some(true) && !service {
-            return Err(Error::invalid("options.twilio.shorten_urls", "needs a channel with a messaging service"));
-        }
         if let Some(attempt) = options.attempt {
             form.append_pair("Attempt", &attempt.to_string());
         }
@@ -180,13 +195,9 @@ impl Twilio {
             form.append_pair("AddressRetention", "obfuscate");
         }
         if let Some(at) = options.send_at {
-            if !service {
-                return Err(Error::invalid("options.twilio.send_at", "needs a channel with a messaging service"));
-            }
             form.append_pair("ScheduleType", "fixed").append_pair("SendAt", &at.to_string());
         }
         match options.status_callback.as_deref() {
-            Some(url) if !is_callback(url) => return Err(Error::invalid("options.twilio.status_callback", CALLBACK)),
             Some(url) => form.append_pair("StatusCallback", url),
             None => match &self.status_callback {
                 Some(url) => form.append_pair("StatusCallback", url),
@@ -377,7 +388,7 @@ lenient! {
 
 impl Resource<'_> {
     fn recipient(&self) -> Option<Address> {
-        party(self.to.as_deref()?, None).map(|(_, address)| address)
+        party(self.to.as_deref()?, None, None).map(|(_, address)| address)
     }
 
     /// Through a messaging service it is 0 until a sender is chosen, which says nothing.
@@ -387,7 +398,7 @@ impl Resource<'_> {
 
     /// What it costs: Twilio writes a charge as a negative amount, and ours is positive.
     fn price(&self) -> Option<Money> {
-        let mut price = Money::parse(self.price.as_deref()?, self.price_unit.as_deref()?).ok()?;
+        let mut price = Money::rounded(self.price.as_deref()?, self.price_unit.as_deref()?).ok()?;
         price.micros = price.micros.checked_neg()?;
         Some(price)
     }

@@ -99,7 +99,7 @@ pub(super) async fn a_text_arrives_whole(run: &Run<'_>) -> Checked {
 /// A text of as many units as the limit allows, and so many more.
 fn filled(limit: TextLimit, more: usize) -> String {
     let units = match limit.unit {
-        Unit::Bytes | Unit::Characters => limit.max + more,
+        Unit::Bytes | Unit::Characters | Unit::Utf16 => limit.max + more,
         Unit::Segments if limit.max == 1 => sms::GSM7_SINGLE + more,
         Unit::Segments => limit.max * sms::GSM7_PART + more,
     };
