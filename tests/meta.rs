@@ -3,12 +3,13 @@
 
 use bytes::Bytes;
 use civic_messaging::event::{DeliveryOf, OptOutScope, Topic};
+use civic_messaging::message::TemplateButton;
 use civic_messaging::meta::{Config, Flow};
 use civic_messaging::webhook::{Request, SigningSecret};
 use civic_messaging::{
-    Address, Channel, ChannelExt, Choice, Content, Context, DeliveryState, Digest, ErrorKind, Event, Inbound,
-    InboundContent, Link, Location, Media, MediaRef, MediaSource, MediaStream, Message, Meta, Outcome, Reaction,
-    Registry, Secret, Settings, Signal, Template, Timestamp, VirtualClock,
+    Address, Channel, ChannelExt, Choice, ContactCard, Content, Context, DeliveryState, Digest, ErrorKind, Event,
+    Inbound, InboundContent, Link, Location, Media, MediaRef, MediaSource, MediaStream, Message, Meta, Outcome,
+    Reaction, Registry, Row, Secret, Settings, Signal, Template, Timestamp, VirtualClock,
 };
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
@@ -740,4 +741,117 @@ async fn an_entry_without_changes_is_kept_or_counted() {
     let received = offline().receive(&signed_with(SECRET, body.to_string())).await.unwrap();
     let [Event::Unrecognised(kept)] = &received.events[..] else { panic!("{:?}", received.events) };
     assert_eq!((kept.envelope.raw.path().as_str(), received.discarded), ("/entry/0", 1));
+}
+
+// What is refused before the network
+
+fn template() -> Template {
+    Template::new("bin_day").language("en_GB")
+}
+
+#[tokio::test]
+async fn header_section_and_parameter_rules_hold_offline() {
+    let meta = offline();
+    let new = |content: Content| Message::new(resident(), content);
+    let question = || Choice::buttons("Which?").option("a", "A");
+    let above = |media: Media| new(question().header(media).into());
+    let filled = |template: Template| new(template.into());
+    let list = |rows: Vec<Row>| new(Choice::list("Which?", "Show").section("One", rows).into());
+    let link = "https://a.example/file";
+    let stored = |mime: &str, len| MediaSource::Stored { sha256: Digest::of(b""), len, mime: mime.into() };
+    let code = |index, code: &str| TemplateButton::CopyCode { index, code: code.into() };
+    let suffix = |suffix: &str| TemplateButton::Url { index: 0, suffix: suffix.into() };
+    let payload = |index, payload: &str| TemplateButton::QuickReply { index, payload: payload.into() };
+    for (field, message) in [
+        ("choice.header", above(Media::audio(link))),
+        ("choice.header", above(Media::sticker(link))),
+        ("choice.header", above(Media::image(link).caption("A map"))),
+        ("choice.header", above(Media::image(stored("image/tiff", 5)))),
+        ("choice.header", above(Media::image(stored("image/png", 5_242_881)))),
+        ("choice.header", above(Media::image(stored("image/png", 0)))),
+        ("choice.header.source", above(Media::image("file:///etc/passwd"))),
+        ("choice.header.source", above(Media::image(MediaRef::new("twilio", "1")))),
+        ("choice.header", new(question().header(Location::new(51.0, 0.0)).into())),
+        ("template.header", filled(template().header(Media::audio(link)))),
+        ("template.header", filled(template().header(Media::sticker(link)))),
+        ("template.header", filled(template().header(Media::document(link).caption("A form")))),
+        ("template.header.source", filled(template().header(Media::video("ftp://a.example/film")))),
+        ("template.header", filled(template().header(Location::new(91.0, 0.0)))),
+        ("template.header", filled(template().header(""))),
+        ("template.header", filled(template().header("a\nb"))),
+        ("template.header", filled(template().header(&*"h".repeat(61)))),
+        ("template.header_name", filled(template().header("Mill Lane").named("day", "Tuesday"))),
+        ("template.header_name", filled(template().header("Mill Lane").header_name("road").parameter("Tuesday"))),
+        ("template.header_name", filled(template().header("Mill Lane").header_name("The Road"))),
+        ("template.header_name", filled(template().header(Media::image(link)).header_name("road"))),
+        ("template.header_name", filled(template().header_name("road"))),
+        ("template.parameters", filled(template().parameter(""))),
+        ("template.parameters", filled(template().parameter(" \u{A0}"))),
+        ("template.parameters", filled(template().parameter("a\tb"))),
+        ("template.parameters", filled(template().parameter("a     b"))),
+        ("template.parameters", filled(template().named("First name", "Alex"))),
+        ("template.name", filled(Template::new("Bin_Day").language("en_GB"))),
+        ("template.name", filled(Template::new("bin-day").language("en_GB"))),
+        ("template.name", filled(Template::new("b".repeat(513)).language("en_GB"))),
+        ("template.native", filled(template().native("meta", "Bin Day"))),
+        ("template.buttons.code", filled(template().button(code(0, &"c".repeat(16))))),
+        ("template.buttons.code", filled(template().button(code(0, "")))),
+        ("template.buttons", filled(template().button(code(0, "SAVE")).button(code(1, "SAVE")))),
+        ("template.buttons.suffix", filled(template().button(suffix("")))),
+        ("template.buttons.suffix", filled(template().button(suffix("a\nb")))),
+        ("template.buttons.payload", filled(template().button(payload(0, " ")))),
+        ("template.buttons.index", filled(template().button(payload(10, "stop")))),
+        ("template.buttons.index", filled(template().button(payload(1, "stop")).button(payload(1, "go")))),
+        ("choice", list(Vec::new())),
+        (
+            "choice.sections",
+            new(Choice::list("Which?", "Show").section("One", []).option("a", "A").section("Two", []).into()),
+        ),
+        ("choice.title", list(vec![Row::new("a", "")])),
+        ("choice.title", list(vec![Row::new("a", " ")])),
+        ("choice.title", list(vec![Row::new("a", "t".repeat(25))])),
+        ("choice.id", list(vec![Row::new("", "A")])),
+        ("choice.id", list(vec![Row::new("i".repeat(201), "A")])),
+        ("choice.id", new(Choice::buttons("Which?").option(" a", "A").into())),
+        ("choice.description", list(vec![Row::new("a", "A").description("")])),
+        ("choice.description", list(vec![Row::new("a", "A").description("d".repeat(73))])),
+        ("choice", list(vec![Row::new("a", "A"), Row::new("a", "B")])),
+        ("choice.sections.title", new(Choice::buttons("Which?").section("One", [Row::new("a", "A")]).into())),
+        ("reaction.emoji", new(Reaction::new("wamid.1", "👍👎").into())),
+        ("reaction.emoji", new(Reaction::new("wamid.1", "ok").into())),
+        ("reaction.emoji", new(Reaction::new("wamid.1", "👍 ").into())),
+        ("reaction.to", new(Reaction::new("", "👍").into())),
+        ("reply_to", new("Hello".into()).reply_to("")),
+        ("contacts", new(ContactCard::new("Helpdesk").phone(" ", "WORK").into())),
+    ] {
+        let error = meta.check(&message).expect_err(field);
+        assert_eq!((error.field(), error.outcome()), (Some(field), Outcome::NotSent), "{message:?}: {error}");
+        assert_eq!(meta.plan(&message).problems()[0].field(), Some(field), "{message:?}");
+        assert_eq!(meta.send(&message).await.unwrap_err().field(), Some(field), "{message:?}");
+        // The mock has the rules of the medium.
+        let mocked = civic_messaging::Mock::whatsapp().check(&message);
+        assert!(mocked.is_err() || field == "template.native", "{message:?}");
+    }
+    for good in [
+        above(Media::image(link)),
+        above(Media::video(link)),
+        above(Media::document(stored("application/pdf", 5)).filename("form.pdf")),
+        filled(template().header(Media::image(link)).named("day", "Tuesday")),
+        filled(template().header("Mill Lane").parameter("Tuesday")),
+        filled(template().header("Mill Lane").header_name("road").named("day", "Tuesday")),
+        filled(template().header(Location::new(51.0, 0.0).name("Town Hall"))),
+        filled(template().button(code(0, &"c".repeat(15))).button(payload(1, "stop"))),
+        filled(Template::new("b".repeat(512)).language("en_GB")),
+        filled(Template::new("The bin day").language("en_GB").native("meta", "bin_day")),
+        new(Reaction::new("wamid.1", "👍🏽").into()),
+        new(Reaction::remove("wamid.1").into()),
+    ] {
+        meta.check(&good).unwrap_or_else(|error| panic!("{good:?}: {error}"));
+    }
+    // Twilio files templates on WhatsApp under ids of its own, which have capitals.
+    let twilio = civic_messaging::Mock::whatsapp()
+        .with_capability(|can| can.template.iter_mut().for_each(|limits| limits.components = false));
+    assert!(twilio.check(&filled(Template::new("HX0123456789abcdef0123456789abcdef"))).is_ok());
+    let named = filled(template().header_name("road"));
+    assert_eq!(twilio.check(&named).unwrap_err().kind(), ErrorKind::Unsupported);
 }
