@@ -1004,9 +1004,14 @@ async fn unknown_object_is_a_setting_on_a_send_and_a_lost_file_on_a_fetch() {
     let gone = meta.fetch_media(&MediaRef::new("meta", "900000000000001")).await.unwrap_err();
     assert_eq!((gone.kind(), gone.outcome(), gone.code()), (ErrorKind::NotFound, Outcome::NotSent, Some("100")));
     assert!(gone.trace().is_some() && gone.raw().is_some() && gone.status().unwrap() == 400);
-    let other = json!({ "error": { "message": "no", "code": 100, "error_subcode": 34 } });
-    let (_server, meta) = answering(400, other.to_string()).await;
-    assert_eq!(meta.send_text(&resident(), "Hello").await.unwrap_err().kind(), ErrorKind::InvalidMessage);
+    let details = json!({ "messaging_product": "whatsapp", "details": "Parameter 'type' is invalid" });
+    for other in [
+        json!({ "error": { "message": "no", "code": 100, "error_subcode": 34 } }),
+        json!({ "error": { "message": "no", "code": 100, "error_subcode": 33, "error_data": details } }),
+    ] {
+        let (_server, meta) = answering(400, other.to_string()).await;
+        assert_eq!(meta.send_text(&resident(), "Hello").await.unwrap_err().kind(), ErrorKind::InvalidMessage);
+    }
 }
 
 #[tokio::test]

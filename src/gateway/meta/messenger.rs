@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::send::is_readable;
+use super::send::{is_readable, object};
 use super::{Config, ErrorWire, GATEWAY, HOSTS, Meta, Options, Way, graph_error, is_id};
 use crate::address::{Address, Medium};
 use crate::capability::{ChoiceLimits, MediaLimits, TextLimit};
@@ -229,7 +229,7 @@ pub(super) fn decode(answer: &Answer) -> Result<Accepted> {
         recipient_id: Option<&'a RawValue>,
     }
     let body = String::from_utf8_lossy(&answer.body);
-    let taken = serde_json::from_str::<Taken<'_>>(&body).ok().filter(|taken| is_readable(&taken.message_id));
+    let taken = object::<Taken<'_>>(&body).filter(|taken| is_readable(&taken.message_id));
     let taken = taken.ok_or_else(|| answer.unreadable())?;
     let mut accepted = Accepted::new(GATEWAY, &*taken.message_id, answer.body.clone());
     let recipient = taken.recipient_id.and_then(|id| serde_json::from_str::<Str<'_>>(id.get()).ok());

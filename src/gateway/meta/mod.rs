@@ -810,8 +810,8 @@ const UPLOAD_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// What Meta's codes mean: [error codes][codes], state of June 2026, read 2026-11-22 from stored copies. Codes of groups
 /// are those of pywa 4.5.0, and 132018 is that of public reports, read 2026-11-30.
 ///
-/// UNVERIFIED is 100 with the subcode 33, which public reports show for an id that Meta does not know or that the token
-/// may not see: of the number on a send, of the file where a file is asked for. See [`graph_error`].
+/// UNVERIFIED is 100 with the subcode 33 and without details, which public reports show for an id that Meta does not know
+/// or that the token may not see: of the number on a send, of the file where a file is asked for. See [`graph_error`].
 ///
 /// [codes]: https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes
 const ERRORS: &[(&str, Class)] = {
@@ -919,7 +919,7 @@ fn graph_error<'a>(
     };
     let number = error.code.parse::<u32>().ok();
     let known = table.iter().any(|(row, _)| *error.code == **row);
-    let unknown_object = (&*error.code == "100" && error.subcode() == Some("33")).then_some(UNKNOWN_OBJECT);
+    let unknown_object = error.is_of_unknown_object().then_some(UNKNOWN_OBJECT);
     let (class, words) = match unknown_object.or_else(|| by_more(&error.code, &error)) {
         Some((class, words)) => (Some(class), Some(words)),
         None => (
@@ -949,7 +949,7 @@ const UNKNOWN_OBJECT: (Class, &str) = (
 /// Returns `true` if Meta does not know what was asked for by its id.
 fn is_unknown_object(error: &Error) -> bool {
     let body = error.raw().and_then(|raw| serde_json::from_slice::<ErrorBody<'_>>(raw).ok());
-    body.is_some_and(|body| &*body.error.code == "100" && body.error.subcode() == Some("33"))
+    body.is_some_and(|body| body.error.is_of_unknown_object())
 }
 
 /// The same error as one of a file that is not there.
@@ -987,6 +987,8 @@ struct ErrorWire<'a> {
     #[serde(borrow, default)]
     error_subcode: Option<&'a RawValue>,
     #[serde(borrow, default)]
+    error_data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
     message: Option<&'a RawValue>,
     #[serde(default)]
     is_transient: Option<bool>,
@@ -997,6 +999,12 @@ struct ErrorWire<'a> {
 impl ErrorWire<'_> {
     fn subcode(&self) -> Option<&str> {
         self.error_subcode.map(|subcode| subcode.get().trim_matches('"'))
+    }
+
+    /// Returns `true` if Meta does not know what was asked for by its id. One whose details name a parameter is of the
+    /// message, under the same subcode.
+    fn is_of_unknown_object(&self) -> bool {
+        &*self.code == "100" && self.subcode() == Some("33") && self.error_data.is_none()
     }
 }
 

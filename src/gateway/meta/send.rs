@@ -360,15 +360,21 @@ fn put(value: &mut Value, member: &str, text: Option<&str>) {
 /// What Meta said to a send. Once there is an id, it was accepted: whatever else cannot be read costs only itself.
 pub(super) fn decode(gateway: &'static str, answer: &Answer) -> Result<Accepted> {
     let body = String::from_utf8_lossy(&answer.body);
-    let taken: Taken<'_> = serde_json::from_str(&body).map_err(|_| answer.unreadable())?;
-    let messages = taken.messages.iter().filter_map(|message| read::<TakenMessage<'_>>(message));
+    let taken: Taken<'_> = object(&body).ok_or_else(|| answer.unreadable())?;
+    let messages = taken.messages.iter().filter_map(|message| object::<TakenMessage<'_>>(message.get()));
     let mut messages = messages.filter(|message| is_readable(&message.id));
     let first = messages.next().ok_or_else(|| answer.unreadable())?;
     let mut accepted = Accepted::new(gateway, &*first.id, answer.body.clone());
     accepted.status = first.message_status.and_then(read::<Str<'_>>).map(Str::into_string);
     let contacts = taken.contacts.and_then(read::<Vec<&RawValue>>).unwrap_or_default();
-    accepted.recipient = contacts.into_iter().find_map(|contact| recipient(read(contact)?));
+    accepted.recipient = contacts.into_iter().find_map(|contact| recipient(object(contact.get())?));
     Ok(messages.fold(accepted, |accepted, more| accepted.and(&*more.id)))
+}
+
+/// An object, and no list, which would be read as the members of one in their order.
+pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
+    let json = json.trim_start();
+    json.starts_with('{').then(|| serde_json::from_str(json).ok())?
 }
 
 fn read<'a, T: Deserialize<'a>>(json: &'a RawValue) -> Option<T> {

@@ -65,8 +65,12 @@ impl X {
     /// 2026-11-30.)
     pub(super) fn accepted(&self, answer: &Answer) -> Result<(Accepted, Option<Address>)> {
         let body = String::from_utf8_lossy(&answer.body);
-        let said = serde_json::from_str::<Said<'_>>(&body).ok();
-        let created = said.map(|said| said.data).filter(|created| is_id(&created.dm_event_id));
+        // Objects only: a list would be read as the members of one in their order.
+        let object = |json: &&str| json.trim_start().starts_with('{');
+        let said = Some(&*body).filter(object).and_then(|body| serde_json::from_str::<Said<'_>>(body).ok());
+        let data = said.map(|said| said.data.get()).filter(object);
+        let created = data.and_then(|data| serde_json::from_str::<Created<'_>>(data).ok());
+        let created = created.filter(|created| is_id(&created.dm_event_id));
         let created = created.ok_or_else(|| self.refusal(answer).unwrap_or_else(|| answer.unreadable()))?;
         let mut accepted = Accepted::new(GATEWAY, created.dm_event_id.into_string(), answer.body.clone());
         accepted.allowance = RateLimits::tightest(&answer.headers, self.clock.now());
@@ -396,7 +400,7 @@ impl Problem {
 #[derive(Deserialize)]
 struct Said<'a> {
     #[serde(borrow)]
-    data: Created<'a>,
+    data: &'a RawValue,
 }
 
 /// What X made of a message that it accepted.
