@@ -372,7 +372,7 @@ fn breach(gateway: &Gateway, odd: &Odd, said: &Result<Accepted>) -> Option<Strin
             }
             let text = String::from_utf8_lossy(&odd.body);
             let there = |id: &&str| text.contains(*id) || text.contains(&json!(id).to_string());
-            if !taken.iter().all(|id| there(&id)) {
+            if !taken.iter().all(there) {
                 return Some("accepted with an id that is not in the answer".to_owned());
             }
             match &id {

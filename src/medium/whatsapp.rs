@@ -276,7 +276,7 @@ fn is_emoji_element(text: &str) -> bool {
         return matches!(rest, "\u{FE0F}\u{20E3}" | "\u{20E3}");
     }
     // The boundaries begin and end ranges in turn, so that an odd number of them lies at or below an emoji.
-    if EMOJI.partition_point(|boundary| *boundary <= u32::from(first)) % 2 == 0 {
+    if EMOJI.partition_point(|boundary| *boundary <= u32::from(first)).is_multiple_of(2) {
         return false;
     }
     let rest = rest.strip_prefix(VARIATION).unwrap_or(rest);
@@ -512,6 +512,6 @@ mod tests {
         ] {
             assert!(!is_emoji(none), "{none} {}", none.escape_unicode());
         }
-        assert!(EMOJI.is_sorted_by(|a, b| a < b) && EMOJI.len() % 2 == 0);
+        assert!(EMOJI.is_sorted_by(|a, b| a < b) && EMOJI.len().is_multiple_of(2));
     }
 }

@@ -233,7 +233,7 @@ pub(super) fn decode(answer: &Answer) -> Result<Accepted> {
     let taken = taken.ok_or_else(|| answer.unreadable())?;
     let mut accepted = Accepted::new(GATEWAY, &*taken.message_id, answer.body.clone());
     let recipient = taken.recipient_id.and_then(|id| serde_json::from_str::<Str<'_>>(id.get()).ok());
-    accepted.recipient = recipient.and_then(|id| Address::messenger(&*id).ok());
+    accepted.recipient = recipient.and_then(|id| Address::messenger(&id).ok());
     Ok(accepted)
 }
 

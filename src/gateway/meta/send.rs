@@ -367,7 +367,7 @@ pub(super) fn decode(gateway: &'static str, answer: &Answer) -> Result<Accepted>
     let mut accepted = Accepted::new(gateway, &*first.id, answer.body.clone());
     accepted.status = first.message_status.and_then(read::<Str<'_>>).map(Str::into_string);
     let contacts = taken.contacts.and_then(read::<Vec<&RawValue>>).unwrap_or_default();
-    accepted.recipient = contacts.into_iter().find_map(|contact| recipient(object(contact.get())?));
+    accepted.recipient = contacts.into_iter().find_map(|contact| recipient(&object(contact.get())?));
     Ok(messages.fold(accepted, |accepted, more| accepted.and(&*more.id)))
 }
 
@@ -388,7 +388,7 @@ pub(super) fn is_readable(id: &str) -> bool {
 
 /// The person as Meta names them: the number as it is normalised (of Brazil with 8 digits or 9), the user id of one who
 /// hides the number, or both.
-fn recipient(contact: TakenContact<'_>) -> Option<Address> {
+fn recipient(contact: &TakenContact<'_>) -> Option<Address> {
     let wa_id = contact.wa_id.and_then(read::<Str<'_>>);
     let user_id = contact.user_id.and_then(read::<Str<'_>>);
     let phone = wa_id.as_deref().and_then(|digits| Phone::from_digits(digits).ok());
