@@ -845,7 +845,8 @@ impl Template {
     /// ```
     /// use civic_messaging::Template;
     ///
-    /// let named = Template::new("road_closed").language("en_GB").header("Mill Lane").header_name("road").named("day", "Tuesday");
+    /// let closed = Template::new("road_closed").language("en_GB").named("day", "Tuesday");
+    /// let closed = closed.header("Mill Lane").header_name("road");
     /// ```
     #[must_use]
     pub fn header_name(mut self, name: impl Into<String>) -> Self {
