@@ -749,6 +749,9 @@ pub struct Template {
     /// What fills its header.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header: Option<Header>,
+    /// The name of the parameter that the header's text fills, for a template with named parameters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header_name: Option<String>,
     /// What fills its buttons, in any order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub buttons: Vec<TemplateButton>,
@@ -803,6 +806,7 @@ impl Template {
             language: None,
             parameters: Vec::new(),
             header: None,
+            header_name: None,
             buttons: Vec::new(),
             native: BTreeMap::new(),
         }
@@ -833,6 +837,20 @@ impl Template {
     #[must_use]
     pub fn header(mut self, header: impl Into<Header>) -> Self {
         self.header = Some(header.into());
+        self
+    }
+
+    /// Sets the name of the parameter that the header's text fills. A template with named parameters has one.
+    ///
+    /// ```
+    /// use civic_messaging::Template;
+    ///
+    /// let closed = Template::new("road_closed").language("en_GB").named("day", "Tuesday");
+    /// let closed = closed.header("Mill Lane").header_name("road");
+    /// ```
+    #[must_use]
+    pub fn header_name(mut self, name: impl Into<String>) -> Self {
+        self.header_name = Some(name.into());
         self
     }
 
@@ -1057,7 +1075,8 @@ impl Ask {
     }
 }
 
-/// An emoji on a message of theirs, or its removal.
+/// An emoji on a message of theirs, or its removal. Exactly one emoji, in the sense of
+/// [`is_emoji`](crate::medium::whatsapp::is_emoji).
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reaction {

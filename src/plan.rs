@@ -5,14 +5,15 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use crate::address::Medium;
-use crate::capability::{ChoiceLimits, TextLimit, Unit};
+use crate::capability::{ChoiceLimits, MediaLimits, MediaRule, TextLimit, Unit};
 use crate::channel::Info;
 use crate::error::{Error, ErrorKind, Result};
 use crate::media::too_large;
 use crate::medium::{sms, whatsapp};
 pub use crate::message::Loss;
 use crate::message::{
-    Ask, Asked, Choice, Content, Degrade, Header, Link, Location, Media, MediaKind, MediaSource, Message, Template,
+    Ask, Asked, Choice, ContactCard, Content, Degrade, Header, Link, Location, Media, MediaKind, MediaSource, Message,
+    Reaction, Template, TemplateButton,
 };
 
 /// What a channel would make of a message: pure, offline, and the same that a send goes by.
@@ -204,6 +205,9 @@ impl Examined<'_> {
         } else if let Some(Err(rule)) = info.address_rule.map(|rule| rule(&message.to)) {
             self.problems.push(Error::recipient(rule));
         }
+        if message.reply_to.as_ref().is_some_and(|id| id.as_str().is_empty()) {
+            self.wrong("reply_to", "is empty: it must be the id of a message");
+        }
         if let Some(key) = &message.key
             && (!(1..=256).contains(&key.len()) || key.contains(char::is_control))
         {
@@ -243,12 +247,7 @@ impl Examined<'_> {
         match &message.content {
             Content::Ask(ask) => self.ask(ask),
             Content::Choice(choice) => self.choice(choice),
-            Content::Contacts(cards) => {
-                self.needs(self.info.capability.contacts, "content", "cannot send contact cards");
-                if cards.is_empty() || cards.iter().any(|card| card.name.trim().is_empty()) {
-                    self.wrong("contacts", "must hold at least one card, each with a name");
-                }
-            }
+            Content::Contacts(cards) => self.contacts(cards),
             Content::Link(link) => self.link(link),
             Content::Location(place) => self.location(place),
             Content::Media(media) => return self.media(media),
@@ -256,12 +255,7 @@ impl Examined<'_> {
                 let can = self.info.capability.native && native.gateway() == self.info.wire;
                 self.needs(can, "native", "cannot send content that is native to another gateway");
             }
-            Content::Reaction(reaction) => {
-                self.needs(self.info.capability.reaction, "content", "cannot send reactions");
-                if reaction.emoji.as_ref().is_some_and(|emoji| emoji.trim().is_empty()) {
-                    self.wrong("reaction.emoji", "is empty; to take a reaction back, use Reaction::remove");
-                }
-            }
+            Content::Reaction(reaction) => self.reaction(reaction),
             Content::Template(template) => self.template(template),
             Content::Text(text) => {
                 if let Err(problem) = self.fits_text(text) {
@@ -303,51 +297,9 @@ impl Examined<'_> {
         let mut pieces = Vec::new();
         for item in media {
             let mut item = Cow::Borrowed(item);
-            if item.description.is_some() {
-                self.losses.push(Loss::Description);
-            }
-            let (allowed, what) = match &item.source {
-                MediaSource::Link(link) => {
-                    if !is_web(link) {
-                        self.wrong("media.source", "is not an http or https address");
-                    }
-                    (limits.link, "cannot send files by link")
-                }
-                MediaSource::Stored { .. } => (limits.stored, "cannot send files of the store"),
-                MediaSource::Gateway { gateway, .. } => {
-                    let here = gateway == self.info.gateway;
-                    (limits.gateway && here, "cannot send files that another gateway holds")
-                }
-            };
-            self.needs(allowed, "media.source", what);
-            let of_kind: Vec<_> = limits.kinds.iter().filter(|rule| rule.kind == item.kind).collect();
-            let rule = match (&item.source, of_kind.as_slice()) {
-                (_, []) => {
-                    self.problems.push(
-                        Error::unsupported(format!("this channel cannot send {} files", item.kind)).with_field("media"),
-                    );
-                    continue;
-                }
-                (MediaSource::Stored { mime, .. }, rules) => {
-                    let base = mime.split(';').next().unwrap_or_default().trim();
-                    rules.iter().copied().find(|rule| rule.types.is_empty() || rule.types.contains(&base))
-                }
-                (_, [rule, ..]) => Some(*rule),
-            };
-            let Some(rule) = rule else {
-                self.problems.push(Error::invalid(
-                    "media",
-                    format!("is of a type that this channel does not take as {}", item.kind),
-                ));
+            let Some(rule) = self.file(&item, &limits, FileFields { file: "media", source: "media.source" }) else {
                 continue;
             };
-            if let MediaSource::Stored { len, .. } = item.source {
-                if len > rule.max {
-                    self.problems.push(too_large(rule.max));
-                } else if len == 0 {
-                    self.wrong("media", "is an empty file");
-                }
-            }
             if item.voice && item.kind != MediaKind::Audio {
                 self.wrong("media.voice", "is for audio only");
             }
@@ -376,6 +328,94 @@ impl Examined<'_> {
         pieces
     }
 
+    /// Checks where a file is, its type and its size, and gives the rule for its kind.
+    fn file(&mut self, item: &Media, limits: &MediaLimits, fields: FileFields) -> Option<MediaRule> {
+        if item.description.is_some() {
+            self.losses.push(Loss::Description);
+        }
+        let (allowed, what) = match &item.source {
+            MediaSource::Link(link) => {
+                if !is_web(link) {
+                    self.wrong(fields.source, "is not an http or https address");
+                }
+                (limits.link, "cannot send files by link")
+            }
+            MediaSource::Stored { .. } => (limits.stored, "cannot send files of the store"),
+            MediaSource::Gateway { gateway, .. } => {
+                let here = gateway == self.info.gateway;
+                (limits.gateway && here, "cannot send files that another gateway holds")
+            }
+        };
+        self.needs(allowed, fields.source, what);
+        let of_kind: Vec<_> = limits.kinds.iter().filter(|rule| rule.kind == item.kind).collect();
+        let rule = match (&item.source, of_kind.as_slice()) {
+            (_, []) => {
+                let what = format!("this channel cannot send {} files", item.kind);
+                self.problems.push(Error::unsupported(what).with_field(fields.file));
+                return None;
+            }
+            (MediaSource::Stored { mime, .. }, rules) => {
+                let base = mime.split(';').next().unwrap_or_default().trim();
+                rules.iter().copied().find(|rule| rule.types.is_empty() || rule.types.contains(&base))
+            }
+            (_, [rule, ..]) => Some(*rule),
+        };
+        let Some(rule) = rule else {
+            let rule = format!("is of a type that this channel does not take as {}", item.kind);
+            self.problems.push(Error::invalid(fields.file, rule));
+            return None;
+        };
+        if let MediaSource::Stored { len, .. } = item.source {
+            if len > rule.max {
+                self.problems.push(too_large(rule.max).with_field(fields.file));
+            } else if len == 0 {
+                self.wrong(fields.file, "is an empty file");
+            }
+        }
+        Some(*rule)
+    }
+
+    /// Checks a file that stands above a choice or a template.
+    fn header_file(&mut self, item: &Media, fields: FileFields) {
+        match self.info.capability.media.clone() {
+            None => self.cannot(fields.file, "cannot send files"),
+            Some(limits) if matches!(item.kind, MediaKind::Document | MediaKind::Image | MediaKind::Video) => {
+                self.file(item, &limits, fields);
+            }
+            Some(_) => self.wrong(fields.file, "must be an image, a video or a document"),
+        }
+        if item.caption.is_some() {
+            self.wrong(fields.file, "has no place for a caption: write it into the text below");
+        }
+    }
+
+    fn contacts(&mut self, cards: &[ContactCard]) {
+        self.needs(self.info.capability.contacts, "content", "cannot send contact cards");
+        if cards.is_empty() || cards.iter().any(|card| card.name.trim().is_empty()) {
+            self.wrong("contacts", "must hold at least one card, each with a name");
+        }
+        let mut values = cards.iter().flat_map(|card| [&card.phones, &card.emails, &card.urls]).flatten();
+        if values.any(|value| value.value.trim().is_empty()) {
+            self.wrong("contacts", "hold an empty number or address");
+        }
+    }
+
+    fn reaction(&mut self, reaction: &Reaction) {
+        self.needs(self.info.capability.reaction, "content", "cannot send reactions");
+        if reaction.to.as_str().is_empty() {
+            self.wrong("reaction.to", "is empty: it must be the id of a message");
+        }
+        match reaction.emoji.as_deref() {
+            Some(emoji) if emoji.trim().is_empty() => {
+                self.wrong("reaction.emoji", "is empty; to take a reaction back, use Reaction::remove");
+            }
+            Some(emoji) if !whatsapp::is_emoji(emoji) => {
+                self.wrong("reaction.emoji", "must be exactly one emoji and nothing else");
+            }
+            _ => {}
+        }
+    }
+
     fn choice(&mut self, choice: &Choice) {
         let Some(limits) = self.info.capability.choice else {
             return self.cannot("choice", "cannot send choices; allow Degrade::ChoiceToText to send numbered lines");
@@ -398,7 +438,11 @@ impl Examined<'_> {
             Some(_) if limits.header == 0 => self.cannot("choice.header", "cannot send a header above a choice"),
             Some(Header::Text(text)) => self.limited("choice.header", text, limits.header),
             Some(_) if list => self.wrong("choice.header", "must be text above a list"),
-            _ => {}
+            Some(Header::Location(_)) => self.wrong("choice.header", "cannot be a place"),
+            Some(Header::Media(file)) => {
+                self.header_file(file, FileFields { file: "choice.header", source: "choice.header.source" });
+            }
+            None => {}
         }
         match &choice.footer {
             Some(_) if limits.footer == 0 => self.cannot("choice.footer", "cannot send a footer under a choice"),
@@ -406,15 +450,24 @@ impl Examined<'_> {
             None => {}
         }
         let titled = choice.sections.iter().all(|section| section.title.is_some());
-        if choice.sections.len() > 1 && !titled {
+        if list && choice.sections.len() > 1 && !titled {
             self.wrong("choice.sections", "must each have a title when there are several");
         }
-        for title in choice.sections.iter().filter_map(|section| section.title.as_ref()) {
+        if !list && choice.sections.iter().any(|section| section.title.is_some()) {
+            self.wrong("choice.sections.title", "is for lists only");
+        }
+        if choice.sections.iter().any(|section| section.rows.is_empty()) {
+            self.wrong("choice.sections", "must each have at least one answer");
+        }
+        for title in choice.sections.iter().filter_map(|section| section.title.as_ref()).filter(|_| list) {
             self.limited("choice.sections.title", title, limits.section_title);
         }
         let (mut ids, mut titles) = (HashSet::new(), HashSet::new());
         for row in choice.rows() {
             self.limited("choice.id", &row.id, if list { limits.row_id } else { limits.button_id });
+            if self.info.medium == Medium::WhatsApp && row.id.trim() != row.id && !row.id.trim().is_empty() {
+                self.wrong("choice.id", "must not begin or end with a space");
+            }
             self.limited("choice.title", &row.title, if list { limits.row_title } else { limits.button_title });
             match &row.description {
                 Some(_) if !list => self.wrong("choice.description", "is for lists only"),
@@ -454,9 +507,13 @@ impl Examined<'_> {
         if !self.info.capability.location {
             self.cannot("location", "cannot send places; allow Degrade::LocationToText to send a map address");
         }
+        self.on_earth("location", place);
+    }
+
+    fn on_earth(&mut self, field: &'static str, place: &Location) {
         let on_earth = (-90.0..=90.0).contains(&place.latitude) && (-180.0..=180.0).contains(&place.longitude);
         if !on_earth {
-            self.wrong("location", "is not on earth: -90 to 90 degrees north, -180 to 180 east");
+            self.wrong(field, "is not on earth: -90 to 90 degrees north, -180 to 180 east");
         }
     }
 
@@ -464,9 +521,21 @@ impl Examined<'_> {
         let Some(limits) = self.info.capability.template else {
             return self.cannot("template", "cannot send templates");
         };
-        let native = template.native.contains_key(self.info.gateway);
-        if template.name.trim().is_empty() && !native {
-            self.wrong("template.name", "is empty");
+        // Meta's own names and components. Another gateway on WhatsApp files a template under an id of its own.
+        let by_name = self.info.medium == Medium::WhatsApp && limits.components;
+        match template.native.get(self.info.gateway) {
+            Some(id) if by_name => {
+                if let Err(rule) = whatsapp::template_name(id) {
+                    self.wrong("template.native", rule);
+                }
+            }
+            None if template.name.trim().is_empty() => self.wrong("template.name", "is empty"),
+            None if by_name => {
+                if let Err(rule) = whatsapp::template_name(&template.name) {
+                    self.wrong("template.name", rule);
+                }
+            }
+            _ => {}
         }
         match &template.language {
             None if limits.language => self.wrong("template.language", "must be given, such as en_GB"),
@@ -491,6 +560,10 @@ impl Examined<'_> {
             match parameter.name.as_deref() {
                 Some(name) if name.trim().is_empty() => self.wrong("template.parameters", "have an empty name"),
                 Some(name) if !names.insert(name) => self.wrong("template.parameters", "name one parameter twice"),
+                Some(name) if by_name && whatsapp::template_name(name).is_err() => {
+                    let rule = "must be named by small letters, digits and underscores only: write first_name";
+                    self.wrong("template.parameters", rule);
+                }
                 _ => {}
             }
             if self.info.medium == Medium::WhatsApp
@@ -499,8 +572,76 @@ impl Examined<'_> {
                 self.wrong("template.parameters", rule);
             }
         }
-        if !limits.components && (template.header.is_some() || !template.buttons.is_empty()) {
+        let has_header = template.header.is_some() || template.header_name.is_some();
+        if !limits.components && (has_header || !template.buttons.is_empty()) {
             self.cannot("template", "cannot fill headers and buttons");
+        } else if by_name {
+            self.template_header(template, named, positional);
+            self.template_buttons(&template.buttons);
+        }
+    }
+
+    fn template_header(&mut self, template: &Template, named: usize, positional: usize) {
+        match &template.header {
+            Some(Header::Location(place)) => self.on_earth("template.header", place),
+            Some(Header::Media(file)) => {
+                self.header_file(file, FileFields { file: "template.header", source: "template.header.source" });
+            }
+            Some(Header::Text(text)) => match whatsapp::template_parameter(text) {
+                Ok(()) => self.limited("template.header", text, whatsapp::HEADER_MAX),
+                Err(rule) => self.wrong("template.header", rule),
+            },
+            None => {}
+        }
+        let text = matches!(template.header, Some(Header::Text(_)));
+        match template.header_name.as_deref() {
+            None if text && named > 0 => {
+                self.wrong("template.header_name", "must be given: the parameters of this template have names");
+            }
+            Some(_) if !text => self.wrong("template.header_name", "is for a header that is text"),
+            Some(_) if positional > 0 => {
+                self.wrong("template.header_name", "must not be given: the parameters of this template have no names");
+            }
+            Some(name) => {
+                if let Err(rule) = whatsapp::template_name(name) {
+                    self.wrong("template.header_name", rule);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn template_buttons(&mut self, buttons: &[TemplateButton]) {
+        let mut indices = HashSet::new();
+        let mut codes = 0;
+        for button in buttons {
+            let index = match button {
+                TemplateButton::CopyCode { index, code } => {
+                    codes += 1;
+                    self.limited("template.buttons.code", code, whatsapp::COUPON_CODE_MAX);
+                    index
+                }
+                TemplateButton::QuickReply { index, payload } => {
+                    if payload.trim().is_empty() {
+                        self.wrong("template.buttons.payload", "is empty");
+                    }
+                    index
+                }
+                TemplateButton::Url { index, suffix } => {
+                    if let Err(rule) = whatsapp::template_parameter(suffix) {
+                        self.wrong("template.buttons.suffix", rule);
+                    }
+                    index
+                }
+            };
+            if usize::from(*index) >= whatsapp::TEMPLATE_BUTTONS_MAX {
+                self.wrong("template.buttons.index", "must be from 0 to 9");
+            } else if !indices.insert(*index) {
+                self.wrong("template.buttons.index", "is that of two buttons");
+            }
+        }
+        if codes > 1 {
+            self.wrong("template.buttons", "has two codes to copy: a template has one");
         }
     }
 
@@ -525,6 +666,13 @@ impl Examined<'_> {
             self.cannot(field, what);
         }
     }
+}
+
+/// What a file and its place are called in an error.
+#[derive(Clone, Copy)]
+struct FileFields {
+    file: &'static str,
+    source: &'static str,
 }
 
 fn within(field: &'static str, text: &str, limit: TextLimit) -> Result<()> {

@@ -3,12 +3,13 @@
 
 use bytes::Bytes;
 use civic_messaging::event::{DeliveryOf, OptOutScope, Topic};
+use civic_messaging::message::TemplateButton;
 use civic_messaging::meta::{Config, Flow};
 use civic_messaging::webhook::{Discarded, Request, SigningSecret};
 use civic_messaging::{
-    Address, Channel, ChannelExt, Choice, Content, Context, DeliveryState, Digest, ErrorKind, Event, Inbound,
-    InboundContent, Link, Location, Media, MediaRef, MediaSource, MediaStream, Message, Meta, Outcome, Reaction,
-    Registry, Secret, Settings, Signal, Template, Timestamp, VirtualClock,
+    Address, Channel, ChannelExt, Choice, ContactCard, Content, Context, DeliveryState, Digest, ErrorKind, Event,
+    Inbound, InboundContent, Link, Location, Media, MediaRef, MediaSource, MediaStream, Message, Meta, Outcome,
+    Reaction, Registry, Row, Secret, Settings, Signal, Template, Timestamp, VirtualClock,
 };
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
@@ -754,4 +755,283 @@ async fn an_entry_without_changes_is_kept_or_counted() {
     assert_eq!(received.discarded, [Discarded::new(Some("7000000000000001".into()), 1)]);
     let raw: Value = serde_json::from_slice(kept.envelope.raw.as_bytes()).unwrap();
     assert_eq!(raw, entry(ACCOUNT));
+}
+
+// What is refused before the network
+
+fn template() -> Template {
+    Template::new("bin_day").language("en_GB")
+}
+
+#[tokio::test]
+async fn header_section_and_parameter_rules_hold_offline() {
+    let meta = offline();
+    let new = |content: Content| Message::new(resident(), content);
+    let question = || Choice::buttons("Which?").option("a", "A");
+    let above = |media: Media| new(question().header(media).into());
+    let filled = |template: Template| new(template.into());
+    let list = |rows: Vec<Row>| new(Choice::list("Which?", "Show").section("One", rows).into());
+    let link = "https://a.example/file";
+    let stored = |mime: &str, len| MediaSource::Stored { sha256: Digest::of(b""), len, mime: mime.into() };
+    let code = |index, code: &str| TemplateButton::CopyCode { index, code: code.into() };
+    let suffix = |suffix: &str| TemplateButton::Url { index: 0, suffix: suffix.into() };
+    let payload = |index, payload: &str| TemplateButton::QuickReply { index, payload: payload.into() };
+    for (field, message) in [
+        ("choice.header", above(Media::audio(link))),
+        ("choice.header", above(Media::sticker(link))),
+        ("choice.header", above(Media::image(link).caption("A map"))),
+        ("choice.header", above(Media::image(stored("image/tiff", 5)))),
+        ("choice.header", above(Media::image(stored("image/png", 5_242_881)))),
+        ("choice.header", above(Media::image(stored("image/png", 0)))),
+        ("choice.header.source", above(Media::image("file:///etc/passwd"))),
+        ("choice.header.source", above(Media::image(MediaRef::new("twilio", "1")))),
+        ("choice.header", new(question().header(Location::new(51.0, 0.0)).into())),
+        ("template.header", filled(template().header(Media::audio(link)))),
+        ("template.header", filled(template().header(Media::sticker(link)))),
+        ("template.header", filled(template().header(Media::document(link).caption("A form")))),
+        ("template.header.source", filled(template().header(Media::video("ftp://a.example/film")))),
+        ("template.header", filled(template().header(Location::new(91.0, 0.0)))),
+        ("template.header", filled(template().header(""))),
+        ("template.header", filled(template().header("a\nb"))),
+        ("template.header", filled(template().header(&*"h".repeat(61)))),
+        ("template.header_name", filled(template().header("Mill Lane").named("day", "Tuesday"))),
+        ("template.header_name", filled(template().header("Mill Lane").header_name("road").parameter("Tuesday"))),
+        ("template.header_name", filled(template().header("Mill Lane").header_name("The Road"))),
+        ("template.header_name", filled(template().header(Media::image(link)).header_name("road"))),
+        ("template.header_name", filled(template().header_name("road"))),
+        ("template.parameters", filled(template().parameter(""))),
+        ("template.parameters", filled(template().parameter(" \u{A0}"))),
+        ("template.parameters", filled(template().parameter("a\tb"))),
+        ("template.parameters", filled(template().parameter("a     b"))),
+        ("template.parameters", filled(template().named("First name", "Alex"))),
+        ("template.name", filled(Template::new("Bin_Day").language("en_GB"))),
+        ("template.name", filled(Template::new("bin-day").language("en_GB"))),
+        ("template.name", filled(Template::new("b".repeat(513)).language("en_GB"))),
+        ("template.native", filled(template().native("meta", "Bin Day"))),
+        ("template.buttons.code", filled(template().button(code(0, &"c".repeat(16))))),
+        ("template.buttons.code", filled(template().button(code(0, "")))),
+        ("template.buttons", filled(template().button(code(0, "SAVE")).button(code(1, "SAVE")))),
+        ("template.buttons.suffix", filled(template().button(suffix("")))),
+        ("template.buttons.suffix", filled(template().button(suffix("a\nb")))),
+        ("template.buttons.payload", filled(template().button(payload(0, " ")))),
+        ("template.buttons.index", filled(template().button(payload(10, "stop")))),
+        ("template.buttons.index", filled(template().button(payload(1, "stop")).button(payload(1, "go")))),
+        ("choice", list(Vec::new())),
+        (
+            "choice.sections",
+            new(Choice::list("Which?", "Show").section("One", []).option("a", "A").section("Two", []).into()),
+        ),
+        ("choice.title", list(vec![Row::new("a", "")])),
+        ("choice.title", list(vec![Row::new("a", " ")])),
+        ("choice.title", list(vec![Row::new("a", "t".repeat(25))])),
+        ("choice.id", list(vec![Row::new("", "A")])),
+        ("choice.id", list(vec![Row::new("i".repeat(201), "A")])),
+        ("choice.id", new(Choice::buttons("Which?").option(" a", "A").into())),
+        ("choice.description", list(vec![Row::new("a", "A").description("")])),
+        ("choice.description", list(vec![Row::new("a", "A").description("d".repeat(73))])),
+        ("choice", list(vec![Row::new("a", "A"), Row::new("a", "B")])),
+        ("choice.sections.title", new(Choice::buttons("Which?").section("One", [Row::new("a", "A")]).into())),
+        ("reaction.emoji", new(Reaction::new("wamid.1", "👍👎").into())),
+        ("reaction.emoji", new(Reaction::new("wamid.1", "ok").into())),
+        ("reaction.emoji", new(Reaction::new("wamid.1", "👍 ").into())),
+        ("reaction.to", new(Reaction::new("", "👍").into())),
+        ("reply_to", new("Hello".into()).reply_to("")),
+        ("contacts", new(ContactCard::new("Helpdesk").phone(" ", "WORK").into())),
+    ] {
+        let error = meta.check(&message).expect_err(field);
+        assert_eq!((error.field(), error.outcome()), (Some(field), Outcome::NotSent), "{message:?}: {error}");
+        assert_eq!(meta.plan(&message).problems()[0].field(), Some(field), "{message:?}");
+        assert_eq!(meta.send(&message).await.unwrap_err().field(), Some(field), "{message:?}");
+        // The mock has the rules of the medium.
+        let mocked = civic_messaging::Mock::whatsapp().check(&message);
+        assert!(mocked.is_err() || field == "template.native", "{message:?}");
+    }
+    for good in [
+        above(Media::image(link)),
+        above(Media::video(link)),
+        above(Media::document(stored("application/pdf", 5)).filename("form.pdf")),
+        filled(template().header(Media::image(link)).named("day", "Tuesday")),
+        filled(template().header("Mill Lane").parameter("Tuesday")),
+        filled(template().header("Mill Lane").header_name("road").named("day", "Tuesday")),
+        filled(template().header(Location::new(51.0, 0.0).name("Town Hall"))),
+        filled(template().button(code(0, &"c".repeat(15))).button(payload(1, "stop"))),
+        filled(Template::new("b".repeat(512)).language("en_GB")),
+        filled(Template::new("The bin day").language("en_GB").native("meta", "bin_day")),
+        new(Reaction::new("wamid.1", "👍🏽").into()),
+        new(Reaction::remove("wamid.1").into()),
+    ] {
+        meta.check(&good).unwrap_or_else(|error| panic!("{good:?}: {error}"));
+    }
+    // Twilio files templates on WhatsApp under ids of its own, which have capitals.
+    let twilio = civic_messaging::Mock::whatsapp()
+        .with_capability(|can| can.template.iter_mut().for_each(|limits| limits.components = false));
+    assert!(twilio.check(&filled(Template::new("HX0123456789abcdef0123456789abcdef"))).is_ok());
+    let named = filled(template().header_name("road"));
+    assert_eq!(twilio.check(&named).unwrap_err().kind(), ErrorKind::Unsupported);
+}
+
+// What is sent
+
+async fn answering(status: u16, body: impl Into<Vec<u8>>) -> (MockServer, Meta) {
+    let server = MockServer::start().await;
+    let answer = ResponseTemplate::new(status).set_body_bytes(body);
+    Mock::given(|_: &wiremock::Request| true).respond_with(answer).mount(&server).await;
+    let meta = Meta::whatsapp_with(config(&server.uri()), &Context::new()).unwrap();
+    (server, meta)
+}
+
+async fn last_body(server: &MockServer) -> Value {
+    serde_json::from_slice(&server.received_requests().await.unwrap().last().unwrap().body).unwrap()
+}
+
+#[tokio::test]
+async fn named_template_names_the_parameter_of_its_header() {
+    let (server, meta) = answering(200, fixture("response/send_ok_phone.json")).await;
+    let named = template().header("Mill Lane").header_name("road").named("day", "Tuesday");
+    meta.send(&Message::template(resident(), named)).await.unwrap();
+    let header = json!({ "type": "text", "text": "Mill Lane", "parameter_name": "road" });
+    let body = json!({ "type": "text", "text": "Tuesday", "parameter_name": "day" });
+    assert_eq!(
+        last_body(&server).await["template"]["components"],
+        json!([{ "type": "header", "parameters": [header] }, { "type": "body", "parameters": [body] }])
+    );
+    let native = template().native("meta", "bin_day_2").header("Mill Lane");
+    meta.send(&Message::template(resident(), native)).await.unwrap();
+    let sent = last_body(&server).await;
+    assert_eq!(sent["template"]["name"], "bin_day_2");
+    let header = json!({ "type": "text", "text": "Mill Lane" });
+    assert_eq!(sent["template"]["components"], json!([{ "type": "header", "parameters": [header] }]));
+}
+
+#[tokio::test]
+async fn flow_opens_at_a_screen_unless_its_endpoint_names_one() {
+    let (server, meta) = answering(200, fixture("response/send_ok_phone.json")).await;
+    let flow = || Flow::new("500000000000001", "Report an issue", "Start");
+    for (flow, action, payload) in [
+        (flow(), "navigate", None),
+        (flow().screen("START"), "navigate", Some(json!({ "screen": "START" }))),
+        (flow().endpoint(), "data_exchange", None),
+    ] {
+        meta.send(&Message::new(resident(), flow.content().unwrap())).await.unwrap();
+        let sent = last_body(&server).await;
+        let parameters = &sent["interactive"]["action"]["parameters"];
+        assert_eq!(parameters["flow_action"], action);
+        assert_eq!(parameters.get("flow_action_payload"), payload.as_ref());
+    }
+    for (field, flow) in [
+        ("flow.screen", flow().screen("START").endpoint()),
+        ("flow.screen", flow().screen(" ")),
+        ("flow.id", Flow::new("", "Report an issue", "Start")),
+        ("flow.label", Flow::new("5", "Report an issue", " ")),
+    ] {
+        assert_eq!(flow.content().unwrap_err().field(), Some(field));
+    }
+}
+
+#[tokio::test]
+async fn uploaded_file_has_an_extension_that_fits_its_type() {
+    let (server, meta) = answering(200, fixture("response/media_upload.json")).await;
+    for (media, mime, name) in [
+        (Media::image("x"), "image/jpeg", "image.jpg"),
+        (Media::audio("x"), "audio/ogg; codecs=opus", "audio.ogg"),
+        (Media::document("x"), "application/pdf", "document.pdf"),
+        (Media::document("x").filename("Your permit"), "application/pdf", "Your permit.pdf"),
+        (Media::document("x").filename("permit.pdf"), "application/pdf", "permit.pdf"),
+        (Media::document("x").filename("PERMIT.PDF"), "Application/PDF", "PERMIT.PDF"),
+        (Media::document("x").filename("letter.2026"), "application/pdf", "letter.2026.pdf"),
+        (Media::document("x").filename("permit."), "application/pdf", "permit.pdf"),
+        (Media::document("x").filename(" "), "text/plain", "document.txt"),
+        (Media::image("x").filename(".jpg"), "image/jpeg", ".jpg.jpg"),
+        (Media::image("x").filename("tree.JPEG"), "image/jpeg", "tree.JPEG"),
+        (Media::image("x").filename("tree.png"), "image/jpeg", "tree.png.jpg"),
+        (Media::document("x").filename("plan.dwg"), "image/vnd.dwg", "plan.dwg"),
+        (Media::document("x").filename("plan"), "application/octet-stream", "plan.bin"),
+        (Media::video("x").filename("ŵ"), "video/3gpp", "ŵ.3gp"),
+    ] {
+        meta.upload_media(&media, MediaStream::from_bytes(mime, Bytes::from_static(b"a file"))).await.unwrap();
+        let requests = server.received_requests().await.unwrap();
+        let form = String::from_utf8_lossy(&requests.last().unwrap().body).into_owned();
+        assert!(form.contains(&format!("filename=\"{name}\"")), "{name}: {form}");
+    }
+}
+
+// What Meta says to it
+
+#[tokio::test]
+async fn accepted_names_the_recipient_as_meta_does() {
+    let person = |phone: Option<&str>, id: Option<&str>| {
+        let phone = phone.map(|digits| civic_messaging::address::Phone::from_digits(digits).unwrap());
+        Some(Address::from(civic_messaging::address::WhatsAppUser::new(phone, id).unwrap()))
+    };
+    let id = "GB.10000000000000000001";
+    for (contacts, recipient) in [
+        // Brazil: the ninth digit is left out.
+        (json!([{ "input": "+5511987654321", "wa_id": "551187654321" }]), person(Some("551187654321"), None)),
+        (json!([{ "wa_id": "447700900123", "user_id": id }]), person(Some("447700900123"), Some(id))),
+        (json!([{ "input": "+447700900123", "user_id": id }]), person(None, Some(id))),
+        (json!([{ "wa_id": id }]), person(None, Some(id))),
+        (json!([{ "wa_id": "447700900123", "user_id": "odd" }]), person(Some("447700900123"), None)),
+        (json!([{ "wa_id": {}, "user_id": id }]), person(None, Some(id))),
+        (json!([{ "wa_id": "447700900123", "user_id": [] }]), person(Some("447700900123"), None)),
+        (json!([null, { "wa_id": "447700900123" }]), person(Some("447700900123"), None)),
+        (json!([{ "input": "Z3JvdXA" }]), None),
+        (json!([]), None),
+        (json!({}), None),
+        (json!(null), None),
+    ] {
+        let body = json!({ "contacts": contacts, "messages": [{ "id": "wamid.1", "message_status": 7 }] });
+        let (_server, meta) = answering(200, body.to_string()).await;
+        let accepted = meta.send_text(&resident(), "Hello").await.unwrap_or_else(|e| panic!("{body}: {e}"));
+        assert_eq!((accepted.id().as_str(), &accepted.recipient), ("wamid.1", &recipient), "{body}");
+        let exact = |address: &Option<Address>| match address {
+            Some(Address::WhatsApp(user)) => (user.phone().cloned(), user.user_id().map(str::to_owned)),
+            _ => (None, None),
+        };
+        assert_eq!(exact(&accepted.recipient), exact(&recipient), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn id_that_is_empty_is_no_part_of_what_was_accepted() {
+    let parts = json!({ "messages": [{ "id": "wamid.1" }, { "id": "" }, {}, { "id": "wamid.2" }] });
+    let (_server, meta) = answering(200, parts.to_string()).await;
+    let accepted = meta.send_text(&resident(), "Hello").await.unwrap();
+    assert_eq!(accepted.ids().map(|id| id.as_str()).collect::<Vec<_>>(), ["wamid.1", "wamid.2"]);
+    for body in [json!({ "messages": [{ "id": " " }] }), json!({ "messages": [] }), json!({ "messages": [{}] })] {
+        let (_server, meta) = answering(200, body.to_string()).await;
+        assert_eq!(meta.send_text(&resident(), "Hello").await.unwrap_err().outcome(), Outcome::Unknown, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn unknown_object_is_a_setting_on_a_send_and_a_lost_file_on_a_fetch() {
+    let error = json!({ "error": {
+        "message": "Unsupported post request. Object with ID '1' does not exist", "type": "GraphMethodException",
+        "code": 100, "error_subcode": 33, "fbtrace_id": "AXfu0NKfYelIG2VlOmIfK3C",
+    } });
+    let (_server, meta) = answering(400, error.to_string()).await;
+    let sent = meta.send_text(&resident(), "Hello").await.unwrap_err();
+    assert_eq!((sent.kind(), sent.outcome(), sent.code()), (ErrorKind::Config, Outcome::Rejected, Some("100")));
+    let upload = MediaStream::from_bytes("image/png", Bytes::from_static(b"a file"));
+    assert_eq!(meta.upload_media(&Media::image("x"), upload).await.unwrap_err().kind(), ErrorKind::Config);
+    assert!(!meta.health().await.unwrap().is_good());
+    let gone = meta.fetch_media(&MediaRef::new("meta", "900000000000001")).await.unwrap_err();
+    assert_eq!((gone.kind(), gone.outcome(), gone.code()), (ErrorKind::NotFound, Outcome::NotSent, Some("100")));
+    assert!(gone.trace().is_some() && gone.raw().is_some() && gone.status().unwrap() == 400);
+    let details = json!({ "messaging_product": "whatsapp", "details": "Parameter 'type' is invalid" });
+    for other in [
+        json!({ "error": { "message": "no", "code": 100, "error_subcode": 34 } }),
+        json!({ "error": { "message": "no", "code": 100, "error_subcode": 33, "error_data": details } }),
+    ] {
+        let (_server, meta) = answering(400, other.to_string()).await;
+        assert_eq!(meta.send_text(&resident(), "Hello").await.unwrap_err().kind(), ErrorKind::InvalidMessage);
+    }
+}
+
+#[tokio::test]
+async fn code_132018_is_of_the_message() {
+    let error = json!({ "error": { "message": "(#132018) Param text cannot have new-line", "code": 132018 } });
+    let (_server, meta) = answering(400, error.to_string()).await;
+    let error = meta.send_text(&resident(), "Hello").await.unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::InvalidMessage, Some("132018")));
 }

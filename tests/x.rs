@@ -190,7 +190,17 @@ async fn every_request_is_signed_as_it_is_called_and_anew() {
 async fn a_yes_that_cannot_be_read_leaves_the_outcome_unknown() {
     let server = MockServer::start().await;
     let x = signed(&server);
-    for body in ["", "<html>", "{}", r#"{"data":{}}"#, r#"{"errors":[{"detail":"no"}]}"#] {
+    for body in [
+        "",
+        "<html>",
+        "{}",
+        r#"{"data":{}}"#,
+        r#"{"data":{"dm_event_id":""}}"#,
+        r#"{"data":{"dm_event_id":" "},"errors":[{"title":"Not Found Error","status":404}]}"#,
+        r#"{"errors":[]}"#,
+        r#"{"errors":[{}]}"#,
+        r#"{"errors":"no"}"#,
+    ] {
         server.reset().await;
         given(&server, "POST", SEND, ResponseTemplate::new(201).set_body_string(body)).await;
         let error = x.send_text(&resident(), "Hello").await.unwrap_err();
@@ -199,7 +209,122 @@ async fn a_yes_that_cannot_be_read_leaves_the_outcome_unknown() {
     }
 }
 
+#[tokio::test]
+async fn send_answered_2xx_with_errors_only_is_rejected() {
+    use ErrorKind::{InvalidRecipient, NotFound, RateLimited, Rejected, Unavailable};
+    let server = MockServer::start().await;
+    let x = signed(&server);
+    let problem = |last: &str| format!("https://api.x.com/2/problems/{last}");
+    for (body, kind, code, outcome) in [
+        (
+            json!({ "errors": [{ "type": problem("resource-not-found"), "title": "Not Found Error",
+                "detail": "Could not find user", "status": 404 }] }),
+            NotFound,
+            Some("resource-not-found"),
+            Outcome::Rejected,
+        ),
+        (
+            json!({ "data": null, "errors": [{ "type": problem("resource-not-found"), "title": 7 }] }),
+            NotFound,
+            Some("resource-not-found"),
+            Outcome::Rejected,
+        ),
+        (json!({ "errors": [{ "title": "Not Found Error", "status": 404 }] }), NotFound, None, Outcome::Rejected),
+        (json!({ "errors": [{ "title": "Not Found Error", "status": "404" }] }), NotFound, None, Outcome::Rejected),
+        (json!({ "errors": [{ "detail": "no" }] }), Rejected, None, Outcome::Rejected),
+        (json!({ "errors": [{ "code": 349, "message": "no" }] }), InvalidRecipient, Some("349"), Outcome::Rejected),
+        (
+            json!({ "errors": [{ "detail": "You do not have permission to DM one or more participants." }] }),
+            InvalidRecipient,
+            Some("dm-not-permitted"),
+            Outcome::Rejected,
+        ),
+        (json!({ "errors": [{ "type": "about:blank", "status": 429 }] }), RateLimited, None, Outcome::Rejected),
+        // A fault may have come after the message had gone.
+        (json!({ "errors": [{ "type": "about:blank", "status": 503 }] }), Unavailable, None, Outcome::Unknown),
+        (
+            json!({ "errors": [{ "type": problem("resource-not-found"), "status": 404 }, { "status": 500 }] }),
+            NotFound,
+            Some("resource-not-found"),
+            Outcome::Unknown,
+        ),
+        (
+            json!({ "errors": [{ "type": problem("internal-error") }] }),
+            Unavailable,
+            Some("internal-error"),
+            Outcome::Unknown,
+        ),
+        (json!({ "errors": [{ "code": 131, "message": "no" }] }), Unavailable, Some("131"), Outcome::Unknown),
+    ] {
+        for status in [200, 201] {
+            server.reset().await;
+            given(&server, "POST", SEND, ResponseTemplate::new(status).set_body_json(&body)).await;
+            let error = x.send_text(&resident(), "Hello").await.unwrap_err();
+            assert_eq!((error.kind(), error.code(), error.outcome()), (kind, code, outcome), "{body}");
+            assert_eq!(error.status().unwrap(), status, "{body}");
+        }
+    }
+    // A half surrogate costs only the words that it is in.
+    server.reset().await;
+    let odd = r#"{"errors":[{"detail":"\ud83d","type":"https://api.x.com/2/problems/resource-not-found"}]}"#;
+    given(&server, "POST", SEND, ResponseTemplate::new(200).set_body_string(odd)).await;
+    let error = x.send_text(&resident(), "Hello").await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (NotFound, Outcome::Rejected));
+}
+
+#[tokio::test]
+async fn send_answered_with_data_and_errors_is_accepted() {
+    let server = MockServer::start().await;
+    let x = signed(&server);
+    for (data, recipient) in [
+        (json!({ "dm_event_id": "7", "dm_conversation_id": format!("{RESIDENT}-{COUNCIL}") }), Some(RESIDENT)),
+        (json!({ "dm_event_id": 7, "dm_conversation_id": "1900000000000000601" }), Some("1900000000000000601")),
+        (json!({ "dm_event_id": "7", "dm_conversation_id": "../1" }), None),
+        (json!({ "dm_event_id": "7", "dm_conversation_id": {} }), None),
+        (json!({ "dm_event_id": "7" }), None),
+    ] {
+        server.reset().await;
+        let body = json!({ "data": data, "errors": [{ "title": "Field Hydration Failure", "status": 500 }] });
+        given(&server, "POST", SEND, ResponseTemplate::new(201).set_body_json(body)).await;
+        let accepted = x.send_text(&resident(), "Hello").await.unwrap();
+        assert_eq!(accepted.id().as_str(), "7");
+        assert_eq!(accepted.recipient.as_ref().map(Address::expose), recipient, "{data}");
+    }
+}
+
+#[tokio::test]
+async fn call_answered_200_with_errors_only_has_failed() {
+    let server = MockServer::start().await;
+    let body = json!({ "errors": [{ "type": "https://api.x.com/2/problems/resource-not-found", "title": "no" }] });
+    Mock::given(|_: &Asked| true).respond_with(ResponseTemplate::new(200).set_body_json(body)).mount(&server).await;
+    let x = signed(&server);
+    let person = XUser::new(RESIDENT).unwrap();
+    for error in [
+        x.delete_event(&"1900000000000000501".into()).await.unwrap_err(),
+        x.block(&person).await.unwrap_err(),
+        x.unblock(&person).await.unwrap_err(),
+        x.subscribe_account_activity("1900000000000000801").await.unwrap_err(),
+        x.look_up_user("ShropCouncil").await.unwrap_err(),
+    ] {
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::NotFound, Outcome::NotSent), "{error}");
+    }
+}
+
 // Errors
+
+#[tokio::test]
+async fn codes_187_and_476_are_not_retried() {
+    let server = MockServer::start().await;
+    let x = signed(&server);
+    for (code, kind) in [(187, ErrorKind::Rejected), (476, ErrorKind::InvalidRecipient)] {
+        server.reset().await;
+        let body = json!({ "errors": [{ "code": code, "message": "no" }] });
+        given(&server, "POST", SEND, ResponseTemplate::new(403).set_body_json(body)).await;
+        let error = x.send_text(&resident(), "Hello").await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (kind, Outcome::Rejected), "{code}");
+        assert!(!error.is_retryable(), "{code}");
+    }
+}
 
 #[tokio::test]
 async fn every_error_of_x_means_what_it_means() {
@@ -1786,7 +1911,10 @@ async fn a_subscription_is_read_in_each_of_its_three_shapes() {
     let at = "/2/account_activity/webhooks/1900000000000000801/subscriptions/all";
     given(&server, "POST", at, answer(200, "aaa_subscribe.response.200.json")).await;
     with_bearer(&server).subscribe_account_activity("1900000000000000801").await.unwrap();
-    assert!(asked(&server).await[0].headers["authorization"].to_str().unwrap().starts_with("OAuth "));
+    let asked = asked(&server).await;
+    assert!(asked[0].headers["authorization"].to_str().unwrap().starts_with("OAuth "));
+    // X requires a body, of no members.
+    assert_eq!((body(&asked[0]), asked[0].headers["content-type"].to_str().unwrap()), (json!({}), "application/json"));
 }
 
 #[tokio::test]

@@ -35,6 +35,17 @@ pub const HEADER_MAX: usize = 60;
 /// read 2026-11-22 from stored copies.
 pub const LINK_LABEL_MAX: usize = 20;
 
+/// Characters in the name of a template: small letters, digits and underscores. pywa 4.5.0 and Meta, Template
+/// management, read 2026-11-30 from stored copies.
+pub const TEMPLATE_NAME_MAX: usize = 512;
+/// Characters in a text parameter of a template. Meta, OpenAPI file v23.0, read 2026-11-30.
+pub const TEMPLATE_PARAMETER_MAX: usize = 32_768;
+/// Buttons of a template, so that the last one has the index 9. Meta, OpenAPI file v23.0, read 2026-11-30.
+pub const TEMPLATE_BUTTONS_MAX: usize = 10;
+/// Characters in the coupon code that a template's button copies. Meta, Coupon code templates, as pywa 4.5.0 and
+/// Gupshup's page quote it, read 2026-11-30 from stored copies.
+pub const COUPON_CODE_MAX: usize = 15;
+
 /// Rows of a list in total, over all its sections. Meta, Interactive list messages, read 2026-11-22
 /// from stored copies, as are the limits of lists below.
 pub const LIST_ROWS_MAX: usize = 10;
@@ -173,30 +184,136 @@ const fn open_for(length: Duration, from_ms: Option<i64>, now_ms: i64) -> Window
     if now_ms < until_ms { Window::Open { until_ms } } else { Window::Closed }
 }
 
-/// Checks a text parameter of a template's body.
+/// Checks a text parameter of a template: in its body, in its header or at the end of its link.
 ///
 /// # Errors
 ///
-/// What to change, if it holds a new line, a tab, or more than four spaces in a row. (A gateway's
-/// statement of Meta's rule, read 2026-11-22; Meta's own page and code for it are unverified.)
+/// What to change, if it is empty or too long, or holds a new line, a tab, or more than four spaces in a row: Meta
+/// refuses the message with 132018 or 100. (Public reports of Meta's words, "Param text cannot have new-line/tab
+/// characters or more than 4 consecutive spaces", read 2026-11-30; Meta's own page for it is unverified.)
 ///
 /// ```
 /// use civic_messaging::medium::whatsapp::template_parameter;
 ///
 /// assert!(template_parameter("12 Mill Lane, Ludlow").is_ok());
 /// assert!(template_parameter("12 Mill Lane\nLudlow").is_err());
+/// assert!(template_parameter("").is_err());
 /// ```
 pub fn template_parameter(text: &str) -> Result<(), &'static str> {
-    if text.contains(['\n', '\r']) {
+    if text.trim().is_empty() {
+        Err("a template parameter must not be empty: write a word, or use a template without it")
+    } else if text.contains(['\n', '\r']) {
         Err("a template parameter holds no new line: write a comma, or add a parameter")
     } else if text.contains('\t') {
         Err("a template parameter holds no tab: write a space")
     } else if text.contains("     ") {
         Err("a template parameter holds no more than four spaces in a row: write one")
+    } else if text.len() > TEMPLATE_PARAMETER_MAX && text.chars().count() > TEMPLATE_PARAMETER_MAX {
+        Err("a template parameter has at most 32768 characters")
     } else {
         Ok(())
     }
 }
+
+/// Checks the name of a template, or of a named parameter of one: small letters, digits and underscores.
+///
+/// # Errors
+///
+/// What to change, if it is empty, longer than [`TEMPLATE_NAME_MAX`], or holds another character. Meta files names in
+/// this form only, so that it knows no other (132001).
+///
+/// ```
+/// use civic_messaging::medium::whatsapp::template_name;
+///
+/// assert!(template_name("bin_day_reminder").is_ok());
+/// assert!(template_name("Bin-Day").is_err());
+/// ```
+pub fn template_name(name: &str) -> Result<(), &'static str> {
+    if name.is_empty() {
+        Err("is empty")
+    } else if name.len() > TEMPLATE_NAME_MAX {
+        Err("has more than 512 characters")
+    } else if !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
+        Err("must be small letters, digits and underscores only: write bin_day")
+    } else {
+        Ok(())
+    }
+}
+
+/// Returns `true` if a text is exactly one emoji, as a reaction is.
+///
+/// The grammar is that of Unicode's emoji sequences (UTS #51): an emoji with its skin tone or variation selector, a
+/// flag, a keycap, a tag sequence such as the flag of Wales, or several of them joined by U+200D. That a sequence has a
+/// picture of its own is not checked. Emoji are those of Unicode 17, and the block U+1FA70 to U+1FAFF whole.
+///
+/// ```
+/// use civic_messaging::medium::whatsapp::is_emoji;
+///
+/// for one in ["👍", "👍🏽", "❤️", "🇬🇧", "1️⃣", "🏴󠁧󠁢󠁷󠁬󠁳󠁿", "👨‍👩‍👧"] {
+///     assert!(is_emoji(one), "{one}");
+/// }
+/// for none in ["", "ok", "👍👍", "👍 ", "1", ":)"] {
+///     assert!(!is_emoji(none), "{none}");
+/// }
+/// ```
+#[must_use]
+pub fn is_emoji(text: &str) -> bool {
+    const JOINER: char = '\u{200D}';
+    text.split(JOINER).all(is_emoji_element)
+}
+
+/// One element of a sequence that joiners hold together.
+fn is_emoji_element(text: &str) -> bool {
+    const VARIATION: char = '\u{FE0F}';
+    let is_flag_letter = |c: char| ('\u{1F1E6}'..='\u{1F1FF}').contains(&c);
+    let mut characters = text.chars();
+    let Some(first) = characters.next() else { return false };
+    let rest = characters.as_str();
+    if is_flag_letter(first) {
+        return rest.chars().count() == 1 && rest.chars().all(is_flag_letter);
+    }
+    if matches!(first, '0'..='9' | '#' | '*') {
+        return matches!(rest, "\u{FE0F}\u{20E3}" | "\u{20E3}");
+    }
+    // The boundaries begin and end ranges in turn, so that an odd number of them lies at or below an emoji.
+    if EMOJI.partition_point(|boundary| *boundary <= u32::from(first)).is_multiple_of(2) {
+        return false;
+    }
+    let rest = rest.strip_prefix(VARIATION).unwrap_or(rest);
+    let rest = rest.strip_prefix(|c| ('\u{1F3FB}'..='\u{1F3FF}').contains(&c)).unwrap_or(rest);
+    match rest.strip_suffix('\u{E007F}') {
+        Some(tags) => !tags.is_empty() && tags.chars().all(|c| ('\u{E0020}'..='\u{E007E}').contains(&c)),
+        None => rest.is_empty(),
+    }
+}
+
+/// The characters that are emoji by themselves: first of a range, first after it, and so on. The property `Emoji` of
+/// Unicode 16.0 without digits, `#`, `*` and the letters of flags; U+1F6D8 and a whole block for newer ones.
+#[rustfmt::skip]
+const EMOJI: &[u32] = &[
+    0xA9, 0xAA, 0xAE, 0xAF, 0x203C, 0x203D, 0x2049, 0x204A, 0x2122, 0x2123, 0x2139, 0x213A, 0x2194, 0x219A, 0x21A9,
+    0x21AB, 0x231A, 0x231C, 0x2328, 0x2329, 0x23CF, 0x23D0, 0x23E9, 0x23F4, 0x23F8, 0x23FB, 0x24C2, 0x24C3, 0x25AA,
+    0x25AC, 0x25B6, 0x25B7, 0x25C0, 0x25C1, 0x25FB, 0x25FF, 0x2600, 0x2605, 0x260E, 0x260F, 0x2611, 0x2612, 0x2614,
+    0x2616, 0x2618, 0x2619, 0x261D, 0x261E, 0x2620, 0x2621, 0x2622, 0x2624, 0x2626, 0x2627, 0x262A, 0x262B, 0x262E,
+    0x2630, 0x2638, 0x263B, 0x2640, 0x2641, 0x2642, 0x2643, 0x2648, 0x2654, 0x265F, 0x2661, 0x2663, 0x2664, 0x2665,
+    0x2667, 0x2668, 0x2669, 0x267B, 0x267C, 0x267E, 0x2680, 0x2692, 0x2698, 0x2699, 0x269A, 0x269B, 0x269D, 0x26A0,
+    0x26A2, 0x26A7, 0x26A8, 0x26AA, 0x26AC, 0x26B0, 0x26B2, 0x26BD, 0x26BF, 0x26C4, 0x26C6, 0x26C8, 0x26C9, 0x26CE,
+    0x26D0, 0x26D1, 0x26D2, 0x26D3, 0x26D5, 0x26E9, 0x26EB, 0x26F0, 0x26F6, 0x26F7, 0x26FB, 0x26FD, 0x26FE, 0x2702,
+    0x2703, 0x2705, 0x2706, 0x2708, 0x270E, 0x270F, 0x2710, 0x2712, 0x2713, 0x2714, 0x2715, 0x2716, 0x2717, 0x271D,
+    0x271E, 0x2721, 0x2722, 0x2728, 0x2729, 0x2733, 0x2735, 0x2744, 0x2745, 0x2747, 0x2748, 0x274C, 0x274D, 0x274E,
+    0x274F, 0x2753, 0x2756, 0x2757, 0x2758, 0x2763, 0x2765, 0x2795, 0x2798, 0x27A1, 0x27A2, 0x27B0, 0x27B1, 0x27BF,
+    0x27C0, 0x2934, 0x2936, 0x2B05, 0x2B08, 0x2B1B, 0x2B1D, 0x2B50, 0x2B51, 0x2B55, 0x2B56, 0x3030, 0x3031, 0x303D,
+    0x303E, 0x3297, 0x3298, 0x3299, 0x329A, 0x1F004, 0x1F005, 0x1F0CF, 0x1F0D0, 0x1F170, 0x1F172, 0x1F17E, 0x1F180,
+    0x1F18E, 0x1F18F, 0x1F191, 0x1F19B, 0x1F201, 0x1F203, 0x1F21A, 0x1F21B, 0x1F22F, 0x1F230, 0x1F232, 0x1F23B,
+    0x1F250, 0x1F252, 0x1F300, 0x1F322, 0x1F324, 0x1F394, 0x1F396, 0x1F398, 0x1F399, 0x1F39C, 0x1F39E, 0x1F3F1,
+    0x1F3F3, 0x1F3F6, 0x1F3F7, 0x1F4FE, 0x1F4FF, 0x1F53E, 0x1F549, 0x1F54F, 0x1F550, 0x1F568, 0x1F56F, 0x1F571,
+    0x1F573, 0x1F57B, 0x1F587, 0x1F588, 0x1F58A, 0x1F58E, 0x1F590, 0x1F591, 0x1F595, 0x1F597, 0x1F5A4, 0x1F5A6,
+    0x1F5A8, 0x1F5A9, 0x1F5B1, 0x1F5B3, 0x1F5BC, 0x1F5BD, 0x1F5C2, 0x1F5C5, 0x1F5D1, 0x1F5D4, 0x1F5DC, 0x1F5DF,
+    0x1F5E1, 0x1F5E2, 0x1F5E3, 0x1F5E4, 0x1F5E8, 0x1F5E9, 0x1F5EF, 0x1F5F0, 0x1F5F3, 0x1F5F4, 0x1F5FA, 0x1F650,
+    0x1F680, 0x1F6C6, 0x1F6CB, 0x1F6D3, 0x1F6D5, 0x1F6D9, 0x1F6DC, 0x1F6E6, 0x1F6E9, 0x1F6EA, 0x1F6EB, 0x1F6ED,
+    0x1F6F0, 0x1F6F1, 0x1F6F3, 0x1F6FD, 0x1F7E0, 0x1F7EC, 0x1F7F0, 0x1F7F1, 0x1F90C, 0x1F93B, 0x1F93C, 0x1F946,
+    0x1F947, 0x1FA00, 0x1FA70, 0x1FB00,
+];
 
 /// Checks the shape of a template's language code, such as `en_GB` or `en`.
 ///
@@ -284,10 +401,21 @@ mod tests {
 
     #[test]
     fn template_parameters() {
-        for good in ["", "Tuesday", "a    b", "tŷ 🏠"] {
+        let longest = "ŷ".repeat(TEMPLATE_PARAMETER_MAX);
+        for good in ["Tuesday", "a    b", "tŷ 🏠", &longest] {
             assert_eq!(template_parameter(good), Ok(()), "{good:?}");
         }
-        for (bad, word) in [("a\nb", "new line"), ("a\r\nb", "new line"), ("a\tb", "tab"), ("a     b", "spaces")] {
+        let longer = format!("{longest}y");
+        for (bad, word) in [
+            ("", "empty"),
+            (" ", "empty"),
+            ("\u{A0}", "empty"),
+            ("a\nb", "new line"),
+            ("a\r\nb", "new line"),
+            ("a\tb", "tab"),
+            ("a     b", "spaces"),
+            (&longer, "32768"),
+        ] {
             let error = template_parameter(bad).expect_err(bad);
             assert!(error.contains(word), "{bad:?}: {error}");
         }
@@ -316,5 +444,74 @@ mod tests {
             let error = language(bad).expect_err(bad);
             assert!(error.contains(word), "{bad:?}: {error}");
         }
+    }
+
+    #[test]
+    fn template_name_has_small_letters_digits_and_underscores() {
+        let longest = "a".repeat(TEMPLATE_NAME_MAX);
+        for good in ["bin_day", "a", "7", "_", &longest] {
+            assert_eq!(template_name(good), Ok(()), "{good}");
+        }
+        let longer = "a".repeat(TEMPLATE_NAME_MAX + 1);
+        for bad in ["", " ", "Bin_day", "bin-day", "bin day", "bin.day", "tŷ", "bin_day ", &longer] {
+            assert!(template_name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn reaction_is_exactly_one_emoji() {
+        for one in [
+            "👍",
+            "👍🏿",
+            "❤",
+            "❤️",
+            "☎️",
+            "©️",
+            "🇬🇧",
+            "🏴󠁧󠁢󠁷󠁬󠁳󠁿",
+            "🏳️‍🌈",
+            "👨‍👩‍👧‍👦",
+            "🕵🏽‍♂️",
+            "👩🏾‍❤️‍💋‍👨🏻",
+            "5️⃣",
+            "#⃣",
+            "🫠",
+            "\u{1FAE9}",
+            "\u{1FAEA}",
+        ] {
+            assert!(is_emoji(one), "{one} {}", one.escape_unicode());
+        }
+        for none in [
+            "",
+            " ",
+            "a",
+            "1",
+            "#",
+            "👍👍",
+            "👍👎",
+            "👍 ",
+            " 👍",
+            "👍a",
+            "❤️❤️",
+            "🇬",
+            "🇬🇧🇮",
+            "🇬🇧🇮🇪",
+            "1️",
+            "\u{200D}",
+            "👍\u{200D}",
+            "\u{200D}👍",
+            "👩\u{200D}\u{200D}👧",
+            "👍\u{FE0F}\u{FE0F}",
+            "👍\u{1F3FD}\u{1F3FD}",
+            "\u{FE0F}",
+            "\u{E007F}",
+            "🏴\u{E007F}",
+            "🏴\u{E0067}",
+            "e\u{301}",
+            "ok 👍",
+        ] {
+            assert!(!is_emoji(none), "{none} {}", none.escape_unicode());
+        }
+        assert!(EMOJI.is_sorted_by(|a, b| a < b) && EMOJI.len().is_multiple_of(2));
     }
 }

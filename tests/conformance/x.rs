@@ -242,6 +242,10 @@ fn refusals(begun: &dyn Fn(Exchange) -> Exchange) -> Vec<Exchange> {
         begun(Exchange::send(text())).step(Step::post(SEND).json(TEXT).answers(status, body))
     };
     vec![
+        // X may say no in a 200: errors, and no data.
+        refused(200, fixture!("v2_users_not_found_partial.response.200.json"))
+            .fails(ErrorKind::NotFound)
+            .code("resource-not-found"),
         refused(400, fixture!("err_400_invalid_request.json")).fails(InvalidMessage).code("invalid-request"),
         refused(402, fixture!("err_402_credits_a.json")).fails(Account).code("credits"),
         refused(402, fixture!("err_402_credits_b.json")).fails(Account).code("credits-depleted"),

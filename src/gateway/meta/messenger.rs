@@ -9,6 +9,7 @@ use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::send::{is_readable, object};
 use super::{Config, ErrorWire, GATEWAY, HOSTS, Meta, Options, Way, graph_error, is_id};
 use crate::address::{Address, Medium};
 use crate::capability::{ChoiceLimits, MediaLimits, TextLimit};
@@ -214,21 +215,21 @@ fn quick_replies(choice: &Choice) -> Vec<QuickReply<'_>> {
     choice.rows().map(|row| QuickReply { content_type: "text", title: &row.title, payload: &row.id }).collect()
 }
 
-/// What Meta said to a send.
+/// What Meta said to a send. Once there is an id, it was accepted: whatever else cannot be read costs only itself.
 pub(super) fn decode(answer: &Answer) -> Result<Accepted> {
     #[derive(Deserialize)]
     struct Taken<'a> {
         #[serde(borrow)]
         message_id: Str<'a>,
         #[serde(borrow, default)]
-        recipient_id: MaybeStr<'a>,
+        recipient_id: Option<&'a RawValue>,
     }
-    let taken: Taken<'_> = serde_json::from_slice(&answer.body).map_err(|_| answer.unreadable())?;
-    if taken.message_id.is_empty() {
-        return Err(answer.unreadable());
-    }
+    let body = String::from_utf8_lossy(&answer.body);
+    let taken = object::<Taken<'_>>(&body).filter(|taken| is_readable(&taken.message_id));
+    let taken = taken.ok_or_else(|| answer.unreadable())?;
     let mut accepted = Accepted::new(GATEWAY, &*taken.message_id, answer.body.clone());
-    accepted.recipient = taken.recipient_id.as_deref().and_then(|id| Address::messenger(id).ok());
+    let recipient = taken.recipient_id.and_then(|id| serde_json::from_str::<Str<'_>>(id.get()).ok());
+    accepted.recipient = recipient.and_then(|id| Address::messenger(&id).ok());
     Ok(accepted)
 }
 
@@ -302,8 +303,7 @@ const CLOSED: &str = "the person has done nothing on the page for 24 hours; what
 /// The subcodes 2018278, 2018065 (window) and 2018001 (no such person) are UNVERIFIED: public programs know them, and no
 /// page of Meta's that was read.
 fn by_more(code: &str, error: &ErrorWire<'_>) -> Option<(Class, &'static str)> {
-    let subcode = error.error_subcode.map(|subcode| subcode.get().trim_matches('"'));
-    match (code, subcode) {
+    match (code, error.subcode()) {
         ("10", Some("1893063")) => Some((Class::new(ErrorKind::Account), "Meta has restricted the page")),
         ("10", Some("2018278" | "2018065")) => Some((Class::new(ErrorKind::OutsideWindow), CLOSED)),
         ("10", _) => {

@@ -344,7 +344,8 @@ impl Meta {
             return Err(Error::invalid("media.id", "is not an id of Meta's"));
         }
         let path = format!("{}/{id}", self.root);
-        self.endpoint.get(&path, self.headers("application/json")).await?.json()
+        let answer = self.endpoint.get(&path, self.headers("application/json")).await;
+        answer.map_err(|error| if is_unknown_object(&error) { not_found(&error) } else { error })?.json()
     }
 
     async fn fetch(&self, url: &str) -> Result<MediaStream> {
@@ -447,7 +448,7 @@ impl Channel for Meta {
             }
             match self.is_messenger() {
                 true => messenger::encode(&message, &options)?,
-                false => send::encode(&message, &options, self.messaging_account_id.as_deref())?,
+                false => send::encode(self.info.gateway, &message, &options, self.messaging_account_id.as_deref())?,
             }
         };
         let answer = self.endpoint.send(self.post(body)).await?;
@@ -482,7 +483,7 @@ impl Channel for Meta {
         let rule = rules.into_iter().find(|rule| rule.kind == media.kind);
         let bytes = bytes.capped(rule.map_or(0, |rule| rule.max))?;
         let mime = bytes.mime().unwrap_or("application/octet-stream").to_owned();
-        let filename = media.filename.clone().unwrap_or_else(|| media.kind.to_string());
+        let filename = upload_name(media, &mime);
         let form = Multipart::new(&*self.context.clock)?.text("messaging_product", "whatsapp").text("type", &mime);
         let (content_type, body) = form.file("file", &filename, &mime, bytes.into_body());
         let mut headers = self.headers("");
@@ -630,6 +631,10 @@ impl GatewayOptions for Options {
 
 /// A form that opens in WhatsApp (Meta calls it a flow), as [`Native`] content.
 ///
+/// It opens at its first screen, at the one that [`screen`](Self::screen) names, or at the one that the council's own
+/// endpoint answers with ([`endpoint`](Self::endpoint)). (Meta, OpenAPI file v23.0: `flow_action` is `navigate` by
+/// default, and only then has a payload, whose `screen` is by default the first one; read 2026-11-30.)
+///
 /// ```
 /// use civic_messaging::{Address, Message, meta::Flow};
 ///
@@ -644,13 +649,22 @@ pub struct Flow {
     label: String,
     token: Option<String>,
     screen: Option<String>,
+    endpoint: bool,
     draft: bool,
 }
 
 impl Flow {
     /// A form by Meta's id of it, with the text above and the label of its button.
     pub fn new(id: impl Into<String>, body: impl Into<String>, label: impl Into<String>) -> Self {
-        Self { id: id.into(), body: body.into(), label: label.into(), token: None, screen: None, draft: false }
+        Self {
+            id: id.into(),
+            body: body.into(),
+            label: label.into(),
+            token: None,
+            screen: None,
+            endpoint: false,
+            draft: false,
+        }
     }
 
     /// Sets what comes back with the answer, to tell one form from another.
@@ -660,10 +674,18 @@ impl Flow {
         self
     }
 
-    /// Sets the screen that opens first.
+    /// Sets the screen that opens first, in place of the form's own first screen.
     #[must_use]
     pub fn screen(mut self, screen: impl Into<String>) -> Self {
         self.screen = Some(screen.into());
+        self
+    }
+
+    /// Asks the form's endpoint for the screen that opens first (`data_exchange`). For a form that has an endpoint, and
+    /// then without [`screen`](Self::screen).
+    #[must_use]
+    pub fn endpoint(mut self) -> Self {
+        self.endpoint = true;
         self
     }
 
@@ -677,7 +699,8 @@ impl Flow {
     /// The content of a message that offers the form.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidMessage`] when the text or the label is empty or too long.
+    /// [`ErrorKind::InvalidMessage`] when the text or the label is empty or too long, the id or the screen is empty, or a
+    /// screen is given beside the endpoint.
     pub fn content(&self) -> Result<Native> {
         for (field, text, max) in [
             ("flow.body", &self.body, whatsapp::BODY_WITH_BUTTONS_MAX),
@@ -686,6 +709,14 @@ impl Flow {
             if text.trim().is_empty() || text.chars().count() > max {
                 return Err(Error::invalid(field, format!("must have 1 to {max} characters")));
             }
+        }
+        for (field, text) in [("flow.id", Some(&self.id)), ("flow.screen", self.screen.as_ref())] {
+            if text.is_some_and(|text| text.trim().is_empty()) {
+                return Err(Error::invalid(field, "is empty"));
+            }
+        }
+        if self.endpoint && self.screen.is_some() {
+            return Err(Error::invalid("flow.screen", "must not be given where the endpoint names the first screen"));
         }
         Native::new(GATEWAY, &send::flow(self))
     }
@@ -733,10 +764,53 @@ const HOSTS: Hosts = Hosts {
     open: &["*.fbcdn.net", "cdn.fbsbx.com"],
 };
 
+/// The name of a file in its upload, with an extension that fits its type: Meta goes by the name where the type of the
+/// part does not tell, and refuses a file that it takes for `application/octet-stream`. (Public reports of error 100,
+/// read 2026-11-30.)
+fn upload_name(media: &Media, mime: &str) -> String {
+    let base = mime.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let name = media.filename.as_deref().map(|name| name.trim().trim_end_matches('.')).filter(|name| !name.is_empty());
+    let name = name.map_or_else(|| media.kind.to_string(), str::to_owned);
+    let extension = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map(|(_, extension)| extension);
+    match EXTENSIONS.iter().find(|(kind, _)| *kind == base).map(|(_, extensions)| *extensions) {
+        Some(known) if extension.is_some_and(|own| known.iter().any(|one| one.eq_ignore_ascii_case(own))) => name,
+        Some([first, ..]) => format!("{name}.{first}"),
+        _ if extension.is_some() => name,
+        _ => format!("{name}.bin"),
+    }
+}
+
+/// The extensions that fit a type, the usual one first.
+const EXTENSIONS: &[(&str, &[&str])] = &[
+    ("application/msword", &["doc"]),
+    ("application/pdf", &["pdf"]),
+    ("application/vnd.ms-excel", &["xls"]),
+    ("application/vnd.ms-powerpoint", &["ppt"]),
+    ("application/vnd.openxmlformats-officedocument.presentationml.presentation", &["pptx"]),
+    ("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", &["xlsx"]),
+    ("application/vnd.openxmlformats-officedocument.wordprocessingml.document", &["docx"]),
+    ("audio/aac", &["aac"]),
+    ("audio/amr", &["amr"]),
+    ("audio/mp4", &["m4a", "mp4"]),
+    ("audio/mpeg", &["mp3"]),
+    ("audio/ogg", &["ogg", "oga", "opus"]),
+    ("image/jpeg", &["jpg", "jpeg"]),
+    ("image/png", &["png"]),
+    ("image/webp", &["webp"]),
+    ("text/csv", &["csv"]),
+    ("text/plain", &["txt", "text", "log", "csv"]),
+    ("video/3gpp", &["3gp"]),
+    ("video/mp4", &["mp4", "m4v"]),
+];
+
 /// How long Meta keeps an uploaded file.
 const UPLOAD_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// What Meta's codes mean: [error codes][codes], state of June 2026, read 2026-11-22 from stored copies.
+/// What Meta's codes mean: [error codes][codes], state of June 2026, read 2026-11-22 from stored copies. Codes of groups
+/// are those of pywa 4.5.0, and 132018 is that of public reports, read 2026-11-30.
+///
+/// UNVERIFIED is 100 with the subcode 33 and without details, which public reports show for an id that Meta does not know
+/// or that the token may not see: of the number on a send, of the file where a file is asked for. See [`graph_error`].
 ///
 /// [codes]: https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes
 const ERRORS: &[(&str, Class)] = {
@@ -795,6 +869,10 @@ const ERRORS: &[(&str, Class)] = {
         ("131062", Class::new(InvalidRecipient)),
         ("131063", Class::new(Config)),
         ("131064", Class::new(Account)),
+        // Of groups: suspended, too fast, and a number that may have none.
+        ("131207", Class::new(InvalidRecipient)),
+        ("131208", Class::new(RateLimited).retry(None)),
+        ("131215", Class::new(Config)),
         ("132000", Class::new(InvalidMessage)),
         ("132001", Class::new(InvalidMessage)),
         ("132005", Class::new(InvalidMessage)),
@@ -803,6 +881,8 @@ const ERRORS: &[(&str, Class)] = {
         ("132012", Class::new(InvalidMessage)),
         ("132015", Class::new(InvalidMessage)),
         ("132016", Class::new(InvalidMessage)),
+        // A parameter with a new line, a tab or more than four spaces in a row.
+        ("132018", Class::new(InvalidMessage)),
         ("132068", Class::new(InvalidMessage)),
         ("132069", Class::new(RateLimited).retry(wait(3600))),
         ("133004", Class::new(Unavailable).retry(None)),
@@ -838,7 +918,8 @@ fn graph_error<'a>(
     };
     let number = error.code.parse::<u32>().ok();
     let known = table.iter().any(|(row, _)| *error.code == **row);
-    let (class, words) = match by_more(&error.code, &error) {
+    let unknown_object = error.is_of_unknown_object().then_some(UNKNOWN_OBJECT);
+    let (class, words) = match unknown_object.or_else(|| by_more(&error.code, &error)) {
         Some((class, words)) => (Some(class), Some(words)),
         None => (
             match number {
@@ -858,6 +939,39 @@ fn graph_error<'a>(
     said
 }
 
+/// Our own fault: an id in the configuration is wrong, or the token is another account's.
+const UNKNOWN_OBJECT: (Class, &str) = (
+    Class::new(ErrorKind::Config),
+    "Meta does not know the number or page by its id, or the token may not use it: check the configuration",
+);
+
+/// Returns `true` if Meta does not know what was asked for by its id.
+fn is_unknown_object(error: &Error) -> bool {
+    let body = error.raw().and_then(|raw| serde_json::from_slice::<ErrorBody<'_>>(raw).ok());
+    body.is_some_and(|body| body.error.is_of_unknown_object())
+}
+
+/// The same error as one of a file that is not there.
+fn not_found(error: &Error) -> Error {
+    let mut gone = Error::new(ErrorKind::NotFound, "Meta does not have the file, or no longer").with_help(HELP);
+    if let Some(gateway) = error.gateway() {
+        gone = gone.with_gateway(gateway.to_owned());
+    }
+    if let Some(status) = error.status() {
+        gone = gone.with_status(status);
+    }
+    if let Some(code) = error.code() {
+        gone = gone.with_code(code);
+    }
+    if let Some(trace) = error.trace() {
+        gone = gone.with_trace(trace);
+    }
+    match error.raw() {
+        Some(raw) => gone.with_raw(raw.clone()),
+        None => gone,
+    }
+}
+
 #[derive(Deserialize)]
 struct ErrorBody<'a> {
     #[serde(borrow)]
@@ -872,11 +986,25 @@ struct ErrorWire<'a> {
     #[serde(borrow, default)]
     error_subcode: Option<&'a RawValue>,
     #[serde(borrow, default)]
+    error_data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
     message: Option<&'a RawValue>,
     #[serde(default)]
     is_transient: Option<bool>,
     #[serde(borrow, default)]
     fbtrace_id: Option<Str<'a>>,
+}
+
+impl ErrorWire<'_> {
+    fn subcode(&self) -> Option<&str> {
+        self.error_subcode.map(|subcode| subcode.get().trim_matches('"'))
+    }
+
+    /// Returns `true` if Meta does not know what was asked for by its id. One whose details name a parameter is of the
+    /// message, under the same subcode.
+    fn is_of_unknown_object(&self) -> bool {
+        &*self.code == "100" && self.subcode() == Some("33") && self.error_data.is_none()
+    }
 }
 
 #[derive(Serialize)]

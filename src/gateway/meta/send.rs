@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::{Flow, Meta, Options};
@@ -55,7 +56,12 @@ fn media_mut(content: &mut Content) -> Vec<&mut Media> {
 }
 
 /// The body of `POST /{phone-number-id}/messages`.
-pub(super) fn encode(message: &Message, options: &Options, messaging_account_id: Option<&str>) -> Result<Vec<u8>> {
+pub(super) fn encode(
+    gateway: &str,
+    message: &Message,
+    options: &Options,
+    messaging_account_id: Option<&str>,
+) -> Result<Vec<u8>> {
     let (group, to, recipient) = match &message.to {
         Address::Conversation(group) => (true, Some(group.id()), None),
         Address::Phone(phone) => (false, Some(phone.as_str()), None),
@@ -66,7 +72,7 @@ pub(super) fn encode(message: &Message, options: &Options, messaging_account_id:
         },
         _ => return Err(Error::recipient("is not an address on WhatsApp")),
     };
-    let (kind, content) = content(&message.content, options)?;
+    let (kind, content) = content(gateway, &message.content, options)?;
     let outgoing = Outgoing {
         messaging_product: "whatsapp",
         recipient_type: if group { "group" } else { "individual" },
@@ -125,7 +131,7 @@ struct Text<'a> {
     body: &'a str,
 }
 
-fn content<'a>(content: &'a Content, options: &Options) -> Result<(Cow<'static, str>, Wire<'a>)> {
+fn content<'a>(gateway: &str, content: &'a Content, options: &Options) -> Result<(Cow<'static, str>, Wire<'a>)> {
     let (kind, value): (&'static str, Value) = match content {
         Content::Text(body) => {
             return Ok(("text".into(), Wire::Text(Text { preview_url: options.preview_url, body })));
@@ -156,7 +162,7 @@ fn content<'a>(content: &'a Content, options: &Options) -> Result<(Cow<'static, 
             "reaction",
             json!({ "message_id": reaction.to.as_str(), "emoji": reaction.emoji.as_deref().unwrap_or_default() }),
         ),
-        Content::Template(template) => ("template", filled(template)?),
+        Content::Template(template) => ("template", filled(gateway, template)?),
     };
     Ok((kind.into(), Wire::Other(Map::from_iter([(kind.to_owned(), value)]))))
 }
@@ -260,7 +266,7 @@ pub(super) fn flow(flow: &Flow) -> Value {
         "flow_message_version": "3",
         "flow_id": flow.id,
         "flow_cta": flow.label,
-        "flow_action": if flow.screen.is_some() { "navigate" } else { "data_exchange" },
+        "flow_action": if flow.endpoint { "data_exchange" } else { "navigate" },
     });
     put(&mut parameters, "flow_token", flow.token.as_deref());
     if let (Some(screen), Value::Object(members)) = (&flow.screen, &mut parameters) {
@@ -270,7 +276,7 @@ pub(super) fn flow(flow: &Flow) -> Value {
     json!({ "type": "interactive", "interactive": interactive("flow", &flow.body, None, action) })
 }
 
-fn filled(template: &Template) -> Result<Value> {
+fn filled(gateway: &str, template: &Template) -> Result<Value> {
     let mut components = Vec::new();
     match &template.header {
         None => {}
@@ -280,7 +286,11 @@ fn filled(template: &Template) -> Result<Value> {
             put(&mut value, "address", place.address.as_deref());
             components.push(json!({ "type": "header", "parameters": [{ "type": "location", "location": value }] }));
         }
-        Some(above) => components.push(json!({ "type": "header", "parameters": [header(above)?] })),
+        Some(above) => {
+            let mut parameter = header(above)?;
+            put(&mut parameter, "parameter_name", template.header_name.as_deref());
+            components.push(json!({ "type": "header", "parameters": [parameter] }));
+        }
     }
     if !template.parameters.is_empty() {
         let parameter = |parameter: &crate::message::Parameter| {
@@ -305,7 +315,8 @@ fn filled(template: &Template) -> Result<Value> {
         components
             .push(json!({ "type": "button", "sub_type": kind, "index": index.to_string(), "parameters": [parameter] }));
     }
-    let mut value = json!({ "name": template.name, "language": { "code": template.language } });
+    let name = template.native.get(gateway).unwrap_or(&template.name);
+    let mut value = json!({ "name": name, "language": { "code": template.language } });
     if let (false, Value::Object(members)) = (components.is_empty(), &mut value) {
         members.insert("components".to_owned(), components.into());
     }
@@ -314,7 +325,8 @@ fn filled(template: &Template) -> Result<Value> {
 
 fn card(card: &ContactCard) -> Value {
     // Meta wants one part of the name beside the whole.
-    let first = card.first_name.as_deref().or_else(|| card.name.split_whitespace().next()).unwrap_or(&card.name);
+    let first = card.first_name.as_deref().filter(|name| !name.trim().is_empty());
+    let first = first.or_else(|| card.name.split_whitespace().next()).unwrap_or(&card.name);
     let mut value = json!({ "name": { "formatted_name": card.name, "first_name": first } });
     let list = |values: &[Labelled], member: &str| -> Value {
         let one = |labelled: &Labelled| {
@@ -345,26 +357,53 @@ fn put(value: &mut Value, member: &str, text: Option<&str>) {
     }
 }
 
-/// What Meta said to a send.
+/// What Meta said to a send. Once there is an id, it was accepted: whatever else cannot be read costs only itself.
 pub(super) fn decode(gateway: &'static str, answer: &Answer) -> Result<Accepted> {
-    let taken: Taken<'_> = serde_json::from_slice(&answer.body).map_err(|_| answer.unreadable())?;
-    let mut messages = taken.messages.into_iter();
-    let first = messages.next().filter(|message| !message.id.is_empty()).ok_or_else(|| answer.unreadable())?;
+    let body = String::from_utf8_lossy(&answer.body);
+    let taken: Taken<'_> = object(&body).ok_or_else(|| answer.unreadable())?;
+    let messages = taken.messages.iter().filter_map(|message| object::<TakenMessage<'_>>(message.get()));
+    let mut messages = messages.filter(|message| is_readable(&message.id));
+    let first = messages.next().ok_or_else(|| answer.unreadable())?;
     let mut accepted = Accepted::new(gateway, &*first.id, answer.body.clone());
-    accepted.status = first.message_status.map(Str::into_string);
-    accepted.recipient = taken.contacts.first().and_then(|contact| {
-        let phone = contact.wa_id.as_deref().and_then(|digits| Phone::from_digits(digits).ok());
-        WhatsAppUser::new(phone, contact.user_id.as_deref()).ok().map(Address::from)
-    });
+    accepted.status = first.message_status.and_then(read::<Str<'_>>).map(Str::into_string);
+    let contacts = taken.contacts.and_then(read::<Vec<&RawValue>>).unwrap_or_default();
+    accepted.recipient = contacts.into_iter().find_map(|contact| recipient(&object(contact.get())?));
     Ok(messages.fold(accepted, |accepted, more| accepted.and(&*more.id)))
+}
+
+/// An object, and no list, which would be read as the members of one in their order.
+pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
+    let json = json.trim_start();
+    json.starts_with('{').then(|| serde_json::from_str(json).ok())?
+}
+
+fn read<'a, T: Deserialize<'a>>(json: &'a RawValue) -> Option<T> {
+    serde_json::from_str(json.get()).ok()
+}
+
+/// Returns `true` if an id is not empty and came through whole.
+pub(super) fn is_readable(id: &str) -> bool {
+    !id.trim().is_empty() && !id.contains(char::REPLACEMENT_CHARACTER)
+}
+
+/// The person as Meta names them: the number as it is normalised (of Brazil with 8 digits or 9), the user id of one who
+/// hides the number, or both.
+fn recipient(contact: &TakenContact<'_>) -> Option<Address> {
+    let wa_id = contact.wa_id.and_then(read::<Str<'_>>);
+    let user_id = contact.user_id.and_then(read::<Str<'_>>);
+    let phone = wa_id.as_deref().and_then(|digits| Phone::from_digits(digits).ok());
+    // Some gateways are said to write a user id in the number's place.
+    let user_ids = [user_id.as_deref(), wa_id.as_deref()].into_iter().flatten();
+    let user_id = user_ids.into_iter().find(|id| WhatsAppUser::new(None, Some(id)).is_ok());
+    WhatsAppUser::new(phone, user_id).ok().map(Address::from)
 }
 
 #[derive(Deserialize)]
 struct Taken<'a> {
     #[serde(borrow)]
-    messages: Vec<TakenMessage<'a>>,
+    messages: Vec<&'a RawValue>,
     #[serde(borrow, default)]
-    contacts: Vec<TakenContact<'a>>,
+    contacts: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -372,13 +411,13 @@ struct TakenMessage<'a> {
     #[serde(borrow)]
     id: Str<'a>,
     #[serde(borrow, default)]
-    message_status: Option<Str<'a>>,
+    message_status: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
 struct TakenContact<'a> {
     #[serde(borrow, default)]
-    wa_id: Option<Str<'a>>,
+    wa_id: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    user_id: Option<Str<'a>>,
+    user_id: Option<&'a RawValue>,
 }

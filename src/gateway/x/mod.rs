@@ -357,11 +357,8 @@ impl X {
         }
         let ask = Ask::post("dm_create", "/2/dm_conversations").json(&send::Group::new(people, text))?;
         let answer = self.exchange(&ask, true).await?;
-        let sent: Told<send::Created> = answer.json()?;
-        let conversation = sent.data.dm_conversation_id.as_deref().ok_or_else(|| answer.unreadable())?;
-        let conversation = Address::conversation(Medium::X, conversation).map_err(|_| answer.unreadable())?;
-        let mut accepted = Accepted::new(GATEWAY, sent.data.dm_event_id, answer.body.clone());
-        accepted.allowance = RateLimits::tightest(&answer.headers, self.clock.now());
+        let (accepted, conversation) = self.accepted(&answer)?;
+        let conversation = conversation.ok_or_else(|| answer.unreadable())?;
         Ok((conversation, accepted))
     }
 
@@ -371,7 +368,7 @@ impl X {
     /// [`ErrorKind::NotFound`] when it is not there.
     pub async fn delete_event(&self, id: &MessageId) -> Result<()> {
         let path = format!("/2/dm_events/{}", numeric("id", id.as_str())?);
-        self.call(Ask::new("dm_delete", Method::DELETE, path)).await.map(|_| ())
+        self.done(Ask::new("dm_delete", Method::DELETE, path)).await
     }
 
     /// Takes no more messages from this person.
@@ -379,7 +376,7 @@ impl X {
     /// # Errors
     /// As X answers.
     pub async fn block(&self, person: &XUser) -> Result<()> {
-        self.call(Ask::post("dm_block", format!("/2/users/{}/dm/block", person.id()))).await.map(|_| ())
+        self.done(Ask::post("dm_block", format!("/2/users/{}/dm/block", person.id()))).await
     }
 
     /// Takes messages from this person again.
@@ -387,7 +384,7 @@ impl X {
     /// # Errors
     /// As X answers.
     pub async fn unblock(&self, person: &XUser) -> Result<()> {
-        self.call(Ask::post("dm_block", format!("/2/users/{}/dm/unblock", person.id()))).await.map(|_| ())
+        self.done(Ask::post("dm_block", format!("/2/users/{}/dm/unblock", person.id()))).await
     }
 
     /// Tells X where to send webhooks: `https`, without a port, up to 200 characters. X calls it at once and expects
@@ -465,19 +462,20 @@ impl X {
     pub async fn subscribe_account_activity(&self, webhook_id: &str) -> Result<()> {
         let webhook_id = numeric("webhook_id", webhook_id)?;
         let path = format!("/2/account_activity/webhooks/{webhook_id}/subscriptions/all");
-        self.call(Ask::post("subscriptions", path)).await.map(|_| ())
+        // An empty object: the body is required since OpenAPI 2.167 (read 2026-11-30), and has no members.
+        self.done(Ask::post("subscriptions", path).json(&serde_json::json!({}))?).await
     }
 
     /// What stands under `data`. An answer that has `errors` in its place is X's way to say that there is none.
     fn data<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T> {
         let told: Answered<T> = answer.json()?;
-        told.data.ok_or_else(|| {
-            // An answer of 200 may hold an error in place of data.
-            match send::vendor_error(answer).code {
-                Some(_) => self.endpoint.refused(answer),
-                None => answer.unreadable(),
-            }
-        })
+        told.data.ok_or_else(|| self.refusal(answer).unwrap_or_else(|| answer.unreadable()))
+    }
+
+    /// Makes a call of which nothing is to be read but whether X did it.
+    async fn done(&self, ask: Ask) -> Result<()> {
+        let answer = self.call(ask).await?;
+        self.refusal(&answer).map_or(Ok(()), Err)
     }
 
     async fn call(&self, ask: Ask) -> Result<Answer> {
@@ -754,11 +752,6 @@ impl Ask {
         self.by = credentials;
         self
     }
-}
-
-#[derive(Deserialize)]
-struct Told<T> {
-    data: T,
 }
 
 #[derive(Deserialize)]

@@ -1,19 +1,22 @@
 //! What goes out: messages, files, and what X says when it does not take them.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-use super::{Ask, GATEWAY, RateLimits, Told, X, date, numeric, oauth};
-use crate::address::{Address, XUser};
+use super::{Ask, GATEWAY, RateLimits, X, date, numeric, oauth};
+use crate::address::{Address, Medium, XUser};
 use crate::endpoint::{Answer, RETRY_AFTER_MAX, RETRY_AFTER_MIN, VendorError};
 use crate::error::{Class, Error, ErrorKind, Outcome, Result};
 use crate::media::MediaStream;
 use crate::medium::x as rules;
 use crate::message::{Accepted, Content, Media, MediaRef, MediaSource, Message};
+use crate::wire::Str;
 
 /// How much of a file goes up at once. X's clients use 1 to 4 MiB; the most that it takes is unverified.
 const CHUNK: usize = 1024 * 1024;
@@ -54,10 +57,50 @@ impl X {
         }
         let ask = Ask::post("dm_send", path).json(&Outgoing::new(text, media.as_deref()))?;
         let answer = self.exchange(&ask, true).await?;
-        let told: Told<Created> = answer.json()?;
-        let mut accepted = Accepted::new(GATEWAY, told.data.dm_event_id, answer.body);
+        self.accepted(&answer).map(|(accepted, _)| accepted)
+    }
+
+    /// X's answer to a message, and the conversation that it is in. With an id it was accepted, whatever errors stand
+    /// beside it; without one, but with errors, X said no in a 2xx. (X, Response codes and errors, "Partial errors", read
+    /// 2026-11-30.)
+    pub(super) fn accepted(&self, answer: &Answer) -> Result<(Accepted, Option<Address>)> {
+        let body = String::from_utf8_lossy(&answer.body);
+        // Objects only: a list would be read as the members of one in their order.
+        let object = |json: &&str| json.trim_start().starts_with('{');
+        let said = Some(&*body).filter(object).and_then(|body| serde_json::from_str::<Said<'_>>(body).ok());
+        let data = said.map(|said| said.data.get()).filter(object);
+        let created = data.and_then(|data| serde_json::from_str::<Created<'_>>(data).ok());
+        let created = created.filter(|created| is_id(&created.dm_event_id));
+        let created = created.ok_or_else(|| self.refusal(answer).unwrap_or_else(|| answer.unreadable()))?;
+        let mut accepted = Accepted::new(GATEWAY, created.dm_event_id.into_string(), answer.body.clone());
         accepted.allowance = RateLimits::tightest(&answer.headers, self.clock.now());
-        Ok(accepted)
+        let conversation = created.dm_conversation_id.and_then(|id| serde_json::from_str::<Str<'_>>(id.get()).ok());
+        let conversation = conversation.as_deref().filter(|id| rules::conversation_id(id));
+        accepted.recipient = conversation.and_then(|id| match rules::other_party(id, self.info.account.as_str()) {
+            Some(person) => Address::x(person).ok(),
+            None => Address::conversation(Medium::X, id).ok(),
+        });
+        let conversation = conversation.and_then(|id| Address::conversation(Medium::X, id).ok());
+        Ok((accepted, conversation))
+    }
+
+    /// The error that a 2xx holds in place of data, if it does.
+    pub(super) fn refusal(&self, answer: &Answer) -> Option<Error> {
+        let body = String::from_utf8_lossy(&answer.body);
+        let members: Members<'_> = serde_json::from_str(&body).ok()?;
+        if members.get("data").is_some_and(|data| data.get() != "null") {
+            return None;
+        }
+        let errors = Problem::listed(&members);
+        errors.first()?;
+        // What an error says of its status tells more than the status of the answer. The highest counts, so that a fault
+        // among them leaves the outcome unknown.
+        let mut refusal = answer.clone();
+        refusal.status = errors.iter().filter_map(Problem::status).max().unwrap_or(answer.status);
+        let error = self.endpoint.refused(&refusal).with_status(answer.status);
+        // A fault is no refusal, whatever status it came with.
+        let is_fault = error.outcome() == Outcome::Rejected && error.kind() == ErrorKind::Unavailable;
+        Some(if is_fault { error.with_outcome(Outcome::Unknown) } else { error })
     }
 
     async fn media_id<'m>(&self, media: &'m Media) -> Result<Cow<'m, str>> {
@@ -155,7 +198,7 @@ impl X {
         let content_type = HeaderValue::from_str(&format!("multipart/form-data; boundary={boundary}"));
         ask.content_type = content_type.ok();
         ask.body = segment.finish(boundary);
-        self.call(ask).await.map(|_| ())
+        self.done(ask).await
     }
 }
 
@@ -221,6 +264,8 @@ pub(super) const ERRORS: &[(&str, Class)] = &[
     ("135", Class::new(ErrorKind::Unauthenticated)),
     ("150", Class::new(ErrorKind::InvalidRecipient)),
     ("151", Class::new(ErrorKind::Rejected)),
+    // The same text was sent to the same person just before: a second try is refused in the same way.
+    ("187", Class::new(ErrorKind::Rejected)),
     ("215", Class::new(ErrorKind::Unauthenticated)),
     ("220", Class::new(ErrorKind::Forbidden)),
     ("226", Class::new(ErrorKind::Account)),
@@ -232,20 +277,27 @@ pub(super) const ERRORS: &[(&str, Class)] = &[
     ("389", Class::new(ErrorKind::InvalidRecipient)),
     ("416", Class::new(ErrorKind::Forbidden)),
     ("420", Class::new(ErrorKind::RateLimited).retry(None)),
+    // UNVERIFIED, from a public report: "Sender is not verified to send message requests". The person takes requests of
+    // verified accounts only; others can still be written to.
+    ("476", Class::new(ErrorKind::InvalidRecipient)),
     ("client-forbidden", Class::new(ErrorKind::Forbidden)),
     ("credits", Class::new(ErrorKind::Account)),
     ("credits-depleted", Class::new(ErrorKind::Account)),
+    ("disallowed-resource", Class::new(ErrorKind::Rejected)),
     ("dm-not-permitted", Class::new(ErrorKind::InvalidRecipient)),
+    ("internal-error", Class::new(ErrorKind::Unavailable).retry(None)),
     ("invalid-request", Class::new(ErrorKind::InvalidMessage)),
     // The four of OAuth 2.0, which the call for new tokens gives.
     ("invalid_client", Class::new(ErrorKind::Unauthenticated)),
     ("invalid_grant", Class::new(ErrorKind::Unauthenticated)),
     ("invalid_request", Class::new(ErrorKind::Unauthenticated)),
     ("unauthorized_client", Class::new(ErrorKind::Unauthenticated)),
+    ("not-authorized-for-resource", Class::new(ErrorKind::Forbidden)),
     ("oauth1-permissions", Class::new(ErrorKind::Forbidden)),
     ("operation-not-permitted", Class::new(ErrorKind::Rejected)),
     ("rate-limit-exceeded", Class::new(ErrorKind::RateLimited).retry(None)),
     ("resource-not-found", Class::new(ErrorKind::NotFound)),
+    ("resource-unavailable", Class::new(ErrorKind::NotFound)),
     ("unsupported-authentication", Class::new(ErrorKind::Forbidden)),
     ("usage-capped", Class::new(ErrorKind::QuotaExceeded)),
 ];
@@ -262,16 +314,14 @@ const MEANINGS_OF_326: &[(&str, Class)] =
     &[("do not follow", Class::new(ErrorKind::InvalidRecipient)), ("locked", Class::new(ErrorKind::Account))];
 
 pub(super) fn vendor_error(answer: &Answer) -> VendorError<'_> {
-    let problem: Problem = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let inner = problem.errors.as_deref().unwrap_or_default();
-    let all = || std::iter::once(&problem).chain(inner);
+    let problems = Problem::of(&String::from_utf8_lossy(&answer.body));
+    let all = || problems.iter();
     let words = || all().flat_map(|p| [&p.title, &p.detail, &p.message]).flatten();
     let named = || NAMED.iter().find(|(piece, _)| words().any(|words| words.contains(piece))).map(|(_, name)| *name);
     let last = |uri: &String| uri.rsplit_once('/').map(|(_, last)| last.to_owned());
-    let written = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let code = (all().find_map(|p| p.code.as_ref()).map(written))
+    let code = (all().find_map(|p| p.code.clone()))
         .or_else(|| all().find_map(|p| p.r#type.as_ref().and_then(last)))
-        .or_else(|| problem.error.as_ref().and_then(|error| error.as_str()).map(str::to_owned))
+        .or_else(|| problems.first().and_then(|problem| problem.error.clone()))
         .or_else(|| named().map(str::to_owned));
 
     let mut said = VendorError::default();
@@ -296,25 +346,74 @@ pub(super) fn vendor_error(answer: &Answer) -> VendorError<'_> {
     said
 }
 
+/// The members of an object, each to be read by itself, so that a strange one costs nothing beside it.
+type Members<'a> = BTreeMap<String, &'a RawValue>;
+
 /// All the shapes of X's errors in one: a problem, a list of problems, the v1.1 pair of code and message, bare or in
 /// a list, and that of OAuth 2.0.
-#[derive(Default, Deserialize)]
-#[serde(default)]
 struct Problem {
     r#type: Option<String>,
     title: Option<String>,
     detail: Option<String>,
-    code: Option<serde_json::Value>,
+    code: Option<String>,
     message: Option<String>,
-    error: Option<serde_json::Value>,
-    errors: Option<Vec<Self>>,
+    error: Option<String>,
+    status: Option<String>,
+}
+
+impl Problem {
+    /// The problem that a body is, and those that it lists.
+    fn of(body: &str) -> Vec<Self> {
+        let Ok(members) = serde_json::from_str::<Members<'_>>(body) else { return Vec::new() };
+        std::iter::once(Self::read(&members)).chain(Self::listed(&members)).collect()
+    }
+
+    /// The problems under `errors` that say anything.
+    fn listed(members: &Members<'_>) -> Vec<Self> {
+        let listed = members.get("errors").and_then(|listed| serde_json::from_str::<Vec<&RawValue>>(listed.get()).ok());
+        let listed = listed.unwrap_or_default().into_iter();
+        let objects = listed.filter_map(|problem| serde_json::from_str::<Members<'_>>(problem.get()).ok());
+        objects.filter(|members| !members.is_empty()).map(|members| Self::read(&members)).collect()
+    }
+
+    fn read(members: &Members<'_>) -> Self {
+        let text = |name| serde_json::from_str::<Str<'_>>(members.get(name)?.get()).ok().map(Str::into_string);
+        Self {
+            r#type: text("type"),
+            title: text("title"),
+            detail: text("detail"),
+            code: text("code"),
+            message: text("message"),
+            error: text("error"),
+            status: text("status"),
+        }
+    }
+
+    /// The status that it states, if it is that of a refusal or a fault.
+    fn status(&self) -> Option<StatusCode> {
+        let status = StatusCode::from_u16(self.status.as_deref()?.parse().ok()?).ok()?;
+        Some(status).filter(|status| status.is_client_error() || status.is_server_error())
+    }
 }
 
 /// X's answer to a message.
 #[derive(Deserialize)]
-pub(super) struct Created {
-    pub(super) dm_event_id: String,
-    pub(super) dm_conversation_id: Option<String>,
+struct Said<'a> {
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+/// What X made of a message that it accepted.
+#[derive(Deserialize)]
+struct Created<'a> {
+    #[serde(borrow)]
+    dm_event_id: Str<'a>,
+    #[serde(borrow, default)]
+    dm_conversation_id: Option<&'a RawValue>,
+}
+
+fn is_id(id: &str) -> bool {
+    !id.trim().is_empty() && !id.contains(char::REPLACEMENT_CHARACTER)
 }
 
 /// A message: no empty text, no nulls and no other keys.
