@@ -395,6 +395,11 @@ impl Text<'_> {
         self.as_deref().filter(|text| !text.is_empty())
     }
 
+    /// The text, if it can be an id: it is not blank, and came through whole.
+    pub fn id(&self) -> Option<&str> {
+        self.as_deref().filter(|id| !id.trim().is_empty() && !id.contains(char::REPLACEMENT_CHARACTER))
+    }
+
     /// The text, empty or not, for keeping.
     pub fn to_text(&self) -> Option<String> {
         self.as_deref().map(str::to_owned)

@@ -6,11 +6,12 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use http::HeaderValue;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::send::{is_readable, object};
 use super::{Config, ErrorWire, GATEWAY, HOSTS, Meta, Options, Way, graph_error, is_id};
+use crate::adapter::json::{Json, Text};
+use crate::adapter::lenient;
 use crate::address::{Address, Medium};
 use crate::capability::{ChoiceLimits, MediaLimits, TextLimit};
 use crate::channel::{Info, Signal};
@@ -23,7 +24,6 @@ use crate::media::{MediaStream, published};
 use crate::medium::messenger;
 use crate::message::{Accepted, Choice, Content, Media, MediaKind, MediaRef, MediaSource, Message, Purpose};
 use crate::rate::Rate;
-use crate::wire::{MaybeStr, Str};
 
 mod receive;
 pub(super) use receive::events;
@@ -217,19 +217,17 @@ fn quick_replies(choice: &Choice) -> Vec<QuickReply<'_>> {
 
 /// What Meta said to a send. Once there is an id, it was accepted: whatever else cannot be read costs only itself.
 pub(super) fn decode(answer: &Answer) -> Result<Accepted> {
-    #[derive(Deserialize)]
-    struct Taken<'a> {
-        #[serde(borrow)]
-        message_id: Str<'a>,
-        #[serde(borrow, default)]
-        recipient_id: Option<&'a RawValue>,
+    lenient! {
+        struct Taken<'a> {
+            message_id: Text<'a>,
+            recipient_id: Text<'a>,
+        }
     }
-    let body = String::from_utf8_lossy(&answer.body);
-    let taken = object::<Taken<'_>>(&body).filter(|taken| is_readable(&taken.message_id));
-    let taken = taken.ok_or_else(|| answer.unreadable())?;
-    let mut accepted = Accepted::new(GATEWAY, &*taken.message_id, answer.body.clone());
-    let recipient = taken.recipient_id.and_then(|id| serde_json::from_str::<Str<'_>>(id.get()).ok());
-    accepted.recipient = recipient.and_then(|id| Address::messenger(&id).ok());
+    let json = Json::new(&answer.body);
+    let taken: Taken<'_> = json.read().ok_or_else(|| answer.unreadable())?;
+    let id = taken.message_id.id().ok_or_else(|| answer.unreadable())?;
+    let mut accepted = Accepted::new(GATEWAY, id, answer.body.clone());
+    accepted.recipient = taken.recipient_id.id().and_then(|id| Address::messenger(id).ok());
     Ok(accepted)
 }
 

@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::receive::person;
+use super::wire::Taken;
 use super::{Flow, Meta, Options};
-use crate::address::{Address, Phone, WhatsAppUser};
+use crate::adapter::json::Json;
+use crate::address::Address;
 use crate::channel::Channel;
 use crate::endpoint::Answer;
 use crate::error::{Error, Result};
@@ -15,7 +17,6 @@ use crate::message::{
     Accepted, Ask, Asked, Choice, ContactCard, Content, Header, Labelled, Link, Media, MediaKind, MediaSource, Message,
     Template, TemplateButton,
 };
-use crate::wire::Str;
 
 /// Uploads what lies in the store. No resident sees that, so a failure is no doubt about the message.
 pub(super) async fn upload(meta: &Meta, mut message: Message) -> Result<Message> {
@@ -359,65 +360,14 @@ fn put(value: &mut Value, member: &str, text: Option<&str>) {
 
 /// What Meta said to a send. Once there is an id, it was accepted: whatever else cannot be read costs only itself.
 pub(super) fn decode(gateway: &'static str, answer: &Answer) -> Result<Accepted> {
-    let body = String::from_utf8_lossy(&answer.body);
-    let taken: Taken<'_> = object(&body).ok_or_else(|| answer.unreadable())?;
-    let messages = taken.messages.iter().filter_map(|message| object::<TakenMessage<'_>>(message.get()));
-    let mut messages = messages.filter(|message| is_readable(&message.id));
+    let json = Json::new(&answer.body);
+    let taken: Taken<'_> = json.read().ok_or_else(|| answer.unreadable())?;
+    let mut messages = taken.messages.iter().filter(|message| message.id.id().is_some());
     let first = messages.next().ok_or_else(|| answer.unreadable())?;
-    let mut accepted = Accepted::new(gateway, &*first.id, answer.body.clone());
-    accepted.status = first.message_status.and_then(read::<Str<'_>>).map(Str::into_string);
-    let contacts = taken.contacts.and_then(read::<Vec<&RawValue>>).unwrap_or_default();
-    accepted.recipient = contacts.into_iter().find_map(|contact| recipient(&object(contact.get())?));
-    Ok(messages.fold(accepted, |accepted, more| accepted.and(&*more.id)))
-}
-
-/// An object, and no list, which would be read as the members of one in their order.
-pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
-    let json = json.trim_start();
-    json.starts_with('{').then(|| serde_json::from_str(json).ok())?
-}
-
-fn read<'a, T: Deserialize<'a>>(json: &'a RawValue) -> Option<T> {
-    serde_json::from_str(json.get()).ok()
-}
-
-/// Returns `true` if an id is not empty and came through whole.
-pub(super) fn is_readable(id: &str) -> bool {
-    !id.trim().is_empty() && !id.contains(char::REPLACEMENT_CHARACTER)
-}
-
-/// The person as Meta names them: the number as it is normalised (of Brazil with 8 digits or 9), the user id of one who
-/// hides the number, or both.
-fn recipient(contact: &TakenContact<'_>) -> Option<Address> {
-    let wa_id = contact.wa_id.and_then(read::<Str<'_>>);
-    let user_id = contact.user_id.and_then(read::<Str<'_>>);
-    let phone = wa_id.as_deref().and_then(|digits| Phone::from_digits(digits).ok());
-    // Some gateways are said to write a user id in the number's place.
-    let user_ids = [user_id.as_deref(), wa_id.as_deref()].into_iter().flatten();
-    let user_id = user_ids.into_iter().find(|id| WhatsAppUser::new(None, Some(id)).is_ok());
-    WhatsAppUser::new(phone, user_id).ok().map(Address::from)
-}
-
-#[derive(Deserialize)]
-struct Taken<'a> {
-    #[serde(borrow)]
-    messages: Vec<&'a RawValue>,
-    #[serde(borrow, default)]
-    contacts: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct TakenMessage<'a> {
-    #[serde(borrow)]
-    id: Str<'a>,
-    #[serde(borrow, default)]
-    message_status: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct TakenContact<'a> {
-    #[serde(borrow, default)]
-    wa_id: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    user_id: Option<&'a RawValue>,
+    let mut accepted = Accepted::new(gateway, first.id.id().unwrap_or_default(), answer.body.clone());
+    accepted.status = first.message_status.to_text();
+    // The number as Meta normalises it (of Brazil with 8 digits or 9), the user id of one who hides the number, or both.
+    let mut contacts = taken.contacts.iter().map(|contact| person(contact.wa_id.some(), contact.user_id.some()));
+    accepted.recipient = contacts.find_map(|recipient| recipient);
+    Ok(messages.fold(accepted, |accepted, more| accepted.and(more.id.id().unwrap_or_default())))
 }

@@ -1,4 +1,4 @@
-//! What Meta writes in WhatsApp's webhooks: [messages][page], read 2026-11-22 from stored copies.
+//! What Meta writes in WhatsApp's webhooks and answers: [messages][page], read 2026-11-22 from stored copies.
 //!
 //! [page]: https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/messages
 
@@ -216,6 +216,17 @@ lenient! {
         pub(super) biz_opaque_callback_data: Text<'a>,
         pub(super) pricing: Option<Pricing<'a>>,
         pub(super) errors: List<Fault<'a>>,
+    }
+
+    /// The answer to a send.
+    pub(super) struct Taken<'a> {
+        pub(super) messages: List<TakenMessage<'a>>,
+        pub(super) contacts: List<Contact<'a>>,
+    }
+
+    pub(super) struct TakenMessage<'a> {
+        pub(super) id: Text<'a>,
+        pub(super) message_status: Text<'a>,
     }
 
     pub(super) struct Pricing<'a> {

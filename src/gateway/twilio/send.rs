@@ -348,7 +348,7 @@ fn variables(template: &Template) -> Option<String> {
 pub(super) fn decode(answer: &Answer) -> Result<Accepted> {
     let json = Json::new(&answer.body);
     let resource: Resource<'_> = json.read().ok_or_else(|| answer.unreadable())?;
-    let sid = resource.sid.some().ok_or_else(|| answer.unreadable())?;
+    let sid = resource.sid.id().ok_or_else(|| answer.unreadable())?;
     let mut accepted = Accepted::new(GATEWAY, sid, answer.body.clone());
     if let Some(status) = resource.status.as_deref() {
         accepted.state = state(status, resource.error_code.as_deref()).max(DeliveryState::Accepted);

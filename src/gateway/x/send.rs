@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Ask, GATEWAY, RateLimits, X, date, numeric, oauth};
+use crate::adapter::json::{Json, Text};
+use crate::adapter::lenient;
 use crate::address::{Address, Medium, XUser};
 use crate::endpoint::{Answer, RETRY_AFTER_MAX, RETRY_AFTER_MIN, VendorError};
 use crate::error::{Class, Error, ErrorKind, Outcome, Result};
@@ -64,18 +66,14 @@ impl X {
     /// beside it; without one, but with errors, X said no in a 2xx. (X, Response codes and errors, "Partial errors", read
     /// 2026-11-30.)
     pub(super) fn accepted(&self, answer: &Answer) -> Result<(Accepted, Option<Address>)> {
-        let body = String::from_utf8_lossy(&answer.body);
-        // Objects only: a list would be read as the members of one in their order.
-        let object = |json: &&str| json.trim_start().starts_with('{');
-        let said = Some(&*body).filter(object).and_then(|body| serde_json::from_str::<Said<'_>>(body).ok());
-        let data = said.map(|said| said.data.get()).filter(object);
-        let created = data.and_then(|data| serde_json::from_str::<Created<'_>>(data).ok());
-        let created = created.filter(|created| is_id(&created.dm_event_id));
-        let created = created.ok_or_else(|| self.refusal(answer).unwrap_or_else(|| answer.unreadable()))?;
-        let mut accepted = Accepted::new(GATEWAY, created.dm_event_id.into_string(), answer.body.clone());
+        let json = Json::new(&answer.body);
+        let created = json.read::<Said<'_>>().and_then(|said| said.data).unwrap_or_default();
+        let id = created.dm_event_id.id();
+        let id = id.ok_or_else(|| self.refusal(answer).unwrap_or_else(|| answer.unreadable()))?;
+        let mut accepted = Accepted::new(GATEWAY, id, answer.body.clone());
         accepted.allowance = RateLimits::tightest(&answer.headers, self.clock.now());
-        let conversation = created.dm_conversation_id.and_then(|id| serde_json::from_str::<Str<'_>>(id.get()).ok());
-        let conversation = conversation.as_deref().filter(|id| rules::conversation_id(id));
+        let conversation = created.dm_conversation_id.some();
+        let conversation = conversation.filter(|id| rules::conversation_id(id));
         accepted.recipient = conversation.and_then(|id| match rules::other_party(id, self.info.account.as_str()) {
             Some(person) => Address::x(person).ok(),
             None => Address::conversation(Medium::X, id).ok(),
@@ -396,24 +394,17 @@ impl Problem {
     }
 }
 
-/// X's answer to a message.
-#[derive(Deserialize)]
-struct Said<'a> {
-    #[serde(borrow)]
-    data: &'a RawValue,
-}
+lenient! {
+    /// X's answer to a message.
+    struct Said<'a> {
+        data: Option<Created<'a>>,
+    }
 
-/// What X made of a message that it accepted.
-#[derive(Deserialize)]
-struct Created<'a> {
-    #[serde(borrow)]
-    dm_event_id: Str<'a>,
-    #[serde(borrow, default)]
-    dm_conversation_id: Option<&'a RawValue>,
-}
-
-fn is_id(id: &str) -> bool {
-    !id.trim().is_empty() && !id.contains(char::REPLACEMENT_CHARACTER)
+    /// What X made of a message that it accepted.
+    struct Created<'a> {
+        dm_event_id: Text<'a>,
+        dm_conversation_id: Text<'a>,
+    }
 }
 
 /// A message: no empty text, no nulls and no other keys.
