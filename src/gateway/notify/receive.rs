@@ -117,9 +117,7 @@ fn state(status: &str) -> (DeliveryState, Option<(ErrorKind, bool)>) {
 
 /// A number in any of the spellings that Notify hands on: as it was submitted, or international without a `+`.
 fn phone(number: &str) -> Option<Address> {
-    let national = number.starts_with(['0', '+', '(']);
-    let read = if national { number.parse() } else { Phone::from_digits(number).or_else(|_| number.parse()) };
-    read.ok().map(Address::Phone)
+    Phone::from_gateway(number).or_else(|_| Phone::from_digits(number)).ok().map(Address::Phone)
 }
 
 /// A time as callbacks and lists write it. Notify's pages show some without the `Z`.

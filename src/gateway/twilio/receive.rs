@@ -11,7 +11,7 @@ use sha1::Sha1;
 use sha2::Sha256;
 
 use super::{GATEWAY, Source, Twilio, WHATSAPP, state};
-use crate::address::{Address, Medium, Sender, WhatsAppUser};
+use crate::address::{Address, Medium, Phone, Sender, WhatsAppUser};
 use crate::endpoint::BaseUrl;
 use crate::event::{
     Chosen, Delivery, Envelope, Event, Inbound, InboundContent, OptOut, OptOutScope, Profile, Unrecognised,
@@ -274,9 +274,12 @@ fn message_sid(form: &Form) -> Option<Cow<'_, str>> {
 /// 2026 `whatsapp:GB.…` for somebody who hides the number.
 pub(super) fn party(text: &str, wa_id: Option<&str>) -> Option<(Medium, Address)> {
     if let Some(who) = text.strip_prefix(WHATSAPP) {
-        let user = who.parse::<WhatsAppUser>().ok()?;
+        let user = match Phone::from_digits(who) {
+            Ok(phone) => WhatsAppUser::new(Some(phone), None).ok()?,
+            Err(_) => who.parse::<WhatsAppUser>().ok()?,
+        };
         let digits = wa_id.filter(|id| user.phone().is_none() && id.bytes().all(|b| b.is_ascii_digit()));
-        let user = match digits.and_then(|digits| format!("+{digits}").parse().ok()) {
+        let user = match digits.and_then(|digits| Phone::from_digits(digits).ok()) {
             Some(phone) => WhatsAppUser::new(Some(phone), user.user_id()).ok()?,
             None => user,
         };
@@ -548,6 +551,9 @@ mod tests {
         assert_eq!(read("+447700900123", None), sms("+447700900123", false));
         assert_eq!(read("60777", None), sms("60777", false));
         assert_eq!(read("GOV UK", None), sms("GOV UK", false));
+        // Numbers that are in use, whatever the tables of what people type say.
+        assert_eq!(read("+447700201000", None), sms("+447700201000", false));
+        assert_eq!(read("whatsapp:+447700201000", None), whatsapp("+447700201000"));
         assert_eq!(read("T-Mobile", None), sms("T-Mobile", true));
         assert_eq!(read("whatsapp:+447700900123", Some("447700900123")), whatsapp("+447700900123"));
         assert_eq!(read("whatsapp:+447700900123", Some("447700900789")), whatsapp("+447700900123"));
