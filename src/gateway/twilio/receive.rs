@@ -17,6 +17,7 @@ use crate::event::{
     Chosen, Delivery, Envelope, Event, Inbound, InboundContent, OptOut, OptOutScope, Profile, Unrecognised,
 };
 use crate::id::{AccountId, Digest};
+use crate::medium::sms::is_one_of;
 use crate::message::{Location, MediaRef};
 use crate::webhook::{Covers, Form, Received, Refusal, Reply, Scheme, Sealed, SigningSecret, Verdict, Verified};
 
@@ -225,7 +226,8 @@ impl Twilio {
         let opt_out = match form.get("OptOutType").as_deref() {
             Some("STOP") => Some(false),
             Some("START") => Some(true),
-            _ => None,
+            Some(_) => None,
+            None => default_keyword(&inbound),
         };
         let opt_out = opt_out.map(|resume| {
             let mut event = OptOut::new(inbound.envelope.clone(), inbound.from.clone(), OptOutScope::All);
@@ -263,6 +265,31 @@ impl Twilio {
         named
             .filter(|name| *name != self.info.account.as_str())
             .map_or_else(|| self.info.account.clone(), AccountId::new)
+    }
+}
+
+/// The words on which Twilio stops messages to a person by default, as the whole message and in either case; further sends
+/// fail with 21610. CANCEL, END, QUIT and REVOKE are plain messages elsewhere, but Twilio blocks the person whatever we
+/// think. (Twilio, support for opt-out keywords, read 2026-11-30 from a stored copy. REVOKE and OPTOUT are UNVERIFIED for
+/// numbers outside the United States.) Advanced Opt-Out can have other words, and reports them in `OptOutType`.
+const STOP_WORDS: [&str; 8] = ["STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"];
+/// The words on which Twilio starts them again. YES is left out: it does so only where the person had opted out, and answers
+/// questions everywhere else.
+const START_WORDS: [&str; 2] = ["START", "UNSTOP"];
+
+/// Whether Twilio starts (`true`) or stops (`false`) messages because of what a person typed. It does so for SMS, MMS and
+/// RCS alike, and neither on WhatsApp nor for a button.
+fn default_keyword(inbound: &Inbound) -> Option<bool> {
+    let text = match &inbound.content {
+        InboundContent::Text(text) => text,
+        InboundContent::Media { text: Some(text), .. } => text,
+        _ => return None,
+    };
+    match text {
+        _ if inbound.envelope.medium == Medium::WhatsApp => None,
+        text if is_one_of(text, &STOP_WORDS) => Some(false),
+        text if is_one_of(text, &START_WORDS) => Some(true),
+        _ => None,
     }
 }
 
