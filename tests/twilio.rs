@@ -568,8 +568,16 @@ async fn default_keyword_of_sms_is_a_message_on_whatsapp() {
         let received = received(&sms, &inbound(&from)).await;
         assert_eq!((received.events.len(), received.to_answer().count()), (1 + opt_outs, 1 - opt_outs), "{body}");
     }
-    let end = received(&sms, &inbound(&[("Body", "END")])).await;
-    assert_eq!((end.events.len(), end.to_answer().count()), (2, 0), "Twilio has blocked the person");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sms/opt_out_phrases.json");
+    let file: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    for word in file["opt_out_only_where_the_gateway_acts_on_it"]["twilio"].as_array().unwrap() {
+        let received = received(&sms, &inbound(&[("Body", word.as_str().unwrap())])).await;
+        assert_eq!(
+            (received.events.len(), received.to_answer().count()),
+            (2, 0),
+            "Twilio has blocked the person: {word}"
+        );
+    }
     let button = [("Body", "Cancel"), ("ButtonText", "Cancel"), ("ButtonPayload", "stop")];
     let button = received(&sms, &inbound(&button)).await;
     assert_eq!((button.events.len(), button.to_answer().count()), (1, 1));

@@ -936,6 +936,27 @@ mod tests {
     }
 
     #[test]
+    fn phrases_of_the_fixture_agree() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sms/opt_out_phrases.json");
+        let file: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let phrases = |list: &serde_json::Value| {
+            let phrases: Vec<_> =
+                list.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect();
+            assert!(phrases.len() >= 4);
+            phrases
+        };
+        for text in phrases(&file["opt_out"]) {
+            assert_eq!(keyword(&text), Some(Keyword::Stop), "{text:?}");
+        }
+        let some = &file["opt_out_only_where_the_gateway_acts_on_it"];
+        for list in [&file["message"], &some["elsewhere_a_message"], &some["twilio"], &some["aws"]] {
+            for text in phrases(list) {
+                assert_eq!(keyword(&text), None, "{text:?}");
+            }
+        }
+    }
+
+    #[test]
     fn start_and_help_are_whole_messages() {
         for start in ["START", "unstop!", "Dechrau"] {
             assert_eq!(keyword(start), Some(Keyword::Start), "{start:?}");
