@@ -836,7 +836,7 @@ mod tests {
     }
 
     /// The opt-out that a message gives: `Some(true)` for messages again.
-    fn resumes(inbound: Inbound) -> Option<bool> {
+    fn resumes(inbound: &Inbound) -> Option<bool> {
         let event = Event::from(inbound.clone());
         let events = with_opt_outs(vec![event.clone()]);
         let found = events.iter().find_map(|event| match event {
@@ -853,7 +853,7 @@ mod tests {
     #[test]
     fn echo_of_ours_is_no_opt_out() {
         for content in [InboundContent::Text("STOP".into()), edit("m0", InboundContent::Text("STOP".into()))] {
-            assert_eq!(resumes(Inbound { echo: true, ..inbound("m1", content) }), None);
+            assert_eq!(resumes(&Inbound { echo: true, ..inbound("m1", content) }), None);
         }
     }
 
@@ -865,12 +865,12 @@ mod tests {
         for title in
             ["STOP", "Stop", "Unsubscribe", "OPT OUT", "Opt out", "STOPIO", "Atal", "Stopiwch", "Dad-danysgrifio"]
         {
-            assert_eq!(resumes(selected("1", title)), Some(false), "{title}");
+            assert_eq!(resumes(&selected("1", title)), Some(false), "{title}");
         }
-        assert_eq!(resumes(selected("1", "UNSTOP")), Some(true));
+        assert_eq!(resumes(&selected("1", "UNSTOP")), Some(true));
         for title in ["Cancel", "End", "Remove", "Start", "Quit", "Revoke", "Dechrau", "Yes", "Stop the bins"] {
             for id in ["cancel", "STOP", "UNSUBSCRIBE", "START", "UNSTOP"] {
-                assert_eq!(resumes(selected(id, title)), None, "{id} {title}");
+                assert_eq!(resumes(&selected(id, title)), None, "{id} {title}");
             }
         }
     }
@@ -887,7 +887,7 @@ mod tests {
             (edit("m0", text("Stop the lorry")), None),
             (edit("m0", caption("unsubscribe")), Some(false)),
         ] {
-            assert_eq!(resumes(inbound("m1", content.clone())), resume, "{content:?}");
+            assert_eq!(resumes(&inbound("m1", content.clone())), resume, "{content:?}");
         }
     }
 
