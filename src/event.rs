@@ -1,6 +1,7 @@
 //! What comes back: residents' messages, deliveries, opt-outs, changes of address and of our own account.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
 use base64::prelude::{BASE64_STANDARD as BASE64, Engine};
@@ -13,9 +14,9 @@ use crate::address::{Address, Medium};
 use crate::clock::Timestamp;
 pub use crate::delivery::DeliveryState;
 use crate::error::ErrorKind;
-use crate::id::{AccountId, Hidden, MessageId};
+use crate::id::{AccountId, Digest, Hidden, MessageId};
 use crate::json::digest;
-use crate::medium::sms::{Keyword, keyword};
+use crate::medium::sms::{Keyword, keyword, title_keyword};
 use crate::message::{ContactCard, Location, MediaRef, Money};
 
 /// Anything that a gateway told us, by webhook or by poll.
@@ -61,9 +62,20 @@ impl Event {
     pub fn id(&self) -> String {
         let Envelope { gateway, account, .. } = self.envelope();
         let of = match self {
-            // One message may come as several events, and an edit under the id of what it edits.
-            Self::Inbound(e) => format!("inbound/{}", e.envelope.id.as_deref().unwrap_or(e.id.as_str())),
+            Self::Inbound(e) => match (&e.envelope.id, &e.content) {
+                // One message may come as several events.
+                (Some(id), _) => format!("inbound/{id}"),
+                // A gateway that names an edit by the message: the edit is another event.
+                (None, InboundContent::Edited { id, content }) if *id == e.id => {
+                    let now = Digest::of(&serde_json::to_vec(content).unwrap_or_default());
+                    format!("inbound/{}/edited/{now}", id.as_str())
+                }
+                _ => format!("inbound/{}", e.id.as_str()),
+            },
             Self::OptOut(e) => match (&e.envelope.id, &e.inbound) {
+                (None, Some(id)) if e.edited => {
+                    format!("opt-out/{}/edited/{}", id.as_str(), self.envelope().event_id())
+                }
                 (None, Some(id)) => format!("opt-out/{}", id.as_str()),
                 _ => format!("opt-out/{}", self.envelope().event_id()),
             },
@@ -92,7 +104,7 @@ impl Event {
     pub fn to_answer(&self) -> Option<&Inbound> {
         use InboundContent::{Opened, Reaction, System, Withdrawn};
         let says = |inbound: &&Inbound| !matches!(inbound.content, Opened | Reaction { .. } | System(_) | Withdrawn(_));
-        self.as_inbound().filter(says).filter(|inbound| inbound.is_live() && wish(inbound).is_none())
+        self.as_inbound().filter(says).filter(|inbound| inbound.is_live() && opt_out_keyword(inbound).is_none())
     }
 
     /// The message, if it is one from a resident, or an echo of ours.
@@ -624,8 +636,11 @@ impl fmt::Debug for Failure {
 
 /// A person asked for no more messages, or for messages again.
 ///
-/// Made of a word such as STOP or STOPIO ([`keyword`]), which also comes as the [`Inbound`] that it is, or of a
-/// gateway's own signal. Nothing is suppressed by this crate's channels: a policy, or the service, does that.
+/// Derived from an [`Inbound`], which comes before it, or reported by the gateway. A text or a caption counts if it is STOP
+/// or START in the sense of [`keyword`], and so does an edit by what it says now. An answer that was selected counts only if
+/// its title stops by name (STOP, UNSUBSCRIBE, OPT OUT and their Welsh forms) or is UNSTOP; its id never does, and "Cancel"
+/// or "Start" on a button does not. An adapter adds the words that only its gateway acts on. This crate's channels suppress
+/// nothing: a policy, or the service, does that.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OptOut {
@@ -639,12 +654,15 @@ pub struct OptOut {
     pub resume: bool,
     /// The message that said so, if one did.
     pub inbound: Option<MessageId>,
+    /// An edit of that message said so, and not the message as it was first sent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub edited: bool,
 }
 
 impl OptOut {
     /// A request for no more messages.
     pub fn new(envelope: Envelope, from: Address, scope: OptOutScope) -> Self {
-        Self { envelope, from, scope, resume: false, inbound: None }
+        Self { envelope, from, scope, resume: false, inbound: None, edited: false }
     }
 
     /// Makes it a request for messages again.
@@ -778,15 +796,19 @@ impl Unrecognised {
     }
 }
 
-/// The word by which somebody stops or starts our messages, where a message is that and nothing else.
-fn wish(inbound: &Inbound) -> Option<Keyword> {
-    let word = match &inbound.content {
-        _ if inbound.echo => None,
+/// Returns the keyword by which a message stops or starts our messages, for events, answers and auto-replies alike.
+///
+/// The words of an edit, a caption and a selected answer's title count. The answer's id does not: it is ours.
+pub(crate) fn opt_out_keyword(inbound: &Inbound) -> Option<Keyword> {
+    let keyword = match inbound.content.now() {
+        // What is past was answered in its time.
+        _ if inbound.echo || inbound.history => None,
         InboundContent::Text(text) => keyword(text),
-        InboundContent::Chosen(chosen) => keyword(&chosen.id).or_else(|| keyword(&chosen.title)),
+        InboundContent::Media { text, .. } => text.as_deref().and_then(keyword),
+        InboundContent::Chosen(chosen) => title_keyword(&chosen.title),
         _ => None,
     };
-    word.filter(|word| matches!(word, Keyword::Stop | Keyword::Start))
+    keyword.filter(|keyword| matches!(keyword, Keyword::Stop | Keyword::Start))
 }
 
 /// Returns who a text message came from, in whatever form the network let through: `O2+`, `AT&T Info`, `T-Mobile`.
@@ -803,14 +825,14 @@ pub(crate) fn sms_sender(text: &str) -> Option<Address> {
     text.parse::<Sender>().map(Address::from).or_else(other).ok()
 }
 
-/// Adds the [`OptOut`] to each message that is a STOP or START word and nothing else, right behind it.
+/// Adds the [`OptOut`] behind each message that is STOP or START, unless the adapter has added it.
 ///
 /// Done once for every adapter, where [`Received`](crate::webhook::Received) and [`Page`](crate::Page) are made.
 pub(crate) fn with_opt_outs(events: Vec<Event>) -> Vec<Event> {
-    if !events.iter().filter_map(Event::as_inbound).any(|inbound| wish(inbound).is_some()) {
+    if !events.iter().filter_map(Event::as_inbound).any(|inbound| opt_out_keyword(inbound).is_some()) {
         return events;
     }
-    let told: Vec<MessageId> = events
+    let told: HashSet<MessageId> = events
         .iter()
         .filter_map(|event| match event {
             Event::OptOut(opt_out) => opt_out.inbound.clone(),
@@ -821,11 +843,12 @@ pub(crate) fn with_opt_outs(events: Vec<Event>) -> Vec<Event> {
     for event in events {
         let opt_out = event.as_inbound().filter(|inbound| !told.contains(&inbound.id)).and_then(|inbound| {
             Some(OptOut {
-                resume: wish(inbound)? == Keyword::Start,
+                resume: opt_out_keyword(inbound)? == Keyword::Start,
                 envelope: inbound.envelope.clone(),
                 from: inbound.from.clone(),
                 scope: OptOutScope::All,
                 inbound: Some(inbound.id.clone()),
+                edited: matches!(inbound.content, InboundContent::Edited { .. }),
             })
         });
         all.push(event);
@@ -876,11 +899,91 @@ mod tests {
         assert_eq!(events[2].id(), "test/desk/opt-out/m1");
     }
 
+    fn inbound(id: &str, content: InboundContent) -> Inbound {
+        Inbound::new(envelope(Raw::default()), id, Address::phone("07700 900123").unwrap(), content)
+    }
+
+    fn edit(of: &str, content: InboundContent) -> InboundContent {
+        InboundContent::Edited { id: of.into(), content: Box::new(content) }
+    }
+
+    fn caption(text: &str) -> InboundContent {
+        InboundContent::Media { text: Some(text.into()), media: Vec::new() }
+    }
+
+    /// The opt-out that a message gives: `Some(true)` for messages again.
+    fn resumes(inbound: &Inbound) -> Option<bool> {
+        let event = Event::from(inbound.clone());
+        let events = with_opt_outs(vec![event.clone()]);
+        let found = events.iter().find_map(|event| match event {
+            Event::OptOut(opt_out) => Some((opt_out.resume, opt_out.inbound == Some(inbound.id.clone()))),
+            _ => None,
+        });
+        assert_eq!(event.to_answer().is_none(), found.is_some() || inbound.echo, "{inbound:?}");
+        found.map(|(resume, is_of_it)| {
+            assert!(is_of_it);
+            resume
+        })
+    }
+
     #[test]
-    fn an_echo_of_ours_is_no_opt_out() {
-        let Event::Inbound(mut inbound) = text("STOP") else { unreachable!() };
-        inbound.echo = true;
-        assert_eq!(with_opt_outs(vec![inbound.into()]).len(), 1);
+    fn echo_of_ours_is_no_opt_out() {
+        for content in [InboundContent::Text("STOP".into()), edit("m0", InboundContent::Text("STOP".into()))] {
+            assert_eq!(resumes(&Inbound { echo: true, ..inbound("m1", content) }), None);
+        }
+    }
+
+    #[test]
+    fn selected_answer_opts_out_by_unmistakable_title_only() {
+        let selected = |id: &str, title: &str| {
+            inbound("m1", InboundContent::Chosen(Chosen { id: id.into(), title: title.into() }))
+        };
+        for title in
+            ["STOP", "Stop", "Unsubscribe", "OPT OUT", "Opt out", "STOPIO", "Atal", "Stopiwch", "Dad-danysgrifio"]
+        {
+            assert_eq!(resumes(&selected("1", title)), Some(false), "{title}");
+        }
+        assert_eq!(resumes(&selected("1", "UNSTOP")), Some(true));
+        for title in ["Cancel", "End", "Remove", "Start", "Quit", "Revoke", "Dechrau", "Yes", "Stop the bins"] {
+            for id in ["cancel", "STOP", "UNSUBSCRIBE", "START", "UNSTOP"] {
+                assert_eq!(resumes(&selected(id, title)), None, "{id} {title}");
+            }
+        }
+    }
+
+    #[test]
+    fn stop_counts_in_an_edit_and_in_a_caption() {
+        let text = |text: &str| InboundContent::Text(text.into());
+        for (content, resume) in [
+            (caption("Stop."), Some(false)),
+            (caption("Please stop the lorry"), None),
+            (InboundContent::Media { text: None, media: Vec::new() }, None),
+            (edit("m0", text("STOP")), Some(false)),
+            (edit("m0", text("START")), Some(true)),
+            (edit("m0", text("Stop the lorry")), None),
+            (edit("m0", caption("unsubscribe")), Some(false)),
+        ] {
+            assert_eq!(resumes(&inbound("m1", content.clone())), resume, "{content:?}");
+        }
+    }
+
+    #[test]
+    fn opt_out_of_an_edit_has_its_own_id() {
+        let stop = || InboundContent::Text("STOP".into());
+        // Gateways that give an edit its own id, and gateways that name it by the message.
+        for id in ["m1", "m2"] {
+            let first = with_opt_outs(vec![inbound("m1", stop()).into()]);
+            let edited = with_opt_outs(vec![inbound(id, edit("m1", stop())).into()]);
+            let again = with_opt_outs(vec![inbound(id, edit("m1", stop())).into()]);
+            let ids = |events: &[Event]| events.iter().map(Event::id).collect::<Vec<_>>();
+            assert_eq!(ids(&edited), ids(&again), "{id}");
+            assert_eq!(edited.len(), 2);
+            assert!(ids(&edited).iter().all(|of_edit| !ids(&first).contains(of_edit)), "{id}");
+            let stored: Event = serde_json::from_str(&serde_json::to_string(&edited[1]).unwrap()).unwrap();
+            assert_eq!(stored.id(), edited[1].id());
+        }
+        let other = inbound("m1", edit("m1", InboundContent::Text("Hello".into())));
+        assert_ne!(Event::from(other).id(), Event::from(inbound("m1", edit("m1", stop()))).id());
     }
 
     #[test]

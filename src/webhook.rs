@@ -14,6 +14,7 @@
 //! ```
 
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
+use crate::address::{Address, Phone};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Inbound, OptOutScope, with_opt_outs};
@@ -521,14 +523,23 @@ impl Received {
     ///
     /// A gateway repeats itself: tell repeats by [`Event::id`] before you ask.
     pub fn to_answer(&self) -> impl Iterator<Item = &Inbound> {
-        let wish = |inbound: &Inbound| {
-            self.events.iter().any(|event| match event {
-                Event::OptOut(wish) if wish.resume => wish.inbound.as_ref() == Some(&inbound.id),
-                Event::OptOut(wish) => wish.scope == OptOutScope::All && wish.from.same_person(&inbound.from),
-                _ => false,
-            })
+        let mut resumed = HashSet::new();
+        // By each name of the person: a phone number, a user id.
+        let mut stopped: HashMap<&str, Vec<&Address>> = HashMap::new();
+        for event in &self.events {
+            match event {
+                Event::OptOut(start) if start.resume => resumed.extend(&start.inbound),
+                Event::OptOut(stop) if stop.scope == OptOutScope::All => {
+                    names(&stop.from).for_each(|name| stopped.entry(name).or_default().push(&stop.from));
+                }
+                _ => {}
+            }
+        }
+        let has_stopped = move |from: &Address| {
+            names(from).filter_map(|name| stopped.get(name)).flatten().any(|stopped| stopped.same_person(from))
         };
-        self.events.iter().filter_map(Event::to_answer).filter(move |inbound| !wish(inbound))
+        let answerable = self.events.iter().filter_map(Event::to_answer);
+        answerable.filter(move |inbound| !resumed.contains(&inbound.id) && !has_stopped(&inbound.from))
     }
 
     /// Sets the answer.
@@ -549,6 +560,10 @@ impl Received {
         self.discarded.push(Discarded::new(account, events));
         self
     }
+}
+
+fn names(person: &Address) -> impl Iterator<Item = &str> {
+    std::iter::once(person.expose()).chain(person.as_phone().map(Phone::as_str))
 }
 
 /// The HTTP answer to a webhook.

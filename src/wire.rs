@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 
 /// A string, or a number that a gateway wrote in a string's place, as text.
 ///
-/// `Option<Cow<str>>` always copies; an `Option` of this borrows from the body.
+/// For answers that a refusal may cost nothing but words; what must not be lost is read by [`lenient!`](crate::adapter::lenient).
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Str<'a>(pub(crate) Cow<'a, str>);
 
@@ -26,27 +26,9 @@ impl Deref for Str<'_> {
     }
 }
 
-/// A [`Str`] or nothing. Read in one step, where an `Option` of it takes two: half of what a field costs.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub(crate) struct MaybeStr<'a>(pub(crate) Option<Str<'a>>);
-
-impl<'a> Deref for MaybeStr<'a> {
-    type Target = Option<Str<'a>>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
-}
-
 impl<'de: 'a, 'a> Deserialize<'de> for Str<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Text)?.ok_or_else(|| Error::invalid_type(Unexpected::Unit, &Text))
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for MaybeStr<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Text).map(Self)
     }
 }
 
@@ -108,11 +90,8 @@ mod tests {
             assert!(serde_json::from_str::<Str<'_>>(rounded).is_err(), "{rounded}");
         }
         assert!(serde_json::from_str::<Option<Str<'_>>>("null").unwrap().is_none());
-        assert!(serde_json::from_str::<MaybeStr<'_>>("null").unwrap().is_none());
-        assert_eq!(serde_json::from_str::<MaybeStr<'_>>("7").unwrap().as_deref(), Some("7"));
         for wrong in ["null", "true", "[]", "{}"] {
             assert!(serde_json::from_str::<Str<'_>>(wrong).is_err(), "{wrong}");
-            assert!(wrong == "null" || serde_json::from_str::<MaybeStr<'_>>(wrong).is_err(), "{wrong}");
         }
     }
 }

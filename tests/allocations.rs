@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use allocation_counter::measure;
+use civic_messaging::address::Phone;
 use civic_messaging::medium::sms;
 use civic_messaging::{Address, Channel, ChannelExt, Message, Meta, Mock, meta};
 use tokio::runtime::{Builder, Runtime};
@@ -70,6 +71,16 @@ fn to_count_segments_and_to_check_a_text_allocate_nothing() {
         assert_eq!(measure(|| assert!(sms::count(text).segments() > 0)).count_total, 0, "{text}");
     }
     assert_eq!(measure(|| channel.check(&message).unwrap()).count_total, 0);
+}
+
+#[test]
+fn parsed_number_allocates_itself_alone_and_keyword_nothing() {
+    for number in ["07700 900123", "+44 (0)7700 900123\r\n", "+353 (0)86 123 4567", "7700900123"] {
+        assert_eq!(measure(|| drop(Phone::new(number).unwrap())).count_total, 1, "{number}");
+    }
+    for text in ["STOP", "Please stop sending me these texts. Thank you", "When is my bin collected?"] {
+        assert_eq!(measure(|| _ = sms::keyword(text)).count_total, 0, "{text}");
+    }
 }
 
 #[test]

@@ -69,7 +69,7 @@ proptest! {
 
     #[test]
     fn no_error_shows_what_was_wrong(text in "canary[a-z]{0,6000}", number in "\\+447[0-9]{9}") {
-        let to = Address::phone(&number).unwrap();
+        let to = Address::from(Phone::from_digits(&number).unwrap());
         for channel in [Mock::sms(), Mock::whatsapp(), Mock::x()] {
             let messages = [
                 Message::text(to.clone(), text.clone()),
@@ -91,7 +91,7 @@ proptest! {
         digits in "7[0-9]{9}", id in "[1-9][0-9]{8,18}", handle in "[a-zA-Z][a-zA-Z0-9]{10,14}", wamid in "wamid\\.[A-Za-z0-9]{10,60}",
         user_id in "[A-Z]{2}\\.[A-Za-z0-9]{12,30}", code in "[1-9][0-9]{4,7}", token in "[!-~]{8,60}",
     ) {
-        let phone = Phone::new(&format!("+44{digits}")).unwrap();
+        let phone = Phone::from_digits(&format!("+44{digits}")).unwrap();
         let user = WhatsAppUser::new(Some(phone.clone()), Some(&user_id)).unwrap();
         let x = XUser::new(&id).unwrap().with_handle(&handle);
         let secret = Secret::new(token.clone()).unwrap();
@@ -126,7 +126,7 @@ proptest! {
     }
 
     #[test]
-    fn a_number_reads_the_same_in_every_spelling(national in "7[1-57-9][0-9]{8}", gap in 1..9usize) {
+    fn a_number_reads_the_same_in_every_spelling(national in "7[1-58][0-9]{8}", gap in 1..9usize) {
         let expected = format!("+44{national}");
         let (head, tail) = national.split_at(gap);
         for spelling in [
@@ -155,7 +155,10 @@ fn phone_numbers_agree_with_libphonenumber() {
     let cases = file["cases"].as_array().unwrap();
     assert_eq!(cases.len(), 12);
     for case in cases {
-        let phone = Phone::new(case["input"].as_str().unwrap()).unwrap();
+        let accepted = case["valid"] == true || case["ofcom_fictional_mobile"] == true;
+        let parsed = Phone::new(case["input"].as_str().unwrap());
+        assert_eq!(parsed.is_ok(), accepted, "{}", case["input"]);
+        let phone = parsed.or_else(|_| Phone::from_digits(case["e164"].as_str().unwrap())).unwrap();
         assert_eq!(phone.as_str(), case["e164"].as_str().unwrap());
         let drama = phone.as_str().strip_prefix("+447700900").is_some_and(|rest| rest.len() == 3);
         assert_eq!(drama, case["ofcom_fictional_mobile"].as_bool().unwrap());
@@ -188,7 +191,7 @@ fn text() -> impl Strategy<Value = String> {
 
 fn address() -> impl Strategy<Value = Address> {
     prop_oneof![
-        "7[0-9]{9}".prop_map(|n| Address::phone(&format!("+44{n}")).unwrap()),
+        "7[0-9]{9}".prop_map(|n| Phone::from_digits(&format!("44{n}")).unwrap().into()),
         "GB\\.[A-Za-z0-9]{12,40}".prop_map(|id| Address::whatsapp(&id).unwrap()),
         ("[1-9][0-9]{10,18}", "[a-z]{1,15}").prop_map(|(id, h)| XUser::new(&id).unwrap().with_handle(&h).into()),
         "[0-9]{9,64}".prop_map(|id| Address::messenger(&id).unwrap()),

@@ -127,6 +127,16 @@ async fn who_wrote_what_to_whom_and_when() {
 }
 
 #[tokio::test]
+async fn quick_reply_that_cancels_is_a_selection_to_answer() {
+    let body = String::from_utf8(fixture("inbound_quick_reply.json").to_vec()).unwrap();
+    for (payload, title, events) in [("cancel", "Cancel", 1), ("STOP", "No", 1), ("1", "Start", 1), ("1", "Stop", 2)] {
+        let body = body.replace("\"YES\"", &format!("{payload:?}")).replace("\"Yes\"", &format!("{title:?}"));
+        let received = received(body).await;
+        assert_eq!((received.events.len(), received.to_answer().count()), (events, 2 - events), "{payload} {title}");
+    }
+}
+
+#[tokio::test]
 async fn files_have_a_kind_though_no_media_type() {
     let events = recorded("inbound_image.json").await;
     let [photo] = inbound(&events).media() else { panic!() };

@@ -276,6 +276,34 @@ async fn inbound_of_every_other_kind() {
 }
 
 #[tokio::test]
+async fn button_that_cancels_is_a_selection_to_answer() {
+    let mut body = json_fixture("inbound/interactive_button_reply.json");
+    for (id, title) in [("appointment-17-no", "Cancel"), ("stop", "No"), ("1", "Remove"), ("1", "Start")] {
+        let message = body.pointer_mut("/entry/0/changes/0/value/messages/0/interactive/button_reply").unwrap();
+        *message = serde_json::json!({ "id": id, "title": title });
+        let received = offline().receive(&signed_with(SECRET, body.to_string())).await.unwrap();
+        let [Event::Inbound(inbound)] = received.events.as_slice() else { panic!("{title}: {:?}", received.events) };
+        assert_eq!(inbound.text(), Some(title));
+        assert_eq!(received.to_answer().count(), 1, "{title}");
+    }
+}
+
+#[tokio::test]
+async fn edit_or_caption_that_says_stop_is_an_opt_out() {
+    for (name, at) in [
+        ("inbound/edit_text.json", "/entry/0/changes/0/value/messages/0/edit/message/text/body"),
+        ("inbound/image_caption.json", "/entry/0/changes/0/value/messages/0/image/caption"),
+    ] {
+        let mut body = json_fixture(name);
+        *body.pointer_mut(at).unwrap() = "STOP".into();
+        let received = offline().receive(&signed_with(SECRET, body.to_string())).await.unwrap();
+        let [Event::Inbound(inbound), Event::OptOut(opt_out)] = received.events.as_slice() else { panic!("{name}") };
+        assert_eq!((opt_out.inbound.as_ref(), opt_out.resume), (Some(&inbound.id), false), "{name}");
+        assert_eq!(received.to_answer().count(), 0, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_button_that_says_stop_is_an_opt_out() {
     for name in ["inbound/button_template_quick_reply.json", "inbound/button_without_context.json"] {
         let events = events(name).await;

@@ -543,6 +543,15 @@ async fn an_opt_out_comes_once() {
         (&[("Body", "YES"), ("OptOutType", "START")], &[true]),
         (&[("Body", "HELP"), ("OptOutType", "HELP")], &[]),
         (&[("Body", "Please stop the noise")], &[]),
+        // Words on which Twilio blocks the person whatever we think.
+        (&[("Body", "END")], &[false]),
+        (&[("Body", "Quit.")], &[false]),
+        (&[("Body", "cancel")], &[false]),
+        (&[("Body", "REVOKE")], &[false]),
+        (&[("Body", "UNSTOP")], &[true]),
+        (&[("Body", "YES")], &[]),
+        (&[("Body", "cancel my appointment")], &[]),
+        (&[("Body", "INFO"), ("OptOutType", "HELP")], &[]),
     ] {
         let received = received(&sms, &inbound(change)).await;
         assert!(received.events[0].as_inbound().is_some());
@@ -744,6 +753,29 @@ async fn failure_codes_say_what_passes() {
             assert_eq!((failure.kind, failure.temporary), (kind, temporary), "{code}");
         }
     }
+}
+
+#[tokio::test]
+async fn default_keyword_of_sms_is_a_message_on_whatsapp() {
+    let sms = Twilio::sms_with(config(), &context()).unwrap();
+    for (body, opt_outs) in [("END", 0), ("cancel", 0), ("STOP", 1)] {
+        let from = [("Body", body), ("From", "whatsapp:+447700900123"), ("To", "whatsapp:+447700900456")];
+        let received = received(&sms, &inbound(&from)).await;
+        assert_eq!((received.events.len(), received.to_answer().count()), (1 + opt_outs, 1 - opt_outs), "{body}");
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sms/opt_out_phrases.json");
+    let file: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    for word in file["opt_out_only_where_the_gateway_acts_on_it"]["twilio"].as_array().unwrap() {
+        let received = received(&sms, &inbound(&[("Body", word.as_str().unwrap())])).await;
+        assert_eq!(
+            (received.events.len(), received.to_answer().count()),
+            (2, 0),
+            "Twilio has blocked the person: {word}"
+        );
+    }
+    let button = [("Body", "Cancel"), ("ButtonText", "Cancel"), ("ButtonPayload", "stop")];
+    let button = received(&sms, &inbound(&button)).await;
+    assert_eq!((button.events.len(), button.to_answer().count()), (1, 1));
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 use std::sync::mpsc;
 use std::time::Instant;
 
+use civic_messaging::address::Phone;
 use civic_messaging::switchboard::{Line, Store, Switchboard};
 use civic_messaging::{Address, Message, Mock};
 use rusqlite::{Connection, TransactionBehavior, params};
@@ -30,7 +31,7 @@ pub(crate) fn measure(runtime: &Runtime) {
 }
 
 pub(crate) fn message(n: usize) -> Message {
-    let to = Address::phone(&format!("+4477009{:05}", n % 100_000)).expect("a number");
+    let to = Address::from(Phone::from_digits(&format!("4477009{:05}", n % 100_000)).expect("a number"));
     Message::text(to, "Your report of a missed bin in Mill Lane is logged: we collect it on Tuesday.")
         .key(format!("waste-{n}"))
 }

@@ -26,6 +26,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::iter::FusedIterator;
 
+mod keyword;
+
+pub(crate) use self::keyword::title_keyword;
+pub use self::keyword::{Keyword, is_one_of, keyword};
+
 /// Septets in a message that goes whole, in GSM-7.
 pub const GSM7_SINGLE: usize = 160;
 /// Septets in each part of a longer message, in GSM-7, with [`Header::Short`].
@@ -337,56 +342,6 @@ pub const fn folds(character: char) -> Option<&'static str> {
     })
 }
 
-/// What a resident asks by a single word: see [`keyword`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Keyword {
-    /// Send me nothing more.
-    Stop,
-    /// Begin again.
-    Start,
-    /// Who are you, and how do I stop this?
-    Help,
-}
-
-/// Says whether a message is one of the words by which people stop, start or ask.
-///
-/// The message as a whole has to be the word, never a part of it: "please stop parking outside the
-/// school" is a report and no wish to hear less. Case, full-width letters, and quotes, punctuation,
-/// emoji and invisible characters around the words do not matter.
-///
-/// - *Stop*: STOP, STOPALL, UNSUBSCRIBE, OPTOUT (OPT OUT, OPT-OUT), and in Welsh STOPIO, ATAL. These
-///   may carry courtesies and what is to stop: "please STOP", "stop all texts now, thank you",
-///   "STOPIO os gwelwch yn dda".
-/// - *Stop*, but only if nothing at all is beside them: CANCEL, END, QUIT, REVOKE, REMOVE. "Cancel
-///   please" more likely means the booking that the talk is about.
-/// - *Start*, alone: START, UNSTOP, and in Welsh DECHRAU. YES is left out on purpose, though some
-///   vendors take it, because it answers questions.
-/// - *Help*, alone: HELP, INFO, and in Welsh CYMORTH.
-///
-/// The English words are those of CTIA, Twilio and AWS; no list is laid down in the United Kingdom.
-/// **The Welsh words are a convention of this crate, not verified**; DIM MWY ("no more") is left out
-/// because it answers questions. This only recognises: what follows from it is for the caller.
-///
-/// ```
-/// use civic_messaging::medium::sms::{Keyword, keyword};
-///
-/// assert_eq!(keyword(" “Stop.” "), Some(Keyword::Stop));
-/// assert_eq!(keyword("Stop all messages please"), Some(Keyword::Stop));
-/// assert_eq!(keyword("Please stop parking outside the school"), None);
-/// assert_eq!(keyword("yes"), None);
-/// ```
-#[must_use]
-pub fn keyword(text: &str) -> Option<Keyword> {
-    let said = words(text)?;
-    match said.as_str() {
-        "start" | "unstop" | "dechrau" => Some(Keyword::Start),
-        "help" | "info" | "cymorth" => Some(Keyword::Help),
-        "cancel" | "end" | "quit" | "revoke" | "remove" => Some(Keyword::Stop),
-        said => stops(said).then_some(Keyword::Stop),
-    }
-}
-
 /// Septets that a character takes: 1, or 2 if it needs an escape, or `None` outside the alphabet.
 ///
 /// `ç` and the backtick are outside it; `Ç` is in it. The escape itself is no character.
@@ -580,7 +535,7 @@ const fn ascii_plain(byte: u8) -> bool {
     (byte >= b' ') & (byte < 0x7F) & (byte != b'`') | (byte == b'\n') | (byte == b'\r')
 }
 
-// Folding and words.
+// Folding.
 
 /// Invisible characters that other scripts and emoji need: joiners, direction marks and their like.
 const fn shapes(character: char) -> bool {
@@ -588,72 +543,6 @@ const fn shapes(character: char) -> bool {
         character,
         '\u{061C}' | '\u{200C}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}'
     )
-}
-
-/// Longer than any message that is a keyword with its courtesies, in bytes.
-const WORDS_MAX: usize = 80;
-
-/// The words of a short message in lower case with single spaces between, or `None` if it is long.
-fn words(text: &str) -> Option<String> {
-    let mut words = String::new();
-    let mut gap = false;
-    for character in text.chars().map(narrow) {
-        if character.is_alphanumeric() {
-            if gap && !words.is_empty() {
-                // Most messages are none of these, and are known for it by their first word.
-                if !words.contains(' ') && !BEGINS.contains(&words.as_str()) {
-                    return None;
-                }
-                words.push(' ');
-            }
-            gap = false;
-            match character {
-                'A'..='Z' | 'a'..='z' | '0'..='9' => words.push(character.to_ascii_lowercase()),
-                _ => words.extend(character.to_lowercase()),
-            }
-            if words.len() > WORDS_MAX {
-                return None;
-            }
-        } else if folds(character) != Some("") && !shapes(character) {
-            gap = true;
-        }
-    }
-    Some(words)
-}
-
-/// A full-width form as the ASCII character it stands for.
-fn narrow(character: char) -> char {
-    match u32::from(character) {
-        wide @ 0xFF01..=0xFF5E => char::from_u32(wide - 0xFEE0).unwrap_or(character),
-        _ => character,
-    }
-}
-
-/// The first words of everything that has more than one.
-const BEGINS: [&str; 11] =
-    ["stop", "stopall", "unsubscribe", "optout", "opt", "stopio", "atal", "please", "pls", "plz", "plis"];
-
-/// Words that stop also with courtesies beside them.
-const STOPS: [&str; 7] = ["stop", "stopall", "unsubscribe", "optout", "opt out", "stopio", "atal"];
-
-/// What may stand before such a word.
-const BEFORE: [&str; 4] = ["please ", "pls ", "plz ", "plis "];
-
-/// What may stand after such a word, in any order: courtesies, and what is to stop.
-#[rustfmt::skip]
-const AFTER: [&str; 29] = [
-    "please", "pls", "plz", "thanks", "thank", "you", "thankyou", "thx", "ta", "cheers", "now",
-    "all", "me", "the", "these", "your", "sending", "texting", "messaging", "text", "texts", "message", "messages",
-    "os", "gwelwch", "yn", "dda", "diolch", "plis",
-];
-
-fn stops(said: &str) -> bool {
-    let said = BEFORE.iter().find_map(|word| said.strip_prefix(word)).unwrap_or(said);
-    STOPS.iter().any(|word| {
-        said.strip_prefix(word).is_some_and(|rest| {
-            (rest.is_empty() || rest.starts_with(' ')) && rest.split_whitespace().all(|word| AFTER.contains(&word))
-        })
-    })
 }
 
 #[cfg(test)]
@@ -820,87 +709,6 @@ mod tests {
         }
         assert_eq!(fold("Mae’r dŵr – yma"), "Mae'r dŵr - yma");
         assert_eq!(fold("a\u{200D}b"), "ab");
-    }
-
-    #[test]
-    fn stop_words_are_whole_messages() {
-        for stop in [
-            "STOP",
-            "stop",
-            " Stop. ",
-            "“STOP”",
-            "‘stop’!!",
-            "(stop)",
-            "STOP 🛑",
-            "ＳＴＯＰ",
-            "ST\u{200B}OP",
-            "\u{FEFF}stop\r\n",
-            "STOPALL",
-            "stop  ALL",
-            "STOP-ALL",
-            "Stop all texts now, thank you",
-            "stop please",
-            "Please stop",
-            "stop sending me messages",
-            "stop texting me",
-            "unsubscribe",
-            "Unsubscribe me please",
-            "OPTOUT",
-            "opt out",
-            "OPT-OUT",
-            "cancel",
-            "End.",
-            "QUIT",
-            "revoke",
-            "remove",
-            "STOPIO",
-            "Stopio os gwelwch yn dda",
-            "atal, diolch",
-        ] {
-            assert_eq!(keyword(stop), Some(Keyword::Stop), "{stop:?}");
-        }
-        for start in ["START", "unstop!", "Dechrau"] {
-            assert_eq!(keyword(start), Some(Keyword::Start), "{start:?}");
-        }
-        for help in ["HELP", "help?", "Info", "cymorth"] {
-            assert_eq!(keyword(help), Some(Keyword::Help), "{help:?}");
-        }
-    }
-
-    #[test]
-    fn anything_more_is_a_message() {
-        for message in [
-            "",
-            " ... ",
-            "please stop parking outside the school",
-            "stop parking outside the school",
-            "The bus stop",
-            "bus stop",
-            "Stop the bins",
-            "stopped",
-            "stopyou",
-            "non-stop",
-            "don't stop",
-            "stop?start",
-            "cancel please",
-            "Cancel my appointment",
-            "please remove",
-            "the end",
-            "end of Mill Lane",
-            "quit it",
-            "start on Monday",
-            "help me please",
-            "please help",
-            "yes",
-            "YES please",
-            "dim mwy",
-            "opt outs",
-            "s t o p",
-            "stop.com",
-        ] {
-            assert_eq!(keyword(message), None, "{message:?}");
-        }
-        assert_eq!(keyword(&format!("stop {}", "please ".repeat(1_000))), None);
     }
 
     #[test]

@@ -37,9 +37,8 @@ pub use self::words::Language;
 use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::event::{Event, Inbound, InboundContent};
+use crate::event::{Event, Inbound, InboundContent, opt_out_keyword};
 use crate::id::MessageId;
-use crate::medium::sms::{Keyword, keyword};
 use crate::policy::hours::{Hours, Period};
 
 /// The council's words, for [`OutOfHours::new`].
@@ -239,7 +238,7 @@ impl OutOfHours {
     /// brings on Monday morning is not told that the office is closed. There is none
     ///
     /// - when somebody is there;
-    /// - to an echo of ours, to a STOP or START ([`keyword`], or by an [`OptOut`](crate::OptOut) that the history
+    /// - to an echo of ours, to a STOP or START (of which an [`OptOut`](crate::OptOut) is derived, or one that the history
     ///   [heard](History::heard)), and to what is no message: a reaction, a message taken back, a notice of the medium;
     /// - to a program: as the history [says](History::automated), or as the address says that has no person behind it,
     ///   which a sender's name and a short code are;
@@ -301,14 +300,9 @@ fn is_program(inbound: &Inbound, history: &History) -> bool {
     history.automated || matches!(inbound.from, Address::SenderName(_) | Address::ShortCode(_))
 }
 
-/// Whether it says STOP or START, in words or by a button.
+/// Returns `true` for a STOP or START, by the rule that events go by, or because the gateway said so.
 fn is_wish(inbound: &Inbound, history: &History) -> bool {
-    let button = match &inbound.content {
-        InboundContent::Chosen(chosen) => Some(chosen.id.as_str()),
-        _ => None,
-    };
-    let says = |text| matches!(keyword(text), Some(Keyword::Stop | Keyword::Start));
-    inbound.text().is_some_and(says) || button.is_some_and(says) || history.wishes.contains(&inbound.id)
+    opt_out_keyword(inbound).is_some() || history.wishes.contains(&inbound.id)
 }
 
 #[cfg(test)]
@@ -419,8 +413,9 @@ mod tests {
             ("stop", text(" Stop. ")),
             ("stopio", text("STOPIO os gwelwch yn dda")),
             ("start", text("START")),
-            ("a button by its id", inbound(chosen("stop", "No more of these"))),
             ("a button by its words", inbound(chosen("1", "Unsubscribe"))),
+            ("a caption", inbound(InboundContent::Media { text: Some("STOP".into()), media: Vec::new() })),
+            ("an edit", inbound(InboundContent::Edited { id: "m0".into(), content: Box::new(text("STOP").content) })),
             ("a reaction", inbound(InboundContent::Reaction { to: "m0".into(), emoji: Some("👍".into()) })),
             ("taken back", inbound(InboundContent::Withdrawn("m0".into()))),
             ("the medium", inbound(InboundContent::System("changed their number".into()))),
@@ -435,6 +430,10 @@ mod tests {
             ("a question with stop in it", text("Please stop parking outside the school")),
             ("help", text("HELP")),
             ("a button", inbound(chosen("bins", "My bins"))),
+            ("a button that cancels", inbound(chosen("cancel", "Cancel"))),
+            ("a button whose id says stop", inbound(chosen("stop", "No, thank you"))),
+            ("a button that starts", inbound(chosen("1", "Start"))),
+            ("a word that only some gateways act on", text("End")),
         ] {
             assert!(office().reply(&inbound, &english(), at(SUNDAY)).unwrap().is_some(), "{what}");
         }

@@ -25,7 +25,7 @@ fn clock() -> VirtualClock {
 }
 
 fn person(n: u32) -> Address {
-    Address::phone(&format!("+4477009{n:05}")).unwrap()
+    civic_messaging::address::Phone::from_digits(&format!("4477009{n:05}")).unwrap().into()
 }
 
 /// Chance that repeats from its seed.

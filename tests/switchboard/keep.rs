@@ -98,7 +98,7 @@ async fn what_was_kept_long_enough_is_gone_from_the_file_and_counts_on() {
         }
     };
     acknowledged().await;
-    assert_eq!(board.receive("all", mock.arrives("07700 600001", "unread-text")).await.status, 200);
+    assert_eq!(board.receive("all", mock.arrives("07700 300001", "unread-text")).await.status, 200);
     let before = board.stats().await.unwrap();
     clock.advance(29 * DAY);
     tokio::time::sleep(Duration::from_millis(20)).await;

@@ -83,7 +83,7 @@ fn stop() -> (tokio::sync::oneshot::Sender<()>, impl Future<Output = ()> + Send)
 }
 
 fn person(n: u32) -> Address {
-    Address::phone(&format!("+4477009{n:05}")).unwrap()
+    civic_messaging::address::Phone::from_digits(&format!("4477009{n:05}")).unwrap().into()
 }
 
 /// The time of this machine, and so much on.

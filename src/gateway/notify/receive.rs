@@ -134,7 +134,7 @@ fn submitted(number: &str) -> Option<Address> {
     }
     let digits: String = number.chars().filter(char::is_ascii_digit).collect();
     let prefixed = number.trim_start().starts_with(['0', '+', '(']);
-    let phone = mobile(&digits).or_else(|| number.parse().ok().filter(|_| prefixed));
+    let phone = mobile(&digits).or_else(|| Phone::from_gateway(number).ok().filter(|_| prefixed));
     let bare = || {
         let digits = digits.trim_start_matches('0');
         match digits.strip_prefix("440").unwrap_or(digits) {

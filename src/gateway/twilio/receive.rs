@@ -13,12 +13,13 @@ use sha2::Sha256;
 use super::respell::respelled;
 use super::{GATEWAY, RCS, Source, Twilio, WHATSAPP, state};
 use crate::adapter::Collector;
-use crate::address::{Address, Medium, WhatsAppUser};
+use crate::address::{Address, Medium, Phone, WhatsAppUser};
 use crate::endpoint::BaseUrl;
 use crate::event::{
     Chosen, Delivery, Envelope, Event, Inbound, InboundContent, OptOut, OptOutScope, Profile, sms_sender,
 };
 use crate::id::{AccountId, Digest};
+use crate::medium::sms::is_one_of;
 use crate::message::{Location, MediaRef};
 use crate::webhook::{Covers, Form, Refusal, Reply, Scheme, Sealed, SigningSecret, Verdict, Verified};
 
@@ -274,7 +275,8 @@ impl Twilio {
         let opt_out = match form.get("OptOutType").as_deref() {
             Some("STOP") => Some(false),
             Some("START") => Some(true),
-            _ => None,
+            Some(_) => None,
+            None => default_keyword(&inbound),
         };
         let opt_out = opt_out.map(|resume| {
             let mut event = OptOut::new(inbound.envelope.clone(), inbound.from.clone(), OptOutScope::All);
@@ -320,6 +322,31 @@ impl Twilio {
     }
 }
 
+/// The words on which Twilio stops messages to a person by default, as the whole message and in either case; further sends
+/// fail with 21610. CANCEL, END, QUIT and REVOKE are plain messages elsewhere, but Twilio blocks the person whatever we
+/// think. (Twilio, support for opt-out keywords, read 2026-11-30 from a stored copy. REVOKE and OPTOUT are UNVERIFIED for
+/// numbers outside the United States.) Advanced Opt-Out can have other words, and reports them in `OptOutType`.
+const STOP_WORDS: [&str; 8] = ["STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"];
+/// The words on which Twilio starts them again. YES is left out: it does so only where the person had opted out, and answers
+/// questions everywhere else.
+const START_WORDS: [&str; 2] = ["START", "UNSTOP"];
+
+/// Whether Twilio starts (`true`) or stops (`false`) messages because of what a person typed. It does so for SMS, MMS and
+/// RCS alike, and neither on WhatsApp nor for a button.
+fn default_keyword(inbound: &Inbound) -> Option<bool> {
+    let text = match &inbound.content {
+        InboundContent::Text(text) => text,
+        InboundContent::Media { text: Some(text), .. } => text,
+        _ => return None,
+    };
+    match text {
+        _ if inbound.envelope.medium == Medium::WhatsApp => None,
+        text if is_one_of(text, &STOP_WORDS) => Some(false),
+        text if is_one_of(text, &START_WORDS) => Some(true),
+        _ => None,
+    }
+}
+
 fn message_sid(form: &Form) -> Option<Cow<'_, str>> {
     form.some("MessageSid").or_else(|| form.some("SmsSid")).or_else(|| form.some("SmsMessageSid"))
 }
@@ -330,18 +357,22 @@ fn message_sid(form: &Form) -> Option<Cow<'_, str>> {
 /// `WaId` and `ExternalUserId` (`whatsapp:GB.…`) name the same person on WhatsApp: the address holds all that is known.
 pub(super) fn party(text: &str, wa_id: Option<&str>, user_id: Option<&str>) -> Option<(Medium, Address)> {
     if let Some(who) = text.strip_prefix(WHATSAPP) {
-        let read = |who: &str| who.strip_prefix(WHATSAPP).unwrap_or(who).parse::<WhatsAppUser>().ok();
+        let read = |who: &str| {
+            let who = who.strip_prefix(WHATSAPP).unwrap_or(who);
+            let number = Phone::from_digits(who).and_then(|phone| WhatsAppUser::new(Some(phone), None));
+            number.or_else(|_| who.parse::<WhatsAppUser>()).ok()
+        };
         let (named, other) = (read(who), user_id.and_then(read));
         let known = || named.iter().chain(&other);
         let digits = || wa_id.filter(|id| id.bytes().all(|b| b.is_ascii_digit()));
         let phone = known().find_map(WhatsAppUser::phone).cloned();
-        let phone = phone.or_else(|| format!("+{}", digits()?).parse().ok());
+        let phone = phone.or_else(|| Phone::from_digits(digits()?).ok());
         let user = WhatsAppUser::new(phone, known().find_map(WhatsAppUser::user_id)).ok()?;
         return Some((Medium::WhatsApp, user.into()));
     }
     if let Some(who) = text.strip_prefix(RCS) {
         // A person is at a phone number, as on SMS: no other name is one.
-        return Some((Medium::other("rcs").ok()?, Address::phone(who).ok()?));
+        return Some((Medium::other("rcs").ok()?, Address::Phone(Phone::from_digits(who).ok()?)));
     }
     // Other media are marked before a colon.
     Some((Medium::Sms, sms_sender(text).filter(|address| !address.expose().contains(':'))?))
@@ -683,6 +714,9 @@ mod tests {
         assert_eq!(read("+447700900123", None), sms("+447700900123", false));
         assert_eq!(read("60777", None), sms("60777", false));
         assert_eq!(read("GOV UK", None), sms("GOV UK", false));
+        // Numbers that are in use, whatever the tables of what people type say.
+        assert_eq!(read("+447700201000", None), sms("+447700201000", false));
+        assert_eq!(read("whatsapp:+447700201000", None), whatsapp("+447700201000"));
         assert_eq!(read("T-Mobile", None), sms("T-Mobile", true));
         assert_eq!(read("whatsapp:+447700900123", Some("447700900123")), whatsapp("+447700900123"));
         assert_eq!(read("whatsapp:+447700900123", Some("447700900789")), whatsapp("+447700900123"));

@@ -476,7 +476,7 @@ mod tests {
     use super::*;
 
     fn person(n: u32) -> Address {
-        Address::phone(&format!("+4477009{n:05}")).unwrap()
+        crate::address::Phone::from_digits(&format!("4477009{n:05}")).unwrap().into()
     }
 
     fn secs(secs: f64) -> Duration {

@@ -1135,7 +1135,7 @@ mod tests {
     use super::super::cluster::{self, Database};
     use super::super::suite;
     use super::*;
-    use crate::address::Address;
+    use crate::address::{Address, Phone};
     use crate::clock::VirtualClock;
     use crate::error::{ErrorKind, Outcome};
     use crate::message::Message;
@@ -1143,7 +1143,7 @@ mod tests {
     const LEASE: Duration = Duration::from_secs(180);
 
     fn new(key: &str, person: u32, priority: u8) -> New {
-        let to = Address::phone(&format!("+4477009{person:05}")).unwrap();
+        let to = Address::from(Phone::from_digits(&format!("4477009{person:05}")).unwrap());
         let (line, key, now) = ("desk".to_owned(), key.to_owned(), Timestamp::from_millis(1));
         New { line, message: Message::text(to, "Hello"), key, priority, due: now, deferred: None, fallback: None, now }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::Said;
 use super::super::outbox;
 use super::*;
-use crate::address::{Address, Medium};
+use crate::address::{Address, Medium, Phone};
 use crate::event::{Delivery, DeliveryOf, Envelope, Inbound, InboundContent, Raw};
 use crate::id::AccountId;
 use crate::message::OnUnknown;
@@ -1272,7 +1272,7 @@ fn at(millis: i64) -> Timestamp {
 }
 
 fn new(key: &str, person: u32) -> New {
-    let to = Address::phone(&format!("+4477009{person:05}")).unwrap();
+    let to = Address::from(Phone::from_digits(&format!("4477009{person:05}")).unwrap());
     New {
         line: "desk".to_owned(),
         key: key.to_owned(),

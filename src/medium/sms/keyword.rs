@@ -1,0 +1,1042 @@
+//! Keywords: the words by which people stop messages, start them again, or ask for help.
+
+use super::{folds, shapes};
+
+/// What a resident asks for by a keyword: see [`keyword`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Keyword {
+    /// No more messages.
+    Stop,
+    /// Messages again.
+    Start,
+    /// Who sends these messages, and how to stop them.
+    Help,
+}
+
+/// Returns the keyword that a message is, if the message as a whole is one.
+///
+/// A keyword inside a sentence about something else is not one: "please stop parking outside the school" is a report.
+/// Case, full-width letters, apostrophes, and quotes, punctuation, emoji and invisible characters around the words do not
+/// matter.
+///
+/// *Start* is START, UNSTOP or, in Welsh, DECHRAU, and nothing else; *Help* is HELP, INFO or CYMORTH, and nothing else.
+/// YES is not a keyword, though some gateways take it for START, because it answers questions.
+///
+/// *Stop* is a message that consists of these parts only, in any order, at least one of them a request:
+///
+/// - a request by name: STOP, STOPALL, UNSUBSCRIBE, OPTOUT, OPT OUT, and in Welsh STOPIO, STOPIWCH, ATAL and
+///   DAD-DANYSGRIFIO. It may name what is to stop, which must be messages to this person: "stop texting me", "stop all
+///   reminders", "unsubscribe me from your list", "opt me out", "I want to stop receiving these texts";
+/// - a request in other words, which must name the messages: "no more texts", "don't contact me again", "take me off your
+///   list", "I no longer wish to receive messages", "leave me alone";
+/// - a courtesy or an emphasis: "please", "hello", "thank you very much", "now", "os gwelwch yn dda";
+/// - a reason: "wrong number", "not interested", "who is this?";
+/// - the signature of a phone or a mail program at the end: "Sent from my iPhone", "Get Outlook for iOS", and "Regards"
+///   with a name.
+///
+/// One word that is in none of them makes it a message for a person to read: "stop sending letters", "stop bin reminders",
+/// "unsubscribe from the library newsletter". A question or a wish must name the messages: "can you stop?" and "I want to
+/// stop" are messages, "can you stop texting me?" is a request.
+///
+/// CANCEL, END, QUIT, REMOVE and REVOKE are not keywords, because residents use them for bookings and reports. Where a
+/// gateway acts on such a word, the adapter reports the opt-out: see [`is_one_of`].
+///
+/// The English words are those of CTIA, Twilio and AWS; no list is laid down in the United Kingdom. **The Welsh words are a
+/// convention of this crate, UNVERIFIED**; DIM MWY ("no more") alone is left out because it answers questions. This function
+/// only recognises: acting on it is up to the caller.
+///
+/// It reads until the first word that no request contains, which in most messages is one of the first three, nothing of a
+/// message over 512 bytes, and allocates nothing.
+///
+/// ```
+/// use civic_messaging::medium::sms::{Keyword, keyword};
+///
+/// assert_eq!(keyword(" “Stop.” "), Some(Keyword::Stop));
+/// assert_eq!(keyword("Stop all messages please"), Some(Keyword::Stop));
+/// assert_eq!(keyword("Wrong number. Please take me off your list"), Some(Keyword::Stop));
+/// assert_eq!(keyword("Please stop parking outside the school"), None);
+/// assert_eq!(keyword("Cancel my appointment"), None);
+/// assert_eq!(keyword("yes"), None);
+/// ```
+#[must_use]
+pub fn keyword(text: &str) -> Option<Keyword> {
+    let sentence = Sentence::read(text)?;
+    match sentence.words() {
+        [Word::Start | Word::Unstop] => Some(Keyword::Start),
+        [Word::Help] => Some(Keyword::Help),
+        words => Parser { words, at: 0 }.opt_out().map(|_| Keyword::Stop),
+    }
+}
+
+/// Returns the keyword that the title of a button or list row is.
+///
+/// Stricter than [`keyword`], because we wrote the title for a purpose of its own: only a request by name stops, and only
+/// UNSTOP starts.
+pub(crate) fn title_keyword(title: &str) -> Option<Keyword> {
+    let sentence = Sentence::read(title)?;
+    match sentence.words() {
+        [Word::Unstop] => Some(Keyword::Start),
+        words => Parser { words, at: 0 }.opt_out().filter(|request| *request == Request::Named).map(|_| Keyword::Stop),
+    }
+}
+
+/// Returns `true` if a message is exactly one of these words, by the rules of [`keyword`] for case, punctuation, emoji and
+/// invisible characters.
+///
+/// For gateways that act on words of their own, such as END: an adapter reports the opt-out where the gateway blocks the
+/// person anyway. In a word, a hyphen counts as a space.
+///
+/// ```
+/// use civic_messaging::medium::sms::is_one_of;
+///
+/// assert!(is_one_of(" “End.” ", &["QUIT", "END"]));
+/// assert!(is_one_of("opt out", &["OPT-OUT"]));
+/// assert!(!is_one_of("The end of Mill Lane", &["QUIT", "END"]));
+/// ```
+#[must_use]
+pub fn is_one_of(text: &str, words: &[&str]) -> bool {
+    words.iter().any(|word| Normalised::new(word).eq(Normalised::new(text)))
+}
+
+/// The characters of a text in lower case, with one space for whatever stands between words, or a line feed where a line
+/// ends there. None stands before the first word or after the last.
+#[derive(Clone)]
+struct Normalised<'a> {
+    rest: std::str::Chars<'a>,
+    /// What stands before the next character of a word.
+    gap: Option<char>,
+    begun: bool,
+    /// The character behind the gap that was just given.
+    held: Option<char>,
+}
+
+impl<'a> Normalised<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { rest: text.chars(), gap: None, begun: false, held: None }
+    }
+}
+
+impl Iterator for Normalised<'_> {
+    type Item = char;
+
+    fn next(&mut self) -> Option<char> {
+        if let Some(held) = self.held.take() {
+            return Some(held);
+        }
+        loop {
+            let character = self.rest.next()?;
+            let character = match character {
+                'a'..='z' | '0'..='9' => character,
+                'A'..='Z' => character.to_ascii_lowercase(),
+                // Part of a word, as in "don't", or a quote around one.
+                '\'' | '`' => continue,
+                '\n' | '\r' => {
+                    self.gap = Some('\n');
+                    continue;
+                }
+                '\0'..='\x7F' => {
+                    self.gap = self.gap.or(Some(' '));
+                    continue;
+                }
+                _ => match self.beyond_ascii(character) {
+                    Some(character) => character,
+                    None => continue,
+                },
+            };
+            let gap = self.gap.take().filter(|_| self.begun);
+            self.begun = true;
+            if gap.is_some() {
+                self.held = Some(character);
+                return gap;
+            }
+            return Some(character);
+        }
+    }
+}
+
+impl Normalised<'_> {
+    /// The letter that a character is, or `None` after noting the gap that it makes.
+    fn beyond_ascii(&mut self, character: char) -> Option<char> {
+        let character = narrow(character);
+        if is_of_a_word(character) {
+            return character.to_lowercase().next();
+        }
+        match character {
+            '\'' | '`' | '’' | '‘' | 'ʼ' | '´' => {}
+            '\u{2028}' | '\u{2029}' => self.gap = Some('\n'),
+            c if folds(c) == Some("") || shapes(c) => {}
+            _ => self.gap = self.gap.or(Some(' ')),
+        }
+        None
+    }
+}
+
+/// Returns `true` for a letter or digit, but not for an emoji that Unicode counts among them.
+fn is_of_a_word(character: char) -> bool {
+    character.is_alphanumeric()
+        && !matches!(character, 'ℹ' | 'ʼ' | '\u{2460}'..='\u{24FF}' | '\u{3251}'..='\u{32BF}' | '\u{1F100}'..='\u{1F1FF}')
+}
+
+/// A full-width form as the ASCII character it stands for.
+fn narrow(character: char) -> char {
+    match u32::from(character) {
+        wide @ 0xFF01..=0xFF5E => char::from_u32(wide - 0xFEE0).unwrap_or(character),
+        _ => character,
+    }
+}
+
+/// A message of words that requests consist of, without a signature on lines of its own.
+struct Sentence {
+    words: [Word; Self::MAX],
+    len: usize,
+}
+
+impl Sentence {
+    /// More words than any request with its courtesies.
+    const MAX: usize = 32;
+
+    /// Longer than any request with its courtesies and a signature, in bytes.
+    const BYTES_MAX: usize = 512;
+
+    /// `None` for a message with a word that no request contains, or that is too long.
+    fn read(text: &str) -> Option<Self> {
+        let text = text.trim();
+        if text.len() > Self::BYTES_MAX {
+            return None;
+        }
+        let mut sentence = Self { words: [Word::And; Self::MAX], len: 0 };
+        let mut characters = Normalised::new(text);
+        let mut own_line = false;
+        loop {
+            let (spelled, end) = Spelled::read(&mut characters)?;
+            if own_line && spelled.begins_signature(&characters) {
+                return Some(sentence);
+            }
+            let word = spelled.word()?;
+            // STOP as often as somebody likes.
+            if !(word == Word::Stop && sentence.words().last() == Some(&Word::Stop)) {
+                *sentence.words.get_mut(sentence.len)? = word;
+                sentence.len += 1;
+            }
+            match end {
+                Some(gap) => own_line = gap == '\n',
+                None => return Some(sentence),
+            }
+        }
+    }
+
+    fn words(&self) -> &[Word] {
+        self.words.get(..self.len).unwrap_or_default()
+    }
+}
+
+/// The letters of one word.
+#[derive(Default)]
+struct Spelled {
+    letters: [u8; Self::MAX],
+    len: usize,
+}
+
+impl Spelled {
+    /// Longer than any word of the vocabulary.
+    const MAX: usize = 16;
+    /// Words of a signature.
+    const SIGNATURE_MAX: usize = 8;
+
+    /// Reads one word, and what stands behind it. `None` for a word with a letter that no word here has, or too many.
+    fn read(characters: &mut Normalised<'_>) -> Option<(Self, Option<char>)> {
+        let mut spelled = Self::default();
+        loop {
+            match characters.next() {
+                Some(gap @ (' ' | '\n')) => return Some((spelled, Some(gap))),
+                Some(letter) => {
+                    *spelled.letters.get_mut(spelled.len)? = u8::try_from(letter).ok().filter(u8::is_ascii)?;
+                    spelled.len += 1;
+                }
+                None => return Some((spelled, None)),
+            }
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.letters.get(..self.len).unwrap_or_default()
+    }
+
+    fn word(&self) -> Option<Word> {
+        let letters = self.as_bytes();
+        let same_start = BY_FIRST_LETTER.get(usize::from(letters.first()?.wrapping_sub(b'a')));
+        let candidates = same_start.and_then(|(from, to)| VOCABULARY.get(*from..*to)).unwrap_or_default();
+        match candidates.iter().find(|(word, _)| word.as_bytes() == letters) {
+            Some((_, word)) => Some(*word),
+            // A model, as in "Galaxy S24", or a short code.
+            None if letters.iter().any(u8::is_ascii_digit) => Some(Word::Model),
+            None => None,
+        }
+    }
+
+    /// Returns `true` if this and the rest are a signature: "Sent from my …", "Get Outlook for …", "Regards, …".
+    fn begins_signature(&self, rest: &Normalised<'_>) -> bool {
+        let seconds: &[&str] = match self.as_bytes() {
+            b"regards" | b"cofion" => &[],
+            b"kind" | b"best" | b"warm" | b"many" => &["regards", "wishes"],
+            b"sent" => &["from", "via", "with", "using"],
+            b"get" => &["outlook"],
+            b"anfonwyd" => &["o"],
+            _ => return false,
+        };
+        let is_second = || {
+            let second = Self::read(&mut rest.clone());
+            second.is_some_and(|(second, _)| seconds.iter().any(|word| word.as_bytes() == second.as_bytes()))
+        };
+        let words = rest.clone().filter(|character| matches!(character, ' ' | '\n'));
+        (seconds.is_empty() || is_second()) && words.take(Self::SIGNATURE_MAX).count() < Self::SIGNATURE_MAX
+    }
+}
+
+/// The words of requests, courtesies, reasons and signatures, by the part that they play.
+#[rustfmt::skip]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    Adjective, All, Alone, Am, And, Anghywir, Anymore, Are, At, Away, Be, Can, Cease, Council, Dad, Danysgrifio,
+    Dda, Dear, Device, Didnt, Do, Dont, Everything, For, From, Good, Got, Gwelwch, Have, Hello, Help, I, Id, Im,
+    Interested, Is, Isnt, It, Its, Keep, Leave, Like, List, ListKind, Longer, Many, Me, Model, More, Morning, Much,
+    My, No, Not, Notice, Now, Number, Of, Off, On, Once, Opt, Os, Out, Peidiwch, Person, Please, Receive, Remove,
+    Removed, Reply, Rhif, Right, Said, Sending, Sent, Sign, Sir, Someone, Start, Stop, Subscribe, Take, Text,
+    Texted, Texting, Texts, Thanks, That, The, These, This, To, Un, Unstop, Unsubscribe, Up, Very, Via, Want, Who,
+    Whos, With, Would, Wrong, You, Your,
+}
+
+/// In alphabetical order.
+#[rustfmt::skip]
+const VOCABULARY: &[(&str, Word)] = {
+    use self::Word::*;
+    &[
+        ("a", And), ("afternoon", Morning), ("ag", And), ("again", Now), ("alert", Notice), ("alerting", Texting),
+        ("alerts", Texts), ("all", All), ("allan", Out), ("alone", Alone), ("altogether", Now), ("am", Am),
+        ("and", And), ("android", Device), ("anfon", Sending), ("anghywir", Anghywir), ("annoying", Adjective),
+        ("any", The), ("anymore", Anymore), ("app", Device), ("are", Are), ("asap", Now), ("at", At), ("ata", Me),
+        ("ataf", Me), ("atal", Stop), ("ataliwch", Stop), ("automated", Adjective), ("automatic", Adjective),
+        ("away", Away), ("be", Be), ("blackberry", Device), ("bloody", Adjective), ("bothering", Texting),
+        ("but", And), ("can", Can), ("cancel", Cease), ("cease", Cease), ("cheers", Thanks), ("communication", Notice),
+        ("communications", Texts), ("completely", Now), ("constant", Adjective), ("contact", Text),
+        ("contacted", Texted), ("contacting", Texting), ("could", Can), ("council", Council), ("cymorth", Help),
+        ("dad", Dad), ("daddanysgrifio", Unsubscribe), ("danfon", Sending), ("danysgrifio", Danysgrifio),
+        ("danysgrifiwch", Danysgrifio), ("dda", Dda), ("ddad", Dad), ("dear", Dear), ("dechrau", Start),
+        ("delete", Remove), ("derbyn", Receive), ("device", Device), ("didnt", Didnt), ("dim", No), ("diolch", Thanks),
+        ("distribution", ListKind), ("do", Do), ("dont", Dont), ("effing", Adjective), ("eich", The),
+        ("email", Device), ("end", Cease), ("evening", Morning), ("ever", Now), ("every", The),
+        ("everything", Everything), ("fawr", Much), ("fi", Me), ("for", For), ("forever", Now), ("from", From),
+        ("fucking", Adjective), ("further", More), ("future", More), ("galaxy", Device), ("get", Receive),
+        ("getting", Receive), ("gmail", Device), ("good", Good), ("got", Got), ("gwelwch", Gwelwch), ("halt", Cease),
+        ("have", Have), ("hello", Hello), ("helo", Hello), ("help", Help), ("hey", Hello), ("hi", Hello),
+        ("hiya", Hello), ("hoffwn", Id), ("huawei", Device), ("i", I), ("id", Id), ("im", Im), ("imi", Me),
+        ("immediately", Now), ("info", Help), ("interested", Interested), ("ios", Device), ("ipad", Device),
+        ("iphone", Device), ("is", Is), ("isnt", Isnt), ("it", It), ("its", Its), ("just", Please), ("keep", Keep),
+        ("kindly", Please), ("leave", Leave), ("like", Like), ("list", List), ("lists", List), ("longer", Longer),
+        ("madam", Sir), ("mail", Device), ("mailing", ListKind), ("many", Many), ("max", Device), ("may", Can),
+        ("me", Me), ("mesage", Text), ("mesages", Texts), ("message", Text), ("messaged", Texted),
+        ("messageing", Texting), ("messages", Texts), ("messaging", Texting), ("mi", Me), ("mini", Device),
+        ("mms", Text), ("mobile", Number), ("more", More), ("morning", Morning), ("moto", Device),
+        ("motorola", Device), ("msg", Text), ("msging", Texting), ("msgs", Texts), ("much", Much), ("mwy", More),
+        ("my", My), ("nawr", Now), ("need", Want), ("neges", Notice), ("negeseuon", Texts), ("neu", And),
+        ("never", Dont), ("no", No), ("nokia", Device), ("not", Not), ("notification", Notice),
+        ("notifications", Texts), ("notifying", Texting), ("now", Now), ("number", Number), ("o", Of), ("of", Of),
+        ("off", Off), ("ok", Hello), ("okay", Hello), ("on", On), ("once", Once), ("oneplus", Device), ("opt", Opt),
+        ("opting", Opt), ("optio", Opt), ("optout", Unsubscribe), ("or", And), ("os", Os), ("out", Out),
+        ("outlook", Device), ("paid", Peidiwch), ("peidiwch", Peidiwch), ("permanently", Now), ("person", Person),
+        ("pestering", Texting), ("phone", Number), ("pixel", Device), ("please", Please), ("plis", Please),
+        ("pls", Please), ("plus", Device), ("plz", Please), ("pob", The), ("pro", Device), ("quit", Cease), ("r", Are),
+        ("receive", Receive), ("receiving", Receive), ("reminder", Notice), ("reminders", Texts),
+        ("reminding", Texting), ("remove", Remove), ("removed", Removed), ("reply", Reply), ("rhagor", More),
+        ("rhif", Rhif), ("right", Right), ("rwan", Now), ("said", Said), ("samsung", Device), ("send", Sending),
+        ("sending", Sending), ("sent", Sent), ("service", List), ("sign", Sign), ("signed", Sign),
+        ("silly", Adjective), ("sir", Sir), ("smartphone", Device), ("sms", Text), ("so", Very), ("someone", Someone),
+        ("sony", Device), ("sorry", Hello), ("sotp", Stop), ("spam", Notice), ("spamming", Texting), ("sstop", Stop),
+        ("start", Start), ("stop", Stop), ("stopall", Stop), ("stopio", Stop), ("stopior", Stop), ("stopiwch", Stop),
+        ("stopp", Stop), ("stpo", Stop), ("straight", Right), ("stupid", Adjective), ("subscribe", Subscribe),
+        ("such", The), ("ta", Thanks), ("tablet", Device), ("take", Take), ("taken", Removed),
+        ("tanysgrifio", Danysgrifio), ("team", Sir), ("tecst", Notice), ("tecstio", Texting), ("tecsts", Texts),
+        ("testun", Notice), ("testunau", Texts), ("texing", Texting), ("text", Text), ("texted", Texted),
+        ("texting", Texting), ("texts", Texts), ("thank", Thanks), ("thanks", Thanks), ("thankyou", Thanks),
+        ("that", That), ("the", The), ("then", And), ("there", Sir), ("these", These), ("this", This), ("those", The),
+        ("thx", Thanks), ("to", To), ("today", Now), ("txt", Text), ("txting", Texting), ("txts", Texts),
+        ("ty", Thanks), ("type", Reply), ("u", You), ("ultra", Device), ("un", Un), ("unstop", Unstop),
+        ("unsubcribe", Unsubscribe), ("unsubscribe", Unsubscribe), ("unsubscribed", Unsubscribe),
+        ("unsuscribe", Unsubscribe), ("unwanted", Adjective), ("up", Up), ("update", Notice), ("updates", Texts),
+        ("us", Me), ("very", Very), ("via", Via), ("want", Want), ("whatsapp", Text), ("whatsapps", Texts),
+        ("who", Who), ("whos", Whos), ("will", Can), ("windows", Device), ("wish", Want), ("with", With),
+        ("would", Would), ("wrong", Wrong), ("x", Please), ("xperia", Device), ("xx", Please), ("xxx", Please),
+        ("y", The), ("yahoo", Device), ("yn", Very), ("you", You), ("your", Your), ("youve", Its), ("yr", The),
+    ]
+};
+
+/// Where the words with each first letter begin and end.
+#[allow(clippy::indexing_slicing, reason = "done when compiling, where an index out of bounds is an error")]
+static BY_FIRST_LETTER: [(usize, usize); 26] = {
+    let mut places = [(0, 0); 26];
+    let mut at = 0;
+    while at < VOCABULARY.len() {
+        let letter = (VOCABULARY[at].0.as_bytes()[0] - b'a') as usize;
+        if places[letter].1 == 0 {
+            places[letter].0 = at;
+        }
+        at += 1;
+        places[letter].1 = at;
+    }
+    places
+};
+
+/// How a request to stop is worded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Request {
+    /// By STOP, UNSUBSCRIBE, OPT OUT or their Welsh forms.
+    Named,
+    /// In other words.
+    Described,
+}
+
+/// A phrase before a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lead {
+    None,
+    /// "Can you", "could you please".
+    Ask,
+    /// "I want to", "I would like to", "can I".
+    Want,
+}
+
+/// Courtesies, emphasis and what joins requests, the longer before the shorter.
+const COURTESIES: &[&[Word]] = {
+    use self::Word::*;
+    &[
+        &[Please],
+        &[Thanks, You, Very, Much],
+        &[Thanks, Very, Much],
+        &[Thanks, You],
+        &[Thanks],
+        &[Many, Thanks],
+        &[No, Thanks, You],
+        &[No, Thanks],
+        &[Hello, Sir],
+        &[Hello, Council],
+        &[Hello],
+        &[Dear, Sir],
+        &[Dear, Council],
+        &[Dear, All],
+        &[Good, Morning],
+        &[Now],
+        &[Anymore],
+        &[The, More],
+        &[Right, Now],
+        &[Right, Away],
+        &[At, Once],
+        &[At, All],
+        &[For, Good],
+        &[From, Now, On],
+        &[Os, Gwelwch, Very, Dda],
+        &[And],
+    ]
+};
+
+const REASONS: &[&[Word]] = {
+    use self::Word::*;
+    &[
+        &[Wrong, Number],
+        &[Wrong, Person],
+        &[Wrong, No],
+        &[Rhif, Anghywir],
+        &[Not, Me],
+        &[Not, My, Number],
+        &[Not, For, Me],
+        &[This, Isnt, Me],
+        &[Dont, Want, These],
+        &[Dont, Want, This],
+        &[Do, Not, Want, These],
+        &[Do, Not, Want, This],
+        &[Didnt, Sign, Up, For, These],
+        &[Didnt, Sign, Up, For, This],
+        &[Didnt, Sign, Up],
+        &[Dont, Sign, Up, For, These],
+        &[Dont, Sign, Up, For, This],
+        &[Not, Interested],
+        &[No, Longer, Interested],
+        &[Who, Is, This],
+        &[Whos, This],
+        &[Who, Are, You],
+    ]
+};
+
+/// What may stand before a reason.
+const BEFORE_REASON: &[&[Word]] = {
+    use self::Word::*;
+    &[&[This, Is], &[Its], &[It, Is], &[You, Have], &[Have], &[Got], &[I, Am], &[I], &[Im], &[The], &[And]]
+};
+
+/// Reads words from left to right; what does not fit leaves the place unchanged.
+struct Parser<'a> {
+    words: &'a [Word],
+    at: usize,
+}
+
+impl Parser<'_> {
+    /// The request that the words consist of; by name, if one of several is.
+    fn opt_out(mut self) -> Option<Request> {
+        let mut found = None;
+        while self.at < self.words.len() {
+            if found.is_some() && self.signature() {
+                break;
+            }
+            if self.one_of(COURTESIES) {
+                continue;
+            }
+            match self.attempt(Self::request) {
+                Some(Request::Described) if found.is_some() => {}
+                Some(request) => found = Some(request),
+                None if self.reason() => {}
+                None => return None,
+            }
+        }
+        found
+    }
+
+    fn peek(&self) -> Option<Word> {
+        self.words.get(self.at).copied()
+    }
+
+    fn eat(&mut self, word: Word) -> bool {
+        let is_next = self.peek() == Some(word);
+        self.at += usize::from(is_next);
+        is_next
+    }
+
+    fn any(&mut self, words: &[Word]) -> bool {
+        let is_next = self.peek().is_some_and(|word| words.contains(&word));
+        self.at += usize::from(is_next);
+        is_next
+    }
+
+    fn all(&mut self, phrase: &[Word]) -> bool {
+        let fits = self.words.get(self.at..).is_some_and(|rest| rest.starts_with(phrase));
+        self.at += if fits { phrase.len() } else { 0 };
+        fits
+    }
+
+    fn one_of(&mut self, phrases: &[&[Word]]) -> bool {
+        phrases.iter().any(|phrase| self.all(phrase))
+    }
+
+    fn attempt<T>(&mut self, part: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
+        let start = self.at;
+        let found = part(self);
+        if found.is_none() {
+            self.at = start;
+        }
+        found
+    }
+
+    fn has(&mut self, part: impl FnOnce(&mut Self) -> bool) -> bool {
+        self.attempt(|parser| part(parser).then_some(())).is_some()
+    }
+
+    fn reason(&mut self) -> bool {
+        self.has(|parser| {
+            while parser.one_of(BEFORE_REASON) {}
+            parser.one_of(REASONS)
+        })
+    }
+
+    /// "Sent from my Galaxy S24", to the end.
+    fn signature(&mut self) -> bool {
+        self.has(|parser| {
+            if !(parser.eat(Word::Sent) || parser.all(&[Word::Receive, Word::Device])) {
+                return false;
+            }
+            parser.any(&[Word::From, Word::Via]);
+            parser.eat(Word::My);
+            let start = parser.at;
+            while parser.any(&[Word::Device, Word::Model, Word::Number, Word::For, Word::On]) {}
+            parser.at > start && parser.at == parser.words.len()
+        })
+    }
+
+    fn request(&mut self) -> Option<Request> {
+        use self::Word::*;
+        if self.all(&[Leave, Me, Alone]) {
+            return Some(Request::Described);
+        }
+        if self.has(Self::refusal) || self.has(|parser| parser.want() && (parser.refusal() || parser.stopping())) {
+            return Some(Request::Described);
+        }
+        // "Text STOP".
+        let instructed = self.words.get(self.at + 1).is_some_and(|next| matches!(next, Stop | Unsubscribe));
+        if instructed && self.any(&[Text, Reply, Sending]) {
+            return self.verb(Lead::None);
+        }
+        let lead = self.lead();
+        while self.eat(Please) {}
+        self.verb(lead)
+    }
+
+    fn lead(&mut self) -> Lead {
+        use self::Word::*;
+        if self.has(|parser| parser.any(&[Can, Would]) && parser.any(&[You, Someone])) {
+            return Lead::Ask;
+        }
+        if self.has(Self::want) || self.all(&[Can, I]) {
+            return Lead::Want;
+        }
+        // "I said STOP", "I'm opting out", "I unsubscribe".
+        if self.all(&[I, Said]) || self.all(&[I, Am]) || self.eat(Im) || self.eat(I) {
+            return Lead::Want;
+        }
+        Lead::None
+    }
+
+    /// "I want to", "I'd like to", "hoffwn".
+    fn want(&mut self) -> bool {
+        use self::Word::*;
+        self.eat(I);
+        let wants = self.eat(Want) || self.all(&[Would, Like]) || self.all(&[Id, Like]) || self.eat(Id);
+        self.eat(To);
+        wants
+    }
+
+    /// "These texts to stop", behind "I want".
+    fn stopping(&mut self) -> bool {
+        self.messages().is_some() && self.all(&[Word::To, Word::Stop])
+    }
+
+    fn verb(&mut self, lead: Lead) -> Option<Request> {
+        use self::Word::*;
+        match self.peek()? {
+            Stop => {
+                let said = self.at.checked_sub(1).and_then(|at| self.words.get(at)) == Some(&Said);
+                self.at += 1;
+                if self.all(&[To, Model]) || self.has(|parser| parser.eat(To) && parser.leaving()) {
+                    return Some(Request::Named);
+                }
+                let has_object = self.has(Self::object);
+                (has_object || said || lead == Lead::None).then_some(Request::Named)
+            }
+            Unsubscribe | Un | Dad | Opt => self.has(Self::leaving).then_some(Request::Named),
+            Be => {
+                self.at += 1;
+                if self.eat(Unsubscribe) {
+                    self.has(|parser| parser.eat(From) && parser.source());
+                    return Some(Request::Named);
+                }
+                (self.eat(Removed) && self.any(&[Off, From]) && self.has(Self::source)).then_some(Request::Described)
+            }
+            Cease => {
+                self.at += 1;
+                self.has(Self::object_in_the_plural).then_some(Request::Described)
+            }
+            Remove | Take => self.has(|parser| parser.removal(lead)).then_some(Request::Described),
+            _ => None,
+        }
+    }
+
+    /// "Unsubscribe me from your list", "opt me out of these texts".
+    fn leaving(&mut self) -> bool {
+        use self::Word::*;
+        let named = if self.eat(Opt) {
+            self.has(Self::target);
+            self.eat(Out)
+        } else {
+            self.eat(Unsubscribe) || self.all(&[Un, Subscribe]) || self.all(&[Dad, Danysgrifio])
+        };
+        if !named {
+            return false;
+        }
+        self.has(Self::target);
+        if !self.has(|parser| parser.any(&[From, Of, To]) && parser.source()) {
+            // "UNSUBSCRIBE ALL".
+            self.eat(All);
+        }
+        true
+    }
+
+    /// What somebody is taken off: a list of people to message, or messages.
+    fn source(&mut self) -> bool {
+        use self::Word::*;
+        let list = |parser: &mut Self| {
+            while parser.any(&[The, These, This, Your, All, Of, Council]) {}
+            while parser.any(&[ListKind, Text, Notice, Texting]) {}
+            parser.eat(List)
+        };
+        self.has(list)
+            || self.messages().is_some()
+            || self.any(&[All, Everything, These, This])
+            || self.has(|parser| parser.any(&[Receive, Sending]) && parser.messages().is_some())
+    }
+
+    /// "Take me off your list", "remove this number".
+    fn removal(&mut self, lead: Lead) -> bool {
+        use self::Word::*;
+        let take = self.eat(Take);
+        if !take && !self.eat(Remove) {
+            return false;
+        }
+        let target = self.has(Self::target);
+        let off = self.eat(Off);
+        let from = self.any(&[From, Of]);
+        if (off || from) && self.has(Self::source) {
+            return true;
+        }
+        !from && target && (off || !take && lead == Lead::None)
+    }
+
+    /// "Me", "this number", "my phone".
+    fn target(&mut self) -> bool {
+        use self::Word::*;
+        if self.eat(Me) || self.all(&[I, Me]) {
+            self.any(&[I, Me]);
+            return true;
+        }
+        let mut numbers = 0;
+        if self.any(&[My, This]) {
+            while self.eat(Number) {
+                numbers += 1;
+            }
+        }
+        numbers > 0
+    }
+
+    /// What is to stop: "texting me", "sending me reminders", "all these messages".
+    fn object(&mut self) -> bool {
+        use self::Word::*;
+        if self.eat(Texting) {
+            while self.eat(Texting) || self.all(&[And, Texting]) {}
+            self.has(Self::target);
+            return true;
+        }
+        if self.eat(Sending) {
+            let target = self.has(Self::target);
+            let messages = self.messages().is_some() || self.any(&[These, This]);
+            return target | messages | self.has(|parser| parser.eat(To) && parser.target()) || self.is_at_an_end();
+        }
+        if self.eat(Receive) {
+            return self.messages().is_some() || self.any(&[These, This]);
+        }
+        if self.eat(With) {
+            return self.messages().is_some();
+        }
+        self.messages().is_some() || self.any(&[All, These])
+    }
+
+    fn object_in_the_plural(&mut self) -> bool {
+        match self.peek() {
+            Some(Word::Texting | Word::Sending | Word::Receive) => self.has(Self::object),
+            _ => self.messages() == Some(Amount::Several),
+        }
+    }
+
+    /// Returns `true` where a courtesy or the end follows: "stop sending, please".
+    fn is_at_an_end(&self) -> bool {
+        self.peek().is_none_or(|word| matches!(word, Word::Please | Word::Thanks | Word::Now))
+    }
+
+    /// "All these annoying text messages from you to this number", and how many they are.
+    fn messages(&mut self) -> Option<Amount> {
+        use self::Word::*;
+        self.attempt(|parser| {
+            let mut many = parser.nouns()?;
+            while parser.has(|parser| parser.eat(And) && parser.nouns().is_some()) {
+                many = Amount::Several;
+            }
+            // "This text service".
+            parser.eat(List);
+            while parser.has(Self::about_messages) {}
+            Some(many)
+        })
+    }
+
+    fn nouns(&mut self) -> Option<Amount> {
+        use self::Word::*;
+        while self.any(&[The, These, This, Your, My, All, More, Anymore, Of]) {}
+        while self.any(&[Adjective, Council]) {}
+        let mut many = None;
+        loop {
+            many = match self.peek() {
+                Some(Text | Notice) => Some(Amount::One),
+                Some(Texts) => Some(Amount::Several),
+                _ => return many,
+            };
+            self.at += 1;
+        }
+    }
+
+    /// Who sends the messages and who gets them.
+    fn about_messages(&mut self) -> bool {
+        use self::Word::*;
+        if self.all(&[From, You]) || self.all(&[From, This, Number]) || self.all(&[From, Your, Council]) {
+            return true;
+        }
+        if self.all(&[From, The, Council]) || self.has(|parser| parser.eat(To) && parser.target()) {
+            return true;
+        }
+        // "That you keep sending me".
+        self.eat(That);
+        let sent = self.eat(You) && {
+            self.any(&[Are, Keep]);
+            self.eat(Sending)
+        };
+        if sent {
+            self.has(Self::target);
+        }
+        sent
+    }
+
+    /// "No more texts", "don't contact me", "I no longer wish to receive these".
+    fn refusal(&mut self) -> bool {
+        use self::Word::*;
+        if self.all(&[No, More]) {
+            return self.messages().is_some();
+        }
+        if self.eat(Peidiwch) {
+            self.eat(And);
+            return self.eat(Sending) && self.has(Self::sendable);
+        }
+        self.eat(I);
+        if !(self.eat(Dont) || self.all(&[Do, Not]) || self.all(&[No, Longer])) {
+            return false;
+        }
+        self.eat(Now); // "ever"
+        if self.eat(Want) {
+            if self.all(&[You, To]) {
+                return self.contact();
+            }
+            if !self.eat(To) {
+                self.eat(Receive);
+                return self.messages().is_some();
+            }
+            if self.eat(Be) {
+                return self.eat(Texted) || self.eat(Sent) && self.messages().is_some();
+            }
+            return self.eat(Receive) && self.messages().is_some();
+        }
+        self.contact()
+    }
+
+    /// "Text me", "send me any more reminders".
+    fn contact(&mut self) -> bool {
+        use self::Word::*;
+        if self.eat(Text) {
+            return self.has(Self::target) || self.is_at_an_end();
+        }
+        self.eat(Sending) && self.has(Self::sendable)
+    }
+
+    fn sendable(&mut self) -> bool {
+        let target = self.has(Self::target);
+        self.messages().is_some() || target && self.eat(Word::These)
+    }
+}
+
+/// How many messages are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Amount {
+    One,
+    Several,
+}
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[rustfmt::skip]
+    const OPT_OUTS: &[&str] = &[
+        "STOP", "stop", " Stop. ", "“STOP”", "‘stop’!!", "(stop)", "STOP 🛑", "ＳＴＯＰ", "ST\u{200B}OP", "\u{FEFF}stop\r\n",
+        "ℹ️ STOP", "🆗 stop", "STOPALL", "stop  ALL", "STOP-ALL", "stop!!!", "Stop?", "STOP STOP", "stop. stop. stop.", "STOP SMS",
+        "stop msgs", "stop reminders", "stop alerts", "Stop the reminders please", "STOP or UNSUBSCRIBE", "stop & unsubscribe",
+        "Stop all texts now, thank you", "stop please", "Please stop", "Ok. Stop", "Hi, please STOP. Many thanks",
+        "stop sending me messages", "stop sending", "stop sending me", "stop sending me these", "Stop sending these to me",
+        "stop sending texts to this number", "Stop texting me", "stop txting me!!", "Stop messaging this number",
+        "stop contacting me", "stop texting my phone", "stop these annoying texts",
+        "stop all of your text messages immediately", "stop the messages that you keep sending me", "stop reminding me",
+        "stop council texts", "stop texts from the council", "STOP to 60777", "STOP to unsubscribe", "Text STOP", "reply stop",
+        "Stop\nSent from my iPhone", "STOP\r\n\r\nSent from my Galaxy", "Stop. Sent from my Galaxy S24 Ultra",
+        "Unsubscribe\n\nGet Outlook for iOS", "stop\nSent from Yahoo Mail on Android", "stop\nSent via BT Email App",
+        "Please stop.\nRegards\nM. Example", "stop\nKind regards, A Resident", "Stop\nAnfonwyd o fy iPhone",
+        "Wrong number. Stop", "Stop, wrong number", "Stop, this is the wrong number", "STOP you have the wrong person",
+        "stop, not interested", "I'm not interested. Unsubscribe", "Who is this? Stop texting me", "Stop. Who are you?",
+        "unsubscribe", "Unsubscribe me please", "please unsubscribe me", "un-subscribe", "unsubscribe from your list",
+        "unsubscribe me from this mailing list", "unsubscribe me from these texts", "UNSUBSCRIBE ALL",
+        "I want to unsubscribe", "I would like to unsubscribe please", "I’d like to opt out", "can I unsubscribe",
+        "please can I be removed from your list", "I want to be unsubscribed",
+        "OPTOUT", "opt out", "OPT-OUT", "opt me out", "Opt out of all messages", "opting out", "I'm opting out",
+        "no more texts please", "No more messages", "no more text messages from you", "no further reminders",
+        "Do not contact me again", "Don't text me", "DONT MESSAGE ME ANYMORE", "don’t send me any more texts",
+        "I don't want these messages", "I do not wish to receive any more texts", "I no longer want reminders",
+        "I don't want to be contacted", "I don't want you to text me", "i dont want to get texts",
+        "I want to stop receiving these messages", "I want these texts to stop", "Can you stop texting me please",
+        "could you please stop sending me messages", "I said STOP", "leave me alone",
+        "take me off your list", "Please take me off your mailing list", "take my number off your list", "take me off",
+        "remove me", "remove this number", "Wrong number, please remove my number from your list",
+        "cease texting me", "quit texting me", "end these messages", "cancel all texts",
+        "STOP STOP STOP STOP STOP STOP STOP STOP STOP STOP STOP STOP STOP STOP STOP STOP STOP STOP STOP STOP STOP STOP STOP STOP STOP STOP STOP STOP STOP STOP STOP STOP STOP STOP",
+        "stop x", "Stop! I don't want these", "STOP. I never signed up for this", "this isn't me, stop", "Stop, not for me",
+        "stop all communication", "opt me out of future messages", "stop this text service", "stop texts and reminders",
+        "stop texting and messaging me", "I want to stop getting these", "I want no more messages", "want to unsubscribe",
+        "would like to opt out", "Do not contact", "never text me again", "take me off this", "STOPP", "sotp",
+        "STOPIO", "Stopiwch", "Stopio os gwelwch yn dda", "STOPIO os gwelwch yn dda. Diolch yn fawr", "ATAL", "atal, diolch",
+        "dad-danysgrifio", "Dad danysgrifio", "stopiwch anfon negeseuon", "atal pob neges", "dim mwy o negeseuon",
+        "Peidiwch ag anfon negeseuon", "Rhif anghywir. Stopiwch", "hoffwn ddad-danysgrifio", "STOP / STOPIO",
+    ];
+
+    #[rustfmt::skip]
+    const MESSAGES: &[&str] = &[
+        "", " ... ", "🙂", "please stop parking outside the school", "stop parking outside the school", "The bus stop",
+        "bus stop", "I can't find the bus stop", "What time does the bus stop?", "Stop the bins", "stopped", "stopyou",
+        "non-stop", "don't stop", "Don't stop the service", "please don't stop texting me", "don't unsubscribe me",
+        "stop?start", "stop.com", "s t o p", "stop it", "stop this", "stop here", "stop the", "stop you", "stop 4",
+        "stop the noise", "stop sending letters", "stop sending me letters about bins", "stop the emails", "stop calling me",
+        "stop bin reminders", "stop reminders about my bins", "stop texting my mum", "stop texting me at night",
+        "Please stop the lorry outside number 4", "Can you stop the leak?", "Can you stop?", "can you stop it please",
+        "I want to stop", "I want to stop my direct debit", "I need to stop smoking", "Why did you stop texting me?",
+        "when will you stop sending texts", "Stop. There is a fire in Mill Lane", "stop the service", "stop the texts sent from school",
+        "cancel", "cancel please", "Cancel my appointment", "cancel my reminder", "CANCEL", "end", "End.", "the end",
+        "end of Mill Lane", "The end of Mill Lane is blocked", "QUIT", "quit it", "revoke", "remove", "please remove",
+        "Remove the fly tipping", "remove my bin", "REMOVE", "take me", "can you take me", "take me off the waiting list",
+        "can you remove me", "remove me from the housing register", "take messages", "unsubscribe from the library newsletter?",
+        "unsubscribe from email", "opt out of the garden waste service", "opt outs", "opt in", "out", "opt",
+        "no more", "no more letters", "no more bins", "no texts", "no", "No thanks", "not interested", "wrong number",
+        "any more messages?", "text me", "message me please", "send me a text", "send reminders", "texts", "reminders please",
+        "I do not want the appointment", "I don't want to stop", "I never got the text", "leave me a message",
+        "start on Monday", "start start", "help me please", "please help", "yes", "YES please", "no stop", "dim mwy",
+        "do not update me", "Don't text me, ring me", "I don't get any texts", "I no longer get reminders", "I'm not receiving messages",
+        "I don't want these", "I do not want to stop receiving messages", "who is this?", "I got your text", "stop at number 4",
+        "stop my number", "stop off", "no more updates needed", "how do I unsubscribe", "You stop texting me", "stop everything",
+        "Sent from my iPhone", "Regards", "stop\nget the bins moved", "atal y gollyngiad", "stopiwch y lori", "STOP ŵ",
+    ];
+
+    #[test]
+    fn vocabulary_is_sorted_and_fits_a_word() {
+        assert!(VOCABULARY.is_sorted_by(|(a, _), (b, _)| a < b));
+        assert!(VOCABULARY.iter().all(|(word, _)| word.len() <= Spelled::MAX));
+    }
+
+    #[test]
+    fn request_to_stop_messages_is_stop() {
+        for text in OPT_OUTS {
+            assert_eq!(keyword(text), Some(Keyword::Stop), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn sentence_about_anything_else_is_a_message() {
+        for text in MESSAGES {
+            assert_eq!(keyword(text), None, "{text:?}");
+        }
+        assert_eq!(keyword(&format!("stop {}", "please ".repeat(1_000))), None);
+        assert_eq!(keyword(&"stop now ".repeat(1_000)), None);
+    }
+
+    #[test]
+    fn phrases_of_the_fixture_agree() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sms/opt_out_phrases.json");
+        let file: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let phrases = |list: &serde_json::Value| {
+            let phrases: Vec<_> =
+                list.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect();
+            assert!(phrases.len() >= 4);
+            phrases
+        };
+        for text in phrases(&file["opt_out"]) {
+            assert_eq!(keyword(&text), Some(Keyword::Stop), "{text:?}");
+        }
+        let some = &file["opt_out_only_where_the_gateway_acts_on_it"];
+        for list in [&file["message"], &some["elsewhere_a_message"], &some["twilio"], &some["aws"]] {
+            for text in phrases(list) {
+                assert_eq!(keyword(&text), None, "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn start_and_help_are_whole_messages() {
+        for start in ["START", "unstop!", "Dechrau"] {
+            assert_eq!(keyword(start), Some(Keyword::Start), "{start:?}");
+        }
+        for help in ["HELP", "help?", "Info", "cymorth"] {
+            assert_eq!(keyword(help), Some(Keyword::Help), "{help:?}");
+        }
+    }
+
+    #[test]
+    fn title_stops_only_by_name() {
+        for title in [
+            "STOP",
+            "Stop",
+            "Unsubscribe",
+            "Opt out",
+            "OPT OUT",
+            "Stopio",
+            "ATAL",
+            "Stopiwch",
+            "Dad-danysgrifio",
+            "STOP / STOPIO",
+            "Stop messages",
+            "🛑 Stop",
+        ] {
+            assert_eq!(title_keyword(title), Some(Keyword::Stop), "{title}");
+        }
+        for title in [
+            "Cancel",
+            "End",
+            "Remove",
+            "Quit",
+            "Revoke",
+            "Remove me",
+            "No more reminders",
+            "Cancel reminders",
+            "Start",
+            "START",
+            "Dechrau",
+            "Help",
+            "Stop the clock",
+            "Bus stop",
+        ] {
+            assert_eq!(title_keyword(title), None, "{title}");
+        }
+        assert_eq!(title_keyword("UNSTOP"), Some(Keyword::Start));
+    }
+
+    #[test]
+    fn word_of_a_gateway_is_the_whole_message() {
+        let words = ["END", "QUIT", "CANCEL", "OPT-OUT", "ARRET"];
+        for text in ["END", "end", " End. ", "“quit”", "🛑 Cancel!", "opt out", "Opt-Out", "ＥＮＤ"] {
+            assert!(is_one_of(text, &words), "{text}");
+        }
+        for text in ["", "the end", "end please", "cancel my appointment", "ended", "optout", "ENDQUIT", "END QUIT"] {
+            assert!(!is_one_of(text, &words), "{text}");
+        }
+    }
+
+    fn shouted(text: &str, upper: bool) -> String {
+        if upper { text.to_uppercase() } else { text.to_lowercase() }
+    }
+
+    proptest! {
+        #[test]
+        fn decoration_changes_no_verdict(
+            at in 0..OPT_OUTS.len(), other in 0..MESSAGES.len(), upper in any::<bool>(),
+            before in "[ \t\"“‘(*_🛑👍🙏❗️]{0,4}", after in "[ \n\"”’)*_.!,😡🛑👍🏽❗️…]{0,6}",
+        ) {
+            for (text, expected) in [(OPT_OUTS[at], Some(Keyword::Stop)), (MESSAGES[other], None)] {
+                for text in [text.to_owned(), shouted(text, upper)] {
+                    prop_assert_eq!(keyword(&format!("{before}{text}{after}")), expected, "{:?}", text);
+                }
+            }
+        }
+
+        #[test]
+        fn no_text_panics(text in any::<String>(), word in any::<String>()) {
+            let _ = (keyword(&text), title_keyword(&text), is_one_of(&text, &[&word]));
+            prop_assert!(Normalised::new(&text).eq(Normalised::new(&text.clone())) && is_one_of(&text, &[&text]));
+        }
+    }
+}
