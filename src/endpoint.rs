@@ -12,13 +12,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use http::{Method, Request, StatusCode, Uri};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::clock::{Clock, Timestamp};
 use crate::context::Context;
 use crate::error::{Class, Error, ErrorKind, Outcome, Result};
-use crate::media::{Hosts, MediaStream};
+use crate::media::{FileUrl, Hosts, MediaStream};
 use crate::secret::Secret;
 use crate::transport::{Body, Deadline, PublicOnly, Transport, Wire, is_loopback};
 
@@ -214,20 +215,28 @@ impl Endpoint {
 
     /// The address of a path under the base URL. One that every send goes to is best made once.
     ///
+    /// A path that servers read in different ways is refused: one with a `.`, `..` or empty segment, a backslash, or an
+    /// encoded slash, however it is written. Put an id into a path with [`segment`].
+    ///
     /// # Errors
     /// [`ErrorKind::Config`] when the path is not one.
     pub fn uri(&self, path: &str) -> Result<Uri> {
+        if normal(path.split_once('?').map_or(path, |(path, _)| path)).is_none() {
+            return Err(Error::config("path", "must start with a slash, and be one path for every server"));
+        }
         let uri = Bytes::from([self.base.as_str(), path].concat());
         Uri::from_maybe_shared(uri).map_err(|_| Error::config("path", "is not a URL path"))
     }
 
     /// Fetches a file from a host of the gateway, with the credential where it belongs.
     ///
-    /// Redirects are followed up to three times, each checked like the first address. Nothing is decompressed.
+    /// Redirects are followed up to three times, each checked like the first address. Nothing is decompressed. On a host
+    /// that gets the credential, a path that servers read in different ways is refused, and the credential decides by
+    /// [`Credential::access`] which of the others are fetched.
     ///
     /// # Errors
-    /// [`ErrorKind::Forbidden`] for an address that is not of the gateway, [`ErrorKind::NotFound`] for a file that
-    /// is gone, [`ErrorKind::TooLarge`] over `limits.cap`.
+    /// [`ErrorKind::Forbidden`], with the field `media.url`, for an address that is not of the gateway or that the
+    /// credential refuses, [`ErrorKind::NotFound`] for a file that is gone, [`ErrorKind::TooLarge`] over `limits.cap`.
     pub async fn fetch(
         &self,
         url: &str,
@@ -255,8 +264,15 @@ impl Endpoint {
             }
             let loopback = self.base.is_loopback();
             let (uri, trusted) = hosts.check(&url, &self.base)?;
+            let access = if trusted { credential.access(&FileUrl::new(&uri)?) } else { Access::Anonymous };
+            if access == Access::Refused {
+                return Err(Error::new(ErrorKind::Forbidden, "is not an address that the credential is for")
+                    .with_field("media.url"));
+            }
             let mut request = Request::new(Body::empty());
-            if trusted && let Some(header) = credential.header(&uri)? {
+            if access == Access::Credential
+                && let Some(header) = credential.header(&uri)?
+            {
                 request.headers_mut().insert(credential.name(), header);
             }
             *request.uri_mut() = uri.clone();
@@ -421,6 +437,72 @@ pub trait Credential: Sync {
     fn name(&self) -> HeaderName {
         AUTHORIZATION
     }
+
+    /// Decides how a file is fetched from a host that gets the credential. Asked for each address, redirects included,
+    /// before its request.
+    fn access(&self, _file: &FileUrl<'_>) -> Access {
+        Access::Credential
+    }
+
+    /// Limits the credential to the files for which `access` says so.
+    ///
+    /// A credential that opens more than files needs it: the address of a file comes from a webhook or a redirect.
+    ///
+    /// ```
+    /// use civic_messaging::endpoint::{Access, Credential, bearer};
+    /// use civic_messaging::media::FileUrl;
+    ///
+    /// # let token = civic_messaging::Secret::new("the-token-of-the-account")?;
+    /// let credential = Some(bearer(&token)?).limited_to(|file: &FileUrl<'_>| {
+    ///     if file.path().starts_with("/v1/files/") { Access::Credential } else { Access::Refused }
+    /// });
+    /// # Ok::<(), civic_messaging::Error>(())
+    /// ```
+    fn limited_to<A>(self, access: A) -> Limited<Self, A>
+    where
+        Self: Sized,
+        A: Fn(&FileUrl<'_>) -> Access + Sync,
+    {
+        Limited { credential: self, access }
+    }
+}
+
+/// How a file is fetched from a host that gets the credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// With the credential.
+    Credential,
+    /// Without it.
+    Anonymous,
+    /// Not at all.
+    Refused,
+}
+
+/// A credential for some files only: see [`Credential::limited_to`].
+#[derive(Clone, Copy)]
+pub struct Limited<C, A> {
+    credential: C,
+    access: A,
+}
+
+impl<C, A> std::fmt::Debug for Limited<C, A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Limited(masked)")
+    }
+}
+
+impl<C: Credential, A: Fn(&FileUrl<'_>) -> Access + Sync> Credential for Limited<C, A> {
+    fn header(&self, uri: &http::Uri) -> Result<Option<HeaderValue>> {
+        self.credential.header(uri)
+    }
+
+    fn name(&self) -> HeaderName {
+        self.credential.name()
+    }
+
+    fn access(&self, file: &FileUrl<'_>) -> Access {
+        (self.access)(file)
+    }
 }
 
 /// A credential in a header of the gateway's own, the same for every address.
@@ -546,6 +628,12 @@ impl BaseUrl {
         after.split('/').next().unwrap_or_default()
     }
 
+    /// What its path has before that of a request; empty for most.
+    pub(crate) fn path(&self) -> &str {
+        let after = self.url.split_once("://").map_or(&*self.url, |(_, rest)| rest);
+        after.find('/').and_then(|at| after.get(at..)).unwrap_or_default()
+    }
+
     /// Its host, in lower case.
     pub(crate) fn host(&self) -> &str {
         &self.host
@@ -592,6 +680,52 @@ impl<'de> serde::Deserialize<'de> for BaseUrl {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::read(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
+}
+
+/// An id as one segment of a path, percent-encoded where it must be.
+///
+/// Ids come from webhooks, answers and callers, and must not lead a request elsewhere: one that is empty, `.` or `..`, or
+/// that holds a character by which servers divide or decode a URL (`/`, `\\`, `?`, `#`, `%`) or a control character, is
+/// refused.
+///
+/// ```
+/// use civic_messaging::endpoint::segment;
+///
+/// assert_eq!(segment("media.id", "900000000000001")?, "900000000000001");
+/// assert_eq!(segment("media.id", "a file")?, "a%20file");
+/// assert_eq!(segment("media.id", "..").unwrap_err().field(), Some("media.id"));
+/// # Ok::<(), civic_messaging::Error>(())
+/// ```
+///
+/// # Errors
+/// [`ErrorKind::InvalidMessage`] with this field.
+pub fn segment<'a>(field: &'static str, id: &'a str) -> Result<Cow<'a, str>> {
+    let divides = |c: char| c.is_control() || matches!(c, '/' | '\\' | '?' | '#' | '%');
+    if matches!(id, "" | "." | "..") || id.contains(divides) {
+        return Err(Error::invalid(field, "is not an id that can stand in a URL"));
+    }
+    Ok(utf8_percent_encode(id, SEGMENT).into())
+}
+
+/// All but the unreserved characters (RFC 3986, 2.3).
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A path, decoded once; none where servers could read it in different ways.
+pub(crate) fn normal(path: &str) -> Option<Cow<'_, str>> {
+    let decoded = percent_decode_str(path).decode_utf8().ok()?;
+    let slashes = |path: &str| path.bytes().filter(|b| *b == b'/').count();
+    // A slash that was encoded, an escape that is left, or was encoded twice.
+    if slashes(&decoded) != slashes(path) || decoded.contains(|c: char| c.is_control() || matches!(c, '\\' | '%' | '#'))
+    {
+        return None;
+    }
+    let mut segments = decoded.strip_prefix('/')?.split('/').peekable();
+    while let Some(segment) = segments.next() {
+        if matches!(segment, "." | "..") || (segment.is_empty() && segments.peek().is_some()) {
+            return None;
+        }
+    }
+    Some(decoded)
 }
 
 /// The value of a `Bearer` header, marked so that nothing prints it.
@@ -684,6 +818,69 @@ mod tests {
             );
             assert_eq!(request.headers()[CONTENT_TYPE], kind);
             assert_eq!(request.body_mut().chunk().await.unwrap().unwrap(), body);
+        }
+    }
+
+    #[test]
+    fn segment_refuses_ids_that_lead_elsewhere() {
+        for good in ["900000000000001", "wamid.HBg_-~", "a..b", "...", "3e4", "CAFE"] {
+            assert_eq!(segment("id", good).unwrap(), good);
+        }
+        for (id, written) in
+            [("a b", "a%20b"), ("a:b@c;d", "a%3Ab%40c%3Bd"), ("ŵ", "%C5%B5"), ("a+b&c=d", "a%2Bb%26c%3Dd")]
+        {
+            assert_eq!(segment("id", id).unwrap(), written);
+        }
+        for bad in [
+            "", ".", "..", "../x", "a/b", "/", "a\\b", "..\\", "?a=b", "1?a", "1#a", "#", "%2e%2e", "%2E.", "a%2fb",
+            "%", "a\nb", "a\0", "\u{7f}", "\u{85}",
+        ] {
+            let error = segment("media.id", bad).unwrap_err();
+            assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidMessage, Some("media.id")), "{bad:?}");
+            assert_eq!(error.outcome(), Outcome::NotSent);
+        }
+    }
+
+    #[test]
+    fn uri_refuses_paths_with_two_readings() {
+        let context = Context::with_transport(crate::mock::NoTransport);
+        let endpoint =
+            Endpoint::new("acme", "https://gw.example/sub".parse().unwrap(), &context, &[], |_| VendorError::default());
+        for good in ["/a", "/", "/a/b.c/", "/a..b/...", "/a%20b/%C5%B5", "/a?x=..//%2e%2e/%25", "/a:b@c"] {
+            assert_eq!(endpoint.uri(good).unwrap().to_string(), format!("https://gw.example/sub{good}"));
+        }
+        for bad in [
+            "",
+            "a",
+            "?a",
+            ".evil.example/",
+            "@evil.example/",
+            ":80/",
+            "/..",
+            "/.",
+            "/a/../b",
+            "/a/./b",
+            "/%2e%2e/b",
+            "/%2E./b",
+            "/.%2e",
+            "/%2e",
+            "/a//b",
+            "//b",
+            "/a%2fb",
+            "/a%2F..%2Fb",
+            "/a%5cb",
+            "/a\\b",
+            "/%252e%252e/b",
+            "/%25",
+            "/%",
+            "/%zz",
+            "/a%00",
+            "/a%0a",
+            "/%ff",
+            "/a#b",
+        ] {
+            let error = endpoint.uri(bad).unwrap_err();
+            assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("path")), "{bad:?}");
         }
     }
 

@@ -192,7 +192,10 @@ async fn walk(notify: &Notify, path: &str, pattern: &'static str, place: Option<
     let (mut left, mut end) = (None, None::<(Box<str>, Timestamp)>);
     loop {
         let join = if path.contains('?') { '&' } else { '?' };
-        let older = end.as_ref().map_or_else(String::new, |(id, _)| format!("{join}older_than={id}"));
+        let older = end.as_ref().map_or_else(String::new, |(id, _)| {
+            let id: String = form_urlencoded::byte_serialize(id.as_bytes()).collect();
+            format!("{join}older_than={id}")
+        });
         let answer = notify.get(&[path, &older].concat()).await?;
         let mut rows = rows(&answer.body, pattern, &notify.info, looked).ok_or_else(|| answer.unreadable())?;
         let Some(oldest) = rows.last().map(|row| row.made) else { break };

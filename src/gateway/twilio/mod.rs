@@ -45,11 +45,11 @@ use crate::address::{Address, Medium, Sender};
 use crate::capability::{MediaLimits, MediaRule, TemplateLimits, TextLimit};
 use crate::channel::{Channel, Evidence, Grade, Health, Info, Sent};
 use crate::context::Context;
-use crate::endpoint::{Answer, BaseUrl, Endpoint, FetchLimits, VendorError, basic};
+use crate::endpoint::{Access, Answer, BaseUrl, Credential, Endpoint, FetchLimits, VendorError, basic};
 use crate::error::{Class, Error, ErrorKind, Result};
 use crate::event::{DeliveryState, Failure};
 use crate::id::{AccountId, MessageId};
-use crate::media::{Hosts, MediaStream};
+use crate::media::{FileUrl, Hosts, MediaStream};
 use crate::medium::whatsapp;
 use crate::message::{Accepted, MediaKind, MediaRef, Message};
 use crate::registry::Settings;
@@ -319,7 +319,7 @@ impl Twilio {
                 (AUTHORIZATION, authorization),
                 (CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded")),
             ]),
-            account: format!("/2010-04-01/Accounts/{account_sid}").into(),
+            account: format!("{API}Accounts/{account_sid}").into(),
             by_key: config.api_key.is_some(),
             source,
             status_callback: config.status_callback.map(Into::into),
@@ -373,6 +373,9 @@ pub fn connect(settings: &Settings, context: &Context) -> Result<Arc<dyn Channel
         _ => Err(Error::config("medium", "must be sms or whatsapp for this gateway")),
     }
 }
+
+/// What the paths of the API begin with.
+const API: &str = "/2010-04-01/";
 
 /// How Twilio marks an address of WhatsApp.
 const WHATSAPP: &str = "whatsapp:";
@@ -452,15 +455,16 @@ impl Channel for Twilio {
             return Err(wrong("media.gateway", "is another gateway"));
         }
         let url = media.url.as_deref().ok_or_else(|| wrong("media.url", "is missing"))?;
-        // The credential opens the whole API: it goes to files of messages of this account, and nowhere else.
-        let path = url.split_once("://").and_then(|(_, rest)| rest.get(rest.find('/')?..));
-        let of_message = path.and_then(|path| path.strip_prefix(&*self.account)?.strip_prefix("/Messages/"));
-        if !of_message.is_some_and(|path| path.contains("/Media/") && !path.contains("..")) {
+        let credential = self.headers.get(AUTHORIZATION).cloned().limited_to(|file: &FileUrl<'_>| self.access(file));
+        // Twilio gives no other address for a file; a redirect leads away from it.
+        let first = HOSTS
+            .check(url, self.endpoint.base())
+            .and_then(|(uri, trusted)| Ok(trusted && credential.access(&FileUrl::new(&uri)?) == Access::Credential));
+        if !first.map_err(|error| error.with_gateway(GATEWAY))? {
             return Err(Error::new(ErrorKind::Forbidden, "is not a file of this account")
                 .with_field("media.url")
                 .with_gateway(GATEWAY));
         }
-        let credential = self.headers.get(AUTHORIZATION).cloned();
         self.endpoint.fetch(url, &HOSTS, credential, FETCH).await
     }
 
@@ -521,6 +525,23 @@ fn state(status: &str, code: Option<&str>) -> DeliveryState {
 }
 
 impl Twilio {
+    /// The credential opens the whole API: it goes to a file of a message of this account, and nowhere else. On loopback,
+    /// where the API and its CDN are one host, what is not of the API is fetched without it.
+    fn access(&self, file: &FileUrl<'_>) -> Access {
+        let of_message = file.path().strip_prefix(&*self.account).map(|path| path.split('/').collect::<Vec<_>>());
+        match of_message.as_deref() {
+            Some(["", "Messages", message, "Media", media])
+                if file.query().is_none()
+                    && (is_sid(message, "MM") || is_sid(message, "SM"))
+                    && is_sid(media, "ME") =>
+            {
+                Access::Credential
+            }
+            _ if file.is_loopback() && !file.path().starts_with(API) => Access::Anonymous,
+            _ => Access::Refused,
+        }
+    }
+
     /// Why a message was not delivered. One that may be tried again has failed for now only.
     fn failure(&self, state: DeliveryState, code: Option<&str>, detail: Option<String>) -> Option<Failure> {
         if !matches!(state, DeliveryState::Failed | DeliveryState::Expired) {

@@ -250,7 +250,8 @@ impl Twilio {
                 }
             }
             // A path that does not go on where this one is would lead the credential elsewhere.
-            let next = page.next_page_uri.filter(|next| !older && next.starts_with(&*list));
+            let goes_on = |next: &str| next.strip_prefix(&*list).is_some_and(|rest| rest.starts_with('?'));
+            let next = page.next_page_uri.filter(|next| !older && goes_on(next));
             path = next.map(Str::into_string);
         }
         Ok(if found.is_empty() { Evidence::Absent { conclusive: false } } else { Evidence::Found(found) })
