@@ -112,6 +112,9 @@ impl std::fmt::Debug for Answer {
 }
 
 impl Endpoint {
+    /// The slowest upload that is waited for, in bytes a second: half a megabit.
+    pub const UPLOAD_RATE_MIN: u64 = 64 * 1024;
+
     /// The longest answer that is read, in bytes.
     pub const ANSWER_MAX: usize = 8 * 1024 * 1024;
 
@@ -163,6 +166,10 @@ impl Endpoint {
     ///
     /// # Errors
     /// As the answer says, always with [`Outcome::NotSent`].
+    ///
+    /// A request with a body of more than 64 KiB, such as the upload of a file, may take 30 seconds and as long as the
+    /// body takes at [`UPLOAD_RATE_MIN`](Self::UPLOAD_RATE_MIN), unless it has a [`Deadline`]; every other one has the
+    /// time of the transport.
     pub fn call(&self, request: Request<Body>) -> impl Future<Output = Result<Answer>> + Send {
         self.exchange(request, false)
     }
@@ -305,7 +312,12 @@ impl Endpoint {
         self.overrides.get(code).copied().or_else(row)
     }
 
-    async fn exchange(&self, request: Request<Body>, sending: bool) -> Result<Answer> {
+    async fn exchange(&self, mut request: Request<Body>, sending: bool) -> Result<Answer> {
+        if request.extensions().get::<Deadline>().is_none()
+            && let Some(time) = upload_time(request.body().len())
+        {
+            request.extensions_mut().insert(Deadline(time));
+        }
         let answer = self.transport.call(request).await.map_err(|e| self.unreachable(e, sending))?;
         let (parts, body) = answer.into_parts();
         let answer = self.read(parts, body, sending).await?;
@@ -403,6 +415,18 @@ impl Endpoint {
             error = error.with_help(help);
         }
         error
+    }
+}
+
+/// The longest that a request with a body of this length may take: 30 seconds, and as long as the body takes at
+/// [`Endpoint::UPLOAD_RATE_MIN`]. One whose length is not known is taken for 100 MiB. None for a body that is no file's:
+/// the transport's own time is for it.
+fn upload_time(len: Option<u64>) -> Option<Duration> {
+    const BASE: Duration = Duration::from_secs(30);
+    const UNKNOWN: u64 = 100 * 1024 * 1024;
+    match len.unwrap_or(UNKNOWN) {
+        len if len <= Endpoint::UPLOAD_RATE_MIN => None,
+        len => Some(BASE.saturating_add(Duration::from_secs(len.div_ceil(Endpoint::UPLOAD_RATE_MIN)))),
     }
 }
 
@@ -571,8 +595,8 @@ fn words(kind: ErrorKind) -> &'static str {
     }
 }
 
-/// How long a `Retry-After` header asks to wait: seconds, or an HTTP date, kept between 1 second and 24 hours. Other
-/// values ask for nothing.
+/// How long a `Retry-After` header asks to wait: seconds, or an HTTP date in each of its three forms, kept between 1
+/// second and 24 hours. Other values ask for nothing.
 ///
 /// ```
 /// use std::time::Duration;
@@ -581,6 +605,8 @@ fn words(kind: ErrorKind) -> &'static str {
 /// let now = Timestamp::from_rfc2822("Sun, 22 Nov 2026 12:00:00 GMT").unwrap();
 /// assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
 /// assert_eq!(retry_after("Sun, 22 Nov 2026 12:00:30 GMT", now), Some(Duration::from_secs(30)));
+/// assert_eq!(retry_after("Sunday, 22-Nov-26 12:00:30 GMT", now), Some(Duration::from_secs(30)));
+/// assert_eq!(retry_after("Sun Nov 22 12:00:30 2026", now), Some(Duration::from_secs(30)));
 /// assert_eq!(retry_after("soon", now), None);
 /// ```
 pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
@@ -588,7 +614,8 @@ pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let wait = if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
         Duration::from_secs(value.parse().unwrap_or(u64::MAX))
     } else {
-        Timestamp::from_rfc2822(value)?.since(now)
+        // Some gateways write an offset in the place of `GMT`, which no form of HTTP has.
+        Timestamp::from_http_date(value).or_else(|| Timestamp::from_rfc2822(value))?.since(now)
     };
     Some(wait.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX))
 }
@@ -769,7 +796,15 @@ mod tests {
         let secs = |value: &str| retry_after(value, now).map(|d| d.as_secs());
         assert_eq!([secs("0"), secs("1"), secs(" 7 "), secs("999999999")], [Some(1), Some(1), Some(7), Some(86_400)]);
         assert_eq!(secs("99999999999999999999999999"), Some(86_400));
-        assert_eq!(secs("Thu, 01 Jan 1970 00:00:00 GMT"), Some(1));
+        for past in ["Thu, 01 Jan 1970 00:00:00 GMT", "Thursday, 01-Jan-70 00:00:00 GMT", "Thu Jan  1 00:00:00 1970"] {
+            assert_eq!(secs(past), Some(1), "{past}");
+        }
+        for soon in ["Wed, 18 Nov 2026 11:07:30 GMT", "Wednesday, 18-Nov-26 11:07:30 GMT", "Wed Nov 18 11:07:30 2026"] {
+            assert_eq!(secs(soon), Some(50), "{soon}");
+        }
+        for far in ["Sat, 01 Jan 2050 00:00:00 GMT", "Saturday, 01-Jan-50 00:00:00 GMT", "Sat Jan  1 00:00:00 2050"] {
+            assert_eq!(secs(far), Some(86_400), "{far}");
+        }
         for nonsense in ["", "-1", "1.5", "soon", "2026-11-22T12:00:00Z", "1e3", "٣"] {
             assert_eq!(secs(nonsense), None, "{nonsense}");
         }
@@ -819,6 +854,18 @@ mod tests {
             assert_eq!(request.headers()[CONTENT_TYPE], kind);
             assert_eq!(request.body_mut().chunk().await.unwrap().unwrap(), body);
         }
+    }
+
+    #[test]
+    fn upload_time_grows_with_the_file() {
+        let secs = |len| upload_time(len).map(|time| time.as_secs());
+        assert_eq!([secs(Some(0)), secs(Some(4_096)), secs(Some(65_536))], [None; 3]);
+        assert_eq!(
+            [secs(Some(65_537)), secs(Some(5 << 20)), secs(Some(100 << 20))],
+            [Some(32), Some(110), Some(1_630)]
+        );
+        assert_eq!(secs(None), Some(1_630));
+        assert!(upload_time(Some(u64::MAX)).is_some());
     }
 
     #[test]

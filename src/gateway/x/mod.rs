@@ -689,7 +689,7 @@ impl RateLimits {
 
 /// The time at X.
 fn date(headers: &HeaderMap) -> Option<Timestamp> {
-    headers.get(http::header::DATE)?.to_str().ok().and_then(Timestamp::from_rfc2822)
+    headers.get(http::header::DATE)?.to_str().ok().and_then(Timestamp::from_http_date)
 }
 
 /// Notes the rates in every answer, refusals too, whose headers an error does not keep.
