@@ -19,7 +19,9 @@ use serde::de::DeserializeOwned;
 use crate::clock::{Clock, Timestamp};
 use crate::context::Context;
 use crate::error::{Class, Error, ErrorKind, Outcome, Result};
+use crate::id::MessageId;
 use crate::media::{FileUrl, Hosts, MediaStream};
+use crate::message::Accepted;
 use crate::secret::Secret;
 use crate::transport::{Body, Deadline, PublicOnly, Transport, Wire, is_loopback};
 
@@ -92,6 +94,15 @@ impl Answer {
     /// As [`json`](Self::json), when it is not UTF-8.
     pub fn text(&self) -> Result<&str> {
         std::str::from_utf8(&self.body).map_err(|_| self.unreadable())
+    }
+
+    /// The acceptance that this answer is, under these ids: one for each part of the message.
+    ///
+    /// # Errors
+    /// As [`json`](Self::json), when there is no id, or one is empty or blank: nobody could say later what became of the
+    /// message.
+    pub fn accepted<I: Into<MessageId>>(&self, ids: impl IntoIterator<Item = I>) -> Result<Accepted> {
+        Accepted::of_parts(self.gateway, ids, self.body.clone()).ok_or_else(|| self.unreadable())
     }
 
     /// The error for an answer that said yes and cannot be read.

@@ -1242,15 +1242,18 @@ impl Accepted {
         }
     }
 
-    /// An acceptance of several parts, each with an id; none when there is no id.
+    /// An acceptance of several parts, each with an id; none when there is no id, or one is empty or blank.
+    ///
+    /// An adapter makes it by [`Answer::accepted`](crate::endpoint::Answer::accepted), which gives an error otherwise.
     pub fn of_parts<I: Into<MessageId>>(
         gateway: &'static str,
         ids: impl IntoIterator<Item = I>,
         raw: Bytes,
     ) -> Option<Self> {
-        let mut ids = ids.into_iter();
-        let first = Self::new(gateway, ids.next()?, raw);
-        Some(ids.fold(first, Self::and))
+        let mut ids = ids.into_iter().map(Into::into);
+        let named = |id: MessageId| Some(id).filter(|id| !id.as_str().trim().is_empty());
+        let first = Self::new(gateway, named(ids.next()?)?, raw);
+        ids.try_fold(first, |accepted, id| Some(accepted.and(named(id)?)))
     }
 
     /// The gateway's id, of the first part where there are several.

@@ -192,6 +192,12 @@ impl Step {
         &self.answer
     }
 
+    /// The step with another body in the answer.
+    pub(super) fn with_answer(mut self, body: impl Into<Bytes>) -> Self {
+        self.answer = body.into();
+        self
+    }
+
     pub(super) fn accepts(&self) -> bool {
         let doubtful = self.status.is_server_error() || self.status == StatusCode::REQUEST_TIMEOUT;
         self.accepts.unwrap_or(self.status.is_success() || doubtful)

@@ -98,6 +98,7 @@ enum Wrong {
     TakesFilesOfAnySize,
     TruncatesTexts,
     UploadsHalf,
+    TakesAnEmptyId,
 }
 
 use Wrong::*;
@@ -218,7 +219,11 @@ const CASES: &[(Wrong, &str, &[&str])] = &[
             "a_secret_makes_events_of_its_own_accounts_only",
         ],
     ),
-    (TakesAnythingForAYes, "a_yes_that_cannot_be_read_is_unknown", &["an_answer_cut_short_is_unknown"]),
+    (
+        TakesAnythingForAYes,
+        "a_yes_that_cannot_be_read_is_unknown",
+        &["an_answer_cut_short_is_unknown", "a_yes_without_an_id_is_unknown"],
+    ),
     (TakesFilesOfAnySize, "a_file_over_its_limit_does_not_go_up", &[]),
     (TruncatesTexts, "a_text_over_the_limit_is_refused_before_the_network", &[]),
     (UploadsHalf, "a_file_goes_up_whole", &[]),
@@ -263,6 +268,7 @@ const CASES: &[(Wrong, &str, &[&str])] = &[
         "connections_that_close_between_sends_double_nothing",
         &["sends_side_by_side_do_not_mix"],
     ),
+    (TakesAnEmptyId, "a_yes_without_an_id_is_unknown", &[]),
 ];
 
 #[test]
@@ -627,6 +633,9 @@ impl Channel for Adapter {
         }
         let told: Value = answer.json()?;
         let ids = told["ids"].as_array().filter(|ids| !ids.is_empty()).ok_or_else(|| answer.unreadable())?;
+        if !self.is(TakesAnEmptyId) {
+            answer.accepted(ids.iter().map(|id| id.as_str().unwrap_or_default()))?;
+        }
         match self.wrong {
             Some(LosesTheSecondId) => Ok(accepted(&ids[..1], &answer.body)),
             Some(ParsesAFloatId) => {

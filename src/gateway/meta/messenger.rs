@@ -228,10 +228,7 @@ pub(super) fn decode(answer: &Answer) -> Result<Accepted> {
         recipient_id: MaybeStr<'a>,
     }
     let taken: Taken<'_> = serde_json::from_slice(&answer.body).map_err(|_| answer.unreadable())?;
-    if taken.message_id.is_empty() {
-        return Err(answer.unreadable());
-    }
-    let mut accepted = Accepted::new(GATEWAY, &*taken.message_id, answer.body.clone());
+    let mut accepted = answer.accepted([&*taken.message_id])?;
     accepted.recipient = taken.recipient_id.as_deref().and_then(|id| Address::messenger(id).ok());
     Ok(accepted)
 }

@@ -469,7 +469,7 @@ impl Channel for Meta {
         let answer = self.endpoint.send(self.post(body)).await?;
         match self.is_messenger() {
             true => messenger::decode(&answer),
-            false => send::decode(self.info.gateway, &answer),
+            false => send::decode(&answer),
         }
     }
 
@@ -509,6 +509,9 @@ impl Channel for Meta {
         let path = format!("{}/media", self.account);
         let answer = self.endpoint.call(self.endpoint.request(Method::POST, &path, headers, body)?).await?;
         let uploaded: Uploaded = answer.json()?;
+        if uploaded.id.trim().is_empty() {
+            return Err(answer.unreadable());
+        }
         let mut held = MediaRef::new(self.info.gateway, uploaded.id);
         held.mime = Some(mime);
         held.filename = media.filename.clone();

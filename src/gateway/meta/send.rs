@@ -346,17 +346,15 @@ fn put(value: &mut Value, member: &str, text: Option<&str>) {
 }
 
 /// What Meta said to a send.
-pub(super) fn decode(gateway: &'static str, answer: &Answer) -> Result<Accepted> {
+pub(super) fn decode(answer: &Answer) -> Result<Accepted> {
     let taken: Taken<'_> = serde_json::from_slice(&answer.body).map_err(|_| answer.unreadable())?;
-    let mut messages = taken.messages.into_iter();
-    let first = messages.next().filter(|message| !message.id.is_empty()).ok_or_else(|| answer.unreadable())?;
-    let mut accepted = Accepted::new(gateway, &*first.id, answer.body.clone());
-    accepted.status = first.message_status.map(Str::into_string);
+    let mut accepted = answer.accepted(taken.messages.iter().map(|message| &*message.id))?;
+    accepted.status = taken.messages.into_iter().next().and_then(|first| first.message_status).map(Str::into_string);
     accepted.recipient = taken.contacts.first().and_then(|contact| {
         let phone = contact.wa_id.as_deref().and_then(|digits| Phone::from_digits(digits).ok());
         WhatsAppUser::new(phone, contact.user_id.as_deref()).ok().map(Address::from)
     });
-    Ok(messages.fold(accepted, |accepted, more| accepted.and(&*more.id)))
+    Ok(accepted)
 }
 
 #[derive(Deserialize)]

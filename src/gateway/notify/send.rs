@@ -55,7 +55,7 @@ fn personalisation(template: &Template) -> BTreeMap<&str, &str> {
 /// what the template leaves out by itself.
 pub(super) fn decode(message: &Message, answer: &Answer) -> Result<Accepted> {
     let taken: Taken<'_> = serde_json::from_slice(&answer.body).map_err(|_| answer.unreadable())?;
-    let mut accepted = Accepted::new(GATEWAY, taken.id.into_string(), answer.body.clone());
+    let mut accepted = answer.accepted([taken.id.into_string()])?;
     let sent = taken.content.as_ref().and_then(|content| content.body.as_deref());
     if let (Content::Text(text), Some(sent)) = (&message.content, sent) {
         // Space at either end is trimmed, which no reader misses.

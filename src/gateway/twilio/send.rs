@@ -334,8 +334,7 @@ fn variables(template: &Template) -> Option<String> {
 /// What Twilio answers to a send: the message, as it then is.
 pub(super) fn decode(answer: &Answer) -> Result<Accepted> {
     let resource: Resource<'_> = serde_json::from_slice(&answer.body).map_err(|_| answer.unreadable())?;
-    let sid = resource.sid.as_deref().filter(|sid| !sid.is_empty()).ok_or_else(|| answer.unreadable())?;
-    let mut accepted = Accepted::new(GATEWAY, sid, answer.body.clone());
+    let mut accepted = answer.accepted(resource.sid.as_deref())?;
     if let Some(status) = resource.status.as_deref() {
         accepted.state = state(status, resource.error_code.as_deref()).max(DeliveryState::Accepted);
         accepted.status = Some(status.to_owned());

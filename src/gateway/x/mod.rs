@@ -358,7 +358,7 @@ impl X {
         let sent: Told<send::Created> = answer.json()?;
         let conversation = sent.data.dm_conversation_id.as_deref().ok_or_else(|| answer.unreadable())?;
         let conversation = Address::conversation(Medium::X, conversation).map_err(|_| answer.unreadable())?;
-        let mut accepted = Accepted::new(GATEWAY, sent.data.dm_event_id, answer.body.clone());
+        let mut accepted = answer.accepted([sent.data.dm_event_id])?;
         accepted.allowance = RateLimits::tightest(&answer.headers, self.clock.now());
         Ok((conversation, accepted))
     }

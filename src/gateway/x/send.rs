@@ -55,7 +55,7 @@ impl X {
         let ask = Ask::post("dm_send", path).json(&Outgoing::new(text, media.as_deref()))?;
         let answer = self.exchange(&ask, true).await?;
         let told: Told<Created> = answer.json()?;
-        let mut accepted = Accepted::new(GATEWAY, told.data.dm_event_id, answer.body);
+        let mut accepted = answer.accepted([told.data.dm_event_id])?;
         accepted.allowance = RateLimits::tightest(&answer.headers, self.clock.now());
         Ok(accepted)
     }
