@@ -104,7 +104,11 @@ impl fmt::Display for Timestamp {
 
 impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        match jiff::Timestamp::from_millisecond(self.0) {
+            Ok(_) => fmt::Display::fmt(self, f),
+            // A number of something else, such as a telephone.
+            Err(_) => f.write_str("<no date>"),
+        }
     }
 }
 

@@ -417,7 +417,10 @@ impl Endpoint {
             .with_pair(class.pair)
             .with_raw(answer.body.clone());
         if let Some(code) = &said.code {
-            error = error.with_code(code);
+            error = match self.class(code) {
+                Some(_) => error.with_known_code(code),
+                None => error.with_code(code),
+            };
         }
         if let Some(trace) = &said.trace {
             error = error.with_trace(trace);

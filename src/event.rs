@@ -12,7 +12,7 @@ use crate::address::{Address, Medium};
 use crate::clock::Timestamp;
 pub use crate::delivery::DeliveryState;
 use crate::error::ErrorKind;
-use crate::id::{AccountId, Digest, Hidden, MessageId};
+use crate::id::{AccountId, Code, Digest, Hidden, MessageId, Word};
 use crate::medium::sms::{Keyword, keyword};
 use crate::message::{ContactCard, Location, MediaRef, Money};
 
@@ -425,7 +425,7 @@ impl fmt::Debug for InboundContent {
             Self::Reaction { to, .. } => f.debug_struct("Reaction").field("to", to).finish_non_exhaustive(),
             Self::System(_) => f.write_str("System(masked)"),
             Self::Text(text) => f.debug_tuple("Text").field(&Hidden(text)).finish(),
-            Self::Unsupported(kind) => f.debug_tuple("Unsupported").field(kind).finish(),
+            Self::Unsupported(kind) => f.debug_tuple("Unsupported").field(&kind.as_deref().map(Word)).finish(),
             Self::Withdrawn(id) => f.debug_tuple("Withdrawn").field(id).finish(),
         }
     }
@@ -448,7 +448,7 @@ impl fmt::Debug for Chosen {
 
 /// How far a message of ours has got.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Delivery {
     /// Where and when.
     pub envelope: Envelope,
@@ -468,6 +468,22 @@ pub struct Delivery {
     pub billing: Option<String>,
     /// How many parts it was billed as, where the gateway says.
     pub segments: Option<u32>,
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("envelope", &self.envelope)
+            .field("of", &self.of)
+            .field("state", &self.state)
+            .field("status", &Word(&self.status))
+            .field("recipient", &self.recipient)
+            .field("failure", &self.failure)
+            .field("price", &self.price)
+            .field("billing", &self.billing.as_deref().map(Word))
+            .field("segments", &self.segments)
+            .finish()
+    }
 }
 
 impl Delivery {
@@ -514,7 +530,7 @@ impl Delivery {
 }
 
 /// Which of our messages a delivery is of.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryOf {
     /// One message, by the gateway's id, by our key, or by both.
@@ -531,6 +547,18 @@ pub enum DeliveryOf {
         /// The last message, where the gateway names it.
         id: Option<MessageId>,
     },
+}
+
+impl fmt::Debug for DeliveryOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // An echo brings the keys of other programs as well, which may be anything.
+            Self::Message { id, key } => {
+                f.debug_struct("Message").field("id", id).field("key", &key.as_deref().map(Word)).finish()
+            }
+            Self::UpTo { at, id } => f.debug_struct("UpTo").field("at", at).field("id", id).finish(),
+        }
+    }
 }
 
 /// Why a message was not delivered.
@@ -580,7 +608,7 @@ impl fmt::Debug for Failure {
         f.debug_struct("Failure")
             .field("kind", &self.kind)
             .field("temporary", &self.temporary)
-            .field("code", &self.code)
+            .field("code", &self.code.as_deref().map(Code))
             .finish_non_exhaustive()
     }
 }
@@ -649,7 +677,7 @@ impl AddressChanged {
 
 /// Something about our own account.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Account {
     /// Where and when.
     pub envelope: Envelope,
@@ -661,6 +689,23 @@ pub struct Account {
     pub name: Option<String>,
     /// The gateway's reason.
     pub reason: Option<String>,
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The name may be a person's or a number, and the reason a text of anybody's, unless it is a word of the gateway's.
+        let constant = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+        let is_constant = self.reason.as_deref().is_some_and(|reason| reason.chars().all(constant));
+        let (constant, text) = (self.reason.as_deref().map(Word), self.reason.as_deref().map(Hidden));
+        let reason: &dyn fmt::Debug = if is_constant { &constant } else { &text };
+        f.debug_struct("Account")
+            .field("envelope", &self.envelope)
+            .field("topic", &self.topic)
+            .field("state", &Word(&self.state))
+            .field("name", &self.name.as_deref().map(Hidden))
+            .field("reason", reason)
+            .finish()
+    }
 }
 
 impl Account {
@@ -693,7 +738,7 @@ pub enum Topic {
 
 /// What this version does not know.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Unrecognised {
     /// Where and when; its [`Raw`] holds all there is.
     pub envelope: Envelope,
@@ -701,6 +746,16 @@ pub struct Unrecognised {
     pub what: String,
     /// Who it came from, where that could be told.
     pub from: Option<Address>,
+}
+
+impl fmt::Debug for Unrecognised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unrecognised")
+            .field("envelope", &self.envelope)
+            .field("what", &Word(&self.what))
+            .field("from", &self.from)
+            .finish()
+    }
 }
 
 impl Unrecognised {

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use crate::clock::{Clock, Sleep};
 use crate::endpoint::BaseUrl;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::Digest;
+use crate::id::{Digest, MediaType};
 use crate::message::{Media, MediaSource};
 use crate::transport::{Body, ByteStream};
 
@@ -166,7 +166,8 @@ impl Stream for MediaStream {
 
 impl fmt::Debug for MediaStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MediaStream").field("mime", &self.mime).field("len", &self.len()).finish_non_exhaustive()
+        let mime = self.mime.as_deref().map(MediaType);
+        f.debug_struct("MediaStream").field("mime", &mime).field("len", &self.len()).finish_non_exhaustive()
     }
 }
 
@@ -194,7 +195,7 @@ pub trait MediaStore: fmt::Debug + Send + Sync + 'static {
 
 /// A file that a [`MediaStore`] keeps.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Stored {
     /// Its SHA-256.
     pub sha256: Digest,
@@ -202,6 +203,13 @@ pub struct Stored {
     pub len: u64,
     /// Its media type.
     pub mime: String,
+}
+
+impl fmt::Debug for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mime = MediaType(&self.mime);
+        f.debug_struct("Stored").field("sha256", &self.sha256).field("len", &self.len).field("mime", &mime).finish()
+    }
 }
 
 impl Stored {

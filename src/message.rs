@@ -12,7 +12,7 @@ use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::delivery::DeliveryState;
 use crate::error::{Error, Result};
-use crate::id::{Digest, Hidden, MessageId};
+use crate::id::{Digest, Hidden, MediaType, MessageId, Word};
 use crate::rate::Allowance;
 
 /// One message of ours to one person or conversation.
@@ -592,7 +592,7 @@ impl fmt::Debug for MediaSource {
             }
             Self::Link(_) => f.write_str("Link"),
             Self::Stored { len, mime, .. } => {
-                f.debug_struct("Stored").field("len", len).field("mime", mime).finish_non_exhaustive()
+                f.debug_struct("Stored").field("len", len).field("mime", &MediaType(mime)).finish_non_exhaustive()
             }
         }
     }
@@ -676,7 +676,7 @@ impl fmt::Debug for MediaRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MediaRef")
             .field("gateway", &self.gateway)
-            .field("mime", &self.mime)
+            .field("mime", &self.mime.as_deref().map(MediaType))
             .field("len", &self.len)
             .field("expires", &self.expires)
             .finish_non_exhaustive()
@@ -1281,7 +1281,7 @@ impl fmt::Debug for Accepted {
             .field("id", &self.id)
             .field("more", &self.more)
             .field("state", &self.state)
-            .field("status", &self.status)
+            .field("status", &self.status.as_deref().map(Word))
             .field("recipient", &self.recipient)
             .field("segments", &self.segments)
             .field("price", &self.price)

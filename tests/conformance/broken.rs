@@ -99,6 +99,7 @@ enum Wrong {
     TruncatesTexts,
     UploadsHalf,
     TakesAnEmptyId,
+    PutsTheCodeIntoAnError,
 }
 
 use Wrong::*;
@@ -269,6 +270,7 @@ const CASES: &[(Wrong, &str, &[&str])] = &[
         &["sends_side_by_side_do_not_mix"],
     ),
     (TakesAnEmptyId, "a_yes_without_an_id_is_unknown", &[]),
+    (PutsTheCodeIntoAnError, "nothing_secret_or_personal_is_shown", &[]),
 ];
 
 #[test]
@@ -502,6 +504,13 @@ impl Adapter {
             Err(error) if self.is(PutsTheAnswerIntoAnError) => {
                 let words = error.raw().map(|raw| String::from_utf8_lossy(raw).into_owned()).unwrap_or_default();
                 Err(error.with_field(words))
+            }
+            Err(error) if self.is(PutsTheCodeIntoAnError) => {
+                let raw = error.raw().and_then(|raw| serde_json::from_slice::<Value>(raw).ok()).unwrap_or_default();
+                Err(match raw["code"].as_str() {
+                    Some(code) => error.with_field(code.to_owned()),
+                    None => error,
+                })
             }
             answer => answer,
         }

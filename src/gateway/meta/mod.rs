@@ -37,6 +37,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,7 +57,7 @@ use crate::endpoint::{
 };
 use crate::error::{Class, Error, ErrorKind, Result};
 use crate::event::Inbound;
-use crate::id::AccountId;
+use crate::id::{AccountId, Hidden};
 use crate::media::{FileUrl, Hosts, MediaStream};
 use crate::medium::whatsapp;
 use crate::message::{Accepted, GatewayOptions, Media, MediaRef, Message, Native};
@@ -603,7 +604,7 @@ impl Channel for Meta {
 /// let message = Message::text(Address::whatsapp("07700 900123")?, "See https://example.org/bins").with(&options)?;
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Options {
@@ -621,6 +622,16 @@ pub struct Options {
     /// from stored copies.) How long is left says [`medium::messenger::window`](crate::medium::messenger::window).
     #[serde(default, skip_serializing_if = "is_off")]
     pub human_agent: bool,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("preview_url", &self.preview_url)
+            .field("recipient_identity_key_hash", &self.recipient_identity_key_hash.as_deref().map(Hidden))
+            .field("human_agent", &self.human_agent)
+            .finish()
+    }
 }
 
 fn is_off(flag: &bool) -> bool {
@@ -659,7 +670,7 @@ impl GatewayOptions for Options {
 /// let message = Message::new(Address::whatsapp("07700 900123")?, form.content()?);
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Flow {
     id: String,
     body: String,
@@ -667,6 +678,12 @@ pub struct Flow {
     token: Option<String>,
     screen: Option<String>,
     draft: bool,
+}
+
+impl fmt::Debug for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flow").field("draft", &self.draft).finish_non_exhaustive()
+    }
 }
 
 impl Flow {

@@ -33,6 +33,7 @@
 //! [codes]: https://www.twilio.com/docs/api/errors
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,7 +49,7 @@ use crate::context::Context;
 use crate::endpoint::{Access, Answer, BaseUrl, Credential, Endpoint, FetchLimits, VendorError, basic};
 use crate::error::{Class, Error, ErrorKind, Result};
 use crate::event::{DeliveryState, Failure};
-use crate::id::{AccountId, MessageId};
+use crate::id::{AccountId, MessageId, UrlHost, is_code};
 use crate::media::{FileUrl, Hosts, MediaStream};
 use crate::medium::whatsapp;
 use crate::message::{Accepted, MediaKind, MediaRef, Message};
@@ -76,7 +77,7 @@ const GATEWAY: &str = "twilio";
 /// from = "+447700900456"                          # or messaging_service_sid = "MG…"
 /// public_url = "https://sms.example.gov.uk"
 /// ```
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
@@ -113,6 +114,25 @@ pub struct Config {
     /// What some of Twilio's codes mean, over the table: for refusals and for deliveries that failed.
     #[serde(default)]
     pub errors: BTreeMap<String, Class>,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("account_sid", &self.account_sid)
+            .field("auth_token", &self.auth_token)
+            .field("api_key", &self.api_key)
+            .field("from", &self.from)
+            .field("messaging_service_sid", &self.messaging_service_sid)
+            .field("public_url", &self.public_url)
+            // It may hold a token or a password.
+            .field("status_callback", &self.status_callback.as_deref().map(UrlHost))
+            .field("old_auth_tokens", &self.old_auth_tokens)
+            .field("shared_keys", &self.shared_keys)
+            .field("base_url", &self.base_url)
+            .field("errors", &self.errors)
+            .finish()
+    }
 }
 
 /// A key that calls Twilio's API.
@@ -214,7 +234,7 @@ const SENDER: &str = "must be a phone number, a short code, or a name of up to 1
 /// A sender at Twilio, for SMS or for WhatsApp.
 ///
 /// Cloning is cheap, and clones share one connection pool.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Twilio {
     info: Info,
     endpoint: Endpoint,
@@ -227,6 +247,20 @@ pub struct Twilio {
     source: Source,
     status_callback: Option<Arc<str>>,
     signature: Option<Arc<Signature>>,
+}
+
+impl fmt::Debug for Twilio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Twilio")
+            .field("info", &self.info)
+            .field("endpoint", &self.endpoint)
+            .field("context", &self.context)
+            .field("by_key", &self.by_key)
+            .field("source", &self.source)
+            .field("status_callback", &self.status_callback.as_deref().map(UrlHost))
+            .field("signature", &self.signature)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Who messages come from.
@@ -631,7 +665,7 @@ fn vendor_error(answer: &Answer) -> VendorError<'_> {
     let request_id = HeaderName::from_static("twilio-request-id");
     error.trace = answer.headers.get(request_id).and_then(|id| id.to_str().ok()).map(Into::into);
     if let Some(code) = refused.code {
-        if code.bytes().all(|b| b.is_ascii_digit()) {
+        if is_code(&code) && code.bytes().all(|b| b.is_ascii_digit()) {
             error.help = Some(format!("https://www.twilio.com/docs/errors/{}", &*code).into());
         }
         error.code = Some(code.0);
