@@ -615,9 +615,12 @@ async fn a_file_is_fetched_by_its_address_or_by_its_id_and_its_hash_is_checked()
     }
 }
 
-/// A transport that notes where it is sent to, with which headers.
+/// An address, and the headers of credentials that went there.
+type Visit = (String, Vec<String>);
+
+/// A transport that notes where it is sent to.
 #[derive(Clone, Debug, Default)]
-struct Noted(std::sync::Arc<std::sync::Mutex<Vec<(String, Vec<String>)>>>);
+struct Noted(std::sync::Arc<std::sync::Mutex<Vec<Visit>>>);
 
 #[civic_messaging::async_trait]
 impl civic_messaging::Transport for Noted {
