@@ -85,7 +85,7 @@ impl Channel for Severn {
         let body = serde_json::json!({ "from": from, "to": to, "text": text, "reference": message.key });
         let headers = HeaderMap::from_iter([(AUTHORIZATION, bearer(&self.api_token)?)]);
         let answer = self.endpoint.send(self.endpoint.json("/v1/messages", headers, &body)?).await?;
-        Ok(Accepted::new("severn", answer.json::<Taken>()?.id, answer.body))
+        answer.accepted([answer.json::<Taken>()?.id])
     }
 
     async fn receive(&self, request: &webhook::Request) -> Result<Received> {

@@ -37,8 +37,8 @@ pub enum Medium {
 pub struct OtherMedium(Box<str>);
 
 impl Medium {
-    /// A medium by its name: 1 to 32 lower-case letters, digits, `-` or `_`. A name that this crate knows gives
-    /// that medium.
+    /// A medium by its name: 1 to 32 lower-case letters, digits, `-` or `_`, and a letter first. A name that this crate
+    /// knows gives that medium.
     ///
     /// ```
     /// use civic_messaging::Medium;
@@ -56,12 +56,19 @@ impl Medium {
             "sms" => Self::Sms,
             "whatsapp" => Self::WhatsApp,
             "x" => Self::X,
+            // A name is shown, so that a number must not pass for one.
             _ if (1..=32).contains(&name.len())
+                && name.starts_with(|c: char| c.is_ascii_lowercase())
                 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_')) =>
             {
                 Self::Other(OtherMedium(name.into()))
             }
-            _ => return Err(Error::invalid("medium", "must be 1 to 32 lower-case letters, digits, - or _")),
+            _ => {
+                return Err(Error::invalid(
+                    "medium",
+                    "must be 1 to 32 lower-case letters, digits, - or _, and begin with a letter",
+                ));
+            }
         })
     }
 

@@ -97,6 +97,13 @@ impl Timestamp {
         let zoned = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
         Some(Self(zoned.as_millisecond()))
     }
+
+    /// Reads a date of an HTTP header, in each of its three forms (RFC 9110, 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`,
+    /// `Sunday, 06-Nov-94 08:49:37 GMT` and `Sun Nov  6 08:49:37 1994`.
+    pub fn from_http_date(text: &str) -> Option<Self> {
+        let since = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        Some(Self(i64::try_from(since.as_millis()).ok()?))
+    }
 }
 
 impl FromStr for Timestamp {
@@ -121,7 +128,11 @@ impl fmt::Display for Timestamp {
 
 impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        match jiff::Timestamp::from_millisecond(self.0) {
+            Ok(_) => fmt::Display::fmt(self, f),
+            // A number of something else, such as a telephone.
+            Err(_) => f.write_str("<no date>"),
+        }
     }
 }
 
@@ -390,6 +401,11 @@ mod tests {
         assert_eq!(Timestamp::from_rfc2822("Tue, 01 Sep 2026 09:20:00 +0000"), Some(at));
         assert!("yesterday".parse::<Timestamp>().is_err());
         assert_eq!(Timestamp::from_rfc2822("soon"), None);
+        let at = Timestamp::from_secs(784_111_777);
+        for form in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
+            assert_eq!(Timestamp::from_http_date(form), Some(at), "{form}");
+        }
+        assert_eq!(Timestamp::from_http_date("soon"), None);
     }
 
     #[test]

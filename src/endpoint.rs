@@ -12,13 +12,16 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use http::{Method, Request, StatusCode, Uri};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::clock::{Clock, Timestamp};
 use crate::context::Context;
 use crate::error::{Class, Error, ErrorKind, Outcome, Result};
-use crate::media::{Hosts, MediaStream};
+use crate::id::MessageId;
+use crate::media::{FileUrl, Hosts, MediaStream};
+use crate::message::Accepted;
 use crate::secret::Secret;
 use crate::transport::{Body, Deadline, PublicOnly, Transport, Wire, is_loopback};
 
@@ -93,6 +96,15 @@ impl Answer {
         std::str::from_utf8(&self.body).map_err(|_| self.unreadable())
     }
 
+    /// The acceptance that this answer is, under these ids: one for each part of the message.
+    ///
+    /// # Errors
+    /// As [`json`](Self::json), when there is no id, or one is empty or blank: nobody could say later what became of the
+    /// message.
+    pub fn accepted<I: Into<MessageId>>(&self, ids: impl IntoIterator<Item = I>) -> Result<Accepted> {
+        Accepted::of_parts(self.gateway, ids, self.body.clone()).ok_or_else(|| self.unreadable())
+    }
+
     /// The error for an answer that said yes and cannot be read.
     pub fn unreadable(&self) -> Error {
         let outcome = if self.sending { Outcome::Unknown } else { Outcome::NotSent };
@@ -111,6 +123,9 @@ impl std::fmt::Debug for Answer {
 }
 
 impl Endpoint {
+    /// The slowest upload that is waited for, in bytes a second: half a megabit.
+    pub const UPLOAD_RATE_MIN: u64 = 64 * 1024;
+
     /// The longest answer that is read, in bytes.
     pub const ANSWER_MAX: usize = 8 * 1024 * 1024;
 
@@ -162,6 +177,10 @@ impl Endpoint {
     ///
     /// # Errors
     /// As the answer says, always with [`Outcome::NotSent`].
+    ///
+    /// A request with a body of more than 64 KiB, such as the upload of a file, may take 30 seconds and as long as the
+    /// body takes at [`UPLOAD_RATE_MIN`](Self::UPLOAD_RATE_MIN), unless it has a [`Deadline`]; every other one has the
+    /// time of the transport.
     pub fn call(&self, request: Request<Body>) -> impl Future<Output = Result<Answer>> + Send {
         self.exchange(request, false)
     }
@@ -214,20 +233,28 @@ impl Endpoint {
 
     /// The address of a path under the base URL. One that every send goes to is best made once.
     ///
+    /// A path that servers read in different ways is refused: one with a `.`, `..` or empty segment, a backslash, or an
+    /// encoded slash, however it is written. Put an id into a path with [`segment`].
+    ///
     /// # Errors
     /// [`ErrorKind::Config`] when the path is not one.
     pub fn uri(&self, path: &str) -> Result<Uri> {
+        if normal(path.split_once('?').map_or(path, |(path, _)| path)).is_none() {
+            return Err(Error::config("path", "must start with a slash, and be one path for every server"));
+        }
         let uri = Bytes::from([self.base.as_str(), path].concat());
         Uri::from_maybe_shared(uri).map_err(|_| Error::config("path", "is not a URL path"))
     }
 
     /// Fetches a file from a host of the gateway, with the credential where it belongs.
     ///
-    /// Redirects are followed up to three times, each checked like the first address. Nothing is decompressed.
+    /// Redirects are followed up to three times, each checked like the first address. Nothing is decompressed. On a host
+    /// that gets the credential, a path that servers read in different ways is refused, and the credential decides by
+    /// [`Credential::access`] which of the others are fetched.
     ///
     /// # Errors
-    /// [`ErrorKind::Forbidden`] for an address that is not of the gateway, [`ErrorKind::NotFound`] for a file that
-    /// is gone, [`ErrorKind::TooLarge`] over `limits.cap`.
+    /// [`ErrorKind::Forbidden`], with the field `media.url`, for an address that is not of the gateway or that the
+    /// credential refuses, [`ErrorKind::NotFound`] for a file that is gone, [`ErrorKind::TooLarge`] over `limits.cap`.
     pub async fn fetch(
         &self,
         url: &str,
@@ -255,8 +282,15 @@ impl Endpoint {
             }
             let loopback = self.base.is_loopback();
             let (uri, trusted) = hosts.check(&url, &self.base)?;
+            let access = if trusted { credential.access(&FileUrl::new(&uri)?) } else { Access::Anonymous };
+            if access == Access::Refused {
+                return Err(Error::new(ErrorKind::Forbidden, "is not an address that the credential is for")
+                    .with_field("media.url"));
+            }
             let mut request = Request::new(Body::empty());
-            if trusted && let Some(header) = credential.header(&uri)? {
+            if access == Access::Credential
+                && let Some(header) = credential.header(&uri)?
+            {
                 request.headers_mut().insert(credential.name(), header);
             }
             *request.uri_mut() = uri.clone();
@@ -289,7 +323,12 @@ impl Endpoint {
         self.overrides.get(code).copied().or_else(row)
     }
 
-    async fn exchange(&self, request: Request<Body>, sending: bool) -> Result<Answer> {
+    async fn exchange(&self, mut request: Request<Body>, sending: bool) -> Result<Answer> {
+        if request.extensions().get::<Deadline>().is_none()
+            && let Some(time) = upload_time(request.body().len())
+        {
+            request.extensions_mut().insert(Deadline(time));
+        }
         let answer = self.transport.call(request).await.map_err(|e| self.unreachable(e, sending))?;
         let (parts, body) = answer.into_parts();
         let answer = self.read(parts, body, sending).await?;
@@ -378,7 +417,10 @@ impl Endpoint {
             .with_pair(class.pair)
             .with_raw(answer.body.clone());
         if let Some(code) = &said.code {
-            error = error.with_code(code);
+            error = match self.class(code) {
+                Some(_) => error.with_known_code(code),
+                None => error.with_code(code),
+            };
         }
         if let Some(trace) = &said.trace {
             error = error.with_trace(trace);
@@ -387,6 +429,18 @@ impl Endpoint {
             error = error.with_help(help);
         }
         error
+    }
+}
+
+/// The longest that a request with a body of this length may take: 30 seconds, and as long as the body takes at
+/// [`Endpoint::UPLOAD_RATE_MIN`]. One whose length is not known is taken for 100 MiB. None for a body that is no file's:
+/// the transport's own time is for it.
+fn upload_time(len: Option<u64>) -> Option<Duration> {
+    const BASE: Duration = Duration::from_secs(30);
+    const UNKNOWN: u64 = 100 * 1024 * 1024;
+    match len.unwrap_or(UNKNOWN) {
+        len if len <= Endpoint::UPLOAD_RATE_MIN => None,
+        len => Some(BASE.saturating_add(Duration::from_secs(len.div_ceil(Endpoint::UPLOAD_RATE_MIN)))),
     }
 }
 
@@ -420,6 +474,72 @@ pub trait Credential: Sync {
     /// The name of its header.
     fn name(&self) -> HeaderName {
         AUTHORIZATION
+    }
+
+    /// Decides how a file is fetched from a host that gets the credential. Asked for each address, redirects included,
+    /// before its request.
+    fn access(&self, _file: &FileUrl<'_>) -> Access {
+        Access::Credential
+    }
+
+    /// Limits the credential to the files for which `access` says so.
+    ///
+    /// A credential that opens more than files needs it: the address of a file comes from a webhook or a redirect.
+    ///
+    /// ```
+    /// use civic_messaging::endpoint::{Access, Credential, bearer};
+    /// use civic_messaging::media::FileUrl;
+    ///
+    /// # let token = civic_messaging::Secret::new("the-token-of-the-account")?;
+    /// let credential = Some(bearer(&token)?).limited_to(|file: &FileUrl<'_>| {
+    ///     if file.path().starts_with("/v1/files/") { Access::Credential } else { Access::Refused }
+    /// });
+    /// # Ok::<(), civic_messaging::Error>(())
+    /// ```
+    fn limited_to<A>(self, access: A) -> Limited<Self, A>
+    where
+        Self: Sized,
+        A: Fn(&FileUrl<'_>) -> Access + Sync,
+    {
+        Limited { credential: self, access }
+    }
+}
+
+/// How a file is fetched from a host that gets the credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// With the credential.
+    Credential,
+    /// Without it.
+    Anonymous,
+    /// Not at all.
+    Refused,
+}
+
+/// A credential for some files only: see [`Credential::limited_to`].
+#[derive(Clone, Copy)]
+pub struct Limited<C, A> {
+    credential: C,
+    access: A,
+}
+
+impl<C, A> std::fmt::Debug for Limited<C, A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Limited(masked)")
+    }
+}
+
+impl<C: Credential, A: Fn(&FileUrl<'_>) -> Access + Sync> Credential for Limited<C, A> {
+    fn header(&self, uri: &http::Uri) -> Result<Option<HeaderValue>> {
+        self.credential.header(uri)
+    }
+
+    fn name(&self) -> HeaderName {
+        self.credential.name()
+    }
+
+    fn access(&self, file: &FileUrl<'_>) -> Access {
+        (self.access)(file)
     }
 }
 
@@ -489,8 +609,8 @@ fn words(kind: ErrorKind) -> &'static str {
     }
 }
 
-/// How long a `Retry-After` header asks to wait: seconds, or an HTTP date, kept between 1 second and 24 hours. Other
-/// values ask for nothing.
+/// How long a `Retry-After` header asks to wait: seconds, or an HTTP date in each of its three forms, kept between 1
+/// second and 24 hours. Other values ask for nothing.
 ///
 /// ```
 /// use std::time::Duration;
@@ -499,6 +619,8 @@ fn words(kind: ErrorKind) -> &'static str {
 /// let now = Timestamp::from_rfc2822("Sun, 22 Nov 2026 12:00:00 GMT").unwrap();
 /// assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
 /// assert_eq!(retry_after("Sun, 22 Nov 2026 12:00:30 GMT", now), Some(Duration::from_secs(30)));
+/// assert_eq!(retry_after("Sunday, 22-Nov-26 12:00:30 GMT", now), Some(Duration::from_secs(30)));
+/// assert_eq!(retry_after("Sun Nov 22 12:00:30 2026", now), Some(Duration::from_secs(30)));
 /// assert_eq!(retry_after("soon", now), None);
 /// ```
 pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
@@ -506,7 +628,8 @@ pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let wait = if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
         Duration::from_secs(value.parse().unwrap_or(u64::MAX))
     } else {
-        Timestamp::from_rfc2822(value)?.since(now)
+        // Some gateways write an offset in the place of `GMT`, which no form of HTTP has.
+        Timestamp::from_http_date(value).or_else(|| Timestamp::from_rfc2822(value))?.since(now)
     };
     Some(wait.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX))
 }
@@ -544,6 +667,12 @@ impl BaseUrl {
     pub(crate) fn authority(&self) -> &str {
         let after = self.url.split_once("://").map_or(&*self.url, |(_, rest)| rest);
         after.split('/').next().unwrap_or_default()
+    }
+
+    /// What its path has before that of a request; empty for most.
+    pub(crate) fn path(&self) -> &str {
+        let after = self.url.split_once("://").map_or(&*self.url, |(_, rest)| rest);
+        after.find('/').and_then(|at| after.get(at..)).unwrap_or_default()
     }
 
     /// Its host, in lower case.
@@ -594,6 +723,52 @@ impl<'de> serde::Deserialize<'de> for BaseUrl {
     }
 }
 
+/// An id as one segment of a path, percent-encoded where it must be.
+///
+/// Ids come from webhooks, answers and callers, and must not lead a request elsewhere: one that is empty, `.` or `..`, or
+/// that holds a character by which servers divide or decode a URL (`/`, `\\`, `?`, `#`, `%`) or a control character, is
+/// refused.
+///
+/// ```
+/// use civic_messaging::endpoint::segment;
+///
+/// assert_eq!(segment("media.id", "900000000000001")?, "900000000000001");
+/// assert_eq!(segment("media.id", "a file")?, "a%20file");
+/// assert_eq!(segment("media.id", "..").unwrap_err().field(), Some("media.id"));
+/// # Ok::<(), civic_messaging::Error>(())
+/// ```
+///
+/// # Errors
+/// [`ErrorKind::InvalidMessage`] with this field.
+pub fn segment<'a>(field: &'static str, id: &'a str) -> Result<Cow<'a, str>> {
+    let divides = |c: char| c.is_control() || matches!(c, '/' | '\\' | '?' | '#' | '%');
+    if matches!(id, "" | "." | "..") || id.contains(divides) {
+        return Err(Error::invalid(field, "is not an id that can stand in a URL"));
+    }
+    Ok(utf8_percent_encode(id, SEGMENT).into())
+}
+
+/// All but the unreserved characters (RFC 3986, 2.3).
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A path, decoded once; none where servers could read it in different ways.
+pub(crate) fn normal(path: &str) -> Option<Cow<'_, str>> {
+    let decoded = percent_decode_str(path).decode_utf8().ok()?;
+    let slashes = |path: &str| path.bytes().filter(|b| *b == b'/').count();
+    // A slash that was encoded, an escape that is left, or was encoded twice.
+    if slashes(&decoded) != slashes(path) || decoded.contains(|c: char| c.is_control() || matches!(c, '\\' | '%' | '#'))
+    {
+        return None;
+    }
+    let mut segments = decoded.strip_prefix('/')?.split('/').peekable();
+    while let Some(segment) = segments.next() {
+        if matches!(segment, "." | "..") || (segment.is_empty() && segments.peek().is_some()) {
+            return None;
+        }
+    }
+    Some(decoded)
+}
+
 /// The value of a `Bearer` header, marked so that nothing prints it.
 ///
 /// # Errors
@@ -635,7 +810,15 @@ mod tests {
         let secs = |value: &str| retry_after(value, now).map(|d| d.as_secs());
         assert_eq!([secs("0"), secs("1"), secs(" 7 "), secs("999999999")], [Some(1), Some(1), Some(7), Some(86_400)]);
         assert_eq!(secs("99999999999999999999999999"), Some(86_400));
-        assert_eq!(secs("Thu, 01 Jan 1970 00:00:00 GMT"), Some(1));
+        for past in ["Thu, 01 Jan 1970 00:00:00 GMT", "Thursday, 01-Jan-70 00:00:00 GMT", "Thu Jan  1 00:00:00 1970"] {
+            assert_eq!(secs(past), Some(1), "{past}");
+        }
+        for soon in ["Wed, 18 Nov 2026 11:07:30 GMT", "Wednesday, 18-Nov-26 11:07:30 GMT", "Wed Nov 18 11:07:30 2026"] {
+            assert_eq!(secs(soon), Some(50), "{soon}");
+        }
+        for far in ["Sat, 01 Jan 2050 00:00:00 GMT", "Saturday, 01-Jan-50 00:00:00 GMT", "Sat Jan  1 00:00:00 2050"] {
+            assert_eq!(secs(far), Some(86_400), "{far}");
+        }
         for nonsense in ["", "-1", "1.5", "soon", "2026-11-22T12:00:00Z", "1e3", "٣"] {
             assert_eq!(secs(nonsense), None, "{nonsense}");
         }
@@ -684,6 +867,81 @@ mod tests {
             );
             assert_eq!(request.headers()[CONTENT_TYPE], kind);
             assert_eq!(request.body_mut().chunk().await.unwrap().unwrap(), body);
+        }
+    }
+
+    #[test]
+    fn upload_time_grows_with_the_file() {
+        let secs = |len| upload_time(len).map(|time| time.as_secs());
+        assert_eq!([secs(Some(0)), secs(Some(4_096)), secs(Some(65_536))], [None; 3]);
+        assert_eq!(
+            [secs(Some(65_537)), secs(Some(5 << 20)), secs(Some(100 << 20))],
+            [Some(32), Some(110), Some(1_630)]
+        );
+        assert_eq!(secs(None), Some(1_630));
+        assert!(upload_time(Some(u64::MAX)).is_some());
+    }
+
+    #[test]
+    fn segment_refuses_ids_that_lead_elsewhere() {
+        for good in ["900000000000001", "wamid.HBg_-~", "a..b", "...", "3e4", "CAFE"] {
+            assert_eq!(segment("id", good).unwrap(), good);
+        }
+        for (id, written) in
+            [("a b", "a%20b"), ("a:b@c;d", "a%3Ab%40c%3Bd"), ("ŵ", "%C5%B5"), ("a+b&c=d", "a%2Bb%26c%3Dd")]
+        {
+            assert_eq!(segment("id", id).unwrap(), written);
+        }
+        for bad in [
+            "", ".", "..", "../x", "a/b", "/", "a\\b", "..\\", "?a=b", "1?a", "1#a", "#", "%2e%2e", "%2E.", "a%2fb",
+            "%", "a\nb", "a\0", "\u{7f}", "\u{85}",
+        ] {
+            let error = segment("media.id", bad).unwrap_err();
+            assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidMessage, Some("media.id")), "{bad:?}");
+            assert_eq!(error.outcome(), Outcome::NotSent);
+        }
+    }
+
+    #[test]
+    fn uri_refuses_paths_with_two_readings() {
+        let context = Context::with_transport(crate::mock::NoTransport);
+        let endpoint =
+            Endpoint::new("acme", "https://gw.example/sub".parse().unwrap(), &context, &[], |_| VendorError::default());
+        for good in ["/a", "/", "/a/b.c/", "/a..b/...", "/a%20b/%C5%B5", "/a?x=..//%2e%2e/%25", "/a:b@c"] {
+            assert_eq!(endpoint.uri(good).unwrap().to_string(), format!("https://gw.example/sub{good}"));
+        }
+        for bad in [
+            "",
+            "a",
+            "?a",
+            ".evil.example/",
+            "@evil.example/",
+            ":80/",
+            "/..",
+            "/.",
+            "/a/../b",
+            "/a/./b",
+            "/%2e%2e/b",
+            "/%2E./b",
+            "/.%2e",
+            "/%2e",
+            "/a//b",
+            "//b",
+            "/a%2fb",
+            "/a%2F..%2Fb",
+            "/a%5cb",
+            "/a\\b",
+            "/%252e%252e/b",
+            "/%25",
+            "/%",
+            "/%zz",
+            "/a%00",
+            "/a%0a",
+            "/%ff",
+            "/a#b",
+        ] {
+            let error = endpoint.uri(bad).unwrap_err();
+            assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("path")), "{bad:?}");
         }
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use crate::id::MessageId;
+use crate::id::{MessageId, is_code, is_trace};
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -366,11 +366,19 @@ impl Error {
         self
     }
 
-    /// Keeps the gateway's code. One that does not look like a code (up to 64 letters, digits, `.`, `_` or `-`, and
-    /// not a number of ten digits or more) is left out, since it could hold anything.
+    /// Keeps the gateway's code. One that does not look like a code is left out, since it could hold anything: a code is
+    /// a number of up to 7 digits, a word of up to 12 letters and digits, or words of up to 32 letters, with `.`, `_` and
+    /// `-`, and neither a token nor a message id.
     #[must_use]
     pub fn with_code(mut self, code: &str) -> Self {
-        self.0.code = plain(code).then(|| code.to_owned());
+        self.0.code = is_code(code).then(|| code.to_owned());
+        self
+    }
+
+    /// Keeps a code that is known not to hold anything else: one of a table, or of our own.
+    #[must_use]
+    pub(crate) fn with_known_code(mut self, code: &str) -> Self {
+        self.0.code = Some(code.to_owned());
         self
     }
 
@@ -381,10 +389,11 @@ impl Error {
         self
     }
 
-    /// Keeps the gateway's id of the call, under the same rule as a code.
+    /// Keeps the gateway's id of the call. One that looks like a number, a token or a message id, or is none of up to 32
+    /// letters, digits, `.`, `_` and `-`, is left out. UUIDs, and Twilio's `RQ` with 32 hexadecimal digits, are kept.
     #[must_use]
     pub fn with_trace(mut self, trace: &str) -> Self {
-        self.0.trace = plain(trace).then(|| trace.to_owned());
+        self.0.trace = is_trace(trace).then(|| trace.to_owned());
         self
     }
 
@@ -415,12 +424,6 @@ impl Error {
         self.0.raw = Some(raw);
         self
     }
-}
-
-fn plain(code: &str) -> bool {
-    let number = code.bytes().all(|b| b.is_ascii_digit());
-    (1..=if number { 9 } else { 64 }).contains(&code.len())
-        && code.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 impl fmt::Display for Error {
@@ -571,6 +574,14 @@ mod tests {
         assert_eq!(Error::unsupported("x").with_code("+447700900123").code(), None);
         assert_eq!(Error::unsupported("x").with_code("447700900123").code(), None);
         assert_eq!(Error::unsupported("x").with_code("hello there").code(), None);
+        let hidden =
+            ["wamid.HBgMNDQ3NzAwOTAwMTIzFQIAERgSMEE5", "HBgMNDQ3NzAwOTAwMTIz", "EAAG-canary-token", "447700900123"];
+        for canary in hidden {
+            let error = Error::unsupported("x").with_code(canary).with_trace(canary);
+            assert_eq!((error.code(), error.trace()), (None, None), "{canary}");
+            assert!(!format!("{error} {error:?}").contains(canary));
+        }
+        assert_eq!(Error::unsupported("x").with_trace("AbCdEf123GhIjKlMnOpQr").trace(), Some("AbCdEf123GhIjKlMnOpQr"));
     }
 
     #[test]

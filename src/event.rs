@@ -14,7 +14,7 @@ use crate::address::{Address, Medium};
 use crate::clock::Timestamp;
 pub use crate::delivery::DeliveryState;
 use crate::error::ErrorKind;
-use crate::id::{AccountId, Digest, Hidden, MessageId};
+use crate::id::{AccountId, Code, Digest, Hidden, MessageId, Word};
 use crate::json::digest;
 use crate::medium::sms::{Keyword, keyword, title_keyword};
 use crate::message::{ContactCard, Location, MediaRef, Money};
@@ -64,7 +64,7 @@ impl Event {
         let of = match self {
             Self::Inbound(e) => match (&e.envelope.id, &e.content) {
                 // One message may come as several events.
-                (Some(id), _) => format!("inbound/{id}"),
+                (Some(id), _) => format!("inbound/{}", id.as_str()),
                 // A gateway that names an edit by the message: the edit is another event.
                 (None, InboundContent::Edited { id, content }) if *id == e.id => {
                     let now = Digest::of(&serde_json::to_vec(content).unwrap_or_default());
@@ -157,7 +157,7 @@ pub struct Envelope {
     pub dated: bool,
     /// The gateway's own id of the event, where it gives one: see [`Event::id`].
     #[serde(default)]
-    pub id: Option<Box<str>>,
+    pub id: Option<MessageId>,
 }
 
 impl Envelope {
@@ -177,14 +177,14 @@ impl Envelope {
     /// Sets the gateway's own id of the event, where it gives one.
     #[must_use]
     pub fn identified(mut self, id: Option<&str>) -> Self {
-        self.id = id.filter(|id| !id.is_empty()).map(Into::into);
+        self.id = id.filter(|id| !id.is_empty()).map(MessageId::from);
         self
     }
 
     /// The id of an event that has none of its own: the gateway's, or a digest of what it says and when.
     fn event_id(&self) -> String {
         match &self.id {
-            Some(id) => id.to_string(),
+            Some(id) => id.as_str().to_owned(),
             None if self.dated => format!("{}/{}", digest(self.raw.as_bytes()), self.at.as_millis()),
             None => digest(self.raw.as_bytes()).to_string(),
         }
@@ -474,7 +474,11 @@ impl fmt::Debug for InboundContent {
             Self::Reaction { to, .. } => f.debug_struct("Reaction").field("to", to).finish_non_exhaustive(),
             Self::System(_) => f.write_str("System(masked)"),
             Self::Text(text) => f.debug_tuple("Text").field(&Hidden(text)).finish(),
-            Self::Unsupported { .. } => f.write_str("Unsupported(masked)"),
+            Self::Unsupported { kind, code } => f
+                .debug_struct("Unsupported")
+                .field("kind", &kind.as_deref().map(Word))
+                .field("code", &code.as_deref().map(Code))
+                .finish(),
             Self::Withdrawn(id) => f.debug_tuple("Withdrawn").field(id).finish(),
         }
     }
@@ -497,7 +501,7 @@ impl fmt::Debug for Chosen {
 
 /// How far a message of ours has got.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Delivery {
     /// Where and when.
     pub envelope: Envelope,
@@ -517,6 +521,22 @@ pub struct Delivery {
     pub billing: Option<String>,
     /// How many parts it was billed as, where the gateway says.
     pub segments: Option<u32>,
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("envelope", &self.envelope)
+            .field("of", &self.of)
+            .field("state", &self.state)
+            .field("status", &Word(&self.status))
+            .field("recipient", &self.recipient)
+            .field("failure", &self.failure)
+            .field("price", &self.price)
+            .field("billing", &self.billing.as_deref().map(Word))
+            .field("segments", &self.segments)
+            .finish()
+    }
 }
 
 impl Delivery {
@@ -563,7 +583,7 @@ impl Delivery {
 }
 
 /// Which of our messages a delivery is of.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryOf {
     /// One message, by the gateway's id, by our key, or by both.
@@ -580,6 +600,18 @@ pub enum DeliveryOf {
         /// The last message, where the gateway names it.
         id: Option<MessageId>,
     },
+}
+
+impl fmt::Debug for DeliveryOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // An echo brings the keys of other programs as well, which may be anything.
+            Self::Message { id, key } => {
+                f.debug_struct("Message").field("id", id).field("key", &key.as_deref().map(Word)).finish()
+            }
+            Self::UpTo { at, id } => f.debug_struct("UpTo").field("at", at).field("id", id).finish(),
+        }
+    }
 }
 
 /// Why a message was not delivered.
@@ -629,7 +661,7 @@ impl fmt::Debug for Failure {
         f.debug_struct("Failure")
             .field("kind", &self.kind)
             .field("temporary", &self.temporary)
-            .field("code", &self.code)
+            .field("code", &self.code.as_deref().map(Code))
             .finish_non_exhaustive()
     }
 }
@@ -704,7 +736,7 @@ impl AddressChanged {
 
 /// Something about our own account.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Account {
     /// Where and when.
     pub envelope: Envelope,
@@ -729,7 +761,7 @@ pub struct Account {
 
 /// A state that a gateway announces.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upcoming {
     /// The state, in the gateway's word.
     pub state: String,
@@ -737,10 +769,34 @@ pub struct Upcoming {
     pub at: Option<Timestamp>,
 }
 
+impl fmt::Debug for Upcoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upcoming").field("state", &Word(&self.state)).field("at", &self.at).finish()
+    }
+}
+
 impl Upcoming {
     /// A state that begins at this moment.
     pub fn new(state: impl Into<String>, at: Option<Timestamp>) -> Self {
         Self { state: state.into(), at }
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The name may be a person's or a number, and the reason a text of anybody's, unless it is a word of the gateway's.
+        let constant = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+        let is_constant = self.reason.as_deref().is_some_and(|reason| reason.chars().all(constant));
+        let (constant, text) = (self.reason.as_deref().map(Word), self.reason.as_deref().map(Hidden));
+        let reason: &dyn fmt::Debug = if is_constant { &constant } else { &text };
+        f.debug_struct("Account")
+            .field("envelope", &self.envelope)
+            .field("topic", &self.topic)
+            .field("state", &Word(&self.state))
+            .field("name", &self.name.as_deref().map(Hidden))
+            .field("reason", reason)
+            .field("upcoming", &self.upcoming)
+            .finish_non_exhaustive()
     }
 }
 
@@ -779,7 +835,7 @@ pub enum Topic {
 
 /// What this version does not know.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Unrecognised {
     /// Where and when; its [`Raw`] holds all there is.
     pub envelope: Envelope,
@@ -787,6 +843,16 @@ pub struct Unrecognised {
     pub what: String,
     /// Who it came from, where that could be told.
     pub from: Option<Address>,
+}
+
+impl fmt::Debug for Unrecognised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unrecognised")
+            .field("envelope", &self.envelope)
+            .field("what", &Word(&self.what))
+            .field("from", &self.from)
+            .finish()
+    }
 }
 
 impl Unrecognised {

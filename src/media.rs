@@ -1,5 +1,6 @@
 //! Files on their way to and from a gateway: streamed, capped, hashed, and fetched from nowhere else.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use crate::clock::{Clock, Sleep};
 use crate::endpoint::BaseUrl;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::Digest;
+use crate::id::{Digest, MediaType};
 use crate::message::{Media, MediaSource};
 use crate::transport::{Body, ByteStream};
 
@@ -165,7 +166,8 @@ impl Stream for MediaStream {
 
 impl fmt::Debug for MediaStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MediaStream").field("mime", &self.mime).field("len", &self.len()).finish_non_exhaustive()
+        let mime = self.mime.as_deref().map(MediaType);
+        f.debug_struct("MediaStream").field("mime", &mime).field("len", &self.len()).finish_non_exhaustive()
     }
 }
 
@@ -193,7 +195,7 @@ pub trait MediaStore: fmt::Debug + Send + Sync + 'static {
 
 /// A file that a [`MediaStore`] keeps.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Stored {
     /// Its SHA-256.
     pub sha256: Digest,
@@ -201,6 +203,13 @@ pub struct Stored {
     pub len: u64,
     /// Its media type.
     pub mime: String,
+}
+
+impl fmt::Debug for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mime = MediaType(&self.mime);
+        f.debug_struct("Stored").field("sha256", &self.sha256).field("len", &self.len).field("mime", &mime).finish()
+    }
 }
 
 impl Stored {
@@ -225,10 +234,62 @@ pub trait Publish: fmt::Debug + Send + Sync + 'static {
     async fn publish(&self, media: &Media) -> Result<String>;
 }
 
+/// The address of a file on a host that gets the credential, as a [`Credential`](crate::endpoint::Credential) decides by
+/// it.
+///
+/// It can be made only of an address whose path every server reads alike, so that what is compared is what is asked for.
+/// `Debug` does not show it: whoever has the address of a file may have the file.
+pub struct FileUrl<'a> {
+    host: String,
+    path: Cow<'a, str>,
+    query: Option<&'a str>,
+}
+
+impl<'a> FileUrl<'a> {
+    /// Reads an address.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forbidden`] for a path with a `.`, `..` or empty segment, a backslash or an encoded slash, however it
+    /// is written.
+    pub fn new(uri: &'a http::Uri) -> Result<Self> {
+        let path = crate::endpoint::normal(uri.path()).ok_or_else(|| {
+            Error::new(ErrorKind::Forbidden, "has a path that leads to more than one place").with_field("media.url")
+        })?;
+        Ok(Self { host: uri.host().unwrap_or_default().to_ascii_lowercase(), path, query: uri.query() })
+    }
+
+    /// The host, in lower case.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Returns `true` if the host is this machine, as in a test.
+    pub fn is_loopback(&self) -> bool {
+        crate::transport::is_loopback(&self.host)
+    }
+
+    /// The path, percent-decoded.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The query, as it is written.
+    pub fn query(&self) -> Option<&str> {
+        self.query
+    }
+}
+
+impl fmt::Debug for FileUrl<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FileUrl(masked)")
+    }
+}
+
 /// The hosts that a gateway serves files from.
 ///
 /// A name, or `*.name` for everything under it. A file is fetched from these and nowhere else, over https on the
-/// usual port; the credential goes to the first list and to the base URL's own host only. Where the base URL is
+/// usual port; the credential goes to the first list and to the base URL's own host only, and there to the files that
+/// [`Credential::access`](crate::endpoint::Credential::access) names. Where the base URL is
 /// loopback, as in a test, loopback is all there is, and the credential goes to the base URL's own port.
 #[derive(Clone, Copy, Debug)]
 pub struct Hosts {
@@ -337,6 +398,21 @@ mod tests {
             "https://169.254.169.254/latest/meta-data",
         ] {
             let error = HOSTS.check(bad, &base("https://graph.example")).unwrap_err();
+            assert_eq!((error.kind(), error.field()), (ErrorKind::Forbidden, Some("media.url")), "{bad}");
+        }
+    }
+
+    #[test]
+    fn file_url_has_one_reading() {
+        let uri: http::Uri = "https://API.example/v1/a%20file?x=%2e%2e#part".parse().unwrap();
+        let file = FileUrl::new(&uri).unwrap();
+        assert_eq!((file.host(), file.path(), file.query()), ("api.example", "/v1/a file", Some("x=%2e%2e")));
+        assert!(!format!("{file:?}").contains("v1"));
+        for bad in
+            ["/a/../b", "/a/%2e%2e/b", "/a/%2E%2E/b", "/a/.%2e/b", "/a/./b", "//b", "/a%2fb", "/a%5C..", "/%252e%252e/"]
+        {
+            let uri: http::Uri = format!("https://api.example{bad}").parse().unwrap();
+            let error = FileUrl::new(&uri).unwrap_err();
             assert_eq!((error.kind(), error.field()), (ErrorKind::Forbidden, Some("media.url")), "{bad}");
         }
     }

@@ -12,7 +12,7 @@ use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::delivery::DeliveryState;
 use crate::error::{Error, Result};
-use crate::id::{Digest, Hidden, MessageId};
+use crate::id::{Digest, Hidden, MediaType, MessageId, Word};
 use crate::rate::Allowance;
 
 /// One message of ours to one person or conversation.
@@ -592,7 +592,7 @@ impl fmt::Debug for MediaSource {
             }
             Self::Link(_) => f.write_str("Link"),
             Self::Stored { len, mime, .. } => {
-                f.debug_struct("Stored").field("len", len).field("mime", mime).finish_non_exhaustive()
+                f.debug_struct("Stored").field("len", len).field("mime", &MediaType(mime)).finish_non_exhaustive()
             }
         }
     }
@@ -676,7 +676,7 @@ impl fmt::Debug for MediaRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MediaRef")
             .field("gateway", &self.gateway)
-            .field("mime", &self.mime)
+            .field("mime", &self.mime.as_deref().map(MediaType))
             .field("len", &self.len)
             .field("expires", &self.expires)
             .finish_non_exhaustive()
@@ -1261,15 +1261,18 @@ impl Accepted {
         }
     }
 
-    /// An acceptance of several parts, each with an id; none when there is no id.
+    /// An acceptance of several parts, each with an id; none when there is no id, or one is empty or blank.
+    ///
+    /// An adapter makes it by [`Answer::accepted`](crate::endpoint::Answer::accepted), which gives an error otherwise.
     pub fn of_parts<I: Into<MessageId>>(
         gateway: &'static str,
         ids: impl IntoIterator<Item = I>,
         raw: Bytes,
     ) -> Option<Self> {
-        let mut ids = ids.into_iter();
-        let first = Self::new(gateway, ids.next()?, raw);
-        Some(ids.fold(first, Self::and))
+        let mut ids = ids.into_iter().map(Into::into);
+        let named = |id: MessageId| Some(id).filter(|id| !id.as_str().trim().is_empty());
+        let first = Self::new(gateway, named(ids.next()?)?, raw);
+        ids.try_fold(first, |accepted, id| Some(accepted.and(named(id)?)))
     }
 
     /// The gateway's id, of the first part where there are several.
@@ -1297,7 +1300,7 @@ impl fmt::Debug for Accepted {
             .field("id", &self.id)
             .field("more", &self.more)
             .field("state", &self.state)
-            .field("status", &self.status)
+            .field("status", &self.status.as_deref().map(Word))
             .field("recipient", &self.recipient)
             .field("segments", &self.segments)
             .field("price", &self.price)

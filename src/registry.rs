@@ -190,7 +190,7 @@ impl fmt::Debug for Registry {
 /// The configuration of a channel, from TOML, JSON or the environment.
 ///
 /// A value can be kept out of the file: `{ env = "NOTIFY_API_KEY" }` is read from the environment, `{ file = "…" }`
-/// from a file, without the line's end. `Debug` shows the names of the settings only.
+/// from a file, both without the line's end. `Debug` shows the names of the settings only.
 #[derive(Clone)]
 pub struct Settings(Map<String, Value>);
 
@@ -218,13 +218,15 @@ impl Settings {
         Self::new(value)
     }
 
-    /// Reads environment variables: with the prefix `BINS_`, `BINS_API_KEY` is the setting `api_key`.
+    /// Reads environment variables: with the prefix `BINS_`, `BINS_API_KEY` is the setting `api_key`. The line's end is
+    /// left out of each.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) when no variable has the prefix.
     pub fn from_env(prefix: &str) -> Result<Self> {
-        let named =
-            |(name, value): (String, String)| Some((name.strip_prefix(prefix)?.to_lowercase(), Value::from(value)));
+        let named = |(name, value): (String, String)| {
+            Some((name.strip_prefix(prefix)?.to_lowercase(), Value::from(line(value))))
+        };
         let vars = std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)));
         let settings: Map<_, _> = vars.filter_map(named).collect();
         if settings.is_empty() {
@@ -325,7 +327,7 @@ fn resolve(value: &mut Value, at: &str) -> Result<()> {
                 let text = std::fs::read_to_string(path).map_err(|_| {
                     Error::config(at.to_owned(), format!("is the file {path}, which cannot be read as text"))
                 })?;
-                Some(text.trim_end_matches(['\r', '\n']).to_owned())
+                Some(text)
             }
             _ => {
                 map.iter_mut().try_for_each(|(name, value)| resolve(value, &under(name)))?;
@@ -339,9 +341,15 @@ fn resolve(value: &mut Value, at: &str) -> Result<()> {
         _ => None,
     };
     if let Some(text) = outside {
-        *value = Value::String(text);
+        *value = Value::String(line(text));
     }
     Ok(())
+}
+
+/// The text without the line's end, with which secrets are often stored.
+fn line(mut text: String) -> String {
+    text.truncate(text.trim_end_matches(['\r', '\n']).len());
+    text
 }
 
 /// What a deserialiser says, without any value of the configuration in it: one of them could be a secret.
@@ -429,6 +437,23 @@ mod tests {
         let error = missing.read::<Config>().unwrap_err();
         assert_eq!(error.field(), Some("token"));
         assert!(error.to_string().contains("the variable CIVIC_NOT_SET, which is not set"), "{error}");
+    }
+
+    #[test]
+    fn environment_values_lose_their_line_end() {
+        // Cargo sets no variable with a line's end, and a test must not change its environment: a child has one.
+        if std::env::var_os("CIVIC_TEST_TOKEN").is_none() {
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            child.args(["--exact", "registry::tests::environment_values_lose_their_line_end", "--nocapture"]);
+            let output = child.env("CIVIC_TEST_TOKEN", "from-the-environment\r\n").output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && said.contains("1 passed"), "{said}");
+            return;
+        }
+        let token = |settings: Settings| settings.read::<Config>().unwrap().token.expose().to_owned();
+        let named = Settings::from_json(r#"{"token":{"env":"CIVIC_TEST_TOKEN"}}"#).unwrap();
+        assert_eq!(token(named), "from-the-environment");
+        assert_eq!(token(Settings::from_env("CIVIC_TEST_").unwrap()), "from-the-environment");
     }
 
     #[test]

@@ -477,7 +477,7 @@ impl Inner {
 
 /// What is told of a message that the policy refuses.
 fn refused(reason: &policy::Reason) -> Error {
-    Error::new(ErrorKind::Refused, reason.to_string()).with_code(reason.rule())
+    Error::new(ErrorKind::Refused, reason.to_string()).with_known_code(reason.rule())
 }
 
 /// An account whose rates are kept: gateway, medium and account.

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -33,7 +34,8 @@ pub use reqwest_transport::ReqwestTransport;
 /// - A [`Deadline`] among the request's extensions bounds the whole exchange, answer body included. Without one, the
 ///   transport's own does: there is one, of about 30 s.
 /// - With [`PublicOnly`] among them, an address that is private, loopback or otherwise not of the public internet is
-///   refused after the name was resolved, and before a connection is made.
+///   refused after the name was resolved, and before a connection is made. It is the URL's host that is checked, and not
+///   a proxy's.
 /// - No URL, header or body is logged.
 #[async_trait]
 pub trait Transport: fmt::Debug + Send + Sync + 'static {
@@ -215,43 +217,98 @@ impl TransportError {
 
 impl std::error::Error for TransportError {}
 
-/// Whether an address is of the public internet: not loopback, private, link-local, shared, documentation,
-/// benchmarking, multicast or reserved, nor a way to write one of those in IPv6.
-pub fn is_public(ip: std::net::IpAddr) -> bool {
-    use std::net::{IpAddr, Ipv4Addr};
+/// Returns `true` if an address is of the public internet.
+///
+/// By the IANA registries of special-purpose addresses for IPv4 and IPv6, as in `SPECIAL_V4` and `SPECIAL_V6`: loopback,
+/// private, link-local, shared, documentation, benchmarking, discard and reserved addresses are not, multicast is not,
+/// nor is a way to write one of those in IPv6 (mapped, NAT64, 6to4).
+pub fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
-            let [a, b, c, _] = ip.octets();
-            !(ip.is_loopback()
-                || ip.is_private()
-                || ip.is_link_local()
-                || ip.is_documentation()
-                || a == 0
-                || a >= 224
-                || (a, b & 0xC0) == (100, 64)
-                || (a, b, c) == (192, 0, 0)
-                || (a, b & 0xFE) == (198, 18))
+            let bits = ip.to_bits();
+            let row = SPECIAL_V4.iter().filter(|(at, len, _)| same(bits.into(), at.to_bits().into(), 32, *len));
+            row.max_by_key(|(_, len, _)| *len).is_none_or(|(_, _, public)| *public)
         }
         IpAddr::V6(ip) => {
-            let words = ip.segments();
             let embedded = |high: u16, low: u16| {
                 let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
                 is_public(IpAddr::V4(Ipv4Addr::new(a, b, c, d)))
             };
-            match words {
+            match ip.segments() {
                 // IPv4 in IPv6, by each of the ways there are: compatible, mapped, NAT64, 6to4.
                 [0, 0, 0, 0, 0, 0 | 0xFFFF, high, low] | [0x64, 0xFF9B, 0, 0, 0, 0, high, low] => embedded(high, low),
                 [0x2002, high, low, ..] => embedded(high, low),
-                [0x2001, 0xDB8 | 0, ..] => false,
-                [first, ..] => (0x2000..0x4000).contains(&first),
+                _ => {
+                    let row = SPECIAL_V6.iter().filter(|(at, len, _)| same(ip.to_bits(), at.to_bits(), 128, *len));
+                    row.max_by_key(|(_, len, _)| *len).is_some_and(|(_, _, public)| *public)
+                }
             }
         }
     }
 }
 
+/// Returns `true` if the first `len` of `all` bits are the same.
+fn same(one: u128, other: u128, all: u32, len: u32) -> bool {
+    (one ^ other).checked_shr(all.saturating_sub(len)).unwrap_or(0) == 0
+}
+
+/// <https://www.iana.org/assignments/iana-ipv4-special-registry>, state of 4 September 2020 (read 2026-11-30 from a stored
+/// copy), and multicast: the address, the length of
+/// the prefix, and whether it is globally reachable. The longest prefix decides. Where the registry says "N/A" it is not.
+const SPECIAL_V4: &[(Ipv4Addr, u32, bool)] = &[
+    (Ipv4Addr::new(0, 0, 0, 0), 8, false),
+    (Ipv4Addr::new(10, 0, 0, 0), 8, false),
+    (Ipv4Addr::new(100, 64, 0, 0), 10, false),
+    (Ipv4Addr::new(127, 0, 0, 0), 8, false),
+    (Ipv4Addr::new(169, 254, 0, 0), 16, false),
+    (Ipv4Addr::new(172, 16, 0, 0), 12, false),
+    (Ipv4Addr::new(192, 0, 0, 0), 24, false),
+    // Anycast of the Port Control Protocol and of TURN.
+    (Ipv4Addr::new(192, 0, 0, 9), 32, true),
+    (Ipv4Addr::new(192, 0, 0, 10), 32, true),
+    (Ipv4Addr::new(192, 0, 2, 0), 24, false),
+    (Ipv4Addr::new(192, 31, 196, 0), 24, true),
+    (Ipv4Addr::new(192, 52, 193, 0), 24, true),
+    // The relays of 6to4, which are no more.
+    (Ipv4Addr::new(192, 88, 99, 0), 24, false),
+    (Ipv4Addr::new(192, 168, 0, 0), 16, false),
+    (Ipv4Addr::new(192, 175, 48, 0), 24, true),
+    (Ipv4Addr::new(198, 18, 0, 0), 15, false),
+    (Ipv4Addr::new(198, 51, 100, 0), 24, false),
+    (Ipv4Addr::new(203, 0, 113, 0), 24, false),
+    (Ipv4Addr::new(224, 0, 0, 0), 4, false),
+    (Ipv4Addr::new(240, 0, 0, 0), 4, false),
+];
+
+/// <https://www.iana.org/assignments/iana-ipv6-special-registry>, state of 15 March 2023 (read 2026-11-30 from a stored
+/// copy) and, from memory, the later rows of RFC 9602 (5f00::/16), 9637 (3fff::/20), 9665 (2001:1::3) and 9780
+/// (100:0:0:1::/64); and what is given out for the public internet, 2000::/3.
+const SPECIAL_V6: &[(Ipv6Addr, u32, bool)] = &[
+    (Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 0), 0, false),
+    (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3, true),
+    (Ipv6Addr::new(0x64, 0xFF9B, 1, 0, 0, 0, 0, 0), 48, false),
+    (Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0), 64, false),
+    (Ipv6Addr::new(0x100, 0, 0, 1, 0, 0, 0, 0), 64, false),
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23, false),
+    // Anycast of the Port Control Protocol, of TURN and of service registration.
+    (Ipv6Addr::new(0x2001, 1, 0, 0, 0, 0, 0, 1), 128, true),
+    (Ipv6Addr::new(0x2001, 1, 0, 0, 0, 0, 0, 2), 128, true),
+    (Ipv6Addr::new(0x2001, 1, 0, 0, 0, 0, 0, 3), 128, true),
+    (Ipv6Addr::new(0x2001, 3, 0, 0, 0, 0, 0, 0), 32, true),
+    (Ipv6Addr::new(0x2001, 4, 0x112, 0, 0, 0, 0, 0), 48, true),
+    (Ipv6Addr::new(0x2001, 0x20, 0, 0, 0, 0, 0, 0), 28, true),
+    (Ipv6Addr::new(0x2001, 0x30, 0, 0, 0, 0, 0, 0), 28, true),
+    (Ipv6Addr::new(0x2001, 0xDB8, 0, 0, 0, 0, 0, 0), 32, false),
+    (Ipv6Addr::new(0x3FFF, 0, 0, 0, 0, 0, 0, 0), 20, false),
+    (Ipv6Addr::new(0x5F00, 0, 0, 0, 0, 0, 0, 0), 16, false),
+    (Ipv6Addr::new(0xFC00, 0, 0, 0, 0, 0, 0, 0), 7, false),
+    (Ipv6Addr::new(0xFE80, 0, 0, 0, 0, 0, 0, 0), 10, false),
+    (Ipv6Addr::new(0xFF00, 0, 0, 0, 0, 0, 0, 0), 8, false),
+];
+
 /// Whether a URL's host is this machine, by what it says itself.
 pub(crate) fn is_loopback(host: &str) -> bool {
-    let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     host.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
@@ -261,45 +318,155 @@ mod tests {
 
     #[test]
     fn only_the_public_internet_is_public() {
-        for ip in
-            ["8.8.8.8", "192.0.1.1", "100.63.0.1", "100.128.0.1", "172.32.0.1", "2a00:1450::1", "64:ff9b::8.8.8.8"]
-        {
+        for ip in [
+            "1.0.0.0",
+            "8.8.8.8",
+            "9.255.255.255",
+            "11.0.0.0",
+            "100.63.255.255",
+            "100.128.0.0",
+            "126.255.255.255",
+            "128.0.0.0",
+            "169.253.255.255",
+            "169.255.0.0",
+            "172.15.255.255",
+            "172.32.0.0",
+            "191.255.255.255",
+            "192.0.0.9",
+            "192.0.0.10",
+            "192.0.1.0",
+            "192.0.3.0",
+            "192.31.196.1",
+            "192.52.193.1",
+            "192.88.98.255",
+            "192.88.100.0",
+            "192.167.255.255",
+            "192.169.0.0",
+            "192.175.48.1",
+            "198.17.255.255",
+            "198.20.0.0",
+            "198.51.99.255",
+            "198.51.101.0",
+            "203.0.112.255",
+            "203.0.114.0",
+            "223.255.255.255",
+            "64:ff9b::8.8.8.8",
+            "::ffff:8.8.8.8",
+            "2002:808:808::1",
+            "2000::",
+            "2001:1::1",
+            "2001:1::2",
+            "2001:1::3",
+            "2001:3::1",
+            "2001:4:112::1",
+            "2001:20::1",
+            "2001:2f:ffff::",
+            "2001:30::1",
+            "2001:200::1",
+            "2001:db7::1",
+            "2001:db9::1",
+            "2003::1",
+            "2620:4f:8000::1",
+            "2a00:1450::1",
+            "3ffe::1",
+            "3fff:1000::1",
+        ] {
             assert!(is_public(ip.parse().unwrap()), "{ip}");
         }
         for ip in [
             "0.0.0.0",
-            "0.1.2.3",
-            "10.0.0.1",
-            "100.64.0.1",
+            "0.255.255.255",
+            "10.0.0.0",
+            "10.255.255.255",
+            "100.64.0.0",
+            "100.127.255.255",
             "127.0.0.1",
             "127.255.255.254",
+            "169.254.0.0",
             "169.254.169.254",
-            "172.16.0.1",
+            "169.254.255.255",
+            "172.16.0.0",
             "172.31.255.255",
+            "192.0.0.0",
+            "192.0.0.7",
             "192.0.0.8",
-            "192.0.2.1",
-            "192.168.1.1",
-            "198.18.0.1",
+            "192.0.0.11",
+            "192.0.0.170",
+            "192.0.0.171",
+            "192.0.0.255",
+            "192.0.2.0",
+            "192.0.2.255",
+            "192.88.99.0",
+            "192.88.99.255",
+            "192.168.0.0",
+            "192.168.255.255",
+            "198.18.0.0",
             "198.19.255.255",
-            "198.51.100.1",
-            "203.0.113.9",
+            "198.51.100.0",
+            "198.51.100.255",
+            "203.0.113.0",
+            "203.0.113.255",
             "224.0.0.1",
-            "240.0.0.1",
+            "239.255.255.255",
+            "240.0.0.0",
+            "255.255.255.254",
             "255.255.255.255",
             "::",
             "::1",
+            "::2",
             "::127.0.0.1",
+            "::10.0.0.1",
             "::ffff:127.0.0.1",
             "::ffff:10.0.0.1",
+            "::ffff:192.88.99.1",
+            "::ffff:0:127.0.0.1",
+            "::ffff:0:8.8.8.8",
             "64:ff9b::10.0.0.1",
-            "2002:7f00:1::",
-            "2001:db8::1",
+            "64:ff9b::169.254.169.254",
+            "64:ff9b:1::",
+            "64:ff9b:1::808:808",
+            "64:ff9b:1:ffff:ffff:ffff:ffff:ffff",
+            "64:ff9b:2::1",
+            "64:ff9b:0:1::1",
+            "100::",
+            "100::1",
+            "100::ffff:ffff:ffff:ffff",
+            "100:0:0:1::1",
+            "101::1",
+            "2001::",
             "2001::1",
+            "2001:0:808:808::1",
+            "2001:1::",
+            "2001:1::4",
+            "2001:2::1",
+            "2001:4:111::1",
+            "2001:5::1",
+            "2001:10::1",
+            "2001:1f::1",
+            "2001:40::1",
+            "2001:1ff:ffff::",
+            "2001:db8::",
+            "2001:db8:ffff::1",
+            "2002:7f00:1::",
+            "2002:a00:1::",
+            "2002:c0a8:101::1",
+            "3fff::1",
+            "3fff:fff:ffff::1",
+            "4000::1",
+            "5f00::1",
+            "5fff::1",
+            "8000::1",
             "fc00::1",
             "fd12::1",
+            "fdff::1",
+            "fe00::1",
             "fe80::1",
+            "febf::1",
             "fec0::1",
+            "ff00::",
             "ff02::1",
+            "ff0e::1",
+            "ffff::1",
         ] {
             assert!(!is_public(ip.parse().unwrap()), "{ip}");
         }

@@ -169,7 +169,7 @@ fn phone_numbers_agree_with_libphonenumber() {
 }
 
 fn events(from: &Address, id: &str, handle: &str) -> Vec<Event> {
-    let raw = Raw::new(format!("canary {id} {handle}").into());
+    let raw = Raw::new(format!("canary {id} {handle}"));
     let envelope = Envelope::new("test", Medium::Sms, "desk".into(), Timestamp::default(), raw);
     let mut inbound = Inbound::new(envelope.clone(), id, from.clone(), InboundContent::Text(handle.into()));
     inbound.profile = Profile { name: Some(handle.into()), handle: Some(handle.into()) };

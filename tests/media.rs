@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
-use civic_messaging::endpoint::{Answer, FetchLimits, VendorError, bearer};
-use civic_messaging::media::Hosts;
+use civic_messaging::endpoint::{Access, Answer, Credential, FetchLimits, VendorError, bearer};
+use civic_messaging::media::{FileUrl, Hosts};
 use civic_messaging::transport::{Body, Deadline, Fault, PublicOnly, ReqwestTransport, TransportError, Wire};
 use civic_messaging::{
     Context, Digest, Endpoint, Error, ErrorKind, MediaStream, Outcome, Result, Secret, Timestamp, Transport,
@@ -541,6 +541,148 @@ async fn what_must_be_public_is_not_looked_for_at_home() {
         assert!(listener.accept().is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock), "something connected");
     }
     println!("{} addresses refused, no connection", 2 * hosts.len());
+}
+
+/// A proxy on loopback: it notes the first line of each request, and answers as the file's host would; it opens no tunnel.
+async fn proxy() -> (u16, Arc<Mutex<Vec<String>>>) {
+    let lines = Arc::<Mutex<Vec<String>>>::default();
+    let noted = lines.clone();
+    let address = listen(move |mut socket, head| {
+        let line = head.lines().next().unwrap_or_default().to_owned();
+        let answer = match line.starts_with("connect ") {
+            true => "HTTP/1.1 502 no tunnel\r\nContent-Length: 0\r\n\r\n",
+            false => "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nfile",
+        };
+        noted.lock().unwrap().push(line);
+        async move {
+            _ = socket.write_all(answer.as_bytes()).await;
+            _ = socket.shutdown().await;
+            _ = socket.read(&mut [0; 1]).await;
+        }
+    })
+    .await;
+    (address.port(), lines)
+}
+
+#[tokio::test]
+async fn proxy_may_be_private_and_file_host_may_not() {
+    let (port, lines) = proxy().await;
+    // By name, which is looked up, and by number, which is not.
+    for host in ["localhost", "127.0.0.1"] {
+        let transport = ReqwestTransport::with(move |builder| {
+            builder.proxy(reqwest::Proxy::all(format!("http://{host}:{port}")).unwrap())
+        });
+        let call = async |url: &str| {
+            let mut request = Request::new(Body::empty());
+            *request.uri_mut() = url.parse().unwrap();
+            request.extensions_mut().insert(PublicOnly);
+            request.extensions_mut().insert(Deadline(AMPLE));
+            let answer = transport.call(request).await.map(|answer| answer.status().as_u16());
+            (answer, lines.lock().unwrap().drain(..).collect::<Vec<_>>())
+        };
+        // A name that only the proxy knows, in plain HTTP and through a tunnel.
+        for _ in 0..2 {
+            let (answer, asked) = call("http://files.invalid/a").await;
+            assert_eq!((answer, asked), (Ok(200), vec!["get http://files.invalid/a http/1.1".to_owned()]), "{host}");
+        }
+        let (answer, asked) = call("https://files.invalid/a").await;
+        assert_eq!(answer.unwrap_err().wire, Wire::NothingSent, "{host}");
+        assert_eq!(asked, ["connect files.invalid:443 http/1.1"], "{host}");
+        // The file's host is checked whatever the proxy is.
+        for scheme in ["http", "https"] {
+            for private in
+                ["localhost", "LOCALHOST", "127.0.0.1", "10.0.0.1", "0x7f.1", "169.254.169.254", "[::1]", "[fd00::1]"]
+            {
+                let (answer, asked) = call(&format!("{scheme}://{private}/a")).await;
+                assert_eq!(answer, Err(TransportError::new(Fault::NotPublic, Wire::NothingSent)), "{private}");
+                assert!(asked.is_empty(), "{private} was asked of the proxy {host}");
+            }
+        }
+    }
+}
+
+/// A transport that notes the deadline of each request.
+#[derive(Clone, Debug, Default)]
+struct Deadlines(Arc<Mutex<Vec<Option<u64>>>>);
+
+#[async_trait]
+impl Transport for Deadlines {
+    async fn call(&self, request: Request<Body>) -> Result<Response<Body>, TransportError> {
+        self.0.lock().unwrap().push(request.extensions().get::<Deadline>().map(|deadline| deadline.0.as_secs()));
+        Ok(Response::new(Body::empty()))
+    }
+}
+
+#[tokio::test]
+async fn upload_deadline_grows_with_the_file() {
+    let deadlines = Deadlines::default();
+    let endpoint = endpoint(BASE, &Context::new().transport(deadlines.clone()));
+    let upload = |body| endpoint.request(Method::POST, "/files", HeaderMap::new(), body).unwrap();
+    endpoint.call(upload(Body::from(vec![7; 1 << 10]))).await.unwrap();
+    endpoint.call(upload(Body::stream(stream::empty().boxed(), Some(16 << 20)))).await.unwrap();
+    endpoint.send(upload(Body::stream(stream::empty().boxed(), None))).await.unwrap();
+    let mut own = upload(Body::from(vec![7; 1 << 20]));
+    own.extensions_mut().insert(Deadline(Duration::from_secs(7)));
+    endpoint.call(own).await.unwrap();
+    // The transport's own, 30 s and 16 MiB at 64 KiB/s, the longest, and the one that was set.
+    assert_eq!(*deadlines.0.lock().unwrap(), [None, Some(286), Some(1_630), Some(7)]);
+}
+
+#[tokio::test]
+async fn credential_goes_to_the_files_that_it_is_for() {
+    let limited = || {
+        credential().limited_to(|file: &FileUrl<'_>| match file.path() {
+            "/files/1" if file.query().is_none() => Access::Credential,
+            "/open/1" => Access::Anonymous,
+            _ => Access::Refused,
+        })
+    };
+    let host = "https://lookaside.example";
+    let own = |path: &str| format!("{host}{path}");
+    for (first, redirects, credentials) in [
+        ("/files/1", vec![], vec![true]),
+        ("/open/1", vec![], vec![false]),
+        ("/files/1", vec!["/open/1"], vec![true, false]),
+        ("/files/1", vec!["https://eu.cdn.example/%2e%2e/any?where"], vec![true, false]),
+    ] {
+        let script: Vec<_> = redirects.iter().copied().map(Some).chain([None]).collect();
+        let transport = Scripted::new(script);
+        transport.endpoint(BASE).fetch(&own(first), &HOSTS, limited(), limits(4)).await.unwrap();
+        assert_eq!(transport.credentials(), credentials, "{first} {redirects:?}");
+    }
+    for path in [
+        "/account",
+        "/files/2",
+        "/files/1?x=1",
+        "/files/1/",
+        "//files/1",
+        "/files//1",
+        "/files/./1",
+        "/files/2/../1",
+        "/files/1/../../account",
+        "/files/1/%2e%2e/%2E%2E/account",
+        "/files/%2e",
+        "/files%2f1",
+        "/files/1/..%5c..%5caccount",
+        "/files/%252e%252e/account",
+        "/FILES/1",
+    ] {
+        let refused = |error: Error| {
+            about_a_file(&error, ErrorKind::Forbidden);
+            assert_eq!(error.field(), Some("media.url"), "{path}");
+        };
+        let transport = Scripted::new([None]);
+        refused(transport.endpoint(BASE).fetch(&own(path), &HOSTS, limited(), limits(4)).await.unwrap_err());
+        assert!(transport.asked().is_empty(), "{path}");
+        // As a redirect, whole and on the same host.
+        for target in [own(path), path.to_owned()] {
+            let transport = Scripted::new([Some(&*target.leak()), None]);
+            let fetched = transport.endpoint(BASE).fetch(&own("/files/1"), &HOSTS, limited(), limits(4)).await;
+            // `//files/1` is another host.
+            refused(fetched.unwrap_err());
+            assert_eq!(transport.urls(), [own("/files/1")], "{path}");
+        }
+    }
 }
 
 /// The most memory that this process ever held, in KiB, where the system says so.

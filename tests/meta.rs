@@ -638,8 +638,93 @@ async fn a_file_is_fetched_by_its_address_or_by_its_id_and_its_hash_is_checked()
         media.url = Some("https://evil.example/files/1".into());
         assert_eq!(bytes(&media).await.unwrap_err().kind(), ErrorKind::Forbidden);
         media.url = None;
-        media.id = "../../etc".into();
-        assert_eq!(bytes(&media).await.unwrap_err().field(), Some("media.id"));
+        let asked = server.received_requests().await.unwrap().len();
+        for id in ["../../etc", "..", ".", "", "1/../2", "1?fields=a", "1#", "%2e%2e", "1\\2"] {
+            media.id = id.into();
+            let error = bytes(&media).await.unwrap_err();
+            assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidMessage, Some("media.id")), "{id}");
+            assert_eq!(error.gateway(), Some("meta"));
+        }
+        // Nor is a call of the API's taken for a file.
+        for path in ["/v26.0/me/accounts", "/files/%2e%2e/v26.0/me", "/files/../v26.0/me", "//v26.0/me"] {
+            media.url = Some(format!("{}{path}", server.uri()));
+            let error = bytes(&media).await.unwrap_err();
+            assert_eq!((error.kind(), error.field()), (ErrorKind::Forbidden, Some("media.url")), "{path}");
+        }
+        assert_eq!(server.received_requests().await.unwrap().len(), asked);
+    }
+}
+
+/// An address, and the headers of credentials that went there.
+type Visit = (String, Vec<String>);
+
+/// A transport that notes where it is sent to.
+#[derive(Clone, Debug, Default)]
+struct Noted(std::sync::Arc<std::sync::Mutex<Vec<Visit>>>);
+
+#[civic_messaging::async_trait]
+impl civic_messaging::Transport for Noted {
+    async fn call(
+        &self,
+        request: http::Request<civic_messaging::transport::Body>,
+    ) -> Result<http::Response<civic_messaging::transport::Body>, civic_messaging::transport::TransportError> {
+        let headers = request.headers().keys().map(|name| name.as_str().to_owned());
+        let secret = |name: &String| matches!(name.as_str(), "authorization" | "d360-api-key");
+        self.0.lock().unwrap().push((request.uri().to_string(), headers.filter(secret).collect()));
+        Ok(http::Response::new(civic_messaging::transport::Body::from("a photo".to_owned())))
+    }
+}
+
+#[tokio::test]
+async fn each_credential_goes_to_files_of_its_own_gateway() {
+    let noted = Noted::default();
+    let context = Context::with_transport(noted.clone());
+    let config = || Config::new("EAAG-test-token", NUMBER).unwrap();
+    let meta = Meta::whatsapp_with(config(), &context).unwrap();
+    let dialog = Meta::whatsapp_360dialog_with(config(), &context).unwrap();
+    let fetch = async |channel: &Meta, url: &str| {
+        let mut media = MediaRef::new(channel.info().gateway, "900000000000001");
+        media.url = Some(url.to_owned());
+        let fetched = channel.fetch_media(&media).await;
+        (fetched, noted.0.lock().unwrap().drain(..).collect::<Vec<_>>())
+    };
+    let path = "/whatsapp_business/attachments/?mid=900000000000001&ext=1";
+    let (files, own) = ("https://lookaside.fbsbx.com", "https://waba-v2.360dialog.io");
+    for (channel, url, asked, header) in [
+        (&meta, format!("{files}{path}"), format!("{files}{path}"), vec!["authorization"]),
+        (&dialog, format!("{files}{path}"), format!("{own}{path}"), vec!["d360-api-key"]),
+        (&dialog, format!("https://LOOKASIDE.fbsbx.com{path}"), format!("{own}{path}"), vec!["d360-api-key"]),
+        (&dialog, format!("{own}{path}"), format!("{own}{path}"), vec!["d360-api-key"]),
+        (&meta, "https://a.fbcdn.net/v/1".into(), "https://a.fbcdn.net/v/1".into(), vec![]),
+        (&dialog, "https://a.fbcdn.net/v/1".into(), "https://a.fbcdn.net/v/1".into(), vec![]),
+    ] {
+        let (fetched, noted) = fetch(channel, &url).await;
+        assert!(fetched.is_ok(), "{url}");
+        assert_eq!(noted, [(asked, header.into_iter().map(str::to_owned).collect())], "{url}");
+    }
+    for (channel, url) in [
+        (&meta, format!("{own}{path}")),
+        (&meta, "https://graph.facebook.com/v26.0/me/accounts".into()),
+        (&meta, "https://graph.facebook.com/me?fields=name".into()),
+        (&meta, format!("https://graph.facebook.com{path}")),
+        (&meta, format!("{files}/another_product/?id=1")),
+        (&meta, format!("{files}/whatsapp_business/../another_product")),
+        (&meta, format!("{files}/whatsapp_business/%2e%2E/another_product")),
+        (&meta, format!("{files}//whatsapp_business/")),
+        (&dialog, "https://graph.facebook.com/v26.0/me".into()),
+        (&dialog, format!("https://graph.facebook.com{path}")),
+        (&dialog, format!("{own}/v1/configs/webhook")),
+        (&dialog, format!("{own}/messages")),
+        (&dialog, format!("{files}/v1/configs/webhook")),
+        (&dialog, format!("{files}/whatsapp_business/%2e%2e/v1/configs/webhook")),
+        (&dialog, format!("{files}.evil.example{path}")),
+        (&dialog, format!("https://evil.example/lookaside.fbsbx.com{path}")),
+        (&dialog, format!("https://lookaside.fbsbx.com@evil.example{path}")),
+    ] {
+        let (fetched, noted) = fetch(channel, &url).await;
+        let error = fetched.unwrap_err();
+        assert_eq!((error.kind(), error.field()), (ErrorKind::Forbidden, Some("media.url")), "{url}");
+        assert!(noted.is_empty(), "{url}");
     }
 }
 

@@ -1024,6 +1024,12 @@ async fn what_cannot_be_told_is_said_so() {
     }
 }
 
+/// Files, by where Twilio redirects to.
+const GOOD: &str = "MEaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const EVIL: &str = "MEbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+const ACCOUNT_ITSELF: &str = "MEcccccccccccccccccccccccccccccccc";
+const DOTTED: &str = "MEdddddddddddddddddddddddddddddddd";
+
 /// A transport that notes what it is asked and answers as Twilio and its CDN do.
 #[derive(Clone, Debug, Default)]
 struct Files(Arc<Mutex<Vec<(String, bool)>>>);
@@ -1035,10 +1041,13 @@ impl Transport for Files {
         let credential = request.headers().contains_key("authorization");
         self.0.lock().unwrap().push((url.clone(), credential));
         let response = http::Response::builder();
+        let account = url.split("/Messages/").next().unwrap();
         let target = match url.rsplit('/').next().unwrap() {
-            "MEgood" => "https://mms.twiliocdn.com/AC/file?sig=1",
-            "MEevil" => "https://evil.example/file",
-            _ => "",
+            GOOD => "https://mms.twiliocdn.com/AC/file?sig=1".to_owned(),
+            EVIL => "https://evil.example/file".to_owned(),
+            ACCOUNT_ITSELF => format!("{account}.json"),
+            DOTTED => format!("{account}/Messages/{SID}/Media/%2E%2e/%2e%2E/%2e./Keys.json"),
+            _ => String::new(),
         };
         Ok(if target.is_empty() {
             response.header("content-type", "image/jpeg").body(Body::from("bytes".to_owned())).unwrap()
@@ -1058,25 +1067,52 @@ async fn a_file_comes_from_the_cdn_and_the_credential_stays_at_the_api() {
         media
     };
     let api = format!("https://api.twilio.com/2010-04-01/Accounts/{ACCOUNT}/Messages/{SID}/Media");
-    let file = sms.fetch_media(&media(&format!("{api}/MEgood"))).await.unwrap();
+    let file = sms.fetch_media(&media(&format!("{api}/{GOOD}"))).await.unwrap();
     assert_eq!(file.mime(), Some("image/jpeg"));
     assert_eq!(file.bytes().await.unwrap(), "bytes");
     let asked = std::mem::take(&mut *files.0.lock().unwrap());
-    assert_eq!(asked, [(format!("{api}/MEgood"), true), ("https://mms.twiliocdn.com/AC/file?sig=1".into(), false)]);
-    assert_eq!(sms.fetch_media(&media(&format!("{api}/MEevil"))).await.unwrap_err().kind(), ErrorKind::Forbidden);
-    assert_eq!(std::mem::take(&mut *files.0.lock().unwrap()).len(), 1);
+    assert_eq!(asked, [(format!("{api}/{GOOD}"), true), ("https://mms.twiliocdn.com/AC/file?sig=1".into(), false)]);
+    for refused in [EVIL, ACCOUNT_ITSELF, DOTTED] {
+        let error = sms.fetch_media(&media(&format!("{api}/{refused}"))).await.unwrap_err();
+        assert_eq!((error.kind(), error.field()), (ErrorKind::Forbidden, Some("media.url")));
+        assert_eq!(std::mem::take(&mut *files.0.lock().unwrap()).len(), 1, "{refused}");
+    }
     let account = format!("https://api.twilio.com/2010-04-01/Accounts/{ACCOUNT}");
     for url in [
         format!("{account}/Messages.json"),
+        format!("{account}.json"),
         format!("{account}/Messages/{SID}/Media/../../../Keys.json"),
-        format!("{account}/Calls/CA1/Media/ME1"),
-        format!("https://api.twilio.com/2010-04-01/Accounts/ACdead/Messages/{SID}/Media/ME1"),
-        api.replace("api.twilio.com", "evil.example") + "/ME1",
-        api.replace("https", "http") + "/ME1",
-        api.replace("api.twilio.com", "api.twilio.com:8443") + "/ME1",
+        format!("{account}/Messages/{SID}/Media/%2e%2e/%2e%2e/%2e%2e.json"),
+        format!("{account}/Messages/{SID}/Media/%2E%2E"),
+        format!("{account}/Messages/{SID}/Media/.%2e/"),
+        format!("{account}/Messages/{SID}/Media/%252e%252e/"),
+        format!("{account}/Messages/{SID}/Media/..%2f..%2f"),
+        format!("{account}/Messages/{SID}/Media/..\\..\\"),
+        format!("{account}/Messages/{SID}/Media/{GOOD}/"),
+        format!("{account}/Messages/{SID}/Media/{GOOD}.json"),
+        format!("{account}/Messages/{SID}/Media/{GOOD}?PageSize=1"),
+        format!("{account}/Messages/{SID}/Media/{GOOD}?"),
+        format!("{account}/Messages/{SID}/Media/{GOOD}/../../../../Keys.json"),
+        format!("{account}/Messages/{SID}//Media/{GOOD}"),
+        format!("{account}//Messages/{SID}/Media/{GOOD}"),
+        format!("{account}/Messages/{SID}/Media/"),
+        format!("{account}/Messages/{SID}/Media"),
+        format!("{account}/Messages/{SID}/Media/ME1"),
+        format!("{account}/Messages/x/Media/{GOOD}"),
+        format!("{account}/Messages/{SID}/media/{GOOD}"),
+        format!("{account}/Keys/../Messages/{SID}/Media/{GOOD}"),
+        format!("{account}/Calls/CA1/Media/{GOOD}"),
+        format!("https://api.twilio.com/2010-04-01/Accounts/ACdead/Messages/{SID}/Media/{GOOD}"),
+        format!("https://api.twilio.com/v1/../2010-04-01/Accounts/{ACCOUNT}/Messages/{SID}/Media/{GOOD}"),
+        "https://mms.twiliocdn.com/AC/file?sig=1".into(),
+        api.replace("api.twilio.com", "evil.example") + "/" + GOOD,
+        api.replace("https", "http") + "/" + GOOD,
+        api.replace("api.twilio.com", "api.twilio.com:8443") + "/" + GOOD,
         "ME1".into(),
     ] {
-        assert_eq!(sms.fetch_media(&media(&url)).await.unwrap_err().kind(), ErrorKind::Forbidden, "{url}");
+        let error = sms.fetch_media(&media(&url)).await.unwrap_err();
+        assert_eq!((error.kind(), error.field()), (ErrorKind::Forbidden, Some("media.url")), "{url}");
+        assert_eq!((error.gateway(), error.outcome()), (Some("twilio"), Outcome::NotSent), "{url}");
     }
     assert_eq!(sms.fetch_media(&MediaRef::new("twilio", "ME1")).await.unwrap_err().field(), Some("media.url"));
     assert_eq!(sms.fetch_media(&MediaRef::new("meta", "1")).await.unwrap_err().field(), Some("media.gateway"));

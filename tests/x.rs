@@ -756,6 +756,13 @@ async fn a_file_is_fetched_from_x_and_nowhere_else() {
         "https://ton.twitter.com/dm/1/../a.jpg",
         "https://ton.twitter.com/a.jpg",
         "https://ton.twitter.com/dm/1/2/a%2e.jpg",
+        "https://ton.twitter.com/1.1/ton/data/dm/%2e%2e/dm/1/2/a.jpg",
+        "https://ton.twitter.com/1.1//ton/data/dm/1/2/a.jpg",
+        "https://ton.twitter.com/1.1/ton/data/dm/1/2/a.jpg/",
+        // Signed, each of these would be a call of the API's and no file.
+        "https://api.x.com/2/users/1/2/a",
+        "https://api.x.com/1.1/account/1/2/settings.json",
+        "https://ton.twitter.com/1.1/other/dm/1/2/a.jpg",
     ] {
         let error = fetch(Some(bad)).await;
         assert_eq!((error.kind(), error.field()), (ErrorKind::Forbidden, Some("media.url")), "{bad}");

@@ -6,6 +6,7 @@
 #[doc(inline)]
 pub use crate::__lenient as lenient;
 
+mod lenient;
 mod receive;
 pub use receive::{Collector, EVENTS_MAX, Owner, receive};
 

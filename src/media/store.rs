@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -62,6 +62,10 @@ impl MediaStore for MemoryStore {
 ///
 /// A file appears under its name only when it is whole and on the disk. Disk work runs on threads of its own, so it
 /// needs no async runtime and holds none up.
+///
+/// On Unix the files are readable and writable by this user only (mode 0600), and so is the folder (0700). A folder that
+/// exists and is open to others is closed to them; one that cannot be closed, or that many users share (with the sticky
+/// bit, as `/tmp` has it), is refused. On other systems the folder has the rights that it inherits.
 #[derive(Clone)]
 pub struct FolderStore(Arc<PathBuf>);
 
@@ -72,11 +76,15 @@ impl FolderStore {
     /// A store in this folder, which is made if it is not there.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the folder cannot be made.
+    /// [`ErrorKind::Config`] when the folder cannot be made, or not be closed to other users.
     pub fn new(folder: impl Into<PathBuf>) -> Result<Self> {
         let folder = folder.into();
         let rule = "cannot be made: may this user write to the folder above it, and is no file in its place?";
-        fs::create_dir_all(&folder).map_err(|_| Error::config("media.folder", rule))?;
+        make_private(&folder).map_err(|_| Error::config("media.folder", rule))?;
+        if !close(&folder).unwrap_or(false) {
+            let rule = "is open to other users, and cannot be closed to them: give it to this user, with mode 700";
+            return Err(Error::config("media.folder", rule));
+        }
         Ok(Self(Arc::new(folder)))
     }
 }
@@ -95,7 +103,7 @@ impl MediaStore for FolderStore {
         SystemClock::new().random(&mut nonce)?;
         let part = Part(self.0.join(format!("{:016x}.part", u64::from_be_bytes(nonce))));
         let path = part.0.clone();
-        let mut file = blocking(move || File::create_new(path)).await?;
+        let mut file = blocking(move || private().create_new(true).open(path)).await?;
         let (mut hash, mut len, mut ready) = (Sha256::new(), 0, BytesMut::new());
         loop {
             let piece = media.chunk().await.transpose()?;
@@ -118,7 +126,7 @@ impl MediaStore for FolderStore {
         blocking(move || {
             file.sync_all()?;
             // The type first: a file without its type would be found, a type without its file is not.
-            fs::write(name.with_extension("type"), mime)?;
+            private().create(true).truncate(true).open(name.with_extension("type"))?.write_all(mime.as_bytes())?;
             fs::rename(&part.0, &name)?;
             File::open(&*folder)?.sync_all()
         })
@@ -153,6 +161,45 @@ impl MediaStore for FolderStore {
         })
         .await
     }
+}
+
+/// Makes the folder, and those above it. Only this user may enter the folder itself.
+fn make_private(folder: &Path) -> io::Result<()> {
+    if let Some(above) = folder.parent() {
+        fs::create_dir_all(above)?;
+    }
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match builder.create(folder) {
+        Err(_) if folder.is_dir() => Ok(()),
+        made => made,
+    }
+}
+
+/// Closes a folder to other users. False: it is one that many users share.
+#[cfg(unix)]
+fn close(folder: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::PermissionsExt;
+    match fs::metadata(folder)?.permissions().mode() {
+        mode if mode & 0o1000 != 0 => Ok(false),
+        mode if mode & 0o77 == 0 => Ok(true),
+        mode => fs::set_permissions(folder, fs::Permissions::from_mode(mode & 0o7700)).map(|()| true),
+    }
+}
+
+#[cfg(not(unix))]
+fn close(_folder: &Path) -> io::Result<bool> {
+    Ok(true)
+}
+
+/// Opens a file for writing that only this user may read.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
 }
 
 fn mime(media: &MediaStream) -> String {
@@ -278,6 +325,47 @@ mod tests {
             assert!(error.to_string().ends_with("is no file in its place?"), "{error}");
         }
         fs::remove_dir_all(path).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn folder_store_is_closed_to_other_users() {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let (above, _) = folder();
+        for (name, before) in [("new", None), ("open", Some(0o777)), ("group", Some(0o2750)), ("closed", Some(0o700))] {
+            let path = above.join(name).join("photos");
+            if let Some(before) = before {
+                fs::create_dir_all(&path).unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(before)).unwrap();
+            }
+            let store = FolderStore::new(&path).unwrap();
+            assert_eq!(mode(&path) & 0o777, 0o700, "{name}");
+            // A file that is not whole yet is closed as well, and so is one that an earlier version left open.
+            let digest = Digest::of(b"a photo");
+            for left in [digest.to_string(), format!("{digest}.type")] {
+                fs::write(path.join(&left), "").unwrap();
+                fs::set_permissions(path.join(&left), fs::Permissions::from_mode(0o600)).unwrap();
+            }
+            let seen = path.clone();
+            let piece = futures_util::stream::once(async move {
+                let part = fs::read_dir(&seen).unwrap().map(|entry| entry.unwrap().path());
+                let part = part.into_iter().find(|path| path.extension().is_some_and(|name| name == "part"));
+                assert_eq!(mode(&part.unwrap()), 0o600);
+                Ok(Bytes::from_static(b"a photo"))
+            });
+            let stored = store.put(MediaStream::from_stream("image/png", Box::pin(piece), None)).await.unwrap();
+            assert_eq!(stored.sha256, digest);
+            assert!(fs::read_dir(&path).unwrap().all(|entry| mode(&entry.unwrap().path()) == 0o600), "{name}");
+            assert_eq!(fs::read_dir(&path).unwrap().count(), 2);
+        }
+        let shared = above.join("shared");
+        fs::create_dir(&shared).unwrap();
+        fs::set_permissions(&shared, fs::Permissions::from_mode(0o1777)).unwrap();
+        let error = FolderStore::new(&shared).unwrap_err();
+        assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("media.folder")));
+        assert_eq!(mode(&shared), 0o1777);
+        fs::remove_dir_all(above).unwrap();
     }
 
     #[tokio::test]

@@ -73,6 +73,7 @@ checks! { $
         an_answer_that_drips_is_unknown
         an_answer_cut_short_is_unknown
         a_yes_that_cannot_be_read_is_unknown
+        a_yes_without_an_id_is_unknown
         a_fault_of_the_gateway_is_unknown
         a_definite_no_is_rejected
         a_redirect_is_not_followed

@@ -163,6 +163,11 @@ impl<'s> Run<'s> {
         self.capture.text()
     }
 
+    /// Forgets what was shown so far.
+    pub(super) fn forget_shown(&self) {
+        self.shown.borrow_mut().clear();
+    }
+
     pub(super) fn shown(&self) -> String {
         self.shown.borrow().iter().fold(String::new(), |all, shown| all + shown + "\n")
     }

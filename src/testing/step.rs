@@ -192,6 +192,20 @@ impl Step {
         &self.answer
     }
 
+    /// The step with this in the place of what the answer's headers say.
+    pub(super) fn with_header_values(mut self, value: &str) -> Self {
+        for (_, said) in &mut self.answer_headers {
+            value.clone_into(said);
+        }
+        self
+    }
+
+    /// The step with another body in the answer.
+    pub(super) fn with_answer(mut self, body: impl Into<Bytes>) -> Self {
+        self.answer = body.into();
+        self
+    }
+
     pub(super) fn accepts(&self) -> bool {
         let doubtful = self.status.is_server_error() || self.status == StatusCode::REQUEST_TIMEOUT;
         self.accepts.unwrap_or(self.status.is_success() || doubtful)

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
@@ -26,8 +26,13 @@ use crate::tls;
 /// loopback and use the mock.
 ///
 /// Defaults: 5 s to connect, 30 s for an exchange without a [`Deadline`], 4 s for an idle connection: one that the
-/// server closes as we write to it turns a send into an unknown outcome. The environment's proxies are used; behind
-/// one, it is the proxy that resolves names, so [`PublicOnly`] can check only what an address says itself.
+/// server closes as we write to it turns a send into an unknown outcome.
+///
+/// The environment's proxies are used, and may be private. [`PublicOnly`] checks the URL's host, whether a proxy is used or
+/// not: a host written as a number, and a name by all addresses that it has here, before the request. Without a proxy the
+/// connection goes to an address that was checked. A proxy resolves the name again, and then decides itself where to
+/// connect: it may see other addresses than this machine, and one that must not lead to private addresses has to refuse
+/// them. A name that this machine cannot resolve is left to the proxy.
 #[derive(Clone)]
 pub struct ReqwestTransport {
     settings: Arc<dyn Fn(ClientBuilder) -> ClientBuilder + Send + Sync>,
@@ -60,7 +65,7 @@ impl ReqwestTransport {
     /// are switched off after it, whatever it says.
     ///
     /// ```
-    /// use std::time::Duration;
+    /// use std::time::{Duration, Instant};
     /// use civic_messaging::transport::ReqwestTransport;
     ///
     /// let transport = ReqwestTransport::with(|builder| builder.connect_timeout(Duration::from_secs(2)));
@@ -123,35 +128,87 @@ impl Transport for ReqwestTransport {
         Self: 'f,
     {
         let begun = self.client(&request).and_then(|client| {
-            let (call, asked) = written(request).map_err(|fault| TransportError::new(fault, Wire::NothingSent))?;
-            Ok((client.execute(call), asked))
+            let (call, public, asked) = written(request).map_err(not_sent)?;
+            Ok(match public {
+                Some(host) => Begun::Checked(Box::pin(checked(client, call, host, asked))),
+                None => Begun::Made(client.execute(call), asked),
+            })
         });
         Box::pin(async move {
-            let (answering, asked) = begun?;
-            match answering.await {
-                Ok(answer) => Ok(http::Response::from(answer).map(|body| Body(Inner::Frames(Frames(body))))),
-                // A body that was never asked for shows that nothing left: its head and its first piece are written
-                // together. A request without a body shows nothing.
-                Err(error) if error.is_connect() || asked.is_some_and(|asked| asked.withdraw()) => {
-                    Err(TransportError::new(fault(&error), Wire::NothingSent))
-                }
-                Err(error) => Err(TransportError::new(fault(&error), Wire::MayHaveArrived)),
+            match begun? {
+                Begun::Checked(checked) => checked.await,
+                Begun::Made(answer, asked) => answered(answer.await, asked),
             }
         })
     }
 }
 
+/// A call that only has to be waited for.
+enum Begun<'f, F> {
+    Checked(Calling<'f>),
+    Made(F, Option<Arc<Asked>>),
+}
+
+/// Makes a request once all addresses of its host are found to be public.
+async fn checked(
+    client: &reqwest::Client,
+    mut call: reqwest::Request,
+    host: Arc<str>,
+    asked: Option<Arc<Asked>>,
+) -> Result<Response<Body>, TransportError> {
+    let begun = Instant::now();
+    let time = *call.timeout().unwrap_or(&LOOKUP_MAX);
+    match tokio::time::timeout(time, addresses(&host)).await {
+        Ok(Ok(found)) if !all_public(&found) => return Err(not_sent(Fault::NotPublic)),
+        // The connection fails by itself, unless a proxy knows the name.
+        Ok(_) => {}
+        Err(_) => return Err(not_sent(Fault::TimedOut)),
+    }
+    if let Some(time) = call.timeout_mut() {
+        *time = time.saturating_sub(begun.elapsed());
+    }
+    answered(FILE_HOST.scope(host, client.execute(call)).await, asked)
+}
+
+/// The longest that a name is looked up where the request has no deadline.
+const LOOKUP_MAX: Duration = Duration::from_secs(30);
+
+const fn not_sent(fault: Fault) -> TransportError {
+    TransportError::new(fault, Wire::NothingSent)
+}
+
+fn answered(
+    answer: reqwest::Result<reqwest::Response>,
+    asked: Option<Arc<Asked>>,
+) -> Result<Response<Body>, TransportError> {
+    match answer {
+        Ok(answer) => Ok(http::Response::from(answer).map(|body| Body(Inner::Frames(Frames(body))))),
+        // A body that was never asked for shows that nothing left: its head and its first piece are written
+        // together. A request without a body shows nothing.
+        Err(error) if error.is_connect() || asked.is_some_and(|asked| asked.withdraw()) => Err(not_sent(fault(&error))),
+        Err(error) => Err(TransportError::new(fault(&error), Wire::MayHaveArrived)),
+    }
+}
+
 type Calling<'f> = Pin<Box<dyn Future<Output = Result<Response<Body>, TransportError>> + Send + 'f>>;
 
-/// The request as reqwest has it, and whether its body was asked for, if there is a body.
-fn written(request: Request<Body>) -> Result<(reqwest::Request, Option<Arc<Asked>>), Fault> {
+/// A request as reqwest has it; the name of its host, where that must be public; and whether its body was asked for, if
+/// there is a body.
+type Written = (reqwest::Request, Option<Arc<str>>, Option<Arc<Asked>>);
+
+fn written(request: Request<Body>) -> Result<Written, Fault> {
     let (parts, body) = request.into_parts();
     let url = url(&parts.uri).ok_or(Fault::Request)?;
     // An address that is written as numbers, in whichever of their spellings, is never looked up, so that the
     // resolver cannot refuse it.
-    let number = || url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
-    if parts.extensions.get::<PublicOnly>().is_some() && number().is_some_and(|ip| !is_public(ip)) {
-        return Err(Fault::NotPublic);
+    let mut public = None;
+    if parts.extensions.get::<PublicOnly>().is_some() {
+        let host = url.host_str().unwrap_or_default();
+        match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            Ok(ip) if !is_public(ip) => return Err(Fault::NotPublic),
+            Ok(_) => {}
+            Err(_) => public = Some(Arc::from(host)),
+        }
     }
     // A longer head is written before the body is asked for, which could then not tell whether anything left.
     let head: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
@@ -164,11 +221,11 @@ fn written(request: Request<Body>) -> Result<(reqwest::Request, Option<Arc<Asked
         *call.timeout_mut() = Some(*deadline);
     }
     if body.is_empty() {
-        return Ok((call, None));
+        return Ok((call, public, None));
     }
     let asked = Arc::new(Asked::default());
     *call.body_mut() = Some(reqwest::Body::wrap(Watched { body: Mutex::new(body), asked: asked.clone() }));
-    Ok((call, Some(asked)))
+    Ok((call, public, Some(asked)))
 }
 
 /// Whether a request's body was asked for a piece, or withdrawn before it could be.
@@ -284,8 +341,29 @@ fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     }
 }
 
-/// Resolves names as the system does, and refuses one that leads anywhere but to the public internet.
+tokio::task_local! {
+    /// The host of the URL that a request is made for, while it is made.
+    static FILE_HOST: Arc<str>;
+}
+
+/// Resolves names as the system does, and refuses one that leads anywhere but to the public internet. The one exception
+/// is a name that is not the URL's host: a connection for a URL is made to its host or to a proxy, which is named by the
+/// configuration.
+///
+/// Which of the two is known by the task that asks. A connection that goes on without its request (another one became
+/// free before it) has asked by then; if it has not, it is refused like one without a proxy.
 struct PublicResolver;
+
+/// All addresses of a name here.
+async fn addresses(name: &str) -> io::Result<Vec<SocketAddr>> {
+    Ok(tokio::net::lookup_host((name, 0)).await?.collect())
+}
+
+/// Returns `true` if each of these addresses is public. One bad address among good ones is how a name is made to change
+/// its mind.
+fn all_public(found: &[SocketAddr]) -> bool {
+    found.iter().all(|address| is_public(address.ip()))
+}
 
 /// A name led to an address that is not of the public internet.
 #[derive(Debug)]
@@ -301,10 +379,10 @@ impl std::error::Error for NotPublic {}
 
 impl Resolve for PublicResolver {
     fn resolve(&self, name: Name) -> Resolving {
+        let proxy = FILE_HOST.try_with(|host| !host.eq_ignore_ascii_case(name.as_str())).unwrap_or(false);
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            // One bad address among good ones is how a name is made to change its mind: refuse them all.
-            if found.iter().all(|address| is_public(address.ip())) {
+            let found = addresses(name.as_str()).await?;
+            if proxy || all_public(&found) {
                 Ok(Box::new(found.into_iter()) as Addrs)
             } else {
                 Err(Box::new(NotPublic) as _)

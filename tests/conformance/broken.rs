@@ -99,6 +99,8 @@ enum Wrong {
     TakesFilesOfAnySize,
     TruncatesTexts,
     UploadsHalf,
+    TakesAnEmptyId,
+    PutsTheCodeIntoAnError,
 }
 
 use Wrong::*;
@@ -219,7 +221,11 @@ const CASES: &[(Wrong, &str, &[&str])] = &[
             "a_secret_makes_events_of_its_own_accounts_only",
         ],
     ),
-    (TakesAnythingForAYes, "a_yes_that_cannot_be_read_is_unknown", &["an_answer_cut_short_is_unknown"]),
+    (
+        TakesAnythingForAYes,
+        "a_yes_that_cannot_be_read_is_unknown",
+        &["an_answer_cut_short_is_unknown", "a_yes_without_an_id_is_unknown"],
+    ),
     (TakesFilesOfAnySize, "a_file_over_its_limit_does_not_go_up", &[]),
     (TruncatesTexts, "a_text_over_the_limit_is_refused_before_the_network", &[]),
     (UploadsHalf, "a_file_goes_up_whole", &[]),
@@ -264,6 +270,8 @@ const CASES: &[(Wrong, &str, &[&str])] = &[
         "connections_that_close_between_sends_double_nothing",
         &["sends_side_by_side_do_not_mix"],
     ),
+    (TakesAnEmptyId, "a_yes_without_an_id_is_unknown", &[]),
+    (PutsTheCodeIntoAnError, "nothing_secret_or_personal_is_shown", &[]),
 ];
 
 #[test]
@@ -498,6 +506,13 @@ impl Adapter {
                 let words = error.raw().map(|raw| String::from_utf8_lossy(raw).into_owned()).unwrap_or_default();
                 Err(error.with_field(words))
             }
+            Err(error) if self.is(PutsTheCodeIntoAnError) => {
+                let raw = error.raw().and_then(|raw| serde_json::from_slice::<Value>(raw).ok()).unwrap_or_default();
+                Err(match raw["code"].as_str() {
+                    Some(code) => error.with_field(code.to_owned()),
+                    None => error,
+                })
+            }
             answer => answer,
         }
     }
@@ -630,6 +645,9 @@ impl Channel for Adapter {
         }
         let told: Value = answer.json()?;
         let ids = told["ids"].as_array().filter(|ids| !ids.is_empty()).ok_or_else(|| answer.unreadable())?;
+        if !self.is(TakesAnEmptyId) {
+            answer.accepted(ids.iter().map(|id| id.as_str().unwrap_or_default()))?;
+        }
         match self.wrong {
             Some(LosesTheSecondId) => Ok(accepted(&ids[..1], &answer.body)),
             Some(ParsesAFloatId) => {

@@ -67,8 +67,7 @@ impl Channel for Larkfone {
             [("to", Some(message.to.expose())), ("text", Some(text.as_str())), ("ref", message.key.as_deref())];
         let answer = self.endpoint.send(self.endpoint.form("/api/send", self.headers.clone(), fields)?).await?;
         match said(&answer)? {
-            ("OK", ids) => Accepted::of_parts("larkfone", ids.split_ascii_whitespace(), answer.body.clone())
-                .ok_or_else(|| answer.unreadable()),
+            ("OK", ids) => answer.accepted(ids.split_ascii_whitespace()),
             ("ERR", _) => Err(self.endpoint.refused(&answer)),
             _ => Err(answer.unreadable()),
         }

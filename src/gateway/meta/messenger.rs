@@ -225,8 +225,7 @@ pub(super) fn decode(answer: &Answer) -> Result<Accepted> {
     }
     let json = Json::new(&answer.body);
     let taken: Taken<'_> = json.read().ok_or_else(|| answer.unreadable())?;
-    let id = taken.message_id.id().ok_or_else(|| answer.unreadable())?;
-    let mut accepted = Accepted::new(GATEWAY, id, answer.body.clone());
+    let mut accepted = answer.accepted(taken.message_id.id())?;
     accepted.recipient = taken.recipient_id.id().and_then(|id| Address::messenger(id).ok());
     Ok(accepted)
 }

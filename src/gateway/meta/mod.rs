@@ -37,11 +37,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
 use http::{Method, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -51,11 +53,13 @@ use crate::address::Medium;
 use crate::capability::{ChoiceLimits, MediaLimits, TemplateLimits, TextLimit};
 use crate::channel::{Channel, Cursor, Evidence, Grade, Health, Info, Page, Sent, Signal};
 use crate::context::Context;
-use crate::endpoint::{Answer, BaseUrl, Endpoint, FetchLimits, VendorError, bearer, sensitive};
+use crate::endpoint::{
+    Access, Answer, BaseUrl, Credential, Endpoint, FetchLimits, VendorError, bearer, segment, sensitive,
+};
 use crate::error::{Class, Error, ErrorKind, Result};
 use crate::event::Inbound;
-use crate::id::AccountId;
-use crate::media::{Hosts, MediaStream};
+use crate::id::{AccountId, Hidden};
+use crate::media::{FileUrl, Hosts, MediaStream};
 use crate::medium::whatsapp;
 use crate::message::{Accepted, GatewayOptions, Media, MediaRef, Message, Native};
 use crate::rate::Rate;
@@ -340,23 +344,38 @@ impl Meta {
 
     /// Where a file is: its address, hash, type and length.
     async fn locate(&self, id: &str) -> Result<Located> {
-        if id.is_empty() || !id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
-            return Err(Error::invalid("media.id", "is not an id of Meta's"));
-        }
+        let id = segment("media.id", id).map_err(|error| error.with_gateway(self.info.gateway))?;
         let path = format!("{}/{id}", self.root);
         let answer = self.endpoint.get(&path, self.headers("application/json")).await;
         answer.map_err(|error| if is_unknown_object(&error) { not_found(&error) } else { error })?.json()
     }
 
+    /// A file by its address. The credential opens the whole API, so that it goes to files and nowhere else.
     async fn fetch(&self, url: &str) -> Result<MediaStream> {
-        let rewritten = match url.split_once("lookaside.fbsbx.com") {
-            Some((_, path)) if self.own_files => Cow::Owned([self.endpoint.base().as_str(), path].concat()),
+        let rewritten = match url.parse::<Uri>().ok().filter(|_| self.own_files) {
+            Some(uri) if uri.host().is_some_and(|host| host.eq_ignore_ascii_case(FILES)) => {
+                let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+                Cow::Owned([self.endpoint.base().as_str(), path].concat())
+            }
             _ => Cow::Borrowed(url),
         };
+        let base = self.endpoint.base().path();
+        let (hosts, files) = match self.own_files {
+            true => (&HOSTS_360DIALOG, [base, FILES_PATH].concat()),
+            false => (&HOSTS, FILES_PATH.to_owned()),
+        };
+        let api = [base, &self.root, "/"].concat();
+        let credential = (self.authorization.0.clone(), self.authorization.1.clone());
+        let credential = credential.limited_to(|file: &FileUrl<'_>| {
+            let of_files = match file.is_loopback() {
+                // Where the API and its files are one host, what is not the API's.
+                true => self.own_files || !file.path().starts_with(&api),
+                false => file.path().starts_with(&files) && (self.own_files || file.host() == FILES),
+            };
+            if of_files { Access::Credential } else { Access::Refused }
+        });
         let limits = FetchLimits { cap: whatsapp::INBOUND_BYTES_MAX, time: Duration::from_secs(120) };
-        self.endpoint
-            .fetch(&rewritten, &HOSTS, (self.authorization.0.clone(), self.authorization.1.clone()), limits)
-            .await
+        self.endpoint.fetch(&rewritten, hosts, credential, limits).await
     }
 }
 
@@ -454,7 +473,7 @@ impl Channel for Meta {
         let answer = self.endpoint.send(self.post(body)).await?;
         match self.is_messenger() {
             true => messenger::decode(&answer),
-            false => send::decode(self.info.gateway, &answer),
+            false => send::decode(&answer),
         }
     }
 
@@ -491,6 +510,9 @@ impl Channel for Meta {
         let path = format!("{}/media", self.account);
         let answer = self.endpoint.call(self.endpoint.request(Method::POST, &path, headers, body)?).await?;
         let uploaded: Uploaded = answer.json()?;
+        if uploaded.id.trim().is_empty() {
+            return Err(answer.unreadable());
+        }
         let mut held = MediaRef::new(self.info.gateway, uploaded.id);
         held.mime = Some(mime);
         held.filename = media.filename.clone();
@@ -582,7 +604,7 @@ impl Channel for Meta {
 /// let message = Message::text(Address::whatsapp("07700 900123")?, "See https://example.org/bins").with(&options)?;
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Options {
@@ -600,6 +622,16 @@ pub struct Options {
     /// from stored copies.) How long is left says [`medium::messenger::window`](crate::medium::messenger::window).
     #[serde(default, skip_serializing_if = "is_off")]
     pub human_agent: bool,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("preview_url", &self.preview_url)
+            .field("recipient_identity_key_hash", &self.recipient_identity_key_hash.as_deref().map(Hidden))
+            .field("human_agent", &self.human_agent)
+            .finish()
+    }
 }
 
 fn is_off(flag: &bool) -> bool {
@@ -642,7 +674,7 @@ impl GatewayOptions for Options {
 /// let message = Message::new(Address::whatsapp("07700 900123")?, form.content()?);
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Flow {
     id: String,
     body: String,
@@ -651,6 +683,12 @@ pub struct Flow {
     screen: Option<String>,
     endpoint: bool,
     draft: bool,
+}
+
+impl fmt::Debug for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flow").field("draft", &self.draft).finish_non_exhaustive()
+    }
 }
 
 impl Flow {
@@ -759,10 +797,16 @@ fn secrets(config: &Config, account: &AccountId) -> Vec<SigningSecret> {
 
 /// Hosts that serve Meta's files. The redirect target is unverified, and so is `cdn.fbsbx.com`: public programs show that
 /// Messenger's sounds and documents lie there, and no page of Meta's says it.
-const HOSTS: Hosts = Hosts {
-    trusted: &["graph.facebook.com", "lookaside.fbsbx.com", "waba-v2.360dialog.io"],
-    open: &["*.fbcdn.net", "cdn.fbsbx.com"],
-};
+const HOSTS: Hosts = Hosts { trusted: &[FILES], open: &["*.fbcdn.net", "cdn.fbsbx.com"] };
+
+/// 360dialog's key goes to its own host alone, as Meta's token goes to none of 360dialog's.
+const HOSTS_360DIALOG: Hosts = Hosts { trusted: &["waba-v2.360dialog.io"], open: &["*.fbcdn.net", "cdn.fbsbx.com"] };
+
+/// The host of the files that residents send by WhatsApp, and what their paths begin with there, by Meta's examples:
+/// <https://developers.facebook.com/documentation/business-messaging/whatsapp/business-phone-numbers/media> (read
+/// 2026-11-22 from stored copies).
+const FILES: &str = "lookaside.fbsbx.com";
+const FILES_PATH: &str = "/whatsapp_business/";
 
 /// The name of a file in its upload, with an extension that fits its type: Meta goes by the name where the type of the
 /// part does not tell, and refuses a file that it takes for `application/octet-stream`. (Public reports of error 100,

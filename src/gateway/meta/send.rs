@@ -359,15 +359,14 @@ fn put(value: &mut Value, member: &str, text: Option<&str>) {
 }
 
 /// What Meta said to a send. Once there is an id, it was accepted: whatever else cannot be read costs only itself.
-pub(super) fn decode(gateway: &'static str, answer: &Answer) -> Result<Accepted> {
+pub(super) fn decode(answer: &Answer) -> Result<Accepted> {
     let json = Json::new(&answer.body);
     let taken: Taken<'_> = json.read().ok_or_else(|| answer.unreadable())?;
-    let mut messages = taken.messages.iter().filter(|message| message.id.id().is_some());
-    let first = messages.next().ok_or_else(|| answer.unreadable())?;
-    let mut accepted = Accepted::new(gateway, first.id.id().unwrap_or_default(), answer.body.clone());
-    accepted.status = first.message_status.to_text();
+    let messages = || taken.messages.iter().filter(|message| message.id.id().is_some());
+    let mut accepted = answer.accepted(messages().filter_map(|message| message.id.id()))?;
+    accepted.status = messages().next().and_then(|first| first.message_status.to_text());
     // The number as Meta normalises it (of Brazil with 8 digits or 9), the user id of one who hides the number, or both.
     let mut contacts = taken.contacts.iter().map(|contact| person(contact.wa_id.some(), contact.user_id.some()));
     accepted.recipient = contacts.find_map(|recipient| recipient);
-    Ok(messages.fold(accepted, |accepted, more| accepted.and(more.id.id().unwrap_or_default())))
+    Ok(accepted)
 }

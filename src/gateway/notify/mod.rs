@@ -57,7 +57,7 @@ use crate::capability::{TemplateLimits, TextLimit};
 use crate::channel::{Channel, Cursor, Evidence, Grade, Health, Info, Page, Sent};
 use crate::clock::Clock;
 use crate::context::Context;
-use crate::endpoint::{Answer, BaseUrl, Endpoint, VendorError, sensitive};
+use crate::endpoint::{Answer, BaseUrl, Endpoint, VendorError, segment, sensitive};
 use crate::error::{Class, Error, ErrorKind, Result};
 use crate::event::Raw;
 use crate::id::AccountId;
@@ -318,7 +318,7 @@ impl Notify {
     async fn keeps_unicode(&self) -> Option<bool> {
         let personalisation = BTreeMap::from([(self.body_field.as_str(), "\u{1F600}")]);
         let body = serde_json::to_vec(&BTreeMap::from([("personalisation", personalisation)])).ok()?;
-        let path = format!("/v2/template/{}/preview", self.template_id);
+        let path = format!("/v2/template/{}/preview", segment("template_id", &self.template_id).ok()?);
         let answer = self.post(&path, body, false).await.ok()?;
         let json = Json::new(&answer.body);
         let preview: TemplateTold<'_> = json.read()?;
@@ -433,7 +433,8 @@ impl Channel for Notify {
     /// A key that bills is no test key: Notify bills no message of one. It cannot tell team from live.
     async fn health(&self) -> Result<Health> {
         let health = Health::default();
-        let health = match self.get(&format!("/v2/template/{}", self.template_id)).await {
+        let template = format!("/v2/template/{}", segment("template_id", &self.template_id)?);
+        let health = match self.get(&template).await {
             Ok(answer) => {
                 let json = Json::new(&answer.body);
                 let template: TemplateTold<'_> = json.read().ok_or_else(|| answer.unreadable())?;

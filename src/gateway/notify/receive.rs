@@ -120,7 +120,10 @@ fn state(status: &str) -> (DeliveryState, Option<(ErrorKind, bool)>) {
 fn source(number: &str) -> Option<Address> {
     let number = number.trim();
     let international = number.len() > 7 && number.bytes().all(|b| b.is_ascii_digit()) && !number.starts_with('0');
-    let phone = if international { mobile(number).or_else(|| Phone::from_digits(number).ok()) } else { None };
+    let phone = match international {
+        true => mobile(number).or_else(|| Phone::from_digits(number).ok()),
+        false => Phone::from_gateway(number).ok().filter(|_| number.starts_with(['0', '+'])),
+    };
     phone.map(Address::Phone).or_else(|| sms_sender(number).filter(|_| number.contains(char::is_alphanumeric)))
 }
 
@@ -224,7 +227,10 @@ async fn walk(notify: &Notify, path: &str, place: Option<Place>) -> Result<Walk>
     let (mut left, mut end) = (None, None::<(Box<str>, Timestamp)>);
     loop {
         let join = if path.contains('?') { '&' } else { '?' };
-        let older = end.as_ref().map_or_else(String::new, |(id, _)| format!("{join}older_than={id}"));
+        let older = end.as_ref().map_or_else(String::new, |(id, _)| {
+            let id: String = form_urlencoded::byte_serialize(id.as_bytes()).collect();
+            format!("{join}older_than={id}")
+        });
         let answer = notify.get(&[path, &older].concat()).await?;
         let mut rows = rows(&answer.body, &notify.info, looked).ok_or_else(|| answer.unreadable())?;
         let Some(oldest) = rows.last().map(|row| row.made) else { break };

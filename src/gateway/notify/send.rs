@@ -119,8 +119,7 @@ fn personalisation(template: &Template) -> BTreeMap<&str, &str> {
 pub(super) fn decode(message: &Message, answer: &Answer) -> Result<Accepted> {
     let json = Json::new(&answer.body);
     let taken: Taken<'_> = json.read().ok_or_else(|| answer.unreadable())?;
-    let id = taken.id.id().ok_or_else(|| answer.unreadable())?;
-    let mut accepted = Accepted::new(GATEWAY, id, answer.body.clone());
+    let mut accepted = answer.accepted(taken.id.id())?;
     let sent = taken.content.as_ref().and_then(|content| content.body.as_deref());
     if let (Content::Text(text), Some(sent)) = (&message.content, sent) {
         // Space at either end is trimmed, which no reader misses.

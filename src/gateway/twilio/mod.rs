@@ -33,6 +33,7 @@
 //! [codes]: https://www.twilio.com/docs/api/errors
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,11 +47,11 @@ use crate::address::{Address, Medium, Sender};
 use crate::capability::{MediaLimits, MediaRule, TemplateLimits, TextLimit};
 use crate::channel::{Channel, Evidence, Grade, Health, Info, Sent};
 use crate::context::Context;
-use crate::endpoint::{Answer, BaseUrl, Endpoint, FetchLimits, VendorError, basic};
+use crate::endpoint::{Access, Answer, BaseUrl, Credential, Endpoint, FetchLimits, VendorError, basic};
 use crate::error::{Class, Error, ErrorKind, Result};
 use crate::event::{DeliveryState, Failure};
-use crate::id::{AccountId, MessageId};
-use crate::media::{Hosts, MediaStream};
+use crate::id::{AccountId, MessageId, UrlHost, is_code};
+use crate::media::{FileUrl, Hosts, MediaStream};
 use crate::medium::whatsapp;
 use crate::message::{Accepted, MediaKind, MediaRef, Message};
 use crate::registry::Settings;
@@ -78,7 +79,7 @@ const GATEWAY: &str = "twilio";
 /// from = "+447700900456"                          # or messaging_service_sid = "MG…"
 /// public_url = "https://sms.example.gov.uk"
 /// ```
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
@@ -115,6 +116,25 @@ pub struct Config {
     /// What some of Twilio's codes mean, over the table: for refusals and for deliveries that failed.
     #[serde(default)]
     pub errors: BTreeMap<String, Class>,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("account_sid", &self.account_sid)
+            .field("auth_token", &self.auth_token)
+            .field("api_key", &self.api_key)
+            .field("from", &self.from)
+            .field("messaging_service_sid", &self.messaging_service_sid)
+            .field("public_url", &self.public_url)
+            // It may hold a token or a password.
+            .field("status_callback", &self.status_callback.as_deref().map(UrlHost))
+            .field("old_auth_tokens", &self.old_auth_tokens)
+            .field("shared_keys", &self.shared_keys)
+            .field("base_url", &self.base_url)
+            .field("errors", &self.errors)
+            .finish()
+    }
 }
 
 /// A key that calls Twilio's API.
@@ -216,7 +236,7 @@ const SENDER: &str = "must be a phone number, a short code, or a name of up to 1
 /// A sender at Twilio, for SMS or for WhatsApp.
 ///
 /// Cloning is cheap, and clones share one connection pool.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Twilio {
     info: Info,
     endpoint: Endpoint,
@@ -229,6 +249,20 @@ pub struct Twilio {
     source: Source,
     status_callback: Option<Arc<str>>,
     signature: Option<Arc<Signature>>,
+}
+
+impl fmt::Debug for Twilio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Twilio")
+            .field("info", &self.info)
+            .field("endpoint", &self.endpoint)
+            .field("context", &self.context)
+            .field("by_key", &self.by_key)
+            .field("source", &self.source)
+            .field("status_callback", &self.status_callback.as_deref().map(UrlHost))
+            .field("signature", &self.signature)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Who messages come from.
@@ -326,7 +360,7 @@ impl Twilio {
                 (AUTHORIZATION, authorization),
                 (CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded")),
             ]),
-            account: format!("/2010-04-01/Accounts/{account_sid}").into(),
+            account: format!("{API}Accounts/{account_sid}").into(),
             by_key: config.api_key.is_some(),
             source,
             status_callback: config.status_callback.map(Into::into),
@@ -380,6 +414,9 @@ pub fn connect(settings: &Settings, context: &Context) -> Result<Arc<dyn Channel
         _ => Err(Error::config("medium", "must be sms or whatsapp for this gateway")),
     }
 }
+
+/// What the paths of the API begin with.
+const API: &str = "/2010-04-01/";
 
 /// How Twilio marks an address of WhatsApp.
 const WHATSAPP: &str = "whatsapp:";
@@ -461,15 +498,16 @@ impl Channel for Twilio {
             return Err(wrong("media.gateway", "is another gateway"));
         }
         let url = media.url.as_deref().ok_or_else(|| wrong("media.url", "is missing"))?;
-        // The credential opens the whole API: it goes to files of messages of this account, and nowhere else.
-        let path = url.split_once("://").and_then(|(_, rest)| rest.get(rest.find('/')?..));
-        let of_message = path.and_then(|path| path.strip_prefix(&*self.account)?.strip_prefix("/Messages/"));
-        if !of_message.is_some_and(|path| path.contains("/Media/") && !path.contains("..")) {
+        let credential = self.headers.get(AUTHORIZATION).cloned().limited_to(|file: &FileUrl<'_>| self.access(file));
+        // Twilio gives no other address for a file; a redirect leads away from it.
+        let first = HOSTS
+            .check(url, self.endpoint.base())
+            .and_then(|(uri, trusted)| Ok(trusted && credential.access(&FileUrl::new(&uri)?) == Access::Credential));
+        if !first.map_err(|error| error.with_gateway(GATEWAY))? {
             return Err(Error::new(ErrorKind::Forbidden, "is not a file of this account")
                 .with_field("media.url")
                 .with_gateway(GATEWAY));
         }
-        let credential = self.headers.get(AUTHORIZATION).cloned();
         self.endpoint.fetch(url, &HOSTS, credential, FETCH).await
     }
 
@@ -530,6 +568,23 @@ fn state(status: &str, code: Option<&str>) -> DeliveryState {
 }
 
 impl Twilio {
+    /// The credential opens the whole API: it goes to a file of a message of this account, and nowhere else. On loopback,
+    /// where the API and its CDN are one host, what is not of the API is fetched without it.
+    fn access(&self, file: &FileUrl<'_>) -> Access {
+        let of_message = file.path().strip_prefix(&*self.account).map(|path| path.split('/').collect::<Vec<_>>());
+        match of_message.as_deref() {
+            Some(["", "Messages", message, "Media", media])
+                if file.query().is_none()
+                    && (is_sid(message, "MM") || is_sid(message, "SM"))
+                    && is_sid(media, "ME") =>
+            {
+                Access::Credential
+            }
+            _ if file.is_loopback() && !file.path().starts_with(API) => Access::Anonymous,
+            _ => Access::Refused,
+        }
+    }
+
     /// Why a message was not delivered. One that may be tried again has failed for now only.
     fn failure(&self, state: DeliveryState, code: Option<&str>, detail: Option<String>) -> Option<Failure> {
         if !matches!(state, DeliveryState::Failed | DeliveryState::Expired) {
@@ -708,7 +763,7 @@ fn vendor_error(answer: &Answer) -> VendorError<'_> {
     let request_id = HeaderName::from_static("twilio-request-id");
     error.trace = answer.headers.get(request_id).and_then(|id| id.to_str().ok()).map(Into::into);
     if let Some(code) = refused.code {
-        if code.bytes().all(|b| b.is_ascii_digit()) {
+        if is_code(&code) && code.bytes().all(|b| b.is_ascii_digit()) {
             error.help = Some(format!("https://www.twilio.com/docs/errors/{}", &*code).into());
         }
         error.code = Some(code.0);

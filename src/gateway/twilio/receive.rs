@@ -16,7 +16,7 @@ use crate::adapter::Collector;
 use crate::address::{Address, Medium, Phone, WhatsAppUser};
 use crate::endpoint::BaseUrl;
 use crate::event::{
-    Chosen, Delivery, Envelope, Event, Inbound, InboundContent, OptOut, OptOutScope, Profile, sms_sender,
+    Chosen, Delivery, DeliveryState, Envelope, Event, Inbound, InboundContent, OptOut, OptOutScope, Profile, sms_sender,
 };
 use crate::id::{AccountId, Digest};
 use crate::medium::sms::is_one_of;
@@ -291,7 +291,12 @@ impl Twilio {
     /// local time in a zone that nobody knows.
     fn status(&self, form: &Form, status: &str, mut envelope: Envelope) -> Option<Vec<Event>> {
         let id = message_sid(form)?;
-        envelope.account = self.account(form, "From");
+        let code = form.some("ErrorCode");
+        let state = state(status, code.as_deref());
+        if state != DeliveryState::Unrecognised {
+            // Under a word that is not known the sender may be a resident.
+            envelope.account = self.account(form, "From");
+        }
         // The other side of a status is its recipient. That Twilio adds the user id there too is unverified.
         let user_id = form.some("ExternalUserId");
         let recipient =
@@ -299,8 +304,6 @@ impl Twilio {
                 envelope.medium = medium;
                 recipient
             });
-        let code = form.some("ErrorCode");
-        let state = state(status, code.as_deref());
         let mut delivery = Delivery::new(envelope, &*id, state, status);
         delivery.recipient = recipient;
         delivery.failure = self.failure(state, code.as_deref(), form.some("ErrorMessage").map(Cow::into_owned));

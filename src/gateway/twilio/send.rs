@@ -1,6 +1,7 @@
 //! Messages as Twilio's form, its answer, and what it knows of a message later.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 use form_urlencoded::Serializer;
@@ -17,7 +18,7 @@ use crate::clock::Timestamp;
 use crate::endpoint::Answer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Delivery, DeliveryState, Envelope, Raw};
-use crate::id::MessageId;
+use crate::id::{MessageId, UrlHost};
 use crate::media::published;
 use crate::medium::sms::fold;
 use crate::message::{Accepted, Content, GatewayOptions, Message, Money, Template};
@@ -35,7 +36,7 @@ use crate::message::{Accepted, Content, GatewayOptions, Message, Money, Template
 /// let message = Message::text(Address::phone("07700 900123")?, "It’s bin day").with(&options)?;
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Options {
@@ -66,6 +67,23 @@ pub struct Options {
     /// Where status events of this message go, whole, in the place of the configured address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status_callback: Option<String>,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("validity_period", &self.validity_period)
+            .field("smart_encoded", &self.smart_encoded)
+            .field("attempt", &self.attempt)
+            .field("discard_content", &self.discard_content)
+            .field("obfuscate_address", &self.obfuscate_address)
+            .field("shorten_urls", &self.shorten_urls)
+            .field("send_as_mms", &self.send_as_mms)
+            .field("send_at", &self.send_at)
+            // It may hold a token or a password.
+            .field("status_callback", &self.status_callback.as_deref().map(UrlHost))
+            .finish()
+    }
 }
 
 impl GatewayOptions for Options {
@@ -265,7 +283,8 @@ impl Twilio {
                 }
             }
             // A path that does not go on where this one is would lead the credential elsewhere.
-            path = page.next_page_uri.to_text().filter(|next| !older && next.starts_with(&*list));
+            let goes_on = |next: &str| next.strip_prefix(&*list).is_some_and(|rest| rest.starts_with('?'));
+            path = page.next_page_uri.to_text().filter(|next| !older && goes_on(next));
         }
         Ok(if found.is_empty() { Evidence::Absent { conclusive: false } } else { Evidence::Found(found) })
     }
@@ -348,8 +367,7 @@ fn variables(template: &Template) -> Option<String> {
 pub(super) fn decode(answer: &Answer) -> Result<Accepted> {
     let json = Json::new(&answer.body);
     let resource: Resource<'_> = json.read().ok_or_else(|| answer.unreadable())?;
-    let sid = resource.sid.id().ok_or_else(|| answer.unreadable())?;
-    let mut accepted = Accepted::new(GATEWAY, sid, answer.body.clone());
+    let mut accepted = answer.accepted(resource.sid.id())?;
     if let Some(status) = resource.status.as_deref() {
         accepted.state = state(status, resource.error_code.as_deref()).max(DeliveryState::Accepted);
         accepted.status = Some(status.to_owned());

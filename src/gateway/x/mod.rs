@@ -57,7 +57,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::context::Context;
 use crate::endpoint::{Answer, BaseUrl, Endpoint};
 use crate::error::{Class, Error, ErrorKind, Result};
-use crate::id::{AccountId, MessageId};
+use crate::id::{AccountId, MessageId, UrlHost};
 use crate::media::{MediaStore, MediaStream};
 use crate::medium::x as rules;
 use crate::message::{Accepted, Media, MediaRef, Message};
@@ -620,7 +620,7 @@ impl std::fmt::Debug for Profile {
 
 /// An address to which X sends events.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 pub struct Webhook {
     /// X's id of it.
     pub id: String,
@@ -630,6 +630,17 @@ pub struct Webhook {
     /// Whether X sends events there: not after a failed handshake.
     #[serde(default)]
     pub valid: bool,
+}
+
+impl std::fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Webhook")
+            .field("id", &self.id)
+            // Its path or query may hold a token.
+            .field("url", &UrlHost(&self.url))
+            .field("valid", &self.valid)
+            .finish()
+    }
 }
 
 /// Whose credentials a call is made with.
@@ -689,7 +700,7 @@ impl RateLimits {
 
 /// The time at X.
 fn date(headers: &HeaderMap) -> Option<Timestamp> {
-    headers.get(http::header::DATE)?.to_str().ok().and_then(Timestamp::from_rfc2822)
+    headers.get(http::header::DATE)?.to_str().ok().and_then(Timestamp::from_http_date)
 }
 
 /// Notes the rates in every answer, refusals too, whose headers an error does not keep.

@@ -14,10 +14,10 @@ use crate::adapter::lenient;
 use crate::address::{Address, Medium, XUser};
 use crate::channel::{Cursor, Evidence, Page, Sent};
 use crate::clock::Timestamp;
-use crate::endpoint::{Answer, FetchLimits};
+use crate::endpoint::{Access, Answer, Credential, FetchLimits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Delivery, DeliveryState, Envelope, Event, Raw, Unrecognised};
-use crate::media::{Hosts, MediaStream};
+use crate::media::{FileUrl, Hosts, MediaStream};
 use crate::medium::x as rules;
 use crate::message::{Content, MediaRef, MediaSource};
 use crate::secret::Secret;
@@ -238,6 +238,13 @@ impl X {
     async fn fetch_once(&self, url: &str, token: Option<&Secret>) -> Result<MediaStream> {
         let limits = FetchLimits { cap: rules::VIDEO_BYTES_MAX, time: Duration::from_secs(600) };
         let sign = |uri: &http::Uri| -> Result<Option<HeaderValue>> { self.signer.header(token, &Method::GET, uri) };
+        // What is signed opens the whole API: it goes to files of messages alone, redirects included.
+        let v2 = [self.endpoint.base().path(), "/2/dm_conversations/media/"].concat();
+        let sign = sign.limited_to(|file: &FileUrl<'_>| {
+            let folder = place(file.path()).and_then(|place| file.path().strip_suffix(&*place));
+            let of_files = folder.is_some_and(|folder| folder == v2 || FOLDERS.contains(&folder));
+            if of_files { Access::Credential } else { Access::Refused }
+        });
         self.endpoint.fetch(url, &HOSTS, sign, limits).await
     }
 }
@@ -259,6 +266,9 @@ fn place(path: &str) -> Option<String> {
         _ => None,
     }
 }
+
+/// What the paths of files begin with: those of X's webhooks, and those of its site.
+const FOLDERS: [&str; 2] = ["/1.1/ton/data/dm/", "/i/ton/data/dm/"];
 
 fn number(id: &str) -> Option<u64> {
     id.parse().ok().filter(|_| rules::user_id(id))

@@ -68,9 +68,8 @@ impl X {
     pub(super) fn accepted(&self, answer: &Answer) -> Result<(Accepted, Option<Address>)> {
         let json = Json::new(&answer.body);
         let created = json.read::<Said<'_>>().and_then(|said| said.data).unwrap_or_default();
-        let id = created.dm_event_id.id();
-        let id = id.ok_or_else(|| self.refusal(answer).unwrap_or_else(|| answer.unreadable()))?;
-        let mut accepted = Accepted::new(GATEWAY, id, answer.body.clone());
+        let accepted = answer.accepted(created.dm_event_id.id());
+        let mut accepted = accepted.map_err(|unreadable| self.refusal(answer).unwrap_or(unreadable))?;
         accepted.allowance = RateLimits::tightest(&answer.headers, self.clock.now());
         let conversation = created.dm_conversation_id.some();
         let conversation = conversation.filter(|id| rules::conversation_id(id));

@@ -1,15 +1,19 @@
 //! An error says truthfully whether the message may have gone.
 
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::message::Accepted;
 use crate::testing::double::{Asked, Deaf, Double};
-use crate::testing::run::{Checked, Model, Pace, Run, Stop, applies, ensure};
+use crate::testing::run::{Came, Checked, Model, Pace, Run, Stop, applies, ensure};
 use crate::testing::step::{Fault, Step};
+use crate::testing::subject::Expectation;
 
 /// What came of a send, and what the gateway saw of it.
 struct Sent {
@@ -164,6 +168,93 @@ pub(super) async fn a_yes_that_cannot_be_read_is_unknown(run: &Run<'_>) -> Check
         sent.is(what, Outcome::Unknown)?;
     }
     Ok(())
+}
+
+/// A yes in which an id is empty, missing or of another type leaves a doubt: an acceptance under no id is lost for every
+/// status that follows.
+pub(super) async fn a_yes_without_an_id_is_unknown(run: &Run<'_>) -> Checked {
+    applies(!run.subject.in_memory(), "it reaches no gateway")?;
+    let mut seen = BTreeSet::new();
+    for exchange in run.accepted_sends() {
+        let (Some(last), Expectation::Accepted(ids)) = (exchange.steps.last(), &exchange.result) else { continue };
+        if !seen.insert(last.answer().clone()) {
+            continue;
+        }
+        let nth_last = exchange.steps.len() - 1;
+        for (what, body) in without_ids(last.answer(), ids) {
+            let change = |nth, step: Step| match nth == nth_last {
+                true => step.unconditional().with_answer(body.clone()),
+                false => step.unconditional(),
+            };
+            match run.replay(&exchange, change).await?.came {
+                Came::Accepted(accepted) => {
+                    let same = accepted.ids().map(crate::MessageId::as_str).eq(ids.iter().map(String::as_str));
+                    ensure!(same, "{what}: the send is taken for accepted, and not under the ids that were recorded");
+                }
+                Came::Failed(error) => {
+                    let outcome = error.outcome();
+                    ensure!(outcome == Outcome::Unknown, "{what}: the outcome is {outcome:?} in place of Unknown");
+                    ensure!(!error.is_retryable(), "{what}: it says that it may be tried again");
+                }
+                _ => ensure!(false, "{what}: nothing came of the send"),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The answer with each of the ids emptied, of another type or left out, one at a time, and what stands around it.
+fn without_ids(answer: &[u8], ids: &[String]) -> Vec<(String, bytes::Bytes)> {
+    let Ok(whole) = serde_json::from_slice::<Value>(answer) else {
+        // In a text, an id that is not there can be told only when none is.
+        let text = ids.iter().fold(String::from_utf8_lossy(answer).into_owned(), |text, id| text.replace(id, ""));
+        return vec![("a yes with empty ids".to_owned(), text.into())];
+    };
+    let mut paths = Vec::new();
+    find(&whole, ids, &mut Vec::new(), &mut paths);
+    let mut all = Vec::new();
+    for value in [json!({}), json!([]), json!(""), json!(0), json!(true)] {
+        all.push((format!("a yes that is {value}"), value.to_string().into()));
+    }
+    for path in paths {
+        for len in 1..=path.len() {
+            let at = path.get(..len).unwrap_or_default().iter().fold(String::new(), |at, step| at + "/" + step);
+            let place = if len == path.len() { "an id" } else { "what is around an id" };
+            for value in [json!(""), json!(" \n"), json!(null), json!(true), json!([]), json!({})] {
+                let mut changed = whole.clone();
+                if let Some(there) = changed.pointer_mut(&at) {
+                    *there = value.clone();
+                    all.push((format!("a yes with {value} for {place}, at {at}"), changed.to_string().into()));
+                }
+            }
+            // Of a list, nobody can tell that there was one more.
+            let mut changed = whole.clone();
+            let (above, name) = at.rsplit_once('/').unwrap_or_default();
+            if let Some(Value::Object(members)) = changed.pointer_mut(above) {
+                members.remove(&name.replace("~1", "/").replace("~0", "~"));
+                all.push((format!("a yes without {place}, at {at}"), changed.to_string().into()));
+            }
+        }
+    }
+    all
+}
+
+/// The JSON pointers, step by step, to where these ids stand.
+fn find(value: &Value, ids: &[String], at: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
+    let mut below = |step: String, value: &Value| {
+        at.push(step);
+        find(value, ids, at, found);
+        at.pop();
+    };
+    match value {
+        Value::Array(values) => values.iter().enumerate().for_each(|(n, value)| below(n.to_string(), value)),
+        Value::Object(members) => {
+            members.iter().for_each(|(name, value)| below(name.replace('~', "~0").replace('/', "~1"), value))
+        }
+        Value::String(text) if ids.contains(text) => found.push(at.clone()),
+        Value::Number(number) if ids.contains(&number.to_string()) => found.push(at.clone()),
+        _ => {}
+    }
 }
 
 /// 408 and 5xx leave a doubt, unless the vendor documents that its code means "not accepted".

@@ -1,6 +1,11 @@
 //! Nothing secret or personal shows, and nobody else is connected to.
 
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
 use crate::event::Event;
+use crate::id::AccountId;
 use crate::message::Content;
 use crate::testing::leaks::Needles;
 use crate::testing::run::{Came, Checked, NEXT, OTHER, OWN, Run, ensure};
@@ -9,7 +14,9 @@ use crate::testing::subject::{Call, Exchange, Webhook};
 
 /// No secret, address, id or text shows in a log at any level, in `Debug`, in `Display` or in an error, in any spelling.
 ///
-/// The gateway is careless here: each of its answers repeats the whole request.
+/// The gateway is careless here: each of its answers repeats the whole request, and answers, their headers and webhooks
+/// hold a number, a message's id, a token and a name in the place of whatever they hold: of codes, ids of calls, states,
+/// reasons and media types too.
 pub(super) async fn nothing_secret_or_personal_is_shown(run: &Run<'_>) -> Checked {
     let mut needles = Needles::default();
     run.subject.secrets().iter().chain(&[OWN, NEXT, OTHER].map(str::to_owned)).for_each(|s| needles.add("a secret", s));
@@ -34,6 +41,20 @@ pub(super) async fn nothing_secret_or_personal_is_shown(run: &Run<'_>) -> Checke
     for webhook in run.subject.webhooks() {
         receive(run, &webhook, &mut needles).await?;
     }
+    nothing_shows(run, &needles)?;
+    if run.subject.in_memory() {
+        // Nothing stands between it and the events that a test makes.
+        return Ok(());
+    }
+    run.forget_shown();
+    let mut planted = Needles::default();
+    PLANTED.iter().for_each(|text| planted.add("what a gateway wrote in the wrong place", text));
+    plant_in_answers(run).await?;
+    plant_in_webhooks(run).await?;
+    nothing_shows(run, &planted)
+}
+
+fn nothing_shows(run: &Run<'_>, needles: &Needles) -> Checked {
     let (logged, shown) = (run.logged(), run.shown());
     if let Some(what) = needles.found(&logged) {
         ensure!(false, "{what} shows in a log");
@@ -42,6 +63,135 @@ pub(super) async fn nothing_secret_or_personal_is_shown(run: &Run<'_>) -> Checke
         ensure!(false, "{what} shows in Debug, Display or an error");
     }
     Ok(())
+}
+
+/// What stands in the place of something else: a number, once as an id of WhatsApp hides it, a token and a name.
+const PLANTED: [&str; 5] = [
+    "+447700900987",
+    "447700900987",
+    "wamid.HBgMNDQ3NzAwOTAwOTg3FQIAERgSMEE5",
+    "EAAGconformance0token9ZBpLqZCwYsXv7",
+    "Ffion Canary",
+];
+
+/// Each recorded answer with something planted: in all texts and headers, in all that is no text, and in each text.
+async fn plant_in_answers(run: &Run<'_>) -> Checked {
+    let mut seen = BTreeSet::new();
+    for exchange in run.subject.exchanges() {
+        let Some((last, nth_last)) = exchange.steps.last().zip(exchange.steps.len().checked_sub(1)) else { continue };
+        if !seen.insert(last.answer().clone()) {
+            continue;
+        }
+        let whole: Option<Value> = serde_json::from_slice(last.answer()).ok();
+        let texts = whole.as_ref().map_or(0, |whole| texts(&mut whole.clone(), &mut |_, _| {}));
+        let mut answers: Vec<(String, &str)> = PLANTED.map(|planted| (with(&whole, None, planted), planted)).into();
+        answers.push((numbers(&whole), "447700900987"));
+        let each = PLANTED.iter().cycle().take(texts).enumerate();
+        answers.extend(each.map(|(nth, planted)| (with(&whole, Some(nth), planted), *planted)));
+        for (answer, planted) in answers {
+            let change = |nth, step: Step| match nth == nth_last {
+                true => step.unconditional().with_answer(answer.clone()).with_header_values(planted),
+                false => step.unconditional(),
+            };
+            run.replay(&exchange, change).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Each recorded webhook with something planted in each of its texts or fields.
+async fn plant_in_webhooks(run: &Run<'_>) -> Checked {
+    let channel = run.receiving(&[OWN])?;
+    for webhook in run.subject.webhooks() {
+        let body = webhook.request.body();
+        let bodies: Vec<String> = match serde_json::from_slice::<Value>(body) {
+            Ok(whole) => {
+                let texts = texts(&mut whole.clone(), &mut |_, _| {});
+                let whole = Some(whole);
+                let each = (0..texts).flat_map(|nth| PLANTED.map(|planted| with(&whole, Some(nth), planted)));
+                each.collect()
+            }
+            Err(_) => {
+                let fields: Vec<_> = form_urlencoded::parse(body).into_owned().collect();
+                let form = |nth: usize, planted: &str| {
+                    let mut fields = fields.clone();
+                    fields.iter_mut().skip(nth).take(1).for_each(|(_, value)| planted.clone_into(value));
+                    form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
+                };
+                (0..fields.len()).flat_map(|nth| PLANTED.map(|planted| form(nth, planted))).collect()
+            }
+        };
+        for body in bodies {
+            let request = webhook.request.clone().map(|_| body.into());
+            let request = run.arriving(run.signed(&request, webhook.signed, OWN), run.subject.now());
+            let Ok(mut received) = channel.receive(&request).await.inspect_err(|error| run.note_error(error)) else {
+                continue;
+            };
+            for event in &mut received.events {
+                // Which account of ours it was is shown, whatever it is called.
+                *account(event) = run.info.account.clone();
+            }
+            run.note(&received);
+        }
+    }
+    Ok(())
+}
+
+fn account(event: &mut Event) -> &mut AccountId {
+    let envelope = match event {
+        Event::Account(event) => &mut event.envelope,
+        Event::AddressChanged(event) => &mut event.envelope,
+        Event::Delivery(event) => &mut event.envelope,
+        Event::Inbound(event) => &mut event.envelope,
+        Event::OptOut(event) => &mut event.envelope,
+        Event::Unrecognised(event) => &mut event.envelope,
+    };
+    &mut envelope.account
+}
+
+/// Changes each text, by its place among them, and counts them.
+fn texts(value: &mut Value, change: &mut dyn FnMut(usize, &mut String)) -> usize {
+    fn walk(value: &mut Value, at: &mut usize, change: &mut dyn FnMut(usize, &mut String)) {
+        match value {
+            Value::Array(values) => values.iter_mut().for_each(|value| walk(value, at, change)),
+            Value::Object(members) => members.values_mut().for_each(|value| walk(value, at, change)),
+            Value::String(text) => {
+                change(*at, text);
+                *at += 1;
+            }
+            _ => {}
+        }
+    }
+    let mut at = 0;
+    walk(value, &mut at, change);
+    at
+}
+
+/// A body with this in one of its texts, or in all. What is no JSON becomes it as a whole.
+fn with(whole: &Option<Value>, nth: Option<usize>, planted: &str) -> String {
+    let Some(whole) = whole else { return planted.to_owned() };
+    let mut whole = whole.clone();
+    texts(&mut whole, &mut |at, text| {
+        if nth.is_none_or(|nth| nth == at) {
+            planted.clone_into(text);
+        }
+    });
+    whole.to_string()
+}
+
+/// A body with a phone number in the place of each number.
+fn numbers(whole: &Option<Value>) -> String {
+    fn walk(value: &mut Value) {
+        match value {
+            Value::Array(values) => values.iter_mut().for_each(walk),
+            Value::Object(members) => members.values_mut().for_each(walk),
+            Value::Number(number) => *number = 447_700_900_987_u64.into(),
+            _ => {}
+        }
+    }
+    let mut whole = whole.clone().unwrap_or_default();
+    walk(&mut whole);
+    whole.to_string()
 }
 
 /// What of an exchange must not show.
