@@ -8,6 +8,7 @@ use super::run::{Checked, Run};
 mod asking;
 mod describing;
 mod files;
+mod malformed;
 mod outcomes;
 mod proofs;
 mod receiving;
@@ -94,6 +95,13 @@ checks! { $
         a_body_over_the_limit_is_refused
         no_bytes_make_it_panic
         a_handshake_is_answered_exactly
+    }
+    malformed {
+        a_malformed_value_costs_no_event_beside_it
+        a_malformed_webhook_of_another_account_brings_nothing
+        half_a_character_costs_that_character
+        an_id_ignores_white_space_and_order
+        a_batch_twice_as_long_is_twice_as_much
     }
     proofs {
         a_webhook_without_proof_is_refused

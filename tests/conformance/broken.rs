@@ -581,7 +581,9 @@ impl Adapter {
                 let secret = self.scheme.secrets.first().map_or("", |secret| secret.secret().expose());
                 envelope(Raw::new([body, secret.as_bytes()].concat()))
             }
-            false => envelope(Raw::new(pieces.get(n).map(|piece| json.raw(piece.get())).unwrap_or_default())),
+            false => {
+                envelope(Raw::new(pieces.get(n).map(|piece: &Piece<'_>| json.raw(piece.get())).unwrap_or_default()))
+            }
         };
         let mut events: Vec<_> = hooks.iter().enumerate().filter_map(|(n, hook)| self.event(hook, piece(n))).collect();
         if hooks.is_empty() {

@@ -34,6 +34,11 @@ pub(super) fn events(webhook: &Verified, endpoint: &Endpoint, events: &mut Colle
     reader.hook(&hook);
 }
 
+/// The product of Meta's that a webhook is of, if a name of one stands there.
+pub(super) fn product<'t>(object: &'t Text<'_>) -> Option<&'t str> {
+    object.some().filter(|object| object.starts_with(|c: char| c.is_ascii_lowercase()))
+}
+
 struct Reader<'r, 'w> {
     json: &'r Json<'r>,
     endpoint: &'r Endpoint,
@@ -61,7 +66,7 @@ enum Source {
 impl<'r> Reader<'r, '_> {
     fn hook(&mut self, hook: &Hook<'_>) {
         // An object that cannot be read is taken for ours: the accounts in it say more.
-        let whatsapp = hook.object.as_deref().is_none_or(|object| object == "whatsapp_business_account");
+        let whatsapp = product(&hook.object).is_none_or(|object| object == "whatsapp_business_account");
         let values = hook.entry.iter().flat_map(|entry| entry.changes.iter()).flat_map(|change| &change.value.0);
         self.events.reserve(values.map(Value::count).sum());
         if hook.entry.is_empty() {

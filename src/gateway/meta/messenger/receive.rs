@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::de::IgnoredAny;
 
 use super::super::GATEWAY;
+use super::super::receive::product;
 use crate::adapter::json::{self, Json, List, Piece, Text};
 use crate::adapter::{Collector, Owner, lenient};
 use crate::address::Address;
@@ -28,7 +29,7 @@ pub(in super::super) fn events(webhook: &Verified, events: &mut Collector<'_>) {
     }
     events.reserve(hook.entry.iter().map(Entry::count).sum());
     // An object that cannot be read is taken for ours: the pages in it say more.
-    let object = hook.object.some().unwrap_or("page");
+    let object = product(&hook.object).unwrap_or("page");
     // The entries as they stand: cut out when the first of them is needed.
     let outline = OnceCell::<Outline<'_>>::new();
     for (e, entry) in hook.entry.iter().enumerate() {

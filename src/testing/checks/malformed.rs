@@ -1,0 +1,298 @@
+//! A malformed value costs itself: not the events beside it, not the secrecy of another account, not a linear time.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use bytes::Bytes;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::receiving::{bringing, receive};
+use crate::event::{Event, InboundContent};
+use crate::testing::run::Pace;
+use crate::testing::run::{Checked, OTHER, OWN, Run, Stop, applies, elsewhere, ensure, own};
+use crate::testing::subject::{Reception, Webhook};
+use crate::webhook::Received;
+
+/// Values that no documentation foresees, in the place of any other.
+const ODD: [&str; 8] = ["null", "{}", "[]", "7", "true", "\"\"", "1e999", "[[{\"odd\":[]}]]"];
+
+/// The most values of one webhook that are replaced, and the most webhooks.
+const VALUES_MAX: usize = 80;
+const WEBHOOKS_MAX: usize = 12;
+
+/// The recorded webhooks with a JSON body that bring messages or deliveries.
+fn in_json(run: &Run<'_>) -> Checked<Vec<Webhook>> {
+    let own = |webhook: &Webhook| !matches!(webhook.result, Reception::Discards(_)) && !values(webhook).is_empty();
+    let mut webhooks: Vec<_> = bringing(run)?.into_iter().filter(own).collect();
+    // Several events in one webhook have most to lose.
+    webhooks.sort_by_key(|webhook| std::cmp::Reverse(webhook.told().len()));
+    webhooks.truncate(WEBHOOKS_MAX);
+    applies(!webhooks.is_empty(), "its webhooks are no JSON")?;
+    Ok(webhooks)
+}
+
+/// A malformed value costs no message and no delivery that stands beside it.
+pub(super) async fn a_malformed_value_costs_no_event_beside_it(run: &Run<'_>) -> Checked {
+    let mut compared = 0;
+    for (nth, webhook) in in_json(run)?.iter().enumerate() {
+        let channel = run.receiving(&[OWN])?;
+        let before = receive(run, &*channel, nth, webhook).await?;
+        for value in values(webhook) {
+            let mut bodies: Vec<_> = ODD.iter().map(|odd| with(webhook, &value.range, odd)).collect();
+            if value.is_object() {
+                // A member that nobody knows.
+                let at = value.range.start + 1..value.range.start + 1;
+                bodies.push(with(webhook, &at, if value.is_empty { "\"odd\":[1e999]" } else { "\"odd\":[1e999]," }));
+            }
+            for malformed in bodies {
+                let received = receive(run, &*channel, nth, &malformed).await?;
+                if !received.discarded.is_empty() {
+                    // It was the account that it names.
+                    continue;
+                }
+                let what = || {
+                    let body = String::from_utf8_lossy(malformed.request.body()).into_owned();
+                    format!("webhook {}, {} bytes: {body}", nth + 1, body.len())
+                };
+                for event in beside(webhook, &before, &value.range) {
+                    compared += 1;
+                    let kept = received.events.iter().any(|one| one.id() == event.id());
+                    ensure!(kept, "a malformed value costs an event beside it; {}", what());
+                }
+                ensure!(!received.events.is_empty(), "a webhook with a malformed value brings nothing; {}", what());
+            }
+        }
+    }
+    applies(compared > 0, "each event is the whole of its webhook")
+}
+
+/// No malformed webhook that another account's secret proves brings an event.
+pub(super) async fn a_malformed_webhook_of_another_account_brings_nothing(run: &Run<'_>) -> Checked {
+    let mut setup = run.setup("http://127.0.0.1:9", Pace::Patient);
+    setup.webhook_secrets = own(&[OWN]).into_iter().chain(elsewhere()).collect();
+    let channel = run.built(&setup)?;
+    for (nth, webhook) in in_json(run)?.iter().filter(|webhook| webhook.signed).enumerate() {
+        for value in values(webhook) {
+            for odd in ODD {
+                let malformed = with(webhook, &value.range, odd);
+                let received = run.receive(&*channel, &run.arrives(&malformed, OTHER)).await?;
+                if let Ok(Received { events, discarded, .. }) = received {
+                    let n = nth + 1;
+                    ensure!(
+                        events.is_empty(),
+                        "webhook {n}, malformed, brings {} events of another account",
+                        events.len()
+                    );
+                    ensure!(!discarded.is_empty(), "webhook {n}, malformed, of another account, is dropped uncounted");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Half of a surrogate pair, and a byte that is not UTF-8, cost one character and no more.
+pub(super) async fn half_a_character_costs_that_character(run: &Run<'_>) -> Checked {
+    for (nth, webhook) in in_json(run)?.iter().enumerate() {
+        let channel = run.receiving(&[OWN])?;
+        let before = receive(run, &*channel, nth, webhook).await?;
+        for value in values(webhook).into_iter().filter(|value| value.text.is_some()) {
+            let end = value.range.end - 1..value.range.end - 1;
+            for half in [&b"\\ud83d"[..], b"\xff"] {
+                let broken = spliced(webhook, &end, half);
+                let received = receive(run, &*channel, nth, &broken).await?;
+                if !received.discarded.is_empty() {
+                    continue;
+                }
+                for event in beside(webhook, &before, &value.range) {
+                    let kept = received.events.iter().any(|one| one.id() == event.id());
+                    ensure!(kept, "webhook {}: half a character costs an event beside it", nth + 1);
+                }
+                let said = |event: &&Event| {
+                    let text = event.as_inbound().and_then(|inbound| match &inbound.content {
+                        InboundContent::Text(text) => Some(text),
+                        _ => None,
+                    });
+                    text.is_some() && text == value.text.as_ref() && within(webhook, event, &value.range)
+                };
+                for event in before.events.iter().filter(said) {
+                    let text = value.text.clone().unwrap_or_default() + "\u{FFFD}";
+                    let read = |one: &&Event| one.id() == event.id();
+                    let found = received.events.iter().find(read).and_then(|one| one.as_inbound()?.text());
+                    ensure!(found == Some(&text), "webhook {}: half a character in a text costs more than it", nth + 1);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An event that comes again with other white space, and its members in another order, has the same id; and one that says
+/// something else has another.
+pub(super) async fn an_id_ignores_white_space_and_order(run: &Run<'_>) -> Checked {
+    let webhooks = bringing(run)?;
+    for (nth, webhook) in webhooks.iter().enumerate() {
+        let channel = run.receiving(&[OWN])?;
+        let again = match serde_json::from_slice::<Value>(webhook.request.body()) {
+            Ok(json) => whole(webhook, reordered(&json).into()),
+            Err(_) if webhook.request.body().is_empty() => continue,
+            Err(_) => {
+                let fields: Vec<_> = webhook.request.body().split(|byte| *byte == b'&').rev().collect();
+                whole(webhook, fields.join(&b'&').into())
+            }
+        };
+        let ids = |received: &Received| received.events.iter().map(Event::id).collect::<Vec<_>>();
+        let before = ids(&receive(run, &*channel, nth, webhook).await?);
+        let after = ids(&receive(run, &*channel, nth, &again).await?);
+        ensure!(before == after, "webhook {}: with other white space and order, its events have other ids", nth + 1);
+    }
+    let Some(model) = webhooks.iter().find(|webhook| !webhook.request.body().is_empty()) else { return Ok(()) };
+    let channel = run.receiving(&[OWN])?;
+    let mut ids = Vec::new();
+    for body in [r#"{"conformance":1}"#, r#"{"conformance":2}"#] {
+        let received =
+            run.receive(&*channel, &run.arrives(&whole(model, Bytes::from_static(body.as_bytes())), OWN)).await?;
+        ids.extend(received.ok().and_then(|received| received.events.first().map(Event::id)));
+    }
+    ensure!(ids.len() < 2 || ids.first() != ids.last(), "two webhooks that say different things have events of one id");
+    Ok(())
+}
+
+/// Twice as many events in a webhook are twice as much to store.
+pub(super) async fn a_batch_twice_as_long_is_twice_as_much(run: &Run<'_>) -> Checked {
+    let mut any = false;
+    for (nth, webhook) in in_json(run)?.iter().enumerate() {
+        let channel = run.receiving(&[OWN])?;
+        let before = receive(run, &*channel, nth, webhook).await?;
+        let Some(element) = before.events.iter().find_map(|event| element(webhook, event)) else { continue };
+        any = true;
+        let mut sizes = Vec::new();
+        for times in [64, 128] {
+            let body = webhook.request.body();
+            let one = String::from_utf8_lossy(body.get(element.clone()).unwrap_or_default()).into_owned();
+            let received = receive(run, &*channel, nth, &with(webhook, &element, &vec![one; times].join(","))).await?;
+            let stored =
+                serde_json::to_string(&received.events).map_err(|_| Stop::Failed("it cannot be stored".into()))?;
+            sizes.push([received.events.len(), stored.len()]);
+        }
+        let [[events, bytes], [twice_events, twice_bytes]] = sizes[..] else { continue };
+        let linear = twice_events * 10 <= events * 22 && twice_bytes * 10 <= bytes * 22;
+        ensure!(
+            linear,
+            "webhook {}: of twice as many parts, {twice_events} events of {twice_bytes} bytes, from {events} of {bytes}",
+            nth + 1
+        );
+    }
+    applies(any, "no webhook holds a list of events")
+}
+
+/// A value in a JSON body.
+struct ValueAt {
+    range: Range<usize>,
+    /// What it says, if it is a string.
+    text: Option<String>,
+    /// Whether it is an object or list without members.
+    is_empty: bool,
+    first: u8,
+}
+
+impl ValueAt {
+    fn is_object(&self) -> bool {
+        self.first == b'{'
+    }
+}
+
+/// The values of a body, outermost first; none where it is no JSON.
+fn values(webhook: &Webhook) -> Vec<ValueAt> {
+    let mut found = Vec::new();
+    if let Ok(text) = std::str::from_utf8(webhook.request.body()) {
+        if let Ok(raw) = serde_json::from_str::<&RawValue>(text) {
+            if raw.get().starts_with(['{', '[']) {
+                walk(text, raw.get(), &mut found);
+            }
+        }
+    }
+    // The whole is no value beside another.
+    found.into_iter().skip(1).take(VALUES_MAX).collect()
+}
+
+fn walk(body: &str, value: &str, found: &mut Vec<ValueAt>) {
+    let start = value.as_ptr().addr() - body.as_ptr().addr();
+    let inner: Vec<&str> = match value.as_bytes().first() {
+        Some(b'{') => {
+            let members = serde_json::from_str::<BTreeMap<String, &RawValue>>(value).unwrap_or_default();
+            members.into_values().map(RawValue::get).collect()
+        }
+        Some(b'[') => {
+            serde_json::from_str::<Vec<&RawValue>>(value).unwrap_or_default().into_iter().map(RawValue::get).collect()
+        }
+        _ => Vec::new(),
+    };
+    found.push(ValueAt {
+        range: start..start + value.len(),
+        text: serde_json::from_str(value).ok(),
+        is_empty: inner.is_empty(),
+        first: value.as_bytes().first().copied().unwrap_or_default(),
+    });
+    inner.into_iter().for_each(|inner| walk(body, inner, found));
+}
+
+/// Where an event's piece stands in the body.
+fn piece(webhook: &Webhook, event: &Event) -> Option<Range<usize>> {
+    let (body, raw) = (webhook.request.body(), event.envelope().raw.as_bytes());
+    let start = body.windows(raw.len().max(1)).position(|piece| piece == raw)?;
+    Some(start..start + raw.len())
+}
+
+/// The list's element that an event's piece is.
+fn element(webhook: &Webhook, event: &Event) -> Option<Range<usize>> {
+    let piece = piece(webhook, event)?;
+    let body = webhook.request.body();
+    let before = body.get(..piece.start)?.trim_ascii_end().last()?;
+    let after = body.get(piece.end..)?.trim_ascii_start().first()?;
+    // A member's value follows a colon.
+    (matches!(before, b'[' | b',') && matches!(after, b']' | b',')).then_some(piece)
+}
+
+fn within(webhook: &Webhook, event: &Event, value: &Range<usize>) -> bool {
+    piece(webhook, event).is_some_and(|piece| piece.start <= value.start && value.end <= piece.end)
+}
+
+/// The messages and deliveries that a value is no part of, and that are no part of it.
+fn beside<'r>(webhook: &Webhook, received: &'r Received, value: &Range<usize>) -> Vec<&'r Event> {
+    let apart = |event: &&Event| {
+        let known = matches!(event, Event::Inbound(_) | Event::Delivery(_));
+        known && piece(webhook, event).is_some_and(|piece| piece.end <= value.start || value.end <= piece.start)
+    };
+    received.events.iter().filter(apart).collect()
+}
+
+fn whole(webhook: &Webhook, body: Bytes) -> Webhook {
+    let mut webhook = webhook.clone();
+    *webhook.request.body_mut() = body;
+    webhook
+}
+
+fn with(webhook: &Webhook, place: &Range<usize>, text: &str) -> Webhook {
+    spliced(webhook, place, text.as_bytes())
+}
+
+fn spliced(webhook: &Webhook, place: &Range<usize>, bytes: &[u8]) -> Webhook {
+    let body = webhook.request.body();
+    let [before, after] = [body.get(..place.start), body.get(place.end..)].map(Option::unwrap_or_default);
+    whole(webhook, [before, bytes, after].concat().into())
+}
+
+/// The same JSON with white space everywhere, and the members of each object in reverse.
+fn reordered(json: &Value) -> String {
+    match json {
+        Value::Array(all) => format!("[ {} ]", all.iter().map(reordered).collect::<Vec<_>>().join(" , ")),
+        Value::Object(all) => {
+            let members =
+                all.iter().rev().map(|(name, value)| format!("{} : {}", Value::from(name.as_str()), reordered(value)));
+            format!("{{ {}\n}}", members.collect::<Vec<_>>().join(" ,\t"))
+        }
+        scalar => scalar.to_string(),
+    }
+}
