@@ -27,7 +27,7 @@ use crate::address::{Address, Phone};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Inbound, OptOutScope, with_opt_outs};
-use crate::id::AccountId;
+use crate::id::{AccountId, Masked};
 use crate::secret::Secret;
 
 mod form;
@@ -495,12 +495,20 @@ pub struct Received {
 
 /// Events of one account that were left out: see [`Received::discarded`].
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Discarded {
     /// The account that they name; `None` if they name none.
     pub account: Option<AccountId>,
     /// How many they are, as far as they could be counted.
     pub events: usize,
+}
+
+impl fmt::Debug for Discarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // In a malformed webhook a person may stand where an account should.
+        let account = self.account.as_ref().map(|account| Masked(account.as_str()).to_string());
+        f.debug_struct("Discarded").field("account", &account).field("events", &self.events).finish()
+    }
 }
 
 impl Discarded {

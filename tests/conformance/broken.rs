@@ -70,9 +70,13 @@ enum Wrong {
     IsAlwaysHealthy,
     IsStuckOnceGivenUp,
     KeepsNothingOfAWebhook,
+    KeepsTheWholeBodyForEachEvent,
     LetsAnyAccountIn,
+    LetsMalformedBodiesOfOthersIn,
     LogsTheNumber,
     LosesTheIdOfAStatus,
+    LosesABatchToAMalformedValue,
+    LosesABatchToHalfACharacter,
     LosesAnEventInAStore,
     LosesTheKey,
     LosesTheSecondId,
@@ -80,6 +84,7 @@ enum Wrong {
     MistakesTheWriter,
     KeepsTheSecretOfAWebhook,
     MixesSendsSideBySide,
+    NamesEventsByTheirBytes,
     ParsesAFloatId,
     PollsOtherEventsThanItReceives,
     PutsTheAnswerIntoAnError,
@@ -136,7 +141,13 @@ const CASES: &[(Wrong, &str, &[&str])] = &[
     (
         CrashesOnAWebhookThatIsNotJson,
         "no_bytes_make_it_panic",
-        &["what_is_not_known_is_kept", "a_body_cut_short_is_no_error"],
+        &[
+            "what_is_not_known_is_kept",
+            "a_body_cut_short_is_no_error",
+            "a_malformed_value_costs_no_event_beside_it",
+            "a_malformed_webhook_of_another_account_brings_nothing",
+            "half_a_character_costs_that_character",
+        ],
     ),
     (DeclaresAPollThatIsNotThere, "a_poll_brings_what_was_recorded", &["a_poll_and_a_webhook_bring_one_event"]),
     (DropsARepeatedStatus, "statuses_in_any_order_are_all_told", &[]),
@@ -233,6 +244,11 @@ const CASES: &[(Wrong, &str, &[&str])] = &[
     (MixesSendsSideBySide, "sends_side_by_side_do_not_mix", &[]),
     (IsStuckOnceGivenUp, "a_send_that_is_given_up_goes_at_most_once", &["sends_side_by_side_do_not_mix"]),
     (CallsARefusedConnectionUnknown, "a_refused_connection_is_not_sent", &[]),
+    (KeepsTheWholeBodyForEachEvent, "a_batch_twice_as_long_is_twice_as_much", &[]),
+    (LetsMalformedBodiesOfOthersIn, "a_malformed_webhook_of_another_account_brings_nothing", &[]),
+    (LosesABatchToAMalformedValue, "a_malformed_value_costs_no_event_beside_it", &[]),
+    (LosesABatchToHalfACharacter, "half_a_character_costs_that_character", &[]),
+    (NamesEventsByTheirBytes, "an_id_ignores_white_space_and_order", &[]),
     (KeepsNothingOfAWebhook, "an_event_says_where_it_comes_from", &["a_repeated_event_has_the_same_id"]),
     (
         LosesTheIdOfAStatus,
@@ -570,13 +586,24 @@ impl Adapter {
     fn events(&self, body: &Bytes, account: &civic_messaging::AccountId, at: civic_messaging::Timestamp) -> Vec<Event> {
         let envelope = |raw| Envelope::new("brittle", self.info.medium.clone(), account.clone(), at, raw);
         let json = Json::new(body);
-        let pieces: List<Piece<'_>> = json.read().unwrap_or_default();
-        let Ok(Value::Array(hooks)) = serde_json::from_slice(body) else {
+        let strict = serde_json::from_str::<Vec<BTreeMap<String, String>>>(json.text()).is_ok();
+        let whole_characters = serde_json::from_slice::<Value>(body).is_ok();
+        let lost = self.is(LosesABatchToAMalformedValue) && !strict
+            || self.is(LosesABatchToHalfACharacter) && !whole_characters;
+        let Some(pieces) = json.read::<List<Piece<'_>>>().filter(|_| !lost) else {
             let whole = envelope(Raw::new(body.clone()));
             return vec![Unrecognised::new(whole, "body").into()];
         };
+        let read = |piece: &Piece<'_>| serde_json::from_str(piece.get()).unwrap_or_default();
+        let hooks: Vec<Value> = pieces.iter().map(read).collect();
         let piece = |n| match self.is(KeepsNothingOfAWebhook) {
             true => envelope(Raw::default()),
+            false if self.is(KeepsTheWholeBodyForEachEvent) => envelope(Raw::new(body.clone())),
+            false if self.is(NamesEventsByTheirBytes) => {
+                let raw = json.raw(pieces.get(n).map(|piece: &Piece<'_>| piece.get()).unwrap_or_default());
+                let id = Digest::of(&raw).to_string();
+                envelope(Raw::new(raw)).identified(Some(&id))
+            }
             false if self.is(KeepsTheSecretOfAWebhook) => {
                 let secret = self.scheme.secrets.first().map_or("", |secret| secret.secret().expose());
                 envelope(Raw::new([body, secret.as_bytes()].concat()))
@@ -680,7 +707,9 @@ impl Channel for Adapter {
         if self.is(CrashesOnAWebhookThatIsNotJson) {
             serde_json::from_slice::<Value>(body).unwrap();
         }
-        if !verified.owns(self.info.account.as_str()) && !self.is(LetsAnyAccountIn) {
+        let well_formed = serde_json::from_slice::<Vec<BTreeMap<String, Value>>>(body).is_ok();
+        let unchecked = self.is(LetsAnyAccountIn) || self.is(LetsMalformedBodiesOfOthersIn) && !well_formed;
+        if !verified.owns(self.info.account.as_str()) && !unchecked {
             return Ok(Received::new(Vec::new()).with_discarded(Some(self.info.account.clone()), 1));
         }
         let received = Received::new(self.events(body, &self.info.account, self.context.clock.now()));

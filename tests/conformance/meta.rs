@@ -450,7 +450,7 @@ impl Subject for Messenger {
                 Told::delivery("m_C", Delivered),
                 Told::unrecognised(),
                 Told::text("m_D", "Hello again"),
-                Told::unrecognised(),
+                Told::text("m_E", "To another app"),
             ]),
             Webhook::json(messenger_batch().to_string().replace(PAGE, "7000000000000002")).discards(6),
             handshake("hub.mode=subscribe&hub.challenge=1158201444&hub.verify_token=verify-token")

@@ -36,7 +36,7 @@ pub(super) fn events(webhook: &Verified, endpoint: &Endpoint, events: &mut Colle
 
 /// The product of Meta's that a webhook is of, if a name of one stands there.
 pub(super) fn product<'t>(object: &'t Text<'_>) -> Option<&'t str> {
-    object.some().filter(|object| object.starts_with(|c: char| c.is_ascii_lowercase()))
+    object.some().filter(|object| object.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
 }
 
 struct Reader<'r, 'w> {
