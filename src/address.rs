@@ -710,12 +710,12 @@ impl FromStr for WhatsAppUser {
 }
 
 fn is_user_id(id: &str) -> bool {
-    let Some((country, rest)) = id.split_once('.') else { return false };
-    let rest = rest.strip_prefix("ENT.").unwrap_or(rest);
-    country.len() == 2
-        && country.bytes().all(|b| b.is_ascii_uppercase())
+    let [first, second, b'.', rest @ ..] = id.as_bytes() else { return false };
+    let rest = rest.strip_prefix(b"ENT.").unwrap_or(rest);
+    first.is_ascii_uppercase()
+        && second.is_ascii_uppercase()
         && (1..=128).contains(&rest.len())
-        && rest.bytes().all(|b| b.is_ascii_alphanumeric())
+        && rest.iter().all(u8::is_ascii_alphanumeric)
 }
 
 /// A person on X: the numeric user id, and the handle where it is known. The handle is for display; it can change

@@ -175,19 +175,31 @@ impl<'de> Deserialize<'de> for Digest {
 
 /// Reads 32 bytes of hexadecimal, of either case.
 pub(crate) fn unhex(text: &[u8]) -> Option<[u8; 32]> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
+    let digit = |byte: u8| DIGITS.get(usize::from(byte)).copied().unwrap_or(NO_DIGIT);
     let pairs: &[[u8; 2]; 32] = text.as_chunks().0.try_into().ok().filter(|_| text.len() == 64)?;
-    let mut bytes = [0; 32];
+    let (mut bytes, mut seen) = ([0; 32], 0);
     for (byte, &[high, low]) in bytes.iter_mut().zip(pairs) {
-        *byte = digit(high)? << 4 | digit(low)?;
+        let (high, low) = (digit(high), digit(low));
+        seen |= high | low;
+        *byte = high << 4 | low & 0x0F;
     }
-    Some(bytes)
+    (seen & NO_DIGIT == 0).then_some(bytes)
 }
+
+const NO_DIGIT: u8 = 0x80;
+
+/// The value of each character as a hexadecimal digit.
+#[expect(clippy::indexing_slicing, reason = "it is evaluated while the crate is compiled")]
+const DIGITS: [u8; 256] = {
+    let mut digits = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        digits[b"0123456789ABCDEF"[value] as usize] = value as u8;
+        digits[b"0123456789abcdef"[value] as usize] = value as u8;
+        value += 1;
+    }
+    digits
+};
 
 /// Shows `…` and the last three characters of something personal, or `…` alone when it is short.
 pub(crate) struct Masked<'a>(pub(crate) &'a str);

@@ -145,6 +145,7 @@ pub trait Member<'a>: Default {
     ///
     /// # Errors
     /// Those of the JSON itself.
+    #[inline]
     fn read<D: Deserializer<'a>>(&mut self, value: D, careful: bool) -> Result<bool, D::Error> {
         value.deserialize_any(Reader { into: self, careful, lifetime: PhantomData })
     }
@@ -212,6 +213,7 @@ impl<'a, F: Member<'a>> Visitor<'a> for Reader<'_, 'a, F> {
         f.write_str("JSON")
     }
 
+    #[inline]
     fn visit_borrowed_str<E>(self, text: &'a str) -> Result<bool, E> {
         Ok(self.into.text(Cow::Borrowed(text)))
     }
@@ -272,6 +274,7 @@ impl<'m, M> MemberValue<'m, M> {
     ///
     /// # Errors
     /// Those of the JSON itself.
+    #[inline]
     pub fn read<'a, F: Member<'a>>(self, field: &mut F) -> Result<(), M::Error>
     where
         M: MapAccess<'a>,
@@ -325,6 +328,7 @@ impl<'a> Deserialize<'a> for Name<'a> {
                 f.write_str("the name of a member")
             }
 
+            #[inline]
             fn visit_borrowed_str<E>(self, name: &'a str) -> Result<Self::Value, E> {
                 Ok(Name(Cow::Borrowed(name)))
             }
@@ -372,6 +376,7 @@ impl fmt::Debug for Text<'_> {
 }
 
 impl<'a> Member<'a> for Text<'a> {
+    #[inline]
     fn text(&mut self, text: Cow<'a, str>) -> bool {
         self.0 = Some(text);
         true

@@ -152,8 +152,10 @@ impl<'r> Reader<'r, '_> {
     fn message(&mut self, owner: &Owner, piece: &Piece<'_>, source: Source, people: &People<'_>, thread: Option<&str>) {
         let message: Message<'_> = json::read(piece.get()).unwrap_or_default();
         let envelope = self.envelope(owner, piece.get(), &message.timestamp);
-        let group = message.group_id.some().and_then(|id| Address::conversation(Medium::WhatsApp, id).ok());
-        let envelope = envelope.within(group);
+        let envelope = match message.group_id.some() {
+            Some(id) => envelope.within(Address::conversation(Medium::WhatsApp, id).ok()),
+            None => envelope,
+        };
         let kind = message.kind.as_deref().unwrap_or_default();
         if source == Source::Live
             && kind == "system"
@@ -180,7 +182,7 @@ impl<'r> Reader<'r, '_> {
         let mut inbound = Inbound::new(envelope, id, from, content);
         inbound.echo = source == Source::Echo || ours;
         (inbound.history, inbound.standby) = (source == Source::History, source == Source::Standby);
-        inbound.to = person(message.to.some(), None).or_else(|| person(thread.filter(|_| ours), None));
+        inbound.to = message.to.some().or(thread.filter(|_| ours)).and_then(|to| person(Some(to), None));
         if let Some(profile) = contact.and_then(|contact| contact.profile.as_ref()) {
             let handle = profile.username.as_deref().map(|name| name.trim_start_matches('@').to_owned());
             inbound.profile = Profile { name: profile.name.to_text(), handle };

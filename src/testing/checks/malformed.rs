@@ -212,12 +212,11 @@ impl ValueAt {
 /// The values of a body, outermost first; none where it is no JSON.
 fn values(webhook: &Webhook) -> Vec<ValueAt> {
     let mut found = Vec::new();
-    if let Ok(text) = std::str::from_utf8(webhook.request.body()) {
-        if let Ok(raw) = serde_json::from_str::<&RawValue>(text) {
-            if raw.get().starts_with(['{', '[']) {
-                walk(text, raw.get(), &mut found);
-            }
-        }
+    if let Ok(text) = std::str::from_utf8(webhook.request.body())
+        && let Ok(raw) = serde_json::from_str::<&RawValue>(text)
+        && raw.get().starts_with(['{', '['])
+    {
+        walk(text, raw.get(), &mut found);
     }
     // The whole is no value beside another.
     found.into_iter().skip(1).take(VALUES_MAX).collect()
