@@ -96,3 +96,98 @@ fn an_arc_of_a_channel_adds_nothing() {
     let deeper = each(&runtime, || async { drop(Channel::look_up(&twice, &sent).await.unwrap()) });
     assert_eq!((bare, bare), (through, deeper));
 }
+
+/// What it costs to receive a body with so many parts: bytes allocated, and events.
+#[cfg(all(feature = "notify", feature = "x"))]
+#[test]
+fn webhook_twice_as_long_costs_twice_as_much() {
+    use civic_messaging::mock::NoTransport;
+    use civic_messaging::webhook::Request;
+    use civic_messaging::{Context, X, x};
+    use hmac::{Hmac, KeyInit, Mac};
+
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+    let context = || Context::with_transport(NoTransport);
+    let whatsapp = meta::Config::new(TOKEN, "200000000000001").unwrap().app_secret(SECRET).unwrap();
+    let whatsapp = Meta::whatsapp_with(whatsapp, &context()).unwrap();
+    let page = meta::Config::for_page(TOKEN, "7000000000000001").unwrap().app_secret(SECRET).unwrap();
+    let page = Meta::messenger_with(page, &context()).unwrap();
+    let keys = x::OAuth1::new("fixture-key", SECRET, "1900-token", "token-secret").unwrap();
+    let x = X::direct_messages_with(x::Config::new("1900000000000000202", keys), &context()).unwrap();
+
+    let signed = |body: String| -> Request {
+        let mut mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+        mac.update(body.as_bytes());
+        let mac = mac.finalize().into_bytes();
+        let hex: String = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+        let base64 = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, mac);
+        let request = http::Request::post("/").header("x-hub-signature-256", format!("sha256={hex}"));
+        request.header("x-twitter-webhooks-signature", format!("sha256={base64}")).body(body).unwrap().into()
+    };
+    let list = |n: usize, part: &dyn Fn(usize) -> String| (0..n).map(part).collect::<Vec<_>>().join(",");
+    let value = |inner: String| {
+        format!(
+            r#"{{"object":"whatsapp_business_account","entry":[{{"id":"1","changes":[{{"field":"messages","value":
+            {{"metadata":{{"phone_number_id":"200000000000001"}},{inner}}}}}]}}]}}"#
+        )
+    };
+    let text = |n: usize| {
+        format!(
+            r#"{{"from":"4477009{n:05}","id":"wamid.{n}","timestamp":"1795000000","type":"text","text":{{"body":"Hello"}}}}"#
+        )
+    };
+    let messenger = |inner: String| {
+        format!(
+            r#"{{"object":"page","entry":[{{"id":"7000000000000001","time":1795000000500,"messaging":[{inner}]}}]}}"#
+        )
+    };
+    type Case<'c> = (&'c str, &'c dyn Channel, &'c dyn Fn(usize) -> String);
+    let cases: [Case<'_>; 7] = [
+        ("texts", &whatsapp, &|n| value(format!(r#""messages":[{}]"#, list(n, &text)))),
+        ("texts and contacts", &whatsapp, &|n| {
+            let contact = |n: usize| format!(r#"{{"wa_id":"4477009{n:05}","profile":{{"name":"A"}}}}"#);
+            value(format!(r#""contacts":[{}],"messages":[{}]"#, list(n, &contact), list(n, &text)))
+        }),
+        ("empty values", &whatsapp, &|n| {
+            let change = |_| r#"{"value":{}}"#.to_owned();
+            format!(r#"{{"entry":[{{"id":"200000000000001","changes":[{}]}}]}}"#, list(n, &change))
+        }),
+        ("empty entries", &whatsapp, &|n| {
+            format!(r#"{{"entry":[{}]}}"#, list(n, &|_| r#"{"id":"200000000000001"}"#.to_owned()))
+        }),
+        ("empty items", &page, &|n| messenger(list(n, &|_| "{}".to_owned()))),
+        ("ids of one delivery", &page, &|n| {
+            let ids = list(n, &|n| format!("\"m{n}\""));
+            messenger(format!(
+                r#"{{"sender":{{"id":"6000000000000001"}},"delivery":{{"mids":[{ids}],"watermark":1}}}}"#
+            ))
+        }),
+        ("direct messages", &x, &|n| {
+            let message = |n: usize| {
+                format!(
+                    r#"{{"id":"{n}","message_create":{{"sender_id":"1900000000000000101","message_data":{{"text":"Hi"}}}}}}"#
+                )
+            };
+            format!(r#"{{"for_user_id":"1900000000000000202","direct_message_events":[{}]}}"#, list(n, &message))
+        }),
+    ];
+    let runtime = Builder::new_current_thread().build().unwrap();
+    for (name, channel, body) in cases {
+        let cost = |n: usize| {
+            let request = signed(body(n));
+            let mut events = 0;
+            let bytes =
+                measure(|| events = runtime.block_on(channel.receive(&request)).unwrap().events.len()).bytes_total;
+            (bytes as f64, events as f64)
+        };
+        cost(8);
+        let ((bytes, events), (twice_bytes, twice_events)) = (cost(2_000), cost(4_000));
+        println!("{name}: {:.2} x the bytes and {:.2} x the events", twice_bytes / bytes, twice_events / events);
+        assert!(twice_bytes / bytes <= 2.2, "{name}: {bytes} bytes and {twice_bytes}");
+        assert!(twice_events / events <= 2.2, "{name}: {events} events and {twice_events}");
+        // However short its parts, a body does not expand without end.
+        let (bytes, events) = cost(24_000);
+        println!("{name}: 24,000 parts are {events} events of {:.1} MB", bytes / 1e6);
+        assert!(events <= 11_000.0 && bytes < 120e6, "{name}: {events} events, {bytes} bytes");
+    }
+}

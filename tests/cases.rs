@@ -254,3 +254,208 @@ async fn encrypted_message_is_in_its_conversation() {
     let received = x.receive(&post(elsewhere.into())).await.unwrap();
     assert_eq!((received.events.len(), received.discarded_events()), (0, 1));
 }
+
+/// What one value of a WhatsApp webhook under this field brings.
+async fn value(field: &str, value: serde_json::Value) -> Received {
+    let entry = serde_json::json!({ "id": "300000000000001", "time": 1_795_000_000, "changes": [{ "field": field, "value": value }] });
+    let body = serde_json::json!({ "object": "whatsapp_business_account", "entry": [entry] });
+    let mut config = meta::Config::new("EAAG-token-1", "200000000000001").unwrap().app_secret(SECRET).unwrap();
+    config.business_account_id = Some("300000000000001".into());
+    let channel = Meta::whatsapp_with(config, &context()).unwrap();
+    channel.receive(&signed(body.to_string().into_bytes())).await.unwrap()
+}
+
+async fn message(mut message: serde_json::Value) -> Received {
+    for (name, text) in [("from", "447700900123"), ("id", "wamid.1"), ("timestamp", "1795000000")] {
+        message.as_object_mut().unwrap().entry(name).or_insert(text.into());
+    }
+    let metadata = serde_json::json!({ "phone_number_id": "200000000000001" });
+    value("messages", serde_json::json!({ "metadata": metadata, "messages": [message] })).await
+}
+
+async fn item(name: &str, what: serde_json::Value) -> Received {
+    let item = serde_json::json!({ "sender": { "id": "6000000000000001" }, "recipient": { "id": "7000000000000001" },
+        "timestamp": 1_795_000_000_000_i64, name: what });
+    let entry = serde_json::json!({ "id": "7000000000000001", "time": 1_795_000_000_500_i64, "messaging": [item] });
+    let body = serde_json::json!({ "object": "page", "entry": [entry] }).to_string();
+    let config = meta::Config::for_page("EAAG-page-token", "7000000000000001").unwrap().app_secret(SECRET).unwrap();
+    Meta::messenger_with(config, &context()).unwrap().receive(&signed(body.into_bytes())).await.unwrap()
+}
+
+#[tokio::test]
+async fn account_updates_tell_what_they_take_from_us() {
+    use serde_json::json;
+    for (update, topic, reason) in [
+        (
+            json!({ "event": "DISABLED_UPDATE", "ban_info": { "waba_ban_state": "DISABLE" } }),
+            Topic::Restriction,
+            Some("DISABLE"),
+        ),
+        (
+            json!({ "event": "DISABLED_UPDATE", "ban_info": { "waba_ban_state": "SCHEDULE_FOR_DISABLE" } }),
+            Topic::Restriction,
+            Some("SCHEDULE_FOR_DISABLE"),
+        ),
+        (
+            json!({ "event": "ACCOUNT_VIOLATION", "violation_info": { "violation_type": "SCAM" } }),
+            Topic::Restriction,
+            Some("SCAM"),
+        ),
+        (
+            json!({ "event": "ACCOUNT_RESTRICTION", "restriction_info": [{ "restriction_type": "RESTRICTED_ADD_PHONE_NUMBER_ACTION" }] }),
+            Topic::Restriction,
+            Some("RESTRICTED_ADD_PHONE_NUMBER_ACTION"),
+        ),
+        (json!({ "event": "ACCOUNT_DELETED" }), Topic::Access, None),
+        (json!({ "event": "PARTNER_REMOVED", "waba_info": { "waba_id": "1" } }), Topic::Access, None),
+        (json!({ "event": "AD_ACCOUNT_LINKED" }), Topic::Information, None),
+        (
+            json!({ "event": "BUSINESS_PRIMARY_LOCATION_COUNTRY_UPDATE", "country": "GB" }),
+            Topic::Information,
+            Some("GB"),
+        ),
+        (
+            json!({ "event": "PARTNER_CLIENT_CERTIFICATION_STATUS_UPDATE", "partner_client_certification_info": { "status": "FAILED" } }),
+            Topic::Information,
+            Some("FAILED"),
+        ),
+        (json!({ "event": "SOMETHING_OF_TOMORROW" }), Topic::Information, None),
+    ] {
+        let received = value("account_update", update.clone()).await;
+        let event = account(&received);
+        assert_eq!((event.topic, event.reason.as_deref()), (topic, reason), "{update}");
+        assert_eq!(event.state, update["event"].as_str().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn account_alerts_are_read_nested_and_flat() {
+    use serde_json::json;
+    let alert = json!({ "alert_severity": "WARNING", "alert_type": "INCREASED_CAPABILITIES_ELIGIBILITY_DEFERRED",
+        "alert_description": "Limits cannot be increased." });
+    for update in [json!({ "entity_type": "BUSINESS", "entity_id": "5", "alert_info": alert }), alert.clone()] {
+        let received = value("account_alerts", update).await;
+        let event = account(&received);
+        assert_eq!((event.topic, event.state.as_str()), (Topic::Limit, "INCREASED_CAPABILITIES_ELIGIBILITY_DEFERRED"));
+        assert_eq!(event.reason.as_deref(), Some("Limits cannot be increased."));
+    }
+    let lost = value("account_alerts", json!({ "alert_info": { "alert_type": "PROFILE_PICTURE_LOST" } })).await;
+    assert_eq!(account(&lost).topic, Topic::Information);
+}
+
+#[tokio::test]
+async fn same_account_event_at_another_time_is_another_event() {
+    use serde_json::json;
+    let config = || meta::Config::new("EAAG-token-1", "200000000000001").unwrap().app_secret(SECRET).unwrap();
+    let mut ids = std::collections::BTreeSet::new();
+    for time in [1_795_000_000, 1_795_000_000, 1_796_000_000] {
+        let entry = json!({ "id": "300000000000001", "time": time, "changes": [
+            { "field": "account_update", "value": { "event": "DISABLED_UPDATE", "ban_info": { "waba_ban_state": "DISABLE" } } },
+        ] });
+        let body = json!({ "object": "whatsapp_business_account", "entry": [entry] }).to_string();
+        let mut config = config();
+        config.business_account_id = Some("300000000000001".into());
+        let channel = Meta::whatsapp_with(config, &context()).unwrap();
+        ids.insert(channel.receive(&signed(body.into_bytes())).await.unwrap().events[0].id());
+    }
+    assert_eq!(ids.len(), 2);
+}
+
+#[tokio::test]
+async fn thread_of_history_has_both_sides() {
+    use serde_json::json;
+    let text = |from: &str, id: &str| json!({ "from": from, "id": id, "timestamp": "1738796547", "type": "text", "text": { "body": "STOP" } });
+    let received = value(
+        "history",
+        json!({
+            "metadata": { "display_phone_number": "441743000000", "phone_number_id": "200000000000001" },
+            "history": [{ "metadata": { "phase": 0 }, "threads": [{ "id": "447700900123", "messages": [
+                text("447700900123", "wamid.1"), text("441743000000", "wamid.2"),
+            ] }] }],
+        }),
+    )
+    .await;
+    let [theirs, ours] = inbound(&received)[..] else { panic!("{:?}", received.events) };
+    assert_eq!((theirs.echo, ours.echo, theirs.history && ours.history), (false, true, true));
+    assert_eq!(ours.to, Some(Address::whatsapp("+447700900123").unwrap()));
+    assert_eq!((opt_outs(&received).len(), received.to_answer().count()), (0, 0));
+}
+
+#[tokio::test]
+async fn what_meta_writes_beside_a_message_is_kept() {
+    use serde_json::json;
+    let card = json!({ "type": "contacts", "contacts": [{ "vcard":
+        "BEGIN:VCARD\r\nVERSION:3.0\r\nFN:Town Hall\r\nORG:Shropshire Council\r\nitem1.TEL;type=WORK:+44 345 678 9000\r\nEND:VCARD" }] });
+    let received = message(card).await;
+    let InboundContent::Contacts(cards) = &inbound(&received)[0].content else { panic!() };
+    assert_eq!((cards[0].name.as_str(), cards[0].organisation.as_deref()), ("Town Hall", Some("Shropshire Council")));
+    assert_eq!(cards[0].phones[0].value, "+44 345 678 9000");
+
+    let referral =
+        json!({ "source_url": "https://fb.me/1", "source_type": "ad", "source_id": "17", "headline": "Bin days" });
+    let received = message(json!({ "type": "text", "text": { "body": "Hello" }, "referral": referral })).await;
+    let referral = inbound(&received)[0].referral.as_ref().unwrap();
+    assert_eq!((referral.source.as_deref(), referral.text.as_deref()), (Some("ad"), Some("Bin days")));
+
+    let unsupported = json!({ "type": "unsupported", "errors": [{ "code": 131_060, "title": "t" }] });
+    let received = message(unsupported).await;
+    let code = InboundContent::Unsupported { kind: None, code: Some("131060".to_owned()) };
+    assert_eq!(inbound(&received)[0].content, code);
+
+    for kind in ["user_changed_number", "customer_changed_number"] {
+        let system = json!({ "type": kind, "body": "b", "new_wa_id": "447700900789" });
+        let received = message(json!({ "type": "system", "system": system })).await;
+        let [Event::AddressChanged(changed)] = &received.events[..] else { panic!("{:?}", received.events) };
+        assert_eq!(changed.current, Address::whatsapp("+447700900789").unwrap());
+    }
+
+    let received = message(json!({ "timestamp": "1795000000123", "type": "text", "text": { "body": "Hello" } })).await;
+    assert_eq!(received.events[0].envelope().at, Timestamp::from_millis(1_795_000_000_123));
+}
+
+#[tokio::test]
+async fn number_and_user_id_beside_a_message_are_one_person() {
+    use serde_json::json;
+    let received = value("messages", json!({
+        "metadata": { "phone_number_id": "200000000000001" },
+        "contacts": [{ "wa_id": "447700900123", "user_id": "GB.1349", "profile": { "name": "A" } }],
+        "messages": [{ "from": "447700900123", "id": "wamid.1", "timestamp": "1795000000", "type": "text", "text": { "body": "STOP" } }],
+    }))
+    .await;
+    let from = &inbound(&received)[0].from;
+    assert_eq!((from.expose(), from.as_phone().unwrap().as_str()), ("GB.1349", "+447700900123"));
+    assert_eq!(&opt_outs(&received)[0].from, from);
+}
+
+#[tokio::test]
+async fn messenger_drops_nothing_of_an_item() {
+    use serde_json::json;
+    let received = item("postback", json!({ "mid": "m_1", "title": "Get started" })).await;
+    let chosen = Chosen { id: "Get started".to_owned(), title: "Get started".to_owned() };
+    assert_eq!(inbound(&received)[0].content, InboundContent::Chosen(chosen));
+
+    let referral = json!({ "ref": "poster-17", "source": "SHORTLINK", "type": "OPEN_THREAD" });
+    let received = item("referral", referral.clone()).await;
+    let opened = inbound(&received)[0];
+    assert_eq!(
+        (&opened.content, opened.referral.as_ref().unwrap().text.as_deref()),
+        (&InboundContent::Opened, Some("poster-17"))
+    );
+    assert_eq!(received.to_answer().count(), 0);
+    let postback = json!({ "mid": "m_1", "title": "Start", "payload": "START", "referral": referral });
+    assert!(inbound(&item("postback", postback).await)[0].referral.is_some());
+
+    let deleted = item("message", json!({ "mid": "m_1", "is_deleted": true })).await;
+    assert_eq!(inbound(&deleted)[0].content, InboundContent::Withdrawn("m_1".into()));
+
+    for kind in ["reel", "ig_reel", "post", "fallback", "share"] {
+        let attachment =
+            json!({ "type": kind, "payload": { "title": "Bin days", "url": "https://www.facebook.com/reel/1" } });
+        let received = item("message", json!({ "mid": "m_1", "attachments": [attachment] })).await;
+        let link = InboundContent::Link {
+            title: Some("Bin days".to_owned()),
+            url: "https://www.facebook.com/reel/1".to_owned(),
+        };
+        assert_eq!(inbound(&received)[0].content, link, "{kind}");
+    }
+}

@@ -340,7 +340,7 @@ async fn what_is_not_known_survives() {
     let [Event::Unrecognised(unrecognised)] = unknown.as_slice() else { panic!("{unknown:?}") };
     assert_eq!(unrecognised.what, "messages.hologram");
     assert!(unrecognised.from.as_ref().unwrap().as_phone().is_some());
-    assert!(String::from_utf8_lossy(&unrecognised.envelope.raw.as_bytes()).contains("frames"));
+    assert!(String::from_utf8_lossy(unrecognised.envelope.raw.as_bytes()).contains("frames"));
 
     let events = events("inbound/interactive_without_payload_plus_value_error.json").await;
     let [Event::Inbound(inbound), Event::Account(error)] = events.as_slice() else { panic!("{events:?}") };

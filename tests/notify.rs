@@ -194,7 +194,7 @@ async fn read(name: &str, response: &Value, server: &MockServer, notify: &Notify
             assert_eq!(delivery.id().unwrap().as_str(), response["notifications"][0]["id"]);
             assert_eq!(delivery.recipient, Some(Address::phone("07700 900003").unwrap()));
             assert_eq!((delivery.price, delivery.segments, delivery.envelope.at), (None, None, recorded()));
-            let raw: Value = serde_json::from_slice(&delivery.envelope.raw.as_bytes()).unwrap();
+            let raw: Value = serde_json::from_slice(delivery.envelope.raw.as_bytes()).unwrap();
             assert_eq!(raw, response["notifications"][0]);
         }
         "get bad id" => {

@@ -124,8 +124,11 @@ impl<'w> Collector<'w> {
     /// Otherwise its `events` are counted as [`Received::discarded`], under the account if one is named: the secret of
     /// an app proves the webhooks of every account of that app. Of a part that names nobody, nobody knows whose it is.
     pub fn owner(&mut self, account: Option<&str>, events: usize) -> Option<Owner> {
-        // What follows need not be of the owner of what overflowed before.
-        self.end_overflow();
+        // A piece that is kept holds nothing of another owner.
+        let goes_on = self.overflow.as_ref().is_some_and(|run| account == Some(run.envelope.account.as_str()));
+        if !goes_on {
+            self.end_overflow();
+        }
         let own = &self.info.account;
         match account {
             Some(account) if self.verified.owns(account) => {
