@@ -669,8 +669,8 @@ impl BaseUrl {
         after.split('/').next().unwrap_or_default()
     }
 
-    /// What its path has before that of a request; empty for most.
-    pub(crate) fn path(&self) -> &str {
+    /// The part of its path before that of a request; empty for most.
+    pub fn path(&self) -> &str {
         let after = self.url.split_once("://").map_or(&*self.url, |(_, rest)| rest);
         after.find('/').and_then(|at| after.get(at..)).unwrap_or_default()
     }

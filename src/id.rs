@@ -342,8 +342,10 @@ impl fmt::Debug for MediaType<'_> {
 }
 
 /// Shows the host of a URL, and nothing else of it.
+#[cfg(any(test, feature = "twilio", feature = "x"))]
 pub(crate) struct UrlHost<'a>(pub(crate) &'a str);
 
+#[cfg(any(test, feature = "twilio", feature = "x"))]
 impl fmt::Debug for UrlHost<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.parse::<http::Uri>().ok().as_ref().and_then(http::Uri::host) {
