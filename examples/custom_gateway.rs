@@ -96,6 +96,7 @@ impl Channel for Severn {
             // What names another account, or none, is counted as discarded.
             let Some(owner) = events.owner(hook.number.as_deref(), 1) else { return };
             let at = hook.at.as_deref().and_then(|at| at.parse().ok());
+            // The whole body, because it is one event: of a batch, each part's piece alone.
             let envelope = events.envelope(&owner, Raw::new(webhook.body().clone()), at);
             events.push(hook.event(envelope));
         })
@@ -140,7 +141,7 @@ lenient! {
 
 impl Hook<'_> {
     fn event(&self, envelope: Envelope) -> Event {
-        let from = self.from.as_deref().and_then(|from| Address::phone(from).ok());
+        let from = self.from.as_deref().and_then(Address::sms_sender);
         match (self.id.some(), from, self.text.to_text(), self.status.some()) {
             (Some(id), Some(from), Some(text), _) => {
                 Inbound::new(envelope, id, from, InboundContent::Text(text)).into()

@@ -167,6 +167,28 @@ impl Address {
         number.parse().map(Self::Phone)
     }
 
+    /// Who a text message came from, as a gateway writes it: a phone number with or without its `+`, a short code, a name.
+    ///
+    /// Lenient, because a message must not be lost for its writer: the ranges and lengths of a country are not checked, and
+    /// a name that no rule allows, such as `O2+`, is an address of SMS all the same, to which nobody can send. White space
+    /// and control characters in it become `_`. `None` if it is blank, or over 256 bytes.
+    ///
+    /// ```
+    /// use civic_messaging::Address;
+    ///
+    /// assert_eq!(Address::sms_sender("353861234567"), Address::phone("+353 86 123 4567").ok());
+    /// assert!(matches!(Address::sms_sender("60777"), Some(Address::ShortCode(_))));
+    /// assert!(matches!(Address::sms_sender("GOV UK"), Some(Address::SenderName(_))));
+    /// assert!(matches!(Address::sms_sender("O2+"), Some(Address::Other(_))));
+    /// ```
+    pub fn sms_sender(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let kept = |c: char| if c.is_whitespace() || c.is_control() { '_' } else { c };
+        let other = |_| Self::other(Medium::Sms, &text.chars().map(kept).collect::<String>());
+        let sender = text.parse::<Sender>().map(Self::from);
+        sender.or_else(|_| Phone::from_digits(text).map(Self::Phone)).or_else(other).ok()
+    }
+
     /// A person on WhatsApp, by phone number or by business-scoped user id (`GB.1349…`).
     ///
     /// # Errors

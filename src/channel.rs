@@ -139,8 +139,8 @@ pub trait ChannelExt: Channel {
     /// Answers a resident's message with a text: to its conversation or its writer, quoting it where the channel can.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) for an echo of ours, which must not be
-    /// answered, and those of [`Channel::send`].
+    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) for one that is not [live](Inbound::is_live), and
+    /// those of [`Channel::send`].
     fn reply(&self, inbound: &Inbound, text: impl Into<String>) -> impl Future<Output = Result<Accepted>> + Send {
         let message = reply_to(inbound, self.info(), text.into());
         async move { self.send(&message?).await }
@@ -150,9 +150,7 @@ pub trait ChannelExt: Channel {
 impl<C: Channel + ?Sized> ChannelExt for C {}
 
 fn reply_to(inbound: &Inbound, info: &Info, text: String) -> Result<Message> {
-    if inbound.echo {
-        return Err(Error::invalid("inbound", "is an echo of our own message, which must not be answered"));
-    }
+    inbound.check_answerable()?;
     let message = Message::text(inbound.answer_to().clone(), text).purpose(crate::Purpose::Reply);
     Ok(if info.capability.reply_to { message.reply_to(inbound.id.clone()) } else { message })
 }

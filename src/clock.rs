@@ -70,8 +70,8 @@ impl Timestamp {
 
     /// Reads a Unix time, in the unit that its size shows: seconds, milliseconds or microseconds since 1970.
     ///
-    /// Gateways document one unit and write another. A number of seconds has eleven digits until the year 5138. `None`
-    /// for anything but a positive whole number.
+    /// Gateways document one unit and write another. Seconds have at most eleven digits until the year 5138, so that more
+    /// digits are milliseconds or microseconds. `None` for nanoseconds, and for anything but a positive whole number.
     ///
     /// ```
     /// use civic_messaging::Timestamp;

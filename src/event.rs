@@ -8,12 +8,10 @@ use base64::prelude::{BASE64_STANDARD as BASE64, Engine};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-#[cfg(any(feature = "notify", feature = "twilio"))]
-use crate::address::Sender;
 use crate::address::{Address, Medium};
 use crate::clock::Timestamp;
 pub use crate::delivery::DeliveryState;
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::{AccountId, Code, Digest, Hidden, MessageId, Word};
 use crate::json::digest;
 use crate::medium::sms::{Keyword, keyword, title_keyword};
@@ -96,11 +94,17 @@ impl Event {
             Self::AddressChanged(_) => format!("address/{}", self.envelope().event_id()),
             Self::Unrecognised(_) => format!("unrecognised/{}", self.envelope().event_id()),
         };
+        if of.contains(char::REPLACEMENT_CHARACTER) {
+            // An id that did not come through whole may be read as that of another event too.
+            return format!("{gateway}/{account}/{of}/{}", digest(self.envelope().raw.as_bytes()));
+        }
         format!("{gateway}/{account}/{of}")
     }
 
-    /// The message, if somebody should answer it: no echo of ours, no reaction, notice or withdrawal, and no word by which
-    /// they stop or start our messages.
+    /// The message, if somebody should answer it: one that is [live](Inbound::is_live), no reaction, notice, withdrawal or
+    /// bare opening of a conversation, and no word by which they stop or start our messages.
+    ///
+    /// An edited message counts as a new one, and may have been answered before it was edited.
     pub fn to_answer(&self) -> Option<&Inbound> {
         use InboundContent::{Opened, Reaction, System, Withdrawn};
         let says = |inbound: &&Inbound| !matches!(inbound.content, Opened | Reaction { .. } | System(_) | Withdrawn(_));
@@ -313,6 +317,17 @@ impl Inbound {
             standby: false,
             referral: None,
         }
+    }
+
+    /// Refuses what nobody may answer.
+    pub(crate) fn check_answerable(&self) -> Result<()> {
+        let rule = match self {
+            _ if self.is_live() => return Ok(()),
+            Self { echo: true, .. } => "is an echo of our own message, which must not be answered",
+            Self { history: true, .. } => "is of the history of a conversation, which must not be answered",
+            _ => "is in the hands of another program, which answers it",
+        };
+        Err(Error::invalid("inbound", rule))
     }
 
     /// Returns `true` if a resident wrote it now and to us: it is no echo, no history, and in no other program's hands.
@@ -673,6 +688,9 @@ impl fmt::Debug for Failure {
 /// its title stops by name (STOP, UNSUBSCRIBE, OPT OUT and their Welsh forms) or is UNSTOP; its id never does, and "Cancel"
 /// or "Start" on a button does not. An adapter adds the words that only its gateway acts on. This crate's channels suppress
 /// nothing: a policy, or the service, does that.
+///
+/// A message of the [history](Inbound::history) makes none, since it was heard when it came; one that came to another app
+/// ([`Inbound::standby`]) does. A STOP that is edited away still stands.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OptOut {
@@ -684,7 +702,7 @@ pub struct OptOut {
     pub scope: OptOutScope,
     /// They want messages again. A gateway's `resume` does not take back a STOP that the person typed.
     pub resume: bool,
-    /// The message that said so, if one did.
+    /// The message that said so, if one did; of an edit, the id of the edit itself.
     pub inbound: Option<MessageId>,
     /// An edit of that message said so, and not the message as it was first sent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -875,20 +893,6 @@ pub(crate) fn opt_out_keyword(inbound: &Inbound) -> Option<Keyword> {
         _ => None,
     };
     keyword.filter(|keyword| matches!(keyword, Keyword::Stop | Keyword::Start))
-}
-
-/// Returns who a text message came from, in whatever form the network let through: `O2+`, `AT&T Info`, `T-Mobile`.
-///
-/// Nobody can answer to a name that no rule knows, but a message must not be lost because of it. White space and control
-/// characters, which no address holds, become `_`. `None`: it is empty, or longer than an address.
-#[cfg(any(feature = "notify", feature = "twilio"))]
-pub(crate) fn sms_sender(text: &str) -> Option<Address> {
-    let text = text.trim();
-    let other = |_| {
-        let kept = |c: char| if c.is_whitespace() || c.is_control() { '_' } else { c };
-        Address::other(Medium::Sms, &text.chars().map(kept).collect::<String>())
-    };
-    text.parse::<Sender>().map(Address::from).or_else(other).ok()
 }
 
 /// Adds the [`OptOut`] behind each message that is STOP or START, unless the adapter has added it.

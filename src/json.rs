@@ -56,6 +56,18 @@ impl<'b> Json<'b> {
         }
     }
 
+    /// What was read as U+FFFD, in no order of the body: its members may come in any.
+    fn replaced(&self) -> Vec<Vec<u8>> {
+        if matches!(self.text, Cow::Borrowed(_)) {
+            return Vec::new();
+        }
+        let bytes = self.body.utf8_chunks().map(|chunk| chunk.invalid().to_vec()).filter(|bytes| !bytes.is_empty());
+        let halves = lone_surrogates(self.body).into_iter().filter_map(|at| self.body.get(at..at + 6));
+        let mut replaced: Vec<_> = bytes.chain(halves.map(<[u8]>::to_ascii_lowercase)).collect();
+        replaced.sort_unstable();
+        replaced
+    }
+
     /// The place in the body of a place in the text.
     fn place(&self, at: usize) -> usize {
         let before = self.resumes.partition_point(|[text, _]| *text <= at);
@@ -565,8 +577,14 @@ impl<'a, T: Member<'a>> Member<'a> for Option<T> {
 /// Digests what a JSON value says, in which white space and the order of members do not count; nor does the order of fields
 /// in a form. JSON of more than 127 levels is digested as it is.
 pub(crate) fn digest(piece: &Bytes) -> Digest {
-    if let Ok(said) = serde_json::from_str::<Said>(Json::new(piece).text()) {
-        return Digest::new(said.0);
+    let json = Json::new(piece);
+    if let Ok(said) = serde_json::from_str::<Said>(json.text()) {
+        let replaced = json.replaced();
+        return match replaced.is_empty() {
+            true => Digest::new(said.0),
+            // What is read alike was not written alike.
+            false => Digest::of(&[&said.0[..], &replaced.concat()].concat()),
+        };
     }
     let mut fields: Vec<_> = piece.split(|byte| *byte == b'&').collect();
     fields.sort_unstable();
@@ -774,6 +792,9 @@ mod tests {
         ] {
             assert_ne!(one, of(other), "{other}");
         }
+        assert_eq!(of(r#"{"a":"\ud800","b":"\udfff"}"#), of(r#"{ "b":"\uDFFF", "a":"\uD800" }"#));
+        assert_ne!(of(r#"{"a":"\ud800"}"#), of(r#"{"a":"\ud801"}"#));
+        assert_ne!(digest(&Bytes::from_static(b"\"\xff\"")), digest(&Bytes::from_static(b"\"\xfe\"")));
         assert_eq!(of("a=1&b=2"), of("b=2&a=1"));
         assert_ne!(of("a=1&b=2"), of("a=2&b=1"));
     }

@@ -18,7 +18,7 @@
 //! # Ok::<(), Error>(()) }).unwrap();
 //! ```
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -330,13 +330,14 @@ impl Channel for Mock {
             return Err(Error::unsupported("this channel takes no webhooks"));
         }
         let verified = request.verified(&*self.scheme)?;
-        let events = serde_json::from_slice::<Vec<Event>>(verified.body());
-        if !verified.owns(self.info.account.as_str()) {
-            let count = events.map_or(1, |events| events.len());
-            return Ok(Received::new(Vec::new()).with_discarded(Some(self.info.account.clone()), count));
-        }
-        let strange = || vec![Unrecognised::new(self.info.envelope(&verified), "body").into()];
-        Ok(Received::new(events.unwrap_or_else(|_| strange())))
+        let strange = |_| vec![Unrecognised::new(self.info.envelope(&verified), "body").into()];
+        let events = serde_json::from_slice::<Vec<Event>>(verified.body()).unwrap_or_else(strange);
+        let is_own = |event: &Event| verified.owns(event.envelope().account.as_str());
+        let (own, others) = events.into_iter().partition::<Vec<_>, _>(is_own);
+        let mut discarded = BTreeMap::<_, usize>::new();
+        others.into_iter().for_each(|event| *discarded.entry(event.envelope().account.clone()).or_default() += 1);
+        let discard = |received: Received, (account, events)| received.with_discarded(Some(account), events);
+        Ok(discarded.into_iter().fold(Received::new(own), discard))
     }
 
     async fn poll(&self, after: Option<&Cursor>) -> Result<Page> {

@@ -225,12 +225,10 @@ impl Switchboard {
     /// answers it again, and the resident gets one.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidMessage`] for an echo of ours (see [`Event::to_answer`]) and for a message that came to another
-    /// line, and those of [`send`](Self::send).
+    /// [`ErrorKind::InvalidMessage`] for a message that is not [live](Inbound::is_live) (see [`Event::to_answer`]) and for
+    /// one that came to another line, and those of [`send`](Self::send).
     pub async fn reply(&self, line: &str, inbound: &Inbound, text: impl Into<String>) -> Result<Id> {
-        if inbound.echo {
-            return Err(Error::invalid("inbound", "is an echo of our own message, which must not be answered"));
-        }
+        inbound.check_answerable()?;
         let of = self.0.line(line)?;
         let envelope = &inbound.envelope;
         let Some(channel) = of.channel_of(envelope) else {

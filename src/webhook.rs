@@ -488,12 +488,38 @@ pub struct Received {
     pub events: Vec<Event>,
     /// The answer. Give it only once the events are safe: the gateway will not send them again.
     pub reply: Reply,
-    /// What was left out, because the secret that proved it does not own its account: of one Meta app, say, that serves
-    /// several numbers. The channel of that account may be asked next.
+    /// The events that were left out, because the secret does not own their account: when one Meta app serves several
+    /// numbers, for example.
+    ///
+    /// Ask the channels whose [`Info::account`](crate::Info::account) is named here, with the same request. Make the
+    /// events of all of them safe, then answer with the first one's reply; on the error of another, answer with its
+    /// [`Error::reply`](crate::Error::reply): the gateway sends it all again, and [`Event::id`] shows the repeats. What
+    /// every channel discards belongs to none of them, and so does what names no account.
+    ///
+    /// ```
+    /// use civic_messaging::{Channel, Error, Mock};
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// # let secrets = || [civic_messaging::webhook::SigningSecret::new(civic_messaging::Secret::new("shared").unwrap())];
+    /// # let [enquiries, leader] = ["enquiries", "leader"].map(|account| {
+    /// #     Mock::whatsapp().with_account(account).with_webhook_secrets(secrets())
+    /// # });
+    /// # let request = leader.arrives("07700 900123", "Thank you");
+    /// let received = enquiries.receive(&request).await?;
+    /// let mut events = received.events;
+    /// for channel in [&leader] {
+    ///     if received.discarded.iter().any(|one| one.account.as_ref() == Some(&channel.info().account)) {
+    ///         events.extend(channel.receive(&request).await?.events);
+    ///     }
+    /// }
+    /// assert_eq!((events.len(), received.reply.status.as_u16()), (1, 200));
+    /// # Ok::<(), Error>(()) }).unwrap();
+    /// ```
     pub discarded: Vec<Discarded>,
 }
 
 /// Events of one account that were left out: see [`Received::discarded`].
+///
+/// `Debug` masks the account: in a malformed webhook a person may stand where an account should.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq)]
 pub struct Discarded {
@@ -526,8 +552,8 @@ impl Received {
         Self { events: with_opt_outs(events), reply: Reply::ok(), discarded: Vec::new() }
     }
 
-    /// The messages that somebody should answer: no echo of ours, no reaction, notice or withdrawal, and nothing of a person
-    /// who says STOP here, before or after it.
+    /// The messages that somebody should answer, by [`Event::to_answer`], without those of a person who says STOP here,
+    /// before or after it.
     ///
     /// A gateway repeats itself: tell repeats by [`Event::id`] before you ask.
     pub fn to_answer(&self) -> impl Iterator<Item = &Inbound> {

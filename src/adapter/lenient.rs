@@ -2,8 +2,16 @@
 
 /// Declares structs of JSON in which a value that does not fit is absent, and the rest is read.
 ///
-/// A field is called as in the JSON, or after `=` by other names of it. A member that occurs twice counts as the last
-/// of the two that fits; a list has the elements of both. See [`adapter::json`](crate::adapter::json) for an example.
+/// A field is called as in the JSON, or after `=` by other names of it. Its type is a [`Text`] (of strings and numbers
+/// alike), a [`Piece`], a [`List`], `bool`, `f64`, another struct of this macro, or an `Option` or `Box` of one; see
+/// [`Member`]. The struct borrows from the JSON, so that it is declared with a lifetime, and is [`Default`]. If a member
+/// occurs twice, the last value that fits counts, and the elements of lists are joined. See
+/// [`adapter::json`](crate::adapter::json) for an example.
+///
+/// [`List`]: crate::adapter::json::List
+/// [`Member`]: crate::adapter::json::Member
+/// [`Piece`]: crate::adapter::json::Piece
+/// [`Text`]: crate::adapter::json::Text
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __lenient {

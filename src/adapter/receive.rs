@@ -12,8 +12,10 @@ use crate::event::{Envelope, Event, Raw, Unrecognised};
 use crate::id::AccountId;
 use crate::webhook::{Discarded, Opened, Received, Request, Scheme, Verified};
 
-/// The most events of one webhook. Meta posts up to 1,000 at once; what is over this is kept as
-/// [`Unrecognised`] pieces of any length, so that no body expands into more than a few megabytes of events.
+/// The most events of one webhook. Meta posts up to 1,000 at once.
+///
+/// The rest is kept as [`Unrecognised`] pieces, each with many events in it, so that the memory that one body takes is
+/// bounded.
 pub const EVENTS_MAX: usize = 10_000;
 
 /// The most accounts that [`Received::discarded`] names, before it counts the rest without a name.
@@ -44,8 +46,9 @@ const ACCOUNTS_MAX: usize = 100;
 ///         let json = adapter::json::Json::new(webhook.body());
 ///         let callback: Callback<'_> = json.read().unwrap_or_default();
 ///         let Some(owner) = events.owner(callback.number.as_deref(), 1) else { return };
+///         // The whole body, because it is one event: of a batch, `Raw::new(json.raw(piece.get()))` of each part.
 ///         let envelope = events.envelope(&owner, Raw::new(webhook.body().clone()), None);
-///         let from = callback.from.as_deref().and_then(|from| Address::phone(from).ok());
+///         let from = callback.from.as_deref().and_then(Address::sms_sender);
 ///         match (callback.id.some(), from, callback.text.to_text()) {
 ///             (Some(id), Some(from), Some(text)) => {
 ///                 events.push(Inbound::new(envelope, id, from, InboundContent::Text(text)));
@@ -121,8 +124,9 @@ impl<'w> Collector<'w> {
 
     /// Returns the owner of a part of the webhook, if the secret owns the account that the part names.
     ///
-    /// Otherwise its `events` are counted as [`Received::discarded`], under the account if one is named: the secret of
-    /// an app proves the webhooks of every account of that app. Of a part that names nobody, nobody knows whose it is.
+    /// `events` is how many events the part holds. If the secret does not own the account they are counted as
+    /// [`Received::discarded`]: the secret of an app proves the webhooks of every account of that app. A part that names no
+    /// account is discarded too, under `None`.
     pub fn owner(&mut self, account: Option<&str>, events: usize) -> Option<Owner> {
         // A piece that is kept holds nothing of another owner.
         let goes_on = self.overflow.as_ref().is_some_and(|run| account == Some(run.envelope.account.as_str()));

@@ -479,6 +479,9 @@ pub(super) fn tells(events: &[Event], told: &[Told]) -> std::result::Result<(), 
         if told.key.is_some() && event.as_delivery().and_then(Delivery::key) != told.key.as_deref() {
             return differs("a key");
         }
+        if told.at.is_some_and(|at| event.envelope().at != at) {
+            return differs("a time");
+        }
         match (told.state, event.as_delivery().map(|delivery| delivery.state)) {
             (Some(recorded), Some(came)) if recorded != came => {
                 Err(format!("event {nth} is {came:?}, and {recorded:?} was recorded"))

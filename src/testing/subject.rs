@@ -468,6 +468,7 @@ pub struct Told {
     pub(super) text: Option<String>,
     pub(super) from: Option<String>,
     pub(super) state: Option<DeliveryState>,
+    pub(super) at: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -495,7 +496,7 @@ impl What {
 
 impl Told {
     fn new(what: What) -> Self {
-        Self { what, id: None, key: None, text: None, from: None, state: None }
+        Self { what, id: None, key: None, text: None, from: None, state: None, at: None }
     }
 
     /// A resident's message with this id, whatever it says.
@@ -513,6 +514,14 @@ impl Told {
     #[must_use]
     pub fn from(mut self, address: impl Into<String>) -> Self {
         self.from = Some(address.into());
+        self
+    }
+
+    /// It happened then, by the gateway's own time: seconds that are read as milliseconds are found only where one is
+    /// recorded.
+    #[must_use]
+    pub fn at(mut self, at: Timestamp) -> Self {
+        self.at = Some(at);
         self
     }
 

@@ -15,7 +15,6 @@ use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{
     Delivery, DeliveryOf, DeliveryState, Envelope, Event, Failure, Inbound, InboundContent, Raw, Unrecognised,
-    sms_sender,
 };
 use crate::id::Digest;
 use crate::message::Money;
@@ -124,7 +123,7 @@ fn source(number: &str) -> Option<Address> {
         true => mobile(number).or_else(|| Phone::from_digits(number).ok()),
         false => Phone::from_gateway(number).ok().filter(|_| number.starts_with(['0', '+'])),
     };
-    phone.map(Address::Phone).or_else(|| sms_sender(number).filter(|_| number.contains(char::is_alphanumeric)))
+    phone.map(Address::Phone).or_else(|| Address::sms_sender(number).filter(|_| number.contains(char::is_alphanumeric)))
 }
 
 /// The recipient of a message, as the request, a list of numbers or a person gave it: Notify hands on what was submitted.

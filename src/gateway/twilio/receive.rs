@@ -16,7 +16,7 @@ use crate::adapter::Collector;
 use crate::address::{Address, Medium, Phone, WhatsAppUser};
 use crate::endpoint::BaseUrl;
 use crate::event::{
-    Chosen, Delivery, DeliveryState, Envelope, Event, Inbound, InboundContent, OptOut, OptOutScope, Profile, sms_sender,
+    Chosen, Delivery, DeliveryState, Envelope, Event, Inbound, InboundContent, OptOut, OptOutScope, Profile,
 };
 use crate::id::{AccountId, Digest};
 use crate::medium::sms::is_one_of;
@@ -378,7 +378,7 @@ pub(super) fn party(text: &str, wa_id: Option<&str>, user_id: Option<&str>) -> O
         return Some((Medium::other("rcs").ok()?, Address::Phone(Phone::from_digits(who).ok()?)));
     }
     // Other media are marked before a colon.
-    Some((Medium::Sms, sms_sender(text).filter(|address| !address.expose().contains(':'))?))
+    Some((Medium::Sms, Address::sms_sender(text).filter(|address| !address.expose().contains(':'))?))
 }
 
 fn content(form: &Form, medium: &Medium) -> InboundContent {

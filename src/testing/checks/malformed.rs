@@ -92,7 +92,8 @@ pub(super) async fn a_malformed_webhook_of_another_account_brings_nothing(run: &
     Ok(())
 }
 
-/// Half of a surrogate pair, and a byte that is not UTF-8, cost one character and no more.
+/// Half of a surrogate pair, and a byte that is not UTF-8, cost one character and no more; and two ids that are read alike
+/// for it are two.
 pub(super) async fn half_a_character_costs_that_character(run: &Run<'_>) -> Checked {
     for (nth, webhook) in in_json(run)?.iter().enumerate() {
         let channel = run.receiving(&[OWN])?;
@@ -108,6 +109,16 @@ pub(super) async fn half_a_character_costs_that_character(run: &Run<'_>) -> Chec
                 for event in beside(webhook, &before, &value.range) {
                     let kept = received.events.iter().any(|one| same(one, event));
                     ensure!(kept, "webhook {}: half a character costs an event beside it", nth + 1);
+                }
+                let text = value.text.as_deref().unwrap_or_default();
+                if before.events.iter().any(|event| event.as_inbound().is_some_and(|one| one.id.as_str() == text)) {
+                    let other = spliced(webhook, &end, if half == b"\xff" { b"\xfe" } else { b"\\ud83e" });
+                    let other = receive(run, &*channel, nth, &other).await?;
+                    ensure!(
+                        ids(&received).iter().zip(&ids(&other)).any(|(one, other)| one != other),
+                        "webhook {}: two messages whose ids are broken, and differ, are events of one id",
+                        nth + 1
+                    );
                 }
                 let said = |event: &&Event| {
                     let text = event.as_inbound().and_then(|inbound| match &inbound.content {
@@ -142,7 +153,6 @@ pub(super) async fn an_id_ignores_white_space_and_order(run: &Run<'_>) -> Checke
                 whole(webhook, fields.join(&b'&').into())
             }
         };
-        let ids = |received: &Received| received.events.iter().map(Event::id).collect::<Vec<_>>();
         let before = ids(&receive(run, &*channel, nth, webhook).await?);
         let after = ids(&receive(run, &*channel, nth, &again).await?);
         ensure!(before == after, "webhook {}: with other white space and order, its events have other ids", nth + 1);
@@ -191,6 +201,10 @@ pub(super) async fn a_batch_twice_as_long_is_twice_as_much(run: &Run<'_>) -> Che
         );
     }
     applies(any, "no webhook holds a list of events")
+}
+
+fn ids(received: &Received) -> Vec<String> {
+    received.events.iter().map(Event::id).collect()
 }
 
 /// A value in a JSON body.
