@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 use bytes::Bytes;
 #[doc(hidden)]
@@ -21,18 +21,21 @@ use crate::id::Digest;
 pub struct Json<'b> {
     body: &'b Bytes,
     text: Cow<'b, str>,
-    /// Where in `text` and in `body` the text goes on after each replaced byte sequence.
+    /// Where in `text` and in `body` the text goes on after each part that is longer in one of them.
     resumes: Vec<[usize; 2]>,
+    /// The parts of the body that are read as U+FFFD.
+    replaced: Vec<Range<usize>>,
 }
 
 impl<'b> Json<'b> {
     /// Prepares a body for reading. Nothing is copied unless something has to be replaced.
     pub fn new(body: &'b Bytes) -> Self {
-        let (text, resumes) = match std::str::from_utf8(body) {
-            Ok(text) => (Cow::Borrowed(text), Vec::new()),
-            Err(_) => decoded(body),
-        };
-        Self { body, text: without_lone_surrogates(text), resumes }
+        match std::str::from_utf8(body) {
+            Ok(text) if is_sound(body) => {
+                Self { body, text: Cow::Borrowed(text), resumes: Vec::new(), replaced: Vec::new() }
+            }
+            _ => Repair::of(body),
+        }
     }
 
     /// The body as text.
@@ -56,23 +59,19 @@ impl<'b> Json<'b> {
         }
     }
 
-    /// What was read as U+FFFD, in no order of the body: its members may come in any.
-    fn replaced(&self) -> Vec<Vec<u8>> {
-        if matches!(self.text, Cow::Borrowed(_)) {
-            return Vec::new();
-        }
-        let bytes = self.body.utf8_chunks().map(|chunk| chunk.invalid().to_vec()).filter(|bytes| !bytes.is_empty());
-        let halves = lone_surrogates(self.body).into_iter().filter_map(|at| self.body.get(at..at + 6));
-        let mut replaced: Vec<_> = bytes.chain(halves.map(<[u8]>::to_ascii_lowercase)).collect();
-        replaced.sort_unstable();
-        replaced
-    }
-
     /// The place in the body of a place in the text.
     fn place(&self, at: usize) -> usize {
         let before = self.resumes.partition_point(|[text, _]| *text <= at);
         let resume = before.checked_sub(1).and_then(|last| self.resumes.get(last));
         resume.map_or(at, |[text, body]| body.saturating_add(at - text))
+    }
+
+    /// What was read as U+FFFD, in no order of the body: its members may come in any.
+    fn replaced(&self) -> Vec<Vec<u8>> {
+        let parts = self.replaced.iter().filter_map(|part| self.body.get(part.clone()));
+        let mut parts: Vec<_> = parts.map(<[u8]>::to_ascii_lowercase).collect();
+        parts.sort_unstable();
+        parts
     }
 }
 
@@ -82,70 +81,158 @@ impl fmt::Debug for Json<'_> {
     }
 }
 
-fn decoded(body: &[u8]) -> (Cow<'_, str>, Vec<[usize; 2]>) {
-    let (mut text, mut resumes, mut read) = (String::with_capacity(body.len() + 8), Vec::new(), 0);
-    for chunk in body.utf8_chunks() {
-        text.push_str(chunk.valid());
-        read += chunk.valid().len() + chunk.invalid().len();
-        if !chunk.invalid().is_empty() {
-            text.push(char::REPLACEMENT_CHARACTER);
-            resumes.push([text.len(), read]);
+/// Whether the strings of a body can be read as they are, which most can.
+fn is_sound(body: &[u8]) -> bool {
+    let mut at = 0;
+    while let Some(next) = body.get(at..).and_then(|rest| memchr::memchr(b'\\', rest)) {
+        at += next;
+        match escape(body, at) {
+            Some(len) => at += len,
+            None => return false,
         }
     }
-    (Cow::Owned(text), resumes)
+    // Between its values a body may have line ends and tabs; within strings, none.
+    !body.iter().any(u8::is_ascii_control) || strings(body).all(|string| !string.iter().any(u8::is_ascii_control))
 }
 
-/// Writes `\uFFFD` for each escaped surrogate without its other half, which is as long as what it replaces.
-fn without_lone_surrogates(text: Cow<'_, str>) -> Cow<'_, str> {
-    let lone = lone_surrogates(text.as_bytes());
-    if lone.is_empty() {
-        return text;
+/// The length of an escape that stands for a character or more; `None` for half of a surrogate pair, and for what is none.
+fn escape(json: &[u8], at: usize) -> Option<usize> {
+    match json.get(at.checked_add(1)?)? {
+        b'u' => match (unit(json, at)?, unit(json, at + 6)) {
+            (0xD800..=0xDBFF, Some(0xDC00..=0xDFFF)) => Some(12),
+            (0xD800..=0xDFFF, _) => None,
+            _ => Some(6),
+        },
+        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(2),
+        _ => None,
     }
-    let (mut clean, mut from) = (String::with_capacity(text.len()), 0);
-    for at in lone {
-        clean.push_str(text.get(from..at).unwrap_or_default());
-        clean.push_str("\\uFFFD");
-        from = at + 6;
-    }
-    clean.push_str(text.get(from..).unwrap_or_default());
-    Cow::Owned(clean)
 }
 
-fn lone_surrogates(json: &[u8]) -> Vec<usize> {
-    let unit = |at: usize| {
-        let [b'\\', b'u', hex @ ..] = json.get(at..at.checked_add(6)?)? else { return None };
-        hex.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
-    };
-    let (mut lone, mut at) = (Vec::new(), 0);
-    while let Some(next) = json.get(at..).and_then(|rest| memchr::memchr(b'\\', rest)) {
+/// The UTF-16 unit that is escaped here.
+fn unit(json: &[u8], at: usize) -> Option<u32> {
+    let [b'\\', b'u', hex @ ..] = json.get(at..at.checked_add(6)?)? else { return None };
+    hex.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
+}
+
+/// What stands between the quotes of each string.
+fn strings(json: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let start = at + memchr::memchr(b'"', json.get(at..)?)? + 1;
+        let end = string_end(json, start);
+        at = end + 1;
+        json.get(start..end)
+    })
+}
+
+/// The place of the quote that ends a string, or the end of the text.
+fn string_end(json: &[u8], start: usize) -> usize {
+    let mut at = start;
+    while let Some(next) = json.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
         at += next;
-        at += match unit(at) {
-            Some(0xD800..=0xDBFF) if matches!(unit(at + 6), Some(0xDC00..=0xDFFF)) => 12,
-            Some(0xD800..=0xDFFF) => {
-                lone.push(at);
-                6
-            }
-            // The character behind any other backslash is escaped, another backslash too.
-            _ => 2,
-        };
+        match json.get(at) {
+            Some(b'\\') => at += 2,
+            _ => return at,
+        }
     }
-    lone
+    json.len()
+}
+
+/// Writes a body so that each of its strings can be read.
+struct Repair<'b> {
+    json: Json<'b>,
+    text: String,
+    in_string: bool,
+}
+
+impl<'b> Repair<'b> {
+    fn of(body: &'b Bytes) -> Json<'b> {
+        let json = Json { body, text: Cow::Borrowed(""), resumes: Vec::new(), replaced: Vec::new() };
+        let mut repair = Self { json, text: String::with_capacity(body.len() + 8), in_string: false };
+        let mut read = 0;
+        for chunk in body.utf8_chunks() {
+            repair.valid(chunk.valid(), read);
+            read += chunk.valid().len();
+            let invalid = read..read + chunk.invalid().len();
+            if !invalid.is_empty() {
+                read = invalid.end;
+                repair.text.push(char::REPLACEMENT_CHARACTER);
+                repair.json.replaced.push(invalid);
+                repair.resume(read);
+            }
+        }
+        Json { text: Cow::Owned(repair.text), ..repair.json }
+    }
+
+    /// Adds what stands at a place in the body.
+    fn valid(&mut self, text: &str, place: usize) {
+        let bytes = text.as_bytes();
+        let (mut at, mut copied) = (0, 0);
+        while let Some(byte) = bytes.get(at) {
+            let (written, len) = match byte {
+                b'"' => {
+                    self.in_string = !self.in_string;
+                    at += 1;
+                    continue;
+                }
+                b'\\' if self.in_string => match (escape(bytes, at), unit(bytes, at)) {
+                    (Some(len), _) => {
+                        at += len;
+                        continue;
+                    }
+                    (None, half) => ("\\uFFFD".to_owned(), if half.is_some() { 6 } else { 1 }),
+                },
+                byte if self.in_string && byte.is_ascii_control() && *byte != 0x7F => (format!("\\u{byte:04x}"), 1),
+                _ => {
+                    at += 1;
+                    continue;
+                }
+            };
+            self.text.push_str(text.get(copied..at).unwrap_or_default());
+            self.text.push_str(&written);
+            if *byte == b'\\' {
+                self.json.replaced.push(place + at..place + at + len);
+            }
+            at += len;
+            copied = at;
+            self.resume(place + at);
+        }
+        self.text.push_str(text.get(copied..).unwrap_or_default());
+    }
+
+    fn resume(&mut self, body: usize) {
+        self.json.resumes.push([self.text.len(), body]);
+    }
 }
 
 /// Reads a JSON value, or returns `None` if it is not one JSON value of this shape.
 ///
-/// One pass, as a rule. A value in it that no reader can take, such as `1e999`, has it read again member by member.
+/// One pass, as a rule. A value in it that no reader can take, such as `1e999`, has it read again member by member, down to
+/// 32 levels: what lies deeper is absent.
 pub fn read<'a, T: Member<'a>>(text: &'a str) -> Option<T> {
     let mut value = T::default();
     let mut once = serde_json::Deserializer::from_str(text);
-    if let Ok(fits) = value.read(&mut once, false)
+    if let Ok(fits) = value.read(&mut once, Pass::ONCE)
         && once.end().is_ok()
     {
         return fits.then_some(value);
     }
     let mut value = T::default();
     let whole: &RawValue = serde_json::from_str(text).ok()?;
-    value.read(&mut serde_json::Deserializer::from_str(whole.get()), true).ok()?.then_some(value)
+    value.read(&mut serde_json::Deserializer::from_str(whole.get()), Pass::PARTS).ok()?.then_some(value)
+}
+
+/// How JSON is read: all of it in one pass, or each part by itself, so that no error in it ends more than that part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// How many levels more, if each part is read by itself: each of them goes through all that is below it again.
+    levels: Option<u8>,
+}
+
+impl Pass {
+    const ONCE: Self = Self { levels: None };
+    /// More levels than any gateway writes.
+    const PARTS: Self = Self { levels: Some(32) };
 }
 
 /// A value of JSON that is read into a field: one that does not fit leaves the field as it was.
@@ -153,13 +240,13 @@ pub fn read<'a, T: Member<'a>>(text: &'a str) -> Option<T> {
 /// Implemented by [`Text`], [`Piece`], [`List`], [`Occurrences`], `bool`, `f64`, `Option` and `Box` of them, and by what
 /// [`lenient!`](crate::adapter::lenient) declares.
 pub trait Member<'a>: Default {
-    /// Reads a value, and returns `true` if it fits. With `careful`, each part is read by itself.
+    /// Reads a value, and returns `true` if it fits.
     ///
     /// # Errors
     /// Those of the JSON itself.
     #[inline]
-    fn read<D: Deserializer<'a>>(&mut self, value: D, careful: bool) -> Result<bool, D::Error> {
-        value.deserialize_any(Reader { into: self, careful, lifetime: PhantomData })
+    fn read<D: Deserializer<'a>>(&mut self, value: D, pass: Pass) -> Result<bool, D::Error> {
+        value.deserialize_any(Reader { into: self, pass, lifetime: PhantomData })
     }
 
     /// Takes a string.
@@ -184,8 +271,8 @@ pub trait Member<'a>: Default {
     ///
     /// # Errors
     /// Those of the JSON itself.
-    fn object<M: MapAccess<'a>>(&mut self, mut members: M, careful: bool) -> Result<bool, M::Error> {
-        let _ = careful;
+    fn object<M: MapAccess<'a>>(&mut self, mut members: M, pass: Pass) -> Result<bool, M::Error> {
+        let _ = pass;
         while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(false)
     }
@@ -194,8 +281,8 @@ pub trait Member<'a>: Default {
     ///
     /// # Errors
     /// Those of the JSON itself.
-    fn array<S: SeqAccess<'a>>(&mut self, mut elements: S, careful: bool) -> Result<bool, S::Error> {
-        let _ = careful;
+    fn array<S: SeqAccess<'a>>(&mut self, mut elements: S, pass: Pass) -> Result<bool, S::Error> {
+        let _ = pass;
         while elements.next_element::<IgnoredAny>()?.is_some() {}
         Ok(false)
     }
@@ -206,7 +293,7 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 
 struct Reader<'f, 'a, F> {
     into: &'f mut F,
-    careful: bool,
+    pass: Pass,
     lifetime: PhantomData<&'a ()>,
 }
 
@@ -214,7 +301,7 @@ impl<'a, F: Member<'a>> DeserializeSeed<'a> for Reader<'_, 'a, F> {
     type Value = bool;
 
     fn deserialize<D: Deserializer<'a>>(self, value: D) -> Result<bool, D::Error> {
-        self.into.read(value, self.careful)
+        self.into.read(value, self.pass)
     }
 }
 
@@ -256,30 +343,32 @@ impl<'a, F: Member<'a>> Visitor<'a> for Reader<'_, 'a, F> {
     }
 
     fn visit_map<M: MapAccess<'a>>(self, members: M) -> Result<bool, M::Error> {
-        self.into.object(members, self.careful)
+        self.into.object(members, self.pass)
     }
 
     fn visit_seq<S: SeqAccess<'a>>(self, elements: S) -> Result<bool, S::Error> {
-        self.into.array(elements, self.careful)
+        self.into.array(elements, self.pass)
     }
 }
 
-/// Reads a part by itself, so that no error in it ends more than that part.
-fn apart<'a, F: Member<'a>>(raw: &'a RawValue, into: &mut F) -> bool {
-    into.read(&mut serde_json::Deserializer::from_str(raw.get()), true).unwrap_or(false)
+/// Reads a part by itself, if it is not too deep.
+fn apart<'a, F: Member<'a>>(raw: &'a RawValue, into: &mut F, levels: u8) -> bool {
+    let Some(levels) = levels.checked_sub(1) else { return false };
+    let pass = Pass { levels: Some(levels) };
+    into.read(&mut serde_json::Deserializer::from_str(raw.get()), pass).unwrap_or(false)
 }
 
 /// The value of a member, for [`lenient!`](crate::adapter::lenient).
 #[derive(Debug)]
 pub struct MemberValue<'m, M> {
     members: &'m mut M,
-    careful: bool,
+    pass: Pass,
 }
 
 impl<'m, M> MemberValue<'m, M> {
     #[doc(hidden)]
-    pub fn new(members: &'m mut M, careful: bool) -> Self {
-        Self { members, careful }
+    pub fn new(members: &'m mut M, pass: Pass) -> Self {
+        Self { members, pass }
     }
 
     /// Reads the value into a field.
@@ -291,10 +380,10 @@ impl<'m, M> MemberValue<'m, M> {
     where
         M: MapAccess<'a>,
     {
-        if self.careful {
-            apart(self.members.next_value()?, field);
+        if let Some(levels) = self.pass.levels {
+            apart(self.members.next_value()?, field, levels);
         } else {
-            self.members.next_value_seed(Reader { into: field, careful: false, lifetime: PhantomData })?;
+            self.members.next_value_seed(Reader { into: field, pass: self.pass, lifetime: PhantomData })?;
         }
         Ok(())
     }
@@ -431,7 +520,7 @@ impl fmt::Debug for Piece<'_> {
 }
 
 impl<'a> Member<'a> for Piece<'a> {
-    fn read<D: Deserializer<'a>>(&mut self, value: D, _: bool) -> Result<bool, D::Error> {
+    fn read<D: Deserializer<'a>>(&mut self, value: D, _: Pass) -> Result<bool, D::Error> {
         self.0 = <&RawValue>::deserialize(value)?.get();
         Ok(self.0 != "null")
     }
@@ -482,19 +571,19 @@ impl<'a, T: Member<'a>> Member<'a> for List<T> {
         false
     }
 
-    fn object<M: MapAccess<'a>>(&mut self, mut members: M, _: bool) -> Result<bool, M::Error> {
+    fn object<M: MapAccess<'a>>(&mut self, mut members: M, _: Pass) -> Result<bool, M::Error> {
         self.odd = true;
         while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(false)
     }
 
-    fn array<S: SeqAccess<'a>>(&mut self, mut elements: S, careful: bool) -> Result<bool, S::Error> {
+    fn array<S: SeqAccess<'a>>(&mut self, mut elements: S, pass: Pass) -> Result<bool, S::Error> {
         loop {
             let mut item = T::default();
-            let fits = if careful {
-                elements.next_element::<&RawValue>()?.map(|raw| apart(raw, &mut item))
+            let fits = if let Some(levels) = pass.levels {
+                elements.next_element::<&RawValue>()?.map(|raw| apart(raw, &mut item, levels))
             } else {
-                elements.next_element_seed(Reader { into: &mut item, careful, lifetime: PhantomData })?
+                elements.next_element_seed(Reader { into: &mut item, pass, lifetime: PhantomData })?
             };
             let Some(fits) = fits else { return Ok(true) };
             self.odd |= !fits;
@@ -530,9 +619,9 @@ impl<T> fmt::Debug for Occurrences<T> {
 }
 
 impl<'a, T: Member<'a>> Member<'a> for Occurrences<T> {
-    fn read<D: Deserializer<'a>>(&mut self, value: D, careful: bool) -> Result<bool, D::Error> {
+    fn read<D: Deserializer<'a>>(&mut self, value: D, pass: Pass) -> Result<bool, D::Error> {
         let mut one = T::default();
-        let fits = one.read(value, careful)?;
+        let fits = one.read(value, pass)?;
         push(&mut self.0, one);
         Ok(fits)
     }
@@ -557,16 +646,16 @@ impl<'a> Member<'a> for f64 {
 }
 
 impl<'a, T: Member<'a>> Member<'a> for Box<T> {
-    fn read<D: Deserializer<'a>>(&mut self, value: D, careful: bool) -> Result<bool, D::Error> {
-        T::read(self, value, careful)
+    fn read<D: Deserializer<'a>>(&mut self, value: D, pass: Pass) -> Result<bool, D::Error> {
+        T::read(self, value, pass)
     }
 }
 
 /// A value that fits, if there is one.
 impl<'a, T: Member<'a>> Member<'a> for Option<T> {
-    fn read<D: Deserializer<'a>>(&mut self, value: D, careful: bool) -> Result<bool, D::Error> {
+    fn read<D: Deserializer<'a>>(&mut self, value: D, pass: Pass) -> Result<bool, D::Error> {
         let mut one = T::default();
-        let fits = one.read(value, careful)?;
+        let fits = one.read(value, pass)?;
         if fits {
             *self = Some(one);
         }
@@ -575,15 +664,15 @@ impl<'a, T: Member<'a>> Member<'a> for Option<T> {
 }
 
 /// Digests what a JSON value says, in which white space and the order of members do not count; nor does the order of fields
-/// in a form. JSON of more than 127 levels is digested as it is.
+/// in a form.
 pub(crate) fn digest(piece: &Bytes) -> Digest {
     let json = Json::new(piece);
-    if let Ok(said) = serde_json::from_str::<Said>(json.text()) {
+    if let Some(said) = said(json.text()) {
         let replaced = json.replaced();
         return match replaced.is_empty() {
-            true => Digest::new(said.0),
+            true => Digest::new(said),
             // What is read alike was not written alike.
-            false => Digest::of(&[&said.0[..], &replaced.concat()].concat()),
+            false => Digest::of(&[&said[..], &replaced.concat()].concat()),
         };
     }
     let mut fields: Vec<_> = piece.split(|byte| *byte == b'&').collect();
@@ -591,71 +680,51 @@ pub(crate) fn digest(piece: &Bytes) -> Digest {
     Digest::of(&fields.join(&b'&'))
 }
 
-struct Said([u8; 32]);
-
-impl Said {
-    fn new<'p>(kind: u8, parts: impl IntoIterator<Item = &'p [u8]>) -> Self {
-        let mut hash = Sha256::new_with_prefix([kind]);
-        parts.into_iter().for_each(|part| hash.update(part));
-        Self(hash.finalize().into())
+/// The hash of one JSON value, of any depth and with numbers of any length; `None` if it is none.
+fn said(text: &str) -> Option<[u8; 32]> {
+    let json = serde_json::from_str::<&RawValue>(text).ok()?.get();
+    let bytes = json.as_bytes();
+    // What stands in the objects and arrays that are open, outermost first; and around them all, the value.
+    let mut open: Vec<Vec<[u8; 32]>> = vec![Vec::new()];
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let (end, hash) = match byte {
+            b'{' | b'[' => {
+                open.push(Vec::new());
+                at += 1;
+                continue;
+            }
+            b'}' | b']' => {
+                let mut all = open.pop()?;
+                if *byte == b'}' {
+                    let (members, _) = all.as_chunks_mut::<2>();
+                    members.sort_unstable();
+                }
+                (at + 1, hash(*byte, all.as_flattened()))
+            }
+            b'"' => {
+                let end = string_end(bytes, at + 1) + 1;
+                let text: Cow<'_, str> = serde_json::from_str::<Name<'_>>(json.get(at..end)?).ok()?.into_text();
+                (end, hash(b'"', text.as_bytes()))
+            }
+            b',' | b':' | b' ' | b'\t' | b'\n' | b'\r' => {
+                at += 1;
+                continue;
+            }
+            _ => {
+                let scalar = bytes.get(at..)?;
+                let len = scalar.iter().position(|byte| b",]} \t\n\r".contains(byte)).unwrap_or(scalar.len());
+                (at + len, hash(b'0', scalar.get(..len)?))
+            }
+        };
+        open.last_mut()?.push(hash);
+        at = end;
     }
+    open.pop()?.pop()
 }
 
-impl<'de> Deserialize<'de> for Said {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Sayings)
-    }
-}
-
-struct Sayings;
-
-impl<'de> Visitor<'de> for Sayings {
-    type Value = Said;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Said, E> {
-        Ok(Said::new(b's', [text.as_bytes()]))
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Said, E> {
-        Ok(Said::new(b'n', [number.to_string().as_bytes()]))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Said, E> {
-        Ok(Said::new(b'n', [number.to_string().as_bytes()]))
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Said, E> {
-        Ok(Said::new(b'n', [number.to_string().as_bytes()]))
-    }
-
-    fn visit_bool<E>(self, boolean: bool) -> Result<Said, E> {
-        Ok(Said::new(b'b', [&[u8::from(boolean)][..]]))
-    }
-
-    fn visit_unit<E>(self) -> Result<Said, E> {
-        Ok(Said::new(b'0', []))
-    }
-
-    fn visit_seq<S: SeqAccess<'de>>(self, mut elements: S) -> Result<Said, S::Error> {
-        let mut all = Vec::new();
-        while let Some(Said(one)) = elements.next_element()? {
-            all.push(one);
-        }
-        Ok(Said::new(b'a', all.iter().map(|one| &one[..])))
-    }
-
-    fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<Said, M::Error> {
-        let mut all = Vec::new();
-        while let Some((Said(name), Said(value))) = members.next_entry()? {
-            all.push([name, value]);
-        }
-        all.sort_unstable();
-        Ok(Said::new(b'o', all.iter().flatten().map(|one| &one[..])))
-    }
+fn hash(kind: u8, said: &[u8]) -> [u8; 32] {
+    Sha256::new_with_prefix([kind]).chain_update(said).finalize().into()
 }
 
 #[cfg(test)]
@@ -680,6 +749,8 @@ mod tests {
 
         struct Inner<'a> {
             id: Text<'a>,
+            inner: Option<Box<Inner<'a>>>,
+            nested: Option<Box<Inner<'a>>>,
         }
     }
 
@@ -799,6 +870,52 @@ mod tests {
         assert_ne!(of("a=1&b=2"), of("a=2&b=1"));
     }
 
+    #[test]
+    fn digest_tells_numbers_of_any_length_and_values_of_any_depth() {
+        let of = |json: &str| digest(&Bytes::from(json.to_owned()));
+        let deep = |inner: &str| format!("{}{inner}{}", r#"{"a":["#.repeat(200), "]}".repeat(200));
+        assert_eq!(of(r#"{"a":1e999,"b":[]}"#), of(r#"{ "b" : [ ], "a" : 1e999 }"#));
+        assert_eq!(of(&deep(r#"{"x":1,"y":2}"#)), of(&deep(r#" {"y":2, "x":1} "#)));
+        assert_ne!(of(&deep("1")), of(&deep("2")));
+        assert_ne!(of("[99999999999999999617]"), of("[99999999999999999618]"));
+        for [one, other] in
+            [["[1,2]", "[12]"], ["[[],1]", "[[1]]"], ["{}", "[]"], [r#"["1"]"#, "[1]"], ["[[1],[2]]", "[[1,2]]"]]
+        {
+            assert_ne!(of(one), of(other), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn what_strings_may_not_hold_costs_no_string() {
+        for (body, name) in [
+            (&b"{\"id\":\"a\nb\"}"[..], "a\nb"),
+            (b"{\n\t\"id\":\"a\tb\x00\x1b\"\n}", "a\tb\0\u{1b}"),
+            (br#"{"id":"a\xb"}"#, "a\u{FFFD}xb"),
+            (br#"{"id":"a\u12G4"}"#, "a\u{FFFD}u12G4"),
+            (br#"{"id":"a\ud83d\"b"}"#, "a\u{FFFD}\"b"),
+            (b"{\"id\":\"a\xff\\ud83d\n\xfe\"}", "a\u{FFFD}\u{FFFD}\n\u{FFFD}"),
+            (b"{\"id\":\"\\\xff\"}", "\u{FFFD}\u{FFFD}"),
+        ] {
+            let body = Bytes::from([b"[", body, b",{\"id\":\"next\"}]"].concat());
+            let json = Json::new(&body);
+            let [first, next]: [Piece<'_>; 2] = json.read::<List<Piece<'_>>>().unwrap().items.try_into().unwrap();
+            assert_eq!(read::<Odd<'_>>(first.get()).unwrap().id.as_deref(), Some(name));
+            assert_eq!(json.raw(next.get()), r#"{"id":"next"}"#);
+            assert_eq!(json.raw(first.get()), body.slice(1..body.len() - 15));
+        }
+    }
+
+    #[test]
+    fn a_value_of_any_depth_takes_bounded_room_and_costs_nothing_beside_it() {
+        let deep = |levels: usize| {
+            let [open, close] = [r#"{"inner":{"nested":"#, "}}"].map(|part| part.repeat(levels));
+            format!(r#"{{"inner":{open}{{}}{close},"id":"beside"}}"#)
+        };
+        for levels in [1, 20, 200, 50_000] {
+            assert_eq!(read::<Odd<'_>>(&deep(levels)).unwrap().id.as_deref(), Some("beside"), "{levels}");
+        }
+    }
+
     fn any_json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
@@ -822,8 +939,8 @@ mod tests {
         fn any_object_is_read_alike_at_once_and_by_parts(value in any_json()) {
             let text = value.to_string();
             let (mut once, mut parts) = (Odd::default(), Odd::default());
-            let fits = once.read(&mut serde_json::Deserializer::from_str(&text), false).unwrap();
-            prop_assert_eq!(fits, parts.read(&mut serde_json::Deserializer::from_str(&text), true).unwrap());
+            let fits = once.read(&mut serde_json::Deserializer::from_str(&text), Pass::ONCE).unwrap();
+            prop_assert_eq!(fits, parts.read(&mut serde_json::Deserializer::from_str(&text), Pass::PARTS).unwrap());
             prop_assert_eq!(fits, value.is_object());
             let said = |odd: &Odd<'_>| (odd.id.to_text(), odd.flag, odd.list.len(), odd.list.odd, odd.twice.0.len());
             prop_assert_eq!(said(&once), said(&parts));

@@ -499,7 +499,7 @@ pub struct Received {
     /// ```
     /// use civic_messaging::{Channel, Error, Mock};
     /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-    /// # let secrets = || [civic_messaging::webhook::SigningSecret::new(civic_messaging::Secret::new("shared").unwrap())];
+    /// # let secrets = || [civic_messaging::webhook::SigningSecret::new(civic_messaging::Secret::new("shared-by-both").unwrap())];
     /// # let [enquiries, leader] = ["enquiries", "leader"].map(|account| {
     /// #     Mock::whatsapp().with_account(account).with_webhook_secrets(secrets())
     /// # });

@@ -32,10 +32,10 @@ macro_rules! __lenient {
             fn object<M: $crate::adapter::json::MapAccess<$a>>(
                 &mut self,
                 mut members: M,
-                careful: bool,
+                pass: $crate::adapter::json::Pass,
             ) -> ::std::result::Result<bool, M::Error> {
                 while let Some(name) = members.next_key::<$crate::adapter::json::Name<$a>>()? {
-                    let value = $crate::adapter::json::MemberValue::new(&mut members, careful);
+                    let value = $crate::adapter::json::MemberValue::new(&mut members, pass);
                     match name.as_str() {
                         $( $crate::__lenient!(@name $field $($($json)|+)?) => value.read(&mut self.$field)?, )*
                         _ => value.skip()?,

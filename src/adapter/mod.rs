@@ -45,5 +45,5 @@ pub mod json {
     //! ```
 
     #[doc(inline)]
-    pub use crate::json::{Json, List, MapAccess, Member, MemberValue, Name, Occurrences, Piece, Text, read};
+    pub use crate::json::{Json, List, MapAccess, Member, MemberValue, Name, Occurrences, Pass, Piece, Text, read};
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::GATEWAY;
-use crate::adapter::json::{List, MapAccess, Member, MemberValue, Name, Piece, Text};
+use crate::adapter::json::{List, MapAccess, Member, MemberValue, Name, Pass, Piece, Text};
 use crate::adapter::lenient;
 use crate::clock::Timestamp;
 use crate::event::{Chosen, InboundContent};
@@ -120,10 +120,10 @@ lenient! {
 pub(super) struct Members<'a>(pub(super) HashMap<Cow<'a, str>, Piece<'a>>);
 
 impl<'a> Member<'a> for Members<'a> {
-    fn object<M: MapAccess<'a>>(&mut self, mut members: M, _: bool) -> Result<bool, M::Error> {
+    fn object<M: MapAccess<'a>>(&mut self, mut members: M, pass: Pass) -> Result<bool, M::Error> {
         while let Some(name) = members.next_key::<Name<'a>>()? {
             let mut piece = Piece::default();
-            MemberValue::new(&mut members, false).read(&mut piece)?;
+            MemberValue::new(&mut members, pass).read(&mut piece)?;
             self.0.insert(name.into_text(), piece);
         }
         Ok(true)
