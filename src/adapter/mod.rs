@@ -45,5 +45,7 @@ pub mod json {
     //! ```
 
     #[doc(inline)]
-    pub use crate::json::{Json, List, MapAccess, Member, MemberValue, Name, Occurrences, Pass, Piece, Text, read};
+    pub use crate::json::{Json, List, Member, MemberValue, Occurrences, Pass, Piece, Text, read};
+    #[doc(hidden)]
+    pub use crate::json::{MapAccess, Name};
 }

@@ -304,6 +304,6 @@ fn difference(expected: &Value, there: &Value, at: &str) -> Option<String> {
             both.into_iter().find_map(|(n, (expected, there))| difference(expected, there, &format!("{at}/{n}")))
         }
         _ if expected == there => None,
-        _ => Some(format!("{at} is {}, and should be a certain {}", kind(there), kind(expected))),
+        _ => Some(format!("{at} is {}, and should be another: {}", kind(there), kind(expected))),
     }
 }

@@ -196,7 +196,8 @@ pub(super) async fn a_batch_twice_as_long_is_twice_as_much(run: &Run<'_>) -> Che
         let linear = twice_events * 10 <= events * 22 && twice_bytes * 10 <= bytes * 22;
         ensure!(
             linear,
-            "webhook {}: of twice as many parts, {twice_events} events of {twice_bytes} bytes, from {events} of {bytes}",
+            "webhook {}: of twice as many parts, {twice_events} events of {twice_bytes} bytes, from {events} of {bytes}: \
+             is the `Raw` of each event its own piece (`Json::raw`)?",
             nth + 1
         );
     }

@@ -133,7 +133,11 @@ pub(super) async fn a_repeated_event_has_the_same_id(run: &Run<'_>) -> Checked {
             let received = received.map_err(|error| format!("webhook {}: it is refused: {error}", nth + 1))?;
             ids.push(received.events.iter().map(Event::id).collect::<Vec<_>>());
         }
-        ensure!(ids.first() == ids.last(), "webhook {}: when it comes again, its events have other ids", nth + 1);
+        ensure!(
+            ids.first() == ids.last(),
+            "webhook {}: when it comes again, its events have other ids: does an id or a time come from its arrival?",
+            nth + 1
+        );
         let all = ids.pop().unwrap_or_default();
         let different: BTreeSet<_> = all.iter().collect();
         ensure!(different.len() == all.len(), "webhook {}: two of its events have one id", nth + 1);
