@@ -142,7 +142,7 @@ fn webhook_twice_as_long_costs_twice_as_much() {
         )
     };
     type Case<'c> = (&'c str, &'c dyn Channel, &'c dyn Fn(usize) -> String);
-    let cases: [Case<'_>; 7] = [
+    let cases: [Case<'_>; 11] = [
         ("texts", &whatsapp, &|n| value(format!(r#""messages":[{}]"#, list(n, &text)))),
         ("texts and contacts", &whatsapp, &|n| {
             let contact = |n: usize| format!(r#"{{"wa_id":"4477009{n:05}","profile":{{"name":"A"}}}}"#);
@@ -151,6 +151,27 @@ fn webhook_twice_as_long_costs_twice_as_much() {
         ("empty values", &whatsapp, &|n| {
             let change = |_| r#"{"value":{}}"#.to_owned();
             format!(r#"{{"entry":[{{"id":"200000000000001","changes":[{}]}}]}}"#, list(n, &change))
+        }),
+        ("empty changes", &whatsapp, &|n| {
+            let changes = list(n, &|_| "{}".to_owned());
+            format!(r#"{{"entry":[{{"id":"200000000000001","changes":[{changes}]}}]}}"#)
+        }),
+        ("changes that are none", &whatsapp, &|n| {
+            let changes = list(n, &|_| "1".to_owned());
+            format!(r#"{{"entry":[{{"id":"200000000000001","changes":[{changes}]}}]}}"#)
+        }),
+        ("edits within edits", &whatsapp, &|n| {
+            let [open, close] = [r#"{"edit":{"message":"#, "}}"].map(|part| part.repeat(n));
+            value(format!(r#""messages":[{open}{{}}{close}]"#))
+        }),
+        ("attachments", &page, &|n| {
+            let attachment =
+                |n: usize| format!(r#"{{"type":"image","payload":{{"url":"https://cdn.example/{n}.png"}}}}"#);
+            let attachments = list(n, &attachment);
+            messenger(format!(
+                r#"{{"sender":{{"id":"6000000000000001"}},"recipient":{{"id":"7000000000000001"}},"timestamp":1795000000500,
+                "message":{{"mid":"m1","text":"Hi","attachments":[{attachments}]}}}}"#
+            ))
         }),
         ("empty entries", &whatsapp, &|n| {
             format!(r#"{{"entry":[{}]}}"#, list(n, &|_| r#"{"id":"200000000000001"}"#.to_owned()))
@@ -174,11 +195,15 @@ fn webhook_twice_as_long_costs_twice_as_much() {
     let runtime = Builder::new_current_thread().build().unwrap();
     for (name, channel, body) in cases {
         let cost = |n: usize| {
-            let request = signed(body(n));
-            let mut events = 0;
-            let bytes =
-                measure(|| events = runtime.block_on(channel.receive(&request)).unwrap().events.len()).bytes_total;
-            (bytes as f64, events as f64)
+            let body = body(n);
+            let len = body.len();
+            let request = signed(body);
+            let mut events = Vec::new();
+            let bytes = measure(|| events = runtime.block_on(channel.receive(&request)).unwrap().events).bytes_total;
+            // What a store keeps of it: no part twice over.
+            let kept: usize = events.iter().map(|event| event.envelope().raw.as_bytes().len()).sum();
+            assert!(kept <= 2 * len + 1_000, "{name}: of {len} bytes, {kept} are kept");
+            (bytes as f64, events.len() as f64)
         };
         cost(8);
         let ((bytes, events), (twice_bytes, twice_events)) = (cost(2_000), cost(4_000));

@@ -18,6 +18,10 @@ use crate::webhook::{Discarded, Opened, Received, Request, Scheme, Verified};
 /// bounded.
 pub const EVENTS_MAX: usize = 10_000;
 
+/// The most bytes that the pieces of one webhook's events have together. Each is stored with its event, so that a part from
+/// which many events are read counts as often. Ten times the largest webhook that Meta documents.
+const PIECES_MAX: usize = 32 * 1024 * 1024;
+
 /// The most accounts that [`Received::discarded`] names, before it counts the rest without a name.
 const ACCOUNTS_MAX: usize = 100;
 
@@ -92,6 +96,8 @@ pub struct Collector<'w> {
     events: Vec<Event>,
     discarded: BTreeMap<Option<AccountId>, usize>,
     overflow: Option<Overflow>,
+    /// The length of the pieces of all events.
+    pieces: usize,
 }
 
 /// Pieces of one owner that follow each other in the body.
@@ -114,7 +120,7 @@ impl Owner {
 
 impl<'w> Collector<'w> {
     fn new(verified: &'w Verified, info: &'w Info) -> Self {
-        Self { verified, info, events: Vec::new(), discarded: BTreeMap::new(), overflow: None }
+        Self { verified, info, events: Vec::new(), discarded: BTreeMap::new(), overflow: None, pieces: 0 }
     }
 
     /// Makes room for so many events.
@@ -160,10 +166,13 @@ impl<'w> Collector<'w> {
         Envelope::new(self.info.gateway, self.info.medium.clone(), owner.0.clone(), arrived, raw).dated(at)
     }
 
-    /// Adds an event. One that is over [`EVENTS_MAX`] is kept as an [`Unrecognised`] piece.
+    /// Adds an event. One that is over [`EVENTS_MAX`], or whose pieces are over 32 MiB with those before it, is kept as an
+    /// [`Unrecognised`] piece.
     pub fn push(&mut self, event: impl Into<Event>) {
         let event = event.into();
-        if self.events.len() < EVENTS_MAX {
+        let pieces = self.pieces.saturating_add(event.envelope().raw.as_bytes().len());
+        if self.events.len() < EVENTS_MAX && pieces <= PIECES_MAX {
+            self.pieces = pieces;
             self.events.push(event);
         } else {
             self.overflow(event.envelope());
