@@ -1295,12 +1295,23 @@ async fn message_without_a_readable_number_is_nobodys() {
         json!({ "field": "messages", "value": [[theirs]] }),
         json!({ "field": "messages", "value": theirs.to_string() }),
         json!({ "field": "tomorrow", "value": { "odd": theirs } }),
+        json!({ "field": "tomorrow", "value": { "metadata": "odd", "odd": "Their secret" } }),
+        json!({ "field": "account_update", "value": { "odd": theirs } }),
         json!({ "odd": theirs }),
         json!([theirs]),
     ] {
         let received = changes(json!([change])).await;
         assert!(received.events.is_empty(), "{change}: {:?}", received.events);
         assert_eq!(received.discarded, [Discarded::new(None, 1)], "{change}");
+    }
+    for odd in [json!(theirs.to_string()), json!([[theirs]]), json!("odd")] {
+        let received = changes(&odd).await;
+        assert_eq!((received.events.len(), received.discarded_events()), (0, 1), "{odd}");
+    }
+    // What is of the account, or of our number by its own member, is ours.
+    for value in [json!({ "event": "TOMORROW" }), json!({ "phone_number_id": NUMBER }), json!({})] {
+        let received = changes(json!([{ "field": "tomorrow", "value": value }])).await;
+        assert_eq!(kept(&received.events), [("tomorrow", value.to_string())]);
     }
 }
 

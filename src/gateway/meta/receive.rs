@@ -92,7 +92,7 @@ impl Reader<'_, '_> {
         for entry in hook.entry.iter() {
             if entry.changes.is_empty() {
                 // Of another product of the same app, such as Messenger, or of a form that is not known.
-                self.unread(entry, entry.piece, "entry", false);
+                self.unread(entry, entry.piece, "entry", entry.changes.odd);
             }
             for change in entry.changes.iter() {
                 self.change(entry, change, whatsapp);
@@ -118,7 +118,7 @@ impl Reader<'_, '_> {
     /// Keeps an entry or a change of which nothing is read for the account that the entry names; or discards it, if there
     /// may be something of one of the account's numbers in it.
     fn unread(&mut self, entry: &Entry<'_>, piece: Piece<'_>, what: &str, anybodys: bool) {
-        let account = entry_account(entry).filter(|_| !anybodys && !piece.get().contains("\"phone_number_id\""));
+        let account = entry_account(entry).filter(|_| !anybodys && !names_a_number(piece));
         if let Some(owner) = self.events.owner(account, 1) {
             let envelope = self.envelope(&owner, piece.get(), &entry.time);
             self.events.unrecognised(envelope, what, None);
@@ -161,7 +161,7 @@ impl Reader<'_, '_> {
         for (what, piece) in past.chain(calls).chain(groups) {
             self.unrecognised(owner, piece, what);
         }
-        if value.is_odd() {
+        if value.is_odd() || field == "calls" && !value.history.is_empty() {
             self.whole(owner, entry, change, value.piece);
         }
     }
@@ -332,14 +332,19 @@ fn entry_account<'e>(entry: &'e Entry<'_>) -> Option<&'e str> {
 /// other numbers of that account can have other owners.
 fn account<'e>(entry: &'e Entry<'_>, change: &Change<'_>, value: &'e Cut<'_, Value<'_>>) -> Option<&'e str> {
     let numbers = value.metadata.iter().flat_map(|metadata| metadata.phone_number_id.0.iter());
+    // Some fields name it in the value itself.
+    let numbers = numbers.chain(value.phone_number_id.0.iter());
     if let Some(number) = unanimous(numbers).ok()? {
         return Some(number);
     }
-    // Metadata without a readable number, or in a place where it is not read.
-    let of_some_number = || value.piece.get().contains("\"metadata\"");
     let field = change.field.some().unwrap_or("messages");
-    let of_account = !value.is_of_a_number() && (is_account_field(field) || !of_some_number());
-    entry_account(entry).filter(|_| of_account)
+    let unreadable = (value.metadata.odd || !value.metadata.is_empty()) && !is_account_field(field);
+    entry_account(entry).filter(|_| !unreadable && !value.is_of_a_number() && !names_a_number(value.piece))
+}
+
+/// Returns `true` if a number's id stands in a piece, at a place where none is read.
+fn names_a_number(piece: Piece<'_>) -> bool {
+    memchr::memmem::find(piece.get().as_bytes(), b"phone_number_id").is_some()
 }
 
 /// Returns `true` if Meta writes the field about the whole account, without metadata.
