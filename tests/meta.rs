@@ -1148,3 +1148,448 @@ async fn code_132018_is_of_the_message() {
     let error = meta.send_text(&resident(), "Hello").await.unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::InvalidMessage, Some("132018")));
 }
+
+// Odd webhooks: whose they are, and what is heard in them
+
+const THEIRS: &str = "200000000000009";
+const DISPLAY: &str = "441743000000";
+
+async fn received(body: impl Into<Bytes>) -> civic_messaging::webhook::Received {
+    offline().receive(&signed_with(SECRET, body)).await.unwrap()
+}
+
+async fn entries(entry: impl std::fmt::Display) -> civic_messaging::webhook::Received {
+    received(format!(r#"{{"object":"whatsapp_business_account","entry":{entry}}}"#)).await
+}
+
+async fn changes(changes: impl std::fmt::Display) -> civic_messaging::webhook::Received {
+    entries(format!(r#"[{{"id":"{ACCOUNT}","time":1795000000,"changes":{changes}}}]"#)).await
+}
+
+/// The events of one value of our number.
+async fn value(field: &str, mut value: Value) -> Vec<Event> {
+    value["metadata"] = json!({ "display_phone_number": DISPLAY, "phone_number_id": NUMBER });
+    let received = changes(json!([{ "field": field, "value": value }])).await;
+    assert_eq!(received.discarded_events(), 0);
+    received.events
+}
+
+async fn messages(messages: Value) -> Vec<Event> {
+    value("messages", json!({ "messages": messages })).await
+}
+
+fn text_message(id: &str, text: &str) -> Value {
+    json!({ "from": "447700900123", "id": id, "timestamp": "1795000000", "type": "text", "text": { "body": text } })
+}
+
+fn number_value(number: &str, text: &str) -> Value {
+    json!({ "metadata": { "phone_number_id": number }, "messages": [text_message("wamid.1", text)] })
+}
+
+fn person(phone: Option<&str>, user_id: Option<&str>) -> Address {
+    let phone = phone.map(|phone| phone.parse().unwrap());
+    civic_messaging::address::WhatsAppUser::new(phone, user_id).unwrap().into()
+}
+
+fn inbound(events: &[Event]) -> &Inbound {
+    events.iter().find_map(Event::as_inbound).unwrap_or_else(|| panic!("{events:?}"))
+}
+
+fn stops(events: &[Event]) -> Vec<&Address> {
+    let mut from = Vec::new();
+    for event in events {
+        from.extend(if let Event::OptOut(stop) = event { (!stop.resume).then_some(&stop.from) } else { None });
+    }
+    from
+}
+
+/// The names and the pieces of what is not understood.
+fn kept(events: &[Event]) -> Vec<(&str, String)> {
+    let mut kept = Vec::new();
+    for event in events {
+        if let Event::Unrecognised(one) = event {
+            kept.push((one.what.as_str(), String::from_utf8_lossy(one.envelope.raw.as_bytes()).into_owned()));
+        }
+    }
+    kept
+}
+
+#[tokio::test]
+async fn raw_of_a_change_holds_no_other_change() {
+    let (theirs, ours) = (number_value(THEIRS, "Their secret"), number_value(NUMBER, "My bin was missed"));
+    let theirs = json!({ "field": "messages", "value": theirs });
+    let ours = json!({ "field": "messages", "value": ours });
+    for odd in [
+        r#"{"field":"messages"}"#,
+        "null",
+        "{}",
+        "7",
+        r#"{"field":"messages","value":null}"#,
+        r#"{"field":"account_update","value":[]}"#,
+        r#"{"field":"account_update","value":"odd"}"#,
+    ] {
+        for list in [format!("[{odd},{theirs},{ours}]"), format!("[{theirs},{ours},{odd}]")] {
+            let received = changes(list).await;
+            assert_eq!(inbound(&received.events).text(), Some("My bin was missed"), "{odd}");
+            let [(_, raw)] = &kept(&received.events)[..] else { panic!("{odd}: {:?}", received.events) };
+            assert_eq!(raw, odd);
+            assert_eq!(received.discarded, [Discarded::new(Some(THEIRS.into()), 1)], "{odd}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn object_in_place_of_a_list_is_a_list_of_one() {
+    for (number, is_ours) in [(NUMBER, true), (THEIRS, false)] {
+        let mut value = number_value(number, "STOP");
+        value["contacts"] = json!({ "wa_id": "447700900123", "user_id": "GB.1" });
+        value["messages"] = value["messages"][0].take();
+        let entry = |changes: Value| json!({ "id": ACCOUNT, "time": 1_795_000_000, "changes": changes });
+        let change = |value: &Value| json!({ "field": "messages", "value": value });
+        for entry in [
+            json!([entry(json!([change(&value)]))]),
+            json!([entry(change(&value))]),
+            entry(change(&value)),
+            entry(change(&json!([value]))),
+        ] {
+            let received = entries(&entry).await;
+            if is_ours {
+                assert_eq!(stops(&received.events), [&person(Some("07700900123"), Some("GB.1"))], "{entry}");
+                assert_eq!(received.discarded_events(), 0);
+            } else {
+                assert!(received.events.is_empty(), "{entry}: {:?}", received.events);
+                assert_eq!(received.discarded, [Discarded::new(Some(THEIRS.into()), 1)]);
+            }
+        }
+    }
+    let status =
+        json!({ "id": "wamid.1", "status": "sent", "timestamp": "1795000000", "recipient_id": "447700900123" });
+    assert!(matches!(&value("messages", json!({ "statuses": status })).await[..], [Event::Delivery(_)]));
+}
+
+#[tokio::test]
+async fn message_without_a_readable_number_is_nobodys() {
+    let message = text_message("wamid.1", "Their secret");
+    let theirs = json!({ "phone_number_id": THEIRS });
+    for field in ["messages", "history", "standby", "smb_message_echoes", "calls", "user_preferences", "account_update"]
+    {
+        for (metadata, account) in [
+            (json!([theirs]), Some(THEIRS)),
+            (json!({ "odd": theirs }), None),
+            (json!("odd"), None),
+            (json!({ "phone_number_id": [THEIRS] }), None),
+            (Value::Null, None),
+        ] {
+            for member in ["messages", "statuses", "message_echoes", "contacts", "user_preferences", "history"] {
+                let value = json!({ "metadata": metadata, member: [message] });
+                let received = changes(json!([{ "field": field, "value": value }])).await;
+                assert!(received.events.is_empty(), "{field} {value}: {:?}", received.events);
+                assert_eq!(received.discarded, [Discarded::new(account.map(Into::into), 1)], "{field} {value}");
+            }
+        }
+    }
+    // Where nothing says what it is, it may hold a message too.
+    let theirs = number_value(THEIRS, "Their secret");
+    for change in [
+        json!({ "field": "messages", "value": { "odd": theirs } }),
+        json!({ "field": "messages", "value": [[theirs]] }),
+        json!({ "field": "messages", "value": theirs.to_string() }),
+        json!({ "field": "tomorrow", "value": { "odd": theirs } }),
+        json!({ "field": "tomorrow", "value": { "metadata": "odd", "odd": "Their secret" } }),
+        json!({ "field": "account_update", "value": { "odd": theirs } }),
+        json!({ "odd": theirs }),
+        json!([theirs]),
+    ] {
+        let received = changes(json!([change])).await;
+        assert!(received.events.is_empty(), "{change}: {:?}", received.events);
+        assert_eq!(received.discarded, [Discarded::new(None, 1)], "{change}");
+    }
+    for odd in [json!(theirs.to_string()), json!([[theirs]]), json!("odd")] {
+        let received = changes(&odd).await;
+        assert_eq!((received.events.len(), received.discarded_events()), (0, 1), "{odd}");
+    }
+    // What is of the account, or of our number by its own member, is ours.
+    for value in [json!({ "event": "TOMORROW" }), json!({ "phone_number_id": NUMBER }), json!({})] {
+        let received = changes(json!([{ "field": "tomorrow", "value": value }])).await;
+        assert_eq!(kept(&received.events), [("tomorrow", value.to_string())]);
+    }
+}
+
+#[tokio::test]
+async fn value_that_names_two_owners_is_nobodys() {
+    let message = text_message("wamid.1", "Whose?");
+    let [ours, theirs] = [NUMBER, THEIRS].map(|number| format!(r#"{{"phone_number_id":"{number}"}}"#));
+    let mut twice = Vec::new();
+    for (one, other) in [(&ours, &theirs), (&theirs, &ours)] {
+        twice.push(format!(r#""metadata":{one},"metadata":{other}"#));
+        twice.push(format!(r#""metadata":[{one},{other}]"#));
+        let [one, other] = [one, other].map(|metadata| metadata.trim_matches(['{', '}']));
+        twice.push(format!(r#""metadata":{{{one},{other}}}"#));
+    }
+    for metadata in twice {
+        let received =
+            changes(format!(r#"[{{"field":"messages","value":{{{metadata},"messages":[{message}]}}}}]"#)).await;
+        assert!(received.events.is_empty(), "{metadata}: {:?}", received.events);
+        assert_eq!(received.discarded, [Discarded::new(None, 1)], "{metadata}");
+    }
+    // The same twice, or with nothing beside it, is one.
+    for metadata in [
+        format!(r#""metadata":{ours},"metadata":{ours}"#),
+        format!(r#""metadata":{ours},"metadata":null"#),
+        format!(r#""metadata":null,"metadata":{ours}"#),
+    ] {
+        let received =
+            changes(format!(r#"[{{"field":"messages","value":{{{metadata},"messages":[{message}]}}}}]"#)).await;
+        assert_eq!(inbound(&received.events).text(), Some("Whose?"));
+    }
+    let update = r#""changes":[{"field":"account_update","value":{"event":"ACCOUNT_DELETED"}}]"#;
+    for [one, other] in [[ACCOUNT, "100000000000009"], ["100000000000009", ACCOUNT]] {
+        let received = entries(format!(r#"[{{"id":"{one}","id":"{other}",{update}}}]"#)).await;
+        assert_eq!((received.events.len(), &received.discarded[..]), (0, &[Discarded::new(None, 1)][..]));
+    }
+}
+
+#[tokio::test]
+async fn empty_changes_are_kept_each_by_itself() {
+    let received = changes(format!("[{}]", vec!["{}"; 5_000].join(","))).await;
+    assert_eq!(received.events.len(), 5_000);
+    assert!(received.events.iter().all(|event| event.envelope().raw.as_bytes() == "{}"));
+}
+
+#[tokio::test]
+async fn preference_that_names_nobody_is_of_the_only_contact() {
+    let stop = json!({ "category": "marketing_messages", "value": "stop", "timestamp": 1_795_000_000 });
+    let one = json!([{ "user_id": "GB.1" }]);
+    let events = value("user_preferences", json!({ "contacts": one, "user_preferences": [stop] })).await;
+    assert_eq!(stops(&events), [&person(None, Some("GB.1"))]);
+    let two = json!([{ "user_id": "GB.1" }, { "user_id": "GB.2" }]);
+    let events = value("user_preferences", json!({ "contacts": two, "user_preferences": [stop] })).await;
+    assert_eq!(kept(&events), [("user_preferences", stop.to_string())]);
+}
+
+#[tokio::test]
+async fn stop_beside_an_unreadable_member_is_heard() {
+    let image = json!({ "mime_type": "image/jpeg", "caption": "STOP" });
+    let text = json!({ "body": "STOP" });
+    let reply = json!({ "type": "list_reply", "list_reply": { "title": "Stop messages" } });
+    for mut message in [
+        json!({ "type": "image", "image": image }),
+        json!({ "image": image }),
+        json!({ "text": text }),
+        json!({ "type": null, "text": text }),
+        json!({ "type": ["text"], "text": text }),
+        json!({ "type": "edit", "edit": { "message": { "type": "text", "text": text } } }),
+        json!({ "type": "edit", "edit": { "original_message_id": "wamid.0", "message": { "text": text } } }),
+        json!({ "type": "edit", "edit": { "original_message_id": "wamid.0", "message": { "type": "image", "image": image } } }),
+        json!({ "edit": { "message": { "image": image } } }),
+        json!({ "type": "interactive", "interactive": reply }),
+        json!({ "type": "interactive", "interactive": { "button_reply": { "id": "", "title": "Stop messages" } } }),
+    ] {
+        message["from"] = "447700900123".into();
+        for id in [Some("wamid.1"), None] {
+            message["id"] = json!(id);
+            let events = messages(json!([message])).await;
+            assert_eq!(stops(&events), [&person(Some("07700900123"), None)], "{message}: {events:?}");
+            assert_eq!(events.len(), 2, "{message}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn message_without_an_id_has_a_stable_one() {
+    let mut nameless = [text_message("", "one"), text_message("", "two")];
+    nameless[0]["id"].take();
+    let [first, again] = [messages(json!(nameless)).await, messages(json!(nameless)).await];
+    let ids = |events: &[Event]| events.iter().map(Event::id).collect::<Vec<_>>();
+    assert_eq!((first.len(), ids(&first)), (2, ids(&again)));
+    assert_ne!(first[0].id(), first[1].id());
+}
+
+#[tokio::test]
+async fn writer_is_joined_with_their_contact() {
+    let both = json!({ "wa_id": "447700900123", "user_id": "GB.1" });
+    let joined = person(Some("07700900123"), Some("GB.1"));
+    let brazil = person(Some("+5511987654321"), Some("BR.1"));
+    let brazil_short = person(Some("+551187654321"), Some("BR.1"));
+    let many: Vec<_> =
+        (0..9).map(|n| json!({ "wa_id": format!("44770090020{n}"), "user_id": format!("GB.9{n}") })).collect();
+    for (names, contact, from) in [
+        (json!({ "from_user_id": "GB.1" }), &both, &joined),
+        (json!({ "from": "GB.1" }), &both, &joined),
+        (json!({ "from": "+447700900123" }), &both, &joined),
+        (json!({}), &both, &joined),
+        (json!({ "from": "5511987654321" }), &json!({ "wa_id": "551187654321", "user_id": "BR.1" }), &brazil),
+        (json!({ "from": "551187654321" }), &json!({ "wa_id": "5511987654321", "user_id": "BR.1" }), &brazil_short),
+    ] {
+        let mut message = text_message("wamid.1", "Hello");
+        message.as_object_mut().unwrap().remove("from");
+        message.as_object_mut().unwrap().extend(names.as_object().unwrap().clone());
+        let few = json!({ "contacts": [contact], "messages": [message] });
+        assert_eq!(&inbound(&value("messages", few).await).from, from, "{names}");
+        if names != json!({}) {
+            let many: Vec<_> = many.iter().chain([contact]).collect();
+            let events = value("messages", json!({ "contacts": many, "messages": [message] })).await;
+            assert_eq!(&inbound(&events).from, from, "{names} of many");
+        }
+    }
+    // Somebody else, who cannot be read.
+    let mut message = text_message("wamid.1", "Hello");
+    message["from"] = "12345".into();
+    let events = value("messages", json!({ "contacts": [both], "messages": [message] })).await;
+    assert!(matches!(&events[..], [Event::Unrecognised(one)] if one.from.is_none()), "{events:?}");
+    // The recipient of a status as well.
+    let status =
+        json!({ "id": "wamid.1", "status": "sent", "timestamp": "1795000000", "recipient_id": "447700900123" });
+    let events = value("messages", json!({ "contacts": [both], "statuses": [status] })).await;
+    assert_eq!(events[0].as_delivery().unwrap().recipient, Some(joined));
+}
+
+#[tokio::test]
+async fn echo_is_of_our_own_number() {
+    let contacts = json!([{ "wa_id": "447700900123", "user_id": "GB.1" }]);
+    let echo = json!({ "to": "447700900123", "id": "wamid.1", "timestamp": "1795000000", "type": "text", "text": { "body": "STOP" } });
+    for (field, list) in
+        [("smb_message_echoes", "message_echoes"), ("smb_message_echoes", "messages"), ("standby", "message_echoes")]
+    {
+        let events = value(field, json!({ "contacts": contacts, list: [echo] })).await;
+        let [Event::Inbound(read)] = &events[..] else { panic!("{field} {list}: {events:?}") };
+        assert_eq!((read.echo, read.standby), (true, field == "standby"), "{field}");
+        assert_eq!(read.from, Address::whatsapp("+441743000000").unwrap());
+        assert_eq!(read.to, Some(person(Some("07700900123"), Some("GB.1"))));
+    }
+    let mut of_user = echo.clone();
+    of_user["to"].take();
+    of_user["to_user_id"] = "GB.2".into();
+    let events = value("smb_message_echoes", json!({ "message_echoes": [of_user] })).await;
+    assert_eq!(inbound(&events).to, Some(person(None, Some("GB.2"))));
+    // Of a number that is not shown, nobody is taken for the writer.
+    let hidden = json!({ "metadata": { "phone_number_id": NUMBER }, "contacts": contacts, "message_echoes": [echo] });
+    let received = changes(json!([{ "field": "smb_message_echoes", "value": hidden }])).await;
+    let [Event::Unrecognised(one)] = &received.events[..] else { panic!("{:?}", received.events) };
+    assert_eq!((&one.from, one.envelope.raw.as_bytes()), (&None, &Bytes::from(echo.to_string())));
+}
+
+#[tokio::test]
+async fn history_tells_residents_from_us() {
+    let message = |names: Value| {
+        let mut message = text_message("wamid.1", "Hello");
+        message.as_object_mut().unwrap().remove("from");
+        message.as_object_mut().unwrap().extend(names.as_object().unwrap().clone());
+        message
+    };
+    for (thread, names, is_ours) in [
+        ("447700900123", json!({ "from": "447700900123" }), false),
+        ("447700900123", json!({ "from": "+447700900123" }), false),
+        ("+447700900123", json!({ "from": "447700900123" }), false),
+        ("GB.99", json!({ "from_user_id": "GB.99" }), false),
+        ("447700900123", json!({ "from_user_id": "GB.99" }), false),
+        ("GB.99", json!({ "from": "447700900123", "from_user_id": "GB.99" }), false),
+        ("GB.99", json!({ "from": "447700900123" }), false),
+        ("447700900123", json!({ "from": "447700900123", "to": DISPLAY }), false),
+        ("GB.99", json!({ "from": DISPLAY }), true),
+        ("447700900123", json!({ "from": DISPLAY, "to": "447700900123" }), true),
+        ("447700900123", json!({ "from": "447700900789" }), true),
+    ] {
+        let history = json!([{ "threads": [{ "id": thread, "messages": [message(names.clone())] }] }]);
+        let events = value("history", json!({ "history": history })).await;
+        let read = inbound(&events);
+        assert_eq!((read.echo, read.history), (is_ours, true), "{thread} {names}");
+        assert_eq!(read.from == Address::whatsapp("+441743000000").unwrap(), names["from"] == DISPLAY);
+    }
+    for (names, is_ours) in [
+        (json!({ "from": DISPLAY, "to": "447700900123" }), true),
+        (json!({ "from": DISPLAY }), true),
+        (json!({ "from": "447700900123", "to": DISPLAY }), false),
+        (json!({ "from": "447700900123" }), false),
+    ] {
+        let events = value("history", json!({ "messages": [message(names.clone())] })).await;
+        assert_eq!(inbound(&events).echo, is_ours, "{names}");
+    }
+}
+
+#[tokio::test]
+async fn siblings_of_what_is_read_are_kept() {
+    let [call, group, error] = ["call", "group", "error"].map(|id| json!({ "id": id }));
+    let status = json!({ "id": "wacid.1", "status": "RINGING", "type": "call" });
+    let events = value("calls", json!({ "calls": [call], "statuses": [status] })).await;
+    assert_eq!(kept(&events), [("calls", status.to_string()), ("calls", call.to_string())]);
+    let events = messages(json!([text_message("wamid.1", "Hello")])).await;
+    assert!(kept(&events).is_empty());
+    let both = json!({ "groups": [group], "messages": [text_message("wamid.1", "Hello")] });
+    assert_eq!(kept(&value("messages", both).await), [("groups", group.to_string())]);
+    let threads = json!([{ "id": "447700900123", "messages": [text_message("wamid.1", "Hello")] }]);
+    let history = json!({ "history": [{ "threads": threads, "errors": [error] }] });
+    assert_eq!(kept(&value("history", history).await), [("history.errors", error.to_string())]);
+    let events = value("messages", json!({ "statuses": [status] })).await;
+    assert_eq!(kept(&events), [("calls", status.to_string())]);
+}
+
+#[tokio::test]
+async fn change_of_number_names_both_numbers() {
+    let [old, new] = [Some("07700900123"), Some("07700900789")];
+    for (names, system, previous, current) in [
+        (
+            json!({ "from_user_id": "GB.1" }),
+            json!({ "wa_id": "447700900789", "user_id": "GB.2" }),
+            person(None, Some("GB.1")),
+            person(new, Some("GB.2")),
+        ),
+        (
+            json!({}),
+            json!({ "customer": "447700900123", "wa_id": "447700900789" }),
+            person(old, None),
+            person(new, None),
+        ),
+        (
+            json!({}),
+            json!({ "wa_id": "447700900123", "new_wa_id": "447700900789" }),
+            person(old, None),
+            person(new, None),
+        ),
+        (
+            json!({ "from": "447700900123" }),
+            json!({ "wa_id": "447700900123", "new_wa_id": "447700900789" }),
+            person(old, None),
+            person(new, None),
+        ),
+    ] {
+        let mut message = json!({ "id": "wamid.1", "timestamp": "1795000000", "type": "system", "system": system });
+        message.as_object_mut().unwrap().extend(names.as_object().unwrap().clone());
+        message["system"]["type"] = "user_changed_number".into();
+        let events = messages(json!([message])).await;
+        let [Event::AddressChanged(changed)] = &events[..] else { panic!("{message}: {events:?}") };
+        assert_eq!((&changed.previous, &changed.current), (&previous, &current), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn failure_has_the_first_code_of_its_errors() {
+    let error = json!({ "code": 131_026, "title": "Message undeliverable" });
+    for errors in [json!([null, error]), json!([{ "title": "t" }, error]), error.clone()] {
+        let status = json!({ "id": "wamid.1", "status": "failed", "timestamp": "1795000000",
+            "recipient_id": "447700900123", "errors": errors });
+        let events = value("messages", json!({ "statuses": [status] })).await;
+        let failure = events[0].as_delivery().unwrap().failure.as_ref().unwrap();
+        assert_eq!((failure.code.as_deref(), failure.kind), (Some("131026"), ErrorKind::InvalidRecipient), "{errors}");
+    }
+}
+
+#[tokio::test]
+async fn contact_card_has_a_name_and_a_number() {
+    let vcard = |lines: &str| json!({ "vcard": format!("BEGIN:VCARD\r\nVERSION:4.0\r\n{lines}\r\nEND:VCARD") });
+    for (card, name) in [
+        (vcard("N:Neighbour;Sam;;;\r\nTEL;VALUE=uri:tel:+447700900456"), "Sam Neighbour"),
+        (vcard("FN:Sam Neigh\r\n bour\r\nTEL:+447700900456"), "Sam Neighbour"),
+        (
+            json!({ "name": { "first_name": "Sam", "last_name": "Neighbour" }, "phones": [{ "wa_id": "447700900456" }] }),
+            "Sam Neighbour",
+        ),
+        (json!({ "name": { "last_name": "Neighbour" }, "phones": { "phone": "+447700900456" } }), "Neighbour"),
+    ] {
+        let mut message = text_message("wamid.1", "");
+        (message["type"], message["contacts"]) = ("contacts".into(), json!([card]));
+        let events = messages(json!([message])).await;
+        let InboundContent::Contacts(cards) = &inbound(&events).content else { panic!("{card}: {events:?}") };
+        assert_eq!((cards[0].name.as_str(), cards[0].phones[0].value.as_str()), (name, "+447700900456"), "{card}");
+    }
+}

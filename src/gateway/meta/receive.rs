@@ -1,16 +1,18 @@
 //! WhatsApp's webhooks as events.
 //!
-//! A body is read in one pass, in which nothing but the messages and statuses is cut out as it stands. What is cut out is
-//! read by itself. So neither a strange message nor a strange value around it costs a message beside it.
+//! Each entry, change and value is read from its own piece of the body, and so is each message and status. So neither a
+//! strange message nor a strange value around it costs a message beside it, and no piece holds its neighbours.
 
-use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::time::Duration;
 
 use super::account::account_event;
-use super::wire::{Card, Change, Contact, Edit, Entry, Fault, File, Hook, Message, Preference, Status, System, Value};
-use crate::adapter::json::{self, Json, List, Occurrences, Piece, Text};
-use crate::adapter::{Collector, Owner, lenient};
+use super::wire::{
+    Card, CardValue, Change, Contact, Cut, Edit, Entry, Fault, File, Hook, Message, Preference, Status, System, Value,
+    unanimous,
+};
+use crate::adapter::json::{self, Json, Piece, Text};
+use crate::adapter::{Collector, Owner};
 use crate::address::{Address, Medium, Phone, WhatsAppUser};
 use crate::clock::Timestamp;
 use crate::endpoint::Endpoint;
@@ -19,6 +21,7 @@ use crate::event::{
     Account, AddressChanged, Chosen, Delivery, DeliveryOf, DeliveryState, Envelope, Failure, Inbound, InboundContent,
     OptOut, OptOutScope, Profile, Raw, Referral, Topic,
 };
+use crate::json::digest;
 use crate::message::{ContactCard, Labelled, Location, MediaRef};
 use crate::webhook::Verified;
 
@@ -30,7 +33,7 @@ pub(super) fn events(webhook: &Verified, endpoint: &Endpoint, events: &mut Colle
         events.owner(None, 1);
         return;
     };
-    let mut reader = Reader { json: &json, endpoint, events, outline: OnceCell::new() };
+    let mut reader = Reader { json: &json, endpoint, events };
     reader.hook(&hook);
 }
 
@@ -43,96 +46,102 @@ struct Reader<'r, 'w> {
     json: &'r Json<'r>,
     endpoint: &'r Endpoint,
     events: &'r mut Collector<'w>,
-    /// Every entry, and in it every value, as they stand: cut out when the first of them is needed.
-    outline: OnceCell<Vec<Outlined<'r>>>,
 }
 
-struct Outlined<'r> {
-    entry: &'r str,
-    values: Vec<Vec<&'r str>>,
-}
-
-/// Where a message stands: who may answer it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Source {
-    Live,
+/// Where a message stands: who wrote it, and who may answer it.
+#[derive(Clone, Copy, Default)]
+struct Source {
     /// Typed in the phone app of the number, by us.
-    Echo,
-    History,
+    echo: bool,
+    history: bool,
     /// Of a conversation that another program holds, or in a field that is not known.
-    Standby,
+    standby: bool,
 }
 
-impl<'r> Reader<'r, '_> {
+impl Source {
+    fn new(field: &str) -> Self {
+        let known = matches!(field, "messages" | "history" | "message_echoes" | "smb_message_echoes");
+        Self { echo: field.ends_with("message_echoes"), history: field == "history", standby: !known }
+    }
+
+    fn is_live(self) -> bool {
+        !(self.echo || self.history || self.standby)
+    }
+}
+
+/// What stands around a message.
+#[derive(Clone, Copy)]
+struct Around<'v> {
+    source: Source,
+    people: &'v People<'v>,
+    /// Our own number as it is shown.
+    own: Option<&'v str>,
+    /// The resident that a thread of the history is with.
+    thread: Option<&'v str>,
+}
+
+impl Reader<'_, '_> {
     fn hook(&mut self, hook: &Hook<'_>) {
         // An object that cannot be read is taken for ours: the accounts in it say more.
         let whatsapp = product(&hook.object).is_none_or(|object| object == "whatsapp_business_account");
-        let values = hook.entry.iter().flat_map(|entry| entry.changes.iter()).flat_map(|change| &change.value.0);
-        self.events.reserve(values.map(Value::count).sum());
+        let values = hook.entry.iter().flat_map(|entry| entry.changes.iter()).flat_map(|change| change.value.iter());
+        self.events.reserve(values.map(|value| value.count()).sum());
         if hook.entry.is_empty() {
             self.events.owner(None, 1);
         }
-        for (e, entry) in hook.entry.iter().enumerate() {
-            if entry.changes.is_empty()
-                && let Some(owner) = self.events.owner(entry.id.as_deref(), 1)
-            {
+        for entry in hook.entry.iter() {
+            if entry.changes.is_empty() {
                 // Of another product of the same app, such as Messenger, or of a form that is not known.
-                let piece = self.outlined(e).map_or("", |outlined| outlined.entry);
-                let envelope = self.envelope(&owner, piece, &entry.time);
-                self.events.unrecognised(envelope, "entry", None);
+                self.unread(entry, entry.piece, "entry", entry.changes.odd);
             }
-            for (c, change) in entry.changes.iter().enumerate() {
-                for (v, value) in change.value.0.iter().enumerate() {
-                    let number = value.metadata.as_ref().and_then(|metadata| metadata.phone_number_id.as_deref());
-                    let number = number.or(entry.id.as_deref());
-                    let Some(owner) = self.events.owner(number, value.count()) else { continue };
-                    match whatsapp {
-                        true => self.value(value, &owner, entry, change, [e, c, v]),
-                        false => self.whole(&owner, entry, change, [e, c, v]),
-                    }
-                }
-                if change.value.0.is_empty()
-                    && let Some(owner) = self.events.owner(entry.id.as_deref(), 1)
-                {
-                    let piece = self.outlined(e).map_or("", |outlined| outlined.entry);
-                    let envelope = self.envelope(&owner, piece, &entry.time);
-                    self.events.unrecognised(envelope, change.field.some().unwrap_or("changes"), None);
-                }
+            for change in entry.changes.iter() {
+                self.change(entry, change, whatsapp);
             }
         }
     }
 
-    fn value(&mut self, value: &Value<'_>, owner: &Owner, entry: &Entry<'_>, change: &Change<'_>, at: [usize; 3]) {
+    fn change(&mut self, entry: &Entry<'_>, change: &Cut<'_, Change<'_>>, whatsapp: bool) {
+        if change.value.is_empty() {
+            let field = change.field.some().unwrap_or("changes");
+            // A value that cannot be read may be of any number of the account.
+            self.unread(entry, change.piece, field, change.value.odd && !is_account_field(field));
+        }
+        for value in change.value.iter() {
+            let Some(owner) = self.events.owner(account(entry, change, value), value.count()) else { continue };
+            match whatsapp {
+                true => self.value(value, &owner, entry, change),
+                false => self.whole(&owner, entry, change, value.piece),
+            }
+        }
+    }
+
+    /// Keeps an entry or a change of which nothing is read for the account that the entry names; or discards it, if there
+    /// may be something of one of the account's numbers in it.
+    fn unread(&mut self, entry: &Entry<'_>, piece: Piece<'_>, what: &str, anybodys: bool) {
+        let account = entry_account(entry).filter(|_| !anybodys && !names_a_number(piece));
+        if let Some(owner) = self.events.owner(account, 1) {
+            let envelope = self.envelope(&owner, piece.get(), &entry.time);
+            self.events.unrecognised(envelope, what, None);
+        }
+    }
+
+    fn value(&mut self, value: &Cut<'_, Value<'_>>, owner: &Owner, entry: &Entry<'_>, change: &Change<'_>) {
         let before = self.events.len();
         let field = change.field.some().unwrap_or("messages");
-        let source = match field {
-            "messages" => Source::Live,
-            "history" => Source::History,
-            _ => Source::Standby,
-        };
         let people = People::new(&value.contacts);
         if field == "calls" {
-            for piece in value.messages.iter().chain(value.statuses.iter()) {
+            for piece in value.messages.iter().chain(value.message_echoes.iter()).chain(value.statuses.iter()) {
                 self.unrecognised(owner, piece, field);
             }
         } else {
-            for piece in value.messages.iter() {
-                self.message(owner, piece, source, &people, None);
-            }
-            for piece in value.message_echoes.iter() {
-                self.message(owner, piece, Source::Echo, &people, None);
-            }
-            for thread in value.history.iter().flat_map(|history| history.threads.iter()) {
-                for piece in thread.messages.iter() {
-                    self.message(owner, piece, Source::History, &people, thread.id.some());
-                }
-            }
+            let own = value.metadata.iter().find_map(|metadata| metadata.display_phone_number.some());
+            self.messages(value, owner, Around { source: Source::new(field), people: &people, own, thread: None });
             for piece in value.statuses.iter() {
-                self.status(owner, piece);
+                self.status(owner, piece, &people);
             }
         }
         for piece in value.user_preferences.iter() {
-            self.preference(owner, piece);
+            self.preference(owner, piece, &people);
         }
         // The errors of a flow or an account are a part of what is told there.
         if field == "messages" || self.events.len() > before {
@@ -141,48 +150,70 @@ impl<'r> Reader<'r, '_> {
             }
         }
         if self.events.len() == before {
-            let piece = self.piece(at);
-            let envelope = self.envelope(owner, piece, &entry.time);
-            self.events.push(account_event(field, piece, envelope));
-        } else if value.is_odd() {
-            self.whole(owner, entry, change, at);
+            let envelope = self.envelope(owner, value.piece.get(), &entry.time);
+            self.events.push(account_event(field, value.piece.get(), envelope));
+            return;
+        }
+        let past = value.history.iter().flat_map(|history| history.errors.iter());
+        let past = past.map(|piece| ("history.errors", piece));
+        let calls = value.calls.iter().map(|piece| ("calls", piece));
+        let groups = value.groups.iter().map(|piece| ("groups", piece));
+        for (what, piece) in past.chain(calls).chain(groups) {
+            self.unrecognised(owner, piece, what);
+        }
+        if value.is_odd() || field == "calls" && !value.history.is_empty() {
+            self.whole(owner, entry, change, value.piece);
         }
     }
 
-    fn message(&mut self, owner: &Owner, piece: &Piece<'_>, source: Source, people: &People<'_>, thread: Option<&str>) {
+    fn messages(&mut self, value: &Value<'_>, owner: &Owner, around: Around<'_>) {
+        for piece in value.messages.iter() {
+            self.message(owner, piece, around);
+        }
+        let echo = Source { echo: true, ..around.source };
+        for piece in value.message_echoes.iter() {
+            self.message(owner, piece, Around { source: echo, ..around });
+        }
+        let past = Source { echo: false, history: true, ..around.source };
+        for thread in value.history.iter().flat_map(|history| history.threads.iter()) {
+            for piece in thread.messages.iter() {
+                self.message(owner, piece, Around { source: past, thread: thread.id.some(), ..around });
+            }
+        }
+    }
+
+    fn message(&mut self, owner: &Owner, piece: &Piece<'_>, around: Around<'_>) {
         let message: Message<'_> = json::read(piece.get()).unwrap_or_default();
+        let (source, people) = (around.source, around.people);
         let envelope = self.envelope(owner, piece.get(), &message.timestamp);
         let envelope = match message.group_id.some() {
             Some(id) => envelope.within(Address::conversation(Medium::WhatsApp, id).ok()),
             None => envelope,
         };
-        let kind = message.kind.as_deref().unwrap_or_default();
-        if source == Source::Live
+        let kind = kind(&message);
+        if source.is_live()
             && kind == "system"
             && let Some(changed) =
-                message.system.as_ref().and_then(|system| address_changed(system, message.from.some(), &envelope))
+                message.system.as_ref().and_then(|system| address_changed(system, &message, &envelope))
         {
             return self.events.push(changed);
         }
-        let contact = people.of(&message);
-        let writer =
-            person(message.from.some(), message.from_user_id.some().or(contact.and_then(|c| c.user_id.some())))
-                .or_else(|| people.only().and_then(|only| person(only.wa_id.some(), only.user_id.some())));
-        // A thread is with one person, and what in it has a recipient, or another writer, is ours.
-        let ours = thread.is_some_and(|resident| message.to.0.is_some() || message.from.some() != Some(resident));
-        let content = match kind {
-            "edit" => edited(message.edit.as_deref(), &envelope),
-            kind => content_of(kind, &message, &envelope),
-        };
-        let (Some(from), Some(id), Some(content)) = (writer.clone(), message.id.some(), content) else {
-            let prefix = if source == Source::Standby { "standby.messages" } else { "messages" };
+        let ours = source.echo || source.history && is_ours(&message, around);
+        let contact = people.find([message.from_user_id.some(), message.from.some()]).filter(|_| !ours);
+        let writer = if ours { us(&message, around.own) } else { resident(&message, contact, people) };
+        let id = message.id.some().map_or_else(|| own_id(&envelope), str::to_owned);
+        let (Some(from), Some(content)) = (writer.clone(), content(&message, &envelope)) else {
+            let prefix = if source.standby { "standby.messages" } else { "messages" };
             let what = if kind.is_empty() { prefix.to_owned() } else { format!("{prefix}.{kind}") };
             return self.events.unrecognised(envelope, what, writer);
         };
         let mut inbound = Inbound::new(envelope, id, from, content);
-        inbound.echo = source == Source::Echo || ours;
-        (inbound.history, inbound.standby) = (source == Source::History, source == Source::Standby);
-        inbound.to = message.to.some().or(thread.filter(|_| ours)).and_then(|to| person(Some(to), None));
+        (inbound.echo, inbound.history, inbound.standby) = (ours, source.history, source.standby);
+        let to = [message.to_user_id.some(), message.to.some()];
+        inbound.to = joined(message.to.some(), message.to_user_id.some(), people.find(to));
+        if ours && inbound.to.is_none() {
+            inbound.to = joined(around.thread, None, people.find([around.thread, None]));
+        }
         if let Some(profile) = contact.and_then(|contact| contact.profile.as_ref()) {
             let handle = profile.username.as_deref().map(|name| name.trim_start_matches('@').to_owned());
             inbound.profile = Profile { name: profile.name.to_text(), handle };
@@ -200,9 +231,12 @@ impl<'r> Reader<'r, '_> {
         self.events.push(inbound);
     }
 
-    fn status(&mut self, owner: &Owner, piece: &Piece<'_>) {
+    fn status(&mut self, owner: &Owner, piece: &Piece<'_>, people: &People<'_>) {
         let status: Status<'_> = json::read(piece.get()).unwrap_or_default();
         let envelope = self.envelope(owner, piece.get(), &status.timestamp);
+        if status.kind.as_deref() == Some("call") {
+            return self.events.unrecognised(envelope, "calls", None);
+        }
         let named = status.id.some().or(status.biz_opaque_callback_data.some()).is_some();
         let Some(word) = status.status.some().filter(|_| named) else {
             return self.events.unrecognised(envelope, "statuses", None);
@@ -219,8 +253,10 @@ impl<'r> Reader<'r, '_> {
             id: status.id.some().map(Into::into),
             key: status.biz_opaque_callback_data.some().map(Into::into),
         };
-        delivery.recipient = person(phone.some(), user_id.some());
-        delivery.failure = status.errors.first().map(|fault| {
+        let contact = people.find([user_id.some(), phone.some()]);
+        delivery.recipient = joined(phone.some(), user_id.some(), contact);
+        let coded = status.errors.iter().find(|fault| fault.code.some().is_some());
+        delivery.failure = coded.or(status.errors.first()).map(|fault| {
             let class = fault.code.some().and_then(|code| self.endpoint.class(code));
             let failure = Failure::new(class.map_or(ErrorKind::Rejected, |class| class.kind))
                 .temporary(class.is_some_and(|class| class.retryable))
@@ -236,10 +272,14 @@ impl<'r> Reader<'r, '_> {
         self.events.push(delivery);
     }
 
-    fn preference(&mut self, owner: &Owner, piece: &Piece<'_>) {
+    fn preference(&mut self, owner: &Owner, piece: &Piece<'_>, people: &People<'_>) {
         let preference: Preference<'_> = json::read(piece.get()).unwrap_or_default();
         let envelope = self.envelope(owner, piece.get(), &preference.timestamp);
-        let from = person(preference.wa_id.some(), preference.user_id.some());
+        let (phone, user_id) = (preference.wa_id.some(), preference.user_id.some());
+        let from = match phone.or(user_id) {
+            Some(_) => joined(phone, user_id, people.find([user_id, phone])),
+            None => joined(None, None, people.only()),
+        };
         let marketing = preference.category.as_deref() == Some("marketing_messages");
         match (from, preference.value.as_deref()) {
             (Some(from), Some("stop")) if marketing => {
@@ -267,8 +307,8 @@ impl<'r> Reader<'r, '_> {
     }
 
     /// Keeps a value as it stands.
-    fn whole(&mut self, owner: &Owner, entry: &Entry<'_>, change: &Change<'_>, at: [usize; 3]) {
-        let envelope = self.envelope(owner, self.piece(at), &entry.time);
+    fn whole(&mut self, owner: &Owner, entry: &Entry<'_>, change: &Change<'_>, piece: Piece<'_>) {
+        let envelope = self.envelope(owner, piece.get(), &entry.time);
         self.events.unrecognised(envelope, change.field.as_deref().unwrap_or_default(), None);
     }
 
@@ -281,49 +321,43 @@ impl<'r> Reader<'r, '_> {
         let at = time.as_deref().and_then(Timestamp::from_unix);
         self.events.envelope(owner, Raw::new(self.json.raw(piece)), at)
     }
-
-    fn piece(&self, [e, c, v]: [usize; 3]) -> &'r str {
-        let value = self.outlined(e).and_then(|outlined| outlined.values.get(c)?.get(v).copied());
-        value.unwrap_or_default()
-    }
-
-    fn outlined(&self, entry: usize) -> Option<&Outlined<'r>> {
-        self.outline.get_or_init(|| outline(self.json.text())).get(entry)
-    }
 }
 
-lenient! {
-    struct Outline<'a> {
-        entry: List<Piece<'a>>,
-    }
-
-    struct EntryOutline<'a> {
-        changes: List<ChangeOutline<'a>>,
-    }
-
-    struct ChangeOutline<'a> {
-        value: Occurrences<Piece<'a>>,
-    }
+/// The account that an entry names, unless it names two.
+fn entry_account<'e>(entry: &'e Entry<'_>) -> Option<&'e str> {
+    unanimous(entry.id.0.iter()).ok().flatten()
 }
 
-fn outline(text: &str) -> Vec<Outlined<'_>> {
-    let outline = json::read::<Outline<'_>>(text).unwrap_or_default();
-    outline.entry.items.into_iter().map(Outlined::new).collect()
+/// The account whose a value is: the number in its metadata. The entry's account counts only for what is of no number: the
+/// other numbers of that account can have other owners.
+fn account<'e>(entry: &'e Entry<'_>, change: &Change<'_>, value: &'e Cut<'_, Value<'_>>) -> Option<&'e str> {
+    let numbers = value.metadata.iter().flat_map(|metadata| metadata.phone_number_id.0.iter());
+    // Some fields name it in the value itself.
+    let numbers = numbers.chain(value.phone_number_id.0.iter());
+    if let Some(number) = unanimous(numbers).ok()? {
+        return Some(number);
+    }
+    let field = change.field.some().unwrap_or("messages");
+    let unreadable = (value.metadata.odd || !value.metadata.is_empty()) && !is_account_field(field);
+    entry_account(entry).filter(|_| !unreadable && !value.is_of_a_number() && !names_a_number(value.piece))
 }
 
-impl<'r> Outlined<'r> {
-    fn new(entry: Piece<'r>) -> Self {
-        let changes = json::read::<EntryOutline<'r>>(entry.get()).unwrap_or_default().changes.items;
-        let values = changes.into_iter().map(|change| change.value.0.iter().map(Piece::get).collect());
-        Self { entry: entry.get(), values: values.collect() }
-    }
+/// Returns `true` if a number's id stands in a piece, at a place where none is read.
+fn names_a_number(piece: Piece<'_>) -> bool {
+    memchr::memmem::find(piece.get().as_bytes(), b"phone_number_id").is_some()
+}
+
+/// Returns `true` if Meta writes the field about the whole account, without metadata.
+fn is_account_field(field: &str) -> bool {
+    let update = field.ends_with("_update") && !field.starts_with("group_");
+    update || matches!(field, "account_alerts" | "flows" | "security")
 }
 
 /// The contacts beside some messages. The two do not reliably stand in one order: they belong together by id.
 struct People<'v> {
     contacts: &'v [Contact<'v>],
     /// Of the many, each by its ids.
-    by_id: HashMap<&'v str, &'v Contact<'v>>,
+    by_id: HashMap<Id<'v>, &'v Contact<'v>>,
 }
 
 impl<'v> People<'v> {
@@ -331,18 +365,18 @@ impl<'v> People<'v> {
     const FEW: usize = 4;
 
     fn new(contacts: &'v [Contact<'v>]) -> Self {
-        let ids = |contact: &'v Contact<'v>| [&contact.user_id, &contact.wa_id].map(|id| Some((id.some()?, contact)));
         let many = if contacts.len() > Self::FEW { contacts } else { &[] };
-        Self { contacts, by_id: many.iter().flat_map(ids).flatten().collect() }
+        let ids = many.iter().flat_map(|contact| ids(contact).into_iter().flatten().map(move |id| (id, contact)));
+        Self { contacts, by_id: ids.collect() }
     }
 
-    fn of(&self, message: &Message<'_>) -> Option<&'v Contact<'v>> {
-        let [user_id, phone] = [message.from_user_id.some(), message.from.some()];
+    /// The first contact that has one of these ids, whichever it is: Meta writes user ids in the place of numbers too.
+    fn find(&self, of: [Option<&str>; 2]) -> Option<&'v Contact<'v>> {
+        let mut of = of.into_iter().flatten().map(Id::new);
         if self.contacts.len() > Self::FEW {
-            return [user_id, phone].into_iter().flatten().find_map(|id| self.by_id.get(id).copied());
+            return of.find_map(|id| self.by_id.get(&id).copied());
         }
-        let same = |text: &Text<'_>, id: Option<&str>| id.is_some() && text.some() == id;
-        self.contacts.iter().find(|contact| same(&contact.user_id, user_id) || same(&contact.wa_id, phone))
+        of.find_map(|id| self.contacts.iter().find(|contact| ids(contact).contains(&Some(id))))
     }
 
     /// The only person that there is: the writer of a message that names none.
@@ -350,6 +384,82 @@ impl<'v> People<'v> {
         let [only] = self.contacts else { return None };
         Some(only)
     }
+}
+
+fn ids<'c>(contact: &'c Contact<'_>) -> [Option<Id<'c>>; 2] {
+    [&contact.user_id, &contact.wa_id].map(|id| id.some().map(Id::new))
+}
+
+/// A number or a user id of a person, equal however Meta writes it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Id<'t>(&'t str, &'t str);
+
+impl<'t> Id<'t> {
+    fn new(text: &'t str) -> Self {
+        let text = text.strip_prefix('+').unwrap_or(text);
+        // Mobile numbers of Brazil have nine digits, and some `wa_id`s have the eight of earlier times.
+        let (area, rest) = text.split_at_checked(4).unwrap_or((text, ""));
+        match rest.strip_prefix('9').filter(|rest| rest.len() == 8) {
+            Some(rest) if area.starts_with("55") && is_number(text) => Self(area, rest),
+            _ => Self(area, rest),
+        }
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    text.strip_prefix('+').unwrap_or(text).bytes().all(|b| b.is_ascii_digit())
+}
+
+/// A person, by what stands at one place and by the contact that belongs to it.
+fn joined(phone: Option<&str>, user_id: Option<&str>, contact: Option<&Contact<'_>>) -> Option<Address> {
+    let number = phone.filter(|phone| is_number(phone)).or(contact.and_then(|contact| contact.wa_id.some()));
+    let user_id = user_id.or(phone.filter(|phone| !is_number(phone)));
+    person(number, user_id.or(contact.and_then(|contact| contact.user_id.some())))
+}
+
+/// The resident who wrote a message. The only contact counts where the message names nobody, and not where it names
+/// somebody who cannot be read.
+fn resident(message: &Message<'_>, contact: Option<&Contact<'_>>, people: &People<'_>) -> Option<Address> {
+    let (phone, user_id) = (message.from.some(), message.from_user_id.some());
+    match phone.or(user_id) {
+        Some(_) => joined(phone, user_id, contact),
+        None => joined(None, None, people.only()),
+    }
+}
+
+/// We ourselves, as the writer of a message.
+fn us(message: &Message<'_>, own: Option<&str>) -> Option<Address> {
+    let shown = || own.map(|own| own.chars().filter(char::is_ascii_digit).collect::<String>());
+    person(message.from.some(), message.from_user_id.some()).or_else(|| person(shown().as_deref(), None))
+}
+
+/// Returns `true` if a message of the history is ours. A thread is with one person: what in it has a recipient, or another
+/// writer, is ours.
+fn is_ours(message: &Message<'_>, around: Around<'_>) -> bool {
+    let same = |one: Option<&str>, other: Option<&str>| one.is_some() && one.map(Id::new) == other.map(Id::new);
+    let own = around.own.map(|own| own.chars().filter(char::is_ascii_digit).collect::<String>());
+    let (from, to) = (message.from.some(), message.to.some());
+    if same(from, own.as_deref()) {
+        return true;
+    }
+    if same(to, own.as_deref()) {
+        return false;
+    }
+    if to.or(message.to_user_id.some()).is_some() {
+        return true;
+    }
+    let (Some(thread), Some(from)) = (around.thread, from) else { return false };
+    let resident = around.people.find([Some(thread), None]);
+    let ids = [Some(Id::new(thread)), resident.and_then(|one| ids(one)[0]), resident.and_then(|one| ids(one)[1])];
+    let writer = [Some(from), message.from_user_id.some()].map(|id| id.map(Id::new));
+    let is_resident = writer.iter().flatten().any(|id| ids.contains(&Some(*id)));
+    // A number and a user id that nothing joins can be one person: then only our own number says that it is ours.
+    !is_resident && is_number(thread) == is_number(from)
+}
+
+/// The id of a message that has none: a digest of it, so that it is the same when Meta repeats it.
+fn own_id(envelope: &Envelope) -> String {
+    format!("digest/{}", digest(envelope.raw.as_bytes()))
 }
 
 fn state(word: &str) -> DeliveryState {
@@ -372,18 +482,64 @@ pub(super) fn person(phone: Option<&str>, user_id: Option<&str>) -> Option<Addre
     user.ok().map(Address::from)
 }
 
-fn address_changed(system: &System<'_>, from: Option<&str>, envelope: &Envelope) -> Option<AddressChanged> {
+fn address_changed(system: &System<'_>, message: &Message<'_>, envelope: &Envelope) -> Option<AddressChanged> {
     let kinds = ["user_changed_number", "customer_changed_number", "user_changed_user_id"];
     system.kind.as_deref().filter(|kind| kinds.contains(kind))?;
-    let previous = person(from, system.previous_user_id.some())?;
-    let current = person(system.wa_id.some().or(system.new_wa_id.some()), system.user_id.some())?;
-    Some(AddressChanged::new(envelope.clone(), previous, current))
+    let (wa_id, new_wa_id, user_id) = (system.wa_id.some(), system.new_wa_id.some(), system.user_id.some());
+    // Beside a new number `wa_id` is the old one.
+    let phone = message.from.some().or(system.customer.some()).or(wa_id.filter(|_| new_wa_id.is_some()));
+    let writer = message.from_user_id.some().filter(|writer| Some(*writer) != user_id);
+    let previous = person(phone, system.previous_user_id.some().or(writer))?;
+    let current = person(new_wa_id.or(wa_id), user_id)?;
+    (previous != current).then(|| AddressChanged::new(envelope.clone(), previous, current))
+}
+
+/// The kind of a message, by its `type`, or else by the member that it has.
+fn kind<'m>(message: &'m Message<'_>) -> &'m str {
+    let members = [
+        ("edit", message.edit.is_some()),
+        ("revoke", message.revoke.is_some()),
+        ("system", message.system.is_some()),
+        ("text", message.text.is_some()),
+        ("image", message.file.is_some()),
+        ("location", message.location.is_some()),
+        ("contacts", !message.contacts.is_empty()),
+        ("interactive", message.interactive.is_some()),
+        ("button", message.button.is_some()),
+        ("reaction", message.reaction.is_some()),
+        ("order", message.order.is_some()),
+        ("unsupported", message.unsupported.is_some() || !message.errors.is_empty()),
+    ];
+    let member = || members.iter().find(|(_, is_there)| *is_there).map(|(kind, _)| *kind);
+    message.kind.some().or_else(member).unwrap_or_default()
+}
+
+/// The content of a message; at least its words, if the rest cannot be read.
+fn content(message: &Message<'_>, envelope: &Envelope) -> Option<InboundContent> {
+    let read = match kind(message) {
+        "edit" => edited(message.edit.as_deref(), envelope),
+        kind => content_of(kind, message, envelope),
+    };
+    read.or_else(|| words(message))
 }
 
 fn edited(edit: Option<&Edit<'_>>, envelope: &Envelope) -> Option<InboundContent> {
     let (edit, message) = (edit?, edit?.message.as_deref()?);
-    let content = content_of(message.kind.as_deref().unwrap_or_default(), message, envelope)?;
-    Some(InboundContent::Edited { id: edit.original_message_id.some()?.into(), content: Box::new(content) })
+    let content = content_of(kind(message), message, envelope).or_else(|| words(message))?;
+    Some(match edit.original_message_id.some() {
+        Some(id) => InboundContent::Edited { id: id.into(), content: Box::new(content) },
+        // Of which message is not known, but the words can be STOP.
+        None => content,
+    })
+}
+
+/// The words of a message that cannot be read as what it is.
+fn words(message: &Message<'_>) -> Option<InboundContent> {
+    let text = message.text.as_ref().and_then(|text| text.body.some());
+    let caption = message.file.as_ref().and_then(|file| file.caption.some());
+    let button = message.button.as_ref().and_then(|button| button.text.some());
+    let words = text.or(caption).or(button)?;
+    Some(InboundContent::Text(words.to_owned()))
 }
 
 fn content_of(kind: &str, message: &Message<'_>, envelope: &Envelope) -> Option<InboundContent> {
@@ -410,7 +566,7 @@ fn content_of(kind: &str, message: &Message<'_>, envelope: &Envelope) -> Option<
             None => InboundContent::unsupported(Some("interactive")),
             Some(interactive) => match (&interactive.reply, &interactive.nfm_reply) {
                 (Some(reply), _) => InboundContent::Chosen(Chosen {
-                    id: reply.id.to_text()?,
+                    id: reply.id.some().or(reply.title.some())?.to_owned(),
                     title: reply.title.to_text().unwrap_or_default(),
                 }),
                 (None, Some(form)) => InboundContent::Form(form.response_json.to_text()?),
@@ -448,15 +604,19 @@ fn reference(file: &File<'_>, envelope: &Envelope) -> Option<MediaRef> {
 
 fn card(card: &Card<'_>) -> ContactCard {
     let (name, vcard) = (card.name.as_ref(), card.vcard.as_deref().unwrap_or_default());
-    let values = |list: &[super::wire::CardValue<'_>], property: &str| -> Vec<Labelled> {
-        let value = |one: &super::wire::CardValue<'_>| {
-            Some(Labelled { value: one.value.to_text()?, label: one.label.to_text() })
-        };
-        let listed: Vec<_> = list.iter().filter_map(value).collect();
-        if listed.is_empty() { vcard_values(vcard, property).collect() } else { listed }
+    let values = |list: &[CardValue<'_>], property: &str| -> Vec<Labelled> {
+        let listed: Vec<_> = list.iter().filter_map(card_value).collect();
+        if listed.is_empty() { vcard_values(vcard, property) } else { listed }
     };
-    let written = |property| vcard_values(vcard, property).next().map(|one| one.value);
-    let shown = name.and_then(|name| name.formatted_name.to_text()).or_else(|| written("FN"));
+    let written = |property| vcard_values(vcard, property).into_iter().next().map(|one| one.value);
+    let parts = || {
+        let parts = name.map(|name| [name.first_name.some(), name.last_name.some()])?;
+        full_name(parts.into_iter().flatten())
+    };
+    // In a vCard the family name comes first.
+    let structured = || full_name(written("N")?.split(';').take(2).collect::<Vec<_>>().into_iter().rev());
+    let shown = name.and_then(|name| name.formatted_name.some().map(str::to_owned));
+    let shown = shown.or_else(parts).or_else(|| written("FN")).or_else(structured);
     let mut read = ContactCard::new(shown.unwrap_or_default());
     read.first_name = name.and_then(|name| name.first_name.to_text());
     read.organisation = card.org.as_ref().and_then(|org| org.company.to_text()).or_else(|| written("ORG"));
@@ -466,15 +626,39 @@ fn card(card: &Card<'_>) -> ContactCard {
     read
 }
 
-/// The values of one property of a vCard (RFC 6350), without its groups and parameters. Folded lines are not joined:
-/// what is read here is short.
-fn vcard_values(vcard: &str, property: &str) -> impl Iterator<Item = Labelled> {
-    vcard.lines().filter_map(move |line| {
+fn card_value(one: &CardValue<'_>) -> Option<Labelled> {
+    let on_whatsapp = || one.wa_id.some().map(|id| if is_number(id) { format!("+{id}") } else { id.to_owned() });
+    let value = one.value.some().map(str::to_owned).or_else(on_whatsapp)?;
+    Some(Labelled { value, label: one.label.to_text() })
+}
+
+fn full_name<'n>(parts: impl Iterator<Item = &'n str>) -> Option<String> {
+    let parts: Vec<_> = parts.map(str::trim).filter(|part| !part.is_empty()).collect();
+    (!parts.is_empty()).then(|| parts.join(" "))
+}
+
+/// The values of one property of a vCard (RFC 6350), without its groups and parameters.
+fn vcard_values(vcard: &str, property: &str) -> Vec<Labelled> {
+    let value = |line: String| {
         let (name, value) = line.split_once(':')?;
         let name = name.split(';').next()?;
         let name = name.rsplit('.').next()?;
         let value = value.trim();
+        let value = value.strip_prefix("tel:").or_else(|| value.strip_prefix("mailto:")).unwrap_or(value);
         let found = name.eq_ignore_ascii_case(property) && !value.is_empty();
         found.then(|| Labelled { value: value.replace("\\,", ",").replace("\\;", ";"), label: None })
-    })
+    };
+    unfolded(vcard).into_iter().filter_map(value).collect()
+}
+
+/// The lines of a vCard. One that begins with white space goes on with the line before it.
+fn unfolded(vcard: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for line in vcard.lines() {
+        match (line.strip_prefix([' ', '\t']), lines.last_mut()) {
+            (Some(rest), Some(last)) => last.push_str(rest),
+            _ => lines.push(line.to_owned()),
+        }
+    }
+    lines
 }

@@ -2,48 +2,119 @@
 //!
 //! [page]: https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/messages
 
-use crate::adapter::json::{self, List, Occurrences, Piece, Text};
+use std::ops::Deref;
+
+use serde::Deserializer;
+
+use crate::adapter::json::{self, List, Member, Occurrences, Piece, Text};
 use crate::adapter::lenient;
+
+/// A list, for which a single object may stand as well.
+#[derive(Debug)]
+pub(super) struct Many<T>(List<T>);
+
+impl<T> Default for Many<T> {
+    fn default() -> Self {
+        Self(List::default())
+    }
+}
+
+impl<T> Deref for Many<T> {
+    type Target = List<T>;
+
+    fn deref(&self) -> &List<T> {
+        &self.0
+    }
+}
+
+impl<'a, T: Member<'a>> Member<'a> for Many<T> {
+    fn read<D: Deserializer<'a>>(&mut self, value: D, careful: bool) -> Result<bool, D::Error> {
+        let mut piece = Piece::default();
+        if !piece.read(value, careful)? {
+            return Ok(false);
+        }
+        let list = match piece.get().as_bytes().first() {
+            Some(b'[') => json::read::<List<T>>(piece.get()),
+            Some(b'{') => json::read::<T>(piece.get()).map(|one| List { items: vec![one], odd: false }),
+            _ => None,
+        };
+        let fits = list.is_some();
+        let list = list.unwrap_or_default();
+        self.0.odd |= list.odd || !fits;
+        self.0.items.extend(list.items);
+        Ok(fits)
+    }
+}
+
+/// A value, and its JSON: cut out together, so that the JSON is always that of the value.
+#[derive(Debug, Default)]
+pub(super) struct Cut<'a, T> {
+    pub(super) piece: Piece<'a>,
+    pub(super) inner: T,
+}
+
+impl<'a, T: Member<'a>> Member<'a> for Cut<'a, T> {
+    fn read<D: Deserializer<'a>>(&mut self, value: D, careful: bool) -> Result<bool, D::Error> {
+        self.piece.read(value, careful)?;
+        let read = json::read(self.piece.get());
+        let fits = read.is_some();
+        self.inner = read.unwrap_or_default();
+        Ok(fits)
+    }
+}
+
+impl<T> Deref for Cut<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
 
 lenient! {
     pub(super) struct Hook<'a> {
         pub(super) object: Text<'a>,
-        pub(super) entry: List<Entry<'a>>,
+        pub(super) entry: Many<Cut<'a, Entry<'a>>>,
     }
 
     pub(super) struct Entry<'a> {
-        pub(super) id: Text<'a>,
+        pub(super) id: Occurrences<Text<'a>>,
         pub(super) time: Text<'a>,
-        pub(super) changes: List<Change<'a>>,
+        pub(super) changes: Many<Cut<'a, Change<'a>>>,
     }
 
     pub(super) struct Change<'a> {
         pub(super) field: Text<'a>,
-        pub(super) value: Occurrences<Value<'a>>,
+        pub(super) value: Many<Cut<'a, Value<'a>>>,
     }
 
     pub(super) struct Value<'a> {
-        pub(super) metadata: Option<Metadata<'a>>,
-        pub(super) contacts: List<Contact<'a>>,
-        pub(super) messages: List<Piece<'a>>,
-        pub(super) message_echoes: List<Piece<'a>>,
-        pub(super) history: List<History<'a>>,
-        pub(super) statuses: List<Piece<'a>>,
-        pub(super) errors: List<Piece<'a>>,
-        pub(super) user_preferences: List<Piece<'a>>,
+        pub(super) metadata: Many<Metadata<'a>>,
+        pub(super) phone_number_id: Occurrences<Text<'a>>,
+        pub(super) contacts: Many<Contact<'a>>,
+        pub(super) messages: Many<Piece<'a>>,
+        pub(super) message_echoes: Many<Piece<'a>>,
+        pub(super) history: Many<History<'a>>,
+        pub(super) statuses: Many<Piece<'a>>,
+        pub(super) errors: Many<Piece<'a>>,
+        pub(super) user_preferences: Many<Piece<'a>>,
+        pub(super) calls: Many<Piece<'a>>,
+        pub(super) groups: Many<Piece<'a>>,
     }
 
     pub(super) struct Metadata<'a> {
-        pub(super) phone_number_id: Text<'a>,
+        pub(super) phone_number_id: Occurrences<Text<'a>>,
+        pub(super) display_phone_number: Text<'a>,
     }
 
     pub(super) struct History<'a> {
-        pub(super) threads: List<Thread<'a>>,
+        pub(super) threads: Many<Thread<'a>>,
+        pub(super) errors: Many<Piece<'a>>,
     }
 
     pub(super) struct Thread<'a> {
         pub(super) id: Text<'a>,
-        pub(super) messages: List<Piece<'a>>,
+        pub(super) messages: Many<Piece<'a>>,
     }
 
     pub(super) struct Contact<'a> {
@@ -86,13 +157,14 @@ lenient! {
         pub(super) from: Text<'a>,
         pub(super) from_user_id: Text<'a>,
         pub(super) to: Text<'a>,
+        pub(super) to_user_id: Text<'a>,
         pub(super) group_id: Text<'a>,
         pub(super) kind = "type": Text<'a>,
         pub(super) context: Option<Context<'a>>,
         pub(super) text: Option<Body<'a>>,
         pub(super) file = "image" | "video" | "document" | "audio" | "sticker": Option<Box<File<'a>>>,
         pub(super) location: Option<Box<Place<'a>>>,
-        pub(super) contacts: List<Card<'a>>,
+        pub(super) contacts: Many<Card<'a>>,
         pub(super) interactive: Option<Box<Interactive<'a>>>,
         pub(super) button: Option<Box<Button<'a>>>,
         pub(super) reaction: Option<Box<Reaction<'a>>>,
@@ -101,7 +173,7 @@ lenient! {
         pub(super) edit: Option<Box<Edit<'a>>>,
         pub(super) revoke: Option<Box<Edit<'a>>>,
         pub(super) unsupported: Option<Box<Kind<'a>>>,
-        pub(super) errors: List<Fault<'a>>,
+        pub(super) errors: Many<Fault<'a>>,
         pub(super) referral: Option<Box<Referral<'a>>>,
     }
 
@@ -134,15 +206,16 @@ lenient! {
     pub(super) struct Card<'a> {
         pub(super) name: Option<CardName<'a>>,
         pub(super) org: Option<CardOrg<'a>>,
-        pub(super) phones: List<CardValue<'a>>,
-        pub(super) emails: List<CardValue<'a>>,
-        pub(super) urls: List<CardValue<'a>>,
+        pub(super) phones: Many<CardValue<'a>>,
+        pub(super) emails: Many<CardValue<'a>>,
+        pub(super) urls: Many<CardValue<'a>>,
         pub(super) vcard: Text<'a>,
     }
 
     pub(super) struct CardName<'a> {
         pub(super) formatted_name: Text<'a>,
         pub(super) first_name: Text<'a>,
+        pub(super) last_name: Text<'a>,
     }
 
     pub(super) struct CardOrg<'a> {
@@ -151,6 +224,7 @@ lenient! {
 
     pub(super) struct CardValue<'a> {
         pub(super) value = "phone" | "email" | "url": Text<'a>,
+        pub(super) wa_id: Text<'a>,
         pub(super) label = "type": Text<'a>,
     }
 
@@ -184,6 +258,8 @@ lenient! {
         pub(super) body: Text<'a>,
         pub(super) wa_id: Text<'a>,
         pub(super) new_wa_id: Text<'a>,
+        /// The old number, in older webhooks.
+        pub(super) customer: Text<'a>,
         pub(super) user_id: Text<'a>,
         pub(super) previous_user_id: Text<'a>,
     }
@@ -207,6 +283,7 @@ lenient! {
     pub(super) struct Status<'a> {
         pub(super) id: Text<'a>,
         pub(super) status: Text<'a>,
+        pub(super) kind = "type": Text<'a>,
         pub(super) timestamp: Text<'a>,
         pub(super) recipient_id: Text<'a>,
         pub(super) recipient_user_id: Text<'a>,
@@ -215,7 +292,7 @@ lenient! {
         pub(super) recipient_participant_user_id: Text<'a>,
         pub(super) biz_opaque_callback_data: Text<'a>,
         pub(super) pricing: Option<Pricing<'a>>,
-        pub(super) errors: List<Fault<'a>>,
+        pub(super) errors: Many<Fault<'a>>,
     }
 
     /// The answer to a send.
@@ -247,19 +324,57 @@ impl Fault<'_> {
     }
 }
 
-impl Value<'_> {
-    /// How many events it has, at least one.
-    pub(super) fn count(&self) -> usize {
-        let threads = self.history.iter().flat_map(|history| history.threads.iter());
-        let past: usize = threads.map(|thread| thread.messages.len()).sum();
-        let lists = [&self.messages, &self.message_echoes, &self.statuses, &self.errors, &self.user_preferences];
-        (past + lists.iter().map(|list| list.len()).sum::<usize>()).max(1)
+/// Returns the text of a member that may occur more than once, unless two of its occurrences differ.
+pub(super) fn unanimous<'t>(mut texts: impl Iterator<Item = &'t Text<'t>>) -> Result<Option<&'t str>, Conflict> {
+    let Some(first) = texts.find_map(|text| text.some()) else { return Ok(None) };
+    let same = texts.filter_map(|text| text.some()).all(|text| text == first);
+    if same { Ok(Some(first)) } else { Err(Conflict) }
+}
+
+/// Two occurrences of a member differ.
+#[derive(Debug)]
+pub(super) struct Conflict;
+
+impl<'a> Value<'a> {
+    /// The lists whose items are each an event.
+    fn lists(&self) -> [&Many<Piece<'a>>; 7] {
+        let [messages, echoes] = [&self.messages, &self.message_echoes];
+        [messages, echoes, &self.statuses, &self.errors, &self.user_preferences, &self.calls, &self.groups]
     }
 
-    /// Whether something stands in it that is not as Meta writes it, and is no message, status or error by itself.
+    /// The number of events in it, at least one.
+    pub(super) fn count(&self) -> usize {
+        let past: usize = self.history.iter().map(History::count).sum();
+        (past + self.lists().iter().map(|list| list.len()).sum::<usize>()).max(1)
+    }
+
+    /// Returns `true` if it has a member that only a phone number has: a message, a status, or a person beside them.
+    pub(super) fn is_of_a_number(&self) -> bool {
+        let is_there = |list: &List<Piece<'_>>| list.odd || !list.is_empty();
+        let [messages, echoes, statuses, _errors, preferences, calls, groups] = self.lists();
+        [messages, echoes, statuses, preferences, calls, groups].into_iter().any(|list| is_there(list))
+            || self.contacts.odd
+            || !self.contacts.is_empty()
+            || self.history.odd
+            || !self.history.is_empty()
+    }
+
+    /// Returns `true` if something in it is not as Meta writes it, and is no message, status or error by itself.
     pub(super) fn is_odd(&self) -> bool {
-        let lists = [&self.messages, &self.message_echoes, &self.statuses, &self.errors, &self.user_preferences];
-        let unread = |list: &&List<Piece<'_>>| list.odd && list.is_empty();
-        self.contacts.odd || self.history.odd || lists.iter().any(unread)
+        let unread = |list: &&Many<Piece<'_>>| list.odd && list.is_empty();
+        self.contacts.odd
+            || self.history.odd
+            || self.history.iter().any(History::is_odd)
+            || self.lists().iter().any(unread)
+    }
+}
+
+impl History<'_> {
+    fn count(&self) -> usize {
+        self.errors.len() + self.threads.iter().map(|thread| thread.messages.len()).sum::<usize>()
+    }
+
+    fn is_odd(&self) -> bool {
+        self.threads.odd || self.threads.iter().any(|thread| thread.messages.odd && thread.messages.is_empty())
     }
 }
