@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use http::{HeaderName, Method};
 
 use super::X;
-use super::wire::{Attached, DirectMessage, Members, User, content};
-use crate::adapter::json::{self, Json, List, Piece, Text};
+use super::wire::{Attached, DirectMessage, Members, Named, User, content, place};
+use crate::adapter::json::{self, Json, List, Occurrences, Piece, Text};
 use crate::adapter::{self, Collector, Owner, lenient};
 use crate::address::{Address, Medium, XUser};
 use crate::clock::Timestamp;
@@ -16,6 +16,7 @@ use crate::event::{
     Account, Delivery, DeliveryOf, DeliveryState, Envelope, Inbound, InboundContent, Profile, Raw, Topic,
 };
 use crate::id::MessageId;
+use crate::json::digest;
 use crate::medium::x as rules;
 use crate::webhook::{
     Covers, Encoding, HmacSha256, Received, Refusal, Reply, Request, Scheme, Sealed, SigningSecret, Verdict, Verified,
@@ -69,26 +70,29 @@ impl X {
 
     fn events(&self, webhook: &Verified, events: &mut Collector<'_>) {
         let json = Json::new(webhook.body());
-        let Some(Members(members)) = json.read() else {
+        let Some(members) = json.read::<Members<'_>>() else {
             // It names no account that could be read, so that it may be anybody's.
             events.owner(None, 1);
             return;
         };
-        let mut reader = Reader { x: self, json: &json, events };
-        match members.get("data") {
-            // Several at once, which X does not document.
-            Some(data) if data.get().starts_with('[') => {
-                let all = json::read::<Several<'_>>(json.text()).unwrap_or_default().data;
-                if all.is_empty() {
-                    reader.events.owner(None, 1);
-                }
-                for piece in all.iter() {
-                    reader.activity(piece);
-                }
-            }
-            Some(data) => reader.activity(data),
-            None => reader.account_activity(&members),
+        let mut reader = Reader { x: self, json: &json, account: Named::new(members.all("for_user_id")), events };
+        let activities: Vec<_> = members.all("data").flat_map(activities).collect();
+        for piece in &activities {
+            reader.activity(piece);
         }
+        let older = ["for_user_id", "user_event", "replay_job_status", MESSAGES, READS, TYPING];
+        if activities.is_empty() || older.iter().any(|name| members.contains(name)) {
+            reader.account_activity(&members, !activities.is_empty());
+        }
+    }
+}
+
+/// The activities in a `data`: one, or several at once, which X does not document. None if nothing is in it.
+fn activities(data: Piece<'_>) -> Vec<Piece<'_>> {
+    match data.get().as_bytes().first() {
+        Some(b'[') => json::read::<List<Piece<'_>>>(data.get()).unwrap_or_default().items,
+        Some(b'{') if json::read::<Members<'_>>(data.get()).is_none_or(|members| !members.0.is_empty()) => vec![data],
+        _ => Vec::new(),
     }
 }
 
@@ -96,6 +100,8 @@ impl X {
 struct Reader<'r, 'w> {
     x: &'r X,
     json: &'r Json<'r>,
+    /// The account that the body as a whole is for, which it says in the older API.
+    account: Named<'r>,
     events: &'r mut Collector<'w>,
 }
 
@@ -104,64 +110,77 @@ impl<'r> Reader<'r, '_> {
     fn activity(&mut self, piece: &Piece<'r>) {
         let activity: Activity<'_> = json::read(piece.get()).unwrap_or_default();
         let kind = activity.event_type.some().unwrap_or("data");
-        let payload = activity.payload.unwrap_or_default();
+        let filter = Named::new(activity.filter.0.iter().flat_map(|filter| &filter.user_id.0).copied());
         if kind == "oauth.revoke" {
-            let revoke: Revoke<'_> = json::read(payload.get()).unwrap_or_default();
-            let account = revoke.user_id.some().or(activity.filter.user_id.some());
-            return self.revoked(piece, account, &revoke, kind);
+            let revokes: Vec<_> =
+                activity.payload.0.iter().filter_map(|payload| json::read::<Revoke<'_>>(payload.get())).collect();
+            return self.revoked(piece, &revokes, |revoke| &revoke.user_id, &filter, kind);
         }
         if matches!(kind, "chat.received" | "chat.sent") {
-            return self.encrypted(piece, &activity, kind);
+            return self.encrypted(piece, &activity, &filter, kind);
         }
-        let Members(members) = json::read(payload.get()).unwrap_or_default();
+        let members = activity.payload.0.iter().filter_map(|payload| json::read::<Members<'_>>(payload.get()));
+        let members = Members(members.flat_map(|members| members.0).collect());
         let lists = Lists::new(&members);
-        let Some(owner) = self.events.owner(activity.filter.user_id.some(), lists.count()) else { return };
+        let Some(owner) = self.events.owner(filter.id(), lists.count().max(1)) else { return };
         if !self.lists(&owner, &lists, self.x.unescape.activity) {
             let envelope = self.envelope(&owner, piece, None);
             self.events.unrecognised(envelope, kind, None);
         }
     }
 
-    /// Account Activity API: lists beside each other.
-    fn account_activity(&mut self, members: &HashMap<Cow<'r, str>, Piece<'r>>) {
-        let account = members.get("for_user_id").and_then(|id| json::read::<Text<'_>>(id.get())).unwrap_or_default();
-        let whole = Piece::whole(self.json.text());
-        if let Some(happened) = members.get("user_event") {
+    /// Account Activity API: lists beside each other. `told` says that something else of the body was read.
+    fn account_activity(&mut self, members: &Members<'r>, mut told: bool) {
+        let account = self.account.id().map(str::to_owned);
+        for happened in members.all("user_event") {
+            told = true;
             let event: UserEvent<'_> = json::read(happened.get()).unwrap_or_default();
-            let revoke = event.revoke.unwrap_or_default();
-            let named = revoke.source.user_id.some().or(account.some());
-            self.revoked(happened, named, &revoke, "user_event");
+            let whole = Named::new(members.all("for_user_id"));
+            self.revoked(&happened, &event.revoke.0, |revoke| &revoke.source.user_id, &whole, "user_event");
         }
-        let passed_over = [MESSAGES, READS, TYPING, "users", "apps", "user_event", "replay_job_status"];
+        for job in members.all("replay_job_status") {
+            told = true;
+            self.replayed(&job, members.contains("for_user_id"));
+        }
+        const PASSED_OVER: [&str; 7] = [MESSAGES, READS, TYPING, "users", "apps", "user_event", "replay_job_status"];
         let is_other = |name: &str, piece: &Piece<'_>| {
-            (piece.get().starts_with(['[', '{']) && !passed_over.contains(&name)).then(|| name.to_owned())
+            piece.get().starts_with(['[', '{']) && !PASSED_OVER.contains(&name) && name != "data"
         };
-        let mut others: Vec<_> = members.iter().filter_map(|(name, piece)| is_other(name, piece)).collect();
-        others.sort_unstable();
+        let mut others: Vec<_> = members.0.iter().filter(|(name, piece)| is_other(name, piece)).collect();
+        others.sort_by(|(one, _), (other, _)| one.cmp(other));
         let lists = Lists::new(members);
-        if let Some(job) = members.get("replay_job_status") {
-            // Of the app, and of nobody's messages: whoever has the app's secret asked for it.
-            let owner =
-                if account.some().is_some() { self.events.owner(account.some(), 1) } else { self.events.channel() };
-            if let Some(owner) = owner {
-                let read: ReplayJob<'_> = json::read(job.get()).unwrap_or_default();
-                let envelope = self.envelope(&owner, job, None);
-                let mut event = Account::new(envelope, Topic::Replay, read.job_state.as_deref().unwrap_or_default());
-                (event.name, event.reason) = (read.job_id.to_text(), read.job_state_description.to_text());
-                self.events.push(event);
-            }
-        }
-        let told = members.contains_key("user_event") || members.contains_key("replay_job_status");
         if told && others.is_empty() && lists.is_empty() {
             return;
         }
-        let Some(owner) = self.events.owner(account.some(), lists.count().max(others.len())) else { return };
+        let count = (lists.count() + others.len()).max(1);
+        let Some(owner) = self.events.owner(account.as_deref(), count) else { return };
         let known = self.lists(&owner, &lists, self.x.unescape.account_activity);
-        if !others.is_empty() || !(known || told) {
-            let what = if others.is_empty() { "webhook".to_owned() } else { others.join(" ") };
-            let envelope = self.envelope(&owner, &whole, None);
-            self.events.unrecognised(envelope, what, None);
+        for (name, piece) in &others {
+            // The piece alone: something of another account may stand beside it.
+            self.unrecognised(&owner, piece, name);
         }
+        if others.is_empty() && !known {
+            let envelope = self.envelope(&owner, &Piece::whole(self.json.text()), None);
+            self.events.unrecognised(envelope, "webhook", None);
+        }
+    }
+
+    /// A replay is of the app, and of nobody's messages: whoever has the app's secret asked for it.
+    fn replayed(&mut self, job: &Piece<'_>, is_named: bool) {
+        let owner = if is_named { self.events.owner(self.account.id(), 1) } else { self.events.channel() };
+        let Some(owner) = owner else { return };
+        let read: ReplayJob<'_> = json::read(job.get()).unwrap_or_default();
+        let envelope = self.envelope(&owner, job, None);
+        let mut event = Account::new(envelope, Topic::Replay, read.job_state.as_deref().unwrap_or_default());
+        (event.name, event.reason) = (read.job_id.to_text(), read.job_state_description.to_text());
+        self.events.push(event);
+    }
+
+    /// Keeps a value that is told from others by its name and what is in it.
+    fn unrecognised(&mut self, owner: &Owner, piece: &Piece<'_>, name: &str) {
+        let envelope = self.envelope(owner, piece, None);
+        let id = format!("{name}/{}", digest(envelope.raw.as_bytes()));
+        self.events.unrecognised(envelope.identified(Some(&id)), name, None);
     }
 
     /// The direct messages, read receipts and signs of typing, which both APIs have. Returns `true` if there were any.
@@ -179,8 +198,7 @@ impl<'r> Reader<'r, '_> {
             self.events.unrecognised(envelope, "typing", from);
         }
         for (piece, name) in &lists.odd {
-            let envelope = self.envelope(owner, piece, None);
-            self.events.unrecognised(envelope, *name, None);
+            self.unrecognised(owner, piece, name);
         }
         !lists.is_empty()
     }
@@ -190,21 +208,34 @@ impl<'r> Reader<'r, '_> {
         let envelope = self.envelope(owner, piece, event.at());
         let create = &event.message_create;
         let from = create.sender_id.as_deref().and_then(|id| XUser::new(id).ok());
-        let (Some(id), Some(from)) = (event.id.some(), from) else {
+        let Some(from) = from else {
             return self.events.unrecognised(envelope, event.kind.some().unwrap_or("direct_message"), None);
         };
+        // One without an id is told by what it says and when.
+        let own_id = || format!("direct_message/{}", digest(envelope.raw.as_bytes()));
+        let id = event.id.some().map_or_else(own_id, str::to_owned);
         let data = &create.message_data;
         let media = data.attachment.media.as_ref();
         let mut urls = data.entities.urls.items.clone();
         urls.extend(media.and_then(Attached::link));
-        let files = media.and_then(Attached::reference).into_iter().collect();
+        let files = media.and_then(|media| media.reference(&id)).into_iter().collect();
         let chosen = data.quick_reply_response.metadata.to_text();
         let mut content = content(data.text.as_deref(), &urls, files, chosen, unescape);
-        if content == InboundContent::unsupported(None::<String>) {
-            content = InboundContent::unsupported(data.attachment.kind.some());
+        let location = data.attachment.location.and_then(|piece| Some((piece, place(&piece)?)));
+        let nothing_else = content == InboundContent::unsupported(None::<String>);
+        let mut second = None;
+        match location {
+            Some((_, place)) if nothing_else => content = place,
+            None if nothing_else => content = InboundContent::unsupported(data.attachment.kind.some()),
+            location => second = location,
         }
         let user = lists.users.get(from.id()).and_then(|user| json::read::<User<'_>>(user.get()));
-        self.events.push(inbound(envelope, id, from, create.target.recipient_id.some(), user.as_ref(), content));
+        let to = create.target.recipient_id.some();
+        self.events.push(inbound(envelope, &id, from.clone(), to, user.as_ref(), content));
+        if let Some((piece, place)) = second {
+            let envelope = self.envelope(owner, &piece, event.at()).identified(Some(&format!("{id}/location")));
+            self.events.push(inbound(envelope, &id, from, to, user.as_ref(), place));
+        }
     }
 
     fn read(&mut self, owner: &Owner, piece: &Piece<'_>) {
@@ -228,19 +259,24 @@ impl<'r> Reader<'r, '_> {
     /// and no id but that of the event. ([Real-time events][page], read 2026-11-30 from stored copies.)
     ///
     /// [page]: https://docs.x.com/xchat/real-time-events
-    fn encrypted(&mut self, piece: &Piece<'_>, activity: &Activity<'_>, kind: &str) {
-        let payload = activity.payload.unwrap_or_default();
+    fn encrypted(&mut self, piece: &Piece<'_>, activity: &Activity<'_>, filter: &Named<'_>, kind: &str) {
+        let payload = activity.payload.0.iter().rev().find(|payload| payload.get() != "null");
+        let payload = payload.copied().unwrap_or_default();
         let chat: Chat<'_> = json::read(payload.get()).unwrap_or_default();
         let conversation = chat.conversation_id.some().unwrap_or_default();
         let two = conversation.split_once(['-', ':']);
         let sender = chat.sender_id.some();
-        let implied = two.and_then(|(one, other)| match (kind, sender) {
-            ("chat.sent", Some(sender)) => [one, other].into_iter().find(|id| *id == sender),
-            (_, Some(sender)) if sender == one => Some(other),
-            (_, Some(sender)) if sender == other => Some(one),
+        let implied = match (kind, sender, two) {
+            // Whoever sent it is the account that it is told to.
+            ("chat.sent", Some(sender), None) => Some(sender),
+            ("chat.sent", Some(sender), Some((one, other))) => [one, other].into_iter().find(|id| *id == sender),
+            (_, Some(sender), Some((one, other))) if sender == one => Some(other),
+            (_, Some(sender), Some((one, other))) if sender == other => Some(one),
             _ => None,
-        });
-        let Some(owner) = self.events.owner(activity.filter.user_id.some().or(implied), 1) else { return };
+        };
+        // What is said of the body goes for a message that names nobody itself.
+        let account = filter.or(implied.or(self.account.id()));
+        let Some(owner) = self.events.owner(account, 1) else { return };
         let at = chat.created_at_msec.as_deref().and_then(Timestamp::from_unix);
         let group = Some(conversation).filter(|id| !id.is_empty() && two.is_none());
         let group = group.and_then(|id| Address::conversation(Medium::X, id).ok());
@@ -257,13 +293,21 @@ impl<'r> Reader<'r, '_> {
         }
     }
 
-    /// The account has taken its consent back, or somebody else's has.
-    fn revoked(&mut self, piece: &Piece<'_>, account: Option<&str>, revoke: &Revoke<'_>, kind: &str) {
-        let Some(owner) = self.events.owner(account, 1) else { return };
-        let at = revoke.date_time.as_deref().and_then(|at| at.parse().ok());
+    /// The account has taken its consent back, or somebody else's has. `ids` are where a revocation names the account;
+    /// `beside` is named beside it.
+    fn revoked<'e>(
+        &mut self,
+        piece: &Piece<'_>,
+        revokes: &'e [Revoke<'e>],
+        ids: fn(&'e Revoke<'e>) -> &'e Occurrences<Piece<'e>>,
+        beside: &Named<'_>,
+        kind: &str,
+    ) {
+        let named = Named::new(revokes.iter().flat_map(|revoke| &ids(revoke).0).copied());
+        let Some(owner) = self.events.owner(named.or(beside.id()), 1) else { return };
+        let at = revokes.iter().find_map(|revoke| revoke.date_time.as_deref()?.parse().ok());
         let envelope = self.envelope(&owner, piece, at);
-        let known = revoke.user_id.some().or(revoke.source.user_id.some()).is_some();
-        match known {
+        match named.id().is_some() {
             true => self.events.push(Account::new(envelope, Topic::Access, "revoke")),
             false => self.events.unrecognised(envelope, kind, None),
         }
@@ -285,22 +329,25 @@ struct Lists<'a> {
 }
 
 impl<'a> Lists<'a> {
-    fn new(members: &HashMap<Cow<'a, str>, Piece<'a>>) -> Self {
+    fn new(members: &Members<'a>) -> Self {
         let mut odd = Vec::new();
-        let mut list = |name: &'static str| -> List<Piece<'a>> {
-            let Some(piece) = members.get(name) else { return List::default() };
-            json::read(piece.get()).unwrap_or_else(|| {
-                odd.extend((piece.get() != "null").then_some((*piece, name)));
-                List::default()
-            })
+        let mut list = |name: &'static str| {
+            let mut joined = List::default();
+            for piece in members.all(name) {
+                match json::read::<List<Piece<'a>>>(piece.get()) {
+                    Some(list) => joined.items.extend(list.items),
+                    None => odd.extend((piece.get() != "null").then_some((piece, name))),
+                }
+            }
+            joined
         };
         let (messages, reads, typing) = (list(MESSAGES), list(READS), list(TYPING));
-        let users = members.get("users").and_then(|users| json::read::<Members<'a>>(users.get())).unwrap_or_default();
-        Self { messages, reads, typing, users: users.0, odd }
+        let users = members.all("users").filter_map(|users| json::read::<Members<'a>>(users.get()));
+        Self { messages, reads, typing, users: users.flat_map(|users| users.0).collect(), odd }
     }
 
     fn count(&self) -> usize {
-        (self.messages.len() + self.reads.len() + self.typing.len() + self.odd.len()).max(1)
+        self.messages.len() + self.reads.len() + self.typing.len() + self.odd.len()
     }
 
     fn is_empty(&self) -> bool {
@@ -333,19 +380,15 @@ pub(super) fn inbound(
 }
 
 lenient! {
-    struct Several<'a> {
-        data: List<Piece<'a>>,
-    }
-
     struct Activity<'a> {
         event_uuid: Text<'a>,
         event_type: Text<'a>,
-        filter: Subject<'a>,
-        payload: Option<Piece<'a>>,
+        filter: Occurrences<Subject<'a>>,
+        payload: Occurrences<Piece<'a>>,
     }
 
     struct Subject<'a> {
-        user_id: Text<'a>,
+        user_id: Occurrences<Piece<'a>>,
     }
 
     struct Chat<'a> {
@@ -356,12 +399,12 @@ lenient! {
     }
 
     struct UserEvent<'a> {
-        revoke: Option<Revoke<'a>>,
+        revoke: Occurrences<Revoke<'a>>,
     }
 
     struct Revoke<'a> {
         date_time: Text<'a>,
-        user_id: Text<'a>,
+        user_id: Occurrences<Piece<'a>>,
         source: Subject<'a>,
     }
 

@@ -1,14 +1,13 @@
 //! What X writes of direct messages: in webhooks of both its APIs, and in the lists of `/2/dm_events`.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use super::GATEWAY;
-use crate::adapter::json::{List, MapAccess, Member, MemberValue, Name, Pass, Piece, Text};
+use crate::adapter::json::{self, List, MapAccess, Member, MemberValue, Name, Pass, Piece, Text};
 use crate::adapter::lenient;
 use crate::clock::Timestamp;
 use crate::event::{Chosen, InboundContent};
-use crate::message::MediaRef;
+use crate::message::{Location, MediaRef};
 
 lenient! {
     /// A message, a read receipt or a sign of typing: X writes them in one shape.
@@ -55,11 +54,37 @@ lenient! {
     pub(super) struct Attachment<'a> {
         pub(super) kind = "type": Text<'a>,
         pub(super) media: Option<Attached<'a>>,
+        pub(super) location: Option<Piece<'a>>,
     }
 
-    /// A file in a webhook. Its `id` is a number that JSON readers round, so `id_str` is read.
+    /// A place, as v1.1 documents it: a point, or a place that X knows.
+    struct SharedLocation<'a> {
+        shared_coordinate: SharedCoordinate<'a>,
+        shared_place: SharedPlace<'a>,
+    }
+
+    struct SharedCoordinate<'a> {
+        coordinates: Point<'a>,
+    }
+
+    struct Point<'a> {
+        coordinates: List<f64>,
+    }
+
+    struct SharedPlace<'a> {
+        place: Place<'a>,
+    }
+
+    struct Place<'a> {
+        url: Text<'a>,
+        name: Text<'a>,
+        full_name: Text<'a>,
+    }
+
+    /// A file in a webhook. Its `id` is a number, which is read where it is whole and `id_str` is not there.
     pub(super) struct Attached<'a> {
         pub(super) id_str: Text<'a>,
+        pub(super) id: Text<'a>,
         pub(super) media_url_https: Text<'a>,
         pub(super) url: Text<'a>,
         pub(super) expanded_url: Text<'a>,
@@ -115,18 +140,80 @@ lenient! {
     }
 }
 
-/// The members of an object whose names matter, each as it stands.
+/// The members of an object whose names matter, each as it stands and as often as it occurs.
 #[derive(Default)]
-pub(super) struct Members<'a>(pub(super) HashMap<Cow<'a, str>, Piece<'a>>);
+pub(super) struct Members<'a>(pub(super) Vec<(Cow<'a, str>, Piece<'a>)>);
+
+impl<'a> Members<'a> {
+    /// Every value under this name.
+    pub(super) fn all<'m>(&'m self, name: &'m str) -> impl Iterator<Item = Piece<'a>> + 'm {
+        self.0.iter().filter(move |(other, _)| other == name).map(|(_, piece)| *piece)
+    }
+
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.all(name).next().is_some()
+    }
+}
 
 impl<'a> Member<'a> for Members<'a> {
     fn object<M: MapAccess<'a>>(&mut self, mut members: M, pass: Pass) -> Result<bool, M::Error> {
         while let Some(name) = members.next_key::<Name<'a>>()? {
             let mut piece = Piece::default();
             MemberValue::new(&mut members, pass).read(&mut piece)?;
-            self.0.insert(name.into_text(), piece);
+            self.0.push((name.into_text(), piece));
         }
         Ok(true)
+    }
+}
+
+/// The account that values name which should all be the same.
+#[derive(Default)]
+pub(super) struct Named<'a> {
+    id: Text<'a>,
+    /// They differ, so that it cannot be told whose the rest is.
+    pub(super) is_disputed: bool,
+}
+
+impl<'a> Named<'a> {
+    pub(super) fn new(values: impl IntoIterator<Item = Piece<'a>>) -> Self {
+        let mut named = Self::default();
+        for piece in values {
+            let id: Text<'a> = json::read(piece.get()).unwrap_or_default();
+            // A number that came out rounded is an account too, if not one that can be told.
+            let is_rounded = id.0.is_none() && piece.get().starts_with(|c: char| c == '-' || c.is_ascii_digit());
+            named.is_disputed |= is_rounded || (id.some().is_some() && named.id.some().is_some() && id != named.id);
+            if id.some().is_some() {
+                named.id = id;
+            }
+        }
+        named
+    }
+
+    /// The account, if it can be told.
+    pub(super) fn id(&self) -> Option<&str> {
+        self.id.some().filter(|_| !self.is_disputed)
+    }
+
+    /// The account, or the other one if none is named at all.
+    pub(super) fn or<'i>(&'i self, other: Option<&'i str>) -> Option<&'i str> {
+        self.id().or(other.filter(|_| !self.is_disputed))
+    }
+}
+
+/// The place that an attachment holds, or the page of it.
+pub(super) fn place(piece: &Piece<'_>) -> Option<InboundContent> {
+    let SharedLocation { shared_coordinate, shared_place, .. } = json::read(piece.get())?;
+    let place = shared_place.place;
+    let name = place.full_name.some().or(place.name.some()).map(str::to_owned);
+    let point = shared_coordinate.coordinates.coordinates;
+    match point.as_ref() {
+        // As in GeoJSON, the degrees east come first.
+        [longitude, latitude, ..] if !point.odd => {
+            let mut location = Location::new(*latitude, *longitude);
+            location.name = name;
+            Some(InboundContent::Location(location))
+        }
+        _ => Some(InboundContent::Link { title: name, url: place.url.some()?.to_owned() }),
     }
 }
 
@@ -143,10 +230,12 @@ impl<'a> Attached<'a> {
         Some(Url { url: self.url.clone(), expanded_url: self.expanded_url.clone(), ..Url::default() })
     }
 
-    pub(super) fn reference(&self) -> Option<MediaRef> {
+    /// The file. One without an id that could be read has that of its message.
+    pub(super) fn reference(&self, message: &str) -> Option<MediaRef> {
         let films = self.video_info.variants.iter().filter(|film| film.bitrate.is_some());
         let best = films.max_by(|a, b| a.bitrate.unwrap_or_default().total_cmp(&b.bitrate.unwrap_or_default()));
-        let mut media = MediaRef::new(GATEWAY, self.id_str.some()?);
+        let own = self.media_url_https.some().or(best.and_then(|film| film.url.some())).map(|_| message);
+        let mut media = MediaRef::new(GATEWAY, self.id_str.some().or(self.id.some()).or(own)?);
         (media.url, media.mime) = match best {
             Some(film) => (film.url.to_text(), film.content_type.to_text()),
             None => (self.media_url_https.to_text(), self.media_url_https.as_deref().and_then(mime_by_name)),

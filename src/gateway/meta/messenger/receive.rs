@@ -2,90 +2,238 @@
 //!
 //! [page]: https://developers.facebook.com/docs/messenger-platform/reference/webhook-events
 
-use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
+use serde::Deserializer;
 use serde::de::IgnoredAny;
 
 use super::super::GATEWAY;
 use super::super::receive::product;
-use crate::adapter::json::{self, Json, List, Piece, Text};
+use crate::adapter::json::{self, Json, List, Member, Occurrences, Piece, Text};
 use crate::adapter::{Collector, Owner, lenient};
 use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::event::{
     Chosen, Delivery, DeliveryOf, DeliveryState, Envelope, Event, Inbound, InboundContent, Raw, Referral,
 };
+use crate::json::digest;
 use crate::message::{Location, MediaKind, MediaRef};
 use crate::webhook::Verified;
+
+/// The most previews of links that are looked for in the text of their message.
+const PREVIEWS_MAX: usize = 10;
+
+/// The longest id of a message. Meta's have some 150 characters.
+const ID_MAX: usize = 1_024;
 
 /// Collects the events of a verified webhook.
 pub(in super::super) fn events(webhook: &Verified, events: &mut Collector<'_>) {
     let json = Json::new(webhook.body());
     let hook: Hook<'_> = json.read().unwrap_or_default();
-    if hook.entry.is_empty() {
+    if hook.entry.items.is_empty() {
         // It names no page, so that it may be any's.
         events.owner(None, 1);
     }
-    events.reserve(hook.entry.iter().map(Entry::count).sum());
     // An object that cannot be read is taken for ours: the pages in it say more.
     let object = product(&hook.object).unwrap_or("page");
-    // The entries as they stand: cut out when the first of them is needed.
-    let outline = OnceCell::<Outline<'_>>::new();
-    for (e, entry) in hook.entry.iter().enumerate() {
-        let Some(owner) = events.owner(entry.id.as_deref(), entry.count()) else { continue };
-        let mut reader = Reader { json: &json, page: Address::messenger(owner.account().as_str()).ok(), owner, events };
-        let whole =
-            || outline.get_or_init(|| json.read().unwrap_or_default()).entry.get(e).copied().unwrap_or_default();
-        if object != "page" || entry.is_empty() {
-            let what = if object == "page" { "entry" } else { object };
-            let envelope = reader.envelope(whole().get(), entry, &entry.time);
-            reader.events.unrecognised(envelope, what, None);
-            continue;
-        }
-        for (list, standby) in [(&entry.messaging, false), (&entry.standby, true)] {
-            for piece in list.iter() {
-                reader.item(entry, piece, standby);
-            }
-        }
-        for piece in entry.changes.iter() {
-            let field = json::read::<Change<'_>>(piece.get()).and_then(|change| change.field.to_text());
-            let envelope = reader.envelope(piece.get(), entry, &entry.time);
-            reader.events.unrecognised(envelope, field.unwrap_or_else(|| "changes".to_owned()), None);
-        }
-        if entry.is_odd() {
-            let envelope = reader.envelope(whole().get(), entry, &entry.time);
-            reader.events.unrecognised(envelope, "entry", None);
-        }
+    let mut reader = Reader { json: &json, webhook, events };
+    for piece in &hook.entry.items {
+        reader.entry(piece, object);
     }
 }
 
 struct Reader<'r, 'w> {
     json: &'r Json<'r>,
-    page: Option<Address>,
-    owner: Owner,
+    webhook: &'r Verified,
     events: &'r mut Collector<'w>,
 }
 
 impl Reader<'_, '_> {
-    fn item(&mut self, entry: &Entry<'_>, piece: &Piece<'_>, standby: bool) {
-        let item: Item<'_> = json::read(piece.get()).unwrap_or_default();
-        let envelope = self.envelope(piece.get(), entry, &item.timestamp);
-        let sender = item.sender.as_ref().and_then(Party::address);
-        let read = self.page.as_ref().and_then(|page| item.events(page, sender.clone()?, standby, &envelope));
+    fn entry(&mut self, piece: &Piece<'_>, object: &str) {
+        let entry: Entry<'_> = json::read(piece.get()).unwrap_or_default();
+        let page = Named::new(entry.id.0.iter().copied());
+        let parts = entry.parts();
+        let count = parts.len().max(1);
+        if page.is_disputed || (page.id().is_none() && (parts.is_empty() || object != "page")) {
+            self.events.owner(None, count);
+            return;
+        }
+        // What the page of an entry is known for is decided at once; else each thing says it.
+        let owner = match page.id() {
+            Some(page) => match self.events.owner(Some(page), count) {
+                Some(owner) => Some(owner),
+                None => return,
+            },
+            None => None,
+        };
+        let is_elsewhere = |part: &Part<'_>| part.is_item() && part.account(page.id(), self.webhook).is_none();
+        match owner {
+            Some(_) if object != "page" && parts.iter().any(is_elsewhere) => {
+                self.events.owner(None, count);
+            }
+            Some(owner) if object != "page" || parts.iter().all(|part| part.is_odd) => {
+                let envelope = self.envelope(&owner, piece, &entry, &entry.time);
+                self.events.unrecognised(envelope, if object == "page" { "entry" } else { object }, None);
+            }
+            owner => {
+                self.events.reserve(parts.len());
+                for part in &parts {
+                    self.part(part, &entry, page.id(), owner.as_ref());
+                }
+            }
+        }
+    }
+
+    /// One thing of an entry, once it is known whose it is.
+    fn part(&mut self, part: &Part<'_>, entry: &Entry<'_>, page: Option<&str>, owner: Option<&Owner>) {
+        if part.is_item() {
+            let item: Item<'_> = json::read(part.piece.get()).unwrap_or_default();
+            let account = item.account(page, self.webhook);
+            let owner = match (account, owner) {
+                (Some(_), Some(owner)) => Some(owner.clone()),
+                (account, _) => self.events.owner(account.as_deref(), 1),
+            };
+            if let Some(owner) = owner {
+                self.item(&owner, entry, &item, part);
+            }
+            return;
+        }
+        let Some(owner) = owner else {
+            self.events.owner(None, 1);
+            return;
+        };
+        let envelope = self.envelope(owner, &part.piece, entry, &entry.time);
+        let field = json::read::<Change<'_>>(part.piece.get()).and_then(|change| change.field.to_text());
+        let what = if part.is_odd { "entry".to_owned() } else { field.unwrap_or_else(|| part.list.to_owned()) };
+        self.events.unrecognised(envelope, what, None);
+    }
+
+    fn item(&mut self, owner: &Owner, entry: &Entry<'_>, item: &Item<'_>, part: &Part<'_>) {
+        let page = Address::messenger(owner.account().as_str()).ok();
+        let envelope = self.envelope(owner, &part.piece, entry, &item.timestamp);
+        let sender = item.sender();
+        let source = Source {
+            json: self.json,
+            envelope: &envelope,
+            time: item.timestamp.some().or(entry.time.some()).unwrap_or_default(),
+            standby: part.list == "standby",
+        };
+        let read = page.as_ref().and_then(|page| item.events(page, sender.clone()?, &source));
         match read {
             Some(events) => events.into_iter().for_each(|event| self.events.push(event)),
             None => {
-                let what = [if standby { "standby." } else { "" }, &*kind(piece.get())].concat();
-                let resident = sender.filter(|sender| Some(sender) != self.page.as_ref());
+                let what = [if source.standby { "standby." } else { "" }, &*kind(part.piece.get())].concat();
+                let resident = sender.filter(|sender| Some(sender) != page.as_ref());
                 self.events.unrecognised(envelope, what, resident);
             }
         }
     }
 
-    fn envelope(&self, piece: &str, entry: &Entry<'_>, time: &Text<'_>) -> Envelope {
+    fn envelope(&self, owner: &Owner, piece: &Piece<'_>, entry: &Entry<'_>, time: &Text<'_>) -> Envelope {
         let at = [time, &entry.time].into_iter().find_map(|time| Timestamp::from_unix(time.as_deref()?));
-        self.events.envelope(&self.owner, Raw::new(self.json.raw(piece)), at)
+        self.events.envelope(owner, Raw::new(self.json.raw(piece.get())), at)
+    }
+}
+
+/// Where the events of one thing come from.
+struct Source<'s> {
+    json: &'s Json<'s>,
+    /// With all of the thing as it stands.
+    envelope: &'s Envelope,
+    /// When it happened, as Meta wrote it.
+    time: &'s str,
+    standby: bool,
+}
+
+impl Source<'_> {
+    /// The envelope of a part. Were the whole kept with each part, many parts would be kept many times over.
+    fn part(&self, piece: &Piece<'_>) -> Envelope {
+        Envelope { raw: Raw::new(self.json.raw(piece.get())), ..self.envelope.clone() }
+    }
+
+    fn digest(&self) -> String {
+        digest(self.envelope.raw.as_bytes()).to_string()
+    }
+
+    /// An id for what has none: what Meta repeats it repeats as it was. Without a time, it is told by all that it says.
+    fn own_id(&self, name: &str) -> String {
+        if self.time.is_empty() { format!("{name}/{}", self.digest()) } else { format!("{name}/{}", self.time) }
+    }
+}
+
+/// The account that values name which should all be the same.
+#[derive(Default)]
+struct Named<'a> {
+    id: Text<'a>,
+    /// They differ, so that it cannot be told whose the rest is.
+    is_disputed: bool,
+}
+
+impl<'a> Named<'a> {
+    fn new(values: impl IntoIterator<Item = Piece<'a>>) -> Self {
+        let (mut named, mut rounded, mut read) = (Self::default(), 0, 0);
+        for piece in values {
+            let id: Text<'a> = json::read(piece.get()).unwrap_or_default();
+            if id.some().is_none() {
+                // A number that came out rounded is an id too, if not one that can be told.
+                rounded += usize::from(piece.get().starts_with(|c: char| c == '-' || c.is_ascii_digit()));
+                continue;
+            }
+            named.is_disputed |= read > 0 && id != named.id;
+            (named.id, read) = (id, read + 1);
+        }
+        named.is_disputed |= rounded > 0 && rounded + read > 1;
+        named
+    }
+
+    fn id(&self) -> Option<&str> {
+        self.id.some().filter(|_| !self.is_disputed)
+    }
+
+    fn address(&self) -> Option<Address> {
+        self.id().and_then(|id| Address::messenger(id).ok())
+    }
+}
+
+/// One value of a list of an entry.
+struct Part<'a> {
+    list: &'static str,
+    piece: Piece<'a>,
+    /// It stands where the list should be.
+    is_odd: bool,
+}
+
+impl Part<'_> {
+    fn is_item(&self) -> bool {
+        !self.is_odd && self.list != "changes"
+    }
+
+    fn account(&self, page: Option<&str>, webhook: &Verified) -> Option<String> {
+        let item: Item<'_> = json::read(self.piece.get()).unwrap_or_default();
+        item.account(page, webhook)
+    }
+}
+
+/// An array's values, as they stand. An object where an array should be is one value.
+#[derive(Default)]
+struct Pieces<'a> {
+    items: Vec<Piece<'a>>,
+    odd: Vec<Piece<'a>>,
+}
+
+impl<'a> Member<'a> for Pieces<'a> {
+    fn read<D: Deserializer<'a>>(&mut self, value: D, careful: bool) -> Result<bool, D::Error> {
+        let mut piece = Piece::default();
+        piece.read(value, careful)?;
+        match piece.get().as_bytes().first() {
+            Some(b'{') => self.items.push(piece),
+            Some(b'[') => {
+                self.items.append(&mut json::read::<List<Piece<'a>>>(piece.get()).unwrap_or_default().items);
+            }
+            Some(b'n') | None => {}
+            Some(_) => self.odd.push(piece),
+        }
+        Ok(self.odd.is_empty())
     }
 }
 
@@ -101,82 +249,160 @@ fn kind(json: &str) -> String {
 }
 
 impl Item<'_> {
-    /// Its events, or `None` if it is not known what it says.
-    fn events(&self, page: &Address, sender: Address, standby: bool, envelope: &Envelope) -> Option<Vec<Event>> {
-        let ours = sender == *page;
-        if let Some(message) = &self.message {
-            return self.message(message, sender, page, standby, envelope);
-        }
-        let inbound = |id: &str, content| {
-            let mut inbound = self.inbound(id, sender.clone(), ours, content, envelope);
-            inbound.standby = standby;
-            inbound
-        };
-        // What has no id is told by who did it and when.
-        let own_id =
-            |name: &str| format!("{name}/{}/{}", sender.expose(), self.timestamp.as_deref().unwrap_or_default());
-        if let Some(postback) = &self.postback {
-            let title = postback.title.some();
-            let chosen = postback.chosen(title)?;
-            let id = postback.mid.some().map_or_else(|| own_id("postback"), str::to_owned);
-            let mut inbound = inbound(&id, InboundContent::Chosen(chosen));
-            inbound.referral = postback.referral.as_ref().map(ReferralWire::referral);
-            return Some(vec![inbound.into()]);
-        }
-        if let Some(edit) = &self.message_edit {
-            let mid = edit.mid.some()?;
-            let content = Box::new(InboundContent::Text(edit.text.to_text()?));
-            let mut inbound = inbound(mid, InboundContent::Edited { id: mid.into(), content });
-            let nth = edit.num_edit.some().or(self.timestamp.some()).unwrap_or_default();
-            inbound.envelope = inbound.envelope.identified(Some(&format!("{mid}/edit/{nth}")));
-            return Some(vec![inbound.into()]);
-        }
-        if let Some(reaction) = &self.reaction {
-            let (to, action) = (reaction.mid.some()?, reaction.action.some()?);
-            let emoji = match action {
-                "react" => Some(reaction.emoji.some()?.to_owned()),
-                "unreact" => None,
-                _ => return None,
-            };
-            // A reaction has no id of its own, and the id in it is that of the message that it is on. Of one message two
-            // reactions differ in what was done or when, and Meta repeats both as they were.
-            let id = format!("{to}/{action}/{}", self.timestamp.as_deref().unwrap_or_default());
-            return Some(vec![inbound(&id, InboundContent::Reaction { to: to.into(), emoji }).into()]);
-        }
-        if let Some(referral) = &self.referral {
-            let mut inbound = inbound(&own_id("referral"), InboundContent::Opened);
-            inbound.referral = Some(referral.referral());
-            return Some(vec![inbound.into()]);
-        }
-        // What we read ourselves says nothing about a message of ours.
-        if ours {
-            return None;
-        }
-        self.deliveries(&sender, envelope)
+    fn sender(&self) -> Option<Address> {
+        named(&self.sender).address()
     }
 
-    fn deliveries(&self, recipient: &Address, envelope: &Envelope) -> Option<Vec<Event>> {
-        let up_to = |watermark: &Watermark<'_>, state, status| {
-            let mut delivery = Delivery::new(envelope.clone(), "", state, status);
-            let at = watermark.watermark.as_deref().and_then(Timestamp::from_unix)?;
-            delivery.of = DeliveryOf::UpTo { at, id: None };
-            delivery.recipient = Some(recipient.clone());
-            Some(Event::from(delivery))
+    fn recipient(&self) -> Option<Address> {
+        named(&self.recipient).address()
+    }
+
+    /// The page that it belongs to: that of its entry, unless it was written to another one; else the page of ours that
+    /// it names.
+    fn account(&self, entry: Option<&str>, webhook: &Verified) -> Option<String> {
+        let (sender, recipient) = (named(&self.sender), named(&self.recipient));
+        if recipient.is_disputed {
+            return None;
+        }
+        let Some(page) = entry else {
+            return [recipient.id(), sender.id()].into_iter().flatten().find(|id| webhook.owns(id)).map(str::to_owned);
         };
-        let events: Vec<Event> = match (&self.delivery, &self.read) {
-            (Some(delivered), _) => {
-                let one = |mid: &str| {
-                    let mut delivery = Delivery::new(envelope.clone(), mid, DeliveryState::Delivered, "delivery");
-                    delivery.recipient = Some(recipient.clone());
-                    Event::from(delivery)
-                };
-                let mids = delivered.mids.iter().filter_map(Text::some).map(one);
-                mids.chain(up_to(delivered, DeliveryState::Delivered, "delivery")).collect()
-            }
-            (None, Some(read)) => up_to(read, DeliveryState::Read, "read").into_iter().collect(),
-            (None, None) => Vec::new(),
-        };
+        let is_echo = self.message.as_ref().is_some_and(|message| message.is_echo == Some(true));
+        let is_ours = [sender.id(), recipient.id()].contains(&Some(page));
+        // An echo is written to a person.
+        let is_unsigned_echo = is_echo && sender.id().is_none() && !sender.is_disputed;
+        (is_ours || recipient.id().is_none() || is_unsigned_echo).then(|| page.to_owned())
+    }
+
+    /// Its events, or `None` if it is not known what it says.
+    fn events(&self, page: &Address, sender: Address, source: &Source<'_>) -> Option<Vec<Event>> {
+        let mut events = Vec::new();
+        if let Some(message) = &self.message {
+            events.extend(self.message(message, sender.clone(), page, source).into_iter().flatten());
+        }
+        if let Some(postback) = &self.postback {
+            events.extend(self.postback(postback, &sender, page, !events.is_empty(), source));
+        }
+        if let Some(edit) = &self.message_edit {
+            events.extend(self.edit(edit, &sender, page, source));
+        }
+        if let Some(reaction) = &self.reaction {
+            events.extend(self.reaction(reaction, &sender, page, source));
+        }
+        // Beside a message, it is what brought that one.
+        if let Some(referral) = self.referral.as_ref().filter(|_| events.is_empty()) {
+            events.push(self.opened(referral, &sender, page, source));
+        }
+        // What we read ourselves says nothing about a message of ours.
+        if sender != *page {
+            events.extend(self.deliveries(&sender, source));
+        }
         (!events.is_empty()).then_some(events)
+    }
+
+    fn inbound(
+        &self,
+        id: &str,
+        from: &Address,
+        page: &Address,
+        content: InboundContent,
+        source: &Source<'_>,
+    ) -> Inbound {
+        let mut inbound = Inbound::new(source.envelope.clone(), id, from.clone(), content);
+        inbound.to = self.recipient();
+        inbound.echo = from == page;
+        inbound.standby = source.standby;
+        inbound
+    }
+
+    /// A postback. One that stands `beside` a message may have the id of that.
+    fn postback(
+        &self,
+        postback: &Postback<'_>,
+        sender: &Address,
+        page: &Address,
+        beside: bool,
+        source: &Source<'_>,
+    ) -> Option<Event> {
+        let chosen = InboundContent::Chosen(postback.chosen(postback.title.some())?);
+        let own_id = source.own_id(&format!("postback/{}", sender.expose()));
+        let mut inbound = self.inbound(postback.mid.some().unwrap_or(&own_id), sender, page, chosen, source);
+        inbound.referral = postback.referral.as_ref().or(self.referral.as_ref()).map(ReferralWire::referral);
+        Some(match postback.mid.some() {
+            Some(mid) if beside => identified(inbound, &format!("{mid}/postback")),
+            Some(_) => inbound.into(),
+            // Two taps may be of one millisecond.
+            None => identified(inbound, &format!("{own_id}/{}", source.digest())),
+        })
+    }
+
+    fn edit(&self, edit: &Edit<'_>, sender: &Address, page: &Address, source: &Source<'_>) -> Option<Event> {
+        let mid = edit.mid.some()?;
+        let content = Box::new(InboundContent::Text(edit.text.to_text()?));
+        let inbound = self.inbound(mid, sender, page, InboundContent::Edited { id: mid.into(), content }, source);
+        let id = match edit.num_edit.some() {
+            Some(nth) => format!("{mid}/edit/{nth}"),
+            None => source.own_id(&format!("{mid}/edit")),
+        };
+        Some(identified(inbound, &id))
+    }
+
+    fn reaction(
+        &self,
+        reaction: &Reaction<'_>,
+        sender: &Address,
+        page: &Address,
+        source: &Source<'_>,
+    ) -> Option<Event> {
+        let (to, action) = (reaction.mid.some()?, reaction.action.some()?);
+        let emoji = match action {
+            "react" => Some(reaction.emoji.some()?.to_owned()),
+            "unreact" => None,
+            _ => return None,
+        };
+        // A reaction has no id of its own, and the id in it is that of the message that it is on.
+        let id = source.own_id(&format!("{to}/{action}"));
+        let inbound = self.inbound(&id, sender, page, InboundContent::Reaction { to: to.into(), emoji }, source);
+        Some(identified(inbound, &format!("{id}/{}", source.digest())))
+    }
+
+    fn opened(&self, referral: &ReferralWire<'_>, sender: &Address, page: &Address, source: &Source<'_>) -> Event {
+        let id = source.own_id(&format!("referral/{}", sender.expose()));
+        let mut inbound = self.inbound(&id, sender, page, InboundContent::Opened, source);
+        inbound.referral = Some(referral.referral());
+        identified(inbound, &format!("{id}/{}", source.digest()))
+    }
+
+    /// What became of our messages. The first event keeps the whole, and each other one its own value.
+    fn deliveries(&self, recipient: &Address, source: &Source<'_>) -> Vec<Event> {
+        let mut events: Vec<Event> = Vec::new();
+        let mut add = |mut delivery: Delivery, piece: &Piece<'_>| {
+            delivery.recipient = Some(recipient.clone());
+            if !events.is_empty() {
+                delivery.envelope = source.part(piece);
+            }
+            events.push(delivery.into());
+        };
+        let new = |mid: &str, state, status| Delivery::new(source.envelope.clone(), mid, state, status);
+        let wires = [(&self.delivery, DeliveryState::Delivered, "delivery"), (&self.read, DeliveryState::Read, "read")];
+        for (wire, state, status) in wires {
+            let Some(wire) = wire else { continue };
+            let mut known = HashSet::new();
+            for piece in wire.mids.iter().filter(|_| status == "delivery") {
+                let mid: Text<'_> = json::read(piece.get()).unwrap_or_default();
+                if let Some(mid) = mid.some().filter(|mid| known.insert((*mid).to_owned())) {
+                    add(new(mid, state, status), piece);
+                }
+            }
+            let Some(piece) = &wire.watermark else { continue };
+            let watermark: Text<'_> = json::read(piece.get()).unwrap_or_default();
+            if let Some(at) = watermark.as_deref().and_then(Timestamp::from_unix) {
+                let mut delivery = new("", state, status);
+                delivery.of = DeliveryOf::UpTo { at, id: None };
+                add(delivery, piece);
+            }
+        }
+        events
     }
 
     /// The events of a message: several where it has files and something else beside them.
@@ -185,76 +411,131 @@ impl Item<'_> {
         message: &Message<'_>,
         sender: Address,
         page: &Address,
-        standby: bool,
-        envelope: &Envelope,
+        source: &Source<'_>,
     ) -> Option<Vec<Event>> {
-        let mid = message.mid.some()?;
+        // Each event of the message has its id: one of any length would be kept many times over.
+        let own = message.mid.some().filter(|mid| mid.len() <= ID_MAX);
+        let mid = match own {
+            Some(mid) => mid.to_owned(),
+            None if message.says_nothing() => return None,
+            None => format!("message/{}", source.digest()),
+        };
         let echo = message.is_echo == Some(true) || sender == *page;
         let from = if echo { page.clone() } else { sender };
+        let quoted = message.reply_to.as_ref().and_then(|quoted| quoted.mid.some()).filter(|mid| mid.len() <= ID_MAX);
         let mut events = Vec::new();
-        for (n, content) in message.contents(mid).into_iter().enumerate() {
-            let mut inbound = self.inbound(mid, from.clone(), echo, content, envelope);
-            inbound.standby = standby;
-            inbound.reply_to = message.reply_to.as_ref().and_then(|quoted| quoted.mid.some()).map(Into::into);
-            inbound.referral = message.referral.as_ref().map(ReferralWire::referral);
-            if n > 0 || message.is_deleted == Some(true) {
-                let part = if n > 0 { n.to_string() } else { "deleted".to_owned() };
-                inbound.envelope = inbound.envelope.identified(Some(&format!("{mid}/{part}")));
+        for (n, (piece, content)) in message.contents(&mid).into_iter().enumerate() {
+            let mut inbound = self.inbound(&mid, &from, page, content, source);
+            inbound.reply_to = quoted.map(Into::into);
+            let referral = message.referral.as_ref().or(self.referral.as_ref()).filter(|_| n == 0);
+            inbound.referral = referral.map(ReferralWire::referral);
+            if let Some(piece) = piece.filter(|_| n > 0) {
+                inbound.envelope = source.part(&piece);
             }
-            events.push(inbound.into());
+            let part = match (n, message.is_deleted) {
+                (0, Some(true)) => Some("deleted".to_owned()),
+                (0, _) => None,
+                (n, _) => Some(n.to_string()),
+            };
+            events.push(match part {
+                Some(part) => identified(inbound, &format!("{mid}/{part}")),
+                None => inbound.into(),
+            });
         }
         if let Some(key) = message.metadata.to_text().filter(|key| echo && !key.is_empty()) {
             // The echo has our key, and so settles a send whose answer got lost.
-            let mut delivery = Delivery::new(envelope.clone(), mid, DeliveryState::Sent, "echo").with_key(Some(key));
-            delivery.recipient = self.recipient.as_ref().and_then(Party::address);
+            let mut delivery = Delivery::new(source.envelope.clone(), &*mid, DeliveryState::Sent, "echo");
+            delivery.of = DeliveryOf::Message { id: own.map(Into::into), key: Some(key) };
+            delivery.recipient = self.recipient();
             events.push(delivery.into());
         }
         Some(events)
     }
+}
 
-    fn inbound(&self, id: &str, from: Address, echo: bool, content: InboundContent, envelope: &Envelope) -> Inbound {
-        let mut inbound = Inbound::new(envelope.clone(), id, from, content);
-        inbound.to = self.recipient.as_ref().and_then(Party::address);
-        inbound.echo = echo;
-        inbound
-    }
+fn identified(mut inbound: Inbound, id: &str) -> Event {
+    inbound.envelope = inbound.envelope.identified(Some(id));
+    inbound.into()
+}
+
+fn named<'a>(parties: &Occurrences<Party<'a>>) -> Named<'a> {
+    Named::new(parties.0.iter().flat_map(|party| &party.id.0).copied())
 }
 
 impl Message<'_> {
-    /// What it says, in parts: the files with the text, and each thing that is no file.
-    fn contents(&self, mid: &str) -> Vec<InboundContent> {
+    /// It has neither an id nor anything that a reader could show.
+    fn says_nothing(&self) -> bool {
+        let has_choice = self.quick_reply.as_ref().is_some_and(|reply| reply.payload.some().is_some());
+        self.is_deleted == Some(true)
+            || (self.text.some().is_none() && !has_choice && self.attachments.items.is_empty())
+    }
+
+    /// What it says, in parts: the files with the text, and each thing that is no file, with its own piece.
+    fn contents(&self, mid: &str) -> Vec<(Option<Piece<'_>>, InboundContent)> {
         if self.is_deleted == Some(true) {
-            return vec![InboundContent::Withdrawn(mid.into())];
-        }
-        let text = self.text.some();
-        if let Some(chosen) = self.quick_reply.as_ref().filter(|reply| reply.payload.some().is_some()) {
-            return chosen.chosen(text).map(InboundContent::Chosen).into_iter().collect();
-        }
-        let (mut media, mut others, mut unread) = (Vec::new(), Vec::new(), None);
-        for (n, attachment) in self.attachments.iter().enumerate() {
-            match (attachment.file(mid, n), attachment.place_or_link()) {
-                (Some(file), _) => media.push(file),
-                // The preview of a link in the text says what the text says.
-                (None, Some(InboundContent::Link { url, .. })) if text.is_some_and(|text| text.contains(&url)) => {}
-                (None, None) if text.is_some() && attachment.kind.as_deref() == Some("fallback") => {}
-                (None, Some(other)) => others.push(other),
-                (None, None) => unread = unread.or(Some(attachment)),
-            }
+            return vec![(None, InboundContent::Withdrawn(mid.into()))];
         }
         let mut contents = Vec::new();
+        let chosen = self.quick_reply.as_ref().filter(|reply| reply.payload.some().is_some());
+        let chosen = chosen.and_then(|chosen| chosen.chosen(self.text.some()));
+        // The text of a choice is its title.
+        let text = self.text.some().filter(|_| chosen.is_none());
+        contents.extend(chosen.map(|chosen| (None, InboundContent::Chosen(chosen))));
+        let attached = self.attached(mid);
         match text {
-            text if !media.is_empty() => {
-                contents.push(InboundContent::Media { text: text.map(str::to_owned), media });
+            text if !attached.media.is_empty() => {
+                contents.push((None, InboundContent::Media { text: text.map(str::to_owned), media: attached.media }));
             }
-            Some(text) => contents.push(InboundContent::Text(text.to_owned())),
+            Some(text) => contents.push((None, InboundContent::Text(text.to_owned()))),
             None => {}
         }
-        contents.append(&mut others);
-        if unread.is_some() || contents.is_empty() {
-            contents.push(InboundContent::unsupported(unread.and_then(|attachment| attachment.kind.some())));
+        contents.extend(attached.others);
+        if contents.is_empty() {
+            contents.push((None, InboundContent::unsupported(None::<String>)));
         }
         contents
     }
+
+    fn attached(&self, mid: &str) -> Attached<'_> {
+        let mut attached = Attached { media: Vec::new(), others: Vec::new() };
+        let (mut unread, mut previews) = (HashSet::new(), 0);
+        let text = self.text.some();
+        for (n, piece) in self.attachments.items.iter().chain(&self.attachments.odd).enumerate() {
+            let attachment: Attachment<'_> = json::read(piece.get()).unwrap_or_default();
+            if let Some(file) = attachment.file(mid, n) {
+                attached.media.push(file);
+                continue;
+            }
+            let mut is_preview = |url: &str| {
+                previews += 1;
+                previews <= PREVIEWS_MAX && text.is_some_and(|text| text.contains(url))
+            };
+            let kind = attachment.kind.some();
+            let place = attachment.place();
+            match attachment.link() {
+                // The preview of a link in the text says what the text says.
+                Some((_, url)) if place.is_none() && is_preview(url) => continue,
+                None if place.is_none() && text.is_some() && kind == Some("fallback") => continue,
+                None if place.is_none() => {
+                    if unread.insert(kind.map(str::to_owned)) {
+                        attached.others.push((Some(*piece), InboundContent::unsupported(kind)));
+                    }
+                }
+                link => {
+                    let link = link.map(|(title, url)| InboundContent::Link { title, url: url.to_owned() });
+                    let both = place.map(InboundContent::Location).into_iter().chain(link);
+                    attached.others.extend(both.map(|content| (Some(*piece), content)));
+                }
+            }
+        }
+        attached
+    }
+}
+
+/// What is attached to a message: its files, and the rest with the piece of each.
+struct Attached<'a> {
+    media: Vec<MediaRef>,
+    others: Vec<(Option<Piece<'a>>, InboundContent)>,
 }
 
 impl Attachment<'_> {
@@ -274,18 +555,21 @@ impl Attachment<'_> {
         Some(media)
     }
 
-    /// The place, or the page that was shared: a post, a reel, a product.
-    fn place_or_link(&self) -> Option<InboundContent> {
-        let payload = self.payload.as_ref();
-        let title = self.title.some().or_else(|| payload?.title.some()).map(str::to_owned);
-        let degrees = payload.and_then(|payload| payload.coordinates.as_ref());
-        if let Some((latitude, longitude)) = degrees.and_then(|degrees| Some((degrees.lat?, degrees.long?))) {
-            let mut place = Location::new(latitude, longitude);
-            place.name = title;
-            return Some(InboundContent::Location(place));
-        }
-        let url = payload.and_then(|payload| payload.url.some()).or(self.url.some())?;
-        Some(InboundContent::Link { title, url: url.to_owned() })
+    fn shown_title(&self) -> Option<String> {
+        self.title.some().or_else(|| self.payload.as_ref()?.title.some()).map(str::to_owned)
+    }
+
+    fn place(&self) -> Option<Location> {
+        let degrees = self.payload.as_ref()?.coordinates.as_ref()?;
+        let mut place = Location::new(degrees.lat?, degrees.long?);
+        place.name = self.shown_title();
+        Some(place)
+    }
+
+    /// The page that was shared, such as a post, a reel or a product: its title and its address.
+    fn link(&self) -> Option<(Option<String>, &str)> {
+        let url = self.payload.as_ref().and_then(|payload| payload.url.some()).or(self.url.some())?;
+        Some((self.shown_title(), url))
     }
 }
 
@@ -306,44 +590,34 @@ impl ReferralWire<'_> {
     }
 }
 
-impl Entry<'_> {
-    fn count(&self) -> usize {
-        (self.messaging.len() + self.standby.len() + self.changes.len()).max(1)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.messaging.is_empty() && self.standby.is_empty() && self.changes.is_empty()
-    }
-
-    fn is_odd(&self) -> bool {
-        [&self.messaging, &self.standby, &self.changes].iter().any(|list| list.odd && list.is_empty())
-    }
-}
-
-impl Party<'_> {
-    fn address(&self) -> Option<Address> {
-        self.id.as_deref().and_then(|id| Address::messenger(id).ok())
+impl<'a> Entry<'a> {
+    /// What is in its lists, in the order of the body, so that what is of one page is not joined over what is of another.
+    fn parts(&self) -> Vec<Part<'a>> {
+        let mut parts = Vec::new();
+        let lists = [("messaging", &self.messaging), ("standby", &self.standby), ("changes", &self.changes)];
+        for (list, pieces) in lists {
+            parts.extend(pieces.items.iter().map(|piece| Part { list, piece: *piece, is_odd: false }));
+            parts.extend(pieces.odd.iter().map(|piece| Part { list, piece: *piece, is_odd: true }));
+        }
+        parts.sort_by_key(|part| part.piece.get().as_ptr().addr());
+        parts
     }
 }
 
 lenient! {
-    struct Outline<'a> {
-        entry: List<Piece<'a>>,
-    }
-
     struct Hook<'a> {
         object: Text<'a>,
-        entry: List<Entry<'a>>,
+        entry: Pieces<'a>,
     }
 
     struct Entry<'a> {
-        id: Text<'a>,
+        id: Occurrences<Piece<'a>>,
         time: Text<'a>,
-        messaging: List<Piece<'a>>,
+        messaging: Pieces<'a>,
         /// Of conversations that another app holds.
-        standby: List<Piece<'a>>,
+        standby: Pieces<'a>,
         /// Of the page itself, such as posts: no messages.
-        changes: List<Piece<'a>>,
+        changes: Pieces<'a>,
     }
 
     struct Change<'a> {
@@ -351,13 +625,13 @@ lenient! {
     }
 
     struct Party<'a> {
-        id: Text<'a>,
+        id: Occurrences<Piece<'a>>,
     }
 
     /// One thing that happened in a conversation: which, is told by the member that is there.
     struct Item<'a> {
-        sender: Option<Party<'a>>,
-        recipient: Option<Party<'a>>,
+        sender: Occurrences<Party<'a>>,
+        recipient: Occurrences<Party<'a>>,
         timestamp: Text<'a>,
         message: Option<Box<Message<'a>>>,
         message_edit: Option<Edit<'a>>,
@@ -372,7 +646,7 @@ lenient! {
         mid: Text<'a>,
         text: Text<'a>,
         quick_reply: Option<Postback<'a>>,
-        attachments: List<Attachment<'a>>,
+        attachments: Pieces<'a>,
         reply_to: Option<Quoted<'a>>,
         is_echo: Option<bool>,
         is_deleted: Option<bool>,
@@ -416,8 +690,8 @@ lenient! {
     }
 
     struct Watermark<'a> {
-        mids: List<Text<'a>>,
-        watermark: Text<'a>,
+        mids: List<Piece<'a>>,
+        watermark: Option<Piece<'a>>,
     }
 
     struct Reaction<'a> {
