@@ -912,7 +912,7 @@ async fn what_is_not_known_is_kept_whole() {
     let sms = Twilio::sms_with(config(), &context()).unwrap();
     for fields in [
         &[("Colour", "red")][..],
-        &[("AccountSid", ACCOUNT), ("Body", "Hi"), ("From", THEIRS)],
+        &[("AccountSid", ACCOUNT), ("From", THEIRS)],
         &inbound(&[("From", "rcs:agent_1")]),
         &inbound(&[("From", "whatsapp:not a person")]),
         &[("MessageStatus", "sent"), ("To", THEIRS)],
@@ -1246,4 +1246,101 @@ async fn a_stored_file_is_never_asked_for_without_need() {
     let sms = Twilio::sms_with(at(&server, config()), &context).unwrap();
     sms.send(&Message::media(resident(), [Media::image(stored)])).await.unwrap();
     assert!(sent(&server).await.contains(&("MediaUrl".into(), "https://files.example.gov.uk/x".into())));
+}
+
+#[tokio::test]
+async fn stop_beside_a_location_is_heard() {
+    let sms = Twilio::sms_with(config(), &context()).unwrap();
+    let whatsapp = Twilio::whatsapp_with(config(), &context()).unwrap();
+    let place = [("Latitude", "52.7077"), ("Longitude", "-2.7541"), ("Label", "Depot")];
+    let wa = [("From", "whatsapp:+447700900123"), ("To", "whatsapp:+447700900456")];
+    for (channel, side) in [(&sms, &[][..]), (&whatsapp, &wa)] {
+        let events = received(channel, &inbound(&[&place[..], side, &[("Body", "STOP")]].concat())).await.events;
+        let texts: Vec<_> = events.iter().filter_map(Event::as_inbound).map(|inbound| inbound.text()).collect();
+        assert_eq!(texts, [Some("STOP"), None], "{events:?}");
+        let places = events.iter().filter_map(Event::as_inbound);
+        assert_eq!(places.filter(|i| matches!(i.content, InboundContent::Location(_))).count(), 1, "{events:?}");
+        assert_eq!(events.iter().filter(|event| matches!(event, Event::OptOut(_))).count(), 1, "{events:?}");
+        let ids: std::collections::BTreeSet<_> = events.iter().map(Event::id).collect();
+        assert_eq!(ids.len(), 3, "{ids:?}");
+    }
+    for body in ["", "Depot"] {
+        let event = one(&whatsapp, &inbound(&[&place[..], &wa, &[("Body", body)]].concat())).await;
+        assert!(matches!(event.as_inbound().unwrap().content, InboundContent::Location(_)), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn stop_without_a_sid_is_heard_under_a_stable_id() {
+    let sms = Twilio::sms_with(config(), &context()).unwrap();
+    let stop = [("AccountSid", ACCOUNT), ("From", THEIRS), ("To", OURS), ("Body", "STOP")];
+    let first = received(&sms, &stop).await.events;
+    let [Event::Inbound(message), Event::OptOut(opt_out)] = first.as_slice() else { panic!("{first:?}") };
+    assert_eq!((message.text(), &opt_out.from), (Some("STOP"), &resident()));
+    let ids = |events: &[Event]| events.iter().map(Event::id).collect::<Vec<_>>();
+    assert_eq!(ids(&first), ids(&received(&sms, &stop).await.events));
+    let other = [("AccountSid", ACCOUNT), ("From", OURS), ("To", OURS), ("Body", "STOP")];
+    assert_ne!(ids(&first), ids(&received(&sms, &other).await.events));
+    let call = [("AccountSid", ACCOUNT), ("From", THEIRS), ("To", OURS), ("CallSid", "CA1")];
+    assert!(matches!(one(&sms, &call).await, Event::Unrecognised(_)));
+}
+
+#[tokio::test]
+async fn opt_out_type_and_prefixes_are_read_in_either_case() {
+    let sms = Twilio::sms_with(config(), &context()).unwrap();
+    for (kind, resume) in [("stop", false), ("Stop", false), ("start", true)] {
+        let events = received(&sms, &inbound(&[("OptOutType", kind), ("Body", "Halt")])).await.events;
+        let [_, Event::OptOut(opt_out)] = events.as_slice() else { panic!("{kind} {events:?}") };
+        assert_eq!(opt_out.resume, resume, "{kind}");
+    }
+    let whatsapp = Twilio::whatsapp_with(config(), &context()).unwrap();
+    for (channel, from, to, medium) in [
+        (&sms, "RCS:+447700900123", "RCS:agent", "rcs"),
+        (&whatsapp, "WhatsApp:+447700900123", "WHATSAPP:+447700900456", "whatsapp"),
+    ] {
+        let event = one(channel, &inbound(&[("From", from), ("To", to)])).await;
+        let message = event.as_inbound().unwrap();
+        assert_eq!((message.envelope.medium.as_str(), message.envelope.account.as_str()), (medium, OURS));
+        assert!(message.from.same_person(&resident()), "{from}");
+    }
+}
+
+#[tokio::test]
+async fn writer_named_without_from_is_read() {
+    let whatsapp = Twilio::whatsapp_with(config(), &context()).unwrap();
+    let bare = [("MessageSid", SID), ("AccountSid", ACCOUNT), ("To", "whatsapp:+447700900456"), ("Body", "stop")];
+    for (name, value, expected) in [
+        ("WaId", "447700900123", THEIRS),
+        ("WaId", "GB.1349", "GB.1349"),
+        ("ExternalUserId", "whatsapp:GB.1349", "GB.1349"),
+        ("ExternalUserId", "WhatsApp:GB.1349", "GB.1349"),
+    ] {
+        for from in [&[][..], &[("From", "")]] {
+            let events = received(&whatsapp, &[&bare[..], from, &[(name, value)]].concat()).await.events;
+            let [Event::Inbound(message), Event::OptOut(opt_out)] = events.as_slice() else { panic!("{events:?}") };
+            let expected = Address::whatsapp(expected).unwrap();
+            assert_eq!((&message.from, &opt_out.from), (&expected, &expected), "{name}");
+        }
+    }
+    assert!(matches!(one(&whatsapp, &bare).await, Event::Unrecognised(_)));
+}
+
+#[tokio::test]
+async fn referral_of_an_advertisement_is_kept() {
+    let whatsapp = Twilio::whatsapp_with(config(), &context()).unwrap();
+    let wa = [("From", "whatsapp:+447700900123"), ("To", "whatsapp:+447700900456")];
+    let referral = [
+        ("ReferralSourceType", "ad"),
+        ("ReferralSourceId", "120000000000001"),
+        ("ReferralSourceUrl", "https://fb.me/1"),
+        ("ReferralHeadline", "Recycle more"),
+        ("ReferralBody", "Ask us about bins"),
+    ];
+    let event = one(&whatsapp, &inbound(&[&wa[..], &referral].concat())).await;
+    let referral = event.as_inbound().unwrap().referral.as_deref().unwrap();
+    assert_eq!((referral.source.as_deref(), referral.id.as_deref()), (Some("ad"), Some("120000000000001")));
+    assert_eq!((referral.url.as_deref(), referral.text.as_deref()), (Some("https://fb.me/1"), Some("Recycle more")));
+    let event = one(&whatsapp, &inbound(&[&wa[..], &[("ReferralBody", "Ask us")]].concat())).await;
+    assert_eq!(event.as_inbound().unwrap().referral.as_deref().unwrap().text.as_deref(), Some("Ask us"));
+    assert_eq!(one(&whatsapp, &inbound(&wa)).await.as_inbound().unwrap().referral, None);
 }

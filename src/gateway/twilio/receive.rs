@@ -16,7 +16,7 @@ use crate::adapter::Collector;
 use crate::address::{Address, Medium, Phone, WhatsAppUser};
 use crate::endpoint::BaseUrl;
 use crate::event::{
-    Chosen, Delivery, DeliveryState, Envelope, Event, Inbound, InboundContent, OptOut, OptOutScope, Profile,
+    Chosen, Delivery, DeliveryState, Envelope, Event, Inbound, InboundContent, OptOut, OptOutScope, Profile, Referral,
 };
 use crate::id::{AccountId, Digest};
 use crate::medium::sms::is_one_of;
@@ -261,10 +261,9 @@ impl Twilio {
     }
 
     fn inbound(&self, form: &Form, mut envelope: Envelope) -> Option<Vec<Event>> {
-        let id = message_sid(form)?;
-        let user_id = form.some("ExternalUserId");
-        let (medium, from) = party(&form.get("From")?, form.get("WaId").as_deref(), user_id.as_deref())?;
-        let content = content(form, &medium);
+        let id = message_id(form)?;
+        let (medium, from) = writer(form)?;
+        let (content, place) = contents(form, &medium);
         (envelope.medium, envelope.account) = (medium, self.account(form, "To"));
         let mut inbound = Inbound::new(envelope, &*id, from, content);
         inbound.profile = Profile { name: form.some("ProfileName").map(Cow::into_owned), handle: None };
@@ -272,7 +271,9 @@ impl Twilio {
         inbound.reply_to = form.some("OriginalRepliedMessageSid").map(|id| (*id).into());
         inbound.forwarded =
             ["Forwarded", "FrequentlyForwarded"].iter().any(|name| form.get(name).as_deref() == Some("true"));
-        let opt_out = match form.get("OptOutType").as_deref() {
+        inbound.referral = referral(form);
+        let reported = form.some("OptOutType").map(|kind| kind.trim().to_ascii_uppercase());
+        let opt_out = match reported.as_deref() {
             Some("STOP") => Some(false),
             Some("START") => Some(true),
             Some(_) => None,
@@ -284,7 +285,8 @@ impl Twilio {
             event.inbound = Some(inbound.id.clone());
             Event::from(event)
         });
-        Some(std::iter::once(Event::from(inbound)).chain(opt_out).collect())
+        let place = place.map(|place| beside(&inbound, place));
+        Some(std::iter::once(Event::from(inbound)).chain(place).chain(opt_out).collect())
     }
 
     /// The time of arrival stands for the time of the event: Twilio gives none but `RawDlrDoneDate`, which is a carrier's
@@ -316,10 +318,10 @@ impl Twilio {
             Source::Sender(_) => form.some(ours),
             Source::Service(_) => form.some("MessagingServiceSid"),
         };
-        let named = named.as_deref().map(|name| name.strip_prefix(WHATSAPP).unwrap_or(name));
+        let named = named.as_deref().map(|name| unprefixed(name, WHATSAPP).unwrap_or(name));
         // An RCS agent stands in front of the number or service that the channel is configured by.
         named
-            .filter(|name| !name.starts_with(RCS))
+            .filter(|name| unprefixed(name, RCS).is_none())
             .filter(|name| *name != self.info.account.as_str())
             .map_or_else(|| self.info.account.clone(), AccountId::new)
     }
@@ -354,26 +356,69 @@ fn message_sid(form: &Form) -> Option<Cow<'_, str>> {
     form.some("MessageSid").or_else(|| form.some("SmsSid")).or_else(|| form.some("SmsMessageSid"))
 }
 
+/// The id of a message: its SID, or for one without a SID a digest of the form, which is the same when it comes again.
+///
+/// A form without a SID is a message if it has a `Body`.
+fn message_id(form: &Form) -> Option<Cow<'_, str>> {
+    message_sid(form).or_else(|| {
+        form.get("Body")?;
+        let mut spelled = Vec::new();
+        for pair in form.pairs() {
+            spelled.extend_from_slice(pair);
+            spelled.push(b'\n');
+        }
+        Some(Cow::Owned(format!("form-{}", Digest::of(&spelled))))
+    })
+}
+
+/// Who wrote a message, and over which medium. WhatsApp may name the person only in `ExternalUserId` or `WaId`.
+fn writer(form: &Form) -> Option<(Medium, Address)> {
+    let from = form.some("From").unwrap_or(Cow::Borrowed(WHATSAPP));
+    party(&from, form.some("WaId").as_deref(), form.some("ExternalUserId").as_deref())
+}
+
+/// The text behind a prefix, in capitals or not.
+fn unprefixed<'t>(text: &'t str, prefix: &str) -> Option<&'t str> {
+    let (start, rest) = text.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+/// The advertisement or post that brought a person to us. (Twilio, WhatsApp's `Referral…` parameters, from memory.)
+fn referral(form: &Form) -> Option<Box<Referral>> {
+    let field = |name| form.some(name).map(Cow::into_owned);
+    let mut referral = Referral::default();
+    (referral.source, referral.id) = (field("ReferralSourceType"), field("ReferralSourceId"));
+    referral.url = field("ReferralSourceUrl");
+    referral.text = field("ReferralHeadline").or_else(|| field("ReferralBody"));
+    (referral != Referral::default()).then(|| Box::new(referral))
+}
+
+/// The place that came with the words or files of a message, as an event of its own.
+fn beside(inbound: &Inbound, place: Location) -> Event {
+    let mut located = inbound.clone();
+    located.envelope.id = Some(format!("{}/location", inbound.id.as_str()).into());
+    located.content = InboundContent::Location(place);
+    Event::from(located)
+}
+
 /// Who an address of Twilio's names, and over which medium: `+44…`, `60777`, `GOV UK`, `whatsapp:+44…`, `rcs:+44…`, and
 /// since July 2026 `whatsapp:GB.…` for somebody who hides the number.
 ///
 /// `WaId` and `ExternalUserId` (`whatsapp:GB.…`) name the same person on WhatsApp: the address holds all that is known.
 pub(super) fn party(text: &str, wa_id: Option<&str>, user_id: Option<&str>) -> Option<(Medium, Address)> {
-    if let Some(who) = text.strip_prefix(WHATSAPP) {
+    if let Some(who) = unprefixed(text, WHATSAPP) {
         let read = |who: &str| {
-            let who = who.strip_prefix(WHATSAPP).unwrap_or(who);
+            let who = unprefixed(who, WHATSAPP).unwrap_or(who);
             let number = Phone::from_digits(who).and_then(|phone| WhatsAppUser::new(Some(phone), None));
             number.or_else(|_| who.parse::<WhatsAppUser>()).ok()
         };
-        let (named, other) = (read(who), user_id.and_then(read));
-        let known = || named.iter().chain(&other);
-        let digits = || wa_id.filter(|id| id.bytes().all(|b| b.is_ascii_digit()));
+        let known = [Some(who), user_id, wa_id].map(|name| name.and_then(read));
+        let known = || known.iter().flatten();
         let phone = known().find_map(WhatsAppUser::phone).cloned();
-        let phone = phone.or_else(|| Phone::from_digits(digits()?).ok());
         let user = WhatsAppUser::new(phone, known().find_map(WhatsAppUser::user_id)).ok()?;
         return Some((Medium::WhatsApp, user.into()));
     }
-    if let Some(who) = text.strip_prefix(RCS) {
+    if let Some(who) = unprefixed(text, RCS) {
         // A person is at a phone number, as on SMS: no other name is one.
         return Some((Medium::other("rcs").ok()?, Address::Phone(Phone::from_digits(who).ok()?)));
     }
@@ -381,15 +426,31 @@ pub(super) fn party(text: &str, wa_id: Option<&str>, user_id: Option<&str>) -> O
     Some((Medium::Sms, Address::sms_sender(text).filter(|address| !address.expose().contains(':'))?))
 }
 
+/// What a person wrote, and the place beside it. A place is all of it where the body only repeats its name.
+fn contents(form: &Form, medium: &Medium) -> (InboundContent, Option<Location>) {
+    let content = content(form, medium);
+    let Some(place) = place(form) else { return (content, None) };
+    let is_of_the_place = match &content {
+        InboundContent::Text(text) => {
+            let text = text.trim();
+            text.is_empty() || [&place.name, &place.address].into_iter().any(|name| name.as_deref() == Some(text))
+        }
+        InboundContent::Unsupported { .. } => true,
+        _ => false,
+    };
+    if is_of_the_place { (InboundContent::Location(place), None) } else { (content, Some(place)) }
+}
+
+fn place(form: &Form) -> Option<Location> {
+    let degrees = |name| form.get(name)?.parse::<f64>().ok().filter(|degrees| degrees.is_finite());
+    let mut place = Location::new(degrees("Latitude")?, degrees("Longitude")?);
+    place.name = form.some("Label").map(Cow::into_owned);
+    place.address = form.some("Address").map(Cow::into_owned);
+    Some(place)
+}
+
 fn content(form: &Form, medium: &Medium) -> InboundContent {
     let body = form.get("Body").unwrap_or_default();
-    let degrees = |name| form.get(name)?.parse::<f64>().ok().filter(|degrees| degrees.is_finite());
-    if let (Some(latitude), Some(longitude)) = (degrees("Latitude"), degrees("Longitude")) {
-        let mut place = Location::new(latitude, longitude);
-        place.name = form.some("Label").map(Cow::into_owned);
-        place.address = form.some("Address").map(Cow::into_owned);
-        return InboundContent::Location(place);
-    }
     // A row of a list, or a button. The title is in the body too.
     for (id, title) in [("ListId", "ListTitle"), ("ButtonPayload", "ButtonText")] {
         let (id, title) = (form.some(id), form.some(title));

@@ -31,9 +31,12 @@ pub enum Keyword {
 /// - a request in other words, which must name the messages: "no more texts", "don't contact me again", "take me off your
 ///   list", "I no longer wish to receive messages", "leave me alone";
 /// - a courtesy or an emphasis: "please", "hello", "thank you very much", "now", "os gwelwch yn dda";
-/// - a reason: "wrong number", "not interested", "who is this?";
-/// - the signature of a phone or a mail program at the end: "Sent from my iPhone", "Get Outlook for iOS", and "Regards"
-///   with a name.
+/// - a reason: "wrong number", "not interested", "I have moved", "this number is not mine", "who is this?";
+/// - the signature of a phone or a mail program at the end: "Sent from my iPhone", "Get Outlook for iOS"; and "Regards" or
+///   "Thanks" with a name.
+///
+/// A name that is no word of the vocabulary may stand in a signature, before "Council", and as a place that somebody moved
+/// to. A letter may be stretched, as in "stoppp", and STOP may be spaced, as in "S T O P".
 ///
 /// One word that is in none of them makes it a message for a person to read: "stop sending letters", "stop bin reminders",
 /// "unsubscribe from the library newsletter". A question or a wish must name the messages: "can you stop?" and "I want to
@@ -209,11 +212,14 @@ impl Sentence {
         let mut characters = Normalised::new(text);
         let mut own_line = false;
         loop {
-            let (spelled, end) = Spelled::read(&mut characters)?;
+            let (spelled, end) = Spelled::read(&mut characters);
             if own_line && spelled.begins_signature(&characters) {
                 return Some(sentence);
             }
             let word = spelled.word()?;
+            if word == Word::Name && !sentence.introduces_name() {
+                return None;
+            }
             // STOP as often as somebody likes.
             if !(word == Word::Stop && sentence.words().last() == Some(&Word::Stop)) {
                 *sentence.words.get_mut(sentence.len)? = word;
@@ -229,6 +235,31 @@ impl Sentence {
     fn words(&self) -> &[Word] {
         self.words.get(..self.len).unwrap_or_default()
     }
+
+    /// Returns `true` where a name may stand: "thanks Jane", "from Shropshire Council", "not live in Telford".
+    fn introduces_name(&self) -> bool {
+        use self::Word::*;
+        self.words().last().is_some_and(|word| {
+            matches!(
+                word,
+                And | Cyngor
+                    | Dear
+                    | From
+                    | Hello
+                    | In
+                    | Kind
+                    | Model
+                    | Much
+                    | Name
+                    | Regards
+                    | Thanks
+                    | The
+                    | Title
+                    | To
+                    | You
+            )
+        })
+    }
 }
 
 /// The letters of one word.
@@ -236,6 +267,10 @@ impl Sentence {
 struct Spelled {
     letters: [u8; Self::MAX],
     len: usize,
+    /// A letter stands three times or more in a row, and is kept twice.
+    stretched: bool,
+    /// It has a letter that no word of the vocabulary has, or too many.
+    foreign: bool,
 }
 
 impl Spelled {
@@ -244,18 +279,52 @@ impl Spelled {
     /// Words of a signature.
     const SIGNATURE_MAX: usize = 8;
 
-    /// Reads one word, and what stands behind it. `None` for a word with a letter that no word here has, or too many.
-    fn read(characters: &mut Normalised<'_>) -> Option<(Self, Option<char>)> {
+    /// Reads one word, and what stands behind it.
+    fn read(characters: &mut Normalised<'_>) -> (Self, Option<char>) {
+        if let Some(stop) = Self::read_spaced_stop(characters) {
+            return stop;
+        }
         let mut spelled = Self::default();
         loop {
             match characters.next() {
-                Some(gap @ (' ' | '\n')) => return Some((spelled, Some(gap))),
-                Some(letter) => {
-                    *spelled.letters.get_mut(spelled.len)? = u8::try_from(letter).ok().filter(u8::is_ascii)?;
-                    spelled.len += 1;
-                }
-                None => return Some((spelled, None)),
+                Some(gap @ (' ' | '\n')) => return (spelled, Some(gap)),
+                Some(letter) => spelled.push(without_circumflex(letter)),
+                None => return (spelled, None),
             }
+        }
+    }
+
+    /// Reads "S T O P" as one word.
+    fn read_spaced_stop(characters: &mut Normalised<'_>) -> Option<(Self, Option<char>)> {
+        let mut ahead = characters.clone();
+        if !"s t o p".chars().all(|letter| ahead.next() == Some(letter)) {
+            return None;
+        }
+        let end = ahead.next();
+        if end.is_some_and(|end| !matches!(end, ' ' | '\n')) {
+            return None;
+        }
+        *characters = ahead;
+        let mut spelled = Self::default();
+        "stop".chars().for_each(|letter| spelled.push(letter));
+        Some((spelled, end))
+    }
+
+    fn push(&mut self, letter: char) {
+        let Some(letter) = u8::try_from(letter).ok().filter(u8::is_ascii) else {
+            self.foreign = true;
+            return;
+        };
+        if self.as_bytes().ends_with(&[letter, letter]) {
+            self.stretched = true;
+            return;
+        }
+        match self.letters.get_mut(self.len) {
+            Some(place) => {
+                *place = letter;
+                self.len += 1;
+            }
+            None => self.foreign = true,
         }
     }
 
@@ -263,16 +332,34 @@ impl Spelled {
         self.letters.get(..self.len).unwrap_or_default()
     }
 
+    /// `None` for no letters.
     fn word(&self) -> Option<Word> {
         let letters = self.as_bytes();
-        let same_start = BY_FIRST_LETTER.get(usize::from(letters.first()?.wrapping_sub(b'a')));
-        let candidates = same_start.and_then(|(from, to)| VOCABULARY.get(*from..*to)).unwrap_or_default();
-        match candidates.iter().find(|(word, _)| word.as_bytes() == letters) {
-            Some((_, word)) => Some(*word),
-            // A model, as in "Galaxy S24", or a short code.
-            None if letters.iter().any(u8::is_ascii_digit) => Some(Word::Model),
-            None => None,
+        if self.foreign || letters.is_empty() {
+            return self.foreign.then_some(Word::Name);
         }
+        if let Some(word) = listed(letters) {
+            return Some(word);
+        }
+        // "Stooop", "pleaseee".
+        if self.stretched {
+            let mut once = Self::default();
+            for letter in letters.iter().filter(|letter| letter.is_ascii_alphabetic()) {
+                if once.as_bytes().last() != Some(letter) {
+                    once.push(char::from(*letter));
+                }
+            }
+            if let Some(word) = listed(once.as_bytes()) {
+                return Some(word);
+            }
+        }
+        Some(match letters {
+            b"2" => Word::To,
+            b"4" => Word::For,
+            // A model, as in "Galaxy S24", or a short code.
+            _ if letters.iter().any(u8::is_ascii_digit) => Word::Model,
+            _ => Word::Name,
+        })
     }
 
     /// Returns `true` if this and the rest are a signature: "Sent from my …", "Get Outlook for …", "Regards, …".
@@ -286,25 +373,46 @@ impl Spelled {
             _ => return false,
         };
         let is_second = || {
-            let second = Self::read(&mut rest.clone());
-            second.is_some_and(|(second, _)| seconds.iter().any(|word| word.as_bytes() == second.as_bytes()))
+            let (second, _) = Self::read(&mut rest.clone());
+            seconds.iter().any(|word| word.as_bytes() == second.as_bytes())
         };
         let words = rest.clone().filter(|character| matches!(character, ' ' | '\n'));
         (seconds.is_empty() || is_second()) && words.take(Self::SIGNATURE_MAX).count() < Self::SIGNATURE_MAX
     }
 }
 
-/// The words of requests, courtesies, reasons and signatures, by the part that they play.
+/// A vowel of Welsh without its circumflex.
+fn without_circumflex(letter: char) -> char {
+    match letter {
+        'â' => 'a',
+        'ê' | 'ë' => 'e',
+        'î' => 'i',
+        'ô' => 'o',
+        'û' => 'u',
+        'ŷ' => 'y',
+        _ => letter,
+    }
+}
+
+/// The part that a word of the vocabulary plays.
+fn listed(letters: &[u8]) -> Option<Word> {
+    let (from, to) = BY_FIRST_LETTER.get(usize::from(letters.first()?.wrapping_sub(b'a')))?;
+    let candidates = VOCABULARY.get(*from..*to)?;
+    candidates.iter().find(|(word, _)| word.as_bytes() == letters).map(|(_, word)| *word)
+}
+
+/// The words of requests, courtesies, reasons and signatures, by the part that they play. `Name` is any other word.
 #[rustfmt::skip]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Word {
-    Adjective, All, Alone, Am, And, Anghywir, Anymore, Are, At, Away, Be, Can, Cease, Council, Dad, Danysgrifio,
-    Dda, Dear, Device, Didnt, Do, Dont, Everything, For, From, Good, Got, Gwelwch, Have, Hello, Help, I, Id, Im,
-    Interested, Is, Isnt, It, Its, Keep, Leave, Like, List, ListKind, Longer, Many, Me, Model, More, Morning, Much,
-    My, No, Not, Notice, Now, Number, Of, Off, On, Once, Opt, Os, Out, Peidiwch, Person, Please, Receive, Remove,
-    Removed, Reply, Rhif, Right, Said, Sending, Sent, Sign, Sir, Someone, Start, Stop, Subscribe, Take, Text,
-    Texted, Texting, Texts, Thanks, That, The, These, This, To, Un, Unstop, Unsubscribe, Up, Very, Via, Want, Who,
-    Whos, With, Would, Wrong, You, Your,
+    Adjective, All, Alone, Am, And, Anghywir, Anymore, Are, At, Away, Be, Belong, Can, Cease, Changed, Council,
+    Cyngor, Dad, Danysgrifio, Dda, Dear, Details, Device, Didnt, Died, Do, Dont, Else, Everything, For, From, Good,
+    Got, Gwelwch, Has, Have, He, Hello, Help, House, I, Id, Im, In, Interested, Is, Isnt, It, Its, Ive, Keep, Kin,
+    Kind, Leave, Like, List, ListKind, Live, Longer, Many, Me, Mine, Model, More, Morning, Moved, Much, My, Name, New,
+    No, Not, Notice, Now, Number, Of, Off, On, Once, Opt, Os, Out, Passed, Peidiwch, Person, Please, Receive, Regards,
+    Remove, Removed, Reply, Rhif, Rhowch, Right, Said, Sending, Sent, Sign, Sir, Someone, Start, Stop, Subscribe,
+    Take, Tenant, Text, Texted, Texting, Texts, Thanks, That, The, These, This, Title, To, Too, Un, Unstop,
+    Unsubscribe, Up, Very, Via, Want, Who, Whos, With, Would, Wrong, You, Your,
 }
 
 /// In alphabetical order.
@@ -312,62 +420,89 @@ enum Word {
 const VOCABULARY: &[(&str, Word)] = {
     use self::Word::*;
     &[
-        ("a", And), ("afternoon", Morning), ("ag", And), ("again", Now), ("alert", Notice), ("alerting", Texting),
-        ("alerts", Texts), ("all", All), ("allan", Out), ("alone", Alone), ("altogether", Now), ("am", Am),
-        ("and", And), ("android", Device), ("anfon", Sending), ("anghywir", Anghywir), ("annoying", Adjective),
-        ("any", The), ("anymore", Anymore), ("app", Device), ("are", Are), ("asap", Now), ("at", At), ("ata", Me),
-        ("ataf", Me), ("atal", Stop), ("ataliwch", Stop), ("automated", Adjective), ("automatic", Adjective),
-        ("away", Away), ("be", Be), ("blackberry", Device), ("bloody", Adjective), ("bothering", Texting),
-        ("but", And), ("can", Can), ("cancel", Cease), ("cease", Cease), ("cheers", Thanks), ("communication", Notice),
-        ("communications", Texts), ("completely", Now), ("constant", Adjective), ("contact", Text),
-        ("contacted", Texted), ("contacting", Texting), ("could", Can), ("council", Council), ("cymorth", Help),
+        ("a", And), ("abroad", Away), ("address", House), ("addresses", House), ("afternoon", Morning), ("ag", And),
+        ("again", Now), ("alert", Notice), ("alerting", Texting), ("alerts", Texts), ("all", All), ("allan", Out),
+        ("alone", Alone), ("altogether", Now), ("am", Am), ("and", And), ("android", Device), ("anfon", Sending),
+        ("anghywir", Anghywir), ("annoying", Adjective), ("annwyl", Dear), ("any", The), ("anymore", Anymore),
+        ("app", Device), ("ar", From), ("are", Are), ("area", House), ("asap", Now), ("ask", Sign), ("asked", Sign),
+        ("at", At), ("ata", Me), ("ataf", Me), ("atal", Stop), ("ataliwch", Stop), ("automated", Adjective),
+        ("automatic", Adjective), ("away", Away), ("be", Be), ("belong", Belong), ("belongs", Belong), ("best", Kind),
+        ("blackberry", Device), ("bloody", Adjective), ("borough", House), ("bothering", Texting), ("but", And),
+        ("byth", Now), ("byw", Live), ("can", Can), ("cancel", Cease), ("cease", Cease), ("cell", Number),
+        ("changed", Changed), ("cheers", Thanks), ("chi", You), ("child", Kin), ("chysylltu", Texting),
+        ("city", House), ("cofion", Regards), ("communication", Notice), ("communications", Texts),
+        ("completely", Now), ("constant", Adjective), ("contact", Text), ("contacted", Texted),
+        ("contacting", Texting), ("contacts", List), ("could", Can), ("council", Council), ("county", House),
+        ("customer", Tenant), ("cymorth", Help), ("cyngor", Cyngor), ("cynnes", Kind), ("cysylltu", Texting),
         ("dad", Dad), ("daddanysgrifio", Unsubscribe), ("danfon", Sending), ("danysgrifio", Danysgrifio),
-        ("danysgrifiwch", Danysgrifio), ("dda", Dda), ("ddad", Dad), ("dear", Dear), ("dechrau", Start),
-        ("delete", Remove), ("derbyn", Receive), ("device", Device), ("didnt", Didnt), ("dim", No), ("diolch", Thanks),
-        ("distribution", ListKind), ("do", Do), ("dont", Dont), ("effing", Adjective), ("eich", The),
-        ("email", Device), ("end", Cease), ("evening", Morning), ("ever", Now), ("every", The),
-        ("everything", Everything), ("fawr", Much), ("fi", Me), ("for", For), ("forever", Now), ("from", From),
-        ("fucking", Adjective), ("further", More), ("future", More), ("galaxy", Device), ("get", Receive),
-        ("getting", Receive), ("gmail", Device), ("good", Good), ("got", Got), ("gwelwch", Gwelwch), ("halt", Cease),
-        ("have", Have), ("hello", Hello), ("helo", Hello), ("help", Help), ("hey", Hello), ("hi", Hello),
-        ("hiya", Hello), ("hoffwn", Id), ("huawei", Device), ("i", I), ("id", Id), ("im", Im), ("imi", Me),
-        ("immediately", Now), ("info", Help), ("interested", Interested), ("ios", Device), ("ipad", Device),
-        ("iphone", Device), ("is", Is), ("isnt", Isnt), ("it", It), ("its", Its), ("just", Please), ("keep", Keep),
-        ("kindly", Please), ("leave", Leave), ("like", Like), ("list", List), ("lists", List), ("longer", Longer),
-        ("madam", Sir), ("mail", Device), ("mailing", ListKind), ("many", Many), ("max", Device), ("may", Can),
-        ("me", Me), ("mesage", Text), ("mesages", Texts), ("message", Text), ("messaged", Texted),
-        ("messageing", Texting), ("messages", Texts), ("messaging", Texting), ("mi", Me), ("mini", Device),
-        ("mms", Text), ("mobile", Number), ("more", More), ("morning", Morning), ("moto", Device),
-        ("motorola", Device), ("msg", Text), ("msging", Texting), ("msgs", Texts), ("much", Much), ("mwy", More),
-        ("my", My), ("nawr", Now), ("need", Want), ("neges", Notice), ("negeseuon", Texts), ("neu", And),
-        ("never", Dont), ("no", No), ("nokia", Device), ("not", Not), ("notification", Notice),
-        ("notifications", Texts), ("notifying", Texting), ("now", Now), ("number", Number), ("o", Of), ("of", Of),
-        ("off", Off), ("ok", Hello), ("okay", Hello), ("on", On), ("once", Once), ("oneplus", Device), ("opt", Opt),
-        ("opting", Opt), ("optio", Opt), ("optout", Unsubscribe), ("or", And), ("os", Os), ("out", Out),
-        ("outlook", Device), ("paid", Peidiwch), ("peidiwch", Peidiwch), ("permanently", Now), ("person", Person),
-        ("pestering", Texting), ("phone", Number), ("pixel", Device), ("please", Please), ("plis", Please),
-        ("pls", Please), ("plus", Device), ("plz", Please), ("pob", The), ("pro", Device), ("quit", Cease), ("r", Are),
-        ("receive", Receive), ("receiving", Receive), ("reminder", Notice), ("reminders", Texts),
-        ("reminding", Texting), ("remove", Remove), ("removed", Removed), ("reply", Reply), ("rhagor", More),
-        ("rhif", Rhif), ("right", Right), ("rwan", Now), ("said", Said), ("samsung", Device), ("send", Sending),
-        ("sending", Sending), ("sent", Sent), ("service", List), ("sign", Sign), ("signed", Sign),
-        ("silly", Adjective), ("sir", Sir), ("smartphone", Device), ("sms", Text), ("so", Very), ("someone", Someone),
-        ("sony", Device), ("sorry", Hello), ("sotp", Stop), ("spam", Notice), ("spamming", Texting), ("sstop", Stop),
-        ("start", Start), ("stop", Stop), ("stopall", Stop), ("stopio", Stop), ("stopior", Stop), ("stopiwch", Stop),
-        ("stopp", Stop), ("stpo", Stop), ("straight", Right), ("stupid", Adjective), ("subscribe", Subscribe),
-        ("such", The), ("ta", Thanks), ("tablet", Device), ("take", Take), ("taken", Removed),
-        ("tanysgrifio", Danysgrifio), ("team", Sir), ("tecst", Notice), ("tecstio", Texting), ("tecsts", Texts),
-        ("testun", Notice), ("testunau", Texts), ("texing", Texting), ("text", Text), ("texted", Texted),
+        ("danysgrifiwch", Danysgrifio), ("data", Details), ("database", List), ("databases", List), ("daughter", Kin),
+        ("daughters", Kin), ("dda", Dda), ("ddad", Dad), ("dderbyn", Receive), ("ddim", Dont), ("dear", Dear),
+        ("dechrau", Start), ("decst", Notice), ("decstiau", Texts), ("decstio", Texting), ("delete", Remove),
+        ("derbyn", Receive), ("destun", Notice), ("details", Details), ("device", Device), ("didnt", Didnt),
+        ("died", Died), ("dileu", Remove), ("dilewch", Remove), ("dim", No), ("diolch", Thanks),
+        ("distribution", ListKind), ("do", Do), ("does", Do), ("doesnt", Dont), ("dont", Dont), ("dr", Title),
+        ("dw", I), ("dwi", I), ("dydw", I), ("effing", Adjective), ("eich", The), ("eisiau", Want), ("else", Else),
+        ("email", Device), ("end", Cease), ("enw", Details), ("estate", House), ("eto", Now), ("evening", Morning),
+        ("ever", Now), ("every", The), ("everything", Everything), ("faithfully", Regards), ("father", Kin),
+        ("fawr", Much), ("fi", Me), ("flat", House), ("for", For), ("forever", Now), ("from", From),
+        ("fucking", Adjective), ("further", More), ("future", More), ("galaxy", Device), ("gan", From),
+        ("gennych", You), ("get", Receive), ("getting", Receive), ("gmail", Device), ("good", Good), ("gorau", Kind),
+        ("got", Got), ("guy", Person), ("gwelwch", Gwelwch), ("gysylltu", Texting), ("halt", Cease), ("has", Has),
+        ("have", Have), ("havent", Didnt), ("havnt", Didnt), ("he", He), ("hello", Hello), ("helo", Hello),
+        ("help", Help), ("her", He), ("here", Sir), ("hey", Hello), ("hi", Hello), ("hiya", Hello), ("hoffwn", Id),
+        ("home", House), ("house", House), ("huawei", Device), ("husband", Kin), ("hwn", This), ("i", I), ("id", Id),
+        ("im", Im), ("imi", Me), ("immediately", Now), ("in", In), ("info", Help), ("interested", Interested),
+        ("ios", Device), ("ipad", Device), ("iphone", Device), ("ir", To), ("is", Is), ("isio", Want), ("isnt", Isnt),
+        ("it", It), ("its", Its), ("ive", Ive), ("just", Please), ("keep", Keep), ("kind", Kind), ("kindly", Please),
+        ("lady", Person), ("landline", Number), ("leave", Leave), ("left", Moved), ("like", Like), ("list", List),
+        ("lists", List), ("live", Live), ("lived", Live), ("lives", Live), ("living", Live), ("longer", Longer),
+        ("madam", Sir), ("mail", Device), ("mailing", ListKind), ("mam", Kin), ("man", Person), ("many", Many),
+        ("max", Device), ("may", Can), ("me", Me), ("mesage", Text), ("mesages", Texts), ("message", Text),
+        ("messaged", Texted), ("messageing", Texting), ("messages", Texts), ("messagin", Texting),
+        ("messaging", Texting), ("mi", Me), ("mine", Mine), ("mini", Device), ("miss", Title), ("mms", Text),
+        ("mobile", Number), ("more", More), ("morning", Morning), ("mother", Kin), ("moto", Device),
+        ("motorola", Device), ("moved", Moved), ("moving", Moved), ("moyn", Want), ("mr", Title), ("mrs", Title),
+        ("ms", Title), ("msg", Text), ("msging", Texting), ("msgs", Texts), ("much", Much), ("mum", Kin),
+        ("mwy", More), ("my", My), ("name", Details), ("nawr", Now), ("need", Want), ("neges", Notice),
+        ("negeseuon", Texts), ("neu", And), ("never", Dont), ("new", New), ("ni", Me), ("nid", Not), ("no", No),
+        ("nokia", Device), ("nos", Number), ("not", Not), ("notification", Notice), ("notifications", Texts),
+        ("notifying", Texting), ("now", Now), ("number", Number), ("o", Of), ("oddi", Off), ("of", Of), ("off", Off),
+        ("ok", Hello), ("okay", Hello), ("old", New), ("on", On), ("once", Once), ("oneplus", Device), ("opt", Opt),
+        ("opting", Opt), ("optio", Opt), ("optout", Unsubscribe), ("or", And), ("os", Os), ("our", My), ("out", Out),
+        ("outlook", Device), ("owner", Tenant), ("paid", Peidiwch), ("parent", Tenant), ("passed", Passed),
+        ("peidiwch", Peidiwch), ("permanently", Now), ("person", Person), ("pestering", Texting), ("phone", Number),
+        ("pixel", Device), ("place", House), ("please", Please), ("plis", Please), ("pls", Please), ("plus", Device),
+        ("plz", Please), ("pob", The), ("pro", Device), ("property", House), ("quit", Cease), ("r", Are),
+        ("receive", Receive), ("receiving", Receive), ("recently", Now), ("recieve", Receive), ("recieving", Receive),
+        ("records", List), ("refrain", Cease), ("regards", Regards), ("reminder", Notice), ("reminders", Texts),
+        ("reminding", Texting), ("remove", Remove), ("removed", Removed), ("reply", Reply), ("resident", Tenant),
+        ("rhagor", More), ("rhestr", List), ("rhestrau", List), ("rhif", Rhif), ("rhowch", Rhowch), ("right", Right),
+        ("rwan", Now), ("rwy", I), ("rwyf", I), ("said", Said), ("samsung", Device), ("send", Sending),
+        ("sendin", Sending), ("sending", Sending), ("sent", Sent), ("service", List), ("she", He), ("sign", Sign),
+        ("signed", Sign), ("silly", Adjective), ("since", Now), ("sincerely", Regards), ("sir", Sir),
+        ("smartphone", Device), ("sms", Text), ("so", Very), ("someone", Someone), ("son", Kin), ("sony", Device),
+        ("sorry", Hello), ("sotp", Stop), ("spam", Notice), ("spamming", Texting), ("sstop", Stop), ("start", Start),
+        ("stop", Stop), ("stopall", Stop), ("stopio", Stop), ("stopior", Stop), ("stopiwch", Stop), ("stopp", Stop),
+        ("stpo", Stop), ("straight", Right), ("stupid", Adjective), ("subscribe", Subscribe), ("such", The),
+        ("symud", Moved), ("system", List), ("ta", Thanks), ("tablet", Device), ("take", Take), ("taken", Removed),
+        ("tanysgrifio", Danysgrifio), ("team", Sir), ("tecst", Notice), ("tecstiau", Texts), ("tecstio", Texting),
+        ("tecsts", Texts), ("tel", Number), ("telephone", Number), ("tenant", Tenant), ("testun", Notice),
+        ("testunau", Texts), ("texing", Texting), ("text", Text), ("texted", Texted), ("textin", Texting),
         ("texting", Texting), ("texts", Texts), ("thank", Thanks), ("thanks", Thanks), ("thankyou", Thanks),
-        ("that", That), ("the", The), ("then", And), ("there", Sir), ("these", These), ("this", This), ("those", The),
-        ("thx", Thanks), ("to", To), ("today", Now), ("txt", Text), ("txting", Texting), ("txts", Texts),
-        ("ty", Thanks), ("type", Reply), ("u", You), ("ultra", Device), ("un", Un), ("unstop", Unstop),
-        ("unsubcribe", Unsubscribe), ("unsubscribe", Unsubscribe), ("unsubscribed", Unsubscribe),
+        ("that", That), ("the", The), ("thecstiau", Texts), ("thecstio", Texting), ("then", And), ("there", Sir),
+        ("these", These), ("they", He), ("this", This), ("those", The), ("thx", Thanks), ("to", To), ("today", Now),
+        ("too", Too), ("town", House), ("truly", Regards), ("txt", Text), ("txtin", Texting), ("txting", Texting),
+        ("txts", Texts), ("ty", Thanks), ("tynnu", Take), ("tynnwch", Take), ("type", Reply), ("u", You),
+        ("ultra", Device), ("un", Un), ("unstop", Unstop), ("unsubcribe", Unsubscribe), ("unsubscribe", Unsubscribe),
+        ("unsubscribed", Unsubscribe), ("unsubscribeme", Unsubscribe), ("unsubscribing", Unsubscribe),
         ("unsuscribe", Unsubscribe), ("unwanted", Adjective), ("up", Up), ("update", Notice), ("updates", Texts),
-        ("us", Me), ("very", Very), ("via", Via), ("want", Want), ("whatsapp", Text), ("whatsapps", Texts),
-        ("who", Who), ("whos", Whos), ("will", Can), ("windows", Device), ("wish", Want), ("with", With),
-        ("would", Would), ("wrong", Wrong), ("x", Please), ("xperia", Device), ("xx", Please), ("xxx", Please),
-        ("y", The), ("yahoo", Device), ("yn", Very), ("you", You), ("your", Your), ("youve", Its), ("yr", The),
+        ("ur", Your), ("us", Me), ("very", Very), ("via", Via), ("village", House), ("want", Want), ("warm", Kind),
+        ("we", I), ("wedi", Have), ("weve", Ive), ("whatsapp", Text), ("whatsapps", Texts), ("who", Who),
+        ("whos", Whos), ("wife", Kin), ("will", Can), ("windows", Device), ("wish", Want), ("wishes", Regards),
+        ("with", With), ("woman", Person), ("wont", Dont), ("would", Would), ("wrong", Wrong), ("wrth", From),
+        ("wyf", I), ("x", Please), ("xperia", Device), ("xx", Please), ("xxx", Please), ("y", The), ("yahoo", Device),
+        ("yma", Sir), ("yn", Very), ("yna", Sir), ("yno", Sir), ("you", You), ("your", Your), ("yours", Kind),
+        ("youve", Its), ("yr", The),
     ]
 };
 
@@ -420,6 +555,10 @@ const COURTESIES: &[&[Word]] = {
         &[No, Thanks],
         &[Hello, Sir],
         &[Hello, Council],
+        &[Hello, Name, Council],
+        &[Hello, Name, Name, Council],
+        &[Dear, Name, Council],
+        &[Dear, Name, Name, Council],
         &[Hello],
         &[Dear, Sir],
         &[Dear, Council],
@@ -446,10 +585,21 @@ const REASONS: &[&[Word]] = {
         &[Wrong, Person],
         &[Wrong, No],
         &[Rhif, Anghywir],
-        &[Not, Me],
-        &[Not, My, Number],
-        &[Not, For, Me],
-        &[This, Isnt, Me],
+        &[Not, The, Right, Person],
+        &[Not, The, Right, Number],
+        &[Not, Tenant],
+        &[Not, The, Tenant],
+        &[Not, And, Tenant],
+        &[No, Longer, Tenant],
+        &[No, Longer, The, Tenant],
+        &[No, Longer, And, Tenant],
+        &[No, Longer, Want, These],
+        &[No, Longer, Want, This],
+        &[Changed, My, Number],
+        &[Changed, Number],
+        &[Too, Many, Texts],
+        &[Moved, House],
+        &[Adjective],
         &[Dont, Want, These],
         &[Dont, Want, This],
         &[Do, Not, Want, These],
@@ -470,7 +620,7 @@ const REASONS: &[&[Word]] = {
 /// What may stand before a reason.
 const BEFORE_REASON: &[&[Word]] = {
     use self::Word::*;
-    &[&[This, Is], &[Its], &[It, Is], &[You, Have], &[Have], &[Got], &[I, Am], &[I], &[Im], &[The], &[And]]
+    &[&[This, Is], &[Its], &[It, Is], &[You, Have], &[Have], &[Got], &[I, Am], &[I], &[Im], &[Ive], &[The], &[And]]
 };
 
 /// Reads words from left to right; what does not fit leaves the place unchanged.
@@ -540,14 +690,92 @@ impl Parser<'_> {
     }
 
     fn reason(&mut self) -> bool {
-        self.has(|parser| {
+        let listed = |parser: &mut Self| {
             while parser.one_of(BEFORE_REASON) {}
             parser.one_of(REASONS)
-        })
+        };
+        self.has(listed) || self.has(Self::gone) || self.has(Self::away) || self.has(Self::not_mine)
     }
 
-    /// "Sent from my Galaxy S24", to the end.
+    /// "I have moved to Telford", "she no longer lives here", "my mother has died".
+    fn gone(&mut self) -> bool {
+        use self::Word::*;
+        let others = self.eat(He) || self.all(&[My, Kin]);
+        let speaker = !others && (self.any(&[Ive, Im]) || self.eat(I));
+        if !(others || speaker) {
+            return false;
+        }
+        while self.any(&[I, Am, Have, Has, Now, Please]) {}
+        if self.eat(Moved) {
+            while self.any(&[Away, Out, House, On, Now, Sir]) || self.has(Self::place) || self.has(Self::named_place) {}
+            return true;
+        }
+        if others && (self.eat(Died) || self.all(&[Passed, Away]) || self.all(&[Passed, On])) {
+            return true;
+        }
+        self.away()
+    }
+
+    /// "No longer live there", "not at this address".
+    fn away(&mut self) -> bool {
+        use self::Word::*;
+        let no_longer = self.all(&[No, Longer]);
+        let not = no_longer || self.eat(Dont) || self.all(&[Do, Not]) || self.eat(Not);
+        if !not {
+            return false;
+        }
+        self.eat(Very); // "yn byw"
+        if self.eat(Live) {
+            return self.eat(Sir) || self.has(Self::place) || self.has(Self::named_place) || no_longer;
+        }
+        self.has(Self::place)
+    }
+
+    /// "At this address", "out of the area".
+    fn place(&mut self) -> bool {
+        use self::Word::*;
+        self.eat(Out);
+        let leads = self.any(&[At, In, To, From, Of]);
+        while self.any(&[The, This, That, Your, My, And, New]) {}
+        leads && self.eat(House)
+    }
+
+    /// "To Telford", "in Ellesmere Port".
+    fn named_place(&mut self) -> bool {
+        use self::Word::*;
+        let named = self.any(&[In, To, From]) && self.eat(Name);
+        self.eat(Name);
+        named
+    }
+
+    /// "This number is not mine", "not for me", "this belongs to someone else".
+    fn not_mine(&mut self) -> bool {
+        use self::Word::*;
+        let subject = self.has(Self::target_number) || self.any(&[This, It, Its, That]);
+        if subject && (self.all(&[Belong, To]) || self.all(&[Is])) && self.all(&[Someone, Else]) {
+            return true;
+        }
+        let not = self.all(&[Is, Not]) || self.eat(Isnt) || self.eat(Not) || self.all(&[Is, No, Longer]);
+        if subject && (self.eat(Dont) || self.all(&[Do, Not])) {
+            return self.all(&[Belong, To, Me]);
+        }
+        if !not {
+            return false;
+        }
+        self.eat(For);
+        self.eat(Mine) || self.has(Self::target)
+    }
+
+    /// "Sent from my Galaxy S24", "kind regards Jane Smith", or a name behind "thanks", to the end.
     fn signature(&mut self) -> bool {
+        use self::Word::*;
+        if self.has(Self::closing) {
+            return true;
+        }
+        let thanked = matches!(self.words.get(..self.at), Some([.., Thanks | Much] | [.., Thanks, You]));
+        if thanked && self.has(|parser| parser.names(1)) {
+            return true;
+        }
         self.has(|parser| {
             if !(parser.eat(Word::Sent) || parser.all(&[Word::Receive, Word::Device])) {
                 return false;
@@ -555,9 +783,28 @@ impl Parser<'_> {
             parser.any(&[Word::From, Word::Via]);
             parser.eat(Word::My);
             let start = parser.at;
-            while parser.any(&[Word::Device, Word::Model, Word::Number, Word::For, Word::On]) {}
+            while parser.any(&[Device, Model, Number, For, On, To]) {}
             parser.at > start && parser.at == parser.words.len()
         })
+    }
+
+    /// "Kind regards Jane Smith".
+    fn closing(&mut self) -> bool {
+        use self::Word::*;
+        while self.any(&[Kind, Many]) {}
+        self.eat(Regards) && {
+            while self.any(&[Regards, Kind]) {}
+            self.names(0)
+        }
+    }
+
+    /// A name of two words at most to the end, and of so many at least.
+    fn names(&mut self, min: usize) -> bool {
+        use self::Word::*;
+        self.eat(Title);
+        let start = self.at;
+        while self.at < start + 2 && self.any(&[Name, Can, Device]) {}
+        self.at >= start + min && self.at == self.words.len()
     }
 
     fn request(&mut self) -> Option<Request> {
@@ -593,12 +840,14 @@ impl Parser<'_> {
         Lead::None
     }
 
-    /// "I want to", "I'd like to", "hoffwn".
+    /// "I want to", "I'd like you to", "hoffwn".
     fn want(&mut self) -> bool {
         use self::Word::*;
-        self.eat(I);
+        while self.eat(I) {}
         let wants = self.eat(Want) || self.all(&[Would, Like]) || self.all(&[Id, Like]) || self.eat(Id);
-        self.eat(To);
+        if !self.all(&[You, To]) && !self.all(&[I, You]) {
+            self.eat(To);
+        }
         wants
     }
 
@@ -613,7 +862,8 @@ impl Parser<'_> {
             Stop => {
                 let said = self.at.checked_sub(1).and_then(|at| self.words.get(at)) == Some(&Said);
                 self.at += 1;
-                if self.all(&[To, Model]) || self.has(|parser| parser.eat(To) && parser.leaving()) {
+                let ending = |parser: &mut Self| parser.eat(To) && (parser.leaving() || parser.any(&[Cease, Stop]));
+                if self.all(&[To, Model]) || self.has(ending) {
                     return Some(Request::Named);
                 }
                 let has_object = self.has(Self::object);
@@ -630,7 +880,13 @@ impl Parser<'_> {
             }
             Cease => {
                 self.at += 1;
+                self.eat(From);
                 self.has(Self::object_in_the_plural).then_some(Request::Described)
+            }
+            // "Rhowch y gorau i anfon negeseuon".
+            Rhowch => {
+                let given_up = self.all(&[Rhowch, The, Kind, I]) && self.has(Self::object_in_the_plural);
+                given_up.then_some(Request::Described)
             }
             Remove | Take => self.has(|parser| parser.removal(lead)).then_some(Request::Described),
             _ => None,
@@ -678,11 +934,15 @@ impl Parser<'_> {
         if !take && !self.eat(Remove) {
             return false;
         }
-        let target = self.has(Self::target);
+        let details = self.all(&[My, Details]);
+        let target = !details && self.has(Self::target);
         let off = self.eat(Off);
         let from = self.any(&[From, Of]);
         if (off || from) && self.has(Self::source) {
             return true;
+        }
+        if details {
+            return false;
         }
         !from && target && (off || !take && lead == Lead::None)
     }
@@ -690,17 +950,28 @@ impl Parser<'_> {
     /// "Me", "this number", "my phone".
     fn target(&mut self) -> bool {
         use self::Word::*;
-        if self.eat(Me) || self.all(&[I, Me]) {
+        if self.eat(Me) || self.all(&[I, Me]) || self.all(&[And, Me]) {
             self.any(&[I, Me]);
             return true;
         }
-        let mut numbers = 0;
-        if self.any(&[My, This]) {
-            while self.eat(Number) {
-                numbers += 1;
-            }
+        self.target_number()
+    }
+
+    /// "This number", "my phone no", "y rhif hwn".
+    fn target_number(&mut self) -> bool {
+        use self::Word::*;
+        let ours = self.any(&[My, This]);
+        if self.has(|parser| {
+            parser.eat(The);
+            parser.eat(Rhif) && (parser.any(&[This, I]) || ours)
+        }) {
+            return true;
         }
-        numbers > 0
+        let start = self.at;
+        while ours && self.eat(Number) {}
+        let short = ours && self.peek() == Some(No) && !self.words.get(self.at + 1).is_some_and(|next| *next == More);
+        self.at += usize::from(short);
+        ours && self.at > start
     }
 
     /// What is to stop: "texting me", "sending me reminders", "all these messages".
@@ -770,10 +1041,7 @@ impl Parser<'_> {
     /// Who sends the messages and who gets them.
     fn about_messages(&mut self) -> bool {
         use self::Word::*;
-        if self.all(&[From, You]) || self.all(&[From, This, Number]) || self.all(&[From, Your, Council]) {
-            return true;
-        }
-        if self.all(&[From, The, Council]) || self.has(|parser| parser.eat(To) && parser.target()) {
+        if self.has(Self::sender) || self.has(Self::target) || self.has(|parser| parser.eat(To) && parser.target()) {
             return true;
         }
         // "That you keep sending me".
@@ -788,6 +1056,28 @@ impl Parser<'_> {
         sent
     }
 
+    /// "From you", "from Shropshire Council", "oddi wrth y cyngor".
+    fn sender(&mut self) -> bool {
+        use self::Word::*;
+        self.eat(Off);
+        if !self.eat(From) {
+            return false;
+        }
+        if self.eat(You) || self.all(&[This, Number]) {
+            return true;
+        }
+        self.any(&[The, Your, My]);
+        if self.eat(Cyngor) {
+            self.eat(Name);
+            return true;
+        }
+        for _ in 0..2 {
+            self.eat(Name);
+            self.has(|parser| parser.eat(And) && parser.eat(Name));
+        }
+        self.eat(Council)
+    }
+
     /// "No more texts", "don't contact me", "I no longer wish to receive these".
     fn refusal(&mut self) -> bool {
         use self::Word::*;
@@ -796,9 +1086,13 @@ impl Parser<'_> {
         }
         if self.eat(Peidiwch) {
             self.eat(And);
+            if self.eat(Texting) {
+                self.has(Self::target);
+                return true;
+            }
             return self.eat(Sending) && self.has(Self::sendable);
         }
-        self.eat(I);
+        while self.eat(I) {}
         if !(self.eat(Dont) || self.all(&[Do, Not]) || self.all(&[No, Longer])) {
             return false;
         }
@@ -812,7 +1106,9 @@ impl Parser<'_> {
                 return self.messages().is_some();
             }
             if self.eat(Be) {
-                return self.eat(Texted) || self.eat(Sent) && self.messages().is_some();
+                return self.eat(Texted)
+                    || self.eat(Sent) && self.messages().is_some()
+                    || self.eat(On) && self.has(Self::source);
             }
             return self.eat(Receive) && self.messages().is_some();
         }
@@ -892,7 +1188,7 @@ mod tests {
         "", " ... ", "🙂", "please stop parking outside the school", "stop parking outside the school", "The bus stop",
         "bus stop", "I can't find the bus stop", "What time does the bus stop?", "Stop the bins", "stopped", "stopyou",
         "non-stop", "don't stop", "Don't stop the service", "please don't stop texting me", "don't unsubscribe me",
-        "stop?start", "stop.com", "s t o p", "stop it", "stop this", "stop here", "stop the", "stop you", "stop 4",
+        "stop?start", "stop.com", "stop it", "stop this", "stop here", "stop the", "stop you", "stop 4",
         "stop the noise", "stop sending letters", "stop sending me letters about bins", "stop the emails", "stop calling me",
         "stop bin reminders", "stop reminders about my bins", "stop texting my mum", "stop texting me at night",
         "Please stop the lorry outside number 4", "Can you stop the leak?", "Can you stop?", "can you stop it please",
@@ -912,6 +1208,66 @@ mod tests {
         "stop my number", "stop off", "no more updates needed", "how do I unsubscribe", "You stop texting me", "stop everything",
         "Sent from my iPhone", "Regards", "stop\nget the bins moved", "atal y gollyngiad", "stopiwch y lori", "STOP ŵ",
     ];
+
+    #[rustfmt::skip]
+    const OPT_OUTS_WITH_MORE: &[&str] = &[
+        "I want you to stop texting me", "please stop these messages, I have moved", "I've moved, stop", "STOP I moved",
+        "I no longer live there. Please stop texting", "stop this number is not mine",
+        "stop texts from shropshire council", "Please stop txting this no", "Stop\nThanks\nJane",
+        "Stop. Kind regards Jane Smith", "Remove my number from your database", "I'm unsubscribing", "STOP 2 END",
+        "stoppp", "S T O P", "s.t.o.p.", "Stooooop!!!", "stopppppppppppppppppppppppp", "stop pleaseee",
+        "stopiwch anfon negeseuon ataf", "Stopiwch decstio fi", "peidiwch â thecstio fi", "Peidiwch â chysylltu â mi",
+        "dim mwy o decstiau", "tynnwch fi oddi ar y rhestr", "Hi, I would like you to stop sending me texts please",
+        "We have moved house, please stop texting us", "I don't live in Shropshire any more, please stop texting me",
+        "She no longer lives here. Stop", "my mother has died please stop texting", "STOP - this isn't my number",
+        "Stop texting me, this phone is not mine", "this number does not belong to me, stop",
+        "stop messages from Telford and Wrekin Council", "Hi Shropshire Council, please stop texting me",
+        "Dear Shropshire Council, please unsubscribe me. Yours sincerely Jane Smith",
+        "please stop texting me. Thanks Jane", "Please remove me from your system", "take my details off your list",
+        "I do not want to be on your list", "Stop texting me I've moved to Birmingham",
+        "I have moved out of the area, please stop sending me messages", "I moved away. Unsubscribe",
+        "not at this address any more. stop", "stop sending messages to this no", "Dwi ddim eisiau negeseuon",
+        "Dwi wedi symud, stopiwch", "rhowch y gorau i anfon negeseuon ataf", "peidiwch ag anfon tecstiau ataf eto",
+        "stopiwch y negeseuon oddi wrth y cyngor", "Stop texting me please, I'm not the right person",
+        "Stop. Many thanks, Mrs Jane Smith", "STOP to end", "Stop Thanks Siân",
+    ];
+
+    #[rustfmt::skip]
+    const MESSAGES_LIKE_OPT_OUTS: &[&str] = &[
+        "the bus stop", "stop the bin lorry blocking my road", "please stop my direct debit", "stop the parking fine",
+        "Can you stop my neighbour", "I want to stop my garden waste collection", "when does it stop",
+        "can you stop the noise", "please stop sending the bill to my old address", "remove my bin", "don't stop",
+        "stop and search", "the stop has moved", "stop has moved", "stop moved", "The bus stop has moved",
+        "I want you to stop", "I want you to stop the noise", "I've moved",
+        "I have moved house, what do I do about council tax", "I've moved, stop my council tax",
+        "I have moved, please stop my direct debit", "Stop I moved the bin", "my neighbour has moved, stop the noise",
+        "stop in Telford", "stop to let people on", "Can you stop here", "stop at the house", "stop in the area",
+        "stop from Jane", "stop texts from school", "remove my details", "remove my name from the electoral register",
+        "remove me from the council tax list", "stop regards my bins", "my number is not working",
+        "this number is not mine", "Thanks Jane", "stop living here", "I no longer live there",
+        "I no longer live there, please stop the bill", "stop this house", "stop 2", "stop 4", "stop the system",
+        "the system is not mine", "remove this house from your system", "Please remove the bin from my address",
+        "please stop sending letters, I've moved", "stop texting my mum", "can you stop texting my mother",
+        "we want to stop", "we have to stop", "Stop new house", "she left me alone", "leave my bin alone",
+        "Stop, my mum has died and I need help", "please refrain from parking", "our bins", "stop?parking",
+        "I am not a resident. stop the noise", "Thanks for stopping the noise", "how do I stop texts",
+        "stop sending him messages", "do they stop here", "does it stop here", "they stop here", "has it stopped",
+        "stop to house", "has the bus stop moved", "is the stop here", "stop in", "stop x ray",
+    ];
+
+    #[test]
+    fn request_with_reason_or_signature_is_stop() {
+        for text in OPT_OUTS_WITH_MORE {
+            for text in [shouted(text, true), shouted(text, false), (*text).to_owned()] {
+                assert_eq!(keyword(&text), Some(Keyword::Stop), "{text:?}");
+            }
+        }
+        for text in MESSAGES_LIKE_OPT_OUTS {
+            for text in [shouted(text, true), shouted(text, false), (*text).to_owned()] {
+                assert_eq!(keyword(&text), None, "{text:?}");
+            }
+        }
+    }
 
     #[test]
     fn vocabulary_is_sorted_and_fits_a_word() {
