@@ -6,7 +6,7 @@ use std::ops::Deref;
 
 use serde::Deserializer;
 
-use crate::adapter::json::{self, List, Member, Occurrences, Piece, Text};
+use crate::adapter::json::{self, List, Member, Occurrences, Pass, Piece, Text};
 use crate::adapter::lenient;
 
 /// A list, for which a single object may stand as well.
@@ -28,9 +28,9 @@ impl<T> Deref for Many<T> {
 }
 
 impl<'a, T: Member<'a>> Member<'a> for Many<T> {
-    fn read<D: Deserializer<'a>>(&mut self, value: D, careful: bool) -> Result<bool, D::Error> {
+    fn read<D: Deserializer<'a>>(&mut self, value: D, pass: Pass) -> Result<bool, D::Error> {
         let mut piece = Piece::default();
-        if !piece.read(value, careful)? {
+        if !piece.read(value, pass)? {
             return Ok(false);
         }
         let list = match piece.get().as_bytes().first() {
@@ -54,8 +54,8 @@ pub(super) struct Cut<'a, T> {
 }
 
 impl<'a, T: Member<'a>> Member<'a> for Cut<'a, T> {
-    fn read<D: Deserializer<'a>>(&mut self, value: D, careful: bool) -> Result<bool, D::Error> {
-        self.piece.read(value, careful)?;
+    fn read<D: Deserializer<'a>>(&mut self, value: D, pass: Pass) -> Result<bool, D::Error> {
+        self.piece.read(value, pass)?;
         let read = json::read(self.piece.get());
         let fits = read.is_some();
         self.inner = read.unwrap_or_default();

@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 
 use super::super::GATEWAY;
 use super::super::receive::product;
-use crate::adapter::json::{self, Json, List, Member, Occurrences, Piece, Text};
+use crate::adapter::json::{self, Json, List, Member, Occurrences, Pass, Piece, Text};
 use crate::adapter::{Collector, Owner, lenient};
 use crate::address::Address;
 use crate::clock::Timestamp;
@@ -222,9 +222,9 @@ struct Pieces<'a> {
 }
 
 impl<'a> Member<'a> for Pieces<'a> {
-    fn read<D: Deserializer<'a>>(&mut self, value: D, careful: bool) -> Result<bool, D::Error> {
+    fn read<D: Deserializer<'a>>(&mut self, value: D, pass: Pass) -> Result<bool, D::Error> {
         let mut piece = Piece::default();
-        piece.read(value, careful)?;
+        piece.read(value, pass)?;
         match piece.get().as_bytes().first() {
             Some(b'{') => self.items.push(piece),
             Some(b'[') => {
