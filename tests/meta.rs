@@ -1309,7 +1309,12 @@ async fn message_without_a_readable_number_is_nobodys() {
         assert_eq!((received.events.len(), received.discarded_events()), (0, 1), "{odd}");
     }
     // What is of the account, or of our number by its own member, is ours.
-    for value in [json!({ "event": "TOMORROW" }), json!({ "phone_number_id": NUMBER }), json!({})] {
+    for value in [
+        json!({ "event": "TOMORROW" }),
+        json!({ "phone_number_id": NUMBER }),
+        json!({ "phone_number_settings": { "phone_number_id": NUMBER } }),
+        json!({}),
+    ] {
         let received = changes(json!([{ "field": "tomorrow", "value": value }])).await;
         assert_eq!(kept(&received.events), [("tomorrow", value.to_string())]);
     }

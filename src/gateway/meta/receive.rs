@@ -331,7 +331,9 @@ fn entry_account<'e>(entry: &'e Entry<'_>) -> Option<&'e str> {
 /// The account whose a value is: the number in its metadata. The entry's account counts only for what is of no number: the
 /// other numbers of that account can have other owners.
 fn account<'e>(entry: &'e Entry<'_>, change: &Change<'_>, value: &'e Cut<'_, Value<'_>>) -> Option<&'e str> {
-    let numbers = value.metadata.iter().flat_map(|metadata| metadata.phone_number_id.0.iter());
+    // The settings of a number come without metadata.
+    let places = value.metadata.iter().chain(value.phone_number_settings.iter());
+    let numbers = places.flat_map(|metadata| metadata.phone_number_id.0.iter());
     // Some fields name it in the value itself.
     let numbers = numbers.chain(value.phone_number_id.0.iter());
     if let Some(number) = unanimous(numbers).ok()? {

@@ -91,6 +91,7 @@ lenient! {
     pub(super) struct Value<'a> {
         pub(super) metadata: Many<Metadata<'a>>,
         pub(super) phone_number_id: Occurrences<Text<'a>>,
+        pub(super) phone_number_settings: Many<Metadata<'a>>,
         pub(super) contacts: Many<Contact<'a>>,
         pub(super) messages: Many<Piece<'a>>,
         pub(super) message_echoes: Many<Piece<'a>>,
