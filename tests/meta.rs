@@ -1598,3 +1598,16 @@ async fn contact_card_has_a_name_and_a_number() {
         assert_eq!((cards[0].name.as_str(), cards[0].phones[0].value.as_str()), (name, "+447700900456"), "{card}");
     }
 }
+
+#[tokio::test]
+async fn edits_in_edits_are_not_followed() {
+    for depth in [200, 50_000] {
+        let [open, close] = [r#"{"type":"edit","edit":{"message":"#.repeat(depth), "}}".repeat(depth)];
+        let edits = format!(r#"{open}{{"odd":1e999}}{close}"#);
+        let stop = text_message("wamid.1", "STOP");
+        let value = format!(r#"{{"metadata":{{"phone_number_id":"{NUMBER}"}},"messages":[{edits},{stop}]}}"#);
+        let received = changes(format!(r#"[{{"field":"messages","value":{value}}}]"#)).await;
+        assert_eq!(stops(&received.events).len(), 1);
+        assert!(kept(&received.events).iter().any(|(what, raw)| *what == "messages.edit" && *raw == edits));
+    }
+}

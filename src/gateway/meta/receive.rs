@@ -526,8 +526,10 @@ fn content(message: &Message<'_>, envelope: &Envelope) -> Option<InboundContent>
 }
 
 fn edited(edit: Option<&Edit<'_>>, envelope: &Envelope) -> Option<InboundContent> {
-    let (edit, message) = (edit?, edit?.message.as_deref()?);
-    let content = content_of(kind(message), message, envelope).or_else(|| words(message))?;
+    let edit = edit?;
+    let message: Message<'_> = json::read(edit.message?.get())?;
+    // An edit in an edit is of no form that is known, and is not followed.
+    let content = content_of(kind(&message), &message, envelope).or_else(|| words(&message))?;
     Some(match edit.original_message_id.some() {
         Some(id) => InboundContent::Edited { id: id.into(), content: Box::new(content) },
         // Of which message is not known, but the words can be STOP.

@@ -267,7 +267,8 @@ lenient! {
 
     pub(super) struct Edit<'a> {
         pub(super) original_message_id: Text<'a>,
-        pub(super) message: Option<Box<Message<'a>>>,
+        /// A message: read when it is needed, so that edits in edits go no deeper.
+        pub(super) message: Option<Piece<'a>>,
     }
 
     pub(super) struct Kind<'a> {
