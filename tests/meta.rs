@@ -1309,7 +1309,12 @@ async fn message_without_a_readable_number_is_nobodys() {
         assert_eq!((received.events.len(), received.discarded_events()), (0, 1), "{odd}");
     }
     // What is of the account, or of our number by its own member, is ours.
-    for value in [json!({ "event": "TOMORROW" }), json!({ "phone_number_id": NUMBER }), json!({})] {
+    for value in [
+        json!({ "event": "TOMORROW" }),
+        json!({ "phone_number_id": NUMBER }),
+        json!({ "phone_number_settings": { "phone_number_id": NUMBER } }),
+        json!({}),
+    ] {
         let received = changes(json!([{ "field": "tomorrow", "value": value }])).await;
         assert_eq!(kept(&received.events), [("tomorrow", value.to_string())]);
     }
@@ -1591,5 +1596,18 @@ async fn contact_card_has_a_name_and_a_number() {
         let events = messages(json!([message])).await;
         let InboundContent::Contacts(cards) = &inbound(&events).content else { panic!("{card}: {events:?}") };
         assert_eq!((cards[0].name.as_str(), cards[0].phones[0].value.as_str()), (name, "+447700900456"), "{card}");
+    }
+}
+
+#[tokio::test]
+async fn edits_in_edits_are_not_followed() {
+    for depth in [200, 50_000] {
+        let [open, close] = [r#"{"type":"edit","edit":{"message":"#.repeat(depth), "}}".repeat(depth)];
+        let edits = format!(r#"{open}{{"odd":1e999}}{close}"#);
+        let stop = text_message("wamid.1", "STOP");
+        let value = format!(r#"{{"metadata":{{"phone_number_id":"{NUMBER}"}},"messages":[{edits},{stop}]}}"#);
+        let received = changes(format!(r#"[{{"field":"messages","value":{value}}}]"#)).await;
+        assert_eq!(stops(&received.events).len(), 1);
+        assert!(kept(&received.events).iter().any(|(what, raw)| *what == "messages.edit" && *raw == edits));
     }
 }

@@ -331,7 +331,9 @@ fn entry_account<'e>(entry: &'e Entry<'_>) -> Option<&'e str> {
 /// The account whose a value is: the number in its metadata. The entry's account counts only for what is of no number: the
 /// other numbers of that account can have other owners.
 fn account<'e>(entry: &'e Entry<'_>, change: &Change<'_>, value: &'e Cut<'_, Value<'_>>) -> Option<&'e str> {
-    let numbers = value.metadata.iter().flat_map(|metadata| metadata.phone_number_id.0.iter());
+    // The settings of a number come without metadata.
+    let places = value.metadata.iter().chain(value.phone_number_settings.iter());
+    let numbers = places.flat_map(|metadata| metadata.phone_number_id.0.iter());
     // Some fields name it in the value itself.
     let numbers = numbers.chain(value.phone_number_id.0.iter());
     if let Some(number) = unanimous(numbers).ok()? {
@@ -524,8 +526,10 @@ fn content(message: &Message<'_>, envelope: &Envelope) -> Option<InboundContent>
 }
 
 fn edited(edit: Option<&Edit<'_>>, envelope: &Envelope) -> Option<InboundContent> {
-    let (edit, message) = (edit?, edit?.message.as_deref()?);
-    let content = content_of(kind(message), message, envelope).or_else(|| words(message))?;
+    let edit = edit?;
+    let message: Message<'_> = json::read(edit.message?.get())?;
+    // An edit in an edit is of no form that is known, and is not followed.
+    let content = content_of(kind(&message), &message, envelope).or_else(|| words(&message))?;
     Some(match edit.original_message_id.some() {
         Some(id) => InboundContent::Edited { id: id.into(), content: Box::new(content) },
         // Of which message is not known, but the words can be STOP.

@@ -91,6 +91,7 @@ lenient! {
     pub(super) struct Value<'a> {
         pub(super) metadata: Many<Metadata<'a>>,
         pub(super) phone_number_id: Occurrences<Text<'a>>,
+        pub(super) phone_number_settings: Many<Metadata<'a>>,
         pub(super) contacts: Many<Contact<'a>>,
         pub(super) messages: Many<Piece<'a>>,
         pub(super) message_echoes: Many<Piece<'a>>,
@@ -266,7 +267,8 @@ lenient! {
 
     pub(super) struct Edit<'a> {
         pub(super) original_message_id: Text<'a>,
-        pub(super) message: Option<Box<Message<'a>>>,
+        /// A message: read when it is needed, so that edits in edits go no deeper.
+        pub(super) message: Option<Piece<'a>>,
     }
 
     pub(super) struct Kind<'a> {
