@@ -227,6 +227,19 @@ pub fn read<'a, T: Member<'a>>(text: &'a str) -> Option<T> {
     value.read(&mut serde_json::Deserializer::from_str(whole.get()), Pass::PARTS).ok()?.then_some(value)
 }
 
+/// Reads a JSON value as [`read`] does, each part by itself from the start, for who needs the parts as they stand.
+pub fn read_parts<'a, T: Member<'a>>(text: &'a str) -> Option<T> {
+    read_part(Piece(serde_json::from_str::<&RawValue>(text).ok()?.get()), Pass::PARTS)
+}
+
+/// Reads a part that was cut out in a pass over the parts.
+pub fn read_part<'a, T: Member<'a>>(part: Piece<'a>, pass: Pass) -> Option<T> {
+    let levels = pass.levels.map_or(Some(0), |levels| levels.checked_sub(1))?;
+    let (mut value, pass) = (T::default(), Pass { levels: Some(levels) });
+    let fits = value.read(&mut serde_json::Deserializer::from_str(part.get()), pass).unwrap_or(false);
+    fits.then_some(value)
+}
+
 /// How JSON is read: all of it in one pass, or each part by itself, so that no error in it ends more than that part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pass {
@@ -235,6 +248,11 @@ pub struct Pass {
 }
 
 impl Pass {
+    /// Returns `true` if all is read in one pass, and a part is not to be read by itself.
+    pub fn is_once(self) -> bool {
+        self.levels.is_none()
+    }
+
     const ONCE: Self = Self { levels: None };
     /// More levels than any gateway writes.
     const PARTS: Self = Self { levels: Some(32) };

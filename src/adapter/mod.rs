@@ -45,7 +45,9 @@ pub mod json {
     //! ```
 
     #[doc(inline)]
-    pub use crate::json::{Json, List, Member, MemberValue, Occurrences, Pass, Piece, Text, read};
+    pub use crate::json::{
+        Json, List, Member, MemberValue, Occurrences, Pass, Piece, Text, read, read_part, read_parts,
+    };
     #[doc(hidden)]
     pub use crate::json::{MapAccess, Name};
 }

@@ -28,7 +28,10 @@ use crate::webhook::Verified;
 /// Collects the events of a verified webhook.
 pub(super) fn events(webhook: &Verified, endpoint: &Endpoint, events: &mut Collector<'_>) {
     let json = Json::new(webhook.body());
-    let Some(hook) = json.read::<Hook<'_>>() else {
+    // What is rare may be kept as it stands: its pieces are cut out in a second reading.
+    let hook = json.read::<Hook<'_>>();
+    let hook = hook.filter(|hook| is_whatsapp(hook) && hook.is_plain()).or_else(|| json::read_parts(json.text()));
+    let Some(hook) = hook else {
         // It names no account that could be read, so that it may be anybody's.
         events.owner(None, 1);
         return;
@@ -40,6 +43,11 @@ pub(super) fn events(webhook: &Verified, endpoint: &Endpoint, events: &mut Colle
 /// The product of Meta's that a webhook is of, if a name of one stands there.
 pub(super) fn product<'t>(object: &'t Text<'_>) -> Option<&'t str> {
     object.some().filter(|object| object.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+}
+
+/// An object that cannot be read is taken for ours: the accounts in it say more.
+fn is_whatsapp(hook: &Hook<'_>) -> bool {
+    product(&hook.object).is_none_or(|object| object == "whatsapp_business_account")
 }
 
 struct Reader<'r, 'w> {
@@ -82,8 +90,7 @@ struct Around<'v> {
 
 impl Reader<'_, '_> {
     fn hook(&mut self, hook: &Hook<'_>) {
-        // An object that cannot be read is taken for ours: the accounts in it say more.
-        let whatsapp = product(&hook.object).is_none_or(|object| object == "whatsapp_business_account");
+        let whatsapp = is_whatsapp(hook);
         let values = hook.entry.iter().flat_map(|entry| entry.changes.iter()).flat_map(|change| change.value.iter());
         self.events.reserve(values.map(|value| value.count()).sum());
         if hook.entry.is_empty() {
@@ -149,7 +156,7 @@ impl Reader<'_, '_> {
                 self.fault(owner, piece, &entry.time);
             }
         }
-        if self.events.len() == before {
+        if self.events.len() == before && !value.is_plain() {
             let envelope = self.envelope(owner, value.piece.get(), &entry.time);
             self.events.push(account_event(field, value.piece.get(), envelope));
             return;

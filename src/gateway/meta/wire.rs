@@ -5,6 +5,7 @@
 use std::ops::Deref;
 
 use serde::Deserializer;
+use serde::de::Error as _;
 
 use crate::adapter::json::{self, List, Member, Occurrences, Pass, Piece, Text};
 use crate::adapter::lenient;
@@ -29,13 +30,18 @@ impl<T> Deref for Many<T> {
 
 impl<'a, T: Member<'a>> Member<'a> for Many<T> {
     fn read<D: Deserializer<'a>>(&mut self, value: D, pass: Pass) -> Result<bool, D::Error> {
+        if pass.is_once() {
+            let fits = self.0.read(value, pass)?;
+            // To be read part by part: an object may be one that is meant.
+            return if fits || !self.0.odd { Ok(fits) } else { Err(D::Error::custom("no list")) };
+        }
         let mut piece = Piece::default();
         if !piece.read(value, pass)? {
             return Ok(false);
         }
         let list = match piece.get().as_bytes().first() {
-            Some(b'[') => json::read::<List<T>>(piece.get()),
-            Some(b'{') => json::read::<T>(piece.get()).map(|one| List { items: vec![one], odd: false }),
+            Some(b'[') => json::read_part::<List<T>>(piece, pass),
+            Some(b'{') => json::read_part::<T>(piece, pass).map(|one| List { items: vec![one], odd: false }),
             _ => None,
         };
         let fits = list.is_some();
@@ -46,7 +52,7 @@ impl<'a, T: Member<'a>> Member<'a> for Many<T> {
     }
 }
 
-/// A value, and its JSON: cut out together, so that the JSON is always that of the value.
+/// A value, and its JSON: cut out together, so that the JSON is always that of the value. Read in one pass, it has none.
 #[derive(Debug, Default)]
 pub(super) struct Cut<'a, T> {
     pub(super) piece: Piece<'a>,
@@ -55,8 +61,11 @@ pub(super) struct Cut<'a, T> {
 
 impl<'a, T: Member<'a>> Member<'a> for Cut<'a, T> {
     fn read<D: Deserializer<'a>>(&mut self, value: D, pass: Pass) -> Result<bool, D::Error> {
+        if pass.is_once() {
+            return self.inner.read(value, pass);
+        }
         self.piece.read(value, pass)?;
-        let read = json::read(self.piece.get());
+        let read = json::read_part(self.piece, pass);
         let fits = read.is_some();
         self.inner = read.unwrap_or_default();
         Ok(fits)
@@ -337,7 +346,33 @@ pub(super) fn unanimous<'t>(mut texts: impl Iterator<Item = &'t Text<'t>>) -> Re
 #[derive(Debug)]
 pub(super) struct Conflict;
 
+impl Hook<'_> {
+    /// Returns `true` if it is what Meta posts as a rule, of which no entry, change or value is kept as it stands.
+    pub(super) fn is_plain(&self) -> bool {
+        !self.entry.odd && !self.entry.is_empty() && self.entry.iter().all(|entry| entry.is_plain())
+    }
+}
+
+impl Entry<'_> {
+    fn is_plain(&self) -> bool {
+        let filled = !self.changes.odd && !self.changes.is_empty();
+        filled
+            && self.changes.iter().all(|change| {
+                let filled = !change.value.odd && !change.value.is_empty();
+                filled && change.field.some() == Some("messages") && change.value.iter().all(|value| value.is_plain())
+            })
+    }
+}
+
 impl<'a> Value<'a> {
+    /// Returns `true` if it holds messages or statuses of a number, and nothing that is rare.
+    pub(super) fn is_plain(&self) -> bool {
+        let numbers = self.metadata.iter().flat_map(|metadata| metadata.phone_number_id.0.iter());
+        let told = !self.messages.is_empty() || !self.statuses.is_empty();
+        let rare = !self.calls.is_empty() || !self.groups.is_empty() || !self.history.is_empty();
+        told && !rare && !self.is_odd() && numbers.filter_map(|id| id.some()).next().is_some()
+    }
+
     /// The lists whose items are each an event.
     fn lists(&self) -> [&Many<Piece<'a>>; 7] {
         let [messages, echoes] = [&self.messages, &self.message_echoes];
