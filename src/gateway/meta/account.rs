@@ -24,7 +24,7 @@ pub(super) fn account_event(field: &str, piece: &str, envelope: Envelope) -> Eve
         "message_template_status_update" => (Topic::Template, value.event.some(), value.why()),
         "template_category_update" | "template_correct_category_detection" => (
             Topic::Template,
-            value.category().or(value.correct_category.some().and(Some(field))),
+            value.category().or(value.correct_category.some().or(value.id.some()).and(Some(field))),
             value.previous_category.some(),
         ),
         "message_template_components_update" => {
