@@ -49,7 +49,7 @@ pub enum Keyword {
 /// convention of this crate, UNVERIFIED**; DIM MWY ("no more") alone is left out because it answers questions. This function
 /// only recognises: acting on it is up to the caller.
 ///
-/// It reads until the first word that no request contains, which in most messages is one of the first three, nothing of a
+/// It reads until the first word that no request contains, which in most messages is one of the first few, nothing of a
 /// message over 512 bytes, and allocates nothing.
 ///
 /// ```
@@ -253,6 +253,7 @@ impl Sentence {
                     | Much
                     | Name
                     | Not
+                    | Of
                     | Regards
                     | Thanks
                     | The
@@ -424,36 +425,37 @@ const VOCABULARY: &[(&str, Word)] = {
     &[
         ("a", And), ("abroad", Away), ("address", House), ("addresses", House), ("afternoon", Morning), ("ag", And),
         ("again", Now), ("alert", Notice), ("alerting", Texting), ("alerts", Texts), ("all", All), ("allan", Out),
-        ("alone", Alone), ("altogether", Now), ("am", Am), ("and", And), ("android", Device), ("anfon", Sending),
-        ("anghywir", Anghywir), ("annoying", Adjective), ("annwyl", Dear), ("any", The), ("anymore", Anymore),
-        ("app", Device), ("ar", From), ("are", Are), ("area", House), ("as", And), ("asap", Now), ("ask", Sign),
-        ("asked", Sign), ("at", At), ("ata", Me), ("ataf", Me), ("atal", Stop), ("ataliwch", Stop),
-        ("automated", Adjective), ("automatic", Adjective), ("away", Away), ("be", Be), ("because", And),
-        ("belong", Belong), ("belongs", Belong), ("best", Kind), ("blackberry", Device), ("bloody", Adjective),
-        ("borough", House), ("bothering", Texting), ("but", And), ("by", By), ("byth", Now), ("byw", Live),
-        ("can", Can), ("cancel", Cease), ("cease", Cease), ("cell", Number), ("changed", Changed), ("cheers", Thanks),
-        ("chi", You), ("child", Kin), ("chysylltu", Texting), ("city", House), ("cofion", Regards),
-        ("communication", Notice), ("communications", Texts), ("completely", Now), ("constant", Adjective),
-        ("contact", Text), ("contacted", Texted), ("contacting", Texting), ("contacts", List), ("cos", And),
-        ("could", Can), ("council", Council), ("county", House), ("customer", Tenant), ("cymorth", Help),
-        ("cyngor", Cyngor), ("cynnes", Kind), ("cysylltu", Texting), ("dad", Dad), ("daddanysgrifio", Unsubscribe),
-        ("danfon", Sending), ("danysgrifio", Danysgrifio), ("danysgrifiwch", Danysgrifio), ("data", Details),
-        ("database", List), ("databases", List), ("daughter", Kin), ("daughters", Kin), ("dda", Dda), ("ddad", Dad),
-        ("dderbyn", Receive), ("ddim", Dont), ("dear", Dear), ("dechrau", Start), ("decst", Notice),
-        ("decstiau", Texts), ("decstio", Texting), ("delete", Remove), ("derbyn", Receive), ("destun", Notice),
-        ("details", Details), ("device", Device), ("did", Do), ("didnt", Didnt), ("died", Died), ("dileu", Remove),
-        ("dilewch", Remove), ("dim", No), ("diolch", Thanks), ("distribution", ListKind), ("do", Do), ("does", Do),
-        ("doesnt", Dont), ("dont", Dont), ("dr", Title), ("dw", I), ("dwi", I), ("dydw", I), ("effing", Adjective),
-        ("eich", The), ("eisiau", Want), ("else", Else), ("email", Device), ("end", Cease), ("enw", Details),
-        ("estate", House), ("eto", Now), ("evening", Morning), ("ever", Now), ("every", The),
-        ("everything", Everything), ("faithfully", Regards), ("father", Kin), ("fawr", Much), ("fi", Me),
-        ("flat", House), ("for", For), ("forever", Now), ("from", From), ("fucking", Adjective), ("further", More),
-        ("future", More), ("fy", My), ("gadewch", Leave), ("galaxy", Device), ("gan", From), ("gennych", You),
-        ("get", Receive), ("getting", Receive), ("gmail", Device), ("good", Good), ("gorau", Kind), ("got", Got),
-        ("guy", Person), ("gwelwch", Gwelwch), ("gysylltu", Texting), ("halt", Cease), ("has", Has), ("have", Have),
-        ("havent", Didnt), ("havnt", Didnt), ("he", He), ("hello", Hello), ("helo", Hello), ("help", Help),
-        ("her", He), ("here", Sir), ("hey", Hello), ("hi", Hello), ("hiya", Hello), ("hoffwn", Id), ("home", House),
-        ("house", House), ("huawei", Device), ("husband", Kin), ("hwn", This), ("i", I), ("id", Id), ("im", Im),
+        ("allwch", Can), ("alone", Alone), ("altogether", Now), ("am", Am), ("and", And), ("android", Device),
+        ("anfon", Sending), ("anghywir", Anghywir), ("annoying", Adjective), ("annwyl", Dear), ("any", The),
+        ("anymore", Anymore), ("app", Device), ("ar", From), ("are", Are), ("area", House), ("as", And),
+        ("asap", Now), ("ask", Sign), ("asked", Sign), ("at", At), ("ata", Me), ("ataf", Me), ("atal", Stop),
+        ("ataliwch", Stop), ("automated", Adjective), ("automatic", Adjective), ("away", Away), ("be", Be),
+        ("because", And), ("belong", Belong), ("belongs", Belong), ("best", Kind), ("blackberry", Device),
+        ("bloody", Adjective), ("borough", House), ("bothering", Texting), ("but", And), ("by", By), ("byth", Now),
+        ("byw", Live), ("can", Can), ("cancel", Cease), ("cease", Cease), ("cell", Number), ("changed", Changed),
+        ("cheers", Thanks), ("chi", You), ("child", Kin), ("chysylltu", Texting), ("city", House),
+        ("cofion", Regards), ("communication", Notice), ("communications", Texts), ("completely", Now),
+        ("constant", Adjective), ("contact", Text), ("contacted", Texted), ("contacting", Texting),
+        ("contacts", List), ("cos", And), ("could", Can), ("council", Council), ("county", House),
+        ("customer", Tenant), ("cymorth", Help), ("cyngor", Cyngor), ("cynnes", Kind), ("cysylltu", Texting),
+        ("dad", Dad), ("daddanysgrifio", Unsubscribe), ("danfon", Sending), ("danysgrifio", Danysgrifio),
+        ("danysgrifiwch", Danysgrifio), ("data", Details), ("database", List), ("databases", List), ("daughter", Kin),
+        ("daughters", Kin), ("dda", Dda), ("ddad", Dad), ("dderbyn", Receive), ("ddim", Dont), ("dear", Dear),
+        ("dechrau", Start), ("decst", Notice), ("decstiau", Texts), ("decstio", Texting), ("decsts", Texts),
+        ("delete", Remove), ("derbyn", Receive), ("destun", Notice), ("details", Details), ("device", Device),
+        ("did", Do), ("didnt", Didnt), ("died", Died), ("dileu", Remove), ("dilewch", Remove), ("dim", No),
+        ("diolch", Thanks), ("distribution", ListKind), ("do", Do), ("does", Do), ("doesnt", Dont), ("dont", Dont),
+        ("dr", Title), ("dw", I), ("dwi", I), ("dydw", I), ("dymuno", Want), ("effing", Adjective), ("eich", The),
+        ("eisiau", Want), ("else", Else), ("email", Device), ("end", Cease), ("enw", Details), ("estate", House),
+        ("eto", Now), ("evening", Morning), ("ever", Now), ("every", The), ("everything", Everything),
+        ("faithfully", Regards), ("father", Kin), ("fawr", Much), ("fi", Me), ("flat", House), ("for", For),
+        ("forever", Now), ("from", From), ("fucking", Adjective), ("further", More), ("future", More), ("fy", My),
+        ("gadewch", Leave), ("galaxy", Device), ("gan", From), ("gennych", You), ("get", Receive),
+        ("getting", Receive), ("gmail", Device), ("good", Good), ("gorau", Kind), ("got", Got), ("guy", Person),
+        ("gwelwch", Gwelwch), ("gysylltu", Texting), ("halt", Cease), ("has", Has), ("have", Have), ("havent", Didnt),
+        ("havnt", Didnt), ("he", He), ("hello", Hello), ("helo", Hello), ("help", Help), ("her", He), ("here", Sir),
+        ("hey", Hello), ("hi", Hello), ("hiya", Hello), ("hoffwn", Id), ("home", House), ("house", House),
+        ("huawei", Device), ("husband", Kin), ("hwn", This), ("hyn", These), ("i", I), ("id", Id), ("im", Im),
         ("imi", Me), ("immediately", Now), ("in", In), ("info", Help), ("interested", Interested), ("ios", Device),
         ("ipad", Device), ("iphone", Device), ("ir", To), ("is", Is), ("isio", Want), ("isnt", Isnt), ("it", It),
         ("its", Its), ("ive", Ive), ("just", Please), ("keep", Keep), ("kind", Kind), ("kindly", Please),
@@ -481,33 +483,34 @@ const VOCABULARY: &[(&str, Word)] = {
         ("regards", Regards), ("reminder", Notice), ("reminders", Texts), ("reminding", Texting), ("remove", Remove),
         ("removed", Removed), ("reply", Reply), ("resident", Tenant), ("rhagor", More), ("rhestr", List),
         ("rhestrau", List), ("rhif", Rhif), ("rhowch", Rhowch), ("right", Right), ("rwan", Now), ("rwy", I),
-        ("rwyf", I), ("rydw", I), ("said", Said), ("samsung", Device), ("send", Sending), ("sendin", Sending),
-        ("sending", Sending), ("sent", Sent), ("service", List), ("she", He), ("sign", Sign), ("signed", Sign),
-        ("silly", Adjective), ("since", Now), ("sincerely", Regards), ("sir", Sir), ("smartphone", Device),
-        ("sms", Text), ("so", Very), ("someone", Someone), ("son", Kin), ("sony", Device), ("sorry", Hello),
-        ("sotp", Stop), ("spam", Notice), ("spamming", Texting), ("sstop", Stop), ("start", Start), ("stop", Stop),
-        ("stopall", Stop), ("stopio", Stop), ("stopior", Stop), ("stopiwch", Stop), ("stopp", Stop), ("stpo", Stop),
-        ("straight", Right), ("sttop", Stop), ("stupid", Adjective), ("subscribe", Subscribe), ("such", The),
-        ("symud", Moved), ("system", List), ("ta", Thanks), ("tablet", Device), ("take", Take), ("taken", Removed),
-        ("tanysgrifio", Danysgrifio), ("team", Sir), ("tecst", Notice), ("tecstiau", Texts), ("tecstio", Texting),
-        ("tecsts", Texts), ("tel", Number), ("telephone", Number), ("tenant", Tenant), ("testun", Notice),
-        ("testunau", Texts), ("texing", Texting), ("text", Text), ("texted", Texted), ("textin", Texting),
-        ("texting", Texting), ("texts", Texts), ("thank", Thanks), ("thanks", Thanks), ("thankyou", Thanks),
-        ("that", That), ("the", The), ("thecstiau", Texts), ("thecstio", Texting), ("then", And), ("there", Sir),
-        ("these", These), ("they", He), ("think", Think), ("this", This), ("those", The), ("thx", Thanks), ("to", To),
-        ("today", Now), ("too", Too), ("town", House), ("truly", Regards), ("txt", Text), ("txtin", Texting),
-        ("txting", Texting), ("txts", Texts), ("ty", Thanks), ("tynnu", Take), ("tynnwch", Take), ("type", Reply),
-        ("u", You), ("ultra", Device), ("un", Un), ("unstop", Unstop), ("unsub", Unsubscribe),
-        ("unsubcribe", Unsubscribe), ("unsubscribe", Unsubscribe), ("unsubscribed", Unsubscribe),
-        ("unsubscribeme", Unsubscribe), ("unsubscribing", Unsubscribe), ("unsubsribe", Unsubscribe),
-        ("unsuscribe", Unsubscribe), ("unwanted", Adjective), ("up", Up), ("update", Notice), ("updates", Texts),
-        ("ur", Your), ("us", Me), ("usubscribe", Unsubscribe), ("very", Very), ("via", Via), ("village", House),
-        ("want", Want), ("warm", Kind), ("we", I), ("wedi", Have), ("weve", Ive), ("whatsapp", Text),
-        ("whatsapps", Texts), ("who", Who), ("whos", Whos), ("wife", Kin), ("will", Can), ("windows", Device),
-        ("wish", Want), ("wishes", Regards), ("with", With), ("woman", Person), ("wont", Dont), ("would", Would),
-        ("wrong", Wrong), ("wrth", From), ("wyf", I), ("x", Please), ("xperia", Device), ("xx", Please),
-        ("xxx", Please), ("y", The), ("yahoo", Device), ("yma", Sir), ("yn", Very), ("yna", Sir), ("yno", Sir),
-        ("you", You), ("your", Your), ("yours", Kind), ("youve", Its), ("yr", The),
+        ("rwyf", I), ("rwyn", I), ("rydw", I), ("said", Said), ("samsung", Device), ("send", Sending),
+        ("sendin", Sending), ("sending", Sending), ("sent", Sent), ("service", List), ("she", He), ("sign", Sign),
+        ("signed", Sign), ("silly", Adjective), ("since", Now), ("sincerely", Regards), ("sir", Sir),
+        ("smartphone", Device), ("sms", Text), ("so", Very), ("someone", Someone), ("son", Kin), ("sony", Device),
+        ("sorry", Hello), ("sotp", Stop), ("spam", Notice), ("spamming", Texting), ("sstop", Stop), ("start", Start),
+        ("stop", Stop), ("stopall", Stop), ("stopio", Stop), ("stopior", Stop), ("stopiwch", Stop), ("stopp", Stop),
+        ("stpo", Stop), ("straight", Right), ("sttop", Stop), ("stupid", Adjective), ("subscribe", Subscribe),
+        ("such", The), ("symud", Moved), ("system", List), ("ta", Thanks), ("tablet", Device), ("take", Take),
+        ("taken", Removed), ("tanysgrifio", Danysgrifio), ("team", Sir), ("tecst", Notice), ("tecstiau", Texts),
+        ("tecstio", Texting), ("tecsts", Texts), ("tel", Number), ("telephone", Number), ("tenant", Tenant),
+        ("testun", Notice), ("testunau", Texts), ("texing", Texting), ("text", Text), ("texted", Texted),
+        ("textin", Texting), ("texting", Texting), ("texts", Texts), ("thank", Thanks), ("thanks", Thanks),
+        ("thankyou", Thanks), ("that", That), ("the", The), ("thecstiau", Texts), ("thecstio", Texting),
+        ("then", And), ("there", Sir), ("these", These), ("they", He), ("think", Think), ("this", This),
+        ("those", The), ("thx", Thanks), ("to", To), ("today", Now), ("too", Too), ("town", House),
+        ("truly", Regards), ("txt", Text), ("txtin", Texting), ("txting", Texting), ("txts", Texts), ("ty", Thanks),
+        ("tynnu", Take), ("tynnwch", Take), ("type", Reply), ("u", You), ("ultra", Device), ("un", Un),
+        ("unstop", Unstop), ("unsub", Unsubscribe), ("unsubcribe", Unsubscribe), ("unsubscribe", Unsubscribe),
+        ("unsubscribed", Unsubscribe), ("unsubscribeme", Unsubscribe), ("unsubscribing", Unsubscribe),
+        ("unsubsribe", Unsubscribe), ("unsuscribe", Unsubscribe), ("unwanted", Adjective), ("up", Up),
+        ("update", Notice), ("updates", Texts), ("ur", Your), ("us", Me), ("usubscribe", Unsubscribe), ("very", Very),
+        ("via", Via), ("village", House), ("want", Want), ("warm", Kind), ("we", I), ("wedi", Have), ("weve", Ive),
+        ("whatsapp", Text), ("whatsapps", Texts), ("who", Who), ("whos", Whos), ("wife", Kin), ("will", Can),
+        ("windows", Device), ("wish", Want), ("wishes", Regards), ("with", With), ("wnewch", Can), ("woman", Person),
+        ("wont", Dont), ("would", Would), ("wrong", Wrong), ("wrth", From), ("wyf", I), ("x", Please),
+        ("xperia", Device), ("xx", Please), ("xxx", Please), ("y", The), ("yahoo", Device), ("yma", Sir),
+        ("yn", Very), ("yna", Sir), ("yno", Sir), ("you", You), ("your", Your), ("yours", Kind), ("youve", Its),
+        ("yr", The),
     ]
 };
 
@@ -604,6 +607,8 @@ const REASONS: &[&[Word]] = {
         &[No, Longer, Want, This],
         &[Changed, My, Number],
         &[Changed, Number],
+        &[My, Number, Has, Changed],
+        &[New, Number],
         &[Too, Many, Texts],
         &[Moved, House],
         &[Adjective],
@@ -805,7 +810,7 @@ impl Parser<'_> {
     /// "To Telford", "in Ellesmere Port".
     fn named_place(&mut self) -> bool {
         use self::Word::*;
-        let named = self.any(&[In, To, From]) && self.eat(Name);
+        let named = self.any(&[In, To, From, Of]) && self.eat(Name);
         self.eat(Name);
         named
     }
@@ -1105,7 +1110,11 @@ impl Parser<'_> {
     /// Who sends the messages and who gets them.
     fn about_messages(&mut self) -> bool {
         use self::Word::*;
-        if self.has(Self::sender) || self.has(Self::target) || self.has(|parser| parser.eat(To) && parser.target()) {
+        if self.eat(These)
+            || self.has(Self::sender)
+            || self.has(Self::target)
+            || self.has(|parser| parser.eat(To) && parser.target())
+        {
             return true;
         }
         // "That you keep sending me".
@@ -1152,7 +1161,9 @@ impl Parser<'_> {
             self.eat(And);
             self.eat(My); // "fy nhecstio"
             if self.eat(Texting) {
-                self.has(Self::target);
+                if !self.has(Self::target) {
+                    self.eat(I);
+                }
                 return true;
             }
             return self.eat(Sending) && self.has(Self::sendable);
@@ -1336,6 +1347,10 @@ mod tests {
         "peidiwch a tecstio fi", "peidiwch a fy nhecstio", "gadewch lonydd i mi", "rhowch y gorau i decstio fi",
         "s-t-o-p", "S.T.O.P", "S T O P please", "STOP 2 UNSUBSCRIBE", "text STOP to end", "STOP TO OPT OUT", "sttop",
         "stop.stop", "stop pls ta",
+        "Stop. Thank you. Jane", "STOP my number has changed", "I moved out of Shropshire, stop the texts",
+        "stopiwch y negeseuon hyn", "Peidiwch â fy nhecstio i", "dim mwy o decsts", "Rwy'n dymuno optio allan",
+        "a wnewch chi stopio anfon negeseuon ataf", "Allwch chi stopio tecstio fi", "Stopiwch gysylltu â mi",
+        "Stop. Best wishes, Jane", "stop texts from Telford & Wrekin Council",
     ];
 
     #[rustfmt::skip]
@@ -1398,6 +1413,22 @@ mod tests {
         "I didn't sign up for this, stop the bill", "please stop as my bin", "stop this", "how do I stop this",
         "I asked for a bin", "Stop. I'm not happy", "I'm not sure, stop", "I'm not Jane",
         "I'm not happy, please stop the noise", "stop this isn't working",
+        "stop the man from Telford Council", "stop from the council", "stop calls from the council",
+        "stop the calls from Telford Council", "I have a new phone", "my number has changed",
+        "remove my number from the bin list", "remove me from your waiting list", "remove my address from your system",
+        "please remove my house from your list", "delete my account", "delete my data", "delete my details",
+        "take my bin off your list", "take me off the garden waste list", "take my house off the list", "stop the list",
+        "stop my mother", "stop my number", "stop the number 7 bus", "stop number 7",
+        "is there a bus stop near the house", "the stop at the house is gone", "stop new texts about bins",
+        "stop texting about my bins", "stop that", "stop being silly", "stop to me", "stop at this address",
+        "stop deliveries to this address", "not at this address", "we have moved out of the house",
+        "we have moved, can you stop my bins", "we moved out, stop the bins", "stop we have moved the bins out",
+        "stop from telford", "stop in Telford to the house", "there is no stop in Telford", "I live at the stop",
+        "you stop here", "he stopped", "2 stop", "4 stop", "it is not my house, stop the bill", "this is not my bin",
+        "this is not my bin, please stop", "this is not mine", "the bin is not mine, stop",
+        "stop the bill it is not mine", "can you stop it its not mine", "peidiwch", "peidiwch â phoeni",
+        "peidiwch â pharcio yma", "peidiwch â symud y bin", "tynnwch", "dileu", "symud", "dwi eisiau stopio",
+        "stopiwch chi", "stopiwch fi",
     ];
 
     #[test]
