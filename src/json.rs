@@ -549,7 +549,7 @@ impl<'a> Member<'a> for Piece<'a> {
     }
 }
 
-/// An array. What is no array has no items.
+/// An array. An object that fits an element is an array of one; what else is no array has no items.
 #[derive(Clone)]
 pub struct List<T> {
     /// The elements, each as far as it could be read.
@@ -594,10 +594,14 @@ impl<'a, T: Member<'a>> Member<'a> for List<T> {
         false
     }
 
-    fn object<M: MapAccess<'a>>(&mut self, mut members: M, _: Pass) -> Result<bool, M::Error> {
-        self.odd = true;
-        while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(false)
+    fn object<M: MapAccess<'a>>(&mut self, members: M, pass: Pass) -> Result<bool, M::Error> {
+        let mut item = T::default();
+        let fits = item.object(members, pass)?;
+        self.odd |= !fits;
+        if fits {
+            push(&mut self.items, item);
+        }
+        Ok(fits)
     }
 
     fn array<S: SeqAccess<'a>>(&mut self, mut elements: S, pass: Pass) -> Result<bool, S::Error> {

@@ -49,7 +49,7 @@ pub enum Keyword {
 /// convention of this crate, UNVERIFIED**; DIM MWY ("no more") alone is left out because it answers questions. This function
 /// only recognises: acting on it is up to the caller.
 ///
-/// It reads until the first word that no request contains, which in most messages is one of the first three, nothing of a
+/// It reads until the first word that no request contains, which in most messages is one of the first few, nothing of a
 /// message over 512 bytes, and allocates nothing.
 ///
 /// ```
@@ -247,10 +247,13 @@ impl Sentence {
                     | From
                     | Hello
                     | In
+                    | Isnt
                     | Kind
                     | Model
                     | Much
                     | Name
+                    | Not
+                    | Of
                     | Regards
                     | Thanks
                     | The
@@ -405,13 +408,13 @@ fn listed(letters: &[u8]) -> Option<Word> {
 #[rustfmt::skip]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Word {
-    Adjective, All, Alone, Am, And, Anghywir, Anymore, Are, At, Away, Be, Belong, Can, Cease, Changed, Council,
+    Adjective, All, Alone, Am, And, Anghywir, Anymore, Are, At, Away, Be, Belong, By, Can, Cease, Changed, Council,
     Cyngor, Dad, Danysgrifio, Dda, Dear, Details, Device, Didnt, Died, Do, Dont, Else, Everything, For, From, Good,
     Got, Gwelwch, Has, Have, He, Hello, Help, House, I, Id, Im, In, Interested, Is, Isnt, It, Its, Ive, Keep, Kin,
     Kind, Leave, Like, List, ListKind, Live, Longer, Many, Me, Mine, Model, More, Morning, Moved, Much, My, Name, New,
     No, Not, Notice, Now, Number, Of, Off, On, Once, Opt, Os, Out, Passed, Peidiwch, Person, Please, Receive, Regards,
     Remove, Removed, Reply, Rhif, Rhowch, Right, Said, Sending, Sent, Sign, Sir, Someone, Start, Stop, Subscribe,
-    Take, Tenant, Text, Texted, Texting, Texts, Thanks, That, The, These, This, Title, To, Too, Un, Unstop,
+    Take, Tenant, Text, Texted, Texting, Texts, Thanks, That, The, These, Think, This, Title, To, Too, Un, Unstop,
     Unsubscribe, Up, Very, Via, Want, Who, Whos, With, Would, Wrong, You, Your,
 }
 
@@ -422,87 +425,92 @@ const VOCABULARY: &[(&str, Word)] = {
     &[
         ("a", And), ("abroad", Away), ("address", House), ("addresses", House), ("afternoon", Morning), ("ag", And),
         ("again", Now), ("alert", Notice), ("alerting", Texting), ("alerts", Texts), ("all", All), ("allan", Out),
-        ("alone", Alone), ("altogether", Now), ("am", Am), ("and", And), ("android", Device), ("anfon", Sending),
-        ("anghywir", Anghywir), ("annoying", Adjective), ("annwyl", Dear), ("any", The), ("anymore", Anymore),
-        ("app", Device), ("ar", From), ("are", Are), ("area", House), ("asap", Now), ("ask", Sign), ("asked", Sign),
-        ("at", At), ("ata", Me), ("ataf", Me), ("atal", Stop), ("ataliwch", Stop), ("automated", Adjective),
-        ("automatic", Adjective), ("away", Away), ("be", Be), ("belong", Belong), ("belongs", Belong), ("best", Kind),
-        ("blackberry", Device), ("bloody", Adjective), ("borough", House), ("bothering", Texting), ("but", And),
-        ("byth", Now), ("byw", Live), ("can", Can), ("cancel", Cease), ("cease", Cease), ("cell", Number),
-        ("changed", Changed), ("cheers", Thanks), ("chi", You), ("child", Kin), ("chysylltu", Texting),
-        ("city", House), ("cofion", Regards), ("communication", Notice), ("communications", Texts),
-        ("completely", Now), ("constant", Adjective), ("contact", Text), ("contacted", Texted),
-        ("contacting", Texting), ("contacts", List), ("could", Can), ("council", Council), ("county", House),
+        ("allwch", Can), ("alone", Alone), ("altogether", Now), ("am", Am), ("and", And), ("android", Device),
+        ("anfon", Sending), ("anghywir", Anghywir), ("annoying", Adjective), ("annwyl", Dear), ("any", The),
+        ("anymore", Anymore), ("app", Device), ("ar", From), ("are", Are), ("area", House), ("as", And),
+        ("asap", Now), ("ask", Sign), ("asked", Sign), ("at", At), ("ata", Me), ("ataf", Me), ("atal", Stop),
+        ("ataliwch", Stop), ("automated", Adjective), ("automatic", Adjective), ("away", Away), ("be", Be),
+        ("because", And), ("belong", Belong), ("belongs", Belong), ("best", Kind), ("blackberry", Device),
+        ("bloody", Adjective), ("borough", House), ("bothering", Texting), ("but", And), ("by", By), ("byth", Now),
+        ("byw", Live), ("can", Can), ("cancel", Cease), ("cease", Cease), ("cell", Number), ("changed", Changed),
+        ("cheers", Thanks), ("chi", You), ("child", Kin), ("chysylltu", Texting), ("city", House),
+        ("cofion", Regards), ("communication", Notice), ("communications", Texts), ("completely", Now),
+        ("constant", Adjective), ("contact", Text), ("contacted", Texted), ("contacting", Texting),
+        ("contacts", List), ("cos", And), ("could", Can), ("council", Council), ("county", House),
         ("customer", Tenant), ("cymorth", Help), ("cyngor", Cyngor), ("cynnes", Kind), ("cysylltu", Texting),
         ("dad", Dad), ("daddanysgrifio", Unsubscribe), ("danfon", Sending), ("danysgrifio", Danysgrifio),
         ("danysgrifiwch", Danysgrifio), ("data", Details), ("database", List), ("databases", List), ("daughter", Kin),
         ("daughters", Kin), ("dda", Dda), ("ddad", Dad), ("dderbyn", Receive), ("ddim", Dont), ("dear", Dear),
-        ("dechrau", Start), ("decst", Notice), ("decstiau", Texts), ("decstio", Texting), ("delete", Remove),
-        ("derbyn", Receive), ("destun", Notice), ("details", Details), ("device", Device), ("didnt", Didnt),
-        ("died", Died), ("dileu", Remove), ("dilewch", Remove), ("dim", No), ("diolch", Thanks),
-        ("distribution", ListKind), ("do", Do), ("does", Do), ("doesnt", Dont), ("dont", Dont), ("dr", Title),
-        ("dw", I), ("dwi", I), ("dydw", I), ("effing", Adjective), ("eich", The), ("eisiau", Want), ("else", Else),
-        ("email", Device), ("end", Cease), ("enw", Details), ("estate", House), ("eto", Now), ("evening", Morning),
-        ("ever", Now), ("every", The), ("everything", Everything), ("faithfully", Regards), ("father", Kin),
-        ("fawr", Much), ("fi", Me), ("flat", House), ("for", For), ("forever", Now), ("from", From),
-        ("fucking", Adjective), ("further", More), ("future", More), ("galaxy", Device), ("gan", From),
-        ("gennych", You), ("get", Receive), ("getting", Receive), ("gmail", Device), ("good", Good), ("gorau", Kind),
-        ("got", Got), ("guy", Person), ("gwelwch", Gwelwch), ("gysylltu", Texting), ("halt", Cease), ("has", Has),
-        ("have", Have), ("havent", Didnt), ("havnt", Didnt), ("he", He), ("hello", Hello), ("helo", Hello),
-        ("help", Help), ("her", He), ("here", Sir), ("hey", Hello), ("hi", Hello), ("hiya", Hello), ("hoffwn", Id),
-        ("home", House), ("house", House), ("huawei", Device), ("husband", Kin), ("hwn", This), ("i", I), ("id", Id),
-        ("im", Im), ("imi", Me), ("immediately", Now), ("in", In), ("info", Help), ("interested", Interested),
-        ("ios", Device), ("ipad", Device), ("iphone", Device), ("ir", To), ("is", Is), ("isio", Want), ("isnt", Isnt),
-        ("it", It), ("its", Its), ("ive", Ive), ("just", Please), ("keep", Keep), ("kind", Kind), ("kindly", Please),
+        ("dechrau", Start), ("decst", Notice), ("decstiau", Texts), ("decstio", Texting), ("decsts", Texts),
+        ("delete", Remove), ("derbyn", Receive), ("destun", Notice), ("details", Details), ("device", Device),
+        ("did", Do), ("didnt", Didnt), ("died", Died), ("dileu", Remove), ("dilewch", Remove), ("dim", No),
+        ("diolch", Thanks), ("distribution", ListKind), ("do", Do), ("does", Do), ("doesnt", Dont), ("dont", Dont),
+        ("dr", Title), ("dw", I), ("dwi", I), ("dydw", I), ("dymuno", Want), ("effing", Adjective), ("eich", The),
+        ("eisiau", Want), ("else", Else), ("email", Device), ("end", Cease), ("enw", Details), ("estate", House),
+        ("eto", Now), ("evening", Morning), ("ever", Now), ("every", The), ("everything", Everything),
+        ("faithfully", Regards), ("father", Kin), ("fawr", Much), ("fi", Me), ("flat", House), ("for", For),
+        ("forever", Now), ("from", From), ("fucking", Adjective), ("further", More), ("future", More), ("fy", My),
+        ("gadewch", Leave), ("galaxy", Device), ("gan", From), ("gennych", You), ("get", Receive),
+        ("getting", Receive), ("gmail", Device), ("good", Good), ("gorau", Kind), ("got", Got), ("guy", Person),
+        ("gwelwch", Gwelwch), ("gysylltu", Texting), ("halt", Cease), ("has", Has), ("have", Have), ("havent", Didnt),
+        ("havnt", Didnt), ("he", He), ("hello", Hello), ("helo", Hello), ("help", Help), ("her", He), ("here", Sir),
+        ("hey", Hello), ("hi", Hello), ("hiya", Hello), ("hoffwn", Id), ("home", House), ("house", House),
+        ("huawei", Device), ("husband", Kin), ("hwn", This), ("hyn", These), ("i", I), ("id", Id), ("im", Im),
+        ("imi", Me), ("immediately", Now), ("in", In), ("info", Help), ("interested", Interested), ("ios", Device),
+        ("ipad", Device), ("iphone", Device), ("ir", To), ("is", Is), ("isio", Want), ("isnt", Isnt), ("it", It),
+        ("its", Its), ("ive", Ive), ("just", Please), ("keep", Keep), ("kind", Kind), ("kindly", Please),
         ("lady", Person), ("landline", Number), ("leave", Leave), ("left", Moved), ("like", Like), ("list", List),
         ("lists", List), ("live", Live), ("lived", Live), ("lives", Live), ("living", Live), ("longer", Longer),
-        ("madam", Sir), ("mail", Device), ("mailing", ListKind), ("mam", Kin), ("man", Person), ("many", Many),
-        ("max", Device), ("may", Can), ("me", Me), ("mesage", Text), ("mesages", Texts), ("message", Text),
-        ("messaged", Texted), ("messageing", Texting), ("messages", Texts), ("messagin", Texting),
+        ("lonydd", Alone), ("madam", Sir), ("mail", Device), ("mailing", ListKind), ("mam", Kin), ("man", Person),
+        ("many", Many), ("max", Device), ("may", Can), ("me", Me), ("mesage", Text), ("mesages", Texts),
+        ("message", Text), ("messaged", Texted), ("messageing", Texting), ("messages", Texts), ("messagin", Texting),
         ("messaging", Texting), ("mi", Me), ("mine", Mine), ("mini", Device), ("miss", Title), ("mms", Text),
         ("mobile", Number), ("more", More), ("morning", Morning), ("mother", Kin), ("moto", Device),
         ("motorola", Device), ("moved", Moved), ("moving", Moved), ("moyn", Want), ("mr", Title), ("mrs", Title),
         ("ms", Title), ("msg", Text), ("msging", Texting), ("msgs", Texts), ("much", Much), ("mum", Kin),
         ("mwy", More), ("my", My), ("name", Details), ("nawr", Now), ("need", Want), ("neges", Notice),
-        ("negeseuon", Texts), ("neu", And), ("never", Dont), ("new", New), ("ni", Me), ("nid", Not), ("no", No),
-        ("nokia", Device), ("nos", Number), ("not", Not), ("notification", Notice), ("notifications", Texts),
-        ("notifying", Texting), ("now", Now), ("number", Number), ("o", Of), ("oddi", Off), ("of", Of), ("off", Off),
-        ("ok", Hello), ("okay", Hello), ("old", New), ("on", On), ("once", Once), ("oneplus", Device), ("opt", Opt),
-        ("opting", Opt), ("optio", Opt), ("optout", Unsubscribe), ("or", And), ("os", Os), ("our", My), ("out", Out),
-        ("outlook", Device), ("owner", Tenant), ("paid", Peidiwch), ("parent", Tenant), ("passed", Passed),
-        ("peidiwch", Peidiwch), ("permanently", Now), ("person", Person), ("pestering", Texting), ("phone", Number),
-        ("pixel", Device), ("place", House), ("please", Please), ("plis", Please), ("pls", Please), ("plus", Device),
-        ("plz", Please), ("pob", The), ("pro", Device), ("property", House), ("quit", Cease), ("r", Are),
-        ("receive", Receive), ("receiving", Receive), ("recently", Now), ("recieve", Receive), ("recieving", Receive),
-        ("records", List), ("refrain", Cease), ("regards", Regards), ("reminder", Notice), ("reminders", Texts),
-        ("reminding", Texting), ("remove", Remove), ("removed", Removed), ("reply", Reply), ("resident", Tenant),
-        ("rhagor", More), ("rhestr", List), ("rhestrau", List), ("rhif", Rhif), ("rhowch", Rhowch), ("right", Right),
-        ("rwan", Now), ("rwy", I), ("rwyf", I), ("said", Said), ("samsung", Device), ("send", Sending),
+        ("negeseuon", Texts), ("neu", And), ("never", Dont), ("new", New), ("nhecstio", Texting), ("ni", Me),
+        ("nid", Not), ("no", No), ("nokia", Device), ("nos", Number), ("not", Not), ("notification", Notice),
+        ("notifications", Texts), ("notifying", Texting), ("now", Now), ("number", Number), ("o", Of), ("oddi", Off),
+        ("of", Of), ("off", Off), ("ok", Hello), ("okay", Hello), ("old", New), ("on", On), ("once", Once),
+        ("oneplus", Device), ("opt", Opt), ("opting", Opt), ("optio", Opt), ("optout", Unsubscribe), ("or", And),
+        ("os", Os), ("our", My), ("out", Out), ("outlook", Device), ("owner", Tenant), ("paid", Peidiwch),
+        ("parent", Tenant), ("passed", Passed), ("peidiwch", Peidiwch), ("permanently", Now), ("person", Person),
+        ("pestering", Texting), ("phone", Number), ("pixel", Device), ("place", House), ("please", Please),
+        ("plis", Please), ("pls", Please), ("plus", Device), ("plz", Please), ("pob", The), ("pro", Device),
+        ("property", House), ("quit", Cease), ("r", Are), ("receive", Receive), ("receiving", Receive),
+        ("recently", Now), ("recieve", Receive), ("recieving", Receive), ("records", List), ("refrain", Cease),
+        ("regards", Regards), ("reminder", Notice), ("reminders", Texts), ("reminding", Texting), ("remove", Remove),
+        ("removed", Removed), ("reply", Reply), ("resident", Tenant), ("rhagor", More), ("rhestr", List),
+        ("rhestrau", List), ("rhif", Rhif), ("rhowch", Rhowch), ("right", Right), ("rwan", Now), ("rwy", I),
+        ("rwyf", I), ("rwyn", I), ("rydw", I), ("said", Said), ("samsung", Device), ("send", Sending),
         ("sendin", Sending), ("sending", Sending), ("sent", Sent), ("service", List), ("she", He), ("sign", Sign),
         ("signed", Sign), ("silly", Adjective), ("since", Now), ("sincerely", Regards), ("sir", Sir),
         ("smartphone", Device), ("sms", Text), ("so", Very), ("someone", Someone), ("son", Kin), ("sony", Device),
         ("sorry", Hello), ("sotp", Stop), ("spam", Notice), ("spamming", Texting), ("sstop", Stop), ("start", Start),
         ("stop", Stop), ("stopall", Stop), ("stopio", Stop), ("stopior", Stop), ("stopiwch", Stop), ("stopp", Stop),
-        ("stpo", Stop), ("straight", Right), ("stupid", Adjective), ("subscribe", Subscribe), ("such", The),
-        ("symud", Moved), ("system", List), ("ta", Thanks), ("tablet", Device), ("take", Take), ("taken", Removed),
-        ("tanysgrifio", Danysgrifio), ("team", Sir), ("tecst", Notice), ("tecstiau", Texts), ("tecstio", Texting),
-        ("tecsts", Texts), ("tel", Number), ("telephone", Number), ("tenant", Tenant), ("testun", Notice),
-        ("testunau", Texts), ("texing", Texting), ("text", Text), ("texted", Texted), ("textin", Texting),
-        ("texting", Texting), ("texts", Texts), ("thank", Thanks), ("thanks", Thanks), ("thankyou", Thanks),
-        ("that", That), ("the", The), ("thecstiau", Texts), ("thecstio", Texting), ("then", And), ("there", Sir),
-        ("these", These), ("they", He), ("this", This), ("those", The), ("thx", Thanks), ("to", To), ("today", Now),
-        ("too", Too), ("town", House), ("truly", Regards), ("txt", Text), ("txtin", Texting), ("txting", Texting),
-        ("txts", Texts), ("ty", Thanks), ("tynnu", Take), ("tynnwch", Take), ("type", Reply), ("u", You),
-        ("ultra", Device), ("un", Un), ("unstop", Unstop), ("unsubcribe", Unsubscribe), ("unsubscribe", Unsubscribe),
+        ("stpo", Stop), ("straight", Right), ("sttop", Stop), ("stupid", Adjective), ("subscribe", Subscribe),
+        ("such", The), ("symud", Moved), ("system", List), ("ta", Thanks), ("tablet", Device), ("take", Take),
+        ("taken", Removed), ("tanysgrifio", Danysgrifio), ("team", Sir), ("tecst", Notice), ("tecstiau", Texts),
+        ("tecstio", Texting), ("tecsts", Texts), ("tel", Number), ("telephone", Number), ("tenant", Tenant),
+        ("testun", Notice), ("testunau", Texts), ("texing", Texting), ("text", Text), ("texted", Texted),
+        ("textin", Texting), ("texting", Texting), ("texts", Texts), ("thank", Thanks), ("thanks", Thanks),
+        ("thankyou", Thanks), ("that", That), ("the", The), ("thecstiau", Texts), ("thecstio", Texting),
+        ("then", And), ("there", Sir), ("these", These), ("they", He), ("think", Think), ("this", This),
+        ("those", The), ("thx", Thanks), ("to", To), ("today", Now), ("too", Too), ("town", House),
+        ("truly", Regards), ("txt", Text), ("txtin", Texting), ("txting", Texting), ("txts", Texts), ("ty", Thanks),
+        ("tynnu", Take), ("tynnwch", Take), ("type", Reply), ("u", You), ("ultra", Device), ("un", Un),
+        ("unstop", Unstop), ("unsub", Unsubscribe), ("unsubcribe", Unsubscribe), ("unsubscribe", Unsubscribe),
         ("unsubscribed", Unsubscribe), ("unsubscribeme", Unsubscribe), ("unsubscribing", Unsubscribe),
-        ("unsuscribe", Unsubscribe), ("unwanted", Adjective), ("up", Up), ("update", Notice), ("updates", Texts),
-        ("ur", Your), ("us", Me), ("very", Very), ("via", Via), ("village", House), ("want", Want), ("warm", Kind),
-        ("we", I), ("wedi", Have), ("weve", Ive), ("whatsapp", Text), ("whatsapps", Texts), ("who", Who),
-        ("whos", Whos), ("wife", Kin), ("will", Can), ("windows", Device), ("wish", Want), ("wishes", Regards),
-        ("with", With), ("woman", Person), ("wont", Dont), ("would", Would), ("wrong", Wrong), ("wrth", From),
-        ("wyf", I), ("x", Please), ("xperia", Device), ("xx", Please), ("xxx", Please), ("y", The), ("yahoo", Device),
-        ("yma", Sir), ("yn", Very), ("yna", Sir), ("yno", Sir), ("you", You), ("your", Your), ("yours", Kind),
-        ("youve", Its), ("yr", The),
+        ("unsubsribe", Unsubscribe), ("unsuscribe", Unsubscribe), ("unwanted", Adjective), ("up", Up),
+        ("update", Notice), ("updates", Texts), ("ur", Your), ("us", Me), ("usubscribe", Unsubscribe), ("very", Very),
+        ("via", Via), ("village", House), ("want", Want), ("warm", Kind), ("we", I), ("wedi", Have), ("weve", Ive),
+        ("whatsapp", Text), ("whatsapps", Texts), ("who", Who), ("whos", Whos), ("wife", Kin), ("will", Can),
+        ("windows", Device), ("wish", Want), ("wishes", Regards), ("with", With), ("wnewch", Can), ("woman", Person),
+        ("wont", Dont), ("would", Would), ("wrong", Wrong), ("wrth", From), ("wyf", I), ("x", Please),
+        ("xperia", Device), ("xx", Please), ("xxx", Please), ("y", The), ("yahoo", Device), ("yma", Sir),
+        ("yn", Very), ("yna", Sir), ("yno", Sir), ("you", You), ("your", Your), ("yours", Kind), ("youve", Its),
+        ("yr", The),
     ]
 };
 
@@ -572,6 +580,8 @@ const COURTESIES: &[&[Word]] = {
         &[At, Once],
         &[At, All],
         &[For, Good],
+        &[By, Text],
+        &[Via, Text],
         &[From, Now, On],
         &[Os, Gwelwch, Very, Dda],
         &[And],
@@ -597,6 +607,8 @@ const REASONS: &[&[Word]] = {
         &[No, Longer, Want, This],
         &[Changed, My, Number],
         &[Changed, Number],
+        &[My, Number, Has, Changed],
+        &[New, Number],
         &[Too, Many, Texts],
         &[Moved, House],
         &[Adjective],
@@ -604,11 +616,6 @@ const REASONS: &[&[Word]] = {
         &[Dont, Want, This],
         &[Do, Not, Want, These],
         &[Do, Not, Want, This],
-        &[Didnt, Sign, Up, For, These],
-        &[Didnt, Sign, Up, For, This],
-        &[Didnt, Sign, Up],
-        &[Dont, Sign, Up, For, These],
-        &[Dont, Sign, Up, For, This],
         &[Not, Interested],
         &[No, Longer, Interested],
         &[Who, Is, This],
@@ -620,7 +627,21 @@ const REASONS: &[&[Word]] = {
 /// What may stand before a reason.
 const BEFORE_REASON: &[&[Word]] = {
     use self::Word::*;
-    &[&[This, Is], &[Its], &[It, Is], &[You, Have], &[Have], &[Got], &[I, Am], &[I], &[Im], &[Ive], &[The], &[And]]
+    &[
+        &[This, Is],
+        &[Its],
+        &[It, Is],
+        &[You, Have],
+        &[Have],
+        &[Got],
+        &[I, Am],
+        &[I, Think],
+        &[I],
+        &[Im],
+        &[Ive],
+        &[The],
+        &[And],
+    ]
 };
 
 /// Reads words from left to right; what does not fit leaves the place unchanged.
@@ -633,6 +654,7 @@ impl Parser<'_> {
     /// The request that the words consist of; by name, if one of several is.
     fn opt_out(mut self) -> Option<Request> {
         let mut found = None;
+        let (mut names_messages, mut denies_name) = (false, false);
         while self.at < self.words.len() {
             if found.is_some() && self.signature() {
                 break;
@@ -640,14 +662,19 @@ impl Parser<'_> {
             if self.one_of(COURTESIES) {
                 continue;
             }
-            match self.attempt(Self::request) {
+            let start = self.at;
+            let request = self.attempt(Self::request);
+            names_messages |= request.is_some() && self.at > start + 1;
+            match request {
                 Some(Request::Described) if found.is_some() => {}
                 Some(request) => found = Some(request),
                 None if self.reason() => {}
+                None if self.has(Self::other_person) => denies_name = true,
                 None => return None,
             }
         }
-        found
+        // "Stop. I'm not happy" is about anything.
+        found.filter(|_| names_messages || !denies_name)
     }
 
     fn peek(&self) -> Option<Word> {
@@ -694,7 +721,43 @@ impl Parser<'_> {
             while parser.one_of(BEFORE_REASON) {}
             parser.one_of(REASONS)
         };
-        self.has(listed) || self.has(Self::gone) || self.has(Self::away) || self.has(Self::not_mine)
+        self.has(listed)
+            || self.has(Self::gone)
+            || self.has(Self::away)
+            || self.has(Self::not_mine)
+            || self.has(Self::unasked)
+    }
+
+    /// "I never signed up for this", "I didn't ask for these texts".
+    fn unasked(&mut self) -> bool {
+        use self::Word::*;
+        self.any(&[I, Ive]);
+        if !(self.any(&[Dont, Didnt]) || self.all(&[Do, Not]) || self.all(&[Have, Not]) || self.eat(Not)) {
+            return false;
+        }
+        if !self.eat(Sign) {
+            return false;
+        }
+        self.eat(Up);
+        if self.any(&[For, To]) {
+            return self.messages().is_some() || self.any(&[These, This, It]);
+        }
+        true
+    }
+
+    /// "I am not Jane Smith".
+    fn other_person(&mut self) -> bool {
+        use self::Word::*;
+        let not = self.all(&[I, Am, Not])
+            || self.all(&[Im, Not])
+            || self.all(&[This, Isnt])
+            || self.all(&[This, Is, Not])
+            || self.all(&[It, Is, Not])
+            || self.all(&[Its, Not]);
+        self.eat(Title);
+        let named = not && self.eat(Name);
+        self.eat(Name);
+        named
     }
 
     /// "I have moved to Telford", "she no longer lives here", "my mother has died".
@@ -707,7 +770,11 @@ impl Parser<'_> {
         }
         while self.any(&[I, Am, Have, Has, Now, Please]) {}
         if self.eat(Moved) {
-            while self.any(&[Away, Out, House, On, Now, Sir]) || self.has(Self::place) || self.has(Self::named_place) {}
+            while self.any(&[Away, Out, House, On, Now, Sir])
+                || self.has(Self::place)
+                || self.has(Self::named_place)
+                || self.all(&[The, House])
+            {}
             return true;
         }
         if others && (self.eat(Died) || self.all(&[Passed, Away]) || self.all(&[Passed, On])) {
@@ -743,7 +810,7 @@ impl Parser<'_> {
     /// "To Telford", "in Ellesmere Port".
     fn named_place(&mut self) -> bool {
         use self::Word::*;
-        let named = self.any(&[In, To, From]) && self.eat(Name);
+        let named = self.any(&[In, To, From, Of]) && self.eat(Name);
         self.eat(Name);
         named
     }
@@ -809,7 +876,9 @@ impl Parser<'_> {
 
     fn request(&mut self) -> Option<Request> {
         use self::Word::*;
-        if self.all(&[Leave, Me, Alone]) {
+        // "So stop texting me".
+        self.eat(Very);
+        if self.all(&[Leave, Me, Alone]) || self.all(&[Leave, Alone, I, Me]) {
             return Some(Request::Described);
         }
         if self.has(Self::refusal) || self.has(|parser| parser.want() && (parser.refusal() || parser.stopping())) {
@@ -1041,7 +1110,11 @@ impl Parser<'_> {
     /// Who sends the messages and who gets them.
     fn about_messages(&mut self) -> bool {
         use self::Word::*;
-        if self.has(Self::sender) || self.has(Self::target) || self.has(|parser| parser.eat(To) && parser.target()) {
+        if self.eat(These)
+            || self.has(Self::sender)
+            || self.has(Self::target)
+            || self.has(|parser| parser.eat(To) && parser.target())
+        {
             return true;
         }
         // "That you keep sending me".
@@ -1086,14 +1159,17 @@ impl Parser<'_> {
         }
         if self.eat(Peidiwch) {
             self.eat(And);
+            self.eat(My); // "fy nhecstio"
             if self.eat(Texting) {
-                self.has(Self::target);
+                if !self.has(Self::target) {
+                    self.eat(I);
+                }
                 return true;
             }
             return self.eat(Sending) && self.has(Self::sendable);
         }
         while self.eat(I) {}
-        if !(self.eat(Dont) || self.all(&[Do, Not]) || self.all(&[No, Longer])) {
+        if !(self.eat(Dont) || self.all(&[Do, Not]) || self.all(&[No, Longer]) || self.all(&[Not, I])) {
             return false;
         }
         self.eat(Now); // "ever"
@@ -1230,6 +1306,51 @@ mod tests {
         "Dwi wedi symud, stopiwch", "rhowch y gorau i anfon negeseuon ataf", "peidiwch ag anfon tecstiau ataf eto",
         "stopiwch y negeseuon oddi wrth y cyngor", "Stop texting me please, I'm not the right person",
         "Stop. Many thanks, Mrs Jane Smith", "STOP to end", "Stop Thanks Siân",
+        "Could you please stop texting me, I no longer live in Telford", "would you stop sending these messages please",
+        "Please can you stop sending me text messages", "Please could you take me off this list",
+        "can you take my number off your system please", "Please remove my number from your records",
+        "please delete my number", "Please delete my number from your list, I have moved",
+        "I wish to be removed from your list", "I want to be taken off the list", "take us off your mailing list",
+        "we do not live there any more, please stop texting us", "We've moved house. Please stop these texts",
+        "I have left the area please stop messages", "Stop please I don't live in the area",
+        "I don't live there now so stop texting", "STOP. I am no longer a resident",
+        "You have the wrong number please stop texting", "Wrong number. Stop texting",
+        "I think you have the wrong number, please stop", "this isn't Jane, stop texting",
+        "I am not Jane. Stop texting me", "Stop texting me. I'm not Jane Smith", "stop it's the wrong number",
+        "sorry wrong number stop", "Please stop all messages to this number", "Stop sending messages to my phone",
+        "stop texting this number thanks", "please stop sending texts to this number as I have moved",
+        "please stop texting me because I have moved", "Stop as I have moved",
+        "please unsubscribe me as I no longer live there", "unsubscribe me from all texts", "unsubscribe this number",
+        "Unsubscribe my number please", "please opt me out of these texts", "opt out please",
+        "I'd like to opt out of receiving texts", "I no longer want to receive texts from you",
+        "I don't want any more messages from you", "I dont want any messages from the council",
+        "no more messages from you thank you", "no more of these texts please", "Stop\n\nRegards,\nJane",
+        "Hello, please stop texting me. Thank you, Jane Smith", "Hi there please stop thanks",
+        "Good morning. Please stop texting me. Kind regards. J Smith", "stop!!! stop!!! stop!!!", "sToP", "STOP.",
+        "stop stop stop texting me", "Stop all", "Stop all texts", "Quit texting me", "stop bothering me",
+        "Stop spamming me", "stop with the texts", "please do not text me", "please don't text this number",
+        "please do not send me any more texts", "Please do not contact me again by text", "dont send me texts",
+        "never message me again", "I never signed up for this, stop", "I didn't ask for these texts. Stop",
+        "I did not sign up for these messages stop", "I have not signed up to this. Stop", "Who is this? Stop",
+        "Who's this? Stop texting", "this is not my number, please stop", "You've got the wrong number, remove me",
+        "not interested stop", "not interested, take me off your list", "stop now", "stop immediately",
+        "I would like to stop receiving these messages please", "I'd like you to stop texting me",
+        "We want you to stop messaging us", "I need you to stop texting me", "Pls stop txting me", "plz stop",
+        "stop plz", "peidiwch â tecstio fi", "peidiwch ag anfon mwy o negeseuon",
+        "Dim mwy o negeseuon os gwelwch yn dda", "dim rhagor o negeseuon", "stopiwch anfon tecstiau ataf i",
+        "stopiwch anfon negeseuon ata i", "Stopiwch os gwelwch yn dda", "stopiwch y tecstiau", "stopiwch y negeseuon",
+        "Rydw i eisiau stopio derbyn negeseuon", "dwi ddim eisiau mwy o negeseuon", "dydw i ddim eisiau negeseuon",
+        "Nid wyf eisiau derbyn negeseuon", "hoffwn stopio derbyn negeseuon", "tynnwch fy rhif oddi ar eich rhestr",
+        "tynnwch fi oddi ar eich rhestr", "dileu fy rhif", "dad-danysgrifio fi", "Peidiwch â chysylltu â fi",
+        "peidiwch â chysylltu â mi eto", "Rhif anghywir, stopiwch", "Rwyf wedi symud, stopiwch",
+        "Dwi ddim yn byw yno, stopiwch", "stopiwch anfon negeseuon i mi", "stopiwch anfon negeseuon i'r rhif hwn",
+        "peidiwch a tecstio fi", "peidiwch a fy nhecstio", "gadewch lonydd i mi", "rhowch y gorau i decstio fi",
+        "s-t-o-p", "S.T.O.P", "S T O P please", "STOP 2 UNSUBSCRIBE", "text STOP to end", "STOP TO OPT OUT", "sttop",
+        "stop.stop", "stop pls ta",
+        "Stop. Thank you. Jane", "STOP my number has changed", "I moved out of Shropshire, stop the texts",
+        "stopiwch y negeseuon hyn", "Peidiwch â fy nhecstio i", "dim mwy o decsts", "Rwy'n dymuno optio allan",
+        "a wnewch chi stopio anfon negeseuon ataf", "Allwch chi stopio tecstio fi", "Stopiwch gysylltu â mi",
+        "Stop. Best wishes, Jane", "stop texts from Telford & Wrekin Council",
     ];
 
     #[rustfmt::skip]
@@ -1253,6 +1374,61 @@ mod tests {
         "I am not a resident. stop the noise", "Thanks for stopping the noise", "how do I stop texts",
         "stop sending him messages", "do they stop here", "does it stop here", "they stop here", "has it stopped",
         "stop to house", "has the bus stop moved", "is the stop here", "stop in", "stop x ray",
+        "I have moved house, please stop my garden waste subscription", "stop the council", "stop council tax",
+        "stop the new houses", "Please stop the traffic on my road", "stop the texts to my mum",
+        "stop texts about bins", "please stop texting about bins", "stop my bin reminders",
+        "I have moved, please update my number", "please update my number", "I changed my number", "wrong number plate",
+        "remove my name from the list of applicants", "please remove my car from your system", "please remove the data",
+        "Who is this", "Please remove me from the waiting list", "stop letting people park here", "stop at my house",
+        "stop in my road", "The bus doesn't stop here", "the bus does not stop at my house",
+        "does the bus still stop there", "stop sign missing", "stop sign", "the stop", "next stop", "my stop",
+        "stop outside my house", "you must stop", "they must stop", "this has to stop", "it has to stop",
+        "this must stop", "I want this to stop", "I want it to stop", "make it stop", "can it stop", "will it stop",
+        "stop the rubbish", "please stop sending me council tax bills", "please stop sending bills to my mother",
+        "please stop sending post to this address", "stop sending letters to this address", "stop collecting my bin",
+        "how can I stop texts", "can I stop the texts about bins only", "stop marketing texts", "no more marketing",
+        "cancel my texts about bins", "did you stop", "have you stopped texting", "why did you stop",
+        "please do not stop", "never stop texting", "do not stop texting me", "don't remove me from your list",
+        "please don't take me off the list", "I don't want to opt out", "I do not wish to unsubscribe", "not stop",
+        "can you text me", "text me when it stops", "stop or start", "start or stop", "STOP START", "stop and give way",
+        "thanks for the text", "thanks Jane", "kind regards Jane", "Hi Jane", "I have moved to Telford",
+        "my husband has died", "my mother has died, who do I tell", "my mother has died, can you stop her pension",
+        "my dad has died, stop his bins", "she has passed away", "he no longer lives here",
+        "he no longer lives here, stop his council tax", "I am not the tenant", "stop him", "stop her", "stop them",
+        "stop he has moved the bins", "please stop him texting me", "stop my neighbour texting me",
+        "stop people texting", "Can you stop Jane texting me", "a man keeps texting me, stop him", "stop the boy",
+        "gadewch y bin", "stopiwch y bws", "stopiwch y sŵn", "peidiwch â stopio", "peidiwch â stopio anfon negeseuon",
+        "peidiwch stopio", "safle bws stop", "dim biniau", "dim negeseuon am finiau", "tynnwch y bin",
+        "tynnwch y bin oddi ar y ffordd", "dwi ddim eisiau bin", "rhif anghywir", "dwi wedi symud",
+        "stopiwch anfon biliau", "lle mae'r bws yn stopio", "mae'r bws yn stopio", "stop go", "full stop", "stop full",
+        "stop by", "stop by tomorrow", "stop over", "stop in the name of the law", "stop to think", "stop for a minute",
+        "stop for now", "stop on", "stop work", "stop the work", "stop this work", "stop the planning application",
+        "I want to stop the planning application", "I would like you to stop the fly tipping",
+        "I want you to stop sending letters", "I want you to stop emailing me", "please stop emailing me",
+        "please stop calling me", "please stop ringing", "stop phoning me", "I have moved my bin stop",
+        "I live in Mill Lane", "stop as you like", "Stop think", "so what", "so stop the noise", "so the bus stop",
+        "as the bus stop", "did you get my text", "did the bus stop", "I didn't ask for a new bin",
+        "I didn't sign up for garden waste", "I did not ask for this", "leave the bin alone", "stop by the school",
+        "stop because of the noise", "I have left the bin out", "left the house",
+        "I didn't sign up for this, stop the bill", "please stop as my bin", "stop this", "how do I stop this",
+        "I asked for a bin", "Stop. I'm not happy", "I'm not sure, stop", "I'm not Jane",
+        "I'm not happy, please stop the noise", "stop this isn't working",
+        "stop the man from Telford Council", "stop from the council", "stop calls from the council",
+        "stop the calls from Telford Council", "I have a new phone", "my number has changed",
+        "remove my number from the bin list", "remove me from your waiting list", "remove my address from your system",
+        "please remove my house from your list", "delete my account", "delete my data", "delete my details",
+        "take my bin off your list", "take me off the garden waste list", "take my house off the list", "stop the list",
+        "stop my mother", "stop my number", "stop the number 7 bus", "stop number 7",
+        "is there a bus stop near the house", "the stop at the house is gone", "stop new texts about bins",
+        "stop texting about my bins", "stop that", "stop being silly", "stop to me", "stop at this address",
+        "stop deliveries to this address", "not at this address", "we have moved out of the house",
+        "we have moved, can you stop my bins", "we moved out, stop the bins", "stop we have moved the bins out",
+        "stop from telford", "stop in Telford to the house", "there is no stop in Telford", "I live at the stop",
+        "you stop here", "he stopped", "2 stop", "4 stop", "it is not my house, stop the bill", "this is not my bin",
+        "this is not my bin, please stop", "this is not mine", "the bin is not mine, stop",
+        "stop the bill it is not mine", "can you stop it its not mine", "peidiwch", "peidiwch â phoeni",
+        "peidiwch â pharcio yma", "peidiwch â symud y bin", "tynnwch", "dileu", "symud", "dwi eisiau stopio",
+        "stopiwch chi", "stopiwch fi",
     ];
 
     #[test]
