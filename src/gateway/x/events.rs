@@ -229,12 +229,12 @@ impl<'r> Reader<'r, '_> {
             None if nothing_else => content = InboundContent::unsupported(data.attachment.kind.some()),
             location => second = location,
         }
-        let user = lists.users.get(from.id()).and_then(|user| json::read::<User<'_>>(user.get()));
+        let user = lists.users.get(from.id());
         let to = create.target.recipient_id.some();
-        self.events.push(inbound(envelope, &id, from.clone(), to, user.as_ref(), content));
+        self.events.push(inbound(envelope, &id, from.clone(), to, user, content));
         if let Some((piece, place)) = second {
             let envelope = self.envelope(owner, &piece, event.at()).identified(Some(&format!("{id}/location")));
-            self.events.push(inbound(envelope, &id, from, to, user.as_ref(), place));
+            self.events.push(inbound(envelope, &id, from, to, user, place));
         }
     }
 
@@ -323,7 +323,7 @@ struct Lists<'a> {
     messages: List<Piece<'a>>,
     reads: List<Piece<'a>>,
     typing: List<Piece<'a>>,
-    users: HashMap<Cow<'a, str>, Piece<'a>>,
+    users: HashMap<Cow<'a, str>, User<'a>>,
     /// What stands where a list should be.
     odd: Vec<(Piece<'a>, &'static str)>,
 }
@@ -343,7 +343,8 @@ impl<'a> Lists<'a> {
         };
         let (messages, reads, typing) = (list(MESSAGES), list(READS), list(TYPING));
         let users = members.all("users").filter_map(|users| json::read::<Members<'a>>(users.get()));
-        Self { messages, reads, typing, users: users.flat_map(|users| users.0).collect(), odd }
+        let users = users.flat_map(|users| users.0).filter_map(|(id, user)| Some((id, json::read(user.get())?)));
+        Self { messages, reads, typing, users: users.collect(), odd }
     }
 
     fn count(&self) -> usize {

@@ -115,17 +115,25 @@ impl Reader<'_, '_> {
         let source = Source {
             json: self.json,
             envelope: &envelope,
-            time: item.timestamp.some().or(entry.time.some()).unwrap_or_default(),
+            time: [&item.timestamp, &entry.time].into_iter().find_map(moment).unwrap_or_default(),
             standby: part.list == "standby",
         };
-        let read = page.as_ref().and_then(|page| item.events(page, sender.clone()?, &source));
-        match read {
-            Some(events) => events.into_iter().for_each(|event| self.events.push(event)),
-            None => {
-                let what = [if source.standby { "standby." } else { "" }, &*kind(part.piece.get())].concat();
-                let resident = sender.filter(|sender| Some(sender) != page.as_ref());
-                self.events.unrecognised(envelope, what, resident);
+        let mut known = false;
+        if let (Some(page), Some(sender)) = (&page, &sender) {
+            let mut push = |event| {
+                known = true;
+                self.events.push(event);
+            };
+            item.events(page, sender, &source).into_iter().for_each(&mut push);
+            // What we read ourselves says nothing about a message of ours.
+            if sender != page {
+                item.deliveries(sender, &source, &mut push);
             }
+        }
+        if !known {
+            let what = [if source.standby { "standby." } else { "" }, &*kind(part.piece.get())].concat();
+            let resident = sender.filter(|sender| Some(sender) != page.as_ref());
+            self.events.unrecognised(envelope, what, resident);
         }
     }
 
@@ -159,6 +167,11 @@ impl Source<'_> {
     fn own_id(&self, name: &str) -> String {
         if self.time.is_empty() { format!("{name}/{}", self.digest()) } else { format!("{name}/{}", self.time) }
     }
+}
+
+/// A time as Meta wrote it, if it is one. It goes into ids, so that no text of any length may stand for it.
+fn moment<'t>(time: &'t Text<'_>) -> Option<&'t str> {
+    time.some().filter(|time| time.len() <= 32 && Timestamp::from_unix(time).is_some())
 }
 
 /// The account that values name which should all be the same.
@@ -274,30 +287,26 @@ impl Item<'_> {
         (is_ours || recipient.id().is_none() || is_unsigned_echo).then(|| page.to_owned())
     }
 
-    /// Its events, or `None` if it is not known what it says.
-    fn events(&self, page: &Address, sender: Address, source: &Source<'_>) -> Option<Vec<Event>> {
+    /// What was said and done in it: nothing, if that is not known.
+    fn events(&self, page: &Address, sender: &Address, source: &Source<'_>) -> Vec<Event> {
         let mut events = Vec::new();
         if let Some(message) = &self.message {
             events.extend(self.message(message, sender.clone(), page, source).into_iter().flatten());
         }
         if let Some(postback) = &self.postback {
-            events.extend(self.postback(postback, &sender, page, !events.is_empty(), source));
+            events.extend(self.postback(postback, sender, page, !events.is_empty(), source));
         }
         if let Some(edit) = &self.message_edit {
-            events.extend(self.edit(edit, &sender, page, source));
+            events.extend(self.edit(edit, sender, page, source));
         }
         if let Some(reaction) = &self.reaction {
-            events.extend(self.reaction(reaction, &sender, page, source));
+            events.extend(self.reaction(reaction, sender, page, source));
         }
         // Beside a message, it is what brought that one.
         if let Some(referral) = self.referral.as_ref().filter(|_| events.is_empty()) {
-            events.push(self.opened(referral, &sender, page, source));
+            events.push(self.opened(referral, sender, page, source));
         }
-        // What we read ourselves says nothing about a message of ours.
-        if sender != *page {
-            events.extend(self.deliveries(&sender, source));
-        }
-        (!events.is_empty()).then_some(events)
+        events
     }
 
     fn inbound(
@@ -374,14 +383,14 @@ impl Item<'_> {
     }
 
     /// What became of our messages. The first event keeps the whole, and each other one its own value.
-    fn deliveries(&self, recipient: &Address, source: &Source<'_>) -> Vec<Event> {
-        let mut events: Vec<Event> = Vec::new();
+    fn deliveries(&self, recipient: &Address, source: &Source<'_>, push: &mut dyn FnMut(Event)) {
+        let mut is_first = true;
         let mut add = |mut delivery: Delivery, piece: &Piece<'_>| {
             delivery.recipient = Some(recipient.clone());
-            if !events.is_empty() {
+            if !std::mem::take(&mut is_first) {
                 delivery.envelope = source.part(piece);
             }
-            events.push(delivery.into());
+            push(delivery.into());
         };
         let new = |mid: &str, state, status| Delivery::new(source.envelope.clone(), mid, state, status);
         let wires = [(&self.delivery, DeliveryState::Delivered, "delivery"), (&self.read, DeliveryState::Read, "read")];
@@ -402,7 +411,6 @@ impl Item<'_> {
                 add(delivery, piece);
             }
         }
-        events
     }
 
     /// The events of a message: several where it has files and something else beside them.
