@@ -23,6 +23,9 @@ use crate::webhook::Verified;
 /// The most previews of links that are looked for in the text of their message.
 const PREVIEWS_MAX: usize = 10;
 
+/// The most events of one thing that each keep all of it.
+const WHOLE_MAX: usize = 4;
+
 /// The longest id of a message. Meta's have some 150 characters.
 const ID_MAX: usize = 1_024;
 
@@ -154,8 +157,12 @@ struct Source<'s> {
 }
 
 impl Source<'_> {
-    /// The envelope of a part. Were the whole kept with each part, many parts would be kept many times over.
-    fn part(&self, piece: &Piece<'_>) -> Envelope {
+    /// The envelope of the nth part. The first few keep the whole, as one alone does; were it kept with each of many,
+    /// it would be kept many times over.
+    fn part(&self, nth: usize, piece: &Piece<'_>) -> Envelope {
+        if nth < WHOLE_MAX {
+            return self.envelope.clone();
+        }
         Envelope { raw: Raw::new(self.json.raw(piece.get())), ..self.envelope.clone() }
     }
 
@@ -382,14 +389,13 @@ impl Item<'_> {
         identified(inbound, &format!("{id}/{}", source.digest()))
     }
 
-    /// What became of our messages. The first event keeps the whole, and each other one its own value.
+    /// What became of our messages. The first few events keep the whole, and each other one its own value.
     fn deliveries(&self, recipient: &Address, source: &Source<'_>, push: &mut dyn FnMut(Event)) {
-        let mut is_first = true;
+        let mut count = 0;
         let mut add = |mut delivery: Delivery, piece: &Piece<'_>| {
             delivery.recipient = Some(recipient.clone());
-            if !std::mem::take(&mut is_first) {
-                delivery.envelope = source.part(piece);
-            }
+            delivery.envelope = source.part(count, piece);
+            count += 1;
             push(delivery.into());
         };
         let new = |mid: &str, state, status| Delivery::new(source.envelope.clone(), mid, state, status);
@@ -437,8 +443,8 @@ impl Item<'_> {
             inbound.reply_to = quoted.map(Into::into);
             let referral = message.referral.as_ref().or(self.referral.as_ref()).filter(|_| n == 0);
             inbound.referral = referral.map(ReferralWire::referral);
-            if let Some(piece) = piece.filter(|_| n > 0) {
-                inbound.envelope = source.part(&piece);
+            if let Some(piece) = piece {
+                inbound.envelope = source.part(n, &piece);
             }
             let part = match (n, message.is_deleted) {
                 (0, Some(true)) => Some("deleted".to_owned()),
