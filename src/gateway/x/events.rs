@@ -211,9 +211,17 @@ impl<'r> Reader<'r, '_> {
         let Some(from) = from else {
             return self.events.unrecognised(envelope, event.kind.some().unwrap_or("direct_message"), None);
         };
-        // One without an id is told by what it says and when.
-        let own_id = || format!("direct_message/{}", digest(envelope.raw.as_bytes()));
-        let id = event.id.some().map_or_else(own_id, str::to_owned);
+        // One without an id is told by who wrote it and when, and its event by all that it says as well.
+        let digested = || format!("direct_message/{}", digest(envelope.raw.as_bytes()));
+        let own_id = || match event.at() {
+            Some(at) => format!("direct_message/{}/{}", from.id(), at.as_millis()),
+            None => digested(),
+        };
+        let (id, key) = match event.id.some() {
+            Some(id) => (id.to_owned(), id.to_owned()),
+            None => (own_id(), digested()),
+        };
+        let envelope = if event.id.some().is_some() { envelope } else { envelope.identified(Some(&key)) };
         let data = &create.message_data;
         let media = data.attachment.media.as_ref();
         let mut urls = data.entities.urls.items.clone();
@@ -233,7 +241,7 @@ impl<'r> Reader<'r, '_> {
         let to = create.target.recipient_id.some();
         self.events.push(inbound(envelope, &id, from.clone(), to, user, content));
         if let Some((piece, place)) = second {
-            let envelope = self.envelope(owner, &piece, event.at()).identified(Some(&format!("{id}/location")));
+            let envelope = self.envelope(owner, &piece, event.at()).identified(Some(&format!("{key}/location")));
             self.events.push(inbound(envelope, &id, from, to, user, place));
         }
     }
