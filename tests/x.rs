@@ -1569,6 +1569,22 @@ async fn message_without_an_id_is_heard() {
 }
 
 #[tokio::test]
+async fn long_name_is_not_kept_with_each_message() {
+    let messages: Vec<_> = (0..100).map(|n| said(&n.to_string(), "Hello")).collect();
+    let body = |name: String| {
+        let users = json!({ RESIDENT: { "name": name, "screen_name": "resident_one" } });
+        json!({ "for_user_id": COUNCIL, "direct_message_events": messages, "users": users }).to_string()
+    };
+    for (name, kept) in [("A Resident".to_owned(), true), ("a".repeat(2_000), false)] {
+        let events = events(&offline(), body(name)).await;
+        assert_eq!(events.len(), 100);
+        let profiles = events.iter().map(|event| &event.as_inbound().unwrap().profile);
+        assert!(profiles.clone().all(|profile| profile.name.is_some() == kept));
+        assert!(profiles.clone().all(|profile| profile.handle.as_deref() == Some("resident_one")));
+    }
+}
+
+#[tokio::test]
 async fn place_is_read_beside_its_text() {
     let with = |text: &str, location: Value| {
         let mut message = said("1", text);

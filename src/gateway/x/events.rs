@@ -211,9 +211,17 @@ impl<'r> Reader<'r, '_> {
         let Some(from) = from else {
             return self.events.unrecognised(envelope, event.kind.some().unwrap_or("direct_message"), None);
         };
-        // One without an id is told by what it says and when.
-        let own_id = || format!("direct_message/{}", digest(envelope.raw.as_bytes()));
-        let id = event.id.some().map_or_else(own_id, str::to_owned);
+        // One without an id is told by who wrote it and when, and its event by all that it says as well.
+        let digested = || format!("direct_message/{}", digest(envelope.raw.as_bytes()));
+        let own_id = || match event.at() {
+            Some(at) => format!("direct_message/{}/{}", from.id(), at.as_millis()),
+            None => digested(),
+        };
+        let (id, key) = match event.id.some() {
+            Some(id) => (id.to_owned(), id.to_owned()),
+            None => (own_id(), digested()),
+        };
+        let envelope = if event.id.some().is_some() { envelope } else { envelope.identified(Some(&key)) };
         let data = &create.message_data;
         let media = data.attachment.media.as_ref();
         let mut urls = data.entities.urls.items.clone();
@@ -229,12 +237,12 @@ impl<'r> Reader<'r, '_> {
             None if nothing_else => content = InboundContent::unsupported(data.attachment.kind.some()),
             location => second = location,
         }
-        let user = lists.users.get(from.id()).and_then(|user| json::read::<User<'_>>(user.get()));
+        let user = lists.users.get(from.id());
         let to = create.target.recipient_id.some();
-        self.events.push(inbound(envelope, &id, from.clone(), to, user.as_ref(), content));
+        self.events.push(inbound(envelope, &id, from.clone(), to, user, content));
         if let Some((piece, place)) = second {
-            let envelope = self.envelope(owner, &piece, event.at()).identified(Some(&format!("{id}/location")));
-            self.events.push(inbound(envelope, &id, from, to, user.as_ref(), place));
+            let envelope = self.envelope(owner, &piece, event.at()).identified(Some(&format!("{key}/location")));
+            self.events.push(inbound(envelope, &id, from, to, user, place));
         }
     }
 
@@ -323,7 +331,7 @@ struct Lists<'a> {
     messages: List<Piece<'a>>,
     reads: List<Piece<'a>>,
     typing: List<Piece<'a>>,
-    users: HashMap<Cow<'a, str>, Piece<'a>>,
+    users: HashMap<Cow<'a, str>, User<'a>>,
     /// What stands where a list should be.
     odd: Vec<(Piece<'a>, &'static str)>,
 }
@@ -343,7 +351,8 @@ impl<'a> Lists<'a> {
         };
         let (messages, reads, typing) = (list(MESSAGES), list(READS), list(TYPING));
         let users = members.all("users").filter_map(|users| json::read::<Members<'a>>(users.get()));
-        Self { messages, reads, typing, users: users.flat_map(|users| users.0).collect(), odd }
+        let users = users.flat_map(|users| users.0).filter_map(|(id, user)| Some((id, json::read(user.get())?)));
+        Self { messages, reads, typing, users: users.collect(), odd }
     }
 
     fn count(&self) -> usize {

@@ -9,6 +9,9 @@ use crate::clock::Timestamp;
 use crate::event::{Chosen, InboundContent};
 use crate::message::{Location, MediaRef};
 
+/// The longest name that is shown, in bytes. X allows 50 characters.
+const NAME_MAX: usize = 1_024;
+
 lenient! {
     /// A message, a read receipt or a sign of typing: X writes them in one shape.
     pub(super) struct DirectMessage<'a> {
@@ -257,10 +260,11 @@ fn mime_by_name(url: &str) -> Option<String> {
 }
 
 impl User<'_> {
-    /// The name and the handle.
+    /// The name and the handle. Each message of theirs has both, so that none of any length is taken.
     pub(super) fn shown(&self) -> (Option<String>, Option<String>) {
         let user = self.data.as_deref().unwrap_or(self);
-        (user.name.to_text(), user.username.to_text().or_else(|| user.screen_name.to_text()))
+        let short = |text: &Text<'_>| text.as_deref().filter(|text| text.len() <= NAME_MAX).map(str::to_owned);
+        (short(&user.name), short(&user.username).or_else(|| short(&user.screen_name)))
     }
 }
 

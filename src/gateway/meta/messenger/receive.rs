@@ -23,6 +23,9 @@ use crate::webhook::Verified;
 /// The most previews of links that are looked for in the text of their message.
 const PREVIEWS_MAX: usize = 10;
 
+/// The most events of one thing that each keep all of it.
+const WHOLE_MAX: usize = 4;
+
 /// The longest id of a message. Meta's have some 150 characters.
 const ID_MAX: usize = 1_024;
 
@@ -115,17 +118,25 @@ impl Reader<'_, '_> {
         let source = Source {
             json: self.json,
             envelope: &envelope,
-            time: item.timestamp.some().or(entry.time.some()).unwrap_or_default(),
+            time: [&item.timestamp, &entry.time].into_iter().find_map(moment).unwrap_or_default(),
             standby: part.list == "standby",
         };
-        let read = page.as_ref().and_then(|page| item.events(page, sender.clone()?, &source));
-        match read {
-            Some(events) => events.into_iter().for_each(|event| self.events.push(event)),
-            None => {
-                let what = [if source.standby { "standby." } else { "" }, &*kind(part.piece.get())].concat();
-                let resident = sender.filter(|sender| Some(sender) != page.as_ref());
-                self.events.unrecognised(envelope, what, resident);
+        let mut known = false;
+        if let (Some(page), Some(sender)) = (&page, &sender) {
+            let mut push = |event| {
+                known = true;
+                self.events.push(event);
+            };
+            item.events(page, sender, &source).into_iter().for_each(&mut push);
+            // What we read ourselves says nothing about a message of ours.
+            if sender != page {
+                item.deliveries(sender, &source, &mut push);
             }
+        }
+        if !known {
+            let what = [if source.standby { "standby." } else { "" }, &*kind(part.piece.get())].concat();
+            let resident = sender.filter(|sender| Some(sender) != page.as_ref());
+            self.events.unrecognised(envelope, what, resident);
         }
     }
 
@@ -146,8 +157,12 @@ struct Source<'s> {
 }
 
 impl Source<'_> {
-    /// The envelope of a part. Were the whole kept with each part, many parts would be kept many times over.
-    fn part(&self, piece: &Piece<'_>) -> Envelope {
+    /// The envelope of the nth part. The first few keep the whole, as one alone does; were it kept with each of many,
+    /// it would be kept many times over.
+    fn part(&self, nth: usize, piece: &Piece<'_>) -> Envelope {
+        if nth < WHOLE_MAX {
+            return self.envelope.clone();
+        }
         Envelope { raw: Raw::new(self.json.raw(piece.get())), ..self.envelope.clone() }
     }
 
@@ -159,6 +174,11 @@ impl Source<'_> {
     fn own_id(&self, name: &str) -> String {
         if self.time.is_empty() { format!("{name}/{}", self.digest()) } else { format!("{name}/{}", self.time) }
     }
+}
+
+/// A time as Meta wrote it, if it is one. It goes into ids, so that no text of any length may stand for it.
+fn moment<'t>(time: &'t Text<'_>) -> Option<&'t str> {
+    time.some().filter(|time| time.len() <= 32 && Timestamp::from_unix(time).is_some())
 }
 
 /// The account that values name which should all be the same.
@@ -274,30 +294,26 @@ impl Item<'_> {
         (is_ours || recipient.id().is_none() || is_unsigned_echo).then(|| page.to_owned())
     }
 
-    /// Its events, or `None` if it is not known what it says.
-    fn events(&self, page: &Address, sender: Address, source: &Source<'_>) -> Option<Vec<Event>> {
+    /// What was said and done in it: nothing, if that is not known.
+    fn events(&self, page: &Address, sender: &Address, source: &Source<'_>) -> Vec<Event> {
         let mut events = Vec::new();
         if let Some(message) = &self.message {
             events.extend(self.message(message, sender.clone(), page, source).into_iter().flatten());
         }
         if let Some(postback) = &self.postback {
-            events.extend(self.postback(postback, &sender, page, !events.is_empty(), source));
+            events.extend(self.postback(postback, sender, page, !events.is_empty(), source));
         }
         if let Some(edit) = &self.message_edit {
-            events.extend(self.edit(edit, &sender, page, source));
+            events.extend(self.edit(edit, sender, page, source));
         }
         if let Some(reaction) = &self.reaction {
-            events.extend(self.reaction(reaction, &sender, page, source));
+            events.extend(self.reaction(reaction, sender, page, source));
         }
         // Beside a message, it is what brought that one.
         if let Some(referral) = self.referral.as_ref().filter(|_| events.is_empty()) {
-            events.push(self.opened(referral, &sender, page, source));
+            events.push(self.opened(referral, sender, page, source));
         }
-        // What we read ourselves says nothing about a message of ours.
-        if sender != *page {
-            events.extend(self.deliveries(&sender, source));
-        }
-        (!events.is_empty()).then_some(events)
+        events
     }
 
     fn inbound(
@@ -373,15 +389,14 @@ impl Item<'_> {
         identified(inbound, &format!("{id}/{}", source.digest()))
     }
 
-    /// What became of our messages. The first event keeps the whole, and each other one its own value.
-    fn deliveries(&self, recipient: &Address, source: &Source<'_>) -> Vec<Event> {
-        let mut events: Vec<Event> = Vec::new();
+    /// What became of our messages. The first few events keep the whole, and each other one its own value.
+    fn deliveries(&self, recipient: &Address, source: &Source<'_>, push: &mut dyn FnMut(Event)) {
+        let mut count = 0;
         let mut add = |mut delivery: Delivery, piece: &Piece<'_>| {
             delivery.recipient = Some(recipient.clone());
-            if !events.is_empty() {
-                delivery.envelope = source.part(piece);
-            }
-            events.push(delivery.into());
+            delivery.envelope = source.part(count, piece);
+            count += 1;
+            push(delivery.into());
         };
         let new = |mid: &str, state, status| Delivery::new(source.envelope.clone(), mid, state, status);
         let wires = [(&self.delivery, DeliveryState::Delivered, "delivery"), (&self.read, DeliveryState::Read, "read")];
@@ -402,7 +417,6 @@ impl Item<'_> {
                 add(delivery, piece);
             }
         }
-        events
     }
 
     /// The events of a message: several where it has files and something else beside them.
@@ -429,8 +443,8 @@ impl Item<'_> {
             inbound.reply_to = quoted.map(Into::into);
             let referral = message.referral.as_ref().or(self.referral.as_ref()).filter(|_| n == 0);
             inbound.referral = referral.map(ReferralWire::referral);
-            if let Some(piece) = piece.filter(|_| n > 0) {
-                inbound.envelope = source.part(&piece);
+            if let Some(piece) = piece {
+                inbound.envelope = source.part(n, &piece);
             }
             let part = match (n, message.is_deleted) {
                 (0, Some(true)) => Some("deleted".to_owned()),
