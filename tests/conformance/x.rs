@@ -436,7 +436,8 @@ fn webhooks() -> Vec<Webhook> {
             .brings([Told::text("1900000000000000514", "Bins & recycling: is 7 < 8 > 6?")]),
         Webhook::json(fixture!("webhook_aaa_dm_echo_own_send.json")).brings([echo()]),
         Webhook::json(batch).brings([question(), second()]),
-        Webhook::json(nameless).brings([Told::unrecognised(), second()]),
+        Webhook::json(nameless)
+            .brings([Told::text("direct_message/1900000000000000101/1788254998705", "When is my bin day?"), second()]),
         Webhook::json(fixture!("webhook_aaa_mark_read.json"))
             .brings([Told::delivery("1900000000000000515", DeliveryState::Read)]),
         Webhook::json(fixture!("webhook_aaa_user_revoke.json")).brings([Told::account()]),
