@@ -7,7 +7,7 @@ use std::ops::Deref;
 use serde::Deserializer;
 use serde::de::Error as _;
 
-use crate::adapter::json::{self, List, Member, Occurrences, Pass, Piece, Text};
+use crate::adapter::json::{self, List, MapAccess, Member, Occurrences, Pass, Piece, Text};
 use crate::adapter::lenient;
 
 /// A list, for which a single object may stand as well.
@@ -69,6 +69,10 @@ impl<'a, T: Member<'a>> Member<'a> for Cut<'a, T> {
         let fits = read.is_some();
         self.inner = read.unwrap_or_default();
         Ok(fits)
+    }
+
+    fn object<M: MapAccess<'a>>(&mut self, members: M, pass: Pass) -> Result<bool, M::Error> {
+        self.inner.object(members, pass)
     }
 }
 
