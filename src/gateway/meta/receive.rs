@@ -209,10 +209,13 @@ impl Reader<'_, '_> {
         let contact = people.find([message.from_user_id.some(), message.from.some()]).filter(|_| !ours);
         let writer = if ours { us(&message, around.own) } else { resident(&message, contact, people) };
         let id = message.id.some().map_or_else(|| own_id(&envelope), str::to_owned);
-        let (Some(from), Some(content)) = (writer.clone(), content(&message, &envelope)) else {
-            let prefix = if source.standby { "standby.messages" } else { "messages" };
-            let what = if kind.is_empty() { prefix.to_owned() } else { format!("{prefix}.{kind}") };
-            return self.events.unrecognised(envelope, what, writer);
+        let (from, content) = match (writer, content(&message, &envelope)) {
+            (Some(from), Some(content)) => (from, content),
+            (writer, _) => {
+                let prefix = if source.standby { "standby.messages" } else { "messages" };
+                let what = if kind.is_empty() { prefix.to_owned() } else { format!("{prefix}.{kind}") };
+                return self.events.unrecognised(envelope, what, writer);
+            }
         };
         let mut inbound = Inbound::new(envelope, id, from, content);
         (inbound.echo, inbound.history, inbound.standby) = (ours, source.history, source.standby);
@@ -332,7 +335,7 @@ impl Reader<'_, '_> {
 
 /// The account that an entry names, unless it names two.
 fn entry_account<'e>(entry: &'e Entry<'_>) -> Option<&'e str> {
-    unanimous(entry.id.0.iter()).ok().flatten()
+    unanimous(entry.id.texts()).ok().flatten()
 }
 
 /// The account whose a value is: the number in its metadata. The entry's account counts only for what is of no number: the
@@ -340,9 +343,9 @@ fn entry_account<'e>(entry: &'e Entry<'_>) -> Option<&'e str> {
 fn account<'e>(entry: &'e Entry<'_>, change: &Change<'_>, value: &'e Cut<'_, Value<'_>>) -> Option<&'e str> {
     // The settings of a number come without metadata.
     let places = value.metadata.iter().chain(value.phone_number_settings.iter());
-    let numbers = places.flat_map(|metadata| metadata.phone_number_id.0.iter());
+    let numbers = places.flat_map(|metadata| metadata.phone_number_id.texts());
     // Some fields name it in the value itself.
-    let numbers = numbers.chain(value.phone_number_id.0.iter());
+    let numbers = numbers.chain(value.phone_number_id.texts());
     if let Some(number) = unanimous(numbers).ok()? {
         return Some(number);
     }
@@ -505,6 +508,9 @@ fn address_changed(system: &System<'_>, message: &Message<'_>, envelope: &Envelo
 
 /// The kind of a message, by its `type`, or else by the member that it has.
 fn kind<'m>(message: &'m Message<'_>) -> &'m str {
+    if let Some(kind) = message.kind.some() {
+        return kind;
+    }
     let members = [
         ("edit", message.edit.is_some()),
         ("revoke", message.revoke.is_some()),
@@ -519,8 +525,7 @@ fn kind<'m>(message: &'m Message<'_>) -> &'m str {
         ("order", message.order.is_some()),
         ("unsupported", message.unsupported.is_some() || !message.errors.is_empty()),
     ];
-    let member = || members.iter().find(|(_, is_there)| *is_there).map(|(kind, _)| *kind);
-    message.kind.some().or_else(member).unwrap_or_default()
+    members.iter().find(|(_, is_there)| *is_there).map(|(kind, _)| *kind).unwrap_or_default()
 }
 
 /// The content of a message; at least its words, if the rest cannot be read.

@@ -2,12 +2,13 @@
 //!
 //! [page]: https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/messages
 
+use std::borrow::Cow;
 use std::ops::Deref;
 
 use serde::Deserializer;
 use serde::de::Error as _;
 
-use crate::adapter::json::{self, List, MapAccess, Member, Occurrences, Pass, Piece, Text};
+use crate::adapter::json::{self, List, MapAccess, Member, Pass, Piece, Text};
 use crate::adapter::lenient;
 
 /// A list, for which a single object may stand as well.
@@ -84,6 +85,30 @@ impl<T> Deref for Cut<'_, T> {
     }
 }
 
+/// The name of an account: what stands there first, and what else stands there that differs.
+#[derive(Debug, Default)]
+pub(super) struct Named<'a>([Text<'a>; 2]);
+
+impl<'a> Named<'a> {
+    pub(super) fn texts(&self) -> impl Iterator<Item = &Text<'a>> {
+        self.0.iter()
+    }
+}
+
+impl<'a> Member<'a> for Named<'a> {
+    fn text(&mut self, text: Cow<'a, str>) -> bool {
+        let [first, other] = &mut self.0;
+        match first.some() {
+            None => first.text(text),
+            Some(first) => *first == text || other.text(text),
+        }
+    }
+
+    fn number(&mut self, _: f64, text: impl FnOnce() -> Option<String>) -> bool {
+        text().is_some_and(|text| self.text(text.into()))
+    }
+}
+
 lenient! {
     pub(super) struct Hook<'a> {
         pub(super) object: Text<'a>,
@@ -91,7 +116,7 @@ lenient! {
     }
 
     pub(super) struct Entry<'a> {
-        pub(super) id: Occurrences<Text<'a>>,
+        pub(super) id: Named<'a>,
         pub(super) time: Text<'a>,
         pub(super) changes: Many<Cut<'a, Change<'a>>>,
     }
@@ -103,7 +128,7 @@ lenient! {
 
     pub(super) struct Value<'a> {
         pub(super) metadata: Many<Metadata<'a>>,
-        pub(super) phone_number_id: Occurrences<Text<'a>>,
+        pub(super) phone_number_id: Named<'a>,
         pub(super) phone_number_settings: Many<Metadata<'a>>,
         pub(super) contacts: Many<Contact<'a>>,
         pub(super) messages: Many<Piece<'a>>,
@@ -117,7 +142,7 @@ lenient! {
     }
 
     pub(super) struct Metadata<'a> {
-        pub(super) phone_number_id: Occurrences<Text<'a>>,
+        pub(super) phone_number_id: Named<'a>,
         pub(super) display_phone_number: Text<'a>,
     }
 
@@ -371,7 +396,7 @@ impl Entry<'_> {
 impl<'a> Value<'a> {
     /// Returns `true` if it holds messages or statuses of a number, and nothing that is rare.
     pub(super) fn is_plain(&self) -> bool {
-        let numbers = self.metadata.iter().flat_map(|metadata| metadata.phone_number_id.0.iter());
+        let numbers = self.metadata.iter().flat_map(|metadata| metadata.phone_number_id.texts());
         let told = !self.messages.is_empty() || !self.statuses.is_empty();
         let rare = !self.calls.is_empty() || !self.groups.is_empty() || !self.history.is_empty();
         told && !rare && !self.is_odd() && numbers.filter_map(|id| id.some()).next().is_some()
