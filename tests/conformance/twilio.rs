@@ -435,9 +435,8 @@ impl Line {
             says(17, with(&picture, json!({ "NumMedia": "" }))).brings([Told::text(sid(17), stop)]),
             says(18, json!({ "ExternalUserId": "whatsapp:GB.1349", "Body": "STOP" }))
                 .brings([Told::text(sid(18), "STOP"), Told::opt_out()]),
-            // What it does not know: a medium, a message without an id, and a form.
+            // What it does not know: a medium, and a form.
             says(12, json!({ "From": "rcs:agent_1" })).brings([Told::unrecognised()]),
-            says(13, json!({ "MessageSid": "", "SmsSid": "", "SmsMessageSid": "" })).brings([Told::unrecognised()]),
             Webhook::form("Colour=green").brings([Told::unrecognised()]),
             // Proven by our token, and of an account that it does not own.
             says(14, json!({ "AccountSid": "ACbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb" })).discards(1),
