@@ -281,7 +281,11 @@ const CASES: &[(Wrong, &str, &[&str])] = &[
         &["a_malformed_value_costs_no_event_beside_it"],
     ),
     (NamesEventsByTheirBytes, "an_id_ignores_white_space_and_order", &[]),
-    (KeepsNothingOfAWebhook, "an_event_says_where_it_comes_from", &["a_repeated_event_has_the_same_id"]),
+    (
+        KeepsNothingOfAWebhook,
+        "an_event_says_where_it_comes_from",
+        &["a_repeated_event_has_the_same_id", "half_a_character_costs_that_character"],
+    ),
     (
         LosesTheIdOfAStatus,
         "a_status_names_its_message",
