@@ -15,8 +15,7 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 use crate::{FALLEN_TREE, Result, Webhooks};
 
 const ACCOUNT: &str = "ACaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-const PICTURE: &str =
-    "/2010-04-01/Accounts/ACaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/Messages/MM33333333333333333333333333333333/Media/ME1";
+const PICTURE: &str = "/2010-04-01/Accounts/ACaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/Messages/MM33333333333333333333333333333333/Media/ME44444444444444444444444444444444";
 const PUBLIC: &str = "https://messages.example.gov.uk";
 
 pub(crate) struct Vendors {
