@@ -200,10 +200,9 @@ fn webhook_twice_as_long_costs_twice_as_much() {
             let request = signed(body);
             let mut events = Vec::new();
             let bytes = measure(|| events = runtime.block_on(channel.receive(&request)).unwrap().events).bytes_total;
-            // What a store keeps of it: no part twice over. Of a delivery the first four events keep the whole part.
-            let times = if name == "ids of one delivery" { 5 } else { 2 };
+            // What a store keeps of it: no part twice over, but for the first event of several from one object.
             let kept: usize = events.iter().map(|event| event.envelope().raw.as_bytes().len()).sum();
-            assert!(kept <= times * len + 1_000, "{name}: of {len} bytes, {kept} are kept");
+            assert!(kept <= 2 * len + 1_000, "{name}: of {len} bytes, {kept} are kept");
             (bytes as f64, events.len() as f64)
         };
         cost(8);

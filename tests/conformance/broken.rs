@@ -70,6 +70,7 @@ enum Wrong {
     IsAlwaysHealthy,
     IsStuckOnceGivenUp,
     KeepsNothingOfAWebhook,
+    KeepsRepairedBytes,
     KeepsTheWholeBodyForEachEvent,
     LetsAnyAccountIn,
     LetsMalformedBodiesOfOthersIn,
@@ -284,8 +285,13 @@ const CASES: &[(Wrong, &str, &[&str])] = &[
     (
         KeepsNothingOfAWebhook,
         "an_event_says_where_it_comes_from",
-        &["a_repeated_event_has_the_same_id", "half_a_character_costs_that_character"],
+        &[
+            "a_repeated_event_has_the_same_id",
+            "an_id_ignores_white_space_and_order",
+            "half_a_character_costs_that_character",
+        ],
     ),
+    (KeepsRepairedBytes, "half_a_character_costs_that_character", &[]),
     (
         LosesTheIdOfAStatus,
         "a_status_names_its_message",
@@ -659,6 +665,9 @@ impl Adapter {
                 let raw = json.raw(pieces.get(n).map(|piece: &Piece<'_>| piece.get()).unwrap_or_default());
                 let id = Digest::of(&raw).to_string();
                 envelope(Raw::new(raw)).identified(Some(&id))
+            }
+            false if self.is(KeepsRepairedBytes) => {
+                envelope(Raw::new(pieces.get(n).map(|piece: &Piece<'_>| piece.get().to_owned()).unwrap_or_default()))
             }
             false if self.is(KeepsTheSecretOfAWebhook) => {
                 let secret = self.scheme.secrets.first().map_or("", |secret| secret.secret().expose());

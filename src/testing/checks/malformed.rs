@@ -276,10 +276,16 @@ fn within(webhook: &Webhook, event: &Event, value: &Range<usize>) -> bool {
 }
 
 /// The messages and deliveries that a value is no part of, and that are no part of it.
+///
+/// Where several events come from one object, one of them may keep the object and the others their parts of it: all of
+/// them depend on the object.
 fn beside<'r>(webhook: &Webhook, received: &'r Received, value: &Range<usize>) -> Vec<&'r Event> {
+    let pieces: Vec<_> = received.events.iter().filter_map(|event| piece(webhook, event)).collect();
     let apart = |event: &&Event| {
-        let known = matches!(event, Event::Inbound(_) | Event::Delivery(_));
-        known && piece(webhook, event).is_some_and(|piece| piece.end <= value.start || value.end <= piece.start)
+        let Some(own) = piece(webhook, event) else { return false };
+        let around = pieces.iter().filter(|piece| piece.start <= own.start && own.end <= piece.end);
+        let is_apart = |piece: &Range<usize>| piece.end <= value.start || value.end <= piece.start;
+        matches!(event, Event::Inbound(_) | Event::Delivery(_)) && around.into_iter().all(is_apart)
     };
     received.events.iter().filter(apart).collect()
 }

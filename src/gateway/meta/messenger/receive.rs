@@ -23,9 +23,6 @@ use crate::webhook::Verified;
 /// The most previews of links that are looked for in the text of their message.
 const PREVIEWS_MAX: usize = 10;
 
-/// The most events of one thing that each keep all of it.
-const WHOLE_MAX: usize = 4;
-
 /// The longest id of a message. Meta's have some 150 characters.
 const ID_MAX: usize = 1_024;
 
@@ -157,10 +154,9 @@ struct Source<'s> {
 }
 
 impl Source<'_> {
-    /// The envelope of the nth part. The first few keep the whole, as one alone does; were it kept with each of many,
-    /// it would be kept many times over.
+    /// The envelope of the nth part. The first keeps the whole: if each of them did, the body would be kept many times.
     fn part(&self, nth: usize, piece: &Piece<'_>) -> Envelope {
-        if nth < WHOLE_MAX {
+        if nth == 0 {
             return self.envelope.clone();
         }
         Envelope { raw: Raw::new(self.json.raw(piece.get())), ..self.envelope.clone() }
@@ -248,7 +244,7 @@ impl<'a> Member<'a> for Pieces<'a> {
         match piece.get().as_bytes().first() {
             Some(b'{') => self.items.push(piece),
             Some(b'[') => {
-                self.items.append(&mut json::read::<List<Piece<'a>>>(piece.get()).unwrap_or_default().items);
+                self.items.extend(json::read::<List<Piece<'a>>>(piece.get()).unwrap_or_default().iter());
             }
             Some(b'n') | None => {}
             Some(_) => self.odd.push(piece),
