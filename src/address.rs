@@ -485,7 +485,11 @@ impl Phone {
         }
         let uk = if national.is_empty() { code.strip_prefix("44") } else { (code == "44").then_some(national) };
         uk.map_or(Ok(()), has_uk_length)?;
-        Ok(Self(["+", code, national].concat().into()))
+        let mut number = String::with_capacity(1 + code.len() + national.len());
+        number.push('+');
+        number.push_str(code);
+        number.push_str(national);
+        Ok(Self(number.into()))
     }
 }
 

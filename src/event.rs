@@ -131,6 +131,7 @@ impl Event {
 macro_rules! into_event {
     ($($type:ident),*) => {$(
         impl From<$type> for Event {
+            #[inline]
             fn from(event: $type) -> Self {
                 Self::$type(event)
             }
@@ -166,15 +167,19 @@ pub struct Envelope {
 
 impl Envelope {
     /// An envelope for an event of this account. `at` is our own time, unless it is [`dated`](Self::dated).
+    #[inline]
     pub fn new(gateway: &'static str, medium: Medium, account: AccountId, at: Timestamp, raw: Raw) -> Self {
         let gateway = Cow::Borrowed(gateway);
         Self { gateway, medium, account, at, conversation: None, raw, dated: false, id: None }
     }
 
     /// Sets the time to the gateway's, where it gives one.
+    #[inline]
     #[must_use]
     pub fn dated(mut self, at: Option<Timestamp>) -> Self {
-        (self.at, self.dated) = (at.unwrap_or(self.at), self.dated || at.is_some());
+        if let Some(at) = at {
+            (self.at, self.dated) = (at, true);
+        }
         self
     }
 
@@ -302,6 +307,7 @@ pub struct Inbound {
 
 impl Inbound {
     /// A message.
+    #[inline]
     pub fn new(envelope: Envelope, id: impl Into<MessageId>, from: Address, content: InboundContent) -> Self {
         Self {
             envelope,

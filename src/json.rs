@@ -8,7 +8,7 @@ use std::ops::{Deref, Range};
 use bytes::Bytes;
 #[doc(hidden)]
 pub use serde::de::MapAccess;
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
@@ -29,6 +29,7 @@ pub struct Json<'b> {
 
 impl<'b> Json<'b> {
     /// Prepares a body for reading. Nothing is copied unless something has to be replaced.
+    #[inline]
     pub fn new(body: &'b Bytes) -> Self {
         match std::str::from_utf8(body) {
             Ok(text) if is_sound(body) => {
@@ -83,6 +84,11 @@ impl fmt::Debug for Json<'_> {
 
 /// Whether the strings of a body can be read as they are, which most can.
 fn is_sound(body: &[u8]) -> bool {
+    // Without an early end, so that it is compiled to look at many bytes at once.
+    let has_escape = body.iter().fold(false, |found, byte| found | (*byte == b'\\'));
+    if !has_escape && !has_control(body) {
+        return true;
+    }
     let mut at = 0;
     while let Some(next) = body.get(at..).and_then(|rest| memchr::memchr(b'\\', rest)) {
         at += next;
@@ -216,15 +222,22 @@ impl<'b> Repair<'b> {
 /// 32 levels: what lies deeper is absent.
 pub fn read<'a, T: Member<'a>>(text: &'a str) -> Option<T> {
     let mut value = T::default();
+    read_into(&mut value, text).then_some(value)
+}
+
+/// Reads a JSON value as [`read`] does, in its place; returns `true` if it fits.
+pub fn read_into<'a, T: Member<'a>>(value: &mut T, text: &'a str) -> bool {
     let mut once = serde_json::Deserializer::from_str(text);
     if let Ok(fits) = value.read(&mut once, Pass::ONCE)
         && once.end().is_ok()
     {
-        return fits.then_some(value);
+        return fits;
     }
-    let mut value = T::default();
-    let whole: &RawValue = serde_json::from_str(text).ok()?;
-    value.read(&mut serde_json::Deserializer::from_str(whole.get()), Pass::PARTS).ok()?.then_some(value)
+    *value = T::default();
+    let whole = serde_json::from_str::<&RawValue>(text);
+    whole.is_ok_and(|whole| {
+        value.read(&mut serde_json::Deserializer::from_str(whole.get()), Pass::PARTS).unwrap_or(false)
+    })
 }
 
 /// Reads a JSON value as [`read`] does, each part by itself from the start, for who needs the parts as they stand.
@@ -549,12 +562,12 @@ impl<'a> Member<'a> for Piece<'a> {
     }
 }
 
-/// An array. An object that fits an element is an array of one; what else is no array has no items.
+/// An array. An object in its place is an array of one; what else is no array has no items.
 #[derive(Clone)]
 pub struct List<T> {
     /// The elements, each as far as it could be read.
     pub items: Vec<T>,
-    /// Something was there that is neither an array nor `null`, or an element did not fit.
+    /// Something was there that is neither an array nor an object nor `null`, or an element did not fit.
     pub odd: bool,
 }
 
@@ -579,6 +592,28 @@ impl<T> Deref for List<T> {
 }
 
 impl<'a, T: Member<'a>> Member<'a> for List<T> {
+    fn read<D: Deserializer<'a>>(&mut self, value: D, pass: Pass) -> Result<bool, D::Error> {
+        if pass.is_once() {
+            return value.deserialize_any(Reader { into: self, pass, lifetime: PhantomData });
+        }
+        let mut piece = Piece::default();
+        if !piece.read(value, pass)? {
+            return Ok(false);
+        }
+        match piece.get().as_bytes().first() {
+            Some(b'{') => {
+                let one = read_part::<T>(piece, pass);
+                self.odd |= one.is_none();
+                let fits = one.is_some();
+                self.items.extend(one);
+                Ok(fits)
+            }
+            _ => Ok(serde_json::Deserializer::from_str(piece.get())
+                .deserialize_any(Reader { into: self, pass, lifetime: PhantomData })
+                .unwrap_or(false)),
+        }
+    }
+
     fn text(&mut self, _: Cow<'a, str>) -> bool {
         self.odd = true;
         false
@@ -595,26 +630,41 @@ impl<'a, T: Member<'a>> Member<'a> for List<T> {
     }
 
     fn object<M: MapAccess<'a>>(&mut self, members: M, pass: Pass) -> Result<bool, M::Error> {
-        let mut item = T::default();
-        let fits = item.object(members, pass)?;
-        self.odd |= !fits;
-        if fits {
-            push(&mut self.items, item);
+        push(&mut self.items, T::default());
+        if let [.., item] = self.items.as_mut_slice()
+            && item.object(members, pass)?
+        {
+            return Ok(true);
         }
-        Ok(fits)
+        self.items.pop();
+        // An element that is kept as it stands has to be cut out in another pass.
+        Err(M::Error::custom("an object in the place of an array"))
     }
 
     fn array<S: SeqAccess<'a>>(&mut self, mut elements: S, pass: Pass) -> Result<bool, S::Error> {
-        loop {
-            let mut item = T::default();
-            let fits = if let Some(levels) = pass.levels {
-                elements.next_element::<&RawValue>()?.map(|raw| apart(raw, &mut item, levels))
-            } else {
-                elements.next_element_seed(Reader { into: &mut item, pass, lifetime: PhantomData })?
-            };
-            let Some(fits) = fits else { return Ok(true) };
+        while let Some(fits) = elements.next_element_seed(Element { items: &mut self.items, pass })? {
             self.odd |= !fits;
-            push(&mut self.items, item);
+        }
+        Ok(true)
+    }
+}
+
+/// Reads an element in its place in the list, so that it is not moved there.
+struct Element<'f, T> {
+    items: &'f mut Vec<T>,
+    pass: Pass,
+}
+
+impl<'a, T: Member<'a>> DeserializeSeed<'a> for Element<'_, T> {
+    type Value = bool;
+
+    #[inline]
+    fn deserialize<D: Deserializer<'a>>(self, value: D) -> Result<bool, D::Error> {
+        push(self.items, T::default());
+        let [.., item] = self.items.as_mut_slice() else { return Ok(false) };
+        match self.pass.levels {
+            Some(levels) => Ok(apart(<&RawValue>::deserialize(value)?, item, levels)),
+            None => item.read(value, self.pass),
         }
     }
 }
@@ -622,7 +672,7 @@ impl<'a, T: Member<'a>> Member<'a> for List<T> {
 /// Adds an item. Most lists have one, for which a `Vec` would make room for four.
 fn push<T>(items: &mut Vec<T>, item: T) {
     if items.capacity() == 0 {
-        items.reserve_exact(1);
+        *items = Vec::with_capacity(1);
     }
     items.push(item);
 }
@@ -675,6 +725,10 @@ impl<'a> Member<'a> for f64 {
 impl<'a, T: Member<'a>> Member<'a> for Box<T> {
     fn read<D: Deserializer<'a>>(&mut self, value: D, pass: Pass) -> Result<bool, D::Error> {
         T::read(self, value, pass)
+    }
+
+    fn object<M: MapAccess<'a>>(&mut self, members: M, pass: Pass) -> Result<bool, M::Error> {
+        T::object(self, members, pass)
     }
 }
 
@@ -961,12 +1015,19 @@ mod tests {
         })
     }
 
+    #[test]
+    fn object_in_place_of_list_is_its_only_element() {
+        let odd: Odd<'_> = read(r#"{"pieces":{"id": 1},"list":{"text":"a"},"id":"7"}"#).unwrap();
+        assert_eq!(odd.pieces.iter().map(Piece::get).collect::<Vec<_>>(), [r#"{"id": 1}"#]);
+        assert_eq!((odd.list.len(), odd.id.some(), odd.pieces.odd), (1, Some("7"), false));
+    }
+
     proptest! {
         #[test]
         fn any_object_is_read_alike_at_once_and_by_parts(value in any_json()) {
             let text = value.to_string();
             let (mut once, mut parts) = (Odd::default(), Odd::default());
-            let fits = once.read(&mut serde_json::Deserializer::from_str(&text), Pass::ONCE).unwrap();
+            let fits = read_into(&mut once, &text);
             prop_assert_eq!(fits, parts.read(&mut serde_json::Deserializer::from_str(&text), Pass::PARTS).unwrap());
             prop_assert_eq!(fits, value.is_object());
             let said = |odd: &Odd<'_>| (odd.id.to_text(), odd.flag, odd.list.len(), odd.list.odd, odd.twice.0.len());

@@ -37,7 +37,7 @@ pub mod json {
     //! let body = Bytes::from(r#"{"messages":[{"id":7,"text":"STOP","extra":{}},null]}"#);
     //! let json = Json::new(&body);
     //! let batch: Batch<'_> = json.read().unwrap();
-    //! let [first, second] = &batch.messages.items[..] else { unreachable!() };
+    //! let [first, second] = &batch.messages[..] else { unreachable!() };
     //! let message: Message<'_> = json::read(first.get()).unwrap();
     //! assert_eq!((message.id.as_deref(), message.body.as_deref()), (Some("7"), Some("STOP")));
     //! assert_eq!(json.raw(first.get()), &br#"{"id":7,"text":"STOP","extra":{}}"#[..]);
@@ -46,7 +46,7 @@ pub mod json {
 
     #[doc(inline)]
     pub use crate::json::{
-        Json, List, Member, MemberValue, Occurrences, Pass, Piece, Text, read, read_part, read_parts,
+        Json, List, Member, MemberValue, Occurrences, Pass, Piece, Text, read, read_into, read_part, read_parts,
     };
     #[doc(hidden)]
     pub use crate::json::{MapAccess, Name};

@@ -95,7 +95,7 @@ pub struct Collector<'w> {
     info: &'w Info,
     events: Vec<Event>,
     discarded: BTreeMap<Option<AccountId>, usize>,
-    overflow: Option<Overflow>,
+    overflow: Option<Box<Overflow>>,
     /// The length of the pieces of all events.
     pieces: usize,
 }
@@ -125,7 +125,7 @@ impl<'w> Collector<'w> {
 
     /// Makes room for so many events.
     pub fn reserve(&mut self, events: usize) {
-        self.events.reserve(events.min(EVENTS_MAX));
+        self.events.reserve_exact(events.min(EVENTS_MAX));
     }
 
     /// Returns the owner of a part of the webhook, if the secret owns the account that the part names.
@@ -161,6 +161,7 @@ impl<'w> Collector<'w> {
     }
 
     /// The envelope of an event, with the gateway's time, or else the time of arrival.
+    #[inline]
     pub fn envelope(&self, owner: &Owner, raw: Raw, at: Option<Timestamp>) -> Envelope {
         let arrived = self.verified.arrived();
         Envelope::new(self.info.gateway, self.info.medium.clone(), owner.0.clone(), arrived, raw).dated(at)
@@ -168,6 +169,7 @@ impl<'w> Collector<'w> {
 
     /// Adds an event. One that is over [`EVENTS_MAX`], or whose pieces are over 32 MiB with those before it, is kept as an
     /// [`Unrecognised`] piece.
+    #[inline]
     pub fn push(&mut self, event: impl Into<Event>) {
         let event = event.into();
         let pieces = self.pieces.saturating_add(event.envelope().raw.as_bytes().len());
@@ -207,13 +209,14 @@ impl<'w> Collector<'w> {
             (_, place) => {
                 self.end_overflow();
                 let place = place.unwrap_or_default();
-                self.overflow = Some(Overflow { envelope: envelope.clone(), place });
+                self.overflow = Some(Box::new(Overflow { envelope: envelope.clone(), place }));
             }
         }
     }
 
     fn end_overflow(&mut self) {
-        if let Some(Overflow { mut envelope, place }) = self.overflow.take() {
+        if let Some(overflow) = self.overflow.take() {
+            let Overflow { mut envelope, place } = *overflow;
             if !place.is_empty() {
                 envelope.raw = Raw::new(self.verified.body().slice(place));
             }
@@ -230,8 +233,9 @@ impl<'w> Collector<'w> {
             let envelope = Envelope { account: owner.0, ..self.info.envelope(self.verified) };
             self.events.push(Unrecognised::new(envelope, "body").into());
         }
-        let discarded = self.discarded.into_iter().map(|(account, events)| Discarded { account, events }).collect();
-        Received { discarded, ..Received::new(self.events) }
+        let mut received = Received::new(self.events);
+        received.discarded.extend(self.discarded.into_iter().map(|(account, events)| Discarded { account, events }));
+        received
     }
 }
 

@@ -29,15 +29,16 @@ use crate::webhook::Verified;
 pub(super) fn events(webhook: &Verified, endpoint: &Endpoint, events: &mut Collector<'_>) {
     let json = Json::new(webhook.body());
     // What is rare may be kept as it stands: its pieces are cut out in a second reading.
-    let hook = json.read::<Hook<'_>>();
-    let hook = hook.filter(|hook| is_whatsapp(hook) && hook.is_plain()).or_else(|| json::read_parts(json.text()));
-    let Some(hook) = hook else {
+    let mut hook = Hook::default();
+    let fits = json::read_into(&mut hook, json.text());
+    if fits && is_whatsapp(&hook) && hook.is_plain() {
+        return Reader { json: &json, endpoint, events }.hook(&hook);
+    }
+    match json::read_parts(json.text()) {
+        Some(hook) => Reader { json: &json, endpoint, events }.hook(&hook),
         // It names no account that could be read, so that it may be anybody's.
-        events.owner(None, 1);
-        return;
-    };
-    let mut reader = Reader { json: &json, endpoint, events };
-    reader.hook(&hook);
+        None => drop(events.owner(None, 1)),
+    }
 }
 
 /// The product of Meta's that a webhook is of, if a name of one stands there.
@@ -47,7 +48,7 @@ pub(super) fn product<'t>(object: &'t Text<'_>) -> Option<&'t str> {
 
 /// An object that cannot be read is taken for ours: the accounts in it say more.
 fn is_whatsapp(hook: &Hook<'_>) -> bool {
-    product(&hook.object).is_none_or(|object| object == "whatsapp_business_account")
+    hook.object.some() == Some("whatsapp_business_account") || product(&hook.object).is_none()
 }
 
 struct Reader<'r, 'w> {
@@ -91,8 +92,7 @@ struct Around<'v> {
 impl Reader<'_, '_> {
     fn hook(&mut self, hook: &Hook<'_>) {
         let whatsapp = is_whatsapp(hook);
-        let values = hook.entry.iter().flat_map(|entry| entry.changes.iter()).flat_map(|change| change.value.iter());
-        self.events.reserve(values.map(|value| value.count()).sum());
+        self.events.reserve(hook.count());
         if hook.entry.is_empty() {
             self.events.owner(None, 1);
         }
@@ -146,6 +146,9 @@ impl Reader<'_, '_> {
             for piece in value.statuses.iter() {
                 self.status(owner, piece, &people);
             }
+            if field == "messages" && value.is_plain() {
+                return;
+            }
         }
         for piece in value.user_preferences.iter() {
             self.preference(owner, piece, &people);
@@ -190,13 +193,12 @@ impl Reader<'_, '_> {
     }
 
     fn message(&mut self, owner: &Owner, piece: &Piece<'_>, around: Around<'_>) {
-        let message: Message<'_> = json::read(piece.get()).unwrap_or_default();
+        let mut message = Message::default();
+        json::read_into(&mut message, piece.get());
         let (source, people) = (around.source, around.people);
-        let envelope = self.envelope(owner, piece.get(), &message.timestamp);
-        let envelope = match message.group_id.some() {
-            Some(id) => envelope.within(Address::conversation(Medium::WhatsApp, id).ok()),
-            None => envelope,
-        };
+        let mut envelope = self.envelope(owner, piece.get(), &message.timestamp);
+        let group = message.group_id.some();
+        envelope.conversation = group.and_then(|id| Address::conversation(Medium::WhatsApp, id).ok());
         let kind = kind(&message);
         if source.is_live()
             && kind == "system"
@@ -220,7 +222,9 @@ impl Reader<'_, '_> {
         let mut inbound = Inbound::new(envelope, id, from, content);
         (inbound.echo, inbound.history, inbound.standby) = (ours, source.history, source.standby);
         let to = [message.to_user_id.some(), message.to.some()];
-        inbound.to = joined(message.to.some(), message.to_user_id.some(), people.find(to));
+        if to != [None, None] {
+            inbound.to = joined(message.to.some(), message.to_user_id.some(), people.find(to));
+        }
         if ours && inbound.to.is_none() {
             inbound.to = joined(around.thread, None, people.find([around.thread, None]));
         }
@@ -242,7 +246,8 @@ impl Reader<'_, '_> {
     }
 
     fn status(&mut self, owner: &Owner, piece: &Piece<'_>, people: &People<'_>) {
-        let status: Status<'_> = json::read(piece.get()).unwrap_or_default();
+        let mut status = Status::default();
+        json::read_into(&mut status, piece.get());
         let envelope = self.envelope(owner, piece.get(), &status.timestamp);
         if status.kind.as_deref() == Some("call") {
             return self.events.unrecognised(envelope, "calls", None);
@@ -368,8 +373,8 @@ fn is_account_field(field: &str) -> bool {
 /// The contacts beside some messages. The two do not reliably stand in one order: they belong together by id.
 struct People<'v> {
     contacts: &'v [Contact<'v>],
-    /// Of the many, each by its ids.
-    by_id: HashMap<Id<'v>, &'v Contact<'v>>,
+    /// Each by its ids, if there are many.
+    by_id: Option<HashMap<Id<'v>, &'v Contact<'v>>>,
 }
 
 impl<'v> People<'v> {
@@ -377,18 +382,18 @@ impl<'v> People<'v> {
     const FEW: usize = 4;
 
     fn new(contacts: &'v [Contact<'v>]) -> Self {
-        let many = if contacts.len() > Self::FEW { contacts } else { &[] };
-        let ids = many.iter().flat_map(|contact| ids(contact).into_iter().flatten().map(move |id| (id, contact)));
-        Self { contacts, by_id: ids.collect() }
+        let ids =
+            || contacts.iter().flat_map(|contact| ids(contact).into_iter().flatten().map(move |id| (id, contact)));
+        Self { contacts, by_id: (contacts.len() > Self::FEW).then(|| ids().collect()) }
     }
 
     /// The first contact that has one of these ids, whichever it is: Meta writes user ids in the place of numbers too.
     fn find(&self, of: [Option<&str>; 2]) -> Option<&'v Contact<'v>> {
         let mut of = of.into_iter().flatten().map(Id::new);
-        if self.contacts.len() > Self::FEW {
-            return of.find_map(|id| self.by_id.get(&id).copied());
+        match &self.by_id {
+            Some(by_id) => of.find_map(|id| by_id.get(&id).copied()),
+            None => of.find_map(|id| self.contacts.iter().find(|contact| has_id(contact, id))),
         }
-        of.find_map(|id| self.contacts.iter().find(|contact| ids(contact).contains(&Some(id))))
     }
 
     /// The only person that there is: the writer of a message that names none.
@@ -400,6 +405,10 @@ impl<'v> People<'v> {
 
 fn ids<'c>(contact: &'c Contact<'_>) -> [Option<Id<'c>>; 2] {
     [&contact.user_id, &contact.wa_id].map(|id| id.some().map(Id::new))
+}
+
+fn has_id(contact: &Contact<'_>, id: Id<'_>) -> bool {
+    [&contact.user_id, &contact.wa_id].into_iter().any(|own| own.some().is_some_and(|own| Id::new(own) == id))
 }
 
 /// A number or a user id of a person, equal however Meta writes it.
@@ -489,9 +498,11 @@ fn state(word: &str) -> DeliveryState {
 pub(super) fn person(phone: Option<&str>, user_id: Option<&str>) -> Option<Address> {
     let number = || phone.and_then(|digits| Phone::from_digits(digits).ok());
     let known = number();
-    let user_id = user_id.or(phone.filter(|_| known.is_none()));
-    let user = WhatsAppUser::new(known, user_id).or_else(|_| WhatsAppUser::new(number(), None));
-    user.ok().map(Address::from)
+    let user = match user_id.or(phone.filter(|_| known.is_none())) {
+        Some(id) => WhatsAppUser::new(known, Some(id)).ok(),
+        None => WhatsAppUser::new(Some(known?), None).ok(),
+    };
+    user.or_else(|| WhatsAppUser::new(Some(number()?), None).ok()).map(Address::from)
 }
 
 fn address_changed(system: &System<'_>, message: &Message<'_>, envelope: &Envelope) -> Option<AddressChanged> {

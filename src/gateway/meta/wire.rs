@@ -6,52 +6,9 @@ use std::borrow::Cow;
 use std::ops::Deref;
 
 use serde::Deserializer;
-use serde::de::Error as _;
 
 use crate::adapter::json::{self, List, MapAccess, Member, Pass, Piece, Text};
 use crate::adapter::lenient;
-
-/// A list, for which a single object may stand as well.
-#[derive(Debug)]
-pub(super) struct Many<T>(List<T>);
-
-impl<T> Default for Many<T> {
-    fn default() -> Self {
-        Self(List::default())
-    }
-}
-
-impl<T> Deref for Many<T> {
-    type Target = List<T>;
-
-    fn deref(&self) -> &List<T> {
-        &self.0
-    }
-}
-
-impl<'a, T: Member<'a>> Member<'a> for Many<T> {
-    fn read<D: Deserializer<'a>>(&mut self, value: D, pass: Pass) -> Result<bool, D::Error> {
-        if pass.is_once() {
-            let fits = self.0.read(value, pass)?;
-            // To be read part by part: an object may be one that is meant.
-            return if fits || !self.0.odd { Ok(fits) } else { Err(D::Error::custom("no list")) };
-        }
-        let mut piece = Piece::default();
-        if !piece.read(value, pass)? {
-            return Ok(false);
-        }
-        let list = match piece.get().as_bytes().first() {
-            Some(b'[') => json::read_part::<List<T>>(piece, pass),
-            Some(b'{') => json::read_part::<T>(piece, pass).map(|one| List { items: vec![one], odd: false }),
-            _ => None,
-        };
-        let fits = list.is_some();
-        let list = list.unwrap_or_default();
-        self.0.odd |= list.odd || !fits;
-        self.0.items.extend(list.items);
-        Ok(fits)
-    }
-}
 
 /// A value, and its JSON: cut out together, so that the JSON is always that of the value. Read in one pass, it has none.
 #[derive(Debug, Default)]
@@ -90,6 +47,11 @@ impl<T> Deref for Cut<'_, T> {
 pub(super) struct Named<'a>([Text<'a>; 2]);
 
 impl<'a> Named<'a> {
+    fn is_named(&self) -> bool {
+        let [first, _] = &self.0;
+        first.some().is_some()
+    }
+
     pub(super) fn texts(&self) -> impl Iterator<Item = &Text<'a>> {
         self.0.iter()
     }
@@ -112,33 +74,33 @@ impl<'a> Member<'a> for Named<'a> {
 lenient! {
     pub(super) struct Hook<'a> {
         pub(super) object: Text<'a>,
-        pub(super) entry: Many<Cut<'a, Entry<'a>>>,
+        pub(super) entry: List<Cut<'a, Entry<'a>>>,
     }
 
     pub(super) struct Entry<'a> {
         pub(super) id: Named<'a>,
         pub(super) time: Text<'a>,
-        pub(super) changes: Many<Cut<'a, Change<'a>>>,
+        pub(super) changes: List<Cut<'a, Change<'a>>>,
     }
 
     pub(super) struct Change<'a> {
         pub(super) field: Text<'a>,
-        pub(super) value: Many<Cut<'a, Value<'a>>>,
+        pub(super) value: List<Cut<'a, Value<'a>>>,
     }
 
     pub(super) struct Value<'a> {
-        pub(super) metadata: Many<Metadata<'a>>,
+        pub(super) metadata: List<Metadata<'a>>,
         pub(super) phone_number_id: Named<'a>,
-        pub(super) phone_number_settings: Many<Metadata<'a>>,
-        pub(super) contacts: Many<Contact<'a>>,
-        pub(super) messages: Many<Piece<'a>>,
-        pub(super) message_echoes: Many<Piece<'a>>,
-        pub(super) history: Many<History<'a>>,
-        pub(super) statuses: Many<Piece<'a>>,
-        pub(super) errors: Many<Piece<'a>>,
-        pub(super) user_preferences: Many<Piece<'a>>,
-        pub(super) calls: Many<Piece<'a>>,
-        pub(super) groups: Many<Piece<'a>>,
+        pub(super) phone_number_settings: List<Metadata<'a>>,
+        pub(super) contacts: List<Contact<'a>>,
+        pub(super) messages: List<Piece<'a>>,
+        pub(super) message_echoes: List<Piece<'a>>,
+        pub(super) history: List<History<'a>>,
+        pub(super) statuses: List<Piece<'a>>,
+        pub(super) errors: List<Piece<'a>>,
+        pub(super) user_preferences: List<Piece<'a>>,
+        pub(super) calls: List<Piece<'a>>,
+        pub(super) groups: List<Piece<'a>>,
     }
 
     pub(super) struct Metadata<'a> {
@@ -147,13 +109,13 @@ lenient! {
     }
 
     pub(super) struct History<'a> {
-        pub(super) threads: Many<Thread<'a>>,
-        pub(super) errors: Many<Piece<'a>>,
+        pub(super) threads: List<Thread<'a>>,
+        pub(super) errors: List<Piece<'a>>,
     }
 
     pub(super) struct Thread<'a> {
         pub(super) id: Text<'a>,
-        pub(super) messages: Many<Piece<'a>>,
+        pub(super) messages: List<Piece<'a>>,
     }
 
     pub(super) struct Contact<'a> {
@@ -203,7 +165,7 @@ lenient! {
         pub(super) text: Option<Body<'a>>,
         pub(super) file = "image" | "video" | "document" | "audio" | "sticker": Option<Box<File<'a>>>,
         pub(super) location: Option<Box<Place<'a>>>,
-        pub(super) contacts: Many<Card<'a>>,
+        pub(super) contacts: List<Card<'a>>,
         pub(super) interactive: Option<Box<Interactive<'a>>>,
         pub(super) button: Option<Box<Button<'a>>>,
         pub(super) reaction: Option<Box<Reaction<'a>>>,
@@ -212,7 +174,7 @@ lenient! {
         pub(super) edit: Option<Box<Edit<'a>>>,
         pub(super) revoke: Option<Box<Edit<'a>>>,
         pub(super) unsupported: Option<Box<Kind<'a>>>,
-        pub(super) errors: Many<Fault<'a>>,
+        pub(super) errors: List<Fault<'a>>,
         pub(super) referral: Option<Box<Referral<'a>>>,
     }
 
@@ -245,9 +207,9 @@ lenient! {
     pub(super) struct Card<'a> {
         pub(super) name: Option<CardName<'a>>,
         pub(super) org: Option<CardOrg<'a>>,
-        pub(super) phones: Many<CardValue<'a>>,
-        pub(super) emails: Many<CardValue<'a>>,
-        pub(super) urls: Many<CardValue<'a>>,
+        pub(super) phones: List<CardValue<'a>>,
+        pub(super) emails: List<CardValue<'a>>,
+        pub(super) urls: List<CardValue<'a>>,
         pub(super) vcard: Text<'a>,
     }
 
@@ -332,7 +294,7 @@ lenient! {
         pub(super) recipient_participant_user_id: Text<'a>,
         pub(super) biz_opaque_callback_data: Text<'a>,
         pub(super) pricing: Option<Pricing<'a>>,
-        pub(super) errors: Many<Fault<'a>>,
+        pub(super) errors: List<Fault<'a>>,
     }
 
     /// The answer to a send.
@@ -376,6 +338,15 @@ pub(super) fn unanimous<'t>(mut texts: impl Iterator<Item = &'t Text<'t>>) -> Re
 pub(super) struct Conflict;
 
 impl Hook<'_> {
+    /// The number of events in it.
+    pub(super) fn count(&self) -> usize {
+        let mut count = 0;
+        for change in self.entry.iter().flat_map(|entry| entry.changes.iter()) {
+            count += change.value.iter().map(|value| value.count()).sum::<usize>();
+        }
+        count
+    }
+
     /// Returns `true` if it is what Meta posts as a rule, of which no entry, change or value is kept as it stands.
     pub(super) fn is_plain(&self) -> bool {
         !self.entry.odd && !self.entry.is_empty() && self.entry.iter().all(|entry| entry.is_plain())
@@ -394,31 +365,37 @@ impl Entry<'_> {
 }
 
 impl<'a> Value<'a> {
-    /// Returns `true` if it holds messages or statuses of a number, and nothing that is rare.
+    /// Returns `true` if it holds messages or statuses of a number, and nothing else.
     pub(super) fn is_plain(&self) -> bool {
-        let numbers = self.metadata.iter().flat_map(|metadata| metadata.phone_number_id.texts());
-        let told = !self.messages.is_empty() || !self.statuses.is_empty();
-        let rare = !self.calls.is_empty() || !self.groups.is_empty() || !self.history.is_empty();
-        told && !rare && !self.is_odd() && numbers.filter_map(|id| id.some()).next().is_some()
+        let rest = [&self.message_echoes, &self.errors, &self.user_preferences, &self.calls, &self.groups];
+        let is_filled = !self.messages.is_empty() || !self.statuses.is_empty();
+        is_filled
+            && rest.iter().all(|list| list.is_empty())
+            && self.history.is_empty()
+            && !self.is_odd()
+            && self.metadata.iter().any(|metadata| metadata.phone_number_id.is_named())
     }
 
     /// The lists whose items are each an event.
-    fn lists(&self) -> [&Many<Piece<'a>>; 7] {
+    fn lists(&self) -> [&List<Piece<'a>>; 7] {
         let [messages, echoes] = [&self.messages, &self.message_echoes];
         [messages, echoes, &self.statuses, &self.errors, &self.user_preferences, &self.calls, &self.groups]
     }
 
     /// The number of events in it, at least one.
     pub(super) fn count(&self) -> usize {
-        let past: usize = self.history.iter().map(History::count).sum();
-        (past + self.lists().iter().map(|list| list.len()).sum::<usize>()).max(1)
+        let mut count: usize = self.history.iter().map(History::count).sum();
+        for list in self.lists() {
+            count += list.len();
+        }
+        count.max(1)
     }
 
     /// Returns `true` if it has a member that only a phone number has: a message, a status, or a person beside them.
     pub(super) fn is_of_a_number(&self) -> bool {
         let is_there = |list: &List<Piece<'_>>| list.odd || !list.is_empty();
         let [messages, echoes, statuses, _errors, preferences, calls, groups] = self.lists();
-        [messages, echoes, statuses, preferences, calls, groups].into_iter().any(|list| is_there(list))
+        [messages, echoes, statuses, preferences, calls, groups].into_iter().any(is_there)
             || self.contacts.odd
             || !self.contacts.is_empty()
             || self.history.odd
@@ -427,7 +404,7 @@ impl<'a> Value<'a> {
 
     /// Returns `true` if something in it is not as Meta writes it, and is no message, status or error by itself.
     pub(super) fn is_odd(&self) -> bool {
-        let unread = |list: &&Many<Piece<'_>>| list.odd && list.is_empty();
+        let unread = |list: &&List<Piece<'_>>| list.odd && list.is_empty();
         self.contacts.odd
             || self.history.odd
             || self.history.iter().any(History::is_odd)

@@ -224,7 +224,7 @@ impl<'r> Reader<'r, '_> {
         let envelope = if event.id.some().is_some() { envelope } else { envelope.identified(Some(&key)) };
         let data = &create.message_data;
         let media = data.attachment.media.as_ref();
-        let mut urls = data.entities.urls.items.clone();
+        let mut urls = data.entities.urls.to_vec();
         urls.extend(media.and_then(Attached::link));
         let files = media.and_then(|media| media.reference(&id)).into_iter().collect();
         let chosen = data.quick_reply_response.metadata.to_text();

@@ -205,7 +205,7 @@ impl Sentence {
     /// `None` for a message with a word that no request contains, or that is too long.
     fn read(text: &str) -> Option<Self> {
         let text = text.trim();
-        if text.len() > Self::BYTES_MAX {
+        if text.len() > Self::BYTES_MAX || begins_unlike_request(text) {
             return None;
         }
         let mut sentence = Self { words: [Word::And; Self::MAX], len: 0 };
@@ -263,6 +263,23 @@ impl Sentence {
             )
         })
     }
+}
+
+/// Returns `true` if the first word is plain and begins no request, as in most messages: found without normalising it.
+fn begins_unlike_request(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let mut letters = [0; Spelled::MAX];
+    let mut len = 0;
+    for (letter, byte) in letters.iter_mut().zip(bytes) {
+        match byte | 0x20 {
+            lower @ b'a'..=b'z' => *letter = lower,
+            _ => break,
+        }
+        len += 1;
+    }
+    let letters = letters.get(..len).unwrap_or_default();
+    let stretched = letters.windows(3).any(|three| matches!(three, [a, b, c] if a == b && b == c));
+    len > 1 && bytes.get(len) == Some(&b' ') && !stretched && listed(letters).is_none()
 }
 
 /// The letters of one word.
