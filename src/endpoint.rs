@@ -79,6 +79,14 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Returns `true` for a web page, and for an answer without a body: no gateway's API explains a refusal so.
+    fn is_page(&self) -> bool {
+        let body = self.body.trim_ascii_start();
+        body.is_empty()
+            || body.starts_with(b"<!")
+            || body.get(..5).is_some_and(|tag| tag.eq_ignore_ascii_case(b"<html"))
+    }
+
     /// The body as JSON of this type.
     ///
     /// # Errors
@@ -308,7 +316,8 @@ impl Endpoint {
             }
             if !parts.status.is_success() {
                 let answer = self.read(parts, body, false).await?;
-                return Err(self.refused(&answer));
+                // A host of files may have pages for those that are gone.
+                return Err(self.error_of(&answer, false));
             }
             let mime = parts.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(str::to_owned);
             let left = limits.time.saturating_sub(self.clock.monotonic().saturating_sub(begun));
@@ -393,8 +402,15 @@ impl Endpoint {
     }
 
     /// The error that an answer stands for: one other than 2xx, or one whose body says no.
+    ///
+    /// A web page with a 4xx status is from something on the way, such as a proxy, and says nothing of what was asked for:
+    /// it is [`ErrorKind::Config`].
     pub fn refused(&self, answer: &Answer) -> Error {
-        let said = (self.vendor_error)(answer);
+        self.error_of(answer, answer.is_page())
+    }
+
+    fn error_of(&self, answer: &Answer, is_page: bool) -> Error {
+        let mut said = (self.vendor_error)(answer);
         let status = answer.status;
         let code = said.code.as_deref();
         let overridden = code.and_then(|code| self.overrides.get(code).copied());
@@ -408,7 +424,13 @@ impl Endpoint {
             let value = answer.headers.get(RETRY_AFTER)?.to_str().ok()?;
             retry_after(value, self.clock.now())
         });
-        let class = class.unwrap_or_else(|| by_status(status));
+        let class = match class.unwrap_or_else(|| by_status(status)) {
+            class if is_page && matches!(class.kind, ErrorKind::NotFound | ErrorKind::Rejected) => {
+                said.words = Some(PAGE);
+                Class::new(ErrorKind::Config)
+            }
+            class => class,
+        };
         let mut error = Error::new(class.kind, said.words.unwrap_or_else(|| words(class.kind)))
             .with_gateway(self.gateway)
             .with_outcome(outcome)
@@ -416,6 +438,9 @@ impl Endpoint {
             .with_retry(class.retryable, told.or(class.after))
             .with_pair(class.pair)
             .with_raw(answer.body.clone());
+        if let Some(scope) = class.scope {
+            error = error.with_scope(scope);
+        }
         if let Some(code) = &said.code {
             error = match self.class(code) {
                 Some(_) => error.with_known_code(code),
@@ -566,6 +591,8 @@ impl<F: Fn(&http::Uri) -> Result<Option<HeaderValue>> + Sync> Credential for F {
         self(uri)
     }
 }
+
+const PAGE: &str = "a web page answered, and not the gateway's API: check the base URL, and proxies on the way";
 
 /// Whether the gateway may have taken a message although it answered so.
 fn doubtful(status: StatusCode) -> bool {

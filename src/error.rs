@@ -48,6 +48,7 @@ struct Inner {
     reply: StatusCode,
     accepted: Vec<MessageId>,
     pair: bool,
+    scope: Option<Scope>,
     raw: Option<Bytes>,
 }
 
@@ -105,6 +106,22 @@ pub enum ErrorKind {
     Unsupported,
 }
 
+/// What a fault lies in, and so what else fails as long as it lasts.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Our own account or the way to the gateway: its credentials, configuration, permissions, balance. No message goes by
+    /// it until that is repaired.
+    Channel,
+    /// This message.
+    Message,
+    /// The person: their address, their choice, or what we may send to it.
+    Recipient,
+    /// A template: messages that do not use it are not affected.
+    Template,
+}
+
 impl Outcome {
     /// The outcome as one word, as it is stored.
     pub const fn as_str(self) -> &'static str {
@@ -145,6 +162,27 @@ impl ErrorKind {
                 | Self::Unavailable
                 | Self::Unsupported
         )
+    }
+
+    /// Returns what a fault of this kind lies in, where no row of an error table says otherwise.
+    ///
+    /// | kind | scope |
+    /// |---|---|
+    /// | `Account`, `Config`, `Forbidden`, `QuotaExceeded`, `RateLimited`, `Unauthenticated`, `Unavailable` | channel |
+    /// | `InvalidRecipient`, `OptedOut`, `OutsideWindow` | recipient |
+    /// | all others | message |
+    pub const fn scope(self) -> Scope {
+        match self {
+            Self::Account
+            | Self::Config
+            | Self::Forbidden
+            | Self::QuotaExceeded
+            | Self::RateLimited
+            | Self::Unauthenticated
+            | Self::Unavailable => Scope::Channel,
+            Self::InvalidRecipient | Self::OptedOut | Self::OutsideWindow => Scope::Recipient,
+            _ => Scope::Message,
+        }
     }
 
     /// The kind as one word, as it is stored.
@@ -196,6 +234,7 @@ impl Error {
             },
             accepted: Vec::new(),
             pair: false,
+            scope: None,
             raw: None,
         }))
     }
@@ -250,6 +289,20 @@ impl Error {
     /// often one person is written to.
     pub fn is_of_pair(&self) -> bool {
         self.0.pair
+    }
+
+    /// Returns what the fault lies in: the message, its template, its recipient, or the whole channel.
+    pub fn scope(&self) -> Scope {
+        let by_kind = if self.0.pair { Scope::Recipient } else { self.0.kind.scope() };
+        self.0.scope.unwrap_or(by_kind)
+    }
+
+    /// Returns `true` if no message goes by this account until somebody repairs it, and this one certainly did not go.
+    ///
+    /// What passes by itself, such as [`ErrorKind::Unavailable`], is retried and does not count.
+    pub fn is_account_fault(&self) -> bool {
+        let certain = self.0.outcome != Outcome::Unknown && self.0.accepted.is_empty();
+        certain && !self.0.retryable && self.scope() == Scope::Channel
     }
 
     /// The gateway's own code, such as `131047` or `21610`.
@@ -349,6 +402,13 @@ impl Error {
     #[must_use]
     pub fn with_pair(mut self, pair: bool) -> Self {
         self.0.pair = pair;
+        self
+    }
+
+    /// Sets what the fault lies in, where that is not what its [kind](ErrorKind::scope) says.
+    #[must_use]
+    pub fn with_scope(mut self, scope: Scope) -> Self {
+        self.0.scope = Some(scope);
         self
     }
 
@@ -457,6 +517,7 @@ impl fmt::Debug for Error {
         let e = &*self.0;
         f.debug_struct("Error")
             .field("kind", &e.kind)
+            .field("scope", &self.scope())
             .field("outcome", &e.outcome)
             .field("retryable", &self.is_retryable())
             .field("retry_after", &e.retry_after)
@@ -504,12 +565,15 @@ pub struct Class {
     /// It holds for one pair of sender and recipient, and not for messages to others.
     #[serde(default)]
     pub pair: bool,
+    /// What the fault lies in, where that is not what the [kind](ErrorKind::scope) says.
+    #[serde(default)]
+    pub scope: Option<Scope>,
 }
 
 impl Class {
     /// A refusal that a second try does not cure.
     pub const fn new(kind: ErrorKind) -> Self {
-        Self { kind, retryable: false, after: None, surely_not_sent: false, pair: false }
+        Self { kind, retryable: false, after: None, surely_not_sent: false, pair: false, scope: None }
     }
 
     /// A refusal that may be tried again after this wait.
@@ -528,6 +592,12 @@ impl Class {
     #[must_use]
     pub const fn of_pair(self) -> Self {
         Self { pair: true, ..self }
+    }
+
+    /// Sets what the fault lies in.
+    #[must_use]
+    pub const fn scope(self, scope: Scope) -> Self {
+        Self { scope: Some(scope), ..self }
     }
 }
 

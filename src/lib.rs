@@ -61,7 +61,7 @@ pub use clock::{Clock, SystemClock, Timestamp, VirtualClock};
 pub use context::{Context, TokenStore};
 pub use delivery::DeliveryState;
 pub use endpoint::{BaseUrl, Endpoint};
-pub use error::{Class, Error, ErrorKind, Outcome, Result};
+pub use error::{Class, Error, ErrorKind, Outcome, Result, Scope};
 pub use event::{Account, AddressChanged, Delivery, Event, Inbound, InboundContent, OptOut, Unrecognised};
 #[cfg(feature = "meta")]
 pub use gateway::meta::{self, Meta};

@@ -75,6 +75,7 @@ mod inbox;
 mod line;
 mod outbox;
 mod store;
+mod suspension;
 mod watch;
 mod worker;
 
@@ -85,11 +86,13 @@ pub use inbox::{Handed, Happening, LineInbox};
 pub use line::Line;
 pub use outbox::{Id, Resolution, Settled, State, Status};
 pub use store::Store;
+pub use suspension::Suspension;
 pub use watch::{ChannelHealth, Counts, Stats};
 pub use worker::Drained;
 
 use inbox::Bells;
 use store::{Enqueued, Incoming, New, Settle};
+use suspension::Standing;
 
 /// Lines, routes and a store. Clones are one switchboard.
 #[derive(Clone)]
@@ -107,6 +110,7 @@ struct Inner {
     media: Option<Arc<dyn MediaStore>>,
     pepper: Option<Secret>,
     limits: HashMap<Account, Mutex<Limiter>>,
+    standings: HashMap<Account, Mutex<Standing>>,
     /// The suppliers of each line and medium.
     choices: HashMap<(String, String), Mutex<Choice>>,
     /// Rings when there is something to send.
@@ -133,6 +137,10 @@ pub struct Builder {
     media: Option<Arc<dyn MediaStore>>,
     pepper: Option<Secret>,
 }
+
+/// Where a message stands that a person may have sent: what may have gone, and what certainly did not.
+const SENDABLE: [State; 6] =
+    [State::Cancelled, State::Expired, State::Parked, State::Refused, State::Rejected, State::Unknown];
 
 /// How many webhooks are taken in at once; more are asked to come again.
 const INTAKE_MAX: usize = 256;
@@ -355,7 +363,7 @@ impl Switchboard {
     }
 
     /// Calls a message back that has not gone. False: it has, it may have, or it is on its way; one that is parked is
-    /// settled by [`settle`](Self::settle). Its key stays its own: to send it after all, take a new one.
+    /// settled by [`settle`](Self::settle), by which a message that was called back can be sent after all.
     ///
     /// # Errors
     /// Those of [`status`](Self::status).
@@ -365,7 +373,10 @@ impl Switchboard {
         self.settled(id, Settle { state: State::Cancelled, due: None, reason, from, now: self.0.clock.now() }).await
     }
 
-    /// Settles a message that may have gone, or that failed too often: as a person has found out. False: it is neither.
+    /// Settles a message as a person has found out: one that may have gone, or that failed too often.
+    ///
+    /// [`Resolution::Send`] sends any message that certainly did not go as well: one that was rejected, refused or called
+    /// back, or whose time had passed. Returns `false` if the message is in none of these states.
     ///
     /// # Errors
     /// Those of [`status`](Self::status).
@@ -376,11 +387,14 @@ impl Switchboard {
             Resolution::DidNotGo => (State::Rejected, None, "a person found that it did not go"),
             Resolution::Send => (State::Queued, Some(now), "a person wants it sent"),
         };
+        let from: &[State] = match resolution {
+            Resolution::Send => &SENDABLE,
+            Resolution::Went | Resolution::DidNotGo => &[State::Unknown, State::Parked],
+        };
         // Somebody has seen it, whatever the gateway says of its delivery.
         if resolution == Resolution::Went {
             self.0.store.0.hold_fallback(id).await?;
         }
-        let from = &[State::Unknown, State::Parked];
         let settled = self.settled(id, Settle { state, due, reason: Some(reason.to_owned()), from, now }).await?;
         self.0.to_send.notify_one();
         Ok(settled)
@@ -591,10 +605,12 @@ impl Builder {
             return Err(Error::config("line", "is missing: give one at least, by Builder::line"));
         }
         let (mut lines, mut limits, mut choices) = (BTreeMap::new(), HashMap::new(), HashMap::new());
+        let mut standings = HashMap::new();
         for line in self.lines {
             line.check()?;
             for info in line.channels.iter().map(|channel| channel.info()) {
                 let can = &info.capability;
+                standings.entry(account(info)).or_insert_with(Mutex::default);
                 limits.entry(account(info)).or_insert_with(|| Mutex::new(Limiter::new(can.rate, can.pair_rate)));
                 let suppliers = line.channels.iter().filter(|channel| channel.info().medium == info.medium).count();
                 let choice = Choice::new(suppliers, Order::Preferred)?;
@@ -647,6 +663,7 @@ impl Builder {
             media: self.media,
             pepper: self.pepper,
             limits,
+            standings,
             choices,
             to_send: Notify::new(),
             to_read,

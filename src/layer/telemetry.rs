@@ -151,6 +151,7 @@ pub(crate) mod switchboard {
 
     #[cfg(feature = "tracing")]
     use super::{TARGET, millis};
+    use crate::channel::Info;
     use crate::error::Error;
     use crate::secret::Fingerprint;
 
@@ -220,6 +221,48 @@ pub(crate) mod switchboard {
         #[cfg(feature = "metrics")]
         metrics::counter!("civic_messaging.webhooks_refused", "kind" => error.kind().as_str()).increment(1);
         _ = (route, error);
+    }
+
+    /// An account cannot send, for a reason that somebody has to repair.
+    pub(crate) fn suspended(info: &Info, error: &Error) {
+        #[cfg(feature = "tracing")]
+        tracing::warn!(
+            target: TARGET,
+            {
+                messaging.system = info.gateway,
+                civic.medium = info.medium.as_str(),
+                civic.account = info.account.as_str(),
+                error.type = error.kind().as_str(),
+            },
+            "account suspended, its messages wait: {error}"
+        );
+        #[cfg(feature = "metrics")]
+        suspensions(info, 1.0);
+        _ = (info, error);
+    }
+
+    /// A suspended account sends again, after this time.
+    pub(crate) fn resumed(info: &Info, after: Duration) {
+        #[cfg(feature = "tracing")]
+        tracing::warn!(
+            target: TARGET,
+            {
+                messaging.system = info.gateway,
+                civic.medium = info.medium.as_str(),
+                civic.account = info.account.as_str(),
+                civic.took_ms = millis(after),
+            },
+            "account resumed"
+        );
+        #[cfg(feature = "metrics")]
+        suspensions(info, 0.0);
+        _ = (info, after);
+    }
+
+    #[cfg(feature = "metrics")]
+    fn suspensions(info: &Info, suspended: f64) {
+        let labels = [("system", info.gateway.to_owned()), ("medium", info.medium.as_str().to_owned())];
+        metrics::gauge!("civic_messaging.suspended", &labels).set(suspended);
     }
 
     /// A file of a resident's message was fetched after this time.

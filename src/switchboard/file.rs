@@ -181,6 +181,9 @@ impl Switchboard {
         let tried = Tried { times: tries.unsigned_abs(), elapsed: now.since(claimed.taken_in) };
         // A fetch changes nothing: whether the gateway was asked is no matter.
         let error = error.with_outcome(Outcome::NotSent);
+        // A fault of the account ends no file.
+        let (passes, after) = (error.is_retryable() || error.is_account_fault(), error.retry_after());
+        let error = error.with_retry(passes, after);
         match Schedule::FILE.next(&error, None, tried, now, self.0.clock.chance()) {
             Ok(wait) => Fetched::Again(now.plus(wait)),
             Err(_) => {

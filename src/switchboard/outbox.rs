@@ -240,7 +240,8 @@ pub(super) struct After<'a> {
     pub(super) schedule: &'a Schedule,
     /// How often it was tried, this time included.
     pub(super) times: u32,
-    pub(super) queued: Timestamp,
+    /// When it was first tried.
+    pub(super) began: Timestamp,
     /// Another gateway is to be asked before any is asked again.
     pub(super) another: bool,
     /// Another gateway is to be asked again, which only failed for now.
@@ -263,6 +264,9 @@ const ATTEMPTS_MAX: u32 = 20;
 
 /// How often a message that may come twice is handed to a gateway, where each time nobody knows what became of it.
 const RESENT_MAX: u32 = 3;
+
+/// How an attempt ended that failed by a fault of the account.
+const SUSPENDED: &str = "suspended";
 
 /// How often the process may end while a message is being sent: then it is taken for the cause.
 const DEATHS_MAX: usize = 3;
@@ -295,6 +299,17 @@ impl End {
             reason: Some(reason.to_owned()),
             now,
         }
+    }
+
+    /// The same for a message that waits until its account works again.
+    pub(super) fn suspended(mut self, wait: Duration) -> Self {
+        (self.outcome, self.passing) = (SUSPENDED, true);
+        // One that another gateway takes over does not wait.
+        if self.state != State::Queued {
+            (self.state, self.due) = (State::Deferred, Some(self.now.plus(wait)));
+            self.reason = self.reason.take().map(|reason| format!("the account is suspended: {reason}"));
+        }
+        self
     }
 
     /// The same for a message of which an earlier try may have gone: that it did not go is then for a person to say.
@@ -345,7 +360,7 @@ impl After<'_> {
         let waits = Error::new(ErrorKind::Unavailable, "another gateway is to be asked again");
         let elsewhere = self.later && !error.is_retryable() && Choice::moves_on(error, self.message);
         let error = if elsewhere { &waits } else { error };
-        let elapsed = self.now.since(self.queued);
+        let elapsed = self.now.since(self.began);
         let tried = Tried { times: self.times, elapsed };
         match self.schedule.next(error, Some(self.message), tried, self.now, self.chance) {
             Ok(wait) if !spent => (State::Deferred, Some(self.now.plus(wait))),

@@ -399,13 +399,15 @@ pub(super) struct Attempt {
     pub(super) passing: bool,
     /// Nobody wrote down how it ended: the process ended first.
     pub(super) died: bool,
+    /// It failed by a fault of the account, and does not count as a try.
+    pub(super) suspended: bool,
 }
 
 impl Attempt {
     /// One that begins.
     pub(super) fn new(gateway: &str, account: &str, at: Timestamp) -> Self {
         let (gateway, account) = (gateway.to_owned(), account.to_owned());
-        Self { gateway, account, at, doubted: false, passing: false, died: false }
+        Self { gateway, account, at, doubted: false, passing: false, died: false, suspended: false }
     }
 }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::Switchboard;
 use super::outbox::State;
+use super::suspension::Suspension;
+use super::{Switchboard, account, held};
 use crate::address::Medium;
 use crate::channel::Health;
 use crate::clock::Timestamp;
@@ -25,6 +26,11 @@ pub struct Stats {
     /// Every line of the switchboard, and those of the store that this program does not know; under none the events that
     /// are of no line.
     pub lines: BTreeMap<Option<String>, Counts>,
+    /// The accounts that cannot send until somebody repairs something. Their messages wait, and one at a time is tried: after
+    /// 2 seconds, then ever more rarely, up to every 5 minutes.
+    ///
+    /// It is what the worker of this switchboard found: a program without one, or another process, does not know of it.
+    pub suspended: Vec<Suspension>,
 }
 
 /// What stands where in one line, or in all.
@@ -59,6 +65,8 @@ pub struct ChannelHealth {
     pub account: AccountId,
     /// What it says of itself, or why it says nothing: [`ErrorKind::Unsupported`] where the gateway has no such question.
     pub health: Result<Health>,
+    /// Why the worker of this switchboard does not send by it, if it does not: see [`Stats::suspended`].
+    pub suspended: Option<Suspension>,
 }
 
 impl Stats {
@@ -116,6 +124,9 @@ impl Switchboard {
         for line in self.0.lines.keys() {
             stats.of(Some(line.clone()));
         }
+        let standings = self.0.standings.values().map(held);
+        stats.suspended = standings.filter_map(|standing| standing.suspension().cloned()).collect();
+        stats.suspended.sort_by_key(|one| (one.since, one.gateway, one.account.clone()));
         Ok(stats)
     }
 
@@ -131,6 +142,7 @@ impl Switchboard {
                 medium: info.medium.clone(),
                 account: info.account.clone(),
                 health: Err(failed(info.gateway, "the adapter panicked when it was asked")),
+                suspended: self.0.standings.get(&account(info)).and_then(|one| held(one).suspension().cloned()),
             });
             let channel = channel.clone();
             asked.spawn(async move {

@@ -262,7 +262,7 @@ async fn each_supplier_is_asked_in_turn_and_again_only_after_a_pause() {
     let (first, second) = (named("first"), named("second"));
     let line = Line::new("desk").channel(first.clone()).channel(second.clone());
     let desk = Desk::open(memory().await, [line]).await;
-    let locked = || Error::new(ErrorKind::Forbidden, "may not").with_outcome(Outcome::Rejected);
+    let locked = || Error::new(ErrorKind::NotFound, "has no such template").with_outcome(Outcome::Rejected);
     let down = || Error::new(ErrorKind::Unavailable, "no connection could be made");
 
     // The first is down for now, the second says a no of its own: the first is asked again, and the second is not.

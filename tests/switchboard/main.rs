@@ -41,6 +41,8 @@ mod restore;
 mod sql;
 #[cfg(all(feature = "postgres", feature = "testing", feature = "twilio"))]
 mod stopped;
+#[cfg(feature = "sqlite-system")]
+mod suspended;
 #[cfg(feature = "postgres")]
 mod tls;
 #[cfg(feature = "sqlite-system")]

@@ -192,6 +192,8 @@ mod told {
             "WARN a message is parked: mock: no answer in time",
             "INFO a message is cancelled: it was called back civic.line=\"desk\" civic.message=",
             "INFO a message is accepted: a person found that it went civic.line=\"desk\" civic.message=",
+            "WARN account suspended, its messages wait: mock: the account is locked messaging.system=\"mock\" \
+             civic.medium=\"sms\" civic.account=\"locked\" error.type=\"account\"",
             "WARN mock is left alone for a while: see the failure before messaging.system=\"mock\" civic.wait_ms=60000",
             "WARN a webhook was refused: ",
             "WARN a file will not be had: the mock holds no such file",
@@ -263,7 +265,7 @@ mod told {
         desk.until(id, &[State::Rejected]).await;
         locked.will_fail(Error::new(ErrorKind::Account, "the account is locked").with_outcome(Outcome::Rejected));
         let id = board.send("locked", text("locked")).await.unwrap();
-        desk.until(id, &[State::Rejected]).await;
+        desk.until(id, &[State::Deferred]).await;
         let id = board.send("slow", text("in time")).await.unwrap();
         desk.until(id, &[State::Accepted]).await;
         let id = board.send("slow", text("too soon")).await.unwrap();

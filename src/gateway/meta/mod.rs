@@ -56,7 +56,7 @@ use crate::context::Context;
 use crate::endpoint::{
     Access, Answer, BaseUrl, Credential, Endpoint, FetchLimits, VendorError, bearer, segment, sensitive,
 };
-use crate::error::{Class, Error, ErrorKind, Result};
+use crate::error::{Class, Error, ErrorKind, Result, Scope};
 use crate::event::Inbound;
 use crate::id::{AccountId, Hidden};
 use crate::media::{FileUrl, Hosts, MediaStream};
@@ -893,7 +893,7 @@ const ERRORS: &[(&str, Class)] = {
         ("131020", Class::new(InvalidMessage)),
         ("131021", Class::new(InvalidRecipient)),
         ("131026", Class::new(InvalidRecipient)),
-        ("131030", Class::new(Config)),
+        ("131030", Class::new(Config).scope(Scope::Recipient)),
         ("131031", Class::new(Account)),
         ("131037", Class::new(Config)),
         ("131041", Class::new(InvalidMessage)),
@@ -911,24 +911,24 @@ const ERRORS: &[(&str, Class)] = {
         ("131057", Class::new(Unavailable).retry(wait(60))),
         // A one-time code cannot go to a user id: it needs the phone number.
         ("131062", Class::new(InvalidRecipient)),
-        ("131063", Class::new(Config)),
+        ("131063", Class::new(Config).scope(Scope::Message)),
         ("131064", Class::new(Account)),
         // Of groups: suspended, too fast, and a number that may have none.
         ("131207", Class::new(InvalidRecipient)),
         ("131208", Class::new(RateLimited).retry(None)),
         ("131215", Class::new(Config)),
         ("132000", Class::new(InvalidMessage)),
-        ("132001", Class::new(InvalidMessage)),
-        ("132005", Class::new(InvalidMessage)),
-        ("132007", Class::new(InvalidMessage)),
+        ("132001", Class::new(InvalidMessage).scope(Scope::Template)),
+        ("132005", Class::new(InvalidMessage).scope(Scope::Template)),
+        ("132007", Class::new(InvalidMessage).scope(Scope::Template)),
         ("132008", Class::new(InvalidMessage)),
         ("132012", Class::new(InvalidMessage)),
-        ("132015", Class::new(InvalidMessage)),
-        ("132016", Class::new(InvalidMessage)),
+        ("132015", Class::new(InvalidMessage).scope(Scope::Template)),
+        ("132016", Class::new(InvalidMessage).scope(Scope::Template)),
         // A parameter with a new line, a tab or more than four spaces in a row.
         ("132018", Class::new(InvalidMessage)),
-        ("132068", Class::new(InvalidMessage)),
-        ("132069", Class::new(RateLimited).retry(wait(3600))),
+        ("132068", Class::new(InvalidMessage).scope(Scope::Template)),
+        ("132069", Class::new(RateLimited).retry(wait(3600)).scope(Scope::Template)),
         ("133004", Class::new(Unavailable).retry(None)),
         ("133005", Class::new(Config)),
         ("133006", Class::new(Config)),
@@ -997,7 +997,9 @@ fn is_unknown_object(error: &Error) -> bool {
 
 /// The same error as one of a file that is not there.
 fn not_found(error: &Error) -> Error {
+    // The same answer comes for a token that may not use it (UNVERIFIED which is which): so it may be asked for again.
     let mut gone = Error::new(ErrorKind::NotFound, "Meta does not have the file, or no longer").with_help(HELP);
+    gone = gone.with_retry(true, None);
     if let Some(gateway) = error.gateway() {
         gone = gone.with_gateway(gateway.to_owned());
     }

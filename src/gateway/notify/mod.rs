@@ -58,7 +58,7 @@ use crate::channel::{Channel, Cursor, Evidence, Grade, Health, Info, Page, Sent}
 use crate::clock::Clock;
 use crate::context::Context;
 use crate::endpoint::{Answer, BaseUrl, Endpoint, VendorError, segment, sensitive};
-use crate::error::{Class, Error, ErrorKind, Result};
+use crate::error::{Class, Error, ErrorKind, Result, Scope};
 use crate::event::Raw;
 use crate::id::AccountId;
 use crate::message::{Accepted, GatewayOptions, Message};
@@ -636,7 +636,11 @@ fn vendor_error(answer: &Answer) -> VendorError<'_> {
         }
         _ => None,
     }
-    .map(Class::new);
+    .map(|kind| match kind {
+        // A key that may send to the team only, or not abroad.
+        ErrorKind::Forbidden if !words.starts_with("Service ") => Class::new(kind).scope(Scope::Recipient),
+        kind => Class::new(kind),
+    });
     said.code = code.map(|code| code.to_owned().into());
     said
 }

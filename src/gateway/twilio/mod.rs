@@ -48,7 +48,7 @@ use crate::capability::{MediaLimits, MediaRule, TemplateLimits, TextLimit};
 use crate::channel::{Channel, Evidence, Grade, Health, Info, Sent};
 use crate::context::Context;
 use crate::endpoint::{Access, Answer, BaseUrl, Credential, Endpoint, FetchLimits, VendorError, basic};
-use crate::error::{Class, Error, ErrorKind, Result};
+use crate::error::{Class, Error, ErrorKind, Result, Scope};
 use crate::event::{DeliveryState, Failure};
 use crate::id::{AccountId, MessageId, UrlHost, is_code};
 use crate::media::{FileUrl, Hosts, MediaStream};
@@ -628,13 +628,13 @@ const ERRORS: &[(&str, Class)] = &[
     ("21265", Class::new(ErrorKind::InvalidRecipient)),
     ("21266", Class::new(ErrorKind::InvalidRecipient)),
     ("21268", Class::new(ErrorKind::InvalidRecipient)),
-    ("21408", Class::new(ErrorKind::Forbidden)),
+    ("21408", Class::new(ErrorKind::Forbidden).scope(Scope::Recipient)),
     ("21602", Class::new(ErrorKind::InvalidMessage)),
     ("21603", Class::new(ErrorKind::Config)),
     ("21604", Class::new(ErrorKind::InvalidRecipient)),
     ("21606", Class::new(ErrorKind::Config)),
     ("21607", Class::new(ErrorKind::Config)),
-    ("21608", Class::new(ErrorKind::Forbidden)),
+    ("21608", Class::new(ErrorKind::Forbidden).scope(Scope::Recipient)),
     ("21609", Class::new(ErrorKind::Config)),
     ("21610", Class::new(ErrorKind::OptedOut)),
     ("21611", Class::new(ErrorKind::RateLimited).retry(None)),
@@ -683,11 +683,11 @@ const ERRORS: &[(&str, Class)] = &[
     ("30006", Class::new(ErrorKind::InvalidRecipient)),
     ("30007", Class::new(ErrorKind::Rejected)),
     ("30008", Class::new(ErrorKind::Rejected).retry(None)),
-    ("30010", Class::new(ErrorKind::Config)),
+    ("30010", Class::new(ErrorKind::Config).scope(Scope::Message)),
     ("30012", Class::new(ErrorKind::InvalidMessage)),
     // The carrier's network is congested.
     ("30017", Class::new(ErrorKind::Unavailable).retry(None)),
-    ("30018", Class::new(ErrorKind::Config)),
+    ("30018", Class::new(ErrorKind::Config).scope(Scope::Recipient)),
     ("30019", Class::new(ErrorKind::InvalidMessage)),
     // Internal faults, of scheduling and of messaging services.
     ("30020", Class::new(ErrorKind::Unavailable).retry(None)),
@@ -696,13 +696,13 @@ const ERRORS: &[(&str, Class)] = &[
     ("30022", Class::new(ErrorKind::RateLimited).retry(None)),
     ("30023", Class::new(ErrorKind::QuotaExceeded).retry(Some(HOUR))),
     // A numeric sender that the carrier does not know (yet).
-    ("30024", Class::new(ErrorKind::Config)),
+    ("30024", Class::new(ErrorKind::Config).scope(Scope::Recipient)),
     ("30027", Class::new(ErrorKind::QuotaExceeded).retry(Some(HOUR))),
     // A toll-free number that is not verified, a campaign that is suspended or not registered.
     ("30032", Class::new(ErrorKind::Config)),
     ("30033", Class::new(ErrorKind::Account)),
-    ("30034", Class::new(ErrorKind::Config)),
-    ("30035", Class::new(ErrorKind::Config)),
+    ("30034", Class::new(ErrorKind::Config).scope(Scope::Recipient)),
+    ("30035", Class::new(ErrorKind::Config).scope(Scope::Recipient)),
     ("30036", Class::new(ErrorKind::Unavailable).retry(None)),
     ("30410", Class::new(ErrorKind::Unavailable).retry(None)),
     ("30500", Class::new(ErrorKind::Unavailable).retry(None)),
@@ -720,7 +720,7 @@ const ERRORS: &[(&str, Class)] = &[
     ("63013", Class::new(ErrorKind::Rejected)),
     // The person blocked the sender, or took consent back.
     ("63014", Class::new(ErrorKind::OptedOut)),
-    ("63015", Class::new(ErrorKind::Forbidden)),
+    ("63015", Class::new(ErrorKind::Forbidden).scope(Scope::Recipient)),
     ("63016", Class::new(ErrorKind::OutsideWindow)),
     ("63017", Class::new(ErrorKind::RateLimited).retry(None)),
     ("63018", Class::new(ErrorKind::RateLimited).retry(None)),

@@ -530,7 +530,8 @@ async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claimed>, Fault> 
                 m.digest, m.fallback
          FROM civic_messaging.message AS m WHERE m.id = ANY ($1) ORDER BY array_position($1, m.id)";
     let tries =
-        "SELECT gateway, account, begun, message, outcome IS NOT DISTINCT FROM 'unknown', passing, ended IS NULL
+        "SELECT gateway, account, begun, message, outcome IS NOT DISTINCT FROM 'unknown', passing, ended IS NULL,
+                outcome IS NOT DISTINCT FROM 'suspended'
          FROM civic_messaging.attempt WHERE message = ANY ($1) ORDER BY message, n";
     let tries = db.rows(tries, &[&ids]).await?;
     let mut claimed = Vec::with_capacity(ids.len());
@@ -540,8 +541,9 @@ async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claimed>, Fault> 
         for of in &tries {
             if of.try_get::<_, i64>(3)? == id {
                 let (gateway, account, at) = (of.try_get(0)?, of.try_get(1)?, moment(of, 2)?);
-                let (doubted, passing, died) = (of.try_get(4)?, of.try_get(5)?, of.try_get(6)?);
-                attempts.push(Attempt { gateway, account, at, doubted, passing, died });
+                let (doubted, passing, died, suspended) =
+                    (of.try_get(4)?, of.try_get(5)?, of.try_get(6)?, of.try_get(7)?);
+                attempts.push(Attempt { gateway, account, at, doubted, passing, died, suspended });
             }
         }
         let (message, damaged) = message_of(row.try_get(3)?, row.try_get(10)?, row.try_get(9)?);

@@ -797,12 +797,13 @@ fn read_held(db: &Connection, id: i64) -> rusqlite::Result<Held> {
          FROM message AS m WHERE id = ?1",
     )?;
     let mut attempts = db.prepare_cached(
-        "SELECT gateway, account, begun, outcome IS 'unknown', passing, ended IS NULL
+        "SELECT gateway, account, begun, outcome IS 'unknown', passing, ended IS NULL, outcome IS 'suspended'
          FROM attempt WHERE message = ?1 ORDER BY n",
     )?;
     let read = |row: &Row<'_>| {
         let (gateway, account, at) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        Ok(Attempt { gateway, account, at, doubted: row.get(3)?, passing: row.get(4)?, died: row.get(5)? })
+        let (doubted, passing, died, suspended) = (row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?);
+        Ok(Attempt { gateway, account, at, doubted, passing, died, suspended })
     };
     held.query_row((id,), |row| {
         let tried = row.get::<_, u32>(10)? > 0;

@@ -57,6 +57,7 @@ each! {
     claims_at_the_same_moment_share_no_conversation
     what_is_planned_for_later_holds_up_nobody
     what_is_tried_again_holds_up_what_came_after_it
+    attempt_of_suspended_account_is_marked
     what_is_released_waits_for_its_time
     a_send_begins_under_its_own_claim_only
     a_send_ends_under_its_own_claim_only
@@ -245,6 +246,19 @@ async fn what_is_tried_again_holds_up_what_came_after_it(store: &dyn Engine, _: 
     assert_eq!((claimed[0].hold.id, claimed[0].hold.fence), (id, 2));
     let attempt = Attempt::new("mock", "desk", at(2));
     assert_eq!((&*claimed[0].attempts, claimed[0].queued), (&[attempt][..], at(0)));
+}
+
+async fn attempt_of_suspended_account_is_marked(store: &dyn Engine, _: &dyn Engine) {
+    put(store, new("one", 1)).await;
+    let claimed = claim(store, at(1)).await;
+    begin(store, &claimed[0]).await;
+    let suspended = End { state: State::Rejected, reason: Some("locked".to_owned()), ..end("rejected") };
+    assert!(store.finish(claimed[0].hold, suspended.suspended(Duration::from_millis(47))).await.unwrap());
+    let claimed = claim(store, at(50)).await;
+    let attempt = Attempt { suspended: true, passing: true, ..attempt(at(2)) };
+    assert_eq!(claimed[0].attempts, [attempt]);
+    let status = store.status(claimed[0].hold.id).await.unwrap().unwrap();
+    assert_eq!(status.reason.as_deref(), Some("the account is suspended: locked"));
 }
 
 async fn what_is_released_waits_for_its_time(store: &dyn Engine, other: &dyn Engine) {

@@ -9,10 +9,11 @@ use tokio::sync::SemaphorePermit;
 
 use super::super::outbox::{After, State, ToAsk};
 use super::super::store::{Attempt, Claimed, End, Ruling, Settle};
+use super::super::suspension::{Standing, Turn, Verdict};
 use super::super::{Line, Switchboard, account, held};
 use super::{DAMAGED, told};
 use crate::address::Address;
-use crate::channel::Channel;
+use crate::channel::{Channel, Grade};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::layer::failover::{Asked, Choice};
@@ -40,6 +41,12 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// Why a message is put off that would go too soon after others.
 const LIMITED: &str = "the rate of its channel, or of its person, is used up";
 
+/// Why a message waits whose accounts are suspended.
+const SUSPENDED: &str = "the account is suspended, and a probe is to come";
+
+/// How long an account may take to say how it is.
+const HEALTH_MAX: Duration = Duration::from_secs(10);
+
 /// Why a claimed message does not go now.
 enum Stays {
     /// It ends here.
@@ -60,6 +67,18 @@ struct Supplier<'a> {
     choice: &'a Mutex<Choice>,
     limit: Option<&'a Mutex<Limiter>>,
     to_ask: ToAsk,
+    standing: Option<&'a Mutex<Standing>>,
+    /// It goes as the probe of a suspended account.
+    probe: Option<Probe<'a>>,
+}
+
+/// The turn of the probe of a suspended account: given back if nothing came of it.
+struct Probe<'a>(&'a Mutex<Standing>);
+
+impl Drop for Probe<'_> {
+    fn drop(&mut self) {
+        held(self.0).give_back();
+    }
 }
 
 impl Switchboard {
@@ -83,13 +102,15 @@ impl Switchboard {
         let line = inner.line(&claimed.line).map_err(|_| strange(claimed, "no program here has this line", now))?;
         self.may_go(claimed, &message, now).await?;
         let supplier = self.supplier(claimed, line, &message, now)?;
+        self.is_healthy(&supplier).await?;
         if let Some(limit) = supplier.limit {
             self.room(limit, &message.to, now).await?;
         }
         // From here on it may have gone, whatever happens to this process.
         if self.begins(claimed, &supplier).await? {
+            let begun = inner.clock.monotonic();
             let sent = guarded(supplier.channel.clone(), Message::clone(&message)).await;
-            self.ended(claimed, &message, &supplier, &sent).await;
+            self.ended(claimed, &message, &supplier, begun, &sent).await;
         }
         Ok(())
     }
@@ -160,16 +181,59 @@ impl Switchboard {
         (0..suppliers.len()).filter(|n| !to_ask.contains(*n)).for_each(|n| asked.pass_over(n));
         let choice = inner.choices.get(&(claimed.line.clone(), medium));
         let mono = inner.clock.monotonic();
+        let standing = |n: usize| inner.standings.get(&account(suppliers.get(n)?.info()));
+        let mut probe_in = None;
+        for n in (0..suppliers.len()).filter(|n| to_ask.contains(*n)) {
+            if let Some(wait) = standing(n).and_then(|standing| held(standing).wait(mono)) {
+                probe_in = Some(probe_in.map_or(wait, |other: Duration| other.min(wait)));
+                asked.pass_over(n);
+            }
+        }
         let picked = choice.and_then(|choice| {
             let n = held(choice).pick(&mut asked, mono, inner.clock.chance())?;
             let channel = *suppliers.get(n)?;
-            Some(Supplier { channel, n, choice, limit: inner.limits.get(&account(channel.info())), to_ask })
+            let limit = inner.limits.get(&account(channel.info()));
+            Some(Supplier { channel, n, choice, limit, to_ask, standing: standing(n), probe: None })
         });
-        picked.ok_or_else(|| {
+        let Some(mut supplier) = picked else {
+            if let Some(wait) = probe_in {
+                return Err(Stays::PutOff(now.plus(wait), SUSPENDED));
+            }
             // All that could have asked to be left alone for a while.
             let rest = choice.and_then(|choice| held(choice).rest_of(asked, mono)).unwrap_or(TURN_MAX);
-            Stays::PutOff(now.plus(rest), "its gateways are left alone for a while")
-        })
+            return Err(Stays::PutOff(now.plus(rest), "its gateways are left alone for a while"));
+        };
+        if let Some(standing) = supplier.standing {
+            match held(standing).turn(claimed.hold.id, mono) {
+                Turn::Go => {}
+                Turn::Probe => supplier.probe = Some(Probe(standing)),
+                Turn::Wait(wait) => return Err(Stays::PutOff(now.plus(wait), SUSPENDED)),
+            }
+        }
+        Ok(supplier)
+    }
+
+    /// Asks a suspended account how it is, before a message goes as its probe: where the gateway can say so, no message is
+    /// spent on it.
+    async fn is_healthy(&self, supplier: &Supplier<'_>) -> Result<(), Stays> {
+        let Some(Probe(standing)) = supplier.probe else { return Ok(()) };
+        let clock = &self.0.clock;
+        let channel = supplier.channel.clone();
+        let asked = tokio::spawn(async move { channel.health().await });
+        let health = tokio::select! {
+            health = asked => health,
+            () = clock.sleep(HEALTH_MAX) => return Ok(()),
+        };
+        let fails = match health {
+            Ok(Ok(health)) => health.check("credentials").is_some_and(|check| check.grade == Grade::Fail),
+            Ok(Err(error)) => error.kind() == ErrorKind::Unauthenticated,
+            Err(_) => false,
+        };
+        if fails {
+            let wait = held(standing).probe_failed(clock.monotonic());
+            return Err(Stays::PutOff(clock.now().plus(wait), SUSPENDED));
+        }
+        Ok(())
     }
 
     /// Waits for a place at the rate of the account, where it comes soon.
@@ -207,23 +271,42 @@ impl Switchboard {
     }
 
     /// Notes how the send ended.
-    async fn ended(&self, claimed: &Claimed, message: &Message, supplier: &Supplier<'_>, sent: &Result<Accepted>) {
+    async fn ended(
+        &self,
+        claimed: &Claimed,
+        message: &Message,
+        supplier: &Supplier<'_>,
+        begun: Duration,
+        sent: &Result<Accepted>,
+    ) {
         let (inner, mono) = (&*self.0, self.0.clock.monotonic());
         let change = held(supplier.choice).report(supplier.n, sent, mono);
         if let Some(limit) = supplier.limit {
             held(limit).report(&message.to, sent, mono, inner.clock.now());
         }
+        let (probe, now) = (supplier.probe.is_some(), inner.clock.now());
+        let report = |standing: &Mutex<Standing>| {
+            let (id, failed) = (claimed.hold.id, sent.as_ref().err());
+            held(standing).report(id, supplier.channel.info(), probe, begun, failed, (mono, now))
+        };
+        let verdict = supplier.standing.map_or(Verdict::Own, report);
+        let tries = || claimed.attempts.iter().filter(|attempt| !attempt.suspended);
         let after = After {
             message,
             schedule: &inner.schedule,
-            times: u32::try_from(claimed.attempts.len()).unwrap_or(u32::MAX).saturating_add(1),
-            queued: claimed.queued,
+            times: u32::try_from(tries().count()).unwrap_or(u32::MAX).saturating_add(1),
+            began: tries().next().map_or(now, |attempt| attempt.at),
             another: supplier.to_ask.another(),
             later: supplier.to_ask.later(),
-            now: inner.clock.now(),
+            now,
             chance: inner.clock.chance(),
         };
-        let end = after.decide(sent).after(&claimed.attempts);
+        let end = after.decide(sent);
+        let end = match &verdict {
+            Verdict::Suspended(wait) | Verdict::Waits(wait) => end.suspended(*wait),
+            Verdict::Own | Verdict::Resumed(_) => end,
+        };
+        let end = end.after(&claimed.attempts);
         // What is not written down now is found unknown by the next worker: so it is tried for as long as this one lives.
         let finished = loop {
             match inner.store.0.finish(claimed.hold, end.clone()).await {
@@ -235,6 +318,14 @@ impl Switchboard {
             inner.stands(&claimed.line, Some(claimed.hold.id), end.state, end.reason.as_deref(), Some(&message.to));
         }
         telemetry::changed(supplier.channel.info(), change);
+        match (verdict, sent) {
+            (Verdict::Suspended(_), Err(error)) => telemetry::switchboard::suspended(supplier.channel.info(), error),
+            (Verdict::Resumed(suspension), _) => {
+                telemetry::switchboard::resumed(supplier.channel.info(), now.since(suspension.since));
+                inner.to_send.notify_one();
+            }
+            _ => {}
+        }
     }
 
     /// Notes why it does not go now.

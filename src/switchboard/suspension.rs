@@ -1,0 +1,340 @@
+//! Accounts that cannot send for a reason of ours, and the probes that find out when they can again.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use super::outbox::Id;
+use crate::address::Medium;
+use crate::channel::Info;
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind, Outcome};
+use crate::id::AccountId;
+
+/// The wait before the first probe; it doubles with each probe that fails, up to five minutes.
+const FIRST_PROBE: Duration = Duration::from_secs(2);
+const MAX_PROBE: Duration = Duration::from_secs(300);
+
+/// How much later than the messages behind it one that failed goes, so that another one is the probe.
+const STEP_ASIDE: Duration = Duration::from_secs(1);
+
+/// How long messages wait for a probe that is under way.
+const PROBE_WAIT: Duration = Duration::from_secs(2);
+
+/// How many messages are remembered that failed by a fault of the account.
+const FAULTY_MAX: usize = 10_000;
+
+/// An account that cannot send, as this process sees it: see [`Stats::suspended`](super::Stats::suspended).
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspension {
+    /// The gateway.
+    pub gateway: &'static str,
+    /// The medium.
+    pub medium: Medium,
+    /// Our own account there.
+    pub account: AccountId,
+    /// When the first message failed.
+    pub since: Timestamp,
+    /// What has to be repaired.
+    pub kind: ErrorKind,
+    /// Why, in plain words.
+    pub reason: String,
+}
+
+/// What is known of an account.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    suspended: Option<Suspended>,
+    /// When the send began that was last accepted.
+    accepted: Option<Duration>,
+    /// The messages that failed by a fault of the account, and when.
+    faulty: HashMap<Id, Duration>,
+}
+
+#[derive(Debug)]
+struct Suspended {
+    suspension: Suspension,
+    probes: u32,
+    next_probe: Duration,
+    is_probing: bool,
+    /// The messages that have let others go first since the last probe.
+    stepped_aside: HashSet<Id>,
+}
+
+/// Whether a message may go by an account now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    Go,
+    /// It goes as the probe of a suspended account.
+    Probe,
+    Wait(Duration),
+}
+
+/// What a send says of its account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nothing: the outcome is the message's own.
+    Own,
+    /// The account works again.
+    Resumed(Suspension),
+    /// The account is suspended from now on.
+    Suspended(Duration),
+    /// The message waits for so long, for a fault that is not its own as far as is known.
+    Waits(Duration),
+}
+
+impl Standing {
+    /// How long until the account may be tried, if it is suspended.
+    pub(super) fn wait(&self, now: Duration) -> Option<Duration> {
+        let suspended = self.suspended.as_ref()?;
+        let wait = suspended.next_probe.saturating_sub(now);
+        match suspended.is_probing {
+            true => Some(wait.max(PROBE_WAIT)),
+            false => Some(wait).filter(|wait| !wait.is_zero()),
+        }
+    }
+
+    pub(super) fn suspension(&self) -> Option<&Suspension> {
+        self.suspended.as_ref().map(|suspended| &suspended.suspension)
+    }
+
+    /// Gives a message its turn.
+    pub(super) fn turn(&mut self, id: Id, now: Duration) -> Turn {
+        if let Some(wait) = self.wait(now) {
+            return Turn::Wait(wait);
+        }
+        let failed = self.faulty.contains_key(&id);
+        let Some(suspended) = &mut self.suspended else { return Turn::Go };
+        if failed && suspended.stepped_aside.insert(id) {
+            return Turn::Wait(STEP_ASIDE);
+        }
+        suspended.is_probing = true;
+        Turn::Probe
+    }
+
+    /// Takes back the turn of a probe that did not go.
+    pub(super) fn give_back(&mut self) {
+        if let Some(suspended) = &mut self.suspended {
+            suspended.is_probing = false;
+        }
+    }
+
+    /// Notes that the account's health was asked for, and that it still fails. Says how long messages wait.
+    pub(super) fn probe_failed(&mut self, now: Duration) -> Duration {
+        let Some(suspended) = &mut self.suspended else { return PROBE_WAIT };
+        suspended.postpone(now);
+        suspended.next_probe.saturating_sub(now)
+    }
+
+    /// Notes how the send of a message ended that began at `begun`, as a probe or not.
+    pub(super) fn report(
+        &mut self,
+        id: Id,
+        info: &Info,
+        probe: bool,
+        begun: Duration,
+        failed: Option<&Error>,
+        (now, at): (Duration, Timestamp),
+    ) -> Verdict {
+        match failed {
+            Some(error) if error.is_account_fault() => self.fault(id, info, probe, error, (now, at)),
+            Some(error) => {
+                self.faulty.remove(&id);
+                // The gateway judged the message, so that it let the account in.
+                let judged = probe && !error.is_retryable() && error.outcome() == Outcome::Rejected;
+                match (judged, probe, &mut self.suspended) {
+                    (true, _, suspended) => {
+                        suspended.take().map_or(Verdict::Own, |one| Verdict::Resumed(one.suspension))
+                    }
+                    (false, true, Some(suspended)) => {
+                        suspended.postpone(now);
+                        Verdict::Own
+                    }
+                    _ => Verdict::Own,
+                }
+            }
+            None => {
+                self.faulty.remove(&id);
+                self.accepted = self.accepted.max(Some(begun));
+                // One that was on its way when the account failed says nothing of now.
+                let resumes = self.suspended.as_ref().is_some_and(|suspended| probe || begun > suspended.failed_at());
+                let resumed = self.suspended.take_if(|_| resumes);
+                resumed.map_or(Verdict::Own, |suspended| Verdict::Resumed(suspended.suspension))
+            }
+        }
+    }
+
+    fn fault(&mut self, id: Id, info: &Info, probe: bool, error: &Error, (now, at): (Duration, Timestamp)) -> Verdict {
+        let last = self.faulty.remove(&id);
+        if last.is_some_and(|last| self.accepted.is_some_and(|accepted| accepted > last)) {
+            // Another one went since this one failed, so that the fault is its own.
+            return Verdict::Own;
+        }
+        if self.faulty.len() < FAULTY_MAX {
+            self.faulty.insert(id, now);
+        }
+        match &mut self.suspended {
+            Some(suspended) => {
+                // Those that were on their way when it failed are no probes.
+                if probe {
+                    suspended.postpone(now);
+                }
+                Verdict::Waits(suspended.next_probe.saturating_sub(now) + STEP_ASIDE)
+            }
+            None => {
+                let suspension = Suspension {
+                    gateway: info.gateway,
+                    medium: info.medium.clone(),
+                    account: info.account.clone(),
+                    since: at,
+                    kind: error.kind(),
+                    reason: error.to_string(),
+                };
+                let next_probe = now + FIRST_PROBE;
+                let stepped_aside = HashSet::new();
+                self.suspended =
+                    Some(Suspended { suspension, probes: 0, next_probe, is_probing: false, stepped_aside });
+                Verdict::Suspended(FIRST_PROBE + STEP_ASIDE)
+            }
+        }
+    }
+}
+
+impl Suspended {
+    /// Puts the next probe off, by twice the wait before this one.
+    fn postpone(&mut self, now: Duration) {
+        self.probes = self.probes.saturating_add(1);
+        let doubled = FIRST_PROBE.saturating_mul(1_u32.checked_shl(self.probes).unwrap_or(u32::MAX));
+        self.next_probe = now + doubled.min(MAX_PROBE);
+        self.is_probing = false;
+        self.stepped_aside.clear();
+    }
+
+    /// When the last message failed that counts.
+    fn failed_at(&self) -> Duration {
+        let doubled = FIRST_PROBE.saturating_mul(1_u32.checked_shl(self.probes).unwrap_or(u32::MAX));
+        self.next_probe.saturating_sub(doubled.min(MAX_PROBE))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::Channel;
+    use crate::mock::Mock;
+
+    struct Case {
+        standing: Standing,
+        mock: Mock,
+        now: Duration,
+    }
+
+    impl Case {
+        fn new() -> Self {
+            Self { standing: Standing::default(), mock: Mock::sms(), now: Duration::from_secs(1_000) }
+        }
+
+        fn wait(&mut self, time: Duration) {
+            self.now += time;
+        }
+
+        fn turn(&mut self, id: i64) -> Turn {
+            self.standing.turn(Id(id), self.now)
+        }
+
+        /// Sends a message in its turn, and a millisecond later reports the end.
+        fn send(&mut self, id: i64, failed: Option<&Error>) -> Verdict {
+            let probe = self.turn(id) == Turn::Probe;
+            let begun = self.now;
+            self.now += Duration::from_millis(1);
+            let at = Timestamp::from_secs(1);
+            self.standing.report(Id(id), self.mock.info(), probe, begun, failed, (self.now, at))
+        }
+    }
+
+    fn expired() -> Error {
+        Error::new(ErrorKind::Unauthenticated, "the token has expired").with_outcome(Outcome::Rejected)
+    }
+
+    fn no_such_person() -> Error {
+        Error::new(ErrorKind::InvalidRecipient, "nobody is there").with_outcome(Outcome::Rejected)
+    }
+
+    #[test]
+    fn account_fault_suspends_until_probe_succeeds() {
+        let mut case = Case::new();
+        assert_eq!(case.send(1, Some(&expired())), Verdict::Suspended(FIRST_PROBE + STEP_ASIDE));
+        assert_eq!(case.turn(2), Turn::Wait(FIRST_PROBE));
+        for doubled in [4, 8, 16, 32, 64, 128, 256, 300, 300] {
+            let wait = case.standing.wait(case.now).unwrap();
+            case.wait(wait);
+            assert_eq!(case.send(2, Some(&expired())), Verdict::Waits(Duration::from_secs(doubled) + STEP_ASIDE));
+            case.standing.faulty.clear();
+        }
+        case.wait(MAX_PROBE);
+        assert!(matches!(case.send(3, None), Verdict::Resumed(suspension) if suspension.since.as_secs() == 1));
+        assert_eq!((case.turn(1), case.standing.suspension()), (Turn::Go, None));
+    }
+
+    #[test]
+    fn one_message_at_a_time_is_the_probe() {
+        let mut case = Case::new();
+        case.send(1, Some(&expired()));
+        case.wait(FIRST_PROBE);
+        assert_eq!(case.turn(1), Turn::Wait(STEP_ASIDE), "another one first");
+        assert_eq!((case.turn(2), case.turn(3)), (Turn::Probe, Turn::Wait(PROBE_WAIT)));
+        case.standing.give_back();
+        assert_eq!(case.turn(1), Turn::Probe, "nobody else came");
+    }
+
+    #[test]
+    fn misfit_alone_is_rejected_once_others_went() {
+        let mut case = Case::new();
+        assert!(matches!(case.send(1, Some(&expired())), Verdict::Suspended(_)));
+        case.wait(FIRST_PROBE);
+        assert!(matches!(case.send(2, None), Verdict::Resumed(_)));
+        assert_eq!(case.send(1, Some(&expired())), Verdict::Own);
+        assert_eq!(case.turn(3), Turn::Go, "the others are not held up");
+    }
+
+    #[test]
+    fn success_of_send_begun_before_fault_resumes_nothing() {
+        let mut case = Case::new();
+        let begun = case.now;
+        case.wait(Duration::from_millis(5));
+        case.send(1, Some(&expired()));
+        let late = (case.now, Timestamp::from_secs(2));
+        assert_eq!(case.standing.report(Id(2), case.mock.info(), false, begun, None, late), Verdict::Own);
+        assert!(case.standing.suspension().is_some());
+        case.wait(FIRST_PROBE);
+        case.turn(3);
+        assert!(matches!(case.send(1, Some(&expired())), Verdict::Waits(_)), "it did not go after the fault");
+    }
+
+    #[test]
+    fn rejection_of_probe_for_its_recipient_resumes() {
+        let mut case = Case::new();
+        case.send(1, Some(&expired()));
+        case.wait(FIRST_PROBE);
+        assert!(matches!(case.send(2, Some(&no_such_person())), Verdict::Resumed(_)));
+        case.send(1, Some(&expired()));
+        case.wait(FIRST_PROBE);
+        let busy = Error::new(ErrorKind::Unavailable, "it does not work").with_outcome(Outcome::Rejected);
+        assert_eq!(case.send(2, Some(&busy)), Verdict::Own);
+        assert!(case.standing.suspension().is_some());
+    }
+
+    #[test]
+    fn passing_faults_and_unknown_outcomes_suspend_nothing() {
+        let mut case = Case::new();
+        for error in [
+            Error::new(ErrorKind::Unavailable, "it does not work"),
+            Error::new(ErrorKind::RateLimited, "too many"),
+            Error::new(ErrorKind::Unauthenticated, "perhaps").with_outcome(Outcome::Unknown),
+            no_such_person(),
+        ] {
+            assert_eq!(case.send(1, Some(&error)), Verdict::Own, "{error:?}");
+        }
+        assert_eq!(case.turn(1), Turn::Go);
+    }
+}

@@ -1,0 +1,365 @@
+//! Accounts that cannot send for a reason of ours: their messages wait, and nobody has to touch them.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use civic_messaging::switchboard::{Id, Line, Resolution, State, Switchboard};
+use civic_messaging::{
+    Accepted, Channel, Clock, Error, ErrorKind, Health, Message, Mock, Outcome, Purpose, Result, Scope, SystemClock,
+    VirtualClock, webhook,
+};
+use tokio::task::JoinHandle;
+
+use super::desk::{Desk, memory, text};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A mock whose credentials can expire, and which refuses one text as if they had.
+#[derive(Clone, Debug)]
+struct Account {
+    mock: Mock,
+    expired: Arc<AtomicBool>,
+    misfit: &'static str,
+    refused: Arc<AtomicUsize>,
+    sent: Arc<Mutex<Vec<String>>>,
+}
+
+impl Account {
+    fn new(name: &str) -> Self {
+        let mock = Mock::sms().with_account(name);
+        Self { mock, expired: Arc::default(), misfit: "none", refused: Arc::default(), sent: Arc::default() }
+    }
+
+    fn expires(&self, expired: bool) {
+        self.expired.store(expired, Ordering::SeqCst);
+    }
+
+    fn sent(&self) -> Vec<String> {
+        self.sent.lock().unwrap().clone()
+    }
+}
+
+fn expired() -> Error {
+    Error::new(ErrorKind::Unauthenticated, "the token has expired").with_outcome(Outcome::Rejected)
+}
+
+#[civic_messaging::async_trait]
+impl Channel for Account {
+    fn info(&self) -> &civic_messaging::Info {
+        self.mock.info()
+    }
+
+    async fn send(&self, message: &Message) -> Result<Accepted> {
+        let civic_messaging::Content::Text(text) = &message.content else { panic!("a text") };
+        if self.expired.load(Ordering::SeqCst) || text == self.misfit {
+            self.refused.fetch_add(1, Ordering::SeqCst);
+            return Err(expired().with_gateway("mock"));
+        }
+        self.sent.lock().unwrap().push(text.clone());
+        self.mock.send(message).await
+    }
+
+    async fn receive(&self, request: &webhook::Request) -> Result<webhook::Received> {
+        self.mock.receive(request).await
+    }
+
+    async fn health(&self) -> Result<Health> {
+        Err(Error::unsupported("there is nothing to ask"))
+    }
+}
+
+/// Lets virtual time pass, by this much every few milliseconds.
+fn passing(clock: &VirtualClock, step: Duration) -> JoinHandle<()> {
+    let clock = clock.clone();
+    tokio::spawn(async move {
+        loop {
+            clock.advance(step);
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+    })
+}
+
+async fn desk(lines: impl IntoIterator<Item = Line>) -> (Desk, VirtualClock) {
+    let clock = VirtualClock::at(SystemClock::new().now());
+    (Desk::of(Switchboard::builder(memory().await).clock(clock.clone()), lines), clock)
+}
+
+async fn send_all(desk: &Desk, texts: impl IntoIterator<Item = String>) -> Vec<Id> {
+    let mut ids = Vec::new();
+    for (n, words) in texts.into_iter().enumerate() {
+        ids.push(desk.switchboard.send("desk", text(u32::try_from(n).unwrap(), &words)).await.unwrap());
+    }
+    ids
+}
+
+#[tokio::test]
+async fn expired_credential_rejects_no_message() {
+    let account = Account::new("one");
+    let (desk, clock) = desk([Line::new("desk").channel(account.clone())]).await;
+    account.expires(true);
+    let ids = send_all(&desk, (0..200).map(|n| format!("Reminder {n}"))).await;
+    let suspended = async {
+        loop {
+            let stats = desk.switchboard.stats().await.unwrap();
+            if let [one] = &stats.suspended[..] {
+                return one.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let suspension = tokio::time::timeout(Duration::from_secs(20), suspended).await.unwrap();
+    assert_eq!((suspension.gateway, suspension.account.as_str()), ("mock", "one"));
+    assert_eq!(suspension.kind, ErrorKind::Unauthenticated);
+    assert!(suspension.reason.contains("the token has expired"), "{}", suspension.reason);
+    let health = desk.switchboard.health().await;
+    assert_eq!(health[0].suspended.as_ref(), Some(&suspension));
+    let time = passing(&clock, SECOND);
+    // Ten minutes of this.
+    let begun = clock.monotonic();
+    while clock.monotonic() < begun + Duration::from_secs(600) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let all = desk.switchboard.stats().await.unwrap().all();
+    assert_eq!(all.count(State::Rejected) + all.count(State::Parked) + all.count(State::Accepted), 0, "{all:?}");
+    // Those that were on their way at once, and a probe now and then.
+    let refused = account.refused.load(Ordering::SeqCst);
+    assert!(refused <= 128 + 10, "{refused} messages were spent");
+    account.expires(false);
+    for id in &ids {
+        assert!(desk.until(*id, &[State::Accepted, State::Rejected, State::Parked]).await.state == State::Accepted);
+    }
+    let sent = account.sent();
+    assert_eq!((sent.len(), sent.iter().collect::<HashSet<_>>().len()), (200, 200));
+    assert_eq!(desk.switchboard.stats().await.unwrap().suspended, []);
+    time.abort();
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn misfit_message_is_rejected_alone() {
+    let account = Account { misfit: "Reminder 7", ..Account::new("one") };
+    let (desk, clock) = desk([Line::new("desk").channel(account.clone())]).await;
+    let time = passing(&clock, SECOND);
+    let ids = send_all(&desk, (0..200).map(|n| format!("Reminder {n}"))).await;
+    for (n, id) in ids.iter().enumerate() {
+        let status = desk.until(*id, &[State::Accepted, State::Rejected, State::Parked]).await;
+        assert_eq!(status.state == State::Rejected, n == 7, "{n}: {status:?}");
+    }
+    assert_eq!(account.sent().len(), 199);
+    // A person may have it sent all the same.
+    assert!(desk.switchboard.settle(ids[7], Resolution::Send).await.unwrap());
+    desk.until(ids[7], &[State::Deferred, State::Rejected]).await;
+    time.abort();
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn only_message_of_suspended_account_is_its_own_probe() {
+    let account = Account::new("one");
+    let (desk, clock) = desk([Line::new("desk").channel(account.clone())]).await;
+    account.expires(true);
+    let time = passing(&clock, 20 * SECOND);
+    let id = desk.switchboard.send("desk", text(1, "Hello")).await.unwrap();
+    while account.refused.load(Ordering::SeqCst) < 30 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let status = desk.switchboard.status(id).await.unwrap().unwrap();
+    assert!(!status.state.is_settled(), "more failures than a message has tries: {status:?}");
+    account.expires(false);
+    assert_eq!(desk.until(id, &[State::Accepted, State::Rejected, State::Parked]).await.state, State::Accepted);
+    time.abort();
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn other_supplier_takes_over_from_suspended_account() {
+    let (one, two) = (Account::new("one"), Account::new("two"));
+    let (desk, _clock) = desk([Line::new("desk").channel(one.clone()).channel(two.clone())]).await;
+    one.expires(true);
+    let ids = send_all(&desk, (0..20).map(|n| format!("Reminder {n}"))).await;
+    for id in ids {
+        desk.until(id, &[State::Accepted]).await;
+    }
+    assert_eq!((one.sent().len(), two.sent().len()), (0, 20));
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn suspended_message_still_expires() {
+    let account = Account::new("one");
+    let (desk, clock) = desk([Line::new("desk").channel(account.clone())]).await;
+    account.expires(true);
+    let time = passing(&clock, SECOND);
+    let until = clock.now().plus(Duration::from_secs(90));
+    let id = desk.switchboard.send("desk", text(1, "Hello").not_after(until)).await.unwrap();
+    assert_eq!(desk.until(id, &[State::Expired, State::Rejected, State::Parked]).await.state, State::Expired);
+    time.abort();
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn retries_count_from_first_attempt() {
+    let mock = Mock::sms();
+    let (desk, clock) = desk([Line::new("desk").channel(mock.clone())]).await;
+    for _ in 0..3 {
+        mock.will_fail(Error::new(ErrorKind::Unavailable, "no connection could be made"));
+    }
+    let planned = clock.now().plus(Duration::from_secs(48 * 3_600));
+    let id = desk.switchboard.send_at("desk", text(1, "Hello"), planned).await.unwrap();
+    clock.advance(Duration::from_secs(48 * 3_600));
+    let time = passing(&clock, SECOND);
+    let status = desk.until(id, &[State::Accepted, State::Parked]).await;
+    assert_eq!((status.state, status.attempts), (State::Accepted, 4));
+    time.abort();
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn rejected_message_is_sent_on_demand() {
+    let mock = Mock::sms();
+    let (desk, _clock) = desk([Line::new("desk").channel(mock.clone())]).await;
+    mock.will_fail(Error::new(ErrorKind::InvalidRecipient, "nobody is there").with_outcome(Outcome::Rejected));
+    let id = desk.switchboard.send("desk", text(1, "Hello").purpose(Purpose::Reply)).await.unwrap();
+    desk.until(id, &[State::Rejected]).await;
+    assert!(desk.switchboard.settle(id, Resolution::Send).await.unwrap());
+    desk.until(id, &[State::Accepted]).await;
+    assert!(!desk.switchboard.settle(id, Resolution::Send).await.unwrap(), "it has gone");
+    desk.close().await;
+}
+
+#[test]
+fn scope_follows_kind_and_row() {
+    let scope = |kind| Error::new(kind, "no").scope();
+    assert_eq!(scope(ErrorKind::Unauthenticated), Scope::Channel);
+    assert_eq!(scope(ErrorKind::OptedOut), Scope::Recipient);
+    assert_eq!(scope(ErrorKind::InvalidMessage), Scope::Message);
+    let pair = Error::new(ErrorKind::QuotaExceeded, "no").with_pair(true);
+    assert!(pair.scope() == Scope::Recipient && !pair.is_account_fault());
+    let template = Error::new(ErrorKind::Config, "no").with_scope(Scope::Template);
+    assert!(template.scope() == Scope::Template && !template.is_account_fault());
+}
+
+#[cfg(all(feature = "meta", feature = "notify", feature = "testing"))]
+mod gateways {
+    use civic_messaging::media::MemoryStore;
+    use civic_messaging::switchboard::{File, Handed};
+    use civic_messaging::testing::{Double, Step};
+    use civic_messaging::{Address, Meta, Notify, Secret, meta, notify};
+    use serde_json::Value;
+
+    use super::*;
+
+    const FAULTS: &str = include_str!("../fixtures/cases/switchboard/account_faults.json");
+    const KEY: &str = "council-11111111-1111-4111-8111-111111111111-22222222-2222-4222-8222-222222222222";
+    const TEMPLATE: &str = "33333333-3333-4333-8333-333333333333";
+
+    fn answer(step: Step, fault: &Value) -> Step {
+        let body = match &fault["body"] {
+            Value::String(text) => text.clone(),
+            body => body.to_string(),
+        };
+        let step = step.answers(u16::try_from(fault["status"].as_u64().unwrap()).unwrap(), body);
+        let step = fault["location"].as_str().into_iter().fold(step, |step, to| step.with_header("location", to));
+        let kind = fault["content_type"].as_str().unwrap_or("application/json");
+        step.with_header("content-type", kind)
+    }
+
+    fn whatsapp(double: &Double) -> Meta {
+        let config = meta::Config::new("EAAG-example-token", "200000000000001").unwrap();
+        Meta::whatsapp(config.app_secret("app-secret-app-secret").unwrap().base_url(&double.base_url()).unwrap())
+            .unwrap()
+    }
+
+    fn sms(double: &Double) -> Notify {
+        let config = notify::Config::new(KEY, TEMPLATE).unwrap().base_url(&double.base_url()).unwrap();
+        Notify::sms(config).unwrap()
+    }
+
+    #[tokio::test]
+    async fn account_faults_of_gateways_end_accepted() {
+        let faults: Value = serde_json::from_str(FAULTS).unwrap();
+        let mut tried = 0;
+        for fault in faults["first_answers"].as_array().unwrap() {
+            for gateway in ["meta", "notify"] {
+                if ![gateway, "any"].contains(&fault["gateway"].as_str().unwrap()) {
+                    continue;
+                }
+                tried += 1;
+                let double = Double::start().await;
+                double.expects(answer(Step::any(), fault));
+                let id = r#""id":"740e5834-3a29-46b4-9a6f-16142fde533a""#;
+                let both = format!(r#"{{"messages":[{{"id":"wamid.X"}}],{id}}}"#);
+                double.always(Step::any().answers(201, both).with_header("content-type", "application/json"));
+                let (line, to) = match gateway {
+                    "meta" => {
+                        (Line::new("desk").channel(whatsapp(&double)), Address::whatsapp("07700 900123").unwrap())
+                    }
+                    _ => (Line::new("desk").channel(sms(&double)), Address::phone("07700 900123").unwrap()),
+                };
+                let (desk, clock) = desk([line]).await;
+                let time = passing(&clock, SECOND);
+                let id = desk.switchboard.send("desk", Message::text(to, "Hello Jane")).await.unwrap();
+                let status = desk.until(id, &[State::Accepted, State::Rejected, State::Parked, State::Unknown]).await;
+                assert_eq!(
+                    (status.state, double.accepted("Hello Jane")),
+                    (State::Accepted, 1),
+                    "{gateway} {fault}: {status:?}"
+                );
+                time.abort();
+                desk.close().await;
+            }
+        }
+        assert_eq!(tried, 9);
+    }
+
+    #[tokio::test]
+    async fn account_faults_of_gateways_lose_no_file() {
+        let faults: Value = serde_json::from_str(FAULTS).unwrap();
+        for fault in faults["first_answers"].as_array().unwrap().iter().filter(|fault| fault["gateway"] != "notify") {
+            let (double, media) = (Double::start().await, MemoryStore::new());
+            double.expects(answer(Step::get("/v23.0/MEDIA_1"), fault).clone());
+            let clock = VirtualClock::at(SystemClock::new().now());
+            let builder = Switchboard::builder(memory().await).clock(clock.clone()).media(media.clone());
+            let whatsapp = whatsapp(&double);
+            let desk = Desk::of(builder, [Line::new("desk").channel(whatsapp)]);
+            let time = passing(&clock, SECOND);
+            let located = format!(r#"{{"url":"{}/file","mime_type":"image/jpeg","id":"MEDIA_1"}}"#, double.base_url());
+            double.expects(Step::any().answers(200, located).with_header("content-type", "application/json"));
+            double.always(Step::any().answers(200, "a fallen tree").with_header("content-type", "image/jpeg"));
+            let body = r#"{"object":"whatsapp_business_account","entry":[{"id":"1","changes":[{"field":"messages","value":{
+                "messaging_product":"whatsapp","metadata":{"display_phone_number":"441","phone_number_id":"200000000000001"},
+                "messages":[{"from":"447700900123","id":"wamid.1","timestamp":"1795000000","type":"image",
+                "image":{"id":"MEDIA_1","mime_type":"image/jpeg"}}]}}]}]}"#;
+            let reply = desk.switchboard.receive("all", signed(body)).await;
+            assert_eq!(reply.status, 200);
+            let handed: Handed = tokio::time::timeout(Duration::from_secs(30), async {
+                desk.switchboard.line("desk").unwrap().next().await.unwrap().unwrap()
+            })
+            .await
+            .unwrap();
+            let held = async {
+                loop {
+                    match &handed.files().await.unwrap()[..] {
+                        [File::Held(_)] => break,
+                        [File::Waiting] => tokio::time::sleep(Duration::from_millis(5)).await,
+                        other => panic!("{fault}: {other:?}"),
+                    }
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(30), held).await.unwrap_or_else(|_| panic!("never: {fault}"));
+            time.abort();
+            desk.close().await;
+        }
+    }
+
+    fn signed(body: &str) -> webhook::Request {
+        use civic_messaging::webhook::{Encoding, HmacSha256, SigningSecret};
+        let secret = SigningSecret::new(Secret::new("app-secret-app-secret").unwrap());
+        let name = http::HeaderName::from_static("x-hub-signature-256");
+        let scheme = HmacSha256::new(name.clone(), "sha256=", Encoding::Hex, [secret]);
+        let signature = scheme.sign(body.as_bytes()).unwrap();
+        http::Request::post("/all").header(name, signature).body(body.to_owned()).unwrap().into()
+    }
+}
