@@ -46,7 +46,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::address::Address;
 use crate::channel::{Channel, Info};
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::event::{Event, Inbound};
 use crate::id::Digest;
 use crate::layer::failover::{Choice, Order};
@@ -121,6 +121,10 @@ struct Inner {
     intake: Semaphore,
     /// One at a time is sent of those in which a process has ended.
     suspects: Semaphore,
+    /// How often the policy could not decide about a message.
+    undecided: Mutex<HashMap<Id, u32>>,
+    /// The workers that run, and whether the last of them has ended.
+    running: AtomicUsize,
     stopped: AtomicBool,
 }
 
@@ -137,6 +141,9 @@ pub struct Builder {
     media: Option<Arc<dyn MediaStore>>,
     pepper: Option<Secret>,
 }
+
+/// How long a policy may take to decide about one message.
+const POLICY_MAX: Duration = Duration::from_secs(10);
 
 /// Where a message stands that a person may have sent: what may have gone, and what certainly did not.
 const SENDABLE: [State; 6] =
@@ -474,10 +481,10 @@ impl Inner {
     }
 
     async fn decide(&self, line: &str, message: &Message, at: Timestamp) -> Result<Decision> {
-        match &self.policy {
-            Some(policy) => policy.decide(&Question::new(line, message, at)).await,
-            None => Ok(Decision::Allow),
-        }
+        let Some(policy) = &self.policy else { return Ok(Decision::Allow) };
+        let question = Question::new(line, message, at);
+        let decided = worker::contained("the policy", &*self.clock, POLICY_MAX, policy.decide(&question)).await;
+        decided.map_err(|error| error.with_outcome(Outcome::NotSent))
     }
 
     fn new_key(&self) -> Result<String> {
@@ -539,6 +546,9 @@ impl Builder {
 
     /// Decides by this policy whether a message may go: when it is taken, and again when it is about to be sent. While it
     /// does not work, messages wait.
+    ///
+    /// It has 10 seconds for each message, and a panic in it counts as a failure: neither costs more than that message. A
+    /// message about which it fails again and again is asked about ever more rarely, and parked after 20 times.
     #[must_use]
     pub fn policy(mut self, policy: impl Policy) -> Self {
         self.policy = Some(Arc::new(policy));
@@ -670,6 +680,8 @@ impl Builder {
             to_fetch: Notify::new(),
             intake: Semaphore::new(INTAKE_MAX),
             suspects: Semaphore::new(1),
+            undecided: Mutex::default(),
+            running: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
         })))
     }

@@ -1,8 +1,10 @@
 //! The worker: claims what is due, sends it, and finds out what became of what may have gone.
 
-use std::future::Future;
+use std::future::{self, Future};
+use std::panic::{self, AssertUnwindSafe};
 use std::pin::pin;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -10,11 +12,14 @@ use tokio::task::JoinSet;
 
 use super::Switchboard;
 use super::store::Bell;
-use crate::error::Result;
+use crate::clock::Clock;
+use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::layer::telemetry;
 
 mod rounds;
 mod send;
+
+use rounds::Rounds;
 
 /// How many messages are on their way at once, at most.
 const AT_ONCE: usize = 128;
@@ -67,12 +72,14 @@ impl Switchboard {
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<Drained> {
         let inner = self.0.clone();
         let _working = inner.store.0.lock().await?;
+        let _running = Running::new(&inner.running);
+        inner.stopped.store(false, Ordering::Release);
         telemetry::switchboard::left_behind(inner.store.0.recover(inner.clock.now(), true).await?.unknown);
         inner.store.0.note(inner.lines.values().cloned().collect()).await?;
         let ((stop_fetching, stopped), mut fetching) = (oneshot::channel(), JoinSet::new());
         fetching.spawn(self.clone().fetch(stopped));
         let mut shutdown = pin!(shutdown);
-        let (mut sends, mut rounds, mut falling) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
+        let (mut sends, mut rounds, mut falling) = (JoinSet::new(), Rounds::default(), JoinSet::new());
         let mut round = inner.clock.sleep(Duration::ZERO);
         let mut fallbacks = inner.clock.sleep(Duration::ZERO);
         let (mut look, mut elsewhere) = (inner.clock.sleep(Duration::ZERO), inner.store.0.rung(Bell::ToSend));
@@ -95,9 +102,7 @@ impl Switchboard {
                 () = &mut shutdown => break,
                 () = &mut round => {
                     round = inner.clock.sleep(inner.lease.min(ROUND));
-                    if rounds.try_join_next().is_some() || rounds.is_empty() {
-                        rounds.spawn(self.clone().round());
-                    }
+                    rounds.spawn(&self);
                 }
                 () = &mut fallbacks => {
                     fallbacks = inner.clock.sleep(FALLBACKS);
@@ -128,9 +133,52 @@ impl Switchboard {
         let unfinished = sends.len();
         sends.shutdown().await;
         fetching.shutdown().await;
-        inner.stopped.store(true, Ordering::Release);
+        // Another worker of this switchboard may go on.
+        inner.stopped.store(inner.running.load(Ordering::Acquire) <= 1, Ordering::Release);
         inner.to_read.ring_all();
         Ok(Drained { unfinished })
+    }
+}
+
+/// Counts a worker as running, until it ends in any way.
+struct Running<'a>(&'a AtomicUsize);
+
+impl<'a> Running<'a> {
+    fn new(running: &'a AtomicUsize) -> Self {
+        running.fetch_add(1, Ordering::AcqRel);
+        Self(running)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Awaits code that is not ours, and contains its faults: a panic in it, and a call that does not end within this time, are
+/// errors.
+pub(super) async fn contained<T>(
+    who: &'static str,
+    clock: &dyn Clock,
+    max: Duration,
+    call: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let mut call = pin!(call);
+    let guarded = future::poll_fn(|context| {
+        let polled = panic::catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context)));
+        polled.unwrap_or_else(|_| {
+            Poll::Ready(
+                Err(Error::new(ErrorKind::Unexpected, format!("{who} panicked")).with_outcome(Outcome::Unknown)),
+            )
+        })
+    });
+    tokio::select! {
+        biased;
+        ended = guarded => ended,
+        () = clock.sleep(max) => {
+            Err(Error::unknown(format!("{who} took longer than {} seconds", max.as_secs().max(1))))
+        }
     }
 }
 

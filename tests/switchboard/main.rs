@@ -11,6 +11,8 @@ mod cancelled;
 #[cfg(feature = "postgres")]
 #[path = "../../src/switchboard/store/cluster.rs"]
 mod cluster;
+#[cfg(feature = "sqlite-system")]
+mod contained;
 #[cfg(all(feature = "testing", feature = "twilio"))]
 mod crash;
 #[cfg(feature = "sqlite-system")]

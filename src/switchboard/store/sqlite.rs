@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
 use super::super::Line;
@@ -236,7 +236,13 @@ impl Engine for Sqlite {
         }
         let mut working = Working { process: self.working.clone(), _file: None };
         if self.path != ":memory:" {
-            working._file = Some(lock_file(&self.path).map_err(|_| taken())?);
+            working._file = Some(lock_file(&self.path).map_err(|error| match error.sqlite_error_code() {
+                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => taken(),
+                _ => Error::config(
+                    "store",
+                    format!("the lock of its worker, a file beside it, cannot be taken: {error}"),
+                ),
+            })?);
         }
         Ok(Box::new(working))
     }
@@ -630,9 +636,12 @@ fn conversation(
     Ok(entries)
 }
 
-/// Takes the lock that goes with the process, on a file beside the database.
+/// Takes the lock that goes with the process, on a file beside the database: by whichever path that is opened.
 fn lock_file(path: &str) -> rusqlite::Result<Connection> {
-    let lock = Connection::open(format!("{path}-worker"))?;
+    let resolved = std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    let mut beside = resolved.into_os_string();
+    beside.push("-worker");
+    let lock = Connection::open(beside)?;
     lock.busy_timeout(Duration::ZERO)?;
     lock.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT; BEGIN EXCLUSIVE")?;
     Ok(lock)

@@ -1,13 +1,16 @@
 //! The rounds of a worker: what has lapsed, what may have gone, what is polled, what was kept long enough, and what goes
 //! instead of messages.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::task::JoinSet;
 
 use super::super::outbox::{self, Id, State};
 use super::super::store::{Claimed, Decided, FELL_BACK, Falling, Settle};
 use super::super::{Switchboard, refused};
-use super::{DAMAGED, ROUND, told};
+use super::{DAMAGED, ROUND, contained, told};
 use crate::channel::{Channel, Evidence, Sent};
 use crate::error::Result;
 use crate::event::{Delivery, DeliveryOf};
@@ -20,29 +23,86 @@ const PURGE_MAX: u32 = 200;
 const PURGE_PAUSE: Duration = Duration::from_millis(50);
 const PURGES_MAX: u32 = 100;
 
+/// How many messages are asked about at once, and how long each question may take; the same of channels that are polled.
+const LOOK_UPS_MAX: usize = 16;
+const LOOK_UP_MAX: Duration = Duration::from_secs(30);
+const POLL_MAX: Duration = Duration::from_secs(60);
+
+/// What a worker does from time to time. Each kind goes on beside the others, and none delays another.
+#[derive(Debug, Default)]
+pub(super) struct Rounds {
+    recovering: JoinSet<()>,
+    asking: JoinSet<()>,
+    polling: JoinSet<()>,
+    purging: JoinSet<()>,
+}
+
+impl Rounds {
+    /// Begins another round of each kind whose last one has ended.
+    pub(super) fn spawn(&mut self, switchboard: &Switchboard) {
+        again(&mut self.recovering, || switchboard.clone().recover());
+        again(&mut self.asking, || switchboard.clone().ask());
+        again(&mut self.polling, || switchboard.clone().poll_all());
+        again(&mut self.purging, || switchboard.clone().tidy());
+    }
+
+    pub(super) async fn shutdown(&mut self) {
+        for kind in [&mut self.recovering, &mut self.asking, &mut self.polling, &mut self.purging] {
+            kind.shutdown().await;
+        }
+    }
+}
+
+fn again<F: Future<Output = ()> + Send + 'static>(kind: &mut JoinSet<()>, round: impl FnOnce() -> F) {
+    while kind.try_join_next().is_some() {}
+    if kind.is_empty() {
+        kind.spawn(round());
+    }
+}
+
 impl Switchboard {
-    /// Takes back what has lapsed, asks about what may have gone, polls, and removes what was kept long enough.
-    pub(super) async fn round(self) {
-        let now = self.0.clock.now();
-        // What was claimed, and could not be written back: by another worker too, where there are several, for this may be
-        // the only one left.
-        if let Some(recovered) = told("recover", self.0.store.0.recover(now, false).await) {
+    /// Takes back what was claimed and could not be written back: by another worker too, where there are several, for this
+    /// may be the only one left.
+    async fn recover(self) {
+        if let Some(recovered) = told("recover", self.0.store.0.recover(self.0.clock.now(), false).await) {
             telemetry::left_behind(recovered.unknown);
         }
-        if let Some(doubtful) = told("doubtful", self.0.store.0.doubtful(now, ROUND, 100).await) {
-            for claimed in &doubtful {
-                told("look_up", self.look_up(claimed).await);
+        self.0.to_read.ring_all();
+    }
+
+    /// Asks what became of messages that may have gone.
+    async fn ask(self) {
+        let doubtful = self.0.store.0.doubtful(self.0.clock.now(), ROUND, 100).await;
+        let mut asked = JoinSet::new();
+        for claimed in told("doubtful", doubtful).unwrap_or_default() {
+            if asked.len() >= LOOK_UPS_MAX {
+                asked.join_next().await;
             }
+            let switchboard = self.clone();
+            asked.spawn(async move { told("look_up", switchboard.look_up(&claimed).await) });
         }
+        while asked.join_next().await.is_some() {}
+        self.0.to_read.ring_all();
+    }
+
+    /// Polls every channel that is polled, all at once.
+    async fn poll_all(self) {
+        let mut polled = JoinSet::new();
         for channel in self.0.lines.values().flat_map(|line| &line.channels) {
             if channel.info().capability.poll {
-                told("poll", self.poll(channel).await);
+                let (switchboard, channel) = (self.clone(), channel.clone());
+                polled.spawn(async move { told("poll", switchboard.poll(&channel).await) });
             }
         }
+        while polled.join_next().await.is_some() {}
+        self.0.to_read.ring_all();
+    }
+
+    /// Removes what was kept long enough, and says what stands where.
+    async fn tidy(self) {
         told("purge", self.purge().await);
         #[cfg(feature = "metrics")]
         told("stats", self.tell_depth().await);
-        self.0.to_read.ring_all();
     }
 
     /// Lets what goes instead of messages go. A message that may still go is called back only for what may go as well.
@@ -101,7 +161,8 @@ impl Switchboard {
             sent.id.clone_from(&claimed.gateway_id);
             let can = channel.info().capability.look_up;
             all.push(if can {
-                channel.look_up(&sent).await.unwrap_or(Evidence::CannotTell)
+                let asked = contained("the adapter", &*inner.clock, LOOK_UP_MAX, channel.look_up(&sent));
+                told("look_up", asked.await).unwrap_or(Evidence::CannotTell)
             } else {
                 Evidence::CannotTell
             });
@@ -133,7 +194,7 @@ impl Switchboard {
         let name = format!("{}/{}/{}", info.gateway, info.medium, info.account);
         loop {
             let after = inner.store.0.cursor(&name).await?;
-            let page = channel.poll(after.as_ref()).await?;
+            let page = contained("the adapter", &*inner.clock, POLL_MAX, channel.poll(after.as_ref())).await?;
             let (more, next) = (page.more, page.next.map(|next| (name.clone(), next)));
             let events = page.events.into_iter().map(|event| inner.incoming(event)).collect();
             inner.store.0.take_in(events, next, inner.clock.now()).await?;

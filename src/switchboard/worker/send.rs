@@ -11,11 +11,11 @@ use super::super::outbox::{After, State, ToAsk};
 use super::super::store::{Attempt, Claimed, End, Ruling, Settle};
 use super::super::suspension::{Standing, Turn, Verdict};
 use super::super::{Line, Switchboard, account, held};
-use super::{DAMAGED, told};
+use super::{DAMAGED, contained, told};
 use crate::address::Address;
 use crate::channel::{Channel, Grade};
 use crate::clock::Timestamp;
-use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::layer::failover::{Asked, Choice};
 use crate::layer::rate_limit::Limiter;
 use crate::layer::telemetry;
@@ -29,8 +29,14 @@ const TURN_MAX: Duration = Duration::from_secs(2);
 const STRANGE: Duration = Duration::from_secs(60);
 const STRANGE_MAX: Duration = Duration::from_secs(3600);
 
-/// How long a message is put off that the policy could not decide about.
+/// How long a message is put off that the policy could not decide about: at first, and at most; and how often, until it is
+/// parked.
 const UNDECIDED: Duration = Duration::from_secs(30);
+const UNDECIDED_MAX: Duration = Duration::from_secs(3600);
+const UNDECIDED_TIMES: u32 = 20;
+
+/// How many messages are remembered that the policy could not decide about.
+const UNDECIDED_KEPT: usize = 100_000;
 
 /// How long a message is put off at least that the policy puts off: one that says a moment that has come is asked again.
 const DEFER_MIN: Duration = Duration::from_secs(1);
@@ -95,6 +101,7 @@ impl Switchboard {
 
     async fn goes(&self, claimed: &Claimed) -> Result<(), Stays> {
         let inner = &*self.0;
+        let claimed_at = inner.clock.monotonic();
         let message = readable(claimed, inner.clock.now())?;
         let _alone = self.alone(claimed).await?;
         let now = inner.clock.now();
@@ -109,7 +116,13 @@ impl Switchboard {
         // From here on it may have gone, whatever happens to this process.
         if self.begins(claimed, &supplier).await? {
             let begun = inner.clock.monotonic();
-            let sent = guarded(supplier.channel.clone(), Message::clone(&message)).await;
+            // Before its claim lapses it is certain that nobody sends it any more.
+            let max = (inner.lease - inner.lease / 10).saturating_sub(begun.saturating_sub(claimed_at));
+            let sent = contained("the adapter", &*inner.clock, max, supplier.channel.send(&message)).await;
+            let sent = sent.map_err(|error| match error.gateway() {
+                None => error.with_gateway(supplier.channel.info().gateway),
+                Some(_) => error,
+            });
             self.ended(claimed, &message, &supplier, begun, &sent).await;
         }
         Ok(())
@@ -137,13 +150,38 @@ impl Switchboard {
             let settle = Settle { state, due, reason: words, from: &[State::Claimed], now };
             Err(Stays::Ruled(Box::new(Ruling { decision, reason, settle })))
         };
-        match self.decided(&claimed.line, message, now).await {
+        let decided = self.0.decide(&claimed.line, message, now).await;
+        match self.counted(claimed, decided, now)? {
             Decision::Allow => Ok(()),
             Decision::Defer { until, reason } => ruled("defer", State::Deferred, Some(until), reason),
             Decision::Refuse(reason) if claimed.attempts.iter().any(|attempt| attempt.doubted) => {
                 ruled("refuse", State::Parked, None, reason)
             }
             Decision::Refuse(reason) => ruled("refuse", State::Refused, None, reason),
+        }
+    }
+
+    /// What the policy says of a claimed message: while it does not work, not yet, and ever more rarely.
+    fn counted(&self, claimed: &Claimed, decided: Result<Decision>, now: Timestamp) -> Result<Decision, Stays> {
+        let (mut undecided, id) = (held(&self.0.undecided), claimed.hold.id);
+        match decided {
+            Ok(decision) => {
+                undecided.remove(&id);
+                Ok(at_least_later(decision, now))
+            }
+            Err(error) => {
+                telemetry::work_failed("policy", &error);
+                let before = undecided.remove(&id).unwrap_or(0);
+                if before + 1 >= UNDECIDED_TIMES {
+                    return Err(Stays::Ends(State::Parked, "the policy could not decide about it, 20 times"));
+                }
+                if undecided.len() < UNDECIDED_KEPT {
+                    undecided.insert(id, before + 1);
+                }
+                let wait = UNDECIDED.saturating_mul(1 << before.min(16)).min(UNDECIDED_MAX);
+                let reason = Reason::new("policy", "the policy could not decide");
+                Ok(Decision::Defer { until: now.plus(wait), reason })
+            }
         }
     }
 
@@ -154,10 +192,7 @@ impl Switchboard {
             let reason = Reason::new("policy", "the policy could not decide");
             Decision::Defer { until: now.plus(UNDECIDED), reason }
         });
-        match decided {
-            Decision::Defer { until, reason } => Decision::Defer { until: until.max(now.plus(DEFER_MIN)), reason },
-            decided => decided,
-        }
+        at_least_later(decided, now)
     }
 
     /// Who of the line's is asked next.
@@ -218,16 +253,10 @@ impl Switchboard {
     async fn is_healthy(&self, supplier: &Supplier<'_>) -> Result<(), Stays> {
         let Some(Probe(standing)) = supplier.probe else { return Ok(()) };
         let clock = &self.0.clock;
-        let channel = supplier.channel.clone();
-        let asked = tokio::spawn(async move { channel.health().await });
-        let health = tokio::select! {
-            health = asked => health,
-            () = clock.sleep(HEALTH_MAX) => return Ok(()),
-        };
+        let health = contained("the adapter", &**clock, HEALTH_MAX, supplier.channel.health()).await;
         let fails = match health {
-            Ok(Ok(health)) => health.check("credentials").is_some_and(|check| check.grade == Grade::Fail),
-            Ok(Err(error)) => error.kind() == ErrorKind::Unauthenticated,
-            Err(_) => false,
+            Ok(health) => health.check("credentials").is_some_and(|check| check.grade == Grade::Fail),
+            Err(error) => error.kind() == ErrorKind::Unauthenticated,
         };
         if fails {
             let wait = held(standing).probe_failed(clock.monotonic());
@@ -364,6 +393,14 @@ impl From<Error> for Stays {
     }
 }
 
+/// The same decision, with a wait that is not over already.
+fn at_least_later(decision: Decision, now: Timestamp) -> Decision {
+    match decision {
+        Decision::Defer { until, reason } => Decision::Defer { until: until.max(now.plus(DEFER_MIN)), reason },
+        decision => decision,
+    }
+}
+
 /// The message as it was taken.
 fn readable(claimed: &Claimed, now: Timestamp) -> Result<&Message, Stays> {
     if claimed.damaged {
@@ -394,14 +431,4 @@ fn strange(claimed: &Claimed, why: &'static str, now: Timestamp) -> Stays {
         return Stays::Ends(State::Parked, why);
     }
     Stays::PutOff(now.plus(STRANGE), why)
-}
-
-/// Sends, and takes a panic of an adapter for what it is: a message that may have gone.
-async fn guarded(channel: Arc<dyn Channel>, message: Message) -> Result<Accepted> {
-    let gateway = channel.info().gateway;
-    let sent = tokio::spawn(async move { channel.send(&message).await }).await;
-    sent.unwrap_or_else(|_| {
-        let error = Error::new(ErrorKind::Unexpected, "the adapter panicked while it sent");
-        Err(error.with_gateway(gateway).with_outcome(Outcome::Unknown))
-    })
 }

@@ -1,0 +1,218 @@
+//! Faults of code that is not ours cost the message that they are of, and nothing beside it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use civic_messaging::policy::{Decision, Policy, Question};
+use civic_messaging::switchboard::{Line, State, Store, Switchboard};
+use civic_messaging::{
+    Accepted, Channel, Clock, Content, Error, ErrorKind, Evidence, Message, Mock, OnUnknown, Result, Sent, SystemClock,
+    VirtualClock, webhook,
+};
+
+use super::desk::{Desk, memory, text};
+use super::{Database, stop};
+
+/// A mock that hangs or panics, in sending and in looking up, where a text says so.
+#[derive(Clone, Debug)]
+struct Faulty {
+    mock: Mock,
+    looked_up: Arc<AtomicUsize>,
+}
+
+impl Faulty {
+    fn new() -> Self {
+        Self { mock: Mock::sms(), looked_up: Arc::default() }
+    }
+}
+
+#[civic_messaging::async_trait]
+impl Channel for Faulty {
+    fn info(&self) -> &civic_messaging::Info {
+        self.mock.info()
+    }
+
+    async fn send(&self, message: &Message) -> Result<Accepted> {
+        match &message.content {
+            Content::Text(text) if text == "hang" => std::future::pending().await,
+            Content::Text(text) if text == "panic" => panic!("a fault in an adapter"),
+            Content::Text(text) if text == "lost" => Err(Error::unknown("no answer in time")),
+            _ => self.mock.send(message).await,
+        }
+    }
+
+    async fn receive(&self, request: &webhook::Request) -> Result<webhook::Received> {
+        self.mock.receive(request).await
+    }
+
+    async fn look_up(&self, _: &Sent) -> Result<Evidence> {
+        self.looked_up.fetch_add(1, Ordering::SeqCst);
+        std::future::pending().await
+    }
+}
+
+/// A policy that hangs or panics about some messages.
+#[derive(Debug, Default)]
+struct House;
+
+#[civic_messaging::async_trait]
+impl Policy for House {
+    async fn decide(&self, question: &Question<'_>) -> Result<Decision> {
+        match question.message.tag.as_deref() {
+            Some("hang") => std::future::pending().await,
+            Some("panic") => panic!("a fault in a policy"),
+            _ => Ok(Decision::Allow),
+        }
+    }
+}
+
+/// Only the worker asks it, so that what it fails about is taken.
+#[derive(Debug, Default)]
+struct Later(House, AtomicUsize);
+
+#[civic_messaging::async_trait]
+impl Policy for Later {
+    async fn decide(&self, question: &Question<'_>) -> Result<Decision> {
+        match self.1.fetch_add(1, Ordering::SeqCst) {
+            0 => Ok(Decision::Allow),
+            _ => self.0.decide(question).await,
+        }
+    }
+}
+
+fn virtual_clock() -> VirtualClock {
+    VirtualClock::at(SystemClock::new().now())
+}
+
+async fn all_accepted(desk: &Desk, count: u32) {
+    let mut ids = Vec::new();
+    for n in 0..count {
+        ids.push(desk.switchboard.send("desk", text(100 + n, &format!("Ordinary {n}"))).await.unwrap());
+    }
+    for id in ids {
+        desk.until(id, &[State::Accepted]).await;
+    }
+}
+
+#[tokio::test]
+async fn hanging_and_panicking_sends_cost_themselves_alone() {
+    let (faulty, clock) = (Faulty::new(), virtual_clock());
+    let builder = Switchboard::builder(memory().await).clock(clock.clone());
+    let desk = Desk::of(builder, [Line::new("desk").channel(faulty.clone())]);
+    let send = |n, words| desk.switchboard.send("desk", text(n, words).on_unknown(OnUnknown::Park));
+    let (hangs, panics) = (send(1, "hang").await.unwrap(), send(2, "panic").await.unwrap());
+    desk.until(hangs, &[State::Sending]).await;
+    all_accepted(&desk, 200).await;
+    let status = desk.until(panics, &[State::Parked]).await;
+    assert!(status.reason.unwrap().contains("the adapter panicked"));
+    // Before its lease of three minutes is over, it is given up.
+    clock.advance(Duration::from_secs(170));
+    let status = desk.until(hangs, &[State::Parked]).await;
+    assert!(status.reason.unwrap().contains("took longer than 162 seconds"));
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn hanging_look_up_delays_neither_others_nor_polls() {
+    let (faulty, clock) = (Faulty::new(), virtual_clock());
+    let builder = Switchboard::builder(memory().await).clock(clock.clone());
+    let desk = Desk::of(builder, [Line::new("desk").channel(faulty.clone())]);
+    let mut lost = Vec::new();
+    for n in 0..3 {
+        lost.push(desk.switchboard.send("desk", text(n, "lost")).await.unwrap());
+    }
+    for id in &lost {
+        desk.until(*id, &[State::Unknown]).await;
+    }
+    let asked = async {
+        while faulty.looked_up.load(Ordering::SeqCst) < 3 {
+            clock.advance(Duration::from_secs(1));
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), asked).await.expect("all are asked about, though none is answered");
+    all_accepted(&desk, 50).await;
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn policy_that_hangs_or_panics_is_an_error_at_intake() {
+    let clock = virtual_clock();
+    let builder = Switchboard::builder(memory().await).clock(clock.clone()).policy(House);
+    let desk = Desk::of(builder, [Line::new("desk").channel(Mock::sms())]);
+    let error = desk.switchboard.send("desk", text(1, "Hello").tag("panic")).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unexpected, civic_messaging::Outcome::NotSent));
+    let hangs = tokio::spawn({
+        let board = desk.switchboard.clone();
+        async move { board.send("desk", text(1, "Hello").tag("hang")).await }
+    });
+    while !hangs.is_finished() {
+        clock.advance(Duration::from_secs(1));
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(hangs.await.unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
+    all_accepted(&desk, 50).await;
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn message_that_no_policy_can_decide_about_is_parked() {
+    let clock = virtual_clock();
+    let builder = Switchboard::builder(memory().await).clock(clock.clone()).policy(Later::default());
+    let desk = Desk::of(builder, [Line::new("desk").channel(Mock::sms())]);
+    let id = desk.switchboard.send("desk", text(1, "Hello").tag("panic")).await.unwrap();
+    let status = desk.until(id, &[State::Deferred]).await;
+    assert_eq!(status.reason.as_deref(), Some("the policy could not decide"));
+    all_accepted(&desk, 50).await;
+    let time = tokio::spawn(async move {
+        loop {
+            clock.advance(Duration::from_secs(60));
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    });
+    let status = desk.until(id, &[State::Parked, State::Accepted]).await;
+    assert_eq!((status.state, status.attempts), (State::Parked, 0));
+    time.abort();
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn second_run_of_a_switchboard_works() {
+    let mock = Mock::sms();
+    let board =
+        Switchboard::builder(memory().await).line(Line::new("desk").channel(mock.clone())).route("all", ["desk"]);
+    let board = board.build().unwrap();
+    for n in 0..2 {
+        let (stop, stopped) = stop();
+        let worker = tokio::spawn(board.clone().run(stopped));
+        let next = tokio::spawn({
+            let inbox = board.line("desk").unwrap();
+            async move { inbox.next().await }
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(board.receive("all", mock.arrives("07700 900123", format!("Hello {n}"))).await.status, 200);
+        let handed = next.await.unwrap().unwrap().expect("a worker runs");
+        handed.ack().await.unwrap();
+        drop(stop);
+        worker.await.unwrap().unwrap();
+        assert!(board.line("desk").unwrap().next().await.unwrap().is_none());
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn worker_lock_holds_by_every_path() {
+    let database = Database::new();
+    let store = Store::open(&database.url()).await.unwrap();
+    let link = database.0.with_extension("link");
+    std::os::unix::fs::symlink(&database.0, &link).unwrap();
+    let other = Store::open(&format!("sqlite:{}", link.display())).await.unwrap();
+    let desk = Desk::open(store, [Line::new("desk").channel(Mock::sms())]).await;
+    all_accepted(&desk, 1).await;
+    let board = Switchboard::builder(other).line(Line::new("desk").channel(Mock::sms())).build().unwrap();
+    let error = board.run(std::future::ready(())).await.unwrap_err();
+    assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("store")), "{error}");
+    desk.close().await;
+    std::fs::remove_file(link).unwrap();
+}
