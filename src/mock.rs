@@ -126,11 +126,12 @@ impl Mock {
 
     /// Checks webhooks against these secrets in place of its own, and signs those that it gives with the first of them: to
     /// test a rotation, or a service that signs webhooks itself. The scheme is HMAC-SHA256 of the body in hexadecimal,
-    /// after `sha256=` in the header `x-mock-signature`.
+    /// after `sha256=` in the header `x-mock-signature`. Without a secret it receives nothing.
     #[must_use]
     pub fn with_webhook_secrets(mut self, secrets: impl IntoIterator<Item = SigningSecret>) -> Self {
         let owned = std::slice::from_ref(&self.info.account);
         let secrets: Vec<_> = secrets.into_iter().map(|secret| secret.or_owns(owned)).collect();
+        Arc::make_mut(&mut self.info).capability.receive &= !secrets.is_empty();
         self.scheme = Arc::new(HmacSha256::new(HEADER, "sha256=", Encoding::Hex, secrets));
         self
     }

@@ -50,6 +50,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::StatusCode;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::address::Address;
@@ -66,7 +67,7 @@ use crate::media::MediaStore;
 use crate::message::{Message, Purpose};
 use crate::policy::{self, Decision, Policy, Question};
 use crate::secret::Secret;
-use crate::webhook;
+use crate::webhook::{self, Refusal};
 
 mod conversation;
 mod fallback;
@@ -242,8 +243,11 @@ impl Switchboard {
         self.send(line, if quotes { message.reply_to(inbound.id.clone()) } else { message }).await
     }
 
-    /// Takes a webhook in, and gives the answer to it: 2xx once all that it brought is durable; 503 when it cannot be taken
-    /// now, upon which gateways come again.
+    /// Stores a webhook's events and returns the response for the gateway: 2xx once all of them are durable.
+    ///
+    /// 503 asks the gateway to send the webhook again: when it cannot be stored now, and when a channel of the route failed
+    /// for another reason than a wrong signature. What the other channels received is stored by then, and the repeat of it is
+    /// dropped. 401 or 403 when no channel accepts the signature: the most specific reason is logged with its gateway.
     pub async fn receive(&self, route: &str, request: webhook::Request) -> webhook::Reply {
         let taken_in = match self.0.intake.try_acquire() {
             Ok(_place) => self.take_in(route, &request).await,
@@ -260,11 +264,12 @@ impl Switchboard {
     async fn take_in(&self, route: &str, request: &webhook::Request) -> Result<webhook::Reply> {
         let Some(lines) = self.0.routes.get(route) else {
             let rule = "is none of this switchboard's: see Builder::route";
-            return Err(Error::config("route", rule).with_reply(http::StatusCode::NOT_FOUND));
+            return Err(Error::config("route", rule).with_reply(StatusCode::NOT_FOUND));
         };
-        let (mut reply, mut incoming, mut refused) = (None, Vec::new(), None);
+        let (mut reply, mut incoming, mut failed) = (None, Vec::new(), None::<Error>);
         for channel in lines.iter().filter_map(|line| self.0.lines.get(line)).flat_map(|line| &line.channels) {
-            if !channel.info().capability.receive {
+            let info = channel.info();
+            if !info.capability.receive {
                 continue;
             }
             match channel.receive(request).await {
@@ -272,14 +277,15 @@ impl Switchboard {
                     incoming.extend(received.events.into_iter().map(|event| self.0.incoming(event)));
                     reply.get_or_insert(received.reply);
                 }
-                // Not this channel's own, so it may be another's.
-                Err(error) if error.kind() == ErrorKind::Unauthenticated => drop(refused.get_or_insert(error)),
-                Err(error) => refused = Some(error),
+                Err(error) => {
+                    let named = error.gateway().is_some();
+                    let error = if named { error } else { error.with_gateway(info.gateway) };
+                    if failed.as_ref().is_none_or(|worst| severity(&error) > severity(worst)) {
+                        failed = Some(error);
+                    }
+                }
             }
         }
-        let Some(reply) = reply else {
-            return Err(refused.unwrap_or_else(|| Error::unsupported("no line of this route takes webhooks")));
-        };
         if !incoming.is_empty() {
             let lines: Vec<_> = incoming.iter().map(|incoming| incoming.line.clone()).collect();
             let files = incoming.iter().any(|incoming| incoming.files() > 0);
@@ -289,7 +295,14 @@ impl Switchboard {
                 self.0.to_fetch.notify_one();
             }
         }
-        Ok(reply)
+        match (reply, failed) {
+            // The rest may be the failed channel's: the gateway sends all of it again, and what is stored is dropped then.
+            (Some(_), Some(error)) if Refusal::from_error(&error).is_none() => {
+                Err(error.with_reply(StatusCode::SERVICE_UNAVAILABLE))
+            }
+            (Some(reply), _) => Ok(reply),
+            (None, error) => Err(error.unwrap_or_else(|| Error::unsupported("no line of this route takes webhooks"))),
+        }
     }
 
     /// The events of one line.
@@ -473,6 +486,18 @@ impl Inner {
     }
 }
 
+/// Ranks the errors of a route's channels: the highest is reported and answered. A failure of ours comes before any refusal,
+/// and one that a retry may cure before one that it does not, such as a body that is too large.
+fn severity(error: &Error) -> u8 {
+    match Refusal::from_error(error) {
+        Some(Refusal::Missing) => 0,
+        Some(Refusal::Wrong) => 1,
+        Some(Refusal::Stale) => 2,
+        None if error.reply() != StatusCode::SERVICE_UNAVAILABLE => 3,
+        None => 4,
+    }
+}
+
 /// What is told of a message that the policy refuses.
 fn refused(reason: &policy::Reason) -> Error {
     Error::new(ErrorKind::Refused, reason.to_string()).with_known_code(reason.rule())
@@ -581,8 +606,8 @@ impl Builder {
     ///
     /// # Errors
     /// [`ErrorKind::Config`]: no line at all; a line twice, without a channel or with one that has layers already; an account
-    /// in two lines; a route twice, without a name, without lines, or with a line that is not there; a lease of less than
-    /// 100 milliseconds.
+    /// in two lines; a route twice, without a name, without lines, with a line that is not there, or without a channel that
+    /// can verify webhooks; a lease of less than 100 milliseconds.
     pub fn build(self) -> Result<Switchboard> {
         if self.lease < worker::LEASE_MIN {
             return Err(Error::config("lease", "must be 100 milliseconds at least, and longer than any send takes"));
@@ -631,6 +656,12 @@ impl Builder {
                     format!("names the line {unknown}, which is not there"),
                 ));
             }
+            let mut channels = of.iter().filter_map(|line| lines.get(line)).flat_map(|line: &Line| &line.channels);
+            if !channels.any(|channel| channel.info().capability.receive) {
+                let rule = "has no channel that can verify a webhook: set a webhook secret for a channel of its lines (and \
+                            public_url, where the gateway signs its address), or leave the route out";
+                return Err(Error::config(format!("route {name}"), rule));
+            }
             if routes.insert(name.clone(), of).is_some() {
                 return Err(Error::config(format!("route {name}"), "is there twice"));
             }
@@ -655,5 +686,81 @@ impl Builder {
             suspects: Semaphore::new(1),
             stopped: AtomicBool::new(false),
         })))
+    }
+}
+
+#[cfg(all(test, feature = "meta", feature = "notify", feature = "sqlite-system", feature = "twilio"))]
+mod tests {
+    use super::*;
+    use crate::context::Context;
+    use crate::gateway::{meta, notify, twilio};
+    use crate::mock::{Mock, NoTransport};
+    use crate::webhook::{Covers, Scheme, Sealed, Verdict};
+
+    /// A scheme that refuses everything for one reason.
+    #[derive(Debug)]
+    struct Refuses(Refusal);
+
+    impl Scheme for Refuses {
+        fn verify(&self, _: Sealed<'_>) -> Verdict {
+            Verdict::Refused(self.0)
+        }
+
+        fn covers(&self) -> Covers {
+            Covers::Body
+        }
+    }
+
+    async fn reported(channels: Vec<Arc<dyn Channel>>, request: webhook::Request) -> Error {
+        let store = Store::open("sqlite::memory:").await.unwrap();
+        let line = channels.into_iter().fold(Line::new("desk"), Line::channel);
+        let board = Switchboard::builder(store).line(line).route("all", ["desk"]).build().unwrap();
+        board.take_in("all", &request).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn refusal_is_reported_by_the_gateway_whose_proof_is_wrong() {
+        let context = Context::with_transport(NoTransport);
+        let channels = || -> Vec<Arc<dyn Channel>> {
+            let config = meta::Config::new("EAAG-test-token", "200000000000001").unwrap();
+            let meta = meta::Meta::whatsapp_with(config.app_secret("an-app-secret").unwrap(), &context).unwrap();
+            let key = "desk-26785a09-ab16-4eb0-8407-a37497a57506-3d844edf-8d35-48ac-975b-e847b4f122b0";
+            let config = notify::Config::new(key, "5484cfca-668a-4c18-afb1-5ddd0e3521b1").unwrap();
+            let config = config.callback_token("a-callback-token").unwrap();
+            let notify = notify::Notify::sms_with(config, &context).unwrap();
+            let config =
+                twilio::Config::new(format!("AC{:032}", 1), "an-auth-token").unwrap().sender("+447700900001").unwrap();
+            let config = config.public_url("https://sms.example.gov.uk").unwrap();
+            let twilio = twilio::Twilio::sms_with(config, &context).unwrap();
+            vec![Arc::new(meta), Arc::new(notify), Arc::new(twilio), Arc::new(Mock::x())]
+        };
+        for (header, value, gateway) in [
+            ("authorization", "Bearer wrong", "notify"),
+            ("x-hub-signature-256", "sha256=00", "meta"),
+            ("x-twilio-signature", "AAAA", "twilio"),
+            ("x-mock-signature", "sha256=00", "mock"),
+        ] {
+            for turns in 0..4 {
+                let mut channels = channels();
+                channels.rotate_left(turns);
+                let request = http::Request::post("/").header(header, value).body("{}").unwrap();
+                let error = reported(channels, request.into()).await;
+                assert_eq!((error.gateway(), error.reply().as_u16()), (Some(gateway), 403), "{error}");
+                assert!(error.to_string().contains("signature is wrong"), "{error}");
+                assert_eq!(error.to_string().contains("public_url"), gateway == "twilio", "{error}");
+            }
+        }
+        let nothing = reported(channels(), http::Request::post("/").body("{}").unwrap().into()).await;
+        assert_eq!((nothing.gateway(), nothing.reply().as_u16()), (Some("meta"), 401));
+    }
+
+    #[test]
+    fn severity_rises_from_missing_over_wrong_and_stale_to_ours() {
+        let request = webhook::Request::new(http::Request::new("{}"));
+        let refusals = [Refusal::Missing, Refusal::Wrong, Refusal::Stale];
+        let mut errors: Vec<_> = refusals.map(|refusal| request.open(&Refuses(refusal)).unwrap_err()).into();
+        errors.push(Error::new(ErrorKind::TooLarge, "is too large"));
+        errors.push(Error::new(ErrorKind::Unavailable, "no connection could be made"));
+        assert!(errors.windows(2).all(|pair| severity(&pair[0]) < severity(&pair[1])));
     }
 }

@@ -102,7 +102,14 @@ impl Request {
             }
             Verdict::NeedKey(url) => Ok(Opened::NeedKey(url)),
             Verdict::Refused(refusal) => {
-                Err(Error::new(ErrorKind::Unauthenticated, refusal.words()).with_reply(refusal.status()))
+                let what = match (refusal, scheme.covers()) {
+                    (Refusal::Wrong, Covers::UrlAndForm) => {
+                        "the webhook's signature is wrong: check the secret, and that public_url is the address that the \
+                         gateway calls"
+                    }
+                    _ => refusal.words(),
+                };
+                Err(Error::new(ErrorKind::Unauthenticated, what).with_reply(refusal.status()))
             }
         }
     }
@@ -270,6 +277,16 @@ impl Refusal {
             Self::Missing => "the webhook carries no signature",
             Self::Stale => "the webhook's signature is out of date",
             Self::Wrong => "the webhook's signature is wrong",
+        }
+    }
+
+    /// Returns why a channel refused a webhook, by its error. None for a failure of another kind.
+    pub(crate) fn from_error(error: &Error) -> Option<Self> {
+        match error.reply() {
+            _ if error.kind() != ErrorKind::Unauthenticated => None,
+            StatusCode::UNAUTHORIZED => Some(Self::Missing),
+            _ if error.what() == Self::Stale.words() => Some(Self::Stale),
+            status => status.is_client_error().then_some(Self::Wrong),
         }
     }
 
