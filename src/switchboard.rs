@@ -53,7 +53,7 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::address::Address;
+use crate::address::{Address, Medium};
 use crate::channel::{Channel, Info};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
@@ -67,7 +67,7 @@ use crate::media::MediaStore;
 use crate::message::{Message, Purpose};
 use crate::policy::{self, Decision, Policy, Question};
 use crate::secret::Secret;
-use crate::webhook::{self, Refusal};
+use crate::webhook;
 
 mod conversation;
 mod fallback;
@@ -75,6 +75,7 @@ mod file;
 mod inbox;
 mod line;
 mod outbox;
+mod route;
 mod store;
 mod watch;
 mod worker;
@@ -90,6 +91,7 @@ pub use watch::{ChannelHealth, Counts, Stats};
 pub use worker::Drained;
 
 use inbox::Bells;
+use route::Route;
 use store::{Enqueued, Incoming, New, Settle};
 
 /// Lines, routes and a store. Clones are one switchboard.
@@ -99,7 +101,9 @@ pub struct Switchboard(Arc<Inner>);
 struct Inner {
     store: Store,
     lines: BTreeMap<String, Line>,
-    routes: BTreeMap<String, Vec<String>>,
+    routes: BTreeMap<String, Route>,
+    /// The media of each account of a gateway, with the line of each.
+    accounts: HashMap<[String; 2], Vec<(Medium, String)>>,
     schedule: Schedule,
     policy: Option<Arc<dyn Policy>>,
     lease: Duration,
@@ -262,30 +266,13 @@ impl Switchboard {
     }
 
     async fn take_in(&self, route: &str, request: &webhook::Request) -> Result<webhook::Reply> {
-        let Some(lines) = self.0.routes.get(route) else {
+        let Some(route) = self.0.routes.get(route) else {
             let rule = "is none of this switchboard's: see Builder::route";
             return Err(Error::config("route", rule).with_reply(StatusCode::NOT_FOUND));
         };
-        let (mut reply, mut incoming, mut failed) = (None, Vec::new(), None::<Error>);
-        for channel in lines.iter().filter_map(|line| self.0.lines.get(line)).flat_map(|line| &line.channels) {
-            let info = channel.info();
-            if !info.capability.receive {
-                continue;
-            }
-            match channel.receive(request).await {
-                Ok(received) => {
-                    incoming.extend(received.events.into_iter().map(|event| self.0.incoming(event)));
-                    reply.get_or_insert(received.reply);
-                }
-                Err(error) => {
-                    let named = error.gateway().is_some();
-                    let error = if named { error } else { error.with_gateway(info.gateway) };
-                    if failed.as_ref().is_none_or(|worst| severity(&error) > severity(worst)) {
-                        failed = Some(error);
-                    }
-                }
-            }
-        }
+        let mut collected = route.receive(request).await;
+        let events = std::mem::take(&mut collected.events);
+        let incoming: Vec<_> = events.into_iter().map(|event| self.0.incoming(event)).collect();
         if !incoming.is_empty() {
             let lines: Vec<_> = incoming.iter().map(|incoming| incoming.line.clone()).collect();
             let files = incoming.iter().any(|incoming| incoming.files() > 0);
@@ -295,14 +282,7 @@ impl Switchboard {
                 self.0.to_fetch.notify_one();
             }
         }
-        match (reply, failed) {
-            // The rest may be the failed channel's: the gateway sends all of it again, and what is stored is dropped then.
-            (Some(_), Some(error)) if Refusal::from_error(&error).is_none() => {
-                Err(error.with_reply(StatusCode::SERVICE_UNAVAILABLE))
-            }
-            (Some(reply), _) => Ok(reply),
-            (None, error) => Err(error.unwrap_or_else(|| Error::unsupported("no line of this route takes webhooks"))),
-        }
+        collected.reply()
     }
 
     /// The events of one line.
@@ -429,13 +409,15 @@ impl Inner {
     /// The line that an event is of: none for what is of no account of ours, or of an account as such.
     fn incoming(&self, event: Event) -> Incoming {
         let envelope = event.envelope();
-        let owns = |line: &&Line| line.owns(&envelope.gateway, envelope.account.as_str(), &envelope.medium);
         let line = match event {
             Event::Account(_) => None,
             _ => {
-                let line = self.lines.values().find(owns);
-                let line = line.or_else(|| self.lines.values().find(|line| line.channel_of(envelope).is_some()));
-                line.map(|line| line.id.clone())
+                let account = [envelope.gateway.to_string(), envelope.account.as_str().to_owned()];
+                let media = self.accounts.get(&account).map(Vec::as_slice).unwrap_or_default();
+                let line = media.iter().find(|(medium, _)| *medium == envelope.medium);
+                // As Line::channel_of has it.
+                let line = line.or_else(|| media.first().filter(|_| matches!(envelope.medium, Medium::Other(_))));
+                line.map(|(_, line)| line.clone())
             }
         };
         // Without a channel there is nobody to fetch from.
@@ -486,18 +468,6 @@ impl Inner {
     }
 }
 
-/// Ranks the errors of a route's channels: the highest is reported and answered. A failure of ours comes before any refusal,
-/// and one that a retry may cure before one that it does not, such as a body that is too large.
-fn severity(error: &Error) -> u8 {
-    match Refusal::from_error(error) {
-        Some(Refusal::Missing) => 0,
-        Some(Refusal::Wrong) => 1,
-        Some(Refusal::Stale) => 2,
-        None if error.reply() != StatusCode::SERVICE_UNAVAILABLE => 3,
-        None => 4,
-    }
-}
-
 /// What is told of a message that the policy refuses.
 fn refused(reason: &policy::Reason) -> Error {
     Error::new(ErrorKind::Refused, reason.to_string()).with_known_code(reason.rule())
@@ -519,7 +489,7 @@ impl fmt::Debug for Switchboard {
         f.debug_struct("Switchboard")
             .field("store", &self.0.store)
             .field("lines", &self.0.lines.keys())
-            .field("routes", &self.0.routes)
+            .field("routes", &self.0.routes.keys())
             .finish_non_exhaustive()
     }
 }
@@ -656,8 +626,8 @@ impl Builder {
                     format!("names the line {unknown}, which is not there"),
                 ));
             }
-            let mut channels = of.iter().filter_map(|line| lines.get(line)).flat_map(|line: &Line| &line.channels);
-            if !channels.any(|channel| channel.info().capability.receive) {
+            let of = Route::new(of.iter().filter_map(|line| lines.get(line)).flat_map(|line: &Line| &line.channels));
+            if of.is_empty() {
                 let rule = "has no channel that can verify a webhook: set a webhook secret for a channel of its lines (and \
                             public_url, where the gateway signs its address), or leave the route out";
                 return Err(Error::config(format!("route {name}"), rule));
@@ -666,11 +636,19 @@ impl Builder {
                 return Err(Error::config(format!("route {name}"), "is there twice"));
             }
         }
+        let mut accounts = HashMap::<_, Vec<_>>::new();
+        for line in lines.values() {
+            for info in line.channels.iter().map(|channel| channel.info()) {
+                let account = [info.gateway.to_owned(), info.account.as_str().to_owned()];
+                accounts.entry(account).or_default().push((info.medium.clone(), line.id.clone()));
+            }
+        }
         let to_read = Bells::new(lines.keys());
         Ok(Switchboard(Arc::new(Inner {
             store: self.store,
             lines,
             routes,
+            accounts,
             schedule: self.schedule,
             policy: self.policy,
             lease: self.lease,
@@ -686,81 +664,5 @@ impl Builder {
             suspects: Semaphore::new(1),
             stopped: AtomicBool::new(false),
         })))
-    }
-}
-
-#[cfg(all(test, feature = "meta", feature = "notify", feature = "sqlite-system", feature = "twilio"))]
-mod tests {
-    use super::*;
-    use crate::context::Context;
-    use crate::gateway::{meta, notify, twilio};
-    use crate::mock::{Mock, NoTransport};
-    use crate::webhook::{Covers, Scheme, Sealed, Verdict};
-
-    /// A scheme that refuses everything for one reason.
-    #[derive(Debug)]
-    struct Refuses(Refusal);
-
-    impl Scheme for Refuses {
-        fn verify(&self, _: Sealed<'_>) -> Verdict {
-            Verdict::Refused(self.0)
-        }
-
-        fn covers(&self) -> Covers {
-            Covers::Body
-        }
-    }
-
-    async fn reported(channels: Vec<Arc<dyn Channel>>, request: webhook::Request) -> Error {
-        let store = Store::open("sqlite::memory:").await.unwrap();
-        let line = channels.into_iter().fold(Line::new("desk"), Line::channel);
-        let board = Switchboard::builder(store).line(line).route("all", ["desk"]).build().unwrap();
-        board.take_in("all", &request).await.unwrap_err()
-    }
-
-    #[tokio::test]
-    async fn refusal_is_reported_by_the_gateway_whose_proof_is_wrong() {
-        let context = Context::with_transport(NoTransport);
-        let channels = || -> Vec<Arc<dyn Channel>> {
-            let config = meta::Config::new("EAAG-test-token", "200000000000001").unwrap();
-            let meta = meta::Meta::whatsapp_with(config.app_secret("an-app-secret").unwrap(), &context).unwrap();
-            let key = "desk-26785a09-ab16-4eb0-8407-a37497a57506-3d844edf-8d35-48ac-975b-e847b4f122b0";
-            let config = notify::Config::new(key, "5484cfca-668a-4c18-afb1-5ddd0e3521b1").unwrap();
-            let config = config.callback_token("a-callback-token").unwrap();
-            let notify = notify::Notify::sms_with(config, &context).unwrap();
-            let config =
-                twilio::Config::new(format!("AC{:032}", 1), "an-auth-token").unwrap().sender("+447700900001").unwrap();
-            let config = config.public_url("https://sms.example.gov.uk").unwrap();
-            let twilio = twilio::Twilio::sms_with(config, &context).unwrap();
-            vec![Arc::new(meta), Arc::new(notify), Arc::new(twilio), Arc::new(Mock::x())]
-        };
-        for (header, value, gateway) in [
-            ("authorization", "Bearer wrong", "notify"),
-            ("x-hub-signature-256", "sha256=00", "meta"),
-            ("x-twilio-signature", "AAAA", "twilio"),
-            ("x-mock-signature", "sha256=00", "mock"),
-        ] {
-            for turns in 0..4 {
-                let mut channels = channels();
-                channels.rotate_left(turns);
-                let request = http::Request::post("/").header(header, value).body("{}").unwrap();
-                let error = reported(channels, request.into()).await;
-                assert_eq!((error.gateway(), error.reply().as_u16()), (Some(gateway), 403), "{error}");
-                assert!(error.to_string().contains("signature is wrong"), "{error}");
-                assert_eq!(error.to_string().contains("public_url"), gateway == "twilio", "{error}");
-            }
-        }
-        let nothing = reported(channels(), http::Request::post("/").body("{}").unwrap().into()).await;
-        assert_eq!((nothing.gateway(), nothing.reply().as_u16()), (Some("meta"), 401));
-    }
-
-    #[test]
-    fn severity_rises_from_missing_over_wrong_and_stale_to_ours() {
-        let request = webhook::Request::new(http::Request::new("{}"));
-        let refusals = [Refusal::Missing, Refusal::Wrong, Refusal::Stale];
-        let mut errors: Vec<_> = refusals.map(|refusal| request.open(&Refuses(refusal)).unwrap_err()).into();
-        errors.push(Error::new(ErrorKind::TooLarge, "is too large"));
-        errors.push(Error::new(ErrorKind::Unavailable, "no connection could be made"));
-        assert!(errors.windows(2).all(|pair| severity(&pair[0]) < severity(&pair[1])));
     }
 }

@@ -125,7 +125,8 @@ async fn failure_is_answered_before_any_refusal() {
         route(memory().await, line).receive("all", Mock::sms().arrives("07700 900123", "Hello")).await.status.as_u16()
     };
     let too_large = || Error::new(ErrorKind::TooLarge, "the webhook's body is over 4 MiB");
-    let (missing, wrong): (fn() -> Error, fn() -> Error) = (|| refused(401), || refused(403));
+    let missing: fn() -> Error = || refused(401);
+    let wrong: fn() -> Error = || refused(403);
     for (mut errors, status) in [
         ([missing, missing, missing], 401),
         ([missing, wrong, missing], 403),
