@@ -57,6 +57,14 @@ pub trait Channel: fmt::Debug + Send + Sync + 'static {
     /// [`Error::reply`](crate::Error::reply). A send-only channel refuses all.
     async fn receive(&self, request: &webhook::Request) -> Result<webhook::Received>;
 
+    /// Returns the proof of this channel's webhooks, if another channel of its gateway and medium can be asked instead.
+    ///
+    /// Channels with equal verifiers have to make the same events of one request, but for ownership: then a webhook costs
+    /// the same however many of them are behind its address. With none, the channel is asked for every webhook.
+    fn verifier(&self) -> Option<&webhook::Verifier> {
+        None
+    }
+
     /// Fetches events that came since `after`, oldest first; with none, all that the gateway still has.
     ///
     /// Asking with a cursor acknowledges everything up to it. The events equal those of [`receive`](Self::receive)
@@ -460,6 +468,11 @@ macro_rules! hand_on {
             $inner.receive(request)
         }
     };
+    (@verifier $self:ident $inner:expr) => {
+        fn verifier(&$self) -> Option<&$crate::webhook::Verifier> {
+            $inner.verifier()
+        }
+    };
     (@poll $self:ident $inner:expr) => {
         fn poll<'a, 'b, 'c>(
             &'a $self,
@@ -518,10 +531,10 @@ pub(crate) use hand_on;
 
 #[deny(clippy::missing_trait_methods)]
 impl<C: Channel + ?Sized> Channel for Arc<C> {
-    hand_on!(self => (**self); info send receive poll look_up upload_media fetch_media signal health);
+    hand_on!(self => (**self); info send receive verifier poll look_up upload_media fetch_media signal health);
 }
 
 #[deny(clippy::missing_trait_methods)]
 impl<C: Channel + ?Sized> Channel for Box<C> {
-    hand_on!(self => (**self); info send receive poll look_up upload_media fetch_media signal health);
+    hand_on!(self => (**self); info send receive verifier poll look_up upload_media fetch_media signal health);
 }

@@ -38,7 +38,7 @@ use crate::media::MediaStream;
 use crate::message::{Accepted, Content, Media, MediaKind, MediaRef, Message};
 use crate::secret::Secret;
 use crate::transport::{Body, Fault, Transport, TransportError, Wire};
-use crate::webhook::{self, Encoding, HmacSha256, Received, SigningSecret};
+use crate::webhook::{self, Encoding, HmacSha256, Received, SigningSecret, Verifier};
 
 /// A channel in memory: it records what is sent, answers as it is told, and lets residents' messages arrive.
 ///
@@ -49,6 +49,7 @@ pub struct Mock {
     info: Arc<Info>,
     clock: Arc<dyn Clock>,
     scheme: Arc<HmacSha256>,
+    verifier: Option<Verifier>,
     state: Arc<Mutex<State>>,
     ids: Arc<AtomicU64>,
 }
@@ -126,11 +127,13 @@ impl Mock {
 
     /// Checks webhooks against these secrets in place of its own, and signs those that it gives with the first of them: to
     /// test a rotation, or a service that signs webhooks itself. The scheme is HMAC-SHA256 of the body in hexadecimal,
-    /// after `sha256=` in the header `x-mock-signature`.
+    /// after `sha256=` in the header `x-mock-signature`. Without a secret it receives nothing.
     #[must_use]
     pub fn with_webhook_secrets(mut self, secrets: impl IntoIterator<Item = SigningSecret>) -> Self {
         let owned = std::slice::from_ref(&self.info.account);
         let secrets: Vec<_> = secrets.into_iter().map(|secret| secret.or_owns(owned)).collect();
+        Arc::make_mut(&mut self.info).capability.receive &= !secrets.is_empty();
+        self.verifier = Verifier::new([], &secrets);
         self.scheme = Arc::new(HmacSha256::new(HEADER, "sha256=", Encoding::Hex, secrets));
         self
     }
@@ -260,10 +263,12 @@ impl Mock {
     fn with_info(info: Info) -> Self {
         // The secret is fixed and public: a mock has nothing to protect, and its webhooks are checked all the same.
         let secret = Secret::new("mock-signing-secret").map(|s| SigningSecret::of(s, [info.account.clone()]));
+        let secrets: Vec<_> = secret.into_iter().collect();
         Self {
             info: Arc::new(info),
             clock: Arc::new(SystemClock::new()),
-            scheme: Arc::new(HmacSha256::new(HEADER, "sha256=", Encoding::Hex, secret)),
+            verifier: Verifier::new([], &secrets),
+            scheme: Arc::new(HmacSha256::new(HEADER, "sha256=", Encoding::Hex, secrets)),
             state: Arc::default(),
             ids: Arc::default(),
         }
@@ -338,6 +343,10 @@ impl Channel for Mock {
         others.into_iter().for_each(|event| *discarded.entry(event.envelope().account.clone()).or_default() += 1);
         let discard = |received: Received, (account, events)| received.with_discarded(Some(account), events);
         Ok(discarded.into_iter().fold(Received::new(own), discard))
+    }
+
+    fn verifier(&self) -> Option<&Verifier> {
+        self.verifier.as_ref()
     }
 
     async fn poll(&self, after: Option<&Cursor>) -> Result<Page> {

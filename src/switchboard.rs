@@ -50,9 +50,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::StatusCode;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::address::Address;
+use crate::address::{Address, Medium};
 use crate::channel::{Channel, Info};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::{Error, ErrorKind, Outcome, Result};
@@ -74,6 +75,7 @@ mod file;
 mod inbox;
 mod line;
 mod outbox;
+mod route;
 mod store;
 mod suspension;
 mod watch;
@@ -91,6 +93,7 @@ pub use watch::{ChannelHealth, Counts, Stats};
 pub use worker::Drained;
 
 use inbox::Bells;
+use route::Route;
 use store::{Enqueued, Incoming, New, Settle};
 use suspension::Standing;
 
@@ -101,7 +104,9 @@ pub struct Switchboard(Arc<Inner>);
 struct Inner {
     store: Store,
     lines: BTreeMap<String, Line>,
-    routes: BTreeMap<String, Vec<String>>,
+    routes: BTreeMap<String, Route>,
+    /// The media of each account of a gateway, with the line of each.
+    accounts: HashMap<[String; 2], Vec<(Medium, String)>>,
     schedule: Schedule,
     policy: Option<Arc<dyn Policy>>,
     lease: Duration,
@@ -257,8 +262,11 @@ impl Switchboard {
         self.send(line, if quotes { message.reply_to(inbound.id.clone()) } else { message }).await
     }
 
-    /// Takes a webhook in, and gives the answer to it: 2xx once all that it brought is durable; 503 when it cannot be taken
-    /// now, upon which gateways come again.
+    /// Stores a webhook's events and returns the response for the gateway: 2xx once all of them are durable.
+    ///
+    /// 503 asks the gateway to send the webhook again: when it cannot be stored now, and when a channel of the route failed
+    /// for another reason than a wrong signature. What the other channels received is stored by then, and the repeat of it is
+    /// dropped. 401 or 403 when no channel accepts the signature: the most specific reason is logged with its gateway.
     pub async fn receive(&self, route: &str, request: webhook::Request) -> webhook::Reply {
         let taken_in = match self.0.intake.try_acquire() {
             Ok(_place) => self.take_in(route, &request).await,
@@ -273,28 +281,13 @@ impl Switchboard {
     }
 
     async fn take_in(&self, route: &str, request: &webhook::Request) -> Result<webhook::Reply> {
-        let Some(lines) = self.0.routes.get(route) else {
+        let Some(route) = self.0.routes.get(route) else {
             let rule = "is none of this switchboard's: see Builder::route";
-            return Err(Error::config("route", rule).with_reply(http::StatusCode::NOT_FOUND));
+            return Err(Error::config("route", rule).with_reply(StatusCode::NOT_FOUND));
         };
-        let (mut reply, mut incoming, mut refused) = (None, Vec::new(), None);
-        for channel in lines.iter().filter_map(|line| self.0.lines.get(line)).flat_map(|line| &line.channels) {
-            if !channel.info().capability.receive {
-                continue;
-            }
-            match channel.receive(request).await {
-                Ok(received) => {
-                    incoming.extend(received.events.into_iter().map(|event| self.0.incoming(event)));
-                    reply.get_or_insert(received.reply);
-                }
-                // Not this channel's own, so it may be another's.
-                Err(error) if error.kind() == ErrorKind::Unauthenticated => drop(refused.get_or_insert(error)),
-                Err(error) => refused = Some(error),
-            }
-        }
-        let Some(reply) = reply else {
-            return Err(refused.unwrap_or_else(|| Error::unsupported("no line of this route takes webhooks")));
-        };
+        let mut collected = route.receive(request).await;
+        let events = std::mem::take(&mut collected.events);
+        let incoming: Vec<_> = events.into_iter().map(|event| self.0.incoming(event)).collect();
         if !incoming.is_empty() {
             let lines: Vec<_> = incoming.iter().map(|incoming| incoming.line.clone()).collect();
             let files = incoming.iter().any(|incoming| incoming.files() > 0);
@@ -304,7 +297,7 @@ impl Switchboard {
                 self.0.to_fetch.notify_one();
             }
         }
-        Ok(reply)
+        collected.reply()
     }
 
     /// The events of one line.
@@ -437,13 +430,15 @@ impl Inner {
     /// The line that an event is of: none for what is of no account of ours, or of an account as such.
     fn incoming(&self, event: Event) -> Incoming {
         let envelope = event.envelope();
-        let owns = |line: &&Line| line.owns(&envelope.gateway, envelope.account.as_str(), &envelope.medium);
         let line = match event {
             Event::Account(_) => None,
             _ => {
-                let line = self.lines.values().find(owns);
-                let line = line.or_else(|| self.lines.values().find(|line| line.channel_of(envelope).is_some()));
-                line.map(|line| line.id.clone())
+                let account = [envelope.gateway.to_string(), envelope.account.as_str().to_owned()];
+                let media = self.accounts.get(&account).map(Vec::as_slice).unwrap_or_default();
+                let line = media.iter().find(|(medium, _)| *medium == envelope.medium);
+                // As Line::channel_of has it.
+                let line = line.or_else(|| media.first().filter(|_| matches!(envelope.medium, Medium::Other(_))));
+                line.map(|(_, line)| line.clone())
             }
         };
         // Without a channel there is nobody to fetch from.
@@ -515,7 +510,7 @@ impl fmt::Debug for Switchboard {
         f.debug_struct("Switchboard")
             .field("store", &self.0.store)
             .field("lines", &self.0.lines.keys())
-            .field("routes", &self.0.routes)
+            .field("routes", &self.0.routes.keys())
             .finish_non_exhaustive()
     }
 }
@@ -605,8 +600,8 @@ impl Builder {
     ///
     /// # Errors
     /// [`ErrorKind::Config`]: no line at all; a line twice, without a channel or with one that has layers already; an account
-    /// in two lines; a route twice, without a name, without lines, or with a line that is not there; a lease of less than
-    /// 100 milliseconds.
+    /// in two lines; a route twice, without a name, without lines, with a line that is not there, or without a channel that
+    /// can verify webhooks; a lease of less than 100 milliseconds.
     pub fn build(self) -> Result<Switchboard> {
         if self.lease < worker::LEASE_MIN {
             return Err(Error::config("lease", "must be 100 milliseconds at least, and longer than any send takes"));
@@ -657,8 +652,21 @@ impl Builder {
                     format!("names the line {unknown}, which is not there"),
                 ));
             }
+            let of = Route::new(of.iter().filter_map(|line| lines.get(line)).flat_map(|line: &Line| &line.channels));
+            if of.is_empty() {
+                let rule = "has no channel that can verify a webhook: set a webhook secret for a channel of its lines (and \
+                            public_url, where the gateway signs its address), or leave the route out";
+                return Err(Error::config(format!("route {name}"), rule));
+            }
             if routes.insert(name.clone(), of).is_some() {
                 return Err(Error::config(format!("route {name}"), "is there twice"));
+            }
+        }
+        let mut accounts = HashMap::<_, Vec<_>>::new();
+        for line in lines.values() {
+            for info in line.channels.iter().map(|channel| channel.info()) {
+                let account = [info.gateway.to_owned(), info.account.as_str().to_owned()];
+                accounts.entry(account).or_default().push((info.medium.clone(), line.id.clone()));
             }
         }
         let to_read = Bells::new(lines.keys());
@@ -666,6 +674,7 @@ impl Builder {
             store: self.store,
             lines,
             routes,
+            accounts,
             schedule: self.schedule,
             policy: self.policy,
             lease: self.lease,

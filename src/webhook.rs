@@ -27,7 +27,7 @@ use crate::address::{Address, Phone};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Inbound, OptOutScope, with_opt_outs};
-use crate::id::{AccountId, Masked};
+use crate::id::{AccountId, Digest, Masked};
 use crate::secret::Secret;
 
 mod form;
@@ -102,7 +102,14 @@ impl Request {
             }
             Verdict::NeedKey(url) => Ok(Opened::NeedKey(url)),
             Verdict::Refused(refusal) => {
-                Err(Error::new(ErrorKind::Unauthenticated, refusal.words()).with_reply(refusal.status()))
+                let what = match (refusal, scheme.covers()) {
+                    (Refusal::Wrong, Covers::UrlAndForm) => {
+                        "the webhook's signature is wrong: check the secret, and that public_url is the address that the \
+                         gateway calls"
+                    }
+                    _ => refusal.words(),
+                };
+                Err(Error::new(ErrorKind::Unauthenticated, what).with_reply(refusal.status()))
             }
         }
     }
@@ -270,6 +277,16 @@ impl Refusal {
             Self::Missing => "the webhook carries no signature",
             Self::Stale => "the webhook's signature is out of date",
             Self::Wrong => "the webhook's signature is wrong",
+        }
+    }
+
+    /// Returns why a channel refused a webhook, by its error. None for a failure of another kind.
+    pub(crate) fn from_error(error: &Error) -> Option<Self> {
+        match error.reply() {
+            _ if error.kind() != ErrorKind::Unauthenticated => None,
+            StatusCode::UNAUTHORIZED => Some(Self::Missing),
+            _ if error.what() == Self::Stale.words() => Some(Self::Stale),
+            status => status.is_client_error().then_some(Self::Wrong),
         }
     }
 
@@ -446,6 +463,60 @@ impl<'de> Deserialize<'de> for SigningSecret {
             Written::Plain(text) => Self::new(secret(text)?),
             Written::Owning { secret: text, accounts } => Self::of(secret(text)?, accounts),
         })
+    }
+}
+
+/// Describes the proof of a channel's webhooks, by which channels that accept the same requests are recognised.
+///
+/// Many channels often share one webhook: every number of a Meta app, say. Asking one of them is enough to know that the
+/// others accept a request or refuse it, and [`Received::discarded`] names the accounts whose channels have to be asked too.
+/// See [`Channel::verifier`](crate::Channel::verifier).
+#[derive(Clone)]
+pub struct Verifier {
+    scheme: Digest,
+    accounts: Arc<[AccountId]>,
+}
+
+impl Verifier {
+    /// A verifier by the settings of its scheme and by its secrets, which own these accounts and no other.
+    ///
+    /// The settings are all that the scheme's verdict depends on beside the secrets: the name of a header, a public address, a
+    /// token of the handshake. None without a secret, and where the secrets own different accounts, so that a request's
+    /// secret would decide whose events it may hold.
+    pub fn new<'s>(settings: impl IntoIterator<Item = &'s str>, secrets: &[SigningSecret]) -> Option<Self> {
+        let Owns::Accounts(accounts) = &secrets.first()?.owns else { return None };
+        let mut described = Vec::new();
+        let mut add = |text: &str| {
+            described.extend_from_slice(&text.len().to_le_bytes());
+            described.extend_from_slice(text.as_bytes());
+        };
+        settings.into_iter().for_each(&mut add);
+        // A setting is never taken for a secret.
+        add("");
+        for secret in secrets {
+            match &secret.owns {
+                Owns::Accounts(owned) if owned == accounts => add(secret.secret.expose()),
+                _ => return None,
+            }
+        }
+        Some(Self { scheme: Digest::of(&described), accounts: accounts.clone() })
+    }
+
+    /// Returns `true` if both accept the same requests.
+    pub(crate) fn is_equivalent(&self, other: &Self) -> bool {
+        self.scheme == other.scheme
+    }
+
+    /// The accounts whose events a request may hold.
+    pub(crate) fn accounts(&self) -> &[AccountId] {
+        &self.accounts
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A digest of weak secrets could be tried out.
+        f.debug_struct("Verifier").field("accounts", &self.accounts).finish_non_exhaustive()
     }
 }
 

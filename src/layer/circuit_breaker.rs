@@ -112,5 +112,5 @@ impl Channel for Breaking {
         &self.info
     }
 
-    hand_on!(self => self.inner; receive poll look_up upload_media fetch_media signal health);
+    hand_on!(self => self.inner; receive verifier poll look_up upload_media fetch_media signal health);
 }

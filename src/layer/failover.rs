@@ -237,6 +237,11 @@ impl Channel for Failover {
         all.ok_or_else(|| refused.unwrap_or_else(|| Error::unsupported("this channel takes no webhooks")))
     }
 
+    /// None: each member has its own.
+    fn verifier(&self) -> Option<&webhook::Verifier> {
+        None
+    }
+
     async fn poll(&self, _after: Option<&Cursor>) -> Result<Page> {
         Err(Error::unsupported("a failover cannot be polled: poll its members").with_gateway(self.info.gateway))
     }

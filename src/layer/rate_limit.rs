@@ -235,5 +235,5 @@ impl Channel for Limited {
         &self.info
     }
 
-    hand_on!(self => self.inner; receive poll look_up upload_media fetch_media signal health);
+    hand_on!(self => self.inner; receive verifier poll look_up upload_media fetch_media signal health);
 }

@@ -209,5 +209,5 @@ impl Channel for Retrying {
         &self.info
     }
 
-    hand_on!(self => self.inner; receive upload_media signal);
+    hand_on!(self => self.inner; receive verifier upload_media signal);
 }

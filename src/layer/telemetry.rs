@@ -215,7 +215,11 @@ pub(crate) mod switchboard {
         #[cfg(feature = "tracing")]
         tracing::warn!(
             target: TARGET,
-            { civic.route = route, error.type = error.kind().as_str() },
+            {
+                civic.route = route,
+                messaging.system = error.gateway().unwrap_or_default(),
+                error.type = error.kind().as_str(),
+            },
             "a webhook was refused: {error}"
         );
         #[cfg(feature = "metrics")]

@@ -137,6 +137,10 @@ impl Channel for Traced {
         self.call("receive", self.inner.receive(request), |received| received.events.len()).await
     }
 
+    fn verifier(&self) -> Option<&webhook::Verifier> {
+        self.inner.verifier()
+    }
+
     async fn poll(&self, after: Option<&Cursor>) -> Result<Page> {
         self.call("poll", self.inner.poll(after), |page| page.events.len()).await
     }

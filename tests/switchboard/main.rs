@@ -39,6 +39,8 @@ mod order;
 mod poison;
 #[cfg(all(feature = "sqlite-system", feature = "testing", feature = "twilio"))]
 mod restore;
+#[cfg(feature = "sqlite-system")]
+mod route;
 #[cfg(feature = "postgres")]
 mod sql;
 #[cfg(all(feature = "postgres", feature = "testing", feature = "twilio"))]

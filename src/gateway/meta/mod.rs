@@ -68,6 +68,7 @@ use crate::secret::Secret;
 use crate::transport::{Body, Multipart};
 use crate::webhook::{
     self, BearerToken, Covers, Encoding, HmacSha256, Received, Refusal, Reply, Scheme, Sealed, SigningSecret, Verdict,
+    Verifier,
 };
 use crate::wire::Str;
 
@@ -208,6 +209,7 @@ pub struct Meta {
     endpoint: Endpoint,
     context: Context,
     scheme: Box<dyn Scheme>,
+    verifier: Option<Verifier>,
     authorization: (HeaderName, HeaderValue),
     /// The path of the API's root, and of the number or page under it.
     root: String,
@@ -224,6 +226,7 @@ pub struct Meta {
 struct Way {
     base: &'static str,
     scheme: Box<dyn Scheme>,
+    verifier: Option<Verifier>,
     authorization: (HeaderName, HeaderValue),
     root: String,
     account: String,
@@ -237,14 +240,17 @@ impl Way {
         if config.version.strip_prefix('v').is_none_or(|v| v.parse::<f32>().is_err()) {
             return Err(Error::config("version", "must be a Graph API version such as v26.0"));
         }
+        let secrets = secrets(config, account);
+        let verifier = Verifier::new(config.verify_token.iter().map(Secret::expose), &secrets);
         let signed = Signed {
-            hmac: HmacSha256::new(SIGNATURE, "sha256=", Encoding::Hex, secrets(config, account)),
+            hmac: HmacSha256::new(SIGNATURE, "sha256=", Encoding::Hex, secrets),
             verify_token: config.verify_token.clone(),
         };
         let root = format!("/{}", config.version);
         Ok(Self {
             base: "https://graph.facebook.com",
             scheme: Box::new(signed),
+            verifier,
             authorization: (http::header::AUTHORIZATION, bearer(&config.access_token)?),
             account: format!("{root}/{account}"),
             root,
@@ -291,9 +297,11 @@ impl Meta {
     /// [`ErrorKind::Config`] with the setting that is wrong.
     pub fn whatsapp_360dialog_with(config: Config, context: &Context) -> Result<Self> {
         let number = number(&config)?;
+        let secrets = secrets(&config, &number);
         let way = Way {
             base: "https://waba-v2.360dialog.io",
-            scheme: Box::new(BearerToken::new(secrets(&config, &number))),
+            verifier: Verifier::new([], &secrets),
+            scheme: Box::new(BearerToken::new(secrets)),
             authorization: (HeaderName::from_static("d360-api-key"), sensitive(config.access_token.expose())?),
             root: String::new(),
             account: String::new(),
@@ -314,6 +322,7 @@ impl Meta {
             info,
             context: context.clone(),
             scheme: way.scheme,
+            verifier: way.verifier,
             authorization: way.authorization,
             root: way.root,
             account: way.account,
@@ -484,6 +493,10 @@ impl Channel for Meta {
                 false => receive::events(webhook, &self.endpoint, events),
             }
         })
+    }
+
+    fn verifier(&self) -> Option<&Verifier> {
+        self.verifier.as_ref()
     }
 
     async fn poll(&self, _after: Option<&Cursor>) -> Result<Page> {

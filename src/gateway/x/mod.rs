@@ -65,7 +65,7 @@ use crate::rate::Allowance;
 use crate::registry::Settings;
 use crate::secret::Secret;
 use crate::transport::{Body, Transport, TransportError};
-use crate::webhook::{self, SigningSecret};
+use crate::webhook::{self, SigningSecret, Verifier};
 
 mod events;
 mod oauth;
@@ -258,6 +258,7 @@ pub struct X {
     signer: Signer,
     bearer: Option<Secret>,
     scheme: Signature,
+    verifier: Option<Verifier>,
     unescape: Unescape,
     clock: Arc<dyn Clock>,
     media: Arc<dyn MediaStore>,
@@ -289,6 +290,8 @@ impl X {
         if let (true, Auth::OAuth1(keys)) = (secrets.is_empty(), &config.auth) {
             secrets.push(keys.consumer_secret.clone().into());
         }
+        let secrets: Vec<_> =
+            secrets.into_iter().map(|secret| secret.or_owns(std::slice::from_ref(&account))).collect();
         let info =
             Info::new(GATEWAY, Medium::X, account.clone()).with_address_rule(send::address).with_capability(|can| {
                 can.receive = !secrets.is_empty();
@@ -312,7 +315,8 @@ impl X {
             signer: Signer::new(config.auth, &account, &endpoint, context),
             endpoint,
             bearer: config.bearer,
-            scheme: Signature::new(secrets.into_iter().map(|secret| secret.or_owns(std::slice::from_ref(&account)))),
+            verifier: Verifier::new([], &secrets),
+            scheme: Signature::new(secrets),
             unescape: config.unescape,
             clock: context.clock.clone(),
             media: context.media.clone(),
@@ -540,6 +544,10 @@ impl Channel for X {
 
     async fn receive(&self, request: &webhook::Request) -> Result<webhook::Received> {
         self.receive_webhook(request)
+    }
+
+    fn verifier(&self) -> Option<&Verifier> {
+        self.verifier.as_ref()
     }
 
     async fn poll(&self, after: Option<&Cursor>) -> Result<Page> {
