@@ -99,6 +99,10 @@ impl Switchboard {
         for channel in line.suppliers(&message.to).into_iter().filter(of) {
             let mut sent = Sent::new(message.clone(), at).by(channel.info().gateway);
             sent.id.clone_from(&claimed.gateway_id);
+            // As it was sent, whatever the channel makes of the key by now.
+            if let Some(reference) = last.and_then(|last| last.reference.clone()) {
+                sent.message.key = Some(reference);
+            }
             let can = channel.info().capability.look_up;
             all.push(if can {
                 channel.look_up(&sent).await.unwrap_or(Evidence::CannotTell)
