@@ -102,14 +102,20 @@ async fn reference_is_the_same_after_a_restart() {
 
 #[tokio::test]
 async fn look_up_finds_a_message_by_its_reference() {
-    let (mock, clock) = (short(8), super::Ahead::default());
-    let builder = Switchboard::builder(memory().await).clock(clock.clone());
-    let desk = Desk::of(builder, [Line::new("desk").channel(mock.clone())]);
+    let (file, mock, clock) = (Database::new(), short(8), super::Ahead::default());
+    let desk = async || {
+        let builder = Switchboard::builder(Store::open(&file.url()).await.unwrap()).clock(clock.clone());
+        Desk::of(builder, [Line::new("desk").channel(mock.clone())])
+    };
+    let first = desk().await;
     mock.will_accept_unheard();
-    let id = desk.switchboard.send("desk", text(1, "Hello").key("ŵ".repeat(1_000))).await.unwrap();
-    desk.until(id, &[State::Unknown]).await;
+    let id = first.switchboard.send("desk", text(1, "Hello").key("ŵ".repeat(1_000))).await.unwrap();
+    first.until(id, &[State::Unknown]).await;
+    first.kill().await;
+    // A worker that starts asks at once.
     clock.goes_on(HOUR);
-    desk.until(id, &[State::Accepted]).await;
+    let second = desk().await;
+    second.until(id, &[State::Accepted]).await;
     assert_eq!(mock.sent().len(), 1);
-    desk.close().await;
+    second.close().await;
 }
