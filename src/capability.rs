@@ -26,8 +26,14 @@ pub struct Capability {
     pub read: bool,
     /// Can show that somebody is typing.
     pub typing: bool,
-    /// Status events carry a message's key back.
+    /// Status events carry a message's key back, or its [`reference`](crate::Info::reference).
     pub key: bool,
+    /// The longest reference that the gateway takes, in bytes of UTF-8: the gateway's name for what we call a key.
+    ///
+    /// `None` is 256; `Some(0)` means that it takes none. A longer key is never refused: the gateway gets a digest of it,
+    /// as [`Info::reference`](crate::Info::reference) says. The shorter the limit, the sooner two digests are the same:
+    /// below 8 bytes they are no names any more.
+    pub max_reference: Option<usize>,
     /// Sends to conversations of several people.
     pub conversation: bool,
     /// Quotes a message of theirs.
@@ -76,6 +82,10 @@ impl Capability {
             read: self.read && other.read,
             typing: self.typing && other.typing,
             key: self.key && other.key,
+            max_reference: match (self.max_reference, other.max_reference) {
+                (None, None) => None,
+                _ => Some(self.reference_limit().min(other.reference_limit())),
+            },
             conversation: self.conversation && other.conversation,
             reply_to: self.reply_to && other.reply_to,
             text: self.text.zip(other.text).map(|(one, other)| one.intersection(other)),
@@ -95,6 +105,11 @@ impl Capability {
                 (one, other) => one.or(other),
             },
         }
+    }
+
+    /// The longest reference in bytes, declared or by default.
+    pub(crate) fn reference_limit(&self) -> usize {
+        self.max_reference.unwrap_or(256)
     }
 }
 
@@ -383,6 +398,9 @@ mod tests {
         let both = one.intersection(&two);
         assert_eq!(both, Capability { receive: false, ..both.clone() });
         assert_eq!((both.text, both.key, both.native), (one.text, true, false));
+        let shorter = Capability { max_reference: Some(300), ..Capability::default() };
+        assert_eq!(shorter.intersection(&one).max_reference, Some(256));
+        assert_eq!((both.max_reference, shorter.intersection(&shorter)), (None, shorter.clone()));
         assert_eq!(both.rate, Some(Rate::per_second(80)));
         assert_eq!(one.intersection(&one), one);
         let media = both.media.unwrap();

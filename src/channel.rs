@@ -15,7 +15,7 @@ use crate::capability::Capability;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::event::{Delivery, Envelope, Event, Inbound, Raw, with_opt_outs};
-use crate::id::{AccountId, MessageId};
+use crate::id::{AccountId, Digest, MessageId};
 use crate::media::MediaStream;
 use crate::message::{Accepted, Media, MediaRef, Message};
 use crate::plan::Plan;
@@ -236,10 +236,51 @@ impl Info {
     }
 
     /// States the rule for messages, beyond what the capability says: `plan`, `check` and `send` go by it.
+    ///
+    /// It is asked of the message as it would be sent: degraded where it must be, with its reference as its key, and of
+    /// each part where it takes several.
     #[must_use]
     pub fn with_message_rule(mut self, rule: MessageRule) -> Self {
         self.message_rule = Some(rule);
         self
+    }
+
+    /// The name under which the gateway gets a message: its key, or a digest of the key where that is too long.
+    ///
+    /// The limit is [`Capability::max_reference`], in bytes. A key over it becomes its SHA-256 in ASCII letters and digits,
+    /// cut to the limit, which is the same after a restart and in every program. `None` for a message without a key, and
+    /// where the gateway takes no reference.
+    ///
+    /// What [`prepare`](Self::prepare) returns has it as its key. Ask for it wherever a message was not prepared: in
+    /// [`look_up`](Channel::look_up), and to find the message of a [`Delivery::key`]. A channel of several gateways says
+    /// here what fits all of them, and each is handed its own.
+    ///
+    /// ```
+    /// use civic_messaging::{Address, Info, Medium, Message};
+    ///
+    /// let info = Info::new("acme", Medium::Sms, "desk").with_capability(|can| can.max_reference = Some(20));
+    /// let message = Message::text(Address::phone("07700 900123")?, "On Tuesday.");
+    /// let reference = |key: &str| info.reference(&message.clone().key(key)).map(|reference| reference.into_owned());
+    /// assert_eq!(reference("waste-4711").as_deref(), Some("waste-4711"));
+    /// assert_eq!(reference("waste-2026-11-28-route-4711").map(|reference| reference.len()), Some(20));
+    /// # Ok::<(), civic_messaging::Error>(())
+    /// ```
+    pub fn reference<'m>(&self, message: &'m Message) -> Option<Cow<'m, str>> {
+        let limit = self.capability.reference_limit();
+        let key = message.key.as_deref().filter(|_| limit > 0)?;
+        Some(match key.len() <= limit {
+            true => Cow::Borrowed(key),
+            false => Cow::Owned(Digest::of(key.as_bytes()).to_base62(limit)),
+        })
+    }
+
+    /// The message with its reference in place of its key.
+    pub(crate) fn with_reference<'m>(&self, mut message: Cow<'m, Message>) -> Cow<'m, Message> {
+        if message.key.as_ref().is_some_and(|key| key.len() > self.capability.reference_limit()) {
+            let reference = self.reference(&message).map(Cow::into_owned);
+            message.to_mut().key = reference;
+        }
+        message
     }
 
     /// Names a layer that is around all that was there: for those who write one.
@@ -251,7 +292,8 @@ impl Info {
 
     /// The first line of every `send`: the message as this channel will carry it, or why it cannot.
     ///
-    /// Degrades the content where the message allows it, and borrows where there is nothing to change.
+    /// Degrades the content where the message allows it, puts the [`reference`](Self::reference) in place of the key, and
+    /// borrows where there is nothing to change.
     ///
     /// # Errors
     /// What stands against it, with its field and rule; [`Outcome::NotSent`](crate::Outcome::NotSent). Among them: it
@@ -537,4 +579,60 @@ impl<C: Channel + ?Sized> Channel for Arc<C> {
 #[deny(clippy::missing_trait_methods)]
 impl<C: Channel + ?Sized> Channel for Box<C> {
     hand_on!(self => (**self); info send receive verifier poll look_up upload_media fetch_media signal health);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn named(key: impl Into<String>) -> Message {
+        Message::text(Address::phone("07700 900123").unwrap(), "On Tuesday.").key(key)
+    }
+
+    fn info(limit: Option<usize>) -> Info {
+        Info::new("acme", Medium::Sms, "desk").with_capability(|can| {
+            can.max_reference = limit;
+            can.text = Some(crate::TextLimit::characters(918));
+        })
+    }
+
+    #[test]
+    fn reference_is_counted_in_bytes() {
+        let of = |limit, key: &str| info(Some(limit)).reference(&named(key)).unwrap().into_owned();
+        assert_eq!(of(8, "ŵŵŵŵ"), "ŵŵŵŵ");
+        assert_ne!(of(7, "ŵŵŵŵ"), "ŵŵŵŵ");
+        assert_eq!(of(7, "ŵŵŵŵ").len(), 7);
+        assert_eq!(info(None).reference(&named("k".repeat(256))).unwrap(), "k".repeat(256));
+        assert_eq!(info(None).reference(&named("k".repeat(257))).unwrap().len(), 43);
+    }
+
+    #[test]
+    fn message_without_a_key_has_no_reference() {
+        let mut message = named("k");
+        message.key = None;
+        assert_eq!(info(None).reference(&message), None);
+        let none = info(Some(0));
+        assert_eq!(none.reference(&named("k")), None);
+        assert_eq!(none.prepare(&named("k"), Timestamp::default()).unwrap().key, None);
+    }
+
+    proptest! {
+        /// Any key fits any limit, is not changed where it fits already, and is one name for each.
+        #[test]
+        fn reference_fits_and_names_one_key(key in "\\PC{1,1000}", other in "\\PC{1,1000}", limit in 8usize..300) {
+            let info = info(Some(limit));
+            let message = named(&*key);
+            let reference = info.reference(&message).unwrap().into_owned();
+            prop_assert!(!reference.is_empty() && reference.len() <= limit);
+            prop_assert_eq!(key.len() <= limit, reference == key);
+            prop_assert!(reference == key || reference.bytes().all(|b| b.is_ascii_alphanumeric()));
+            prop_assert!(info.reference(&named(&*reference)).as_deref() == Some(&*reference));
+            let prepared = info.prepare(&message, Timestamp::default()).unwrap();
+            prop_assert_eq!(prepared.key.as_deref(), Some(&*reference));
+            let is_same = info.reference(&named(&*other)).as_deref() == Some(&*reference);
+            prop_assert_eq!(key == other, is_same);
+        }
+    }
 }

@@ -594,7 +594,8 @@ impl Delivery {
         }
     }
 
-    /// Our own key of the message, where the gateway carries it back.
+    /// The key of the message as its gateway got it, where it carries that back: see
+    /// [`Info::reference`](crate::Info::reference).
     pub fn key(&self) -> Option<&str> {
         match &self.of {
             DeliveryOf::Message { key, .. } => key.as_deref(),
@@ -611,7 +612,7 @@ pub enum DeliveryOf {
     Message {
         /// The gateway's id.
         id: Option<MessageId>,
-        /// Our key.
+        /// Our key, or its [reference](crate::Info::reference).
         key: Option<String>,
     },
     /// Every message to this recipient up to a moment.

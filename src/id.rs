@@ -135,6 +135,28 @@ impl Digest {
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// The digest in base 62, cut to so many characters: ASCII letters and digits, 43 at most.
+    ///
+    /// It begins with the least significant digit, so that what is cut is spread evenly.
+    pub(crate) fn to_base62(self, max: usize) -> String {
+        let mut number = self.0;
+        let digits = (0..max.min(43)).map(|_| {
+            let mut rest = 0;
+            for byte in &mut number {
+                let part = rest << 8 | u16::from(*byte);
+                // Less than 256, since the rest is less than 62.
+                (*byte, rest) = ((part / 62) as u8, part % 62);
+            }
+            let digit = rest as u8;
+            char::from(match digit {
+                0..=9 => b'0' + digit,
+                10..=35 => b'A' + digit - 10,
+                _ => b'a' + digit - 36,
+            })
+        });
+        digits.collect()
+    }
 }
 
 impl FromStr for Digest {
@@ -487,6 +509,19 @@ mod tests {
         for wrong in ["", "9f86", "n4bQ", "zz86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"] {
             assert!(wrong.parse::<Digest>().is_err());
         }
+    }
+
+    #[test]
+    fn digest_in_base_62_is_what_it_always_was() {
+        // By another program: digits of int.from_bytes(sha256(b"test"), "big") in base 62, the least significant first.
+        let digest = Digest::of(b"test");
+        let whole = "6vhzrz95kiht2XjnE9MLF0Zo76GslnNyr2vKxHOQNpb";
+        assert_eq!(digest.to_base62(usize::MAX), whole);
+        for max in 0..=43 {
+            assert_eq!(digest.to_base62(max), whole[..max]);
+        }
+        assert_eq!(Digest::new([0; 32]).to_base62(50), "0".repeat(43));
+        assert_eq!(Digest::new([0xFF; 32]).to_base62(50), "1pX8wOr5j2ACunjH7GLL8mWZWHmY1LA1ZO6Adwksjhy");
     }
 
     #[test]

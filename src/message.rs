@@ -108,10 +108,12 @@ impl Message {
         self
     }
 
-    /// Names the message: 1 to 256 bytes, no control characters, no personal data, since the gateway sees it.
+    /// Names the message, in any length: no control characters, no personal data, since the gateway sees it.
     ///
-    /// Status events carry it back where the gateway can ([`Capability::key`](crate::Capability::key)), so that a doubtful
-    /// send can be settled. No gateway here refuses a second message under one key.
+    /// The gateway gets it as its reference, or a digest of it where it is longer than the gateway takes: see
+    /// [`Info::reference`](crate::Info::reference). Status events carry that back where the gateway can
+    /// ([`Capability::key`](crate::Capability::key)), so that a doubtful send can be settled. No gateway here refuses a
+    /// second message under one key.
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());

@@ -364,16 +364,16 @@ impl Channel for Mock {
         if !self.info.capability.look_up {
             return Err(Error::unsupported("this channel cannot look messages up"));
         }
-        let state = self.state();
-        let same = |(id, taken): &&(MessageId, Message)| match (&sent.id, &sent.message.key) {
+        let (state, reference) = (self.state(), self.info.reference(&sent.message));
+        let same = |(id, taken): &&(MessageId, Message)| match (&sent.id, &reference) {
             (Some(known), _) => known == id,
-            (None, Some(key)) => taken.key.as_ref() == Some(key),
+            (None, Some(reference)) => taken.key.as_deref() == Some(reference),
             (None, None) => false,
         };
         let found = state.taken.iter().filter(same);
         let found: Vec<_> =
             found.map(|(id, taken)| self.delivery(id, DeliveryState::Accepted, taken.key.clone())).collect();
-        Ok(match (found.is_empty(), &sent.id, &sent.message.key) {
+        Ok(match (found.is_empty(), &sent.id, &reference) {
             (false, ..) => Evidence::Found(found),
             (true, None, None) => Evidence::CannotTell,
             (true, ..) => Evidence::Absent { conclusive: true },

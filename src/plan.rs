@@ -134,7 +134,7 @@ impl Info {
             examined.envelope(message);
             examined.message_rule(message);
             if examined.problems.is_empty() && examined.fits_text(text).is_ok() {
-                return Ok(Cow::Borrowed(message));
+                return Ok(self.with_reference(Cow::Borrowed(message)));
             }
             examined.problems.clear();
         }
@@ -145,7 +145,7 @@ impl Info {
         let parts = messages.len();
         let mut messages = messages.into_iter();
         match (messages.next(), messages.next()) {
-            (Some(message), None) => Ok(message),
+            (Some(message), None) => Ok(self.with_reference(message)),
             _ => Err(Error::unsupported(format!("it takes {parts} messages here: send each of `plan().split()`"))
                 .with_field("content")
                 .with_gateway(self.gateway)),
@@ -181,15 +181,22 @@ impl Examined<'_> {
             Ok([content]) => vec![Cow::Owned(whole.into_owned().with_content(content))],
             Err(pieces) if pieces.is_empty() => vec![whole],
             Err(pieces) => {
-                let part = |(n, content)| Cow::Owned(whole.part(n + 1, content));
-                pieces.into_iter().enumerate().map(part).collect()
+                let part = |(n, content)| whole.part(n + 1, content);
+                let parts: Vec<_> = pieces.into_iter().enumerate().map(part).collect();
+                // Each is sent on its own, so its send must agree.
+                if self.problems.is_empty() {
+                    self.problems.extend(parts.iter().find_map(|part| self.info.check(part).err()));
+                }
+                parts.into_iter().map(Cow::Owned).collect()
             }
         }
     }
 
     /// What the adapter's own rule says.
     fn message_rule(&mut self, message: &Message) {
-        if let Some(Err(problem)) = self.info.message_rule.map(|rule| rule(message)) {
+        if let Some(rule) = self.info.message_rule
+            && let Err(problem) = rule(&self.info.with_reference(Cow::Borrowed(message)))
+        {
             self.problems.push(problem);
         }
     }
@@ -209,9 +216,9 @@ impl Examined<'_> {
             self.wrong("reply_to", "is empty: it must be the id of a message");
         }
         if let Some(key) = &message.key
-            && (!(1..=256).contains(&key.len()) || key.contains(char::is_control))
+            && (key.is_empty() || key.contains(char::is_control))
         {
-            self.wrong("key", "must be 1 to 256 bytes without control characters");
+            self.wrong("key", "must have a character at least, and no control characters");
         }
     }
 
@@ -768,6 +775,8 @@ fn media_as_text(media: &[Media]) -> Content {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::address::Address;
     use crate::capability::TemplateLimits;
@@ -816,6 +825,87 @@ mod tests {
         assert_eq!(Plan::new(&refused, &info).problems()[0].field(), Some("text"));
         assert_eq!(info.check(&refused).unwrap_err().field(), Some("text"));
         assert!(info.check(&message("yes".into())).is_ok());
+    }
+
+    #[test]
+    fn long_key_is_checked_as_its_reference() {
+        let short = |message: &Message| match message.key.as_deref() {
+            Some(key) if key.len() > 20 => Err(Error::invalid("key", "is over 20 bytes")),
+            _ => Ok(()),
+        };
+        let info = info(Medium::Sms).with_capability(|can| can.max_reference = Some(20)).with_message_rule(short);
+        let long = message("yes".into()).key("k".repeat(21));
+        let sent = info.prepare(&long, crate::Timestamp::default()).unwrap();
+        assert_eq!(sent.key.as_deref(), info.reference(&long).as_deref());
+        assert_ne!(sent.key, long.key);
+        // The caller's own name stays the caller's.
+        let plan = Plan::new(&long, &info);
+        assert!(plan.problems().is_empty());
+        assert_eq!(plan.split().unwrap()[0].key, long.key);
+    }
+
+    #[test]
+    fn key_is_refused_if_empty_or_with_a_control_character() {
+        for key in ["", "line\nbreak", "\u{85}"] {
+            let error = info(Medium::Sms).check(&message("yes".into()).key(key)).unwrap_err();
+            assert_eq!(error.field(), Some("key"), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn plan_refuses_a_part_that_send_would_refuse() {
+        let info = info(Medium::Messenger)
+            .with_capability(|can| can.media = Some(MediaLimits::messenger()))
+            .with_message_rule(|message| match &message.content {
+                Content::Text(text) if text == "no" => Err(Error::invalid("text", "is refused")),
+                _ => Ok(()),
+            });
+        let to = || Address::messenger("6000000000000001").unwrap();
+        let file = |caption: &str| Message::media(to(), [Media::image("https://example.org/a.png").caption(caption)]);
+        // A caption goes before the file, as a text of its own: of four units at most.
+        for caption in ["no", "too long"] {
+            assert_eq!(Plan::new(&file(caption), &info).problems().first().and_then(Error::field), Some("text"));
+        }
+        assert_eq!(Plan::new(&file("yes"), &info).split().unwrap().len(), 2);
+    }
+
+    proptest! {
+        /// Of any message, plan and check say the same, and every part of a plan passes the check of its own send.
+        #[test]
+        fn plan_and_check_agree(
+            key in "\\PC{0,40}",
+            limit in proptest::option::of(0usize..40),
+            texts in proptest::collection::vec(proptest::option::of("[a-d]{0,6}"), 1..4),
+        ) {
+            let info = info(Medium::Messenger)
+                .with_capability(|can| {
+                    can.max_reference = limit;
+                    can.media = Some(MediaLimits::messenger());
+                })
+                .with_message_rule(|message| match (&message.content, &message.key) {
+                    (Content::Text(text), _) if text.contains('d') => Err(Error::invalid("text", "is refused")),
+                    (_, Some(key)) if key.contains('d') => Err(Error::invalid("key", "is refused")),
+                    _ => Ok(()),
+                });
+            let file = |caption: Option<String>| Media {
+                caption, ..Media::image("https://example.org/a.png")
+            };
+            let to = Address::messenger("6000000000000001").unwrap();
+            let message = Message::media(to, texts.into_iter().map(file)).key(key);
+            let (plan, checked) = (Plan::new(&message, &info), info.check(&message));
+            match plan.split() {
+                Ok(parts) => {
+                    prop_assert_eq!(checked.is_ok(), parts.len() == 1);
+                    for part in &parts {
+                        prop_assert!(info.check(part).is_ok());
+                    }
+                }
+                Err(problem) => {
+                    let field = checked.err().and_then(|error| error.field().map(str::to_owned));
+                    prop_assert_eq!(field.as_deref(), problem.field());
+                }
+            }
+        }
     }
 
     #[test]

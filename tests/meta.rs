@@ -790,7 +790,7 @@ async fn wrong_input_is_refused_before_the_network() {
         ("text", text(" \n ".into())),
         ("text", text("ŵ".repeat(4097))),
         ("to", Message::text(Address::x("1").unwrap(), "Hello")),
-        ("key", text("Hello".into()).key("k".repeat(257))),
+        ("key", text("Hello".into()).key("line\nbreak")),
         ("not_after", text("Hello".into()).not_after(Timestamp::from_secs(1_794_999_999))),
         ("content", Message::media(to(), [Media::image("https://a.example/1"), Media::image("https://a.example/2")])),
         ("media.caption", Message::media(to(), [Media::image("https://a.example/1").caption("c".repeat(1025))])),

@@ -581,6 +581,25 @@ async fn look_up_by_key_is_inconclusive_beside_an_odd_row() {
 }
 
 #[tokio::test]
+async fn look_up_by_a_long_key_asks_for_its_reference() {
+    let (server, _, notify) = channel().await;
+    answers(&server, 201, &json!({ "id": "m1" })).await;
+    let message = text("07700 900123", "Hello").key("ŵ".repeat(501));
+    notify.send(&message).await.unwrap();
+    let requests = server.received_requests().await.unwrap();
+    let sent: serde_json::Value = serde_json::from_slice(&requests[0].body).unwrap();
+    let reference = sent["reference"].as_str().unwrap();
+    assert_eq!(reference, notify.info().reference(&message).unwrap());
+    let row = json!({ "id": "m1", "reference": reference, "status": "delivered" });
+    server.reset().await;
+    let list = ResponseTemplate::new(200).set_body_json(json!({ "notifications": [row] }));
+    let asked = Mock::given(method("GET")).and(wiremock::matchers::query_param("reference", reference));
+    asked.respond_with(list).mount(&server).await;
+    let found = notify.look_up(&Sent::new(message, recorded())).await.unwrap();
+    assert!(matches!(found, Evidence::Found(found) if found[0].key() == Some(reference)));
+}
+
+#[tokio::test]
 async fn answer_without_an_id_is_an_unknown_outcome() {
     for (body, known) in [
         (json!({ "id": "" }), false),

@@ -393,6 +393,8 @@ pub(super) struct Attempt {
     pub(super) gateway: String,
     pub(super) account: String,
     pub(super) at: Timestamp,
+    /// What the gateway got in place of the key, where it takes none so long.
+    pub(super) reference: Option<String>,
     /// It may have gone.
     pub(super) doubted: bool,
     /// It failed for now, and may go another time.
@@ -407,7 +409,13 @@ impl Attempt {
     /// One that begins.
     pub(super) fn new(gateway: &str, account: &str, at: Timestamp) -> Self {
         let (gateway, account) = (gateway.to_owned(), account.to_owned());
-        Self { gateway, account, at, doubted: false, passing: false, died: false, suspended: false }
+        let (doubted, passing, died, suspended) = (false, false, false, false);
+        Self { gateway, account, at, reference: None, doubted, passing, died, suspended }
+    }
+
+    /// Notes the reference that the gateway gets in place of the key.
+    pub(super) fn with_reference(self, reference: Option<String>) -> Self {
+        Self { reference, ..self }
     }
 }
 

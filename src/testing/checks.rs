@@ -61,6 +61,7 @@ checks! { $
         a_text_arrives_whole
         a_text_over_the_limit_is_refused_before_the_network
         a_wrong_address_is_refused_before_the_network
+        key_of_any_length_goes_as_its_reference
         a_message_whose_time_has_passed_is_not_sent
         options_of_another_gateway_are_ignored
         one_send_is_one_request

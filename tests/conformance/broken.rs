@@ -47,6 +47,7 @@ enum Wrong {
     CallsATimeOutRejected,
     ComparesAPrefix,
     CrashesOnAWebhookThatIsNotJson,
+    CutsLongKeys,
     DeclaresAPollThatIsNotThere,
     DeclaresTemplates,
     DoublesWhenConnectionsClose,
@@ -91,6 +92,7 @@ enum Wrong {
     PutsTheAnswerIntoAnError,
     PutsTheTokenIntoDebug,
     ReadsForeignOptions,
+    RefusesLongKeys,
     RefusesWhatItCannotRead,
     RetriesByItself,
     ReversesABatch,
@@ -319,7 +321,9 @@ const CASES: &[(Wrong, &str, &[&str])] = &[
         "a_wrong_address_is_refused_before_the_network",
         &["what_is_not_declared_is_refused_before_the_network"],
     ),
-    (ForgetsTheKey, "a_message_is_written_as_it_was_recorded", &[]),
+    (CutsLongKeys, "key_of_any_length_goes_as_its_reference", &[]),
+    (RefusesLongKeys, "key_of_any_length_goes_as_its_reference", &[]),
+    (ForgetsTheKey, "a_message_is_written_as_it_was_recorded", &["key_of_any_length_goes_as_its_reference"]),
     (ForgetsTheCode, "a_refusal_means_what_was_recorded", &[]),
     (DownloadsHalf, "a_file_comes_down_whole", &[]),
     (ShowsNoSignal, "a_signal_is_shown_as_it_was_recorded", &[]),
@@ -704,7 +708,14 @@ impl Channel for Adapter {
             _ => self.context.clock.now(),
         };
         let long = matches!(&message.content, Content::Text(text) if text.chars().count() > 300);
+        let key = message.key.as_deref().unwrap_or_default();
+        if self.is(RefusesLongKeys) && key.len() > 20 {
+            return Err(Error::invalid("key", "is over 20 bytes"));
+        }
         let message = match self.info.prepare(message, now) {
+            Ok(message) if self.is(CutsLongKeys) && key.len() > 20 => {
+                message.into_owned().key(key.chars().take(20).collect::<String>())
+            }
             Ok(message) => message.into_owned(),
             Err(error) if self.is(SendsBeforeItChecks) => {
                 _ = self.made(message).await;

@@ -105,6 +105,7 @@ const ROWS: &[(&str, Cell)] = &[
     ("quotes", |can| yes(can.reply_to)),
     ("conversations of several people", |can| yes(can.conversation)),
     ("a status carries our key back", |can| yes(can.key)),
+    ("its longest reference, in bytes", |can| can.max_reference.map(grouped).unwrap_or_default()),
     ("receives webhooks", |can| yes(can.receive)),
     ("can be polled", |can| yes(can.poll)),
     ("looks messages up", |can| yes(can.look_up)),
@@ -126,9 +127,13 @@ fn limit(limit: TextLimit) -> String {
         Unit::Segments => "segments",
         Unit::Utf16 => "UTF-16 code units",
     };
-    let max = limit.max.to_string();
-    match max.split_at_checked(max.len().saturating_sub(3)) {
-        Some((thousands, rest)) if !thousands.is_empty() => format!("{thousands},{rest} {unit}"),
-        _ => format!("{max} {unit}"),
+    format!("{} {unit}", grouped(limit.max))
+}
+
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    match digits.split_at_checked(digits.len().saturating_sub(3)) {
+        Some((thousands, rest)) if !thousands.is_empty() => format!("{thousands},{rest}"),
+        _ => digits,
     }
 }

@@ -30,6 +30,8 @@ mod intake;
 #[cfg(feature = "sqlite-system")]
 mod keep;
 #[cfg(feature = "sqlite-system")]
+mod keys;
+#[cfg(feature = "sqlite-system")]
 mod load;
 #[cfg(feature = "sqlite-system")]
 mod locked;

@@ -51,6 +51,7 @@ impl Meta {
             can.read = true;
             can.typing = true;
             can.key = true;
+            can.max_reference = Some(messenger::METADATA_MAX);
             can.reply_to = true;
             can.text = Some(TextLimit::characters(messenger::TEXT_MAX));
             can.media = Some(MediaLimits::messenger());

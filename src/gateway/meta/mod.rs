@@ -411,6 +411,7 @@ fn whatsapp_info(gateway: &'static str, number: AccountId, config: &Config) -> I
         can.read = true;
         can.typing = true;
         can.key = true;
+        can.max_reference = Some(whatsapp::OPAQUE_DATA_MAX);
         can.conversation = true;
         can.reply_to = true;
         can.text = Some(TextLimit::characters(whatsapp::TEXT_MAX));

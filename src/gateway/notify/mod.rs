@@ -249,6 +249,7 @@ impl Notify {
                 can.look_up = true;
                 can.health = true;
                 can.key = true;
+                can.max_reference = Some(1_000);
                 can.text = Some(TextLimit::utf16(918));
                 // Of requests, for each kind of key of a service.
                 can.rate = Some(Rate::per_minute(3_000));
@@ -397,11 +398,11 @@ impl Channel for Notify {
                 Err(error) => Err(error),
             };
         }
-        let Some(key) = sent.message.key.as_deref().filter(|_| !is_simulated(&sent.message.to)) else {
+        let Some(ours) = self.info.reference(&sent.message).filter(|_| !is_simulated(&sent.message.to)) else {
             return Ok(Evidence::CannotTell);
         };
-        let reference: String = form_urlencoded::byte_serialize(key.as_bytes()).collect();
-        let answer = self.get(&format!("/v2/notifications?template_type=sms&reference={reference}")).await?;
+        let written: String = form_urlencoded::byte_serialize(ours.as_bytes()).collect();
+        let answer = self.get(&format!("/v2/notifications?template_type=sms&reference={written}")).await?;
         let json = Json::new(&answer.body);
         let list = json.read::<receive::Rows<'_>>().and_then(|list| list.rows).ok_or_else(|| answer.unreadable())?;
         let (mut found, mut unreadable) = (Vec::new(), false);
@@ -409,8 +410,8 @@ impl Channel for Notify {
             let told: receive::Told<'_> = json::read(row.get()).unwrap_or_default();
             let raw = Raw::new(json.raw(row.get()));
             match (receive::delivery(&told, &self.info, raw, self.clock.now()), told.reference()) {
-                (Some(delivery), Some(reference)) if reference == key => found.push(delivery),
-                (_, Some(reference)) if reference != key => {}
+                (Some(delivery), Some(reference)) if reference == ours => found.push(delivery),
+                (_, Some(reference)) if reference != ours => {}
                 // It may be the message that is looked for.
                 _ => unreadable = true,
             }

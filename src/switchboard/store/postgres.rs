@@ -531,7 +531,7 @@ async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claimed>, Fault> 
          FROM civic_messaging.message AS m WHERE m.id = ANY ($1) ORDER BY array_position($1, m.id)";
     let tries =
         "SELECT gateway, account, begun, message, outcome IS NOT DISTINCT FROM 'unknown', passing, ended IS NULL,
-                outcome IS NOT DISTINCT FROM 'suspended'
+                outcome IS NOT DISTINCT FROM 'suspended', reference
          FROM civic_messaging.attempt WHERE message = ANY ($1) ORDER BY message, n";
     let tries = db.rows(tries, &[&ids]).await?;
     let mut claimed = Vec::with_capacity(ids.len());
@@ -543,7 +543,8 @@ async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claimed>, Fault> 
                 let (gateway, account, at) = (of.try_get(0)?, of.try_get(1)?, moment(of, 2)?);
                 let (doubted, passing, died, suspended) =
                     (of.try_get(4)?, of.try_get(5)?, of.try_get(6)?, of.try_get(7)?);
-                attempts.push(Attempt { gateway, account, at, doubted, passing, died, suspended });
+                let reference = of.try_get(8)?;
+                attempts.push(Attempt { gateway, account, at, reference, doubted, passing, died, suspended });
             }
         }
         let (message, damaged) = message_of(row.try_get(3)?, row.try_get(10)?, row.try_get(9)?);
@@ -568,10 +569,10 @@ async fn begin(db: &Session, hold: Hold, attempt: &Attempt) -> Result<bool, Faul
          WHERE id = $1 AND fence = $2 AND state = 'claimed' AND lease > $3";
     let begun = db.change(begin, &[&hold.id.0, &hold.fence, &attempt.at.as_millis()]).await? == 1;
     if begun {
-        let note = "INSERT INTO civic_messaging.attempt (message, n, gateway, account, begun)
-             SELECT id, attempts, $2, $3, $4 FROM civic_messaging.message WHERE id = $1";
+        let note = "INSERT INTO civic_messaging.attempt (message, n, gateway, account, begun, reference)
+             SELECT id, attempts, $2, $3, $4, $5 FROM civic_messaging.message WHERE id = $1";
         let (gateway, account) = (text(&attempt.gateway), text(&attempt.account));
-        db.change(note, &[&hold.id.0, &gateway, &account, &attempt.at.as_millis()]).await?;
+        db.change(note, &[&hold.id.0, &gateway, &account, &attempt.at.as_millis(), &attempt.reference]).await?;
     }
     Ok(begun)
 }
@@ -976,7 +977,9 @@ async fn deliver(db: &Session, line: Option<&str>, delivery: &Delivery, now: Tim
     let of = "SELECT message FROM (
              SELECT 1 AS n, message FROM civic_messaging.part WHERE gateway = $1 AND account = $4 AND id = $2
              UNION ALL
-             SELECT 2, m.id FROM civic_messaging.message AS m
+             SELECT 2, message FROM civic_messaging.attempt WHERE reference = $3 AND gateway = $1 AND account = $4
+             UNION ALL
+             SELECT 3, m.id FROM civic_messaging.message AS m
              JOIN civic_messaging.attempt AS a ON a.message = m.id AND a.gateway = $1 AND a.account = $4
              WHERE m.key = $3) AS found
          ORDER BY n, message LIMIT 1";
@@ -1029,7 +1032,12 @@ async fn join_early(db: &Session, message: i64, now: Timestamp) -> Result<(), Fa
              UNION
              SELECT e.n FROM civic_messaging.message AS m JOIN civic_messaging.attempt AS a ON a.message = m.id
              JOIN civic_messaging.early AS e ON e.key = m.key AND e.gateway = a.gateway AND e.account = a.account
-             WHERE m.id = $1)
+             WHERE m.id = $1
+             UNION
+             SELECT e.n FROM civic_messaging.attempt AS a
+             JOIN civic_messaging.early AS e
+                 ON e.key = a.reference AND e.gateway = a.gateway AND e.account = a.account
+             WHERE a.message = $1)
          RETURNING delivery";
     // In any order: the ladder gives the same.
     for row in db.rows(early, &[&message]).await? {
@@ -1057,14 +1065,16 @@ fn risen(before: Option<&str>, state: DeliveryState) -> Result<String, Fault> {
     Ok(serde_json::to_string(&before.and_then(rung_of).map_or(state, |before| before.join(state)))?)
 }
 
-/// Locks what a gateway may tell of this message: its key, and the ids that are about to be written down.
+/// Locks what a gateway may tell of this message: its key and references, and the ids that are about to be written down.
 async fn lock_own(db: &Session, message: i64, ids: &[MessageId]) -> Result<(), Fault> {
-    let of = "SELECT key, (SELECT gateway FROM civic_messaging.attempt WHERE message = $1 ORDER BY n DESC LIMIT 1)
+    let of = "SELECT key, (SELECT gateway FROM civic_messaging.attempt WHERE message = $1 ORDER BY n DESC LIMIT 1),
+             ARRAY(SELECT reference FROM civic_messaging.attempt WHERE message = $1 AND reference IS NOT NULL)
          FROM civic_messaging.message WHERE id = $1";
     let Some(row) = db.row(of, &[&message]).await? else { return Ok(()) };
     let gateway = row.try_get::<_, Option<&str>>(1)?.unwrap_or_default();
     let ids = ids.iter().map(|id| by_id(gateway, id.as_str()));
-    let names: Vec<_> = ids.chain([by_key(row.try_get(0)?)]).collect();
+    let references: Vec<&str> = row.try_get(2)?;
+    let names: Vec<_> = ids.chain(references.into_iter().chain([row.try_get(0)?]).map(by_key)).collect();
     lock_told(db, &names).await
 }
 
@@ -1086,7 +1096,7 @@ fn by_id(gateway: &str, id: &str) -> String {
 }
 
 fn by_key(key: &str) -> String {
-    text(&format!("key\n{key}")).into_owned()
+    format!("key\n{}", indexed(key))
 }
 
 /// A text as PostgreSQL takes it, which knows no NUL.

@@ -69,6 +69,8 @@ CREATE TABLE civic_messaging.attempt (
     gateway TEXT NOT NULL,
     account TEXT NOT NULL,
     begun BIGINT NOT NULL,
+    -- What the gateway got in place of the key, where it takes none so long.
+    reference TEXT,
     ended BIGINT,
     outcome TEXT,
     kind TEXT,
@@ -81,6 +83,7 @@ CREATE TABLE civic_messaging.attempt (
     currency TEXT,
     PRIMARY KEY (message, n)
 );
+CREATE INDEX attempt_reference ON civic_messaging.attempt (reference) WHERE reference IS NOT NULL;
 
 -- What the policy said of a message when it was not yes.
 CREATE TABLE civic_messaging.decision (
@@ -204,6 +207,7 @@ DECLARE
     found_digest text;
     falls_back boolean;
     own_digest text;
+    own_key text;
     same boolean;
 BEGIN
     BEGIN
@@ -277,8 +281,8 @@ BEGIN
                 THEN 'allow must be of choice_to_text, link_to_text, location_to_text, media_to_text, '
                      'quote_to_nothing and typography'
             WHEN taken->>'not_after' !~ '^-?[0-9]{1,18}$' THEN 'not_after must be in whole milliseconds since 1970'
-            WHEN octet_length(taken->>'key') NOT BETWEEN 1 AND 256 OR taken->>'key' ~ '[\u0001-\u001f\u007f-\u009f]'
-                THEN 'key must be 1 to 256 bytes without control characters'
+            WHEN taken->>'key' = '' OR taken->>'key' ~ '[\u0001-\u001f\u007f-\u009f]'
+                THEN 'key must have a character at least, and no control characters'
             WHEN NOT isfinite(enqueue.due) THEN 'due must be a moment'
         END;
     END IF;
@@ -291,11 +295,16 @@ BEGIN
         taken := taken || jsonb_build_object('key', left(encode(sha256(convert_to(concat_ws('/', clock_timestamp(),
             random(), random(), txid_current(), pg_backend_pid()), 'UTF8')), 'hex'), 32));
     END IF;
+    -- As an index takes it: a longer one is known by its digest.
+    own_key := taken->>'key';
+    IF octet_length(own_key) > 1000 THEN
+        own_key := encode(sha256(convert_to(own_key, 'UTF8')), 'hex');
+    END IF;
     own_digest := encode(sha256(convert_to(taken::text, 'UTF8')), 'hex');
     due_at := greatest(moment, floor(extract(epoch FROM enqueue.due) * 1000)::bigint);
     -- It waits for another that writes the same key at this moment, and then leaves it alone.
     INSERT INTO civic_messaging.message (line, key, recipient, body, digest, priority, state, due, queued)
-    VALUES (enqueue.line, taken->>'key', sendee, taken::text, own_digest,
+    VALUES (enqueue.line, own_key, sendee, taken::text, own_digest,
             array_position(ARRAY['emergency', 'reply', 'notice', 'marketing'], taken->>'purpose') - 1,
             CASE WHEN due_at > moment THEN 'deferred' ELSE 'queued' END, due_at, moment)
     ON CONFLICT (line, key) DO NOTHING RETURNING id INTO found_id;
@@ -305,7 +314,7 @@ BEGIN
     END IF;
     SELECT id, body, digest, fallback IS NOT NULL INTO found_id, found_body, found_digest, falls_back
     FROM civic_messaging.message
-    WHERE line = enqueue.line AND key = taken->>'key';
+    WHERE line = enqueue.line AND key = own_key;
     BEGIN
         same := NOT falls_back AND (found_digest = own_digest OR found_body::jsonb = taken);
     EXCEPTION WHEN data_exception THEN

@@ -319,10 +319,16 @@ impl Engine for Sqlite {
                 .execute((hold.id.0, hold.fence, attempt.at))?;
             if changed == 1 {
                 db.prepare_cached(
-                    "INSERT INTO attempt (message, n, gateway, account, begun)
-                     VALUES (?1, (SELECT attempts FROM message WHERE id = ?1), ?2, ?3, ?4)",
+                    "INSERT INTO attempt (message, n, gateway, account, begun, reference)
+                     VALUES (?1, (SELECT attempts FROM message WHERE id = ?1), ?2, ?3, ?4, ?5)",
                 )?
-                .execute((hold.id.0, &attempt.gateway, &attempt.account, attempt.at))?;
+                .execute((
+                    hold.id.0,
+                    &attempt.gateway,
+                    &attempt.account,
+                    attempt.at,
+                    &attempt.reference,
+                ))?;
             }
             Ok(changed == 1)
         })
@@ -806,13 +812,13 @@ fn read_held(db: &Connection, id: i64) -> rusqlite::Result<Held> {
          FROM message AS m WHERE id = ?1",
     )?;
     let mut attempts = db.prepare_cached(
-        "SELECT gateway, account, begun, outcome IS 'unknown', passing, ended IS NULL, outcome IS 'suspended'
+        "SELECT gateway, account, begun, outcome IS 'unknown', passing, ended IS NULL, outcome IS 'suspended', reference
          FROM attempt WHERE message = ?1 ORDER BY n",
     )?;
     let read = |row: &Row<'_>| {
-        let (gateway, account, at) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let (gateway, account, at, reference) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(7)?);
         let (doubted, passing, died, suspended) = (row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?);
-        Ok(Attempt { gateway, account, at, doubted, passing, died, suspended })
+        Ok(Attempt { gateway, account, at, reference, doubted, passing, died, suspended })
     };
     held.query_row((id,), |row| {
         let tried = row.get::<_, u32>(10)? > 0;
@@ -972,6 +978,8 @@ fn deliver(db: &Connection, line: Option<&str>, delivery: &Delivery, now: Timest
         .prepare_cached(
             "SELECT message FROM part WHERE gateway = ?1 AND account = ?4 AND id = ?2
              UNION ALL
+             SELECT message FROM attempt WHERE reference = ?3 AND gateway = ?1 AND account = ?4
+             UNION ALL
              SELECT m.id FROM message AS m JOIN attempt AS a ON a.message = m.id AND a.gateway = ?1 AND a.account = ?4
              WHERE m.key = ?3 LIMIT 1",
         )?
@@ -1023,7 +1031,9 @@ fn join_early(db: &Connection, message: i64, now: Timestamp) -> rusqlite::Result
          JOIN early AS e ON e.gateway = p.gateway AND e.account = p.account AND e.id = p.id WHERE p.message = ?1";
     let by_key = "SELECT e.rowid, e.delivery FROM message AS m JOIN early AS e ON e.key = m.key
          JOIN attempt AS a ON a.message = m.id AND a.gateway = e.gateway AND a.account = e.account WHERE m.id = ?1";
-    for early in [by_id, by_key] {
+    let by_reference = "SELECT e.rowid, e.delivery FROM attempt AS a JOIN early AS e ON e.key = a.reference
+         AND e.gateway = a.gateway AND e.account = a.account WHERE a.message = ?1";
+    for early in [by_id, by_key, by_reference] {
         let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?));
         let early = db.prepare_cached(early)?.query_map((message,), read)?.collect::<Result<Vec<_>, _>>()?;
         for (rowid, delivery) in early {

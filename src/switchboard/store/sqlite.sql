@@ -45,6 +45,8 @@ CREATE TABLE attempt (
     gateway TEXT NOT NULL,
     account TEXT NOT NULL,
     begun INTEGER NOT NULL,
+    -- What the gateway got in place of the key, where it takes none so long.
+    reference TEXT,
     ended INTEGER,
     outcome TEXT,
     kind TEXT,
@@ -57,7 +59,7 @@ CREATE TABLE attempt (
     currency TEXT,
     PRIMARY KEY (message, n)
 ) STRICT, WITHOUT ROWID;
-
+CREATE INDEX attempt_reference ON attempt (reference) WHERE reference IS NOT NULL;
 -- What the policy said of a message when it was not yes.
 CREATE TABLE decision (
     message INTEGER NOT NULL,

@@ -83,6 +83,9 @@ each! {
     a_person_is_one_by_number_and_by_user_id
     a_recipient_that_the_gateway_renames_is_one_person
     an_id_that_came_with_a_key_is_known_from_then_on
+    message_is_found_by_the_reference_of_an_attempt
+    early_delivery_is_joined_by_its_reference
+    key_of_any_length_is_of_one_message
     what_stands_there_is_listed_line_by_line
     an_event_is_taken_in_once
     a_place_in_a_channel_is_kept
@@ -826,6 +829,56 @@ async fn an_id_that_came_with_a_key_is_known_from_then_on(store: &dyn Engine, ot
     assert_eq!((status.state, status.gateway_id), (State::Accepted, Some("id-a".into())));
     brought(store, delivery("id-a", DeliveryState::Delivered)).await;
     assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Delivered));
+}
+
+async fn message_is_found_by_the_reference_of_an_attempt(store: &dyn Engine, other: &dyn Engine) {
+    let id = put(store, new("k", 1)).await;
+    let claimed = claim(store, at(1)).await;
+    let under = attempt(at(2)).with_reference(Some("digest".to_owned()));
+    assert!(store.begin(claimed[0].hold, under).await.unwrap());
+    let lost = End { state: State::Unknown, due: Some(at(4)), ..end("unknown") };
+    assert!(store.finish(claimed[0].hold, lost).await.unwrap());
+    let doubtful = store.doubtful(at(4), LEASE, 9).await.unwrap();
+    assert_eq!(doubtful[0].attempts[0].reference.as_deref(), Some("digest"));
+    let told = |id, state| delivery(id, state).with_key(Some("digest".to_owned()));
+    let elsewhere = Envelope { account: AccountId::new("another"), ..envelope() };
+    brought(other, Delivery { envelope: elsewhere, ..told("unheard", DeliveryState::Sent) }).await;
+    assert_eq!(store.status(id).await.unwrap().unwrap().state, State::Unknown);
+    brought(other, told("heard", DeliveryState::Sent)).await;
+    let status = store.status(id).await.unwrap().unwrap();
+    assert_eq!((status.state, status.gateway_id), (State::Accepted, Some("heard".into())));
+    // A look-up names it by the key.
+    brought(other, delivery("", DeliveryState::Delivered).with_key(Some("k".to_owned()))).await;
+    assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Delivered));
+}
+
+async fn early_delivery_is_joined_by_its_reference(store: &dyn Engine, other: &dyn Engine) {
+    let id = put(store, new("k", 1)).await;
+    let early = delivery("unheard", DeliveryState::Sent).with_key(Some("digest".to_owned()));
+    assert_eq!(brought(other, early).await, 1);
+    let claimed = claim(store, at(1)).await;
+    let under = attempt(at(2)).with_reference(Some("digest".to_owned()));
+    assert!(store.begin(claimed[0].hold, under).await.unwrap());
+    let lost = End { state: State::Unknown, due: Some(at(9)), ..end("unknown") };
+    assert!(store.finish(claimed[0].hold, lost).await.unwrap());
+    let status = store.status(id).await.unwrap().unwrap();
+    assert_eq!((status.state, status.delivery), (State::Accepted, Some(DeliveryState::Sent)));
+}
+
+async fn key_of_any_length_is_of_one_message(store: &dyn Engine, other: &dyn Engine) {
+    for (n, key) in (0..).zip(["k".to_owned(), "ŵ".repeat(500), "ŵ".repeat(501), random(9000)]) {
+        let id = put(store, new(&key, n)).await;
+        assert_eq!(other.enqueue(new(&key, n)).await.unwrap(), Enqueued::Same(id));
+        assert_eq!(other.enqueue(new(&key, n + 9)).await.unwrap(), Enqueued::Other);
+        assert_eq!(other.by_key("desk", &key).await.unwrap(), Some(id));
+        let claimed = claim(store, at(1)).await;
+        assert_eq!(claimed[0].message.as_ref().unwrap().key.as_deref(), Some(&*key));
+        begin(store, &claimed[0]).await;
+        let lost = End { state: State::Unknown, due: Some(at(9)), ..end("unknown") };
+        assert!(store.finish(claimed[0].hold, lost).await.unwrap());
+        brought(other, delivery(&format!("id-{n}"), DeliveryState::Sent).with_key(Some(key))).await;
+        assert_eq!(store.status(id).await.unwrap().unwrap().state, State::Accepted);
+    }
 }
 
 async fn what_stands_there_is_listed_line_by_line(store: &dyn Engine, other: &dyn Engine) {

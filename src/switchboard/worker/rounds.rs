@@ -159,6 +159,10 @@ impl Switchboard {
         for channel in line.suppliers(&message.to).into_iter().filter(of) {
             let mut sent = Sent::new(message.clone(), at).by(channel.info().gateway);
             sent.id.clone_from(&claimed.gateway_id);
+            // As it was sent, whatever the channel makes of the key by now.
+            if let Some(reference) = last.and_then(|last| last.reference.clone()) {
+                sent.message.key = Some(reference);
+            }
             let can = channel.info().capability.look_up;
             all.push(if can {
                 let asked = contained("the adapter", &*inner.clock, LOOK_UP_MAX, channel.look_up(&sent));

@@ -287,7 +287,10 @@ impl Switchboard {
     async fn begins(&self, claimed: &Claimed, supplier: &Supplier<'_>) -> Result<bool> {
         let (store, clock) = (&self.0.store.0, &self.0.clock);
         let info = supplier.channel.info();
-        let begins = store.begin(claimed.hold, Attempt::new(info.gateway, info.account.as_str(), clock.now())).await;
+        let reference = claimed.message.as_ref().and_then(|message| info.reference(message));
+        let reference = reference.and_then(|name| if let Cow::Owned(digest) = name { Some(digest) } else { None });
+        let attempt = Attempt::new(info.gateway, info.account.as_str(), clock.now()).with_reference(reference);
+        let begins = store.begin(claimed.hold, attempt).await;
         if !matches!(begins, Ok(true)) {
             supplier.limit.into_iter().for_each(|limit| held(limit).lost());
         }

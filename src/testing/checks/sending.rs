@@ -156,6 +156,36 @@ pub(super) async fn a_wrong_address_is_refused_before_the_network(run: &Run<'_>)
     not_sent(run, &double, "a key with a line break", channel.send(&message).await, &[ErrorKind::InvalidMessage])
 }
 
+/// A key of any length is taken, and where the gateway is handed keys it gets the whole reference.
+pub(super) async fn key_of_any_length_goes_as_its_reference(run: &Run<'_>) -> Checked {
+    let model = run.model()?;
+    let limit = run.info.capability.reference_limit();
+    let keys = [
+        "conformance-key".to_owned(),
+        "k".repeat(limit.max(1)),
+        "k".repeat(limit + 1),
+        // Two that differ where a cut one would not.
+        format!("{}a", "key-".repeat(limit.max(250))),
+        format!("{}b", "key-".repeat(limit.max(250))),
+        "ŵ".repeat(limit.max(1)),
+    ];
+    let mut handed = run.info.capability.key;
+    for (nth, key) in keys.into_iter().enumerate() {
+        let double = Double::start().await;
+        model.expect(&double, |step| step);
+        let channel = run.connect(&double.base_url(), Pace::Patient)?;
+        let what = format!("a key of {} bytes", key.len());
+        let message = model.message().clone().key(key);
+        let sent = channel.send(&message).await;
+        sent.map_err(|error| format!("a message with {what} is not sent: {error}"))?;
+        let Some(reference) = run.info.reference(&message) else { continue };
+        let arrived = double.asked().iter().any(|asked| asked.holds(&reference));
+        handed |= nth == 0 && arrived;
+        ensure!(arrived || !handed, "{what} is not in the request as its reference: see `Info::reference`");
+    }
+    Ok(())
+}
+
 /// A message whose `not_after` has passed, by the context's clock, does not go.
 pub(super) async fn a_message_whose_time_has_passed_is_not_sent(run: &Run<'_>) -> Checked {
     let model = run.sample()?;
