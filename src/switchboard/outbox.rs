@@ -258,6 +258,11 @@ const LOOK_UPS: [Duration; 5] = [
     Duration::from_secs(6 * 3600),
 ];
 
+/// How long after so many answers that say nothing the gateway is asked again. None: it has been asked often enough.
+pub(super) fn look_up_wait(asked: u32) -> Option<Duration> {
+    LOOK_UPS.get(asked as usize).copied()
+}
+
 /// How often a message may be handed to a gateway in all, whatever happens.
 const ATTEMPTS_MAX: u32 = 20;
 

@@ -22,14 +22,14 @@ use tokio_postgres::{Config, Row};
 
 use super::super::Line;
 use super::super::conversation::{Entry, Place};
-use super::super::fallback::{Falls, First};
+use super::super::fallback::{Answer, Falls, First};
 use super::super::file::File;
 use super::super::outbox::{self, Id, PRIORITY_LAST, Settled, State, Status};
 use super::super::watch::Stats;
 use super::{
-    Attempt, Bell, Claimed, ClaimedFile, Decided, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACKS_MAX, FELL_BACK,
-    Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD,
-    There, Told, What, digest_of, link_of, message_of, person_of, rung_of, told_by,
+    Answers, Attempt, Bell, Claimed, ClaimedFile, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACKS_MAX, FELL_BACK,
+    Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Looked, New, Put, RESTORED, Recovered, Ruling, Settle,
+    TOLD, There, Told, What, digest_of, link_of, message_of, person_of, rung_of, told_by,
 };
 use crate::address::Address;
 use crate::channel::Cursor;
@@ -227,14 +227,18 @@ impl Engine for Postgres {
         self.sessions.run((), move |db, ()| Box::pin(fallbacks(db, Some(now)))).await
     }
 
-    async fn fall_back(&self, now: Timestamp, mut decided: Decided) -> Result<Fell> {
-        for decision in decided.values_mut() {
-            if let Decision::Defer { until, .. } = decision {
+    async fn fall_back(&self, now: Timestamp, mut answers: Answers) -> Result<Fell> {
+        for answer in answers.values_mut() {
+            if let Answer::Policy(Decision::Defer { until, .. }) = answer {
                 *until = self.at(*until);
             }
         }
         let now = self.at(now);
-        self.sessions.run(decided, move |db, decided| Box::pin(fall_back(db, now, decided))).await
+        self.sessions.run(answers, move |db, answers| Box::pin(fall_back(db, now, answers))).await
+    }
+
+    async fn read(&self, ids: Vec<i64>) -> Result<Vec<Claimed>> {
+        self.sessions.run(ids, move |db, ids| Box::pin(read_claimed(db, ids))).await
     }
 
     async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool> {
@@ -654,8 +658,8 @@ async fn fallbacks(db: &Session, by: Option<Timestamp>) -> Result<Vec<Falling>, 
     let due = "SELECT id, line, key, fallback, state, delivery, restored IS NOT NULL,
                 EXISTS (SELECT 1 FROM civic_messaging.attempt WHERE message = m.id AND outcome = 'unknown')
                 OR EXISTS (SELECT 1 FROM civic_messaging.part WHERE message = m.id),
-                EXISTS (SELECT 1 FROM civic_messaging.attempt
-                        WHERE message = m.id AND n = m.attempts AND kind = 'opted_out')
+                EXISTS (SELECT 1 FROM civic_messaging.attempt WHERE message = m.id AND kind = 'opted_out'), lookups,
+                EXISTS (SELECT 1 FROM civic_messaging.decision WHERE message = m.id AND decision = 'refuse')
          FROM civic_messaging.message AS m WHERE fallback_due IS NOT NULL AND ($1::bigint IS NULL OR fallback_due <= $1)
          ORDER BY fallback_due, id LIMIT $2 FOR UPDATE SKIP LOCKED";
     let most = by.map(|_| i64::from(FALLBACKS_MAX));
@@ -664,22 +668,25 @@ async fn fallbacks(db: &Session, by: Option<Timestamp>) -> Result<Vec<Falling>, 
         let delivery = row.try_get::<_, Option<&str>>(5)?.and_then(rung_of);
         let restored = row.try_get(6)?;
         let doubted = restored || row.try_get(7)?;
-        let first = First { state: state(&row, 4)?, delivery, doubted, opted_out: row.try_get(8)?, restored };
+        let (state, opted_out, refused) = (state(&row, 4)?, row.try_get(8)?, row.try_get(10)?);
+        let first = First { state, delivery, doubted, opted_out, refused, restored };
         let fallback = serde_json::from_str(row.try_get(3)?).ok();
-        due_now.push(Falling { id: row.try_get(0)?, line: row.try_get(1)?, key: row.try_get(2)?, fallback, first });
+        let (id, line, key, lookups) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, count(&row, 9)?);
+        due_now.push(Falling { id, line, key, lookups, fallback, first });
     }
     Ok(due_now)
 }
 
-async fn fall_back(db: &Session, now: Timestamp, decided: &Decided) -> Result<Fell, Fault> {
+async fn fall_back(db: &Session, now: Timestamp, answers: &Answers) -> Result<Fell, Fault> {
     let mut fell = Fell::default();
     for falling in fallbacks(db, Some(now)).await? {
-        let (id, (falls, again, said)) = (falling.id, falling.decided(decided, now));
-        if let Some((decision, reason)) = said {
+        let (id, Looked { falls, again, said }) = (falling.id, falling.looked_at(answers, now));
+        if let Some((decision, reason)) = &said {
             put_decision(db, id, decision, reason, now).await?;
         }
-        let again = again.map(Timestamp::as_millis);
-        db.change("UPDATE civic_messaging.message SET fallback_due = $2 WHERE id = $1", &[&id, &again]).await?;
+        let asked = i32::from(matches!(answers.get(&id), Some(Answer::Unclear)));
+        let note = "UPDATE civic_messaging.message SET fallback_due = $2, lookups = lookups + $3 WHERE id = $1";
+        db.change(note, &[&id, &again.map(Timestamp::as_millis), &asked]).await?;
         if falls == Falls::Never && said.is_some() {
             fell.refused.push(Id(id));
         }
@@ -751,12 +758,12 @@ async fn settle(db: &Session, id: i64, settled: &Settle) -> Result<Option<String
 async fn put_settled(db: &Session, id: i64, line: &str, delivery: Option<&str>, settled: &Settle) -> Result<(), Fault> {
     let put = "UPDATE civic_messaging.message
          SET state = $2, due = $3, reason = $4, lease = NULL, settled = $5, delivery = $6,
-             fallback_due = CASE WHEN $7 AND fallback_due > $8 THEN $8 ELSE fallback_due END
+             fallback_due = CASE WHEN fallback_due > $7 THEN $8 ELSE fallback_due END
          WHERE id = $1";
     let at = settled.state.is_settled().then_some(settled.now.as_millis());
     let (due, reason) = (settled.due.map(Timestamp::as_millis), settled.reason.as_deref().map(text));
-    let (failed, now) = (settled.failed(delivery), settled.now.as_millis());
-    db.change(put, &[&id, &settled.state.as_str(), &due, &reason, &at, &delivery, &failed, &now]).await?;
+    let (looked_at, now) = (settled.looked_at(delivery).map(Timestamp::as_millis), settled.now.as_millis());
+    db.change(put, &[&id, &settled.state.as_str(), &due, &reason, &at, &delivery, &looked_at, &now]).await?;
     if settled.state == State::Queued {
         db.rings(Bell::ToSend);
     }
@@ -1044,10 +1051,12 @@ async fn climb(db: &Session, message: i64, state: DeliveryState, now: Timestamp)
     let Some(before) = db.row(before, &[&message]).await? else { return Ok(()) };
     let after = risen(before.try_get(0)?, state)?;
     let failed = rung_of(&after).is_some_and(DeliveryState::is_failure);
+    let arrived = rung_of(&after) >= Some(DeliveryState::Delivered);
     let climb = "UPDATE civic_messaging.message
-         SET delivery = $2, fallback_due = CASE WHEN $3 AND fallback_due > $4 THEN $4 ELSE fallback_due END
+         SET delivery = $2,
+             fallback_due = CASE WHEN $5 THEN NULL WHEN $3 AND fallback_due > $4 THEN $4 ELSE fallback_due END
          WHERE id = $1";
-    db.change(climb, &[&message, &after, &failed, &now.as_millis()]).await.map(drop)
+    db.change(climb, &[&message, &after, &failed, &now.as_millis(), &arrived]).await.map(drop)
 }
 
 /// The rung of a message that was on that one, as it is kept.

@@ -14,14 +14,14 @@ use tokio::sync::oneshot;
 
 use super::super::Line;
 use super::super::conversation::{Entry, Place};
-use super::super::fallback::{Falls, First};
+use super::super::fallback::{Answer, Falls, First};
 use super::super::file::File;
 use super::super::outbox::{self, Id, PRIORITY_LAST, Settled, State, Status};
 use super::super::watch::Stats;
 use super::{
-    Attempt, Claimed, ClaimedFile, Decided, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACKS_MAX, FELL_BACK,
-    Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD,
-    There, Told, What, digest_of, link_of, message_of, person_of, rung_of, told_by,
+    Answers, Attempt, Claimed, ClaimedFile, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACKS_MAX, FELL_BACK,
+    Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Looked, New, Put, RESTORED, Recovered, Ruling, Settle,
+    TOLD, There, Told, What, digest_of, link_of, message_of, person_of, rung_of, told_by,
 };
 use crate::address::Address;
 use crate::channel::Cursor;
@@ -299,8 +299,13 @@ impl Engine for Sqlite {
         self.run(move |db| fallbacks(db, Some(now))).await
     }
 
-    async fn fall_back(&self, now: Timestamp, decided: Decided) -> Result<Fell> {
-        self.run(move |db| fall_back(db, now, &decided)).await
+    async fn fall_back(&self, now: Timestamp, answers: Answers) -> Result<Fell> {
+        self.run(move |db| fall_back(db, now, &answers)).await
+    }
+
+    async fn read(&self, ids: Vec<i64>) -> Result<Vec<Claimed>> {
+        let held = self.run(move |db| ids.iter().map(|id| read_held(db, *id)).collect::<Result<Vec<_>, _>>());
+        Ok(held.await?.into_iter().map(Held::read).collect())
     }
 
     async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool> {
@@ -703,7 +708,8 @@ fn fallbacks(db: &Connection, by: Option<Timestamp>) -> rusqlite::Result<Vec<Fal
         "SELECT id, line, key, fallback, state, delivery, restored IS NOT NULL,
                 EXISTS (SELECT 1 FROM attempt WHERE message = m.id AND outcome = 'unknown')
                 OR EXISTS (SELECT 1 FROM part WHERE message = m.id),
-                EXISTS (SELECT 1 FROM attempt WHERE message = m.id AND n = m.attempts AND kind = 'opted_out')
+                EXISTS (SELECT 1 FROM attempt WHERE message = m.id AND kind = 'opted_out'), lookups,
+                EXISTS (SELECT 1 FROM decision WHERE message = m.id AND decision = 'refuse')
          FROM message AS m WHERE fallback_due IS NOT NULL AND (?1 IS NULL OR fallback_due <= ?1)
          ORDER BY fallback_due LIMIT ?2",
     )?;
@@ -711,22 +717,26 @@ fn fallbacks(db: &Connection, by: Option<Timestamp>) -> rusqlite::Result<Vec<Fal
         let delivery = row.get::<_, Option<String>>(5)?.and_then(|rung| rung_of(&rung));
         let restored = row.get(6)?;
         let doubted = restored || row.get(7)?;
-        let first = First { state: row.get(4)?, delivery, doubted, opted_out: row.get(8)?, restored };
+        let (state, opted_out, refused) = (row.get(4)?, row.get(8)?, row.get(10)?);
+        let first = First { state, delivery, doubted, opted_out, refused, restored };
         let fallback = serde_json::from_str(&row.get::<_, String>(3)?).ok();
-        Ok(Falling { id: row.get(0)?, line: row.get(1)?, key: row.get(2)?, fallback, first })
+        let (id, line, key, lookups) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(9)?);
+        Ok(Falling { id, line, key, lookups, fallback, first })
     };
     let most = if by.is_some() { FALLBACKS_MAX } else { u32::MAX };
     due.query_map((by, most), read)?.collect()
 }
 
-fn fall_back(db: &Connection, now: Timestamp, decided: &Decided) -> rusqlite::Result<Fell> {
+fn fall_back(db: &Connection, now: Timestamp, answers: &Answers) -> rusqlite::Result<Fell> {
     let mut fell = Fell::default();
     for falling in fallbacks(db, Some(now))? {
-        let (id, (falls, again, said)) = (falling.id, falling.decided(decided, now));
-        if let Some((decision, reason)) = said {
+        let (id, Looked { falls, again, said }) = (falling.id, falling.looked_at(answers, now));
+        if let Some((decision, reason)) = &said {
             put_decision(db, id, decision, reason, now)?;
         }
-        db.prepare_cached("UPDATE message SET fallback_due = ?2 WHERE id = ?1")?.execute((id, again))?;
+        let asked = matches!(answers.get(&id), Some(Answer::Unclear));
+        db.prepare_cached("UPDATE message SET fallback_due = ?2, lookups = lookups + ?3 WHERE id = ?1")?
+            .execute((id, again, asked))?;
         if falls == Falls::Never && said.is_some() {
             fell.refused.push(Id(id));
         }
@@ -886,13 +896,13 @@ fn settle(db: &Connection, id: i64, settled: &Settle) -> rusqlite::Result<Option
 
 fn put_settled(db: &Connection, id: i64, line: &str, delivery: Option<&str>, settled: &Settle) -> rusqlite::Result<()> {
     let at = settled.state.is_settled().then_some(settled.now);
-    let failed = settled.failed(delivery);
+    let looked_at = settled.looked_at(delivery);
     db.prepare_cached(
         "UPDATE message SET state = ?2, due = ?3, reason = ?4, lease = NULL, settled = ?5, delivery = ?6,
-                fallback_due = CASE WHEN ?7 AND fallback_due > ?8 THEN ?8 ELSE fallback_due END
+                fallback_due = CASE WHEN fallback_due > ?7 THEN ?8 ELSE fallback_due END
          WHERE id = ?1",
     )?
-    .execute(params![id, settled.state, settled.due, settled.reason, at, delivery, failed, settled.now])?;
+    .execute(params![id, settled.state, settled.due, settled.reason, at, delivery, looked_at, settled.now])?;
     if settled.state.is_settled() {
         let told = Settled { id: Id(id), state: settled.state, reason: settled.reason.clone() };
         let put = Put { line: Some(line), dedupe: None, kind: "settled", person: None };
@@ -1032,12 +1042,13 @@ fn climb(db: &Connection, message: i64, state: DeliveryState, now: Timestamp) ->
         db.prepare_cached("SELECT delivery FROM message WHERE id = ?1")?.query_row((message,), |row| row.get(0))?;
     let after = risen(before.as_deref(), state)?;
     let failed = rung_of(&after).is_some_and(DeliveryState::is_failure);
+    let arrived = rung_of(&after) >= Some(DeliveryState::Delivered);
     db.prepare_cached(
         "UPDATE message SET delivery = ?2,
-                fallback_due = CASE WHEN ?3 AND fallback_due > ?4 THEN ?4 ELSE fallback_due END
+                fallback_due = CASE WHEN ?5 THEN NULL WHEN ?3 AND fallback_due > ?4 THEN ?4 ELSE fallback_due END
          WHERE id = ?1",
     )?
-    .execute((message, after, failed, now))
+    .execute((message, after, failed, now, arrived))
     .map(|_| ())
 }
 

@@ -609,16 +609,16 @@ async fn a_message_is_called_back_only_for_what_may_go(store: &dyn Engine, other
         assert_eq!((status.state, status.fallback.is_some()), (state, fallback));
     };
     let falling = store.falling(at(60_000)).await.unwrap();
-    let (id, line, message) = falling[0].asks().unwrap();
+    let (id, line, message) = falling[0].asks_policy().unwrap();
     assert_eq!((id, line, message.content.words()), (first.0, "desk", Some("Instead")));
     // Nobody was asked; and then it waits until the policy has it.
     let nothing = |fell: Fell| fell.went.is_empty() && fell.called_back.is_empty();
-    assert!(nothing(store.fall_back(at(60_000), Decided::new()).await.unwrap()));
+    assert!(nothing(store.fall_back(at(60_000), Answers::new()).await.unwrap()));
     let defer = Decision::Defer { until: at(90_000), reason: reason() };
-    assert!(nothing(store.fall_back(at(60_000), [(id, defer)].into()).await.unwrap()));
+    assert!(nothing(store.fall_back(at(60_000), [(id, Answer::Policy(defer))].into()).await.unwrap()));
     assert!(other.falling(at(89_999)).await.unwrap().is_empty());
     stands(State::Queued, false).await;
-    let fell = store.fall_back(at(90_000), [(id, Decision::Refuse(reason()))].into()).await.unwrap();
+    let fell = store.fall_back(at(90_000), [(id, Answer::Policy(Decision::Refuse(reason())))].into()).await.unwrap();
     assert_eq!(fell.refused, [first]);
     assert!(nothing(fell));
     assert!(other.falling(at(1_000_000)).await.unwrap().is_empty());
@@ -1298,8 +1298,9 @@ async fn fall_back(store: &dyn Engine, now: Timestamp) -> usize {
 
 async fn fell(store: &dyn Engine, now: Timestamp) -> Fell {
     let falling = store.falling(now).await.unwrap();
-    let decided = falling.iter().filter_map(Falling::asks).map(|(id, ..)| (id, Decision::Allow));
-    store.fall_back(now, decided.collect()).await.unwrap()
+    let allows = falling.iter().filter_map(Falling::asks_policy).map(|(id, ..)| (id, Answer::Policy(Decision::Allow)));
+    let reports = falling.iter().filter_map(Falling::asks_gateway).map(|id| (id, Answer::NotDelivered));
+    store.fall_back(now, allows.chain(reports).collect()).await.unwrap()
 }
 
 async fn put(store: &dyn Engine, new: New) -> Id {

@@ -119,10 +119,11 @@ impl Switchboard {
         match self.decided(&claimed.line, message, now).await {
             Decision::Allow => Ok(()),
             Decision::Defer { until, reason } => ruled("defer", State::Deferred, Some(until), reason),
-            Decision::Refuse(reason) if claimed.attempts.iter().any(|attempt| attempt.doubted) => {
-                ruled("refuse", State::Parked, None, reason)
+            Decision::Refuse(reason) => {
+                let doubted = claimed.attempts.iter().any(|attempt| attempt.doubted);
+                let state = if doubted { State::Parked } else { State::Refused };
+                ruled(if reason.is_of_medium() { "refuse_medium" } else { "refuse" }, state, None, reason)
             }
-            Decision::Refuse(reason) => ruled("refuse", State::Refused, None, reason),
         }
     }
 
