@@ -305,7 +305,7 @@ impl End {
     /// The same for a message of which an earlier try may have gone: that it did not go is then for a person to say.
     pub(super) fn after(mut self, attempts: &[Attempt]) -> Self {
         let doubted = attempts.iter().any(|attempt| attempt.doubted);
-        if doubted && matches!(self.state, State::Expired | State::Rejected) {
+        if doubted && self.state.is_no() {
             let reason = self.reason.take().unwrap_or_default();
             self.state = State::Parked;
             self.reason = Some(format!("an earlier try may have gone; the last one: {reason}"));

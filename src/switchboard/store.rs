@@ -14,7 +14,7 @@ use super::Line;
 use super::conversation::{Entry, Place};
 use super::fallback::{Answer, Fallback, Falls, First, ON_FAILURE};
 use super::file::File;
-use super::outbox::{self, Id, Settled, State, Status};
+use super::outbox::{self, Id, PRIORITY_LAST, Settled, State, Status};
 use super::watch::Stats;
 use crate::address::{Address, Phone};
 use crate::channel::{Channel, Cursor};
@@ -22,7 +22,7 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::delivery::DeliveryState;
 use crate::error::ErrorKind;
 use crate::error::{Error, Result};
-use crate::event::{Delivery, Event};
+use crate::event::{Delivery, Event, OptOutScope};
 use crate::id::{Digest, MessageId};
 use crate::media::Stored;
 use crate::message::{Message, Money};
@@ -378,6 +378,8 @@ pub(super) struct Claimed {
     pub(super) moved_to: Option<Address>,
     /// What the store holds of it is not what was written down.
     pub(super) damaged: bool,
+    /// The person said STOP after it was taken.
+    pub(super) opted_out: bool,
     pub(super) queued: Timestamp,
     /// The attempts so far, oldest first: gateway and account.
     pub(super) attempts: Vec<Attempt>,
@@ -588,6 +590,9 @@ const TOLD: &str = "the gateway told of it";
 /// Why a message is called back whose fallback goes.
 pub(super) const FELL_BACK: &str = "its time was up: what goes instead of it goes";
 
+/// Why a message ends whose person said STOP.
+pub(super) const OPTED_OUT: &str = "the person said STOP after it was taken";
+
 /// Why what goes instead of a message waits for a person.
 const FALLBACK_RESTORED: &str = "the store was restored from a backup: it may have gone instead of its message since";
 
@@ -752,6 +757,29 @@ impl End {
         });
         names.filter(|(name, recipient)| *name != recipient.expose())
     }
+}
+
+/// Who said STOP, by each of their names, and from which priority on their messages end.
+fn opt_out_of(event: &Event) -> Option<(Vec<String>, u8)> {
+    let Event::OptOut(wish) = event else { return None };
+    let names = [Some(wish.from.expose()), wish.from.as_phone().map(Phone::as_str)];
+    let from = match wish.scope {
+        OptOutScope::All => 0,
+        OptOutScope::Marketing => PRIORITY_LAST,
+    };
+    (!wish.resume).then(|| (names.into_iter().flatten().map(str::to_owned).collect(), from))
+}
+
+/// From which priority on other fallbacks of a person end who said STOP to a message of this one.
+fn opt_out_from(priority: u8) -> u8 {
+    if priority == PRIORITY_LAST { PRIORITY_LAST } else { 0 }
+}
+
+/// The end of a message whose person said STOP: by our own will, unless one of its tries may have gone.
+fn opted_out(doubted: bool, now: Timestamp) -> Settle {
+    let state = if doubted { State::Parked } else { State::Refused };
+    let from = &[State::Queued, State::Deferred, State::Claimed];
+    Settle { state, due: None, reason: Some(OPTED_OUT.to_owned()), from, now }
 }
 
 /// Whose message it is: the person or the conversation that an answer would go to.

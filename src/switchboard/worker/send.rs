@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::SemaphorePermit;
 
 use super::super::outbox::{After, State, ToAsk};
-use super::super::store::{Attempt, Claimed, End, Ruling, Settle};
+use super::super::store::{Attempt, Claimed, End, OPTED_OUT, Ruling, Settle};
 use super::super::{Line, Switchboard, account, held};
 use super::{DAMAGED, told};
 use crate::address::Address;
@@ -77,6 +77,9 @@ impl Switchboard {
     async fn goes(&self, claimed: &Claimed) -> Result<(), Stays> {
         let inner = &*self.0;
         let message = readable(claimed, inner.clock.now())?;
+        if claimed.opted_out {
+            return Err(Stays::Ends(State::Refused, OPTED_OUT));
+        }
         let _alone = self.alone(claimed).await?;
         let now = inner.clock.now();
         let message = still_to_go(claimed, message, now)?;

@@ -44,7 +44,8 @@ pub(super) fn purge(db: &Connection, now: Timestamp, most: u32) -> rusqlite::Res
     let messages = ids(OLD_MESSAGES)?;
     for id in &messages {
         db.prepare_cached(
-            "UPDATE message SET recipient = '', body = '', reason = NULL, fallback = NULL, fallback_due = NULL, removed = ?2
+            "UPDATE message SET recipient = '', body = '', reason = NULL, fallback = NULL, fallback_due = NULL,
+                    fallback_recipient = NULL, removed = ?2
              WHERE id = ?1",
         )?
         .execute((id, now))?;
