@@ -403,13 +403,15 @@ pub(super) struct Attempt {
     pub(super) passing: bool,
     /// Nobody wrote down how it ended: the process ended first.
     pub(super) died: bool,
+    /// It may have gone, for a reason with which no other gateway is asked.
+    pub(super) bound: bool,
 }
 
 impl Attempt {
     /// One that begins.
     pub(super) fn new(gateway: &str, account: &str, at: Timestamp) -> Self {
         let (gateway, account) = (gateway.to_owned(), account.to_owned());
-        Self { gateway, account, at, doubted: false, passing: false, died: false }
+        Self { gateway, account, at, doubted: false, passing: false, died: false, bound: false }
     }
 
     /// Returns `true` if it was handed to this channel.
@@ -443,6 +445,8 @@ pub(super) struct End {
     pub(super) code: Option<String>,
     /// It failed for now, and may go another time.
     pub(super) passing: bool,
+    /// It may have gone, for a reason with which no other gateway is asked.
+    pub(super) bound: bool,
     /// How many parts the gateway counts, and what it says they cost.
     pub(super) segments: Option<u32>,
     pub(super) price: Option<Money>,

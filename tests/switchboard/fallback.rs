@@ -528,3 +528,69 @@ async fn fallback_on_failure_goes_however_late_it_is_reported() {
     assert_eq!(sms.sent().len(), 2);
     desk.close().await;
 }
+
+#[tokio::test]
+async fn stop_of_a_second_attempt_ends_the_fallback() {
+    let clock = Ahead::default();
+    let (desk, whatsapp, sms) = desk(&clock).await;
+    whatsapp.will_fail(Error::unknown("no answer in time"));
+    whatsapp.will_fail(Error::new(ErrorKind::OptedOut, "said STOP").with_outcome(Outcome::Rejected));
+    let flood = Message::text(Address::whatsapp("07700 900123").unwrap(), "Flood!").on_unknown(OnUnknown::Resend);
+    let fallback = Fallback::new(Message::text(person(1), "Flood!"), HOUR).even_if_unknown();
+    let id = desk.switchboard.send("desk", Outgoing::new(flood).fallback(fallback)).await.unwrap();
+    assert_eq!(desk.until(id, &[State::Parked, State::Rejected]).await.attempts, 2);
+    clock.goes_on(2 * HOUR);
+    looked_at(&desk, &whatsapp).await;
+    assert_eq!(desk.switchboard.status(id).await.unwrap().unwrap().fallback, None);
+    assert_eq!(sms.sent().len(), 1);
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn typed_stop_ends_what_waits_and_the_fallbacks() {
+    let clock = Ahead::default();
+    let (desk, whatsapp, sms) = desk(&clock).await;
+    let board = &desk.switchboard;
+    let accepted = board.send("desk", both(1, HOUR)).await.unwrap();
+    desk.until(accepted, &[State::Accepted]).await;
+    let later = clock.now().plus(6 * HOUR);
+    let waits = board.send_at("desk", both(2, HOUR), later).await.unwrap();
+    // By the number of the one's fallback, and by that of the other itself.
+    for (channel, from) in [(&sms, person(1).expose()), (&whatsapp, "07700 900123")] {
+        assert_eq!(board.receive("all", channel.arrives(from, "STOP")).await.status, 200);
+    }
+    let status = board.status(waits).await.unwrap().unwrap();
+    assert_eq!((status.state, status.attempts), (State::Refused, 0));
+    assert!(status.reason.unwrap().contains("STOP"));
+    clock.goes_on(12 * HOUR);
+    looked_at(&desk, &whatsapp).await;
+    for id in [accepted, waits] {
+        assert_eq!(board.status(id).await.unwrap().unwrap().fallback, None);
+    }
+    assert_eq!(sms.sent().len(), 1);
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn resend_goes_to_another_supplier_by_kind() {
+    use ErrorKind::{Account, InvalidRecipient, OptedOut, Rejected, Unavailable, Unexpected};
+    for (kind, first, second) in [
+        (Unavailable, 1, 1),
+        (Account, 1, 1),
+        (Unexpected, 1, 1),
+        (Rejected, 2, 0),
+        (InvalidRecipient, 2, 0),
+        (OptedOut, 1, 0),
+    ] {
+        let one = Mock::sms();
+        let two = Mock::sms().with_account("other");
+        let line = Line::new("desk").channel(one.clone()).channel(two.clone());
+        let desk = Desk::of(Switchboard::builder(memory().await), [line]);
+        one.will_fail(Error::new(kind, "it may have gone").with_outcome(Outcome::Unknown));
+        let message = text(1, "Hello").on_unknown(OnUnknown::Resend);
+        let id = desk.switchboard.send("desk", message).await.unwrap();
+        desk.until(id, &[State::Accepted, State::Parked]).await;
+        assert_eq!((one.sent().len(), two.sent().len()), (first, second), "{kind:?}");
+        desk.close().await;
+    }
+}

@@ -538,7 +538,7 @@ async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claimed>, Fault> 
                 EXISTS (SELECT 1 FROM civic_messaging.decision WHERE message = m.id AND decision = 'opt_out')
          FROM civic_messaging.message AS m WHERE m.id = ANY ($1) ORDER BY array_position($1, m.id)";
     let tries =
-        "SELECT gateway, account, begun, message, outcome IS NOT DISTINCT FROM 'unknown', passing, ended IS NULL
+        "SELECT gateway, account, begun, message, outcome IS NOT DISTINCT FROM 'unknown', passing, ended IS NULL, bound
          FROM civic_messaging.attempt WHERE message = ANY ($1) ORDER BY message, n";
     let tries = db.rows(tries, &[&ids]).await?;
     let mut claimed = Vec::with_capacity(ids.len());
@@ -548,8 +548,8 @@ async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claimed>, Fault> 
         for of in &tries {
             if of.try_get::<_, i64>(3)? == id {
                 let (gateway, account, at) = (of.try_get(0)?, of.try_get(1)?, moment(of, 2)?);
-                let (doubted, passing, died) = (of.try_get(4)?, of.try_get(5)?, of.try_get(6)?);
-                attempts.push(Attempt { gateway, account, at, doubted, passing, died });
+                let (doubted, passing, died, bound) = (of.try_get(4)?, of.try_get(5)?, of.try_get(6)?, of.try_get(7)?);
+                attempts.push(Attempt { gateway, account, at, doubted, passing, died, bound });
             }
         }
         let (message, damaged) = message_of(row.try_get(3)?, row.try_get(10)?, row.try_get(9)?);
@@ -590,13 +590,15 @@ async fn finish(db: &Session, hold: Hold, end: &End) -> Result<bool, Fault> {
          WHERE id = $1 AND fence = $2 AND state IN ('claimed', 'sending') FOR UPDATE";
     let Some(held) = db.row(held, &[&id, &hold.fence]).await? else { return Ok(false) };
     let attempt = "UPDATE civic_messaging.attempt
-         SET ended = $2, outcome = $3, kind = $4, code = $5, passing = $6, segments = $7, price = $8, currency = $9
+         SET ended = $2, outcome = $3, kind = $4, code = $5, passing = $6, segments = $7, price = $8, currency = $9,
+             bound = $10
          WHERE message = $1 AND n = (SELECT attempts FROM civic_messaging.message WHERE id = $1) AND outcome IS NULL";
     let (code, segments) = (end.code.as_deref().map(text), end.segments.and_then(|n| i32::try_from(n).ok()));
     let price = end.price.map(|price| price.micros);
     let currency = end.price.as_ref().map(|price| text(price.currency.as_str()));
     let ended = end.now.as_millis();
-    db.change(attempt, &[&id, &ended, &end.outcome, &end.kind, &code, &end.passing, &segments, &price, &currency])
+    let (passing, bound) = (end.passing, end.bound);
+    db.change(attempt, &[&id, &ended, &end.outcome, &end.kind, &code, &passing, &segments, &price, &currency, &bound])
         .await?;
     let part = "INSERT INTO civic_messaging.part (gateway, account, id, message)
          SELECT gateway, account, $2, message FROM civic_messaging.attempt WHERE message = $1 ORDER BY n DESC LIMIT 1

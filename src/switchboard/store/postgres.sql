@@ -78,6 +78,8 @@ CREATE TABLE civic_messaging.attempt (
     code TEXT,
     -- It failed for now, and may go another time.
     passing BOOLEAN NOT NULL DEFAULT false,
+    -- It may have gone, for a reason with which no other gateway is asked.
+    bound BOOLEAN NOT NULL DEFAULT false,
     segments INTEGER,
     -- What the gateway says it costs: millionths of the currency.
     price BIGINT,

@@ -815,12 +815,13 @@ fn read_held(db: &Connection, id: i64) -> rusqlite::Result<Held> {
          FROM message AS m WHERE id = ?1",
     )?;
     let mut attempts = db.prepare_cached(
-        "SELECT gateway, account, begun, outcome IS 'unknown', passing, ended IS NULL
+        "SELECT gateway, account, begun, outcome IS 'unknown', passing, ended IS NULL, bound
          FROM attempt WHERE message = ?1 ORDER BY n",
     )?;
     let read = |row: &Row<'_>| {
         let (gateway, account, at) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        Ok(Attempt { gateway, account, at, doubted: row.get(3)?, passing: row.get(4)?, died: row.get(5)? })
+        let (doubted, passing, died, bound) = (row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?);
+        Ok(Attempt { gateway, account, at, doubted, passing, died, bound })
     };
     held.query_row((id,), |row| {
         let tried = row.get::<_, u32>(10)? > 0;
@@ -855,7 +856,7 @@ fn finish(db: &Connection, hold: Hold, end: &End) -> rusqlite::Result<bool> {
     };
     db.prepare_cached(
         "UPDATE attempt SET ended = ?3, outcome = ?4, kind = ?5, code = ?6, passing = ?7, segments = ?8, price = ?9,
-                currency = ?10
+                currency = ?10, bound = ?11
          WHERE message = ?1 AND n = ?2 AND outcome IS NULL",
     )?
     .execute(params![
@@ -868,7 +869,8 @@ fn finish(db: &Connection, hold: Hold, end: &End) -> rusqlite::Result<bool> {
         end.passing,
         end.segments,
         end.price.map(|price| price.micros),
-        end.price.as_ref().map(|price| price.currency.as_str())
+        end.price.as_ref().map(|price| price.currency.as_str()),
+        end.bound
     ])?;
     for gateway_id in &end.ids {
         db.prepare_cached(

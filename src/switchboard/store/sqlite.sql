@@ -53,6 +53,8 @@ CREATE TABLE attempt (
     code TEXT,
     -- It failed for now, and may go another time.
     passing INTEGER NOT NULL DEFAULT 0,
+    -- It may have gone, for a reason with which no other gateway is asked.
+    bound INTEGER NOT NULL DEFAULT 0,
     segments INTEGER,
     -- What the gateway says it costs: millionths of the currency.
     price INTEGER,
