@@ -52,6 +52,7 @@ impl Severn {
         let base = config.base_url.map_or_else(|| "https://api.severn.example".parse(), Ok)?;
         let info = Info::new("severn", Medium::Sms, config.sender).with_capability(|can| {
             can.receive = !config.webhook_secrets.is_empty();
+            can.delivery_status = can.receive;
             can.key = true;
             can.text = Some(TextLimit::segments(6));
         });

@@ -16,6 +16,8 @@ pub struct Capability {
     pub poll: bool,
     /// Can say what became of a message.
     pub look_up: bool,
+    /// Reports deliveries by webhook or poll, as it is configured. A switchboard's timed fallback relies on it.
+    pub delivery_status: bool,
     /// Takes uploads.
     pub upload_media: bool,
     /// Gives out files that it holds.
@@ -76,6 +78,7 @@ impl Capability {
             receive: self.receive && other.receive,
             poll: self.poll && other.poll,
             look_up: self.look_up && other.look_up,
+            delivery_status: self.delivery_status && other.delivery_status,
             upload_media: self.upload_media && other.upload_media,
             fetch_media: self.fetch_media && other.fetch_media,
             health: self.health && other.health,

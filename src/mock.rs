@@ -438,6 +438,7 @@ fn everything(medium: &Medium) -> Capability {
         receive: true,
         poll: true,
         look_up: true,
+        delivery_status: true,
         upload_media: true,
         fetch_media: true,
         health: true,

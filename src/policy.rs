@@ -96,12 +96,35 @@ pub enum Decision {
 pub struct Reason {
     rule: Cow<'static, str>,
     words: Cow<'static, str>,
+    of_medium: bool,
 }
 
 impl Reason {
     /// A rule by its short name, for counting, and words for the person who asks why. Neither may hold personal data.
     pub fn new(rule: impl Into<Cow<'static, str>>, words: impl Into<Cow<'static, str>>) -> Self {
-        Self { rule: rule.into(), words: words.into() }
+        Self { rule: rule.into(), words: words.into(), of_medium: false }
+    }
+
+    /// Limits the reason to the medium of the message: what goes instead of it by another medium may go.
+    ///
+    /// Without it the reason is one of the person or of the message, and a refusal ends the fallback as well.
+    ///
+    /// ```
+    /// use civic_messaging::policy::{Decision, Reason};
+    ///
+    /// let objects = Decision::Refuse(Reason::new("objection", "this person objected"));
+    /// let unpaid = Decision::Refuse(Reason::new("sms-budget", "the SMS budget is spent").of_medium());
+    /// # assert_ne!(objects, unpaid);
+    /// ```
+    #[must_use]
+    pub fn of_medium(mut self) -> Self {
+        self.of_medium = true;
+        self
+    }
+
+    /// Returns `true` if the reason holds for the medium of the message only.
+    pub fn is_of_medium(&self) -> bool {
+        self.of_medium
     }
 
     /// The rule.

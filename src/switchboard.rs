@@ -197,7 +197,7 @@ impl Switchboard {
         let of = self.0.line(line)?;
         of.carries(&outgoing.message)?;
         if let Some(fallback) = &outgoing.fallback {
-            fallback.check(of)?;
+            fallback.check(of, &outgoing.message)?;
         }
         let now = self.0.clock.now();
         let (due, deferred) = match self.0.due(line, &outgoing, at, now).await {
@@ -464,6 +464,8 @@ impl Inner {
         let (due, deferred) = match self.decide(line, &outgoing.message, due).await? {
             Decision::Allow => (due, None),
             Decision::Defer { until, reason } => (due.max(until), Some(reason)),
+            // It is refused when it would go, and its fallback goes.
+            Decision::Refuse(reason) if reason.is_of_medium() && outgoing.fallback.is_some() => (due, None),
             Decision::Refuse(reason) => return Err(refused(&reason)),
         };
         outgoing.check_time(due, deferred.as_ref(), now)?;

@@ -1176,6 +1176,17 @@ async fn a_message_is_cancelled_redacted_and_deleted_at_twilio() {
 }
 
 #[test]
+fn deliveries_are_reported_where_twilio_is_told_to() {
+    let silent = || Config::new(ACCOUNT, TOKEN).unwrap().sender(OURS).unwrap();
+    let told = |config: Config| config.status_callback("https://sms.example.gov.uk/status");
+    let cases = [(silent(), false), (told(silent()), false), (config(), false), (told(config()), true)];
+    for (config, reports) in cases {
+        let can = Twilio::sms_with(config, &context()).unwrap().info().capability.clone();
+        assert_eq!((can.delivery_status, can.look_up), (reports, true));
+    }
+}
+
+#[test]
 fn settings_are_checked_by_name() {
     let change: [Change<Config>; 8] = [
         (|c| c.account_sid = "AC1".into(), "account_sid"),

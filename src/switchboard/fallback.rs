@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::Line;
 use super::outbox::State;
+use crate::capability::Capability;
 use crate::clock::Timestamp;
 use crate::delivery::DeliveryState;
 use crate::error::{Error, Result};
 use crate::message::Message;
-use crate::policy::Reason;
+use crate::policy::{Decision, Reason};
 
 /// A message for [`Switchboard::send`](super::Switchboard::send), and what goes instead of it if it does not arrive.
 ///
@@ -61,7 +62,7 @@ impl Outgoing {
             return Err(Error::invalid("not_after", rule));
         }
         if let Some(fallback) = &self.fallback
-            && late(&fallback.message, due.plus(fallback.within()))
+            && late(&fallback.message, fallback.within_ms.map_or(due, |_| fallback.due(due)))
         {
             let rule = "comes before the time at which it would go: give a later one, or let it wait for less long";
             return Err(Error::invalid("fallback.not_after", rule));
@@ -76,25 +77,18 @@ impl From<Message> for Outgoing {
     }
 }
 
-/// What goes instead of a message that was rejected, that could not be delivered, or that is not delivered in time.
+/// A message that goes instead of another that does not arrive.
 ///
-/// | the message | the fallback |
-/// |---|---|
-/// | was rejected, refused, expired, or is reported as not delivered | goes at once |
-/// | was rejected because the person said STOP | never goes |
-/// | is accepted, and not reported as delivered in time | goes; the person may get both, one late |
-/// | waits to be sent, or to be tried again, when the time is up | goes, and the message is called back |
-/// | the same, and the policy puts the fallback off | waits until then; the message may go meanwhile |
-/// | the same, and the policy refuses the fallback | never goes; the message is left as it is |
-/// | may have gone, and nobody knows | waits until that is settled, unless it [goes even then](Self::even_if_unknown) |
-/// | is delivered, or was called back by [`cancel`](super::Switchboard::cancel) | never goes |
+#[doc = include_str!("../../docs/fallback.md")]
 ///
 /// It is a message of its own, with an [`Id`](super::Id) that [`Status::fallback`](super::Status::fallback) of the first
 /// one gives, and is checked by the policy like any other.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fallback {
     pub(super) message: Message,
-    within_ms: u64,
+    /// None: it goes on a failure only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    within_ms: Option<u64>,
     #[serde(default)]
     even_if_unknown: bool,
 }
@@ -102,60 +96,132 @@ pub struct Fallback {
 impl Fallback {
     /// This goes unless the first message is delivered within so long: from when it was taken, or from when it is due.
     ///
-    /// Without a key: it gets one that is made of the first one's.
+    /// Without a key: it gets one that is made of the first one's. The channels of the first message have to report
+    /// deliveries ([`Capability::delivery_status`](crate::Capability::delivery_status)) or to be asked about them
+    /// ([`Capability::look_up`](crate::Capability::look_up)), else [`send`](super::Switchboard::send) refuses it.
     pub fn new(message: Message, within: Duration) -> Self {
-        let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        let within_ms = Some(u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
         Self { message, within_ms, even_if_unknown: false }
     }
 
-    /// It goes in time even if the first message may have gone: the person may get both.
+    /// Goes once the first message has failed, however late that is known, and never for want of news.
+    ///
+    /// ```
+    /// use civic_messaging::switchboard::{Fallback, Outgoing};
+    /// use civic_messaging::{Address, Message};
+    ///
+    /// let whatsapp = Message::text(Address::whatsapp("07700 900123")?, "Your bin is collected on Tuesday.");
+    /// let sms = Message::text(Address::phone("07700 900123")?, "Your bin is collected on Tuesday.");
+    /// let note = Outgoing::new(whatsapp).fallback(Fallback::on_failure(sms));
+    /// # Ok::<(), civic_messaging::Error>(())
+    /// ```
+    pub fn on_failure(message: Message) -> Self {
+        Self { message, within_ms: None, even_if_unknown: false }
+    }
+
+    /// It goes even if the first message may have gone: the person may get both.
     #[must_use]
     pub fn even_if_unknown(mut self) -> Self {
         self.even_if_unknown = true;
         self
     }
 
-    /// Whether the line can carry it, and it is one at all.
-    pub(super) fn check(&self, line: &Line) -> Result<()> {
+    /// Whether the line can carry it instead of that message, and it is one at all.
+    pub(super) fn check(&self, line: &Line, first: &Message) -> Result<()> {
         if self.message.key.is_some() {
             return Err(Error::invalid("fallback.key", "is made of the first message's: give it none"));
         }
-        if self.within_ms == 0 {
+        if self.within_ms == Some(0) {
             return Err(Error::invalid("fallback.within", "must be above 0, so that the first message can arrive"));
         }
         line.carries(&self.message).map_err(|error| {
             let field = format!("fallback.{}", error.field().unwrap_or("message"));
             error.with_field(field)
-        })
+        })?;
+        let suppliers = line.suppliers(&first.to);
+        let mut carries = suppliers.iter().map(|channel| channel.info()).filter(|info| info.check(first).is_ok());
+        let silent = carries.find(|info| !reports_deliveries(&info.capability) && !info.capability.look_up);
+        match silent.filter(|_| self.within_ms.is_some()) {
+            Some(info) => {
+                let rule = format!(
+                    "has a time, and {} neither reports deliveries, as it is configured, nor can be asked about them: \
+                     let it report them, or use Fallback::on_failure",
+                    info.gateway
+                );
+                Err(Error::invalid("fallback", rule))
+            }
+            None => Ok(()),
+        }
     }
 
-    pub(super) fn within(&self) -> Duration {
-        Duration::from_millis(self.within_ms)
+    /// When it is looked at first, for a message that is due then.
+    pub(super) fn due(&self, due: Timestamp) -> Timestamp {
+        self.within_ms.map_or(ON_FAILURE, |within| due.plus(Duration::from_millis(within)))
     }
 
-    /// What is to be done now that the time is up, or that the first message is known not to arrive.
+    /// What is to be done now that the time is up, or that the first message is known not to arrive: all that this and
+    /// [`after`](Self::after) depend on is in the table of docs/fallback.md, which is made of them.
     pub(super) fn falls(&self, first: &First) -> Falls {
+        let timed = self.within_ms.is_some();
         match first.state {
-            State::Accepted if first.delivery.is_some_and(|rung| rung >= DeliveryState::Delivered) => Falls::Never,
+            // Of the person or of the council, and no matter of where the message stands.
+            _ if first.opted_out || first.refused => Falls::Never,
             State::Cancelled => Falls::Never,
-            State::Rejected if first.opted_out => Falls::Never,
-            State::Accepted | State::Expired | State::Rejected | State::Refused => Falls::Goes,
+            State::Accepted => match first.delivery {
+                Some(rung) if rung >= DeliveryState::Delivered => Falls::Never,
+                Some(rung) if rung.is_failure() => Falls::Goes,
+                _ if timed => Falls::Asks,
+                _ => Falls::Waits,
+            },
+            State::Expired | State::Rejected | State::Refused => Falls::Goes,
             State::Claimed | State::Sending => Falls::Waits,
             // What was due before a restore may have gone then, the fallback too: that is for a person.
             State::Unknown | State::Parked | State::Queued | State::Deferred if first.doubted => {
-                if self.even_if_unknown && !first.restored { Falls::Goes } else { Falls::Waits }
+                let goes = self.even_if_unknown && !first.restored && (timed || first.state == State::Parked);
+                if goes { Falls::Goes } else { Falls::Waits }
             }
-            State::Parked | State::Queued | State::Deferred => Falls::CallsBack,
-            State::Unknown => Falls::Waits,
+            State::Parked => Falls::CallsBack,
+            State::Queued | State::Deferred if timed => Falls::CallsBack,
+            State::Queued | State::Deferred | State::Unknown => Falls::Waits,
         }
     }
+
+    /// What becomes of it once the policy or the gateway has answered.
+    pub(super) fn after(&self, falls: Falls, answer: Option<&Answer>) -> Falls {
+        match (falls, answer) {
+            (Falls::CallsBack, Some(Answer::Policy(Decision::Allow))) => Falls::CallsBack,
+            (Falls::CallsBack, Some(Answer::Policy(Decision::Refuse(_)))) => Falls::Never,
+            (Falls::Asks, Some(Answer::NotDelivered)) => Falls::Goes,
+            (Falls::Asks, Some(Answer::Unclear)) if self.even_if_unknown => Falls::Goes,
+            (Falls::CallsBack | Falls::Asks, _) => Falls::Waits,
+            (falls, _) => falls,
+        }
+    }
+
+    /// When it is looked at again where it has to wait.
+    pub(super) fn again(&self, first: &First, now: Timestamp) -> Timestamp {
+        // A failure brings it back.
+        let idle = self.within_ms.is_none() && first.state != State::Parked;
+        if idle { ON_FAILURE } else { now.plus(FALLBACK_WAIT) }
+    }
+}
+
+/// When a fallback is looked at that has no time of its own: a failure brings that forward.
+pub(super) const ON_FAILURE: Timestamp = Timestamp::from_millis(i64::MAX);
+
+/// How long a fallback is left alone that has to wait for its message.
+const FALLBACK_WAIT: Duration = Duration::from_secs(5);
+
+/// Returns `true` if news of deliveries comes from a channel by itself.
+pub(super) fn reports_deliveries(can: &Capability) -> bool {
+    can.delivery_status && (can.receive || can.poll)
 }
 
 impl fmt::Debug for Fallback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fallback")
             .field("message", &self.message)
-            .field("within", &self.within())
+            .field("within", &self.within_ms.map(Duration::from_millis))
             .field("even_if_unknown", &self.even_if_unknown)
             .finish()
     }
@@ -170,6 +236,8 @@ pub(super) struct First {
     pub(super) doubted: bool,
     /// The person said STOP.
     pub(super) opted_out: bool,
+    /// Our own policy refused it, and not for its medium alone.
+    pub(super) refused: bool,
     /// It comes from a backup.
     pub(super) restored: bool,
 }
@@ -177,12 +245,25 @@ pub(super) struct First {
 /// What becomes of a fallback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Falls {
-    /// The message has not gone: it is called back, and the fallback goes.
+    /// The message has not gone: once the policy lets the fallback go, it is called back and the fallback goes.
     CallsBack,
+    /// The time is up, and no delivery was reported: it is asked about where the channel reports none.
+    Asks,
     Goes,
     Never,
     /// It is looked at again in a while.
     Waits,
+}
+
+/// An answer that a fallback waited for.
+#[derive(Clone, Debug)]
+pub(super) enum Answer {
+    /// Of the policy, about the fallback.
+    Policy(Decision),
+    /// The channel reports deliveries by itself, or was asked and has said all that it knows.
+    NotDelivered,
+    /// The gateway cannot tell, or not now.
+    Unclear,
 }
 
 #[cfg(test)]
@@ -190,38 +271,124 @@ mod tests {
     use super::*;
     use crate::address::Address;
 
+    const QUEUED: First = First {
+        state: State::Queued,
+        delivery: None,
+        doubted: false,
+        opted_out: false,
+        refused: false,
+        restored: false,
+    };
+
+    /// Every case there is, in words, and what was answered.
+    fn cases() -> Vec<(&'static str, First, Option<Answer>)> {
+        let policy = |decision| Some(Answer::Policy(decision));
+        let reason = || Reason::new("r", "w");
+        let stands = |state| First { state, ..QUEUED };
+        let doubted = |state| First { state, doubted: true, ..QUEUED };
+        let accepted = |rung| First { delivery: Some(rung), ..stands(State::Accepted) };
+        let waits = stands(State::Deferred);
+        let until = Timestamp::from_millis(1);
+        vec![
+            ("was rejected, or expired before it went", stands(State::Rejected), None),
+            ("is reported as not delivered", accepted(DeliveryState::Failed), None),
+            ("was refused by the policy, for a reason of the medium", stands(State::Refused), None),
+            (
+                "was refused by the policy, for any other reason",
+                First { refused: true, ..stands(State::Refused) },
+                None,
+            ),
+            (
+                "is to a person who said STOP, however that is known",
+                First { opted_out: true, ..doubted(State::Parked) },
+                None,
+            ),
+            ("is delivered", accepted(DeliveryState::Delivered), None),
+            ("was called back by `cancel`", stands(State::Cancelled), None),
+            (
+                "is accepted, and not reported as delivered in time",
+                accepted(DeliveryState::Sent),
+                Some(Answer::NotDelivered),
+            ),
+            (
+                "the same, where the gateway has to be asked and cannot tell",
+                accepted(DeliveryState::Accepted),
+                Some(Answer::Unclear),
+            ),
+            ("waits to be sent, or to be retried, when the time is up", waits, policy(Decision::Allow)),
+            (
+                "the same, and the policy defers the fallback",
+                waits,
+                policy(Decision::Defer { until, reason: reason() }),
+            ),
+            ("the same, and the policy refuses the fallback", waits, policy(Decision::Refuse(reason()))),
+            ("is parked, and certainly has not gone", stands(State::Parked), policy(Decision::Allow)),
+            ("may have gone, and is parked", doubted(State::Parked), None),
+            ("may have gone, and the gateway is being asked", doubted(State::Unknown), None),
+            ("is on its way", stands(State::Sending), None),
+            (
+                "may have gone before the store was restored from a backup",
+                First { restored: true, ..doubted(State::Parked) },
+                None,
+            ),
+        ]
+    }
+
+    fn fallback() -> Fallback {
+        Fallback::new(Message::text(Address::phone("07700 900123").unwrap(), "Hello"), Duration::from_secs(60))
+    }
+
+    /// The table of docs/fallback.md: `CIVIC_WRITE=1 cargo test --all-features --lib switchboard::fallback` writes it.
     #[test]
-    fn it_goes_only_when_the_first_certainly_did_not_arrive_or_the_time_is_up() {
-        use DeliveryState::{Accepted, Delivered, Failed, Read, Sent};
-        let sms = Message::text(Address::phone("07700 900123").unwrap(), "Hello");
-        let plain = Fallback::new(sms, Duration::from_secs(60));
-        let even = plain.clone().even_if_unknown();
-        let first = First { state: State::Queued, delivery: None, doubted: false, opted_out: false, restored: false };
-        for (state, delivery, doubted, falls, even_so) in [
-            (State::Accepted, Some(Accepted), false, Falls::Goes, Falls::Goes),
-            (State::Accepted, Some(Sent), true, Falls::Goes, Falls::Goes),
-            (State::Accepted, Some(Failed), false, Falls::Goes, Falls::Goes),
-            (State::Accepted, Some(Delivered), false, Falls::Never, Falls::Never),
-            (State::Accepted, Some(Read), true, Falls::Never, Falls::Never),
-            (State::Rejected, None, false, Falls::Goes, Falls::Goes),
-            (State::Refused, None, false, Falls::Goes, Falls::Goes),
-            (State::Expired, None, false, Falls::Goes, Falls::Goes),
-            (State::Cancelled, None, false, Falls::Never, Falls::Never),
-            (State::Queued, None, false, Falls::CallsBack, Falls::CallsBack),
-            (State::Deferred, None, false, Falls::CallsBack, Falls::CallsBack),
-            (State::Deferred, None, true, Falls::Waits, Falls::Goes),
-            (State::Parked, None, false, Falls::CallsBack, Falls::CallsBack),
-            (State::Parked, None, true, Falls::Waits, Falls::Goes),
-            (State::Unknown, None, true, Falls::Waits, Falls::Goes),
-            (State::Claimed, None, false, Falls::Waits, Falls::Waits),
-            (State::Sending, None, false, Falls::Waits, Falls::Waits),
-        ] {
-            let first = First { state, delivery, doubted, ..first };
-            assert_eq!((plain.falls(&first), even.falls(&first)), (falls, even_so), "{first:?}");
+    fn fallback_table_in_the_docs_is_the_decision() {
+        let timed = fallback();
+        let on_failure = Fallback::on_failure(timed.message.clone());
+        let mut page = "| the message | `Fallback::new` | `Fallback::on_failure` |\n|---|---|---|\n".to_owned();
+        for (case, first, answer) in cases() {
+            let says = |fallback: &Fallback| fallback.after(fallback.falls(&first), answer.as_ref());
+            let cell = |fallback: &Fallback| {
+                let (falls, even) = (says(fallback), says(&fallback.clone().even_if_unknown()));
+                let words = match falls {
+                    Falls::Asks | Falls::CallsBack => "goes, and the message is called back",
+                    Falls::Goes => "goes",
+                    Falls::Never => "never goes",
+                    Falls::Waits => "waits",
+                };
+                let even = if even == falls { "" } else { "; goes with `even_if_unknown`" };
+                format!("{words}{even}")
+            };
+            page.push_str(&format!("| {case} | {} | {} |\n", cell(&timed), cell(&on_failure)));
         }
-        let stop = First { state: State::Rejected, opted_out: true, ..first };
-        let restored = First { state: State::Unknown, doubted: true, restored: true, ..first };
-        assert_eq!((plain.falls(&stop), even.falls(&stop)), (Falls::Never, Falls::Never));
-        assert_eq!(even.falls(&restored), Falls::Waits);
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/fallback.md");
+        if std::env::var_os("CIVIC_WRITE").is_some() {
+            std::fs::write(path, &page).unwrap();
+        }
+        let there = std::fs::read_to_string(path).unwrap_or_default();
+        assert_eq!(there, page, "docs/fallback.md is out of date: write it anew with CIVIC_WRITE=1");
+    }
+
+    #[test]
+    fn fallback_never_goes_after_a_refusal_or_a_stop() {
+        let timed = fallback();
+        let on_failure = Fallback::on_failure(timed.message.clone());
+        for fallback in [timed.clone().even_if_unknown(), on_failure.even_if_unknown(), timed] {
+            for state in State::ALL {
+                for doubted in [false, true] {
+                    let first = First { state, doubted, delivery: Some(DeliveryState::Failed), ..QUEUED };
+                    let stop = First { opted_out: true, ..first };
+                    let refused = First { refused: true, ..first };
+                    assert_eq!((fallback.falls(&stop), fallback.falls(&refused)), (Falls::Never, Falls::Never));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn fallback_without_a_time_keeps_its_form() {
+        let on_failure = Fallback::on_failure(fallback().message);
+        for fallback in [fallback(), on_failure.even_if_unknown()] {
+            let json = serde_json::to_string(&fallback).unwrap();
+            assert_eq!(serde_json::from_str::<Fallback>(&json).unwrap(), fallback);
+        }
     }
 }

@@ -201,7 +201,11 @@ impl ToAsk {
                 info.is_some_and(|info| attempt.gateway == info.gateway && attempt.account == info.account.as_str())
             })
         };
-        let able: Vec<_> = infos().map(|info| info.check(message).is_ok()).collect();
+        // Once it may have gone by one that no other stands in for, it goes by that one or by none.
+        let bound = attempts.iter().rfind(|attempt| attempt.bound);
+        let may = |channel: &&Arc<dyn Channel>| bound.is_none_or(|bound| bound.is_by(channel));
+        let able = suppliers.iter().map(|channel| may(channel) && channel.info().check(message).is_ok());
+        let able: Vec<_> = able.collect();
         let said_no = |n: usize| tries(n).next_back().is_some_and(|last| !last.passing && !last.doubted);
         let mut open: Vec<_> = able.iter().enumerate().map(|(n, able)| *able && !said_no(n)).collect();
         if !open.contains(&true) {
@@ -259,6 +263,11 @@ const LOOK_UPS: [Duration; 5] = [
     Duration::from_secs(6 * 3600),
 ];
 
+/// How long after so many answers that say nothing the gateway is asked again. None: it has been asked often enough.
+pub(super) fn look_up_wait(asked: u32) -> Option<Duration> {
+    LOOK_UPS.get(asked as usize).copied()
+}
+
 /// How often a message may be handed to a gateway in all, whatever happens.
 const ATTEMPTS_MAX: u32 = 20;
 
@@ -294,6 +303,7 @@ impl End {
             kind: "",
             code: None,
             passing: false,
+            bound: false,
             segments: None,
             price: None,
             reason: Some(reason.to_owned()),
@@ -315,7 +325,7 @@ impl End {
     /// The same for a message of which an earlier try may have gone: that it did not go is then for a person to say.
     pub(super) fn after(mut self, attempts: &[Attempt]) -> Self {
         let doubted = attempts.iter().any(|attempt| attempt.doubted);
-        if doubted && matches!(self.state, State::Expired | State::Rejected) {
+        if doubted && self.state.is_no() {
             let reason = self.reason.take().unwrap_or_default();
             self.state = State::Parked;
             self.reason = Some(format!("an earlier try may have gone; the last one: {reason}"));
@@ -344,6 +354,9 @@ impl After<'_> {
                     kind: error.kind().as_str(),
                     code: error.code().map(str::to_owned),
                     passing: error.is_retryable(),
+                    bound: error.outcome() == Outcome::Unknown
+                        && self.message.on_unknown == OnUnknown::Resend
+                        && !Choice::moves_on(error, self.message),
                     reason: Some(error.to_string()),
                     ..end(state)
                 }
@@ -352,6 +365,10 @@ impl After<'_> {
     }
 
     fn failed(&self, error: &Error) -> (State, Option<Timestamp>) {
+        // A part of it went before the person said STOP.
+        if error.outcome() == Outcome::Unknown && error.kind() == ErrorKind::OptedOut {
+            return (State::Parked, None);
+        }
         let spent = self.times >= ATTEMPTS_MAX;
         if self.another && !spent && Choice::moves_on(error, self.message) {
             return (State::Queued, Some(self.now));

@@ -12,17 +12,17 @@ use serde::{Deserialize, Serialize};
 
 use super::Line;
 use super::conversation::{Entry, Place};
-use super::fallback::{Fallback, Falls, First};
+use super::fallback::{Answer, Fallback, Falls, First, ON_FAILURE};
 use super::file::File;
-use super::outbox::{self, Id, Settled, State, Status};
+use super::outbox::{self, Id, PRIORITY_LAST, Settled, State, Status};
 use super::watch::Stats;
 use crate::address::{Address, Phone};
-use crate::channel::Cursor;
+use crate::channel::{Channel, Cursor};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::delivery::DeliveryState;
 use crate::error::ErrorKind;
 use crate::error::{Error, Result};
-use crate::event::{Delivery, Event};
+use crate::event::{Delivery, Event, OptOutScope};
 use crate::id::{Digest, MessageId};
 use crate::media::Stored;
 use crate::message::{Message, Money};
@@ -208,9 +208,11 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// The messages whose fallbacks are to be looked at now.
     async fn falling(&self, now: Timestamp) -> Result<Vec<Falling>>;
 
-    /// Lets what goes instead of messages go, where it is time to: a message is called back only where the policy was asked
-    /// of its fallback and said yes.
-    async fn fall_back(&self, now: Timestamp, decided: Decided) -> Result<Fell>;
+    /// Lets what goes instead of messages go, where it is time to and the answers say so.
+    async fn fall_back(&self, now: Timestamp, answers: Answers) -> Result<Fell>;
+
+    /// Messages by their numbers, as they are handed to a worker, though nobody claims them.
+    async fn read(&self, ids: Vec<i64>) -> Result<Vec<Claimed>>;
 
     /// Notes that a send begins: before the first byte leaves. False: the claim was another's by then, or might have been.
     async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool>;
@@ -318,7 +320,7 @@ pub(super) struct New {
 impl New {
     /// When its fallback goes, if nothing happens before.
     fn fallback_due(&self) -> Option<Timestamp> {
-        self.fallback.as_ref().map(|fallback| self.due.plus(fallback.within()))
+        self.fallback.as_ref().map(|fallback| fallback.due(self.due))
     }
 
     /// Whether what is there under its key is the same message: to the letter, or when it is read, since another program
@@ -376,6 +378,8 @@ pub(super) struct Claimed {
     pub(super) moved_to: Option<Address>,
     /// What the store holds of it is not what was written down.
     pub(super) damaged: bool,
+    /// The person said STOP after it was taken.
+    pub(super) opted_out: bool,
     pub(super) queued: Timestamp,
     /// The attempts so far, oldest first: gateway and account.
     pub(super) attempts: Vec<Attempt>,
@@ -403,19 +407,27 @@ pub(super) struct Attempt {
     pub(super) died: bool,
     /// It failed by a fault of the account, and does not count as a try.
     pub(super) suspended: bool,
+    /// It may have gone, for a reason with which no other gateway is asked.
+    pub(super) bound: bool,
 }
 
 impl Attempt {
     /// One that begins.
     pub(super) fn new(gateway: &str, account: &str, at: Timestamp) -> Self {
         let (gateway, account) = (gateway.to_owned(), account.to_owned());
-        let (doubted, passing, died, suspended) = (false, false, false, false);
-        Self { gateway, account, at, reference: None, doubted, passing, died, suspended }
+        let (doubted, passing, died, suspended, bound) = (false, false, false, false, false);
+        Self { gateway, account, at, reference: None, doubted, passing, died, suspended, bound }
     }
 
     /// Notes the reference that the gateway gets in place of the key.
     pub(super) fn with_reference(self, reference: Option<String>) -> Self {
         Self { reference, ..self }
+    }
+
+    /// Returns `true` if it was handed to this channel.
+    pub(super) fn is_by(&self, channel: &Arc<dyn Channel>) -> bool {
+        let info = channel.info();
+        info.gateway == self.gateway && info.account.as_str() == self.account
     }
 }
 
@@ -443,6 +455,8 @@ pub(super) struct End {
     pub(super) code: Option<String>,
     /// It failed for now, and may go another time.
     pub(super) passing: bool,
+    /// It may have gone, for a reason with which no other gateway is asked.
+    pub(super) bound: bool,
     /// How many parts the gateway counts, and what it says they cost.
     pub(super) segments: Option<u32>,
     pub(super) price: Option<Money>,
@@ -463,9 +477,13 @@ pub(super) struct Settle {
 }
 
 impl Settle {
-    /// Whether the message certainly does not arrive, on this rung: what goes instead of it is then to go now.
-    fn failed(&self, delivery: Option<&str>) -> bool {
-        self.state.is_no() || delivery.and_then(rung_of).is_some_and(DeliveryState::is_failure)
+    /// Which fallbacks are looked at now, the message being on this rung: those that are due after this moment. All,
+    /// where it certainly does not arrive; those that wait for a failure, where nothing more is done about it.
+    fn looked_at(&self, delivery: Option<&str>) -> Option<Timestamp> {
+        if self.state.is_no() || delivery.and_then(rung_of).is_some_and(DeliveryState::is_failure) {
+            return Some(self.now);
+        }
+        (self.state == State::Parked).then(|| ON_FAILURE.minus(Duration::from_millis(1)))
     }
 }
 
@@ -586,62 +604,91 @@ const TOLD: &str = "the gateway told of it";
 /// Why a message is called back whose fallback goes.
 pub(super) const FELL_BACK: &str = "its time was up: what goes instead of it goes";
 
+/// Why a message ends whose person said STOP.
+pub(super) const OPTED_OUT: &str = "the person said STOP after it was taken";
+
 /// Why what goes instead of a message waits for a person.
 const FALLBACK_RESTORED: &str = "the store was restored from a backup: it may have gone instead of its message since";
 
-/// How long a fallback is left alone that has to wait for its message.
-const FALLBACK_WAIT: Duration = Duration::from_secs(5);
+/// How long a fallback is left alone that this program cannot read.
+const UNREADABLE_WAIT: Duration = Duration::from_secs(60);
 
 /// How many fallbacks are looked at in one transaction.
 const FALLBACKS_MAX: u32 = 100;
 
-/// What the policy says of fallbacks, by the numbers of their messages.
-pub(super) type Decided = HashMap<i64, Decision>;
+/// Why a fallback never goes where nobody can tell whether its message was delivered.
+const UNCLEAR: &str = "the gateway was asked, and could not tell whether it was delivered";
+
+/// What the policy and the gateways say for fallbacks, by the numbers of their messages.
+pub(super) type Answers = HashMap<i64, Answer>;
 
 /// A message that has a fallback.
 pub(super) struct Falling {
     id: i64,
     line: String,
     key: String,
+    lookups: u32,
     /// None where this program cannot read it: one of a newer version may.
     fallback: Option<Fallback>,
     first: First,
 }
 
+/// What is put down of a fallback that was looked at.
+struct Looked {
+    falls: Falls,
+    /// When it is looked at again.
+    again: Option<Timestamp>,
+    /// What was said of it when it was not yes.
+    said: Option<(&'static str, policy::Reason)>,
+}
+
 impl Falling {
     /// What the policy is to be asked of before its message is called back: the message, the line, and what would go.
-    pub(super) fn asks(&self) -> Option<(i64, &str, &Message)> {
+    pub(super) fn asks_policy(&self) -> Option<(i64, &str, &Message)> {
         let fallback = self.fallback.as_ref().filter(|_| self.falls() == Falls::CallsBack)?;
         Some((self.id, &self.line, &fallback.message))
+    }
+
+    /// The message of which it is to be known whether it was delivered.
+    pub(super) fn asks_gateway(&self) -> Option<i64> {
+        (self.falls() == Falls::Asks).then_some(self.id)
     }
 
     fn falls(&self) -> Falls {
         self.fallback.as_ref().map_or(Falls::Waits, |fallback| fallback.falls(&self.first))
     }
 
-    /// What becomes of it by what the policy says, when it is looked at again, and what is put down of that.
-    fn decided<'a>(
-        &self,
-        decided: &'a Decided,
-        now: Timestamp,
-    ) -> (Falls, Option<Timestamp>, Option<(&'static str, &'a policy::Reason)>) {
-        let soon = now.plus(FALLBACK_WAIT);
-        match (self.falls(), decided.get(&self.id)) {
-            // It has come to this since the policy was asked.
-            (Falls::CallsBack, None) => (Falls::Waits, Some(now), None),
-            (Falls::CallsBack, Some(Decision::Defer { until, reason })) => {
-                (Falls::Waits, Some(soon.max(*until)), Some(("defer_fallback", reason)))
+    /// What becomes of it by these answers.
+    fn looked_at(&self, answers: &Answers, now: Timestamp) -> Looked {
+        let Some(fallback) = &self.fallback else {
+            return Looked { falls: Falls::Waits, again: Some(now.plus(UNREADABLE_WAIT)), said: None };
+        };
+        let (asks, answer) = (self.falls(), answers.get(&self.id));
+        let falls = fallback.after(asks, answer);
+        let again = fallback.again(&self.first, now);
+        let (falls, again, said) = match (asks, answer) {
+            // It has come to this since they were asked.
+            (Falls::CallsBack | Falls::Asks, None) => (falls, now, None),
+            (Falls::CallsBack, Some(Answer::Policy(Decision::Defer { until, reason }))) => {
+                (falls, again.max(*until), Some(("defer_fallback", reason.clone())))
             }
-            (Falls::CallsBack, Some(Decision::Refuse(reason))) => {
-                (Falls::Never, None, Some(("refuse_fallback", reason)))
+            (Falls::CallsBack, Some(Answer::Policy(Decision::Refuse(reason)))) => {
+                (falls, now, Some(("refuse_fallback", reason.clone())))
             }
-            (Falls::Waits, _) => (Falls::Waits, Some(soon), None),
-            (falls, _) => (falls, None, None),
-        }
+            (Falls::Asks, Some(Answer::Unclear)) if falls == Falls::Waits => match outbox::look_up_wait(self.lookups) {
+                Some(wait) => (falls, now.plus(wait), None),
+                None => (Falls::Never, now, Some(("no_fallback", policy::Reason::new("unclear-delivery", UNCLEAR)))),
+            },
+            _ => (falls, again, None),
+        };
+        Looked { falls, again: (falls == Falls::Waits).then_some(again), said }
     }
 
     /// What goes instead of the message: now, and under a key that is made of the message's own.
     fn instead(self, now: Timestamp) -> Option<New> {
+        if self.falls() == Falls::Never {
+            return None;
+        }
         let mut message = self.fallback?.message;
         let key = format!("fallback-{}", Digest::of(self.key.as_bytes()));
         message.key = Some(key.clone());
@@ -724,6 +771,29 @@ impl End {
         });
         names.filter(|(name, recipient)| *name != recipient.expose())
     }
+}
+
+/// Who said STOP, by each of their names, and from which priority on their messages end.
+fn opt_out_of(event: &Event) -> Option<(Vec<String>, u8)> {
+    let Event::OptOut(wish) = event else { return None };
+    let names = [Some(wish.from.expose()), wish.from.as_phone().map(Phone::as_str)];
+    let from = match wish.scope {
+        OptOutScope::All => 0,
+        OptOutScope::Marketing => PRIORITY_LAST,
+    };
+    (!wish.resume).then(|| (names.into_iter().flatten().map(str::to_owned).collect(), from))
+}
+
+/// From which priority on other fallbacks of a person end who said STOP to a message of this one.
+fn opt_out_from(priority: u8) -> u8 {
+    if priority == PRIORITY_LAST { PRIORITY_LAST } else { 0 }
+}
+
+/// The end of a message whose person said STOP: by our own will, unless one of its tries may have gone.
+fn opted_out(doubted: bool, now: Timestamp) -> Settle {
+    let state = if doubted { State::Parked } else { State::Refused };
+    let from = &[State::Queued, State::Deferred, State::Claimed];
+    Settle { state, due: None, reason: Some(OPTED_OUT.to_owned()), from, now }
 }
 
 /// Whose message it is: the person or the conversation that an answer would go to.

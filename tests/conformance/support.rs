@@ -109,6 +109,7 @@ const ROWS: &[(&str, Cell)] = &[
     ("receives webhooks", |can| yes(can.receive)),
     ("can be polled", |can| yes(can.poll)),
     ("looks messages up", |can| yes(can.look_up)),
+    ("tells of deliveries", |can| yes(can.delivery_status)),
     ("takes uploads", |can| yes(can.upload_media)),
     ("gives out files", |can| yes(can.fetch_media)),
     ("marks as read", |can| yes(can.read)),

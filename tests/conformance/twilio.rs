@@ -30,6 +30,7 @@ const TEMPLATE: &str = "HXcccccccccccccccccccccccccccccccc";
 const SID: &str = "SM11111111111111111111111111111111";
 const NOBODY: &str = "SM00000000000000000000000000000000";
 const PUBLIC: &str = "https://sms.example.gov.uk";
+const STATUS: &str = "https://sms.example.gov.uk/status";
 const OURS: &str = "+447700900456";
 const THEIRS: &str = "+447700900123";
 const WORDS: &str = "Bin day £5 & more: it’s Tuesday";
@@ -192,7 +193,7 @@ impl Line {
         let sender = if from == "From" { self.marked(sender) } else { sender.to_owned() };
         let sides = [("To", self.marked(THEIRS)), (from, sender)];
         let mut form = form_urlencoded::Serializer::new(String::new());
-        let form = form.extend_pairs(sides).extend_pairs(fields).finish();
+        let form = form.extend_pairs(sides).extend_pairs(fields).append_pair("StatusCallback", STATUS).finish();
         let step = Step::post(self.path("/Messages.json")).form(form);
         self.authorized(step)
             .header("content-type", "application/x-www-form-urlencoded")
@@ -477,7 +478,7 @@ fn by_tokens(setup: &Setup) -> Result<Config> {
     let [token, old @ ..] = &*setup.webhook_secrets else { return Err(Error::config("auth_token", "is missing")) };
     let mut config = Config::new(ACCOUNT, token.secret().expose())?.public_url(PUBLIC)?.base_url(&setup.base_url)?;
     config.old_auth_tokens = old.to_vec();
-    Ok(config)
+    Ok(config.status_callback(STATUS))
 }
 
 fn by_token() -> Signer {
@@ -625,7 +626,8 @@ const SHARED: Line = Line { mark: "", from: ("MessagingServiceSid", SERVICE), cr
 
 impl Subject for SharedKey {
     fn connect(&self, setup: &Setup) -> Result<Arc<dyn Channel>> {
-        let config = Config::new(ACCOUNT, TOKEN)?.public_url(PUBLIC)?.base_url(&setup.base_url)?;
+        let config =
+            Config::new(ACCOUNT, TOKEN)?.public_url(PUBLIC)?.base_url(&setup.base_url)?.status_callback(STATUS);
         let mut config = config.messaging_service(SERVICE).api_key(KEY, KEY_SECRET)?;
         config.shared_keys = setup.webhook_secrets.clone();
         Ok(Arc::new(Twilio::sms_with(config, &setup.context)?))

@@ -7,8 +7,8 @@ use std::time::Duration;
 use civic_messaging::policy::{Decision, Policy, Question, Reason};
 use civic_messaging::switchboard::{Fallback, Line, Outgoing, Resolution, State, Status, Store, Switchboard};
 use civic_messaging::{
-    Address, Clock, DeliveryState, Error, ErrorKind, Message, Mock, OnUnknown, Outcome, Purpose, Result, SystemClock,
-    Timestamp, VirtualClock, async_trait,
+    Address, Channel, Clock, DeliveryState, Error, ErrorKind, Evidence, Message, Mock, OnUnknown, Outcome, Purpose,
+    Result, SystemClock, Timestamp, VirtualClock, async_trait,
 };
 
 use super::desk::{Desk, memory, text};
@@ -336,4 +336,261 @@ async fn what_is_refused_after_it_was_taken_does_not_go_and_says_why() {
     assert_eq!(desk.switchboard.send("desk", text(1, "Hello").key("k")).await.unwrap(), id);
     mock.assert_nothing_sent();
     desk.close().await;
+}
+
+/// Waits until all fallbacks that are due have been looked at: that of a message that fails now comes last.
+async fn looked_at(desk: &Desk, whatsapp: &Mock) {
+    whatsapp.will_fail(Error::recipient("is not on WhatsApp").with_outcome(Outcome::Rejected));
+    let last = Message::text(Address::whatsapp("07700 900123").unwrap(), "Last");
+    let fallback = Fallback::on_failure(Message::text(person(999), "Last"));
+    let last = desk.switchboard.send("desk", Outgoing::new(last).fallback(fallback)).await.unwrap();
+    instead(desk, last).await;
+}
+
+/// A policy that refuses what says these words, once it is told to.
+#[derive(Debug)]
+struct Refuses(AtomicBool, &'static str, Reason);
+
+#[async_trait]
+impl Policy for &'static Refuses {
+    async fn decide(&self, question: &Question<'_>) -> Result<Decision> {
+        let refuses = self.0.load(Ordering::Relaxed) && question.message.content.words() == Some(self.1);
+        Ok(if refuses { Decision::Refuse(self.2.clone()) } else { Decision::Allow })
+    }
+}
+
+fn refuses(words: &'static str, reason: Reason) -> &'static Refuses {
+    Box::leak(Box::new(Refuses(AtomicBool::new(false), words, reason)))
+}
+
+#[tokio::test]
+async fn refusal_between_send_and_claim_ends_the_fallback() {
+    for (of_medium, instead_of_it) in [(false, 0), (true, 1)] {
+        let reason = Reason::new("rule", "it may not go");
+        let policy = refuses("By WhatsApp", if of_medium { reason.of_medium() } else { reason });
+        let (clock, whatsapp, sms) = (Ahead::default(), Mock::whatsapp(), Mock::sms());
+        let line = Line::new("desk").channel(whatsapp.clone()).channel(sms.clone());
+        let desk = Desk::of(Switchboard::builder(memory().await).clock(clock.clone()).policy(policy), [line]);
+        let at = clock.now().plus(HOUR);
+        let id = desk.switchboard.send_at("desk", both(1, 6 * HOUR), at).await.unwrap();
+        policy.0.store(true, Ordering::Relaxed);
+        clock.goes_on(HOUR);
+        desk.until(id, &[State::Refused]).await;
+        if of_medium {
+            instead(&desk, id).await;
+        }
+        clock.goes_on(12 * HOUR);
+        looked_at(&desk, &whatsapp).await;
+        assert_eq!(desk.switchboard.status(id).await.unwrap().unwrap().fallback.is_some(), of_medium);
+        let of_first = sms.sent().iter().filter(|sent| sent.to == person(1)).count();
+        assert_eq!(of_first, instead_of_it);
+        desk.close().await;
+    }
+}
+
+#[tokio::test]
+async fn refusal_of_the_medium_at_send_lets_the_fallback_go() {
+    let policy = refuses("By WhatsApp", Reason::new("no-template", "has no template yet").of_medium());
+    policy.0.store(true, Ordering::Relaxed);
+    let (whatsapp, sms) = (Mock::whatsapp(), Mock::sms());
+    let line = Line::new("desk").channel(whatsapp.clone()).channel(sms.clone());
+    let desk = Desk::of(Switchboard::builder(memory().await).policy(policy), [line]);
+    let id = desk.switchboard.send("desk", both(1, HOUR)).await.unwrap();
+    instead(&desk, id).await;
+    assert_eq!(desk.until(id, &[State::Refused]).await.attempts, 0);
+    // Without a fallback nothing would go.
+    let alone = Message::text(Address::whatsapp("07700 900123").unwrap(), "By WhatsApp");
+    let error = desk.switchboard.send("desk", alone).await.unwrap_err();
+    assert_eq!((error.kind(), whatsapp.sent().len(), sms.sent().len()), (ErrorKind::Refused, 0, 1));
+    desk.close().await;
+}
+
+/// A channel that can be asked about messages and reports nothing, and what it says.
+#[derive(Clone, Debug)]
+struct Silent(Mock, Arc<std::sync::Mutex<(Option<DeliveryState>, usize)>>);
+
+#[async_trait]
+impl Channel for Silent {
+    fn info(&self) -> &civic_messaging::Info {
+        self.0.info()
+    }
+
+    async fn send(&self, message: &Message) -> Result<civic_messaging::Accepted> {
+        self.0.send(message).await
+    }
+
+    async fn receive(&self, request: &civic_messaging::webhook::Request) -> Result<civic_messaging::webhook::Received> {
+        self.0.receive(request).await
+    }
+
+    async fn look_up(&self, sent: &civic_messaging::Sent) -> Result<Evidence> {
+        let found = self.0.look_up(sent).await?;
+        let mut asked = self.1.lock().unwrap();
+        asked.1 += 1;
+        match (found, asked.0) {
+            (Evidence::Found(mut found), Some(state)) => {
+                found.iter_mut().for_each(|delivery| delivery.state = state);
+                Ok(Evidence::Found(found))
+            }
+            _ => Ok(Evidence::CannotTell),
+        }
+    }
+}
+
+fn silent(says: Option<DeliveryState>) -> Silent {
+    let mock = Mock::whatsapp().with_capability(|can| {
+        (can.receive, can.poll, can.delivery_status) = (false, false, false);
+    });
+    Silent(mock, Arc::new(std::sync::Mutex::new((says, 0))))
+}
+
+#[tokio::test]
+async fn timed_fallback_asks_where_no_delivery_is_reported() {
+    use DeliveryState::{Delivered, Failed, Sent};
+    for (says, goes) in [(Some(Delivered), 0), (Some(Sent), 20), (Some(Failed), 20), (None, 0)] {
+        let (clock, whatsapp, sms) = (Ahead::default(), silent(says), Mock::sms());
+        let line = Line::new("desk").channel(whatsapp.clone()).channel(sms.clone());
+        let desk = Desk::of(Switchboard::builder(memory().await).clock(clock.clone()), [line]);
+        let mut ids = Vec::new();
+        for n in 0..20 {
+            ids.push(desk.switchboard.send("desk", both(n, 2 * HOUR)).await.unwrap());
+        }
+        for id in &ids {
+            desk.until(*id, &[State::Accepted]).await;
+        }
+        clock.goes_on(2 * HOUR);
+        let asked = async {
+            while whatsapp.1.lock().unwrap().1 < 20 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), asked).await.expect("it is asked");
+        for id in &ids[..goes] {
+            instead(&desk, *id).await;
+        }
+        looked_at(&desk, &whatsapp.0).await;
+        assert_eq!((sms.sent().len(), whatsapp.1.lock().unwrap().1), (goes + 1, 20), "{says:?}");
+        desk.close().await;
+    }
+}
+
+#[tokio::test]
+async fn timed_fallback_of_a_mute_channel_is_refused() {
+    let mute = Mock::whatsapp().with_capability(|can| {
+        (can.receive, can.poll, can.look_up, can.delivery_status) = (false, false, false, false);
+    });
+    let (clock, sms) = (Ahead::default(), Mock::sms());
+    let line = Line::new("desk").channel(mute.clone()).channel(sms.clone());
+    let desk = Desk::of(Switchboard::builder(memory().await).clock(clock.clone()), [line]);
+    let error = desk.switchboard.send("desk", both(1, HOUR)).await.unwrap_err();
+    assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidMessage, Some("fallback")), "{error}");
+    assert!(error.to_string().contains("Fallback::on_failure"), "{error}");
+    mute.assert_nothing_sent();
+
+    // On a failure it may go.
+    let on_failure = || {
+        let whatsapp = Message::text(Address::whatsapp("07700 900123").unwrap(), "By WhatsApp");
+        Outgoing::new(whatsapp).fallback(Fallback::on_failure(Message::text(person(1), "By SMS")))
+    };
+    let taken = desk.switchboard.send("desk", on_failure()).await.unwrap();
+    desk.until(taken, &[State::Accepted]).await;
+    mute.will_fail(Error::recipient("is not on WhatsApp").with_outcome(Outcome::Rejected));
+    let failed = desk.switchboard.send("desk", on_failure()).await.unwrap();
+    instead(&desk, failed).await;
+    clock.goes_on(1000 * HOUR);
+    let failed = desk.switchboard.status(taken).await.unwrap().unwrap();
+    assert_eq!((failed.fallback, sms.sent().len()), (None, 1));
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn fallback_on_failure_goes_however_late_it_is_reported() {
+    let clock = Ahead::default();
+    let (desk, whatsapp, sms) = desk(&clock).await;
+    let send = async |n: u32| {
+        let whatsapp = Message::text(Address::whatsapp("07700 900123").unwrap(), "By WhatsApp");
+        let whatsapp = whatsapp.on_unknown(OnUnknown::Park);
+        let fallback = Fallback::on_failure(Message::text(person(n), "By SMS"));
+        desk.switchboard.send("desk", Outgoing::new(whatsapp).fallback(fallback)).await.unwrap()
+    };
+    let late = send(1).await;
+    let gateway_id = desk.until(late, &[State::Accepted]).await.gateway_id.unwrap();
+    whatsapp.will_fail(Error::unknown("no answer in time"));
+    let doubtful = send(2).await;
+    desk.until(doubtful, &[State::Parked]).await;
+    clock.goes_on(100 * HOUR);
+    let failed = whatsapp.reports(&gateway_id, DeliveryState::Failed);
+    assert_eq!(desk.switchboard.receive("all", failed).await.status, 200);
+    instead(&desk, late).await;
+    assert_eq!(desk.switchboard.status(doubtful).await.unwrap().unwrap().fallback, None);
+    assert!(desk.switchboard.settle(doubtful, Resolution::DidNotGo).await.unwrap());
+    instead(&desk, doubtful).await;
+    assert_eq!(sms.sent().len(), 2);
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn stop_of_a_second_attempt_ends_the_fallback() {
+    let clock = Ahead::default();
+    let (desk, whatsapp, sms) = desk(&clock).await;
+    whatsapp.will_fail(Error::unknown("no answer in time"));
+    whatsapp.will_fail(Error::new(ErrorKind::OptedOut, "said STOP").with_outcome(Outcome::Rejected));
+    let flood = Message::text(Address::whatsapp("07700 900123").unwrap(), "Flood!").on_unknown(OnUnknown::Resend);
+    let fallback = Fallback::new(Message::text(person(1), "Flood!"), HOUR).even_if_unknown();
+    let id = desk.switchboard.send("desk", Outgoing::new(flood).fallback(fallback)).await.unwrap();
+    assert_eq!(desk.until(id, &[State::Parked, State::Rejected]).await.attempts, 2);
+    clock.goes_on(2 * HOUR);
+    looked_at(&desk, &whatsapp).await;
+    assert_eq!(desk.switchboard.status(id).await.unwrap().unwrap().fallback, None);
+    assert_eq!(sms.sent().len(), 1);
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn typed_stop_ends_what_waits_and_the_fallbacks() {
+    let clock = Ahead::default();
+    let (desk, whatsapp, sms) = desk(&clock).await;
+    let board = &desk.switchboard;
+    let accepted = board.send("desk", both(1, HOUR)).await.unwrap();
+    desk.until(accepted, &[State::Accepted]).await;
+    let later = clock.now().plus(6 * HOUR);
+    let waits = board.send_at("desk", both(2, HOUR), later).await.unwrap();
+    // By the number of the one's fallback, and by that of the other itself.
+    for (channel, from) in [(&sms, person(1).expose()), (&whatsapp, "07700 900123")] {
+        assert_eq!(board.receive("all", channel.arrives(from, "STOP")).await.status, 200);
+    }
+    let status = board.status(waits).await.unwrap().unwrap();
+    assert_eq!((status.state, status.attempts), (State::Refused, 0));
+    assert!(status.reason.unwrap().contains("STOP"));
+    clock.goes_on(12 * HOUR);
+    looked_at(&desk, &whatsapp).await;
+    for id in [accepted, waits] {
+        assert_eq!(board.status(id).await.unwrap().unwrap().fallback, None);
+    }
+    assert_eq!(sms.sent().len(), 1);
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn resend_goes_to_another_supplier_by_kind() {
+    use ErrorKind::{Account, InvalidRecipient, OptedOut, Rejected, Unavailable, Unexpected};
+    for (kind, first, second) in [
+        (Unavailable, 1, 1),
+        (Account, 1, 1),
+        (Unexpected, 1, 1),
+        (Rejected, 2, 0),
+        (InvalidRecipient, 2, 0),
+        (OptedOut, 1, 0),
+    ] {
+        let one = Mock::sms();
+        let two = Mock::sms().with_account("other");
+        let line = Line::new("desk").channel(one.clone()).channel(two.clone());
+        let desk = Desk::of(Switchboard::builder(memory().await), [line]);
+        one.will_fail(Error::new(kind, "it may have gone").with_outcome(Outcome::Unknown));
+        let message = text(1, "Hello").on_unknown(OnUnknown::Resend);
+        let id = desk.switchboard.send("desk", message).await.unwrap();
+        desk.until(id, &[State::Accepted, State::Parked]).await;
+        assert_eq!((one.sent().len(), two.sent().len()), (first, second), "{kind:?}");
+        desk.close().await;
+    }
 }

@@ -47,6 +47,7 @@ impl Meta {
         let way = Way { errors: ERRORS, vendor_error, ..Way::graph(&config, &page)? };
         let info = Info::new(GATEWAY, Medium::Messenger, page).with_capability(|can| {
             can.receive = !config.app_secrets.is_empty();
+            can.delivery_status = can.receive;
             can.fetch_media = true;
             can.read = true;
             can.typing = true;

@@ -404,6 +404,7 @@ fn is_id(id: &str) -> bool {
 fn whatsapp_info(gateway: &'static str, number: AccountId, config: &Config) -> Info {
     let mut info = Info::new(gateway, Medium::WhatsApp, number).with_capability(|can| {
         can.receive = !config.app_secrets.is_empty();
+        can.delivery_status = can.receive;
         can.upload_media = true;
         can.fetch_media = true;
         // 360dialog documents no call that says whether its key is good.

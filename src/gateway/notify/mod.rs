@@ -245,6 +245,7 @@ impl Notify {
         let mut info = Info::new(GATEWAY, Medium::Sms, key.service.clone())
             .with_capability(|can| {
                 can.receive = receives;
+                can.delivery_status = true;
                 can.poll = true;
                 can.look_up = true;
                 can.health = true;

@@ -347,13 +347,13 @@ impl Twilio {
             Arc::new(Signature::new(url, tokens.map(owned), config.shared_keys.into_iter().map(owned)))
         });
         let base = config.base_url.map_or_else(|| "https://api.twilio.com".parse(), Ok)?;
+        // Twilio posts a status only where it is told to; that a messaging service tells it so is not known here.
+        let (receives, tells) = (signature.is_some(), signature.is_some() && config.status_callback.is_some());
         Ok(Self {
-            info: info(medium, account, signature.is_some(), context.publish.is_some()).with_message_rule(
-                match source {
-                    Source::Sender(_) => send::rule::<false>,
-                    Source::Service(_) => send::rule::<true>,
-                },
-            ),
+            info: info(medium, account, receives, tells, context.publish.is_some()).with_message_rule(match source {
+                Source::Sender(_) => send::rule::<false>,
+                Source::Service(_) => send::rule::<true>,
+            }),
             endpoint: Endpoint::new(GATEWAY, base, context, ERRORS, vendor_error).with_overrides(config.errors),
             context: context.clone(),
             headers: HeaderMap::from_iter([
@@ -432,7 +432,7 @@ const TEXT_MAX: usize = 1_600;
 const PICTURE_MAX: u64 = 5 * 1_024 * 1_024;
 const FILE_MAX: u64 = 500 * 1_024;
 
-fn info(medium: Medium, account: AccountId, receives: bool, publishes: bool) -> Info {
+fn info(medium: Medium, account: AccountId, receives: bool, tells: bool, publishes: bool) -> Info {
     let whatsapp = medium == Medium::WhatsApp;
     let media = if whatsapp {
         MediaLimits { stored: publishes, gateway: false, ..MediaLimits::whatsapp() }
@@ -446,6 +446,7 @@ fn info(medium: Medium, account: AccountId, receives: bool, publishes: bool) -> 
     };
     let info = Info::new(GATEWAY, medium, account).with_capability(|can| {
         can.receive = receives;
+        can.delivery_status = tells;
         can.look_up = true;
         can.fetch_media = true;
         can.health = true;

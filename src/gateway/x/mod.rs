@@ -295,6 +295,8 @@ impl X {
         let info =
             Info::new(GATEWAY, Medium::X, account.clone()).with_address_rule(send::address).with_capability(|can| {
                 can.receive = !secrets.is_empty();
+                // By webhook it tells what was read; a poll does not.
+                can.delivery_status = can.receive;
                 can.poll = true;
                 can.look_up = true;
                 can.upload_media = true;

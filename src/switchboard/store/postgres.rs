@@ -22,20 +22,21 @@ use tokio_postgres::{Config, Row};
 
 use super::super::Line;
 use super::super::conversation::{Entry, Place};
-use super::super::fallback::{Falls, First};
+use super::super::fallback::{Answer, Falls, First};
 use super::super::file::File;
 use super::super::outbox::{self, Id, PRIORITY_LAST, Settled, State, Status};
 use super::super::watch::Stats;
 use super::{
-    Attempt, Bell, Claimed, ClaimedFile, Decided, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACKS_MAX, FELL_BACK,
-    Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD,
-    There, Told, What, digest_of, link_of, message_of, person_of, rung_of, told_by,
+    Answers, Attempt, Bell, Claimed, ClaimedFile, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACKS_MAX, FELL_BACK,
+    Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Looked, New, OPTED_OUT, Put, RESTORED, Recovered, Ruling,
+    Settle, TOLD, There, Told, What, digest_of, link_of, message_of, opt_out_from, opt_out_of, opted_out, person_of,
+    rung_of, told_by,
 };
 use crate::address::Address;
 use crate::channel::Cursor;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::delivery::DeliveryState;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Delivery, DeliveryOf, Event};
 use crate::id::{Digest, MessageId};
 use crate::policy::{Decision, Reason};
@@ -224,17 +225,21 @@ impl Engine for Postgres {
 
     async fn falling(&self, now: Timestamp) -> Result<Vec<Falling>> {
         let now = self.at(now);
-        self.sessions.run((), move |db, ()| Box::pin(fallbacks(db, Some(now)))).await
+        self.sessions.run((), move |db, ()| Box::pin(fallbacks(db, FALLING, Some(now)))).await
     }
 
-    async fn fall_back(&self, now: Timestamp, mut decided: Decided) -> Result<Fell> {
-        for decision in decided.values_mut() {
-            if let Decision::Defer { until, .. } = decision {
+    async fn fall_back(&self, now: Timestamp, mut answers: Answers) -> Result<Fell> {
+        for answer in answers.values_mut() {
+            if let Answer::Policy(Decision::Defer { until, .. }) = answer {
                 *until = self.at(*until);
             }
         }
         let now = self.at(now);
-        self.sessions.run(decided, move |db, decided| Box::pin(fall_back(db, now, decided))).await
+        self.sessions.run(answers, move |db, answers| Box::pin(fall_back(db, now, answers))).await
+    }
+
+    async fn read(&self, ids: Vec<i64>) -> Result<Vec<Claimed>> {
+        self.sessions.run(ids, move |db, ids| Box::pin(read_claimed(db, ids))).await
     }
 
     async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool> {
@@ -420,8 +425,9 @@ async fn enqueue(db: &Session, new: &New, instead_of: Option<i64>) -> Result<Enq
     let words = new.deferred.as_ref().map(ToString::to_string);
     // It waits for another that writes the same key at this moment, and then leaves it alone.
     let insert = "INSERT INTO civic_messaging.message
-             (line, key, recipient, body, digest, priority, state, due, queued, fallback, fallback_due, instead_of, reason)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+             (line, key, recipient, body, digest, priority, state, due, queued, fallback, fallback_due, instead_of, reason,
+              fallback_recipient)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
          ON CONFLICT (line, key) DO NOTHING RETURNING id";
     let put = db
         .row(
@@ -440,6 +446,7 @@ async fn enqueue(db: &Session, new: &New, instead_of: Option<i64>) -> Result<Enq
                 &new.fallback_due().map(Timestamp::as_millis),
                 &instead_of,
                 &words.as_deref().map(text),
+                &new.fallback.as_ref().map(|fallback| text(fallback.message.to.expose())),
             ],
         )
         .await?;
@@ -527,11 +534,12 @@ async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claimed>, Fault> 
                 (SELECT p.id FROM civic_messaging.part AS p WHERE p.message = m.id
                  ORDER BY p.gateway COLLATE \"C\", p.id COLLATE \"C\" LIMIT 1),
                 (SELECT l.address FROM civic_messaging.link AS l WHERE l.line = m.line AND l.previous = m.recipient),
-                m.digest, m.fallback
+                m.digest, m.fallback,
+                EXISTS (SELECT 1 FROM civic_messaging.decision WHERE message = m.id AND decision = 'opt_out')
          FROM civic_messaging.message AS m WHERE m.id = ANY ($1) ORDER BY array_position($1, m.id)";
     let tries =
         "SELECT gateway, account, begun, message, outcome IS NOT DISTINCT FROM 'unknown', passing, ended IS NULL,
-                outcome IS NOT DISTINCT FROM 'suspended', reference
+                outcome IS NOT DISTINCT FROM 'suspended', bound, reference
          FROM civic_messaging.attempt WHERE message = ANY ($1) ORDER BY message, n";
     let tries = db.rows(tries, &[&ids]).await?;
     let mut claimed = Vec::with_capacity(ids.len());
@@ -541,10 +549,9 @@ async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claimed>, Fault> 
         for of in &tries {
             if of.try_get::<_, i64>(3)? == id {
                 let (gateway, account, at) = (of.try_get(0)?, of.try_get(1)?, moment(of, 2)?);
-                let (doubted, passing, died, suspended) =
-                    (of.try_get(4)?, of.try_get(5)?, of.try_get(6)?, of.try_get(7)?);
-                let reference = of.try_get(8)?;
-                attempts.push(Attempt { gateway, account, at, reference, doubted, passing, died, suspended });
+                let (doubted, passing, died) = (of.try_get(4)?, of.try_get(5)?, of.try_get(6)?);
+                let (suspended, bound, reference) = (of.try_get(7)?, of.try_get(8)?, of.try_get(9)?);
+                attempts.push(Attempt { gateway, account, at, reference, doubted, passing, died, suspended, bound });
             }
         }
         let (message, damaged) = message_of(row.try_get(3)?, row.try_get(10)?, row.try_get(9)?);
@@ -553,6 +560,7 @@ async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claimed>, Fault> 
             line: row.try_get(2)?,
             message,
             damaged,
+            opted_out: row.try_get(11)?,
             queued: moment(&row, 4)?,
             attempts,
             lookups: count(&row, 5)?,
@@ -584,13 +592,15 @@ async fn finish(db: &Session, hold: Hold, end: &End) -> Result<bool, Fault> {
          WHERE id = $1 AND fence = $2 AND state IN ('claimed', 'sending') FOR UPDATE";
     let Some(held) = db.row(held, &[&id, &hold.fence]).await? else { return Ok(false) };
     let attempt = "UPDATE civic_messaging.attempt
-         SET ended = $2, outcome = $3, kind = $4, code = $5, passing = $6, segments = $7, price = $8, currency = $9
+         SET ended = $2, outcome = $3, kind = $4, code = $5, passing = $6, segments = $7, price = $8, currency = $9,
+             bound = $10
          WHERE message = $1 AND n = (SELECT attempts FROM civic_messaging.message WHERE id = $1) AND outcome IS NULL";
     let (code, segments) = (end.code.as_deref().map(text), end.segments.and_then(|n| i32::try_from(n).ok()));
     let price = end.price.map(|price| price.micros);
     let currency = end.price.as_ref().map(|price| text(price.currency.as_str()));
     let ended = end.now.as_millis();
-    db.change(attempt, &[&id, &ended, &end.outcome, &end.kind, &code, &end.passing, &segments, &price, &currency])
+    let (passing, bound) = (end.passing, end.bound);
+    db.change(attempt, &[&id, &ended, &end.outcome, &end.kind, &code, &passing, &segments, &price, &currency, &bound])
         .await?;
     let part = "INSERT INTO civic_messaging.part (gateway, account, id, message)
          SELECT gateway, account, $2, message FROM civic_messaging.attempt WHERE message = $1 ORDER BY n DESC LIMIT 1
@@ -609,6 +619,9 @@ async fn finish(db: &Session, hold: Hold, end: &End) -> Result<bool, Fault> {
     let from = &[State::Claimed, State::Sending];
     let settled = Settle { state: end.state, due: end.due, reason: end.reason.clone(), from, now: end.now };
     put_settled(db, id, held.try_get(0)?, delivery.as_deref(), &settled).await?;
+    if end.kind == ErrorKind::OptedOut.as_str() {
+        opted_out_of(db, id, end.now).await?;
+    }
     match settled.state {
         State::Unknown | State::Parked => heard_of(db, id, end.now).await?,
         _ => join_early(db, id, end.now).await?,
@@ -623,7 +636,7 @@ async fn restored(db: &Session, at: Timestamp, now: Timestamp) -> Result<u64, Fa
     let look_up = now.plus(outbox::RESTORED_LOOK_UP).as_millis();
     let held = db.change(held, &[&at.as_millis(), &look_up, &RESTORED, &now.as_millis()]).await?;
     // What goes instead of a message may have gone too, since.
-    for falling in fallbacks(db, None).await? {
+    for falling in fallbacks(db, FALLING_HELD, None).await? {
         let id = falling.id;
         db.change("UPDATE civic_messaging.message SET fallback_due = NULL WHERE id = $1", &[&id]).await?;
         let Some(instead) = falling.instead(now) else { continue };
@@ -651,38 +664,56 @@ async fn put_decision(db: &Session, id: i64, decision: &str, why: &Reason, at: T
     db.change(put, &[&id, &at.as_millis(), &decision, &rule, &text(&words)]).await.map(drop)
 }
 
-/// The messages whose fallbacks are to be looked at by a moment, or all that have one. They are held: what another looks
-/// at is left to it.
-async fn fallbacks(db: &Session, by: Option<Timestamp>) -> Result<Vec<Falling>, Fault> {
-    let due = "SELECT id, line, key, fallback, state, delivery, restored IS NOT NULL,
+/// The messages whose fallbacks are to be looked at by a moment, or all that have one.
+macro_rules! with_fallback {
+    ($lock:literal) => {
+        concat!(
+            "SELECT id, line, key, fallback, state, delivery, restored IS NOT NULL,
                 EXISTS (SELECT 1 FROM civic_messaging.attempt WHERE message = m.id AND outcome = 'unknown')
                 OR EXISTS (SELECT 1 FROM civic_messaging.part WHERE message = m.id),
-                EXISTS (SELECT 1 FROM civic_messaging.attempt
-                        WHERE message = m.id AND n = m.attempts AND kind = 'opted_out')
-         FROM civic_messaging.message AS m WHERE fallback_due IS NOT NULL AND ($1::bigint IS NULL OR fallback_due <= $1)
-         ORDER BY fallback_due, id LIMIT $2 FOR UPDATE SKIP LOCKED";
+                EXISTS (SELECT 1 FROM civic_messaging.attempt WHERE message = m.id AND kind = 'opted_out')
+                OR EXISTS (SELECT 1 FROM civic_messaging.decision WHERE message = m.id AND decision = 'opt_out'), lookups,
+                EXISTS (SELECT 1 FROM civic_messaging.decision WHERE message = m.id AND decision = 'refuse')
+             FROM civic_messaging.message AS m
+             WHERE fallback_due IS NOT NULL AND ($1::bigint IS NULL OR fallback_due <= $1)
+             ORDER BY fallback_due, id LIMIT $2",
+            $lock
+        )
+    };
+}
+
+/// They are read, and left to whoever holds them.
+const FALLING: &str = with_fallback!("");
+
+/// They are held: what another looks at is left to it.
+const FALLING_HELD: &str = with_fallback!(" FOR UPDATE SKIP LOCKED");
+
+async fn fallbacks(db: &Session, due: &'static str, by: Option<Timestamp>) -> Result<Vec<Falling>, Fault> {
     let most = by.map(|_| i64::from(FALLBACKS_MAX));
     let mut due_now = Vec::new();
     for row in db.rows(due, &[&by.map(Timestamp::as_millis), &most]).await? {
         let delivery = row.try_get::<_, Option<&str>>(5)?.and_then(rung_of);
         let restored = row.try_get(6)?;
         let doubted = restored || row.try_get(7)?;
-        let first = First { state: state(&row, 4)?, delivery, doubted, opted_out: row.try_get(8)?, restored };
+        let (state, opted_out, refused) = (state(&row, 4)?, row.try_get(8)?, row.try_get(10)?);
+        let first = First { state, delivery, doubted, opted_out, refused, restored };
         let fallback = serde_json::from_str(row.try_get(3)?).ok();
-        due_now.push(Falling { id: row.try_get(0)?, line: row.try_get(1)?, key: row.try_get(2)?, fallback, first });
+        let (id, line, key, lookups) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, count(&row, 9)?);
+        due_now.push(Falling { id, line, key, lookups, fallback, first });
     }
     Ok(due_now)
 }
 
-async fn fall_back(db: &Session, now: Timestamp, decided: &Decided) -> Result<Fell, Fault> {
+async fn fall_back(db: &Session, now: Timestamp, answers: &Answers) -> Result<Fell, Fault> {
     let mut fell = Fell::default();
-    for falling in fallbacks(db, Some(now)).await? {
-        let (id, (falls, again, said)) = (falling.id, falling.decided(decided, now));
-        if let Some((decision, reason)) = said {
+    for falling in fallbacks(db, FALLING_HELD, Some(now)).await? {
+        let (id, Looked { falls, again, said }) = (falling.id, falling.looked_at(answers, now));
+        if let Some((decision, reason)) = &said {
             put_decision(db, id, decision, reason, now).await?;
         }
-        let again = again.map(Timestamp::as_millis);
-        db.change("UPDATE civic_messaging.message SET fallback_due = $2 WHERE id = $1", &[&id, &again]).await?;
+        let asked = i32::from(matches!(answers.get(&id), Some(Answer::Unclear)));
+        let note = "UPDATE civic_messaging.message SET fallback_due = $2, lookups = lookups + $3 WHERE id = $1";
+        db.change(note, &[&id, &again.map(Timestamp::as_millis), &asked]).await?;
         if falls == Falls::Never && said.is_some() {
             fell.refused.push(Id(id));
         }
@@ -754,12 +785,12 @@ async fn settle(db: &Session, id: i64, settled: &Settle) -> Result<Option<String
 async fn put_settled(db: &Session, id: i64, line: &str, delivery: Option<&str>, settled: &Settle) -> Result<(), Fault> {
     let put = "UPDATE civic_messaging.message
          SET state = $2, due = $3, reason = $4, lease = NULL, settled = $5, delivery = $6,
-             fallback_due = CASE WHEN $7 AND fallback_due > $8 THEN $8 ELSE fallback_due END
+             fallback_due = CASE WHEN fallback_due > $7 THEN $8 ELSE fallback_due END
          WHERE id = $1";
     let at = settled.state.is_settled().then_some(settled.now.as_millis());
     let (due, reason) = (settled.due.map(Timestamp::as_millis), settled.reason.as_deref().map(text));
-    let (failed, now) = (settled.failed(delivery), settled.now.as_millis());
-    db.change(put, &[&id, &settled.state.as_str(), &due, &reason, &at, &delivery, &failed, &now]).await?;
+    let (looked_at, now) = (settled.looked_at(delivery).map(Timestamp::as_millis), settled.now.as_millis());
+    db.change(put, &[&id, &settled.state.as_str(), &due, &reason, &at, &delivery, &looked_at, &now]).await?;
     if settled.state == State::Queued {
         db.rings(Bell::ToSend);
     }
@@ -799,6 +830,9 @@ async fn take_in(
         }
         if let (Some(line), Some((previous, current))) = (line, link_of(event)) {
             link(db, line, previous, current, event.envelope().at).await?;
+        }
+        if let (Some(line), Some((names, from))) = (line, opt_out_of(event)) {
+            opt_out(db, line, &names, from, now).await?;
         }
     }
     if let Some((channel, place)) = cursor {
@@ -1000,11 +1034,78 @@ async fn deliver(db: &Session, line: Option<&str>, delivery: &Delivery, now: Tim
     db.change(keep, &[&gateway, &account, &id, &key, &told, &now.as_millis()]).await.map(drop)
 }
 
+/// Ends what waits for a person who said STOP, and the fallbacks of all that they were sent.
+async fn opt_out(db: &Session, line: &str, names: &[String], from: u8, now: Timestamp) -> Result<(), Fault> {
+    // Each by its index, and in one order, so that two that cross do not wait for each other.
+    let of = "SELECT id FROM civic_messaging.message
+         WHERE conversation = ANY (SELECT hashtextextended($1 || chr(10) || person, 0) FROM unnest($2::text[]) AS person)
+           AND line = $1 AND recipient = ANY ($2) AND priority >= $3
+           AND (settled IS NULL OR state = 'parked' OR fallback_due IS NOT NULL)
+         UNION SELECT id FROM civic_messaging.message
+         WHERE hashtextextended(fallback_recipient, 0)
+               = ANY (SELECT hashtextextended(person, 0) FROM unnest($2::text[]) AS person)
+           AND line = $1 AND fallback_recipient = ANY ($2) AND priority >= $3 AND fallback_due IS NOT NULL
+         UNION SELECT instead.id FROM civic_messaging.message AS first
+         JOIN civic_messaging.message AS instead ON instead.instead_of = first.id
+         WHERE first.conversation
+               = ANY (SELECT hashtextextended($1 || chr(10) || person, 0) FROM unnest($2::text[]) AS person)
+           AND first.line = $1 AND first.recipient = ANY ($2) AND instead.priority >= $3 AND instead.settled IS NULL
+         ORDER BY id";
+    let line = indexed(line);
+    let names = names_of(db, &line, names).await?;
+    for row in db.rows(of, &[&line, &names, &i16::from(from)]).await? {
+        ends(db, row.try_get(0)?, now).await?;
+    }
+    Ok(())
+}
+
+/// The person of a message said STOP to it: it has no fallback any more, nor has another message to the same person.
+async fn opted_out_of(db: &Session, message: i64, now: Timestamp) -> Result<(), Fault> {
+    let of = "SELECT line, recipient, priority FROM civic_messaging.message WHERE id = $1";
+    let Some(row) = db.row(of, &[&message]).await? else { return Ok(()) };
+    let (line, priority): (&str, i16) = (row.try_get(0)?, row.try_get(2)?);
+    let from = i16::from(opt_out_from(u8::try_from(priority).unwrap_or(PRIORITY_LAST)));
+    let names = names_of(db, line, &[row.try_get(1)?]).await?;
+    let fallbacks = "UPDATE civic_messaging.message SET fallback_due = NULL
+         WHERE id IN (
+             SELECT id FROM civic_messaging.message
+             WHERE id = $4 OR fallback_due IS NOT NULL AND line = $1 AND recipient = ANY ($2) AND priority >= $3
+               AND conversation = ANY (SELECT hashtextextended($1 || chr(10) || person, 0) FROM unnest($2::text[]) AS person)
+             ORDER BY id FOR UPDATE)";
+    db.change(fallbacks, &[&line, &names, &from, &message]).await?;
+    let instead = "SELECT id FROM civic_messaging.message WHERE instead_of = $1";
+    match db.row(instead, &[&message]).await? {
+        Some(instead) => ends(db, instead.try_get(0)?, now).await,
+        None => Ok(()),
+    }
+}
+
+/// Ends a message, as far as it has not gone, and its fallback.
+async fn ends(db: &Session, id: i64, now: Timestamp) -> Result<(), Fault> {
+    put_decision(db, id, "opt_out", &Reason::new("opt-out", OPTED_OUT), now).await?;
+    db.change("UPDATE civic_messaging.message SET fallback_due = NULL WHERE id = $1", &[&id]).await?;
+    let doubted = "SELECT EXISTS (SELECT 1 FROM civic_messaging.attempt WHERE message = $1 AND outcome = 'unknown')";
+    let Some(doubted) = db.row(doubted, &[&id]).await? else { return Ok(()) };
+    settle(db, id, &opted_out(doubted.try_get(0)?, now)).await.map(drop)
+}
+
+/// All that a person is known by on a line, who is known by these names.
+async fn names_of(db: &Session, line: &str, names: &[String]) -> Result<Vec<String>, Fault> {
+    let of = "WITH now AS (
+             SELECT unnest($2::text[]) AS person
+             UNION SELECT current FROM civic_messaging.link WHERE line = $1 AND previous = ANY ($2))
+         SELECT person FROM now
+         UNION SELECT previous FROM civic_messaging.link WHERE line = $1 AND current IN (SELECT person FROM now)";
+    let names: Vec<_> = names.iter().map(|name| text(name)).collect();
+    let rows = db.rows(of, &[&line, &names]).await?;
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+}
+
 /// What a gateway says of a message: how far it got, and so that it has it.
 async fn told_of(db: &Session, message: i64, told: Told, now: Timestamp) -> Result<(), Fault> {
     climb(db, message, told.state, now).await?;
     if told.opted_out {
-        db.change("UPDATE civic_messaging.message SET fallback_due = NULL WHERE id = $1", &[&message]).await?;
+        opted_out_of(db, message, now).await?;
     }
     let from = &[State::Unknown, State::Parked];
     let settled = Settle { state: State::Accepted, due: None, reason: Some(TOLD.to_owned()), from, now };
@@ -1054,10 +1155,12 @@ async fn climb(db: &Session, message: i64, state: DeliveryState, now: Timestamp)
     let Some(before) = db.row(before, &[&message]).await? else { return Ok(()) };
     let after = risen(before.try_get(0)?, state)?;
     let failed = rung_of(&after).is_some_and(DeliveryState::is_failure);
+    let arrived = rung_of(&after) >= Some(DeliveryState::Delivered);
     let climb = "UPDATE civic_messaging.message
-         SET delivery = $2, fallback_due = CASE WHEN $3 AND fallback_due > $4 THEN $4 ELSE fallback_due END
+         SET delivery = $2,
+             fallback_due = CASE WHEN $5 THEN NULL WHEN $3 AND fallback_due > $4 THEN $4 ELSE fallback_due END
          WHERE id = $1";
-    db.change(climb, &[&message, &after, &failed, &now.as_millis()]).await.map(drop)
+    db.change(climb, &[&message, &after, &failed, &now.as_millis(), &arrived]).await.map(drop)
 }
 
 /// The rung of a message that was on that one, as it is kept.

@@ -47,6 +47,7 @@ CREATE TABLE civic_messaging.message (
     -- What goes instead of it, and when, unless it is delivered by then.
     fallback TEXT,
     fallback_due BIGINT,
+    fallback_recipient TEXT,
     -- The message that it goes instead of.
     instead_of BIGINT UNIQUE,
     UNIQUE (line, key)
@@ -59,6 +60,8 @@ CREATE INDEX message_doubtful ON civic_messaging.message (due) WHERE phase = 'un
 CREATE INDEX message_key ON civic_messaging.message (key);
 CREATE INDEX message_person ON civic_messaging.message (conversation, queued, id);
 CREATE INDEX message_fallback ON civic_messaging.message (fallback_due) WHERE fallback_due IS NOT NULL;
+CREATE INDEX message_fallback_person ON civic_messaging.message (hashtextextended(fallback_recipient, 0))
+    WHERE fallback_due IS NOT NULL;
 
 -- How many are settled, and what has been so for how long.
 CREATE INDEX message_settled ON civic_messaging.message (line, phase, removed, settled) WHERE settled IS NOT NULL;
@@ -77,6 +80,8 @@ CREATE TABLE civic_messaging.attempt (
     code TEXT,
     -- It failed for now, and may go another time.
     passing BOOLEAN NOT NULL DEFAULT false,
+    -- It may have gone, for a reason with which no other gateway is asked.
+    bound BOOLEAN NOT NULL DEFAULT false,
     segments INTEGER,
     -- What the gateway says it costs: millionths of the currency.
     price BIGINT,

@@ -1,6 +1,6 @@
 //! The store in one file of SQLite: one thread writes, and commits together what came meanwhile.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,14 +14,15 @@ use tokio::sync::oneshot;
 
 use super::super::Line;
 use super::super::conversation::{Entry, Place};
-use super::super::fallback::{Falls, First};
+use super::super::fallback::{Answer, Falls, First};
 use super::super::file::File;
 use super::super::outbox::{self, Id, PRIORITY_LAST, Settled, State, Status};
 use super::super::watch::Stats;
 use super::{
-    Attempt, Claimed, ClaimedFile, Decided, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACKS_MAX, FELL_BACK,
-    Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, New, Put, RESTORED, Recovered, Ruling, Settle, TOLD,
-    There, Told, What, digest_of, link_of, message_of, person_of, rung_of, told_by,
+    Answers, Attempt, Claimed, ClaimedFile, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACKS_MAX, FELL_BACK,
+    Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Looked, New, OPTED_OUT, Put, RESTORED, Recovered, Ruling,
+    Settle, TOLD, There, Told, What, digest_of, link_of, message_of, opt_out_from, opt_out_of, opted_out, person_of,
+    rung_of, told_by,
 };
 use crate::address::Address;
 use crate::channel::Cursor;
@@ -305,8 +306,13 @@ impl Engine for Sqlite {
         self.run(move |db| fallbacks(db, Some(now))).await
     }
 
-    async fn fall_back(&self, now: Timestamp, decided: Decided) -> Result<Fell> {
-        self.run(move |db| fall_back(db, now, &decided)).await
+    async fn fall_back(&self, now: Timestamp, answers: Answers) -> Result<Fell> {
+        self.run(move |db| fall_back(db, now, &answers)).await
+    }
+
+    async fn read(&self, ids: Vec<i64>) -> Result<Vec<Claimed>> {
+        let held = self.run(move |db| ids.iter().map(|id| read_held(db, *id)).collect::<Result<Vec<_>, _>>());
+        Ok(held.await?.into_iter().map(Held::read).collect())
     }
 
     async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool> {
@@ -442,6 +448,9 @@ impl Engine for Sqlite {
                 }
                 if let (Some(line), Some((previous, current))) = (line, link_of(event)) {
                     link(db, line, previous, current, event.envelope().at)?;
+                }
+                if let (Some(line), Some((names, from))) = (line, opt_out_of(event)) {
+                    opt_out(db, line, &names, from, now)?;
                 }
             }
             if let Some((channel, place)) = &cursor {
@@ -681,8 +690,9 @@ fn enqueue(db: &Connection, new: &New, written: &Written, instead_of: Option<i64
     let state = if new.due > new.now { State::Deferred } else { State::Queued };
     db.prepare_cached(
         "INSERT INTO message
-             (line, key, recipient, body, digest, priority, state, due, queued, fallback, fallback_due, instead_of, reason)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+             (line, key, recipient, body, digest, priority, state, due, queued, fallback, fallback_due, instead_of, reason,
+              fallback_recipient)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     )?
     .execute(params![
         new.line,
@@ -697,7 +707,8 @@ fn enqueue(db: &Connection, new: &New, written: &Written, instead_of: Option<i64
         written.fallback,
         new.fallback_due(),
         instead_of,
-        new.deferred.as_ref().map(ToString::to_string)
+        new.deferred.as_ref().map(ToString::to_string),
+        new.fallback.as_ref().map(|fallback| fallback.message.to.expose())
     ])?;
     let id = db.last_insert_rowid();
     if let Some(reason) = &new.deferred {
@@ -718,7 +729,9 @@ fn fallbacks(db: &Connection, by: Option<Timestamp>) -> rusqlite::Result<Vec<Fal
         "SELECT id, line, key, fallback, state, delivery, restored IS NOT NULL,
                 EXISTS (SELECT 1 FROM attempt WHERE message = m.id AND outcome = 'unknown')
                 OR EXISTS (SELECT 1 FROM part WHERE message = m.id),
-                EXISTS (SELECT 1 FROM attempt WHERE message = m.id AND n = m.attempts AND kind = 'opted_out')
+                EXISTS (SELECT 1 FROM attempt WHERE message = m.id AND kind = 'opted_out')
+                OR EXISTS (SELECT 1 FROM decision WHERE message = m.id AND decision = 'opt_out'), lookups,
+                EXISTS (SELECT 1 FROM decision WHERE message = m.id AND decision = 'refuse')
          FROM message AS m WHERE fallback_due IS NOT NULL AND (?1 IS NULL OR fallback_due <= ?1)
          ORDER BY fallback_due LIMIT ?2",
     )?;
@@ -726,22 +739,26 @@ fn fallbacks(db: &Connection, by: Option<Timestamp>) -> rusqlite::Result<Vec<Fal
         let delivery = row.get::<_, Option<String>>(5)?.and_then(|rung| rung_of(&rung));
         let restored = row.get(6)?;
         let doubted = restored || row.get(7)?;
-        let first = First { state: row.get(4)?, delivery, doubted, opted_out: row.get(8)?, restored };
+        let (state, opted_out, refused) = (row.get(4)?, row.get(8)?, row.get(10)?);
+        let first = First { state, delivery, doubted, opted_out, refused, restored };
         let fallback = serde_json::from_str(&row.get::<_, String>(3)?).ok();
-        Ok(Falling { id: row.get(0)?, line: row.get(1)?, key: row.get(2)?, fallback, first })
+        let (id, line, key, lookups) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(9)?);
+        Ok(Falling { id, line, key, lookups, fallback, first })
     };
     let most = if by.is_some() { FALLBACKS_MAX } else { u32::MAX };
     due.query_map((by, most), read)?.collect()
 }
 
-fn fall_back(db: &Connection, now: Timestamp, decided: &Decided) -> rusqlite::Result<Fell> {
+fn fall_back(db: &Connection, now: Timestamp, answers: &Answers) -> rusqlite::Result<Fell> {
     let mut fell = Fell::default();
     for falling in fallbacks(db, Some(now))? {
-        let (id, (falls, again, said)) = (falling.id, falling.decided(decided, now));
-        if let Some((decision, reason)) = said {
+        let (id, Looked { falls, again, said }) = (falling.id, falling.looked_at(answers, now));
+        if let Some((decision, reason)) = &said {
             put_decision(db, id, decision, reason, now)?;
         }
-        db.prepare_cached("UPDATE message SET fallback_due = ?2 WHERE id = ?1")?.execute((id, again))?;
+        let asked = matches!(answers.get(&id), Some(Answer::Unclear));
+        db.prepare_cached("UPDATE message SET fallback_due = ?2, lookups = lookups + ?3 WHERE id = ?1")?
+            .execute((id, again, asked))?;
         if falls == Falls::Never && said.is_some() {
             fell.refused.push(Id(id));
         }
@@ -808,17 +825,20 @@ impl Held {
 fn read_held(db: &Connection, id: i64) -> rusqlite::Result<Held> {
     let mut held = db.prepare_cached(
         "SELECT line, body, fence, queued, lookups, restored, (SELECT id FROM part WHERE message = m.id LIMIT 1),
-                (SELECT address FROM link WHERE line = m.line AND previous = m.recipient), digest, fallback, attempts
+                (SELECT address FROM link WHERE line = m.line AND previous = m.recipient), digest, fallback, attempts,
+                EXISTS (SELECT 1 FROM decision WHERE message = m.id AND decision = 'opt_out')
          FROM message AS m WHERE id = ?1",
     )?;
     let mut attempts = db.prepare_cached(
-        "SELECT gateway, account, begun, outcome IS 'unknown', passing, ended IS NULL, outcome IS 'suspended', reference
+        "SELECT gateway, account, begun, outcome IS 'unknown', passing, ended IS NULL, outcome IS 'suspended', bound,
+                reference
          FROM attempt WHERE message = ?1 ORDER BY n",
     )?;
     let read = |row: &Row<'_>| {
-        let (gateway, account, at, reference) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(7)?);
-        let (doubted, passing, died, suspended) = (row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?);
-        Ok(Attempt { gateway, account, at, reference, doubted, passing, died, suspended })
+        let (gateway, account, at, reference) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(8)?);
+        let (doubted, passing, died) = (row.get(3)?, row.get(4)?, row.get(5)?);
+        let (suspended, bound) = (row.get(6)?, row.get(7)?);
+        Ok(Attempt { gateway, account, at, reference, doubted, passing, died, suspended, bound })
     };
     held.query_row((id,), |row| {
         let tried = row.get::<_, u32>(10)? > 0;
@@ -827,6 +847,7 @@ fn read_held(db: &Connection, id: i64) -> rusqlite::Result<Held> {
             line: row.get(0)?,
             message: None,
             damaged: false,
+            opted_out: row.get(11)?,
             queued: row.get(3)?,
             attempts: if tried { attempts.query_map((id,), read)?.collect::<Result<_, _>>()? } else { Vec::new() },
             lookups: row.get(4)?,
@@ -852,7 +873,7 @@ fn finish(db: &Connection, hold: Hold, end: &End) -> rusqlite::Result<bool> {
     };
     db.prepare_cached(
         "UPDATE attempt SET ended = ?3, outcome = ?4, kind = ?5, code = ?6, passing = ?7, segments = ?8, price = ?9,
-                currency = ?10
+                currency = ?10, bound = ?11
          WHERE message = ?1 AND n = ?2 AND outcome IS NULL",
     )?
     .execute(params![
@@ -865,7 +886,8 @@ fn finish(db: &Connection, hold: Hold, end: &End) -> rusqlite::Result<bool> {
         end.passing,
         end.segments,
         end.price.map(|price| price.micros),
-        end.price.as_ref().map(|price| price.currency.as_str())
+        end.price.as_ref().map(|price| price.currency.as_str()),
+        end.bound
     ])?;
     for gateway_id in &end.ids {
         db.prepare_cached(
@@ -882,6 +904,9 @@ fn finish(db: &Connection, hold: Hold, end: &End) -> rusqlite::Result<bool> {
     let from = &[State::Claimed, State::Sending];
     let settled = Settle { state: end.state, due: end.due, reason: end.reason.clone(), from, now: end.now };
     put_settled(db, id, &line, delivery.as_deref(), &settled)?;
+    if end.kind == ErrorKind::OptedOut.as_str() {
+        opted_out_of(db, id, end.now)?;
+    }
     match settled.state {
         State::Unknown | State::Parked => heard_of(db, id, end.now)?,
         _ => join_early(db, id, end.now)?,
@@ -902,13 +927,13 @@ fn settle(db: &Connection, id: i64, settled: &Settle) -> rusqlite::Result<Option
 
 fn put_settled(db: &Connection, id: i64, line: &str, delivery: Option<&str>, settled: &Settle) -> rusqlite::Result<()> {
     let at = settled.state.is_settled().then_some(settled.now);
-    let failed = settled.failed(delivery);
+    let looked_at = settled.looked_at(delivery);
     db.prepare_cached(
         "UPDATE message SET state = ?2, due = ?3, reason = ?4, lease = NULL, settled = ?5, delivery = ?6,
-                fallback_due = CASE WHEN ?7 AND fallback_due > ?8 THEN ?8 ELSE fallback_due END
+                fallback_due = CASE WHEN fallback_due > ?7 THEN ?8 ELSE fallback_due END
          WHERE id = ?1",
     )?
-    .execute(params![id, settled.state, settled.due, settled.reason, at, delivery, failed, settled.now])?;
+    .execute(params![id, settled.state, settled.due, settled.reason, at, delivery, looked_at, settled.now])?;
     if settled.state.is_settled() {
         let told = Settled { id: Id(id), state: settled.state, reason: settled.reason.clone() };
         let put = Put { line: Some(line), dedupe: None, kind: "settled", person: None };
@@ -1005,11 +1030,70 @@ fn deliver(db: &Connection, line: Option<&str>, delivery: &Delivery, now: Timest
     }
 }
 
+/// Ends what waits for a person who said STOP, and the fallbacks of all that they were sent.
+fn opt_out(db: &Connection, line: &str, names: &[String], from: u8, now: Timestamp) -> rusqlite::Result<()> {
+    let mut of = db.prepare_cached(
+        "SELECT id FROM message WHERE line = ?1 AND recipient = ?2 AND priority >= ?3
+            AND (settled IS NULL OR state = 'parked' OR fallback_due IS NOT NULL)
+         UNION SELECT id FROM message
+         WHERE line = ?1 AND fallback_recipient = ?2 AND priority >= ?3 AND fallback_due IS NOT NULL
+         UNION SELECT instead.id FROM message AS first JOIN message AS instead ON instead.instead_of = first.id
+         WHERE first.line = ?1 AND first.recipient = ?2 AND instead.priority >= ?3 AND instead.settled IS NULL",
+    )?;
+    let mut ids = BTreeSet::new();
+    for name in names_of(db, line, names)? {
+        ids.extend(of.query_map((line, &name, from), |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?);
+    }
+    ids.into_iter().try_for_each(|id| ends(db, id, now))
+}
+
+/// The person of a message said STOP to it: it has no fallback any more, nor has another message to the same person.
+fn opted_out_of(db: &Connection, message: i64, now: Timestamp) -> rusqlite::Result<()> {
+    let of = "SELECT line, recipient, priority FROM message WHERE id = ?1";
+    let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?));
+    let (line, recipient, priority) = db.prepare_cached(of)?.query_row((message,), read)?;
+    db.prepare_cached("UPDATE message SET fallback_due = NULL WHERE id = ?1")?.execute((message,))?;
+    for name in names_of(db, &line, &[recipient])? {
+        let fallbacks = "UPDATE message SET fallback_due = NULL
+             WHERE line = ?1 AND recipient = ?2 AND priority >= ?3 AND fallback_due IS NOT NULL";
+        db.prepare_cached(fallbacks)?.execute((&line, name, opt_out_from(priority)))?;
+    }
+    let instead: Option<i64> = db
+        .prepare_cached("SELECT id FROM message WHERE instead_of = ?1")?
+        .query_row((message,), |row| row.get(0))
+        .optional()?;
+    instead.map_or(Ok(()), |instead| ends(db, instead, now))
+}
+
+/// Ends a message, as far as it has not gone, and its fallback.
+fn ends(db: &Connection, id: i64, now: Timestamp) -> rusqlite::Result<()> {
+    put_decision(db, id, "opt_out", &Reason::new("opt-out", OPTED_OUT), now)?;
+    db.prepare_cached("UPDATE message SET fallback_due = NULL WHERE id = ?1")?.execute((id,))?;
+    let doubted = "SELECT EXISTS (SELECT 1 FROM attempt WHERE message = ?1 AND outcome = 'unknown')";
+    let doubted = db.prepare_cached(doubted)?.query_row((id,), |row| row.get(0))?;
+    settle(db, id, &opted_out(doubted, now)).map(drop)
+}
+
+/// All that a person is known by on a line, who is known by these names.
+fn names_of(db: &Connection, line: &str, names: &[String]) -> rusqlite::Result<BTreeSet<String>> {
+    let mut all = BTreeSet::new();
+    let linked = "SELECT current FROM link WHERE line = ?1 AND previous = ?2
+         UNION SELECT previous FROM link
+         WHERE line = ?1 AND (current = ?2 OR current = (SELECT current FROM link WHERE line = ?1 AND previous = ?2))";
+    for name in names {
+        let mut linked = db.prepare_cached(linked)?;
+        let linked = linked.query_map((line, name), |row| row.get(0))?;
+        all.extend(linked.collect::<Result<Vec<String>, _>>()?);
+        all.insert(name.clone());
+    }
+    Ok(all)
+}
+
 /// What a gateway says of a message: how far it got, and so that it has it.
 fn told_of(db: &Connection, message: i64, told: Told, now: Timestamp) -> rusqlite::Result<()> {
     climb(db, message, told.state, now)?;
     if told.opted_out {
-        db.prepare_cached("UPDATE message SET fallback_due = NULL WHERE id = ?1")?.execute((message,))?;
+        opted_out_of(db, message, now)?;
     }
     let reason = Some(TOLD.to_owned());
     let from = &[State::Unknown, State::Parked];
@@ -1052,12 +1136,13 @@ fn climb(db: &Connection, message: i64, state: DeliveryState, now: Timestamp) ->
         db.prepare_cached("SELECT delivery FROM message WHERE id = ?1")?.query_row((message,), |row| row.get(0))?;
     let after = risen(before.as_deref(), state)?;
     let failed = rung_of(&after).is_some_and(DeliveryState::is_failure);
+    let arrived = rung_of(&after) >= Some(DeliveryState::Delivered);
     db.prepare_cached(
         "UPDATE message SET delivery = ?2,
-                fallback_due = CASE WHEN ?3 AND fallback_due > ?4 THEN ?4 ELSE fallback_due END
+                fallback_due = CASE WHEN ?5 THEN NULL WHEN ?3 AND fallback_due > ?4 THEN ?4 ELSE fallback_due END
          WHERE id = ?1",
     )?
-    .execute((message, after, failed, now))
+    .execute((message, after, failed, now, arrived))
     .map(|_| ())
 }
 

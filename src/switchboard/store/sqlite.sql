@@ -23,6 +23,7 @@ CREATE TABLE message (
     -- What goes instead of it, and when, unless it is delivered by then.
     fallback TEXT,
     fallback_due INTEGER,
+    fallback_recipient TEXT,
     -- The message that it goes instead of.
     instead_of INTEGER UNIQUE,
     UNIQUE (line, key)
@@ -35,6 +36,7 @@ CREATE INDEX message_doubtful ON message (due) WHERE state = 'unknown';
 CREATE INDEX message_key ON message (key);
 CREATE INDEX message_person ON message (line, recipient, queued, id);
 CREATE INDEX message_fallback ON message (fallback_due) WHERE fallback_due IS NOT NULL;
+CREATE INDEX message_fallback_person ON message (line, fallback_recipient) WHERE fallback_due IS NOT NULL;
 
 -- How many are settled, and what has been so for how long.
 CREATE INDEX message_settled ON message (line, state, removed, settled) WHERE settled IS NOT NULL;
@@ -53,6 +55,8 @@ CREATE TABLE attempt (
     code TEXT,
     -- It failed for now, and may go another time.
     passing INTEGER NOT NULL DEFAULT 0,
+    -- It may have gone, for a reason with which no other gateway is asked.
+    bound INTEGER NOT NULL DEFAULT 0,
     segments INTEGER,
     -- What the gateway says it costs: millionths of the currency.
     price INTEGER,

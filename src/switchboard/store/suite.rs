@@ -74,6 +74,9 @@ each! {
     what_goes_instead_goes_in_time_and_once
     what_goes_instead_goes_at_once_when_the_first_certainly_does_not_arrive
     nothing_goes_instead_of_what_the_person_did_not_want
+    stop_of_a_person_ends_what_waits_and_every_fallback
+    stop_to_one_message_ends_the_fallbacks_of_the_others
+    stop_of_marketing_ends_marketing_only
     a_message_is_called_back_only_for_what_may_go
     what_goes_instead_may_have_gone_before_a_restore
     a_ruling_is_noted_under_its_own_claim_only
@@ -618,6 +621,88 @@ async fn nothing_goes_instead_of_what_the_person_did_not_want(store: &dyn Engine
     }
 }
 
+async fn stop_of_a_person_ends_what_waits_and_every_fallback(store: &dyn Engine, other: &dyn Engine) {
+    // By the address of the fallback, and by that of the message.
+    for (n, from) in [(1, Address::whatsapp("07700 900123").unwrap()), (2, new("", 2).message.to)] {
+        let key = |name: &str| format!("{name}-{n}");
+        let with_fallback = |name: &str| with_fallback(&key(name), n);
+        let (first, waits) = (put(store, with_fallback("a")).await, put(store, with_fallback("b")).await);
+        let claimed = claim(store, at(1)).await;
+        begin(store, &claimed[0]).await;
+        assert!(store.finish(claimed[0].hold, End { state: State::Parked, ..end("unknown") }).await.unwrap());
+        let held = claim(store, at(1)).await;
+        assert_eq!((claimed[0].hold.id, held[0].hold.id), (first, waits));
+        let later = put(store, New { due: at(500), ..with_fallback("c") }).await;
+        assert_eq!(stop(other, from, OptOutScope::All).await, 1);
+        for (id, state) in [(first, State::Parked), (waits, State::Refused), (later, State::Refused)] {
+            assert_eq!(store.status(id).await.unwrap().unwrap().state, state);
+        }
+        // Whoever had it claimed sends it no more.
+        assert!(!store.begin(held[0].hold, attempt(at(4))).await.unwrap());
+        assert_eq!(fall_back(store, at(1_000_000)).await, 0);
+        // One that a person wants sent is claimed as what it is; one that is taken later is not.
+        let again = Settle { state: State::Queued, due: Some(at(5)), reason: None, from: &[State::Parked], now: at(5) };
+        assert!(store.settle(first, again).await.unwrap().is_some());
+        assert!(claim(store, at(6)).await[0].opted_out);
+        store.recover(at(1000), true).await.unwrap();
+        let stopped = End { state: State::Refused, ..end("") };
+        assert!(store.finish(claim(store, at(1000)).await[0].hold, stopped).await.unwrap());
+        put(store, with_fallback("d")).await;
+        let claimed = claim(store, at(2000)).await.remove(0);
+        assert!(!claimed.opted_out);
+        begin_at(store, &claimed, at(2000)).await;
+        assert!(store.finish(claimed.hold, end("rejected")).await.unwrap());
+        assert_eq!(fall_back(store, at(2000)).await, 1);
+        for claimed in claim(store, at(1_000_000)).await {
+            assert!(store.finish(claimed.hold, end("rejected")).await.unwrap());
+        }
+    }
+}
+
+async fn stop_to_one_message_ends_the_fallbacks_of_the_others(store: &dyn Engine, other: &dyn Engine) {
+    let refused = || End { kind: "opted_out", ..end("rejected") };
+    for by_status in [false, true] {
+        let key = |name: &str| format!("{name}-{by_status}");
+        let mut ids = Vec::new();
+        for name in ["a", "b"] {
+            let id = put(store, with_fallback(&key(name), 1)).await;
+            let claimed = claim(store, at(1)).await;
+            begin(store, &claimed[0]).await;
+            let end = if by_status || name == "a" { accepted(&key(name)) } else { refused() };
+            assert!(store.finish(claimed[0].hold, end).await.unwrap());
+            ids.push(id);
+        }
+        if by_status {
+            let mut told = delivery(&key("b"), DeliveryState::Failed);
+            told.failure = Some(crate::event::Failure::new(ErrorKind::OptedOut));
+            brought(other, told).await;
+        }
+        assert_eq!(fall_back(store, at(1_000_000)).await, 0);
+    }
+    // The fallback waits already when the person says STOP to the message.
+    let first = put(store, with_fallback("c", 2)).await;
+    let claimed = claim(store, at(1)).await;
+    begin(store, &claimed[0]).await;
+    assert!(store.finish(claimed[0].hold, accepted("id-c")).await.unwrap());
+    assert_eq!(fall_back(store, at(60_000)).await, 1);
+    let mut told = delivery("id-c", DeliveryState::Failed);
+    told.failure = Some(crate::event::Failure::new(ErrorKind::OptedOut));
+    brought(other, told).await;
+    let instead = store.status(first).await.unwrap().unwrap().fallback.unwrap();
+    assert_eq!(store.status(instead).await.unwrap().unwrap().state, State::Refused);
+    assert!(claim(store, at(60_000)).await.is_empty());
+}
+
+async fn stop_of_marketing_ends_marketing_only(store: &dyn Engine, other: &dyn Engine) {
+    let notice = put(store, with_fallback("a", 1)).await;
+    let marketing = put(store, New { priority: PRIORITY_LAST, ..with_fallback("b", 1) }).await;
+    assert_eq!(stop(other, new("", 1).message.to, OptOutScope::Marketing).await, 1);
+    for (id, state) in [(notice, State::Queued), (marketing, State::Refused)] {
+        assert_eq!(store.status(id).await.unwrap().unwrap().state, state);
+    }
+    assert_eq!(fall_back(store, at(1_000_000)).await, 1);
+}
+
 async fn a_message_is_called_back_only_for_what_may_go(store: &dyn Engine, other: &dyn Engine) {
     let Enqueued::New(first) = store.enqueue(with_fallback("a", 1)).await.unwrap() else { panic!("it is new") };
     let reason = || crate::policy::Reason::new("hours", "nobody is there");
@@ -626,16 +711,16 @@ async fn a_message_is_called_back_only_for_what_may_go(store: &dyn Engine, other
         assert_eq!((status.state, status.fallback.is_some()), (state, fallback));
     };
     let falling = store.falling(at(60_000)).await.unwrap();
-    let (id, line, message) = falling[0].asks().unwrap();
+    let (id, line, message) = falling[0].asks_policy().unwrap();
     assert_eq!((id, line, message.content.words()), (first.0, "desk", Some("Instead")));
     // Nobody was asked; and then it waits until the policy has it.
     let nothing = |fell: Fell| fell.went.is_empty() && fell.called_back.is_empty();
-    assert!(nothing(store.fall_back(at(60_000), Decided::new()).await.unwrap()));
+    assert!(nothing(store.fall_back(at(60_000), Answers::new()).await.unwrap()));
     let defer = Decision::Defer { until: at(90_000), reason: reason() };
-    assert!(nothing(store.fall_back(at(60_000), [(id, defer)].into()).await.unwrap()));
+    assert!(nothing(store.fall_back(at(60_000), [(id, Answer::Policy(defer))].into()).await.unwrap()));
     assert!(other.falling(at(89_999)).await.unwrap().is_empty());
     stands(State::Queued, false).await;
-    let fell = store.fall_back(at(90_000), [(id, Decision::Refuse(reason()))].into()).await.unwrap();
+    let fell = store.fall_back(at(90_000), [(id, Answer::Policy(Decision::Refuse(reason())))].into()).await.unwrap();
     assert_eq!(fell.refused, [first]);
     assert!(nothing(fell));
     assert!(other.falling(at(1_000_000)).await.unwrap().is_empty());
@@ -1365,8 +1450,9 @@ async fn fall_back(store: &dyn Engine, now: Timestamp) -> usize {
 
 async fn fell(store: &dyn Engine, now: Timestamp) -> Fell {
     let falling = store.falling(now).await.unwrap();
-    let decided = falling.iter().filter_map(Falling::asks).map(|(id, ..)| (id, Decision::Allow));
-    store.fall_back(now, decided.collect()).await.unwrap()
+    let allows = falling.iter().filter_map(Falling::asks_policy).map(|(id, ..)| (id, Answer::Policy(Decision::Allow)));
+    let reports = falling.iter().filter_map(Falling::asks_gateway).map(|id| (id, Answer::NotDelivered));
+    store.fall_back(now, allows.chain(reports).collect()).await.unwrap()
 }
 
 async fn put(store: &dyn Engine, new: New) -> Id {
@@ -1388,7 +1474,19 @@ fn attempt(at: Timestamp) -> Attempt {
 }
 
 async fn begin(store: &dyn Engine, claimed: &Claimed) {
-    assert!(store.begin(claimed.hold, attempt(at(2))).await.unwrap());
+    begin_at(store, claimed, at(2)).await;
+}
+
+async fn begin_at(store: &dyn Engine, claimed: &Claimed, now: Timestamp) {
+    assert!(store.begin(claimed.hold, attempt(now)).await.unwrap());
+}
+
+/// A STOP that a person typed.
+async fn stop(store: &dyn Engine, from: Address, scope: OptOutScope) -> usize {
+    let mut wish = crate::event::OptOut::new(envelope(), from, scope);
+    wish.inbound = Some(wish.from.expose().into());
+    let incoming = Incoming { line: Some("desk".to_owned()), event: wish.into(), fetch: false };
+    store.take_in(vec![incoming], None, at(4)).await.unwrap()
 }
 
 fn end(outcome: &'static str) -> End {

@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use super::super::fallback::{Answer, reports_deliveries};
 use super::super::outbox::{self, Id, State};
-use super::super::store::{Claimed, Decided, FELL_BACK, Falling, Settle};
+use super::super::store::{Answers, Claimed, FELL_BACK, Falling, Settle};
 use super::super::{Switchboard, refused};
 use super::{DAMAGED, ROUND, contained, told};
 use crate::channel::{Channel, Evidence, Sent};
+use crate::clock::{Clock, Timestamp};
 use crate::error::Result;
 use crate::event::{Delivery, DeliveryOf};
 use crate::layer::telemetry::switchboard as telemetry;
+use crate::message::Message;
 use crate::policy::Decision;
 
 /// How much loses its content at once, how long others have the store to themselves after it, and how often that is done
@@ -112,11 +115,12 @@ impl Switchboard {
         if falling.is_empty() {
             return;
         }
-        let mut decided = Decided::new();
-        for (id, line, message) in falling.iter().filter_map(Falling::asks) {
-            decided.insert(id, self.decided(line, message, now).await);
+        let ids: Vec<_> = falling.iter().filter_map(Falling::asks_gateway).collect();
+        let mut answers = self.delivered(ids).await;
+        for (id, line, message) in falling.iter().filter_map(Falling::asks_policy) {
+            answers.insert(id, Answer::Policy(self.decided(line, message, now).await));
         }
-        let Some(fell) = told("fallback", store.fall_back(now, decided.clone()).await) else { return };
+        let Some(fell) = told("fallback", store.fall_back(now, answers.clone()).await) else { return };
         if !fell.went.is_empty() {
             self.0.to_send.notify_one();
         }
@@ -126,14 +130,70 @@ impl Switchboard {
         for (id, instead) in &fell.went {
             self.0.stands(&instead.line, Some(*id), State::Queued, None, Some(&instead.message.to));
         }
-        for (id, line, message) in falling.iter().filter_map(Falling::asks) {
-            if let Some(Decision::Refuse(reason)) = decided.get(&id)
+        for (id, line, message) in falling.iter().filter_map(Falling::asks_policy) {
+            if let Some(Answer::Policy(Decision::Refuse(reason))) = answers.get(&id)
                 && fell.refused.contains(&Id(id))
             {
                 let why = refused(reason).with_field("fallback").to_string();
                 self.0.stands(line, None, State::Refused, Some(&why), Some(&message.to));
             }
         }
+    }
+
+    /// Finds out for accepted messages whether they were delivered: from channels that report no deliveries, by asking.
+    async fn delivered(&self, ids: Vec<i64>) -> Answers {
+        let mut answers: Answers = ids.iter().map(|id| (*id, Answer::Unclear)).collect();
+        if ids.is_empty() {
+            return answers;
+        }
+        let accepted = told("fallback", self.0.store.0.read(ids).await).unwrap_or_default();
+        let (mut accepted, mut asked) = (accepted.into_iter(), JoinSet::new());
+        loop {
+            for claimed in accepted.by_ref().take(LOOK_UPS_MAX - asked.len()) {
+                let board = self.clone();
+                asked.spawn(async move { (claimed.hold.id.0, board.delivery_of(&claimed).await) });
+            }
+            match asked.join_next().await {
+                Some(Ok((id, answer))) => drop(answers.insert(id, answer)),
+                // An adapter panicked: that says nothing.
+                Some(Err(_)) => {}
+                None => return answers,
+            }
+        }
+    }
+
+    async fn delivery_of(&self, claimed: &Claimed) -> Answer {
+        let (Some(message), Ok(line)) = (&claimed.message, self.0.line(&claimed.line)) else { return Answer::Unclear };
+        let last = claimed.attempts.last();
+        let mut suppliers = line.suppliers(&message.to).into_iter();
+        let Some(channel) = suppliers.find(|channel| last.is_some_and(|last| last.is_by(channel))) else {
+            return Answer::Unclear;
+        };
+        let can = &channel.info().capability;
+        if reports_deliveries(can) {
+            return Answer::NotDelivered;
+        }
+        let at = last.map_or(claimed.queued, |last| last.at);
+        match ask(&*self.0.clock, channel, claimed, message, at).await {
+            Evidence::Found(deliveries) => {
+                let told = told("look_up", self.take_found(message, &deliveries).await);
+                told.map_or(Answer::Unclear, |()| Answer::NotDelivered)
+            }
+            _ => Answer::Unclear,
+        }
+    }
+
+    /// Takes in what a gateway found of a message.
+    async fn take_found(&self, message: &Message, deliveries: &[Delivery]) -> Result<()> {
+        let ours = |mut delivery: Delivery| {
+            // The gateway found it by other means, and it is this one.
+            if let DeliveryOf::Message { key, .. } = &mut delivery.of {
+                key.clone_from(&message.key);
+            }
+            self.0.incoming(delivery.into())
+        };
+        let found = deliveries.iter().cloned().map(ours).collect();
+        self.0.store.0.take_in(found, None, self.0.clock.now()).await.map(drop)
     }
 
     /// Asks the gateway that a message was handed to last what became of it; after a restore, all that it may have been
@@ -150,38 +210,15 @@ impl Switchboard {
         };
         let line = inner.line(&claimed.line)?;
         let last = claimed.attempts.last().filter(|_| claimed.restored.is_none());
-        let of = |channel: &&Arc<dyn Channel>| {
-            let info = channel.info();
-            last.is_none_or(|last| info.gateway == last.gateway && info.account.as_str() == last.account)
-        };
         let at = claimed.restored.or(last.map(|last| last.at)).unwrap_or(claimed.queued);
         let mut all = Vec::new();
-        for channel in line.suppliers(&message.to).into_iter().filter(of) {
-            let mut sent = Sent::new(message.clone(), at).by(channel.info().gateway);
-            sent.id.clone_from(&claimed.gateway_id);
-            // As it was sent, whatever the channel makes of the key by now.
-            if let Some(reference) = last.and_then(|last| last.reference.clone()) {
-                sent.message.key = Some(reference);
-            }
-            let can = channel.info().capability.look_up;
-            all.push(if can {
-                let asked = contained("the adapter", &*inner.clock, LOOK_UP_MAX, channel.look_up(&sent));
-                told("look_up", asked.await).unwrap_or(Evidence::CannotTell)
-            } else {
-                Evidence::CannotTell
-            });
+        let suppliers = line.suppliers(&message.to).into_iter();
+        for channel in suppliers.filter(|channel| last.is_none_or(|last| last.is_by(channel))) {
+            all.push(ask(&*inner.clock, channel, claimed, message, at).await);
         }
         let evidence = together(all);
         if let Evidence::Found(deliveries) = &evidence {
-            let ours = |mut delivery: Delivery| {
-                // The gateway found it by other means, and it is this one.
-                if let DeliveryOf::Message { key, .. } = &mut delivery.of {
-                    key.clone_from(&message.key);
-                }
-                inner.incoming(delivery.into())
-            };
-            let found = deliveries.iter().cloned().map(ours).collect();
-            inner.store.0.take_in(found, None, inner.clock.now()).await?;
+            self.take_found(message, deliveries).await?;
         }
         let settle = outbox::reconciled(&evidence, claimed.lookups, inner.clock.now());
         let (state, why) = (settle.state, settle.reason.clone());
@@ -220,6 +257,28 @@ impl Switchboard {
         }
         self.forget_files().await
     }
+}
+
+/// Asks a gateway what became of a message that went at that time.
+async fn ask(
+    clock: &dyn Clock,
+    channel: &Arc<dyn Channel>,
+    claimed: &Claimed,
+    message: &Message,
+    at: Timestamp,
+) -> Evidence {
+    if !channel.info().capability.look_up {
+        return Evidence::CannotTell;
+    }
+    let mut sent = Sent::new(message.clone(), at).by(channel.info().gateway);
+    sent.id.clone_from(&claimed.gateway_id);
+    // As it was sent, whatever the channel makes of the key by now.
+    let by_it = claimed.attempts.iter().rev().find(|attempt| attempt.is_by(channel));
+    if let Some(reference) = by_it.and_then(|attempt| attempt.reference.clone()) {
+        sent.message.key = Some(reference);
+    }
+    let asked = contained("the adapter", clock, LOOK_UP_MAX, channel.look_up(&sent));
+    told("look_up", asked.await).unwrap_or(Evidence::CannotTell)
 }
 
 /// What several gateways know of one message.

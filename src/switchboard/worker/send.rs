@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::SemaphorePermit;
 
 use super::super::outbox::{After, State, ToAsk};
-use super::super::store::{Attempt, Claimed, End, Ruling, Settle};
+use super::super::store::{Attempt, Claimed, End, OPTED_OUT, Ruling, Settle};
 use super::super::suspension::{Standing, Turn, Verdict};
 use super::super::{Line, Switchboard, account, held};
 use super::{DAMAGED, contained, told};
@@ -103,6 +103,9 @@ impl Switchboard {
         let inner = &*self.0;
         let claimed_at = inner.clock.monotonic();
         let message = readable(claimed, inner.clock.now())?;
+        if claimed.opted_out {
+            return Err(Stays::Ends(State::Refused, OPTED_OUT));
+        }
         let _alone = self.alone(claimed).await?;
         let now = inner.clock.now();
         let message = still_to_go(claimed, message, now)?;
@@ -154,10 +157,11 @@ impl Switchboard {
         match self.counted(claimed, decided, now)? {
             Decision::Allow => Ok(()),
             Decision::Defer { until, reason } => ruled("defer", State::Deferred, Some(until), reason),
-            Decision::Refuse(reason) if claimed.attempts.iter().any(|attempt| attempt.doubted) => {
-                ruled("refuse", State::Parked, None, reason)
+            Decision::Refuse(reason) => {
+                let doubted = claimed.attempts.iter().any(|attempt| attempt.doubted);
+                let state = if doubted { State::Parked } else { State::Refused };
+                ruled(if reason.is_of_medium() { "refuse_medium" } else { "refuse" }, state, None, reason)
             }
-            Decision::Refuse(reason) => ruled("refuse", State::Refused, None, reason),
         }
     }
 

@@ -33,11 +33,14 @@ pub(super) async fn purge(db: &Session, now: Timestamp, most: u32) -> Result<u64
     for line in db.rows(lines, &[&now]).await? {
         let (line, until): (String, i64) = (line.try_get(0)?, line.try_get(1)?);
         let messages = "UPDATE civic_messaging.message
-             SET recipient = '', body = '', reason = NULL, fallback = NULL, removed = $1
+             SET recipient = '', body = '', reason = NULL, fallback = NULL, fallback_due = NULL,
+                 fallback_recipient = NULL, removed = $1
              WHERE id IN (
                  SELECT id FROM civic_messaging.message
                  WHERE line = $2 AND phase IN ('accepted', 'cancelled', 'expired', 'refused', 'rejected') AND removed IS NULL
-                   AND settled IS NOT NULL AND settled <= $3 AND fallback_due IS NULL
+                   AND settled IS NOT NULL AND settled <= $3
+                   -- What goes on a failure only, which has the last moment there is, goes with its message.
+                   AND coalesce(fallback_due, 9223372036854775807) = 9223372036854775807
                  LIMIT $4 FOR UPDATE SKIP LOCKED)
              RETURNING id";
         let messages = ids(&db.rows(messages, &[&now, &line, &until, &most]).await?)?;

@@ -8,9 +8,11 @@ use super::super::EARLY_KEPT;
 use crate::clock::Timestamp;
 use crate::id::Digest;
 
+/// What goes on a failure only, which has the last moment there is, goes with its message.
 const OLD_MESSAGES: &str = "SELECT m.id FROM line AS l CROSS JOIN message AS m ON m.line = l.id
          WHERE m.state IN ('accepted', 'cancelled', 'expired', 'refused', 'rejected') AND m.removed IS NULL
-           AND m.settled IS NOT NULL AND m.settled <= ?1 - l.retention AND m.fallback_due IS NULL LIMIT ?2";
+           AND m.settled IS NOT NULL AND m.settled <= ?1 - l.retention
+           AND coalesce(m.fallback_due, 9223372036854775807) = 9223372036854775807 LIMIT ?2";
 
 const OLD_EVENTS: &str = "SELECT e.id FROM line AS l CROSS JOIN event AS e ON e.line = l.id
          WHERE e.acked IS NOT NULL AND e.removed IS NULL AND e.taken_in <= ?1 - l.retention
@@ -42,7 +44,9 @@ pub(super) fn purge(db: &Connection, now: Timestamp, most: u32) -> rusqlite::Res
     let messages = ids(OLD_MESSAGES)?;
     for id in &messages {
         db.prepare_cached(
-            "UPDATE message SET recipient = '', body = '', reason = NULL, fallback = NULL, removed = ?2 WHERE id = ?1",
+            "UPDATE message SET recipient = '', body = '', reason = NULL, fallback = NULL, fallback_due = NULL,
+                    fallback_recipient = NULL, removed = ?2
+             WHERE id = ?1",
         )?
         .execute((id, now))?;
         // A gateway's id may hold a number.
