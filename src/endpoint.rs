@@ -79,10 +79,10 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Returns `true` for a web page, and for an answer without a body: no gateway's API explains a refusal so.
+    /// Returns `true` for a web page, and for a refusal of a send without a word: no gateway's API explains it so.
     fn is_page(&self) -> bool {
         let body = self.body.trim_ascii_start();
-        body.is_empty()
+        self.sending && body.is_empty()
             || body.starts_with(b"<!")
             || body.get(..5).is_some_and(|tag| tag.eq_ignore_ascii_case(b"<html"))
     }
@@ -403,8 +403,8 @@ impl Endpoint {
 
     /// The error that an answer stands for: one other than 2xx, or one whose body says no.
     ///
-    /// A web page with a 4xx status is from something on the way, such as a proxy, and says nothing of what was asked for:
-    /// it is [`ErrorKind::Config`].
+    /// A web page with a 4xx status, and such a status without a body for a send, is from something on the way, such as a
+    /// proxy, and says nothing of what was asked for: it is [`ErrorKind::Config`].
     pub fn refused(&self, answer: &Answer) -> Error {
         self.error_of(answer, answer.is_page())
     }
