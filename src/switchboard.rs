@@ -557,9 +557,10 @@ impl Builder {
     /// message.
     ///
     /// It must be longer than any send takes, and two seconds more, and 100 milliseconds at least: a worker whose send takes
-    /// longer is taken for dead, and what it then says of the message is not written down. A call of the transport that
-    /// comes with this crate ends after 30 seconds, and a message with a file may take two. A store in SQLite has one
-    /// worker, which takes over at once when it starts.
+    /// longer is taken for dead, and what it then says of the message is not written down. So a send is given up after
+    /// nine tenths of it, and its outcome is unknown. A call of the transport that comes with this crate ends after 30
+    /// seconds, and a message with a file may take two. A store in SQLite has one worker, which takes over at once when it
+    /// starts.
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;

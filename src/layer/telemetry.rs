@@ -227,6 +227,13 @@ pub(crate) mod switchboard {
         _ = (route, error);
     }
 
+    /// An event was handed out ten times, and is given up on.
+    pub(crate) fn event_parked(line: &str, event: i64) {
+        #[cfg(feature = "tracing")]
+        tracing::warn!(target: TARGET, { civic.line = line, civic.event = event }, "event parked after 10 attempts");
+        _ = (line, event);
+    }
+
     /// An account cannot send, for a reason that somebody has to repair.
     pub(crate) fn suspended(info: &Info, error: &Error) {
         #[cfg(feature = "tracing")]

@@ -15,6 +15,7 @@ use super::store::{self, Bell, What};
 use super::{Line, Switchboard};
 use crate::error::Result;
 use crate::event::{Event, Inbound};
+use crate::layer::telemetry::switchboard as telemetry;
 
 /// How long an event is held for who took it: then it is handed out again.
 const LEASE: Duration = Duration::from_secs(60);
@@ -27,12 +28,16 @@ pub struct LineInbox {
 }
 
 /// An event that was handed out. Without [`ack`](Self::ack) it comes again after a minute.
+///
+/// An event that failed, as [`nack`](Self::nack) says, holds back the later messages of its person, so that their order stays;
+/// opt-outs are never held back. An event that was handed out ten times is parked: see [`LineInbox::parked`].
 #[must_use = "an event that is not acknowledged comes again"]
 pub struct Handed {
     pub(super) switchboard: Switchboard,
     pub(super) id: i64,
     line: Option<String>,
     happening: Happening,
+    attempts: u32,
 }
 
 /// What is handed out.
@@ -85,15 +90,34 @@ impl LineInbox {
         let inner = &self.switchboard.0;
         loop {
             let handed = inner.store.0.next(self.line.as_deref(), inner.clock.now(), LEASE).await?;
-            let Some(store::Handed { id, line, what }) = handed else { return Ok(None) };
-            let happening = match what {
-                What::Event(event) => Happening::Received(event),
-                What::Settled(settled) => Happening::Settled(settled),
-                // It is held for a while, and those behind it come.
-                What::Unreadable => continue,
-            };
-            return Ok(Some(Handed { switchboard: self.switchboard.clone(), id, line, happening }));
+            let Some(handed) = handed else { return Ok(None) };
+            // One that cannot be read is held for a while, and those behind it come.
+            if let Some(handed) = self.handed(handed) {
+                return Ok(Some(handed));
+            }
         }
+    }
+
+    /// The events that were handed out ten times and never acknowledged, the oldest first, `most` of them after one.
+    ///
+    /// [`Handed::ack`] ends one, and [`Handed::nack`] has it handed out again, up to ten times.
+    ///
+    /// # Errors
+    /// Those of [`next`](Self::next).
+    pub async fn parked(&self, after: Option<&Handed>, most: u32) -> Result<Vec<Handed>> {
+        let (line, after) = (self.line.as_deref(), after.map_or(0, |after| after.id));
+        let parked = self.switchboard.0.store.0.parked_events(line, after, most).await?;
+        Ok(parked.into_iter().filter_map(|handed| self.handed(handed)).collect())
+    }
+
+    fn handed(&self, handed: store::Handed) -> Option<Handed> {
+        let store::Handed { id, line, what, attempts } = handed;
+        let happening = match what {
+            What::Event(event) => Happening::Received(event),
+            What::Settled(settled) => Happening::Settled(settled),
+            What::Unreadable => return None,
+        };
+        Some(Handed { switchboard: self.switchboard.clone(), id, line, happening, attempts })
     }
 }
 
@@ -121,6 +145,29 @@ impl Handed {
     pub async fn ack(self) -> Result<()> {
         let inner = &self.switchboard.0;
         inner.store.0.ack(self.id, inner.clock.now()).await
+    }
+
+    /// How often it was handed out, this time included.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Says that it failed: it comes again after this delay, or is parked if this was its tenth attempt.
+    ///
+    /// The delay grows with the attempts: it is at least 1, 2, 4 seconds and so on. One that is parked has the delay as given.
+    ///
+    /// # Errors
+    /// Those of [`ack`](Self::ack); it comes again later then.
+    pub async fn nack(self, delay: Duration) -> Result<()> {
+        let inner = &self.switchboard.0;
+        let (now, attempts) = (inner.clock.now(), self.attempts.saturating_sub(1));
+        let least =
+            if self.attempts < store::EVENT_ATTEMPTS { Duration::from_secs(1 << attempts) } else { Duration::ZERO };
+        if inner.store.0.nack(self.id, now.plus(delay.max(least)), now).await? {
+            telemetry::event_parked(self.line.as_deref().unwrap_or_default(), self.id);
+        }
+        inner.to_read.ring(self.line.as_deref());
+        Ok(())
     }
 }
 

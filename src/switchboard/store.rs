@@ -251,6 +251,13 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// Acknowledges an event.
     async fn ack(&self, event: i64, now: Timestamp) -> Result<()>;
 
+    /// Puts an event off that was handed out and failed, or parks it if it failed too often; one that is parked is handed out
+    /// again. Returns `true` if it is parked now.
+    async fn nack(&self, event: i64, until: Timestamp, now: Timestamp) -> Result<bool>;
+
+    /// The parked events of a line, or of all, the oldest first, after one.
+    async fn parked_events(&self, line: Option<&str>, after: i64, most: u32) -> Result<Vec<Handed>>;
+
     /// What became of a message.
     async fn status(&self, id: Id) -> Result<Option<Status>>;
 
@@ -574,6 +581,19 @@ pub(super) struct Handed {
     pub(super) id: i64,
     pub(super) line: Option<String>,
     pub(super) what: What,
+    /// How often it was handed out, this time included.
+    pub(super) attempts: u32,
+}
+
+/// How often an event is handed out, until it is parked.
+pub(super) const EVENT_ATTEMPTS: u32 = 10;
+
+impl Handed {
+    /// Begins another attempt, and says how many there are with it. One that this program cannot read is no attempt.
+    fn begins(&mut self) -> u32 {
+        self.attempts += u32::from(!matches!(self.what, What::Unreadable));
+        self.attempts
+    }
 }
 
 /// What is handed out.

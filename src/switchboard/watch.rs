@@ -47,6 +47,8 @@ pub struct Counts {
     pub unread: u64,
     /// When the oldest of these came.
     pub oldest_unread: Option<Timestamp>,
+    /// How many events were handed out ten times and never acknowledged: see [`LineInbox::parked`](super::LineInbox::parked).
+    pub parked_events: u64,
     /// How many files are still to be fetched.
     pub files: u64,
 }
@@ -81,6 +83,7 @@ impl Stats {
             all.oldest_due = older(all.oldest_due, line.oldest_due);
             all.unread += line.unread;
             all.oldest_unread = older(all.oldest_unread, line.oldest_unread);
+            all.parked_events += line.parked_events;
             all.files += line.files;
             all
         })
@@ -173,7 +176,12 @@ impl Switchboard {
             for state in State::ALL {
                 telemetry::depth(line, state.as_str(), counts.count(state));
             }
-            for (kind, count) in [("due", counts.due), ("unread", counts.unread), ("files", counts.files)] {
+            for (kind, count) in [
+                ("due", counts.due),
+                ("unread", counts.unread),
+                ("files", counts.files),
+                ("parked_events", counts.parked_events),
+            ] {
                 telemetry::depth(line, kind, count);
             }
             for (kind, oldest) in [("due", counts.oldest_due), ("unread", counts.oldest_unread)] {

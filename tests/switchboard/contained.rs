@@ -200,6 +200,49 @@ async fn second_run_of_a_switchboard_works() {
     }
 }
 
+#[tokio::test]
+async fn event_whose_handler_fails_is_parked() {
+    let (mock, clock) = (Mock::sms(), virtual_clock());
+    let builder = Switchboard::builder(memory().await).clock(clock.clone()).route("all", ["desk"]);
+    let board = builder.line(Line::new("desk").channel(mock.clone())).build().unwrap();
+    for (from, words) in [("07700 900123", "poison"), ("07700 900123", "after it"), ("07700 900123", "STOP")] {
+        assert_eq!(board.receive("all", mock.arrives(from, words)).await.status, 200);
+    }
+    assert_eq!(board.receive("all", mock.arrives("07700 900456", "somebody else")).await.status, 200);
+    let inbox = board.line("desk").unwrap();
+    let (mut delays, mut read) = (Vec::new(), Vec::new());
+    let mut last = clock.now();
+    for _ in 0..10_000 {
+        let Some(event) = inbox.try_next().await.unwrap() else {
+            clock.advance(Duration::from_secs(1));
+            continue;
+        };
+        let text = event.as_inbound().and_then(|inbound| inbound.text()).unwrap_or("opt-out").to_owned();
+        if text == "poison" {
+            delays.push(clock.now().since(last).as_secs());
+            last = clock.now();
+            assert_eq!(event.attempts() as usize, delays.len());
+            event.nack(Duration::ZERO).await.unwrap();
+        } else {
+            event.ack().await.unwrap();
+            read.push((text, delays.len()));
+        }
+    }
+    assert_eq!(delays, [0, 1, 2, 4, 8, 16, 32, 64, 128, 256]);
+    let read: Vec<_> = read.iter().map(|(text, after)| (text.as_str(), *after)).collect();
+    assert_eq!(read, [("opt-out", 1), ("somebody else", 1), ("after it", 10), ("STOP", 10)]);
+    assert_eq!(board.stats().await.unwrap().all().parked_events, 1);
+    let parked = inbox.parked(None, 9).await.unwrap();
+    assert_eq!((parked.len(), parked[0].attempts()), (1, 10));
+    for event in parked {
+        event.nack(Duration::ZERO).await.unwrap();
+    }
+    let again = inbox.try_next().await.unwrap().unwrap();
+    assert_eq!(again.attempts(), 1);
+    again.ack().await.unwrap();
+    assert!(inbox.parked(None, 9).await.unwrap().is_empty());
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn worker_lock_holds_by_every_path() {

@@ -274,7 +274,7 @@ mod gateways {
 
     fn sms(double: &Double) -> Notify {
         let config = notify::Config::new(KEY, TEMPLATE).unwrap().base_url(&double.base_url()).unwrap();
-        Notify::sms(config).unwrap()
+        Notify::sms(config.callback_token("a-long-callback-token").unwrap()).unwrap()
     }
 
     #[tokio::test]

@@ -27,10 +27,10 @@ use super::super::file::File;
 use super::super::outbox::{self, Id, PRIORITY_LAST, Settled, State, Status};
 use super::super::watch::Stats;
 use super::{
-    Answers, Attempt, Bell, Claimed, ClaimedFile, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACKS_MAX, FELL_BACK,
-    Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Looked, New, OPTED_OUT, Put, RESTORED, Recovered, Ruling,
-    Settle, TOLD, There, Told, What, digest_of, link_of, message_of, opt_out_from, opt_out_of, opted_out, person_of,
-    rung_of, told_by,
+    Answers, Attempt, Bell, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Engine, Enqueued, FALLBACK_RESTORED,
+    FALLBACKS_MAX, FELL_BACK, Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Looked, New, OPTED_OUT, Put,
+    RESTORED, Recovered, Ruling, Settle, TOLD, There, Told, What, digest_of, link_of, message_of, opt_out_from,
+    opt_out_of, opted_out, person_of, rung_of, told_by,
 };
 use crate::address::Address;
 use crate::channel::Cursor;
@@ -331,6 +331,15 @@ impl Engine for Postgres {
         self.sessions
             .run((), move |db, ()| Box::pin(async move { db.change(ack, &[&event, &now.as_millis()]).await.map(drop) }))
             .await
+    }
+
+    async fn nack(&self, event: i64, until: Timestamp, now: Timestamp) -> Result<bool> {
+        let (until, now) = (self.at(until).as_millis(), self.at(now).as_millis());
+        self.sessions.run((), move |db, ()| Box::pin(nack(db, event, until, now))).await
+    }
+
+    async fn parked_events(&self, line: Option<&str>, after: i64, most: u32) -> Result<Vec<Handed>> {
+        self.sessions.run(line, move |db, line| Box::pin(parked_events(db, *line, after, most))).await
     }
 
     async fn status(&self, id: Id) -> Result<Option<Status>> {
@@ -889,22 +898,55 @@ async fn link(db: &Session, line: &str, previous: &str, to: &Address, at: Timest
 
 async fn next(db: &Session, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<Handed>, Fault> {
     // Who takes one at this moment has locked it.
-    let of_all = "UPDATE civic_messaging.event SET lease = $2 WHERE id = (
-             SELECT id FROM civic_messaging.event WHERE acked IS NULL AND (lease IS NULL OR lease <= $1)
-             ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
-         RETURNING id, line, kind, body";
-    let of_line = "UPDATE civic_messaging.event SET lease = $2 WHERE id = (
-             SELECT id FROM civic_messaging.event WHERE acked IS NULL AND line = $3 AND (lease IS NULL OR lease <= $1)
-             ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
-         RETURNING id, line, kind, body";
-    let (now, until) = (now.as_millis(), now.plus(lease).as_millis());
-    let row = match line {
-        None => db.row(of_all, &[&now, &until]).await?,
-        Some(line) => db.row(of_line, &[&now, &until, &indexed(line)]).await?,
-    };
-    let Some(row) = row else { return Ok(None) };
+    let of_all = "SELECT id, line, kind, body, attempts FROM civic_messaging.event AS e
+         WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= $1)
+           AND NOT EXISTS (SELECT 1 FROM civic_messaging.event AS f WHERE f.acked IS NULL AND f.parked IS NULL
+                           AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
+         ORDER BY id LIMIT 1 FOR UPDATE OF e SKIP LOCKED";
+    let of_line = "SELECT id, line, kind, body, attempts FROM civic_messaging.event AS e
+         WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= $1) AND line = $2
+           AND NOT EXISTS (SELECT 1 FROM civic_messaging.event AS f WHERE f.acked IS NULL AND f.parked IS NULL
+                           AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
+         ORDER BY id LIMIT 1 FOR UPDATE OF e SKIP LOCKED";
+    let at = now.as_millis();
+    loop {
+        let row = match line {
+            None => db.row(of_all, &[&at]).await?,
+            Some(line) => db.row(of_line, &[&at, &indexed(line)]).await?,
+        };
+        let Some(mut handed) = row.map(|row| handed(&row)).transpose()? else { return Ok(None) };
+        if handed.attempts >= EVENT_ATTEMPTS {
+            let park = "UPDATE civic_messaging.event SET parked = $2 WHERE id = $1";
+            db.change(park, &[&handed.id, &at]).await?;
+            continue;
+        }
+        let attempts = handed.begins();
+        let hold = "UPDATE civic_messaging.event SET lease = $2, attempts = $3 WHERE id = $1";
+        db.change(hold, &[&handed.id, &now.plus(lease).as_millis(), &attempts.cast_signed()]).await?;
+        return Ok(Some(handed));
+    }
+}
+
+fn handed(row: &Row) -> Result<Handed, Fault> {
     let what = What::read(row.try_get(2)?, row.try_get(3)?);
-    Ok(Some(Handed { id: row.try_get(0)?, line: row.try_get(1)?, what }))
+    Ok(Handed { id: row.try_get(0)?, line: row.try_get(1)?, what, attempts: row.try_get::<_, i32>(4)?.unsigned_abs() })
+}
+
+async fn nack(db: &Session, event: i64, until: i64, now: i64) -> Result<bool, Fault> {
+    let nack = "UPDATE civic_messaging.event SET nacked = TRUE, lease = $2,
+                attempts = CASE WHEN parked IS NULL THEN attempts ELSE 0 END,
+                parked = CASE WHEN parked IS NULL AND attempts >= $3 THEN $4::bigint END
+         WHERE id = $1 AND acked IS NULL RETURNING parked IS NOT NULL";
+    let row = db.row(nack, &[&event, &until, &EVENT_ATTEMPTS.cast_signed(), &now]).await?;
+    Ok(row.map_or(Ok(false), |row| row.try_get(0))?)
+}
+
+async fn parked_events(db: &Session, line: Option<&str>, after: i64, most: u32) -> Result<Vec<Handed>, Fault> {
+    let parked = "SELECT id, line, kind, body, attempts FROM civic_messaging.event
+         WHERE acked IS NULL AND parked IS NOT NULL AND ($1::text IS NULL OR line = $1) AND id > $2
+         ORDER BY id LIMIT $3";
+    let rows = db.rows(parked, &[&line.map(indexed), &after, &i64::from(most)]).await?;
+    rows.iter().map(handed).collect()
 }
 
 async fn standing(db: &Session, line: &str, state: State, after: i64, most: u32) -> Result<Vec<Status>, Fault> {

@@ -135,12 +135,21 @@ CREATE TABLE civic_messaging.event (
     body TEXT NOT NULL,
     taken_in BIGINT NOT NULL,
     lease BIGINT,
+    -- How often it was handed out.
+    attempts INTEGER NOT NULL DEFAULT 0,
+    -- It failed, and the later ones of its person wait.
+    nacked BOOLEAN NOT NULL DEFAULT FALSE,
+    -- When it was given up on: only a person hands it out again.
+    parked BIGINT,
     acked BIGINT,
     -- When its retention was over, and it lost all but what counts.
     removed BIGINT
 );
-CREATE INDEX event_open ON civic_messaging.event (id) WHERE acked IS NULL;
-CREATE INDEX event_open_line ON civic_messaging.event (line, id) WHERE acked IS NULL;
+CREATE INDEX event_open ON civic_messaging.event (id) WHERE acked IS NULL AND parked IS NULL;
+CREATE INDEX event_open_line ON civic_messaging.event (line, id) WHERE acked IS NULL AND parked IS NULL;
+CREATE INDEX event_parked ON civic_messaging.event (line, id) WHERE acked IS NULL AND parked IS NOT NULL;
+CREATE INDEX event_failing ON civic_messaging.event (line, person, id)
+    WHERE acked IS NULL AND parked IS NULL AND nacked;
 CREATE INDEX event_person ON civic_messaging.event (line, person, taken_in, id) WHERE person IS NOT NULL;
 
 CREATE INDEX event_kept ON civic_messaging.event (line, taken_in) WHERE acked IS NOT NULL AND removed IS NULL;

@@ -19,10 +19,10 @@ use super::super::file::File;
 use super::super::outbox::{self, Id, PRIORITY_LAST, Settled, State, Status};
 use super::super::watch::Stats;
 use super::{
-    Answers, Attempt, Claimed, ClaimedFile, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACKS_MAX, FELL_BACK,
-    Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Looked, New, OPTED_OUT, Put, RESTORED, Recovered, Ruling,
-    Settle, TOLD, There, Told, What, digest_of, link_of, message_of, opt_out_from, opt_out_of, opted_out, person_of,
-    rung_of, told_by,
+    Answers, Attempt, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACKS_MAX,
+    FELL_BACK, Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Looked, New, OPTED_OUT, Put, RESTORED,
+    Recovered, Ruling, Settle, TOLD, There, Told, What, digest_of, link_of, message_of, opt_out_from, opt_out_of,
+    opted_out, person_of, rung_of, told_by,
 };
 use crate::address::Address;
 use crate::channel::Cursor;
@@ -475,25 +475,47 @@ impl Engine for Sqlite {
     async fn next(&self, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<Handed>> {
         let line = line.map(str::to_owned);
         self.run(move |db| {
-            // Two searches, each by its index: one for both would go through all that was ever acknowledged.
-            let of_all = "SELECT id, line, kind, body FROM event
-                 WHERE acked IS NULL AND (lease IS NULL OR lease <= ?1) ORDER BY id LIMIT 1";
-            let of_line = "SELECT id, line, kind, body FROM event
-                 WHERE acked IS NULL AND line = ?2 AND (lease IS NULL OR lease <= ?1) ORDER BY id LIMIT 1";
-            let read = |row: &Row<'_>| {
-                let what = What::read(&row.get::<_, String>(2)?, &row.get::<_, String>(3)?);
-                Ok(Handed { id: row.get(0)?, line: row.get(1)?, what })
-            };
-            let handed = match &line {
-                None => db.prepare_cached(of_all)?.query_row((now,), read),
-                Some(line) => db.prepare_cached(of_line)?.query_row((now, line), read),
-            };
-            let handed = handed.optional()?;
-            if let Some(handed) = &handed {
-                db.prepare_cached("UPDATE event SET lease = ?2 WHERE id = ?1")?
-                    .execute((handed.id, now.plus(lease)))?;
+            loop {
+                let handed = match &line {
+                    None => db.prepare_cached(NEXT_OF_ALL)?.query_row((now,), handed),
+                    Some(line) => db.prepare_cached(NEXT_OF_LINE)?.query_row((now, line), handed),
+                };
+                let Some(mut handed) = handed.optional()? else { return Ok(None) };
+                if handed.attempts >= EVENT_ATTEMPTS {
+                    db.prepare_cached("UPDATE event SET parked = ?2 WHERE id = ?1")?.execute((handed.id, now))?;
+                    continue;
+                }
+                let attempts = handed.begins();
+                db.prepare_cached("UPDATE event SET lease = ?2, attempts = ?3 WHERE id = ?1")?.execute((
+                    handed.id,
+                    now.plus(lease),
+                    attempts,
+                ))?;
+                return Ok(Some(handed));
             }
-            Ok(handed)
+        })
+        .await
+    }
+
+    async fn nack(&self, event: i64, until: Timestamp, now: Timestamp) -> Result<bool> {
+        self.run(move |db| {
+            let nack = "UPDATE event SET nacked = 1, lease = ?2,
+                        attempts = CASE WHEN parked IS NULL THEN attempts ELSE 0 END,
+                        parked = CASE WHEN parked IS NULL AND attempts >= ?3 THEN ?4 END
+                 WHERE id = ?1 AND acked IS NULL RETURNING parked IS NOT NULL";
+            let parked = db.prepare_cached(nack)?.query_row((event, until, EVENT_ATTEMPTS, now), |row| row.get(0));
+            Ok(parked.optional()?.unwrap_or(false))
+        })
+        .await
+    }
+
+    async fn parked_events(&self, line: Option<&str>, after: i64, most: u32) -> Result<Vec<Handed>> {
+        let line = line.map(str::to_owned);
+        self.run(move |db| {
+            let parked = "SELECT id, line, kind, body, attempts FROM event
+                 WHERE acked IS NULL AND parked IS NOT NULL AND (?1 IS NULL OR line = ?1) AND id > ?2
+                 ORDER BY id LIMIT ?3";
+            db.prepare_cached(parked)?.query_map((&line, after, most), handed)?.collect()
         })
         .await
     }
@@ -649,6 +671,24 @@ fn conversation(
         });
     }
     Ok(entries)
+}
+
+/// The oldest event that nobody holds, and that waits behind no failing one of its person. Two searches, each by its index:
+/// one for both would go through all that was ever acknowledged.
+const NEXT_OF_ALL: &str = "SELECT id, line, kind, body, attempts FROM event AS e
+     WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= ?1)
+       AND NOT EXISTS (SELECT 1 FROM event AS f WHERE f.acked IS NULL AND f.parked IS NULL
+                       AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
+     ORDER BY id LIMIT 1";
+const NEXT_OF_LINE: &str = "SELECT id, line, kind, body, attempts FROM event AS e
+     WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= ?1) AND line = ?2
+       AND NOT EXISTS (SELECT 1 FROM event AS f WHERE f.acked IS NULL AND f.parked IS NULL
+                       AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
+     ORDER BY id LIMIT 1";
+
+fn handed(row: &Row<'_>) -> rusqlite::Result<Handed> {
+    let what = What::read(&row.get::<_, String>(2)?, &row.get::<_, String>(3)?);
+    Ok(Handed { id: row.get(0)?, line: row.get(1)?, what, attempts: row.get(4)? })
 }
 
 /// Takes the lock that goes with the process, on a file beside the database: by whichever path that is opened.

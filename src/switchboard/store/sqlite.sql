@@ -107,12 +107,21 @@ CREATE TABLE event (
     body TEXT NOT NULL,
     taken_in INTEGER NOT NULL,
     lease INTEGER,
+    -- How often it was handed out.
+    attempts INTEGER NOT NULL DEFAULT 0,
+    -- It failed, and the later ones of its person wait.
+    nacked INTEGER NOT NULL DEFAULT 0,
+    -- When it was given up on: only a person hands it out again.
+    parked INTEGER,
     acked INTEGER,
     -- When its retention was over, and it lost all but what counts.
     removed INTEGER
 ) STRICT;
-CREATE INDEX event_open ON event (id) WHERE acked IS NULL;
-CREATE INDEX event_open_line ON event (line, id) WHERE acked IS NULL;
+CREATE INDEX event_open ON event (id) WHERE acked IS NULL AND parked IS NULL;
+CREATE INDEX event_open_line ON event (line, id) WHERE acked IS NULL AND parked IS NULL;
+CREATE INDEX event_parked ON event (line, id) WHERE acked IS NULL AND parked IS NOT NULL;
+CREATE INDEX event_failing ON event (line, person, id)
+    WHERE acked IS NULL AND parked IS NULL AND nacked;
 CREATE INDEX event_person ON event (line, person, taken_in, id) WHERE person IS NOT NULL;
 
 CREATE INDEX event_kept ON event (line, taken_in) WHERE acked IS NOT NULL AND removed IS NULL;

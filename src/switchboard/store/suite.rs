@@ -58,6 +58,9 @@ each! {
     what_is_planned_for_later_holds_up_nobody
     what_is_tried_again_holds_up_what_came_after_it
     attempt_of_suspended_account_is_marked
+    event_that_fails_is_parked_after_ten_attempts
+    later_events_of_a_person_wait_behind_a_failing_one
+    event_that_is_never_acknowledged_is_parked
     what_is_released_waits_for_its_time
     a_send_begins_under_its_own_claim_only
     a_send_ends_under_its_own_claim_only
@@ -265,6 +268,63 @@ async fn attempt_of_suspended_account_is_marked(store: &dyn Engine, _: &dyn Engi
     assert_eq!(claimed[0].attempts, [attempt]);
     let status = store.status(claimed[0].hold.id).await.unwrap().unwrap();
     assert_eq!(status.reason.as_deref(), Some("the account is suspended: locked"));
+}
+
+async fn next(store: &dyn Engine, now: Timestamp) -> Option<super::Handed> {
+    store.next(Some("desk"), now, LEASE).await.unwrap()
+}
+
+async fn event_that_fails_is_parked_after_ten_attempts(store: &dyn Engine, other: &dyn Engine) {
+    photos(store, "poison", 0).await;
+    for n in 1..=EVENT_ATTEMPTS {
+        let now = at(100 * i64::from(n));
+        let handed = next(store, now).await.unwrap();
+        assert_eq!(handed.attempts, n);
+        let parked = other.nack(handed.id, now.plus(Duration::from_millis(50)), now).await.unwrap();
+        assert_eq!(parked, n == EVENT_ATTEMPTS);
+        assert!(next(store, now.plus(Duration::from_millis(49))).await.is_none());
+    }
+    assert!(next(store, at(1_000_000_000)).await.is_none());
+    let counts = store.stats(at(2_000)).await.unwrap().all();
+    assert_eq!((counts.unread, counts.parked_events), (0, 1));
+    let parked = store.parked_events(Some("desk"), 0, 9).await.unwrap();
+    assert_eq!((parked.len(), store.parked_events(None, 0, 9).await.unwrap().len()), (1, 1));
+    assert!(store.parked_events(None, parked[0].id, 9).await.unwrap().is_empty());
+    assert!(store.parked_events(Some("other"), 0, 9).await.unwrap().is_empty());
+    // A person has it handed out again.
+    assert!(!store.nack(parked[0].id, at(3_000), at(3_000)).await.unwrap());
+    let handed = next(store, at(3_000)).await.unwrap();
+    assert_eq!(handed.attempts, 1);
+    store.ack(handed.id, at(3_001)).await.unwrap();
+    assert!(!store.nack(handed.id, at(3_002), at(3_002)).await.unwrap(), "it is acknowledged");
+    assert!(next(store, at(1_000_000_000)).await.is_none());
+    assert!(store.parked_events(None, 0, 9).await.unwrap().is_empty());
+}
+
+async fn later_events_of_a_person_wait_behind_a_failing_one(store: &dyn Engine, _: &dyn Engine) {
+    photos(store, "first", 0).await;
+    photos(store, "second", 0).await;
+    let first = next(store, at(1)).await.unwrap();
+    store.nack(first.id, at(50), at(2)).await.unwrap();
+    assert!(next(store, at(49)).await.is_none());
+    let again = next(store, at(50)).await.unwrap();
+    assert_eq!((again.id, again.attempts), (first.id, 2));
+    assert!(next(store, at(51)).await.is_none(), "it has failed before");
+    store.ack(again.id, at(52)).await.unwrap();
+    assert!(next(store, at(53)).await.is_some());
+}
+
+async fn event_that_is_never_acknowledged_is_parked(store: &dyn Engine, _: &dyn Engine) {
+    photos(store, "poison", 0).await;
+    let (mut now, mut attempts) = (at(1), 0);
+    while let Some(handed) = next(store, now).await {
+        attempts += 1;
+        assert_eq!(handed.attempts, attempts);
+        assert!(next(store, now.plus(LEASE - Duration::from_millis(1))).await.is_none(), "attempt {attempts}");
+        now = now.plus(LEASE);
+    }
+    assert_eq!(attempts, EVENT_ATTEMPTS);
+    assert_eq!(store.stats(now).await.unwrap().all().parked_events, 1);
 }
 
 async fn what_is_released_waits_for_its_time(store: &dyn Engine, other: &dyn Engine) {

@@ -142,11 +142,16 @@ pub(super) async fn stats(db: &Session, now: Timestamp) -> Result<Stats, Fault> 
     }
     let events = "SELECT e.line, n, e.taken_in
          FROM (SELECT count(*) AS n, min(id) AS first FROM civic_messaging.event
-               WHERE acked IS NULL GROUP BY line) AS open
+               WHERE acked IS NULL AND parked IS NULL GROUP BY line) AS open
          JOIN civic_messaging.event AS e ON e.id = open.first";
     for row in db.rows(events, &[]).await? {
         let of = stats.of(row.try_get(0)?);
         (of.unread, of.oldest_unread) = (count(&row, 1)?, Some(moment(&row, 2)?));
+    }
+    let parked = "SELECT line, count(*) FROM civic_messaging.event
+         WHERE acked IS NULL AND parked IS NOT NULL GROUP BY line";
+    for row in db.rows(parked, &[]).await? {
+        stats.of(row.try_get(0)?).parked_events = count(&row, 1)?;
     }
     let files =
         "SELECT e.line, count(*) FROM civic_messaging.file AS f JOIN civic_messaging.event AS e ON e.id = f.event

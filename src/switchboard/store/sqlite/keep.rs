@@ -124,12 +124,19 @@ pub(super) fn stats(db: &Connection, now: Timestamp) -> rusqlite::Result<Stats> 
         stats.of(row.get(0)?).add(row.get(1)?, 1, (due.is_some().into(), due));
     }
     let events = "SELECT line, n, (SELECT taken_in FROM event WHERE id = first)
-         FROM (SELECT line, count(*) AS n, min(id) AS first FROM event WHERE acked IS NULL GROUP BY line)";
+         FROM (SELECT line, count(*) AS n, min(id) AS first FROM event WHERE acked IS NULL AND parked IS NULL
+               GROUP BY line)";
     let mut events = db.prepare_cached(events)?;
     let mut rows = events.query(())?;
     while let Some(row) = rows.next()? {
         let of = stats.of(row.get(0)?);
         (of.unread, of.oldest_unread) = (count(row, 1)?, row.get(2)?);
+    }
+    let parked = "SELECT line, count(*) FROM event WHERE acked IS NULL AND parked IS NOT NULL GROUP BY line";
+    let mut parked = db.prepare_cached(parked)?;
+    let mut rows = parked.query(())?;
+    while let Some(row) = rows.next()? {
+        stats.of(row.get(0)?).parked_events = count(row, 1)?;
     }
     let files = "SELECT e.line, count(*) FROM file AS f JOIN event AS e ON e.id = f.event
          WHERE f.due IS NOT NULL AND f.state IN ('waiting', 'fetching') GROUP BY e.line";
