@@ -281,6 +281,10 @@ impl Refusal {
     }
 
     /// Returns why a channel refused a webhook, by its error. None for a failure of another kind.
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "sqlite-system")),
+        allow(dead_code, reason = "the switchboard reads it")
+    )]
     pub(crate) fn from_error(error: &Error) -> Option<Self> {
         match error.reply() {
             _ if error.kind() != ErrorKind::Unauthenticated => None,
@@ -473,6 +477,10 @@ impl<'de> Deserialize<'de> for SigningSecret {
 /// See [`Channel::verifier`](crate::Channel::verifier).
 #[derive(Clone)]
 pub struct Verifier {
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "sqlite-system")),
+        allow(dead_code, reason = "the switchboard reads it")
+    )]
     scheme: Digest,
     accounts: Arc<[AccountId]>,
 }
@@ -503,11 +511,19 @@ impl Verifier {
     }
 
     /// Returns `true` if both accept the same requests.
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "sqlite-system")),
+        allow(dead_code, reason = "the switchboard reads it")
+    )]
     pub(crate) fn is_equivalent(&self, other: &Self) -> bool {
         self.scheme == other.scheme
     }
 
     /// The accounts whose events a request may hold.
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "sqlite-system")),
+        allow(dead_code, reason = "the switchboard reads it")
+    )]
     pub(crate) fn accounts(&self) -> &[AccountId] {
         &self.accounts
     }
