@@ -66,8 +66,8 @@ impl Switchboard {
     /// [`Builder::lease`](super::Builder::lease).
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when another process works on the store,
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the store does not work at the beginning. Later
+    /// [`ErrorKind::Config`] when another process works on the store,
+    /// [`ErrorKind::Unavailable`] when the store does not work at the beginning. Later
     /// failures of the store are waited out.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<Drained> {
         let inner = self.0.clone();
