@@ -227,7 +227,7 @@ pub(crate) mod switchboard {
         _ = (route, error);
     }
 
-    /// An event was handed out ten times, and is given up on.
+    /// Logs that an event was parked, because its tenth attempt failed.
     pub(crate) fn event_parked(line: &str, event: i64) {
         #[cfg(feature = "tracing")]
         tracing::warn!(target: TARGET, { civic.line = line, civic.event = event }, "event parked after 10 attempts");

@@ -237,6 +237,8 @@ fn scope_follows_kind_and_row() {
     assert_eq!(scope(ErrorKind::InvalidMessage), Scope::Message);
     let pair = Error::new(ErrorKind::QuotaExceeded, "no").with_pair(true);
     assert!(pair.scope() == Scope::Recipient && !pair.is_account_fault());
+    let row: civic_messaging::Class = serde_json::from_str(r#"{ "kind": "forbidden", "scope": "recipient" }"#).unwrap();
+    assert_eq!((row.kind, row.scope), (ErrorKind::Forbidden, Some(Scope::Recipient)));
     let template = Error::new(ErrorKind::Config, "no").with_scope(Scope::Template);
     assert!(template.scope() == Scope::Template && !template.is_account_fault());
 }
