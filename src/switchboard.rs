@@ -73,6 +73,7 @@ mod conversation;
 mod fallback;
 mod file;
 mod inbox;
+mod lanes;
 mod line;
 mod outbox;
 mod route;
@@ -128,6 +129,10 @@ struct Inner {
     suspects: Semaphore,
     /// How often the policy could not decide about a message.
     undecided: Mutex<HashMap<Id, u32>>,
+    /// Since when this program has seen messages that are nothing to it.
+    strange: Mutex<HashMap<Id, Duration>>,
+    /// How many messages of one account are on their way at once, at most.
+    max_in_flight: u32,
     /// The workers that run, and whether the last of them has ended.
     running: AtomicUsize,
     stopped: AtomicBool,
@@ -142,6 +147,7 @@ pub struct Builder {
     schedule: Schedule,
     policy: Option<Arc<dyn Policy>>,
     lease: Duration,
+    max_in_flight: u32,
     clock: Arc<dyn Clock>,
     media: Option<Arc<dyn MediaStore>>,
     pepper: Option<Secret>,
@@ -167,6 +173,7 @@ impl Switchboard {
             schedule: Schedule::DURABLE,
             policy: None,
             lease: worker::LEASE,
+            max_in_flight: worker::MAX_IN_FLIGHT,
             clock: Arc::new(SystemClock::new()),
             media: None,
             pepper: None,
@@ -567,6 +574,15 @@ impl Builder {
         self
     }
 
+    /// The maximum number of messages that are on their way to one account at once: 32 unless set, and 1 at least.
+    ///
+    /// A gateway that is slow or hangs so costs other accounts nothing.
+    #[must_use]
+    pub fn max_in_flight(mut self, max: u32) -> Self {
+        self.max_in_flight = max.max(1);
+        self
+    }
+
     /// Fetches the files of residents' messages into this store, for the links of some gateways live for five minutes
     /// only. It is for every program that takes messages in, and for the worker, which fetches.
     ///
@@ -693,6 +709,8 @@ impl Builder {
             intake: Semaphore::new(INTAKE_MAX),
             suspects: Semaphore::new(1),
             undecided: Mutex::default(),
+            strange: Mutex::default(),
+            max_in_flight: self.max_in_flight,
             running: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
         })))

@@ -14,6 +14,7 @@ use super::Line;
 use super::conversation::{Entry, Place};
 use super::fallback::{Answer, Fallback, Falls, First, ON_FAILURE};
 use super::file::File;
+use super::lanes::{Claims, Rooms};
 use super::outbox::{self, Id, PRIORITY_LAST, Settled, State, Status};
 use super::watch::Stats;
 use crate::address::{Address, Phone};
@@ -195,11 +196,14 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// Takes a message. The same key of the same line gives the message that is there.
     async fn enqueue(&self, new: New) -> Result<Enqueued>;
 
-    /// Claims messages that are due, in the order of their priority and of their conversations.
-    async fn claim(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Claimed>>;
+    /// Claims messages that are due and the next of their conversations: as many of each lane and class as there is room for.
+    async fn claim(&self, now: Timestamp, lease: Duration, rooms: Rooms) -> Result<Claims>;
 
-    /// Gives a claimed message back, to be claimed at that time, and notes why. False: the claim was another's by then.
-    async fn release(&self, hold: Hold, due: Timestamp, why: &'static str) -> Result<bool>;
+    /// Gives a claimed message back as it was.
+    async fn unclaim(&self, hold: Hold) -> Result<()>;
+
+    /// Gives a claimed message back, to be claimed at another time. Returns `false` if the claim was another's by then.
+    async fn put_off(&self, hold: Hold, off: PutOff) -> Result<bool>;
 
     /// Notes what the policy said of a claimed message when it was not yes, and puts it off or ends it. False: the claim
     /// was another's by then.
@@ -379,6 +383,9 @@ pub(super) struct Hold {
 pub(super) struct Claimed {
     pub(super) hold: Hold,
     pub(super) line: String,
+    /// The lane that it waits in, and its class there.
+    pub(super) lane: String,
+    pub(super) class: u8,
     /// None where this program cannot read it: one of a newer version may.
     pub(super) message: Option<Message>,
     /// Where the person is reached now, where that is elsewhere.
@@ -492,6 +499,15 @@ impl Settle {
         }
         (self.state == State::Parked).then(|| ON_FAILURE.minus(Duration::from_millis(1)))
     }
+}
+
+/// When a claimed message is to be claimed again, and why.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PutOff {
+    pub(super) until: Timestamp,
+    pub(super) why: &'static str,
+    /// It leaves the order of its conversation until then, and holds nobody up.
+    pub(super) planned: bool,
 }
 
 /// What the policy said of a message, and what becomes of it.

@@ -24,13 +24,14 @@ use super::super::Line;
 use super::super::conversation::{Entry, Place};
 use super::super::fallback::{Answer, Falls, First};
 use super::super::file::File;
+use super::super::lanes::{Claims, Rooms, lane};
 use super::super::outbox::{self, Id, PRIORITY_LAST, Settled, State, Status};
 use super::super::watch::Stats;
 use super::{
     Answers, Attempt, Bell, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Engine, Enqueued, FALLBACK_RESTORED,
     FALLBACKS_MAX, FELL_BACK, Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Looked, New, OPTED_OUT, Put,
-    RESTORED, Recovered, Ruling, Settle, TOLD, There, Told, What, digest_of, link_of, message_of, opt_out_from,
-    opt_out_of, opted_out, person_of, rung_of, told_by,
+    PutOff, RESTORED, Recovered, Ruling, Settle, TOLD, There, Told, What, digest_of, link_of, opt_out_from, opt_out_of,
+    opted_out, person_of, rung_of, told_by,
 };
 use crate::address::Address;
 use crate::channel::Cursor;
@@ -42,12 +43,14 @@ use crate::id::{Digest, MessageId};
 use crate::policy::{Decision, Reason};
 
 mod bells;
+mod claim;
 mod file;
 mod keep;
 mod session;
 mod time;
 
 use bells::Bells;
+use claim::{lead, lock_conversations, read_claimed};
 use session::{Fault, Session, Sessions};
 
 /// The steps from each version of the tables to the next; the table `migration` says which a database has.
@@ -196,26 +199,22 @@ impl Engine for Postgres {
         self.sessions.run(new, |db, new| Box::pin(enqueue(db, new, None))).await
     }
 
-    async fn claim(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Claimed>> {
-        if most == 0 {
-            return Ok(Vec::new());
-        }
+    async fn claim(&self, now: Timestamp, lease: Duration, rooms: Rooms) -> Result<Claims> {
         let now = self.at(now);
-        self.sessions.run((), move |db, ()| Box::pin(claim(db, now, lease, most))).await
+        self.sessions.run((), move |db, ()| Box::pin(claim::place(db, now))).await?;
+        let mut claims =
+            self.sessions.run(rooms, move |db, rooms| Box::pin(claim::claim(db, now, lease, rooms))).await?;
+        claims.next_due = claims.next_due.map(|due| self.sessions.ours(due));
+        Ok(claims)
     }
 
-    async fn release(&self, hold: Hold, due: Timestamp, why: &'static str) -> Result<bool> {
-        let release = "UPDATE civic_messaging.message SET state = 'deferred', due = $3, reason = $4, lease = NULL
-             WHERE id = $1 AND fence = $2 AND state = 'claimed'";
-        let due = self.at(due);
-        self.sessions
-            .run((), move |db, ()| {
-                Box::pin(async move {
-                    let released = db.change(release, &[&hold.id.0, &hold.fence, &due.as_millis(), &why]).await?;
-                    Ok(released == 1)
-                })
-            })
-            .await
+    async fn unclaim(&self, hold: Hold) -> Result<()> {
+        self.sessions.run((), move |db, ()| Box::pin(claim::unclaim(db, hold))).await
+    }
+
+    async fn put_off(&self, hold: Hold, off: PutOff) -> Result<bool> {
+        let off = PutOff { until: self.at(off.until), ..off };
+        self.sessions.run((), move |db, ()| Box::pin(claim::put_off(db, hold, off))).await
     }
 
     async fn ruled(&self, hold: Hold, ruling: Ruling) -> Result<bool> {
@@ -264,14 +263,7 @@ impl Engine for Postgres {
             let doubted = self.sessions.run((), move |db, ()| Box::pin(doubt(db, id, now))).await?;
             recovered.unknown += u64::from(doubted);
         }
-        let requeue = "UPDATE civic_messaging.message SET state = 'queued', due = $1, lease = NULL
-             WHERE id IN (SELECT id FROM civic_messaging.message
-                          WHERE phase = 'claimed' AND state = 'claimed' AND lease <= $1
-                          FOR UPDATE SKIP LOCKED)";
-        recovered.queued = self
-            .sessions
-            .run((), move |db, ()| Box::pin(async move { db.change(requeue, &[&now.as_millis()]).await }))
-            .await?;
+        recovered.queued = self.sessions.run((), move |db, ()| Box::pin(claim::requeue_lapsed(db, now))).await?;
         Ok(recovered)
     }
 
@@ -432,19 +424,36 @@ async fn enqueue(db: &Session, new: &New, instead_of: Option<i64>) -> Result<Enq
     let (line, key) = (indexed(&new.line), indexed(&new.key));
     let due = if new.due > new.now { State::Deferred } else { State::Queued };
     let words = new.deferred.as_ref().map(ToString::to_string);
-    // It waits for another that writes the same key at this moment, and then leaves it alone.
-    let insert = "INSERT INTO civic_messaging.message
+    let planned = new.due > new.now;
+    let to = text(new.message.to.expose());
+    // It waits for another that writes the same key at this moment, and then leaves it alone. Behind what is as urgent it is
+    // no head; what is less urgent and not on its way it takes the place of.
+    let insert = "WITH first AS (
+             SELECT id, priority FROM civic_messaging.message
+             WHERE conversation = hashtextextended($1 || chr(10) || $3, 0) AND NOT $16
+               AND NOT planned AND phase IN ('queued', 'deferred', 'claimed', 'unknown')
+             ORDER BY priority, seq LIMIT 1),
+         free AS (
+             SELECT first.id FROM first WHERE first.priority > $6 AND NOT EXISTS (
+                 SELECT 1 FROM civic_messaging.message
+                 WHERE conversation = hashtextextended($1 || chr(10) || $3, 0) AND phase = 'claimed')),
+         behind AS (
+             UPDATE civic_messaging.message AS m SET head = FALSE FROM free
+             WHERE m.id = free.id AND m.phase IN ('queued', 'deferred', 'unknown') RETURNING m.id)
+         INSERT INTO civic_messaging.message
              (line, key, recipient, body, digest, priority, state, due, queued, fallback, fallback_due, instead_of, reason,
-              fallback_recipient)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-         ON CONFLICT (line, key) DO NOTHING RETURNING id";
+              fallback_recipient, lane, planned, head)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+                 NOT $16 AND (NOT EXISTS (SELECT 1 FROM first) OR EXISTS (SELECT 1 FROM behind)))
+         ON CONFLICT (key, line) DO NOTHING RETURNING id";
+    lock_conversations(db, &[(&line, &to)]).await?;
     let put = db
         .row(
             insert,
             &[
                 &line,
                 &key,
-                &text(new.message.to.expose()),
+                &to,
                 &body,
                 &digest,
                 &i16::from(new.priority),
@@ -456,6 +465,8 @@ async fn enqueue(db: &Session, new: &New, instead_of: Option<i64>) -> Result<Enq
                 &instead_of,
                 &words.as_deref().map(text),
                 &new.fallback.as_ref().map(|fallback| text(fallback.message.to.expose())),
+                &lane(&line, &new.message.to),
+                &planned,
             ],
         )
         .await?;
@@ -471,114 +482,10 @@ async fn enqueue(db: &Session, new: &New, instead_of: Option<i64>) -> Result<Enq
     }
     let there = "SELECT id, digest, body, fallback FROM civic_messaging.message WHERE line = $1 AND key = $2";
     let row = db.row(there, &[&line, &key]).await?.ok_or(Fault::Unreadable)?;
+    // Nobody lost their place to it.
+    lead(db, &[row.try_get(0)?]).await?;
     let there = There { digest: row.try_get(1)?, body: row.try_get(2)?, fallback: row.try_get(3)? };
     Ok(if new.is(&digest, &there) { Enqueued::Same(Id(row.try_get(0)?)) } else { Enqueued::Other })
-}
-
-/// What may be claimed: one at a time in a conversation, and nobody is overtaken but by what is more urgent; what is
-/// planned for later holds up nobody.
-macro_rules! ready {
-    () => {
-        "m.phase IN ('queued', 'deferred') AND m.due <= $1 AND NOT EXISTS (
-             SELECT 1 FROM civic_messaging.message AS other
-             WHERE other.conversation = m.conversation
-               AND other.phase IN ('queued', 'deferred', 'claimed')
-               AND (other.phase = 'claimed'
-                    OR other.id < m.id AND other.priority <= m.priority
-                       AND (other.due <= $1 OR other.attempts > 0)))"
-    };
-}
-
-/// What may be claimed, in order, and so that nobody else claims in its conversation meanwhile. Each priority is searched by
-/// itself, and only while there are too few: a search of all in one would go through what is planned for later. `OFFSET 0`
-/// keeps the lock out of the search: it is tried for what was found, in order, until that is enough.
-const FIND: &str = concat!(
-    "SELECT id FROM generate_series(0, $3) AS of (priority), LATERAL (
-         SELECT id FROM (
-             SELECT m.id, m.conversation FROM civic_messaging.message AS m WHERE m.priority = of.priority AND ",
-    ready!(),
-    " ORDER BY m.due, m.id OFFSET 0) AS ready
-         WHERE pg_try_advisory_xact_lock(conversation) LIMIT $2) AS found
-     LIMIT $2"
-);
-
-/// Two workers that look at the same moment see the same messages. So each first locks the conversations of what it
-/// finds, by their hashes and without waiting: what another is choosing from is left to it. Only then, by a second
-/// statement and so as of a later moment, is it looked at what may be claimed. The lock is held until the claim is
-/// committed, and nobody claims without it: so whoever has it sees every claim in the conversation that there is, and
-/// nobody can add one before this one is to be seen. A conversation is its hash all through: two of one hash, should they
-/// ever meet, wait for each other as if they were one.
-async fn claim(db: &Session, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Claimed>, Fault> {
-    // A plan that was made while the tables were empty, or for any number of messages, would sort all of them.
-    db.batch("SET LOCAL plan_cache_mode = force_custom_plan").await?;
-    let found = db.rows(FIND, &[&now.as_millis(), &i64::from(most), &i32::from(PRIORITY_LAST)]).await?;
-    let found = found.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
-    if found.is_empty() {
-        return Ok(Vec::new());
-    }
-    // Who calls a message back holds its row: it is passed over.
-    let take = concat!(
-        "WITH first AS (
-             SELECT DISTINCT ON (m.conversation) m.id FROM civic_messaging.message AS m
-             WHERE m.id = ANY ($2) AND ",
-        ready!(),
-        " ORDER BY m.conversation, m.priority, m.due, m.id),
-         free AS (
-             SELECT m.id FROM civic_messaging.message AS m WHERE m.id IN (SELECT id FROM first)
-               AND m.state IN ('queued', 'deferred') FOR UPDATE SKIP LOCKED)
-         UPDATE civic_messaging.message AS m SET state = 'claimed', lease = $3, fence = m.fence + 1
-         FROM free WHERE m.id = free.id RETURNING m.priority, m.due, m.id"
-    );
-    let taken = db.rows(take, &[&now.as_millis(), &found, &now.plus(lease).as_millis()]).await?;
-    let read = |row: &Row| Ok((row.try_get::<_, i16>(0)?, row.try_get::<_, i64>(1)?, row.try_get::<_, i64>(2)?));
-    let mut taken = taken.iter().map(read).collect::<Result<Vec<_>, Fault>>()?;
-    taken.sort_unstable();
-    let taken: Vec<i64> = taken.into_iter().map(|(_, _, id)| id).collect();
-    read_claimed(db, &taken).await
-}
-
-/// Messages as they are handed to a worker, in the order of their numbers here.
-async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claimed>, Fault> {
-    let read = "SELECT m.id, m.fence, m.line, m.body, m.queued, m.lookups, m.restored,
-                (SELECT p.id FROM civic_messaging.part AS p WHERE p.message = m.id
-                 ORDER BY p.gateway COLLATE \"C\", p.id COLLATE \"C\" LIMIT 1),
-                (SELECT l.address FROM civic_messaging.link AS l WHERE l.line = m.line AND l.previous = m.recipient),
-                m.digest, m.fallback,
-                EXISTS (SELECT 1 FROM civic_messaging.decision WHERE message = m.id AND decision = 'opt_out')
-         FROM civic_messaging.message AS m WHERE m.id = ANY ($1) ORDER BY array_position($1, m.id)";
-    let tries =
-        "SELECT gateway, account, begun, message, outcome IS NOT DISTINCT FROM 'unknown', passing, ended IS NULL,
-                outcome IS NOT DISTINCT FROM 'suspended', bound, reference
-         FROM civic_messaging.attempt WHERE message = ANY ($1) ORDER BY message, n";
-    let tries = db.rows(tries, &[&ids]).await?;
-    let mut claimed = Vec::with_capacity(ids.len());
-    for row in db.rows(read, &[&ids]).await? {
-        let id: i64 = row.try_get(0)?;
-        let mut attempts = Vec::new();
-        for of in &tries {
-            if of.try_get::<_, i64>(3)? == id {
-                let (gateway, account, at) = (of.try_get(0)?, of.try_get(1)?, moment(of, 2)?);
-                let (doubted, passing, died) = (of.try_get(4)?, of.try_get(5)?, of.try_get(6)?);
-                let (suspended, bound, reference) = (of.try_get(7)?, of.try_get(8)?, of.try_get(9)?);
-                attempts.push(Attempt { gateway, account, at, reference, doubted, passing, died, suspended, bound });
-            }
-        }
-        let (message, damaged) = message_of(row.try_get(3)?, row.try_get(10)?, row.try_get(9)?);
-        claimed.push(Claimed {
-            hold: Hold { id: Id(id), fence: row.try_get(1)? },
-            line: row.try_get(2)?,
-            message,
-            damaged,
-            opted_out: row.try_get(11)?,
-            queued: moment(&row, 4)?,
-            attempts,
-            lookups: count(&row, 5)?,
-            restored: row.try_get::<_, Option<i64>>(6)?.map(Timestamp::from_millis),
-            gateway_id: row.try_get::<_, Option<String>>(7)?.map(MessageId::from),
-            moved_to: row.try_get::<_, Option<&str>>(8)?.and_then(|address| serde_json::from_str(address).ok()),
-        });
-    }
-    Ok(claimed)
 }
 
 async fn begin(db: &Session, hold: Hold, attempt: &Attempt) -> Result<bool, Fault> {
@@ -597,6 +504,7 @@ async fn begin(db: &Session, hold: Hold, attempt: &Attempt) -> Result<bool, Faul
 async fn finish(db: &Session, hold: Hold, end: &End) -> Result<bool, Fault> {
     let id = hold.id.0;
     lock_own(db, id, &end.ids).await?;
+    claim::lock_conversation_of(db, id).await?;
     let held = "SELECT line, delivery, recipient FROM civic_messaging.message
          WHERE id = $1 AND fence = $2 AND state IN ('claimed', 'sending') FOR UPDATE";
     let Some(held) = db.row(held, &[&id, &hold.fence]).await? else { return Ok(false) };
@@ -627,7 +535,7 @@ async fn finish(db: &Session, hold: Hold, end: &End) -> Result<bool, Fault> {
     };
     let from = &[State::Claimed, State::Sending];
     let settled = Settle { state: end.state, due: end.due, reason: end.reason.clone(), from, now: end.now };
-    put_settled(db, id, held.try_get(0)?, delivery.as_deref(), &settled).await?;
+    put_settled(db, id, held.try_get(0)?, delivery.as_deref(), false, &settled).await?;
     if end.kind == ErrorKind::OptedOut.as_str() {
         opted_out_of(db, id, end.now).await?;
     }
@@ -640,10 +548,14 @@ async fn finish(db: &Session, hold: Hold, end: &End) -> Result<bool, Fault> {
 
 async fn restored(db: &Session, at: Timestamp, now: Timestamp) -> Result<u64, Fault> {
     let held = "UPDATE civic_messaging.message
-         SET state = 'unknown', due = $2, lookups = 0, lease = NULL, reason = $3, restored = $1
+         SET state = 'unknown', due = $2, lookups = 0, lease = NULL, reason = $3, restored = $1, planned = FALSE,
+             head = FALSE, seq = CASE seq WHEN 0 THEN id ELSE seq END
          WHERE state IN ('queued', 'claimed', 'sending') OR state = 'deferred' AND due <= $4";
     let look_up = now.plus(outbox::RESTORED_LOOK_UP).as_millis();
     let held = db.change(held, &[&at.as_millis(), &look_up, &RESTORED, &now.as_millis()]).await?;
+    let waiting =
+        db.rows("SELECT id FROM civic_messaging.message WHERE phase = 'deferred' AND NOT planned", &[]).await?;
+    lead(db, &waiting.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?).await?;
     // What goes instead of a message may have gone too, since.
     for falling in fallbacks(db, FALLING_HELD, None).await? {
         let id = falling.id;
@@ -658,6 +570,7 @@ async fn restored(db: &Session, at: Timestamp, now: Timestamp) -> Result<u64, Fa
 }
 
 async fn ruled(db: &Session, hold: Hold, ruling: &Ruling) -> Result<bool, Fault> {
+    claim::lock_conversation_of(db, hold.id.0).await?;
     let held = "SELECT 1 FROM civic_messaging.message WHERE id = $1 AND fence = $2 AND state = 'claimed' FOR UPDATE";
     if db.row(held, &[&hold.id.0, &hold.fence]).await?.is_none() {
         return Ok(false);
@@ -753,6 +666,7 @@ async fn lapsed(db: &Session, now: Timestamp) -> Result<Vec<i64>, Fault> {
 /// Puts a message in doubt whose claim has lapsed while it was being sent. False: its worker wrote just now.
 async fn doubt(db: &Session, id: i64, now: Timestamp) -> Result<bool, Fault> {
     lock_own(db, id, &[]).await?;
+    claim::lock_conversation_of(db, id).await?;
     let held = "SELECT 1 FROM civic_messaging.message
          WHERE id = $1 AND state = 'sending' AND lease <= $2 FOR UPDATE SKIP LOCKED";
     if db.row(held, &[&id, &now.as_millis()]).await?.is_none() {
@@ -781,25 +695,36 @@ async fn doubtful(db: &Session, now: Timestamp, wait: Duration, most: u32) -> Re
 
 /// Puts a message into another state, and tells the line where that is an end: which line it is.
 async fn settle(db: &Session, id: i64, settled: &Settle) -> Result<Option<String>, Fault> {
+    claim::lock_conversation_of(db, id).await?;
     let now = "SELECT line, state, delivery FROM civic_messaging.message WHERE id = $1 FOR UPDATE";
     let Some(now) = db.row(now, &[&id]).await? else { return Ok(None) };
     if !settled.from.contains(&state(&now, 1)?) {
         return Ok(None);
     }
     let line: String = now.try_get(0)?;
-    put_settled(db, id, &line, now.try_get(2)?, settled).await?;
+    // Only what was ruled waits for its time outside the order of its conversation.
+    put_settled(db, id, &line, now.try_get(2)?, settled.state == State::Deferred, settled).await?;
     Ok(Some(line))
 }
 
-async fn put_settled(db: &Session, id: i64, line: &str, delivery: Option<&str>, settled: &Settle) -> Result<(), Fault> {
+async fn put_settled(
+    db: &Session,
+    id: i64,
+    line: &str,
+    delivery: Option<&str>,
+    planned: bool,
+    settled: &Settle,
+) -> Result<(), Fault> {
     let put = "UPDATE civic_messaging.message
          SET state = $2, due = $3, reason = $4, lease = NULL, settled = $5, delivery = $6,
-             fallback_due = CASE WHEN fallback_due > $7 THEN $8 ELSE fallback_due END
+             fallback_due = CASE WHEN fallback_due > $7 THEN $8 ELSE fallback_due END,
+             head = FALSE, planned = $9, seq = CASE seq WHEN 0 THEN id ELSE seq END
          WHERE id = $1";
     let at = settled.state.is_settled().then_some(settled.now.as_millis());
     let (due, reason) = (settled.due.map(Timestamp::as_millis), settled.reason.as_deref().map(text));
     let (looked_at, now) = (settled.looked_at(delivery).map(Timestamp::as_millis), settled.now.as_millis());
-    db.change(put, &[&id, &settled.state.as_str(), &due, &reason, &at, &delivery, &looked_at, &now]).await?;
+    db.change(put, &[&id, &settled.state.as_str(), &due, &reason, &at, &delivery, &looked_at, &now, &planned]).await?;
+    lead(db, &[id]).await?;
     if settled.state == State::Queued {
         db.rings(Bell::ToSend);
     }
@@ -855,7 +780,7 @@ async fn take_in(
 /// Puts an event down. False: it was there.
 async fn put_event(db: &Session, put: &Put<'_>, body: &str, now: Timestamp) -> Result<bool, Fault> {
     let event = "INSERT INTO civic_messaging.event (line, dedupe, kind, person, body, taken_in)
-         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (dedupe) DO NOTHING";
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (dedupe) WHERE dedupe IS NOT NULL DO NOTHING";
     let (line, person) = (put.line.map(indexed), put.person.map(indexed));
     let new = db.change(event, &[&line, &put.dedupe, &put.kind, &person, &body, &now.as_millis()]).await? == 1;
     if new {
@@ -1124,6 +1049,7 @@ async fn opted_out_of(db: &Session, message: i64, now: Timestamp) -> Result<(), 
 
 /// Ends a message, as far as it has not gone, and its fallback.
 async fn ends(db: &Session, id: i64, now: Timestamp) -> Result<(), Fault> {
+    claim::lock_conversation_of(db, id).await?;
     put_decision(db, id, "opt_out", &Reason::new("opt-out", OPTED_OUT), now).await?;
     db.change("UPDATE civic_messaging.message SET fallback_due = NULL WHERE id = $1", &[&id]).await?;
     let doubted = "SELECT EXISTS (SELECT 1 FROM civic_messaging.attempt WHERE message = $1 AND outcome = 'unknown')";
@@ -1145,6 +1071,7 @@ async fn names_of(db: &Session, line: &str, names: &[String]) -> Result<Vec<Stri
 
 /// What a gateway says of a message: how far it got, and so that it has it.
 async fn told_of(db: &Session, message: i64, told: Told, now: Timestamp) -> Result<(), Fault> {
+    claim::lock_conversation_of(db, message).await?;
     climb(db, message, told.state, now).await?;
     if told.opted_out {
         opted_out_of(db, message, now).await?;
@@ -1303,6 +1230,14 @@ mod tests {
         let to = Address::from(Phone::from_digits(&format!("4477009{person:05}")).unwrap());
         let (line, key, now) = ("desk".to_owned(), key.to_owned(), Timestamp::from_millis(1));
         New { line, message: Message::text(to, "Hello"), key, priority, due: now, deferred: None, fallback: None, now }
+    }
+
+    fn rooms(room: u32) -> Rooms {
+        Rooms { lines: HashMap::from([("desk".to_owned(), room)]), ..Rooms::default() }
+    }
+
+    async fn claimed(store: &Postgres, now: Timestamp, room: u32) -> Result<Vec<Claimed>> {
+        Ok(store.claim(now, LEASE, rooms(room)).await?.claimed)
     }
 
     async fn messages(store: &Postgres) -> BTreeMap<State, u64> {
@@ -1471,7 +1406,7 @@ mod tests {
         store.enqueue(new("k", 1, 2)).await.unwrap();
         let change = "UPDATE civic_messaging.message SET body = replace(body, 'Hello', 'Jello')";
         cluster::run(database.url(), change).await;
-        let claimed = store.claim(Timestamp::from_millis(2), LEASE, 9).await.unwrap();
+        let claimed = claimed(&store, Timestamp::from_millis(2), 9).await.unwrap();
         assert!(claimed[0].damaged && claimed[0].message.is_none());
     }
 
@@ -1559,30 +1494,40 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_claim_does_not_go_through_what_is_planned_for_later() {
+    async fn claim_reads_nothing_of_what_waits() {
         let Some(database) = migrated().await else { return };
+        // One conversation with a long line of waiting messages, as many that are planned, and three others.
         let fill = "INSERT INTO civic_messaging.message
-                 (line, key, recipient, body, digest, priority, state, due, queued)
-             SELECT 'desk', n, n, '', '', CASE WHEN n > 20000 THEN 2 ELSE 0 END,
-                    CASE WHEN n > 20000 THEN 'queued' ELSE 'deferred' END, CASE WHEN n > 20000 THEN 1 ELSE 9 END, 1
+                 (line, key, recipient, body, digest, priority, state, due, queued, lane, planned, head)
+             SELECT 'desk', n, CASE WHEN n > 20000 THEN n ELSE 1 END, '', '', 2,
+                    CASE WHEN n > 10000 THEN 'queued' ELSE 'deferred' END, CASE WHEN n > 10000 THEN 1 ELSE 9 END, 1,
+                    'desk/phone', n <= 10000, n > 20000 OR n = 10001
              FROM generate_series(1, 20003) AS n;
              ANALYZE civic_messaging.message";
         cluster::run(database.url(), fill).await;
-        let find = FIND.replace("$1", "1").replace("$2", "64").replace("$3", &PRIORITY_LAST.to_string());
-        let plan = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {find}");
         let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
-        let answer = client.simple_query(&plan).await.unwrap();
-        let plan = answer.iter().find_map(|message| match message {
-            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
-            _ => None,
-        });
-        let plan: serde_json::Value = serde_json::from_str(plan.unwrap()).unwrap();
-        let plan = &plan[0]["Plan"];
-        let blocks = ["Shared Hit Blocks", "Shared Read Blocks"].map(|blocks| plan[blocks].as_u64().unwrap());
-        assert_eq!(plan["Actual Rows"].as_f64(), Some(3.0), "{plan:#}");
-        // The index of those that are planned for later has about a hundred.
-        assert!(blocks.iter().sum::<u64>() < 40, "{plan:#}");
+        let pairs = claim::PAIRS.replace("$1", &PRIORITY_LAST.to_string());
+        let take = claim::TAKE
+            .replace("$1", "1")
+            .replace("$2", "ARRAY['desk/phone']")
+            .replace("$3", "ARRAY[2]")
+            .replace("$4", "ARRAY[64]")
+            .replace("$5", "9");
+        for (sql, rows) in [(pairs, 2.0), (take, 4.0)] {
+            let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}");
+            let answer = client.simple_query(&explain).await.unwrap();
+            let plan = answer.iter().find_map(|message| match message {
+                tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
+                _ => None,
+            });
+            let plan: serde_json::Value = serde_json::from_str(plan.unwrap()).unwrap();
+            let plan = &plan[0]["Plan"];
+            let blocks = ["Shared Hit Blocks", "Shared Read Blocks"].map(|blocks| plan[blocks].as_u64().unwrap());
+            assert_eq!(plan["Actual Rows"].as_f64(), Some(rows), "{plan:#}");
+            // The index of what waits has about a hundred.
+            assert!(blocks.iter().sum::<u64>() < 90, "{plan:#}");
+        }
     }
 
     #[tokio::test]
@@ -1594,7 +1539,7 @@ mod tests {
         }
         // As it mostly is when it is counted: nothing is claimed.
         db.batch("ANALYZE civic_messaging.message; BEGIN").await.ok().unwrap();
-        let held = claim(&db, now, LEASE, 1).await.ok().unwrap();
+        let held = claim::claim(&db, now, LEASE, &rooms(1)).await.ok().unwrap().claimed;
         let counts = "SELECT pg_stat_get_xact_tuples_hot_updated('civic_messaging.message'::regclass),
                  pg_stat_get_xact_numscans('civic_messaging.message_held'::regclass)";
         let counts = async || {
@@ -1627,7 +1572,7 @@ mod tests {
             }
             // The clocks of this test stand still, and that of the database does not.
             let at_two = &at_two.plus(Duration::from_secs(10));
-            let held = two.claim(*at_two, LEASE, 9).await.unwrap();
+            let held = claimed(two, *at_two, 9).await.unwrap();
             assert_eq!(held.len(), 3, "what is due for one is for all");
             let begins = async |n: usize, after| {
                 two.begin(held[n].hold, Attempt::new("mock", "desk", at_two.plus(after))).await.unwrap()
@@ -1639,7 +1584,7 @@ mod tests {
             assert!(!begins(2, soon).await);
             let end = End::without_attempt(State::Accepted, "", at_two.plus(soon));
             assert!(!two.finish(held[0].hold, end).await.unwrap());
-            let again = one.claim(at_one.plus(late), LEASE, 9).await.unwrap();
+            let again = claimed(one, at_one.plus(late), 9).await.unwrap();
             assert_eq!(again.iter().map(|again| again.hold.id).collect::<Vec<_>>(), [held[2].hold.id]);
 
             let photo = suite::incoming(&format!("photo-{n}"), 1);
@@ -1671,7 +1616,7 @@ mod tests {
             let (on_the_way, done, all_in) = (on_the_way.clone(), done.clone(), all_in.clone());
             workers.spawn(async move {
                 while !all_in.load(Ordering::Acquire) || done.load(Ordering::Acquire) < MESSAGES {
-                    for claimed in store.claim(now, LEASE, 2).await.unwrap() {
+                    for claimed in claimed(&store, now, 2).await.unwrap() {
                         let to = claimed.message.as_ref().unwrap().to.expose().to_owned();
                         assert!(on_the_way.lock().unwrap().insert(to.clone()), "two of one conversation");
                         let attempt = Attempt::new("mock", "desk", now);
@@ -1756,7 +1701,7 @@ mod tests {
     async fn sent(store: &Postgres, going: &AtomicBool, failures: &AtomicU32) -> Vec<Id> {
         let (mut sent, now) = (Vec::new(), Timestamp::from_millis(1));
         while going.load(Ordering::Acquire) {
-            let claimed = match store.claim(now, LEASE, 4).await {
+            let claimed = match claimed(store, now, 4).await {
                 Ok(claimed) => claimed,
                 Err(error) => {
                     failed(&error, failures).await;

@@ -1,6 +1,6 @@
 //! The store in one file of SQLite: one thread writes, and commits together what came meanwhile.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,13 +16,14 @@ use super::super::Line;
 use super::super::conversation::{Entry, Place};
 use super::super::fallback::{Answer, Falls, First};
 use super::super::file::File;
-use super::super::outbox::{self, Id, PRIORITY_LAST, Settled, State, Status};
+use super::super::lanes::{Claims, Rooms, lane};
+use super::super::outbox::{self, Id, Settled, State, Status};
 use super::super::watch::Stats;
 use super::{
     Answers, Attempt, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACKS_MAX,
-    FELL_BACK, Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Looked, New, OPTED_OUT, Put, RESTORED,
-    Recovered, Ruling, Settle, TOLD, There, Told, What, digest_of, link_of, message_of, opt_out_from, opt_out_of,
-    opted_out, person_of, rung_of, told_by,
+    FELL_BACK, Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Looked, New, OPTED_OUT, Put, PutOff, RESTORED,
+    Recovered, Ruling, Settle, TOLD, There, Told, What, digest_of, link_of, opt_out_from, opt_out_of, opted_out,
+    person_of, rung_of, told_by,
 };
 use crate::address::Address;
 use crate::channel::Cursor;
@@ -33,11 +34,13 @@ use crate::event::{Delivery, DeliveryOf, Event};
 use crate::id::{Digest, MessageId};
 use crate::policy::Reason;
 
+mod claim;
 mod file;
 mod keep;
 mod log;
 mod writer;
 
+use claim::{Held, InMemory, lead, read_held};
 use writer::Writer;
 
 /// The steps from each version of the tables to the next; a file says which it has.
@@ -60,6 +63,8 @@ pub(super) struct Sqlite {
     working: Arc<AtomicBool>,
     /// Something was removed whose traces stand in the log still.
     traces: AtomicBool,
+    /// What the worker of this process has claimed: nobody else can have.
+    claims: InMemory,
 }
 
 /// The right to work on the store. Its file is one beside the database, so that other programs may still write
@@ -79,7 +84,19 @@ impl Sqlite {
     pub(super) async fn open(path: &str) -> Result<Self> {
         let name = path.to_owned();
         let writer = Writer::start(move || connect(&name)).await?;
-        Ok(Self { writer, path: path.to_owned(), working: Arc::default(), traces: AtomicBool::new(true) })
+        Ok(Self {
+            writer,
+            path: path.to_owned(),
+            working: Arc::default(),
+            traces: AtomicBool::new(true),
+            claims: InMemory::default(),
+        })
+    }
+
+    /// Another way into the file, for the same worker.
+    #[cfg(test)]
+    pub(super) async fn beside(&self) -> Result<Self> {
+        Ok(Self { claims: self.claims.clone(), ..Self::open(&self.path).await? })
     }
 
     /// Does this in a transaction, which is durable when it returns.
@@ -253,47 +270,39 @@ impl Engine for Sqlite {
         self.run(move |db| enqueue(db, &new, &written, None)).await
     }
 
-    async fn claim(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Claimed>> {
-        if most == 0 {
-            return Ok(Vec::new());
+    async fn claim(&self, now: Timestamp, lease: Duration, rooms: Rooms) -> Result<Claims> {
+        // One at a time: what is claimed is noted when it was read.
+        let _turn = self.claims.turn.lock().await;
+        let (rooms, claims) = (Arc::new(rooms), self.claims.clone());
+        let found = self.run(move |db| claim::find(db, now, &rooms, &claims)).await?;
+        let mut all = Claims { next_due: found.next_due, unserved: found.unserved, ..Claims::default() };
+        for held in found.heads {
+            let mut claimed = held.read();
+            claimed.hold.fence = self.claims.claim(claimed.hold, now.plus(lease));
+            all.claimed.push(claimed);
         }
-        let claimed = self.run(move |db| {
-            let mut claimed = Vec::new();
-            for id in ready(db, now, most)? {
-                // Where a damaged index names another message, nothing is claimed.
-                let changed = db
-                    .prepare_cached(
-                        "UPDATE message SET state = 'claimed', lease = ?2, fence = fence + 1
-                         WHERE id = ?1 AND state IN ('queued', 'deferred')",
-                    )?
-                    .execute((id, now.plus(lease)))?;
-                if changed != 1 {
-                    return Err(rusqlite::Error::StatementChangedRows(changed));
-                }
-                claimed.push(read_held(db, id)?);
-            }
-            Ok(claimed)
-        });
-        Ok(claimed.await?.into_iter().map(Held::read).collect())
+        Ok(all)
     }
 
-    async fn release(&self, hold: Hold, due: Timestamp, why: &'static str) -> Result<bool> {
-        self.run(move |db| {
-            let changed = db
-                .prepare_cached(
-                    "UPDATE message SET state = 'deferred', due = ?3, reason = ?4, lease = NULL
-                     WHERE id = ?1 AND fence = ?2 AND state = 'claimed'",
-                )?
-                .execute((hold.id.0, hold.fence, due, why))?;
-            Ok(changed == 1)
-        })
-        .await
+    async fn unclaim(&self, hold: Hold) -> Result<()> {
+        self.claims.end(hold);
+        Ok(())
+    }
+
+    async fn put_off(&self, hold: Hold, off: PutOff) -> Result<bool> {
+        if !self.claims.end(hold) {
+            return Ok(false);
+        }
+        self.run(move |db| claim::put_off(db, hold.id.0, &off)).await
     }
 
     async fn ruled(&self, hold: Hold, ruling: Ruling) -> Result<bool> {
+        if !self.claims.end(hold) {
+            return Ok(false);
+        }
         self.run(move |db| {
-            let held = "SELECT 1 FROM message WHERE id = ?1 AND fence = ?2 AND state = 'claimed'";
-            if db.prepare_cached(held)?.query_row((hold.id.0, hold.fence), |_| Ok(())).optional()?.is_none() {
+            let waits = "SELECT 1 FROM message WHERE id = ?1 AND state IN ('queued', 'deferred')";
+            if db.prepare_cached(waits)?.query_row((hold.id.0,), |_| Ok(())).optional()?.is_none() {
                 return Ok(false);
             }
             put_decision(db, hold.id.0, ruling.decision, &ruling.reason, ruling.settle.now)?;
@@ -316,36 +325,21 @@ impl Engine for Sqlite {
     }
 
     async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool> {
-        self.run(move |db| {
-            let changed = db
-                .prepare_cached(
-                    "UPDATE message SET state = 'sending', attempts = attempts + 1
-                     WHERE id = ?1 AND fence = ?2 AND state = 'claimed' AND lease > ?3",
-                )?
-                .execute((hold.id.0, hold.fence, attempt.at))?;
-            if changed == 1 {
-                db.prepare_cached(
-                    "INSERT INTO attempt (message, n, gateway, account, begun, reference)
-                     VALUES (?1, (SELECT attempts FROM message WHERE id = ?1), ?2, ?3, ?4, ?5)",
-                )?
-                .execute((
-                    hold.id.0,
-                    &attempt.gateway,
-                    &attempt.account,
-                    attempt.at,
-                    &attempt.reference,
-                ))?;
-            }
-            Ok(changed == 1)
-        })
-        .await
+        let Some(lease) = self.claims.lease_of(hold, attempt.at) else { return Ok(false) };
+        let begun = self.run(move |db| claim::begin(db, hold, lease, &attempt)).await?;
+        self.claims.end(hold);
+        Ok(begun)
     }
 
     async fn finish(&self, hold: Hold, end: End) -> Result<bool> {
-        self.run(move |db| finish(db, hold, &end)).await
+        let claimed = self.claims.lease_of(hold, Timestamp::from_millis(i64::MIN)).is_some();
+        let finished = self.run(move |db| finish(db, hold, claimed, &end)).await?;
+        self.claims.end(hold);
+        Ok(finished)
     }
 
     async fn recover(&self, now: Timestamp, all: bool) -> Result<Recovered> {
+        let queued = self.claims.lapse(now, all);
         self.run(move |db| {
             let lapsed = "SELECT id FROM message WHERE lease IS NOT NULL AND state = 'sending' AND (lease <= ?1 OR ?2)";
             let read = |row: &Row<'_>| row.get(0);
@@ -357,16 +351,10 @@ impl Engine for Sqlite {
                     .execute((id,))?;
                 heard_of(db, *id, now)?;
             }
-            let queued = db
-                .prepare_cached(
-                    "UPDATE message SET state = 'queued', due = ?1, lease = NULL
-                     WHERE lease IS NOT NULL AND state = 'claimed' AND (lease <= ?1 OR ?2)",
-                )?
-                .execute((now, all))?;
             if all {
                 file::recover(db, now)?;
             }
-            Ok(Recovered { queued: queued as u64, unknown: lapsed.len() as u64 })
+            Ok(Recovered { queued, unknown: lapsed.len() as u64 })
         })
         .await
     }
@@ -375,10 +363,12 @@ impl Engine for Sqlite {
         self.run(move |db| {
             let held = db
                 .prepare_cached(
-                    "UPDATE message SET state = 'unknown', due = ?2, lookups = 0, lease = NULL, reason = ?3, restored = ?1
+                    "UPDATE message SET state = 'unknown', due = ?2, lookups = 0, lease = NULL, reason = ?3, restored = ?1,
+                            planned = 0, head = 0
                      WHERE state IN ('queued', 'claimed', 'sending') OR state = 'deferred' AND due <= ?4",
                 )?
                 .execute((at, now.plus(outbox::RESTORED_LOOK_UP), RESTORED, now))?;
+            claim::lead_all(db)?;
             // What goes instead of a message may have gone too, since.
             for falling in fallbacks(db, None)? {
                 db.prepare_cached("UPDATE message SET fallback_due = NULL WHERE id = ?1")?.execute((falling.id,))?;
@@ -727,12 +717,14 @@ fn enqueue(db: &Connection, new: &New, written: &Written, instead_of: Option<i64
     if let Some((id, there)) = there {
         return Ok(if new.is(&written.digest, &there) { Enqueued::Same(Id(id)) } else { Enqueued::Other });
     }
-    let state = if new.due > new.now { State::Deferred } else { State::Queued };
+    let planned = new.due > new.now;
+    let state = if planned { State::Deferred } else { State::Queued };
+    let head = !planned && claim::overtakes(db, &new.line, new.message.to.expose(), new.priority)?;
     db.prepare_cached(
         "INSERT INTO message
              (line, key, recipient, body, digest, priority, state, due, queued, fallback, fallback_due, instead_of, reason,
-              fallback_recipient)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+              fallback_recipient, lane, planned, head)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
     )?
     .execute(params![
         new.line,
@@ -748,7 +740,10 @@ fn enqueue(db: &Connection, new: &New, written: &Written, instead_of: Option<i64
         new.fallback_due(),
         instead_of,
         new.deferred.as_ref().map(ToString::to_string),
-        new.fallback.as_ref().map(|fallback| fallback.message.to.expose())
+        new.fallback.as_ref().map(|fallback| fallback.message.to.expose()),
+        lane(&new.line, &new.message.to),
+        planned,
+        head,
     ])?;
     let id = db.last_insert_rowid();
     if let Some(reason) = &new.deferred {
@@ -818,96 +813,17 @@ fn fall_back(db: &Connection, now: Timestamp, answers: &Answers) -> rusqlite::Re
     Ok(fell)
 }
 
-/// What is to be claimed: one at a time in a conversation, and nobody is overtaken but by what is more urgent. What is
-/// planned for later holds up nobody, and is not gone through: so each priority is searched by itself.
-fn ready(db: &Connection, now: Timestamp, most: u32) -> rusqlite::Result<Vec<i64>> {
-    // The indexes are named, for another one would go through all that a person ever got.
-    let mut due = db.prepare_cached(
-        "SELECT id, line, recipient FROM message AS m
-         WHERE state IN ('queued', 'deferred') AND priority = ?2 AND due <= ?1 AND NOT EXISTS (
-             SELECT 1 FROM message AS held INDEXED BY message_held
-             WHERE held.line = m.line AND held.recipient = m.recipient AND held.lease IS NOT NULL)
-           AND NOT EXISTS (
-             SELECT 1 FROM message AS other INDEXED BY message_open
-             WHERE other.line = m.line AND other.recipient = m.recipient AND other.id < m.id
-               AND other.settled IS NULL AND other.state IN ('queued', 'deferred', 'claimed', 'sending')
-               AND other.priority <= m.priority AND (other.due <= ?1 OR other.attempts > 0))
-         ORDER BY due, id",
-    )?;
-    let (mut ids, mut persons) = (Vec::new(), HashSet::new());
-    for priority in 0..=PRIORITY_LAST {
-        let mut rows = due.query((now, priority))?;
-        while ids.len() < most as usize
-            && let Some(row) = rows.next()?
-        {
-            if persons.insert((row.get::<_, String>(1)?, row.get::<_, String>(2)?)) {
-                ids.push(row.get(0)?);
-            }
-        }
-    }
-    Ok(ids)
-}
-
-/// A claimed message, whose words are still to be read.
-struct Held {
-    claimed: Claimed,
-    written: Written,
-}
-
-impl Held {
-    fn read(self) -> Claimed {
-        let Written { body, fallback, digest } = &self.written;
-        let (message, damaged) = message_of(body, fallback.as_deref(), digest);
-        Claimed { message, damaged, ..self.claimed }
-    }
-}
-
-fn read_held(db: &Connection, id: i64) -> rusqlite::Result<Held> {
-    let mut held = db.prepare_cached(
-        "SELECT line, body, fence, queued, lookups, restored, (SELECT id FROM part WHERE message = m.id LIMIT 1),
-                (SELECT address FROM link WHERE line = m.line AND previous = m.recipient), digest, fallback, attempts,
-                EXISTS (SELECT 1 FROM decision WHERE message = m.id AND decision = 'opt_out')
-         FROM message AS m WHERE id = ?1",
-    )?;
-    let mut attempts = db.prepare_cached(
-        "SELECT gateway, account, begun, outcome IS 'unknown', passing, ended IS NULL, outcome IS 'suspended', bound,
-                reference
-         FROM attempt WHERE message = ?1 ORDER BY n",
-    )?;
-    let read = |row: &Row<'_>| {
-        let (gateway, account, at, reference) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(8)?);
-        let (doubted, passing, died) = (row.get(3)?, row.get(4)?, row.get(5)?);
-        let (suspended, bound) = (row.get(6)?, row.get(7)?);
-        Ok(Attempt { gateway, account, at, reference, doubted, passing, died, suspended, bound })
-    };
-    held.query_row((id,), |row| {
-        let tried = row.get::<_, u32>(10)? > 0;
-        let claimed = Claimed {
-            hold: Hold { id: Id(id), fence: row.get(2)? },
-            line: row.get(0)?,
-            message: None,
-            damaged: false,
-            opted_out: row.get(11)?,
-            queued: row.get(3)?,
-            attempts: if tried { attempts.query_map((id,), read)?.collect::<Result<_, _>>()? } else { Vec::new() },
-            lookups: row.get(4)?,
-            restored: row.get(5)?,
-            gateway_id: row.get::<_, Option<String>>(6)?.map(MessageId::from),
-            moved_to: row.get::<_, Option<String>>(7)?.and_then(|address| serde_json::from_str(&address).ok()),
-        };
-        Ok(Held { claimed, written: Written { body: row.get(1)?, fallback: row.get(9)?, digest: row.get(8)? } })
-    })
-}
-
-fn finish(db: &Connection, hold: Hold, end: &End) -> rusqlite::Result<bool> {
+/// Notes how an attempt ended, or that there is none: then the message is only claimed.
+fn finish(db: &Connection, hold: Hold, claimed: bool, end: &End) -> rusqlite::Result<bool> {
     let id = hold.id.0;
     let held = "SELECT line, delivery, attempts, recipient FROM message
-         WHERE id = ?1 AND fence = ?2 AND state IN ('claimed', 'sending')";
+         WHERE id = ?1 AND (fence = ?2 AND state = 'sending' OR ?3 AND fence < ?2 AND state IN ('queued', 'deferred'))";
     let read = |row: &Row<'_>| {
         let line = row.get::<_, String>(0)?;
         Ok((line, row.get::<_, Option<String>>(1)?, row.get::<_, u32>(2)?, row.get::<_, String>(3)?))
     };
-    let Some((line, before, n, addressed)) = db.prepare_cached(held)?.query_row((id, hold.fence), read).optional()?
+    let Some((line, before, n, addressed)) =
+        db.prepare_cached(held)?.query_row((id, hold.fence, claimed), read).optional()?
     else {
         return Ok(false);
     };
@@ -941,9 +857,9 @@ fn finish(db: &Connection, hold: Hold, end: &End) -> rusqlite::Result<bool> {
         link(db, &line, name, recipient, end.now)?;
     }
     let delivery = end.delivery.map_or(Ok(before.clone()), |delivery| risen(before.as_deref(), delivery).map(Some))?;
-    let from = &[State::Claimed, State::Sending];
+    let from = &[State::Queued, State::Deferred, State::Sending];
     let settled = Settle { state: end.state, due: end.due, reason: end.reason.clone(), from, now: end.now };
-    put_settled(db, id, &line, delivery.as_deref(), &settled)?;
+    put_settled(db, id, &line, delivery.as_deref(), false, &settled)?;
     if end.kind == ErrorKind::OptedOut.as_str() {
         opted_out_of(db, id, end.now)?;
     }
@@ -961,19 +877,38 @@ fn settle(db: &Connection, id: i64, settled: &Settle) -> rusqlite::Result<Option
         .query_row((id,), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
     let Some((line, _, delivery)) = now.filter(|(_, state, _)| settled.from.contains(state)) else { return Ok(None) };
-    put_settled(db, id, &line, delivery.as_deref(), settled)?;
+    // Only what was ruled waits for its time outside the order of its conversation.
+    put_settled(db, id, &line, delivery.as_deref(), settled.state == State::Deferred, settled)?;
     Ok(Some(line))
 }
 
-fn put_settled(db: &Connection, id: i64, line: &str, delivery: Option<&str>, settled: &Settle) -> rusqlite::Result<()> {
+fn put_settled(
+    db: &Connection,
+    id: i64,
+    line: &str,
+    delivery: Option<&str>,
+    planned: bool,
+    settled: &Settle,
+) -> rusqlite::Result<()> {
     let at = settled.state.is_settled().then_some(settled.now);
     let looked_at = settled.looked_at(delivery);
     db.prepare_cached(
         "UPDATE message SET state = ?2, due = ?3, reason = ?4, lease = NULL, settled = ?5, delivery = ?6,
-                fallback_due = CASE WHEN fallback_due > ?7 THEN ?8 ELSE fallback_due END
+                fallback_due = CASE WHEN fallback_due > ?7 THEN ?8 ELSE fallback_due END, head = 0, planned = ?9
          WHERE id = ?1",
     )?
-    .execute(params![id, settled.state, settled.due, settled.reason, at, delivery, looked_at, settled.now])?;
+    .execute(params![
+        id,
+        settled.state,
+        settled.due,
+        settled.reason,
+        at,
+        delivery,
+        looked_at,
+        settled.now,
+        planned
+    ])?;
+    lead(db, id)?;
     if settled.state.is_settled() {
         let told = Settled { id: Id(id), state: settled.state, reason: settled.reason.clone() };
         let put = Put { line: Some(line), dedupe: None, kind: "settled", person: None };
@@ -1241,8 +1176,8 @@ mod tests {
             prepare(&mut db, &steps[..from]).unwrap().unwrap();
             // A program of that step wrote there.
             if from >= MIGRATIONS.len() {
-                let put = "INSERT INTO message (line, key, recipient, body, digest, priority, state, queued)
-                     VALUES ('desk', 'k', '+447700900123', '{}', 'd', 2, 'queued', 1)";
+                let put = "INSERT INTO message (line, key, recipient, body, digest, priority, state, queued, lane)
+                     VALUES ('desk', 'k', '+447700900123', '{}', 'd', 2, 'queued', 1, 'desk/phone')";
                 db.execute(put, ()).unwrap();
             }
             prepare(&mut db, &steps).unwrap().unwrap();

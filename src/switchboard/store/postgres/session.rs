@@ -90,6 +90,11 @@ impl Sessions {
         self.ahead.theirs(at)
     }
 
+    /// A moment of the database's clock, as a program says it.
+    pub(super) fn ours(&self, at: Timestamp) -> Timestamp {
+        self.ahead.ours(at)
+    }
+
     /// Does this in a transaction of its own, which is durable when it returns. It is done again from the beginning
     /// when it stood in the way of another.
     pub(super) async fn run<A, T>(
