@@ -129,8 +129,6 @@ struct Inner {
     suspects: Semaphore,
     /// How often the policy could not decide about a message.
     undecided: Mutex<HashMap<Id, u32>>,
-    /// Since when this program has seen messages that are nothing to it.
-    strange: Mutex<HashMap<Id, Duration>>,
     /// How many messages of one account are on their way at once, at most.
     max_in_flight: u32,
     /// The workers that run, and whether the last of them has ended.
@@ -709,7 +707,6 @@ impl Builder {
             intake: Semaphore::new(INTAKE_MAX),
             suspects: Semaphore::new(1),
             undecided: Mutex::default(),
-            strange: Mutex::default(),
             max_in_flight: self.max_in_flight,
             running: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),

@@ -67,8 +67,6 @@ pub(super) struct Claims {
     pub(super) claimed: Vec<Claimed>,
     /// When the next message is due that waits for its time.
     pub(super) next_due: Option<Timestamp>,
-    /// The lanes of other lines in which messages are due.
-    pub(super) unserved: Vec<String>,
 }
 
 impl Claims {

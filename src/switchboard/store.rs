@@ -196,8 +196,12 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// Takes a message. The same key of the same line gives the message that is there.
     async fn enqueue(&self, new: New) -> Result<Enqueued>;
 
-    /// Claims messages that are due and the next of their conversations: as many of each lane and class as there is room for.
+    /// Claims messages that are due and the next of their conversations: as many of each lane and class as there is room for,
+    /// and one of each lane whose line no program serves.
     async fn claim(&self, now: Timestamp, lease: Duration, rooms: Rooms) -> Result<Claims>;
+
+    /// Notes that a message is nothing to this program, and why, and returns since when.
+    async fn strange_since(&self, id: Id, why: policy::Reason, now: Timestamp) -> Result<Timestamp>;
 
     /// Gives a claimed message back as it was.
     async fn unclaim(&self, hold: Hold) -> Result<()>;
@@ -277,8 +281,8 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// Whether a line was noted some time, or has a message.
     async fn has_line(&self, line: &str) -> Result<bool>;
 
-    /// Notes who answers for what.
-    async fn note(&self, lines: Vec<Line>) -> Result<()>;
+    /// Notes who answers for what, and that a worker serves these lines.
+    async fn note(&self, lines: Vec<Line>, now: Timestamp) -> Result<()>;
 
     /// Claims files that are to be fetched.
     async fn claim_files(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<ClaimedFile>>;
@@ -630,6 +634,13 @@ impl What {
         read.unwrap_or(Self::Unreadable)
     }
 }
+
+/// How a message is noted that is nothing to a program.
+const STRANGE: &str = "put_off";
+
+/// How long a line is taken to be served after a worker of it said so last.
+#[cfg(feature = "postgres")]
+const SERVED: Duration = Duration::from_secs(3600);
 
 /// Why a message stands in doubt that comes from a backup.
 const RESTORED: &str = "the store was restored from a backup: it may have gone since";

@@ -72,7 +72,7 @@ impl Switchboard {
         let _running = Running::new(&inner.running);
         inner.stopped.store(false, Ordering::Release);
         telemetry::switchboard::left_behind(inner.store.0.recover(inner.clock.now(), true).await?.unknown);
-        inner.store.0.note(inner.lines.values().cloned().collect()).await?;
+        inner.store.0.note(inner.lines.values().cloned().collect(), inner.clock.now()).await?;
         let ((stop_fetching, stopped), mut fetching) = (oneshot::channel(), JoinSet::new());
         fetching.spawn(self.clone().fetch(stopped));
         let mut shutdown = pin!(shutdown);

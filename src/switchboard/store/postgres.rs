@@ -208,6 +208,12 @@ impl Engine for Postgres {
         Ok(claims)
     }
 
+    async fn strange_since(&self, id: Id, why: Reason, now: Timestamp) -> Result<Timestamp> {
+        let now = self.at(now);
+        let since = self.sessions.run(why, move |db, why| Box::pin(claim::strange_since(db, id.0, why, now))).await?;
+        Ok(self.sessions.ours(since))
+    }
+
     async fn unclaim(&self, hold: Hold) -> Result<()> {
         self.sessions.run((), move |db, ()| Box::pin(claim::unclaim(db, hold))).await
     }
@@ -375,8 +381,9 @@ impl Engine for Postgres {
             .await
     }
 
-    async fn note(&self, lines: Vec<Line>) -> Result<()> {
-        self.sessions.run(lines, |db, lines| Box::pin(keep::note(db, lines))).await
+    async fn note(&self, lines: Vec<Line>, now: Timestamp) -> Result<()> {
+        let now = self.at(now);
+        self.sessions.run(lines, move |db, lines| Box::pin(keep::note(db, lines, now))).await
     }
 
     async fn claim_files(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<ClaimedFile>> {

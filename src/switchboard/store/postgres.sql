@@ -203,7 +203,9 @@ CREATE TABLE civic_messaging.line (
     controller TEXT,
     languages TEXT NOT NULL,
     -- How long what was written is kept, in milliseconds.
-    retention BIGINT
+    retention BIGINT,
+    -- When a worker said last that it serves it.
+    seen BIGINT NOT NULL
 );
 
 CREATE TABLE civic_messaging.cursor (

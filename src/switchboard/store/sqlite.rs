@@ -275,13 +275,17 @@ impl Engine for Sqlite {
         let _turn = self.claims.turn.lock().await;
         let (rooms, claims) = (Arc::new(rooms), self.claims.clone());
         let found = self.run(move |db| claim::find(db, now, &rooms, &claims)).await?;
-        let mut all = Claims { next_due: found.next_due, unserved: found.unserved, ..Claims::default() };
+        let mut all = Claims { next_due: found.next_due, ..Claims::default() };
         for held in found.heads {
             let mut claimed = held.read();
             claimed.hold.fence = self.claims.claim(claimed.hold, now.plus(lease));
             all.claimed.push(claimed);
         }
         Ok(all)
+    }
+
+    async fn strange_since(&self, id: Id, why: Reason, now: Timestamp) -> Result<Timestamp> {
+        self.run(move |db| claim::strange_since(db, id.0, &why, now)).await
     }
 
     async fn unclaim(&self, hold: Hold) -> Result<()> {
@@ -551,7 +555,7 @@ impl Engine for Sqlite {
         .await
     }
 
-    async fn note(&self, lines: Vec<Line>) -> Result<()> {
+    async fn note(&self, lines: Vec<Line>, _now: Timestamp) -> Result<()> {
         self.run(move |db| keep::note(db, &lines)).await
     }
 

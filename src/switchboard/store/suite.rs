@@ -56,6 +56,7 @@ each! {
     a_conversation_has_one_claim_at_a_time
     claims_at_the_same_moment_share_no_conversation
     what_is_planned_for_later_holds_up_nobody
+    heads_are_those_of_the_model
     what_is_tried_again_holds_up_what_came_after_it
     attempt_of_suspended_account_is_marked
     event_that_fails_is_parked_after_ten_attempts
@@ -241,6 +242,144 @@ async fn what_is_planned_for_later_holds_up_nobody(store: &dyn Engine, _: &dyn E
     assert!(store.finish(claimed[0].hold, accepted("id")).await.unwrap());
     assert_eq!(keys(store, at(99), 9).await, [""; 0]);
     assert_eq!(keys(store, at(100), 9).await, ["later"]);
+}
+
+/// A message, as the order of conversations is meant.
+#[derive(Clone, Debug)]
+struct Modelled {
+    id: Id,
+    line: &'static str,
+    person: u32,
+    class: u8,
+    due: Timestamp,
+    stands: Stands,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stands {
+    Planned,
+    Waiting,
+    OnItsWay(Hold),
+    Unknown,
+    Parked,
+    Ended,
+}
+
+/// The messages that may be claimed: of each conversation the first of its most urgent class, unless one is on its way. What is
+/// planned holds nobody up; what waits for another try, or may have gone, holds up its class and those below.
+fn heads(all: &mut [Modelled], now: Timestamp) -> Vec<Id> {
+    for planned in all.iter_mut().filter(|one| one.stands == Stands::Planned && one.due <= now) {
+        planned.stands = Stands::Waiting;
+    }
+    let in_order = |one: &&Modelled| !matches!(one.stands, Stands::Planned | Stands::Parked | Stands::Ended);
+    let mut heads = Vec::new();
+    for line in ["desk", "leader"] {
+        for person in 0..4 {
+            let of = || all.iter().filter(in_order).filter(|one| one.line == line && one.person == person);
+            let first = of().min_by_key(|one| (one.class, one.id));
+            let busy = of().any(|one| matches!(one.stands, Stands::OnItsWay(_)));
+            heads
+                .extend(first.filter(|one| !busy && one.stands == Stands::Waiting && one.due <= now).map(|one| one.id));
+        }
+    }
+    heads.sort_unstable();
+    heads
+}
+
+async fn heads_are_those_of_the_model(store: &dyn Engine, other: &dyn Engine) {
+    let seed = std::env::var("CIVIC_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_130_u64);
+    println!("CIVIC_SEED={seed}");
+    let mut chance = seed | 1;
+    let mut below = move |n: u64| {
+        chance ^= chance << 13;
+        chance ^= chance >> 7;
+        chance ^= chance << 17;
+        chance % n
+    };
+    let (mut all, mut now) = (Vec::<Modelled>::new(), at(1_000));
+    for step in 0..250 {
+        match below(10) {
+            0..4 => {
+                let (line, person) = (["desk", "leader"][below(2) as usize], below(4) as u32);
+                let (class, wait) = (below(4) as u8, [0, 0, 0, 40][below(4) as usize]);
+                let due = now.plus(Duration::from_millis(wait));
+                let new = New { line: line.to_owned(), priority: class, due, now, ..new(&format!("{step}"), person) };
+                let id = put(if below(2) == 0 { store } else { other }, new).await;
+                let stands = if wait > 0 { Stands::Planned } else { Stands::Waiting };
+                all.push(Modelled { id, line, person, class, due, stands });
+            }
+            4 => now = now.plus(Duration::from_millis(below(30))),
+            5 => {
+                // A person, or news of a gateway, settles one that may have gone.
+                let Some(one) = all.iter_mut().find(|one| one.stands == Stands::Unknown) else { continue };
+                let (state, stands) =
+                    [(State::Queued, Stands::Waiting), (State::Accepted, Stands::Ended)][below(2) as usize];
+                let settle = Settle { state, due: Some(now), reason: None, from: &[State::Unknown], now };
+                assert!(store.settle(one.id, settle).await.unwrap().is_some());
+                (one.stands, one.due) = (stands, now);
+            }
+            6 => {
+                let n = below(all.len() as u64 + 1) as usize;
+                let Some(one) = all.get_mut(n) else { continue };
+                let (state, from): (_, &[State]) = match one.stands {
+                    Stands::Planned | Stands::Waiting => (State::Cancelled, &[State::Queued, State::Deferred]),
+                    Stands::Parked => (State::Queued, &[State::Parked]),
+                    _ => continue,
+                };
+                let settle = Settle { state, due: Some(now), reason: None, from, now };
+                assert!(store.settle(one.id, settle).await.unwrap().is_some(), "{one:?}");
+                one.stands = if one.stands == Stands::Parked { Stands::Waiting } else { Stands::Ended };
+                one.due = now;
+            }
+            7 => {
+                let Some(one) = all.iter_mut().find(|one| matches!(one.stands, Stands::OnItsWay(_))) else { continue };
+                let Stands::OnItsWay(hold) = one.stands else { continue };
+                let later = now.plus(Duration::from_millis(20));
+                let (state, due, stands) = [
+                    (State::Accepted, None, Stands::Ended),
+                    (State::Deferred, Some(later), Stands::Waiting),
+                    (State::Queued, Some(now), Stands::Waiting),
+                    (State::Unknown, Some(later), Stands::Unknown),
+                    (State::Parked, None, Stands::Parked),
+                    (State::Rejected, None, Stands::Ended),
+                ][below(6) as usize];
+                assert!(store.finish(hold, End { state, due, ..end("") }).await.unwrap());
+                (one.stands, one.due) = (stands, due.unwrap_or(now));
+            }
+            _ => {
+                let expected = heads(&mut all, now);
+                let room = ["desk", "leader"].map(|line| (line.to_owned(), 99)).into();
+                let rooms = Rooms { lines: room, ..Rooms::default() };
+                let lease = Duration::from_secs(3600);
+                let claimed = store.claim(now, lease, rooms).await.unwrap().claimed;
+                let mut ids: Vec<_> = claimed.iter().map(|claimed| claimed.hold.id).collect();
+                ids.sort_unstable();
+                assert_eq!(ids, expected, "step {step} at {now:?}: {all:#?}");
+                for claimed in claimed {
+                    let one = all.iter_mut().find(|one| one.id == claimed.hold.id).unwrap();
+                    let later = now.plus(Duration::from_millis(25));
+                    match below(5) {
+                        0 => store.unclaim(claimed.hold).await.unwrap(),
+                        1 => {
+                            assert!(store.put_off(claimed.hold, off(later)).await.unwrap());
+                            one.due = later;
+                        }
+                        2 => {
+                            let planned = PutOff { planned: true, ..off(later) };
+                            assert!(store.put_off(claimed.hold, planned).await.unwrap());
+                            (one.stands, one.due) = (Stands::Planned, later);
+                        }
+                        _ => {
+                            assert!(store.begin(claimed.hold, attempt(now)).await.unwrap());
+                            one.stands = Stands::OnItsWay(claimed.hold);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    let began = all.iter().filter(|one| one.stands == Stands::Ended).count();
+    assert!(all.len() > 50 && began > 5, "hardly anything happened");
 }
 
 async fn what_is_tried_again_holds_up_what_came_after_it(store: &dyn Engine, _: &dyn Engine) {
@@ -1484,7 +1623,7 @@ async fn keeps(store: &dyn Engine, lines: &[(&str, Option<Duration>)]) {
         let line = Line::new(*id).controller("Exampleshire Council").languages(["en", "cy"]);
         retention.map_or(line.clone(), |retention| line.retention(retention))
     };
-    store.note(lines.iter().map(line).collect()).await.unwrap();
+    store.note(lines.iter().map(line).collect(), at(0)).await.unwrap();
 }
 
 async fn purge(store: &dyn Engine, now: Timestamp) -> u64 {

@@ -29,9 +29,6 @@ const TURN_MAX: Duration = Duration::from_secs(2);
 const STRANGE: Duration = Duration::from_secs(60);
 const STRANGE_MAX: Duration = Duration::from_secs(3600);
 
-/// How many of these are remembered before the oldest are forgotten.
-const STRANGE_KEPT: usize = 10_000;
-
 /// How long a message is put off that the policy could not decide about: at first, and at most; and how often, until it is
 /// parked.
 const UNDECIDED: Duration = Duration::from_secs(30);
@@ -172,12 +169,19 @@ impl Switchboard {
     async fn may_be_sent(&self, claimed: &mut Claimed) -> Result<(Message, Supplier), Stays> {
         let inner = &*self.0;
         let now = inner.clock.now();
-        readable(self, claimed)?;
+        if claimed.damaged {
+            return Err(Stays::Ends(State::Parked, DAMAGED));
+        }
         if claimed.opted_out {
             return Err(Stays::Ends(State::Refused, OPTED_OUT));
         }
-        let line = inner.line(&claimed.line).map_err(|_| self.strange(claimed, "no program here has this line"))?;
-        let Some(message) = claimed.message.take() else { return Err(Stays::Ends(State::Parked, DAMAGED)) };
+        let Ok(line) = inner.line(&claimed.line) else {
+            return Err(self.strange(claimed, "unknown-line", "no program here has this line").await);
+        };
+        let Some(message) = claimed.message.take() else {
+            let why = "no program here can read it: see how a message is written";
+            return Err(self.strange(claimed, "unreadable", why).await);
+        };
         let message = still_to_go(claimed, message, now)?;
         let checked = match self.may_go(claimed, &message, now).await {
             Ok(()) => self.supplier(claimed, line, &message),
@@ -490,15 +494,6 @@ fn at_least_later(decision: Decision, now: Timestamp) -> Decision {
     }
 }
 
-/// Checks that the message is the one that was taken.
-fn readable(board: &Switchboard, claimed: &Claimed) -> Result<(), Stays> {
-    match &claimed.message {
-        _ if claimed.damaged => Err(Stays::Ends(State::Parked, DAMAGED)),
-        None => Err(board.strange(claimed, "no program here can read it: see how a message is written")),
-        Some(_) => Ok(()),
-    }
-}
-
 /// The message to where the person is reached now, unless it is too late.
 fn still_to_go(claimed: &Claimed, mut message: Message, now: Timestamp) -> Result<Message, Stays> {
     if message.not_after.is_some_and(|until| now > until) {
@@ -514,18 +509,13 @@ fn still_to_go(claimed: &Claimed, mut message: Message, now: Timestamp) -> Resul
 
 impl Switchboard {
     /// Leaves a message alone that is nothing to this program: it holds up nobody, and waits for one that knows better, as
-    /// there is while a deploy goes on. After an hour here it is parked.
-    fn strange(&self, claimed: &Claimed, why: &'static str) -> Stays {
-        let (mut strange, mono) = (held(&self.0.strange), self.0.clock.monotonic());
-        let first = *strange.entry(claimed.hold.id).or_insert(mono);
-        if mono.saturating_sub(first) >= STRANGE_MAX {
-            strange.remove(&claimed.hold.id);
-            return Stays::Ends(State::Parked, why);
+    /// there is while a deploy goes on. An hour after that was first found it is parked.
+    async fn strange(&self, claimed: &Claimed, rule: &'static str, why: &'static str) -> Stays {
+        let (now, reason) = (self.0.clock.now(), Reason::new(rule, why));
+        match self.0.store.0.strange_since(claimed.hold.id, reason, now).await {
+            Ok(since) if now.since(since) >= STRANGE_MAX => Stays::Ends(State::Parked, why),
+            Ok(_) => Stays::PutOff(PutOff { until: now.plus(STRANGE), why, planned: true }),
+            Err(error) => Stays::Failed(error),
         }
-        // Those that another program took are forgotten.
-        if strange.len() > STRANGE_KEPT {
-            strange.retain(|_, first| mono.saturating_sub(*first) < 2 * STRANGE_MAX);
-        }
-        Stays::PutOff(PutOff { until: self.0.clock.now().plus(STRANGE), why, planned: true })
     }
 }

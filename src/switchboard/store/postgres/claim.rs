@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use tokio_postgres::Row;
 
-use super::super::super::lanes::{Claims, Rooms};
+use super::super::super::lanes::{Claims, Rooms, line_of};
 use super::super::super::outbox::{Id, PRIORITY_LAST};
-use super::super::{Attempt, Claimed, Hold, PutOff, message_of};
+use super::super::{Attempt, Claimed, Hold, PutOff, SERVED, STRANGE, message_of};
 use super::session::{Fault, Session};
-use super::{Bell, count, moment};
+use super::{Bell, count, moment, put_decision, text};
 use crate::clock::Timestamp;
 use crate::id::MessageId;
+use crate::policy::Reason;
 
 /// How many messages of each class whose time has come enter the order of their conversations at once.
 const PLACED_MAX: i64 = 64;
@@ -36,17 +37,20 @@ pub(super) async fn lock_conversation_of(db: &Session, message: i64) -> Result<(
 
 /// Makes the first message of each conversation its head, and no other: of the conversations that these messages are of, which
 /// are locked. What is on its way, or may have gone, is waited for.
+///
+/// The head before was the first, so that it is among as many as these are and one more.
 pub(super) async fn lead(db: &Session, of: &[i64]) -> Result<(), Fault> {
     let lead = "WITH first AS (
              SELECT n.id, n.place = 1 AND NOT busy.is AS head
-             FROM (SELECT DISTINCT conversation FROM civic_messaging.message WHERE id = ANY ($1)) AS c,
+             FROM (SELECT conversation, count(*) AS new FROM civic_messaging.message WHERE id = ANY ($1)
+                   GROUP BY conversation) AS c,
              LATERAL (SELECT EXISTS (SELECT 1 FROM civic_messaging.message
                                      WHERE conversation = c.conversation AND phase = 'claimed') AS is) AS busy,
              LATERAL (SELECT id, row_number() OVER (ORDER BY priority, seq) AS place FROM (
                           SELECT id, priority, seq FROM civic_messaging.message
                           WHERE conversation = c.conversation AND NOT planned
                             AND phase IN ('queued', 'deferred', 'claimed', 'unknown')
-                          ORDER BY priority, seq LIMIT 2) AS two) AS n)
+                          ORDER BY priority, seq LIMIT 1 + c.new) AS those) AS n)
          UPDATE civic_messaging.message AS m SET head = first.head FROM first
          WHERE m.id = first.id AND m.phase IN ('queued', 'deferred') AND m.head <> first.head";
     if db.change(lead, &[&of]).await? > 0 {
@@ -114,6 +118,7 @@ pub(super) async fn claim(db: &Session, now: Timestamp, lease: Duration, rooms: 
     db.batch("SET LOCAL plan_cache_mode = force_custom_plan").await?;
     let mut claims = Claims::default();
     let (mut lanes, mut classes, mut room) = (Vec::new(), Vec::new(), Vec::new());
+    let mut served: Option<Vec<String>> = None;
     for pair in db.rows(PAIRS, &[&i32::from(PRIORITY_LAST)]).await? {
         let due = moment(&pair, 2)?;
         let Some(lane) = pair.try_get::<_, Option<String>>(0)? else {
@@ -121,16 +126,25 @@ pub(super) async fn claim(db: &Session, now: Timestamp, lease: Duration, rooms: 
             continue;
         };
         let class: i16 = pair.try_get(1)?;
-        let of = rooms.of(&lane, u8::try_from(class).unwrap_or(PRIORITY_LAST));
-        match (due > now, rooms.serves(&lane)) {
-            (true, _) => claims.due(due),
-            (false, false) if claims.unserved.last() != Some(&lane) => claims.unserved.push(lane),
-            (false, true) if of > 0 => {
-                lanes.push(lane);
-                classes.push(class);
-                room.push(i64::from(of));
+        if due > now {
+            claims.due(due);
+            continue;
+        }
+        let of = if rooms.serves(&lane) {
+            rooms.of(&lane, u8::try_from(class).unwrap_or(PRIORITY_LAST))
+        } else {
+            if served.is_none() {
+                let lately = "SELECT id FROM civic_messaging.line WHERE seen > $1";
+                let rows = db.rows(lately, &[&now.minus(SERVED).as_millis()]).await?;
+                served = Some(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?);
             }
-            _ => {}
+            // One that nobody serves is looked at here.
+            u32::from(!served.as_deref().unwrap_or_default().iter().any(|line| line == line_of(&lane)))
+        };
+        if of > 0 {
+            lanes.push(lane);
+            classes.push(class);
+            room.push(i64::from(of));
         }
     }
     if lanes.is_empty() {
@@ -144,6 +158,16 @@ pub(super) async fn claim(db: &Session, now: Timestamp, lease: Duration, rooms: 
     let taken: Vec<i64> = taken.into_iter().map(|(_, _, id)| id).collect();
     claims.claimed = read_claimed(db, &taken).await?;
     Ok(claims)
+}
+
+/// Notes since when a message is nothing to this program.
+pub(super) async fn strange_since(db: &Session, id: i64, why: &Reason, now: Timestamp) -> Result<Timestamp, Fault> {
+    let since = "SELECT min(at) FROM civic_messaging.decision WHERE message = $1 AND decision = $2 AND rule = $3";
+    let since = db.row(since, &[&id, &STRANGE, &text(why.rule())]).await?.ok_or(Fault::Unreadable)?;
+    match since.try_get::<_, Option<i64>>(0)? {
+        Some(since) => Ok(Timestamp::from_millis(since)),
+        None => put_decision(db, id, STRANGE, why, now).await.map(|()| now),
+    }
 }
 
 /// Gives a claimed message back as it was.

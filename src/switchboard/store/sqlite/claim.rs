@@ -10,10 +10,11 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::super::super::lanes::Rooms;
 use super::super::super::outbox::{Id, PRIORITY_LAST, State};
-use super::super::{Attempt, Claimed, Hold, PutOff, message_of};
-use super::Written;
+use super::super::{Attempt, Claimed, Hold, PutOff, STRANGE, message_of};
+use super::{Written, put_decision};
 use crate::clock::Timestamp;
 use crate::id::MessageId;
+use crate::policy::Reason;
 
 /// How many messages of each class whose time has come enter the order of their conversations at once.
 const PLACED_MAX: u32 = 64;
@@ -85,13 +86,12 @@ impl InMemory {
 pub(super) struct Found {
     pub(super) heads: Vec<Held>,
     pub(super) next_due: Option<Timestamp>,
-    pub(super) unserved: Vec<String>,
 }
 
 /// Finds the heads that are due: lane by lane and class by class, and never by going through what waits.
 pub(super) fn find(db: &Connection, now: Timestamp, rooms: &Rooms, claims: &InMemory) -> rusqlite::Result<Found> {
     let mut next_due = place(db, now)?;
-    let (mut heads, mut unserved) = (Vec::new(), Vec::<String>::new());
+    let mut heads = Vec::new();
     let mut next = db.prepare_cached(
         "SELECT lane, priority FROM message INDEXED BY message_head
          WHERE head AND (lane, priority) > (?1, ?2) ORDER BY lane, priority LIMIT 1",
@@ -106,9 +106,9 @@ pub(super) fn find(db: &Connection, now: Timestamp, rooms: &Rooms, claims: &InMe
         let Some(pair) = pair else { break };
         last = pair;
         let (lane, class) = (&last.0, u8::try_from(last.1).unwrap_or(PRIORITY_LAST));
-        let served = rooms.serves(lane);
-        let mut room = rooms.of(lane, class);
-        if served && room == 0 {
+        // Nobody else is there to serve another line.
+        let mut room = if rooms.serves(lane) { rooms.of(lane, class) } else { 1 };
+        if room == 0 {
             continue;
         }
         let mut rows = due.query((lane, last.1))?;
@@ -116,12 +116,6 @@ pub(super) fn find(db: &Connection, now: Timestamp, rooms: &Rooms, claims: &InMe
             let (id, at): (i64, Timestamp) = (row.get(0)?, row.get::<_, Option<_>>(1)?.unwrap_or(now));
             if at > now {
                 next_due = Some(next_due.map_or(at, |next: Timestamp| next.min(at)));
-                break;
-            }
-            if !served {
-                if unserved.last() != Some(lane) {
-                    unserved.push(lane.clone());
-                }
                 break;
             }
             if room == 0 {
@@ -135,7 +129,7 @@ pub(super) fn find(db: &Connection, now: Timestamp, rooms: &Rooms, claims: &InMe
             }
         }
     }
-    Ok(Found { heads, next_due, unserved })
+    Ok(Found { heads, next_due })
 }
 
 /// Puts what was planned for now into the order of its conversation, and returns when the next one is due.
@@ -226,6 +220,16 @@ pub(super) fn lead_all(db: &Connection) -> rusqlite::Result<()> {
         db.prepare("SELECT min(id) FROM message WHERE settled IS NULL AND planned = 0 GROUP BY line, recipient")?;
     let of = waiting.query_map((), |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
     of.into_iter().try_for_each(|of| lead(db, of))
+}
+
+/// Notes since when a message is nothing to this program.
+pub(super) fn strange_since(db: &Connection, id: i64, why: &Reason, now: Timestamp) -> rusqlite::Result<Timestamp> {
+    let since = "SELECT min(at) FROM decision WHERE message = ?1 AND decision = ?2 AND rule = ?3";
+    let since = db.prepare_cached(since)?.query_row((id, STRANGE, why.rule()), |row| row.get::<_, Option<_>>(0))?;
+    match since {
+        Some(since) => Ok(since),
+        None => put_decision(db, id, STRANGE, why, now).map(|()| now),
+    }
 }
 
 /// Notes that a message is put off, if it still waits.
