@@ -70,11 +70,13 @@ use crate::secret::Secret;
 use crate::webhook;
 
 mod conversation;
+mod engine;
 mod fallback;
 mod file;
 mod inbox;
 mod line;
 mod outbox;
+mod record;
 mod route;
 mod store;
 mod suspension;
@@ -93,8 +95,8 @@ pub use watch::{ChannelHealth, Counts, Stats};
 pub use worker::Drained;
 
 use inbox::Bells;
+use record::{Enqueued, Incoming, New, Settle};
 use route::Route;
-use store::{Enqueued, Incoming, New, Settle};
 use suspension::Standing;
 
 /// Lines, routes and a store. Clones are one switchboard.

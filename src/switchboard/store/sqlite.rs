@@ -14,16 +14,17 @@ use tokio::sync::oneshot;
 
 use super::super::Line;
 use super::super::conversation::{Entry, Place};
+use super::super::engine::Engine;
 use super::super::fallback::{Answer, Falls, First};
 use super::super::file::File;
 use super::super::outbox::{self, Id, PRIORITY_LAST, Settled, State, Status};
-use super::super::watch::Stats;
-use super::{
-    Answers, Attempt, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACKS_MAX,
-    FELL_BACK, Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Looked, New, OPTED_OUT, Put, RESTORED,
-    Recovered, Ruling, Settle, TOLD, There, Told, What, digest_of, link_of, message_of, opt_out_from, opt_out_of,
-    opted_out, person_of, rung_of, told_by,
+use super::super::record::{
+    Answers, Attempt, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, FALLBACK_RESTORED, FALLBACKS_MAX, FELL_BACK,
+    Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Looked, New, OPTED_OUT, Put, RESTORED, Recovered, Ruling,
+    Settle, TOLD, There, Told, What, digest_of, link_of, message_of, opt_out_from, opt_out_of, opted_out, person_of,
+    rung_of, told_by,
 };
+use super::super::watch::Stats;
 use crate::address::Address;
 use crate::channel::Cursor;
 use crate::clock::Timestamp;

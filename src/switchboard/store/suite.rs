@@ -2,13 +2,23 @@
 
 use std::time::Duration;
 
-use super::super::Said;
-use super::super::outbox;
+use super::super::conversation::Entry;
+use super::super::fallback::{Answer, Fallback};
+use super::super::file::File;
+use super::super::outbox::{self, Id, PRIORITY_LAST, State};
+use super::super::record::*;
+use super::super::watch::Stats;
+use super::super::{Line, Said};
 use super::*;
 use crate::address::{Address, Medium, Phone};
-use crate::event::{Delivery, DeliveryOf, Envelope, Inbound, InboundContent, Raw};
-use crate::id::AccountId;
-use crate::message::OnUnknown;
+use crate::channel::Cursor;
+use crate::delivery::DeliveryState;
+use crate::error::ErrorKind;
+use crate::event::{Delivery, DeliveryOf, Envelope, Inbound, InboundContent, OptOutScope, Raw};
+use crate::id::{AccountId, Digest};
+use crate::media::Stored;
+use crate::message::{Message, OnUnknown};
+use crate::policy::Decision;
 
 const LEASE: Duration = Duration::from_millis(200);
 
@@ -270,7 +280,7 @@ async fn attempt_of_suspended_account_is_marked(store: &dyn Engine, _: &dyn Engi
     assert_eq!(status.reason.as_deref(), Some("the account is suspended: locked"));
 }
 
-async fn next(store: &dyn Engine, now: Timestamp) -> Option<super::Handed> {
+async fn next(store: &dyn Engine, now: Timestamp) -> Option<super::super::record::Handed> {
     store.next(Some("desk"), now, LEASE).await.unwrap()
 }
 

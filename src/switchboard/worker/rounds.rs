@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::super::fallback::{Answer, reports_deliveries};
 use super::super::outbox::{self, Id, State};
-use super::super::store::{Answers, Claimed, FELL_BACK, Falling, Settle};
+use super::super::record::{Answers, Claimed, FELL_BACK, Falling, Settle};
 use super::super::{Switchboard, refused};
 use super::{DAMAGED, ROUND, contained, told};
 use crate::channel::{Channel, Evidence, Sent};

@@ -3,7 +3,7 @@
 use tokio_postgres::Row;
 
 use super::super::super::file::File;
-use super::super::{AFTER_REMOVAL, ClaimedFile, Fetched, FileHold, HELD_BACK};
+use super::super::super::record::{AFTER_REMOVAL, ClaimedFile, Fetched, FileHold, HELD_BACK};
 use super::session::{Fault, Session};
 use super::{moment, text};
 use crate::clock::Timestamp;

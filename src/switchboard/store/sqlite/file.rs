@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::super::file::File;
-use super::super::{AFTER_REMOVAL, ClaimedFile, Fetched, FileHold, HELD_BACK};
+use super::super::super::record::{AFTER_REMOVAL, ClaimedFile, Fetched, FileHold, HELD_BACK};
 use crate::clock::Timestamp;
 use crate::media::Stored;
 
