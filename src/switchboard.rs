@@ -73,6 +73,7 @@ mod conversation;
 mod engine;
 mod fallback;
 mod file;
+mod flow;
 mod inbox;
 mod line;
 mod outbox;

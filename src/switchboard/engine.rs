@@ -12,8 +12,8 @@ use super::conversation::{Entry, Place};
 use super::file::File;
 use super::outbox::{Id, State, Status};
 use super::record::{
-    Answers, Attempt, Claimed, ClaimedFile, End, Enqueued, Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming,
-    New, Recovered, Ruling, Settle,
+    Answers, Attempt, Claimed, ClaimedFile, End, Enqueued, FallbackRow, Fell, Fetched, FileHold, Handed, Hold,
+    Incoming, New, Recovered, Ruling, Settle,
 };
 use super::watch::Stats;
 use crate::channel::Cursor;
@@ -42,7 +42,7 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     async fn ruled(&self, hold: Hold, ruling: Ruling) -> Result<bool>;
 
     /// The messages whose fallbacks are to be looked at now.
-    async fn falling(&self, now: Timestamp) -> Result<Vec<Falling>>;
+    async fn falling(&self, now: Timestamp) -> Result<Vec<FallbackRow>>;
 
     /// Lets what goes instead of messages go, where it is time to and the answers say so.
     async fn fall_back(&self, now: Timestamp, answers: Answers) -> Result<Fell>;

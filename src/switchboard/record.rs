@@ -39,25 +39,38 @@ impl New {
         self.fallback.as_ref().map(|fallback| fallback.due(self.due))
     }
 
-    /// Whether what is there under its key is the same message: to the letter, or when it is read, since another program
+    /// The state that it is taken in.
+    pub(super) fn state(&self) -> State {
+        if self.due > self.now { State::Deferred } else { State::Queued }
+    }
+
+    /// Returns `true` if what is there under its key is the same message: to the letter, or when it is read, since another program
     /// may have written it.
-    pub(super) fn is(&self, digest: &str, there: &There) -> bool {
+    pub(super) fn is(&self, written: &Written, there: &Written) -> bool {
         let reads = |fallback: &str| serde_json::from_str::<Fallback>(fallback).ok();
-        digest == there.digest
+        written.digest == there.digest
             || serde_json::from_str::<Message>(&there.body).is_ok_and(|there| there == self.message)
                 && there.fallback.as_deref().and_then(reads) == self.fallback
     }
 }
 
-/// What is there under a key.
-pub(super) struct There {
-    pub(super) digest: String,
+/// A message as it is stored.
+pub(super) struct Written {
     pub(super) body: String,
     pub(super) fallback: Option<String>,
+    /// By which the same message is known: what it says, and what goes instead of it.
+    pub(super) digest: String,
 }
 
-/// By which the same message is known: what it says, and what goes instead of it.
-pub(super) fn digest_of(body: &str, fallback: Option<&str>) -> String {
+impl Written {
+    pub(super) fn of(new: &New) -> serde_json::Result<Self> {
+        let body = serde_json::to_string(&new.message)?;
+        let fallback = new.fallback.as_ref().map(serde_json::to_string).transpose()?;
+        Ok(Self { digest: digest_of(&body, fallback.as_deref()), body, fallback })
+    }
+}
+
+fn digest_of(body: &str, fallback: Option<&str>) -> String {
     match fallback {
         None => Digest::of(body.as_bytes()),
         Some(fallback) => Digest::of(format!("{body}\n{fallback}").as_bytes()),
@@ -193,6 +206,11 @@ pub(super) struct Settle {
 }
 
 impl Settle {
+    /// When the message is settled, if this settles it.
+    pub(super) fn settled(&self) -> Option<Timestamp> {
+        self.state.is_settled().then_some(self.now)
+    }
+
     /// Which fallbacks are looked at now, the message being on this rung: those that are due after this moment. All,
     /// where it certainly does not arrive; those that wait for a failure, where nothing more is done about it.
     pub(super) fn looked_at(&self, delivery: Option<&str>) -> Option<Timestamp> {
@@ -230,13 +248,47 @@ pub(super) struct Incoming {
     pub(super) fetch: bool,
 }
 
-/// An event that is put down: beside what it says.
-pub(super) struct Put<'a> {
+/// An event that is written down.
+pub(super) struct EventRow<'a> {
     pub(super) line: Option<&'a str>,
     /// None for one of our own, which comes once.
     pub(super) dedupe: Option<&'a str>,
     pub(super) kind: &'static str,
     pub(super) person: Option<&'a str>,
+    pub(super) body: &'a str,
+    pub(super) taken_in: Timestamp,
+}
+
+/// A message whose state is about to change.
+pub(super) struct MessageRow {
+    pub(super) line: String,
+    pub(super) state: State,
+    pub(super) delivery: Option<String>,
+}
+
+/// A message whose attempt ends.
+pub(super) struct HeldRow {
+    pub(super) line: String,
+    pub(super) recipient: String,
+    pub(super) delivery: Option<String>,
+    /// The number of its last attempt.
+    pub(super) attempts: i32,
+}
+
+/// What a delivery says of the message that it is of.
+pub(super) struct DeliveryRow<'a> {
+    pub(super) gateway: &'a str,
+    pub(super) account: &'a str,
+    pub(super) id: Option<&'a str>,
+    pub(super) key: Option<&'a str>,
+}
+
+/// What becomes of a file.
+pub(super) struct FileRow<'a> {
+    pub(super) state: &'static str,
+    pub(super) due: Option<Timestamp>,
+    pub(super) stored: Option<&'a Stored>,
+    pub(super) reason: Option<&'a str>,
 }
 
 impl Incoming {
@@ -353,7 +405,7 @@ pub(super) const UNCLEAR: &str = "the gateway was asked, and could not tell whet
 pub(super) type Answers = HashMap<i64, Answer>;
 
 /// A message that has a fallback.
-pub(super) struct Falling {
+pub(super) struct FallbackRow {
     pub(super) id: i64,
     pub(super) line: String,
     pub(super) key: String,
@@ -372,7 +424,7 @@ pub(super) struct Looked {
     pub(super) said: Option<(&'static str, policy::Reason)>,
 }
 
-impl Falling {
+impl FallbackRow {
     /// What the policy is to be asked of before its message is called back: the message, the line, and what would go.
     pub(super) fn asks_policy(&self) -> Option<(i64, &str, &Message)> {
         let fallback = self.fallback.as_ref().filter(|_| self.falls() == Falls::CallsBack)?;
@@ -440,13 +492,13 @@ pub(super) struct Fell {
 
 /// What a gateway told of a message.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct Told {
+pub(super) struct Receipt {
     pub(super) state: DeliveryState,
     /// It did not arrive, because the person said STOP.
     pub(super) opted_out: bool,
 }
 
-impl Told {
+impl Receipt {
     pub(super) fn by(delivery: &Delivery) -> Self {
         let opted_out = delivery.failure.as_ref().is_some_and(|failure| failure.kind == ErrorKind::OptedOut);
         Self { state: delivery.state, opted_out }

@@ -1520,8 +1520,9 @@ async fn fall_back(store: &dyn Engine, now: Timestamp) -> usize {
 
 async fn fell(store: &dyn Engine, now: Timestamp) -> Fell {
     let falling = store.falling(now).await.unwrap();
-    let allows = falling.iter().filter_map(Falling::asks_policy).map(|(id, ..)| (id, Answer::Policy(Decision::Allow)));
-    let reports = falling.iter().filter_map(Falling::asks_gateway).map(|id| (id, Answer::NotDelivered));
+    let allows =
+        falling.iter().filter_map(FallbackRow::asks_policy).map(|(id, ..)| (id, Answer::Policy(Decision::Allow)));
+    let reports = falling.iter().filter_map(FallbackRow::asks_gateway).map(|id| (id, Answer::NotDelivered));
     store.fall_back(now, allows.chain(reports).collect()).await.unwrap()
 }
 

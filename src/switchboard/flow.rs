@@ -1,0 +1,550 @@
+//! The rules of a store, written once over the statements that each store has for them.
+
+use std::borrow::Cow;
+use std::future::{self, Future};
+use std::time::Duration;
+
+use super::fallback::{Answer, Falls};
+use super::outbox::{self, Id, Settled, State};
+use super::record::{
+    AFTER_REMOVAL, Answers, Claimed, DeliveryRow, EVENT_ATTEMPTS, End, Enqueued, EventRow, FALLBACK_RESTORED,
+    FELL_BACK, FallbackRow, Fell, Fetched, FileHold, FileRow, Handed, HeldRow, Hold, Incoming, Looked, MessageRow, New,
+    OPTED_OUT, Receipt, Ruling, Settle, TOLD, Written, link_of, opt_out_from, opt_out_of, opted_out, person_of,
+    rung_of, told_by,
+};
+use crate::address::Address;
+use crate::channel::Cursor;
+use crate::clock::Timestamp;
+use crate::delivery::DeliveryState;
+use crate::error::ErrorKind;
+use crate::event::{Delivery, DeliveryOf, Event};
+use crate::id::{Digest, MessageId};
+use crate::policy::Reason;
+
+/// A statement that is under way, on whichever thread.
+pub(super) trait Statement<T, E>: Future<Output = Result<T, E>> + Send {}
+
+impl<T, E, F: Future<Output = Result<T, E>> + Send> Statement<T, E> for F {}
+
+/// A transaction: the statements that the rules are made of.
+///
+/// Those of a store that runs on a thread of its own are done when they return. A row that is read to be written is locked where others may write beside it, and so is what a `lock_` method
+/// names: where only one writes, these do nothing.
+pub(super) trait Tx {
+    type Error: From<serde_json::Error> + Send;
+
+    /// A name as this store compares it.
+    fn name<'a>(&self, name: &'a str) -> Cow<'a, str> {
+        name.into()
+    }
+
+    /// Inserts a message, and returns its id: none if its key is there.
+    fn insert_message(
+        &self,
+        new: &New,
+        written: &Written,
+        instead_of: Option<i64>,
+    ) -> impl Statement<Option<i64>, Self::Error>;
+
+    /// The message of this key, which is there.
+    fn message_by_key(&self, line: &str, key: &str) -> impl Statement<(i64, Written), Self::Error>;
+
+    /// A message whose state is about to change.
+    fn message(&self, id: i64) -> impl Statement<Option<MessageRow>, Self::Error>;
+
+    /// Returns `true` if the message is claimed by this hold, and not sent yet.
+    fn is_claimed(&self, hold: Hold) -> impl Statement<bool, Self::Error>;
+
+    /// The message that is claimed or sent by this hold.
+    fn held(&self, hold: Hold) -> impl Statement<Option<HeldRow>, Self::Error>;
+
+    /// Puts a message into another state.
+    fn set_state(&self, id: i64, delivery: Option<&str>, settled: &Settle) -> impl Statement<(), Self::Error>;
+
+    /// Sets how far a message got: one that arrived has no fallback any more, and that of one that failed is due.
+    fn set_delivery(
+        &self,
+        id: i64,
+        delivery: &str,
+        failed: bool,
+        arrived: bool,
+        now: Timestamp,
+    ) -> impl Statement<(), Self::Error>;
+
+    /// Puts what may have gone since a backup in doubt, and returns how many messages these are.
+    fn doubt_since(&self, at: Timestamp, now: Timestamp) -> impl Statement<u64, Self::Error>;
+
+    /// Writes down how the last attempt of a message ended.
+    fn end_attempt(&self, id: i64, n: i32, end: &End) -> impl Statement<(), Self::Error>;
+
+    /// Marks the attempts of a message that never ended as unknown.
+    fn end_unknown(&self, id: i64) -> impl Statement<(), Self::Error>;
+
+    /// Returns `true` if an attempt of a message may have gone.
+    fn has_unknown_attempt(&self, id: i64) -> impl Statement<bool, Self::Error>;
+
+    /// Writes down what the policy said of a message when it was not yes.
+    fn insert_decision(&self, id: i64, decision: &str, why: &Reason, at: Timestamp) -> impl Statement<(), Self::Error>;
+
+    /// Writes down an id that the gateway of this attempt gave a message.
+    fn insert_part(&self, id: i64, n: i32, part: &MessageId) -> impl Statement<(), Self::Error>;
+
+    /// Writes down the id of a delivery as one of a message.
+    fn insert_part_of(&self, of: &DeliveryRow<'_>, id: i64) -> impl Statement<(), Self::Error>;
+
+    /// Locks what deliveries are of, before their messages are looked for.
+    fn lock_deliveries(&self, _: &[Incoming]) -> impl Statement<(), Self::Error> {
+        future::ready(Ok(()))
+    }
+
+    /// Locks what deliveries of a message may be of, its ids to come included.
+    fn lock_message(&self, _id: i64, _parts: &[MessageId]) -> impl Statement<(), Self::Error> {
+        future::ready(Ok(()))
+    }
+
+    /// The message that a delivery is of: by its id, its reference or its key.
+    fn message_of_delivery(&self, of: &DeliveryRow<'_>) -> impl Statement<Option<i64>, Self::Error>;
+
+    /// The messages that a gateway accepted for a person by attempts that began until then.
+    fn accepted_until(
+        &self,
+        line: Option<&str>,
+        person: &str,
+        of: &DeliveryRow<'_>,
+        at: Timestamp,
+    ) -> impl Statement<Vec<i64>, Self::Error>;
+
+    /// Keeps a delivery whose message is not known yet.
+    fn insert_early(&self, of: &DeliveryRow<'_>, receipt: &str, at: Timestamp) -> impl Statement<(), Self::Error>;
+
+    /// Takes the deliveries out that were kept for a message, in any order.
+    fn take_early(&self, id: i64) -> impl Statement<Vec<String>, Self::Error>;
+
+    /// Inserts an event: false if it is there.
+    fn insert_event(&self, event: &EventRow<'_>) -> impl Statement<bool, Self::Error>;
+
+    /// Inserts the files of an event that was inserted just now, and holds it back for them.
+    fn insert_files(&self, dedupe: &str, files: usize, now: Timestamp) -> impl Statement<(), Self::Error>;
+
+    /// Sets where to go on polling.
+    fn set_cursor(&self, channel: &str, place: &Cursor) -> impl Statement<(), Self::Error>;
+
+    /// The oldest event that is to be handed out.
+    fn next_event(&self, line: Option<&str>, now: Timestamp) -> impl Statement<Option<Handed>, Self::Error>;
+
+    /// Hands an event out until then, for the `attempts`th time.
+    fn hold_event(&self, id: i64, until: Timestamp, attempts: u32) -> impl Statement<(), Self::Error>;
+
+    /// Parks an event.
+    fn park_event(&self, id: i64, now: Timestamp) -> impl Statement<(), Self::Error>;
+
+    /// Returns `true` if an address of a person leads to that one.
+    fn is_linked(&self, line: &str, previous: &str, current: &str) -> impl Statement<bool, Self::Error>;
+
+    /// Locks the links of a line: each change of them reads what the others wrote.
+    fn lock_links(&self, _line: &str) -> impl Statement<(), Self::Error> {
+        future::ready(Ok(()))
+    }
+
+    /// Where an address leads to since a later moment: its name, and the address as it is kept.
+    fn later_link(
+        &self,
+        line: &str,
+        previous: &str,
+        at: Timestamp,
+    ) -> impl Statement<Option<(String, String)>, Self::Error>;
+
+    /// Forgets where an address leads to.
+    fn delete_link(&self, line: &str, previous: &str) -> impl Statement<(), Self::Error>;
+
+    /// Lets all that leads to an address lead to another one.
+    fn move_links(&self, line: &str, from: &str, to: (&str, &str)) -> impl Statement<(), Self::Error>;
+
+    /// Lets an address lead to another one.
+    fn set_link(&self, line: &str, previous: &str, to: (&str, &str), at: Timestamp) -> impl Statement<(), Self::Error>;
+
+    /// All names of the person who has these.
+    fn names_of(&self, line: &str, names: &[String]) -> impl Statement<Vec<String>, Self::Error>;
+
+    /// The messages of this priority or later that an opt-out of a person ends, in the order of their ids.
+    fn ended_by_opt_out(&self, line: &str, names: &[String], from: u8) -> impl Statement<Vec<i64>, Self::Error>;
+
+    /// The line, the recipient and the priority of a message.
+    fn addressed(&self, id: i64) -> impl Statement<Option<(String, String, u8)>, Self::Error>;
+
+    /// Drops the fallback of a message, and those of a person's messages of this priority or later.
+    fn drop_fallbacks(&self, id: i64, line: &str, names: &[String], from: u8) -> impl Statement<(), Self::Error>;
+
+    /// Drops the fallback of a message.
+    fn drop_fallback(&self, id: i64) -> impl Statement<(), Self::Error>;
+
+    /// The message that went instead of another.
+    fn instead_of(&self, id: i64) -> impl Statement<Option<i64>, Self::Error>;
+
+    /// The messages whose fallbacks are due by a moment, the first hundred, or all that have one. Those that another
+    /// holds are left to it.
+    fn take_fallbacks(&self, by: Option<Timestamp>) -> impl Statement<Vec<FallbackRow>, Self::Error>;
+
+    /// Sets when a fallback is looked at again, if it is, and counts whether its gateway was asked.
+    fn set_fallback(&self, id: i64, again: Option<Timestamp>, asked: bool) -> impl Statement<(), Self::Error>;
+
+    /// Locks a file: nobody begins to remove it meanwhile.
+    fn lock_file(&self, _file: &Digest) -> impl Statement<(), Self::Error> {
+        future::ready(Ok(()))
+    }
+
+    /// Returns `true` if a file is being removed.
+    fn is_removing(&self, file: &Digest) -> impl Statement<bool, Self::Error>;
+
+    /// Locks an event: of two of its files that come at the same moment, the later one sees the other.
+    fn lock_event(&self, _event: i64) -> impl Statement<(), Self::Error> {
+        future::ready(Ok(()))
+    }
+
+    /// Writes down what becomes of a file: false if the claim was another's by then.
+    fn set_file(&self, hold: FileHold, file: &FileRow<'_>) -> impl Statement<bool, Self::Error>;
+
+    /// Lets an event go that is held back for files, once there are none to wait for and nobody has taken it since.
+    fn release_event(&self, event: i64) -> impl Statement<(), Self::Error>;
+}
+
+/// Takes a message: it may be one that goes instead of another.
+pub(super) async fn enqueue<T: Tx>(
+    tx: &T,
+    new: &New,
+    written: &Written,
+    instead_of: Option<i64>,
+) -> Result<Enqueued, T::Error> {
+    let Some(id) = tx.insert_message(new, written, instead_of).await? else {
+        let (id, there) = tx.message_by_key(&new.line, &new.key).await?;
+        return Ok(if new.is(written, &there) { Enqueued::Same(Id(id)) } else { Enqueued::Other });
+    };
+    if let Some(reason) = &new.deferred {
+        tx.insert_decision(id, "defer", reason, new.now).await?;
+    }
+    Ok(Enqueued::New(Id(id)))
+}
+
+/// Writes down what the policy said of a claimed message, and puts it off or ends it.
+pub(super) async fn ruled<T: Tx>(tx: &T, hold: Hold, ruling: &Ruling) -> Result<bool, T::Error> {
+    if !tx.is_claimed(hold).await? {
+        return Ok(false);
+    }
+    tx.insert_decision(hold.id.0, ruling.decision, &ruling.reason, ruling.settle.now).await?;
+    settle(tx, hold.id.0, &ruling.settle).await.map(|line| line.is_some())
+}
+
+/// Writes down how an attempt ended, and settles what came in before.
+pub(super) async fn finish<T: Tx>(tx: &T, hold: Hold, end: &End) -> Result<bool, T::Error> {
+    let id = hold.id.0;
+    tx.lock_message(id, &end.ids).await?;
+    let Some(HeldRow { line, recipient, delivery, attempts }) = tx.held(hold).await? else { return Ok(false) };
+    tx.end_attempt(id, attempts, end).await?;
+    for part in &end.ids {
+        tx.insert_part(id, attempts, part).await?;
+    }
+    for (name, address) in end.names(&recipient) {
+        link(tx, &line, name, address, end.now).await?;
+    }
+    let delivery = match end.delivery {
+        Some(state) => Some(risen(delivery.as_deref(), state)?),
+        None => delivery,
+    };
+    let from = &[State::Claimed, State::Sending];
+    let settled = Settle { state: end.state, due: end.due, reason: end.reason.clone(), from, now: end.now };
+    put_settled(tx, id, &line, delivery.as_deref(), &settled).await?;
+    if end.kind == ErrorKind::OptedOut.as_str() {
+        opted_out_of(tx, id, end.now).await?;
+    }
+    match settled.state {
+        State::Unknown | State::Parked => heard_of(tx, id, end.now).await?,
+        _ => join_early(tx, id, end.now).await?,
+    }
+    Ok(true)
+}
+
+/// Puts a message in doubt that a worker left behind while it sent it.
+pub(super) async fn left_behind<T: Tx>(tx: &T, message: &Claimed, now: Timestamp) -> Result<(), T::Error> {
+    let id = message.hold.id.0;
+    settle(tx, id, &outbox::left_behind(message, now)).await?;
+    tx.end_unknown(id).await?;
+    heard_of(tx, id, now).await
+}
+
+/// Puts a message into another state, and tells the line where that is an end: which line it is.
+pub(super) async fn settle<T: Tx>(tx: &T, id: i64, settled: &Settle) -> Result<Option<String>, T::Error> {
+    let Some(MessageRow { line, state, delivery }) = tx.message(id).await? else { return Ok(None) };
+    if !settled.from.contains(&state) {
+        return Ok(None);
+    }
+    put_settled(tx, id, &line, delivery.as_deref(), settled).await?;
+    Ok(Some(line))
+}
+
+async fn put_settled<T: Tx>(
+    tx: &T,
+    id: i64,
+    line: &str,
+    delivery: Option<&str>,
+    settled: &Settle,
+) -> Result<(), T::Error> {
+    tx.set_state(id, delivery, settled).await?;
+    if settled.state.is_settled() {
+        let body = Settled { id: Id(id), state: settled.state, reason: settled.reason.clone() };
+        let (line, body) = (Some(line), &serde_json::to_string(&body)?);
+        let event = EventRow { line, dedupe: None, kind: "settled", person: None, body, taken_in: settled.now };
+        tx.insert_event(&event).await?;
+    }
+    Ok(())
+}
+
+/// Puts all in doubt that may have gone since a backup was made, and parks the fallbacks that may have.
+pub(super) async fn restored<T: Tx>(tx: &T, at: Timestamp, now: Timestamp) -> Result<u64, T::Error> {
+    let doubted = tx.doubt_since(at, now).await?;
+    for row in tx.take_fallbacks(None).await? {
+        let id = row.id;
+        tx.drop_fallback(id).await?;
+        let Some(instead) = row.instead(now) else { continue };
+        if let Enqueued::New(id) = enqueue(tx, &instead, &Written::of(&instead)?, Some(id)).await? {
+            let reason = Some(FALLBACK_RESTORED.to_owned());
+            settle(tx, id.0, &Settle { state: State::Parked, due: None, reason, from: &[State::Queued], now }).await?;
+        }
+    }
+    Ok(doubted)
+}
+
+/// Lets what goes instead of messages go, where it is time to and the answers say so.
+pub(super) async fn fall_back<T: Tx>(tx: &T, now: Timestamp, answers: &Answers) -> Result<Fell, T::Error> {
+    let mut fell = Fell::default();
+    for row in tx.take_fallbacks(Some(now)).await? {
+        let (id, Looked { falls, again, said }) = (row.id, row.looked_at(answers, now));
+        if let Some((decision, reason)) = &said {
+            tx.insert_decision(id, decision, reason, now).await?;
+        }
+        tx.set_fallback(id, again, matches!(answers.get(&id), Some(Answer::Unclear))).await?;
+        if falls == Falls::Never && said.is_some() {
+            fell.refused.push(Id(id));
+        }
+        if falls == Falls::CallsBack {
+            let from = &[State::Queued, State::Deferred, State::Parked];
+            let reason = Some(FELL_BACK.to_owned());
+            let line = settle(tx, id, &Settle { state: State::Cancelled, due: None, reason, from, now }).await?;
+            fell.called_back.extend(line.map(|line| (Id(id), line)));
+        }
+        if matches!(falls, Falls::CallsBack | Falls::Goes)
+            && let Some(instead) = row.instead(now)
+            && let Enqueued::New(went) = enqueue(tx, &instead, &Written::of(&instead)?, Some(id)).await?
+        {
+            fell.went.push((went, instead));
+        }
+    }
+    Ok(fell)
+}
+
+/// Takes events in, and where to go on polling: how many were new.
+pub(super) async fn take_in<T: Tx>(
+    tx: &T,
+    events: &[Incoming],
+    cursor: Option<&(String, Cursor)>,
+    now: Timestamp,
+) -> Result<usize, T::Error> {
+    tx.lock_deliveries(events).await?;
+    let mut new = 0;
+    for incoming @ Incoming { line, event, .. } in events {
+        let (dedupe, body) = (Digest::of(event.id().as_bytes()).to_string(), serde_json::to_string(event)?);
+        let (line, person) = (line.as_deref(), person_of(event));
+        let row = EventRow { line, dedupe: Some(&dedupe), kind: "event", person, body: &body, taken_in: now };
+        if !tx.insert_event(&row).await? {
+            continue;
+        }
+        new += 1;
+        if incoming.files() > 0 {
+            tx.insert_files(&dedupe, incoming.files(), now).await?;
+        }
+        if let Event::Delivery(delivery) = event {
+            deliver(tx, line, delivery, now).await?;
+        }
+        if let (Some(line), Some((previous, current))) = (line, link_of(event)) {
+            link(tx, line, previous, current, event.envelope().at).await?;
+        }
+        if let (Some(line), Some((names, from))) = (line, opt_out_of(event)) {
+            opt_out(tx, line, &names, from, now).await?;
+        }
+    }
+    if let Some((channel, place)) = cursor {
+        tx.set_cursor(channel, place).await?;
+    }
+    Ok(new)
+}
+
+/// Hands out the oldest event, and parks those that were handed out too often.
+pub(super) async fn next<T: Tx>(
+    tx: &T,
+    line: Option<&str>,
+    now: Timestamp,
+    lease: Duration,
+) -> Result<Option<Handed>, T::Error> {
+    while let Some(mut event) = tx.next_event(line, now).await? {
+        if event.attempts < EVENT_ATTEMPTS {
+            let attempts = event.begins();
+            tx.hold_event(event.id, now.plus(lease), attempts).await?;
+            return Ok(Some(event));
+        }
+        tx.park_event(event.id, now).await?;
+    }
+    Ok(None)
+}
+
+/// Lets a delivery have its effect on the message that it is of, or keeps it until that is written down.
+async fn deliver<T: Tx>(tx: &T, line: Option<&str>, delivery: &Delivery, now: Timestamp) -> Result<(), T::Error> {
+    let (gateway, account) = (&*delivery.envelope.gateway, delivery.envelope.account.as_str());
+    let (id, key) = match &delivery.of {
+        DeliveryOf::Message { id, key } => (id.as_ref().map(MessageId::as_str), key.as_deref()),
+        DeliveryOf::UpTo { .. } => (None, None),
+    };
+    let of = DeliveryRow { gateway, account, id, key };
+    if let DeliveryOf::UpTo { at, .. } = &delivery.of {
+        let Some(person) = told_by(delivery) else { return Ok(()) };
+        // What may have gone is left as it is: that all before was read does not say that this went.
+        for message in tx.accepted_until(line, person.expose(), &of, *at).await? {
+            climb(tx, message, delivery.state, now).await?;
+        }
+        return Ok(());
+    }
+    let receipt = Receipt::by(delivery);
+    let Some(message) = tx.message_of_delivery(&of).await? else {
+        return tx.insert_early(&of, &serde_json::to_string(&receipt)?, now).await;
+    };
+    // What was found by its key is found by its id from now on.
+    if id.is_some_and(|id| !id.is_empty()) {
+        tx.insert_part_of(&of, message).await?;
+    }
+    told_of(tx, message, receipt, now).await
+}
+
+/// What a gateway says of a message: how far it got, and so that it has it.
+async fn told_of<T: Tx>(tx: &T, message: i64, receipt: Receipt, now: Timestamp) -> Result<(), T::Error> {
+    climb(tx, message, receipt.state, now).await?;
+    if receipt.opted_out {
+        opted_out_of(tx, message, now).await?;
+    }
+    let from = &[State::Unknown, State::Parked];
+    let settled = Settle { state: State::Accepted, due: None, reason: Some(TOLD.to_owned()), from, now };
+    settle(tx, message, &settled).await.map(drop)
+}
+
+/// Takes what a gateway told of a message while it was being sent.
+async fn heard_of<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<(), T::Error> {
+    join_early(tx, message, now).await?;
+    let Some(row) = tx.message(message).await? else { return Ok(()) };
+    match row.delivery.as_deref().and_then(rung_of) {
+        Some(state) if matches!(row.state, State::Unknown | State::Parked) => {
+            told_of(tx, message, Receipt { state, opted_out: false }, now).await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Takes what came before the message's own id was written down.
+async fn join_early<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<(), T::Error> {
+    for receipt in tx.take_early(message).await? {
+        if let Ok(receipt) = serde_json::from_str(&receipt) {
+            told_of(tx, message, receipt, now).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes a message up the ladder of delivery, and never down.
+async fn climb<T: Tx>(tx: &T, message: i64, state: DeliveryState, now: Timestamp) -> Result<(), T::Error> {
+    let Some(row) = tx.message(message).await? else { return Ok(()) };
+    let after = risen(row.delivery.as_deref(), state)?;
+    let failed = rung_of(&after).is_some_and(DeliveryState::is_failure);
+    let arrived = rung_of(&after) >= Some(DeliveryState::Delivered);
+    tx.set_delivery(message, &after, failed, arrived, now).await
+}
+
+/// The rung of a message that was on that one, as it is kept.
+fn risen(before: Option<&str>, state: DeliveryState) -> serde_json::Result<String> {
+    serde_json::to_string(&before.and_then(rung_of).map_or(state, |before| before.join(state)))
+}
+
+/// Notes where a person is reached now: each address leads to the last one, however many lie between.
+async fn link<T: Tx>(tx: &T, line: &str, previous: &str, to: &Address, at: Timestamp) -> Result<(), T::Error> {
+    let (previous, here) = (&*tx.name(previous), tx.name(to.expose()));
+    if tx.is_linked(line, previous, &here).await? {
+        return Ok(());
+    }
+    tx.lock_links(line).await?;
+    // The later news may come first.
+    if tx.later_link(line, previous, at).await?.is_some() {
+        return Ok(());
+    }
+    let (current, address) = match tx.later_link(line, &here, at).await? {
+        Some(later) => later,
+        None => (here.into_owned(), serde_json::to_string(to)?),
+    };
+    // Who came back to an address leaves it no more.
+    tx.delete_link(line, &current).await?;
+    tx.move_links(line, previous, (&current, &address)).await?;
+    if current != previous {
+        tx.set_link(line, previous, (&current, &address), at).await?;
+    }
+    Ok(())
+}
+
+/// Ends what waits for a person who said STOP, and the fallbacks of all that they were sent.
+async fn opt_out<T: Tx>(tx: &T, line: &str, names: &[String], from: u8, now: Timestamp) -> Result<(), T::Error> {
+    let names = tx.names_of(line, names).await?;
+    for id in tx.ended_by_opt_out(line, &names, from).await? {
+        ends(tx, id, now).await?;
+    }
+    Ok(())
+}
+
+/// The person of a message said STOP to it: it has no fallback any more, nor has another message to the same person.
+async fn opted_out_of<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<(), T::Error> {
+    let Some((line, recipient, priority)) = tx.addressed(message).await? else { return Ok(()) };
+    let names = tx.names_of(&line, &[recipient]).await?;
+    tx.drop_fallbacks(message, &line, &names, opt_out_from(priority)).await?;
+    match tx.instead_of(message).await? {
+        Some(instead) => ends(tx, instead, now).await,
+        None => Ok(()),
+    }
+}
+
+/// Ends a message, as far as it has not gone, and its fallback.
+async fn ends<T: Tx>(tx: &T, id: i64, now: Timestamp) -> Result<(), T::Error> {
+    tx.insert_decision(id, "opt_out", &Reason::new("opt-out", OPTED_OUT), now).await?;
+    tx.drop_fallback(id).await?;
+    let doubted = tx.has_unknown_attempt(id).await?;
+    settle(tx, id, &opted_out(doubted, now)).await.map(drop)
+}
+
+/// Writes down what became of a fetch, and lets the event go once there is nothing to wait for.
+pub(super) async fn fetched<T: Tx>(
+    tx: &T,
+    hold: FileHold,
+    fetched: &Fetched,
+    now: Timestamp,
+) -> Result<bool, T::Error> {
+    let waiting = FileRow { state: "waiting", due: None, stored: None, reason: None };
+    let mut taken = true;
+    let file = match fetched {
+        Fetched::Again(at) => FileRow { due: Some(*at), ..waiting },
+        Fetched::Failed(why) => FileRow { state: "failed", reason: Some(why), ..waiting },
+        Fetched::Held(file) => {
+            tx.lock_file(&file.sha256).await?;
+            taken = !tx.is_removing(&file.sha256).await?;
+            if taken {
+                FileRow { state: "held", stored: Some(file), ..waiting }
+            } else {
+                FileRow { due: Some(now.plus(AFTER_REMOVAL)), ..waiting }
+            }
+        }
+    };
+    tx.lock_event(hold.event).await?;
+    let put = tx.set_file(hold, &file).await?;
+    tx.release_event(hold.event).await?;
+    Ok(put && taken)
+}

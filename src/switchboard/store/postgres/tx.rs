@@ -1,0 +1,537 @@
+//! The statements of the rules. What one thread does in the file of SQLite, the locks of rows and of names do here.
+
+use std::borrow::Cow;
+
+use tokio_postgres::Row;
+
+use super::super::super::engine::Bell;
+use super::super::super::fallback::First;
+use super::super::super::flow::Tx;
+use super::super::super::outbox::{self, PRIORITY_LAST, State};
+use super::super::super::record::{
+    DeliveryRow, End, EventRow, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK, Handed, HeldRow, Hold,
+    Incoming, MessageRow, New, RESTORED, Settle, What, Written, rung_of,
+};
+use super::session::{Fault, Session};
+use super::{count, file, indexed, state, text};
+use crate::channel::Cursor;
+use crate::clock::Timestamp;
+use crate::event::Event;
+use crate::id::{Digest, MessageId};
+use crate::policy::Reason;
+
+impl Tx for Session {
+    type Error = Fault;
+
+    fn name<'a>(&self, name: &'a str) -> Cow<'a, str> {
+        indexed(name)
+    }
+
+    async fn insert_message(
+        &self,
+        new: &New,
+        written: &Written,
+        instead_of: Option<i64>,
+    ) -> Result<Option<i64>, Fault> {
+        // It waits for another that writes the same key at this moment, and then leaves it alone.
+        let insert = "INSERT INTO civic_messaging.message
+                 (line, key, recipient, body, digest, priority, state, due, queued, fallback, fallback_due, instead_of,
+                  reason, fallback_recipient)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+             ON CONFLICT (line, key) DO NOTHING RETURNING id";
+        let words = new.deferred.as_ref().map(ToString::to_string);
+        let row = self
+            .row(
+                insert,
+                &[
+                    &indexed(&new.line),
+                    &indexed(&new.key),
+                    &text(new.message.to.expose()),
+                    &written.body,
+                    &written.digest,
+                    &i16::from(new.priority),
+                    &new.state().as_str(),
+                    &new.due.as_millis(),
+                    &new.now.as_millis(),
+                    &written.fallback,
+                    &new.fallback_due().map(Timestamp::as_millis),
+                    &instead_of,
+                    &words.as_deref().map(text),
+                    &new.fallback.as_ref().map(|fallback| text(fallback.message.to.expose())),
+                ],
+            )
+            .await?;
+        if row.is_some() && new.state() == State::Queued {
+            self.rings(Bell::ToSend);
+        }
+        first(row.as_ref())
+    }
+
+    async fn message_by_key(&self, line: &str, key: &str) -> Result<(i64, Written), Fault> {
+        let of = "SELECT id, digest, body, fallback FROM civic_messaging.message WHERE line = $1 AND key = $2";
+        let row = self.row(of, &[&indexed(line), &indexed(key)]).await?.ok_or(Fault::Unreadable)?;
+        Ok((row.try_get(0)?, Written { digest: row.try_get(1)?, body: row.try_get(2)?, fallback: row.try_get(3)? }))
+    }
+
+    async fn message(&self, id: i64) -> Result<Option<MessageRow>, Fault> {
+        let of = "SELECT line, state, delivery FROM civic_messaging.message WHERE id = $1 FOR UPDATE";
+        let Some(row) = self.row(of, &[&id]).await? else { return Ok(None) };
+        Ok(Some(MessageRow { line: row.try_get(0)?, state: state(&row, 1)?, delivery: row.try_get(2)? }))
+    }
+
+    async fn is_claimed(&self, hold: Hold) -> Result<bool, Fault> {
+        let claimed = "SELECT 1 FROM civic_messaging.message
+             WHERE id = $1 AND fence = $2 AND state = 'claimed' FOR UPDATE";
+        Ok(self.row(claimed, &[&hold.id.0, &hold.fence]).await?.is_some())
+    }
+
+    async fn held(&self, hold: Hold) -> Result<Option<HeldRow>, Fault> {
+        let held = "SELECT line, recipient, delivery, attempts FROM civic_messaging.message
+             WHERE id = $1 AND fence = $2 AND state IN ('claimed', 'sending') FOR UPDATE";
+        let Some(row) = self.row(held, &[&hold.id.0, &hold.fence]).await? else { return Ok(None) };
+        let (line, recipient) = (row.try_get(0)?, row.try_get(1)?);
+        Ok(Some(HeldRow { line, recipient, delivery: row.try_get(2)?, attempts: row.try_get(3)? }))
+    }
+
+    async fn set_state(&self, id: i64, delivery: Option<&str>, settled: &Settle) -> Result<(), Fault> {
+        let set = "UPDATE civic_messaging.message
+             SET state = $2, due = $3, reason = $4, lease = NULL, settled = $5, delivery = $6,
+                 fallback_due = CASE WHEN fallback_due > $7 THEN $8 ELSE fallback_due END
+             WHERE id = $1";
+        let (at, looked_at) = (settled.settled().map(Timestamp::as_millis), settled.looked_at(delivery));
+        let (due, reason) = (settled.due.map(Timestamp::as_millis), settled.reason.as_deref().map(text));
+        let (looked_at, now) = (looked_at.map(Timestamp::as_millis), settled.now.as_millis());
+        self.change(set, &[&id, &settled.state.as_str(), &due, &reason, &at, &delivery, &looked_at, &now]).await?;
+        if settled.state == State::Queued {
+            self.rings(Bell::ToSend);
+        }
+        Ok(())
+    }
+
+    async fn set_delivery(
+        &self,
+        id: i64,
+        delivery: &str,
+        failed: bool,
+        arrived: bool,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
+        let set = "UPDATE civic_messaging.message
+             SET delivery = $2,
+                 fallback_due = CASE WHEN $5 THEN NULL WHEN $3 AND fallback_due > $4 THEN $4 ELSE fallback_due END
+             WHERE id = $1";
+        self.change(set, &[&id, &delivery, &failed, &now.as_millis(), &arrived]).await.map(drop)
+    }
+
+    async fn doubt_since(&self, at: Timestamp, now: Timestamp) -> Result<u64, Fault> {
+        let doubt = "UPDATE civic_messaging.message
+             SET state = 'unknown', due = $2, lookups = 0, lease = NULL, reason = $3, restored = $1
+             WHERE state IN ('queued', 'claimed', 'sending') OR state = 'deferred' AND due <= $4";
+        let look_up = now.plus(outbox::RESTORED_LOOK_UP).as_millis();
+        self.change(doubt, &[&at.as_millis(), &look_up, &RESTORED, &now.as_millis()]).await
+    }
+
+    async fn end_attempt(&self, id: i64, n: i32, end: &End) -> Result<(), Fault> {
+        let set = "UPDATE civic_messaging.attempt
+             SET ended = $3, outcome = $4, kind = $5, code = $6, passing = $7, segments = $8, price = $9, currency = $10,
+                 bound = $11
+             WHERE message = $1 AND n = $2 AND outcome IS NULL";
+        let (code, segments) = (end.code.as_deref().map(text), end.segments.and_then(|n| i32::try_from(n).ok()));
+        let price = end.price.as_ref().map(|price| price.micros);
+        let currency = end.price.as_ref().map(|price| text(price.currency.as_str()));
+        let End { outcome, kind, passing, bound, .. } = end;
+        let now = end.now.as_millis();
+        self.change(set, &[&id, &n, &now, outcome, kind, &code, passing, &segments, &price, &currency, bound])
+            .await
+            .map(drop)
+    }
+
+    async fn end_unknown(&self, id: i64) -> Result<(), Fault> {
+        let set = "UPDATE civic_messaging.attempt SET outcome = 'unknown' WHERE message = $1 AND outcome IS NULL";
+        self.change(set, &[&id]).await.map(drop)
+    }
+
+    async fn has_unknown_attempt(&self, id: i64) -> Result<bool, Fault> {
+        let unknown = "SELECT 1 FROM civic_messaging.attempt WHERE message = $1 AND outcome = 'unknown' LIMIT 1";
+        Ok(self.row(unknown, &[&id]).await?.is_some())
+    }
+
+    async fn insert_decision(&self, id: i64, decision: &str, why: &Reason, at: Timestamp) -> Result<(), Fault> {
+        let insert = "INSERT INTO civic_messaging.decision (message, at, decision, rule, reason)
+             VALUES ($1, $2, $3, $4, $5)";
+        let (rule, words) = (text(why.rule()), why.to_string());
+        self.change(insert, &[&id, &at.as_millis(), &decision, &rule, &text(&words)]).await.map(drop)
+    }
+
+    async fn insert_part(&self, id: i64, n: i32, part: &MessageId) -> Result<(), Fault> {
+        let insert = "INSERT INTO civic_messaging.part (gateway, account, id, message)
+             SELECT gateway, account, $3, message FROM civic_messaging.attempt WHERE message = $1 AND n = $2
+             ON CONFLICT DO NOTHING";
+        self.change(insert, &[&id, &n, &indexed(part.as_str())]).await.map(drop)
+    }
+
+    async fn insert_part_of(&self, of: &DeliveryRow<'_>, id: i64) -> Result<(), Fault> {
+        let insert = "INSERT INTO civic_messaging.part (gateway, account, id, message) VALUES ($1, $2, $3, $4)
+             ON CONFLICT DO NOTHING";
+        self.change(insert, &[&indexed(of.gateway), &text(of.account), &of.id.map(indexed), &id]).await.map(drop)
+    }
+
+    async fn lock_deliveries(&self, events: &[Incoming]) -> Result<(), Fault> {
+        let mut names = Vec::new();
+        for incoming in events {
+            if let Event::Delivery(delivery) = &incoming.event {
+                names.extend(delivery.id().map(|id| by_id(&delivery.envelope.gateway, id.as_str())));
+                names.extend(delivery.key().map(by_key));
+            }
+        }
+        lock_names(self, &names).await
+    }
+
+    async fn lock_message(&self, id: i64, parts: &[MessageId]) -> Result<(), Fault> {
+        let of = "SELECT key, (SELECT gateway FROM civic_messaging.attempt WHERE message = $1 ORDER BY n DESC LIMIT 1),
+                 ARRAY(SELECT reference FROM civic_messaging.attempt WHERE message = $1 AND reference IS NOT NULL)
+             FROM civic_messaging.message WHERE id = $1";
+        let Some(row) = self.row(of, &[&id]).await? else { return Ok(()) };
+        let gateway = row.try_get::<_, Option<&str>>(1)?.unwrap_or_default();
+        let parts = parts.iter().map(|part| by_id(gateway, part.as_str()));
+        let references: Vec<&str> = row.try_get(2)?;
+        let names: Vec<_> = parts.chain(references.into_iter().chain([row.try_get(0)?]).map(by_key)).collect();
+        lock_names(self, &names).await
+    }
+
+    async fn message_of_delivery(&self, of: &DeliveryRow<'_>) -> Result<Option<i64>, Fault> {
+        let message = "SELECT message FROM (
+                 SELECT 1 AS n, message FROM civic_messaging.part WHERE gateway = $1 AND account = $4 AND id = $2
+                 UNION ALL
+                 SELECT 2, message FROM civic_messaging.attempt WHERE reference = $3 AND gateway = $1 AND account = $4
+                 UNION ALL
+                 SELECT 3, m.id FROM civic_messaging.message AS m
+                 JOIN civic_messaging.attempt AS a ON a.message = m.id AND a.gateway = $1 AND a.account = $4
+                 WHERE m.key = $3) AS found
+             ORDER BY n, message LIMIT 1";
+        let (gateway, account) = (indexed(of.gateway), text(of.account));
+        first(self.row(message, &[&gateway, &of.id.map(indexed), &of.key.map(indexed), &account]).await?.as_ref())
+    }
+
+    async fn accepted_until(
+        &self,
+        line: Option<&str>,
+        person: &str,
+        of: &DeliveryRow<'_>,
+        at: Timestamp,
+    ) -> Result<Vec<i64>, Fault> {
+        // Ordered, so that two that cross do not wait for each other.
+        let had = "SELECT m.id FROM civic_messaging.message AS m
+             JOIN civic_messaging.attempt AS a ON a.message = m.id AND a.n = m.attempts
+             WHERE m.conversation = hashtextextended($1 || chr(10) || $2, 0) AND m.recipient = $2
+               AND m.state = 'accepted' AND a.gateway = $3 AND a.account = $4 AND a.begun <= $5
+             ORDER BY m.id";
+        let (gateway, account) = (indexed(of.gateway), text(of.account));
+        all(&self.rows(had, &[&line.map(indexed), &text(person), &gateway, &account, &at.as_millis()]).await?)
+    }
+
+    async fn insert_early(&self, of: &DeliveryRow<'_>, receipt: &str, at: Timestamp) -> Result<(), Fault> {
+        let insert = "INSERT INTO civic_messaging.early (gateway, account, id, key, delivery, at)
+             VALUES ($1, $2, $3, $4, $5, $6)";
+        let (gateway, account) = (indexed(of.gateway), text(of.account));
+        let (id, key) = (of.id.map(indexed), of.key.map(indexed));
+        self.change(insert, &[&gateway, &account, &id, &key, &receipt, &at.as_millis()]).await.map(drop)
+    }
+
+    async fn take_early(&self, id: i64) -> Result<Vec<String>, Fault> {
+        let early = "DELETE FROM civic_messaging.early WHERE n IN (
+                 SELECT e.n FROM civic_messaging.part AS p
+                 JOIN civic_messaging.early AS e ON e.gateway = p.gateway AND e.account = p.account AND e.id = p.id
+                 WHERE p.message = $1
+                 UNION
+                 SELECT e.n FROM civic_messaging.message AS m JOIN civic_messaging.attempt AS a ON a.message = m.id
+                 JOIN civic_messaging.early AS e ON e.key = m.key AND e.gateway = a.gateway AND e.account = a.account
+                 WHERE m.id = $1
+                 UNION
+                 SELECT e.n FROM civic_messaging.attempt AS a
+                 JOIN civic_messaging.early AS e
+                     ON e.key = a.reference AND e.gateway = a.gateway AND e.account = a.account
+                 WHERE a.message = $1)
+             RETURNING delivery";
+        all(&self.rows(early, &[&id]).await?)
+    }
+
+    async fn insert_event(&self, event: &EventRow<'_>) -> Result<bool, Fault> {
+        let insert = "INSERT INTO civic_messaging.event (line, dedupe, kind, person, body, taken_in)
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (dedupe) DO NOTHING";
+        let (line, person) = (event.line.map(indexed), event.person.map(indexed));
+        let EventRow { dedupe, kind, body, .. } = event;
+        let new = self.change(insert, &[&line, dedupe, kind, &person, body, &event.taken_in.as_millis()]).await? == 1;
+        if new {
+            self.rings(Bell::ToRead);
+        }
+        Ok(new)
+    }
+
+    async fn insert_files(&self, dedupe: &str, files: usize, now: Timestamp) -> Result<(), Fault> {
+        let insert = "INSERT INTO civic_messaging.file (event, n, state, due)
+             SELECT id, n, 'waiting', $3 FROM civic_messaging.event, generate_series(0, $2 - 1) AS n WHERE dedupe = $1";
+        let files = i32::try_from(files).unwrap_or(i32::MAX);
+        self.change(insert, &[&dedupe, &files, &now.as_millis()]).await?;
+        let hold = "UPDATE civic_messaging.event SET lease = $2 WHERE dedupe = $1";
+        self.change(hold, &[&dedupe, &now.plus(HELD_BACK).as_millis()]).await.map(drop)
+    }
+
+    async fn set_cursor(&self, channel: &str, place: &Cursor) -> Result<(), Fault> {
+        let set = "INSERT INTO civic_messaging.cursor (channel, place) VALUES ($1, $2)
+             ON CONFLICT (channel) DO UPDATE SET place = excluded.place";
+        self.change(set, &[&indexed(channel), &text(place.as_str())]).await.map(drop)
+    }
+
+    async fn next_event(&self, line: Option<&str>, now: Timestamp) -> Result<Option<Handed>, Fault> {
+        // Who takes one at this moment has locked it.
+        let of_all = "SELECT id, line, kind, body, attempts FROM civic_messaging.event AS e
+             WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= $1)
+               AND NOT EXISTS (SELECT 1 FROM civic_messaging.event AS f WHERE f.acked IS NULL AND f.parked IS NULL
+                               AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
+             ORDER BY id LIMIT 1 FOR UPDATE OF e SKIP LOCKED";
+        let of_line = "SELECT id, line, kind, body, attempts FROM civic_messaging.event AS e
+             WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= $1) AND line = $2
+               AND NOT EXISTS (SELECT 1 FROM civic_messaging.event AS f WHERE f.acked IS NULL AND f.parked IS NULL
+                               AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
+             ORDER BY id LIMIT 1 FOR UPDATE OF e SKIP LOCKED";
+        let row = match line {
+            None => self.row(of_all, &[&now.as_millis()]).await?,
+            Some(line) => self.row(of_line, &[&now.as_millis(), &indexed(line)]).await?,
+        };
+        row.map(|row| handed(&row)).transpose()
+    }
+
+    async fn hold_event(&self, id: i64, until: Timestamp, attempts: u32) -> Result<(), Fault> {
+        let hold = "UPDATE civic_messaging.event SET lease = $2, attempts = $3 WHERE id = $1";
+        self.change(hold, &[&id, &until.as_millis(), &attempts.cast_signed()]).await.map(drop)
+    }
+
+    async fn park_event(&self, id: i64, now: Timestamp) -> Result<(), Fault> {
+        let park = "UPDATE civic_messaging.event SET parked = $2 WHERE id = $1";
+        self.change(park, &[&id, &now.as_millis()]).await.map(drop)
+    }
+
+    async fn is_linked(&self, line: &str, previous: &str, current: &str) -> Result<bool, Fault> {
+        let there = "SELECT 1 FROM civic_messaging.link WHERE line = $1 AND previous = $2 AND current = $3";
+        Ok(self.row(there, &[&indexed(line), &indexed(previous), &indexed(current)]).await?.is_some())
+    }
+
+    async fn lock_links(&self, line: &str) -> Result<(), Fault> {
+        let lock = "SELECT pg_advisory_xact_lock(hashtextextended('civic_messaging.link' || chr(10) || $1, 0))";
+        self.rows(lock, &[&indexed(line)]).await.map(drop)
+    }
+
+    async fn later_link(&self, line: &str, previous: &str, at: Timestamp) -> Result<Option<(String, String)>, Fault> {
+        let later = "SELECT current, address FROM civic_messaging.link WHERE line = $1 AND previous = $2 AND at > $3";
+        let row = self.row(later, &[&indexed(line), &indexed(previous), &at.as_millis()]).await?;
+        row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+    }
+
+    async fn delete_link(&self, line: &str, previous: &str) -> Result<(), Fault> {
+        let delete = "DELETE FROM civic_messaging.link WHERE line = $1 AND previous = $2";
+        self.change(delete, &[&indexed(line), &indexed(previous)]).await.map(drop)
+    }
+
+    async fn move_links(&self, line: &str, from: &str, (current, address): (&str, &str)) -> Result<(), Fault> {
+        let lead = "UPDATE civic_messaging.link SET current = $3, address = $4 WHERE line = $1 AND current = $2";
+        self.change(lead, &[&indexed(line), &indexed(from), &indexed(current), &address]).await.map(drop)
+    }
+
+    async fn set_link(
+        &self,
+        line: &str,
+        previous: &str,
+        (current, address): (&str, &str),
+        at: Timestamp,
+    ) -> Result<(), Fault> {
+        let set = "INSERT INTO civic_messaging.link (line, previous, current, address, at) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (line, previous) DO UPDATE SET current = excluded.current, address = excluded.address,
+                 at = excluded.at";
+        let (line, previous, current) = (indexed(line), indexed(previous), indexed(current));
+        self.change(set, &[&line, &previous, &current, &address, &at.as_millis()]).await.map(drop)
+    }
+
+    async fn names_of(&self, line: &str, names: &[String]) -> Result<Vec<String>, Fault> {
+        let of = "WITH now AS (
+                 SELECT unnest($2::text[]) AS person
+                 UNION SELECT current FROM civic_messaging.link WHERE line = $1 AND previous = ANY ($2))
+             SELECT person FROM now
+             UNION SELECT previous FROM civic_messaging.link
+             WHERE line = $1 AND current IN (SELECT person FROM now)";
+        let names: Vec<_> = names.iter().map(|name| text(name)).collect();
+        all(&self.rows(of, &[&indexed(line), &names]).await?)
+    }
+
+    async fn ended_by_opt_out(&self, line: &str, names: &[String], from: u8) -> Result<Vec<i64>, Fault> {
+        // Each by its index, and in one order, so that two that cross do not wait for each other.
+        let of = "SELECT id FROM civic_messaging.message
+             WHERE conversation
+                   = ANY (SELECT hashtextextended($1 || chr(10) || person, 0) FROM unnest($2::text[]) AS person)
+               AND line = $1 AND recipient = ANY ($2) AND priority >= $3
+               AND (settled IS NULL OR state = 'parked' OR fallback_due IS NOT NULL)
+             UNION SELECT id FROM civic_messaging.message
+             WHERE hashtextextended(fallback_recipient, 0)
+                   = ANY (SELECT hashtextextended(person, 0) FROM unnest($2::text[]) AS person)
+               AND line = $1 AND fallback_recipient = ANY ($2) AND priority >= $3 AND fallback_due IS NOT NULL
+             UNION SELECT instead.id FROM civic_messaging.message AS first
+             JOIN civic_messaging.message AS instead ON instead.instead_of = first.id
+             WHERE first.conversation
+                   = ANY (SELECT hashtextextended($1 || chr(10) || person, 0) FROM unnest($2::text[]) AS person)
+               AND first.line = $1 AND first.recipient = ANY ($2) AND instead.priority >= $3
+               AND instead.settled IS NULL
+             ORDER BY id";
+        all(&self.rows(of, &[&indexed(line), &names, &i16::from(from)]).await?)
+    }
+
+    async fn addressed(&self, id: i64) -> Result<Option<(String, String, u8)>, Fault> {
+        let of = "SELECT line, recipient, priority FROM civic_messaging.message WHERE id = $1";
+        let Some(row) = self.row(of, &[&id]).await? else { return Ok(None) };
+        let priority = u8::try_from(row.try_get::<_, i16>(2)?).unwrap_or(PRIORITY_LAST);
+        Ok(Some((row.try_get(0)?, row.try_get(1)?, priority)))
+    }
+
+    async fn drop_fallbacks(&self, id: i64, line: &str, names: &[String], from: u8) -> Result<(), Fault> {
+        let drop_all = "UPDATE civic_messaging.message SET fallback_due = NULL
+             WHERE id IN (
+                 SELECT id FROM civic_messaging.message
+                 WHERE id = $4 OR fallback_due IS NOT NULL AND line = $1 AND recipient = ANY ($2) AND priority >= $3
+                   AND conversation
+                       = ANY (SELECT hashtextextended($1 || chr(10) || person, 0) FROM unnest($2::text[]) AS person)
+                 ORDER BY id FOR UPDATE)";
+        self.change(drop_all, &[&indexed(line), &names, &i16::from(from), &id]).await.map(drop)
+    }
+
+    async fn drop_fallback(&self, id: i64) -> Result<(), Fault> {
+        self.change("UPDATE civic_messaging.message SET fallback_due = NULL WHERE id = $1", &[&id]).await.map(drop)
+    }
+
+    async fn instead_of(&self, id: i64) -> Result<Option<i64>, Fault> {
+        let instead = "SELECT id FROM civic_messaging.message WHERE instead_of = $1";
+        first(self.row(instead, &[&id]).await?.as_ref())
+    }
+
+    async fn take_fallbacks(&self, by: Option<Timestamp>) -> Result<Vec<FallbackRow>, Fault> {
+        fallbacks(self, FALLING_HELD, by).await
+    }
+
+    async fn set_fallback(&self, id: i64, again: Option<Timestamp>, asked: bool) -> Result<(), Fault> {
+        let set = "UPDATE civic_messaging.message SET fallback_due = $2, lookups = lookups + $3 WHERE id = $1";
+        self.change(set, &[&id, &again.map(Timestamp::as_millis), &i32::from(asked)]).await.map(drop)
+    }
+
+    async fn lock_file(&self, sha256: &Digest) -> Result<(), Fault> {
+        file::lock(self, std::slice::from_ref(sha256)).await
+    }
+
+    async fn is_removing(&self, sha256: &Digest) -> Result<bool, Fault> {
+        let removing = "SELECT 1 FROM civic_messaging.file WHERE sha256 = $1 AND state = 'removing' LIMIT 1";
+        Ok(self.row(removing, &[&sha256.to_string()]).await?.is_some())
+    }
+
+    async fn lock_event(&self, event: i64) -> Result<(), Fault> {
+        self.row("SELECT 1 FROM civic_messaging.event WHERE id = $1 FOR UPDATE", &[&event]).await.map(drop)
+    }
+
+    async fn set_file(&self, hold: FileHold, file: &FileRow<'_>) -> Result<bool, Fault> {
+        let set = "UPDATE civic_messaging.file
+             SET state = $4, due = $5, sha256 = $6, len = $7, mime = $8, reason = $9
+             WHERE event = $1 AND n = $2 AND tries = $3 AND state IN ('fetching', 'held')";
+        let (FileHold { event, n, tries }, FileRow { state, due, stored, reason }) = (hold, file);
+        let (due, reason) = (due.map(Timestamp::as_millis), reason.map(text));
+        let sha256 = stored.map(|file| file.sha256.to_string());
+        let len = stored.map(|file| i64::try_from(file.len).unwrap_or(i64::MAX));
+        let mime = stored.map(|file| text(&file.mime));
+        let set = self.change(set, &[&event, &n, &tries, state, &due, &sha256, &len, &mime, &reason]).await?;
+        Ok(set == 1)
+    }
+
+    async fn release_event(&self, event: i64) -> Result<(), Fault> {
+        let release = "UPDATE civic_messaging.event SET lease = NULL
+             WHERE id = $1 AND acked IS NULL AND lease = taken_in + $2 AND NOT EXISTS (
+                 SELECT 1 FROM civic_messaging.file WHERE event = $1 AND state IN ('waiting', 'fetching'))";
+        let held_back = i64::try_from(HELD_BACK.as_millis()).unwrap_or(i64::MAX);
+        self.change(release, &[&event, &held_back]).await.map(drop)
+    }
+}
+
+/// The number in a row.
+fn first(row: Option<&Row>) -> Result<Option<i64>, Fault> {
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
+
+/// The first column of all rows.
+fn all<'a, T: tokio_postgres::types::FromSql<'a>>(rows: &'a [Row]) -> Result<Vec<T>, Fault> {
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+}
+
+/// Reads an event that is handed out.
+pub(super) fn handed(row: &Row) -> Result<Handed, Fault> {
+    let what = What::read(row.try_get(2)?, row.try_get(3)?);
+    Ok(Handed { id: row.try_get(0)?, line: row.try_get(1)?, what, attempts: row.try_get::<_, i32>(4)?.unsigned_abs() })
+}
+
+/// The messages whose fallbacks are to be looked at by a moment, or all that have one.
+macro_rules! with_fallback {
+    ($lock:literal) => {
+        concat!(
+            "SELECT id, line, key, fallback, state, delivery, restored IS NOT NULL,
+                EXISTS (SELECT 1 FROM civic_messaging.attempt WHERE message = m.id AND outcome = 'unknown')
+                OR EXISTS (SELECT 1 FROM civic_messaging.part WHERE message = m.id),
+                EXISTS (SELECT 1 FROM civic_messaging.attempt WHERE message = m.id AND kind = 'opted_out')
+                OR EXISTS (SELECT 1 FROM civic_messaging.decision WHERE message = m.id AND decision = 'opt_out'), lookups,
+                EXISTS (SELECT 1 FROM civic_messaging.decision WHERE message = m.id AND decision = 'refuse')
+             FROM civic_messaging.message AS m
+             WHERE fallback_due IS NOT NULL AND ($1::bigint IS NULL OR fallback_due <= $1)
+             ORDER BY fallback_due, id LIMIT $2",
+            $lock
+        )
+    };
+}
+
+/// They are read, and left to whoever holds them.
+pub(super) const FALLING: &str = with_fallback!("");
+
+/// They are held: what another looks at is left to it.
+const FALLING_HELD: &str = with_fallback!(" FOR UPDATE SKIP LOCKED");
+
+pub(super) async fn fallbacks(
+    db: &Session,
+    due: &'static str,
+    by: Option<Timestamp>,
+) -> Result<Vec<FallbackRow>, Fault> {
+    let most = by.map(|_| i64::from(FALLBACKS_MAX));
+    let mut due_now = Vec::new();
+    for row in db.rows(due, &[&by.map(Timestamp::as_millis), &most]).await? {
+        let delivery = row.try_get::<_, Option<&str>>(5)?.and_then(rung_of);
+        let restored = row.try_get(6)?;
+        let doubted = restored || row.try_get(7)?;
+        let (state, opted_out, refused) = (state(&row, 4)?, row.try_get(8)?, row.try_get(10)?);
+        let first = First { state, delivery, doubted, opted_out, refused, restored };
+        let fallback = serde_json::from_str(row.try_get(3)?).ok();
+        let (id, line, key, lookups) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, count(&row, 9)?);
+        due_now.push(FallbackRow { id, line, key, lookups, fallback, first });
+    }
+    Ok(due_now)
+}
+
+/// Locks these names until the end of the transaction. Who writes down that a message has an id or a key, and who looks
+/// for one, would else do so at the same moment, neither to be seen by the other: and the delivery would lie among the
+/// early ones for ever. They are locks on 256 places, so that a page of thousands does not use up those of the server.
+async fn lock_names(db: &Session, names: &[String]) -> Result<(), Fault> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let lock = "SELECT pg_advisory_xact_lock(1667854963, place) FROM (
+             SELECT DISTINCT (hashtextextended(name, 0) & 255)::int AS place FROM unnest($1::text[]) AS name
+             ORDER BY place) AS places";
+    db.rows(lock, &[&names]).await.map(drop)
+}
+
+fn by_id(gateway: &str, id: &str) -> String {
+    text(&format!("id\n{gateway}\n{id}")).into_owned()
+}
+
+fn by_key(key: &str) -> String {
+    format!("key\n{}", indexed(key))
+}

@@ -1,0 +1,426 @@
+//! The statements of the rules: each is done at once, on the thread that writes.
+
+use std::collections::BTreeSet;
+use std::future::{Future, Ready, ready};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use rusqlite::{Connection, OptionalExtension, Params, Row, params};
+
+use super::super::super::fallback::First;
+use super::super::super::flow::Tx;
+use super::super::super::outbox;
+use super::super::super::record::{
+    DeliveryRow, End, EventRow, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK, Handed, HeldRow, Hold,
+    MessageRow, New, RESTORED, Settle, What, Written, rung_of,
+};
+use crate::channel::Cursor;
+use crate::clock::Timestamp;
+use crate::id::{Digest, MessageId};
+use crate::policy::Reason;
+
+/// A transaction.
+pub(super) struct Db<'a>(pub(super) &'a Connection);
+
+/// What stopped a rule.
+pub(super) struct Fault(pub(super) rusqlite::Error);
+
+impl From<serde_json::Error> for Fault {
+    fn from(error: serde_json::Error) -> Self {
+        Self(rusqlite::Error::ToSqlConversionFailure(error.into()))
+    }
+}
+
+/// A statement that is done.
+type Done<T> = Ready<Result<T, Fault>>;
+
+fn done<T>(done: rusqlite::Result<T>) -> Done<T> {
+    ready(done.map_err(Fault))
+}
+
+/// Runs a rule to its end. It waits for nothing, since its statements are done when they return.
+pub(super) fn run<T>(rule: impl Future<Output = Result<T, Fault>>) -> rusqlite::Result<T> {
+    match pin!(rule).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(ran) => ran.map_err(|fault| fault.0),
+        Poll::Pending => Err(rusqlite::Error::InvalidQuery),
+    }
+}
+
+impl Db<'_> {
+    fn change(&self, sql: &str, with: impl Params) -> rusqlite::Result<usize> {
+        self.0.prepare_cached(sql)?.execute(with)
+    }
+
+    fn put(&self, sql: &str, with: impl Params) -> Done<()> {
+        done(self.change(sql, with).map(|_| ()))
+    }
+
+    fn row<T>(
+        &self,
+        sql: &str,
+        with: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Option<T>> {
+        self.0.prepare_cached(sql)?.query_row(with, read).optional()
+    }
+
+    fn has(&self, sql: &str, with: impl Params) -> Done<bool> {
+        done(self.row(sql, with, |_| Ok(())).map(|row| row.is_some()))
+    }
+
+    fn rows<T, C: FromIterator<T>>(
+        &self,
+        sql: &str,
+        with: impl Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<C> {
+        self.0.prepare_cached(sql)?.query_map(with, read)?.collect()
+    }
+
+    /// The messages whose fallbacks are to be looked at by a moment, or all that have one.
+    pub(super) fn fallbacks(&self, by: Option<Timestamp>) -> rusqlite::Result<Vec<FallbackRow>> {
+        let due = "SELECT id, line, key, fallback, state, delivery, restored IS NOT NULL,
+                EXISTS (SELECT 1 FROM attempt WHERE message = m.id AND outcome = 'unknown')
+                OR EXISTS (SELECT 1 FROM part WHERE message = m.id),
+                EXISTS (SELECT 1 FROM attempt WHERE message = m.id AND kind = 'opted_out')
+                OR EXISTS (SELECT 1 FROM decision WHERE message = m.id AND decision = 'opt_out'), lookups,
+                EXISTS (SELECT 1 FROM decision WHERE message = m.id AND decision = 'refuse')
+         FROM message AS m WHERE fallback_due IS NOT NULL AND (?1 IS NULL OR fallback_due <= ?1)
+         ORDER BY fallback_due LIMIT ?2";
+        let most = if by.is_some() { FALLBACKS_MAX } else { u32::MAX };
+        self.rows(due, (by, most), |row| {
+            let delivery = row.get::<_, Option<String>>(5)?.and_then(|rung| rung_of(&rung));
+            let restored = row.get(6)?;
+            let doubted = restored || row.get(7)?;
+            let (state, opted_out, refused) = (row.get(4)?, row.get(8)?, row.get(10)?);
+            let first = First { state, delivery, doubted, opted_out, refused, restored };
+            let fallback = serde_json::from_str(&row.get::<_, String>(3)?).ok();
+            let (id, line, key, lookups) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(9)?);
+            Ok(FallbackRow { id, line, key, lookups, fallback, first })
+        })
+    }
+
+    fn early(&self, id: i64) -> rusqlite::Result<Vec<String>> {
+        let by_id = "SELECT e.rowid, e.delivery FROM part AS p
+             JOIN early AS e ON e.gateway = p.gateway AND e.account = p.account AND e.id = p.id WHERE p.message = ?1";
+        let by_key = "SELECT e.rowid, e.delivery FROM message AS m JOIN early AS e ON e.key = m.key
+             JOIN attempt AS a ON a.message = m.id AND a.gateway = e.gateway AND a.account = e.account WHERE m.id = ?1";
+        let by_reference = "SELECT e.rowid, e.delivery FROM attempt AS a JOIN early AS e ON e.key = a.reference
+             AND e.gateway = a.gateway AND e.account = a.account WHERE a.message = ?1";
+        let mut taken = Vec::new();
+        for early in [by_id, by_key, by_reference] {
+            let early: Vec<(i64, String)> = self.rows(early, (id,), |row| Ok((row.get(0)?, row.get(1)?)))?;
+            for (rowid, delivery) in early {
+                self.change("DELETE FROM early WHERE rowid = ?1", (rowid,))?;
+                taken.push(delivery);
+            }
+        }
+        Ok(taken)
+    }
+
+    fn files(&self, dedupe: &str, files: usize, now: Timestamp) -> rusqlite::Result<()> {
+        let put = "INSERT INTO file (event, n, state, due) SELECT id, ?2, 'waiting', ?3 FROM event WHERE dedupe = ?1";
+        for n in 0..i64::try_from(files).unwrap_or(i64::MAX) {
+            self.change(put, (dedupe, n, now))?;
+        }
+        self.change("UPDATE event SET lease = ?2 WHERE dedupe = ?1", (dedupe, now.plus(HELD_BACK))).map(|_| ())
+    }
+
+    fn names(&self, line: &str, names: &[String]) -> rusqlite::Result<Vec<String>> {
+        let linked = "SELECT current FROM link WHERE line = ?1 AND previous = ?2
+             UNION SELECT previous FROM link WHERE line = ?1
+               AND (current = ?2 OR current = (SELECT current FROM link WHERE line = ?1 AND previous = ?2))";
+        let mut all: BTreeSet<String> = names.iter().cloned().collect();
+        for name in names {
+            all.extend(self.rows::<_, Vec<_>>(linked, (line, name), |row| row.get(0))?);
+        }
+        Ok(all.into_iter().collect())
+    }
+
+    fn ended(&self, line: &str, names: &[String], from: u8) -> rusqlite::Result<Vec<i64>> {
+        let of = "SELECT id FROM message WHERE line = ?1 AND recipient = ?2 AND priority >= ?3
+                AND (settled IS NULL OR state = 'parked' OR fallback_due IS NOT NULL)
+             UNION SELECT id FROM message
+             WHERE line = ?1 AND fallback_recipient = ?2 AND priority >= ?3 AND fallback_due IS NOT NULL
+             UNION SELECT instead.id FROM message AS first JOIN message AS instead ON instead.instead_of = first.id
+             WHERE first.line = ?1 AND first.recipient = ?2 AND instead.priority >= ?3 AND instead.settled IS NULL";
+        let mut ids = BTreeSet::new();
+        for name in names {
+            ids.extend(self.rows::<_, Vec<i64>>(of, (line, name, from), |row| row.get(0))?);
+        }
+        Ok(ids.into_iter().collect())
+    }
+
+    fn no_fallbacks(&self, id: i64, line: &str, names: &[String], from: u8) -> rusqlite::Result<()> {
+        self.change("UPDATE message SET fallback_due = NULL WHERE id = ?1", (id,))?;
+        let fallbacks = "UPDATE message SET fallback_due = NULL
+             WHERE line = ?1 AND recipient = ?2 AND priority >= ?3 AND fallback_due IS NOT NULL";
+        names.iter().try_for_each(|name| self.change(fallbacks, (line, name, from)).map(|_| ()))
+    }
+}
+
+/// Reads an event that is handed out.
+pub(super) fn handed(row: &Row<'_>) -> rusqlite::Result<Handed> {
+    let what = What::read(&row.get::<_, String>(2)?, &row.get::<_, String>(3)?);
+    Ok(Handed { id: row.get(0)?, line: row.get(1)?, what, attempts: row.get(4)? })
+}
+
+/// The oldest event that nobody holds, and that waits behind no failing one of its person. Two searches, each by its index:
+/// one for both would go through all that was ever acknowledged.
+const NEXT_OF_ALL: &str = "SELECT id, line, kind, body, attempts FROM event AS e
+     WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= ?1)
+       AND NOT EXISTS (SELECT 1 FROM event AS f WHERE f.acked IS NULL AND f.parked IS NULL
+                       AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
+     ORDER BY id LIMIT 1";
+const NEXT_OF_LINE: &str = "SELECT id, line, kind, body, attempts FROM event AS e
+     WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= ?1) AND line = ?2
+       AND NOT EXISTS (SELECT 1 FROM event AS f WHERE f.acked IS NULL AND f.parked IS NULL
+                       AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
+     ORDER BY id LIMIT 1";
+
+#[expect(refining_impl_trait, reason = "the trait is for stores that wait, too")]
+impl Tx for Db<'_> {
+    type Error = Fault;
+
+    fn insert_message(&self, new: &New, written: &Written, instead_of: Option<i64>) -> Done<Option<i64>> {
+        let insert = "INSERT INTO message
+                 (line, key, recipient, body, digest, priority, state, due, queued, fallback, fallback_due, instead_of,
+                  reason, fallback_recipient)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) ON CONFLICT (line, key) DO NOTHING";
+        let with = params![
+            new.line,
+            new.key,
+            new.message.to.expose(),
+            written.body,
+            written.digest,
+            new.priority,
+            new.state(),
+            new.due,
+            new.now,
+            written.fallback,
+            new.fallback_due(),
+            instead_of,
+            new.deferred.as_ref().map(ToString::to_string),
+            new.fallback.as_ref().map(|fallback| fallback.message.to.expose())
+        ];
+        done(self.change(insert, with).map(|inserted| (inserted == 1).then(|| self.0.last_insert_rowid())))
+    }
+
+    fn message_by_key(&self, line: &str, key: &str) -> Done<(i64, Written)> {
+        let of = "SELECT id, digest, body, fallback FROM message WHERE line = ?1 AND key = ?2";
+        let read = |row: &Row<'_>| {
+            Ok((row.get(0)?, Written { digest: row.get(1)?, body: row.get(2)?, fallback: row.get(3)? }))
+        };
+        done(self.row(of, (line, key), read).and_then(|row| row.ok_or(rusqlite::Error::QueryReturnedNoRows)))
+    }
+
+    fn message(&self, id: i64) -> Done<Option<MessageRow>> {
+        let of = "SELECT line, state, delivery FROM message WHERE id = ?1";
+        done(self.row(of, (id,), |row| Ok(MessageRow { line: row.get(0)?, state: row.get(1)?, delivery: row.get(2)? })))
+    }
+
+    fn is_claimed(&self, hold: Hold) -> Done<bool> {
+        let claimed = "SELECT 1 FROM message WHERE id = ?1 AND fence = ?2 AND state = 'claimed'";
+        self.has(claimed, (hold.id.0, hold.fence))
+    }
+
+    fn held(&self, hold: Hold) -> Done<Option<HeldRow>> {
+        let held = "SELECT line, recipient, delivery, attempts FROM message
+             WHERE id = ?1 AND fence = ?2 AND state IN ('claimed', 'sending')";
+        done(self.row(held, (hold.id.0, hold.fence), |row| {
+            let (line, recipient) = (row.get(0)?, row.get(1)?);
+            Ok(HeldRow { line, recipient, delivery: row.get(2)?, attempts: row.get(3)? })
+        }))
+    }
+
+    fn set_state(&self, id: i64, delivery: Option<&str>, settled: &Settle) -> Done<()> {
+        let set = "UPDATE message SET state = ?2, due = ?3, reason = ?4, lease = NULL, settled = ?5, delivery = ?6,
+                fallback_due = CASE WHEN fallback_due > ?7 THEN ?8 ELSE fallback_due END
+             WHERE id = ?1";
+        let (at, looked_at) = (settled.settled(), settled.looked_at(delivery));
+        let Settle { state, due, reason, now, .. } = settled;
+        self.put(set, params![id, state, due, reason, at, delivery, looked_at, now])
+    }
+
+    fn set_delivery(&self, id: i64, delivery: &str, failed: bool, arrived: bool, now: Timestamp) -> Done<()> {
+        let set = "UPDATE message SET delivery = ?2,
+                fallback_due = CASE WHEN ?5 THEN NULL WHEN ?3 AND fallback_due > ?4 THEN ?4 ELSE fallback_due END
+             WHERE id = ?1";
+        self.put(set, (id, delivery, failed, now, arrived))
+    }
+
+    fn doubt_since(&self, at: Timestamp, now: Timestamp) -> Done<u64> {
+        let doubt = "UPDATE message
+             SET state = 'unknown', due = ?2, lookups = 0, lease = NULL, reason = ?3, restored = ?1
+             WHERE state IN ('queued', 'claimed', 'sending') OR state = 'deferred' AND due <= ?4";
+        let doubted = self.change(doubt, (at, now.plus(outbox::RESTORED_LOOK_UP), RESTORED, now));
+        done(doubted.map(|doubted| doubted as u64))
+    }
+
+    fn end_attempt(&self, id: i64, n: i32, end: &End) -> Done<()> {
+        let set = "UPDATE attempt SET ended = ?3, outcome = ?4, kind = ?5, code = ?6, passing = ?7, segments = ?8,
+                price = ?9, currency = ?10, bound = ?11
+             WHERE message = ?1 AND n = ?2 AND outcome IS NULL";
+        let price = end.price.as_ref().map(|price| price.micros);
+        let currency = end.price.as_ref().map(|price| price.currency.as_str());
+        let End { now, outcome, kind, code, passing, segments, bound, .. } = end;
+        self.put(set, params![id, n, now, outcome, kind, code, passing, segments, price, currency, bound])
+    }
+
+    fn end_unknown(&self, id: i64) -> Done<()> {
+        self.put("UPDATE attempt SET outcome = 'unknown' WHERE message = ?1 AND outcome IS NULL", (id,))
+    }
+
+    fn has_unknown_attempt(&self, id: i64) -> Done<bool> {
+        self.has("SELECT 1 FROM attempt WHERE message = ?1 AND outcome = 'unknown'", (id,))
+    }
+
+    fn insert_decision(&self, id: i64, decision: &str, why: &Reason, at: Timestamp) -> Done<()> {
+        let insert = "INSERT INTO decision (message, at, decision, rule, reason) VALUES (?1, ?2, ?3, ?4, ?5)";
+        self.put(insert, (id, at, decision, why.rule(), why.to_string()))
+    }
+
+    fn insert_part(&self, id: i64, n: i32, part: &MessageId) -> Done<()> {
+        let insert = "INSERT OR IGNORE INTO part (gateway, account, id, message)
+             SELECT gateway, account, ?3, message FROM attempt WHERE message = ?1 AND n = ?2";
+        self.put(insert, (id, n, part.as_str()))
+    }
+
+    fn insert_part_of(&self, of: &DeliveryRow<'_>, id: i64) -> Done<()> {
+        let insert = "INSERT OR IGNORE INTO part (gateway, account, id, message) VALUES (?1, ?2, ?3, ?4)";
+        self.put(insert, (of.gateway, of.account, of.id, id))
+    }
+
+    fn message_of_delivery(&self, of: &DeliveryRow<'_>) -> Done<Option<i64>> {
+        let message = "SELECT message FROM part WHERE gateway = ?1 AND account = ?4 AND id = ?2
+             UNION ALL
+             SELECT message FROM attempt WHERE reference = ?3 AND gateway = ?1 AND account = ?4
+             UNION ALL
+             SELECT m.id FROM message AS m JOIN attempt AS a ON a.message = m.id AND a.gateway = ?1 AND a.account = ?4
+             WHERE m.key = ?3 LIMIT 1";
+        done(self.row(message, (of.gateway, of.id, of.key, of.account), |row| row.get(0)))
+    }
+
+    fn accepted_until(&self, line: Option<&str>, person: &str, of: &DeliveryRow<'_>, at: Timestamp) -> Done<Vec<i64>> {
+        let had = "SELECT m.id FROM message AS m JOIN attempt AS a ON a.message = m.id AND a.n = m.attempts
+             WHERE m.line = ?1 AND m.recipient = ?2 AND m.state = 'accepted'
+               AND a.gateway = ?3 AND a.account = ?4 AND a.begun <= ?5";
+        done(self.rows(had, (line, person, of.gateway, of.account, at), |row| row.get(0)))
+    }
+
+    fn insert_early(&self, of: &DeliveryRow<'_>, receipt: &str, at: Timestamp) -> Done<()> {
+        let insert = "INSERT INTO early (gateway, account, id, key, delivery, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        self.put(insert, (of.gateway, of.account, of.id, of.key, receipt, at))
+    }
+
+    fn take_early(&self, id: i64) -> Done<Vec<String>> {
+        done(self.early(id))
+    }
+
+    fn insert_event(&self, event: &EventRow<'_>) -> Done<bool> {
+        let insert = "INSERT OR IGNORE INTO event (line, dedupe, kind, person, body, taken_in)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let with = (event.line, event.dedupe, event.kind, event.person, event.body, event.taken_in);
+        done(self.change(insert, with).map(|inserted| inserted == 1))
+    }
+
+    fn insert_files(&self, dedupe: &str, files: usize, now: Timestamp) -> Done<()> {
+        done(self.files(dedupe, files, now))
+    }
+
+    fn set_cursor(&self, channel: &str, place: &Cursor) -> Done<()> {
+        self.put("INSERT OR REPLACE INTO cursor (channel, place) VALUES (?1, ?2)", (channel, place.as_str()))
+    }
+
+    fn next_event(&self, line: Option<&str>, now: Timestamp) -> Done<Option<Handed>> {
+        done(match line {
+            None => self.row(NEXT_OF_ALL, (now,), handed),
+            Some(line) => self.row(NEXT_OF_LINE, (now, line), handed),
+        })
+    }
+
+    fn hold_event(&self, id: i64, until: Timestamp, attempts: u32) -> Done<()> {
+        self.put("UPDATE event SET lease = ?2, attempts = ?3 WHERE id = ?1", (id, until, attempts))
+    }
+
+    fn park_event(&self, id: i64, now: Timestamp) -> Done<()> {
+        self.put("UPDATE event SET parked = ?2 WHERE id = ?1", (id, now))
+    }
+
+    fn is_linked(&self, line: &str, previous: &str, current: &str) -> Done<bool> {
+        self.has("SELECT 1 FROM link WHERE line = ?1 AND previous = ?2 AND current = ?3", (line, previous, current))
+    }
+
+    fn later_link(&self, line: &str, previous: &str, at: Timestamp) -> Done<Option<(String, String)>> {
+        let later = "SELECT current, address FROM link WHERE line = ?1 AND previous = ?2 AND at > ?3";
+        done(self.row(later, (line, previous, at), |row| Ok((row.get(0)?, row.get(1)?))))
+    }
+
+    fn delete_link(&self, line: &str, previous: &str) -> Done<()> {
+        self.put("DELETE FROM link WHERE line = ?1 AND previous = ?2", (line, previous))
+    }
+
+    fn move_links(&self, line: &str, from: &str, (current, address): (&str, &str)) -> Done<()> {
+        let lead = "UPDATE link SET current = ?3, address = ?4 WHERE line = ?1 AND current = ?2";
+        self.put(lead, (line, from, current, address))
+    }
+
+    fn set_link(&self, line: &str, previous: &str, (current, address): (&str, &str), at: Timestamp) -> Done<()> {
+        let set = "INSERT OR REPLACE INTO link (line, previous, current, address, at) VALUES (?1, ?2, ?3, ?4, ?5)";
+        self.put(set, (line, previous, current, address, at))
+    }
+
+    fn names_of(&self, line: &str, names: &[String]) -> Done<Vec<String>> {
+        done(self.names(line, names))
+    }
+
+    fn ended_by_opt_out(&self, line: &str, names: &[String], from: u8) -> Done<Vec<i64>> {
+        done(self.ended(line, names, from))
+    }
+
+    fn addressed(&self, id: i64) -> Done<Option<(String, String, u8)>> {
+        let of = "SELECT line, recipient, priority FROM message WHERE id = ?1";
+        done(self.row(of, (id,), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))))
+    }
+
+    fn drop_fallbacks(&self, id: i64, line: &str, names: &[String], from: u8) -> Done<()> {
+        done(self.no_fallbacks(id, line, names, from))
+    }
+
+    fn drop_fallback(&self, id: i64) -> Done<()> {
+        self.put("UPDATE message SET fallback_due = NULL WHERE id = ?1", (id,))
+    }
+
+    fn instead_of(&self, id: i64) -> Done<Option<i64>> {
+        done(self.row("SELECT id FROM message WHERE instead_of = ?1", (id,), |row| row.get(0)))
+    }
+
+    fn take_fallbacks(&self, by: Option<Timestamp>) -> Done<Vec<FallbackRow>> {
+        done(self.fallbacks(by))
+    }
+
+    fn set_fallback(&self, id: i64, again: Option<Timestamp>, asked: bool) -> Done<()> {
+        let set = "UPDATE message SET fallback_due = ?2, lookups = lookups + ?3 WHERE id = ?1";
+        self.put(set, (id, again, asked))
+    }
+
+    fn is_removing(&self, file: &Digest) -> Done<bool> {
+        self.has("SELECT 1 FROM file WHERE sha256 = ?1 AND state = 'removing'", (file.to_string(),))
+    }
+
+    fn set_file(&self, hold: FileHold, file: &FileRow<'_>) -> Done<bool> {
+        let set = "UPDATE file SET state = ?4, due = ?5, sha256 = ?6, len = ?7, mime = ?8, reason = ?9
+             WHERE event = ?1 AND n = ?2 AND tries = ?3 AND state IN ('fetching', 'held')";
+        let (FileHold { event, n, tries }, FileRow { state, due, stored, reason }) = (hold, file);
+        let (sha256, mime) = (stored.map(|file| file.sha256.to_string()), stored.map(|file| &file.mime));
+        let len = stored.map(|file| i64::try_from(file.len).unwrap_or(i64::MAX));
+        let set = self.change(set, params![event, n, tries, state, due, sha256, len, mime, reason]);
+        done(set.map(|changed| changed == 1))
+    }
+
+    fn release_event(&self, event: i64) -> Done<()> {
+        let release = "UPDATE event SET lease = NULL WHERE id = ?1 AND acked IS NULL AND lease = taken_in + ?2
+             AND NOT EXISTS (SELECT 1 FROM file WHERE event = ?1 AND state IN ('waiting', 'fetching'))";
+        self.put(release, (event, i64::try_from(HELD_BACK.as_millis()).unwrap_or(i64::MAX)))
+    }
+}
