@@ -8,7 +8,7 @@ use super::fallback::{Answer, Falls};
 use super::outbox::{self, Id, Settled, State};
 use super::record::{
     AFTER_REMOVAL, Answers, Claimed, DeliveryRow, EVENT_ATTEMPTS, End, Enqueued, EventRow, FALLBACK_RESTORED,
-    FELL_BACK, FallbackRow, Fell, Fetched, FileHold, FileRow, Handed, HeldRow, Hold, Incoming, Looked, MessageRow, New,
+    FELL_BACK, FallbackRow, Fell, Fetched, FileHold, FileRow, Handed, Hold, Incoming, LinkRow, Looked, MessageRow, New,
     OPTED_OUT, Receipt, Ruling, Settle, TOLD, Written, link_of, opt_out_from, opt_out_of, opted_out, person_of,
     rung_of, told_by,
 };
@@ -28,8 +28,9 @@ impl<T, E, F: Future<Output = Result<T, E>> + Send> Statement<T, E> for F {}
 
 /// A transaction: the statements that the rules are made of.
 ///
-/// Those of a store that runs on a thread of its own are done when they return. A row that is read to be written is locked where others may write beside it, and so is what a `lock_` method
-/// names: where only one writes, these do nothing.
+/// Those of a store that runs on a thread of its own are done when they return. A row that is read to be written is
+/// locked where others may write beside it, and so is what a `lock_` method names: where only one writes, these do
+/// nothing.
 pub(super) trait Tx {
     type Error: From<serde_json::Error> + Send;
 
@@ -49,14 +50,8 @@ pub(super) trait Tx {
     /// The message of this key, which is there.
     fn message_by_key(&self, line: &str, key: &str) -> impl Statement<(i64, Written), Self::Error>;
 
-    /// A message whose state is about to change.
+    /// A message that is about to change.
     fn message(&self, id: i64) -> impl Statement<Option<MessageRow>, Self::Error>;
-
-    /// Returns `true` if the message is claimed by this hold, and not sent yet.
-    fn is_claimed(&self, hold: Hold) -> impl Statement<bool, Self::Error>;
-
-    /// The message that is claimed or sent by this hold.
-    fn held(&self, hold: Hold) -> impl Statement<Option<HeldRow>, Self::Error>;
 
     /// Puts a message into another state.
     fn set_state(&self, id: i64, delivery: Option<&str>, settled: &Settle) -> impl Statement<(), Self::Error>;
@@ -120,11 +115,8 @@ pub(super) trait Tx {
     /// Takes the deliveries out that were kept for a message, in any order.
     fn take_early(&self, id: i64) -> impl Statement<Vec<String>, Self::Error>;
 
-    /// Inserts an event: false if it is there.
+    /// Inserts an event and its files: false if it is there.
     fn insert_event(&self, event: &EventRow<'_>) -> impl Statement<bool, Self::Error>;
-
-    /// Inserts the files of an event that was inserted just now, and holds it back for them.
-    fn insert_files(&self, dedupe: &str, files: usize, now: Timestamp) -> impl Statement<(), Self::Error>;
 
     /// Sets where to go on polling.
     fn set_cursor(&self, channel: &str, place: &Cursor) -> impl Statement<(), Self::Error>;
@@ -138,30 +130,22 @@ pub(super) trait Tx {
     /// Parks an event.
     fn park_event(&self, id: i64, now: Timestamp) -> impl Statement<(), Self::Error>;
 
-    /// Returns `true` if an address of a person leads to that one.
-    fn is_linked(&self, line: &str, previous: &str, current: &str) -> impl Statement<bool, Self::Error>;
-
     /// Locks the links of a line: each change of them reads what the others wrote.
     fn lock_links(&self, _line: &str) -> impl Statement<(), Self::Error> {
         future::ready(Ok(()))
     }
 
-    /// Where an address leads to since a later moment: its name, and the address as it is kept.
-    fn later_link(
-        &self,
-        line: &str,
-        previous: &str,
-        at: Timestamp,
-    ) -> impl Statement<Option<(String, String)>, Self::Error>;
+    /// Where an address leads to.
+    fn link(&self, line: &str, previous: &str) -> impl Statement<Option<LinkRow>, Self::Error>;
 
     /// Forgets where an address leads to.
     fn delete_link(&self, line: &str, previous: &str) -> impl Statement<(), Self::Error>;
 
-    /// Lets all that leads to an address lead to another one.
-    fn move_links(&self, line: &str, from: &str, to: (&str, &str)) -> impl Statement<(), Self::Error>;
+    /// Lets all that leads to an address lead where this one does.
+    fn move_links(&self, line: &str, from: &str, to: &LinkRow) -> impl Statement<(), Self::Error>;
 
     /// Lets an address lead to another one.
-    fn set_link(&self, line: &str, previous: &str, to: (&str, &str), at: Timestamp) -> impl Statement<(), Self::Error>;
+    fn set_link(&self, line: &str, previous: &str, to: &LinkRow) -> impl Statement<(), Self::Error>;
 
     /// All names of the person who has these.
     fn names_of(&self, line: &str, names: &[String]) -> impl Statement<Vec<String>, Self::Error>;
@@ -169,14 +153,8 @@ pub(super) trait Tx {
     /// The messages of this priority or later that an opt-out of a person ends, in the order of their ids.
     fn ended_by_opt_out(&self, line: &str, names: &[String], from: u8) -> impl Statement<Vec<i64>, Self::Error>;
 
-    /// The line, the recipient and the priority of a message.
-    fn addressed(&self, id: i64) -> impl Statement<Option<(String, String, u8)>, Self::Error>;
-
     /// Drops the fallback of a message, and those of a person's messages of this priority or later.
     fn drop_fallbacks(&self, id: i64, line: &str, names: &[String], from: u8) -> impl Statement<(), Self::Error>;
-
-    /// Drops the fallback of a message.
-    fn drop_fallback(&self, id: i64) -> impl Statement<(), Self::Error>;
 
     /// The message that went instead of another.
     fn instead_of(&self, id: i64) -> impl Statement<Option<i64>, Self::Error>;
@@ -185,27 +163,15 @@ pub(super) trait Tx {
     /// holds are left to it.
     fn take_fallbacks(&self, by: Option<Timestamp>) -> impl Statement<Vec<FallbackRow>, Self::Error>;
 
-    /// Sets when a fallback is looked at again, if it is, and counts whether its gateway was asked.
+    /// Sets when a fallback is looked at again, or drops it, and counts whether its gateway was asked.
     fn set_fallback(&self, id: i64, again: Option<Timestamp>, asked: bool) -> impl Statement<(), Self::Error>;
 
-    /// Locks a file: nobody begins to remove it meanwhile.
-    fn lock_file(&self, _file: &Digest) -> impl Statement<(), Self::Error> {
-        future::ready(Ok(()))
-    }
-
-    /// Returns `true` if a file is being removed.
+    /// Returns `true` if a file is being removed. Nobody begins to, from now on.
     fn is_removing(&self, file: &Digest) -> impl Statement<bool, Self::Error>;
 
-    /// Locks an event: of two of its files that come at the same moment, the later one sees the other.
-    fn lock_event(&self, _event: i64) -> impl Statement<(), Self::Error> {
-        future::ready(Ok(()))
-    }
-
-    /// Writes down what becomes of a file: false if the claim was another's by then.
+    /// Writes down what becomes of a file: false if the claim was another's by then. Lets the event go that is held back
+    /// for files, once there are none to wait for and nobody has taken it since.
     fn set_file(&self, hold: FileHold, file: &FileRow<'_>) -> impl Statement<bool, Self::Error>;
-
-    /// Lets an event go that is held back for files, once there are none to wait for and nobody has taken it since.
-    fn release_event(&self, event: i64) -> impl Statement<(), Self::Error>;
 }
 
 /// Takes a message: it may be one that goes instead of another.
@@ -225,9 +191,15 @@ pub(super) async fn enqueue<T: Tx>(
     Ok(Enqueued::New(Id(id)))
 }
 
+/// A message that is claimed or sent by this hold.
+async fn held<T: Tx>(tx: &T, hold: Hold) -> Result<Option<MessageRow>, T::Error> {
+    let is_held = |row: &MessageRow| row.fence == hold.fence && matches!(row.state, State::Claimed | State::Sending);
+    Ok(tx.message(hold.id.0).await?.filter(is_held))
+}
+
 /// Writes down what the policy said of a claimed message, and puts it off or ends it.
 pub(super) async fn ruled<T: Tx>(tx: &T, hold: Hold, ruling: &Ruling) -> Result<bool, T::Error> {
-    if !tx.is_claimed(hold).await? {
+    if held(tx, hold).await?.is_none_or(|row| row.state != State::Claimed) {
         return Ok(false);
     }
     tx.insert_decision(hold.id.0, ruling.decision, &ruling.reason, ruling.settle.now).await?;
@@ -238,7 +210,7 @@ pub(super) async fn ruled<T: Tx>(tx: &T, hold: Hold, ruling: &Ruling) -> Result<
 pub(super) async fn finish<T: Tx>(tx: &T, hold: Hold, end: &End) -> Result<bool, T::Error> {
     let id = hold.id.0;
     tx.lock_message(id, &end.ids).await?;
-    let Some(HeldRow { line, recipient, delivery, attempts }) = tx.held(hold).await? else { return Ok(false) };
+    let Some(MessageRow { line, recipient, delivery, attempts, .. }) = held(tx, hold).await? else { return Ok(false) };
     tx.end_attempt(id, attempts, end).await?;
     for part in &end.ids {
         tx.insert_part(id, attempts, part).await?;
@@ -273,7 +245,7 @@ pub(super) async fn left_behind<T: Tx>(tx: &T, message: &Claimed, now: Timestamp
 
 /// Puts a message into another state, and tells the line where that is an end: which line it is.
 pub(super) async fn settle<T: Tx>(tx: &T, id: i64, settled: &Settle) -> Result<Option<String>, T::Error> {
-    let Some(MessageRow { line, state, delivery }) = tx.message(id).await? else { return Ok(None) };
+    let Some(MessageRow { line, state, delivery, .. }) = tx.message(id).await? else { return Ok(None) };
     if !settled.from.contains(&state) {
         return Ok(None);
     }
@@ -292,7 +264,8 @@ async fn put_settled<T: Tx>(
     if settled.state.is_settled() {
         let body = Settled { id: Id(id), state: settled.state, reason: settled.reason.clone() };
         let (line, body) = (Some(line), &serde_json::to_string(&body)?);
-        let event = EventRow { line, dedupe: None, kind: "settled", person: None, body, taken_in: settled.now };
+        let taken_in = settled.now;
+        let event = EventRow { line, dedupe: None, kind: "settled", person: None, body, files: 0, taken_in };
         tx.insert_event(&event).await?;
     }
     Ok(())
@@ -303,7 +276,7 @@ pub(super) async fn restored<T: Tx>(tx: &T, at: Timestamp, now: Timestamp) -> Re
     let doubted = tx.doubt_since(at, now).await?;
     for row in tx.take_fallbacks(None).await? {
         let id = row.id;
-        tx.drop_fallback(id).await?;
+        tx.set_fallback(id, None, false).await?;
         let Some(instead) = row.instead(now) else { continue };
         if let Enqueued::New(id) = enqueue(tx, &instead, &Written::of(&instead)?, Some(id)).await? {
             let reason = Some(FALLBACK_RESTORED.to_owned());
@@ -352,15 +325,12 @@ pub(super) async fn take_in<T: Tx>(
     let mut new = 0;
     for incoming @ Incoming { line, event, .. } in events {
         let (dedupe, body) = (Digest::of(event.id().as_bytes()).to_string(), serde_json::to_string(event)?);
-        let (line, person) = (line.as_deref(), person_of(event));
-        let row = EventRow { line, dedupe: Some(&dedupe), kind: "event", person, body: &body, taken_in: now };
-        if !tx.insert_event(&row).await? {
+        let (line, person, files) = (line.as_deref(), person_of(event), incoming.files());
+        let (dedupe, kind) = (Some(&*dedupe), "event");
+        if !tx.insert_event(&EventRow { line, dedupe, kind, person, body: &body, files, taken_in: now }).await? {
             continue;
         }
         new += 1;
-        if incoming.files() > 0 {
-            tx.insert_files(&dedupe, incoming.files(), now).await?;
-        }
         if let Event::Delivery(delivery) = event {
             deliver(tx, line, delivery, now).await?;
         }
@@ -472,23 +442,24 @@ fn risen(before: Option<&str>, state: DeliveryState) -> serde_json::Result<Strin
 /// Notes where a person is reached now: each address leads to the last one, however many lie between.
 async fn link<T: Tx>(tx: &T, line: &str, previous: &str, to: &Address, at: Timestamp) -> Result<(), T::Error> {
     let (previous, here) = (&*tx.name(previous), tx.name(to.expose()));
-    if tx.is_linked(line, previous, &here).await? {
+    if tx.link(line, previous).await?.is_some_and(|link| link.current == here) {
         return Ok(());
     }
     tx.lock_links(line).await?;
     // The later news may come first.
-    if tx.later_link(line, previous, at).await?.is_some() {
+    let is_later = |link: &LinkRow| link.at > at;
+    if tx.link(line, previous).await?.is_some_and(|link| is_later(&link)) {
         return Ok(());
     }
-    let (current, address) = match tx.later_link(line, &here, at).await? {
-        Some(later) => later,
-        None => (here.into_owned(), serde_json::to_string(to)?),
+    let to = match tx.link(line, &here).await?.filter(is_later) {
+        Some(later) => LinkRow { at, ..later },
+        None => LinkRow { current: here.into_owned(), address: serde_json::to_string(to)?, at },
     };
     // Who came back to an address leaves it no more.
-    tx.delete_link(line, &current).await?;
-    tx.move_links(line, previous, (&current, &address)).await?;
-    if current != previous {
-        tx.set_link(line, previous, (&current, &address), at).await?;
+    tx.delete_link(line, &to.current).await?;
+    tx.move_links(line, previous, &to).await?;
+    if to.current != previous {
+        tx.set_link(line, previous, &to).await?;
     }
     Ok(())
 }
@@ -504,7 +475,7 @@ async fn opt_out<T: Tx>(tx: &T, line: &str, names: &[String], from: u8, now: Tim
 
 /// The person of a message said STOP to it: it has no fallback any more, nor has another message to the same person.
 async fn opted_out_of<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<(), T::Error> {
-    let Some((line, recipient, priority)) = tx.addressed(message).await? else { return Ok(()) };
+    let Some(MessageRow { line, recipient, priority, .. }) = tx.message(message).await? else { return Ok(()) };
     let names = tx.names_of(&line, &[recipient]).await?;
     tx.drop_fallbacks(message, &line, &names, opt_out_from(priority)).await?;
     match tx.instead_of(message).await? {
@@ -516,7 +487,7 @@ async fn opted_out_of<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<(),
 /// Ends a message, as far as it has not gone, and its fallback.
 async fn ends<T: Tx>(tx: &T, id: i64, now: Timestamp) -> Result<(), T::Error> {
     tx.insert_decision(id, "opt_out", &Reason::new("opt-out", OPTED_OUT), now).await?;
-    tx.drop_fallback(id).await?;
+    tx.set_fallback(id, None, false).await?;
     let doubted = tx.has_unknown_attempt(id).await?;
     settle(tx, id, &opted_out(doubted, now)).await.map(drop)
 }
@@ -534,7 +505,6 @@ pub(super) async fn fetched<T: Tx>(
         Fetched::Again(at) => FileRow { due: Some(*at), ..waiting },
         Fetched::Failed(why) => FileRow { state: "failed", reason: Some(why), ..waiting },
         Fetched::Held(file) => {
-            tx.lock_file(&file.sha256).await?;
             taken = !tx.is_removing(&file.sha256).await?;
             if taken {
                 FileRow { state: "held", stored: Some(file), ..waiting }
@@ -543,8 +513,5 @@ pub(super) async fn fetched<T: Tx>(
             }
         }
     };
-    tx.lock_event(hold.event).await?;
-    let put = tx.set_file(hold, &file).await?;
-    tx.release_event(hold.event).await?;
-    Ok(put && taken)
+    Ok(tx.set_file(hold, &file).await? && taken)
 }

@@ -256,23 +256,29 @@ pub(super) struct EventRow<'a> {
     pub(super) kind: &'static str,
     pub(super) person: Option<&'a str>,
     pub(super) body: &'a str,
+    /// How many of its files are fetched: it is held back for them.
+    pub(super) files: usize,
     pub(super) taken_in: Timestamp,
 }
 
-/// A message whose state is about to change.
+/// A message that is about to change.
 pub(super) struct MessageRow {
     pub(super) line: String,
-    pub(super) state: State,
-    pub(super) delivery: Option<String>,
-}
-
-/// A message whose attempt ends.
-pub(super) struct HeldRow {
-    pub(super) line: String,
     pub(super) recipient: String,
+    pub(super) priority: u8,
+    pub(super) state: State,
+    pub(super) fence: i64,
     pub(super) delivery: Option<String>,
     /// The number of its last attempt.
     pub(super) attempts: i32,
+}
+
+/// Where an address leads to, and since when.
+pub(super) struct LinkRow {
+    pub(super) current: String,
+    /// The address as it is kept.
+    pub(super) address: String,
+    pub(super) at: Timestamp,
 }
 
 /// What a delivery says of the message that it is of.

@@ -250,16 +250,13 @@ impl Engine for Sqlite {
         if most == 0 {
             return Ok(Vec::new());
         }
+        let claim = "UPDATE message SET state = 'claimed', lease = ?2, fence = fence + 1
+             WHERE id = ?1 AND state IN ('queued', 'deferred')";
         let claimed = self.run(move |db| {
             let mut claimed = Vec::new();
             for id in ready(db, now, most)? {
                 // Where a damaged index names another message, nothing is claimed.
-                let changed = db
-                    .prepare_cached(
-                        "UPDATE message SET state = 'claimed', lease = ?2, fence = fence + 1
-                         WHERE id = ?1 AND state IN ('queued', 'deferred')",
-                    )?
-                    .execute((id, now.plus(lease)))?;
+                let changed = Db(db).change(claim, (id, now.plus(lease)))?;
                 if changed != 1 {
                     return Err(rusqlite::Error::StatementChangedRows(changed));
                 }
@@ -271,16 +268,9 @@ impl Engine for Sqlite {
     }
 
     async fn release(&self, hold: Hold, due: Timestamp, why: &'static str) -> Result<bool> {
-        self.run(move |db| {
-            let changed = db
-                .prepare_cached(
-                    "UPDATE message SET state = 'deferred', due = ?3, reason = ?4, lease = NULL
-                     WHERE id = ?1 AND fence = ?2 AND state = 'claimed'",
-                )?
-                .execute((hold.id.0, hold.fence, due, why))?;
-            Ok(changed == 1)
-        })
-        .await
+        let release = "UPDATE message SET state = 'deferred', due = ?3, reason = ?4, lease = NULL
+             WHERE id = ?1 AND fence = ?2 AND state = 'claimed'";
+        self.run(move |db| Ok(Db(db).change(release, (hold.id.0, hold.fence, due, why))? == 1)).await
     }
 
     async fn ruled(&self, hold: Hold, ruling: Ruling) -> Result<bool> {
@@ -301,27 +291,17 @@ impl Engine for Sqlite {
     }
 
     async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool> {
+        let begin = "UPDATE message SET state = 'sending', attempts = attempts + 1
+             WHERE id = ?1 AND fence = ?2 AND state = 'claimed' AND lease > ?3";
+        let note = "INSERT INTO attempt (message, n, gateway, account, begun, reference)
+             VALUES (?1, (SELECT attempts FROM message WHERE id = ?1), ?2, ?3, ?4, ?5)";
         self.run(move |db| {
-            let changed = db
-                .prepare_cached(
-                    "UPDATE message SET state = 'sending', attempts = attempts + 1
-                     WHERE id = ?1 AND fence = ?2 AND state = 'claimed' AND lease > ?3",
-                )?
-                .execute((hold.id.0, hold.fence, attempt.at))?;
-            if changed == 1 {
-                db.prepare_cached(
-                    "INSERT INTO attempt (message, n, gateway, account, begun, reference)
-                     VALUES (?1, (SELECT attempts FROM message WHERE id = ?1), ?2, ?3, ?4, ?5)",
-                )?
-                .execute((
-                    hold.id.0,
-                    &attempt.gateway,
-                    &attempt.account,
-                    attempt.at,
-                    &attempt.reference,
-                ))?;
+            let begun = Db(db).change(begin, (hold.id.0, hold.fence, attempt.at))? == 1;
+            if begun {
+                let Attempt { gateway, account, at, reference, .. } = &attempt;
+                Db(db).change(note, (hold.id.0, gateway, account, at, reference))?;
             }
-            Ok(changed == 1)
+            Ok(begun)
         })
         .await
     }
@@ -331,19 +311,15 @@ impl Engine for Sqlite {
     }
 
     async fn recover(&self, now: Timestamp, all: bool) -> Result<Recovered> {
+        let lapsed = "SELECT id FROM message WHERE lease IS NOT NULL AND state = 'sending' AND (lease <= ?1 OR ?2)";
+        let requeue = "UPDATE message SET state = 'queued', due = ?1, lease = NULL
+             WHERE lease IS NOT NULL AND state = 'claimed' AND (lease <= ?1 OR ?2)";
         self.run(move |db| {
-            let lapsed = "SELECT id FROM message WHERE lease IS NOT NULL AND state = 'sending' AND (lease <= ?1 OR ?2)";
-            let read = |row: &Row<'_>| row.get(0);
-            let lapsed = db.prepare_cached(lapsed)?.query_map((now, all), read)?.collect::<Result<Vec<i64>, _>>()?;
+            let lapsed = Db(db).rows(lapsed, (now, all), |row| row.get(0))?;
             for id in &lapsed {
                 run(flow::left_behind(&Db(db), &read_held(db, *id)?.read(), now))?;
             }
-            let queued = db
-                .prepare_cached(
-                    "UPDATE message SET state = 'queued', due = ?1, lease = NULL
-                     WHERE lease IS NOT NULL AND state = 'claimed' AND (lease <= ?1 OR ?2)",
-                )?
-                .execute((now, all))?;
+            let queued = Db(db).change(requeue, (now, all))?;
             if all {
                 file::recover(db, now)?;
             }
@@ -357,16 +333,14 @@ impl Engine for Sqlite {
     }
 
     async fn doubtful(&self, now: Timestamp, wait: Duration, most: u32) -> Result<Vec<Claimed>> {
+        let due = "SELECT id FROM message WHERE state = 'unknown' AND due <= ?1 ORDER BY due LIMIT ?2";
+        let later = "UPDATE message SET due = ?2, lookups = lookups + 1 WHERE id = ?1";
         let doubtful = self.run(move |db| {
-            let due = "SELECT id FROM message WHERE state = 'unknown' AND due <= ?1 ORDER BY due LIMIT ?2";
-            let ids =
-                db.prepare_cached(due)?.query_map((now, most), |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
-            let mut doubtful = Vec::with_capacity(ids.len());
-            for id in ids {
+            let mut doubtful = Vec::new();
+            for id in Db(db).rows(due, (now, most), |row| row.get(0))? {
                 doubtful.push(read_held(db, id)?);
                 // If nobody settles it, it is asked about again.
-                db.prepare_cached("UPDATE message SET due = ?2, lookups = lookups + 1 WHERE id = ?1")?
-                    .execute((id, now.plus(wait)))?;
+                Db(db).change(later, (id, now.plus(wait)))?;
             }
             Ok(doubtful)
         });
@@ -375,7 +349,7 @@ impl Engine for Sqlite {
 
     async fn hold_fallback(&self, id: Id) -> Result<()> {
         let hold = "UPDATE message SET fallback_due = NULL WHERE id = ?1 AND state IN ('unknown', 'parked')";
-        self.run(move |db| db.prepare_cached(hold)?.execute((id.0,)).map(|_| ())).await
+        self.run(move |db| Db(db).change(hold, (id.0,)).map(|_| ())).await
     }
 
     async fn standing(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>> {
@@ -398,13 +372,9 @@ impl Engine for Sqlite {
     }
 
     async fn cursor(&self, channel: &str) -> Result<Option<Cursor>> {
-        let channel = channel.to_owned();
-        self.run(move |db| {
-            let place = db.prepare_cached("SELECT place FROM cursor WHERE channel = ?1")?;
-            let mut place = place;
-            place.query_row((&channel,), |row| row.get::<_, String>(0).map(Cursor::new)).optional()
-        })
-        .await
+        let (channel, place) = (channel.to_owned(), "SELECT place FROM cursor WHERE channel = ?1");
+        let read = |row: &Row<'_>| row.get::<_, String>(0).map(Cursor::new);
+        self.run(move |db| Db(db).row(place, (&channel,), read)).await
     }
 
     async fn next(&self, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<Handed>> {
@@ -436,12 +406,8 @@ impl Engine for Sqlite {
     }
 
     async fn ack(&self, event: i64, now: Timestamp) -> Result<()> {
-        self.run(move |db| {
-            db.prepare_cached("UPDATE event SET acked = ?2 WHERE id = ?1 AND acked IS NULL")?
-                .execute((event, now))
-                .map(|_| ())
-        })
-        .await
+        let ack = "UPDATE event SET acked = ?2 WHERE id = ?1 AND acked IS NULL";
+        self.run(move |db| Db(db).change(ack, (event, now)).map(|_| ())).await
     }
 
     async fn status(&self, id: Id) -> Result<Option<Status>> {
@@ -455,11 +421,8 @@ impl Engine for Sqlite {
 
     async fn by_key(&self, line: &str, key: &str) -> Result<Option<Id>> {
         let (line, key) = (line.to_owned(), key.to_owned());
-        self.run(move |db| {
-            let mut id = db.prepare_cached("SELECT id FROM message WHERE line = ?1 AND key = ?2")?;
-            id.query_row((&line, &key), |row| row.get(0).map(Id)).optional()
-        })
-        .await
+        let id = "SELECT id FROM message WHERE line = ?1 AND key = ?2";
+        self.run(move |db| Db(db).row(id, (&line, &key), |row| row.get(0).map(Id))).await
     }
 
     async fn stats(&self, now: Timestamp) -> Result<Stats> {

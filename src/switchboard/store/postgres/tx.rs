@@ -3,22 +3,29 @@
 use std::borrow::Cow;
 
 use tokio_postgres::Row;
+use tokio_postgres::types::{FromSql, ToSql};
 
 use super::super::super::engine::Bell;
 use super::super::super::fallback::First;
 use super::super::super::flow::Tx;
 use super::super::super::outbox::{self, PRIORITY_LAST, State};
 use super::super::super::record::{
-    DeliveryRow, End, EventRow, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK, Handed, HeldRow, Hold,
-    Incoming, MessageRow, New, RESTORED, Settle, What, Written, rung_of,
+    DeliveryRow, End, EventRow, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK, Handed, Incoming, LinkRow,
+    MessageRow, New, RESTORED, Settle, What, Written, rung_of,
 };
 use super::session::{Fault, Session};
-use super::{count, file, indexed, state, text};
+use super::{count, file, indexed, moment, state, text};
 use crate::channel::Cursor;
 use crate::clock::Timestamp;
 use crate::event::Event;
 use crate::id::{Digest, MessageId};
 use crate::policy::Reason;
+
+impl Session {
+    async fn put(&self, sql: &'static str, with: &[&(dyn ToSql + Sync)]) -> Result<(), Fault> {
+        self.change(sql, with).await.map(drop)
+    }
+}
 
 impl Tx for Session {
     type Error = Fault;
@@ -74,23 +81,13 @@ impl Tx for Session {
     }
 
     async fn message(&self, id: i64) -> Result<Option<MessageRow>, Fault> {
-        let of = "SELECT line, state, delivery FROM civic_messaging.message WHERE id = $1 FOR UPDATE";
+        let of = "SELECT line, recipient, priority, state, fence, delivery, attempts FROM civic_messaging.message
+             WHERE id = $1 FOR UPDATE";
         let Some(row) = self.row(of, &[&id]).await? else { return Ok(None) };
-        Ok(Some(MessageRow { line: row.try_get(0)?, state: state(&row, 1)?, delivery: row.try_get(2)? }))
-    }
-
-    async fn is_claimed(&self, hold: Hold) -> Result<bool, Fault> {
-        let claimed = "SELECT 1 FROM civic_messaging.message
-             WHERE id = $1 AND fence = $2 AND state = 'claimed' FOR UPDATE";
-        Ok(self.row(claimed, &[&hold.id.0, &hold.fence]).await?.is_some())
-    }
-
-    async fn held(&self, hold: Hold) -> Result<Option<HeldRow>, Fault> {
-        let held = "SELECT line, recipient, delivery, attempts FROM civic_messaging.message
-             WHERE id = $1 AND fence = $2 AND state IN ('claimed', 'sending') FOR UPDATE";
-        let Some(row) = self.row(held, &[&hold.id.0, &hold.fence]).await? else { return Ok(None) };
-        let (line, recipient) = (row.try_get(0)?, row.try_get(1)?);
-        Ok(Some(HeldRow { line, recipient, delivery: row.try_get(2)?, attempts: row.try_get(3)? }))
+        let priority = u8::try_from(row.try_get::<_, i16>(2)?).unwrap_or(PRIORITY_LAST);
+        let (line, recipient, state) = (row.try_get(0)?, row.try_get(1)?, state(&row, 3)?);
+        let (fence, delivery, attempts) = (row.try_get(4)?, row.try_get(5)?, row.try_get(6)?);
+        Ok(Some(MessageRow { line, recipient, priority, state, fence, delivery, attempts }))
     }
 
     async fn set_state(&self, id: i64, delivery: Option<&str>, settled: &Settle) -> Result<(), Fault> {
@@ -120,7 +117,7 @@ impl Tx for Session {
              SET delivery = $2,
                  fallback_due = CASE WHEN $5 THEN NULL WHEN $3 AND fallback_due > $4 THEN $4 ELSE fallback_due END
              WHERE id = $1";
-        self.change(set, &[&id, &delivery, &failed, &now.as_millis(), &arrived]).await.map(drop)
+        self.put(set, &[&id, &delivery, &failed, &now.as_millis(), &arrived]).await
     }
 
     async fn doubt_since(&self, at: Timestamp, now: Timestamp) -> Result<u64, Fault> {
@@ -141,14 +138,12 @@ impl Tx for Session {
         let currency = end.price.as_ref().map(|price| text(price.currency.as_str()));
         let End { outcome, kind, passing, bound, .. } = end;
         let now = end.now.as_millis();
-        self.change(set, &[&id, &n, &now, outcome, kind, &code, passing, &segments, &price, &currency, bound])
-            .await
-            .map(drop)
+        self.put(set, &[&id, &n, &now, outcome, kind, &code, passing, &segments, &price, &currency, bound]).await
     }
 
     async fn end_unknown(&self, id: i64) -> Result<(), Fault> {
         let set = "UPDATE civic_messaging.attempt SET outcome = 'unknown' WHERE message = $1 AND outcome IS NULL";
-        self.change(set, &[&id]).await.map(drop)
+        self.put(set, &[&id]).await
     }
 
     async fn has_unknown_attempt(&self, id: i64) -> Result<bool, Fault> {
@@ -160,20 +155,20 @@ impl Tx for Session {
         let insert = "INSERT INTO civic_messaging.decision (message, at, decision, rule, reason)
              VALUES ($1, $2, $3, $4, $5)";
         let (rule, words) = (text(why.rule()), why.to_string());
-        self.change(insert, &[&id, &at.as_millis(), &decision, &rule, &text(&words)]).await.map(drop)
+        self.put(insert, &[&id, &at.as_millis(), &decision, &rule, &text(&words)]).await
     }
 
     async fn insert_part(&self, id: i64, n: i32, part: &MessageId) -> Result<(), Fault> {
         let insert = "INSERT INTO civic_messaging.part (gateway, account, id, message)
              SELECT gateway, account, $3, message FROM civic_messaging.attempt WHERE message = $1 AND n = $2
              ON CONFLICT DO NOTHING";
-        self.change(insert, &[&id, &n, &indexed(part.as_str())]).await.map(drop)
+        self.put(insert, &[&id, &n, &indexed(part.as_str())]).await
     }
 
     async fn insert_part_of(&self, of: &DeliveryRow<'_>, id: i64) -> Result<(), Fault> {
         let insert = "INSERT INTO civic_messaging.part (gateway, account, id, message) VALUES ($1, $2, $3, $4)
              ON CONFLICT DO NOTHING";
-        self.change(insert, &[&indexed(of.gateway), &text(of.account), &of.id.map(indexed), &id]).await.map(drop)
+        self.put(insert, &[&indexed(of.gateway), &text(of.account), &of.id.map(indexed), &id]).await
     }
 
     async fn lock_deliveries(&self, events: &[Incoming]) -> Result<(), Fault> {
@@ -235,7 +230,7 @@ impl Tx for Session {
              VALUES ($1, $2, $3, $4, $5, $6)";
         let (gateway, account) = (indexed(of.gateway), text(of.account));
         let (id, key) = (of.id.map(indexed), of.key.map(indexed));
-        self.change(insert, &[&gateway, &account, &id, &key, &receipt, &at.as_millis()]).await.map(drop)
+        self.put(insert, &[&gateway, &account, &id, &key, &receipt, &at.as_millis()]).await
     }
 
     async fn take_early(&self, id: i64) -> Result<Vec<String>, Fault> {
@@ -257,30 +252,26 @@ impl Tx for Session {
     }
 
     async fn insert_event(&self, event: &EventRow<'_>) -> Result<bool, Fault> {
-        let insert = "INSERT INTO civic_messaging.event (line, dedupe, kind, person, body, taken_in)
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (dedupe) DO NOTHING";
+        let EventRow { dedupe, kind, body, files, taken_in, .. } = event;
+        let insert = "INSERT INTO civic_messaging.event (line, dedupe, kind, person, body, taken_in, lease)
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (dedupe) DO NOTHING RETURNING id";
         let (line, person) = (event.line.map(indexed), event.person.map(indexed));
-        let EventRow { dedupe, kind, body, .. } = event;
-        let new = self.change(insert, &[&line, dedupe, kind, &person, body, &event.taken_in.as_millis()]).await? == 1;
-        if new {
-            self.rings(Bell::ToRead);
+        let (at, held_back) = (taken_in.as_millis(), (*files > 0).then(|| taken_in.plus(HELD_BACK).as_millis()));
+        let row = self.row(insert, &[&line, dedupe, kind, &person, body, &at, &held_back]).await?;
+        let Some(id) = first(row.as_ref())? else { return Ok(false) };
+        if *files > 0 {
+            let insert = "INSERT INTO civic_messaging.file (event, n, state, due)
+                 SELECT $1, n, 'waiting', $3 FROM generate_series(0, $2 - 1) AS n";
+            self.put(insert, &[&id, &i32::try_from(*files).unwrap_or(i32::MAX), &at]).await?;
         }
-        Ok(new)
-    }
-
-    async fn insert_files(&self, dedupe: &str, files: usize, now: Timestamp) -> Result<(), Fault> {
-        let insert = "INSERT INTO civic_messaging.file (event, n, state, due)
-             SELECT id, n, 'waiting', $3 FROM civic_messaging.event, generate_series(0, $2 - 1) AS n WHERE dedupe = $1";
-        let files = i32::try_from(files).unwrap_or(i32::MAX);
-        self.change(insert, &[&dedupe, &files, &now.as_millis()]).await?;
-        let hold = "UPDATE civic_messaging.event SET lease = $2 WHERE dedupe = $1";
-        self.change(hold, &[&dedupe, &now.plus(HELD_BACK).as_millis()]).await.map(drop)
+        self.rings(Bell::ToRead);
+        Ok(true)
     }
 
     async fn set_cursor(&self, channel: &str, place: &Cursor) -> Result<(), Fault> {
         let set = "INSERT INTO civic_messaging.cursor (channel, place) VALUES ($1, $2)
              ON CONFLICT (channel) DO UPDATE SET place = excluded.place";
-        self.change(set, &[&indexed(channel), &text(place.as_str())]).await.map(drop)
+        self.put(set, &[&indexed(channel), &text(place.as_str())]).await
     }
 
     async fn next_event(&self, line: Option<&str>, now: Timestamp) -> Result<Option<Handed>, Fault> {
@@ -304,17 +295,12 @@ impl Tx for Session {
 
     async fn hold_event(&self, id: i64, until: Timestamp, attempts: u32) -> Result<(), Fault> {
         let hold = "UPDATE civic_messaging.event SET lease = $2, attempts = $3 WHERE id = $1";
-        self.change(hold, &[&id, &until.as_millis(), &attempts.cast_signed()]).await.map(drop)
+        self.put(hold, &[&id, &until.as_millis(), &attempts.cast_signed()]).await
     }
 
     async fn park_event(&self, id: i64, now: Timestamp) -> Result<(), Fault> {
         let park = "UPDATE civic_messaging.event SET parked = $2 WHERE id = $1";
-        self.change(park, &[&id, &now.as_millis()]).await.map(drop)
-    }
-
-    async fn is_linked(&self, line: &str, previous: &str, current: &str) -> Result<bool, Fault> {
-        let there = "SELECT 1 FROM civic_messaging.link WHERE line = $1 AND previous = $2 AND current = $3";
-        Ok(self.row(there, &[&indexed(line), &indexed(previous), &indexed(current)]).await?.is_some())
+        self.put(park, &[&id, &now.as_millis()]).await
     }
 
     async fn lock_links(&self, line: &str) -> Result<(), Fault> {
@@ -322,34 +308,28 @@ impl Tx for Session {
         self.rows(lock, &[&indexed(line)]).await.map(drop)
     }
 
-    async fn later_link(&self, line: &str, previous: &str, at: Timestamp) -> Result<Option<(String, String)>, Fault> {
-        let later = "SELECT current, address FROM civic_messaging.link WHERE line = $1 AND previous = $2 AND at > $3";
-        let row = self.row(later, &[&indexed(line), &indexed(previous), &at.as_millis()]).await?;
-        row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+    async fn link(&self, line: &str, previous: &str) -> Result<Option<LinkRow>, Fault> {
+        let of = "SELECT current, address, at FROM civic_messaging.link WHERE line = $1 AND previous = $2";
+        let Some(row) = self.row(of, &[&indexed(line), &indexed(previous)]).await? else { return Ok(None) };
+        Ok(Some(LinkRow { current: row.try_get(0)?, address: row.try_get(1)?, at: moment(&row, 2)? }))
     }
 
     async fn delete_link(&self, line: &str, previous: &str) -> Result<(), Fault> {
         let delete = "DELETE FROM civic_messaging.link WHERE line = $1 AND previous = $2";
-        self.change(delete, &[&indexed(line), &indexed(previous)]).await.map(drop)
+        self.put(delete, &[&indexed(line), &indexed(previous)]).await
     }
 
-    async fn move_links(&self, line: &str, from: &str, (current, address): (&str, &str)) -> Result<(), Fault> {
+    async fn move_links(&self, line: &str, from: &str, to: &LinkRow) -> Result<(), Fault> {
         let lead = "UPDATE civic_messaging.link SET current = $3, address = $4 WHERE line = $1 AND current = $2";
-        self.change(lead, &[&indexed(line), &indexed(from), &indexed(current), &address]).await.map(drop)
+        self.put(lead, &[&indexed(line), &indexed(from), &indexed(&to.current), &to.address]).await
     }
 
-    async fn set_link(
-        &self,
-        line: &str,
-        previous: &str,
-        (current, address): (&str, &str),
-        at: Timestamp,
-    ) -> Result<(), Fault> {
+    async fn set_link(&self, line: &str, previous: &str, to: &LinkRow) -> Result<(), Fault> {
         let set = "INSERT INTO civic_messaging.link (line, previous, current, address, at) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (line, previous) DO UPDATE SET current = excluded.current, address = excluded.address,
                  at = excluded.at";
-        let (line, previous, current) = (indexed(line), indexed(previous), indexed(current));
-        self.change(set, &[&line, &previous, &current, &address, &at.as_millis()]).await.map(drop)
+        let (line, previous, current) = (indexed(line), indexed(previous), indexed(&to.current));
+        self.put(set, &[&line, &previous, &current, &to.address, &to.at.as_millis()]).await
     }
 
     async fn names_of(&self, line: &str, names: &[String]) -> Result<Vec<String>, Fault> {
@@ -384,13 +364,6 @@ impl Tx for Session {
         all(&self.rows(of, &[&indexed(line), &names, &i16::from(from)]).await?)
     }
 
-    async fn addressed(&self, id: i64) -> Result<Option<(String, String, u8)>, Fault> {
-        let of = "SELECT line, recipient, priority FROM civic_messaging.message WHERE id = $1";
-        let Some(row) = self.row(of, &[&id]).await? else { return Ok(None) };
-        let priority = u8::try_from(row.try_get::<_, i16>(2)?).unwrap_or(PRIORITY_LAST);
-        Ok(Some((row.try_get(0)?, row.try_get(1)?, priority)))
-    }
-
     async fn drop_fallbacks(&self, id: i64, line: &str, names: &[String], from: u8) -> Result<(), Fault> {
         let drop_all = "UPDATE civic_messaging.message SET fallback_due = NULL
              WHERE id IN (
@@ -399,11 +372,7 @@ impl Tx for Session {
                    AND conversation
                        = ANY (SELECT hashtextextended($1 || chr(10) || person, 0) FROM unnest($2::text[]) AS person)
                  ORDER BY id FOR UPDATE)";
-        self.change(drop_all, &[&indexed(line), &names, &i16::from(from), &id]).await.map(drop)
-    }
-
-    async fn drop_fallback(&self, id: i64) -> Result<(), Fault> {
-        self.change("UPDATE civic_messaging.message SET fallback_due = NULL WHERE id = $1", &[&id]).await.map(drop)
+        self.put(drop_all, &[&indexed(line), &names, &i16::from(from), &id]).await
     }
 
     async fn instead_of(&self, id: i64) -> Result<Option<i64>, Fault> {
@@ -417,20 +386,13 @@ impl Tx for Session {
 
     async fn set_fallback(&self, id: i64, again: Option<Timestamp>, asked: bool) -> Result<(), Fault> {
         let set = "UPDATE civic_messaging.message SET fallback_due = $2, lookups = lookups + $3 WHERE id = $1";
-        self.change(set, &[&id, &again.map(Timestamp::as_millis), &i32::from(asked)]).await.map(drop)
-    }
-
-    async fn lock_file(&self, sha256: &Digest) -> Result<(), Fault> {
-        file::lock(self, std::slice::from_ref(sha256)).await
+        self.put(set, &[&id, &again.map(Timestamp::as_millis), &i32::from(asked)]).await
     }
 
     async fn is_removing(&self, sha256: &Digest) -> Result<bool, Fault> {
+        file::lock(self, std::slice::from_ref(sha256)).await?;
         let removing = "SELECT 1 FROM civic_messaging.file WHERE sha256 = $1 AND state = 'removing' LIMIT 1";
         Ok(self.row(removing, &[&sha256.to_string()]).await?.is_some())
-    }
-
-    async fn lock_event(&self, event: i64) -> Result<(), Fault> {
-        self.row("SELECT 1 FROM civic_messaging.event WHERE id = $1 FOR UPDATE", &[&event]).await.map(drop)
     }
 
     async fn set_file(&self, hold: FileHold, file: &FileRow<'_>) -> Result<bool, Fault> {
@@ -442,16 +404,16 @@ impl Tx for Session {
         let sha256 = stored.map(|file| file.sha256.to_string());
         let len = stored.map(|file| i64::try_from(file.len).unwrap_or(i64::MAX));
         let mime = stored.map(|file| text(&file.mime));
+        // Of two files of one event that come at the same moment, the later one has to see the other.
+        self.row("SELECT 1 FROM civic_messaging.event WHERE id = $1 FOR UPDATE", &[&event]).await?;
         let set = self.change(set, &[&event, &n, &tries, state, &due, &sha256, &len, &mime, &reason]).await?;
-        Ok(set == 1)
-    }
-
-    async fn release_event(&self, event: i64) -> Result<(), Fault> {
+        // Not one that somebody has taken since.
         let release = "UPDATE civic_messaging.event SET lease = NULL
              WHERE id = $1 AND acked IS NULL AND lease = taken_in + $2 AND NOT EXISTS (
                  SELECT 1 FROM civic_messaging.file WHERE event = $1 AND state IN ('waiting', 'fetching'))";
         let held_back = i64::try_from(HELD_BACK.as_millis()).unwrap_or(i64::MAX);
-        self.change(release, &[&event, &held_back]).await.map(drop)
+        self.put(release, &[&event, &held_back]).await?;
+        Ok(set == 1)
     }
 }
 
@@ -461,7 +423,7 @@ fn first(row: Option<&Row>) -> Result<Option<i64>, Fault> {
 }
 
 /// The first column of all rows.
-fn all<'a, T: tokio_postgres::types::FromSql<'a>>(rows: &'a [Row]) -> Result<Vec<T>, Fault> {
+fn all<'a, T: FromSql<'a>>(rows: &'a [Row]) -> Result<Vec<T>, Fault> {
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 

@@ -11,8 +11,8 @@ use super::super::super::fallback::First;
 use super::super::super::flow::Tx;
 use super::super::super::outbox;
 use super::super::super::record::{
-    DeliveryRow, End, EventRow, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK, Handed, HeldRow, Hold,
-    MessageRow, New, RESTORED, Settle, What, Written, rung_of,
+    DeliveryRow, End, EventRow, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK, Handed, LinkRow, MessageRow,
+    New, RESTORED, Settle, What, Written, rung_of,
 };
 use crate::channel::Cursor;
 use crate::clock::Timestamp;
@@ -38,6 +38,10 @@ fn done<T>(done: rusqlite::Result<T>) -> Done<T> {
     ready(done.map_err(Fault))
 }
 
+fn all_done<T>(work: impl FnOnce() -> rusqlite::Result<T>) -> Done<T> {
+    done(work())
+}
+
 /// Runs a rule to its end. It waits for nothing, since its statements are done when they return.
 pub(super) fn run<T>(rule: impl Future<Output = Result<T, Fault>>) -> rusqlite::Result<T> {
     match pin!(rule).poll(&mut Context::from_waker(Waker::noop())) {
@@ -47,7 +51,7 @@ pub(super) fn run<T>(rule: impl Future<Output = Result<T, Fault>>) -> rusqlite::
 }
 
 impl Db<'_> {
-    fn change(&self, sql: &str, with: impl Params) -> rusqlite::Result<usize> {
+    pub(super) fn change(&self, sql: &str, with: impl Params) -> rusqlite::Result<usize> {
         self.0.prepare_cached(sql)?.execute(with)
     }
 
@@ -55,7 +59,7 @@ impl Db<'_> {
         done(self.change(sql, with).map(|_| ()))
     }
 
-    fn row<T>(
+    pub(super) fn row<T>(
         &self,
         sql: &str,
         with: impl Params,
@@ -68,12 +72,12 @@ impl Db<'_> {
         done(self.row(sql, with, |_| Ok(())).map(|row| row.is_some()))
     }
 
-    fn rows<T, C: FromIterator<T>>(
+    pub(super) fn rows<T>(
         &self,
         sql: &str,
         with: impl Params,
         read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-    ) -> rusqlite::Result<C> {
+    ) -> rusqlite::Result<Vec<T>> {
         self.0.prepare_cached(sql)?.query_map(with, read)?.collect()
     }
 
@@ -98,64 +102,6 @@ impl Db<'_> {
             let (id, line, key, lookups) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(9)?);
             Ok(FallbackRow { id, line, key, lookups, fallback, first })
         })
-    }
-
-    fn early(&self, id: i64) -> rusqlite::Result<Vec<String>> {
-        let by_id = "SELECT e.rowid, e.delivery FROM part AS p
-             JOIN early AS e ON e.gateway = p.gateway AND e.account = p.account AND e.id = p.id WHERE p.message = ?1";
-        let by_key = "SELECT e.rowid, e.delivery FROM message AS m JOIN early AS e ON e.key = m.key
-             JOIN attempt AS a ON a.message = m.id AND a.gateway = e.gateway AND a.account = e.account WHERE m.id = ?1";
-        let by_reference = "SELECT e.rowid, e.delivery FROM attempt AS a JOIN early AS e ON e.key = a.reference
-             AND e.gateway = a.gateway AND e.account = a.account WHERE a.message = ?1";
-        let mut taken = Vec::new();
-        for early in [by_id, by_key, by_reference] {
-            let early: Vec<(i64, String)> = self.rows(early, (id,), |row| Ok((row.get(0)?, row.get(1)?)))?;
-            for (rowid, delivery) in early {
-                self.change("DELETE FROM early WHERE rowid = ?1", (rowid,))?;
-                taken.push(delivery);
-            }
-        }
-        Ok(taken)
-    }
-
-    fn files(&self, dedupe: &str, files: usize, now: Timestamp) -> rusqlite::Result<()> {
-        let put = "INSERT INTO file (event, n, state, due) SELECT id, ?2, 'waiting', ?3 FROM event WHERE dedupe = ?1";
-        for n in 0..i64::try_from(files).unwrap_or(i64::MAX) {
-            self.change(put, (dedupe, n, now))?;
-        }
-        self.change("UPDATE event SET lease = ?2 WHERE dedupe = ?1", (dedupe, now.plus(HELD_BACK))).map(|_| ())
-    }
-
-    fn names(&self, line: &str, names: &[String]) -> rusqlite::Result<Vec<String>> {
-        let linked = "SELECT current FROM link WHERE line = ?1 AND previous = ?2
-             UNION SELECT previous FROM link WHERE line = ?1
-               AND (current = ?2 OR current = (SELECT current FROM link WHERE line = ?1 AND previous = ?2))";
-        let mut all: BTreeSet<String> = names.iter().cloned().collect();
-        for name in names {
-            all.extend(self.rows::<_, Vec<_>>(linked, (line, name), |row| row.get(0))?);
-        }
-        Ok(all.into_iter().collect())
-    }
-
-    fn ended(&self, line: &str, names: &[String], from: u8) -> rusqlite::Result<Vec<i64>> {
-        let of = "SELECT id FROM message WHERE line = ?1 AND recipient = ?2 AND priority >= ?3
-                AND (settled IS NULL OR state = 'parked' OR fallback_due IS NOT NULL)
-             UNION SELECT id FROM message
-             WHERE line = ?1 AND fallback_recipient = ?2 AND priority >= ?3 AND fallback_due IS NOT NULL
-             UNION SELECT instead.id FROM message AS first JOIN message AS instead ON instead.instead_of = first.id
-             WHERE first.line = ?1 AND first.recipient = ?2 AND instead.priority >= ?3 AND instead.settled IS NULL";
-        let mut ids = BTreeSet::new();
-        for name in names {
-            ids.extend(self.rows::<_, Vec<i64>>(of, (line, name, from), |row| row.get(0))?);
-        }
-        Ok(ids.into_iter().collect())
-    }
-
-    fn no_fallbacks(&self, id: i64, line: &str, names: &[String], from: u8) -> rusqlite::Result<()> {
-        self.change("UPDATE message SET fallback_due = NULL WHERE id = ?1", (id,))?;
-        let fallbacks = "UPDATE message SET fallback_due = NULL
-             WHERE line = ?1 AND recipient = ?2 AND priority >= ?3 AND fallback_due IS NOT NULL";
-        names.iter().try_for_each(|name| self.change(fallbacks, (line, name, from)).map(|_| ()))
     }
 }
 
@@ -215,21 +161,11 @@ impl Tx for Db<'_> {
     }
 
     fn message(&self, id: i64) -> Done<Option<MessageRow>> {
-        let of = "SELECT line, state, delivery FROM message WHERE id = ?1";
-        done(self.row(of, (id,), |row| Ok(MessageRow { line: row.get(0)?, state: row.get(1)?, delivery: row.get(2)? })))
-    }
-
-    fn is_claimed(&self, hold: Hold) -> Done<bool> {
-        let claimed = "SELECT 1 FROM message WHERE id = ?1 AND fence = ?2 AND state = 'claimed'";
-        self.has(claimed, (hold.id.0, hold.fence))
-    }
-
-    fn held(&self, hold: Hold) -> Done<Option<HeldRow>> {
-        let held = "SELECT line, recipient, delivery, attempts FROM message
-             WHERE id = ?1 AND fence = ?2 AND state IN ('claimed', 'sending')";
-        done(self.row(held, (hold.id.0, hold.fence), |row| {
-            let (line, recipient) = (row.get(0)?, row.get(1)?);
-            Ok(HeldRow { line, recipient, delivery: row.get(2)?, attempts: row.get(3)? })
+        let of = "SELECT line, recipient, priority, state, fence, delivery, attempts FROM message WHERE id = ?1";
+        done(self.row(of, (id,), |row| {
+            let (line, recipient, priority) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let (state, fence, delivery, attempts) = (row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?);
+            Ok(MessageRow { line, recipient, priority, state, fence, delivery, attempts })
         }))
     }
 
@@ -314,18 +250,41 @@ impl Tx for Db<'_> {
     }
 
     fn take_early(&self, id: i64) -> Done<Vec<String>> {
-        done(self.early(id))
+        let by_id = "SELECT e.rowid, e.delivery FROM part AS p
+             JOIN early AS e ON e.gateway = p.gateway AND e.account = p.account AND e.id = p.id WHERE p.message = ?1";
+        let by_key = "SELECT e.rowid, e.delivery FROM message AS m JOIN early AS e ON e.key = m.key
+             JOIN attempt AS a ON a.message = m.id AND a.gateway = e.gateway AND a.account = e.account WHERE m.id = ?1";
+        let by_reference = "SELECT e.rowid, e.delivery FROM attempt AS a JOIN early AS e ON e.key = a.reference
+             AND e.gateway = a.gateway AND e.account = a.account WHERE a.message = ?1";
+        all_done(|| {
+            let mut taken = Vec::new();
+            for early in [by_id, by_key, by_reference] {
+                let early: Vec<(i64, String)> = self.rows(early, (id,), |row| Ok((row.get(0)?, row.get(1)?)))?;
+                for (rowid, delivery) in early {
+                    self.change("DELETE FROM early WHERE rowid = ?1", (rowid,))?;
+                    taken.push(delivery);
+                }
+            }
+            Ok(taken)
+        })
     }
 
     fn insert_event(&self, event: &EventRow<'_>) -> Done<bool> {
-        let insert = "INSERT OR IGNORE INTO event (line, dedupe, kind, person, body, taken_in)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        let with = (event.line, event.dedupe, event.kind, event.person, event.body, event.taken_in);
-        done(self.change(insert, with).map(|inserted| inserted == 1))
-    }
-
-    fn insert_files(&self, dedupe: &str, files: usize, now: Timestamp) -> Done<()> {
-        done(self.files(dedupe, files, now))
+        let EventRow { line, dedupe, kind, person, body, files, taken_in } = *event;
+        let insert = "INSERT OR IGNORE INTO event (line, dedupe, kind, person, body, taken_in, lease)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let file = "INSERT INTO file (event, n, state, due) VALUES (?1, ?2, 'waiting', ?3)";
+        all_done(|| {
+            let held_back = (files > 0).then(|| taken_in.plus(HELD_BACK));
+            if self.change(insert, (line, dedupe, kind, person, body, taken_in, held_back))? == 0 {
+                return Ok(false);
+            }
+            let id = self.0.last_insert_rowid();
+            for n in 0..i64::try_from(files).unwrap_or(i64::MAX) {
+                self.change(file, (id, n, taken_in))?;
+            }
+            Ok(true)
+        })
     }
 
     fn set_cursor(&self, channel: &str, place: &Cursor) -> Done<()> {
@@ -347,48 +306,63 @@ impl Tx for Db<'_> {
         self.put("UPDATE event SET parked = ?2 WHERE id = ?1", (id, now))
     }
 
-    fn is_linked(&self, line: &str, previous: &str, current: &str) -> Done<bool> {
-        self.has("SELECT 1 FROM link WHERE line = ?1 AND previous = ?2 AND current = ?3", (line, previous, current))
-    }
-
-    fn later_link(&self, line: &str, previous: &str, at: Timestamp) -> Done<Option<(String, String)>> {
-        let later = "SELECT current, address FROM link WHERE line = ?1 AND previous = ?2 AND at > ?3";
-        done(self.row(later, (line, previous, at), |row| Ok((row.get(0)?, row.get(1)?))))
+    fn link(&self, line: &str, previous: &str) -> Done<Option<LinkRow>> {
+        let of = "SELECT current, address, at FROM link WHERE line = ?1 AND previous = ?2";
+        done(self.row(of, (line, previous), |row| {
+            Ok(LinkRow { current: row.get(0)?, address: row.get(1)?, at: row.get(2)? })
+        }))
     }
 
     fn delete_link(&self, line: &str, previous: &str) -> Done<()> {
         self.put("DELETE FROM link WHERE line = ?1 AND previous = ?2", (line, previous))
     }
 
-    fn move_links(&self, line: &str, from: &str, (current, address): (&str, &str)) -> Done<()> {
+    fn move_links(&self, line: &str, from: &str, to: &LinkRow) -> Done<()> {
         let lead = "UPDATE link SET current = ?3, address = ?4 WHERE line = ?1 AND current = ?2";
-        self.put(lead, (line, from, current, address))
+        self.put(lead, (line, from, &to.current, &to.address))
     }
 
-    fn set_link(&self, line: &str, previous: &str, (current, address): (&str, &str), at: Timestamp) -> Done<()> {
+    fn set_link(&self, line: &str, previous: &str, to: &LinkRow) -> Done<()> {
         let set = "INSERT OR REPLACE INTO link (line, previous, current, address, at) VALUES (?1, ?2, ?3, ?4, ?5)";
-        self.put(set, (line, previous, current, address, at))
+        self.put(set, (line, previous, &to.current, &to.address, to.at))
     }
 
     fn names_of(&self, line: &str, names: &[String]) -> Done<Vec<String>> {
-        done(self.names(line, names))
+        let linked = "SELECT current FROM link WHERE line = ?1 AND previous = ?2
+             UNION SELECT previous FROM link WHERE line = ?1
+               AND (current = ?2 OR current = (SELECT current FROM link WHERE line = ?1 AND previous = ?2))";
+        all_done(|| {
+            let mut all: BTreeSet<String> = names.iter().cloned().collect();
+            for name in names {
+                all.extend(self.rows(linked, (line, name), |row| row.get(0))?);
+            }
+            Ok(all.into_iter().collect())
+        })
     }
 
     fn ended_by_opt_out(&self, line: &str, names: &[String], from: u8) -> Done<Vec<i64>> {
-        done(self.ended(line, names, from))
-    }
-
-    fn addressed(&self, id: i64) -> Done<Option<(String, String, u8)>> {
-        let of = "SELECT line, recipient, priority FROM message WHERE id = ?1";
-        done(self.row(of, (id,), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))))
+        let of = "SELECT id FROM message WHERE line = ?1 AND recipient = ?2 AND priority >= ?3
+                AND (settled IS NULL OR state = 'parked' OR fallback_due IS NOT NULL)
+             UNION SELECT id FROM message
+             WHERE line = ?1 AND fallback_recipient = ?2 AND priority >= ?3 AND fallback_due IS NOT NULL
+             UNION SELECT instead.id FROM message AS first JOIN message AS instead ON instead.instead_of = first.id
+             WHERE first.line = ?1 AND first.recipient = ?2 AND instead.priority >= ?3 AND instead.settled IS NULL";
+        all_done(|| {
+            let mut ids = BTreeSet::new();
+            for name in names {
+                ids.extend(self.rows::<i64>(of, (line, name, from), |row| row.get(0))?);
+            }
+            Ok(ids.into_iter().collect())
+        })
     }
 
     fn drop_fallbacks(&self, id: i64, line: &str, names: &[String], from: u8) -> Done<()> {
-        done(self.no_fallbacks(id, line, names, from))
-    }
-
-    fn drop_fallback(&self, id: i64) -> Done<()> {
-        self.put("UPDATE message SET fallback_due = NULL WHERE id = ?1", (id,))
+        let of_person = "UPDATE message SET fallback_due = NULL
+             WHERE line = ?1 AND recipient = ?2 AND priority >= ?3 AND fallback_due IS NOT NULL";
+        all_done(|| {
+            self.change("UPDATE message SET fallback_due = NULL WHERE id = ?1", (id,))?;
+            names.iter().try_for_each(|name| self.change(of_person, (line, name, from)).map(|_| ()))
+        })
     }
 
     fn instead_of(&self, id: i64) -> Done<Option<i64>> {
@@ -414,13 +388,14 @@ impl Tx for Db<'_> {
         let (FileHold { event, n, tries }, FileRow { state, due, stored, reason }) = (hold, file);
         let (sha256, mime) = (stored.map(|file| file.sha256.to_string()), stored.map(|file| &file.mime));
         let len = stored.map(|file| i64::try_from(file.len).unwrap_or(i64::MAX));
-        let set = self.change(set, params![event, n, tries, state, due, sha256, len, mime, reason]);
-        done(set.map(|changed| changed == 1))
-    }
-
-    fn release_event(&self, event: i64) -> Done<()> {
+        // Not one that somebody has taken since.
         let release = "UPDATE event SET lease = NULL WHERE id = ?1 AND acked IS NULL AND lease = taken_in + ?2
              AND NOT EXISTS (SELECT 1 FROM file WHERE event = ?1 AND state IN ('waiting', 'fetching'))";
-        self.put(release, (event, i64::try_from(HELD_BACK.as_millis()).unwrap_or(i64::MAX)))
+        let held_back = i64::try_from(HELD_BACK.as_millis()).unwrap_or(i64::MAX);
+        all_done(|| {
+            let set = self.change(set, params![event, n, tries, state, due, sha256, len, mime, reason])?;
+            self.change(release, (event, held_back))?;
+            Ok(set == 1)
+        })
     }
 }
