@@ -50,8 +50,8 @@ pub(super) trait Tx {
     /// The message of this key, which is there.
     fn message_by_key(&self, line: &str, key: &str) -> impl Statement<(i64, Written), Self::Error>;
 
-    /// A message that is about to change.
-    fn message(&self, id: i64) -> impl Statement<Option<MessageRow>, Self::Error>;
+    /// A message that is about to change; with a fence, only while it has that: a stale claim waits for no lock.
+    fn message(&self, id: i64, fence: Option<i64>) -> impl Statement<Option<MessageRow>, Self::Error>;
 
     /// Puts a message into another state.
     fn set_state(&self, id: i64, delivery: Option<&str>, settled: &Settle) -> impl Statement<(), Self::Error>;
@@ -193,8 +193,8 @@ pub(super) async fn enqueue<T: Tx>(
 
 /// A message that is claimed or sent by this hold.
 async fn held<T: Tx>(tx: &T, hold: Hold) -> Result<Option<MessageRow>, T::Error> {
-    let is_held = |row: &MessageRow| row.fence == hold.fence && matches!(row.state, State::Claimed | State::Sending);
-    Ok(tx.message(hold.id.0).await?.filter(is_held))
+    let row = tx.message(hold.id.0, Some(hold.fence)).await?;
+    Ok(row.filter(|row| matches!(row.state, State::Claimed | State::Sending)))
 }
 
 /// Writes down what the policy said of a claimed message, and puts it off or ends it.
@@ -219,18 +219,18 @@ pub(super) async fn finish<T: Tx>(tx: &T, hold: Hold, end: &End) -> Result<bool,
         link(tx, &line, name, address, end.now).await?;
     }
     let delivery = match end.delivery {
-        Some(state) => Some(risen(delivery.as_deref(), state)?),
+        Some(state) => Some(raised(delivery.as_deref(), state)?),
         None => delivery,
     };
     let from = &[State::Claimed, State::Sending];
     let settled = Settle { state: end.state, due: end.due, reason: end.reason.clone(), from, now: end.now };
-    put_settled(tx, id, &line, delivery.as_deref(), &settled).await?;
+    transition(tx, id, &line, delivery.as_deref(), &settled).await?;
     if end.kind == ErrorKind::OptedOut.as_str() {
-        opted_out_of(tx, id, end.now).await?;
+        opt_out_by_message(tx, id, end.now).await?;
     }
     match settled.state {
-        State::Unknown | State::Parked => heard_of(tx, id, end.now).await?,
-        _ => join_early(tx, id, end.now).await?,
+        State::Unknown | State::Parked => resolve_doubt(tx, id, end.now).await?,
+        _ => apply_early(tx, id, end.now).await?,
     }
     Ok(true)
 }
@@ -240,20 +240,21 @@ pub(super) async fn left_behind<T: Tx>(tx: &T, message: &Claimed, now: Timestamp
     let id = message.hold.id.0;
     settle(tx, id, &outbox::left_behind(message, now)).await?;
     tx.end_unknown(id).await?;
-    heard_of(tx, id, now).await
+    resolve_doubt(tx, id, now).await
 }
 
 /// Puts a message into another state, and tells the line where that is an end: which line it is.
 pub(super) async fn settle<T: Tx>(tx: &T, id: i64, settled: &Settle) -> Result<Option<String>, T::Error> {
-    let Some(MessageRow { line, state, delivery, .. }) = tx.message(id).await? else { return Ok(None) };
+    let Some(MessageRow { line, state, delivery, .. }) = tx.message(id, None).await? else { return Ok(None) };
     if !settled.from.contains(&state) {
         return Ok(None);
     }
-    put_settled(tx, id, &line, delivery.as_deref(), settled).await?;
+    transition(tx, id, &line, delivery.as_deref(), settled).await?;
     Ok(Some(line))
 }
 
-async fn put_settled<T: Tx>(
+/// Writes a state transition, and tells the line where it settles the message.
+async fn transition<T: Tx>(
     tx: &T,
     id: i64,
     line: &str,
@@ -377,7 +378,7 @@ async fn deliver<T: Tx>(tx: &T, line: Option<&str>, delivery: &Delivery, now: Ti
         let Some(person) = told_by(delivery) else { return Ok(()) };
         // What may have gone is left as it is: that all before was read does not say that this went.
         for message in tx.accepted_until(line, person.expose(), &of, *at).await? {
-            climb(tx, message, delivery.state, now).await?;
+            raise(tx, message, delivery.state, now).await?;
         }
         return Ok(());
     }
@@ -389,53 +390,53 @@ async fn deliver<T: Tx>(tx: &T, line: Option<&str>, delivery: &Delivery, now: Ti
     if id.is_some_and(|id| !id.is_empty()) {
         tx.insert_part_of(&of, message).await?;
     }
-    told_of(tx, message, receipt, now).await
+    apply_receipt(tx, message, receipt, now).await
 }
 
-/// What a gateway says of a message: how far it got, and so that it has it.
-async fn told_of<T: Tx>(tx: &T, message: i64, receipt: Receipt, now: Timestamp) -> Result<(), T::Error> {
-    climb(tx, message, receipt.state, now).await?;
+/// Applies what a gateway says of a message: how far it got, and so that it has it.
+async fn apply_receipt<T: Tx>(tx: &T, message: i64, receipt: Receipt, now: Timestamp) -> Result<(), T::Error> {
+    raise(tx, message, receipt.state, now).await?;
     if receipt.opted_out {
-        opted_out_of(tx, message, now).await?;
+        opt_out_by_message(tx, message, now).await?;
     }
     let from = &[State::Unknown, State::Parked];
     let settled = Settle { state: State::Accepted, due: None, reason: Some(TOLD.to_owned()), from, now };
     settle(tx, message, &settled).await.map(drop)
 }
 
-/// Takes what a gateway told of a message while it was being sent.
-async fn heard_of<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<(), T::Error> {
-    join_early(tx, message, now).await?;
-    let Some(row) = tx.message(message).await? else { return Ok(()) };
+/// Applies what a gateway said of a message that is in doubt while it was being sent.
+async fn resolve_doubt<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<(), T::Error> {
+    apply_early(tx, message, now).await?;
+    let Some(row) = tx.message(message, None).await? else { return Ok(()) };
     match row.delivery.as_deref().and_then(rung_of) {
         Some(state) if matches!(row.state, State::Unknown | State::Parked) => {
-            told_of(tx, message, Receipt { state, opted_out: false }, now).await
+            apply_receipt(tx, message, Receipt { state, opted_out: false }, now).await
         }
         _ => Ok(()),
     }
 }
 
-/// Takes what came before the message's own id was written down.
-async fn join_early<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<(), T::Error> {
+/// Applies what came before the message's own id was written down.
+async fn apply_early<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<(), T::Error> {
     for receipt in tx.take_early(message).await? {
         if let Ok(receipt) = serde_json::from_str(&receipt) {
-            told_of(tx, message, receipt, now).await?;
+            apply_receipt(tx, message, receipt, now).await?;
         }
     }
     Ok(())
 }
 
-/// Takes a message up the ladder of delivery, and never down.
-async fn climb<T: Tx>(tx: &T, message: i64, state: DeliveryState, now: Timestamp) -> Result<(), T::Error> {
-    let Some(row) = tx.message(message).await? else { return Ok(()) };
-    let after = risen(row.delivery.as_deref(), state)?;
+/// Raises the delivery state of a message, and never lowers it.
+async fn raise<T: Tx>(tx: &T, message: i64, state: DeliveryState, now: Timestamp) -> Result<(), T::Error> {
+    let Some(row) = tx.message(message, None).await? else { return Ok(()) };
+    let after = raised(row.delivery.as_deref(), state)?;
     let failed = rung_of(&after).is_some_and(DeliveryState::is_failure);
     let arrived = rung_of(&after) >= Some(DeliveryState::Delivered);
     tx.set_delivery(message, &after, failed, arrived, now).await
 }
 
-/// The rung of a message that was on that one, as it is kept.
-fn risen(before: Option<&str>, state: DeliveryState) -> serde_json::Result<String> {
+/// The delivery state of a message that had this one, as it is kept.
+fn raised(before: Option<&str>, state: DeliveryState) -> serde_json::Result<String> {
     serde_json::to_string(&before.and_then(rung_of).map_or(state, |before| before.join(state)))
 }
 
@@ -468,24 +469,24 @@ async fn link<T: Tx>(tx: &T, line: &str, previous: &str, to: &Address, at: Times
 async fn opt_out<T: Tx>(tx: &T, line: &str, names: &[String], from: u8, now: Timestamp) -> Result<(), T::Error> {
     let names = tx.names_of(line, names).await?;
     for id in tx.ended_by_opt_out(line, &names, from).await? {
-        ends(tx, id, now).await?;
+        end_opted_out(tx, id, now).await?;
     }
     Ok(())
 }
 
 /// The person of a message said STOP to it: it has no fallback any more, nor has another message to the same person.
-async fn opted_out_of<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<(), T::Error> {
-    let Some(MessageRow { line, recipient, priority, .. }) = tx.message(message).await? else { return Ok(()) };
+async fn opt_out_by_message<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<(), T::Error> {
+    let Some(MessageRow { line, recipient, priority, .. }) = tx.message(message, None).await? else { return Ok(()) };
     let names = tx.names_of(&line, &[recipient]).await?;
     tx.drop_fallbacks(message, &line, &names, opt_out_from(priority)).await?;
     match tx.instead_of(message).await? {
-        Some(instead) => ends(tx, instead, now).await,
+        Some(instead) => end_opted_out(tx, instead, now).await,
         None => Ok(()),
     }
 }
 
 /// Ends a message, as far as it has not gone, and its fallback.
-async fn ends<T: Tx>(tx: &T, id: i64, now: Timestamp) -> Result<(), T::Error> {
+async fn end_opted_out<T: Tx>(tx: &T, id: i64, now: Timestamp) -> Result<(), T::Error> {
     tx.insert_decision(id, "opt_out", &Reason::new("opt-out", OPTED_OUT), now).await?;
     tx.set_fallback(id, None, false).await?;
     let doubted = tx.has_unknown_attempt(id).await?;

@@ -267,7 +267,6 @@ pub(super) struct MessageRow {
     pub(super) recipient: String,
     pub(super) priority: u8,
     pub(super) state: State,
-    pub(super) fence: i64,
     pub(super) delivery: Option<String>,
     /// The number of its last attempt.
     pub(super) attempts: i32,

@@ -80,14 +80,14 @@ impl Tx for Session {
         Ok((row.try_get(0)?, Written { digest: row.try_get(1)?, body: row.try_get(2)?, fallback: row.try_get(3)? }))
     }
 
-    async fn message(&self, id: i64) -> Result<Option<MessageRow>, Fault> {
-        let of = "SELECT line, recipient, priority, state, fence, delivery, attempts FROM civic_messaging.message
-             WHERE id = $1 FOR UPDATE";
-        let Some(row) = self.row(of, &[&id]).await? else { return Ok(None) };
+    async fn message(&self, id: i64, fence: Option<i64>) -> Result<Option<MessageRow>, Fault> {
+        let of = "SELECT line, recipient, priority, state, delivery, attempts FROM civic_messaging.message
+             WHERE id = $1 AND ($2::bigint IS NULL OR fence = $2) FOR UPDATE";
+        let Some(row) = self.row(of, &[&id, &fence]).await? else { return Ok(None) };
         let priority = u8::try_from(row.try_get::<_, i16>(2)?).unwrap_or(PRIORITY_LAST);
         let (line, recipient, state) = (row.try_get(0)?, row.try_get(1)?, state(&row, 3)?);
-        let (fence, delivery, attempts) = (row.try_get(4)?, row.try_get(5)?, row.try_get(6)?);
-        Ok(Some(MessageRow { line, recipient, priority, state, fence, delivery, attempts }))
+        let (delivery, attempts) = (row.try_get(4)?, row.try_get(5)?);
+        Ok(Some(MessageRow { line, recipient, priority, state, delivery, attempts }))
     }
 
     async fn set_state(&self, id: i64, delivery: Option<&str>, settled: &Settle) -> Result<(), Fault> {

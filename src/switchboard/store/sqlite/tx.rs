@@ -38,7 +38,7 @@ fn done<T>(done: rusqlite::Result<T>) -> Done<T> {
     ready(done.map_err(Fault))
 }
 
-fn all_done<T>(work: impl FnOnce() -> rusqlite::Result<T>) -> Done<T> {
+fn done_all<T>(work: impl FnOnce() -> rusqlite::Result<T>) -> Done<T> {
     done(work())
 }
 
@@ -160,12 +160,13 @@ impl Tx for Db<'_> {
         done(self.row(of, (line, key), read).and_then(|row| row.ok_or(rusqlite::Error::QueryReturnedNoRows)))
     }
 
-    fn message(&self, id: i64) -> Done<Option<MessageRow>> {
-        let of = "SELECT line, recipient, priority, state, fence, delivery, attempts FROM message WHERE id = ?1";
-        done(self.row(of, (id,), |row| {
+    fn message(&self, id: i64, fence: Option<i64>) -> Done<Option<MessageRow>> {
+        let of = "SELECT line, recipient, priority, state, delivery, attempts FROM message
+             WHERE id = ?1 AND (?2 IS NULL OR fence = ?2)";
+        done(self.row(of, (id, fence), |row| {
             let (line, recipient, priority) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            let (state, fence, delivery, attempts) = (row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?);
-            Ok(MessageRow { line, recipient, priority, state, fence, delivery, attempts })
+            let (state, delivery, attempts) = (row.get(3)?, row.get(4)?, row.get(5)?);
+            Ok(MessageRow { line, recipient, priority, state, delivery, attempts })
         }))
     }
 
@@ -256,7 +257,7 @@ impl Tx for Db<'_> {
              JOIN attempt AS a ON a.message = m.id AND a.gateway = e.gateway AND a.account = e.account WHERE m.id = ?1";
         let by_reference = "SELECT e.rowid, e.delivery FROM attempt AS a JOIN early AS e ON e.key = a.reference
              AND e.gateway = a.gateway AND e.account = a.account WHERE a.message = ?1";
-        all_done(|| {
+        done_all(|| {
             let mut taken = Vec::new();
             for early in [by_id, by_key, by_reference] {
                 let early: Vec<(i64, String)> = self.rows(early, (id,), |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -274,7 +275,7 @@ impl Tx for Db<'_> {
         let insert = "INSERT OR IGNORE INTO event (line, dedupe, kind, person, body, taken_in, lease)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         let file = "INSERT INTO file (event, n, state, due) VALUES (?1, ?2, 'waiting', ?3)";
-        all_done(|| {
+        done_all(|| {
             let held_back = (files > 0).then(|| taken_in.plus(HELD_BACK));
             if self.change(insert, (line, dedupe, kind, person, body, taken_in, held_back))? == 0 {
                 return Ok(false);
@@ -331,7 +332,7 @@ impl Tx for Db<'_> {
         let linked = "SELECT current FROM link WHERE line = ?1 AND previous = ?2
              UNION SELECT previous FROM link WHERE line = ?1
                AND (current = ?2 OR current = (SELECT current FROM link WHERE line = ?1 AND previous = ?2))";
-        all_done(|| {
+        done_all(|| {
             let mut all: BTreeSet<String> = names.iter().cloned().collect();
             for name in names {
                 all.extend(self.rows(linked, (line, name), |row| row.get(0))?);
@@ -347,7 +348,7 @@ impl Tx for Db<'_> {
              WHERE line = ?1 AND fallback_recipient = ?2 AND priority >= ?3 AND fallback_due IS NOT NULL
              UNION SELECT instead.id FROM message AS first JOIN message AS instead ON instead.instead_of = first.id
              WHERE first.line = ?1 AND first.recipient = ?2 AND instead.priority >= ?3 AND instead.settled IS NULL";
-        all_done(|| {
+        done_all(|| {
             let mut ids = BTreeSet::new();
             for name in names {
                 ids.extend(self.rows::<i64>(of, (line, name, from), |row| row.get(0))?);
@@ -359,7 +360,7 @@ impl Tx for Db<'_> {
     fn drop_fallbacks(&self, id: i64, line: &str, names: &[String], from: u8) -> Done<()> {
         let of_person = "UPDATE message SET fallback_due = NULL
              WHERE line = ?1 AND recipient = ?2 AND priority >= ?3 AND fallback_due IS NOT NULL";
-        all_done(|| {
+        done_all(|| {
             self.change("UPDATE message SET fallback_due = NULL WHERE id = ?1", (id,))?;
             names.iter().try_for_each(|name| self.change(of_person, (line, name, from)).map(|_| ()))
         })
@@ -392,10 +393,20 @@ impl Tx for Db<'_> {
         let release = "UPDATE event SET lease = NULL WHERE id = ?1 AND acked IS NULL AND lease = taken_in + ?2
              AND NOT EXISTS (SELECT 1 FROM file WHERE event = ?1 AND state IN ('waiting', 'fetching'))";
         let held_back = i64::try_from(HELD_BACK.as_millis()).unwrap_or(i64::MAX);
-        all_done(|| {
+        done_all(|| {
             let set = self.change(set, params![event, n, tries, state, due, sha256, len, mime, reason])?;
             self.change(release, (event, held_back))?;
             Ok(set == 1)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_that_waits_is_an_error_and_no_panic() {
+        assert!(run(std::future::pending::<Result<(), Fault>>()).is_err());
     }
 }
