@@ -70,12 +70,15 @@ use crate::secret::Secret;
 use crate::webhook;
 
 mod conversation;
+mod engine;
 mod fallback;
 mod file;
+mod flow;
 mod inbox;
 mod lanes;
 mod line;
 mod outbox;
+mod record;
 mod route;
 mod store;
 mod suspension;
@@ -94,8 +97,8 @@ pub use watch::{ChannelHealth, Counts, Stats};
 pub use worker::Drained;
 
 use inbox::Bells;
+use record::{Enqueued, Incoming, New, Settle};
 use route::Route;
-use store::{Enqueued, Incoming, New, Settle};
 use suspension::Standing;
 
 /// Lines, routes and a store. Clones are one switchboard.

@@ -1,7 +1,7 @@
 //! What was said with a person.
 
 use super::outbox::Status;
-use super::store::What;
+use super::record::What;
 use crate::clock::Timestamp;
 use crate::event::{Event, Inbound};
 use crate::message::Message;

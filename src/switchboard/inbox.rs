@@ -10,8 +10,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+use super::engine::Bell;
 use super::outbox::Settled;
-use super::store::{self, Bell, What};
+use super::record::{self, What};
 use super::{Line, Switchboard};
 use crate::error::Result;
 use crate::event::{Event, Inbound};
@@ -110,8 +111,8 @@ impl LineInbox {
         Ok(parked.into_iter().filter_map(|handed| self.handed(handed)).collect())
     }
 
-    fn handed(&self, handed: store::Handed) -> Option<Handed> {
-        let store::Handed { id, line, what, attempts } = handed;
+    fn handed(&self, handed: record::Handed) -> Option<Handed> {
+        let record::Handed { id, line, what, attempts } = handed;
         let happening = match what {
             What::Event(event) => Happening::Received(event),
             What::Settled(settled) => Happening::Settled(settled),
@@ -162,7 +163,7 @@ impl Handed {
         let inner = &self.switchboard.0;
         let (now, attempts) = (inner.clock.now(), self.attempts.saturating_sub(1));
         let least =
-            if self.attempts < store::EVENT_ATTEMPTS { Duration::from_secs(1 << attempts) } else { Duration::ZERO };
+            if self.attempts < record::EVENT_ATTEMPTS { Duration::from_secs(1 << attempts) } else { Duration::ZERO };
         if inner.store.0.nack(self.id, now.plus(delay.max(least)), now).await? {
             telemetry::event_parked(self.line.as_deref().unwrap_or_default(), self.id);
         }

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::outbox::PRIORITY_LAST;
-use super::store::Claimed;
+use super::record::Claimed;
 use crate::address::Address;
 use crate::clock::Timestamp;
 

@@ -1,7 +1,7 @@
 //! The store in PostgreSQL, for several workers at once.
 //!
 //! What one thread does in the file of SQLite, locks do here, and each has its reason beside it: the conversation's in
-//! `claim`, the row's wherever something is read to be written, and that of a delivery in `lock_told`. A lock that is
+//! `claim`, the row's wherever something is read to be written, and that of a delivery in `lock_names`. A lock that is
 //! waited for is taken before any row is, so that no two wait for each other; rows that still cross are found by the
 //! server, and the work is done again.
 //!
@@ -22,23 +22,20 @@ use tokio_postgres::{Config, Row};
 
 use super::super::Line;
 use super::super::conversation::{Entry, Place};
-use super::super::fallback::{Answer, Falls, First};
+use super::super::engine::{Bell, Engine};
+use super::super::fallback::Answer;
 use super::super::file::File;
-use super::super::lanes::{Claims, Rooms, lane};
-use super::super::outbox::{self, Id, PRIORITY_LAST, Settled, State, Status};
-use super::super::watch::Stats;
-use super::{
-    Answers, Attempt, Bell, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Engine, Enqueued, FALLBACK_RESTORED,
-    FALLBACKS_MAX, FELL_BACK, Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Looked, New, OPTED_OUT, Put,
-    PutOff, RESTORED, Recovered, Ruling, Settle, TOLD, There, Told, What, digest_of, link_of, opt_out_from, opt_out_of,
-    opted_out, person_of, rung_of, told_by,
+use super::super::flow::{self, Tx};
+use super::super::lanes::{Claims, Rooms};
+use super::super::outbox::{Id, State, Status};
+use super::super::record::{
+    Answers, Attempt, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, FallbackRow, Fell, Fetched, FileHold,
+    Handed, Hold, Incoming, New, PutOff, Recovered, Ruling, Settle, Written, rung_of,
 };
-use crate::address::Address;
+use super::super::watch::Stats;
 use crate::channel::Cursor;
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::delivery::DeliveryState;
-use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Delivery, DeliveryOf, Event};
+use crate::error::{Error, Result};
 use crate::id::{Digest, MessageId};
 use crate::policy::{Decision, Reason};
 
@@ -48,10 +45,12 @@ mod file;
 mod keep;
 mod session;
 mod time;
+mod tx;
 
 use bells::Bells;
-use claim::{lead, lock_conversations, read_claimed};
+use claim::read_claimed;
 use session::{Fault, Session, Sessions};
+use tx::{FALLING, fallbacks, handed};
 
 /// The steps from each version of the tables to the next; the table `migration` says which a database has.
 const MIGRATIONS: &[&str] = &[include_str!("postgres.sql")];
@@ -196,7 +195,9 @@ impl Engine for Postgres {
 
     async fn enqueue(&self, new: New) -> Result<Enqueued> {
         let new = New { due: self.at(new.due), now: self.at(new.now), ..new };
-        self.sessions.run(new, |db, new| Box::pin(enqueue(db, new, None))).await
+        let written = Written::of(&new).map_err(|error| Fault::from(error).error())?;
+        let new = (new, written);
+        self.sessions.run(new, |db, (new, written)| Box::pin(flow::enqueue(db, new, written, None))).await
     }
 
     async fn claim(&self, now: Timestamp, lease: Duration, rooms: Rooms) -> Result<Claims> {
@@ -210,7 +211,7 @@ impl Engine for Postgres {
 
     async fn strange_since(&self, id: Id, why: Reason, now: Timestamp) -> Result<Timestamp> {
         let now = self.at(now);
-        let since = self.sessions.run(why, move |db, why| Box::pin(claim::strange_since(db, id.0, why, now))).await?;
+        let since = self.sessions.run(why, move |db, why| Box::pin(flow::strange_since(db, id.0, why, now))).await?;
         Ok(self.sessions.ours(since))
     }
 
@@ -220,15 +221,15 @@ impl Engine for Postgres {
 
     async fn put_off(&self, hold: Hold, off: PutOff) -> Result<bool> {
         let off = PutOff { until: self.at(off.until), ..off };
-        self.sessions.run((), move |db, ()| Box::pin(claim::put_off(db, hold, off))).await
+        self.sessions.run((), move |db, ()| Box::pin(async move { flow::put_off(db, hold, &off).await })).await
     }
 
     async fn ruled(&self, hold: Hold, ruling: Ruling) -> Result<bool> {
         let ruling = Ruling { settle: self.settle_at(ruling.settle), ..ruling };
-        self.sessions.run(ruling, move |db, ruling| Box::pin(ruled(db, hold, ruling))).await
+        self.sessions.run(ruling, move |db, ruling| Box::pin(flow::ruled(db, hold, ruling))).await
     }
 
-    async fn falling(&self, now: Timestamp) -> Result<Vec<Falling>> {
+    async fn falling(&self, now: Timestamp) -> Result<Vec<FallbackRow>> {
         let now = self.at(now);
         self.sessions.run((), move |db, ()| Box::pin(fallbacks(db, FALLING, Some(now)))).await
     }
@@ -240,7 +241,7 @@ impl Engine for Postgres {
             }
         }
         let now = self.at(now);
-        self.sessions.run(answers, move |db, answers| Box::pin(fall_back(db, now, answers))).await
+        self.sessions.run(answers, move |db, answers| Box::pin(flow::fall_back(db, now, answers))).await
     }
 
     async fn read(&self, ids: Vec<i64>) -> Result<Vec<Claimed>> {
@@ -254,7 +255,7 @@ impl Engine for Postgres {
 
     async fn finish(&self, hold: Hold, end: End) -> Result<bool> {
         let end = End { due: end.due.map(|due| self.at(due)), now: self.at(end.now), ..end };
-        self.sessions.run(end, move |db, end| Box::pin(finish(db, hold, end))).await
+        self.sessions.run(end, move |db, end| Box::pin(flow::finish(db, hold, end))).await
     }
 
     /// Only what has lapsed is taken back, whatever `all` says: a worker that starts knows nothing of the others that
@@ -275,7 +276,7 @@ impl Engine for Postgres {
 
     async fn restored(&self, at: Timestamp, now: Timestamp) -> Result<u64> {
         let now = self.at(now);
-        self.sessions.run((), move |db, ()| Box::pin(restored(db, at, now))).await
+        self.sessions.run((), move |db, ()| Box::pin(flow::restored(db, at, now))).await
     }
 
     async fn doubtful(&self, now: Timestamp, wait: Duration, most: u32) -> Result<Vec<Claimed>> {
@@ -296,13 +297,15 @@ impl Engine for Postgres {
 
     async fn settle(&self, id: Id, settled: Settle) -> Result<Option<String>> {
         let settled = self.settle_at(settled);
-        self.sessions.run(settled, move |db, settled| Box::pin(settle(db, id.0, settled))).await
+        self.sessions.run(settled, move |db, settled| Box::pin(flow::settle(db, id.0, settled))).await
     }
 
     async fn take_in(&self, events: Vec<Incoming>, cursor: Option<(String, Cursor)>, now: Timestamp) -> Result<usize> {
         let now = self.at(now);
         self.sessions
-            .run((events, cursor), move |db, (events, cursor)| Box::pin(take_in(db, events, cursor.as_ref(), now)))
+            .run((events, cursor), move |db, (events, cursor)| {
+                Box::pin(flow::take_in(db, events, cursor.as_ref(), now))
+            })
             .await
     }
 
@@ -320,7 +323,7 @@ impl Engine for Postgres {
 
     async fn next(&self, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<Handed>> {
         let now = self.at(now);
-        self.sessions.run(line, move |db, line| Box::pin(next(db, *line, now, lease))).await
+        self.sessions.run(line, move |db, line| Box::pin(flow::next(db, *line, now, lease))).await
     }
 
     async fn ack(&self, event: i64, now: Timestamp) -> Result<()> {
@@ -397,7 +400,7 @@ impl Engine for Postgres {
             Fetched::Again(at) => Fetched::Again(self.at(at)),
             fetched => fetched,
         };
-        self.sessions.run(fetched, move |db, fetched| Box::pin(file::fetched(db, hold, fetched, now))).await
+        self.sessions.run(fetched, move |db, fetched| Box::pin(flow::fetched(db, hold, fetched, now))).await
     }
 
     async fn files(&self, event: i64) -> Result<Vec<File>> {
@@ -423,78 +426,6 @@ impl Engine for Postgres {
     }
 }
 
-/// Takes a message: it may be one that goes instead of another.
-async fn enqueue(db: &Session, new: &New, instead_of: Option<i64>) -> Result<Enqueued, Fault> {
-    let body = serde_json::to_string(&new.message)?;
-    let fallback = new.fallback.as_ref().map(serde_json::to_string).transpose()?;
-    let digest = digest_of(&body, fallback.as_deref());
-    let (line, key) = (indexed(&new.line), indexed(&new.key));
-    let due = if new.due > new.now { State::Deferred } else { State::Queued };
-    let words = new.deferred.as_ref().map(ToString::to_string);
-    let planned = new.due > new.now;
-    let to = text(new.message.to.expose());
-    // It waits for another that writes the same key at this moment, and then leaves it alone. Behind what is as urgent it is
-    // no head; what is less urgent and not on its way it takes the place of.
-    let insert = "WITH first AS (
-             SELECT id, priority FROM civic_messaging.message
-             WHERE conversation = hashtextextended($1 || chr(10) || $3, 0) AND NOT $16
-               AND NOT planned AND phase IN ('queued', 'deferred', 'claimed', 'unknown')
-             ORDER BY priority, seq LIMIT 1),
-         free AS (
-             SELECT first.id FROM first WHERE first.priority > $6 AND NOT EXISTS (
-                 SELECT 1 FROM civic_messaging.message
-                 WHERE conversation = hashtextextended($1 || chr(10) || $3, 0) AND phase = 'claimed')),
-         behind AS (
-             UPDATE civic_messaging.message AS m SET head = FALSE FROM free
-             WHERE m.id = free.id AND m.phase IN ('queued', 'deferred', 'unknown') RETURNING m.id)
-         INSERT INTO civic_messaging.message
-             (line, key, recipient, body, digest, priority, state, due, queued, fallback, fallback_due, instead_of, reason,
-              fallback_recipient, lane, planned, head)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-                 NOT $16 AND (NOT EXISTS (SELECT 1 FROM first) OR EXISTS (SELECT 1 FROM behind)))
-         ON CONFLICT (key, line) DO NOTHING RETURNING id";
-    lock_conversations(db, &[(&line, &to)]).await?;
-    let put = db
-        .row(
-            insert,
-            &[
-                &line,
-                &key,
-                &to,
-                &body,
-                &digest,
-                &i16::from(new.priority),
-                &due.as_str(),
-                &new.due.as_millis(),
-                &new.now.as_millis(),
-                &fallback,
-                &new.fallback_due().map(Timestamp::as_millis),
-                &instead_of,
-                &words.as_deref().map(text),
-                &new.fallback.as_ref().map(|fallback| text(fallback.message.to.expose())),
-                &lane(&line, &new.message.to),
-                &planned,
-            ],
-        )
-        .await?;
-    if let Some(row) = put {
-        let id = row.try_get(0)?;
-        if let Some(reason) = &new.deferred {
-            put_decision(db, id, "defer", reason, new.now).await?;
-        }
-        if due == State::Queued {
-            db.rings(Bell::ToSend);
-        }
-        return Ok(Enqueued::New(Id(id)));
-    }
-    let there = "SELECT id, digest, body, fallback FROM civic_messaging.message WHERE line = $1 AND key = $2";
-    let row = db.row(there, &[&line, &key]).await?.ok_or(Fault::Unreadable)?;
-    // Nobody lost their place to it.
-    lead(db, &[row.try_get(0)?]).await?;
-    let there = There { digest: row.try_get(1)?, body: row.try_get(2)?, fallback: row.try_get(3)? };
-    Ok(if new.is(&digest, &there) { Enqueued::Same(Id(row.try_get(0)?)) } else { Enqueued::Other })
-}
-
 async fn begin(db: &Session, hold: Hold, attempt: &Attempt) -> Result<bool, Fault> {
     let begin = "UPDATE civic_messaging.message SET state = 'sending', attempts = attempts + 1
          WHERE id = $1 AND fence = $2 AND state = 'claimed' AND lease > $3";
@@ -508,160 +439,6 @@ async fn begin(db: &Session, hold: Hold, attempt: &Attempt) -> Result<bool, Faul
     Ok(begun)
 }
 
-async fn finish(db: &Session, hold: Hold, end: &End) -> Result<bool, Fault> {
-    let id = hold.id.0;
-    lock_own(db, id, &end.ids).await?;
-    claim::lock_conversation_of(db, id).await?;
-    let held = "SELECT line, delivery, recipient FROM civic_messaging.message
-         WHERE id = $1 AND fence = $2 AND state IN ('claimed', 'sending') FOR UPDATE";
-    let Some(held) = db.row(held, &[&id, &hold.fence]).await? else { return Ok(false) };
-    let attempt = "UPDATE civic_messaging.attempt
-         SET ended = $2, outcome = $3, kind = $4, code = $5, passing = $6, segments = $7, price = $8, currency = $9,
-             bound = $10
-         WHERE message = $1 AND n = (SELECT attempts FROM civic_messaging.message WHERE id = $1) AND outcome IS NULL";
-    let (code, segments) = (end.code.as_deref().map(text), end.segments.and_then(|n| i32::try_from(n).ok()));
-    let price = end.price.map(|price| price.micros);
-    let currency = end.price.as_ref().map(|price| text(price.currency.as_str()));
-    let ended = end.now.as_millis();
-    let (passing, bound) = (end.passing, end.bound);
-    db.change(attempt, &[&id, &ended, &end.outcome, &end.kind, &code, &passing, &segments, &price, &currency, &bound])
-        .await?;
-    let part = "INSERT INTO civic_messaging.part (gateway, account, id, message)
-         SELECT gateway, account, $2, message FROM civic_messaging.attempt WHERE message = $1 ORDER BY n DESC LIMIT 1
-         ON CONFLICT DO NOTHING";
-    for gateway_id in &end.ids {
-        db.change(part, &[&id, &indexed(gateway_id.as_str())]).await?;
-    }
-    for (name, recipient) in end.names(held.try_get(2)?) {
-        link(db, held.try_get(0)?, name, recipient, end.now).await?;
-    }
-    let before = held.try_get::<_, Option<&str>>(1)?;
-    let delivery = match end.delivery {
-        Some(state) => Some(risen(before, state)?),
-        None => before.map(str::to_owned),
-    };
-    let from = &[State::Claimed, State::Sending];
-    let settled = Settle { state: end.state, due: end.due, reason: end.reason.clone(), from, now: end.now };
-    put_settled(db, id, held.try_get(0)?, delivery.as_deref(), false, &settled).await?;
-    if end.kind == ErrorKind::OptedOut.as_str() {
-        opted_out_of(db, id, end.now).await?;
-    }
-    match settled.state {
-        State::Unknown | State::Parked => heard_of(db, id, end.now).await?,
-        _ => join_early(db, id, end.now).await?,
-    }
-    Ok(true)
-}
-
-async fn restored(db: &Session, at: Timestamp, now: Timestamp) -> Result<u64, Fault> {
-    let held = "UPDATE civic_messaging.message
-         SET state = 'unknown', due = $2, lookups = 0, lease = NULL, reason = $3, restored = $1, planned = FALSE,
-             head = FALSE, seq = CASE seq WHEN 0 THEN id ELSE seq END
-         WHERE state IN ('queued', 'claimed', 'sending') OR state = 'deferred' AND due <= $4";
-    let look_up = now.plus(outbox::RESTORED_LOOK_UP).as_millis();
-    let held = db.change(held, &[&at.as_millis(), &look_up, &RESTORED, &now.as_millis()]).await?;
-    let waiting =
-        db.rows("SELECT id FROM civic_messaging.message WHERE phase = 'deferred' AND NOT planned", &[]).await?;
-    lead(db, &waiting.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?).await?;
-    // What goes instead of a message may have gone too, since.
-    for falling in fallbacks(db, FALLING_HELD, None).await? {
-        let id = falling.id;
-        db.change("UPDATE civic_messaging.message SET fallback_due = NULL WHERE id = $1", &[&id]).await?;
-        let Some(instead) = falling.instead(now) else { continue };
-        if let Enqueued::New(id) = enqueue(db, &instead, Some(id)).await? {
-            let reason = Some(FALLBACK_RESTORED.to_owned());
-            settle(db, id.0, &Settle { state: State::Parked, due: None, reason, from: &[State::Queued], now }).await?;
-        }
-    }
-    Ok(held)
-}
-
-async fn ruled(db: &Session, hold: Hold, ruling: &Ruling) -> Result<bool, Fault> {
-    claim::lock_conversation_of(db, hold.id.0).await?;
-    let held = "SELECT 1 FROM civic_messaging.message WHERE id = $1 AND fence = $2 AND state = 'claimed' FOR UPDATE";
-    if db.row(held, &[&hold.id.0, &hold.fence]).await?.is_none() {
-        return Ok(false);
-    }
-    put_decision(db, hold.id.0, ruling.decision, &ruling.reason, ruling.settle.now).await?;
-    settle(db, hold.id.0, &ruling.settle).await.map(|line| line.is_some())
-}
-
-/// Puts down what the policy said of a message when it was not yes.
-async fn put_decision(db: &Session, id: i64, decision: &str, why: &Reason, at: Timestamp) -> Result<(), Fault> {
-    let put = "INSERT INTO civic_messaging.decision (message, at, decision, rule, reason) VALUES ($1, $2, $3, $4, $5)";
-    let (rule, words) = (text(why.rule()), why.to_string());
-    db.change(put, &[&id, &at.as_millis(), &decision, &rule, &text(&words)]).await.map(drop)
-}
-
-/// The messages whose fallbacks are to be looked at by a moment, or all that have one.
-macro_rules! with_fallback {
-    ($lock:literal) => {
-        concat!(
-            "SELECT id, line, key, fallback, state, delivery, restored IS NOT NULL,
-                EXISTS (SELECT 1 FROM civic_messaging.attempt WHERE message = m.id AND outcome = 'unknown')
-                OR EXISTS (SELECT 1 FROM civic_messaging.part WHERE message = m.id),
-                EXISTS (SELECT 1 FROM civic_messaging.attempt WHERE message = m.id AND kind = 'opted_out')
-                OR EXISTS (SELECT 1 FROM civic_messaging.decision WHERE message = m.id AND decision = 'opt_out'), lookups,
-                EXISTS (SELECT 1 FROM civic_messaging.decision WHERE message = m.id AND decision = 'refuse')
-             FROM civic_messaging.message AS m
-             WHERE fallback_due IS NOT NULL AND ($1::bigint IS NULL OR fallback_due <= $1)
-             ORDER BY fallback_due, id LIMIT $2",
-            $lock
-        )
-    };
-}
-
-/// They are read, and left to whoever holds them.
-const FALLING: &str = with_fallback!("");
-
-/// They are held: what another looks at is left to it.
-const FALLING_HELD: &str = with_fallback!(" FOR UPDATE SKIP LOCKED");
-
-async fn fallbacks(db: &Session, due: &'static str, by: Option<Timestamp>) -> Result<Vec<Falling>, Fault> {
-    let most = by.map(|_| i64::from(FALLBACKS_MAX));
-    let mut due_now = Vec::new();
-    for row in db.rows(due, &[&by.map(Timestamp::as_millis), &most]).await? {
-        let delivery = row.try_get::<_, Option<&str>>(5)?.and_then(rung_of);
-        let restored = row.try_get(6)?;
-        let doubted = restored || row.try_get(7)?;
-        let (state, opted_out, refused) = (state(&row, 4)?, row.try_get(8)?, row.try_get(10)?);
-        let first = First { state, delivery, doubted, opted_out, refused, restored };
-        let fallback = serde_json::from_str(row.try_get(3)?).ok();
-        let (id, line, key, lookups) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, count(&row, 9)?);
-        due_now.push(Falling { id, line, key, lookups, fallback, first });
-    }
-    Ok(due_now)
-}
-
-async fn fall_back(db: &Session, now: Timestamp, answers: &Answers) -> Result<Fell, Fault> {
-    let mut fell = Fell::default();
-    for falling in fallbacks(db, FALLING_HELD, Some(now)).await? {
-        let (id, Looked { falls, again, said }) = (falling.id, falling.looked_at(answers, now));
-        if let Some((decision, reason)) = &said {
-            put_decision(db, id, decision, reason, now).await?;
-        }
-        let asked = i32::from(matches!(answers.get(&id), Some(Answer::Unclear)));
-        let note = "UPDATE civic_messaging.message SET fallback_due = $2, lookups = lookups + $3 WHERE id = $1";
-        db.change(note, &[&id, &again.map(Timestamp::as_millis), &asked]).await?;
-        if falls == Falls::Never && said.is_some() {
-            fell.refused.push(Id(id));
-        }
-        if falls == Falls::CallsBack {
-            let from = &[State::Queued, State::Deferred, State::Parked];
-            let reason = Some(FELL_BACK.to_owned());
-            let line = settle(db, id, &Settle { state: State::Cancelled, due: None, reason, from, now }).await?;
-            fell.called_back.extend(line.map(|line| (Id(id), line)));
-        }
-        if matches!(falls, Falls::CallsBack | Falls::Goes)
-            && let Some(instead) = falling.instead(now)
-            && let Enqueued::New(went) = enqueue(db, &instead, Some(id)).await?
-        {
-            fell.went.push((went, instead));
-        }
-    }
-    Ok(fell)
-}
-
 /// What was being sent by a worker whose claim has lapsed.
 async fn lapsed(db: &Session, now: Timestamp) -> Result<Vec<i64>, Fault> {
     let lapsed = "SELECT id FROM civic_messaging.message
@@ -672,7 +449,7 @@ async fn lapsed(db: &Session, now: Timestamp) -> Result<Vec<i64>, Fault> {
 
 /// Puts a message in doubt whose claim has lapsed while it was being sent. False: its worker wrote just now.
 async fn doubt(db: &Session, id: i64, now: Timestamp) -> Result<bool, Fault> {
-    lock_own(db, id, &[]).await?;
+    db.lock_message(id, &[]).await?;
     claim::lock_conversation_of(db, id).await?;
     let held = "SELECT 1 FROM civic_messaging.message
          WHERE id = $1 AND state = 'sending' AND lease <= $2 FOR UPDATE SKIP LOCKED";
@@ -680,11 +457,8 @@ async fn doubt(db: &Session, id: i64, now: Timestamp) -> Result<bool, Fault> {
         return Ok(false);
     }
     for held in read_claimed(db, &[id]).await? {
-        settle(db, id, &outbox::left_behind(&held, now)).await?;
+        flow::left_behind(db, &held, now).await?;
     }
-    let attempt = "UPDATE civic_messaging.attempt SET outcome = 'unknown' WHERE message = $1 AND outcome IS NULL";
-    db.change(attempt, &[&id]).await?;
-    heard_of(db, id, now).await?;
     Ok(true)
 }
 
@@ -698,170 +472,6 @@ async fn doubtful(db: &Session, now: Timestamp, wait: Duration, most: u32) -> Re
     let later = "UPDATE civic_messaging.message SET due = $2, lookups = lookups + 1 WHERE id = ANY ($1)";
     db.change(later, &[&ids, &now.plus(wait).as_millis()]).await?;
     Ok(doubtful)
-}
-
-/// Puts a message into another state, and tells the line where that is an end: which line it is.
-async fn settle(db: &Session, id: i64, settled: &Settle) -> Result<Option<String>, Fault> {
-    claim::lock_conversation_of(db, id).await?;
-    let now = "SELECT line, state, delivery FROM civic_messaging.message WHERE id = $1 FOR UPDATE";
-    let Some(now) = db.row(now, &[&id]).await? else { return Ok(None) };
-    if !settled.from.contains(&state(&now, 1)?) {
-        return Ok(None);
-    }
-    let line: String = now.try_get(0)?;
-    // Only what was ruled waits for its time outside the order of its conversation.
-    put_settled(db, id, &line, now.try_get(2)?, settled.state == State::Deferred, settled).await?;
-    Ok(Some(line))
-}
-
-async fn put_settled(
-    db: &Session,
-    id: i64,
-    line: &str,
-    delivery: Option<&str>,
-    planned: bool,
-    settled: &Settle,
-) -> Result<(), Fault> {
-    let put = "UPDATE civic_messaging.message
-         SET state = $2, due = $3, reason = $4, lease = NULL, settled = $5, delivery = $6,
-             fallback_due = CASE WHEN fallback_due > $7 THEN $8 ELSE fallback_due END,
-             head = FALSE, planned = $9, seq = CASE seq WHEN 0 THEN id ELSE seq END
-         WHERE id = $1";
-    let at = settled.state.is_settled().then_some(settled.now.as_millis());
-    let (due, reason) = (settled.due.map(Timestamp::as_millis), settled.reason.as_deref().map(text));
-    let (looked_at, now) = (settled.looked_at(delivery).map(Timestamp::as_millis), settled.now.as_millis());
-    db.change(put, &[&id, &settled.state.as_str(), &due, &reason, &at, &delivery, &looked_at, &now, &planned]).await?;
-    lead(db, &[id]).await?;
-    if settled.state == State::Queued {
-        db.rings(Bell::ToSend);
-    }
-    if settled.state.is_settled() {
-        let told = Settled { id: Id(id), state: settled.state, reason: settled.reason.clone() };
-        let put = Put { line: Some(line), dedupe: None, kind: "settled", person: None };
-        put_event(db, &put, &serde_json::to_string(&told)?, settled.now).await?;
-    }
-    Ok(())
-}
-
-async fn take_in(
-    db: &Session,
-    events: &[Incoming],
-    cursor: Option<&(String, Cursor)>,
-    now: Timestamp,
-) -> Result<usize, Fault> {
-    let told = events.iter().filter_map(|incoming| match &incoming.event {
-        Event::Delivery(delivery) => Some(delivery),
-        _ => None,
-    });
-    let by_id = told.clone().filter_map(|told| Some(by_id(&told.envelope.gateway, told.id()?.as_str())));
-    let names: Vec<_> = by_id.chain(told.filter_map(|told| Some(by_key(told.key()?)))).collect();
-    lock_told(db, &names).await?;
-    let mut new = 0;
-    for incoming @ Incoming { line, event, .. } in events {
-        let dedupe = Digest::of(event.id().as_bytes()).to_string();
-        let body = serde_json::to_string(event)?;
-        let put = Put { line: line.as_deref(), dedupe: Some(&dedupe), kind: "event", person: person_of(event) };
-        if !put_event(db, &put, &body, now).await? {
-            continue;
-        }
-        new += 1;
-        file::put(db, &dedupe, incoming.files(), now).await?;
-        if let Event::Delivery(delivery) = event {
-            deliver(db, line.as_deref(), delivery, now).await?;
-        }
-        if let (Some(line), Some((previous, current))) = (line, link_of(event)) {
-            link(db, line, previous, current, event.envelope().at).await?;
-        }
-        if let (Some(line), Some((names, from))) = (line, opt_out_of(event)) {
-            opt_out(db, line, &names, from, now).await?;
-        }
-    }
-    if let Some((channel, place)) = cursor {
-        let put = "INSERT INTO civic_messaging.cursor (channel, place) VALUES ($1, $2)
-             ON CONFLICT (channel) DO UPDATE SET place = excluded.place";
-        db.change(put, &[&indexed(channel), &text(place.as_str())]).await?;
-    }
-    Ok(new)
-}
-
-/// Puts an event down. False: it was there.
-async fn put_event(db: &Session, put: &Put<'_>, body: &str, now: Timestamp) -> Result<bool, Fault> {
-    let event = "INSERT INTO civic_messaging.event (line, dedupe, kind, person, body, taken_in)
-         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (dedupe) WHERE dedupe IS NOT NULL DO NOTHING";
-    let (line, person) = (put.line.map(indexed), put.person.map(indexed));
-    let new = db.change(event, &[&line, &put.dedupe, &put.kind, &person, &body, &now.as_millis()]).await? == 1;
-    if new {
-        db.rings(Bell::ToRead);
-    }
-    Ok(new)
-}
-
-/// Notes where a person is reached now: each address leads to the last one, however many lie between.
-async fn link(db: &Session, line: &str, previous: &str, to: &Address, at: Timestamp) -> Result<(), Fault> {
-    // One change of a line at a time: each reads what the others wrote.
-    let lock = "SELECT pg_advisory_xact_lock(hashtextextended('civic_messaging.link' || chr(10) || $1, 0))";
-    let (line, previous, current, at) = (indexed(line), indexed(previous), indexed(to.expose()), at.as_millis());
-    let there = "SELECT 1 FROM civic_messaging.link WHERE line = $1 AND previous = $2 AND current = $3";
-    if db.row(there, &[&line, &previous, &current]).await?.is_some() {
-        return Ok(());
-    }
-    db.rows(lock, &[&line]).await?;
-    let newer = "SELECT current, address FROM civic_messaging.link WHERE line = $1 AND previous = $2 AND at > $3";
-    // The later news may come first.
-    if db.row(newer, &[&line, &previous, &at]).await?.is_some() {
-        return Ok(());
-    }
-    let (current, address) = match db.row(newer, &[&line, &current, &at]).await? {
-        Some(row) => (row.try_get(0)?, row.try_get(1)?),
-        None => (current.into_owned(), serde_json::to_string(to)?),
-    };
-    // Who came back to an address leaves it no more.
-    db.change("DELETE FROM civic_messaging.link WHERE line = $1 AND previous = $2", &[&line, &current]).await?;
-    let lead = "UPDATE civic_messaging.link SET current = $3, address = $4 WHERE line = $1 AND current = $2";
-    db.change(lead, &[&line, &previous, &current, &address]).await?;
-    if *current != *previous {
-        let put = "INSERT INTO civic_messaging.link (line, previous, current, address, at) VALUES ($1, $2, $3, $4, $5)
-             ON CONFLICT (line, previous) DO UPDATE SET current = excluded.current, address = excluded.address,
-                 at = excluded.at";
-        db.change(put, &[&line, &previous, &current, &address, &at]).await?;
-    }
-    Ok(())
-}
-
-async fn next(db: &Session, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<Handed>, Fault> {
-    // Who takes one at this moment has locked it.
-    let of_all = "SELECT id, line, kind, body, attempts FROM civic_messaging.event AS e
-         WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= $1)
-           AND NOT EXISTS (SELECT 1 FROM civic_messaging.event AS f WHERE f.acked IS NULL AND f.parked IS NULL
-                           AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
-         ORDER BY id LIMIT 1 FOR UPDATE OF e SKIP LOCKED";
-    let of_line = "SELECT id, line, kind, body, attempts FROM civic_messaging.event AS e
-         WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= $1) AND line = $2
-           AND NOT EXISTS (SELECT 1 FROM civic_messaging.event AS f WHERE f.acked IS NULL AND f.parked IS NULL
-                           AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
-         ORDER BY id LIMIT 1 FOR UPDATE OF e SKIP LOCKED";
-    let at = now.as_millis();
-    loop {
-        let row = match line {
-            None => db.row(of_all, &[&at]).await?,
-            Some(line) => db.row(of_line, &[&at, &indexed(line)]).await?,
-        };
-        let Some(mut handed) = row.map(|row| handed(&row)).transpose()? else { return Ok(None) };
-        if handed.attempts >= EVENT_ATTEMPTS {
-            let park = "UPDATE civic_messaging.event SET parked = $2 WHERE id = $1";
-            db.change(park, &[&handed.id, &at]).await?;
-            continue;
-        }
-        let attempts = handed.begins();
-        let hold = "UPDATE civic_messaging.event SET lease = $2, attempts = $3 WHERE id = $1";
-        db.change(hold, &[&handed.id, &now.plus(lease).as_millis(), &attempts.cast_signed()]).await?;
-        return Ok(Some(handed));
-    }
-}
-
-fn handed(row: &Row) -> Result<Handed, Fault> {
-    let what = What::read(row.try_get(2)?, row.try_get(3)?);
-    Ok(Handed { id: row.try_get(0)?, line: row.try_get(1)?, what, attempts: row.try_get::<_, i32>(4)?.unsigned_abs() })
 }
 
 async fn nack(db: &Session, event: i64, until: i64, now: i64) -> Result<bool, Fault> {
@@ -961,223 +571,6 @@ async fn conversation(
     Ok(entries)
 }
 
-/// Lets a delivery have its effect on the message that it is of, or keeps it until that is written down.
-async fn deliver(db: &Session, line: Option<&str>, delivery: &Delivery, now: Timestamp) -> Result<(), Fault> {
-    let (gateway, account) = (indexed(&delivery.envelope.gateway), text(delivery.envelope.account.as_str()));
-    let (id, key) = match &delivery.of {
-        DeliveryOf::Message { id, key } => (id, key),
-        DeliveryOf::UpTo { at, .. } => {
-            let Some(person) = told_by(delivery) else { return Ok(()) };
-            // What may have gone is left as it is: that all before was read does not say that this went. Ordered, so that
-            // two that cross do not wait for each other.
-            let had = "SELECT m.id FROM civic_messaging.message AS m
-                 JOIN civic_messaging.attempt AS a ON a.message = m.id AND a.n = m.attempts
-                 WHERE m.conversation = hashtextextended($1 || chr(10) || $2, 0) AND m.recipient = $2
-                   AND m.state = 'accepted' AND a.gateway = $3 AND a.account = $4 AND a.begun <= $5
-                 ORDER BY m.id";
-            let (line, person) = (line.map(indexed), text(person.expose()));
-            for row in db.rows(had, &[&line, &person, &gateway, &account, &at.as_millis()]).await? {
-                climb(db, row.try_get(0)?, delivery.state, now).await?;
-            }
-            return Ok(());
-        }
-    };
-    let of = "SELECT message FROM (
-             SELECT 1 AS n, message FROM civic_messaging.part WHERE gateway = $1 AND account = $4 AND id = $2
-             UNION ALL
-             SELECT 2, message FROM civic_messaging.attempt WHERE reference = $3 AND gateway = $1 AND account = $4
-             UNION ALL
-             SELECT 3, m.id FROM civic_messaging.message AS m
-             JOIN civic_messaging.attempt AS a ON a.message = m.id AND a.gateway = $1 AND a.account = $4
-             WHERE m.key = $3) AS found
-         ORDER BY n, message LIMIT 1";
-    let (id, key) = (id.as_ref().map(|id| indexed(id.as_str())), key.as_deref().map(indexed));
-    if let Some(row) = db.row(of, &[&gateway, &id, &key, &account]).await? {
-        let message: i64 = row.try_get(0)?;
-        // What was found by its key is found by its id from now on.
-        if let Some(id) = id.as_deref().filter(|id| !id.is_empty()) {
-            let part = "INSERT INTO civic_messaging.part (gateway, account, id, message) VALUES ($1, $2, $3, $4)
-                 ON CONFLICT DO NOTHING";
-            db.change(part, &[&gateway, &account, &id, &message]).await?;
-        }
-        return told_of(db, message, Told::by(delivery), now).await;
-    }
-    let keep = "INSERT INTO civic_messaging.early (gateway, account, id, key, delivery, at)
-         VALUES ($1, $2, $3, $4, $5, $6)";
-    let told = serde_json::to_string(&Told::by(delivery))?;
-    db.change(keep, &[&gateway, &account, &id, &key, &told, &now.as_millis()]).await.map(drop)
-}
-
-/// Ends what waits for a person who said STOP, and the fallbacks of all that they were sent.
-async fn opt_out(db: &Session, line: &str, names: &[String], from: u8, now: Timestamp) -> Result<(), Fault> {
-    // Each by its index, and in one order, so that two that cross do not wait for each other.
-    let of = "SELECT id FROM civic_messaging.message
-         WHERE conversation = ANY (SELECT hashtextextended($1 || chr(10) || person, 0) FROM unnest($2::text[]) AS person)
-           AND line = $1 AND recipient = ANY ($2) AND priority >= $3
-           AND (settled IS NULL OR state = 'parked' OR fallback_due IS NOT NULL)
-         UNION SELECT id FROM civic_messaging.message
-         WHERE hashtextextended(fallback_recipient, 0)
-               = ANY (SELECT hashtextextended(person, 0) FROM unnest($2::text[]) AS person)
-           AND line = $1 AND fallback_recipient = ANY ($2) AND priority >= $3 AND fallback_due IS NOT NULL
-         UNION SELECT instead.id FROM civic_messaging.message AS first
-         JOIN civic_messaging.message AS instead ON instead.instead_of = first.id
-         WHERE first.conversation
-               = ANY (SELECT hashtextextended($1 || chr(10) || person, 0) FROM unnest($2::text[]) AS person)
-           AND first.line = $1 AND first.recipient = ANY ($2) AND instead.priority >= $3 AND instead.settled IS NULL
-         ORDER BY id";
-    let line = indexed(line);
-    let names = names_of(db, &line, names).await?;
-    for row in db.rows(of, &[&line, &names, &i16::from(from)]).await? {
-        ends(db, row.try_get(0)?, now).await?;
-    }
-    Ok(())
-}
-
-/// The person of a message said STOP to it: it has no fallback any more, nor has another message to the same person.
-async fn opted_out_of(db: &Session, message: i64, now: Timestamp) -> Result<(), Fault> {
-    let of = "SELECT line, recipient, priority FROM civic_messaging.message WHERE id = $1";
-    let Some(row) = db.row(of, &[&message]).await? else { return Ok(()) };
-    let (line, priority): (&str, i16) = (row.try_get(0)?, row.try_get(2)?);
-    let from = i16::from(opt_out_from(u8::try_from(priority).unwrap_or(PRIORITY_LAST)));
-    let names = names_of(db, line, &[row.try_get(1)?]).await?;
-    let fallbacks = "UPDATE civic_messaging.message SET fallback_due = NULL
-         WHERE id IN (
-             SELECT id FROM civic_messaging.message
-             WHERE id = $4 OR fallback_due IS NOT NULL AND line = $1 AND recipient = ANY ($2) AND priority >= $3
-               AND conversation = ANY (SELECT hashtextextended($1 || chr(10) || person, 0) FROM unnest($2::text[]) AS person)
-             ORDER BY id FOR UPDATE)";
-    db.change(fallbacks, &[&line, &names, &from, &message]).await?;
-    let instead = "SELECT id FROM civic_messaging.message WHERE instead_of = $1";
-    match db.row(instead, &[&message]).await? {
-        Some(instead) => ends(db, instead.try_get(0)?, now).await,
-        None => Ok(()),
-    }
-}
-
-/// Ends a message, as far as it has not gone, and its fallback.
-async fn ends(db: &Session, id: i64, now: Timestamp) -> Result<(), Fault> {
-    claim::lock_conversation_of(db, id).await?;
-    put_decision(db, id, "opt_out", &Reason::new("opt-out", OPTED_OUT), now).await?;
-    db.change("UPDATE civic_messaging.message SET fallback_due = NULL WHERE id = $1", &[&id]).await?;
-    let doubted = "SELECT EXISTS (SELECT 1 FROM civic_messaging.attempt WHERE message = $1 AND outcome = 'unknown')";
-    let Some(doubted) = db.row(doubted, &[&id]).await? else { return Ok(()) };
-    settle(db, id, &opted_out(doubted.try_get(0)?, now)).await.map(drop)
-}
-
-/// All that a person is known by on a line, who is known by these names.
-async fn names_of(db: &Session, line: &str, names: &[String]) -> Result<Vec<String>, Fault> {
-    let of = "WITH now AS (
-             SELECT unnest($2::text[]) AS person
-             UNION SELECT current FROM civic_messaging.link WHERE line = $1 AND previous = ANY ($2))
-         SELECT person FROM now
-         UNION SELECT previous FROM civic_messaging.link WHERE line = $1 AND current IN (SELECT person FROM now)";
-    let names: Vec<_> = names.iter().map(|name| text(name)).collect();
-    let rows = db.rows(of, &[&line, &names]).await?;
-    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
-}
-
-/// What a gateway says of a message: how far it got, and so that it has it.
-async fn told_of(db: &Session, message: i64, told: Told, now: Timestamp) -> Result<(), Fault> {
-    claim::lock_conversation_of(db, message).await?;
-    climb(db, message, told.state, now).await?;
-    if told.opted_out {
-        opted_out_of(db, message, now).await?;
-    }
-    let from = &[State::Unknown, State::Parked];
-    let settled = Settle { state: State::Accepted, due: None, reason: Some(TOLD.to_owned()), from, now };
-    settle(db, message, &settled).await.map(drop)
-}
-
-/// Takes what a gateway told of a message while it was being sent.
-async fn heard_of(db: &Session, message: i64, now: Timestamp) -> Result<(), Fault> {
-    join_early(db, message, now).await?;
-    let told = "SELECT delivery FROM civic_messaging.message
-         WHERE id = $1 AND state IN ('unknown', 'parked') AND delivery IS NOT NULL";
-    let Some(row) = db.row(told, &[&message]).await? else { return Ok(()) };
-    match rung_of(row.try_get(0)?) {
-        Some(state) => told_of(db, message, Told { state, opted_out: false }, now).await,
-        None => Ok(()),
-    }
-}
-
-/// Takes what came before the message's own id was written down.
-async fn join_early(db: &Session, message: i64, now: Timestamp) -> Result<(), Fault> {
-    let early = "DELETE FROM civic_messaging.early WHERE n IN (
-             SELECT e.n FROM civic_messaging.part AS p
-             JOIN civic_messaging.early AS e ON e.gateway = p.gateway AND e.account = p.account AND e.id = p.id
-             WHERE p.message = $1
-             UNION
-             SELECT e.n FROM civic_messaging.message AS m JOIN civic_messaging.attempt AS a ON a.message = m.id
-             JOIN civic_messaging.early AS e ON e.key = m.key AND e.gateway = a.gateway AND e.account = a.account
-             WHERE m.id = $1
-             UNION
-             SELECT e.n FROM civic_messaging.attempt AS a
-             JOIN civic_messaging.early AS e
-                 ON e.key = a.reference AND e.gateway = a.gateway AND e.account = a.account
-             WHERE a.message = $1)
-         RETURNING delivery";
-    // In any order: the ladder gives the same.
-    for row in db.rows(early, &[&message]).await? {
-        if let Ok(told) = serde_json::from_str(row.try_get(0)?) {
-            told_of(db, message, told, now).await?;
-        }
-    }
-    Ok(())
-}
-
-/// Takes a message up the ladder of delivery, and never down.
-async fn climb(db: &Session, message: i64, state: DeliveryState, now: Timestamp) -> Result<(), Fault> {
-    let before = "SELECT delivery FROM civic_messaging.message WHERE id = $1 FOR UPDATE";
-    let Some(before) = db.row(before, &[&message]).await? else { return Ok(()) };
-    let after = risen(before.try_get(0)?, state)?;
-    let failed = rung_of(&after).is_some_and(DeliveryState::is_failure);
-    let arrived = rung_of(&after) >= Some(DeliveryState::Delivered);
-    let climb = "UPDATE civic_messaging.message
-         SET delivery = $2,
-             fallback_due = CASE WHEN $5 THEN NULL WHEN $3 AND fallback_due > $4 THEN $4 ELSE fallback_due END
-         WHERE id = $1";
-    db.change(climb, &[&message, &after, &failed, &now.as_millis(), &arrived]).await.map(drop)
-}
-
-/// The rung of a message that was on that one, as it is kept.
-fn risen(before: Option<&str>, state: DeliveryState) -> Result<String, Fault> {
-    Ok(serde_json::to_string(&before.and_then(rung_of).map_or(state, |before| before.join(state)))?)
-}
-
-/// Locks what a gateway may tell of this message: its key and references, and the ids that are about to be written down.
-async fn lock_own(db: &Session, message: i64, ids: &[MessageId]) -> Result<(), Fault> {
-    let of = "SELECT key, (SELECT gateway FROM civic_messaging.attempt WHERE message = $1 ORDER BY n DESC LIMIT 1),
-             ARRAY(SELECT reference FROM civic_messaging.attempt WHERE message = $1 AND reference IS NOT NULL)
-         FROM civic_messaging.message WHERE id = $1";
-    let Some(row) = db.row(of, &[&message]).await? else { return Ok(()) };
-    let gateway = row.try_get::<_, Option<&str>>(1)?.unwrap_or_default();
-    let ids = ids.iter().map(|id| by_id(gateway, id.as_str()));
-    let references: Vec<&str> = row.try_get(2)?;
-    let names: Vec<_> = ids.chain(references.into_iter().chain([row.try_get(0)?]).map(by_key)).collect();
-    lock_told(db, &names).await
-}
-
-/// Locks these names until the end of the transaction. Who writes down that a message has an id or a key, and who looks
-/// for one, would else do so at the same moment, neither to be seen by the other: and the delivery would lie among the
-/// early ones for ever. They are locks on 256 places, so that a page of thousands does not use up those of the server.
-async fn lock_told(db: &Session, names: &[String]) -> Result<(), Fault> {
-    if names.is_empty() {
-        return Ok(());
-    }
-    let lock = "SELECT pg_advisory_xact_lock(1667854963, place) FROM (
-             SELECT DISTINCT (hashtextextended(name, 0) & 255)::int AS place FROM unnest($1::text[]) AS name
-             ORDER BY place) AS places";
-    db.rows(lock, &[&names]).await.map(drop)
-}
-
-fn by_id(gateway: &str, id: &str) -> String {
-    text(&format!("id\n{gateway}\n{id}")).into_owned()
-}
-
-fn by_key(key: &str) -> String {
-    format!("key\n{}", indexed(key))
-}
-
 /// A text as PostgreSQL takes it, which knows no NUL.
 fn text(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
@@ -1223,6 +616,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     use std::sync::{Arc, Mutex};
 
+    use super::super::super::outbox::PRIORITY_LAST;
     use super::super::cluster::{self, Database};
     use super::super::suite;
     use super::*;
@@ -1230,6 +624,7 @@ mod tests {
     use crate::clock::VirtualClock;
     use crate::error::{ErrorKind, Outcome};
     use crate::message::Message;
+    use crate::policy::Reason;
 
     const LEASE: Duration = Duration::from_secs(180);
 
@@ -1237,6 +632,10 @@ mod tests {
         let to = Address::from(Phone::from_digits(&format!("4477009{person:05}")).unwrap());
         let (line, key, now) = ("desk".to_owned(), key.to_owned(), Timestamp::from_millis(1));
         New { line, message: Message::text(to, "Hello"), key, priority, due: now, deferred: None, fallback: None, now }
+    }
+
+    async fn enqueue(db: &Session, new: New) -> Option<Enqueued> {
+        flow::enqueue(db, &new, &Written::of(&new).unwrap(), None).await.ok()
     }
 
     fn rooms(room: u32) -> Rooms {
@@ -1304,7 +703,7 @@ mod tests {
                 let mut there = None;
                 if from >= MIGRATIONS.len() {
                     let db = session(url).await;
-                    there = Some(enqueue(&db, &new("k", 1, 2), None).await.ok().unwrap());
+                    there = Some(enqueue(&db, new("k", 1, 2)).await.unwrap());
                 }
                 if by_hand {
                     cluster::psql(url, &print(url, &steps).await.unwrap());
@@ -1314,7 +713,7 @@ mod tests {
                 assert_eq!(print(url, &steps).await.unwrap(), "");
                 let db = session(url).await;
                 if let Some(Enqueued::New(id)) = there {
-                    assert_eq!(enqueue(&db, &new("k", 1, 2), None).await.ok(), Some(Enqueued::Same(id)));
+                    assert_eq!(enqueue(&db, new("k", 1, 2)).await, Some(Enqueued::Same(id)));
                 }
                 all.push(shape(&db).await);
             }
@@ -1542,7 +941,7 @@ mod tests {
         let Some(database) = migrated().await else { return };
         let (db, now) = (session(database.url()).await, Timestamp::from_millis(1));
         for n in 0..500 {
-            enqueue(&db, &new(&n.to_string(), n, 2), None).await.ok().unwrap();
+            enqueue(&db, new(&n.to_string(), n, 2)).await.unwrap();
         }
         // As it mostly is when it is counted: nothing is claimed.
         db.batch("ANALYZE civic_messaging.message; BEGIN").await.ok().unwrap();
@@ -1557,7 +956,7 @@ mod tests {
         assert!(begin(&db, held[0].hold, &Attempt::new("mock", "desk", now)).await.ok().unwrap());
         let end = End::without_attempt(State::Accepted, "", now);
         assert_eq!(counts().await, (written + 1, searched));
-        assert!(finish(&db, held[0].hold, &end).await.ok().unwrap());
+        assert!(flow::finish(&db, held[0].hold, &end).await.ok().unwrap());
         assert_eq!(counts().await, (written + 1, searched));
         db.batch("COMMIT").await.ok().unwrap();
     }

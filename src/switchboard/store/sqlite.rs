@@ -1,6 +1,5 @@
 //! The store in one file of SQLite: one thread writes, and commits together what came meanwhile.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,25 +11,20 @@ use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
-use super::super::Line;
 use super::super::conversation::{Entry, Place};
-use super::super::fallback::{Answer, Falls, First};
+use super::super::engine::Engine;
 use super::super::file::File;
-use super::super::lanes::{Claims, Rooms, lane};
-use super::super::outbox::{self, Id, Settled, State, Status};
-use super::super::watch::Stats;
-use super::{
-    Answers, Attempt, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACKS_MAX,
-    FELL_BACK, Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Looked, New, OPTED_OUT, Put, PutOff, RESTORED,
-    Recovered, Ruling, Settle, TOLD, There, Told, What, digest_of, link_of, opt_out_from, opt_out_of, opted_out,
-    person_of, rung_of, told_by,
+use super::super::lanes::{Claims, Rooms};
+use super::super::outbox::{Id, State, Status};
+use super::super::record::{
+    Answers, Attempt, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, FallbackRow, Fell, Fetched, FileHold,
+    Handed, Hold, Incoming, New, PutOff, Recovered, Ruling, Settle, Written, rung_of,
 };
-use crate::address::Address;
+use super::super::watch::Stats;
+use super::super::{Line, flow};
 use crate::channel::Cursor;
 use crate::clock::Timestamp;
-use crate::delivery::DeliveryState;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Delivery, DeliveryOf, Event};
 use crate::id::{Digest, MessageId};
 use crate::policy::Reason;
 
@@ -38,9 +32,11 @@ mod claim;
 mod file;
 mod keep;
 mod log;
+mod tx;
 mod writer;
 
-use claim::{Held, InMemory, lead, read_held};
+use claim::{Held, InMemory, read_held};
+use tx::{Db, Fault, handed, run};
 use writer::Writer;
 
 /// The steps from each version of the tables to the next; a file says which it has.
@@ -97,6 +93,18 @@ impl Sqlite {
     #[cfg(test)]
     pub(super) async fn beside(&self) -> Result<Self> {
         Ok(Self { claims: self.claims.clone(), ..Self::open(&self.path).await? })
+    }
+
+    /// Does this if the claim is the last one of its message.
+    async fn by_claim(
+        &self,
+        hold: Hold,
+        work: impl Fn(&Connection) -> rusqlite::Result<bool> + Send + 'static,
+    ) -> Result<bool> {
+        match self.claims.lease_of(hold, Timestamp::from_millis(i64::MIN)) {
+            Some(_) => self.run(work).await,
+            None => Ok(false),
+        }
     }
 
     /// Does this in a transaction, which is durable when it returns.
@@ -241,10 +249,6 @@ impl FromSql for State {
     }
 }
 
-fn to_json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
-    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
-}
-
 #[async_trait]
 impl Engine for Sqlite {
     async fn lock(&self) -> Result<Box<dyn Send>> {
@@ -266,8 +270,9 @@ impl Engine for Sqlite {
     }
 
     async fn enqueue(&self, new: New) -> Result<Enqueued> {
-        let written = Written::of(&new).map_err(|error| failed(&error))?;
-        self.run(move |db| enqueue(db, &new, &written, None)).await
+        // Outside of the thread that writes.
+        let written = Written::of(&new).map_err(|error| failed(&Fault::from(error).0))?;
+        self.run(move |db| run(flow::enqueue(&Db(db), &new, &written, None))).await
     }
 
     async fn claim(&self, now: Timestamp, lease: Duration, rooms: Rooms) -> Result<Claims> {
@@ -285,7 +290,7 @@ impl Engine for Sqlite {
     }
 
     async fn strange_since(&self, id: Id, why: Reason, now: Timestamp) -> Result<Timestamp> {
-        self.run(move |db| claim::strange_since(db, id.0, &why, now)).await
+        self.run(move |db| run(flow::strange_since(&Db(db), id.0, &why, now))).await
     }
 
     async fn unclaim(&self, hold: Hold) -> Result<()> {
@@ -294,33 +299,23 @@ impl Engine for Sqlite {
     }
 
     async fn put_off(&self, hold: Hold, off: PutOff) -> Result<bool> {
-        if !self.claims.end(hold) {
-            return Ok(false);
-        }
-        self.run(move |db| claim::put_off(db, hold.id.0, &off)).await
+        let done = self.by_claim(hold, move |db| run(flow::put_off(&Db(db), hold, &off))).await?;
+        self.claims.end(hold);
+        Ok(done)
     }
 
     async fn ruled(&self, hold: Hold, ruling: Ruling) -> Result<bool> {
-        if !self.claims.end(hold) {
-            return Ok(false);
-        }
-        self.run(move |db| {
-            let waits = "SELECT 1 FROM message WHERE id = ?1 AND state IN ('queued', 'deferred')";
-            if db.prepare_cached(waits)?.query_row((hold.id.0,), |_| Ok(())).optional()?.is_none() {
-                return Ok(false);
-            }
-            put_decision(db, hold.id.0, ruling.decision, &ruling.reason, ruling.settle.now)?;
-            settle(db, hold.id.0, &ruling.settle).map(|line| line.is_some())
-        })
-        .await
+        let done = self.by_claim(hold, move |db| run(flow::ruled(&Db(db), hold, &ruling))).await?;
+        self.claims.end(hold);
+        Ok(done)
     }
 
-    async fn falling(&self, now: Timestamp) -> Result<Vec<Falling>> {
-        self.run(move |db| fallbacks(db, Some(now))).await
+    async fn falling(&self, now: Timestamp) -> Result<Vec<FallbackRow>> {
+        self.run(move |db| Db(db).fallbacks(Some(now))).await
     }
 
     async fn fall_back(&self, now: Timestamp, answers: Answers) -> Result<Fell> {
-        self.run(move |db| fall_back(db, now, &answers)).await
+        self.run(move |db| run(flow::fall_back(&Db(db), now, &answers))).await
     }
 
     async fn read(&self, ids: Vec<i64>) -> Result<Vec<Claimed>> {
@@ -331,75 +326,48 @@ impl Engine for Sqlite {
     async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool> {
         let Some(lease) = self.claims.lease_of(hold, attempt.at) else { return Ok(false) };
         let begun = self.run(move |db| claim::begin(db, hold, lease, &attempt)).await?;
-        self.claims.end(hold);
+        if !begun {
+            self.claims.end(hold);
+        }
         Ok(begun)
     }
 
     async fn finish(&self, hold: Hold, end: End) -> Result<bool> {
-        let claimed = self.claims.lease_of(hold, Timestamp::from_millis(i64::MIN)).is_some();
-        let finished = self.run(move |db| finish(db, hold, claimed, &end)).await?;
+        let done = self.by_claim(hold, move |db| run(flow::finish(&Db(db), hold, &end))).await?;
         self.claims.end(hold);
-        Ok(finished)
+        Ok(done)
     }
 
     async fn recover(&self, now: Timestamp, all: bool) -> Result<Recovered> {
-        let queued = self.claims.lapse(now, all);
-        self.run(move |db| {
-            let lapsed = "SELECT id FROM message WHERE lease IS NOT NULL AND state = 'sending' AND (lease <= ?1 OR ?2)";
-            let read = |row: &Row<'_>| row.get(0);
-            let lapsed = db.prepare_cached(lapsed)?.query_map((now, all), read)?.collect::<Result<Vec<i64>, _>>()?;
+        let ended = self.claims.lapse(now, all);
+        let lapsed = "SELECT id FROM message WHERE lease IS NOT NULL AND state = 'sending' AND (lease <= ?1 OR ?2)";
+        let unknown = self.run(move |db| {
+            let lapsed = Db(db).rows(lapsed, (now, all), |row| row.get(0))?;
             for id in &lapsed {
-                let held = read_held(db, *id)?.read();
-                settle(db, *id, &outbox::left_behind(&held, now))?;
-                db.prepare_cached("UPDATE attempt SET outcome = 'unknown' WHERE message = ?1 AND outcome IS NULL")?
-                    .execute((id,))?;
-                heard_of(db, *id, now)?;
+                run(flow::left_behind(&Db(db), &read_held(db, *id)?.read(), now))?;
             }
             if all {
                 file::recover(db, now)?;
             }
-            Ok(Recovered { queued, unknown: lapsed.len() as u64 })
-        })
-        .await
+            Ok(lapsed.len() as u64)
+        });
+        let unknown = unknown.await?;
+        Ok(Recovered { queued: ended.saturating_sub(unknown), unknown })
     }
 
     async fn restored(&self, at: Timestamp, now: Timestamp) -> Result<u64> {
-        self.run(move |db| {
-            let held = db
-                .prepare_cached(
-                    "UPDATE message SET state = 'unknown', due = ?2, lookups = 0, lease = NULL, reason = ?3, restored = ?1,
-                            planned = 0, head = 0
-                     WHERE state IN ('queued', 'claimed', 'sending') OR state = 'deferred' AND due <= ?4",
-                )?
-                .execute((at, now.plus(outbox::RESTORED_LOOK_UP), RESTORED, now))?;
-            claim::lead_all(db)?;
-            // What goes instead of a message may have gone too, since.
-            for falling in fallbacks(db, None)? {
-                db.prepare_cached("UPDATE message SET fallback_due = NULL WHERE id = ?1")?.execute((falling.id,))?;
-                let id = falling.id;
-                let Some(instead) = falling.instead(now) else { continue };
-                if let Enqueued::New(id) = enqueue(db, &instead, &Written::of(&instead)?, Some(id))? {
-                    let reason = Some(FALLBACK_RESTORED.to_owned());
-                    let from = &[State::Queued];
-                    settle(db, id.0, &Settle { state: State::Parked, due: None, reason, from, now })?;
-                }
-            }
-            Ok(held as u64)
-        })
-        .await
+        self.run(move |db| run(flow::restored(&Db(db), at, now))).await
     }
 
     async fn doubtful(&self, now: Timestamp, wait: Duration, most: u32) -> Result<Vec<Claimed>> {
+        let due = "SELECT id FROM message WHERE state = 'unknown' AND due <= ?1 ORDER BY due LIMIT ?2";
+        let later = "UPDATE message SET due = ?2, lookups = lookups + 1 WHERE id = ?1";
         let doubtful = self.run(move |db| {
-            let due = "SELECT id FROM message WHERE state = 'unknown' AND due <= ?1 ORDER BY due LIMIT ?2";
-            let ids =
-                db.prepare_cached(due)?.query_map((now, most), |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
-            let mut doubtful = Vec::with_capacity(ids.len());
-            for id in ids {
+            let mut doubtful = Vec::new();
+            for id in Db(db).rows(due, (now, most), |row| row.get(0))? {
                 doubtful.push(read_held(db, id)?);
                 // If nobody settles it, it is asked about again.
-                db.prepare_cached("UPDATE message SET due = ?2, lookups = lookups + 1 WHERE id = ?1")?
-                    .execute((id, now.plus(wait)))?;
+                Db(db).change(later, (id, now.plus(wait)))?;
             }
             Ok(doubtful)
         });
@@ -408,7 +376,7 @@ impl Engine for Sqlite {
 
     async fn hold_fallback(&self, id: Id) -> Result<()> {
         let hold = "UPDATE message SET fallback_due = NULL WHERE id = ?1 AND state IN ('unknown', 'parked')";
-        self.run(move |db| db.prepare_cached(hold)?.execute((id.0,)).map(|_| ())).await
+        self.run(move |db| Db(db).change(hold, (id.0,)).map(|_| ())).await
     }
 
     async fn standing(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>> {
@@ -423,72 +391,22 @@ impl Engine for Sqlite {
     }
 
     async fn settle(&self, id: Id, settled: Settle) -> Result<Option<String>> {
-        self.run(move |db| settle(db, id.0, &settled)).await
+        self.run(move |db| run(flow::settle(&Db(db), id.0, &settled))).await
     }
 
     async fn take_in(&self, events: Vec<Incoming>, cursor: Option<(String, Cursor)>, now: Timestamp) -> Result<usize> {
-        self.run(move |db| {
-            let mut new = 0;
-            for incoming @ Incoming { line, event, .. } in &events {
-                let dedupe = Digest::of(event.id().as_bytes()).to_string();
-                let put = Put { line: line.as_deref(), dedupe: Some(&dedupe), kind: "event", person: person_of(event) };
-                if !put_event(db, &put, &to_json(event)?, now)? {
-                    continue;
-                }
-                new += 1;
-                file::put(db, &dedupe, incoming.files(), now)?;
-                if let Event::Delivery(delivery) = event {
-                    deliver(db, line.as_deref(), delivery, now)?;
-                }
-                if let (Some(line), Some((previous, current))) = (line, link_of(event)) {
-                    link(db, line, previous, current, event.envelope().at)?;
-                }
-                if let (Some(line), Some((names, from))) = (line, opt_out_of(event)) {
-                    opt_out(db, line, &names, from, now)?;
-                }
-            }
-            if let Some((channel, place)) = &cursor {
-                db.prepare_cached("INSERT OR REPLACE INTO cursor (channel, place) VALUES (?1, ?2)")?
-                    .execute((channel, place.as_str()))?;
-            }
-            Ok(new)
-        })
-        .await
+        self.run(move |db| run(flow::take_in(&Db(db), &events, cursor.as_ref(), now))).await
     }
 
     async fn cursor(&self, channel: &str) -> Result<Option<Cursor>> {
-        let channel = channel.to_owned();
-        self.run(move |db| {
-            let place = db.prepare_cached("SELECT place FROM cursor WHERE channel = ?1")?;
-            let mut place = place;
-            place.query_row((&channel,), |row| row.get::<_, String>(0).map(Cursor::new)).optional()
-        })
-        .await
+        let (channel, place) = (channel.to_owned(), "SELECT place FROM cursor WHERE channel = ?1");
+        let read = |row: &Row<'_>| row.get::<_, String>(0).map(Cursor::new);
+        self.run(move |db| Db(db).row(place, (&channel,), read)).await
     }
 
     async fn next(&self, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<Handed>> {
         let line = line.map(str::to_owned);
-        self.run(move |db| {
-            loop {
-                let handed = match &line {
-                    None => db.prepare_cached(NEXT_OF_ALL)?.query_row((now,), handed),
-                    Some(line) => db.prepare_cached(NEXT_OF_LINE)?.query_row((now, line), handed),
-                };
-                let Some(mut handed) = handed.optional()? else { return Ok(None) };
-                if handed.attempts >= EVENT_ATTEMPTS {
-                    db.prepare_cached("UPDATE event SET parked = ?2 WHERE id = ?1")?.execute((handed.id, now))?;
-                    continue;
-                }
-                let attempts = handed.begins();
-                db.prepare_cached("UPDATE event SET lease = ?2, attempts = ?3 WHERE id = ?1")?.execute((
-                    handed.id,
-                    now.plus(lease),
-                    attempts,
-                ))?;
-                return Ok(Some(handed));
-            }
-        })
-        .await
+        self.run(move |db| run(flow::next(&Db(db), line.as_deref(), now, lease))).await
     }
 
     async fn nack(&self, event: i64, until: Timestamp, now: Timestamp) -> Result<bool> {
@@ -515,12 +433,8 @@ impl Engine for Sqlite {
     }
 
     async fn ack(&self, event: i64, now: Timestamp) -> Result<()> {
-        self.run(move |db| {
-            db.prepare_cached("UPDATE event SET acked = ?2 WHERE id = ?1 AND acked IS NULL")?
-                .execute((event, now))
-                .map(|_| ())
-        })
-        .await
+        let ack = "UPDATE event SET acked = ?2 WHERE id = ?1 AND acked IS NULL";
+        self.run(move |db| Db(db).change(ack, (event, now)).map(|_| ())).await
     }
 
     async fn status(&self, id: Id) -> Result<Option<Status>> {
@@ -534,11 +448,8 @@ impl Engine for Sqlite {
 
     async fn by_key(&self, line: &str, key: &str) -> Result<Option<Id>> {
         let (line, key) = (line.to_owned(), key.to_owned());
-        self.run(move |db| {
-            let mut id = db.prepare_cached("SELECT id FROM message WHERE line = ?1 AND key = ?2")?;
-            id.query_row((&line, &key), |row| row.get(0).map(Id)).optional()
-        })
-        .await
+        let id = "SELECT id FROM message WHERE line = ?1 AND key = ?2";
+        self.run(move |db| Db(db).row(id, (&line, &key), |row| row.get(0).map(Id))).await
     }
 
     async fn stats(&self, now: Timestamp) -> Result<Stats> {
@@ -564,7 +475,7 @@ impl Engine for Sqlite {
     }
 
     async fn fetched(&self, hold: FileHold, fetched: Fetched, now: Timestamp) -> Result<bool> {
-        self.run(move |db| file::fetched(db, hold, &fetched, now)).await
+        self.run(move |db| run(flow::fetched(&Db(db), hold, &fetched, now))).await
     }
 
     async fn files(&self, event: i64) -> Result<Vec<File>> {
@@ -667,24 +578,6 @@ fn conversation(
     Ok(entries)
 }
 
-/// The oldest event that nobody holds, and that waits behind no failing one of its person. Two searches, each by its index:
-/// one for both would go through all that was ever acknowledged.
-const NEXT_OF_ALL: &str = "SELECT id, line, kind, body, attempts FROM event AS e
-     WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= ?1)
-       AND NOT EXISTS (SELECT 1 FROM event AS f WHERE f.acked IS NULL AND f.parked IS NULL
-                       AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
-     ORDER BY id LIMIT 1";
-const NEXT_OF_LINE: &str = "SELECT id, line, kind, body, attempts FROM event AS e
-     WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= ?1) AND line = ?2
-       AND NOT EXISTS (SELECT 1 FROM event AS f WHERE f.acked IS NULL AND f.parked IS NULL
-                       AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
-     ORDER BY id LIMIT 1";
-
-fn handed(row: &Row<'_>) -> rusqlite::Result<Handed> {
-    let what = What::read(&row.get::<_, String>(2)?, &row.get::<_, String>(3)?);
-    Ok(Handed { id: row.get(0)?, line: row.get(1)?, what, attempts: row.get(4)? })
-}
-
 /// Takes the lock that goes with the process, on a file beside the database: by whichever path that is opened.
 fn lock_file(path: &str) -> rusqlite::Result<Connection> {
     let resolved = std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
@@ -694,440 +587,6 @@ fn lock_file(path: &str) -> rusqlite::Result<Connection> {
     lock.busy_timeout(Duration::ZERO)?;
     lock.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT; BEGIN EXCLUSIVE")?;
     Ok(lock)
-}
-
-/// A message in the words in which it is kept. They are made and read outside of the thread that writes.
-struct Written {
-    body: String,
-    fallback: Option<String>,
-    digest: String,
-}
-
-impl Written {
-    fn of(new: &New) -> rusqlite::Result<Self> {
-        let (body, fallback) = (to_json(&new.message)?, new.fallback.as_ref().map(to_json).transpose()?);
-        Ok(Self { digest: digest_of(&body, fallback.as_deref()), body, fallback })
-    }
-}
-
-/// Takes a message: it may be one that goes instead of another.
-fn enqueue(db: &Connection, new: &New, written: &Written, instead_of: Option<i64>) -> rusqlite::Result<Enqueued> {
-    let there: Option<(i64, There)> = db
-        .prepare_cached("SELECT id, digest, body, fallback FROM message WHERE line = ?1 AND key = ?2")?
-        .query_row((&new.line, &new.key), |row| {
-            Ok((row.get(0)?, There { digest: row.get(1)?, body: row.get(2)?, fallback: row.get(3)? }))
-        })
-        .optional()?;
-    if let Some((id, there)) = there {
-        return Ok(if new.is(&written.digest, &there) { Enqueued::Same(Id(id)) } else { Enqueued::Other });
-    }
-    let planned = new.due > new.now;
-    let state = if planned { State::Deferred } else { State::Queued };
-    let head = !planned && claim::overtakes(db, &new.line, new.message.to.expose(), new.priority)?;
-    db.prepare_cached(
-        "INSERT INTO message
-             (line, key, recipient, body, digest, priority, state, due, queued, fallback, fallback_due, instead_of, reason,
-              fallback_recipient, lane, planned, head)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
-    )?
-    .execute(params![
-        new.line,
-        new.key,
-        new.message.to.expose(),
-        written.body,
-        written.digest,
-        new.priority,
-        state,
-        new.due,
-        new.now,
-        written.fallback,
-        new.fallback_due(),
-        instead_of,
-        new.deferred.as_ref().map(ToString::to_string),
-        new.fallback.as_ref().map(|fallback| fallback.message.to.expose()),
-        lane(&new.line, &new.message.to),
-        planned,
-        head,
-    ])?;
-    let id = db.last_insert_rowid();
-    if let Some(reason) = &new.deferred {
-        put_decision(db, id, "defer", reason, new.now)?;
-    }
-    Ok(Enqueued::New(Id(id)))
-}
-
-/// Puts down what the policy said of a message when it was not yes.
-fn put_decision(db: &Connection, id: i64, decision: &str, why: &Reason, at: Timestamp) -> rusqlite::Result<()> {
-    let put = "INSERT INTO decision (message, at, decision, rule, reason) VALUES (?1, ?2, ?3, ?4, ?5)";
-    db.prepare_cached(put)?.execute((id, at, decision, why.rule(), why.to_string())).map(|_| ())
-}
-
-/// The messages whose fallbacks are to be looked at by a moment, or all that have one.
-fn fallbacks(db: &Connection, by: Option<Timestamp>) -> rusqlite::Result<Vec<Falling>> {
-    let mut due = db.prepare_cached(
-        "SELECT id, line, key, fallback, state, delivery, restored IS NOT NULL,
-                EXISTS (SELECT 1 FROM attempt WHERE message = m.id AND outcome = 'unknown')
-                OR EXISTS (SELECT 1 FROM part WHERE message = m.id),
-                EXISTS (SELECT 1 FROM attempt WHERE message = m.id AND kind = 'opted_out')
-                OR EXISTS (SELECT 1 FROM decision WHERE message = m.id AND decision = 'opt_out'), lookups,
-                EXISTS (SELECT 1 FROM decision WHERE message = m.id AND decision = 'refuse')
-         FROM message AS m WHERE fallback_due IS NOT NULL AND (?1 IS NULL OR fallback_due <= ?1)
-         ORDER BY fallback_due LIMIT ?2",
-    )?;
-    let read = |row: &Row<'_>| {
-        let delivery = row.get::<_, Option<String>>(5)?.and_then(|rung| rung_of(&rung));
-        let restored = row.get(6)?;
-        let doubted = restored || row.get(7)?;
-        let (state, opted_out, refused) = (row.get(4)?, row.get(8)?, row.get(10)?);
-        let first = First { state, delivery, doubted, opted_out, refused, restored };
-        let fallback = serde_json::from_str(&row.get::<_, String>(3)?).ok();
-        let (id, line, key, lookups) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(9)?);
-        Ok(Falling { id, line, key, lookups, fallback, first })
-    };
-    let most = if by.is_some() { FALLBACKS_MAX } else { u32::MAX };
-    due.query_map((by, most), read)?.collect()
-}
-
-fn fall_back(db: &Connection, now: Timestamp, answers: &Answers) -> rusqlite::Result<Fell> {
-    let mut fell = Fell::default();
-    for falling in fallbacks(db, Some(now))? {
-        let (id, Looked { falls, again, said }) = (falling.id, falling.looked_at(answers, now));
-        if let Some((decision, reason)) = &said {
-            put_decision(db, id, decision, reason, now)?;
-        }
-        let asked = matches!(answers.get(&id), Some(Answer::Unclear));
-        db.prepare_cached("UPDATE message SET fallback_due = ?2, lookups = lookups + ?3 WHERE id = ?1")?
-            .execute((id, again, asked))?;
-        if falls == Falls::Never && said.is_some() {
-            fell.refused.push(Id(id));
-        }
-        if falls == Falls::CallsBack {
-            let from = &[State::Queued, State::Deferred, State::Parked];
-            let reason = Some(FELL_BACK.to_owned());
-            let line = settle(db, id, &Settle { state: State::Cancelled, due: None, reason, from, now })?;
-            fell.called_back.extend(line.map(|line| (Id(id), line)));
-        }
-        if matches!(falls, Falls::CallsBack | Falls::Goes)
-            && let Some(instead) = falling.instead(now)
-            && let Enqueued::New(went) = enqueue(db, &instead, &Written::of(&instead)?, Some(id))?
-        {
-            fell.went.push((went, instead));
-        }
-    }
-    Ok(fell)
-}
-
-/// Notes how an attempt ended, or that there is none: then the message is only claimed.
-fn finish(db: &Connection, hold: Hold, claimed: bool, end: &End) -> rusqlite::Result<bool> {
-    let id = hold.id.0;
-    let held = "SELECT line, delivery, attempts, recipient FROM message
-         WHERE id = ?1 AND (fence = ?2 AND state = 'sending' OR ?3 AND fence < ?2 AND state IN ('queued', 'deferred'))";
-    let read = |row: &Row<'_>| {
-        let line = row.get::<_, String>(0)?;
-        Ok((line, row.get::<_, Option<String>>(1)?, row.get::<_, u32>(2)?, row.get::<_, String>(3)?))
-    };
-    let Some((line, before, n, addressed)) =
-        db.prepare_cached(held)?.query_row((id, hold.fence, claimed), read).optional()?
-    else {
-        return Ok(false);
-    };
-    db.prepare_cached(
-        "UPDATE attempt SET ended = ?3, outcome = ?4, kind = ?5, code = ?6, passing = ?7, segments = ?8, price = ?9,
-                currency = ?10, bound = ?11
-         WHERE message = ?1 AND n = ?2 AND outcome IS NULL",
-    )?
-    .execute(params![
-        id,
-        n,
-        end.now,
-        end.outcome,
-        end.kind,
-        end.code,
-        end.passing,
-        end.segments,
-        end.price.map(|price| price.micros),
-        end.price.as_ref().map(|price| price.currency.as_str()),
-        end.bound
-    ])?;
-    for gateway_id in &end.ids {
-        db.prepare_cached(
-            "INSERT OR IGNORE INTO part (gateway, account, id, message)
-             VALUES ((SELECT gateway FROM attempt WHERE message = ?1 AND n = ?2),
-                     (SELECT account FROM attempt WHERE message = ?1 AND n = ?2), ?3, ?1)",
-        )?
-        .execute((id, n, gateway_id.as_str()))?;
-    }
-    for (name, recipient) in end.names(&addressed) {
-        link(db, &line, name, recipient, end.now)?;
-    }
-    let delivery = end.delivery.map_or(Ok(before.clone()), |delivery| risen(before.as_deref(), delivery).map(Some))?;
-    let from = &[State::Queued, State::Deferred, State::Sending];
-    let settled = Settle { state: end.state, due: end.due, reason: end.reason.clone(), from, now: end.now };
-    put_settled(db, id, &line, delivery.as_deref(), false, &settled)?;
-    if end.kind == ErrorKind::OptedOut.as_str() {
-        opted_out_of(db, id, end.now)?;
-    }
-    match settled.state {
-        State::Unknown | State::Parked => heard_of(db, id, end.now)?,
-        _ => join_early(db, id, end.now)?,
-    }
-    Ok(true)
-}
-
-/// Puts a message into another state, and tells the line where that is an end: which line it is.
-fn settle(db: &Connection, id: i64, settled: &Settle) -> rusqlite::Result<Option<String>> {
-    let now: Option<(String, State, Option<String>)> = db
-        .prepare_cached("SELECT line, state, delivery FROM message WHERE id = ?1")?
-        .query_row((id,), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-        .optional()?;
-    let Some((line, _, delivery)) = now.filter(|(_, state, _)| settled.from.contains(state)) else { return Ok(None) };
-    // Only what was ruled waits for its time outside the order of its conversation.
-    put_settled(db, id, &line, delivery.as_deref(), settled.state == State::Deferred, settled)?;
-    Ok(Some(line))
-}
-
-fn put_settled(
-    db: &Connection,
-    id: i64,
-    line: &str,
-    delivery: Option<&str>,
-    planned: bool,
-    settled: &Settle,
-) -> rusqlite::Result<()> {
-    let at = settled.state.is_settled().then_some(settled.now);
-    let looked_at = settled.looked_at(delivery);
-    db.prepare_cached(
-        "UPDATE message SET state = ?2, due = ?3, reason = ?4, lease = NULL, settled = ?5, delivery = ?6,
-                fallback_due = CASE WHEN fallback_due > ?7 THEN ?8 ELSE fallback_due END, head = 0, planned = ?9
-         WHERE id = ?1",
-    )?
-    .execute(params![
-        id,
-        settled.state,
-        settled.due,
-        settled.reason,
-        at,
-        delivery,
-        looked_at,
-        settled.now,
-        planned
-    ])?;
-    lead(db, id)?;
-    if settled.state.is_settled() {
-        let told = Settled { id: Id(id), state: settled.state, reason: settled.reason.clone() };
-        let put = Put { line: Some(line), dedupe: None, kind: "settled", person: None };
-        put_event(db, &put, &to_json(&told)?, settled.now)?;
-    }
-    Ok(())
-}
-
-/// Puts an event down. False: it was there.
-fn put_event(db: &Connection, put: &Put<'_>, body: &str, now: Timestamp) -> rusqlite::Result<bool> {
-    let event = "INSERT OR IGNORE INTO event (line, dedupe, kind, person, body, taken_in)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    Ok(db.prepare_cached(event)?.execute((put.line, put.dedupe, put.kind, put.person, body, now))? == 1)
-}
-
-/// Notes where a person is reached now: each address leads to the last one, however many lie between.
-fn link(db: &Connection, line: &str, previous: &str, to: &Address, at: Timestamp) -> rusqlite::Result<()> {
-    let there = "SELECT 1 FROM link WHERE line = ?1 AND previous = ?2 AND current = ?3";
-    if db.prepare_cached(there)?.query_row((line, previous, to.expose()), |_| Ok(())).optional()?.is_some() {
-        return Ok(());
-    }
-    let mut newer =
-        db.prepare_cached("SELECT current, address FROM link WHERE line = ?1 AND previous = ?2 AND at > ?3")?;
-    let mut newer = |from: &str| {
-        let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
-        newer.query_row((line, from, at), read).optional()
-    };
-    // The later news may come first.
-    if newer(previous)?.is_some() {
-        return Ok(());
-    }
-    let here = (to.expose().to_owned(), to_json(to)?);
-    let (current, address) = newer(to.expose())?.unwrap_or(here);
-    // Who came back to an address leaves it no more.
-    db.prepare_cached("DELETE FROM link WHERE line = ?1 AND previous = ?2")?.execute((line, &current))?;
-    db.prepare_cached("UPDATE link SET current = ?3, address = ?4 WHERE line = ?1 AND current = ?2")?
-        .execute((line, previous, &current, &address))?;
-    if current != previous {
-        db.prepare_cached(
-            "INSERT OR REPLACE INTO link (line, previous, current, address, at) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?
-        .execute((line, previous, &current, &address, at))?;
-    }
-    Ok(())
-}
-
-/// Lets a delivery have its effect on the message that it is of, or keeps it until that is written down.
-fn deliver(db: &Connection, line: Option<&str>, delivery: &Delivery, now: Timestamp) -> rusqlite::Result<()> {
-    let gateway = &*delivery.envelope.gateway;
-    let (id, key) = match &delivery.of {
-        DeliveryOf::Message { id, key } => (id, key),
-        DeliveryOf::UpTo { at, .. } => {
-            let Some(person) = told_by(delivery) else { return Ok(()) };
-            // What may have gone is left as it is: that all before was read does not say that this went.
-            let had = "SELECT m.id FROM message AS m JOIN attempt AS a ON a.message = m.id AND a.n = m.attempts
-                 WHERE m.line = ?1 AND m.recipient = ?2 AND m.state = 'accepted'
-                   AND a.gateway = ?3 AND a.account = ?4 AND a.begun <= ?5";
-            let had = db
-                .prepare_cached(had)?
-                .query_map((line, person.expose(), gateway, delivery.envelope.account.as_str(), at), |row| row.get(0))?
-                .collect::<Result<Vec<i64>, _>>()?;
-            return had.into_iter().try_for_each(|message| climb(db, message, delivery.state, now));
-        }
-    };
-    let id = id.as_ref().map(MessageId::as_str);
-    let message: Option<i64> = db
-        .prepare_cached(
-            "SELECT message FROM part WHERE gateway = ?1 AND account = ?4 AND id = ?2
-             UNION ALL
-             SELECT message FROM attempt WHERE reference = ?3 AND gateway = ?1 AND account = ?4
-             UNION ALL
-             SELECT m.id FROM message AS m JOIN attempt AS a ON a.message = m.id AND a.gateway = ?1 AND a.account = ?4
-             WHERE m.key = ?3 LIMIT 1",
-        )?
-        .query_row((gateway, id, key, delivery.envelope.account.as_str()), |row| row.get(0))
-        .optional()?;
-    match message {
-        Some(message) => {
-            // What was found by its key is found by its id from now on.
-            if let Some(id) = id.filter(|id| !id.is_empty()) {
-                db.prepare_cached(
-                    "INSERT OR IGNORE INTO part (gateway, account, id, message) VALUES (?1, ?2, ?3, ?4)",
-                )?
-                .execute((gateway, delivery.envelope.account.as_str(), id, message))?;
-            }
-            told_of(db, message, Told::by(delivery), now)
-        }
-        None => db
-            .prepare_cached(
-                "INSERT INTO early (gateway, account, id, key, delivery, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?
-            .execute((gateway, delivery.envelope.account.as_str(), id, key, to_json(&Told::by(delivery))?, now))
-            .map(|_| ()),
-    }
-}
-
-/// Ends what waits for a person who said STOP, and the fallbacks of all that they were sent.
-fn opt_out(db: &Connection, line: &str, names: &[String], from: u8, now: Timestamp) -> rusqlite::Result<()> {
-    let mut of = db.prepare_cached(
-        "SELECT id FROM message WHERE line = ?1 AND recipient = ?2 AND priority >= ?3
-            AND (settled IS NULL OR state = 'parked' OR fallback_due IS NOT NULL)
-         UNION SELECT id FROM message
-         WHERE line = ?1 AND fallback_recipient = ?2 AND priority >= ?3 AND fallback_due IS NOT NULL
-         UNION SELECT instead.id FROM message AS first JOIN message AS instead ON instead.instead_of = first.id
-         WHERE first.line = ?1 AND first.recipient = ?2 AND instead.priority >= ?3 AND instead.settled IS NULL",
-    )?;
-    let mut ids = BTreeSet::new();
-    for name in names_of(db, line, names)? {
-        ids.extend(of.query_map((line, &name, from), |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?);
-    }
-    ids.into_iter().try_for_each(|id| ends(db, id, now))
-}
-
-/// The person of a message said STOP to it: it has no fallback any more, nor has another message to the same person.
-fn opted_out_of(db: &Connection, message: i64, now: Timestamp) -> rusqlite::Result<()> {
-    let of = "SELECT line, recipient, priority FROM message WHERE id = ?1";
-    let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?));
-    let (line, recipient, priority) = db.prepare_cached(of)?.query_row((message,), read)?;
-    db.prepare_cached("UPDATE message SET fallback_due = NULL WHERE id = ?1")?.execute((message,))?;
-    for name in names_of(db, &line, &[recipient])? {
-        let fallbacks = "UPDATE message SET fallback_due = NULL
-             WHERE line = ?1 AND recipient = ?2 AND priority >= ?3 AND fallback_due IS NOT NULL";
-        db.prepare_cached(fallbacks)?.execute((&line, name, opt_out_from(priority)))?;
-    }
-    let instead: Option<i64> = db
-        .prepare_cached("SELECT id FROM message WHERE instead_of = ?1")?
-        .query_row((message,), |row| row.get(0))
-        .optional()?;
-    instead.map_or(Ok(()), |instead| ends(db, instead, now))
-}
-
-/// Ends a message, as far as it has not gone, and its fallback.
-fn ends(db: &Connection, id: i64, now: Timestamp) -> rusqlite::Result<()> {
-    put_decision(db, id, "opt_out", &Reason::new("opt-out", OPTED_OUT), now)?;
-    db.prepare_cached("UPDATE message SET fallback_due = NULL WHERE id = ?1")?.execute((id,))?;
-    let doubted = "SELECT EXISTS (SELECT 1 FROM attempt WHERE message = ?1 AND outcome = 'unknown')";
-    let doubted = db.prepare_cached(doubted)?.query_row((id,), |row| row.get(0))?;
-    settle(db, id, &opted_out(doubted, now)).map(drop)
-}
-
-/// All that a person is known by on a line, who is known by these names.
-fn names_of(db: &Connection, line: &str, names: &[String]) -> rusqlite::Result<BTreeSet<String>> {
-    let mut all = BTreeSet::new();
-    let linked = "SELECT current FROM link WHERE line = ?1 AND previous = ?2
-         UNION SELECT previous FROM link
-         WHERE line = ?1 AND (current = ?2 OR current = (SELECT current FROM link WHERE line = ?1 AND previous = ?2))";
-    for name in names {
-        let mut linked = db.prepare_cached(linked)?;
-        let linked = linked.query_map((line, name), |row| row.get(0))?;
-        all.extend(linked.collect::<Result<Vec<String>, _>>()?);
-        all.insert(name.clone());
-    }
-    Ok(all)
-}
-
-/// What a gateway says of a message: how far it got, and so that it has it.
-fn told_of(db: &Connection, message: i64, told: Told, now: Timestamp) -> rusqlite::Result<()> {
-    climb(db, message, told.state, now)?;
-    if told.opted_out {
-        opted_out_of(db, message, now)?;
-    }
-    let reason = Some(TOLD.to_owned());
-    let from = &[State::Unknown, State::Parked];
-    settle(db, message, &Settle { state: State::Accepted, due: None, reason, from, now }).map(|_| ())
-}
-
-/// Takes what a gateway told of a message while it was being sent.
-fn heard_of(db: &Connection, message: i64, now: Timestamp) -> rusqlite::Result<()> {
-    join_early(db, message, now)?;
-    let told = "SELECT delivery FROM message WHERE id = ?1 AND state IN ('unknown', 'parked') AND delivery IS NOT NULL";
-    let told: Option<String> = db.prepare_cached(told)?.query_row((message,), |row| row.get(0)).optional()?;
-    let state = told.as_deref().and_then(rung_of);
-    state.map_or(Ok(()), |state| told_of(db, message, Told { state, opted_out: false }, now))
-}
-
-/// Takes what came before the message's own id was written down.
-fn join_early(db: &Connection, message: i64, now: Timestamp) -> rusqlite::Result<()> {
-    let by_id = "SELECT e.rowid, e.delivery FROM part AS p
-         JOIN early AS e ON e.gateway = p.gateway AND e.account = p.account AND e.id = p.id WHERE p.message = ?1";
-    let by_key = "SELECT e.rowid, e.delivery FROM message AS m JOIN early AS e ON e.key = m.key
-         JOIN attempt AS a ON a.message = m.id AND a.gateway = e.gateway AND a.account = e.account WHERE m.id = ?1";
-    let by_reference = "SELECT e.rowid, e.delivery FROM attempt AS a JOIN early AS e ON e.key = a.reference
-         AND e.gateway = a.gateway AND e.account = a.account WHERE a.message = ?1";
-    for early in [by_id, by_key, by_reference] {
-        let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?));
-        let early = db.prepare_cached(early)?.query_map((message,), read)?.collect::<Result<Vec<_>, _>>()?;
-        for (rowid, delivery) in early {
-            if let Ok(told) = serde_json::from_str(&delivery) {
-                told_of(db, message, told, now)?;
-            }
-            db.prepare_cached("DELETE FROM early WHERE rowid = ?1")?.execute((rowid,))?;
-        }
-    }
-    Ok(())
-}
-
-/// Takes a message up the ladder of delivery, and never down.
-fn climb(db: &Connection, message: i64, state: DeliveryState, now: Timestamp) -> rusqlite::Result<()> {
-    let before: Option<String> =
-        db.prepare_cached("SELECT delivery FROM message WHERE id = ?1")?.query_row((message,), |row| row.get(0))?;
-    let after = risen(before.as_deref(), state)?;
-    let failed = rung_of(&after).is_some_and(DeliveryState::is_failure);
-    let arrived = rung_of(&after) >= Some(DeliveryState::Delivered);
-    db.prepare_cached(
-        "UPDATE message SET delivery = ?2,
-                fallback_due = CASE WHEN ?5 THEN NULL WHEN ?3 AND fallback_due > ?4 THEN ?4 ELSE fallback_due END
-         WHERE id = ?1",
-    )?
-    .execute((message, after, failed, now, arrived))
-    .map(|_| ())
-}
-
-/// The rung of a message that was on that one, as it is kept.
-fn risen(before: Option<&str>, state: DeliveryState) -> rusqlite::Result<String> {
-    to_json(&before.and_then(rung_of).map_or(state, |before| before.join(state)))
 }
 
 #[cfg(test)]

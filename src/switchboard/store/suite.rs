@@ -2,13 +2,24 @@
 
 use std::time::Duration;
 
-use super::super::Said;
-use super::super::outbox;
+use super::super::conversation::Entry;
+use super::super::fallback::{Answer, Fallback};
+use super::super::file::File;
+use super::super::lanes::Rooms;
+use super::super::outbox::{self, Id, PRIORITY_LAST, State};
+use super::super::record::*;
+use super::super::watch::Stats;
+use super::super::{Line, Said};
 use super::*;
 use crate::address::{Address, Medium, Phone};
-use crate::event::{Delivery, DeliveryOf, Envelope, Inbound, InboundContent, Raw};
-use crate::id::AccountId;
-use crate::message::OnUnknown;
+use crate::channel::Cursor;
+use crate::delivery::DeliveryState;
+use crate::error::ErrorKind;
+use crate::event::{Delivery, DeliveryOf, Envelope, Inbound, InboundContent, OptOutScope, Raw};
+use crate::id::{AccountId, Digest};
+use crate::media::Stored;
+use crate::message::{Message, OnUnknown};
+use crate::policy::Decision;
 
 const LEASE: Duration = Duration::from_millis(200);
 
@@ -410,7 +421,7 @@ async fn attempt_of_suspended_account_is_marked(store: &dyn Engine, _: &dyn Engi
     assert_eq!(status.reason.as_deref(), Some("the account is suspended: locked"));
 }
 
-async fn next(store: &dyn Engine, now: Timestamp) -> Option<super::Handed> {
+async fn next(store: &dyn Engine, now: Timestamp) -> Option<super::super::record::Handed> {
     store.next(Some("desk"), now, LEASE).await.unwrap()
 }
 
@@ -1661,8 +1672,9 @@ async fn fall_back(store: &dyn Engine, now: Timestamp) -> usize {
 
 async fn fell(store: &dyn Engine, now: Timestamp) -> Fell {
     let falling = store.falling(now).await.unwrap();
-    let allows = falling.iter().filter_map(Falling::asks_policy).map(|(id, ..)| (id, Answer::Policy(Decision::Allow)));
-    let reports = falling.iter().filter_map(Falling::asks_gateway).map(|id| (id, Answer::NotDelivered));
+    let allows =
+        falling.iter().filter_map(FallbackRow::asks_policy).map(|(id, ..)| (id, Answer::Policy(Decision::Allow)));
+    let reports = falling.iter().filter_map(FallbackRow::asks_gateway).map(|id| (id, Answer::NotDelivered));
     store.fall_back(now, allows.chain(reports).collect()).await.unwrap()
 }
 

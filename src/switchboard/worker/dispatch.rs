@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::super::lanes::{Claims, Queue, Rooms, line_of};
 use super::super::outbox::PRIORITY_LAST;
-use super::super::store::{Claimed, Hold, PutOff};
+use super::super::record::{Claimed, Hold, PutOff};
 use super::super::suspension::Turn;
 use super::super::{Account, Switchboard, account, held};
 use super::send::{Decided, LIMITED, Sending, Step};

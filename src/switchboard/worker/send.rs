@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::SemaphorePermit;
 
 use super::super::outbox::{After, State, ToAsk};
-use super::super::store::{Attempt, Claimed, End, OPTED_OUT, PutOff, Ruling, Settle};
+use super::super::record::{Attempt, Claimed, End, OPTED_OUT, PutOff, Ruling, Settle};
 use super::super::suspension::{Standing, Verdict};
 use super::super::{Account, Line, Switchboard, account, held};
 use super::{DAMAGED, contained, told};

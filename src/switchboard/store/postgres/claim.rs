@@ -4,29 +4,27 @@
 //! conversation. A claim takes no such lock: it changes no order, and two workers that claim at once pass each other's rows
 //! over.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio_postgres::Row;
 
+use super::super::super::engine::Bell;
 use super::super::super::lanes::{Claims, Rooms, line_of};
 use super::super::super::outbox::{Id, PRIORITY_LAST};
-use super::super::{Attempt, Claimed, Hold, PutOff, SERVED, STRANGE, message_of};
+use super::super::super::record::{Attempt, Claimed, Hold, SERVED, message_of};
 use super::session::{Fault, Session};
-use super::{Bell, count, moment, put_decision, text};
+use super::{count, moment};
 use crate::clock::Timestamp;
 use crate::id::MessageId;
-use crate::policy::Reason;
 
 /// How many messages of each class whose time has come enter the order of their conversations at once.
 const PLACED_MAX: i64 = 64;
 
-/// Locks conversations until the end of the transaction: in one order, so that no two wait for each other.
-pub(super) async fn lock_conversations(db: &Session, of: &[(&str, &str)]) -> Result<(), Fault> {
-    let lock = "SELECT pg_advisory_xact_lock(conversation) FROM (
-             SELECT DISTINCT hashtextextended(line || chr(10) || recipient, 0) AS conversation
-             FROM unnest($1::text[], $2::text[]) AS of (line, recipient) ORDER BY conversation) AS all_of";
-    let (lines, recipients): (Vec<_>, Vec<_>) = of.iter().copied().unzip();
-    db.rows(lock, &[&lines, &recipients]).await.map(drop)
+/// Locks a conversation until the end of the transaction.
+pub(super) async fn lock_conversation(db: &Session, line: &str, recipient: &str) -> Result<(), Fault> {
+    let lock = "SELECT pg_advisory_xact_lock(hashtextextended($1 || chr(10) || $2, 0))";
+    db.rows(lock, &[&line, &recipient]).await.map(drop)
 }
 
 /// Locks the conversation of a message.
@@ -160,16 +158,6 @@ pub(super) async fn claim(db: &Session, now: Timestamp, lease: Duration, rooms: 
     Ok(claims)
 }
 
-/// Notes since when a message is nothing to this program.
-pub(super) async fn strange_since(db: &Session, id: i64, why: &Reason, now: Timestamp) -> Result<Timestamp, Fault> {
-    let since = "SELECT min(at) FROM civic_messaging.decision WHERE message = $1 AND decision = $2 AND rule = $3";
-    let since = db.row(since, &[&id, &STRANGE, &text(why.rule())]).await?.ok_or(Fault::Unreadable)?;
-    match since.try_get::<_, Option<i64>>(0)? {
-        Some(since) => Ok(Timestamp::from_millis(since)),
-        None => put_decision(db, id, STRANGE, why, now).await.map(|()| now),
-    }
-}
-
 /// Gives a claimed message back as it was.
 pub(super) async fn unclaim(db: &Session, hold: Hold) -> Result<(), Fault> {
     lock_conversation_of(db, hold.id.0).await?;
@@ -177,18 +165,6 @@ pub(super) async fn unclaim(db: &Session, hold: Hold) -> Result<(), Fault> {
          WHERE id = $1 AND fence = $2 AND state = 'claimed'";
     db.change(unclaim, &[&hold.id.0, &hold.fence]).await?;
     lead(db, &[hold.id.0]).await
-}
-
-/// Gives a claimed message back for another time.
-pub(super) async fn put_off(db: &Session, hold: Hold, off: PutOff) -> Result<bool, Fault> {
-    lock_conversation_of(db, hold.id.0).await?;
-    let put_off = "UPDATE civic_messaging.message
-         SET state = 'deferred', due = $3, reason = $4, planned = $5, lease = NULL, head = FALSE
-         WHERE id = $1 AND fence = $2 AND state = 'claimed'";
-    let until = off.until.as_millis();
-    let changed = db.change(put_off, &[&hold.id.0, &hold.fence, &until, &off.why, &off.planned]).await?;
-    lead(db, &[hold.id.0]).await?;
-    Ok(changed == 1)
 }
 
 /// Gives back what was claimed by workers whose claims have lapsed, and says how many there were.
@@ -226,19 +202,17 @@ pub(super) async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claime
         "SELECT gateway, account, begun, message, outcome IS NOT DISTINCT FROM 'unknown', passing, ended IS NULL,
                 outcome IS NOT DISTINCT FROM 'suspended', bound, reference
          FROM civic_messaging.attempt WHERE message = ANY ($1) ORDER BY message, n";
-    let tries = db.rows(tries, &[&ids]).await?;
+    let mut attempts = HashMap::<i64, Vec<Attempt>>::new();
+    for of in db.rows(tries, &[&ids]).await? {
+        let (gateway, account, at) = (of.try_get(0)?, of.try_get(1)?, moment(&of, 2)?);
+        let (doubted, passing, died) = (of.try_get(4)?, of.try_get(5)?, of.try_get(6)?);
+        let (suspended, bound, reference) = (of.try_get(7)?, of.try_get(8)?, of.try_get(9)?);
+        let attempt = Attempt { gateway, account, at, reference, doubted, passing, died, suspended, bound };
+        attempts.entry(of.try_get(3)?).or_default().push(attempt);
+    }
     let mut claimed = Vec::with_capacity(ids.len());
     for row in db.rows(read, &[&ids]).await? {
         let id: i64 = row.try_get(0)?;
-        let mut attempts = Vec::new();
-        for of in &tries {
-            if of.try_get::<_, i64>(3)? == id {
-                let (gateway, account, at) = (of.try_get(0)?, of.try_get(1)?, moment(of, 2)?);
-                let (doubted, passing, died) = (of.try_get(4)?, of.try_get(5)?, of.try_get(6)?);
-                let (suspended, bound, reference) = (of.try_get(7)?, of.try_get(8)?, of.try_get(9)?);
-                attempts.push(Attempt { gateway, account, at, reference, doubted, passing, died, suspended, bound });
-            }
-        }
         let (message, damaged) = message_of(row.try_get(3)?, row.try_get(10)?, row.try_get(9)?);
         claimed.push(Claimed {
             hold: Hold { id: Id(id), fence: row.try_get(1)? },
@@ -249,7 +223,7 @@ pub(super) async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claime
             damaged,
             opted_out: row.try_get(11)?,
             queued: moment(&row, 4)?,
-            attempts,
+            attempts: attempts.remove(&id).unwrap_or_default(),
             lookups: count(&row, 5)?,
             restored: row.try_get::<_, Option<i64>>(6)?.map(Timestamp::from_millis),
             gateway_id: row.try_get::<_, Option<String>>(7)?.map(MessageId::from),

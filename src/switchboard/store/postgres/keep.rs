@@ -3,8 +3,8 @@
 use tokio_postgres::Row;
 
 use super::super::super::line::Line;
+use super::super::super::record::EARLY_KEPT;
 use super::super::super::watch::Stats;
-use super::super::EARLY_KEPT;
 use super::session::{Fault, Session};
 use super::{file, indexed, moment, state, text};
 use crate::clock::Timestamp;

@@ -20,7 +20,7 @@ use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream}
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Config, Connection, Row, Socket, Statement};
 
-use super::super::Bell;
+use super::super::super::engine::Bell;
 use super::bells;
 use super::time::Ahead;
 use crate::clock::{Clock, Timestamp};

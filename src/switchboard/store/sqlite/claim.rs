@@ -10,11 +10,9 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::super::super::lanes::Rooms;
 use super::super::super::outbox::{Id, PRIORITY_LAST, State};
-use super::super::{Attempt, Claimed, Hold, PutOff, STRANGE, message_of};
-use super::{Written, put_decision};
+use super::super::super::record::{Attempt, Claimed, Hold, Written, message_of};
 use crate::clock::Timestamp;
 use crate::id::MessageId;
-use crate::policy::Reason;
 
 /// How many messages of each class whose time has come enter the order of their conversations at once.
 const PLACED_MAX: u32 = 64;
@@ -196,23 +194,6 @@ fn is_in_flight(db: &Connection, of: i64) -> rusqlite::Result<bool> {
     db.prepare_cached(held)?.query_row((of,), |row| row.get(0))
 }
 
-/// Returns `true` if a new message of this class is the head of its conversation: then the one before it is none any more.
-pub(super) fn overtakes(db: &Connection, line: &str, recipient: &str, priority: u8) -> rusqlite::Result<bool> {
-    let first = "SELECT id, priority FROM message INDEXED BY message_open
-         WHERE line = ?1 AND recipient = ?2 AND settled IS NULL AND planned = 0 ORDER BY priority, id LIMIT 1";
-    let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, u8>(1)?));
-    let first = db.prepare_cached(first)?.query_row((line, recipient), read).optional()?;
-    match first {
-        None => Ok(true),
-        Some((_, before)) if before <= priority => Ok(false),
-        Some((before, _)) if is_in_flight(db, before)? => Ok(false),
-        Some((before, _)) => {
-            db.prepare_cached("UPDATE message SET head = 0 WHERE id = ?1 AND head")?.execute((before,))?;
-            Ok(true)
-        }
-    }
-}
-
 /// Finds the heads of all conversations anew.
 pub(super) fn lead_all(db: &Connection) -> rusqlite::Result<()> {
     db.execute("UPDATE message SET head = 0 WHERE head", ())?;
@@ -220,28 +201,6 @@ pub(super) fn lead_all(db: &Connection) -> rusqlite::Result<()> {
         db.prepare("SELECT min(id) FROM message WHERE settled IS NULL AND planned = 0 GROUP BY line, recipient")?;
     let of = waiting.query_map((), |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
     of.into_iter().try_for_each(|of| lead(db, of))
-}
-
-/// Notes since when a message is nothing to this program.
-pub(super) fn strange_since(db: &Connection, id: i64, why: &Reason, now: Timestamp) -> rusqlite::Result<Timestamp> {
-    let since = "SELECT min(at) FROM decision WHERE message = ?1 AND decision = ?2 AND rule = ?3";
-    let since = db.prepare_cached(since)?.query_row((id, STRANGE, why.rule()), |row| row.get::<_, Option<_>>(0))?;
-    match since {
-        Some(since) => Ok(since),
-        None => put_decision(db, id, STRANGE, why, now).map(|()| now),
-    }
-}
-
-/// Notes that a message is put off, if it still waits.
-pub(super) fn put_off(db: &Connection, id: i64, off: &PutOff) -> rusqlite::Result<bool> {
-    let changed = db
-        .prepare_cached(
-            "UPDATE message SET state = 'deferred', due = ?2, reason = ?3, planned = ?4, head = head AND NOT ?4
-             WHERE id = ?1 AND state IN ('queued', 'deferred')",
-        )?
-        .execute((id, off.until, off.why, off.planned))?;
-    lead(db, id)?;
-    Ok(changed == 1)
 }
 
 /// Notes that a send begins, if the message is still the head of its conversation.

@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::super::line::Line;
+use super::super::super::record::EARLY_KEPT;
 use super::super::super::watch::Stats;
-use super::super::EARLY_KEPT;
 use crate::clock::Timestamp;
 use crate::id::Digest;
 
