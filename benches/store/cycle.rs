@@ -140,8 +140,8 @@ fn by_hand(db: &mut Connection, runtime: &Runtime, channel: &Takes, batch: usize
         let body = serde_json::to_string(&message).expect("it serialises");
         taking
             .prepare_cached(
-                "INSERT INTO message (line, key, recipient, body, digest, priority, state, due, queued)
-                 VALUES ('desk', ?1, ?2, ?3, ?4, 2, 'queued', 1, 1)",
+                "INSERT INTO message (line, key, recipient, body, digest, priority, state, due, queued, lane, head)
+                 VALUES ('desk', ?1, ?2, ?3, ?4, 2, 'queued', 1, 1, 'desk/phone', 1)",
             )?
             .execute(params![message.key, message.to.expose(), body, digest(&body)])?;
     }
@@ -150,8 +150,8 @@ fn by_hand(db: &mut Connection, runtime: &Runtime, channel: &Takes, batch: usize
     let claiming = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let claimed: Vec<(i64, String)> = claiming
         .prepare_cached(
-            "SELECT id, body FROM message WHERE state IN ('queued', 'deferred') AND due <= 1
-             ORDER BY priority, due, id LIMIT 100",
+            "SELECT id, body FROM message WHERE head AND lane = 'desk/phone' AND priority = 2 AND due <= 1
+             ORDER BY due, id LIMIT 100",
         )?
         .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
@@ -191,7 +191,8 @@ fn by_hand(db: &mut Connection, runtime: &Runtime, channel: &Takes, batch: usize
             .execute((id, gateway_id.as_str()))?;
         ending
             .prepare_cached(
-                "UPDATE message SET state = 'accepted', due = NULL, lease = NULL, settled = 2, delivery = '\"accepted\"'
+                "UPDATE message SET state = 'accepted', due = NULL, lease = NULL, settled = 2, head = 0,
+                        delivery = '\"accepted\"'
                  WHERE id = ?1",
             )?
             .execute((id,))?;

@@ -59,8 +59,9 @@ async fn fill(client: &Client, messages: usize) {
         keys.extend(message.key);
     }
     let insert =
-        "INSERT INTO civic_messaging.message (line, key, recipient, body, digest, priority, state, due, queued)
-         SELECT 'desk', key, recipient, body, encode(sha256(convert_to(body, 'UTF8')), 'hex'), 2, 'queued', 1, 1
+        "INSERT INTO civic_messaging.message (line, key, recipient, body, digest, priority, state, due, queued, lane, head)
+         SELECT 'desk', key, recipient, body, encode(sha256(convert_to(body, 'UTF8')), 'hex'), 2, 'queued', 1, 1,
+                'desk/phone', TRUE
          FROM unnest($1::text[], $2::text[], $3::text[]) AS new (key, recipient, body)";
     client.execute(insert, &[&keys, &people, &bodies]).await.expect("they are queued");
     client.batch_execute("ANALYZE").await.expect("it is counted");
@@ -109,8 +110,8 @@ async fn claim(client: &Client) -> Result<Vec<(i64, Message)>, Error> {
     let claim = client
         .prepare(
             "UPDATE civic_messaging.message AS m SET state = 'claimed', lease = 2, fence = m.fence + 1
-             FROM (SELECT id FROM civic_messaging.message WHERE phase IN ('queued', 'deferred') AND due <= 1
-                   ORDER BY priority, due, id LIMIT $1 FOR UPDATE SKIP LOCKED) AS free
+             FROM (SELECT id FROM civic_messaging.message WHERE head AND phase IN ('queued', 'deferred')
+                     AND lane = 'desk/phone' AND priority = 2 AND due <= 1 ORDER BY due, id LIMIT $1 FOR UPDATE SKIP LOCKED) AS free
              WHERE m.id = free.id RETURNING m.id, m.body",
         )
         .await?;
@@ -133,7 +134,7 @@ async fn each(client: &mut Client, channel: &Takes, claimed: &[(i64, Message)]) 
     let end = client
         .prepare(
             "UPDATE civic_messaging.message SET state = 'accepted', due = NULL, lease = NULL, settled = 2,
-                    delivery = '\"accepted\"' WHERE id = $1 AND fence = 1 AND state = 'sending'",
+                    head = FALSE, delivery = '\"accepted\"' WHERE id = $1 AND fence = 1 AND state = 'sending'",
         )
         .await?;
     let attempt = client
@@ -183,7 +184,7 @@ async fn all(client: &Client, channel: &Takes, claimed: Vec<(i64, Message)>) -> 
                   tried AS (UPDATE civic_messaging.attempt SET ended = 2, outcome = 'accepted', kind = ''
                             WHERE message = ANY ($1) AND n = 1)
              UPDATE civic_messaging.message SET state = 'accepted', due = NULL, lease = NULL, settled = 2,
-                    delivery = '\"accepted\"' WHERE id = ANY ($1) AND fence = 1 AND state = 'sending'",
+                    head = FALSE, delivery = '\"accepted\"' WHERE id = ANY ($1) AND fence = 1 AND state = 'sending'",
         )
         .await?;
     let ids: Vec<i64> = claimed.iter().map(|(id, _)| *id).collect();

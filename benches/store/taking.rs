@@ -75,8 +75,8 @@ fn floor(runtime: &Runtime, messages: usize) -> f64 {
             let mut told = Vec::new();
             let mut insert = transaction
                 .prepare_cached(
-                    "INSERT INTO message (line, key, recipient, body, digest, priority, state, due, queued)
-                     VALUES ('desk', ?1, ?2, ?3, ?4, 2, 'queued', 1, 1)",
+                    "INSERT INTO message (line, key, recipient, body, digest, priority, state, due, queued, lane, head)
+                     VALUES ('desk', ?1, ?2, ?3, ?4, 2, 'queued', 1, 1, 'desk/phone', 1)",
                 )
                 .expect("a statement");
             let mut next = Some(first);

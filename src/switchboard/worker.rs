@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::Switchboard;
+use super::lanes::{Claims, Rooms};
 use super::engine::Bell;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Outcome, Result};
@@ -77,21 +78,19 @@ impl Switchboard {
         fetching.spawn(self.clone().fetch(stopped));
         let mut shutdown = pin!(shutdown);
         let (mut dispatch, mut rounds, mut falling) = (Dispatch::new(self.clone()), Rounds::default(), JoinSet::new());
+        let mut claiming = JoinSet::new();
         let mut round = inner.clock.sleep(Duration::ZERO);
         let mut fallbacks = inner.clock.sleep(Duration::ZERO);
         let (mut look, mut elsewhere) = (inner.clock.sleep(Duration::ZERO), inner.store.0.rung(Bell::ToSend));
         let mut news = true;
         loop {
             news |= dispatch.collect();
-            if news || dispatch.wants_more() {
-                news = false;
-                let claimed = inner.store.0.claim(inner.clock.now(), inner.lease, dispatch.rooms()).await;
-                let claims = told("claim", claimed).unwrap_or_default();
-                let due = claims.next_due.map_or(LOOK, |due| due.since(inner.clock.now()).min(LOOK));
-                look = inner.clock.sleep(due);
-                dispatch.admit(claims);
-            }
             let token = dispatch.start();
+            // While those are on their way the next ones are claimed.
+            if claiming.is_empty() && (news || dispatch.wants_more()) {
+                news = false;
+                claiming.spawn(self.clone().claim(dispatch.rooms()));
+            }
             let until = |at: Duration| inner.clock.sleep(at.saturating_sub(inner.clock.monotonic()));
             let token = token.map(until);
             tokio::select! {
@@ -107,6 +106,12 @@ impl Switchboard {
                     }
                 }
                 more = dispatch.next() => news |= more,
+                Some(claimed) = claiming.join_next() => {
+                    let claims = claimed.unwrap_or_default();
+                    let due = claims.next_due.map_or(LOOK, |due| due.since(inner.clock.now()).min(LOOK));
+                    look = inner.clock.sleep(due);
+                    dispatch.admit(claims);
+                }
                 () = maybe(token) => news = true,
                 () = inner.to_send.notified() => news = true,
                 () = &mut elsewhere => {
@@ -123,11 +128,12 @@ impl Switchboard {
         loop {
             dispatch.collect();
             dispatch.give_back();
-            if dispatch.is_idle() && fetching.is_empty() {
+            if dispatch.is_idle() && claiming.is_empty() && fetching.is_empty() {
                 break;
             }
             tokio::select! {
                 _ = dispatch.next() => {}
+                Some(claimed) = claiming.join_next() => dispatch.admit(claimed.unwrap_or_default()),
                 _ = fetching.join_next(), if !fetching.is_empty() => {}
                 () = &mut late => break,
             }
@@ -138,6 +144,13 @@ impl Switchboard {
         inner.stopped.store(inner.running.load(Ordering::Acquire) <= 1, Ordering::Release);
         inner.to_read.ring_all();
         Ok(Drained { unfinished })
+    }
+}
+
+impl Switchboard {
+    async fn claim(self, rooms: Rooms) -> Claims {
+        let claimed = self.0.store.0.claim(self.0.clock.now(), self.0.lease, rooms).await;
+        told("claim", claimed).unwrap_or_default()
     }
 }
 
