@@ -83,10 +83,10 @@ mod worker;
 
 pub use conversation::{Entry, Said};
 pub use fallback::{Fallback, Outgoing};
-pub use file::File;
+pub use file::{EventId, File};
 pub use inbox::{Handed, Happening, LineInbox};
 pub use line::Line;
-pub use outbox::{Id, Resolution, Settled, State, Status};
+pub use outbox::{AttemptOutcome, Id, Resolution, SendAttempt, Settled, State, Status};
 pub use store::Store;
 pub use suspension::Suspension;
 pub use watch::{ChannelHealth, Counts, Stats};

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+use super::file::EventId;
 use super::outbox::Settled;
 use super::store::{self, Bell, What};
 use super::{Line, Switchboard};
@@ -111,7 +112,7 @@ impl LineInbox {
     }
 
     fn handed(&self, handed: store::Handed) -> Option<Handed> {
-        let store::Handed { id, line, what, attempts } = handed;
+        let store::Handed { id, line, what, attempts, .. } = handed;
         let happening = match what {
             What::Event(event) => Happening::Received(event),
             What::Settled(settled) => Happening::Settled(settled),
@@ -128,6 +129,11 @@ impl fmt::Debug for LineInbox {
 }
 
 impl Handed {
+    /// Its number in the store, by which its files are read after it was acknowledged: see [`Switchboard::files`].
+    pub fn id(&self) -> EventId {
+        EventId(self.id)
+    }
+
     /// The id of the line that it is of: none for what is of no line.
     pub fn line_id(&self) -> Option<&str> {
         self.line.as_deref()

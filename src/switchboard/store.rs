@@ -14,7 +14,7 @@ use super::Line;
 use super::conversation::{Entry, Place};
 use super::fallback::{Answer, Fallback, Falls, First, ON_FAILURE};
 use super::file::File;
-use super::outbox::{self, Id, PRIORITY_LAST, Settled, State, Status};
+use super::outbox::{self, Id, PRIORITY_LAST, SendAttempt, Settled, State, Status};
 use super::watch::Stats;
 use crate::address::{Address, Phone};
 use crate::channel::{Channel, Cursor};
@@ -575,6 +575,72 @@ const AFTER_REMOVAL: Duration = Duration::from_secs(5);
 /// How long deliveries are kept that are of no message of ours, or not yet.
 const EARLY_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// The status of a message as a row has it, beside what is the same in every store.
+struct Kept {
+    id: i64,
+    line: String,
+    key: String,
+    /// Its tag, once its content was removed.
+    tag: Option<String>,
+    state: State,
+    due: Option<Timestamp>,
+    attempts: u32,
+    delivery: Option<String>,
+    reason: Option<String>,
+    gateway_id: Option<String>,
+    instead_of: Option<i64>,
+    fallback: Option<i64>,
+    /// The last refusal of our own: the decision and its rule.
+    refusal: Option<(String, String)>,
+}
+
+impl Kept {
+    /// The status of a message that says this, where it can be read, and was sent like this.
+    fn status(self, message: Option<&Message>, history: Vec<SendAttempt>) -> Status {
+        let last = history.last();
+        let gateway = last.map(|last| last.gateway.clone());
+        let (kind, code) = match self.refusal.filter(|_| self.state == State::Refused) {
+            Some((decision, rule)) if decision == "opt_out" => (Some(ErrorKind::OptedOut), Some(rule)),
+            Some((_, rule)) => (Some(ErrorKind::Refused), Some(rule)),
+            None => (last.and_then(|last| last.kind), last.and_then(|last| last.code.clone())),
+        };
+        let (segments, price) = outbox::charged(&history);
+        Status {
+            id: Id(self.id),
+            line: self.line,
+            key: self.key,
+            tag: message.map_or(self.tag, |message| message.tag.clone()),
+            recipient: message.map(|message| message.to.clone()),
+            state: self.state,
+            due: self.due,
+            attempts: self.attempts,
+            history,
+            gateway,
+            gateway_id: self.gateway_id.map(MessageId::from),
+            delivery: self.delivery.as_deref().and_then(rung_of),
+            reason: self.reason,
+            kind,
+            code,
+            segments,
+            price,
+            fallback: self.fallback.map(Id),
+            instead_of: self.instead_of.map(Id),
+        }
+    }
+}
+
+/// Reads a value as its name is kept: none where this program does not know it.
+fn named<'a, T: Deserialize<'a>>(name: &'a str) -> Option<T> {
+    let name: serde::de::value::BorrowedStrDeserializer<'a, serde::de::value::Error> =
+        serde::de::value::BorrowedStrDeserializer::new(name);
+    T::deserialize(name).ok()
+}
+
+/// Reads a price as it is kept.
+fn price_of(micros: Option<i64>, currency: Option<&str>) -> Option<Money> {
+    Some(Money { micros: micros?, currency: named(currency?)? })
+}
+
 /// An event that is handed out.
 #[derive(Debug)]
 pub(super) struct Handed {
@@ -583,6 +649,7 @@ pub(super) struct Handed {
     pub(super) what: What,
     /// How often it was handed out, this time included.
     pub(super) attempts: u32,
+    pub(super) taken_in: Timestamp,
 }
 
 /// How often an event is handed out, until it is parked.
@@ -748,6 +815,15 @@ impl Told {
 fn message_of(body: &str, fallback: Option<&str>, digest: &str) -> (Option<Message>, bool) {
     let damaged = digest_of(body, fallback) != digest;
     (serde_json::from_str(body).ok().filter(|_| !damaged), damaged)
+}
+
+/// Reads the tag of a message as it is kept.
+fn tag_of(body: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Tagged {
+        tag: Option<String>,
+    }
+    serde_json::from_str::<Tagged>(body).ok()?.tag
 }
 
 /// Reads a rung of the ladder as it is kept.

@@ -24,13 +24,13 @@ use super::super::Line;
 use super::super::conversation::{Entry, Place};
 use super::super::fallback::{Answer, Falls, First};
 use super::super::file::File;
-use super::super::outbox::{self, Id, PRIORITY_LAST, Settled, State, Status};
+use super::super::outbox::{self, Id, PRIORITY_LAST, SendAttempt, Settled, State, Status};
 use super::super::watch::Stats;
 use super::{
     Answers, Attempt, Bell, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Engine, Enqueued, FALLBACK_RESTORED,
-    FALLBACKS_MAX, FELL_BACK, Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Looked, New, OPTED_OUT, Put,
-    RESTORED, Recovered, Ruling, Settle, TOLD, There, Told, What, digest_of, link_of, message_of, opt_out_from,
-    opt_out_of, opted_out, person_of, rung_of, told_by,
+    FALLBACKS_MAX, FELL_BACK, Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Kept, Looked, New, OPTED_OUT,
+    Put, RESTORED, Recovered, Ruling, Settle, TOLD, There, Told, What, digest_of, link_of, message_of, named,
+    opt_out_from, opt_out_of, opted_out, person_of, price_of, rung_of, told_by,
 };
 use crate::address::Address;
 use crate::channel::Cursor;
@@ -38,7 +38,8 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::delivery::DeliveryState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Delivery, DeliveryOf, Event};
-use crate::id::{Digest, MessageId};
+use crate::id::{AccountId, Digest, MessageId, is_code};
+use crate::message::Message;
 use crate::policy::{Decision, Reason};
 
 mod bells;
@@ -804,7 +805,7 @@ async fn put_settled(db: &Session, id: i64, line: &str, delivery: Option<&str>, 
         db.rings(Bell::ToSend);
     }
     if settled.state.is_settled() {
-        let told = Settled { id: Id(id), state: settled.state, reason: settled.reason.clone() };
+        let told = Settled::new(Id(id), settled.state, settled.reason.clone());
         let put = Put { line: Some(line), dedupe: None, kind: "settled", person: None };
         put_event(db, &put, &serde_json::to_string(&told)?, settled.now).await?;
     }
@@ -898,12 +899,12 @@ async fn link(db: &Session, line: &str, previous: &str, to: &Address, at: Timest
 
 async fn next(db: &Session, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<Handed>, Fault> {
     // Who takes one at this moment has locked it.
-    let of_all = "SELECT id, line, kind, body, attempts FROM civic_messaging.event AS e
+    let of_all = "SELECT id, line, kind, body, attempts, taken_in FROM civic_messaging.event AS e
          WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= $1)
            AND NOT EXISTS (SELECT 1 FROM civic_messaging.event AS f WHERE f.acked IS NULL AND f.parked IS NULL
                            AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
          ORDER BY id LIMIT 1 FOR UPDATE OF e SKIP LOCKED";
-    let of_line = "SELECT id, line, kind, body, attempts FROM civic_messaging.event AS e
+    let of_line = "SELECT id, line, kind, body, attempts, taken_in FROM civic_messaging.event AS e
          WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= $1) AND line = $2
            AND NOT EXISTS (SELECT 1 FROM civic_messaging.event AS f WHERE f.acked IS NULL AND f.parked IS NULL
                            AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
@@ -923,13 +924,15 @@ async fn next(db: &Session, line: Option<&str>, now: Timestamp, lease: Duration)
         let attempts = handed.begins();
         let hold = "UPDATE civic_messaging.event SET lease = $2, attempts = $3 WHERE id = $1";
         db.change(hold, &[&handed.id, &now.plus(lease).as_millis(), &attempts.cast_signed()]).await?;
+        complete(db, std::slice::from_mut(&mut handed)).await?;
         return Ok(Some(handed));
     }
 }
 
 fn handed(row: &Row) -> Result<Handed, Fault> {
     let what = What::read(row.try_get(2)?, row.try_get(3)?);
-    Ok(Handed { id: row.try_get(0)?, line: row.try_get(1)?, what, attempts: row.try_get::<_, i32>(4)?.unsigned_abs() })
+    let (attempts, taken_in) = (row.try_get::<_, i32>(4)?.unsigned_abs(), moment(row, 5)?);
+    Ok(Handed { id: row.try_get(0)?, line: row.try_get(1)?, what, attempts, taken_in })
 }
 
 async fn nack(db: &Session, event: i64, until: i64, now: i64) -> Result<bool, Fault> {
@@ -942,11 +945,13 @@ async fn nack(db: &Session, event: i64, until: i64, now: i64) -> Result<bool, Fa
 }
 
 async fn parked_events(db: &Session, line: Option<&str>, after: i64, most: u32) -> Result<Vec<Handed>, Fault> {
-    let parked = "SELECT id, line, kind, body, attempts FROM civic_messaging.event
+    let parked = "SELECT id, line, kind, body, attempts, taken_in FROM civic_messaging.event
          WHERE acked IS NULL AND parked IS NOT NULL AND ($1::text IS NULL OR line = $1) AND id > $2
          ORDER BY id LIMIT $3";
     let rows = db.rows(parked, &[&line.map(indexed), &after, &i64::from(most)]).await?;
-    rows.iter().map(handed).collect()
+    let mut parked = rows.iter().map(handed).collect::<Result<Vec<_>, _>>()?;
+    complete(db, &mut parked).await?;
+    Ok(parked)
 }
 
 async fn standing(db: &Session, line: &str, state: State, after: i64, most: u32) -> Result<Vec<Status>, Fault> {
@@ -958,31 +963,83 @@ async fn standing(db: &Session, line: &str, state: State, after: i64, most: u32)
     Ok(standing)
 }
 
-/// What became of messages, and what they say.
-async fn statuses(db: &Session, ids: Vec<i64>) -> Result<Vec<(Status, String)>, Fault> {
-    let status = "SELECT line, state, due, attempts, delivery, reason,
-                (SELECT gateway FROM civic_messaging.attempt WHERE message = m.id ORDER BY n DESC LIMIT 1),
+/// The statuses of messages, and what they say: none where this program cannot read it, or its content was removed.
+async fn statuses(db: &Session, ids: Vec<i64>) -> Result<Vec<(Status, Option<Message>)>, Fault> {
+    let status = "SELECT id, line, key, tag, state, due, attempts, delivery, reason,
                 (SELECT p.id FROM civic_messaging.part AS p WHERE p.message = m.id
                  ORDER BY p.gateway COLLATE \"C\", p.id COLLATE \"C\" LIMIT 1),
-                instead_of, (SELECT id FROM civic_messaging.message WHERE instead_of = m.id), body, id
-         FROM civic_messaging.message AS m WHERE id = ANY ($1)";
+                instead_of, (SELECT id FROM civic_messaging.message WHERE instead_of = m.id), body, fallback, digest,
+                refusal.decision, refusal.rule
+         FROM civic_messaging.message AS m LEFT JOIN LATERAL (
+             SELECT decision, rule FROM civic_messaging.decision
+             WHERE message = m.id AND decision IN ('refuse', 'opt_out') ORDER BY n DESC LIMIT 1) AS refusal ON true
+         WHERE id = ANY ($1)";
+    let mut histories = histories(db, &ids).await?;
     let read = |row: &Row| {
-        let status = Status {
-            id: Id(row.try_get(11)?),
-            line: row.try_get(0)?,
-            state: state(row, 1)?,
-            due: row.try_get::<_, Option<i64>>(2)?.map(Timestamp::from_millis),
-            attempts: count(row, 3)?,
-            delivery: row.try_get::<_, Option<&str>>(4)?.and_then(rung_of),
-            reason: row.try_get(5)?,
-            gateway: row.try_get(6)?,
-            gateway_id: row.try_get::<_, Option<String>>(7)?.map(MessageId::from),
-            instead_of: row.try_get::<_, Option<i64>>(8)?.map(Id),
-            fallback: row.try_get::<_, Option<i64>>(9)?.map(Id),
+        let id = row.try_get(0)?;
+        let refusal = row.try_get::<_, Option<String>>(15)?.zip(row.try_get(16)?);
+        let kept = Kept {
+            id,
+            line: row.try_get(1)?,
+            key: row.try_get(2)?,
+            tag: row.try_get(3)?,
+            state: state(row, 4)?,
+            due: row.try_get::<_, Option<i64>>(5)?.map(Timestamp::from_millis),
+            attempts: count(row, 6)?,
+            delivery: row.try_get(7)?,
+            reason: row.try_get(8)?,
+            gateway_id: row.try_get(9)?,
+            instead_of: row.try_get(10)?,
+            fallback: row.try_get(11)?,
+            refusal,
         };
-        Ok((status, row.try_get(10)?))
+        let (message, _) = message_of(row.try_get(12)?, row.try_get(13)?, row.try_get(14)?);
+        Ok((kept.status(message.as_ref(), histories.remove(&id).unwrap_or_default()), message))
     };
     db.rows(status, &[&ids]).await?.iter().map(read).collect()
+}
+
+/// The attempts of messages, the oldest first, by their numbers.
+async fn histories(db: &Session, ids: &[i64]) -> Result<HashMap<i64, Vec<SendAttempt>>, Fault> {
+    let of = "SELECT message, gateway, account, begun, ended, outcome, kind, code, segments, price, currency
+         FROM civic_messaging.attempt WHERE message = ANY ($1) ORDER BY message, n";
+    let mut histories = HashMap::<_, Vec<_>>::new();
+    for row in db.rows(of, &[&ids]).await? {
+        let attempt = SendAttempt {
+            gateway: row.try_get(1)?,
+            account: AccountId::new(row.try_get::<_, String>(2)?),
+            begun: moment(&row, 3)?,
+            ended: row.try_get::<_, Option<i64>>(4)?.map(Timestamp::from_millis),
+            outcome: row.try_get::<_, Option<&str>>(5)?.and_then(named),
+            kind: row.try_get::<_, Option<&str>>(6)?.and_then(named),
+            code: row.try_get::<_, Option<String>>(7)?.filter(|code| is_code(code)),
+            segments: row.try_get::<_, Option<i32>>(8)?.and_then(|segments| u32::try_from(segments).ok()),
+            price: price_of(row.try_get(9)?, row.try_get(10)?),
+        };
+        histories.entry(row.try_get(0)?).or_default().push(attempt);
+    }
+    Ok(histories)
+}
+
+/// Completes events of messages that were settled with what is known of the messages.
+async fn complete(db: &Session, events: &mut [Handed]) -> Result<(), Fault> {
+    let ids = events.iter().filter_map(|handed| match &handed.what {
+        What::Settled(settled) => Some(settled.id.0),
+        _ => None,
+    });
+    let ids: Vec<_> = ids.collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let statuses: HashMap<_, _> = statuses(db, ids).await?.into_iter().map(|(status, _)| (status.id, status)).collect();
+    for handed in events {
+        if let What::Settled(settled) = &mut handed.what
+            && let Some(status) = statuses.get(&settled.id)
+        {
+            settled.complete(status.clone(), handed.taken_in);
+        }
+    }
+    Ok(())
 }
 
 async fn conversation(
@@ -1017,13 +1074,13 @@ async fn conversation(
     let place = |row: &Row| Ok::<_, Fault>(Place { at: moment(row, 0)?, ours: row.try_get(1)?, id: row.try_get(2)? });
     let places = said.iter().map(place).collect::<Result<Vec<_>, _>>()?;
     let ours = places.iter().filter(|place| place.ours).map(|place| place.id).collect();
-    let ours: HashMap<_, _> = statuses(db, ours).await?.into_iter().map(|ours| (ours.0.id.0, ours)).collect();
+    let mut ours: HashMap<_, _> = statuses(db, ours).await?.into_iter().map(|ours| (ours.0.id.0, ours)).collect();
     let mut entries = Vec::with_capacity(places.len());
     for (row, place) in said.iter().zip(places) {
         if !place.ours {
             entries.push(Entry::theirs(place, row.try_get(3)?));
-        } else if let Some((status, body)) = ours.get(&place.id) {
-            entries.push(Entry::ours(place, status.clone(), body));
+        } else if let Some((status, message)) = ours.remove(&place.id) {
+            entries.push(Entry::ours(place, status, message));
         }
     }
     Ok(entries)

@@ -44,6 +44,8 @@ CREATE TABLE civic_messaging.message (
     settled BIGINT,
     -- When its retention was over, and it lost all but what counts.
     removed BIGINT,
+    -- Its tag, once its content was removed.
+    tag TEXT,
     -- What goes instead of it, and when, unless it is delivered by then.
     fallback TEXT,
     fallback_due BIGINT,

@@ -16,13 +16,13 @@ use super::super::Line;
 use super::super::conversation::{Entry, Place};
 use super::super::fallback::{Answer, Falls, First};
 use super::super::file::File;
-use super::super::outbox::{self, Id, PRIORITY_LAST, Settled, State, Status};
+use super::super::outbox::{self, Id, PRIORITY_LAST, SendAttempt, Settled, State, Status};
 use super::super::watch::Stats;
 use super::{
     Answers, Attempt, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACKS_MAX,
-    FELL_BACK, Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Looked, New, OPTED_OUT, Put, RESTORED,
-    Recovered, Ruling, Settle, TOLD, There, Told, What, digest_of, link_of, message_of, opt_out_from, opt_out_of,
-    opted_out, person_of, rung_of, told_by,
+    FELL_BACK, Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Kept, Looked, New, OPTED_OUT, Put, RESTORED,
+    Recovered, Ruling, Settle, TOLD, There, Told, What, digest_of, link_of, message_of, named, opt_out_from,
+    opt_out_of, opted_out, person_of, price_of, rung_of, told_by,
 };
 use crate::address::Address;
 use crate::channel::Cursor;
@@ -30,7 +30,8 @@ use crate::clock::Timestamp;
 use crate::delivery::DeliveryState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Delivery, DeliveryOf, Event};
-use crate::id::{Digest, MessageId};
+use crate::id::{AccountId, Digest, MessageId, is_code};
+use crate::message::Message;
 use crate::policy::Reason;
 
 mod file;
@@ -491,6 +492,7 @@ impl Engine for Sqlite {
                     now.plus(lease),
                     attempts,
                 ))?;
+                complete(db, &mut handed)?;
                 return Ok(Some(handed));
             }
         })
@@ -512,10 +514,12 @@ impl Engine for Sqlite {
     async fn parked_events(&self, line: Option<&str>, after: i64, most: u32) -> Result<Vec<Handed>> {
         let line = line.map(str::to_owned);
         self.run(move |db| {
-            let parked = "SELECT id, line, kind, body, attempts FROM event
+            let parked = "SELECT id, line, kind, body, attempts, taken_in FROM event
                  WHERE acked IS NULL AND parked IS NOT NULL AND (?1 IS NULL OR line = ?1) AND id > ?2
                  ORDER BY id LIMIT ?3";
-            db.prepare_cached(parked)?.query_map((&line, after, most), handed)?.collect()
+            let mut parked = db.prepare_cached(parked)?;
+            let parked = parked.query_map((&line, after, most), handed)?.collect::<Result<Vec<_>, _>>()?;
+            parked.into_iter().map(|mut handed| complete(db, &mut handed).map(|()| handed)).collect()
         })
         .await
     }
@@ -601,32 +605,64 @@ impl Engine for Sqlite {
     }
 }
 
-/// What became of a message, and what it says.
-fn status(db: &Connection, id: i64) -> rusqlite::Result<(Status, String)> {
+/// The status of a message, and what it says: none where this program cannot read it, or its content was removed.
+fn status(db: &Connection, id: i64) -> rusqlite::Result<(Status, Option<Message>)> {
     let mut status = db.prepare_cached(
-        "SELECT line, state, due, attempts, delivery, reason,
-                (SELECT gateway FROM attempt WHERE message = m.id ORDER BY n DESC LIMIT 1),
+        "SELECT line, key, tag, state, due, attempts, delivery, reason,
                 (SELECT id FROM part WHERE message = m.id LIMIT 1), instead_of,
-                (SELECT id FROM message WHERE instead_of = m.id), body
+                (SELECT id FROM message WHERE instead_of = m.id),
+                (SELECT rowid FROM decision WHERE message = m.id AND decision IN ('refuse', 'opt_out')
+                 ORDER BY rowid DESC LIMIT 1),
+                body, fallback, digest
          FROM message AS m WHERE id = ?1",
     )?;
-    let read = |row: &Row<'_>| {
-        let status = Status {
-            id: Id(id),
+    let (mut kept, refusal, message) = status.query_row((id,), |row| {
+        let kept = Kept {
+            id,
             line: row.get(0)?,
-            state: row.get(1)?,
-            due: row.get(2)?,
-            attempts: row.get(3)?,
-            delivery: row.get::<_, Option<String>>(4)?.and_then(|rung| rung_of(&rung)),
-            reason: row.get(5)?,
-            gateway: row.get(6)?,
-            gateway_id: row.get::<_, Option<String>>(7)?.map(MessageId::from),
-            instead_of: row.get::<_, Option<i64>>(8)?.map(Id),
-            fallback: row.get::<_, Option<i64>>(9)?.map(Id),
+            key: row.get(1)?,
+            tag: row.get(2)?,
+            state: row.get(3)?,
+            due: row.get(4)?,
+            attempts: row.get(5)?,
+            delivery: row.get(6)?,
+            reason: row.get(7)?,
+            gateway_id: row.get(8)?,
+            instead_of: row.get(9)?,
+            fallback: row.get(10)?,
+            refusal: None,
         };
-        Ok((status, row.get(10)?))
+        let fallback = row.get::<_, Option<String>>(13)?;
+        let (message, _) = message_of(row.get_ref(12)?.as_str()?, fallback.as_deref(), row.get_ref(14)?.as_str()?);
+        Ok((kept, row.get::<_, Option<i64>>(11)?, message))
+    })?;
+    if let Some(refusal) = refusal {
+        let mut of = db.prepare_cached("SELECT decision, rule FROM decision WHERE rowid = ?1")?;
+        kept.refusal = of.query_row((refusal,), |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    }
+    let history = if kept.attempts > 0 { history(db, id)? } else { Vec::new() };
+    Ok((kept.status(message.as_ref(), history), message))
+}
+
+/// The attempts of a message, the oldest first.
+fn history(db: &Connection, id: i64) -> rusqlite::Result<Vec<SendAttempt>> {
+    let of = "SELECT gateway, account, begun, ended, outcome, kind, code, segments, price, currency
+         FROM attempt WHERE message = ?1 ORDER BY n";
+    let read = |row: &Row<'_>| {
+        let word = |column| Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_str_or_null()?);
+        Ok(SendAttempt {
+            gateway: row.get(0)?,
+            account: AccountId::new(row.get::<_, String>(1)?),
+            begun: row.get(2)?,
+            ended: row.get(3)?,
+            outcome: word(4)?.and_then(named),
+            kind: word(5)?.and_then(named),
+            code: row.get::<_, Option<String>>(6)?.filter(|code| is_code(code)),
+            segments: row.get(7)?,
+            price: price_of(row.get(8)?, word(9)?),
+        })
     };
-    status.query_row((id,), read)
+    db.prepare_cached(of)?.query_map((id,), read)?.collect()
 }
 
 fn conversation(
@@ -664,8 +700,8 @@ fn conversation(
     for place in places {
         let place = place?;
         entries.push(if place.ours {
-            let (status, body) = status(db, place.id)?;
-            Entry::ours(place, status, &body)
+            let (status, message) = status(db, place.id)?;
+            Entry::ours(place, status, message)
         } else {
             Entry::theirs(place, &said.query_row((place.id,), |row| row.get::<_, String>(0))?)
         });
@@ -675,20 +711,30 @@ fn conversation(
 
 /// The oldest event that nobody holds, and that waits behind no failing one of its person. Two searches, each by its index:
 /// one for both would go through all that was ever acknowledged.
-const NEXT_OF_ALL: &str = "SELECT id, line, kind, body, attempts FROM event AS e
+const NEXT_OF_ALL: &str = "SELECT id, line, kind, body, attempts, taken_in FROM event AS e
      WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= ?1)
        AND NOT EXISTS (SELECT 1 FROM event AS f WHERE f.acked IS NULL AND f.parked IS NULL
                        AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
      ORDER BY id LIMIT 1";
-const NEXT_OF_LINE: &str = "SELECT id, line, kind, body, attempts FROM event AS e
+const NEXT_OF_LINE: &str = "SELECT id, line, kind, body, attempts, taken_in FROM event AS e
      WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= ?1) AND line = ?2
        AND NOT EXISTS (SELECT 1 FROM event AS f WHERE f.acked IS NULL AND f.parked IS NULL
                        AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
      ORDER BY id LIMIT 1";
 
+/// Completes an event of a message that was settled with what is known of the message.
+fn complete(db: &Connection, handed: &mut Handed) -> rusqlite::Result<()> {
+    if let What::Settled(settled) = &mut handed.what
+        && let Some((status, _)) = status(db, settled.id.0).optional()?
+    {
+        settled.complete(status, handed.taken_in);
+    }
+    Ok(())
+}
+
 fn handed(row: &Row<'_>) -> rusqlite::Result<Handed> {
     let what = What::read(&row.get::<_, String>(2)?, &row.get::<_, String>(3)?);
-    Ok(Handed { id: row.get(0)?, line: row.get(1)?, what, attempts: row.get(4)? })
+    Ok(Handed { id: row.get(0)?, line: row.get(1)?, what, attempts: row.get(4)?, taken_in: row.get(5)? })
 }
 
 /// Takes the lock that goes with the process, on a file beside the database: by whichever path that is opened.
@@ -975,7 +1021,7 @@ fn put_settled(db: &Connection, id: i64, line: &str, delivery: Option<&str>, set
     )?
     .execute(params![id, settled.state, settled.due, settled.reason, at, delivery, looked_at, settled.now])?;
     if settled.state.is_settled() {
-        let told = Settled { id: Id(id), state: settled.state, reason: settled.reason.clone() };
+        let told = Settled::new(Id(id), settled.state, settled.reason.clone());
         let put = Put { line: Some(line), dedupe: None, kind: "settled", person: None };
         put_event(db, &put, &to_json(&told)?, settled.now)?;
     }

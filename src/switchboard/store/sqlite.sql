@@ -20,6 +20,8 @@ CREATE TABLE message (
     settled INTEGER,
     -- When its retention was over, and it lost all but what counts.
     removed INTEGER,
+    -- Its tag, once its content was removed.
+    tag TEXT,
     -- What goes instead of it, and when, unless it is delivered by then.
     fallback TEXT,
     fallback_due INTEGER,

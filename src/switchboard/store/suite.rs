@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::Said;
-use super::super::outbox;
+use super::super::outbox::{self, AttemptOutcome};
 use super::*;
 use crate::address::{Address, Medium, Phone};
 use crate::event::{Delivery, DeliveryOf, Envelope, Inbound, InboundContent, Raw};
@@ -111,6 +111,10 @@ each! {
     a_file_is_removed_once_nothing_refers_to_it
     a_file_that_is_being_removed_is_fetched_again
     early_deliveries_are_kept_for_thirty_days
+    status_tells_of_each_attempt
+    status_of_a_refusal_tells_its_rule
+    settled_event_tells_its_message
+    retention_leaves_what_counts_in_a_status
     ;
     a_stale_writer_is_refused_a_thousand_times
 }
@@ -1424,6 +1428,135 @@ async fn early_deliveries_are_kept_for_thirty_days(store: &dyn Engine, other: &d
     assert_eq!(purge(other, days(30)).await, 0);
     let id = sent(store, "k", accepted("wamid.of-another-program")).await;
     assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Accepted));
+}
+
+fn failed(kind: ErrorKind, code: &str) -> End {
+    let due = Some(at(5));
+    End {
+        state: State::Deferred,
+        due,
+        kind: kind.as_str(),
+        code: Some(code.to_owned()),
+        passing: true,
+        ..end("not_sent")
+    }
+}
+
+/// A message that was accepted by its second attempt: its number.
+async fn sent_again(store: &dyn Engine) -> Id {
+    let message = new("k", 1).message.tag("bins");
+    let id = put(store, New { message, ..new("k", 1) }).await;
+    let claimed = claim(store, at(1)).await;
+    begin_at(store, &claimed[0], at(2)).await;
+    assert!(store.finish(claimed[0].hold, failed(ErrorKind::RateLimited, "80007")).await.unwrap());
+    let claimed = claim(store, at(5)).await;
+    begin_at(store, &claimed[0], at(6)).await;
+    let price = Some(Money::parse("0.0400", "GBP").unwrap());
+    let end = End { segments: Some(2), price, now: at(7), ..accepted("id") };
+    assert!(store.finish(claimed[0].hold, end).await.unwrap());
+    id
+}
+
+async fn status_tells_of_each_attempt(store: &dyn Engine, other: &dyn Engine) {
+    let id = sent_again(store).await;
+    let status = other.status(id).await.unwrap().unwrap();
+    assert_eq!((&*status.key, status.tag.as_deref(), status.attempts), ("k", Some("bins"), 2));
+    assert_eq!(status.recipient, Some(new("k", 1).message.to));
+    assert_eq!((status.kind, status.code.as_deref(), status.segments), (None, None, Some(2)));
+    assert_eq!(status.price, Some(Money::parse("0.04", "GBP").unwrap()));
+    let [first, second] = &*status.history else { panic!("{status:?}") };
+    assert_eq!(
+        (&*first.gateway, first.account.as_str(), first.begun, first.ended),
+        ("mock", "desk", at(2), Some(at(3)))
+    );
+    assert_eq!((first.outcome, first.kind), (Some(AttemptOutcome::NotSent), Some(ErrorKind::RateLimited)));
+    assert_eq!((first.code.as_deref(), first.segments, first.price), (Some("80007"), None, None));
+    assert_eq!((second.outcome, second.kind, second.code.as_deref()), (Some(AttemptOutcome::Accepted), None, None));
+    assert_eq!((second.begun, second.segments, second.price), (at(6), Some(2), status.price));
+    // It can be handed on, and shows nobody.
+    let written = serde_json::to_string(&status).unwrap();
+    assert_eq!(serde_json::from_str::<Status>(&written).unwrap(), status);
+    assert!(written.contains("+447700900001") && !format!("{status:?}").contains("7700900001"));
+    let entries = other.conversation("desk", "+447700900001", None, 9).await.unwrap();
+    let written = serde_json::to_string(&entries).unwrap();
+    assert_eq!(serde_json::from_str::<Vec<Entry>>(&written).unwrap(), entries);
+    // One that is on its way, and one that failed.
+    put(store, new("l", 2)).await;
+    let claimed = claim(store, at(10)).await;
+    begin_at(store, &claimed[0], at(11)).await;
+    let sending = other.status(claimed[0].hold.id).await.unwrap().unwrap();
+    assert_eq!((sending.history[0].outcome, sending.history[0].ended, sending.kind), (None, None, None));
+    let longer = "the code of +447700900001";
+    assert!(store.finish(claimed[0].hold, failed(ErrorKind::Unavailable, longer)).await.unwrap());
+    let failed = other.status(claimed[0].hold.id).await.unwrap().unwrap();
+    assert_eq!((failed.kind, failed.code), (Some(ErrorKind::Unavailable), None));
+}
+
+async fn status_of_a_refusal_tells_its_rule(store: &dyn Engine, other: &dyn Engine) {
+    let id = put(store, new("k", 1)).await;
+    let claimed = claim(store, at(1)).await;
+    let reason = policy::Reason::new("no-marketing", "no advertising here");
+    let settle = Settle { state: State::Refused, due: None, reason: None, from: &[State::Claimed], now: at(2) };
+    assert!(store.ruled(claimed[0].hold, Ruling { decision: "refuse", reason, settle }).await.unwrap());
+    let status = other.status(id).await.unwrap().unwrap();
+    assert_eq!((status.kind, status.code.as_deref()), (Some(ErrorKind::Refused), Some("no-marketing")));
+    let id = put(store, new("l", 2)).await;
+    stop(store, Address::phone("+447700900002").unwrap(), OptOutScope::All).await;
+    let status = other.status(id).await.unwrap().unwrap();
+    assert_eq!((status.state, status.kind), (State::Refused, Some(ErrorKind::OptedOut)));
+    assert_eq!((status.code.as_deref(), &*status.history), (Some("opt-out"), &[][..]));
+}
+
+async fn settled_event_tells_its_message(store: &dyn Engine, other: &dyn Engine) {
+    let id = put(store, new("k", 1)).await;
+    let claimed = claim(store, at(1)).await;
+    begin_at(store, &claimed[0], at(2)).await;
+    let rejected = End { kind: "invalid_message", code: Some("100".to_owned()), ..end("rejected") };
+    assert!(store.finish(claimed[0].hold, rejected).await.unwrap());
+    // A person sends it again before anybody reads of it.
+    let again = Settle { state: State::Queued, due: Some(at(4)), reason: None, from: &[State::Rejected], now: at(4) };
+    assert!(store.settle(id, again).await.unwrap().is_some());
+    let claimed = claim(store, at(5)).await;
+    begin_at(store, &claimed[0], at(6)).await;
+    let end = End { segments: Some(1), now: at(7), ..accepted("id") };
+    assert!(store.finish(claimed[0].hold, end).await.unwrap());
+    for (state, kind, code, segments, attempts) in [
+        (State::Rejected, Some(ErrorKind::InvalidMessage), Some("100"), None, 1),
+        (State::Accepted, None, None, Some(1), 2),
+    ] {
+        let handed = next(other, at(8)).await.unwrap();
+        let What::Settled(settled) = handed.what else { panic!("it is settled") };
+        assert_eq!((settled.id, settled.state, settled.kind, settled.code.as_deref()), (id, state, kind, code));
+        assert_eq!((&*settled.key, settled.segments, settled.history.len()), ("k", segments, attempts));
+        assert_eq!(settled.recipient, Some(new("k", 1).message.to));
+        let written = serde_json::to_string(&settled).unwrap();
+        assert_eq!(serde_json::from_str::<Settled>(&written).unwrap(), settled);
+        assert!(!format!("{settled:?}").contains("7700900001"));
+    }
+}
+
+#[test]
+fn settled_of_an_older_row_is_read() {
+    let What::Settled(settled) = What::read("settled", r#"{"id":7,"state":"accepted","reason":null}"#) else {
+        panic!("it can be read")
+    };
+    assert_eq!(settled, Settled::new(Id(7), State::Accepted, None));
+    assert_eq!(serde_json::to_string(&settled).unwrap(), r#"{"id":7,"state":"accepted","reason":null}"#);
+}
+
+async fn retention_leaves_what_counts_in_a_status(store: &dyn Engine, other: &dyn Engine) {
+    keeps(store, &[("desk", Some(DAY))]).await;
+    let id = sent_again(store).await;
+    let before = store.status(id).await.unwrap().unwrap();
+    assert_eq!(purge(store, at(7).plus(DAY)).await, 1);
+    let after = other.status(id).await.unwrap().unwrap();
+    let left = Status { recipient: None, gateway_id: None, reason: None, ..before };
+    assert_eq!(after, left);
+    assert_eq!((after.tag.as_deref(), after.segments, after.history.len()), (Some("bins"), Some(2), 2));
+    // The event of its end is unread, and stays.
+    let handed = next(other, at(8).plus(DAY)).await.unwrap();
+    let What::Settled(settled) = handed.what else { panic!("it is settled") };
+    assert_eq!((settled.recipient, settled.tag.as_deref(), settled.history.len()), (None, Some("bins"), 2));
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);

@@ -4,7 +4,7 @@ use tokio_postgres::Row;
 
 use super::super::super::line::Line;
 use super::super::super::watch::Stats;
-use super::super::EARLY_KEPT;
+use super::super::{EARLY_KEPT, tag_of};
 use super::session::{Fault, Session};
 use super::{file, indexed, moment, state, text};
 use crate::clock::Timestamp;
@@ -32,18 +32,21 @@ pub(super) async fn purge(db: &Session, now: Timestamp, most: u32) -> Result<u64
     let mut purged = 0;
     for line in db.rows(lines, &[&now]).await? {
         let (line, until): (String, i64) = (line.try_get(0)?, line.try_get(1)?);
-        let messages = "UPDATE civic_messaging.message
+        let messages = "SELECT id, body FROM civic_messaging.message
+             WHERE line = $1 AND phase IN ('accepted', 'cancelled', 'expired', 'refused', 'rejected') AND removed IS NULL
+               AND settled IS NOT NULL AND settled <= $2
+               -- What goes on a failure only, which has the last moment there is, goes with its message.
+               AND coalesce(fallback_due, 9223372036854775807) = 9223372036854775807
+             LIMIT $3 FOR UPDATE SKIP LOCKED";
+        let found = db.rows(messages, &[&line, &until, &most]).await?;
+        let messages = ids(&found)?;
+        let tag = |row: &Row| Ok::<_, Fault>(tag_of(row.try_get(1)?).map(|tag| text(&tag).into_owned()));
+        let tags = found.iter().map(tag).collect::<Result<Vec<_>, _>>()?;
+        let remove = "UPDATE civic_messaging.message AS m
              SET recipient = '', body = '', reason = NULL, fallback = NULL, fallback_due = NULL,
-                 fallback_recipient = NULL, removed = $1
-             WHERE id IN (
-                 SELECT id FROM civic_messaging.message
-                 WHERE line = $2 AND phase IN ('accepted', 'cancelled', 'expired', 'refused', 'rejected') AND removed IS NULL
-                   AND settled IS NOT NULL AND settled <= $3
-                   -- What goes on a failure only, which has the last moment there is, goes with its message.
-                   AND coalesce(fallback_due, 9223372036854775807) = 9223372036854775807
-                 LIMIT $4 FOR UPDATE SKIP LOCKED)
-             RETURNING id";
-        let messages = ids(&db.rows(messages, &[&now, &line, &until, &most]).await?)?;
+                 fallback_recipient = NULL, removed = $1, tag = old.tag
+             FROM unnest($2::bigint[], $3::text[]) AS old (id, tag) WHERE m.id = old.id";
+        db.change(remove, &[&now, &messages, &tags]).await?;
         // A gateway's id may hold a number.
         db.change("DELETE FROM civic_messaging.part WHERE message = ANY ($1)", &[&messages]).await?;
         let decisions = "UPDATE civic_messaging.decision SET reason = '' WHERE message = ANY ($1)";

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::super::line::Line;
 use super::super::super::watch::Stats;
-use super::super::EARLY_KEPT;
+use super::super::{EARLY_KEPT, tag_of};
 use crate::clock::Timestamp;
 use crate::id::Digest;
 
@@ -43,12 +43,14 @@ pub(super) fn purge(db: &Connection, now: Timestamp, most: u32) -> rusqlite::Res
     };
     let messages = ids(OLD_MESSAGES)?;
     for id in &messages {
+        let body: String =
+            db.prepare_cached("SELECT body FROM message WHERE id = ?1")?.query_row((id,), |row| row.get(0))?;
         db.prepare_cached(
             "UPDATE message SET recipient = '', body = '', reason = NULL, fallback = NULL, fallback_due = NULL,
-                    fallback_recipient = NULL, removed = ?2
+                    fallback_recipient = NULL, removed = ?2, tag = ?3
              WHERE id = ?1",
         )?
-        .execute((id, now))?;
+        .execute((id, now, tag_of(&body)))?;
         // A gateway's id may hold a number.
         db.prepare_cached("DELETE FROM part WHERE message = ?1")?.execute((id,))?;
         db.prepare_cached("UPDATE decision SET reason = '' WHERE message = ?1")?.execute((id,))?;
