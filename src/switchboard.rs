@@ -78,6 +78,7 @@ mod outbox;
 mod route;
 mod store;
 mod suspension;
+mod unattended;
 mod watch;
 mod worker;
 
@@ -96,6 +97,7 @@ use inbox::Bells;
 use route::Route;
 use store::{Enqueued, Incoming, New, Settle};
 use suspension::Standing;
+use unattended::Watched;
 
 /// Lines, routes and a store. Clones are one switchboard.
 #[derive(Clone)]
@@ -116,6 +118,8 @@ struct Inner {
     pepper: Option<Secret>,
     limits: HashMap<Account, Mutex<Limiter>>,
     standings: HashMap<Account, Mutex<Standing>>,
+    /// The lines whose messages may wait for a worker that does not run.
+    watched: Watched,
     /// The suppliers of each line and medium.
     choices: HashMap<(String, String), Mutex<Choice>>,
     /// Rings when there is something to send.
@@ -226,6 +230,7 @@ impl Switchboard {
         match self.0.store.0.enqueue(new).await? {
             Enqueued::New(id) => {
                 self.0.to_send.notify_one();
+                self.watch(line, id);
                 let state = if due > now { State::Deferred } else { State::Queued };
                 self.0.stands(line, Some(id), state, why.as_deref(), Some(&to));
                 Ok(id)
@@ -686,6 +691,7 @@ impl Builder {
             pepper: self.pepper,
             limits,
             standings,
+            watched: Watched::default(),
             choices,
             to_send: Notify::new(),
             to_read,

@@ -276,6 +276,12 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// Notes who answers for what.
     async fn note(&self, lines: Vec<Line>) -> Result<()>;
 
+    /// Notes that a worker of these lines is at work.
+    async fn attend(&self, lines: Vec<String>, now: Timestamp) -> Result<()>;
+
+    /// How long a message has been due, and its line without a worker. None: it does not wait for one.
+    async fn wait(&self, id: Id, now: Timestamp) -> Result<Option<Wait>>;
+
     /// Claims files that are to be fetched.
     async fn claim_files(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<ClaimedFile>>;
 
@@ -301,6 +307,15 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     fn rung(&self, _bell: Bell) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(future::pending())
     }
+}
+
+/// A message that waits for a worker, by the clock of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wait {
+    pub(super) due: Timestamp,
+    /// When a worker of its line was last at work.
+    pub(super) attended: Option<Timestamp>,
+    pub(super) now: Timestamp,
 }
 
 /// What is rung for.

@@ -29,7 +29,7 @@ use super::super::watch::Stats;
 use super::{
     Answers, Attempt, Bell, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Engine, Enqueued, FALLBACK_RESTORED,
     FALLBACKS_MAX, FELL_BACK, Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Kept, Looked, New, OPTED_OUT,
-    Put, RESTORED, Recovered, Ruling, Settle, TOLD, There, Told, What, digest_of, link_of, message_of, named,
+    Put, RESTORED, Recovered, Ruling, Settle, TOLD, There, Told, Wait, What, digest_of, link_of, message_of, named,
     opt_out_from, opt_out_of, opted_out, person_of, price_of, rung_of, told_by,
 };
 use crate::address::Address;
@@ -386,6 +386,27 @@ impl Engine for Postgres {
 
     async fn note(&self, lines: Vec<Line>) -> Result<()> {
         self.sessions.run(lines, |db, lines| Box::pin(keep::note(db, lines))).await
+    }
+
+    async fn attend(&self, lines: Vec<String>, now: Timestamp) -> Result<()> {
+        let now = self.at(now).as_millis();
+        self.sessions.run(lines, move |db, lines| Box::pin(keep::attend(db, lines, now))).await
+    }
+
+    async fn wait(&self, id: Id, now: Timestamp) -> Result<Option<Wait>> {
+        let wait = "SELECT due, (SELECT attended FROM civic_messaging.line WHERE id = m.line)
+             FROM civic_messaging.message AS m
+             WHERE id = $1 AND state IN ('queued', 'deferred') AND due IS NOT NULL";
+        let now = self.at(now);
+        self.sessions
+            .run((), move |db, ()| {
+                Box::pin(async move {
+                    let Some(row) = db.row(wait, &[&id.0]).await? else { return Ok(None) };
+                    let attended = row.try_get::<_, Option<i64>>(1)?.map(Timestamp::from_millis);
+                    Ok(Some(Wait { due: moment(&row, 0)?, attended, now }))
+                })
+            })
+            .await
     }
 
     async fn claim_files(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<ClaimedFile>> {

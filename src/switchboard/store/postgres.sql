@@ -193,7 +193,9 @@ CREATE TABLE civic_messaging.line (
     controller TEXT,
     languages TEXT NOT NULL,
     -- How long what was written is kept, in milliseconds.
-    retention BIGINT
+    retention BIGINT,
+    -- When a worker of it was last at work.
+    attended BIGINT
 );
 
 CREATE TABLE civic_messaging.cursor (

@@ -21,7 +21,7 @@ use super::super::watch::Stats;
 use super::{
     Answers, Attempt, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACKS_MAX,
     FELL_BACK, Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Kept, Looked, New, OPTED_OUT, Put, RESTORED,
-    Recovered, Ruling, Settle, TOLD, There, Told, What, digest_of, link_of, message_of, named, opt_out_from,
+    Recovered, Ruling, Settle, TOLD, There, Told, Wait, What, digest_of, link_of, message_of, named, opt_out_from,
     opt_out_of, opted_out, person_of, price_of, rung_of, told_by,
 };
 use crate::address::Address;
@@ -567,6 +567,22 @@ impl Engine for Sqlite {
 
     async fn note(&self, lines: Vec<Line>) -> Result<()> {
         self.run(move |db| keep::note(db, &lines)).await
+    }
+
+    async fn attend(&self, lines: Vec<String>, now: Timestamp) -> Result<()> {
+        let attend = "UPDATE line SET attended = ?2 WHERE id = ?1";
+        self.run(move |db| lines.iter().try_for_each(|line| db.prepare_cached(attend)?.execute((line, now)).map(drop)))
+            .await
+    }
+
+    async fn wait(&self, id: Id, now: Timestamp) -> Result<Option<Wait>> {
+        let wait = "SELECT due, (SELECT attended FROM line WHERE id = m.line) FROM message AS m
+             WHERE id = ?1 AND state IN ('queued', 'deferred') AND due IS NOT NULL";
+        self.run(move |db| {
+            let read = |row: &Row<'_>| Ok(Wait { due: row.get(0)?, attended: row.get(1)?, now });
+            db.prepare_cached(wait)?.query_row((id.0,), read).optional()
+        })
+        .await
     }
 
     async fn claim_files(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<ClaimedFile>> {

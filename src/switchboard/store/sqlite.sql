@@ -165,7 +165,9 @@ CREATE TABLE line (
     controller TEXT,
     languages TEXT NOT NULL,
     -- How long what was written is kept, in milliseconds.
-    retention INTEGER
+    retention INTEGER,
+    -- When a worker of it was last at work.
+    attended INTEGER
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE cursor (

@@ -115,6 +115,7 @@ each! {
     status_of_a_refusal_tells_its_rule
     settled_event_tells_its_message
     retention_leaves_what_counts_in_a_status
+    waiting_message_tells_when_a_worker_was_there
     ;
     a_stale_writer_is_refused_a_thousand_times
 }
@@ -1542,6 +1543,20 @@ fn settled_of_an_older_row_is_read() {
     };
     assert_eq!(settled, Settled::new(Id(7), State::Accepted, None));
     assert_eq!(serde_json::to_string(&settled).unwrap(), r#"{"id":7,"state":"accepted","reason":null}"#);
+}
+
+async fn waiting_message_tells_when_a_worker_was_there(store: &dyn Engine, other: &dyn Engine) {
+    let id = put(store, New { due: at(9), ..new("k", 1) }).await;
+    let wait = |attended| Some(Wait { due: at(9), attended, now: at(20) });
+    assert_eq!(other.wait(id, at(20)).await.unwrap(), wait(None));
+    keeps(store, &[("desk", None), ("leader", None)]).await;
+    store.attend(vec!["leader".to_owned()], at(5)).await.unwrap();
+    assert_eq!(other.wait(id, at(20)).await.unwrap(), wait(None));
+    store.attend(vec!["desk".to_owned(), "leader".to_owned()], at(6)).await.unwrap();
+    keeps(other, &[("desk", Some(DAY))]).await;
+    assert_eq!(other.wait(id, at(20)).await.unwrap(), wait(Some(at(6))));
+    assert_eq!(claim(store, at(9)).await.len(), 1);
+    assert_eq!(other.wait(id, at(20)).await.unwrap(), None);
 }
 
 async fn retention_leaves_what_counts_in_a_status(store: &dyn Engine, other: &dyn Engine) {

@@ -67,6 +67,8 @@ impl Switchboard {
     /// Takes back what was claimed and could not be written back: by another worker too, where there are several, for this
     /// may be the only one left.
     async fn recover(self) {
+        let lines = self.0.lines.keys().cloned().collect();
+        told("attend", self.0.store.0.attend(lines, self.0.clock.now()).await);
         if let Some(recovered) = told("recover", self.0.store.0.recover(self.0.clock.now(), false).await) {
             telemetry::left_behind(recovered.unknown);
         }

@@ -25,6 +25,14 @@ pub(super) async fn note(db: &Session, lines: &[Line]) -> Result<(), Fault> {
     Ok(())
 }
 
+pub(super) async fn attend(db: &Session, lines: &[String], now: i64) -> Result<(), Fault> {
+    let attend = "UPDATE civic_messaging.line SET attended = $2 WHERE id = $1";
+    for line in lines {
+        db.change(attend, &[&indexed(line), &now]).await?;
+    }
+    Ok(())
+}
+
 pub(super) async fn purge(db: &Session, now: Timestamp, most: u32) -> Result<u64, Fault> {
     let (now, most) = (now.as_millis(), i64::from(most));
     // A line by itself, so that each is found by its index.

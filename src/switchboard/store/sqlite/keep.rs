@@ -30,7 +30,9 @@ pub(super) fn note(db: &Connection, lines: &[Line]) -> rusqlite::Result<()> {
         let retention = line.retention.map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
         let languages = line.languages.join(" ");
         db.prepare_cached(
-            "INSERT OR REPLACE INTO line (id, name, controller, languages, retention) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO line (id, name, controller, languages, retention) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (id) DO UPDATE SET name = excluded.name, controller = excluded.controller,
+                 languages = excluded.languages, retention = excluded.retention",
         )?
         .execute(params![line.id, line.name, line.controller, languages, retention])?;
     }
