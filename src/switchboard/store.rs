@@ -195,6 +195,9 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// Takes a message. The same key of the same line gives the message that is there.
     async fn enqueue(&self, new: New) -> Result<Enqueued>;
 
+    /// Takes a message and acknowledges an event: both, or neither where another message has the key.
+    async fn enqueue_and_ack(&self, new: New, event: i64) -> Result<Enqueued>;
+
     /// Claims messages that are due, in the order of their priority and of their conversations.
     async fn claim(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Claimed>>;
 
@@ -245,8 +248,15 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// Where to go on polling.
     async fn cursor(&self, channel: &str) -> Result<Option<Cursor>>;
 
-    /// The oldest event of a line, or of all, that nobody holds and nobody acknowledged.
-    async fn next(&self, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<Handed>>;
+    /// The oldest events that nobody holds and nobody acknowledged, so many at most.
+    async fn next_batch(&self, of: &EventFilter, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Handed>>;
+
+    /// The oldest of these of a line, or of all.
+    #[cfg(test)]
+    async fn next(&self, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<Handed>> {
+        let of = line.map_or(EventFilter::All { own: Vec::new() }, |line| EventFilter::Line(line.to_owned()));
+        Ok(self.next_batch(&of, now, lease, 1).await?.pop())
+    }
 
     /// Acknowledges an event.
     async fn ack(&self, event: i64, now: Timestamp) -> Result<()>;
@@ -255,8 +265,8 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// again. Returns `true` if it is parked now.
     async fn nack(&self, event: i64, until: Timestamp, now: Timestamp) -> Result<bool>;
 
-    /// The parked events of a line, or of all, the oldest first, after one.
-    async fn parked_events(&self, line: Option<&str>, after: i64, most: u32) -> Result<Vec<Handed>>;
+    /// The parked events, the oldest first, after one.
+    async fn parked_events(&self, of: &EventFilter, after: i64, now: Timestamp, most: u32) -> Result<Vec<Handed>>;
 
     /// What became of a message.
     async fn status(&self, id: Id) -> Result<Option<Status>>;
@@ -666,6 +676,30 @@ pub(super) struct Handed {
     pub(super) attempts: u32,
     pub(super) taken_in: Timestamp,
 }
+
+/// The events that are read.
+#[derive(Clone, Debug)]
+pub(super) enum EventFilter {
+    Line(String),
+    /// Those of every line that is one's own, or that no other program works on, and those of no line.
+    All {
+        own: Vec<String>,
+    },
+}
+
+impl EventFilter {
+    /// The lines whose events are left to another program, of those on which a worker was seen lately.
+    fn foreign(&self, attended: Vec<String>) -> Vec<String> {
+        match self {
+            Self::Line(_) => Vec::new(),
+            Self::All { own } => attended.into_iter().filter(|line| !own.contains(line)).collect(),
+        }
+    }
+}
+
+/// How long the events of a line are left to the programs that worked on it, after the last of their workers was seen: longer
+/// than any outage that nobody notices.
+const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How often an event is handed out, until it is parked.
 pub(super) const EVENT_ATTEMPTS: u32 = 10;

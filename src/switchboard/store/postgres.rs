@@ -27,10 +27,10 @@ use super::super::file::File;
 use super::super::outbox::{self, Id, PRIORITY_LAST, SendAttempt, Settled, State, Status};
 use super::super::watch::Stats;
 use super::{
-    Answers, Attempt, Bell, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Engine, Enqueued, FALLBACK_RESTORED,
-    FALLBACKS_MAX, FELL_BACK, Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Kept, Looked, New, OPTED_OUT,
-    Put, RESTORED, Recovered, Ruling, Settle, TOLD, There, Told, Wait, What, digest_of, link_of, message_of, named,
-    opt_out_from, opt_out_of, opted_out, person_of, price_of, rung_of, told_by,
+    ABANDONED, Answers, Attempt, Bell, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Engine, Enqueued, EventFilter,
+    FALLBACK_RESTORED, FALLBACKS_MAX, FELL_BACK, Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Kept,
+    Looked, New, OPTED_OUT, Put, RESTORED, Recovered, Ruling, Settle, TOLD, There, Told, Wait, What, digest_of,
+    link_of, message_of, named, opt_out_from, opt_out_of, opted_out, person_of, price_of, rung_of, told_by,
 };
 use crate::address::Address;
 use crate::channel::Cursor;
@@ -197,6 +197,11 @@ impl Engine for Postgres {
         self.sessions.run(new, |db, new| Box::pin(enqueue(db, new, None))).await
     }
 
+    async fn enqueue_and_ack(&self, new: New, event: i64) -> Result<Enqueued> {
+        let new = New { due: self.at(new.due), now: self.at(new.now), ..new };
+        self.sessions.run(new, move |db, new| Box::pin(enqueue_and_ack(db, new, event))).await
+    }
+
     async fn claim(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Claimed>> {
         if most == 0 {
             return Ok(Vec::new());
@@ -321,17 +326,14 @@ impl Engine for Postgres {
             .await
     }
 
-    async fn next(&self, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<Handed>> {
+    async fn next_batch(&self, of: &EventFilter, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Handed>> {
         let now = self.at(now);
-        self.sessions.run(line, move |db, line| Box::pin(next(db, *line, now, lease))).await
+        self.sessions.run(of, move |db, of| Box::pin(next_batch(db, of, now, lease, most))).await
     }
 
     async fn ack(&self, event: i64, now: Timestamp) -> Result<()> {
-        let ack = "UPDATE civic_messaging.event SET acked = $2 WHERE id = $1 AND acked IS NULL";
         let now = self.at(now);
-        self.sessions
-            .run((), move |db, ()| Box::pin(async move { db.change(ack, &[&event, &now.as_millis()]).await.map(drop) }))
-            .await
+        self.sessions.run((), move |db, ()| Box::pin(ack(db, event, now))).await
     }
 
     async fn nack(&self, event: i64, until: Timestamp, now: Timestamp) -> Result<bool> {
@@ -339,8 +341,9 @@ impl Engine for Postgres {
         self.sessions.run((), move |db, ()| Box::pin(nack(db, event, until, now))).await
     }
 
-    async fn parked_events(&self, line: Option<&str>, after: i64, most: u32) -> Result<Vec<Handed>> {
-        self.sessions.run(line, move |db, line| Box::pin(parked_events(db, *line, after, most))).await
+    async fn parked_events(&self, of: &EventFilter, after: i64, now: Timestamp, most: u32) -> Result<Vec<Handed>> {
+        let now = self.at(now);
+        self.sessions.run(of, move |db, of| Box::pin(parked_events(db, of, after, now, most))).await
     }
 
     async fn status(&self, id: Id) -> Result<Option<Status>> {
@@ -918,36 +921,125 @@ async fn link(db: &Session, line: &str, previous: &str, to: &Address, at: Timest
     Ok(())
 }
 
-async fn next(db: &Session, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<Handed>, Fault> {
-    // Who takes one at this moment has locked it.
-    let of_all = "SELECT id, line, kind, body, attempts, taken_in FROM civic_messaging.event AS e
-         WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= $1)
-           AND NOT EXISTS (SELECT 1 FROM civic_messaging.event AS f WHERE f.acked IS NULL AND f.parked IS NULL
-                           AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
-         ORDER BY id LIMIT 1 FOR UPDATE OF e SKIP LOCKED";
-    let of_line = "SELECT id, line, kind, body, attempts, taken_in FROM civic_messaging.event AS e
-         WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= $1) AND line = $2
-           AND NOT EXISTS (SELECT 1 FROM civic_messaging.event AS f WHERE f.acked IS NULL AND f.parked IS NULL
-                           AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
-         ORDER BY id LIMIT 1 FOR UPDATE OF e SKIP LOCKED";
-    let at = now.as_millis();
-    loop {
-        let row = match line {
-            None => db.row(of_all, &[&at]).await?,
-            Some(line) => db.row(of_line, &[&at, &indexed(line)]).await?,
-        };
-        let Some(mut handed) = row.map(|row| handed(&row)).transpose()? else { return Ok(None) };
-        if handed.attempts >= EVENT_ATTEMPTS {
-            let park = "UPDATE civic_messaging.event SET parked = $2 WHERE id = $1";
-            db.change(park, &[&handed.id, &at]).await?;
-            continue;
-        }
-        let attempts = handed.begins();
-        let hold = "UPDATE civic_messaging.event SET lease = $2, attempts = $3 WHERE id = $1";
-        db.change(hold, &[&handed.id, &now.plus(lease).as_millis(), &attempts.cast_signed()]).await?;
-        complete(db, std::slice::from_mut(&mut handed)).await?;
-        return Ok(Some(handed));
+async fn ack(db: &Session, event: i64, now: Timestamp) -> Result<(), Fault> {
+    let ack = "UPDATE civic_messaging.event SET acked = $2 WHERE id = $1 AND acked IS NULL";
+    db.change(ack, &[&event, &now.as_millis()]).await.map(drop)
+}
+
+async fn enqueue_and_ack(db: &Session, new: &New, event: i64) -> Result<Enqueued, Fault> {
+    let enqueued = enqueue(db, new, None).await?;
+    if enqueued != Enqueued::Other {
+        ack(db, event, new.now).await?;
     }
+    Ok(enqueued)
+}
+
+/// The events that nobody holds, and that wait behind no failing one of their person.
+macro_rules! open_events {
+    ($of:literal) => {
+        concat!(
+            "acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= $1) ",
+            $of,
+            " AND NOT EXISTS (SELECT 1 FROM civic_messaging.event AS f WHERE f.acked IS NULL AND f.parked IS NULL
+                              AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)"
+        )
+    };
+}
+
+/// Who takes one at this moment has locked it.
+const NEXT_OF_ALL: &str = concat!(
+    "SELECT id, line, kind, body, attempts, taken_in FROM civic_messaging.event AS e WHERE ",
+    open_events!(""),
+    " ORDER BY id LIMIT $2 FOR UPDATE OF e SKIP LOCKED"
+);
+const NEXT_OF_LINE: &str = concat!(
+    "SELECT id, line, kind, body, attempts, taken_in FROM civic_messaging.event AS e WHERE ",
+    open_events!("AND line = $3"),
+    " ORDER BY id LIMIT $2 FOR UPDATE OF e SKIP LOCKED"
+);
+
+/// Of all lines but these, line by line, so that what is left to others is not gone through; and of each a few more than are
+/// wanted, for some may be locked.
+const NEXT_OF_OWN: &str = concat!(
+    "WITH RECURSIVE lines (line) AS (
+         (SELECT line FROM civic_messaging.event WHERE acked IS NULL AND parked IS NULL AND line IS NOT NULL
+          ORDER BY line LIMIT 1)
+         UNION ALL
+         SELECT (SELECT n.line FROM civic_messaging.event AS n
+                 WHERE n.acked IS NULL AND n.parked IS NULL AND n.line > lines.line ORDER BY n.line LIMIT 1)
+         FROM lines WHERE lines.line IS NOT NULL),
+     found AS MATERIALIZED (
+         SELECT of_line.id FROM lines, LATERAL (
+             SELECT id FROM civic_messaging.event AS e WHERE ",
+    open_events!("AND e.line = lines.line"),
+    "        ORDER BY id LIMIT $2::bigint + 32) AS of_line
+         WHERE lines.line IS NOT NULL AND lines.line <> ALL ($3)
+         UNION ALL (SELECT id FROM civic_messaging.event AS e WHERE ",
+    open_events!("AND e.line IS NULL"),
+    "    ORDER BY id LIMIT $2::bigint + 32))
+     SELECT id, line, kind, body, attempts, taken_in FROM civic_messaging.event AS e
+     WHERE id IN (SELECT found.id FROM found) AND acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= $1)
+     ORDER BY id LIMIT $2 FOR UPDATE OF e SKIP LOCKED"
+);
+
+async fn next_batch(
+    db: &Session,
+    of: &EventFilter,
+    now: Timestamp,
+    lease: Duration,
+    most: u32,
+) -> Result<Vec<Handed>, Fault> {
+    let at = now.as_millis();
+    let foreign = foreign(db, of, now).await?;
+    let mut batch = Vec::new();
+    loop {
+        let room = i64::from(most) - i64::try_from(batch.len()).unwrap_or(i64::MAX);
+        if room <= 0 {
+            break;
+        }
+        let rows = match of {
+            EventFilter::Line(line) => db.rows(NEXT_OF_LINE, &[&at, &room, &indexed(line)]).await?,
+            EventFilter::All { .. } if foreign.is_empty() => db.rows(NEXT_OF_ALL, &[&at, &room]).await?,
+            EventFilter::All { .. } => db.rows(NEXT_OF_OWN, &[&at, &room, &foreign]).await?,
+        };
+        if rows.is_empty() {
+            break;
+        }
+        let (mut failed, mut held, mut attempts) = (Vec::new(), Vec::new(), Vec::new());
+        for row in &rows {
+            let mut handed = handed(row)?;
+            if handed.attempts >= EVENT_ATTEMPTS {
+                failed.push(handed.id);
+                continue;
+            }
+            held.push(handed.id);
+            attempts.push(handed.begins().cast_signed());
+            batch.push(handed);
+        }
+        if !failed.is_empty() {
+            let park = "UPDATE civic_messaging.event SET parked = $2 WHERE id = ANY ($1)";
+            db.change(park, &[&failed, &at]).await?;
+        }
+        let hold = "UPDATE civic_messaging.event AS e SET lease = $3, attempts = taken.attempts
+             FROM unnest($1::bigint[], $2::int[]) AS taken (id, attempts) WHERE e.id = taken.id";
+        db.change(hold, &[&held, &attempts, &now.plus(lease).as_millis()]).await?;
+        // A batch that is not full is all that there is, unless some were parked.
+        if failed.is_empty() {
+            break;
+        }
+    }
+    complete(db, &mut batch).await?;
+    Ok(batch)
+}
+
+/// The lines whose events are left to another program.
+async fn foreign(db: &Session, of: &EventFilter, now: Timestamp) -> Result<Vec<String>, Fault> {
+    if matches!(of, EventFilter::Line(_)) {
+        return Ok(Vec::new());
+    }
+    let attended = "SELECT id FROM civic_messaging.line WHERE attended > $1";
+    let attended = db.rows(attended, &[&now.minus(ABANDONED).as_millis()]).await?;
+    Ok(of.foreign(attended.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?))
 }
 
 fn handed(row: &Row) -> Result<Handed, Fault> {
@@ -965,11 +1057,23 @@ async fn nack(db: &Session, event: i64, until: i64, now: i64) -> Result<bool, Fa
     Ok(row.map_or(Ok(false), |row| row.try_get(0))?)
 }
 
-async fn parked_events(db: &Session, line: Option<&str>, after: i64, most: u32) -> Result<Vec<Handed>, Fault> {
+async fn parked_events(
+    db: &Session,
+    of: &EventFilter,
+    after: i64,
+    now: Timestamp,
+    most: u32,
+) -> Result<Vec<Handed>, Fault> {
     let parked = "SELECT id, line, kind, body, attempts, taken_in FROM civic_messaging.event
          WHERE acked IS NULL AND parked IS NOT NULL AND ($1::text IS NULL OR line = $1) AND id > $2
+           AND (line IS NULL OR line <> ALL ($4))
          ORDER BY id LIMIT $3";
-    let rows = db.rows(parked, &[&line.map(indexed), &after, &i64::from(most)]).await?;
+    let line = match of {
+        EventFilter::Line(line) => Some(indexed(line)),
+        EventFilter::All { .. } => None,
+    };
+    let foreign = foreign(db, of, now).await?;
+    let rows = db.rows(parked, &[&line, &after, &i64::from(most), &foreign]).await?;
     let mut parked = rows.iter().map(handed).collect::<Result<Vec<_>, _>>()?;
     complete(db, &mut parked).await?;
     Ok(parked)

@@ -19,10 +19,10 @@ use super::super::file::File;
 use super::super::outbox::{self, Id, PRIORITY_LAST, SendAttempt, Settled, State, Status};
 use super::super::watch::Stats;
 use super::{
-    Answers, Attempt, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Engine, Enqueued, FALLBACK_RESTORED, FALLBACKS_MAX,
-    FELL_BACK, Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Kept, Looked, New, OPTED_OUT, Put, RESTORED,
-    Recovered, Ruling, Settle, TOLD, There, Told, Wait, What, digest_of, link_of, message_of, named, opt_out_from,
-    opt_out_of, opted_out, person_of, price_of, rung_of, told_by,
+    ABANDONED, Answers, Attempt, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Engine, Enqueued, EventFilter,
+    FALLBACK_RESTORED, FALLBACKS_MAX, FELL_BACK, Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Kept,
+    Looked, New, OPTED_OUT, Put, RESTORED, Recovered, Ruling, Settle, TOLD, There, Told, Wait, What, digest_of,
+    link_of, message_of, named, opt_out_from, opt_out_of, opted_out, person_of, price_of, rung_of, told_by,
 };
 use crate::address::Address;
 use crate::channel::Cursor;
@@ -254,6 +254,18 @@ impl Engine for Sqlite {
         self.run(move |db| enqueue(db, &new, &written, None)).await
     }
 
+    async fn enqueue_and_ack(&self, new: New, event: i64) -> Result<Enqueued> {
+        let written = Written::of(&new).map_err(|error| failed(&error))?;
+        self.run(move |db| {
+            let enqueued = enqueue(db, &new, &written, None)?;
+            if enqueued != Enqueued::Other {
+                ack(db, event, new.now)?;
+            }
+            Ok(enqueued)
+        })
+        .await
+    }
+
     async fn claim(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Claimed>> {
         if most == 0 {
             return Ok(Vec::new());
@@ -473,30 +485,9 @@ impl Engine for Sqlite {
         .await
     }
 
-    async fn next(&self, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<Handed>> {
-        let line = line.map(str::to_owned);
-        self.run(move |db| {
-            loop {
-                let handed = match &line {
-                    None => db.prepare_cached(NEXT_OF_ALL)?.query_row((now,), handed),
-                    Some(line) => db.prepare_cached(NEXT_OF_LINE)?.query_row((now, line), handed),
-                };
-                let Some(mut handed) = handed.optional()? else { return Ok(None) };
-                if handed.attempts >= EVENT_ATTEMPTS {
-                    db.prepare_cached("UPDATE event SET parked = ?2 WHERE id = ?1")?.execute((handed.id, now))?;
-                    continue;
-                }
-                let attempts = handed.begins();
-                db.prepare_cached("UPDATE event SET lease = ?2, attempts = ?3 WHERE id = ?1")?.execute((
-                    handed.id,
-                    now.plus(lease),
-                    attempts,
-                ))?;
-                complete(db, &mut handed)?;
-                return Ok(Some(handed));
-            }
-        })
-        .await
+    async fn next_batch(&self, of: &EventFilter, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Handed>> {
+        let of = of.clone();
+        self.run(move |db| next_batch(db, &of, now, lease, most)).await
     }
 
     async fn nack(&self, event: i64, until: Timestamp, now: Timestamp) -> Result<bool> {
@@ -511,26 +502,13 @@ impl Engine for Sqlite {
         .await
     }
 
-    async fn parked_events(&self, line: Option<&str>, after: i64, most: u32) -> Result<Vec<Handed>> {
-        let line = line.map(str::to_owned);
-        self.run(move |db| {
-            let parked = "SELECT id, line, kind, body, attempts, taken_in FROM event
-                 WHERE acked IS NULL AND parked IS NOT NULL AND (?1 IS NULL OR line = ?1) AND id > ?2
-                 ORDER BY id LIMIT ?3";
-            let mut parked = db.prepare_cached(parked)?;
-            let parked = parked.query_map((&line, after, most), handed)?.collect::<Result<Vec<_>, _>>()?;
-            parked.into_iter().map(|mut handed| complete(db, &mut handed).map(|()| handed)).collect()
-        })
-        .await
+    async fn parked_events(&self, of: &EventFilter, after: i64, now: Timestamp, most: u32) -> Result<Vec<Handed>> {
+        let of = of.clone();
+        self.run(move |db| parked_events(db, &of, after, now, most)).await
     }
 
     async fn ack(&self, event: i64, now: Timestamp) -> Result<()> {
-        self.run(move |db| {
-            db.prepare_cached("UPDATE event SET acked = ?2 WHERE id = ?1 AND acked IS NULL")?
-                .execute((event, now))
-                .map(|_| ())
-        })
-        .await
+        self.run(move |db| ack(db, event, now)).await
     }
 
     async fn status(&self, id: Id) -> Result<Option<Status>> {
@@ -725,18 +703,118 @@ fn conversation(
     Ok(entries)
 }
 
-/// The oldest event that nobody holds, and that waits behind no failing one of its person. Two searches, each by its index:
-/// one for both would go through all that was ever acknowledged.
-const NEXT_OF_ALL: &str = "SELECT id, line, kind, body, attempts, taken_in FROM event AS e
-     WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= ?1)
-       AND NOT EXISTS (SELECT 1 FROM event AS f WHERE f.acked IS NULL AND f.parked IS NULL
-                       AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
-     ORDER BY id LIMIT 1";
-const NEXT_OF_LINE: &str = "SELECT id, line, kind, body, attempts, taken_in FROM event AS e
-     WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= ?1) AND line = ?2
-       AND NOT EXISTS (SELECT 1 FROM event AS f WHERE f.acked IS NULL AND f.parked IS NULL
-                       AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
-     ORDER BY id LIMIT 1";
+/// The events that nobody holds, and that wait behind no failing one of their person.
+macro_rules! open_events {
+    ($of:literal) => {
+        concat!(
+            "SELECT id FROM event AS e
+             WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= ?1) ",
+            $of,
+            " AND NOT EXISTS (SELECT 1 FROM event AS f WHERE f.acked IS NULL AND f.parked IS NULL
+                              AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
+             ORDER BY id LIMIT ?2"
+        )
+    };
+}
+
+/// Each by its index: one search for all of these would go through all that was ever acknowledged.
+const NEXT_OF_ALL: &str = open_events!("");
+const NEXT_OF_LINE: &str = open_events!("AND line = ?3");
+const NEXT_OF_NONE: &str = open_events!("AND line IS NULL");
+
+fn next_batch(
+    db: &Connection,
+    of: &EventFilter,
+    now: Timestamp,
+    lease: Duration,
+    most: u32,
+) -> rusqlite::Result<Vec<Handed>> {
+    let mut events = db.prepare_cached("SELECT id, line, kind, body, attempts, taken_in FROM event WHERE id = ?1")?;
+    let mut batch = Vec::new();
+    loop {
+        let room = most.saturating_sub(u32::try_from(batch.len()).unwrap_or(u32::MAX));
+        let ids = open_events(db, of, now, room)?;
+        if ids.is_empty() {
+            return Ok(batch);
+        }
+        for id in ids {
+            let mut handed = events.query_row((id,), handed)?;
+            if handed.attempts >= EVENT_ATTEMPTS {
+                db.prepare_cached("UPDATE event SET parked = ?2 WHERE id = ?1")?.execute((id, now))?;
+                continue;
+            }
+            let attempts = handed.begins();
+            let hold = "UPDATE event SET lease = ?2, attempts = ?3 WHERE id = ?1";
+            db.prepare_cached(hold)?.execute((id, now.plus(lease), attempts))?;
+            complete(db, &mut handed)?;
+            batch.push(handed);
+        }
+    }
+}
+
+/// The oldest events that can be handed out: their numbers.
+fn open_events(db: &Connection, of: &EventFilter, now: Timestamp, most: u32) -> rusqlite::Result<Vec<i64>> {
+    let ids = |sql: &str, line: Option<&str>| {
+        let mut found = db.prepare_cached(sql)?;
+        let read = |row: &Row<'_>| row.get(0);
+        match line {
+            Some(line) => found.query_map((now, most, line), read)?.collect::<rusqlite::Result<Vec<i64>>>(),
+            None => found.query_map((now, most), read)?.collect(),
+        }
+    };
+    if let EventFilter::Line(line) = of {
+        return ids(NEXT_OF_LINE, Some(line));
+    }
+    let foreign = foreign(db, of, now)?;
+    if foreign.is_empty() {
+        return ids(NEXT_OF_ALL, None);
+    }
+    // Line by line, so that what is left to others is not gone through.
+    let after = "SELECT min(line) FROM event WHERE acked IS NULL AND parked IS NULL AND line > ?1";
+    let (mut after, mut found, mut line) = (db.prepare_cached(after)?, ids(NEXT_OF_NONE, None)?, String::new());
+    while let Some(next) = after.query_row((&line,), |row| row.get::<_, Option<String>>(0))? {
+        line = next;
+        if !foreign.contains(&line) {
+            found.extend(ids(NEXT_OF_LINE, Some(&line))?);
+        }
+    }
+    found.sort_unstable();
+    found.truncate(most as usize);
+    Ok(found)
+}
+
+/// The lines whose events are left to another program.
+fn foreign(db: &Connection, of: &EventFilter, now: Timestamp) -> rusqlite::Result<Vec<String>> {
+    let mut attended = db.prepare_cached("SELECT id FROM line WHERE attended > ?1")?;
+    let attended = attended.query_map((now.minus(ABANDONED),), |row| row.get(0))?.collect::<Result<Vec<_>, _>>()?;
+    Ok(of.foreign(attended))
+}
+
+fn ack(db: &Connection, event: i64, now: Timestamp) -> rusqlite::Result<()> {
+    let ack = "UPDATE event SET acked = ?2 WHERE id = ?1 AND acked IS NULL";
+    db.prepare_cached(ack)?.execute((event, now)).map(drop)
+}
+
+fn parked_events(
+    db: &Connection,
+    of: &EventFilter,
+    after: i64,
+    now: Timestamp,
+    most: u32,
+) -> rusqlite::Result<Vec<Handed>> {
+    let parked = "SELECT id, line, kind, body, attempts, taken_in FROM event
+         WHERE acked IS NULL AND parked IS NOT NULL AND (?1 IS NULL OR line = ?1) AND id > ?2
+           AND (line IS NULL OR line NOT IN (SELECT value FROM json_each(?4)))
+         ORDER BY id LIMIT ?3";
+    let line = match of {
+        EventFilter::Line(line) => Some(line),
+        EventFilter::All { .. } => None,
+    };
+    let foreign = to_json(&foreign(db, of, now)?)?;
+    let mut parked = db.prepare_cached(parked)?;
+    let parked = parked.query_map((line, after, most, foreign), handed)?.collect::<Result<Vec<_>, _>>()?;
+    parked.into_iter().map(|mut handed| complete(db, &mut handed).map(|()| handed)).collect()
+}
 
 /// Completes an event of a message that was settled with what is known of the message.
 fn complete(db: &Connection, handed: &mut Handed) -> rusqlite::Result<()> {

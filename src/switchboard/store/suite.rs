@@ -115,6 +115,9 @@ each! {
     status_of_a_refusal_tells_its_rule
     settled_event_tells_its_message
     retention_leaves_what_counts_in_a_status
+    events_are_handed_out_in_batches
+    events_of_a_line_are_left_to_the_program_that_has_it
+    message_is_taken_and_its_event_acknowledged_together
     waiting_message_tells_when_a_worker_was_there
     ;
     a_stale_writer_is_refused_a_thousand_times
@@ -275,6 +278,94 @@ async fn attempt_of_suspended_account_is_marked(store: &dyn Engine, _: &dyn Engi
     assert_eq!(status.reason.as_deref(), Some("the account is suspended: locked"));
 }
 
+fn of(line: &str) -> EventFilter {
+    EventFilter::Line(line.to_owned())
+}
+
+fn all(own: &[&str]) -> EventFilter {
+    EventFilter::All { own: own.iter().map(|line| (*line).to_owned()).collect() }
+}
+
+async fn batch(store: &dyn Engine, of: &EventFilter, now: Timestamp, most: u32) -> Vec<String> {
+    let batch = store.next_batch(of, now, LEASE, most).await.unwrap();
+    let text = |handed: super::Handed| match handed.what {
+        What::Event(event) => event.as_inbound().unwrap().text().unwrap().to_owned(),
+        What::Settled(settled) => settled.key,
+        What::Unreadable => String::new(),
+    };
+    batch.into_iter().map(text).collect()
+}
+
+async fn events_are_handed_out_in_batches(store: &dyn Engine, other: &dyn Engine) {
+    for id in ["1", "2", "3", "4", "5"] {
+        photos(store, id, 0).await;
+    }
+    sent(store, "settled", accepted("id")).await;
+    assert_eq!(batch(store, &of("desk"), at(9), 2).await, ["1", "2"]);
+    assert_eq!(batch(other, &all(&[]), at(9), 9).await, ["3", "4", "5", "settled"]);
+    assert_eq!(batch(store, &all(&[]), at(9), 9).await, [""; 0]);
+    // Two at once share none.
+    let later = at(9).plus(LEASE);
+    let (of_one, of_all) = (of("desk"), all(&[]));
+    let (mut one, two) = tokio::join!(batch(store, &of_one, later, 3), batch(other, &of_all, later, 3));
+    one.extend(two);
+    one.sort_unstable();
+    assert_eq!(one, ["1", "2", "3", "4", "5", "settled"]);
+    // What has failed too often is parked, and others come in its place.
+    photos(store, "6", 0).await;
+    let mut now = later;
+    for _ in 2..EVENT_ATTEMPTS {
+        now = now.plus(LEASE);
+        assert_eq!(batch(store, &of("desk"), now, 6).await.len(), 6);
+    }
+    assert_eq!(batch(store, &of("desk"), now.plus(LEASE), 3).await, ["6"]);
+    assert_eq!(store.parked_events(&of("desk"), 0, now, 9).await.unwrap().len(), 6);
+}
+
+async fn events_of_a_line_are_left_to_the_program_that_has_it(store: &dyn Engine, other: &dyn Engine) {
+    keeps(store, &[("desk", None), ("leader", None), ("old", None)]).await;
+    let incoming = |line: Option<&str>, id| Incoming { line: line.map(str::to_owned), ..incoming(id, 0) };
+    for (line, id) in [(Some("leader"), "1"), (None, "2"), (Some("desk"), "3"), (Some("old"), "4"), (Some("new"), "5")]
+    {
+        store.take_in(vec![incoming(line, id)], None, at(0)).await.unwrap();
+    }
+    store.attend(vec!["desk".to_owned()], at(0)).await.unwrap();
+    other.attend(vec!["leader".to_owned()], at(0)).await.unwrap();
+    // A line on which nobody has worked is left to nobody.
+    assert_eq!(batch(store, &all(&["desk"]), at(1), 9).await, ["2", "3", "4", "5"]);
+    let later = at(1).plus(LEASE);
+    assert_eq!(batch(other, &all(&["leader"]), later, 2).await, ["1", "2"]);
+    assert_eq!(batch(other, &all(&["leader"]), later, 9).await, ["4", "5"]);
+    let late = at(0).plus(7 * DAY);
+    assert_eq!(batch(store, &all(&["desk"]), late.minus(Duration::from_millis(1)), 1).await, ["2"]);
+    assert_eq!(batch(store, &all(&["desk"]), late.minus(Duration::from_millis(1)), 9).await, ["3", "4", "5"]);
+    // It is a line that was taken away.
+    assert_eq!(batch(store, &all(&["desk"]), late, 9).await, ["1"]);
+    let mut parked = late;
+    for _ in 0..EVENT_ATTEMPTS {
+        parked = parked.plus(LEASE);
+        batch(store, &all(&[]), parked, 9).await;
+    }
+    other.attend(vec!["leader".to_owned()], parked).await.unwrap();
+    assert_eq!(store.parked_events(&all(&["desk"]), 0, parked, 9).await.unwrap().len(), 4);
+    assert_eq!(store.parked_events(&all(&["leader"]), 0, parked, 9).await.unwrap().len(), 5);
+}
+
+async fn message_is_taken_and_its_event_acknowledged_together(store: &dyn Engine, other: &dyn Engine) {
+    photos(store, "one", 0).await;
+    put(store, new("other", 1)).await;
+    let handed = next(store, at(1)).await.unwrap();
+    // The key is another's: nothing is acknowledged.
+    assert_eq!(store.enqueue_and_ack(new("other", 2), handed.id).await.unwrap(), Enqueued::Other);
+    let again = next(other, at(1).plus(LEASE)).await.unwrap();
+    assert_eq!(again.id, handed.id);
+    let Enqueued::New(id) = other.enqueue_and_ack(new("reply", 1), handed.id).await.unwrap() else {
+        panic!("it is new")
+    };
+    assert!(next(store, at(9).plus(9 * LEASE)).await.is_none());
+    assert_eq!(store.enqueue_and_ack(new("reply", 1), handed.id).await.unwrap(), Enqueued::Same(id));
+}
+
 async fn next(store: &dyn Engine, now: Timestamp) -> Option<super::Handed> {
     store.next(Some("desk"), now, LEASE).await.unwrap()
 }
@@ -292,10 +383,10 @@ async fn event_that_fails_is_parked_after_ten_attempts(store: &dyn Engine, other
     assert!(next(store, at(1_000_000_000)).await.is_none());
     let counts = store.stats(at(2_000)).await.unwrap().all();
     assert_eq!((counts.unread, counts.parked_events), (0, 1));
-    let parked = store.parked_events(Some("desk"), 0, 9).await.unwrap();
-    assert_eq!((parked.len(), store.parked_events(None, 0, 9).await.unwrap().len()), (1, 1));
-    assert!(store.parked_events(None, parked[0].id, 9).await.unwrap().is_empty());
-    assert!(store.parked_events(Some("other"), 0, 9).await.unwrap().is_empty());
+    let parked = store.parked_events(&of("desk"), 0, at(9), 9).await.unwrap();
+    assert_eq!((parked.len(), store.parked_events(&all(&[]), 0, at(9), 9).await.unwrap().len()), (1, 1));
+    assert!(store.parked_events(&all(&[]), parked[0].id, at(9), 9).await.unwrap().is_empty());
+    assert!(store.parked_events(&of("other"), 0, at(9), 9).await.unwrap().is_empty());
     // A person has it handed out again.
     assert!(!store.nack(parked[0].id, at(3_000), at(3_000)).await.unwrap());
     let handed = next(store, at(3_000)).await.unwrap();
@@ -303,7 +394,7 @@ async fn event_that_fails_is_parked_after_ten_attempts(store: &dyn Engine, other
     store.ack(handed.id, at(3_001)).await.unwrap();
     assert!(!store.nack(handed.id, at(3_002), at(3_002)).await.unwrap(), "it is acknowledged");
     assert!(next(store, at(1_000_000_000)).await.is_none());
-    assert!(store.parked_events(None, 0, 9).await.unwrap().is_empty());
+    assert!(store.parked_events(&all(&[]), 0, at(9), 9).await.unwrap().is_empty());
 }
 
 async fn later_events_of_a_person_wait_behind_a_failing_one(store: &dyn Engine, _: &dyn Engine) {
