@@ -30,7 +30,7 @@ use super::{
     ABANDONED, Answers, Attempt, Bell, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Engine, Enqueued, EventFilter,
     FALLBACK_RESTORED, FALLBACKS_MAX, FELL_BACK, Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Kept,
     Looked, New, OPTED_OUT, Put, RESTORED, Recovered, Ruling, Settle, TOLD, There, Told, Wait, What, digest_of,
-    link_of, message_of, named, opt_out_from, opt_out_of, opted_out, person_of, price_of, rung_of, told_by,
+    files_of, link_of, message_of, named, opt_out_from, opt_out_of, opted_out, person_of, price_of, rung_of, told_by,
 };
 use crate::address::Address;
 use crate::channel::Cursor;
@@ -440,6 +440,15 @@ impl Engine for Postgres {
         self.sessions.run((), move |db, ()| Box::pin(keep::unwanted(db, now, now.plus(lease), most))).await
     }
 
+    async fn check(&self) -> Result<u64> {
+        let (mut changed, mut after) = (0, i64::MIN);
+        loop {
+            let part = self.sessions.run((), move |db, ()| Box::pin(keep::changed(db, after))).await?;
+            let Some((last, of_these)) = part else { return Ok(changed) };
+            (after, changed) = (last, changed + of_these);
+        }
+    }
+
     async fn removed(&self, file: Digest) -> Result<()> {
         self.sessions.run(file, |db, file| Box::pin(keep::removed(db, file))).await
     }
@@ -486,6 +495,11 @@ async fn enqueue(db: &Session, new: &New, instead_of: Option<i64>) -> Result<Enq
         .await?;
     if let Some(row) = put {
         let id = row.try_get(0)?;
+        let files: Vec<_> = files_of(&body, fallback.as_deref()).into_iter().collect();
+        if !files.is_empty() {
+            let put = "INSERT INTO civic_messaging.message_file (sha256, message) SELECT unnest($1::text[]), $2";
+            db.change(put, &[&files, &id]).await?;
+        }
         if let Some(reason) = &new.deferred {
             put_decision(db, id, "defer", reason, new.now).await?;
         }
@@ -1079,9 +1093,31 @@ async fn parked_events(
     Ok(parked)
 }
 
+/// The statement that lists the messages of a line in a state, each by its index.
+const fn listed(state: State) -> &'static str {
+    match state {
+        State::Queued | State::Deferred => {
+            "SELECT id FROM civic_messaging.message
+             WHERE line = $1 AND phase = $2 AND phase IN ('queued', 'deferred') AND id > $3 ORDER BY id LIMIT $4"
+        }
+        State::Unknown => {
+            "SELECT id FROM civic_messaging.message
+             WHERE line = $1 AND phase = 'unknown' AND state = $2 AND id > $3 ORDER BY id LIMIT $4"
+        }
+        // There are no more than are on their way at once.
+        State::Claimed | State::Sending => {
+            "SELECT id FROM civic_messaging.message
+             WHERE line = $1 AND phase = 'claimed' AND state = $2 AND id > $3 ORDER BY id LIMIT $4"
+        }
+        _ => {
+            "SELECT id FROM civic_messaging.message
+             WHERE line = $1 AND phase = $2 AND settled IS NOT NULL AND id > $3 ORDER BY id LIMIT $4"
+        }
+    }
+}
+
 async fn standing(db: &Session, line: &str, state: State, after: i64, most: u32) -> Result<Vec<Status>, Fault> {
-    let ids = "SELECT id FROM civic_messaging.message WHERE line = $1 AND state = $2 AND id > $3 ORDER BY id LIMIT $4";
-    let ids = db.rows(ids, &[&indexed(line), &state.as_str(), &after, &i64::from(most)]).await?;
+    let ids = db.rows(listed(state), &[&indexed(line), &state.as_str(), &after, &i64::from(most)]).await?;
     let ids = ids.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let mut standing: Vec<_> = statuses(db, ids).await?.into_iter().map(|(status, _)| status).collect();
     standing.sort_unstable_by_key(|status| status.id);

@@ -65,8 +65,13 @@ CREATE INDEX message_fallback ON civic_messaging.message (fallback_due) WHERE fa
 CREATE INDEX message_fallback_person ON civic_messaging.message (hashtextextended(fallback_recipient, 0))
     WHERE fallback_due IS NOT NULL;
 
--- How many are settled, and what has been so for how long.
-CREATE INDEX message_settled ON civic_messaging.message (line, phase, removed, settled) WHERE settled IS NOT NULL;
+-- What is listed and counted by its state: what is settled, what waits, and what may have gone.
+CREATE INDEX message_settled ON civic_messaging.message (line, phase, id) WHERE settled IS NOT NULL;
+CREATE INDEX message_waiting ON civic_messaging.message (line, phase, id) WHERE phase IN ('queued', 'deferred');
+CREATE INDEX message_unknown ON civic_messaging.message (line, id) WHERE phase = 'unknown';
+-- What loses its content some day, and has been settled for how long.
+CREATE INDEX message_kept ON civic_messaging.message (line, settled)
+    WHERE settled IS NOT NULL AND removed IS NULL AND phase <> 'parked';
 
 CREATE TABLE civic_messaging.attempt (
     message BIGINT NOT NULL,
@@ -91,6 +96,14 @@ CREATE TABLE civic_messaging.attempt (
     PRIMARY KEY (message, n)
 );
 CREATE INDEX attempt_reference ON civic_messaging.attempt (reference) WHERE reference IS NOT NULL;
+
+-- The files that a message sends, or its fallback.
+CREATE TABLE civic_messaging.message_file (
+    sha256 TEXT NOT NULL,
+    message BIGINT NOT NULL,
+    PRIMARY KEY (sha256, message)
+);
+CREATE INDEX message_file_message ON civic_messaging.message_file (message);
 
 -- What the policy said of a message when it was not yes.
 CREATE TABLE civic_messaging.decision (
@@ -327,6 +340,9 @@ BEGIN
             CASE WHEN due_at > moment THEN 'deferred' ELSE 'queued' END, due_at, moment)
     ON CONFLICT (line, key) DO NOTHING RETURNING id INTO found_id;
     IF found_id IS NOT NULL THEN
+        INSERT INTO civic_messaging.message_file (sha256, message)
+        SELECT DISTINCT named[1], found_id
+        FROM regexp_matches(taken::text, '"sha256": "([0-9a-f]{64})"', 'g') AS named;
         NOTIFY civic_messaging_to_send;
         RETURN found_id;
     END IF;

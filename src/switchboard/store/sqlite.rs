@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,7 +22,7 @@ use super::{
     ABANDONED, Answers, Attempt, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Engine, Enqueued, EventFilter,
     FALLBACK_RESTORED, FALLBACKS_MAX, FELL_BACK, Falling, Fell, Fetched, FileHold, Handed, Hold, Incoming, Kept,
     Looked, New, OPTED_OUT, Put, RESTORED, Recovered, Ruling, Settle, TOLD, There, Told, Wait, What, digest_of,
-    link_of, message_of, named, opt_out_from, opt_out_of, opted_out, person_of, price_of, rung_of, told_by,
+    files_of, link_of, message_of, named, opt_out_from, opt_out_of, opted_out, person_of, price_of, rung_of, told_by,
 };
 use crate::address::Address;
 use crate::channel::Cursor;
@@ -37,8 +37,10 @@ use crate::policy::Reason;
 mod file;
 mod keep;
 mod log;
+mod reader;
 mod writer;
 
+use reader::Reader;
 use writer::Writer;
 
 /// The steps from each version of the tables to the next; a file says which it has.
@@ -56,6 +58,8 @@ const DAMAGED: &str = "is damaged, or no store: leave the file as it is, and res
 const STATEMENTS: usize = 128;
 
 pub(super) struct Sqlite {
+    // It ends before the writer, which closes the file.
+    reader: OnceLock<Reader>,
     writer: Writer,
     path: String,
     working: Arc<AtomicBool>,
@@ -80,7 +84,8 @@ impl Sqlite {
     pub(super) async fn open(path: &str) -> Result<Self> {
         let name = path.to_owned();
         let writer = Writer::start(move || connect(&name)).await?;
-        Ok(Self { writer, path: path.to_owned(), working: Arc::default(), traces: AtomicBool::new(true) })
+        let (reader, working) = (OnceLock::new(), Arc::default());
+        Ok(Self { reader, writer, path: path.to_owned(), working, traces: AtomicBool::new(true) })
     }
 
     /// Does this in a transaction, which is durable when it returns.
@@ -89,6 +94,21 @@ impl Sqlite {
         work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
         self.writer.run(work).await
+    }
+
+    /// Does this as of one moment and beside the thread that writes: for what a person waits for.
+    async fn look<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if self.path == ":memory:" {
+            return self.run(work).await;
+        }
+        if self.reader.get().is_none() {
+            // Of two that come first one is dropped again.
+            drop(self.reader.set(Reader::start(self.path.clone())?));
+        }
+        self.reader.get().ok_or_else(gone)?.run(work).await
     }
 
     /// Does this by a connection and on a thread of its own, beside the one that writes: for what takes long.
@@ -128,8 +148,35 @@ fn connect(path: &str) -> Result<Connection> {
     }
     let opened = if path == ":memory:" { Connection::open_in_memory() } else { Connection::open(Path::new(path)) };
     let mut connection = opened.map_err(|error| cannot_open(&error))?;
-    prepare(&mut connection, MIGRATIONS).map_err(|error| cannot_open(&error))??;
+    let check = has_stopped_uncleanly(&mut connection).map_err(|error| cannot_open(&error))?;
+    prepare(&mut connection, MIGRATIONS, check).map_err(|error| cannot_open(&error))??;
     Ok(connection)
+}
+
+/// Returns `true` if the programs that had this file open last did not close it: it is in WAL mode, which the last of them
+/// ends, and nobody has it open now. So is a copy of a file that was open.
+fn has_stopped_uncleanly(db: &mut Connection) -> rusqlite::Result<bool> {
+    wait_when_busy(db)?;
+    let mode: String = db.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+    Ok(mode == "wal" && is_alone(db)?)
+}
+
+/// Returns `true` if nobody else has the file open, and empties its log and ends WAL mode then.
+fn is_alone(db: &Connection) -> rusqlite::Result<bool> {
+    match db.query_row("PRAGMA journal_mode = DELETE", [], |row| row.get::<_, String>(0)) {
+        Ok(mode) => Ok(mode == "delete"),
+        Err(error)
+            if matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns `true` if the tables are whole, and their indexes, by which messages are found.
+fn is_whole(db: &Connection) -> rusqlite::Result<bool> {
+    db.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0).map(|check| check == "ok"))
 }
 
 fn wait_when_busy(connection: &mut Connection) -> rusqlite::Result<()> {
@@ -139,7 +186,7 @@ fn wait_when_busy(connection: &mut Connection) -> rusqlite::Result<()> {
     }))
 }
 
-fn prepare(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<Result<()>> {
+fn prepare(connection: &mut Connection, steps: &[&str], check: bool) -> rusqlite::Result<Result<()>> {
     wait_when_busy(connection)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -148,8 +195,7 @@ fn prepare(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<Resu
     connection.pragma_update(None, "secure_delete", true)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // With its indexes, by which messages are found: what they say and the tables do not would be sent, or missed.
-    let check: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-    if check != "ok" {
+    if check && !is_whole(connection)? {
         return Ok(Err(Error::config("store", DAMAGED)));
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -432,9 +478,8 @@ impl Engine for Sqlite {
 
     async fn standing(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>> {
         let (line, after) = (line.to_owned(), after.map_or(i64::MIN, |id| id.0));
-        self.run(move |db| {
-            let ids = "SELECT id FROM message WHERE line = ?1 AND state = ?2 AND id > ?3 ORDER BY id LIMIT ?4";
-            let mut ids = db.prepare_cached(ids)?;
+        self.look(move |db| {
+            let mut ids = db.prepare_cached(listed(state))?;
             let ids = ids.query_map((&line, state, after, most), |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
             ids.into_iter().map(|id| status(db, id).map(|(status, _)| status)).collect()
         })
@@ -504,7 +549,7 @@ impl Engine for Sqlite {
 
     async fn parked_events(&self, of: &EventFilter, after: i64, now: Timestamp, most: u32) -> Result<Vec<Handed>> {
         let of = of.clone();
-        self.run(move |db| parked_events(db, &of, after, now, most)).await
+        self.look(move |db| parked_events(db, &of, after, now, most)).await
     }
 
     async fn ack(&self, event: i64, now: Timestamp) -> Result<()> {
@@ -512,17 +557,17 @@ impl Engine for Sqlite {
     }
 
     async fn status(&self, id: Id) -> Result<Option<Status>> {
-        self.run(move |db| status(db, id.0).optional().map(|found| found.map(|(status, _)| status))).await
+        self.look(move |db| status(db, id.0).optional().map(|found| found.map(|(status, _)| status))).await
     }
 
     async fn conversation(&self, line: &str, with: &str, before: Option<Place>, most: u32) -> Result<Vec<Entry>> {
         let (line, with) = (line.to_owned(), with.to_owned());
-        self.run(move |db| conversation(db, &line, &with, before, most)).await
+        self.look(move |db| conversation(db, &line, &with, before, most)).await
     }
 
     async fn by_key(&self, line: &str, key: &str) -> Result<Option<Id>> {
         let (line, key) = (line.to_owned(), key.to_owned());
-        self.run(move |db| {
+        self.look(move |db| {
             let mut id = db.prepare_cached("SELECT id FROM message WHERE line = ?1 AND key = ?2")?;
             id.query_row((&line, &key), |row| row.get(0).map(Id)).optional()
         })
@@ -535,7 +580,7 @@ impl Engine for Sqlite {
 
     async fn has_line(&self, line: &str) -> Result<bool> {
         let line = line.to_owned();
-        self.run(move |db| {
+        self.look(move |db| {
             let has =
                 "SELECT EXISTS (SELECT 1 FROM line WHERE id = ?1) OR EXISTS (SELECT 1 FROM message WHERE line = ?1)";
             db.prepare_cached(has)?.query_row((&line,), |row| row.get(0))
@@ -556,7 +601,7 @@ impl Engine for Sqlite {
     async fn wait(&self, id: Id, now: Timestamp) -> Result<Option<Wait>> {
         let wait = "SELECT due, (SELECT attended FROM line WHERE id = m.line) FROM message AS m
              WHERE id = ?1 AND state IN ('queued', 'deferred') AND due IS NOT NULL";
-        self.run(move |db| {
+        self.look(move |db| {
             let read = |row: &Row<'_>| Ok(Wait { due: row.get(0)?, attended: row.get(1)?, now });
             db.prepare_cached(wait)?.query_row((id.0,), read).optional()
         })
@@ -572,7 +617,7 @@ impl Engine for Sqlite {
     }
 
     async fn files(&self, event: i64) -> Result<Vec<File>> {
-        self.run(move |db| file::of(db, event)).await
+        self.look(move |db| file::of(db, event)).await
     }
 
     async fn purge(&self, now: Timestamp, most: u32) -> Result<u64> {
@@ -594,8 +639,36 @@ impl Engine for Sqlite {
         self.run(move |db| keep::unwanted(db, now, now.plus(lease), most)).await
     }
 
+    async fn check(&self) -> Result<u64> {
+        let checked = self.read(|db| Ok(if is_whole(db)? { Some(keep::changed(db)?) } else { None })).await;
+        checked?.ok_or_else(|| Error::config("store", DAMAGED))
+    }
+
     async fn removed(&self, file: Digest) -> Result<()> {
         self.run(move |db| keep::removed(db, &file)).await
+    }
+}
+
+/// The statement that lists the messages of a line in a state, each by its index.
+const fn listed(state: State) -> &'static str {
+    match state {
+        State::Queued | State::Deferred => {
+            "SELECT id FROM message
+             WHERE line = ?1 AND state = ?2 AND state IN ('queued', 'deferred') AND id > ?3 ORDER BY id LIMIT ?4"
+        }
+        State::Unknown => {
+            "SELECT id FROM message
+             WHERE line = ?1 AND state = 'unknown' AND ?2 = 'unknown' AND id > ?3 ORDER BY id LIMIT ?4"
+        }
+        // There are no more than are on their way at once.
+        State::Claimed | State::Sending => {
+            "SELECT id FROM message
+             WHERE line = ?1 AND lease IS NOT NULL AND state = ?2 AND +id > ?3 ORDER BY id LIMIT ?4"
+        }
+        _ => {
+            "SELECT id FROM message
+             WHERE line = ?1 AND state = ?2 AND settled IS NOT NULL AND id > ?3 ORDER BY id LIMIT ?4"
+        }
     }
 }
 
@@ -847,12 +920,14 @@ struct Written {
     body: String,
     fallback: Option<String>,
     digest: String,
+    files: BTreeSet<String>,
 }
 
 impl Written {
     fn of(new: &New) -> rusqlite::Result<Self> {
         let (body, fallback) = (to_json(&new.message)?, new.fallback.as_ref().map(to_json).transpose()?);
-        Ok(Self { digest: digest_of(&body, fallback.as_deref()), body, fallback })
+        let (digest, files) = (digest_of(&body, fallback.as_deref()), files_of(&body, fallback.as_deref()));
+        Ok(Self { body, fallback, digest, files })
     }
 }
 
@@ -891,6 +966,10 @@ fn enqueue(db: &Connection, new: &New, written: &Written, instead_of: Option<i64
         new.fallback.as_ref().map(|fallback| fallback.message.to.expose())
     ])?;
     let id = db.last_insert_rowid();
+    for sha256 in &written.files {
+        let put = "INSERT INTO message_file (sha256, message) VALUES (?1, ?2)";
+        db.prepare_cached(put)?.execute((sha256, id))?;
+    }
     if let Some(reason) = &new.deferred {
         put_decision(db, id, "defer", reason, new.now)?;
     }
@@ -996,7 +1075,7 @@ struct Held {
 
 impl Held {
     fn read(self) -> Claimed {
-        let Written { body, fallback, digest } = &self.written;
+        let Written { body, fallback, digest, .. } = &self.written;
         let (message, damaged) = message_of(body, fallback.as_deref(), digest);
         Claimed { message, damaged, ..self.claimed }
     }
@@ -1035,7 +1114,8 @@ fn read_held(db: &Connection, id: i64) -> rusqlite::Result<Held> {
             gateway_id: row.get::<_, Option<String>>(6)?.map(MessageId::from),
             moved_to: row.get::<_, Option<String>>(7)?.and_then(|address| serde_json::from_str(&address).ok()),
         };
-        Ok(Held { claimed, written: Written { body: row.get(1)?, fallback: row.get(9)?, digest: row.get(8)? } })
+        let (body, fallback, digest) = (row.get(1)?, row.get(9)?, row.get(8)?);
+        Ok(Held { claimed, written: Written { body, fallback, digest, files: BTreeSet::new() } })
     })
 }
 
@@ -1345,7 +1425,7 @@ mod tests {
 
     fn store(path: &str) -> rusqlite::Result<Connection> {
         let mut connection = Connection::open(path)?;
-        prepare(&mut connection, MIGRATIONS).unwrap().unwrap();
+        prepare(&mut connection, MIGRATIONS, true).unwrap().unwrap();
         Ok(connection)
     }
 
@@ -1378,21 +1458,21 @@ mod tests {
         let mut all = Vec::new();
         for from in 0..=steps.len() {
             let mut db = Connection::open_in_memory().unwrap();
-            prepare(&mut db, &steps[..from]).unwrap().unwrap();
+            prepare(&mut db, &steps[..from], true).unwrap().unwrap();
             // A program of that step wrote there.
             if from >= MIGRATIONS.len() {
                 let put = "INSERT INTO message (line, key, recipient, body, digest, priority, state, queued)
                      VALUES ('desk', 'k', '+447700900123', '{}', 'd', 2, 'queued', 1)";
                 db.execute(put, ()).unwrap();
             }
-            prepare(&mut db, &steps).unwrap().unwrap();
+            prepare(&mut db, &steps, true).unwrap().unwrap();
             if from >= MIGRATIONS.len() {
                 let there = "SELECT count(*) FROM message WHERE key = 'k' AND digest = 'd'";
                 assert_eq!(db.query_row(there, (), |row| row.get(0)), Ok(1));
             }
             all.push(shape(&db));
             // An older program does not work on it.
-            let error = prepare(&mut db, MIGRATIONS).unwrap().unwrap_err();
+            let error = prepare(&mut db, MIGRATIONS, true).unwrap().unwrap_err();
             assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("store")));
         }
         assert!(all[0].len() > 12 && all.iter().all(|shape| *shape == all[0]), "{all:?}");
@@ -1404,11 +1484,11 @@ mod tests {
         let mut db = Connection::open_in_memory().unwrap();
         for done in 0..=MIGRATIONS.len() {
             let before = shape(&db);
-            assert!(prepare(&mut db, &[MIGRATIONS, &[fails]].concat()).is_err());
+            assert!(prepare(&mut db, &[MIGRATIONS, &[fails]].concat(), true).is_err());
             assert_eq!(shape(&db), before);
             assert_eq!(before.last(), Some(&done.to_string()));
             if done < MIGRATIONS.len() {
-                prepare(&mut db, &MIGRATIONS[..=done]).unwrap().unwrap();
+                prepare(&mut db, &MIGRATIONS[..=done], true).unwrap().unwrap();
             }
         }
     }
@@ -1421,6 +1501,61 @@ mod tests {
         let (one, two, three) = tokio::join!(Sqlite::open(path), Sqlite::open(path), Sqlite::open(path));
         assert!([&one, &two, &three].iter().all(|opened| opened.is_ok()), "{one:?} {two:?} {three:?}");
         assert_eq!(shape(&store(path).unwrap()).last(), Some(&MIGRATIONS.len().to_string()));
+    }
+
+    /// Changes a bit of the last word of these in a file, which is one of an index.
+    fn flip(path: &str, word: &str) {
+        let mut bytes = std::fs::read(path).unwrap();
+        let at = bytes.windows(word.len()).rposition(|found| found == word.as_bytes()).unwrap();
+        bytes[at] ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    #[tokio::test]
+    async fn file_is_checked_after_an_unclean_stop_and_on_demand() {
+        let (file, copy) = (super::super::suite::OnDisk::new(), super::super::suite::OnDisk::new());
+        let [url, copied] = [file.url(), copy.url()];
+        let [path, copied] = [&url, &copied].map(|url| url.strip_prefix("sqlite:").unwrap());
+        let opened = Sqlite::open(path).await.unwrap();
+        let new = New { key: "a-key-of-its-own".to_owned(), ..message("Hello") };
+        assert!(matches!(opened.enqueue(new).await.unwrap(), Enqueued::New(_)));
+        assert_eq!(opened.check().await.unwrap(), 0);
+        // Opened beside one that is open, which has seen to it.
+        assert!(Sqlite::open(path).await.is_ok());
+        assert!(std::path::Path::new(&format!("{path}-wal")).exists());
+        assert!(opened.read(keep::empty_log).await.unwrap());
+        std::fs::copy(path, copied).unwrap();
+        // It is closed, and no log is left, by the time that this is over.
+        drop(opened);
+        assert!(!std::path::Path::new(&format!("{path}-wal")).exists());
+        assert!(!has_stopped_uncleanly(&mut Connection::open(path).unwrap()).unwrap());
+        flip(path, "a-key-of-its-own");
+        let opened = Sqlite::open(path).await.unwrap();
+        let error = opened.check().await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Config && error.to_string().contains("restore a backup"), "{error}");
+        // As a crash leaves it, and a copy of what was open.
+        assert!(has_stopped_uncleanly(&mut Connection::open(copied).unwrap()).unwrap());
+        Connection::open(copied).unwrap().pragma_update(None, "journal_mode", "WAL").unwrap();
+        std::fs::write(format!("{copied}-wal"), "").unwrap();
+        flip(copied, "a-key-of-its-own");
+        let error = Sqlite::open(copied).await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Config && error.to_string().contains("restore a backup"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn changed_message_fails_the_check() {
+        let file = super::super::suite::OnDisk::new();
+        let opened = super::super::Store::open(&file.url()).await.unwrap();
+        for key in ["one", "two", "three"] {
+            let new = New { key: key.to_owned(), ..message("Hello") };
+            assert!(matches!(opened.0.enqueue(new).await.unwrap(), Enqueued::New(_)));
+        }
+        opened.check().await.unwrap();
+        let url = file.url();
+        let db = Connection::open(url.strip_prefix("sqlite:").unwrap()).unwrap();
+        db.execute("UPDATE message SET body = replace(body, 'Hello', 'Hallo') WHERE id < 3", ()).unwrap();
+        let error = opened.check().await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Config && error.to_string().contains("holds 2 messages"), "{error}");
     }
 
     #[tokio::test]

@@ -40,8 +40,13 @@ CREATE INDEX message_person ON message (line, recipient, queued, id);
 CREATE INDEX message_fallback ON message (fallback_due) WHERE fallback_due IS NOT NULL;
 CREATE INDEX message_fallback_person ON message (line, fallback_recipient) WHERE fallback_due IS NOT NULL;
 
--- How many are settled, and what has been so for how long.
-CREATE INDEX message_settled ON message (line, state, removed, settled) WHERE settled IS NOT NULL;
+-- What is listed and counted by its state: what is settled, what waits, and what may have gone.
+CREATE INDEX message_settled ON message (line, state, id, settled) WHERE settled IS NOT NULL;
+CREATE INDEX message_waiting ON message (line, state, id) WHERE state IN ('queued', 'deferred');
+CREATE INDEX message_unknown ON message (line, id) WHERE state = 'unknown';
+-- What loses its content some day, and has been settled for how long.
+CREATE INDEX message_kept ON message (line, settled)
+    WHERE settled IS NOT NULL AND removed IS NULL AND state <> 'parked';
 
 CREATE TABLE attempt (
     message INTEGER NOT NULL,
@@ -66,6 +71,15 @@ CREATE TABLE attempt (
     PRIMARY KEY (message, n)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX attempt_reference ON attempt (reference) WHERE reference IS NOT NULL;
+
+-- The files that a message sends, or its fallback.
+CREATE TABLE message_file (
+    sha256 TEXT NOT NULL,
+    message INTEGER NOT NULL,
+    PRIMARY KEY (sha256, message)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX message_file_message ON message_file (message);
+
 -- What the policy said of a message when it was not yes.
 CREATE TABLE decision (
     message INTEGER NOT NULL,

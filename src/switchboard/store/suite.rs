@@ -118,6 +118,9 @@ each! {
     events_are_handed_out_in_batches
     events_of_a_line_are_left_to_the_program_that_has_it
     message_is_taken_and_its_event_acknowledged_together
+    file_of_a_fallback_is_kept_until_that_went
+    messages_of_every_state_are_listed_in_pages
+    whole_store_passes_its_check
     waiting_message_tells_when_a_worker_was_there
     ;
     a_stale_writer_is_refused_a_thousand_times
@@ -1634,6 +1637,76 @@ fn settled_of_an_older_row_is_read() {
     };
     assert_eq!(settled, Settled::new(Id(7), State::Accepted, None));
     assert_eq!(serde_json::to_string(&settled).unwrap(), r#"{"id":7,"state":"accepted","reason":null}"#);
+}
+
+async fn file_of_a_fallback_is_kept_until_that_went(store: &dyn Engine, other: &dyn Engine) {
+    keeps(store, &[("desk", Some(DAY))]).await;
+    photos(store, "one", 1).await;
+    let hold = holds(store, at(0)).await[0];
+    assert!(store.fetched(hold, held(b"tree"), at(1)).await.unwrap());
+    let media = crate::message::Media::image(Stored::new(Digest::of(b"tree"), 4, "image/jpeg"));
+    let instead = Message::media(Address::whatsapp("07700 900123").unwrap(), [media.clone(), media]);
+    let fallback = Some(Fallback::new(instead, 3 * DAY));
+    put(store, New { fallback, ..new("k", 1) }).await;
+    let claimed = claim(store, at(1)).await;
+    begin(store, &claimed[0]).await;
+    assert!(store.finish(claimed[0].hold, accepted("id")).await.unwrap());
+    acknowledge(store, at(9)).await;
+    let later = at(9).plus(DAY);
+    assert_eq!(purge(other, later).await, 2);
+    assert_eq!(other.unwanted(later, LEASE, 9).await.unwrap(), []);
+    assert_eq!(brought(store, delivery("id", DeliveryState::Delivered)).await, 1);
+    assert_eq!(other.unwanted(later.plus(LEASE), LEASE, 9).await.unwrap(), [Digest::of(b"tree")]);
+}
+
+async fn messages_of_every_state_are_listed_in_pages(store: &dyn Engine, other: &dyn Engine) {
+    let mut ids = Vec::new();
+    for n in 0..6 {
+        ids.push(put(store, new(&format!("k{n}"), n)).await);
+        put(store, New { line: "leader".to_owned(), ..new(&format!("k{n}"), n) }).await;
+    }
+    // A worker alone claims.
+    for state in State::ALL.into_iter().filter(|state| !matches!(state, State::Claimed | State::Sending)) {
+        for id in &ids {
+            let due = (!state.is_settled()).then(|| at(9));
+            let settle = Settle { state, due, reason: None, from: &State::ALL, now: at(5) };
+            store.settle(*id, settle).await.unwrap();
+        }
+        let list = async |after, most| {
+            let listed = other.standing("desk", state, after, most).await.unwrap();
+            listed.into_iter().map(|status| status.id).collect::<Vec<_>>()
+        };
+        assert_eq!(list(None, 4).await, ids[..4], "{state:?}");
+        assert_eq!(list(Some(ids[3]), 4).await, ids[4..], "{state:?}");
+    }
+    for id in &ids {
+        let again = Settle { state: State::Queued, due: Some(at(0)), reason: None, from: &State::ALL, now: at(5) };
+        store.settle(*id, again).await.unwrap();
+    }
+    let claimed = store.claim(at(1), LEASE, 99).await.unwrap();
+    let desk: Vec<_> = claimed.iter().filter(|claimed| claimed.line == "desk").collect();
+    for claimed in &desk[..3] {
+        begin(store, claimed).await;
+    }
+    for (state, count) in [(State::Claimed, 3), (State::Sending, 3), (State::Queued, 0)] {
+        let listed = other.standing("desk", state, None, 9).await.unwrap();
+        assert!(listed.len() == count && listed.is_sorted_by_key(|status| status.id), "{state:?}");
+        assert_eq!(
+            other.standing("desk", state, listed.first().map(|first| first.id), 9).await.unwrap().len(),
+            count.saturating_sub(1)
+        );
+    }
+}
+
+async fn whole_store_passes_its_check(store: &dyn Engine, other: &dyn Engine) {
+    assert_eq!(store.check().await.unwrap(), 0);
+    keeps(store, &[("desk", Some(DAY))]).await;
+    sent(store, "k", accepted("id")).await;
+    put(store, with_fallback("l", 2)).await;
+    assert_eq!(other.check().await.unwrap(), 0);
+    acknowledge(store, at(5)).await;
+    assert_eq!(purge(store, at(9).plus(DAY)).await, 2);
+    assert_eq!(other.check().await.unwrap(), 0);
 }
 
 async fn waiting_message_tells_when_a_worker_was_there(store: &dyn Engine, other: &dyn Engine) {
