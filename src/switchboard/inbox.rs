@@ -48,7 +48,7 @@ pub enum Happening {
     /// What a gateway brought.
     Received(Box<Event>),
     /// A message of ours whose end is known, or that waits for a person.
-    Settled(Settled),
+    Settled(Box<Settled>),
 }
 
 impl LineInbox {

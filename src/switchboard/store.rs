@@ -741,7 +741,7 @@ impl Handed {
 #[derive(Debug)]
 pub(super) enum What {
     Event(Box<Event>),
-    Settled(Settled),
+    Settled(Box<Settled>),
     /// This program cannot read it: one of a newer version may.
     Unreadable,
 }
@@ -749,7 +749,7 @@ pub(super) enum What {
 impl What {
     pub(super) fn read(kind: &str, body: &str) -> Self {
         let read = match kind {
-            "settled" => serde_json::from_str(body).map(Self::Settled),
+            "settled" => serde_json::from_str(body).map(|settled| Self::Settled(Box::new(settled))),
             _ => serde_json::from_str(body).map(|event| Self::Event(Box::new(event))),
         };
         read.unwrap_or(Self::Unreadable)

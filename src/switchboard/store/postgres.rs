@@ -1804,6 +1804,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn messages_of_a_state_are_listed_by_an_index() {
+        let Some(database) = migrated().await else { return };
+        let fill = "INSERT INTO civic_messaging.message
+                 (line, key, recipient, body, digest, priority, state, due, queued, settled)
+             SELECT 'desk', n, n, '', '', 2, state, 1, 1,
+                    CASE WHEN state IN ('accepted', 'cancelled', 'expired', 'parked', 'refused', 'rejected') THEN 1 END
+             FROM generate_series(1, 20000) AS n, LATERAL (
+                 SELECT (ARRAY['accepted', 'queued', 'deferred', 'unknown', 'parked'])[n % 5 + 1] AS state) AS of_state;
+             INSERT INTO civic_messaging.message (line, key, recipient, body, digest, priority, state, due, lease, queued)
+             SELECT 'desk', state, '', '', '', 2, state, 1, 1, 1 FROM unnest(ARRAY['claimed', 'sending']) AS state;
+             ANALYZE civic_messaging.message";
+        cluster::run(database.url(), fill).await;
+        let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        for state in State::ALL {
+            let list = listed(state).replace("$1", "'desk'").replace("$2", &format!("'{}'", state.as_str()));
+            let list = list.replace("$3", "10000").replace("$4", "10");
+            let answer = client.simple_query(&format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {list}")).await.unwrap();
+            let plan = answer.iter().find_map(|message| match message {
+                tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
+                _ => None,
+            });
+            let plan: serde_json::Value = serde_json::from_str(plan.unwrap()).unwrap();
+            let plan = &plan[0]["Plan"];
+            let blocks = ["Shared Hit Blocks", "Shared Read Blocks"].map(|blocks| plan[blocks].as_u64().unwrap());
+            // All that there is has hundreds.
+            assert!(blocks.iter().sum::<u64>() < 20, "{state:?}: {plan:#}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_send_that_begins_is_found_by_its_number_and_writes_no_index() {
         let Some(database) = migrated().await else { return };
         let (db, now) = (session(database.url()).await, Timestamp::from_millis(1));

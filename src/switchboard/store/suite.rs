@@ -1625,7 +1625,7 @@ async fn settled_event_tells_its_message(store: &dyn Engine, other: &dyn Engine)
         assert_eq!((&*settled.key, settled.segments, settled.history.len()), ("k", segments, attempts));
         assert_eq!(settled.recipient, Some(new("k", 1).message.to));
         let written = serde_json::to_string(&settled).unwrap();
-        assert_eq!(serde_json::from_str::<Settled>(&written).unwrap(), settled);
+        assert_eq!(serde_json::from_str::<Settled>(&written).unwrap(), *settled);
         assert!(!format!("{settled:?}").contains("7700900001"));
     }
 }
@@ -1635,7 +1635,7 @@ fn settled_of_an_older_row_is_read() {
     let What::Settled(settled) = What::read("settled", r#"{"id":7,"state":"accepted","reason":null}"#) else {
         panic!("it can be read")
     };
-    assert_eq!(settled, Settled::new(Id(7), State::Accepted, None));
+    assert_eq!(*settled, Settled::new(Id(7), State::Accepted, None));
     assert_eq!(serde_json::to_string(&settled).unwrap(), r#"{"id":7,"state":"accepted","reason":null}"#);
 }
 
