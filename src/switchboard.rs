@@ -70,11 +70,15 @@ use crate::secret::Secret;
 use crate::webhook;
 
 mod conversation;
+mod engine;
 mod fallback;
 mod file;
+mod flow;
 mod inbox;
+mod lanes;
 mod line;
 mod outbox;
+mod record;
 mod route;
 mod store;
 mod suspension;
@@ -94,8 +98,8 @@ pub use watch::{ChannelHealth, Counts, Stats};
 pub use worker::Drained;
 
 use inbox::Bells;
+use record::{Enqueued, Incoming, New, Settle};
 use route::Route;
-use store::{Enqueued, Incoming, New, Settle};
 use suspension::Standing;
 use unattended::Watched;
 
@@ -132,6 +136,8 @@ struct Inner {
     suspects: Semaphore,
     /// How often the policy could not decide about a message.
     undecided: Mutex<HashMap<Id, u32>>,
+    /// How many messages of one account are on their way at once, at most.
+    max_in_flight: u32,
     /// The workers that run, and whether the last of them has ended.
     running: AtomicUsize,
     stopped: AtomicBool,
@@ -146,6 +152,7 @@ pub struct Builder {
     schedule: Schedule,
     policy: Option<Arc<dyn Policy>>,
     lease: Duration,
+    max_in_flight: u32,
     clock: Arc<dyn Clock>,
     media: Option<Arc<dyn MediaStore>>,
     pepper: Option<Secret>,
@@ -171,6 +178,7 @@ impl Switchboard {
             schedule: Schedule::DURABLE,
             policy: None,
             lease: worker::LEASE,
+            max_in_flight: worker::MAX_IN_FLIGHT,
             clock: Arc::new(SystemClock::new()),
             media: None,
             pepper: None,
@@ -590,6 +598,15 @@ impl Builder {
         self
     }
 
+    /// The maximum number of messages that are on their way to one account at once: 32 unless set, and 1 at least.
+    ///
+    /// A gateway that is slow or hangs so costs other accounts nothing.
+    #[must_use]
+    pub fn max_in_flight(mut self, max: u32) -> Self {
+        self.max_in_flight = max.max(1);
+        self
+    }
+
     /// Fetches the files of residents' messages into this store, for the links of some gateways live for five minutes
     /// only. It is for every program that takes messages in, and for the worker, which fetches.
     ///
@@ -717,6 +734,7 @@ impl Builder {
             intake: Semaphore::new(INTAKE_MAX),
             suspects: Semaphore::new(1),
             undecided: Mutex::default(),
+            max_in_flight: self.max_in_flight,
             running: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
         })))

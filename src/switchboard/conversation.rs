@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::file::EventId;
 use super::outbox::Status;
-use super::store::What;
+use super::record::What;
 use crate::clock::Timestamp;
 use crate::event::{Event, Inbound};
 use crate::message::Message;

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::Switchboard;
 use super::inbox::Handed;
-use super::store::{ClaimedFile, Fetched};
+use super::record::{ClaimedFile, Fetched};
 use super::worker::told;
 use crate::channel::Channel;
 use crate::error::{Error, ErrorKind, Outcome, Result};

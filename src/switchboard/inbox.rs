@@ -10,9 +10,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+use super::engine::Bell;
 use super::file::EventId;
 use super::outbox::{Id, Settled};
-use super::store::{self, Bell, EventFilter, What};
+use super::record::{self, EventFilter, What};
 use super::{Line, Switchboard};
 use crate::error::{Error, Result};
 use crate::event::{Event, Inbound};
@@ -132,8 +133,8 @@ impl LineInbox {
         Ok(parked.into_iter().filter_map(|handed| self.handed(handed)).collect())
     }
 
-    fn handed(&self, handed: store::Handed) -> Option<Handed> {
-        let store::Handed { id, line, what, attempts, .. } = handed;
+    fn handed(&self, handed: record::Handed) -> Option<Handed> {
+        let record::Handed { id, line, what, attempts, .. } = handed;
         let happening = match what {
             What::Event(event) => Happening::Received(event),
             What::Settled(settled) => Happening::Settled(settled),
@@ -204,7 +205,7 @@ impl Handed {
         let inner = &self.switchboard.0;
         let (now, attempts) = (inner.clock.now(), self.attempts.saturating_sub(1));
         let least =
-            if self.attempts < store::EVENT_ATTEMPTS { Duration::from_secs(1 << attempts) } else { Duration::ZERO };
+            if self.attempts < record::EVENT_ATTEMPTS { Duration::from_secs(1 << attempts) } else { Duration::ZERO };
         if inner.store.0.nack(self.id, now.plus(delay.max(least)), now).await? {
             telemetry::event_parked(self.line.as_deref().unwrap_or_default(), self.id);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::store::{Attempt, Claimed, End, Settle};
+use super::record::{Attempt, Claimed, End, Settle};
 use crate::address::Address;
 use crate::channel::{Channel, Evidence};
 use crate::clock::Timestamp;

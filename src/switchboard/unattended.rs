@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use super::outbox::Id;
-use super::store::Wait;
+use super::record::Wait;
 use super::{Inner, Switchboard, held};
 use crate::clock::Clock;
 use crate::layer::telemetry::switchboard as telemetry;

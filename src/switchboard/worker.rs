@@ -11,26 +11,23 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::Switchboard;
-use super::store::Bell;
+use super::engine::Bell;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::layer::telemetry;
 
+mod dispatch;
 mod rounds;
 mod send;
 
+use dispatch::Dispatch;
 use rounds::Rounds;
 
-/// How many messages are on their way at once, at most.
-const AT_ONCE: usize = 128;
+/// How many messages of one account are on their way at once, where nothing else is said.
+pub(super) const MAX_IN_FLIGHT: u32 = 32;
 
-/// How much room there is before more is claimed that has waited: a claim is a commit, and not made for each by itself.
-const CLAIM_LEAST: usize = AT_ONCE / 8;
-
-/// How soon it is looked for more to claim, while some are on their way and while none is: what was put off is due some
-/// time.
-const LOOK: Duration = Duration::from_millis(20);
-const LOOK_IDLE: Duration = Duration::from_millis(250);
+/// How often it is looked for messages that nobody told this worker of.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// How long a claim holds, where nothing else is said: longer than any send takes, its turn included.
 pub(super) const LEASE: Duration = Duration::from_secs(180);
@@ -75,29 +72,28 @@ impl Switchboard {
         let _running = Running::new(&inner.running);
         inner.stopped.store(false, Ordering::Release);
         telemetry::switchboard::left_behind(inner.store.0.recover(inner.clock.now(), true).await?.unknown);
-        inner.store.0.note(inner.lines.values().cloned().collect()).await?;
+        inner.store.0.note(inner.lines.values().cloned().collect(), inner.clock.now()).await?;
         let ((stop_fetching, stopped), mut fetching) = (oneshot::channel(), JoinSet::new());
         fetching.spawn(self.clone().fetch(stopped));
         let mut shutdown = pin!(shutdown);
-        let (mut sends, mut rounds, mut falling) = (JoinSet::new(), Rounds::default(), JoinSet::new());
+        let (mut dispatch, mut rounds, mut falling) = (Dispatch::new(self.clone()), Rounds::default(), JoinSet::new());
         let mut round = inner.clock.sleep(Duration::ZERO);
         let mut fallbacks = inner.clock.sleep(Duration::ZERO);
         let (mut look, mut elsewhere) = (inner.clock.sleep(Duration::ZERO), inner.store.0.rung(Bell::ToSend));
-        let (mut news, mut more) = (true, false);
+        let mut news = true;
         loop {
-            while sends.try_join_next().is_some() {}
-            let room = AT_ONCE - sends.len();
-            if news || more && room >= CLAIM_LEAST {
-                let most = u32::try_from(room).unwrap_or(0);
-                let claimed = told("claim", inner.store.0.claim(inner.clock.now(), inner.lease, most).await);
-                let claimed = claimed.unwrap_or_default();
-                (news, more) = (false, claimed.len() == room);
-                let idle = claimed.is_empty() && sends.is_empty();
-                look = inner.clock.sleep(if idle { LOOK_IDLE } else { LOOK });
-                for claimed in claimed {
-                    sends.spawn(self.clone().send_claimed(claimed));
-                }
+            news |= dispatch.collect();
+            if news || dispatch.wants_more() {
+                news = false;
+                let claimed = inner.store.0.claim(inner.clock.now(), inner.lease, dispatch.rooms()).await;
+                let claims = told("claim", claimed).unwrap_or_default();
+                let due = claims.next_due.map_or(LOOK, |due| due.since(inner.clock.now()).min(LOOK));
+                look = inner.clock.sleep(due);
+                dispatch.admit(claims);
             }
+            let token = dispatch.start();
+            let until = |at: Duration| inner.clock.sleep(at.saturating_sub(inner.clock.monotonic()));
+            let token = token.map(until);
             tokio::select! {
                 () = &mut shutdown => break,
                 () = &mut round => {
@@ -110,7 +106,8 @@ impl Switchboard {
                         falling.spawn(self.clone().fall_back());
                     }
                 }
-                _ = sends.join_next(), if !sends.is_empty() => {}
+                more = dispatch.next() => news |= more,
+                () = maybe(token) => news = true,
                 () = inner.to_send.notified() => news = true,
                 () = &mut elsewhere => {
                     elsewhere = inner.store.0.rung(Bell::ToSend);
@@ -123,20 +120,32 @@ impl Switchboard {
         rounds.shutdown().await;
         falling.shutdown().await;
         let mut late = inner.clock.sleep(DRAIN);
-        while !sends.is_empty() || !fetching.is_empty() {
+        loop {
+            dispatch.collect();
+            dispatch.give_back();
+            if dispatch.is_idle() && fetching.is_empty() {
+                break;
+            }
             tokio::select! {
-                _ = sends.join_next(), if !sends.is_empty() => {}
+                _ = dispatch.next() => {}
                 _ = fetching.join_next(), if !fetching.is_empty() => {}
                 () = &mut late => break,
             }
         }
-        let unfinished = sends.len();
-        sends.shutdown().await;
+        let unfinished = dispatch.abort().await;
         fetching.shutdown().await;
         // Another worker of this switchboard may go on.
         inner.stopped.store(inner.running.load(Ordering::Acquire) <= 1, Ordering::Release);
         inner.to_read.ring_all();
         Ok(Drained { unfinished })
+    }
+}
+
+/// Waits for this, if there is anything to wait for.
+async fn maybe(wait: Option<impl Future<Output = ()>>) {
+    match wait {
+        Some(wait) => wait.await,
+        None => future::pending().await,
     }
 }
 

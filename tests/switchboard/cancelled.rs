@@ -224,7 +224,8 @@ async fn workers(url: &str, waits: &[u64]) {
         let first = on().await;
         let message = |n: u32| {
             let key = format!("run-{polls}-{}-{n}", wait.as_millis());
-            Message::text(person(n), format!("Message {key}.")).key(key).on_unknown(OnUnknown::Park)
+            // Nobody's who waits behind what may have gone.
+            Message::text(person(10 + n), format!("Message {key}.")).key(key).on_unknown(OnUnknown::Park)
         };
         let mut ids = Vec::new();
         for n in 0..3 {

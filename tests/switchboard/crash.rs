@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use civic_messaging::switchboard::{Counts, Line, State, Store, Switchboard};
 use civic_messaging::testing::{Double, Step};
-use civic_messaging::{Channel, Message, OnUnknown, Twilio, twilio};
+use civic_messaging::{Channel, Clock, Message, OnUnknown, SystemClock, Twilio, VirtualClock, twilio};
 
 use super::{Ahead, number, person};
 
@@ -46,7 +46,9 @@ async fn child() {
     for n in 0.. {
         let key = format!("{cycle:05}-{n:05}");
         let on_unknown = if n % 2 == 0 { OnUnknown::Park } else { OnUnknown::Reconcile };
-        let message = Message::text(person(n % 50), format!("Message {key}.")).key(&key).on_unknown(on_unknown);
+        let message = Message::text(person((cycle * 50 + n % 50) % 100_000), format!("Message {key}."))
+            .key(&key)
+            .on_unknown(on_unknown);
         board.send("desk", message).await.unwrap();
         // Only now is it promised.
         println!("took {key}");
@@ -121,13 +123,25 @@ async fn survives(database: &str, cycles: u64, within: Duration, ahead: Duration
         }
     }
 
-    // One that is not killed, until nothing is left to do.
-    let board = switchboard(database, &double.base_url(), clock + ahead).await;
+    // One that is not killed, until nothing is left to do. What may have gone holds back what came after it to the same person,
+    // until the gateway has been asked often enough.
+    let time = VirtualClock::at(SystemClock::new().now().plus(clock + ahead));
+    let builder = Switchboard::builder(Store::open(database).await.unwrap()).clock(time.clone());
+    let board = builder.line(Line::new("desk").channel(channel(&double.base_url()))).build().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let worker = tokio::spawn(board.clone().run(async { drop(stopped.await) }));
     let open = [State::Queued, State::Claimed, State::Sending, State::Deferred];
     let left = |stats: Counts| open.into_iter().map(|state| stats.count(state)).sum::<u64>();
-    while left(board.stats().await.unwrap().all()) > 0 {
+    let mut before = 0;
+    loop {
+        let now = board.stats().await.unwrap().all();
+        let is_sending = now.count(State::Claimed) + now.count(State::Sending) > 0;
+        match left(now) {
+            0 => break,
+            // Nothing goes any more.
+            left if left == before && !is_sending => time.advance(Duration::from_secs(300)),
+            left => before = left,
+        }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     drop(stop);

@@ -6,8 +6,15 @@ CREATE TABLE message (
     body TEXT NOT NULL,
     digest TEXT NOT NULL,
     priority INTEGER NOT NULL,
+    -- The queue that it waits in: its line, and how its recipient is reached.
+    lane TEXT NOT NULL,
     state TEXT NOT NULL,
+    -- It waits for its time outside the order of its conversation, and holds nobody up.
+    planned INTEGER NOT NULL DEFAULT 0,
+    -- It is the next of its conversation.
+    head INTEGER NOT NULL DEFAULT 0,
     due INTEGER,
+    -- Until when the worker has that is sending it.
     lease INTEGER,
     fence INTEGER NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,
@@ -27,22 +34,23 @@ CREATE TABLE message (
     fallback_due INTEGER,
     fallback_recipient TEXT,
     -- The message that it goes instead of.
-    instead_of INTEGER UNIQUE,
-    UNIQUE (line, key)
+    instead_of INTEGER,
+    UNIQUE (key, line)
 ) STRICT;
-CREATE INDEX message_due ON message (priority, due, id) WHERE state IN ('queued', 'deferred');
--- By times that are there or not, and not by the state: so they are left alone where that alone changes.
-CREATE INDEX message_open ON message (line, recipient, id) WHERE settled IS NULL;
+-- By flags and times, and not by the state: so they are left alone where that alone changes.
+CREATE INDEX message_head ON message (lane, priority, due, id) WHERE head;
+CREATE INDEX message_planned ON message (priority, due, id) WHERE planned;
+-- The order of each conversation.
+CREATE INDEX message_open ON message (line, recipient, planned, priority, id) WHERE settled IS NULL;
 CREATE INDEX message_held ON message (line, recipient) WHERE lease IS NOT NULL;
 CREATE INDEX message_doubtful ON message (due) WHERE state = 'unknown';
-CREATE INDEX message_key ON message (key);
+CREATE UNIQUE INDEX message_instead_of ON message (instead_of) WHERE instead_of IS NOT NULL;
 CREATE INDEX message_person ON message (line, recipient, queued, id);
 CREATE INDEX message_fallback ON message (fallback_due) WHERE fallback_due IS NOT NULL;
 CREATE INDEX message_fallback_person ON message (line, fallback_recipient) WHERE fallback_due IS NOT NULL;
 
--- What is listed and counted by its state: what is settled, what waits, and what may have gone.
+-- What is listed and counted by its state: what is settled, and what may have gone.
 CREATE INDEX message_settled ON message (line, state, id, settled) WHERE settled IS NOT NULL;
-CREATE INDEX message_waiting ON message (line, state, id) WHERE state IN ('queued', 'deferred');
 CREATE INDEX message_unknown ON message (line, id) WHERE state = 'unknown';
 -- What loses its content some day, and has been settled for how long.
 CREATE INDEX message_kept ON message (line, settled)
@@ -116,7 +124,7 @@ CREATE TABLE event (
     id INTEGER PRIMARY KEY,
     line TEXT,
     -- A hash: it is kept, and what it is of need not be.
-    dedupe TEXT UNIQUE,
+    dedupe TEXT,
     kind TEXT NOT NULL,
     -- Whose message it is, where it is one.
     person TEXT,
@@ -133,6 +141,7 @@ CREATE TABLE event (
     -- When its retention was over, and it lost all but what counts.
     removed INTEGER
 ) STRICT;
+CREATE UNIQUE INDEX event_dedupe ON event (dedupe) WHERE dedupe IS NOT NULL;
 CREATE INDEX event_open ON event (id) WHERE acked IS NULL AND parked IS NULL;
 CREATE INDEX event_open_line ON event (line, id) WHERE acked IS NULL AND parked IS NULL;
 CREATE INDEX event_parked ON event (line, id) WHERE acked IS NULL AND parked IS NOT NULL;
@@ -181,7 +190,7 @@ CREATE TABLE line (
     -- How long what was written is kept, in milliseconds.
     retention INTEGER,
     -- When a worker of it was last at work.
-    attended INTEGER
+    attended INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE cursor (

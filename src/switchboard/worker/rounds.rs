@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::super::fallback::{Answer, reports_deliveries};
 use super::super::outbox::{self, Id, State};
-use super::super::store::{Answers, Claimed, FELL_BACK, Falling, Settle};
+use super::super::record::{Answers, Claimed, FELL_BACK, FallbackRow, Settle};
 use super::super::{Switchboard, refused};
 use super::{DAMAGED, ROUND, contained, told};
 use crate::channel::{Channel, Evidence, Sent};
@@ -117,9 +117,9 @@ impl Switchboard {
         if falling.is_empty() {
             return;
         }
-        let ids: Vec<_> = falling.iter().filter_map(Falling::asks_gateway).collect();
+        let ids: Vec<_> = falling.iter().filter_map(FallbackRow::asks_gateway).collect();
         let mut answers = self.delivered(ids).await;
-        for (id, line, message) in falling.iter().filter_map(Falling::asks_policy) {
+        for (id, line, message) in falling.iter().filter_map(FallbackRow::asks_policy) {
             answers.insert(id, Answer::Policy(self.decided(line, message, now).await));
         }
         let Some(fell) = told("fallback", store.fall_back(now, answers.clone()).await) else { return };
@@ -132,7 +132,7 @@ impl Switchboard {
         for (id, instead) in &fell.went {
             self.0.stands(&instead.line, Some(*id), State::Queued, None, Some(&instead.message.to));
         }
-        for (id, line, message) in falling.iter().filter_map(Falling::asks_policy) {
+        for (id, line, message) in falling.iter().filter_map(FallbackRow::asks_policy) {
             if let Some(Answer::Policy(Decision::Refuse(reason))) = answers.get(&id)
                 && fell.refused.contains(&Id(id))
             {

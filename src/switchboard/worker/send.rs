@@ -8,16 +8,16 @@ use std::time::Duration;
 use tokio::sync::SemaphorePermit;
 
 use super::super::outbox::{After, State, ToAsk};
-use super::super::store::{Attempt, Claimed, End, OPTED_OUT, Ruling, Settle};
-use super::super::suspension::{Standing, Turn, Verdict};
-use super::super::{Line, Switchboard, account, held};
+use super::super::record::{Attempt, Claimed, End, OPTED_OUT, PutOff, Ruling, Settle};
+use super::super::suspension::{Standing, Verdict};
+use super::super::{Account, Line, Switchboard, account, held};
 use super::{DAMAGED, contained, told};
 use crate::address::Address;
 use crate::channel::{Channel, Grade};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::layer::failover::{Asked, Choice};
-use crate::layer::rate_limit::Limiter;
+use crate::layer::failover::Asked;
+use crate::layer::rate_limit::{Limiter, Place};
 use crate::layer::telemetry;
 use crate::message::{Accepted, Message};
 use crate::policy::{Decision, Reason};
@@ -44,8 +44,14 @@ const DEFER_MIN: Duration = Duration::from_secs(1);
 /// How soon a store that failed is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// Why a message is put off that would go too soon after others.
-const LIMITED: &str = "the rate of its channel, or of its person, is used up";
+/// Why a message is put off that would go too soon after another one to its person.
+pub(super) const LIMITED: &str = "it is too soon for the next message to this person";
+
+/// Why a message waits whose gateways do not work.
+const RESTING: &str = "its gateways are left alone for a while";
+
+/// Why a message ends whose time is over.
+const EXPIRED: &str = "its not_after passed before it went";
 
 /// Why a message waits whose accounts are suspended.
 const SUSPENDED: &str = "the account is suspended, and a probe is to come";
@@ -58,77 +64,189 @@ enum Stays {
     /// It ends here.
     Ends(State, &'static str),
     /// It is claimed again at that time.
-    PutOff(Timestamp, &'static str),
+    PutOff(PutOff),
+    /// Nothing of its lane goes for so long.
+    Rests(Duration),
     /// The policy did not say yes.
     Ruled(Box<Ruling>),
     /// The store failed.
     Failed(Error),
 }
 
-/// By whom a message goes.
-struct Supplier<'a> {
-    channel: &'a Arc<dyn Channel>,
-    /// Its place among the suppliers of the line.
-    n: usize,
-    choice: &'a Mutex<Choice>,
-    limit: Option<&'a Mutex<Limiter>>,
-    to_ask: ToAsk,
-    standing: Option<&'a Mutex<Standing>>,
-    /// It goes as the probe of a suspended account.
-    probe: Option<Probe<'a>>,
+/// A claimed message that may go.
+pub(super) struct Decided {
+    pub(super) claimed: Claimed,
+    /// The message, to where the person is reached now.
+    pub(super) message: Message,
+    pub(super) supplier: Supplier,
+    /// When it was decided.
+    pub(super) at: Duration,
 }
 
-/// The turn of the probe of a suspended account: given back if nothing came of it.
-struct Probe<'a>(&'a Mutex<Standing>);
+/// What came of a claimed message before its token.
+pub(super) enum Step {
+    Ready(Box<Decided>),
+    /// It is not claimed any more.
+    Stayed {
+        lane: String,
+        class: u8,
+    },
+    /// Nothing of its lane goes for so long.
+    Rests {
+        claimed: Box<Claimed>,
+        wait: Duration,
+    },
+}
 
-impl Drop for Probe<'_> {
+/// By whom a message goes.
+pub(super) struct Supplier {
+    channel: Arc<dyn Channel>,
+    pub(super) account: Account,
+    /// Its place among the suppliers of the line.
+    n: usize,
+    /// The line and the medium that it is chosen for.
+    choice: (String, String),
+    to_ask: ToAsk,
+    /// The line has others of this medium.
+    pub(super) is_one_of_several: bool,
+}
+
+/// A token that was taken.
+pub(super) struct Sending {
+    pub(super) place: Place,
+    /// It goes as the probe of a suspended account.
+    pub(super) is_probe: bool,
+}
+
+/// What a send holds of its account until it ends: the token, which is given back if nothing goes, and the turn of a probe.
+struct Token<'a> {
+    limit: &'a Mutex<Limiter>,
+    standing: &'a Mutex<Standing>,
+    to: &'a Address,
+    place: Option<Place>,
+    is_probe: bool,
+}
+
+impl Token<'_> {
+    /// Spends it: the message goes.
+    fn spend(&mut self) {
+        if self.place.take().is_some() {
+            held(self.limit).goes();
+        }
+    }
+}
+
+impl Drop for Token<'_> {
     fn drop(&mut self) {
-        held(self.0).give_back();
+        if let Some(place) = self.place.take() {
+            held(self.limit).give_back(self.to, place);
+        }
+        if self.is_probe {
+            held(self.standing).give_back();
+        }
     }
 }
 
 impl Switchboard {
-    /// Sends a claimed message, or notes why it stays.
-    pub(super) async fn send_claimed(self, claimed: Claimed) {
-        let done = match self.goes(&claimed).await {
-            Ok(()) => Ok(()),
-            Err(stays) => self.stays(&claimed, stays).await,
-        };
-        // The message is found again by its lease.
-        told("send", done);
-        self.0.to_read.ring(Some(&claimed.line));
+    /// Decides whether a claimed message goes, or notes why it stays.
+    pub(super) async fn decide(self, mut claimed: Claimed) -> Step {
+        match self.may_be_sent(&mut claimed).await {
+            Ok((message, supplier)) => {
+                let at = self.0.clock.monotonic();
+                Step::Ready(Box::new(Decided { claimed, message, supplier, at }))
+            }
+            Err(Stays::Rests(wait)) => Step::Rests { claimed: Box::new(claimed), wait },
+            Err(stays) => {
+                let Claimed { lane, class, .. } = &claimed;
+                let (lane, class) = (lane.clone(), *class);
+                told("send", self.stays(&claimed, stays).await);
+                self.0.to_read.ring(Some(&claimed.line));
+                Step::Stayed { lane, class }
+            }
+        }
     }
 
-    async fn goes(&self, claimed: &Claimed) -> Result<(), Stays> {
+    async fn may_be_sent(&self, claimed: &mut Claimed) -> Result<(Message, Supplier), Stays> {
         let inner = &*self.0;
-        let claimed_at = inner.clock.monotonic();
-        let message = readable(claimed, inner.clock.now())?;
+        let now = inner.clock.now();
+        if claimed.damaged {
+            return Err(Stays::Ends(State::Parked, DAMAGED));
+        }
         if claimed.opted_out {
             return Err(Stays::Ends(State::Refused, OPTED_OUT));
         }
-        let _alone = self.alone(claimed).await?;
-        let now = inner.clock.now();
+        let Ok(line) = inner.line(&claimed.line) else {
+            return Err(self.strange(claimed, "unknown-line", "no program here has this line").await);
+        };
+        let Some(message) = claimed.message.take() else {
+            let why = "no program here can read it: see how a message is written";
+            return Err(self.strange(claimed, "unreadable", why).await);
+        };
         let message = still_to_go(claimed, message, now)?;
-        let line = inner.line(&claimed.line).map_err(|_| strange(claimed, "no program here has this line", now))?;
-        self.may_go(claimed, &message, now).await?;
-        let supplier = self.supplier(claimed, line, &message, now)?;
-        self.is_healthy(&supplier).await?;
-        if let Some(limit) = supplier.limit {
-            self.room(limit, &message.to, now).await?;
+        let checked = match self.may_go(claimed, &message, now).await {
+            Ok(()) => self.supplier(claimed, line, &message),
+            Err(stays) => Err(stays),
+        };
+        match checked {
+            Ok(supplier) => Ok((message, supplier)),
+            Err(stays) => {
+                claimed.message = Some(message);
+                Err(stays)
+            }
+        }
+    }
+
+    /// Sends a message whose token was taken. Returns `true` if its account works again since.
+    pub(super) async fn send_decided(self, decided: Decided, sending: Sending) -> bool {
+        let Decided { claimed, message, supplier, .. } = decided;
+        let resumed = match self.goes(&claimed, &message, &supplier, sending).await {
+            Ok(resumed) => resumed,
+            Err(stays) => {
+                // The message is found again by its lease.
+                told("send", self.stays(&claimed, stays).await);
+                false
+            }
+        };
+        self.0.to_read.ring(Some(&claimed.line));
+        resumed
+    }
+
+    async fn goes(
+        &self,
+        claimed: &Claimed,
+        message: &Message,
+        supplier: &Supplier,
+        sending: Sending,
+    ) -> Result<bool, Stays> {
+        let inner = &*self.0;
+        let (Some(limit), Some(standing)) =
+            (inner.limits.get(&supplier.account), inner.standings.get(&supplier.account))
+        else {
+            return Ok(false);
+        };
+        let Sending { place, is_probe } = sending;
+        let mut token = Token { limit, standing, to: &message.to, place: Some(place), is_probe };
+        let _alone = self.alone(claimed).await?;
+        if message.not_after.is_some_and(|until| inner.clock.now() > until) {
+            return Err(Stays::Ends(State::Expired, EXPIRED));
+        }
+        if is_probe {
+            self.is_healthy(supplier, standing).await?;
         }
         // From here on it may have gone, whatever happens to this process.
-        if self.begins(claimed, &supplier).await? {
-            let begun = inner.clock.monotonic();
-            // Before its claim lapses it is certain that nobody sends it any more.
-            let max = (inner.lease - inner.lease / 10).saturating_sub(begun.saturating_sub(claimed_at));
-            let sent = contained("the adapter", &*inner.clock, max, supplier.channel.send(&message)).await;
-            let sent = sent.map_err(|error| match error.gateway() {
-                None => error.with_gateway(supplier.channel.info().gateway),
-                Some(_) => error,
-            });
-            self.ended(claimed, &message, &supplier, begun, &sent).await;
+        if !self.begins(claimed, message, supplier).await? {
+            return Ok(false);
         }
-        Ok(())
+        token.spend();
+        let begun = inner.clock.monotonic();
+        // Before its claim lapses it is certain that nobody sends it any more.
+        let max = inner.lease - inner.lease / 10;
+        let sent = contained("the adapter", &*inner.clock, max, supplier.channel.send(message)).await;
+        let sent = sent.map_err(|error| match error.gateway() {
+            None => error.with_gateway(supplier.channel.info().gateway),
+            Some(_) => error,
+        });
+        Ok(self.ended(claimed, message, supplier, &token, begun, &sent).await)
     }
 
     /// Lets nobody else go with a message in which a process has ended: should it end this one too, it is known which it
@@ -141,7 +259,7 @@ impl Switchboard {
             turn = self.0.suspects.acquire() => Ok(turn.ok()),
             () = self.0.clock.sleep(TURN_MAX) => {
                 let why = "another one in which a process ended has its turn";
-                Err(Stays::PutOff(self.0.clock.now().plus(TURN_MAX), why))
+                Err(self.put_off(TURN_MAX, why))
             }
         }
     }
@@ -150,7 +268,8 @@ impl Switchboard {
     async fn may_go(&self, claimed: &Claimed, message: &Message, now: Timestamp) -> Result<(), Stays> {
         let ruled = |decision, state, due, reason: Reason| {
             let words = Some(reason.to_string());
-            let settle = Settle { state, due, reason: words, from: &[State::Claimed], now };
+            let from = &[State::Claimed, State::Queued, State::Deferred];
+            let settle = Settle { state, due, reason: words, from, now };
             Err(Stays::Ruled(Box::new(Ruling { decision, reason, settle })))
         };
         let decided = self.0.decide(&claimed.line, message, now).await;
@@ -200,13 +319,7 @@ impl Switchboard {
     }
 
     /// Who of the line's is asked next.
-    fn supplier<'a>(
-        &'a self,
-        claimed: &Claimed,
-        line: &'a Line,
-        message: &Message,
-        now: Timestamp,
-    ) -> Result<Supplier<'a>, Stays> {
+    fn supplier(&self, claimed: &Claimed, line: &Line, message: &Message) -> Result<Supplier, Stays> {
         let inner = &*self.0;
         let suppliers = line.suppliers(&message.to);
         let Some(medium) = suppliers.first().map(|channel| channel.info().medium.as_str().to_owned()) else {
@@ -218,114 +331,83 @@ impl Switchboard {
         }
         let mut asked = Asked::default();
         (0..suppliers.len()).filter(|n| !to_ask.contains(*n)).for_each(|n| asked.pass_over(n));
-        let choice = inner.choices.get(&(claimed.line.clone(), medium));
+        let is_for_all = (0..suppliers.len()).all(|n| to_ask.contains(n));
+        let choice = (claimed.line.clone(), medium);
         let mono = inner.clock.monotonic();
-        let standing = |n: usize| inner.standings.get(&account(suppliers.get(n)?.info()));
         let mut probe_in = None;
         for n in (0..suppliers.len()).filter(|n| to_ask.contains(*n)) {
-            if let Some(wait) = standing(n).and_then(|standing| held(standing).wait(mono)) {
+            let standing = suppliers.get(n).and_then(|channel| inner.standings.get(&account(channel.info())));
+            if let Some(wait) = standing.and_then(|standing| held(standing).wait(mono)) {
                 probe_in = Some(probe_in.map_or(wait, |other: Duration| other.min(wait)));
                 asked.pass_over(n);
             }
         }
-        let picked = choice.and_then(|choice| {
-            let n = held(choice).pick(&mut asked, mono, inner.clock.chance())?;
-            let channel = *suppliers.get(n)?;
-            let limit = inner.limits.get(&account(channel.info()));
-            Some(Supplier { channel, n, choice, limit, to_ask, standing: standing(n), probe: None })
-        });
-        let Some(mut supplier) = picked else {
-            if let Some(wait) = probe_in {
-                return Err(Stays::PutOff(now.plus(wait), SUSPENDED));
-            }
-            // All that could have asked to be left alone for a while.
-            let rest = choice.and_then(|choice| held(choice).rest_of(asked, mono)).unwrap_or(TURN_MAX);
-            return Err(Stays::PutOff(now.plus(rest), "its gateways are left alone for a while"));
+        let of = inner.choices.get(&choice);
+        let picked = of.and_then(|of| held(of).pick(&mut asked, mono, inner.clock.chance()));
+        let picked = picked.and_then(|n| Some((n, Arc::clone(suppliers.get(n)?))));
+        let Some((n, channel)) = picked else {
+            let (wait, why) = match probe_in {
+                Some(wait) => (wait, SUSPENDED),
+                // All that could have asked to be left alone for a while.
+                None => (of.and_then(|of| held(of).rest_of(asked, mono)).unwrap_or(TURN_MAX), RESTING),
+            };
+            // The others of its lane may go by somebody else.
+            return Err(if is_for_all { Stays::Rests(wait) } else { self.put_off(wait, why) });
         };
-        if let Some(standing) = supplier.standing {
-            match held(standing).turn(claimed.hold.id, mono) {
-                Turn::Go => {}
-                Turn::Probe => supplier.probe = Some(Probe(standing)),
-                Turn::Wait(wait) => return Err(Stays::PutOff(now.plus(wait), SUSPENDED)),
-            }
-        }
-        Ok(supplier)
+        let (account, is_one_of_several) = (account(channel.info()), suppliers.len() > 1);
+        Ok(Supplier { channel, account, n, choice, to_ask, is_one_of_several })
+    }
+
+    fn put_off(&self, wait: Duration, why: &'static str) -> Stays {
+        Stays::PutOff(PutOff { until: self.0.clock.now().plus(wait), why, planned: false })
     }
 
     /// Asks a suspended account how it is, before a message goes as its probe: where the gateway can say so, no message is
     /// spent on it.
-    async fn is_healthy(&self, supplier: &Supplier<'_>) -> Result<(), Stays> {
-        let Some(Probe(standing)) = supplier.probe else { return Ok(()) };
+    async fn is_healthy(&self, supplier: &Supplier, standing: &Mutex<Standing>) -> Result<(), Stays> {
         let clock = &self.0.clock;
         let health = contained("the adapter", &**clock, HEALTH_MAX, supplier.channel.health()).await;
         let fails = match health {
             Ok(health) => health.check("credentials").is_some_and(|check| check.grade == Grade::Fail),
             Err(error) => error.kind() == ErrorKind::Unauthenticated,
         };
-        if fails {
-            let wait = held(standing).probe_failed(clock.monotonic());
-            return Err(Stays::PutOff(clock.now().plus(wait), SUSPENDED));
+        match fails {
+            true => Err(Stays::Rests(held(standing).probe_failed(clock.monotonic()))),
+            false => Ok(()),
         }
-        Ok(())
     }
 
-    /// Waits for a place at the rate of the account, where it comes soon.
-    async fn room(&self, limit: &Mutex<Limiter>, to: &Address, now: Timestamp) -> Result<(), Stays> {
-        let clock = &self.0.clock;
-        let mono = clock.monotonic();
-        let booked = held(limit).book(to, mono, mono + TURN_MAX);
-        let mut place = booked.map_err(|late| Stays::PutOff(now.plus(late.at.saturating_sub(mono)), LIMITED))?;
-        if place.at > mono {
-            clock.sleep(place.at - mono).await;
-            let mono = clock.monotonic();
-            if !held(limit).may_go(to, &mut place, mono) {
-                held(limit).give_back(to, place);
-                return Err(Stays::PutOff(clock.now().plus(TURN_MAX), LIMITED));
-            }
-        }
-        held(limit).goes();
-        Ok(())
-    }
-
-    /// Notes that the send begins. False: the claim was another's by then.
-    async fn begins(&self, claimed: &Claimed, supplier: &Supplier<'_>) -> Result<bool> {
+    /// Notes that the send begins. False: it waits no more, or the claim was another's by then.
+    async fn begins(&self, claimed: &Claimed, message: &Message, supplier: &Supplier) -> Result<bool> {
         let (store, clock) = (&self.0.store.0, &self.0.clock);
         let info = supplier.channel.info();
-        let reference = claimed.message.as_ref().and_then(|message| info.reference(message));
+        let reference = info.reference(message);
         let reference = reference.and_then(|name| if let Cow::Owned(digest) = name { Some(digest) } else { None });
         let attempt = Attempt::new(info.gateway, info.account.as_str(), clock.now()).with_reference(reference);
         let begins = store.begin(claimed.hold, attempt).await;
-        if !matches!(begins, Ok(true)) {
-            supplier.limit.into_iter().for_each(|limit| held(limit).lost());
-        }
         // It goes back as soon as the store works again, and not when its claim has lapsed.
-        let why = "the store did not work when it was to go";
-        while begins.is_err() && store.release(claimed.hold, clock.now(), why).await.is_err() {
+        while begins.is_err() && store.unclaim(claimed.hold).await.is_err() {
             clock.sleep(AGAIN).await;
         }
         begins
     }
 
-    /// Notes how the send ended.
+    /// Notes how the send ended. Returns `true` if its account works again since.
     async fn ended(
         &self,
         claimed: &Claimed,
         message: &Message,
-        supplier: &Supplier<'_>,
+        supplier: &Supplier,
+        token: &Token<'_>,
         begun: Duration,
         sent: &Result<Accepted>,
-    ) {
-        let (inner, mono) = (&*self.0, self.0.clock.monotonic());
-        let change = held(supplier.choice).report(supplier.n, sent, mono);
-        if let Some(limit) = supplier.limit {
-            held(limit).report(&message.to, sent, mono, inner.clock.now());
-        }
-        let (probe, now) = (supplier.probe.is_some(), inner.clock.now());
-        let report = |standing: &Mutex<Standing>| {
-            let (id, failed) = (claimed.hold.id, sent.as_ref().err());
-            held(standing).report(id, supplier.channel.info(), probe, begun, failed, (mono, now))
-        };
-        let verdict = supplier.standing.map_or(Verdict::Own, report);
+    ) -> bool {
+        let (inner, mono, now) = (&*self.0, self.0.clock.monotonic(), self.0.clock.now());
+        let choice = inner.choices.get(&supplier.choice);
+        let change = choice.and_then(|choice| held(choice).report(supplier.n, sent, mono));
+        held(token.limit).report(&message.to, sent, mono, now);
+        let (id, failed, info) = (claimed.hold.id, sent.as_ref().err(), supplier.channel.info());
+        let verdict = held(token.standing).report(id, info, token.is_probe, begun, failed, (mono, now));
         let tries = || claimed.attempts.iter().filter(|attempt| !attempt.suspended);
         let after = After {
             message,
@@ -355,12 +437,15 @@ impl Switchboard {
         }
         telemetry::changed(supplier.channel.info(), change);
         match (verdict, sent) {
-            (Verdict::Suspended(_), Err(error)) => telemetry::switchboard::suspended(supplier.channel.info(), error),
-            (Verdict::Resumed(suspension), _) => {
-                telemetry::switchboard::resumed(supplier.channel.info(), now.since(suspension.since));
-                inner.to_send.notify_one();
+            (Verdict::Suspended(_), Err(error)) => {
+                telemetry::switchboard::suspended(info, error);
+                false
             }
-            _ => {}
+            (Verdict::Resumed(suspension), _) => {
+                telemetry::switchboard::resumed(info, now.since(suspension.since));
+                true
+            }
+            _ => false,
         }
     }
 
@@ -376,12 +461,13 @@ impl Switchboard {
                 }
                 Ok(())
             }
-            Stays::PutOff(until, why) => {
-                if inner.store.0.release(hold, until, why).await? {
-                    telemetry::switchboard::put_off(&claimed.line, hold.id.0, why);
+            Stays::PutOff(off) => {
+                if inner.store.0.put_off(hold, off).await? {
+                    telemetry::switchboard::put_off(&claimed.line, hold.id.0, off.why);
                 }
                 Ok(())
             }
+            Stays::Rests(_) => inner.store.0.unclaim(hold).await,
             Stays::Ruled(ruling) => {
                 let (state, why) = (ruling.settle.state, ruling.settle.reason.clone());
                 if inner.store.0.ruled(hold, *ruling).await? {
@@ -408,34 +494,28 @@ fn at_least_later(decision: Decision, now: Timestamp) -> Decision {
     }
 }
 
-/// The message as it was taken.
-fn readable(claimed: &Claimed, now: Timestamp) -> Result<&Message, Stays> {
-    if claimed.damaged {
-        return Err(Stays::Ends(State::Parked, DAMAGED));
-    }
-    let unreadable = || strange(claimed, "no program here can read it: see how a message is written", now);
-    claimed.message.as_ref().ok_or_else(unreadable)
-}
-
 /// The message to where the person is reached now, unless it is too late.
-fn still_to_go<'a>(claimed: &Claimed, message: &'a Message, now: Timestamp) -> Result<Cow<'a, Message>, Stays> {
+fn still_to_go(claimed: &Claimed, mut message: Message, now: Timestamp) -> Result<Message, Stays> {
     if message.not_after.is_some_and(|until| now > until) {
-        return Err(Stays::Ends(State::Expired, "its not_after passed before it went"));
+        return Err(Stays::Ends(State::Expired, EXPIRED));
     }
-    let mut message = Cow::Borrowed(message);
     // By the same medium only: that somebody is elsewhere on WhatsApp says nothing of their phone.
     let same = |to: &&Address| mem::discriminant(*to) == mem::discriminant(&message.to);
     if let Some(to) = claimed.moved_to.as_ref().filter(same) {
-        message.to_mut().to = to.clone();
+        message.to = to.clone();
     }
     Ok(message)
 }
 
-/// A message that is nothing to this program: it holds up nobody, and waits an hour for one that knows better, as there is
-/// while a deploy goes on.
-fn strange(claimed: &Claimed, why: &'static str, now: Timestamp) -> Stays {
-    if now.since(claimed.queued) >= STRANGE_MAX {
-        return Stays::Ends(State::Parked, why);
+impl Switchboard {
+    /// Leaves a message alone that is nothing to this program: it holds up nobody, and waits for one that knows better, as
+    /// there is while a deploy goes on. An hour after that was first found it is parked.
+    async fn strange(&self, claimed: &Claimed, rule: &'static str, why: &'static str) -> Stays {
+        let (now, reason) = (self.0.clock.now(), Reason::new(rule, why));
+        match self.0.store.0.strange_since(claimed.hold.id, reason, now).await {
+            Ok(since) if now.since(since) >= STRANGE_MAX => Stays::Ends(State::Parked, why),
+            Ok(_) => Stays::PutOff(PutOff { until: now.plus(STRANGE), why, planned: true }),
+            Err(error) => Stays::Failed(error),
+        }
     }
-    Stays::PutOff(now.plus(STRANGE), why)
 }

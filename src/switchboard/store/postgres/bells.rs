@@ -9,7 +9,7 @@ use tokio::sync::futures::Notified;
 use tokio::task::JoinSet;
 use tokio_postgres::{AsyncMessage, Config};
 
-use super::super::Bell;
+use super::super::super::engine::Bell;
 use super::session::{self, Fault};
 
 /// How long a lost session is left alone, and how often it is seen whether it still lives.

@@ -3,22 +3,12 @@
 use tokio_postgres::Row;
 
 use super::super::super::file::File;
-use super::super::{AFTER_REMOVAL, ClaimedFile, Fetched, FileHold, HELD_BACK};
+use super::super::super::record::{ClaimedFile, FileHold};
+use super::moment;
 use super::session::{Fault, Session};
-use super::{moment, text};
 use crate::clock::Timestamp;
 use crate::id::Digest;
 use crate::media::Stored;
-
-/// Writes down the files of an event that was put down just now, and holds it back for them.
-pub(super) async fn put(db: &Session, dedupe: &str, files: usize, now: Timestamp) -> Result<(), Fault> {
-    let Some(last) = files.checked_sub(1).map(|last| i32::try_from(last).unwrap_or(i32::MAX)) else { return Ok(()) };
-    let put = "INSERT INTO civic_messaging.file (event, n, state, due)
-         SELECT id, n, 'waiting', $3 FROM civic_messaging.event, generate_series(0, $2) AS n WHERE dedupe = $1";
-    db.change(put, &[&dedupe, &last, &now.as_millis()]).await?;
-    let hold = "UPDATE civic_messaging.event SET lease = $2 WHERE dedupe = $1";
-    db.change(hold, &[&dedupe, &now.plus(HELD_BACK).as_millis()]).await.map(drop)
-}
 
 pub(super) async fn claim(
     db: &Session,
@@ -43,41 +33,6 @@ pub(super) async fn claim(
         })
     };
     db.rows(claim, &[&now.as_millis(), &until.as_millis(), &i64::from(most)]).await?.iter().map(read).collect()
-}
-
-pub(super) async fn fetched(db: &Session, hold: FileHold, fetched: &Fetched, now: Timestamp) -> Result<bool, Fault> {
-    let (mut state, mut due, mut reason, mut stored) = ("waiting", None, None, None);
-    let mut taken = true;
-    match fetched {
-        Fetched::Again(at) => due = Some(at.as_millis()),
-        Fetched::Failed(why) => (state, reason) = ("failed", Some(text(why))),
-        Fetched::Held(file) => {
-            lock(db, std::slice::from_ref(&file.sha256)).await?;
-            let removing = "SELECT 1 FROM civic_messaging.file WHERE sha256 = $1 AND state = 'removing' LIMIT 1";
-            if db.row(removing, &[&file.sha256.to_string()]).await?.is_some() {
-                (due, taken) = (Some(now.plus(AFTER_REMOVAL).as_millis()), false);
-            } else {
-                (state, stored) = ("held", Some(file));
-            }
-        }
-    }
-    // Of two files of one event that come at the same moment, the later one has to see the other.
-    db.row("SELECT 1 FROM civic_messaging.event WHERE id = $1 FOR UPDATE", &[&hold.event]).await?;
-    let sha256 = stored.map(|file| file.sha256.to_string());
-    let len = stored.map(|file| i64::try_from(file.len).unwrap_or(i64::MAX));
-    let mime = stored.map(|file| text(&file.mime));
-    let put = "UPDATE civic_messaging.file
-         SET state = $4, due = $5, sha256 = $6, len = $7, mime = $8, reason = $9
-         WHERE event = $1 AND n = $2 AND tries = $3 AND state IN ('fetching', 'held')";
-    let (event, n, tries) = (hold.event, hold.n, hold.tries);
-    let put = db.change(put, &[&event, &n, &tries, &state, &due, &sha256, &len, &mime, &reason]).await?;
-    // Not one that somebody has taken since.
-    let release = "UPDATE civic_messaging.event SET lease = NULL
-         WHERE id = $1 AND acked IS NULL AND lease = taken_in + $2 AND NOT EXISTS (
-             SELECT 1 FROM civic_messaging.file WHERE event = $1 AND state IN ('waiting', 'fetching'))";
-    let held_back = i64::try_from(HELD_BACK.as_millis()).unwrap_or(i64::MAX);
-    db.change(release, &[&event, &held_back]).await?;
-    Ok(put == 1 && taken)
 }
 
 pub(super) async fn of(db: &Session, event: i64) -> Result<Vec<File>, Fault> {

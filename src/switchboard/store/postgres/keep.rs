@@ -3,24 +3,24 @@
 use tokio_postgres::Row;
 
 use super::super::super::line::Line;
+use super::super::super::record::{EARLY_KEPT, tag_of};
 use super::super::super::watch::Stats;
-use super::super::{EARLY_KEPT, tag_of};
 use super::session::{Fault, Session};
 use super::{file, indexed, moment, state, text};
 use crate::clock::Timestamp;
 use crate::id::Digest;
 
-pub(super) async fn note(db: &Session, lines: &[Line]) -> Result<(), Fault> {
-    let note = "INSERT INTO civic_messaging.line (id, name, controller, languages, retention)
-         VALUES ($1, $2, $3, $4, $5)
+pub(super) async fn note(db: &Session, lines: &[Line], now: Timestamp) -> Result<(), Fault> {
+    let note = "INSERT INTO civic_messaging.line (id, name, controller, languages, retention, attended)
+         VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (id) DO UPDATE SET name = excluded.name, controller = excluded.controller,
-             languages = excluded.languages, retention = excluded.retention";
+             languages = excluded.languages, retention = excluded.retention, attended = excluded.attended";
     // In their order, which is the same for all.
     for line in lines {
         let retention = line.retention.map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
         let (name, languages) = (text(&line.name), line.languages.join(" "));
         let controller = line.controller.as_deref().map(text);
-        db.change(note, &[&indexed(&line.id), &name, &controller, &languages, &retention]).await?;
+        db.change(note, &[&indexed(&line.id), &name, &controller, &languages, &retention, &now.as_millis()]).await?;
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream}
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Config, Connection, Row, Socket, Statement};
 
-use super::super::Bell;
+use super::super::super::engine::Bell;
 use super::bells;
 use super::time::Ahead;
 use crate::clock::{Clock, Timestamp};
@@ -88,6 +88,11 @@ impl Sessions {
     /// A moment that a program said, by the clock of the database.
     pub(super) fn theirs(&self, at: Timestamp) -> Timestamp {
         self.ahead.theirs(at)
+    }
+
+    /// A moment of the database's clock, as a program says it.
+    pub(super) fn ours(&self, at: Timestamp) -> Timestamp {
+        self.ahead.ours(at)
     }
 
     /// Does this in a transaction of its own, which is durable when it returns. It is done again from the beginning

@@ -44,6 +44,11 @@ impl Ahead {
     pub(super) fn theirs(&self, at: Timestamp) -> Timestamp {
         Timestamp::from_millis(at.as_millis().saturating_add(self.millis.load(Ordering::Relaxed)))
     }
+
+    /// A moment of the database's clock, by that of this machine.
+    pub(super) fn ours(&self, at: Timestamp) -> Timestamp {
+        Timestamp::from_millis(at.as_millis().saturating_sub(self.millis.load(Ordering::Relaxed)))
+    }
 }
 
 #[cfg(test)]

@@ -1,26 +1,11 @@
 //! The files of residents' messages.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row};
 
 use super::super::super::file::File;
-use super::super::{AFTER_REMOVAL, ClaimedFile, Fetched, FileHold, HELD_BACK};
+use super::super::super::record::{ClaimedFile, FileHold};
 use crate::clock::Timestamp;
 use crate::media::Stored;
-
-/// Writes down the files of an event that was put down just now, and holds it back for them.
-pub(super) fn put(db: &Connection, dedupe: &str, files: usize, now: Timestamp) -> rusqlite::Result<()> {
-    let mut put = db.prepare_cached(
-        "INSERT INTO file (event, n, state, due) SELECT id, ?2, 'waiting', ?3 FROM event WHERE dedupe = ?1",
-    )?;
-    for n in 0..i64::try_from(files).unwrap_or(i64::MAX) {
-        put.execute((dedupe, n, now))?;
-    }
-    if files > 0 {
-        let hold = "UPDATE event SET lease = ?2 WHERE dedupe = ?1";
-        db.prepare_cached(hold)?.execute((dedupe, now.plus(HELD_BACK)))?;
-    }
-    Ok(())
-}
 
 pub(super) fn claim(
     db: &Connection,
@@ -52,37 +37,6 @@ pub(super) fn recover(db: &Connection, now: Timestamp) -> rusqlite::Result<()> {
     db.prepare_cached("UPDATE file SET due = ?1 WHERE due > ?1 AND state IN ('fetching', 'removing')")?
         .execute((now,))
         .map(|_| ())
-}
-
-pub(super) fn fetched(db: &Connection, hold: FileHold, fetched: &Fetched, now: Timestamp) -> rusqlite::Result<bool> {
-    let (mut state, mut due, mut reason, mut stored) = ("waiting", None, None, None);
-    let mut taken = true;
-    match fetched {
-        Fetched::Again(at) => due = Some(*at),
-        Fetched::Failed(why) => (state, reason) = ("failed", Some(why)),
-        Fetched::Held(file) => {
-            let removing = "SELECT 1 FROM file WHERE sha256 = ?1 AND state = 'removing'";
-            let sha256 = file.sha256.to_string();
-            if db.prepare_cached(removing)?.query_row((sha256,), |_| Ok(())).optional()?.is_some() {
-                (due, taken) = (Some(now.plus(AFTER_REMOVAL)), false);
-            } else {
-                (state, stored) = ("held", Some(file));
-            }
-        }
-    }
-    let sha256 = stored.map(|file| file.sha256.to_string());
-    let len = stored.map(|file| i64::try_from(file.len).unwrap_or(i64::MAX));
-    let put = "UPDATE file SET state = ?4, due = ?5, sha256 = ?6, len = ?7, mime = ?8, reason = ?9
-         WHERE event = ?1 AND n = ?2 AND tries = ?3 AND state IN ('fetching', 'held')";
-    let mime = stored.map(|file| &file.mime);
-    let (event, n, tries) = (hold.event, hold.n, hold.tries);
-    let put = db.prepare_cached(put)?.execute(params![event, n, tries, state, due, sha256, len, mime, reason])?;
-    // Not one that somebody has taken since.
-    let release = "UPDATE event SET lease = NULL WHERE id = ?1 AND acked IS NULL AND lease = taken_in + ?2
-         AND NOT EXISTS (SELECT 1 FROM file WHERE event = ?1 AND state IN ('waiting', 'fetching'))";
-    let held_back = i64::try_from(HELD_BACK.as_millis()).unwrap_or(i64::MAX);
-    db.prepare_cached(release)?.execute((hold.event, held_back))?;
-    Ok(put == 1 && taken)
 }
 
 pub(super) fn of(db: &Connection, event: i64) -> rusqlite::Result<Vec<File>> {

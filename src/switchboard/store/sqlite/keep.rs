@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::super::line::Line;
+use super::super::super::record::{EARLY_KEPT, digest_of, tag_of};
 use super::super::super::watch::Stats;
-use super::super::{EARLY_KEPT, digest_of, tag_of};
 use crate::clock::Timestamp;
 use crate::id::Digest;
 
@@ -29,16 +29,15 @@ const SETTLED: &str = "SELECT line, state, count(*) FROM message WHERE settled I
 const WAITING: &str = "SELECT line, state, CASE WHEN due <= ?1 THEN due END FROM message INDEXED BY message_open
          WHERE settled IS NULL";
 
-pub(super) fn note(db: &Connection, lines: &[Line]) -> rusqlite::Result<()> {
+pub(super) fn note(db: &Connection, lines: &[Line], now: Timestamp) -> rusqlite::Result<()> {
     for line in lines {
         let retention = line.retention.map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
         let languages = line.languages.join(" ");
         db.prepare_cached(
-            "INSERT INTO line (id, name, controller, languages, retention) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (id) DO UPDATE SET name = excluded.name, controller = excluded.controller,
-                 languages = excluded.languages, retention = excluded.retention",
+            "INSERT OR REPLACE INTO line (id, name, controller, languages, retention, attended)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
-        .execute(params![line.id, line.name, line.controller, languages, retention])?;
+        .execute(params![line.id, line.name, line.controller, languages, retention, now])?;
     }
     Ok(())
 }
@@ -189,7 +188,7 @@ mod tests {
                 steps.push(row.get::<_, String>(3).unwrap());
             }
             let by = match state {
-                State::Queued | State::Deferred => "INDEX message_waiting (line=? AND state=? AND id>?)",
+                State::Queued | State::Deferred => "INDEX message_open (line=?)",
                 State::Unknown => "INDEX message_unknown (line=? AND id>?)",
                 // They are few, and are sorted.
                 State::Claimed | State::Sending => "INDEX message_held (line=?)",
@@ -197,7 +196,8 @@ mod tests {
             };
             assert!(steps.iter().any(|step| step.contains(by)), "{state:?}: {steps:#?}");
             let sorts = steps.iter().any(|step| step.contains("TEMP B-TREE"));
-            assert_eq!(sorts, matches!(state, State::Claimed | State::Sending), "{state:?}: {steps:#?}");
+            let sorted = matches!(state, State::Queued | State::Deferred | State::Claimed | State::Sending);
+            assert_eq!(sorts, sorted, "{state:?}: {steps:#?}");
         }
     }
 

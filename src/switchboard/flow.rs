@@ -1,0 +1,661 @@
+//! The rules of a store, written once over the statements that each store has for them.
+
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
+use std::future::{self, Future};
+use std::time::Duration;
+
+use super::fallback::{Answer, Falls};
+use super::outbox::{self, Id, Settled, State, Status};
+use super::record::{
+    ABANDONED, AFTER_REMOVAL, Answers, Claimed, DeliveryRow, EVENT_ATTEMPTS, End, Enqueued, EventFilter, EventRow,
+    FALLBACK_RESTORED, FELL_BACK, FallbackRow, Fell, Fetched, FileHold, FileRow, Handed, Hold, Incoming, LinkRow,
+    Looked, MessageRow, New, OPTED_OUT, PutOff, Receipt, Ruling, STRANGE, Settle, TOLD, What, Written, link_of,
+    opt_out_from, opt_out_of, opted_out, person_of, rung_of, told_by,
+};
+use crate::address::Address;
+use crate::channel::Cursor;
+use crate::clock::Timestamp;
+use crate::delivery::DeliveryState;
+use crate::error::ErrorKind;
+use crate::event::{Delivery, DeliveryOf, Event};
+use crate::id::{Digest, MessageId};
+use crate::policy::Reason;
+
+/// A statement that is under way, on whichever thread.
+pub(super) trait Statement<T, E>: Future<Output = Result<T, E>> + Send {}
+
+impl<T, E, F: Future<Output = Result<T, E>> + Send> Statement<T, E> for F {}
+
+/// A transaction: the statements that the rules are made of.
+///
+/// Those of a store that runs on a thread of its own are done when they return. A row that is read to be written is
+/// locked where others may write beside it, and so is what a `lock_` method names: where only one writes, these do
+/// nothing.
+pub(super) trait Tx {
+    type Error: From<serde_json::Error> + Send;
+
+    /// A name as this store compares it.
+    fn name<'a>(&self, name: &'a str) -> Cow<'a, str> {
+        name.into()
+    }
+
+    /// Inserts a message into the order of its conversation, and returns its id: none if its key is there.
+    fn insert_message(
+        &self,
+        new: &New,
+        written: &Written,
+        instead_of: Option<i64>,
+    ) -> impl Statement<Option<i64>, Self::Error>;
+
+    /// Writes down the files that a message sends.
+    fn insert_files(&self, id: i64, files: &BTreeSet<String>) -> impl Statement<(), Self::Error>;
+
+    /// The message of this key, which is there.
+    fn message_by_key(&self, line: &str, key: &str) -> impl Statement<(i64, Written), Self::Error>;
+
+    /// A message that is about to change; with a fence, only while it has that: a stale claim waits for no lock.
+    fn message(&self, id: i64, fence: Option<i64>) -> impl Statement<Option<MessageRow>, Self::Error>;
+
+    /// The message that this claim is of: on its way by it, or still to go.
+    fn held(&self, hold: Hold) -> impl Statement<Option<MessageRow>, Self::Error>;
+
+    /// Puts a message into another state: `planned` outside the order of its conversation, and as no head in any case.
+    fn set_state(
+        &self,
+        id: i64,
+        delivery: Option<&str>,
+        planned: bool,
+        settled: &Settle,
+    ) -> impl Statement<(), Self::Error>;
+
+    /// Puts a message off, as no head.
+    fn set_off(&self, id: i64, off: &PutOff) -> impl Statement<(), Self::Error>;
+
+    /// Makes the first message in the order of this one's conversation its head, and no other. What is on its way, or may
+    /// have gone, is waited for.
+    fn lead(&self, id: i64) -> impl Statement<(), Self::Error>;
+
+    /// Finds the heads of all conversations anew.
+    fn lead_all(&self) -> impl Statement<(), Self::Error>;
+
+    /// Sets how far a message got: one that arrived has no fallback any more, and that of one that failed is due.
+    fn set_delivery(
+        &self,
+        id: i64,
+        delivery: &str,
+        failed: bool,
+        arrived: bool,
+        now: Timestamp,
+    ) -> impl Statement<(), Self::Error>;
+
+    /// Puts what may have gone since a backup in doubt, and returns how many messages these are.
+    fn doubt_since(&self, at: Timestamp, now: Timestamp) -> impl Statement<u64, Self::Error>;
+
+    /// Writes down how the last attempt of a message ended.
+    fn end_attempt(&self, id: i64, n: i32, end: &End) -> impl Statement<(), Self::Error>;
+
+    /// Marks the attempts of a message that never ended as unknown.
+    fn end_unknown(&self, id: i64) -> impl Statement<(), Self::Error>;
+
+    /// Returns `true` if an attempt of a message may have gone.
+    fn has_unknown_attempt(&self, id: i64) -> impl Statement<bool, Self::Error>;
+
+    /// Writes down what the policy said of a message when it was not yes.
+    fn insert_decision(&self, id: i64, decision: &str, why: &Reason, at: Timestamp) -> impl Statement<(), Self::Error>;
+
+    /// Since when a decision of this rule stands beside a message.
+    fn decided_since(&self, id: i64, decision: &str, why: &Reason) -> impl Statement<Option<Timestamp>, Self::Error>;
+
+    /// Writes down an id that the gateway of this attempt gave a message.
+    fn insert_part(&self, id: i64, n: i32, part: &MessageId) -> impl Statement<(), Self::Error>;
+
+    /// Writes down the id of a delivery as one of a message.
+    fn insert_part_of(&self, of: &DeliveryRow<'_>, id: i64) -> impl Statement<(), Self::Error>;
+
+    /// Locks what deliveries are of, before their messages are looked for.
+    fn lock_deliveries(&self, _: &[Incoming]) -> impl Statement<(), Self::Error> {
+        future::ready(Ok(()))
+    }
+
+    /// Locks what deliveries of a message may be of, its ids to come included.
+    fn lock_message(&self, _id: i64, _parts: &[MessageId]) -> impl Statement<(), Self::Error> {
+        future::ready(Ok(()))
+    }
+
+    /// The message that a delivery is of: by its id, its reference or its key.
+    fn message_of_delivery(&self, of: &DeliveryRow<'_>) -> impl Statement<Option<i64>, Self::Error>;
+
+    /// The messages that a gateway accepted for a person by attempts that began until then.
+    fn accepted_until(
+        &self,
+        line: Option<&str>,
+        person: &str,
+        of: &DeliveryRow<'_>,
+        at: Timestamp,
+    ) -> impl Statement<Vec<i64>, Self::Error>;
+
+    /// Keeps a delivery whose message is not known yet.
+    fn insert_early(&self, of: &DeliveryRow<'_>, receipt: &str, at: Timestamp) -> impl Statement<(), Self::Error>;
+
+    /// Takes the deliveries out that were kept for a message, in any order.
+    fn take_early(&self, id: i64) -> impl Statement<Vec<String>, Self::Error>;
+
+    /// Inserts an event and its files: false if it is there.
+    fn insert_event(&self, event: &EventRow<'_>) -> impl Statement<bool, Self::Error>;
+
+    /// Sets where to go on polling.
+    fn set_cursor(&self, channel: &str, place: &Cursor) -> impl Statement<(), Self::Error>;
+
+    /// The oldest events that are to be handed out, so many at most, and none of these lines.
+    fn next_events(
+        &self,
+        of: &EventFilter,
+        foreign: &[String],
+        now: Timestamp,
+        most: u32,
+    ) -> impl Statement<Vec<Handed>, Self::Error>;
+
+    /// Hands events out until then, for the `attempts`th time each.
+    fn hold_events(&self, events: &[Handed], until: Timestamp) -> impl Statement<(), Self::Error>;
+
+    /// Parks events.
+    fn park_events(&self, ids: &[i64], now: Timestamp) -> impl Statement<(), Self::Error>;
+
+    /// The parked events, the oldest first, after one, and none of these lines.
+    fn parked_events(
+        &self,
+        of: &EventFilter,
+        foreign: &[String],
+        after: i64,
+        most: u32,
+    ) -> impl Statement<Vec<Handed>, Self::Error>;
+
+    /// Acknowledges an event.
+    fn ack_event(&self, id: i64, now: Timestamp) -> impl Statement<(), Self::Error>;
+
+    /// The lines of which a worker was at work after a moment.
+    fn attended_since(&self, at: Timestamp) -> impl Statement<Vec<String>, Self::Error>;
+
+    /// The statuses of messages, in any order.
+    fn statuses(&self, ids: Vec<i64>) -> impl Statement<Vec<Status>, Self::Error>;
+
+    /// Locks the links of a line: each change of them reads what the others wrote.
+    fn lock_links(&self, _line: &str) -> impl Statement<(), Self::Error> {
+        future::ready(Ok(()))
+    }
+
+    /// Where an address leads to.
+    fn link(&self, line: &str, previous: &str) -> impl Statement<Option<LinkRow>, Self::Error>;
+
+    /// Forgets where an address leads to.
+    fn delete_link(&self, line: &str, previous: &str) -> impl Statement<(), Self::Error>;
+
+    /// Lets all that leads to an address lead where this one does.
+    fn move_links(&self, line: &str, from: &str, to: &LinkRow) -> impl Statement<(), Self::Error>;
+
+    /// Lets an address lead to another one.
+    fn set_link(&self, line: &str, previous: &str, to: &LinkRow) -> impl Statement<(), Self::Error>;
+
+    /// All names of the person who has these.
+    fn names_of(&self, line: &str, names: &[String]) -> impl Statement<Vec<String>, Self::Error>;
+
+    /// The messages of this priority or later that an opt-out of a person ends, in the order of their ids.
+    fn ended_by_opt_out(&self, line: &str, names: &[String], from: u8) -> impl Statement<Vec<i64>, Self::Error>;
+
+    /// Drops the fallback of a message, and those of a person's messages of this priority or later.
+    fn drop_fallbacks(&self, id: i64, line: &str, names: &[String], from: u8) -> impl Statement<(), Self::Error>;
+
+    /// The message that went instead of another.
+    fn instead_of(&self, id: i64) -> impl Statement<Option<i64>, Self::Error>;
+
+    /// The messages whose fallbacks are due by a moment, the first hundred, or all that have one. Those that another
+    /// holds are left to it.
+    fn take_fallbacks(&self, by: Option<Timestamp>) -> impl Statement<Vec<FallbackRow>, Self::Error>;
+
+    /// Sets when a fallback is looked at again, or drops it, and counts whether its gateway was asked.
+    fn set_fallback(&self, id: i64, again: Option<Timestamp>, asked: bool) -> impl Statement<(), Self::Error>;
+
+    /// Returns `true` if a file is being removed. Nobody begins to, from now on.
+    fn is_removing(&self, file: &Digest) -> impl Statement<bool, Self::Error>;
+
+    /// Writes down what becomes of a file: false if the claim was another's by then. Lets the event go that is held back
+    /// for files, once there are none to wait for and nobody has taken it since.
+    fn set_file(&self, hold: FileHold, file: &FileRow<'_>) -> impl Statement<bool, Self::Error>;
+}
+
+/// Takes a message: it may be one that goes instead of another.
+pub(super) async fn enqueue<T: Tx>(
+    tx: &T,
+    new: &New,
+    written: &Written,
+    instead_of: Option<i64>,
+) -> Result<Enqueued, T::Error> {
+    let Some(id) = tx.insert_message(new, written, instead_of).await? else {
+        let (id, there) = tx.message_by_key(&new.line, &new.key).await?;
+        return Ok(if new.is(written, &there) { Enqueued::Same(Id(id)) } else { Enqueued::Other });
+    };
+    if !written.files.is_empty() {
+        tx.insert_files(id, &written.files).await?;
+    }
+    if let Some(reason) = &new.deferred {
+        tx.insert_decision(id, "defer", reason, new.now).await?;
+    }
+    Ok(Enqueued::New(Id(id)))
+}
+
+/// Takes a message and acknowledges the event that it answers, unless another message has the key.
+pub(super) async fn enqueue_and_ack<T: Tx>(
+    tx: &T,
+    new: &New,
+    written: &Written,
+    event: i64,
+) -> Result<Enqueued, T::Error> {
+    let enqueued = enqueue(tx, new, written, None).await?;
+    if enqueued != Enqueued::Other {
+        tx.ack_event(event, new.now).await?;
+    }
+    Ok(enqueued)
+}
+
+/// Puts a claimed message off.
+pub(super) async fn put_off<T: Tx>(tx: &T, hold: Hold, off: &PutOff) -> Result<bool, T::Error> {
+    if tx.held(hold).await?.is_none_or(|row| row.state == State::Sending) {
+        return Ok(false);
+    }
+    tx.set_off(hold.id.0, off).await?;
+    tx.lead(hold.id.0).await?;
+    Ok(true)
+}
+
+/// Notes that a message is nothing to this program, and returns since when.
+pub(super) async fn strange_since<T: Tx>(tx: &T, id: i64, why: &Reason, now: Timestamp) -> Result<Timestamp, T::Error> {
+    match tx.decided_since(id, STRANGE, why).await? {
+        Some(since) => Ok(since),
+        None => tx.insert_decision(id, STRANGE, why, now).await.map(|()| now),
+    }
+}
+
+/// Writes down what the policy said of a claimed message, and puts it off or ends it.
+pub(super) async fn ruled<T: Tx>(tx: &T, hold: Hold, ruling: &Ruling) -> Result<bool, T::Error> {
+    if tx.held(hold).await?.is_none_or(|row| row.state == State::Sending) {
+        return Ok(false);
+    }
+    tx.insert_decision(hold.id.0, ruling.decision, &ruling.reason, ruling.settle.now).await?;
+    settle(tx, hold.id.0, &ruling.settle).await.map(|line| line.is_some())
+}
+
+/// Writes down how an attempt ended, and settles what came in before.
+pub(super) async fn finish<T: Tx>(tx: &T, hold: Hold, end: &End) -> Result<bool, T::Error> {
+    let id = hold.id.0;
+    tx.lock_message(id, &end.ids).await?;
+    let Some(MessageRow { line, recipient, delivery, attempts, .. }) = tx.held(hold).await? else { return Ok(false) };
+    tx.end_attempt(id, attempts, end).await?;
+    for part in &end.ids {
+        tx.insert_part(id, attempts, part).await?;
+    }
+    for (name, address) in end.names(&recipient) {
+        link(tx, &line, name, address, end.now).await?;
+    }
+    let delivery = match end.delivery {
+        Some(state) => Some(raised(delivery.as_deref(), state)?),
+        None => delivery,
+    };
+    let from = &[State::Claimed, State::Sending];
+    let settled = Settle { state: end.state, due: end.due, reason: end.reason.clone(), from, now: end.now };
+    transition(tx, id, &line, delivery.as_deref(), false, &settled).await?;
+    if end.kind == ErrorKind::OptedOut.as_str() {
+        opt_out_by_message(tx, id, end.now).await?;
+    }
+    match settled.state {
+        State::Unknown | State::Parked => resolve_doubt(tx, id, end.now).await?,
+        _ => apply_early(tx, id, end.now).await?,
+    }
+    Ok(true)
+}
+
+/// Puts a message in doubt that a worker left behind while it sent it.
+pub(super) async fn left_behind<T: Tx>(tx: &T, message: &Claimed, now: Timestamp) -> Result<(), T::Error> {
+    let id = message.hold.id.0;
+    settle(tx, id, &outbox::left_behind(message, now)).await?;
+    tx.end_unknown(id).await?;
+    resolve_doubt(tx, id, now).await
+}
+
+/// Puts a message into another state, and tells the line where that is an end: which line it is.
+pub(super) async fn settle<T: Tx>(tx: &T, id: i64, settled: &Settle) -> Result<Option<String>, T::Error> {
+    let Some(MessageRow { line, state, delivery, .. }) = tx.message(id, None).await? else { return Ok(None) };
+    if !settled.from.contains(&state) {
+        return Ok(None);
+    }
+    // Only what was ruled waits for its time outside the order of its conversation.
+    let planned = settled.state == State::Deferred;
+    transition(tx, id, &line, delivery.as_deref(), planned, settled).await?;
+    Ok(Some(line))
+}
+
+/// Writes a state transition, and tells the line where it settles the message.
+async fn transition<T: Tx>(
+    tx: &T,
+    id: i64,
+    line: &str,
+    delivery: Option<&str>,
+    planned: bool,
+    settled: &Settle,
+) -> Result<(), T::Error> {
+    tx.set_state(id, delivery, planned, settled).await?;
+    tx.lead(id).await?;
+    if settled.state.is_settled() {
+        let body = Settled::new(Id(id), settled.state, settled.reason.clone());
+        let (line, body) = (Some(line), &serde_json::to_string(&body)?);
+        let taken_in = settled.now;
+        let event = EventRow { line, dedupe: None, kind: "settled", person: None, body, files: 0, taken_in };
+        tx.insert_event(&event).await?;
+    }
+    Ok(())
+}
+
+/// Puts all in doubt that may have gone since a backup was made, and parks the fallbacks that may have.
+pub(super) async fn restored<T: Tx>(tx: &T, at: Timestamp, now: Timestamp) -> Result<u64, T::Error> {
+    let doubted = tx.doubt_since(at, now).await?;
+    tx.lead_all().await?;
+    for row in tx.take_fallbacks(None).await? {
+        let id = row.id;
+        tx.set_fallback(id, None, false).await?;
+        let Some(instead) = row.instead(now) else { continue };
+        if let Enqueued::New(id) = enqueue(tx, &instead, &Written::of(&instead)?, Some(id)).await? {
+            let reason = Some(FALLBACK_RESTORED.to_owned());
+            settle(tx, id.0, &Settle { state: State::Parked, due: None, reason, from: &[State::Queued], now }).await?;
+        }
+    }
+    Ok(doubted)
+}
+
+/// Lets what goes instead of messages go, where it is time to and the answers say so.
+pub(super) async fn fall_back<T: Tx>(tx: &T, now: Timestamp, answers: &Answers) -> Result<Fell, T::Error> {
+    let mut fell = Fell::default();
+    for row in tx.take_fallbacks(Some(now)).await? {
+        let (id, Looked { falls, again, said }) = (row.id, row.looked_at(answers, now));
+        if let Some((decision, reason)) = &said {
+            tx.insert_decision(id, decision, reason, now).await?;
+        }
+        tx.set_fallback(id, again, matches!(answers.get(&id), Some(Answer::Unclear))).await?;
+        if falls == Falls::Never && said.is_some() {
+            fell.refused.push(Id(id));
+        }
+        if falls == Falls::CallsBack {
+            let from = &[State::Queued, State::Deferred, State::Parked];
+            let reason = Some(FELL_BACK.to_owned());
+            let line = settle(tx, id, &Settle { state: State::Cancelled, due: None, reason, from, now }).await?;
+            fell.called_back.extend(line.map(|line| (Id(id), line)));
+        }
+        if matches!(falls, Falls::CallsBack | Falls::Goes)
+            && let Some(instead) = row.instead(now)
+            && let Enqueued::New(went) = enqueue(tx, &instead, &Written::of(&instead)?, Some(id)).await?
+        {
+            fell.went.push((went, instead));
+        }
+    }
+    Ok(fell)
+}
+
+/// Takes events in, and where to go on polling: how many were new.
+pub(super) async fn take_in<T: Tx>(
+    tx: &T,
+    events: &[Incoming],
+    cursor: Option<&(String, Cursor)>,
+    now: Timestamp,
+) -> Result<usize, T::Error> {
+    tx.lock_deliveries(events).await?;
+    let mut new = 0;
+    for incoming @ Incoming { line, event, .. } in events {
+        let (dedupe, body) = (Digest::of(event.id().as_bytes()).to_string(), serde_json::to_string(event)?);
+        let (line, person, files) = (line.as_deref(), person_of(event), incoming.files());
+        let (dedupe, kind) = (Some(&*dedupe), "event");
+        if !tx.insert_event(&EventRow { line, dedupe, kind, person, body: &body, files, taken_in: now }).await? {
+            continue;
+        }
+        new += 1;
+        if let Event::Delivery(delivery) = event {
+            deliver(tx, line, delivery, now).await?;
+        }
+        if let (Some(line), Some((previous, current))) = (line, link_of(event)) {
+            link(tx, line, previous, current, event.envelope().at).await?;
+        }
+        if let (Some(line), Some((names, from))) = (line, opt_out_of(event)) {
+            opt_out(tx, line, &names, from, now).await?;
+        }
+    }
+    if let Some((channel, place)) = cursor {
+        tx.set_cursor(channel, place).await?;
+    }
+    Ok(new)
+}
+
+/// Hands out the oldest events, and parks those that were handed out too often.
+pub(super) async fn next_batch<T: Tx>(
+    tx: &T,
+    of: &EventFilter,
+    now: Timestamp,
+    lease: Duration,
+    most: u32,
+) -> Result<Vec<Handed>, T::Error> {
+    let foreign = foreign(tx, of, now).await?;
+    let mut batch = Vec::new();
+    loop {
+        let room = most.saturating_sub(u32::try_from(batch.len()).unwrap_or(u32::MAX));
+        if room == 0 {
+            break;
+        }
+        let found = tx.next_events(of, &foreign, now, room).await?;
+        let (failed, mut held): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|event| event.attempts >= EVENT_ATTEMPTS);
+        if !held.is_empty() {
+            held.iter_mut().for_each(Handed::begin);
+            tx.hold_events(&held, now.plus(lease)).await?;
+            batch.append(&mut held);
+        }
+        // A batch that is not full is all that there is, unless some were parked.
+        if failed.is_empty() {
+            break;
+        }
+        let failed: Vec<_> = failed.iter().map(|event| event.id).collect();
+        tx.park_events(&failed, now).await?;
+    }
+    complete(tx, &mut batch).await?;
+    Ok(batch)
+}
+
+/// The parked events, the oldest first, after one.
+pub(super) async fn parked_events<T: Tx>(
+    tx: &T,
+    of: &EventFilter,
+    after: i64,
+    now: Timestamp,
+    most: u32,
+) -> Result<Vec<Handed>, T::Error> {
+    let foreign = foreign(tx, of, now).await?;
+    let mut parked = tx.parked_events(of, &foreign, after, most).await?;
+    complete(tx, &mut parked).await?;
+    Ok(parked)
+}
+
+/// The lines whose events are left to another program.
+async fn foreign<T: Tx>(tx: &T, of: &EventFilter, now: Timestamp) -> Result<Vec<String>, T::Error> {
+    match of {
+        EventFilter::Line(_) => Ok(Vec::new()),
+        EventFilter::All { .. } => Ok(of.foreign(tx.attended_since(now.minus(ABANDONED)).await?)),
+    }
+}
+
+/// Completes events of messages that were settled with what is known of the messages.
+async fn complete<T: Tx>(tx: &T, events: &mut [Handed]) -> Result<(), T::Error> {
+    let ids = events.iter().filter_map(|handed| match &handed.what {
+        What::Settled(settled) => Some(settled.id.into()),
+        _ => None,
+    });
+    let ids: Vec<i64> = ids.collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let statuses: HashMap<_, _> = tx.statuses(ids).await?.into_iter().map(|status| (status.id, status)).collect();
+    for handed in events {
+        if let What::Settled(settled) = &mut handed.what
+            && let Some(status) = statuses.get(&settled.id)
+        {
+            settled.complete(status.clone(), handed.taken_in);
+        }
+    }
+    Ok(())
+}
+
+/// Lets a delivery have its effect on the message that it is of, or keeps it until that is written down.
+async fn deliver<T: Tx>(tx: &T, line: Option<&str>, delivery: &Delivery, now: Timestamp) -> Result<(), T::Error> {
+    let (gateway, account) = (&*delivery.envelope.gateway, delivery.envelope.account.as_str());
+    let (id, key) = match &delivery.of {
+        DeliveryOf::Message { id, key } => (id.as_ref().map(MessageId::as_str), key.as_deref()),
+        DeliveryOf::UpTo { .. } => (None, None),
+    };
+    let of = DeliveryRow { gateway, account, id, key };
+    if let DeliveryOf::UpTo { at, .. } = &delivery.of {
+        let Some(person) = told_by(delivery) else { return Ok(()) };
+        // What may have gone is left as it is: that all before was read does not say that this went.
+        for message in tx.accepted_until(line, person.expose(), &of, *at).await? {
+            raise(tx, message, delivery.state, now).await?;
+        }
+        return Ok(());
+    }
+    let receipt = Receipt::by(delivery);
+    let Some(message) = tx.message_of_delivery(&of).await? else {
+        return tx.insert_early(&of, &serde_json::to_string(&receipt)?, now).await;
+    };
+    // What was found by its key is found by its id from now on.
+    if id.is_some_and(|id| !id.is_empty()) {
+        tx.insert_part_of(&of, message).await?;
+    }
+    apply_receipt(tx, message, receipt, now).await
+}
+
+/// Applies what a gateway says of a message: how far it got, and so that it has it.
+async fn apply_receipt<T: Tx>(tx: &T, message: i64, receipt: Receipt, now: Timestamp) -> Result<(), T::Error> {
+    raise(tx, message, receipt.state, now).await?;
+    if receipt.opted_out {
+        opt_out_by_message(tx, message, now).await?;
+    }
+    let from = &[State::Unknown, State::Parked];
+    let settled = Settle { state: State::Accepted, due: None, reason: Some(TOLD.to_owned()), from, now };
+    settle(tx, message, &settled).await.map(drop)
+}
+
+/// Applies what a gateway said of a message that is in doubt while it was being sent.
+async fn resolve_doubt<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<(), T::Error> {
+    apply_early(tx, message, now).await?;
+    let Some(row) = tx.message(message, None).await? else { return Ok(()) };
+    match row.delivery.as_deref().and_then(rung_of) {
+        Some(state) if matches!(row.state, State::Unknown | State::Parked) => {
+            apply_receipt(tx, message, Receipt { state, opted_out: false }, now).await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Applies what came before the message's own id was written down.
+async fn apply_early<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<(), T::Error> {
+    for receipt in tx.take_early(message).await? {
+        if let Ok(receipt) = serde_json::from_str(&receipt) {
+            apply_receipt(tx, message, receipt, now).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Raises the delivery state of a message, and never lowers it.
+async fn raise<T: Tx>(tx: &T, message: i64, state: DeliveryState, now: Timestamp) -> Result<(), T::Error> {
+    let Some(row) = tx.message(message, None).await? else { return Ok(()) };
+    let after = raised(row.delivery.as_deref(), state)?;
+    let failed = rung_of(&after).is_some_and(DeliveryState::is_failure);
+    let arrived = rung_of(&after) >= Some(DeliveryState::Delivered);
+    tx.set_delivery(message, &after, failed, arrived, now).await
+}
+
+/// The delivery state of a message that had this one, as it is kept.
+fn raised(before: Option<&str>, state: DeliveryState) -> serde_json::Result<String> {
+    serde_json::to_string(&before.and_then(rung_of).map_or(state, |before| before.join(state)))
+}
+
+/// Notes where a person is reached now: each address leads to the last one, however many lie between.
+async fn link<T: Tx>(tx: &T, line: &str, previous: &str, to: &Address, at: Timestamp) -> Result<(), T::Error> {
+    let (previous, here) = (&*tx.name(previous), tx.name(to.expose()));
+    if tx.link(line, previous).await?.is_some_and(|link| link.current == here) {
+        return Ok(());
+    }
+    tx.lock_links(line).await?;
+    // The later news may come first.
+    let is_later = |link: &LinkRow| link.at > at;
+    if tx.link(line, previous).await?.is_some_and(|link| is_later(&link)) {
+        return Ok(());
+    }
+    let to = match tx.link(line, &here).await?.filter(is_later) {
+        Some(later) => LinkRow { at, ..later },
+        None => LinkRow { current: here.into_owned(), address: serde_json::to_string(to)?, at },
+    };
+    // Who came back to an address leaves it no more.
+    tx.delete_link(line, &to.current).await?;
+    tx.move_links(line, previous, &to).await?;
+    if to.current != previous {
+        tx.set_link(line, previous, &to).await?;
+    }
+    Ok(())
+}
+
+/// Ends what waits for a person who said STOP, and the fallbacks of all that they were sent.
+async fn opt_out<T: Tx>(tx: &T, line: &str, names: &[String], from: u8, now: Timestamp) -> Result<(), T::Error> {
+    let names = tx.names_of(line, names).await?;
+    for id in tx.ended_by_opt_out(line, &names, from).await? {
+        end_opted_out(tx, id, now).await?;
+    }
+    Ok(())
+}
+
+/// The person of a message said STOP to it: it has no fallback any more, nor has another message to the same person.
+async fn opt_out_by_message<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<(), T::Error> {
+    let Some(MessageRow { line, recipient, priority, .. }) = tx.message(message, None).await? else { return Ok(()) };
+    let names = tx.names_of(&line, &[recipient]).await?;
+    tx.drop_fallbacks(message, &line, &names, opt_out_from(priority)).await?;
+    match tx.instead_of(message).await? {
+        Some(instead) => end_opted_out(tx, instead, now).await,
+        None => Ok(()),
+    }
+}
+
+/// Ends a message, as far as it has not gone, and its fallback.
+async fn end_opted_out<T: Tx>(tx: &T, id: i64, now: Timestamp) -> Result<(), T::Error> {
+    tx.insert_decision(id, "opt_out", &Reason::new("opt-out", OPTED_OUT), now).await?;
+    let doubted = tx.has_unknown_attempt(id).await?;
+    settle(tx, id, &opted_out(doubted, now)).await?;
+    tx.set_fallback(id, None, false).await
+}
+
+/// Writes down what became of a fetch, and lets the event go once there is nothing to wait for.
+pub(super) async fn fetched<T: Tx>(
+    tx: &T,
+    hold: FileHold,
+    fetched: &Fetched,
+    now: Timestamp,
+) -> Result<bool, T::Error> {
+    let waiting = FileRow { state: "waiting", due: None, stored: None, reason: None };
+    let mut taken = true;
+    let file = match fetched {
+        Fetched::Again(at) => FileRow { due: Some(*at), ..waiting },
+        Fetched::Failed(why) => FileRow { state: "failed", reason: Some(why), ..waiting },
+        Fetched::Held(file) => {
+            taken = !tx.is_removing(&file.sha256).await?;
+            if taken {
+                FileRow { state: "held", stored: Some(file), ..waiting }
+            } else {
+                FileRow { due: Some(now.plus(AFTER_REMOVAL)), ..waiting }
+            }
+        }
+    };
+    Ok(tx.set_file(hold, &file).await? && taken)
+}

@@ -1,0 +1,247 @@
+//! Lanes: the queues in which messages wait, and the order in which they leave.
+//!
+//! A lane holds the queued messages of a line whose recipients are reached in the same way, and so by the same channels. A
+//! worker claims no more of each lane and class than it can soon send: the rest wait in the store, untouched.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::outbox::PRIORITY_LAST;
+use super::record::Claimed;
+use crate::address::Address;
+use crate::clock::Timestamp;
+
+/// How many classes there are: emergencies, replies, notices, marketing.
+const CLASSES: usize = PRIORITY_LAST as usize + 1;
+
+/// How many tokens in a row others may take while a class waits. With three such classes each still has one in twenty.
+const PASSED_OVER_MAX: u32 = 15;
+
+/// Returns the name of the lane of a message to this address.
+pub(super) fn lane(line: &str, to: &Address) -> String {
+    match to {
+        Address::Conversation(conversation) => format!("{line}/conversation/{}", conversation.medium()),
+        Address::Other(other) => format!("{line}/other/{}", other.medium()),
+        Address::Messenger(_) => format!("{line}/messenger"),
+        Address::Phone(_) => format!("{line}/phone"),
+        Address::SenderName(_) => format!("{line}/sender_name"),
+        Address::ShortCode(_) => format!("{line}/short_code"),
+        Address::WhatsApp(_) => format!("{line}/whatsapp"),
+        Address::X(_) => format!("{line}/x"),
+    }
+}
+
+/// Returns the line that a lane is of.
+pub(super) fn line_of(lane: &str) -> &str {
+    lane.split_once('/').map_or(lane, |(line, _)| line)
+}
+
+/// How many messages a worker may claim: of each lane of its lines and each class.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rooms {
+    /// The room in a lane and class of a line of which nothing else is said. Other lines are not served.
+    pub(super) lines: HashMap<String, u32>,
+    /// The room that is left in others.
+    pub(super) left: HashMap<(String, u8), u32>,
+}
+
+impl Rooms {
+    /// Returns how many messages of this lane and class may be claimed.
+    pub(super) fn of(&self, lane: &str, class: u8) -> u32 {
+        let of_line = self.lines.get(line_of(lane)).copied().unwrap_or(0);
+        // Mostly nothing else is said, and the name is needed to look that up.
+        if of_line == 0 || self.left.is_empty() {
+            return of_line;
+        }
+        self.left.get(&(lane.to_owned(), class)).copied().unwrap_or(of_line)
+    }
+
+    pub(super) fn serves(&self, lane: &str) -> bool {
+        self.lines.contains_key(line_of(lane))
+    }
+}
+
+/// The claimed messages, and what else there is.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    /// The messages, the most urgent class of each lane first.
+    pub(super) claimed: Vec<Claimed>,
+    /// When the next message is due that waits for its time.
+    pub(super) next_due: Option<Timestamp>,
+}
+
+#[cfg(feature = "postgres")]
+impl Claims {
+    /// Notes that a message is due at this time.
+    pub(super) fn due(&mut self, at: Timestamp) {
+        self.next_due = Some(self.next_due.map_or(at, |next| next.min(at)));
+    }
+}
+
+/// The messages that wait for a token of one account: a pure value.
+///
+/// An emergency takes the next token. Every other class that waits has at least one token in twenty; else replies go before
+/// notices, and these before marketing.
+#[derive(Debug)]
+pub(super) struct Queue<T> {
+    classes: [VecDeque<T>; CLASSES],
+    passed_over: [u32; CLASSES],
+    /// The last token went to an emergency.
+    after_emergency: bool,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self { classes: Default::default(), passed_over: Default::default(), after_emergency: false }
+    }
+}
+
+impl<T> Queue<T> {
+    /// Adds a message behind those of its class.
+    pub(super) fn push(&mut self, class: u8, message: T) {
+        if let Some(queue) = self.classes.get_mut(usize::from(class.min(PRIORITY_LAST))) {
+            queue.push_back(message);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.classes.iter().all(VecDeque::is_empty)
+    }
+
+    /// Removes and returns the message that takes the next token.
+    ///
+    /// Call [`took_token`](Self::took_token) once it has taken one: a message that turns out not to go takes none.
+    pub(super) fn pop(&mut self) -> Option<(u8, T)> {
+        let class = self.next_class()?;
+        let message = self.classes.get_mut(usize::from(class))?.pop_front()?;
+        Some((class, message))
+    }
+
+    /// Returns a message to the front of its class.
+    pub(super) fn put_back(&mut self, class: u8, message: T) {
+        if let Some(queue) = self.classes.get_mut(usize::from(class)) {
+            queue.push_front(message);
+        }
+    }
+
+    /// Notes that a message of this class took a token.
+    pub(super) fn took_token(&mut self, class: u8) {
+        self.after_emergency = class == 0;
+        for (n, (queue, passed_over)) in self.classes.iter().zip(&mut self.passed_over).enumerate() {
+            *passed_over = if n == usize::from(class) || queue.is_empty() { 0 } else { *passed_over + 1 };
+        }
+    }
+
+    /// Removes all messages.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = T> {
+        self.classes.iter_mut().flat_map(|queue| queue.drain(..)).collect::<Vec<_>>().into_iter()
+    }
+
+    fn next_class(&self) -> Option<u8> {
+        let waiting = || (0..=PRIORITY_LAST).filter(|class| self.count(*class) > 0);
+        let passed_over = |class: &u8| self.passed_over.get(usize::from(*class)).copied().unwrap_or(0);
+        let owed =
+            waiting().filter(|class| *class > 0 && passed_over(class) >= PASSED_OVER_MAX).max_by_key(passed_over);
+        match (waiting().next(), owed) {
+            // Even a flood of emergencies leaves the others their share.
+            (Some(0), owed) if self.after_emergency => owed.or(Some(0)),
+            (Some(0), _) => Some(0),
+            (first, owed) => owed.or(first),
+        }
+    }
+
+    fn count(&self, class: u8) -> usize {
+        self.classes.get(usize::from(class)).map_or(0, VecDeque::len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+
+    fn taken(queue: &mut Queue<u32>, tokens: usize) -> Vec<u8> {
+        let mut classes = Vec::new();
+        for _ in 0..tokens {
+            let Some((class, _)) = queue.pop() else { break };
+            queue.took_token(class);
+            classes.push(class);
+        }
+        classes
+    }
+
+    fn filled(classes: &[u8], each: u32) -> Queue<u32> {
+        let mut queue = Queue::default();
+        for class in classes {
+            (0..each).for_each(|n| queue.push(*class, n));
+        }
+        queue
+    }
+
+    #[test]
+    fn emergency_takes_the_next_token() {
+        let mut queue = filled(&[1, 2, 3], 1_000);
+        for tokens in 0..100 {
+            taken(&mut queue, tokens % 23);
+            queue.push(0, 0);
+            assert_eq!(taken(&mut queue, 1), [0], "after {tokens} tokens");
+        }
+    }
+
+    #[test]
+    fn every_waiting_class_has_one_token_in_twenty() {
+        for classes in [&[0, 1, 2, 3][..], &[1, 2, 3], &[0, 3], &[1, 2], &[2, 3], &[0, 2, 3]] {
+            let mut queue = filled(classes, 2_000);
+            let taken = taken(&mut queue, 1_000);
+            for window in taken.windows(20) {
+                let missing = classes.iter().find(|class| !window.contains(class));
+                assert_eq!(missing, None, "of {classes:?} in {window:?}");
+            }
+            let first = taken.iter().filter(|class| **class == classes[0]).count();
+            assert!(first >= 800, "{classes:?}: only {first} of the most urgent");
+        }
+    }
+
+    #[test]
+    fn class_leaves_in_the_order_in_which_it_came() {
+        let mut queue = filled(&[2], 100);
+        let mut order = Vec::new();
+        while let Some((class, n)) = queue.pop() {
+            // One that cannot go yet keeps its place.
+            if n % 7 == 0 && order.last() != Some(&n) && queue.count(2) > 0 {
+                queue.put_back(class, n);
+                let (class, again) = queue.pop().unwrap();
+                assert_eq!((class, again), (2, n));
+            }
+            queue.took_token(class);
+            order.push(n);
+        }
+        assert_eq!(order, (0..100).collect::<Vec<_>>());
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn lane_is_of_a_line_and_a_kind_of_address() {
+        let phone = Address::phone("07700 900123").unwrap();
+        assert_eq!(lane("bins", &phone), "bins/phone");
+        assert_eq!(line_of("bins/phone"), "bins");
+        assert_eq!(line_of("bins/other/rcs"), "bins");
+    }
+
+    #[test]
+    fn rooms_are_of_own_lines_only() {
+        let rooms = Rooms {
+            lines: HashMap::from([("bins".to_owned(), 4)]),
+            left: HashMap::from([(("bins/phone".to_owned(), 2), 1)]),
+        };
+        let of = |lane, class| rooms.of(lane, class);
+        assert_eq!((of("bins/phone", 2), of("bins/phone", 1), of("parks/phone", 2)), (1, 4, 0));
+        assert!(rooms.serves("bins/x") && !rooms.serves("parks/phone"));
+    }
+
+    #[test]
+    fn next_due_is_the_earliest() {
+        let mut claims = Claims::default();
+        [5, 3, 9].into_iter().for_each(|at| claims.due(Timestamp::from_secs(at)));
+        assert_eq!(claims.next_due, Some(Timestamp::from_secs(3)));
+    }
+}

@@ -1,0 +1,234 @@
+//! Claims, and the order of conversations.
+//!
+//! Of each conversation one message is the head: only that is claimed, and who changes which one it is holds the lock of the
+//! conversation. A claim takes no such lock: it changes no order, and two workers that claim at once pass each other's rows
+//! over.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio_postgres::Row;
+
+use super::super::super::engine::Bell;
+use super::super::super::lanes::{Claims, Rooms, line_of};
+use super::super::super::outbox::{Id, PRIORITY_LAST};
+use super::super::super::record::{Attempt, Claimed, Hold, SERVED, message_of};
+use super::session::{Fault, Session};
+use super::{count, moment};
+use crate::clock::Timestamp;
+use crate::id::MessageId;
+
+/// How many messages of each class whose time has come enter the order of their conversations at once.
+const PLACED_MAX: i64 = 64;
+
+/// Locks a conversation until the end of the transaction.
+pub(super) async fn lock_conversation(db: &Session, line: &str, recipient: &str) -> Result<(), Fault> {
+    let lock = "SELECT pg_advisory_xact_lock(hashtextextended($1 || chr(10) || $2, 0))";
+    db.rows(lock, &[&line, &recipient]).await.map(drop)
+}
+
+/// Locks the conversation of a message.
+pub(super) async fn lock_conversation_of(db: &Session, message: i64) -> Result<(), Fault> {
+    let lock = "SELECT pg_advisory_xact_lock(conversation) FROM civic_messaging.message WHERE id = $1";
+    db.rows(lock, &[&message]).await.map(drop)
+}
+
+/// Makes the first message of each conversation its head, and no other: of the conversations that these messages are of, which
+/// are locked. What is on its way, or may have gone, is waited for.
+///
+/// The head before was the first, so that it is among as many as these are and one more.
+pub(super) async fn lead(db: &Session, of: &[i64]) -> Result<(), Fault> {
+    let lead = "WITH first AS (
+             SELECT n.id, n.place = 1 AND NOT busy.is AS head
+             FROM (SELECT conversation, count(*) AS new FROM civic_messaging.message WHERE id = ANY ($1)
+                   GROUP BY conversation) AS c,
+             LATERAL (SELECT EXISTS (SELECT 1 FROM civic_messaging.message
+                                     WHERE conversation = c.conversation AND phase = 'claimed') AS is) AS busy,
+             LATERAL (SELECT id, row_number() OVER (ORDER BY priority, seq) AS place FROM (
+                          SELECT id, priority, seq FROM civic_messaging.message
+                          WHERE conversation = c.conversation AND NOT planned
+                            AND phase IN ('queued', 'deferred', 'claimed', 'unknown')
+                          ORDER BY priority, seq LIMIT 1 + c.new) AS those) AS n)
+         UPDATE civic_messaging.message AS m SET head = first.head FROM first
+         WHERE m.id = first.id AND m.phase IN ('queued', 'deferred') AND m.head <> first.head";
+    if db.change(lead, &[&of]).await? > 0 {
+        db.rings(Bell::ToSend);
+    }
+    Ok(())
+}
+
+/// Puts what was planned for now, and what another program enqueued, into the order of its conversation.
+pub(super) async fn place(db: &Session, now: Timestamp) -> Result<(), Fault> {
+    let due = "SELECT id, conversation FROM generate_series(0, $2) AS of (priority), LATERAL (
+             SELECT m.id, m.conversation FROM civic_messaging.message AS m
+             WHERE m.planned AND m.priority = of.priority AND m.due <= $1 ORDER BY m.due, m.id LIMIT $3) AS due";
+    let due = db.rows(due, &[&now.as_millis(), &i32::from(PRIORITY_LAST), &PLACED_MAX]).await?;
+    if due.is_empty() {
+        return Ok(());
+    }
+    let ids = due.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
+    let of = due.iter().map(|row| row.try_get(1)).collect::<Result<Vec<i64>, _>>()?;
+    let lock = "SELECT pg_advisory_xact_lock(conversation) FROM (
+             SELECT DISTINCT unnest($1::bigint[]) AS conversation ORDER BY conversation) AS all_of";
+    db.rows(lock, &[&of]).await?;
+    // Another worker may have done it meanwhile.
+    let free = "SELECT id FROM civic_messaging.message WHERE id = ANY ($1) AND planned ORDER BY due, id
+         FOR UPDATE SKIP LOCKED";
+    let free = db.rows(free, &[&ids]).await?;
+    let ids = free.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
+    // What another program enqueued comes behind what was committed before now.
+    let number = "UPDATE civic_messaging.message SET seq = DEFAULT WHERE id = ANY ($1) AND seq = 0";
+    db.change(number, &[&ids]).await?;
+    let place = "UPDATE civic_messaging.message SET planned = FALSE, state = 'queued' WHERE id = ANY ($1)";
+    db.change(place, &[&ids]).await?;
+    lead(db, &ids).await
+}
+
+/// The lanes and classes in which a message is the head of its conversation, with the time of the first; and the first times
+/// of what is planned.
+pub(super) const PAIRS: &str = "WITH RECURSIVE pair AS (
+             (SELECT lane, priority, due FROM civic_messaging.message
+              WHERE head AND phase IN ('queued', 'deferred') ORDER BY lane, priority, due, id LIMIT 1)
+             UNION ALL
+             SELECT n.lane, n.priority, n.due FROM pair AS p, LATERAL (
+                 SELECT lane, priority, due FROM civic_messaging.message
+                 WHERE head AND phase IN ('queued', 'deferred') AND (lane, priority) > (p.lane, p.priority)
+                 ORDER BY lane, priority, due, id LIMIT 1) AS n)
+         SELECT lane, priority, due FROM pair
+         UNION ALL
+         (SELECT NULL, NULL, due FROM generate_series(0, $1) AS of (priority), LATERAL (
+              SELECT due FROM civic_messaging.message AS m WHERE m.planned AND m.priority = of.priority
+              ORDER BY m.due, m.id LIMIT 1) AS planned)";
+
+/// Claims heads that are due, and passes over what another worker claims at this moment.
+pub(super) const TAKE: &str = "WITH found AS (
+             SELECT due.id FROM unnest($2::text[], $3::smallint[], $4::bigint[]) AS of (lane, priority, room), LATERAL (
+                 SELECT m.id FROM civic_messaging.message AS m
+                 WHERE m.lane = of.lane AND m.priority = of.priority AND m.due <= $1
+                   AND m.head AND m.phase IN ('queued', 'deferred')
+                 ORDER BY m.due, m.id LIMIT of.room FOR UPDATE SKIP LOCKED) AS due)
+         UPDATE civic_messaging.message AS m SET state = 'claimed', lease = $5, fence = m.fence + 1
+         FROM found WHERE m.id = found.id RETURNING m.priority, m.due, m.id";
+
+/// Claims the heads that are due: lane by lane and class by class, and never by going through what waits.
+pub(super) async fn claim(db: &Session, now: Timestamp, lease: Duration, rooms: &Rooms) -> Result<Claims, Fault> {
+    // A plan that was made while the tables were empty, or for any number of messages, would sort all of them.
+    db.batch("SET LOCAL plan_cache_mode = force_custom_plan").await?;
+    let mut claims = Claims::default();
+    let (mut lanes, mut classes, mut room) = (Vec::new(), Vec::new(), Vec::new());
+    let mut served: Option<Vec<String>> = None;
+    for pair in db.rows(PAIRS, &[&i32::from(PRIORITY_LAST)]).await? {
+        let due = moment(&pair, 2)?;
+        let Some(lane) = pair.try_get::<_, Option<String>>(0)? else {
+            claims.due(due);
+            continue;
+        };
+        let class: i16 = pair.try_get(1)?;
+        if due > now {
+            claims.due(due);
+            continue;
+        }
+        let of = if rooms.serves(&lane) {
+            rooms.of(&lane, u8::try_from(class).unwrap_or(PRIORITY_LAST))
+        } else {
+            if served.is_none() {
+                let lately = "SELECT id FROM civic_messaging.line WHERE attended > $1";
+                let rows = db.rows(lately, &[&now.minus(SERVED).as_millis()]).await?;
+                served = Some(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?);
+            }
+            // One that nobody serves is looked at here.
+            u32::from(!served.as_deref().unwrap_or_default().iter().any(|line| line == line_of(&lane)))
+        };
+        if of > 0 {
+            lanes.push(lane);
+            classes.push(class);
+            room.push(i64::from(of));
+        }
+    }
+    if lanes.is_empty() {
+        return Ok(claims);
+    }
+    let until = now.plus(lease).as_millis();
+    let taken = db.rows(TAKE, &[&now.as_millis(), &lanes, &classes, &room, &until]).await?;
+    let read = |row: &Row| Ok((row.try_get::<_, i16>(0)?, row.try_get::<_, i64>(1)?, row.try_get::<_, i64>(2)?));
+    let mut taken = taken.iter().map(read).collect::<Result<Vec<_>, Fault>>()?;
+    taken.sort_unstable();
+    let taken: Vec<i64> = taken.into_iter().map(|(_, _, id)| id).collect();
+    claims.claimed = read_claimed(db, &taken).await?;
+    Ok(claims)
+}
+
+/// Gives a claimed message back as it was.
+pub(super) async fn unclaim(db: &Session, hold: Hold) -> Result<(), Fault> {
+    lock_conversation_of(db, hold.id.0).await?;
+    let unclaim = "UPDATE civic_messaging.message SET state = 'queued', lease = NULL, head = FALSE
+         WHERE id = $1 AND fence = $2 AND state = 'claimed'";
+    db.change(unclaim, &[&hold.id.0, &hold.fence]).await?;
+    lead(db, &[hold.id.0]).await
+}
+
+/// Gives back what was claimed by workers whose claims have lapsed, and says how many there were.
+pub(super) async fn requeue_lapsed(db: &Session, now: Timestamp) -> Result<u64, Fault> {
+    let lapsed = "SELECT id, conversation FROM civic_messaging.message
+         WHERE phase = 'claimed' AND state = 'claimed' AND lease <= $1";
+    let lapsed = db.rows(lapsed, &[&now.as_millis()]).await?;
+    if lapsed.is_empty() {
+        return Ok(0);
+    }
+    let ids = lapsed.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
+    let of = lapsed.iter().map(|row| row.try_get(1)).collect::<Result<Vec<i64>, _>>()?;
+    let lock = "SELECT pg_advisory_xact_lock(conversation) FROM (
+             SELECT DISTINCT unnest($1::bigint[]) AS conversation ORDER BY conversation) AS all_of";
+    db.rows(lock, &[&of]).await?;
+    let requeue = "UPDATE civic_messaging.message SET state = 'queued', due = $1, lease = NULL, head = FALSE
+         WHERE id IN (SELECT id FROM civic_messaging.message
+                      WHERE id = ANY ($2) AND state = 'claimed' AND lease <= $1 FOR UPDATE SKIP LOCKED)";
+    let queued = db.change(requeue, &[&now.as_millis(), &ids]).await?;
+    lead(db, &ids).await?;
+    Ok(queued)
+}
+
+/// Messages as they are handed to a worker, in the order of their numbers here.
+pub(super) async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claimed>, Fault> {
+    let read = "SELECT m.id, m.fence, m.line, m.body, m.queued, m.lookups, m.restored,
+                (SELECT p.id FROM civic_messaging.part AS p WHERE p.message = m.id
+                 ORDER BY p.gateway COLLATE \"C\", p.id COLLATE \"C\" LIMIT 1),
+                (SELECT l.address FROM civic_messaging.link AS l WHERE l.line = m.line AND l.previous = m.recipient),
+                m.digest, m.fallback,
+                EXISTS (SELECT 1 FROM civic_messaging.decision WHERE message = m.id AND decision = 'opt_out'), m.lane,
+                m.priority
+         FROM civic_messaging.message AS m WHERE m.id = ANY ($1) ORDER BY array_position($1, m.id)";
+    let tries =
+        "SELECT gateway, account, begun, message, outcome IS NOT DISTINCT FROM 'unknown', passing, ended IS NULL,
+                outcome IS NOT DISTINCT FROM 'suspended', bound, reference
+         FROM civic_messaging.attempt WHERE message = ANY ($1) ORDER BY message, n";
+    let mut attempts = HashMap::<i64, Vec<Attempt>>::new();
+    for of in db.rows(tries, &[&ids]).await? {
+        let (gateway, account, at) = (of.try_get(0)?, of.try_get(1)?, moment(&of, 2)?);
+        let (doubted, passing, died) = (of.try_get(4)?, of.try_get(5)?, of.try_get(6)?);
+        let (suspended, bound, reference) = (of.try_get(7)?, of.try_get(8)?, of.try_get(9)?);
+        let attempt = Attempt { gateway, account, at, reference, doubted, passing, died, suspended, bound };
+        attempts.entry(of.try_get(3)?).or_default().push(attempt);
+    }
+    let mut claimed = Vec::with_capacity(ids.len());
+    for row in db.rows(read, &[&ids]).await? {
+        let id: i64 = row.try_get(0)?;
+        let (message, damaged) = message_of(row.try_get(3)?, row.try_get(10)?, row.try_get(9)?);
+        claimed.push(Claimed {
+            hold: Hold { id: Id(id), fence: row.try_get(1)? },
+            line: row.try_get(2)?,
+            lane: row.try_get(12)?,
+            class: u8::try_from(row.try_get::<_, i16>(13)?).unwrap_or(PRIORITY_LAST),
+            message,
+            damaged,
+            opted_out: row.try_get(11)?,
+            queued: moment(&row, 4)?,
+            attempts: attempts.remove(&id).unwrap_or_default(),
+            lookups: count(&row, 5)?,
+            restored: row.try_get::<_, Option<i64>>(6)?.map(Timestamp::from_millis),
+            gateway_id: row.try_get::<_, Option<String>>(7)?.map(MessageId::from),
+            moved_to: row.try_get::<_, Option<&str>>(8)?.and_then(|address| serde_json::from_str(address).ok()),
+        });
+    }
+    Ok(claimed)
+}

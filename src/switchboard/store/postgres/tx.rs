@@ -1,0 +1,643 @@
+//! The statements of the rules. What one thread does in the file of SQLite, the locks of rows and of names do here.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use tokio_postgres::Row;
+use tokio_postgres::types::{FromSql, ToSql};
+
+use super::super::super::engine::Bell;
+use super::super::super::fallback::First;
+use super::super::super::flow::Tx;
+use super::super::super::lanes::lane;
+use super::super::super::outbox::{self, PRIORITY_LAST, State, Status};
+use super::super::super::record::{
+    DeliveryRow, End, EventFilter, EventRow, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK, Handed, Hold,
+    Incoming, LinkRow, MessageRow, New, PutOff, RESTORED, Settle, What, Written, rung_of,
+};
+use super::claim::{lead, lock_conversation};
+use super::session::{Fault, Session};
+use super::{count, file, indexed, moment, state, statuses, text};
+use crate::channel::Cursor;
+use crate::clock::Timestamp;
+use crate::event::Event;
+use crate::id::{Digest, MessageId};
+use crate::policy::Reason;
+
+impl Session {
+    async fn put(&self, sql: &'static str, with: &[&(dyn ToSql + Sync)]) -> Result<(), Fault> {
+        self.change(sql, with).await.map(drop)
+    }
+}
+
+impl Tx for Session {
+    type Error = Fault;
+
+    fn name<'a>(&self, name: &'a str) -> Cow<'a, str> {
+        indexed(name)
+    }
+
+    async fn insert_message(
+        &self,
+        new: &New,
+        written: &Written,
+        instead_of: Option<i64>,
+    ) -> Result<Option<i64>, Fault> {
+        let (line, key, to) = (indexed(&new.line), indexed(&new.key), text(new.message.to.expose()));
+        let planned = new.state() == State::Deferred;
+        // It waits for another that writes the same key at this moment, and then leaves it alone. Behind what is as urgent it
+        // is no head; what is less urgent and not on its way it takes the place of.
+        let insert = "WITH first AS (
+                 SELECT id, priority FROM civic_messaging.message
+                 WHERE conversation = hashtextextended($1 || chr(10) || $3, 0) AND NOT $16
+                   AND NOT planned AND phase IN ('queued', 'deferred', 'claimed', 'unknown')
+                 ORDER BY priority, seq LIMIT 1),
+             free AS (
+                 SELECT first.id FROM first WHERE first.priority > $6 AND NOT EXISTS (
+                     SELECT 1 FROM civic_messaging.message
+                     WHERE conversation = hashtextextended($1 || chr(10) || $3, 0) AND phase = 'claimed')),
+             behind AS (
+                 UPDATE civic_messaging.message AS m SET head = FALSE FROM free
+                 WHERE m.id = free.id AND m.phase IN ('queued', 'deferred', 'unknown') RETURNING m.id)
+             INSERT INTO civic_messaging.message
+                 (line, key, recipient, body, digest, priority, state, due, queued, fallback, fallback_due, instead_of,
+                  reason, fallback_recipient, lane, planned, head)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+                     NOT $16 AND (NOT EXISTS (SELECT 1 FROM first) OR EXISTS (SELECT 1 FROM behind)))
+             ON CONFLICT (key, line) DO NOTHING RETURNING id";
+        lock_conversation(self, &line, &to).await?;
+        let words = new.deferred.as_ref().map(ToString::to_string);
+        let row = self
+            .row(
+                insert,
+                &[
+                    &line,
+                    &key,
+                    &to,
+                    &written.body,
+                    &written.digest,
+                    &i16::from(new.priority),
+                    &new.state().as_str(),
+                    &new.due.as_millis(),
+                    &new.now.as_millis(),
+                    &written.fallback,
+                    &new.fallback_due().map(Timestamp::as_millis),
+                    &instead_of,
+                    &words.as_deref().map(text),
+                    &new.fallback.as_ref().map(|fallback| text(fallback.message.to.expose())),
+                    &lane(&line, &new.message.to),
+                    &planned,
+                ],
+            )
+            .await?;
+        if row.is_none() {
+            // Nobody lost their place to it.
+            lead(self, &[self.message_by_key(&line, &key).await?.0]).await?;
+        } else if !planned {
+            self.rings(Bell::ToSend);
+        }
+        first(row.as_ref())
+    }
+
+    async fn insert_files(&self, id: i64, files: &BTreeSet<String>) -> Result<(), Fault> {
+        let insert = "INSERT INTO civic_messaging.message_file (sha256, message) SELECT unnest($1::text[]), $2";
+        self.put(insert, &[&files.iter().collect::<Vec<_>>(), &id]).await
+    }
+
+    async fn message_by_key(&self, line: &str, key: &str) -> Result<(i64, Written), Fault> {
+        let of = "SELECT id, digest, body, fallback FROM civic_messaging.message WHERE line = $1 AND key = $2";
+        let row = self.row(of, &[&indexed(line), &indexed(key)]).await?.ok_or(Fault::Unreadable)?;
+        let (digest, body, fallback) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+        Ok((row.try_get(0)?, Written { body, fallback, digest, files: BTreeSet::new() }))
+    }
+
+    async fn message(&self, id: i64, fence: Option<i64>) -> Result<Option<MessageRow>, Fault> {
+        let lock = "SELECT pg_advisory_xact_lock(conversation) FROM civic_messaging.message
+             WHERE id = $1 AND ($2::bigint IS NULL OR fence = $2)";
+        let of = "SELECT line, recipient, priority, state, delivery, attempts FROM civic_messaging.message
+             WHERE id = $1 AND ($2::bigint IS NULL OR fence = $2) FOR UPDATE";
+        self.rows(lock, &[&id, &fence]).await?;
+        let Some(row) = self.row(of, &[&id, &fence]).await? else { return Ok(None) };
+        let priority = u8::try_from(row.try_get::<_, i16>(2)?).unwrap_or(PRIORITY_LAST);
+        let (line, recipient, state) = (row.try_get(0)?, row.try_get(1)?, state(&row, 3)?);
+        let (delivery, attempts) = (row.try_get(4)?, row.try_get(5)?);
+        Ok(Some(MessageRow { line, recipient, priority, state, delivery, attempts }))
+    }
+
+    async fn held(&self, hold: Hold) -> Result<Option<MessageRow>, Fault> {
+        let row = self.message(hold.id.0, Some(hold.fence)).await?;
+        Ok(row.filter(|row| matches!(row.state, State::Claimed | State::Sending)))
+    }
+
+    async fn set_off(&self, id: i64, off: &PutOff) -> Result<(), Fault> {
+        let set = "UPDATE civic_messaging.message
+             SET state = 'deferred', due = $2, reason = $3, planned = $4, lease = NULL, head = FALSE WHERE id = $1";
+        self.put(set, &[&id, &off.until.as_millis(), &off.why, &off.planned]).await
+    }
+
+    async fn lead(&self, id: i64) -> Result<(), Fault> {
+        lead(self, &[id]).await
+    }
+
+    async fn lead_all(&self) -> Result<(), Fault> {
+        let waiting = "SELECT id FROM civic_messaging.message WHERE phase = 'deferred' AND NOT planned";
+        lead(self, &all(&self.rows(waiting, &[]).await?)?).await
+    }
+
+    async fn decided_since(&self, id: i64, decision: &str, why: &Reason) -> Result<Option<Timestamp>, Fault> {
+        let since = "SELECT min(at) FROM civic_messaging.decision WHERE message = $1 AND decision = $2 AND rule = $3";
+        let row = self.row(since, &[&id, &decision, &text(why.rule())]).await?.ok_or(Fault::Unreadable)?;
+        Ok(row.try_get::<_, Option<i64>>(0)?.map(Timestamp::from_millis))
+    }
+
+    async fn set_state(&self, id: i64, delivery: Option<&str>, planned: bool, settled: &Settle) -> Result<(), Fault> {
+        let set = "UPDATE civic_messaging.message
+             SET state = $2, due = $3, reason = $4, lease = NULL, settled = $5, delivery = $6,
+                 fallback_due = CASE WHEN fallback_due > $7 THEN $8 ELSE fallback_due END,
+                 head = FALSE, planned = $9, seq = CASE seq WHEN 0 THEN id ELSE seq END
+             WHERE id = $1";
+        let (at, looked_at) = (settled.settled().map(Timestamp::as_millis), settled.looked_at(delivery));
+        let (due, reason) = (settled.due.map(Timestamp::as_millis), settled.reason.as_deref().map(text));
+        let (looked_at, now) = (looked_at.map(Timestamp::as_millis), settled.now.as_millis());
+        self.change(set, &[&id, &settled.state.as_str(), &due, &reason, &at, &delivery, &looked_at, &now, &planned])
+            .await?;
+        if settled.state == State::Queued {
+            self.rings(Bell::ToSend);
+        }
+        Ok(())
+    }
+
+    async fn set_delivery(
+        &self,
+        id: i64,
+        delivery: &str,
+        failed: bool,
+        arrived: bool,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
+        let set = "UPDATE civic_messaging.message
+             SET delivery = $2,
+                 fallback_due = CASE WHEN $5 THEN NULL WHEN $3 AND fallback_due > $4 THEN $4 ELSE fallback_due END
+             WHERE id = $1";
+        self.put(set, &[&id, &delivery, &failed, &now.as_millis(), &arrived]).await
+    }
+
+    async fn doubt_since(&self, at: Timestamp, now: Timestamp) -> Result<u64, Fault> {
+        let doubt = "UPDATE civic_messaging.message
+             SET state = 'unknown', due = $2, lookups = 0, lease = NULL, reason = $3, restored = $1, planned = FALSE,
+                 head = FALSE, seq = CASE seq WHEN 0 THEN id ELSE seq END
+             WHERE state IN ('queued', 'claimed', 'sending') OR state = 'deferred' AND due <= $4";
+        let look_up = now.plus(outbox::RESTORED_LOOK_UP).as_millis();
+        self.change(doubt, &[&at.as_millis(), &look_up, &RESTORED, &now.as_millis()]).await
+    }
+
+    async fn end_attempt(&self, id: i64, n: i32, end: &End) -> Result<(), Fault> {
+        let set = "UPDATE civic_messaging.attempt
+             SET ended = $3, outcome = $4, kind = $5, code = $6, passing = $7, segments = $8, price = $9, currency = $10,
+                 bound = $11
+             WHERE message = $1 AND n = $2 AND outcome IS NULL";
+        let (code, segments) = (end.code.as_deref().map(text), end.segments.and_then(|n| i32::try_from(n).ok()));
+        let price = end.price.as_ref().map(|price| price.micros);
+        let currency = end.price.as_ref().map(|price| text(price.currency.as_str()));
+        let End { outcome, kind, passing, bound, .. } = end;
+        let now = end.now.as_millis();
+        self.put(set, &[&id, &n, &now, outcome, kind, &code, passing, &segments, &price, &currency, bound]).await
+    }
+
+    async fn end_unknown(&self, id: i64) -> Result<(), Fault> {
+        let set = "UPDATE civic_messaging.attempt SET outcome = 'unknown' WHERE message = $1 AND outcome IS NULL";
+        self.put(set, &[&id]).await
+    }
+
+    async fn has_unknown_attempt(&self, id: i64) -> Result<bool, Fault> {
+        let unknown = "SELECT 1 FROM civic_messaging.attempt WHERE message = $1 AND outcome = 'unknown' LIMIT 1";
+        Ok(self.row(unknown, &[&id]).await?.is_some())
+    }
+
+    async fn insert_decision(&self, id: i64, decision: &str, why: &Reason, at: Timestamp) -> Result<(), Fault> {
+        let insert = "INSERT INTO civic_messaging.decision (message, at, decision, rule, reason)
+             VALUES ($1, $2, $3, $4, $5)";
+        let (rule, words) = (text(why.rule()), why.to_string());
+        self.put(insert, &[&id, &at.as_millis(), &decision, &rule, &text(&words)]).await
+    }
+
+    async fn insert_part(&self, id: i64, n: i32, part: &MessageId) -> Result<(), Fault> {
+        let insert = "INSERT INTO civic_messaging.part (gateway, account, id, message)
+             SELECT gateway, account, $3, message FROM civic_messaging.attempt WHERE message = $1 AND n = $2
+             ON CONFLICT DO NOTHING";
+        self.put(insert, &[&id, &n, &indexed(part.as_str())]).await
+    }
+
+    async fn insert_part_of(&self, of: &DeliveryRow<'_>, id: i64) -> Result<(), Fault> {
+        let insert = "INSERT INTO civic_messaging.part (gateway, account, id, message) VALUES ($1, $2, $3, $4)
+             ON CONFLICT DO NOTHING";
+        self.put(insert, &[&indexed(of.gateway), &text(of.account), &of.id.map(indexed), &id]).await
+    }
+
+    async fn lock_deliveries(&self, events: &[Incoming]) -> Result<(), Fault> {
+        let mut names = Vec::new();
+        for incoming in events {
+            if let Event::Delivery(delivery) = &incoming.event {
+                names.extend(delivery.id().map(|id| by_id(&delivery.envelope.gateway, id.as_str())));
+                names.extend(delivery.key().map(by_key));
+            }
+        }
+        lock_names(self, &names).await
+    }
+
+    async fn lock_message(&self, id: i64, parts: &[MessageId]) -> Result<(), Fault> {
+        let of = "SELECT key, (SELECT gateway FROM civic_messaging.attempt WHERE message = $1 ORDER BY n DESC LIMIT 1),
+                 ARRAY(SELECT reference FROM civic_messaging.attempt WHERE message = $1 AND reference IS NOT NULL)
+             FROM civic_messaging.message WHERE id = $1";
+        let Some(row) = self.row(of, &[&id]).await? else { return Ok(()) };
+        let gateway = row.try_get::<_, Option<&str>>(1)?.unwrap_or_default();
+        let parts = parts.iter().map(|part| by_id(gateway, part.as_str()));
+        let references: Vec<&str> = row.try_get(2)?;
+        let names: Vec<_> = parts.chain(references.into_iter().chain([row.try_get(0)?]).map(by_key)).collect();
+        lock_names(self, &names).await
+    }
+
+    async fn message_of_delivery(&self, of: &DeliveryRow<'_>) -> Result<Option<i64>, Fault> {
+        let message = "SELECT message FROM (
+                 SELECT 1 AS n, message FROM civic_messaging.part WHERE gateway = $1 AND account = $4 AND id = $2
+                 UNION ALL
+                 SELECT 2, message FROM civic_messaging.attempt WHERE reference = $3 AND gateway = $1 AND account = $4
+                 UNION ALL
+                 SELECT 3, m.id FROM civic_messaging.message AS m
+                 JOIN civic_messaging.attempt AS a ON a.message = m.id AND a.gateway = $1 AND a.account = $4
+                 WHERE m.key = $3) AS found
+             ORDER BY n, message LIMIT 1";
+        let (gateway, account) = (indexed(of.gateway), text(of.account));
+        first(self.row(message, &[&gateway, &of.id.map(indexed), &of.key.map(indexed), &account]).await?.as_ref())
+    }
+
+    async fn accepted_until(
+        &self,
+        line: Option<&str>,
+        person: &str,
+        of: &DeliveryRow<'_>,
+        at: Timestamp,
+    ) -> Result<Vec<i64>, Fault> {
+        // Ordered, so that two that cross do not wait for each other.
+        let had = "SELECT m.id FROM civic_messaging.message AS m
+             JOIN civic_messaging.attempt AS a ON a.message = m.id AND a.n = m.attempts
+             WHERE m.conversation = hashtextextended($1 || chr(10) || $2, 0) AND m.recipient = $2
+               AND m.state = 'accepted' AND a.gateway = $3 AND a.account = $4 AND a.begun <= $5
+             ORDER BY m.id";
+        let (gateway, account) = (indexed(of.gateway), text(of.account));
+        all(&self.rows(had, &[&line.map(indexed), &text(person), &gateway, &account, &at.as_millis()]).await?)
+    }
+
+    async fn insert_early(&self, of: &DeliveryRow<'_>, receipt: &str, at: Timestamp) -> Result<(), Fault> {
+        let insert = "INSERT INTO civic_messaging.early (gateway, account, id, key, delivery, at)
+             VALUES ($1, $2, $3, $4, $5, $6)";
+        let (gateway, account) = (indexed(of.gateway), text(of.account));
+        let (id, key) = (of.id.map(indexed), of.key.map(indexed));
+        self.put(insert, &[&gateway, &account, &id, &key, &receipt, &at.as_millis()]).await
+    }
+
+    async fn take_early(&self, id: i64) -> Result<Vec<String>, Fault> {
+        let early = "DELETE FROM civic_messaging.early WHERE n IN (
+                 SELECT e.n FROM civic_messaging.part AS p
+                 JOIN civic_messaging.early AS e ON e.gateway = p.gateway AND e.account = p.account AND e.id = p.id
+                 WHERE p.message = $1
+                 UNION
+                 SELECT e.n FROM civic_messaging.message AS m JOIN civic_messaging.attempt AS a ON a.message = m.id
+                 JOIN civic_messaging.early AS e ON e.key = m.key AND e.gateway = a.gateway AND e.account = a.account
+                 WHERE m.id = $1
+                 UNION
+                 SELECT e.n FROM civic_messaging.attempt AS a
+                 JOIN civic_messaging.early AS e
+                     ON e.key = a.reference AND e.gateway = a.gateway AND e.account = a.account
+                 WHERE a.message = $1)
+             RETURNING delivery";
+        all(&self.rows(early, &[&id]).await?)
+    }
+
+    async fn insert_event(&self, event: &EventRow<'_>) -> Result<bool, Fault> {
+        let EventRow { dedupe, kind, body, files, taken_in, .. } = event;
+        let insert = "INSERT INTO civic_messaging.event (line, dedupe, kind, person, body, taken_in, lease)
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (dedupe) WHERE dedupe IS NOT NULL DO NOTHING RETURNING id";
+        let (line, person) = (event.line.map(indexed), event.person.map(indexed));
+        let (at, held_back) = (taken_in.as_millis(), (*files > 0).then(|| taken_in.plus(HELD_BACK).as_millis()));
+        let row = self.row(insert, &[&line, dedupe, kind, &person, body, &at, &held_back]).await?;
+        let Some(id) = first(row.as_ref())? else { return Ok(false) };
+        if *files > 0 {
+            let insert = "INSERT INTO civic_messaging.file (event, n, state, due)
+                 SELECT $1, n, 'waiting', $3 FROM generate_series(0, $2 - 1) AS n";
+            self.put(insert, &[&id, &i32::try_from(*files).unwrap_or(i32::MAX), &at]).await?;
+        }
+        self.rings(Bell::ToRead);
+        Ok(true)
+    }
+
+    async fn set_cursor(&self, channel: &str, place: &Cursor) -> Result<(), Fault> {
+        let set = "INSERT INTO civic_messaging.cursor (channel, place) VALUES ($1, $2)
+             ON CONFLICT (channel) DO UPDATE SET place = excluded.place";
+        self.put(set, &[&indexed(channel), &text(place.as_str())]).await
+    }
+
+    async fn next_events(
+        &self,
+        of: &EventFilter,
+        foreign: &[String],
+        now: Timestamp,
+        most: u32,
+    ) -> Result<Vec<Handed>, Fault> {
+        let (at, most) = (now.as_millis(), i64::from(most));
+        let rows = match of {
+            EventFilter::Line(line) => self.rows(NEXT_OF_LINE, &[&at, &most, &indexed(line)]).await?,
+            EventFilter::All { .. } if foreign.is_empty() => self.rows(NEXT_OF_ALL, &[&at, &most]).await?,
+            EventFilter::All { .. } => self.rows(NEXT_OF_OWN, &[&at, &most, &foreign]).await?,
+        };
+        rows.iter().map(handed).collect()
+    }
+
+    async fn hold_events(&self, events: &[Handed], until: Timestamp) -> Result<(), Fault> {
+        let hold = "UPDATE civic_messaging.event AS e SET lease = $3, attempts = taken.attempts
+             FROM unnest($1::bigint[], $2::int[]) AS taken (id, attempts) WHERE e.id = taken.id";
+        let ids: Vec<_> = events.iter().map(|event| event.id).collect();
+        let attempts: Vec<_> = events.iter().map(|event| event.attempts.cast_signed()).collect();
+        self.put(hold, &[&ids, &attempts, &until.as_millis()]).await
+    }
+
+    async fn park_events(&self, ids: &[i64], now: Timestamp) -> Result<(), Fault> {
+        let park = "UPDATE civic_messaging.event SET parked = $2 WHERE id = ANY ($1)";
+        self.put(park, &[&ids, &now.as_millis()]).await
+    }
+
+    async fn parked_events(
+        &self,
+        of: &EventFilter,
+        foreign: &[String],
+        after: i64,
+        most: u32,
+    ) -> Result<Vec<Handed>, Fault> {
+        let parked = "SELECT id, line, kind, body, attempts, taken_in FROM civic_messaging.event
+             WHERE acked IS NULL AND parked IS NOT NULL AND ($1::text IS NULL OR line = $1) AND id > $2
+               AND (line IS NULL OR line <> ALL ($4))
+             ORDER BY id LIMIT $3";
+        let line = match of {
+            EventFilter::Line(line) => Some(indexed(line)),
+            EventFilter::All { .. } => None,
+        };
+        self.rows(parked, &[&line, &after, &i64::from(most), &foreign]).await?.iter().map(handed).collect()
+    }
+
+    async fn ack_event(&self, id: i64, now: Timestamp) -> Result<(), Fault> {
+        let ack = "UPDATE civic_messaging.event SET acked = $2 WHERE id = $1 AND acked IS NULL";
+        self.put(ack, &[&id, &now.as_millis()]).await
+    }
+
+    async fn attended_since(&self, at: Timestamp) -> Result<Vec<String>, Fault> {
+        let attended = "SELECT id FROM civic_messaging.line WHERE attended > $1";
+        all(&self.rows(attended, &[&at.as_millis()]).await?)
+    }
+
+    async fn statuses(&self, ids: Vec<i64>) -> Result<Vec<Status>, Fault> {
+        Ok(statuses(self, ids).await?.into_iter().map(|(status, _)| status).collect())
+    }
+
+    async fn lock_links(&self, line: &str) -> Result<(), Fault> {
+        let lock = "SELECT pg_advisory_xact_lock(hashtextextended('civic_messaging.link' || chr(10) || $1, 0))";
+        self.rows(lock, &[&indexed(line)]).await.map(drop)
+    }
+
+    async fn link(&self, line: &str, previous: &str) -> Result<Option<LinkRow>, Fault> {
+        let of = "SELECT current, address, at FROM civic_messaging.link WHERE line = $1 AND previous = $2";
+        let Some(row) = self.row(of, &[&indexed(line), &indexed(previous)]).await? else { return Ok(None) };
+        Ok(Some(LinkRow { current: row.try_get(0)?, address: row.try_get(1)?, at: moment(&row, 2)? }))
+    }
+
+    async fn delete_link(&self, line: &str, previous: &str) -> Result<(), Fault> {
+        let delete = "DELETE FROM civic_messaging.link WHERE line = $1 AND previous = $2";
+        self.put(delete, &[&indexed(line), &indexed(previous)]).await
+    }
+
+    async fn move_links(&self, line: &str, from: &str, to: &LinkRow) -> Result<(), Fault> {
+        let lead = "UPDATE civic_messaging.link SET current = $3, address = $4 WHERE line = $1 AND current = $2";
+        self.put(lead, &[&indexed(line), &indexed(from), &indexed(&to.current), &to.address]).await
+    }
+
+    async fn set_link(&self, line: &str, previous: &str, to: &LinkRow) -> Result<(), Fault> {
+        let set = "INSERT INTO civic_messaging.link (line, previous, current, address, at) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (line, previous) DO UPDATE SET current = excluded.current, address = excluded.address,
+                 at = excluded.at";
+        let (line, previous, current) = (indexed(line), indexed(previous), indexed(&to.current));
+        self.put(set, &[&line, &previous, &current, &to.address, &to.at.as_millis()]).await
+    }
+
+    async fn names_of(&self, line: &str, names: &[String]) -> Result<Vec<String>, Fault> {
+        let of = "WITH now AS (
+                 SELECT unnest($2::text[]) AS person
+                 UNION SELECT current FROM civic_messaging.link WHERE line = $1 AND previous = ANY ($2))
+             SELECT person FROM now
+             UNION SELECT previous FROM civic_messaging.link
+             WHERE line = $1 AND current IN (SELECT person FROM now)";
+        let names: Vec<_> = names.iter().map(|name| text(name)).collect();
+        all(&self.rows(of, &[&indexed(line), &names]).await?)
+    }
+
+    async fn ended_by_opt_out(&self, line: &str, names: &[String], from: u8) -> Result<Vec<i64>, Fault> {
+        // Each by its index, and in one order, so that two that cross do not wait for each other.
+        let of = "SELECT id FROM civic_messaging.message
+             WHERE conversation
+                   = ANY (SELECT hashtextextended($1 || chr(10) || person, 0) FROM unnest($2::text[]) AS person)
+               AND line = $1 AND recipient = ANY ($2) AND priority >= $3
+               AND (settled IS NULL OR state = 'parked' OR fallback_due IS NOT NULL)
+             UNION SELECT id FROM civic_messaging.message
+             WHERE hashtextextended(fallback_recipient, 0)
+                   = ANY (SELECT hashtextextended(person, 0) FROM unnest($2::text[]) AS person)
+               AND line = $1 AND fallback_recipient = ANY ($2) AND priority >= $3 AND fallback_due IS NOT NULL
+             UNION SELECT instead.id FROM civic_messaging.message AS first
+             JOIN civic_messaging.message AS instead ON instead.instead_of = first.id
+             WHERE first.conversation
+                   = ANY (SELECT hashtextextended($1 || chr(10) || person, 0) FROM unnest($2::text[]) AS person)
+               AND first.line = $1 AND first.recipient = ANY ($2) AND instead.priority >= $3
+               AND instead.settled IS NULL
+             ORDER BY id";
+        all(&self.rows(of, &[&indexed(line), &names, &i16::from(from)]).await?)
+    }
+
+    async fn drop_fallbacks(&self, id: i64, line: &str, names: &[String], from: u8) -> Result<(), Fault> {
+        let drop_all = "UPDATE civic_messaging.message SET fallback_due = NULL
+             WHERE id IN (
+                 SELECT id FROM civic_messaging.message
+                 WHERE id = $4 OR fallback_due IS NOT NULL AND line = $1 AND recipient = ANY ($2) AND priority >= $3
+                   AND conversation
+                       = ANY (SELECT hashtextextended($1 || chr(10) || person, 0) FROM unnest($2::text[]) AS person)
+                 ORDER BY id FOR UPDATE)";
+        self.put(drop_all, &[&indexed(line), &names, &i16::from(from), &id]).await
+    }
+
+    async fn instead_of(&self, id: i64) -> Result<Option<i64>, Fault> {
+        let instead = "SELECT id FROM civic_messaging.message WHERE instead_of = $1";
+        first(self.row(instead, &[&id]).await?.as_ref())
+    }
+
+    async fn take_fallbacks(&self, by: Option<Timestamp>) -> Result<Vec<FallbackRow>, Fault> {
+        fallbacks(self, FALLING_HELD, by).await
+    }
+
+    async fn set_fallback(&self, id: i64, again: Option<Timestamp>, asked: bool) -> Result<(), Fault> {
+        let set = "UPDATE civic_messaging.message SET fallback_due = $2, lookups = lookups + $3 WHERE id = $1";
+        self.put(set, &[&id, &again.map(Timestamp::as_millis), &i32::from(asked)]).await
+    }
+
+    async fn is_removing(&self, sha256: &Digest) -> Result<bool, Fault> {
+        file::lock(self, std::slice::from_ref(sha256)).await?;
+        let removing = "SELECT 1 FROM civic_messaging.file WHERE sha256 = $1 AND state = 'removing' LIMIT 1";
+        Ok(self.row(removing, &[&sha256.to_string()]).await?.is_some())
+    }
+
+    async fn set_file(&self, hold: FileHold, file: &FileRow<'_>) -> Result<bool, Fault> {
+        let set = "UPDATE civic_messaging.file
+             SET state = $4, due = $5, sha256 = $6, len = $7, mime = $8, reason = $9
+             WHERE event = $1 AND n = $2 AND tries = $3 AND state IN ('fetching', 'held')";
+        let (FileHold { event, n, tries }, FileRow { state, due, stored, reason }) = (hold, file);
+        let (due, reason) = (due.map(Timestamp::as_millis), reason.map(text));
+        let sha256 = stored.map(|file| file.sha256.to_string());
+        let len = stored.map(|file| i64::try_from(file.len).unwrap_or(i64::MAX));
+        let mime = stored.map(|file| text(&file.mime));
+        // Of two files of one event that come at the same moment, the later one has to see the other.
+        self.row("SELECT 1 FROM civic_messaging.event WHERE id = $1 FOR UPDATE", &[&event]).await?;
+        let set = self.change(set, &[&event, &n, &tries, state, &due, &sha256, &len, &mime, &reason]).await?;
+        // Not one that somebody has taken since.
+        let release = "UPDATE civic_messaging.event SET lease = NULL
+             WHERE id = $1 AND acked IS NULL AND lease = taken_in + $2 AND NOT EXISTS (
+                 SELECT 1 FROM civic_messaging.file WHERE event = $1 AND state IN ('waiting', 'fetching'))";
+        let held_back = i64::try_from(HELD_BACK.as_millis()).unwrap_or(i64::MAX);
+        self.put(release, &[&event, &held_back]).await?;
+        Ok(set == 1)
+    }
+}
+
+/// The events that nobody holds, and that wait behind no failing one of their person.
+macro_rules! open_events {
+    ($of:literal) => {
+        concat!(
+            "acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= $1) ",
+            $of,
+            " AND NOT EXISTS (SELECT 1 FROM civic_messaging.event AS f WHERE f.acked IS NULL AND f.parked IS NULL
+                              AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)"
+        )
+    };
+}
+
+/// Who takes one at this moment has locked it.
+const NEXT_OF_ALL: &str = concat!(
+    "SELECT id, line, kind, body, attempts, taken_in FROM civic_messaging.event AS e WHERE ",
+    open_events!(""),
+    " ORDER BY id LIMIT $2 FOR UPDATE OF e SKIP LOCKED"
+);
+const NEXT_OF_LINE: &str = concat!(
+    "SELECT id, line, kind, body, attempts, taken_in FROM civic_messaging.event AS e WHERE ",
+    open_events!("AND line = $3"),
+    " ORDER BY id LIMIT $2 FOR UPDATE OF e SKIP LOCKED"
+);
+
+/// Of all lines but these, line by line, so that what is left to others is not gone through; and of each a few more than are
+/// wanted, for some may be locked.
+const NEXT_OF_OWN: &str = concat!(
+    "WITH RECURSIVE lines (line) AS (
+         (SELECT line FROM civic_messaging.event WHERE acked IS NULL AND parked IS NULL AND line IS NOT NULL
+          ORDER BY line LIMIT 1)
+         UNION ALL
+         SELECT (SELECT n.line FROM civic_messaging.event AS n
+                 WHERE n.acked IS NULL AND n.parked IS NULL AND n.line > lines.line ORDER BY n.line LIMIT 1)
+         FROM lines WHERE lines.line IS NOT NULL),
+     found AS MATERIALIZED (
+         SELECT of_line.id FROM lines, LATERAL (
+             SELECT id FROM civic_messaging.event AS e WHERE ",
+    open_events!("AND e.line = lines.line"),
+    "        ORDER BY id LIMIT $2::bigint + 32) AS of_line
+         WHERE lines.line IS NOT NULL AND lines.line <> ALL ($3)
+         UNION ALL (SELECT id FROM civic_messaging.event AS e WHERE ",
+    open_events!("AND e.line IS NULL"),
+    "    ORDER BY id LIMIT $2::bigint + 32))
+     SELECT id, line, kind, body, attempts, taken_in FROM civic_messaging.event AS e
+     WHERE id IN (SELECT found.id FROM found) AND acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= $1)
+     ORDER BY id LIMIT $2 FOR UPDATE OF e SKIP LOCKED"
+);
+
+/// The number in a row.
+fn first(row: Option<&Row>) -> Result<Option<i64>, Fault> {
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
+
+/// The first column of all rows.
+fn all<'a, T: FromSql<'a>>(rows: &'a [Row]) -> Result<Vec<T>, Fault> {
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+}
+
+/// Reads an event that is handed out.
+fn handed(row: &Row) -> Result<Handed, Fault> {
+    let what = What::read(row.try_get(2)?, row.try_get(3)?);
+    let (attempts, taken_in) = (row.try_get::<_, i32>(4)?.unsigned_abs(), moment(row, 5)?);
+    Ok(Handed { id: row.try_get(0)?, line: row.try_get(1)?, what, attempts, taken_in })
+}
+
+/// The messages whose fallbacks are to be looked at by a moment, or all that have one.
+macro_rules! with_fallback {
+    ($lock:literal) => {
+        concat!(
+            "SELECT id, line, key, fallback, state, delivery, restored IS NOT NULL,
+                EXISTS (SELECT 1 FROM civic_messaging.attempt WHERE message = m.id AND outcome = 'unknown')
+                OR EXISTS (SELECT 1 FROM civic_messaging.part WHERE message = m.id),
+                EXISTS (SELECT 1 FROM civic_messaging.attempt WHERE message = m.id AND kind = 'opted_out')
+                OR EXISTS (SELECT 1 FROM civic_messaging.decision WHERE message = m.id AND decision = 'opt_out'), lookups,
+                EXISTS (SELECT 1 FROM civic_messaging.decision WHERE message = m.id AND decision = 'refuse')
+             FROM civic_messaging.message AS m
+             WHERE fallback_due IS NOT NULL AND ($1::bigint IS NULL OR fallback_due <= $1)
+             ORDER BY fallback_due, id LIMIT $2",
+            $lock
+        )
+    };
+}
+
+/// They are read, and left to whoever holds them.
+pub(super) const FALLING: &str = with_fallback!("");
+
+/// They are held: what another looks at is left to it.
+const FALLING_HELD: &str = with_fallback!(" FOR UPDATE SKIP LOCKED");
+
+pub(super) async fn fallbacks(
+    db: &Session,
+    due: &'static str,
+    by: Option<Timestamp>,
+) -> Result<Vec<FallbackRow>, Fault> {
+    let most = by.map(|_| i64::from(FALLBACKS_MAX));
+    let mut due_now = Vec::new();
+    for row in db.rows(due, &[&by.map(Timestamp::as_millis), &most]).await? {
+        let delivery = row.try_get::<_, Option<&str>>(5)?.and_then(rung_of);
+        let restored = row.try_get(6)?;
+        let doubted = restored || row.try_get(7)?;
+        let (state, opted_out, refused) = (state(&row, 4)?, row.try_get(8)?, row.try_get(10)?);
+        let first = First { state, delivery, doubted, opted_out, refused, restored };
+        let fallback = serde_json::from_str(row.try_get(3)?).ok();
+        let (id, line, key, lookups) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, count(&row, 9)?);
+        due_now.push(FallbackRow { id, line, key, lookups, fallback, first });
+    }
+    Ok(due_now)
+}
+
+/// Locks these names until the end of the transaction. Who writes down that a message has an id or a key, and who looks
+/// for one, would else do so at the same moment, neither to be seen by the other: and the delivery would lie among the
+/// early ones for ever. They are locks on 256 places, so that a page of thousands does not use up those of the server.
+async fn lock_names(db: &Session, names: &[String]) -> Result<(), Fault> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let lock = "SELECT pg_advisory_xact_lock(1667854963, place) FROM (
+             SELECT DISTINCT (hashtextextended(name, 0) & 255)::int AS place FROM unnest($1::text[]) AS name
+             ORDER BY place) AS places";
+    db.rows(lock, &[&names]).await.map(drop)
+}
+
+fn by_id(gateway: &str, id: &str) -> String {
+    text(&format!("id\n{gateway}\n{id}")).into_owned()
+}
+
+fn by_key(key: &str) -> String {
+    format!("key\n{}", indexed(key))
+}

@@ -1,0 +1,276 @@
+//! Claims, and the order of conversations.
+//!
+//! One worker process holds the file, so its claims are kept in memory: what is written down is the order of each
+//! conversation, of which one message is the head, and what is being sent.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::super::super::lanes::Rooms;
+use super::super::super::outbox::{Id, PRIORITY_LAST, State};
+use super::super::super::record::{Attempt, Claimed, Hold, Written, message_of};
+use crate::clock::Timestamp;
+use crate::id::MessageId;
+
+/// How many messages of each class whose time has come enter the order of their conversations at once.
+const PLACED_MAX: u32 = 64;
+
+/// The claims of the worker.
+#[derive(Clone, Debug, Default)]
+pub(super) struct InMemory {
+    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
+    claims: Arc<Mutex<Table>>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    of: HashMap<i64, InMemoryClaim>,
+    /// The last fencing token: each is given out once.
+    fence: i64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct InMemoryClaim {
+    fence: i64,
+    lease: Timestamp,
+}
+
+impl InMemory {
+    /// Claims a message, and returns its fencing token.
+    pub(super) fn claim(&self, read: Hold, lease: Timestamp) -> i64 {
+        let mut claims = self.lock();
+        claims.fence = claims.fence.max(read.fence) + 1;
+        let fence = claims.fence;
+        claims.of.insert(read.id.0, InMemoryClaim { fence, lease });
+        fence
+    }
+
+    /// Returns until when a claim lasts, if it is the last one of its message and has not lapsed.
+    pub(super) fn lease_of(&self, hold: Hold, now: Timestamp) -> Option<Timestamp> {
+        let claim = self.lock().of.get(&hold.id.0).copied()?;
+        (claim.fence == hold.fence && claim.lease > now).then_some(claim.lease)
+    }
+
+    /// Ends a claim, and returns `true` if it was the last one of its message.
+    pub(super) fn end(&self, hold: Hold) -> bool {
+        let mut claims = self.lock();
+        let is_last = claims.of.get(&hold.id.0).is_some_and(|claim| claim.fence == hold.fence);
+        if is_last {
+            claims.of.remove(&hold.id.0);
+        }
+        is_last
+    }
+
+    /// Ends the claims that have lapsed, or all, and returns how many there were.
+    pub(super) fn lapse(&self, now: Timestamp, all: bool) -> u64 {
+        let mut claims = self.lock();
+        let before = claims.of.len();
+        claims.of.retain(|_, claim| claim.lease > now && !all);
+        (before - claims.of.len()) as u64
+    }
+
+    fn is_claimed(&self, id: i64, now: Timestamp) -> bool {
+        self.lock().of.get(&id).is_some_and(|claim| claim.lease > now)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What may be claimed, and what else there is.
+pub(super) struct Found {
+    pub(super) heads: Vec<Held>,
+    pub(super) next_due: Option<Timestamp>,
+}
+
+/// Finds the heads that are due: lane by lane and class by class, and never by going through what waits.
+pub(super) fn find(db: &Connection, now: Timestamp, rooms: &Rooms, claims: &InMemory) -> rusqlite::Result<Found> {
+    let mut next_due = place(db, now)?;
+    let mut heads = Vec::new();
+    let mut next = db.prepare_cached(
+        "SELECT lane, priority FROM message INDEXED BY message_head
+         WHERE head AND (lane, priority) > (?1, ?2) ORDER BY lane, priority LIMIT 1",
+    )?;
+    let mut due = db.prepare_cached(
+        "SELECT id, due, state FROM message INDEXED BY message_head
+         WHERE head AND lane = ?1 AND priority = ?2 ORDER BY due, id",
+    )?;
+    let mut last = (String::new(), -1_i64);
+    loop {
+        let pair = next.query_row((&last.0, last.1), |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let Some(pair) = pair else { break };
+        last = pair;
+        let (lane, class) = (&last.0, u8::try_from(last.1).unwrap_or(PRIORITY_LAST));
+        // Nobody else is there to serve another line.
+        let mut room = if rooms.serves(lane) { rooms.of(lane, class) } else { 1 };
+        if room == 0 {
+            continue;
+        }
+        let mut rows = due.query((lane, last.1))?;
+        while let Some(row) = rows.next()? {
+            let (id, at): (i64, Timestamp) = (row.get(0)?, row.get::<_, Option<_>>(1)?.unwrap_or(now));
+            if at > now {
+                next_due = Some(next_due.map_or(at, |next: Timestamp| next.min(at)));
+                break;
+            }
+            if room == 0 {
+                break;
+            }
+            // What is being sent is a head until it ends.
+            let waits = matches!(row.get(2)?, State::Queued | State::Deferred);
+            if waits && !claims.is_claimed(id, now) {
+                heads.push(read_held(db, id)?);
+                room -= 1;
+            }
+        }
+    }
+    Ok(Found { heads, next_due })
+}
+
+/// Puts what was planned for now into the order of its conversation, and returns when the next one is due.
+fn place(db: &Connection, now: Timestamp) -> rusqlite::Result<Option<Timestamp>> {
+    let mut planned = db.prepare_cached(
+        "SELECT id, due FROM message INDEXED BY message_planned WHERE planned AND priority = ?1 ORDER BY due, id LIMIT ?2",
+    )?;
+    let mut next: Option<Timestamp> = None;
+    for class in 0..=PRIORITY_LAST {
+        let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<Timestamp>>(1)?));
+        let planned = planned.query_map((class, PLACED_MAX), read)?.collect::<Result<Vec<_>, _>>()?;
+        let count = planned.len();
+        let mut placed = 0;
+        for (id, due) in planned {
+            if let Some(later) = due.filter(|due| *due > now) {
+                next = Some(next.map_or(later, |next| next.min(later)));
+                break;
+            }
+            db.prepare_cached("UPDATE message SET planned = 0, state = 'queued' WHERE id = ?1")?.execute((id,))?;
+            lead(db, id)?;
+            placed += 1;
+        }
+        // There may be more of them.
+        if placed == count && count == PLACED_MAX as usize {
+            next = Some(now);
+        }
+    }
+    Ok(next)
+}
+
+/// Makes the first message of a conversation its head, and no other: that of the conversation that this message is of. What
+/// is on its way, or may have gone, is waited for.
+pub(super) fn lead(db: &Connection, of: i64) -> rusqlite::Result<()> {
+    let mut first = db.prepare_cached(
+        "SELECT n.id, n.head, n.state FROM message AS m CROSS JOIN message AS n INDEXED BY message_open
+         ON n.line = m.line AND n.recipient = m.recipient AND n.settled IS NULL AND n.planned = 0
+         WHERE m.id = ?1 ORDER BY n.priority, n.id LIMIT 2",
+    )?;
+    let read = |row: &Row<'_>| {
+        let waits = matches!(row.get(2)?, State::Queued | State::Deferred);
+        Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?, waits))
+    };
+    let mut first = first.query_map((of,), read)?.collect::<Result<Vec<_>, _>>()?.into_iter();
+    let Some((id, is_head, waits)) = first.next() else { return Ok(()) };
+    if is_head {
+        return Ok(());
+    }
+    if waits && is_in_flight(db, of)? {
+        return Ok(());
+    }
+    let mut set = db.prepare_cached("UPDATE message SET head = ?2 WHERE id = ?1")?;
+    if let Some((second, true, true)) = first.next() {
+        set.execute((second, false))?;
+    }
+    if waits {
+        set.execute((id, true))?;
+    }
+    Ok(())
+}
+
+fn is_in_flight(db: &Connection, of: i64) -> rusqlite::Result<bool> {
+    let held = "SELECT EXISTS (SELECT 1 FROM message AS m CROSS JOIN message AS n INDEXED BY message_held
+         ON n.line = m.line AND n.recipient = m.recipient AND n.lease IS NOT NULL WHERE m.id = ?1)";
+    db.prepare_cached(held)?.query_row((of,), |row| row.get(0))
+}
+
+/// Finds the heads of all conversations anew.
+pub(super) fn lead_all(db: &Connection) -> rusqlite::Result<()> {
+    db.execute("UPDATE message SET head = 0 WHERE head", ())?;
+    let mut waiting =
+        db.prepare("SELECT min(id) FROM message WHERE settled IS NULL AND planned = 0 GROUP BY line, recipient")?;
+    let of = waiting.query_map((), |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
+    of.into_iter().try_for_each(|of| lead(db, of))
+}
+
+/// Notes that a send begins, if the message is still the head of its conversation.
+pub(super) fn begin(db: &Connection, hold: Hold, lease: Timestamp, attempt: &Attempt) -> rusqlite::Result<bool> {
+    let begun = db
+        .prepare_cached(
+            "UPDATE message SET state = 'sending', attempts = attempts + 1, fence = ?2, lease = ?3
+             WHERE id = ?1 AND fence < ?2 AND state IN ('queued', 'deferred') AND head",
+        )?
+        .execute((hold.id.0, hold.fence, lease))?;
+    if begun == 1 {
+        db.prepare_cached(
+            "INSERT INTO attempt (message, n, gateway, account, begun, reference)
+             VALUES (?1, (SELECT attempts FROM message WHERE id = ?1), ?2, ?3, ?4, ?5)",
+        )?
+        .execute((hold.id.0, &attempt.gateway, &attempt.account, attempt.at, &attempt.reference))?;
+    }
+    Ok(begun == 1)
+}
+
+/// A claimed message, whose words are still to be read.
+pub(super) struct Held {
+    claimed: Claimed,
+    written: Written,
+}
+
+impl Held {
+    pub(super) fn read(self) -> Claimed {
+        let Written { body, fallback, digest, .. } = &self.written;
+        let (message, damaged) = message_of(body, fallback.as_deref(), digest);
+        Claimed { message, damaged, ..self.claimed }
+    }
+}
+
+pub(super) fn read_held(db: &Connection, id: i64) -> rusqlite::Result<Held> {
+    let mut held = db.prepare_cached(
+        "SELECT line, body, fence, queued, lookups, restored, (SELECT id FROM part WHERE message = m.id LIMIT 1),
+                (SELECT address FROM link WHERE line = m.line AND previous = m.recipient), digest, fallback, attempts,
+                EXISTS (SELECT 1 FROM decision WHERE message = m.id AND decision = 'opt_out'), lane, priority
+         FROM message AS m WHERE id = ?1",
+    )?;
+    let mut attempts = db.prepare_cached(
+        "SELECT gateway, account, begun, outcome IS 'unknown', passing, ended IS NULL, outcome IS 'suspended', bound,
+                reference
+         FROM attempt WHERE message = ?1 ORDER BY n",
+    )?;
+    let read = |row: &Row<'_>| {
+        let (gateway, account, at, reference) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(8)?);
+        let (doubted, passing, died) = (row.get(3)?, row.get(4)?, row.get(5)?);
+        let (suspended, bound) = (row.get(6)?, row.get(7)?);
+        Ok(Attempt { gateway, account, at, reference, doubted, passing, died, suspended, bound })
+    };
+    held.query_row((id,), |row| {
+        let tried = row.get::<_, u32>(10)? > 0;
+        let claimed = Claimed {
+            hold: Hold { id: Id(id), fence: row.get(2)? },
+            line: row.get(0)?,
+            lane: row.get(12)?,
+            class: row.get(13)?,
+            message: None,
+            damaged: false,
+            opted_out: row.get(11)?,
+            queued: row.get(3)?,
+            attempts: if tried { attempts.query_map((id,), read)?.collect::<Result<_, _>>()? } else { Vec::new() },
+            lookups: row.get(4)?,
+            restored: row.get(5)?,
+            gateway_id: row.get::<_, Option<String>>(6)?.map(MessageId::from),
+            moved_to: row.get::<_, Option<String>>(7)?.and_then(|address| serde_json::from_str(&address).ok()),
+        };
+        let (body, fallback, digest) = (row.get(1)?, row.get(9)?, row.get(8)?);
+        Ok(Held { claimed, written: Written { body, fallback, digest, files: BTreeSet::new() } })
+    })
+}

@@ -1,0 +1,528 @@
+//! The statements of the rules: each is done at once, on the thread that writes.
+
+use std::collections::BTreeSet;
+use std::future::{Future, Ready, ready};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use rusqlite::{Connection, OptionalExtension, Params, Row, params};
+
+use super::super::super::fallback::First;
+use super::super::super::flow::Tx;
+use super::super::super::lanes::lane;
+use super::super::super::outbox::{self, State, Status};
+use super::super::super::record::{
+    DeliveryRow, End, EventFilter, EventRow, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK, Handed, Hold,
+    LinkRow, MessageRow, New, PutOff, RESTORED, Settle, What, Written, rung_of,
+};
+use super::{claim, status};
+use crate::channel::Cursor;
+use crate::clock::Timestamp;
+use crate::id::{Digest, MessageId};
+use crate::policy::Reason;
+
+/// A transaction.
+pub(super) struct Db<'a>(pub(super) &'a Connection);
+
+/// What stopped a rule.
+pub(super) struct Fault(pub(super) rusqlite::Error);
+
+impl From<serde_json::Error> for Fault {
+    fn from(error: serde_json::Error) -> Self {
+        Self(rusqlite::Error::ToSqlConversionFailure(error.into()))
+    }
+}
+
+/// A statement that is done.
+type Done<T> = Ready<Result<T, Fault>>;
+
+fn done<T>(done: rusqlite::Result<T>) -> Done<T> {
+    ready(done.map_err(Fault))
+}
+
+fn done_all<T>(work: impl FnOnce() -> rusqlite::Result<T>) -> Done<T> {
+    done(work())
+}
+
+/// Runs a rule to its end. It waits for nothing, since its statements are done when they return.
+pub(super) fn run<T>(rule: impl Future<Output = Result<T, Fault>>) -> rusqlite::Result<T> {
+    match pin!(rule).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(ran) => ran.map_err(|fault| fault.0),
+        Poll::Pending => Err(rusqlite::Error::InvalidQuery),
+    }
+}
+
+impl Db<'_> {
+    pub(super) fn change(&self, sql: &str, with: impl Params) -> rusqlite::Result<usize> {
+        self.0.prepare_cached(sql)?.execute(with)
+    }
+
+    fn put(&self, sql: &str, with: impl Params) -> Done<()> {
+        done(self.change(sql, with).map(|_| ()))
+    }
+
+    pub(super) fn row<T>(
+        &self,
+        sql: &str,
+        with: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Option<T>> {
+        self.0.prepare_cached(sql)?.query_row(with, read).optional()
+    }
+
+    fn has(&self, sql: &str, with: impl Params) -> Done<bool> {
+        done(self.row(sql, with, |_| Ok(())).map(|row| row.is_some()))
+    }
+
+    pub(super) fn rows<T>(
+        &self,
+        sql: &str,
+        with: impl Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Vec<T>> {
+        self.0.prepare_cached(sql)?.query_map(with, read)?.collect()
+    }
+
+    /// The messages whose fallbacks are to be looked at by a moment, or all that have one.
+    pub(super) fn fallbacks(&self, by: Option<Timestamp>) -> rusqlite::Result<Vec<FallbackRow>> {
+        let due = "SELECT id, line, key, fallback, state, delivery, restored IS NOT NULL,
+                EXISTS (SELECT 1 FROM attempt WHERE message = m.id AND outcome = 'unknown')
+                OR EXISTS (SELECT 1 FROM part WHERE message = m.id),
+                EXISTS (SELECT 1 FROM attempt WHERE message = m.id AND kind = 'opted_out')
+                OR EXISTS (SELECT 1 FROM decision WHERE message = m.id AND decision = 'opt_out'), lookups,
+                EXISTS (SELECT 1 FROM decision WHERE message = m.id AND decision = 'refuse')
+         FROM message AS m WHERE fallback_due IS NOT NULL AND (?1 IS NULL OR fallback_due <= ?1)
+         ORDER BY fallback_due LIMIT ?2";
+        let most = if by.is_some() { FALLBACKS_MAX } else { u32::MAX };
+        self.rows(due, (by, most), |row| {
+            let delivery = row.get::<_, Option<String>>(5)?.and_then(|rung| rung_of(&rung));
+            let restored = row.get(6)?;
+            let doubted = restored || row.get(7)?;
+            let (state, opted_out, refused) = (row.get(4)?, row.get(8)?, row.get(10)?);
+            let first = First { state, delivery, doubted, opted_out, refused, restored };
+            let fallback = serde_json::from_str(&row.get::<_, String>(3)?).ok();
+            let (id, line, key, lookups) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(9)?);
+            Ok(FallbackRow { id, line, key, lookups, fallback, first })
+        })
+    }
+
+    /// The oldest events that can be handed out: their ids.
+    fn open_events(
+        &self,
+        of: &EventFilter,
+        foreign: &[String],
+        now: Timestamp,
+        most: u32,
+    ) -> rusqlite::Result<Vec<i64>> {
+        let id = |row: &Row<'_>| row.get(0);
+        if let EventFilter::Line(line) = of {
+            return self.rows(NEXT_OF_LINE, (now, most, line), id);
+        }
+        if foreign.is_empty() {
+            return self.rows(NEXT_OF_ALL, (now, most), id);
+        }
+        // Line by line, so that what is left to others is not gone through.
+        let after = "SELECT min(line) FROM event WHERE acked IS NULL AND parked IS NULL AND line > ?1";
+        let (mut found, mut line) = (self.rows(NEXT_OF_NONE, (now, most), id)?, String::new());
+        while let Some(next) = self.row(after, (&line,), |row| row.get::<_, Option<String>>(0))?.flatten() {
+            line = next;
+            if !foreign.contains(&line) {
+                found.extend(self.rows(NEXT_OF_LINE, (now, most, &line), id)?);
+            }
+        }
+        found.sort_unstable();
+        found.truncate(most as usize);
+        Ok(found)
+    }
+}
+
+fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
+    let (line, recipient, priority) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    let (state, delivery, attempts) = (row.get(3)?, row.get(4)?, row.get(5)?);
+    Ok(MessageRow { line, recipient, priority, state, delivery, attempts })
+}
+
+/// Reads an event that is handed out.
+fn handed(row: &Row<'_>) -> rusqlite::Result<Handed> {
+    let what = What::read(&row.get::<_, String>(2)?, &row.get::<_, String>(3)?);
+    Ok(Handed { id: row.get(0)?, line: row.get(1)?, what, attempts: row.get(4)?, taken_in: row.get(5)? })
+}
+
+/// The events that nobody holds, and that wait behind no failing one of their person.
+macro_rules! open_events {
+    ($of:literal) => {
+        concat!(
+            "SELECT id FROM event AS e
+             WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= ?1) ",
+            $of,
+            " AND NOT EXISTS (SELECT 1 FROM event AS f WHERE f.acked IS NULL AND f.parked IS NULL
+                              AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
+             ORDER BY id LIMIT ?2"
+        )
+    };
+}
+
+/// Each by its index: one search for all of these would go through all that was ever acknowledged.
+const NEXT_OF_ALL: &str = open_events!("");
+const NEXT_OF_LINE: &str = open_events!("AND line = ?3");
+const NEXT_OF_NONE: &str = open_events!("AND line IS NULL");
+
+#[expect(refining_impl_trait, reason = "the trait is for stores that wait, too")]
+impl Tx for Db<'_> {
+    type Error = Fault;
+
+    fn insert_message(&self, new: &New, written: &Written, instead_of: Option<i64>) -> Done<Option<i64>> {
+        let insert = "INSERT INTO message
+                 (line, key, recipient, body, digest, priority, state, due, queued, fallback, fallback_due, instead_of,
+                  reason, fallback_recipient, lane, planned)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+             ON CONFLICT (key, line) DO NOTHING";
+        let planned = new.state() == State::Deferred;
+        let with = params![
+            new.line,
+            new.key,
+            new.message.to.expose(),
+            written.body,
+            written.digest,
+            new.priority,
+            new.state(),
+            new.due,
+            new.now,
+            written.fallback,
+            new.fallback_due(),
+            instead_of,
+            new.deferred.as_ref().map(ToString::to_string),
+            new.fallback.as_ref().map(|fallback| fallback.message.to.expose()),
+            lane(&new.line, &new.message.to),
+            planned
+        ];
+        done_all(|| {
+            if self.change(insert, with)? == 0 {
+                return Ok(None);
+            }
+            let id = self.0.last_insert_rowid();
+            if !planned {
+                claim::lead(self.0, id)?;
+            }
+            Ok(Some(id))
+        })
+    }
+
+    fn insert_files(&self, id: i64, files: &BTreeSet<String>) -> Done<()> {
+        let insert = "INSERT INTO message_file (sha256, message) VALUES (?1, ?2)";
+        done(files.iter().try_for_each(|sha256| self.change(insert, (sha256, id)).map(drop)))
+    }
+
+    fn message_by_key(&self, line: &str, key: &str) -> Done<(i64, Written)> {
+        let of = "SELECT id, digest, body, fallback FROM message WHERE line = ?1 AND key = ?2";
+        let read = |row: &Row<'_>| {
+            let (digest, body, fallback) = (row.get(1)?, row.get(2)?, row.get(3)?);
+            Ok((row.get(0)?, Written { body, fallback, digest, files: BTreeSet::new() }))
+        };
+        done(self.row(of, (line, key), read).and_then(|row| row.ok_or(rusqlite::Error::QueryReturnedNoRows)))
+    }
+
+    fn message(&self, id: i64, fence: Option<i64>) -> Done<Option<MessageRow>> {
+        let of = "SELECT line, recipient, priority, state, delivery, attempts FROM message
+             WHERE id = ?1 AND (?2 IS NULL OR fence = ?2)";
+        done(self.row(of, (id, fence), message_row))
+    }
+
+    fn held(&self, hold: Hold) -> Done<Option<MessageRow>> {
+        // Whether the claim is the last one of its message was looked up: it is kept in memory.
+        let of = "SELECT line, recipient, priority, state, delivery, attempts FROM message
+             WHERE id = ?1 AND (fence = ?2 AND state = 'sending' OR fence < ?2 AND state IN ('queued', 'deferred'))";
+        done(self.row(of, (hold.id.0, hold.fence), message_row))
+    }
+
+    fn set_off(&self, id: i64, off: &PutOff) -> Done<()> {
+        let set = "UPDATE message SET state = 'deferred', due = ?2, reason = ?3, planned = ?4, head = 0 WHERE id = ?1";
+        self.put(set, (id, off.until, off.why, off.planned))
+    }
+
+    fn lead(&self, id: i64) -> Done<()> {
+        done(claim::lead(self.0, id))
+    }
+
+    fn lead_all(&self) -> Done<()> {
+        done(claim::lead_all(self.0))
+    }
+
+    fn decided_since(&self, id: i64, decision: &str, why: &Reason) -> Done<Option<Timestamp>> {
+        let since = "SELECT min(at) FROM decision WHERE message = ?1 AND decision = ?2 AND rule = ?3";
+        done(self.row(since, (id, decision, why.rule()), |row| row.get(0)).map(Option::flatten))
+    }
+
+    fn set_state(&self, id: i64, delivery: Option<&str>, planned: bool, settled: &Settle) -> Done<()> {
+        let set = "UPDATE message SET state = ?2, due = ?3, reason = ?4, lease = NULL, settled = ?5, delivery = ?6,
+                fallback_due = CASE WHEN fallback_due > ?7 THEN ?8 ELSE fallback_due END, head = 0, planned = ?9
+             WHERE id = ?1";
+        let (at, looked_at) = (settled.settled(), settled.looked_at(delivery));
+        let Settle { state, due, reason, now, .. } = settled;
+        self.put(set, params![id, state, due, reason, at, delivery, looked_at, now, planned])
+    }
+
+    fn set_delivery(&self, id: i64, delivery: &str, failed: bool, arrived: bool, now: Timestamp) -> Done<()> {
+        let set = "UPDATE message SET delivery = ?2,
+                fallback_due = CASE WHEN ?5 THEN NULL WHEN ?3 AND fallback_due > ?4 THEN ?4 ELSE fallback_due END
+             WHERE id = ?1";
+        self.put(set, (id, delivery, failed, now, arrived))
+    }
+
+    fn doubt_since(&self, at: Timestamp, now: Timestamp) -> Done<u64> {
+        let doubt = "UPDATE message
+             SET state = 'unknown', due = ?2, lookups = 0, lease = NULL, reason = ?3, restored = ?1, planned = 0,
+                 head = 0
+             WHERE state IN ('queued', 'claimed', 'sending') OR state = 'deferred' AND due <= ?4";
+        let doubted = self.change(doubt, (at, now.plus(outbox::RESTORED_LOOK_UP), RESTORED, now));
+        done(doubted.map(|doubted| doubted as u64))
+    }
+
+    fn end_attempt(&self, id: i64, n: i32, end: &End) -> Done<()> {
+        let set = "UPDATE attempt SET ended = ?3, outcome = ?4, kind = ?5, code = ?6, passing = ?7, segments = ?8,
+                price = ?9, currency = ?10, bound = ?11
+             WHERE message = ?1 AND n = ?2 AND outcome IS NULL";
+        let price = end.price.as_ref().map(|price| price.micros);
+        let currency = end.price.as_ref().map(|price| price.currency.as_str());
+        let End { now, outcome, kind, code, passing, segments, bound, .. } = end;
+        self.put(set, params![id, n, now, outcome, kind, code, passing, segments, price, currency, bound])
+    }
+
+    fn end_unknown(&self, id: i64) -> Done<()> {
+        self.put("UPDATE attempt SET outcome = 'unknown' WHERE message = ?1 AND outcome IS NULL", (id,))
+    }
+
+    fn has_unknown_attempt(&self, id: i64) -> Done<bool> {
+        self.has("SELECT 1 FROM attempt WHERE message = ?1 AND outcome = 'unknown'", (id,))
+    }
+
+    fn insert_decision(&self, id: i64, decision: &str, why: &Reason, at: Timestamp) -> Done<()> {
+        let insert = "INSERT INTO decision (message, at, decision, rule, reason) VALUES (?1, ?2, ?3, ?4, ?5)";
+        self.put(insert, (id, at, decision, why.rule(), why.to_string()))
+    }
+
+    fn insert_part(&self, id: i64, n: i32, part: &MessageId) -> Done<()> {
+        let insert = "INSERT OR IGNORE INTO part (gateway, account, id, message)
+             SELECT gateway, account, ?3, message FROM attempt WHERE message = ?1 AND n = ?2";
+        self.put(insert, (id, n, part.as_str()))
+    }
+
+    fn insert_part_of(&self, of: &DeliveryRow<'_>, id: i64) -> Done<()> {
+        let insert = "INSERT OR IGNORE INTO part (gateway, account, id, message) VALUES (?1, ?2, ?3, ?4)";
+        self.put(insert, (of.gateway, of.account, of.id, id))
+    }
+
+    fn message_of_delivery(&self, of: &DeliveryRow<'_>) -> Done<Option<i64>> {
+        let message = "SELECT message FROM part WHERE gateway = ?1 AND account = ?4 AND id = ?2
+             UNION ALL
+             SELECT message FROM attempt WHERE reference = ?3 AND gateway = ?1 AND account = ?4
+             UNION ALL
+             SELECT m.id FROM message AS m JOIN attempt AS a ON a.message = m.id AND a.gateway = ?1 AND a.account = ?4
+             WHERE m.key = ?3 LIMIT 1";
+        done(self.row(message, (of.gateway, of.id, of.key, of.account), |row| row.get(0)))
+    }
+
+    fn accepted_until(&self, line: Option<&str>, person: &str, of: &DeliveryRow<'_>, at: Timestamp) -> Done<Vec<i64>> {
+        let had = "SELECT m.id FROM message AS m JOIN attempt AS a ON a.message = m.id AND a.n = m.attempts
+             WHERE m.line = ?1 AND m.recipient = ?2 AND m.state = 'accepted'
+               AND a.gateway = ?3 AND a.account = ?4 AND a.begun <= ?5";
+        done(self.rows(had, (line, person, of.gateway, of.account, at), |row| row.get(0)))
+    }
+
+    fn insert_early(&self, of: &DeliveryRow<'_>, receipt: &str, at: Timestamp) -> Done<()> {
+        let insert = "INSERT INTO early (gateway, account, id, key, delivery, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        self.put(insert, (of.gateway, of.account, of.id, of.key, receipt, at))
+    }
+
+    fn take_early(&self, id: i64) -> Done<Vec<String>> {
+        let by_id = "SELECT e.rowid, e.delivery FROM part AS p
+             JOIN early AS e ON e.gateway = p.gateway AND e.account = p.account AND e.id = p.id WHERE p.message = ?1";
+        let by_key = "SELECT e.rowid, e.delivery FROM message AS m JOIN early AS e ON e.key = m.key
+             JOIN attempt AS a ON a.message = m.id AND a.gateway = e.gateway AND a.account = e.account WHERE m.id = ?1";
+        let by_reference = "SELECT e.rowid, e.delivery FROM attempt AS a JOIN early AS e ON e.key = a.reference
+             AND e.gateway = a.gateway AND e.account = a.account WHERE a.message = ?1";
+        done_all(|| {
+            let mut taken = Vec::new();
+            for early in [by_id, by_key, by_reference] {
+                let early: Vec<(i64, String)> = self.rows(early, (id,), |row| Ok((row.get(0)?, row.get(1)?)))?;
+                for (rowid, delivery) in early {
+                    self.change("DELETE FROM early WHERE rowid = ?1", (rowid,))?;
+                    taken.push(delivery);
+                }
+            }
+            Ok(taken)
+        })
+    }
+
+    fn insert_event(&self, event: &EventRow<'_>) -> Done<bool> {
+        let EventRow { line, dedupe, kind, person, body, files, taken_in } = *event;
+        let insert = "INSERT OR IGNORE INTO event (line, dedupe, kind, person, body, taken_in, lease)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let file = "INSERT INTO file (event, n, state, due) VALUES (?1, ?2, 'waiting', ?3)";
+        done_all(|| {
+            let held_back = (files > 0).then(|| taken_in.plus(HELD_BACK));
+            if self.change(insert, (line, dedupe, kind, person, body, taken_in, held_back))? == 0 {
+                return Ok(false);
+            }
+            let id = self.0.last_insert_rowid();
+            for n in 0..i64::try_from(files).unwrap_or(i64::MAX) {
+                self.change(file, (id, n, taken_in))?;
+            }
+            Ok(true)
+        })
+    }
+
+    fn set_cursor(&self, channel: &str, place: &Cursor) -> Done<()> {
+        self.put("INSERT OR REPLACE INTO cursor (channel, place) VALUES (?1, ?2)", (channel, place.as_str()))
+    }
+
+    fn next_events(&self, of: &EventFilter, foreign: &[String], now: Timestamp, most: u32) -> Done<Vec<Handed>> {
+        let event = "SELECT id, line, kind, body, attempts, taken_in FROM event WHERE id = ?1";
+        done_all(|| {
+            let ids = self.open_events(of, foreign, now, most)?;
+            let events = ids.into_iter().map(|id| self.row(event, (id,), handed));
+            events.filter_map(Result::transpose).collect()
+        })
+    }
+
+    fn hold_events(&self, events: &[Handed], until: Timestamp) -> Done<()> {
+        let hold = "UPDATE event SET lease = ?2, attempts = ?3 WHERE id = ?1";
+        done(events.iter().try_for_each(|event| self.change(hold, (event.id, until, event.attempts)).map(drop)))
+    }
+
+    fn park_events(&self, ids: &[i64], now: Timestamp) -> Done<()> {
+        let park = "UPDATE event SET parked = ?2 WHERE id = ?1";
+        done(ids.iter().try_for_each(|id| self.change(park, (id, now)).map(drop)))
+    }
+
+    fn parked_events(&self, of: &EventFilter, foreign: &[String], after: i64, most: u32) -> Done<Vec<Handed>> {
+        let parked = "SELECT id, line, kind, body, attempts, taken_in FROM event
+             WHERE acked IS NULL AND parked IS NOT NULL AND (?1 IS NULL OR line = ?1) AND id > ?2
+               AND (line IS NULL OR line NOT IN (SELECT value FROM json_each(?4)))
+             ORDER BY id LIMIT ?3";
+        let line = match of {
+            EventFilter::Line(line) => Some(line),
+            EventFilter::All { .. } => None,
+        };
+        match serde_json::to_string(foreign) {
+            Ok(foreign) => done(self.rows(parked, (line, after, most, foreign), handed)),
+            Err(error) => ready(Err(error.into())),
+        }
+    }
+
+    fn ack_event(&self, id: i64, now: Timestamp) -> Done<()> {
+        self.put("UPDATE event SET acked = ?2 WHERE id = ?1 AND acked IS NULL", (id, now))
+    }
+
+    fn attended_since(&self, at: Timestamp) -> Done<Vec<String>> {
+        done(self.rows("SELECT id FROM line WHERE attended > ?1", (at,), |row| row.get(0)))
+    }
+
+    fn statuses(&self, ids: Vec<i64>) -> Done<Vec<Status>> {
+        let found = ids.into_iter().map(|id| status(self.0, id).map(|(status, _)| status).optional());
+        done(found.filter_map(Result::transpose).collect())
+    }
+
+    fn link(&self, line: &str, previous: &str) -> Done<Option<LinkRow>> {
+        let of = "SELECT current, address, at FROM link WHERE line = ?1 AND previous = ?2";
+        done(self.row(of, (line, previous), |row| {
+            Ok(LinkRow { current: row.get(0)?, address: row.get(1)?, at: row.get(2)? })
+        }))
+    }
+
+    fn delete_link(&self, line: &str, previous: &str) -> Done<()> {
+        self.put("DELETE FROM link WHERE line = ?1 AND previous = ?2", (line, previous))
+    }
+
+    fn move_links(&self, line: &str, from: &str, to: &LinkRow) -> Done<()> {
+        let lead = "UPDATE link SET current = ?3, address = ?4 WHERE line = ?1 AND current = ?2";
+        self.put(lead, (line, from, &to.current, &to.address))
+    }
+
+    fn set_link(&self, line: &str, previous: &str, to: &LinkRow) -> Done<()> {
+        let set = "INSERT OR REPLACE INTO link (line, previous, current, address, at) VALUES (?1, ?2, ?3, ?4, ?5)";
+        self.put(set, (line, previous, &to.current, &to.address, to.at))
+    }
+
+    fn names_of(&self, line: &str, names: &[String]) -> Done<Vec<String>> {
+        let linked = "SELECT current FROM link WHERE line = ?1 AND previous = ?2
+             UNION SELECT previous FROM link WHERE line = ?1
+               AND (current = ?2 OR current = (SELECT current FROM link WHERE line = ?1 AND previous = ?2))";
+        done_all(|| {
+            let mut all: BTreeSet<String> = names.iter().cloned().collect();
+            for name in names {
+                all.extend(self.rows(linked, (line, name), |row| row.get(0))?);
+            }
+            Ok(all.into_iter().collect())
+        })
+    }
+
+    fn ended_by_opt_out(&self, line: &str, names: &[String], from: u8) -> Done<Vec<i64>> {
+        let of = "SELECT id FROM message WHERE line = ?1 AND recipient = ?2 AND priority >= ?3
+                AND (settled IS NULL OR state = 'parked' OR fallback_due IS NOT NULL)
+             UNION SELECT id FROM message
+             WHERE line = ?1 AND fallback_recipient = ?2 AND priority >= ?3 AND fallback_due IS NOT NULL
+             UNION SELECT instead.id FROM message AS first JOIN message AS instead ON instead.instead_of = first.id
+             WHERE first.line = ?1 AND first.recipient = ?2 AND instead.priority >= ?3 AND instead.settled IS NULL";
+        done_all(|| {
+            let mut ids = BTreeSet::new();
+            for name in names {
+                ids.extend(self.rows::<i64>(of, (line, name, from), |row| row.get(0))?);
+            }
+            Ok(ids.into_iter().collect())
+        })
+    }
+
+    fn drop_fallbacks(&self, id: i64, line: &str, names: &[String], from: u8) -> Done<()> {
+        let of_person = "UPDATE message SET fallback_due = NULL
+             WHERE line = ?1 AND recipient = ?2 AND priority >= ?3 AND fallback_due IS NOT NULL";
+        done_all(|| {
+            self.change("UPDATE message SET fallback_due = NULL WHERE id = ?1", (id,))?;
+            names.iter().try_for_each(|name| self.change(of_person, (line, name, from)).map(|_| ()))
+        })
+    }
+
+    fn instead_of(&self, id: i64) -> Done<Option<i64>> {
+        done(self.row("SELECT id FROM message WHERE instead_of = ?1", (id,), |row| row.get(0)))
+    }
+
+    fn take_fallbacks(&self, by: Option<Timestamp>) -> Done<Vec<FallbackRow>> {
+        done(self.fallbacks(by))
+    }
+
+    fn set_fallback(&self, id: i64, again: Option<Timestamp>, asked: bool) -> Done<()> {
+        let set = "UPDATE message SET fallback_due = ?2, lookups = lookups + ?3 WHERE id = ?1";
+        self.put(set, (id, again, asked))
+    }
+
+    fn is_removing(&self, file: &Digest) -> Done<bool> {
+        self.has("SELECT 1 FROM file WHERE sha256 = ?1 AND state = 'removing'", (file.to_string(),))
+    }
+
+    fn set_file(&self, hold: FileHold, file: &FileRow<'_>) -> Done<bool> {
+        let set = "UPDATE file SET state = ?4, due = ?5, sha256 = ?6, len = ?7, mime = ?8, reason = ?9
+             WHERE event = ?1 AND n = ?2 AND tries = ?3 AND state IN ('fetching', 'held')";
+        let (FileHold { event, n, tries }, FileRow { state, due, stored, reason }) = (hold, file);
+        let (sha256, mime) = (stored.map(|file| file.sha256.to_string()), stored.map(|file| &file.mime));
+        let len = stored.map(|file| i64::try_from(file.len).unwrap_or(i64::MAX));
+        // Not one that somebody has taken since.
+        let release = "UPDATE event SET lease = NULL WHERE id = ?1 AND acked IS NULL AND lease = taken_in + ?2
+             AND NOT EXISTS (SELECT 1 FROM file WHERE event = ?1 AND state IN ('waiting', 'fetching'))";
+        let held_back = i64::try_from(HELD_BACK.as_millis()).unwrap_or(i64::MAX);
+        done_all(|| {
+            let set = self.change(set, params![event, n, tries, state, due, sha256, len, mime, reason])?;
+            self.change(release, (event, held_back))?;
+            Ok(set == 1)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_that_waits_is_an_error_and_no_panic() {
+        assert!(run(std::future::pending::<Result<(), Fault>>()).is_err());
+    }
+}

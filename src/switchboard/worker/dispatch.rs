@@ -1,0 +1,327 @@
+//! What is claimed, and when it goes: at the rate of each account, and no more at once than it may have in flight.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::super::lanes::{Claims, Queue, Rooms, line_of};
+use super::super::outbox::PRIORITY_LAST;
+use super::super::record::{Claimed, Hold, PutOff};
+use super::super::suspension::Turn;
+use super::super::{Account, Switchboard, account, held};
+use super::send::{Decided, LIMITED, Sending, Step};
+use super::told;
+use crate::clock::Timestamp;
+use crate::layer::telemetry;
+
+/// How many claimed messages of one lane and class wait for their tokens: as many as go in this time, within these bounds.
+const AHEAD: Duration = Duration::from_millis(200);
+const AHEAD_MIN: u32 = 2;
+
+/// How long before the next token of an account messages are claimed for it.
+const EARLY: Duration = Duration::from_secs(2);
+
+/// How long a decision holds: a message whose token comes later is claimed again.
+const STALE: Duration = Duration::from_secs(5);
+
+/// How many messages are claimed in place of others, at least, where nothing else is new.
+const CLAIM_MIN: u32 = 8;
+
+/// How long nothing is claimed of a lane that only others may have.
+const REST_MIN: Duration = Duration::from_millis(50);
+
+/// The messages that a worker has claimed, by account, and those that are on their way.
+pub(super) struct Dispatch {
+    board: Switchboard,
+    max_in_flight: u32,
+    accounts: BTreeMap<Account, Outgoing>,
+    /// The room in each lane and class of a line.
+    rooms: HashMap<String, u32>,
+    /// How many messages of each lane and class are claimed and not on their way.
+    waiting: HashMap<(String, u8), u32>,
+    /// The lanes of which nothing can go before a time.
+    resting: HashMap<String, Duration>,
+    deciding: JoinSet<Step>,
+    sending: JoinSet<Ended>,
+    /// More was due than there was room for.
+    more: bool,
+    /// How many messages have left the room since the last claim.
+    left: u32,
+}
+
+/// The messages of one account.
+#[derive(Default)]
+struct Outgoing {
+    queue: Queue<Box<Decided>>,
+    in_flight: u32,
+    /// When its next token is there.
+    next_token: Duration,
+    /// The lanes that it serves, as far as messages have come by them.
+    lanes: HashSet<String>,
+}
+
+/// A send that ended.
+pub(super) struct Ended {
+    account: Account,
+    /// The account works again.
+    resumed: bool,
+}
+
+impl Dispatch {
+    pub(super) fn new(board: Switchboard) -> Self {
+        let (mut accounts, mut rooms) = (BTreeMap::new(), HashMap::new());
+        let max_in_flight = board.0.max_in_flight;
+        for line in board.0.lines.values() {
+            let infos = || line.channels.iter().map(|channel| channel.info());
+            infos().for_each(|info| drop(accounts.insert(account(info), Outgoing::default())));
+            let ahead = |rate: Option<crate::rate::Rate>| match rate {
+                None => max_in_flight,
+                Some(rate) => {
+                    let many = AHEAD.as_nanos() / rate.interval().as_nanos().max(1);
+                    u32::try_from(many).unwrap_or(u32::MAX).clamp(AHEAD_MIN, max_in_flight.max(AHEAD_MIN))
+                }
+            };
+            let room = infos().map(|info| ahead(info.capability.rate)).max().unwrap_or(AHEAD_MIN);
+            rooms.insert(line.id.clone(), room);
+        }
+        let (waiting, resting) = (HashMap::new(), HashMap::new());
+        let (deciding, sending) = (JoinSet::new(), JoinSet::new());
+        Self { board, max_in_flight, accounts, rooms, waiting, resting, deciding, sending, more: false, left: 0 }
+    }
+
+    /// Returns the room for claims.
+    pub(super) fn rooms(&mut self) -> Rooms {
+        let now = self.board.0.clock.monotonic();
+        let board = self.board.clone();
+        self.resting.retain(|_, until| *until > now);
+        self.left = 0;
+        let mut left = HashMap::with_capacity(self.waiting.len());
+        for ((lane, class), waiting) in &self.waiting {
+            let of_line = self.rooms.get(line_of(lane)).copied().unwrap_or(0);
+            left.insert((lane.clone(), *class), of_line.saturating_sub(*waiting));
+        }
+        for lane in self.resting.keys() {
+            left.extend((0..=PRIORITY_LAST).map(|class| ((lane.clone(), class), 0)));
+        }
+        let mut lines = self.rooms.clone();
+        for line in board.0.lines.values() {
+            // Whose next token is far is claimed for later: until then, nothing is decided, and nobody is held.
+            let far = |info| self.accounts.get(&account(info)).is_some_and(|of| of.next_token > now + EARLY);
+            if line.channels.iter().all(|channel| far(channel.info())) {
+                lines.insert(line.id.clone(), 0);
+            }
+            let suspended =
+                |info| board.0.standings.get(&account(info)).is_some_and(|one| held(one).suspension().is_some());
+            if line.channels.iter().all(|channel| suspended(channel.info()))
+                && let Some(room) = lines.get_mut(&line.id)
+            {
+                // One is the probe.
+                *room = (*room).min(1);
+            }
+        }
+        Rooms { lines, left }
+    }
+
+    /// Takes claimed messages, and has it decided about each whether it goes.
+    pub(super) fn admit(&mut self, claims: Claims) {
+        let rooms = &self.rooms;
+        let mut counts = HashMap::<(String, u8), u32>::new();
+        for claimed in claims.claimed {
+            let of = (claimed.lane.clone(), claimed.class);
+            *counts.entry(of.clone()).or_default() += 1;
+            *self.waiting.entry(of).or_default() += 1;
+            self.deciding.spawn(self.board.clone().decide(claimed));
+        }
+        let is_full =
+            |((lane, _), count): (&(String, u8), &u32)| rooms.get(line_of(lane)).is_some_and(|room| count >= room);
+        self.more = self.waiting.iter().any(is_full) || counts.iter().any(is_full);
+    }
+
+    /// Returns `true` if there is room for more of what was due.
+    pub(super) fn wants_more(&self) -> bool {
+        self.more && self.left >= CLAIM_MIN
+    }
+
+    /// Takes what was decided and what has ended meanwhile. Returns `true` if other messages may be claimed now.
+    pub(super) fn collect(&mut self) -> bool {
+        let mut news = false;
+        while let Some(Ok(step)) = self.deciding.try_join_next() {
+            news |= self.decided(step);
+        }
+        while let Some(Ok(ended)) = self.sending.try_join_next() {
+            news |= self.ended(&ended);
+        }
+        news
+    }
+
+    /// Waits until something was decided or has ended: forever if nothing is under way. Returns `true` if other messages may
+    /// be claimed now.
+    pub(super) async fn next(&mut self) -> bool {
+        tokio::select! {
+            Some(decided) = self.deciding.join_next() => decided.is_ok_and(|step| self.decided(step)),
+            Some(ended) = self.sending.join_next() => ended.is_ok_and(|ended| self.ended(&ended)),
+            else => std::future::pending().await,
+        }
+    }
+
+    fn decided(&mut self, step: Step) -> bool {
+        match step {
+            Step::Ready(decided) => {
+                if let Some(of) = self.accounts.get_mut(&decided.supplier.account) {
+                    if !of.lanes.contains(&decided.claimed.lane) {
+                        of.lanes.insert(decided.claimed.lane.clone());
+                    }
+                    of.queue.push(decided.claimed.class, decided);
+                }
+                false
+            }
+            Step::Stayed { lane, class } => {
+                self.leaves(&lane, class);
+                true
+            }
+            Step::Rests { claimed, wait } => {
+                let until = self.board.0.clock.monotonic() + wait.max(REST_MIN);
+                self.resting.insert(claimed.lane.clone(), until);
+                self.unclaim(claimed.hold, &claimed.lane, claimed.class);
+                false
+            }
+        }
+    }
+
+    fn ended(&mut self, ended: &Ended) -> bool {
+        if let Some(of) = self.accounts.get_mut(&ended.account) {
+            of.in_flight = of.in_flight.saturating_sub(1);
+            if ended.resumed {
+                self.resting.retain(|lane, _| !of.lanes.contains(lane));
+            }
+        }
+        true
+    }
+
+    /// Sends what there are tokens for, and returns when the next one is there that somebody waits for.
+    pub(super) fn start(&mut self) -> Option<Duration> {
+        let waiting = self.accounts.iter().filter(|(_, of)| !of.queue.is_empty());
+        let names: Vec<_> = waiting.map(|(name, _)| name.clone()).collect();
+        let next = names.iter().filter_map(|name| self.start_of(name)).min();
+        let now = self.board.0.clock.monotonic();
+        let resting = self.resting.values().copied().filter(|until| *until > now).min();
+        let far = self.accounts.values().map(|of| of.next_token.saturating_sub(EARLY)).filter(|at| *at > now).min();
+        [next, resting, far].into_iter().flatten().min()
+    }
+
+    fn start_of(&mut self, name: &Account) -> Option<Duration> {
+        let inner = self.board.0.clone();
+        let limit = inner.limits.get(name)?;
+        let standing = inner.standings.get(name)?;
+        let now = inner.clock.monotonic();
+        loop {
+            let of = self.accounts.get_mut(name)?;
+            if of.in_flight >= self.max_in_flight {
+                return None;
+            }
+            if of.next_token > now {
+                return (!of.queue.is_empty()).then_some(of.next_token);
+            }
+            if let Some(wait) = held(standing).wait(now) {
+                // Others may take them over.
+                let waiting: Vec<_> = of.queue.drain().collect();
+                for decided in waiting {
+                    self.unclaim(decided.claimed.hold, &decided.claimed.lane, decided.claimed.class);
+                    if !decided.supplier.is_one_of_several {
+                        self.resting.insert(decided.claimed.lane, now + wait);
+                    }
+                }
+                return None;
+            }
+            let (class, decided) = of.queue.pop()?;
+            if now.saturating_sub(decided.at) > STALE {
+                self.unclaim(decided.claimed.hold, &decided.claimed.lane, decided.claimed.class);
+                continue;
+            }
+            let place = match held(limit).book(&decided.message.to, now, now) {
+                Ok(place) => place,
+                Err(late) if late.of_pair => {
+                    let until = inner.clock.now().plus(late.at.saturating_sub(now));
+                    self.put_off(*decided, until);
+                    continue;
+                }
+                Err(late) => {
+                    of.next_token = late.at;
+                    of.queue.put_back(class, decided);
+                    return Some(late.at);
+                }
+            };
+            let turn = held(standing).turn(decided.claimed.hold.id, now);
+            if let Turn::Wait(wait) = turn {
+                held(limit).give_back(&decided.message.to, place);
+                self.resting.insert(decided.claimed.lane.clone(), now + wait.max(REST_MIN));
+                self.unclaim(decided.claimed.hold, &decided.claimed.lane, decided.claimed.class);
+                continue;
+            }
+            of.queue.took_token(class);
+            of.in_flight += 1;
+            self.leaves(&decided.claimed.lane, decided.claimed.class);
+            let (board, name) = (self.board.clone(), name.clone());
+            self.sending.spawn(async move {
+                let sending = Sending { place, is_probe: turn == Turn::Probe };
+                let resumed = board.send_decided(*decided, sending).await;
+                Ended { account: name, resumed }
+            });
+        }
+    }
+
+    /// Gives a message back that cannot go by this account yet.
+    fn unclaim(&mut self, hold: Hold, lane: &str, class: u8) {
+        let (board, lane) = (self.board.clone(), lane.to_owned());
+        self.deciding.spawn(async move {
+            told("unclaim", board.0.store.0.unclaim(hold).await);
+            Step::Stayed { lane, class }
+        });
+    }
+
+    fn put_off(&mut self, decided: Decided, until: Timestamp) {
+        let (board, lane, class) = (self.board.clone(), decided.claimed.lane, decided.claimed.class);
+        let (hold, line) = (decided.claimed.hold, decided.claimed.line);
+        self.deciding.spawn(async move {
+            let off = PutOff { until, why: LIMITED, planned: false };
+            if told("put_off", board.0.store.0.put_off(hold, off).await) == Some(true) {
+                telemetry::switchboard::put_off(&line, hold.id.0, LIMITED);
+            }
+            Step::Stayed { lane, class }
+        });
+    }
+
+    fn leaves(&mut self, lane: &str, class: u8) {
+        self.left = self.left.saturating_add(1);
+        let of = (lane.to_owned(), class);
+        if let Some(waiting) = self.waiting.get_mut(&of) {
+            *waiting -= 1;
+            if *waiting == 0 {
+                self.waiting.remove(&of);
+            }
+        }
+    }
+
+    /// Returns `true` if nothing is on its way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.sending.is_empty() && self.deciding.is_empty()
+    }
+
+    /// Gives back what waits for a token.
+    pub(super) fn give_back(&mut self) {
+        let waiting: Vec<_> = self.accounts.values_mut().flat_map(|of| of.queue.drain()).collect();
+        for decided in waiting {
+            let Claimed { hold, lane, class, .. } = &decided.claimed;
+            self.unclaim(*hold, lane, *class);
+        }
+    }
+
+    /// Aborts what is still on its way, and returns how many sends that were.
+    pub(super) async fn abort(&mut self) -> usize {
+        let unfinished = self.sending.len();
+        self.deciding.shutdown().await;
+        self.sending.shutdown().await;
+        unfinished
+    }
+}
