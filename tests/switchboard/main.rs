@@ -34,6 +34,8 @@ mod keep;
 #[cfg(feature = "sqlite-system")]
 mod keys;
 #[cfg(feature = "sqlite-system")]
+mod lanes;
+#[cfg(feature = "sqlite-system")]
 mod load;
 #[cfg(feature = "sqlite-system")]
 mod locked;

@@ -1,0 +1,268 @@
+//! Lanes: who goes first, who waits for whom, and that nobody waits for an account that is none of theirs.
+//!
+//! `CIVIC_SEED` says from which seed.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use civic_messaging::switchboard::{Id, Line, State, Store, Switchboard};
+use civic_messaging::{
+    Accepted, Channel, Clock, Content, Error, ErrorKind, Info, Message, Mock, OnUnknown, Outcome, Purpose, Rate, Result,
+    SystemClock, VirtualClock, webhook,
+};
+
+use super::desk::{Desk, memory, text};
+use super::{Database, Random, number, person, stop};
+
+/// A channel that notes what it takes, in order, and hangs or fails where it is told to.
+#[derive(Clone, Debug)]
+struct Noting {
+    mock: Mock,
+    info: Info,
+    taken: Arc<Mutex<Vec<String>>>,
+    /// One in so many fails for now: none where it is zero.
+    fails: Arc<AtomicU64>,
+    chance: Arc<Mutex<u64>>,
+}
+
+impl Noting {
+    fn new(account: &str, rate: Option<Rate>) -> Self {
+        let mock = Mock::sms().with_account(account);
+        let info = mock.info().clone().with_capability(|can| can.rate = rate);
+        Self { mock, info, taken: Arc::default(), fails: Arc::default(), chance: Arc::new(Mutex::new(7)) }
+    }
+
+    fn taken(&self) -> Vec<String> {
+        self.taken.lock().unwrap().clone()
+    }
+
+    fn below(&self, end: u64) -> u64 {
+        let mut seed = self.chance.lock().unwrap();
+        let mut chance = Random(*seed);
+        let below = chance.below(end);
+        *seed = chance.0;
+        below
+    }
+}
+
+#[civic_messaging::async_trait]
+impl Channel for Noting {
+    fn info(&self) -> &Info {
+        &self.info
+    }
+
+    async fn send(&self, message: &Message) -> Result<Accepted> {
+        let Content::Text(text) = &message.content else { panic!("a text") };
+        if text.starts_with("hang") {
+            std::future::pending::<()>().await;
+        }
+        let fails = self.fails.load(Ordering::SeqCst);
+        if fails > 0 && self.below(fails) == 0 {
+            let kind = [ErrorKind::Unavailable, ErrorKind::RateLimited][self.below(2) as usize];
+            return Err(Error::new(kind, "not now").with_outcome(Outcome::Rejected).with_gateway("mock"));
+        }
+        let accepted = self.mock.send(message).await?;
+        self.taken.lock().unwrap().push(text.clone());
+        Ok(accepted)
+    }
+
+    async fn receive(&self, request: &webhook::Request) -> Result<webhook::Received> {
+        self.mock.receive(request).await
+    }
+}
+
+fn virtual_clock() -> VirtualClock {
+    VirtualClock::at(SystemClock::new().now())
+}
+
+/// Lets time pass until this is so: a little, and then what is due has its turn.
+async fn until(clock: &VirtualClock, step: Duration, mut is_so: impl AsyncFnMut() -> bool) {
+    let passing = async {
+        while !is_so().await {
+            clock.advance(step);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), passing).await.expect("it never is");
+}
+
+#[tokio::test]
+async fn emergency_and_reply_pass_a_bulk() {
+    let (clock, slow) = (virtual_clock(), Noting::new("desk", Some(Rate::per_second(10))));
+    let desk =
+        Desk::of(Switchboard::builder(memory().await).clock(clock.clone()), [Line::new("desk").channel(slow.clone())]);
+    let board = &desk.switchboard;
+    for n in 0..400 {
+        let bulk = text(n, &format!("Bulk {n}")).purpose(Purpose::Marketing);
+        board.send("desk", bulk).await.unwrap();
+    }
+    let mut waited = Vec::new();
+    for n in 0..20 {
+        let before = slow.taken().len();
+        until(&clock, Duration::from_millis(20), async || slow.taken().len() >= before + 12).await;
+        let (name, purpose) = [("Emergency", Purpose::Emergency), ("Reply", Purpose::Reply)][n as usize % 2];
+        let (at, words) = (slow.taken().len(), format!("{name} {n}"));
+        board.send("desk", text(1_000 + n, &words).purpose(purpose)).await.unwrap();
+        let place = async || slow.taken().iter().position(|taken| *taken == words);
+        until(&clock, Duration::from_millis(20), async || place().await.is_some()).await;
+        waited.push(place().await.unwrap() - at);
+    }
+    // The one before may have had its token when it came.
+    assert!(waited.iter().all(|others| *others <= 2), "{waited:?}");
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn marketing_goes_on_beside_replies() {
+    let (clock, slow) = (virtual_clock(), Noting::new("desk", Some(Rate::per_second(10))));
+    let desk =
+        Desk::of(Switchboard::builder(memory().await).clock(clock.clone()), [Line::new("desk").channel(slow.clone())]);
+    for n in 0..200 {
+        desk.switchboard.send("desk", text(n, "Reply").purpose(Purpose::Reply)).await.unwrap();
+        if n % 10 == 0 {
+            desk.switchboard.send("desk", text(500 + n, "Marketing").purpose(Purpose::Marketing)).await.unwrap();
+        }
+    }
+    until(&clock, Duration::from_millis(20), async || slow.taken().len() >= 150).await;
+    let taken = slow.taken();
+    // Those that went before all were there are left out.
+    for window in taken[20..150].windows(20) {
+        assert!(window.iter().any(|words| words == "Marketing"), "{taken:?}");
+    }
+    assert!(taken[..150].iter().filter(|words| *words == "Reply").count() > 130, "{taken:?}");
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn hanging_supplier_leaves_other_lines_alone() {
+    let (clock, hangs, works) = (virtual_clock(), Noting::new("hangs", None), Noting::new("works", None));
+    let lines = [Line::new("hangs").channel(hangs.clone()), Line::new("works").channel(works.clone())];
+    let desk = Desk::of(Switchboard::builder(memory().await).clock(clock.clone()), lines);
+    for n in 0..128 {
+        desk.switchboard.send("hangs", text(n, &format!("hang {n}"))).await.unwrap();
+    }
+    let sending = async || desk.switchboard.stats().await.unwrap().line("hangs").unwrap().count(State::Sending);
+    until(&clock, Duration::ZERO, async || sending().await == 32).await;
+    // Without any time passing.
+    let id = desk.switchboard.send("works", text(1, "Hello")).await.unwrap();
+    desk.until(id, &[State::Accepted]).await;
+    assert_eq!(sending().await, 32, "no more than it may have in flight");
+    desk.kill().await;
+}
+
+/// Five messages to each of these persons, through failures and restarts: each person gets them in order.
+async fn stays_in_order(url: &str, rate: Option<Rate>, persons: u32, restarts: u32) {
+    let seed = number("CIVIC_SEED", 20_261_130);
+    println!("CIVIC_SEED={seed}");
+    let (mut chance, clock, channel) = (Random(seed), virtual_clock(), Noting::new("desk", rate));
+    channel.fails.store(5, Ordering::SeqCst);
+    let open = async || {
+        let builder = Switchboard::builder(Store::open(url).await.unwrap()).clock(clock.clone());
+        Desk::of(builder, [Line::new("desk").channel(channel.clone())])
+    };
+    let mut desk = open().await;
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        for to in 0..persons {
+            let message = text(to, &format!("{to}/{n}")).on_unknown(OnUnknown::Park);
+            ids.push(desk.switchboard.send("desk", message).await.unwrap());
+        }
+        if n < restarts {
+            let before = channel.taken().len();
+            let some = chance.below(u64::from(persons)) as usize;
+            until(&clock, Duration::from_millis(50), async || channel.taken().len() > before + some / 2).await;
+            // In the middle of sends.
+            desk.kill().await;
+            clock.advance(Duration::from_secs(181));
+            desk = open().await;
+        }
+    }
+    let settled = async |id: &Id| desk.switchboard.status(*id).await.unwrap().unwrap().state.is_settled();
+    for id in &ids {
+        until(&clock, Duration::from_millis(200), async || settled(id).await).await;
+    }
+    let mut last = HashMap::<u32, u32>::new();
+    let taken = channel.taken();
+    for words in &taken {
+        let (to, n) = words.split_once('/').unwrap();
+        let (to, n) = (to.parse().unwrap(), n.parse().unwrap());
+        let before = last.insert(to, n);
+        assert!(before.is_none_or(|before| before < n), "{to} had {before:?} before {n}");
+    }
+    assert!(taken.len() > ids.len() * 9 / 10, "hardly anything went");
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn conversations_stay_in_order() {
+    let file = Database::new();
+    stays_in_order(&file.url(), None, 200, 3).await;
+}
+
+#[tokio::test]
+async fn conversations_stay_in_order_at_a_rate() {
+    let file = Database::new();
+    stays_in_order(&file.url(), Some(Rate::per_second(40)), 60, 2).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn conversations_stay_in_order_in_postgres() {
+    let Some(database) = super::cluster::Database::new().await else { return };
+    Store::migrate(database.url()).await.unwrap();
+    stays_in_order(database.url(), None, 60, 2).await;
+}
+
+/// What waits for its token is not touched: each message is claimed once, however long it waits.
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn message_is_claimed_once_at_a_rate() {
+    let Some(database) = super::cluster::Database::new().await else { return };
+    Store::migrate(database.url()).await.unwrap();
+    let (clock, slow) = (virtual_clock(), Noting::new("desk", Some(Rate::per_second(20))));
+    let builder = Switchboard::builder(Store::open(database.url()).await.unwrap()).clock(clock.clone());
+    let desk = Desk::of(builder, [Line::new("desk").channel(slow.clone())]);
+    for n in 0..100 {
+        desk.switchboard.send("desk", text(n, &format!("Bulk {n}"))).await.unwrap();
+    }
+    until(&clock, Duration::from_millis(20), async || slow.taken().len() == 100).await;
+    desk.close().await;
+    let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let row = client.query_one("SELECT max(fence), count(*) FROM civic_messaging.message", &[]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1, 100));
+}
+
+#[tokio::test]
+async fn next_of_a_conversation_needs_no_time() {
+    let (clock, channel) = (virtual_clock(), Noting::new("desk", None));
+    let builder = Switchboard::builder(memory().await).clock(clock.clone());
+    let desk = Desk::of(builder, [Line::new("desk").channel(channel.clone())]);
+    let mut last = None;
+    for n in 0..50 {
+        last = Some(desk.switchboard.send("desk", Message::text(person(1), format!("{n}"))).await.unwrap());
+    }
+    // The clock stands still.
+    desk.until(last.unwrap(), &[State::Accepted]).await;
+    assert_eq!(channel.taken(), (0..50).map(|n| n.to_string()).collect::<Vec<_>>());
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn message_planned_for_later_holds_nobody_up() {
+    let (clock, channel) = (virtual_clock(), Noting::new("desk", None));
+    let builder = Switchboard::builder(memory().await).clock(clock.clone());
+    let board = builder.line(Line::new("desk").channel(channel.clone())).build().unwrap();
+    let (stop, stopped) = stop();
+    let worker = tokio::spawn(board.clone().run(stopped));
+    let later = clock.now().plus(Duration::from_secs(60));
+    board.send_at("desk", text(1, "Later"), later).await.unwrap();
+    board.send("desk", text(1, "Now")).await.unwrap();
+    until(&clock, Duration::from_millis(10), async || channel.taken() == ["Now"]).await;
+    until(&clock, Duration::from_secs(1), async || channel.taken() == ["Now", "Later"]).await;
+    assert!(clock.now() >= later);
+    drop(stop);
+    worker.await.unwrap().unwrap();
+}
