@@ -82,15 +82,16 @@ mod record;
 mod route;
 mod store;
 mod suspension;
+mod unattended;
 mod watch;
 mod worker;
 
 pub use conversation::{Entry, Said};
 pub use fallback::{Fallback, Outgoing};
-pub use file::File;
+pub use file::{EventId, File};
 pub use inbox::{Handed, Happening, LineInbox};
 pub use line::Line;
-pub use outbox::{Id, Resolution, Settled, State, Status};
+pub use outbox::{AttemptOutcome, Id, Resolution, SendAttempt, Settled, State, Status};
 pub use store::Store;
 pub use suspension::Suspension;
 pub use watch::{ChannelHealth, Counts, Stats};
@@ -100,6 +101,7 @@ use inbox::Bells;
 use record::{Enqueued, Incoming, New, Settle};
 use route::Route;
 use suspension::Standing;
+use unattended::Watched;
 
 /// Lines, routes and a store. Clones are one switchboard.
 #[derive(Clone)]
@@ -120,6 +122,8 @@ struct Inner {
     pepper: Option<Secret>,
     limits: HashMap<Account, Mutex<Limiter>>,
     standings: HashMap<Account, Mutex<Standing>>,
+    /// The lines whose messages may wait for a worker that does not run.
+    watched: Watched,
     /// The suppliers of each line and medium.
     choices: HashMap<(String, String), Mutex<Choice>>,
     /// Rings when there is something to send.
@@ -193,7 +197,7 @@ impl Switchboard {
     /// refuses; [`ErrorKind::Unavailable`] when the store or the policy does not work, and then it may be there: send it
     /// again under its key, as it was.
     pub async fn send(&self, line: &str, message: impl Into<Outgoing>) -> Result<Id> {
-        self.send_at(line, message, Timestamp::from_millis(i64::MIN)).await
+        self.take(line, message.into(), Timestamp::from_millis(i64::MIN), None).await
     }
 
     /// Takes a message that is not to go before this time. One that was taken already keeps its time.
@@ -201,7 +205,11 @@ impl Switchboard {
     /// # Errors
     /// Those of [`send`](Self::send).
     pub async fn send_at(&self, line: &str, message: impl Into<Outgoing>, at: Timestamp) -> Result<Id> {
-        let outgoing = message.into();
+        self.take(line, message.into(), at, None).await
+    }
+
+    /// Takes a message, and acknowledges the event that it answers, if any, in the same commit.
+    async fn take(&self, line: &str, outgoing: Outgoing, at: Timestamp, answered: Option<i64>) -> Result<Id> {
         let of = self.0.line(line)?;
         of.carries(&outgoing.message)?;
         if let Some(fallback) = &outgoing.fallback {
@@ -231,9 +239,14 @@ impl Switchboard {
         let (priority, to) = (outbox::priority(message.purpose), message.to.clone());
         let why = deferred.as_ref().map(ToString::to_string);
         let new = New { line: line.to_owned(), key, message, priority, due, deferred, fallback, now };
-        match self.0.store.0.enqueue(new).await? {
+        let enqueued = match answered {
+            Some(event) => self.0.store.0.enqueue_and_ack(new, event).await?,
+            None => self.0.store.0.enqueue(new).await?,
+        };
+        match enqueued {
             Enqueued::New(id) => {
                 self.0.to_send.notify_one();
+                self.watch(line, id);
                 let state = if due > now { State::Deferred } else { State::Queued };
                 self.0.stands(line, Some(id), state, why.as_deref(), Some(&to));
                 Ok(id)
@@ -250,24 +263,28 @@ impl Switchboard {
     /// Takes a text as an answer to a resident's message, quoting it where the line's channel can.
     ///
     /// The same text to the same message is the same answer: a service that crashed before it acknowledged the event
-    /// answers it again, and the resident gets one.
+    /// answers it again, and the resident gets one. [`Handed::reply_and_ack`] does both in one commit.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidMessage`] for a message that is not [live](Inbound::is_live) (see [`Event::to_answer`]) and for
     /// one that came to another line, and those of [`send`](Self::send).
     pub async fn reply(&self, line: &str, inbound: &Inbound, text: impl Into<String>) -> Result<Id> {
+        self.reply_to(line, inbound, text.into(), None).await
+    }
+
+    async fn reply_to(&self, line: &str, inbound: &Inbound, text: String, event: Option<i64>) -> Result<Id> {
         inbound.check_answerable()?;
         let of = self.0.line(line)?;
         let envelope = &inbound.envelope;
         let Some(channel) = of.channel_of(envelope) else {
             return Err(Error::invalid("inbound", "came to another line: answer it on that one"));
         };
-        let text = text.into();
         let of_this = format!("{}/{}", Event::Inbound(inbound.clone()).id(), text);
         let key = format!("reply-{}", Digest::of(of_this.as_bytes()));
         let message = Message::text(inbound.answer_to().clone(), text).purpose(Purpose::Reply).key(key);
         let quotes = channel.info().capability.reply_to;
-        self.send(line, if quotes { message.reply_to(inbound.id.clone()) } else { message }).await
+        let message = if quotes { message.reply_to(inbound.id.clone()) } else { message };
+        self.take(line, message.into(), Timestamp::from_millis(i64::MIN), event).await
     }
 
     /// Stores a webhook's events and returns the response for the gateway: 2xx once all of them are durable.
@@ -317,7 +334,13 @@ impl Switchboard {
         Ok(LineInbox::new(self.clone(), Some(line.to_owned())))
     }
 
-    /// The events of all lines, and those of no line.
+    /// The events of all lines of this switchboard, and those of no line.
+    ///
+    /// Several programs with lines of their own may share a store in PostgreSQL: each is handed the events of its own lines,
+    /// and those of no line go to any of them. The events of a line that this switchboard does not have are handed out here
+    /// only when no worker has run for that line, or none for seven days: a line that was taken out of the program leaves
+    /// nothing behind. To read the rest of such a line at once, keep it in the program until nothing of it is
+    /// [unread](Counts::unread).
     pub fn all(&self) -> LineInbox {
         LineInbox::new(self.clone(), None)
     }
@@ -703,6 +726,7 @@ impl Builder {
             pepper: self.pepper,
             limits,
             standings,
+            watched: Watched::default(),
             choices,
             to_send: Notify::new(),
             to_read,

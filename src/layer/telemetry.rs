@@ -234,6 +234,17 @@ pub(crate) mod switchboard {
         _ = (line, event);
     }
 
+    /// Logs that a message of a line is due, and no worker has been there to claim it.
+    pub(crate) fn unattended(line: &str, message: i64) {
+        #[cfg(feature = "tracing")]
+        tracing::warn!(
+            target: TARGET,
+            { civic.line = line, civic.message = message },
+            "messages are due and no worker is running: start one for this line with Switchboard::run"
+        );
+        _ = (line, message);
+    }
+
     /// An account cannot send, for a reason that somebody has to repair.
     pub(crate) fn suspended(info: &Info, error: &Error) {
         #[cfg(feature = "tracing")]

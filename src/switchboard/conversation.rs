@@ -1,5 +1,8 @@
 //! What was said with a person.
 
+use serde::{Deserialize, Serialize};
+
+use super::file::EventId;
 use super::outbox::Status;
 use super::record::What;
 use crate::clock::Timestamp;
@@ -8,7 +11,7 @@ use crate::message::Message;
 
 /// Something that was said on a line, by us or by them.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// When we took it: by our own clock.
     pub at: Timestamp,
@@ -19,13 +22,14 @@ pub struct Entry {
 
 /// What was said.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Said {
     /// A message of ours, which need not have gone.
     Ours {
         /// What became of it.
         status: Box<Status>,
-        /// The message: none where a newer program wrote it.
+        /// The message: none where its content was removed, and where a newer program wrote it.
         message: Option<Box<Message>>,
     },
     /// A message of theirs, or an echo of one of ours that was written elsewhere: none where a newer program wrote it.
@@ -33,7 +37,7 @@ pub enum Said {
 }
 
 /// Where an entry stands: of one moment, theirs comes before ours, which may answer it; and else by their numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Place {
     pub(super) at: Timestamp,
     pub(super) ours: bool,
@@ -41,8 +45,13 @@ pub(super) struct Place {
 }
 
 impl Entry {
-    pub(super) fn ours(place: Place, status: Status, body: &str) -> Self {
-        let message = serde_json::from_str(body).ok().map(Box::new);
+    /// The event of a message of theirs, by which its files are read: see [`Switchboard::files`](super::Switchboard::files).
+    pub fn event_id(&self) -> Option<EventId> {
+        (!self.place.ours).then_some(EventId(self.place.id))
+    }
+
+    pub(super) fn ours(place: Place, status: Status, message: Option<Message>) -> Self {
+        let message = message.map(Box::new);
         Self { at: place.at, said: Said::Ours { status: Box::new(status), message }, place }
     }
 

@@ -13,8 +13,8 @@ use super::file::File;
 use super::lanes::{Claims, Rooms};
 use super::outbox::{Id, State, Status};
 use super::record::{
-    Answers, Attempt, Claimed, ClaimedFile, End, Enqueued, FallbackRow, Fell, Fetched, FileHold, Handed, Hold,
-    Incoming, New, PutOff, Recovered, Ruling, Settle,
+    Answers, Attempt, Claimed, ClaimedFile, End, Enqueued, EventFilter, FallbackRow, Fell, Fetched, FileHold, Handed,
+    Hold, Incoming, New, PutOff, Recovered, Ruling, Settle, Wait,
 };
 use super::watch::Stats;
 use crate::channel::Cursor;
@@ -32,6 +32,9 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
 
     /// Takes a message. The same key of the same line gives the message that is there.
     async fn enqueue(&self, new: New) -> Result<Enqueued>;
+
+    /// Takes a message and acknowledges an event: both, or neither where another message has the key.
+    async fn enqueue_and_ack(&self, new: New, event: i64) -> Result<Enqueued>;
 
     /// Claims messages that are due and the next of their conversations: as many of each lane and class as there is room for,
     /// and one of each lane whose line no program serves.
@@ -90,8 +93,15 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// Where to go on polling.
     async fn cursor(&self, channel: &str) -> Result<Option<Cursor>>;
 
-    /// The oldest event of a line, or of all, that nobody holds and nobody acknowledged.
-    async fn next(&self, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<Handed>>;
+    /// The oldest events that nobody holds and nobody acknowledged, so many at most.
+    async fn next_batch(&self, of: &EventFilter, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Handed>>;
+
+    /// The oldest of these of a line, or of all.
+    #[cfg(test)]
+    async fn next(&self, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<Handed>> {
+        let of = line.map_or(EventFilter::All { own: Vec::new() }, |line| EventFilter::Line(line.to_owned()));
+        Ok(self.next_batch(&of, now, lease, 1).await?.pop())
+    }
 
     /// Acknowledges an event.
     async fn ack(&self, event: i64, now: Timestamp) -> Result<()>;
@@ -100,8 +110,8 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// again. Returns `true` if it is parked now.
     async fn nack(&self, event: i64, until: Timestamp, now: Timestamp) -> Result<bool>;
 
-    /// The parked events of a line, or of all, the oldest first, after one.
-    async fn parked_events(&self, line: Option<&str>, after: i64, most: u32) -> Result<Vec<Handed>>;
+    /// The parked events, the oldest first, after one.
+    async fn parked_events(&self, of: &EventFilter, after: i64, now: Timestamp, most: u32) -> Result<Vec<Handed>>;
 
     /// What became of a message.
     async fn status(&self, id: Id) -> Result<Option<Status>>;
@@ -118,8 +128,14 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// Whether a line was noted some time, or has a message.
     async fn has_line(&self, line: &str) -> Result<bool>;
 
-    /// Notes who answers for what, and that a worker serves these lines.
+    /// Notes who answers for what, and that a worker of these lines is at work.
     async fn note(&self, lines: Vec<Line>, now: Timestamp) -> Result<()>;
+
+    /// Notes that a worker of these lines is at work still.
+    async fn attend(&self, lines: Vec<String>, now: Timestamp) -> Result<()>;
+
+    /// How long a message has been due, and its line without a worker. None: it does not wait for one.
+    async fn wait(&self, id: Id, now: Timestamp) -> Result<Option<Wait>>;
 
     /// Claims files that are to be fetched.
     async fn claim_files(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<ClaimedFile>>;
@@ -137,6 +153,9 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
 
     /// Files that nothing refers to any more, and that are to be removed within this time: then they are told again.
     async fn unwanted(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Digest>>;
+
+    /// Checks the tables, and counts the messages that are not what was taken.
+    async fn check(&self) -> Result<u64>;
 
     /// Notes that a file was removed.
     async fn removed(&self, file: Digest) -> Result<()>;

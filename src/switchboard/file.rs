@@ -1,8 +1,10 @@
 //! The files of residents' messages: fetched at once, for the gateways' links live for minutes only.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -95,19 +97,55 @@ impl File {
     }
 }
 
+/// The number of an event in the store. It stays valid after the event was acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EventId(pub(super) i64);
+
+impl From<i64> for EventId {
+    fn from(number: i64) -> Self {
+        Self(number)
+    }
+}
+
+impl From<EventId> for i64 {
+    fn from(id: EventId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl Handed {
-    /// What became of each file of the message, in the order of [`Inbound::media`](crate::Inbound::media). None, where the
-    /// program that took the message in had no [`Builder::media`](super::Builder::media): fetch them yourself then, and at
-    /// once, by [`Channel::fetch_media`].
+    /// Returns what became of each file of the message: see [`Switchboard::files`], which reads them after
+    /// [`ack`](Self::ack) as well.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] when the store does not work.
     pub async fn files(&self) -> Result<Vec<File>> {
-        self.switchboard.0.store.0.files(self.id).await
+        self.switchboard.files(self.id()).await
     }
 }
 
 impl Switchboard {
+    /// Returns what became of each file of a resident's message, in the order of
+    /// [`Inbound::media`](crate::Inbound::media): of an event that was handed out, by [`Handed::id`], acknowledged or not,
+    /// or of a conversation's entry, by [`Entry::event_id`](super::Entry::event_id).
+    ///
+    /// It is empty where the program that took the message in had no [`Builder::media`](super::Builder::media): fetch the
+    /// files yourself then, and at once, by [`Channel::fetch_media`]. With [`Line::retention`](super::Line::retention) they
+    /// are removed with the message.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] when the store does not work.
+    pub async fn files(&self, event: EventId) -> Result<Vec<File>> {
+        self.0.store.0.files(event.0).await
+    }
+
     /// Fetches what is to be fetched until it is told to stop, and then what is on its way.
     pub(super) async fn fetch(self, mut stop: oneshot::Receiver<()>) {
         let (inner, mut fetches) = (self.0.clone(), JoinSet::new());

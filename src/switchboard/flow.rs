@@ -1,16 +1,17 @@
 //! The rules of a store, written once over the statements that each store has for them.
 
 use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
 use std::future::{self, Future};
 use std::time::Duration;
 
 use super::fallback::{Answer, Falls};
-use super::outbox::{self, Id, Settled, State};
+use super::outbox::{self, Id, Settled, State, Status};
 use super::record::{
-    AFTER_REMOVAL, Answers, Claimed, DeliveryRow, EVENT_ATTEMPTS, End, Enqueued, EventRow, FALLBACK_RESTORED,
-    FELL_BACK, FallbackRow, Fell, Fetched, FileHold, FileRow, Handed, Hold, Incoming, LinkRow, Looked, MessageRow, New,
-    OPTED_OUT, PutOff, Receipt, Ruling, STRANGE, Settle, TOLD, Written, link_of, opt_out_from, opt_out_of, opted_out,
-    person_of, rung_of, told_by,
+    ABANDONED, AFTER_REMOVAL, Answers, Claimed, DeliveryRow, EVENT_ATTEMPTS, End, Enqueued, EventFilter, EventRow,
+    FALLBACK_RESTORED, FELL_BACK, FallbackRow, Fell, Fetched, FileHold, FileRow, Handed, Hold, Incoming, LinkRow,
+    Looked, MessageRow, New, OPTED_OUT, PutOff, Receipt, Ruling, STRANGE, Settle, TOLD, What, Written, link_of,
+    opt_out_from, opt_out_of, opted_out, person_of, rung_of, told_by,
 };
 use crate::address::Address;
 use crate::channel::Cursor;
@@ -46,6 +47,9 @@ pub(super) trait Tx {
         written: &Written,
         instead_of: Option<i64>,
     ) -> impl Statement<Option<i64>, Self::Error>;
+
+    /// Writes down the files that a message sends.
+    fn insert_files(&self, id: i64, files: &BTreeSet<String>) -> impl Statement<(), Self::Error>;
 
     /// The message of this key, which is there.
     fn message_by_key(&self, line: &str, key: &str) -> impl Statement<(i64, Written), Self::Error>;
@@ -143,14 +147,38 @@ pub(super) trait Tx {
     /// Sets where to go on polling.
     fn set_cursor(&self, channel: &str, place: &Cursor) -> impl Statement<(), Self::Error>;
 
-    /// The oldest event that is to be handed out.
-    fn next_event(&self, line: Option<&str>, now: Timestamp) -> impl Statement<Option<Handed>, Self::Error>;
+    /// The oldest events that are to be handed out, so many at most, and none of these lines.
+    fn next_events(
+        &self,
+        of: &EventFilter,
+        foreign: &[String],
+        now: Timestamp,
+        most: u32,
+    ) -> impl Statement<Vec<Handed>, Self::Error>;
 
-    /// Hands an event out until then, for the `attempts`th time.
-    fn hold_event(&self, id: i64, until: Timestamp, attempts: u32) -> impl Statement<(), Self::Error>;
+    /// Hands events out until then, for the `attempts`th time each.
+    fn hold_events(&self, events: &[Handed], until: Timestamp) -> impl Statement<(), Self::Error>;
 
-    /// Parks an event.
-    fn park_event(&self, id: i64, now: Timestamp) -> impl Statement<(), Self::Error>;
+    /// Parks events.
+    fn park_events(&self, ids: &[i64], now: Timestamp) -> impl Statement<(), Self::Error>;
+
+    /// The parked events, the oldest first, after one, and none of these lines.
+    fn parked_events(
+        &self,
+        of: &EventFilter,
+        foreign: &[String],
+        after: i64,
+        most: u32,
+    ) -> impl Statement<Vec<Handed>, Self::Error>;
+
+    /// Acknowledges an event.
+    fn ack_event(&self, id: i64, now: Timestamp) -> impl Statement<(), Self::Error>;
+
+    /// The lines of which a worker was at work after a moment.
+    fn attended_since(&self, at: Timestamp) -> impl Statement<Vec<String>, Self::Error>;
+
+    /// The statuses of messages, in any order.
+    fn statuses(&self, ids: Vec<i64>) -> impl Statement<Vec<Status>, Self::Error>;
 
     /// Locks the links of a line: each change of them reads what the others wrote.
     fn lock_links(&self, _line: &str) -> impl Statement<(), Self::Error> {
@@ -207,10 +235,27 @@ pub(super) async fn enqueue<T: Tx>(
         let (id, there) = tx.message_by_key(&new.line, &new.key).await?;
         return Ok(if new.is(written, &there) { Enqueued::Same(Id(id)) } else { Enqueued::Other });
     };
+    if !written.files.is_empty() {
+        tx.insert_files(id, &written.files).await?;
+    }
     if let Some(reason) = &new.deferred {
         tx.insert_decision(id, "defer", reason, new.now).await?;
     }
     Ok(Enqueued::New(Id(id)))
+}
+
+/// Takes a message and acknowledges the event that it answers, unless another message has the key.
+pub(super) async fn enqueue_and_ack<T: Tx>(
+    tx: &T,
+    new: &New,
+    written: &Written,
+    event: i64,
+) -> Result<Enqueued, T::Error> {
+    let enqueued = enqueue(tx, new, written, None).await?;
+    if enqueued != Enqueued::Other {
+        tx.ack_event(event, new.now).await?;
+    }
+    Ok(enqueued)
 }
 
 /// Puts a claimed message off.
@@ -301,7 +346,7 @@ async fn transition<T: Tx>(
     tx.set_state(id, delivery, planned, settled).await?;
     tx.lead(id).await?;
     if settled.state.is_settled() {
-        let body = Settled { id: Id(id), state: settled.state, reason: settled.reason.clone() };
+        let body = Settled::new(Id(id), settled.state, settled.reason.clone());
         let (line, body) = (Some(line), &serde_json::to_string(&body)?);
         let taken_in = settled.now;
         let event = EventRow { line, dedupe: None, kind: "settled", person: None, body, files: 0, taken_in };
@@ -387,22 +432,81 @@ pub(super) async fn take_in<T: Tx>(
     Ok(new)
 }
 
-/// Hands out the oldest event, and parks those that were handed out too often.
-pub(super) async fn next<T: Tx>(
+/// Hands out the oldest events, and parks those that were handed out too often.
+pub(super) async fn next_batch<T: Tx>(
     tx: &T,
-    line: Option<&str>,
+    of: &EventFilter,
     now: Timestamp,
     lease: Duration,
-) -> Result<Option<Handed>, T::Error> {
-    while let Some(mut event) = tx.next_event(line, now).await? {
-        if event.attempts < EVENT_ATTEMPTS {
-            let attempts = event.begins();
-            tx.hold_event(event.id, now.plus(lease), attempts).await?;
-            return Ok(Some(event));
+    most: u32,
+) -> Result<Vec<Handed>, T::Error> {
+    let foreign = foreign(tx, of, now).await?;
+    let mut batch = Vec::new();
+    loop {
+        let room = most.saturating_sub(u32::try_from(batch.len()).unwrap_or(u32::MAX));
+        if room == 0 {
+            break;
         }
-        tx.park_event(event.id, now).await?;
+        let found = tx.next_events(of, &foreign, now, room).await?;
+        let (failed, mut held): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|event| event.attempts >= EVENT_ATTEMPTS);
+        if !held.is_empty() {
+            held.iter_mut().for_each(Handed::begin);
+            tx.hold_events(&held, now.plus(lease)).await?;
+            batch.append(&mut held);
+        }
+        // A batch that is not full is all that there is, unless some were parked.
+        if failed.is_empty() {
+            break;
+        }
+        let failed: Vec<_> = failed.iter().map(|event| event.id).collect();
+        tx.park_events(&failed, now).await?;
     }
-    Ok(None)
+    complete(tx, &mut batch).await?;
+    Ok(batch)
+}
+
+/// The parked events, the oldest first, after one.
+pub(super) async fn parked_events<T: Tx>(
+    tx: &T,
+    of: &EventFilter,
+    after: i64,
+    now: Timestamp,
+    most: u32,
+) -> Result<Vec<Handed>, T::Error> {
+    let foreign = foreign(tx, of, now).await?;
+    let mut parked = tx.parked_events(of, &foreign, after, most).await?;
+    complete(tx, &mut parked).await?;
+    Ok(parked)
+}
+
+/// The lines whose events are left to another program.
+async fn foreign<T: Tx>(tx: &T, of: &EventFilter, now: Timestamp) -> Result<Vec<String>, T::Error> {
+    match of {
+        EventFilter::Line(_) => Ok(Vec::new()),
+        EventFilter::All { .. } => Ok(of.foreign(tx.attended_since(now.minus(ABANDONED)).await?)),
+    }
+}
+
+/// Completes events of messages that were settled with what is known of the messages.
+async fn complete<T: Tx>(tx: &T, events: &mut [Handed]) -> Result<(), T::Error> {
+    let ids = events.iter().filter_map(|handed| match &handed.what {
+        What::Settled(settled) => Some(settled.id.into()),
+        _ => None,
+    });
+    let ids: Vec<i64> = ids.collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let statuses: HashMap<_, _> = tx.statuses(ids).await?.into_iter().map(|status| (status.id, status)).collect();
+    for handed in events {
+        if let What::Settled(settled) = &mut handed.what
+            && let Some(status) = statuses.get(&settled.id)
+        {
+            settled.complete(status.clone(), handed.taken_in);
+        }
+    }
+    Ok(())
 }
 
 /// Lets a delivery have its effect on the message that it is of, or keeps it until that is written down.

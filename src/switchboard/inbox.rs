@@ -11,10 +11,11 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use super::engine::Bell;
-use super::outbox::Settled;
-use super::record::{self, What};
+use super::file::EventId;
+use super::outbox::{Id, Settled};
+use super::record::{self, EventFilter, What};
 use super::{Line, Switchboard};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::{Event, Inbound};
 use crate::layer::telemetry::switchboard as telemetry;
 
@@ -48,7 +49,7 @@ pub enum Happening {
     /// What a gateway brought.
     Received(Box<Event>),
     /// A message of ours whose end is known, or that waits for a person.
-    Settled(Settled),
+    Settled(Box<Settled>),
 }
 
 impl LineInbox {
@@ -61,6 +62,17 @@ impl LineInbox {
     /// # Errors
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the store does not work.
     pub async fn next(&self) -> Result<Option<Handed>> {
+        Ok(self.next_batch(1).await?.pop())
+    }
+
+    /// The oldest events that nobody holds, `max` of them at most, the oldest first, in one commit. It waits for the first as
+    /// [`next`](Self::next) does, and not for more; none come when the worker has stopped and nothing is left.
+    ///
+    /// Handle them in their order, and within the minute after which those come again that were not acknowledged.
+    ///
+    /// # Errors
+    /// Those of [`next`](Self::next).
+    pub async fn next_batch(&self, max: u32) -> Result<Vec<Handed>> {
         let inner = &self.switchboard.0;
         loop {
             // It is asked to ring before it is looked, so that nothing that comes in between is missed. What rings for
@@ -68,11 +80,9 @@ impl LineInbox {
             let mut rings = pin!(inner.to_read.rings(self.line.as_deref()));
             rings.as_mut().enable();
             let elsewhere = inner.store.0.rung(Bell::ToRead);
-            if let Some(handed) = self.try_next().await? {
-                return Ok(Some(handed));
-            }
-            if inner.stopped.load(Ordering::Acquire) {
-                return Ok(None);
+            let batch = self.try_batch(max).await?;
+            if !batch.is_empty() || inner.stopped.load(Ordering::Acquire) {
+                return Ok(batch);
             }
             tokio::select! {
                 () = &mut rings => {}
@@ -88,14 +98,26 @@ impl LineInbox {
     /// # Errors
     /// Those of [`next`](Self::next).
     pub async fn try_next(&self) -> Result<Option<Handed>> {
-        let inner = &self.switchboard.0;
+        Ok(self.try_batch(1).await?.pop())
+    }
+
+    async fn try_batch(&self, max: u32) -> Result<Vec<Handed>> {
+        let (inner, of) = (&self.switchboard.0, self.filter());
         loop {
-            let handed = inner.store.0.next(self.line.as_deref(), inner.clock.now(), LEASE).await?;
-            let Some(handed) = handed else { return Ok(None) };
-            // One that cannot be read is held for a while, and those behind it come.
-            if let Some(handed) = self.handed(handed) {
-                return Ok(Some(handed));
+            let batch = inner.store.0.next_batch(&of, inner.clock.now(), LEASE, max.max(1)).await?;
+            let none = batch.is_empty();
+            let batch: Vec<_> = batch.into_iter().filter_map(|handed| self.handed(handed)).collect();
+            // Those that cannot be read are held for a while, and those behind them come.
+            if none || !batch.is_empty() {
+                return Ok(batch);
             }
+        }
+    }
+
+    fn filter(&self) -> EventFilter {
+        match &self.line {
+            Some(line) => EventFilter::Line(line.clone()),
+            None => EventFilter::All { own: self.switchboard.0.lines.keys().cloned().collect() },
         }
     }
 
@@ -106,13 +128,13 @@ impl LineInbox {
     /// # Errors
     /// Those of [`next`](Self::next).
     pub async fn parked(&self, after: Option<&Handed>, most: u32) -> Result<Vec<Handed>> {
-        let (line, after) = (self.line.as_deref(), after.map_or(0, |after| after.id));
-        let parked = self.switchboard.0.store.0.parked_events(line, after, most).await?;
+        let (inner, after) = (&self.switchboard.0, after.map_or(0, |after| after.id));
+        let parked = inner.store.0.parked_events(&self.filter(), after, inner.clock.now(), most).await?;
         Ok(parked.into_iter().filter_map(|handed| self.handed(handed)).collect())
     }
 
     fn handed(&self, handed: record::Handed) -> Option<Handed> {
-        let record::Handed { id, line, what, attempts } = handed;
+        let record::Handed { id, line, what, attempts, .. } = handed;
         let happening = match what {
             What::Event(event) => Happening::Received(event),
             What::Settled(settled) => Happening::Settled(settled),
@@ -129,6 +151,11 @@ impl fmt::Debug for LineInbox {
 }
 
 impl Handed {
+    /// Its number in the store, by which its files are read after it was acknowledged: see [`Switchboard::files`].
+    pub fn id(&self) -> EventId {
+        EventId(self.id)
+    }
+
     /// The id of the line that it is of: none for what is of no line.
     pub fn line_id(&self) -> Option<&str> {
         self.line.as_deref()
@@ -146,6 +173,21 @@ impl Handed {
     pub async fn ack(self) -> Result<()> {
         let inner = &self.switchboard.0;
         inner.store.0.ack(self.id, inner.clock.now()).await
+    }
+
+    /// Takes a text as an answer to the resident's message and acknowledges the event, in one commit: the answer is sent, or
+    /// the event comes again. See [`Switchboard::reply`].
+    ///
+    /// Where it fails, the event is not acknowledged: answer otherwise, or [`nack`](Self::nack) it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) for an event that is no message from a resident, and
+    /// those of [`Switchboard::reply`].
+    pub async fn reply_and_ack(&self, text: impl Into<String>) -> Result<Id> {
+        let Some((line, inbound)) = self.line.as_deref().zip(self.as_inbound()) else {
+            return Err(Error::invalid("event", "is no message to a line of this switchboard: acknowledge it by ack"));
+        };
+        self.switchboard.reply_to(line, inbound, text.into(), Some(self.id)).await
     }
 
     /// How often it was handed out, this time included.

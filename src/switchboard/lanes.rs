@@ -69,6 +69,7 @@ pub(super) struct Claims {
     pub(super) next_due: Option<Timestamp>,
 }
 
+#[cfg(feature = "postgres")]
 impl Claims {
     /// Notes that a message is due at this time.
     pub(super) fn due(&mut self, at: Timestamp) {

@@ -102,8 +102,8 @@ impl Line {
 
     /// How long what was written is kept: a day at least. A message of ours loses its text, its recipient and the reasons
     /// for where it stands this long after it was settled, and an event its content and its person this long after it came,
-    /// with its files. What is left still counts: the line, the states and the times, the attempts, the key of a message,
-    /// and a hash of an event, so that neither comes a second time.
+    /// with its files. What is left still counts: the line, the states and the times, the attempts, the key and the tag of a
+    /// message, and a hash of an event, so that neither comes a second time.
     ///
     /// Never removed is what waits: a message that is not settled or waits for a person, an event that is not
     /// acknowledged. Without a retention nothing is removed. A running worker does it; that of a line that is not there any

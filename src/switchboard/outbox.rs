@@ -7,14 +7,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::record::{Attempt, Claimed, End, Settle};
+use crate::address::Address;
 use crate::channel::{Channel, Evidence};
 use crate::clock::Timestamp;
 use crate::delivery::DeliveryState;
 use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::id::MessageId;
+use crate::id::{AccountId, MessageId};
 use crate::layer::failover::Choice;
 use crate::layer::retry::{Schedule, Stop, Tried};
-use crate::message::{Accepted, Message, OnUnknown, Purpose};
+use crate::message::{Accepted, Message, Money, OnUnknown, Purpose};
 
 /// The number of a message in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -122,34 +123,116 @@ impl State {
 }
 
 /// What became of a message.
+///
+/// Once its line's retention is over, the recipient, the reason and the gateway's id are gone; the rest stays.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// Its number.
     pub id: Id,
     /// The line that it is of.
     pub line: String,
+    /// Its key.
+    pub key: String,
+    /// Its tag, under which it is counted in reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// Who it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<Address>,
     /// Where it stands.
     pub state: State,
     /// When it is due, where it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<Timestamp>,
     /// How often it was handed to a gateway.
     pub attempts: u32,
+    /// The attempts, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<SendAttempt>,
     /// The gateway that it was handed to last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<String>,
     /// The gateway's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway_id: Option<MessageId>,
     /// How far it has got.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<DeliveryState>,
     /// Why it stands there, in plain words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The kind of the last attempt's error, or of our own refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ErrorKind>,
+    /// The gateway's code of the last attempt's error, or the rule of the policy that refused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// The number of segments that the gateway counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments: Option<u32>,
+    /// The price that the gateway gave when it accepted the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Money>,
     /// What went instead of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Id>,
     /// The message that it went instead of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instead_of: Option<Id>,
 }
 
+/// One attempt to hand a message to a gateway.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendAttempt {
+    /// The gateway.
+    pub gateway: String,
+    /// Our account at the gateway.
+    pub account: AccountId,
+    /// When it began.
+    pub begun: Timestamp,
+    /// When it ended: none while it runs, and where the process ended first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Timestamp>,
+    /// Its outcome: none while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<AttemptOutcome>,
+    /// The kind of its error, if it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ErrorKind>,
+    /// The gateway's code of its error, if it gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// The number of segments that the gateway counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments: Option<u32>,
+    /// The price that the gateway gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Money>,
+}
+
+/// The outcome of one attempt to send.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptOutcome {
+    /// The gateway has the message.
+    Accepted,
+    /// Certainly not sent: nothing of the request left this machine.
+    NotSent,
+    /// Certainly not sent: the gateway said no.
+    Rejected,
+    /// Certainly not sent: the account could not send at all.
+    Suspended,
+    /// It may have gone.
+    Unknown,
+}
+
 /// A message whose end is known, or that waits for a person.
+///
+/// Its key and all that follows are as they are when the event is handed out, but for the attempts: these are those up to
+/// the event. Once the line's retention is over, the recipient is gone.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settled {
@@ -159,6 +242,68 @@ pub struct Settled {
     pub state: State,
     /// Why, in plain words.
     pub reason: Option<String>,
+    /// The kind of the last attempt's error, or of our own refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ErrorKind>,
+    /// The gateway's code of the last attempt's error, or the rule of the policy that refused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// Its key.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub key: String,
+    /// Its tag, under which it is counted in reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// Who it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<Address>,
+    /// The number of segments that the gateway counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments: Option<u32>,
+    /// The price that the gateway gave when it accepted the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Money>,
+    /// The attempts, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<SendAttempt>,
+}
+
+impl Settled {
+    /// The event as it is stored. The rest is read from the message when the event is handed out.
+    pub(super) fn new(id: Id, state: State, reason: Option<String>) -> Self {
+        Self {
+            id,
+            state,
+            reason,
+            kind: None,
+            code: None,
+            key: String::new(),
+            tag: None,
+            recipient: None,
+            segments: None,
+            price: None,
+            history: Vec::new(),
+        }
+    }
+
+    /// Fills in what is known of the message, and of its attempts up to the time of the event.
+    pub(super) fn complete(&mut self, status: Status, at: Timestamp) {
+        let history: Vec<_> = status.history.into_iter().filter(|attempt| attempt.begun <= at).collect();
+        let last = history.last();
+        (self.kind, self.code) = if self.state == status.state {
+            (status.kind, status.code)
+        } else {
+            (last.and_then(|last| last.kind), last.and_then(|last| last.code.clone()))
+        };
+        (self.segments, self.price) = charged(&history);
+        (self.key, self.tag, self.recipient, self.history) = (status.key, status.tag, status.recipient, history);
+    }
+}
+
+/// The segments and the price of a message: those of the last attempt that has them.
+pub(super) fn charged(history: &[SendAttempt]) -> (Option<u32>, Option<Money>) {
+    let last = history.iter().rev();
+    (last.clone().find_map(|attempt| attempt.segments), last.clone().find_map(|attempt| attempt.price))
 }
 
 /// What a person says of a message that may have gone, or that failed too often.

@@ -1,13 +1,13 @@
 //! The records that a store keeps and hands out, and what is read from them alone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::fallback::{Answer, Fallback, Falls, First, ON_FAILURE};
-use super::outbox::{self, Id, PRIORITY_LAST, Settled, State};
+use super::outbox::{self, Id, PRIORITY_LAST, SendAttempt, Settled, State, Status};
 use crate::address::{Address, Phone};
 use crate::channel::Channel;
 use crate::clock::Timestamp;
@@ -60,17 +60,20 @@ pub(super) struct Written {
     pub(super) fallback: Option<String>,
     /// By which the same message is known: what it says, and what goes instead of it.
     pub(super) digest: String,
+    /// The files that it sends, by their digests: none where it is read back.
+    pub(super) files: BTreeSet<String>,
 }
 
 impl Written {
     pub(super) fn of(new: &New) -> serde_json::Result<Self> {
         let body = serde_json::to_string(&new.message)?;
         let fallback = new.fallback.as_ref().map(serde_json::to_string).transpose()?;
-        Ok(Self { digest: digest_of(&body, fallback.as_deref()), body, fallback })
+        let (digest, files) = (digest_of(&body, fallback.as_deref()), files_of(&body, fallback.as_deref()));
+        Ok(Self { body, fallback, digest, files })
     }
 }
 
-fn digest_of(body: &str, fallback: Option<&str>) -> String {
+pub(super) fn digest_of(body: &str, fallback: Option<&str>) -> String {
     match fallback {
         None => Digest::of(body.as_bytes()),
         Some(fallback) => Digest::of(format!("{body}\n{fallback}").as_bytes()),
@@ -251,6 +254,15 @@ pub(super) struct Recovered {
     pub(super) unknown: u64,
 }
 
+/// A message that waits for a worker, by the clock of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wait {
+    pub(super) due: Timestamp,
+    /// When a worker of its line was last at work.
+    pub(super) attended: Option<Timestamp>,
+    pub(super) now: Timestamp,
+}
+
 /// An event that came, and the line that it is of.
 #[derive(Debug)]
 pub(super) struct Incoming {
@@ -353,6 +365,72 @@ pub(super) const AFTER_REMOVAL: Duration = Duration::from_secs(5);
 /// How long deliveries are kept that are of no message of ours, or not yet.
 pub(super) const EARLY_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// The status of a message as a row has it, beside what is the same in every store.
+pub(super) struct Kept {
+    pub(super) id: i64,
+    pub(super) line: String,
+    pub(super) key: String,
+    /// Its tag, once its content was removed.
+    pub(super) tag: Option<String>,
+    pub(super) state: State,
+    pub(super) due: Option<Timestamp>,
+    pub(super) attempts: u32,
+    pub(super) delivery: Option<String>,
+    pub(super) reason: Option<String>,
+    pub(super) gateway_id: Option<String>,
+    pub(super) instead_of: Option<i64>,
+    pub(super) fallback: Option<i64>,
+    /// The last refusal of our own: the decision and its rule.
+    pub(super) refusal: Option<(String, String)>,
+}
+
+impl Kept {
+    /// The status of a message that says this, where it can be read, and was sent like this.
+    pub(super) fn status(self, message: Option<&Message>, history: Vec<SendAttempt>) -> Status {
+        let last = history.last();
+        let gateway = last.map(|last| last.gateway.clone());
+        let (kind, code) = match self.refusal.filter(|_| self.state == State::Refused) {
+            Some((decision, rule)) if decision == "opt_out" => (Some(ErrorKind::OptedOut), Some(rule)),
+            Some((_, rule)) => (Some(ErrorKind::Refused), Some(rule)),
+            None => (last.and_then(|last| last.kind), last.and_then(|last| last.code.clone())),
+        };
+        let (segments, price) = outbox::charged(&history);
+        Status {
+            id: Id(self.id),
+            line: self.line,
+            key: self.key,
+            tag: message.map_or(self.tag, |message| message.tag.clone()),
+            recipient: message.map(|message| message.to.clone()),
+            state: self.state,
+            due: self.due,
+            attempts: self.attempts,
+            history,
+            gateway,
+            gateway_id: self.gateway_id.map(MessageId::from),
+            delivery: self.delivery.as_deref().and_then(rung_of),
+            reason: self.reason,
+            kind,
+            code,
+            segments,
+            price,
+            fallback: self.fallback.map(Id),
+            instead_of: self.instead_of.map(Id),
+        }
+    }
+}
+
+/// Reads a value as its name is kept: none where this program does not know it.
+pub(super) fn named<'a, T: Deserialize<'a>>(name: &'a str) -> Option<T> {
+    let name: serde::de::value::BorrowedStrDeserializer<'a, serde::de::value::Error> =
+        serde::de::value::BorrowedStrDeserializer::new(name);
+    T::deserialize(name).ok()
+}
+
+/// Reads a price as it is kept.
+pub(super) fn price_of(micros: Option<i64>, currency: Option<&str>) -> Option<Money> {
+    Some(Money { micros: micros?, currency: named(currency?)? })
+}
+
 /// An event that is handed out.
 #[derive(Debug)]
 pub(super) struct Handed {
@@ -361,16 +439,40 @@ pub(super) struct Handed {
     pub(super) what: What,
     /// How often it was handed out, this time included.
     pub(super) attempts: u32,
+    pub(super) taken_in: Timestamp,
 }
+
+/// The events that are read.
+#[derive(Clone, Debug)]
+pub(super) enum EventFilter {
+    Line(String),
+    /// Those of every line that is one's own, or that no other program works on, and those of no line.
+    All {
+        own: Vec<String>,
+    },
+}
+
+impl EventFilter {
+    /// The lines whose events are left to another program, of those on which a worker was seen lately.
+    pub(super) fn foreign(&self, attended: Vec<String>) -> Vec<String> {
+        match self {
+            Self::Line(_) => Vec::new(),
+            Self::All { own } => attended.into_iter().filter(|line| !own.contains(line)).collect(),
+        }
+    }
+}
+
+/// How long the events of a line are left to the programs that worked on it, after the last of their workers was seen: longer
+/// than any outage that nobody notices.
+pub(super) const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How often an event is handed out, until it is parked.
 pub(super) const EVENT_ATTEMPTS: u32 = 10;
 
 impl Handed {
-    /// Begins another attempt, and says how many there are with it. One that this program cannot read is no attempt.
-    pub(super) fn begins(&mut self) -> u32 {
+    /// Begins another attempt. One that this program cannot read is no attempt.
+    pub(super) fn begin(&mut self) {
         self.attempts += u32::from(!matches!(self.what, What::Unreadable));
-        self.attempts
     }
 }
 
@@ -378,7 +480,7 @@ impl Handed {
 #[derive(Debug)]
 pub(super) enum What {
     Event(Box<Event>),
-    Settled(Settled),
+    Settled(Box<Settled>),
     /// This program cannot read it: one of a newer version may.
     Unreadable,
 }
@@ -386,7 +488,7 @@ pub(super) enum What {
 impl What {
     pub(super) fn read(kind: &str, body: &str) -> Self {
         let read = match kind {
-            "settled" => serde_json::from_str(body).map(Self::Settled),
+            "settled" => serde_json::from_str(body).map(|settled| Self::Settled(Box::new(settled))),
             _ => serde_json::from_str(body).map(|event| Self::Event(Box::new(event))),
         };
         read.unwrap_or(Self::Unreadable)
@@ -396,7 +498,7 @@ impl What {
 /// How a message is noted that is nothing to a program.
 pub(super) const STRANGE: &str = "put_off";
 
-/// How long a line is taken to be served after a worker of it said so last.
+/// How long a line is taken to be served after a worker of it was last at work.
 #[cfg(feature = "postgres")]
 pub(super) const SERVED: Duration = Duration::from_secs(3600);
 
@@ -534,6 +636,25 @@ impl Receipt {
 pub(super) fn message_of(body: &str, fallback: Option<&str>, digest: &str) -> (Option<Message>, bool) {
     let damaged = digest_of(body, fallback) != digest;
     (serde_json::from_str(body).ok().filter(|_| !damaged), damaged)
+}
+
+/// The files that a message or its fallback sends, by their digests, as the two are kept.
+fn files_of(body: &str, fallback: Option<&str>) -> BTreeSet<String> {
+    // Wherever in a message a file is named.
+    let named = |text: &str| {
+        let named = text.split("\"sha256\":\"").skip(1).filter_map(|named| Some(named.split_once('"')?.0.to_owned()));
+        named.filter(|sha256| sha256.parse::<Digest>().is_ok()).collect::<Vec<_>>()
+    };
+    named(body).into_iter().chain(fallback.map(named).unwrap_or_default()).collect()
+}
+
+/// Reads the tag of a message as it is kept.
+pub(super) fn tag_of(body: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Tagged {
+        tag: Option<String>,
+    }
+    serde_json::from_str::<Tagged>(body).ok()?.tag
 }
 
 /// Reads a rung of the ladder as it is kept.

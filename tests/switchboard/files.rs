@@ -123,6 +123,24 @@ async fn a_photograph_is_there_when_its_message_is_handed_out() {
 }
 
 #[tokio::test]
+async fn files_are_read_after_their_event_was_acknowledged() {
+    let (files, media) = (Files::new(), MemoryStore::new());
+    let desk = open(&files, &media).await;
+    let tree = [files.mock.holds("image/jpeg", "a fallen tree")];
+    assert_eq!(desk.switchboard.receive("all", files.arrives("It fell", tree)).await.status, 200);
+    let handed = next(&desk.switchboard).await;
+    let id = handed.id();
+    handed.ack().await.unwrap();
+    let read = desk.switchboard.files(i64::from(id).into()).await.unwrap();
+    assert_eq!(media.open(&read[0].as_held().unwrap().sha256).await.unwrap().bytes().await.unwrap(), "a fallen tree");
+    let from = civic_messaging::Address::whatsapp("07700 900123").unwrap();
+    // Whoever reads the conversation finds them too.
+    let conversation = desk.switchboard.conversation("desk", &from, None, 9).await.unwrap();
+    assert_eq!(conversation[0].event_id(), Some(id));
+    desk.close().await;
+}
+
+#[tokio::test]
 async fn without_a_place_for_them_no_files_are_fetched_and_nothing_is_held_back() {
     let files = Files::new();
     let store = Store::open("sqlite::memory:").await.unwrap();

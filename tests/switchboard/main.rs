@@ -1,6 +1,8 @@
 //! The switchboard, whole: what it promises in the face of gateways, restarts and crashes.
 #![cfg(any(feature = "postgres", feature = "sqlite-system"))]
 
+#[cfg(feature = "sqlite-system")]
+mod answers;
 #[cfg(all(feature = "meta", feature = "sqlite-system"))]
 mod batch;
 // The store's own tests want more of it.

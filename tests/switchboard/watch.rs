@@ -205,6 +205,70 @@ mod told {
         }
     }
 
+    #[test]
+    fn line_without_a_worker_is_warned_of_once() {
+        let listener = Listener::default();
+        let _second = tracing::Dispatch::new(Listener::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tracing::subscriber::with_default(listener.clone(), || runtime.block_on(waits(&listener)));
+    }
+
+    /// Moves time on, and lets those go on who waited for it.
+    async fn passes(clock: &VirtualClock, seconds: u64) {
+        while clock.sleepers() == 0 {
+            tokio::task::yield_now().await;
+        }
+        clock.advance(Duration::from_secs(seconds));
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn waits(listener: &Listener) {
+        let warnings =
+            || listener.0.lock().unwrap().iter().filter(|line| line.contains("no worker is running")).count();
+        let clock = VirtualClock::at(SystemClock::new().now());
+        let store = Store::open("sqlite::memory:").await.unwrap();
+        let (desk, leader) = (Mock::sms(), Mock::whatsapp());
+        let board = || {
+            let builder = Switchboard::builder(store.clone()).clock(clock.clone());
+            builder.line(Line::new("desk").channel(desk.clone())).line(Line::new("leader").channel(leader.clone()))
+        };
+        let taking = board().build().unwrap();
+        for n in 1..4 {
+            taking.send("desk", Message::text(person(n), "Hello")).await.unwrap();
+        }
+        let now = clock.now();
+        taking.send_at("leader", Message::text(person(1), "Later"), now.plus(Duration::from_secs(70))).await.unwrap();
+        passes(&clock, 29).await;
+        assert_eq!(warnings(), 0);
+        passes(&clock, 1).await;
+        assert_eq!(warnings(), 1);
+        assert!(listener.has_heard(
+            "WARN messages are due and no worker is running: start one for this line with Switchboard::run \
+             civic.line=\"desk\" civic.message=1"
+        ));
+        // Once for all that wait, however long it lasts.
+        taking.send("desk", Message::text(person(9), "Hello")).await.unwrap();
+        passes(&clock, 69).await;
+        assert_eq!(warnings(), 1);
+        passes(&clock, 1).await;
+        assert_eq!(warnings(), 2);
+        assert!(listener.0.lock().unwrap().last().unwrap().contains("civic.line=\"leader\""));
+        // A worker in another program does its work, and is gone.
+        let working = Desk::run(board().route("all", ["desk"]));
+        while desk.sent().len() < 4 || leader.sent().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        working.close().await;
+        passes(&clock, 30).await;
+        taking.send("desk", Message::text(person(1), "Again")).await.unwrap();
+        passes(&clock, 30).await;
+        assert_eq!(warnings(), 3, "it is another time");
+        passes(&clock, 3600).await;
+        assert_eq!(warnings(), 3);
+    }
+
     /// It sends no advertising, some of the rest another day, and changes its mind about some: it counts how often it was
     /// asked of each tag.
     #[derive(Debug, Default)]

@@ -27,16 +27,18 @@ use super::super::fallback::Answer;
 use super::super::file::File;
 use super::super::flow::{self, Tx};
 use super::super::lanes::{Claims, Rooms};
-use super::super::outbox::{Id, State, Status};
+use super::super::outbox::{Id, SendAttempt, State, Status};
 use super::super::record::{
-    Answers, Attempt, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, FallbackRow, Fell, Fetched, FileHold,
-    Handed, Hold, Incoming, New, PutOff, Recovered, Ruling, Settle, Written, rung_of,
+    Answers, Attempt, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackRow, Fell, Fetched,
+    FileHold, Handed, Hold, Incoming, Kept, New, PutOff, Recovered, Ruling, Settle, Wait, Written, message_of, named,
+    price_of,
 };
 use super::super::watch::Stats;
 use crate::channel::Cursor;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::{Error, Result};
-use crate::id::{Digest, MessageId};
+use crate::id::{AccountId, Digest, is_code};
+use crate::message::Message;
 use crate::policy::{Decision, Reason};
 
 mod bells;
@@ -50,7 +52,7 @@ mod tx;
 use bells::Bells;
 use claim::read_claimed;
 use session::{Fault, Session, Sessions};
-use tx::{FALLING, fallbacks, handed};
+use tx::{FALLING, fallbacks};
 
 /// The steps from each version of the tables to the next; the table `migration` says which a database has.
 const MIGRATIONS: &[&str] = &[include_str!("postgres.sql")];
@@ -200,6 +202,13 @@ impl Engine for Postgres {
         self.sessions.run(new, |db, (new, written)| Box::pin(flow::enqueue(db, new, written, None))).await
     }
 
+    async fn enqueue_and_ack(&self, new: New, event: i64) -> Result<Enqueued> {
+        let new = New { due: self.at(new.due), now: self.at(new.now), ..new };
+        let written = Written::of(&new).map_err(|error| Fault::from(error).error())?;
+        let new = (new, written);
+        self.sessions.run(new, move |db, (new, written)| Box::pin(flow::enqueue_and_ack(db, new, written, event))).await
+    }
+
     async fn claim(&self, now: Timestamp, lease: Duration, rooms: Rooms) -> Result<Claims> {
         let now = self.at(now);
         self.sessions.run((), move |db, ()| Box::pin(claim::place(db, now))).await?;
@@ -321,17 +330,14 @@ impl Engine for Postgres {
             .await
     }
 
-    async fn next(&self, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<Handed>> {
+    async fn next_batch(&self, of: &EventFilter, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Handed>> {
         let now = self.at(now);
-        self.sessions.run(line, move |db, line| Box::pin(flow::next(db, *line, now, lease))).await
+        self.sessions.run(of, move |db, of| Box::pin(flow::next_batch(db, of, now, lease, most))).await
     }
 
     async fn ack(&self, event: i64, now: Timestamp) -> Result<()> {
-        let ack = "UPDATE civic_messaging.event SET acked = $2 WHERE id = $1 AND acked IS NULL";
         let now = self.at(now);
-        self.sessions
-            .run((), move |db, ()| Box::pin(async move { db.change(ack, &[&event, &now.as_millis()]).await.map(drop) }))
-            .await
+        self.sessions.run((), move |db, ()| Box::pin(db.ack_event(event, now))).await
     }
 
     async fn nack(&self, event: i64, until: Timestamp, now: Timestamp) -> Result<bool> {
@@ -339,8 +345,9 @@ impl Engine for Postgres {
         self.sessions.run((), move |db, ()| Box::pin(nack(db, event, until, now))).await
     }
 
-    async fn parked_events(&self, line: Option<&str>, after: i64, most: u32) -> Result<Vec<Handed>> {
-        self.sessions.run(line, move |db, line| Box::pin(parked_events(db, *line, after, most))).await
+    async fn parked_events(&self, of: &EventFilter, after: i64, now: Timestamp, most: u32) -> Result<Vec<Handed>> {
+        let now = self.at(now);
+        self.sessions.run(of, move |db, of| Box::pin(flow::parked_events(db, of, after, now, most))).await
     }
 
     async fn status(&self, id: Id) -> Result<Option<Status>> {
@@ -389,6 +396,27 @@ impl Engine for Postgres {
         self.sessions.run(lines, move |db, lines| Box::pin(keep::note(db, lines, now))).await
     }
 
+    async fn attend(&self, lines: Vec<String>, now: Timestamp) -> Result<()> {
+        let now = self.at(now).as_millis();
+        self.sessions.run(lines, move |db, lines| Box::pin(keep::attend(db, lines, now))).await
+    }
+
+    async fn wait(&self, id: Id, now: Timestamp) -> Result<Option<Wait>> {
+        let wait = "SELECT due, (SELECT attended FROM civic_messaging.line WHERE id = m.line)
+             FROM civic_messaging.message AS m
+             WHERE id = $1 AND state IN ('queued', 'deferred') AND due IS NOT NULL";
+        let now = self.at(now);
+        self.sessions
+            .run((), move |db, ()| {
+                Box::pin(async move {
+                    let Some(row) = db.row(wait, &[&id.0]).await? else { return Ok(None) };
+                    let attended = row.try_get::<_, Option<i64>>(1)?.map(Timestamp::from_millis);
+                    Ok(Some(Wait { due: moment(&row, 0)?, attended, now }))
+                })
+            })
+            .await
+    }
+
     async fn claim_files(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<ClaimedFile>> {
         let now = self.at(now);
         self.sessions.run((), move |db, ()| Box::pin(file::claim(db, now, now.plus(lease), most))).await
@@ -415,6 +443,15 @@ impl Engine for Postgres {
     async fn unwanted(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Digest>> {
         let now = self.at(now);
         self.sessions.run((), move |db, ()| Box::pin(keep::unwanted(db, now, now.plus(lease), most))).await
+    }
+
+    async fn check(&self) -> Result<u64> {
+        let (mut changed, mut after) = (0, i64::MIN);
+        loop {
+            let part = self.sessions.run((), move |db, ()| Box::pin(keep::changed(db, after))).await?;
+            let Some((last, of_these)) = part else { return Ok(changed) };
+            (after, changed) = (last, changed + of_these);
+        }
     }
 
     async fn removed(&self, file: Digest) -> Result<()> {
@@ -483,48 +520,99 @@ async fn nack(db: &Session, event: i64, until: i64, now: i64) -> Result<bool, Fa
     Ok(row.map_or(Ok(false), |row| row.try_get(0))?)
 }
 
-async fn parked_events(db: &Session, line: Option<&str>, after: i64, most: u32) -> Result<Vec<Handed>, Fault> {
-    let parked = "SELECT id, line, kind, body, attempts FROM civic_messaging.event
-         WHERE acked IS NULL AND parked IS NOT NULL AND ($1::text IS NULL OR line = $1) AND id > $2
-         ORDER BY id LIMIT $3";
-    let rows = db.rows(parked, &[&line.map(indexed), &after, &i64::from(most)]).await?;
-    rows.iter().map(handed).collect()
+/// The statement that lists the messages of a line in a state, each by an index.
+const fn listed(state: State) -> &'static str {
+    match state {
+        // All that waits is gone through, and is not kept in this order for it: each message would pay.
+        State::Queued | State::Deferred => {
+            "SELECT id FROM (
+                 SELECT id FROM civic_messaging.message
+                 WHERE NOT planned AND phase IN ('queued', 'deferred', 'claimed', 'unknown')
+                   AND line = $1 AND phase = $2 AND id + 0 > $3
+                 UNION ALL SELECT id FROM civic_messaging.message
+                 WHERE planned AND line = $1 AND phase = $2 AND id + 0 > $3) AS waiting
+             ORDER BY id + 0 LIMIT $4"
+        }
+        State::Unknown => {
+            "SELECT id FROM civic_messaging.message
+             WHERE line = $1 AND phase = 'unknown' AND state = $2 AND id > $3 ORDER BY id LIMIT $4"
+        }
+        // There are no more than are on their way at once.
+        State::Claimed | State::Sending => {
+            "SELECT id FROM civic_messaging.message
+             WHERE line = $1 AND phase = 'claimed' AND state = $2 AND id > $3 ORDER BY id LIMIT $4"
+        }
+        _ => {
+            "SELECT id FROM civic_messaging.message
+             WHERE line = $1 AND phase = $2 AND settled IS NOT NULL AND id > $3 ORDER BY id LIMIT $4"
+        }
+    }
 }
 
 async fn standing(db: &Session, line: &str, state: State, after: i64, most: u32) -> Result<Vec<Status>, Fault> {
-    let ids = "SELECT id FROM civic_messaging.message WHERE line = $1 AND state = $2 AND id > $3 ORDER BY id LIMIT $4";
-    let ids = db.rows(ids, &[&indexed(line), &state.as_str(), &after, &i64::from(most)]).await?;
+    let ids = db.rows(listed(state), &[&indexed(line), &state.as_str(), &after, &i64::from(most)]).await?;
     let ids = ids.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let mut standing: Vec<_> = statuses(db, ids).await?.into_iter().map(|(status, _)| status).collect();
     standing.sort_unstable_by_key(|status| status.id);
     Ok(standing)
 }
 
-/// What became of messages, and what they say.
-async fn statuses(db: &Session, ids: Vec<i64>) -> Result<Vec<(Status, String)>, Fault> {
-    let status = "SELECT line, state, due, attempts, delivery, reason,
-                (SELECT gateway FROM civic_messaging.attempt WHERE message = m.id ORDER BY n DESC LIMIT 1),
+/// The statuses of messages, and what they say: none where this program cannot read it, or its content was removed.
+async fn statuses(db: &Session, ids: Vec<i64>) -> Result<Vec<(Status, Option<Message>)>, Fault> {
+    let status = "SELECT id, line, key, tag, state, due, attempts, delivery, reason,
                 (SELECT p.id FROM civic_messaging.part AS p WHERE p.message = m.id
                  ORDER BY p.gateway COLLATE \"C\", p.id COLLATE \"C\" LIMIT 1),
-                instead_of, (SELECT id FROM civic_messaging.message WHERE instead_of = m.id), body, id
-         FROM civic_messaging.message AS m WHERE id = ANY ($1)";
+                instead_of, (SELECT id FROM civic_messaging.message WHERE instead_of = m.id), body, fallback, digest,
+                refusal.decision, refusal.rule
+         FROM civic_messaging.message AS m LEFT JOIN LATERAL (
+             SELECT decision, rule FROM civic_messaging.decision
+             WHERE message = m.id AND decision IN ('refuse', 'opt_out') ORDER BY n DESC LIMIT 1) AS refusal ON true
+         WHERE id = ANY ($1)";
+    let mut histories = histories(db, &ids).await?;
     let read = |row: &Row| {
-        let status = Status {
-            id: Id(row.try_get(11)?),
-            line: row.try_get(0)?,
-            state: state(row, 1)?,
-            due: row.try_get::<_, Option<i64>>(2)?.map(Timestamp::from_millis),
-            attempts: count(row, 3)?,
-            delivery: row.try_get::<_, Option<&str>>(4)?.and_then(rung_of),
-            reason: row.try_get(5)?,
-            gateway: row.try_get(6)?,
-            gateway_id: row.try_get::<_, Option<String>>(7)?.map(MessageId::from),
-            instead_of: row.try_get::<_, Option<i64>>(8)?.map(Id),
-            fallback: row.try_get::<_, Option<i64>>(9)?.map(Id),
+        let id = row.try_get(0)?;
+        let refusal = row.try_get::<_, Option<String>>(15)?.zip(row.try_get(16)?);
+        let kept = Kept {
+            id,
+            line: row.try_get(1)?,
+            key: row.try_get(2)?,
+            tag: row.try_get(3)?,
+            state: state(row, 4)?,
+            due: row.try_get::<_, Option<i64>>(5)?.map(Timestamp::from_millis),
+            attempts: count(row, 6)?,
+            delivery: row.try_get(7)?,
+            reason: row.try_get(8)?,
+            gateway_id: row.try_get(9)?,
+            instead_of: row.try_get(10)?,
+            fallback: row.try_get(11)?,
+            refusal,
         };
-        Ok((status, row.try_get(10)?))
+        let (message, _) = message_of(row.try_get(12)?, row.try_get(13)?, row.try_get(14)?);
+        Ok((kept.status(message.as_ref(), histories.remove(&id).unwrap_or_default()), message))
     };
     db.rows(status, &[&ids]).await?.iter().map(read).collect()
+}
+
+/// The attempts of messages, the oldest first, by their numbers.
+async fn histories(db: &Session, ids: &[i64]) -> Result<HashMap<i64, Vec<SendAttempt>>, Fault> {
+    let of = "SELECT message, gateway, account, begun, ended, outcome, kind, code, segments, price, currency
+         FROM civic_messaging.attempt WHERE message = ANY ($1) ORDER BY message, n";
+    let mut histories = HashMap::<_, Vec<_>>::new();
+    for row in db.rows(of, &[&ids]).await? {
+        let attempt = SendAttempt {
+            gateway: row.try_get(1)?,
+            account: AccountId::new(row.try_get::<_, String>(2)?),
+            begun: moment(&row, 3)?,
+            ended: row.try_get::<_, Option<i64>>(4)?.map(Timestamp::from_millis),
+            outcome: row.try_get::<_, Option<&str>>(5)?.and_then(named),
+            kind: row.try_get::<_, Option<&str>>(6)?.and_then(named),
+            code: row.try_get::<_, Option<String>>(7)?.filter(|code| is_code(code)),
+            segments: row.try_get::<_, Option<i32>>(8)?.and_then(|segments| u32::try_from(segments).ok()),
+            price: price_of(row.try_get(9)?, row.try_get(10)?),
+        };
+        histories.entry(row.try_get(0)?).or_default().push(attempt);
+    }
+    Ok(histories)
 }
 
 async fn conversation(
@@ -559,13 +647,13 @@ async fn conversation(
     let place = |row: &Row| Ok::<_, Fault>(Place { at: moment(row, 0)?, ours: row.try_get(1)?, id: row.try_get(2)? });
     let places = said.iter().map(place).collect::<Result<Vec<_>, _>>()?;
     let ours = places.iter().filter(|place| place.ours).map(|place| place.id).collect();
-    let ours: HashMap<_, _> = statuses(db, ours).await?.into_iter().map(|ours| (ours.0.id.0, ours)).collect();
+    let mut ours: HashMap<_, _> = statuses(db, ours).await?.into_iter().map(|ours| (ours.0.id.0, ours)).collect();
     let mut entries = Vec::with_capacity(places.len());
     for (row, place) in said.iter().zip(places) {
         if !place.ours {
             entries.push(Entry::theirs(place, row.try_get(3)?));
-        } else if let Some((status, body)) = ours.get(&place.id) {
-            entries.push(Entry::ours(place, status.clone(), body));
+        } else if let Some((status, message)) = ours.remove(&place.id) {
+            entries.push(Entry::ours(place, status, message));
         }
     }
     Ok(entries)
@@ -623,7 +711,6 @@ mod tests {
     use crate::address::{Address, Phone};
     use crate::clock::VirtualClock;
     use crate::error::{ErrorKind, Outcome};
-    use crate::message::Message;
     use crate::policy::Reason;
 
     const LEASE: Duration = Duration::from_secs(180);
@@ -933,6 +1020,41 @@ mod tests {
             assert_eq!(plan["Actual Rows"].as_f64(), Some(rows), "{plan:#}");
             // The index of what waits has about a hundred.
             assert!(blocks.iter().sum::<u64>() < 90, "{plan:#}");
+        }
+    }
+
+    #[tokio::test]
+    async fn messages_of_a_state_are_listed_by_an_index() {
+        let Some(database) = migrated().await else { return };
+        // What is open is the latest, and some of what waits is planned.
+        let fill = "INSERT INTO civic_messaging.message
+                 (line, key, recipient, body, digest, priority, lane, state, planned, due, queued, settled)
+             SELECT 'desk', n, n, '', '', 2, 'desk/phone', state, state = 'deferred' AND n % 2 = 0, 1, 1,
+                    CASE WHEN state IN ('accepted', 'cancelled', 'expired', 'parked', 'refused', 'rejected') THEN 1 END
+             FROM generate_series(1, 20000) AS n, LATERAL (
+                 SELECT CASE WHEN n <= 19700 THEN (ARRAY['accepted', 'parked'])[n % 2 + 1]
+                        ELSE (ARRAY['queued', 'deferred', 'unknown'])[n % 3 + 1] END AS state) AS of_state;
+             INSERT INTO civic_messaging.message
+                 (line, key, recipient, body, digest, priority, lane, state, due, lease, queued)
+             SELECT 'desk', state, '', '', '', 2, 'desk/phone', state, 1, 1, 1
+             FROM unnest(ARRAY['claimed', 'sending']) AS state;
+             ANALYZE civic_messaging.message";
+        cluster::run(database.url(), fill).await;
+        let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        for state in State::ALL {
+            let list = listed(state).replace("$1", "'desk'").replace("$2", &format!("'{}'", state.as_str()));
+            let list = list.replace("$3", "10000").replace("$4", "10");
+            let answer = client.simple_query(&format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {list}")).await.unwrap();
+            let plan = answer.iter().find_map(|message| match message {
+                tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
+                _ => None,
+            });
+            let plan: serde_json::Value = serde_json::from_str(plan.unwrap()).unwrap();
+            let plan = &plan[0]["Plan"];
+            let blocks = ["Shared Hit Blocks", "Shared Read Blocks"].map(|blocks| plan[blocks].as_u64().unwrap());
+            // All that there is has hundreds.
+            assert!(blocks.iter().sum::<u64>() < 20, "{state:?}: {plan:#}");
         }
     }
 

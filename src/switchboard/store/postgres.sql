@@ -52,6 +52,8 @@ CREATE TABLE civic_messaging.message (
     settled BIGINT,
     -- When its retention was over, and it lost all but what counts.
     removed BIGINT,
+    -- Its tag, once its content was removed.
+    tag TEXT,
     -- What goes instead of it, and when, unless it is delivered by then.
     fallback TEXT,
     fallback_due BIGINT,
@@ -74,8 +76,12 @@ CREATE INDEX message_fallback ON civic_messaging.message (fallback_due) WHERE fa
 CREATE INDEX message_fallback_person ON civic_messaging.message (hashtextextended(fallback_recipient, 0))
     WHERE fallback_due IS NOT NULL;
 
--- How many are settled, and what has been so for how long.
-CREATE INDEX message_settled ON civic_messaging.message (line, phase, removed, settled) WHERE settled IS NOT NULL;
+-- What is listed and counted by its state: what is settled, and what may have gone.
+CREATE INDEX message_settled ON civic_messaging.message (line, phase, id) WHERE settled IS NOT NULL;
+CREATE INDEX message_unknown ON civic_messaging.message (line, id) WHERE phase = 'unknown';
+-- What loses its content some day, and has been settled for how long.
+CREATE INDEX message_kept ON civic_messaging.message (line, settled)
+    WHERE settled IS NOT NULL AND removed IS NULL AND phase <> 'parked';
 
 CREATE TABLE civic_messaging.attempt (
     message BIGINT NOT NULL,
@@ -100,6 +106,14 @@ CREATE TABLE civic_messaging.attempt (
     PRIMARY KEY (message, n)
 );
 CREATE INDEX attempt_reference ON civic_messaging.attempt (reference) WHERE reference IS NOT NULL;
+
+-- The files that a message sends, or its fallback.
+CREATE TABLE civic_messaging.message_file (
+    sha256 TEXT NOT NULL,
+    message BIGINT NOT NULL,
+    PRIMARY KEY (sha256, message)
+);
+CREATE INDEX message_file_message ON civic_messaging.message_file (message);
 
 -- What the policy said of a message when it was not yes.
 CREATE TABLE civic_messaging.decision (
@@ -204,8 +218,8 @@ CREATE TABLE civic_messaging.line (
     languages TEXT NOT NULL,
     -- How long what was written is kept, in milliseconds.
     retention BIGINT,
-    -- When a worker said last that it serves it.
-    seen BIGINT NOT NULL
+    -- When a worker of it was last at work.
+    attended BIGINT NOT NULL
 );
 
 CREATE TABLE civic_messaging.cursor (
@@ -340,6 +354,9 @@ BEGIN
             enqueue.line || '/' || address_kind || coalesce('/' || (address->address_kind->>'medium'), ''), TRUE, 0)
     ON CONFLICT (key, line) DO NOTHING RETURNING id INTO found_id;
     IF found_id IS NOT NULL THEN
+        INSERT INTO civic_messaging.message_file (sha256, message)
+        SELECT DISTINCT named[1], found_id
+        FROM regexp_matches(taken::text, '"sha256": "([0-9a-f]{64})"', 'g') AS named;
         NOTIFY civic_messaging_to_send;
         RETURN found_id;
     END IF;

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,32 +11,37 @@ use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
+use super::super::Line;
 use super::super::conversation::{Entry, Place};
 use super::super::engine::Engine;
 use super::super::file::File;
+use super::super::flow::{self, Tx};
 use super::super::lanes::{Claims, Rooms};
-use super::super::outbox::{Id, State, Status};
+use super::super::outbox::{Id, SendAttempt, State, Status};
 use super::super::record::{
-    Answers, Attempt, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, FallbackRow, Fell, Fetched, FileHold,
-    Handed, Hold, Incoming, New, PutOff, Recovered, Ruling, Settle, Written, rung_of,
+    Answers, Attempt, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackRow, Fell, Fetched,
+    FileHold, Handed, Hold, Incoming, Kept, New, PutOff, Recovered, Ruling, Settle, Wait, Written, message_of, named,
+    price_of,
 };
 use super::super::watch::Stats;
-use super::super::{Line, flow};
 use crate::channel::Cursor;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{Digest, MessageId};
+use crate::id::{AccountId, Digest, is_code};
+use crate::message::Message;
 use crate::policy::Reason;
 
 mod claim;
 mod file;
 mod keep;
 mod log;
+mod reader;
 mod tx;
 mod writer;
 
 use claim::{Held, InMemory, read_held};
-use tx::{Db, Fault, handed, run};
+use reader::Reader;
+use tx::{Db, Fault, run};
 use writer::Writer;
 
 /// The steps from each version of the tables to the next; a file says which it has.
@@ -54,6 +59,8 @@ const DAMAGED: &str = "is damaged, or no store: leave the file as it is, and res
 const STATEMENTS: usize = 128;
 
 pub(super) struct Sqlite {
+    // It ends before the writer, which closes the file.
+    reader: OnceLock<Reader>,
     writer: Writer,
     path: String,
     working: Arc<AtomicBool>,
@@ -81,6 +88,7 @@ impl Sqlite {
         let name = path.to_owned();
         let writer = Writer::start(move || connect(&name)).await?;
         Ok(Self {
+            reader: OnceLock::new(),
             writer,
             path: path.to_owned(),
             working: Arc::default(),
@@ -113,6 +121,21 @@ impl Sqlite {
         work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
         self.writer.run(work).await
+    }
+
+    /// Does this as of one moment and beside the thread that writes: for what a person waits for.
+    async fn look<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if self.path == ":memory:" {
+            return self.run(work).await;
+        }
+        if self.reader.get().is_none() {
+            // Of two that come first one is dropped again.
+            drop(self.reader.set(Reader::start(self.path.clone())?));
+        }
+        self.reader.get().ok_or_else(gone)?.run(work).await
     }
 
     /// Does this by a connection and on a thread of its own, beside the one that writes: for what takes long.
@@ -152,8 +175,35 @@ fn connect(path: &str) -> Result<Connection> {
     }
     let opened = if path == ":memory:" { Connection::open_in_memory() } else { Connection::open(Path::new(path)) };
     let mut connection = opened.map_err(|error| cannot_open(&error))?;
-    prepare(&mut connection, MIGRATIONS).map_err(|error| cannot_open(&error))??;
+    let check = has_stopped_uncleanly(&mut connection).map_err(|error| cannot_open(&error))?;
+    prepare(&mut connection, MIGRATIONS, check).map_err(|error| cannot_open(&error))??;
     Ok(connection)
+}
+
+/// Returns `true` if the programs that had this file open last did not close it: it is in WAL mode, which the last of them
+/// ends, and nobody has it open now. So is a copy of a file that was open.
+fn has_stopped_uncleanly(db: &mut Connection) -> rusqlite::Result<bool> {
+    wait_when_busy(db)?;
+    let mode: String = db.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+    Ok(mode == "wal" && is_alone(db)?)
+}
+
+/// Returns `true` if nobody else has the file open, and empties its log and ends WAL mode then.
+fn is_alone(db: &Connection) -> rusqlite::Result<bool> {
+    match db.query_row("PRAGMA journal_mode = DELETE", [], |row| row.get::<_, String>(0)) {
+        Ok(mode) => Ok(mode == "delete"),
+        Err(error)
+            if matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns `true` if the tables are whole, and their indexes, by which messages are found.
+fn is_whole(db: &Connection) -> rusqlite::Result<bool> {
+    db.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0).map(|check| check == "ok"))
 }
 
 fn wait_when_busy(connection: &mut Connection) -> rusqlite::Result<()> {
@@ -163,7 +213,7 @@ fn wait_when_busy(connection: &mut Connection) -> rusqlite::Result<()> {
     }))
 }
 
-fn prepare(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<Result<()>> {
+fn prepare(connection: &mut Connection, steps: &[&str], check: bool) -> rusqlite::Result<Result<()>> {
     wait_when_busy(connection)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -172,8 +222,7 @@ fn prepare(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<Resu
     connection.pragma_update(None, "secure_delete", true)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // With its indexes, by which messages are found: what they say and the tables do not would be sent, or missed.
-    let check: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-    if check != "ok" {
+    if check && !is_whole(connection)? {
         return Ok(Err(Error::config("store", DAMAGED)));
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -273,6 +322,11 @@ impl Engine for Sqlite {
         // Outside of the thread that writes.
         let written = Written::of(&new).map_err(|error| failed(&Fault::from(error).0))?;
         self.run(move |db| run(flow::enqueue(&Db(db), &new, &written, None))).await
+    }
+
+    async fn enqueue_and_ack(&self, new: New, event: i64) -> Result<Enqueued> {
+        let written = Written::of(&new).map_err(|error| failed(&Fault::from(error).0))?;
+        self.run(move |db| run(flow::enqueue_and_ack(&Db(db), &new, &written, event))).await
     }
 
     async fn claim(&self, now: Timestamp, lease: Duration, rooms: Rooms) -> Result<Claims> {
@@ -381,9 +435,8 @@ impl Engine for Sqlite {
 
     async fn standing(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>> {
         let (line, after) = (line.to_owned(), after.map_or(i64::MIN, |id| id.0));
-        self.run(move |db| {
-            let ids = "SELECT id FROM message WHERE line = ?1 AND state = ?2 AND id > ?3 ORDER BY id LIMIT ?4";
-            let mut ids = db.prepare_cached(ids)?;
+        self.look(move |db| {
+            let mut ids = db.prepare_cached(listed(state))?;
             let ids = ids.query_map((&line, state, after, most), |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
             ids.into_iter().map(|id| status(db, id).map(|(status, _)| status)).collect()
         })
@@ -404,9 +457,9 @@ impl Engine for Sqlite {
         self.run(move |db| Db(db).row(place, (&channel,), read)).await
     }
 
-    async fn next(&self, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<Handed>> {
-        let line = line.map(str::to_owned);
-        self.run(move |db| run(flow::next(&Db(db), line.as_deref(), now, lease))).await
+    async fn next_batch(&self, of: &EventFilter, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Handed>> {
+        let of = of.clone();
+        self.run(move |db| run(flow::next_batch(&Db(db), &of, now, lease, most))).await
     }
 
     async fn nack(&self, event: i64, until: Timestamp, now: Timestamp) -> Result<bool> {
@@ -421,35 +474,28 @@ impl Engine for Sqlite {
         .await
     }
 
-    async fn parked_events(&self, line: Option<&str>, after: i64, most: u32) -> Result<Vec<Handed>> {
-        let line = line.map(str::to_owned);
-        self.run(move |db| {
-            let parked = "SELECT id, line, kind, body, attempts FROM event
-                 WHERE acked IS NULL AND parked IS NOT NULL AND (?1 IS NULL OR line = ?1) AND id > ?2
-                 ORDER BY id LIMIT ?3";
-            db.prepare_cached(parked)?.query_map((&line, after, most), handed)?.collect()
-        })
-        .await
+    async fn parked_events(&self, of: &EventFilter, after: i64, now: Timestamp, most: u32) -> Result<Vec<Handed>> {
+        let of = of.clone();
+        self.look(move |db| run(flow::parked_events(&Db(db), &of, after, now, most))).await
     }
 
     async fn ack(&self, event: i64, now: Timestamp) -> Result<()> {
-        let ack = "UPDATE event SET acked = ?2 WHERE id = ?1 AND acked IS NULL";
-        self.run(move |db| Db(db).change(ack, (event, now)).map(|_| ())).await
+        self.run(move |db| run(Db(db).ack_event(event, now))).await
     }
 
     async fn status(&self, id: Id) -> Result<Option<Status>> {
-        self.run(move |db| status(db, id.0).optional().map(|found| found.map(|(status, _)| status))).await
+        self.look(move |db| status(db, id.0).optional().map(|found| found.map(|(status, _)| status))).await
     }
 
     async fn conversation(&self, line: &str, with: &str, before: Option<Place>, most: u32) -> Result<Vec<Entry>> {
         let (line, with) = (line.to_owned(), with.to_owned());
-        self.run(move |db| conversation(db, &line, &with, before, most)).await
+        self.look(move |db| conversation(db, &line, &with, before, most)).await
     }
 
     async fn by_key(&self, line: &str, key: &str) -> Result<Option<Id>> {
         let (line, key) = (line.to_owned(), key.to_owned());
         let id = "SELECT id FROM message WHERE line = ?1 AND key = ?2";
-        self.run(move |db| Db(db).row(id, (&line, &key), |row| row.get(0).map(Id))).await
+        self.look(move |db| Db(db).row(id, (&line, &key), |row| row.get(0).map(Id))).await
     }
 
     async fn stats(&self, now: Timestamp) -> Result<Stats> {
@@ -458,7 +504,7 @@ impl Engine for Sqlite {
 
     async fn has_line(&self, line: &str) -> Result<bool> {
         let line = line.to_owned();
-        self.run(move |db| {
+        self.look(move |db| {
             let has =
                 "SELECT EXISTS (SELECT 1 FROM line WHERE id = ?1) OR EXISTS (SELECT 1 FROM message WHERE line = ?1)";
             db.prepare_cached(has)?.query_row((&line,), |row| row.get(0))
@@ -466,8 +512,24 @@ impl Engine for Sqlite {
         .await
     }
 
-    async fn note(&self, lines: Vec<Line>, _now: Timestamp) -> Result<()> {
-        self.run(move |db| keep::note(db, &lines)).await
+    async fn note(&self, lines: Vec<Line>, now: Timestamp) -> Result<()> {
+        self.run(move |db| keep::note(db, &lines, now)).await
+    }
+
+    async fn attend(&self, lines: Vec<String>, now: Timestamp) -> Result<()> {
+        let attend = "UPDATE line SET attended = ?2 WHERE id = ?1";
+        self.run(move |db| lines.iter().try_for_each(|line| db.prepare_cached(attend)?.execute((line, now)).map(drop)))
+            .await
+    }
+
+    async fn wait(&self, id: Id, now: Timestamp) -> Result<Option<Wait>> {
+        let wait = "SELECT due, (SELECT attended FROM line WHERE id = m.line) FROM message AS m
+             WHERE id = ?1 AND state IN ('queued', 'deferred') AND due IS NOT NULL";
+        self.look(move |db| {
+            let read = |row: &Row<'_>| Ok(Wait { due: row.get(0)?, attended: row.get(1)?, now });
+            db.prepare_cached(wait)?.query_row((id.0,), read).optional()
+        })
+        .await
     }
 
     async fn claim_files(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<ClaimedFile>> {
@@ -479,7 +541,7 @@ impl Engine for Sqlite {
     }
 
     async fn files(&self, event: i64) -> Result<Vec<File>> {
-        self.run(move |db| file::of(db, event)).await
+        self.look(move |db| file::of(db, event)).await
     }
 
     async fn purge(&self, now: Timestamp, most: u32) -> Result<u64> {
@@ -501,37 +563,98 @@ impl Engine for Sqlite {
         self.run(move |db| keep::unwanted(db, now, now.plus(lease), most)).await
     }
 
+    async fn check(&self) -> Result<u64> {
+        let checked = self.read(|db| Ok(if is_whole(db)? { Some(keep::changed(db)?) } else { None })).await;
+        checked?.ok_or_else(|| Error::config("store", DAMAGED))
+    }
+
     async fn removed(&self, file: Digest) -> Result<()> {
         self.run(move |db| keep::removed(db, &file)).await
     }
 }
 
-/// What became of a message, and what it says.
-fn status(db: &Connection, id: i64) -> rusqlite::Result<(Status, String)> {
+/// The statement that lists the messages of a line in a state, each by an index.
+const fn listed(state: State) -> &'static str {
+    match state {
+        // All that waits there is gone through, and is not kept in this order for it: each message would pay.
+        State::Queued | State::Deferred => {
+            "SELECT id FROM message INDEXED BY message_open
+             WHERE line = ?1 AND state = ?2 AND settled IS NULL AND +id > ?3 ORDER BY +id LIMIT ?4"
+        }
+        State::Unknown => {
+            "SELECT id FROM message
+             WHERE line = ?1 AND state = 'unknown' AND ?2 = 'unknown' AND id > ?3 ORDER BY id LIMIT ?4"
+        }
+        // There are no more than are on their way at once; what is claimed and not on its way is none of the file's.
+        State::Claimed | State::Sending => {
+            "SELECT id FROM message
+             WHERE line = ?1 AND lease IS NOT NULL AND state = ?2 AND +id > ?3 ORDER BY id LIMIT ?4"
+        }
+        _ => {
+            "SELECT id FROM message
+             WHERE line = ?1 AND state = ?2 AND settled IS NOT NULL AND id > ?3 ORDER BY id LIMIT ?4"
+        }
+    }
+}
+
+/// The status of a message, and what it says: none where this program cannot read it, or its content was removed.
+fn status(db: &Connection, id: i64) -> rusqlite::Result<(Status, Option<Message>)> {
     let mut status = db.prepare_cached(
-        "SELECT line, state, due, attempts, delivery, reason,
-                (SELECT gateway FROM attempt WHERE message = m.id ORDER BY n DESC LIMIT 1),
+        "SELECT line, key, tag, state, due, attempts, delivery, reason,
                 (SELECT id FROM part WHERE message = m.id LIMIT 1), instead_of,
-                (SELECT id FROM message WHERE instead_of = m.id), body
+                (SELECT id FROM message WHERE instead_of = m.id),
+                (SELECT rowid FROM decision WHERE message = m.id AND decision IN ('refuse', 'opt_out')
+                 ORDER BY rowid DESC LIMIT 1),
+                body, fallback, digest
          FROM message AS m WHERE id = ?1",
     )?;
-    let read = |row: &Row<'_>| {
-        let status = Status {
-            id: Id(id),
+    let (mut kept, refusal, message) = status.query_row((id,), |row| {
+        let kept = Kept {
+            id,
             line: row.get(0)?,
-            state: row.get(1)?,
-            due: row.get(2)?,
-            attempts: row.get(3)?,
-            delivery: row.get::<_, Option<String>>(4)?.and_then(|rung| rung_of(&rung)),
-            reason: row.get(5)?,
-            gateway: row.get(6)?,
-            gateway_id: row.get::<_, Option<String>>(7)?.map(MessageId::from),
-            instead_of: row.get::<_, Option<i64>>(8)?.map(Id),
-            fallback: row.get::<_, Option<i64>>(9)?.map(Id),
+            key: row.get(1)?,
+            tag: row.get(2)?,
+            state: row.get(3)?,
+            due: row.get(4)?,
+            attempts: row.get(5)?,
+            delivery: row.get(6)?,
+            reason: row.get(7)?,
+            gateway_id: row.get(8)?,
+            instead_of: row.get(9)?,
+            fallback: row.get(10)?,
+            refusal: None,
         };
-        Ok((status, row.get(10)?))
+        let fallback = row.get::<_, Option<String>>(13)?;
+        let (message, _) = message_of(row.get_ref(12)?.as_str()?, fallback.as_deref(), row.get_ref(14)?.as_str()?);
+        Ok((kept, row.get::<_, Option<i64>>(11)?, message))
+    })?;
+    if let Some(refusal) = refusal {
+        let mut of = db.prepare_cached("SELECT decision, rule FROM decision WHERE rowid = ?1")?;
+        kept.refusal = of.query_row((refusal,), |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    }
+    let history = if kept.attempts > 0 { history(db, id)? } else { Vec::new() };
+    Ok((kept.status(message.as_ref(), history), message))
+}
+
+/// The attempts of a message, the oldest first.
+fn history(db: &Connection, id: i64) -> rusqlite::Result<Vec<SendAttempt>> {
+    let of = "SELECT gateway, account, begun, ended, outcome, kind, code, segments, price, currency
+         FROM attempt WHERE message = ?1 ORDER BY n";
+    let read = |row: &Row<'_>| {
+        let word = |column| Ok::<_, rusqlite::Error>(row.get_ref(column)?.as_str_or_null()?);
+        Ok(SendAttempt {
+            gateway: row.get(0)?,
+            account: AccountId::new(row.get::<_, String>(1)?),
+            begun: row.get(2)?,
+            ended: row.get(3)?,
+            outcome: word(4)?.and_then(named),
+            kind: word(5)?.and_then(named),
+            code: row.get::<_, Option<String>>(6)?.filter(|code| is_code(code)),
+            segments: row.get(7)?,
+            price: price_of(row.get(8)?, word(9)?),
+        })
     };
-    status.query_row((id,), read)
+    db.prepare_cached(of)?.query_map((id,), read)?.collect()
 }
 
 fn conversation(
@@ -569,8 +692,8 @@ fn conversation(
     for place in places {
         let place = place?;
         entries.push(if place.ours {
-            let (status, body) = status(db, place.id)?;
-            Entry::ours(place, status, &body)
+            let (status, message) = status(db, place.id)?;
+            Entry::ours(place, status, message)
         } else {
             Entry::theirs(place, &said.query_row((place.id,), |row| row.get::<_, String>(0))?)
         });
@@ -603,7 +726,7 @@ mod tests {
 
     fn store(path: &str) -> rusqlite::Result<Connection> {
         let mut connection = Connection::open(path)?;
-        prepare(&mut connection, MIGRATIONS).unwrap().unwrap();
+        prepare(&mut connection, MIGRATIONS, true).unwrap().unwrap();
         Ok(connection)
     }
 
@@ -636,21 +759,21 @@ mod tests {
         let mut all = Vec::new();
         for from in 0..=steps.len() {
             let mut db = Connection::open_in_memory().unwrap();
-            prepare(&mut db, &steps[..from]).unwrap().unwrap();
+            prepare(&mut db, &steps[..from], true).unwrap().unwrap();
             // A program of that step wrote there.
             if from >= MIGRATIONS.len() {
                 let put = "INSERT INTO message (line, key, recipient, body, digest, priority, state, queued, lane)
                      VALUES ('desk', 'k', '+447700900123', '{}', 'd', 2, 'queued', 1, 'desk/phone')";
                 db.execute(put, ()).unwrap();
             }
-            prepare(&mut db, &steps).unwrap().unwrap();
+            prepare(&mut db, &steps, true).unwrap().unwrap();
             if from >= MIGRATIONS.len() {
                 let there = "SELECT count(*) FROM message WHERE key = 'k' AND digest = 'd'";
                 assert_eq!(db.query_row(there, (), |row| row.get(0)), Ok(1));
             }
             all.push(shape(&db));
             // An older program does not work on it.
-            let error = prepare(&mut db, MIGRATIONS).unwrap().unwrap_err();
+            let error = prepare(&mut db, MIGRATIONS, true).unwrap().unwrap_err();
             assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("store")));
         }
         assert!(all[0].len() > 12 && all.iter().all(|shape| *shape == all[0]), "{all:?}");
@@ -662,11 +785,11 @@ mod tests {
         let mut db = Connection::open_in_memory().unwrap();
         for done in 0..=MIGRATIONS.len() {
             let before = shape(&db);
-            assert!(prepare(&mut db, &[MIGRATIONS, &[fails]].concat()).is_err());
+            assert!(prepare(&mut db, &[MIGRATIONS, &[fails]].concat(), true).is_err());
             assert_eq!(shape(&db), before);
             assert_eq!(before.last(), Some(&done.to_string()));
             if done < MIGRATIONS.len() {
-                prepare(&mut db, &MIGRATIONS[..=done]).unwrap().unwrap();
+                prepare(&mut db, &MIGRATIONS[..=done], true).unwrap().unwrap();
             }
         }
     }
@@ -679,6 +802,61 @@ mod tests {
         let (one, two, three) = tokio::join!(Sqlite::open(path), Sqlite::open(path), Sqlite::open(path));
         assert!([&one, &two, &three].iter().all(|opened| opened.is_ok()), "{one:?} {two:?} {three:?}");
         assert_eq!(shape(&store(path).unwrap()).last(), Some(&MIGRATIONS.len().to_string()));
+    }
+
+    /// Changes a bit of the last word of these in a file, which is one of an index.
+    fn flip(path: &str, word: &str) {
+        let mut bytes = std::fs::read(path).unwrap();
+        let at = bytes.windows(word.len()).rposition(|found| found == word.as_bytes()).unwrap();
+        bytes[at] ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    #[tokio::test]
+    async fn file_is_checked_after_an_unclean_stop_and_on_demand() {
+        let (file, copy) = (super::super::suite::OnDisk::new(), super::super::suite::OnDisk::new());
+        let [url, copied] = [file.url(), copy.url()];
+        let [path, copied] = [&url, &copied].map(|url| url.strip_prefix("sqlite:").unwrap());
+        let opened = Sqlite::open(path).await.unwrap();
+        let new = New { key: "a-key-of-its-own".to_owned(), ..message("Hello") };
+        assert!(matches!(opened.enqueue(new).await.unwrap(), Enqueued::New(_)));
+        assert_eq!(opened.check().await.unwrap(), 0);
+        // Opened beside one that is open, which has seen to it.
+        assert!(Sqlite::open(path).await.is_ok());
+        assert!(std::path::Path::new(&format!("{path}-wal")).exists());
+        assert!(opened.read(keep::empty_log).await.unwrap());
+        std::fs::copy(path, copied).unwrap();
+        // It is closed, and no log is left, by the time that this is over.
+        drop(opened);
+        assert!(!std::path::Path::new(&format!("{path}-wal")).exists());
+        assert!(!has_stopped_uncleanly(&mut Connection::open(path).unwrap()).unwrap());
+        flip(path, "a-key-of-its-own");
+        let opened = Sqlite::open(path).await.unwrap();
+        let error = opened.check().await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Config && error.to_string().contains("restore a backup"), "{error}");
+        // As a crash leaves it, and a copy of what was open.
+        assert!(has_stopped_uncleanly(&mut Connection::open(copied).unwrap()).unwrap());
+        Connection::open(copied).unwrap().pragma_update(None, "journal_mode", "WAL").unwrap();
+        std::fs::write(format!("{copied}-wal"), "").unwrap();
+        flip(copied, "a-key-of-its-own");
+        let error = Sqlite::open(copied).await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Config && error.to_string().contains("restore a backup"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn changed_message_fails_the_check() {
+        let file = super::super::suite::OnDisk::new();
+        let opened = super::super::Store::open(&file.url()).await.unwrap();
+        for key in ["one", "two", "three"] {
+            let new = New { key: key.to_owned(), ..message("Hello") };
+            assert!(matches!(opened.0.enqueue(new).await.unwrap(), Enqueued::New(_)));
+        }
+        opened.check().await.unwrap();
+        let url = file.url();
+        let db = Connection::open(url.strip_prefix("sqlite:").unwrap()).unwrap();
+        db.execute("UPDATE message SET body = replace(body, 'Hello', 'Hallo') WHERE id < 3", ()).unwrap();
+        let error = opened.check().await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Config && error.to_string().contains("holds 2 messages"), "{error}");
     }
 
     #[tokio::test]

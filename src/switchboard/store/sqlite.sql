@@ -27,6 +27,8 @@ CREATE TABLE message (
     settled INTEGER,
     -- When its retention was over, and it lost all but what counts.
     removed INTEGER,
+    -- Its tag, once its content was removed.
+    tag TEXT,
     -- What goes instead of it, and when, unless it is delivered by then.
     fallback TEXT,
     fallback_due INTEGER,
@@ -47,8 +49,12 @@ CREATE INDEX message_person ON message (line, recipient, queued, id);
 CREATE INDEX message_fallback ON message (fallback_due) WHERE fallback_due IS NOT NULL;
 CREATE INDEX message_fallback_person ON message (line, fallback_recipient) WHERE fallback_due IS NOT NULL;
 
--- How many are settled, and what has been so for how long.
-CREATE INDEX message_settled ON message (line, state, removed, settled) WHERE settled IS NOT NULL;
+-- What is listed and counted by its state: what is settled, and what may have gone.
+CREATE INDEX message_settled ON message (line, state, id, settled) WHERE settled IS NOT NULL;
+CREATE INDEX message_unknown ON message (line, id) WHERE state = 'unknown';
+-- What loses its content some day, and has been settled for how long.
+CREATE INDEX message_kept ON message (line, settled)
+    WHERE settled IS NOT NULL AND removed IS NULL AND state <> 'parked';
 
 CREATE TABLE attempt (
     message INTEGER NOT NULL,
@@ -73,6 +79,15 @@ CREATE TABLE attempt (
     PRIMARY KEY (message, n)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX attempt_reference ON attempt (reference) WHERE reference IS NOT NULL;
+
+-- The files that a message sends, or its fallback.
+CREATE TABLE message_file (
+    sha256 TEXT NOT NULL,
+    message INTEGER NOT NULL,
+    PRIMARY KEY (sha256, message)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX message_file_message ON message_file (message);
+
 -- What the policy said of a message when it was not yes.
 CREATE TABLE decision (
     message INTEGER NOT NULL,
@@ -173,7 +188,9 @@ CREATE TABLE line (
     controller TEXT,
     languages TEXT NOT NULL,
     -- How long what was written is kept, in milliseconds.
-    retention INTEGER
+    retention INTEGER,
+    -- When a worker of it was last at work.
+    attended INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE cursor (

@@ -6,7 +6,7 @@ use super::super::conversation::Entry;
 use super::super::fallback::{Answer, Fallback};
 use super::super::file::File;
 use super::super::lanes::Rooms;
-use super::super::outbox::{self, Id, PRIORITY_LAST, State};
+use super::super::outbox::{self, AttemptOutcome, Id, PRIORITY_LAST, Settled, State, Status};
 use super::super::record::*;
 use super::super::watch::Stats;
 use super::super::{Line, Said};
@@ -18,8 +18,8 @@ use crate::error::ErrorKind;
 use crate::event::{Delivery, DeliveryOf, Envelope, Inbound, InboundContent, OptOutScope, Raw};
 use crate::id::{AccountId, Digest};
 use crate::media::Stored;
-use crate::message::{Message, OnUnknown};
-use crate::policy::Decision;
+use crate::message::{Message, Money, OnUnknown};
+use crate::policy::{Decision, Reason};
 
 const LEASE: Duration = Duration::from_millis(200);
 
@@ -123,6 +123,17 @@ each! {
     a_file_is_removed_once_nothing_refers_to_it
     a_file_that_is_being_removed_is_fetched_again
     early_deliveries_are_kept_for_thirty_days
+    status_tells_of_each_attempt
+    status_of_a_refusal_tells_its_rule
+    settled_event_tells_its_message
+    retention_leaves_what_counts_in_a_status
+    events_are_handed_out_in_batches
+    events_of_a_line_are_left_to_the_program_that_has_it
+    message_is_taken_and_its_event_acknowledged_together
+    file_of_a_fallback_is_kept_until_that_went
+    messages_of_every_state_are_listed_in_pages
+    whole_store_passes_its_check
+    waiting_message_tells_when_a_worker_was_there
     ;
     a_stale_writer_is_refused_a_thousand_times
 }
@@ -421,6 +432,94 @@ async fn attempt_of_suspended_account_is_marked(store: &dyn Engine, _: &dyn Engi
     assert_eq!(status.reason.as_deref(), Some("the account is suspended: locked"));
 }
 
+fn of(line: &str) -> EventFilter {
+    EventFilter::Line(line.to_owned())
+}
+
+fn all(own: &[&str]) -> EventFilter {
+    EventFilter::All { own: own.iter().map(|line| (*line).to_owned()).collect() }
+}
+
+async fn batch(store: &dyn Engine, of: &EventFilter, now: Timestamp, most: u32) -> Vec<String> {
+    let batch = store.next_batch(of, now, LEASE, most).await.unwrap();
+    let text = |handed: super::super::record::Handed| match handed.what {
+        What::Event(event) => event.as_inbound().unwrap().text().unwrap().to_owned(),
+        What::Settled(settled) => settled.key,
+        What::Unreadable => String::new(),
+    };
+    batch.into_iter().map(text).collect()
+}
+
+async fn events_are_handed_out_in_batches(store: &dyn Engine, other: &dyn Engine) {
+    for id in ["1", "2", "3", "4", "5"] {
+        photos(store, id, 0).await;
+    }
+    sent(store, "settled", accepted("id")).await;
+    assert_eq!(batch(store, &of("desk"), at(9), 2).await, ["1", "2"]);
+    assert_eq!(batch(other, &all(&[]), at(9), 9).await, ["3", "4", "5", "settled"]);
+    assert_eq!(batch(store, &all(&[]), at(9), 9).await, [""; 0]);
+    // Two at once share none.
+    let later = at(9).plus(LEASE);
+    let (of_one, of_all) = (of("desk"), all(&[]));
+    let (mut one, two) = tokio::join!(batch(store, &of_one, later, 3), batch(other, &of_all, later, 3));
+    one.extend(two);
+    one.sort_unstable();
+    assert_eq!(one, ["1", "2", "3", "4", "5", "settled"]);
+    // What has failed too often is parked, and others come in its place.
+    photos(store, "6", 0).await;
+    let mut now = later;
+    for _ in 2..EVENT_ATTEMPTS {
+        now = now.plus(LEASE);
+        assert_eq!(batch(store, &of("desk"), now, 6).await.len(), 6);
+    }
+    assert_eq!(batch(store, &of("desk"), now.plus(LEASE), 3).await, ["6"]);
+    assert_eq!(store.parked_events(&of("desk"), 0, now, 9).await.unwrap().len(), 6);
+}
+
+async fn events_of_a_line_are_left_to_the_program_that_has_it(store: &dyn Engine, other: &dyn Engine) {
+    keeps(store, &[("desk", None), ("leader", None), ("old", None)]).await;
+    let incoming = |line: Option<&str>, id| Incoming { line: line.map(str::to_owned), ..incoming(id, 0) };
+    for (line, id) in [(Some("leader"), "1"), (None, "2"), (Some("desk"), "3"), (Some("old"), "4"), (Some("new"), "5")]
+    {
+        store.take_in(vec![incoming(line, id)], None, at(0)).await.unwrap();
+    }
+    store.attend(vec!["desk".to_owned()], at(0)).await.unwrap();
+    other.attend(vec!["leader".to_owned()], at(0)).await.unwrap();
+    // A line on which nobody has worked is left to nobody.
+    assert_eq!(batch(store, &all(&["desk"]), at(1), 9).await, ["2", "3", "4", "5"]);
+    let later = at(1).plus(LEASE);
+    assert_eq!(batch(other, &all(&["leader"]), later, 2).await, ["1", "2"]);
+    assert_eq!(batch(other, &all(&["leader"]), later, 9).await, ["4", "5"]);
+    let late = at(0).plus(7 * DAY);
+    assert_eq!(batch(store, &all(&["desk"]), late.minus(Duration::from_millis(1)), 1).await, ["2"]);
+    assert_eq!(batch(store, &all(&["desk"]), late.minus(Duration::from_millis(1)), 9).await, ["3", "4", "5"]);
+    // It is a line that was taken away.
+    assert_eq!(batch(store, &all(&["desk"]), late, 9).await, ["1"]);
+    let mut parked = late;
+    for _ in 0..EVENT_ATTEMPTS {
+        parked = parked.plus(LEASE);
+        batch(store, &all(&[]), parked, 9).await;
+    }
+    other.attend(vec!["leader".to_owned()], parked).await.unwrap();
+    assert_eq!(store.parked_events(&all(&["desk"]), 0, parked, 9).await.unwrap().len(), 4);
+    assert_eq!(store.parked_events(&all(&["leader"]), 0, parked, 9).await.unwrap().len(), 5);
+}
+
+async fn message_is_taken_and_its_event_acknowledged_together(store: &dyn Engine, other: &dyn Engine) {
+    photos(store, "one", 0).await;
+    put(store, new("other", 1)).await;
+    let handed = next(store, at(1)).await.unwrap();
+    // The key is another's: nothing is acknowledged.
+    assert_eq!(store.enqueue_and_ack(new("other", 2), handed.id).await.unwrap(), Enqueued::Other);
+    let again = next(other, at(1).plus(LEASE)).await.unwrap();
+    assert_eq!(again.id, handed.id);
+    let Enqueued::New(id) = other.enqueue_and_ack(new("reply", 1), handed.id).await.unwrap() else {
+        panic!("it is new")
+    };
+    assert!(next(store, at(9).plus(9 * LEASE)).await.is_none());
+    assert_eq!(store.enqueue_and_ack(new("reply", 1), handed.id).await.unwrap(), Enqueued::Same(id));
+}
+
 async fn next(store: &dyn Engine, now: Timestamp) -> Option<super::super::record::Handed> {
     store.next(Some("desk"), now, LEASE).await.unwrap()
 }
@@ -438,10 +537,10 @@ async fn event_that_fails_is_parked_after_ten_attempts(store: &dyn Engine, other
     assert!(next(store, at(1_000_000_000)).await.is_none());
     let counts = store.stats(at(2_000)).await.unwrap().all();
     assert_eq!((counts.unread, counts.parked_events), (0, 1));
-    let parked = store.parked_events(Some("desk"), 0, 9).await.unwrap();
-    assert_eq!((parked.len(), store.parked_events(None, 0, 9).await.unwrap().len()), (1, 1));
-    assert!(store.parked_events(None, parked[0].id, 9).await.unwrap().is_empty());
-    assert!(store.parked_events(Some("other"), 0, 9).await.unwrap().is_empty());
+    let parked = store.parked_events(&of("desk"), 0, at(9), 9).await.unwrap();
+    assert_eq!((parked.len(), store.parked_events(&all(&[]), 0, at(9), 9).await.unwrap().len()), (1, 1));
+    assert!(store.parked_events(&all(&[]), parked[0].id, at(9), 9).await.unwrap().is_empty());
+    assert!(store.parked_events(&of("other"), 0, at(9), 9).await.unwrap().is_empty());
     // A person has it handed out again.
     assert!(!store.nack(parked[0].id, at(3_000), at(3_000)).await.unwrap());
     let handed = next(store, at(3_000)).await.unwrap();
@@ -449,7 +548,7 @@ async fn event_that_fails_is_parked_after_ten_attempts(store: &dyn Engine, other
     store.ack(handed.id, at(3_001)).await.unwrap();
     assert!(!store.nack(handed.id, at(3_002), at(3_002)).await.unwrap(), "it is acknowledged");
     assert!(next(store, at(1_000_000_000)).await.is_none());
-    assert!(store.parked_events(None, 0, 9).await.unwrap().is_empty());
+    assert!(store.parked_events(&all(&[]), 0, at(9), 9).await.unwrap().is_empty());
 }
 
 async fn later_events_of_a_person_wait_behind_a_failing_one(store: &dyn Engine, _: &dyn Engine) {
@@ -917,7 +1016,7 @@ async fn stop_of_marketing_ends_marketing_only(store: &dyn Engine, other: &dyn E
 
 async fn a_message_is_called_back_only_for_what_may_go(store: &dyn Engine, other: &dyn Engine) {
     let Enqueued::New(first) = store.enqueue(with_fallback("a", 1)).await.unwrap() else { panic!("it is new") };
-    let reason = || crate::policy::Reason::new("hours", "nobody is there");
+    let reason = || Reason::new("hours", "nobody is there");
     let stands = async |state, fallback: bool| {
         let status = other.status(first).await.unwrap().unwrap();
         assert_eq!((status.state, status.fallback.is_some()), (state, fallback));
@@ -959,7 +1058,7 @@ async fn what_goes_instead_may_have_gone_before_a_restore(store: &dyn Engine, _:
 async fn a_ruling_is_noted_under_its_own_claim_only(store: &dyn Engine, other: &dyn Engine) {
     let ruling = |state, due, now| Ruling {
         decision: "defer",
-        reason: crate::policy::Reason::new("hours", "nobody is there"),
+        reason: Reason::new("hours", "nobody is there"),
         settle: Settle {
             state,
             due,
@@ -984,7 +1083,7 @@ async fn a_ruling_is_noted_under_its_own_claim_only(store: &dyn Engine, other: &
 }
 
 async fn what_the_policy_put_off_when_it_was_taken_says_why(store: &dyn Engine, other: &dyn Engine) {
-    let night = || Some(crate::policy::Reason::new("quiet-hours", "it is night"));
+    let night = || Some(Reason::new("quiet-hours", "it is night"));
     let id = put(store, New { due: at(50), deferred: night(), ..new("a", 1) }).await;
     let status = other.status(id).await.unwrap().unwrap();
     assert_eq!(
@@ -1588,6 +1687,224 @@ async fn early_deliveries_are_kept_for_thirty_days(store: &dyn Engine, other: &d
     assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Accepted));
 }
 
+fn failed(kind: ErrorKind, code: &str) -> End {
+    let due = Some(at(5));
+    End {
+        state: State::Deferred,
+        due,
+        kind: kind.as_str(),
+        code: Some(code.to_owned()),
+        passing: true,
+        ..end("not_sent")
+    }
+}
+
+/// A message that was accepted by its second attempt: its number.
+async fn sent_again(store: &dyn Engine) -> Id {
+    let message = new("k", 1).message.tag("bins");
+    let id = put(store, New { message, ..new("k", 1) }).await;
+    let claimed = claim(store, at(1)).await;
+    begin_at(store, &claimed[0], at(2)).await;
+    assert!(store.finish(claimed[0].hold, failed(ErrorKind::RateLimited, "80007")).await.unwrap());
+    let claimed = claim(store, at(5)).await;
+    begin_at(store, &claimed[0], at(6)).await;
+    let price = Some(Money::parse("0.0400", "GBP").unwrap());
+    let end = End { segments: Some(2), price, now: at(7), ..accepted("id") };
+    assert!(store.finish(claimed[0].hold, end).await.unwrap());
+    id
+}
+
+async fn status_tells_of_each_attempt(store: &dyn Engine, other: &dyn Engine) {
+    let id = sent_again(store).await;
+    let status = other.status(id).await.unwrap().unwrap();
+    assert_eq!((&*status.key, status.tag.as_deref(), status.attempts), ("k", Some("bins"), 2));
+    assert_eq!(status.recipient, Some(new("k", 1).message.to));
+    assert_eq!((status.kind, status.code.as_deref(), status.segments), (None, None, Some(2)));
+    assert_eq!(status.price, Some(Money::parse("0.04", "GBP").unwrap()));
+    let [first, second] = &*status.history else { panic!("{status:?}") };
+    assert_eq!(
+        (&*first.gateway, first.account.as_str(), first.begun, first.ended),
+        ("mock", "desk", at(2), Some(at(3)))
+    );
+    assert_eq!((first.outcome, first.kind), (Some(AttemptOutcome::NotSent), Some(ErrorKind::RateLimited)));
+    assert_eq!((first.code.as_deref(), first.segments, first.price), (Some("80007"), None, None));
+    assert_eq!((second.outcome, second.kind, second.code.as_deref()), (Some(AttemptOutcome::Accepted), None, None));
+    assert_eq!((second.begun, second.segments, second.price), (at(6), Some(2), status.price));
+    // It can be handed on, and shows nobody.
+    let written = serde_json::to_string(&status).unwrap();
+    assert_eq!(serde_json::from_str::<Status>(&written).unwrap(), status);
+    assert!(written.contains("+447700900001") && !format!("{status:?}").contains("7700900001"));
+    let entries = other.conversation("desk", "+447700900001", None, 9).await.unwrap();
+    let written = serde_json::to_string(&entries).unwrap();
+    assert_eq!(serde_json::from_str::<Vec<Entry>>(&written).unwrap(), entries);
+    // One that is on its way, and one that failed.
+    put(store, new("l", 2)).await;
+    let claimed = claim(store, at(10)).await;
+    begin_at(store, &claimed[0], at(11)).await;
+    let sending = other.status(claimed[0].hold.id).await.unwrap().unwrap();
+    assert_eq!((sending.history[0].outcome, sending.history[0].ended, sending.kind), (None, None, None));
+    let longer = "the code of +447700900001";
+    assert!(store.finish(claimed[0].hold, failed(ErrorKind::Unavailable, longer)).await.unwrap());
+    let failed = other.status(claimed[0].hold.id).await.unwrap().unwrap();
+    assert_eq!((failed.kind, failed.code), (Some(ErrorKind::Unavailable), None));
+}
+
+async fn status_of_a_refusal_tells_its_rule(store: &dyn Engine, other: &dyn Engine) {
+    let id = put(store, new("k", 1)).await;
+    let claimed = claim(store, at(1)).await;
+    let reason = Reason::new("no-marketing", "no advertising here");
+    let from = &[State::Claimed, State::Queued];
+    let settle = Settle { state: State::Refused, due: None, reason: None, from, now: at(2) };
+    assert!(store.ruled(claimed[0].hold, Ruling { decision: "refuse", reason, settle }).await.unwrap());
+    let status = other.status(id).await.unwrap().unwrap();
+    assert_eq!((status.kind, status.code.as_deref()), (Some(ErrorKind::Refused), Some("no-marketing")));
+    let id = put(store, new("l", 2)).await;
+    stop(store, Address::phone("+447700900002").unwrap(), OptOutScope::All).await;
+    let status = other.status(id).await.unwrap().unwrap();
+    assert_eq!((status.state, status.kind), (State::Refused, Some(ErrorKind::OptedOut)));
+    assert_eq!((status.code.as_deref(), &*status.history), (Some("opt-out"), &[][..]));
+}
+
+async fn settled_event_tells_its_message(store: &dyn Engine, other: &dyn Engine) {
+    let id = put(store, new("k", 1)).await;
+    let claimed = claim(store, at(1)).await;
+    begin_at(store, &claimed[0], at(2)).await;
+    let rejected = End { kind: "invalid_message", code: Some("100".to_owned()), ..end("rejected") };
+    assert!(store.finish(claimed[0].hold, rejected).await.unwrap());
+    // A person sends it again before anybody reads of it.
+    let again = Settle { state: State::Queued, due: Some(at(4)), reason: None, from: &[State::Rejected], now: at(4) };
+    assert!(store.settle(id, again).await.unwrap().is_some());
+    let claimed = claim(store, at(5)).await;
+    begin_at(store, &claimed[0], at(6)).await;
+    let end = End { segments: Some(1), now: at(7), ..accepted("id") };
+    assert!(store.finish(claimed[0].hold, end).await.unwrap());
+    for (state, kind, code, segments, attempts) in [
+        (State::Rejected, Some(ErrorKind::InvalidMessage), Some("100"), None, 1),
+        (State::Accepted, None, None, Some(1), 2),
+    ] {
+        let handed = next(other, at(8)).await.unwrap();
+        let What::Settled(settled) = handed.what else { panic!("it is settled") };
+        assert_eq!((settled.id, settled.state, settled.kind, settled.code.as_deref()), (id, state, kind, code));
+        assert_eq!((&*settled.key, settled.segments, settled.history.len()), ("k", segments, attempts));
+        assert_eq!(settled.recipient, Some(new("k", 1).message.to));
+        let written = serde_json::to_string(&settled).unwrap();
+        assert_eq!(serde_json::from_str::<Settled>(&written).unwrap(), *settled);
+        assert!(!format!("{settled:?}").contains("7700900001"));
+    }
+}
+
+#[test]
+fn settled_of_an_older_row_is_read() {
+    let What::Settled(settled) = What::read("settled", r#"{"id":7,"state":"accepted","reason":null}"#) else {
+        panic!("it can be read")
+    };
+    assert_eq!(*settled, Settled::new(Id(7), State::Accepted, None));
+    assert_eq!(serde_json::to_string(&settled).unwrap(), r#"{"id":7,"state":"accepted","reason":null}"#);
+}
+
+async fn file_of_a_fallback_is_kept_until_that_went(store: &dyn Engine, other: &dyn Engine) {
+    keeps(store, &[("desk", Some(DAY))]).await;
+    photos(store, "one", 1).await;
+    let hold = holds(store, at(0)).await[0];
+    assert!(store.fetched(hold, held(b"tree"), at(1)).await.unwrap());
+    let media = crate::message::Media::image(Stored::new(Digest::of(b"tree"), 4, "image/jpeg"));
+    let instead = Message::media(Address::whatsapp("07700 900123").unwrap(), [media.clone(), media]);
+    let fallback = Some(Fallback::new(instead, 3 * DAY));
+    put(store, New { fallback, ..new("k", 1) }).await;
+    let claimed = claim(store, at(1)).await;
+    begin(store, &claimed[0]).await;
+    assert!(store.finish(claimed[0].hold, accepted("id")).await.unwrap());
+    acknowledge(store, at(9)).await;
+    let later = at(9).plus(DAY);
+    assert_eq!(purge(other, later).await, 2);
+    assert_eq!(other.unwanted(later, LEASE, 9).await.unwrap(), []);
+    assert_eq!(brought(store, delivery("id", DeliveryState::Delivered)).await, 1);
+    assert_eq!(other.unwanted(later.plus(LEASE), LEASE, 9).await.unwrap(), [Digest::of(b"tree")]);
+}
+
+async fn messages_of_every_state_are_listed_in_pages(store: &dyn Engine, other: &dyn Engine) {
+    let mut ids = Vec::new();
+    for n in 0..6 {
+        ids.push(put(store, new(&format!("k{n}"), n)).await);
+        put(store, New { line: "leader".to_owned(), ..new(&format!("k{n}"), n) }).await;
+    }
+    // A worker alone claims.
+    for state in State::ALL.into_iter().filter(|state| !matches!(state, State::Claimed | State::Sending)) {
+        for id in &ids {
+            let due = (!state.is_settled()).then(|| at(9));
+            let settle = Settle { state, due, reason: None, from: &State::ALL, now: at(5) };
+            store.settle(*id, settle).await.unwrap();
+        }
+        let list = async |after, most| {
+            let listed = other.standing("desk", state, after, most).await.unwrap();
+            listed.into_iter().map(|status| status.id).collect::<Vec<_>>()
+        };
+        assert_eq!(list(None, 4).await, ids[..4], "{state:?}");
+        assert_eq!(list(Some(ids[3]), 4).await, ids[4..], "{state:?}");
+    }
+    for id in &ids {
+        let again = Settle { state: State::Queued, due: Some(at(0)), reason: None, from: &State::ALL, now: at(5) };
+        store.settle(*id, again).await.unwrap();
+    }
+    let claimed = claims(store, at(1), 99).await.unwrap();
+    // What is claimed is noted in memory alone where one worker has the store.
+    let notes_claims = store.stats(at(1)).await.unwrap().line("desk").unwrap().count(State::Claimed) == 6;
+    let (in_claims, in_queue) = if notes_claims { (3, 0) } else { (0, 3) };
+    let desk: Vec<_> = claimed.iter().filter(|claimed| claimed.line == "desk").collect();
+    for claimed in &desk[..3] {
+        begin(store, claimed).await;
+    }
+    for (state, count) in [(State::Claimed, in_claims), (State::Sending, 3), (State::Queued, in_queue)] {
+        let listed = other.standing("desk", state, None, 9).await.unwrap();
+        assert!(listed.len() == count && listed.is_sorted_by_key(|status| status.id), "{state:?}");
+        assert_eq!(
+            other.standing("desk", state, listed.first().map(|first| first.id), 9).await.unwrap().len(),
+            count.saturating_sub(1)
+        );
+    }
+}
+
+async fn whole_store_passes_its_check(store: &dyn Engine, other: &dyn Engine) {
+    assert_eq!(store.check().await.unwrap(), 0);
+    keeps(store, &[("desk", Some(DAY))]).await;
+    sent(store, "k", accepted("id")).await;
+    put(store, with_fallback("l", 2)).await;
+    assert_eq!(other.check().await.unwrap(), 0);
+    acknowledge(store, at(5)).await;
+    assert_eq!(purge(store, at(9).plus(DAY)).await, 2);
+    assert_eq!(other.check().await.unwrap(), 0);
+}
+
+async fn waiting_message_tells_when_a_worker_was_there(store: &dyn Engine, other: &dyn Engine) {
+    let id = put(store, New { due: at(9), ..new("k", 1) }).await;
+    let wait = |attended| Some(Wait { due: at(9), attended, now: at(20) });
+    assert_eq!(other.wait(id, at(20)).await.unwrap(), wait(None));
+    keeps(store, &[("desk", None), ("leader", None)]).await;
+    store.attend(vec!["leader".to_owned()], at(5)).await.unwrap();
+    assert_eq!(other.wait(id, at(20)).await.unwrap(), wait(Some(LONG_AGO)));
+    store.attend(vec!["desk".to_owned(), "leader".to_owned()], at(6)).await.unwrap();
+    assert_eq!(other.wait(id, at(20)).await.unwrap(), wait(Some(at(6))));
+    store.note(vec![Line::new("desk")], at(7)).await.unwrap();
+    assert_eq!(other.wait(id, at(20)).await.unwrap(), wait(Some(at(7))));
+    begin(store, &claim(store, at(9)).await[0]).await;
+    assert_eq!(other.wait(id, at(20)).await.unwrap(), None);
+}
+
+async fn retention_leaves_what_counts_in_a_status(store: &dyn Engine, other: &dyn Engine) {
+    keeps(store, &[("desk", Some(DAY))]).await;
+    let id = sent_again(store).await;
+    let before = store.status(id).await.unwrap().unwrap();
+    assert_eq!(purge(store, at(7).plus(DAY)).await, 1);
+    let after = other.status(id).await.unwrap().unwrap();
+    let left = Status { recipient: None, gateway_id: None, reason: None, ..before };
+    assert_eq!(after, left);
+    assert_eq!((after.tag.as_deref(), after.segments, after.history.len()), (Some("bins"), Some(2), 2));
+    // The event of its end is unread, and stays.
+    let handed = next(other, at(8).plus(DAY)).await.unwrap();
+    let What::Settled(settled) = handed.what else { panic!("it is settled") };
+    assert_eq!((settled.recipient, settled.tag.as_deref(), settled.history.len()), (None, Some("bins"), 2));
+}
+
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A resident's message with so many photographs.
@@ -1629,12 +1946,15 @@ fn held(bytes: &[u8]) -> Fetched {
     Fetched::Held(Stored::new(Digest::of(bytes), bytes.len() as u64, "image/jpeg"))
 }
 
+/// When a worker of a line was last at work that has none any more.
+const LONG_AGO: Timestamp = Timestamp::from_millis(-8 * 24 * 3_600_000);
+
 async fn keeps(store: &dyn Engine, lines: &[(&str, Option<Duration>)]) {
     let line = |(id, retention): &(&str, Option<Duration>)| {
         let line = Line::new(*id).controller("Exampleshire Council").languages(["en", "cy"]);
         retention.map_or(line.clone(), |retention| line.retention(retention))
     };
-    store.note(lines.iter().map(line).collect(), at(0)).await.unwrap();
+    store.note(lines.iter().map(line).collect(), LONG_AGO).await.unwrap();
 }
 
 async fn purge(store: &dyn Engine, now: Timestamp) -> u64 {

@@ -150,7 +150,7 @@ impl Dispatch {
             news |= self.decided(step);
         }
         while let Some(Ok(ended)) = self.sending.try_join_next() {
-            news |= self.ended(ended);
+            news |= self.ended(&ended);
         }
         news
     }
@@ -160,7 +160,7 @@ impl Dispatch {
     pub(super) async fn next(&mut self) -> bool {
         tokio::select! {
             Some(decided) = self.deciding.join_next() => decided.is_ok_and(|step| self.decided(step)),
-            Some(ended) = self.sending.join_next() => ended.is_ok_and(|ended| self.ended(ended)),
+            Some(ended) = self.sending.join_next() => ended.is_ok_and(|ended| self.ended(&ended)),
             else => std::future::pending().await,
         }
     }
@@ -189,7 +189,7 @@ impl Dispatch {
         }
     }
 
-    fn ended(&mut self, ended: Ended) -> bool {
+    fn ended(&mut self, ended: &Ended) -> bool {
         if let Some(of) = self.accounts.get_mut(&ended.account) {
             of.in_flight = of.in_flight.saturating_sub(1);
             if ended.resumed {

@@ -31,9 +31,6 @@ const LOOK_UPS_MAX: usize = 16;
 const LOOK_UP_MAX: Duration = Duration::from_secs(30);
 const POLL_MAX: Duration = Duration::from_secs(60);
 
-/// How often a worker notes which lines it serves: other programs leave these alone for an hour.
-const NOTE: Duration = Duration::from_secs(600);
-
 /// What a worker does from time to time. Each kind goes on beside the others, and none delays another.
 #[derive(Debug, Default)]
 pub(super) struct Rounds {
@@ -41,8 +38,6 @@ pub(super) struct Rounds {
     asking: JoinSet<()>,
     polling: JoinSet<()>,
     purging: JoinSet<()>,
-    /// When it is noted again which lines this worker serves.
-    note_at: Duration,
 }
 
 impl Rounds {
@@ -51,12 +46,7 @@ impl Rounds {
         again(&mut self.recovering, || switchboard.clone().recover());
         again(&mut self.asking, || switchboard.clone().ask());
         again(&mut self.polling, || switchboard.clone().poll_all());
-        let now = switchboard.0.clock.monotonic();
-        let notes = now >= self.note_at;
-        if notes {
-            self.note_at = now + NOTE;
-        }
-        again(&mut self.purging, || switchboard.clone().tidy(notes));
+        again(&mut self.purging, || switchboard.clone().tidy());
     }
 
     pub(super) async fn shutdown(&mut self) {
@@ -77,6 +67,8 @@ impl Switchboard {
     /// Takes back what was claimed and could not be written back: by another worker too, where there are several, for this
     /// may be the only one left.
     async fn recover(self) {
+        let lines = self.0.lines.keys().cloned().collect();
+        told("attend", self.0.store.0.attend(lines, self.0.clock.now()).await);
         if let Some(recovered) = told("recover", self.0.store.0.recover(self.0.clock.now(), false).await) {
             telemetry::left_behind(recovered.unknown);
         }
@@ -112,11 +104,7 @@ impl Switchboard {
     }
 
     /// Removes what was kept long enough, and says what stands where.
-    async fn tidy(self, notes: bool) {
-        if notes {
-            let lines = self.0.lines.values().cloned().collect();
-            told("note", self.0.store.0.note(lines, self.0.clock.now()).await);
-        }
+    async fn tidy(self) {
         told("purge", self.purge().await);
         #[cfg(feature = "metrics")]
         told("stats", self.tell_depth().await);

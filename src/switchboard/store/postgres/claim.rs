@@ -132,7 +132,7 @@ pub(super) async fn claim(db: &Session, now: Timestamp, lease: Duration, rooms: 
             rooms.of(&lane, u8::try_from(class).unwrap_or(PRIORITY_LAST))
         } else {
             if served.is_none() {
-                let lately = "SELECT id FROM civic_messaging.line WHERE seen > $1";
+                let lately = "SELECT id FROM civic_messaging.line WHERE attended > $1";
                 let rows = db.rows(lately, &[&now.minus(SERVED).as_millis()]).await?;
                 served = Some(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?);
             }

@@ -3,7 +3,7 @@
 use tokio_postgres::Row;
 
 use super::super::super::line::Line;
-use super::super::super::record::EARLY_KEPT;
+use super::super::super::record::{EARLY_KEPT, tag_of};
 use super::super::super::watch::Stats;
 use super::session::{Fault, Session};
 use super::{file, indexed, moment, state, text};
@@ -11,16 +11,24 @@ use crate::clock::Timestamp;
 use crate::id::Digest;
 
 pub(super) async fn note(db: &Session, lines: &[Line], now: Timestamp) -> Result<(), Fault> {
-    let note = "INSERT INTO civic_messaging.line (id, name, controller, languages, retention, seen)
+    let note = "INSERT INTO civic_messaging.line (id, name, controller, languages, retention, attended)
          VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (id) DO UPDATE SET name = excluded.name, controller = excluded.controller,
-             languages = excluded.languages, retention = excluded.retention, seen = excluded.seen";
+             languages = excluded.languages, retention = excluded.retention, attended = excluded.attended";
     // In their order, which is the same for all.
     for line in lines {
         let retention = line.retention.map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
         let (name, languages) = (text(&line.name), line.languages.join(" "));
         let controller = line.controller.as_deref().map(text);
         db.change(note, &[&indexed(&line.id), &name, &controller, &languages, &retention, &now.as_millis()]).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn attend(db: &Session, lines: &[String], now: i64) -> Result<(), Fault> {
+    let attend = "UPDATE civic_messaging.line SET attended = $2 WHERE id = $1";
+    for line in lines {
+        db.change(attend, &[&indexed(line), &now]).await?;
     }
     Ok(())
 }
@@ -32,20 +40,24 @@ pub(super) async fn purge(db: &Session, now: Timestamp, most: u32) -> Result<u64
     let mut purged = 0;
     for line in db.rows(lines, &[&now]).await? {
         let (line, until): (String, i64) = (line.try_get(0)?, line.try_get(1)?);
-        let messages = "UPDATE civic_messaging.message
+        let messages = "SELECT id, body FROM civic_messaging.message
+             WHERE line = $1 AND phase <> 'parked' AND removed IS NULL AND settled IS NOT NULL
+               AND settled <= $2
+               -- What goes on a failure only, which has the last moment there is, goes with its message.
+               AND coalesce(fallback_due, 9223372036854775807) = 9223372036854775807
+             LIMIT $3 FOR UPDATE SKIP LOCKED";
+        let found = db.rows(messages, &[&line, &until, &most]).await?;
+        let messages = ids(&found)?;
+        let tag = |row: &Row| Ok::<_, Fault>(tag_of(row.try_get(1)?).map(|tag| text(&tag).into_owned()));
+        let tags = found.iter().map(tag).collect::<Result<Vec<_>, _>>()?;
+        let remove = "UPDATE civic_messaging.message AS m
              SET recipient = '', body = '', reason = NULL, fallback = NULL, fallback_due = NULL,
-                 fallback_recipient = NULL, removed = $1
-             WHERE id IN (
-                 SELECT id FROM civic_messaging.message
-                 WHERE line = $2 AND phase IN ('accepted', 'cancelled', 'expired', 'refused', 'rejected') AND removed IS NULL
-                   AND settled IS NOT NULL AND settled <= $3
-                   -- What goes on a failure only, which has the last moment there is, goes with its message.
-                   AND coalesce(fallback_due, 9223372036854775807) = 9223372036854775807
-                 LIMIT $4 FOR UPDATE SKIP LOCKED)
-             RETURNING id";
-        let messages = ids(&db.rows(messages, &[&now, &line, &until, &most]).await?)?;
+                 fallback_recipient = NULL, removed = $1, tag = old.tag
+             FROM unnest($2::bigint[], $3::text[]) AS old (id, tag) WHERE m.id = old.id";
+        db.change(remove, &[&now, &messages, &tags]).await?;
         // A gateway's id may hold a number.
         db.change("DELETE FROM civic_messaging.part WHERE message = ANY ($1)", &[&messages]).await?;
+        db.change("DELETE FROM civic_messaging.message_file WHERE message = ANY ($1)", &[&messages]).await?;
         let decisions = "UPDATE civic_messaging.decision SET reason = '' WHERE message = ANY ($1)";
         db.change(decisions, &[&messages]).await?;
         let events = "SELECT id FROM civic_messaging.event AS e
@@ -97,13 +109,9 @@ pub(super) async fn unwanted(db: &Session, now: Timestamp, until: Timestamp, mos
     let held = "DELETE FROM civic_messaging.file AS f
          WHERE f.sha256 = $1 AND f.state IN ('unwanted', 'removing') AND EXISTS (
              SELECT 1 FROM civic_messaging.file AS held WHERE held.sha256 = $1 AND held.state = 'held')";
-    let goes_out = "SELECT 1 FROM civic_messaging.message
-         WHERE phase IN ('queued', 'deferred', 'claimed') AND strpos(body, $1) > 0
-         UNION ALL SELECT 1 FROM civic_messaging.message WHERE phase = 'unknown' AND strpos(body, $1) > 0
-         UNION ALL SELECT 1 FROM civic_messaging.message
-         WHERE line IN (SELECT id FROM civic_messaging.line) AND phase = 'parked' AND removed IS NULL
-           AND settled IS NOT NULL AND strpos(body, $1) > 0
-         LIMIT 1";
+    let goes_out =
+        "SELECT 1 FROM civic_messaging.message_file AS f JOIN civic_messaging.message AS m ON m.id = f.message
+         WHERE f.sha256 = $1 AND (m.settled IS NULL OR m.phase = 'parked' OR m.fallback_due IS NOT NULL) LIMIT 1";
     let put = "UPDATE civic_messaging.file SET state = $2, due = $3
          WHERE sha256 = $1 AND state IN ('unwanted', 'removing')";
     let mut unwanted = Vec::new();
@@ -118,6 +126,17 @@ pub(super) async fn unwanted(db: &Session, now: Timestamp, until: Timestamp, mos
         unwanted.extend((!goes_out).then_some(file));
     }
     Ok(unwanted)
+}
+
+/// How many of the next messages after one are not what was taken, and the last of them: none where there are no more.
+pub(super) async fn changed(db: &Session, after: i64) -> Result<Option<(i64, u64)>, Fault> {
+    let changed = "SELECT max(id), count(*) FILTER (WHERE removed IS NULL AND digest <> encode(
+                sha256(convert_to(body || coalesce(chr(10) || fallback, ''), 'UTF8')), 'hex'))
+         FROM (SELECT id, removed, digest, body, fallback FROM civic_messaging.message
+               WHERE id > $1 ORDER BY id LIMIT 10000) AS part";
+    let Some(row) = db.row(changed, &[&after]).await? else { return Ok(None) };
+    let last: Option<i64> = row.try_get(0)?;
+    Ok(last.zip(Some(row.try_get::<_, i64>(1)?.unsigned_abs())))
 }
 
 pub(super) async fn removed(db: &Session, file: &Digest) -> Result<(), Fault> {

@@ -1,6 +1,7 @@
 //! The statements of the rules. What one thread does in the file of SQLite, the locks of rows and of names do here.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql};
@@ -9,14 +10,14 @@ use super::super::super::engine::Bell;
 use super::super::super::fallback::First;
 use super::super::super::flow::Tx;
 use super::super::super::lanes::lane;
-use super::super::super::outbox::{self, PRIORITY_LAST, State};
+use super::super::super::outbox::{self, PRIORITY_LAST, State, Status};
 use super::super::super::record::{
-    DeliveryRow, End, EventRow, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK, Handed, Hold, Incoming,
-    LinkRow, MessageRow, New, PutOff, RESTORED, Settle, What, Written, rung_of,
+    DeliveryRow, End, EventFilter, EventRow, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK, Handed, Hold,
+    Incoming, LinkRow, MessageRow, New, PutOff, RESTORED, Settle, What, Written, rung_of,
 };
 use super::claim::{lead, lock_conversation};
 use super::session::{Fault, Session};
-use super::{count, file, indexed, moment, state, text};
+use super::{count, file, indexed, moment, state, statuses, text};
 use crate::channel::Cursor;
 use crate::clock::Timestamp;
 use crate::event::Event;
@@ -98,10 +99,16 @@ impl Tx for Session {
         first(row.as_ref())
     }
 
+    async fn insert_files(&self, id: i64, files: &BTreeSet<String>) -> Result<(), Fault> {
+        let insert = "INSERT INTO civic_messaging.message_file (sha256, message) SELECT unnest($1::text[]), $2";
+        self.put(insert, &[&files.iter().collect::<Vec<_>>(), &id]).await
+    }
+
     async fn message_by_key(&self, line: &str, key: &str) -> Result<(i64, Written), Fault> {
         let of = "SELECT id, digest, body, fallback FROM civic_messaging.message WHERE line = $1 AND key = $2";
         let row = self.row(of, &[&indexed(line), &indexed(key)]).await?.ok_or(Fault::Unreadable)?;
-        Ok((row.try_get(0)?, Written { digest: row.try_get(1)?, body: row.try_get(2)?, fallback: row.try_get(3)? }))
+        let (digest, body, fallback) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+        Ok((row.try_get(0)?, Written { body, fallback, digest, files: BTreeSet::new() }))
     }
 
     async fn message(&self, id: i64, fence: Option<i64>) -> Result<Option<MessageRow>, Fault> {
@@ -330,33 +337,65 @@ impl Tx for Session {
         self.put(set, &[&indexed(channel), &text(place.as_str())]).await
     }
 
-    async fn next_event(&self, line: Option<&str>, now: Timestamp) -> Result<Option<Handed>, Fault> {
-        // Who takes one at this moment has locked it.
-        let of_all = "SELECT id, line, kind, body, attempts FROM civic_messaging.event AS e
-             WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= $1)
-               AND NOT EXISTS (SELECT 1 FROM civic_messaging.event AS f WHERE f.acked IS NULL AND f.parked IS NULL
-                               AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
-             ORDER BY id LIMIT 1 FOR UPDATE OF e SKIP LOCKED";
-        let of_line = "SELECT id, line, kind, body, attempts FROM civic_messaging.event AS e
-             WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= $1) AND line = $2
-               AND NOT EXISTS (SELECT 1 FROM civic_messaging.event AS f WHERE f.acked IS NULL AND f.parked IS NULL
-                               AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
-             ORDER BY id LIMIT 1 FOR UPDATE OF e SKIP LOCKED";
-        let row = match line {
-            None => self.row(of_all, &[&now.as_millis()]).await?,
-            Some(line) => self.row(of_line, &[&now.as_millis(), &indexed(line)]).await?,
+    async fn next_events(
+        &self,
+        of: &EventFilter,
+        foreign: &[String],
+        now: Timestamp,
+        most: u32,
+    ) -> Result<Vec<Handed>, Fault> {
+        let (at, most) = (now.as_millis(), i64::from(most));
+        let rows = match of {
+            EventFilter::Line(line) => self.rows(NEXT_OF_LINE, &[&at, &most, &indexed(line)]).await?,
+            EventFilter::All { .. } if foreign.is_empty() => self.rows(NEXT_OF_ALL, &[&at, &most]).await?,
+            EventFilter::All { .. } => self.rows(NEXT_OF_OWN, &[&at, &most, &foreign]).await?,
         };
-        row.map(|row| handed(&row)).transpose()
+        rows.iter().map(handed).collect()
     }
 
-    async fn hold_event(&self, id: i64, until: Timestamp, attempts: u32) -> Result<(), Fault> {
-        let hold = "UPDATE civic_messaging.event SET lease = $2, attempts = $3 WHERE id = $1";
-        self.put(hold, &[&id, &until.as_millis(), &attempts.cast_signed()]).await
+    async fn hold_events(&self, events: &[Handed], until: Timestamp) -> Result<(), Fault> {
+        let hold = "UPDATE civic_messaging.event AS e SET lease = $3, attempts = taken.attempts
+             FROM unnest($1::bigint[], $2::int[]) AS taken (id, attempts) WHERE e.id = taken.id";
+        let ids: Vec<_> = events.iter().map(|event| event.id).collect();
+        let attempts: Vec<_> = events.iter().map(|event| event.attempts.cast_signed()).collect();
+        self.put(hold, &[&ids, &attempts, &until.as_millis()]).await
     }
 
-    async fn park_event(&self, id: i64, now: Timestamp) -> Result<(), Fault> {
-        let park = "UPDATE civic_messaging.event SET parked = $2 WHERE id = $1";
-        self.put(park, &[&id, &now.as_millis()]).await
+    async fn park_events(&self, ids: &[i64], now: Timestamp) -> Result<(), Fault> {
+        let park = "UPDATE civic_messaging.event SET parked = $2 WHERE id = ANY ($1)";
+        self.put(park, &[&ids, &now.as_millis()]).await
+    }
+
+    async fn parked_events(
+        &self,
+        of: &EventFilter,
+        foreign: &[String],
+        after: i64,
+        most: u32,
+    ) -> Result<Vec<Handed>, Fault> {
+        let parked = "SELECT id, line, kind, body, attempts, taken_in FROM civic_messaging.event
+             WHERE acked IS NULL AND parked IS NOT NULL AND ($1::text IS NULL OR line = $1) AND id > $2
+               AND (line IS NULL OR line <> ALL ($4))
+             ORDER BY id LIMIT $3";
+        let line = match of {
+            EventFilter::Line(line) => Some(indexed(line)),
+            EventFilter::All { .. } => None,
+        };
+        self.rows(parked, &[&line, &after, &i64::from(most), &foreign]).await?.iter().map(handed).collect()
+    }
+
+    async fn ack_event(&self, id: i64, now: Timestamp) -> Result<(), Fault> {
+        let ack = "UPDATE civic_messaging.event SET acked = $2 WHERE id = $1 AND acked IS NULL";
+        self.put(ack, &[&id, &now.as_millis()]).await
+    }
+
+    async fn attended_since(&self, at: Timestamp) -> Result<Vec<String>, Fault> {
+        let attended = "SELECT id FROM civic_messaging.line WHERE attended > $1";
+        all(&self.rows(attended, &[&at.as_millis()]).await?)
+    }
+
+    async fn statuses(&self, ids: Vec<i64>) -> Result<Vec<Status>, Fault> {
+        Ok(statuses(self, ids).await?.into_iter().map(|(status, _)| status).collect())
     }
 
     async fn lock_links(&self, line: &str) -> Result<(), Fault> {
@@ -473,6 +512,54 @@ impl Tx for Session {
     }
 }
 
+/// The events that nobody holds, and that wait behind no failing one of their person.
+macro_rules! open_events {
+    ($of:literal) => {
+        concat!(
+            "acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= $1) ",
+            $of,
+            " AND NOT EXISTS (SELECT 1 FROM civic_messaging.event AS f WHERE f.acked IS NULL AND f.parked IS NULL
+                              AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)"
+        )
+    };
+}
+
+/// Who takes one at this moment has locked it.
+const NEXT_OF_ALL: &str = concat!(
+    "SELECT id, line, kind, body, attempts, taken_in FROM civic_messaging.event AS e WHERE ",
+    open_events!(""),
+    " ORDER BY id LIMIT $2 FOR UPDATE OF e SKIP LOCKED"
+);
+const NEXT_OF_LINE: &str = concat!(
+    "SELECT id, line, kind, body, attempts, taken_in FROM civic_messaging.event AS e WHERE ",
+    open_events!("AND line = $3"),
+    " ORDER BY id LIMIT $2 FOR UPDATE OF e SKIP LOCKED"
+);
+
+/// Of all lines but these, line by line, so that what is left to others is not gone through; and of each a few more than are
+/// wanted, for some may be locked.
+const NEXT_OF_OWN: &str = concat!(
+    "WITH RECURSIVE lines (line) AS (
+         (SELECT line FROM civic_messaging.event WHERE acked IS NULL AND parked IS NULL AND line IS NOT NULL
+          ORDER BY line LIMIT 1)
+         UNION ALL
+         SELECT (SELECT n.line FROM civic_messaging.event AS n
+                 WHERE n.acked IS NULL AND n.parked IS NULL AND n.line > lines.line ORDER BY n.line LIMIT 1)
+         FROM lines WHERE lines.line IS NOT NULL),
+     found AS MATERIALIZED (
+         SELECT of_line.id FROM lines, LATERAL (
+             SELECT id FROM civic_messaging.event AS e WHERE ",
+    open_events!("AND e.line = lines.line"),
+    "        ORDER BY id LIMIT $2::bigint + 32) AS of_line
+         WHERE lines.line IS NOT NULL AND lines.line <> ALL ($3)
+         UNION ALL (SELECT id FROM civic_messaging.event AS e WHERE ",
+    open_events!("AND e.line IS NULL"),
+    "    ORDER BY id LIMIT $2::bigint + 32))
+     SELECT id, line, kind, body, attempts, taken_in FROM civic_messaging.event AS e
+     WHERE id IN (SELECT found.id FROM found) AND acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= $1)
+     ORDER BY id LIMIT $2 FOR UPDATE OF e SKIP LOCKED"
+);
+
 /// The number in a row.
 fn first(row: Option<&Row>) -> Result<Option<i64>, Fault> {
     Ok(row.map(|row| row.try_get(0)).transpose()?)
@@ -484,9 +571,10 @@ fn all<'a, T: FromSql<'a>>(rows: &'a [Row]) -> Result<Vec<T>, Fault> {
 }
 
 /// Reads an event that is handed out.
-pub(super) fn handed(row: &Row) -> Result<Handed, Fault> {
+fn handed(row: &Row) -> Result<Handed, Fault> {
     let what = What::read(row.try_get(2)?, row.try_get(3)?);
-    Ok(Handed { id: row.try_get(0)?, line: row.try_get(1)?, what, attempts: row.try_get::<_, i32>(4)?.unsigned_abs() })
+    let (attempts, taken_in) = (row.try_get::<_, i32>(4)?.unsigned_abs(), moment(row, 5)?);
+    Ok(Handed { id: row.try_get(0)?, line: row.try_get(1)?, what, attempts, taken_in })
 }
 
 /// The messages whose fallbacks are to be looked at by a moment, or all that have one.

@@ -3,7 +3,7 @@
 //! One worker process holds the file, so its claims are kept in memory: what is written down is the order of each
 //! conversation, of which one message is the head, and what is being sent.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -229,7 +229,7 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) fn read(self) -> Claimed {
-        let Written { body, fallback, digest } = &self.written;
+        let Written { body, fallback, digest, .. } = &self.written;
         let (message, damaged) = message_of(body, fallback.as_deref(), digest);
         Claimed { message, damaged, ..self.claimed }
     }
@@ -270,6 +270,7 @@ pub(super) fn read_held(db: &Connection, id: i64) -> rusqlite::Result<Held> {
             gateway_id: row.get::<_, Option<String>>(6)?.map(MessageId::from),
             moved_to: row.get::<_, Option<String>>(7)?.and_then(|address| serde_json::from_str(&address).ok()),
         };
-        Ok(Held { claimed, written: Written { body: row.get(1)?, fallback: row.get(9)?, digest: row.get(8)? } })
+        let (body, fallback, digest) = (row.get(1)?, row.get(9)?, row.get(8)?);
+        Ok(Held { claimed, written: Written { body, fallback, digest, files: BTreeSet::new() } })
     })
 }

@@ -3,20 +3,24 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::super::line::Line;
-use super::super::super::record::EARLY_KEPT;
+use super::super::super::record::{EARLY_KEPT, digest_of, tag_of};
 use super::super::super::watch::Stats;
 use crate::clock::Timestamp;
 use crate::id::Digest;
 
 /// What goes on a failure only, which has the last moment there is, goes with its message.
 const OLD_MESSAGES: &str = "SELECT m.id FROM line AS l CROSS JOIN message AS m ON m.line = l.id
-         WHERE m.state IN ('accepted', 'cancelled', 'expired', 'refused', 'rejected') AND m.removed IS NULL
-           AND m.settled IS NOT NULL AND m.settled <= ?1 - l.retention
+         WHERE m.state <> 'parked' AND m.removed IS NULL AND m.settled IS NOT NULL
+           AND m.settled <= ?1 - l.retention
            AND coalesce(m.fallback_due, 9223372036854775807) = 9223372036854775807 LIMIT ?2";
 
 const OLD_EVENTS: &str = "SELECT e.id FROM line AS l CROSS JOIN event AS e ON e.line = l.id
          WHERE e.acked IS NOT NULL AND e.removed IS NULL AND e.taken_in <= ?1 - l.retention
            AND NOT EXISTS (SELECT 1 FROM file WHERE event = e.id AND state = 'fetching' AND due > ?1) LIMIT ?2";
+
+/// Whether a message that has not gone yet, or whose fallback has not, sends a file.
+const GOES_OUT: &str = "SELECT 1 FROM message_file AS f CROSS JOIN message AS m ON m.id = f.message
+         WHERE f.sha256 = ?1 AND (m.settled IS NULL OR m.state = 'parked' OR m.fallback_due IS NOT NULL) LIMIT 1";
 
 /// By an index: what is settled, which is most of it, is counted there and not read.
 const SETTLED: &str = "SELECT line, state, count(*) FROM message WHERE settled IS NOT NULL GROUP BY line, state";
@@ -25,14 +29,15 @@ const SETTLED: &str = "SELECT line, state, count(*) FROM message WHERE settled I
 const WAITING: &str = "SELECT line, state, CASE WHEN due <= ?1 THEN due END FROM message INDEXED BY message_open
          WHERE settled IS NULL";
 
-pub(super) fn note(db: &Connection, lines: &[Line]) -> rusqlite::Result<()> {
+pub(super) fn note(db: &Connection, lines: &[Line], now: Timestamp) -> rusqlite::Result<()> {
     for line in lines {
         let retention = line.retention.map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
         let languages = line.languages.join(" ");
         db.prepare_cached(
-            "INSERT OR REPLACE INTO line (id, name, controller, languages, retention) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT OR REPLACE INTO line (id, name, controller, languages, retention, attended)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
-        .execute(params![line.id, line.name, line.controller, languages, retention])?;
+        .execute(params![line.id, line.name, line.controller, languages, retention, now])?;
     }
     Ok(())
 }
@@ -43,14 +48,17 @@ pub(super) fn purge(db: &Connection, now: Timestamp, most: u32) -> rusqlite::Res
     };
     let messages = ids(OLD_MESSAGES)?;
     for id in &messages {
+        let body: String =
+            db.prepare_cached("SELECT body FROM message WHERE id = ?1")?.query_row((id,), |row| row.get(0))?;
         db.prepare_cached(
             "UPDATE message SET recipient = '', body = '', reason = NULL, fallback = NULL, fallback_due = NULL,
-                    fallback_recipient = NULL, removed = ?2
+                    fallback_recipient = NULL, removed = ?2, tag = ?3
              WHERE id = ?1",
         )?
-        .execute((id, now))?;
+        .execute((id, now, tag_of(&body)))?;
         // A gateway's id may hold a number.
         db.prepare_cached("DELETE FROM part WHERE message = ?1")?.execute((id,))?;
+        db.prepare_cached("DELETE FROM message_file WHERE message = ?1")?.execute((id,))?;
         db.prepare_cached("UPDATE decision SET reason = '' WHERE message = ?1")?.execute((id,))?;
     }
     let mut events = ids(OLD_EVENTS)?;
@@ -91,17 +99,24 @@ pub(super) fn unwanted(db: &Connection, now: Timestamp, until: Timestamp, most: 
             db.prepare_cached(forget)?.execute((&sha256,))?;
             continue;
         }
-        let goes_out = "SELECT 1 FROM message WHERE settled IS NULL AND instr(body, ?1) > 0
-             UNION ALL SELECT 1 FROM message WHERE line IN (SELECT id FROM line) AND state = 'parked'
-                 AND removed IS NULL AND settled IS NOT NULL AND instr(body, ?1) > 0
-             LIMIT 1";
-        let goes_out = db.prepare_cached(goes_out)?.query_row((&sha256,), |_| Ok(())).optional()?.is_some();
+        let goes_out = db.prepare_cached(GOES_OUT)?.query_row((&sha256,), |_| Ok(())).optional()?.is_some();
         let state = if goes_out { "unwanted" } else { "removing" };
         let put = "UPDATE file SET state = ?2, due = ?3 WHERE sha256 = ?1 AND state IN ('unwanted', 'removing')";
         db.prepare_cached(put)?.execute((&sha256, state, until))?;
         unwanted.extend(sha256.parse::<Digest>().ok().filter(|_| !goes_out));
     }
     Ok(unwanted)
+}
+
+/// How many messages are not what was taken.
+pub(super) fn changed(db: &Connection) -> rusqlite::Result<u64> {
+    let mut messages = db.prepare("SELECT body, fallback, digest FROM message WHERE removed IS NULL")?;
+    let (mut rows, mut changed) = (messages.query(())?, 0);
+    while let Some(row) = rows.next()? {
+        let fallback = row.get_ref(1)?.as_str_or_null()?;
+        changed += u64::from(digest_of(row.get_ref(0)?.as_str()?, fallback) != row.get_ref(2)?.as_str()?);
+    }
+    Ok(changed)
 }
 
 pub(super) fn removed(db: &Connection, file: &Digest) -> rusqlite::Result<()> {
@@ -155,7 +170,36 @@ pub(super) fn empty_log(db: &Connection) -> rusqlite::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::super::outbox::State;
+    use super::super::listed;
     use super::*;
+
+    #[test]
+    fn messages_of_a_state_are_listed_by_an_index() {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch(include_str!("../sqlite.sql")).unwrap();
+        for state in State::ALL {
+            let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {}", listed(state))).unwrap();
+            for n in 1..=plan.parameter_count() {
+                plan.raw_bind_parameter(n, 9).unwrap();
+            }
+            let (mut rows, mut steps) = (plan.raw_query(), Vec::new());
+            while let Some(row) = rows.next().unwrap() {
+                steps.push(row.get::<_, String>(3).unwrap());
+            }
+            let by = match state {
+                State::Queued | State::Deferred => "INDEX message_open (line=?)",
+                State::Unknown => "INDEX message_unknown (line=? AND id>?)",
+                // They are few, and are sorted.
+                State::Claimed | State::Sending => "INDEX message_held (line=?)",
+                _ => "INDEX message_settled (line=? AND state=? AND id>?)",
+            };
+            assert!(steps.iter().any(|step| step.contains(by)), "{state:?}: {steps:#?}");
+            let sorts = steps.iter().any(|step| step.contains("TEMP B-TREE"));
+            let sorted = matches!(state, State::Queued | State::Deferred | State::Claimed | State::Sending);
+            assert_eq!(sorts, sorted, "{state:?}: {steps:#?}");
+        }
+    }
 
     #[test]
     fn what_is_settled_is_counted_and_not_read_and_what_is_old_is_found_and_not_searched_for() {
@@ -164,7 +208,8 @@ mod tests {
         for (sql, by) in [
             (SETTLED, &["COVERING INDEX message_settled"]),
             (WAITING, &["INDEX message_open"]),
-            (OLD_MESSAGES, &["INDEX message_settled (line=? AND state=? AND removed=? AND settled"]),
+            (OLD_MESSAGES, &["INDEX message_kept (line=? AND settled>? AND settled<?"]),
+            (GOES_OUT, &["SEARCH f USING PRIMARY KEY (sha256=?)"]),
             (OLD_EVENTS, &["INDEX event_kept (line=? AND taken_in<?"]),
         ] {
             let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();

@@ -10,12 +10,12 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use super::super::super::fallback::First;
 use super::super::super::flow::Tx;
 use super::super::super::lanes::lane;
-use super::super::super::outbox::{self, State};
+use super::super::super::outbox::{self, State, Status};
 use super::super::super::record::{
-    DeliveryRow, End, EventRow, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK, Handed, Hold, LinkRow,
-    MessageRow, New, PutOff, RESTORED, Settle, What, Written, rung_of,
+    DeliveryRow, End, EventFilter, EventRow, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK, Handed, Hold,
+    LinkRow, MessageRow, New, PutOff, RESTORED, Settle, What, Written, rung_of,
 };
-use super::claim;
+use super::{claim, status};
 use crate::channel::Cursor;
 use crate::clock::Timestamp;
 use crate::id::{Digest, MessageId};
@@ -105,6 +105,35 @@ impl Db<'_> {
             Ok(FallbackRow { id, line, key, lookups, fallback, first })
         })
     }
+
+    /// The oldest events that can be handed out: their ids.
+    fn open_events(
+        &self,
+        of: &EventFilter,
+        foreign: &[String],
+        now: Timestamp,
+        most: u32,
+    ) -> rusqlite::Result<Vec<i64>> {
+        let id = |row: &Row<'_>| row.get(0);
+        if let EventFilter::Line(line) = of {
+            return self.rows(NEXT_OF_LINE, (now, most, line), id);
+        }
+        if foreign.is_empty() {
+            return self.rows(NEXT_OF_ALL, (now, most), id);
+        }
+        // Line by line, so that what is left to others is not gone through.
+        let after = "SELECT min(line) FROM event WHERE acked IS NULL AND parked IS NULL AND line > ?1";
+        let (mut found, mut line) = (self.rows(NEXT_OF_NONE, (now, most), id)?, String::new());
+        while let Some(next) = self.row(after, (&line,), |row| row.get::<_, Option<String>>(0))?.flatten() {
+            line = next;
+            if !foreign.contains(&line) {
+                found.extend(self.rows(NEXT_OF_LINE, (now, most, &line), id)?);
+            }
+        }
+        found.sort_unstable();
+        found.truncate(most as usize);
+        Ok(found)
+    }
 }
 
 fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
@@ -114,23 +143,29 @@ fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
 }
 
 /// Reads an event that is handed out.
-pub(super) fn handed(row: &Row<'_>) -> rusqlite::Result<Handed> {
+fn handed(row: &Row<'_>) -> rusqlite::Result<Handed> {
     let what = What::read(&row.get::<_, String>(2)?, &row.get::<_, String>(3)?);
-    Ok(Handed { id: row.get(0)?, line: row.get(1)?, what, attempts: row.get(4)? })
+    Ok(Handed { id: row.get(0)?, line: row.get(1)?, what, attempts: row.get(4)?, taken_in: row.get(5)? })
 }
 
-/// The oldest event that nobody holds, and that waits behind no failing one of its person. Two searches, each by its index:
-/// one for both would go through all that was ever acknowledged.
-const NEXT_OF_ALL: &str = "SELECT id, line, kind, body, attempts FROM event AS e
-     WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= ?1)
-       AND NOT EXISTS (SELECT 1 FROM event AS f WHERE f.acked IS NULL AND f.parked IS NULL
-                       AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
-     ORDER BY id LIMIT 1";
-const NEXT_OF_LINE: &str = "SELECT id, line, kind, body, attempts FROM event AS e
-     WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= ?1) AND line = ?2
-       AND NOT EXISTS (SELECT 1 FROM event AS f WHERE f.acked IS NULL AND f.parked IS NULL
-                       AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
-     ORDER BY id LIMIT 1";
+/// The events that nobody holds, and that wait behind no failing one of their person.
+macro_rules! open_events {
+    ($of:literal) => {
+        concat!(
+            "SELECT id FROM event AS e
+             WHERE acked IS NULL AND parked IS NULL AND (lease IS NULL OR lease <= ?1) ",
+            $of,
+            " AND NOT EXISTS (SELECT 1 FROM event AS f WHERE f.acked IS NULL AND f.parked IS NULL
+                              AND f.nacked AND f.line = e.line AND f.person = e.person AND f.id < e.id)
+             ORDER BY id LIMIT ?2"
+        )
+    };
+}
+
+/// Each by its index: one search for all of these would go through all that was ever acknowledged.
+const NEXT_OF_ALL: &str = open_events!("");
+const NEXT_OF_LINE: &str = open_events!("AND line = ?3");
+const NEXT_OF_NONE: &str = open_events!("AND line IS NULL");
 
 #[expect(refining_impl_trait, reason = "the trait is for stores that wait, too")]
 impl Tx for Db<'_> {
@@ -173,10 +208,16 @@ impl Tx for Db<'_> {
         })
     }
 
+    fn insert_files(&self, id: i64, files: &BTreeSet<String>) -> Done<()> {
+        let insert = "INSERT INTO message_file (sha256, message) VALUES (?1, ?2)";
+        done(files.iter().try_for_each(|sha256| self.change(insert, (sha256, id)).map(drop)))
+    }
+
     fn message_by_key(&self, line: &str, key: &str) -> Done<(i64, Written)> {
         let of = "SELECT id, digest, body, fallback FROM message WHERE line = ?1 AND key = ?2";
         let read = |row: &Row<'_>| {
-            Ok((row.get(0)?, Written { digest: row.get(1)?, body: row.get(2)?, fallback: row.get(3)? }))
+            let (digest, body, fallback) = (row.get(1)?, row.get(2)?, row.get(3)?);
+            Ok((row.get(0)?, Written { body, fallback, digest, files: BTreeSet::new() }))
         };
         done(self.row(of, (line, key), read).and_then(|row| row.ok_or(rusqlite::Error::QueryReturnedNoRows)))
     }
@@ -335,19 +376,51 @@ impl Tx for Db<'_> {
         self.put("INSERT OR REPLACE INTO cursor (channel, place) VALUES (?1, ?2)", (channel, place.as_str()))
     }
 
-    fn next_event(&self, line: Option<&str>, now: Timestamp) -> Done<Option<Handed>> {
-        done(match line {
-            None => self.row(NEXT_OF_ALL, (now,), handed),
-            Some(line) => self.row(NEXT_OF_LINE, (now, line), handed),
+    fn next_events(&self, of: &EventFilter, foreign: &[String], now: Timestamp, most: u32) -> Done<Vec<Handed>> {
+        let event = "SELECT id, line, kind, body, attempts, taken_in FROM event WHERE id = ?1";
+        done_all(|| {
+            let ids = self.open_events(of, foreign, now, most)?;
+            let events = ids.into_iter().map(|id| self.row(event, (id,), handed));
+            events.filter_map(Result::transpose).collect()
         })
     }
 
-    fn hold_event(&self, id: i64, until: Timestamp, attempts: u32) -> Done<()> {
-        self.put("UPDATE event SET lease = ?2, attempts = ?3 WHERE id = ?1", (id, until, attempts))
+    fn hold_events(&self, events: &[Handed], until: Timestamp) -> Done<()> {
+        let hold = "UPDATE event SET lease = ?2, attempts = ?3 WHERE id = ?1";
+        done(events.iter().try_for_each(|event| self.change(hold, (event.id, until, event.attempts)).map(drop)))
     }
 
-    fn park_event(&self, id: i64, now: Timestamp) -> Done<()> {
-        self.put("UPDATE event SET parked = ?2 WHERE id = ?1", (id, now))
+    fn park_events(&self, ids: &[i64], now: Timestamp) -> Done<()> {
+        let park = "UPDATE event SET parked = ?2 WHERE id = ?1";
+        done(ids.iter().try_for_each(|id| self.change(park, (id, now)).map(drop)))
+    }
+
+    fn parked_events(&self, of: &EventFilter, foreign: &[String], after: i64, most: u32) -> Done<Vec<Handed>> {
+        let parked = "SELECT id, line, kind, body, attempts, taken_in FROM event
+             WHERE acked IS NULL AND parked IS NOT NULL AND (?1 IS NULL OR line = ?1) AND id > ?2
+               AND (line IS NULL OR line NOT IN (SELECT value FROM json_each(?4)))
+             ORDER BY id LIMIT ?3";
+        let line = match of {
+            EventFilter::Line(line) => Some(line),
+            EventFilter::All { .. } => None,
+        };
+        match serde_json::to_string(foreign) {
+            Ok(foreign) => done(self.rows(parked, (line, after, most, foreign), handed)),
+            Err(error) => ready(Err(error.into())),
+        }
+    }
+
+    fn ack_event(&self, id: i64, now: Timestamp) -> Done<()> {
+        self.put("UPDATE event SET acked = ?2 WHERE id = ?1 AND acked IS NULL", (id, now))
+    }
+
+    fn attended_since(&self, at: Timestamp) -> Done<Vec<String>> {
+        done(self.rows("SELECT id FROM line WHERE attended > ?1", (at,), |row| row.get(0)))
+    }
+
+    fn statuses(&self, ids: Vec<i64>) -> Done<Vec<Status>> {
+        let found = ids.into_iter().map(|id| status(self.0, id).map(|(status, _)| status).optional());
+        done(found.filter_map(Result::transpose).collect())
     }
 
     fn link(&self, line: &str, previous: &str) -> Done<Option<LinkRow>> {

@@ -1,12 +1,13 @@
 //! The one thread that writes, and commits together what came meanwhile.
 
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::{failed, gone, is_full};
+use super::{failed, gone, is_alone, is_full};
 use crate::error::Result;
 
 /// How many pieces of work are committed together, at most.
@@ -15,7 +16,10 @@ const GROUP_MAX: usize = 256;
 /// The longest time that a commit is taken to last, where the next one waits for others.
 const PATIENCE_MAX: Duration = Duration::from_millis(10);
 
-pub(super) struct Writer(mpsc::Sender<Box<dyn Job>>);
+pub(super) struct Writer {
+    jobs: Option<mpsc::Sender<Box<dyn Job>>>,
+    thread: Option<JoinHandle<()>>,
+}
 
 impl Writer {
     /// Starts the thread, which ends with this.
@@ -29,9 +33,9 @@ impl Writer {
             }
             Err(error) => drop(told.send(Err(error))),
         };
-        std::thread::Builder::new().name("civic-store".to_owned()).spawn(run).map_err(|_| gone())?;
+        let thread = std::thread::Builder::new().name("civic-store".to_owned()).spawn(run).map_err(|_| gone())?;
         opened.await.map_err(|_| gone())??;
-        Ok(Self(jobs))
+        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
     /// Does this wholly or not at all, and durably when it returns. It may be done more than once until then: see [`Job`].
@@ -40,8 +44,22 @@ impl Writer {
         work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
         let (told, done) = oneshot::channel();
-        self.0.send(Box::new(Piece { work, worked: Err(gone()), told })).map_err(|_| gone())?;
+        let jobs = self.jobs.as_ref().ok_or_else(gone)?;
+        jobs.send(Box::new(Piece { work, worked: Err(gone()), told })).map_err(|_| gone())?;
         done.await.map_err(|_| gone())?
+    }
+}
+
+/// What was handed in is done, and the file closed, before this returns: a program that ends right after leaves no file behind
+/// that looks as if it had crashed.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
+        {
+            _ = thread.join();
+        }
     }
 }
 
@@ -92,6 +110,7 @@ fn write(mut db: Connection, inbox: &mpsc::Receiver<Box<dyn Job>>) {
             job.tell(committed.as_ref().copied().map_err(failed));
         }
     }
+    _ = is_alone(&db);
 }
 
 /// Commits the work of these and of those who come meanwhile; or nothing, and takes out the one that failed.

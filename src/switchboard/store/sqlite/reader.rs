@@ -1,0 +1,80 @@
+//! The one thread that reads beside the writer, by a connection that stays open: for what a person waits for.
+
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use super::{STATEMENTS, failed, gone, wait_when_busy};
+use crate::error::Result;
+
+/// Work by the connection of the thread, which is opened when it is first needed.
+type Job = Box<dyn FnOnce(&mut Option<Connection>, &str) + Send>;
+
+/// Reads what was committed by the time it is asked. It ends with its thread.
+pub(super) struct Reader {
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reader {
+    pub(super) fn start(path: String) -> Result<Self> {
+        let (jobs, inbox) = mpsc::channel::<Job>();
+        let run = move || {
+            let mut db = None;
+            while let Ok(job) = inbox.recv() {
+                job(&mut db, &path);
+            }
+        };
+        let thread = std::thread::Builder::new().name("civic-store-look".to_owned()).spawn(run).map_err(|_| gone())?;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    /// Does this as of one moment.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (told, done) = oneshot::channel();
+        let job: Job = Box::new(move |db, path| {
+            let read = read(db, path, work);
+            if read.is_err() {
+                // Whatever it was, the next one begins anew.
+                *db = None;
+            }
+            drop(told.send(read.map_err(|error| failed(&error))));
+        });
+        self.jobs.as_ref().ok_or_else(gone)?.send(job).map_err(|_| gone())?;
+        done.await.map_err(|_| gone())?
+    }
+}
+
+fn read<T>(
+    db: &mut Option<Connection>,
+    path: &str,
+    work: impl Fn(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let db = match db {
+        Some(db) => db,
+        None => db.insert(open(path)?),
+    };
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Deferred)?;
+    let read = work(&transaction)?;
+    transaction.commit()?;
+    Ok(read)
+}
+
+fn open(path: &str) -> rusqlite::Result<Connection> {
+    let mut db = Connection::open(path)?;
+    wait_when_busy(&mut db)?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(db)
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.jobs = None;
+        self.thread.take().map(JoinHandle::join);
+    }
+}
