@@ -534,6 +534,11 @@ fn account(info: &Info) -> Account {
     [info.gateway.to_owned(), info.medium.as_str().to_owned(), info.account.as_str().to_owned()]
 }
 
+/// An account as the store names it.
+fn account_id(account: &Account) -> String {
+    account.join("/")
+}
+
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -14,7 +14,7 @@ use super::lanes::{Claims, Rooms};
 use super::outbox::{Id, State, Status};
 use super::record::{
     Answers, Attempt, Claimed, ClaimedFile, End, Enqueued, EventFilter, FallbackRow, Fell, Fetched, FileHold, Handed,
-    Hold, Incoming, New, PutOff, Recovered, Ruling, Settle, Wait,
+    Hold, Incoming, New, PutOff, Recovered, Reserved, Ruling, Settle, Wait,
 };
 use super::watch::Stats;
 use crate::channel::Cursor;
@@ -39,6 +39,22 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// Claims messages that are due and the next of their conversations: as many of each lane and class as there is room for,
     /// and one of each lane whose line no program serves.
     async fn claim(&self, now: Timestamp, lease: Duration, rooms: Rooms) -> Result<Claims>;
+
+    /// Notes that an account sends nothing before a time: its gateway said so.
+    async fn pause(&self, account: String, until: Timestamp) -> Result<()>;
+
+    /// The accounts that send nothing before a time.
+    async fn pauses(&self, now: Timestamp) -> Result<Vec<(String, Timestamp)>>;
+
+    /// Returns `true` if several workers send by one account, and so share its rate: see [`reserve`](Self::reserve).
+    fn shares_rates(&self) -> bool {
+        false
+    }
+
+    /// Reserves tokens of an account that has one each so long.
+    async fn reserve(&self, _account: String, _interval: Duration, count: u32, now: Timestamp) -> Result<Reserved> {
+        Ok(Reserved { from: now, count })
+    }
 
     /// Notes that a message is nothing to this program, and why, and returns since when.
     async fn strange_since(&self, id: Id, why: Reason, now: Timestamp) -> Result<Timestamp>;

@@ -495,6 +495,18 @@ impl What {
     }
 }
 
+/// The tokens of an account that a worker may use: one at this time, and the others each an interval later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reserved {
+    /// When the first one is there; where there is none, when to ask again.
+    pub(super) from: Timestamp,
+    pub(super) count: u32,
+}
+
+/// How far ahead tokens are reserved at most: a worker that stops uses none of its own.
+#[cfg(feature = "postgres")]
+pub(super) const RESERVED_AHEAD: Duration = Duration::from_millis(200);
+
 /// How a message is noted that is nothing to a program.
 pub(super) const STRANGE: &str = "put_off";
 

@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::Switchboard;
-use super::lanes::{Claims, Rooms};
 use super::engine::Bell;
+use super::lanes::{Claims, Rooms};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::layer::telemetry;
@@ -78,6 +78,7 @@ impl Switchboard {
         fetching.spawn(self.clone().fetch(stopped));
         let mut shutdown = pin!(shutdown);
         let (mut dispatch, mut rounds, mut falling) = (Dispatch::new(self.clone()), Rounds::default(), JoinSet::new());
+        dispatch.paused(&inner.store.0.pauses(inner.clock.now()).await?);
         let mut claiming = JoinSet::new();
         let mut round = inner.clock.sleep(Duration::ZERO);
         let mut fallbacks = inner.clock.sleep(Duration::ZERO);

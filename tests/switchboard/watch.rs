@@ -305,7 +305,9 @@ mod told {
 
     async fn works(listener: &Listener) {
         let mock = Mock::sms();
-        let slow = Mock::sms().with_account("slow").with_capability(|can| can.pair_rate = Some(Rate::every_seconds(3600).into()));
+        let slow = Mock::sms()
+            .with_account("slow")
+            .with_capability(|can| can.pair_rate = Some(Rate::every_seconds(3600).into()));
         let locked = Mock::sms().with_account("locked");
         let store = Store::open("sqlite::memory:").await.unwrap();
         let builder = Switchboard::builder(store)

@@ -30,8 +30,8 @@ use super::super::lanes::{Claims, Rooms};
 use super::super::outbox::{Id, SendAttempt, State, Status};
 use super::super::record::{
     Answers, Attempt, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackRow, Fell, Fetched,
-    FileHold, Handed, Hold, Incoming, Kept, New, PutOff, Recovered, Ruling, Settle, Wait, Written, message_of, named,
-    price_of,
+    FileHold, Handed, Hold, Incoming, Kept, New, PutOff, Recovered, Reserved, Ruling, Settle, Wait, Written,
+    message_of, named, price_of,
 };
 use super::super::watch::Stats;
 use crate::channel::Cursor;
@@ -216,6 +216,35 @@ impl Engine for Postgres {
             self.sessions.run(rooms, move |db, rooms| Box::pin(claim::claim(db, now, lease, rooms))).await?;
         claims.next_due = claims.next_due.map(|due| self.sessions.ours(due));
         Ok(claims)
+    }
+
+    async fn pause(&self, account: String, until: Timestamp) -> Result<()> {
+        let set = "INSERT INTO civic_messaging.account AS a (id, next_at) VALUES ($1, $2)
+             ON CONFLICT (id) DO UPDATE SET next_at = greatest(a.next_at, excluded.next_at)";
+        let until = claim::micros(self.at(until));
+        self.sessions
+            .run(account, move |db, account| {
+                Box::pin(async move { db.change(set, &[&indexed(account), &until]).await.map(drop) })
+            })
+            .await
+    }
+
+    async fn pauses(&self, now: Timestamp) -> Result<Vec<(String, Timestamp)>> {
+        let now = self.at(now);
+        let paused = self.sessions.run((), move |db, ()| Box::pin(claim::pauses(db, now))).await?;
+        Ok(paused.into_iter().map(|(account, until)| (account, self.sessions.ours(until))).collect())
+    }
+
+    fn shares_rates(&self) -> bool {
+        true
+    }
+
+    async fn reserve(&self, account: String, interval: Duration, count: u32, now: Timestamp) -> Result<Reserved> {
+        let now = self.at(now);
+        let reserved =
+            self.sessions.run(account, move |db, account| Box::pin(claim::reserve(db, account, interval, count, now)));
+        let Reserved { from, count } = reserved.await?;
+        Ok(Reserved { from: self.sessions.ours(from), count })
     }
 
     async fn strange_since(&self, id: Id, why: Reason, now: Timestamp) -> Result<Timestamp> {

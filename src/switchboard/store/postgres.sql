@@ -222,6 +222,13 @@ CREATE TABLE civic_messaging.line (
     attended BIGINT NOT NULL
 );
 
+-- When the next message of an account may go, in microseconds since 1970: all workers take their tokens here, and wait where
+-- a gateway asked for a pause.
+CREATE TABLE civic_messaging.account (
+    id TEXT PRIMARY KEY,
+    next_at BIGINT NOT NULL
+);
+
 CREATE TABLE civic_messaging.cursor (
     channel TEXT PRIMARY KEY,
     place TEXT NOT NULL

@@ -343,6 +343,18 @@ impl Engine for Sqlite {
         Ok(all)
     }
 
+    async fn pause(&self, account: String, until: Timestamp) -> Result<()> {
+        let set = "INSERT INTO account (id, next_at) VALUES (?1, ?2)
+             ON CONFLICT (id) DO UPDATE SET next_at = max(next_at, excluded.next_at)";
+        self.run(move |db| Db(db).change(set, (&account, until.as_millis().saturating_mul(1000))).map(|_| ())).await
+    }
+
+    async fn pauses(&self, now: Timestamp) -> Result<Vec<(String, Timestamp)>> {
+        let paused = "SELECT id, next_at / 1000 FROM account WHERE next_at > ?1";
+        let now = now.as_millis().saturating_mul(1000);
+        self.run(move |db| Db(db).rows(paused, (now,), |row| Ok((row.get(0)?, row.get(1)?)))).await
+    }
+
     async fn strange_since(&self, id: Id, why: Reason, now: Timestamp) -> Result<Timestamp> {
         self.run(move |db| run(flow::strange_since(&Db(db), id.0, &why, now))).await
     }

@@ -193,6 +193,12 @@ CREATE TABLE line (
     attended INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- When the next message of an account may go, in microseconds since 1970: later than now after a gateway asked for a pause.
+CREATE TABLE account (
+    id TEXT PRIMARY KEY,
+    next_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE cursor (
     channel TEXT PRIMARY KEY,
     place TEXT NOT NULL

@@ -10,7 +10,7 @@ use tokio::sync::SemaphorePermit;
 use super::super::outbox::{After, State, ToAsk};
 use super::super::record::{Attempt, Claimed, End, OPTED_OUT, PutOff, Ruling, Settle};
 use super::super::suspension::{Standing, Verdict};
-use super::super::{Account, Line, Switchboard, account, held};
+use super::super::{Account, Line, Switchboard, account, account_id, held};
 use super::{DAMAGED, contained, told};
 use crate::address::Address;
 use crate::channel::{Channel, Grade};
@@ -41,8 +41,11 @@ const UNDECIDED_KEPT: usize = 100_000;
 /// How long a message is put off at least that the policy puts off: one that says a moment that has come is asked again.
 const DEFER_MIN: Duration = Duration::from_secs(1);
 
+/// The shortest pause that is written down.
+const PAUSE_NOTED: Duration = Duration::from_secs(1);
+
 /// How soon a store that failed is tried again.
-const AGAIN: Duration = Duration::from_millis(200);
+pub(super) const AGAIN: Duration = Duration::from_millis(200);
 
 /// Why a message is put off that would go too soon after another one to its person.
 pub(super) const LIMITED: &str = "it is too soon for the next message to this person";
@@ -95,6 +98,12 @@ pub(super) enum Step {
     Rests {
         claimed: Box<Claimed>,
         wait: Duration,
+    },
+    /// Tokens of an account: the first one at this time.
+    Reserved {
+        account: Account,
+        from: Duration,
+        count: u32,
     },
 }
 
@@ -407,6 +416,7 @@ impl Switchboard {
         let change = choice.and_then(|choice| held(choice).report(supplier.n, sent, mono));
         held(token.limit).report(&message.to, sent, mono, now);
         let (id, failed, info) = (claimed.hold.id, sent.as_ref().err(), supplier.channel.info());
+        let pause = held(token.limit).paused_until().saturating_sub(mono);
         let verdict = held(token.standing).report(id, info, token.is_probe, begun, failed, (mono, now));
         let tries = || claimed.attempts.iter().filter(|attempt| !attempt.suspended);
         let after = After {
@@ -436,6 +446,10 @@ impl Switchboard {
             inner.stands(&claimed.line, Some(claimed.hold.id), end.state, end.reason.as_deref(), Some(&message.to));
         }
         telemetry::changed(supplier.channel.info(), change);
+        if failed.is_some() && pause >= PAUSE_NOTED {
+            // Other workers hear of it, and so does this one when it starts again.
+            told("pause", inner.store.0.pause(account_id(&supplier.account), now.plus(pause)).await);
+        }
         match (verdict, sent) {
             (Verdict::Suspended(_), Err(error)) => {
                 telemetry::switchboard::suspended(info, error);

@@ -12,9 +12,9 @@ use tokio_postgres::Row;
 use super::super::super::engine::Bell;
 use super::super::super::lanes::{Claims, Rooms, line_of};
 use super::super::super::outbox::{Id, PRIORITY_LAST};
-use super::super::super::record::{Attempt, Claimed, Hold, SERVED, message_of};
+use super::super::super::record::{Attempt, Claimed, Hold, RESERVED_AHEAD, Reserved, SERVED, message_of};
 use super::session::{Fault, Session};
-use super::{count, moment};
+use super::{count, indexed, moment};
 use crate::clock::Timestamp;
 use crate::id::MessageId;
 
@@ -156,6 +156,39 @@ pub(super) async fn claim(db: &Session, now: Timestamp, lease: Duration, rooms: 
     let taken: Vec<i64> = taken.into_iter().map(|(_, _, id)| id).collect();
     claims.claimed = read_claimed(db, &taken).await?;
     Ok(claims)
+}
+
+/// A moment in microseconds.
+pub(super) fn micros(at: Timestamp) -> i64 {
+    at.as_millis().saturating_mul(1000)
+}
+
+/// Reserves tokens of an account: one worker after the other, so that all together keep its rate.
+pub(super) async fn reserve(
+    db: &Session,
+    account: &str,
+    interval: Duration,
+    count: u32,
+    now: Timestamp,
+) -> Result<Reserved, Fault> {
+    let (account, at, soon) = (indexed(account), micros(now), micros(now.plus(RESERVED_AHEAD)));
+    let taken = i64::try_from(interval.as_micros()).unwrap_or(i64::MAX).saturating_mul(count.into());
+    let reserve = "INSERT INTO civic_messaging.account AS a (id, next_at) VALUES ($1, $2::bigint + $3::bigint)
+         ON CONFLICT (id) DO UPDATE SET next_at = greatest(a.next_at, $2) + $3 WHERE a.next_at <= $4
+         RETURNING next_at - $3";
+    let from = |row: &Row| Ok::<_, Fault>(Timestamp::from_millis(row.try_get::<_, i64>(0)?.saturating_add(999) / 1000));
+    if let Some(row) = db.row(reserve, &[&account, &at, &taken, &soon]).await? {
+        return Ok(Reserved { from: from(&row)?, count });
+    }
+    let next = db.row("SELECT next_at FROM civic_messaging.account WHERE id = $1", &[&account]).await?;
+    Ok(Reserved { from: next.as_ref().map_or(Ok(now), from)?, count: 0 })
+}
+
+/// The accounts that send nothing before a time.
+pub(super) async fn pauses(db: &Session, now: Timestamp) -> Result<Vec<(String, Timestamp)>, Fault> {
+    let paused = "SELECT id, next_at / 1000 FROM civic_messaging.account WHERE next_at > $1";
+    let rows = db.rows(paused, &[&micros(now)]).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, moment(row, 1)?))).collect()
 }
 
 /// Gives a claimed message back as it was.
