@@ -19,6 +19,7 @@ mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
 mod cycle;
+mod growth;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -41,6 +42,9 @@ fn main() {
     #[cfg(feature = "postgres")]
     if picks("postgres") {
         postgres::measure(&runtime);
+    }
+    if picked.as_deref() == Some("growth") {
+        growth::measure(&runtime);
     }
     if picks("memory") {
         memory::measure();

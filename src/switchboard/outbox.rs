@@ -49,16 +49,17 @@ pub enum State {
     Accepted,
     /// It was called back before it went.
     Cancelled,
-    /// A worker is about to send it.
+    /// A worker is about to send it. On SQLite, where one worker runs, this is not written down: see
+    /// [`Queued`](Self::Queued).
     Claimed,
-    /// It waits for a later time: its own, the policy's, a limit's, or that of the next try.
+    /// It waits for a later time: its own, the policy's, that of its recipient's rate, or that of the next try.
     Deferred,
     /// Its `not_after` passed before it went.
     Expired,
     /// Nobody knows whether it went, or it failed too often: a person decides, by
     /// [`settle`](super::Switchboard::settle).
     Parked,
-    /// It waits for a worker.
+    /// It waits for a worker, or for the rate of its account.
     Queued,
     /// Our own policy said no.
     Refused,
