@@ -270,22 +270,21 @@ impl Dispatch {
             if of.in_flight >= self.max_in_flight {
                 return None;
             }
-            if of.next_token > now {
+            let far = of.next_token > now + EARLY;
+            if of.next_token > now && !far {
                 return (!of.queue.is_empty()).then_some(of.next_token);
             }
-            if let Some(wait) = held(standing).wait(now) {
-                // Others may take them over.
-                let waiting: Vec<_> = of.queue.drain().collect();
-                for decided in waiting {
-                    self.unclaim(decided.claimed.hold, &decided.claimed.lane, decided.claimed.class);
-                    if !decided.supplier.is_one_of_several {
-                        self.resting.insert(decided.claimed.lane, now + wait);
-                    }
-                }
+            let wait = if far { Some(of.next_token - now - EARLY) } else { held(standing).wait(now) };
+            if let Some(wait) = wait {
+                // Others take over from an account that is suspended; a token of the preferred one is waited for.
+                self.rest(name, now + wait, !far);
                 return None;
             }
             let (class, decided) = of.queue.pop()?;
-            if now.saturating_sub(decided.at) > STALE {
+            let lease = inner.lease;
+            let is_stale = now.saturating_sub(decided.at) > STALE.min(lease / 2);
+            // So that what is left of its claim is enough for the send.
+            if is_stale || now.saturating_sub(decided.claimed_at) > lease / 2 {
                 self.unclaim(decided.claimed.hold, &decided.claimed.lane, decided.claimed.class);
                 continue;
             }
@@ -335,6 +334,17 @@ impl Dispatch {
                 let resumed = board.send_decided(*decided, sending).await;
                 Ended { account: name, resumed }
             });
+        }
+    }
+
+    /// Gives the messages of an account back that sends nothing before a time, for others of their line to take over or not.
+    fn rest(&mut self, name: &Account, until: Duration, for_others: bool) {
+        let waiting = self.accounts.get_mut(name).map(|of| of.queue.drain().collect::<Vec<_>>());
+        for decided in waiting.unwrap_or_default() {
+            self.unclaim(decided.claimed.hold, &decided.claimed.lane, decided.claimed.class);
+            if !(for_others && decided.supplier.is_one_of_several) {
+                self.resting.insert(decided.claimed.lane, until);
+            }
         }
     }
 

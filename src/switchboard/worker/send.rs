@@ -82,7 +82,8 @@ pub(super) struct Decided {
     /// The message, to where the person is reached now.
     pub(super) message: Message,
     pub(super) supplier: Supplier,
-    /// When it was decided.
+    /// When it was claimed, and when it was decided.
+    pub(super) claimed_at: Duration,
     pub(super) at: Duration,
 }
 
@@ -159,10 +160,11 @@ impl Drop for Token<'_> {
 impl Switchboard {
     /// Decides whether a claimed message goes, or notes why it stays.
     pub(super) async fn decide(self, mut claimed: Claimed) -> Step {
+        let claimed_at = self.0.clock.monotonic();
         match self.may_be_sent(&mut claimed).await {
             Ok((message, supplier)) => {
                 let at = self.0.clock.monotonic();
-                Step::Ready(Box::new(Decided { claimed, message, supplier, at }))
+                Step::Ready(Box::new(Decided { claimed, message, supplier, claimed_at, at }))
             }
             Err(Stays::Rests(wait)) => Step::Rests { claimed: Box::new(claimed), wait },
             Err(stays) => {
@@ -207,8 +209,8 @@ impl Switchboard {
 
     /// Sends a message whose token was taken. Returns `true` if its account works again since.
     pub(super) async fn send_decided(self, decided: Decided, sending: Sending) -> bool {
-        let Decided { claimed, message, supplier, .. } = decided;
-        let resumed = match self.goes(&claimed, &message, &supplier, sending).await {
+        let Decided { claimed, message, supplier, claimed_at, .. } = decided;
+        let resumed = match self.goes(&claimed, &message, &supplier, sending, claimed_at).await {
             Ok(resumed) => resumed,
             Err(stays) => {
                 // The message is found again by its lease.
@@ -226,6 +228,7 @@ impl Switchboard {
         message: &Message,
         supplier: &Supplier,
         sending: Sending,
+        claimed_at: Duration,
     ) -> Result<bool, Stays> {
         let inner = &*self.0;
         let (Some(limit), Some(standing)) =
@@ -249,7 +252,7 @@ impl Switchboard {
         token.spend();
         let begun = inner.clock.monotonic();
         // Before its claim lapses it is certain that nobody sends it any more.
-        let max = inner.lease - inner.lease / 10;
+        let max = (inner.lease - inner.lease / 10).saturating_sub(begun.saturating_sub(claimed_at));
         let sent = contained("the adapter", &*inner.clock, max, supplier.channel.send(message)).await;
         let sent = sent.map_err(|error| match error.gateway() {
             None => error.with_gateway(supplier.channel.info().gateway),
