@@ -23,6 +23,7 @@ mod growth;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod rate;
 mod taking;
 
 fn main() {
@@ -42,6 +43,9 @@ fn main() {
     #[cfg(feature = "postgres")]
     if picks("postgres") {
         postgres::measure(&runtime);
+    }
+    if picked.as_deref() == Some("rate") {
+        rate::measure(&runtime);
     }
     if picked.as_deref() == Some("growth") {
         growth::measure(&runtime);
