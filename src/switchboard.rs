@@ -350,7 +350,7 @@ impl Switchboard {
     /// # Errors
     /// [`ErrorKind::Unavailable`] when the store does not work.
     pub async fn status(&self, id: Id) -> Result<Option<Status>> {
-        self.0.store.0.status(id).await
+        Ok(self.0.store.0.status(id).await?.map(|status| self.0.explained(status)))
     }
 
     /// The messages of a line that stand there, the oldest first, `most` of them after one: what is
@@ -361,7 +361,8 @@ impl Switchboard {
     /// [`status`](Self::status).
     pub async fn standing(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>> {
         self.0.known(line).await?;
-        self.0.store.0.standing(line, state, after, most).await
+        let all = self.0.store.0.standing(line, state, after, most).await?;
+        Ok(all.into_iter().map(|status| self.0.explained(status)).collect())
     }
 
     /// What was said on a line with a person, the newest first: the `most` entries before an entry, or the last ones.
@@ -475,6 +476,17 @@ impl Inner {
         // Without a channel there is nobody to fetch from.
         let fetch = self.media.is_some() && line.is_some();
         Incoming { line, event, fetch }
+    }
+
+    /// Adds to a message that waits why its accounts send nothing, as far as this worker knows.
+    fn explained(&self, mut status: Status) -> Status {
+        let waits = matches!(status.state, State::Queued | State::Deferred) && status.reason.is_none();
+        if let (true, Some(to), Some(line)) = (waits, &status.recipient, self.lines.get(&status.line)) {
+            let suspended = |info| held(self.standings.get(&account(info))?).suspension().cloned();
+            let all: Option<Vec<_>> = line.suppliers(to).into_iter().map(|channel| suspended(channel.info())).collect();
+            status.reason = all.and_then(|all| all.into_iter().next()).map(|one| outbox::suspended(&one.reason));
+        }
+        status
     }
 
     /// Tells that a message stands somewhere else now: one without a number was not taken.

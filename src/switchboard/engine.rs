@@ -69,6 +69,9 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// was another's by then.
     async fn ruled(&self, hold: Hold, ruling: Ruling) -> Result<bool>;
 
+    /// Ends messages that wait and whose `not_after` has passed, and returns them with their lines and states.
+    async fn expire(&self, now: Timestamp, most: u32) -> Result<Vec<(Id, String, State)>>;
+
     /// The messages whose fallbacks are to be looked at now.
     async fn falling(&self, now: Timestamp) -> Result<Vec<FallbackRow>>;
 

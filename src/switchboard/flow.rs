@@ -6,7 +6,7 @@ use std::future::{self, Future};
 use std::time::Duration;
 
 use super::fallback::{Answer, Falls};
-use super::outbox::{self, Id, Settled, State, Status};
+use super::outbox::{self, EXPIRED, Id, Settled, State, Status};
 use super::record::{
     ABANDONED, AFTER_REMOVAL, Answers, Claimed, DeliveryRow, EVENT_ATTEMPTS, End, Enqueued, EventFilter, EventRow,
     FALLBACK_RESTORED, FELL_BACK, FallbackRow, Fell, Fetched, FileHold, FileRow, Handed, Hold, Incoming, LinkRow,
@@ -100,6 +100,9 @@ pub(super) trait Tx {
 
     /// Returns `true` if an attempt of a message may have gone.
     fn has_unknown_attempt(&self, id: i64) -> impl Statement<bool, Self::Error>;
+
+    /// The messages that wait and whose `not_after` has passed.
+    fn expired(&self, now: Timestamp, most: u32) -> impl Statement<Vec<i64>, Self::Error>;
 
     /// Writes down what the policy said of a message when it was not yes.
     fn insert_decision(&self, id: i64, decision: &str, why: &Reason, at: Timestamp) -> impl Statement<(), Self::Error>;
@@ -266,6 +269,24 @@ pub(super) async fn put_off<T: Tx>(tx: &T, hold: Hold, off: &PutOff) -> Result<b
     tx.set_off(hold.id.0, off).await?;
     tx.lead(hold.id.0).await?;
     Ok(true)
+}
+
+/// Ends messages that wait and whose `not_after` has passed: for a person to see to where one may have gone before.
+pub(super) async fn expire<T: Tx>(
+    tx: &T,
+    before: Timestamp,
+    most: u32,
+    now: Timestamp,
+) -> Result<Vec<(Id, String, State)>, T::Error> {
+    let mut ended = Vec::new();
+    for id in tx.expired(before, most).await? {
+        let state = if tx.has_unknown_attempt(id).await? { State::Parked } else { State::Expired };
+        let (reason, from) = (Some(EXPIRED.to_owned()), &[State::Queued, State::Deferred]);
+        if let Some(line) = settle(tx, id, &Settle { state, due: None, reason, from, now }).await? {
+            ended.push((Id(id), line, state));
+        }
+    }
+    Ok(ended)
 }
 
 /// Notes that a message is nothing to this program, and returns since when.

@@ -436,6 +436,14 @@ pub(super) const POISON: &str =
 /// How long after a restore it is asked what became of the messages: by then a gateway has filed what it took before.
 pub(super) const RESTORED_LOOK_UP: Duration = Duration::from_secs(600);
 
+/// Why a message ends whose time is over.
+pub(super) const EXPIRED: &str = "its not_after passed before it went";
+
+/// Why a message waits whose account is suspended.
+pub(super) fn suspended(reason: &str) -> String {
+    format!("the account is suspended: {reason}")
+}
+
 impl End {
     /// An end without an attempt.
     pub(super) fn without_attempt(state: State, reason: &str, now: Timestamp) -> Self {
@@ -463,7 +471,7 @@ impl End {
         // One that another gateway takes over does not wait.
         if self.state != State::Queued {
             (self.state, self.due) = (State::Deferred, Some(self.now.plus(wait)));
-            self.reason = self.reason.take().map(|reason| format!("the account is suspended: {reason}"));
+            self.reason = self.reason.take().map(|reason| suspended(&reason));
         }
         self
     }

@@ -267,6 +267,12 @@ impl Engine for Postgres {
         self.sessions.run(ruling, move |db, ruling| Box::pin(flow::ruled(db, hold, ruling))).await
     }
 
+    /// `not_after` goes by the caller's own clock, as the message says it.
+    async fn expire(&self, now: Timestamp, most: u32) -> Result<Vec<(Id, String, State)>> {
+        let at = self.at(now);
+        self.sessions.run((), move |db, ()| Box::pin(flow::expire(db, now, most, at))).await
+    }
+
     async fn falling(&self, now: Timestamp) -> Result<Vec<FallbackRow>> {
         let now = self.at(now);
         self.sessions.run((), move |db, ()| Box::pin(fallbacks(db, FALLING, Some(now)))).await

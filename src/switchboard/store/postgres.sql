@@ -40,6 +40,8 @@ CREATE TABLE civic_messaging.message (
     -- It is the next of its conversation.
     head BOOLEAN NOT NULL DEFAULT FALSE,
     due BIGINT,
+    -- When it is too late for it.
+    not_after BIGINT,
     lease BIGINT,
     fence BIGINT NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,
@@ -69,6 +71,8 @@ CREATE INDEX message_planned ON civic_messaging.message (priority, due, id) WHER
 CREATE INDEX message_open ON civic_messaging.message (conversation, priority, seq)
     WHERE NOT planned AND phase IN ('queued', 'deferred', 'claimed', 'unknown');
 CREATE INDEX message_held ON civic_messaging.message (conversation) WHERE phase = 'claimed';
+CREATE INDEX message_expiring ON civic_messaging.message (not_after)
+    WHERE not_after IS NOT NULL AND phase IN ('queued', 'deferred');
 CREATE INDEX message_doubtful ON civic_messaging.message (due) WHERE phase = 'unknown';
 CREATE UNIQUE INDEX message_instead_of ON civic_messaging.message (instead_of) WHERE instead_of IS NOT NULL;
 CREATE INDEX message_person ON civic_messaging.message (conversation, queued, id);
@@ -354,11 +358,11 @@ BEGIN
     -- It waits for another that writes the same key at this moment, and then leaves it alone.
     -- A worker puts it into the order of its conversation, so that nobody waits for the caller's transaction.
     INSERT INTO civic_messaging.message (line, key, recipient, body, digest, priority, state, due, queued, lane, planned,
-                                         seq)
+                                         seq, not_after)
     VALUES (enqueue.line, own_key, sendee, taken::text, own_digest,
             array_position(ARRAY['emergency', 'reply', 'notice', 'marketing'], taken->>'purpose') - 1,
             CASE WHEN due_at > moment THEN 'deferred' ELSE 'queued' END, due_at, moment,
-            enqueue.line || '/' || address_kind || coalesce('/' || (address->address_kind->>'medium'), ''), TRUE, 0)
+            enqueue.line || '/' || address_kind || coalesce('/' || (address->address_kind->>'medium'), ''), TRUE, 0, (taken->>'not_after')::bigint)
     ON CONFLICT (key, line) DO NOTHING RETURNING id INTO found_id;
     IF found_id IS NOT NULL THEN
         INSERT INTO civic_messaging.message_file (sha256, message)

@@ -376,6 +376,10 @@ impl Engine for Sqlite {
         Ok(done)
     }
 
+    async fn expire(&self, now: Timestamp, most: u32) -> Result<Vec<(Id, String, State)>> {
+        self.run(move |db| run(flow::expire(&Db(db), now, most, now))).await
+    }
+
     async fn falling(&self, now: Timestamp) -> Result<Vec<FallbackRow>> {
         self.run(move |db| Db(db).fallbacks(Some(now))).await
     }

@@ -14,6 +14,8 @@ CREATE TABLE message (
     -- It is the next of its conversation.
     head INTEGER NOT NULL DEFAULT 0,
     due INTEGER,
+    -- When it is too late for it.
+    not_after INTEGER,
     -- Until when the worker has that is sending it.
     lease INTEGER,
     fence INTEGER NOT NULL DEFAULT 0,
@@ -43,6 +45,7 @@ CREATE INDEX message_planned ON message (priority, due, id) WHERE planned;
 -- The order of each conversation.
 CREATE INDEX message_open ON message (line, recipient, planned, priority, id) WHERE settled IS NULL;
 CREATE INDEX message_held ON message (line, recipient) WHERE lease IS NOT NULL;
+CREATE INDEX message_expiring ON message (not_after) WHERE not_after IS NOT NULL AND settled IS NULL;
 CREATE INDEX message_doubtful ON message (due) WHERE state = 'unknown';
 CREATE UNIQUE INDEX message_instead_of ON message (instead_of) WHERE instead_of IS NOT NULL;
 CREATE INDEX message_person ON message (line, recipient, queued, id);

@@ -68,6 +68,7 @@ each! {
     claims_at_the_same_moment_share_no_conversation
     what_is_planned_for_later_holds_up_nobody
     heads_are_those_of_the_model
+    message_whose_time_is_over_ends_while_it_waits
     what_is_tried_again_holds_up_what_came_after_it
     attempt_of_suspended_account_is_marked
     event_that_fails_is_parked_after_ten_attempts
@@ -264,6 +265,32 @@ async fn what_is_planned_for_later_holds_up_nobody(store: &dyn Engine, _: &dyn E
     assert!(store.finish(claimed[0].hold, accepted("id")).await.unwrap());
     assert_eq!(keys(store, at(99), 9).await, [""; 0]);
     assert_eq!(keys(store, at(100), 9).await, ["later"]);
+}
+
+async fn message_whose_time_is_over_ends_while_it_waits(store: &dyn Engine, other: &dyn Engine) {
+    let until = |key, person, not_after| {
+        let new = new(key, person);
+        New { message: new.message.clone().not_after(not_after), ..new }
+    };
+    let first = put(store, until("first", 1, at(50))).await;
+    let behind = put(store, until("behind", 1, at(60))).await;
+    let planned = put(store, New { due: at(90), ..until("planned", 2, at(55)) }).await;
+    let later = put(store, until("later", 3, at(500))).await;
+    let sending = put(store, until("sending", 4, at(20))).await;
+    let claimed = claim(store, at(1)).await.into_iter().find(|claimed| claimed.hold.id == sending).unwrap();
+    begin(store, &claimed).await;
+    for held in claim(other, at(400)).await {
+        store.unclaim(held.hold).await.unwrap();
+    }
+    other.recover(at(400), false).await.unwrap();
+    assert_eq!(store.expire(at(50), 9).await.unwrap(), []);
+    let mut ended = store.expire(at(61), 9).await.unwrap();
+    ended.sort_unstable_by_key(|(id, ..)| *id);
+    let expired = |id| (id, "desk".to_owned(), State::Expired);
+    assert_eq!(ended, [first, behind, planned].map(expired));
+    assert_eq!(other.expire(at(61), 9).await.unwrap(), []);
+    assert_eq!(store.status(later).await.unwrap().unwrap().state, State::Queued);
+    assert_ne!(store.status(sending).await.unwrap().unwrap().state, State::Expired);
 }
 
 /// A message, as the order of conversations is meant.

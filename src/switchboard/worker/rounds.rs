@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::super::fallback::{Answer, reports_deliveries};
-use super::super::outbox::{self, Id, State};
+use super::super::outbox::{self, EXPIRED, Id, State};
 use super::super::record::{Answers, Claimed, FELL_BACK, FallbackRow, Settle};
 use super::super::{Switchboard, refused};
 use super::{DAMAGED, ROUND, contained, told};
@@ -30,6 +30,9 @@ const PURGES_MAX: u32 = 100;
 const LOOK_UPS_MAX: usize = 16;
 const LOOK_UP_MAX: Duration = Duration::from_secs(30);
 const POLL_MAX: Duration = Duration::from_secs(60);
+
+/// How many messages whose time is over are ended at once.
+const EXPIRED_MAX: u32 = 100;
 
 /// What a worker does from time to time. Each kind goes on beside the others, and none delays another.
 #[derive(Debug, Default)]
@@ -112,6 +115,11 @@ impl Switchboard {
 
     /// Lets what goes instead of messages go. A message that may still go is called back only for what may go as well.
     pub(super) async fn fall_back(self) {
+        let expired = self.0.store.0.expire(self.0.clock.now(), EXPIRED_MAX).await;
+        for (id, line, state) in told("expire", expired).unwrap_or_default() {
+            self.0.stands(&line, Some(id), state, Some(EXPIRED), None);
+            self.0.to_read.ring(Some(&line));
+        }
         let (store, now) = (&self.0.store.0, self.0.clock.now());
         let falling = told("fallback", store.falling(now).await).unwrap_or_default();
         if falling.is_empty() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::SemaphorePermit;
 
-use super::super::outbox::{After, State, ToAsk};
+use super::super::outbox::{After, EXPIRED, State, ToAsk};
 use super::super::record::{Attempt, Claimed, End, OPTED_OUT, PutOff, Ruling, Settle};
 use super::super::suspension::{Standing, Verdict};
 use super::super::{Account, Line, Switchboard, account, account_id, held};
@@ -52,9 +52,6 @@ pub(super) const LIMITED: &str = "it is too soon for the next message to this pe
 
 /// Why a message waits whose gateways do not work.
 const RESTING: &str = "its gateways are left alone for a while";
-
-/// Why a message ends whose time is over.
-const EXPIRED: &str = "its not_after passed before it went";
 
 /// Why a message waits whose accounts are suspended.
 const SUSPENDED: &str = "the account is suspended, and a probe is to come";

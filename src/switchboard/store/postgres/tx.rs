@@ -61,8 +61,8 @@ impl Tx for Session {
                  WHERE m.id = free.id AND m.phase IN ('queued', 'deferred', 'unknown') RETURNING m.id)
              INSERT INTO civic_messaging.message
                  (line, key, recipient, body, digest, priority, state, due, queued, fallback, fallback_due, instead_of,
-                  reason, fallback_recipient, lane, planned, head)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+                  reason, fallback_recipient, lane, planned, not_after, head)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
                      NOT $16 AND (NOT EXISTS (SELECT 1 FROM first) OR EXISTS (SELECT 1 FROM behind)))
              ON CONFLICT (key, line) DO NOTHING RETURNING id";
         lock_conversation(self, &line, &to).await?;
@@ -87,6 +87,7 @@ impl Tx for Session {
                     &new.fallback.as_ref().map(|fallback| text(fallback.message.to.expose())),
                     &lane(&line, &new.message.to),
                     &planned,
+                    &new.message.not_after.map(Timestamp::as_millis),
                 ],
             )
             .await?;
@@ -212,6 +213,13 @@ impl Tx for Session {
     async fn has_unknown_attempt(&self, id: i64) -> Result<bool, Fault> {
         let unknown = "SELECT 1 FROM civic_messaging.attempt WHERE message = $1 AND outcome = 'unknown' LIMIT 1";
         Ok(self.row(unknown, &[&id]).await?.is_some())
+    }
+
+    async fn expired(&self, now: Timestamp, most: u32) -> Result<Vec<i64>, Fault> {
+        let expired = "SELECT id FROM civic_messaging.message
+             WHERE not_after IS NOT NULL AND phase IN ('queued', 'deferred') AND not_after < $1
+             ORDER BY not_after LIMIT $2";
+        all(&self.rows(expired, &[&now.as_millis(), &i64::from(most)]).await?)
     }
 
     async fn insert_decision(&self, id: i64, decision: &str, why: &Reason, at: Timestamp) -> Result<(), Fault> {

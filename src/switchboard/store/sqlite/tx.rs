@@ -174,8 +174,8 @@ impl Tx for Db<'_> {
     fn insert_message(&self, new: &New, written: &Written, instead_of: Option<i64>) -> Done<Option<i64>> {
         let insert = "INSERT INTO message
                  (line, key, recipient, body, digest, priority, state, due, queued, fallback, fallback_due, instead_of,
-                  reason, fallback_recipient, lane, planned)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+                  reason, fallback_recipient, lane, planned, not_after)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
              ON CONFLICT (key, line) DO NOTHING";
         let planned = new.state() == State::Deferred;
         let with = params![
@@ -194,7 +194,8 @@ impl Tx for Db<'_> {
             new.deferred.as_ref().map(ToString::to_string),
             new.fallback.as_ref().map(|fallback| fallback.message.to.expose()),
             lane(&new.line, &new.message.to),
-            planned
+            planned,
+            new.message.not_after
         ];
         done_all(|| {
             if self.change(insert, with)? == 0 {
@@ -294,6 +295,13 @@ impl Tx for Db<'_> {
 
     fn has_unknown_attempt(&self, id: i64) -> Done<bool> {
         self.has("SELECT 1 FROM attempt WHERE message = ?1 AND outcome = 'unknown'", (id,))
+    }
+
+    fn expired(&self, now: Timestamp, most: u32) -> Done<Vec<i64>> {
+        let expired = "SELECT id FROM message INDEXED BY message_expiring
+             WHERE not_after IS NOT NULL AND settled IS NULL AND not_after < ?1 AND state IN ('queued', 'deferred')
+             ORDER BY not_after LIMIT ?2";
+        done(self.rows(expired, (now, most), |row| row.get(0)))
     }
 
     fn insert_decision(&self, id: i64, decision: &str, why: &Reason, at: Timestamp) -> Done<()> {
