@@ -46,7 +46,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -141,6 +141,8 @@ struct Inner {
     /// The workers that run, and whether the last of them has ended.
     running: AtomicUsize,
     stopped: AtomicBool,
+    /// The latest time that a worker of this switchboard has seen, in milliseconds.
+    latest: AtomicI64,
 }
 
 /// Puts a [`Switchboard`] together.
@@ -737,6 +739,7 @@ impl Builder {
             max_in_flight: self.max_in_flight,
             running: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
+            latest: AtomicI64::new(i64::MIN),
         })))
     }
 }

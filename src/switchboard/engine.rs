@@ -13,8 +13,8 @@ use super::file::File;
 use super::lanes::{Claims, Rooms};
 use super::outbox::{Id, State, Status};
 use super::record::{
-    Answers, Attempt, Claimed, ClaimedFile, End, Enqueued, EventFilter, FallbackRow, Fell, Fetched, FileHold, Handed,
-    Hold, Incoming, New, PutOff, Recovered, Ruling, Settle, Wait,
+    Answers, Attempt, Bounded, Claimed, ClaimedFile, End, Enqueued, EventFilter, FallbackRow, Fell, Fetched, FileHold,
+    Handed, Hold, Incoming, Leases, New, PutOff, Recovered, Ruling, Settle, Unbounded, Wait,
 };
 use super::watch::Stats;
 use crate::channel::Cursor;
@@ -133,6 +133,16 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
 
     /// Notes that a worker of these lines is at work still.
     async fn attend(&self, lines: Vec<String>, now: Timestamp) -> Result<()>;
+
+    /// Notes the time that a worker sees, `latest` being the latest one that it has seen. Returns by how much the clock has
+    /// gone back, if it has: then the waits are to be bounded, and the time to be noted anew.
+    async fn clock_went_back(&self, now: Timestamp, latest: Timestamp) -> Result<Option<Duration>>;
+
+    /// Bounds waits and leases by their own length from now on, a part at a time, and returns the next part.
+    async fn bound(&self, part: Unbounded, now: Timestamp, leases: Leases) -> Result<(Option<Unbounded>, Bounded)>;
+
+    /// Notes the time that a worker sees, once the waits are bounded.
+    async fn note_time(&self, now: Timestamp) -> Result<()>;
 
     /// How long a message has been due, and its line without a worker. None: it does not wait for one.
     async fn wait(&self, id: Id, now: Timestamp) -> Result<Option<Wait>>;

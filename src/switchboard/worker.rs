@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::Switchboard;
-use super::lanes::{Claims, Rooms};
 use super::engine::Bell;
+use super::lanes::{Claims, Rooms};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::layer::telemetry;
@@ -149,7 +149,9 @@ impl Switchboard {
 
 impl Switchboard {
     async fn claim(self, rooms: Rooms) -> Claims {
-        let claimed = self.0.store.0.claim(self.0.clock.now(), self.0.lease, rooms).await;
+        let now = self.0.clock.now();
+        self.0.latest.fetch_max(now.as_millis(), Ordering::AcqRel);
+        let claimed = self.0.store.0.claim(now, self.0.lease, rooms).await;
         told("claim", claimed).unwrap_or_default()
     }
 }

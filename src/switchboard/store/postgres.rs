@@ -29,9 +29,9 @@ use super::super::flow::{self, Tx};
 use super::super::lanes::{Claims, Rooms};
 use super::super::outbox::{Id, SendAttempt, State, Status};
 use super::super::record::{
-    Answers, Attempt, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackRow, Fell, Fetched,
-    FileHold, Handed, Hold, Incoming, Kept, New, PutOff, Recovered, Ruling, Settle, Wait, Written, message_of, named,
-    price_of,
+    Answers, Attempt, Bounded, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackRow, Fell,
+    Fetched, FileHold, Handed, Hold, Incoming, Kept, Leases, New, PutOff, Recovered, Ruling, Settle, Unbounded, Wait,
+    Written, message_of, named, price_of,
 };
 use super::super::watch::Stats;
 use crate::channel::Cursor;
@@ -401,6 +401,22 @@ impl Engine for Postgres {
         self.sessions.run(lines, move |db, lines| Box::pin(keep::attend(db, lines, now))).await
     }
 
+    async fn clock_went_back(&self, now: Timestamp, latest: Timestamp) -> Result<Option<Duration>> {
+        self.sessions.measure().await?;
+        let (now, latest) = (self.at(now), self.at(latest));
+        self.sessions.run((), move |db, ()| Box::pin(flow::went_back(db, now, latest))).await
+    }
+
+    async fn bound(&self, part: Unbounded, now: Timestamp, leases: Leases) -> Result<(Option<Unbounded>, Bounded)> {
+        let now = self.at(now);
+        self.sessions.run((), move |db, ()| Box::pin(flow::bound(db, part, now, leases))).await
+    }
+
+    async fn note_time(&self, now: Timestamp) -> Result<()> {
+        let now = self.at(now);
+        self.sessions.run((), move |db, ()| Box::pin(db.set_seen(now))).await
+    }
+
     async fn wait(&self, id: Id, now: Timestamp) -> Result<Option<Wait>> {
         let wait = "SELECT due, (SELECT attended FROM civic_messaging.line WHERE id = m.line)
              FROM civic_messaging.message AS m
@@ -506,13 +522,14 @@ async fn doubtful(db: &Session, now: Timestamp, wait: Duration, most: u32) -> Re
     let ids = due.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
     let doubtful = read_claimed(db, &ids).await?;
     // If nobody settles it, it is asked about again.
-    let later = "UPDATE civic_messaging.message SET due = $2, lookups = lookups + 1 WHERE id = ANY ($1)";
-    db.change(later, &[&ids, &now.plus(wait).as_millis()]).await?;
+    let later = "UPDATE civic_messaging.message SET due = $2, wait = $2::bigint - $3::bigint, lookups = lookups + 1
+         WHERE id = ANY ($1)";
+    db.change(later, &[&ids, &now.plus(wait).as_millis(), &now.as_millis()]).await?;
     Ok(doubtful)
 }
 
 async fn nack(db: &Session, event: i64, until: i64, now: i64) -> Result<bool, Fault> {
-    let nack = "UPDATE civic_messaging.event SET nacked = TRUE, lease = $2,
+    let nack = "UPDATE civic_messaging.event SET nacked = TRUE, lease = $2, wait = greatest($2::bigint - $4::bigint, 0),
                 attempts = CASE WHEN parked IS NULL THEN attempts ELSE 0 END,
                 parked = CASE WHEN parked IS NULL AND attempts >= $3 THEN $4::bigint END
          WHERE id = $1 AND acked IS NULL RETURNING parked IS NOT NULL";

@@ -40,6 +40,8 @@ CREATE TABLE civic_messaging.message (
     -- It is the next of its conversation.
     head BOOLEAN NOT NULL DEFAULT FALSE,
     due BIGINT,
+    -- How long it waits until then, in milliseconds: none where a caller or a policy named the time.
+    wait BIGINT,
     lease BIGINT,
     fence BIGINT NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,
@@ -160,6 +162,8 @@ CREATE TABLE civic_messaging.event (
     body TEXT NOT NULL,
     taken_in BIGINT NOT NULL,
     lease BIGINT,
+    -- How long it waits until then, in milliseconds, where it failed: else it is a lease.
+    wait BIGINT,
     -- How often it was handed out.
     attempts INTEGER NOT NULL DEFAULT 0,
     -- It failed, and the later ones of its person wait.
@@ -220,6 +224,12 @@ CREATE TABLE civic_messaging.line (
     retention BIGINT,
     -- When a worker of it was last at work.
     attended BIGINT NOT NULL
+);
+
+-- The latest time that a worker has seen: the clock may be set back.
+CREATE TABLE civic_messaging.clock (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    seen BIGINT NOT NULL
 );
 
 CREATE TABLE civic_messaging.cursor (
@@ -346,11 +356,12 @@ BEGIN
     due_at := greatest(moment, floor(extract(epoch FROM enqueue.due) * 1000)::bigint);
     -- It waits for another that writes the same key at this moment, and then leaves it alone.
     -- A worker puts it into the order of its conversation, so that nobody waits for the caller's transaction.
-    INSERT INTO civic_messaging.message (line, key, recipient, body, digest, priority, state, due, queued, lane, planned,
-                                         seq)
+    INSERT INTO civic_messaging.message (line, key, recipient, body, digest, priority, state, due, wait, queued, lane,
+                                         planned, seq)
     VALUES (enqueue.line, own_key, sendee, taken::text, own_digest,
             array_position(ARRAY['emergency', 'reply', 'notice', 'marketing'], taken->>'purpose') - 1,
-            CASE WHEN due_at > moment THEN 'deferred' ELSE 'queued' END, due_at, moment,
+            CASE WHEN due_at > moment THEN 'deferred' ELSE 'queued' END, due_at,
+            CASE WHEN due_at = moment THEN 0 END, moment,
             enqueue.line || '/' || address_kind || coalesce('/' || (address->address_kind->>'medium'), ''), TRUE, 0)
     ON CONFLICT (key, line) DO NOTHING RETURNING id INTO found_id;
     IF found_id IS NOT NULL THEN

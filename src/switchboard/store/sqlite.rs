@@ -19,9 +19,9 @@ use super::super::flow::{self, Tx};
 use super::super::lanes::{Claims, Rooms};
 use super::super::outbox::{Id, SendAttempt, State, Status};
 use super::super::record::{
-    Answers, Attempt, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackRow, Fell, Fetched,
-    FileHold, Handed, Hold, Incoming, Kept, New, PutOff, Recovered, Ruling, Settle, Wait, Written, message_of, named,
-    price_of,
+    Answers, Attempt, Bounded, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackRow, Fell,
+    Fetched, FileHold, Handed, Hold, Incoming, Kept, Leases, New, PutOff, Recovered, Ruling, Settle, Unbounded, Wait,
+    Written, message_of, named, price_of,
 };
 use super::super::watch::Stats;
 use crate::channel::Cursor;
@@ -415,13 +415,13 @@ impl Engine for Sqlite {
 
     async fn doubtful(&self, now: Timestamp, wait: Duration, most: u32) -> Result<Vec<Claimed>> {
         let due = "SELECT id FROM message WHERE state = 'unknown' AND due <= ?1 ORDER BY due LIMIT ?2";
-        let later = "UPDATE message SET due = ?2, lookups = lookups + 1 WHERE id = ?1";
+        let later = "UPDATE message SET due = ?2, wait = ?3, lookups = lookups + 1 WHERE id = ?1";
         let doubtful = self.run(move |db| {
             let mut doubtful = Vec::new();
             for id in Db(db).rows(due, (now, most), |row| row.get(0))? {
                 doubtful.push(read_held(db, id)?);
                 // If nobody settles it, it is asked about again.
-                Db(db).change(later, (id, now.plus(wait)))?;
+                Db(db).change(later, (id, now.plus(wait), tx::millis(wait)))?;
             }
             Ok(doubtful)
         });
@@ -464,7 +464,7 @@ impl Engine for Sqlite {
 
     async fn nack(&self, event: i64, until: Timestamp, now: Timestamp) -> Result<bool> {
         self.run(move |db| {
-            let nack = "UPDATE event SET nacked = 1, lease = ?2,
+            let nack = "UPDATE event SET nacked = 1, lease = ?2, wait = max(?2 - ?4, 0),
                         attempts = CASE WHEN parked IS NULL THEN attempts ELSE 0 END,
                         parked = CASE WHEN parked IS NULL AND attempts >= ?3 THEN ?4 END
                  WHERE id = ?1 AND acked IS NULL RETURNING parked IS NOT NULL";
@@ -520,6 +520,19 @@ impl Engine for Sqlite {
         let attend = "UPDATE line SET attended = ?2 WHERE id = ?1";
         self.run(move |db| lines.iter().try_for_each(|line| db.prepare_cached(attend)?.execute((line, now)).map(drop)))
             .await
+    }
+
+    async fn clock_went_back(&self, now: Timestamp, latest: Timestamp) -> Result<Option<Duration>> {
+        self.run(move |db| run(flow::went_back(&Db(db), now, latest))).await
+    }
+
+    async fn bound(&self, part: Unbounded, now: Timestamp, leases: Leases) -> Result<(Option<Unbounded>, Bounded)> {
+        self.claims.bound(now.plus(leases.message));
+        self.run(move |db| run(flow::bound(&Db(db), part, now, leases))).await
+    }
+
+    async fn note_time(&self, now: Timestamp) -> Result<()> {
+        self.run(move |db| run(Db(db).set_seen(now))).await
     }
 
     async fn wait(&self, id: Id, now: Timestamp) -> Result<Option<Wait>> {

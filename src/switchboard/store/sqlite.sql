@@ -14,6 +14,8 @@ CREATE TABLE message (
     -- It is the next of its conversation.
     head INTEGER NOT NULL DEFAULT 0,
     due INTEGER,
+    -- How long it waits until then, in milliseconds: none where a caller or a policy named the time.
+    wait INTEGER,
     -- Until when the worker has that is sending it.
     lease INTEGER,
     fence INTEGER NOT NULL DEFAULT 0,
@@ -131,6 +133,8 @@ CREATE TABLE event (
     body TEXT NOT NULL,
     taken_in INTEGER NOT NULL,
     lease INTEGER,
+    -- How long it waits until then, in milliseconds, where it failed: else it is a lease.
+    wait INTEGER,
     -- How often it was handed out.
     attempts INTEGER NOT NULL DEFAULT 0,
     -- It failed, and the later ones of its person wait.
@@ -192,6 +196,12 @@ CREATE TABLE line (
     -- When a worker of it was last at work.
     attended INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- The latest time that a worker has seen: the clock may be set back.
+CREATE TABLE clock (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    seen INTEGER NOT NULL
+) STRICT;
 
 CREATE TABLE cursor (
     channel TEXT PRIMARY KEY,

@@ -180,7 +180,7 @@ pub(super) async fn requeue_lapsed(db: &Session, now: Timestamp) -> Result<u64, 
     let lock = "SELECT pg_advisory_xact_lock(conversation) FROM (
              SELECT DISTINCT unnest($1::bigint[]) AS conversation ORDER BY conversation) AS all_of";
     db.rows(lock, &[&of]).await?;
-    let requeue = "UPDATE civic_messaging.message SET state = 'queued', due = $1, lease = NULL, head = FALSE
+    let requeue = "UPDATE civic_messaging.message SET state = 'queued', due = $1, wait = 0, lease = NULL, head = FALSE
          WHERE id IN (SELECT id FROM civic_messaging.message
                       WHERE id = ANY ($2) AND state = 'claimed' AND lease <= $1 FOR UPDATE SKIP LOCKED)";
     let queued = db.change(requeue, &[&now.as_millis(), &ids]).await?;

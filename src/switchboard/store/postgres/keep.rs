@@ -3,7 +3,7 @@
 use tokio_postgres::Row;
 
 use super::super::super::line::Line;
-use super::super::super::record::{EARLY_KEPT, tag_of};
+use super::super::super::record::{EARLY_KEPT, IMPLAUSIBLE, tag_of};
 use super::super::super::watch::Stats;
 use super::session::{Fault, Session};
 use super::{file, indexed, moment, state, text};
@@ -148,16 +148,19 @@ pub(super) async fn removed(db: &Session, file: &Digest) -> Result<(), Fault> {
 pub(super) async fn stats(db: &Session, now: Timestamp) -> Result<Stats, Fault> {
     let mut stats = Stats::default();
     let count = |row: &Row, column: usize| Ok::<_, Fault>(row.try_get::<_, i64>(column)?.unsigned_abs());
-    let messages = "SELECT line, phase, count(*), 0::bigint, NULL::bigint FROM civic_messaging.message
+    let messages = "SELECT line, phase, count(*), 0::bigint, NULL::bigint, 0::bigint FROM civic_messaging.message
          WHERE settled IS NOT NULL GROUP BY line, phase
-         UNION ALL SELECT line, phase, count(*), 0, NULL FROM civic_messaging.message
+         UNION ALL SELECT line, phase, count(*), 0, NULL, 0 FROM civic_messaging.message
          WHERE phase = 'unknown' GROUP BY line, phase
-         UNION ALL SELECT line, state, count(*), count(*) FILTER (WHERE due <= $1), min(due) FILTER (WHERE due <= $1)
+         UNION ALL SELECT line, state, count(*), count(*) FILTER (WHERE due <= $1), min(due) FILTER (WHERE due <= $1),
+             count(*) FILTER (WHERE due > $2 AND state IN ('queued', 'deferred'))
          FROM civic_messaging.message
          WHERE phase IN ('queued', 'deferred', 'claimed') GROUP BY line, state";
-    for row in db.rows(messages, &[&now.as_millis()]).await? {
+    for row in db.rows(messages, &[&now.as_millis(), &now.plus(IMPLAUSIBLE).as_millis()]).await? {
         let due = (count(&row, 3)?, row.try_get::<_, Option<i64>>(4)?.map(Timestamp::from_millis));
-        stats.of(row.try_get(0)?).add(state(&row, 1)?, count(&row, 2)?, due);
+        let of = stats.of(row.try_get(0)?);
+        of.add(state(&row, 1)?, count(&row, 2)?, due);
+        of.implausible += count(&row, 5)?;
     }
     let events = "SELECT e.line, n, e.taken_in
          FROM (SELECT count(*) AS n, min(id) AS first FROM civic_messaging.event

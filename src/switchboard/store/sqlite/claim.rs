@@ -63,6 +63,11 @@ impl InMemory {
         is_last
     }
 
+    /// Lets each claim last until then at most.
+    pub(super) fn bound(&self, lease: Timestamp) {
+        self.lock().of.values_mut().for_each(|claim| claim.lease = claim.lease.min(lease));
+    }
+
     /// Ends the claims that have lapsed, or all, and returns how many there were.
     pub(super) fn lapse(&self, now: Timestamp, all: bool) -> u64 {
         let mut claims = self.lock();

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::super::line::Line;
-use super::super::super::record::{EARLY_KEPT, digest_of, tag_of};
+use super::super::super::record::{EARLY_KEPT, IMPLAUSIBLE, digest_of, tag_of};
 use super::super::super::watch::Stats;
 use crate::clock::Timestamp;
 use crate::id::Digest;
@@ -26,8 +26,9 @@ const GOES_OUT: &str = "SELECT 1 FROM message_file AS f CROSS JOIN message AS m 
 const SETTLED: &str = "SELECT line, state, count(*) FROM message WHERE settled IS NOT NULL GROUP BY line, state";
 
 /// Counted as they come, and not by groups: these would have to be sorted first, and there may be a million.
-const WAITING: &str = "SELECT line, state, CASE WHEN due <= ?1 THEN due END FROM message INDEXED BY message_open
-         WHERE settled IS NULL";
+const WAITING: &str = "SELECT line, state, CASE WHEN due <= ?1 THEN due END,
+                state IN ('queued', 'deferred') AND due > ?2
+         FROM message INDEXED BY message_open WHERE settled IS NULL";
 
 pub(super) fn note(db: &Connection, lines: &[Line], now: Timestamp) -> rusqlite::Result<()> {
     for line in lines {
@@ -133,10 +134,12 @@ pub(super) fn stats(db: &Connection, now: Timestamp) -> rusqlite::Result<Stats> 
         stats.of(row.get(0)?).add(row.get(1)?, count(row, 2)?, (0, None));
     }
     let mut waiting = db.prepare_cached(WAITING)?;
-    let mut rows = waiting.query((now,))?;
+    let mut rows = waiting.query((now, now.plus(IMPLAUSIBLE)))?;
     while let Some(row) = rows.next()? {
         let due: Option<Timestamp> = row.get(2)?;
-        stats.of(row.get(0)?).add(row.get(1)?, 1, (due.is_some().into(), due));
+        let of = stats.of(row.get(0)?);
+        of.add(row.get(1)?, 1, (due.is_some().into(), due));
+        of.implausible += count(row, 3)?;
     }
     let events = "SELECT line, n, (SELECT taken_in FROM event WHERE id = first)
          FROM (SELECT line, count(*) AS n, min(id) AS first FROM event WHERE acked IS NULL AND parked IS NULL

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::future::{Future, Ready, ready};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
@@ -12,8 +13,8 @@ use super::super::super::flow::Tx;
 use super::super::super::lanes::lane;
 use super::super::super::outbox::{self, State, Status};
 use super::super::super::record::{
-    DeliveryRow, End, EventFilter, EventRow, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK, Handed, Hold,
-    LinkRow, MessageRow, New, PutOff, RESTORED, Settle, What, Written, rung_of,
+    DeliveryRow, End, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK,
+    Handed, Hold, Leases, LinkRow, MessageRow, MessageWait, New, PutOff, RESTORED, Settle, What, Written, rung_of,
 };
 use super::{claim, status};
 use crate::channel::Cursor;
@@ -136,6 +137,16 @@ impl Db<'_> {
     }
 }
 
+/// A length of time as it is kept.
+pub(super) fn millis(wait: Duration) -> i64 {
+    i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Reads a length of time as it is kept.
+fn wait(millis: i64) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}
+
 fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
     let (line, recipient, priority) = (row.get(0)?, row.get(1)?, row.get(2)?);
     let (state, delivery, attempts) = (row.get(3)?, row.get(4)?, row.get(5)?);
@@ -174,8 +185,8 @@ impl Tx for Db<'_> {
     fn insert_message(&self, new: &New, written: &Written, instead_of: Option<i64>) -> Done<Option<i64>> {
         let insert = "INSERT INTO message
                  (line, key, recipient, body, digest, priority, state, due, queued, fallback, fallback_due, instead_of,
-                  reason, fallback_recipient, lane, planned)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+                  reason, fallback_recipient, lane, planned, wait)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
              ON CONFLICT (key, line) DO NOTHING";
         let planned = new.state() == State::Deferred;
         let with = params![
@@ -194,7 +205,8 @@ impl Tx for Db<'_> {
             new.deferred.as_ref().map(ToString::to_string),
             new.fallback.as_ref().map(|fallback| fallback.message.to.expose()),
             lane(&new.line, &new.message.to),
-            planned
+            planned,
+            new.wait().map(millis)
         ];
         done_all(|| {
             if self.change(insert, with)? == 0 {
@@ -236,7 +248,8 @@ impl Tx for Db<'_> {
     }
 
     fn set_off(&self, id: i64, off: &PutOff) -> Done<()> {
-        let set = "UPDATE message SET state = 'deferred', due = ?2, reason = ?3, planned = ?4, head = 0 WHERE id = ?1";
+        let set = "UPDATE message SET state = 'deferred', due = ?2, wait = 0, reason = ?3, planned = ?4, head = 0
+             WHERE id = ?1";
         self.put(set, (id, off.until, off.why, off.planned))
     }
 
@@ -253,13 +266,21 @@ impl Tx for Db<'_> {
         done(self.row(since, (id, decision, why.rule()), |row| row.get(0)).map(Option::flatten))
     }
 
-    fn set_state(&self, id: i64, delivery: Option<&str>, planned: bool, settled: &Settle) -> Done<()> {
+    fn set_state(
+        &self,
+        id: i64,
+        delivery: Option<&str>,
+        planned: bool,
+        wait: Option<Duration>,
+        settled: &Settle,
+    ) -> Done<()> {
         let set = "UPDATE message SET state = ?2, due = ?3, reason = ?4, lease = NULL, settled = ?5, delivery = ?6,
-                fallback_due = CASE WHEN fallback_due > ?7 THEN ?8 ELSE fallback_due END, head = 0, planned = ?9
+                fallback_due = CASE WHEN fallback_due > ?7 THEN ?8 ELSE fallback_due END, head = 0, planned = ?9,
+                wait = ?10
              WHERE id = ?1";
         let (at, looked_at) = (settled.settled(), settled.looked_at(delivery));
         let Settle { state, due, reason, now, .. } = settled;
-        self.put(set, params![id, state, due, reason, at, delivery, looked_at, now, planned])
+        self.put(set, params![id, state, due, reason, at, delivery, looked_at, now, planned, wait.map(millis)])
     }
 
     fn set_delivery(&self, id: i64, delivery: &str, failed: bool, arrived: bool, now: Timestamp) -> Done<()> {
@@ -271,7 +292,7 @@ impl Tx for Db<'_> {
 
     fn doubt_since(&self, at: Timestamp, now: Timestamp) -> Done<u64> {
         let doubt = "UPDATE message
-             SET state = 'unknown', due = ?2, lookups = 0, lease = NULL, reason = ?3, restored = ?1, planned = 0,
+             SET state = 'unknown', due = ?2, wait = ?2 - ?4, lookups = 0, lease = NULL, reason = ?3, restored = ?1, planned = 0,
                  head = 0
              WHERE state IN ('queued', 'claimed', 'sending') OR state = 'deferred' AND due <= ?4";
         let doubted = self.change(doubt, (at, now.plus(outbox::RESTORED_LOOK_UP), RESTORED, now));
@@ -386,7 +407,7 @@ impl Tx for Db<'_> {
     }
 
     fn hold_events(&self, events: &[Handed], until: Timestamp) -> Done<()> {
-        let hold = "UPDATE event SET lease = ?2, attempts = ?3 WHERE id = ?1";
+        let hold = "UPDATE event SET lease = ?2, wait = NULL, attempts = ?3 WHERE id = ?1";
         done(events.iter().try_for_each(|event| self.change(hold, (event.id, until, event.attempts)).map(drop)))
     }
 
@@ -493,6 +514,69 @@ impl Tx for Db<'_> {
     fn set_fallback(&self, id: i64, again: Option<Timestamp>, asked: bool) -> Done<()> {
         let set = "UPDATE message SET fallback_due = ?2, lookups = lookups + ?3 WHERE id = ?1";
         self.put(set, (id, again, asked))
+    }
+
+    fn seen(&self) -> Done<Option<Timestamp>> {
+        done(self.row("SELECT seen FROM clock", (), |row| row.get(0)))
+    }
+
+    fn set_seen(&self, now: Timestamp) -> Done<()> {
+        self.put("INSERT OR REPLACE INTO clock (one, seen) VALUES (1, ?1)", (now,))
+    }
+
+    fn message_waits(&self, after: i64, most: u32) -> Done<Vec<MessageWait>> {
+        let waits = "SELECT id, state, planned, due, wait, lease, fallback_due,
+                CASE WHEN fallback_due IS NOT NULL THEN fallback END
+             FROM message WHERE id > ?1 ORDER BY id LIMIT ?2";
+        done(self.rows(waits, (after, most), |row| {
+            let fallback = row.get_ref(7)?.as_str_or_null()?.and_then(|fallback| serde_json::from_str(fallback).ok());
+            Ok(MessageWait {
+                id: row.get(0)?,
+                state: row.get(1)?,
+                planned: row.get(2)?,
+                due: row.get(3)?,
+                wait: row.get::<_, Option<i64>>(4)?.map(wait),
+                lease: row.get(5)?,
+                fallback_due: row.get(6)?,
+                fallback,
+            })
+        }))
+    }
+
+    fn set_message_wait(&self, before: &MessageWait, after: &MessageWait) -> Done<bool> {
+        let set = "UPDATE message SET due = ?6, lease = ?7, fallback_due = ?8, planned = ?9,
+                state = CASE WHEN ?10 THEN 'deferred' ELSE state END, head = CASE WHEN ?10 THEN 0 ELSE head END
+             WHERE id = ?1 AND state = ?2 AND due IS ?3 AND lease IS ?4 AND fallback_due IS ?5";
+        let MessageWait { id, state, due, lease, fallback_due, .. } = before;
+        let leaves = after.planned != before.planned;
+        let (until, held) = (after.due, after.lease);
+        let with = params![id, state, due, lease, fallback_due, until, held, after.fallback_due, after.planned, leaves];
+        done(self.change(set, with).map(|set| set == 1))
+    }
+
+    fn event_waits(&self, after: i64, most: u32) -> Done<Vec<EventWait>> {
+        let waits = "SELECT id, lease, wait FROM event WHERE acked IS NULL AND parked IS NULL AND id > ?1
+             ORDER BY id LIMIT ?2";
+        done(self.rows(waits, (after, most), |row| {
+            Ok(EventWait { id: row.get(0)?, lease: row.get(1)?, wait: row.get::<_, Option<i64>>(2)?.map(wait) })
+        }))
+    }
+
+    fn set_event_wait(&self, before: EventWait, until: Timestamp) -> Done<bool> {
+        let set = "UPDATE event SET lease = ?3 WHERE id = ?1 AND lease IS ?2 AND acked IS NULL";
+        done(self.change(set, (before.id, before.lease, until)).map(|set| set == 1))
+    }
+
+    fn bound_files(&self, now: Timestamp, leases: Leases) -> Done<u64> {
+        let bound = "UPDATE file SET due = CASE state WHEN 'waiting' THEN ?1 WHEN 'fetching' THEN ?2 ELSE ?3 END
+             WHERE due IS NOT NULL AND due > ?1
+               AND due > CASE state WHEN 'waiting' THEN ?1 WHEN 'fetching' THEN ?2 ELSE ?3 END";
+        let (fetching, removing) = (now.plus(leases.file), now.plus(leases.removal));
+        done(self.change(bound, (now, fetching, removing)).map(|bound| bound as u64))
+    }
+
+    fn bound_attended(&self, now: Timestamp) -> Done<()> {
+        self.put("UPDATE line SET attended = ?1 WHERE attended > ?1", (now,))
     }
 
     fn is_removing(&self, file: &Digest) -> Done<bool> {
