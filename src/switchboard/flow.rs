@@ -10,9 +10,9 @@ use super::outbox::{self, Id, Settled, State, Status};
 use super::record::{
     ABANDONED, AFTER_REMOVAL, Answers, BOUNDED_MAX, Bounded, CLOCK_NOTED, CLOCK_TOLERANCE, Claimed, DeliveryRow,
     EVENT_ATTEMPTS, End, Enqueued, EventFilter, EventRow, EventWait, FALLBACK_RESTORED, FELL_BACK, FallbackRow, Fell,
-    Fetched, FileHold, FileRow, Handed, Hold, Incoming, Leases, LinkRow, Looked, MessageRow, MessageWait, NOT_DECIDED,
-    New, OPTED_OUT, PutOff, Receipt, Ruling, STRANGE, Settle, TOLD, Unbounded, What, Written, link_of, opt_out_from,
-    opt_out_of, opted_out, person_of, rung_of, told_by,
+    Fetched, FileHold, FileRow, Handed, Hold, Incoming, Leases, LinkRow, Looked, Mark, MessageRow, MessageWait,
+    NOT_DECIDED, New, OPTED_OUT, PutOff, Receipt, Ruling, STRANGE, Settle, TOLD, Unbounded, What, Written, link_of,
+    opt_out_from, opt_out_of, opted_out, person_of, rung_of, told_by,
 };
 use crate::address::Address;
 use crate::channel::Cursor;
@@ -129,14 +129,24 @@ pub(super) trait Tx {
     /// The message that a delivery is of: by its id, its reference or its key.
     fn message_of_delivery(&self, of: &DeliveryRow<'_>) -> impl Statement<Option<i64>, Self::Error>;
 
-    /// The messages that a gateway accepted for a person by attempts that began until then.
-    fn accepted_until(
+    /// Moves the mark of a conversation on, and never back.
+    fn set_mark(
         &self,
-        line: Option<&str>,
+        line: &str,
         person: &str,
         of: &DeliveryRow<'_>,
-        at: Timestamp,
-    ) -> impl Statement<Vec<i64>, Self::Error>;
+        mark: Mark,
+        now: Timestamp,
+    ) -> impl Statement<(), Self::Error>;
+
+    /// Drops the fallbacks of the messages that a gateway accepted for a person by attempts that began until then.
+    fn drop_arrived(
+        &self,
+        line: &str,
+        person: &str,
+        of: &DeliveryRow<'_>,
+        until: Timestamp,
+    ) -> impl Statement<(), Self::Error>;
 
     /// Keeps a delivery whose message is not known yet.
     fn insert_early(&self, of: &DeliveryRow<'_>, receipt: &str, at: Timestamp) -> impl Statement<(), Self::Error>;
@@ -558,12 +568,14 @@ async fn deliver<T: Tx>(tx: &T, line: Option<&str>, delivery: &Delivery, now: Ti
     };
     let of = DeliveryRow { gateway, account, id, key };
     if let DeliveryOf::UpTo { at, .. } = &delivery.of {
-        let Some(person) = told_by(delivery) else { return Ok(()) };
-        // What may have gone is left as it is: that all before was read does not say that this went.
-        for message in tx.accepted_until(line, person.expose(), &of, *at).await? {
-            raise(tx, message, delivery.state, now).await?;
-        }
-        return Ok(());
+        // What has not been sent yet cannot have been read, whatever a gateway's clock says.
+        let until = (*at).min(now);
+        let (Some(line), Some(person), Some(mark)) = (line, told_by(delivery), Mark::of(delivery.state, until)) else {
+            return Ok(());
+        };
+        // It counts for messages that were accepted: that all before was read does not say that one in doubt went.
+        tx.set_mark(line, person.expose(), &of, mark, now).await?;
+        return tx.drop_arrived(line, person.expose(), &of, until).await;
     }
     let receipt = Receipt::by(delivery);
     let Some(message) = tx.message_of_delivery(&of).await? else {

@@ -417,6 +417,24 @@ pub(super) struct DeliveryRow<'a> {
     pub(super) key: Option<&'a str>,
 }
 
+/// How far a person has received and read what an account sent them: what began by then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    pub(super) delivered_up_to: Option<Timestamp>,
+    pub(super) read_up_to: Option<Timestamp>,
+}
+
+impl Mark {
+    /// The mark of a delivery that is of all up to a moment: none where it says less than that these were delivered.
+    pub(super) fn of(state: DeliveryState, until: Timestamp) -> Option<Self> {
+        match state {
+            state if state >= DeliveryState::Read => Some(Self { delivered_up_to: None, read_up_to: Some(until) }),
+            DeliveryState::Delivered => Some(Self { delivered_up_to: Some(until), read_up_to: None }),
+            _ => None,
+        }
+    }
+}
+
 /// What becomes of a file.
 pub(super) struct FileRow<'a> {
     pub(super) state: &'static str,
@@ -481,6 +499,8 @@ pub(super) struct Kept {
     pub(super) due: Option<Timestamp>,
     pub(super) attempts: u32,
     pub(super) delivery: Option<String>,
+    /// The state that the mark of its conversation gives it.
+    pub(super) mark: Option<String>,
     pub(super) reason: Option<String>,
     pub(super) gateway_id: Option<String>,
     pub(super) instead_of: Option<i64>,
@@ -512,7 +532,7 @@ impl Kept {
             history,
             gateway,
             gateway_id: self.gateway_id.map(MessageId::from),
-            delivery: self.delivery.as_deref().and_then(rung_of),
+            delivery: reached(self.delivery.as_deref(), self.mark.as_deref()),
             reason: self.reason,
             kind,
             code,
@@ -768,6 +788,11 @@ pub(super) fn tag_of(body: &str) -> Option<String> {
 /// Reads a rung of the ladder as it is kept.
 pub(super) fn rung_of(text: &str) -> Option<DeliveryState> {
     serde_json::from_str(text).ok()
+}
+
+/// How far a message has got: by what was said of it, and of all in its conversation.
+pub(super) fn reached(own: Option<&str>, mark: Option<&str>) -> Option<DeliveryState> {
+    own.and_then(rung_of).max(mark.and_then(rung_of))
 }
 
 /// Whose deliveries these are, where they are of all that a person had.

@@ -41,6 +41,16 @@ use crate::id::{AccountId, Digest, is_code};
 use crate::message::Message;
 use crate::policy::{Decision, Reason};
 
+/// The state that the mark of its conversation gives a message `m`, if it was accepted.
+macro_rules! mark {
+    () => {
+        "(SELECT CASE WHEN c.read_up_to >= a.begun THEN '\"read\"' WHEN c.delivered_up_to >= a.begun THEN '\"delivered\"' END
+          FROM civic_messaging.attempt AS a JOIN civic_messaging.conversation AS c
+              ON c.line = m.line AND c.person = m.recipient AND c.gateway = a.gateway AND c.account = a.account
+          WHERE a.message = m.id AND a.n = m.attempts AND m.state = 'accepted')"
+    };
+}
+
 mod bells;
 mod claim;
 mod file;
@@ -529,7 +539,8 @@ async fn doubtful(db: &Session, now: Timestamp, wait: Duration, most: u32) -> Re
 }
 
 async fn nack(db: &Session, event: i64, until: i64, now: i64) -> Result<bool, Fault> {
-    let nack = "UPDATE civic_messaging.event SET nacked = TRUE, lease = $2, wait = greatest($2::bigint - $4::bigint, 0),
+    let nack =
+        "UPDATE civic_messaging.event SET nacked = TRUE, lease = $2, wait = greatest($2::bigint - $4::bigint, 0),
                 attempts = CASE WHEN parked IS NULL THEN attempts ELSE 0 END,
                 parked = CASE WHEN parked IS NULL AND attempts >= $3 THEN $4::bigint END
          WHERE id = $1 AND acked IS NULL RETURNING parked IS NOT NULL";
@@ -576,15 +587,18 @@ async fn standing(db: &Session, line: &str, state: State, after: i64, most: u32)
 
 /// The statuses of messages, and what they say: none where this program cannot read it, or its content was removed.
 async fn statuses(db: &Session, ids: Vec<i64>) -> Result<Vec<(Status, Option<Message>)>, Fault> {
-    let status = "SELECT id, line, key, tag, state, due, attempts, delivery, reason,
+    let status = concat!(
+        "SELECT id, line, key, tag, state, due, attempts, delivery, reason,
                 (SELECT p.id FROM civic_messaging.part AS p WHERE p.message = m.id
                  ORDER BY p.gateway COLLATE \"C\", p.id COLLATE \"C\" LIMIT 1),
                 instead_of, (SELECT id FROM civic_messaging.message WHERE instead_of = m.id), body, fallback, digest,
-                refusal.decision, refusal.rule
-         FROM civic_messaging.message AS m LEFT JOIN LATERAL (
+                refusal.decision, refusal.rule, ",
+        mark!(),
+        " FROM civic_messaging.message AS m LEFT JOIN LATERAL (
              SELECT decision, rule FROM civic_messaging.decision
              WHERE message = m.id AND decision IN ('refuse', 'opt_out') ORDER BY n DESC LIMIT 1) AS refusal ON true
-         WHERE id = ANY ($1)";
+         WHERE id = ANY ($1)"
+    );
     let mut histories = histories(db, &ids).await?;
     let read = |row: &Row| {
         let id = row.try_get(0)?;
@@ -598,6 +612,7 @@ async fn statuses(db: &Session, ids: Vec<i64>) -> Result<Vec<(Status, Option<Mes
             due: row.try_get::<_, Option<i64>>(5)?.map(Timestamp::from_millis),
             attempts: count(row, 6)?,
             delivery: row.try_get(7)?,
+            mark: row.try_get(17)?,
             reason: row.try_get(8)?,
             gateway_id: row.try_get(9)?,
             instead_of: row.try_get(10)?,

@@ -75,6 +75,7 @@ CREATE INDEX message_doubtful ON civic_messaging.message (due) WHERE phase = 'un
 CREATE UNIQUE INDEX message_instead_of ON civic_messaging.message (instead_of) WHERE instead_of IS NOT NULL;
 CREATE INDEX message_person ON civic_messaging.message (conversation, queued, id);
 CREATE INDEX message_fallback ON civic_messaging.message (fallback_due) WHERE fallback_due IS NOT NULL;
+CREATE INDEX message_falling ON civic_messaging.message (conversation) WHERE fallback_due IS NOT NULL;
 CREATE INDEX message_fallback_person ON civic_messaging.message (hashtextextended(fallback_recipient, 0))
     WHERE fallback_due IS NOT NULL;
 
@@ -183,6 +184,20 @@ CREATE INDEX event_failing ON civic_messaging.event (line, person, id)
 CREATE INDEX event_person ON civic_messaging.event (line, person, taken_in, id) WHERE person IS NOT NULL;
 
 CREATE INDEX event_kept ON civic_messaging.event (line, taken_in) WHERE acked IS NOT NULL AND removed IS NULL;
+
+-- How far a person has received and read what an account sent them: all of which the sends began by then.
+CREATE TABLE civic_messaging.conversation (
+    line TEXT NOT NULL,
+    person TEXT NOT NULL,
+    gateway TEXT NOT NULL,
+    account TEXT NOT NULL,
+    delivered_up_to BIGINT,
+    read_up_to BIGINT,
+    -- When that was last heard.
+    heard BIGINT NOT NULL,
+    PRIMARY KEY (line, person, gateway, account)
+);
+CREATE INDEX conversation_heard ON civic_messaging.conversation (line, heard);
 
 -- The files of a resident's message: waiting, fetching, held or failed; unwanted once the message lost its content, and
 -- removing until the place where files are kept has forgotten it.

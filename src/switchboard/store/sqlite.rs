@@ -31,6 +31,16 @@ use crate::id::{AccountId, Digest, is_code};
 use crate::message::Message;
 use crate::policy::Reason;
 
+/// The state that the mark of its conversation gives a message `m`, if it was accepted.
+macro_rules! mark {
+    () => {
+        "(SELECT CASE WHEN c.read_up_to >= a.begun THEN '\"read\"' WHEN c.delivered_up_to >= a.begun THEN '\"delivered\"' END
+          FROM attempt AS a JOIN conversation AS c
+              ON c.line = m.line AND c.person = m.recipient AND c.gateway = a.gateway AND c.account = a.account
+          WHERE a.message = m.id AND a.n = m.attempts AND m.state = 'accepted')"
+    };
+}
+
 mod claim;
 mod file;
 mod keep;
@@ -612,15 +622,16 @@ const fn listed(state: State) -> &'static str {
 
 /// The status of a message, and what it says: none where this program cannot read it, or its content was removed.
 fn status(db: &Connection, id: i64) -> rusqlite::Result<(Status, Option<Message>)> {
-    let mut status = db.prepare_cached(
+    let mut status = db.prepare_cached(concat!(
         "SELECT line, key, tag, state, due, attempts, delivery, reason,
                 (SELECT id FROM part WHERE message = m.id LIMIT 1), instead_of,
                 (SELECT id FROM message WHERE instead_of = m.id),
                 (SELECT rowid FROM decision WHERE message = m.id AND decision IN ('refuse', 'opt_out')
                  ORDER BY rowid DESC LIMIT 1),
-                body, fallback, digest
-         FROM message AS m WHERE id = ?1",
-    )?;
+                body, fallback, digest, ",
+        mark!(),
+        " FROM message AS m WHERE id = ?1"
+    ))?;
     let (mut kept, refusal, message) = status.query_row((id,), |row| {
         let kept = Kept {
             id,
@@ -631,6 +642,7 @@ fn status(db: &Connection, id: i64) -> rusqlite::Result<(Status, Option<Message>
             due: row.get(4)?,
             attempts: row.get(5)?,
             delivery: row.get(6)?,
+            mark: row.get(15)?,
             reason: row.get(7)?,
             gateway_id: row.get(8)?,
             instead_of: row.get(9)?,

@@ -140,6 +140,10 @@ each! {
     waits_of_events_and_files_are_bounded_after_the_clock_went_back
     waits_are_left_alone_that_are_no_longer_than_they_were
     strange_message_counts_from_the_corrected_clock
+    receipt_up_to_a_moment_counts_before_its_send_has_ended
+    receipt_up_to_a_moment_ends_fallbacks
+    receipt_up_to_a_moment_never_lowers_and_never_reaches_ahead
+    receipt_up_to_a_moment_is_kept_as_long_as_its_messages
     ;
     a_stale_writer_is_refused_a_thousand_times
 }
@@ -1894,6 +1898,85 @@ async fn waiting_message_tells_when_a_worker_was_there(store: &dyn Engine, other
     assert_eq!(other.wait(id, at(20)).await.unwrap(), wait(Some(at(7))));
     begin(store, &claim(store, at(9)).await[0]).await;
     assert_eq!(other.wait(id, at(20)).await.unwrap(), None);
+}
+
+fn up_to(moment: Timestamp, person: u32, state: DeliveryState) -> Delivery {
+    let recipient = Some(new("", person).message.to);
+    Delivery { of: DeliveryOf::UpTo { at: moment, id: None }, recipient, ..delivery("", state) }
+}
+
+async fn reached(store: &dyn Engine, id: Id) -> Option<DeliveryState> {
+    store.status(id).await.unwrap().unwrap().delivery
+}
+
+async fn receipt_up_to_a_moment_counts_before_its_send_has_ended(store: &dyn Engine, other: &dyn Engine) {
+    let Enqueued::New(id) = store.enqueue(with_fallback("a", 1)).await.unwrap() else { panic!("it is new") };
+    let claimed = claim(store, at(1)).await;
+    begin(store, &claimed[0]).await;
+    assert_eq!(brought(other, up_to(at(3), 1, DeliveryState::Delivered)).await, 1);
+    assert_eq!(reached(store, id).await, None);
+    assert!(store.finish(claimed[0].hold, accepted("id")).await.unwrap());
+    assert_eq!(reached(store, id).await, Some(DeliveryState::Delivered));
+    // As those see it who read the conversation, and who decide about the fallback.
+    let read = store.conversation("desk", new("", 1).message.to.expose(), None, 9).await.unwrap();
+    let Said::Ours { status, .. } = &read[0].said else { panic!("it is ours") };
+    assert_eq!(status.delivery, Some(DeliveryState::Delivered));
+    assert_eq!(fall_back(store, at(60_000)).await, 0);
+    assert!(store.falling(at(1_000_000)).await.unwrap().is_empty());
+}
+
+async fn receipt_up_to_a_moment_ends_fallbacks(store: &dyn Engine, other: &dyn Engine) {
+    let mut ids = Vec::new();
+    for key in ["a", "b"] {
+        let Enqueued::New(id) = store.enqueue(with_fallback(key, 1)).await.unwrap() else { panic!("it is new") };
+        let claimed = claim(store, at(1)).await;
+        begin(store, &claimed[0]).await;
+        assert!(store.finish(claimed[0].hold, accepted(key)).await.unwrap());
+        ids.push(id);
+    }
+    assert_eq!(brought(other, up_to(at(1), 1, DeliveryState::Read)).await, 1);
+    assert_eq!(store.falling(at(60_000)).await.unwrap().len(), 2);
+    assert_eq!(brought(other, up_to(at(2), 1, DeliveryState::Read)).await, 1);
+    assert!(store.falling(at(60_000)).await.unwrap().is_empty());
+    // News of a failure comes late.
+    assert_eq!(brought(store, delivery("a", DeliveryState::Failed)).await, 1);
+    assert_eq!(fall_back(store, at(60_000)).await, 0);
+    for id in ids {
+        assert_eq!(reached(store, id).await, Some(DeliveryState::Read));
+    }
+}
+
+async fn receipt_up_to_a_moment_never_lowers_and_never_reaches_ahead(store: &dyn Engine, other: &dyn Engine) {
+    let first = sent(store, "a", accepted("id-a")).await;
+    brought(store, delivery("id-a", DeliveryState::Played)).await;
+    brought(store, up_to(AHEAD, 1, DeliveryState::Read)).await;
+    brought(other, up_to(at(1), 1, DeliveryState::Read)).await;
+    brought(other, up_to(at(3), 1, DeliveryState::Delivered)).await;
+    brought(other, up_to(at(3), 1, DeliveryState::Failed)).await;
+    assert_eq!(reached(store, first).await, Some(DeliveryState::Played));
+    let second = sent(store, "b", accepted("id-b")).await;
+    assert_eq!(reached(store, second).await, Some(DeliveryState::Read));
+    // What a gateway says of a time to come is not of what begins later.
+    let later = put(store, new("c", 1)).await;
+    let claimed = claim(store, at(1)).await;
+    assert!(store.begin(claimed[0].hold, attempt(at(9))).await.unwrap());
+    assert!(store.finish(claimed[0].hold, accepted("id-c")).await.unwrap());
+    assert_eq!(reached(store, later).await, Some(DeliveryState::Accepted));
+}
+
+async fn receipt_up_to_a_moment_is_kept_as_long_as_its_messages(store: &dyn Engine, _: &dyn Engine) {
+    keeps(store, &[("desk", Some(DAY))]).await;
+    let id = sent(store, "a", accepted("id-a")).await;
+    brought(store, up_to(at(3), 1, DeliveryState::Read)).await;
+    acknowledge(store, at(5)).await;
+    assert!(purge(store, at(5).plus(DAY)).await > 0);
+    assert_eq!(reached(store, id).await, Some(DeliveryState::Read));
+    purge(store, at(5).plus(DAY)).await;
+    assert_eq!(purge(store, at(5).plus(DAY)).await, 0);
+    assert_eq!(reached(store, id).await, Some(DeliveryState::Read));
+    // Nothing of the conversation is left.
+    let again = sent(store, "b", accepted("id-b")).await;
+    assert_eq!(reached(store, again).await, Some(DeliveryState::Accepted));
 }
 
 /// The time by a clock that is a year ahead.

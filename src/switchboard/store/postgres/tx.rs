@@ -14,8 +14,8 @@ use super::super::super::lanes::lane;
 use super::super::super::outbox::{self, PRIORITY_LAST, State, Status};
 use super::super::super::record::{
     DeliveryRow, End, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK,
-    Handed, Hold, Incoming, Leases, LinkRow, MessageRow, MessageWait, New, PutOff, RESTORED, Settle, What, Written,
-    rung_of,
+    Handed, Hold, Incoming, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PutOff, RESTORED, Settle, What,
+    Written, reached,
 };
 use super::claim::{lead, lock_conversation};
 use super::session::{Fault, Session};
@@ -292,21 +292,45 @@ impl Tx for Session {
         first(self.row(message, &[&gateway, &of.id.map(indexed), &of.key.map(indexed), &account]).await?.as_ref())
     }
 
-    async fn accepted_until(
+    async fn set_mark(
         &self,
-        line: Option<&str>,
+        line: &str,
         person: &str,
         of: &DeliveryRow<'_>,
-        at: Timestamp,
-    ) -> Result<Vec<i64>, Fault> {
-        // Ordered, so that two that cross do not wait for each other.
-        let had = "SELECT m.id FROM civic_messaging.message AS m
-             JOIN civic_messaging.attempt AS a ON a.message = m.id AND a.n = m.attempts
-             WHERE m.conversation = hashtextextended($1 || chr(10) || $2, 0) AND m.recipient = $2
-               AND m.state = 'accepted' AND a.gateway = $3 AND a.account = $4 AND a.begun <= $5
-             ORDER BY m.id";
+        mark: Mark,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
+        // The greatest of what there is: NULLs are left out.
+        let set = "INSERT INTO civic_messaging.conversation AS c
+                 (line, person, gateway, account, delivered_up_to, read_up_to, heard)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)
+             ON CONFLICT (line, person, gateway, account) DO UPDATE SET heard = greatest(c.heard, excluded.heard),
+                 delivered_up_to = greatest(c.delivered_up_to, excluded.delivered_up_to),
+                 read_up_to = greatest(c.read_up_to, excluded.read_up_to)";
+        let (line, person) = (indexed(line), indexed(person));
         let (gateway, account) = (indexed(of.gateway), text(of.account));
-        all(&self.rows(had, &[&line.map(indexed), &text(person), &gateway, &account, &at.as_millis()]).await?)
+        let [delivered, read] = [mark.delivered_up_to, mark.read_up_to].map(|at| at.map(Timestamp::as_millis));
+        self.put(set, &[&line, &person, &gateway, &account, &delivered, &read, &now.as_millis()]).await
+    }
+
+    async fn drop_arrived(
+        &self,
+        line: &str,
+        person: &str,
+        of: &DeliveryRow<'_>,
+        until: Timestamp,
+    ) -> Result<(), Fault> {
+        // Ordered, so that two that cross do not wait for each other.
+        let arrived = "UPDATE civic_messaging.message SET fallback_due = NULL
+             WHERE id IN (
+                 SELECT m.id FROM civic_messaging.message AS m
+                 JOIN civic_messaging.attempt AS a ON a.message = m.id AND a.n = m.attempts
+                 WHERE m.conversation = hashtextextended($1 || chr(10) || $2, 0) AND m.recipient = $2
+                   AND m.fallback_due IS NOT NULL AND m.state = 'accepted'
+                   AND a.gateway = $3 AND a.account = $4 AND a.begun <= $5
+                 ORDER BY m.id FOR UPDATE OF m)";
+        let (gateway, account) = (indexed(of.gateway), text(of.account));
+        self.put(arrived, &[&indexed(line), &text(person), &gateway, &account, &until.as_millis()]).await
     }
 
     async fn insert_early(&self, of: &DeliveryRow<'_>, receipt: &str, at: Timestamp) -> Result<(), Fault> {
@@ -681,8 +705,9 @@ macro_rules! with_fallback {
                 OR EXISTS (SELECT 1 FROM civic_messaging.part WHERE message = m.id),
                 EXISTS (SELECT 1 FROM civic_messaging.attempt WHERE message = m.id AND kind = 'opted_out')
                 OR EXISTS (SELECT 1 FROM civic_messaging.decision WHERE message = m.id AND decision = 'opt_out'), lookups,
-                EXISTS (SELECT 1 FROM civic_messaging.decision WHERE message = m.id AND decision = 'refuse')
-             FROM civic_messaging.message AS m
+                EXISTS (SELECT 1 FROM civic_messaging.decision WHERE message = m.id AND decision = 'refuse'), ",
+            mark!(),
+            " FROM civic_messaging.message AS m
              WHERE fallback_due IS NOT NULL AND ($1::bigint IS NULL OR fallback_due <= $1)
              ORDER BY fallback_due, id LIMIT $2",
             $lock
@@ -704,7 +729,7 @@ pub(super) async fn fallbacks(
     let most = by.map(|_| i64::from(FALLBACKS_MAX));
     let mut due_now = Vec::new();
     for row in db.rows(due, &[&by.map(Timestamp::as_millis), &most]).await? {
-        let delivery = row.try_get::<_, Option<&str>>(5)?.and_then(rung_of);
+        let delivery = reached(row.try_get(5)?, row.try_get(11)?);
         let restored = row.try_get(6)?;
         let doubted = restored || row.try_get(7)?;
         let (state, opted_out, refused) = (state(&row, 4)?, row.try_get(8)?, row.try_get(10)?);

@@ -14,7 +14,8 @@ use super::super::super::lanes::lane;
 use super::super::super::outbox::{self, State, Status};
 use super::super::super::record::{
     DeliveryRow, End, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK,
-    Handed, Hold, Leases, LinkRow, MessageRow, MessageWait, New, PutOff, RESTORED, Settle, What, Written, rung_of,
+    Handed, Hold, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PutOff, RESTORED, Settle, What, Written,
+    reached,
 };
 use super::{claim, status};
 use crate::channel::Cursor;
@@ -86,17 +87,20 @@ impl Db<'_> {
 
     /// The messages whose fallbacks are to be looked at by a moment, or all that have one.
     pub(super) fn fallbacks(&self, by: Option<Timestamp>) -> rusqlite::Result<Vec<FallbackRow>> {
-        let due = "SELECT id, line, key, fallback, state, delivery, restored IS NOT NULL,
+        let due = concat!(
+            "SELECT id, line, key, fallback, state, delivery, restored IS NOT NULL,
                 EXISTS (SELECT 1 FROM attempt WHERE message = m.id AND outcome = 'unknown')
                 OR EXISTS (SELECT 1 FROM part WHERE message = m.id),
                 EXISTS (SELECT 1 FROM attempt WHERE message = m.id AND kind = 'opted_out')
                 OR EXISTS (SELECT 1 FROM decision WHERE message = m.id AND decision = 'opt_out'), lookups,
-                EXISTS (SELECT 1 FROM decision WHERE message = m.id AND decision = 'refuse')
-         FROM message AS m WHERE fallback_due IS NOT NULL AND (?1 IS NULL OR fallback_due <= ?1)
-         ORDER BY fallback_due LIMIT ?2";
+                EXISTS (SELECT 1 FROM decision WHERE message = m.id AND decision = 'refuse'), ",
+            mark!(),
+            " FROM message AS m WHERE fallback_due IS NOT NULL AND (?1 IS NULL OR fallback_due <= ?1)
+             ORDER BY fallback_due LIMIT ?2"
+        );
         let most = if by.is_some() { FALLBACKS_MAX } else { u32::MAX };
         self.rows(due, (by, most), |row| {
-            let delivery = row.get::<_, Option<String>>(5)?.and_then(|rung| rung_of(&rung));
+            let delivery = reached(row.get_ref(5)?.as_str_or_null()?, row.get_ref(11)?.as_str_or_null()?);
             let restored = row.get(6)?;
             let doubted = restored || row.get(7)?;
             let (state, opted_out, refused) = (row.get(4)?, row.get(8)?, row.get(10)?);
@@ -343,11 +347,24 @@ impl Tx for Db<'_> {
         done(self.row(message, (of.gateway, of.id, of.key, of.account), |row| row.get(0)))
     }
 
-    fn accepted_until(&self, line: Option<&str>, person: &str, of: &DeliveryRow<'_>, at: Timestamp) -> Done<Vec<i64>> {
-        let had = "SELECT m.id FROM message AS m JOIN attempt AS a ON a.message = m.id AND a.n = m.attempts
-             WHERE m.line = ?1 AND m.recipient = ?2 AND m.state = 'accepted'
-               AND a.gateway = ?3 AND a.account = ?4 AND a.begun <= ?5";
-        done(self.rows(had, (line, person, of.gateway, of.account, at), |row| row.get(0)))
+    fn set_mark(&self, line: &str, person: &str, of: &DeliveryRow<'_>, mark: Mark, now: Timestamp) -> Done<()> {
+        let set = "INSERT INTO conversation (line, person, gateway, account, delivered_up_to, read_up_to, heard)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (line, person, gateway, account) DO UPDATE SET heard = max(heard, excluded.heard),
+                 delivered_up_to = max(coalesce(delivered_up_to, excluded.delivered_up_to),
+                                       coalesce(excluded.delivered_up_to, delivered_up_to)),
+                 read_up_to = max(coalesce(read_up_to, excluded.read_up_to),
+                                  coalesce(excluded.read_up_to, read_up_to))";
+        let Mark { delivered_up_to, read_up_to } = mark;
+        self.put(set, (line, person, of.gateway, of.account, delivered_up_to, read_up_to, now))
+    }
+
+    fn drop_arrived(&self, line: &str, person: &str, of: &DeliveryRow<'_>, until: Timestamp) -> Done<()> {
+        let arrived = "UPDATE message SET fallback_due = NULL
+             WHERE line = ?1 AND recipient = ?2 AND fallback_due IS NOT NULL AND state = 'accepted'
+               AND EXISTS (SELECT 1 FROM attempt AS a WHERE a.message = message.id AND a.n = message.attempts
+                           AND a.gateway = ?3 AND a.account = ?4 AND a.begun <= ?5)";
+        self.put(arrived, (line, person, of.gateway, of.account, until))
     }
 
     fn insert_early(&self, of: &DeliveryRow<'_>, receipt: &str, at: Timestamp) -> Done<()> {
@@ -603,7 +620,41 @@ impl Tx for Db<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::super::flow;
+    use super::super::super::super::record::Incoming;
     use super::*;
+    use crate::address::{Address, Medium};
+    use crate::delivery::DeliveryState;
+    use crate::event::{Delivery, DeliveryOf, Envelope, Raw};
+    use crate::id::AccountId;
+
+    #[test]
+    fn receipt_up_to_a_moment_writes_as_much_after_a_thousand_messages() {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch(include_str!("../sqlite.sql")).unwrap();
+        let person = Address::phone("07700 900123").unwrap();
+        let message = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1000)
+             INSERT INTO message (line, key, recipient, body, digest, priority, lane, state, queued, settled, attempts)
+             SELECT 'desk', n, ?1, '', '', 2, 'desk/phone', 'accepted', 1, 1, 1 FROM n";
+        db.execute(message, (person.expose(),)).unwrap();
+        let attempt =
+            "INSERT INTO attempt (message, n, gateway, account, begun) SELECT id, 1, 'mock', 'desk', 1 FROM message";
+        db.execute(attempt, ()).unwrap();
+        let changes = || db.query_row("SELECT total_changes()", (), |row| row.get::<_, i64>(0)).unwrap();
+        for (n, state) in [DeliveryState::Delivered, DeliveryState::Read].into_iter().enumerate() {
+            let at = Timestamp::from_millis(5 + i64::try_from(n).unwrap());
+            let envelope = Envelope::new("mock", Medium::Sms, AccountId::new("desk"), at, Raw::default());
+            let mut delivery = Delivery::new(envelope, "", state, "");
+            (delivery.of, delivery.recipient) = (DeliveryOf::UpTo { at, id: None }, Some(person.clone()));
+            let incoming = Incoming { line: Some("desk".to_owned()), event: delivery.into(), fetch: false };
+            let before = changes();
+            assert_eq!(run(flow::take_in(&Db(&db), &[incoming], None, at)).unwrap(), 1);
+            assert_eq!(changes() - before, 2, "the event and the mark");
+        }
+        for id in [1, 1000] {
+            assert_eq!(status(&db, id).unwrap().0.delivery, Some(DeliveryState::Read));
+        }
+    }
 
     #[test]
     fn rule_that_waits_is_an_error_and_no_panic() {
