@@ -428,7 +428,13 @@ impl Switchboard {
         if resolution == Resolution::Went {
             self.0.store.0.hold_fallback(id).await?;
         }
-        let settled = self.settled(id, Settle { state, due, reason: Some(reason.to_owned()), from, now }).await?;
+        let settle = Settle { state, due, reason: Some(reason.to_owned()), from, now };
+        let settled = if resolution == Resolution::Send {
+            let line = self.0.store.0.resend(id, settle).await?;
+            self.has_settled(id, line, state, Some(reason))
+        } else {
+            self.settled(id, settle).await?
+        };
         self.0.to_send.notify_one();
         Ok(settled)
     }
@@ -436,11 +442,15 @@ impl Switchboard {
     async fn settled(&self, id: Id, settle: Settle) -> Result<bool> {
         let (state, reason) = (settle.state, settle.reason.clone());
         let line = self.0.store.0.settle(id, settle).await?;
+        Ok(self.has_settled(id, line, state, reason.as_deref()))
+    }
+
+    fn has_settled(&self, id: Id, line: Option<String>, state: State, reason: Option<&str>) -> bool {
         if let Some(line) = &line {
-            self.0.stands(line, Some(id), state, reason.as_deref(), None);
+            self.0.stands(line, Some(id), state, reason, None);
         }
         self.0.to_read.ring_all();
-        Ok(line.is_some())
+        line.is_some()
     }
 }
 

@@ -87,6 +87,9 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// Puts a message into another state, and gives its line. None: it did not stand where it is settled from.
     async fn settle(&self, id: Id, settled: Settle) -> Result<Option<String>>;
 
+    /// The same for a message that a person has sent again: with tries of its own.
+    async fn resend(&self, id: Id, settled: Settle) -> Result<Option<String>>;
+
     /// Takes events in, and where to go on polling; those that are there already are left out. How many were new.
     async fn take_in(&self, events: Vec<Incoming>, cursor: Option<(String, Cursor)>, now: Timestamp) -> Result<usize>;
 

@@ -72,6 +72,9 @@ pub(super) trait Tx {
         settled: &Settle,
     ) -> impl Statement<(), Self::Error>;
 
+    /// Lets the attempts of a message so far count as tries no more.
+    fn set_earlier(&self, id: i64) -> impl Statement<(), Self::Error>;
+
     /// Puts a message off, as no head. Its wait has no length of its own: it is decided about anew at any time.
     fn set_off(&self, id: i64, off: &PutOff) -> impl Statement<(), Self::Error>;
 
@@ -365,6 +368,15 @@ pub(super) async fn left_behind<T: Tx>(tx: &T, message: &Claimed, now: Timestamp
 pub(super) async fn settle<T: Tx>(tx: &T, id: i64, settled: &Settle) -> Result<Option<String>, T::Error> {
     // What is put off so was put off by the policy, which named the time.
     settle_after(tx, id, settled.wait().filter(|_| settled.state != State::Deferred), settled).await
+}
+
+/// The same for a message that a person has sent again: with tries of its own.
+pub(super) async fn resend<T: Tx>(tx: &T, id: i64, settled: &Settle) -> Result<Option<String>, T::Error> {
+    let line = settle(tx, id, settled).await?;
+    if line.is_some() {
+        tx.set_earlier(id).await?;
+    }
+    Ok(line)
 }
 
 /// The same for a message whose wait has this length.

@@ -149,14 +149,16 @@ pub(super) struct Attempt {
     pub(super) suspended: bool,
     /// It may have gone, for a reason with which no other gateway is asked.
     pub(super) bound: bool,
+    /// A person had the message sent again since, so that it does not count as a try.
+    pub(super) earlier: bool,
 }
 
 impl Attempt {
     /// One that begins.
     pub(super) fn new(gateway: &str, account: &str, at: Timestamp) -> Self {
         let (gateway, account) = (gateway.to_owned(), account.to_owned());
-        let (doubted, passing, died, suspended, bound) = (false, false, false, false, false);
-        Self { gateway, account, at, reference: None, doubted, passing, died, suspended, bound }
+        let (doubted, passing, died, suspended, bound, earlier) = (false, false, false, false, false, false);
+        Self { gateway, account, at, reference: None, doubted, passing, died, suspended, bound, earlier }
     }
 
     /// Notes the reference that the gateway gets in place of the key.
@@ -172,6 +174,11 @@ impl Attempt {
 }
 
 impl Claimed {
+    /// The attempts since a person had it sent again, or all.
+    pub(super) fn tries(&self) -> impl Iterator<Item = &Attempt> {
+        self.attempts.iter().filter(|attempt| !attempt.earlier)
+    }
+
     /// How often the process ended while it was being sent.
     pub(super) fn deaths(&self) -> usize {
         self.attempts.iter().filter(|attempt| attempt.died).count()

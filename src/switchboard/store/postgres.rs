@@ -319,6 +319,11 @@ impl Engine for Postgres {
         self.sessions.run(settled, move |db, settled| Box::pin(flow::settle(db, id.0, settled))).await
     }
 
+    async fn resend(&self, id: Id, settled: Settle) -> Result<Option<String>> {
+        let settled = self.settle_at(settled);
+        self.sessions.run(settled, move |db, settled| Box::pin(flow::resend(db, id.0, settled))).await
+    }
+
     async fn take_in(&self, events: Vec<Incoming>, cursor: Option<(String, Cursor)>, now: Timestamp) -> Result<usize> {
         let now = self.at(now);
         self.sessions

@@ -45,6 +45,8 @@ CREATE TABLE civic_messaging.message (
     lease BIGINT,
     fence BIGINT NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,
+    -- How many of them there were when a person had it sent again.
+    earlier INTEGER NOT NULL DEFAULT 0,
     lookups INTEGER NOT NULL DEFAULT 0,
     delivery TEXT,
     reason TEXT,

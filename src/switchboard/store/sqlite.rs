@@ -457,6 +457,10 @@ impl Engine for Sqlite {
         self.run(move |db| run(flow::settle(&Db(db), id.0, &settled))).await
     }
 
+    async fn resend(&self, id: Id, settled: Settle) -> Result<Option<String>> {
+        self.run(move |db| run(flow::resend(&Db(db), id.0, &settled))).await
+    }
+
     async fn take_in(&self, events: Vec<Incoming>, cursor: Option<(String, Cursor)>, now: Timestamp) -> Result<usize> {
         self.run(move |db| run(flow::take_in(&Db(db), &events, cursor.as_ref(), now))).await
     }

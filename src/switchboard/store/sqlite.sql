@@ -20,6 +20,8 @@ CREATE TABLE message (
     lease INTEGER,
     fence INTEGER NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,
+    -- How many of them there were when a person had it sent again.
+    earlier INTEGER NOT NULL DEFAULT 0,
     lookups INTEGER NOT NULL DEFAULT 0,
     delivery TEXT,
     reason TEXT,

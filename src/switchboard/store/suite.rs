@@ -144,6 +144,7 @@ each! {
     receipt_up_to_a_moment_ends_fallbacks
     receipt_up_to_a_moment_never_lowers_and_never_reaches_ahead
     receipt_up_to_a_moment_is_kept_as_long_as_its_messages
+    message_that_is_sent_again_has_tries_of_its_own
     ;
     a_stale_writer_is_refused_a_thousand_times
 }
@@ -1898,6 +1899,23 @@ async fn waiting_message_tells_when_a_worker_was_there(store: &dyn Engine, other
     assert_eq!(other.wait(id, at(20)).await.unwrap(), wait(Some(at(7))));
     begin(store, &claim(store, at(9)).await[0]).await;
     assert_eq!(other.wait(id, at(20)).await.unwrap(), None);
+}
+
+async fn message_that_is_sent_again_has_tries_of_its_own(store: &dyn Engine, other: &dyn Engine) {
+    let id = sent(store, "a", End { state: State::Parked, ..end("not_sent") }).await;
+    let again = || Settle { state: State::Queued, due: Some(at(5)), reason: None, from: &[State::Parked], now: at(5) };
+    assert_eq!(other.resend(id, again()).await.unwrap().as_deref(), Some("desk"));
+    assert_eq!(other.resend(id, again()).await.unwrap(), None);
+    let claimed = claim(store, at(5)).await.remove(0);
+    assert_eq!((claimed.attempts.len(), claimed.tries().count()), (1, 0));
+    begin_at(store, &claimed, at(6)).await;
+    assert!(
+        store.finish(claimed.hold, End { state: State::Deferred, due: Some(at(9)), ..end("not_sent") }).await.unwrap()
+    );
+    let claimed = claim(store, at(9)).await.remove(0);
+    assert_eq!((claimed.attempts.len(), claimed.tries().count()), (2, 1));
+    assert_eq!(claimed.tries().next().unwrap().at, at(6));
+    assert_eq!(store.status(id).await.unwrap().unwrap().history.len(), 2);
 }
 
 fn up_to(moment: Timestamp, person: u32, state: DeliveryState) -> Delivery {

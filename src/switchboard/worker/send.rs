@@ -409,7 +409,7 @@ impl Switchboard {
         held(token.limit).report(&message.to, sent, mono, now);
         let (id, failed, info) = (claimed.hold.id, sent.as_ref().err(), supplier.channel.info());
         let verdict = held(token.standing).report(id, info, token.is_probe, begun, failed, (mono, now));
-        let tries = || claimed.attempts.iter().filter(|attempt| !attempt.suspended);
+        let tries = || claimed.tries().filter(|attempt| !attempt.suspended);
         // One that began while the clock was ahead says nothing of how long ago that was.
         let began = tries().map(|attempt| attempt.at).filter(|at| *at <= now).min();
         let after = After {

@@ -142,6 +142,10 @@ impl Tx for Session {
         Ok(row.filter(|row| matches!(row.state, State::Claimed | State::Sending)))
     }
 
+    async fn set_earlier(&self, id: i64) -> Result<(), Fault> {
+        self.put("UPDATE civic_messaging.message SET earlier = attempts WHERE id = $1", &[&id]).await
+    }
+
     async fn set_off(&self, id: i64, off: &PutOff) -> Result<(), Fault> {
         let set = "UPDATE civic_messaging.message
              SET state = 'deferred', due = $2, wait = 0, reason = $3, planned = $4, lease = NULL, head = FALSE

@@ -251,6 +251,10 @@ impl Tx for Db<'_> {
         done(self.row(of, (hold.id.0, hold.fence), message_row))
     }
 
+    fn set_earlier(&self, id: i64) -> Done<()> {
+        self.put("UPDATE message SET earlier = attempts WHERE id = ?1", (id,))
+    }
+
     fn set_off(&self, id: i64, off: &PutOff) -> Done<()> {
         let set = "UPDATE message SET state = 'deferred', due = ?2, wait = 0, reason = ?3, planned = ?4, head = 0
              WHERE id = ?1";
