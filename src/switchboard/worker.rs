@@ -118,7 +118,10 @@ impl Switchboard {
                     elsewhere = inner.store.0.rung(Bell::ToSend);
                     news = true;
                 }
-                () = &mut look => news = true,
+                () = &mut look => {
+                    look = inner.clock.sleep(LOOK);
+                    news = true;
+                }
             }
         }
         drop(stop_fetching);
