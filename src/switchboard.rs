@@ -431,7 +431,7 @@ impl Switchboard {
         let settle = Settle { state, due, reason: Some(reason.to_owned()), from, now };
         let settled = if resolution == Resolution::Send {
             let line = self.0.store.0.resend(id, settle).await?;
-            self.has_settled(id, line, state, Some(reason))
+            self.has_settled(id, line.as_deref(), state, Some(reason))
         } else {
             self.settled(id, settle).await?
         };
@@ -442,11 +442,11 @@ impl Switchboard {
     async fn settled(&self, id: Id, settle: Settle) -> Result<bool> {
         let (state, reason) = (settle.state, settle.reason.clone());
         let line = self.0.store.0.settle(id, settle).await?;
-        Ok(self.has_settled(id, line, state, reason.as_deref()))
+        Ok(self.has_settled(id, line.as_deref(), state, reason.as_deref()))
     }
 
-    fn has_settled(&self, id: Id, line: Option<String>, state: State, reason: Option<&str>) -> bool {
-        if let Some(line) = &line {
+    fn has_settled(&self, id: Id, line: Option<&str>, state: State, reason: Option<&str>) -> bool {
+        if let Some(line) = line {
             self.0.stands(line, Some(id), state, reason, None);
         }
         self.0.to_read.ring_all();
