@@ -46,7 +46,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -141,6 +141,8 @@ struct Inner {
     /// The workers that run, and whether the last of them has ended.
     running: AtomicUsize,
     stopped: AtomicBool,
+    /// The latest time that a worker of this switchboard has seen, in milliseconds.
+    latest: AtomicI64,
 }
 
 /// Puts a [`Switchboard`] together.
@@ -427,7 +429,13 @@ impl Switchboard {
         if resolution == Resolution::Went {
             self.0.store.0.hold_fallback(id).await?;
         }
-        let settled = self.settled(id, Settle { state, due, reason: Some(reason.to_owned()), from, now }).await?;
+        let settle = Settle { state, due, reason: Some(reason.to_owned()), from, now };
+        let settled = if resolution == Resolution::Send {
+            let line = self.0.store.0.resend(id, settle).await?;
+            self.has_settled(id, line.as_deref(), state, Some(reason))
+        } else {
+            self.settled(id, settle).await?
+        };
         self.0.to_send.notify_one();
         Ok(settled)
     }
@@ -435,11 +443,15 @@ impl Switchboard {
     async fn settled(&self, id: Id, settle: Settle) -> Result<bool> {
         let (state, reason) = (settle.state, settle.reason.clone());
         let line = self.0.store.0.settle(id, settle).await?;
-        if let Some(line) = &line {
-            self.0.stands(line, Some(id), state, reason.as_deref(), None);
+        Ok(self.has_settled(id, line.as_deref(), state, reason.as_deref()))
+    }
+
+    fn has_settled(&self, id: Id, line: Option<&str>, state: State, reason: Option<&str>) -> bool {
+        if let Some(line) = line {
+            self.0.stands(line, Some(id), state, reason, None);
         }
         self.0.to_read.ring_all();
-        Ok(line.is_some())
+        line.is_some()
     }
 }
 
@@ -754,6 +766,7 @@ impl Builder {
             max_in_flight: self.max_in_flight,
             running: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
+            latest: AtomicI64::new(i64::MIN),
         })))
     }
 }

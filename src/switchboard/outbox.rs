@@ -314,7 +314,7 @@ pub enum Resolution {
     Went,
     /// It did not go, and is not to be sent: what goes instead of it, if anything, goes now.
     DidNotGo,
-    /// Send it, at the risk of a second copy.
+    /// Send it, at the risk of a second copy: with as many tries as a new message has, from now on.
     Send,
 }
 
@@ -558,7 +558,7 @@ fn in_doubt(message: &Message, times: u32, now: Timestamp) -> (State, Option<Tim
 
 /// Where a message goes that a worker left behind while it was being sent.
 pub(super) fn left_behind(held: &Claimed, now: Timestamp) -> Settle {
-    let times = u32::try_from(held.attempts.len()).unwrap_or(u32::MAX);
+    let times = u32::try_from(held.tries().count()).unwrap_or(u32::MAX);
     let poison = held.deaths() >= DEATHS_MAX;
     let (state, due) = match &held.message {
         Some(message) if !poison => in_doubt(message, times, now),

@@ -153,7 +153,9 @@ impl Switchboard {
 
 impl Switchboard {
     async fn claim(self, rooms: Rooms) -> Claims {
-        let claimed = self.0.store.0.claim(self.0.clock.now(), self.0.lease, rooms).await;
+        let now = self.0.clock.now();
+        self.0.latest.fetch_max(now.as_millis(), Ordering::AcqRel);
+        let claimed = self.0.store.0.claim(now, self.0.lease, rooms).await;
         told("claim", claimed).unwrap_or_default()
     }
 }

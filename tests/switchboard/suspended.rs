@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use civic_messaging::layer::retry::Schedule;
 use civic_messaging::switchboard::{Id, Line, Resolution, State, Switchboard};
 use civic_messaging::{
     Accepted, Channel, Clock, Error, ErrorKind, Health, Message, Mock, Outcome, Purpose, Result, Scope, SystemClock,
@@ -12,6 +13,7 @@ use civic_messaging::{
 };
 use tokio::task::JoinHandle;
 
+use super::Ahead;
 use super::desk::{Desk, memory, text};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -237,6 +239,27 @@ async fn rejected_message_is_sent_on_demand() {
     assert!(desk.switchboard.settle(id, Resolution::Send).await.unwrap());
     desk.until(id, &[State::Accepted]).await;
     assert!(!desk.switchboard.settle(id, Resolution::Send).await.unwrap(), "it has gone");
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn message_sent_again_is_tried_as_often_as_a_new_one() {
+    let (mock, clock) = (Mock::sms(), Ahead::default());
+    let schedule = Schedule::default().with_attempts(2).unwrap();
+    let builder = Switchboard::builder(memory().await).clock(clock.clone()).schedule(schedule);
+    let desk = Desk::of(builder, [Line::new("desk").channel(mock.clone())]);
+    for _ in 0..3 {
+        mock.will_fail(Error::new(ErrorKind::Unavailable, "busy").with_retry(true, None));
+    }
+    let id = desk.switchboard.send("desk", text(1, "Hello")).await.unwrap();
+    desk.until(id, &[State::Deferred]).await;
+    clock.goes_on(Duration::from_secs(30));
+    desk.until(id, &[State::Parked]).await;
+    assert!(desk.switchboard.settle(id, Resolution::Send).await.unwrap());
+    let status = desk.until(id, &[State::Deferred, State::Parked]).await;
+    assert_eq!((status.state, status.attempts, status.history.len()), (State::Deferred, 3, 3));
+    clock.goes_on(Duration::from_secs(30));
+    assert_eq!(desk.until(id, &[State::Accepted]).await.attempts, 4);
     desk.close().await;
 }
 

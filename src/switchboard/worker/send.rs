@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::SemaphorePermit;
 
 use super::super::outbox::{After, EXPIRED, State, ToAsk};
-use super::super::record::{Attempt, Claimed, End, OPTED_OUT, PutOff, Ruling, Settle};
+use super::super::record::{Attempt, Claimed, End, NOT_DECIDED, OPTED_OUT, PutOff, Ruling, Settle};
 use super::super::suspension::{Standing, Verdict};
 use super::super::{Account, Line, Switchboard, account, account_id, held};
 use super::{DAMAGED, contained, told};
@@ -282,9 +282,10 @@ impl Switchboard {
             Err(Stays::Ruled(Box::new(Ruling { decision, reason, settle })))
         };
         let decided = self.0.decide(&claimed.line, message, now).await;
+        let defers = if decided.is_err() { NOT_DECIDED } else { "defer" };
         match self.counted(claimed, decided, now)? {
             Decision::Allow => Ok(()),
-            Decision::Defer { until, reason } => ruled("defer", State::Deferred, Some(until), reason),
+            Decision::Defer { until, reason } => ruled(defers, State::Deferred, Some(until), reason),
             Decision::Refuse(reason) => {
                 let doubted = claimed.attempts.iter().any(|attempt| attempt.doubted);
                 let state = if doubted { State::Parked } else { State::Refused };
@@ -418,12 +419,14 @@ impl Switchboard {
         let (id, failed, info) = (claimed.hold.id, sent.as_ref().err(), supplier.channel.info());
         let pause = held(token.limit).paused_until().saturating_sub(mono);
         let verdict = held(token.standing).report(id, info, token.is_probe, begun, failed, (mono, now));
-        let tries = || claimed.attempts.iter().filter(|attempt| !attempt.suspended);
+        let tries = || claimed.tries().filter(|attempt| !attempt.suspended);
+        // One that began while the clock was ahead says nothing of how long ago that was.
+        let began = tries().map(|attempt| attempt.at).filter(|at| *at <= now).min();
         let after = After {
             message,
             schedule: &inner.schedule,
             times: u32::try_from(tries().count()).unwrap_or(u32::MAX).saturating_add(1),
-            began: tries().next().map_or(now, |attempt| attempt.at),
+            began: began.unwrap_or(now),
             another: supplier.to_ask.another(),
             later: supplier.to_ask.later(),
             now,

@@ -213,7 +213,7 @@ pub(super) async fn requeue_lapsed(db: &Session, now: Timestamp) -> Result<u64, 
     let lock = "SELECT pg_advisory_xact_lock(conversation) FROM (
              SELECT DISTINCT unnest($1::bigint[]) AS conversation ORDER BY conversation) AS all_of";
     db.rows(lock, &[&of]).await?;
-    let requeue = "UPDATE civic_messaging.message SET state = 'queued', due = $1, lease = NULL, head = FALSE
+    let requeue = "UPDATE civic_messaging.message SET state = 'queued', due = $1, wait = 0, lease = NULL, head = FALSE
          WHERE id IN (SELECT id FROM civic_messaging.message
                       WHERE id = ANY ($2) AND state = 'claimed' AND lease <= $1 FOR UPDATE SKIP LOCKED)";
     let queued = db.change(requeue, &[&now.as_millis(), &ids]).await?;
@@ -233,14 +233,16 @@ pub(super) async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claime
          FROM civic_messaging.message AS m WHERE m.id = ANY ($1) ORDER BY array_position($1, m.id)";
     let tries =
         "SELECT gateway, account, begun, message, outcome IS NOT DISTINCT FROM 'unknown', passing, ended IS NULL,
-                outcome IS NOT DISTINCT FROM 'suspended', bound, reference
+                outcome IS NOT DISTINCT FROM 'suspended', bound, reference,
+                n <= (SELECT earlier FROM civic_messaging.message WHERE id = message)
          FROM civic_messaging.attempt WHERE message = ANY ($1) ORDER BY message, n";
     let mut attempts = HashMap::<i64, Vec<Attempt>>::new();
     for of in db.rows(tries, &[&ids]).await? {
         let (gateway, account, at) = (of.try_get(0)?, of.try_get(1)?, moment(&of, 2)?);
         let (doubted, passing, died) = (of.try_get(4)?, of.try_get(5)?, of.try_get(6)?);
         let (suspended, bound, reference) = (of.try_get(7)?, of.try_get(8)?, of.try_get(9)?);
-        let attempt = Attempt { gateway, account, at, reference, doubted, passing, died, suspended, bound };
+        let earlier = of.try_get(10)?;
+        let attempt = Attempt { gateway, account, at, reference, doubted, passing, died, suspended, bound, earlier };
         attempts.entry(of.try_get(3)?).or_default().push(attempt);
     }
     let mut claimed = Vec::with_capacity(ids.len());
