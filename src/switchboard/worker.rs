@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::Switchboard;
-use super::lanes::{Claims, Rooms};
 use super::engine::Bell;
+use super::lanes::{Claims, Rooms};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::layer::telemetry;

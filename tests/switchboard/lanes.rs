@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use civic_messaging::switchboard::{Id, Line, State, Store, Switchboard};
 use civic_messaging::{
-    Accepted, Channel, Clock, Content, Error, ErrorKind, Info, Message, Mock, OnUnknown, Outcome, Purpose, Rate, Result,
-    SystemClock, VirtualClock, webhook,
+    Accepted, Channel, Clock, Content, Error, ErrorKind, Info, Message, Mock, OnUnknown, Outcome, Purpose, Rate,
+    Result, SystemClock, VirtualClock, webhook,
 };
 
 use super::desk::{Desk, memory, text};
