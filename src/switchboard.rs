@@ -46,7 +46,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -141,6 +141,8 @@ struct Inner {
     /// The workers that run, and whether the last of them has ended.
     running: AtomicUsize,
     stopped: AtomicBool,
+    /// The latest time that a worker of this switchboard has seen, in milliseconds.
+    latest: AtomicI64,
 }
 
 /// Puts a [`Switchboard`] together.
@@ -350,7 +352,7 @@ impl Switchboard {
     /// # Errors
     /// [`ErrorKind::Unavailable`] when the store does not work.
     pub async fn status(&self, id: Id) -> Result<Option<Status>> {
-        self.0.store.0.status(id).await
+        Ok(self.0.store.0.status(id).await?.map(|status| self.0.explained(status)))
     }
 
     /// The messages of a line that stand there, the oldest first, `most` of them after one: what is
@@ -361,7 +363,8 @@ impl Switchboard {
     /// [`status`](Self::status).
     pub async fn standing(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>> {
         self.0.known(line).await?;
-        self.0.store.0.standing(line, state, after, most).await
+        let all = self.0.store.0.standing(line, state, after, most).await?;
+        Ok(all.into_iter().map(|status| self.0.explained(status)).collect())
     }
 
     /// What was said on a line with a person, the newest first: the `most` entries before an entry, or the last ones.
@@ -426,7 +429,13 @@ impl Switchboard {
         if resolution == Resolution::Went {
             self.0.store.0.hold_fallback(id).await?;
         }
-        let settled = self.settled(id, Settle { state, due, reason: Some(reason.to_owned()), from, now }).await?;
+        let settle = Settle { state, due, reason: Some(reason.to_owned()), from, now };
+        let settled = if resolution == Resolution::Send {
+            let line = self.0.store.0.resend(id, settle).await?;
+            self.has_settled(id, line.as_deref(), state, Some(reason))
+        } else {
+            self.settled(id, settle).await?
+        };
         self.0.to_send.notify_one();
         Ok(settled)
     }
@@ -434,11 +443,15 @@ impl Switchboard {
     async fn settled(&self, id: Id, settle: Settle) -> Result<bool> {
         let (state, reason) = (settle.state, settle.reason.clone());
         let line = self.0.store.0.settle(id, settle).await?;
-        if let Some(line) = &line {
-            self.0.stands(line, Some(id), state, reason.as_deref(), None);
+        Ok(self.has_settled(id, line.as_deref(), state, reason.as_deref()))
+    }
+
+    fn has_settled(&self, id: Id, line: Option<&str>, state: State, reason: Option<&str>) -> bool {
+        if let Some(line) = line {
+            self.0.stands(line, Some(id), state, reason, None);
         }
         self.0.to_read.ring_all();
-        Ok(line.is_some())
+        line.is_some()
     }
 }
 
@@ -475,6 +488,17 @@ impl Inner {
         // Without a channel there is nobody to fetch from.
         let fetch = self.media.is_some() && line.is_some();
         Incoming { line, event, fetch }
+    }
+
+    /// Adds to a message that waits why its accounts send nothing, as far as this worker knows.
+    fn explained(&self, mut status: Status) -> Status {
+        let waits = matches!(status.state, State::Queued | State::Deferred) && status.reason.is_none();
+        if let (true, Some(to), Some(line)) = (waits, &status.recipient, self.lines.get(&status.line)) {
+            let suspended = |info| held(self.standings.get(&account(info))?).suspension().cloned();
+            let all: Option<Vec<_>> = line.suppliers(to).into_iter().map(|channel| suspended(channel.info())).collect();
+            status.reason = all.and_then(|all| all.into_iter().next()).map(|one| outbox::suspended(&one.reason));
+        }
+        status
     }
 
     /// Tells that a message stands somewhere else now: one without a number was not taken.
@@ -532,6 +556,11 @@ type Account = [String; 3];
 
 fn account(info: &Info) -> Account {
     [info.gateway.to_owned(), info.medium.as_str().to_owned(), info.account.as_str().to_owned()]
+}
+
+/// An account as the store names it.
+fn account_id(account: &Account) -> String {
+    account.join("/")
 }
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -737,6 +766,7 @@ impl Builder {
             max_in_flight: self.max_in_flight,
             running: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
+            latest: AtomicI64::new(i64::MIN),
         })))
     }
 }

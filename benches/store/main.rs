@@ -19,9 +19,11 @@ mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
 mod cycle;
+mod growth;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod rate;
 mod taking;
 
 fn main() {
@@ -41,6 +43,12 @@ fn main() {
     #[cfg(feature = "postgres")]
     if picks("postgres") {
         postgres::measure(&runtime);
+    }
+    if picked.as_deref() == Some("rate") {
+        rate::measure(&runtime);
+    }
+    if picked.as_deref() == Some("growth") {
+        growth::measure(&runtime);
     }
     if picks("memory") {
         memory::measure();

@@ -210,6 +210,33 @@ pub(crate) mod switchboard {
         _ = messages;
     }
 
+    /// The clock was set back.
+    pub(crate) fn clock_went_back(by: Duration) {
+        #[cfg(feature = "tracing")]
+        tracing::warn!(
+            target: TARGET,
+            { civic.seconds = by.as_secs() },
+            "the clock was set back: waits and leases that began before are bounded"
+        );
+        _ = by;
+    }
+
+    /// What began while the clock was ahead waits no longer than it was to, from now on.
+    pub(crate) fn waits_bounded(messages: u64, events: u64, files: u64, implausible: u64) {
+        #[cfg(feature = "tracing")]
+        tracing::warn!(
+            target: TARGET,
+            {
+                civic.messages = messages,
+                civic.events = events,
+                civic.files = files,
+                civic.implausible = implausible,
+            },
+            "waits bounded after the clock was set back; implausible ones are due in more than a year"
+        );
+        _ = (messages, events, files, implausible);
+    }
+
     /// A webhook was not taken in.
     pub(crate) fn refused(route: &str, error: &Error) {
         #[cfg(feature = "tracing")]

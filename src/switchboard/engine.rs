@@ -13,8 +13,8 @@ use super::file::File;
 use super::lanes::{Claims, Rooms};
 use super::outbox::{Id, State, Status};
 use super::record::{
-    Answers, Attempt, Claimed, ClaimedFile, End, Enqueued, EventFilter, FallbackRow, Fell, Fetched, FileHold, Handed,
-    Hold, Incoming, New, PutOff, Recovered, Ruling, Settle, Wait,
+    Answers, Attempt, Bounded, Claimed, ClaimedFile, End, Enqueued, EventFilter, FallbackRow, Fell, Fetched, FileHold,
+    Handed, Hold, Incoming, Leases, New, PutOff, Recovered, Reserved, Ruling, Settle, Unbounded, Wait,
 };
 use super::watch::Stats;
 use crate::channel::Cursor;
@@ -40,6 +40,22 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// and one of each lane whose line no program serves.
     async fn claim(&self, now: Timestamp, lease: Duration, rooms: Rooms) -> Result<Claims>;
 
+    /// Notes that an account sends nothing before a time: its gateway said so.
+    async fn pause(&self, account: String, until: Timestamp) -> Result<()>;
+
+    /// The accounts that send nothing before a time.
+    async fn pauses(&self, now: Timestamp) -> Result<Vec<(String, Timestamp)>>;
+
+    /// Returns `true` if several workers send by one account, and so share its rate: see [`reserve`](Self::reserve).
+    fn shares_rates(&self) -> bool {
+        false
+    }
+
+    /// Reserves tokens of an account that has one each so long.
+    async fn reserve(&self, _account: String, _interval: Duration, count: u32, now: Timestamp) -> Result<Reserved> {
+        Ok(Reserved { from: now, count })
+    }
+
     /// Notes that a message is nothing to this program, and why, and returns since when.
     async fn strange_since(&self, id: Id, why: Reason, now: Timestamp) -> Result<Timestamp>;
 
@@ -52,6 +68,9 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// Notes what the policy said of a claimed message when it was not yes, and puts it off or ends it. False: the claim
     /// was another's by then.
     async fn ruled(&self, hold: Hold, ruling: Ruling) -> Result<bool>;
+
+    /// Ends messages that wait and whose `not_after` has passed, and returns them with their lines and states.
+    async fn expire(&self, now: Timestamp, most: u32) -> Result<Vec<(Id, String, State)>>;
 
     /// The messages whose fallbacks are to be looked at now.
     async fn falling(&self, now: Timestamp) -> Result<Vec<FallbackRow>>;
@@ -86,6 +105,9 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
 
     /// Puts a message into another state, and gives its line. None: it did not stand where it is settled from.
     async fn settle(&self, id: Id, settled: Settle) -> Result<Option<String>>;
+
+    /// The same for a message that a person has sent again: with tries of its own.
+    async fn resend(&self, id: Id, settled: Settle) -> Result<Option<String>>;
 
     /// Takes events in, and where to go on polling; those that are there already are left out. How many were new.
     async fn take_in(&self, events: Vec<Incoming>, cursor: Option<(String, Cursor)>, now: Timestamp) -> Result<usize>;
@@ -133,6 +155,16 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
 
     /// Notes that a worker of these lines is at work still.
     async fn attend(&self, lines: Vec<String>, now: Timestamp) -> Result<()>;
+
+    /// Notes the time that a worker sees, `latest` being the latest one that it has seen. Returns by how much the clock has
+    /// gone back, if it has: then the waits are to be bounded, and the time to be noted anew.
+    async fn clock_went_back(&self, now: Timestamp, latest: Timestamp) -> Result<Option<Duration>>;
+
+    /// Bounds waits and leases by their own length from now on, a part at a time, and returns the next part.
+    async fn bound(&self, part: Unbounded, now: Timestamp, leases: Leases) -> Result<(Option<Unbounded>, Bounded)>;
+
+    /// Notes the time that a worker sees, once the waits are bounded.
+    async fn note_time(&self, now: Timestamp) -> Result<()>;
 
     /// How long a message has been due, and its line without a worker. None: it does not wait for one.
     async fn wait(&self, id: Id, now: Timestamp) -> Result<Option<Wait>>;

@@ -159,6 +159,11 @@ impl Fallback {
         self.within_ms.map_or(ON_FAILURE, |within| due.plus(Duration::from_millis(within)))
     }
 
+    /// The latest time at which it is looked at again, where its message is due by now.
+    pub(super) fn bound(&self, now: Timestamp) -> Timestamp {
+        self.within_ms.map_or(now.plus(FALLBACK_WAIT), |within| now.plus(Duration::from_millis(within)))
+    }
+
     /// What is to be done now that the time is up, or that the first message is known not to arrive: all that this and
     /// [`after`](Self::after) depend on is in the table of docs/fallback.md, which is made of them.
     pub(super) fn falls(&self, first: &First) -> Falls {

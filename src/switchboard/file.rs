@@ -26,7 +26,7 @@ const AT_ONCE: usize = 8;
 const LONGEST: Duration = Duration::from_secs(120);
 
 /// How long a claim holds: longer than any fetch takes.
-const LEASE: Duration = Duration::from_secs(130);
+pub(super) const LEASE: Duration = Duration::from_secs(130);
 
 /// How often a file is claimed, at most: one that takes the process with it each time is not fetched for ever.
 const CLAIMS_MAX: i32 = 24;
@@ -35,7 +35,7 @@ const CLAIMS_MAX: i32 = 24;
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a file has to be forgotten in, and how long that may take before it is tried again.
-const REMOVAL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(60));
+pub(super) const REMOVAL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(60));
 
 /// What became of a file of a resident's message.
 ///

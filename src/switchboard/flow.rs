@@ -6,11 +6,12 @@ use std::future::{self, Future};
 use std::time::Duration;
 
 use super::fallback::{Answer, Falls};
-use super::outbox::{self, Id, Settled, State, Status};
+use super::outbox::{self, EXPIRED, Id, Settled, State, Status};
 use super::record::{
-    ABANDONED, AFTER_REMOVAL, Answers, Claimed, DeliveryRow, EVENT_ATTEMPTS, End, Enqueued, EventFilter, EventRow,
-    FALLBACK_RESTORED, FELL_BACK, FallbackRow, Fell, Fetched, FileHold, FileRow, Handed, Hold, Incoming, LinkRow,
-    Looked, MessageRow, New, OPTED_OUT, PutOff, Receipt, Ruling, STRANGE, Settle, TOLD, What, Written, link_of,
+    ABANDONED, AFTER_REMOVAL, Answers, BOUNDED_MAX, Bounded, CLOCK_NOTED, CLOCK_TOLERANCE, Claimed, DeliveryRow,
+    EVENT_ATTEMPTS, End, Enqueued, EventFilter, EventRow, EventWait, FALLBACK_RESTORED, FELL_BACK, FallbackRow, Fell,
+    Fetched, FileHold, FileRow, Handed, Hold, Incoming, Leases, LinkRow, Looked, Mark, MessageRow, MessageWait,
+    NOT_DECIDED, New, OPTED_OUT, PutOff, Receipt, Ruling, STRANGE, Settle, TOLD, Unbounded, What, Written, link_of,
     opt_out_from, opt_out_of, opted_out, person_of, rung_of, told_by,
 };
 use crate::address::Address;
@@ -60,16 +61,21 @@ pub(super) trait Tx {
     /// The message that this claim is of: on its way by it, or still to go.
     fn held(&self, hold: Hold) -> impl Statement<Option<MessageRow>, Self::Error>;
 
-    /// Puts a message into another state: `planned` outside the order of its conversation, and as no head in any case.
+    /// Puts a message into another state: `planned` outside the order of its conversation, and as no head in any case; with
+    /// the length of its wait, unless its time was named.
     fn set_state(
         &self,
         id: i64,
         delivery: Option<&str>,
         planned: bool,
+        wait: Option<Duration>,
         settled: &Settle,
     ) -> impl Statement<(), Self::Error>;
 
-    /// Puts a message off, as no head.
+    /// Lets the attempts of a message so far count as tries no more.
+    fn set_earlier(&self, id: i64) -> impl Statement<(), Self::Error>;
+
+    /// Puts a message off, as no head. Its wait has no length of its own: it is decided about anew at any time.
     fn set_off(&self, id: i64, off: &PutOff) -> impl Statement<(), Self::Error>;
 
     /// Makes the first message in the order of this one's conversation its head, and no other. What is on its way, or may
@@ -101,6 +107,9 @@ pub(super) trait Tx {
     /// Returns `true` if an attempt of a message may have gone.
     fn has_unknown_attempt(&self, id: i64) -> impl Statement<bool, Self::Error>;
 
+    /// The messages that wait and whose `not_after` has passed.
+    fn expired(&self, now: Timestamp, most: u32) -> impl Statement<Vec<i64>, Self::Error>;
+
     /// Writes down what the policy said of a message when it was not yes.
     fn insert_decision(&self, id: i64, decision: &str, why: &Reason, at: Timestamp) -> impl Statement<(), Self::Error>;
 
@@ -126,14 +135,24 @@ pub(super) trait Tx {
     /// The message that a delivery is of: by its id, its reference or its key.
     fn message_of_delivery(&self, of: &DeliveryRow<'_>) -> impl Statement<Option<i64>, Self::Error>;
 
-    /// The messages that a gateway accepted for a person by attempts that began until then.
-    fn accepted_until(
+    /// Moves the mark of a conversation on, and never back.
+    fn set_mark(
         &self,
-        line: Option<&str>,
+        line: &str,
         person: &str,
         of: &DeliveryRow<'_>,
-        at: Timestamp,
-    ) -> impl Statement<Vec<i64>, Self::Error>;
+        mark: Mark,
+        now: Timestamp,
+    ) -> impl Statement<(), Self::Error>;
+
+    /// Drops the fallbacks of the messages that a gateway accepted for a person by attempts that began until then.
+    fn drop_arrived(
+        &self,
+        line: &str,
+        person: &str,
+        of: &DeliveryRow<'_>,
+        until: Timestamp,
+    ) -> impl Statement<(), Self::Error>;
 
     /// Keeps a delivery whose message is not known yet.
     fn insert_early(&self, of: &DeliveryRow<'_>, receipt: &str, at: Timestamp) -> impl Statement<(), Self::Error>;
@@ -216,6 +235,30 @@ pub(super) trait Tx {
     /// Sets when a fallback is looked at again, or drops it, and counts whether its gateway was asked.
     fn set_fallback(&self, id: i64, again: Option<Timestamp>, asked: bool) -> impl Statement<(), Self::Error>;
 
+    /// The latest time that a worker has seen.
+    fn seen(&self) -> impl Statement<Option<Timestamp>, Self::Error>;
+
+    /// Notes the time that a worker sees.
+    fn set_seen(&self, now: Timestamp) -> impl Statement<(), Self::Error>;
+
+    /// What the next messages wait for, after one: so many at most.
+    fn message_waits(&self, after: i64, most: u32) -> impl Statement<Vec<MessageWait>, Self::Error>;
+
+    /// Bounds the waits of a message, unless they have changed since they were read.
+    fn set_message_wait(&self, before: &MessageWait, after: &MessageWait) -> impl Statement<bool, Self::Error>;
+
+    /// Until when the next events are held that nobody has acknowledged, after one: so many at most.
+    fn event_waits(&self, after: i64, most: u32) -> impl Statement<Vec<EventWait>, Self::Error>;
+
+    /// Bounds the wait of an event, unless that has changed since it was read.
+    fn set_event_wait(&self, before: EventWait, until: Timestamp) -> impl Statement<bool, Self::Error>;
+
+    /// Bounds the waits of files, and returns how many: those of which a fetch failed are fetched anew.
+    fn bound_files(&self, now: Timestamp, leases: Leases) -> impl Statement<u64, Self::Error>;
+
+    /// Bounds when workers were seen.
+    fn bound_attended(&self, now: Timestamp) -> impl Statement<(), Self::Error>;
+
     /// Returns `true` if a file is being removed. Nobody begins to, from now on.
     fn is_removing(&self, file: &Digest) -> impl Statement<bool, Self::Error>;
 
@@ -268,11 +311,30 @@ pub(super) async fn put_off<T: Tx>(tx: &T, hold: Hold, off: &PutOff) -> Result<b
     Ok(true)
 }
 
+/// Ends messages that wait and whose `not_after` has passed: for a person to see to where one may have gone before.
+pub(super) async fn expire<T: Tx>(
+    tx: &T,
+    before: Timestamp,
+    most: u32,
+    now: Timestamp,
+) -> Result<Vec<(Id, String, State)>, T::Error> {
+    let mut ended = Vec::new();
+    for id in tx.expired(before, most).await? {
+        let state = if tx.has_unknown_attempt(id).await? { State::Parked } else { State::Expired };
+        let (reason, from) = (Some(EXPIRED.to_owned()), &[State::Queued, State::Deferred]);
+        if let Some(line) = settle(tx, id, &Settle { state, due: None, reason, from, now }).await? {
+            ended.push((Id(id), line, state));
+        }
+    }
+    Ok(ended)
+}
+
 /// Notes that a message is nothing to this program, and returns since when.
 pub(super) async fn strange_since<T: Tx>(tx: &T, id: i64, why: &Reason, now: Timestamp) -> Result<Timestamp, T::Error> {
     match tx.decided_since(id, STRANGE, why).await? {
-        Some(since) => Ok(since),
-        None => tx.insert_decision(id, STRANGE, why, now).await.map(|()| now),
+        // Or else the clock was ahead then.
+        Some(since) if since <= now => Ok(since),
+        _ => tx.insert_decision(id, STRANGE, why, now).await.map(|()| now),
     }
 }
 
@@ -282,7 +344,8 @@ pub(super) async fn ruled<T: Tx>(tx: &T, hold: Hold, ruling: &Ruling) -> Result<
         return Ok(false);
     }
     tx.insert_decision(hold.id.0, ruling.decision, &ruling.reason, ruling.settle.now).await?;
-    settle(tx, hold.id.0, &ruling.settle).await.map(|line| line.is_some())
+    let wait = ruling.settle.wait().filter(|_| ruling.decision == NOT_DECIDED);
+    settle_after(tx, hold.id.0, wait, &ruling.settle).await.map(|line| line.is_some())
 }
 
 /// Writes down how an attempt ended, and settles what came in before.
@@ -303,7 +366,7 @@ pub(super) async fn finish<T: Tx>(tx: &T, hold: Hold, end: &End) -> Result<bool,
     };
     let from = &[State::Claimed, State::Sending];
     let settled = Settle { state: end.state, due: end.due, reason: end.reason.clone(), from, now: end.now };
-    transition(tx, id, &line, delivery.as_deref(), false, &settled).await?;
+    transition(tx, id, &line, delivery.as_deref(), (false, settled.wait()), &settled).await?;
     if end.kind == ErrorKind::OptedOut.as_str() {
         opt_out_by_message(tx, id, end.now).await?;
     }
@@ -324,13 +387,33 @@ pub(super) async fn left_behind<T: Tx>(tx: &T, message: &Claimed, now: Timestamp
 
 /// Puts a message into another state, and tells the line where that is an end: which line it is.
 pub(super) async fn settle<T: Tx>(tx: &T, id: i64, settled: &Settle) -> Result<Option<String>, T::Error> {
+    // What is put off so was put off by the policy, which named the time.
+    settle_after(tx, id, settled.wait().filter(|_| settled.state != State::Deferred), settled).await
+}
+
+/// The same for a message that a person has sent again: with tries of its own.
+pub(super) async fn resend<T: Tx>(tx: &T, id: i64, settled: &Settle) -> Result<Option<String>, T::Error> {
+    let line = settle(tx, id, settled).await?;
+    if line.is_some() {
+        tx.set_earlier(id).await?;
+    }
+    Ok(line)
+}
+
+/// The same for a message whose wait has this length.
+async fn settle_after<T: Tx>(
+    tx: &T,
+    id: i64,
+    wait: Option<Duration>,
+    settled: &Settle,
+) -> Result<Option<String>, T::Error> {
     let Some(MessageRow { line, state, delivery, .. }) = tx.message(id, None).await? else { return Ok(None) };
     if !settled.from.contains(&state) {
         return Ok(None);
     }
     // Only what was ruled waits for its time outside the order of its conversation.
     let planned = settled.state == State::Deferred;
-    transition(tx, id, &line, delivery.as_deref(), planned, settled).await?;
+    transition(tx, id, &line, delivery.as_deref(), (planned, wait), settled).await?;
     Ok(Some(line))
 }
 
@@ -340,10 +423,10 @@ async fn transition<T: Tx>(
     id: i64,
     line: &str,
     delivery: Option<&str>,
-    planned: bool,
+    (planned, wait): (bool, Option<Duration>),
     settled: &Settle,
 ) -> Result<(), T::Error> {
-    tx.set_state(id, delivery, planned, settled).await?;
+    tx.set_state(id, delivery, planned, wait, settled).await?;
     tx.lead(id).await?;
     if settled.state.is_settled() {
         let body = Settled::new(Id(id), settled.state, settled.reason.clone());
@@ -518,12 +601,14 @@ async fn deliver<T: Tx>(tx: &T, line: Option<&str>, delivery: &Delivery, now: Ti
     };
     let of = DeliveryRow { gateway, account, id, key };
     if let DeliveryOf::UpTo { at, .. } = &delivery.of {
-        let Some(person) = told_by(delivery) else { return Ok(()) };
-        // What may have gone is left as it is: that all before was read does not say that this went.
-        for message in tx.accepted_until(line, person.expose(), &of, *at).await? {
-            raise(tx, message, delivery.state, now).await?;
-        }
-        return Ok(());
+        // What has not been sent yet cannot have been read, whatever a gateway's clock says.
+        let until = (*at).min(now);
+        let (Some(line), Some(person), Some(mark)) = (line, told_by(delivery), Mark::of(delivery.state, until)) else {
+            return Ok(());
+        };
+        // It counts for messages that were accepted: that all before was read does not say that one in doubt went.
+        tx.set_mark(line, person.expose(), &of, mark, now).await?;
+        return tx.drop_arrived(line, person.expose(), &of, until).await;
     }
     let receipt = Receipt::by(delivery);
     let Some(message) = tx.message_of_delivery(&of).await? else {
@@ -634,6 +719,70 @@ async fn end_opted_out<T: Tx>(tx: &T, id: i64, now: Timestamp) -> Result<(), T::
     let doubted = tx.has_unknown_attempt(id).await?;
     settle(tx, id, &opted_out(doubted, now)).await?;
     tx.set_fallback(id, None, false).await
+}
+
+/// Notes the time that a worker sees, `latest` being the latest one that it has seen. Returns by how much the clock has gone
+/// back, if it has: then the time is noted by [`Tx::set_seen`], once the waits are bounded.
+pub(super) async fn went_back<T: Tx>(tx: &T, now: Timestamp, latest: Timestamp) -> Result<Option<Duration>, T::Error> {
+    let seen = tx.seen().await?;
+    let back = seen.map_or(latest, |seen| seen.max(latest)).since(now);
+    if back > CLOCK_TOLERANCE {
+        return Ok(Some(back));
+    }
+    if seen.is_none_or(|seen| now >= seen.plus(CLOCK_NOTED)) {
+        tx.set_seen(now).await?;
+    }
+    Ok(None)
+}
+
+/// Bounds waits and leases that began while the clock was ahead by their own length from now on: a part at a time. Returns
+/// the next part.
+pub(super) async fn bound<T: Tx>(
+    tx: &T,
+    part: Unbounded,
+    now: Timestamp,
+    leases: Leases,
+) -> Result<(Option<Unbounded>, Bounded), T::Error> {
+    let mut bounded = Bounded::default();
+    let next = match part {
+        Unbounded::Messages(after) => {
+            let waits = tx.message_waits(after, BOUNDED_MAX).await?;
+            for before in &waits {
+                let after = before.bounded(now, leases.message);
+                bounded.implausible += u64::from(after.is_implausible(now));
+                if after == *before {
+                    continue;
+                }
+                let leaves = after.planned != before.planned;
+                if leaves {
+                    // The order of its conversation changes.
+                    tx.message(before.id, None).await?;
+                }
+                let is_bounded = tx.set_message_wait(before, &after).await?;
+                if is_bounded && leaves {
+                    tx.lead(before.id).await?;
+                }
+                bounded.messages += u64::from(is_bounded);
+            }
+            waits.last().map_or(Unbounded::Events(i64::MIN), |last| Unbounded::Messages(last.id))
+        }
+        Unbounded::Events(after) => {
+            let waits = tx.event_waits(after, BOUNDED_MAX).await?;
+            for before in &waits {
+                let until = now.plus(before.wait.unwrap_or(leases.event));
+                if before.lease.is_some_and(|lease| lease > until) {
+                    bounded.events += u64::from(tx.set_event_wait(*before, until).await?);
+                }
+            }
+            waits.last().map_or(Unbounded::Rest, |last| Unbounded::Events(last.id))
+        }
+        Unbounded::Rest => {
+            bounded.files = tx.bound_files(now, leases).await?;
+            tx.bound_attended(now).await?;
+            return Ok((None, bounded));
+        }
+    };
+    Ok((Some(next), bounded))
 }
 
 /// Writes down what became of a fetch, and lets the event go once there is nothing to wait for.

@@ -20,7 +20,7 @@ use crate::event::{Event, Inbound};
 use crate::layer::telemetry::switchboard as telemetry;
 
 /// How long an event is held for who took it: then it is handed out again.
-const LEASE: Duration = Duration::from_secs(60);
+pub(super) const LEASE: Duration = Duration::from_secs(60);
 
 /// The events of a line, or of all.
 #[derive(Clone)]

@@ -103,6 +103,10 @@ impl<T> Queue<T> {
         }
     }
 
+    pub(super) fn len(&self) -> u32 {
+        self.classes.iter().map(|queue| u32::try_from(queue.len()).unwrap_or(u32::MAX)).sum()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.classes.iter().all(VecDeque::is_empty)
     }

@@ -49,16 +49,17 @@ pub enum State {
     Accepted,
     /// It was called back before it went.
     Cancelled,
-    /// A worker is about to send it.
+    /// A worker is about to send it. On SQLite, where one worker runs, this is not written down: see
+    /// [`Queued`](Self::Queued).
     Claimed,
-    /// It waits for a later time: its own, the policy's, a limit's, or that of the next try.
+    /// It waits for a later time: its own, the policy's, that of its recipient's rate, or that of the next try.
     Deferred,
     /// Its `not_after` passed before it went.
     Expired,
     /// Nobody knows whether it went, or it failed too often: a person decides, by
     /// [`settle`](super::Switchboard::settle).
     Parked,
-    /// It waits for a worker.
+    /// It waits for a worker, or for the rate of its account.
     Queued,
     /// Our own policy said no.
     Refused,
@@ -313,7 +314,7 @@ pub enum Resolution {
     Went,
     /// It did not go, and is not to be sent: what goes instead of it, if anything, goes now.
     DidNotGo,
-    /// Send it, at the risk of a second copy.
+    /// Send it, at the risk of a second copy: with as many tries as a new message has, from now on.
     Send,
 }
 
@@ -435,6 +436,14 @@ pub(super) const POISON: &str =
 /// How long after a restore it is asked what became of the messages: by then a gateway has filed what it took before.
 pub(super) const RESTORED_LOOK_UP: Duration = Duration::from_secs(600);
 
+/// Why a message ends whose time is over.
+pub(super) const EXPIRED: &str = "its not_after passed before it went";
+
+/// Why a message waits whose account is suspended.
+pub(super) fn suspended(reason: &str) -> String {
+    format!("the account is suspended: {reason}")
+}
+
 impl End {
     /// An end without an attempt.
     pub(super) fn without_attempt(state: State, reason: &str, now: Timestamp) -> Self {
@@ -462,7 +471,7 @@ impl End {
         // One that another gateway takes over does not wait.
         if self.state != State::Queued {
             (self.state, self.due) = (State::Deferred, Some(self.now.plus(wait)));
-            self.reason = self.reason.take().map(|reason| format!("the account is suspended: {reason}"));
+            self.reason = self.reason.take().map(|reason| suspended(&reason));
         }
         self
     }
@@ -549,7 +558,7 @@ fn in_doubt(message: &Message, times: u32, now: Timestamp) -> (State, Option<Tim
 
 /// Where a message goes that a worker left behind while it was being sent.
 pub(super) fn left_behind(held: &Claimed, now: Timestamp) -> Settle {
-    let times = u32::try_from(held.attempts.len()).unwrap_or(u32::MAX);
+    let times = u32::try_from(held.tries().count()).unwrap_or(u32::MAX);
     let poison = held.deaths() >= DEATHS_MAX;
     let (state, due) = match &held.message {
         Some(message) if !poison => in_doubt(message, times, now),

@@ -39,6 +39,11 @@ impl New {
         self.fallback.as_ref().map(|fallback| fallback.due(self.due))
     }
 
+    /// How long it waits, unless the caller or the policy named its time.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        (self.due <= self.now).then_some(Duration::ZERO)
+    }
+
     /// The state that it is taken in.
     pub(super) fn state(&self) -> State {
         if self.due > self.now { State::Deferred } else { State::Queued }
@@ -144,14 +149,16 @@ pub(super) struct Attempt {
     pub(super) suspended: bool,
     /// It may have gone, for a reason with which no other gateway is asked.
     pub(super) bound: bool,
+    /// A person had the message sent again since, so that it does not count as a try.
+    pub(super) earlier: bool,
 }
 
 impl Attempt {
     /// One that begins.
     pub(super) fn new(gateway: &str, account: &str, at: Timestamp) -> Self {
         let (gateway, account) = (gateway.to_owned(), account.to_owned());
-        let (doubted, passing, died, suspended, bound) = (false, false, false, false, false);
-        Self { gateway, account, at, reference: None, doubted, passing, died, suspended, bound }
+        let (doubted, passing, died, suspended, bound, earlier) = (false, false, false, false, false, false);
+        Self { gateway, account, at, reference: None, doubted, passing, died, suspended, bound, earlier }
     }
 
     /// Notes the reference that the gateway gets in place of the key.
@@ -167,6 +174,11 @@ impl Attempt {
 }
 
 impl Claimed {
+    /// The attempts since a person had it sent again, or all.
+    pub(super) fn tries(&self) -> impl Iterator<Item = &Attempt> {
+        self.attempts.iter().filter(|attempt| !attempt.earlier)
+    }
+
     /// How often the process ended while it was being sent.
     pub(super) fn deaths(&self) -> usize {
         self.attempts.iter().filter(|attempt| attempt.died).count()
@@ -212,6 +224,11 @@ pub(super) struct Settle {
 }
 
 impl Settle {
+    /// How long the message waits until it is due.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        self.due.map(|due| due.since(self.now))
+    }
+
     /// When the message is settled, if this settles it.
     pub(super) fn settled(&self) -> Option<Timestamp> {
         self.state.is_settled().then_some(self.now)
@@ -263,6 +280,101 @@ pub(super) struct Wait {
     pub(super) now: Timestamp,
 }
 
+/// How far a clock may go back until the waits that it began are bounded: they last longer by so much at most.
+pub(super) const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
+
+/// How often the latest time is noted.
+pub(super) const CLOCK_NOTED: Duration = Duration::from_secs(20);
+
+/// How far from now a time is that nobody may have meant.
+pub(super) const IMPLAUSIBLE: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How many rows are bounded in one transaction.
+pub(super) const BOUNDED_MAX: u32 = 1000;
+
+/// The longest lease of each kind.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leases {
+    pub(super) message: Duration,
+    pub(super) event: Duration,
+    pub(super) file: Duration,
+    pub(super) removal: Duration,
+}
+
+/// What is bounded next, after the clock was set back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unbounded {
+    /// Messages, after this one.
+    Messages(i64),
+    /// Events, after this one.
+    Events(i64),
+    /// Files, and when workers were seen.
+    Rest,
+}
+
+/// What was bounded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Bounded {
+    pub(super) messages: u64,
+    pub(super) events: u64,
+    pub(super) files: u64,
+    /// Messages that wait for an implausible time, which a caller or a policy named.
+    pub(super) implausible: u64,
+}
+
+impl Bounded {
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            messages: self.messages + other.messages,
+            events: self.events + other.events,
+            files: self.files + other.files,
+            implausible: self.implausible + other.implausible,
+        }
+    }
+}
+
+/// What a message waits for.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct MessageWait {
+    pub(super) id: i64,
+    pub(super) state: State,
+    pub(super) planned: bool,
+    pub(super) due: Option<Timestamp>,
+    pub(super) wait: Option<Duration>,
+    pub(super) lease: Option<Timestamp>,
+    pub(super) fallback_due: Option<Timestamp>,
+    /// None where this program cannot read it, or it has none.
+    pub(super) fallback: Option<Fallback>,
+}
+
+impl MessageWait {
+    /// The same with waits that are no longer from now on than they were said to be.
+    pub(super) fn bounded(&self, now: Timestamp, lease: Duration) -> Self {
+        let within = |at: Option<Timestamp>, max: Duration| at.map(|at| at.min(now.plus(max)));
+        let due = self.wait.map_or(self.due, |wait| within(self.due, wait));
+        let waits = matches!(self.state, State::Queued | State::Deferred);
+        // What was named has not come yet: it holds nobody up until then.
+        let planned = self.planned || waits && due.is_some_and(|due| due > now) && self.wait.is_none();
+        let again = self.fallback.as_ref().map_or(now.plus(UNREADABLE_WAIT), |fallback| fallback.bound(now));
+        let falls_later = planned && self.wait.is_none();
+        let fallback_due = self.fallback_due.map(|at| if at == ON_FAILURE || falls_later { at } else { at.min(again) });
+        Self { planned, due, lease: within(self.lease, lease), fallback_due, ..self.clone() }
+    }
+
+    /// Returns `true` if it waits for a time that nobody may have meant.
+    pub(super) fn is_implausible(&self, now: Timestamp) -> bool {
+        matches!(self.state, State::Queued | State::Deferred) && self.due.is_some_and(|due| due > now.plus(IMPLAUSIBLE))
+    }
+}
+
+/// Until when an event is held, or waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EventWait {
+    pub(super) id: i64,
+    pub(super) lease: Option<Timestamp>,
+    pub(super) wait: Option<Duration>,
+}
+
 /// An event that came, and the line that it is of.
 #[derive(Debug)]
 pub(super) struct Incoming {
@@ -310,6 +422,24 @@ pub(super) struct DeliveryRow<'a> {
     pub(super) account: &'a str,
     pub(super) id: Option<&'a str>,
     pub(super) key: Option<&'a str>,
+}
+
+/// How far a person has received and read what an account sent them: what began by then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    pub(super) delivered_up_to: Option<Timestamp>,
+    pub(super) read_up_to: Option<Timestamp>,
+}
+
+impl Mark {
+    /// The mark of a delivery that is of all up to a moment: none where it says less than that these were delivered.
+    pub(super) fn of(state: DeliveryState, until: Timestamp) -> Option<Self> {
+        match state {
+            state if state >= DeliveryState::Read => Some(Self { delivered_up_to: None, read_up_to: Some(until) }),
+            DeliveryState::Delivered => Some(Self { delivered_up_to: Some(until), read_up_to: None }),
+            _ => None,
+        }
+    }
 }
 
 /// What becomes of a file.
@@ -376,6 +506,8 @@ pub(super) struct Kept {
     pub(super) due: Option<Timestamp>,
     pub(super) attempts: u32,
     pub(super) delivery: Option<String>,
+    /// The state that the mark of its conversation gives it.
+    pub(super) mark: Option<String>,
     pub(super) reason: Option<String>,
     pub(super) gateway_id: Option<String>,
     pub(super) instead_of: Option<i64>,
@@ -407,7 +539,7 @@ impl Kept {
             history,
             gateway,
             gateway_id: self.gateway_id.map(MessageId::from),
-            delivery: self.delivery.as_deref().and_then(rung_of),
+            delivery: reached(self.delivery.as_deref(), self.mark.as_deref()),
             reason: self.reason,
             kind,
             code,
@@ -494,6 +626,21 @@ impl What {
         read.unwrap_or(Self::Unreadable)
     }
 }
+
+/// The tokens of an account that a worker may use: one at this time, and the others each an interval later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reserved {
+    /// When the first one is there; where there is none, when to ask again.
+    pub(super) from: Timestamp,
+    pub(super) count: u32,
+}
+
+/// How far ahead tokens are reserved at most: a worker that stops uses none of its own.
+#[cfg(feature = "postgres")]
+pub(super) const RESERVED_AHEAD: Duration = Duration::from_millis(200);
+
+/// How a message is noted that the policy could not decide about.
+pub(super) const NOT_DECIDED: &str = "not_decided";
 
 /// How a message is noted that is nothing to a program.
 pub(super) const STRANGE: &str = "put_off";
@@ -660,6 +807,11 @@ pub(super) fn tag_of(body: &str) -> Option<String> {
 /// Reads a rung of the ladder as it is kept.
 pub(super) fn rung_of(text: &str) -> Option<DeliveryState> {
     serde_json::from_str(text).ok()
+}
+
+/// How far a message has got: by what was said of it, and of all in its conversation.
+pub(super) fn reached(own: Option<&str>, mark: Option<&str>) -> Option<DeliveryState> {
+    own.and_then(rung_of).max(mark.and_then(rung_of))
 }
 
 /// Whose deliveries these are, where they are of all that a person had.

@@ -43,6 +43,10 @@ pub struct Counts {
     pub due: u64,
     /// Since when the oldest of these has been due.
     pub oldest_due: Option<Timestamp>,
+    /// How many messages are queued or deferred for a time more than a year from now: nobody may have meant it. A caller or
+    /// a policy named it, perhaps by a clock that ran ahead; [`Switchboard::cancel`] calls such a message back, and
+    /// [`Resolution::Send`](super::Resolution::Send) then sends it now.
+    pub implausible: u64,
     /// How many events nobody has acknowledged.
     pub unread: u64,
     /// When the oldest of these came.
@@ -80,6 +84,7 @@ impl Stats {
                 *all.messages.entry(*state).or_default() += count;
             }
             all.due += line.due;
+            all.implausible += line.implausible;
             all.oldest_due = older(all.oldest_due, line.oldest_due);
             all.unread += line.unread;
             all.oldest_unread = older(all.oldest_unread, line.oldest_unread);
@@ -178,6 +183,7 @@ impl Switchboard {
             }
             for (kind, count) in [
                 ("due", counts.due),
+                ("implausible", counts.implausible),
                 ("unread", counts.unread),
                 ("files", counts.files),
                 ("parked_events", counts.parked_events),

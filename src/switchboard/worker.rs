@@ -78,6 +78,7 @@ impl Switchboard {
         fetching.spawn(self.clone().fetch(stopped));
         let mut shutdown = pin!(shutdown);
         let (mut dispatch, mut rounds, mut falling) = (Dispatch::new(self.clone()), Rounds::default(), JoinSet::new());
+        dispatch.paused(&inner.store.0.pauses(inner.clock.now()).await?);
         let mut claiming = JoinSet::new();
         let mut round = inner.clock.sleep(Duration::ZERO);
         let mut fallbacks = inner.clock.sleep(Duration::ZERO);
@@ -118,7 +119,10 @@ impl Switchboard {
                     elsewhere = inner.store.0.rung(Bell::ToSend);
                     news = true;
                 }
-                () = &mut look => news = true,
+                () = &mut look => {
+                    look = inner.clock.sleep(LOOK);
+                    news = true;
+                }
             }
         }
         drop(stop_fetching);
@@ -149,7 +153,9 @@ impl Switchboard {
 
 impl Switchboard {
     async fn claim(self, rooms: Rooms) -> Claims {
-        let claimed = self.0.store.0.claim(self.0.clock.now(), self.0.lease, rooms).await;
+        let now = self.0.clock.now();
+        self.0.latest.fetch_max(now.as_millis(), Ordering::AcqRel);
+        let claimed = self.0.store.0.claim(now, self.0.lease, rooms).await;
         told("claim", claimed).unwrap_or_default()
     }
 }

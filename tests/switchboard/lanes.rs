@@ -235,6 +235,68 @@ async fn message_is_claimed_once_at_a_rate() {
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1, 100));
 }
 
+/// Two workers of one account keep its rate together.
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn two_workers_keep_one_rate() {
+    let Some(database) = super::cluster::Database::new().await else { return };
+    Store::migrate(database.url()).await.unwrap();
+    let (clock, slow) = (virtual_clock(), Noting::new("desk", Some(Rate::per_second(10))));
+    let open = async || {
+        let builder = Switchboard::builder(Store::open(database.url()).await.unwrap()).clock(clock.clone());
+        Desk::of(builder, [Line::new("desk").channel(slow.clone())])
+    };
+    let desks = [open().await, open().await];
+    for n in 0..120 {
+        desks[0].switchboard.send("desk", text(n, &format!("Bulk {n}"))).await.unwrap();
+    }
+    let start = clock.now();
+    until(&clock, Duration::from_millis(10), async || slow.taken().len() >= 100).await;
+    let took = clock.now().since(start);
+    let (sent, seconds) = (slow.taken().len() as f64, took.as_secs_f64());
+    assert!(sent / seconds <= 10.5, "{sent} in {seconds} s");
+    assert!(sent / seconds > 5.0, "{sent} in {seconds} s");
+    for desk in desks {
+        desk.close().await;
+    }
+}
+
+/// A gateway asks for a pause of two minutes, and the worker starts again meanwhile.
+async fn pause_is_kept(url: &str) {
+    let (clock, channel) = (virtual_clock(), Noting::new("desk", None));
+    let open = async || {
+        let builder = Switchboard::builder(Store::open(url).await.unwrap()).clock(clock.clone());
+        Desk::of(builder, [Line::new("desk").channel(channel.clone())])
+    };
+    let desk = open().await;
+    let too_many = Error::new(ErrorKind::RateLimited, "too many").with_outcome(Outcome::Rejected);
+    channel.mock.will_fail(too_many.with_retry(true, Some(Duration::from_secs(120))));
+    let begun = clock.now();
+    let id = desk.switchboard.send("desk", text(1, "One")).await.unwrap();
+    let tried = async || desk.switchboard.status(id).await.unwrap().unwrap();
+    until(&clock, Duration::ZERO, async || tried().await.state == State::Deferred).await;
+    desk.close().await;
+    let desk = open().await;
+    desk.switchboard.send("desk", text(2, "Two")).await.unwrap();
+    until(&clock, Duration::from_millis(500), async || channel.taken().len() == 2).await;
+    assert!(clock.now().since(begun) >= Duration::from_secs(120), "{:?}", clock.now().since(begun));
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn pause_of_an_account_survives_a_restart() {
+    let file = Database::new();
+    pause_is_kept(&file.url()).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn pause_of_an_account_survives_a_restart_in_postgres() {
+    let Some(database) = super::cluster::Database::new().await else { return };
+    Store::migrate(database.url()).await.unwrap();
+    pause_is_kept(database.url()).await;
+}
+
 #[tokio::test]
 async fn next_of_a_conversation_needs_no_time() {
     let (clock, channel) = (virtual_clock(), Noting::new("desk", None));

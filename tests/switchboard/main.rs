@@ -9,6 +9,8 @@ mod batch;
 #[cfg(feature = "postgres")]
 mod bells;
 mod cancelled;
+#[cfg(feature = "sqlite-system")]
+mod clock;
 #[allow(dead_code)]
 #[cfg(feature = "postgres")]
 #[path = "../../src/switchboard/store/cluster.rs"]
@@ -113,6 +115,11 @@ impl Ahead {
 
     fn goes_on(&self, by: Duration) {
         self.1.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
+    }
+
+    #[cfg(feature = "sqlite-system")]
+    fn goes_back(&self, by: Duration) {
+        self.1.fetch_sub(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
     }
 }
 

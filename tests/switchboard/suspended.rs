@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use civic_messaging::layer::retry::Schedule;
 use civic_messaging::switchboard::{Id, Line, Resolution, State, Switchboard};
 use civic_messaging::{
     Accepted, Channel, Clock, Error, ErrorKind, Health, Message, Mock, Outcome, Purpose, Result, Scope, SystemClock,
@@ -12,6 +13,7 @@ use civic_messaging::{
 };
 use tokio::task::JoinHandle;
 
+use super::Ahead;
 use super::desk::{Desk, memory, text};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -123,9 +125,13 @@ async fn expired_credential_rejects_no_message() {
     }
     let all = desk.switchboard.stats().await.unwrap().all();
     assert_eq!(all.count(State::Rejected) + all.count(State::Parked) + all.count(State::Accepted), 0, "{all:?}");
+    for id in &ids {
+        let reason = desk.switchboard.status(*id).await.unwrap().unwrap().reason.unwrap_or_default();
+        assert!(reason.starts_with("the account is suspended: "), "{reason}");
+    }
     // Those that were on their way at once, and a probe now and then.
     let refused = account.refused.load(Ordering::SeqCst);
-    assert!(refused <= 128 + 10, "{refused} messages were spent");
+    assert!(refused <= 32 + 10, "{refused} messages were spent");
     account.expires(false);
     for id in &ids {
         assert!(desk.until(*id, &[State::Accepted, State::Rejected, State::Parked]).await.state == State::Accepted);
@@ -193,8 +199,15 @@ async fn suspended_message_still_expires() {
     account.expires(true);
     let time = passing(&clock, SECOND);
     let until = clock.now().plus(Duration::from_secs(90));
-    let id = desk.switchboard.send("desk", text(1, "Hello").not_after(until)).await.unwrap();
-    assert_eq!(desk.until(id, &[State::Expired, State::Rejected, State::Parked]).await.state, State::Expired);
+    let mut ids = Vec::new();
+    for n in 0..100 {
+        ids.push(desk.switchboard.send("desk", text(n, "Hello").not_after(until)).await.unwrap());
+    }
+    for id in ids {
+        assert_eq!(desk.until(id, &[State::Expired, State::Rejected, State::Parked]).await.state, State::Expired);
+    }
+    // Within seconds, and not by one probe after the other.
+    assert!(clock.now().since(until) < Duration::from_secs(60), "{:?}", clock.now().since(until));
     time.abort();
     desk.close().await;
 }
@@ -226,6 +239,27 @@ async fn rejected_message_is_sent_on_demand() {
     assert!(desk.switchboard.settle(id, Resolution::Send).await.unwrap());
     desk.until(id, &[State::Accepted]).await;
     assert!(!desk.switchboard.settle(id, Resolution::Send).await.unwrap(), "it has gone");
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn message_sent_again_is_tried_as_often_as_a_new_one() {
+    let (mock, clock) = (Mock::sms(), Ahead::default());
+    let schedule = Schedule::default().with_attempts(2).unwrap();
+    let builder = Switchboard::builder(memory().await).clock(clock.clone()).schedule(schedule);
+    let desk = Desk::of(builder, [Line::new("desk").channel(mock.clone())]);
+    for _ in 0..3 {
+        mock.will_fail(Error::new(ErrorKind::Unavailable, "busy").with_retry(true, None));
+    }
+    let id = desk.switchboard.send("desk", text(1, "Hello")).await.unwrap();
+    desk.until(id, &[State::Deferred]).await;
+    clock.goes_on(Duration::from_secs(30));
+    desk.until(id, &[State::Parked]).await;
+    assert!(desk.switchboard.settle(id, Resolution::Send).await.unwrap());
+    let status = desk.until(id, &[State::Deferred, State::Parked]).await;
+    assert_eq!((status.state, status.attempts, status.history.len()), (State::Deferred, 3, 3));
+    clock.goes_on(Duration::from_secs(30));
+    assert_eq!(desk.until(id, &[State::Accepted]).await.attempts, 4);
     desk.close().await;
 }
 

@@ -188,7 +188,7 @@ mod told {
                 "INFO a message is refused: fallback: nor twice; code no-second civic.line=\"slow\" \
                  civic.state=\"refused\" civic.person={masked}"
             ),
-            "DEBUG a message is put off: the rate of its channel, or of its person, is used up civic.line=\"slow\" civic.message=",
+            "DEBUG a message is put off: it is too soon for the next message to this person civic.line=\"slow\" civic.message=",
             "WARN a message is parked: mock: no answer in time",
             "INFO a message is cancelled: it was called back civic.line=\"desk\" civic.message=",
             "INFO a message is accepted: a person found that it went civic.line=\"desk\" civic.message=",
@@ -305,7 +305,9 @@ mod told {
 
     async fn works(listener: &Listener) {
         let mock = Mock::sms();
-        let slow = Mock::sms().with_account("slow").with_capability(|can| can.rate = Some(Rate::every_seconds(3600)));
+        let slow = Mock::sms()
+            .with_account("slow")
+            .with_capability(|can| can.pair_rate = Some(Rate::every_seconds(3600).into()));
         let locked = Mock::sms().with_account("locked");
         let store = Store::open("sqlite::memory:").await.unwrap();
         let builder = Switchboard::builder(store)

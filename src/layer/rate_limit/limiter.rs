@@ -174,6 +174,16 @@ impl Limiter {
         (self.rate, self.pair_rate) = (rate.or(self.rate), pair_rate.or(self.pair_rate));
     }
 
+    /// Lets nothing go before this time.
+    pub(crate) fn pause_until(&mut self, until: Duration) {
+        self.sender.paused = self.sender.paused.max(until);
+    }
+
+    /// Until when all messages are paused.
+    pub(crate) fn paused_until(&self) -> Duration {
+        self.sender.paused
+    }
+
     /// Until when messages to this person are paused.
     pub(crate) fn paused(&self, to: &Address) -> Duration {
         let pair = self.key(to).and_then(|key| self.pairs.get(&key));

@@ -29,9 +29,9 @@ use super::super::flow::{self, Tx};
 use super::super::lanes::{Claims, Rooms};
 use super::super::outbox::{Id, SendAttempt, State, Status};
 use super::super::record::{
-    Answers, Attempt, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackRow, Fell, Fetched,
-    FileHold, Handed, Hold, Incoming, Kept, New, PutOff, Recovered, Ruling, Settle, Wait, Written, message_of, named,
-    price_of,
+    Answers, Attempt, Bounded, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackRow, Fell,
+    Fetched, FileHold, Handed, Hold, Incoming, Kept, Leases, New, PutOff, Recovered, Reserved, Ruling, Settle,
+    Unbounded, Wait, Written, message_of, named, price_of,
 };
 use super::super::watch::Stats;
 use crate::channel::Cursor;
@@ -40,6 +40,16 @@ use crate::error::{Error, Result};
 use crate::id::{AccountId, Digest, is_code};
 use crate::message::Message;
 use crate::policy::{Decision, Reason};
+
+/// The state that the mark of its conversation gives a message `m`, if it was accepted.
+macro_rules! mark {
+    () => {
+        "(SELECT CASE WHEN c.read_up_to >= a.begun THEN '\"read\"' WHEN c.delivered_up_to >= a.begun THEN '\"delivered\"' END
+          FROM civic_messaging.attempt AS a JOIN civic_messaging.conversation AS c
+              ON c.line = m.line AND c.person = m.recipient AND c.gateway = a.gateway AND c.account = a.account
+          WHERE a.message = m.id AND a.n = m.attempts AND m.state = 'accepted')"
+    };
+}
 
 mod bells;
 mod claim;
@@ -237,6 +247,35 @@ impl Engine for Postgres {
         Ok(claims)
     }
 
+    async fn pause(&self, account: String, until: Timestamp) -> Result<()> {
+        let set = "INSERT INTO civic_messaging.account AS a (id, next_at) VALUES ($1, $2)
+             ON CONFLICT (id) DO UPDATE SET next_at = greatest(a.next_at, excluded.next_at)";
+        let until = claim::micros(self.at(until));
+        self.sessions
+            .run(account, move |db, account| {
+                Box::pin(async move { db.change(set, &[&indexed(account), &until]).await.map(drop) })
+            })
+            .await
+    }
+
+    async fn pauses(&self, now: Timestamp) -> Result<Vec<(String, Timestamp)>> {
+        let now = self.at(now);
+        let paused = self.sessions.run((), move |db, ()| Box::pin(claim::pauses(db, now))).await?;
+        Ok(paused.into_iter().map(|(account, until)| (account, self.sessions.ours(until))).collect())
+    }
+
+    fn shares_rates(&self) -> bool {
+        true
+    }
+
+    async fn reserve(&self, account: String, interval: Duration, count: u32, now: Timestamp) -> Result<Reserved> {
+        let now = self.at(now);
+        let reserved =
+            self.sessions.run(account, move |db, account| Box::pin(claim::reserve(db, account, interval, count, now)));
+        let Reserved { from, count } = reserved.await?;
+        Ok(Reserved { from: self.sessions.ours(from), count })
+    }
+
     async fn strange_since(&self, id: Id, why: Reason, now: Timestamp) -> Result<Timestamp> {
         let now = self.at(now);
         let since = self.sessions.run(why, move |db, why| Box::pin(flow::strange_since(db, id.0, why, now))).await?;
@@ -259,6 +298,12 @@ impl Engine for Postgres {
         self.working
             .run(Kind::PutOff, Some(hold.id.0), ruling, move |db, ruling| Box::pin(flow::ruled(db, hold, ruling)))
             .await
+    }
+
+    /// `not_after` goes by the caller's own clock, as the message says it.
+    async fn expire(&self, now: Timestamp, most: u32) -> Result<Vec<(Id, String, State)>> {
+        let at = self.at(now);
+        self.sessions.run((), move |db, ()| Box::pin(flow::expire(db, now, most, at))).await
     }
 
     async fn falling(&self, now: Timestamp) -> Result<Vec<FallbackRow>> {
@@ -332,6 +377,11 @@ impl Engine for Postgres {
     async fn settle(&self, id: Id, settled: Settle) -> Result<Option<String>> {
         let settled = self.settle_at(settled);
         self.sessions.run(settled, move |db, settled| Box::pin(flow::settle(db, id.0, settled))).await
+    }
+
+    async fn resend(&self, id: Id, settled: Settle) -> Result<Option<String>> {
+        let settled = self.settle_at(settled);
+        self.sessions.run(settled, move |db, settled| Box::pin(flow::resend(db, id.0, settled))).await
     }
 
     async fn take_in(&self, events: Vec<Incoming>, cursor: Option<(String, Cursor)>, now: Timestamp) -> Result<usize> {
@@ -424,6 +474,22 @@ impl Engine for Postgres {
     async fn attend(&self, lines: Vec<String>, now: Timestamp) -> Result<()> {
         let now = self.at(now).as_millis();
         self.sessions.run(lines, move |db, lines| Box::pin(keep::attend(db, lines, now))).await
+    }
+
+    async fn clock_went_back(&self, now: Timestamp, latest: Timestamp) -> Result<Option<Duration>> {
+        self.sessions.measure().await?;
+        let (now, latest) = (self.at(now), self.at(latest));
+        self.sessions.run((), move |db, ()| Box::pin(flow::went_back(db, now, latest))).await
+    }
+
+    async fn bound(&self, part: Unbounded, now: Timestamp, leases: Leases) -> Result<(Option<Unbounded>, Bounded)> {
+        let now = self.at(now);
+        self.sessions.run((), move |db, ()| Box::pin(flow::bound(db, part, now, leases))).await
+    }
+
+    async fn note_time(&self, now: Timestamp) -> Result<()> {
+        let now = self.at(now);
+        self.sessions.run((), move |db, ()| Box::pin(db.set_seen(now))).await
     }
 
     async fn wait(&self, id: Id, now: Timestamp) -> Result<Option<Wait>> {
@@ -534,13 +600,15 @@ async fn doubtful(db: &Session, now: Timestamp, wait: Duration, most: u32) -> Re
     let ids = due.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
     let doubtful = read_claimed(db, &ids).await?;
     // If nobody settles it, it is asked about again.
-    let later = "UPDATE civic_messaging.message SET due = $2, lookups = lookups + 1 WHERE id = ANY ($1)";
-    db.change(later, &[&ids, &now.plus(wait).as_millis()]).await?;
+    let later = "UPDATE civic_messaging.message SET due = $2, wait = $2::bigint - $3::bigint, lookups = lookups + 1
+         WHERE id = ANY ($1)";
+    db.change(later, &[&ids, &now.plus(wait).as_millis(), &now.as_millis()]).await?;
     Ok(doubtful)
 }
 
 async fn nack(db: &Session, event: i64, until: i64, now: i64) -> Result<bool, Fault> {
-    let nack = "UPDATE civic_messaging.event SET nacked = TRUE, lease = $2,
+    let nack =
+        "UPDATE civic_messaging.event SET nacked = TRUE, lease = $2, wait = greatest($2::bigint - $4::bigint, 0),
                 attempts = CASE WHEN parked IS NULL THEN attempts ELSE 0 END,
                 parked = CASE WHEN parked IS NULL AND attempts >= $3 THEN $4::bigint END
          WHERE id = $1 AND acked IS NULL RETURNING parked IS NOT NULL";
@@ -587,15 +655,18 @@ async fn standing(db: &Session, line: &str, state: State, after: i64, most: u32)
 
 /// The statuses of messages, and what they say: none where this program cannot read it, or its content was removed.
 async fn statuses(db: &Session, ids: Vec<i64>) -> Result<Vec<(Status, Option<Message>)>, Fault> {
-    let status = "SELECT id, line, key, tag, state, due, attempts, delivery, reason,
+    let status = concat!(
+        "SELECT id, line, key, tag, state, due, attempts, delivery, reason,
                 (SELECT p.id FROM civic_messaging.part AS p WHERE p.message = m.id
                  ORDER BY p.gateway COLLATE \"C\", p.id COLLATE \"C\" LIMIT 1),
                 instead_of, (SELECT id FROM civic_messaging.message WHERE instead_of = m.id), body, fallback, digest,
-                refusal.decision, refusal.rule
-         FROM civic_messaging.message AS m LEFT JOIN LATERAL (
+                refusal.decision, refusal.rule, ",
+        mark!(),
+        " FROM civic_messaging.message AS m LEFT JOIN LATERAL (
              SELECT decision, rule FROM civic_messaging.decision
              WHERE message = m.id AND decision IN ('refuse', 'opt_out') ORDER BY n DESC LIMIT 1) AS refusal ON true
-         WHERE id = ANY ($1)";
+         WHERE id = ANY ($1)"
+    );
     let mut histories = histories(db, &ids).await?;
     let read = |row: &Row| {
         let id = row.try_get(0)?;
@@ -609,6 +680,7 @@ async fn statuses(db: &Session, ids: Vec<i64>) -> Result<Vec<(Status, Option<Mes
             due: row.try_get::<_, Option<i64>>(5)?.map(Timestamp::from_millis),
             attempts: count(row, 6)?,
             delivery: row.try_get(7)?,
+            mark: row.try_get(17)?,
             reason: row.try_get(8)?,
             gateway_id: row.try_get(9)?,
             instead_of: row.try_get(10)?,

@@ -40,9 +40,15 @@ CREATE TABLE civic_messaging.message (
     -- It is the next of its conversation.
     head BOOLEAN NOT NULL DEFAULT FALSE,
     due BIGINT,
+    -- When it is too late for it.
+    not_after BIGINT,
+    -- How long it waits until then, in milliseconds: none where a caller or a policy named the time.
+    wait BIGINT,
     lease BIGINT,
     fence BIGINT NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,
+    -- How many of them there were when a person had it sent again.
+    earlier INTEGER NOT NULL DEFAULT 0,
     lookups INTEGER NOT NULL DEFAULT 0,
     delivery TEXT,
     reason TEXT,
@@ -69,10 +75,13 @@ CREATE INDEX message_planned ON civic_messaging.message (priority, due, id) WHER
 CREATE INDEX message_open ON civic_messaging.message (conversation, priority, seq)
     WHERE NOT planned AND phase IN ('queued', 'deferred', 'claimed', 'unknown');
 CREATE INDEX message_held ON civic_messaging.message (conversation) WHERE phase = 'claimed';
+CREATE INDEX message_expiring ON civic_messaging.message (not_after)
+    WHERE not_after IS NOT NULL AND phase IN ('queued', 'deferred');
 CREATE INDEX message_doubtful ON civic_messaging.message (due) WHERE phase = 'unknown';
 CREATE UNIQUE INDEX message_instead_of ON civic_messaging.message (instead_of) WHERE instead_of IS NOT NULL;
 CREATE INDEX message_person ON civic_messaging.message (conversation, queued, id);
 CREATE INDEX message_fallback ON civic_messaging.message (fallback_due) WHERE fallback_due IS NOT NULL;
+CREATE INDEX message_falling ON civic_messaging.message (conversation) WHERE fallback_due IS NOT NULL;
 CREATE INDEX message_fallback_person ON civic_messaging.message (hashtextextended(fallback_recipient, 0))
     WHERE fallback_due IS NOT NULL;
 
@@ -160,6 +169,8 @@ CREATE TABLE civic_messaging.event (
     body TEXT NOT NULL,
     taken_in BIGINT NOT NULL,
     lease BIGINT,
+    -- How long it waits until then, in milliseconds, where it failed: else it is a lease.
+    wait BIGINT,
     -- How often it was handed out.
     attempts INTEGER NOT NULL DEFAULT 0,
     -- It failed, and the later ones of its person wait.
@@ -179,6 +190,20 @@ CREATE INDEX event_failing ON civic_messaging.event (line, person, id)
 CREATE INDEX event_person ON civic_messaging.event (line, person, taken_in, id) WHERE person IS NOT NULL;
 
 CREATE INDEX event_kept ON civic_messaging.event (line, taken_in) WHERE acked IS NOT NULL AND removed IS NULL;
+
+-- How far a person has received and read what an account sent them: all of which the sends began by then.
+CREATE TABLE civic_messaging.conversation (
+    line TEXT NOT NULL,
+    person TEXT NOT NULL,
+    gateway TEXT NOT NULL,
+    account TEXT NOT NULL,
+    delivered_up_to BIGINT,
+    read_up_to BIGINT,
+    -- When that was last heard.
+    heard BIGINT NOT NULL,
+    PRIMARY KEY (line, person, gateway, account)
+);
+CREATE INDEX conversation_heard ON civic_messaging.conversation (line, heard);
 
 -- The files of a resident's message: waiting, fetching, held or failed; unwanted once the message lost its content, and
 -- removing until the place where files are kept has forgotten it.
@@ -220,6 +245,19 @@ CREATE TABLE civic_messaging.line (
     retention BIGINT,
     -- When a worker of it was last at work.
     attended BIGINT NOT NULL
+);
+
+-- When the next message of an account may go, in microseconds since 1970: all workers take their tokens here, and wait where
+-- a gateway asked for a pause.
+CREATE TABLE civic_messaging.account (
+    id TEXT PRIMARY KEY,
+    next_at BIGINT NOT NULL
+);
+
+-- The latest time that a worker has seen: the clock may be set back.
+CREATE TABLE civic_messaging.clock (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    seen BIGINT NOT NULL
 );
 
 CREATE TABLE civic_messaging.cursor (
@@ -346,12 +384,14 @@ BEGIN
     due_at := greatest(moment, floor(extract(epoch FROM enqueue.due) * 1000)::bigint);
     -- It waits for another that writes the same key at this moment, and then leaves it alone.
     -- A worker puts it into the order of its conversation, so that nobody waits for the caller's transaction.
-    INSERT INTO civic_messaging.message (line, key, recipient, body, digest, priority, state, due, queued, lane, planned,
-                                         seq)
+    INSERT INTO civic_messaging.message (line, key, recipient, body, digest, priority, state, due, wait, queued, lane,
+                                         planned, seq, not_after)
     VALUES (enqueue.line, own_key, sendee, taken::text, own_digest,
             array_position(ARRAY['emergency', 'reply', 'notice', 'marketing'], taken->>'purpose') - 1,
-            CASE WHEN due_at > moment THEN 'deferred' ELSE 'queued' END, due_at, moment,
-            enqueue.line || '/' || address_kind || coalesce('/' || (address->address_kind->>'medium'), ''), TRUE, 0)
+            CASE WHEN due_at > moment THEN 'deferred' ELSE 'queued' END, due_at,
+            CASE WHEN due_at = moment THEN 0 END, moment,
+            enqueue.line || '/' || address_kind || coalesce('/' || (address->address_kind->>'medium'), ''), TRUE, 0,
+            (taken->>'not_after')::bigint)
     ON CONFLICT (key, line) DO NOTHING RETURNING id INTO found_id;
     IF found_id IS NOT NULL THEN
         INSERT INTO civic_messaging.message_file (sha256, message)

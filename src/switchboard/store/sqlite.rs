@@ -19,9 +19,9 @@ use super::super::flow::{self, Tx};
 use super::super::lanes::{Claims, Rooms};
 use super::super::outbox::{Id, SendAttempt, State, Status};
 use super::super::record::{
-    Answers, Attempt, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackRow, Fell, Fetched,
-    FileHold, Handed, Hold, Incoming, Kept, New, PutOff, Recovered, Ruling, Settle, Wait, Written, message_of, named,
-    price_of,
+    Answers, Attempt, Bounded, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackRow, Fell,
+    Fetched, FileHold, Handed, Hold, Incoming, Kept, Leases, New, PutOff, Recovered, Ruling, Settle, Unbounded, Wait,
+    Written, message_of, named, price_of,
 };
 use super::super::watch::Stats;
 use crate::channel::Cursor;
@@ -30,6 +30,16 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{AccountId, Digest, is_code};
 use crate::message::Message;
 use crate::policy::Reason;
+
+/// The state that the mark of its conversation gives a message `m`, if it was accepted.
+macro_rules! mark {
+    () => {
+        "(SELECT CASE WHEN c.read_up_to >= a.begun THEN '\"read\"' WHEN c.delivered_up_to >= a.begun THEN '\"delivered\"' END
+          FROM attempt AS a JOIN conversation AS c
+              ON c.line = m.line AND c.person = m.recipient AND c.gateway = a.gateway AND c.account = a.account
+          WHERE a.message = m.id AND a.n = m.attempts AND m.state = 'accepted')"
+    };
+}
 
 mod claim;
 mod file;
@@ -343,6 +353,18 @@ impl Engine for Sqlite {
         Ok(all)
     }
 
+    async fn pause(&self, account: String, until: Timestamp) -> Result<()> {
+        let set = "INSERT INTO account (id, next_at) VALUES (?1, ?2)
+             ON CONFLICT (id) DO UPDATE SET next_at = max(next_at, excluded.next_at)";
+        self.run(move |db| Db(db).change(set, (&account, until.as_millis().saturating_mul(1000))).map(|_| ())).await
+    }
+
+    async fn pauses(&self, now: Timestamp) -> Result<Vec<(String, Timestamp)>> {
+        let paused = "SELECT id, next_at / 1000 FROM account WHERE next_at > ?1";
+        let now = now.as_millis().saturating_mul(1000);
+        self.run(move |db| Db(db).rows(paused, (now,), |row| Ok((row.get(0)?, row.get(1)?)))).await
+    }
+
     async fn strange_since(&self, id: Id, why: Reason, now: Timestamp) -> Result<Timestamp> {
         self.run(move |db| run(flow::strange_since(&Db(db), id.0, &why, now))).await
     }
@@ -362,6 +384,10 @@ impl Engine for Sqlite {
         let done = self.by_claim(hold, move |db| run(flow::ruled(&Db(db), hold, &ruling))).await?;
         self.claims.end(hold);
         Ok(done)
+    }
+
+    async fn expire(&self, now: Timestamp, most: u32) -> Result<Vec<(Id, String, State)>> {
+        self.run(move |db| run(flow::expire(&Db(db), now, most, now))).await
     }
 
     async fn falling(&self, now: Timestamp) -> Result<Vec<FallbackRow>> {
@@ -415,13 +441,13 @@ impl Engine for Sqlite {
 
     async fn doubtful(&self, now: Timestamp, wait: Duration, most: u32) -> Result<Vec<Claimed>> {
         let due = "SELECT id FROM message WHERE state = 'unknown' AND due <= ?1 ORDER BY due LIMIT ?2";
-        let later = "UPDATE message SET due = ?2, lookups = lookups + 1 WHERE id = ?1";
+        let later = "UPDATE message SET due = ?2, wait = ?3, lookups = lookups + 1 WHERE id = ?1";
         let doubtful = self.run(move |db| {
             let mut doubtful = Vec::new();
             for id in Db(db).rows(due, (now, most), |row| row.get(0))? {
                 doubtful.push(read_held(db, id)?);
                 // If nobody settles it, it is asked about again.
-                Db(db).change(later, (id, now.plus(wait)))?;
+                Db(db).change(later, (id, now.plus(wait), tx::millis(wait)))?;
             }
             Ok(doubtful)
         });
@@ -447,6 +473,10 @@ impl Engine for Sqlite {
         self.run(move |db| run(flow::settle(&Db(db), id.0, &settled))).await
     }
 
+    async fn resend(&self, id: Id, settled: Settle) -> Result<Option<String>> {
+        self.run(move |db| run(flow::resend(&Db(db), id.0, &settled))).await
+    }
+
     async fn take_in(&self, events: Vec<Incoming>, cursor: Option<(String, Cursor)>, now: Timestamp) -> Result<usize> {
         self.run(move |db| run(flow::take_in(&Db(db), &events, cursor.as_ref(), now))).await
     }
@@ -464,7 +494,7 @@ impl Engine for Sqlite {
 
     async fn nack(&self, event: i64, until: Timestamp, now: Timestamp) -> Result<bool> {
         self.run(move |db| {
-            let nack = "UPDATE event SET nacked = 1, lease = ?2,
+            let nack = "UPDATE event SET nacked = 1, lease = ?2, wait = max(?2 - ?4, 0),
                         attempts = CASE WHEN parked IS NULL THEN attempts ELSE 0 END,
                         parked = CASE WHEN parked IS NULL AND attempts >= ?3 THEN ?4 END
                  WHERE id = ?1 AND acked IS NULL RETURNING parked IS NOT NULL";
@@ -520,6 +550,19 @@ impl Engine for Sqlite {
         let attend = "UPDATE line SET attended = ?2 WHERE id = ?1";
         self.run(move |db| lines.iter().try_for_each(|line| db.prepare_cached(attend)?.execute((line, now)).map(drop)))
             .await
+    }
+
+    async fn clock_went_back(&self, now: Timestamp, latest: Timestamp) -> Result<Option<Duration>> {
+        self.run(move |db| run(flow::went_back(&Db(db), now, latest))).await
+    }
+
+    async fn bound(&self, part: Unbounded, now: Timestamp, leases: Leases) -> Result<(Option<Unbounded>, Bounded)> {
+        self.claims.bound(now.plus(leases.message));
+        self.run(move |db| run(flow::bound(&Db(db), part, now, leases))).await
+    }
+
+    async fn note_time(&self, now: Timestamp) -> Result<()> {
+        self.run(move |db| run(Db(db).set_seen(now))).await
     }
 
     async fn wait(&self, id: Id, now: Timestamp) -> Result<Option<Wait>> {
@@ -599,15 +642,16 @@ const fn listed(state: State) -> &'static str {
 
 /// The status of a message, and what it says: none where this program cannot read it, or its content was removed.
 fn status(db: &Connection, id: i64) -> rusqlite::Result<(Status, Option<Message>)> {
-    let mut status = db.prepare_cached(
+    let mut status = db.prepare_cached(concat!(
         "SELECT line, key, tag, state, due, attempts, delivery, reason,
                 (SELECT id FROM part WHERE message = m.id LIMIT 1), instead_of,
                 (SELECT id FROM message WHERE instead_of = m.id),
                 (SELECT rowid FROM decision WHERE message = m.id AND decision IN ('refuse', 'opt_out')
                  ORDER BY rowid DESC LIMIT 1),
-                body, fallback, digest
-         FROM message AS m WHERE id = ?1",
-    )?;
+                body, fallback, digest, ",
+        mark!(),
+        " FROM message AS m WHERE id = ?1"
+    ))?;
     let (mut kept, refusal, message) = status.query_row((id,), |row| {
         let kept = Kept {
             id,
@@ -618,6 +662,7 @@ fn status(db: &Connection, id: i64) -> rusqlite::Result<(Status, Option<Message>
             due: row.get(4)?,
             attempts: row.get(5)?,
             delivery: row.get(6)?,
+            mark: row.get(15)?,
             reason: row.get(7)?,
             gateway_id: row.get(8)?,
             instead_of: row.get(9)?,

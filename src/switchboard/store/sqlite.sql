@@ -14,10 +14,16 @@ CREATE TABLE message (
     -- It is the next of its conversation.
     head INTEGER NOT NULL DEFAULT 0,
     due INTEGER,
+    -- When it is too late for it.
+    not_after INTEGER,
+    -- How long it waits until then, in milliseconds: none where a caller or a policy named the time.
+    wait INTEGER,
     -- Until when the worker has that is sending it.
     lease INTEGER,
     fence INTEGER NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,
+    -- How many of them there were when a person had it sent again.
+    earlier INTEGER NOT NULL DEFAULT 0,
     lookups INTEGER NOT NULL DEFAULT 0,
     delivery TEXT,
     reason TEXT,
@@ -43,10 +49,12 @@ CREATE INDEX message_planned ON message (priority, due, id) WHERE planned;
 -- The order of each conversation.
 CREATE INDEX message_open ON message (line, recipient, planned, priority, id) WHERE settled IS NULL;
 CREATE INDEX message_held ON message (line, recipient) WHERE lease IS NOT NULL;
+CREATE INDEX message_expiring ON message (not_after) WHERE not_after IS NOT NULL AND settled IS NULL;
 CREATE INDEX message_doubtful ON message (due) WHERE state = 'unknown';
 CREATE UNIQUE INDEX message_instead_of ON message (instead_of) WHERE instead_of IS NOT NULL;
 CREATE INDEX message_person ON message (line, recipient, queued, id);
 CREATE INDEX message_fallback ON message (fallback_due) WHERE fallback_due IS NOT NULL;
+CREATE INDEX message_falling ON message (line, recipient) WHERE fallback_due IS NOT NULL;
 CREATE INDEX message_fallback_person ON message (line, fallback_recipient) WHERE fallback_due IS NOT NULL;
 
 -- What is listed and counted by its state: what is settled, and what may have gone.
@@ -131,6 +139,8 @@ CREATE TABLE event (
     body TEXT NOT NULL,
     taken_in INTEGER NOT NULL,
     lease INTEGER,
+    -- How long it waits until then, in milliseconds, where it failed: else it is a lease.
+    wait INTEGER,
     -- How often it was handed out.
     attempts INTEGER NOT NULL DEFAULT 0,
     -- It failed, and the later ones of its person wait.
@@ -150,6 +160,20 @@ CREATE INDEX event_failing ON event (line, person, id)
 CREATE INDEX event_person ON event (line, person, taken_in, id) WHERE person IS NOT NULL;
 
 CREATE INDEX event_kept ON event (line, taken_in) WHERE acked IS NOT NULL AND removed IS NULL;
+
+-- How far a person has received and read what an account sent them: all of which the sends began by then.
+CREATE TABLE conversation (
+    line TEXT NOT NULL,
+    person TEXT NOT NULL,
+    gateway TEXT NOT NULL,
+    account TEXT NOT NULL,
+    delivered_up_to INTEGER,
+    read_up_to INTEGER,
+    -- When that was last heard.
+    heard INTEGER NOT NULL,
+    PRIMARY KEY (line, person, gateway, account)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX conversation_heard ON conversation (line, heard);
 
 -- The files of a resident's message: waiting, fetching, held or failed; unwanted once the message lost its content, and
 -- removing until the place where files are kept has forgotten it.
@@ -192,6 +216,18 @@ CREATE TABLE line (
     -- When a worker of it was last at work.
     attended INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- When the next message of an account may go, in microseconds since 1970: later than now after a gateway asked for a pause.
+CREATE TABLE account (
+    id TEXT PRIMARY KEY,
+    next_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The latest time that a worker has seen: the clock may be set back.
+CREATE TABLE clock (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    seen INTEGER NOT NULL
+) STRICT;
 
 CREATE TABLE cursor (
     channel TEXT PRIMARY KEY,

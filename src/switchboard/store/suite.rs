@@ -68,6 +68,7 @@ each! {
     claims_at_the_same_moment_share_no_conversation
     what_is_planned_for_later_holds_up_nobody
     heads_are_those_of_the_model
+    message_whose_time_is_over_ends_while_it_waits
     what_is_tried_again_holds_up_what_came_after_it
     attempt_of_suspended_account_is_marked
     event_that_fails_is_parked_after_ten_attempts
@@ -134,6 +135,17 @@ each! {
     messages_of_every_state_are_listed_in_pages
     whole_store_passes_its_check
     waiting_message_tells_when_a_worker_was_there
+    clock_that_goes_back_is_noticed_until_its_waits_are_bounded
+    waits_of_messages_are_bounded_after_the_clock_went_back
+    planned_message_waits_for_its_time_after_the_clock_went_back
+    waits_of_events_and_files_are_bounded_after_the_clock_went_back
+    waits_are_left_alone_that_are_no_longer_than_they_were
+    strange_message_counts_from_the_corrected_clock
+    receipt_up_to_a_moment_counts_before_its_send_has_ended
+    receipt_up_to_a_moment_ends_fallbacks
+    receipt_up_to_a_moment_never_lowers_and_never_reaches_ahead
+    receipt_up_to_a_moment_is_kept_as_long_as_its_messages
+    message_that_is_sent_again_has_tries_of_its_own
     ;
     a_stale_writer_is_refused_a_thousand_times
 }
@@ -264,6 +276,32 @@ async fn what_is_planned_for_later_holds_up_nobody(store: &dyn Engine, _: &dyn E
     assert!(store.finish(claimed[0].hold, accepted("id")).await.unwrap());
     assert_eq!(keys(store, at(99), 9).await, [""; 0]);
     assert_eq!(keys(store, at(100), 9).await, ["later"]);
+}
+
+async fn message_whose_time_is_over_ends_while_it_waits(store: &dyn Engine, other: &dyn Engine) {
+    let until = |key, person, not_after| {
+        let new = new(key, person);
+        New { message: new.message.clone().not_after(not_after), ..new }
+    };
+    let first = put(store, until("first", 1, at(50))).await;
+    let behind = put(store, until("behind", 1, at(60))).await;
+    let planned = put(store, New { due: at(90), ..until("planned", 2, at(55)) }).await;
+    let later = put(store, until("later", 3, at(500))).await;
+    let sending = put(store, until("sending", 4, at(20))).await;
+    let claimed = claim(store, at(1)).await.into_iter().find(|claimed| claimed.hold.id == sending).unwrap();
+    begin(store, &claimed).await;
+    for held in claim(other, at(400)).await {
+        store.unclaim(held.hold).await.unwrap();
+    }
+    other.recover(at(400), false).await.unwrap();
+    assert_eq!(store.expire(at(50), 9).await.unwrap(), []);
+    let mut ended = store.expire(at(61), 9).await.unwrap();
+    ended.sort_unstable_by_key(|(id, ..)| *id);
+    let expired = |id| (id, "desk".to_owned(), State::Expired);
+    assert_eq!(ended, [first, behind, planned].map(expired));
+    assert_eq!(other.expire(at(61), 9).await.unwrap(), []);
+    assert_eq!(store.status(later).await.unwrap().unwrap().state, State::Queued);
+    assert_ne!(store.status(sending).await.unwrap().unwrap().state, State::Expired);
 }
 
 /// A message, as the order of conversations is meant.
@@ -1888,6 +1926,264 @@ async fn waiting_message_tells_when_a_worker_was_there(store: &dyn Engine, other
     assert_eq!(other.wait(id, at(20)).await.unwrap(), wait(Some(at(7))));
     begin(store, &claim(store, at(9)).await[0]).await;
     assert_eq!(other.wait(id, at(20)).await.unwrap(), None);
+}
+
+async fn message_that_is_sent_again_has_tries_of_its_own(store: &dyn Engine, other: &dyn Engine) {
+    let id = sent(store, "a", End { state: State::Parked, ..end("not_sent") }).await;
+    let again = || Settle { state: State::Queued, due: Some(at(5)), reason: None, from: &[State::Parked], now: at(5) };
+    assert_eq!(other.resend(id, again()).await.unwrap().as_deref(), Some("desk"));
+    assert_eq!(other.resend(id, again()).await.unwrap(), None);
+    let claimed = claim(store, at(5)).await.remove(0);
+    assert_eq!((claimed.attempts.len(), claimed.tries().count()), (1, 0));
+    begin_at(store, &claimed, at(6)).await;
+    assert!(
+        store.finish(claimed.hold, End { state: State::Deferred, due: Some(at(9)), ..end("not_sent") }).await.unwrap()
+    );
+    let claimed = claim(store, at(9)).await.remove(0);
+    assert_eq!((claimed.attempts.len(), claimed.tries().count()), (2, 1));
+    assert_eq!(claimed.tries().next().unwrap().at, at(6));
+    assert_eq!(store.status(id).await.unwrap().unwrap().history.len(), 2);
+}
+
+fn up_to(moment: Timestamp, person: u32, state: DeliveryState) -> Delivery {
+    let recipient = Some(new("", person).message.to);
+    Delivery { of: DeliveryOf::UpTo { at: moment, id: None }, recipient, ..delivery("", state) }
+}
+
+async fn reached(store: &dyn Engine, id: Id) -> Option<DeliveryState> {
+    store.status(id).await.unwrap().unwrap().delivery
+}
+
+async fn receipt_up_to_a_moment_counts_before_its_send_has_ended(store: &dyn Engine, other: &dyn Engine) {
+    let Enqueued::New(id) = store.enqueue(with_fallback("a", 1)).await.unwrap() else { panic!("it is new") };
+    let claimed = claim(store, at(1)).await;
+    begin(store, &claimed[0]).await;
+    assert_eq!(brought(other, up_to(at(3), 1, DeliveryState::Delivered)).await, 1);
+    assert_eq!(reached(store, id).await, None);
+    assert!(store.finish(claimed[0].hold, accepted("id")).await.unwrap());
+    assert_eq!(reached(store, id).await, Some(DeliveryState::Delivered));
+    // As those see it who read the conversation, and who decide about the fallback.
+    let read = store.conversation("desk", new("", 1).message.to.expose(), None, 9).await.unwrap();
+    let Said::Ours { status, .. } = &read[0].said else { panic!("it is ours") };
+    assert_eq!(status.delivery, Some(DeliveryState::Delivered));
+    assert_eq!(fall_back(store, at(60_000)).await, 0);
+    assert!(store.falling(at(1_000_000)).await.unwrap().is_empty());
+}
+
+async fn receipt_up_to_a_moment_ends_fallbacks(store: &dyn Engine, other: &dyn Engine) {
+    let mut ids = Vec::new();
+    for key in ["a", "b"] {
+        let Enqueued::New(id) = store.enqueue(with_fallback(key, 1)).await.unwrap() else { panic!("it is new") };
+        let claimed = claim(store, at(1)).await;
+        begin(store, &claimed[0]).await;
+        assert!(store.finish(claimed[0].hold, accepted(key)).await.unwrap());
+        ids.push(id);
+    }
+    assert_eq!(brought(other, up_to(at(1), 1, DeliveryState::Read)).await, 1);
+    assert_eq!(store.falling(at(60_000)).await.unwrap().len(), 2);
+    assert_eq!(brought(other, up_to(at(2), 1, DeliveryState::Read)).await, 1);
+    assert!(store.falling(at(60_000)).await.unwrap().is_empty());
+    // News of a failure comes late.
+    assert_eq!(brought(store, delivery("a", DeliveryState::Failed)).await, 1);
+    assert_eq!(fall_back(store, at(60_000)).await, 0);
+    for id in ids {
+        assert_eq!(reached(store, id).await, Some(DeliveryState::Read));
+    }
+}
+
+async fn receipt_up_to_a_moment_never_lowers_and_never_reaches_ahead(store: &dyn Engine, other: &dyn Engine) {
+    let first = sent(store, "a", accepted("id-a")).await;
+    brought(store, delivery("id-a", DeliveryState::Played)).await;
+    brought(store, up_to(AHEAD, 1, DeliveryState::Read)).await;
+    brought(other, up_to(at(1), 1, DeliveryState::Read)).await;
+    brought(other, up_to(at(3), 1, DeliveryState::Delivered)).await;
+    brought(other, up_to(at(3), 1, DeliveryState::Failed)).await;
+    assert_eq!(reached(store, first).await, Some(DeliveryState::Played));
+    let second = sent(store, "b", accepted("id-b")).await;
+    assert_eq!(reached(store, second).await, Some(DeliveryState::Read));
+    // What a gateway says of a time to come is not of what begins later.
+    let later = put(store, new("c", 1)).await;
+    let claimed = claim(store, at(1)).await;
+    assert!(store.begin(claimed[0].hold, attempt(at(9))).await.unwrap());
+    assert!(store.finish(claimed[0].hold, accepted("id-c")).await.unwrap());
+    assert_eq!(reached(store, later).await, Some(DeliveryState::Accepted));
+}
+
+async fn receipt_up_to_a_moment_is_kept_as_long_as_its_messages(store: &dyn Engine, _: &dyn Engine) {
+    keeps(store, &[("desk", Some(DAY))]).await;
+    let id = sent(store, "a", accepted("id-a")).await;
+    brought(store, up_to(at(3), 1, DeliveryState::Read)).await;
+    acknowledge(store, at(5)).await;
+    assert!(purge(store, at(5).plus(DAY)).await > 0);
+    assert_eq!(reached(store, id).await, Some(DeliveryState::Read));
+    purge(store, at(5).plus(DAY)).await;
+    assert_eq!(purge(store, at(5).plus(DAY)).await, 0);
+    assert_eq!(reached(store, id).await, Some(DeliveryState::Read));
+    // Nothing of the conversation is left.
+    let again = sent(store, "b", accepted("id-b")).await;
+    assert_eq!(reached(store, again).await, Some(DeliveryState::Accepted));
+}
+
+/// The time by a clock that is a year ahead.
+const AHEAD: Timestamp = Timestamp::from_secs(1_795_000_000 + 366 * 24 * 3600);
+
+const LEASES: Leases = Leases { message: LEASE, event: LEASE, file: LEASE, removal: LEASE };
+
+async fn bound(store: &dyn Engine, now: Timestamp) -> Bounded {
+    let (mut next, mut all) = (Some(Unbounded::Messages(i64::MIN)), Bounded::default());
+    while let Some(part) = next {
+        let (after, bounded) = store.bound(part, now, LEASES).await.unwrap();
+        (next, all) = (after, all.plus(bounded));
+    }
+    all
+}
+
+async fn clock_that_goes_back_is_noticed_until_its_waits_are_bounded(store: &dyn Engine, other: &dyn Engine) {
+    let never = Timestamp::from_millis(i64::MIN);
+    assert_eq!(store.clock_went_back(AHEAD, never).await.unwrap(), None);
+    assert_eq!(store.clock_went_back(AHEAD.minus(CLOCK_TOLERANCE), never).await.unwrap(), None);
+    let later = AHEAD.plus(CLOCK_NOTED);
+    assert_eq!(other.clock_went_back(later, never).await.unwrap(), None);
+    for _ in 0..2 {
+        assert_eq!(store.clock_went_back(later.minus(DAY), never).await.unwrap(), Some(DAY));
+    }
+    other.note_time(later.minus(DAY)).await.unwrap();
+    assert_eq!(store.clock_went_back(later.minus(DAY), never).await.unwrap(), None);
+    // What a worker has seen since the last note counts as well.
+    assert_eq!(store.clock_went_back(later.minus(DAY), later).await.unwrap(), Some(DAY));
+}
+
+async fn waits_of_messages_are_bounded_after_the_clock_went_back(store: &dyn Engine, _: &dyn Engine) {
+    let secs = Duration::from_secs;
+    let ahead = |key, person| New { due: AHEAD, now: AHEAD, ..new(key, person) };
+    let end_at = |state, due| End { state, due, now: AHEAD, ..end("unknown") };
+    let claimed = async |new: New| {
+        put(store, new).await;
+        claim(store, AHEAD).await.remove(0)
+    };
+    let started = async |new: New| {
+        let claimed = claimed(new).await;
+        begin_at(store, &claimed, AHEAD).await;
+        claimed.hold
+    };
+    let backoff = started(ahead("backoff", 1)).await;
+    assert!(store.finish(backoff, end_at(State::Deferred, Some(AHEAD.plus(secs(3600))))).await.unwrap());
+    let unknown = started(ahead("unknown", 2)).await;
+    assert!(store.finish(unknown, end_at(State::Unknown, Some(AHEAD.plus(secs(30))))).await.unwrap());
+    let instead = started(New { due: AHEAD, now: AHEAD, ..with_fallback("instead", 3) }).await;
+    assert!(store.finish(instead, End { now: AHEAD, ..accepted("id") }).await.unwrap());
+    let rule = |decision, until| Ruling {
+        decision,
+        reason: Reason::new("rule", "words"),
+        settle: Settle {
+            state: State::Deferred,
+            due: Some(until),
+            reason: None,
+            from: &[State::Claimed, State::Queued],
+            now: AHEAD,
+        },
+    };
+    let undecided = claimed(ahead("undecided", 4)).await.hold;
+    assert!(store.ruled(undecided, rule(NOT_DECIDED, AHEAD.plus(secs(30)))).await.unwrap());
+    let asked = claimed(ahead("asked", 5)).await.hold;
+    assert!(store.ruled(asked, rule("defer", AHEAD.plus(secs(60)))).await.unwrap());
+    let put_off = claimed(ahead("put off", 6)).await.hold;
+    assert!(store.put_off(put_off, off(AHEAD.plus(secs(2)))).await.unwrap());
+    let sending = started(ahead("sending", 7)).await;
+    let held = claimed(ahead("held", 8)).await.hold;
+    put(store, ahead("plain", 9)).await;
+    let planned = put(store, New { due: AHEAD.plus(secs(60)), ..ahead("planned", 10) }).await;
+
+    let now = at(5_000);
+    assert!(claim(store, now).await.is_empty() && store.falling(now.plus(secs(60))).await.unwrap().is_empty());
+    let bounded = bound(store, now).await;
+    assert!((7..=8).contains(&bounded.messages), "{bounded:?}");
+    assert_eq!((bounded.implausible, store.stats(now).await.unwrap().all().implausible), (2, 2));
+    let mut soon = keys(store, now, 9).await;
+    soon.sort_unstable();
+    assert_eq!(soon, ["plain", "put off"]);
+    let due = async |id| store.status(id).await.unwrap().unwrap().due;
+    assert_eq!(due(backoff.id).await, Some(now.plus(secs(3600))));
+    assert_eq!(due(undecided.id).await, Some(now.plus(secs(30))));
+    assert_eq!(due(asked.id).await, Some(AHEAD.plus(secs(60))));
+    assert_eq!(due(planned).await, Some(AHEAD.plus(secs(60))));
+    assert_eq!(store.doubtful(now.plus(secs(30)), secs(30), 9).await.unwrap()[0].hold.id, unknown.id);
+    assert_eq!(store.falling(now.plus(secs(60))).await.unwrap().len(), 1);
+    assert_eq!(store.falling(now.plus(secs(59))).await.unwrap().len(), 0);
+    let lapsed = store.recover(now.plus(LEASE), false).await.unwrap();
+    assert_eq!(lapsed.unknown, 1);
+    assert_eq!(store.status(sending.id).await.unwrap().unwrap().state, State::Unknown);
+    let mut freed = keys(store, now.plus(LEASE), 9).await;
+    freed.sort_unstable();
+    assert_eq!(freed, ["held", "plain", "put off"]);
+    assert!(!store.begin(held, attempt(now.plus(LEASE))).await.unwrap());
+}
+
+async fn planned_message_waits_for_its_time_after_the_clock_went_back(store: &dyn Engine, _: &dyn Engine) {
+    let time = AHEAD.minus(DAY);
+    let id = put(store, New { due: time, ..new("planned", 1) }).await;
+    // It came into the order of its conversation, and did not go.
+    assert_eq!(keys(store, AHEAD, 0).await, [""; 0]);
+    let held = claim(store, AHEAD).await.remove(0).hold;
+    store.unclaim(held).await.unwrap();
+    put(store, new("plain", 1)).await;
+    assert_eq!(bound(store, at(5_000)).await.messages, 1);
+    let status = store.status(id).await.unwrap().unwrap();
+    assert_eq!((status.state, status.due), (State::Deferred, Some(time)));
+    assert_eq!(keys(store, at(5_000), 9).await, ["plain"]);
+    store.recover(time, true).await.unwrap();
+    assert_eq!(store.status(id).await.unwrap().unwrap().due, Some(time));
+}
+
+async fn waits_of_events_and_files_are_bounded_after_the_clock_went_back(store: &dyn Engine, _: &dyn Engine) {
+    let hour = Duration::from_secs(3600);
+    for id in ["handed out", "failed", "with a photo", "with another"] {
+        let photos = usize::from(id.starts_with("with"));
+        let incoming = Incoming { line: Some(id.replace(' ', "-")), ..incoming(id, photos) };
+        assert_eq!(store.take_in(vec![incoming], None, AHEAD).await.unwrap(), 1);
+    }
+    let next = async |line, now| store.next(Some(line), now, LEASE).await.unwrap().map(|handed| handed.id);
+    assert!(next("handed-out", AHEAD).await.is_some());
+    let failed = next("failed", AHEAD).await.unwrap();
+    assert!(!store.nack(failed, AHEAD.plus(hour), AHEAD).await.unwrap());
+    let files = holds(store, AHEAD).await;
+    assert_eq!(files.len(), 2);
+    assert!(store.fetched(files[0], Fetched::Again(AHEAD.plus(hour)), AHEAD).await.unwrap());
+    store.note(vec![Line::new("failed")], AHEAD).await.unwrap();
+
+    let now = at(5_000);
+    let bounded = bound(store, now).await;
+    assert_eq!((bounded.events, bounded.files), (4, 2));
+    assert_eq!(next("handed-out", now).await, None);
+    assert!(next("handed-out", now.plus(LEASE)).await.is_some());
+    assert_eq!(next("failed", now.plus(hour).minus(Duration::from_millis(1))).await, None);
+    assert_eq!(next("failed", now.plus(hour)).await, Some(failed));
+    assert!(next("with-a-photo", now.plus(LEASE)).await.is_some());
+    assert_eq!(holds(store, now).await[0].event, files[0].event);
+    assert_eq!(holds(store, now.plus(LEASE).minus(Duration::from_millis(1))).await, []);
+    assert_eq!(holds(store, now.plus(LEASE)).await.len(), 2);
+    // The line is left to the program that worked on it for a week from now, and not from then.
+    let late = now.plus(8 * DAY);
+    assert_eq!(store.next_batch(&all(&[]), late, LEASE, 9).await.unwrap().len(), 4);
+}
+
+async fn waits_are_left_alone_that_are_no_longer_than_they_were(store: &dyn Engine, _: &dyn Engine) {
+    let id = sent(store, "backoff", End { state: State::Deferred, due: Some(at(9_000)), ..end("rejected") }).await;
+    put(store, with_fallback("instead", 2)).await;
+    put(store, New { due: at(60_000), ..new("planned", 3) }).await;
+    let claimed = claims(store, at(4), 1).await.unwrap();
+    photos(store, "event", 0).await;
+    assert!(next(store, at(4)).await.is_some());
+    assert_eq!(bound(store, at(4)).await, Bounded::default());
+    assert_eq!(store.status(id).await.unwrap().unwrap().due, Some(at(9_000)));
+    assert_eq!(claimed.len(), 1);
+}
+
+async fn strange_message_counts_from_the_corrected_clock(store: &dyn Engine, _: &dyn Engine) {
+    let (id, why) = (put(store, new("strange", 1)).await, || Reason::new("line", "unknown"));
+    assert_eq!(store.strange_since(id, why(), AHEAD).await.unwrap(), AHEAD);
+    assert_eq!(store.strange_since(id, why(), at(5)).await.unwrap(), at(5));
+    assert_eq!(store.strange_since(id, why(), at(9)).await.unwrap(), at(5));
 }
 
 async fn retention_leaves_what_counts_in_a_status(store: &dyn Engine, other: &dyn Engine) {

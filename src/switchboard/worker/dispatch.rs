@@ -1,18 +1,19 @@
 //! What is claimed, and when it goes: at the rate of each account, and no more at once than it may have in flight.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use super::super::lanes::{Claims, Queue, Rooms, line_of};
 use super::super::outbox::PRIORITY_LAST;
-use super::super::record::{Claimed, Hold, PutOff};
+use super::super::record::{Claimed, Hold, PutOff, Reserved};
 use super::super::suspension::Turn;
-use super::super::{Account, Switchboard, account, held};
-use super::send::{Decided, LIMITED, Sending, Step};
+use super::super::{Account, Switchboard, account, account_id, held};
+use super::send::{AGAIN, Decided, LIMITED, Sending, Step};
 use super::told;
 use crate::clock::Timestamp;
+use crate::endpoint::RETRY_AFTER_MAX;
 use crate::layer::telemetry;
 
 /// How many claimed messages of one lane and class wait for their tokens: as many as go in this time, within these bounds.
@@ -27,6 +28,10 @@ const STALE: Duration = Duration::from_secs(5);
 
 /// How many messages are claimed in place of others, at least, where nothing else is new.
 const CLAIM_MIN: u32 = 8;
+
+/// For how long tokens of a shared account are reserved at once, and how long one is kept that nobody used.
+const RESERVED: Duration = Duration::from_millis(50);
+const TOKEN_KEPT: Duration = Duration::from_secs(1);
 
 /// How long nothing is claimed of a lane that only others may have.
 const REST_MIN: Duration = Duration::from_millis(50);
@@ -57,6 +62,11 @@ struct Outgoing {
     in_flight: u32,
     /// When its next token is there.
     next_token: Duration,
+    /// The time that one message takes up, where other workers send by the same account.
+    shared: Option<Duration>,
+    /// The tokens that are reserved for this worker, and whether more are asked for.
+    tokens: VecDeque<Duration>,
+    is_reserving: bool,
     /// The lanes that it serves, as far as messages have come by them.
     lanes: HashSet<String>,
 }
@@ -68,13 +78,31 @@ pub(super) struct Ended {
     resumed: bool,
 }
 
+impl Switchboard {
+    /// Reserves tokens of an account that other workers send by, too.
+    async fn reserve(self, account: Account, each: Duration, count: u32) -> Step {
+        let clock = &self.0.clock;
+        let reserved = self.0.store.0.reserve(account_id(&account), each, count, clock.now()).await;
+        let reserved = told("reserve", reserved);
+        let (mono, now) = (clock.monotonic(), clock.now());
+        match reserved {
+            Some(Reserved { from, count }) => Step::Reserved { account, from: mono + from.since(now), count },
+            None => Step::Reserved { account, from: mono + AGAIN, count: 0 },
+        }
+    }
+}
+
 impl Dispatch {
     pub(super) fn new(board: Switchboard) -> Self {
         let (mut accounts, mut rooms) = (BTreeMap::new(), HashMap::new());
         let max_in_flight = board.0.max_in_flight;
         for line in board.0.lines.values() {
             let infos = || line.channels.iter().map(|channel| channel.info());
-            infos().for_each(|info| drop(accounts.insert(account(info), Outgoing::default())));
+            for info in infos() {
+                let rate = info.capability.rate.filter(|_| board.0.store.0.shares_rates());
+                let shared = rate.map(|rate| rate.interval());
+                accounts.insert(account(info), Outgoing { shared, ..Outgoing::default() });
+            }
             let ahead = |rate: Option<crate::rate::Rate>| match rate {
                 None => max_in_flight,
                 Some(rate) => {
@@ -88,6 +116,17 @@ impl Dispatch {
         let (waiting, resting) = (HashMap::new(), HashMap::new());
         let (deciding, sending) = (JoinSet::new(), JoinSet::new());
         Self { board, max_in_flight, accounts, rooms, waiting, resting, deciding, sending, more: false, left: 0 }
+    }
+
+    /// Keeps the pauses that gateways asked for before this worker started.
+    pub(super) fn paused(&mut self, pauses: &[(String, Timestamp)]) {
+        let clock = &self.board.0.clock;
+        let (mono, now) = (clock.monotonic(), clock.now());
+        for (name, limit) in &self.board.0.limits {
+            if let Some((_, until)) = pauses.iter().find(|(id, _)| *id == account_id(name)) {
+                held(limit).pause_until(mono + until.since(now).min(RETRY_AFTER_MAX));
+            }
+        }
     }
 
     /// Returns the room for claims.
@@ -186,6 +225,17 @@ impl Dispatch {
                 self.unclaim(claimed.hold, &claimed.lane, claimed.class);
                 false
             }
+            Step::Reserved { account, from, count } => {
+                if let Some(of) = self.accounts.get_mut(&account) {
+                    let each = of.shared.unwrap_or_default();
+                    of.is_reserving = false;
+                    of.tokens.extend((0..count).map(|n| from + each * n));
+                    if count == 0 {
+                        of.next_token = from;
+                    }
+                }
+                false
+            }
         }
     }
 
@@ -220,24 +270,39 @@ impl Dispatch {
             if of.in_flight >= self.max_in_flight {
                 return None;
             }
-            if of.next_token > now {
+            let far = of.next_token > now + EARLY;
+            if of.next_token > now && !far {
                 return (!of.queue.is_empty()).then_some(of.next_token);
             }
-            if let Some(wait) = held(standing).wait(now) {
-                // Others may take them over.
-                let waiting: Vec<_> = of.queue.drain().collect();
-                for decided in waiting {
-                    self.unclaim(decided.claimed.hold, &decided.claimed.lane, decided.claimed.class);
-                    if !decided.supplier.is_one_of_several {
-                        self.resting.insert(decided.claimed.lane, now + wait);
-                    }
-                }
+            let wait = if far { Some(of.next_token - now - EARLY) } else { held(standing).wait(now) };
+            if let Some(wait) = wait {
+                // Others take over from an account that is suspended; a token of the preferred one is waited for.
+                self.rest(name, now + wait, !far);
                 return None;
             }
             let (class, decided) = of.queue.pop()?;
-            if now.saturating_sub(decided.at) > STALE {
+            let lease = inner.lease;
+            let is_stale = now.saturating_sub(decided.at) > STALE.min(lease / 2);
+            // So that what is left of its claim is enough for the send.
+            if is_stale || now.saturating_sub(decided.claimed_at) > lease / 2 {
                 self.unclaim(decided.claimed.hold, &decided.claimed.lane, decided.claimed.class);
                 continue;
+            }
+            if let Some(each) = of.shared {
+                while of.tokens.front().is_some_and(|at| now.saturating_sub(*at) > TOKEN_KEPT) {
+                    of.tokens.pop_front();
+                }
+                let next = of.tokens.front().copied();
+                if next.is_none_or(|at| at > now) {
+                    of.queue.put_back(class, decided);
+                    if next.is_none() && !of.is_reserving {
+                        of.is_reserving = true;
+                        let count = u32::try_from(RESERVED.as_nanos() / each.as_nanos().max(1)).unwrap_or(u32::MAX);
+                        let count = count.min(of.queue.len()).max(1);
+                        self.deciding.spawn(self.board.clone().reserve(name.clone(), each, count));
+                    }
+                    return next;
+                }
             }
             let place = match held(limit).book(&decided.message.to, now, now) {
                 Ok(place) => place,
@@ -259,6 +324,7 @@ impl Dispatch {
                 self.unclaim(decided.claimed.hold, &decided.claimed.lane, decided.claimed.class);
                 continue;
             }
+            of.tokens.pop_front();
             of.queue.took_token(class);
             of.in_flight += 1;
             self.leaves(&decided.claimed.lane, decided.claimed.class);
@@ -268,6 +334,17 @@ impl Dispatch {
                 let resumed = board.send_decided(*decided, sending).await;
                 Ended { account: name, resumed }
             });
+        }
+    }
+
+    /// Gives the messages of an account back that sends nothing before a time, for others of their line to take over or not.
+    fn rest(&mut self, name: &Account, until: Duration, for_others: bool) {
+        let waiting = self.accounts.get_mut(name).map(|of| of.queue.drain().collect::<Vec<_>>());
+        for decided in waiting.unwrap_or_default() {
+            self.unclaim(decided.claimed.hold, &decided.claimed.lane, decided.claimed.class);
+            if !(for_others && decided.supplier.is_one_of_several) {
+                self.resting.insert(decided.claimed.lane, until);
+            }
         }
     }
 

@@ -3,14 +3,15 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use super::super::fallback::{Answer, reports_deliveries};
-use super::super::outbox::{self, Id, State};
-use super::super::record::{Answers, Claimed, FELL_BACK, FallbackRow, Settle};
-use super::super::{Switchboard, refused};
+use super::super::outbox::{self, EXPIRED, Id, State};
+use super::super::record::{Answers, Bounded, Claimed, FELL_BACK, FallbackRow, Leases, Settle, Unbounded};
+use super::super::{Switchboard, file, inbox, refused};
 use super::{DAMAGED, ROUND, contained, told};
 use crate::channel::{Channel, Evidence, Sent};
 use crate::clock::{Clock, Timestamp};
@@ -26,14 +27,21 @@ const PURGE_MAX: u32 = 200;
 const PURGE_PAUSE: Duration = Duration::from_millis(50);
 const PURGES_MAX: u32 = 100;
 
+/// How long others have the store to themselves while waits are bounded.
+const BOUND_PAUSE: Duration = Duration::from_millis(10);
+
 /// How many messages are asked about at once, and how long each question may take; the same of channels that are polled.
 const LOOK_UPS_MAX: usize = 16;
 const LOOK_UP_MAX: Duration = Duration::from_secs(30);
 const POLL_MAX: Duration = Duration::from_secs(60);
 
+/// How many messages whose time is over are ended at once.
+const EXPIRED_MAX: u32 = 100;
+
 /// What a worker does from time to time. Each kind goes on beside the others, and none delays another.
 #[derive(Debug, Default)]
 pub(super) struct Rounds {
+    correcting: JoinSet<()>,
     recovering: JoinSet<()>,
     asking: JoinSet<()>,
     polling: JoinSet<()>,
@@ -43,6 +51,7 @@ pub(super) struct Rounds {
 impl Rounds {
     /// Begins another round of each kind whose last one has ended.
     pub(super) fn spawn(&mut self, switchboard: &Switchboard) {
+        again(&mut self.correcting, || switchboard.clone().correct_clock());
         again(&mut self.recovering, || switchboard.clone().recover());
         again(&mut self.asking, || switchboard.clone().ask());
         again(&mut self.polling, || switchboard.clone().poll_all());
@@ -50,7 +59,8 @@ impl Rounds {
     }
 
     pub(super) async fn shutdown(&mut self) {
-        for kind in [&mut self.recovering, &mut self.asking, &mut self.polling, &mut self.purging] {
+        let Self { correcting, recovering, asking, polling, purging } = self;
+        for kind in [correcting, recovering, asking, polling, purging] {
             kind.shutdown().await;
         }
     }
@@ -64,6 +74,34 @@ fn again<F: Future<Output = ()> + Send + 'static>(kind: &mut JoinSet<()>, round:
 }
 
 impl Switchboard {
+    /// Notes the time, and where the clock was set back, bounds the waits that began while it was ahead.
+    async fn correct_clock(self) {
+        let (inner, store) = (&*self.0, &self.0.store.0);
+        let (now, latest) = (inner.clock.now(), inner.latest.load(Ordering::Acquire));
+        let went_back = told("clock", store.clock_went_back(now, Timestamp::from_millis(latest)).await);
+        let Some(Some(by)) = went_back else { return };
+        telemetry::clock_went_back(by);
+        let leases = Leases { message: inner.lease, event: inbox::LEASE, file: file::LEASE, removal: file::REMOVAL.1 };
+        let (mut next, mut all) = (Some(Unbounded::Messages(i64::MIN)), Bounded::default());
+        while let Some(part) = next {
+            // Where the store fails, the next round begins anew.
+            let Some((after, bounded)) = told("clock", store.bound(part, inner.clock.now(), leases).await) else {
+                return;
+            };
+            all = all.plus(bounded);
+            next = after;
+            inner.clock.sleep(BOUND_PAUSE).await;
+        }
+        let now = inner.clock.now();
+        if told("clock", store.note_time(now).await).is_some() {
+            inner.latest.store(now.as_millis(), Ordering::Release);
+        }
+        telemetry::waits_bounded(all.messages, all.events, all.files, all.implausible);
+        inner.to_send.notify_one();
+        inner.to_fetch.notify_one();
+        inner.to_read.ring_all();
+    }
+
     /// Takes back what was claimed and could not be written back: by another worker too, where there are several, for this
     /// may be the only one left.
     async fn recover(self) {
@@ -112,6 +150,11 @@ impl Switchboard {
 
     /// Lets what goes instead of messages go. A message that may still go is called back only for what may go as well.
     pub(super) async fn fall_back(self) {
+        let expired = self.0.store.0.expire(self.0.clock.now(), EXPIRED_MAX).await;
+        for (id, line, state) in told("expire", expired).unwrap_or_default() {
+            self.0.stands(&line, Some(id), state, Some(EXPIRED), None);
+            self.0.to_read.ring(Some(&line));
+        }
         let (store, now) = (&self.0.store.0, self.0.clock.now());
         let falling = told("fallback", store.falling(now).await).unwrap_or_default();
         if falling.is_empty() {

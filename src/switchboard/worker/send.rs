@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::SemaphorePermit;
 
-use super::super::outbox::{After, State, ToAsk};
-use super::super::record::{Attempt, Claimed, End, OPTED_OUT, PutOff, Ruling, Settle};
+use super::super::outbox::{After, EXPIRED, State, ToAsk};
+use super::super::record::{Attempt, Claimed, End, NOT_DECIDED, OPTED_OUT, PutOff, Ruling, Settle};
 use super::super::suspension::{Standing, Verdict};
-use super::super::{Account, Line, Switchboard, account, held};
+use super::super::{Account, Line, Switchboard, account, account_id, held};
 use super::{DAMAGED, contained, told};
 use crate::address::Address;
 use crate::channel::{Channel, Grade};
@@ -41,17 +41,17 @@ const UNDECIDED_KEPT: usize = 100_000;
 /// How long a message is put off at least that the policy puts off: one that says a moment that has come is asked again.
 const DEFER_MIN: Duration = Duration::from_secs(1);
 
+/// The shortest pause that is written down.
+const PAUSE_NOTED: Duration = Duration::from_secs(1);
+
 /// How soon a store that failed is tried again.
-const AGAIN: Duration = Duration::from_millis(200);
+pub(super) const AGAIN: Duration = Duration::from_millis(200);
 
 /// Why a message is put off that would go too soon after another one to its person.
 pub(super) const LIMITED: &str = "it is too soon for the next message to this person";
 
 /// Why a message waits whose gateways do not work.
 const RESTING: &str = "its gateways are left alone for a while";
-
-/// Why a message ends whose time is over.
-const EXPIRED: &str = "its not_after passed before it went";
 
 /// Why a message waits whose accounts are suspended.
 const SUSPENDED: &str = "the account is suspended, and a probe is to come";
@@ -79,7 +79,8 @@ pub(super) struct Decided {
     /// The message, to where the person is reached now.
     pub(super) message: Message,
     pub(super) supplier: Supplier,
-    /// When it was decided.
+    /// When it was claimed, and when it was decided.
+    pub(super) claimed_at: Duration,
     pub(super) at: Duration,
 }
 
@@ -95,6 +96,12 @@ pub(super) enum Step {
     Rests {
         claimed: Box<Claimed>,
         wait: Duration,
+    },
+    /// Tokens of an account: the first one at this time.
+    Reserved {
+        account: Account,
+        from: Duration,
+        count: u32,
     },
 }
 
@@ -150,10 +157,11 @@ impl Drop for Token<'_> {
 impl Switchboard {
     /// Decides whether a claimed message goes, or notes why it stays.
     pub(super) async fn decide(self, mut claimed: Claimed) -> Step {
+        let claimed_at = self.0.clock.monotonic();
         match self.may_be_sent(&mut claimed).await {
             Ok((message, supplier)) => {
                 let at = self.0.clock.monotonic();
-                Step::Ready(Box::new(Decided { claimed, message, supplier, at }))
+                Step::Ready(Box::new(Decided { claimed, message, supplier, claimed_at, at }))
             }
             Err(Stays::Rests(wait)) => Step::Rests { claimed: Box::new(claimed), wait },
             Err(stays) => {
@@ -198,8 +206,8 @@ impl Switchboard {
 
     /// Sends a message whose token was taken. Returns `true` if its account works again since.
     pub(super) async fn send_decided(self, decided: Decided, sending: Sending) -> bool {
-        let Decided { claimed, message, supplier, .. } = decided;
-        let resumed = match self.goes(&claimed, &message, &supplier, sending).await {
+        let Decided { claimed, message, supplier, claimed_at, .. } = decided;
+        let resumed = match self.goes(&claimed, &message, &supplier, sending, claimed_at).await {
             Ok(resumed) => resumed,
             Err(stays) => {
                 // The message is found again by its lease.
@@ -217,6 +225,7 @@ impl Switchboard {
         message: &Message,
         supplier: &Supplier,
         sending: Sending,
+        claimed_at: Duration,
     ) -> Result<bool, Stays> {
         let inner = &*self.0;
         let (Some(limit), Some(standing)) =
@@ -240,7 +249,7 @@ impl Switchboard {
         token.spend();
         let begun = inner.clock.monotonic();
         // Before its claim lapses it is certain that nobody sends it any more.
-        let max = inner.lease - inner.lease / 10;
+        let max = (inner.lease - inner.lease / 10).saturating_sub(begun.saturating_sub(claimed_at));
         let sent = contained("the adapter", &*inner.clock, max, supplier.channel.send(message)).await;
         let sent = sent.map_err(|error| match error.gateway() {
             None => error.with_gateway(supplier.channel.info().gateway),
@@ -273,9 +282,10 @@ impl Switchboard {
             Err(Stays::Ruled(Box::new(Ruling { decision, reason, settle })))
         };
         let decided = self.0.decide(&claimed.line, message, now).await;
+        let defers = if decided.is_err() { NOT_DECIDED } else { "defer" };
         match self.counted(claimed, decided, now)? {
             Decision::Allow => Ok(()),
-            Decision::Defer { until, reason } => ruled("defer", State::Deferred, Some(until), reason),
+            Decision::Defer { until, reason } => ruled(defers, State::Deferred, Some(until), reason),
             Decision::Refuse(reason) => {
                 let doubted = claimed.attempts.iter().any(|attempt| attempt.doubted);
                 let state = if doubted { State::Parked } else { State::Refused };
@@ -407,13 +417,16 @@ impl Switchboard {
         let change = choice.and_then(|choice| held(choice).report(supplier.n, sent, mono));
         held(token.limit).report(&message.to, sent, mono, now);
         let (id, failed, info) = (claimed.hold.id, sent.as_ref().err(), supplier.channel.info());
+        let pause = held(token.limit).paused_until().saturating_sub(mono);
         let verdict = held(token.standing).report(id, info, token.is_probe, begun, failed, (mono, now));
-        let tries = || claimed.attempts.iter().filter(|attempt| !attempt.suspended);
+        let tries = || claimed.tries().filter(|attempt| !attempt.suspended);
+        // One that began while the clock was ahead says nothing of how long ago that was.
+        let began = tries().map(|attempt| attempt.at).filter(|at| *at <= now).min();
         let after = After {
             message,
             schedule: &inner.schedule,
             times: u32::try_from(tries().count()).unwrap_or(u32::MAX).saturating_add(1),
-            began: tries().next().map_or(now, |attempt| attempt.at),
+            began: began.unwrap_or(now),
             another: supplier.to_ask.another(),
             later: supplier.to_ask.later(),
             now,
@@ -436,6 +449,10 @@ impl Switchboard {
             inner.stands(&claimed.line, Some(claimed.hold.id), end.state, end.reason.as_deref(), Some(&message.to));
         }
         telemetry::changed(supplier.channel.info(), change);
+        if failed.is_some() && pause >= PAUSE_NOTED {
+            // Other workers hear of it, and so does this one when it starts again.
+            told("pause", inner.store.0.pause(account_id(&supplier.account), now.plus(pause)).await);
+        }
         match (verdict, sent) {
             (Verdict::Suspended(_), Err(error)) => {
                 telemetry::switchboard::suspended(info, error);

@@ -12,10 +12,10 @@ use tokio_postgres::Row;
 use super::super::super::engine::Bell;
 use super::super::super::lanes::{Claims, Rooms, line_of};
 use super::super::super::outbox::{Id, PRIORITY_LAST};
-use super::super::super::record::{Attempt, Claimed, Hold, SERVED, message_of};
+use super::super::super::record::{Attempt, Claimed, Hold, RESERVED_AHEAD, Reserved, SERVED, message_of};
 use super::session::{Fault, Session};
 use super::together::LockConversation;
-use super::{count, moment};
+use super::{count, indexed, moment};
 use crate::clock::Timestamp;
 use crate::id::MessageId;
 
@@ -164,6 +164,39 @@ pub(super) async fn claim(db: &Session, now: Timestamp, lease: Duration, rooms: 
     Ok(claims)
 }
 
+/// A moment in microseconds.
+pub(super) fn micros(at: Timestamp) -> i64 {
+    at.as_millis().saturating_mul(1000)
+}
+
+/// Reserves tokens of an account: one worker after the other, so that all together keep its rate.
+pub(super) async fn reserve(
+    db: &Session,
+    account: &str,
+    interval: Duration,
+    count: u32,
+    now: Timestamp,
+) -> Result<Reserved, Fault> {
+    let (account, at, soon) = (indexed(account), micros(now), micros(now.plus(RESERVED_AHEAD)));
+    let taken = i64::try_from(interval.as_micros()).unwrap_or(i64::MAX).saturating_mul(count.into());
+    let reserve = "INSERT INTO civic_messaging.account AS a (id, next_at) VALUES ($1, $2::bigint + $3::bigint)
+         ON CONFLICT (id) DO UPDATE SET next_at = greatest(a.next_at, $2) + $3 WHERE a.next_at <= $4
+         RETURNING next_at - $3";
+    let from = |row: &Row| Ok::<_, Fault>(Timestamp::from_millis(row.try_get::<_, i64>(0)?.saturating_add(999) / 1000));
+    if let Some(row) = db.row(reserve, &[&account, &at, &taken, &soon]).await? {
+        return Ok(Reserved { from: from(&row)?, count });
+    }
+    let next = db.row("SELECT next_at FROM civic_messaging.account WHERE id = $1", &[&account]).await?;
+    Ok(Reserved { from: next.as_ref().map_or(Ok(now), from)?, count: 0 })
+}
+
+/// The accounts that send nothing before a time.
+pub(super) async fn pauses(db: &Session, now: Timestamp) -> Result<Vec<(String, Timestamp)>, Fault> {
+    let paused = "SELECT id, next_at / 1000 FROM civic_messaging.account WHERE next_at > $1";
+    let rows = db.rows(paused, &[&micros(now)]).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, moment(row, 1)?))).collect()
+}
+
 /// Gives a claimed message back as it was.
 pub(super) async fn unclaim(db: &Session, hold: Hold) -> Result<(), Fault> {
     lock_conversation_of(db, hold.id.0).await?;
@@ -186,7 +219,7 @@ pub(super) async fn requeue_lapsed(db: &Session, now: Timestamp) -> Result<u64, 
     let lock = "SELECT pg_advisory_xact_lock(conversation) FROM (
              SELECT DISTINCT unnest($1::bigint[]) AS conversation ORDER BY conversation) AS all_of";
     db.rows(lock, &[&of]).await?;
-    let requeue = "UPDATE civic_messaging.message SET state = 'queued', due = $1, lease = NULL, head = FALSE
+    let requeue = "UPDATE civic_messaging.message SET state = 'queued', due = $1, wait = 0, lease = NULL, head = FALSE
          WHERE id IN (SELECT id FROM civic_messaging.message
                       WHERE id = ANY ($2) AND state = 'claimed' AND lease <= $1 FOR UPDATE SKIP LOCKED)";
     let queued = db.change(requeue, &[&now.as_millis(), &ids]).await?;
@@ -206,14 +239,16 @@ pub(super) async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claime
          FROM civic_messaging.message AS m WHERE m.id = ANY ($1) ORDER BY array_position($1, m.id)";
     let tries =
         "SELECT gateway, account, begun, message, outcome IS NOT DISTINCT FROM 'unknown', passing, ended IS NULL,
-                outcome IS NOT DISTINCT FROM 'suspended', bound, reference
+                outcome IS NOT DISTINCT FROM 'suspended', bound, reference,
+                n <= (SELECT earlier FROM civic_messaging.message WHERE id = message)
          FROM civic_messaging.attempt WHERE message = ANY ($1) ORDER BY message, n";
     let mut attempts = HashMap::<i64, Vec<Attempt>>::new();
     for of in db.rows(tries, &[&ids]).await? {
         let (gateway, account, at) = (of.try_get(0)?, of.try_get(1)?, moment(&of, 2)?);
         let (doubted, passing, died) = (of.try_get(4)?, of.try_get(5)?, of.try_get(6)?);
         let (suspended, bound, reference) = (of.try_get(7)?, of.try_get(8)?, of.try_get(9)?);
-        let attempt = Attempt { gateway, account, at, reference, doubted, passing, died, suspended, bound };
+        let earlier = of.try_get(10)?;
+        let attempt = Attempt { gateway, account, at, reference, doubted, passing, died, suspended, bound, earlier };
         attempts.entry(of.try_get(3)?).or_default().push(attempt);
     }
     let mut claimed = Vec::with_capacity(ids.len());

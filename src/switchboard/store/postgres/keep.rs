@@ -3,7 +3,7 @@
 use tokio_postgres::Row;
 
 use super::super::super::line::Line;
-use super::super::super::record::{EARLY_KEPT, tag_of};
+use super::super::super::record::{EARLY_KEPT, IMPLAUSIBLE, reached, tag_of};
 use super::super::super::watch::Stats;
 use super::session::{Fault, Session};
 use super::{file, indexed, moment, state, text};
@@ -40,21 +40,31 @@ pub(super) async fn purge(db: &Session, now: Timestamp, most: u32) -> Result<u64
     let mut purged = 0;
     for line in db.rows(lines, &[&now]).await? {
         let (line, until): (String, i64) = (line.try_get(0)?, line.try_get(1)?);
-        let messages = "SELECT id, body FROM civic_messaging.message
+        let messages = concat!(
+            "SELECT id, body, delivery, ",
+            mark!(),
+            " FROM civic_messaging.message AS m
              WHERE line = $1 AND phase <> 'parked' AND removed IS NULL AND settled IS NOT NULL
                AND settled <= $2
                -- What goes on a failure only, which has the last moment there is, goes with its message.
                AND coalesce(fallback_due, 9223372036854775807) = 9223372036854775807
-             LIMIT $3 FOR UPDATE SKIP LOCKED";
+             LIMIT $3 FOR UPDATE SKIP LOCKED"
+        );
         let found = db.rows(messages, &[&line, &until, &most]).await?;
         let messages = ids(&found)?;
         let tag = |row: &Row| Ok::<_, Fault>(tag_of(row.try_get(1)?).map(|tag| text(&tag).into_owned()));
         let tags = found.iter().map(tag).collect::<Result<Vec<_>, _>>()?;
+        // Their conversation is not known any more.
+        let delivery = |row: &Row| {
+            let rung = reached(row.try_get(2)?, row.try_get(3)?);
+            Ok::<_, Fault>(rung.and_then(|rung| serde_json::to_string(&rung).ok()))
+        };
+        let deliveries = found.iter().map(delivery).collect::<Result<Vec<_>, _>>()?;
         let remove = "UPDATE civic_messaging.message AS m
              SET recipient = '', body = '', reason = NULL, fallback = NULL, fallback_due = NULL,
-                 fallback_recipient = NULL, removed = $1, tag = old.tag
-             FROM unnest($2::bigint[], $3::text[]) AS old (id, tag) WHERE m.id = old.id";
-        db.change(remove, &[&now, &messages, &tags]).await?;
+                 fallback_recipient = NULL, removed = $1, tag = old.tag, delivery = old.delivery
+             FROM unnest($2::bigint[], $3::text[], $4::text[]) AS old (id, tag, delivery) WHERE m.id = old.id";
+        db.change(remove, &[&now, &messages, &tags, &deliveries]).await?;
         // A gateway's id may hold a number.
         db.change("DELETE FROM civic_messaging.part WHERE message = ANY ($1)", &[&messages]).await?;
         db.change("DELETE FROM civic_messaging.message_file WHERE message = ANY ($1)", &[&messages]).await?;
@@ -68,7 +78,17 @@ pub(super) async fn purge(db: &Session, now: Timestamp, most: u32) -> Result<u64
         let events = ids(&db.rows(events, &[&now, &line, &until, &most]).await?)?;
         empty(db, &events, now).await?;
         let links = "DELETE FROM civic_messaging.link WHERE line = $1 AND at <= $2";
-        purged += (messages.len() + events.len()) as u64 + db.change(links, &[&line, &until]).await?;
+        // While a message of the conversation has its content, its mark says how far that got.
+        let marks = "DELETE FROM civic_messaging.conversation WHERE (line, person, gateway, account) IN (
+                 SELECT line, person, gateway, account FROM civic_messaging.conversation AS c
+                 WHERE line = $1 AND heard <= $2 AND NOT EXISTS (
+                     SELECT 1 FROM civic_messaging.message AS m
+                     WHERE m.conversation = hashtextextended(c.line || chr(10) || c.person, 0)
+                       AND m.line = c.line AND m.recipient = c.person)
+                 LIMIT $3 FOR UPDATE SKIP LOCKED)";
+        purged += (messages.len() + events.len()) as u64
+            + db.change(links, &[&line, &until]).await?
+            + db.change(marks, &[&line, &until, &most]).await?;
     }
     // What is of no line is kept as long as that of the line that keeps longest.
     let events = "SELECT id FROM civic_messaging.event
@@ -148,16 +168,19 @@ pub(super) async fn removed(db: &Session, file: &Digest) -> Result<(), Fault> {
 pub(super) async fn stats(db: &Session, now: Timestamp) -> Result<Stats, Fault> {
     let mut stats = Stats::default();
     let count = |row: &Row, column: usize| Ok::<_, Fault>(row.try_get::<_, i64>(column)?.unsigned_abs());
-    let messages = "SELECT line, phase, count(*), 0::bigint, NULL::bigint FROM civic_messaging.message
+    let messages = "SELECT line, phase, count(*), 0::bigint, NULL::bigint, 0::bigint FROM civic_messaging.message
          WHERE settled IS NOT NULL GROUP BY line, phase
-         UNION ALL SELECT line, phase, count(*), 0, NULL FROM civic_messaging.message
+         UNION ALL SELECT line, phase, count(*), 0, NULL, 0 FROM civic_messaging.message
          WHERE phase = 'unknown' GROUP BY line, phase
-         UNION ALL SELECT line, state, count(*), count(*) FILTER (WHERE due <= $1), min(due) FILTER (WHERE due <= $1)
+         UNION ALL SELECT line, state, count(*), count(*) FILTER (WHERE due <= $1), min(due) FILTER (WHERE due <= $1),
+             count(*) FILTER (WHERE due > $2 AND state IN ('queued', 'deferred'))
          FROM civic_messaging.message
          WHERE phase IN ('queued', 'deferred', 'claimed') GROUP BY line, state";
-    for row in db.rows(messages, &[&now.as_millis()]).await? {
+    for row in db.rows(messages, &[&now.as_millis(), &now.plus(IMPLAUSIBLE).as_millis()]).await? {
         let due = (count(&row, 3)?, row.try_get::<_, Option<i64>>(4)?.map(Timestamp::from_millis));
-        stats.of(row.try_get(0)?).add(state(&row, 1)?, count(&row, 2)?, due);
+        let of = stats.of(row.try_get(0)?);
+        of.add(state(&row, 1)?, count(&row, 2)?, due);
+        of.implausible += count(&row, 5)?;
     }
     let events = "SELECT e.line, n, e.taken_in
          FROM (SELECT count(*) AS n, min(id) AS first FROM civic_messaging.event

@@ -8,6 +8,7 @@ use std::task::Poll;
 
 use tokio::sync::oneshot;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::super::super::engine::Bell;
 use super::super::super::outbox::PRIORITY_LAST;
@@ -262,6 +263,7 @@ pub(super) struct SetState {
     pub(super) id: i64,
     pub(super) delivery: Option<String>,
     pub(super) planned: bool,
+    pub(super) wait: Option<i64>,
     pub(super) state: &'static str,
     pub(super) due: Option<i64>,
     pub(super) reason: Option<String>,
@@ -271,11 +273,18 @@ pub(super) struct SetState {
 }
 
 impl SetState {
-    pub(super) fn new(id: i64, delivery: Option<&str>, planned: bool, settled: &Settle) -> Self {
+    pub(super) fn new(
+        id: i64,
+        delivery: Option<&str>,
+        planned: bool,
+        wait: Option<i64>,
+        settled: &Settle,
+    ) -> Self {
         Self {
             id,
             delivery: delivery.map(str::to_owned),
             planned,
+            wait,
             state: settled.state.as_str(),
             due: settled.due.map(Timestamp::as_millis),
             reason: settled.reason.as_deref().map(|reason| text(reason).into_owned()),
@@ -294,10 +303,10 @@ impl Call for SetState {
              SET state = of.state, due = of.due, reason = of.reason, lease = NULL, settled = of.settled,
                  delivery = of.delivery,
                  fallback_due = CASE WHEN m.fallback_due > of.looked_at THEN of.now ELSE m.fallback_due END,
-                 head = FALSE, planned = of.planned, seq = CASE m.seq WHEN 0 THEN m.id ELSE m.seq END
+                 head = FALSE, planned = of.planned, wait = of.wait, seq = CASE m.seq WHEN 0 THEN m.id ELSE m.seq END
              FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::bigint[],
-                         $8::bigint[], $9::bool[])
-                 AS of (id, state, due, reason, settled, delivery, looked_at, now, planned)
+                         $8::bigint[], $9::bool[], $10::bigint[])
+                 AS of (id, state, due, reason, settled, delivery, looked_at, now, planned, wait)
              WHERE m.id = of.id";
         let ids: Vec<_> = calls.iter().map(|call| call.id).collect();
         let states: Vec<_> = calls.iter().map(|call| call.state).collect();
@@ -308,7 +317,10 @@ impl Call for SetState {
         let looked_at: Vec<_> = calls.iter().map(|call| call.looked_at).collect();
         let now: Vec<_> = calls.iter().map(|call| call.now).collect();
         let planned: Vec<_> = calls.iter().map(|call| call.planned).collect();
-        db.change(set, &[&ids, &states, &due, &reasons, &settled, &deliveries, &looked_at, &now, &planned]).await?;
+        let waits: Vec<_> = calls.iter().map(|call| call.wait).collect();
+        let with: [&(dyn ToSql + Sync); 10] =
+            [&ids, &states, &due, &reasons, &settled, &deliveries, &looked_at, &now, &planned, &waits];
+        db.change(set, &with).await?;
         Ok(done(calls.len()))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql};
@@ -12,8 +13,9 @@ use super::super::super::flow::Tx;
 use super::super::super::lanes::lane;
 use super::super::super::outbox::{self, State, Status};
 use super::super::super::record::{
-    DeliveryRow, End, EventFilter, EventRow, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK, Handed, Hold,
-    Incoming, LinkRow, MessageRow, New, PutOff, RESTORED, Settle, What, Written, rung_of,
+    DeliveryRow, End, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK,
+    Handed, Hold, Incoming, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PutOff, RESTORED, Settle, What,
+    Written, reached,
 };
 use super::claim::{lead, lock_conversation};
 use super::session::{Fault, Session};
@@ -26,6 +28,16 @@ use crate::clock::Timestamp;
 use crate::event::Event;
 use crate::id::{Digest, MessageId};
 use crate::policy::Reason;
+
+/// A length of time as it is kept.
+fn millis(wait: Duration) -> i64 {
+    i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Reads a length of time as it is kept.
+fn wait(millis: i64) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}
 
 impl Session {
     async fn put(&self, sql: &'static str, with: &[&(dyn ToSql + Sync)]) -> Result<(), Fault> {
@@ -64,9 +76,9 @@ impl Tx for Session {
                  WHERE m.id = free.id AND m.phase IN ('queued', 'deferred', 'unknown') RETURNING m.id)
              INSERT INTO civic_messaging.message
                  (line, key, recipient, body, digest, priority, state, due, queued, fallback, fallback_due, instead_of,
-                  reason, fallback_recipient, lane, planned, head)
+                  reason, fallback_recipient, lane, planned, head, wait, not_after)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-                     NOT $16 AND (NOT EXISTS (SELECT 1 FROM first) OR EXISTS (SELECT 1 FROM behind)))
+                     NOT $16 AND (NOT EXISTS (SELECT 1 FROM first) OR EXISTS (SELECT 1 FROM behind)), $17, $18)
              ON CONFLICT (key, line) DO NOTHING RETURNING id";
         lock_conversation(self, &line, &to).await?;
         let words = new.deferred.as_ref().map(ToString::to_string);
@@ -90,6 +102,8 @@ impl Tx for Session {
                     &new.fallback.as_ref().map(|fallback| text(fallback.message.to.expose())),
                     &lane(&line, &new.message.to),
                     &planned,
+                    &new.wait().map(millis),
+                    &new.message.not_after.map(Timestamp::as_millis),
                 ],
             )
             .await?;
@@ -131,9 +145,14 @@ impl Tx for Session {
         Ok(row.filter(|row| matches!(row.state, State::Claimed | State::Sending)))
     }
 
+    async fn set_earlier(&self, id: i64) -> Result<(), Fault> {
+        self.put("UPDATE civic_messaging.message SET earlier = attempts WHERE id = $1", &[&id]).await
+    }
+
     async fn set_off(&self, id: i64, off: &PutOff) -> Result<(), Fault> {
         let set = "UPDATE civic_messaging.message
-             SET state = 'deferred', due = $2, reason = $3, planned = $4, lease = NULL, head = FALSE WHERE id = $1";
+             SET state = 'deferred', due = $2, wait = 0, reason = $3, planned = $4, lease = NULL, head = FALSE
+             WHERE id = $1";
         self.put(set, &[&id, &off.until.as_millis(), &off.why, &off.planned]).await
     }
 
@@ -155,21 +174,28 @@ impl Tx for Session {
         Ok(row.try_get::<_, Option<i64>>(0)?.map(Timestamp::from_millis))
     }
 
-    async fn set_state(&self, id: i64, delivery: Option<&str>, planned: bool, settled: &Settle) -> Result<(), Fault> {
+    async fn set_state(
+        &self,
+        id: i64,
+        delivery: Option<&str>,
+        planned: bool,
+        wait: Option<Duration>,
+        settled: &Settle,
+    ) -> Result<(), Fault> {
         let set = "UPDATE civic_messaging.message
              SET state = $2, due = $3, reason = $4, lease = NULL, settled = $5, delivery = $6,
                  fallback_due = CASE WHEN fallback_due > $7 THEN $8 ELSE fallback_due END,
-                 head = FALSE, planned = $9, seq = CASE seq WHEN 0 THEN id ELSE seq END
+                 head = FALSE, planned = $9, wait = $10, seq = CASE seq WHEN 0 THEN id ELSE seq END
              WHERE id = $1";
+        let (wait, state) = (wait.map(millis), settled.state.as_str());
         let (at, looked_at) = (settled.settled().map(Timestamp::as_millis), settled.looked_at(delivery));
         let (due, reason) = (settled.due.map(Timestamp::as_millis), settled.reason.as_deref().map(text));
         let (looked_at, now) = (looked_at.map(Timestamp::as_millis), settled.now.as_millis());
-        let state = settled.state.as_str();
         match self.gathers() {
             Some(gathers) => {
-                gathers.set_state.call(self, SetState::new(id, delivery, planned, settled)).await?;
+                gathers.set_state.call(self, SetState::new(id, delivery, planned, wait, settled)).await?;
             }
-            None => self.put(set, &[&id, &state, &due, &reason, &at, &delivery, &looked_at, &now, &planned]).await?,
+            None => self.put(set, &[&id, &state, &due, &reason, &at, &delivery, &looked_at, &now, &planned, &wait]).await?,
         }
         if settled.state == State::Queued {
             self.rings(Bell::ToSend);
@@ -194,7 +220,7 @@ impl Tx for Session {
 
     async fn doubt_since(&self, at: Timestamp, now: Timestamp) -> Result<u64, Fault> {
         let doubt = "UPDATE civic_messaging.message
-             SET state = 'unknown', due = $2, lookups = 0, lease = NULL, reason = $3, restored = $1, planned = FALSE,
+             SET state = 'unknown', due = $2, wait = $2::bigint - $4::bigint, lookups = 0, lease = NULL, reason = $3, restored = $1, planned = FALSE,
                  head = FALSE, seq = CASE seq WHEN 0 THEN id ELSE seq END
              WHERE state IN ('queued', 'claimed', 'sending') OR state = 'deferred' AND due <= $4";
         let look_up = now.plus(outbox::RESTORED_LOOK_UP).as_millis();
@@ -225,6 +251,13 @@ impl Tx for Session {
     async fn has_unknown_attempt(&self, id: i64) -> Result<bool, Fault> {
         let unknown = "SELECT 1 FROM civic_messaging.attempt WHERE message = $1 AND outcome = 'unknown' LIMIT 1";
         Ok(self.row(unknown, &[&id]).await?.is_some())
+    }
+
+    async fn expired(&self, now: Timestamp, most: u32) -> Result<Vec<i64>, Fault> {
+        let expired = "SELECT id FROM civic_messaging.message
+             WHERE not_after IS NOT NULL AND phase IN ('queued', 'deferred') AND not_after < $1
+             ORDER BY not_after LIMIT $2";
+        all(&self.rows(expired, &[&now.as_millis(), &i64::from(most)]).await?)
     }
 
     async fn insert_decision(&self, id: i64, decision: &str, why: &Reason, at: Timestamp) -> Result<(), Fault> {
@@ -290,21 +323,45 @@ impl Tx for Session {
         first(self.row(message, &[&gateway, &of.id.map(indexed), &of.key.map(indexed), &account]).await?.as_ref())
     }
 
-    async fn accepted_until(
+    async fn set_mark(
         &self,
-        line: Option<&str>,
+        line: &str,
         person: &str,
         of: &DeliveryRow<'_>,
-        at: Timestamp,
-    ) -> Result<Vec<i64>, Fault> {
-        // Ordered, so that two that cross do not wait for each other.
-        let had = "SELECT m.id FROM civic_messaging.message AS m
-             JOIN civic_messaging.attempt AS a ON a.message = m.id AND a.n = m.attempts
-             WHERE m.conversation = hashtextextended($1 || chr(10) || $2, 0) AND m.recipient = $2
-               AND m.state = 'accepted' AND a.gateway = $3 AND a.account = $4 AND a.begun <= $5
-             ORDER BY m.id";
+        mark: Mark,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
+        // The greatest of what there is: NULLs are left out.
+        let set = "INSERT INTO civic_messaging.conversation AS c
+                 (line, person, gateway, account, delivered_up_to, read_up_to, heard)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)
+             ON CONFLICT (line, person, gateway, account) DO UPDATE SET heard = greatest(c.heard, excluded.heard),
+                 delivered_up_to = greatest(c.delivered_up_to, excluded.delivered_up_to),
+                 read_up_to = greatest(c.read_up_to, excluded.read_up_to)";
+        let (line, person) = (indexed(line), indexed(person));
         let (gateway, account) = (indexed(of.gateway), text(of.account));
-        all(&self.rows(had, &[&line.map(indexed), &text(person), &gateway, &account, &at.as_millis()]).await?)
+        let [delivered, read] = [mark.delivered_up_to, mark.read_up_to].map(|at| at.map(Timestamp::as_millis));
+        self.put(set, &[&line, &person, &gateway, &account, &delivered, &read, &now.as_millis()]).await
+    }
+
+    async fn drop_arrived(
+        &self,
+        line: &str,
+        person: &str,
+        of: &DeliveryRow<'_>,
+        until: Timestamp,
+    ) -> Result<(), Fault> {
+        // Ordered, so that two that cross do not wait for each other.
+        let arrived = "UPDATE civic_messaging.message SET fallback_due = NULL
+             WHERE id IN (
+                 SELECT m.id FROM civic_messaging.message AS m
+                 JOIN civic_messaging.attempt AS a ON a.message = m.id AND a.n = m.attempts
+                 WHERE m.conversation = hashtextextended($1 || chr(10) || $2, 0) AND m.recipient = $2
+                   AND m.fallback_due IS NOT NULL AND m.state = 'accepted'
+                   AND a.gateway = $3 AND a.account = $4 AND a.begun <= $5
+                 ORDER BY m.id FOR UPDATE OF m)";
+        let (gateway, account) = (indexed(of.gateway), text(of.account));
+        self.put(arrived, &[&indexed(line), &text(person), &gateway, &account, &until.as_millis()]).await
     }
 
     async fn insert_early(&self, of: &DeliveryRow<'_>, receipt: &str, at: Timestamp) -> Result<(), Fault> {
@@ -383,7 +440,7 @@ impl Tx for Session {
     }
 
     async fn hold_events(&self, events: &[Handed], until: Timestamp) -> Result<(), Fault> {
-        let hold = "UPDATE civic_messaging.event AS e SET lease = $3, attempts = taken.attempts
+        let hold = "UPDATE civic_messaging.event AS e SET lease = $3, wait = NULL, attempts = taken.attempts
              FROM unnest($1::bigint[], $2::int[]) AS taken (id, attempts) WHERE e.id = taken.id";
         let ids: Vec<_> = events.iter().map(|event| event.id).collect();
         let attempts: Vec<_> = events.iter().map(|event| event.attempts.cast_signed()).collect();
@@ -519,6 +576,80 @@ impl Tx for Session {
         self.put(set, &[&id, &again.map(Timestamp::as_millis), &i32::from(asked)]).await
     }
 
+    async fn seen(&self) -> Result<Option<Timestamp>, Fault> {
+        let seen = self.row("SELECT seen FROM civic_messaging.clock", &[]).await?;
+        seen.map(|row| moment(&row, 0)).transpose()
+    }
+
+    async fn set_seen(&self, now: Timestamp) -> Result<(), Fault> {
+        let set = "INSERT INTO civic_messaging.clock (one, seen) VALUES (1, $1)
+             ON CONFLICT (one) DO UPDATE SET seen = excluded.seen";
+        self.put(set, &[&now.as_millis()]).await
+    }
+
+    async fn message_waits(&self, after: i64, most: u32) -> Result<Vec<MessageWait>, Fault> {
+        let waits = "SELECT id, state, planned, due, wait, lease, fallback_due,
+                 CASE WHEN fallback_due IS NOT NULL THEN fallback END
+             FROM civic_messaging.message WHERE id > $1 ORDER BY id LIMIT $2";
+        let at = |row: &Row, column| Ok::<_, Fault>(row.try_get::<_, Option<i64>>(column)?.map(Timestamp::from_millis));
+        let read = |row: &Row| {
+            Ok(MessageWait {
+                id: row.try_get(0)?,
+                state: state(row, 1)?,
+                planned: row.try_get(2)?,
+                due: at(row, 3)?,
+                wait: row.try_get::<_, Option<i64>>(4)?.map(wait),
+                lease: at(row, 5)?,
+                fallback_due: at(row, 6)?,
+                fallback: row.try_get::<_, Option<&str>>(7)?.and_then(|fallback| serde_json::from_str(fallback).ok()),
+            })
+        };
+        self.rows(waits, &[&after, &i64::from(most)]).await?.iter().map(read).collect()
+    }
+
+    async fn set_message_wait(&self, before: &MessageWait, after: &MessageWait) -> Result<bool, Fault> {
+        let set = "UPDATE civic_messaging.message
+             SET due = $6, lease = $7, fallback_due = $8, planned = $9,
+                 state = CASE WHEN $10 THEN 'deferred' ELSE state END, head = head AND NOT $10
+             WHERE id = $1 AND state = $2 AND due IS NOT DISTINCT FROM $3 AND lease IS NOT DISTINCT FROM $4
+               AND fallback_due IS NOT DISTINCT FROM $5";
+        let times = |of: &MessageWait| [of.due, of.lease, of.fallback_due].map(|at| at.map(Timestamp::as_millis));
+        let ([due, lease, fallback_due], [until, held, falls]) = (times(before), times(after));
+        let (state, leaves) = (before.state.as_str(), after.planned != before.planned);
+        let with: [&(dyn ToSql + Sync); 10] =
+            [&before.id, &state, &due, &lease, &fallback_due, &until, &held, &falls, &after.planned, &leaves];
+        Ok(self.change(set, &with).await? == 1)
+    }
+
+    async fn event_waits(&self, after: i64, most: u32) -> Result<Vec<EventWait>, Fault> {
+        let waits = "SELECT id, lease, wait FROM civic_messaging.event
+             WHERE acked IS NULL AND parked IS NULL AND id > $1 ORDER BY id LIMIT $2";
+        let read = |row: &Row| {
+            let lease = row.try_get::<_, Option<i64>>(1)?.map(Timestamp::from_millis);
+            Ok(EventWait { id: row.try_get(0)?, lease, wait: row.try_get::<_, Option<i64>>(2)?.map(wait) })
+        };
+        self.rows(waits, &[&after, &i64::from(most)]).await?.iter().map(read).collect()
+    }
+
+    async fn set_event_wait(&self, before: EventWait, until: Timestamp) -> Result<bool, Fault> {
+        let set = "UPDATE civic_messaging.event SET lease = $3 WHERE id = $1 AND lease = $2 AND acked IS NULL";
+        let lease = before.lease.map(Timestamp::as_millis);
+        Ok(self.change(set, &[&before.id, &lease, &until.as_millis()]).await? == 1)
+    }
+
+    async fn bound_files(&self, now: Timestamp, leases: Leases) -> Result<u64, Fault> {
+        let bound = "UPDATE civic_messaging.file
+             SET due = CASE state WHEN 'waiting' THEN $1::bigint WHEN 'fetching' THEN $2 ELSE $3 END
+             WHERE due IS NOT NULL AND due > $1
+               AND due > CASE state WHEN 'waiting' THEN $1 WHEN 'fetching' THEN $2 ELSE $3 END";
+        let (fetching, removing) = (now.plus(leases.file).as_millis(), now.plus(leases.removal).as_millis());
+        self.change(bound, &[&now.as_millis(), &fetching, &removing]).await
+    }
+
+    async fn bound_attended(&self, now: Timestamp) -> Result<(), Fault> {
+        self.put("UPDATE civic_messaging.line SET attended = $1 WHERE attended > $1", &[&now.as_millis()]).await
+    }
+
     async fn is_removing(&self, sha256: &Digest) -> Result<bool, Fault> {
         file::lock(self, std::slice::from_ref(sha256)).await?;
         let removing = "SELECT 1 FROM civic_messaging.file WHERE sha256 = $1 AND state = 'removing' LIMIT 1";
@@ -621,8 +752,9 @@ macro_rules! with_fallback {
                 OR EXISTS (SELECT 1 FROM civic_messaging.part WHERE message = m.id),
                 EXISTS (SELECT 1 FROM civic_messaging.attempt WHERE message = m.id AND kind = 'opted_out')
                 OR EXISTS (SELECT 1 FROM civic_messaging.decision WHERE message = m.id AND decision = 'opt_out'), lookups,
-                EXISTS (SELECT 1 FROM civic_messaging.decision WHERE message = m.id AND decision = 'refuse')
-             FROM civic_messaging.message AS m
+                EXISTS (SELECT 1 FROM civic_messaging.decision WHERE message = m.id AND decision = 'refuse'), ",
+            mark!(),
+            " FROM civic_messaging.message AS m
              WHERE fallback_due IS NOT NULL AND ($1::bigint IS NULL OR fallback_due <= $1)
              ORDER BY fallback_due, id LIMIT $2",
             $lock
@@ -644,7 +776,7 @@ pub(super) async fn fallbacks(
     let most = by.map(|_| i64::from(FALLBACKS_MAX));
     let mut due_now = Vec::new();
     for row in db.rows(due, &[&by.map(Timestamp::as_millis), &most]).await? {
-        let delivery = row.try_get::<_, Option<&str>>(5)?.and_then(rung_of);
+        let delivery = reached(row.try_get(5)?, row.try_get(11)?);
         let restored = row.try_get(6)?;
         let doubted = restored || row.try_get(7)?;
         let (state, opted_out, refused) = (state(&row, 4)?, row.try_get(8)?, row.try_get(10)?);

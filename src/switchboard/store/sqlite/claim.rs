@@ -63,6 +63,11 @@ impl InMemory {
         is_last
     }
 
+    /// Lets each claim last until then at most.
+    pub(super) fn bound(&self, lease: Timestamp) {
+        self.lock().of.values_mut().for_each(|claim| claim.lease = claim.lease.min(lease));
+    }
+
     /// Ends the claims that have lapsed, or all, and returns how many there were.
     pub(super) fn lapse(&self, now: Timestamp, all: bool) -> u64 {
         let mut claims = self.lock();
@@ -244,14 +249,14 @@ pub(super) fn read_held(db: &Connection, id: i64) -> rusqlite::Result<Held> {
     )?;
     let mut attempts = db.prepare_cached(
         "SELECT gateway, account, begun, outcome IS 'unknown', passing, ended IS NULL, outcome IS 'suspended', bound,
-                reference
+                reference, n <= (SELECT earlier FROM message WHERE id = ?1)
          FROM attempt WHERE message = ?1 ORDER BY n",
     )?;
     let read = |row: &Row<'_>| {
         let (gateway, account, at, reference) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(8)?);
         let (doubted, passing, died) = (row.get(3)?, row.get(4)?, row.get(5)?);
-        let (suspended, bound) = (row.get(6)?, row.get(7)?);
-        Ok(Attempt { gateway, account, at, reference, doubted, passing, died, suspended, bound })
+        let (suspended, bound, earlier) = (row.get(6)?, row.get(7)?, row.get(9)?);
+        Ok(Attempt { gateway, account, at, reference, doubted, passing, died, suspended, bound, earlier })
     };
     held.query_row((id,), |row| {
         let tried = row.get::<_, u32>(10)? > 0;

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::super::line::Line;
-use super::super::super::record::{EARLY_KEPT, digest_of, tag_of};
+use super::super::super::record::{EARLY_KEPT, IMPLAUSIBLE, digest_of, reached, tag_of};
 use super::super::super::watch::Stats;
 use crate::clock::Timestamp;
 use crate::id::Digest;
@@ -18,6 +18,13 @@ const OLD_EVENTS: &str = "SELECT e.id FROM line AS l CROSS JOIN event AS e ON e.
          WHERE e.acked IS NOT NULL AND e.removed IS NULL AND e.taken_in <= ?1 - l.retention
            AND NOT EXISTS (SELECT 1 FROM file WHERE event = e.id AND state = 'fetching' AND due > ?1) LIMIT ?2";
 
+/// While a message of the conversation has its content, its mark says how far that got.
+const OLD_MARKS: &str = "DELETE FROM conversation WHERE (line, person, gateway, account) IN (
+             SELECT c.line, c.person, c.gateway, c.account FROM line AS l CROSS JOIN conversation AS c ON c.line = l.id
+             WHERE c.heard <= ?1 - l.retention
+               AND NOT EXISTS (SELECT 1 FROM message AS m WHERE m.line = c.line AND m.recipient = c.person)
+             LIMIT ?2)";
+
 /// Whether a message that has not gone yet, or whose fallback has not, sends a file.
 const GOES_OUT: &str = "SELECT 1 FROM message_file AS f CROSS JOIN message AS m ON m.id = f.message
          WHERE f.sha256 = ?1 AND (m.settled IS NULL OR m.state = 'parked' OR m.fallback_due IS NOT NULL) LIMIT 1";
@@ -26,8 +33,9 @@ const GOES_OUT: &str = "SELECT 1 FROM message_file AS f CROSS JOIN message AS m 
 const SETTLED: &str = "SELECT line, state, count(*) FROM message WHERE settled IS NOT NULL GROUP BY line, state";
 
 /// Counted as they come, and not by groups: these would have to be sorted first, and there may be a million.
-const WAITING: &str = "SELECT line, state, CASE WHEN due <= ?1 THEN due END FROM message INDEXED BY message_open
-         WHERE settled IS NULL";
+const WAITING: &str = "SELECT line, state, CASE WHEN due <= ?1 THEN due END,
+                state IN ('queued', 'deferred') AND due > ?2
+         FROM message INDEXED BY message_open WHERE settled IS NULL";
 
 pub(super) fn note(db: &Connection, lines: &[Line], now: Timestamp) -> rusqlite::Result<()> {
     for line in lines {
@@ -48,14 +56,19 @@ pub(super) fn purge(db: &Connection, now: Timestamp, most: u32) -> rusqlite::Res
     };
     let messages = ids(OLD_MESSAGES)?;
     for id in &messages {
-        let body: String =
-            db.prepare_cached("SELECT body FROM message WHERE id = ?1")?.query_row((id,), |row| row.get(0))?;
+        let of = concat!("SELECT body, delivery, ", mark!(), " FROM message AS m WHERE id = ?1");
+        let (body, delivery) = db.prepare_cached(of)?.query_row((id,), |row| {
+            let delivery = reached(row.get_ref(1)?.as_str_or_null()?, row.get_ref(2)?.as_str_or_null()?);
+            Ok((row.get::<_, String>(0)?, delivery))
+        })?;
+        // Its conversation is not known any more.
+        let delivery = delivery.and_then(|rung| serde_json::to_string(&rung).ok());
         db.prepare_cached(
             "UPDATE message SET recipient = '', body = '', reason = NULL, fallback = NULL, fallback_due = NULL,
-                    fallback_recipient = NULL, removed = ?2, tag = ?3
+                    fallback_recipient = NULL, removed = ?2, tag = ?3, delivery = ?4
              WHERE id = ?1",
         )?
-        .execute((id, now, tag_of(&body)))?;
+        .execute((id, now, tag_of(&body), delivery))?;
         // A gateway's id may hold a number.
         db.prepare_cached("DELETE FROM part WHERE message = ?1")?.execute((id,))?;
         db.prepare_cached("DELETE FROM message_file WHERE message = ?1")?.execute((id,))?;
@@ -78,13 +91,14 @@ pub(super) fn purge(db: &Connection, now: Timestamp, most: u32) -> rusqlite::Res
     let links = db
         .prepare_cached("DELETE FROM link WHERE at <= ?1 - (SELECT retention FROM line WHERE line.id = link.line)")?
         .execute((now,))?;
+    let marks = db.prepare_cached(OLD_MARKS)?.execute((now, most))?;
     // The oldest come first.
     let early = db
         .prepare_cached(
             "DELETE FROM early WHERE at <= ?1 AND rowid IN (SELECT rowid FROM early ORDER BY rowid LIMIT ?2)",
         )?
         .execute((now.minus(EARLY_KEPT), most))?;
-    Ok((messages.len() + events.len() + links + early) as u64)
+    Ok((messages.len() + events.len() + links + marks + early) as u64)
 }
 
 pub(super) fn unwanted(db: &Connection, now: Timestamp, until: Timestamp, most: u32) -> rusqlite::Result<Vec<Digest>> {
@@ -133,10 +147,12 @@ pub(super) fn stats(db: &Connection, now: Timestamp) -> rusqlite::Result<Stats> 
         stats.of(row.get(0)?).add(row.get(1)?, count(row, 2)?, (0, None));
     }
     let mut waiting = db.prepare_cached(WAITING)?;
-    let mut rows = waiting.query((now,))?;
+    let mut rows = waiting.query((now, now.plus(IMPLAUSIBLE)))?;
     while let Some(row) = rows.next()? {
         let due: Option<Timestamp> = row.get(2)?;
-        stats.of(row.get(0)?).add(row.get(1)?, 1, (due.is_some().into(), due));
+        let of = stats.of(row.get(0)?);
+        of.add(row.get(1)?, 1, (due.is_some().into(), due));
+        of.implausible += count(row, 3)?;
     }
     let events = "SELECT line, n, (SELECT taken_in FROM event WHERE id = first)
          FROM (SELECT line, count(*) AS n, min(id) AS first FROM event WHERE acked IS NULL AND parked IS NULL
@@ -210,6 +226,7 @@ mod tests {
             (WAITING, &["INDEX message_open"]),
             (OLD_MESSAGES, &["INDEX message_kept (line=? AND settled>? AND settled<?"]),
             (GOES_OUT, &["SEARCH f USING PRIMARY KEY (sha256=?)"]),
+            (OLD_MARKS, &["INDEX conversation_heard (line=? AND heard<?"]),
             (OLD_EVENTS, &["INDEX event_kept (line=? AND taken_in<?"]),
         ] {
             let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::future::{Future, Ready, ready};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
@@ -12,8 +13,9 @@ use super::super::super::flow::Tx;
 use super::super::super::lanes::lane;
 use super::super::super::outbox::{self, State, Status};
 use super::super::super::record::{
-    DeliveryRow, End, EventFilter, EventRow, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK, Handed, Hold,
-    LinkRow, MessageRow, New, PutOff, RESTORED, Settle, What, Written, rung_of,
+    DeliveryRow, End, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK,
+    Handed, Hold, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PutOff, RESTORED, Settle, What, Written,
+    reached,
 };
 use super::{claim, status};
 use crate::channel::Cursor;
@@ -85,17 +87,20 @@ impl Db<'_> {
 
     /// The messages whose fallbacks are to be looked at by a moment, or all that have one.
     pub(super) fn fallbacks(&self, by: Option<Timestamp>) -> rusqlite::Result<Vec<FallbackRow>> {
-        let due = "SELECT id, line, key, fallback, state, delivery, restored IS NOT NULL,
+        let due = concat!(
+            "SELECT id, line, key, fallback, state, delivery, restored IS NOT NULL,
                 EXISTS (SELECT 1 FROM attempt WHERE message = m.id AND outcome = 'unknown')
                 OR EXISTS (SELECT 1 FROM part WHERE message = m.id),
                 EXISTS (SELECT 1 FROM attempt WHERE message = m.id AND kind = 'opted_out')
                 OR EXISTS (SELECT 1 FROM decision WHERE message = m.id AND decision = 'opt_out'), lookups,
-                EXISTS (SELECT 1 FROM decision WHERE message = m.id AND decision = 'refuse')
-         FROM message AS m WHERE fallback_due IS NOT NULL AND (?1 IS NULL OR fallback_due <= ?1)
-         ORDER BY fallback_due LIMIT ?2";
+                EXISTS (SELECT 1 FROM decision WHERE message = m.id AND decision = 'refuse'), ",
+            mark!(),
+            " FROM message AS m WHERE fallback_due IS NOT NULL AND (?1 IS NULL OR fallback_due <= ?1)
+             ORDER BY fallback_due LIMIT ?2"
+        );
         let most = if by.is_some() { FALLBACKS_MAX } else { u32::MAX };
         self.rows(due, (by, most), |row| {
-            let delivery = row.get::<_, Option<String>>(5)?.and_then(|rung| rung_of(&rung));
+            let delivery = reached(row.get_ref(5)?.as_str_or_null()?, row.get_ref(11)?.as_str_or_null()?);
             let restored = row.get(6)?;
             let doubted = restored || row.get(7)?;
             let (state, opted_out, refused) = (row.get(4)?, row.get(8)?, row.get(10)?);
@@ -136,6 +141,16 @@ impl Db<'_> {
     }
 }
 
+/// A length of time as it is kept.
+pub(super) fn millis(wait: Duration) -> i64 {
+    i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Reads a length of time as it is kept.
+fn wait(millis: i64) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}
+
 fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
     let (line, recipient, priority) = (row.get(0)?, row.get(1)?, row.get(2)?);
     let (state, delivery, attempts) = (row.get(3)?, row.get(4)?, row.get(5)?);
@@ -174,8 +189,8 @@ impl Tx for Db<'_> {
     fn insert_message(&self, new: &New, written: &Written, instead_of: Option<i64>) -> Done<Option<i64>> {
         let insert = "INSERT INTO message
                  (line, key, recipient, body, digest, priority, state, due, queued, fallback, fallback_due, instead_of,
-                  reason, fallback_recipient, lane, planned)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+                  reason, fallback_recipient, lane, planned, wait, not_after)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
              ON CONFLICT (key, line) DO NOTHING";
         let planned = new.state() == State::Deferred;
         let with = params![
@@ -194,7 +209,9 @@ impl Tx for Db<'_> {
             new.deferred.as_ref().map(ToString::to_string),
             new.fallback.as_ref().map(|fallback| fallback.message.to.expose()),
             lane(&new.line, &new.message.to),
-            planned
+            planned,
+            new.wait().map(millis),
+            new.message.not_after
         ];
         done_all(|| {
             if self.change(insert, with)? == 0 {
@@ -235,8 +252,13 @@ impl Tx for Db<'_> {
         done(self.row(of, (hold.id.0, hold.fence), message_row))
     }
 
+    fn set_earlier(&self, id: i64) -> Done<()> {
+        self.put("UPDATE message SET earlier = attempts WHERE id = ?1", (id,))
+    }
+
     fn set_off(&self, id: i64, off: &PutOff) -> Done<()> {
-        let set = "UPDATE message SET state = 'deferred', due = ?2, reason = ?3, planned = ?4, head = 0 WHERE id = ?1";
+        let set = "UPDATE message SET state = 'deferred', due = ?2, wait = 0, reason = ?3, planned = ?4, head = 0
+             WHERE id = ?1";
         self.put(set, (id, off.until, off.why, off.planned))
     }
 
@@ -253,13 +275,21 @@ impl Tx for Db<'_> {
         done(self.row(since, (id, decision, why.rule()), |row| row.get(0)).map(Option::flatten))
     }
 
-    fn set_state(&self, id: i64, delivery: Option<&str>, planned: bool, settled: &Settle) -> Done<()> {
+    fn set_state(
+        &self,
+        id: i64,
+        delivery: Option<&str>,
+        planned: bool,
+        wait: Option<Duration>,
+        settled: &Settle,
+    ) -> Done<()> {
         let set = "UPDATE message SET state = ?2, due = ?3, reason = ?4, lease = NULL, settled = ?5, delivery = ?6,
-                fallback_due = CASE WHEN fallback_due > ?7 THEN ?8 ELSE fallback_due END, head = 0, planned = ?9
+                fallback_due = CASE WHEN fallback_due > ?7 THEN ?8 ELSE fallback_due END, head = 0, planned = ?9,
+                wait = ?10
              WHERE id = ?1";
         let (at, looked_at) = (settled.settled(), settled.looked_at(delivery));
         let Settle { state, due, reason, now, .. } = settled;
-        self.put(set, params![id, state, due, reason, at, delivery, looked_at, now, planned])
+        self.put(set, params![id, state, due, reason, at, delivery, looked_at, now, planned, wait.map(millis)])
     }
 
     fn set_delivery(&self, id: i64, delivery: &str, failed: bool, arrived: bool, now: Timestamp) -> Done<()> {
@@ -271,7 +301,7 @@ impl Tx for Db<'_> {
 
     fn doubt_since(&self, at: Timestamp, now: Timestamp) -> Done<u64> {
         let doubt = "UPDATE message
-             SET state = 'unknown', due = ?2, lookups = 0, lease = NULL, reason = ?3, restored = ?1, planned = 0,
+             SET state = 'unknown', due = ?2, wait = ?2 - ?4, lookups = 0, lease = NULL, reason = ?3, restored = ?1, planned = 0,
                  head = 0
              WHERE state IN ('queued', 'claimed', 'sending') OR state = 'deferred' AND due <= ?4";
         let doubted = self.change(doubt, (at, now.plus(outbox::RESTORED_LOOK_UP), RESTORED, now));
@@ -294,6 +324,13 @@ impl Tx for Db<'_> {
 
     fn has_unknown_attempt(&self, id: i64) -> Done<bool> {
         self.has("SELECT 1 FROM attempt WHERE message = ?1 AND outcome = 'unknown'", (id,))
+    }
+
+    fn expired(&self, now: Timestamp, most: u32) -> Done<Vec<i64>> {
+        let expired = "SELECT id FROM message INDEXED BY message_expiring
+             WHERE not_after IS NOT NULL AND settled IS NULL AND not_after < ?1 AND state IN ('queued', 'deferred')
+             ORDER BY not_after LIMIT ?2";
+        done(self.rows(expired, (now, most), |row| row.get(0)))
     }
 
     fn insert_decision(&self, id: i64, decision: &str, why: &Reason, at: Timestamp) -> Done<()> {
@@ -322,11 +359,24 @@ impl Tx for Db<'_> {
         done(self.row(message, (of.gateway, of.id, of.key, of.account), |row| row.get(0)))
     }
 
-    fn accepted_until(&self, line: Option<&str>, person: &str, of: &DeliveryRow<'_>, at: Timestamp) -> Done<Vec<i64>> {
-        let had = "SELECT m.id FROM message AS m JOIN attempt AS a ON a.message = m.id AND a.n = m.attempts
-             WHERE m.line = ?1 AND m.recipient = ?2 AND m.state = 'accepted'
-               AND a.gateway = ?3 AND a.account = ?4 AND a.begun <= ?5";
-        done(self.rows(had, (line, person, of.gateway, of.account, at), |row| row.get(0)))
+    fn set_mark(&self, line: &str, person: &str, of: &DeliveryRow<'_>, mark: Mark, now: Timestamp) -> Done<()> {
+        let set = "INSERT INTO conversation (line, person, gateway, account, delivered_up_to, read_up_to, heard)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (line, person, gateway, account) DO UPDATE SET heard = max(heard, excluded.heard),
+                 delivered_up_to = max(coalesce(delivered_up_to, excluded.delivered_up_to),
+                                       coalesce(excluded.delivered_up_to, delivered_up_to)),
+                 read_up_to = max(coalesce(read_up_to, excluded.read_up_to),
+                                  coalesce(excluded.read_up_to, read_up_to))";
+        let Mark { delivered_up_to, read_up_to } = mark;
+        self.put(set, (line, person, of.gateway, of.account, delivered_up_to, read_up_to, now))
+    }
+
+    fn drop_arrived(&self, line: &str, person: &str, of: &DeliveryRow<'_>, until: Timestamp) -> Done<()> {
+        let arrived = "UPDATE message SET fallback_due = NULL
+             WHERE line = ?1 AND recipient = ?2 AND fallback_due IS NOT NULL AND state = 'accepted'
+               AND EXISTS (SELECT 1 FROM attempt AS a WHERE a.message = message.id AND a.n = message.attempts
+                           AND a.gateway = ?3 AND a.account = ?4 AND a.begun <= ?5)";
+        self.put(arrived, (line, person, of.gateway, of.account, until))
     }
 
     fn insert_early(&self, of: &DeliveryRow<'_>, receipt: &str, at: Timestamp) -> Done<()> {
@@ -386,7 +436,7 @@ impl Tx for Db<'_> {
     }
 
     fn hold_events(&self, events: &[Handed], until: Timestamp) -> Done<()> {
-        let hold = "UPDATE event SET lease = ?2, attempts = ?3 WHERE id = ?1";
+        let hold = "UPDATE event SET lease = ?2, wait = NULL, attempts = ?3 WHERE id = ?1";
         done(events.iter().try_for_each(|event| self.change(hold, (event.id, until, event.attempts)).map(drop)))
     }
 
@@ -495,6 +545,69 @@ impl Tx for Db<'_> {
         self.put(set, (id, again, asked))
     }
 
+    fn seen(&self) -> Done<Option<Timestamp>> {
+        done(self.row("SELECT seen FROM clock", (), |row| row.get(0)))
+    }
+
+    fn set_seen(&self, now: Timestamp) -> Done<()> {
+        self.put("INSERT OR REPLACE INTO clock (one, seen) VALUES (1, ?1)", (now,))
+    }
+
+    fn message_waits(&self, after: i64, most: u32) -> Done<Vec<MessageWait>> {
+        let waits = "SELECT id, state, planned, due, wait, lease, fallback_due,
+                CASE WHEN fallback_due IS NOT NULL THEN fallback END
+             FROM message WHERE id > ?1 ORDER BY id LIMIT ?2";
+        done(self.rows(waits, (after, most), |row| {
+            let fallback = row.get_ref(7)?.as_str_or_null()?.and_then(|fallback| serde_json::from_str(fallback).ok());
+            Ok(MessageWait {
+                id: row.get(0)?,
+                state: row.get(1)?,
+                planned: row.get(2)?,
+                due: row.get(3)?,
+                wait: row.get::<_, Option<i64>>(4)?.map(wait),
+                lease: row.get(5)?,
+                fallback_due: row.get(6)?,
+                fallback,
+            })
+        }))
+    }
+
+    fn set_message_wait(&self, before: &MessageWait, after: &MessageWait) -> Done<bool> {
+        let set = "UPDATE message SET due = ?6, lease = ?7, fallback_due = ?8, planned = ?9,
+                state = CASE WHEN ?10 THEN 'deferred' ELSE state END, head = CASE WHEN ?10 THEN 0 ELSE head END
+             WHERE id = ?1 AND state = ?2 AND due IS ?3 AND lease IS ?4 AND fallback_due IS ?5";
+        let MessageWait { id, state, due, lease, fallback_due, .. } = before;
+        let leaves = after.planned != before.planned;
+        let (until, held) = (after.due, after.lease);
+        let with = params![id, state, due, lease, fallback_due, until, held, after.fallback_due, after.planned, leaves];
+        done(self.change(set, with).map(|set| set == 1))
+    }
+
+    fn event_waits(&self, after: i64, most: u32) -> Done<Vec<EventWait>> {
+        let waits = "SELECT id, lease, wait FROM event WHERE acked IS NULL AND parked IS NULL AND id > ?1
+             ORDER BY id LIMIT ?2";
+        done(self.rows(waits, (after, most), |row| {
+            Ok(EventWait { id: row.get(0)?, lease: row.get(1)?, wait: row.get::<_, Option<i64>>(2)?.map(wait) })
+        }))
+    }
+
+    fn set_event_wait(&self, before: EventWait, until: Timestamp) -> Done<bool> {
+        let set = "UPDATE event SET lease = ?3 WHERE id = ?1 AND lease IS ?2 AND acked IS NULL";
+        done(self.change(set, (before.id, before.lease, until)).map(|set| set == 1))
+    }
+
+    fn bound_files(&self, now: Timestamp, leases: Leases) -> Done<u64> {
+        let bound = "UPDATE file SET due = CASE state WHEN 'waiting' THEN ?1 WHEN 'fetching' THEN ?2 ELSE ?3 END
+             WHERE due IS NOT NULL AND due > ?1
+               AND due > CASE state WHEN 'waiting' THEN ?1 WHEN 'fetching' THEN ?2 ELSE ?3 END";
+        let (fetching, removing) = (now.plus(leases.file), now.plus(leases.removal));
+        done(self.change(bound, (now, fetching, removing)).map(|bound| bound as u64))
+    }
+
+    fn bound_attended(&self, now: Timestamp) -> Done<()> {
+        self.put("UPDATE line SET attended = ?1 WHERE attended > ?1", (now,))
+    }
+
     fn is_removing(&self, file: &Digest) -> Done<bool> {
         self.has("SELECT 1 FROM file WHERE sha256 = ?1 AND state = 'removing'", (file.to_string(),))
     }
@@ -519,7 +632,41 @@ impl Tx for Db<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::super::flow;
+    use super::super::super::super::record::Incoming;
     use super::*;
+    use crate::address::{Address, Medium};
+    use crate::delivery::DeliveryState;
+    use crate::event::{Delivery, DeliveryOf, Envelope, Raw};
+    use crate::id::AccountId;
+
+    #[test]
+    fn receipt_up_to_a_moment_writes_as_much_after_a_thousand_messages() {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch(include_str!("../sqlite.sql")).unwrap();
+        let person = Address::phone("07700 900123").unwrap();
+        let message = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1000)
+             INSERT INTO message (line, key, recipient, body, digest, priority, lane, state, queued, settled, attempts)
+             SELECT 'desk', n, ?1, '', '', 2, 'desk/phone', 'accepted', 1, 1, 1 FROM n";
+        db.execute(message, (person.expose(),)).unwrap();
+        let attempt =
+            "INSERT INTO attempt (message, n, gateway, account, begun) SELECT id, 1, 'mock', 'desk', 1 FROM message";
+        db.execute(attempt, ()).unwrap();
+        let changes = || db.query_row("SELECT total_changes()", (), |row| row.get::<_, i64>(0)).unwrap();
+        for (n, state) in [DeliveryState::Delivered, DeliveryState::Read].into_iter().enumerate() {
+            let at = Timestamp::from_millis(5 + i64::try_from(n).unwrap());
+            let envelope = Envelope::new("mock", Medium::Sms, AccountId::new("desk"), at, Raw::default());
+            let mut delivery = Delivery::new(envelope, "", state, "");
+            (delivery.of, delivery.recipient) = (DeliveryOf::UpTo { at, id: None }, Some(person.clone()));
+            let incoming = Incoming { line: Some("desk".to_owned()), event: delivery.into(), fetch: false };
+            let before = changes();
+            assert_eq!(run(flow::take_in(&Db(&db), &[incoming], None, at)).unwrap(), 1);
+            assert_eq!(changes() - before, 2, "the event and the mark");
+        }
+        for id in [1, 1000] {
+            assert_eq!(status(&db, id).unwrap().0.delivery, Some(DeliveryState::Read));
+        }
+    }
 
     #[test]
     fn rule_that_waits_is_an_error_and_no_panic() {
