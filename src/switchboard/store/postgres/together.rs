@@ -273,13 +273,7 @@ pub(super) struct SetState {
 }
 
 impl SetState {
-    pub(super) fn new(
-        id: i64,
-        delivery: Option<&str>,
-        planned: bool,
-        wait: Option<i64>,
-        settled: &Settle,
-    ) -> Self {
+    pub(super) fn new(id: i64, delivery: Option<&str>, planned: bool, wait: Option<i64>, settled: &Settle) -> Self {
         Self {
             id,
             delivery: delivery.map(str::to_owned),

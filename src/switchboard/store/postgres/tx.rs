@@ -195,7 +195,9 @@ impl Tx for Session {
             Some(gathers) => {
                 gathers.set_state.call(self, SetState::new(id, delivery, planned, wait, settled)).await?;
             }
-            None => self.put(set, &[&id, &state, &due, &reason, &at, &delivery, &looked_at, &now, &planned, &wait]).await?,
+            None => {
+                self.put(set, &[&id, &state, &due, &reason, &at, &delivery, &looked_at, &now, &planned, &wait]).await?
+            }
         }
         if settled.state == State::Queued {
             self.rings(Bell::ToSend);
