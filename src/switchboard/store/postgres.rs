@@ -54,14 +54,18 @@ macro_rules! mark {
 mod bells;
 mod claim;
 mod file;
+mod group;
 mod keep;
 mod session;
 mod time;
+mod together;
 mod tx;
 
 use bells::Bells;
 use claim::read_claimed;
+use group::{Groups, Kind};
 use session::{Fault, Session, Sessions};
+use together::BeginOf;
 use tx::{FALLING, fallbacks};
 
 /// The steps from each version of the tables to the next; the table `migration` says which a database has.
@@ -74,7 +78,10 @@ const LOCK_MIGRATION: &str = "SELECT pg_advisory_xact_lock(hashtextextended('civ
 const INDEXED_MAX: usize = 1000;
 
 pub(super) struct Postgres {
-    sessions: Sessions,
+    sessions: Arc<Sessions>,
+    /// What is enqueued: it may have to wait for a transaction of another program, and the work of a worker does not.
+    taking: Groups,
+    working: Groups,
     bells: Bells,
     name: String,
 }
@@ -104,9 +111,15 @@ impl Postgres {
         if step > ours + 1 {
             return Err(Error::config("store", "was made by a much newer version of this program"));
         }
-        let store = Self { sessions: Sessions::new(config.clone(), clock), bells: Bells::new(config), name };
+        let store = Self::new(config, clock, name);
         store.sessions.keep(session).await.map_err(|fault| fault.error())?;
         Ok(store)
+    }
+
+    fn new(config: Config, clock: Arc<dyn Clock>, name: String) -> Self {
+        let sessions = Arc::new(Sessions::new(config.clone(), clock));
+        let (taking, working) = (Groups::new(&sessions), Groups::new(&sessions));
+        Self { sessions, taking, working, bells: Bells::new(config), name }
     }
 
     /// A moment that a program said, by the clock of the database.
@@ -209,14 +222,20 @@ impl Engine for Postgres {
         let new = New { due: self.at(new.due), now: self.at(new.now), ..new };
         let written = Written::of(&new).map_err(|error| Fault::from(error).error())?;
         let new = (new, written);
-        self.sessions.run(new, |db, (new, written)| Box::pin(flow::enqueue(db, new, written, None))).await
+        self.taking
+            .run(Kind::Enqueue, None, new, |db, (new, written)| Box::pin(flow::enqueue(db, new, written, None)))
+            .await
     }
 
     async fn enqueue_and_ack(&self, new: New, event: i64) -> Result<Enqueued> {
         let new = New { due: self.at(new.due), now: self.at(new.now), ..new };
         let written = Written::of(&new).map_err(|error| Fault::from(error).error())?;
         let new = (new, written);
-        self.sessions.run(new, move |db, (new, written)| Box::pin(flow::enqueue_and_ack(db, new, written, event))).await
+        self.taking
+            .run(Kind::Enqueue, None, new, move |db, (new, written)| {
+                Box::pin(flow::enqueue_and_ack(db, new, written, event))
+            })
+            .await
     }
 
     async fn claim(&self, now: Timestamp, lease: Duration, rooms: Rooms) -> Result<Claims> {
@@ -269,12 +288,16 @@ impl Engine for Postgres {
 
     async fn put_off(&self, hold: Hold, off: PutOff) -> Result<bool> {
         let off = PutOff { until: self.at(off.until), ..off };
-        self.sessions.run((), move |db, ()| Box::pin(async move { flow::put_off(db, hold, &off).await })).await
+        self.working
+            .run(Kind::PutOff, Some(hold.id.0), off, move |db, off| Box::pin(flow::put_off(db, hold, off)))
+            .await
     }
 
     async fn ruled(&self, hold: Hold, ruling: Ruling) -> Result<bool> {
         let ruling = Ruling { settle: self.settle_at(ruling.settle), ..ruling };
-        self.sessions.run(ruling, move |db, ruling| Box::pin(flow::ruled(db, hold, ruling))).await
+        self.working
+            .run(Kind::PutOff, Some(hold.id.0), ruling, move |db, ruling| Box::pin(flow::ruled(db, hold, ruling)))
+            .await
     }
 
     /// `not_after` goes by the caller's own clock, as the message says it.
@@ -304,12 +327,14 @@ impl Engine for Postgres {
 
     async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool> {
         let attempt = Attempt { at: self.at(attempt.at), ..attempt };
-        self.sessions.run(attempt, move |db, attempt| Box::pin(begin(db, hold, attempt))).await
+        self.working
+            .run(Kind::Begin, Some(hold.id.0), attempt, move |db, attempt| Box::pin(begin(db, hold, attempt)))
+            .await
     }
 
     async fn finish(&self, hold: Hold, end: End) -> Result<bool> {
         let end = End { due: end.due.map(|due| self.at(due)), now: self.at(end.now), ..end };
-        self.sessions.run(end, move |db, end| Box::pin(flow::finish(db, hold, end))).await
+        self.working.run(Kind::Finish, Some(hold.id.0), end, move |db, end| Box::pin(flow::finish(db, hold, end))).await
     }
 
     /// Only what has lapsed is taken back, whatever `all` says: a worker that starts knows nothing of the others that
@@ -387,7 +412,7 @@ impl Engine for Postgres {
 
     async fn ack(&self, event: i64, now: Timestamp) -> Result<()> {
         let now = self.at(now);
-        self.sessions.run((), move |db, ()| Box::pin(db.ack_event(event, now))).await
+        self.working.run(Kind::Ack, None, (), move |db, ()| Box::pin(db.ack_event(event, now))).await
     }
 
     async fn nack(&self, event: i64, until: Timestamp, now: Timestamp) -> Result<bool> {
@@ -530,6 +555,9 @@ impl Engine for Postgres {
 }
 
 async fn begin(db: &Session, hold: Hold, attempt: &Attempt) -> Result<bool, Fault> {
+    if let Some(gathers) = db.gathers() {
+        return gathers.begin.call(db, BeginOf(hold, attempt.clone())).await;
+    }
     let begin = "UPDATE civic_messaging.message SET state = 'sending', attempts = attempts + 1
          WHERE id = $1 AND fence = $2 AND state = 'claimed' AND lease > $3";
     let begun = db.change(begin, &[&hold.id.0, &hold.fence, &attempt.at.as_millis()]).await? == 1;
@@ -1054,7 +1082,7 @@ mod tests {
         }
         let config = read("postgres://desk:hunter2-hunter2@db.example.gov.uk,%2Frun/desk").unwrap();
         let (name, clock) = (name_of(&config), Arc::new(SystemClock::new()));
-        let store = Postgres { sessions: Sessions::new(config.clone(), clock), bells: Bells::new(config), name };
+        let store = Postgres::new(config, clock, name);
         assert_eq!(format!("{store:?}"), r#"Postgres("db.example.gov.uk,/run/desk")"#);
     }
 

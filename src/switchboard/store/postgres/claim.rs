@@ -14,6 +14,7 @@ use super::super::super::lanes::{Claims, Rooms, line_of};
 use super::super::super::outbox::{Id, PRIORITY_LAST};
 use super::super::super::record::{Attempt, Claimed, Hold, RESERVED_AHEAD, Reserved, SERVED, message_of};
 use super::session::{Fault, Session};
+use super::together::LockConversation;
 use super::{count, indexed, moment};
 use crate::clock::Timestamp;
 use crate::id::MessageId;
@@ -23,6 +24,10 @@ const PLACED_MAX: i64 = 64;
 
 /// Locks a conversation until the end of the transaction.
 pub(super) async fn lock_conversation(db: &Session, line: &str, recipient: &str) -> Result<(), Fault> {
+    if let Some(gathers) = db.gathers() {
+        let conversation = LockConversation(line.to_owned(), recipient.to_owned());
+        return gathers.lock_conversation.call(db, conversation).await;
+    }
     let lock = "SELECT pg_advisory_xact_lock(hashtextextended($1 || chr(10) || $2, 0))";
     db.rows(lock, &[&line, &recipient]).await.map(drop)
 }
@@ -113,7 +118,8 @@ pub(super) const TAKE: &str = "WITH found AS (
 /// Claims the heads that are due: lane by lane and class by class, and never by going through what waits.
 pub(super) async fn claim(db: &Session, now: Timestamp, lease: Duration, rooms: &Rooms) -> Result<Claims, Fault> {
     // A plan that was made while the tables were empty, or for any number of messages, would sort all of them.
-    db.batch("SET LOCAL plan_cache_mode = force_custom_plan").await?;
+    db.plan_by_index().await?;
+    db.batch("SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off").await?;
     let mut claims = Claims::default();
     let (mut lanes, mut classes, mut room) = (Vec::new(), Vec::new(), Vec::new());
     let mut served: Option<Vec<String>> = None;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
@@ -23,6 +23,7 @@ use tokio_postgres::{Client, Config, Connection, Row, Socket, Statement};
 use super::super::super::engine::Bell;
 use super::bells;
 use super::time::Ahead;
+use super::together::Gathers;
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::tls;
@@ -31,7 +32,7 @@ use crate::tls;
 const SESSIONS: usize = 4;
 
 /// How long one piece of work may take, the wait for a session included.
-const LONGEST: Duration = Duration::from_secs(30);
+pub(super) const LONGEST: Duration = Duration::from_secs(30);
 
 /// How long a session that was ready may take to answer: one that a firewall has forgotten never does.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -47,6 +48,19 @@ const BEGINNING: &str = "SELECT set_config('synchronous_commit', 'on', false)
 
 /// Work gives up on the server's side when it does on ours.
 const AT_WORK: &str = "SET statement_timeout = '30s'";
+
+/// How a transaction begins.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+
+/// Makes plans that take every row by its index, and that hold for any number of rows: one that was made while the tables
+/// were empty is right once they are full, so that nothing is planned twice.
+macro_rules! by_index {
+    () => {
+        "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off;
+         SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off"
+    };
+}
+pub(super) use by_index;
 
 /// A piece of work within a transaction.
 pub(super) type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T, Fault>> + Send + 'a>>;
@@ -123,32 +137,41 @@ impl Sessions {
         with: &'a A,
         work: &(impl for<'b> Fn(&'b Session, &'b A) -> Work<'b, T> + Send + Sync),
     ) -> Result<T, Fault> {
-        let _place = self.places.acquire().await.map_err(|_| Fault::Late)?;
-        let session = self.begun().await?;
+        let _place = self.place().await?;
+        let session = self.begun(BEGIN).await?;
         let done = work(&session, with).await;
         // What does not come to its end is not given back: the connection closes, and the server undoes it.
-        match session.batch(&session.end(done.is_ok())).await {
+        match session.finish(done.is_ok()).await {
             Ok(()) => {
-                self.idle().push(session);
+                self.give_back(session);
                 done
             }
             Err(fault) => done.and(Err(fault)),
         }
     }
 
+    /// Waits for one of the sessions to be free.
+    pub(super) async fn place(&self) -> Result<SemaphorePermit<'_>, Fault> {
+        self.places.acquire().await.map_err(|_| Fault::Late)
+    }
+
+    /// Keeps a session for the next.
+    pub(super) fn give_back(&self, session: Session) {
+        self.idle().push(session);
+    }
+
     /// A session in a transaction. One that was ready may have been lost since: then it is the next one, or a new one.
-    async fn begun(&self) -> Result<Session, Fault> {
-        const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+    pub(super) async fn begun(&self, begin: &str) -> Result<Session, Fault> {
         loop {
             let ready = self.idle().pop();
             let Some(session) = ready else {
                 let session = Session::open(&self.config).await?;
                 self.put_to_work(&session).await?;
-                session.batch(BEGIN).await?;
+                session.batch(begin).await?;
                 return Ok(session);
             };
             // Nothing was asked of it yet: so whatever is wrong with it, another does as well.
-            let begun = tokio::time::timeout(self.answer, session.batch(BEGIN));
+            let begun = tokio::time::timeout(self.answer, session.batch(begin));
             if !session.client.is_closed() && matches!(begun.await, Ok(Ok(()))) {
                 return Ok(session);
             }
@@ -163,9 +186,14 @@ impl Sessions {
 /// A session, the statements that are prepared in it, and the bells that its transaction rings when it is durable.
 pub(super) struct Session {
     client: Client,
-    prepared: Mutex<HashMap<&'static str, Statement>>,
+    /// By their text, and whether their plans are made [by index](by_index).
+    prepared: Mutex<HashMap<(&'static str, bool), Statement>>,
+    by_index: AtomicBool,
     to_send: AtomicBool,
     to_read: AtomicBool,
+    /// Several pieces of work run in it at this moment.
+    together: AtomicBool,
+    gathers: Gathers,
 }
 
 /// A session with the server, and the connection that has to be driven.
@@ -192,7 +220,9 @@ impl Session {
             _ = connection.await;
         });
         let (to_send, to_read) = (AtomicBool::new(false), AtomicBool::new(false));
-        let session = Self { client, prepared: Mutex::default(), to_send, to_read };
+        let (by_index, together) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (prepared, gathers) = (Mutex::default(), Gathers::default());
+        let session = Self { client, prepared, by_index, to_send, to_read, together, gathers };
         session.batch(BEGINNING).await?;
         Ok(session)
     }
@@ -207,6 +237,38 @@ impl Session {
             Bell::ToSend => &self.to_send,
             Bell::ToRead => &self.to_read,
         }
+    }
+
+    /// Says whether several pieces of work run in it from now on.
+    pub(super) fn set_together(&self, together: bool) {
+        self.together.store(together, Ordering::Relaxed);
+    }
+
+    /// What they issue at the same moment, while several run.
+    pub(super) fn gathers(&self) -> Option<&Gathers> {
+        self.together.load(Ordering::Relaxed).then_some(&self.gathers)
+    }
+
+    /// Fails while several pieces of work run in it: what follows reads and writes what another of them may.
+    pub(super) fn alone(&self) -> Result<(), Fault> {
+        if self.together.load(Ordering::Relaxed) { Err(Fault::Alone) } else { Ok(()) }
+    }
+
+    /// Notes that this transaction began with [`by_index`].
+    pub(super) fn set_by_index(&self) {
+        self.by_index.store(true, Ordering::Relaxed);
+    }
+
+    /// Makes the plans of this transaction [by index](by_index).
+    pub(super) async fn plan_by_index(&self) -> Result<(), Fault> {
+        self.set_by_index();
+        self.batch(by_index!()).await
+    }
+
+    /// Ends a transaction: it is durable when this returns, or rolled back.
+    pub(super) async fn finish(&self, done: bool) -> Result<(), Fault> {
+        self.by_index.store(false, Ordering::Relaxed);
+        self.batch(&self.end(done)).await
     }
 
     /// The end of a transaction. It is rung beside it and not in it: transactions that ring are made durable one after the
@@ -249,12 +311,13 @@ impl Session {
 
     async fn prepared(&self, sql: &'static str) -> Result<Statement, Fault> {
         let held = || self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = held().get(sql).cloned();
+        let place = (sql, self.by_index.load(Ordering::Relaxed));
+        let known = held().get(&place).cloned();
         if let Some(statement) = known {
             return Ok(statement);
         }
         let statement = self.client.prepare(sql).await?;
-        held().insert(sql, statement.clone());
+        held().insert(place, statement.clone());
         Ok(statement)
     }
 }
@@ -289,6 +352,10 @@ pub(super) enum Fault {
     Unreadable,
     /// It took too long.
     Late,
+    /// It cannot run beside other pieces of work in one session.
+    Alone,
+    /// It was given up with others, for a reason that one of those has.
+    GivenUp,
 }
 
 impl From<tokio_postgres::Error> for Fault {
@@ -305,9 +372,23 @@ impl From<serde_json::Error> for Fault {
 
 impl Fault {
     /// Whether it only stood in another's way, so that nothing of it stayed and it may be done again.
-    fn is_of_order(&self) -> bool {
+    pub(super) fn is_of_order(&self) -> bool {
         let of_order = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];
         matches!(self, Self::Database(error) if error.code().is_some_and(|code| of_order.contains(code)))
+    }
+
+    /// Returns `true` if it waited too long for a lock.
+    pub(super) fn is_lock_timeout(&self) -> bool {
+        matches!(self, Self::Database(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE))
+    }
+
+    /// Returns `true` if the session is lost, or none could be had: it is not the fault of what was done in it.
+    pub(super) fn is_of_session(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::Late => true,
+            Self::Database(error) => error.code().is_none_or(|code| code.code().starts_with("57P")),
+            _ => false,
+        }
     }
 
     /// The error of a store that does not do what it should: by the server's code, and nothing of the data, which the
@@ -342,6 +423,7 @@ impl Fault {
             },
             Self::Unreadable => failed("what it holds cannot be read"),
             Self::Late => failed("it took too long"),
+            Self::Alone | Self::GivenUp => failed("it was given up"),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::super::super::engine::Bell;
 use super::super::super::fallback::First;
 use super::super::super::flow::Tx;
 use super::super::super::lanes::lane;
-use super::super::super::outbox::{self, PRIORITY_LAST, State, Status};
+use super::super::super::outbox::{self, State, Status};
 use super::super::super::record::{
     DeliveryRow, End, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK,
     Handed, Hold, Incoming, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PutOff, RESTORED, Settle, What,
@@ -19,6 +19,9 @@ use super::super::super::record::{
 };
 use super::claim::{lead, lock_conversation};
 use super::session::{Fault, Session};
+use super::together::{
+    AckEvent, EndAttempt, InsertEvent, InsertPart, Lead, LockMessage, MessageOf, SetState, TakeEarly, message_row,
+};
 use super::{count, file, indexed, moment, state, statuses, text};
 use crate::channel::Cursor;
 use crate::clock::Timestamp;
@@ -126,16 +129,15 @@ impl Tx for Session {
     }
 
     async fn message(&self, id: i64, fence: Option<i64>) -> Result<Option<MessageRow>, Fault> {
+        if let Some(gathers) = self.gathers() {
+            return gathers.message.call(self, MessageOf(id, fence)).await;
+        }
         let lock = "SELECT pg_advisory_xact_lock(conversation) FROM civic_messaging.message
              WHERE id = $1 AND ($2::bigint IS NULL OR fence = $2)";
         let of = "SELECT line, recipient, priority, state, delivery, attempts FROM civic_messaging.message
              WHERE id = $1 AND ($2::bigint IS NULL OR fence = $2) FOR UPDATE";
         self.rows(lock, &[&id, &fence]).await?;
-        let Some(row) = self.row(of, &[&id, &fence]).await? else { return Ok(None) };
-        let priority = u8::try_from(row.try_get::<_, i16>(2)?).unwrap_or(PRIORITY_LAST);
-        let (line, recipient, state) = (row.try_get(0)?, row.try_get(1)?, state(&row, 3)?);
-        let (delivery, attempts) = (row.try_get(4)?, row.try_get(5)?);
-        Ok(Some(MessageRow { line, recipient, priority, state, delivery, attempts }))
+        self.row(of, &[&id, &fence]).await?.as_ref().map(message_row).transpose()
     }
 
     async fn held(&self, hold: Hold) -> Result<Option<MessageRow>, Fault> {
@@ -155,7 +157,10 @@ impl Tx for Session {
     }
 
     async fn lead(&self, id: i64) -> Result<(), Fault> {
-        lead(self, &[id]).await
+        match self.gathers() {
+            Some(gathers) => gathers.lead.call(self, Lead(id)).await,
+            None => lead(self, &[id]).await,
+        }
     }
 
     async fn lead_all(&self) -> Result<(), Fault> {
@@ -186,7 +191,14 @@ impl Tx for Session {
         let (at, looked_at) = (settled.settled().map(Timestamp::as_millis), settled.looked_at(delivery));
         let (due, reason) = (settled.due.map(Timestamp::as_millis), settled.reason.as_deref().map(text));
         let (looked_at, now) = (looked_at.map(Timestamp::as_millis), settled.now.as_millis());
-        self.change(set, &[&id, &state, &due, &reason, &at, &delivery, &looked_at, &now, &planned, &wait]).await?;
+        match self.gathers() {
+            Some(gathers) => {
+                gathers.set_state.call(self, SetState::new(id, delivery, planned, wait, settled)).await?;
+            }
+            None => {
+                self.put(set, &[&id, &state, &due, &reason, &at, &delivery, &looked_at, &now, &planned, &wait]).await?
+            }
+        }
         if settled.state == State::Queued {
             self.rings(Bell::ToSend);
         }
@@ -218,6 +230,9 @@ impl Tx for Session {
     }
 
     async fn end_attempt(&self, id: i64, n: i32, end: &End) -> Result<(), Fault> {
+        if let Some(gathers) = self.gathers() {
+            return gathers.end_attempt.call(self, EndAttempt(id, n, end.clone())).await;
+        }
         let set = "UPDATE civic_messaging.attempt
              SET ended = $3, outcome = $4, kind = $5, code = $6, passing = $7, segments = $8, price = $9, currency = $10,
                  bound = $11
@@ -255,6 +270,9 @@ impl Tx for Session {
     }
 
     async fn insert_part(&self, id: i64, n: i32, part: &MessageId) -> Result<(), Fault> {
+        if let Some(gathers) = self.gathers() {
+            return gathers.insert_part.call(self, InsertPart(id, n, part.clone())).await;
+        }
         let insert = "INSERT INTO civic_messaging.part (gateway, account, id, message)
              SELECT gateway, account, $3, message FROM civic_messaging.attempt WHERE message = $1 AND n = $2
              ON CONFLICT DO NOTHING";
@@ -279,6 +297,9 @@ impl Tx for Session {
     }
 
     async fn lock_message(&self, id: i64, parts: &[MessageId]) -> Result<(), Fault> {
+        if let Some(gathers) = self.gathers() {
+            return gathers.lock_message.call(self, LockMessage(id, parts.to_vec())).await;
+        }
         let of = "SELECT key, (SELECT gateway FROM civic_messaging.attempt WHERE message = $1 ORDER BY n DESC LIMIT 1),
                  ARRAY(SELECT reference FROM civic_messaging.attempt WHERE message = $1 AND reference IS NOT NULL)
              FROM civic_messaging.message WHERE id = $1";
@@ -354,6 +375,9 @@ impl Tx for Session {
     }
 
     async fn take_early(&self, id: i64) -> Result<Vec<String>, Fault> {
+        if let Some(gathers) = self.gathers() {
+            return gathers.take_early.call(self, TakeEarly(id)).await;
+        }
         let early = "DELETE FROM civic_messaging.early WHERE n IN (
                  SELECT e.n FROM civic_messaging.part AS p
                  JOIN civic_messaging.early AS e ON e.gateway = p.gateway AND e.account = p.account AND e.id = p.id
@@ -372,6 +396,13 @@ impl Tx for Session {
     }
 
     async fn insert_event(&self, event: &EventRow<'_>) -> Result<bool, Fault> {
+        if let (Some(gathers), EventRow { line, dedupe: None, kind, person: None, body, files: 0, taken_in }) =
+            (self.gathers(), event)
+        {
+            let line = line.map(|line| indexed(line).into_owned());
+            let event = InsertEvent { line, kind, body: (*body).to_owned(), taken_in: taken_in.as_millis() };
+            return gathers.insert_event.call(self, event).await;
+        }
         let EventRow { dedupe, kind, body, files, taken_in, .. } = event;
         let insert = "INSERT INTO civic_messaging.event (line, dedupe, kind, person, body, taken_in, lease)
              VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (dedupe) WHERE dedupe IS NOT NULL DO NOTHING RETURNING id";
@@ -442,6 +473,9 @@ impl Tx for Session {
     }
 
     async fn ack_event(&self, id: i64, now: Timestamp) -> Result<(), Fault> {
+        if let Some(gathers) = self.gathers() {
+            return gathers.ack_event.call(self, AckEvent(id, now.as_millis())).await;
+        }
         let ack = "UPDATE civic_messaging.event SET acked = $2 WHERE id = $1 AND acked IS NULL";
         self.put(ack, &[&id, &now.as_millis()]).await
     }
@@ -456,6 +490,7 @@ impl Tx for Session {
     }
 
     async fn lock_links(&self, line: &str) -> Result<(), Fault> {
+        self.alone()?;
         let lock = "SELECT pg_advisory_xact_lock(hashtextextended('civic_messaging.link' || chr(10) || $1, 0))";
         self.rows(lock, &[&indexed(line)]).await.map(drop)
     }
@@ -485,6 +520,8 @@ impl Tx for Session {
     }
 
     async fn names_of(&self, line: &str, names: &[String]) -> Result<Vec<String>, Fault> {
+        // An opt-out is of other messages too.
+        self.alone()?;
         let of = "WITH now AS (
                  SELECT unnest($2::text[]) AS person
                  UNION SELECT current FROM civic_messaging.link WHERE line = $1 AND previous = ANY ($2))
@@ -756,7 +793,7 @@ pub(super) async fn fallbacks(
 /// Locks these names until the end of the transaction. Who writes down that a message has an id or a key, and who looks
 /// for one, would else do so at the same moment, neither to be seen by the other: and the delivery would lie among the
 /// early ones for ever. They are locks on 256 places, so that a page of thousands does not use up those of the server.
-async fn lock_names(db: &Session, names: &[String]) -> Result<(), Fault> {
+pub(super) async fn lock_names(db: &Session, names: &[String]) -> Result<(), Fault> {
     if names.is_empty() {
         return Ok(());
     }
@@ -766,10 +803,10 @@ async fn lock_names(db: &Session, names: &[String]) -> Result<(), Fault> {
     db.rows(lock, &[&names]).await.map(drop)
 }
 
-fn by_id(gateway: &str, id: &str) -> String {
+pub(super) fn by_id(gateway: &str, id: &str) -> String {
     text(&format!("id\n{gateway}\n{id}")).into_owned()
 }
 
-fn by_key(key: &str) -> String {
+pub(super) fn by_key(key: &str) -> String {
     format!("key\n{}", indexed(key))
 }

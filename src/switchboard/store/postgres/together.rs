@@ -1,0 +1,405 @@
+//! Statements of several pieces of work that run in one session, merged: each does for all of them what the statement of
+//! the same name in `tx` does for one.
+
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
+
+use tokio::sync::oneshot;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::super::super::engine::Bell;
+use super::super::super::outbox::PRIORITY_LAST;
+use super::super::super::record::{Attempt, End, Hold, MessageRow, Settle};
+use super::session::{Fault, Session};
+use super::tx::{by_id, by_key, lock_names};
+use super::{claim, indexed, state, text};
+use crate::clock::Timestamp;
+use crate::id::MessageId;
+
+/// A statement that a piece of work issues.
+pub(super) trait Call: Sized + Send + Sync {
+    type Done: Send;
+
+    /// Runs several as one statement: as many results, in the same order.
+    fn all(db: &Session, calls: &[Self]) -> impl Future<Output = Result<Vec<Self::Done>, Fault>> + Send;
+}
+
+/// The calls of one statement that wait for those of the other pieces.
+pub(super) struct Gather<C: Call>(Mutex<Vec<(C, oneshot::Sender<C::Done>)>>);
+
+impl<C: Call> Default for Gather<C> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<C: Call> Gather<C> {
+    /// Runs a call with those that the other pieces make at the same moment. The first of them runs the statement, once all
+    /// pieces have come as far as they can.
+    pub(super) async fn call(&self, db: &Session, call: C) -> Result<C::Done, Fault> {
+        let (tell, told) = oneshot::channel();
+        if self.push(call, tell) {
+            pass().await;
+            let (calls, tells): (Vec<_>, Vec<_>) = self.take().into_iter().unzip();
+            for (done, tell) in C::all(db, &calls).await?.into_iter().zip(tells) {
+                drop(tell.send(done));
+            }
+        }
+        told.await.map_err(|_| Fault::GivenUp)
+    }
+
+    /// Returns `true` for the first.
+    fn push(&self, call: C, tell: oneshot::Sender<C::Done>) -> bool {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push((call, tell));
+        waiting.len() == 1
+    }
+
+    fn take(&self) -> Vec<(C, oneshot::Sender<C::Done>)> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Lets the other pieces go on once.
+async fn pass() {
+    let mut passed = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut passed, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// The statements that are merged.
+#[derive(Default)]
+pub(super) struct Gathers {
+    pub(super) lock_conversation: Gather<LockConversation>,
+    pub(super) lock_message: Gather<LockMessage>,
+    pub(super) message: Gather<MessageOf>,
+    pub(super) begin: Gather<BeginOf>,
+    pub(super) end_attempt: Gather<EndAttempt>,
+    pub(super) insert_part: Gather<InsertPart>,
+    pub(super) set_state: Gather<SetState>,
+    pub(super) lead: Gather<Lead>,
+    pub(super) insert_event: Gather<InsertEvent>,
+    pub(super) take_early: Gather<TakeEarly>,
+    pub(super) ack_event: Gather<AckEvent>,
+}
+
+/// So many results of a statement that has none.
+fn done(calls: usize) -> Vec<()> {
+    vec![(); calls]
+}
+
+/// A line and a recipient.
+pub(super) struct LockConversation(pub(super) String, pub(super) String);
+
+impl Call for LockConversation {
+    type Done = ();
+
+    async fn all(db: &Session, calls: &[Self]) -> Result<Vec<()>, Fault> {
+        let lock = "SELECT pg_advisory_xact_lock(conversation) FROM (
+                 SELECT DISTINCT hashtextextended(line || chr(10) || recipient, 0) AS conversation
+                 FROM unnest($1::text[], $2::text[]) AS of (line, recipient) ORDER BY conversation) AS all_of";
+        let (lines, recipients): (Vec<_>, Vec<_>) = calls.iter().map(|Self(line, to)| (&**line, &**to)).unzip();
+        db.rows(lock, &[&lines, &recipients]).await?;
+        Ok(done(calls.len()))
+    }
+}
+
+/// A message and its ids to come.
+pub(super) struct LockMessage(pub(super) i64, pub(super) Vec<MessageId>);
+
+impl Call for LockMessage {
+    type Done = ();
+
+    async fn all(db: &Session, calls: &[Self]) -> Result<Vec<()>, Fault> {
+        let of = "SELECT m.key, (SELECT gateway FROM civic_messaging.attempt WHERE message = m.id ORDER BY n DESC LIMIT 1),
+                 ARRAY(SELECT reference FROM civic_messaging.attempt WHERE message = m.id AND reference IS NOT NULL), m.id
+             FROM civic_messaging.message AS m WHERE m.id = ANY ($1)";
+        let ids: Vec<_> = calls.iter().map(|call| call.0).collect();
+        let rows = db.rows(of, &[&ids]).await?;
+        let parts: HashMap<_, _> = calls.iter().map(|Self(id, parts)| (*id, parts)).collect();
+        let mut names = Vec::new();
+        for row in &rows {
+            let gateway = row.try_get::<_, Option<&str>>(1)?.unwrap_or_default();
+            let references: Vec<&str> = row.try_get(2)?;
+            names.extend(references.into_iter().chain([row.try_get(0)?]).map(by_key));
+            let parts = parts.get(&row.try_get::<_, i64>(3)?).into_iter().copied().flatten();
+            names.extend(parts.map(|part| by_id(gateway, part.as_str())));
+        }
+        lock_names(db, &names).await?;
+        Ok(done(calls.len()))
+    }
+}
+
+/// A message, and the fence that it has to have.
+pub(super) struct MessageOf(pub(super) i64, pub(super) Option<i64>);
+
+impl Call for MessageOf {
+    type Done = Option<MessageRow>;
+
+    async fn all(db: &Session, calls: &[Self]) -> Result<Vec<Option<MessageRow>>, Fault> {
+        let lock = "SELECT pg_advisory_xact_lock(conversation) FROM (
+                 SELECT DISTINCT m.conversation FROM unnest($1::bigint[], $2::bigint[]) AS of (id, fence)
+                 JOIN civic_messaging.message AS m ON m.id = of.id AND (of.fence IS NULL OR m.fence = of.fence)
+                 ORDER BY conversation) AS all_of";
+        let of = "SELECT m.line, m.recipient, m.priority, m.state, m.delivery, m.attempts, m.id, m.fence
+             FROM unnest($1::bigint[], $2::bigint[]) AS of (id, fence)
+             JOIN civic_messaging.message AS m ON m.id = of.id AND (of.fence IS NULL OR m.fence = of.fence)
+             ORDER BY m.id FOR UPDATE OF m";
+        let (ids, fences): (Vec<_>, Vec<_>) = calls.iter().map(|Self(id, fence)| (*id, *fence)).unzip();
+        db.rows(lock, &[&ids, &fences]).await?;
+        let rows = db.rows(of, &[&ids, &fences]).await?;
+        let rows = rows.iter().map(|row| Ok((row.try_get::<_, i64>(6)?, row)));
+        let rows = rows.collect::<Result<HashMap<_, _>, Fault>>()?;
+        let read = |Self(id, fence): &Self| {
+            let Some(row) = rows.get(id) else { return Ok(None) };
+            let (of, row) = (row.try_get::<_, i64>(7)?, message_row(row)?);
+            Ok(fence.is_none_or(|fence| fence == of).then_some(row))
+        };
+        calls.iter().map(read).collect()
+    }
+}
+
+/// Reads a message that is about to change.
+pub(super) fn message_row(row: &Row) -> Result<MessageRow, Fault> {
+    let priority = u8::try_from(row.try_get::<_, i16>(2)?).unwrap_or(PRIORITY_LAST);
+    let (line, recipient, state) = (row.try_get(0)?, row.try_get(1)?, state(row, 3)?);
+    let (delivery, attempts) = (row.try_get(4)?, row.try_get(5)?);
+    Ok(MessageRow { line, recipient, priority, state, delivery, attempts })
+}
+
+/// A claim, and the attempt that begins.
+pub(super) struct BeginOf(pub(super) Hold, pub(super) Attempt);
+
+impl Call for BeginOf {
+    type Done = bool;
+
+    async fn all(db: &Session, calls: &[Self]) -> Result<Vec<bool>, Fault> {
+        let begin = "WITH begun AS (
+                 UPDATE civic_messaging.message AS m SET state = 'sending', attempts = m.attempts + 1
+                 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[])
+                     AS of (id, fence, at, gateway, account, reference)
+                 WHERE m.id = of.id AND m.fence = of.fence AND m.state = 'claimed' AND m.lease > of.at
+                 RETURNING m.id, m.attempts, of.gateway, of.account, of.at, of.reference)
+             INSERT INTO civic_messaging.attempt (message, n, gateway, account, begun, reference)
+             SELECT * FROM begun RETURNING message";
+        let ids: Vec<_> = calls.iter().map(|Self(hold, _)| hold.id.0).collect();
+        let fences: Vec<_> = calls.iter().map(|Self(hold, _)| hold.fence).collect();
+        let at: Vec<_> = calls.iter().map(|Self(_, attempt)| attempt.at.as_millis()).collect();
+        let gateways: Vec<_> = calls.iter().map(|Self(_, attempt)| text(&attempt.gateway)).collect();
+        let accounts: Vec<_> = calls.iter().map(|Self(_, attempt)| text(&attempt.account)).collect();
+        let references: Vec<_> = calls.iter().map(|Self(_, attempt)| attempt.reference.as_deref()).collect();
+        let begun = db.rows(begin, &[&ids, &fences, &at, &gateways, &accounts, &references]).await?;
+        let begun = begun.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
+        Ok(ids.iter().map(|id| begun.contains(id)).collect())
+    }
+}
+
+/// A message, the number of an attempt, and how it ended.
+pub(super) struct EndAttempt(pub(super) i64, pub(super) i32, pub(super) End);
+
+impl Call for EndAttempt {
+    type Done = ();
+
+    async fn all(db: &Session, calls: &[Self]) -> Result<Vec<()>, Fault> {
+        let set = "UPDATE civic_messaging.attempt AS a
+             SET ended = of.ended, outcome = of.outcome, kind = of.kind, code = of.code, passing = of.passing,
+                 segments = of.segments, price = of.price, currency = of.currency, bound = of.bound
+             FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bool[], $8::int[],
+                         $9::bigint[], $10::text[], $11::bool[])
+                 AS of (message, n, ended, outcome, kind, code, passing, segments, price, currency, bound)
+             WHERE a.message = of.message AND a.n = of.n AND a.outcome IS NULL";
+        let ids: Vec<_> = calls.iter().map(|call| call.0).collect();
+        let numbers: Vec<_> = calls.iter().map(|call| call.1).collect();
+        let ends = || calls.iter().map(|call| &call.2);
+        let ended: Vec<_> = ends().map(|end| end.now.as_millis()).collect();
+        let outcomes: Vec<_> = ends().map(|end| end.outcome).collect();
+        let kinds: Vec<_> = ends().map(|end| end.kind).collect();
+        let codes: Vec<_> = ends().map(|end| end.code.as_deref().map(text)).collect();
+        let passing: Vec<_> = ends().map(|end| end.passing).collect();
+        let segments: Vec<_> = ends().map(|end| end.segments.and_then(|n| i32::try_from(n).ok())).collect();
+        let prices: Vec<_> = ends().map(|end| end.price.as_ref().map(|price| price.micros)).collect();
+        let currencies: Vec<_> =
+            ends().map(|end| end.price.as_ref().map(|price| text(price.currency.as_str()))).collect();
+        let bound: Vec<_> = ends().map(|end| end.bound).collect();
+        db.change(
+            set,
+            &[&ids, &numbers, &ended, &outcomes, &kinds, &codes, &passing, &segments, &prices, &currencies, &bound],
+        )
+        .await?;
+        Ok(done(calls.len()))
+    }
+}
+
+/// A message, the number of an attempt, and the id that its gateway gave.
+pub(super) struct InsertPart(pub(super) i64, pub(super) i32, pub(super) MessageId);
+
+impl Call for InsertPart {
+    type Done = ();
+
+    async fn all(db: &Session, calls: &[Self]) -> Result<Vec<()>, Fault> {
+        let insert = "INSERT INTO civic_messaging.part (gateway, account, id, message)
+             SELECT a.gateway, a.account, of.id, a.message FROM unnest($1::bigint[], $2::int[], $3::text[]) AS of (message, n, id)
+             JOIN civic_messaging.attempt AS a ON a.message = of.message AND a.n = of.n
+             ON CONFLICT DO NOTHING";
+        let ids: Vec<_> = calls.iter().map(|call| call.0).collect();
+        let numbers: Vec<_> = calls.iter().map(|call| call.1).collect();
+        let parts: Vec<_> = calls.iter().map(|call| indexed(call.2.as_str())).collect();
+        db.change(insert, &[&ids, &numbers, &parts]).await?;
+        Ok(done(calls.len()))
+    }
+}
+
+/// A message, and the state that it comes to.
+pub(super) struct SetState {
+    pub(super) id: i64,
+    pub(super) delivery: Option<String>,
+    pub(super) planned: bool,
+    pub(super) wait: Option<i64>,
+    pub(super) state: &'static str,
+    pub(super) due: Option<i64>,
+    pub(super) reason: Option<String>,
+    pub(super) settled: Option<i64>,
+    pub(super) looked_at: Option<i64>,
+    pub(super) now: i64,
+}
+
+impl SetState {
+    pub(super) fn new(id: i64, delivery: Option<&str>, planned: bool, wait: Option<i64>, settled: &Settle) -> Self {
+        Self {
+            id,
+            delivery: delivery.map(str::to_owned),
+            planned,
+            wait,
+            state: settled.state.as_str(),
+            due: settled.due.map(Timestamp::as_millis),
+            reason: settled.reason.as_deref().map(|reason| text(reason).into_owned()),
+            settled: settled.settled().map(Timestamp::as_millis),
+            looked_at: settled.looked_at(delivery).map(Timestamp::as_millis),
+            now: settled.now.as_millis(),
+        }
+    }
+}
+
+impl Call for SetState {
+    type Done = ();
+
+    async fn all(db: &Session, calls: &[Self]) -> Result<Vec<()>, Fault> {
+        let set = "UPDATE civic_messaging.message AS m
+             SET state = of.state, due = of.due, reason = of.reason, lease = NULL, settled = of.settled,
+                 delivery = of.delivery,
+                 fallback_due = CASE WHEN m.fallback_due > of.looked_at THEN of.now ELSE m.fallback_due END,
+                 head = FALSE, planned = of.planned, wait = of.wait, seq = CASE m.seq WHEN 0 THEN m.id ELSE m.seq END
+             FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::bigint[],
+                         $8::bigint[], $9::bool[], $10::bigint[])
+                 AS of (id, state, due, reason, settled, delivery, looked_at, now, planned, wait)
+             WHERE m.id = of.id";
+        let ids: Vec<_> = calls.iter().map(|call| call.id).collect();
+        let states: Vec<_> = calls.iter().map(|call| call.state).collect();
+        let due: Vec<_> = calls.iter().map(|call| call.due).collect();
+        let reasons: Vec<_> = calls.iter().map(|call| call.reason.as_deref()).collect();
+        let settled: Vec<_> = calls.iter().map(|call| call.settled).collect();
+        let deliveries: Vec<_> = calls.iter().map(|call| call.delivery.as_deref()).collect();
+        let looked_at: Vec<_> = calls.iter().map(|call| call.looked_at).collect();
+        let now: Vec<_> = calls.iter().map(|call| call.now).collect();
+        let planned: Vec<_> = calls.iter().map(|call| call.planned).collect();
+        let waits: Vec<_> = calls.iter().map(|call| call.wait).collect();
+        let with: [&(dyn ToSql + Sync); 10] =
+            [&ids, &states, &due, &reasons, &settled, &deliveries, &looked_at, &now, &planned, &waits];
+        db.change(set, &with).await?;
+        Ok(done(calls.len()))
+    }
+}
+
+/// A message of a conversation whose head is found anew.
+pub(super) struct Lead(pub(super) i64);
+
+impl Call for Lead {
+    type Done = ();
+
+    async fn all(db: &Session, calls: &[Self]) -> Result<Vec<()>, Fault> {
+        let ids: Vec<_> = calls.iter().map(|call| call.0).collect();
+        claim::lead(db, &ids).await?;
+        Ok(done(calls.len()))
+    }
+}
+
+/// An event of our own, without files.
+pub(super) struct InsertEvent {
+    pub(super) line: Option<String>,
+    pub(super) kind: &'static str,
+    pub(super) body: String,
+    pub(super) taken_in: i64,
+}
+
+impl Call for InsertEvent {
+    type Done = bool;
+
+    async fn all(db: &Session, calls: &[Self]) -> Result<Vec<bool>, Fault> {
+        let insert = "INSERT INTO civic_messaging.event (line, kind, body, taken_in)
+             SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[])";
+        let lines: Vec<_> = calls.iter().map(|call| call.line.as_deref()).collect();
+        let kinds: Vec<_> = calls.iter().map(|call| call.kind).collect();
+        let bodies: Vec<_> = calls.iter().map(|call| &*call.body).collect();
+        let taken_in: Vec<_> = calls.iter().map(|call| call.taken_in).collect();
+        db.change(insert, &[&lines, &kinds, &bodies, &taken_in]).await?;
+        db.rings(Bell::ToRead);
+        Ok(vec![true; calls.len()])
+    }
+}
+
+/// A message whose early deliveries are taken out.
+pub(super) struct TakeEarly(pub(super) i64);
+
+impl Call for TakeEarly {
+    type Done = Vec<String>;
+
+    async fn all(db: &Session, calls: &[Self]) -> Result<Vec<Vec<String>>, Fault> {
+        // One that is of several messages goes to one of them, as when they come one after the other.
+        let early = "WITH found AS (
+                 SELECT e.n, p.message FROM civic_messaging.part AS p
+                 JOIN civic_messaging.early AS e ON e.gateway = p.gateway AND e.account = p.account AND e.id = p.id
+                 WHERE p.message = ANY ($1)
+                 UNION
+                 SELECT e.n, m.id FROM civic_messaging.message AS m JOIN civic_messaging.attempt AS a ON a.message = m.id
+                 JOIN civic_messaging.early AS e ON e.key = m.key AND e.gateway = a.gateway AND e.account = a.account
+                 WHERE m.id = ANY ($1)
+                 UNION
+                 SELECT e.n, a.message FROM civic_messaging.attempt AS a
+                 JOIN civic_messaging.early AS e
+                     ON e.key = a.reference AND e.gateway = a.gateway AND e.account = a.account
+                 WHERE a.message = ANY ($1)),
+             taken AS (DELETE FROM civic_messaging.early WHERE n IN (SELECT n FROM found) RETURNING n, delivery)
+             SELECT (SELECT min(message) FROM found WHERE found.n = taken.n), delivery FROM taken";
+        let ids: Vec<_> = calls.iter().map(|call| call.0).collect();
+        let mut taken = HashMap::<i64, Vec<String>>::new();
+        for row in db.rows(early, &[&ids]).await? {
+            taken.entry(row.try_get(0)?).or_default().push(row.try_get(1)?);
+        }
+        Ok(ids.iter().map(|id| taken.remove(id).unwrap_or_default()).collect())
+    }
+}
+
+/// An event, and when it is acknowledged.
+pub(super) struct AckEvent(pub(super) i64, pub(super) i64);
+
+impl Call for AckEvent {
+    type Done = ();
+
+    async fn all(db: &Session, calls: &[Self]) -> Result<Vec<()>, Fault> {
+        let ack = "UPDATE civic_messaging.event AS e SET acked = of.at FROM (
+                 SELECT id, min(at) AS at FROM unnest($1::bigint[], $2::bigint[]) AS of (id, at) GROUP BY id) AS of
+             WHERE e.id = of.id AND e.acked IS NULL";
+        let (ids, at): (Vec<_>, Vec<_>) = calls.iter().map(|Self(id, at)| (*id, *at)).unzip();
+        db.change(ack, &[&ids, &at]).await?;
+        Ok(done(calls.len()))
+    }
+}
