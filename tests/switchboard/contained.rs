@@ -178,6 +178,26 @@ async fn message_that_no_policy_can_decide_about_is_parked() {
 }
 
 #[tokio::test]
+async fn policy_that_hangs_about_many_delays_no_other() {
+    let (store, clock, mock) = (memory().await, virtual_clock(), Mock::sms());
+    let line = || Line::new("desk").channel(mock.clone());
+    let taking = Switchboard::builder(store.clone()).clock(clock.clone()).line(line()).build().unwrap();
+    let mut ids = Vec::new();
+    for n in 0..260 {
+        let message = text(n, &format!("Message {n}"));
+        let hangs = n % 4 == 0;
+        let id = taking.send("desk", if hangs { message.tag("hang") } else { message }).await.unwrap();
+        ids.extend((!hangs).then_some(id));
+    }
+    let desk = Desk::of(Switchboard::builder(store).clock(clock).policy(House), [line()]);
+    // The clock stands still, so that no decision is given up.
+    for id in ids {
+        desk.until(id, &[State::Accepted]).await;
+    }
+    desk.kill().await;
+}
+
+#[tokio::test]
 async fn second_run_of_a_switchboard_works() {
     let mock = Mock::sms();
     let board =

@@ -20,6 +20,9 @@ use crate::layer::telemetry;
 const AHEAD: Duration = Duration::from_millis(200);
 const AHEAD_MIN: u32 = 2;
 
+/// How many times as many are claimed as may be in flight, where a policy decides about them and there is no rate.
+const DECIDING: u32 = 4;
+
 /// How long before the next token of an account messages are claimed for it.
 const EARLY: Duration = Duration::from_secs(2);
 
@@ -104,6 +107,8 @@ impl Dispatch {
                 accounts.insert(account(info), Outgoing { shared, ..Outgoing::default() });
             }
             let ahead = |rate: Option<crate::rate::Rate>| match rate {
+                // A policy may take its time about some of them, and the others go on.
+                None if board.0.policy.is_some() => max_in_flight.saturating_mul(DECIDING),
                 None => max_in_flight,
                 Some(rate) => {
                     let many = AHEAD.as_nanos() / rate.interval().as_nanos().max(1);
