@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
@@ -61,6 +61,7 @@ const MIGRATIONS: &[&str] = &[include_str!("sqlite.sql")];
 /// moments in between when many wait.
 const BUSY_STEP: Duration = Duration::from_millis(5);
 const BUSY_STEPS: i32 = 2000;
+const BUSY_MAX: Duration = Duration::from_secs(10);
 
 /// What to do about a file that is not as it was written.
 const DAMAGED: &str = "is damaged, or no store: leave the file as it is, and restore a backup";
@@ -183,11 +184,26 @@ fn connect(path: &str) -> Result<Connection> {
     if log::is_broken(path) {
         return Err(Error::config("store", DAMAGED));
     }
+    let (mut check, begun) = (false, Instant::now());
+    loop {
+        match open_once(path, &mut check) {
+            // Another program opens it at this moment, or changes how it is written: SQLite does not wait for that itself.
+            Err(error) if is_busy(&error) && begun.elapsed() < BUSY_MAX => std::thread::sleep(BUSY_STEP),
+            opened => return opened.map_err(|error| cannot_open(&error))?,
+        }
+    }
+}
+
+/// Opens a file, and notes whether it has to be checked: what one try has found, the next one does not see any more.
+fn open_once(path: &str, check: &mut bool) -> rusqlite::Result<Result<Connection>> {
     let opened = if path == ":memory:" { Connection::open_in_memory() } else { Connection::open(Path::new(path)) };
-    let mut connection = opened.map_err(|error| cannot_open(&error))?;
-    let check = has_stopped_uncleanly(&mut connection).map_err(|error| cannot_open(&error))?;
-    prepare(&mut connection, MIGRATIONS, check).map_err(|error| cannot_open(&error))??;
-    Ok(connection)
+    let mut connection = opened?;
+    *check |= has_stopped_uncleanly(&mut connection)?;
+    Ok(prepare(&mut connection, MIGRATIONS, *check)?.map(|()| connection))
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 /// Returns `true` if the programs that had this file open last did not close it: it is in WAL mode, which the last of them
@@ -202,11 +218,7 @@ fn has_stopped_uncleanly(db: &mut Connection) -> rusqlite::Result<bool> {
 fn is_alone(db: &Connection) -> rusqlite::Result<bool> {
     match db.query_row("PRAGMA journal_mode = DELETE", [], |row| row.get::<_, String>(0)) {
         Ok(mode) => Ok(mode == "delete"),
-        Err(error)
-            if matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)) =>
-        {
-            Ok(false)
-        }
+        Err(error) if is_busy(&error) => Ok(false),
         Err(error) => Err(error),
     }
 }
