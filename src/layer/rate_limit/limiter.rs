@@ -175,11 +175,13 @@ impl Limiter {
     }
 
     /// Lets nothing go before this time.
+    #[cfg(any(feature = "sqlite-system", feature = "postgres"))]
     pub(crate) fn pause_until(&mut self, until: Duration) {
         self.sender.paused = self.sender.paused.max(until);
     }
 
     /// Until when all messages are paused.
+    #[cfg(any(feature = "sqlite-system", feature = "postgres"))]
     pub(crate) fn paused_until(&self) -> Duration {
         self.sender.paused
     }
