@@ -95,9 +95,14 @@ pub(super) struct Found {
 pub(super) fn find(db: &Connection, now: Timestamp, rooms: &Rooms, claims: &InMemory) -> rusqlite::Result<Found> {
     let mut next_due = place(db, now)?;
     let mut heads = Vec::new();
-    let mut next = db.prepare_cached(
+    // Two searches: a comparison of both columns at once would go through all that waits in the lane.
+    let mut next_class = db.prepare_cached(
         "SELECT lane, priority FROM message INDEXED BY message_head
-         WHERE head AND (lane, priority) > (?1, ?2) ORDER BY lane, priority LIMIT 1",
+         WHERE head AND lane = ?1 AND priority > ?2 ORDER BY priority LIMIT 1",
+    )?;
+    let mut next_lane = db.prepare_cached(
+        "SELECT lane, priority FROM message INDEXED BY message_head
+         WHERE head AND lane > ?1 ORDER BY lane, priority LIMIT 1",
     )?;
     let mut due = db.prepare_cached(
         "SELECT id, due, state FROM message INDEXED BY message_head
@@ -105,7 +110,11 @@ pub(super) fn find(db: &Connection, now: Timestamp, rooms: &Rooms, claims: &InMe
     )?;
     let mut last = (String::new(), -1_i64);
     loop {
-        let pair = next.query_row((&last.0, last.1), |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let pair = match next_class.query_row((&last.0, last.1), read).optional()? {
+            None => next_lane.query_row((&last.0,), read).optional()?,
+            pair => pair,
+        };
         let Some(pair) = pair else { break };
         last = pair;
         let (lane, class) = (&last.0, u8::try_from(last.1).unwrap_or(PRIORITY_LAST));
