@@ -184,6 +184,16 @@ impl Drop for Running<'_> {
     }
 }
 
+/// Awaits a future, and returns `None` if it panics.
+async fn caught<T>(call: impl Future<Output = T>) -> Option<T> {
+    let mut call = pin!(call);
+    future::poll_fn(|context| {
+        let polled = panic::catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context)));
+        polled.map_or(Poll::Ready(None), |polled| polled.map(Some))
+    })
+    .await
+}
+
 /// Awaits code that is not ours, and contains its faults: a panic in it, and a call that does not end within this time, are
 /// errors.
 pub(super) async fn contained<T>(
@@ -192,15 +202,11 @@ pub(super) async fn contained<T>(
     max: Duration,
     call: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    let mut call = pin!(call);
-    let guarded = future::poll_fn(|context| {
-        let polled = panic::catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context)));
-        polled.unwrap_or_else(|_| {
-            Poll::Ready(
-                Err(Error::new(ErrorKind::Unexpected, format!("{who} panicked")).with_outcome(Outcome::Unknown)),
-            )
+    let guarded = async {
+        caught(call).await.unwrap_or_else(|| {
+            Err(Error::new(ErrorKind::Unexpected, format!("{who} panicked")).with_outcome(Outcome::Unknown))
         })
-    });
+    };
     tokio::select! {
         biased;
         ended = guarded => ended,

@@ -177,6 +177,53 @@ async fn message_that_no_policy_can_decide_about_is_parked() {
     desk.close().await;
 }
 
+/// A channel that has come to have a rule for messages that panics about some.
+#[derive(Clone, Debug)]
+struct Ruled(Mock, civic_messaging::Info);
+
+#[civic_messaging::async_trait]
+impl Channel for Ruled {
+    fn info(&self) -> &civic_messaging::Info {
+        &self.1
+    }
+
+    async fn send(&self, message: &Message) -> Result<Accepted> {
+        self.0.send(message).await
+    }
+
+    async fn receive(&self, request: &webhook::Request) -> Result<webhook::Received> {
+        self.0.receive(request).await
+    }
+}
+
+#[tokio::test]
+async fn rule_of_an_adapter_that_panics_delays_no_other() {
+    let (store, clock, mock) = (memory().await, virtual_clock(), Mock::sms());
+    let info = mock.info().clone().with_message_rule(|message| match &message.content {
+        Content::Text(text) if text.starts_with("panic") => panic!("a fault in a rule"),
+        _ => Ok(()),
+    });
+    let taking =
+        Switchboard::builder(store.clone()).clock(clock.clone()).line(Line::new("desk").channel(mock.clone())).build();
+    let (taking, mut ids, mut panics) = (taking.unwrap(), Vec::new(), Vec::new());
+    for n in 0..200 {
+        let faulty = n % 2 == 0;
+        let words = if faulty { format!("panic {n}") } else { format!("Ordinary {n}") };
+        let id = taking.send("desk", text(n, &words)).await.unwrap();
+        if faulty { panics.push(id) } else { ids.push(id) }
+    }
+    let line = Line::new("desk").channel(Ruled(mock, info));
+    let desk = Desk::of(Switchboard::builder(store).clock(clock), [line]);
+    for id in ids {
+        desk.until(id, &[State::Accepted]).await;
+    }
+    for id in panics {
+        let status = desk.until(id, &[State::Deferred]).await;
+        assert_eq!(status.reason.as_deref(), Some("the adapter panicked"));
+    }
+    desk.close().await;
+}
+
 #[tokio::test]
 async fn policy_that_hangs_about_many_delays_no_other() {
     let (store, clock, mock) = (memory().await, virtual_clock(), Mock::sms());

@@ -235,6 +235,35 @@ async fn message_is_claimed_once_at_a_rate() {
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1, 100));
 }
 
+/// While an account is suspended its messages wait untouched, and one at a time is its probe.
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn suspended_account_claims_its_probe_only() {
+    let Some(database) = super::cluster::Database::new().await else { return };
+    Store::migrate(database.url()).await.unwrap();
+    let (clock, channel) = (virtual_clock(), Noting::new("desk", None));
+    let expired = || Error::new(ErrorKind::Unauthenticated, "the token has expired").with_outcome(Outcome::Rejected);
+    (0..200).for_each(|_| channel.mock.will_fail(expired()));
+    let builder = Switchboard::builder(Store::open(database.url()).await.unwrap()).clock(clock.clone());
+    let board = builder.line(Line::new("desk").channel(channel.clone())).build().unwrap();
+    for n in 0..200 {
+        board.send("desk", text(n, &format!("Reminder {n}"))).await.unwrap();
+    }
+    let (stop, stopped) = stop();
+    let worker = tokio::spawn(board.clone().run(stopped));
+    let begun = clock.now();
+    until(&clock, Duration::from_millis(250), async || clock.now().since(begun) > Duration::from_secs(900)).await;
+    drop(stop);
+    worker.await.unwrap().unwrap();
+    assert_eq!(channel.taken(), [""; 0]);
+    let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let row = client.query_one("SELECT sum(fence)::bigint FROM civic_messaging.message", &[]).await.unwrap();
+    // As many as go at once and as wait for them at first, and then a few for each of some ten probes.
+    let claims: i64 = row.get(0);
+    assert!(claims <= 64 + 10 * 4, "{claims} claims");
+}
+
 /// Two workers of one account keep its rate together.
 #[cfg(feature = "postgres")]
 #[tokio::test]

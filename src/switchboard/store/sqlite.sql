@@ -49,7 +49,8 @@ CREATE INDEX message_planned ON message (priority, due, id) WHERE planned;
 -- The order of each conversation.
 CREATE INDEX message_open ON message (line, recipient, planned, priority, id) WHERE settled IS NULL;
 CREATE INDEX message_held ON message (line, recipient) WHERE lease IS NOT NULL;
-CREATE INDEX message_expiring ON message (not_after) WHERE not_after IS NOT NULL AND settled IS NULL;
+CREATE INDEX message_expiring ON message (not_after)
+    WHERE not_after IS NOT NULL AND state IN ('queued', 'deferred');
 CREATE INDEX message_doubtful ON message (due) WHERE state = 'unknown';
 CREATE UNIQUE INDEX message_instead_of ON message (instead_of) WHERE instead_of IS NOT NULL;
 CREATE INDEX message_person ON message (line, recipient, queued, id);

@@ -10,8 +10,8 @@ use super::super::outbox::PRIORITY_LAST;
 use super::super::record::{Claimed, Hold, PutOff, Reserved};
 use super::super::suspension::Turn;
 use super::super::{Account, Switchboard, account, account_id, held};
-use super::send::{AGAIN, Decided, LIMITED, Sending, Step};
-use super::told;
+use super::send::{AGAIN, Decided, Ended, LIMITED, Sending, Step};
+use super::{caught, told};
 use crate::clock::Timestamp;
 use crate::endpoint::RETRY_AFTER_MAX;
 use crate::layer::telemetry;
@@ -51,7 +51,7 @@ pub(super) struct Dispatch {
     /// The lanes of which nothing can go before a time.
     resting: HashMap<String, Duration>,
     deciding: JoinSet<Step>,
-    sending: JoinSet<Ended>,
+    sending: JoinSet<(Account, Ended)>,
     /// More was due than there was room for.
     more: bool,
     /// How many messages have left the room since the last claim.
@@ -65,8 +65,9 @@ struct Outgoing {
     in_flight: u32,
     /// When its next token is there.
     next_token: Duration,
-    /// The time that one message takes up, where other workers send by the same account.
-    shared: Option<Duration>,
+    /// The time that one message takes up at the account's rate, if it has one, and whether other workers share that.
+    interval: Option<Duration>,
+    is_shared: bool,
     /// The tokens that are reserved for this worker, and whether more are asked for.
     tokens: VecDeque<Duration>,
     is_reserving: bool,
@@ -74,11 +75,18 @@ struct Outgoing {
     lanes: HashSet<String>,
 }
 
-/// A send that ended.
-pub(super) struct Ended {
-    account: Account,
-    /// The account works again.
-    resumed: bool,
+impl Outgoing {
+    /// Takes back the last token that was taken: another message may use it.
+    fn token_is_free(&mut self, now: Duration) {
+        if let Some(interval) = self.interval
+            && self.next_token <= now.saturating_add(interval)
+        {
+            self.next_token = now;
+            if self.is_shared {
+                self.tokens.push_front(now);
+            }
+        }
+    }
 }
 
 impl Switchboard {
@@ -102,9 +110,9 @@ impl Dispatch {
         for line in board.0.lines.values() {
             let infos = || line.channels.iter().map(|channel| channel.info());
             for info in infos() {
-                let rate = info.capability.rate.filter(|_| board.0.store.0.shares_rates());
-                let shared = rate.map(|rate| rate.interval());
-                accounts.insert(account(info), Outgoing { shared, ..Outgoing::default() });
+                let interval = info.capability.rate.map(|rate| rate.interval());
+                let is_shared = interval.is_some() && board.0.store.0.shares_rates();
+                accounts.insert(account(info), Outgoing { interval, is_shared, ..Outgoing::default() });
             }
             let ahead = |rate: Option<crate::rate::Rate>| match rate {
                 // A policy may take its time about some of them, and the others go on.
@@ -137,34 +145,41 @@ impl Dispatch {
     /// Returns the room for claims.
     pub(super) fn rooms(&mut self) -> Rooms {
         let now = self.board.0.clock.monotonic();
-        let board = self.board.clone();
         self.resting.retain(|_, until| *until > now);
         self.left = 0;
-        let mut left = HashMap::with_capacity(self.waiting.len());
-        for ((lane, class), waiting) in &self.waiting {
-            let of_line = self.rooms.get(line_of(lane)).copied().unwrap_or(0);
-            left.insert((lane.clone(), *class), of_line.saturating_sub(*waiting));
-        }
-        for lane in self.resting.keys() {
-            left.extend((0..=PRIORITY_LAST).map(|class| ((lane.clone(), class), 0)));
-        }
-        let mut lines = self.rooms.clone();
-        for line in board.0.lines.values() {
-            // Whose next token is far is claimed for later: until then, nothing is decided, and nobody is held.
-            let far = |info| self.accounts.get(&account(info)).is_some_and(|of| of.next_token > now + EARLY);
-            if line.channels.iter().all(|channel| far(channel.info())) {
-                lines.insert(line.id.clone(), 0);
-            }
-            let suspended =
-                |info| board.0.standings.get(&account(info)).is_some_and(|one| held(one).suspension().is_some());
-            if line.channels.iter().all(|channel| suspended(channel.info()))
-                && let Some(room) = lines.get_mut(&line.id)
-            {
-                // One is the probe.
-                *room = (*room).min(1);
+        let mut rooms = Rooms { lines: self.rooms.clone(), left: HashMap::with_capacity(self.waiting.len()) };
+        for (lane, max) in self.limited(now) {
+            for class in 0..=PRIORITY_LAST {
+                let room = rooms.of(lane, class).min(max);
+                rooms.left.insert((lane.clone(), class), room);
             }
         }
-        Rooms { lines, left }
+        for (of, waiting) in &self.waiting {
+            let room = rooms.of(&of.0, of.1).saturating_sub(*waiting);
+            rooms.left.insert(of.clone(), room);
+        }
+        rooms
+    }
+
+    /// The lanes of which less is claimed than there is room for, and how much: nothing while all their accounts rest, and one
+    /// message of each class, for the probe, while these are suspended.
+    fn limited(&self, now: Duration) -> HashMap<&String, u32> {
+        let mut limited = HashMap::new();
+        for (name, of) in &self.accounts {
+            let standing = self.board.0.standings.get(name);
+            let max = match standing.is_some_and(|standing| held(standing).suspension().is_some()) {
+                // Until its next token is near nothing is decided, and nobody is held.
+                _ if of.next_token > now + EARLY => 0,
+                true => 1,
+                false => u32::MAX,
+            };
+            for lane in &of.lanes {
+                limited.entry(lane).and_modify(|other: &mut u32| *other = max.max(*other)).or_insert(max);
+            }
+        }
+        limited.extend(self.resting.keys().map(|lane| (lane, 0)));
+        limited.retain(|_, max| *max < u32::MAX);
+        limited
     }
 
     /// Takes claimed messages, and has it decided about each whether it goes.
@@ -193,8 +208,8 @@ impl Dispatch {
         while let Some(Ok(step)) = self.deciding.try_join_next() {
             news |= self.decided(step);
         }
-        while let Some(Ok(ended)) = self.sending.try_join_next() {
-            news |= self.ended(&ended);
+        while let Some(Ok((account, ended))) = self.sending.try_join_next() {
+            news |= self.ended(&account, ended);
         }
         news
     }
@@ -204,7 +219,9 @@ impl Dispatch {
     pub(super) async fn next(&mut self) -> bool {
         tokio::select! {
             Some(decided) = self.deciding.join_next() => decided.is_ok_and(|step| self.decided(step)),
-            Some(ended) = self.sending.join_next() => ended.is_ok_and(|ended| self.ended(&ended)),
+            Some(ended) = self.sending.join_next() => {
+                ended.is_ok_and(|(account, ended)| self.ended(&account, ended))
+            }
             else => std::future::pending().await,
         }
     }
@@ -232,7 +249,7 @@ impl Dispatch {
             }
             Step::Reserved { account, from, count } => {
                 if let Some(of) = self.accounts.get_mut(&account) {
-                    let each = of.shared.unwrap_or_default();
+                    let each = of.interval.unwrap_or_default();
                     of.is_reserving = false;
                     of.tokens.extend((0..count).map(|n| from + each * n));
                     if count == 0 {
@@ -244,11 +261,13 @@ impl Dispatch {
         }
     }
 
-    fn ended(&mut self, ended: &Ended) -> bool {
-        if let Some(of) = self.accounts.get_mut(&ended.account) {
+    fn ended(&mut self, account: &Account, ended: Ended) -> bool {
+        if let Some(of) = self.accounts.get_mut(account) {
             of.in_flight = of.in_flight.saturating_sub(1);
-            if ended.resumed {
-                self.resting.retain(|lane, _| !of.lanes.contains(lane));
+            match ended {
+                Ended::NotSent => of.token_is_free(self.board.0.clock.monotonic()),
+                Ended::Resumed => self.resting.retain(|lane, _| !of.lanes.contains(lane)),
+                Ended::Sent => {}
             }
         }
         true
@@ -293,7 +312,7 @@ impl Dispatch {
                 self.unclaim(decided.claimed.hold, &decided.claimed.lane, decided.claimed.class);
                 continue;
             }
-            if let Some(each) = of.shared {
+            if let Some(each) = of.interval.filter(|_| of.is_shared) {
                 while of.tokens.front().is_some_and(|at| now.saturating_sub(*at) > TOKEN_KEPT) {
                     of.tokens.pop_front();
                 }
@@ -330,14 +349,15 @@ impl Dispatch {
                 continue;
             }
             of.tokens.pop_front();
+            of.next_token = of.interval.map_or(of.next_token, |interval| now.saturating_add(interval));
             of.queue.took_token(class);
             of.in_flight += 1;
             self.leaves(&decided.claimed.lane, decided.claimed.class);
             let (board, name) = (self.board.clone(), name.clone());
             self.sending.spawn(async move {
                 let sending = Sending { place, is_probe: turn == Turn::Probe };
-                let resumed = board.send_decided(*decided, sending).await;
-                Ended { account: name, resumed }
+                // Whatever happens, its place is free again.
+                (name, caught(board.send_decided(*decided, sending)).await.unwrap_or(Ended::Sent))
             });
         }
     }

@@ -11,7 +11,7 @@ use super::super::outbox::{After, EXPIRED, State, ToAsk};
 use super::super::record::{Attempt, Claimed, End, NOT_DECIDED, OPTED_OUT, PutOff, Ruling, Settle};
 use super::super::suspension::{Standing, Verdict};
 use super::super::{Account, Line, Switchboard, account, account_id, held};
-use super::{DAMAGED, contained, told};
+use super::{DAMAGED, caught, contained, told};
 use crate::address::Address;
 use crate::channel::{Channel, Grade};
 use crate::clock::Timestamp;
@@ -125,6 +125,16 @@ pub(super) struct Sending {
     pub(super) is_probe: bool,
 }
 
+/// What a send that was begun, or was not, says of its account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Nothing was sent: its token is free again.
+    NotSent,
+    Sent,
+    /// The account works again.
+    Resumed,
+}
+
 /// What a send holds of its account until it ends: the token, which is given back if nothing goes, and the turn of a probe.
 struct Token<'a> {
     limit: &'a Mutex<Limiter>,
@@ -158,7 +168,12 @@ impl Switchboard {
     /// Decides whether a claimed message goes, or notes why it stays.
     pub(super) async fn decide(self, mut claimed: Claimed) -> Step {
         let claimed_at = self.0.clock.monotonic();
-        match self.may_be_sent(&mut claimed).await {
+        let may = match caught(self.may_be_sent(&mut claimed)).await {
+            Some(may) => may,
+            // A rule of an adapter's for its messages is not ours.
+            None => Err(self.undecided(&claimed, "the adapter panicked")),
+        };
+        match may {
             Ok((message, supplier)) => {
                 let at = self.0.clock.monotonic();
                 Step::Ready(Box::new(Decided { claimed, message, supplier, claimed_at, at }))
@@ -204,19 +219,19 @@ impl Switchboard {
         }
     }
 
-    /// Sends a message whose token was taken. Returns `true` if its account works again since.
-    pub(super) async fn send_decided(self, decided: Decided, sending: Sending) -> bool {
+    /// Sends a message whose token was taken.
+    pub(super) async fn send_decided(self, decided: Decided, sending: Sending) -> Ended {
         let Decided { claimed, message, supplier, claimed_at, .. } = decided;
-        let resumed = match self.goes(&claimed, &message, &supplier, sending, claimed_at).await {
-            Ok(resumed) => resumed,
+        let ended = match self.goes(&claimed, &message, &supplier, sending, claimed_at).await {
+            Ok(ended) => ended,
             Err(stays) => {
                 // The message is found again by its lease.
                 told("send", self.stays(&claimed, stays).await);
-                false
+                Ended::NotSent
             }
         };
         self.0.to_read.ring(Some(&claimed.line));
-        resumed
+        ended
     }
 
     async fn goes(
@@ -226,12 +241,12 @@ impl Switchboard {
         supplier: &Supplier,
         sending: Sending,
         claimed_at: Duration,
-    ) -> Result<bool, Stays> {
+    ) -> Result<Ended, Stays> {
         let inner = &*self.0;
         let (Some(limit), Some(standing)) =
             (inner.limits.get(&supplier.account), inner.standings.get(&supplier.account))
         else {
-            return Ok(false);
+            return Ok(Ended::NotSent);
         };
         let Sending { place, is_probe } = sending;
         let mut token = Token { limit, standing, to: &message.to, place: Some(place), is_probe };
@@ -244,7 +259,7 @@ impl Switchboard {
         }
         // From here on it may have gone, whatever happens to this process.
         if !self.begins(claimed, message, supplier).await? {
-            return Ok(false);
+            return Ok(Ended::NotSent);
         }
         token.spend();
         let begun = inner.clock.monotonic();
@@ -281,11 +296,17 @@ impl Switchboard {
             let settle = Settle { state, due, reason: words, from, now };
             Err(Stays::Ruled(Box::new(Ruling { decision, reason, settle })))
         };
-        let decided = self.0.decide(&claimed.line, message, now).await;
-        let defers = if decided.is_err() { NOT_DECIDED } else { "defer" };
-        match self.counted(claimed, decided, now)? {
+        let decided = match self.0.decide(&claimed.line, message, now).await {
+            Ok(decided) => decided,
+            Err(error) => {
+                telemetry::work_failed("policy", &error);
+                return Err(self.undecided(claimed, "the policy could not decide"));
+            }
+        };
+        held(&self.0.undecided).remove(&claimed.hold.id);
+        match at_least_later(decided, now) {
             Decision::Allow => Ok(()),
-            Decision::Defer { until, reason } => ruled(defers, State::Deferred, Some(until), reason),
+            Decision::Defer { until, reason } => ruled("defer", State::Deferred, Some(until), reason),
             Decision::Refuse(reason) => {
                 let doubted = claimed.attempts.iter().any(|attempt| attempt.doubted);
                 let state = if doubted { State::Parked } else { State::Refused };
@@ -294,28 +315,25 @@ impl Switchboard {
         }
     }
 
-    /// What the policy says of a claimed message: while it does not work, not yet, and ever more rarely.
-    fn counted(&self, claimed: &Claimed, decided: Result<Decision>, now: Timestamp) -> Result<Decision, Stays> {
-        let (mut undecided, id) = (held(&self.0.undecided), claimed.hold.id);
-        match decided {
-            Ok(decision) => {
-                undecided.remove(&id);
-                Ok(at_least_later(decision, now))
-            }
-            Err(error) => {
-                telemetry::work_failed("policy", &error);
-                let before = undecided.remove(&id).unwrap_or(0);
-                if before + 1 >= UNDECIDED_TIMES {
-                    return Err(Stays::Ends(State::Parked, "the policy could not decide about it, 20 times"));
-                }
-                if undecided.len() < UNDECIDED_KEPT {
-                    undecided.insert(id, before + 1);
-                }
-                let wait = UNDECIDED.saturating_mul(1 << before.min(16)).min(UNDECIDED_MAX);
-                let reason = Reason::new("policy", "the policy could not decide");
-                Ok(Decision::Defer { until: now.plus(wait), reason })
-            }
+    /// Puts a message off about which nothing could be decided, each time for longer, and parks it after the twentieth.
+    fn undecided(&self, claimed: &Claimed, why: &'static str) -> Stays {
+        let (mut undecided, id, now) = (held(&self.0.undecided), claimed.hold.id, self.0.clock.now());
+        let before = undecided.remove(&id).unwrap_or(0);
+        if before + 1 >= UNDECIDED_TIMES {
+            return Stays::Ends(
+                State::Parked,
+                "nothing could be decided about it, 20 times: the policy or an adapter failed",
+            );
         }
+        if undecided.len() < UNDECIDED_KEPT {
+            undecided.insert(id, before + 1);
+        }
+        let wait = UNDECIDED.saturating_mul(1 << before.min(16)).min(UNDECIDED_MAX);
+        let reason = Reason::new("policy", why);
+        let from = &[State::Claimed, State::Queued, State::Deferred];
+        let (due, words) = (Some(now.plus(wait)), Some(reason.to_string()));
+        let settle = Settle { state: State::Deferred, due, reason: words, from, now };
+        Stays::Ruled(Box::new(Ruling { decision: NOT_DECIDED, reason, settle }))
     }
 
     /// What the policy says now: while it does not work, not yet.
@@ -402,7 +420,7 @@ impl Switchboard {
         begins
     }
 
-    /// Notes how the send ended. Returns `true` if its account works again since.
+    /// Notes how the send ended.
     async fn ended(
         &self,
         claimed: &Claimed,
@@ -411,7 +429,7 @@ impl Switchboard {
         token: &Token<'_>,
         begun: Duration,
         sent: &Result<Accepted>,
-    ) -> bool {
+    ) -> Ended {
         let (inner, mono, now) = (&*self.0, self.0.clock.monotonic(), self.0.clock.now());
         let choice = inner.choices.get(&supplier.choice);
         let change = choice.and_then(|choice| held(choice).report(supplier.n, sent, mono));
@@ -456,13 +474,13 @@ impl Switchboard {
         match (verdict, sent) {
             (Verdict::Suspended(_), Err(error)) => {
                 telemetry::switchboard::suspended(info, error);
-                false
+                Ended::Sent
             }
             (Verdict::Resumed(suspension), _) => {
                 telemetry::switchboard::resumed(info, now.since(suspension.since));
-                true
+                Ended::Resumed
             }
-            _ => false,
+            _ => Ended::Sent,
         }
     }
 

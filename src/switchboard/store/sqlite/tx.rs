@@ -328,7 +328,7 @@ impl Tx for Db<'_> {
 
     fn expired(&self, now: Timestamp, most: u32) -> Done<Vec<i64>> {
         let expired = "SELECT id FROM message INDEXED BY message_expiring
-             WHERE not_after IS NOT NULL AND settled IS NULL AND not_after < ?1 AND state IN ('queued', 'deferred')
+             WHERE not_after IS NOT NULL AND state IN ('queued', 'deferred') AND not_after < ?1
              ORDER BY not_after LIMIT ?2";
         done(self.rows(expired, (now, most), |row| row.get(0)))
     }
