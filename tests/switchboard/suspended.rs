@@ -206,8 +206,8 @@ async fn suspended_message_still_expires() {
     for id in ids {
         assert_eq!(desk.until(id, &[State::Expired, State::Rejected, State::Parked]).await.state, State::Expired);
     }
-    // Within seconds, and not by one probe after the other.
-    assert!(clock.now().since(until) < Duration::from_secs(60), "{:?}", clock.now().since(until));
+    // Before the next probe, which is 36 seconds later.
+    assert!(clock.now().since(until) < Duration::from_secs(30), "{:?}", clock.now().since(until));
     time.abort();
     desk.close().await;
 }
