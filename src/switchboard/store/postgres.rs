@@ -555,19 +555,7 @@ impl Engine for Postgres {
 }
 
 async fn begin(db: &Session, hold: Hold, attempt: &Attempt) -> Result<bool, Fault> {
-    if let Some(gathers) = db.gathers() {
-        return gathers.begin.call(db, BeginOf(hold, attempt.clone())).await;
-    }
-    let begin = "UPDATE civic_messaging.message SET state = 'sending', attempts = attempts + 1
-         WHERE id = $1 AND fence = $2 AND state = 'claimed' AND lease > $3";
-    let begun = db.change(begin, &[&hold.id.0, &hold.fence, &attempt.at.as_millis()]).await? == 1;
-    if begun {
-        let note = "INSERT INTO civic_messaging.attempt (message, n, gateway, account, begun, reference)
-             SELECT id, attempts, $2, $3, $4, $5 FROM civic_messaging.message WHERE id = $1";
-        let (gateway, account) = (text(&attempt.gateway), text(&attempt.account));
-        db.change(note, &[&hold.id.0, &gateway, &account, &attempt.at.as_millis(), &attempt.reference]).await?;
-    }
-    Ok(begun)
+    db.call(BeginOf(hold, attempt.clone())).await
 }
 
 /// What was being sent by a worker whose claim has lapsed.

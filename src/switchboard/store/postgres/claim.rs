@@ -24,12 +24,7 @@ const PLACED_MAX: i64 = 64;
 
 /// Locks a conversation until the end of the transaction.
 pub(super) async fn lock_conversation(db: &Session, line: &str, recipient: &str) -> Result<(), Fault> {
-    if let Some(gathers) = db.gathers() {
-        let conversation = LockConversation(line.to_owned(), recipient.to_owned());
-        return gathers.lock_conversation.call(db, conversation).await;
-    }
-    let lock = "SELECT pg_advisory_xact_lock(hashtextextended($1 || chr(10) || $2, 0))";
-    db.rows(lock, &[&line, &recipient]).await.map(drop)
+    db.call(LockConversation(line.to_owned(), recipient.to_owned())).await
 }
 
 /// Locks the conversation of a message.

@@ -1,5 +1,5 @@
-//! Statements of several pieces of work that run in one session, merged: each does for all of them what the statement of
-//! the same name in `tx` does for one.
+//! Statements that are run for several pieces of work at once, where these share a session, and for one by itself
+//! elsewhere.
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -23,6 +23,9 @@ use crate::id::MessageId;
 pub(super) trait Call: Sized + Send + Sync {
     type Done: Send;
 
+    /// Where calls of this kind wait for each other.
+    fn gather(of: &Gathers) -> &Gather<Self>;
+
     /// Runs several as one statement: as many results, in the same order.
     fn all(db: &Session, calls: &[Self]) -> impl Future<Output = Result<Vec<Self::Done>, Fault>> + Send;
 }
@@ -39,7 +42,7 @@ impl<C: Call> Default for Gather<C> {
 impl<C: Call> Gather<C> {
     /// Runs a call with those that the other pieces make at the same moment. The first of them runs the statement, once all
     /// pieces have come as far as they can.
-    pub(super) async fn call(&self, db: &Session, call: C) -> Result<C::Done, Fault> {
+    async fn call(&self, db: &Session, call: C) -> Result<C::Done, Fault> {
         let (tell, told) = oneshot::channel();
         if self.push(call, tell) {
             pass().await;
@@ -63,6 +66,16 @@ impl<C: Call> Gather<C> {
     }
 }
 
+impl Session {
+    /// Runs a statement: where pieces of work share this session, with those that they issue at the same moment.
+    pub(super) async fn call<C: Call>(&self, call: C) -> Result<C::Done, Fault> {
+        match self.gathers() {
+            Some(gathers) => C::gather(gathers).call(self, call).await,
+            None => C::all(self, &[call]).await?.pop().ok_or(Fault::Unreadable),
+        }
+    }
+}
+
 /// Lets the other pieces go on once.
 async fn pass() {
     let mut passed = false;
@@ -79,17 +92,17 @@ async fn pass() {
 /// The statements that are merged.
 #[derive(Default)]
 pub(super) struct Gathers {
-    pub(super) lock_conversation: Gather<LockConversation>,
-    pub(super) lock_message: Gather<LockMessage>,
-    pub(super) message: Gather<MessageOf>,
-    pub(super) begin: Gather<BeginOf>,
-    pub(super) end_attempt: Gather<EndAttempt>,
-    pub(super) insert_part: Gather<InsertPart>,
-    pub(super) set_state: Gather<SetState>,
-    pub(super) lead: Gather<Lead>,
-    pub(super) insert_event: Gather<InsertEvent>,
-    pub(super) take_early: Gather<TakeEarly>,
-    pub(super) ack_event: Gather<AckEvent>,
+    lock_conversation: Gather<LockConversation>,
+    lock_message: Gather<LockMessage>,
+    message: Gather<MessageOf>,
+    begin: Gather<BeginOf>,
+    end_attempt: Gather<EndAttempt>,
+    insert_part: Gather<InsertPart>,
+    set_state: Gather<SetState>,
+    lead: Gather<Lead>,
+    insert_event: Gather<InsertEvent>,
+    take_early: Gather<TakeEarly>,
+    ack_event: Gather<AckEvent>,
 }
 
 /// So many results of a statement that has none.
@@ -102,6 +115,10 @@ pub(super) struct LockConversation(pub(super) String, pub(super) String);
 
 impl Call for LockConversation {
     type Done = ();
+
+    fn gather(of: &Gathers) -> &Gather<Self> {
+        &of.lock_conversation
+    }
 
     async fn all(db: &Session, calls: &[Self]) -> Result<Vec<()>, Fault> {
         let lock = "SELECT pg_advisory_xact_lock(conversation) FROM (
@@ -118,6 +135,10 @@ pub(super) struct LockMessage(pub(super) i64, pub(super) Vec<MessageId>);
 
 impl Call for LockMessage {
     type Done = ();
+
+    fn gather(of: &Gathers) -> &Gather<Self> {
+        &of.lock_message
+    }
 
     async fn all(db: &Session, calls: &[Self]) -> Result<Vec<()>, Fault> {
         let of = "SELECT m.key, (SELECT gateway FROM civic_messaging.attempt WHERE message = m.id ORDER BY n DESC LIMIT 1),
@@ -145,6 +166,10 @@ pub(super) struct MessageOf(pub(super) i64, pub(super) Option<i64>);
 impl Call for MessageOf {
     type Done = Option<MessageRow>;
 
+    fn gather(of: &Gathers) -> &Gather<Self> {
+        &of.message
+    }
+
     async fn all(db: &Session, calls: &[Self]) -> Result<Vec<Option<MessageRow>>, Fault> {
         let lock = "SELECT pg_advisory_xact_lock(conversation) FROM (
                  SELECT DISTINCT m.conversation FROM unnest($1::bigint[], $2::bigint[]) AS of (id, fence)
@@ -169,7 +194,7 @@ impl Call for MessageOf {
 }
 
 /// Reads a message that is about to change.
-pub(super) fn message_row(row: &Row) -> Result<MessageRow, Fault> {
+fn message_row(row: &Row) -> Result<MessageRow, Fault> {
     let priority = u8::try_from(row.try_get::<_, i16>(2)?).unwrap_or(PRIORITY_LAST);
     let (line, recipient, state) = (row.try_get(0)?, row.try_get(1)?, state(row, 3)?);
     let (delivery, attempts) = (row.try_get(4)?, row.try_get(5)?);
@@ -181,6 +206,10 @@ pub(super) struct BeginOf(pub(super) Hold, pub(super) Attempt);
 
 impl Call for BeginOf {
     type Done = bool;
+
+    fn gather(of: &Gathers) -> &Gather<Self> {
+        &of.begin
+    }
 
     async fn all(db: &Session, calls: &[Self]) -> Result<Vec<bool>, Fault> {
         let begin = "WITH begun AS (
@@ -208,6 +237,10 @@ pub(super) struct EndAttempt(pub(super) i64, pub(super) i32, pub(super) End);
 
 impl Call for EndAttempt {
     type Done = ();
+
+    fn gather(of: &Gathers) -> &Gather<Self> {
+        &of.end_attempt
+    }
 
     async fn all(db: &Session, calls: &[Self]) -> Result<Vec<()>, Fault> {
         let set = "UPDATE civic_messaging.attempt AS a
@@ -244,6 +277,10 @@ pub(super) struct InsertPart(pub(super) i64, pub(super) i32, pub(super) MessageI
 
 impl Call for InsertPart {
     type Done = ();
+
+    fn gather(of: &Gathers) -> &Gather<Self> {
+        &of.insert_part
+    }
 
     async fn all(db: &Session, calls: &[Self]) -> Result<Vec<()>, Fault> {
         let insert = "INSERT INTO civic_messaging.part (gateway, account, id, message)
@@ -292,6 +329,10 @@ impl SetState {
 impl Call for SetState {
     type Done = ();
 
+    fn gather(of: &Gathers) -> &Gather<Self> {
+        &of.set_state
+    }
+
     async fn all(db: &Session, calls: &[Self]) -> Result<Vec<()>, Fault> {
         let set = "UPDATE civic_messaging.message AS m
              SET state = of.state, due = of.due, reason = of.reason, lease = NULL, settled = of.settled,
@@ -325,6 +366,10 @@ pub(super) struct Lead(pub(super) i64);
 impl Call for Lead {
     type Done = ();
 
+    fn gather(of: &Gathers) -> &Gather<Self> {
+        &of.lead
+    }
+
     async fn all(db: &Session, calls: &[Self]) -> Result<Vec<()>, Fault> {
         let ids: Vec<_> = calls.iter().map(|call| call.0).collect();
         claim::lead(db, &ids).await?;
@@ -342,6 +387,10 @@ pub(super) struct InsertEvent {
 
 impl Call for InsertEvent {
     type Done = bool;
+
+    fn gather(of: &Gathers) -> &Gather<Self> {
+        &of.insert_event
+    }
 
     async fn all(db: &Session, calls: &[Self]) -> Result<Vec<bool>, Fault> {
         let insert = "INSERT INTO civic_messaging.event (line, kind, body, taken_in)
@@ -361,6 +410,10 @@ pub(super) struct TakeEarly(pub(super) i64);
 
 impl Call for TakeEarly {
     type Done = Vec<String>;
+
+    fn gather(of: &Gathers) -> &Gather<Self> {
+        &of.take_early
+    }
 
     async fn all(db: &Session, calls: &[Self]) -> Result<Vec<Vec<String>>, Fault> {
         // One that is of several messages goes to one of them, as when they come one after the other.
@@ -393,6 +446,10 @@ pub(super) struct AckEvent(pub(super) i64, pub(super) i64);
 
 impl Call for AckEvent {
     type Done = ();
+
+    fn gather(of: &Gathers) -> &Gather<Self> {
+        &of.ack_event
+    }
 
     async fn all(db: &Session, calls: &[Self]) -> Result<Vec<()>, Fault> {
         let ack = "UPDATE civic_messaging.event AS e SET acked = of.at FROM (

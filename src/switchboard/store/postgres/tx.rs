@@ -20,7 +20,7 @@ use super::super::super::record::{
 use super::claim::{lead, lock_conversation};
 use super::session::{Fault, Session};
 use super::together::{
-    AckEvent, EndAttempt, InsertEvent, InsertPart, Lead, LockMessage, MessageOf, SetState, TakeEarly, message_row,
+    AckEvent, EndAttempt, InsertEvent, InsertPart, Lead, LockMessage, MessageOf, SetState, TakeEarly,
 };
 use super::{count, file, indexed, moment, state, statuses, text};
 use crate::channel::Cursor;
@@ -129,15 +129,7 @@ impl Tx for Session {
     }
 
     async fn message(&self, id: i64, fence: Option<i64>) -> Result<Option<MessageRow>, Fault> {
-        if let Some(gathers) = self.gathers() {
-            return gathers.message.call(self, MessageOf(id, fence)).await;
-        }
-        let lock = "SELECT pg_advisory_xact_lock(conversation) FROM civic_messaging.message
-             WHERE id = $1 AND ($2::bigint IS NULL OR fence = $2)";
-        let of = "SELECT line, recipient, priority, state, delivery, attempts FROM civic_messaging.message
-             WHERE id = $1 AND ($2::bigint IS NULL OR fence = $2) FOR UPDATE";
-        self.rows(lock, &[&id, &fence]).await?;
-        self.row(of, &[&id, &fence]).await?.as_ref().map(message_row).transpose()
+        self.call(MessageOf(id, fence)).await
     }
 
     async fn held(&self, hold: Hold) -> Result<Option<MessageRow>, Fault> {
@@ -157,10 +149,7 @@ impl Tx for Session {
     }
 
     async fn lead(&self, id: i64) -> Result<(), Fault> {
-        match self.gathers() {
-            Some(gathers) => gathers.lead.call(self, Lead(id)).await,
-            None => lead(self, &[id]).await,
-        }
+        self.call(Lead(id)).await
     }
 
     async fn lead_all(&self) -> Result<(), Fault> {
@@ -182,23 +171,7 @@ impl Tx for Session {
         wait: Option<Duration>,
         settled: &Settle,
     ) -> Result<(), Fault> {
-        let set = "UPDATE civic_messaging.message
-             SET state = $2, due = $3, reason = $4, lease = NULL, settled = $5, delivery = $6,
-                 fallback_due = CASE WHEN fallback_due > $7 THEN $8 ELSE fallback_due END,
-                 head = FALSE, planned = $9, wait = $10, seq = CASE seq WHEN 0 THEN id ELSE seq END
-             WHERE id = $1";
-        let (wait, state) = (wait.map(millis), settled.state.as_str());
-        let (at, looked_at) = (settled.settled().map(Timestamp::as_millis), settled.looked_at(delivery));
-        let (due, reason) = (settled.due.map(Timestamp::as_millis), settled.reason.as_deref().map(text));
-        let (looked_at, now) = (looked_at.map(Timestamp::as_millis), settled.now.as_millis());
-        match self.gathers() {
-            Some(gathers) => {
-                gathers.set_state.call(self, SetState::new(id, delivery, planned, wait, settled)).await?;
-            }
-            None => {
-                self.put(set, &[&id, &state, &due, &reason, &at, &delivery, &looked_at, &now, &planned, &wait]).await?
-            }
-        }
+        self.call(SetState::new(id, delivery, planned, wait.map(millis), settled)).await?;
         if settled.state == State::Queued {
             self.rings(Bell::ToSend);
         }
@@ -222,27 +195,15 @@ impl Tx for Session {
 
     async fn doubt_since(&self, at: Timestamp, now: Timestamp) -> Result<u64, Fault> {
         let doubt = "UPDATE civic_messaging.message
-             SET state = 'unknown', due = $2, wait = $2::bigint - $4::bigint, lookups = 0, lease = NULL, reason = $3, restored = $1, planned = FALSE,
-                 head = FALSE, seq = CASE seq WHEN 0 THEN id ELSE seq END
+             SET state = 'unknown', due = $2, wait = $2::bigint - $4::bigint, lookups = 0, lease = NULL, reason = $3,
+                 restored = $1, planned = FALSE, head = FALSE, seq = CASE seq WHEN 0 THEN id ELSE seq END
              WHERE state IN ('queued', 'claimed', 'sending') OR state = 'deferred' AND due <= $4";
         let look_up = now.plus(outbox::RESTORED_LOOK_UP).as_millis();
         self.change(doubt, &[&at.as_millis(), &look_up, &RESTORED, &now.as_millis()]).await
     }
 
     async fn end_attempt(&self, id: i64, n: i32, end: &End) -> Result<(), Fault> {
-        if let Some(gathers) = self.gathers() {
-            return gathers.end_attempt.call(self, EndAttempt(id, n, end.clone())).await;
-        }
-        let set = "UPDATE civic_messaging.attempt
-             SET ended = $3, outcome = $4, kind = $5, code = $6, passing = $7, segments = $8, price = $9, currency = $10,
-                 bound = $11
-             WHERE message = $1 AND n = $2 AND outcome IS NULL";
-        let (code, segments) = (end.code.as_deref().map(text), end.segments.and_then(|n| i32::try_from(n).ok()));
-        let price = end.price.as_ref().map(|price| price.micros);
-        let currency = end.price.as_ref().map(|price| text(price.currency.as_str()));
-        let End { outcome, kind, passing, bound, .. } = end;
-        let now = end.now.as_millis();
-        self.put(set, &[&id, &n, &now, outcome, kind, &code, passing, &segments, &price, &currency, bound]).await
+        self.call(EndAttempt(id, n, end.clone())).await
     }
 
     async fn end_unknown(&self, id: i64) -> Result<(), Fault> {
@@ -270,13 +231,7 @@ impl Tx for Session {
     }
 
     async fn insert_part(&self, id: i64, n: i32, part: &MessageId) -> Result<(), Fault> {
-        if let Some(gathers) = self.gathers() {
-            return gathers.insert_part.call(self, InsertPart(id, n, part.clone())).await;
-        }
-        let insert = "INSERT INTO civic_messaging.part (gateway, account, id, message)
-             SELECT gateway, account, $3, message FROM civic_messaging.attempt WHERE message = $1 AND n = $2
-             ON CONFLICT DO NOTHING";
-        self.put(insert, &[&id, &n, &indexed(part.as_str())]).await
+        self.call(InsertPart(id, n, part.clone())).await
     }
 
     async fn insert_part_of(&self, of: &DeliveryRow<'_>, id: i64) -> Result<(), Fault> {
@@ -297,18 +252,7 @@ impl Tx for Session {
     }
 
     async fn lock_message(&self, id: i64, parts: &[MessageId]) -> Result<(), Fault> {
-        if let Some(gathers) = self.gathers() {
-            return gathers.lock_message.call(self, LockMessage(id, parts.to_vec())).await;
-        }
-        let of = "SELECT key, (SELECT gateway FROM civic_messaging.attempt WHERE message = $1 ORDER BY n DESC LIMIT 1),
-                 ARRAY(SELECT reference FROM civic_messaging.attempt WHERE message = $1 AND reference IS NOT NULL)
-             FROM civic_messaging.message WHERE id = $1";
-        let Some(row) = self.row(of, &[&id]).await? else { return Ok(()) };
-        let gateway = row.try_get::<_, Option<&str>>(1)?.unwrap_or_default();
-        let parts = parts.iter().map(|part| by_id(gateway, part.as_str()));
-        let references: Vec<&str> = row.try_get(2)?;
-        let names: Vec<_> = parts.chain(references.into_iter().chain([row.try_get(0)?]).map(by_key)).collect();
-        lock_names(self, &names).await
+        self.call(LockMessage(id, parts.to_vec())).await
     }
 
     async fn message_of_delivery(&self, of: &DeliveryRow<'_>) -> Result<Option<i64>, Fault> {
@@ -375,33 +319,14 @@ impl Tx for Session {
     }
 
     async fn take_early(&self, id: i64) -> Result<Vec<String>, Fault> {
-        if let Some(gathers) = self.gathers() {
-            return gathers.take_early.call(self, TakeEarly(id)).await;
-        }
-        let early = "DELETE FROM civic_messaging.early WHERE n IN (
-                 SELECT e.n FROM civic_messaging.part AS p
-                 JOIN civic_messaging.early AS e ON e.gateway = p.gateway AND e.account = p.account AND e.id = p.id
-                 WHERE p.message = $1
-                 UNION
-                 SELECT e.n FROM civic_messaging.message AS m JOIN civic_messaging.attempt AS a ON a.message = m.id
-                 JOIN civic_messaging.early AS e ON e.key = m.key AND e.gateway = a.gateway AND e.account = a.account
-                 WHERE m.id = $1
-                 UNION
-                 SELECT e.n FROM civic_messaging.attempt AS a
-                 JOIN civic_messaging.early AS e
-                     ON e.key = a.reference AND e.gateway = a.gateway AND e.account = a.account
-                 WHERE a.message = $1)
-             RETURNING delivery";
-        all(&self.rows(early, &[&id]).await?)
+        self.call(TakeEarly(id)).await
     }
 
     async fn insert_event(&self, event: &EventRow<'_>) -> Result<bool, Fault> {
-        if let (Some(gathers), EventRow { line, dedupe: None, kind, person: None, body, files: 0, taken_in }) =
-            (self.gathers(), event)
-        {
+        if let EventRow { line, dedupe: None, kind, person: None, body, files: 0, taken_in } = event {
             let line = line.map(|line| indexed(line).into_owned());
             let event = InsertEvent { line, kind, body: (*body).to_owned(), taken_in: taken_in.as_millis() };
-            return gathers.insert_event.call(self, event).await;
+            return self.call(event).await;
         }
         let EventRow { dedupe, kind, body, files, taken_in, .. } = event;
         let insert = "INSERT INTO civic_messaging.event (line, dedupe, kind, person, body, taken_in, lease)
@@ -473,11 +398,7 @@ impl Tx for Session {
     }
 
     async fn ack_event(&self, id: i64, now: Timestamp) -> Result<(), Fault> {
-        if let Some(gathers) = self.gathers() {
-            return gathers.ack_event.call(self, AckEvent(id, now.as_millis())).await;
-        }
-        let ack = "UPDATE civic_messaging.event SET acked = $2 WHERE id = $1 AND acked IS NULL";
-        self.put(ack, &[&id, &now.as_millis()]).await
+        self.call(AckEvent(id, now.as_millis())).await
     }
 
     async fn attended_since(&self, at: Timestamp) -> Result<Vec<String>, Fault> {
