@@ -339,7 +339,7 @@ impl Switchboard {
     /// The events of all lines of this switchboard, and those of no line.
     ///
     /// Several programs with lines of their own may share a store in PostgreSQL: each is handed the events of its own lines,
-    /// and those of no line go to any of them. The events of a line that this switchboard does not have are handed out here
+    /// and those of no line go to any of them. The events of a line that this switchboard does not have are delivered here
     /// only when no worker has run for that line, or none for seven days: a line that was taken out of the program leaves
     /// nothing behind. To read the rest of such a line at once, keep it in the program until nothing of it is
     /// [unread](Counts::unread).
@@ -639,8 +639,8 @@ impl Builder {
     /// Fetches the files of residents' messages into this store, for the links of some gateways live for five minutes
     /// only. It is for every program that takes messages in, and for the worker, which fetches.
     ///
-    /// A message with files is held back until each of them is there or will not be had, but for a minute at most; others
-    /// may be handed out before it meanwhile. See [`Handed::files`]. Eight are fetched at once. A failure that passes is
+    /// A message with files is held back until each of them is there or cannot be fetched, but for a minute at most; others
+    /// may be delivered before it meanwhile. See [`Handed::files`]. Eight are fetched at once. A failure that passes is
     /// tried again after a second and then ever more rarely, for a day; a file that was being fetched when the process
     /// ended is fetched again. Without this nothing is fetched and nothing held back: take the files of
     /// [`Inbound::media`] yourself, at once, by [`Channel::fetch_media`].

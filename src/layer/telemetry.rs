@@ -317,13 +317,13 @@ pub(crate) mod switchboard {
     /// A file of a resident's message was fetched after this time.
     pub(crate) fn file_held(line: &str, after: Duration) {
         #[cfg(feature = "tracing")]
-        tracing::debug!(target: TARGET, { civic.line = line, civic.took_ms = millis(after) }, "a file is there");
+        tracing::debug!(target: TARGET, { civic.line = line, civic.took_ms = millis(after) }, "media fetched");
         #[cfg(feature = "metrics")]
         metrics::histogram!("civic_messaging.files.duration").record(after);
         _ = (line, after);
     }
 
-    /// A file of a resident's message will not be had.
+    /// A file of a resident's message cannot be fetched.
     pub(crate) fn file_failed(line: &str, error: &Error) {
         #[cfg(feature = "tracing")]
         tracing::warn!(
@@ -333,7 +333,7 @@ pub(crate) mod switchboard {
                 error.type = error.kind().as_str(),
                 civic.line = line,
             },
-            "a file will not be had: {error}"
+            "media fetch failed permanently: {error}"
         );
         #[cfg(feature = "metrics")]
         metrics::counter!("civic_messaging.files_failed", "kind" => error.kind().as_str()).increment(1);

@@ -128,7 +128,7 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// Acknowledges an event.
     async fn ack(&self, event: i64, now: Timestamp) -> Result<()>;
 
-    /// Puts an event off that was handed out and failed, or parks it if it failed too often; one that is parked is handed out
+    /// Puts an event off that was delivered and failed, or parks it if it failed too often; one that is parked is delivered
     /// again. Returns `true` if it is parked now.
     async fn nack(&self, event: i64, until: Timestamp, now: Timestamp) -> Result<bool>;
 
@@ -183,7 +183,7 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     /// deliveries that were of no message of ours. How much there was.
     async fn purge(&self, now: Timestamp, most: u32) -> Result<u64>;
 
-    /// Files that nothing refers to any more, and that are to be removed within this time: then they are told again.
+    /// Files that nothing refers to any more, and that are to be removed within this time: then they are listed again.
     async fn unwanted(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Digest>>;
 
     /// Checks the tables, and counts the messages that are not what was taken.

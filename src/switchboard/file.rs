@@ -70,7 +70,7 @@ pub(super) const REMOVAL: (Duration, Duration) = (Duration::from_secs(30), Durat
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum File {
-    /// It will not be had, and why, in plain words.
+    /// It cannot be fetched, and why, in plain words.
     Failed(String),
     /// It lies in the [`MediaStore`] of the switchboard.
     Held(Stored),
@@ -133,7 +133,7 @@ impl Handed {
 
 impl Switchboard {
     /// Returns what became of each file of a resident's message, in the order of
-    /// [`Inbound::media`](crate::Inbound::media): of an event that was handed out, by [`Handed::id`], acknowledged or not,
+    /// [`Inbound::media`](crate::Inbound::media): of an event that was delivered, by [`Handed::id`], acknowledged or not,
     /// or of a conversation's entry, by [`Entry::event_id`](super::Entry::event_id).
     ///
     /// It is empty where the program that took the message in had no [`Builder::media`](super::Builder::media): fetch the

@@ -166,7 +166,7 @@ pub(super) trait Tx {
     /// Sets where to go on polling.
     fn set_cursor(&self, channel: &str, place: &Cursor) -> impl Statement<(), Self::Error>;
 
-    /// The oldest events that are to be handed out, so many at most, and none of these lines.
+    /// The oldest events that are to be delivered, so many at most, and none of these lines.
     fn next_events(
         &self,
         of: &EventFilter,
@@ -175,7 +175,7 @@ pub(super) trait Tx {
         most: u32,
     ) -> impl Statement<Vec<Handed>, Self::Error>;
 
-    /// Hands events out until then, for the `attempts`th time each.
+    /// Delivers events until then, for the `attempts`th time each.
     fn hold_events(&self, events: &[Handed], until: Timestamp) -> impl Statement<(), Self::Error>;
 
     /// Parks events.
@@ -515,7 +515,7 @@ pub(super) async fn take_in<T: Tx>(
     Ok(new)
 }
 
-/// Hands out the oldest events, and parks those that were handed out too often.
+/// Delivers the oldest events, and parks those that were delivered too often.
 pub(super) async fn next_batch<T: Tx>(
     tx: &T,
     of: &EventFilter,

@@ -1,4 +1,4 @@
-//! What came in, handed out until it is acknowledged.
+//! What came in, delivered until it is acknowledged.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Inbound};
 use crate::layer::telemetry::switchboard as telemetry;
 
-/// How long an event is held for who took it: then it is handed out again.
+/// How long an event is held for who took it: then it is delivered again.
 pub(super) const LEASE: Duration = Duration::from_secs(60);
 
 /// The events of a line, or of all.
@@ -29,10 +29,10 @@ pub struct LineInbox {
     line: Option<String>,
 }
 
-/// An event that was handed out. Without [`ack`](Self::ack) it comes again after a minute.
+/// An event that was delivered. Without [`ack`](Self::ack) it comes again after a minute.
 ///
 /// An event that failed, as [`nack`](Self::nack) says, holds back the later messages of its person, so that their order stays;
-/// opt-outs are never held back. An event that was handed out ten times is parked: see [`LineInbox::parked`].
+/// opt-outs are never held back. An event that was delivered ten times is parked: see [`LineInbox::parked`].
 #[must_use = "an event that is not acknowledged comes again"]
 pub struct Handed {
     pub(super) switchboard: Switchboard,
@@ -42,7 +42,7 @@ pub struct Handed {
     attempts: u32,
 }
 
-/// What is handed out.
+/// What is delivered.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Happening {
@@ -121,9 +121,9 @@ impl LineInbox {
         }
     }
 
-    /// The events that were handed out ten times and never acknowledged, the oldest first, `most` of them after one.
+    /// The events that were delivered ten times and never acknowledged, the oldest first, `most` of them after one.
     ///
-    /// [`Handed::ack`] ends one, and [`Handed::nack`] has it handed out again, up to ten times.
+    /// [`Handed::ack`] ends one, and [`Handed::nack`] has it delivered again, up to ten times.
     ///
     /// # Errors
     /// Those of [`next`](Self::next).
@@ -190,7 +190,7 @@ impl Handed {
         self.switchboard.reply_to(line, inbound, text.into(), Some(self.id)).await
     }
 
-    /// How often it was handed out, this time included.
+    /// How often it was delivered, this time included.
     pub fn attempts(&self) -> u32 {
         self.attempts
     }

@@ -232,7 +232,7 @@ pub enum AttemptOutcome {
 
 /// A message whose end is known, or that waits for a person.
 ///
-/// Its key and all that follows are as they are when the event is handed out, but for the attempts: these are those up to
+/// Its key and all that follows are as they are when the event is delivered, but for the attempts: these are those up to
 /// the event. Once the line's retention is over, the recipient is gone.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -270,7 +270,7 @@ pub struct Settled {
 }
 
 impl Settled {
-    /// The event as it is stored. The rest is read from the message when the event is handed out.
+    /// The event as it is stored. The rest is read from the message when the event is delivered.
     pub(super) fn new(id: Id, state: State, reason: Option<String>) -> Self {
         Self {
             id,

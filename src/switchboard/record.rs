@@ -196,7 +196,7 @@ pub(super) struct End {
     /// The recipient as the gateway names it.
     pub(super) recipient: Option<Address>,
     pub(super) delivery: Option<DeliveryState>,
-    /// What is told of the attempt: outcome, kind and code.
+    /// What is recorded of the attempt: outcome, kind and code.
     pub(super) outcome: &'static str,
     pub(super) kind: &'static str,
     pub(super) code: Option<String>,
@@ -481,7 +481,7 @@ pub(super) struct ClaimedFile {
 pub(super) enum Fetched {
     /// To be fetched again at this time.
     Again(Timestamp),
-    /// It will not be had, and why.
+    /// It cannot be fetched, and why.
     Failed(String),
     Held(Stored),
 }
@@ -563,13 +563,13 @@ pub(super) fn price_of(micros: Option<i64>, currency: Option<&str>) -> Option<Mo
     Some(Money { micros: micros?, currency: named(currency?)? })
 }
 
-/// An event that is handed out.
+/// An event that is delivered.
 #[derive(Debug)]
 pub(super) struct Handed {
     pub(super) id: i64,
     pub(super) line: Option<String>,
     pub(super) what: What,
-    /// How often it was handed out, this time included.
+    /// How often it was delivered, this time included.
     pub(super) attempts: u32,
     pub(super) taken_in: Timestamp,
 }
@@ -598,7 +598,7 @@ impl EventFilter {
 /// than any outage that nobody notices.
 pub(super) const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// How often an event is handed out, until it is parked.
+/// How often an event is delivered, until it is parked.
 pub(super) const EVENT_ATTEMPTS: u32 = 10;
 
 impl Handed {
@@ -608,7 +608,7 @@ impl Handed {
     }
 }
 
-/// What is handed out.
+/// What is delivered.
 #[derive(Debug)]
 pub(super) enum What {
     Event(Box<Event>),
@@ -763,7 +763,7 @@ pub(super) struct Fell {
     pub(super) went: Vec<(Id, New)>,
 }
 
-/// What a gateway told of a message.
+/// What a gateway reported of a message.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Receipt {
     pub(super) state: DeliveryState,

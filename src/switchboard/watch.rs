@@ -51,7 +51,7 @@ pub struct Counts {
     pub unread: u64,
     /// When the oldest of these came.
     pub oldest_unread: Option<Timestamp>,
-    /// How many events were handed out ten times and never acknowledged: see [`LineInbox::parked`](super::LineInbox::parked).
+    /// How many events were delivered ten times and never acknowledged: see [`LineInbox::parked`](super::LineInbox::parked).
     pub parked_events: u64,
     /// How many files are still to be fetched.
     pub files: u64,

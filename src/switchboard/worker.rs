@@ -27,7 +27,7 @@ use rounds::Rounds;
 /// How many messages of one account are on their way at once, where nothing else is said.
 pub(super) const MAX_IN_FLIGHT: u32 = 32;
 
-/// How often it is looked for messages that nobody told this worker of.
+/// How often the worker looks for messages that it was not notified of.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// How long a claim holds, where nothing else is said: longer than any send takes, its turn included.

@@ -117,7 +117,7 @@ async fn operations(url: &str) {
     let count = async || board.stats().await.unwrap().all().messages.values().sum::<u64>();
     assert_eq!(count().await, rows);
 
-    // What was handed out to nobody, and what was acknowledged or not, is handed out when its lease has passed.
+    // What was delivered to nobody, and what was acknowledged or not, is delivered when its lease has passed.
     let polls = each(async |polls| {
         _ = mock.arrives("07700 900123", "another");
         let webhook = mock.arrives("07700 900123", format!("For next {polls}"));

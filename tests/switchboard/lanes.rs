@@ -1,4 +1,4 @@
-//! Lanes: who goes first, who waits for whom, and that nobody waits for an account that is none of theirs.
+//! Lanes: who goes first, who waits for whom, and that nobody waits for another's account.
 //!
 //! `CIVIC_SEED` says from which seed.
 

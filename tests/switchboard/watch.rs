@@ -196,7 +196,7 @@ mod told {
              civic.medium=\"sms\" civic.account=\"locked\" error.type=\"account\"",
             "WARN mock is left alone for a while: see the failure before messaging.system=\"mock\" civic.wait_ms=60000",
             "WARN a webhook was refused: ",
-            "WARN a file will not be had: the mock holds no such file",
+            "WARN media fetch failed permanently: the mock holds no such file",
         ] {
             assert!(listener.has_heard(told), "{told}\n{lines:#?}");
         }

@@ -145,7 +145,7 @@ CREATE TABLE civic_messaging.part (
 );
 CREATE INDEX part_message ON civic_messaging.part (message);
 
--- What a gateway told of a message before we had written down its id.
+-- What a gateway reported of a message before we had written down its id.
 CREATE TABLE civic_messaging.early (
     n BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     gateway TEXT NOT NULL,
@@ -171,7 +171,7 @@ CREATE TABLE civic_messaging.event (
     lease BIGINT,
     -- How long it waits until then, in milliseconds, where it failed: else it is a lease.
     wait BIGINT,
-    -- How often it was handed out.
+    -- How often it was delivered.
     attempts INTEGER NOT NULL DEFAULT 0,
     -- It failed, and the later ones of its person wait.
     nacked BOOLEAN NOT NULL DEFAULT FALSE,

@@ -117,7 +117,7 @@ CREATE TABLE part (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX part_message ON part (message);
 
--- What a gateway told of a message before we had written down its id.
+-- What a gateway reported of a message before we had written down its id.
 CREATE TABLE early (
     gateway TEXT NOT NULL,
     account TEXT NOT NULL,
@@ -142,7 +142,7 @@ CREATE TABLE event (
     lease INTEGER,
     -- How long it waits until then, in milliseconds, where it failed: else it is a lease.
     wait INTEGER,
-    -- How often it was handed out.
+    -- How often it was delivered.
     attempts INTEGER NOT NULL DEFAULT 0,
     -- It failed, and the later ones of its person wait.
     nacked INTEGER NOT NULL DEFAULT 0,

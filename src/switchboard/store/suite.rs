@@ -579,7 +579,7 @@ async fn event_that_fails_is_parked_after_ten_attempts(store: &dyn Engine, other
     assert_eq!((parked.len(), store.parked_events(&all(&[]), 0, at(9), 9).await.unwrap().len()), (1, 1));
     assert!(store.parked_events(&all(&[]), parked[0].id, at(9), 9).await.unwrap().is_empty());
     assert!(store.parked_events(&of("other"), 0, at(9), 9).await.unwrap().is_empty());
-    // A person has it handed out again.
+    // A person has it delivered again.
     assert!(!store.nack(parked[0].id, at(3_000), at(3_000)).await.unwrap());
     let handed = next(store, at(3_000)).await.unwrap();
     assert_eq!(handed.attempts, 1);

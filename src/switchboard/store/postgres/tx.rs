@@ -659,7 +659,7 @@ fn all<'a, T: FromSql<'a>>(rows: &'a [Row]) -> Result<Vec<T>, Fault> {
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-/// Reads an event that is handed out.
+/// Reads an event that is delivered.
 fn handed(row: &Row) -> Result<Handed, Fault> {
     let what = What::read(row.try_get(2)?, row.try_get(3)?);
     let (attempts, taken_in) = (row.try_get::<_, i32>(4)?.unsigned_abs(), moment(row, 5)?);

@@ -111,7 +111,7 @@ impl Db<'_> {
         })
     }
 
-    /// The oldest events that can be handed out: their ids.
+    /// The oldest events that can be delivered: their ids.
     fn open_events(
         &self,
         of: &EventFilter,
@@ -157,7 +157,7 @@ fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
     Ok(MessageRow { line, recipient, priority, state, delivery, attempts })
 }
 
-/// Reads an event that is handed out.
+/// Reads an event that is delivered.
 fn handed(row: &Row<'_>) -> rusqlite::Result<Handed> {
     let what = What::read(&row.get::<_, String>(2)?, &row.get::<_, String>(3)?);
     Ok(Handed { id: row.get(0)?, line: row.get(1)?, what, attempts: row.get(4)?, taken_in: row.get(5)? })
