@@ -164,7 +164,7 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self> {
         let bytes = match text.len() {
-            64 => unhex(text.as_bytes()),
+            64 => sha256_from_hex(text.as_bytes()),
             _ => BASE64.decode(text).ok().and_then(|bytes| bytes.try_into().ok()),
         };
         bytes.map(Self).ok_or_else(|| Error::invalid("sha256", "is not 32 bytes in hexadecimal or base64"))
@@ -173,7 +173,7 @@ impl FromStr for Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&base16ct::lower::encode_string(&self.0))
     }
 }
 
@@ -195,26 +195,11 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// Reads 32 bytes of hexadecimal, of either case.
-pub(crate) fn unhex(text: &[u8]) -> Option<[u8; 32]> {
-    let pairs: &[[u8; 2]; 32] = text.as_chunks().0.try_into().ok().filter(|_| text.len() == 64)?;
-    let (mut bytes, mut seen) = ([0; 32], 0);
-    for (byte, &[high, low]) in bytes.iter_mut().zip(pairs) {
-        let (high, low) = (digit(high), digit(low));
-        seen |= high | low;
-        *byte = high << 4 | low & 0x0F;
-    }
-    (seen & NO_DIGIT == 0).then_some(bytes)
-}
-
-const NO_DIGIT: u8 = 0x80;
-
-/// The value of a hexadecimal digit. Without branches, so that many are read at once.
-#[inline]
-fn digit(character: u8) -> u8 {
-    let (number, letter) = (character.wrapping_sub(b'0'), (character | 0x20).wrapping_sub(b'a'));
-    let letter = if letter < 6 { letter + 10 } else { NO_DIGIT };
-    if number < 10 { number } else { letter }
+/// Parses 32 bytes of hexadecimal, in either case.
+pub(crate) fn sha256_from_hex(text: &[u8]) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    let decoded = base16ct::mixed::decode(text, &mut bytes).is_ok_and(|decoded| decoded.len() == 32);
+    decoded.then_some(bytes)
 }
 
 /// Shows `…` and the last three characters of something personal, or `…` alone when it is short.

@@ -542,7 +542,7 @@ impl Inner {
     fn new_key(&self) -> Result<String> {
         let mut bytes = [0; 16];
         self.clock.random(&mut bytes)?;
-        Ok(bytes.iter().fold(String::with_capacity(32), |key, byte| key + &format!("{byte:02x}")))
+        Ok(base16ct::lower::encode_string(&bytes))
     }
 }
 

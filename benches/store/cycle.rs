@@ -84,7 +84,8 @@ fn ours(runtime: &Runtime, lines: usize, batches: usize) -> f64 {
 /// Microseconds a message, of a store with a worker: so many batches on each of so many lines.
 pub(crate) async fn whole_way(store: Store, lines: usize, batches: usize) -> f64 {
     let names: Vec<_> = (0..lines).map(|line| format!("desk-{line}")).collect();
-    let mut builder = Switchboard::builder(store);
+    // The floor sends all of a batch at once.
+    let mut builder = Switchboard::builder(store).max_in_flight(BATCH as u32);
     for name in &names {
         builder = builder.line(Line::new(name).channel(Takes::new(name)));
     }

@@ -553,6 +553,9 @@ impl Kept {
 
 /// Reads a value as its name is kept: none where this program does not know it.
 pub(super) fn named<'a, T: Deserialize<'a>>(name: &'a str) -> Option<T> {
+    if name.is_empty() {
+        return None;
+    }
     let name: serde::de::value::BorrowedStrDeserializer<'a, serde::de::value::Error> =
         serde::de::value::BorrowedStrDeserializer::new(name);
     T::deserialize(name).ok()

@@ -8,7 +8,7 @@ use http::header::AUTHORIZATION;
 use sha2::Sha256;
 
 use super::{Covers, Refusal, Scheme, Sealed, SigningSecret, Verdict, Verified};
-use crate::id::unhex;
+use crate::id::sha256_from_hex;
 
 /// HMAC-SHA256 of the raw body, in a header, after a prefix such as `sha256=`.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ impl HmacSha256 {
         let mac = mac.finalize().into_bytes();
         Some(match self.encoding {
             Encoding::Base64 => format!("{}{}", self.prefix, BASE64_STANDARD.encode(mac)),
-            Encoding::Hex => mac.iter().fold(self.prefix.to_owned(), |text, byte| format!("{text}{byte:02x}")),
+            Encoding::Hex => format!("{}{}", self.prefix, base16ct::lower::encode_string(&mac)),
         })
     }
 }
@@ -76,7 +76,7 @@ impl Scheme for HmacSha256 {
         };
         let signature = match self.encoding {
             Encoding::Base64 => BASE64_STANDARD.decode(signature).ok().and_then(|bytes| bytes.try_into().ok()),
-            Encoding::Hex => unhex(signature),
+            Encoding::Hex => sha256_from_hex(signature),
         };
         let Some(signature) = signature else { return Verdict::Refused(Refusal::Wrong) };
         let matches = |key: &&Key| {

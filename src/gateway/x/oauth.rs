@@ -248,7 +248,7 @@ impl Signer {
 pub(super) fn nonce(clock: &dyn Clock) -> Result<String> {
     let mut bytes = [0; 16];
     clock.random(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(base16ct::lower::encode_string(&bytes))
 }
 
 /// The tokens of one account, refreshed by one task at a time.

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use rusqlite::config::DbConfig;
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, TransactionBehavior, params};
 use tokio::sync::oneshot;
@@ -235,6 +236,13 @@ fn wait_when_busy(connection: &mut Connection) -> rusqlite::Result<()> {
     }))
 }
 
+/// Keeps each statement prepared, and planned once. Without the guarantee SQLite plans one anew for each value that it
+/// compares with the condition of a partial index.
+fn keep_statements(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
+}
+
 fn prepare(connection: &mut Connection, steps: &[&str], check: bool) -> rusqlite::Result<Result<()>> {
     wait_when_busy(connection)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -242,7 +250,7 @@ fn prepare(connection: &mut Connection, steps: &[&str], check: bool) -> rusqlite
     connection.pragma_update(None, "foreign_keys", true)?;
     // What is removed is overwritten, and not only forgotten.
     connection.pragma_update(None, "secure_delete", true)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    keep_statements(connection)?;
     // With its indexes, by which messages are found: what they say and the tables do not would be sent, or missed.
     if check && !is_whole(connection)? {
         return Ok(Err(Error::config("store", DAMAGED)));

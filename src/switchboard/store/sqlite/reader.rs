@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::{STATEMENTS, failed, gone, wait_when_busy};
+use super::{failed, gone, keep_statements, wait_when_busy};
 use crate::error::Result;
 
 /// Work by the connection of the thread, which is opened when it is first needed.
@@ -68,7 +68,7 @@ fn read<T>(
 fn open(path: &str) -> rusqlite::Result<Connection> {
     let mut db = Connection::open(path)?;
     wait_when_busy(&mut db)?;
-    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    keep_statements(&db)?;
     Ok(db)
 }
 
