@@ -21,9 +21,9 @@ fn holds(crates: &BTreeSet<String>, name: &str) -> bool {
 
 /// Ours included.
 #[test]
-fn the_default_is_111_crates_and_no_c_build_but_rings() {
+fn default_is_112_crates_and_no_c_build_but_rings() {
     let all = crates(&[]);
-    assert!(all.len() <= 111, "{} crates: {all:#?}", all.len());
+    assert!(all.len() <= 112, "{} crates: {all:#?}", all.len());
     for heavy in ["aws-lc-rs", "aws-lc-sys", "h2", "native-tls", "openssl", "openssl-sys"] {
         assert!(!holds(&all, heavy), "{heavy}");
     }
