@@ -11,11 +11,11 @@ use civic_messaging::adapter::json::{Json, Text};
 use civic_messaging::adapter::{self, lenient};
 use civic_messaging::endpoint::{Answer, VendorError, bearer};
 use civic_messaging::event::{Envelope, Raw};
-use civic_messaging::webhook::{self, Encoding, HmacSha256, Received, SigningSecret};
+use civic_messaging::webhook::{self, HmacSha256, Received, SignatureEncoding, SigningSecret};
 use civic_messaging::{
-    Accepted, Address, BaseUrl, Channel, Class, Content, Context, Delivery, DeliveryState, Endpoint, Error, ErrorKind,
-    Event, Inbound, InboundContent, Info, Medium, Message, Result, Secret, Settings, TextLimit, Unrecognised,
-    async_trait,
+    Accepted, Address, BaseUrl, Channel, Content, Context, Delivery, DeliveryState, Endpoint, Error, ErrorClass,
+    ErrorKind, Event, Inbound, InboundContent, Info, Medium, Message, Result, Secret, Settings, TextLimit,
+    Unrecognised, async_trait,
 };
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use serde::Deserialize;
@@ -62,7 +62,7 @@ impl Severn {
             endpoint: Endpoint::new("severn", base, context, ERRORS, vendor_error),
             context: context.clone(),
             api_token: config.api_token,
-            scheme: HmacSha256::new(HeaderName::from_static("x-severn-signature"), "", Encoding::Hex, secrets),
+            scheme: HmacSha256::new(HeaderName::from_static("x-severn-signature"), "", SignatureEncoding::Hex, secrets),
             info,
         })
     }
@@ -105,11 +105,11 @@ impl Channel for Severn {
 }
 
 /// What Severn's codes mean, from its page of errors.
-const ERRORS: &[(&str, Class)] = &[
-    ("BARRED", Class::new(ErrorKind::OptedOut)),
-    ("BUSY", Class::new(ErrorKind::RateLimited).retry(None).surely_not_sent()),
-    ("NO_CREDIT", Class::new(ErrorKind::Account)),
-    ("NO_SUCH_NUMBER", Class::new(ErrorKind::InvalidRecipient)),
+const ERRORS: &[(&str, ErrorClass)] = &[
+    ("BARRED", ErrorClass::new(ErrorKind::OptedOut)),
+    ("BUSY", ErrorClass::new(ErrorKind::RateLimited).retry(None).not_accepted()),
+    ("NO_CREDIT", ErrorClass::new(ErrorKind::Account)),
+    ("NO_SUCH_NUMBER", ErrorClass::new(ErrorKind::InvalidRecipient)),
 ];
 
 fn vendor_error(answer: &Answer) -> VendorError<'_> {
@@ -167,8 +167,8 @@ impl Hook<'_> {
 mod recorded {
     use std::sync::Arc;
 
-    use civic_messaging::testing::{Exchange, Setup, Signer, Step, Subject, Told, Webhook};
-    use civic_messaging::webhook::Encoding;
+    use civic_messaging::testing::{Exchange, ExpectedEvent, Setup, Signer, Step, Subject, Webhook};
+    use civic_messaging::webhook::SignatureEncoding;
     use civic_messaging::{Address, Channel, DeliveryState, ErrorKind, Message, Result, Secret};
 
     use super::{Config, Severn};
@@ -191,7 +191,7 @@ mod recorded {
         }
 
         fn signer(&self) -> Signer {
-            Signer::hmac_sha256("x-severn-signature", "", Encoding::Hex)
+            Signer::hmac_sha256("x-severn-signature", "", SignatureEncoding::Hex)
         }
 
         fn exchanges(&self) -> Vec<Exchange> {
@@ -222,16 +222,16 @@ mod recorded {
             let post = |fields: &str| Webhook::json(format!("{{ {fields}, {at} }}"));
             vec![
                 post(r#""id": "in-0000001", "from": "+447700900123", "text": "When is my bin day?""#)
-                    .brings([Told::text("in-0000001", "When is my bin day?").from("+447700900123")]),
+                    .brings([ExpectedEvent::text("in-0000001", "When is my bin day?").from("+447700900123")]),
                 post(r#""id": "in-0000002", "from": "+447700900123", "text": "STOP""#)
-                    .brings([Told::inbound("in-0000002"), Told::opt_out()]),
+                    .brings([ExpectedEvent::inbound("in-0000002"), ExpectedEvent::opt_out()]),
                 post(r#""id": "sev-0000001", "status": "DELIVERED", "reference": "case-4711""#)
-                    .brings([Told::delivery("sev-0000001", DeliveryState::Delivered).key("case-4711")]),
+                    .brings([ExpectedEvent::delivery("sev-0000001", DeliveryState::Delivered).key("case-4711")]),
                 post(r#""id": "sev-0000002", "status": "FAILED""#)
-                    .brings([Told::delivery("sev-0000002", DeliveryState::Failed)]),
+                    .brings([ExpectedEvent::delivery("sev-0000002", DeliveryState::Failed)]),
                 post(r#""id": "sev-0000002", "status": "PONDERING""#)
-                    .brings([Told::delivery("sev-0000002", DeliveryState::Unrecognised)]),
-                post(r#""colour": "green""#).brings([Told::unrecognised()]),
+                    .brings([ExpectedEvent::delivery("sev-0000002", DeliveryState::Unrecognised)]),
+                post(r#""colour": "green""#).brings([ExpectedEvent::unrecognised()]),
             ]
         }
     }

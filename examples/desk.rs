@@ -15,7 +15,7 @@ use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::{Router, body, routing};
 use civic_messaging::switchboard::{Line, State as Stands, Store, Switchboard};
-use civic_messaging::testing::{Double, Step};
+use civic_messaging::testing::{FakeGateway, Step};
 use civic_messaging::{Notify, notify, webhook};
 
 const DATABASE: &str = "DESK_DATABASE";
@@ -42,7 +42,7 @@ async fn serve(database: &str, gateway: &str) -> Result<(), Box<dyn Error>> {
 
     let line = switchboard.line("enquiries")?;
     while let Some(event) = line.next().await? {
-        if let Some(inbound) = event.to_answer() {
+        if let Some(inbound) = event.answerable() {
             let asked = inbound.text().unwrap_or("your message");
             switchboard.reply("enquiries", inbound, format!("We are on it: {asked}")).await?;
         }
@@ -55,7 +55,7 @@ async fn serve(database: &str, gateway: &str) -> Result<(), Box<dyn Error>> {
 async fn hook(State(board): State<Switchboard>, Path(route): Path<String>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = body::to_bytes(body, webhook::BODY_MAX).await else {
-        return http::Response::from(webhook::Reply::status(http::StatusCode::PAYLOAD_TOO_LARGE)).map(Into::into);
+        return http::Response::from(webhook::Response::status(http::StatusCode::PAYLOAD_TOO_LARGE)).map(Into::into);
     };
     let request = webhook::Request::new(http::Request::from_parts(parts, body));
     http::Response::from(board.receive(&route, request).await).map(Into::into)
@@ -66,7 +66,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if let (Ok(database), Ok(gateway)) = (std::env::var(DATABASE), std::env::var(GATEWAY)) {
         return serve(&database, &gateway).await;
     }
-    let double = Double::start().await;
+    let double = FakeGateway::start().await;
     let taken = r#"{"id":"740e5834-3a29-46b4-9a6f-16142fde533a","content":{"body":"b","from_number":"GOVUK"}}"#;
     double.always(Step::any().answers(201, taken));
     let file = std::env::temp_dir().join(format!("civic-desk-{}.db", std::process::id()));

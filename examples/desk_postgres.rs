@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use civic_messaging::switchboard::{Line, State, Store, Switchboard};
-use civic_messaging::testing::{Double, Step};
+use civic_messaging::testing::{FakeGateway, Step};
 use civic_messaging::{Address, Message, Notify, notify};
 use tokio_postgres::NoTls;
 
@@ -76,7 +76,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     };
     Store::migrate(&database).await?;
-    let double = Double::start().await;
+    let double = FakeGateway::start().await;
     let taken = r#"{"id":"740e5834-3a29-46b4-9a6f-16142fde533a","content":{"body":"b","from_number":"GOVUK"}}"#;
     double.always(Step::any().answers(201, taken));
     let (mut first, mut second) = (worker(&database, &double.base_url())?, worker(&database, &double.base_url())?);

@@ -3,9 +3,10 @@
 //!
 //! Run it with `cargo run --example failover --all-features`. It prints the story, and fails if it goes another way.
 
-use civic_messaging::testing::{Double, Fault, Step};
+use civic_messaging::testing::{FakeGateway, SocketFault, Step};
 use civic_messaging::{
-    Address, Channel, Clock, Context, Evidence, Message, Outcome, Registry, Result, Sent, Settings, SystemClock,
+    Address, Channel, Clock, Context, LookupOutcome, LookupQuery, Message, Outcome, Registry, Result, Settings,
+    SystemClock,
 };
 
 /// What a council writes: suppliers in the order of its preference. The base URLs are there for the doubles.
@@ -39,7 +40,7 @@ const TWILIO_OPTED_OUT: &str = r#"{"code":21610,"message":"Attempt to send to un
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let (notify, twilio) = (Double::start().await, Double::start().await);
+    let (notify, twilio) = (FakeGateway::start().await, FakeGateway::start().await);
     let suppliers = SUPPLIERS.replace("{notify}", &notify.base_url()).replace("{twilio}", &twilio.base_url());
     let sms = Registry::standard().connect(&Settings::from_toml(&suppliers)?, &Context::new())?;
     println!("One channel for SMS, in these layers: {}.\n", sms.info().layers.join(", "));
@@ -47,7 +48,7 @@ async fn main() -> Result<()> {
     let copies = |text: &str| (notify.accepted(text), twilio.accepted(text));
 
     println!("1. Notify takes the message, and the connection breaks before it says so.");
-    notify.expects(Step::any().answers(201, NOTIFY_TAKES).breaks(Fault::ResetAfterRequest));
+    notify.expects(Step::any().answers(201, NOTIFY_TAKES).breaks(SocketFault::ResetAfterRequest));
     let message = Message::text(to.clone(), "Your collection is on Tuesday.").key("waste-4712");
     let begun = SystemClock::new().now();
     let error = sms.send(&message).await.unwrap_err();
@@ -56,8 +57,8 @@ async fn main() -> Result<()> {
     assert_eq!(copies("Tuesday"), (1, 0));
     println!("   So Twilio is not asked. The supplier in doubt is asked what became of it:");
     notify.expects(Step::any().answers(200, NOTIFY_HAS));
-    let sent = Sent::new(message, begun).by(error.gateway().unwrap_or_default());
-    let Evidence::Found(found) = sms.look_up(&sent).await? else { panic!("Notify has it") };
+    let sent = LookupQuery::new(message, begun).gateway(error.gateway().unwrap_or_default());
+    let LookupOutcome::Found(found) = sms.look_up(&sent).await? else { panic!("Notify has it") };
     println!("   it has the message, and it is {:?}. Nothing is left in doubt.\n", found[0].state);
 
     println!("2. Notify's messages of the day are used up, and it says so.");

@@ -9,7 +9,7 @@ async fn answer(channel: &dyn Channel, request: &webhook::Request) -> Result<Vec
     let received = channel.receive(request).await?;
     // A real service would store `received.events` here, before anything else.
     let mut in_doubt = Vec::new();
-    for inbound in received.to_answer() {
+    for inbound in received.answerable() {
         match channel.reply(inbound, "Your bins are collected on Tuesday.").await {
             Err(error) if error.outcome() == Outcome::Unknown => in_doubt.push(error),
             other => drop(other?),

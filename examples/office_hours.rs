@@ -26,7 +26,7 @@ impl Desk {
         // A real service would store `received.events` here, before anything else.
         received.events.iter().for_each(|event| self.history.heard(event));
         let mut made = Vec::new();
-        for inbound in received.to_answer() {
+        for inbound in received.answerable() {
             let now = self.clock.now();
             if let Some(reply) = self.out_of_hours.reply(inbound, &self.history, now)? {
                 self.history.auto_replied(now); // first: silence is better than two
@@ -51,8 +51,8 @@ async fn main() -> Result<()> {
         ("X", Mock::x(), "1146654567674912769"),
         ("Messenger", Mock::messenger(), "5741220865924301"),
     ] {
-        let clock = VirtualClock::at(sunday);
-        let channel = channel.with_clock(clock.clone());
+        let clock = VirtualClock::starting_at(sunday);
+        let channel = channel.clock(clock.clone());
         let mut history = History::new();
         history.language(Language::English);
         let mut desk = Desk { out_of_hours: out_of_hours.clone(), history, clock: clock.clone() };

@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::routing::any;
-use civic_messaging::webhook::{BODY_MAX, Reply, Request};
+use civic_messaging::webhook::{BODY_MAX, Request, Response};
 use civic_messaging::{Channel, Context, Event, Registry, Settings};
 
 type Channels = Arc<BTreeMap<String, Arc<dyn Channel>>>;
@@ -22,11 +22,11 @@ async fn webhook(
     request: http::Request<axum::body::Body>,
 ) -> http::Response<axum::body::Body> {
     let Some(channel) = channels.get(&name) else {
-        return answer(Reply::status(http::StatusCode::NOT_FOUND));
+        return answer(Response::status(http::StatusCode::NOT_FOUND));
     };
     let (parts, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, BODY_MAX).await else {
-        return answer(Reply::status(http::StatusCode::PAYLOAD_TOO_LARGE));
+        return answer(Response::status(http::StatusCode::PAYLOAD_TOO_LARGE));
     };
     match channel.receive(&Request::new(http::Request::from_parts(parts, body))).await {
         Ok(received) => {
@@ -37,16 +37,16 @@ async fn webhook(
                     other => println!("{name}: {other:?}"),
                 }
             }
-            answer(received.reply)
+            answer(received.response)
         }
         Err(error) => {
             println!("{name}: refused: {error}");
-            answer(Reply::from(&error))
+            answer(Response::from(&error))
         }
     }
 }
 
-fn answer(reply: Reply) -> http::Response<axum::body::Body> {
+fn answer(reply: Response) -> http::Response<axum::body::Body> {
     http::Response::from(reply).map(|body: Bytes| body.into())
 }
 

@@ -54,7 +54,7 @@ pub trait Channel: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`ErrorKind::Unauthenticated`](crate::ErrorKind::Unauthenticated) when it is not the gateway's own,
     /// [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) over 4 MiB; answer with
-    /// [`Error::reply`](crate::Error::reply). A send-only channel refuses all.
+    /// [`Error::webhook_status`](crate::Error::webhook_status). A send-only channel refuses all.
     async fn receive(&self, request: &webhook::Request) -> Result<webhook::Received>;
 
     /// Returns the proof of this channel's webhooks, if another channel of its gateway and medium can be asked instead.
@@ -77,7 +77,7 @@ pub trait Channel: fmt::Debug + Send + Sync + 'static {
     /// Asks the gateway what became of a message, above all of one whose outcome is unknown.
     ///
     /// Requires [`Capability::look_up`].
-    async fn look_up(&self, sent: &Sent) -> Result<Evidence> {
+    async fn look_up(&self, sent: &LookupQuery) -> Result<LookupOutcome> {
         let _ = sent;
         Err(unsupported(self.info(), "look messages up"))
     }
@@ -101,7 +101,7 @@ pub trait Channel: fmt::Debug + Send + Sync + 'static {
     /// Shows the resident that their message was read, or that somebody is typing.
     ///
     /// Requires [`Capability::read`] or [`Capability::typing`].
-    async fn signal(&self, inbound: &Inbound, signal: Signal) -> Result<()> {
+    async fn send_indicator(&self, inbound: &Inbound, signal: Indicator) -> Result<()> {
         let _ = (inbound, signal);
         Err(unsupported(self.info(), "show signals"))
     }
@@ -159,7 +159,7 @@ impl<C: Channel + ?Sized> ChannelExt for C {}
 
 fn reply_to(inbound: &Inbound, info: &Info, text: String) -> Result<Message> {
     inbound.check_answerable()?;
-    let message = Message::text(inbound.answer_to().clone(), text).purpose(crate::Purpose::Reply);
+    let message = Message::text(inbound.reply_address().clone(), text).purpose(crate::Purpose::Reply);
     Ok(if info.capability.reply_to { message.reply_to(inbound.id.clone()) } else { message })
 }
 
@@ -270,7 +270,7 @@ impl Info {
         let key = message.key.as_deref().filter(|_| limit > 0)?;
         Some(match key.len() <= limit {
             true => Cow::Borrowed(key),
-            false => Cow::Owned(Digest::of(key.as_bytes()).to_base62(limit)),
+            false => Cow::Owned(Digest::sha256(key.as_bytes()).to_base62(limit)),
         })
     }
 
@@ -371,7 +371,7 @@ impl Page {
 /// What is known of a message that was sent, or may have been.
 #[non_exhaustive]
 #[derive(Clone, Debug)]
-pub struct Sent {
+pub struct LookupQuery {
     /// The message.
     pub message: Message,
     /// When the send began.
@@ -383,7 +383,7 @@ pub struct Sent {
     pub gateway: Option<String>,
 }
 
-impl Sent {
+impl LookupQuery {
     /// A message whose send began at this moment.
     pub fn new(message: Message, at: Timestamp) -> Self {
         Self { message, at, id: None, gateway: None }
@@ -398,7 +398,7 @@ impl Sent {
 
     /// Says which gateway it was handed to.
     #[must_use]
-    pub fn by(mut self, gateway: impl Into<String>) -> Self {
+    pub fn gateway(mut self, gateway: impl Into<String>) -> Self {
         self.gateway = Some(gateway.into());
         self
     }
@@ -406,21 +406,18 @@ impl Sent {
 
 /// What a gateway knows of a message.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Evidence {
-    /// It has no such message.
-    Absent {
-        /// Whether that proves that the message did not go: not while the gateway may still be filing it.
-        conclusive: bool,
-    },
-    /// It cannot tell this message from others.
-    CannotTell,
-    /// It has the message, and this is how far it got. Several when the message went more than once.
+pub enum LookupOutcome {
+    /// The gateway has the message: its deliveries, several if it was sent more than once.
     Found(Vec<Delivery>),
+    /// The gateway certainly does not have the message.
+    NotFound,
+    /// Proves nothing: the gateway may still be filing the message, or cannot distinguish it from others.
+    Inconclusive,
 }
 
 /// A sign to the resident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
+pub enum Indicator {
     /// Their message was read.
     Read,
     /// Somebody is typing. On WhatsApp that marks the message read as well.
@@ -442,14 +439,14 @@ pub struct Check {
     /// What it is: `credentials`, `template`, `webhook`.
     pub name: &'static str,
     /// How it came out.
-    pub grade: Grade,
+    pub grade: CheckStatus,
     /// What was found, in plain words, and what to do.
     pub detail: Cow<'static, str>,
 }
 
 /// How a [`Check`] came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grade {
+pub enum CheckStatus {
     /// It does not work.
     Fail,
     /// It works.
@@ -463,14 +460,19 @@ pub enum Grade {
 impl Health {
     /// Adds what was found.
     #[must_use]
-    pub fn with(mut self, name: &'static str, grade: Grade, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub fn check_result(
+        mut self,
+        name: &'static str,
+        grade: CheckStatus,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
         self.checks.push(Check { name, grade, detail: detail.into() });
         self
     }
 
     /// Whether nothing failed.
     pub fn is_good(&self) -> bool {
-        self.checks.iter().all(|check| check.grade != Grade::Fail)
+        self.checks.iter().all(|check| check.grade != CheckStatus::Fail)
     }
 
     /// What was found under this name.
@@ -527,8 +529,8 @@ macro_rules! hand_on {
     (@look_up $self:ident $inner:expr) => {
         fn look_up<'a, 'b, 'c>(
             &'a $self,
-            sent: &'b $crate::channel::Sent,
-        ) -> $crate::channel::Answering<'c, $crate::channel::Evidence>
+            sent: &'b $crate::channel::LookupQuery,
+        ) -> $crate::channel::Answering<'c, $crate::channel::LookupOutcome>
         where 'a: 'c, 'b: 'c, Self: 'c {
             $inner.look_up(sent)
         }
@@ -553,13 +555,13 @@ macro_rules! hand_on {
         }
     };
     (@signal $self:ident $inner:expr) => {
-        fn signal<'a, 'b, 'c>(
+        fn send_indicator<'a, 'b, 'c>(
             &'a $self,
             inbound: &'b $crate::event::Inbound,
-            signal: $crate::channel::Signal,
+            signal: $crate::channel::Indicator,
         ) -> $crate::channel::Answering<'c, ()>
         where 'a: 'c, 'b: 'c, Self: 'c {
-            $inner.signal(inbound, signal)
+            $inner.send_indicator(inbound, signal)
         }
     };
     (@health $self:ident $inner:expr) => {

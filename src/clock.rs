@@ -232,7 +232,7 @@ impl Clock for SystemClock {
 /// use std::time::Duration;
 /// use civic_messaging::{Clock, Timestamp, VirtualClock};
 ///
-/// let clock = VirtualClock::at(Timestamp::from_secs(1_795_000_000));
+/// let clock = VirtualClock::starting_at(Timestamp::from_secs(1_795_000_000));
 /// clock.advance(Duration::from_secs(60));
 /// assert_eq!(clock.now(), Timestamp::from_secs(1_795_000_060));
 /// ```
@@ -253,7 +253,7 @@ struct Virtual {
 
 impl VirtualClock {
     /// A clock that shows this moment.
-    pub fn at(now: Timestamp) -> Self {
+    pub fn starting_at(now: Timestamp) -> Self {
         let (elapsed, seed, sleeps, sleepers) = (Duration::ZERO, 0x9E37_79B9_7F4A_7C15, 0, BTreeMap::new());
         Self { shared: Arc::new(Mutex::new(Virtual { begun: now, elapsed, seed, sleeps, sleepers })) }
     }
@@ -284,7 +284,7 @@ impl VirtualClock {
     /// use std::time::Duration;
     /// use civic_messaging::{Clock, Timestamp, VirtualClock};
     ///
-    /// let clock = VirtualClock::at(Timestamp::default());
+    /// let clock = VirtualClock::starting_at(Timestamp::default());
     /// clock.run(clock.sleep(Duration::from_secs(86_400)));
     /// assert_eq!(clock.now(), Timestamp::from_secs(86_400));
     /// ```
@@ -418,7 +418,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_virtual_sleeper_wakes_when_time_is_moved_and_not_before() {
-        let clock = VirtualClock::at(Timestamp::default());
+        let clock = VirtualClock::starting_at(Timestamp::default());
         let sleeper = tokio::spawn(clock.sleep(Duration::from_secs(3600)));
         while clock.sleepers() == 0 {
             tokio::task::yield_now().await;
@@ -441,7 +441,7 @@ mod tests {
     fn virtual_chance_repeats_from_its_seed() {
         let bytes = |seed| {
             let mut bytes = [0; 16];
-            VirtualClock::at(Timestamp::default()).seeded(seed).random(&mut bytes).unwrap();
+            VirtualClock::starting_at(Timestamp::default()).seeded(seed).random(&mut bytes).unwrap();
             bytes
         };
         assert_eq!(bytes(7), bytes(7));

@@ -23,7 +23,7 @@ use crate::transport::Transport;
 /// use std::sync::Arc;
 /// use civic_messaging::{Context, Timestamp, VirtualClock};
 ///
-/// let clock = VirtualClock::at(Timestamp::from_secs(1_795_000_000));
+/// let clock = VirtualClock::starting_at(Timestamp::from_secs(1_795_000_000));
 /// let context = Context::new().clock(clock);
 /// ```
 #[non_exhaustive]

@@ -18,12 +18,12 @@ use serde::de::DeserializeOwned;
 
 use crate::clock::{Clock, Timestamp};
 use crate::context::Context;
-use crate::error::{Class, Error, ErrorKind, Outcome, Result};
+use crate::error::{Error, ErrorClass, ErrorKind, Outcome, Result};
 use crate::id::MessageId;
-use crate::media::{FileUrl, Hosts, MediaStream};
+use crate::media::{FileUrl, HostRules, MediaStream};
 use crate::message::Accepted;
 use crate::secret::Secret;
-use crate::transport::{Body, Deadline, PublicOnly, Transport, Wire, is_loopback};
+use crate::transport::{Body, Deadline, PublicOnly, SendProgress, Transport, is_loopback};
 
 /// One gateway's API at one base URL.
 ///
@@ -34,8 +34,8 @@ pub struct Endpoint {
     base: BaseUrl,
     transport: Arc<dyn Transport>,
     clock: Arc<dyn Clock>,
-    classes: &'static [(&'static str, Class)],
-    overrides: Arc<BTreeMap<String, Class>>,
+    classes: &'static [(&'static str, ErrorClass)],
+    overrides: Arc<BTreeMap<String, ErrorClass>>,
     vendor_error: fn(&Answer) -> VendorError<'_>,
 }
 
@@ -48,7 +48,7 @@ pub struct VendorError<'a> {
     /// The vendor's id of the call.
     pub trace: Option<Cow<'a, str>>,
     /// What the code means in this answer, where the code alone does not tell.
-    pub class: Option<Class>,
+    pub class: Option<ErrorClass>,
     /// The vendor's page about it.
     pub help: Option<Cow<'static, str>>,
     /// What is wrong, in words of the adapter's own where the kind alone does not say it. No text of the vendor's.
@@ -144,7 +144,7 @@ impl Endpoint {
         gateway: &'static str,
         base: BaseUrl,
         context: &Context,
-        classes: &'static [(&'static str, Class)],
+        classes: &'static [(&'static str, ErrorClass)],
         vendor_error: fn(&Answer) -> VendorError<'_>,
     ) -> Self {
         Self {
@@ -160,7 +160,7 @@ impl Endpoint {
 
     /// Sets what some of the vendor's codes mean, over the table.
     #[must_use]
-    pub fn with_overrides(mut self, overrides: BTreeMap<String, Class>) -> Self {
+    pub fn with_overrides(mut self, overrides: BTreeMap<String, ErrorClass>) -> Self {
         self.overrides = Arc::new(overrides);
         self
     }
@@ -266,7 +266,7 @@ impl Endpoint {
     pub async fn fetch(
         &self,
         url: &str,
-        hosts: &Hosts,
+        hosts: &HostRules,
         credential: impl Credential,
         limits: FetchLimits,
     ) -> Result<MediaStream> {
@@ -277,7 +277,7 @@ impl Endpoint {
     async fn fetch_within(
         &self,
         mut url: String,
-        hosts: &Hosts,
+        hosts: &HostRules,
         credential: impl Credential,
         limits: FetchLimits,
     ) -> Result<MediaStream> {
@@ -321,13 +321,13 @@ impl Endpoint {
             }
             let mime = parts.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(str::to_owned);
             let left = limits.time.saturating_sub(self.clock.monotonic().saturating_sub(begun));
-            return Ok(MediaStream::new(mime, body).capped(limits.cap)?.within(&*self.clock, left));
+            return Ok(MediaStream::new(mime, body).capped(limits.cap)?.deadline(&*self.clock, left));
         }
         Err(Error::new(ErrorKind::Unexpected, "the file is behind too many redirects"))
     }
 
     /// What a code means: by the configuration, else by the vendor's table.
-    pub fn class(&self, code: &str) -> Option<Class> {
+    pub fn class(&self, code: &str) -> Option<ErrorClass> {
         let row = || self.classes.iter().find(|(row, _)| *row == code).map(|(_, class)| *class);
         self.overrides.get(code).copied().or_else(row)
     }
@@ -389,13 +389,13 @@ impl Endpoint {
 
     fn unreachable(&self, error: crate::transport::TransportError, sending: bool) -> Error {
         let outcome = match error.wire {
-            Wire::MayHaveArrived if sending => Outcome::Unknown,
+            SendProgress::MayHaveArrived if sending => Outcome::Unknown,
             _ => Outcome::NotSent,
         };
         let kind = match error.fault {
-            crate::transport::Fault::NotPublic => ErrorKind::Forbidden,
-            crate::transport::Fault::Body => ErrorKind::Unexpected,
-            crate::transport::Fault::Request => ErrorKind::Config,
+            crate::transport::TransportErrorKind::NotPublic => ErrorKind::Forbidden,
+            crate::transport::TransportErrorKind::Body => ErrorKind::Unexpected,
+            crate::transport::TransportErrorKind::Request => ErrorKind::Config,
             _ => ErrorKind::Unavailable,
         };
         Error::new(kind, error.words()).with_gateway(self.gateway).with_outcome(outcome)
@@ -417,7 +417,7 @@ impl Endpoint {
         let class = overridden.or(said.class).or_else(|| self.class(code?));
         let outcome = match answer.sending {
             false => Outcome::NotSent,
-            true if doubtful(status) && !class.is_some_and(|class| class.surely_not_sent) => Outcome::Unknown,
+            true if doubtful(status) && !class.is_some_and(|class| class.not_accepted) => Outcome::Unknown,
             true => Outcome::Rejected,
         };
         let told = said.retry_after.or_else(|| {
@@ -427,7 +427,7 @@ impl Endpoint {
         let class = match class.unwrap_or_else(|| by_status(status)) {
             class if is_page && matches!(class.kind, ErrorKind::NotFound | ErrorKind::Rejected) => {
                 said.words = Some(PAGE);
-                Class::new(ErrorKind::Config)
+                ErrorClass::new(ErrorKind::Config)
             }
             class => class,
         };
@@ -448,7 +448,7 @@ impl Endpoint {
             };
         }
         if let Some(trace) = &said.trace {
-            error = error.with_trace(trace);
+            error = error.with_request_id(trace);
         }
         if let Some(help) = said.help {
             error = error.with_help(help);
@@ -599,18 +599,18 @@ fn doubtful(status: StatusCode) -> bool {
     status.is_informational() || status == StatusCode::REQUEST_TIMEOUT || status.as_u16() >= 500
 }
 
-fn by_status(status: StatusCode) -> Class {
+fn by_status(status: StatusCode) -> ErrorClass {
     match status.as_u16() {
-        300..=399 => Class::new(ErrorKind::Config),
-        401 => Class::new(ErrorKind::Unauthenticated),
-        402 => Class::new(ErrorKind::Account),
-        403 => Class::new(ErrorKind::Forbidden),
-        404 | 410 => Class::new(ErrorKind::NotFound),
-        413 => Class::new(ErrorKind::TooLarge),
-        429 => Class::new(ErrorKind::RateLimited).retry(None),
-        408 | 500..=599 => Class::new(ErrorKind::Unavailable).retry(None),
-        200..=299 | 400..=499 => Class::new(ErrorKind::Rejected),
-        _ => Class::new(ErrorKind::Unexpected),
+        300..=399 => ErrorClass::new(ErrorKind::Config),
+        401 => ErrorClass::new(ErrorKind::Unauthenticated),
+        402 => ErrorClass::new(ErrorKind::Account),
+        403 => ErrorClass::new(ErrorKind::Forbidden),
+        404 | 410 => ErrorClass::new(ErrorKind::NotFound),
+        413 => ErrorClass::new(ErrorKind::TooLarge),
+        429 => ErrorClass::new(ErrorKind::RateLimited).retry(None),
+        408 | 500..=599 => ErrorClass::new(ErrorKind::Unavailable).retry(None),
+        200..=299 | 400..=499 => ErrorClass::new(ErrorKind::Rejected),
+        _ => ErrorClass::new(ErrorKind::Unexpected),
     }
 }
 

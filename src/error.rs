@@ -149,7 +149,7 @@ impl ErrorKind {
     /// | `Refused` | **no** | it is our own no |
     /// | `Rejected` | **no** | an unknown no, which could be the person's own |
     /// | `Unexpected` | **no** | nobody knows what it means |
-    pub const fn another_could(self) -> bool {
+    pub const fn is_failover_eligible(self) -> bool {
         matches!(
             self,
             Self::Account
@@ -287,7 +287,7 @@ impl Error {
 
     /// Whether it holds for this pair of sender and recipient only, so that messages to others may go on: a limit of how
     /// often one person is written to.
-    pub fn is_of_pair(&self) -> bool {
+    pub fn is_per_recipient(&self) -> bool {
         self.0.pair
     }
 
@@ -316,7 +316,7 @@ impl Error {
     }
 
     /// The gateway's id of the failed call, for its support desk.
-    pub fn trace(&self) -> Option<&str> {
+    pub fn request_id(&self) -> Option<&str> {
         self.0.trace.as_deref()
     }
 
@@ -342,7 +342,7 @@ impl Error {
     ///
     /// 401 for a request without a proof, 403 for one whose proof is wrong, 413 for one that is too large, and 503 for everything
     /// that is our own fault: some gateways drop an event for good on any other 4xx.
-    pub fn reply(&self) -> StatusCode {
+    pub fn webhook_status(&self) -> StatusCode {
         self.0.reply
     }
 
@@ -373,7 +373,7 @@ impl Error {
         let one = certain || self.0.gateway == doubt.0.gateway;
         let gateway = if one { doubt.0.gateway.take() } else { None };
         let parts = [std::mem::take(&mut doubt.0.accepted), std::mem::take(&mut self.0.accepted)].concat();
-        let mut error = if self.0.kind.another_could() { doubt } else { self };
+        let mut error = if self.0.kind.is_failover_eligible() { doubt } else { self };
         (error.0.gateway, error.0.accepted, error.0.outcome) = (gateway, parts, Outcome::Unknown);
         error
     }
@@ -452,7 +452,7 @@ impl Error {
     /// Keeps the gateway's id of the call. One that looks like a number, a token or a message id, or is none of up to 32
     /// letters, digits, `.`, `_` and `-`, is left out. UUIDs, and Twilio's `RQ` with 32 hexadecimal digits, are kept.
     #[must_use]
-    pub fn with_trace(mut self, trace: &str) -> Self {
+    pub fn with_request_id(mut self, trace: &str) -> Self {
         self.0.trace = is_trace(trace).then(|| trace.to_owned());
         self
     }
@@ -466,7 +466,7 @@ impl Error {
 
     /// Sets the status with which a webhook route should answer.
     #[must_use]
-    pub fn with_reply(mut self, status: StatusCode) -> Self {
+    pub fn with_webhook_status(mut self, status: StatusCode) -> Self {
         self.0.reply = status;
         self
     }
@@ -541,16 +541,16 @@ impl std::error::Error for Error {}
 ///
 /// ```
 /// use std::time::Duration;
-/// use civic_messaging::{Class, ErrorKind};
+/// use civic_messaging::{ErrorClass, ErrorKind};
 ///
-/// const ROWS: &[(&str, Class)] = &[
-///     ("131047", Class::new(ErrorKind::OutsideWindow)),
-///     ("130429", Class::new(ErrorKind::RateLimited).retry(Some(Duration::from_secs(1))).surely_not_sent()),
+/// const ROWS: &[(&str, ErrorClass)] = &[
+///     ("131047", ErrorClass::new(ErrorKind::OutsideWindow)),
+///     ("130429", ErrorClass::new(ErrorKind::RateLimited).retry(Some(Duration::from_secs(1))).not_accepted()),
 /// ];
 /// ```
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Class {
+pub struct ErrorClass {
     /// What the program should do.
     pub kind: ErrorKind,
     /// Whether the same request may be made again.
@@ -561,7 +561,7 @@ pub struct Class {
     pub after: Option<Duration>,
     /// The gateway documents that a message refused with this code was not accepted, whatever the HTTP status.
     #[serde(default)]
-    pub surely_not_sent: bool,
+    pub not_accepted: bool,
     /// It holds for one pair of sender and recipient, and not for messages to others.
     #[serde(default)]
     pub pair: bool,
@@ -570,10 +570,10 @@ pub struct Class {
     pub scope: Option<Scope>,
 }
 
-impl Class {
+impl ErrorClass {
     /// A refusal that a second try does not cure.
     pub const fn new(kind: ErrorKind) -> Self {
-        Self { kind, retryable: false, after: None, surely_not_sent: false, pair: false, scope: None }
+        Self { kind, retryable: false, after: None, not_accepted: false, pair: false, scope: None }
     }
 
     /// A refusal that may be tried again after this wait.
@@ -584,13 +584,13 @@ impl Class {
 
     /// Marks a code that means "not accepted" even under a 5xx status.
     #[must_use]
-    pub const fn surely_not_sent(self) -> Self {
-        Self { surely_not_sent: true, ..self }
+    pub const fn not_accepted(self) -> Self {
+        Self { not_accepted: true, ..self }
     }
 
     /// Marks a code that is about one pair of sender and recipient.
     #[must_use]
-    pub const fn of_pair(self) -> Self {
+    pub const fn per_recipient(self) -> Self {
         Self { pair: true, ..self }
     }
 
@@ -647,17 +647,20 @@ mod tests {
         let hidden =
             ["wamid.HBgMNDQ3NzAwOTAwMTIzFQIAERgSMEE5", "HBgMNDQ3NzAwOTAwMTIz", "EAAG-canary-token", "447700900123"];
         for canary in hidden {
-            let error = Error::unsupported("x").with_code(canary).with_trace(canary);
-            assert_eq!((error.code(), error.trace()), (None, None), "{canary}");
+            let error = Error::unsupported("x").with_code(canary).with_request_id(canary);
+            assert_eq!((error.code(), error.request_id()), (None, None), "{canary}");
             assert!(!format!("{error} {error:?}").contains(canary));
         }
-        assert_eq!(Error::unsupported("x").with_trace("AbCdEf123GhIjKlMnOpQr").trace(), Some("AbCdEf123GhIjKlMnOpQr"));
+        assert_eq!(
+            Error::unsupported("x").with_request_id("AbCdEf123GhIjKlMnOpQr").request_id(),
+            Some("AbCdEf123GhIjKlMnOpQr")
+        );
     }
 
     #[test]
     fn our_own_faults_are_never_a_4xx_to_the_gateway() {
-        assert_eq!(Error::config("token", "is empty").reply(), 503);
-        assert_eq!(Error::new(ErrorKind::Unauthenticated, "no").reply(), 403);
-        assert_eq!(Error::new(ErrorKind::TooLarge, "no").reply(), 413);
+        assert_eq!(Error::config("token", "is empty").webhook_status(), 503);
+        assert_eq!(Error::new(ErrorKind::Unauthenticated, "no").webhook_status(), 403);
+        assert_eq!(Error::new(ErrorKind::TooLarge, "no").webhook_status(), 413);
     }
 }

@@ -65,7 +65,7 @@ impl Event {
                 (Some(id), _) => format!("inbound/{}", id.as_str()),
                 // A gateway that names an edit by the message: the edit is another event.
                 (None, InboundContent::Edited { id, content }) if *id == e.id => {
-                    let now = Digest::of(&serde_json::to_vec(content).unwrap_or_default());
+                    let now = Digest::sha256(&serde_json::to_vec(content).unwrap_or_default());
                     format!("inbound/{}/edited/{now}", id.as_str())
                 }
                 _ => format!("inbound/{}", e.id.as_str()),
@@ -105,7 +105,7 @@ impl Event {
     /// bare opening of a conversation, and no word by which they stop or start our messages.
     ///
     /// An edited message counts as a new one, and may have been answered before it was edited.
-    pub fn to_answer(&self) -> Option<&Inbound> {
+    pub fn as_answerable(&self) -> Option<&Inbound> {
         use InboundContent::{Opened, Reaction, System, Withdrawn};
         let says = |inbound: &&Inbound| !matches!(inbound.content, Opened | Reaction { .. } | System(_) | Withdrawn(_));
         self.as_inbound().filter(says).filter(|inbound| inbound.is_live() && opt_out_keyword(inbound).is_none())
@@ -201,7 +201,7 @@ impl Envelope {
 
     /// Says that it happened in a conversation of several people.
     #[must_use]
-    pub fn within(mut self, conversation: Option<Address>) -> Self {
+    pub fn with_conversation(mut self, conversation: Option<Address>) -> Self {
         self.conversation = conversation;
         self
     }
@@ -346,7 +346,7 @@ impl Inbound {
         match self.content.now() {
             InboundContent::Text(text) => Some(text),
             InboundContent::Media { text, .. } => text.as_deref(),
-            InboundContent::Chosen(chosen) => Some(&chosen.title),
+            InboundContent::Selection(chosen) => Some(&chosen.title),
             _ => None,
         }
     }
@@ -360,7 +360,7 @@ impl Inbound {
     }
 
     /// Where an answer goes: to the conversation, if it belongs to one, else to the person.
-    pub fn answer_to(&self) -> &Address {
+    pub fn reply_address(&self) -> &Address {
         self.envelope.conversation.as_ref().unwrap_or(&self.from)
     }
 }
@@ -406,7 +406,7 @@ impl fmt::Debug for Referral {
 #[serde(rename_all = "snake_case")]
 pub enum InboundContent {
     /// An answer that they chose from buttons or a list.
-    Chosen(Chosen),
+    Selection(Selection),
     /// Contact cards.
     Contacts(Vec<ContactCard>),
     /// They changed an earlier message.
@@ -480,7 +480,7 @@ impl InboundContent {
 impl fmt::Debug for InboundContent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Chosen(_) => f.write_str("Chosen(masked)"),
+            Self::Selection(_) => f.write_str("Chosen(masked)"),
             Self::Contacts(cards) => write!(f, "Contacts({})", cards.len()),
             Self::Edited { id, content } => f.debug_struct("Edited").field("id", id).field("content", content).finish(),
             Self::Encrypted => f.write_str("Encrypted"),
@@ -507,14 +507,14 @@ impl fmt::Debug for InboundContent {
 
 /// An answer chosen from buttons or a list.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Chosen {
+pub struct Selection {
     /// The id of the answer, as the message that offered it said.
     pub id: String,
     /// What the person read.
     pub title: String,
 }
 
-impl fmt::Debug for Chosen {
+impl fmt::Debug for Selection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Chosen(masked)")
     }
@@ -896,7 +896,7 @@ pub(crate) fn opt_out_keyword(inbound: &Inbound) -> Option<Keyword> {
         _ if inbound.echo || inbound.history => None,
         InboundContent::Text(text) => keyword(text),
         InboundContent::Media { text, .. } => text.as_deref().and_then(keyword),
-        InboundContent::Chosen(chosen) => title_keyword(&chosen.title),
+        InboundContent::Selection(chosen) => title_keyword(&chosen.title),
         _ => None,
     };
     keyword.filter(|keyword| matches!(keyword, Keyword::Stop | Keyword::Start))
@@ -962,9 +962,9 @@ mod tests {
             of(InboundContent::System("has a new number".into())).into(),
             of(InboundContent::Withdrawn("m0".into())).into(),
         ] {
-            assert!(event.as_inbound().is_some() && event.to_answer().is_none(), "{event:?}");
+            assert!(event.as_inbound().is_some() && event.as_answerable().is_none(), "{event:?}");
         }
-        assert!(text("Please stop the noise").to_answer().is_some());
+        assert!(text("Please stop the noise").as_answerable().is_some());
     }
 
     #[test]
@@ -996,7 +996,7 @@ mod tests {
             Event::OptOut(opt_out) => Some((opt_out.resume, opt_out.inbound == Some(inbound.id.clone()))),
             _ => None,
         });
-        assert_eq!(event.to_answer().is_none(), found.is_some() || inbound.echo, "{inbound:?}");
+        assert_eq!(event.as_answerable().is_none(), found.is_some() || inbound.echo, "{inbound:?}");
         found.map(|(resume, is_of_it)| {
             assert!(is_of_it);
             resume
@@ -1013,7 +1013,7 @@ mod tests {
     #[test]
     fn selected_answer_opts_out_by_unmistakable_title_only() {
         let selected = |id: &str, title: &str| {
-            inbound("m1", InboundContent::Chosen(Chosen { id: id.into(), title: title.into() }))
+            inbound("m1", InboundContent::Selection(Selection { id: id.into(), title: title.into() }))
         };
         for title in
             ["STOP", "Stop", "Unsubscribe", "OPT OUT", "Opt out", "STOPIO", "Atal", "Stopiwch", "Dad-danysgrifio"]

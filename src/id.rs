@@ -127,7 +127,7 @@ impl Digest {
     }
 
     /// The digest of these bytes.
-    pub fn of(bytes: &[u8]) -> Self {
+    pub fn sha256(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
@@ -488,7 +488,7 @@ mod tests {
     fn a_digest_is_read_in_both_spellings() {
         let hex = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
         let digest: Digest = hex.parse().unwrap();
-        assert_eq!(digest, Digest::of(b"test"));
+        assert_eq!(digest, Digest::sha256(b"test"));
         assert_eq!(digest.to_string(), hex);
         assert_eq!("n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=".parse::<Digest>().unwrap(), digest);
         for wrong in ["", "9f86", "n4bQ", "zz86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"] {
@@ -499,7 +499,7 @@ mod tests {
     #[test]
     fn digest_in_base_62_is_what_it_always_was() {
         // By another program: digits of int.from_bytes(sha256(b"test"), "big") in base 62, the least significant first.
-        let digest = Digest::of(b"test");
+        let digest = Digest::sha256(b"test");
         let whole = "6vhzrz95kiht2XjnE9MLF0Zo76GslnNyr2vKxHOQNpb";
         assert_eq!(digest.to_base62(usize::MAX), whole);
         for max in 0..=43 {

@@ -753,12 +753,12 @@ pub(crate) fn digest(piece: &Bytes) -> Digest {
         return match replaced.is_empty() {
             true => Digest::new(said),
             // What is read alike was not written alike.
-            false => Digest::of(&[&said[..], &replaced.concat()].concat()),
+            false => Digest::sha256(&[&said[..], &replaced.concat()].concat()),
         };
     }
     let mut fields: Vec<_> = piece.split(|byte| *byte == b'&').collect();
     fields.sort_unstable();
-    Digest::of(&fields.join(&b'&'))
+    Digest::sha256(&fields.join(&b'&'))
 }
 
 /// The hash of one JSON value, of any depth and with numbers of any length; `None` if it is none.

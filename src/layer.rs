@@ -3,7 +3,7 @@
 //! | layer | does | by the decision |
 //! |---|---|---|
 //! | `Trace` | says what happened, in `tracing` and `metrics` | |
-//! | [`Failover`] | asks another gateway where that helps and doubles nothing | [`failover::Choice`] |
+//! | [`Failover`] | asks another gateway where that helps and doubles nothing | [`failover::Selector`] |
 //! | [`Retry`] | tries again what certainly did not go | [`retry::Schedule`], [`retry::Budget`] |
 //! | [`RateLimit`] | waits for its turn | [`rate_limit::Limiter`] |
 //! | [`CircuitBreaker`] | leaves a gateway alone that does not answer | [`breaker::Breaker`] |

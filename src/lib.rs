@@ -56,12 +56,12 @@ mod wire;
 pub use address::{Address, Medium, Sender};
 pub use async_trait::async_trait;
 pub use capability::{Capability, TextLimit};
-pub use channel::{Channel, ChannelExt, Cursor, Evidence, Health, Info, Page, Sent, Signal};
+pub use channel::{Channel, ChannelExt, Cursor, Health, Indicator, Info, LookupOutcome, LookupQuery, Page};
 pub use clock::{Clock, SystemClock, Timestamp, VirtualClock};
 pub use context::{Context, TokenStore};
 pub use delivery::DeliveryState;
 pub use endpoint::{BaseUrl, Endpoint};
-pub use error::{Class, Error, ErrorKind, Outcome, Result, Scope};
+pub use error::{Error, ErrorClass, ErrorKind, Outcome, Result, Scope};
 pub use event::{Account, AddressChanged, Delivery, Event, Inbound, InboundContent, OptOut, Unrecognised};
 #[cfg(feature = "meta")]
 pub use gateway::meta::{self, Meta};
@@ -74,12 +74,12 @@ pub use gateway::x::{self, X};
 pub use id::{AccountId, Digest, MessageId};
 pub use media::{MediaStore, MediaStream};
 pub use message::{
-    Accepted, Ask, Choice, ContactCard, Content, Degrade, GatewayOptions, Link, Location, Loss, Media, MediaKind,
-    MediaRef, MediaSource, Message, Money, Native, OnUnknown, Purpose, Reaction, Row, Template,
+    Accepted, Choice, ContactCard, Content, Degradation, GatewayOptions, InfoRequest, Link, Location, Loss, Media,
+    MediaKind, MediaRef, MediaSource, Message, Money, Native, OnUnknown, Purpose, Reaction, Row, Template,
 };
 pub use mock::Mock;
 pub use plan::{Note, Plan};
-pub use rate::{Allowance, PairRate, Rate};
+pub use rate::{PairRate, Quota, Rate};
 pub use registry::{Registry, Settings};
 pub use secret::{Fingerprint, Secret};
 pub use transport::Transport;

@@ -79,7 +79,7 @@ impl MediaStream {
 
     /// Ends it with an error when it has not ended by itself after this time.
     #[must_use]
-    pub fn within(mut self, clock: &dyn Clock, time: Duration) -> Self {
+    pub fn deadline(mut self, clock: &dyn Clock, time: Duration) -> Self {
         self.deadline = Some(clock.sleep(time));
         self
     }
@@ -181,7 +181,7 @@ pub(crate) fn too_large(cap: u64) -> Error {
 #[async_trait]
 pub trait MediaStore: fmt::Debug + Send + Sync + 'static {
     /// Keeps a file, and says under which hash. Keeping the same file again is no error.
-    async fn put(&self, media: MediaStream) -> Result<Stored>;
+    async fn put(&self, media: MediaStream) -> Result<StoredMedia>;
 
     /// The bytes of a file, hash checked as they are read.
     ///
@@ -196,7 +196,7 @@ pub trait MediaStore: fmt::Debug + Send + Sync + 'static {
 /// A file that a [`MediaStore`] keeps.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq)]
-pub struct Stored {
+pub struct StoredMedia {
     /// Its SHA-256.
     pub sha256: Digest,
     /// Its length in bytes.
@@ -205,22 +205,22 @@ pub struct Stored {
     pub mime: String,
 }
 
-impl fmt::Debug for Stored {
+impl fmt::Debug for StoredMedia {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mime = MediaType(&self.mime);
         f.debug_struct("Stored").field("sha256", &self.sha256).field("len", &self.len).field("mime", &mime).finish()
     }
 }
 
-impl Stored {
+impl StoredMedia {
     /// A file under its hash.
     pub fn new(sha256: Digest, len: u64, mime: impl Into<String>) -> Self {
         Self { sha256, len, mime: mime.into() }
     }
 }
 
-impl From<Stored> for MediaSource {
-    fn from(stored: Stored) -> Self {
+impl From<StoredMedia> for MediaSource {
+    fn from(stored: StoredMedia) -> Self {
         Self::Stored { sha256: stored.sha256, len: stored.len, mime: stored.mime }
     }
 }
@@ -292,14 +292,14 @@ impl fmt::Debug for FileUrl<'_> {
 /// [`Credential::access`](crate::endpoint::Credential::access) names. Where the base URL is
 /// loopback, as in a test, loopback is all there is, and the credential goes to the base URL's own port.
 #[derive(Clone, Copy, Debug)]
-pub struct Hosts {
+pub struct HostRules {
     /// Hosts that get the credential.
     pub trusted: &'static [&'static str],
     /// Hosts that serve files to anybody who has the address, and get no credential.
     pub open: &'static [&'static str],
 }
 
-impl Hosts {
+impl HostRules {
     /// Whether a file may be fetched from this address, and whether the credential may go along.
     ///
     /// # Errors
@@ -367,7 +367,7 @@ mod tests {
     use super::*;
     use crate::clock::{Timestamp, VirtualClock};
 
-    const HOSTS: Hosts = Hosts { trusted: &["lookaside.fbsbx.com"], open: &["*.fbcdn.net"] };
+    const HOSTS: HostRules = HostRules { trusted: &["lookaside.fbsbx.com"], open: &["*.fbcdn.net"] };
 
     fn base(url: &str) -> BaseUrl {
         url.parse().unwrap()
@@ -437,7 +437,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_wrong_hash_is_an_error_at_the_end() {
-        let stream = |bytes: &'static str| MediaStream::from_bytes("a/b", bytes).hashed(Digest::of(b"tree"));
+        let stream = |bytes: &'static str| MediaStream::from_bytes("a/b", bytes).hashed(Digest::sha256(b"tree"));
         assert_eq!(stream("tree").bytes().await.unwrap(), "tree");
         assert_eq!(stream("trees").bytes().await.unwrap_err().kind(), ErrorKind::Unexpected);
         assert_eq!(stream("").bytes().await.unwrap_err().kind(), ErrorKind::Unexpected);
@@ -445,9 +445,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_that_drips_is_ended_by_its_deadline() {
-        let clock = VirtualClock::at(Timestamp::default());
+        let clock = VirtualClock::starting_at(Timestamp::default());
         let never = futures_util::stream::pending();
-        let mut stream = MediaStream::from_stream("a/b", Box::pin(never), None).within(&clock, Duration::from_secs(60));
+        let mut stream =
+            MediaStream::from_stream("a/b", Box::pin(never), None).deadline(&clock, Duration::from_secs(60));
         let read = tokio::spawn(async move { (stream.chunk().await, stream.chunk().await.is_none()) });
         while clock.sleepers() == 0 {
             tokio::task::yield_now().await;

@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::delivery::DeliveryState;
 use crate::error::{Error, Result};
 use crate::id::{Digest, Hidden, MediaType, MessageId, Word};
-use crate::rate::Allowance;
+use crate::rate::Quota;
 
 /// One message of ours to one person or conversation.
 ///
@@ -61,7 +61,7 @@ pub struct Message {
     #[serde(default, skip_serializing_if = "OnUnknown::is_default")]
     pub on_unknown: OnUnknown,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    allow: Vec<Degrade>,
+    allow: Vec<Degradation>,
     #[serde(default, skip_serializing_if = "Options::is_empty")]
     options: Options,
 }
@@ -158,7 +158,7 @@ impl Message {
 
     /// Permits one way to degrade the content where the channel cannot carry it as it is.
     #[must_use]
-    pub fn allow(mut self, degrade: Degrade) -> Self {
+    pub fn allow(mut self, degrade: Degradation) -> Self {
         if !self.allow.contains(&degrade) {
             self.allow.push(degrade);
         }
@@ -169,14 +169,14 @@ impl Message {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) when the options do not serialise.
-    pub fn with<O: GatewayOptions>(mut self, options: &O) -> Result<Self> {
+    pub fn gateway_options<O: GatewayOptions>(mut self, options: &O) -> Result<Self> {
         let value = serde_json::to_value(options).map_err(|_| Error::invalid("options", "do not serialise to JSON"))?;
         self.options.0.insert(O::GATEWAY.to_owned(), value);
         Ok(self)
     }
 
     /// Whether the content may be degraded in this way.
-    pub fn allows(&self, degrade: Degrade) -> bool {
+    pub fn allows(&self, degrade: Degradation) -> bool {
         self.allow.contains(&degrade)
     }
 
@@ -303,7 +303,7 @@ impl OnUnknown {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Degrade {
+pub enum Degradation {
     /// Buttons or a list become numbered lines of text.
     ChoiceToText,
     /// A labelled link becomes text with the address.
@@ -313,7 +313,7 @@ pub enum Degrade {
     /// A file given by link becomes its caption and the address.
     MediaToText,
     /// A quote is left out.
-    QuoteToNothing,
+    DropQuote,
     /// Typographic characters become their GSM look-alikes (`’` to `'`). No letter is touched, so Welsh stays Welsh.
     Typography,
 }
@@ -326,7 +326,7 @@ pub enum Degrade {
 #[serde(rename_all = "snake_case")]
 pub enum Content {
     /// Asks for a location or a contact card, with a button.
-    Ask(Ask),
+    InfoRequest(InfoRequest),
     /// Buttons or a list to choose from.
     Choice(Choice),
     /// Contact cards.
@@ -351,7 +351,7 @@ impl Content {
     /// The words of it that the person reads, for counting. Personal data.
     pub fn words(&self) -> Option<&str> {
         match self {
-            Self::Ask(ask) => Some(&ask.body),
+            Self::InfoRequest(ask) => Some(&ask.body),
             Self::Choice(choice) => Some(&choice.body),
             Self::Link(link) => Some(&link.body),
             Self::Media(media) => media.iter().find_map(|m| m.caption.as_deref()),
@@ -362,7 +362,7 @@ impl Content {
 
     pub(crate) fn kind(&self) -> &'static str {
         match self {
-            Self::Ask(_) => "ask",
+            Self::InfoRequest(_) => "ask",
             Self::Choice(_) => "choice",
             Self::Contacts(_) => "contacts",
             Self::Link(_) => "link",
@@ -409,7 +409,7 @@ macro_rules! into_content {
     )*};
 }
 
-into_content!(Ask => Ask, Choice => Choice, Link => Link, Location => Location, Native => Native, Reaction => Reaction,
+into_content!(InfoRequest => InfoRequest, Choice => Choice, Link => Link, Location => Location, Native => Native, Reaction => Reaction,
     Template => Template);
 
 impl From<Media> for Content {
@@ -536,7 +536,7 @@ pub enum MediaKind {
 
 impl MediaKind {
     /// The kind that a media type such as `image/jpeg` names.
-    pub fn of(mime: &str) -> Self {
+    pub fn from_mime(mime: &str) -> Self {
         match mime.split_once('/').map(|(family, _)| family) {
             Some("image") => Self::Image,
             Some("audio") => Self::Audio,
@@ -670,7 +670,7 @@ impl MediaRef {
 
     /// The kind of file: what the gateway calls it, else by its media type.
     pub fn kind(&self) -> MediaKind {
-        self.kind.or_else(|| self.mime.as_deref().map(MediaKind::of)).unwrap_or(MediaKind::Document)
+        self.kind.or_else(|| self.mime.as_deref().map(MediaKind::from_mime)).unwrap_or(MediaKind::Document)
     }
 }
 
@@ -750,7 +750,7 @@ pub struct Template {
     pub parameters: Vec<Parameter>,
     /// What fills its header.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub header: Option<Header>,
+    pub header: Option<TemplateHeader>,
     /// The name of the parameter that the header's text fills, for a template with named parameters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header_name: Option<String>,
@@ -837,7 +837,7 @@ impl Template {
 
     /// Fills the header.
     #[must_use]
-    pub fn header(mut self, header: impl Into<Header>) -> Self {
+    pub fn header(mut self, header: impl Into<TemplateHeader>) -> Self {
         self.header = Some(header.into());
         self
     }
@@ -884,7 +884,7 @@ impl fmt::Debug for Template {
 /// What stands above a template or a choice.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Header {
+pub enum TemplateHeader {
     /// A place.
     Location(Location),
     /// A file.
@@ -893,19 +893,19 @@ pub enum Header {
     Text(String),
 }
 
-impl From<&str> for Header {
+impl From<&str> for TemplateHeader {
     fn from(text: &str) -> Self {
         Self::Text(text.to_owned())
     }
 }
 
-impl From<Media> for Header {
+impl From<Media> for TemplateHeader {
     fn from(media: Media) -> Self {
         Self::Media(media)
     }
 }
 
-impl From<Location> for Header {
+impl From<Location> for TemplateHeader {
     fn from(location: Location) -> Self {
         Self::Location(location)
     }
@@ -927,7 +927,7 @@ pub struct Choice {
     pub body: String,
     /// What stands above it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub header: Option<Header>,
+    pub header: Option<TemplateHeader>,
     /// Small print below.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub footer: Option<String>,
@@ -1005,7 +1005,7 @@ impl Choice {
 
     /// Sets what stands above.
     #[must_use]
-    pub fn header(mut self, header: impl Into<Header>) -> Self {
+    pub fn header(mut self, header: impl Into<TemplateHeader>) -> Self {
         self.header = Some(header.into());
         self
     }
@@ -1048,32 +1048,32 @@ impl Link {
 /// A question that a button of the app answers.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-pub struct Ask {
+pub struct InfoRequest {
     /// The question.
     pub body: String,
     /// What is asked for.
-    pub what: Asked,
+    pub what: InfoField,
 }
 
-/// What an [`Ask`] asks for.
+/// What an [`InfoRequest`] asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Asked {
+pub enum InfoField {
     /// The person's contact card, and with it a phone number.
     Contact,
     /// Where the person is.
     Location,
 }
 
-impl Ask {
+impl InfoRequest {
     /// Asks for a contact card.
     pub fn contact(body: impl Into<String>) -> Self {
-        Self { body: body.into(), what: Asked::Contact }
+        Self { body: body.into(), what: InfoField::Contact }
     }
 
     /// Asks for a location.
     pub fn location(body: impl Into<String>) -> Self {
-        Self { body: body.into(), what: Asked::Location }
+        Self { body: body.into(), what: InfoField::Location }
     }
 }
 
@@ -1115,18 +1115,18 @@ pub struct ContactCard {
     pub organisation: Option<String>,
     /// Phone numbers as the card writes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub phones: Vec<Labelled>,
+    pub phones: Vec<LabelledValue>,
     /// E-mail addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub emails: Vec<Labelled>,
+    pub emails: Vec<LabelledValue>,
     /// Web addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub urls: Vec<Labelled>,
+    pub urls: Vec<LabelledValue>,
 }
 
 /// A value of a contact card, with a label such as `WORK`.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-pub struct Labelled {
+pub struct LabelledValue {
     /// The value.
     pub value: String,
     /// The label.
@@ -1150,14 +1150,14 @@ impl ContactCard {
     /// Adds a phone number with a label.
     #[must_use]
     pub fn phone(mut self, number: impl Into<String>, label: impl Into<String>) -> Self {
-        self.phones.push(Labelled { value: number.into(), label: Some(label.into()) });
+        self.phones.push(LabelledValue { value: number.into(), label: Some(label.into()) });
         self
     }
 
     /// Adds an e-mail address with a label.
     #[must_use]
     pub fn email(mut self, email: impl Into<String>, label: impl Into<String>) -> Self {
-        self.emails.push(Labelled { value: email.into(), label: Some(label.into()) });
+        self.emails.push(LabelledValue { value: email.into(), label: Some(label.into()) });
         self
     }
 }
@@ -1205,11 +1205,11 @@ macro_rules! masked_debug {
 }
 
 masked_debug!(
-    Ask,
+    InfoRequest,
     Choice,
     ContactCard,
-    Header,
-    Labelled,
+    TemplateHeader,
+    LabelledValue,
     Link,
     Native,
     Parameter,
@@ -1240,7 +1240,7 @@ pub struct Accepted {
     /// What the gateway changed in the text, where it says: GOV.UK Notify rewrites characters.
     pub losses: Vec<Loss>,
     /// How many more may go, where the gateway says: X does.
-    pub allowance: Option<Allowance>,
+    pub allowance: Option<Quota>,
     /// The whole answer. It may hold personal data.
     pub raw: Bytes,
 }
@@ -1319,7 +1319,7 @@ pub enum Loss {
     /// The description of a picture, for which the channel has no place.
     Description,
     /// The content was degraded in a way that the message allows.
-    Degraded(Degrade),
+    Degraded(Degradation),
     /// The gateway rewrites the text: so many characters are not as they were written.
     Rewritten {
         /// How many characters.
@@ -1331,12 +1331,12 @@ impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Description => f.write_str("the description of a picture is left out"),
-            Self::Degraded(Degrade::ChoiceToText) => f.write_str("buttons or a list become numbered lines"),
-            Self::Degraded(Degrade::LinkToText) => f.write_str("a labelled link becomes text"),
-            Self::Degraded(Degrade::LocationToText) => f.write_str("a place becomes a map address"),
-            Self::Degraded(Degrade::MediaToText) => f.write_str("a file becomes its address"),
-            Self::Degraded(Degrade::QuoteToNothing) => f.write_str("the quote is left out"),
-            Self::Degraded(Degrade::Typography) => f.write_str("typographic characters become plain ones"),
+            Self::Degraded(Degradation::ChoiceToText) => f.write_str("buttons or a list become numbered lines"),
+            Self::Degraded(Degradation::LinkToText) => f.write_str("a labelled link becomes text"),
+            Self::Degraded(Degradation::LocationToText) => f.write_str("a place becomes a map address"),
+            Self::Degraded(Degradation::MediaToText) => f.write_str("a file becomes its address"),
+            Self::Degraded(Degradation::DropQuote) => f.write_str("the quote is left out"),
+            Self::Degraded(Degradation::Typography) => f.write_str("typographic characters become plain ones"),
             Self::Rewritten { characters: 1 } => f.write_str("the gateway rewrites 1 character"),
             Self::Rewritten { characters } => write!(f, "the gateway rewrites {characters} characters"),
         }

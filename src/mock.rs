@@ -29,7 +29,7 @@ use http::HeaderName;
 
 use crate::address::{Address, Medium};
 use crate::capability::{Capability, ChoiceLimits, MediaLimits, MediaRule, TemplateLimits, TextLimit};
-use crate::channel::{Channel, Cursor, Evidence, Grade, Health, Info, Page, Sent, Signal};
+use crate::channel::{Channel, CheckStatus, Cursor, Health, Indicator, Info, LookupOutcome, LookupQuery, Page};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Delivery, DeliveryOf, DeliveryState, Envelope, Event, Inbound, InboundContent, Raw, Unrecognised};
@@ -37,8 +37,8 @@ use crate::id::{AccountId, MessageId};
 use crate::media::MediaStream;
 use crate::message::{Accepted, Content, Media, MediaKind, MediaRef, Message};
 use crate::secret::Secret;
-use crate::transport::{Body, Fault, Transport, TransportError, Wire};
-use crate::webhook::{self, Encoding, HmacSha256, Received, SigningSecret, Verifier};
+use crate::transport::{Body, SendProgress, Transport, TransportError, TransportErrorKind};
+use crate::webhook::{self, HmacSha256, Received, SignatureEncoding, SigningSecret, Verifier};
 
 /// A channel in memory: it records what is sent, answers as it is told, and lets residents' messages arrive.
 ///
@@ -60,7 +60,7 @@ struct State {
     sent: Vec<Message>,
     taken: Vec<(MessageId, Message)>,
     arrived: Vec<Event>,
-    signals: Vec<(MessageId, Signal)>,
+    signals: Vec<(MessageId, Indicator)>,
     files: HashMap<String, (String, Bytes)>,
     withheld: VecDeque<Error>,
 }
@@ -113,14 +113,14 @@ impl Mock {
 
     /// Changes what it can do.
     #[must_use]
-    pub fn with_capability(mut self, set: impl FnOnce(&mut Capability)) -> Self {
+    pub fn capability(mut self, set: impl FnOnce(&mut Capability)) -> Self {
         self.info = Arc::new((*self.info).clone().with_capability(set));
         self
     }
 
     /// The same of another account, with nothing sent and nothing arrived: for a service with several.
     #[must_use]
-    pub fn with_account(self, account: impl Into<AccountId>) -> Self {
+    pub fn account(self, account: impl Into<AccountId>) -> Self {
         let info = Info { account: account.into(), ..(*self.info).clone() };
         Self { clock: self.clock, ..Self::with_info(info) }
     }
@@ -129,18 +129,18 @@ impl Mock {
     /// test a rotation, or a service that signs webhooks itself. The scheme is HMAC-SHA256 of the body in hexadecimal,
     /// after `sha256=` in the header `x-mock-signature`. Without a secret it receives nothing.
     #[must_use]
-    pub fn with_webhook_secrets(mut self, secrets: impl IntoIterator<Item = SigningSecret>) -> Self {
+    pub fn webhook_secrets(mut self, secrets: impl IntoIterator<Item = SigningSecret>) -> Self {
         let owned = std::slice::from_ref(&self.info.account);
         let secrets: Vec<_> = secrets.into_iter().map(|secret| secret.or_owns(owned)).collect();
         Arc::make_mut(&mut self.info).capability.receive &= !secrets.is_empty();
         self.verifier = Verifier::new([], &secrets);
-        self.scheme = Arc::new(HmacSha256::new(HEADER, "sha256=", Encoding::Hex, secrets));
+        self.scheme = Arc::new(HmacSha256::new(HEADER, "sha256=", SignatureEncoding::Hex, secrets));
         self
     }
 
     /// Takes time from another clock.
     #[must_use]
-    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+    pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
@@ -226,7 +226,7 @@ impl Mock {
     }
 
     /// The signals that were shown, in order.
-    pub fn signals(&self) -> Vec<(MessageId, Signal)> {
+    pub fn signals(&self) -> Vec<(MessageId, Indicator)> {
         self.state().signals.clone()
     }
 
@@ -262,13 +262,13 @@ impl Mock {
 
     fn with_info(info: Info) -> Self {
         // The secret is fixed and public: a mock has nothing to protect, and its webhooks are checked all the same.
-        let secret = Secret::new("mock-signing-secret").map(|s| SigningSecret::of(s, [info.account.clone()]));
+        let secret = Secret::new("mock-signing-secret").map(|s| SigningSecret::for_accounts(s, [info.account.clone()]));
         let secrets: Vec<_> = secret.into_iter().collect();
         Self {
             info: Arc::new(info),
             clock: Arc::new(SystemClock::new()),
             verifier: Verifier::new([], &secrets),
-            scheme: Arc::new(HmacSha256::new(HEADER, "sha256=", Encoding::Hex, secrets)),
+            scheme: Arc::new(HmacSha256::new(HEADER, "sha256=", SignatureEncoding::Hex, secrets)),
             state: Arc::default(),
             ids: Arc::default(),
         }
@@ -360,7 +360,7 @@ impl Channel for Mock {
         Ok(Page::new(events, Some(Cursor::new(state.arrived.len().to_string()))))
     }
 
-    async fn look_up(&self, sent: &Sent) -> Result<Evidence> {
+    async fn look_up(&self, sent: &LookupQuery) -> Result<LookupOutcome> {
         if !self.info.capability.look_up {
             return Err(Error::unsupported("this channel cannot look messages up"));
         }
@@ -374,9 +374,9 @@ impl Channel for Mock {
         let found: Vec<_> =
             found.map(|(id, taken)| self.delivery(id, DeliveryState::Accepted, taken.key.clone())).collect();
         Ok(match (found.is_empty(), &sent.id, &reference) {
-            (false, ..) => Evidence::Found(found),
-            (true, None, None) => Evidence::CannotTell,
-            (true, ..) => Evidence::Absent { conclusive: true },
+            (false, ..) => LookupOutcome::Found(found),
+            (true, None, None) => LookupOutcome::Inconclusive,
+            (true, ..) => LookupOutcome::NotFound,
         })
     }
 
@@ -406,10 +406,10 @@ impl Channel for Mock {
         Ok(MediaStream::from_bytes(file.0.clone(), file.1.clone()))
     }
 
-    async fn signal(&self, inbound: &Inbound, signal: Signal) -> Result<()> {
+    async fn send_indicator(&self, inbound: &Inbound, signal: Indicator) -> Result<()> {
         let can = match signal {
-            Signal::Read => self.info.capability.read,
-            Signal::Typing => self.info.capability.typing,
+            Indicator::Read => self.info.capability.read,
+            Indicator::Typing => self.info.capability.typing,
         };
         if !can {
             return Err(Error::unsupported("this channel shows no such signal"));
@@ -422,7 +422,7 @@ impl Channel for Mock {
         if !self.info.capability.health {
             return Err(Error::unsupported("this channel does not report on its health"));
         }
-        Ok(Health::default().with("credentials", Grade::Pass, "a mock needs none"))
+        Ok(Health::default().check_result("credentials", CheckStatus::Pass, "a mock needs none"))
     }
 }
 
@@ -494,7 +494,7 @@ pub struct NoTransport;
 #[async_trait]
 impl Transport for NoTransport {
     async fn call(&self, _: http::Request<Body>) -> Result<http::Response<Body>, TransportError> {
-        Err(TransportError::new(Fault::Connect, Wire::NothingSent))
+        Err(TransportError::new(TransportErrorKind::Connect, SendProgress::NothingSent))
     }
 }
 
@@ -519,12 +519,12 @@ mod tests {
         assert_eq!(send("c").await, Err(Outcome::Unknown));
         assert_eq!(send("d").await, Ok(()));
         let look_up = |key: &str| {
-            let sent = Sent::new(Message::text(to.clone(), "Hello").key(key), sms.clock.now());
+            let sent = LookupQuery::new(Message::text(to.clone(), "Hello").key(key), sms.clock.now());
             let sms = sms.clone();
             async move { sms.look_up(&sent).await.unwrap() }
         };
-        assert!(matches!(look_up("c").await, Evidence::Found(found) if found[0].key() == Some("c")));
-        assert_eq!(look_up("b").await, Evidence::Absent { conclusive: true });
+        assert!(matches!(look_up("c").await, LookupOutcome::Found(found) if found[0].key() == Some("c")));
+        assert_eq!(look_up("b").await, LookupOutcome::NotFound);
         assert_eq!(sms.sent().len(), 4);
     }
 
@@ -545,7 +545,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_switched_off_is_refused() {
-        let mock = Mock::whatsapp().with_capability(|can| *can = Capability::default());
+        let mock = Mock::whatsapp().capability(|can| *can = Capability::default());
         let webhook = mock.arrives("07700 900123", "Hello");
         assert_eq!(mock.receive(&webhook).await.unwrap_err().kind(), ErrorKind::Unsupported);
         assert_eq!(mock.poll(None).await.unwrap_err().kind(), ErrorKind::Unsupported);
@@ -560,7 +560,7 @@ mod tests {
         use crate::message::Choice;
         let to = Address::phone("07700 900123").unwrap();
         let choice = || Choice::buttons("Keep it?").option("y", "Yes").footer("Bins");
-        let message = |choice| Message::new(to.clone(), choice).allow(crate::Degrade::ChoiceToText);
+        let message = |choice| Message::new(to.clone(), choice).allow(crate::Degradation::ChoiceToText);
         let mut lines = Mock::sms().plan(&message(choice().header("Tuesday"))).split().unwrap();
         assert_eq!(lines.pop().unwrap().content, Content::from("Tuesday\nKeep it?\n1. Yes\nBins"));
         let picture = choice().header(Media::image("https://example.org/a.png"));

@@ -12,8 +12,8 @@ use crate::media::too_large;
 use crate::medium::{sms, whatsapp};
 pub use crate::message::Loss;
 use crate::message::{
-    Ask, Asked, Choice, ContactCard, Content, Degrade, Header, Link, Location, Media, MediaKind, MediaSource, Message,
-    Reaction, Template, TemplateButton,
+    Choice, ContactCard, Content, Degradation, InfoField, InfoRequest, Link, Location, Media, MediaKind, MediaSource,
+    Message, Reaction, Template, TemplateButton, TemplateHeader,
 };
 
 /// What a channel would make of a message: pure, offline, and the same that a send goes by.
@@ -164,8 +164,8 @@ impl Examined<'_> {
         self.envelope(message);
         let mut whole = Cow::Borrowed(message);
         if message.reply_to.is_some() && !self.info.capability.reply_to {
-            if message.allows(Degrade::QuoteToNothing) {
-                self.losses.push(Loss::Degraded(Degrade::QuoteToNothing));
+            if message.allows(Degradation::DropQuote) {
+                self.losses.push(Loss::Degraded(Degradation::DropQuote));
                 whole.to_mut().reply_to = None;
             } else {
                 self.cannot("reply_to", "cannot quote a message");
@@ -228,17 +228,19 @@ impl Examined<'_> {
         let link_only = |media: &[Media]| media.iter().all(|m| matches!(m.source, MediaSource::Link(_)));
         let (degrade, content) = match &message.content {
             // A header that is a file or a place has no line of text, and must not get lost.
-            Content::Choice(Choice { header: Some(Header::Location(_) | Header::Media(_)), .. }) => return None,
+            Content::Choice(Choice {
+                header: Some(TemplateHeader::Location(_) | TemplateHeader::Media(_)), ..
+            }) => return None,
             Content::Choice(choice) if can.choice.is_none_or(|limits| is_list(choice) && limits.rows == 0) => {
-                (Degrade::ChoiceToText, choice_as_text(choice))
+                (Degradation::ChoiceToText, choice_as_text(choice))
             }
-            Content::Link(link) if can.link.is_none() => (Degrade::LinkToText, link_as_text(link)),
-            Content::Location(place) if !can.location => (Degrade::LocationToText, location_as_text(place)),
+            Content::Link(link) if can.link.is_none() => (Degradation::LinkToText, link_as_text(link)),
+            Content::Location(place) if !can.location => (Degradation::LocationToText, location_as_text(place)),
             Content::Media(media) if can.media.is_none() && link_only(media) => {
-                (Degrade::MediaToText, media_as_text(media))
+                (Degradation::MediaToText, media_as_text(media))
             }
-            Content::Text(text) if message.allows(Degrade::Typography) => match sms::fold(text) {
-                Cow::Owned(folded) => (Degrade::Typography, Content::Text(folded)),
+            Content::Text(text) if message.allows(Degradation::Typography) => match sms::fold(text) {
+                Cow::Owned(folded) => (Degradation::Typography, Content::Text(folded)),
                 Cow::Borrowed(_) => return None,
             },
             _ => return None,
@@ -252,7 +254,7 @@ impl Examined<'_> {
     /// Checks the content, and gives the pieces that the channel can carry.
     fn content(&mut self, message: &Message) -> Vec<Content> {
         match &message.content {
-            Content::Ask(ask) => self.ask(ask),
+            Content::InfoRequest(ask) => self.ask(ask),
             Content::Choice(choice) => self.choice(choice),
             Content::Contacts(cards) => self.contacts(cards),
             Content::Link(link) => self.link(link),
@@ -443,10 +445,10 @@ impl Examined<'_> {
         }
         match &choice.header {
             Some(_) if limits.header == 0 => self.cannot("choice.header", "cannot send a header above a choice"),
-            Some(Header::Text(text)) => self.limited("choice.header", text, limits.header),
+            Some(TemplateHeader::Text(text)) => self.limited("choice.header", text, limits.header),
             Some(_) if list => self.wrong("choice.header", "must be text above a list"),
-            Some(Header::Location(_)) => self.wrong("choice.header", "cannot be a place"),
-            Some(Header::Media(file)) => {
+            Some(TemplateHeader::Location(_)) => self.wrong("choice.header", "cannot be a place"),
+            Some(TemplateHeader::Media(file)) => {
                 self.header_file(file, FileFields { file: "choice.header", source: "choice.header.source" });
             }
             None => {}
@@ -501,11 +503,11 @@ impl Examined<'_> {
         }
     }
 
-    fn ask(&mut self, ask: &Ask) {
+    fn ask(&mut self, ask: &InfoRequest) {
         let can = &self.info.capability;
         match ask.what {
-            Asked::Contact => self.needs(can.ask_contact, "ask", "cannot ask for a contact card"),
-            Asked::Location => self.needs(can.ask_location, "ask", "cannot ask for a location"),
+            InfoField::Contact => self.needs(can.ask_contact, "ask", "cannot ask for a contact card"),
+            InfoField::Location => self.needs(can.ask_location, "ask", "cannot ask for a location"),
         }
         self.limited("ask.body", &ask.body, whatsapp::BODY_WITH_BUTTONS_MAX);
     }
@@ -590,17 +592,17 @@ impl Examined<'_> {
 
     fn template_header(&mut self, template: &Template, named: usize, positional: usize) {
         match &template.header {
-            Some(Header::Location(place)) => self.on_earth("template.header", place),
-            Some(Header::Media(file)) => {
+            Some(TemplateHeader::Location(place)) => self.on_earth("template.header", place),
+            Some(TemplateHeader::Media(file)) => {
                 self.header_file(file, FileFields { file: "template.header", source: "template.header.source" });
             }
-            Some(Header::Text(text)) => match whatsapp::template_parameter(text) {
+            Some(TemplateHeader::Text(text)) => match whatsapp::template_parameter(text) {
                 Ok(()) => self.limited("template.header", text, whatsapp::HEADER_MAX),
                 Err(rule) => self.wrong("template.header", rule),
             },
             None => {}
         }
-        let text = matches!(template.header, Some(Header::Text(_)));
+        let text = matches!(template.header, Some(TemplateHeader::Text(_)));
         match template.header_name.as_deref() {
             None if text && named > 0 => {
                 self.wrong("template.header_name", "must be given: the parameters of this template have names");
@@ -732,7 +734,7 @@ fn is_list(choice: &Choice) -> bool {
 
 fn choice_as_text(choice: &Choice) -> Content {
     let mut text = String::new();
-    if let Some(Header::Text(header)) = &choice.header {
+    if let Some(TemplateHeader::Text(header)) = &choice.header {
         text.push_str(&format!("{header}\n"));
     }
     text.push_str(&choice.body);

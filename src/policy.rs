@@ -24,7 +24,7 @@ pub mod hours;
 ///
 /// ```
 /// use civic_messaging::policy::hours::Hours;
-/// use civic_messaging::policy::{Decision, Policy, Question, Reason};
+/// use civic_messaging::policy::{Decision, Policy, PolicyInput, Reason};
 /// use civic_messaging::{Purpose, Result, async_trait};
 ///
 /// /// This council sends no advertising, and nothing but emergencies while its office is closed.
@@ -33,7 +33,7 @@ pub mod hours;
 ///
 /// #[async_trait]
 /// impl Policy for House {
-///     async fn decide(&self, question: &Question<'_>) -> Result<Decision> {
+///     async fn decide(&self, question: &PolicyInput<'_>) -> Result<Decision> {
 ///         Ok(match question.message.purpose {
 ///             Purpose::Marketing => Decision::Refuse(Reason::new("no-marketing", "this council sends no advertising")),
 ///             Purpose::Emergency => Decision::Allow,
@@ -52,13 +52,13 @@ pub trait Policy: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// What keeps it from deciding, in words that hold no personal data: the message waits then, and it is asked again.
-    async fn decide(&self, question: &Question<'_>) -> Result<Decision>;
+    async fn decide(&self, question: &PolicyInput<'_>) -> Result<Decision>;
 }
 
 /// What a [`Policy`] is asked.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
+pub struct PolicyInput<'a> {
     /// The line that the message is to go from.
     pub line: &'a str,
     /// The message.
@@ -67,7 +67,7 @@ pub struct Question<'a> {
     pub at: Timestamp,
 }
 
-impl<'a> Question<'a> {
+impl<'a> PolicyInput<'a> {
     /// Whether this message may go from this line at that moment.
     pub fn new(line: &'a str, message: &'a Message, at: Timestamp) -> Self {
         Self { line, message, at }

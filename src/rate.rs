@@ -170,7 +170,7 @@ impl From<PairRate> for PairRateWire {
 /// What a gateway says may still go, in a header of its answer.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Allowance {
+pub struct Quota {
     /// How many calls there are in all.
     pub limit: Option<u64>,
     /// How many are left.
@@ -179,7 +179,7 @@ pub struct Allowance {
     pub reset: Option<Timestamp>,
 }
 
-impl Allowance {
+impl Quota {
     /// So many are left.
     pub const fn new(remaining: u64) -> Self {
         Self { limit: None, remaining, reset: None }
@@ -237,10 +237,10 @@ mod tests {
     #[test]
     fn the_tightest_allowance_is_the_one_that_holds_back_longest() {
         let at = Timestamp::from_secs;
-        let [soon, late] = [Allowance::new(0).until(at(10)), Allowance::new(0).until(at(20))];
-        let some = Allowance::new(3).until(at(90));
-        assert_eq!(Allowance::tightest([some, soon, late]), Some(late));
-        assert_eq!(Allowance::tightest([Allowance::new(7), some]), Some(some));
-        assert_eq!(Allowance::tightest([]), None);
+        let [soon, late] = [Quota::new(0).until(at(10)), Quota::new(0).until(at(20))];
+        let some = Quota::new(3).until(at(90));
+        assert_eq!(Quota::tightest([some, soon, late]), Some(late));
+        assert_eq!(Quota::tightest([Quota::new(7), some]), Some(some));
+        assert_eq!(Quota::tightest([]), None);
     }
 }

@@ -68,7 +68,7 @@ mod stack;
 /// |---|---|---|
 /// | `medium` | beside the list, or in a supplier | the medium of all, or of one |
 /// | `order` | beside the list | `"preferred"`, unless set: the first that works; `"round_robin"`; `"weighted"` |
-/// | `retry` | beside the list | `{ attempts, within_seconds, base_seconds, most_seconds }`, each a whole number; what is not set stays as [`Stack`](crate::layer::Stack) has it |
+/// | `retry` | beside the list | `{ attempts, within_seconds, base_seconds, max_seconds }`, each a whole number; what is not set stays as [`Stack`](crate::layer::Stack) has it |
 /// | `pepper` | beside the list | what makes persons into fingerprints in the trace: 8 characters or more |
 /// | `gateway`, and its own settings | in a supplier | as for a bare channel |
 /// | `rate`, `pair_rate` | in a supplier | `{ count, seconds }`, and for a pair `burst`: in the place of what the gateway documents |
@@ -93,20 +93,20 @@ impl Registry {
         let registry = Self::empty();
         #[cfg(feature = "meta")]
         let registry = registry
-            .with("meta", crate::gateway::meta::connect)
-            .with("360dialog", crate::gateway::meta::connect_360dialog);
+            .register("meta", crate::gateway::meta::connect)
+            .register("360dialog", crate::gateway::meta::connect_360dialog);
         #[cfg(feature = "notify")]
-        let registry = registry.with("notify", crate::gateway::notify::connect);
+        let registry = registry.register("notify", crate::gateway::notify::connect);
         #[cfg(feature = "twilio")]
-        let registry = registry.with("twilio", crate::gateway::twilio::connect);
+        let registry = registry.register("twilio", crate::gateway::twilio::connect);
         #[cfg(feature = "x")]
-        let registry = registry.with("x", crate::gateway::x::connect);
+        let registry = registry.register("x", crate::gateway::x::connect);
         registry
     }
 
     /// Adds a gateway, or puts another in its place.
     #[must_use]
-    pub fn with(
+    pub fn register(
         mut self,
         gateway: &'static str,
         connect: impl Fn(&Settings, &Context) -> Result<Arc<dyn Channel>> + Send + Sync + 'static,
@@ -458,7 +458,7 @@ mod tests {
 
     #[test]
     fn the_medium_that_is_configured_is_the_one_that_is_connected() {
-        let registry = Registry::empty().with("acme", |_, _| Ok(Arc::new(crate::Mock::sms())));
+        let registry = Registry::empty().register("acme", |_, _| Ok(Arc::new(crate::Mock::sms())));
         let connect = |json: &str| {
             let settings = Settings::from_json(json).unwrap();
             registry
@@ -476,7 +476,7 @@ mod tests {
     #[test]
     fn an_unknown_gateway_is_told_what_is_known() {
         let context = Context::with_transport(crate::mock::NoTransport);
-        let registry = Registry::empty().with("acme", |_, _| Err(Error::config("token", "is empty")));
+        let registry = Registry::empty().register("acme", |_, _| Err(Error::config("token", "is empty")));
         let error = registry.connect(&Settings::from_json(r#"{"gateway":"acne"}"#).unwrap(), &context).unwrap_err();
         assert!(error.to_string().contains("acme"));
         let all = Settings::from_json(r#"{"bins":{"gateway":"acme"}}"#).unwrap();

@@ -29,7 +29,7 @@
 //! // Each event at least once, until it is acknowledged.
 //! let line = switchboard.line("enquiries")?;
 //! while let Some(event) = line.next().await? {
-//!     if let Some(inbound) = event.to_answer() {
+//!     if let Some(inbound) = event.answerable() {
 //!         switchboard.reply("enquiries", inbound, "On Friday.").await?;
 //!     }
 //!     let sent = event.as_settled().is_some_and(|settled| settled.id == id && settled.state == State::Accepted);
@@ -59,13 +59,13 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::event::{Event, Inbound};
 use crate::id::Digest;
-use crate::layer::failover::{Choice, Order};
+use crate::layer::failover::{Order, Selector};
 use crate::layer::rate_limit::Limiter;
 use crate::layer::retry::Schedule;
 use crate::layer::telemetry::switchboard as telemetry;
 use crate::media::MediaStore;
 use crate::message::{Message, Purpose};
-use crate::policy::{self, Decision, Policy, Question};
+use crate::policy::{self, Decision, Policy, PolicyInput};
 use crate::secret::Secret;
 use crate::webhook;
 
@@ -86,16 +86,16 @@ mod unattended;
 mod watch;
 mod worker;
 
-pub use conversation::{Entry, Said};
+pub use conversation::{Entry, EntryContent};
 pub use fallback::{Fallback, Outgoing};
 pub use file::{EventId, File};
-pub use inbox::{Handed, Happening, LineInbox};
+pub use inbox::{InboxEvent, InboxEventKind, LineInbox};
 pub use line::Line;
 pub use outbox::{AttemptOutcome, Id, Resolution, SendAttempt, Settled, State, Status};
 pub use store::Store;
 pub use suspension::Suspension;
 pub use watch::{ChannelHealth, Counts, Stats};
-pub use worker::Drained;
+pub use worker::ShutdownReport;
 
 use inbox::Bells;
 use record::{Enqueued, Incoming, New, Settle};
@@ -125,7 +125,7 @@ struct Inner {
     /// The lines whose messages may wait for a worker that does not run.
     watched: Watched,
     /// The suppliers of each line and medium.
-    choices: HashMap<(String, String), Mutex<Choice>>,
+    choices: HashMap<(String, String), Mutex<Selector>>,
     /// Rings when there is something to send.
     to_send: Notify,
     to_read: Bells,
@@ -265,10 +265,10 @@ impl Switchboard {
     /// Takes a text as an answer to a resident's message, quoting it where the line's channel can.
     ///
     /// The same text to the same message is the same answer: a service that crashed before it acknowledged the event
-    /// answers it again, and the resident gets one. [`Handed::reply_and_ack`] does both in one commit.
+    /// answers it again, and the resident gets one. [`InboxEvent::reply_and_ack`] does both in one commit.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidMessage`] for a message that is not [live](Inbound::is_live) (see [`Event::to_answer`]) and for
+    /// [`ErrorKind::InvalidMessage`] for a message that is not [live](Inbound::is_live) (see [`Event::as_answerable`]) and for
     /// one that came to another line, and those of [`send`](Self::send).
     pub async fn reply(&self, line: &str, inbound: &Inbound, text: impl Into<String>) -> Result<Id> {
         self.reply_to(line, inbound, text.into(), None).await
@@ -282,8 +282,8 @@ impl Switchboard {
             return Err(Error::invalid("inbound", "came to another line: answer it on that one"));
         };
         let of_this = format!("{}/{}", Event::Inbound(inbound.clone()).id(), text);
-        let key = format!("reply-{}", Digest::of(of_this.as_bytes()));
-        let message = Message::text(inbound.answer_to().clone(), text).purpose(Purpose::Reply).key(key);
+        let key = format!("reply-{}", Digest::sha256(of_this.as_bytes()));
+        let message = Message::text(inbound.reply_address().clone(), text).purpose(Purpose::Reply).key(key);
         let quotes = channel.info().capability.reply_to;
         let message = if quotes { message.reply_to(inbound.id.clone()) } else { message };
         self.take(line, message.into(), Timestamp::from_millis(i64::MIN), event).await
@@ -294,7 +294,7 @@ impl Switchboard {
     /// 503 asks the gateway to send the webhook again: when it cannot be stored now, and when a channel of the route failed
     /// for another reason than a wrong signature. What the other channels received is stored by then, and the repeat of it is
     /// dropped. 401 or 403 when no channel accepts the signature: the most specific reason is logged with its gateway.
-    pub async fn receive(&self, route: &str, request: webhook::Request) -> webhook::Reply {
+    pub async fn receive(&self, route: &str, request: webhook::Request) -> webhook::Response {
         let taken_in = match self.0.intake.try_acquire() {
             Ok(_place) => self.take_in(route, &request).await,
             Err(_) => Err(Error::new(ErrorKind::Unavailable, "256 webhooks are being taken in at this moment")),
@@ -307,10 +307,10 @@ impl Switchboard {
         })
     }
 
-    async fn take_in(&self, route: &str, request: &webhook::Request) -> Result<webhook::Reply> {
+    async fn take_in(&self, route: &str, request: &webhook::Request) -> Result<webhook::Response> {
         let Some(route) = self.0.routes.get(route) else {
             let rule = "is none of this switchboard's: see Builder::route";
-            return Err(Error::config("route", rule).with_reply(StatusCode::NOT_FOUND));
+            return Err(Error::config("route", rule).with_webhook_status(StatusCode::NOT_FOUND));
         };
         let mut collected = route.receive(request).await;
         let events = std::mem::take(&mut collected.events);
@@ -361,9 +361,9 @@ impl Switchboard {
     /// # Errors
     /// [`ErrorKind::InvalidMessage`] for a line that neither the switchboard nor its store has, and those of
     /// [`status`](Self::status).
-    pub async fn standing(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>> {
+    pub async fn messages(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>> {
         self.0.known(line).await?;
-        let all = self.0.store.0.standing(line, state, after, most).await?;
+        let all = self.0.store.0.messages(line, state, after, most).await?;
         Ok(all.into_iter().map(|status| self.0.explained(status)).collect())
     }
 
@@ -409,7 +409,7 @@ impl Switchboard {
 
     /// Settles a message as a person has found out: one that may have gone, or that failed too often.
     ///
-    /// [`Resolution::Send`] sends any message that certainly did not go as well: one that was rejected, refused or called
+    /// [`Resolution::Resend`] sends any message that certainly did not go as well: one that was rejected, refused or called
     /// back, or whose time had passed. Returns `false` if the message is in none of these states.
     ///
     /// # Errors
@@ -417,20 +417,20 @@ impl Switchboard {
     pub async fn settle(&self, id: Id, resolution: Resolution) -> Result<bool> {
         let now = self.0.clock.now();
         let (state, due, reason) = match resolution {
-            Resolution::Went => (State::Accepted, None, "a person found that it went"),
-            Resolution::DidNotGo => (State::Rejected, None, "a person found that it did not go"),
-            Resolution::Send => (State::Queued, Some(now), "a person wants it sent"),
+            Resolution::Sent => (State::Accepted, None, "a person found that it went"),
+            Resolution::NotSent => (State::Rejected, None, "a person found that it did not go"),
+            Resolution::Resend => (State::Queued, Some(now), "a person wants it sent"),
         };
         let from: &[State] = match resolution {
-            Resolution::Send => &SENDABLE,
-            Resolution::Went | Resolution::DidNotGo => &[State::Unknown, State::Parked],
+            Resolution::Resend => &SENDABLE,
+            Resolution::Sent | Resolution::NotSent => &[State::Unknown, State::Parked],
         };
         // Somebody has seen it, whatever the gateway says of its delivery.
-        if resolution == Resolution::Went {
+        if resolution == Resolution::Sent {
             self.0.store.0.hold_fallback(id).await?;
         }
         let settle = Settle { state, due, reason: Some(reason.to_owned()), from, now };
-        let settled = if resolution == Resolution::Send {
+        let settled = if resolution == Resolution::Resend {
             let line = self.0.store.0.resend(id, settle).await?;
             self.has_settled(id, line.as_deref(), state, Some(reason))
         } else {
@@ -534,7 +534,7 @@ impl Inner {
 
     async fn decide(&self, line: &str, message: &Message, at: Timestamp) -> Result<Decision> {
         let Some(policy) = &self.policy else { return Ok(Decision::Allow) };
-        let question = Question::new(line, message, at);
+        let question = PolicyInput::new(line, message, at);
         let decided = worker::contained("the policy", &*self.clock, POLICY_MAX, policy.decide(&question)).await;
         decided.map_err(|error| error.with_outcome(Outcome::NotSent))
     }
@@ -640,7 +640,7 @@ impl Builder {
     /// only. It is for every program that takes messages in, and for the worker, which fetches.
     ///
     /// A message with files is held back until each of them is there or cannot be fetched, but for a minute at most; others
-    /// may be delivered before it meanwhile. See [`Handed::files`]. Eight are fetched at once. A failure that passes is
+    /// may be delivered before it meanwhile. See [`InboxEvent::files`]. Eight are fetched at once. A failure that passes is
     /// tried again after a second and then ever more rarely, for a day; a file that was being fetched when the process
     /// ended is fetched again. Without this nothing is fetched and nothing held back: take the files of
     /// [`Inbound::media`] yourself, at once, by [`Channel::fetch_media`].
@@ -690,7 +690,7 @@ impl Builder {
                 standings.entry(account(info)).or_insert_with(Mutex::default);
                 limits.entry(account(info)).or_insert_with(|| Mutex::new(Limiter::new(can.rate, can.pair_rate)));
                 let suppliers = line.channels.iter().filter(|channel| channel.info().medium == info.medium).count();
-                let choice = Choice::new(suppliers, Order::Preferred)?;
+                let choice = Selector::new(suppliers, Order::Preferred)?;
                 choices.insert((line.id.clone(), info.medium.as_str().to_owned()), Mutex::new(choice));
             }
             for info in line.channels.iter().map(|channel| channel.info()) {

@@ -19,7 +19,7 @@
 //!
 //! Wherever chance plays a part it is seeded: `CIVIC_SEED=n` replays a failure, which names its seed.
 //!
-//! A [`Double`] serves the tests of embedders as well: a gateway on loopback that breaks connections as it is told, and
+//! A [`FakeGateway`] serves the tests of embedders as well: a gateway on loopback that breaks connections as it is told, and
 //! counts what it accepted.
 //!
 //! The rest of this page is the guide for those who write an adapter.
@@ -31,17 +31,17 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 mod checks;
-mod double;
+mod fake_gateway;
 mod leaks;
 mod report;
 mod run;
 mod step;
 mod subject;
 
-pub use double::{Asked, Double};
-pub use report::{Finding, Report, Verdict};
-pub use step::{Fault, Step};
-pub use subject::{Exchange, Setup, Signer, Subject, Told, Webhook};
+pub use fake_gateway::{FakeGateway, ReceivedRequest};
+pub use report::{CheckOutcome, Finding, Report};
+pub use step::{SocketFault, Step};
+pub use subject::{Exchange, ExpectedEvent, Setup, Signer, Subject, Webhook};
 
 use checks::{Check, TABLE};
 use run::{Run, Stop};
@@ -114,9 +114,9 @@ macro_rules! conformance_tests {
 pub fn assert_check(subject: &dyn Subject, name: &str) {
     let Some(check) = TABLE.iter().find(|check| check.name == name) else { panic!("no check is called {name}") };
     match verdict(subject, check) {
-        Verdict::Passed => {}
-        Verdict::DoesNotApply(why) => println!("does not apply: {why}"),
-        Verdict::Failed(why) => panic!("{why}"),
+        CheckOutcome::Passed => {}
+        CheckOutcome::DoesNotApply(why) => println!("does not apply: {why}"),
+        CheckOutcome::Failed(why) => panic!("{why}"),
     }
 }
 
@@ -154,7 +154,7 @@ fn examined(subject: &dyn Subject) -> Report {
 const TIME: Duration = Duration::from_secs(60);
 
 /// Runs one check on a thread of its own: what it logs is its own, and a panic ends nothing else.
-fn verdict(subject: &dyn Subject, check: &Check) -> Verdict {
+fn verdict(subject: &dyn Subject, check: &Check) -> CheckOutcome {
     let seed = seed();
     let checked = std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
@@ -170,12 +170,12 @@ fn verdict(subject: &dyn Subject, check: &Check) -> Verdict {
         thread.join()
     });
     match checked {
-        Ok(Ok(())) => Verdict::Passed,
-        Ok(Err(Stop::DoesNotApply(why))) => Verdict::DoesNotApply(why),
-        Ok(Err(Stop::Failed(why))) => Verdict::Failed(format!("{why} (seed {seed})")),
+        Ok(Ok(())) => CheckOutcome::Passed,
+        Ok(Err(Stop::DoesNotApply(why))) => CheckOutcome::DoesNotApply(why),
+        Ok(Err(Stop::Failed(why))) => CheckOutcome::Failed(format!("{why} (seed {seed})")),
         Err(panic) => {
             let words = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-            Verdict::Failed(format!("it panicked: {} (seed {seed})", words.unwrap_or("no words")))
+            CheckOutcome::Failed(format!("it panicked: {} (seed {seed})", words.unwrap_or("no words")))
         }
     }
 }

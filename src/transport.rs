@@ -30,7 +30,7 @@ pub use reqwest_transport::ReqwestTransport;
 /// # Contract
 /// - One call makes at most one request: no retry, no redirect, no cache.
 /// - Nothing is decompressed.
-/// - An error says truthfully whether a byte of the request may have left: see [`Wire`]. When in doubt, it may have.
+/// - An error says truthfully whether a byte of the request may have left: see [`SendProgress`]. When in doubt, it may have.
 /// - A [`Deadline`] among the request's extensions bounds the whole exchange, answer body included. Without one, the
 ///   transport's own does: there is one, of about 30 s.
 /// - With [`PublicOnly`] among them, an address that is private, loopback or otherwise not of the public internet is
@@ -149,7 +149,7 @@ impl fmt::Debug for Body {
 
 /// Whether a byte of a failed request may have left this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Wire {
+pub enum SendProgress {
     /// Some of it may have arrived.
     MayHaveArrived,
     /// Certainly nothing left.
@@ -159,7 +159,7 @@ pub enum Wire {
 /// What stopped a call.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fault {
+pub enum TransportErrorKind {
     /// The request's own body failed: a file that was over its cap, or not the promised one.
     Body,
     /// The connection broke.
@@ -182,14 +182,14 @@ pub enum Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransportError {
     /// What stopped it.
-    pub fault: Fault,
+    pub fault: TransportErrorKind,
     /// Whether a byte of it may have left.
-    pub wire: Wire,
+    pub wire: SendProgress,
 }
 
 impl TransportError {
     /// A call that brought no answer.
-    pub const fn new(fault: Fault, wire: Wire) -> Self {
+    pub const fn new(fault: TransportErrorKind, wire: SendProgress) -> Self {
         Self { fault, wire }
     }
 }
@@ -203,14 +203,14 @@ impl fmt::Display for TransportError {
 impl TransportError {
     pub(crate) fn words(&self) -> &'static str {
         match self.fault {
-            Fault::Body => "the file to send could not be read to its end",
-            Fault::Broken => "the connection broke",
-            Fault::Connect => "no connection could be made",
-            Fault::Name => "the host's name could not be resolved",
-            Fault::NotPublic => "the host's address is not of the public internet",
-            Fault::Request => "the request could not be written as HTTP",
-            Fault::TimedOut => "it took too long",
-            Fault::Tls => "no TLS connection could be made",
+            TransportErrorKind::Body => "the file to send could not be read to its end",
+            TransportErrorKind::Broken => "the connection broke",
+            TransportErrorKind::Connect => "no connection could be made",
+            TransportErrorKind::Name => "the host's name could not be resolved",
+            TransportErrorKind::NotPublic => "the host's address is not of the public internet",
+            TransportErrorKind::Request => "the request could not be written as HTTP",
+            TransportErrorKind::TimedOut => "it took too long",
+            TransportErrorKind::Tls => "no TLS connection could be made",
         }
     }
 }

@@ -33,7 +33,7 @@ use crate::secret::Secret;
 mod form;
 mod scheme;
 pub use form::Form;
-pub use scheme::{BearerToken, Encoding, HmacSha256, QueryToken, Unsigned};
+pub use scheme::{BearerToken, HmacSha256, QueryToken, SignatureEncoding, Unsigned};
 
 /// The longest body that is taken, in bytes: 4 MiB. Meta sends up to 3 MB.
 pub const BODY_MAX: usize = 4 * 1024 * 1024;
@@ -90,26 +90,26 @@ impl Request {
     ///
     /// # Errors
     /// [`ErrorKind::TooLarge`] over [`BODY_MAX`], before anything is read; [`ErrorKind::Unauthenticated`] when the
-    /// scheme refuses. [`Error::reply`] says what to answer.
+    /// scheme refuses. [`Error::webhook_status`] says what to answer.
     pub fn open(&self, scheme: &dyn Scheme) -> Result<Opened> {
         if self.body.len() > BODY_MAX {
             return Err(Error::new(ErrorKind::TooLarge, "the webhook's body is over 4 MiB"));
         }
-        match scheme.verify(Sealed(self)) {
-            Verdict::Open(verified) => Ok(Opened::Verified(verified)),
-            Verdict::Answer(reply) => {
-                Ok(Opened::Handshake(Received { events: Vec::new(), reply, discarded: Vec::new() }))
+        match scheme.verify(Unverified(self)) {
+            Verification::Open(verified) => Ok(Opened::Verified(verified)),
+            Verification::Answer(response) => {
+                Ok(Opened::Handshake(Received { events: Vec::new(), response, discarded: Vec::new() }))
             }
-            Verdict::NeedKey(url) => Ok(Opened::NeedKey(url)),
-            Verdict::Refused(refusal) => {
+            Verification::NeedKey(url) => Ok(Opened::NeedKey(url)),
+            Verification::Refused(refusal) => {
                 let what = match (refusal, scheme.covers()) {
-                    (Refusal::Wrong, Covers::UrlAndForm) => {
+                    (Refusal::Wrong, SignatureCoverage::UrlAndForm) => {
                         "the webhook's signature is wrong: check the secret, and that public_url is the address that the \
                          gateway calls"
                     }
                     _ => refusal.words(),
                 };
-                Err(Error::new(ErrorKind::Unauthenticated, what).with_reply(refusal.status()))
+                Err(Error::new(ErrorKind::Unauthenticated, what).with_webhook_status(refusal.status()))
             }
         }
     }
@@ -152,9 +152,9 @@ pub enum Opened {
 
 /// What a request holds, as a [`Scheme`] sees it.
 #[derive(Debug)]
-pub struct Sealed<'a>(&'a Request);
+pub struct Unverified<'a>(&'a Request);
 
-impl<'a> Sealed<'a> {
+impl<'a> Unverified<'a> {
     /// The method.
     pub fn method(&self) -> &'a Method {
         &self.0.method
@@ -198,44 +198,44 @@ impl<'a> Sealed<'a> {
 
 /// How a gateway proves that a webhook is its own.
 ///
-/// A scheme compares in constant time, checks before it parses, and reads no clock but [`Sealed::arrived`]. The
+/// A scheme compares in constant time, checks before it parses, and reads no clock but [`Unverified::arrived`]. The
 /// shared ones are [`HmacSha256`], [`BearerToken`], [`QueryToken`] and [`Unsigned`]. One of your own, for a gateway that
 /// puts a token into a header of its own:
 ///
 /// ```
-/// use civic_messaging::webhook::{Covers, Refusal, Scheme, Sealed, SigningSecret, Verdict, Verified};
+/// use civic_messaging::webhook::{SignatureCoverage, Refusal, Scheme, Unverified, SigningSecret, Verification, Verified};
 /// use http::HeaderName;
 ///
 /// #[derive(Debug)]
 /// struct HeaderToken(Vec<SigningSecret>);
 ///
 /// impl Scheme for HeaderToken {
-///     fn verify(&self, sealed: Sealed<'_>) -> Verdict {
+///     fn verify(&self, sealed: Unverified<'_>) -> Verification {
 ///         let Some(token) = sealed.headers().get(HeaderName::from_static("x-acme-token")) else {
-///             return Verdict::Refused(Refusal::Missing);
+///             return Verification::Refused(Refusal::Missing);
 ///         };
 ///         match self.0.iter().find(|secret| secret.secret().matches(token.as_bytes())) {
-///             Some(secret) => Verdict::Open(Verified::new(&sealed, sealed.body().clone(), secret)),
-///             None => Verdict::Refused(Refusal::Wrong),
+///             Some(secret) => Verification::Open(Verified::new(&sealed, sealed.body().clone(), secret)),
+///             None => Verification::Refused(Refusal::Wrong),
 ///         }
 ///     }
 ///
-///     fn covers(&self) -> Covers {
-///         Covers::Nothing
+///     fn covers(&self) -> SignatureCoverage {
+///         SignatureCoverage::Nothing
 ///     }
 /// }
 /// ```
 pub trait Scheme: fmt::Debug + Send + Sync {
     /// Judges a request.
-    fn verify(&self, sealed: Sealed<'_>) -> Verdict;
+    fn verify(&self, sealed: Unverified<'_>) -> Verification;
 
     /// What of a request its proof covers.
-    fn covers(&self) -> Covers;
+    fn covers(&self) -> SignatureCoverage;
 }
 
 /// What of a request a scheme's proof covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Covers {
+pub enum SignatureCoverage {
     /// The raw body.
     Body,
     /// Named claims inside the body.
@@ -249,9 +249,9 @@ pub enum Covers {
 /// A scheme's judgement.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Verdict {
+pub enum Verification {
     /// A handshake, to be answered so.
-    Answer(Reply),
+    Answer(Response),
     /// It cannot be judged without the key at this address.
     NeedKey(String),
     /// It is the gateway's own.
@@ -286,7 +286,7 @@ impl Refusal {
         allow(dead_code, reason = "the switchboard reads it")
     )]
     pub(crate) fn from_error(error: &Error) -> Option<Self> {
-        match error.reply() {
+        match error.webhook_status() {
             _ if error.kind() != ErrorKind::Unauthenticated => None,
             StatusCode::UNAUTHORIZED => Some(Self::Missing),
             _ if error.what() == Self::Stale.words() => Some(Self::Stale),
@@ -317,7 +317,7 @@ pub struct Verified {
 
 impl Verified {
     /// A body that is proven, under the secret that matched.
-    pub fn new(sealed: &Sealed<'_>, body: Bytes, secret: &SigningSecret) -> Self {
+    pub fn new(sealed: &Unverified<'_>, body: Bytes, secret: &SigningSecret) -> Self {
         Self { body, query: None, form: None, owns: secret.owns.clone(), claims: None, arrived: sealed.arrived() }
     }
 
@@ -429,7 +429,7 @@ impl SigningSecret {
     }
 
     /// A secret that owns these accounts and no other.
-    pub fn of(secret: Secret, accounts: impl IntoIterator<Item = AccountId>) -> Self {
+    pub fn for_accounts(secret: Secret, accounts: impl IntoIterator<Item = AccountId>) -> Self {
         Self { secret, owns: Owns::Accounts(accounts.into_iter().collect()) }
     }
 
@@ -465,7 +465,7 @@ impl<'de> Deserialize<'de> for SigningSecret {
         let secret = |text| Secret::new(text).map_err(serde::de::Error::custom);
         Ok(match Written::deserialize(deserializer)? {
             Written::Plain(text) => Self::new(secret(text)?),
-            Written::Owning { secret: text, accounts } => Self::of(secret(text)?, accounts),
+            Written::Owning { secret: text, accounts } => Self::for_accounts(secret(text)?, accounts),
         })
     }
 }
@@ -507,7 +507,7 @@ impl Verifier {
                 _ => return None,
             }
         }
-        Some(Self { scheme: Digest::of(&described), accounts: accounts.clone() })
+        Some(Self { scheme: Digest::sha256(&described), accounts: accounts.clone() })
     }
 
     /// Returns `true` if both accept the same requests.
@@ -574,13 +574,13 @@ pub struct Received {
     /// The events, in the order in which the gateway wrote them.
     pub events: Vec<Event>,
     /// The answer. Give it only once the events are safe: the gateway will not send them again.
-    pub reply: Reply,
+    pub response: Response,
     /// The events that were left out, because the secret does not own their account: when one Meta app serves several
     /// numbers, for example.
     ///
     /// Ask the channels whose [`Info::account`](crate::Info::account) is named here, with the same request. Make the
     /// events of all of them safe, then answer with the first one's reply; on the error of another, answer with its
-    /// [`Error::reply`](crate::Error::reply): the gateway sends it all again, and [`Event::id`] shows the repeats. What
+    /// [`Error::webhook_status`](crate::Error::webhook_status): the gateway sends it all again, and [`Event::id`] shows the repeats. What
     /// every channel discards belongs to none of them, and so does what names no account.
     ///
     /// ```
@@ -636,14 +636,14 @@ impl Received {
     ///
     /// A message that is a STOP or START word gets its [`OptOut`](crate::OptOut) here, for every adapter alike.
     pub fn new(events: Vec<Event>) -> Self {
-        Self { events: with_opt_outs(events), reply: Reply::ok(), discarded: Vec::new() }
+        Self { events: with_opt_outs(events), response: Response::ok(), discarded: Vec::new() }
     }
 
-    /// The messages that somebody should answer, by [`Event::to_answer`], without those of a person who says STOP here,
+    /// The messages that somebody should answer, by [`Event::as_answerable`], without those of a person who says STOP here,
     /// before or after it.
     ///
     /// A gateway repeats itself: tell repeats by [`Event::id`] before you ask.
-    pub fn to_answer(&self) -> impl Iterator<Item = &Inbound> {
+    pub fn answerable(&self) -> impl Iterator<Item = &Inbound> {
         let mut resumed = HashSet::new();
         // By each name of the person: a phone number, a user id.
         let mut stopped: HashMap<&str, Vec<&Address>> = HashMap::new();
@@ -659,14 +659,14 @@ impl Received {
         let has_stopped = move |from: &Address| {
             names(from).filter_map(|name| stopped.get(name)).flatten().any(|stopped| stopped.same_person(from))
         };
-        let answerable = self.events.iter().filter_map(Event::to_answer);
+        let answerable = self.events.iter().filter_map(Event::as_answerable);
         answerable.filter(move |inbound| !resumed.contains(&inbound.id) && !has_stopped(&inbound.from))
     }
 
     /// Sets the answer.
     #[must_use]
-    pub fn with_reply(mut self, reply: Reply) -> Self {
-        self.reply = reply;
+    pub fn with_response(mut self, response: Response) -> Self {
+        self.response = response;
         self
     }
 
@@ -690,14 +690,14 @@ fn names(person: &Address) -> impl Iterator<Item = &str> {
 /// The HTTP answer to a webhook.
 ///
 /// ```
-/// use civic_messaging::webhook::Reply;
+/// use civic_messaging::webhook::Response;
 ///
-/// let response: http::Response<bytes::Bytes> = Reply::ok().into();
+/// let response: http::Response<bytes::Bytes> = Response::ok().into();
 /// assert_eq!(response.status(), 200);
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Reply {
+pub struct Response {
     /// The status.
     pub status: StatusCode,
     /// The media type of the body, if there is a body.
@@ -706,7 +706,7 @@ pub struct Reply {
     pub body: Bytes,
 }
 
-impl fmt::Debug for Reply {
+impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The body proves the secret to whoever asked for it.
         f.debug_struct("Reply")
@@ -717,13 +717,13 @@ impl fmt::Debug for Reply {
     }
 }
 
-impl Reply {
+impl Response {
     /// An empty 200.
     pub fn ok() -> Self {
         Self { status: StatusCode::OK, content_type: None, body: Bytes::new() }
     }
 
-    /// An empty answer with this status, such as [`Error::reply`] names.
+    /// An empty answer with this status, such as [`Error::webhook_status`] names.
     pub fn status(status: StatusCode) -> Self {
         Self { status, ..Self::ok() }
     }
@@ -734,26 +734,26 @@ impl Reply {
     }
 }
 
-impl From<Reply> for http::Response<Bytes> {
-    fn from(reply: Reply) -> Self {
-        let mut response = Self::new(reply.body);
-        *response.status_mut() = reply.status;
-        if let Some(content_type) = reply.content_type {
-            response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+impl From<Response> for http::Response<Bytes> {
+    fn from(response: Response) -> Self {
+        let mut http = Self::new(response.body);
+        *http.status_mut() = response.status;
+        if let Some(content_type) = response.content_type {
+            http.headers_mut().insert(::http::header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         }
-        response
+        http
     }
 }
 
-impl From<Error> for Reply {
+impl From<Error> for Response {
     fn from(error: Error) -> Self {
         Self::from(&error)
     }
 }
 
-impl From<&Error> for Reply {
+impl From<&Error> for Response {
     fn from(error: &Error) -> Self {
-        Self::status(error.reply())
+        Self::status(error.webhook_status())
     }
 }
 
@@ -766,16 +766,16 @@ mod tests {
         #[derive(Debug)]
         struct Panics;
         impl Scheme for Panics {
-            fn verify(&self, _: Sealed<'_>) -> Verdict {
+            fn verify(&self, _: Unverified<'_>) -> Verification {
                 panic!("it was read")
             }
-            fn covers(&self) -> Covers {
-                Covers::Nothing
+            fn covers(&self) -> SignatureCoverage {
+                SignatureCoverage::Nothing
             }
         }
         let request = Request::new(http::Request::new(vec![b' '; BODY_MAX + 1]));
         let error = request.open(&Panics).unwrap_err();
-        assert_eq!((error.kind(), error.reply()), (ErrorKind::TooLarge, StatusCode::PAYLOAD_TOO_LARGE));
+        assert_eq!((error.kind(), error.webhook_status()), (ErrorKind::TooLarge, StatusCode::PAYLOAD_TOO_LARGE));
     }
 
     #[tokio::test]
@@ -791,7 +791,7 @@ mod tests {
                 panic!("nothing arrived")
             };
             inbound.echo = echo;
-            Received::new(vec![inbound.into()]).to_answer().count()
+            Received::new(vec![inbound.into()]).answerable().count()
         };
         assert_eq!(answered("When is my bin day?", false).await, 1);
         assert_eq!(answered("When is my bin day?", true).await, 0);
@@ -810,7 +810,7 @@ mod tests {
         let reaction = InboundContent::Reaction { to: "m1".into(), emoji: Some("👍".to_owned()) };
         sms.arrives_with("07700 900456", reaction);
         let received = Received::new(sms.poll(None).await.unwrap().events);
-        let asked: Vec<_> = received.to_answer().map(Inbound::text).collect();
+        let asked: Vec<_> = received.answerable().map(Inbound::text).collect();
         assert_eq!(asked, [Some("And mine?")]);
     }
 

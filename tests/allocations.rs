@@ -89,7 +89,7 @@ fn an_arc_of_a_channel_adds_nothing() {
     let (channel, message) = (Mock::whatsapp(), message());
     let arc: Arc<dyn Channel> = Arc::new(channel.clone());
     // A look-up of nothing: what it allocates does not depend on what was sent before.
-    let sent = civic_messaging::Sent::new(message, civic_messaging::Timestamp::default());
+    let sent = civic_messaging::LookupQuery::new(message, civic_messaging::Timestamp::default());
     let bare = each(&runtime, || async { drop(Channel::look_up(&channel, &sent).await.unwrap()) });
     let through = each(&runtime, || async { drop(Channel::look_up(&arc, &sent).await.unwrap()) });
     let twice = Arc::new(arc.clone());

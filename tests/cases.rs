@@ -1,6 +1,6 @@
 //! Small webhooks that were once read wrongly, each with what it must give.
 
-use civic_messaging::event::{Chosen, Topic, Upcoming};
+use civic_messaging::event::{Selection, Topic, Upcoming};
 use civic_messaging::mock::NoTransport;
 use civic_messaging::webhook::{Received, Request};
 use civic_messaging::x::OAuth1;
@@ -113,11 +113,11 @@ async fn flow_alert_is_an_account_event_beside_the_message() {
 async fn standby_and_history_are_kept_and_never_answerable() {
     let standby = whatsapp("meta/standby_message.json").await;
     assert_eq!(texts(&standby), ["There is a gas smell in Mill Lane"]);
-    assert!(inbound(&standby)[0].standby && standby.to_answer().next().is_none());
+    assert!(inbound(&standby)[0].standby && standby.answerable().next().is_none());
 
     let history = whatsapp("meta/history_media.json").await;
     let photo = inbound(&history)[0];
-    assert!(photo.history && history.to_answer().next().is_none());
+    assert!(photo.history && history.answerable().next().is_none());
     assert_eq!(photo.envelope.at, Timestamp::from_secs(1_738_796_547));
     assert_eq!(photo.media().len(), 1);
 }
@@ -127,9 +127,9 @@ async fn button_named_cancel_is_a_selection_and_no_opt_out() {
     let button = whatsapp("meta/button_cancel.json").await;
     let quick_reply = messenger("messenger/quick_reply_cancel.json").await;
     for (received, id) in [(button, "appointment-17-no"), (quick_reply, "cancel")] {
-        let chosen = Chosen { id: id.to_owned(), title: "Cancel".to_owned() };
-        assert_eq!(inbound(&received)[0].content, InboundContent::Chosen(chosen));
-        assert_eq!((received.events.len(), received.to_answer().count()), (1, 1));
+        let chosen = Selection { id: id.to_owned(), title: "Cancel".to_owned() };
+        assert_eq!(inbound(&received)[0].content, InboundContent::Selection(chosen));
+        assert_eq!((received.events.len(), received.answerable().count()), (1, 1));
     }
 }
 
@@ -186,7 +186,7 @@ async fn writer_is_the_only_contact_where_the_message_names_none() {
 async fn answer_typed_in_the_phone_app_is_an_echo() {
     let received = whatsapp("meta/phone_app_echo.json").await;
     let echo = inbound(&received)[0];
-    assert!(echo.echo && received.to_answer().next().is_none());
+    assert!(echo.echo && received.answerable().next().is_none());
     assert_eq!(echo.to, Some(Address::whatsapp("+447700900123").unwrap()));
 }
 
@@ -197,8 +197,8 @@ async fn postback_without_an_id_has_a_stable_one() {
         messenger("messenger/postback_without_mid.json").await,
     ];
     let tap = inbound(&first)[0];
-    let chosen = Chosen { id: "REPORT".to_owned(), title: "Report a problem".to_owned() };
-    assert_eq!(tap.content, InboundContent::Chosen(chosen));
+    let chosen = Selection { id: "REPORT".to_owned(), title: "Report a problem".to_owned() };
+    assert_eq!(tap.content, InboundContent::Selection(chosen));
     assert_eq!(tap.id.as_str(), "postback/6000000000000001/1795000000000");
     assert_eq!(first.events[0].id(), again.events[0].id());
 }
@@ -378,7 +378,7 @@ async fn thread_of_history_has_both_sides() {
     let [theirs, ours] = inbound(&received)[..] else { panic!("{:?}", received.events) };
     assert_eq!((theirs.echo, ours.echo, theirs.history && ours.history), (false, true, true));
     assert_eq!(ours.to, Some(Address::whatsapp("+447700900123").unwrap()));
-    assert_eq!((opt_outs(&received).len(), received.to_answer().count()), (0, 0));
+    assert_eq!((opt_outs(&received).len(), received.answerable().count()), (0, 0));
 }
 
 #[tokio::test]
@@ -431,8 +431,8 @@ async fn number_and_user_id_beside_a_message_are_one_person() {
 async fn messenger_drops_nothing_of_an_item() {
     use serde_json::json;
     let received = item("postback", json!({ "mid": "m_1", "title": "Get started" })).await;
-    let chosen = Chosen { id: "Get started".to_owned(), title: "Get started".to_owned() };
-    assert_eq!(inbound(&received)[0].content, InboundContent::Chosen(chosen));
+    let chosen = Selection { id: "Get started".to_owned(), title: "Get started".to_owned() };
+    assert_eq!(inbound(&received)[0].content, InboundContent::Selection(chosen));
 
     let referral = json!({ "ref": "poster-17", "source": "SHORTLINK", "type": "OPEN_THREAD" });
     let received = item("referral", referral.clone()).await;
@@ -441,7 +441,7 @@ async fn messenger_drops_nothing_of_an_item() {
         (&opened.content, opened.referral.as_ref().unwrap().text.as_deref()),
         (&InboundContent::Opened, Some("poster-17"))
     );
-    assert_eq!(received.to_answer().count(), 0);
+    assert_eq!(received.answerable().count(), 0);
     let postback = json!({ "mid": "m_1", "title": "Start", "payload": "START", "referral": referral });
     assert!(inbound(&item("postback", postback).await)[0].referral.is_some());
 

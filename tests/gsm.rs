@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use civic_messaging::medium::sms::{
-    Encoding, Header, count, count_with, decode_gsm7, encode_gsm7, fold, folds, keyword, pack, segments, septets,
+    ConcatHeader, Encoding, count, count_with, decode_gsm7, encode_gsm7, fold, folds, keyword, pack, segments, septets,
 };
 use proptest::prelude::*;
 
@@ -164,7 +164,7 @@ proptest! {
 
     #[test]
     fn parts_join_to_the_text_and_fit(text in text(), long in any::<bool>()) {
-        let header = if long { Header::Long } else { Header::Short };
+        let header = if long { ConcatHeader::Long } else { ConcatHeader::Short };
         let whole = count_with(&text, header);
         let encoding = whole.encoding();
         prop_assert_eq!(encoding == Encoding::Gsm7, text.chars().all(|c| septets(c).is_some()));

@@ -1,11 +1,11 @@
 //! Laws that hold for every value: the ladder, serde, masking, numbers.
 
 use civic_messaging::address::{Phone, SenderName, ShortCode, WhatsAppUser, XUser};
-use civic_messaging::event::{Chosen, Delivery, Envelope, Failure, Inbound, OptOut, OptOutScope, Profile, Raw};
-use civic_messaging::message::{Header, Labelled, TemplateButton};
+use civic_messaging::event::{Delivery, Envelope, Failure, Inbound, OptOut, OptOutScope, Profile, Raw, Selection};
+use civic_messaging::message::{LabelledValue, TemplateButton, TemplateHeader};
 use civic_messaging::{
-    Address, Ask, Choice, ContactCard, Content, Degrade, DeliveryState, Digest, Error, ErrorKind, Event,
-    InboundContent, Link, Location, Media, MediaRef, MediaSource, Medium, Message, MessageId, Mock, Native, Purpose,
+    Address, Choice, ContactCard, Content, Degradation, DeliveryState, Digest, Error, ErrorKind, Event, InboundContent,
+    InfoRequest, Link, Location, Media, MediaRef, MediaSource, Medium, Message, MessageId, Mock, Native, Purpose,
     Reaction, Row, Secret, Template, Timestamp,
 };
 use civic_messaging::{ChannelExt, webhook};
@@ -173,7 +173,7 @@ fn events(from: &Address, id: &str, handle: &str) -> Vec<Event> {
     let envelope = Envelope::new("test", Medium::Sms, "desk".into(), Timestamp::default(), raw);
     let mut inbound = Inbound::new(envelope.clone(), id, from.clone(), InboundContent::Text(handle.into()));
     inbound.profile = Profile { name: Some(handle.into()), handle: Some(handle.into()) };
-    let chosen = InboundContent::Chosen(Chosen { id: handle.into(), title: handle.into() });
+    let chosen = InboundContent::Selection(Selection { id: handle.into(), title: handle.into() });
     let mut delivery = Delivery::new(envelope.clone(), id, DeliveryState::Failed, "failed");
     delivery.recipient = Some(from.clone());
     delivery.failure = Some(Failure::new(ErrorKind::Rejected).detail(Some(handle.into())));
@@ -230,15 +230,15 @@ fn content() -> impl Strategy<Value = Content> {
             .into()),
         (text(), text()).prop_map(|(a, b)| Choice::list(a.clone(), b.clone())
             .section(a.clone(), [Row::new(b.clone(), a).description(b.clone())])
-            .header(Header::Text(b.clone()))
+            .header(TemplateHeader::Text(b.clone()))
             .footer(b)
             .into()),
         (text(), text()).prop_map(|(a, b)| Link::new(a.clone(), b, a).into()),
-        text().prop_map(|a| Ask::contact(a).into()),
+        text().prop_map(|a| InfoRequest::contact(a).into()),
         (text(), text()).prop_map(|(a, b)| Reaction::new(a, b).into()),
         (text(), text()).prop_map(|(a, b)| {
             let mut card = ContactCard::new(a.clone()).phone(b.clone(), "WORK").email(a, "HOME").first_name(b.clone());
-            card.urls.push(Labelled { value: b, label: None });
+            card.urls.push(LabelledValue { value: b, label: None });
             card.into()
         }),
         text().prop_map(|a| Native::new("meta", &serde_json::json!({ "type": a })).unwrap().into()),
@@ -260,8 +260,8 @@ fn message() -> impl Strategy<Value = Message> {
             .language("cy")
             .tag("waste")
             .not_after(Timestamp::from_millis(at))
-            .allow(Degrade::Typography)
-            .allow(Degrade::QuoteToNothing)
+            .allow(Degradation::Typography)
+            .allow(Degradation::DropQuote)
     })
 }
 

@@ -15,8 +15,10 @@ use std::time::{Duration, Instant};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use civic_messaging::endpoint::{Access, Answer, Credential, FetchLimits, VendorError, bearer};
-use civic_messaging::media::{FileUrl, Hosts};
-use civic_messaging::transport::{Body, Deadline, Fault, PublicOnly, ReqwestTransport, TransportError, Wire};
+use civic_messaging::media::{FileUrl, HostRules};
+use civic_messaging::transport::{
+    Body, Deadline, PublicOnly, ReqwestTransport, SendProgress, TransportError, TransportErrorKind,
+};
 use civic_messaging::{
     Context, Digest, Endpoint, Error, ErrorKind, MediaStream, Outcome, Result, Secret, Timestamp, Transport,
     VirtualClock, async_trait,
@@ -33,7 +35,7 @@ const AMPLE: Duration = Duration::from_secs(20);
 /// What must never be shown.
 const CANARY: &str = "canary-7Q4Z";
 
-const HOSTS: Hosts = Hosts { trusted: &["lookaside.example"], open: &["*.cdn.example"] };
+const HOSTS: HostRules = HostRules { trusted: &["lookaside.example"], open: &["*.cdn.example"] };
 
 /// As much of a file as the tests of flow let through.
 const LARGE: usize = 200 << 20;
@@ -49,7 +51,7 @@ fn endpoint(base: &str, context: &Context) -> Endpoint {
 }
 
 fn local(address: SocketAddr) -> Endpoint {
-    let transport = ReqwestTransport::with(|builder| builder.no_proxy().connect_timeout(AMPLE).timeout(AMPLE));
+    let transport = ReqwestTransport::from_settings(|builder| builder.no_proxy().connect_timeout(AMPLE).timeout(AMPLE));
     endpoint(&format!("http://{address}"), &Context::new().transport(transport))
 }
 
@@ -201,15 +203,15 @@ async fn a_body_that_breaks_off_is_an_error_and_no_end() {
 #[tokio::test]
 async fn a_wrong_hash_is_found_at_the_end() {
     let address = answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ntree").await;
-    let right = fetched(address, limits(4)).await.unwrap().hashed(Digest::of(b"tree"));
+    let right = fetched(address, limits(4)).await.unwrap().hashed(Digest::sha256(b"tree"));
     assert_eq!(right.bytes().await.unwrap(), "tree");
-    let mut wrong = fetched(address, limits(4)).await.unwrap().hashed(Digest::of(b"trees"));
+    let mut wrong = fetched(address, limits(4)).await.unwrap().hashed(Digest::sha256(b"trees"));
     assert_eq!(wrong.chunk().await.unwrap().unwrap(), "tree");
     about_a_file(&wrong.chunk().await.unwrap().unwrap_err(), ErrorKind::Unexpected);
     assert!(wrong.chunk().await.is_none());
     // Half of a file does not pass for all of it.
     let address = answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\ntree").await;
-    let half = fetched(address, limits(5)).await.unwrap().hashed(Digest::of(b"tree"));
+    let half = fetched(address, limits(5)).await.unwrap().hashed(Digest::sha256(b"tree"));
     about_a_file(&half.bytes().await.unwrap_err(), ErrorKind::Unavailable);
 }
 
@@ -302,7 +304,7 @@ impl Scripted {
     /// `Some` is a redirect, `None` a file.
     fn new(answers: impl IntoIterator<Item = Option<&'static str>>) -> Self {
         Self {
-            clock: VirtualClock::at(Timestamp::from_secs(1_795_000_000)),
+            clock: VirtualClock::starting_at(Timestamp::from_secs(1_795_000_000)),
             asked: Arc::default(),
             answers: Arc::new(Mutex::new(answers.into_iter().collect())),
         }
@@ -500,7 +502,7 @@ async fn what_must_be_public_is_not_looked_for_at_home() {
     let v4 = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = v4.local_addr().unwrap().port();
     let v6 = TcpListener::bind(("::1", port)).await;
-    let transport = ReqwestTransport::with(|builder| builder.no_proxy());
+    let transport = ReqwestTransport::from_settings(|builder| builder.no_proxy());
     let hosts = [
         "localhost",
         "LOCALHOST",
@@ -533,7 +535,11 @@ async fn what_must_be_public_is_not_looked_for_at_home() {
             request.extensions_mut().insert(PublicOnly);
             request.extensions_mut().insert(Deadline(AMPLE));
             let error = transport.call(request).await.unwrap_err();
-            assert_eq!(error, TransportError::new(Fault::NotPublic, Wire::NothingSent), "{scheme}://{host}");
+            assert_eq!(
+                error,
+                TransportError::new(TransportErrorKind::NotPublic, SendProgress::NothingSent),
+                "{scheme}://{host}"
+            );
         }
     }
     for listener in [Ok(v4), v6].into_iter().flatten() {
@@ -569,7 +575,7 @@ async fn proxy_may_be_private_and_file_host_may_not() {
     let (port, lines) = proxy().await;
     // By name, which is looked up, and by number, which is not.
     for host in ["localhost", "127.0.0.1"] {
-        let transport = ReqwestTransport::with(move |builder| {
+        let transport = ReqwestTransport::from_settings(move |builder| {
             builder.proxy(reqwest::Proxy::all(format!("http://{host}:{port}")).unwrap())
         });
         let call = async |url: &str| {
@@ -586,7 +592,7 @@ async fn proxy_may_be_private_and_file_host_may_not() {
             assert_eq!((answer, asked), (Ok(200), vec!["get http://files.invalid/a http/1.1".to_owned()]), "{host}");
         }
         let (answer, asked) = call("https://files.invalid/a").await;
-        assert_eq!(answer.unwrap_err().wire, Wire::NothingSent, "{host}");
+        assert_eq!(answer.unwrap_err().wire, SendProgress::NothingSent, "{host}");
         assert_eq!(asked, ["connect files.invalid:443 http/1.1"], "{host}");
         // The file's host is checked whatever the proxy is.
         for scheme in ["http", "https"] {
@@ -594,7 +600,11 @@ async fn proxy_may_be_private_and_file_host_may_not() {
                 ["localhost", "LOCALHOST", "127.0.0.1", "10.0.0.1", "0x7f.1", "169.254.169.254", "[::1]", "[fd00::1]"]
             {
                 let (answer, asked) = call(&format!("{scheme}://{private}/a")).await;
-                assert_eq!(answer, Err(TransportError::new(Fault::NotPublic, Wire::NothingSent)), "{private}");
+                assert_eq!(
+                    answer,
+                    Err(TransportError::new(TransportErrorKind::NotPublic, SendProgress::NothingSent)),
+                    "{private}"
+                );
                 assert!(asked.is_empty(), "{private} was asked of the proxy {host}");
             }
         }
@@ -886,7 +896,7 @@ async fn an_upload_that_fails_half_way_is_not_taken_for_whole() {
     about_a_file(&upload(address, capped).await.unwrap_err(), ErrorKind::Unexpected);
     assert!(!told.recv().await.unwrap().2);
     let forged = MediaStream::from_stream("a/b", Box::pin(stream::iter([Ok(Bytes::from("ab"))])), None);
-    about_a_file(&upload(address, forged.hashed(Digest::of(b"cd"))).await.unwrap_err(), ErrorKind::Unexpected);
+    about_a_file(&upload(address, forged.hashed(Digest::sha256(b"cd"))).await.unwrap_err(), ErrorKind::Unexpected);
     assert!(!told.recv().await.unwrap().2);
 }
 

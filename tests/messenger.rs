@@ -7,9 +7,9 @@ use civic_messaging::medium::messenger::{Window, window};
 use civic_messaging::meta::{Config, Options};
 use civic_messaging::webhook::{Discarded, Received, Request, SigningSecret};
 use civic_messaging::{
-    Address, Channel, ChannelExt, Choice, Content, Context, Degrade, Delivery, DeliveryState, ErrorKind, Event,
-    Inbound, InboundContent, Media, MediaKind, MediaRef, Message, Meta, Outcome, Purpose, Registry, Secret, Settings,
-    Signal, Timestamp,
+    Address, Channel, ChannelExt, Choice, Content, Context, Degradation, Delivery, DeliveryState, ErrorKind, Event,
+    Inbound, InboundContent, Indicator, Media, MediaKind, MediaRef, Message, Meta, Outcome, Purpose, Registry, Secret,
+    Settings, Timestamp,
 };
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
@@ -121,7 +121,7 @@ async fn who_wrote_what_to_whom_and_when() {
         [("inbound_quick_reply.json", "YES", "Yes"), ("postback.json", "GET_STARTED", "Get started")]
     {
         let events = recorded(name).await;
-        let InboundContent::Chosen(chosen) = &inbound(&events).content else { panic!("{name}") };
+        let InboundContent::Selection(chosen) = &inbound(&events).content else { panic!("{name}") };
         assert_eq!((chosen.id.as_str(), chosen.title.as_str()), (id, title));
     }
 }
@@ -132,7 +132,7 @@ async fn quick_reply_that_cancels_is_a_selection_to_answer() {
     for (payload, title, events) in [("cancel", "Cancel", 1), ("STOP", "No", 1), ("1", "Start", 1), ("1", "Stop", 2)] {
         let body = body.replace("\"YES\"", &format!("{payload:?}")).replace("\"Yes\"", &format!("{title:?}"));
         let received = received(body).await;
-        assert_eq!((received.events.len(), received.to_answer().count()), (events, 2 - events), "{payload} {title}");
+        assert_eq!((received.events.len(), received.answerable().count()), (events, 2 - events), "{payload} {title}");
     }
 }
 
@@ -211,8 +211,8 @@ async fn an_echo_is_ours_and_settles_a_send_whose_answer_got_lost() {
     assert_eq!((settled.id().unwrap().as_str(), settled.key()), ("m_OUT_1", Some("case-1")));
     assert_eq!((settled.state, settled.status.as_str()), (DeliveryState::Sent, "echo"));
     assert_eq!(settled.recipient.as_ref(), Some(&person()));
-    assert_eq!(received(fixture("echo.json")).await.to_answer().count(), 0);
-    let error = offline().signal(echo, Signal::Read).await.unwrap_err();
+    assert_eq!(received(fixture("echo.json")).await.answerable().count(), 0);
+    let error = offline().send_indicator(echo, Indicator::Read).await.unwrap_err();
     assert_eq!((error.field(), error.outcome()), (Some("inbound"), Outcome::NotSent));
 
     // Without a key there is nothing to settle; a text of the page is an echo whether or not it says so; and a resident's
@@ -248,7 +248,7 @@ async fn standby_is_kept_and_never_answered_and_its_stop_is_heard() {
         panic!("{:?}", received.events)
     };
     assert!(text.standby && tap.standby && opt_out.from == person());
-    assert_eq!(received.to_answer().count(), 0);
+    assert_eq!(received.answerable().count(), 0);
 }
 
 #[tokio::test]
@@ -328,7 +328,7 @@ async fn a_secret_makes_events_of_its_own_pages_only() {
     // One app of two pages.
     let mut config = config().base_url("http://127.0.0.1:9").unwrap();
     let secret = Secret::new(SECRET).unwrap();
-    config.app_secrets = vec![SigningSecret::of(secret, [PAGE.into(), "7000000000000002".into()])];
+    config.app_secrets = vec![SigningSecret::for_accounts(secret, [PAGE.into(), "7000000000000002".into()])];
     let meta = Meta::messenger_with(config, &Context::new()).unwrap();
     let both = meta.receive(&signed(body.to_string())).await.unwrap();
     let accounts: Vec<_> = both.events.iter().map(|event| event.envelope().account.as_str()).collect();
@@ -532,7 +532,7 @@ async fn nothing_beside_another_thing_is_dropped() {
     assert!(events.iter().any(is_opt_out));
     let read = contents(&events);
     assert!(
-        matches!(&read[..], [InboundContent::Chosen(_), InboundContent::Media { text: None, .. }, link] if *link == page())
+        matches!(&read[..], [InboundContent::Selection(_), InboundContent::Media { text: None, .. }, link] if *link == page())
     );
 
     let events = message(json!({ "mid": "m_1", "text": "STOP", "attachments": link() })).await;
@@ -548,7 +548,7 @@ async fn nothing_beside_another_thing_is_dropped() {
     both["read"] = json!({ "watermark": AT });
     let events = told([both]).await;
     assert!(events.iter().any(is_opt_out) && events.iter().any(|event| event.as_delivery().is_some()));
-    assert!(matches!(&contents(&events)[..], [InboundContent::Text(_), InboundContent::Chosen(_)]));
+    assert!(matches!(&contents(&events)[..], [InboundContent::Text(_), InboundContent::Selection(_)]));
 }
 
 #[tokio::test]
@@ -561,7 +561,8 @@ async fn what_a_person_typed_goes_with_its_tag() {
     messages.respond_with(answer).expect(1).mount(&server).await;
     let mut typed = Options::default();
     typed.human_agent = true;
-    let message = Message::text(person(), "An officer replies").purpose(Purpose::Reply).with(&typed).unwrap();
+    let message =
+        Message::text(person(), "An officer replies").purpose(Purpose::Reply).gateway_options(&typed).unwrap();
     let accepted = at(&server).send(&message).await.unwrap();
     assert_eq!((accepted.id().as_str(), accepted.recipient.as_ref()), ("m_OUT_1", Some(&person())));
     // The rule says when it is needed.
@@ -581,7 +582,7 @@ async fn options_of_the_other_medium_are_refused_before_the_network() {
         ("options.meta.preview_url", (|options| options.preview_url = Some(false)) as fn(&mut Options)),
         ("options.meta.recipient_identity_key_hash", |options| options.recipient_identity_key_hash = Some("a".into())),
     ] {
-        let message = Message::text(person(), "Hello").with(&options(set)).unwrap();
+        let message = Message::text(person(), "Hello").gateway_options(&options(set)).unwrap();
         let error = at(&server).send(&message).await.unwrap_err();
         assert_eq!(
             (error.kind(), error.field(), error.outcome()),
@@ -591,7 +592,7 @@ async fn options_of_the_other_medium_are_refused_before_the_network() {
     let config = Config::new("EAAG-test-token", "200000000000001").unwrap().base_url(&server.uri()).unwrap();
     let whatsapp = Meta::whatsapp_with(config, &Context::new()).unwrap();
     let typed = options(|options| options.human_agent = true);
-    let message = Message::text(Address::phone("07700 900123").unwrap(), "Hello").with(&typed).unwrap();
+    let message = Message::text(Address::phone("07700 900123").unwrap(), "Hello").gateway_options(&typed).unwrap();
     let error = whatsapp.send(&message).await.unwrap_err();
     assert_eq!((error.field(), error.outcome()), (Some("options.meta.human_agent"), Outcome::NotSent));
     assert!(server.received_requests().await.unwrap().is_empty());
@@ -658,7 +659,7 @@ async fn what_messenger_has_no_place_for() {
     let buttons = || Choice::buttons("Keep this appointment?").option("keep", "Keep");
     let many = (0..14).fold(Choice::buttons("Which?"), |choice, n| choice.option(n.to_string(), format!("Day {n}")));
     let list = || Message::new(person(), Choice::list("Which day?", "Days").option("mon", "Monday"));
-    let stored = civic_messaging::media::Stored::new(civic_messaging::Digest::of(b"a"), 1, "image/png");
+    let stored = civic_messaging::media::StoredMedia::new(civic_messaging::Digest::sha256(b"a"), 1, "image/png");
     for (field, kind, message) in [
         ("choice.header", ErrorKind::Unsupported, Message::new(person(), buttons().header("Appointment"))),
         (
@@ -676,7 +677,7 @@ async fn what_messenger_has_no_place_for() {
         let error = meta.send(&message).await.unwrap_err();
         assert_eq!((error.field(), error.kind(), error.outcome()), (Some(field), kind, Outcome::NotSent), "{error}");
     }
-    let lines = meta.plan(&list().allow(Degrade::ChoiceToText)).split().unwrap();
+    let lines = meta.plan(&list().allow(Degradation::ChoiceToText)).split().unwrap();
     assert_eq!(lines[0].content, Content::from("Which day?\n1. Monday"));
     // What a resident sent has no id that Meta would know.
     let theirs = recorded("inbound_image.json").await[0].as_inbound().unwrap().media()[0].clone();

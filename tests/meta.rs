@@ -8,8 +8,8 @@ use civic_messaging::meta::{Config, Flow};
 use civic_messaging::webhook::{Discarded, Request, SigningSecret};
 use civic_messaging::{
     Address, Channel, ChannelExt, Choice, ContactCard, Content, Context, DeliveryState, Digest, ErrorKind, Event,
-    Inbound, InboundContent, Link, Location, Media, MediaRef, MediaSource, MediaStream, Message, Meta, Outcome,
-    Reaction, Registry, Row, Secret, Settings, Signal, Template, Timestamp, VirtualClock,
+    Inbound, InboundContent, Indicator, Link, Location, Media, MediaRef, MediaSource, MediaStream, Message, Meta,
+    Outcome, Reaction, Registry, Row, Secret, Settings, Template, Timestamp, VirtualClock,
 };
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
@@ -51,7 +51,7 @@ fn signed_with(secret: &str, body: impl Into<Bytes>) -> Request {
 
 async fn events(name: &str) -> Vec<Event> {
     let received = offline().receive(&signed_with(SECRET, fixture(name))).await.unwrap();
-    assert_eq!((received.reply.status.as_u16(), received.discarded_events()), (200, 0), "{name}");
+    assert_eq!((received.response.status.as_u16(), received.discarded_events()), (200, 0), "{name}");
     received.events
 }
 
@@ -90,8 +90,9 @@ async fn signals_and_other_answers_are_read_as_documented() {
         .await;
     let meta = Meta::whatsapp_with(config(&server.uri()), &Context::new()).unwrap();
     let inbound = only_inbound("inbound/text.json").await;
-    for (signal, name) in [(Signal::Read, "send/mark_read.json"), (Signal::Typing, "send/mark_read_typing.json")] {
-        meta.signal(&inbound, signal).await.unwrap();
+    for (signal, name) in [(Indicator::Read, "send/mark_read.json"), (Indicator::Typing, "send/mark_read_typing.json")]
+    {
+        meta.send_indicator(&inbound, signal).await.unwrap();
         let requests = server.received_requests().await.unwrap();
         assert_eq!(serde_json::from_slice::<Value>(&requests.last().unwrap().body).unwrap(), json_fixture(name));
     }
@@ -131,7 +132,7 @@ async fn a_refusal_has_its_trace_and_page_and_under_a_5xx_only_a_throttle_is_sur
             Mock::given(method("POST")).respond_with(answer).mount(&server).await;
             let meta = Meta::whatsapp_with(config(&server.uri()), &Context::new()).unwrap();
             let error = meta.send_text(&resident(), "Hello").await.unwrap_err();
-            assert!(error.trace().is_some() && error.help().unwrap().contains("error-codes"), "{name}");
+            assert!(error.request_id().is_some() && error.help().unwrap().contains("error-codes"), "{name}");
             let surely = status == 400 || error.kind() == ErrorKind::RateLimited;
             assert_eq!(error.outcome() == Outcome::Rejected, surely, "{name} under {status}");
         }
@@ -199,7 +200,7 @@ async fn inbound_texts_and_who_wrote_them() {
         assert!(forwarded.forwarded && forwarded.reply_to.is_none());
     }
     let group = only_inbound("inbound/text_group.json").await;
-    assert!(matches!(group.answer_to(), Address::Conversation(c) if c.id() == "Z3JvdXAtZml4dHVyZQ"));
+    assert!(matches!(group.reply_address(), Address::Conversation(c) if c.id() == "Z3JvdXAtZml4dHVyZQ"));
 }
 
 #[tokio::test]
@@ -242,7 +243,7 @@ async fn inbound_of_every_other_kind() {
         ("inbound/interactive_button_reply.json", "confirm", "Confirm"),
         ("inbound/interactive_list_reply.json", "slot-1", "Mon 9am"),
     ] {
-        let InboundContent::Chosen(chosen) = content(name).await else { panic!("{name}") };
+        let InboundContent::Selection(chosen) = content(name).await else { panic!("{name}") };
         assert_eq!((chosen.id.as_str(), chosen.title.as_str()), (id, title));
     }
     for (name, form) in [
@@ -284,7 +285,7 @@ async fn button_that_cancels_is_a_selection_to_answer() {
         let received = offline().receive(&signed_with(SECRET, body.to_string())).await.unwrap();
         let [Event::Inbound(inbound)] = received.events.as_slice() else { panic!("{title}: {:?}", received.events) };
         assert_eq!(inbound.text(), Some(title));
-        assert_eq!(received.to_answer().count(), 1, "{title}");
+        assert_eq!(received.answerable().count(), 1, "{title}");
     }
 }
 
@@ -299,7 +300,7 @@ async fn edit_or_caption_that_says_stop_is_an_opt_out() {
         let received = offline().receive(&signed_with(SECRET, body.to_string())).await.unwrap();
         let [Event::Inbound(inbound), Event::OptOut(opt_out)] = received.events.as_slice() else { panic!("{name}") };
         assert_eq!((opt_out.inbound.as_ref(), opt_out.resume), (Some(&inbound.id), false), "{name}");
-        assert_eq!(received.to_answer().count(), 0, "{name}");
+        assert_eq!(received.answerable().count(), 0, "{name}");
     }
 }
 
@@ -361,7 +362,7 @@ async fn one_strange_message_costs_only_itself() {
     for body in ["", "[]", "{", "null", r#"{"entry":{}}"#, "\u{0}", "hello"] {
         let received = offline().receive(&signed_with(SECRET, body)).await.unwrap();
         assert_eq!((received.events.len(), &received.discarded[..]), (0, &[Discarded::new(None, 1)][..]), "{body}");
-        assert_eq!(received.reply.status, 200);
+        assert_eq!(received.response.status, 200);
     }
 }
 
@@ -449,7 +450,7 @@ async fn a_batch_of_a_thousand_and_a_body_of_three_megabytes_are_read() {
     assert_eq!(received.events.len(), 1000);
     assert_eq!(received.events[999].as_inbound().unwrap().id.as_str(), "wamid.999");
     let error = offline().receive(&signed_with(SECRET, vec![b' '; 4 * 1024 * 1024 + 1])).await.unwrap_err();
-    assert_eq!((error.kind(), error.reply().as_u16()), (ErrorKind::TooLarge, 413));
+    assert_eq!((error.kind(), error.webhook_status().as_u16()), (ErrorKind::TooLarge, 413));
 }
 
 #[tokio::test]
@@ -523,11 +524,11 @@ async fn every_signature_vector_is_judged_right() {
         match received {
             Ok(received) => {
                 assert_eq!(vector["valid"], true, "{}", vector["name"]);
-                assert_eq!(received.reply.status, 200);
+                assert_eq!(received.response.status, 200);
             }
             Err(error) => {
                 assert_eq!(vector["valid"], false, "{}", vector["name"]);
-                assert_eq!(error.reply(), 403, "{}", vector["name"]);
+                assert_eq!(error.webhook_status(), 403, "{}", vector["name"]);
             }
         }
     }
@@ -538,8 +539,8 @@ async fn one_accounts_secret_makes_no_event_of_another() {
     let mut theirs = config("http://127.0.0.1:9");
     let secret = |text: &str| Secret::new(text).unwrap();
     theirs.app_secrets = vec![
-        SigningSecret::of(secret("secret-of-a"), ["200000000000007".into()]),
-        SigningSecret::of(secret("secret-of-b"), [NUMBER.into(), ACCOUNT.into()]),
+        SigningSecret::for_accounts(secret("secret-of-a"), ["200000000000007".into()]),
+        SigningSecret::for_accounts(secret("secret-of-b"), [NUMBER.into(), ACCOUNT.into()]),
     ];
     let meta = Meta::whatsapp_with(theirs, &Context::new()).unwrap();
     for (name, count) in [
@@ -560,14 +561,14 @@ async fn the_handshake_echoes_the_challenge_to_whoever_knows_the_token() {
     let get = |query: &str| Request::from(http::Request::get(format!("/webhooks/meta?{query}")).body("").unwrap());
     let good = "hub.mode=subscribe&hub.challenge=11%2B58&hub.verify_token=verify-token";
     let received = offline().receive(&get(good)).await.unwrap();
-    assert_eq!((received.reply.status.as_u16(), &received.reply.body[..]), (200, &b"11+58"[..]));
+    assert_eq!((received.response.status.as_u16(), &received.response.body[..]), (200, &b"11+58"[..]));
     for bad in [
         "hub.mode=subscribe&hub.challenge=1&hub.verify_token=verify-toke",
         "hub.mode=unsubscribe&hub.challenge=1&hub.verify_token=verify-token",
         "hub.mode=subscribe&hub.verify_token=verify-token",
         "",
     ] {
-        assert_eq!(offline().receive(&get(bad)).await.unwrap_err().reply(), 403, "{bad}");
+        assert_eq!(offline().receive(&get(bad)).await.unwrap_err().webhook_status(), 403, "{bad}");
     }
     let mut silent = config("http://127.0.0.1:9");
     silent.verify_token = None;
@@ -611,7 +612,7 @@ async fn a_file_is_fetched_by_its_address_or_by_its_id_and_its_hash_is_checked()
         let server = MockServer::start().await;
         let mut located = json_fixture(name);
         located["url"] = format!("{}/files/1?mid=1", server.uri()).into();
-        located["sha256"] = Digest::of(b"a fallen tree").to_string().into();
+        located["sha256"] = Digest::sha256(b"a fallen tree").to_string().into();
         Mock::given(method("GET"))
             .and(path("/v26.0/900000000000001"))
             .and(header("authorization", "Bearer EAAG-test-token"))
@@ -633,7 +634,7 @@ async fn a_file_is_fetched_by_its_address_or_by_its_id_and_its_hash_is_checked()
         media.url = Some(format!("{}/expired", server.uri()));
         assert_eq!(bytes(&media).await.unwrap(), "a fallen tree");
         media.url = Some(format!("{}/files/1?mid=1", server.uri()));
-        media.sha256 = Some(Digest::of(b"another file"));
+        media.sha256 = Some(Digest::sha256(b"another file"));
         assert_eq!(bytes(&media).await.unwrap_err().kind(), ErrorKind::Unexpected);
         media.url = Some("https://evil.example/files/1".into());
         assert_eq!(bytes(&media).await.unwrap_err().kind(), ErrorKind::Forbidden);
@@ -748,8 +749,11 @@ async fn the_same_wire_by_360dialog() {
         Request::from(request.body(fixture("inbound/text.json")).unwrap())
     };
     assert_eq!(meta.receive(&hook(SECRET)).await.unwrap().events.len(), 1);
-    assert_eq!(meta.receive(&hook("another-token")).await.unwrap_err().reply(), 403);
-    assert_eq!(meta.receive(&signed_with(SECRET, fixture("inbound/text.json"))).await.unwrap_err().reply(), 401);
+    assert_eq!(meta.receive(&hook("another-token")).await.unwrap_err().webhook_status(), 403);
+    assert_eq!(
+        meta.receive(&signed_with(SECRET, fixture("inbound/text.json"))).await.unwrap_err().webhook_status(),
+        401
+    );
 }
 
 #[tokio::test]
@@ -769,7 +773,7 @@ async fn health_tells_a_bad_token_from_a_good_one() {
         .await;
     let health = Meta::whatsapp_with(config(&server.uri()), &Context::new()).unwrap().health().await.unwrap();
     assert!(health.is_good());
-    assert_eq!(health.check("quality").unwrap().grade, civic_messaging::channel::Grade::Warn);
+    assert_eq!(health.check("quality").unwrap().grade, civic_messaging::channel::CheckStatus::Warn);
     let mut expired = config(&server.uri());
     expired.access_token = Secret::new("expired-token").unwrap();
     assert!(!Meta::whatsapp_with(expired, &Context::new()).unwrap().health().await.unwrap().is_good());
@@ -778,7 +782,7 @@ async fn health_tells_a_bad_token_from_a_good_one() {
 #[tokio::test]
 async fn wrong_input_is_refused_before_the_network() {
     let server = MockServer::start().await;
-    let clock = VirtualClock::at(Timestamp::from_secs(1_795_000_000));
+    let clock = VirtualClock::starting_at(Timestamp::from_secs(1_795_000_000));
     let meta = Meta::whatsapp_with(config(&server.uri()), &Context::new().clock(clock)).unwrap();
     let to = resident;
     let text = |text: String| Message::text(to(), text);
@@ -801,7 +805,7 @@ async fn wrong_input_is_refused_before_the_network() {
             Message::media(
                 to(),
                 [Media::image(MediaSource::Stored {
-                    sha256: Digest::of(b""),
+                    sha256: Digest::sha256(b""),
                     len: 5_242_881,
                     mime: "image/png".into(),
                 })],
@@ -811,7 +815,7 @@ async fn wrong_input_is_refused_before_the_network() {
             "media",
             Message::media(
                 to(),
-                [Media::image(MediaSource::Stored { sha256: Digest::of(b""), len: 5, mime: "image/tiff".into() })],
+                [Media::image(MediaSource::Stored { sha256: Digest::sha256(b""), len: 5, mime: "image/tiff".into() })],
             ),
         ),
         ("template.language", Message::template(to(), Template::new("bin_day"))),
@@ -885,7 +889,7 @@ async fn header_section_and_parameter_rules_hold_offline() {
     let filled = |template: Template| new(template.into());
     let list = |rows: Vec<Row>| new(Choice::list("Which?", "Show").section("One", rows).into());
     let link = "https://a.example/file";
-    let stored = |mime: &str, len| MediaSource::Stored { sha256: Digest::of(b""), len, mime: mime.into() };
+    let stored = |mime: &str, len| MediaSource::Stored { sha256: Digest::sha256(b""), len, mime: mime.into() };
     let code = |index, code: &str| TemplateButton::CopyCode { index, code: code.into() };
     let suffix = |suffix: &str| TemplateButton::Url { index: 0, suffix: suffix.into() };
     let payload = |index, payload: &str| TemplateButton::QuickReply { index, payload: payload.into() };
@@ -977,7 +981,7 @@ async fn header_section_and_parameter_rules_hold_offline() {
     }
     // Twilio files templates on WhatsApp under ids of its own, which have capitals.
     let twilio = civic_messaging::Mock::whatsapp()
-        .with_capability(|can| can.template.iter_mut().for_each(|limits| limits.components = false));
+        .capability(|can| can.template.iter_mut().for_each(|limits| limits.components = false));
     assert!(twilio.check(&filled(Template::new("HX0123456789abcdef0123456789abcdef"))).is_ok());
     let named = filled(template().header_name("road"));
     assert_eq!(twilio.check(&named).unwrap_err().kind(), ErrorKind::Unsupported);
@@ -1130,7 +1134,7 @@ async fn unknown_object_is_a_setting_on_a_send_and_a_lost_file_on_a_fetch() {
     assert!(!meta.health().await.unwrap().is_good());
     let gone = meta.fetch_media(&MediaRef::new("meta", "900000000000001")).await.unwrap_err();
     assert_eq!((gone.kind(), gone.outcome(), gone.code()), (ErrorKind::NotFound, Outcome::NotSent, Some("100")));
-    assert!(gone.trace().is_some() && gone.raw().is_some() && gone.status().unwrap() == 400);
+    assert!(gone.request_id().is_some() && gone.raw().is_some() && gone.status().unwrap() == 400);
     let details = json!({ "messaging_product": "whatsapp", "details": "Parameter 'type' is invalid" });
     for other in [
         json!({ "error": { "message": "no", "code": 100, "error_subcode": 34 } }),

@@ -40,7 +40,7 @@ struct Chance(VirtualClock);
 
 impl Chance {
     fn new(seed: u64) -> Self {
-        Self(VirtualClock::at(Timestamp::from_secs(1_795_000_000)).seeded(seed))
+        Self(VirtualClock::starting_at(Timestamp::from_secs(1_795_000_000)).seeded(seed))
     }
 
     fn below(&mut self, end: usize) -> usize {
@@ -351,7 +351,7 @@ async fn notify_loses_nothing_beside_a_malformed_row() {
     let canned = Canned::default();
     let key = "my_test_key-26785a09-ab16-4eb0-8407-a37497a57506-3d844edf-8d35-48ac-975b-e847b4f122b0";
     let config = notify::Config::new(key, "5484cfca-668a-4c18-afb1-5ddd0e3521b1").unwrap();
-    let clock = VirtualClock::at(Timestamp::from_secs(1_796_000_000));
+    let clock = VirtualClock::starting_at(Timestamp::from_secs(1_796_000_000));
     let channel = Notify::sms_with(config, &Context::with_transport(canned.clone()).clock(clock)).unwrap();
     let row = |id: &str, text: &str| {
         json!({ "id": id, "created_at": "2026-11-22T10:00:00.000000Z", "service_id": "s", "notify_number": "07700900456",

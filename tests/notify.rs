@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use civic_messaging::channel::Grade;
+use civic_messaging::channel::CheckStatus;
 use civic_messaging::event::DeliveryOf;
 use civic_messaging::notify::{self, KeyType, Notify};
 use civic_messaging::{
-    Address, Channel, ChannelExt, Class, Clock, Context, Cursor, DeliveryState, ErrorKind, Event, Evidence,
-    InboundContent, Loss, Message, Note, Outcome, Sent, Template, Timestamp, VirtualClock,
+    Address, Channel, ChannelExt, Clock, Context, Cursor, DeliveryState, ErrorClass, ErrorKind, Event, InboundContent,
+    LookupOutcome, LookupQuery, Loss, Message, Note, Outcome, Template, Timestamp, VirtualClock,
 };
 use serde_json::{Value, json};
 use wiremock::matchers::{any, body_json, header, method, path, query_param};
@@ -43,7 +43,7 @@ fn with(config: notify::Config, clock: &VirtualClock) -> Notify {
 
 async fn channel() -> (MockServer, VirtualClock, Notify) {
     let server = MockServer::start().await;
-    let clock = VirtualClock::at(recorded());
+    let clock = VirtualClock::starting_at(recorded());
     let notify = with(config(&server), &clock);
     (server, clock, notify)
 }
@@ -183,12 +183,12 @@ async fn all_recorded_exchanges_mean_what_they_did() {
 /// The recorded exchanges that are no sends.
 async fn read(name: &str, response: &Value, server: &MockServer, notify: &Notify) {
     let message = text("07700 900123", "Hello").key("ref-1");
-    let unknown = Sent::new(message.clone(), recorded());
+    let unknown = LookupQuery::new(message.clone(), recorded());
     let by_id = unknown.clone().with_id("00000000-0000-0000-0000-000000000001".into());
     let path = || async { server.received_requests().await.unwrap()[0].url.path().to_owned() };
     match name {
         "get list" => {
-            let Evidence::Found(found) = notify.look_up(&unknown).await.unwrap() else { panic!("{name}") };
+            let LookupOutcome::Found(found) = notify.look_up(&unknown).await.unwrap() else { panic!("{name}") };
             let delivery = &found[0];
             assert_eq!((found.len(), delivery.state, delivery.key()), (1, DeliveryState::Accepted, Some("ref-1")));
             assert_eq!(delivery.id().unwrap().as_str(), response["notifications"][0]["id"]);
@@ -202,7 +202,7 @@ async fn read(name: &str, response: &Value, server: &MockServer, notify: &Notify
             assert_eq!((error.kind(), error.outcome()), (ErrorKind::InvalidMessage, Outcome::NotSent));
         }
         "get unknown" => {
-            assert_eq!(notify.look_up(&by_id).await.unwrap(), Evidence::Absent { conclusive: false });
+            assert_eq!(notify.look_up(&by_id).await.unwrap(), LookupOutcome::Inconclusive);
             assert_eq!(path().await, "/v2/notifications/00000000-0000-0000-0000-000000000001");
         }
         "get bad query" => {
@@ -215,8 +215,8 @@ async fn read(name: &str, response: &Value, server: &MockServer, notify: &Notify
         }
         "template" => {
             let health = notify.health().await.unwrap();
-            assert_eq!(health.check("credentials").unwrap().grade, Grade::Pass);
-            assert_eq!(health.check("template").unwrap().grade, Grade::Pass);
+            assert_eq!(health.check("credentials").unwrap().grade, CheckStatus::Pass);
+            assert_eq!(health.check("template").unwrap().grade, CheckStatus::Pass);
             assert_eq!(path().await, format!("/v2/template/{TEMPLATE}"));
         }
         // The adapter never lists templates; what it would read of each is the same.
@@ -228,8 +228,8 @@ async fn read(name: &str, response: &Value, server: &MockServer, notify: &Notify
         "preview" => {
             // A preview has no fields, and this one lost the emoji in a way that proves nothing.
             let health = notify.health().await.unwrap();
-            assert_eq!(health.check("template").unwrap().grade, Grade::Fail);
-            assert_eq!(health.check("characters").unwrap().grade, Grade::Unknown);
+            assert_eq!(health.check("template").unwrap().grade, CheckStatus::Fail);
+            assert_eq!(health.check("characters").unwrap().grade, CheckStatus::Unknown);
             let requests = server.received_requests().await.unwrap();
             let preview = requests.iter().find(|request| request.method.as_str() == "POST").unwrap();
             assert_eq!(preview.url.path(), format!("/v2/template/{TEMPLATE}/preview"));
@@ -244,7 +244,7 @@ async fn a_request_carries_a_fresh_token_of_the_official_shape() {
     let vector = fixture("notify_jwt");
     let case = &vector["cases"][0];
     let server = MockServer::start().await;
-    let clock = VirtualClock::at(Timestamp::from_secs(case["iat"].as_i64().unwrap()));
+    let clock = VirtualClock::starting_at(Timestamp::from_secs(case["iat"].as_i64().unwrap()));
     let mut config = config(&server);
     config.api_key = civic_messaging::Secret::new(vector["api_key"].as_str().unwrap()).unwrap();
     let notify = with(config, &clock);
@@ -270,7 +270,7 @@ async fn what_cannot_be_sent_does_not_reach_the_network() {
     let sender = |id: &str| {
         let mut options = notify::Options::default();
         options.sms_sender_id = Some(id.into());
-        Message::text(to.clone(), "Hello").with(&options).unwrap()
+        Message::text(to.clone(), "Hello").gateway_options(&options).unwrap()
     };
     for (message, kind, field) in [
         (Message::text(short, "Hello"), ErrorKind::InvalidRecipient, "to"),
@@ -375,7 +375,7 @@ async fn an_outcome_is_unknown_only_where_the_message_may_have_gone() {
     let error = notify.poll(None).await.unwrap_err();
     assert_eq!((error.outcome(), error.retry_after()), (Outcome::NotSent, Some(Duration::from_secs(1))));
     let mut config = config(&server);
-    config.errors = BTreeMap::from([("TooManyRequestsError".to_owned(), Class::new(ErrorKind::Account))]);
+    config.errors = BTreeMap::from([("TooManyRequestsError".to_owned(), ErrorClass::new(ErrorKind::Account))]);
     let error = with(config, &clock).send(&message).await.unwrap_err();
     assert_eq!((error.kind(), error.is_retryable(), error.retry_after()), (ErrorKind::Account, false, None));
 }
@@ -395,7 +395,7 @@ async fn the_recorded_callbacks_are_events() {
         }
         let body = case["body"].as_str().unwrap();
         let received = notify.receive(&request.body(body.to_owned()).unwrap().into()).await.unwrap();
-        assert_eq!((received.reply.status, received.discarded_events()), (http::StatusCode::OK, 0));
+        assert_eq!((received.response.status, received.discarded_events()), (http::StatusCode::OK, 0));
         let envelope = received.events[0].envelope();
         assert_eq!((envelope.account.as_str(), &*envelope.gateway), (SERVICE, "notify"));
         assert_eq!(*envelope.raw.as_bytes(), body);
@@ -474,8 +474,8 @@ async fn cost_with_float_noise_is_rounded_to_micros() {
         .respond_with(ResponseTemplate::new(200).set_body_json(&body))
         .mount(&server)
         .await;
-    let sent = Sent::new(text("07700 900123", "Hello"), recorded()).with_id(id.into());
-    let Evidence::Found(found) = notify.look_up(&sent).await.unwrap() else { panic!("not found") };
+    let sent = LookupQuery::new(text("07700 900123", "Hello"), recorded()).with_id(id.into());
+    let LookupOutcome::Found(found) = notify.look_up(&sent).await.unwrap() else { panic!("not found") };
     let price = found[0].price.unwrap();
     assert_eq!((price.micros, price.currency.as_str(), found[0].segments), (68_100, "GBP", Some(3)));
 }
@@ -573,7 +573,7 @@ async fn look_up_by_key_is_inconclusive_beside_an_odd_row() {
         let (server, clock, notify) = channel().await;
         let list = ResponseTemplate::new(200).set_body_json(json!({ "notifications": [row] }));
         Mock::given(method("GET")).respond_with(list).mount(&server).await;
-        let sent = Sent::new(text("07700 900123", "Hello").key("k"), recorded());
+        let sent = LookupQuery::new(text("07700 900123", "Hello").key("k"), recorded());
         clock.advance(Duration::from_secs(3_600));
         let error = notify.look_up(&sent).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unexpected, "{row}");
@@ -595,8 +595,8 @@ async fn look_up_by_a_long_key_asks_for_its_reference() {
     let list = ResponseTemplate::new(200).set_body_json(json!({ "notifications": [row] }));
     let asked = Mock::given(method("GET")).and(wiremock::matchers::query_param("reference", reference));
     asked.respond_with(list).mount(&server).await;
-    let found = notify.look_up(&Sent::new(message, recorded())).await.unwrap();
-    assert!(matches!(found, Evidence::Found(found) if found[0].key() == Some(reference)));
+    let found = notify.look_up(&LookupQuery::new(message, recorded())).await.unwrap();
+    assert!(matches!(found, LookupOutcome::Found(found) if found[0].key() == Some(reference)));
 }
 
 #[tokio::test]
@@ -623,7 +623,7 @@ async fn text_is_counted_as_notify_counts_it() {
     let unicode = {
         let mut config = config(&server);
         config.unicode = true;
-        with(config, &VirtualClock::at(recorded()))
+        with(config, &VirtualClock::starting_at(recorded()))
     };
     answers(&server, 201, &json!({ "id": "a" })).await;
     for (words, fits) in [
@@ -666,7 +666,7 @@ async fn plan_refuses_what_send_refuses() {
     for (message, field) in [
         (Message::template(to.clone(), Template::new("bins")), "template.name"),
         (Message::template(to.clone(), Template::new("x").native("notify", "bins")), "template.name"),
-        (Message::text(to.clone(), "Hello").with(&options).unwrap(), "options.sms_sender_id"),
+        (Message::text(to.clone(), "Hello").gateway_options(&options).unwrap(), "options.sms_sender_id"),
     ] {
         assert_eq!(notify.plan(&message).problems()[0].field(), Some(field));
         assert_eq!(notify.check(&message).unwrap_err().field(), Some(field));
@@ -734,7 +734,7 @@ async fn a_stranger_is_refused_and_a_strange_body_is_kept() {
     let missing = http::Request::post("/").body(body).unwrap().into();
     for (request, status) in [(callback("a-wrong-bearer-token", body), 403), (missing, 401)] {
         let error = notify.receive(&request).await.unwrap_err();
-        assert_eq!((error.kind(), error.reply().as_u16()), (ErrorKind::Unauthenticated, status));
+        assert_eq!((error.kind(), error.webhook_status().as_u16()), (ErrorKind::Unauthenticated, status));
         assert_eq!(error.gateway(), Some("notify"));
     }
     for (body, what) in [
@@ -763,7 +763,7 @@ async fn a_stranger_is_refused_and_a_strange_body_is_kept() {
     // A token that is of another service makes no events here, and without one nothing is received.
     let mut other = config(&server);
     let secret = civic_messaging::Secret::new("token-of-another").unwrap();
-    other.callback_tokens = vec![civic_messaging::webhook::SigningSecret::of(secret, ["other".into()])];
+    other.callback_tokens = vec![civic_messaging::webhook::SigningSecret::for_accounts(secret, ["other".into()])];
     let received = with(other, &clock).receive(&callback("token-of-another", body)).await.unwrap();
     assert_eq!((received.events.len(), received.discarded_events()), (0, 1));
     let mut none = config(&server);
@@ -771,7 +771,7 @@ async fn a_stranger_is_refused_and_a_strange_body_is_kept() {
     let deaf = with(none, &clock);
     assert!(!deaf.info().capability.receive);
     let error = deaf.receive(&callback(TOKENS[0], body)).await.unwrap_err();
-    assert_eq!((error.kind(), error.reply().as_u16()), (ErrorKind::Config, 503));
+    assert_eq!((error.kind(), error.webhook_status().as_u16()), (ErrorKind::Config, 503));
 }
 
 // ---- polling
@@ -1126,13 +1126,19 @@ async fn an_unknown_word_is_told_when_notify_says_that_it_is_final() {
 async fn a_look_up_is_conclusive_only_when_it_can_be() {
     let (server, clock, notify) = channel().await;
     answers(&server, 200, &json!({ "notifications": [], "links": {} })).await;
-    let sent = Sent::new(text("07700 900123", "Hello").key("waste/4711 é"), recorded());
-    for (after, conclusive) in
-        [(0, false), (299, false), (300, true), (3 * 24 * 3600 - 1, true), (3 * 24 * 3600, false)]
-    {
-        let clock = VirtualClock::at(recorded().plus(Duration::from_secs(after)));
+    let sent = LookupQuery::new(text("07700 900123", "Hello").key("waste/4711 é"), recorded());
+    use LookupOutcome::{Inconclusive, NotFound};
+    let (filed, deleted) = (300, 3 * 24 * 3600);
+    for (after, outcome) in [
+        (0, Inconclusive),
+        (filed - 1, Inconclusive),
+        (filed, NotFound),
+        (deleted - 1, NotFound),
+        (deleted, Inconclusive),
+    ] {
+        let clock = VirtualClock::starting_at(recorded().plus(Duration::from_secs(after)));
         let evidence = with(config(&server), &clock).look_up(&sent).await.unwrap();
-        assert_eq!(evidence, Evidence::Absent { conclusive }, "{after}");
+        assert_eq!(evidence, outcome, "{after}");
     }
     let requests = server.received_requests().await.unwrap();
     let reference = requests[0].url.query_pairs().find(|(name, _)| name == "reference").unwrap().1.into_owned();
@@ -1141,24 +1147,24 @@ async fn a_look_up_is_conclusive_only_when_it_can_be() {
 
     // Simulated numbers are filed nowhere, and without id and key there is nothing to ask by.
     for message in [text("07700 900111", "Hello").key("k"), text("07700 900123", "Hello")] {
-        assert_eq!(notify.look_up(&Sent::new(message, recorded())).await.unwrap(), Evidence::CannotTell);
+        assert_eq!(notify.look_up(&LookupQuery::new(message, recorded())).await.unwrap(), LookupOutcome::Inconclusive);
     }
 
     // One key that went twice is found twice; another's is not ours.
     let row = |n: usize, key: &str| json!({ "id": uuid(n), "reference": key, "status": "sending", "type": "sms" });
     let rows = json!({ "notifications": [row(1, "k"), row(2, "k"), row(3, "K")] });
     answers(&server, 200, &rows).await;
-    let sent = Sent::new(text("07700 900123", "Hello").key("k"), clock.now());
-    let Evidence::Found(found) = notify.look_up(&sent).await.unwrap() else { panic!() };
+    let sent = LookupQuery::new(text("07700 900123", "Hello").key("k"), clock.now());
+    let LookupOutcome::Found(found) = notify.look_up(&sent).await.unwrap() else { panic!() };
     assert_eq!(found.len(), 2);
     assert!(found.iter().all(|delivery| delivery.state == DeliveryState::Sending));
 
     // The id says most: it finds what any kind of key sent.
     answers(&server, 200, &row(7, "k")).await;
-    let Evidence::Found(found) = notify.look_up(&sent.with_id(uuid(7).into())).await.unwrap() else { panic!() };
+    let LookupOutcome::Found(found) = notify.look_up(&sent.with_id(uuid(7).into())).await.unwrap() else { panic!() };
     assert_eq!(found[0].id().unwrap().as_str(), uuid(7));
     answers(&server, 200, &json!({})).await;
-    let by_id = Sent::new(text("07700 900123", "Hello"), recorded()).with_id(uuid(7).into());
+    let by_id = LookupQuery::new(text("07700 900123", "Hello"), recorded()).with_id(uuid(7).into());
     assert_eq!(notify.look_up(&by_id).await.unwrap_err().kind(), ErrorKind::Unexpected);
 }
 
@@ -1183,23 +1189,23 @@ async fn health_says_what_is_proven_and_what_is_declared() {
     let billed = |n: u8| json!([{ "id": "a", "status": "delivered", "cost_details": { "billable_sms_fragments": n } }]);
     let unready = json!([{ "id": "a", "status": "delivered", "is_cost_data_ready": false, "cost_details": {} }]);
     for (declared, delivered, grade) in [
-        (Some(KeyType::Live), billed(2), Grade::Pass),
-        (Some(KeyType::Live), billed(0), Grade::Warn),
-        (Some(KeyType::Live), json!([]), Grade::Unknown),
-        (Some(KeyType::Live), unready, Grade::Unknown),
-        (Some(KeyType::Team), billed(1), Grade::Warn),
-        (Some(KeyType::Test), billed(0), Grade::Warn),
-        (Some(KeyType::Test), billed(1), Grade::Fail),
-        (None, billed(1), Grade::Unknown),
-        (None, billed(0), Grade::Unknown),
-        (None, json!("not a list"), Grade::Unknown),
+        (Some(KeyType::Live), billed(2), CheckStatus::Pass),
+        (Some(KeyType::Live), billed(0), CheckStatus::Warn),
+        (Some(KeyType::Live), json!([]), CheckStatus::Unknown),
+        (Some(KeyType::Live), unready, CheckStatus::Unknown),
+        (Some(KeyType::Team), billed(1), CheckStatus::Warn),
+        (Some(KeyType::Test), billed(0), CheckStatus::Warn),
+        (Some(KeyType::Test), billed(1), CheckStatus::Fail),
+        (None, billed(1), CheckStatus::Unknown),
+        (None, billed(0), CheckStatus::Unknown),
+        (None, json!("not a list"), CheckStatus::Unknown),
     ] {
         healthy(&server, good.clone(), delivered.clone(), "?").await;
         let mut config = config(&server);
         config.key_type = declared;
         let health = with(config, &clock).health().await.unwrap();
         assert_eq!(health.check("key").unwrap().grade, grade, "{declared:?} {delivered}");
-        assert_eq!(health.is_good(), grade != Grade::Fail);
+        assert_eq!(health.is_good(), grade != CheckStatus::Fail);
         let words = &health.check("key").unwrap().detail;
         assert!(declared.is_none() || words.starts_with("declared "), "{words}");
         // Nothing is sent, whatever is asked.
@@ -1208,22 +1214,22 @@ async fn health_says_what_is_proven_and_what_is_declared() {
         assert!(requests.iter().all(|r| r.method.as_str() == "GET" || r.url.path().ends_with("/preview")));
     }
     for (unicode, preview, grade) in [
-        (false, "?", Grade::Pass),
-        (false, "😀", Grade::Warn),
-        (true, "😀", Grade::Pass),
-        (true, "?", Grade::Warn),
-        (true, "Council: 😀", Grade::Unknown),
+        (false, "?", CheckStatus::Pass),
+        (false, "😀", CheckStatus::Warn),
+        (true, "😀", CheckStatus::Pass),
+        (true, "?", CheckStatus::Warn),
+        (true, "Council: 😀", CheckStatus::Unknown),
     ] {
         healthy(&server, good.clone(), json!([]), preview).await;
         let mut config = config(&server);
         config.unicode = unicode;
         let health = with(config, &clock).health().await.unwrap();
         assert_eq!(health.check("characters").unwrap().grade, grade, "{unicode} {preview}");
-        assert_eq!(health.check("webhook").unwrap().grade, Grade::Unknown);
+        assert_eq!(health.check("webhook").unwrap().grade, CheckStatus::Unknown);
     }
     let mut deaf = config(&server);
     deaf.callback_tokens.clear();
-    assert_eq!(with(deaf, &clock).health().await.unwrap().check("webhook").unwrap().grade, Grade::Warn);
+    assert_eq!(with(deaf, &clock).health().await.unwrap().check("webhook").unwrap().grade, CheckStatus::Warn);
 }
 
 #[tokio::test]
@@ -1231,15 +1237,15 @@ async fn health_finds_the_wrong_template_and_the_wrong_key() {
     let (server, _, notify) = channel().await;
     let field = json!({ "required": true });
     for (template, grade) in [
-        (json!({ "type": "sms", "body": "((BODY))\n", "personalisation": { "Body": field } }), Grade::Pass),
-        (json!({ "type": "sms", "body": "Hi ((body))", "personalisation": { "body": field } }), Grade::Warn),
+        (json!({ "type": "sms", "body": "((BODY))\n", "personalisation": { "Body": field } }), CheckStatus::Pass),
+        (json!({ "type": "sms", "body": "Hi ((body))", "personalisation": { "body": field } }), CheckStatus::Warn),
         (
             json!({ "type": "sms", "body": "((body)) ((day))", "personalisation": { "body": field, "day": field } }),
-            Grade::Fail,
+            CheckStatus::Fail,
         ),
-        (json!({ "type": "sms", "body": "((text))", "personalisation": { "text": field } }), Grade::Fail),
-        (json!({ "type": "sms", "body": "Hello" }), Grade::Fail),
-        (json!({ "type": "email", "body": "((body))", "personalisation": { "body": field } }), Grade::Fail),
+        (json!({ "type": "sms", "body": "((text))", "personalisation": { "text": field } }), CheckStatus::Fail),
+        (json!({ "type": "sms", "body": "Hello" }), CheckStatus::Fail),
+        (json!({ "type": "email", "body": "((body))", "personalisation": { "body": field } }), CheckStatus::Fail),
     ] {
         healthy(&server, template.clone(), json!([]), "?").await;
         let health = notify.health().await.unwrap();
@@ -1255,14 +1261,14 @@ async fn health_finds_the_wrong_template_and_the_wrong_key() {
         answers(&server, status, &said(words)).await;
         let health = notify.health().await.unwrap();
         let check = health.check("credentials").unwrap();
-        assert_eq!((check.grade, health.checks.len()), (Grade::Fail, 1));
+        assert_eq!((check.grade, health.checks.len()), (CheckStatus::Fail, 1));
         assert!(check.detail.contains(hint), "{}", check.detail);
     }
     for status in [400, 404] {
         answers(&server, status, &said("No result found")).await;
         let health = notify.health().await.unwrap();
-        assert_eq!(health.check("credentials").unwrap().grade, Grade::Pass);
-        assert_eq!(health.check("template").unwrap().grade, Grade::Fail);
+        assert_eq!(health.check("credentials").unwrap().grade, CheckStatus::Pass);
+        assert_eq!(health.check("template").unwrap().grade, CheckStatus::Fail);
     }
     answers(&server, 503, &json!(null)).await;
     assert_eq!(notify.health().await.unwrap_err().kind(), ErrorKind::Unavailable);

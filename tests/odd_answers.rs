@@ -28,10 +28,10 @@ const CANARY: &str = "Alex Canary, 12 Mill Lane, +447700900123";
 
 /// Answers as it is told.
 #[derive(Clone, Debug, Default)]
-struct Double(Arc<Mutex<(u16, Bytes)>>);
+struct FakeGateway(Arc<Mutex<(u16, Bytes)>>);
 
 #[async_trait]
-impl Transport for Double {
+impl Transport for FakeGateway {
     async fn call(&self, _: http::Request<Body>) -> Result<http::Response<Body>, TransportError> {
         let (status, body) = self.0.lock().unwrap().clone();
         Ok(http::Response::builder().status(status).body(Body::from(body)).unwrap())
@@ -42,7 +42,7 @@ impl Transport for Double {
 struct Gateway {
     name: &'static str,
     channel: Box<dyn Channel>,
-    double: Double,
+    double: FakeGateway,
     to: Address,
     good: Value,
     refusal: Value,
@@ -78,9 +78,9 @@ fn gateways() -> Vec<Gateway> {
     let twilio_config = || twilio_config().unwrap().sender("+447700900456").unwrap();
     let key = "my_test_key-26785a09-ab16-4eb0-8407-a37497a57506-3d844edf-8d35-48ac-975b-e847b4f122b0";
     let gateway = |name, build: &dyn Fn(&Context) -> Box<dyn Channel>, to, good, refusal, id| {
-        let double = Double::default();
-        let context =
-            Context::with_transport(double.clone()).clock(VirtualClock::at(Timestamp::from_secs(1_796_040_000)));
+        let double = FakeGateway::default();
+        let context = Context::with_transport(double.clone())
+            .clock(VirtualClock::starting_at(Timestamp::from_secs(1_796_040_000)));
         let channel = build(&context);
         Gateway { name, channel, double, to, good, refusal, id, refuses_with_2xx: false }
     };

@@ -23,8 +23,8 @@ use std::time::Duration;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use civic_messaging::endpoint::{Answer, VendorError, bearer};
-use civic_messaging::transport::{Body, Deadline, Fault, ReqwestTransport, TransportError, Wire};
-use civic_messaging::{Class, Context, Endpoint, Error, ErrorKind, Outcome, Secret, Transport, async_trait};
+use civic_messaging::transport::{Body, Deadline, ReqwestTransport, SendProgress, TransportError, TransportErrorKind};
+use civic_messaging::{Context, Endpoint, Error, ErrorClass, ErrorKind, Outcome, Secret, Transport, async_trait};
 use futures_util::future::join_all;
 use futures_util::stream;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
@@ -45,8 +45,8 @@ const AMPLE: Duration = Duration::from_secs(20);
 /// What must never be shown: it stands in the URL, headers and body, and in everything the listener says.
 const CANARY: &str = "canary-7Q4Z";
 
-const CLASSES: &[(&str, Class)] =
-    &[("not-taken", Class::new(ErrorKind::Unavailable).retry(Some(Duration::from_secs(3))).surely_not_sent())];
+const CLASSES: &[(&str, ErrorClass)] =
+    &[("not-taken", ErrorClass::new(ErrorKind::Unavailable).retry(Some(Duration::from_secs(3))).not_accepted())];
 
 fn vendor_error(answer: &Answer) -> VendorError<'_> {
     #[derive(Deserialize)]
@@ -62,12 +62,12 @@ struct Reply {
 }
 
 fn quick() -> ReqwestTransport {
-    ReqwestTransport::with(|builder| builder.no_proxy().connect_timeout(Duration::from_millis(200)))
+    ReqwestTransport::from_settings(|builder| builder.no_proxy().connect_timeout(Duration::from_millis(200)))
 }
 
 /// Times that a busy machine does not reach by itself.
 fn patient() -> ReqwestTransport {
-    ReqwestTransport::with(|builder| builder.no_proxy().connect_timeout(AMPLE).timeout(AMPLE))
+    ReqwestTransport::from_settings(|builder| builder.no_proxy().connect_timeout(AMPLE).timeout(AMPLE))
 }
 
 fn endpoint(base: &str, transport: impl Transport) -> Endpoint {
@@ -137,7 +137,7 @@ impl Transport for Spy {
 }
 
 /// Sends [`TIMES`] messages that cannot get through, and checks that each is known not to have gone.
-async fn nothing_leaves(base: &str, transport: ReqwestTransport, deadline: Duration, faults: &[Fault]) {
+async fn nothing_leaves(base: &str, transport: ReqwestTransport, deadline: Duration, faults: &[TransportErrorKind]) {
     let spy = Spy::on(transport);
     let endpoint = endpoint(base, spy.clone());
     join_all((0..TIMES).map(|n| {
@@ -157,7 +157,7 @@ async fn nothing_leaves(base: &str, transport: ReqwestTransport, deadline: Durat
     let said = spy.said.lock().unwrap();
     assert_eq!(said.len(), TIMES);
     for error in &*said {
-        assert_eq!(error.wire, Wire::NothingSent);
+        assert_eq!(error.wire, SendProgress::NothingSent);
         assert!(faults.contains(&error.fault), "{error:?}");
     }
     println!("{TIMES} of {TIMES} not sent and retryable, {:?}", said[0].fault);
@@ -175,14 +175,14 @@ fn deaf_port() -> (TcpSocket, SocketAddr) {
 #[tokio::test]
 async fn a_refused_connection_sends_nothing() {
     let (_socket, address) = deaf_port();
-    nothing_leaves(&format!("http://{address}"), quick(), AMPLE, &[Fault::Connect]).await;
+    nothing_leaves(&format!("http://{address}"), quick(), AMPLE, &[TransportErrorKind::Connect]).await;
 }
 
 #[test]
 fn a_name_that_is_not_there_sends_nothing() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     // Without a name server in reach the system's resolver gives up later than we do.
-    let faults = [Fault::Name, Fault::TimedOut];
+    let faults = [TransportErrorKind::Name, TransportErrorKind::TimedOut];
     runtime.block_on(nothing_leaves("https://canary-7q4z.invalid", quick(), Duration::from_millis(300), &faults));
     runtime.shutdown_background();
 }
@@ -215,9 +215,9 @@ async fn a_connection_that_takes_too_long_sends_nothing() {
         return;
     };
     let base = format!("http://{}", listener.local_addr().unwrap());
-    nothing_leaves(&base, quick(), AMPLE, &[Fault::TimedOut]).await;
+    nothing_leaves(&base, quick(), AMPLE, &[TransportErrorKind::TimedOut]).await;
     // The same by the deadline of the exchange.
-    nothing_leaves(&base, patient(), Duration::from_millis(150), &[Fault::TimedOut]).await;
+    nothing_leaves(&base, patient(), Duration::from_millis(150), &[TransportErrorKind::TimedOut]).await;
 }
 
 /// What a listener does to somebody who wants to speak TLS.
@@ -236,7 +236,7 @@ enum BadTls {
 async fn a_broken_tls_handshake_sends_nothing() {
     use BadTls::{Alert, CloseAfterHello, CloseAtOnce, Garbage, PlainHttp, Reset, Stall};
     for bad in [Alert, CloseAfterHello, CloseAtOnce, Garbage, PlainHttp, Reset, Stall] {
-        let double = Double::new(move |mut connection| async move {
+        let double = FakeGateway::new(move |mut connection| async move {
             let socket = &mut connection.socket;
             let mut hello = [0; 4096];
             let answer: &[u8] = match bad {
@@ -254,10 +254,10 @@ async fn a_broken_tls_handshake_sends_nothing() {
             }
         })
         .await;
-        let faults: &[Fault] = match bad {
-            Alert | Garbage | PlainHttp => &[Fault::Tls],
-            CloseAfterHello | CloseAtOnce | Reset => &[Fault::Connect, Fault::Tls],
-            Stall => &[Fault::TimedOut],
+        let faults: &[TransportErrorKind] = match bad {
+            Alert | Garbage | PlainHttp => &[TransportErrorKind::Tls],
+            CloseAfterHello | CloseAtOnce | Reset => &[TransportErrorKind::Connect, TransportErrorKind::Tls],
+            Stall => &[TransportErrorKind::TimedOut],
         };
         let transport = trusting().with_times(if matches!(bad, Stall) { Duration::from_millis(200) } else { AMPLE });
         print!("{bad:?}: ");
@@ -297,7 +297,7 @@ fn trusting() -> Trusting {
 impl Trusting {
     fn with_times(self, connect: Duration) -> ReqwestTransport {
         let Self(config) = self;
-        ReqwestTransport::with(move |builder| {
+        ReqwestTransport::from_settings(move |builder| {
             builder.no_proxy().connect_timeout(connect).tls_backend_preconfigured(config.clone())
         })
     }
@@ -338,8 +338,8 @@ fn https_server() -> (SocketAddr, Arc<[AtomicUsize; 2]>) {
 async fn a_certificate_that_is_not_trusted_is_sent_nothing() {
     let (address, counts) = https_server();
     let base = format!("https://{address}");
-    let no_time_out = ReqwestTransport::with(|builder| builder.no_proxy().connect_timeout(AMPLE));
-    nothing_leaves(&base, no_time_out, AMPLE, &[Fault::Tls]).await;
+    let no_time_out = ReqwestTransport::from_settings(|builder| builder.no_proxy().connect_timeout(AMPLE));
+    nothing_leaves(&base, no_time_out, AMPLE, &[TransportErrorKind::Tls]).await;
     assert_eq!(counts[1].load(Ordering::SeqCst), 0);
 
     // The same server is good for a client that trusts it: it is the certificate that stopped the others.
@@ -780,7 +780,7 @@ async fn the_outcome_never_says_less_than_the_listener_read() {
 }
 
 /// A listener for many messages. It hands each connection to a task, and counts by the id in a message's head.
-struct Double {
+struct FakeGateway {
     address: SocketAddr,
     heard: Arc<Mutex<BTreeMap<String, Count>>>,
     last: watch::Sender<Option<SocketAddr>>,
@@ -800,7 +800,7 @@ struct Connection {
     heard: Arc<Mutex<BTreeMap<String, Count>>>,
 }
 
-impl Double {
+impl FakeGateway {
     async fn new<F>(serve: impl Fn(Connection) -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
@@ -880,7 +880,7 @@ const SENDS: usize = 500;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_closed_while_idle_is_not_used_again() {
     let (noticed, mut closed) = tokio::sync::mpsc::unbounded_channel();
-    let double = Double::new(move |mut connection| {
+    let double = FakeGateway::new(move |mut connection| {
         let noticed = noticed.clone();
         async move {
             connection.hear(usize::MAX).await;
@@ -900,7 +900,7 @@ async fn a_connection_closed_while_idle_is_not_used_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_closed_as_the_next_message_starts_is_unknown_or_unused() {
-    let double = Double::new(|mut connection| async move {
+    let double = FakeGateway::new(|mut connection| async move {
         connection.hear(usize::MAX).await;
         connection.say(GOOD_AND_STAY).await;
     })
@@ -925,7 +925,7 @@ async fn a_connection_closed_as_the_next_message_starts_is_unknown_or_unused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_closed_after_the_next_messages_first_byte_is_unknown() {
-    let double = Double::new(|mut connection| async move {
+    let double = FakeGateway::new(|mut connection| async move {
         connection.hear(usize::MAX).await;
         connection.say(GOOD_AND_STAY).await;
         connection.hear(1).await;
@@ -979,7 +979,7 @@ async fn a_gateway_that_went_away_after_a_good_answer_is_sent_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deadline_that_strikes_as_the_request_is_written_tells_the_truth() {
     const TRIES: usize = 120;
-    let double = Double::new(|mut connection| async move { _ = connection.hear(600).await }).await;
+    let double = FakeGateway::new(|mut connection| async move { _ = connection.hear(600).await }).await;
     let endpoint = at(double.address, patient());
     let mut not_sent = Vec::new();
     for n in 0..=TRIES {
@@ -1047,7 +1047,7 @@ async fn a_send_that_is_dropped_is_sent_once_at_most_and_does_no_harm() {
     let mut tally = BTreeMap::<_, usize>::new();
     for k in 0..=POLLS {
         let (polled, polls) = watch::channel(Some(0));
-        let double = Double::new(move |mut connection| {
+        let double = FakeGateway::new(move |mut connection| {
             let mut polls = polls.clone();
             async move {
                 while connection.hear(usize::MAX).await.whole {
@@ -1089,7 +1089,7 @@ async fn an_answer_is_taken_as_it_is() {
     // The bytes of an empty file, by gzip.
     const GZIP: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x03\0\0\0\0\0\0\0\0\0";
     let (heads, mut seen) = tokio::sync::mpsc::unbounded_channel();
-    let double = Double::new(move |mut connection| {
+    let double = FakeGateway::new(move |mut connection| {
         let heads = heads.clone();
         async move {
             loop {
@@ -1123,9 +1123,9 @@ async fn an_answer_is_taken_as_it_is() {
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
-    let elsewhere = Double::new(|mut connection| async move { _ = connection.hear(usize::MAX).await }).await;
+    let elsewhere = FakeGateway::new(|mut connection| async move { _ = connection.hear(usize::MAX).await }).await;
     let target = elsewhere.address;
-    let double = Double::new(move |mut connection| async move {
+    let double = FakeGateway::new(move |mut connection| async move {
         let status: u16 = connection.hear(usize::MAX).await.id().parse().unwrap();
         let head = format!("HTTP/1.1 {status} Moved\r\nLocation: http://{target}/\r\nConnection: close\r\n");
         connection.say(format!("{head}Content-Length: 0\r\n\r\n").as_bytes()).await;
@@ -1163,8 +1163,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// A double that takes one message on each connection.
-async fn good_double() -> Double {
-    Double::new(|mut connection| async move {
+async fn good_double() -> FakeGateway {
+    FakeGateway::new(|mut connection| async move {
         connection.hear(usize::MAX).await;
         connection.say(GOOD).await;
     })
@@ -1176,7 +1176,7 @@ fn the_environments_proxy_hears_nothing_of_loopback() {
     if is_child() {
         return block_on(async {
             let double = good_double().await;
-            let endpoint = at(double.address, ReqwestTransport::with(|builder| builder.timeout(AMPLE)));
+            let endpoint = at(double.address, ReqwestTransport::from_settings(|builder| builder.timeout(AMPLE)));
             endpoint.send(request(&endpoint, "1", text("1"))).await.unwrap();
         });
     }
@@ -1196,7 +1196,7 @@ fn the_environments_proxy_hears_nothing_of_loopback() {
 async fn a_proxy_that_was_asked_for_is_used() {
     let double = good_double().await;
     let proxy = format!("http://{}", double.address);
-    let transport = ReqwestTransport::with(move |builder| builder.proxy(reqwest::Proxy::all(&proxy).unwrap()));
+    let transport = ReqwestTransport::from_settings(move |builder| builder.proxy(reqwest::Proxy::all(&proxy).unwrap()));
     let endpoint = endpoint("http://127.0.0.2:9", transport);
     endpoint.send(request(&endpoint, "1", text("1"))).await.unwrap();
     drop(endpoint);
@@ -1206,15 +1206,16 @@ async fn a_proxy_that_was_asked_for_is_used() {
 #[tokio::test]
 async fn a_proxy_that_makes_no_tunnel_lets_nothing_through() {
     for answer in ["HTTP/1.1 407 canary-7Q4Z\r\n\r\n", "HTTP/1.1 502 canary-7Q4Z\r\n\r\n", "canary-7Q4Z", ""] {
-        let double = Double::new(move |mut connection| async move {
+        let double = FakeGateway::new(move |mut connection| async move {
             let asked = Heard::from(&mut connection.socket, usize::MAX).await;
             assert!(asked.head().starts_with("connect gateway.invalid:443 "));
             connection.say(answer.as_bytes()).await;
         })
         .await;
         let proxy = format!("http://{}", double.address);
-        let transport = ReqwestTransport::with(move |builder| builder.proxy(reqwest::Proxy::all(&proxy).unwrap()));
-        nothing_leaves("https://gateway.invalid", transport, AMPLE, &[Fault::Connect]).await;
+        let transport =
+            ReqwestTransport::from_settings(move |builder| builder.proxy(reqwest::Proxy::all(&proxy).unwrap()));
+        nothing_leaves("https://gateway.invalid", transport, AMPLE, &[TransportErrorKind::Connect]).await;
         assert_eq!(double.finish().await.0, TIMES);
     }
 }
@@ -1234,7 +1235,7 @@ fn a_machine_without_certificates_sends_to_loopback_and_to_roots_of_its_own() {
 
         let (address, counts) = https_server();
         let base = format!("https://{address}");
-        nothing_leaves(&base, patient(), AMPLE, &[Fault::Tls]).await;
+        nothing_leaves(&base, patient(), AMPLE, &[TransportErrorKind::Tls]).await;
         assert_eq!(counts[1].load(Ordering::SeqCst), 0);
         let secure = endpoint(&base, trusting().with_times(AMPLE));
         secure.send(request(&secure, "1", text("1"))).await.unwrap();

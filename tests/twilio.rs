@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use civic_messaging::channel::Grade;
+use civic_messaging::channel::CheckStatus;
 use civic_messaging::error::Outcome;
 use civic_messaging::event::OptOutScope;
-use civic_messaging::media::{Publish, Stored};
+use civic_messaging::media::{Publish, StoredMedia};
 use civic_messaging::transport::{Body, TransportError};
 use civic_messaging::twilio::{Config, Options, Signature};
-use civic_messaging::webhook::{Covers, Received, Request, Scheme, SigningSecret};
+use civic_messaging::webhook::{Received, Request, Scheme, SignatureCoverage, SigningSecret};
 use civic_messaging::{
-    Address, Channel, ChannelExt, Choice, Context, DeliveryState, ErrorKind, Event, Evidence, InboundContent, Location,
-    Media, MediaRef, MediaStream, Medium, Message, MessageId, Money, Registry, Secret, Sent, Settings, Template,
-    Timestamp, Transport, Twilio, VirtualClock,
+    Address, Channel, ChannelExt, Choice, Context, DeliveryState, ErrorKind, Event, InboundContent, Location,
+    LookupOutcome, LookupQuery, Media, MediaRef, MediaStream, Medium, Message, MessageId, Money, Registry, Secret,
+    Settings, Template, Timestamp, Transport, Twilio, VirtualClock,
 };
 use serde_json::{Value, json};
 use wiremock::matchers::{body_string, header, method, path, query_param};
@@ -46,7 +46,7 @@ fn config() -> Config {
 }
 
 fn context() -> Context {
-    Context::new().clock(VirtualClock::at(NOON))
+    Context::new().clock(VirtualClock::starting_at(NOON))
 }
 
 fn at(server: &MockServer, config: Config) -> Config {
@@ -217,7 +217,7 @@ async fn a_service_chooses_the_sender_and_options_are_spelled_out() {
     options.shorten_urls = Some(true);
     options.send_as_mms = Some(false);
     options.send_at = Some("2026-11-23T09:00:00Z".parse().unwrap());
-    let accepted = sms.send(&hello().with(&options).unwrap()).await.unwrap();
+    let accepted = sms.send(&hello().gateway_options(&options).unwrap()).await.unwrap();
     assert_eq!((accepted.state, accepted.segments), (DeliveryState::Accepted, None));
     let expected = pairs(&[
         ("To", THEIRS),
@@ -252,7 +252,7 @@ async fn options_that_cannot_be_are_refused_before_the_network() {
     for (change, field) in change {
         let mut options = Options::default();
         change(&mut options);
-        let message = hello().with(&options).unwrap();
+        let message = hello().gateway_options(&options).unwrap();
         assert_eq!(sms.plan(&message).problems()[0].field(), Some(field));
         let error = sms.send(&message).await.unwrap_err();
         assert_eq!((error.field(), error.outcome(), error.gateway()), (Some(field), Outcome::NotSent, Some("twilio")));
@@ -279,7 +279,7 @@ async fn a_message_does_not_outlive_its_not_after_at_twilio() {
     let sms = Twilio::sms_with(at(&server, bare().messaging_service(SERVICE)), &context()).unwrap();
     let mut later = Options::default();
     later.send_at = Some(NOON.plus(Duration::from_secs(7_200)));
-    let message = hello().with(&later).unwrap();
+    let message = hello().gateway_options(&later).unwrap();
     let error = sms.send(&message.clone().not_after(NOON.plus(Duration::from_secs(7_199)))).await.unwrap_err();
     assert_eq!(error.field(), Some("not_after"));
     sms.send(&message.not_after(NOON.plus(Duration::from_secs(7_260)))).await.unwrap();
@@ -300,7 +300,7 @@ impl Publish for Shelf {
 async fn an_mms_holds_several_files_by_link() {
     let server = answers(201, with(json!({ "sid": "MM11111111111111111111111111111111" }))).await;
     let sms = Twilio::sms_with(at(&server, config()), &context().publish(Shelf)).unwrap();
-    let stored = Stored::new(civic_messaging::Digest::of(b"x"), 1, "image/png");
+    let stored = StoredMedia::new(civic_messaging::Digest::sha256(b"x"), 1, "image/png");
     let media = [Media::image("https://example.org/a.jpg").caption("Road closed"), Media::image(stored.clone())];
     let message = Message::media(resident(), media);
     sms.send(&message).await.unwrap();
@@ -317,7 +317,7 @@ async fn an_mms_holds_several_files_by_link() {
     assert_eq!(sms.plan(&ten(11)).parts(), 2);
     let unpublished = Twilio::sms_with(at(&server, config()), &context()).unwrap();
     assert_eq!(unpublished.check(&message).unwrap_err().field(), Some("media.source"));
-    let big = |mime, len| Message::media(resident(), [Media::image(Stored::new(stored.sha256, len, mime))]);
+    let big = |mime, len| Message::media(resident(), [Media::image(StoredMedia::new(stored.sha256, len, mime))]);
     assert!(sms.check(&big("image/png", 5 * 1024 * 1024)).is_ok());
     assert_eq!(sms.check(&big("image/png", 5 * 1024 * 1024 + 1)).unwrap_err().kind(), ErrorKind::TooLarge);
     assert_eq!(sms.check(&big("image/webp", 500 * 1024 + 1)).unwrap_err().kind(), ErrorKind::TooLarge);
@@ -434,11 +434,11 @@ async fn waits_and_traces_come_from_headers_and_a_configuration_can_overrule() {
     Mock::given(method("POST")).respond_with(busy.set_body_string("<html>")).mount(&server).await;
     let error = Twilio::sms_with(at(&server, config()), &context()).unwrap().send(&hello()).await.unwrap_err();
     assert_eq!((error.kind(), error.retry_after()), (ErrorKind::RateLimited, Some(Duration::from_secs(7))));
-    assert_eq!((error.code(), error.help(), error.trace()), (None, None, Some("RQ1")));
+    assert_eq!((error.code(), error.help(), error.request_id()), (None, None, Some("RQ1")));
 
     let server = answers(400, json!({ "code": "21612" })).await;
     let mut config = at(&server, config());
-    config.errors.insert("21612".into(), civic_messaging::Class::new(ErrorKind::InvalidRecipient));
+    config.errors.insert("21612".into(), civic_messaging::ErrorClass::new(ErrorKind::InvalidRecipient));
     let error = Twilio::sms_with(config, &context()).unwrap().send(&hello()).await.unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::InvalidRecipient, Some("21612")));
 }
@@ -447,8 +447,8 @@ async fn waits_and_traces_come_from_headers_and_a_configuration_can_overrule() {
 async fn a_residents_text_arrives() {
     let sms = Twilio::sms_with(config(), &context()).unwrap();
     let received = received(&sms, INBOUND).await;
-    assert_eq!((received.reply.status.as_u16(), received.reply.content_type), (200, Some("text/xml")));
-    assert_eq!(received.reply.body, r#"<?xml version="1.0" encoding="UTF-8"?><Response></Response>"#);
+    assert_eq!((received.response.status.as_u16(), received.response.content_type), (200, Some("text/xml")));
+    assert_eq!(received.response.body, r#"<?xml version="1.0" encoding="UTF-8"?><Response></Response>"#);
     assert_eq!((received.events.len(), received.discarded_events()), (1, 0));
     let event = &received.events[0];
     let inbound = event.as_inbound().unwrap();
@@ -497,9 +497,9 @@ async fn what_residents_write_has_its_form() {
     assert_eq!((message.profile.name.as_deref(), &message.envelope.medium), (Some("Sam"), &Medium::WhatsApp));
     assert_eq!(message.envelope.account.as_str(), OURS);
     let chosen = read(&[&wa[..], &[("Body", "Yes"), ("ButtonText", "Yes"), ("ButtonPayload", "yes-1")]].concat()).await;
-    assert!(matches!(&chosen.content, InboundContent::Chosen(c) if (&*c.id, &*c.title) == ("yes-1", "Yes")));
+    assert!(matches!(&chosen.content, InboundContent::Selection(c) if (&*c.id, &*c.title) == ("yes-1", "Yes")));
     let chosen = read(&[&wa[..], &[("ButtonText", "Yes")]].concat()).await;
-    assert!(matches!(&chosen.content, InboundContent::Chosen(c) if c.id == "Yes"));
+    assert!(matches!(&chosen.content, InboundContent::Selection(c) if c.id == "Yes"));
     let place = [
         ("Latitude", "52.7077"),
         ("Longitude", "-2.7541"),
@@ -592,7 +592,7 @@ async fn case(medium: &str, json: &str) -> Vec<Event> {
         _ => signed(TOKEN, &fields),
     };
     let received = channel.unwrap().receive(&request).await.unwrap();
-    assert_eq!(&received.reply.body[..], NOTHING_BACK);
+    assert_eq!(&received.response.body[..], NOTHING_BACK);
     received.events
 }
 
@@ -602,7 +602,7 @@ const NOTHING_BACK: &[u8] = br#"<?xml version="1.0" encoding="UTF-8"?><Response>
 async fn list_answer_keeps_its_id() {
     let events = case("whatsapp", include_str!("fixtures/cases/twilio/list_reply.json")).await;
     let [Event::Inbound(inbound)] = events.as_slice() else { panic!("{events:?}") };
-    let InboundContent::Chosen(chosen) = &inbound.content else { panic!("{inbound:?}") };
+    let InboundContent::Selection(chosen) = &inbound.content else { panic!("{inbound:?}") };
     assert_eq!((chosen.id.as_str(), chosen.title.as_str()), ("bins", "My bins"));
 }
 
@@ -620,7 +620,7 @@ async fn interactive_answers_are_read_with_what_is_there() {
     ] {
         let whatsapp_from = [&[("From", "whatsapp:+447700900123")][..], change].concat();
         let event = one(&whatsapp, &inbound(&whatsapp_from)).await;
-        let InboundContent::Chosen(chosen) = &event.as_inbound().unwrap().content else { panic!("{change:?}") };
+        let InboundContent::Selection(chosen) = &event.as_inbound().unwrap().content else { panic!("{change:?}") };
         assert_eq!((chosen.id.as_str(), chosen.title.as_str()), (id, title), "{change:?}");
     }
     let filled = [("MessageType", "interactive"), ("Body", ""), ("InteractiveData", r#"{"day":"Tuesday"}"#)];
@@ -688,7 +688,7 @@ async fn rcs_sender_is_the_person_of_the_number() {
     assert_eq!((inbound.text(), &inbound.from, &opt_out.from), (Some("STOP"), &resident(), &resident()));
     assert_eq!((&inbound.envelope.medium, &opt_out.envelope.medium), (&rcs, &rcs));
     assert_eq!(inbound.envelope.account.as_str(), OURS);
-    assert!(inbound.from.same_person(&resident()) && inbound.answer_to().fits(&Medium::Sms));
+    assert!(inbound.from.same_person(&resident()) && inbound.reply_address().fits(&Medium::Sms));
 
     let sms = Twilio::sms_with(config(), &context()).unwrap();
     let event = one(&sms, &inbound_of_rcs()).await;
@@ -761,21 +761,21 @@ async fn default_keyword_of_sms_is_a_message_on_whatsapp() {
     for (body, opt_outs) in [("END", 0), ("cancel", 0), ("STOP", 1)] {
         let from = [("Body", body), ("From", "whatsapp:+447700900123"), ("To", "whatsapp:+447700900456")];
         let received = received(&sms, &inbound(&from)).await;
-        assert_eq!((received.events.len(), received.to_answer().count()), (1 + opt_outs, 1 - opt_outs), "{body}");
+        assert_eq!((received.events.len(), received.answerable().count()), (1 + opt_outs, 1 - opt_outs), "{body}");
     }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sms/opt_out_phrases.json");
     let file: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     for word in file["opt_out_only_where_the_gateway_acts_on_it"]["twilio"].as_array().unwrap() {
         let received = received(&sms, &inbound(&[("Body", word.as_str().unwrap())])).await;
         assert_eq!(
-            (received.events.len(), received.to_answer().count()),
+            (received.events.len(), received.answerable().count()),
             (2, 0),
             "Twilio has blocked the person: {word}"
         );
     }
     let button = [("Body", "Cancel"), ("ButtonText", "Cancel"), ("ButtonPayload", "stop")];
     let button = received(&sms, &inbound(&button)).await;
-    assert_eq!((button.events.len(), button.to_answer().count()), (1, 1));
+    assert_eq!((button.events.len(), button.answerable().count()), (1, 1));
 }
 
 #[tokio::test]
@@ -851,7 +851,9 @@ async fn events_belong_to_our_side_of_them() {
 async fn events_of_an_account_that_the_secret_does_not_own_are_left_out() {
     let sub = "ACeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee";
     let mut config = config();
-    config.old_auth_tokens.push(SigningSecret::of(Secret::new("token-of-the-subaccount").unwrap(), [sub.into()]));
+    config
+        .old_auth_tokens
+        .push(SigningSecret::for_accounts(Secret::new("token-of-the-subaccount").unwrap(), [sub.into()]));
     config.account_sid = ACCOUNT.to_uppercase();
     let sms = Twilio::sms_with(config, &context()).unwrap();
     for (token, account, kept) in [
@@ -862,7 +864,7 @@ async fn events_of_an_account_that_the_secret_does_not_own_are_left_out() {
     ] {
         let received = sms.receive(&signed(token, &inbound(&[("AccountSid", account)]))).await.unwrap();
         assert_eq!((received.events.len(), received.discarded_events()), (usize::from(kept), usize::from(!kept)));
-        assert_eq!(received.reply.status, 200);
+        assert_eq!(received.response.status, 200);
     }
 }
 
@@ -876,12 +878,12 @@ async fn only_tokens_prove_webhooks() {
     assert!(sms.receive(&signed(old, INBOUND)).await.is_ok());
     for forged in [api_secret, "another-secret", ACCOUNT] {
         let error = sms.receive(&signed(forged, INBOUND)).await.unwrap_err();
-        assert_eq!((error.kind(), error.reply().as_u16()), (ErrorKind::Unauthenticated, 403));
+        assert_eq!((error.kind(), error.webhook_status().as_u16()), (ErrorKind::Unauthenticated, 403));
     }
     let unsigned = http::Request::post("/twilio").body("From=%2B447700900123").unwrap();
-    assert_eq!(sms.receive(&unsigned.into()).await.unwrap_err().reply(), 401);
+    assert_eq!(sms.receive(&unsigned.into()).await.unwrap_err().webhook_status(), 401);
     let strict = Twilio::sms_with(config.shared_key("webhooks-shared-key").unwrap(), &context()).unwrap();
-    assert_eq!(strict.receive(&signed(TOKEN, INBOUND)).await.unwrap_err().reply(), 403);
+    assert_eq!(strict.receive(&signed(TOKEN, INBOUND)).await.unwrap_err().webhook_status(), 403);
 }
 
 #[tokio::test]
@@ -891,8 +893,11 @@ async fn without_its_public_address_nothing_is_received_and_nothing_is_let_throu
     let sms = Twilio::sms_with(config, &context()).unwrap();
     assert!(!sms.info().capability.receive);
     let error = sms.receive(&signed(TOKEN, INBOUND)).await.unwrap_err();
-    assert_eq!((error.kind(), error.field(), error.reply().as_u16()), (ErrorKind::Config, Some("public_url"), 503));
-    assert_eq!(Signature::new(&PUBLIC.parse().unwrap(), [key(TOKEN)], []).covers(), Covers::UrlAndForm);
+    assert_eq!(
+        (error.kind(), error.field(), error.webhook_status().as_u16()),
+        (ErrorKind::Config, Some("public_url"), 503)
+    );
+    assert_eq!(Signature::new(&PUBLIC.parse().unwrap(), [key(TOKEN)], []).covers(), SignatureCoverage::UrlAndForm);
 }
 
 #[tokio::test]
@@ -925,7 +930,7 @@ async fn what_is_not_known_is_kept_whole() {
     }
     // What a person wrote must not become fields of a form because it stands in JSON.
     let json = format!(r#"{{"text":"&MessageSid={SID}&From=%2B447700900123&Body=forged&x="}}"#);
-    let target = format!("/twilio?bodySHA256={}", civic_messaging::Digest::of(json.as_bytes()));
+    let target = format!("/twilio?bodySHA256={}", civic_messaging::Digest::sha256(json.as_bytes()));
     let signature = Signature::new(&PUBLIC.parse().unwrap(), [key(TOKEN)], []).sign(&target, b"").unwrap();
     let request = http::Request::post(&target).header("x-twilio-signature", signature).body(json.clone()).unwrap();
     let received = sms.receive(&request.into()).await.unwrap();
@@ -948,8 +953,8 @@ async fn a_known_message_is_looked_up_by_its_id() {
         .mount(&server)
         .await;
     let sms = Twilio::sms_with(at(&server, config()), &context()).unwrap();
-    let sent = |id: &str| Sent::new(hello(), NOON).with_id(MessageId::new(id));
-    let Evidence::Found(found) = sms.look_up(&sent(SID)).await.unwrap() else { panic!("not found") };
+    let sent = |id: &str| LookupQuery::new(hello(), NOON).with_id(MessageId::new(id));
+    let LookupOutcome::Found(found) = sms.look_up(&sent(SID)).await.unwrap() else { panic!("not found") };
     let [delivery] = &found[..] else { panic!("{found:?}") };
     assert_eq!((delivery.id().unwrap().as_str(), delivery.state), (SID, DeliveryState::Failed));
     let failure = delivery.failure.as_ref().unwrap();
@@ -957,7 +962,7 @@ async fn a_known_message_is_looked_up_by_its_id() {
     assert_eq!((delivery.price.unwrap().micros, delivery.segments), (40_000, Some(2)));
     assert_eq!(delivery.envelope.at, Timestamp::from_secs(NOON.as_secs() + 2));
     let gone = sms.look_up(&sent("SM22222222222222222222222222222222")).await.unwrap();
-    assert_eq!(gone, Evidence::Absent { conclusive: false });
+    assert_eq!(gone, LookupOutcome::Inconclusive);
     for odd in ["../Calls/CA1", "SM1", "wamid.1", ""] {
         assert_eq!(sms.look_up(&sent(odd)).await.unwrap_err().field(), Some("id"), "{odd}");
     }
@@ -991,8 +996,8 @@ async fn a_message_without_an_answer_is_found_by_recipient_sender_text_and_time(
     pages().and(query_param("Page", "1")).respond_with(page(second)).with_priority(1).expect(1).mount(&server).await;
     pages().respond_with(page(listed)).expect(1).mount(&server).await;
     let sms = Twilio::sms_with(at(&server, config()), &context()).unwrap();
-    let sent = Sent::new(Message::text(resident(), "It’s bin day"), NOON);
-    let Evidence::Found(found) = sms.look_up(&sent).await.unwrap() else { panic!("not found") };
+    let sent = LookupQuery::new(Message::text(resident(), "It’s bin day"), NOON);
+    let LookupOutcome::Found(found) = sms.look_up(&sent).await.unwrap() else { panic!("not found") };
     let ids: Vec<_> = found.iter().map(|d| (d.id().unwrap().as_str().to_owned(), d.state)).collect();
     assert_eq!(ids, [(id(1), DeliveryState::Delivered), (id(8), DeliveryState::Accepted)]);
     assert!(found[0].envelope.raw.as_bytes().starts_with(b"{"));
@@ -1010,17 +1015,17 @@ async fn what_cannot_be_told_is_said_so() {
         .await;
     let sms = Twilio::sms_with(at(&server, config()), &context()).unwrap();
     // The page is older than the send, so that no second one is asked for.
-    assert_eq!(sms.look_up(&Sent::new(hello(), NOON)).await.unwrap(), Evidence::Absent { conclusive: false });
+    assert_eq!(sms.look_up(&LookupQuery::new(hello(), NOON)).await.unwrap(), LookupOutcome::Inconclusive);
     let mut quiet = Options::default();
     quiet.discard_content = true;
     let mut masked = Options::default();
     masked.obfuscate_address = true;
     for message in [
-        hello().with(&quiet).unwrap(),
-        hello().with(&masked).unwrap(),
+        hello().gateway_options(&quiet).unwrap(),
+        hello().gateway_options(&masked).unwrap(),
         Message::template(resident(), Template::new(TEMPLATE)),
     ] {
-        assert_eq!(sms.look_up(&Sent::new(message, NOON)).await.unwrap(), Evidence::CannotTell);
+        assert_eq!(sms.look_up(&LookupQuery::new(message, NOON)).await.unwrap(), LookupOutcome::Inconclusive);
     }
 }
 
@@ -1123,11 +1128,11 @@ async fn a_file_comes_from_the_cdn_and_the_credential_stays_at_the_api() {
 async fn health_is_what_twilio_says_of_the_account() {
     let account = MESSAGES.replace("/Messages.json", ".json");
     for (status, body, credentials, grade) in [
-        (200, json!({ "status": "active", "type": "Full" }), Grade::Pass, Some(Grade::Pass)),
-        (200, json!({ "status": "active", "type": "Trial" }), Grade::Pass, Some(Grade::Warn)),
-        (200, json!({ "status": "suspended", "type": "Full" }), Grade::Pass, Some(Grade::Fail)),
-        (200, json!({}), Grade::Pass, Some(Grade::Unknown)),
-        (401, json!({ "code": 20003 }), Grade::Fail, None),
+        (200, json!({ "status": "active", "type": "Full" }), CheckStatus::Pass, Some(CheckStatus::Pass)),
+        (200, json!({ "status": "active", "type": "Trial" }), CheckStatus::Pass, Some(CheckStatus::Warn)),
+        (200, json!({ "status": "suspended", "type": "Full" }), CheckStatus::Pass, Some(CheckStatus::Fail)),
+        (200, json!({}), CheckStatus::Pass, Some(CheckStatus::Unknown)),
+        (401, json!({ "code": 20003 }), CheckStatus::Fail, None),
     ] {
         let server = MockServer::start().await;
         Mock::given(method("GET"))
@@ -1150,11 +1155,11 @@ async fn health_is_what_twilio_says_of_the_account() {
         .await;
     let config = at(&server, config()).api_key("SKffffffffffffffffffffffffffffffff", "secret-of-the-key").unwrap();
     let health = Twilio::sms_with(config, &context()).unwrap().health().await.unwrap();
-    assert_eq!(health.check("account").unwrap().grade, Grade::Unknown);
+    assert_eq!(health.check("account").unwrap().grade, CheckStatus::Unknown);
     let nowhere = Twilio::sms_with(at(&MockServer::start().await, self::config()), &context()).unwrap();
     assert_eq!(
         nowhere.health().await.unwrap().check("credentials").unwrap().grade,
-        Grade::Fail,
+        CheckStatus::Fail,
         "404: no such account"
     );
 }

@@ -10,16 +10,17 @@ use std::time::Duration;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use civic_messaging::address::XUser;
-use civic_messaging::channel::Grade;
+use civic_messaging::channel::CheckStatus;
 use civic_messaging::context::{MemoryTokens, TokenPair};
 use civic_messaging::event::{DeliveryOf, Topic};
 use civic_messaging::transport::{Body, TransportError};
 use civic_messaging::webhook::{Discarded, Request, SigningSecret};
 use civic_messaging::x::{Config, Credentials, OAuth1, OAuth2};
 use civic_messaging::{
-    Address, Channel, ChannelExt, Class, Context, Cursor, Degrade, DeliveryState, Error, ErrorKind, Event, Evidence,
-    Inbound, InboundContent, Media, MediaKind, MediaRef, MediaSource, MediaStream, Medium, Message, Outcome, Page,
-    Registry, Result, Secret, Sent, Settings, Timestamp, TokenStore, Transport, VirtualClock, X, async_trait,
+    Address, Channel, ChannelExt, Context, Cursor, Degradation, DeliveryState, Error, ErrorClass, ErrorKind, Event,
+    Inbound, InboundContent, LookupOutcome, LookupQuery, Media, MediaKind, MediaRef, MediaSource, MediaStream, Medium,
+    Message, Outcome, Page, Registry, Result, Secret, Settings, Timestamp, TokenStore, Transport, VirtualClock, X,
+    async_trait,
 };
 use futures_util::StreamExt;
 use futures_util::future::join_all;
@@ -55,7 +56,7 @@ fn keys() -> OAuth1 {
 }
 
 fn clock() -> VirtualClock {
-    VirtualClock::at(NOW)
+    VirtualClock::starting_at(NOW)
 }
 
 fn context() -> Context {
@@ -125,7 +126,8 @@ async fn a_send_is_the_request_of_the_fixture() {
 async fn what_x_cannot_carry_is_refused_before_the_network() {
     let x = offline();
     let stored = |kind, mime: &str| {
-        let source = MediaSource::Stored { sha256: civic_messaging::Digest::of(b"x"), len: 1, mime: mime.to_owned() };
+        let source =
+            MediaSource::Stored { sha256: civic_messaging::Digest::sha256(b"x"), len: 1, mime: mime.to_owned() };
         Message::media(resident(), [Media::new(kind, source)])
     };
     let to = |id: &str| Message::text(Address::conversation(Medium::X, id).unwrap(), "Hello");
@@ -146,7 +148,7 @@ async fn what_x_cannot_carry_is_refused_before_the_network() {
         let error = x.send(&message).await.unwrap_err();
         assert_eq!((error.kind(), error.outcome(), error.gateway()), (kind, Outcome::NotSent, Some("x")), "{error}");
     }
-    let quoting = Message::text(resident(), "Hello").reply_to("1").allow(Degrade::QuoteToNothing);
+    let quoting = Message::text(resident(), "Hello").reply_to("1").allow(Degradation::DropQuote);
     assert!(x.check(&quoting).is_ok() && x.check(&Message::text(resident(), "ŷ".repeat(10_000))).is_ok());
 }
 
@@ -361,7 +363,7 @@ async fn every_error_of_x_means_what_it_means() {
         given(&server, "POST", SEND, answer(*status, name).insert_header("x-transaction-id", "a1b2c3d4e5f60718")).await;
         let error = x.send_text(&resident(), "Hello").await.unwrap_err();
         assert_eq!((error.kind(), error.is_retryable(), error.code()), (*kind, *retryable, *code), "{name}");
-        assert_eq!((error.outcome(), error.trace()), (Outcome::Rejected, Some("a1b2c3d4e5f60718")), "{name}");
+        assert_eq!((error.outcome(), error.request_id()), (Outcome::Rejected, Some("a1b2c3d4e5f60718")), "{name}");
         assert!(error.help().unwrap().starts_with("https://docs.x.com/"));
         assert_eq!(asked(&server).await.len(), 1, "{name}");
     }
@@ -420,8 +422,8 @@ async fn every_shape_of_an_error_is_read_and_none_is_no_error() {
 async fn the_configuration_can_say_what_a_code_means() {
     let server = MockServer::start().await;
     let mut config = Config::new(COUNCIL, keys()).base_url(&server.uri()).unwrap();
-    config.errors.insert("151".to_owned(), Class::new(ErrorKind::Unavailable).retry(None));
-    config.errors.insert("dm-not-permitted".to_owned(), Class::new(ErrorKind::OptedOut));
+    config.errors.insert("151".to_owned(), ErrorClass::new(ErrorKind::Unavailable).retry(None));
+    config.errors.insert("dm-not-permitted".to_owned(), ErrorClass::new(ErrorKind::OptedOut));
     let x = X::direct_messages_with(config, &context()).unwrap();
     for (name, kind) in
         [("err_v1_code_151.json", ErrorKind::Unavailable), ("err_403_dm_not_permitted.json", ErrorKind::OptedOut)]
@@ -779,8 +781,8 @@ struct NoCalls;
 #[async_trait]
 impl Transport for NoCalls {
     async fn call(&self, _: http::Request<Body>) -> Result<http::Response<Body>, TransportError> {
-        use civic_messaging::transport::{Fault, Wire};
-        Err(TransportError::new(Fault::Connect, Wire::NothingSent))
+        use civic_messaging::transport::{SendProgress, TransportErrorKind};
+        Err(TransportError::new(TransportErrorKind::Connect, SendProgress::NothingSent))
     }
 }
 
@@ -1088,7 +1090,7 @@ fn post(signature: &str, body: impl Into<Bytes>) -> Request {
 async fn events(x: &X, body: impl Into<Bytes>) -> Vec<Event> {
     let body = body.into();
     let received = x.receive(&post(&mac(SECRET, &body), body.clone())).await.unwrap();
-    assert_eq!((received.reply.status.as_u16(), received.discarded_events()), (200, 0));
+    assert_eq!((received.response.status.as_u16(), received.discarded_events()), (200, 0));
     received.events
 }
 
@@ -1130,10 +1132,10 @@ async fn every_signature_of_the_vectors_opens_and_none_that_was_tampered_with() 
             ("", &body),
         ] {
             let error = x.receive(&post(signature, body.to_vec())).await.unwrap_err();
-            assert_eq!((error.kind(), error.reply().as_u16()), (ErrorKind::Unauthenticated, 403), "{name}");
+            assert_eq!((error.kind(), error.webhook_status().as_u16()), (ErrorKind::Unauthenticated, 403), "{name}");
         }
         let unsigned = http::Request::post("/webhooks/x").body(body).unwrap();
-        assert_eq!(x.receive(&unsigned.into()).await.unwrap_err().reply(), 401);
+        assert_eq!(x.receive(&unsigned.into()).await.unwrap_err().webhook_status(), 401);
     }
 }
 
@@ -1141,8 +1143,8 @@ async fn handshake(x: &X, query: &str) -> Result<Value> {
     let request = http::Request::get(format!("/webhooks/x?{query}")).body("").unwrap();
     let received = x.receive(&request.into()).await?;
     assert!(received.events.is_empty());
-    assert_eq!((received.reply.status.as_u16(), received.reply.content_type), (200, Some("application/json")));
-    Ok(serde_json::from_slice(&received.reply.body).unwrap())
+    assert_eq!((received.response.status.as_u16(), received.response.content_type), (200, Some("application/json")));
+    Ok(serde_json::from_slice(&received.response.body).unwrap())
 }
 
 fn with_secrets(secrets: &[&str]) -> X {
@@ -1175,7 +1177,7 @@ async fn the_handshake_signs_no_event_for_anybody() {
     let x = offline();
     for forged in [r#"{"for_user_id":"1900000000000000202"}"#, " \n{}", "[{}]"] {
         let query: String = form_urlencoded::Serializer::new(String::new()).append_pair("crc_token", forged).finish();
-        assert_eq!(handshake(&x, &query).await.unwrap_err().reply(), 403, "{forged}");
+        assert_eq!(handshake(&x, &query).await.unwrap_err().webhook_status(), 403, "{forged}");
     }
     // What it does sign is no event, with the right signature too.
     let token = "a1b2+/c3==";
@@ -1194,13 +1196,13 @@ async fn both_secrets_open_during_a_rotation_and_each_makes_events_of_its_own_ac
     // An app that serves somebody else as well.
     let mut config = Config::new(COUNCIL, keys());
     config.webhook_secrets = vec![
-        SigningSecret::of(Secret::new("of-another-account").unwrap(), ["1900000000000000999".into()]),
+        SigningSecret::for_accounts(Secret::new("of-another-account").unwrap(), ["1900000000000000999".into()]),
         SigningSecret::new(Secret::new(SECRET).unwrap()),
     ];
     let x = X::direct_messages_with(config, &context()).unwrap();
     let batch = fixture("webhook_aaa_dm_batch_of_two.json");
     let received = x.receive(&post(&mac("of-another-account", &batch), batch.clone())).await.unwrap();
-    assert_eq!((received.events.len(), received.discarded_events(), received.reply.status.as_u16()), (0, 2, 200));
+    assert_eq!((received.events.len(), received.discarded_events(), received.response.status.as_u16()), (0, 2, 200));
     let received = x.receive(&post(&mac(SECRET, &batch), batch)).await.unwrap();
     assert_eq!((received.events.len(), received.discarded_events()), (2, 0));
 }
@@ -1219,7 +1221,7 @@ async fn a_text_is_the_same_event_by_either_api() {
             (message.profile.name.as_deref(), message.profile.handle.as_deref()),
             (Some("A Resident"), Some("resident_one"))
         );
-        assert_eq!((message.envelope.conversation.as_ref(), message.answer_to()), (None, &resident()));
+        assert_eq!((message.envelope.conversation.as_ref(), message.reply_address()), (None, &resident()));
         assert_eq!(Event::from(message.clone()).id(), format!("x/{COUNCIL}/inbound/1900000000000000511"));
     }
     for message in [&old, &new] {
@@ -1285,7 +1287,7 @@ async fn a_film_is_its_best_version() {
 #[tokio::test]
 async fn a_quick_reply_is_an_answer_that_was_chosen() {
     let message = inbound("webhook_aaa_dm_quick_reply.json").await;
-    let InboundContent::Chosen(chosen) = &message.content else { panic!() };
+    let InboundContent::Selection(chosen) = &message.content else { panic!() };
     assert_eq!((chosen.id.as_str(), chosen.title.as_str()), ("report_pothole", "Report a pothole"));
 }
 
@@ -1762,7 +1764,7 @@ async fn a_group_is_answered_in_the_group() {
     lists(&server, None, json!({ "data": [event] })).await;
     let page = signed(&server).poll(None).await.unwrap();
     let inbound = page.events[0].as_inbound().unwrap();
-    assert_eq!((inbound.answer_to().expose(), inbound.from.clone()), ("1900000000000000601", resident()));
+    assert_eq!((inbound.reply_address().expose(), inbound.from.clone()), ("1900000000000000601", resident()));
 }
 
 #[tokio::test]
@@ -1894,16 +1896,16 @@ fn ours(id: u64, text: &str, at: &str) -> Value {
     event
 }
 
-async fn looked_up(sent: &Sent, events: Value) -> Evidence {
+async fn looked_up(sent: &LookupQuery, events: Value) -> LookupOutcome {
     let server = MockServer::start().await;
     let at = "/2/dm_conversations/with/1900000000000000101/dm_events";
     given(&server, "GET", at, ResponseTemplate::new(200).set_body_json(json!({ "data": events }))).await;
     signed(&server).look_up(sent).await.unwrap()
 }
 
-fn found(evidence: &Evidence) -> Vec<&str> {
+fn found(evidence: &LookupOutcome) -> Vec<&str> {
     match evidence {
-        Evidence::Found(deliveries) => deliveries.iter().map(|delivery| delivery.id().unwrap().as_str()).collect(),
+        LookupOutcome::Found(deliveries) => deliveries.iter().map(|delivery| delivery.id().unwrap().as_str()).collect(),
         _ => Vec::new(),
     }
 }
@@ -1911,10 +1913,10 @@ fn found(evidence: &Evidence) -> Vec<&str> {
 #[tokio::test]
 async fn a_message_is_found_by_what_it_says_among_our_own_since_it_was_sent() {
     let at: Timestamp = "2026-09-01T09:30:00Z".parse().unwrap();
-    let sent = |text: &str| Sent::new(Message::text(resident(), text), at);
+    let sent = |text: &str| LookupQuery::new(Message::text(resident(), text), at);
     let (before, within, after) = ("2026-09-01T09:29:00Z", "2026-09-01T09:29:31Z", "2026-09-01T09:30:05Z");
     let hello = sent("Hello & welcome");
-    let absent = Evidence::Absent { conclusive: false };
+    let absent = LookupOutcome::Inconclusive;
     for (events, ids) in [
         (json!([ours(9, "Hello & welcome", after)]), vec!["9"]),
         (json!([ours(9, "Hello &amp; welcome", after)]), vec!["9"]),
@@ -1938,8 +1940,9 @@ async fn a_message_is_found_by_what_it_says_among_our_own_since_it_was_sent() {
         json!({ "urls": [{ "url": "https://t.co/a", "expanded_url": "https://example.org/bins" }], "hashtags": null });
     assert_eq!(found(&looked_up(&sent("See https://example.org/bins"), json!([linked])).await), ["9"]);
     // A file, by its id and caption.
-    let media =
-        |id: &str| Sent::new(Message::media(resident(), [Media::image(MediaRef::new("x", id)).caption("Map")]), at);
+    let media = |id: &str| {
+        LookupQuery::new(Message::media(resident(), [Media::image(MediaRef::new("x", id)).caption("Map")]), at)
+    };
     let mut file = ours(9, "Map https://t.co/b", after);
     file["attachments"] = json!({ "media_keys": ["3_401"] });
     file["entities"] =
@@ -1951,13 +1954,13 @@ async fn a_message_is_found_by_what_it_says_among_our_own_since_it_was_sent() {
     for field in ["sender_id", "created_at"] {
         let mut event = ours(9, "Hello & welcome", after);
         event.as_object_mut().unwrap().remove(field);
-        assert_eq!(looked_up(&hello, json!([event])).await, Evidence::CannotTell, "{field}");
+        assert_eq!(looked_up(&hello, json!([event])).await, LookupOutcome::Inconclusive, "{field}");
     }
 }
 
 #[tokio::test]
 async fn a_message_with_an_id_is_found_by_it() {
-    let sent = Sent::new(Message::text(resident(), "Hello"), NOW).with_id("1900000000000000501".into());
+    let sent = LookupQuery::new(Message::text(resident(), "Hello"), NOW).with_id("1900000000000000501".into());
     let at = "/2/dm_events/1900000000000000501";
     let server = MockServer::start().await;
     let x = signed(&server);
@@ -1973,7 +1976,7 @@ async fn a_message_with_an_id_is_found_by_it() {
     for gone in [answer(200, "v2_users_not_found_partial.response.200.json"), ResponseTemplate::new(404)] {
         server.reset().await;
         given(&server, "GET", at, gone).await;
-        assert_eq!(x.look_up(&sent).await.unwrap(), Evidence::Absent { conclusive: false });
+        assert_eq!(x.look_up(&sent).await.unwrap(), LookupOutcome::Inconclusive);
     }
     server.reset().await;
     given(&server, "GET", at, ResponseTemplate::new(503)).await;
@@ -1992,8 +1995,8 @@ async fn a_search_that_does_not_reach_the_time_of_sending_cannot_tell() {
     let server = MockServer::start().await;
     Mock::given(path("/2/dm_conversations/1900000000000000601/dm_events")).respond_with(Endless).mount(&server).await;
     let group = Address::conversation(Medium::X, "1900000000000000601").unwrap();
-    let sent = Sent::new(Message::text(group, "Hello"), "2026-09-01T09:30:00Z".parse().unwrap());
-    assert_eq!(signed(&server).look_up(&sent).await.unwrap(), Evidence::CannotTell);
+    let sent = LookupQuery::new(Message::text(group, "Hello"), "2026-09-01T09:30:00Z".parse().unwrap());
+    assert_eq!(signed(&server).look_up(&sent).await.unwrap(), LookupOutcome::Inconclusive);
     assert_eq!(asked(&server).await.len(), 10);
 }
 
@@ -2014,15 +2017,20 @@ async fn health_looks_at_whose_credentials_they_are_and_at_the_webhook() {
             .set_body_json(json!({ "data": [{ "id": "1", "url": "https://a.example", "valid": valid }] }))
     };
     for (me, hooks, credentials, webhook) in [
-        (me(COUNCIL), valid(true), Grade::Pass, Grade::Pass),
-        (me(RESIDENT), answer(200, "webhooks_list.response.200.json"), Grade::Fail, Grade::Fail),
-        (answer(401, "err_v1_code_89.json"), answer(403, "err_403_client_forbidden.json"), Grade::Fail, Grade::Fail),
-        (ResponseTemplate::new(503), answer(429, "err_429_problem.json"), Grade::Unknown, Grade::Unknown),
+        (me(COUNCIL), valid(true), CheckStatus::Pass, CheckStatus::Pass),
+        (me(RESIDENT), answer(200, "webhooks_list.response.200.json"), CheckStatus::Fail, CheckStatus::Fail),
+        (
+            answer(401, "err_v1_code_89.json"),
+            answer(403, "err_403_client_forbidden.json"),
+            CheckStatus::Fail,
+            CheckStatus::Fail,
+        ),
+        (ResponseTemplate::new(503), answer(429, "err_429_problem.json"), CheckStatus::Unknown, CheckStatus::Unknown),
         (
             me(COUNCIL),
             ResponseTemplate::new(200).set_body_json(json!({ "meta": { "result_count": 0 } })),
-            Grade::Pass,
-            Grade::Warn,
+            CheckStatus::Pass,
+            CheckStatus::Warn,
         ),
     ] {
         let server = MockServer::start().await;

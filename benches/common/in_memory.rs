@@ -40,7 +40,7 @@ impl Channel for InMemory {
 /// `Trace -> Failover -> Retry -> RateLimit -> CircuitBreaker`, with rates that nobody reaches.
 pub(crate) fn layered(channel: impl Channel) -> Arc<dyn Channel> {
     let rate = Rate::new(100_000_000, Duration::from_secs(1)).expect("a rate");
-    let limit = RateLimit::new().with_rate(rate).with_pair_rate(rate);
+    let limit = RateLimit::new().rate(rate).pair_rate(rate);
     let member = Retry::new().wrap(limit.wrap(CircuitBreaker::new().layer(channel)));
     Trace::new().layer(Failover::new([member]).expect("one member"))
 }

@@ -82,7 +82,7 @@ async fn postgres(n: u64) {
 async fn calls(name: &str, url: &str) {
     let (opened, store) = timed(Store::open(url)).await;
     let channel = Takes::new("desk");
-    let slow = Mock::sms().with_account("bulk").with_capability(|can| can.rate = Some(Rate::every_seconds(60)));
+    let slow = Mock::sms().account("bulk").capability(|can| can.rate = Some(Rate::every_seconds(60)));
     let lines = [Line::new("desk").channel(channel.clone()), Line::new("bulk").channel(slow.clone())];
     let builder =
         lines.into_iter().fold(Switchboard::builder(store.expect("a store")), |builder, line| builder.line(line));
@@ -116,7 +116,7 @@ async fn calls(name: &str, url: &str) {
     let (mut conversation, mut list, mut stats) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..20 {
         conversation.push(timed(board.conversation("bulk", &to, None, 50)).await.0);
-        list.push(timed(board.standing("bulk", State::Accepted, None, 50)).await.0);
+        list.push(timed(board.messages("bulk", State::Accepted, None, 50)).await.0);
         stats.push(timed(board.stats()).await.0);
     }
     let median = |mut took: Vec<Duration>| {

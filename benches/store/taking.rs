@@ -18,7 +18,7 @@ const TASKS: usize = 64;
 
 /// By which the same message is known.
 pub(crate) fn digest(body: &str) -> String {
-    civic_messaging::Digest::of(body.as_bytes()).to_string()
+    civic_messaging::Digest::sha256(body.as_bytes()).to_string()
 }
 
 pub(crate) fn measure(runtime: &Runtime) {

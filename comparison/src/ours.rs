@@ -64,7 +64,7 @@ fn receiver(wire: Wire) -> Arc<dyn Channel> {
 }
 
 fn connect(wire: Wire, url: &str, receives: bool) -> Result<Arc<dyn Channel>> {
-    let transport = ReqwestTransport::with(|builder| builder.timeout(CLIENT_PATIENCE));
+    let transport = ReqwestTransport::from_settings(|builder| builder.timeout(CLIENT_PATIENCE));
     let context = Context::with_transport(transport);
     Ok(match wire {
         Wire::Twilio => {
@@ -116,8 +116,8 @@ async fn too_many(wire: Wire) -> Cell {
     let cell = Cell::wait(&supplier, &told(&result), wait == Some(RETRY_AFTER));
 
     supplier.script(&[Answer::TooMany, Answer::Accepts]);
-    let clock = VirtualClock::at(Timestamp::default());
-    let retrying = Retry::new().with_clock(clock.clone()).wrap(channel);
+    let clock = VirtualClock::starting_at(Timestamp::default());
+    let retrying = Retry::new().clock(clock.clone()).wrap(channel);
     let (sent, early) = tokio::join!(retrying.send(&message), async {
         let sleeps = async {
             while clock.sleepers() == 0 {
@@ -179,7 +179,7 @@ async fn repeated(wire: Wire) -> Cell {
 async fn forged(channel: &dyn Channel, wire: Wire) -> Cell {
     let webhook = incoming(wire, NO_SECRET_OF_OURS, NO_SECRET_OF_OURS);
     let refusal = receive(channel, &webhook).await.err();
-    let words = refusal.map(|error| format!("`{:?}`, HTTP {}", error.kind(), error.reply().as_u16()));
+    let words = refusal.map(|error| format!("`{:?}`, HTTP {}", error.kind(), error.webhook_status().as_u16()));
     Cell::proof(words.as_deref())
 }
 

@@ -124,8 +124,15 @@ async fn main() -> Result<()> {
     for (name, request) in vendors.forgeries()? {
         let channel = channel(&channels, name)?;
         let error = channel.receive(&request).await.err().ok_or("a forged webhook got in")?;
-        let held = matches!(error.reply().as_u16(), 401 | 403);
-        table.row(name, channel, "refused", "forged webhook", &format!("{error}; answered {}", error.reply()), held);
+        let held = matches!(error.webhook_status().as_u16(), 401 | 403);
+        table.row(
+            name,
+            channel,
+            "refused",
+            "forged webhook",
+            &format!("{error}; answered {}", error.webhook_status()),
+            held,
+        );
     }
 
     table.held("every vendor saw what it should have seen", vendors.verify().await);
@@ -143,8 +150,8 @@ async fn read(channel: &dyn Channel, inbound: &Inbound) -> Result<(String, bool)
         return Ok((format!("text of {} characters", text.chars().count()), !text.is_empty()));
     };
     let bytes = channel.fetch_media(photo).await?.bytes().await?;
-    let hash = Digest::of(&bytes);
-    Ok((format!("photo, {} bytes, sha256 {:.8}…", bytes.len(), hash.to_string()), hash == Digest::of(FALLEN_TREE)))
+    let hash = Digest::sha256(&bytes);
+    Ok((format!("photo, {} bytes, sha256 {:.8}…", bytes.len(), hash.to_string()), hash == Digest::sha256(FALLEN_TREE)))
 }
 
 type Sends = Vec<(&'static str, &'static str, Message)>;

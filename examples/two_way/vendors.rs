@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use civic_messaging::webhook::{Encoding, HmacSha256, Request, SigningSecret};
+use civic_messaging::webhook::{HmacSha256, Request, SignatureEncoding, SigningSecret};
 use civic_messaging::{Digest, Secret};
 use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderName;
@@ -199,7 +199,7 @@ impl Vendors {
             }
             // The vendor's webhook of a photo, with the hash of ours.
             let mut photo: Value = serde_json::from_slice(&fixture("whatsapp/inbound/image_no_url.json"))?;
-            let hash = BASE64_STANDARD.encode(Digest::of(FALLEN_TREE).as_bytes());
+            let hash = BASE64_STANDARD.encode(Digest::sha256(FALLEN_TREE).as_bytes());
             photo["entry"][0]["changes"][0]["value"]["messages"][0]["image"]["sha256"] = hash.into();
             webhooks.push(("whatsapp", meta(photo.to_string().as_bytes(), "example-app-secret")?));
             for name in ["inbound_text", "inbound_quick_reply", "echo", "delivery", "read"] {
@@ -279,7 +279,7 @@ fn meta(body: &[u8], secret: &str) -> Result<Request> {
     let header = HeaderName::from_static("x-hub-signature-256");
     let secret = SigningSecret::new(Secret::new(secret)?);
     let signature =
-        HmacSha256::new(header.clone(), "sha256=", Encoding::Hex, [secret]).sign(body).ok_or("no secret")?;
+        HmacSha256::new(header.clone(), "sha256=", SignatureEncoding::Hex, [secret]).sign(body).ok_or("no secret")?;
     Ok(http::Request::post("/webhooks/meta").header(header, signature).body(body.to_vec())?.into())
 }
 

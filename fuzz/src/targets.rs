@@ -21,7 +21,7 @@ use civic_messaging::address::{OtherAddress, PageScopedId, Phone, SenderName, Sh
 use civic_messaging::endpoint::retry_after as wait;
 use civic_messaging::medium::sms;
 use civic_messaging::transport::{Body, TransportError};
-use civic_messaging::webhook::{BearerToken, Encoding, Form, HmacSha256, Request, Scheme, SigningSecret};
+use civic_messaging::webhook::{BearerToken, Form, HmacSha256, Request, Scheme, SignatureEncoding, SigningSecret};
 use civic_messaging::{
     Address, Channel, Context, Digest, Error, ErrorKind, Event, InboundContent, Medium, Meta, Notify, Registry, Secret,
     Sender, Settings, Timestamp, Transport, Twilio, VirtualClock, X, async_trait, meta, notify, twilio, x,
@@ -79,7 +79,7 @@ const TWILIO_SETTINGS: HeaderName = HeaderName::from_static("x-twilio-webhooks-s
 pub fn meta_webhook(body: &[u8]) {
     static CHANNEL: LazyLock<Meta> = LazyLock::new(|| meta(META_SECRET));
     static SCHEME: LazyLock<HmacSha256> =
-        LazyLock::new(|| HmacSha256::new(META_SIGNATURE, "sha256=", Encoding::Hex, [signing(META_SECRET)]));
+        LazyLock::new(|| HmacSha256::new(META_SIGNATURE, "sha256=", SignatureEncoding::Hex, [signing(META_SECRET)]));
     let signature = SCHEME.sign(body).unwrap();
     is_read(&*CHANNEL, &post("/meta", META_SIGNATURE, &signature, body));
 }
@@ -88,7 +88,7 @@ pub fn meta_webhook(body: &[u8]) {
 pub fn messenger_webhook(body: &[u8]) {
     static CHANNEL: LazyLock<Meta> = LazyLock::new(|| messenger(META_SECRET));
     static SCHEME: LazyLock<HmacSha256> =
-        LazyLock::new(|| HmacSha256::new(META_SIGNATURE, "sha256=", Encoding::Hex, [signing(META_SECRET)]));
+        LazyLock::new(|| HmacSha256::new(META_SIGNATURE, "sha256=", SignatureEncoding::Hex, [signing(META_SECRET)]));
     let signature = SCHEME.sign(body).unwrap();
     is_read(&*CHANNEL, &post("/messenger", META_SIGNATURE, &signature, body));
 }
@@ -97,7 +97,7 @@ pub fn messenger_webhook(body: &[u8]) {
 pub fn x_webhook(body: &[u8]) {
     static CHANNEL: LazyLock<X> = LazyLock::new(|| x(X_SECRET));
     static SCHEME: LazyLock<HmacSha256> =
-        LazyLock::new(|| HmacSha256::new(X_SIGNATURE, "sha256=", Encoding::Base64, [signing(X_SECRET)]));
+        LazyLock::new(|| HmacSha256::new(X_SIGNATURE, "sha256=", SignatureEncoding::Base64, [signing(X_SECRET)]));
     let signature = SCHEME.sign(body).unwrap();
     let request = post("/x", X_SIGNATURE, &signature, body);
     if body.contains(&b'{') {
@@ -119,7 +119,7 @@ pub fn twilio_webhook(body: &[u8]) {
         if let Some(signature) = SCHEME.sign("/twilio", body) {
             is_read(channel, &post("/twilio", TWILIO_SIGNATURE, &signature, body));
         }
-        let hashed = format!("/twilio?bodySHA256={}", Digest::of(body));
+        let hashed = format!("/twilio?bodySHA256={}", Digest::sha256(body));
         let signature = SCHEME.sign(&hashed, b"").unwrap();
         is_read(channel, &post(&hashed, TWILIO_SIGNATURE, &signature, body));
 
@@ -150,9 +150,9 @@ fn post(target: &str, header: HeaderName, proof: &str, body: &[u8]) -> Request {
 /// A proven webhook is answered 2xx, whatever is in it, and each of its events survives a store.
 fn is_read(channel: &dyn Channel, request: &Request) {
     let received = at_once(channel.receive(request)).unwrap();
-    assert!(received.reply.status.is_success(), "answered {}", received.reply.status);
+    assert!(received.response.status.is_success(), "answered {}", received.response.status);
     received.events.iter().for_each(survives_a_store);
-    assert!(received.to_answer().count() <= received.events.len());
+    assert!(received.answerable().count() <= received.events.len());
 }
 
 fn survives_a_store(event: &Event) {
@@ -202,7 +202,7 @@ pub fn verifier(data: &[u8]) {
         match at_once(CHANNELS.x.receive(&request)) {
             // X lets anybody ask for the handshake, whose answer is made with the key that signs webhooks.
             Ok(handshake) if method == Method::GET && handshake.events.is_empty() => {
-                proves_no_event(&handshake.reply.body, query);
+                proves_no_event(&handshake.response.body, query);
             }
             received => is_refused(received),
         }
@@ -231,8 +231,8 @@ static CHANNELS: LazyLock<Channels> = LazyLock::new(|| Channels {
 static SCHEMES: LazyLock<[Box<dyn Scheme>; 5]> = LazyLock::new(|| {
     let url = TWILIO_URL.parse().unwrap();
     [
-        Box::new(HmacSha256::new(META_SIGNATURE, "sha256=", Encoding::Hex, [signing(UNKNOWN)])),
-        Box::new(HmacSha256::new(X_SIGNATURE, "", Encoding::Base64, [signing(UNKNOWN)])),
+        Box::new(HmacSha256::new(META_SIGNATURE, "sha256=", SignatureEncoding::Hex, [signing(UNKNOWN)])),
+        Box::new(HmacSha256::new(X_SIGNATURE, "", SignatureEncoding::Base64, [signing(UNKNOWN)])),
         Box::new(BearerToken::new([signing(UNKNOWN)])),
         Box::new(twilio_scheme(UNKNOWN)),
         Box::new(twilio::Signature::new(&url, [signing(UNKNOWN)], [signing(UNKNOWN)])),
@@ -266,7 +266,7 @@ fn proves_no_event(answer: &[u8], query: &[u8]) {
 /// The true proof of one body is no proof of another, nor is the beginning of it.
 fn proves_no_other_body(body: &[u8], other: &[u8]) {
     static SCHEME: LazyLock<HmacSha256> =
-        LazyLock::new(|| HmacSha256::new(META_SIGNATURE, "sha256=", Encoding::Hex, [signing(UNKNOWN)]));
+        LazyLock::new(|| HmacSha256::new(META_SIGNATURE, "sha256=", SignatureEncoding::Hex, [signing(UNKNOWN)]));
     static TWILIO: LazyLock<twilio::Signature> = LazyLock::new(|| twilio_scheme(UNKNOWN));
     let proof = SCHEME.sign(body).unwrap();
     let longer = [body, b" "].concat();
@@ -277,7 +277,7 @@ fn proves_no_other_body(body: &[u8], other: &[u8]) {
     }
     is_refused(post("/meta", META_SIGNATURE, &proof[..proof.len() - 2], body).open(&*SCHEME));
 
-    let hashed = format!("/twilio?bodySHA256={}", Digest::of(body));
+    let hashed = format!("/twilio?bodySHA256={}", Digest::sha256(body));
     let proof = TWILIO.sign(&hashed, b"").unwrap();
     is_refused(post(&hashed, TWILIO_SIGNATURE, &proof, &longer).open(&*TWILIO));
     let forged = [body, b"&forged=1"].concat();
@@ -292,7 +292,7 @@ fn proves_no_other_body(body: &[u8], other: &[u8]) {
 fn is_refused<T: Debug>(outcome: Result<T, Error>) {
     let error = outcome.expect_err("it was opened without the secret");
     assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error}");
-    assert!(matches!(error.reply().as_u16(), 401 | 403), "{error}");
+    assert!(matches!(error.webhook_status().as_u16(), 401 | 403), "{error}");
 }
 
 // Addresses.
@@ -419,7 +419,7 @@ fn masked(personal: &str) -> String {
 pub fn segments(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let text = text.as_ref();
-    for header in [sms::Header::Short, sms::Header::Long] {
+    for header in [sms::ConcatHeader::Short, sms::ConcatHeader::Long] {
         is_cut(text, header);
     }
     is_counted(text);
@@ -429,7 +429,7 @@ pub fn segments(data: &[u8]) {
     assert_eq!(sms::keyword(&format!("\u{201C}{text}\u{201D} \u{200B}")), sms::keyword(text));
 }
 
-fn is_cut(text: &str, header: sms::Header) {
+fn is_cut(text: &str, header: sms::ConcatHeader) {
     let count = sms::count_with(text, header);
     let parts: Vec<&str> = sms::segments(text, header).collect();
     assert_eq!(parts.concat(), text);
@@ -658,7 +658,7 @@ fn twilio(token: &str) -> Twilio {
 }
 
 fn twilio_scheme(token: &str) -> twilio::Signature {
-    let owner = SigningSecret::of(Secret::new(token).unwrap(), [TWILIO_ACCOUNT.into()]);
+    let owner = SigningSecret::for_accounts(Secret::new(token).unwrap(), [TWILIO_ACCOUNT.into()]);
     twilio::Signature::new(&TWILIO_URL.parse().unwrap(), [owner], [])
 }
 
@@ -672,7 +672,7 @@ fn signing(secret: &str) -> SigningSecret {
 }
 
 fn context() -> Context {
-    Context::with_transport(Nowhere).clock(VirtualClock::at(NOON))
+    Context::with_transport(Nowhere).clock(VirtualClock::starting_at(NOON))
 }
 
 /// The network of a channel that has no reason to use one.

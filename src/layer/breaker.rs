@@ -15,16 +15,16 @@ use crate::message::Accepted;
 ///
 /// ```
 /// use std::time::Duration;
-/// use civic_messaging::layer::breaker::{Breaker, Verdict};
+/// use civic_messaging::layer::breaker::{Breaker, CallOutcome};
 ///
 /// let (mut breaker, secs) = (Breaker::new(), Duration::from_secs);
 /// for _ in 0..5 {
-///     breaker.report(Verdict::Fault, secs(0));
+///     breaker.report(CallOutcome::Fault, secs(0));
 /// }
 /// assert_eq!(breaker.try_acquire(secs(4)), Err(secs(6)));
 /// assert_eq!(breaker.try_acquire(secs(10)), Ok(())); // the probe
 /// assert!(breaker.try_acquire(secs(10)).is_err());
-/// breaker.report(Verdict::Well, secs(11));
+/// breaker.report(CallOutcome::Well, secs(11));
 /// assert_eq!(breaker.try_acquire(secs(11)), Ok(()));
 /// ```
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ enum State {
 
 /// What changed for a gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum BreakerTransition {
     /// It is left alone for this long, and was not before.
     Rests(Duration),
     /// It works again.
@@ -57,7 +57,7 @@ pub enum Change {
 
 /// What the end of a call says of the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CallOutcome {
     /// The gateway, or the way to it, does not work.
     Fault,
     /// It was not asked, so nothing is known.
@@ -78,7 +78,7 @@ impl Breaker {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for anything else.
-    pub fn with(self, faults: u32, rest: Duration) -> Result<Self> {
+    pub fn threshold(self, faults: u32, rest: Duration) -> Result<Self> {
         if faults == 0 {
             return Err(Error::config("faults", "must be 1 or more"));
         }
@@ -119,44 +119,44 @@ impl Breaker {
     }
 
     /// Takes the end of a call, and says what that changed.
-    pub fn report(&mut self, verdict: Verdict, now: Duration) -> Option<Change> {
+    pub fn report(&mut self, verdict: CallOutcome, now: Duration) -> Option<BreakerTransition> {
         let before = self.state;
         let open = |rest: Duration| State::Open(now.saturating_add(rest), rest);
         self.state = match (verdict, self.state) {
-            (Verdict::Well, State::Closed(_) | State::Probing(..)) => State::Closed(0),
-            (Verdict::Fault, State::Closed(so_far)) if so_far.saturating_add(1) >= self.faults => open(self.rest),
-            (Verdict::Fault, State::Closed(so_far)) => State::Closed(so_far + 1),
-            (Verdict::Fault, State::Probing(_, rest)) => open((rest * 2).min(REST_MAX)),
+            (CallOutcome::Well, State::Closed(_) | State::Probing(..)) => State::Closed(0),
+            (CallOutcome::Fault, State::Closed(so_far)) if so_far.saturating_add(1) >= self.faults => open(self.rest),
+            (CallOutcome::Fault, State::Closed(so_far)) => State::Closed(so_far + 1),
+            (CallOutcome::Fault, State::Probing(_, rest)) => open((rest * 2).min(REST_MAX)),
             // The probe was not made: the next call is one.
-            (Verdict::Unasked, State::Probing(_, rest)) => State::Open(now, rest),
+            (CallOutcome::Unasked, State::Probing(_, rest)) => State::Open(now, rest),
             // What began before it opened says nothing new.
-            (Verdict::Unasked, state) | (_, state @ (State::Open(..) | State::Asked(..))) => state,
+            (CallOutcome::Unasked, state) | (_, state @ (State::Open(..) | State::Asked(..))) => state,
         };
         match (before, self.state) {
             (State::Closed(_) | State::Probing(..), State::Open(until, rest)) if until > now => {
-                Some(Change::Rests(rest))
+                Some(BreakerTransition::Rests(rest))
             }
-            (State::Probing(..), State::Closed(_)) => Some(Change::Works),
+            (State::Probing(..), State::Closed(_)) => Some(BreakerTransition::Works),
             _ => None,
         }
     }
 
     /// Leaves the gateway alone for this long at least, for a reason that is not counted, and says what that changed.
-    pub fn rest(&mut self, time: Duration, now: Duration) -> Option<Change> {
+    pub fn open_for(&mut self, time: Duration, now: Duration) -> Option<BreakerTransition> {
         self.leave(State::Open(now.saturating_add(time), self.rest), time, now)
     }
 
     /// Leaves the gateway alone for this long at least, as it asked itself, and says what that changed.
-    pub fn pause(&mut self, time: Duration, now: Duration) -> Option<Change> {
+    pub fn pause(&mut self, time: Duration, now: Duration) -> Option<BreakerTransition> {
         self.leave(State::Asked(now.saturating_add(time), self.rest), time, now)
     }
 
-    fn leave(&mut self, state: State, time: Duration, now: Duration) -> Option<Change> {
+    fn leave(&mut self, state: State, time: Duration, now: Duration) -> Option<BreakerTransition> {
         let rested = self.ready(now).err();
         if rested.is_none_or(|left| left < time) {
             self.state = state;
         }
-        rested.is_none().then_some(Change::Rests(time))
+        rested.is_none().then_some(BreakerTransition::Rests(time))
     }
 }
 
@@ -166,11 +166,11 @@ impl Default for Breaker {
     }
 }
 
-impl Verdict {
+impl CallOutcome {
     /// What the end of a send says of the gateway.
     ///
     /// A message that was refused, and a limit that was reached, come from a gateway that works.
-    pub fn of(sent: &Result<Accepted>) -> Self {
+    pub fn from_result(sent: &Result<Accepted>) -> Self {
         match sent {
             Ok(_) => Self::Well,
             Err(error) => match (error.kind(), error.outcome()) {
@@ -188,40 +188,43 @@ mod tests {
 
     #[test]
     fn a_refusal_of_one_message_is_no_fault() {
-        let of = |kind, outcome| Verdict::of(&Err(Error::new(kind, "no").with_outcome(outcome)));
+        let of = |kind, outcome| CallOutcome::from_result(&Err(Error::new(kind, "no").with_outcome(outcome)));
         for kind in [ErrorKind::OptedOut, ErrorKind::InvalidRecipient, ErrorKind::RateLimited, ErrorKind::Rejected] {
-            assert_eq!(of(kind, Outcome::Rejected), Verdict::Well, "{kind:?}");
+            assert_eq!(of(kind, Outcome::Rejected), CallOutcome::Well, "{kind:?}");
         }
-        assert_eq!(of(ErrorKind::Unavailable, Outcome::NotSent), Verdict::Fault);
-        assert_eq!(of(ErrorKind::Unavailable, Outcome::Unknown), Verdict::Fault);
-        assert_eq!(of(ErrorKind::Unexpected, Outcome::Unknown), Verdict::Fault);
-        assert_eq!(of(ErrorKind::InvalidMessage, Outcome::NotSent), Verdict::Unasked);
+        assert_eq!(of(ErrorKind::Unavailable, Outcome::NotSent), CallOutcome::Fault);
+        assert_eq!(of(ErrorKind::Unavailable, Outcome::Unknown), CallOutcome::Fault);
+        assert_eq!(of(ErrorKind::Unexpected, Outcome::Unknown), CallOutcome::Fault);
+        assert_eq!(of(ErrorKind::InvalidMessage, Outcome::NotSent), CallOutcome::Unasked);
     }
 
     #[test]
     fn a_pause_never_shortens_a_rest() {
-        let mut breaker = Breaker::new().with(1, Duration::from_secs(60)).unwrap();
-        let rests = |secs| Some(Change::Rests(Duration::from_secs(secs)));
-        assert_eq!(breaker.report(Verdict::Fault, Duration::ZERO), rests(60));
+        let mut breaker = Breaker::new().threshold(1, Duration::from_secs(60)).unwrap();
+        let rests = |secs| Some(BreakerTransition::Rests(Duration::from_secs(secs)));
+        assert_eq!(breaker.report(CallOutcome::Fault, Duration::ZERO), rests(60));
         assert_eq!(breaker.pause(Duration::from_secs(5), Duration::ZERO), None);
         assert_eq!(breaker.ready(Duration::ZERO), Err(Duration::from_secs(60)));
         assert_eq!(breaker.pause(Duration::from_secs(90), Duration::ZERO), None);
         assert_eq!(breaker.ready(Duration::ZERO), Err(Duration::from_secs(90)));
         // The probe tells.
         let later = Duration::from_secs(90);
-        assert_eq!((breaker.try_acquire(later), breaker.report(Verdict::Fault, later)), (Ok(()), rests(120)));
+        assert_eq!((breaker.try_acquire(later), breaker.report(CallOutcome::Fault, later)), (Ok(()), rests(120)));
         let later = later * 3;
-        assert_eq!((breaker.try_acquire(later), breaker.report(Verdict::Well, later)), (Ok(()), Some(Change::Works)));
+        assert_eq!(
+            (breaker.try_acquire(later), breaker.report(CallOutcome::Well, later)),
+            (Ok(()), Some(BreakerTransition::Works))
+        );
         assert_eq!(breaker.pause(Duration::from_secs(7), later), rests(7));
-        assert_eq!(Breaker::new().with(0, REST_MAX).unwrap_err().field(), Some("faults"));
-        assert_eq!(Breaker::new().with(1, REST_MAX * 2).unwrap_err().field(), Some("rest"));
+        assert_eq!(Breaker::new().threshold(0, REST_MAX).unwrap_err().field(), Some("faults"));
+        assert_eq!(Breaker::new().threshold(1, REST_MAX * 2).unwrap_err().field(), Some("rest"));
     }
 
     #[derive(Clone, Copy, Debug)]
     enum Op {
         Acquire,
         Pause(u64),
-        Record(Verdict),
+        Record(CallOutcome),
         Wait(u64),
     }
 
@@ -229,9 +232,9 @@ mod tests {
         let time = (random >> 8) % 400;
         match random % 10 {
             0..3 => Op::Acquire,
-            3..5 => Op::Record(Verdict::Fault),
-            5 => Op::Record(Verdict::Unasked),
-            6 => Op::Record(Verdict::Well),
+            3..5 => Op::Record(CallOutcome::Fault),
+            5 => Op::Record(CallOutcome::Unasked),
+            6 => Op::Record(CallOutcome::Well),
             7 => Op::Pause(time),
             _ => Op::Wait(time % 40),
         }
@@ -271,19 +274,19 @@ mod tests {
                     }
                 }
                 Op::Record(verdict) => match (self.closed_until, self.probe, verdict) {
-                    (None, _, Verdict::Well) => self.run = 0,
-                    (None, _, Verdict::Fault) => {
+                    (None, _, CallOutcome::Well) => self.run = 0,
+                    (None, _, CallOutcome::Fault) => {
                         self.run += 1;
                         if self.run == Self::FAULTS {
                             (self.closed_until, self.rest) = (Some(now + Self::REST), Self::REST);
                         }
                     }
-                    (Some(_), Some(_), Verdict::Well) => *self = Self::default(),
-                    (Some(_), Some(_), Verdict::Fault) => {
+                    (Some(_), Some(_), CallOutcome::Well) => *self = Self::default(),
+                    (Some(_), Some(_), CallOutcome::Fault) => {
                         self.rest = (self.rest * 2).min(300);
                         (self.closed_until, self.probe) = (Some(now + self.rest), None);
                     }
-                    (Some(_), Some(_), Verdict::Unasked) => (self.closed_until, self.probe) = (Some(now), None),
+                    (Some(_), Some(_), CallOutcome::Unasked) => (self.closed_until, self.probe) = (Some(now), None),
                     _ => {}
                 },
                 Op::Wait(_) => {}
@@ -295,7 +298,7 @@ mod tests {
     #[test]
     fn it_does_as_its_model_does_over_100_000_sequences() {
         for seed in 1..=100_000_u64 {
-            let mut breaker = Breaker::new().with(Model::FAULTS, Duration::from_secs(Model::REST)).unwrap();
+            let mut breaker = Breaker::new().threshold(Model::FAULTS, Duration::from_secs(Model::REST)).unwrap();
             let (mut model, mut now, mut x) = (Model::default(), 0, seed);
             for step in 0..30 {
                 // xorshift64: repeatable.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::breaker::{Breaker, Verdict};
+use super::breaker::{Breaker, CallOutcome};
 use super::{Layer, telemetry};
 use crate::channel::{Channel, Info, hand_on};
 use crate::clock::{Clock, SystemClock};
@@ -43,17 +43,17 @@ pub struct CircuitBreaker {
 impl CircuitBreaker {
     /// By [`Breaker::new`].
     pub fn new() -> Self {
-        Self::by(Breaker::new())
+        Self::from_breaker(Breaker::new())
     }
 
     /// By another breaker.
-    pub fn by(breaker: Breaker) -> Self {
+    pub fn from_breaker(breaker: Breaker) -> Self {
         Self { breaker: Arc::new(Mutex::new(breaker)), clock: Arc::new(SystemClock::new()) }
     }
 
     /// By another clock.
     #[must_use]
-    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+    pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
@@ -103,7 +103,7 @@ impl Channel for Breaking {
         let sent = self.inner.send(message).await;
         // The time matters for a fault only.
         let now = if sent.is_ok() { begun } else { self.circuit.clock.monotonic() };
-        let change = self.circuit.breaker().report(Verdict::of(&sent), now);
+        let change = self.circuit.breaker().report(CallOutcome::from_result(&sent), now);
         telemetry::changed(&self.info, change);
         sent
     }

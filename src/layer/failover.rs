@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use super::breaker::Breaker;
 use super::telemetry;
-use crate::channel::{Channel, Cursor, Evidence, Grade, Health, Info, Page, Sent, Signal};
+use crate::channel::{Channel, CheckStatus, Cursor, Health, Indicator, Info, LookupOutcome, LookupQuery, Page};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::event::Inbound;
@@ -16,15 +16,15 @@ use crate::media::MediaStream;
 use crate::message::{Accepted, Media, MediaRef, Message};
 use crate::webhook::{self, Received};
 
-mod choice;
-pub use choice::{Asked, Choice, Order};
+mod selector;
+pub use selector::{Attempted, Order, Selector};
 
 /// Several gateways as one channel of one medium: when the one certainly did not take a message, and another could,
 /// the next is asked.
 ///
 /// What may have gone stays where it is, unless the message says [`OnUnknown::Resend`](crate::OnUnknown::Resend); so
-/// does what a person or the medium refused. See [`Choice::moves_on`] and [`ErrorKind::another_could`].
-/// [`Accepted::gateway`] and [`Error::gateway`] say by which it went; keep it for [`Sent::by`].
+/// does what a person or the medium refused. See [`Selector::moves_on`] and [`ErrorKind::is_failover_eligible`].
+/// [`Accepted::gateway`] and [`Error::gateway`] say by which it went; keep it for [`LookupQuery::gateway`].
 ///
 /// It can do what all of them can. Webhooks are tried with each, and the one that verifies has it; a file and a signal go
 /// to the gateway that they are of. To poll and to upload, use the members: a place and a file are of one of them.
@@ -53,7 +53,7 @@ pub use choice::{Asked, Choice, Order};
 pub struct Failover {
     info: Info,
     members: Vec<Arc<dyn Channel>>,
-    choice: Mutex<Choice>,
+    choice: Mutex<Selector>,
     weighted: bool,
     /// They differ in what `info` cannot say for all, so each has to be asked whether it can carry a message.
     unlike: bool,
@@ -68,7 +68,7 @@ impl Failover {
     /// medium would say, cost and need is for the service to decide.
     pub fn new(members: impl IntoIterator<Item = Arc<dyn Channel>>) -> Result<Self> {
         let members: Vec<_> = members.into_iter().collect();
-        let choice = Choice::new(members.len(), Order::Preferred)?;
+        let choice = Selector::new(members.len(), Order::Preferred)?;
         let info = together(&members)?;
         let unlike = members.iter().any(|member| unlike(member.info(), &info));
         let (choice, clock) = (Mutex::new(choice), Arc::new(SystemClock::new()));
@@ -79,33 +79,33 @@ impl Failover {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for weights that are not one a member, or all 0.
-    pub fn with_order(mut self, order: Order) -> Result<Self> {
+    pub fn order(mut self, order: Order) -> Result<Self> {
         self.weighted = matches!(order, Order::Weighted(_));
         let choice = self.choice.into_inner().unwrap_or_else(PoisonError::into_inner);
-        self.choice = Mutex::new(choice.with_order(order)?);
+        self.choice = Mutex::new(choice.order(order)?);
         Ok(self)
     }
 
     /// Watches the members by another breaker.
     #[must_use]
-    pub fn with_breaker(mut self, breaker: &Breaker) -> Self {
+    pub fn breaker(mut self, breaker: &Breaker) -> Self {
         let choice = self.choice.into_inner().unwrap_or_else(PoisonError::into_inner);
-        self.choice = Mutex::new(choice.with_breaker(breaker));
+        self.choice = Mutex::new(choice.breaker(breaker));
         self
     }
 
     /// By another clock.
     #[must_use]
-    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+    pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    fn choice(&self) -> MutexGuard<'_, Choice> {
+    fn choice(&self) -> MutexGuard<'_, Selector> {
         self.choice.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pick(&self, asked: &mut Asked, now: Duration) -> Option<(usize, &Arc<dyn Channel>)> {
+    fn pick(&self, asked: &mut Attempted, now: Duration) -> Option<(usize, &Arc<dyn Channel>)> {
         let chance = if self.weighted { self.clock.chance() } else { 0 };
         let n = self.choice().pick(asked, now, chance)?;
         Some((n, self.members.get(n)?))
@@ -175,7 +175,7 @@ impl Channel for Failover {
 
     async fn send(&self, message: &Message) -> Result<Accepted> {
         self.info.check(message)?;
-        let (mut asked, mut doubt, mut failed, mut ended) = (Asked::default(), None::<Error>, Vec::new(), false);
+        let (mut asked, mut doubt, mut failed, mut ended) = (Attempted::default(), None::<Error>, Vec::new(), false);
         for (n, member) in self.members.iter().enumerate().filter(|_| self.unlike) {
             if let Err(error) = member.info().check(message) {
                 asked.pass_over(n);
@@ -194,9 +194,9 @@ impl Channel for Failover {
                 Ok(accepted) => return Ok(accepted),
                 Err(error) => error,
             };
-            picked = if Choice::moves_on(&error, message) { self.pick(&mut asked, now) } else { None };
+            picked = if Selector::moves_on(&error, message) { self.pick(&mut asked, now) } else { None };
             telemetry::failed_at(member.info(), &error, picked.is_some());
-            ended = picked.is_none() && !Choice::moves_on(&error, message);
+            ended = picked.is_none() && !Selector::moves_on(&error, message);
             match (error.outcome(), doubt.take()) {
                 (_, Some(before)) => doubt = Some(error.after_doubt(before)),
                 (Outcome::Unknown, None) => doubt = Some(error),
@@ -247,22 +247,21 @@ impl Channel for Failover {
     }
 
     /// Asks the gateway that the message was handed to, or all where that is not said.
-    async fn look_up(&self, sent: &Sent) -> Result<Evidence> {
-        let (mut found, mut absent, mut conclusive) = (Vec::new(), false, true);
+    async fn look_up(&self, sent: &LookupQuery) -> Result<LookupOutcome> {
+        let (mut found, mut outcome) = (Vec::new(), None);
         let mut failed = None;
         for member in self.of(sent.gateway.as_deref()) {
             match member.look_up(sent).await {
-                Ok(Evidence::Found(deliveries)) => found.extend(deliveries),
-                Ok(Evidence::Absent { conclusive: sure }) => (absent, conclusive) = (true, conclusive && sure),
-                Ok(Evidence::CannotTell) => conclusive = false,
+                Ok(LookupOutcome::Found(deliveries)) => found.extend(deliveries),
+                Ok(LookupOutcome::NotFound) => outcome = outcome.or(Some(LookupOutcome::NotFound)),
+                Ok(LookupOutcome::Inconclusive) => outcome = Some(LookupOutcome::Inconclusive),
                 Err(error) => failed = Some(error),
             }
         }
         match (found.is_empty(), failed) {
-            (false, _) => Ok(Evidence::Found(found)),
+            (false, _) => Ok(LookupOutcome::Found(found)),
             (true, Some(error)) => Err(error),
-            (true, None) if absent => Ok(Evidence::Absent { conclusive }),
-            (true, None) => Ok(Evidence::CannotTell),
+            (true, None) => Ok(outcome.unwrap_or(LookupOutcome::Inconclusive)),
         }
     }
 
@@ -283,12 +282,12 @@ impl Channel for Failover {
         Err(failed)
     }
 
-    async fn signal(&self, inbound: &Inbound, signal: Signal) -> Result<()> {
+    async fn send_indicator(&self, inbound: &Inbound, signal: Indicator) -> Result<()> {
         let mut failed =
             Error::unsupported("no gateway of this channel brought the message").with_gateway(self.info.gateway);
         for member in self.of(Some(&inbound.envelope.gateway)).filter(|m| m.info().account == inbound.envelope.account)
         {
-            match member.signal(inbound, signal).await {
+            match member.send_indicator(inbound, signal).await {
                 Ok(()) => return Ok(()),
                 Err(error) => failed = error,
             }
@@ -301,7 +300,7 @@ impl Channel for Failover {
         for member in &self.members {
             match member.health().await {
                 Ok(found) => health.checks.extend(found.checks),
-                Err(error) => health = health.with(member.info().gateway, Grade::Fail, error.to_string()),
+                Err(error) => health = health.check_result(member.info().gateway, CheckStatus::Fail, error.to_string()),
             }
         }
         Ok(health)

@@ -33,7 +33,7 @@ pub(crate) use limiter::Place;
 /// use civic_messaging::layer::{Layer, RateLimit};
 /// use civic_messaging::{Address, ChannelExt, Clock, Mock, Rate, Timestamp, VirtualClock};
 ///
-/// let clock = VirtualClock::at(Timestamp::default());
+/// let clock = VirtualClock::starting_at(Timestamp::default());
 /// let limit = RateLimit::new().with_rate(Rate::per_minute(60)).with_clock(clock.clone());
 /// let sms = limit.layer(Mock::sms());
 /// let to = Address::phone("07700 900123")?;
@@ -53,7 +53,7 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// No limit but what the gateway says in its answers. See [`of`](Self::of) for what it documents.
+    /// No limit but what the gateway says in its answers. See [`of`](Self::from_info) for what it documents.
     pub fn new() -> Self {
         Self {
             limiter: Arc::new(Mutex::new(Limiter::new(None, None))),
@@ -64,35 +64,35 @@ impl RateLimit {
     }
 
     /// The rates that the channel's gateway documents.
-    pub fn of(info: &Info) -> Self {
+    pub fn from_info(info: &Info) -> Self {
         let can = &info.capability;
         Self::new().with_rates(can.rate, can.pair_rate)
     }
 
     /// Sets how often it may send.
     #[must_use]
-    pub fn with_rate(self, rate: Rate) -> Self {
+    pub fn rate(self, rate: Rate) -> Self {
         let pair = self.rates.1;
         self.with_rates(Some(rate), pair)
     }
 
     /// Sets how often it may send to one person.
     #[must_use]
-    pub fn with_pair_rate(self, rate: impl Into<PairRate>) -> Self {
+    pub fn pair_rate(self, rate: impl Into<PairRate>) -> Self {
         let sender = self.rates.0;
         self.with_rates(sender, Some(rate.into()))
     }
 
     /// The longest that a send waits for its turn.
     #[must_use]
-    pub fn with_longest_wait(mut self, longest: Duration) -> Self {
+    pub fn max_wait(mut self, longest: Duration) -> Self {
         self.longest = longest;
         self
     }
 
     /// By another clock.
     #[must_use]
-    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+    pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }

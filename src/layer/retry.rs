@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{Layer, telemetry};
-use crate::channel::{Channel, Cursor, Evidence, Health, Info, Page, Sent, hand_on};
+use crate::channel::{Channel, Cursor, Health, Info, LookupOutcome, LookupQuery, Page, hand_on};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Outcome, Result};
 use crate::media::MediaStream;
@@ -17,7 +17,7 @@ mod budget;
 mod schedule;
 pub use budget::Budget;
 pub(crate) use schedule::ScheduleWire;
-pub use schedule::{Schedule, Stop, Tried};
+pub use schedule::{Attempts, Schedule, StopReason};
 
 /// Tries again what certainly did not go, for as long as that helps: see [`Schedule`].
 ///
@@ -31,7 +31,7 @@ pub use schedule::{Schedule, Stop, Tried};
 /// use civic_messaging::layer::{Layer, Retry};
 /// use civic_messaging::{Address, Channel, ChannelExt, Error, ErrorKind, Mock, Timestamp, VirtualClock};
 ///
-/// let clock = VirtualClock::at(Timestamp::default());
+/// let clock = VirtualClock::starting_at(Timestamp::default());
 /// let mock = Mock::sms();
 /// mock.will_fail(Error::new(ErrorKind::Unavailable, "no connection could be made"));
 ///
@@ -59,21 +59,21 @@ impl Retry {
 
     /// By another schedule.
     #[must_use]
-    pub fn with_schedule(mut self, schedule: Schedule) -> Self {
+    pub fn schedule(mut self, schedule: Schedule) -> Self {
         self.schedule = schedule;
         self
     }
 
     /// Within another budget.
     #[must_use]
-    pub fn with_budget(mut self, budget: Budget) -> Self {
+    pub fn budget(mut self, budget: Budget) -> Self {
         self.budget = Arc::new(Mutex::new(budget));
         self
     }
 
     /// By another clock.
     #[must_use]
-    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+    pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
@@ -110,20 +110,26 @@ impl Retrying {
     }
 
     /// Waits until the next try, or says why there is none.
-    async fn again(&self, error: &Error, message: Option<&Message>, times: u32, begun: Duration) -> Result<(), Stop> {
+    async fn again(
+        &self,
+        error: &Error,
+        message: Option<&Message>,
+        times: u32,
+        begun: Duration,
+    ) -> Result<(), StopReason> {
         let (retry, clock) = (&self.retry, &self.retry.clock);
         let now = clock.monotonic();
         if times == 1 && error.outcome() == Outcome::NotSent && !error.is_retryable() {
             // It was refused before the network: no load, and so none to add to.
-            return Err(Stop::Final);
+            return Err(StopReason::Final);
         }
-        let tried = Tried { times, elapsed: now.saturating_sub(begun) };
+        let tried = Attempts { times, elapsed: now.saturating_sub(begun) };
         if times == 1 {
             self.budget().first_try(now);
         }
         let wait = retry.schedule.next(error, message, tried, clock.now(), clock.chance())?;
         if !self.budget().try_retry(now) {
-            return Err(Stop::Budget);
+            return Err(StopReason::Budget);
         }
         telemetry::retrying(&self.info, error, times, wait);
         clock.sleep(wait).await;
@@ -171,7 +177,7 @@ impl Channel for Retrying {
             // Where a second copy is asked for, one is enough.
             let doubled = doubt.is_some() && error.outcome() == Outcome::Unknown;
             let stop = match doubled {
-                true => Err(Stop::Unknown),
+                true => Err(StopReason::Unknown),
                 false => self.again(&error, Some(message), times, begun).await,
             };
             if let Err(stop) = stop {
@@ -193,7 +199,7 @@ impl Channel for Retrying {
         self.ask(|| self.inner.poll(after)).await
     }
 
-    async fn look_up(&self, sent: &Sent) -> Result<Evidence> {
+    async fn look_up(&self, sent: &LookupQuery) -> Result<LookupOutcome> {
         self.ask(|| self.inner.look_up(sent)).await
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::breaker::Breaker;
-use super::failover::{Choice, Order};
+use super::failover::{Order, Selector};
 use super::retry::{Budget, Schedule};
 use super::{CircuitBreaker, Failover, Layer, RateLimit, Retry};
 use crate::channel::Channel;
@@ -16,13 +16,13 @@ use crate::secret::Secret;
 ///
 /// `Trace -> Failover -> Retry -> RateLimit -> CircuitBreaker -> gateway`, of which `Failover` is there for several
 /// gateways. A retry is brief then (2 tries within 5 seconds in place of 4 within a minute), since another gateway waits.
-/// Limits are those that the gateways document, unless [`with_limit`](Self::with_limit) gives others.
+/// Limits are those that the gateways document, unless [`with_limit`](Self::limit) gives others.
 ///
 /// ```
 /// use civic_messaging::layer::Stack;
 /// use civic_messaging::{Channel, Mock};
 ///
-/// let sms = Stack::of(Mock::sms()).or(Mock::sms()).build()?;
+/// let sms = Stack::new(Mock::sms()).or(Mock::sms()).build()?;
 /// # #[cfg(feature = "tracing")]
 /// assert_eq!(sms.info().layers, ["trace", "failover", "retry", "rate_limit", "circuit_breaker"]);
 /// # Ok::<(), civic_messaging::Error>(())
@@ -41,7 +41,7 @@ pub struct Stack {
 
 impl Stack {
     /// Around this gateway.
-    pub fn of(channel: impl Channel) -> Self {
+    pub fn new(channel: impl Channel) -> Self {
         Self {
             suppliers: vec![(Arc::new(channel), None)],
             order: Order::Preferred,
@@ -56,14 +56,14 @@ impl Stack {
 
     /// Or this one, where those before cannot take a message.
     #[must_use]
-    pub fn or(mut self, channel: impl Channel) -> Self {
+    pub fn failover_to(mut self, channel: impl Channel) -> Self {
         self.suppliers.push((Arc::new(channel), None));
         self
     }
 
     /// Keeps the gateway that was given last to these limits. Channels of one account are given the same.
     #[must_use]
-    pub fn with_limit(mut self, limit: RateLimit) -> Self {
+    pub fn limit(mut self, limit: RateLimit) -> Self {
         if let Some((_, own)) = self.suppliers.last_mut() {
             *own = Some(limit);
         }
@@ -72,35 +72,35 @@ impl Stack {
 
     /// Asks several gateways in another order.
     #[must_use]
-    pub fn with_order(mut self, order: Order) -> Self {
+    pub fn order(mut self, order: Order) -> Self {
         self.order = order;
         self
     }
 
     /// Tries again by another schedule.
     #[must_use]
-    pub fn with_schedule(mut self, schedule: Schedule) -> Self {
+    pub fn schedule(mut self, schedule: Schedule) -> Self {
         self.schedule = Some(schedule);
         self
     }
 
     /// Tries again within another budget, which each gateway has for itself.
     #[must_use]
-    pub fn with_budget(mut self, budget: Budget) -> Self {
+    pub fn budget(mut self, budget: Budget) -> Self {
         self.budget = budget;
         self
     }
 
     /// Leaves gateways alone by another breaker, which each has for itself.
     #[must_use]
-    pub fn with_breaker(mut self, breaker: Breaker) -> Self {
+    pub fn breaker(mut self, breaker: Breaker) -> Self {
         self.breaker = breaker;
         self
     }
 
     /// By another clock.
     #[must_use]
-    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+    pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
@@ -108,7 +108,7 @@ impl Stack {
     /// Shows a person in the trace as a fingerprint under this pepper. Without one, persons are not shown at all.
     #[cfg(any(feature = "metrics", feature = "tracing"))]
     #[must_use]
-    pub fn with_pepper(mut self, pepper: Secret) -> Self {
+    pub fn pepper(mut self, pepper: Secret) -> Self {
         self.pepper = Some(pepper);
         self
     }
@@ -125,7 +125,7 @@ impl Stack {
     /// and for weights that do not fit.
     pub fn build(self) -> Result<Arc<dyn Channel>> {
         // Wrong weights are wrong for one gateway, too.
-        Choice::new(self.suppliers.len(), self.order.clone())?;
+        Selector::new(self.suppliers.len(), self.order.clone())?;
         let schedule = self.schedule.unwrap_or_else(|| self.usual_schedule());
         let mut members = Vec::with_capacity(self.suppliers.len());
         for (channel, limit) in self.suppliers {
@@ -136,23 +136,23 @@ impl Stack {
                 return Err(Error::config("suppliers", rule));
             }
             // One that was given may be shared, and its times are of its own clock.
-            let limit = limit.unwrap_or_else(|| RateLimit::of(info).with_clock(self.clock.clone()));
-            let circuit = CircuitBreaker::by(self.breaker.clone()).with_clock(self.clock.clone());
-            let retry = Retry::new().with_schedule(schedule).with_budget(self.budget.clone());
-            members.push(retry.with_clock(self.clock.clone()).wrap(limit.wrap(circuit.wrap(channel))));
+            let limit = limit.unwrap_or_else(|| RateLimit::from_info(info).clock(self.clock.clone()));
+            let circuit = CircuitBreaker::from_breaker(self.breaker.clone()).clock(self.clock.clone());
+            let retry = Retry::new().schedule(schedule).budget(self.budget.clone());
+            members.push(retry.clock(self.clock.clone()).wrap(limit.wrap(circuit.wrap(channel))));
         }
         let stack: Arc<dyn Channel> = match members.pop() {
             Some(only) if members.is_empty() => only,
             last => {
                 members.extend(last);
-                let failover = Failover::new(members)?.with_order(self.order)?.with_breaker(&self.breaker);
-                Arc::new(failover.with_clock(self.clock.clone()))
+                let failover = Failover::new(members)?.order(self.order)?.breaker(&self.breaker);
+                Arc::new(failover.clock(self.clock.clone()))
             }
         };
         #[cfg(any(feature = "metrics", feature = "tracing"))]
         let stack = {
-            let trace = super::Trace::new().with_clock(self.clock);
-            self.pepper.into_iter().fold(trace, super::Trace::with_pepper).wrap(stack)
+            let trace = super::Trace::new().clock(self.clock);
+            self.pepper.into_iter().fold(trace, super::Trace::pepper).wrap(stack)
         };
         Ok(stack)
     }

@@ -11,8 +11,8 @@ use std::borrow::Cow;
 use std::future::Future;
 use std::time::Duration;
 
-use super::breaker::Change;
-use super::retry::Stop;
+use super::breaker::BreakerTransition;
+use super::retry::StopReason;
 #[cfg(feature = "metrics")]
 use crate::address::Medium;
 use crate::channel::Info;
@@ -43,7 +43,7 @@ pub(super) fn retrying(info: &Info, error: &Error, times: u32, wait: Duration) {
 }
 
 /// The last try failed.
-pub(super) fn gave_up(info: &Info, error: &Error, times: u32, stop: Stop) {
+pub(super) fn gave_up(info: &Info, error: &Error, times: u32, stop: StopReason) {
     #[cfg(feature = "tracing")]
     tracing::debug!(
         target: TARGET,
@@ -85,21 +85,21 @@ pub(super) fn failed_at(info: &Info, error: &Error, moves_on: bool) {
 }
 
 /// A gateway begins to be left alone, or works again.
-pub(crate) fn changed(info: &Info, change: Option<Change>) {
+pub(crate) fn changed(info: &Info, change: Option<BreakerTransition>) {
     #[cfg(feature = "tracing")]
     match change {
-        Some(Change::Rests(time)) => tracing::warn!(
+        Some(BreakerTransition::Rests(time)) => tracing::warn!(
             target: TARGET,
             { messaging.system = info.gateway, civic.wait_ms = millis(time) },
             "{} is left alone for a while: see the failure before", info.gateway
         ),
-        Some(Change::Works) => {
+        Some(BreakerTransition::Works) => {
             tracing::info!(target: TARGET, { messaging.system = info.gateway }, "{} works again", info.gateway);
         }
         None => {}
     }
     #[cfg(feature = "metrics")]
-    if let Some(Change::Rests(_)) = change {
+    if let Some(BreakerTransition::Rests(_)) = change {
         metrics::counter!("civic_messaging.left_alone", "gateway" => info.gateway).increment(1);
     }
     _ = (info, change);

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::Layer;
 use super::telemetry::{Span, done, is_heard, sent};
-use crate::channel::{Channel, Cursor, Evidence, Health, Info, Page, Sent, Signal};
+use crate::channel::{Channel, Cursor, Health, Indicator, Info, LookupOutcome, LookupQuery, Page};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Result;
 use crate::event::Inbound;
@@ -61,14 +61,14 @@ impl Trace {
 
     /// Shows a person as a fingerprint under this pepper, which belongs to the deployment and to nobody else.
     #[must_use]
-    pub fn with_pepper(mut self, pepper: Secret) -> Self {
+    pub fn pepper(mut self, pepper: Secret) -> Self {
         self.pepper = Some(pepper);
         self
     }
 
     /// By another clock.
     #[must_use]
-    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+    pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
@@ -145,7 +145,7 @@ impl Channel for Traced {
         self.call("poll", self.inner.poll(after), |page| page.events.len()).await
     }
 
-    async fn look_up(&self, sent: &Sent) -> Result<Evidence> {
+    async fn look_up(&self, sent: &LookupQuery) -> Result<LookupOutcome> {
         self.call("look_up", self.inner.look_up(sent), |_| 0).await
     }
 
@@ -157,8 +157,8 @@ impl Channel for Traced {
         self.call("fetch_media", self.inner.fetch_media(media), |_| 0).await
     }
 
-    async fn signal(&self, inbound: &Inbound, signal: Signal) -> Result<()> {
-        self.call("signal", self.inner.signal(inbound, signal), |()| 0).await
+    async fn send_indicator(&self, inbound: &Inbound, signal: Indicator) -> Result<()> {
+        self.call("signal", self.inner.send_indicator(inbound, signal), |()| 0).await
     }
 
     async fn health(&self) -> Result<Health> {

@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use sha2::{Digest as _, Sha256};
 
-use super::{MediaStore, MediaStream, Stored};
+use super::{MediaStore, MediaStream, StoredMedia};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::Digest;
@@ -38,10 +38,10 @@ impl fmt::Debug for MemoryStore {
 
 #[async_trait]
 impl MediaStore for MemoryStore {
-    async fn put(&self, media: MediaStream) -> Result<Stored> {
+    async fn put(&self, media: MediaStream) -> Result<StoredMedia> {
         let mime = mime(&media);
         let bytes = media.bytes().await?;
-        let stored = Stored::new(Digest::of(&bytes), bytes.len() as u64, mime.clone());
+        let stored = StoredMedia::new(Digest::sha256(&bytes), bytes.len() as u64, mime.clone());
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(stored.sha256, (mime, bytes));
         Ok(stored)
     }
@@ -97,7 +97,7 @@ impl fmt::Debug for FolderStore {
 
 #[async_trait]
 impl MediaStore for FolderStore {
-    async fn put(&self, mut media: MediaStream) -> Result<Stored> {
+    async fn put(&self, mut media: MediaStream) -> Result<StoredMedia> {
         let mime = mime(&media);
         let mut nonce = [0; 8];
         SystemClock::new().random(&mut nonce)?;
@@ -120,7 +120,7 @@ impl MediaStore for FolderStore {
                 break;
             }
         }
-        let stored = Stored::new(Digest::new(hash.finalize().into()), len, mime.clone());
+        let stored = StoredMedia::new(Digest::new(hash.finalize().into()), len, mime.clone());
         let folder = self.0.clone();
         let name = folder.join(stored.sha256.to_string());
         blocking(move || {
@@ -342,7 +342,7 @@ mod tests {
             let store = FolderStore::new(&path).unwrap();
             assert_eq!(mode(&path) & 0o777, 0o700, "{name}");
             // A file that is not whole yet is closed as well, and so is one that an earlier version left open.
-            let digest = Digest::of(b"a photo");
+            let digest = Digest::sha256(b"a photo");
             for left in [digest.to_string(), format!("{digest}.type")] {
                 fs::write(path.join(&left), "").unwrap();
                 fs::set_permissions(path.join(&left), fs::Permissions::from_mode(0o600)).unwrap();

@@ -33,15 +33,15 @@ pub use self::keyword::{Keyword, is_one_of, keyword};
 
 /// Septets in a message that goes whole, in GSM-7.
 pub const GSM7_SINGLE: usize = 160;
-/// Septets in each part of a longer message, in GSM-7, with [`Header::Short`].
+/// Septets in each part of a longer message, in GSM-7, with [`ConcatHeader::Short`].
 pub const GSM7_PART: usize = 153;
-/// Septets in each part of a longer message, in GSM-7, with [`Header::Long`].
+/// Septets in each part of a longer message, in GSM-7, with [`ConcatHeader::Long`].
 pub const GSM7_PART_LONG: usize = 152;
 /// UTF-16 code units in a message that goes whole, in UCS-2.
 pub const UCS2_SINGLE: usize = 70;
-/// UTF-16 code units in each part of a longer message, in UCS-2, with [`Header::Short`].
+/// UTF-16 code units in each part of a longer message, in UCS-2, with [`ConcatHeader::Short`].
 pub const UCS2_PART: usize = 67;
-/// UTF-16 code units in each part of a longer message, in UCS-2, with [`Header::Long`].
+/// UTF-16 code units in each part of a longer message, in UCS-2, with [`ConcatHeader::Long`].
 pub const UCS2_PART_LONG: usize = 66;
 /// Parts of one message at most: the header numbers them in one octet. Gateways allow far fewer.
 pub const PARTS_MAX: usize = 255;
@@ -68,12 +68,12 @@ impl Encoding {
 
     /// Units that fit in each part of a message which does not go whole.
     #[must_use]
-    pub const fn part(self, header: Header) -> usize {
+    pub const fn part(self, header: ConcatHeader) -> usize {
         match (self, header) {
-            (Self::Gsm7, Header::Short) => GSM7_PART,
-            (Self::Gsm7, Header::Long) => GSM7_PART_LONG,
-            (Self::Ucs2, Header::Short) => UCS2_PART,
-            (Self::Ucs2, Header::Long) => UCS2_PART_LONG,
+            (Self::Gsm7, ConcatHeader::Short) => GSM7_PART,
+            (Self::Gsm7, ConcatHeader::Long) => GSM7_PART_LONG,
+            (Self::Ucs2, ConcatHeader::Short) => UCS2_PART,
+            (Self::Ucs2, ConcatHeader::Long) => UCS2_PART_LONG,
         }
     }
 
@@ -89,7 +89,7 @@ impl Encoding {
 
 /// The header that joins the parts of one message, by the size of its reference number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Header {
+pub enum ConcatHeader {
     /// An 8-bit reference, 6 octets of header: 153 septets or 67 code units are left.
     #[default]
     Short,
@@ -125,7 +125,7 @@ impl Count {
     }
 }
 
-/// Counts a text, with the usual [`Header::Short`].
+/// Counts a text, with the usual [`ConcatHeader::Short`].
 ///
 /// Allocates nothing, and takes about as long as reading the text once. An empty text is one part.
 /// A pair (an escape and its code, or two surrogates) is never split between parts, so a text can
@@ -140,12 +140,12 @@ impl Count {
 /// ```
 #[must_use]
 pub fn count(text: &str) -> Count {
-    count_with(text, Header::Short)
+    count_with(text, ConcatHeader::Short)
 }
 
 /// Counts a text that would be cut with this header; otherwise as [`count`].
 #[must_use]
-pub fn count_with(text: &str, header: Header) -> Count {
+pub fn count_with(text: &str, header: ConcatHeader) -> Count {
     let (encoding, units) = measure(text);
     let segments = if units <= encoding.single() {
         1
@@ -164,14 +164,14 @@ pub fn count_with(text: &str, header: Header) -> Count {
 /// full where a pair would not fit; an emoji of several characters may still be cut between them.
 ///
 /// ```
-/// use civic_messaging::medium::sms::{Header, segments};
+/// use civic_messaging::medium::sms::{ConcatHeader, segments};
 ///
 /// let text = "a".repeat(152) + "€ a week"; // the euro would straddle the 153rd septet
-/// let parts: Vec<&str> = segments(&text, Header::Short).collect();
+/// let parts: Vec<&str> = segments(&text, ConcatHeader::Short).collect();
 /// assert_eq!(parts, ["a".repeat(152).as_str(), "€ a week"]);
 /// ```
 #[must_use]
-pub fn segments(text: &str, header: Header) -> Segments<'_> {
+pub fn segments(text: &str, header: ConcatHeader) -> Segments<'_> {
     let (encoding, units) = measure(text);
     let budget = if units <= encoding.single() { encoding.single() } else { encoding.part(header) };
     Segments::new(text, encoding, budget)
@@ -229,7 +229,7 @@ impl fmt::Debug for Segments<'_> {
 /// A character that makes a text dear: see [`costly`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub struct Costly {
+pub struct CostlyCharacter {
     /// The character itself.
     pub character: char,
     /// How many times it stands in the text.
@@ -265,17 +265,17 @@ pub enum Cost {
 /// assert_eq!(found[2], ('€', 1, Cost::TwoSeptets));
 /// ```
 #[must_use]
-pub fn costly(text: &str) -> Vec<Costly> {
-    let mut found: HashMap<char, Costly> = HashMap::new();
+pub fn costly(text: &str) -> Vec<CostlyCharacter> {
+    let mut found: HashMap<char, CostlyCharacter> = HashMap::new();
     for (first, character) in text.char_indices() {
         let reason = match septets(character) {
             None => Cost::ForcesUcs2,
             Some(2) => Cost::TwoSeptets,
             Some(_) => continue,
         };
-        found.entry(character).or_insert(Costly { character, count: 0, first, reason }).count += 1;
+        found.entry(character).or_insert(CostlyCharacter { character, count: 0, first, reason }).count += 1;
     }
-    let mut found: Vec<Costly> = found.into_values().collect();
+    let mut found: Vec<CostlyCharacter> = found.into_values().collect();
     found.sort_unstable_by_key(|c| (c.reason, Reverse(c.count), c.first));
     found
 }
@@ -577,7 +577,7 @@ mod tests {
             assert_eq!(case["encoding"], encoding, "{name}");
             assert_eq!(case["units"], count.units(), "{name}");
             assert_eq!(case["parts"], count.segments(), "{name}");
-            let parts: Vec<&str> = segments(text, Header::Short).collect();
+            let parts: Vec<&str> = segments(text, ConcatHeader::Short).collect();
             assert_eq!(case["part_texts"], Value::from(parts), "{name}");
             assert_eq!(encode_gsm7(text).is_some(), encoding == "GSM-7", "{name}");
             if let Some(unpacked) = case.get("unpacked_hex") {
@@ -636,8 +636,8 @@ mod tests {
             ("a".repeat(160), 1, 1),
         ] {
             assert_eq!(count(&text).segments(), short);
-            assert_eq!(count_with(&text, Header::Long).segments(), long);
-            assert_eq!(segments(&text, Header::Long).count(), long);
+            assert_eq!(count_with(&text, ConcatHeader::Long).segments(), long);
+            assert_eq!(segments(&text, ConcatHeader::Long).count(), long);
         }
     }
 
@@ -713,7 +713,7 @@ mod tests {
 
     #[test]
     fn debug_shows_no_text() {
-        let shown = format!("{:?}", segments("canary", Header::Short));
+        let shown = format!("{:?}", segments("canary", ConcatHeader::Short));
         assert!(shown.contains("bytes_left: 6") && !shown.contains("canary"), "{shown}");
     }
 }

@@ -16,7 +16,7 @@
 //! let sms = Mock::sms();
 //! let (mut history, sunday) = (History::new(), "2026-11-22T21:14:00Z".parse()?);
 //! let received = sms.receive(&sms.arrives("07700 900123", "A tree has fallen on Mill Lane")).await?;
-//! for inbound in received.to_answer() {
+//! for inbound in received.answerable() {
 //!     if let Some(reply) = out_of_hours.reply(inbound, &history, sunday)? {
 //!         history.auto_replied(sunday); // in a store, and before it is sent
 //!         sms.reply(inbound, reply.text).await?;
@@ -255,7 +255,7 @@ impl OutOfHours {
             return Ok(None);
         };
         let since = period.from.min(inbound.envelope.at);
-        let echoed = |(to, at): &(Address, Timestamp)| *at >= since && to.same_person(inbound.answer_to());
+        let echoed = |(to, at): &(Address, Timestamp)| *at >= since && to.same_person(inbound.reply_address());
         if history.auto_replied.is_some_and(|at| at >= period.from)
             || history.replied.is_some_and(|at| at >= since)
             || history.echoes.iter().any(echoed)
@@ -309,7 +309,7 @@ fn is_wish(inbound: &Inbound, history: &History) -> bool {
 mod tests {
     use super::*;
     use crate::address::Medium;
-    use crate::event::{Chosen, Envelope, OptOut, OptOutScope, Raw};
+    use crate::event::{Envelope, OptOut, OptOutScope, Raw, Selection};
     use crate::id::AccountId;
     use crate::medium::sms::count;
     use crate::policy::hours;
@@ -405,7 +405,8 @@ mod tests {
         bank.from = Address::SenderName(crate::address::SenderName::new("MYBANK").unwrap());
         let mut short = text("You have won");
         short.from = Address::ShortCode(crate::address::ShortCode::new("60123").unwrap());
-        let chosen = |id: &str, title: &str| InboundContent::Chosen(Chosen { id: id.into(), title: title.into() });
+        let chosen =
+            |id: &str, title: &str| InboundContent::Selection(Selection { id: id.into(), title: title.into() });
         for (what, inbound) in [
             ("echo", echo),
             ("a sender's name", bank),

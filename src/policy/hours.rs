@@ -111,7 +111,7 @@ impl Hours {
     ///
     /// # Errors
     /// Those of [`new`](Self::new), and one for `bank_holidays` when the configuration names no division.
-    pub fn with_bank_holidays(config: &Config, holidays: &BankHolidays) -> Result<Self> {
+    pub fn bank_holidays(config: &Config, holidays: &BankHolidays) -> Result<Self> {
         let division = config.bank_holidays.ok_or_else(|| {
             Error::config("bank_holidays", "is missing: say england_and_wales, scotland or northern_ireland")
         })?;
@@ -121,7 +121,7 @@ impl Hours {
     fn build(config: &Config, holidays: Option<(Division, &BankHolidays)>) -> Result<Self> {
         let week = config::week(&config.week)?;
         let known = holidays.map(|(_, holidays)| Known::of(holidays)).transpose()?;
-        let of_division = holidays.into_iter().flat_map(|(division, holidays)| holidays.of(division));
+        let of_division = holidays.into_iter().flat_map(|(division, holidays)| holidays.dates(division));
         let mut special: BTreeMap<Date, Special> =
             of_division.map(|(date, title)| (date, Special::closed(title))).collect();
         let mut seen = BTreeMap::new();
@@ -425,10 +425,10 @@ mod tests {
             serde_json::to_string(&list)
         });
         let list = BankHolidays::from_json(&newer.unwrap()).unwrap();
-        let hours = Hours::with_bank_holidays(&office().bank_holidays(Division::Scotland), &list).unwrap();
+        let hours = Hours::bank_holidays(&office().bank_holidays(Division::Scotland), &list).unwrap();
         assert_eq!(hours.known_until(), Some(date("2034-12-31")));
         assert!(!hours.is_open(at("2033-12-27T12:00:00Z")).unwrap());
-        assert_eq!(Hours::with_bank_holidays(&office(), &list).unwrap_err().field(), Some("bank_holidays"));
+        assert_eq!(Hours::bank_holidays(&office(), &list).unwrap_err().field(), Some("bank_holidays"));
     }
 
     #[test]

@@ -76,10 +76,10 @@ pub(super) fn connect(
         }
         weights.push(weight.unwrap_or(1));
         stack = Some(match stack {
-            None => Stack::of(channel),
-            Some(stack) => Stack::or(stack, channel),
+            None => Stack::new(channel),
+            Some(stack) => Stack::failover_to(stack, channel),
         });
-        stack = stack.map(|stack| stack.with_limit(limit));
+        stack = stack.map(|stack| stack.limit(limit));
     }
     let mut stack = stack.ok_or_else(|| Error::config("suppliers", "is empty: there must be one at least"))?;
     if weights.iter().all(|weight| *weight == 0) {
@@ -87,10 +87,10 @@ pub(super) fn connect(
     }
     if let Some(retry) = config.retry {
         let usual = stack.usual_schedule();
-        stack = stack.with_schedule(retry.over(usual).map_err(|error| under("retry", error))?);
+        stack = stack.schedule(retry.over(usual).map_err(|error| under("retry", error))?);
     }
     #[cfg(any(feature = "metrics", feature = "tracing"))]
-    let stack = config.pepper.into_iter().fold(stack, Stack::with_pepper);
+    let stack = config.pepper.into_iter().fold(stack, Stack::pepper);
     #[cfg(not(any(feature = "metrics", feature = "tracing")))]
     if config.pepper.is_some() {
         return Err(Error::config("pepper", "needs the feature tracing or metrics of this crate, which is not on"));
@@ -100,7 +100,7 @@ pub(super) fn connect(
         OrderName::RoundRobin => Order::RoundRobin,
         OrderName::Weighted => Order::Weighted(weights),
     };
-    stack.with_order(order).with_clock(context.clock.clone()).build()
+    stack.order(order).clock(context.clock.clone()).build()
 }
 
 /// A supplier, the limits of its account, and its weight.
@@ -125,7 +125,7 @@ fn supplier(
     })?;
     let info = channel.info();
     let account = (info.gateway, info.medium.as_str().to_owned(), info.account.as_str().to_owned());
-    let new = || Limit { limit: RateLimit::of(info).with_clock(context.clock.clone()), set: false };
+    let new = || Limit { limit: RateLimit::from_info(info).clock(context.clock.clone()), set: false };
     let shared = limits.entry(account).or_insert_with(new);
     if beside.rate.is_some() || beside.pair_rate.is_some() {
         if std::mem::replace(&mut shared.set, true) {
@@ -153,17 +153,17 @@ mod tests {
     }
 
     fn world() -> World {
-        let clock = VirtualClock::at(Timestamp::from_secs(1_795_000_000));
+        let clock = VirtualClock::starting_at(Timestamp::from_secs(1_795_000_000));
         let mocks = [Mock::sms(), Mock::sms()];
         let [one, two] = mocks.clone();
         let registry = Registry::empty()
-            .with("one", move |settings, _| {
+            .register("one", move |settings, _| {
                 settings.read::<std::collections::BTreeMap<String, String>>()?;
                 Ok(Arc::new(one.clone()))
             })
-            .with("two", move |_, _| Ok(Arc::new(two.clone())))
-            .with("wa", |_, _| Ok(Arc::new(Mock::whatsapp())))
-            .with("retrying", |_, _| Ok(crate::layer::Retry::new().layer(Mock::sms())));
+            .register("two", move |_, _| Ok(Arc::new(two.clone())))
+            .register("wa", |_, _| Ok(Arc::new(Mock::whatsapp())))
+            .register("retrying", |_, _| Ok(crate::layer::Retry::new().layer(Mock::sms())));
         World { registry, context: Context::with_transport(NoTransport).clock(clock.clone()), clock, mocks }
     }
 

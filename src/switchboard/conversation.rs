@@ -16,7 +16,7 @@ pub struct Entry {
     /// When we took it: by our own clock.
     pub at: Timestamp,
     /// What it is.
-    pub said: Said,
+    pub said: EntryContent,
     pub(super) place: Place,
 }
 
@@ -24,7 +24,7 @@ pub struct Entry {
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Said {
+pub enum EntryContent {
     /// A message of ours, which need not have gone.
     Ours {
         /// What became of it.
@@ -52,7 +52,7 @@ impl Entry {
 
     pub(super) fn ours(place: Place, status: Status, message: Option<Message>) -> Self {
         let message = message.map(Box::new);
-        Self { at: place.at, said: Said::Ours { status: Box::new(status), message }, place }
+        Self { at: place.at, said: EntryContent::Ours { status: Box::new(status), message }, place }
     }
 
     pub(super) fn theirs(place: Place, body: &str) -> Self {
@@ -63,6 +63,6 @@ impl Entry {
             },
             _ => None,
         };
-        Self { at: place.at, said: Said::Theirs(inbound), place }
+        Self { at: place.at, said: EntryContent::Theirs(inbound), place }
     }
 }

@@ -14,7 +14,7 @@ use super::lanes::{Claims, Rooms};
 use super::outbox::{Id, State, Status};
 use super::record::{
     Answers, Attempt, Bounded, Claimed, ClaimedFile, End, Enqueued, EventFilter, FallbackRow, Fell, Fetched, FileHold,
-    Handed, Hold, Incoming, Leases, New, PutOff, Recovered, Reserved, Ruling, Settle, Unbounded, Wait,
+    Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Reserved, Ruling, Settle, Unbounded, Wait,
 };
 use super::watch::Stats;
 use crate::channel::Cursor;
@@ -92,7 +92,7 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     async fn recover(&self, now: Timestamp, all: bool) -> Result<Recovered>;
 
     /// Takes what was due when a backup was made, or since, for what it is: it may have gone. How many there are.
-    async fn restored(&self, at: Timestamp, now: Timestamp) -> Result<u64>;
+    async fn hold_after_restore(&self, at: Timestamp, now: Timestamp) -> Result<u64>;
 
     /// Messages that may have gone, and that it is time to ask about: they are not given out again for this long.
     async fn doubtful(&self, now: Timestamp, wait: Duration, most: u32) -> Result<Vec<Claimed>>;
@@ -101,7 +101,7 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     async fn hold_fallback(&self, id: Id) -> Result<()>;
 
     /// The messages of a line that stand there, the oldest first, after one.
-    async fn standing(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>>;
+    async fn messages(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>>;
 
     /// Puts a message into another state, and gives its line. None: it did not stand where it is settled from.
     async fn settle(&self, id: Id, settled: Settle) -> Result<Option<String>>;
@@ -116,11 +116,12 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     async fn cursor(&self, channel: &str) -> Result<Option<Cursor>>;
 
     /// The oldest events that nobody holds and nobody acknowledged, so many at most.
-    async fn next_batch(&self, of: &EventFilter, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Handed>>;
+    async fn next_batch(&self, of: &EventFilter, now: Timestamp, lease: Duration, most: u32)
+    -> Result<Vec<InboxEvent>>;
 
     /// The oldest of these of a line, or of all.
     #[cfg(test)]
-    async fn next(&self, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<Handed>> {
+    async fn next(&self, line: Option<&str>, now: Timestamp, lease: Duration) -> Result<Option<InboxEvent>> {
         let of = line.map_or(EventFilter::All { own: Vec::new() }, |line| EventFilter::Line(line.to_owned()));
         Ok(self.next_batch(&of, now, lease, 1).await?.pop())
     }
@@ -133,7 +134,7 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     async fn nack(&self, event: i64, until: Timestamp, now: Timestamp) -> Result<bool>;
 
     /// The parked events, the oldest first, after one.
-    async fn parked_events(&self, of: &EventFilter, after: i64, now: Timestamp, most: u32) -> Result<Vec<Handed>>;
+    async fn parked_events(&self, of: &EventFilter, after: i64, now: Timestamp, most: u32) -> Result<Vec<InboxEvent>>;
 
     /// What became of a message.
     async fn status(&self, id: Id) -> Result<Option<Status>>;

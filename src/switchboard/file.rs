@@ -9,14 +9,14 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::Switchboard;
-use super::inbox::Handed;
+use super::inbox::InboxEvent;
 use super::record::{ClaimedFile, Fetched};
 use super::worker::told;
 use crate::channel::Channel;
 use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::layer::retry::{Schedule, Tried};
+use crate::layer::retry::{Attempts, Schedule};
 use crate::layer::telemetry::switchboard as telemetry;
-use crate::media::{MediaStore, Stored};
+use crate::media::{MediaStore, StoredMedia};
 use crate::message::MediaRef;
 
 /// How many files are fetched at once, at most.
@@ -73,13 +73,13 @@ pub enum File {
     /// It cannot be fetched, and why, in plain words.
     Failed(String),
     /// It lies in the [`MediaStore`] of the switchboard.
-    Held(Stored),
+    Held(StoredMedia),
     /// It is not there yet, and may still come.
     Waiting,
 }
 
 impl File {
-    pub(super) fn read(state: &str, stored: Option<Stored>, reason: Option<String>) -> Self {
+    pub(super) fn read(state: &str, stored: Option<StoredMedia>, reason: Option<String>) -> Self {
         match (state, stored) {
             ("held", Some(stored)) => Self::Held(stored),
             ("waiting" | "fetching", _) => Self::Waiting,
@@ -89,7 +89,7 @@ impl File {
     }
 
     /// The file, if it is there.
-    pub fn as_held(&self) -> Option<&Stored> {
+    pub fn as_held(&self) -> Option<&StoredMedia> {
         match self {
             Self::Held(stored) => Some(stored),
             Self::Failed(_) | Self::Waiting => None,
@@ -120,7 +120,7 @@ impl fmt::Display for EventId {
     }
 }
 
-impl Handed {
+impl InboxEvent {
     /// Returns what became of each file of the message: see [`Switchboard::files`], which reads them after
     /// [`ack`](Self::ack) as well.
     ///
@@ -133,7 +133,7 @@ impl Handed {
 
 impl Switchboard {
     /// Returns what became of each file of a resident's message, in the order of
-    /// [`Inbound::media`](crate::Inbound::media): of an event that was delivered, by [`Handed::id`], acknowledged or not,
+    /// [`Inbound::media`](crate::Inbound::media): of an event that was delivered, by [`InboxEvent::id`], acknowledged or not,
     /// or of a conversation's entry, by [`Entry::event_id`](super::Entry::event_id).
     ///
     /// It is empty where the program that took the message in had no [`Builder::media`](super::Builder::media): fetch the
@@ -190,7 +190,7 @@ impl Switchboard {
         inner.to_read.ring_all();
     }
 
-    async fn fetched(&self, media: &Arc<dyn MediaStore>, claimed: &ClaimedFile) -> Result<Stored> {
+    async fn fetched(&self, media: &Arc<dyn MediaStore>, claimed: &ClaimedFile) -> Result<StoredMedia> {
         if claimed.hold.tries > CLAIMS_MAX {
             return Err(Error::new(ErrorKind::Unexpected, "the process ended each time while it was fetched"));
         }
@@ -216,7 +216,7 @@ impl Switchboard {
     /// Whether it is fetched again, and when.
     fn after(&self, claimed: &ClaimedFile, error: Error) -> Fetched {
         let (now, tries) = (self.0.clock.now(), claimed.hold.tries);
-        let tried = Tried { times: tries.unsigned_abs(), elapsed: now.since(claimed.taken_in) };
+        let tried = Attempts { times: tries.unsigned_abs(), elapsed: now.since(claimed.taken_in) };
         // A fetch changes nothing: whether the gateway was asked is no matter.
         let error = error.with_outcome(Outcome::NotSent);
         // A fault of the account ends no file.
@@ -247,6 +247,6 @@ impl Switchboard {
     }
 }
 
-async fn into_store(channel: Arc<dyn Channel>, file: MediaRef, media: Arc<dyn MediaStore>) -> Result<Stored> {
+async fn into_store(channel: Arc<dyn Channel>, file: MediaRef, media: Arc<dyn MediaStore>) -> Result<StoredMedia> {
     media.put(channel.fetch_media(&file).await?).await
 }

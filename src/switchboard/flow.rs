@@ -10,7 +10,7 @@ use super::outbox::{self, EXPIRED, Id, Settled, State, Status};
 use super::record::{
     ABANDONED, AFTER_REMOVAL, Answers, BOUNDED_MAX, Bounded, CLOCK_NOTED, CLOCK_TOLERANCE, Claimed, DeliveryRow,
     EVENT_ATTEMPTS, End, Enqueued, EventFilter, EventRow, EventWait, FALLBACK_RESTORED, FELL_BACK, FallbackRow, Fell,
-    Fetched, FileHold, FileRow, Handed, Hold, Incoming, Leases, LinkRow, Looked, Mark, MessageRow, MessageWait,
+    Fetched, FileHold, FileRow, Hold, InboxEvent, Incoming, Leases, LinkRow, Looked, Mark, MessageRow, MessageWait,
     NOT_DECIDED, New, OPTED_OUT, PutOff, Receipt, Ruling, STRANGE, Settle, TOLD, Unbounded, What, Written, link_of,
     opt_out_from, opt_out_of, opted_out, person_of, rung_of, told_by,
 };
@@ -173,10 +173,10 @@ pub(super) trait Tx {
         foreign: &[String],
         now: Timestamp,
         most: u32,
-    ) -> impl Statement<Vec<Handed>, Self::Error>;
+    ) -> impl Statement<Vec<InboxEvent>, Self::Error>;
 
     /// Delivers events until then, for the `attempts`th time each.
-    fn hold_events(&self, events: &[Handed], until: Timestamp) -> impl Statement<(), Self::Error>;
+    fn hold_events(&self, events: &[InboxEvent], until: Timestamp) -> impl Statement<(), Self::Error>;
 
     /// Parks events.
     fn park_events(&self, ids: &[i64], now: Timestamp) -> impl Statement<(), Self::Error>;
@@ -188,7 +188,7 @@ pub(super) trait Tx {
         foreign: &[String],
         after: i64,
         most: u32,
-    ) -> impl Statement<Vec<Handed>, Self::Error>;
+    ) -> impl Statement<Vec<InboxEvent>, Self::Error>;
 
     /// Acknowledges an event.
     fn ack_event(&self, id: i64, now: Timestamp) -> impl Statement<(), Self::Error>;
@@ -439,7 +439,7 @@ async fn transition<T: Tx>(
 }
 
 /// Puts all in doubt that may have gone since a backup was made, and parks the fallbacks that may have.
-pub(super) async fn restored<T: Tx>(tx: &T, at: Timestamp, now: Timestamp) -> Result<u64, T::Error> {
+pub(super) async fn hold_after_restore<T: Tx>(tx: &T, at: Timestamp, now: Timestamp) -> Result<u64, T::Error> {
     let doubted = tx.doubt_since(at, now).await?;
     tx.lead_all().await?;
     for row in tx.take_fallbacks(None).await? {
@@ -492,7 +492,7 @@ pub(super) async fn take_in<T: Tx>(
     tx.lock_deliveries(events).await?;
     let mut new = 0;
     for incoming @ Incoming { line, event, .. } in events {
-        let (dedupe, body) = (Digest::of(event.id().as_bytes()).to_string(), serde_json::to_string(event)?);
+        let (dedupe, body) = (Digest::sha256(event.id().as_bytes()).to_string(), serde_json::to_string(event)?);
         let (line, person, files) = (line.as_deref(), person_of(event), incoming.files());
         let (dedupe, kind) = (Some(&*dedupe), "event");
         if !tx.insert_event(&EventRow { line, dedupe, kind, person, body: &body, files, taken_in: now }).await? {
@@ -522,7 +522,7 @@ pub(super) async fn next_batch<T: Tx>(
     now: Timestamp,
     lease: Duration,
     most: u32,
-) -> Result<Vec<Handed>, T::Error> {
+) -> Result<Vec<InboxEvent>, T::Error> {
     let foreign = foreign(tx, of, now).await?;
     let mut batch = Vec::new();
     loop {
@@ -534,7 +534,7 @@ pub(super) async fn next_batch<T: Tx>(
         let (failed, mut held): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|event| event.attempts >= EVENT_ATTEMPTS);
         if !held.is_empty() {
-            held.iter_mut().for_each(Handed::begin);
+            held.iter_mut().for_each(InboxEvent::begin);
             tx.hold_events(&held, now.plus(lease)).await?;
             batch.append(&mut held);
         }
@@ -556,7 +556,7 @@ pub(super) async fn parked_events<T: Tx>(
     after: i64,
     now: Timestamp,
     most: u32,
-) -> Result<Vec<Handed>, T::Error> {
+) -> Result<Vec<InboxEvent>, T::Error> {
     let foreign = foreign(tx, of, now).await?;
     let mut parked = tx.parked_events(of, &foreign, after, most).await?;
     complete(tx, &mut parked).await?;
@@ -572,7 +572,7 @@ async fn foreign<T: Tx>(tx: &T, of: &EventFilter, now: Timestamp) -> Result<Vec<
 }
 
 /// Completes events of messages that were settled with what is known of the messages.
-async fn complete<T: Tx>(tx: &T, events: &mut [Handed]) -> Result<(), T::Error> {
+async fn complete<T: Tx>(tx: &T, events: &mut [InboxEvent]) -> Result<(), T::Error> {
     let ids = events.iter().filter_map(|handed| match &handed.what {
         What::Settled(settled) => Some(settled.id.into()),
         _ => None,

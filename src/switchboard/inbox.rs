@@ -34,18 +34,18 @@ pub struct LineInbox {
 /// An event that failed, as [`nack`](Self::nack) says, holds back the later messages of its person, so that their order stays;
 /// opt-outs are never held back. An event that was delivered ten times is parked: see [`LineInbox::parked`].
 #[must_use = "an event that is not acknowledged comes again"]
-pub struct Handed {
+pub struct InboxEvent {
     pub(super) switchboard: Switchboard,
     pub(super) id: i64,
     line: Option<String>,
-    happening: Happening,
+    happening: InboxEventKind,
     attempts: u32,
 }
 
 /// What is delivered.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq)]
-pub enum Happening {
+pub enum InboxEventKind {
     /// What a gateway brought.
     Received(Box<Event>),
     /// A message of ours whose end is known, or that waits for a person.
@@ -61,7 +61,7 @@ impl LineInbox {
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the store does not work.
-    pub async fn next(&self) -> Result<Option<Handed>> {
+    pub async fn next(&self) -> Result<Option<InboxEvent>> {
         Ok(self.next_batch(1).await?.pop())
     }
 
@@ -72,7 +72,7 @@ impl LineInbox {
     ///
     /// # Errors
     /// Those of [`next`](Self::next).
-    pub async fn next_batch(&self, max: u32) -> Result<Vec<Handed>> {
+    pub async fn next_batch(&self, max: u32) -> Result<Vec<InboxEvent>> {
         let inner = &self.switchboard.0;
         loop {
             // It is asked to ring before it is looked, so that nothing that comes in between is missed. What rings for
@@ -97,11 +97,11 @@ impl LineInbox {
     ///
     /// # Errors
     /// Those of [`next`](Self::next).
-    pub async fn try_next(&self) -> Result<Option<Handed>> {
+    pub async fn try_next(&self) -> Result<Option<InboxEvent>> {
         Ok(self.try_batch(1).await?.pop())
     }
 
-    async fn try_batch(&self, max: u32) -> Result<Vec<Handed>> {
+    async fn try_batch(&self, max: u32) -> Result<Vec<InboxEvent>> {
         let (inner, of) = (&self.switchboard.0, self.filter());
         loop {
             let batch = inner.store.0.next_batch(&of, inner.clock.now(), LEASE, max.max(1)).await?;
@@ -123,24 +123,24 @@ impl LineInbox {
 
     /// The events that were delivered ten times and never acknowledged, the oldest first, `most` of them after one.
     ///
-    /// [`Handed::ack`] ends one, and [`Handed::nack`] has it delivered again, up to ten times.
+    /// [`InboxEvent::ack`] ends one, and [`InboxEvent::nack`] has it delivered again, up to ten times.
     ///
     /// # Errors
     /// Those of [`next`](Self::next).
-    pub async fn parked(&self, after: Option<&Handed>, most: u32) -> Result<Vec<Handed>> {
+    pub async fn parked(&self, after: Option<&InboxEvent>, most: u32) -> Result<Vec<InboxEvent>> {
         let (inner, after) = (&self.switchboard.0, after.map_or(0, |after| after.id));
         let parked = inner.store.0.parked_events(&self.filter(), after, inner.clock.now(), most).await?;
         Ok(parked.into_iter().filter_map(|handed| self.handed(handed)).collect())
     }
 
-    fn handed(&self, handed: record::Handed) -> Option<Handed> {
-        let record::Handed { id, line, what, attempts, .. } = handed;
+    fn handed(&self, handed: record::InboxEvent) -> Option<InboxEvent> {
+        let record::InboxEvent { id, line, what, attempts, .. } = handed;
         let happening = match what {
-            What::Event(event) => Happening::Received(event),
-            What::Settled(settled) => Happening::Settled(settled),
+            What::Event(event) => InboxEventKind::Received(event),
+            What::Settled(settled) => InboxEventKind::Settled(settled),
             What::Unreadable => return None,
         };
-        Some(Handed { switchboard: self.switchboard.clone(), id, line, happening, attempts })
+        Some(InboxEvent { switchboard: self.switchboard.clone(), id, line, happening, attempts })
     }
 }
 
@@ -150,7 +150,7 @@ impl fmt::Debug for LineInbox {
     }
 }
 
-impl Handed {
+impl InboxEvent {
     /// Its number in the store, by which its files are read after it was acknowledged: see [`Switchboard::files`].
     pub fn id(&self) -> EventId {
         EventId(self.id)
@@ -214,7 +214,7 @@ impl Handed {
     }
 }
 
-impl fmt::Debug for Handed {
+impl fmt::Debug for InboxEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handed")
             .field("id", &self.id)
@@ -224,18 +224,18 @@ impl fmt::Debug for Handed {
     }
 }
 
-impl Deref for Handed {
-    type Target = Happening;
+impl Deref for InboxEvent {
+    type Target = InboxEventKind;
 
-    fn deref(&self) -> &Happening {
+    fn deref(&self) -> &InboxEventKind {
         &self.happening
     }
 }
 
-impl Happening {
-    /// The message, if somebody should answer it: see [`Event::to_answer`].
-    pub fn to_answer(&self) -> Option<&Inbound> {
-        self.as_event()?.to_answer()
+impl InboxEventKind {
+    /// The message, if somebody should answer it: see [`Event::as_answerable`].
+    pub fn answerable(&self) -> Option<&Inbound> {
+        self.as_event()?.as_answerable()
     }
 
     /// The message, if it is one from a resident, or an echo of ours.

@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::record::{Attempt, Claimed, End, Settle};
 use crate::address::Address;
-use crate::channel::{Channel, Evidence};
+use crate::channel::{Channel, LookupOutcome};
 use crate::clock::Timestamp;
 use crate::delivery::DeliveryState;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::id::{AccountId, MessageId};
-use crate::layer::failover::Choice;
-use crate::layer::retry::{Schedule, Stop, Tried};
+use crate::layer::failover::Selector;
+use crate::layer::retry::{Attempts, Schedule, StopReason};
 use crate::message::{Accepted, Message, Money, OnUnknown, Purpose};
 
 /// The number of a message in the store.
@@ -311,11 +311,11 @@ pub(super) fn charged(history: &[SendAttempt]) -> (Option<u32>, Option<Money>) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolution {
     /// It went: somebody has seen it. Nothing goes instead of it any more.
-    Went,
+    Sent,
     /// It did not go, and is not to be sent: what goes instead of it, if anything, goes now.
-    DidNotGo,
+    NotSent,
     /// Send it, at the risk of a second copy: with as many tries as a new message has, from now on.
-    Send,
+    Resend,
 }
 
 /// What goes last.
@@ -510,7 +510,7 @@ impl After<'_> {
                     passing: error.is_retryable(),
                     bound: error.outcome() == Outcome::Unknown
                         && self.message.on_unknown == OnUnknown::Resend
-                        && !Choice::moves_on(error, self.message),
+                        && !Selector::moves_on(error, self.message),
                     reason: Some(error.to_string()),
                     ..end(state)
                 }
@@ -524,18 +524,18 @@ impl After<'_> {
             return (State::Parked, None);
         }
         let spent = self.times >= ATTEMPTS_MAX;
-        if self.another && !spent && Choice::moves_on(error, self.message) {
+        if self.another && !spent && Selector::moves_on(error, self.message) {
             return (State::Queued, Some(self.now));
         }
         // A no of this account's own is not the end where another one only failed for now.
         let waits = Error::new(ErrorKind::Unavailable, "another gateway is to be asked again");
-        let elsewhere = self.later && !error.is_retryable() && Choice::moves_on(error, self.message);
+        let elsewhere = self.later && !error.is_retryable() && Selector::moves_on(error, self.message);
         let error = if elsewhere { &waits } else { error };
         let elapsed = self.now.since(self.began);
-        let tried = Tried { times: self.times, elapsed };
+        let tried = Attempts { times: self.times, elapsed };
         match self.schedule.next(error, Some(self.message), tried, self.now, self.chance) {
             Ok(wait) if !spent => (State::Deferred, Some(self.now.plus(wait))),
-            Err(Stop::Unknown) => in_doubt(self.message, self.times, self.now),
+            Err(StopReason::Unknown) => in_doubt(self.message, self.times, self.now),
             // Half of it went: a person has to see to the rest.
             _ if !error.accepted_parts().is_empty() => (State::Parked, None),
             _ if error.outcome() == Outcome::Unknown => in_doubt(self.message, RESENT_MAX, self.now),
@@ -569,12 +569,12 @@ pub(super) fn left_behind(held: &Claimed, now: Timestamp) -> Settle {
 }
 
 /// What an answer about a doubtful message says.
-pub(super) fn reconciled(evidence: &Evidence, lookups: u32, now: Timestamp) -> Settle {
+pub(super) fn reconciled(evidence: &LookupOutcome, lookups: u32, now: Timestamp) -> Settle {
     let settle =
         |state, due, reason: &str| Settle { state, due, reason: Some(reason.to_owned()), from: &[State::Unknown], now };
     match evidence {
-        Evidence::Found(_) => settle(State::Accepted, None, "the gateway was asked, and has it"),
-        Evidence::Absent { conclusive: true } => {
+        LookupOutcome::Found(_) => settle(State::Accepted, None, "the gateway was asked, and has it"),
+        LookupOutcome::NotFound => {
             settle(State::Queued, Some(now), "the gateway was asked, and certainly does not have it")
         }
         _ => match LOOK_UPS.get(lookups as usize + 1) {

@@ -15,7 +15,7 @@ use crate::delivery::DeliveryState;
 use crate::error::ErrorKind;
 use crate::event::{Delivery, Event, OptOutScope};
 use crate::id::{Digest, MessageId};
-use crate::media::Stored;
+use crate::media::StoredMedia;
 use crate::message::{Message, Money};
 use crate::policy::{self, Decision};
 
@@ -80,8 +80,8 @@ impl Written {
 
 pub(super) fn digest_of(body: &str, fallback: Option<&str>) -> String {
     match fallback {
-        None => Digest::of(body.as_bytes()),
-        Some(fallback) => Digest::of(format!("{body}\n{fallback}").as_bytes()),
+        None => Digest::sha256(body.as_bytes()),
+        Some(fallback) => Digest::sha256(format!("{body}\n{fallback}").as_bytes()),
     }
     .to_string()
 }
@@ -446,7 +446,7 @@ impl Mark {
 pub(super) struct FileRow<'a> {
     pub(super) state: &'static str,
     pub(super) due: Option<Timestamp>,
-    pub(super) stored: Option<&'a Stored>,
+    pub(super) stored: Option<&'a StoredMedia>,
     pub(super) reason: Option<&'a str>,
 }
 
@@ -483,7 +483,7 @@ pub(super) enum Fetched {
     Again(Timestamp),
     /// It cannot be fetched, and why.
     Failed(String),
-    Held(Stored),
+    Held(StoredMedia),
 }
 
 /// How long an event is held back for its files.
@@ -568,7 +568,7 @@ pub(super) fn price_of(micros: Option<i64>, currency: Option<&str>) -> Option<Mo
 
 /// An event that is delivered.
 #[derive(Debug)]
-pub(super) struct Handed {
+pub(super) struct InboxEvent {
     pub(super) id: i64,
     pub(super) line: Option<String>,
     pub(super) what: What,
@@ -604,7 +604,7 @@ pub(super) const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How often an event is delivered, until it is parked.
 pub(super) const EVENT_ATTEMPTS: u32 = 10;
 
-impl Handed {
+impl InboxEvent {
     /// Begins another attempt. One that this program cannot read is no attempt.
     pub(super) fn begin(&mut self) {
         self.attempts += u32::from(!matches!(self.what, What::Unreadable));
@@ -748,7 +748,7 @@ impl FallbackRow {
             return None;
         }
         let mut message = self.fallback?.message;
-        let key = format!("fallback-{}", Digest::of(self.key.as_bytes()));
+        let key = format!("fallback-{}", Digest::sha256(self.key.as_bytes()));
         message.key = Some(key.clone());
         let priority = outbox::priority(message.purpose);
         Some(New { line: self.line, key, message, priority, due: now, deferred: None, fallback: None, now })
@@ -826,7 +826,7 @@ pub(super) fn told_by(delivery: &Delivery) -> Option<&Address> {
 pub(super) fn link_of(event: &Event) -> Option<(&str, &Address)> {
     match event {
         Event::AddressChanged(changed) => Some((changed.previous.expose(), &changed.current)),
-        Event::Inbound(inbound) => Some((number_of(inbound.answer_to())?, inbound.answer_to())),
+        Event::Inbound(inbound) => Some((number_of(inbound.reply_address())?, inbound.reply_address())),
         Event::Delivery(delivery) => {
             let recipient = delivery.recipient.as_ref()?;
             Some((number_of(recipient)?, recipient))
@@ -880,5 +880,5 @@ pub(super) fn opted_out(doubted: bool, now: Timestamp) -> Settle {
 
 /// Whose message it is: the person or the conversation that an answer would go to.
 pub(super) fn person_of(event: &Event) -> Option<&str> {
-    event.as_inbound().map(|inbound| inbound.answer_to().expose())
+    event.as_inbound().map(|inbound| inbound.reply_address().expose())
 }

@@ -9,7 +9,7 @@ use crate::channel::Channel;
 use crate::error::Error;
 use crate::event::Event;
 use crate::id::AccountId;
-use crate::webhook::{Refusal, Reply, Request};
+use crate::webhook::{Refusal, Request, Response};
 
 /// The channels of a route that receive, grouped by the requests that they accept.
 pub(super) struct Route(Vec<Group>);
@@ -26,7 +26,7 @@ struct Group {
 #[derive(Default)]
 pub(super) struct Collected {
     pub(super) events: Vec<Event>,
-    reply: Option<Reply>,
+    reply: Option<Response>,
     error: Option<Error>,
 }
 
@@ -89,7 +89,7 @@ impl Group {
                         }
                     }
                     collected.events.extend(received.events);
-                    collected.reply.get_or_insert(received.reply);
+                    collected.reply.get_or_insert(received.response);
                 }
                 Err(error) => {
                     // A refusal is that of all, and another failure its own.
@@ -113,11 +113,11 @@ impl Collected {
     }
 
     /// Returns the response to the request, once its events are stored.
-    pub(super) fn reply(self) -> Result<Reply, Error> {
+    pub(super) fn reply(self) -> Result<Response, Error> {
         match (self.reply, self.error) {
             // The rest may be the failed channel's: the gateway sends all of it again, and what is stored is dropped then.
             (Some(_), Some(error)) if Refusal::from_error(&error).is_none() => {
-                Err(error.with_reply(StatusCode::SERVICE_UNAVAILABLE))
+                Err(error.with_webhook_status(StatusCode::SERVICE_UNAVAILABLE))
             }
             (Some(reply), _) => Ok(reply),
             (None, error) => Err(error.unwrap_or_else(|| Error::unsupported("no line of this route takes webhooks"))),
@@ -132,7 +132,7 @@ fn severity(error: &Error) -> u8 {
         Some(Refusal::Missing) => 0,
         Some(Refusal::Wrong) => 1,
         Some(Refusal::Stale) => 2,
-        None if error.reply() != StatusCode::SERVICE_UNAVAILABLE => 3,
+        None if error.webhook_status() != StatusCode::SERVICE_UNAVAILABLE => 3,
         None => 4,
     }
 }
@@ -150,19 +150,19 @@ mod tests {
     use crate::message::{Accepted, Message};
     use crate::mock::Mock;
     use crate::secret::Secret;
-    use crate::webhook::{Covers, Received, Scheme, Sealed, SigningSecret, Verdict, Verifier};
+    use crate::webhook::{Received, Scheme, SignatureCoverage, SigningSecret, Unverified, Verification, Verifier};
 
     /// A scheme that refuses everything for one reason.
     #[derive(Debug)]
     struct Refuses(Refusal);
 
     impl Scheme for Refuses {
-        fn verify(&self, _: Sealed<'_>) -> Verdict {
-            Verdict::Refused(self.0)
+        fn verify(&self, _: Unverified<'_>) -> Verification {
+            Verification::Refused(self.0)
         }
 
-        fn covers(&self) -> Covers {
-            Covers::Body
+        fn covers(&self) -> SignatureCoverage {
+            SignatureCoverage::Body
         }
     }
 
@@ -208,7 +208,7 @@ mod tests {
     }
 
     fn mock(account: usize) -> Mock {
-        Mock::sms().with_account(account.to_string())
+        Mock::sms().account(account.to_string())
     }
 
     fn event(account: usize) -> Event {
@@ -225,7 +225,7 @@ mod tests {
         let events = std::mem::take(&mut collected.events);
         let mut accounts: Vec<_> = events.iter().map(|event| event.envelope().account.as_str().to_owned()).collect();
         accounts.sort();
-        let status = collected.reply().unwrap_or_else(Reply::from).status;
+        let status = collected.reply().unwrap_or_else(Response::from).status;
         (accounts, asked.load(Ordering::Relaxed), status.as_u16())
     }
 
@@ -248,12 +248,12 @@ mod tests {
         let secret = |n: usize| SigningSecret::new(Secret::new(format!("signing-secret-{n}")).unwrap());
         let request = |n: usize, mock: Mock| mock.brings(event(n));
         // Each with a secret of its own.
-        let own = |n: usize| mock(n).with_webhook_secrets([secret(n)]);
+        let own = |n: usize| mock(n).webhook_secrets([secret(n)]);
         assert_eq!(ask(&request(150, own(150)), own, usize::MAX).await, (vec!["150".to_owned()], 200, 200));
         // The secrets of a rotation own different accounts.
         let split = |n: usize| {
-            let old = SigningSecret::of(Secret::new("signing-secret-old").unwrap(), ["old".into()]);
-            mock(n).with_webhook_secrets([secret(0), old])
+            let old = SigningSecret::for_accounts(Secret::new("signing-secret-old").unwrap(), ["old".into()]);
+            mock(n).webhook_secrets([secret(0), old])
         };
         assert_eq!(ask(&request(150, split(0)), split, usize::MAX).await, (vec!["150".to_owned()], 200, 200));
         // The first one fails, so that it names nobody.
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn verifiers_differ_by_each_setting_and_each_secret() {
-        let secret = |text: &str| SigningSecret::of(Secret::new(text).unwrap(), ["desk".into()]);
+        let secret = |text: &str| SigningSecret::for_accounts(Secret::new(text).unwrap(), ["desk".into()]);
         let (one, two) = (secret("signing-secret-1"), secret("signing-secret-2"));
         let both = [one.clone(), two.clone()];
         let verifiers = [
@@ -284,7 +284,9 @@ mod tests {
         assert_eq!(verifiers.iter().flatten().count(), 7);
         assert!(!format!("{verifiers:?}").contains("signing-secret"));
         assert!(Verifier::new([], &[]).is_none());
-        assert!(Verifier::new([], &[one, SigningSecret::of(two.secret().clone(), ["other".into()])]).is_none());
+        assert!(
+            Verifier::new([], &[one, SigningSecret::for_accounts(two.secret().clone(), ["other".into()])]).is_none()
+        );
     }
 
     #[cfg(all(feature = "meta", feature = "notify", feature = "twilio"))]
@@ -297,7 +299,7 @@ mod tests {
         use crate::context::Context;
         use crate::gateway::{meta, notify, twilio};
         use crate::mock::NoTransport;
-        use crate::webhook::{Encoding, HmacSha256};
+        use crate::webhook::{HmacSha256, SignatureEncoding};
 
         async fn refused(channels: &[Arc<dyn Channel>], request: Request) -> Error {
             Route::new(channels).receive(&request).await.reply().unwrap_err()
@@ -332,13 +334,13 @@ mod tests {
                     channels.rotate_left(turns);
                     let request = http::Request::post("/").header(header, value).body("{}").unwrap();
                     let error = refused(&channels, request.into()).await;
-                    assert_eq!((error.gateway(), error.reply().as_u16()), (Some(gateway), 403), "{error}");
+                    assert_eq!((error.gateway(), error.webhook_status().as_u16()), (Some(gateway), 403), "{error}");
                     assert!(error.to_string().contains("signature is wrong"), "{error}");
                     assert_eq!(error.to_string().contains("public_url"), gateway == "twilio", "{error}");
                 }
             }
             let nothing = refused(&channels(), http::Request::post("/").body("{}").unwrap().into()).await;
-            assert_eq!((nothing.gateway(), nothing.reply().as_u16()), (Some("meta"), 401));
+            assert_eq!((nothing.gateway(), nothing.webhook_status().as_u16()), (Some("meta"), 401));
         }
 
         #[tokio::test]
@@ -397,7 +399,7 @@ mod tests {
                 (r#"{"object":"page","entry":[]}"#.to_owned(), 0),
             ] {
                 let header = HeaderName::from_static("x-hub-signature-256");
-                let scheme = HmacSha256::new(header, "sha256=", Encoding::Hex, [secret()]);
+                let scheme = HmacSha256::new(header, "sha256=", SignatureEncoding::Hex, [secret()]);
                 let request =
                     http::Request::post("/").header("x-hub-signature-256", scheme.sign(body.as_bytes()).unwrap());
                 let request = request.body(body.clone()).unwrap().into();

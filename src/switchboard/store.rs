@@ -148,13 +148,13 @@ impl Store {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a store in SQLite that has a worker,
     /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) for a moment that is still to come,
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the store does not work.
-    pub async fn restored(&self, at: Timestamp) -> Result<u64> {
+    pub async fn hold_after_restore(&self, at: Timestamp) -> Result<u64> {
         let now = SystemClock::new().now();
         if at > now {
             return Err(Error::invalid("at", "is still to come: say when the backup was made"));
         }
         let _working = self.0.lock().await?;
-        self.0.restored(at, now).await
+        self.0.hold_after_restore(at, now).await
     }
 }
 

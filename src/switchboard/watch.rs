@@ -45,7 +45,7 @@ pub struct Counts {
     pub oldest_due: Option<Timestamp>,
     /// How many messages are queued or deferred for a time more than a year from now: nobody may have meant it. A caller or
     /// a policy named it, perhaps by a clock that ran ahead; [`Switchboard::cancel`] calls such a message back, and
-    /// [`Resolution::Send`](super::Resolution::Send) then sends it now.
+    /// [`Resolution::Resend`](super::Resolution::Resend) then sends it now.
     pub implausible: u64,
     /// How many events nobody has acknowledged.
     pub unread: u64,

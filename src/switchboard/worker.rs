@@ -51,7 +51,7 @@ const ROUND: Duration = Duration::from_secs(30);
 /// What a worker left when it ended.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Drained {
+pub struct ShutdownReport {
     /// Messages that were still on their way: they may have gone, and are settled when a worker runs again.
     pub unfinished: usize,
 }
@@ -67,7 +67,7 @@ impl Switchboard {
     /// [`ErrorKind::Config`] when another process works on the store,
     /// [`ErrorKind::Unavailable`] when the store does not work at the beginning. Later
     /// failures of the store are waited out.
-    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<Drained> {
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<ShutdownReport> {
         let inner = self.0.clone();
         let _working = inner.store.0.lock().await?;
         let _running = Running::new(&inner.running);
@@ -147,7 +147,7 @@ impl Switchboard {
         // Another worker of this switchboard may go on.
         inner.stopped.store(inner.running.load(Ordering::Acquire) <= 1, Ordering::Release);
         inner.to_read.ring_all();
-        Ok(Drained { unfinished })
+        Ok(ShutdownReport { unfinished })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::channel::Info;
-use crate::webhook::Covers;
+use crate::webhook::SignatureCoverage;
 
 /// What the conformance suite found about one adapter.
 ///
@@ -14,7 +14,7 @@ pub struct Report {
     /// What the channel says of itself; none when it could not be built.
     pub info: Option<Info>,
     /// What the proof of its webhooks covers, where it takes any.
-    pub covers: Option<Covers>,
+    pub covers: Option<SignatureCoverage>,
     /// Each check and what came of it, in the suite's order.
     pub findings: Vec<Finding>,
 }
@@ -26,12 +26,12 @@ pub struct Finding {
     /// The name of the check: a sentence.
     pub check: &'static str,
     /// What came of it.
-    pub verdict: Verdict,
+    pub verdict: CheckOutcome,
 }
 
 /// What came of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CheckOutcome {
     /// It does not apply to this adapter, and why.
     DoesNotApply(&'static str),
     /// It failed, and how.
@@ -43,13 +43,13 @@ pub enum Verdict {
 impl Report {
     /// How many checks passed.
     pub fn passed(&self) -> usize {
-        self.findings.iter().filter(|finding| finding.verdict == Verdict::Passed).count()
+        self.findings.iter().filter(|finding| finding.verdict == CheckOutcome::Passed).count()
     }
 
     /// The names of the checks that failed, and how.
     pub fn failed(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.findings.iter().filter_map(|finding| match &finding.verdict {
-            Verdict::Failed(why) => Some((finding.check, why.as_str())),
+            CheckOutcome::Failed(why) => Some((finding.check, why.as_str())),
             _ => None,
         })
     }
@@ -57,7 +57,7 @@ impl Report {
     /// The names of the checks that do not apply, and why.
     pub fn left_out(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         self.findings.iter().filter_map(|finding| match finding.verdict {
-            Verdict::DoesNotApply(why) => Some((finding.check, why)),
+            CheckOutcome::DoesNotApply(why) => Some((finding.check, why)),
             _ => None,
         })
     }
@@ -81,9 +81,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for Finding { check, verdict } in &self.findings {
             match verdict {
-                Verdict::DoesNotApply(why) => writeln!(f, "  -     {check}: {why}")?,
-                Verdict::Failed(why) => writeln!(f, "  FAIL  {check}: {why}")?,
-                Verdict::Passed => writeln!(f, "  ok    {check}")?,
+                CheckOutcome::DoesNotApply(why) => writeln!(f, "  -     {check}: {why}")?,
+                CheckOutcome::Failed(why) => writeln!(f, "  FAIL  {check}: {why}")?,
+                CheckOutcome::Passed => writeln!(f, "  ok    {check}")?,
             }
         }
         match &self.info {

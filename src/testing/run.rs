@@ -15,11 +15,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
 
-use super::double::Double;
+use super::fake_gateway::FakeGateway;
 use super::leaks::Capture;
 use super::step::Step;
-use super::subject::{Call, Exchange, Expectation, Setup, Subject, Told, Webhook, What};
-use crate::channel::{Channel, Evidence, Health, Info, Page};
+use super::subject::{Call, Exchange, Expectation, ExpectedEvent, Setup, Subject, Webhook, What};
+use crate::channel::{Channel, Health, Info, LookupOutcome, Page};
 use crate::clock::{Timestamp, VirtualClock};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -28,7 +28,9 @@ use crate::id::AccountId;
 use crate::media::MediaStream;
 use crate::message::{Accepted, Content, MediaRef, Message};
 use crate::secret::Secret;
-use crate::transport::{Body, Deadline, Fault, ReqwestTransport, Transport, TransportError, Wire, is_loopback};
+use crate::transport::{
+    Body, Deadline, ReqwestTransport, SendProgress, Transport, TransportError, TransportErrorKind, is_loopback,
+};
 use crate::webhook::{self, Received, SigningSecret};
 
 /// Why a check did not pass.
@@ -213,7 +215,7 @@ impl<'s> Run<'s> {
 
     /// Makes a recorded call against a double that serves its steps, each changed so, by its place.
     pub(super) async fn replay(&self, exchange: &Exchange, change: impl Fn(usize, Step) -> Step) -> Checked<Replayed> {
-        let double = Double::start().await;
+        let double = FakeGateway::start().await;
         let steps = exchange.steps.iter().enumerate();
         steps.for_each(|(nth, step)| double.expects(change(nth, step.clone().based(&double.base_url()))));
         let setup = self.setup(&double.base_url(), Pace::Patient);
@@ -223,7 +225,7 @@ impl<'s> Run<'s> {
     }
 
     /// Makes a recorded call.
-    async fn call(&self, channel: &dyn Channel, setup: &Setup, exchange: &Exchange, double: &Double) -> Came {
+    async fn call(&self, channel: &dyn Channel, setup: &Setup, exchange: &Exchange, double: &FakeGateway) -> Came {
         for (mime, bytes) in &exchange.stored {
             if let Err(error) = setup.context.media.put(MediaStream::from_bytes(mime.clone(), bytes.clone())).await {
                 return Came::Failed(error);
@@ -234,11 +236,11 @@ impl<'s> Run<'s> {
             Ok(match &exchange.call {
                 Call::Fetch(media) => Came::File(channel.fetch_media(&based(media, &base)).await?.bytes().await?),
                 Call::Health => Came::Health(channel.health().await?),
-                Call::LookUp(sent) => Came::Evidence(channel.look_up(sent).await?),
+                Call::LookUp(sent) => Came::LookupOutcome(channel.look_up(sent).await?),
                 Call::Poll(after) => Came::Page(channel.poll(after.as_ref()).await?),
                 Call::Send(message) => Came::Accepted(channel.send(message).await?),
-                Call::Signal(inbound, signal) => {
-                    channel.signal(inbound, *signal).await?;
+                Call::Indicator(inbound, signal) => {
+                    channel.send_indicator(inbound, *signal).await?;
                     Came::Done
                 }
                 Call::Upload(media, mime, bytes) => {
@@ -332,7 +334,7 @@ impl Model {
     }
 
     /// Lets the double expect one send, whose last step is changed so.
-    pub(super) fn expect(&self, double: &Double, change: impl FnOnce(Step) -> Step) {
+    pub(super) fn expect(&self, double: &FakeGateway, change: impl FnOnce(Step) -> Step) {
         let before = self.steps.len() - 1;
         for step in self.steps.iter().take(before) {
             double.expects(step.clone());
@@ -342,7 +344,7 @@ impl Model {
 
     /// A channel that needs nothing more before a send than the send itself: where the first one takes several requests it
     /// has made it, and holds the token that it got for it.
-    pub(super) async fn begun(&self, run: &Run<'_>, double: &Double) -> Checked<Arc<dyn Channel>> {
+    pub(super) async fn begun(&self, run: &Run<'_>, double: &FakeGateway) -> Checked<Arc<dyn Channel>> {
         let channel = run.connect(&double.base_url(), Pace::Patient)?;
         if self.requests() > 1 {
             self.expect(double, |step| step);
@@ -364,7 +366,7 @@ impl Model {
 /// A recorded call that was made again.
 pub(super) struct Replayed {
     pub(super) came: Came,
-    pub(super) double: Double,
+    pub(super) double: FakeGateway,
     pub(super) channel: Arc<dyn Channel>,
 }
 
@@ -373,7 +375,7 @@ pub(super) struct Replayed {
 pub(super) enum Came {
     Accepted(Accepted),
     Done,
-    Evidence(Evidence),
+    LookupOutcome(LookupOutcome),
     Failed(Error),
     File(Bytes),
     Health(Health),
@@ -405,11 +407,9 @@ impl Came {
                     format!("the health's {name} is {}, and {grade:?} was recorded", said(came)),
                 )
             }),
-            (Expectation::Absent { conclusive }, Self::Evidence(Evidence::Absent { conclusive: came })) => {
-                differs(conclusive == came, format!("its absence is conclusive: {came}; recorded: {conclusive}"))
-            }
-            (Expectation::CannotTell, Self::Evidence(Evidence::CannotTell)) => Ok(()),
-            (Expectation::Found(states), Self::Evidence(Evidence::Found(found))) => {
+            (Expectation::NotFound, Self::LookupOutcome(LookupOutcome::NotFound)) => Ok(()),
+            (Expectation::Inconclusive, Self::LookupOutcome(LookupOutcome::Inconclusive)) => Ok(()),
+            (Expectation::Found(states), Self::LookupOutcome(LookupOutcome::Found(found))) => {
                 let came: Vec<_> = found.iter().map(|delivery| delivery.state).collect();
                 differs(came == *states, format!("it was found as {came:?}, and recorded as {states:?}"))
             }
@@ -438,11 +438,11 @@ impl Came {
             (Expectation::Fails { kind, .. }, _) => {
                 Err(format!("it did not fail, and a failure ({kind:?}) was recorded"))
             }
-            (expected, Self::Evidence(evidence)) => {
+            (expected, Self::LookupOutcome(evidence)) => {
                 let came = match evidence {
-                    Evidence::Absent { conclusive } => format!("absent, conclusively: {conclusive}"),
-                    Evidence::CannotTell => "not to be told from others".to_owned(),
-                    Evidence::Found(found) => format!("found {} times", found.len()),
+                    LookupOutcome::NotFound => "not found".to_owned(),
+                    LookupOutcome::Inconclusive => "inconclusive".to_owned(),
+                    LookupOutcome::Found(found) => format!("found {} times", found.len()),
                 };
                 Err(format!("the message is {came}; recorded: {}", expected.name()))
             }
@@ -457,7 +457,7 @@ fn said(value: Option<impl Debug>) -> String {
 }
 
 /// How events differ from those that are told.
-pub(super) fn tells(events: &[Event], told: &[Told]) -> std::result::Result<(), String> {
+pub(super) fn tells(events: &[Event], told: &[ExpectedEvent]) -> std::result::Result<(), String> {
     let came: Vec<What> = events.iter().map(What::of).collect();
     let expected: Vec<What> = told.iter().map(|told| told.what).collect();
     if came != expected {
@@ -505,7 +505,7 @@ pub(super) fn id(event: &Event) -> Option<&str> {
 /// The text of a resident's message, whatever form it has.
 pub(super) fn text(inbound: &Inbound) -> Option<&str> {
     match &inbound.content {
-        InboundContent::Chosen(chosen) => Some(&chosen.title),
+        InboundContent::Selection(chosen) => Some(&chosen.title),
         InboundContent::Media { text, .. } => text.as_deref(),
         InboundContent::Text(text) => Some(text),
         _ => None,
@@ -518,7 +518,7 @@ pub(super) fn own(secrets: &[&str]) -> Vec<SigningSecret> {
 
 /// A secret that owns another account than the channel's.
 pub(super) fn elsewhere() -> Option<SigningSecret> {
-    Some(SigningSecret::of(Secret::new(OTHER).ok()?, [AccountId::new("conformance-elsewhere")]))
+    Some(SigningSecret::for_accounts(Secret::new(OTHER).ok()?, [AccountId::new("conformance-elsewhere")]))
 }
 
 /// A file's reference, with the double's address in the place of `{base}`.
@@ -541,9 +541,10 @@ pub(super) async fn driven<T>(clock: &VirtualClock, call: impl Future<Output = T
 }
 
 fn setup(base_url: &str, now: Timestamp, seed: u64, notes: Arc<Notes>, pace: Pace) -> Setup {
-    let transport =
-        ReqwestTransport::with(move |builder| builder.no_proxy().connect_timeout(pace.time()).timeout(pace.time()));
-    let clock = VirtualClock::at(now).seeded(seed);
+    let transport = ReqwestTransport::from_settings(move |builder| {
+        builder.no_proxy().connect_timeout(pace.time()).timeout(pace.time())
+    });
+    let clock = VirtualClock::starting_at(now).seeded(seed);
     let context = Context::new().clock(clock.clone()).transport(Watched { transport, notes, pace });
     Setup { base_url: base_url.to_owned(), context, webhook_secrets: own(&[OWN]), clock }
 }
@@ -563,7 +564,7 @@ impl Transport for Watched {
         let host = request.uri().host().unwrap_or_default();
         if !is_loopback(host) {
             self.notes.strangers.lock().unwrap_or_else(PoisonError::into_inner).push(host.to_owned());
-            return Err(TransportError::new(Fault::Connect, Wire::NothingSent));
+            return Err(TransportError::new(TransportErrorKind::Connect, SendProgress::NothingSent));
         }
         if let Some(Deadline(deadline)) = request.extensions_mut().get_mut() {
             *deadline = self.pace.time().min(*deadline);

@@ -8,9 +8,9 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, Method, StatusCode};
 use serde_json::Value;
 
-use super::double::Asked;
+use super::fake_gateway::ReceivedRequest;
 
-/// One request that a [`Double`](super::Double) expects, and what it does with it.
+/// One request that a [`FakeGateway`](super::FakeGateway) expects, and what it does with it.
 ///
 /// ```
 /// use civic_messaging::testing::Step;
@@ -31,7 +31,7 @@ pub struct Step {
     accepts: Option<bool>,
     pub(super) claims: Option<u64>,
     echoes: bool,
-    pub(super) fault: Option<Fault>,
+    pub(super) fault: Option<SocketFault>,
 }
 
 #[derive(Clone, Debug)]
@@ -41,10 +41,10 @@ enum Expected {
     Json(String),
 }
 
-/// How a [`Double`](super::Double) breaks a connection.
+/// How a [`FakeGateway`](super::FakeGateway) breaks a connection.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum SocketFault {
     /// It answers and then closes the connection, without having said that it would.
     CloseAfterAnswer,
     /// It writes so many bytes of its answer, head included, and closes the connection.
@@ -58,7 +58,7 @@ pub enum Fault {
     /// It resets the connection as soon as there is one.
     ResetAtOnce,
     /// It reads the request whole, and never answers. A channel waits 30 s by default; a test gives it a shorter time, by
-    /// `Context::new().transport(ReqwestTransport::with(|builder| builder.timeout(..)))`.
+    /// `Context::new().transport(ReqwestTransport::from_settings(|builder| builder.timeout(..)))`.
     Stall,
 }
 
@@ -137,7 +137,7 @@ impl Step {
     }
 
     /// The answer carries this header.
-    pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+    pub fn response_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.answer_headers.push((name.into(), value.into()));
         self
     }
@@ -161,7 +161,7 @@ impl Step {
     }
 
     /// The connection breaks so.
-    pub fn breaks(mut self, fault: Fault) -> Self {
+    pub fn breaks(mut self, fault: SocketFault) -> Self {
         self.fault = Some(fault);
         self
     }
@@ -212,7 +212,7 @@ impl Step {
     }
 
     /// What in the request is not as it should be.
-    pub(super) fn problem(&self, asked: &Asked) -> Option<String> {
+    pub(super) fn problem(&self, asked: &ReceivedRequest) -> Option<String> {
         let is = format!("{} {}", asked.method, asked.path);
         if self.method.as_ref().is_some_and(|method| *method != asked.method)
             || self.path.as_ref().is_some_and(|path| *path != asked.path)
@@ -254,7 +254,7 @@ impl Step {
     }
 
     /// The answer as it goes over the wire.
-    pub(super) fn written(&self, asked: Option<&Asked>) -> Vec<u8> {
+    pub(super) fn written(&self, asked: Option<&ReceivedRequest>) -> Vec<u8> {
         let mut body = self.answer.to_vec();
         if let (true, Some(asked)) = (self.echoes, asked) {
             body.extend_from_slice(asked.head.as_bytes());

@@ -12,17 +12,17 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use sha2::Sha256;
 
 use super::step::Step;
-use crate::channel::{Channel, Cursor, Grade, Sent, Signal};
+use crate::channel::{Channel, CheckStatus, Cursor, Indicator, LookupQuery};
 use crate::clock::{Timestamp, VirtualClock};
 use crate::context::Context;
 use crate::error::{ErrorKind, Outcome, Result};
 use crate::event::{DeliveryState, Event, Inbound};
 use crate::message::{Media, MediaRef, Message};
-use crate::webhook::{Covers, Encoding, SigningSecret};
+use crate::webhook::{SignatureCoverage, SignatureEncoding, SigningSecret};
 
 /// An adapter, as the conformance suite is told of it.
 ///
-/// It is a description: a unit struct does. The suite connects it many times, to [doubles](super::Double) of its gateway
+/// It is a description: a unit struct does. The suite connects it many times, to [doubles](super::FakeGateway) of its gateway
 /// and with secrets of the suite's own, and chooses its checks by what [`Info::capability`](crate::Info::capability)
 /// declares: everything that is declared must be recorded here, and everything that is not must be refused.
 ///
@@ -109,10 +109,10 @@ pub struct Exchange {
 pub(super) enum Call {
     Fetch(MediaRef),
     Health,
-    LookUp(Sent),
+    LookUp(LookupQuery),
     Poll(Option<Cursor>),
     Send(Message),
-    Signal(Box<Inbound>, Signal),
+    Indicator(Box<Inbound>, Indicator),
     Upload(Media, String, Bytes),
 }
 
@@ -124,7 +124,7 @@ impl Call {
             Self::LookUp(_) => "look_up",
             Self::Poll(_) => "poll",
             Self::Send(_) => "send",
-            Self::Signal(..) => "signal",
+            Self::Indicator(..) => "signal",
             Self::Upload(..) => "upload_media",
         }
     }
@@ -133,12 +133,10 @@ impl Call {
 /// What is to come of a call.
 #[derive(Clone, Debug)]
 pub(super) enum Expectation {
-    Absent {
-        conclusive: bool,
-    },
+    NotFound,
     Accepted(Vec<String>),
-    Brings(Vec<Told>),
-    CannotTell,
+    Brings(Vec<ExpectedEvent>),
+    Inconclusive,
     Done,
     Fails {
         kind: ErrorKind,
@@ -149,7 +147,7 @@ pub(super) enum Expectation {
     },
     File(Bytes),
     Found(Vec<DeliveryState>),
-    Graded(Vec<(&'static str, Grade)>),
+    Graded(Vec<(&'static str, CheckStatus)>),
     Held(String),
 }
 
@@ -157,11 +155,10 @@ impl Expectation {
     /// What is to come of it, in words.
     pub(super) fn name(&self) -> &'static str {
         match self {
-            Self::Absent { conclusive: true } => "conclusively absent",
-            Self::Absent { conclusive: false } => "absent, which proves nothing",
+            Self::NotFound => "not found",
             Self::Accepted(_) => "accepted",
             Self::Brings(_) => "a page of events",
-            Self::CannotTell => "that it cannot be told",
+            Self::Inconclusive => "inconclusive",
             Self::Done => "done",
             Self::Fails { .. } => "a failure",
             Self::File(_) => "a file",
@@ -198,13 +195,13 @@ impl Exchange {
     }
 
     /// A message is looked up.
-    pub fn look_up(sent: Sent) -> Self {
+    pub fn look_up(sent: LookupQuery) -> Self {
         Self::new(Call::LookUp(sent))
     }
 
     /// A signal is shown for this message.
-    pub fn signal(inbound: Inbound, signal: Signal) -> Self {
-        Self::new(Call::Signal(Box::new(inbound), signal))
+    pub fn send_indicator(inbound: Inbound, signal: Indicator) -> Self {
+        Self::new(Call::Indicator(Box::new(inbound), signal))
     }
 
     /// The gateway is asked for its health.
@@ -289,7 +286,7 @@ impl Exchange {
     }
 
     /// The poll brings these events, oldest first.
-    pub fn brings(self, told: impl IntoIterator<Item = Told>) -> Self {
+    pub fn brings(self, told: impl IntoIterator<Item = ExpectedEvent>) -> Self {
         self.with(Expectation::Brings(told.into_iter().collect()))
     }
 
@@ -298,18 +295,18 @@ impl Exchange {
         self.with(Expectation::Found(states.into_iter().collect()))
     }
 
-    /// The gateway does not have the message, and that does or does not prove that it did not go.
-    pub fn absent(self, conclusive: bool) -> Self {
-        self.with(Expectation::Absent { conclusive })
+    /// The gateway certainly does not have the message.
+    pub fn not_found(self) -> Self {
+        self.with(Expectation::NotFound)
     }
 
-    /// The look-up cannot tell the message from others.
-    pub fn cannot_tell(self) -> Self {
-        self.with(Expectation::CannotTell)
+    /// The look-up proves nothing.
+    pub fn inconclusive(self) -> Self {
+        self.with(Expectation::Inconclusive)
     }
 
     /// The health holds this check, so graded. Name as many as there are.
-    pub fn graded(self, name: &'static str, grade: Grade) -> Self {
+    pub fn graded(self, name: &'static str, grade: CheckStatus) -> Self {
         let mut grades = match &self.result {
             Expectation::Graded(grades) => grades.clone(),
             _ => Vec::new(),
@@ -335,13 +332,13 @@ impl Exchange {
 ///
 /// ```
 /// use civic_messaging::DeliveryState;
-/// use civic_messaging::testing::{Told, Webhook};
+/// use civic_messaging::testing::{ExpectedEvent, Webhook};
 ///
 /// let text = Webhook::json(r#"{"id":"M-1","from":"+447700900123","text":"When is my bin day?"}"#)
-///     .brings([Told::text("M-1", "When is my bin day?")]);
+///     .brings([ExpectedEvent::text("M-1", "When is my bin day?")]);
 /// let receipt = Webhook::json(r#"{"id":"A-1","status":"DELIVERED"}"#)
-///     .brings([Told::delivery("A-1", DeliveryState::Delivered)]);
-/// let strange = Webhook::json(r#"{"id":"M-2","colour":"green"}"#).brings([Told::unrecognised()]);
+///     .brings([ExpectedEvent::delivery("A-1", DeliveryState::Delivered)]);
+/// let strange = Webhook::json(r#"{"id":"M-2","colour":"green"}"#).brings([ExpectedEvent::unrecognised()]);
 /// ```
 #[derive(Clone)]
 #[must_use]
@@ -358,7 +355,7 @@ pub(super) type Made = dyn Fn(&str) -> Bytes + Send + Sync;
 pub(super) enum Reception {
     /// Nothing in particular is said of its events.
     Any,
-    Brings(Vec<Told>),
+    Brings(Vec<ExpectedEvent>),
     /// So many events of accounts that the secret does not own.
     Discards(usize),
     Refused,
@@ -417,7 +414,7 @@ impl Webhook {
     }
 
     /// It brings these events, in this order. An opt-out that is made of a STOP is one of them.
-    pub fn brings(mut self, told: impl IntoIterator<Item = Told>) -> Self {
+    pub fn brings(mut self, told: impl IntoIterator<Item = ExpectedEvent>) -> Self {
         self.result = Reception::Brings(told.into_iter().collect());
         self
     }
@@ -451,7 +448,7 @@ impl Webhook {
         self
     }
 
-    pub(super) fn told(&self) -> &[Told] {
+    pub(super) fn told(&self) -> &[ExpectedEvent] {
         match &self.result {
             Reception::Brings(told) => told,
             _ => &[],
@@ -461,7 +458,7 @@ impl Webhook {
 
 /// An event that a webhook or a poll brings.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct ExpectedEvent {
     pub(super) what: What,
     pub(super) id: Option<String>,
     pub(super) key: Option<String>,
@@ -494,7 +491,7 @@ impl What {
     }
 }
 
-impl Told {
+impl ExpectedEvent {
     fn new(what: What) -> Self {
         Self { what, id: None, key: None, text: None, from: None, state: None, at: None }
     }
@@ -520,7 +517,7 @@ impl Told {
     /// It happened then, by the gateway's own time: seconds that are read as milliseconds are found only where one is
     /// recorded.
     #[must_use]
-    pub fn at(mut self, at: Timestamp) -> Self {
+    pub fn now_at(mut self, at: Timestamp) -> Self {
         self.at = Some(at);
         self
     }
@@ -566,7 +563,7 @@ impl Told {
 /// How a gateway proves its webhooks: what it adds to a request, given a secret and the time.
 #[derive(Clone)]
 pub struct Signer {
-    pub(super) covers: Covers,
+    pub(super) covers: SignatureCoverage,
     pub(super) tolerance: Option<Duration>,
     pub(super) proves: bool,
     sign: Arc<Sign>,
@@ -579,30 +576,30 @@ impl Signer {
     ///
     /// ```
     /// use civic_messaging::testing::Signer;
-    /// use civic_messaging::webhook::Covers;
+    /// use civic_messaging::webhook::SignatureCoverage;
     ///
-    /// let token_in_a_header = Signer::new(Covers::Nothing, |request, secret, _now| {
+    /// let token_in_a_header = Signer::new(SignatureCoverage::Nothing, |request, secret, _now| {
     ///     if let Ok(secret) = secret.parse() {
     ///         request.headers_mut().insert("x-acme-token", secret);
     ///     }
     /// });
     /// ```
     pub fn new(
-        covers: Covers,
+        covers: SignatureCoverage,
         sign: impl Fn(&mut http::Request<Bytes>, &str, Timestamp) + Send + Sync + 'static,
     ) -> Self {
         Self { covers, tolerance: None, proves: true, sign: Arc::new(sign) }
     }
 
     /// HMAC-SHA256 of the body in a header, after a prefix such as `sha256=`.
-    pub fn hmac_sha256(header: &'static str, prefix: &'static str, encoding: Encoding) -> Self {
-        Self::new(Covers::Body, move |request, secret, _| {
+    pub fn hmac_sha256(header: &'static str, prefix: &'static str, encoding: SignatureEncoding) -> Self {
+        Self::new(SignatureCoverage::Body, move |request, secret, _| {
             let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return };
             mac.update(request.body());
             let mac = mac.finalize().into_bytes();
             let value = match encoding {
-                Encoding::Base64 => format!("{prefix}{}", BASE64_STANDARD.encode(mac)),
-                Encoding::Hex => mac.iter().fold(prefix.to_owned(), |text, byte| format!("{text}{byte:02x}")),
+                SignatureEncoding::Base64 => format!("{prefix}{}", BASE64_STANDARD.encode(mac)),
+                SignatureEncoding::Hex => mac.iter().fold(prefix.to_owned(), |text, byte| format!("{text}{byte:02x}")),
             };
             insert(request, HeaderName::from_static(header), &value);
         })
@@ -610,12 +607,14 @@ impl Signer {
 
     /// A fixed token as `Authorization: Bearer`.
     pub fn bearer() -> Self {
-        Self::new(Covers::Nothing, |request, secret, _| insert(request, AUTHORIZATION, &format!("Bearer {secret}")))
+        Self::new(SignatureCoverage::Nothing, |request, secret, _| {
+            insert(request, AUTHORIZATION, &format!("Bearer {secret}"))
+        })
     }
 
     /// A fixed token in this parameter of the query.
     pub fn query_token(parameter: &'static str) -> Self {
-        Self::new(Covers::Nothing, move |request, secret, _| {
+        Self::new(SignatureCoverage::Nothing, move |request, secret, _| {
             let uri = request.uri().to_string();
             let join = if uri.contains('?') { '&' } else { '?' };
             let token: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
@@ -627,12 +626,12 @@ impl Signer {
 
     /// No proof: whoever knows the address can make events.
     pub fn unsigned() -> Self {
-        Self { proves: false, ..Self::new(Covers::Nothing, |_, _, _| {}) }
+        Self { proves: false, ..Self::new(SignatureCoverage::Nothing, |_, _, _| {}) }
     }
 
     /// A proof that is good for this long before and after its time.
     #[must_use]
-    pub fn within(mut self, tolerance: Duration) -> Self {
+    pub fn tolerance(mut self, tolerance: Duration) -> Self {
         self.tolerance = Some(tolerance);
         self
     }
@@ -643,9 +642,9 @@ impl Signer {
     /// use bytes::Bytes;
     /// use civic_messaging::Timestamp;
     /// use civic_messaging::testing::Signer;
-    /// use civic_messaging::webhook::Encoding;
+    /// use civic_messaging::webhook::SignatureEncoding;
     ///
-    /// let meta = Signer::hmac_sha256("x-hub-signature-256", "sha256=", Encoding::Hex);
+    /// let meta = Signer::hmac_sha256("x-hub-signature-256", "sha256=", SignatureEncoding::Hex);
     /// let mut request = http::Request::post("/webhooks/meta").body(Bytes::from("{}")).unwrap();
     /// meta.sign(&mut request, "app-secret-of-the-test", Timestamp::default());
     /// let webhook = civic_messaging::webhook::Request::from(request);

@@ -100,7 +100,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_form_is_as_long_as_it_says_and_nothing_breaks_out_of_it() {
-        let clock = VirtualClock::at(Timestamp::default());
+        let clock = VirtualClock::starting_at(Timestamp::default());
         let form = Multipart::new(&clock).unwrap().text("type", "image/png");
         let (kind, mut body) = form.file("file", "a\"\r\nX: y.png", "image/png\r\nX: y", Body::from("abc".to_owned()));
         let len = body.len().unwrap();

@@ -16,7 +16,9 @@ use http_body::{Body as _, Frame, SizeHint};
 use reqwest::ClientBuilder;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use super::{Body, Deadline, Fault, Inner, PublicOnly, Transport, TransportError, Wire, is_public};
+use super::{
+    Body, Deadline, Inner, PublicOnly, SendProgress, Transport, TransportError, TransportErrorKind, is_public,
+};
 use crate::error::{Error, Result};
 use crate::tls;
 
@@ -53,7 +55,7 @@ struct Clients {
 impl ReqwestTransport {
     /// A transport with the defaults.
     pub fn new() -> Self {
-        Self::with(|builder| builder)
+        Self::from_settings(|builder| builder)
     }
 
     /// A transport whose clients are built with these settings: a proxy, other times, another TLS backend.
@@ -68,9 +70,9 @@ impl ReqwestTransport {
     /// use std::time::{Duration, Instant};
     /// use civic_messaging::transport::ReqwestTransport;
     ///
-    /// let transport = ReqwestTransport::with(|builder| builder.connect_timeout(Duration::from_secs(2)));
+    /// let transport = ReqwestTransport::from_settings(|builder| builder.connect_timeout(Duration::from_secs(2)));
     /// ```
-    pub fn with(settings: impl Fn(ClientBuilder) -> ClientBuilder + Send + Sync + 'static) -> Self {
+    pub fn from_settings(settings: impl Fn(ClientBuilder) -> ClientBuilder + Send + Sync + 'static) -> Self {
         Self { settings: Arc::new(settings), clients: Arc::default() }
     }
 
@@ -83,7 +85,7 @@ impl ReqwestTransport {
             Some("https") => self.clients.tls.get_or_init(|| self.builder(tls::trusting()?, false).build().ok()),
             _ => self.clients.plain.get_or_init(|| self.builder(tls::unused()?, true).build().ok()),
         };
-        client.as_ref().ok_or(TransportError::new(Fault::Tls, Wire::NothingSent))
+        client.as_ref().ok_or(TransportError::new(TransportErrorKind::Tls, SendProgress::NothingSent))
     }
 
     fn builder(&self, tls: rustls::ClientConfig, loopback: bool) -> ClientBuilder {
@@ -159,10 +161,10 @@ async fn checked(
     let begun = Instant::now();
     let time = *call.timeout().unwrap_or(&LOOKUP_MAX);
     match tokio::time::timeout(time, addresses(&host)).await {
-        Ok(Ok(found)) if !all_public(&found) => return Err(not_sent(Fault::NotPublic)),
+        Ok(Ok(found)) if !all_public(&found) => return Err(not_sent(TransportErrorKind::NotPublic)),
         // The connection fails by itself, unless a proxy knows the name.
         Ok(_) => {}
-        Err(_) => return Err(not_sent(Fault::TimedOut)),
+        Err(_) => return Err(not_sent(TransportErrorKind::TimedOut)),
     }
     if let Some(time) = call.timeout_mut() {
         *time = time.saturating_sub(begun.elapsed());
@@ -173,8 +175,8 @@ async fn checked(
 /// The longest that a name is looked up where the request has no deadline.
 const LOOKUP_MAX: Duration = Duration::from_secs(30);
 
-const fn not_sent(fault: Fault) -> TransportError {
-    TransportError::new(fault, Wire::NothingSent)
+const fn not_sent(fault: TransportErrorKind) -> TransportError {
+    TransportError::new(fault, SendProgress::NothingSent)
 }
 
 fn answered(
@@ -186,7 +188,7 @@ fn answered(
         // A body that was never asked for shows that nothing left: its head and its first piece are written
         // together. A request without a body shows nothing.
         Err(error) if error.is_connect() || asked.is_some_and(|asked| asked.withdraw()) => Err(not_sent(fault(&error))),
-        Err(error) => Err(TransportError::new(fault(&error), Wire::MayHaveArrived)),
+        Err(error) => Err(TransportError::new(fault(&error), SendProgress::MayHaveArrived)),
     }
 }
 
@@ -196,16 +198,16 @@ type Calling<'f> = Pin<Box<dyn Future<Output = Result<Response<Body>, TransportE
 /// there is a body.
 type Written = (reqwest::Request, Option<Arc<str>>, Option<Arc<Asked>>);
 
-fn written(request: Request<Body>) -> Result<Written, Fault> {
+fn written(request: Request<Body>) -> Result<Written, TransportErrorKind> {
     let (parts, body) = request.into_parts();
-    let url = url(&parts.uri).ok_or(Fault::Request)?;
+    let url = url(&parts.uri).ok_or(TransportErrorKind::Request)?;
     // An address that is written as numbers, in whichever of their spellings, is never looked up, so that the
     // resolver cannot refuse it.
     let mut public = None;
     if parts.extensions.get::<PublicOnly>().is_some() {
         let host = url.host_str().unwrap_or_default();
         match host.trim_matches(['[', ']']).parse::<IpAddr>() {
-            Ok(ip) if !is_public(ip) => return Err(Fault::NotPublic),
+            Ok(ip) if !is_public(ip) => return Err(TransportErrorKind::NotPublic),
             Ok(_) => {}
             Err(_) => public = Some(Arc::from(host)),
         }
@@ -213,7 +215,7 @@ fn written(request: Request<Body>) -> Result<Written, Fault> {
     // A longer head is written before the body is asked for, which could then not tell whether anything left.
     let head: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if head > HEAD_MAX {
-        return Err(Fault::Request);
+        return Err(TransportErrorKind::Request);
     }
     let mut call = reqwest::Request::new(parts.method, url);
     *call.headers_mut() = parts.headers;
@@ -310,26 +312,26 @@ impl Frames {
     }
 }
 
-fn fault(error: &reqwest::Error) -> Fault {
+fn fault(error: &reqwest::Error) -> TransportErrorKind {
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         if is_tls(cause) {
-            return Fault::Tls;
+            return TransportErrorKind::Tls;
         }
         if cause.is::<NotPublic>() {
-            return Fault::NotPublic;
+            return TransportErrorKind::NotPublic;
         }
         if cause.is::<Error>() {
-            return Fault::Body;
+            return TransportErrorKind::Body;
         }
         source = cause.source();
     }
     match error {
-        e if e.is_timeout() => Fault::TimedOut,
-        e if e.is_dns() => Fault::Name,
-        e if e.is_connect() => Fault::Connect,
-        e if e.is_builder() => Fault::Request,
-        _ => Fault::Broken,
+        e if e.is_timeout() => TransportErrorKind::TimedOut,
+        e if e.is_dns() => TransportErrorKind::Name,
+        e if e.is_connect() => TransportErrorKind::Connect,
+        e if e.is_builder() => TransportErrorKind::Request,
+        _ => TransportErrorKind::Broken,
     }
 }
 

@@ -7,7 +7,7 @@ use http::HeaderName;
 use http::header::AUTHORIZATION;
 use sha2::Sha256;
 
-use super::{Covers, Refusal, Scheme, Sealed, SigningSecret, Verdict, Verified};
+use super::{Refusal, Scheme, SignatureCoverage, SigningSecret, Unverified, Verification, Verified};
 use crate::id::sha256_from_hex;
 
 /// HMAC-SHA256 of the raw body, in a header, after a prefix such as `sha256=`.
@@ -15,13 +15,13 @@ use crate::id::sha256_from_hex;
 pub struct HmacSha256 {
     header: HeaderName,
     prefix: &'static str,
-    encoding: Encoding,
+    encoding: SignatureEncoding,
     secrets: Vec<Key>,
 }
 
 /// How a signature is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
+pub enum SignatureEncoding {
     /// Base64 with padding.
     Base64,
     /// Hexadecimal.
@@ -46,7 +46,7 @@ impl HmacSha256 {
     pub fn new(
         header: HeaderName,
         prefix: &'static str,
-        encoding: Encoding,
+        encoding: SignatureEncoding,
         secrets: impl IntoIterator<Item = SigningSecret>,
     ) -> Self {
         let key = |secret: SigningSecret| {
@@ -62,36 +62,36 @@ impl HmacSha256 {
         mac.update(body);
         let mac = mac.finalize().into_bytes();
         Some(match self.encoding {
-            Encoding::Base64 => format!("{}{}", self.prefix, BASE64_STANDARD.encode(mac)),
-            Encoding::Hex => format!("{}{}", self.prefix, base16ct::lower::encode_string(&mac)),
+            SignatureEncoding::Base64 => format!("{}{}", self.prefix, BASE64_STANDARD.encode(mac)),
+            SignatureEncoding::Hex => format!("{}{}", self.prefix, base16ct::lower::encode_string(&mac)),
         })
     }
 }
 
 impl Scheme for HmacSha256 {
-    fn verify(&self, sealed: Sealed<'_>) -> Verdict {
-        let Some(header) = sealed.headers().get(&self.header) else { return Verdict::Refused(Refusal::Missing) };
+    fn verify(&self, sealed: Unverified<'_>) -> Verification {
+        let Some(header) = sealed.headers().get(&self.header) else { return Verification::Refused(Refusal::Missing) };
         let Some(signature) = header.as_bytes().strip_prefix(self.prefix.as_bytes()) else {
-            return Verdict::Refused(Refusal::Wrong);
+            return Verification::Refused(Refusal::Wrong);
         };
         let signature = match self.encoding {
-            Encoding::Base64 => BASE64_STANDARD.decode(signature).ok().and_then(|bytes| bytes.try_into().ok()),
-            Encoding::Hex => sha256_from_hex(signature),
+            SignatureEncoding::Base64 => BASE64_STANDARD.decode(signature).ok().and_then(|bytes| bytes.try_into().ok()),
+            SignatureEncoding::Hex => sha256_from_hex(signature),
         };
-        let Some(signature) = signature else { return Verdict::Refused(Refusal::Wrong) };
+        let Some(signature) = signature else { return Verification::Refused(Refusal::Wrong) };
         let matches = |key: &&Key| {
             let mut mac = key.mac.clone();
             mac.update(sealed.body());
             mac.verify_slice(&signature).is_ok()
         };
         match self.secrets.iter().find(matches) {
-            Some(key) => Verdict::Open(Verified::new(&sealed, sealed.body().clone(), &key.secret)),
-            None => Verdict::Refused(Refusal::Wrong),
+            Some(key) => Verification::Open(Verified::new(&sealed, sealed.body().clone(), &key.secret)),
+            None => Verification::Refused(Refusal::Wrong),
         }
     }
 
-    fn covers(&self) -> Covers {
-        Covers::Body
+    fn covers(&self) -> SignatureCoverage {
+        SignatureCoverage::Body
     }
 }
 
@@ -109,18 +109,18 @@ impl BearerToken {
 }
 
 impl Scheme for BearerToken {
-    fn verify(&self, sealed: Sealed<'_>) -> Verdict {
-        let Some(header) = sealed.headers().get(AUTHORIZATION) else { return Verdict::Refused(Refusal::Missing) };
+    fn verify(&self, sealed: Unverified<'_>) -> Verification {
+        let Some(header) = sealed.headers().get(AUTHORIZATION) else { return Verification::Refused(Refusal::Missing) };
         let token = header.as_bytes().split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
-        let Some((_, token)) = token else { return Verdict::Refused(Refusal::Wrong) };
+        let Some((_, token)) = token else { return Verification::Refused(Refusal::Wrong) };
         match self.tokens.iter().find(|expected| expected.secret().matches(token)) {
-            Some(expected) => Verdict::Open(Verified::new(&sealed, sealed.body().clone(), expected)),
-            None => Verdict::Refused(Refusal::Wrong),
+            Some(expected) => Verification::Open(Verified::new(&sealed, sealed.body().clone(), expected)),
+            None => Verification::Refused(Refusal::Wrong),
         }
     }
 
-    fn covers(&self) -> Covers {
-        Covers::Nothing
+    fn covers(&self) -> SignatureCoverage {
+        SignatureCoverage::Nothing
     }
 }
 
@@ -147,16 +147,20 @@ impl QueryToken {
 }
 
 impl Scheme for QueryToken {
-    fn verify(&self, sealed: Sealed<'_>) -> Verdict {
-        let Some(token) = sealed.query_parameter(self.parameter) else { return Verdict::Refused(Refusal::Missing) };
+    fn verify(&self, sealed: Unverified<'_>) -> Verification {
+        let Some(token) = sealed.query_parameter(self.parameter) else {
+            return Verification::Refused(Refusal::Missing);
+        };
         let (tokens, rest): (Vec<_>, Vec<_>) = sealed.query().split('&').partition(|pair| self.is_token(pair));
         let expected = self.tokens.iter().find(|expected| expected.secret().matches(token.as_bytes()));
-        let Some(expected) = expected.filter(|_| tokens.len() == 1) else { return Verdict::Refused(Refusal::Wrong) };
-        Verdict::Open(Verified::new(&sealed, sealed.body().clone(), expected).with_query(&rest.join("&")))
+        let Some(expected) = expected.filter(|_| tokens.len() == 1) else {
+            return Verification::Refused(Refusal::Wrong);
+        };
+        Verification::Open(Verified::new(&sealed, sealed.body().clone(), expected).with_query(&rest.join("&")))
     }
 
-    fn covers(&self) -> Covers {
-        Covers::Nothing
+    fn covers(&self) -> SignatureCoverage {
+        SignatureCoverage::Nothing
     }
 }
 
@@ -176,13 +180,13 @@ impl Unsigned {
 }
 
 impl Scheme for Unsigned {
-    fn verify(&self, sealed: Sealed<'_>) -> Verdict {
+    fn verify(&self, sealed: Unverified<'_>) -> Verification {
         let body: Bytes = sealed.body().clone();
-        Verdict::Open(Verified::new(&sealed, body, &self.owner).with_query(sealed.query()))
+        Verification::Open(Verified::new(&sealed, body, &self.owner).with_query(sealed.query()))
     }
 
-    fn covers(&self) -> Covers {
-        Covers::Nothing
+    fn covers(&self) -> SignatureCoverage {
+        SignatureCoverage::Nothing
     }
 }
 
@@ -193,10 +197,10 @@ mod tests {
     use crate::webhook::{Opened, Request};
 
     fn secret(text: &str) -> SigningSecret {
-        SigningSecret::of(Secret::new(text).unwrap(), ["desk".into()])
+        SigningSecret::for_accounts(Secret::new(text).unwrap(), ["desk".into()])
     }
 
-    fn scheme(encoding: Encoding, secrets: &[&str]) -> HmacSha256 {
+    fn scheme(encoding: SignatureEncoding, secrets: &[&str]) -> HmacSha256 {
         HmacSha256::new(HeaderName::from_static("x-signature"), "sha256=", encoding, secrets.iter().map(|s| secret(s)))
     }
 
@@ -206,7 +210,7 @@ mod tests {
 
     #[test]
     fn the_right_signature_opens_and_every_other_does_not() {
-        for encoding in [Encoding::Hex, Encoding::Base64] {
+        for encoding in [SignatureEncoding::Hex, SignatureEncoding::Base64] {
             let scheme = scheme(encoding, &["old-secret", "new-secret"]);
             let good = scheme.sign(b"body").unwrap();
             let Ok(Opened::Verified(verified)) = signed("body", &good).open(&scheme) else { panic!("refused") };
@@ -224,22 +228,23 @@ mod tests {
                 &format!("{good} "),
                 &good.replace("sha256", "SHA256"),
             ] {
-                assert_eq!(signed("body", bad).open(&scheme).unwrap_err().reply(), 403, "{bad}");
+                assert_eq!(signed("body", bad).open(&scheme).unwrap_err().webhook_status(), 403, "{bad}");
             }
-            assert_eq!(signed("body ", &good).open(&scheme).unwrap_err().reply(), 403);
+            assert_eq!(signed("body ", &good).open(&scheme).unwrap_err().webhook_status(), 403);
         }
     }
 
     #[test]
     fn old_and_new_secret_open_during_a_rotation_and_no_secret_opens_nothing() {
-        let (old, new) = (scheme(Encoding::Hex, &["old-secret"]), scheme(Encoding::Hex, &["new-secret"]));
-        let both = scheme(Encoding::Hex, &["old-secret", "new-secret"]);
+        let (old, new) =
+            (scheme(SignatureEncoding::Hex, &["old-secret"]), scheme(SignatureEncoding::Hex, &["new-secret"]));
+        let both = scheme(SignatureEncoding::Hex, &["old-secret", "new-secret"]);
         for signer in [&old, &new] {
             assert!(signed("body", &signer.sign(b"body").unwrap()).open(&both).is_ok());
         }
         assert!(signed("body", &old.sign(b"body").unwrap()).open(&new).is_err());
-        assert!(signed("body", &old.sign(b"body").unwrap()).open(&scheme(Encoding::Hex, &[])).is_err());
-        assert_eq!(Request::new(http::Request::new("body")).open(&both).unwrap_err().reply(), 401);
+        assert!(signed("body", &old.sign(b"body").unwrap()).open(&scheme(SignatureEncoding::Hex, &[])).is_err());
+        assert_eq!(Request::new(http::Request::new("body")).open(&both).unwrap_err().webhook_status(), 401);
     }
 
     #[test]
@@ -247,7 +252,7 @@ mod tests {
         let scheme = QueryToken::new("token", [secret("a-long-query-token")]);
         let with = |query: &str| {
             let request = http::Request::get(format!("/hook?{query}")).body("").unwrap();
-            Request::from(request).open(&scheme).map_err(|e| e.reply())
+            Request::from(request).open(&scheme).map_err(|e| e.webhook_status())
         };
         for query in ["id=7&token=a-long-query-token&text=a+b", "t%6Fken=a-long-query-token&id=7&text=a%20b"] {
             let Ok(Opened::Verified(verified)) = with(query) else { panic!("refused") };
@@ -273,7 +278,7 @@ mod tests {
         let scheme = BearerToken::new([secret("a-long-bearer-token")]);
         let with = |value: &str| {
             let request = http::Request::post("/").header("authorization", value).body("{}").unwrap();
-            Request::from(request).open(&scheme).map(|_| ()).map_err(|e| e.reply())
+            Request::from(request).open(&scheme).map(|_| ()).map_err(|e| e.webhook_status())
         };
         assert_eq!(with("Bearer a-long-bearer-token"), Ok(()));
         assert_eq!(with("bearer a-long-bearer-token"), Ok(()));

@@ -10,19 +10,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use civic_messaging::adapter::json::{Json, List, Piece};
-use civic_messaging::channel::Grade;
+use civic_messaging::channel::CheckStatus;
 use civic_messaging::endpoint::{Answer, FetchLimits, VendorError, bearer};
 use civic_messaging::event::{Envelope, Raw};
-use civic_messaging::media::Hosts;
-use civic_messaging::testing::{self, Exchange, Setup, Signer, Step, Subject, Told, Webhook};
+use civic_messaging::media::HostRules;
+use civic_messaging::testing::{self, Exchange, ExpectedEvent, Setup, Signer, Step, Subject, Webhook};
 use civic_messaging::transport::Body;
 use civic_messaging::webhook::{
-    self, Covers, Opened, Received, Refusal, Reply, Scheme, Sealed, SigningSecret, Verdict, Verified,
+    self, Opened, Received, Refusal, Response, Scheme, SignatureCoverage, SigningSecret, Unverified, Verification,
+    Verified,
 };
 use civic_messaging::{
-    Accepted, Address, Channel, Class, Content, Context, Cursor, Delivery, DeliveryState, Digest, Endpoint, Error,
-    ErrorKind, Event, Evidence, Health, Inbound, InboundContent, Info, Media, MediaKind, MediaRef, MediaStream, Medium,
-    Message, MessageId, Outcome, Page, Result, Secret, Sent, Signal, TextLimit, Unrecognised, async_trait,
+    Accepted, Address, Channel, Content, Context, Cursor, Delivery, DeliveryState, Digest, Endpoint, Error, ErrorClass,
+    ErrorKind, Event, Health, Inbound, InboundContent, Indicator, Info, LookupOutcome, LookupQuery, Media, MediaKind,
+    MediaRef, MediaStream, Medium, Message, MessageId, Outcome, Page, Result, Secret, TextLimit, Unrecognised,
+    async_trait,
 };
 use hmac::{Hmac, KeyInit, Mac};
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
@@ -350,7 +352,7 @@ fn the_right_adapter_passes_every_check() {
     let report = tokio::runtime::Runtime::new().unwrap().block_on(testing::conformance(&Brittle { wrong: None }));
     report.assert_good();
     let left_out: Vec<_> =
-        report.findings.iter().filter(|f| matches!(f.verdict, testing::Verdict::DoesNotApply(_))).collect();
+        report.findings.iter().filter(|f| matches!(f.verdict, testing::CheckOutcome::DoesNotApply(_))).collect();
     assert!(left_out.is_empty(), "{left_out:?}");
 }
 
@@ -667,7 +669,7 @@ impl Adapter {
             false if self.is(KeepsTheWholeBodyForEachEvent) => envelope(Raw::new(body.clone())),
             false if self.is(NamesEventsByTheirBytes) => {
                 let raw = json.raw(pieces.get(n).map(|piece: &Piece<'_>| piece.get()).unwrap_or_default());
-                let id = Digest::of(&raw).to_string();
+                let id = Digest::sha256(&raw).to_string();
                 envelope(Raw::new(raw)).identified(Some(&id))
             }
             false if self.is(KeepsRepairedBytes) => {
@@ -791,7 +793,7 @@ impl Channel for Adapter {
         let received = Received::new(self.events(body, &self.info.account, self.context.clock.now()));
         let unknown = received.events.iter().any(|event| matches!(event, Event::Unrecognised(_)));
         Ok(match self.is(AnswersUnknownEventsWith400) && unknown && !self.is(SkipsTheSignature) {
-            true if body.starts_with(b"[{") => received.with_reply(Reply::status(StatusCode::BAD_REQUEST)),
+            true if body.starts_with(b"[{") => received.with_response(Response::status(StatusCode::BAD_REQUEST)),
             _ => received,
         })
     }
@@ -816,20 +818,20 @@ impl Channel for Adapter {
         Ok(Page::new(events, None))
     }
 
-    async fn look_up(&self, sent: &Sent) -> Result<Evidence> {
+    async fn look_up(&self, sent: &LookupQuery) -> Result<LookupOutcome> {
         let key = sent.message.key.as_deref().unwrap_or_default();
         if self.is(FindsNothing) {
             self.endpoint.get(&format!("/sent/{key}"), self.headers()?).await.ok();
-            return Ok(Evidence::Absent { conclusive: false });
+            return Ok(LookupOutcome::Inconclusive);
         }
         let answer = match self.endpoint.get(&format!("/sent/{key}"), self.headers()?).await {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Evidence::Absent { conclusive: true }),
-            Err(_) if self.is(MistakesSilenceForAbsence) => return Ok(Evidence::Absent { conclusive: true }),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(LookupOutcome::NotFound),
+            Err(_) if self.is(MistakesSilenceForAbsence) => return Ok(LookupOutcome::NotFound),
             answer => answer?,
         };
         let found = self.events(&answer.body, &self.info.account, self.context.clock.now());
         let found: Vec<_> = found.iter().filter_map(Event::as_delivery).cloned().collect();
-        if found.is_empty() { Err(answer.unreadable()) } else { Ok(Evidence::Found(found)) }
+        if found.is_empty() { Err(answer.unreadable()) } else { Ok(LookupOutcome::Found(found)) }
     }
 
     async fn upload_media(&self, media: &Media, bytes: MediaStream) -> Result<MediaRef> {
@@ -879,7 +881,7 @@ impl Channel for Adapter {
                 });
             }
         }
-        const HOSTS: Hosts = Hosts { trusted: &[], open: &[] };
+        const HOSTS: HostRules = HostRules { trusted: &[], open: &[] };
         let credential = self.headers()?.get(AUTHORIZATION).cloned();
         let file = self.endpoint.fetch(url, &HOSTS, credential, limits).await?;
         if self.is(DownloadsHalf) {
@@ -892,8 +894,8 @@ impl Channel for Adapter {
         })
     }
 
-    async fn signal(&self, inbound: &Inbound, signal: Signal) -> Result<()> {
-        if signal == Signal::Typing {
+    async fn send_indicator(&self, inbound: &Inbound, signal: Indicator) -> Result<()> {
+        if signal == Indicator::Typing {
             return Err(Error::unsupported("no typing"));
         }
         if self.is(ShowsNoSignal) {
@@ -905,14 +907,14 @@ impl Channel for Adapter {
 
     async fn health(&self) -> Result<Health> {
         if self.is(GoesRoundTheTransport) {
-            let transport = civic_messaging::transport::ReqwestTransport::with(|builder| builder.no_proxy());
+            let transport = civic_messaging::transport::ReqwestTransport::from_settings(|builder| builder.no_proxy());
             let around = Context::with_transport(transport);
             let base = self.endpoint.base().clone();
             Endpoint::new("brittle", base, &around, ERRORS, vendor_error).get("/health", self.headers()?).await?;
         } else if !self.is(IsAlwaysHealthy) {
             self.endpoint.get("/health", self.headers()?).await?;
         }
-        Ok(Health::default().with("credentials", Grade::Pass, "they are good"))
+        Ok(Health::default().check_result("credentials", CheckStatus::Pass, "they are good"))
     }
 }
 
@@ -922,7 +924,7 @@ fn accepted(ids: &[Value], raw: &Bytes) -> Accepted {
     ids.fold(first, |accepted, id| accepted.and(MessageId::from(id)))
 }
 
-const ERRORS: &[(&str, Class)] = &[("STOP", Class::new(ErrorKind::OptedOut))];
+const ERRORS: &[(&str, ErrorClass)] = &[("STOP", ErrorClass::new(ErrorKind::OptedOut))];
 
 fn vendor_error(answer: &Answer) -> VendorError<'_> {
     let refused: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
@@ -947,14 +949,14 @@ fn mac(secret: &str, time: &str, body: &[u8]) -> String {
 }
 
 impl Scheme for Proof {
-    fn verify(&self, sealed: Sealed<'_>) -> Verdict {
-        let any = SigningSecret::of(Secret::new("any-secret").unwrap(), self.own.clone());
-        let open = |secret: &SigningSecret| Verdict::Open(Verified::new(&sealed, sealed.body().clone(), secret));
+    fn verify(&self, sealed: Unverified<'_>) -> Verification {
+        let any = SigningSecret::for_accounts(Secret::new("any-secret").unwrap(), self.own.clone());
+        let open = |secret: &SigningSecret| Verification::Open(Verified::new(&sealed, sealed.body().clone(), secret));
         if sealed.method() == Method::GET {
             return match sealed.query_parameter("hello") {
-                Some(_) if self.wrong == Some(AnswersAHandshakeItsOwnWay) => Verdict::Answer(Reply::ok()),
-                Some(word) => Verdict::Answer(Reply::body("text/plain", word.into_owned())),
-                None => Verdict::Refused(Refusal::Missing),
+                Some(_) if self.wrong == Some(AnswersAHandshakeItsOwnWay) => Verification::Answer(Response::ok()),
+                Some(word) => Verification::Answer(Response::body("text/plain", word.into_owned())),
+                None => Verification::Refused(Refusal::Missing),
             };
         }
         if self.wrong == Some(SkipsTheSignature) {
@@ -962,7 +964,7 @@ impl Scheme for Proof {
         }
         let header = |name| sealed.header(&HeaderName::from_static(name));
         let (Some(time), Some(proof)) = (header("x-time"), header("x-proof")) else {
-            return Verdict::Refused(Refusal::Missing);
+            return Verification::Refused(Refusal::Missing);
         };
         let body = match self.wrong {
             Some(SignsTheRereadBody) => {
@@ -981,17 +983,17 @@ impl Scheme for Proof {
                 _ => good == proof,
             }
         };
-        let Some(secret) = self.secrets.iter().find(good) else { return Verdict::Refused(Refusal::Wrong) };
+        let Some(secret) = self.secrets.iter().find(good) else { return Verification::Refused(Refusal::Wrong) };
         let signed = time.parse().map(civic_messaging::Timestamp::from_secs).unwrap_or_default();
         let (old, new) = (sealed.arrived().since(signed), signed.since(sealed.arrived()));
         if old.max(new) > TOLERANCE && self.wrong != Some(ForgetsTheTimeOfAProof) {
-            return Verdict::Refused(Refusal::Stale);
+            return Verification::Refused(Refusal::Stale);
         }
         open(secret)
     }
 
-    fn covers(&self) -> Covers {
-        Covers::Body
+    fn covers(&self) -> SignatureCoverage {
+        SignatureCoverage::Body
     }
 }
 
@@ -1014,18 +1016,18 @@ impl Subject for Brittle {
             request.headers_mut().insert("x-time", HeaderValue::from_str(&time).unwrap());
             request.headers_mut().insert("x-proof", HeaderValue::from_str(&proof).unwrap());
         };
-        Signer::new(Covers::Body, sign).within(TOLERANCE)
+        Signer::new(SignatureCoverage::Body, sign).tolerance(TOLERANCE)
     }
 
     fn exchanges(&self) -> Vec<Exchange> {
         let to = || Address::other(Medium::other("pager").unwrap(), "pager-000-123").unwrap();
         let text = || Message::text(to(), "Your collection is on Tuesday.").key("case-4711");
         let written = json!({ "to": "pager-000-123", "text": "Your collection is on Tuesday.", "key": "case-4711" });
-        let sent = Sent::new(text(), self.now());
+        let sent = LookupQuery::new(text(), self.now());
         let file = || MediaRef::new("brittle", "file-0001");
         let mut held = file();
         held.url = Some("{base}/files/file-0001".to_owned());
-        held.sha256 = Some(Digest::of(b"the whole picture"));
+        held.sha256 = Some(Digest::sha256(b"the whole picture"));
         let envelope = Envelope::new(
             "brittle",
             Medium::other("pager").unwrap(),
@@ -1050,7 +1052,7 @@ impl Subject for Brittle {
                 .step(Step::any().answers(403, r#"{"code":"STOP"}"#))
                 .fails(ErrorKind::OptedOut)
                 .code("STOP"),
-            Exchange::poll(None).step(Step::get("/events?after=").answers(200, TEXT)).brings([Told::text(
+            Exchange::poll(None).step(Step::get("/events?after=").answers(200, TEXT)).brings([ExpectedEvent::text(
                 "in-000001",
                 "Hello there",
             )
@@ -1058,30 +1060,31 @@ impl Subject for Brittle {
             Exchange::look_up(sent.clone())
                 .step(Step::get("/sent/case-4711").answers(200, delivered))
                 .finds([DeliveryState::Delivered]),
-            Exchange::look_up(sent).step(Step::any().answers(404, "")).absent(true),
+            Exchange::look_up(sent).step(Step::any().answers(404, "")).not_found(),
             Exchange::upload(Media::image("https://example.org/a.png"), "image/png", "the whole picture")
                 .step(Step::post("/files").body("the whole picture").answers(200, r#"{"id":"file-0001"}"#))
                 .holds("file-0001"),
             Exchange::fetch(held)
                 .step(Step::get("/files/file-0001").answers(200, "the whole picture"))
                 .file("the whole picture"),
-            Exchange::signal(inbound, Signal::Read).step(Step::post("/read").json(r#"{"read":"in-000001"}"#)),
-            Exchange::health().step(Step::get("/health")).graded("credentials", Grade::Pass),
+            Exchange::send_indicator(inbound, Indicator::Read)
+                .step(Step::post("/read").json(r#"{"read":"in-000001"}"#)),
+            Exchange::health().step(Step::get("/health")).graded("credentials", CheckStatus::Pass),
         ]
     }
 
     fn webhooks(&self) -> Vec<Webhook> {
         vec![
-            Webhook::json(TEXT).brings([Told::text("in-000001", "Hello there").from("pager-000-123")]),
+            Webhook::json(TEXT).brings([ExpectedEvent::text("in-000001", "Hello there").from("pager-000-123")]),
             Webhook::json(r#"[{"id":"out-000001","status":"sent"}, {"id":"out-000001","status":"delivered","key":"case-4711"}, {"id":"out-000002","status":"odd"}]"#)
                 .brings([
-                    Told::delivery("out-000001", DeliveryState::Sent),
-                    Told::delivery("out-000001", DeliveryState::Delivered).key("case-4711"),
-                    Told::delivery("out-000002", DeliveryState::Unrecognised),
+                    ExpectedEvent::delivery("out-000001", DeliveryState::Sent),
+                    ExpectedEvent::delivery("out-000001", DeliveryState::Delivered).key("case-4711"),
+                    ExpectedEvent::delivery("out-000002", DeliveryState::Unrecognised),
                 ]),
             Webhook::json(r#"[{"id":"in-000002","from":"pager-000-123","text":"first"}, {"id":"in-000003","from":"pager-000-123","text":"second"}]"#)
-                .brings([Told::text("in-000002", "first"), Told::text("in-000003", "second")]),
-            Webhook::json(r#"[{"colour": "green"}]"#).brings([Told::unrecognised()]),
+                .brings([ExpectedEvent::text("in-000002", "first"), ExpectedEvent::text("in-000003", "second")]),
+            Webhook::json(r#"[{"colour": "green"}]"#).brings([ExpectedEvent::unrecognised()]),
             Webhook::get("hello=word").unsigned().replies(200, "word"),
             Webhook::get("goodbye=word").unsigned().refused(),
         ]

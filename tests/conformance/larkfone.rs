@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use civic_messaging::channel::{Grade, Health};
+use civic_messaging::channel::{CheckStatus, Health};
 use civic_messaging::endpoint::{Answer, VendorError, basic};
-use civic_messaging::testing::{Exchange, Setup, Signer, Step, Subject, Told, Webhook};
+use civic_messaging::testing::{Exchange, ExpectedEvent, Setup, Signer, Step, Subject, Webhook};
 use civic_messaging::webhook::{self, QueryToken, Received};
 use civic_messaging::{
-    Accepted, Address, Channel, Class, Content, Context, Delivery, DeliveryState, Endpoint, Error, ErrorKind, Inbound,
-    InboundContent, Info, Medium, Message, Result, Secret, TextLimit, Unrecognised, async_trait,
+    Accepted, Address, Channel, Content, Context, Delivery, DeliveryState, Endpoint, Error, ErrorClass, ErrorKind,
+    Inbound, InboundContent, Info, Medium, Message, Result, Secret, TextLimit, Unrecognised, async_trait,
 };
 use http::header::{AUTHORIZATION, HeaderMap};
 
@@ -105,24 +105,24 @@ impl Channel for Larkfone {
         let answer = match self.endpoint.get("/api/credit", self.headers.clone()).await {
             Ok(answer) => answer,
             Err(e) if e.kind() == ErrorKind::Unauthenticated => {
-                return Ok(health.with("credentials", Grade::Fail, "Larkfone does not know them"));
+                return Ok(health.check_result("credentials", CheckStatus::Fail, "Larkfone does not know them"));
             }
             Err(e) => return Err(e),
         };
         let credit = answer.text()?.trim().strip_prefix("CREDIT ").and_then(|credit| credit.parse::<i64>().ok());
-        let health = health.with("credentials", Grade::Pass, "Larkfone knows them");
+        let health = health.check_result("credentials", CheckStatus::Pass, "Larkfone knows them");
         Ok(match credit.ok_or_else(|| answer.unreadable())? {
-            ..=0 => health.with("credit", Grade::Fail, "there is none left"),
-            _ => health.with("credit", Grade::Pass, "there is some"),
+            ..=0 => health.check_result("credit", CheckStatus::Fail, "there is none left"),
+            _ => health.check_result("credit", CheckStatus::Pass, "there is some"),
         })
     }
 }
 
-const ERRORS: &[(&str, Class)] = &[
-    ("12", Class::new(ErrorKind::InvalidRecipient)),
-    ("17", Class::new(ErrorKind::OptedOut)),
-    ("31", Class::new(ErrorKind::Account)),
-    ("40", Class::new(ErrorKind::RateLimited).retry(None)),
+const ERRORS: &[(&str, ErrorClass)] = &[
+    ("12", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("17", ErrorClass::new(ErrorKind::OptedOut)),
+    ("31", ErrorClass::new(ErrorKind::Account)),
+    ("40", ErrorClass::new(ErrorKind::RateLimited).retry(None)),
 ];
 
 /// `OK 8841001 8841002`, or `ERR 12 bad number`.
@@ -182,10 +182,10 @@ impl Subject for Recorded {
             Exchange::send(Message::text(at("lark-1"), "Hello")).fails(ErrorKind::InvalidRecipient).not_sent(),
             Exchange::health()
                 .step(credit().answers(200, "CREDIT 120"))
-                .graded("credentials", Grade::Pass)
-                .graded("credit", Grade::Pass),
-            Exchange::health().step(credit().answers(200, "CREDIT 0")).graded("credit", Grade::Fail),
-            Exchange::health().step(credit().answers(401, "")).graded("credentials", Grade::Fail),
+                .graded("credentials", CheckStatus::Pass)
+                .graded("credit", CheckStatus::Pass),
+            Exchange::health().step(credit().answers(200, "CREDIT 0")).graded("credit", CheckStatus::Fail),
+            Exchange::health().step(credit().answers(401, "")).graded("credentials", CheckStatus::Fail),
             Exchange::health().step(credit().answers(200, "Welcome")).fails(ErrorKind::Unexpected),
         ]
     }
@@ -193,21 +193,22 @@ impl Subject for Recorded {
     fn webhooks(&self) -> Vec<Webhook> {
         let receipt = |status, state| {
             Webhook::get(&format!("id=8841001&status={status}&ref=case-4711"))
-                .brings([Told::delivery("8841001", state).key("case-4711")])
+                .brings([ExpectedEvent::delivery("8841001", state).key("case-4711")])
         };
         vec![
-            Webhook::get("mo=77120&from=lark-20931&text=When+is+my+bin+day%3F").brings([Told::text(
+            Webhook::get("mo=77120&from=lark-20931&text=When+is+my+bin+day%3F").brings([ExpectedEvent::text(
                 "77120",
                 "When is my bin day?",
             )
             .from("lark-20931")]),
-            Webhook::get("mo=77121&from=lark-20931&text=STOP").brings([Told::inbound("77121"), Told::opt_out()]),
+            Webhook::get("mo=77121&from=lark-20931&text=STOP")
+                .brings([ExpectedEvent::inbound("77121"), ExpectedEvent::opt_out()]),
             receipt("ENROUTE", DeliveryState::Sending),
             receipt("DELIVRD", DeliveryState::Delivered),
             receipt("UNDELIV", DeliveryState::Failed),
             receipt("PONDERING", DeliveryState::Unrecognised),
-            Webhook::get("mo=77122&from=nobody&text=Hello").brings([Told::unrecognised()]),
-            Webhook::get("colour=green").brings([Told::unrecognised()]),
+            Webhook::get("mo=77122&from=nobody&text=Hello").brings([ExpectedEvent::unrecognised()]),
+            Webhook::get("colour=green").brings([ExpectedEvent::unrecognised()]),
         ]
     }
 }

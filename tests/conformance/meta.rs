@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use civic_messaging::channel::Grade;
+use civic_messaging::channel::CheckStatus;
 use civic_messaging::event::{Envelope, Raw};
-use civic_messaging::media::{Publish, Stored};
+use civic_messaging::media::{Publish, StoredMedia};
 use civic_messaging::message::TemplateButton;
 use civic_messaging::meta::{Config, Flow, Options};
-use civic_messaging::testing::{Exchange, Setup, Signer, Step, Subject, Told, Webhook};
-use civic_messaging::webhook::Encoding;
+use civic_messaging::testing::{Exchange, ExpectedEvent, Setup, Signer, Step, Subject, Webhook};
+use civic_messaging::webhook::SignatureEncoding;
 use civic_messaging::{
-    Address, Ask, Channel, Choice, ContactCard, DeliveryState, Digest, ErrorKind, Inbound, InboundContent, Link,
-    Location, Media, MediaRef, MediaSource, Medium, Message, Meta, Native, Purpose, Reaction, Result, Row, Signal,
-    Template,
+    Address, Channel, Choice, ContactCard, DeliveryState, Digest, ErrorKind, Inbound, InboundContent, Indicator,
+    InfoRequest, Link, Location, Media, MediaRef, MediaSource, Medium, Message, Meta, Native, Purpose, Reaction,
+    Result, Row, Template,
 };
 use serde_json::{Value, json};
 
@@ -54,7 +54,7 @@ impl Subject for CloudApi {
     }
 
     fn signer(&self) -> Signer {
-        Signer::hmac_sha256("x-hub-signature-256", "sha256=", Encoding::Hex)
+        Signer::hmac_sha256("x-hub-signature-256", "sha256=", SignatureEncoding::Hex)
     }
 
     fn exchanges(&self) -> Vec<Exchange> {
@@ -116,7 +116,8 @@ fn exchanges(gateway: &'static str, root: &str, number: &str, auth: (&str, &str)
     let mut all: Vec<_> =
         sends(gateway).into_iter().map(|(name, message)| send(name, message, "response/send_ok_phone.json")).collect();
     for answer in ["send_ok_bsuid", "send_ok_phone_and_bsuid", "send_ok_template_held"] {
-        let message = Message::text(resident(), "Your missed-bin report is logged.").with(&text_options(false));
+        let message =
+            Message::text(resident(), "Your missed-bin report is logged.").gateway_options(&text_options(false));
         all.push(send("send/text.json", message.unwrap(), &format!("response/{answer}.json")));
     }
 
@@ -135,9 +136,10 @@ fn exchanges(gateway: &'static str, root: &str, number: &str, auth: (&str, &str)
     let envelope = Envelope::new(gateway, Medium::WhatsApp, NUMBER.into(), CloudApi.now(), Raw::default());
     let inbound =
         Inbound::new(envelope, "wamid.FIXTURE_IN_0001", resident(), InboundContent::Text("Hello there".into()));
-    for (signal, name) in [(Signal::Read, "send/mark_read.json"), (Signal::Typing, "send/mark_read_typing.json")] {
+    for (signal, name) in [(Indicator::Read, "send/mark_read.json"), (Indicator::Typing, "send/mark_read_typing.json")]
+    {
         let step = post("/messages").json(text_of(name)).answers(200, fixture("response/success_true.json"));
-        all.push(Exchange::signal(inbound.clone(), signal).step(step));
+        all.push(Exchange::send_indicator(inbound.clone(), signal).step(step));
     }
 
     let photo = "a photo of a fallen tree";
@@ -148,13 +150,13 @@ fn exchanges(gateway: &'static str, root: &str, number: &str, auth: (&str, &str)
     );
     let mut at_once = MediaRef::new(gateway, "900000000000001");
     at_once.url = Some("{base}/files/1?mid=1".to_owned());
-    at_once.sha256 = Some(Digest::of(photo.as_bytes()));
+    at_once.sha256 = Some(Digest::sha256(photo.as_bytes()));
     let file = || get("/files/1?mid=1").answers(200, photo);
     all.push(Exchange::fetch(at_once.clone()).step(file()).file(photo));
     // The address in a webhook lives five minutes; the id gives another.
     let mut located: serde_json::Value = serde_json::from_slice(&fixture("response/media_get_int_size.json")).unwrap();
     located["url"] = "{base}/files/1?mid=1".into();
-    located["sha256"] = Digest::of(photo.as_bytes()).to_string().into();
+    located["sha256"] = Digest::sha256(photo.as_bytes()).to_string().into();
     let locate = || get(&format!("{root}/900000000000001")).answers(200, located.to_string());
     all.push(Exchange::fetch(MediaRef::new(gateway, "900000000000001")).step(locate()).step(file()).file(photo));
     let expired = get("/files/1?mid=1").answers(404, "");
@@ -168,11 +170,12 @@ fn exchanges(gateway: &'static str, root: &str, number: &str, auth: (&str, &str)
     if !number.is_empty() {
         all.push(
             health(asked().answers(200, r#"{ "id": "200000000000001", "quality_rating": "RED" }"#))
-                .graded("credentials", Grade::Pass)
-                .graded("quality", Grade::Warn),
+                .graded("credentials", CheckStatus::Pass)
+                .graded("quality", CheckStatus::Warn),
         );
         all.push(
-            health(asked().answers(401, fixture("error/190_token_expired.json"))).graded("credentials", Grade::Fail),
+            health(asked().answers(401, fixture("error/190_token_expired.json")))
+                .graded("credentials", CheckStatus::Fail),
         );
     }
     all
@@ -209,21 +212,22 @@ fn webhooks() -> Vec<Webhook> {
     let one = "wamid.FIXTURE_OUT_0001";
     let mut all = vec![
         post("inbound/text.json")
-            .brings([Told::text("wamid.FIXTURE_IN_0001", "When is my bin collected?").from("GB.10000000000000000001")]),
-        post("status/sent_with_callback_data.json").brings([Told::delivery(one, Sent).key("case-4711")]),
+            .brings([ExpectedEvent::text("wamid.FIXTURE_IN_0001", "When is my bin collected?")
+                .from("GB.10000000000000000001")]),
+        post("status/sent_with_callback_data.json").brings([ExpectedEvent::delivery(one, Sent).key("case-4711")]),
         post("batch/two_entries_messages_and_statuses.json"),
         post("batch/out_of_order_statuses.json").brings([
-            Told::delivery(one, Read),
-            Told::delivery(one, Sent),
-            Told::delivery(one, Delivered),
+            ExpectedEvent::delivery(one, Read),
+            ExpectedEvent::delivery(one, Sent),
+            ExpectedEvent::delivery(one, Delivered),
         ]),
-        post("inbound/unknown_future_type.json").brings([Told::unrecognised()]),
-        post("status/unknown_future_status.json").brings([Told::delivery(one, DeliveryState::Unrecognised)]),
-        post("status/played.json").brings([Told::delivery(one, Played)]),
-        post("status/failed_131026_undeliverable.json").brings([Told::delivery(one, Failed)]),
-        post("inbound/system_user_changed_number.json").brings([Told::address_changed()]),
-        post("account/message_template_status_update_rejected.json").brings([Told::account()]),
-        post("account/user_preferences_stop.json").brings([Told::opt_out()]),
+        post("inbound/unknown_future_type.json").brings([ExpectedEvent::unrecognised()]),
+        post("status/unknown_future_status.json").brings([ExpectedEvent::delivery(one, DeliveryState::Unrecognised)]),
+        post("status/played.json").brings([ExpectedEvent::delivery(one, Played)]),
+        post("status/failed_131026_undeliverable.json").brings([ExpectedEvent::delivery(one, Failed)]),
+        post("inbound/system_user_changed_number.json").brings([ExpectedEvent::address_changed()]),
+        post("account/message_template_status_update_rejected.json").brings([ExpectedEvent::account()]),
+        post("account/user_preferences_stop.json").brings([ExpectedEvent::opt_out()]),
     ];
     // The others bring something, and obey the laws; what exactly they say, tests of their own know.
     for folder in ["inbound", "status", "account"] {
@@ -291,8 +295,11 @@ fn sends(gateway: &'static str) -> Vec<(&'static str, Message)> {
                     .header("Slots"),
             ),
         ),
-        ("send/interactive_location_request.json", Message::new(to(), Ask::location("Where is the pothole?"))),
-        ("send/interactive_request_contact_info.json", Message::new(to(), Ask::contact("Please share your number"))),
+        ("send/interactive_location_request.json", Message::new(to(), InfoRequest::location("Where is the pothole?"))),
+        (
+            "send/interactive_request_contact_info.json",
+            Message::new(to(), InfoRequest::contact("Please share your number")),
+        ),
         (
             "send/location.json",
             Message::new(to(), Location::new(51.50072, -0.12462).name("Town Hall").address("1 High Street")),
@@ -328,12 +335,12 @@ fn sends(gateway: &'static str) -> Vec<(&'static str, Message)> {
         ),
         (
             "send/text.json",
-            Message::text(to(), "Your missed-bin report is logged.").with(&text_options(false)).unwrap(),
+            Message::text(to(), "Your missed-bin report is logged.").gateway_options(&text_options(false)).unwrap(),
         ),
         (
             "send/text_preview_reply_callback.json",
             Message::text(to(), "See https://example.org/bins")
-                .with(&text_options(true))
+                .gateway_options(&text_options(true))
                 .unwrap()
                 .reply_to("wamid.FIXTURE_IN_0001")
                 .key("case-4711"),
@@ -414,10 +421,10 @@ impl Subject for Messenger {
 
         let envelope = Envelope::new("meta", Medium::Messenger, PAGE.into(), self.now(), Raw::default());
         let inbound = Inbound::new(envelope, "m_FIXTURE_1", person(), InboundContent::Text("Hello council".into()));
-        for (signal, action) in [(Signal::Read, "mark_seen"), (Signal::Typing, "typing_on")] {
+        for (signal, action) in [(Indicator::Read, "mark_seen"), (Indicator::Typing, "typing_on")] {
             let body = json!({ "recipient": { "id": PERSON }, "sender_action": action }).to_string();
             let step = post().json(body).answers(200, json!({ "recipient_id": PERSON }).to_string());
-            all.push(Exchange::signal(inbound.clone(), signal).step(step));
+            all.push(Exchange::send_indicator(inbound.clone(), signal).step(step));
         }
         let mut photo = MediaRef::new("meta", "m_FIXTURE_3/0");
         photo.url = Some("{base}/v/t1.15752-9/1.jpg?oh=1".to_owned());
@@ -431,26 +438,29 @@ impl Subject for Messenger {
         let post = |name: &str| Webhook::json(messenger_fixture(name));
         let handshake = |query: &str| Webhook::get(query).unsigned();
         vec![
-            post("inbound_text.json").brings([Told::text("m_FIXTURE_1", "Hello council").from(PERSON)]),
-            post("inbound_quick_reply.json").brings([Told::text("m_FIXTURE_2", "Yes").from(PERSON)]),
-            post("inbound_image.json").brings([Told::inbound("m_FIXTURE_3").from(PERSON)]),
-            post("inbound_reply_to.json").brings([Told::text("m_FIXTURE_4", "about this")]),
-            post("postback.json").brings([Told::text("m_FIXTURE_5", "Get started").from(PERSON)]),
-            post("reaction.json").brings([Told::inbound("m_OUT_1/react/1795000000123")]),
-            post("echo.json")
-                .brings([Told::text("m_OUT_1", "Reply").from(PAGE), Told::delivery("m_OUT_1", Sent).key("case-1")]),
-            post("delivery.json").brings([Told::delivery("m_OUT_1", Delivered), Told::delivery_up_to(Delivered)]),
-            post("delivery_without_mids.json").brings([Told::delivery_up_to(Delivered)]),
-            post("read.json").brings([Told::delivery_up_to(Read)]),
+            post("inbound_text.json").brings([ExpectedEvent::text("m_FIXTURE_1", "Hello council").from(PERSON)]),
+            post("inbound_quick_reply.json").brings([ExpectedEvent::text("m_FIXTURE_2", "Yes").from(PERSON)]),
+            post("inbound_image.json").brings([ExpectedEvent::inbound("m_FIXTURE_3").from(PERSON)]),
+            post("inbound_reply_to.json").brings([ExpectedEvent::text("m_FIXTURE_4", "about this")]),
+            post("postback.json").brings([ExpectedEvent::text("m_FIXTURE_5", "Get started").from(PERSON)]),
+            post("reaction.json").brings([ExpectedEvent::inbound("m_OUT_1/react/1795000000123")]),
+            post("echo.json").brings([
+                ExpectedEvent::text("m_OUT_1", "Reply").from(PAGE),
+                ExpectedEvent::delivery("m_OUT_1", Sent).key("case-1"),
+            ]),
+            post("delivery.json")
+                .brings([ExpectedEvent::delivery("m_OUT_1", Delivered), ExpectedEvent::delivery_up_to(Delivered)]),
+            post("delivery_without_mids.json").brings([ExpectedEvent::delivery_up_to(Delivered)]),
+            post("read.json").brings([ExpectedEvent::delivery_up_to(Read)]),
             Webhook::json(messenger_batch().to_string()).brings([
-                Told::text("m_A", "STOP"),
-                Told::opt_out(),
-                Told::unrecognised(),
-                Told::delivery("m_B", Delivered),
-                Told::delivery("m_C", Delivered),
-                Told::unrecognised(),
-                Told::text("m_D", "Hello again"),
-                Told::text("m_E", "To another app"),
+                ExpectedEvent::text("m_A", "STOP"),
+                ExpectedEvent::opt_out(),
+                ExpectedEvent::unrecognised(),
+                ExpectedEvent::delivery("m_B", Delivered),
+                ExpectedEvent::delivery("m_C", Delivered),
+                ExpectedEvent::unrecognised(),
+                ExpectedEvent::text("m_D", "Hello again"),
+                ExpectedEvent::text("m_E", "To another app"),
             ]),
             Webhook::json(messenger_batch().to_string().replace(PAGE, "7000000000000002")).discards(6),
             handshake("hub.mode=subscribe&hub.challenge=1158201444&hub.verify_token=verify-token")
@@ -496,7 +506,7 @@ fn messenger_sends() -> Vec<(String, (Message, bool))> {
     with_key["metadata"] = "case-3".into();
     let mut quoting = body("RESPONSE", json!({ "text": "On Tuesday", "metadata": "case-2" }));
     quoting["reply_to"] = json!({ "mid": "m_FIXTURE_1" });
-    let stored = Media::image(Stored::new(Digest::of(b"a map"), 5, "image/png"));
+    let stored = Media::image(StoredMedia::new(Digest::sha256(b"a map"), 5, "image/png"));
     let held = Media::document(MediaSource::from(MediaRef::new("meta", "1857777774821032")));
     vec![
         (recorded("send_text_response.json"), reply(to_person("Hello"))),
@@ -508,7 +518,7 @@ fn messenger_sends() -> Vec<(String, (Message, bool))> {
             recorded("send_quick_replies.json"),
             reply(Message::new(person(), Choice::buttons("Continue?").option("YES", "Yes"))),
         ),
-        (recorded("send_human_agent.json"), reply(to_person("An officer replies").with(&typed).unwrap())),
+        (recorded("send_human_agent.json"), reply(to_person("An officer replies").gateway_options(&typed).unwrap())),
         (quoting.to_string(), reply(to_person("On Tuesday").key("case-2").reply_to("m_FIXTURE_1"))),
         (body("UPDATE", json!({ "text": "Roads are closed" })).to_string(), (to_person("Roads are closed"), false)),
         (attached("audio", link("https://example.org/a.mp3")), media(Media::audio("https://example.org/a.mp3"))),

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use civic_messaging::channel::Grade;
+use civic_messaging::channel::CheckStatus;
 use civic_messaging::event::{Delivery, Envelope, Raw};
-use civic_messaging::testing::{Exchange, Setup, Signer, Subject, Told, Webhook};
-use civic_messaging::webhook::Encoding;
+use civic_messaging::testing::{Exchange, ExpectedEvent, Setup, Signer, Subject, Webhook};
+use civic_messaging::webhook::SignatureEncoding;
 use civic_messaging::{
-    Address, Ask, Channel, ChannelExt, Choice, ContactCard, Content, DeliveryState, Event, Inbound, InboundContent,
-    Link, Location, Media, MediaRef, MediaSource, Medium, Message, Mock, Native, Reaction, Result, Sent, Signal,
-    Template,
+    Address, Channel, ChannelExt, Choice, ContactCard, Content, DeliveryState, Event, Inbound, InboundContent,
+    Indicator, InfoRequest, Link, Location, LookupQuery, Media, MediaRef, MediaSource, Medium, Message, Mock, Native,
+    Reaction, Result, Template,
 };
 use futures_util::FutureExt;
 
@@ -55,8 +55,8 @@ impl Mocked {
             Choice::buttons("Keep it?").option("yes", "Yes").option("no", "No").into(),
             Choice::list("Which day?", "Days").option("mon", "Monday").option("tue", "Tuesday").into(),
             Link::new("Pay your council tax", "Pay now", "https://example.org/pay").into(),
-            Ask::location("Where is the pothole?").into(),
-            Ask::contact("Please share your number").into(),
+            InfoRequest::location("Where is the pothole?").into(),
+            InfoRequest::contact("Please share your number").into(),
             Location::new(52.7077, -2.7541).into(),
             ContactCard::new("Council Helpdesk").into(),
             Reaction::new("mock-in-0001", "👍").into(),
@@ -73,9 +73,8 @@ impl Mocked {
 
 impl Subject for Mocked {
     fn connect(&self, setup: &Setup) -> Result<Arc<dyn Channel>> {
-        let mock = Mock::new(self.medium())
-            .with_clock(setup.context.clock.clone())
-            .with_webhook_secrets(setup.webhook_secrets.clone());
+        let mock =
+            Mock::new(self.medium()).clock(setup.context.clock.clone()).webhook_secrets(setup.webhook_secrets.clone());
         // Something has happened there already: a file, a question, and a message whose answer got lost.
         mock.holds("image/png", "a picture");
         mock.brings(self.inbound().into());
@@ -93,7 +92,7 @@ impl Subject for Mocked {
     }
 
     fn signer(&self) -> Signer {
-        Signer::hmac_sha256("x-mock-signature", "sha256=", Encoding::Hex)
+        Signer::hmac_sha256("x-mock-signature", "sha256=", SignatureEncoding::Hex)
     }
 
     fn exchanges(&self) -> Vec<Exchange> {
@@ -103,24 +102,27 @@ impl Subject for Mocked {
         let file = MediaRef::new("mock", self.id("media-0001"));
         let mut all: Vec<_> = sends.collect();
         all.extend([
-            Exchange::poll(None).brings([Told::text("mock-in-0001", "Is it Tuesday?")]),
-            Exchange::look_up(Sent::new(self.lost(), self.now())).finds([DeliveryState::Accepted]),
-            Exchange::look_up(Sent::new(self.lost().key("case-0002"), self.now())).absent(true),
-            Exchange::look_up(Sent::new(Message::text(self.resident(), "Without a key."), self.now())).cannot_tell(),
+            Exchange::poll(None).brings([ExpectedEvent::text("mock-in-0001", "Is it Tuesday?")]),
+            Exchange::look_up(LookupQuery::new(self.lost(), self.now())).finds([DeliveryState::Accepted]),
+            Exchange::look_up(LookupQuery::new(self.lost().key("case-0002"), self.now())).not_found(),
+            Exchange::look_up(LookupQuery::new(Message::text(self.resident(), "Without a key."), self.now()))
+                .inconclusive(),
             Exchange::upload(Media::image("https://example.org/a.png"), "image/png", "a picture")
                 .holds(self.id("media-0003")),
             Exchange::fetch(file).file("a picture"),
-            Exchange::health().graded("credentials", Grade::Pass),
+            Exchange::health().graded("credentials", CheckStatus::Pass),
         ]);
         if mock.info().capability.read {
-            all.extend([Signal::Read, Signal::Typing].map(|signal| Exchange::signal(self.inbound(), signal)));
+            all.extend(
+                [Indicator::Read, Indicator::Typing].map(|signal| Exchange::send_indicator(self.inbound(), signal)),
+            );
         }
         all
     }
 
     fn webhooks(&self) -> Vec<Webhook> {
         let post = |events: &[Event]| Webhook::json(serde_json::to_vec(events).unwrap());
-        let asked = || Told::text("mock-in-0001", "Is it Tuesday?").from(self.resident().expose());
+        let asked = || ExpectedEvent::text("mock-in-0001", "Is it Tuesday?").from(self.resident().expose());
         let stop = |mut inbound: Inbound| {
             inbound.id = "mock-in-0002".into();
             inbound.content = InboundContent::Text("STOP".into());
@@ -131,10 +133,11 @@ impl Subject for Mocked {
         };
         vec![
             post(&[self.inbound().into()]).brings([asked()]),
-            post(&[stop(self.inbound()).into()]).brings([Told::inbound("mock-in-0002"), Told::opt_out()]),
+            post(&[stop(self.inbound()).into()])
+                .brings([ExpectedEvent::inbound("mock-in-0002"), ExpectedEvent::opt_out()]),
             post(&[delivery(DeliveryState::Sent).into(), self.inbound().into()])
-                .brings([Told::delivery("mock-out-0001", DeliveryState::Sent).key("case-4711"), asked()]),
-            Webhook::json(r#"{"colour":"green"}"#).brings([Told::unrecognised()]),
+                .brings([ExpectedEvent::delivery("mock-out-0001", DeliveryState::Sent).key("case-4711"), asked()]),
+            Webhook::json(r#"{"colour":"green"}"#).brings([ExpectedEvent::unrecognised()]),
         ]
     }
 }

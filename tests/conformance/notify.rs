@@ -8,11 +8,12 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64, Engine};
-use civic_messaging::channel::Grade;
+use civic_messaging::channel::CheckStatus;
 use civic_messaging::notify::{Config, KeyType, Options};
-use civic_messaging::testing::{Exchange, Setup, Signer, Step, Subject, Told, Webhook};
+use civic_messaging::testing::{Exchange, ExpectedEvent, Setup, Signer, Step, Subject, Webhook};
 use civic_messaging::{
-    Address, Channel, Cursor, DeliveryState, ErrorKind, Message, Notify, Result, Sender, Sent, Template, Timestamp,
+    Address, Channel, Cursor, DeliveryState, ErrorKind, LookupQuery, Message, Notify, Result, Sender, Template,
+    Timestamp,
 };
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
@@ -138,7 +139,7 @@ impl Sms {
             self.refused("landline", text("020 7946 0000"), InvalidRecipient),
             self.refused("international", text("+12025550123"), Forbidden),
             self.refused("unknown template", by(Template::new(NOBODY).named("body", words)), Config),
-            self.refused("bad sender id", text("07700 900000").with(&sender).unwrap(), Config),
+            self.refused("bad sender id", text("07700 900000").gateway_options(&sender).unwrap(), Config),
             self.refused("team key outsider", resident(), Forbidden),
             self.refused("old iat", text("07700 900000"), Unauthenticated),
             self.refused("wrong secret", text("07700 900000"), Unauthenticated),
@@ -162,7 +163,7 @@ impl Sms {
 
     fn look_ups(&self) -> Vec<Exchange> {
         let message = || Message::text(Address::phone("07700 900003").unwrap(), "It’s bin day");
-        let keyed = |ago| Sent::new(message().key("ref-1"), self.now().minus(Duration::from_secs(ago)));
+        let keyed = |ago| LookupQuery::new(message().key("ref-1"), self.now().minus(Duration::from_secs(ago)));
         let by_id = |id: &str| keyed(600).with_id(id.into());
         let by_key = "/v2/notifications?template_type=sms&reference=ref-1";
         let list = said("get list");
@@ -173,21 +174,23 @@ impl Sms {
         vec![
             Exchange::look_up(keyed(600)).step(answered(self.get(by_key), "get list")).finds([DeliveryState::Accepted]),
             // Notify files a message within minutes, and keeps it for days.
-            Exchange::look_up(keyed(600)).step(self.get(by_key).answers(200, none.to_string())).absent(true),
-            Exchange::look_up(keyed(2)).step(self.get(by_key).answers(200, none.to_string())).absent(false),
-            Exchange::look_up(keyed(8 * 24 * 3600)).step(self.get(by_key).answers(200, none.to_string())).absent(false),
+            Exchange::look_up(keyed(600)).step(self.get(by_key).answers(200, none.to_string())).not_found(),
+            Exchange::look_up(keyed(2)).step(self.get(by_key).answers(200, none.to_string())).inconclusive(),
+            Exchange::look_up(keyed(8 * 24 * 3600))
+                .step(self.get(by_key).answers(200, none.to_string()))
+                .inconclusive(),
             Exchange::look_up(by_id(ID))
                 .step(self.get(&one).answers(200, found("created")))
                 .finds([DeliveryState::Accepted]),
             Exchange::look_up(by_id(ID)).step(self.get(&one).answers(200, found("sent"))).finds([DeliveryState::Sent]),
             Exchange::look_up(by_id(NOBODY))
                 .step(answered(self.get(format!("/v2/notifications/{NOBODY}")), "get unknown"))
-                .absent(false),
+                .inconclusive(),
             Exchange::look_up(by_id(ID))
                 .step(answered(self.get(&one), "wrong secret"))
                 .fails(ErrorKind::Unauthenticated),
-            Exchange::look_up(Sent::new(message(), self.now())).cannot_tell(),
-            Exchange::look_up(Sent::new(simulated, self.now())).cannot_tell(),
+            Exchange::look_up(LookupQuery::new(message(), self.now())).inconclusive(),
+            Exchange::look_up(LookupQuery::new(simulated, self.now())).inconclusive(),
         ]
     }
 
@@ -224,12 +227,12 @@ impl Sms {
                 .step(self.get(received).answers(200, inbound.to_string()))
                 .step(answered(self.get(format!("{received}?older_than={INBOUND}")), "inbound"))
                 .brings([
-                    Told::unrecognised(),
-                    Told::delivery(id(2), DeliveryState::Failed),
-                    Told::delivery(ID, DeliveryState::Delivered).key("ref-1"),
-                    Told::text(INBOUND, "STOP please £ ŵ 😀"),
-                    Told::text(id(10), "STOP"),
-                    Told::opt_out(),
+                    ExpectedEvent::unrecognised(),
+                    ExpectedEvent::delivery(id(2), DeliveryState::Failed),
+                    ExpectedEvent::delivery(ID, DeliveryState::Delivered).key("ref-1"),
+                    ExpectedEvent::text(INBOUND, "STOP please £ ŵ 😀"),
+                    ExpectedEvent::text(id(10), "STOP"),
+                    ExpectedEvent::opt_out(),
                 ]),
             Exchange::poll(None).step(empty(sent)).step(answered(self.get(received), "inbound")).brings([]),
             Exchange::poll(None).step(answered(self.get(sent), "get bad query")).fails(ErrorKind::InvalidMessage),
@@ -252,12 +255,12 @@ impl Sms {
                 .step(answered(self.get(&template), "template"))
                 .step(self.get("/v2/notifications?template_type=sms&status=delivered").answers(200, billed.to_string()))
                 .step(asked.json(r#"{ "personalisation": { "body": "😀" } }"#).answers(200, preview.to_string()))
-                .graded("credentials", Grade::Pass)
-                .graded("template", Grade::Pass)
-                .graded("key", Grade::Pass)
-                .graded("characters", Grade::Pass)
-                .graded("webhook", Grade::Unknown),
-            Exchange::health().step(answered(self.get(&template), "old iat")).graded("credentials", Grade::Fail),
+                .graded("credentials", CheckStatus::Pass)
+                .graded("template", CheckStatus::Pass)
+                .graded("key", CheckStatus::Pass)
+                .graded("characters", CheckStatus::Pass)
+                .graded("webhook", CheckStatus::Unknown),
+            Exchange::health().step(answered(self.get(&template), "old iat")).graded("credentials", CheckStatus::Fail),
         ]
     }
 }
@@ -300,7 +303,7 @@ impl Subject for Sms {
             ("held-by-owl", DeliveryState::Unrecognised),
         ];
         let receipts = receipts.map(|(status, state)| {
-            let told = Told::delivery(ID, state).key("ref-1");
+            let told = ExpectedEvent::delivery(ID, state).key("ref-1");
             Webhook::json(with(&receipt, json!({ "status": status })).to_string()).brings([told])
         });
         let says =
@@ -309,24 +312,26 @@ impl Subject for Sms {
         let email = json!({ "notification_type": "email", "to": "resident@example.org" });
         let mut webhooks = vec![
             Webhook::json(callback("delivery_status"))
-                .brings([Told::delivery(ID, DeliveryState::Delivered).key("ref-1")]),
+                .brings([ExpectedEvent::delivery(ID, DeliveryState::Delivered).key("ref-1")]),
             // More than the word is no opt-out.
             Webhook::json(callback("inbound_sms"))
-                .brings([Told::text(INBOUND, "STOP please £ ŵ 😀").from("+447700900123")]),
-            says(10, json!({ "message": "STOP" })).brings([Told::text(id(10), "STOP"), Told::opt_out()]),
-            says(11, json!({ "message": "start" })).brings([Told::text(id(11), "start"), Told::opt_out()]),
-            says(12, json!({ "message": "" })).brings([Told::text(id(12), "")]),
+                .brings([ExpectedEvent::text(INBOUND, "STOP please £ ŵ 😀").from("+447700900123")]),
+            says(10, json!({ "message": "STOP" }))
+                .brings([ExpectedEvent::text(id(10), "STOP"), ExpectedEvent::opt_out()]),
+            says(11, json!({ "message": "start" }))
+                .brings([ExpectedEvent::text(id(11), "start"), ExpectedEvent::opt_out()]),
+            says(12, json!({ "message": "" })).brings([ExpectedEvent::text(id(12), "")]),
             says(13, json!({ "source_number": "60777", "message": "Your parcel is here" }))
-                .brings([Told::text(id(13), "Your parcel is here")]),
-            says(15, json!({ "source_number": "O2+" })).brings([Told::text(id(15), "STOP please £ ŵ 😀")]),
+                .brings([ExpectedEvent::text(id(13), "Your parcel is here")]),
+            says(15, json!({ "source_number": "O2+" })).brings([ExpectedEvent::text(id(15), "STOP please £ ŵ 😀")]),
             // An odd member beside a text.
             says(16, json!({ "cost_details": "none", "message": "STOP" }))
-                .brings([Told::text(id(16), "STOP"), Told::opt_out()]),
-            says(14, json!({ "source_number": null })).brings([Told::unrecognised()]),
-            Webhook::json(unkeyed.to_string()).brings([Told::delivery(id(20), DeliveryState::Delivered)]),
+                .brings([ExpectedEvent::text(id(16), "STOP"), ExpectedEvent::opt_out()]),
+            says(14, json!({ "source_number": null })).brings([ExpectedEvent::unrecognised()]),
+            Webhook::json(unkeyed.to_string()).brings([ExpectedEvent::delivery(id(20), DeliveryState::Delivered)]),
             // One callback serves all that the service sends.
-            Webhook::json(with(&receipt, email).to_string()).brings([Told::unrecognised()]),
-            Webhook::json(r#"{"colour":"green"}"#).brings([Told::unrecognised()]),
+            Webhook::json(with(&receipt, email).to_string()).brings([ExpectedEvent::unrecognised()]),
+            Webhook::json(r#"{"colour":"green"}"#).brings([ExpectedEvent::unrecognised()]),
         ];
         webhooks.extend(receipts);
         webhooks

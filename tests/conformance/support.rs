@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use civic_messaging::capability::Unit;
 use civic_messaging::testing::{self, Report, Subject};
-use civic_messaging::webhook::Covers;
+use civic_messaging::webhook::SignatureCoverage;
 use civic_messaging::{Capability, TextLimit};
 
 /// Every gateway and medium of this crate, as the table names them.
@@ -57,10 +57,10 @@ fn page(reports: &[Report]) -> String {
         let (passed, failed) = (report.passed(), report.failed().count());
         let covers = match report.covers {
             None => "receives nothing",
-            Some(Covers::Body) => "the body",
-            Some(Covers::Claims) => "claims in the body",
-            Some(Covers::Nothing) => "nothing: a token",
-            Some(Covers::UrlAndForm) => "address and form",
+            Some(SignatureCoverage::Body) => "the body",
+            Some(SignatureCoverage::Claims) => "claims in the body",
+            Some(SignatureCoverage::Nothing) => "nothing: a token",
+            Some(SignatureCoverage::UrlAndForm) => "address and form",
         };
         let live = if info.gateway == "mock" { "there is none" } else { "no" };
         let (gateway, medium, rest) = (info.gateway, &info.medium, checks - passed - failed);

@@ -9,14 +9,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
-use civic_messaging::channel::Grade;
-use civic_messaging::media::{Publish, Stored};
-use civic_messaging::testing::{Exchange, Setup, Signer, Step, Subject, Told, Webhook};
+use civic_messaging::channel::CheckStatus;
+use civic_messaging::media::{Publish, StoredMedia};
+use civic_messaging::testing::{Exchange, ExpectedEvent, Setup, Signer, Step, Subject, Webhook};
 use civic_messaging::twilio::{Config, Options};
-use civic_messaging::webhook::Covers;
+use civic_messaging::webhook::SignatureCoverage;
 use civic_messaging::{
-    Address, Channel, DeliveryState, Digest, Error, ErrorKind, Location, Media, MediaRef, Message, Result, Sender,
-    Sent, Template, Timestamp, Twilio,
+    Address, Channel, DeliveryState, Digest, Error, ErrorKind, Location, LookupQuery, Media, MediaRef, Message, Result,
+    Sender, Template, Timestamp, Twilio,
 };
 use hmac::{Hmac, KeyInit, Mac};
 use http::header::CONTENT_TYPE;
@@ -87,7 +87,7 @@ fn signature<M: Mac + KeyInit>(secret: &str, url: &str, body: &[u8]) -> String {
 fn sign<M: Mac + KeyInit>(request: &mut http::Request<Bytes>, secret: &str) {
     let is_json = request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
     if is_json {
-        let target = format!("{}?bodySHA256={}", request.uri(), Digest::of(request.body()));
+        let target = format!("{}?bodySHA256={}", request.uri(), Digest::sha256(request.body()));
         *request.uri_mut() = target.parse().unwrap();
     }
     let signed: &[u8] = if is_json { b"" } else { request.body() };
@@ -198,7 +198,7 @@ impl Line {
         self.authorized(step)
             .header("content-type", "application/x-www-form-urlencoded")
             .answers(201, self.resource(taken).to_string())
-            .with_header("twilio-request-id", "RQ11111111111111111111111111111111")
+            .response_header("twilio-request-id", "RQ11111111111111111111111111111111")
     }
 
     /// A refusal as Twilio writes it, with the number in its words.
@@ -236,7 +236,7 @@ impl Line {
                     json!({ "body": "" }),
                 ))
                 .accepts([SID]),
-            Exchange::send(self.text().with(&options).unwrap().not_after(until))
+            Exchange::send(self.text().gateway_options(&options).unwrap().not_after(until))
                 .step(self.post(
                     &[("Body", WORDS), ("ValidityPeriod", "90"), ("SmartEncoded", "true"), ("Attempt", "2")],
                     json!({ "price": "-0.04000", "price_unit": "GBP", "num_segments": "2" }),
@@ -275,7 +275,7 @@ impl Line {
     }
 
     fn look_ups(&self) -> Vec<Exchange> {
-        let sent = || Sent::new(self.text(), self.now());
+        let sent = || LookupQuery::new(self.text(), self.now());
         let by_id = |id: &str| sent().with_id(id.into());
         let one = format!("/Messages/{SID}.json");
         let to = form_urlencoded::byte_serialize(self.marked(THEIRS).as_bytes()).collect::<String>();
@@ -303,7 +303,7 @@ impl Line {
                 .finds([DeliveryState::Failed]),
             Exchange::look_up(by_id(NOBODY))
                 .step(self.refusing(self.get(&format!("/Messages/{NOBODY}.json")), 404, 20404))
-                .absent(false),
+                .inconclusive(),
             Exchange::look_up(by_id(SID))
                 .step(self.refusing(self.get(&one), 401, 20003))
                 .fails(ErrorKind::Unauthenticated),
@@ -312,10 +312,10 @@ impl Line {
                 .step(self.get(&list).answers(200, self.list(&page, Some(&next))))
                 .step(self.authorized(Step::get(next.clone())).answers(200, self.list(&second, None)))
                 .finds([DeliveryState::Delivered, DeliveryState::Sent]),
-            Exchange::look_up(sent()).step(self.get(&list).answers(200, self.list(&[], None))).absent(false),
+            Exchange::look_up(sent()).step(self.get(&list).answers(200, self.list(&[], None))).inconclusive(),
             // What is older than the send is not looked through to its end.
-            Exchange::look_up(sent()).step(self.get(&list).answers(200, self.list(&[old], Some(&next)))).absent(false),
-            Exchange::look_up(Sent::new(template, self.now())).cannot_tell(),
+            Exchange::look_up(sent()).step(self.get(&list).answers(200, self.list(&[old], Some(&next)))).inconclusive(),
+            Exchange::look_up(LookupQuery::new(template, self.now())).inconclusive(),
         ]
     }
 
@@ -333,8 +333,8 @@ impl Line {
             Exchange::fetch(media)
         };
         let here = format!("{{base}}{}", self.path(&of));
-        let picture = |step: Step| step.answers(200, PICTURE).with_header("content-type", "image/png");
-        let moved = self.get(&of).answers(307, "").with_header("location", "{base}/a-place-of-files?sig=1");
+        let picture = |step: Step| step.answers(200, PICTURE).response_header("content-type", "image/png");
+        let moved = self.get(&of).answers(307, "").response_header("location", "{base}/a-place-of-files?sig=1");
         let another = here.replace(ACCOUNT, "ACeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee");
         vec![
             at(&here).step(picture(self.get(&of))).file(PICTURE),
@@ -352,17 +352,18 @@ impl Line {
         };
         let asked = || self.get(if self.credential.is_some() { "/Messages.json?PageSize=1" } else { ".json" });
         let known = |answer: String, grade| {
-            let health = Exchange::health().step(asked().answers(200, answer)).graded("credentials", Grade::Pass);
-            health.graded("account", grade).graded("webhook", Grade::Unknown)
+            let health = Exchange::health().step(asked().answers(200, answer)).graded("credentials", CheckStatus::Pass);
+            health.graded("account", grade).graded("webhook", CheckStatus::Unknown)
         };
-        let refused = Exchange::health().step(self.refusing(asked(), 401, 20003)).graded("credentials", Grade::Fail);
+        let refused =
+            Exchange::health().step(self.refusing(asked(), 401, 20003)).graded("credentials", CheckStatus::Fail);
         if self.credential.is_some() {
-            return vec![known(self.list(&[], None), Grade::Unknown), refused];
+            return vec![known(self.list(&[], None), CheckStatus::Unknown), refused];
         }
         vec![
-            known(account("Full", "active"), Grade::Pass),
-            known(account("Trial", "active"), Grade::Warn),
-            known(account("Full", "suspended"), Grade::Fail),
+            known(account("Full", "active"), CheckStatus::Pass),
+            known(account("Trial", "active"), CheckStatus::Warn),
+            known(account("Full", "suspended"), CheckStatus::Fail),
             refused,
         ]
     }
@@ -414,35 +415,36 @@ impl Line {
         let stop = "STOP & £5 + 100% ŵ 😀";
         let mut webhooks = vec![
             // The first three are what proofs are tried on: a form, a query, and JSON, which is told and not understood.
-            says(1, json!({})).brings([Told::text(sid(1), stop).from(THEIRS)]),
-            Webhook::get(&form(&self.inbound(2, json!({ "Body": "hi" })))).brings([Told::text(sid(2), "hi")]),
-            Webhook::json(recorded("json_body_bodySHA256")["body"].as_str().unwrap()).brings([Told::unrecognised()]),
-            says(3, picture.clone()).brings([Told::text(sid(3), stop)]),
-            says(4, with(&picture, two)).brings([Told::inbound(sid(4))]),
+            says(1, json!({})).brings([ExpectedEvent::text(sid(1), stop).from(THEIRS)]),
+            Webhook::get(&form(&self.inbound(2, json!({ "Body": "hi" })))).brings([ExpectedEvent::text(sid(2), "hi")]),
+            Webhook::json(recorded("json_body_bodySHA256")["body"].as_str().unwrap())
+                .brings([ExpectedEvent::unrecognised()]),
+            says(3, picture.clone()).brings([ExpectedEvent::text(sid(3), stop)]),
+            says(4, with(&picture, two)).brings([ExpectedEvent::inbound(sid(4))]),
             says(5, json!({ "Body": "STOP", "OptOutType": "STOP" }))
-                .brings([Told::text(sid(5), "STOP"), Told::opt_out()]),
+                .brings([ExpectedEvent::text(sid(5), "STOP"), ExpectedEvent::opt_out()]),
             says(6, json!({ "Body": "leave me", "OptOutType": "STOP" }))
-                .brings([Told::inbound(sid(6)), Told::opt_out()]),
+                .brings([ExpectedEvent::inbound(sid(6)), ExpectedEvent::opt_out()]),
             says(7, json!({ "Body": "YES", "OptOutType": "START" }))
-                .brings([Told::text(sid(7), "YES"), Told::opt_out()]),
-            says(8, json!({ "Body": "HELP", "OptOutType": "HELP" })).brings([Told::text(sid(8), "HELP")]),
-            says(9, json!({ "Body": "stop" })).brings([Told::text(sid(9), "stop"), Told::opt_out()]),
+                .brings([ExpectedEvent::text(sid(7), "YES"), ExpectedEvent::opt_out()]),
+            says(8, json!({ "Body": "HELP", "OptOutType": "HELP" })).brings([ExpectedEvent::text(sid(8), "HELP")]),
+            says(9, json!({ "Body": "stop" })).brings([ExpectedEvent::text(sid(9), "stop"), ExpectedEvent::opt_out()]),
             // To another of our numbers.
-            says(10, json!({ "To": self.marked("+447700900789") })).brings([Told::text(sid(10), stop)]),
-            says(11, json!({ "Body": "" })).brings([Told::text(sid(11), "")]),
+            says(10, json!({ "To": self.marked("+447700900789") })).brings([ExpectedEvent::text(sid(10), stop)]),
+            says(11, json!({ "Body": "" })).brings([ExpectedEvent::text(sid(11), "")]),
             // Answers from a list, files without a count, and a person whose user id is told beside the number.
             says(16, json!({ "ListId": "bins", "ListTitle": "My bins", "Body": "My bins" }))
-                .brings([Told::inbound(sid(16))]),
-            says(17, with(&picture, json!({ "NumMedia": "" }))).brings([Told::text(sid(17), stop)]),
+                .brings([ExpectedEvent::inbound(sid(16))]),
+            says(17, with(&picture, json!({ "NumMedia": "" }))).brings([ExpectedEvent::text(sid(17), stop)]),
             says(18, json!({ "ExternalUserId": "whatsapp:GB.1349", "Body": "STOP" }))
-                .brings([Told::text(sid(18), "STOP"), Told::opt_out()]),
+                .brings([ExpectedEvent::text(sid(18), "STOP"), ExpectedEvent::opt_out()]),
             // What it does not know: a medium, and a form.
-            says(12, json!({ "From": "rcs:agent_1" })).brings([Told::unrecognised()]),
-            Webhook::form("Colour=green").brings([Told::unrecognised()]),
+            says(12, json!({ "From": "rcs:agent_1" })).brings([ExpectedEvent::unrecognised()]),
+            Webhook::form("Colour=green").brings([ExpectedEvent::unrecognised()]),
             // Proven by our token, and of an account that it does not own.
             says(14, json!({ "AccountSid": "ACbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb" })).discards(1),
-            says(15, json!({})).to("/twilio/status?tenant=bins&x=a%20b").brings([Told::text(sid(15), stop)]),
-            Webhook::get("Colour=green").brings([Told::unrecognised()]),
+            says(15, json!({})).to("/twilio/status?tenant=bins&x=a%20b").brings([ExpectedEvent::text(sid(15), stop)]),
+            Webhook::get("Colour=green").brings([ExpectedEvent::unrecognised()]),
         ];
         for (status, state) in [
             ("queued", DeliveryState::Accepted),
@@ -453,7 +455,7 @@ impl Line {
             ("canceled", DeliveryState::Cancelled),
             ("teleported", DeliveryState::Unrecognised),
         ] {
-            webhooks.push(post(self.status(status, json!({}))).brings([Told::delivery(SID, state)]));
+            webhooks.push(post(self.status(status, json!({}))).brings([ExpectedEvent::delivery(SID, state)]));
         }
         for (status, code, state) in [
             ("undelivered", "30003", DeliveryState::Failed),
@@ -461,14 +463,16 @@ impl Line {
             ("failed", "30036", DeliveryState::Expired),
         ] {
             let fields = self.status(status, json!({ "ErrorCode": code, "ErrorMessage": "It could not be delivered" }));
-            webhooks.push(post(fields).brings([Told::delivery(SID, state)]));
+            webhooks.push(post(fields).brings([ExpectedEvent::delivery(SID, state)]));
         }
         if self.mark.is_empty() {
             let rcs = json!({ "From": format!("rcs:{THEIRS}"), "Body": "STOP" });
-            webhooks.push(says(19, rcs).brings([Told::text(sid(19), "STOP").from(THEIRS), Told::opt_out()]));
+            webhooks.push(
+                says(19, rcs).brings([ExpectedEvent::text(sid(19), "STOP").from(THEIRS), ExpectedEvent::opt_out()]),
+            );
         }
         let by_get = Webhook::get(&form(&self.status("delivered", json!({}))));
-        webhooks.push(by_get.brings([Told::delivery(SID, DeliveryState::Delivered)]));
+        webhooks.push(by_get.brings([ExpectedEvent::delivery(SID, DeliveryState::Delivered)]));
         webhooks
     }
 }
@@ -482,7 +486,7 @@ fn by_tokens(setup: &Setup) -> Result<Config> {
 }
 
 fn by_token() -> Signer {
-    Signer::new(Covers::UrlAndForm, |request, secret, _now| sign::<Hmac<Sha1>>(request, secret))
+    Signer::new(SignatureCoverage::UrlAndForm, |request, secret, _now| sign::<Hmac<Sha1>>(request, secret))
 }
 
 /// Where files of the store can be fetched.
@@ -521,7 +525,7 @@ impl Subject for Sms {
     }
 
     fn exchanges(&self) -> Vec<Exchange> {
-        let stored = Stored::new(Digest::of(b"a picture"), 9, "image/png");
+        let stored = StoredMedia::new(Digest::sha256(b"a picture"), 9, "image/png");
         let files = [Media::image("https://example.org/map.jpg").caption("Road closed"), Media::image(stored)];
         let fields = [
             ("Body", "Road closed"),
@@ -543,7 +547,9 @@ impl Subject for Sms {
     fn webhooks(&self) -> Vec<Webhook> {
         let mut webhooks = SMS.webhooks();
         let code = SMS.inbound(20, json!({ "From": "60777", "Body": "Your parcel is here" }));
-        webhooks.push(Webhook::form(form(&code)).brings([Told::text(format!("SM{:032}", 20), "Your parcel is here")]));
+        webhooks.push(
+            Webhook::form(form(&code)).brings([ExpectedEvent::text(format!("SM{:032}", 20), "Your parcel is here")]),
+        );
         webhooks
     }
 }
@@ -603,17 +609,18 @@ impl Subject for WhatsApp {
         let place = json!({ "Latitude": "52.7077", "Longitude": "-2.7541", "Label": "Depot", "Body": "" });
         let mut webhooks = WHATSAPP.webhooks();
         webhooks.extend([
-            says(20, json!({ "Body": "hi" })).brings([Told::text(sid(20), "hi")]),
-            says(21, hidden).brings([Told::inbound(sid(21))]),
-            says(22, place).brings([Told::inbound(sid(22))]),
+            says(20, json!({ "Body": "hi" })).brings([ExpectedEvent::text(sid(20), "hi")]),
+            says(21, hidden).brings([ExpectedEvent::inbound(sid(21))]),
+            says(22, place).brings([ExpectedEvent::inbound(sid(22))]),
             says(23, json!({ "Body": "Yes", "ButtonText": "Yes", "ButtonPayload": "yes-1" }))
-                .brings([Told::text(sid(23), "Yes")]),
+                .brings([ExpectedEvent::text(sid(23), "Yes")]),
             says(24, json!({ "OriginalRepliedMessageSid": SID, "Forwarded": "true", "Body": "This one" }))
-                .brings([Told::text(sid(24), "This one")]),
-            says(25, json!({ "MessageType": "order", "Body": "" })).brings([Told::inbound(sid(25))]),
-            Webhook::form(form(&WHATSAPP.status("read", json!({})))).brings([Told::delivery(SID, DeliveryState::Read)]),
+                .brings([ExpectedEvent::text(sid(24), "This one")]),
+            says(25, json!({ "MessageType": "order", "Body": "" })).brings([ExpectedEvent::inbound(sid(25))]),
+            Webhook::form(form(&WHATSAPP.status("read", json!({}))))
+                .brings([ExpectedEvent::delivery(SID, DeliveryState::Read)]),
             Webhook::form(form(&WHATSAPP.status("failed", json!({ "ErrorCode": "63016" }))))
-                .brings([Told::delivery(SID, DeliveryState::Failed)]),
+                .brings([ExpectedEvent::delivery(SID, DeliveryState::Failed)]),
         ]);
         webhooks
     }
@@ -638,7 +645,7 @@ impl Subject for SharedKey {
     }
 
     fn signer(&self) -> Signer {
-        Signer::new(Covers::UrlAndForm, |request, secret, _now| {
+        Signer::new(SignatureCoverage::UrlAndForm, |request, secret, _now| {
             sign::<Hmac<Sha256>>(request, secret);
             let settings = "algorithm=HMAC_SHA256".parse().unwrap();
             request.headers_mut().insert("x-twilio-webhooks-signature-settings", settings);

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use civic_messaging::channel::Grade;
-use civic_messaging::testing::{Exchange, Setup, Signer, Step, Subject, Told, Webhook};
-use civic_messaging::webhook::Encoding;
+use civic_messaging::channel::CheckStatus;
+use civic_messaging::testing::{Exchange, ExpectedEvent, Setup, Signer, Step, Subject, Webhook};
+use civic_messaging::webhook::SignatureEncoding;
 use civic_messaging::x::{Auth, Config, OAuth1, OAuth2};
 use civic_messaging::{
-    Address, Channel, Cursor, DeliveryState, Digest, ErrorKind, Media, MediaKind, MediaRef, MediaSource, Medium,
-    Message, Result, Sent, Timestamp, X,
+    Address, Channel, Cursor, DeliveryState, Digest, ErrorKind, LookupQuery, Media, MediaKind, MediaRef, MediaSource,
+    Medium, Message, Result, Timestamp, X,
 };
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
@@ -154,7 +154,7 @@ fn built(auth: Auth, setup: &Setup) -> Result<Arc<dyn Channel>> {
 }
 
 fn signer() -> Signer {
-    Signer::hmac_sha256("x-twitter-webhooks-signature", "sha256=", Encoding::Base64)
+    Signer::hmac_sha256("x-twitter-webhooks-signature", "sha256=", SignatureEncoding::Base64)
 }
 
 fn resident() -> Address {
@@ -169,7 +169,7 @@ fn text() -> Message {
 fn photo() -> MediaRef {
     let mut photo = MediaRef::new("x", "1900000000000000404");
     photo.url = Some(format!("{{base}}{PHOTO}"));
-    photo.sha256 = Some(Digest::of(PICTURE));
+    photo.sha256 = Some(Digest::sha256(PICTURE));
     photo
 }
 
@@ -204,7 +204,7 @@ fn sends(begun: &dyn Fn(Exchange) -> Exchange) -> Vec<Exchange> {
     let to_group = "/2/dm_conversations/1900000000000000601/messages";
     let file = |media| Message::media(resident(), [media]);
     let held = || Media::image(MediaRef::new("x", "1900000000000000401"));
-    let stored = MediaSource::Stored { sha256: Digest::of(IMAGE), len: 34_567, mime: "image/png".to_owned() };
+    let stored = MediaSource::Stored { sha256: Digest::sha256(IMAGE), len: 34_567, mime: "image/png".to_owned() };
     let stored = file(Media::new(MediaKind::Image, stored).caption("Map of the works"));
     let with_file = fixture!("v2_send_media.request.json");
     vec![
@@ -272,7 +272,7 @@ fn refusals(begun: &dyn Fn(Exchange) -> Exchange) -> Vec<Exchange> {
 
 fn polls(begun: &dyn Fn(Exchange) -> Exchange) -> Vec<Exchange> {
     let list = |query: &str| Step::get(format!("/2/dm_events?{query}"));
-    let pothole = || Told::text("1900000000000000503", "Pothole https://t.co/aaaaaaaaaa");
+    let pothole = || ExpectedEvent::text("1900000000000000503", "Pothole https://t.co/aaaaaaaaaa");
     let old = fixture!("v2_dm_events_full_old_names.response.200.json");
     let new = fixture!("v2_dm_events_full_spec_2_167_names.response.200.json");
     // The message of webhook_aaa_dm_text.json; without a file, which a list tells of in another way.
@@ -285,19 +285,19 @@ fn polls(begun: &dyn Fn(Exchange) -> Exchange) -> Vec<Exchange> {
             ("media_keys", "card_ids"),
         ],
     );
-    let question = Told::text("1900000000000000511", "When is my bin day?").from(RESIDENT);
+    let question = ExpectedEvent::text("1900000000000000511", "When is my bin day?").from(RESIDENT);
     let unnamed = fixture!("v2_dm_events_defaults.response.200.json");
     let empty = fixture!("v2_dm_events_empty.response.200.json");
     let no_such_field = changed(fixture!("err_400_invalid_request.json"), &[("participant_id", "dm_event.fields")]);
     vec![
         begun(Exchange::poll(None)).step(list(LONG).answers(200, pushed)).brings([
-            Told::unrecognised(),
-            Told::unrecognised(),
+            ExpectedEvent::unrecognised(),
+            ExpectedEvent::unrecognised(),
             question,
         ]),
         begun(Exchange::poll(None)).step(list(LONG).answers(200, old)).brings([
-            Told::unrecognised(),
-            Told::unrecognised(),
+            ExpectedEvent::unrecognised(),
+            ExpectedEvent::unrecognised(),
             pothole(),
         ]),
         begun(Exchange::poll(None)).step(list(LONG).answers(200, new)).brings([pothole()]),
@@ -310,11 +310,11 @@ fn polls(begun: &dyn Fn(Exchange) -> Exchange) -> Vec<Exchange> {
         begun(Exchange::poll(None))
             .step(list(LONG).answers(200, unnamed))
             .step(list(&format!("{LONG}{NEXT_PAGE}")).answers(200, empty))
-            .brings([Told::unrecognised(), Told::unrecognised()]),
+            .brings([ExpectedEvent::unrecognised(), ExpectedEvent::unrecognised()]),
         // Down to the event that is known.
         begun(Exchange::poll(Some(Cursor::new("1900000000000000501"))))
             .step(list(LONG).answers(200, unnamed))
-            .brings([Told::unrecognised()]),
+            .brings([ExpectedEvent::unrecognised()]),
         begun(Exchange::poll(Some(Cursor::new("1900000000000000511")))).step(list(LONG).answers(200, empty)).brings([]),
         begun(Exchange::poll(None))
             .step(list(LONG).answers(429, fixture!("err_429_problem.json")))
@@ -323,8 +323,8 @@ fn polls(begun: &dyn Fn(Exchange) -> Exchange) -> Vec<Exchange> {
 }
 
 fn look_ups(begun: &dyn Fn(Exchange) -> Exchange) -> Vec<Exchange> {
-    let by_words = || begun(Exchange::look_up(Sent::new(text(), NOW)));
-    let by_id = || begun(Exchange::look_up(Sent::new(text(), NOW).with_id("1900000000000000501".into())));
+    let by_words = || begun(Exchange::look_up(LookupQuery::new(text(), NOW)));
+    let by_id = || begun(Exchange::look_up(LookupQuery::new(text(), NOW).with_id("1900000000000000501".into())));
     let event = || Step::get("/2/dm_events/1900000000000000501");
     let list = |query: &str| Step::get(format!("/2/dm_conversations/with/{RESIDENT}/dm_events?{query}"));
     let unnamed = fixture!("v2_dm_events_defaults.response.200.json");
@@ -343,16 +343,16 @@ fn look_ups(begun: &dyn Fn(Exchange) -> Exchange) -> Vec<Exchange> {
     let theirs = changed(&ours, &[(r#""sender_id": "1900000000000000202""#, r#""sender_id": "1900000000000000101""#)]);
     vec![
         by_id().step(event().answers(200, one)).finds([DeliveryState::Accepted]),
-        by_id().step(event().answers(200, fixture!("v2_users_not_found_partial.response.200.json"))).absent(false),
-        by_id().step(event().answers(404, "")).absent(false),
+        by_id().step(event().answers(200, fixture!("v2_users_not_found_partial.response.200.json"))).inconclusive(),
+        by_id().step(event().answers(404, "")).inconclusive(),
         by_words().step(list(LONG).answers(200, ours)).finds([DeliveryState::Accepted]),
-        by_words().step(list(LONG).answers(200, theirs)).absent(false),
-        by_words().step(list(LONG).answers(200, empty)).absent(false),
+        by_words().step(list(LONG).answers(200, theirs)).inconclusive(),
+        by_words().step(list(LONG).answers(200, empty)).inconclusive(),
         // The same words, and X names neither who wrote them nor when.
-        begun(Exchange::look_up(Sent::new(Message::text(resident(), "first"), NOW)))
+        begun(Exchange::look_up(LookupQuery::new(Message::text(resident(), "first"), NOW)))
             .step(list(LONG).answers(200, unnamed))
             .step(list(&format!("{LONG}{NEXT_PAGE}")).answers(200, empty))
-            .cannot_tell(),
+            .inconclusive(),
         by_words().step(list(LONG).answers(429, fixture!("err_429_problem.json"))).fails(ErrorKind::RateLimited),
     ]
 }
@@ -406,24 +406,25 @@ fn healths(begun: &dyn Fn(Exchange) -> Exchange) -> Vec<Exchange> {
     let forbidden = (403, fixture!("err_403_client_forbidden.json"));
     let busy = (429, fixture!("err_429_problem.json"));
     vec![
-        graded(health((200, &council), (200, &valid)), Grade::Pass, Grade::Pass),
-        graded(health((200, &council), (200, stopped)), Grade::Pass, Grade::Fail),
-        graded(health((200, stranger), (200, none)), Grade::Fail, Grade::Warn),
-        graded(health(forbidden, busy), Grade::Fail, Grade::Unknown),
-        graded(health(busy, forbidden), Grade::Unknown, Grade::Fail),
+        graded(health((200, &council), (200, &valid)), CheckStatus::Pass, CheckStatus::Pass),
+        graded(health((200, &council), (200, stopped)), CheckStatus::Pass, CheckStatus::Fail),
+        graded(health((200, stranger), (200, none)), CheckStatus::Fail, CheckStatus::Warn),
+        graded(health(forbidden, busy), CheckStatus::Fail, CheckStatus::Unknown),
+        graded(health(busy, forbidden), CheckStatus::Unknown, CheckStatus::Fail),
     ]
 }
 
 fn webhooks() -> Vec<Webhook> {
-    let question = || Told::text("1900000000000000511", "When is my bin day?").from(RESIDENT);
-    let pothole = || Told::text("1900000000000000512", "Pothole photo");
-    let echo = || Told::text("1900000000000000515", "Thursday.");
-    let second = || Told::text("1900000000000000516", "second in the same delivery");
+    let question = || ExpectedEvent::text("1900000000000000511", "When is my bin day?").from(RESIDENT);
+    let pothole = || ExpectedEvent::text("1900000000000000512", "Pothole photo");
+    let echo = || ExpectedEvent::text("1900000000000000515", "Thursday.");
+    let second = || ExpectedEvent::text("1900000000000000516", "second in the same delivery");
     let batch = fixture!("webhook_aaa_dm_batch_of_two.json");
     let nameless = changed(batch, &[(r#""id": "1900000000000000511""#, r#""id": null"#)]);
     let stopped = |recorded: &str| {
         let changes = [("When is my bin day?", "STOP"), ("1900000000000000511", "1900000000000000517")];
-        Webhook::json(changed(recorded, &changes)).brings([Told::text("1900000000000000517", "STOP"), Told::opt_out()])
+        Webhook::json(changed(recorded, &changes))
+            .brings([ExpectedEvent::text("1900000000000000517", "STOP"), ExpectedEvent::opt_out()])
     };
     vec![
         // The Account Activity API.
@@ -431,27 +432,29 @@ fn webhooks() -> Vec<Webhook> {
         Webhook::json(fixture!("webhook_aaa_dm_welcome_initiated.json")).brings([question()]),
         Webhook::json(fixture!("webhook_aaa_dm_media_photo.json")).brings([pothole()]),
         Webhook::json(fixture!("webhook_aaa_dm_quick_reply.json"))
-            .brings([Told::text("1900000000000000513", "Report a pothole")]),
+            .brings([ExpectedEvent::text("1900000000000000513", "Report a pothole")]),
         Webhook::json(fixture!("webhook_aaa_dm_html_entities.json"))
-            .brings([Told::text("1900000000000000514", "Bins & recycling: is 7 < 8 > 6?")]),
+            .brings([ExpectedEvent::text("1900000000000000514", "Bins & recycling: is 7 < 8 > 6?")]),
         Webhook::json(fixture!("webhook_aaa_dm_echo_own_send.json")).brings([echo()]),
         Webhook::json(batch).brings([question(), second()]),
-        Webhook::json(nameless)
-            .brings([Told::text("direct_message/1900000000000000101/1788254998705", "When is my bin day?"), second()]),
+        Webhook::json(nameless).brings([
+            ExpectedEvent::text("direct_message/1900000000000000101/1788254998705", "When is my bin day?"),
+            second(),
+        ]),
         Webhook::json(fixture!("webhook_aaa_mark_read.json"))
-            .brings([Told::delivery("1900000000000000515", DeliveryState::Read)]),
-        Webhook::json(fixture!("webhook_aaa_user_revoke.json")).brings([Told::account()]),
-        Webhook::json(fixture!("webhook_aaa_replay_complete.json")).brings([Told::account()]),
-        Webhook::json(fixture!("webhook_aaa_typing.json")).brings([Told::unrecognised()]),
-        Webhook::json(fixture!("webhook_aaa_tweet_create_ignored.json")).brings([Told::unrecognised()]),
+            .brings([ExpectedEvent::delivery("1900000000000000515", DeliveryState::Read)]),
+        Webhook::json(fixture!("webhook_aaa_user_revoke.json")).brings([ExpectedEvent::account()]),
+        Webhook::json(fixture!("webhook_aaa_replay_complete.json")).brings([ExpectedEvent::account()]),
+        Webhook::json(fixture!("webhook_aaa_typing.json")).brings([ExpectedEvent::unrecognised()]),
+        Webhook::json(fixture!("webhook_aaa_tweet_create_ignored.json")).brings([ExpectedEvent::unrecognised()]),
         stopped(fixture!("webhook_aaa_dm_text.json")),
         // The X Activity API.
         Webhook::json(fixture!("webhook_xaa_dm_received.json")).brings([question()]),
         Webhook::json(fixture!("webhook_xaa_dm_received_media_INFERRED.json")).brings([pothole()]),
         Webhook::json(fixture!("webhook_xaa_dm_sent.json")).brings([echo()]),
         Webhook::json(fixture!("webhook_xaa_chat_received_encrypted.json"))
-            .brings([Told::inbound("e4f4d3fc-8bbf-4928-92eb-e5058d6bb6f6")]),
-        Webhook::json(fixture!("webhook_xaa_oauth_revoke.json")).brings([Told::account()]),
+            .brings([ExpectedEvent::inbound("e4f4d3fc-8bbf-4928-92eb-e5058d6bb6f6")]),
+        Webhook::json(fixture!("webhook_xaa_oauth_revoke.json")).brings([ExpectedEvent::account()]),
         stopped(fixture!("webhook_xaa_dm_received.json")),
         // The handshake of both. What could be an event is not signed, nor is nothing.
         Webhook::get("crc_token=a1b2%2B%2Fc3%3D%3D")

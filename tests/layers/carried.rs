@@ -6,8 +6,8 @@ use std::time::Duration;
 use civic_messaging::layer::{Failover, Layer, Retry, Stack};
 use civic_messaging::webhook::{Received, Request};
 use civic_messaging::{
-    Accepted, Channel, Clock, Error, ErrorKind, Evidence, Info, Medium, Message, Mock, OnUnknown, Outcome, Rate,
-    Result, Sent, async_trait,
+    Accepted, Channel, Clock, Error, ErrorKind, Info, LookupOutcome, LookupQuery, Medium, Message, Mock, OnUnknown,
+    Outcome, Rate, Result, async_trait,
 };
 
 use super::{all, clock, person};
@@ -57,15 +57,16 @@ fn a_doubt_is_told_of_the_gateway_that_is_in_doubt() {
     let error = clock.run(sms.send(&resent("one"))).unwrap_err();
     assert_eq!((error.outcome(), error.gateway()), (Outcome::Unknown, Some("first")));
     assert_eq!(error.kind(), ErrorKind::OptedOut); // that is heard, too
-    let sent = Sent::new(resent("one"), clock.now()).by(error.gateway().unwrap());
-    assert!(matches!(clock.run(sms.look_up(&sent)).unwrap(), Evidence::Found(_)));
+    let sent = LookupQuery::new(resent("one"), clock.now()).gateway(error.gateway().unwrap());
+    assert!(matches!(clock.run(sms.look_up(&sent)).unwrap(), LookupOutcome::Found(_)));
 
     // Both: then none is named, and all are asked.
     first.will_accept_unheard();
     second.will_accept_unheard();
     let error = clock.run(sms.send(&resent("two"))).unwrap_err();
     assert_eq!((error.outcome(), error.gateway()), (Outcome::Unknown, None));
-    let Evidence::Found(found) = clock.run(sms.look_up(&Sent::new(resent("two"), clock.now()))).unwrap() else {
+    let LookupOutcome::Found(found) = clock.run(sms.look_up(&LookupQuery::new(resent("two"), clock.now()))).unwrap()
+    else {
         panic!()
     };
     assert_eq!(found.len(), 2);
@@ -73,7 +74,7 @@ fn a_doubt_is_told_of_the_gateway_that_is_in_doubt() {
     // Tried again at one: the last word is a no, and it does not undo the doubt.
     first.will_accept_unheard();
     first.will_fail(opted_out());
-    let again = Retry::new().with_clock(clock.clone()).layer(first.clone());
+    let again = Retry::new().clock(clock.clone()).layer(first.clone());
     let error = clock.run(again.send(&resent("three"))).unwrap_err();
     assert_eq!((error.outcome(), error.kind()), (Outcome::Unknown, ErrorKind::OptedOut));
 }
@@ -83,7 +84,7 @@ fn what_waits_for_its_turn_is_not_sent_to_a_gateway_that_went_down_meanwhile() {
     let clock = clock();
     let (first, second) = (mock("first", Some(Rate::per_second(1))), mock("second", None));
     (0..100).for_each(|_| first.will_fail(Error::new(ErrorKind::Unavailable, "no connection could be made")));
-    let stack = Stack::of(first.clone()).or(second.clone()).with_clock(clock.clone()).build().unwrap();
+    let stack = Stack::new(first.clone()).failover_to(second.clone()).clock(clock.clone()).build().unwrap();
     let send = |n| {
         let message = Message::text(person(n), "Hello");
         let stack = &stack;
@@ -99,10 +100,10 @@ fn what_waits_for_its_turn_is_not_sent_to_a_gateway_that_went_down_meanwhile() {
 fn what_is_too_much_for_one_person_is_carried_to_nobody() {
     let clock = clock();
     let (first, second) = (mock("first", None), mock("second", None));
-    let stack = Stack::of(first.clone())
-        .with_limit(civic_messaging::layer::RateLimit::new().with_pair_rate(Rate::every_seconds(60)))
-        .or(second.clone())
-        .with_clock(clock.clone())
+    let stack = Stack::new(first.clone())
+        .limit(civic_messaging::layer::RateLimit::new().pair_rate(Rate::every_seconds(60)))
+        .failover_to(second.clone())
+        .clock(clock.clone())
         .build()
         .unwrap();
     let send = || clock.run(stack.send(&Message::text(person(1), "Hello")));

@@ -1,7 +1,7 @@
 //! Each part of the layers, held against what its documentation says.
 use bytes::Bytes;
-use civic_messaging::layer::breaker::{Breaker, Verdict};
-use civic_messaging::layer::failover::{Asked, Choice, Order};
+use civic_messaging::layer::breaker::{Breaker, CallOutcome};
+use civic_messaging::layer::failover::{Attempted, Order, Selector};
 use civic_messaging::layer::rate_limit::Limiter;
 use civic_messaging::layer::retry::{self, Budget, Schedule};
 use civic_messaging::layer::{CircuitBreaker, Failover, Layer, RateLimit, Retry, Stack};
@@ -21,10 +21,10 @@ fn refuse(limiter: &mut Limiter, to: &Address, error: &Error, now: Duration) {
         .with_accepted_parts(error.accepted_parts().to_vec());
     again = again
         .with_retry(error.kind() == ErrorKind::RateLimited || error.is_retryable(), error.retry_after())
-        .with_pair(error.is_of_pair());
+        .with_pair(error.is_per_recipient());
     limiter.report(to, &Err(again), now, Timestamp::default());
 }
-fn accept(limiter: &mut Limiter, to: &Address, left: Option<(Allowance, Timestamp, Duration)>) {
+fn accept(limiter: &mut Limiter, to: &Address, left: Option<(Quota, Timestamp, Duration)>) {
     let mut accepted = Accepted::new("a", "1", Bytes::new());
     let (today, now) = left.map_or_else(Default::default, |(_, today, now)| (today, now));
     accepted.allowance = left.map(|(left, ..)| left);
@@ -57,7 +57,7 @@ struct Scripted {
     info: Info,
     send: Mutex<Vec<Error>>,
     receive: Option<ErrorKind>,
-    evidence: Result<Evidence, ErrorKind>,
+    evidence: Result<LookupOutcome, ErrorKind>,
     questions: Mutex<Vec<&'static str>>,
     fails: Mutex<u32>,
 }
@@ -71,7 +71,7 @@ fn scripted(gateway: &'static str, account: &'static str) -> Scripted {
         info,
         send: Mutex::default(),
         receive: None,
-        evidence: Ok(Evidence::CannotTell),
+        evidence: Ok(LookupOutcome::Inconclusive),
         questions: Mutex::default(),
         fails: Mutex::new(0),
     }
@@ -112,14 +112,14 @@ impl Channel for Scripted {
     async fn poll(&self, _: Option<&Cursor>) -> Result<Page> {
         self.note("poll", Page::new(Vec::new(), None))
     }
-    async fn look_up(&self, _: &Sent) -> Result<Evidence> {
+    async fn look_up(&self, _: &LookupQuery) -> Result<LookupOutcome> {
         self.note("look_up", ())?;
         self.evidence.clone().map_err(|kind| Error::new(kind, "no"))
     }
     async fn fetch_media(&self, _: &MediaRef) -> Result<MediaStream> {
         self.note("fetch", MediaStream::from_bytes("image/png", Bytes::new()))
     }
-    async fn signal(&self, _: &Inbound, _: Signal) -> Result<()> {
+    async fn send_indicator(&self, _: &Inbound, _: Indicator) -> Result<()> {
         self.note("signal", ())
     }
     async fn health(&self) -> Result<Health> {
@@ -133,7 +133,7 @@ fn failover<const N: usize>(members: [&Arc<Scripted>; N]) -> Failover {
 #[test]
 fn retry_says_unknown_once_it_was_unknown_and_rejected_where_it_was_not() {
     let (clock, mock) = (clock(), Mock::sms());
-    let sms = Retry::new().with_clock(clock.clone()).layer(mock.clone());
+    let sms = Retry::new().clock(clock.clone()).layer(mock.clone());
     mock.will_fail(Error::unknown("no answer"));
     mock.will_fail(rejected(ErrorKind::Account));
     let error = clock.run(sms.send(&resend())).unwrap_err();
@@ -146,16 +146,15 @@ fn retry_says_unknown_once_it_was_unknown_and_rejected_where_it_was_not() {
 #[test]
 fn retry_ends_by_time_and_questions_by_attempts() {
     let (clock, mock) = (clock(), Mock::sms());
-    let schedule = Schedule::new().with_attempts(100).unwrap().within(secs(5));
-    let sms = Retry::new().with_schedule(schedule).with_clock(clock.clone()).layer(mock.clone());
+    let schedule = Schedule::new().attempts(100).unwrap().within(secs(5));
+    let sms = Retry::new().schedule(schedule).clock(clock.clone()).layer(mock.clone());
     (0..100).for_each(|_| mock.will_fail(rejected(ErrorKind::RateLimited).with_retry(true, Some(secs(2)))));
     let begun = clock.monotonic();
     clock.run(sms.send(&hello(1))).unwrap_err();
     assert!(clock.monotonic() - begun <= secs(5) && mock.sent().len() <= 3, "{}", mock.sent().len());
     let gate = Arc::new(scripted("a", "a"));
     *gate.fails.lock().unwrap() = 100;
-    let sms =
-        Retry::new().with_schedule(Schedule::new().within(secs(3600))).with_clock(clock.clone()).layer(gate.clone());
+    let sms = Retry::new().schedule(Schedule::new().within(secs(3600))).clock(clock.clone()).layer(gate.clone());
     assert!(clock.run(sms.health()).is_err());
     assert_eq!(gate.asked().len(), 4);
 }
@@ -163,7 +162,7 @@ fn retry_ends_by_time_and_questions_by_attempts() {
 #[test]
 fn channels_of_one_retry_share_its_budget() {
     let (clock, mock) = (clock(), Mock::sms());
-    let retry = Retry::new().with_budget(Budget::new().with_share(0.0, 1).unwrap()).with_clock(clock.clone());
+    let retry = Retry::new().budget(Budget::new().share(0.0, 1).unwrap()).clock(clock.clone());
     (0..10).for_each(|_| mock.will_fail(down()));
     for sms in [retry.layer(mock.clone()), retry.layer(mock.clone())] {
         _ = clock.run(sms.send(&hello(1)));
@@ -177,16 +176,16 @@ fn questions_are_asked_again_and_what_changes_something_is_not() {
     for what in ["poll", "look_up", "fetch", "health", "signal"] {
         let gate = Arc::new(scripted("a", "a"));
         *gate.fails.lock().unwrap() = 1;
-        let sms = Retry::new().with_clock(clock.clone()).layer(gate.clone());
+        let sms = Retry::new().clock(clock.clone()).layer(gate.clone());
         clock.run(async {
             let mock = Mock::whatsapp();
             let hook = mock.receive(&mock.arrives("+447700900123", "Hi")).await.unwrap();
             match what {
                 "poll" => drop(sms.poll(None).await),
-                "look_up" => drop(sms.look_up(&Sent::new(hello(1), clock.now())).await),
+                "look_up" => drop(sms.look_up(&LookupQuery::new(hello(1), clock.now())).await),
                 "fetch" => drop(sms.fetch_media(&mock.holds("image/png", &b"1"[..])).await),
                 "health" => drop(sms.health().await),
-                _ => drop(sms.signal(hook.events[0].as_inbound().unwrap(), Signal::Read).await),
+                _ => drop(sms.send_indicator(hook.events[0].as_inbound().unwrap(), Indicator::Read).await),
             }
         });
         assert_eq!(gate.asked().len(), if what == "signal" { 1 } else { 2 }, "{what}");
@@ -196,8 +195,8 @@ fn questions_are_asked_again_and_what_changes_something_is_not() {
 #[test]
 fn a_message_is_not_tried_again_after_its_end_and_again_where_it_must_come() {
     let (clock, mock) = (clock(), Mock::sms());
-    let mock = mock.with_clock(clock.clone());
-    let sms = Retry::new().with_clock(clock.clone()).layer(mock.clone());
+    let mock = mock.clock(clock.clone());
+    let sms = Retry::new().clock(clock.clone()).layer(mock.clone());
     mock.will_fail(rejected(ErrorKind::RateLimited).with_retry(true, Some(secs(9))));
     let error = clock.run(sms.send(&hello(1).not_after(clock.now().plus(secs(5))))).unwrap_err();
     assert_eq!((error.kind(), mock.sent().len()), (ErrorKind::RateLimited, 1));
@@ -209,7 +208,7 @@ fn a_message_is_not_tried_again_after_its_end_and_again_where_it_must_come() {
 #[test]
 fn a_wait_that_came_with_an_unknown_outcome_is_kept() {
     let busy = Error::unknown("503").with_retry(true, Some(secs(9)));
-    let tried = retry::Tried { times: 1, elapsed: Duration::ZERO };
+    let tried = retry::Attempts { times: 1, elapsed: Duration::ZERO };
     assert_eq!(Schedule::new().next(&busy, Some(&resend()), tried, Timestamp::default(), 0), Ok(secs(9)));
 }
 
@@ -241,7 +240,7 @@ fn limiter() {
     assert!((1..5_000).all(|n| limiter.try_acquire(&person(n), secs(1)).is_err()));
     // a window of which no end is told is taken to be a minute.
     let mut limiter = Limiter::new(None, None);
-    accept(&mut limiter, &person(1), Some((Allowance::new(0), Timestamp::default(), secs(0))));
+    accept(&mut limiter, &person(1), Some((Quota::new(0), Timestamp::default(), secs(0))));
     assert_eq!(limiter.try_acquire(&person(1), secs(0)), Err(secs(60)));
     // at the very end of the interval a burst is over.
     let mut limiter = Limiter::new(None, Some(Rate::every_seconds(1).with_burst(3)));
@@ -260,7 +259,7 @@ fn limiter_learns() {
         accept(
             limiter,
             &person(1),
-            Some((Allowance::new(left).of(3).until(today.plus(at(reset))), today.plus(at(now)), at(now))),
+            Some((Quota::new(left).of(3).until(today.plus(at(reset))), today.plus(at(now)), at(now))),
         );
     };
     let free =
@@ -277,10 +276,10 @@ fn an_older_answer_changes_nothing_of_a_window_that_was_begun_to_be_booked() {
     let clock = clock();
     clock.advance(secs(10_000));
     let gate = Arc::new(Answering { info: scripted("a", "a").info, clock: clock.clone(), next: Mutex::default() });
-    let limit = RateLimit::new().with_longest_wait(secs(3600)).with_clock(clock.clone());
+    let limit = RateLimit::new().max_wait(secs(3600)).clock(clock.clone());
     let sms = limit.layer(gate.clone());
     let reset = clock.now().plus(secs(100));
-    let later = |left, wait| (secs(wait), Allowance::new(left).of(3).until(reset));
+    let later = |left, wait| (secs(wait), Quota::new(left).of(3).until(reset));
     // Three of this window: the second one's answer comes last, when the next window is booked already.
     gate.next.lock().unwrap().extend([later(0, 1), later(1, 50), later(2, 1)]);
     clock.run(async {
@@ -303,7 +302,7 @@ fn an_older_answer_changes_nothing_of_a_window_that_was_begun_to_be_booked() {
 struct Answering {
     info: Info,
     clock: VirtualClock,
-    next: Mutex<Vec<(Duration, Allowance)>>,
+    next: Mutex<Vec<(Duration, Quota)>>,
 }
 #[async_trait]
 impl Channel for Answering {
@@ -327,21 +326,18 @@ impl Channel for Answering {
 #[test]
 fn a_turn_that_comes_too_late_says_whose_it_is() {
     let clock = clock();
-    let limit = RateLimit::new()
-        .with_rate(Rate::every_seconds(10))
-        .with_pair_rate(Rate::every_seconds(40))
-        .with_clock(clock.clone());
-    let sms = limit.with_longest_wait(Duration::from_millis(10_200)).layer(Mock::sms());
+    let limit = RateLimit::new().rate(Rate::every_seconds(10)).pair_rate(Rate::every_seconds(40)).clock(clock.clone());
+    let sms = limit.max_wait(Duration::from_millis(10_200)).layer(Mock::sms());
     clock.run(async {
         sms.send(&hello(1)).await.unwrap();
         let of_pair = sms.send(&hello(1)).await.unwrap_err();
-        assert!(of_pair.is_of_pair() && of_pair.gateway() == Some("mock"));
+        assert!(of_pair.is_per_recipient() && of_pair.gateway() == Some("mock"));
         assert_eq!(of_pair.retry_after(), Some(Duration::from_millis(40_800)));
         // what comes exactly at the end is not too late.
         let mut second = text(&sms, 2);
         assert!(futures_util::poll!(second.as_mut()).is_pending());
         let of_all = sms.send(&hello(3)).await.unwrap_err();
-        assert!(!of_all.is_of_pair());
+        assert!(!of_all.is_per_recipient());
         second.await.unwrap();
         // known, but not what holds it up: the person's own turn would come sooner.
         clock.sleep(secs(30)).await;
@@ -349,7 +345,7 @@ fn a_turn_that_comes_too_late_says_whose_it_is() {
         let mut third = text(&sms, 3);
         assert!(futures_util::poll!(third.as_mut()).is_ready());
         let known = sms.send(&hello(1).not_after(clock.now().plus(secs(1)))).await.unwrap_err();
-        assert!(!known.is_of_pair(), "{known:?}");
+        assert!(!known.is_per_recipient(), "{known:?}");
     });
 }
 
@@ -357,8 +353,8 @@ fn a_turn_that_comes_too_late_says_whose_it_is() {
 fn what_would_be_refused_takes_no_turn_and_rates_are_set_in_any_order() {
     let clock = clock();
     let (rate, pair) = (Rate::every_seconds(10), Rate::every_seconds(40));
-    let limit = || RateLimit::new().with_clock(clock.clone()).with_longest_wait(Duration::ZERO);
-    for limit in [limit().with_rate(rate).with_pair_rate(pair), limit().with_pair_rate(pair).with_rate(rate)] {
+    let limit = || RateLimit::new().clock(clock.clone()).max_wait(Duration::ZERO);
+    for limit in [limit().rate(rate).pair_rate(pair), limit().pair_rate(pair).rate(rate)] {
         let sms = limit.layer(Mock::sms());
         clock.run(async {
             assert_eq!(sms.send(&Message::text(person(1), "")).await.unwrap_err().kind(), ErrorKind::InvalidMessage);
@@ -391,10 +387,10 @@ fn the_table_of_what_another_gateway_could_do_is_as_it_is_written() {
         (&[OptedOut, InvalidRecipient, InvalidMessage, TooLarge, OutsideWindow, Rejected, Unexpected][..], false),
     ] {
         for kind in kinds {
-            assert_eq!(kind.another_could(), could, "{kind:?}");
+            assert_eq!(kind.is_failover_eligible(), could, "{kind:?}");
             for outcome in [Outcome::NotSent, Outcome::Rejected] {
                 assert_eq!(
-                    Choice::moves_on(&Error::new(*kind, "no").with_outcome(outcome), &hello(1)),
+                    Selector::moves_on(&Error::new(*kind, "no").with_outcome(outcome), &hello(1)),
                     could,
                     "{kind:?}"
                 );
@@ -406,29 +402,29 @@ fn the_table_of_what_another_gateway_could_do_is_as_it_is_written() {
 #[test]
 fn an_account_that_is_refused_rests_a_minute_and_turns_skip_who_rests() {
     for kind in [ErrorKind::Account, ErrorKind::QuotaExceeded, ErrorKind::RateLimited, ErrorKind::Unauthenticated] {
-        let mut choice = Choice::new(2, Order::Preferred).unwrap();
+        let mut choice = Selector::new(2, Order::Preferred).unwrap();
         _ = choice.report(0, &Err(rejected(kind)), secs(0));
-        assert_eq!(choice.pick(&mut Asked::default(), secs(59), 0), Some(1), "{kind:?}");
-        assert_eq!(choice.pick(&mut Asked::default(), secs(60), 0), Some(0), "{kind:?}");
+        assert_eq!(choice.pick(&mut Attempted::default(), secs(59), 0), Some(1), "{kind:?}");
+        assert_eq!(choice.pick(&mut Attempted::default(), secs(60), 0), Some(0), "{kind:?}");
     }
-    let mut turns = Choice::new(3, Order::RoundRobin).unwrap();
+    let mut turns = Selector::new(3, Order::RoundRobin).unwrap();
     _ = turns.report(0, &Err(rejected(ErrorKind::Account)), secs(0));
-    let firsts: Vec<_> = (0..4).map(|_| turns.pick(&mut Asked::default(), secs(1), 0).unwrap()).collect();
+    let firsts: Vec<_> = (0..4).map(|_| turns.pick(&mut Attempted::default(), secs(1), 0).unwrap()).collect();
     assert_eq!(firsts, [1, 2, 1, 2]);
 }
 
 #[test]
 fn the_table_of_faults_is_as_it_is_written() {
-    let of = |kind, outcome| Verdict::of(&Err(Error::new(kind, "no").with_outcome(outcome)));
-    assert_eq!(of(ErrorKind::Unavailable, Outcome::Rejected), Verdict::Fault);
-    assert_eq!(of(ErrorKind::RateLimited, Outcome::Unknown), Verdict::Well);
-    assert_eq!(Breaker::new().with(1, Duration::ZERO).unwrap_err().field(), Some("rest"));
+    let of = |kind, outcome| CallOutcome::from_result(&Err(Error::new(kind, "no").with_outcome(outcome)));
+    assert_eq!(of(ErrorKind::Unavailable, Outcome::Rejected), CallOutcome::Fault);
+    assert_eq!(of(ErrorKind::RateLimited, Outcome::Unknown), CallOutcome::Well);
+    assert_eq!(Breaker::new().threshold(1, Duration::ZERO).unwrap_err().field(), Some("rest"));
 }
 
 #[test]
 fn circuit_breaker() {
     let (clock, mock) = (clock(), Mock::sms());
-    let circuit = CircuitBreaker::by(Breaker::new().with(2, secs(10)).unwrap()).with_clock(clock.clone());
+    let circuit = CircuitBreaker::from_breaker(Breaker::new().threshold(2, secs(10)).unwrap()).clock(clock.clone());
     let (one, two) = (circuit.layer(mock.clone()), circuit.layer(Slow(mock.clone(), clock.clone())));
     (0..2).for_each(|_| mock.will_fail(Error::unknown("no answer")));
     // One of the faults takes a minute: the rest is counted from its end, and holds for both channels.
@@ -468,11 +464,8 @@ impl Channel for Slow {
 fn failover_keeps_its_order() {
     for (order, least) in [(Order::RoundRobin, 40), (Order::Weighted(vec![1, 1]), 20)] {
         let (clock, one, two) = (clock(), Mock::sms(), Mock::sms());
-        let sms = Failover::new([dynamic(&one), dynamic(&two)])
-            .unwrap()
-            .with_order(order.clone())
-            .unwrap()
-            .with_clock(clock.clone());
+        let sms =
+            Failover::new([dynamic(&one), dynamic(&two)]).unwrap().order(order.clone()).unwrap().clock(clock.clone());
         for n in 0..80 {
             clock.run(sms.send(&hello(n))).unwrap();
         }
@@ -484,7 +477,7 @@ fn failover_keeps_its_order() {
         );
         // 216
         let (one, two) = (Mock::sms(), Mock::sms());
-        let sms = Stack::of(one.clone()).or(two.clone()).with_order(order).with_clock(clock.clone()).build().unwrap();
+        let sms = Stack::new(one.clone()).failover_to(two.clone()).order(order).clock(clock.clone()).build().unwrap();
         for n in 0..80 {
             clock.run(sms.send(&hello(n))).unwrap();
         }
@@ -496,10 +489,8 @@ fn failover_keeps_its_order() {
 fn failover_watches_its_members_by_its_breaker() {
     let (clock, one, two) = (clock(), Mock::sms(), Mock::sms());
     let members: [Arc<dyn Channel>; 2] = [Arc::new(Slow(one.clone(), clock.clone())), dynamic(&two)];
-    let sms = Failover::new(members)
-        .unwrap()
-        .with_breaker(&Breaker::new().with(1, secs(30)).unwrap())
-        .with_clock(clock.clone());
+    let sms =
+        Failover::new(members).unwrap().breaker(&Breaker::new().threshold(1, secs(30)).unwrap()).clock(clock.clone());
     one.will_fail(down());
     for n in 0..3 {
         clock.run(sms.send(&hello(n))).unwrap();
@@ -523,7 +514,7 @@ fn a_member_that_cannot_carry_a_message_is_passed_over() {
         }
         one.send.lock().unwrap().push(down());
         let (one, two, three) = (Arc::new(one), Arc::new(two), Arc::new(three));
-        let sms = failover([&one, &two, &three]).with_clock(clock.clone());
+        let sms = failover([&one, &two, &three]).clock(clock.clone());
         let accepted = clock.run(sms.send(&Message::text(person(1), "Hello ".repeat(100)))).unwrap();
         assert_eq!((accepted.gateway, two.asked().len()), ("three", 0), "{n}");
     }
@@ -548,7 +539,7 @@ fn a_failover_says_of_itself_what_it_can_do() {
 fn failover_says_unknown_once_it_was_unknown_and_else_what_the_last_one_said() {
     let clock = clock();
     let (one, two) = (Arc::new(scripted("one", "a")), Arc::new(scripted("two", "a")));
-    let sms = failover([&one, &two]).with_clock(clock.clone());
+    let sms = failover([&one, &two]).clock(clock.clone());
     let fail = |a, b| {
         one.send.lock().unwrap().push(a);
         two.send.lock().unwrap().push(b);
@@ -589,30 +580,29 @@ fn a_webhook_is_tried_with_each() {
 
 #[test]
 fn what_became_of_a_message_is_asked_of_those_who_may_have_it() {
-    use Evidence::*;
+    use LookupOutcome::*;
     let clock = clock();
-    let (sure, unsure) = (Absent { conclusive: true }, Absent { conclusive: false });
     let mock = Mock::sms();
     let accepted = clock.run(mock.send(&hello(1))).unwrap();
-    let found = clock.run(mock.look_up(&Sent::new(hello(1), clock.now()).with_id(accepted.id().clone()))).unwrap();
+    let found =
+        clock.run(mock.look_up(&LookupQuery::new(hello(1), clock.now()).with_id(accepted.id().clone()))).unwrap();
     assert!(matches!(found, Found(_)));
     for (one, two, all) in [
-        (Ok(sure.clone()), Ok(sure.clone()), Ok(sure.clone())),
-        (Ok(unsure.clone()), Ok(sure.clone()), Ok(unsure.clone())),
-        (Ok(CannotTell), Ok(sure.clone()), Ok(unsure.clone())),
-        (Ok(sure.clone()), Ok(CannotTell), Ok(unsure.clone())),
-        (Ok(CannotTell), Ok(CannotTell), Ok(CannotTell)),
-        (Err(ErrorKind::Unavailable), Ok(sure.clone()), Err(ErrorKind::Unavailable)),
+        (Ok(NotFound), Ok(NotFound), Ok(NotFound)),
+        (Ok(Inconclusive), Ok(NotFound), Ok(Inconclusive)),
+        (Ok(NotFound), Ok(Inconclusive), Ok(Inconclusive)),
+        (Ok(Inconclusive), Ok(Inconclusive), Ok(Inconclusive)),
+        (Err(ErrorKind::Unavailable), Ok(NotFound), Err(ErrorKind::Unavailable)),
         (Err(ErrorKind::Unavailable), Ok(found.clone()), Ok(found.clone())),
-        (Ok(sure.clone()), Ok(found.clone()), Ok(found)),
+        (Ok(NotFound), Ok(found.clone()), Ok(found)),
     ] {
         let (mut a, mut b) = (scripted("one", "a"), scripted("two", "a"));
         (a.evidence, b.evidence) = (one, two);
         let sms = failover([&Arc::new(a), &Arc::new(b)]);
-        assert_eq!(clock.run(sms.look_up(&Sent::new(hello(1), clock.now()))).map_err(|e| e.kind()), all);
+        assert_eq!(clock.run(sms.look_up(&LookupQuery::new(hello(1), clock.now()))).map_err(|e| e.kind()), all);
     }
     let (one, two) = (Arc::new(scripted("one", "a")), Arc::new(scripted("two", "a")));
-    clock.run(failover([&one, &two]).look_up(&Sent::new(hello(1), clock.now()).by("two"))).unwrap();
+    clock.run(failover([&one, &two]).look_up(&LookupQuery::new(hello(1), clock.now()).gateway("two"))).unwrap();
     assert_eq!((one.asked().len(), two.asked().len()), (0, 1));
 }
 
@@ -624,7 +614,7 @@ fn a_file_and_a_signal_go_to_the_gateway_that_they_are_of() {
     let sms = failover([&other, &page, &own]);
     let mock = Mock::sms();
     let hook = clock.run(mock.receive(&mock.arrives("+447700900123", "Hi"))).unwrap();
-    clock.run(sms.signal(hook.events[0].as_inbound().unwrap(), Signal::Read)).unwrap();
+    clock.run(sms.send_indicator(hook.events[0].as_inbound().unwrap(), Indicator::Read)).unwrap();
     assert_eq!((own.asked(), page.asked(), other.asked()), (vec!["signal"], vec![], vec![]));
     clock.run(failover([&other, &own]).fetch_media(&mock.holds("image/png", &b"1"[..]))).unwrap();
     assert_eq!((own.asked(), other.asked()), (vec!["signal", "fetch"], vec![]));
@@ -634,15 +624,15 @@ fn a_file_and_a_signal_go_to_the_gateway_that_they_are_of() {
 fn a_stack_of_several_tries_again_briefly_and_as_it_was_told() {
     let (clock, one, two) = (clock(), Mock::sms(), Mock::sms());
     (0..9).for_each(|_| one.will_fail(down()));
-    let stack = || Stack::of(one.clone()).or(two.clone()).with_clock(clock.clone());
+    let stack = || Stack::new(one.clone()).failover_to(two.clone()).clock(clock.clone());
     clock.run(stack().build().unwrap().send(&hello(1))).unwrap();
     assert_eq!(one.sent().len(), 2);
-    let three = Schedule::new().with_attempts(3).unwrap();
-    clock.run(stack().with_schedule(three).build().unwrap().send(&hello(1))).unwrap();
+    let three = Schedule::new().attempts(3).unwrap();
+    clock.run(stack().schedule(three).build().unwrap().send(&hello(1))).unwrap();
     assert_eq!(one.sent().len(), 2 + 3);
     // 217
-    let none = Budget::new().with_share(0.0, 0).unwrap();
-    clock.run(stack().with_budget(none).build().unwrap().send(&hello(1))).unwrap();
+    let none = Budget::new().share(0.0, 0).unwrap();
+    clock.run(stack().budget(none).build().unwrap().send(&hello(1))).unwrap();
     assert_eq!(one.sent().len(), 2 + 3 + 1);
 }
 
@@ -652,29 +642,32 @@ fn a_stack_has_the_layers_that_it_names() {
     let layers = |stack: Stack| {
         stack.build().unwrap().info().layers.iter().filter(|l| **l != "trace").copied().collect::<Vec<_>>()
     };
-    assert_eq!(layers(Stack::of(Mock::sms())), ["retry", "rate_limit", "circuit_breaker"]);
-    assert_eq!(layers(Stack::of(Mock::sms()).or(Mock::sms())), ["failover", "retry", "rate_limit", "circuit_breaker"]);
+    assert_eq!(layers(Stack::new(Mock::sms())), ["retry", "rate_limit", "circuit_breaker"]);
+    assert_eq!(
+        layers(Stack::new(Mock::sms()).failover_to(Mock::sms())),
+        ["failover", "retry", "rate_limit", "circuit_breaker"]
+    );
     for wrong in [
         RateLimit::new().layer(Mock::sms()),
         CircuitBreaker::new().layer(Mock::sms()),
         Retry::new().layer(Mock::sms()),
         Arc::new(Failover::new([dynamic(&Mock::sms())]).unwrap()),
     ] {
-        assert_eq!(Stack::of(wrong).build().unwrap_err().field(), Some("suppliers"));
+        assert_eq!(Stack::new(wrong).build().unwrap_err().field(), Some("suppliers"));
     }
     // 212, 403: the breaker that was given, in both places.
-    let bold = Breaker::new().with(1, secs(30)).unwrap();
+    let bold = Breaker::new().threshold(1, secs(30)).unwrap();
     for several in [false, true] {
         let (one, two) = (Mock::sms(), Mock::sms());
         (0..9).for_each(|_| one.will_fail(down()));
-        let stack = Stack::of(one.clone()).with_breaker(bold.clone()).with_clock(clock.clone());
-        let once = Schedule::new().with_attempts(if several { 1 } else { 3 }).unwrap().within(secs(5));
-        let sms = if several { stack.or(two.clone()) } else { stack }.with_schedule(once).build().unwrap();
+        let stack = Stack::new(one.clone()).breaker(bold.clone()).clock(clock.clone());
+        let once = Schedule::new().attempts(if several { 1 } else { 3 }).unwrap().within(secs(5));
+        let sms = if several { stack.failover_to(two.clone()) } else { stack }.schedule(once).build().unwrap();
         let tell = (0..3).map(|n| clock.run(sms.send(&hello(n)))).collect::<Vec<_>>();
         assert_eq!((one.sent().len(), two.sent().len()), (1, if several { 3 } else { 0 }), "{tell:?}");
     }
-    let mock = Mock::sms().with_capability(|can| can.rate = Some(Rate::every_seconds(10)));
-    let sms = Stack::of(mock).with_clock(clock.clone()).build().unwrap();
+    let mock = Mock::sms().capability(|can| can.rate = Some(Rate::every_seconds(10)));
+    let sms = Stack::new(mock).clock(clock.clone()).build().unwrap();
     let begun = clock.monotonic();
     for n in 0..2 {
         clock.run(sms.send(&hello(n))).unwrap();
@@ -688,15 +681,14 @@ fn registry() {
     let connect = |mocks: &[Mock; 2], json: &str| {
         let [one, two] = mocks.clone();
         let registry = Registry::empty()
-            .with("one", move |_, _| Ok(Arc::new(one.clone())))
-            .with("two", move |_, _| Ok(Arc::new(two.clone())))
-            .with("a", |_, _| Ok(Arc::new(scripted("gate", "a"))))
-            .with("b", |_, _| Ok(Arc::new(scripted("gate", "b"))))
-            .with("c", |_, _| Ok(Arc::new(scripted("other", "a"))));
+            .register("one", move |_, _| Ok(Arc::new(one.clone())))
+            .register("two", move |_, _| Ok(Arc::new(two.clone())))
+            .register("a", |_, _| Ok(Arc::new(scripted("gate", "a"))))
+            .register("b", |_, _| Ok(Arc::new(scripted("gate", "b"))))
+            .register("c", |_, _| Ok(Arc::new(scripted("other", "a"))));
         registry.connect_all(&Settings::from_json(json).unwrap(), &Context::new().clock(clock.clone()))
     };
-    let mocks =
-        || [Mock::sms(), Mock::sms().with_capability(|can| can.pair_rate = Some(Rate::every_seconds(20).into()))];
+    let mocks = || [Mock::sms(), Mock::sms().capability(|can| can.pair_rate = Some(Rate::every_seconds(20).into()))];
     // a supplier's own word holds.
     let world = mocks();
     assert!(connect(&world, r#"{"x":{"medium":"whatsapp","suppliers":[{"gateway":"one","medium":"sms"}]}}"#).is_ok());
@@ -759,7 +751,7 @@ fn a_sleeper_that_is_dropped_is_forgotten_and_time_moves_no_further_than_the_nex
 fn a_turn_that_a_pause_made_too_late_says_how_long_from_now() {
     let (clock, mock) = (clock(), Mock::sms());
     mock.will_fail(rejected(ErrorKind::RateLimited).with_retry(true, Some(secs(200))));
-    let limit = RateLimit::new().with_rate(Rate::every_seconds(10)).with_clock(clock.clone());
+    let limit = RateLimit::new().rate(Rate::every_seconds(10)).clock(clock.clone());
     let sms = limit.layer(Slow(mock, clock.clone()));
     let limit_first = text(&sms, 1);
     clock.run(async {
@@ -788,7 +780,7 @@ fn a_turn_that_a_pause_made_too_late_says_how_long_from_now() {
 fn a_window_begins_where_the_last_one_ended() {
     let (mut limiter, today) = (Limiter::new(None, None), Timestamp::from_secs(1_000_000));
     let told =
-        |reset, now| Some((Allowance::new(0).of(1).until(today.plus(secs(reset))), today.plus(secs(now)), secs(now)));
+        |reset, now| Some((Quota::new(0).of(1).until(today.plus(secs(reset))), today.plus(secs(now)), secs(now)));
     accept(&mut limiter, &person(1), told(100, 0));
     accept(&mut limiter, &person(1), told(1_000, 200));
     limiter.try_acquire(&person(1), secs(1_001)).unwrap();

@@ -10,7 +10,7 @@ use civic_messaging::layer::retry::Schedule;
 use civic_messaging::layer::{Layer, RateLimit, Retry};
 use civic_messaging::webhook::{Received, Request};
 use civic_messaging::{
-    Accepted, Address, Allowance, Channel, ChannelExt, Clock, Error, ErrorKind, Info, Medium, Message, Outcome, Rate,
+    Accepted, Address, Channel, ChannelExt, Clock, Error, ErrorKind, Info, Medium, Message, Outcome, Quota, Rate,
     Result, TextLimit, VirtualClock,
 };
 
@@ -122,7 +122,7 @@ impl Channel for Gateway {
                 state.violations.push(format!("{} of {limit} in the window, at {now:?}", state.used));
             }
             let reset = self.clock.now().plus(state.window_began + time - now);
-            accepted.allowance = Some(Allowance::new(limit.saturating_sub(state.used)).of(limit).until(reset));
+            accepted.allowance = Some(Quota::new(limit.saturating_sub(state.used)).of(limit).until(reset));
         }
         Ok(accepted)
     }
@@ -146,8 +146,8 @@ fn send_all(clock: &VirtualClock, channel: &Arc<dyn Channel>, messages: u32, peo
 
 fn limited(gateway: &Arc<Gateway>, clock: &VirtualClock) -> Arc<dyn Channel> {
     let hour = Duration::from_secs(3600);
-    let limit = RateLimit::of(gateway.info()).with_longest_wait(hour).with_clock(clock.clone());
-    let retry = Retry::new().with_schedule(Schedule::new().within(hour)).with_clock(clock.clone());
+    let limit = RateLimit::from_info(gateway.info()).max_wait(hour).clock(clock.clone());
+    let retry = Retry::new().schedule(Schedule::new().within(hour)).clock(clock.clone());
     retry.wrap(limit.layer(gateway.clone()))
 }
 
@@ -225,8 +225,8 @@ fn what_the_gateway_says_is_left_is_kept_to_over_many_windows() {
 fn a_turn_that_comes_too_late_is_an_error_that_says_when_and_takes_no_place() {
     let clock = clock();
     let gateway = Gateway::new(&clock, seed());
-    let limit = RateLimit::new().with_rate(Rate::every_seconds(10)).with_clock(clock.clone());
-    let channel = limit.with_longest_wait(Duration::from_secs(15)).layer(gateway.clone());
+    let limit = RateLimit::new().rate(Rate::every_seconds(10)).clock(clock.clone());
+    let channel = limit.max_wait(Duration::from_secs(15)).layer(gateway.clone());
     let (to, text) = (person(1), "Hello");
     clock.run(async {
         let mut sends: Vec<_> = (0..4).map(|_| Box::pin(channel.send_text(&to, text))).collect();

@@ -4,11 +4,11 @@ mod carried;
 #[cfg(all(feature = "meta", feature = "reqwest"))]
 mod each;
 mod limits;
-#[cfg(all(feature = "meta", feature = "reqwest"))]
-mod mended;
 #[cfg(feature = "tracing")]
 mod order;
 mod outage;
+#[cfg(all(feature = "meta", feature = "reqwest"))]
+mod regressions;
 #[cfg(feature = "tracing")]
 mod told;
 #[cfg(all(feature = "testing", feature = "notify", feature = "twilio"))]
@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use civic_messaging::{Address, Timestamp, VirtualClock};
 
 fn clock() -> VirtualClock {
-    VirtualClock::at(Timestamp::from_secs(1_795_000_000))
+    VirtualClock::starting_at(Timestamp::from_secs(1_795_000_000))
 }
 
 fn person(n: u32) -> Address {

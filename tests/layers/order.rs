@@ -52,7 +52,7 @@ impl Channel for Noting {
 }
 
 fn retry(clock: &VirtualClock) -> Retry {
-    Retry::new().with_clock(clock.clone())
+    Retry::new().clock(clock.clone())
 }
 
 /// The shortest time between two requests when ten messages are sent, each of which has to be tried twice.
@@ -66,7 +66,7 @@ fn closest(channel: &Arc<dyn Channel>, noting: &Noting) -> Duration {
 
 #[test]
 fn a_rate_limit_outside_a_retry_does_not_hold_for_the_retries() {
-    let limit = |clock: &VirtualClock| RateLimit::new().with_rate(Rate::per_second(1)).with_clock(clock.clone());
+    let limit = |clock: &VirtualClock| RateLimit::new().rate(Rate::per_second(1)).clock(clock.clone());
 
     let clock = clock();
     let noting = Noting::failing(&clock, 10);
@@ -85,13 +85,13 @@ fn a_retry_outside_a_failover_carries_every_blip_to_the_next_gateway() {
     let send = |channel: &dyn Channel| clock.run(channel.send_text(&person(1), "Hello")).map(|_| ()).unwrap();
 
     let (first, second) = (Noting::failing(&clock, 1), Noting::failing(&clock, 0));
-    let right = Stack::of(first.clone()).or(second.clone()).with_clock(clock.clone()).build().unwrap();
+    let right = Stack::new(first.clone()).failover_to(second.clone()).clock(clock.clone()).build().unwrap();
     send(&right);
     assert_eq!((first.times().len(), second.times().len()), (2, 0));
 
     let (first, second) = (Noting::failing(&clock, 1), Noting::failing(&clock, 0));
     let members = [Arc::new(first.clone()) as Arc<dyn Channel>, Arc::new(second.clone())];
-    let wrong = retry(&clock).layer(Failover::new(members).unwrap().with_clock(clock.clone()));
+    let wrong = retry(&clock).layer(Failover::new(members).unwrap().clock(clock.clone()));
     send(&wrong);
     assert_eq!((first.times().len(), second.times().len()), (1, 1));
 }
@@ -99,7 +99,7 @@ fn a_retry_outside_a_failover_carries_every_blip_to_the_next_gateway() {
 #[test]
 fn a_trace_inside_a_retry_tells_of_failures_that_were_none() {
     let clock = clock();
-    let trace = Trace::new().with_clock(clock.clone());
+    let trace = Trace::new().clock(clock.clone());
     let ends = |channel: Arc<dyn Channel>| {
         let lines = listening(|| drop(clock.run(channel.send_text(&person(1), "Hello")).unwrap()));
         let end = |line: &String| line.contains("civic.outcome");

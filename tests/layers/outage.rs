@@ -60,7 +60,7 @@ impl Channel for Down {
 }
 
 fn patient() -> Schedule {
-    Schedule::new().with_attempts(100).unwrap().within(OUTAGE * 2)
+    Schedule::new().attempts(100).unwrap().within(OUTAGE * 2)
 }
 
 /// Queues a thousand messages, so many seconds apart, and sees each to its end. How many were accepted.
@@ -85,14 +85,14 @@ fn an_outage_of_all_is_answered_with_at_most_a_fifth_more_calls() {
     for apart in [0.0, 0.1, 0.6] {
         let clock = clock();
         let one = Down::new(&clock);
-        let retry = Retry::new().with_schedule(patient()).with_clock(clock.clone());
+        let retry = Retry::new().schedule(patient()).clock(clock.clone());
         let accepted = a_thousand(&clock, &retry.layer(one.clone()), apart);
         println!("retry alone, {apart} s apart: {} requests for 1,000 messages, {accepted} accepted", one.requests());
         assert!(one.requests() <= 1_200, "{}", one.requests());
 
         let clock = super::clock();
         let (first, second) = (Down::new(&clock), Down::new(&clock));
-        let stack = Stack::of(first.clone()).or(second.clone()).with_schedule(patient()).with_clock(clock.clone());
+        let stack = Stack::new(first.clone()).failover_to(second.clone()).schedule(patient()).clock(clock.clone());
         let accepted = a_thousand(&clock, &stack.build().unwrap(), apart);
         println!(
             "two gateways, {apart} s apart: {} and {} requests for 1,000 messages, {accepted} accepted",
@@ -108,8 +108,8 @@ fn when_the_gateway_is_back_so_is_the_channel() {
     for several in [false, true] {
         let clock = clock();
         let gateway = Down::new(&clock);
-        let stack = Stack::of(gateway.clone()).with_clock(clock.clone());
-        let stack = if several { stack.or(Down::new(&clock)) } else { stack };
+        let stack = Stack::new(gateway.clone()).clock(clock.clone());
+        let stack = if several { stack.failover_to(Down::new(&clock)) } else { stack };
         let channel = stack.build().unwrap();
         // Somebody writes every two seconds, all through the outage and for five minutes after it.
         let (mut failed_last, mut requests) = (Duration::ZERO, 0);

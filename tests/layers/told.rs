@@ -91,7 +91,7 @@ fn a_send_is_told_from_its_first_try_to_its_end_under_one_fingerprint() {
     let (first, second) = (Mock::sms(), Mock::sms());
     first.will_fail(Error::new(ErrorKind::Unavailable, "no connection could be made"));
     first.will_fail(Error::new(ErrorKind::Account, "the account is locked").with_outcome(Outcome::Rejected));
-    let stack = Stack::of(first).or(second).with_clock(clock.clone()).with_pepper(pepper()).build().unwrap();
+    let stack = Stack::new(first).failover_to(second).clock(clock.clone()).pepper(pepper()).build().unwrap();
     let lines = listening(|| drop(clock.run(stack.send_text(&person(123), "canary-text")).unwrap()));
     let begins = [
         "INFO to be tried again: mock: no connection could be made messaging.system=\"mock\" error.type=\"unavailable\" civic.attempt=1 civic.wait_ms=",
@@ -118,9 +118,9 @@ fn no_line_holds_a_number_a_text_or_a_secret() {
         mock.will_fail(Error::new(ErrorKind::OptedOut, "said STOP").with_outcome(Outcome::Rejected).with_code("21610"));
     };
     canary(&mock);
-    let limit = RateLimit::new().with_rate(Rate::every_seconds(9)).with_clock(clock.clone());
-    let trace = Trace::new().with_pepper(pepper()).with_clock(clock.clone());
-    let sms = trace.wrap(Retry::new().with_clock(clock.clone()).wrap(limit.layer(mock.clone())));
+    let limit = RateLimit::new().rate(Rate::every_seconds(9)).clock(clock.clone());
+    let trace = Trace::new().pepper(pepper()).clock(clock.clone());
+    let sms = trace.wrap(Retry::new().clock(clock.clone()).wrap(limit.layer(mock.clone())));
     let lines = listening(|| {
         clock.run(async {
             for key in ["canary-key", "canary-other-key"] {
@@ -130,7 +130,7 @@ fn no_line_holds_a_number_a_text_or_a_secret() {
             let webhook = mock.arrives_with("+447700900123", InboundContent::Text("canary-inbound".to_owned()));
             let received = sms.receive(&webhook).await.unwrap();
             let inbound = received.events[0].as_inbound().unwrap();
-            sms.signal(inbound, civic_messaging::Signal::Read).await.unwrap_err();
+            sms.send_indicator(inbound, civic_messaging::Indicator::Read).await.unwrap_err();
             sms.poll(None).await.unwrap();
             sms.health().await.unwrap();
         });
@@ -146,8 +146,8 @@ fn no_line_holds_a_number_a_text_or_a_secret() {
 
 #[test]
 fn without_a_pepper_nobody_is_shown() {
-    let clock = VirtualClock::at(Timestamp::default());
-    let sms = Trace::new().with_clock(clock.clone()).layer(Mock::sms());
+    let clock = VirtualClock::starting_at(Timestamp::default());
+    let sms = Trace::new().clock(clock.clone()).layer(Mock::sms());
     let lines = listening(|| drop(clock.run(sms.send_text(&person(1), "Hello")).unwrap()));
     assert_eq!(lines.len(), 1);
     assert!(!lines[0].contains("civic.person"), "{}", lines[0]);
@@ -219,7 +219,7 @@ mod counted {
         let clock = clock();
         let mock = Mock::sms();
         mock.will_fail(Error::new(ErrorKind::Unavailable, "no connection could be made"));
-        let stack = Stack::of(mock).with_clock(clock.clone()).build().unwrap();
+        let stack = Stack::new(mock).clock(clock.clone()).build().unwrap();
         let counts = Counts::default();
         metrics::with_local_recorder(&counts, || {
             clock.run(stack.send_text(&person(1), "Hello")).unwrap();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use civic_messaging::clock::Sleep;
 use civic_messaging::layer::breaker::Breaker;
 use civic_messaging::layer::{CircuitBreaker, Failover, Layer, RateLimit, Retry, Stack, Trace};
-use civic_messaging::testing::{Double, Fault, Step};
+use civic_messaging::testing::{FakeGateway, SocketFault, Step};
 use civic_messaging::transport::ReqwestTransport;
 use civic_messaging::webhook::{Received, Request};
 use civic_messaging::{
@@ -63,7 +63,7 @@ impl Clock for Hasty {
 /// Two gateways on loopback, and channels to them.
 struct World {
     clock: Hasty,
-    doubles: Arc<[Double; 2]>,
+    doubles: Arc<[FakeGateway; 2]>,
     channels: [Arc<dyn Channel>; 2],
 }
 
@@ -75,8 +75,8 @@ impl World {
     /// One whose answers may take this long.
     async fn within(time: Duration, seed: u64) -> Self {
         let clock = Hasty(super::clock().seeded(seed));
-        let doubles = Arc::new([Double::start().await, Double::start().await]);
-        let transport = || ReqwestTransport::with(move |builder| builder.connect_timeout(time).timeout(time));
+        let doubles = Arc::new([FakeGateway::start().await, FakeGateway::start().await]);
+        let transport = || ReqwestTransport::from_settings(move |builder| builder.connect_timeout(time).timeout(time));
         let context = || Context::new().transport(transport()).clock(clock.clone());
         let twilio = twilio::Config::new("ACa1b2c3d4e5f60718293a4b5c6d7e8f90", "canary-auth-token")
             .and_then(|config| config.sender("+447700900999"))
@@ -102,7 +102,7 @@ impl World {
     /// How many copies the two gateways have of each message.
     fn copies(&self) -> HashMap<String, usize> {
         let mut copies = HashMap::new();
-        for asked in self.doubles.iter().flat_map(Double::asked).filter(|asked| asked.accepted) {
+        for asked in self.doubles.iter().flat_map(FakeGateway::asked).filter(|asked| asked.accepted) {
             let texts = asked.texts();
             let text = texts.iter().find_map(|text| text.strip_prefix("Message ")).expect("a message's text");
             *copies.entry(text.trim_end_matches('.').to_owned()).or_default() += 1;
@@ -149,12 +149,12 @@ fn step(answers: &Answers, chance: &Seeded) -> Step {
     let at = chance.below(EXCHANGE);
     match chance.below(16) {
         0..4 => step,
-        4 => step.breaks(Fault::ResetAfterRequest),
-        5 => step.breaks(Fault::ResetAtOnce),
-        6 => step.breaks(Fault::CloseAfterAnswer),
-        7 => step.breaks(Fault::Stall),
-        _ if at < REQUEST => step.breaks(Fault::CutRequest(at as usize)),
-        _ => step.breaks(Fault::CutAnswer((at - REQUEST) as usize)),
+        4 => step.breaks(SocketFault::ResetAfterRequest),
+        5 => step.breaks(SocketFault::ResetAtOnce),
+        6 => step.breaks(SocketFault::CloseAfterAnswer),
+        7 => step.breaks(SocketFault::Stall),
+        _ if at < REQUEST => step.breaks(SocketFault::CutRequest(at as usize)),
+        _ => step.breaks(SocketFault::CutAnswer((at - REQUEST) as usize)),
     }
 }
 
@@ -210,17 +210,15 @@ fn sends() -> usize {
 
 /// A breaker that hardly ever opens, so that the faults are met.
 fn bold() -> Breaker {
-    Breaker::new().with(1_000_000, Duration::from_secs(1)).unwrap()
+    Breaker::new().threshold(1_000_000, Duration::from_secs(1)).unwrap()
 }
 
 fn retry(clock: &Hasty) -> Retry {
-    Retry::new()
-        .with_budget(civic_messaging::layer::retry::Budget::new().with_share(1.0, 1_000).unwrap())
-        .with_clock(clock.clone())
+    Retry::new().budget(civic_messaging::layer::retry::Budget::new().share(1.0, 1_000).unwrap()).clock(clock.clone())
 }
 
 fn failover(members: [Arc<dyn Channel>; 2], clock: &Hasty) -> Arc<dyn Channel> {
-    Arc::new(Failover::new(members).unwrap().with_breaker(&bold()).with_clock(clock.clone()))
+    Arc::new(Failover::new(members).unwrap().breaker(&bold()).clock(clock.clone()))
 }
 
 #[tokio::test]
@@ -229,7 +227,7 @@ async fn what_was_not_sent_no_gateway_has_and_none_has_a_message_twice() {
     let world = World::new(seed).await;
     world.script(&Seeded::new(seed), sends * 4);
     let [twilio, notify] = world.channels.clone();
-    let stack = Stack::of(twilio).or(notify).with_clock(world.clock.clone()).build().unwrap();
+    let stack = Stack::new(twilio).failover_to(notify).clock(world.clock.clone()).build().unwrap();
     let recommended = send(&world, &stack, sends / 2, OnUnknown::Reconcile).await;
     println!("as recommended: {recommended:?}");
     assert!(recommended.broken.is_empty(), "{:#?}", recommended.broken);
@@ -238,7 +236,7 @@ async fn what_was_not_sent_no_gateway_has_and_none_has_a_message_twice() {
     let world = World::new(seed).await;
     world.script(&Seeded::new(seed + 1), sends * 4);
     let members = world.channels.clone().map(|channel| {
-        let limit = RateLimit::of(channel.info()).with_clock(world.clock.clone());
+        let limit = RateLimit::from_info(channel.info()).clock(world.clock.clone());
         retry(&world.clock).wrap(limit.wrap(channel))
     });
     let report = send(&world, &failover(members, &world.clock), sends - sends / 2, OnUnknown::Park).await;
@@ -266,11 +264,11 @@ async fn no_order_of_the_layers_doubles_a_message() {
             retry(clock).wrap(failover(world.channels.clone(), clock))
         } else {
             let inside_out = world.channels.clone().map(|channel| {
-                let trace = Trace::new().with_clock(clock.clone()).wrap(channel);
-                let limit = RateLimit::of(trace.info()).with_clock(clock.clone());
+                let trace = Trace::new().clock(clock.clone()).wrap(channel);
+                let limit = RateLimit::from_info(trace.info()).clock(clock.clone());
                 limit.wrap(
-                    CircuitBreaker::by(bold())
-                        .with_clock(clock.clone())
+                    CircuitBreaker::from_breaker(bold())
+                        .clock(clock.clone())
                         .wrap(retry(clock).wrap(retry(clock).wrap(trace))),
                 )
             });
@@ -300,7 +298,7 @@ async fn a_message_that_must_come_may_come_twice_and_is_never_called_not_sent_by
 /// What must not be done: a time-out that gives up the future of a send, and calls that "not sent". It strikes when it does
 /// harm: once a gateway has the message.
 #[derive(Debug)]
-struct Impatient(Arc<dyn Channel>, Arc<[Double; 2]>);
+struct Impatient(Arc<dyn Channel>, Arc<[FakeGateway; 2]>);
 
 #[async_trait]
 impl Channel for Impatient {
@@ -335,12 +333,12 @@ async fn a_time_out_among_the_layers_is_found_out() {
     for (double, [(status, body), ..]) in world.doubles.iter().zip([TWILIO, NOTIFY]) {
         let taken = || Step::any().answers(status, body);
         for _ in 0..AT_ONCE {
-            double.expects(taken().breaks(Fault::Stall));
+            double.expects(taken().breaks(SocketFault::Stall));
             double.expects(taken());
         }
     }
     let members = world.channels.clone().map(|channel| {
-        let limit = RateLimit::of(channel.info()).with_clock(world.clock.clone());
+        let limit = RateLimit::from_info(channel.info()).clock(world.clock.clone());
         retry(&world.clock).layer(Impatient(limit.wrap(channel), world.doubles.clone()))
     });
     let report = send(&world, &failover(members, &world.clock), AT_ONCE, OnUnknown::Reconcile).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use civic_messaging::endpoint::{RETRY_AFTER_MAX, RETRY_AFTER_MIN, retry_after};
-use civic_messaging::layer::retry::{Schedule, Stop, Tried};
+use civic_messaging::layer::retry::{Attempts, Schedule, StopReason};
 use civic_messaging::{Error, ErrorKind, Timestamp};
 
 use super::{Seeded, seed};
@@ -43,7 +43,7 @@ fn a_million_headers_ask_for_a_time_inside_the_clamp_or_for_none() {
     let chance = Seeded::new(seed());
     let now = Timestamp::from_secs(1_795_000_000);
     let schedule = Schedule::new().within(Duration::MAX);
-    let tried = Tried { times: 1, elapsed: Duration::ZERO };
+    let tried = Attempts { times: 1, elapsed: Duration::ZERO };
     let mut told = 0;
     for _ in 0..1_000_000 {
         let text = header(&chance);
@@ -56,7 +56,7 @@ fn a_million_headers_ask_for_a_time_inside_the_clamp_or_for_none() {
                 (RETRY_AFTER_MIN..=RETRY_AFTER_MAX).contains(&wait) && wait >= after.unwrap_or_default(),
                 "{text:?}: {wait:?}"
             ),
-            Err(stop) => assert_eq!(stop, Stop::TooLate, "{text:?}"),
+            Err(stop) => assert_eq!(stop, StopReason::TooLate, "{text:?}"),
         }
     }
     println!("{told} of 1,000,000 headers asked for a time");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use civic_messaging::policy::{Decision, Policy, Question, Reason};
+use civic_messaging::policy::{Decision, Policy, PolicyInput, Reason};
 use civic_messaging::switchboard::{Line, Switchboard};
 use civic_messaging::{Clock, ErrorKind, Mock, Result, SystemClock, VirtualClock};
 
@@ -14,7 +14,7 @@ struct Refuses;
 
 #[civic_messaging::async_trait]
 impl Policy for Refuses {
-    async fn decide(&self, question: &Question<'_>) -> Result<Decision> {
+    async fn decide(&self, question: &PolicyInput<'_>) -> Result<Decision> {
         let refused = serde_json::to_string(question.message).is_ok_and(|message| message.contains("never"));
         Ok(if refused { Decision::Refuse(Reason::new("never", "it is never said")) } else { Decision::Allow })
     }
@@ -27,12 +27,12 @@ async fn board(mock: &Mock, clock: &VirtualClock) -> Switchboard {
 
 #[tokio::test]
 async fn reply_and_ack_is_one_answer_and_no_second_event() {
-    let (mock, clock) = (Mock::sms(), VirtualClock::at(SystemClock::new().now()));
+    let (mock, clock) = (Mock::sms(), VirtualClock::starting_at(SystemClock::new().now()));
     let board = board(&mock, &clock).await;
     assert_eq!(board.receive("sms", mock.arrives("07700 900123", "When is it?")).await.status, 200);
     let inbox = board.line("desk").unwrap();
     let event = inbox.next().await.unwrap().unwrap();
-    let inbound = event.to_answer().unwrap().clone();
+    let inbound = event.answerable().unwrap().clone();
     // It is answered by a program that crashes before it acknowledges, and then by the next one.
     let id = board.reply("desk", &inbound, "On Friday.").await.unwrap();
     assert_eq!(event.reply_and_ack("On Friday.").await.unwrap(), id);
@@ -43,7 +43,7 @@ async fn reply_and_ack_is_one_answer_and_no_second_event() {
 
 #[tokio::test]
 async fn refused_reply_acknowledges_nothing() {
-    let (mock, clock) = (Mock::sms(), VirtualClock::at(SystemClock::new().now()));
+    let (mock, clock) = (Mock::sms(), VirtualClock::starting_at(SystemClock::new().now()));
     let board = board(&mock, &clock).await;
     assert_eq!(board.receive("sms", mock.arrives("07700 900123", "When is it?")).await.status, 200);
     let inbox = board.line("desk").unwrap();
@@ -64,7 +64,7 @@ async fn refused_reply_acknowledges_nothing() {
 
 #[tokio::test]
 async fn next_batch_waits_for_the_first_event_and_not_for_more() {
-    let (mock, clock) = (Mock::sms(), VirtualClock::at(SystemClock::new().now()));
+    let (mock, clock) = (Mock::sms(), VirtualClock::starting_at(SystemClock::new().now()));
     let board = board(&mock, &clock).await;
     let reader = tokio::spawn({
         let inbox = board.all();

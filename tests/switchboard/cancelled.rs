@@ -70,7 +70,7 @@ async fn board(url: &str, channel: impl Channel + 'static, clock: impl Clock) ->
 }
 
 async fn operations(url: &str) {
-    let (mock, clock) = (Mock::sms(), VirtualClock::at(SystemClock::new().now()));
+    let (mock, clock) = (Mock::sms(), VirtualClock::starting_at(SystemClock::new().now()));
     let (store, board) = board(url, mock.clone(), clock.clone()).await;
     let later = clock.now().plus(Duration::from_secs(3600));
     let inbox = board.line("desk").unwrap();
@@ -159,10 +159,10 @@ async fn operations(url: &str) {
     told.insert("cancel", polls.await);
     let polls = each(async |polls| {
         let id = board.send("desk", message(format!("settle-{polls}"))).await.unwrap();
-        store.restored(SystemClock::new().now()).await.unwrap();
+        store.hold_after_restore(SystemClock::new().now()).await.unwrap();
         settled.push(id);
-        let first = cut(polls, board.settle(id, Resolution::DidNotGo)).await;
-        let again = board.settle(id, Resolution::DidNotGo).await.unwrap();
+        let first = cut(polls, board.settle(id, Resolution::NotSent)).await;
+        let again = board.settle(id, Resolution::NotSent).await.unwrap();
         first.is_some_and(|first| first.unwrap() && !again)
     });
     told.insert("settle", polls.await);

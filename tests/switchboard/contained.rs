@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use civic_messaging::policy::{Decision, Policy, Question};
+use civic_messaging::policy::{Decision, Policy, PolicyInput};
 use civic_messaging::switchboard::{Line, State, Store, Switchboard};
 use civic_messaging::{
-    Accepted, Channel, Clock, Content, Error, ErrorKind, Evidence, Message, Mock, OnUnknown, Result, Sent, SystemClock,
-    VirtualClock, webhook,
+    Accepted, Channel, Clock, Content, Error, ErrorKind, LookupOutcome, LookupQuery, Message, Mock, OnUnknown, Result,
+    SystemClock, VirtualClock, webhook,
 };
 
 use super::desk::{Desk, memory, text};
@@ -46,7 +46,7 @@ impl Channel for Faulty {
         self.mock.receive(request).await
     }
 
-    async fn look_up(&self, _: &Sent) -> Result<Evidence> {
+    async fn look_up(&self, _: &LookupQuery) -> Result<LookupOutcome> {
         self.looked_up.fetch_add(1, Ordering::SeqCst);
         std::future::pending().await
     }
@@ -58,7 +58,7 @@ struct House;
 
 #[civic_messaging::async_trait]
 impl Policy for House {
-    async fn decide(&self, question: &Question<'_>) -> Result<Decision> {
+    async fn decide(&self, question: &PolicyInput<'_>) -> Result<Decision> {
         match question.message.tag.as_deref() {
             Some("hang") => std::future::pending().await,
             Some("panic") => panic!("a fault in a policy"),
@@ -73,7 +73,7 @@ struct Later(House, AtomicUsize);
 
 #[civic_messaging::async_trait]
 impl Policy for Later {
-    async fn decide(&self, question: &Question<'_>) -> Result<Decision> {
+    async fn decide(&self, question: &PolicyInput<'_>) -> Result<Decision> {
         match self.1.fetch_add(1, Ordering::SeqCst) {
             0 => Ok(Decision::Allow),
             _ => self.0.decide(question).await,
@@ -82,7 +82,7 @@ impl Policy for Later {
 }
 
 fn virtual_clock() -> VirtualClock {
-    VirtualClock::at(SystemClock::new().now())
+    VirtualClock::starting_at(SystemClock::new().now())
 }
 
 async fn all_accepted(desk: &Desk, count: u32) {

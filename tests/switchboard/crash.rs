@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use civic_messaging::switchboard::{Counts, Line, State, Store, Switchboard};
-use civic_messaging::testing::{Double, Step};
+use civic_messaging::testing::{FakeGateway, Step};
 use civic_messaging::{Channel, Clock, Message, OnUnknown, SystemClock, Twilio, VirtualClock, twilio};
 
 use super::{Ahead, number, person};
@@ -90,7 +90,7 @@ async fn a_crash_at_any_moment_loses_and_doubles_nothing_in_postgres() {
 async fn survives(database: &str, cycles: u64, within: Duration, ahead: Duration) {
     let (cycles, seed) = (number("CIVIC_CYCLES", cycles), number("CIVIC_SEED", 20_261_125));
     println!("CIVIC_SEED={seed}");
-    let double = Double::start().await;
+    let double = FakeGateway::start().await;
     double.always(Step::any().answers(201, TAKEN.replace("{}", "1a2b3c4d5e6f708192a3b4c5d6e7f809")));
 
     let (mut taken, mut chance, mut clock) = (Vec::new(), seed | 1, Duration::ZERO);
@@ -125,7 +125,7 @@ async fn survives(database: &str, cycles: u64, within: Duration, ahead: Duration
 
     // One that is not killed, until nothing is left to do. What may have gone holds back what came after it to the same person,
     // until the gateway has been asked often enough.
-    let time = VirtualClock::at(SystemClock::new().now().plus(clock + ahead));
+    let time = VirtualClock::starting_at(SystemClock::new().now().plus(clock + ahead));
     let builder = Switchboard::builder(Store::open(database).await.unwrap()).clock(time.clone());
     let board = builder.line(Line::new("desk").channel(channel(&double.base_url()))).build().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

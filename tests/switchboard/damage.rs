@@ -34,7 +34,7 @@ fn line(mock: &Mock) -> Line {
 
 fn mock() -> Mock {
     // Nobody can be asked what became of a message.
-    Mock::sms().with_capability(|can| (can.look_up, can.poll) = (false, false))
+    Mock::sms().capability(|can| (can.look_up, can.poll) = (false, false))
 }
 
 fn message(n: u32) -> Message {
@@ -53,7 +53,7 @@ async fn template() -> Template {
     let log = rusqlite::Connection::open(&database.0).unwrap();
     // One that is a second slow takes what has expired by the worker's clock.
     let now = SystemClock::new().now();
-    let slow = VirtualClock::at(now.minus(Duration::from_secs(1)));
+    let slow = VirtualClock::starting_at(now.minus(Duration::from_secs(1)));
     let slow = Switchboard::builder(store.clone()).clock(slow).line(line(&mock)).build().unwrap();
     let (mut n, mut messages) = (0, HashMap::new());
     let later = now.plus(Duration::from_secs(3600));

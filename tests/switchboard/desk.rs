@@ -22,7 +22,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub(super) struct Desk {
     pub(super) switchboard: Switchboard,
     stop: oneshot::Sender<()>,
-    worker: JoinHandle<civic_messaging::Result<civic_messaging::switchboard::Drained>>,
+    worker: JoinHandle<civic_messaging::Result<civic_messaging::switchboard::ShutdownReport>>,
 }
 
 impl Desk {
@@ -128,7 +128,7 @@ async fn a_failure_that_passes_is_tried_again_and_a_no_is_final() {
 
 #[tokio::test]
 async fn while_a_gateway_asks_to_be_left_alone_messages_wait_and_are_not_given_up() {
-    let (mock, clock) = (Mock::sms(), VirtualClock::at(SystemClock::new().now()));
+    let (mock, clock) = (Mock::sms(), VirtualClock::starting_at(SystemClock::new().now()));
     let builder = Switchboard::builder(memory().await).clock(clock.clone());
     let desk = Desk::of(builder, [Line::new("desk").channel(mock.clone())]);
     let busy = Error::new(ErrorKind::RateLimited, "too many").with_outcome(Outcome::Rejected);
@@ -199,7 +199,7 @@ async fn what_is_not_what_was_taken_is_parked_and_never_sent() {
     let status = desk.until(wait, &[State::Parked]).await;
     assert!(status.reason.unwrap().contains("is damaged") && status.attempts == 0);
     // A person who wants it sent cannot have that.
-    assert!(desk.switchboard.settle(wait, Resolution::Send).await.unwrap());
+    assert!(desk.switchboard.settle(wait, Resolution::Resend).await.unwrap());
     desk.until(wait, &[State::Parked]).await;
     assert_eq!(mock.sent().len(), 1);
     desk.close().await;
@@ -216,8 +216,10 @@ async fn what_may_have_gone_is_settled_by_a_status_by_a_person_or_not_at_all() {
     mock.will_accept_unheard();
     let id = board.send("desk", text(1, "One").key("one")).await.unwrap();
     desk.until(id, &[State::Unknown]).await;
-    let civic_messaging::Evidence::Found(found) =
-        mock.look_up(&civic_messaging::Sent::new(text(1, "One").key("one"), SystemClock::new().now())).await.unwrap()
+    let civic_messaging::LookupOutcome::Found(found) = mock
+        .look_up(&civic_messaging::LookupQuery::new(text(1, "One").key("one"), SystemClock::new().now()))
+        .await
+        .unwrap()
     else {
         panic!("the mock has it")
     };
@@ -231,9 +233,9 @@ async fn what_may_have_gone_is_settled_by_a_status_by_a_person_or_not_at_all() {
     // In the words by which docs/operations.md says what settles it.
     let reason = desk.until(id, &[State::Parked]).await.reason.unwrap();
     assert!(reason.ends_with("it may have been sent, so do not send it again blindly"), "{reason}");
-    assert!(board.settle(id, Resolution::Send).await.unwrap());
+    assert!(board.settle(id, Resolution::Resend).await.unwrap());
     assert_eq!(desk.until(id, &[State::Accepted]).await.attempts, 2);
-    assert!(!board.settle(id, Resolution::DidNotGo).await.unwrap());
+    assert!(!board.settle(id, Resolution::NotSent).await.unwrap());
 
     // Asked for, it is sent again.
     mock.will_fail(lost());
@@ -414,7 +416,7 @@ async fn an_event_comes_once_however_often_the_gateway_brings_it_until_it_is_ack
 #[tokio::test]
 async fn each_event_wakes_one_of_those_who_wait() {
     // By a clock that stands still, so that nobody looks without a ring.
-    let (mock, clock) = (Mock::sms(), VirtualClock::at(SystemClock::new().now()));
+    let (mock, clock) = (Mock::sms(), VirtualClock::starting_at(SystemClock::new().now()));
     let line = Line::new("desk").channel(mock.clone());
     let board = Switchboard::builder(memory().await).line(line).route("all", ["desk"]).clock(clock).build().unwrap();
     let mut readers = tokio::task::JoinSet::new();
@@ -555,12 +557,12 @@ async fn a_second_worker_on_one_file_is_refused_and_a_second_program_may_write()
     desk.until(id, &[State::Accepted]).await;
     // Nor is a store restored under a worker, or before its backup was made.
     let (store, now) = (Store::open(&file.url()).await.unwrap(), SystemClock::new().now());
-    let error = store.restored(now).await.unwrap_err();
+    let error = store.hold_after_restore(now).await.unwrap_err();
     assert!(error.to_string().contains("has a worker already"), "{error}");
-    let error = store.restored(now.plus(HOUR)).await.unwrap_err();
+    let error = store.hold_after_restore(now.plus(HOUR)).await.unwrap_err();
     assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidMessage, Some("at")));
     desk.close().await;
-    assert_eq!(store.restored(now).await.unwrap(), 0);
+    assert_eq!(store.hold_after_restore(now).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -572,11 +574,11 @@ async fn what_a_line_left_is_found_once_it_is_gone() {
     };
     let id = board("ward").await.send("ward", text(1, "Hello").key("k")).await.unwrap();
     let desk = board("desk").await;
-    let found = desk.standing("ward", State::Queued, None, 10).await.unwrap();
+    let found = desk.messages("ward", State::Queued, None, 10).await.unwrap();
     assert_eq!(found.iter().map(|status| status.id).collect::<Vec<_>>(), [id]);
     assert_eq!(desk.by_key("ward", "k").await.unwrap(), Some(id));
     assert_eq!(desk.conversation("ward", &person(1), None, 10).await.unwrap().len(), 1);
-    let error = desk.standing("wrad", State::Queued, None, 10).await.unwrap_err();
+    let error = desk.messages("wrad", State::Queued, None, 10).await.unwrap_err();
     assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidMessage, Some("line")));
     // While it is put off, it says why.
     let (stop, stopped) = oneshot::channel::<()>();
@@ -592,14 +594,14 @@ async fn what_a_line_left_is_found_once_it_is_gone() {
 
 #[tokio::test]
 async fn a_message_is_answered_on_its_own_line() {
-    let (leader, enquiries) = (Mock::sms().with_account("leader"), Mock::sms().with_account("enquiries"));
+    let (leader, enquiries) = (Mock::sms().account("leader"), Mock::sms().account("enquiries"));
     let lines = [Line::new("leader").channel(leader.clone()), Line::new("enquiries").channel(enquiries)];
     let desk = Desk::open(memory().await, lines).await;
     desk.switchboard.receive("all", leader.arrives("07700 900123", "When is your surgery?")).await;
     let asked = desk.switchboard.line("leader").unwrap().next().await.unwrap().unwrap();
-    let error = desk.switchboard.reply("enquiries", asked.to_answer().unwrap(), "On Friday.").await.unwrap_err();
+    let error = desk.switchboard.reply("enquiries", asked.answerable().unwrap(), "On Friday.").await.unwrap_err();
     assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidMessage, Some("inbound")));
-    desk.switchboard.reply("leader", asked.to_answer().unwrap(), "On Friday.").await.unwrap();
+    desk.switchboard.reply("leader", asked.answerable().unwrap(), "On Friday.").await.unwrap();
     asked.ack().await.unwrap();
     desk.close().await;
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use civic_messaging::policy::{Decision, Policy, Question, Reason};
+use civic_messaging::policy::{Decision, Policy, PolicyInput, Reason};
 use civic_messaging::switchboard::{Fallback, Line, Outgoing, Resolution, State, Status, Store, Switchboard};
 use civic_messaging::{
-    Address, Channel, Clock, DeliveryState, Error, ErrorKind, Evidence, Message, Mock, OnUnknown, Outcome, Purpose,
-    Result, SystemClock, Timestamp, VirtualClock, async_trait,
+    Address, Channel, Clock, DeliveryState, Error, ErrorKind, LookupOutcome, Message, Mock, OnUnknown, Outcome,
+    Purpose, Result, SystemClock, Timestamp, VirtualClock, async_trait,
 };
 
 use super::desk::{Desk, memory, text};
@@ -132,8 +132,9 @@ async fn what_the_gateway_has_and_what_a_person_saw_is_not_made_up_for() {
     whatsapp.will_accept_unheard();
     let lost = board.send("desk", both(1, HOUR)).await.unwrap();
     desk.until(lost, &[State::Parked]).await;
-    let sent = civic_messaging::Sent::new(whatsapp.sent()[0].clone(), clock.now());
-    let civic_messaging::Evidence::Found(found) = civic_messaging::Channel::look_up(&whatsapp, &sent).await.unwrap()
+    let sent = civic_messaging::LookupQuery::new(whatsapp.sent()[0].clone(), clock.now());
+    let civic_messaging::LookupOutcome::Found(found) =
+        civic_messaging::Channel::look_up(&whatsapp, &sent).await.unwrap()
     else {
         panic!("the mock has it")
     };
@@ -145,7 +146,7 @@ async fn what_the_gateway_has_and_what_a_person_saw_is_not_made_up_for() {
     whatsapp.will_fail(Error::unknown("no answer in time"));
     let seen = board.send("desk", both(2, HOUR)).await.unwrap();
     desk.until(seen, &[State::Parked]).await;
-    assert!(board.settle(seen, Resolution::Went).await.unwrap());
+    assert!(board.settle(seen, Resolution::Sent).await.unwrap());
 
     let late = board.send("desk", both(3, HOUR)).await.unwrap();
     desk.until(late, &[State::Accepted]).await;
@@ -185,7 +186,7 @@ struct Rules {
 
 #[async_trait]
 impl Policy for Rules {
-    async fn decide(&self, question: &Question<'_>) -> Result<Decision> {
+    async fn decide(&self, question: &PolicyInput<'_>) -> Result<Decision> {
         if self.broken.load(Ordering::Relaxed) {
             return Err(Error::new(ErrorKind::Unavailable, "the register of objections does not answer"));
         }
@@ -247,14 +248,14 @@ struct Slips;
 
 #[async_trait]
 impl Policy for Slips {
-    async fn decide(&self, question: &Question<'_>) -> Result<Decision> {
+    async fn decide(&self, question: &PolicyInput<'_>) -> Result<Decision> {
         Ok(Decision::Defer { until: question.at, reason: Reason::new("slip", "it is open") })
     }
 }
 
 #[tokio::test]
 async fn a_policy_that_puts_off_until_now_is_not_asked_without_end() {
-    let clock = VirtualClock::at(SystemClock::new().now());
+    let clock = VirtualClock::starting_at(SystemClock::new().now());
     let builder = Switchboard::builder(memory().await).clock(clock.clone()).policy(Slips);
     let desk = Desk::of(builder, [Line::new("desk").channel(Mock::sms())]);
     let id = desk.switchboard.send("desk", text(1, "Hello")).await.unwrap();
@@ -269,7 +270,7 @@ struct NoSms(Arc<AtomicBool>);
 
 #[async_trait]
 impl Policy for NoSms {
-    async fn decide(&self, question: &Question<'_>) -> Result<Decision> {
+    async fn decide(&self, question: &PolicyInput<'_>) -> Result<Decision> {
         let refuses = self.0.load(Ordering::Relaxed) && question.message.content.words() == Some("By SMS");
         Ok(if refuses { Decision::Refuse(Reason::new("no-sms", "the SMS are used up")) } else { Decision::Allow })
     }
@@ -316,7 +317,7 @@ struct Objects(AtomicBool);
 
 #[async_trait]
 impl Policy for Objects {
-    async fn decide(&self, _: &Question<'_>) -> Result<Decision> {
+    async fn decide(&self, _: &PolicyInput<'_>) -> Result<Decision> {
         let objects = self.0.swap(true, Ordering::Relaxed);
         Ok(if objects { Decision::Refuse(Reason::new("objection", "this person objected")) } else { Decision::Allow })
     }
@@ -353,7 +354,7 @@ struct Refuses(AtomicBool, &'static str, Reason);
 
 #[async_trait]
 impl Policy for &'static Refuses {
-    async fn decide(&self, question: &Question<'_>) -> Result<Decision> {
+    async fn decide(&self, question: &PolicyInput<'_>) -> Result<Decision> {
         let refuses = self.0.load(Ordering::Relaxed) && question.message.content.words() == Some(self.1);
         Ok(if refuses { Decision::Refuse(self.2.clone()) } else { Decision::Allow })
     }
@@ -423,22 +424,22 @@ impl Channel for Silent {
         self.0.receive(request).await
     }
 
-    async fn look_up(&self, sent: &civic_messaging::Sent) -> Result<Evidence> {
+    async fn look_up(&self, sent: &civic_messaging::LookupQuery) -> Result<LookupOutcome> {
         let found = self.0.look_up(sent).await?;
         let mut asked = self.1.lock().unwrap();
         asked.1 += 1;
         match (found, asked.0) {
-            (Evidence::Found(mut found), Some(state)) => {
+            (LookupOutcome::Found(mut found), Some(state)) => {
                 found.iter_mut().for_each(|delivery| delivery.state = state);
-                Ok(Evidence::Found(found))
+                Ok(LookupOutcome::Found(found))
             }
-            _ => Ok(Evidence::CannotTell),
+            _ => Ok(LookupOutcome::Inconclusive),
         }
     }
 }
 
 fn silent(says: Option<DeliveryState>) -> Silent {
-    let mock = Mock::whatsapp().with_capability(|can| {
+    let mock = Mock::whatsapp().capability(|can| {
         (can.receive, can.poll, can.delivery_status) = (false, false, false);
     });
     Silent(mock, Arc::new(std::sync::Mutex::new((says, 0))))
@@ -476,7 +477,7 @@ async fn timed_fallback_asks_where_no_delivery_is_reported() {
 
 #[tokio::test]
 async fn timed_fallback_of_a_mute_channel_is_refused() {
-    let mute = Mock::whatsapp().with_capability(|can| {
+    let mute = Mock::whatsapp().capability(|can| {
         (can.receive, can.poll, can.look_up, can.delivery_status) = (false, false, false, false);
     });
     let (clock, sms) = (Ahead::default(), Mock::sms());
@@ -523,7 +524,7 @@ async fn fallback_on_failure_goes_however_late_it_is_reported() {
     assert_eq!(desk.switchboard.receive("all", failed).await.status, 200);
     instead(&desk, late).await;
     assert_eq!(desk.switchboard.status(doubtful).await.unwrap().unwrap().fallback, None);
-    assert!(desk.switchboard.settle(doubtful, Resolution::DidNotGo).await.unwrap());
+    assert!(desk.switchboard.settle(doubtful, Resolution::NotSent).await.unwrap());
     instead(&desk, doubtful).await;
     assert_eq!(sms.sent().len(), 2);
     desk.close().await;
@@ -583,7 +584,7 @@ async fn resend_goes_to_another_supplier_by_kind() {
         (OptedOut, 1, 0),
     ] {
         let one = Mock::sms();
-        let two = Mock::sms().with_account("other");
+        let two = Mock::sms().account("other");
         let line = Line::new("desk").channel(one.clone()).channel(two.clone());
         let desk = Desk::of(Switchboard::builder(memory().await), [line]);
         one.will_fail(Error::new(kind, "it may have gone").with_outcome(Outcome::Unknown));

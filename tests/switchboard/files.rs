@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use civic_messaging::media::MemoryStore;
-use civic_messaging::switchboard::{File, Handed, Line, Store, Switchboard};
+use civic_messaging::switchboard::{File, InboxEvent, Line, Store, Switchboard};
 use civic_messaging::{
     Channel, Digest, Error, ErrorKind, InboundContent, MediaRef, MediaStore, MediaStream, Message, Mock, Result,
     webhook,
@@ -81,13 +81,13 @@ async fn open(files: &Files, media: &MemoryStore) -> Desk {
     Desk::run(Switchboard::builder(store).media(media.clone()).line(line(files)).route("all", ["desk"]))
 }
 
-async fn next(board: &Switchboard) -> Handed {
+async fn next(board: &Switchboard) -> InboxEvent {
     let inbox = board.line("desk").unwrap();
     let next = tokio::time::timeout(Duration::from_secs(20), inbox.next());
     next.await.expect("it comes in time").unwrap().unwrap()
 }
 
-fn text(handed: &Handed) -> &str {
+fn text(handed: &InboxEvent) -> &str {
     handed.as_inbound().unwrap().text().unwrap()
 }
 
@@ -241,7 +241,7 @@ async fn what_was_being_fetched_when_the_process_ended_is_fetched_by_the_next_on
     let desk = Desk::run(Switchboard::builder(store).media(media.clone()).line(line(&late)).route("all", ["desk"]));
     let handed = next(&desk.switchboard).await;
     let stored = handed.files().await.unwrap();
-    assert_eq!(stored[0].as_held().map(|file| file.sha256), Some(Digest::of(b"a fallen tree")));
+    assert_eq!(stored[0].as_held().map(|file| file.sha256), Some(Digest::sha256(b"a fallen tree")));
     handed.ack().await.unwrap();
     desk.close().await;
 }
@@ -249,7 +249,7 @@ async fn what_was_being_fetched_when_the_process_ended_is_fetched_by_the_next_on
 #[cfg(all(feature = "meta", feature = "testing"))]
 mod of_ours {
     use civic_messaging::switchboard::State;
-    use civic_messaging::testing::{Double, Fault, Step};
+    use civic_messaging::testing::{FakeGateway, SocketFault, Step};
     use civic_messaging::{Context, Media, Meta, OnUnknown, meta};
 
     use super::*;
@@ -259,7 +259,7 @@ mod of_ours {
     const TAKEN: &str = r#"{"messaging_product":"whatsapp","contacts":[{"input":"447700900001","wa_id":"447700900001"}],
         "messages":[{"id":"wamid.HBgMNDQ3NzAwOTAwMDAxFQIAERgSN0ZGRTk4"}]}"#;
 
-    fn desk(double: &Double, media: &MemoryStore, store: Store) -> Desk {
+    fn desk(double: &FakeGateway, media: &MemoryStore, store: Store) -> Desk {
         let config = meta::Config::new("EAAG-example-token", "200000000000001").unwrap();
         let config = config.base_url(&double.base_url()).unwrap();
         let whatsapp = Meta::whatsapp_with(config, &Context::new().media(media.clone())).unwrap();
@@ -273,15 +273,15 @@ mod of_ours {
     }
 
     /// How often the gateway was asked for this.
-    fn asked(double: &Double, path: &str) -> usize {
+    fn asked(double: &FakeGateway, path: &str) -> usize {
         double.asked().iter().filter(|asked| asked.path.contains(path)).count()
     }
 
     #[tokio::test]
     async fn an_upload_that_fails_is_tried_again_and_the_message_goes_once() {
-        let (double, media) = (Double::start().await, MemoryStore::new());
+        let (double, media) = (FakeGateway::start().await, MemoryStore::new());
         double.expects(Step::post(UPLOAD).answers(503, r#"{"error":{"message":"try later","code":2}}"#));
-        double.expects(Step::post(UPLOAD).breaks(Fault::ResetAfterRequest));
+        double.expects(Step::post(UPLOAD).breaks(SocketFault::ResetAfterRequest));
         double.expects(Step::post(UPLOAD).answers(200, r#"{"id":"1037543291543636"}"#));
         double.expects(Step::post(SEND).answers(200, TAKEN));
         let desk = desk(&double, &media, Store::open("sqlite::memory:").await.unwrap());
@@ -295,9 +295,9 @@ mod of_ours {
 
     #[tokio::test]
     async fn a_crash_between_the_upload_and_the_send_leaves_a_doubt_and_no_second_copy() {
-        let (double, media, database) = (Double::start().await, MemoryStore::new(), Database::new());
+        let (double, media, database) = (FakeGateway::start().await, MemoryStore::new(), Database::new());
         // It has the file, and its answer never comes.
-        double.expects(Step::post(UPLOAD).breaks(Fault::Stall));
+        double.expects(Step::post(UPLOAD).breaks(SocketFault::Stall));
         let open = async || Store::open(&database.url()).await.unwrap();
         let first = desk(&double, &media, open().await);
         let id = first.switchboard.send("desk", plan(&media).await).await.unwrap();

@@ -30,7 +30,7 @@ pub(super) const SECRET: &str = "the secret of this test";
 
 async fn switchboard(database: &str) -> Switchboard {
     let store = Store::open(database).await.unwrap();
-    let mock = Mock::sms().with_webhook_secrets([Secret::new(SECRET).unwrap().into()]);
+    let mock = Mock::sms().webhook_secrets([Secret::new(SECRET).unwrap().into()]);
     Switchboard::builder(store).line(Line::new("desk").channel(mock)).route("sms", ["desk"]).build().unwrap()
 }
 

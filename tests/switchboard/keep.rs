@@ -53,9 +53,9 @@ async fn until(clock: &VirtualClock, what: &str, mut holds: impl AsyncFnMut() ->
 #[tokio::test]
 async fn what_was_kept_long_enough_is_gone_from_the_file_and_counts_on() {
     let (database, mock) = (Database::new(), Mock::whatsapp());
-    let clock = VirtualClock::at(SystemClock::new().now());
-    let mock = mock.with_clock(clock.clone());
-    let leader = Mock::sms().with_account("leader").with_clock(clock.clone());
+    let clock = VirtualClock::starting_at(SystemClock::new().now());
+    let mock = mock.clock(clock.clone());
+    let leader = Mock::sms().account("leader").clock(clock.clone());
     let folder = Folder(database.0.with_extension("files"));
     let builder = Switchboard::builder(Store::open(&database.url()).await.unwrap())
         .clock(clock.clone())
@@ -147,7 +147,7 @@ async fn who_answers_for_what_stands_in_the_store() {
         Line::new("enquiries").name("General enquiries").controller("Exampleshire Council").languages(["en", "cy"]),
         Line::new("ward-north").controller("Councillor A. Adams").retention(90 * DAY),
     ];
-    let lines = lines.into_iter().enumerate().map(|(n, line)| line.channel(Mock::sms().with_account(n.to_string())));
+    let lines = lines.into_iter().enumerate().map(|(n, line)| line.channel(Mock::sms().account(n.to_string())));
     let desk = Desk::open(Store::open(&database.url()).await.unwrap(), lines).await;
     desk.close().await;
     let db = rusqlite::Connection::open(&database.0).unwrap();

@@ -2,8 +2,8 @@
 
 use civic_messaging::switchboard::{Fallback, Line, Outgoing, State, Store, Switchboard};
 use civic_messaging::{
-    Address, Channel, Clock, DeliveryState, Error, Event, Evidence, Message, Mock, OnUnknown, Outcome, Sent,
-    SystemClock,
+    Address, Channel, Clock, DeliveryState, Error, Event, LookupOutcome, LookupQuery, Message, Mock, OnUnknown,
+    Outcome, SystemClock,
 };
 
 use super::desk::{Desk, memory, text};
@@ -13,7 +13,7 @@ const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
 
 /// A channel of text messages whose gateway takes references of so many bytes.
 fn short(limit: usize) -> Mock {
-    Mock::sms().with_capability(|can| can.max_reference = Some(limit))
+    Mock::sms().capability(|can| can.max_reference = Some(limit))
 }
 
 fn references(mock: &Mock) -> Vec<String> {
@@ -36,7 +36,7 @@ async fn own_keys_fit_the_reference_of_the_gateway() {
     } else {
         event
     };
-    let id = board.reply("desk", event.to_answer().unwrap(), "On Friday.").await.unwrap();
+    let id = board.reply("desk", event.answerable().unwrap(), "On Friday.").await.unwrap();
     event.ack().await.unwrap();
     desk.until(id, &[State::Accepted]).await;
     let sent = references(&mock);
@@ -89,8 +89,8 @@ async fn reference_is_the_same_after_a_restart() {
     assert!(sent[0].len() == 20 && sent[1].len() == 20 && sent[0] != sent[1]);
 
     // What comes back has the reference, and settles what may have gone.
-    let asked = Sent::new(text(1, "One").key(key), SystemClock::new().now());
-    let Evidence::Found(found) = mock.look_up(&asked).await.unwrap() else { panic!("the mock has it") };
+    let asked = LookupQuery::new(text(1, "One").key(key), SystemClock::new().now());
+    let LookupOutcome::Found(found) = mock.look_up(&asked).await.unwrap() else { panic!("the mock has it") };
     assert_eq!(found[0].key(), Some(&*sent[0]));
     let told = mock.brings(Event::from(found[0].clone()));
     assert_eq!(desk.switchboard.receive("all", told).await.status, 200);

@@ -29,7 +29,7 @@ struct Noting {
 
 impl Noting {
     fn new(account: &str, rate: Option<Rate>) -> Self {
-        let mock = Mock::sms().with_account(account);
+        let mock = Mock::sms().account(account);
         let info = mock.info().clone().with_capability(|can| can.rate = rate);
         Self { mock, info, taken: Arc::default(), fails: Arc::default(), chance: Arc::new(Mutex::new(7)) }
     }
@@ -74,7 +74,7 @@ impl Channel for Noting {
 }
 
 fn virtual_clock() -> VirtualClock {
-    VirtualClock::at(SystemClock::new().now())
+    VirtualClock::starting_at(SystemClock::new().now())
 }
 
 /// Lets time pass until this is so: a little, and then what is due has its turn.

@@ -7,10 +7,10 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use civic_messaging::event::OptOutScope;
-use civic_messaging::switchboard::{Happening, Id, Line, State, Status, Store, Switchboard};
+use civic_messaging::switchboard::{Id, InboxEventKind, Line, State, Status, Store, Switchboard};
 use civic_messaging::{
-    Channel, Clock, DeliveryState, Event, Evidence, Inbound, InboundContent, Message, Mock, OptOut, Sent, SystemClock,
-    VirtualClock,
+    Channel, Clock, DeliveryState, Event, Inbound, InboundContent, LookupOutcome, LookupQuery, Message, Mock, OptOut,
+    SystemClock, VirtualClock,
 };
 use futures_util::future::join_all;
 
@@ -66,7 +66,7 @@ async fn sent(database: &Database, mock: &Mock) -> Vec<(Id, Message)> {
 async fn events(mock: &Mock, messages: &[(Id, Message)], chance: &mut Random) -> Vec<Event> {
     let (mut events, now) = (Vec::new(), SystemClock::new().now());
     for (_, message) in messages {
-        let Evidence::Found(found) = mock.look_up(&Sent::new(message.clone(), now)).await.unwrap() else {
+        let LookupOutcome::Found(found) = mock.look_up(&LookupQuery::new(message.clone(), now)).await.unwrap() else {
             panic!("the mock has it")
         };
         // Some get no further than this.
@@ -111,8 +111,8 @@ async fn read(board: &Switchboard, acked: &mut HashMap<String, usize>, spared: u
                 continue;
             }
             let id = match &*handed {
-                Happening::Received(event) => event.id(),
-                Happening::Settled(settled) => format!("settled {:?}", settled.id),
+                InboxEventKind::Received(event) => event.id(),
+                InboxEventKind::Settled(settled) => format!("settled {:?}", settled.id),
                 _ => panic!("it is neither"),
             };
             *acked.entry(id).or_default() += 1;
@@ -132,7 +132,7 @@ async fn statuses(board: &Switchboard, messages: &[(Id, Message)]) -> Vec<(State
 async fn events_in_any_order_and_number_end_as_each_once_in_order() {
     let seed = number("CIVIC_SEED", 20_261_128);
     println!("CIVIC_SEED={seed}");
-    let (mut chance, mock, clock) = (Random(seed), Mock::sms(), VirtualClock::at(SystemClock::new().now()));
+    let (mut chance, mock, clock) = (Random(seed), Mock::sms(), VirtualClock::starting_at(SystemClock::new().now()));
     let (database, in_order) = (Database::new(), Database::new());
     let messages = sent(&database, &mock).await;
     let events = events(&mock, &messages, &mut chance).await;

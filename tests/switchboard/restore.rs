@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use civic_messaging::switchboard::{Line, State, Store, Switchboard};
-use civic_messaging::testing::{Double, Step};
+use civic_messaging::testing::{FakeGateway, Step};
 use civic_messaging::{Clock, Message, Mock, OnUnknown, SystemClock};
 
 use super::crash::channel;
@@ -12,7 +12,7 @@ use super::{Database, person};
 
 const TAKEN: &str = r#"{"sid":"SM1a2b3c4d5e6f708192a3b4c5d6e7f809","status":"queued","num_segments":"1"}"#;
 
-async fn open(database: &Database, double: &Double) -> (Store, Switchboard) {
+async fn open(database: &Database, double: &FakeGateway) -> (Store, Switchboard) {
     let store = Store::open(&database.url()).await.unwrap();
     let line = Line::new("desk").channel(channel(&double.base_url()));
     (store.clone(), Switchboard::builder(store).line(line).build().unwrap())
@@ -33,7 +33,7 @@ async fn work(board: &Switchboard) {
 /// Messages with more than one copy after a backup was restored, with or without a word to the store about it; and how
 /// many it held.
 async fn twice_after_a_restore(told: bool, delay: Duration) -> (usize, u64) {
-    let (double, original, copy) = (Double::start().await, Database::new(), Database::new());
+    let (double, original, copy) = (FakeGateway::start().await, Database::new(), Database::new());
     double.always(Step::any().answers(201, TAKEN));
     let (_, board) = open(&original, &double).await;
     for n in 0..40 {
@@ -52,7 +52,7 @@ async fn twice_after_a_restore(told: bool, delay: Duration) -> (usize, u64) {
     drop(board);
 
     let (store, board) = open(&copy, &double).await;
-    let held = if told { store.restored(begun).await.unwrap() } else { 0 };
+    let held = if told { store.hold_after_restore(begun).await.unwrap() } else { 0 };
     work(&board).await;
     let mut copies = HashMap::<String, usize>::new();
     for asked in double.asked().iter().filter(|asked| asked.accepted) {
@@ -79,7 +79,7 @@ async fn a_restored_backup_sends_nothing_a_second_time() {
 
 #[tokio::test]
 async fn what_a_gateway_certainly_does_not_have_goes_after_a_restore_and_the_rest_does_not() {
-    let clock = civic_messaging::VirtualClock::at(SystemClock::new().now());
+    let clock = civic_messaging::VirtualClock::starting_at(SystemClock::new().now());
     let (mock, store) = (Mock::sms(), Store::open("sqlite::memory:").await.unwrap());
     let line = Line::new("desk").channel(mock.clone());
     let board = Switchboard::builder(store.clone()).line(line).clock(clock.clone()).build().unwrap();
@@ -87,7 +87,7 @@ async fn what_a_gateway_certainly_does_not_have_goes_after_a_restore_and_the_res
     civic_messaging::Channel::send(&mock, &Message::text(person(1), "One").key("one")).await.unwrap();
     let one = board.send("desk", Message::text(person(1), "One").key("one")).await.unwrap();
     let two = board.send("desk", Message::text(person(2), "Two").key("two")).await.unwrap();
-    assert_eq!(store.restored(clock.now()).await.unwrap(), 2);
+    assert_eq!(store.hold_after_restore(clock.now()).await.unwrap(), 2);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let worker = tokio::spawn(board.clone().run(async { drop(stopped.await) }));
     let state = async |id| board.status(id).await.unwrap().unwrap().state;

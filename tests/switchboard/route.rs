@@ -36,7 +36,7 @@ impl Channel for Faulty {
 }
 
 fn faulty(account: &str, error: fn() -> Error) -> Faulty {
-    Faulty { mock: Mock::whatsapp().with_account(account), error, is_mended: Arc::default() }
+    Faulty { mock: Mock::whatsapp().account(account), error, is_mended: Arc::default() }
 }
 
 fn unavailable() -> Error {
@@ -44,7 +44,7 @@ fn unavailable() -> Error {
 }
 
 fn refused(status: u16) -> Error {
-    Error::new(ErrorKind::Unauthenticated, "not mine").with_reply(http::StatusCode::from_u16(status).unwrap())
+    Error::new(ErrorKind::Unauthenticated, "not mine").with_webhook_status(http::StatusCode::from_u16(status).unwrap())
 }
 
 fn route(store: Store, line: Line) -> Switchboard {
@@ -70,7 +70,7 @@ async fn webhook_is_stored_and_answered_503_when_a_channel_fails() {
         (|| Error::config("webhook_secrets", "must be set to receive webhooks"), 503),
         (|| Error::new(ErrorKind::Unexpected, "the key could not be read"), 503),
         (|| Error::new(ErrorKind::TooLarge, "the webhook's body is over 1 KiB"), 503),
-        (|| unavailable().with_reply(http::StatusCode::OK), 503),
+        (|| unavailable().with_webhook_status(http::StatusCode::OK), 503),
         (|| refused(503), 503),
         (|| refused(401), 200),
         (|| refused(403), 200),
@@ -143,11 +143,11 @@ async fn failure_is_answered_before_any_refusal() {
 
 #[tokio::test]
 async fn route_without_a_channel_that_can_verify_is_not_built() {
-    let deaf = |account: &str| Mock::sms().with_account(account).with_capability(|can| can.receive = false);
+    let deaf = |account: &str| Mock::sms().account(account).capability(|can| can.receive = false);
     let build = async |hears: bool| {
         let second = if hears { Mock::sms() } else { deaf("2") };
         let builder = Switchboard::builder(memory().await);
-        let (line, whatsapp) = (Line::new("a").channel(deaf("1")), Mock::whatsapp().with_webhook_secrets([]));
+        let (line, whatsapp) = (Line::new("a").channel(deaf("1")), Mock::whatsapp().webhook_secrets([]));
         let builder = builder.line(line.channel(whatsapp)).line(Line::new("b").channel(second));
         builder.route("sms", ["a", "b"]).build()
     };

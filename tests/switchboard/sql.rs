@@ -5,7 +5,7 @@ use std::time::Duration;
 use civic_messaging::address::WhatsAppUser;
 use civic_messaging::switchboard::{Line, State, Status, Store, Switchboard};
 use civic_messaging::{
-    Address, Choice, Clock, Degrade, ErrorKind, Location, Media, Message, Mock, OnUnknown, Purpose, SystemClock,
+    Address, Choice, Clock, Degradation, ErrorKind, Location, Media, Message, Mock, OnUnknown, Purpose, SystemClock,
     Template, Timestamp,
 };
 use tokio_postgres::error::{DbError, SqlState};
@@ -25,7 +25,7 @@ impl Desk {
     async fn new() -> Option<Self> {
         let database = cluster::Database::new().await?;
         Store::migrate(database.url()).await.unwrap();
-        let mock = Mock::sms().with_capability(|can| can.location = false);
+        let mock = Mock::sms().capability(|can| can.location = false);
         let board = board(database.url(), &mock, Duration::ZERO).await;
         Some(Self { database, mock, board })
     }
@@ -176,7 +176,7 @@ async fn a_message_of_ours_and_one_by_sql_are_kept_alike() {
         Message::media(person(2), [Media::image("https://example.org/a.png").caption("A map")]),
         Message::new(person(2), Location::new(51.0, -0.000_000_12).name("Mill Lane")).purpose(Purpose::Marketing),
         Message::template(person(2), Template::new("bin_day").language("en_GB").parameter("Alex")),
-        Message::new(person(2), Choice::buttons("Keep it?").option("keep", "Keep")).allow(Degrade::ChoiceToText),
+        Message::new(person(2), Choice::buttons("Keep it?").option("keep", "Keep")).allow(Degradation::ChoiceToText),
         Message::text(person(2), "Hello").not_after(until).on_unknown(OnUnknown::Resend),
     ];
     let columns = "SELECT line, recipient, priority, state, due = queued, conversation FROM civic_messaging.message

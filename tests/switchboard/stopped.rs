@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use civic_messaging::switchboard::{Line, Store, Switchboard};
-use civic_messaging::testing::{Double, Step};
+use civic_messaging::testing::{FakeGateway, Step};
 use civic_messaging::{Message, OnUnknown};
 use tokio_postgres::Client;
 
@@ -91,7 +91,7 @@ impl Worker {
         Self(child.unwrap())
     }
 
-    fn signal(&self, signal: &str) {
+    fn send_indicator(&self, signal: &str) {
         assert!(Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap().success());
     }
 }
@@ -130,7 +130,7 @@ async fn a_worker_that_stood_still_writes_nothing_of_what_was_taken_over() {
     let client = Arc::new(client);
     tokio::spawn(connection);
     client.batch_execute(WATCH).await.unwrap();
-    let double = Double::start().await;
+    let double = FakeGateway::start().await;
     double.always(Step::any().answers(201, TAKEN.replace("{}", "1a2b3c4d5e6f708192a3b4c5d6e7f809")));
     let workers = ["first", "second"].map(|name| Worker::start(&database, &double.base_url(), name));
     let (first, going) = (&workers[0], Arc::new(AtomicBool::new(true)));
@@ -159,13 +159,13 @@ async fn a_worker_that_stood_still_writes_nothing_of_what_was_taken_over() {
         chance ^= chance >> 7;
         chance ^= chance << 17;
         tokio::time::sleep(Duration::from_micros(chance % 20_000)).await;
-        first.signal("-STOP");
+        first.send_indicator("-STOP");
         if count(&client, HELD).await > 0 {
             stopped += 1;
             // What it has locked as well is not to be had before it goes on.
             none(&client, HELD, 5 * LEASE).await;
         }
-        first.signal("-CONT");
+        first.send_indicator("-CONT");
     }
     going.store(false, Ordering::Release);
     let taken = taking.await.unwrap();

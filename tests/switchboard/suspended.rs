@@ -30,7 +30,7 @@ struct Account {
 
 impl Account {
     fn new(name: &str) -> Self {
-        let mock = Mock::sms().with_account(name);
+        let mock = Mock::sms().account(name);
         Self { mock, expired: Arc::default(), misfit: "none", refused: Arc::default(), sent: Arc::default() }
     }
 
@@ -84,7 +84,7 @@ fn passing(clock: &VirtualClock, step: Duration) -> JoinHandle<()> {
 }
 
 async fn desk(lines: impl IntoIterator<Item = Line>) -> (Desk, VirtualClock) {
-    let clock = VirtualClock::at(SystemClock::new().now());
+    let clock = VirtualClock::starting_at(SystemClock::new().now());
     (Desk::of(Switchboard::builder(memory().await).clock(clock.clone()), lines), clock)
 }
 
@@ -155,7 +155,7 @@ async fn misfit_message_is_rejected_alone() {
     }
     assert_eq!(account.sent().len(), 199);
     // A person may have it sent all the same.
-    assert!(desk.switchboard.settle(ids[7], Resolution::Send).await.unwrap());
+    assert!(desk.switchboard.settle(ids[7], Resolution::Resend).await.unwrap());
     desk.until(ids[7], &[State::Deferred, State::Rejected]).await;
     time.abort();
     desk.close().await;
@@ -236,16 +236,16 @@ async fn rejected_message_is_sent_on_demand() {
     mock.will_fail(Error::new(ErrorKind::InvalidRecipient, "nobody is there").with_outcome(Outcome::Rejected));
     let id = desk.switchboard.send("desk", text(1, "Hello").purpose(Purpose::Reply)).await.unwrap();
     desk.until(id, &[State::Rejected]).await;
-    assert!(desk.switchboard.settle(id, Resolution::Send).await.unwrap());
+    assert!(desk.switchboard.settle(id, Resolution::Resend).await.unwrap());
     desk.until(id, &[State::Accepted]).await;
-    assert!(!desk.switchboard.settle(id, Resolution::Send).await.unwrap(), "it has gone");
+    assert!(!desk.switchboard.settle(id, Resolution::Resend).await.unwrap(), "it has gone");
     desk.close().await;
 }
 
 #[tokio::test]
 async fn message_sent_again_is_tried_as_often_as_a_new_one() {
     let (mock, clock) = (Mock::sms(), Ahead::default());
-    let schedule = Schedule::default().with_attempts(2).unwrap();
+    let schedule = Schedule::default().attempts(2).unwrap();
     let builder = Switchboard::builder(memory().await).clock(clock.clone()).schedule(schedule);
     let desk = Desk::of(builder, [Line::new("desk").channel(mock.clone())]);
     for _ in 0..3 {
@@ -255,7 +255,7 @@ async fn message_sent_again_is_tried_as_often_as_a_new_one() {
     desk.until(id, &[State::Deferred]).await;
     clock.goes_on(Duration::from_secs(30));
     desk.until(id, &[State::Parked]).await;
-    assert!(desk.switchboard.settle(id, Resolution::Send).await.unwrap());
+    assert!(desk.switchboard.settle(id, Resolution::Resend).await.unwrap());
     let status = desk.until(id, &[State::Deferred, State::Parked]).await;
     assert_eq!((status.state, status.attempts, status.history.len()), (State::Deferred, 3, 3));
     clock.goes_on(Duration::from_secs(30));
@@ -271,7 +271,8 @@ fn scope_follows_kind_and_row() {
     assert_eq!(scope(ErrorKind::InvalidMessage), Scope::Message);
     let pair = Error::new(ErrorKind::QuotaExceeded, "no").with_pair(true);
     assert!(pair.scope() == Scope::Recipient && !pair.is_account_fault());
-    let row: civic_messaging::Class = serde_json::from_str(r#"{ "kind": "forbidden", "scope": "recipient" }"#).unwrap();
+    let row: civic_messaging::ErrorClass =
+        serde_json::from_str(r#"{ "kind": "forbidden", "scope": "recipient" }"#).unwrap();
     assert_eq!((row.kind, row.scope), (ErrorKind::Forbidden, Some(Scope::Recipient)));
     let template = Error::new(ErrorKind::Config, "no").with_scope(Scope::Template);
     assert!(template.scope() == Scope::Template && !template.is_account_fault());
@@ -280,8 +281,8 @@ fn scope_follows_kind_and_row() {
 #[cfg(all(feature = "meta", feature = "notify", feature = "testing"))]
 mod gateways {
     use civic_messaging::media::MemoryStore;
-    use civic_messaging::switchboard::{File, Handed};
-    use civic_messaging::testing::{Double, Step};
+    use civic_messaging::switchboard::{File, InboxEvent};
+    use civic_messaging::testing::{FakeGateway, Step};
     use civic_messaging::{Address, Meta, Notify, Secret, meta, notify};
     use serde_json::Value;
 
@@ -297,18 +298,18 @@ mod gateways {
             body => body.to_string(),
         };
         let step = step.answers(u16::try_from(fault["status"].as_u64().unwrap()).unwrap(), body);
-        let step = fault["location"].as_str().into_iter().fold(step, |step, to| step.with_header("location", to));
+        let step = fault["location"].as_str().into_iter().fold(step, |step, to| step.response_header("location", to));
         let kind = fault["content_type"].as_str().unwrap_or("application/json");
-        step.with_header("content-type", kind)
+        step.response_header("content-type", kind)
     }
 
-    fn whatsapp(double: &Double) -> Meta {
+    fn whatsapp(double: &FakeGateway) -> Meta {
         let config = meta::Config::new("EAAG-example-token", "200000000000001").unwrap();
         Meta::whatsapp(config.app_secret("app-secret-app-secret").unwrap().base_url(&double.base_url()).unwrap())
             .unwrap()
     }
 
-    fn sms(double: &Double) -> Notify {
+    fn sms(double: &FakeGateway) -> Notify {
         let config = notify::Config::new(KEY, TEMPLATE).unwrap().base_url(&double.base_url()).unwrap();
         Notify::sms(config.callback_token("a-long-callback-token").unwrap()).unwrap()
     }
@@ -323,11 +324,11 @@ mod gateways {
                     continue;
                 }
                 tried += 1;
-                let double = Double::start().await;
+                let double = FakeGateway::start().await;
                 double.expects(answer(Step::any(), fault));
                 let id = r#""id":"740e5834-3a29-46b4-9a6f-16142fde533a""#;
                 let both = format!(r#"{{"messages":[{{"id":"wamid.X"}}],{id}}}"#);
-                double.always(Step::any().answers(201, both).with_header("content-type", "application/json"));
+                double.always(Step::any().answers(201, both).response_header("content-type", "application/json"));
                 let (line, to) = match gateway {
                     "meta" => {
                         (Line::new("desk").channel(whatsapp(&double)), Address::whatsapp("07700 900123").unwrap())
@@ -354,23 +355,23 @@ mod gateways {
     async fn account_faults_of_gateways_lose_no_file() {
         let faults: Value = serde_json::from_str(FAULTS).unwrap();
         for fault in faults["first_answers"].as_array().unwrap().iter().filter(|fault| fault["gateway"] != "notify") {
-            let (double, media) = (Double::start().await, MemoryStore::new());
+            let (double, media) = (FakeGateway::start().await, MemoryStore::new());
             double.expects(answer(Step::get("/v23.0/MEDIA_1"), fault).clone());
-            let clock = VirtualClock::at(SystemClock::new().now());
+            let clock = VirtualClock::starting_at(SystemClock::new().now());
             let builder = Switchboard::builder(memory().await).clock(clock.clone()).media(media.clone());
             let whatsapp = whatsapp(&double);
             let desk = Desk::of(builder, [Line::new("desk").channel(whatsapp)]);
             let time = passing(&clock, SECOND);
             let located = format!(r#"{{"url":"{}/file","mime_type":"image/jpeg","id":"MEDIA_1"}}"#, double.base_url());
-            double.expects(Step::any().answers(200, located).with_header("content-type", "application/json"));
-            double.always(Step::any().answers(200, "a fallen tree").with_header("content-type", "image/jpeg"));
+            double.expects(Step::any().answers(200, located).response_header("content-type", "application/json"));
+            double.always(Step::any().answers(200, "a fallen tree").response_header("content-type", "image/jpeg"));
             let body = r#"{"object":"whatsapp_business_account","entry":[{"id":"1","changes":[{"field":"messages","value":{
                 "messaging_product":"whatsapp","metadata":{"display_phone_number":"441","phone_number_id":"200000000000001"},
                 "messages":[{"from":"447700900123","id":"wamid.1","timestamp":"1795000000","type":"image",
                 "image":{"id":"MEDIA_1","mime_type":"image/jpeg"}}]}}]}]}"#;
             let reply = desk.switchboard.receive("all", signed(body)).await;
             assert_eq!(reply.status, 200);
-            let handed: Handed = tokio::time::timeout(Duration::from_secs(30), async {
+            let handed: InboxEvent = tokio::time::timeout(Duration::from_secs(30), async {
                 desk.switchboard.line("desk").unwrap().next().await.unwrap().unwrap()
             })
             .await
@@ -391,10 +392,10 @@ mod gateways {
     }
 
     fn signed(body: &str) -> webhook::Request {
-        use civic_messaging::webhook::{Encoding, HmacSha256, SigningSecret};
+        use civic_messaging::webhook::{HmacSha256, SignatureEncoding, SigningSecret};
         let secret = SigningSecret::new(Secret::new("app-secret-app-secret").unwrap());
         let name = http::HeaderName::from_static("x-hub-signature-256");
-        let scheme = HmacSha256::new(name.clone(), "sha256=", Encoding::Hex, [secret]);
+        let scheme = HmacSha256::new(name.clone(), "sha256=", SignatureEncoding::Hex, [secret]);
         let signature = scheme.sign(body.as_bytes()).unwrap();
         http::Request::post("/all").header(name, signature).body(body.to_owned()).unwrap().into()
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use civic_messaging::channel::Grade;
+use civic_messaging::channel::CheckStatus;
 use civic_messaging::switchboard::{Counts, Line, State, Store, Switchboard};
 use civic_messaging::{Channel, Clock, ErrorKind, Health, Message, Mock, Result, SystemClock, VirtualClock, webhook};
 
@@ -37,14 +37,14 @@ impl Channel for Ill {
 
 #[tokio::test]
 async fn every_channel_is_asked_at_once_and_none_is_waited_for_long() {
-    let clock = VirtualClock::at(SystemClock::new().now());
-    let account = |id: &'static str| Mock::sms().with_account(id);
+    let clock = VirtualClock::starting_at(SystemClock::new().now());
+    let account = |id: &'static str| Mock::sms().account(id);
     let builder = Switchboard::builder(Store::open("sqlite::memory:").await.unwrap())
         .clock(clock.clone())
         .line(
             Line::new("desk").channel(Ill(account("1"), false)).channel(account("2")).channel(Ill(account("3"), true)),
         )
-        .line(Line::new("leader").channel(account("4").with_capability(|can| can.health = false)))
+        .line(Line::new("leader").channel(account("4").capability(|can| can.health = false)))
         .line(Line::new("ward").channel(Ill(account("5"), false)));
     let board = builder.build().unwrap();
     let asked = tokio::spawn(async move { board.health().await });
@@ -55,7 +55,7 @@ async fn every_channel_is_asked_at_once_and_none_is_waited_for_long() {
     let healths = asked.await.unwrap();
     let told =
         healths.iter().map(|of| (&*of.line, of.account.as_str(), of.health.as_ref().map_err(|error| error.kind())));
-    let good = Health::default().with("credentials", Grade::Pass, "a mock needs none");
+    let good = Health::default().check_result("credentials", CheckStatus::Pass, "a mock needs none");
     assert_eq!(
         told.collect::<Vec<_>>(),
         [
@@ -105,7 +105,7 @@ mod told {
     use std::collections::HashMap;
     use std::sync::{Arc, Mutex};
 
-    use civic_messaging::policy::{Decision, Policy, Question, Reason};
+    use civic_messaging::policy::{Decision, Policy, PolicyInput, Reason};
     use civic_messaging::switchboard::{Fallback, Outgoing, Resolution};
     use civic_messaging::{Error, MediaRef, OnUnknown, Outcome, Purpose, Rate, Secret};
     use tracing::field::{Field, Visit};
@@ -227,7 +227,7 @@ mod told {
     async fn waits(listener: &Listener) {
         let warnings =
             || listener.0.lock().unwrap().iter().filter(|line| line.contains("no worker is running")).count();
-        let clock = VirtualClock::at(SystemClock::new().now());
+        let clock = VirtualClock::starting_at(SystemClock::new().now());
         let store = Store::open("sqlite::memory:").await.unwrap();
         let (desk, leader) = (Mock::sms(), Mock::whatsapp());
         let board = || {
@@ -285,7 +285,7 @@ mod told {
 
     #[civic_messaging::async_trait]
     impl Policy for House {
-        async fn decide(&self, question: &Question<'_>) -> Result<Decision> {
+        async fn decide(&self, question: &PolicyInput<'_>) -> Result<Decision> {
             let defer = |words| {
                 let until = question.at.plus(Duration::from_secs(3600));
                 Decision::Defer { until, reason: Reason::new("quiet-hours", words) }
@@ -305,10 +305,8 @@ mod told {
 
     async fn works(listener: &Listener) {
         let mock = Mock::sms();
-        let slow = Mock::sms()
-            .with_account("slow")
-            .with_capability(|can| can.pair_rate = Some(Rate::every_seconds(3600).into()));
-        let locked = Mock::sms().with_account("locked");
+        let slow = Mock::sms().account("slow").capability(|can| can.pair_rate = Some(Rate::every_seconds(3600).into()));
+        let locked = Mock::sms().account("locked");
         let store = Store::open("sqlite::memory:").await.unwrap();
         let builder = Switchboard::builder(store)
             .pepper(Secret::new("pepper-of-this-council").unwrap())
@@ -370,7 +368,7 @@ mod told {
         mock.will_fail(Error::unknown("no answer in time"));
         let id = board.send("desk", text("lost").on_unknown(OnUnknown::Park)).await.unwrap();
         desk.until(id, &[State::Parked]).await;
-        assert!(board.settle(id, Resolution::Went).await.unwrap());
+        assert!(board.settle(id, Resolution::Sent).await.unwrap());
         assert_eq!(board.receive("nowhere", mock.arrives("07700 900001", "canary")).await.status, 404);
         let media = vec![MediaRef::new("mock", "canary-file")];
         let content = civic_messaging::InboundContent::Media { text: Some("canary".to_owned()), media };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use civic_messaging::switchboard::{Drained, Line, State, Store, Switchboard};
+use civic_messaging::switchboard::{Line, ShutdownReport, State, Store, Switchboard};
 use civic_messaging::{ErrorKind, Message, Mock};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -13,7 +13,7 @@ use super::{cluster, person};
 async fn process(
     url: &str,
     mock: &Mock,
-) -> (Switchboard, oneshot::Sender<()>, JoinHandle<civic_messaging::Result<Drained>>) {
+) -> (Switchboard, oneshot::Sender<()>, JoinHandle<civic_messaging::Result<ShutdownReport>>) {
     let store = Store::open(url).await.unwrap();
     let line = Line::new("desk").channel(mock.clone());
     let board = Switchboard::builder(store).line(line).route("sms", ["desk"]).build().unwrap();

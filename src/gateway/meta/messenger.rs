@@ -14,10 +14,10 @@ use crate::adapter::json::{Json, Text};
 use crate::adapter::lenient;
 use crate::address::{Address, Medium};
 use crate::capability::{ChoiceLimits, MediaLimits, TextLimit};
-use crate::channel::{Info, Signal};
+use crate::channel::{Indicator, Info};
 use crate::context::Context;
 use crate::endpoint::{Answer, FetchLimits, VendorError};
-use crate::error::{Class, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorClass, ErrorKind, Result};
 use crate::event::Inbound;
 use crate::id::AccountId;
 use crate::media::{MediaStream, published};
@@ -233,7 +233,7 @@ pub(super) fn decode(answer: &Answer) -> Result<Accepted> {
 }
 
 /// Shows a signal, which is a request of its own on the path of messages.
-pub(super) async fn signal(meta: &Meta, inbound: &Inbound, signal: Signal) -> Result<()> {
+pub(super) async fn send_indicator(meta: &Meta, inbound: &Inbound, signal: Indicator) -> Result<()> {
     #[derive(Serialize)]
     struct Action<'a> {
         recipient: Person<'a>,
@@ -244,8 +244,8 @@ pub(super) async fn signal(meta: &Meta, inbound: &Inbound, signal: Signal) -> Re
         _ => return Err(Error::invalid("inbound", "is not a message of a resident on Messenger")),
     };
     let sender_action = match signal {
-        Signal::Read => "mark_seen",
-        Signal::Typing => "typing_on",
+        Indicator::Read => "mark_seen",
+        Indicator::Typing => "typing_on",
     };
     let action = Action { recipient: Person { id: person.as_str() }, sender_action };
     let body = serde_json::to_vec(&action).map_err(|_| Error::invalid("inbound", "cannot be written"))?;
@@ -269,22 +269,22 @@ pub(super) async fn fetch(meta: &Meta, media: &MediaRef) -> Result<MediaStream> 
 /// for a closed window.
 ///
 /// [codes]: https://developers.facebook.com/docs/messenger-platform/error-codes
-const ERRORS: &[(&str, Class)] = {
+const ERRORS: &[(&str, ErrorClass)] = {
     use ErrorKind::{Account, Forbidden, InvalidMessage, InvalidRecipient, RateLimited, Unauthenticated, Unavailable};
-    const TOO_FAST: Class = Class::new(RateLimited).retry(Some(Duration::from_secs(60))).surely_not_sent();
+    const TOO_FAST: ErrorClass = ErrorClass::new(RateLimited).retry(Some(Duration::from_secs(60))).not_accepted();
     &[
-        ("2", Class::new(Unavailable).retry(None)),
+        ("2", ErrorClass::new(Unavailable).retry(None)),
         ("4", TOO_FAST),
         // Or the window is closed: see `by_more`.
-        ("10", Class::new(Forbidden)),
+        ("10", ErrorClass::new(Forbidden)),
         ("32", TOO_FAST),
-        ("100", Class::new(InvalidMessage)),
-        ("190", Class::new(Unauthenticated)),
-        ("368", Class::new(Account)),
-        ("551", Class::new(InvalidRecipient)),
+        ("100", ErrorClass::new(InvalidMessage)),
+        ("190", ErrorClass::new(Unauthenticated)),
+        ("368", ErrorClass::new(Account)),
+        ("551", ErrorClass::new(InvalidRecipient)),
         ("613", TOO_FAST),
-        ("1200", Class::new(Unavailable).retry(None)),
-        ("1545041", Class::new(InvalidRecipient)),
+        ("1200", ErrorClass::new(Unavailable).retry(None)),
+        ("1545041", ErrorClass::new(InvalidRecipient)),
     ]
 };
 
@@ -301,17 +301,19 @@ const CLOSED: &str = "the person has done nothing on the page for 24 hours; what
 ///
 /// The subcodes 2018278, 2018065 (window) and 2018001 (no such person) are UNVERIFIED: public programs know them, and no
 /// page of Meta's that was read.
-fn by_more(code: &str, error: &ErrorWire<'_>) -> Option<(Class, &'static str)> {
+fn by_more(code: &str, error: &ErrorWire<'_>) -> Option<(ErrorClass, &'static str)> {
     match (code, error.subcode()) {
-        ("10", Some("1893063")) => Some((Class::new(ErrorKind::Account), "Meta has restricted the page")),
-        ("10", Some("2018278" | "2018065")) => Some((Class::new(ErrorKind::OutsideWindow), CLOSED)),
+        ("10", Some("1893063")) => Some((ErrorClass::new(ErrorKind::Account), "Meta has restricted the page")),
+        ("10", Some("2018278" | "2018065")) => Some((ErrorClass::new(ErrorKind::OutsideWindow), CLOSED)),
         ("10", _) => {
             let words: Cow<'_, str> = serde_json::from_str(error.message?.get()).ok()?;
             let closed = ["outside of allowed window", "outside the allowed window"];
             let closed = closed.iter().any(|said| words.to_ascii_lowercase().contains(said));
-            closed.then_some((Class::new(ErrorKind::OutsideWindow), CLOSED))
+            closed.then_some((ErrorClass::new(ErrorKind::OutsideWindow), CLOSED))
         }
-        ("100", Some("2018001")) => Some((Class::new(ErrorKind::InvalidRecipient), "the page knows nobody by this id")),
+        ("100", Some("2018001")) => {
+            Some((ErrorClass::new(ErrorKind::InvalidRecipient), "the page knows nobody by this id"))
+        }
         _ => None,
     }
 }

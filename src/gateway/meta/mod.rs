@@ -51,15 +51,15 @@ use serde_json::value::RawValue;
 use crate::adapter;
 use crate::address::Medium;
 use crate::capability::{ChoiceLimits, MediaLimits, TemplateLimits, TextLimit};
-use crate::channel::{Channel, Cursor, Evidence, Grade, Health, Info, Page, Sent, Signal};
+use crate::channel::{Channel, CheckStatus, Cursor, Health, Indicator, Info, LookupOutcome, LookupQuery, Page};
 use crate::context::Context;
 use crate::endpoint::{
     Access, Answer, BaseUrl, Credential, Endpoint, FetchLimits, VendorError, bearer, segment, sensitive,
 };
-use crate::error::{Class, Error, ErrorKind, Result, Scope};
+use crate::error::{Error, ErrorClass, ErrorKind, Result, Scope};
 use crate::event::Inbound;
 use crate::id::{AccountId, Hidden};
-use crate::media::{FileUrl, Hosts, MediaStream};
+use crate::media::{FileUrl, HostRules, MediaStream};
 use crate::medium::whatsapp;
 use crate::message::{Accepted, GatewayOptions, Media, MediaRef, Message, Native};
 use crate::rate::Rate;
@@ -67,8 +67,8 @@ use crate::registry::Settings;
 use crate::secret::Secret;
 use crate::transport::{Body, Multipart};
 use crate::webhook::{
-    self, BearerToken, Covers, Encoding, HmacSha256, Received, Refusal, Reply, Scheme, Sealed, SigningSecret, Verdict,
-    Verifier,
+    self, BearerToken, HmacSha256, Received, Refusal, Response, Scheme, SignatureCoverage, SignatureEncoding,
+    SigningSecret, Unverified, Verification, Verifier,
 };
 use crate::wire::Str;
 
@@ -130,7 +130,7 @@ pub struct Config {
     pub verify_hashes: bool,
     /// What some of Meta's codes mean, over the table.
     #[serde(default)]
-    pub errors: BTreeMap<String, Class>,
+    pub errors: BTreeMap<String, ErrorClass>,
 }
 
 fn version() -> String {
@@ -230,7 +230,7 @@ struct Way {
     authorization: (HeaderName, HeaderValue),
     root: String,
     account: String,
-    errors: &'static [(&'static str, Class)],
+    errors: &'static [(&'static str, ErrorClass)],
     vendor_error: fn(&Answer) -> VendorError<'_>,
 }
 
@@ -243,7 +243,7 @@ impl Way {
         let secrets = secrets(config, account);
         let verifier = Verifier::new(config.verify_token.iter().map(Secret::expose), &secrets);
         let signed = Signed {
-            hmac: HmacSha256::new(SIGNATURE, "sha256=", Encoding::Hex, secrets),
+            hmac: HmacSha256::new(SIGNATURE, "sha256=", SignatureEncoding::Hex, secrets),
             verify_token: config.verify_token.clone(),
         };
         let root = format!("/{}", config.version);
@@ -505,7 +505,7 @@ impl Channel for Meta {
         Err(Error::unsupported("Meta keeps no events to poll").with_gateway(self.info.gateway))
     }
 
-    async fn look_up(&self, _sent: &Sent) -> Result<Evidence> {
+    async fn look_up(&self, _sent: &LookupQuery) -> Result<LookupOutcome> {
         Err(Error::unsupported("Meta says what became of a message by webhook only").with_gateway(self.info.gateway))
     }
 
@@ -562,11 +562,11 @@ impl Channel for Meta {
         })
     }
 
-    async fn signal(&self, inbound: &Inbound, signal: Signal) -> Result<()> {
+    async fn send_indicator(&self, inbound: &Inbound, signal: Indicator) -> Result<()> {
         if self.is_messenger() {
-            return messenger::signal(self, inbound, signal).await;
+            return messenger::send_indicator(self, inbound, signal).await;
         }
-        let typing = matches!(signal, Signal::Typing).then_some(Typing { kind: "text" });
+        let typing = matches!(signal, Indicator::Typing).then_some(Typing { kind: "text" });
         let read = MarkRead {
             messaging_product: "whatsapp",
             status: "read",
@@ -591,20 +591,31 @@ impl Channel for Meta {
             Err(error)
                 if matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::Forbidden | ErrorKind::Config) =>
             {
-                return Ok(Health::default().with("credentials", Grade::Fail, error.to_string()));
+                return Ok(Health::default().check_result("credentials", CheckStatus::Fail, error.to_string()));
             }
             Err(error) => return Err(error),
         };
         let number: Number = answer.json()?;
-        let health = Health::default().with("credentials", Grade::Pass, "Meta knows the token and the number");
+        let health =
+            Health::default().check_result("credentials", CheckStatus::Pass, "Meta knows the token and the number");
         let health = match number.quality_rating.as_deref() {
-            Some("RED") => health.with("quality", Grade::Warn, "people block or report what this number sends"),
-            Some("GREEN" | "YELLOW") => health.with("quality", Grade::Pass, "people take what this number sends"),
-            _ => health.with("quality", Grade::Unknown, "Meta has not rated this number"),
+            Some("RED") => {
+                health.check_result("quality", CheckStatus::Warn, "people block or report what this number sends")
+            }
+            Some("GREEN" | "YELLOW") => {
+                health.check_result("quality", CheckStatus::Pass, "people take what this number sends")
+            }
+            _ => health.check_result("quality", CheckStatus::Unknown, "Meta has not rated this number"),
         };
         Ok(match self.info.capability.receive {
-            true => health.with("webhook", Grade::Unknown, "Meta tells by no call whether its webhooks arrive"),
-            false => health.with("webhook", Grade::Warn, "app_secrets are not set: nothing can be received"),
+            true => health.check_result(
+                "webhook",
+                CheckStatus::Unknown,
+                "Meta tells by no call whether its webhooks arrive",
+            ),
+            false => {
+                health.check_result("webhook", CheckStatus::Warn, "app_secrets are not set: nothing can be received")
+            }
         })
     }
 }
@@ -785,7 +796,7 @@ struct Signed {
 const SIGNATURE: HeaderName = HeaderName::from_static("x-hub-signature-256");
 
 impl Scheme for Signed {
-    fn verify(&self, sealed: Sealed<'_>) -> Verdict {
+    fn verify(&self, sealed: Unverified<'_>) -> Verification {
         if sealed.method() != Method::GET {
             return self.hmac.verify(sealed);
         }
@@ -794,14 +805,14 @@ impl Scheme for Signed {
         let known = self.verify_token.as_ref().is_some_and(|known| known.matches(token.as_bytes()));
         match (parameter("hub.mode").as_deref(), parameter("hub.challenge")) {
             (Some("subscribe"), Some(challenge)) if known => {
-                Verdict::Answer(Reply::body("text/plain", challenge.into_owned()))
+                Verification::Answer(Response::body("text/plain", challenge.into_owned()))
             }
-            _ => Verdict::Refused(Refusal::Wrong),
+            _ => Verification::Refused(Refusal::Wrong),
         }
     }
 
-    fn covers(&self) -> Covers {
-        Covers::Body
+    fn covers(&self) -> SignatureCoverage {
+        SignatureCoverage::Body
     }
 }
 
@@ -812,10 +823,11 @@ fn secrets(config: &Config, account: &AccountId) -> Vec<SigningSecret> {
 
 /// Hosts that serve Meta's files. The redirect target is unverified, and so is `cdn.fbsbx.com`: public programs show that
 /// Messenger's sounds and documents lie there, and no page of Meta's says it.
-const HOSTS: Hosts = Hosts { trusted: &[FILES], open: &["*.fbcdn.net", "cdn.fbsbx.com"] };
+const HOSTS: HostRules = HostRules { trusted: &[FILES], open: &["*.fbcdn.net", "cdn.fbsbx.com"] };
 
 /// 360dialog's key goes to its own host alone, as Meta's token goes to none of 360dialog's.
-const HOSTS_360DIALOG: Hosts = Hosts { trusted: &["waba-v2.360dialog.io"], open: &["*.fbcdn.net", "cdn.fbsbx.com"] };
+const HOSTS_360DIALOG: HostRules =
+    HostRules { trusted: &["waba-v2.360dialog.io"], open: &["*.fbcdn.net", "cdn.fbsbx.com"] };
 
 /// The host of the files that residents send by WhatsApp, and what their paths begin with there, by Meta's examples:
 /// <https://developers.facebook.com/documentation/business-messaging/whatsapp/business-phone-numbers/media> (read
@@ -872,7 +884,7 @@ const UPLOAD_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// or that the token may not see: of the number on a send, of the file where a file is asked for. See [`graph_error`].
 ///
 /// [codes]: https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes
-const ERRORS: &[(&str, Class)] = {
+const ERRORS: &[(&str, ErrorClass)] = {
     use ErrorKind::{
         Account, Config, Forbidden, InvalidMessage, InvalidRecipient, OptedOut, OutsideWindow, QuotaExceeded,
         RateLimited, Rejected, Unauthenticated, Unavailable,
@@ -881,80 +893,80 @@ const ERRORS: &[(&str, Class)] = {
         Some(Duration::from_secs(secs))
     }
     &[
-        ("0", Class::new(Unauthenticated)),
-        ("1", Class::new(Unavailable).retry(None)),
-        ("2", Class::new(Unavailable).retry(None)),
-        ("3", Class::new(Forbidden)),
-        ("4", Class::new(RateLimited).retry(wait(60)).surely_not_sent()),
-        ("10", Class::new(Forbidden)),
-        ("33", Class::new(Config)),
-        ("100", Class::new(InvalidMessage)),
-        ("190", Class::new(Unauthenticated)),
-        ("368", Class::new(Account)),
-        ("613", Class::new(RateLimited).retry(wait(60)).surely_not_sent()),
-        ("80007", Class::new(RateLimited).retry(wait(60)).surely_not_sent()),
+        ("0", ErrorClass::new(Unauthenticated)),
+        ("1", ErrorClass::new(Unavailable).retry(None)),
+        ("2", ErrorClass::new(Unavailable).retry(None)),
+        ("3", ErrorClass::new(Forbidden)),
+        ("4", ErrorClass::new(RateLimited).retry(wait(60)).not_accepted()),
+        ("10", ErrorClass::new(Forbidden)),
+        ("33", ErrorClass::new(Config)),
+        ("100", ErrorClass::new(InvalidMessage)),
+        ("190", ErrorClass::new(Unauthenticated)),
+        ("368", ErrorClass::new(Account)),
+        ("613", ErrorClass::new(RateLimited).retry(wait(60)).not_accepted()),
+        ("80007", ErrorClass::new(RateLimited).retry(wait(60)).not_accepted()),
         // We blocked this person.
-        ("130403", Class::new(InvalidRecipient)),
-        ("130429", Class::new(RateLimited).retry(wait(1)).surely_not_sent()),
+        ("130403", ErrorClass::new(InvalidRecipient)),
+        ("130429", ErrorClass::new(RateLimited).retry(wait(1)).not_accepted()),
         // Marketing held back from people in an experiment.
-        ("130472", Class::new(Rejected)),
-        ("130497", Class::new(Account)),
-        ("131000", Class::new(Unavailable).retry(None)),
-        ("131005", Class::new(Forbidden)),
-        ("131008", Class::new(InvalidMessage)),
-        ("131009", Class::new(InvalidMessage)),
-        ("131014", Class::new(InvalidMessage)),
-        ("131016", Class::new(Unavailable).retry(None)),
-        ("131020", Class::new(InvalidMessage)),
-        ("131021", Class::new(InvalidRecipient)),
-        ("131026", Class::new(InvalidRecipient)),
-        ("131030", Class::new(Config).scope(Scope::Recipient)),
-        ("131031", Class::new(Account)),
-        ("131037", Class::new(Config)),
-        ("131041", Class::new(InvalidMessage)),
-        ("131042", Class::new(Account)),
-        ("131044", Class::new(Account)),
-        ("131045", Class::new(Config)),
-        ("131047", Class::new(OutsideWindow)),
-        ("131048", Class::new(Account)),
+        ("130472", ErrorClass::new(Rejected)),
+        ("130497", ErrorClass::new(Account)),
+        ("131000", ErrorClass::new(Unavailable).retry(None)),
+        ("131005", ErrorClass::new(Forbidden)),
+        ("131008", ErrorClass::new(InvalidMessage)),
+        ("131009", ErrorClass::new(InvalidMessage)),
+        ("131014", ErrorClass::new(InvalidMessage)),
+        ("131016", ErrorClass::new(Unavailable).retry(None)),
+        ("131020", ErrorClass::new(InvalidMessage)),
+        ("131021", ErrorClass::new(InvalidRecipient)),
+        ("131026", ErrorClass::new(InvalidRecipient)),
+        ("131030", ErrorClass::new(Config).scope(Scope::Recipient)),
+        ("131031", ErrorClass::new(Account)),
+        ("131037", ErrorClass::new(Config)),
+        ("131041", ErrorClass::new(InvalidMessage)),
+        ("131042", ErrorClass::new(Account)),
+        ("131044", ErrorClass::new(Account)),
+        ("131045", ErrorClass::new(Config)),
+        ("131047", ErrorClass::new(OutsideWindow)),
+        ("131048", ErrorClass::new(Account)),
         // A person's share of marketing is used up; trying again within 24 hours makes it longer.
-        ("131049", Class::new(QuotaExceeded).of_pair()),
-        ("131050", Class::new(OptedOut)),
-        ("131051", Class::new(InvalidMessage)),
-        ("131053", Class::new(InvalidMessage)),
-        ("131056", Class::new(RateLimited).retry(wait(6)).surely_not_sent().of_pair()),
-        ("131057", Class::new(Unavailable).retry(wait(60))),
+        ("131049", ErrorClass::new(QuotaExceeded).per_recipient()),
+        ("131050", ErrorClass::new(OptedOut)),
+        ("131051", ErrorClass::new(InvalidMessage)),
+        ("131053", ErrorClass::new(InvalidMessage)),
+        ("131056", ErrorClass::new(RateLimited).retry(wait(6)).not_accepted().per_recipient()),
+        ("131057", ErrorClass::new(Unavailable).retry(wait(60))),
         // A one-time code cannot go to a user id: it needs the phone number.
-        ("131062", Class::new(InvalidRecipient)),
-        ("131063", Class::new(Config).scope(Scope::Message)),
-        ("131064", Class::new(Account)),
+        ("131062", ErrorClass::new(InvalidRecipient)),
+        ("131063", ErrorClass::new(Config).scope(Scope::Message)),
+        ("131064", ErrorClass::new(Account)),
         // Of groups: suspended, too fast, and a number that may have none.
-        ("131207", Class::new(InvalidRecipient)),
-        ("131208", Class::new(RateLimited).retry(None)),
-        ("131215", Class::new(Config)),
-        ("132000", Class::new(InvalidMessage)),
-        ("132001", Class::new(InvalidMessage).scope(Scope::Template)),
-        ("132005", Class::new(InvalidMessage).scope(Scope::Template)),
-        ("132007", Class::new(InvalidMessage).scope(Scope::Template)),
-        ("132008", Class::new(InvalidMessage)),
-        ("132012", Class::new(InvalidMessage)),
-        ("132015", Class::new(InvalidMessage).scope(Scope::Template)),
-        ("132016", Class::new(InvalidMessage).scope(Scope::Template)),
+        ("131207", ErrorClass::new(InvalidRecipient)),
+        ("131208", ErrorClass::new(RateLimited).retry(None)),
+        ("131215", ErrorClass::new(Config)),
+        ("132000", ErrorClass::new(InvalidMessage)),
+        ("132001", ErrorClass::new(InvalidMessage).scope(Scope::Template)),
+        ("132005", ErrorClass::new(InvalidMessage).scope(Scope::Template)),
+        ("132007", ErrorClass::new(InvalidMessage).scope(Scope::Template)),
+        ("132008", ErrorClass::new(InvalidMessage)),
+        ("132012", ErrorClass::new(InvalidMessage)),
+        ("132015", ErrorClass::new(InvalidMessage).scope(Scope::Template)),
+        ("132016", ErrorClass::new(InvalidMessage).scope(Scope::Template)),
         // A parameter with a new line, a tab or more than four spaces in a row.
-        ("132018", Class::new(InvalidMessage)),
-        ("132068", Class::new(InvalidMessage).scope(Scope::Template)),
-        ("132069", Class::new(RateLimited).retry(wait(3600)).scope(Scope::Template)),
-        ("133004", Class::new(Unavailable).retry(None)),
-        ("133005", Class::new(Config)),
-        ("133006", Class::new(Config)),
-        ("133008", Class::new(Config)),
-        ("133009", Class::new(Config)),
-        ("133010", Class::new(Config)),
-        ("133015", Class::new(Unavailable).retry(wait(300))),
-        ("133016", Class::new(RateLimited)),
-        ("134011", Class::new(Config)),
-        ("135000", Class::new(InvalidMessage)),
-        ("137000", Class::new(InvalidRecipient)),
+        ("132018", ErrorClass::new(InvalidMessage)),
+        ("132068", ErrorClass::new(InvalidMessage).scope(Scope::Template)),
+        ("132069", ErrorClass::new(RateLimited).retry(wait(3600)).scope(Scope::Template)),
+        ("133004", ErrorClass::new(Unavailable).retry(None)),
+        ("133005", ErrorClass::new(Config)),
+        ("133006", ErrorClass::new(Config)),
+        ("133008", ErrorClass::new(Config)),
+        ("133009", ErrorClass::new(Config)),
+        ("133010", ErrorClass::new(Config)),
+        ("133015", ErrorClass::new(Unavailable).retry(wait(300))),
+        ("133016", ErrorClass::new(RateLimited)),
+        ("134011", ErrorClass::new(Config)),
+        ("135000", ErrorClass::new(InvalidMessage)),
+        ("137000", ErrorClass::new(InvalidRecipient)),
     ]
 };
 
@@ -968,9 +980,9 @@ fn vendor_error(answer: &Answer) -> VendorError<'_> {
 /// by what Meta says of retrying, then by HTTP status.
 fn graph_error<'a>(
     answer: &'a Answer,
-    table: &[(&str, Class)],
+    table: &[(&str, ErrorClass)],
     help: &'static str,
-    by_more: fn(&str, &ErrorWire<'a>) -> Option<(Class, &'static str)>,
+    by_more: fn(&str, &ErrorWire<'a>) -> Option<(ErrorClass, &'static str)>,
 ) -> VendorError<'a> {
     let Ok(ErrorBody { error }) = serde_json::from_slice::<ErrorBody<'_>>(&answer.body) else {
         return VendorError::default();
@@ -982,11 +994,11 @@ fn graph_error<'a>(
         Some((class, words)) => (Some(class), Some(words)),
         None => (
             match number {
-                Some(200..=299) => Some(Class::new(ErrorKind::Forbidden)),
+                Some(200..=299) => Some(ErrorClass::new(ErrorKind::Forbidden)),
                 _ if known => None,
-                _ if error.is_transient == Some(true) => Some(Class::new(ErrorKind::Unavailable).retry(None)),
+                _ if error.is_transient == Some(true) => Some(ErrorClass::new(ErrorKind::Unavailable).retry(None)),
                 _ if answer.status == StatusCode::TOO_MANY_REQUESTS => None,
-                _ => Some(Class::new(ErrorKind::Rejected)).filter(|_| answer.status.is_client_error()),
+                _ => Some(ErrorClass::new(ErrorKind::Rejected)).filter(|_| answer.status.is_client_error()),
             },
             None,
         ),
@@ -999,8 +1011,8 @@ fn graph_error<'a>(
 }
 
 /// Our own fault: an id in the configuration is wrong, or the token is another account's.
-const UNKNOWN_OBJECT: (Class, &str) = (
-    Class::new(ErrorKind::Config),
+const UNKNOWN_OBJECT: (ErrorClass, &str) = (
+    ErrorClass::new(ErrorKind::Config),
     "Meta does not know the number or page by its id, or the token may not use it: check the configuration",
 );
 
@@ -1024,8 +1036,8 @@ fn not_found(error: &Error) -> Error {
     if let Some(code) = error.code() {
         gone = gone.with_code(code);
     }
-    if let Some(trace) = error.trace() {
-        gone = gone.with_trace(trace);
+    if let Some(trace) = error.request_id() {
+        gone = gone.with_request_id(trace);
     }
     match error.raw() {
         Some(raw) => gone.with_raw(raw.clone()),

@@ -18,11 +18,11 @@ use crate::clock::Timestamp;
 use crate::endpoint::Endpoint;
 use crate::error::ErrorKind;
 use crate::event::{
-    Account, AddressChanged, Chosen, Delivery, DeliveryOf, DeliveryState, Envelope, Failure, Inbound, InboundContent,
-    OptOut, OptOutScope, Profile, Raw, Referral, Topic,
+    Account, AddressChanged, Delivery, DeliveryOf, DeliveryState, Envelope, Failure, Inbound, InboundContent, OptOut,
+    OptOutScope, Profile, Raw, Referral, Selection, Topic,
 };
 use crate::json::digest;
-use crate::message::{ContactCard, Labelled, Location, MediaRef};
+use crate::message::{ContactCard, LabelledValue, Location, MediaRef};
 use crate::webhook::Verified;
 
 /// Collects the events of a verified webhook.
@@ -263,7 +263,7 @@ impl Reader<'_, '_> {
         };
         let conversation = status.recipient_id.some().filter(|_| group);
         let conversation = conversation.and_then(|id| Address::conversation(Medium::WhatsApp, id).ok());
-        let mut delivery = Delivery::new(envelope.within(conversation), "", state(word), word);
+        let mut delivery = Delivery::new(envelope.with_conversation(conversation), "", state(word), word);
         delivery.of = DeliveryOf::Message {
             id: status.id.some().map(Into::into),
             key: status.biz_opaque_callback_data.some().map(Into::into),
@@ -586,13 +586,16 @@ fn content_of(kind: &str, message: &Message<'_>, envelope: &Envelope) -> Option<
         "button" => {
             let button = message.button.as_ref()?;
             let title = button.text.to_text().unwrap_or_default();
-            InboundContent::Chosen(Chosen { id: button.payload.to_text().unwrap_or_else(|| title.clone()), title })
+            InboundContent::Selection(Selection {
+                id: button.payload.to_text().unwrap_or_else(|| title.clone()),
+                title,
+            })
         }
         "interactive" => match message.interactive.as_deref() {
             // Seen in the wild: no object, and an error beside the message.
             None => InboundContent::unsupported(Some("interactive")),
             Some(interactive) => match (&interactive.reply, &interactive.nfm_reply) {
-                (Some(reply), _) => InboundContent::Chosen(Chosen {
+                (Some(reply), _) => InboundContent::Selection(Selection {
                     id: reply.id.some().or(reply.title.some())?.to_owned(),
                     title: reply.title.to_text().unwrap_or_default(),
                 }),
@@ -631,7 +634,7 @@ fn reference(file: &File<'_>, envelope: &Envelope) -> Option<MediaRef> {
 
 fn card(card: &Card<'_>) -> ContactCard {
     let (name, vcard) = (card.name.as_ref(), card.vcard.as_deref().unwrap_or_default());
-    let values = |list: &[CardValue<'_>], property: &str| -> Vec<Labelled> {
+    let values = |list: &[CardValue<'_>], property: &str| -> Vec<LabelledValue> {
         let listed: Vec<_> = list.iter().filter_map(card_value).collect();
         if listed.is_empty() { vcard_values(vcard, property) } else { listed }
     };
@@ -653,10 +656,10 @@ fn card(card: &Card<'_>) -> ContactCard {
     read
 }
 
-fn card_value(one: &CardValue<'_>) -> Option<Labelled> {
+fn card_value(one: &CardValue<'_>) -> Option<LabelledValue> {
     let on_whatsapp = || one.wa_id.some().map(|id| if is_number(id) { format!("+{id}") } else { id.to_owned() });
     let value = one.value.some().map(str::to_owned).or_else(on_whatsapp)?;
-    Some(Labelled { value, label: one.label.to_text() })
+    Some(LabelledValue { value, label: one.label.to_text() })
 }
 
 fn full_name<'n>(parts: impl Iterator<Item = &'n str>) -> Option<String> {
@@ -665,7 +668,7 @@ fn full_name<'n>(parts: impl Iterator<Item = &'n str>) -> Option<String> {
 }
 
 /// The values of one property of a vCard (RFC 6350), without its groups and parameters.
-fn vcard_values(vcard: &str, property: &str) -> Vec<Labelled> {
+fn vcard_values(vcard: &str, property: &str) -> Vec<LabelledValue> {
     let value = |line: String| {
         let (name, value) = line.split_once(':')?;
         let name = name.split(';').next()?;
@@ -673,7 +676,7 @@ fn vcard_values(vcard: &str, property: &str) -> Vec<Labelled> {
         let value = value.trim();
         let value = value.strip_prefix("tel:").or_else(|| value.strip_prefix("mailto:")).unwrap_or(value);
         let found = name.eq_ignore_ascii_case(property) && !value.is_empty();
-        found.then(|| Labelled { value: value.replace("\\,", ",").replace("\\;", ";"), label: None })
+        found.then(|| LabelledValue { value: value.replace("\\,", ",").replace("\\;", ";"), label: None })
     };
     unfolded(vcard).into_iter().filter_map(value).collect()
 }

@@ -14,8 +14,8 @@ use crate::channel::Channel;
 use crate::endpoint::Answer;
 use crate::error::{Error, Result};
 use crate::message::{
-    Accepted, Ask, Asked, Choice, ContactCard, Content, Header, Labelled, Link, Media, MediaKind, MediaSource, Message,
-    Template, TemplateButton,
+    Accepted, Choice, ContactCard, Content, InfoField, InfoRequest, LabelledValue, Link, Media, MediaKind, MediaSource,
+    Message, Template, TemplateButton, TemplateHeader,
 };
 
 /// Uploads what lies in the store. No resident sees that, so a failure is no doubt about the message.
@@ -36,8 +36,8 @@ pub(super) fn is_stored(content: &Content) -> bool {
 
 fn media(content: &Content) -> impl Iterator<Item = &Media> {
     let header = match content {
-        Content::Choice(Choice { header: Some(Header::Media(media)), .. })
-        | Content::Template(Template { header: Some(Header::Media(media)), .. }) => Some(media),
+        Content::Choice(Choice { header: Some(TemplateHeader::Media(media)), .. })
+        | Content::Template(Template { header: Some(TemplateHeader::Media(media)), .. }) => Some(media),
         _ => None,
     };
     let files = match content {
@@ -50,8 +50,8 @@ fn media(content: &Content) -> impl Iterator<Item = &Media> {
 fn media_mut(content: &mut Content) -> Vec<&mut Media> {
     match content {
         Content::Media(media) => media.iter_mut().collect(),
-        Content::Choice(Choice { header: Some(Header::Media(media)), .. })
-        | Content::Template(Template { header: Some(Header::Media(media)), .. }) => vec![media],
+        Content::Choice(Choice { header: Some(TemplateHeader::Media(media)), .. })
+        | Content::Template(Template { header: Some(TemplateHeader::Media(media)), .. }) => vec![media],
         _ => Vec::new(),
     }
 }
@@ -108,7 +108,7 @@ struct Outgoing<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     messaging_account_id: Option<&'a str>,
     #[serde(flatten)]
-    content: Wire<'a>,
+    content: SendProgress<'a>,
 }
 
 #[derive(Serialize)]
@@ -119,7 +119,7 @@ struct Quoted<'a> {
 /// The member that `type` names: a text without a detour, since most messages are texts, and JSON for the others.
 #[derive(Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Wire<'a> {
+enum SendProgress<'a> {
     Text(Text<'a>),
     #[serde(untagged)]
     Other(Map<String, Value>),
@@ -132,12 +132,16 @@ struct Text<'a> {
     body: &'a str,
 }
 
-fn content<'a>(gateway: &str, content: &'a Content, options: &Options) -> Result<(Cow<'static, str>, Wire<'a>)> {
+fn content<'a>(
+    gateway: &str,
+    content: &'a Content,
+    options: &Options,
+) -> Result<(Cow<'static, str>, SendProgress<'a>)> {
     let (kind, value): (&'static str, Value) = match content {
         Content::Text(body) => {
-            return Ok(("text".into(), Wire::Text(Text { preview_url: options.preview_url, body })));
+            return Ok(("text".into(), SendProgress::Text(Text { preview_url: options.preview_url, body })));
         }
-        Content::Ask(ask) => ("interactive", interactive_ask(ask)),
+        Content::InfoRequest(ask) => ("interactive", interactive_ask(ask)),
         Content::Choice(choice) => ("interactive", interactive_choice(choice)?),
         Content::Contacts(cards) => ("contacts", cards.iter().map(card).collect()),
         Content::Link(link) => ("interactive", interactive_link(link)),
@@ -157,7 +161,7 @@ fn content<'a>(gateway: &str, content: &'a Content, options: &Options) -> Result
                 Some(Value::String(kind)) if value.contains_key(&kind) => kind,
                 _ => return Err(Error::invalid("native", "needs a type, and the member that it names")),
             };
-            return Ok((kind.into(), Wire::Other(value)));
+            return Ok((kind.into(), SendProgress::Other(value)));
         }
         Content::Reaction(reaction) => (
             "reaction",
@@ -165,7 +169,7 @@ fn content<'a>(gateway: &str, content: &'a Content, options: &Options) -> Result
         ),
         Content::Template(template) => ("template", filled(gateway, template)?),
     };
-    Ok((kind.into(), Wire::Other(Map::from_iter([(kind.to_owned(), value)]))))
+    Ok((kind.into(), SendProgress::Other(Map::from_iter([(kind.to_owned(), value)]))))
 }
 
 fn media_type(kind: MediaKind) -> &'static str {
@@ -198,14 +202,14 @@ fn file(media: &Media, caption: bool) -> Result<Value> {
     Ok(value)
 }
 
-fn header(header: &Header) -> Result<Value> {
+fn header(header: &TemplateHeader) -> Result<Value> {
     Ok(match header {
-        Header::Location(_) => return Err(Error::invalid("choice.header", "cannot be a place")),
-        Header::Media(media) => {
+        TemplateHeader::Location(_) => return Err(Error::invalid("choice.header", "cannot be a place")),
+        TemplateHeader::Media(media) => {
             let kind = media_type(media.kind);
             json!({ "type": kind, kind: file(media, false)? })
         }
-        Header::Text(text) => json!({ "type": "text", "text": text }),
+        TemplateHeader::Text(text) => json!({ "type": "text", "text": text }),
     })
 }
 
@@ -220,12 +224,14 @@ fn interactive(kind: &str, body: &str, footer: Option<&str>, action: Value) -> V
     value
 }
 
-fn interactive_ask(ask: &Ask) -> Value {
+fn interactive_ask(ask: &InfoRequest) -> Value {
     match ask.what {
-        Asked::Contact => {
+        InfoField::Contact => {
             interactive("request_contact_info", &ask.body, None, json!({ "name": "request_contact_info" }))
         }
-        Asked::Location => interactive("location_request_message", &ask.body, None, json!({ "name": "send_location" })),
+        InfoField::Location => {
+            interactive("location_request_message", &ask.body, None, json!({ "name": "send_location" }))
+        }
     }
 }
 
@@ -281,7 +287,7 @@ fn filled(gateway: &str, template: &Template) -> Result<Value> {
     let mut components = Vec::new();
     match &template.header {
         None => {}
-        Some(Header::Location(place)) => {
+        Some(TemplateHeader::Location(place)) => {
             let mut value = json!({ "latitude": place.latitude, "longitude": place.longitude });
             put(&mut value, "name", place.name.as_deref());
             put(&mut value, "address", place.address.as_deref());
@@ -329,8 +335,8 @@ fn card(card: &ContactCard) -> Value {
     let first = card.first_name.as_deref().filter(|name| !name.trim().is_empty());
     let first = first.or_else(|| card.name.split_whitespace().next()).unwrap_or(&card.name);
     let mut value = json!({ "name": { "formatted_name": card.name, "first_name": first } });
-    let list = |values: &[Labelled], member: &str| -> Value {
-        let one = |labelled: &Labelled| {
+    let list = |values: &[LabelledValue], member: &str| -> Value {
+        let one = |labelled: &LabelledValue| {
             let mut value = json!({ member: labelled.value });
             put(&mut value, "type", labelled.label.as_deref());
             value

@@ -28,7 +28,7 @@
 //!   [`look_up`](Channel::look_up) by key tells, or a callback, which carries the key back.
 //! - **Callbacks are not signed.** A bearer token shows who calls and not what it says. Notify calls again on a network
 //!   error, 429 and 5xx, and drops a callback for good on any other 4xx: answer 503 when your store is down, as
-//!   [`Error::reply`](crate::Error::reply) does. A wrong token is a 403, so a token must be set here before it is
+//!   [`Error::webhook_status`](crate::Error::webhook_status) does. A wrong token is a 403, so a token must be set here before it is
 //!   set at Notify. Callbacks tell final states only.
 //! - **It keeps no list of opt-outs**: STOP arrives as a message like any other, and the service must act on it.
 //! - **Numbers for tests**, with any key: `07700 900000`, `900111` and `900222` are accepted, not sent, and found by no
@@ -54,11 +54,11 @@ use crate::adapter::json::{self, Json, List, Piece, Text};
 use crate::adapter::{self, lenient};
 use crate::address::{Address, Medium};
 use crate::capability::{TemplateLimits, TextLimit};
-use crate::channel::{Channel, Cursor, Evidence, Grade, Health, Info, Page, Sent};
+use crate::channel::{Channel, CheckStatus, Cursor, Health, Info, LookupOutcome, LookupQuery, Page};
 use crate::clock::Clock;
 use crate::context::Context;
 use crate::endpoint::{Answer, BaseUrl, Endpoint, VendorError, segment, sensitive};
-use crate::error::{Class, Error, ErrorKind, Result, Scope};
+use crate::error::{Error, ErrorClass, ErrorKind, Result, Scope};
 use crate::event::Raw;
 use crate::id::AccountId;
 use crate::message::{Accepted, GatewayOptions, Message};
@@ -127,7 +127,7 @@ pub struct Config {
     pub base_url: Option<BaseUrl>,
     /// What some of Notify's errors mean, over the table, by the name in `error`: `RateLimitError`.
     #[serde(default)]
-    pub errors: BTreeMap<String, Class>,
+    pub errors: BTreeMap<String, ErrorClass>,
 }
 
 /// What a key may do.
@@ -383,7 +383,7 @@ impl Channel for Notify {
     /// (three days), and only if the key that asks is of the kind (live, team, test) that sent. Numbers that Notify
     /// simulates are found by no call, so that nothing can be told of them; no more can it of an id that is not
     /// found, since Notify did say yes to it.
-    async fn look_up(&self, sent: &Sent) -> Result<Evidence> {
+    async fn look_up(&self, sent: &LookupQuery) -> Result<LookupOutcome> {
         if let Some(id) = sent.id.as_ref().map(|id| id.as_str()).filter(|id| is_uuid(id)) {
             return match self.get(&format!("/v2/notifications/{id}")).await {
                 Ok(answer) => {
@@ -391,16 +391,14 @@ impl Channel for Notify {
                     let told: receive::Told<'_> = json.read().ok_or_else(|| answer.unreadable())?;
                     let raw = Raw::new(answer.body.clone());
                     let delivery = receive::delivery(&told, &self.info, raw, self.clock.now());
-                    delivery.map(|delivery| Evidence::Found(vec![delivery])).ok_or_else(|| answer.unreadable())
+                    delivery.map(|delivery| LookupOutcome::Found(vec![delivery])).ok_or_else(|| answer.unreadable())
                 }
-                Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => {
-                    Ok(Evidence::Absent { conclusive: false })
-                }
+                Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => Ok(LookupOutcome::Inconclusive),
                 Err(error) => Err(error),
             };
         }
         let Some(ours) = self.info.reference(&sent.message).filter(|_| !is_simulated(&sent.message.to)) else {
-            return Ok(Evidence::CannotTell);
+            return Ok(LookupOutcome::Inconclusive);
         };
         let written: String = form_urlencoded::byte_serialize(ours.as_bytes()).collect();
         let answer = self.get(&format!("/v2/notifications?template_type=sms&reference={written}")).await?;
@@ -418,13 +416,14 @@ impl Channel for Notify {
             }
         }
         if !found.is_empty() {
-            return Ok(Evidence::Found(found));
+            return Ok(LookupOutcome::Found(found));
         }
         if unreadable {
             return Err(answer.unreadable());
         }
         let since = self.clock.now().since(sent.at);
-        Ok(Evidence::Absent { conclusive: (FILING..KEPT).contains(&since) })
+        let is_conclusive = (FILING..KEPT).contains(&since);
+        Ok(if is_conclusive { LookupOutcome::NotFound } else { LookupOutcome::Inconclusive })
     }
 
     /// Checks `credentials`, `template` (of text messages, with the one field and no words of its own), `key` (what
@@ -441,34 +440,48 @@ impl Channel for Notify {
                 let json = Json::new(&answer.body);
                 let template: TemplateTold<'_> = json.read().ok_or_else(|| answer.unreadable())?;
                 let (grade, detail) = template.grade(&self.body_field);
-                health.with("credentials", Grade::Pass, "Notify knows the key").with("template", grade, detail)
+                health
+                    .check_result("credentials", CheckStatus::Pass, "Notify knows the key")
+                    .check_result("template", grade, detail)
             }
             Err(error) if matches!(error.status(), Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => {
-                return Ok(health.with("credentials", Grade::Fail, refused(&error)));
+                return Ok(health.check_result("credentials", CheckStatus::Fail, refused(&error)));
             }
             Err(error)
                 if error.status().is_some_and(|s| s == StatusCode::NOT_FOUND || s == StatusCode::BAD_REQUEST) =>
             {
                 let absent = "the service has no template of this id: see template_id";
-                health.with("credentials", Grade::Pass, "Notify knows the key").with("template", Grade::Fail, absent)
+                health.check_result("credentials", CheckStatus::Pass, "Notify knows the key").check_result(
+                    "template",
+                    CheckStatus::Fail,
+                    absent,
+                )
             }
             Err(error) => return Err(error),
         };
         let (grade, detail) = key_grade(self.key_type, self.billed().await);
-        let health = health.with("key", grade, detail);
+        let health = health.check_result("key", grade, detail);
         let health = match self.keeps_unicode().await {
             Some(keeps) if keeps == self.unicode => {
-                health.with("characters", Grade::Pass, "a preview was changed as `unicode` says")
+                health.check_result("characters", CheckStatus::Pass, "a preview was changed as `unicode` says")
             }
-            Some(true) => health.with("characters", Grade::Warn, "a preview kept every character: set unicode = true"),
-            Some(false) => health.with("characters", Grade::Warn, "a preview lost characters: set unicode = false"),
-            None => health.with("characters", Grade::Unknown, "no preview could be made of the template"),
+            Some(true) => health.check_result(
+                "characters",
+                CheckStatus::Warn,
+                "a preview kept every character: set unicode = true",
+            ),
+            Some(false) => {
+                health.check_result("characters", CheckStatus::Warn, "a preview lost characters: set unicode = false")
+            }
+            None => health.check_result("characters", CheckStatus::Unknown, "no preview could be made of the template"),
         };
         Ok(match self.info.capability.receive {
-            true => health.with("webhook", Grade::Unknown, "no call says where Notify's callbacks go"),
-            false => {
-                health.with("webhook", Grade::Warn, "callback_tokens are not set: nothing is received by callback")
-            }
+            true => health.check_result("webhook", CheckStatus::Unknown, "no call says where Notify's callbacks go"),
+            false => health.check_result(
+                "webhook",
+                CheckStatus::Warn,
+                "callback_tokens are not set: nothing is received by callback",
+            ),
         })
     }
 }
@@ -487,29 +500,36 @@ fn refused(error: &Error) -> &'static str {
 
 /// What a declaration and a proof come to. `billed` is whether a delivered message of the key was billed, if any was
 /// delivered that says.
-fn key_grade(declared: Option<KeyType>, billed: Option<bool>) -> (Grade, &'static str) {
+fn key_grade(declared: Option<KeyType>, billed: Option<bool>) -> (CheckStatus, &'static str) {
     match (declared, billed) {
         (Some(KeyType::Live), Some(true)) => (
-            Grade::Pass,
+            CheckStatus::Pass,
             "declared live; a billed message proves that it is no test key, and nothing tells live from team",
         ),
         (Some(KeyType::Live), Some(false)) => {
-            (Grade::Warn, "declared live, but its delivered messages were not billed, as with a test key")
+            (CheckStatus::Warn, "declared live, but its delivered messages were not billed, as with a test key")
         }
-        (Some(KeyType::Live), None) => (Grade::Unknown, "declared live; no message of it proves that"),
+        (Some(KeyType::Live), None) => (CheckStatus::Unknown, "declared live; no message of it proves that"),
         (Some(KeyType::Team), Some(false)) => {
-            (Grade::Warn, "declared team, but its delivered messages were not billed, as with a test key")
+            (CheckStatus::Warn, "declared team, but its delivered messages were not billed, as with a test key")
         }
-        (Some(KeyType::Team), _) => (Grade::Warn, "declared team: it reaches the service's team and guest list only"),
+        (Some(KeyType::Team), _) => {
+            (CheckStatus::Warn, "declared team: it reaches the service's team and guest list only")
+        }
         (Some(KeyType::Test), Some(true)) => {
-            (Grade::Fail, "declared test, but a billed message proves that it sends: it is a team or live key")
+            (CheckStatus::Fail, "declared test, but a billed message proves that it sends: it is a team or live key")
         }
-        (Some(KeyType::Test), _) => (Grade::Warn, "declared test: it reaches nobody"),
-        (None, Some(true)) => (Grade::Unknown, "a billed message proves a team or live key: say which in key_type"),
-        (None, Some(false)) => {
-            (Grade::Unknown, "its delivered messages were not billed, as with a test key: say in key_type what it is")
+        (Some(KeyType::Test), _) => (CheckStatus::Warn, "declared test: it reaches nobody"),
+        (None, Some(true)) => {
+            (CheckStatus::Unknown, "a billed message proves a team or live key: say which in key_type")
         }
-        (None, None) => (Grade::Unknown, "no call says whether it is a live, team or test key: say it in key_type"),
+        (None, Some(false)) => (
+            CheckStatus::Unknown,
+            "its delivered messages were not billed, as with a test key: say in key_type what it is",
+        ),
+        (None, None) => {
+            (CheckStatus::Unknown, "no call says whether it is a live, team or test key: say it in key_type")
+        }
     }
 }
 
@@ -591,17 +611,17 @@ impl GatewayOptions for Options {
 
 /// By the name in `error`. Every 5xx carries the name of an exception of Notify's own, which says nothing; it may have
 /// come after the message was taken.
-const ERRORS: &[(&str, Class)] = &[
-    ("AuthError", Class::new(ErrorKind::Unauthenticated)),
-    ("BadRequestError", Class::new(ErrorKind::Rejected)),
-    ("InvalidPhoneError", Class::new(ErrorKind::InvalidRecipient)),
-    ("InvalidRecipientError", Class::new(ErrorKind::InvalidRecipient)),
-    ("NoResultFound", Class::new(ErrorKind::NotFound)),
+const ERRORS: &[(&str, ErrorClass)] = &[
+    ("AuthError", ErrorClass::new(ErrorKind::Unauthenticated)),
+    ("BadRequestError", ErrorClass::new(ErrorKind::Rejected)),
+    ("InvalidPhoneError", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("InvalidRecipientError", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("NoResultFound", ErrorClass::new(ErrorKind::NotFound)),
     // 3,000 requests a minute for each kind of key. The answer does not say how long to wait.
-    ("RateLimitError", Class::new(ErrorKind::RateLimited).retry(None)),
+    ("RateLimitError", ErrorClass::new(ErrorKind::RateLimited).retry(None)),
     // The quota of the day, until midnight UTC.
-    ("TooManyRequestsError", Class::new(ErrorKind::QuotaExceeded).retry(None)),
-    ("ValidationError", Class::new(ErrorKind::InvalidMessage)),
+    ("TooManyRequestsError", ErrorClass::new(ErrorKind::QuotaExceeded).retry(None)),
+    ("ValidationError", ErrorClass::new(ErrorKind::InvalidMessage)),
 ];
 
 /// How messages begin that tell one `BadRequestError` or `ValidationError` from another. Notify may change its words,
@@ -640,8 +660,8 @@ fn vendor_error(answer: &Answer) -> VendorError<'_> {
     }
     .map(|kind| match kind {
         // A key that may send to the team only, or not abroad.
-        ErrorKind::Forbidden if !words.starts_with("Service ") => Class::new(kind).scope(Scope::Recipient),
-        kind => Class::new(kind),
+        ErrorKind::Forbidden if !words.starts_with("Service ") => ErrorClass::new(kind).scope(Scope::Recipient),
+        kind => ErrorClass::new(kind),
     });
     said.code = code.map(|code| code.to_owned().into());
     said
@@ -667,21 +687,21 @@ lenient! {
 
 impl TemplateTold<'_> {
     /// Whether it carries a free text as it is.
-    fn grade(&self, field: &str) -> (Grade, &'static str) {
+    fn grade(&self, field: &str) -> (CheckStatus, &'static str) {
         let fields = self.personalisation.as_ref();
         let fields = fields
             .and_then(|fields| serde_json::from_str::<BTreeMap<String, serde::de::IgnoredAny>>(fields.get()).ok());
         let fields = fields.as_ref();
         if self.medium.as_deref() != Some("sms") {
-            (Grade::Fail, "it is not a template of text messages")
+            (CheckStatus::Fail, "it is not a template of text messages")
         } else if !fields.is_some_and(|fields| fields.keys().any(|name| name.eq_ignore_ascii_case(field))) {
-            (Grade::Fail, "it does not have the field that body_field names")
+            (CheckStatus::Fail, "it does not have the field that body_field names")
         } else if fields.is_some_and(|fields| fields.len() > 1) {
-            (Grade::Fail, "it has more fields than the one that body_field names")
+            (CheckStatus::Fail, "it has more fields than the one that body_field names")
         } else if !self.body.as_deref().is_some_and(|body| body.trim().eq_ignore_ascii_case(&format!("(({field}))"))) {
-            (Grade::Warn, "it puts words of its own around every text")
+            (CheckStatus::Warn, "it puts words of its own around every text")
         } else {
-            (Grade::Pass, "it carries a text as it is")
+            (CheckStatus::Pass, "it carries a text as it is")
         }
     }
 }
@@ -757,8 +777,8 @@ mod tests {
         for declared in [None, Some(Live), Some(Team), Some(Test)] {
             for billed in [None, Some(true), Some(false)] {
                 let (grade, _) = key_grade(declared, billed);
-                assert_eq!(grade == Grade::Pass, (declared, billed) == (Some(Live), Some(true)));
-                assert_eq!(grade == Grade::Fail, (declared, billed) == (Some(Test), Some(true)));
+                assert_eq!(grade == CheckStatus::Pass, (declared, billed) == (Some(Live), Some(true)));
+                assert_eq!(grade == CheckStatus::Fail, (declared, billed) == (Some(Test), Some(true)));
             }
         }
     }

@@ -77,7 +77,7 @@ fn inbound(told: &Told<'_>, from: &str, info: &Info, raw: Raw, now: Timestamp) -
     let id = told.id.some().map_or_else(
         || {
             let date = told.date_received.as_deref().or(told.created_at.as_deref()).unwrap_or_default();
-            Digest::of([from, date, &text].join("\n").as_bytes()).to_string()
+            Digest::sha256([from, date, &text].join("\n").as_bytes()).to_string()
         },
         str::to_owned,
     );

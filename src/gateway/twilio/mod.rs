@@ -45,13 +45,13 @@ use serde::Deserialize;
 use crate::adapter;
 use crate::address::{Address, Medium, Sender};
 use crate::capability::{MediaLimits, MediaRule, TemplateLimits, TextLimit};
-use crate::channel::{Channel, Evidence, Grade, Health, Info, Sent};
+use crate::channel::{Channel, CheckStatus, Health, Info, LookupOutcome, LookupQuery};
 use crate::context::Context;
 use crate::endpoint::{Access, Answer, BaseUrl, Credential, Endpoint, FetchLimits, VendorError, basic};
-use crate::error::{Class, Error, ErrorKind, Result, Scope};
+use crate::error::{Error, ErrorClass, ErrorKind, Result, Scope};
 use crate::event::{DeliveryState, Failure};
 use crate::id::{AccountId, MessageId, UrlHost, is_code};
-use crate::media::{FileUrl, Hosts, MediaStream};
+use crate::media::{FileUrl, HostRules, MediaStream};
 use crate::medium::whatsapp;
 use crate::message::{Accepted, MediaKind, MediaRef, Message};
 use crate::registry::Settings;
@@ -115,7 +115,7 @@ pub struct Config {
     pub base_url: Option<BaseUrl>,
     /// What some of Twilio's codes mean, over the table: for refusals and for deliveries that failed.
     #[serde(default)]
-    pub errors: BTreeMap<String, Class>,
+    pub errors: BTreeMap<String, ErrorClass>,
 }
 
 impl fmt::Debug for Config {
@@ -483,10 +483,10 @@ impl Channel for Twilio {
         let received = adapter::receive(request, &self.info, scheme, "public_url", |hook, events| {
             self.events(hook, events);
         })?;
-        Ok(received.with_reply(receive::nothing_back()))
+        Ok(received.with_response(receive::nothing_back()))
     }
 
-    async fn look_up(&self, sent: &Sent) -> Result<Evidence> {
+    async fn look_up(&self, sent: &LookupQuery) -> Result<LookupOutcome> {
         match &sent.id {
             Some(id) => self.find(id).await,
             None => self.search(sent).await,
@@ -522,38 +522,48 @@ impl Channel for Twilio {
             Err(error)
                 if matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::Forbidden | ErrorKind::NotFound) =>
             {
-                return Ok(Health::default().with("credentials", Grade::Fail, error.to_string()));
+                return Ok(Health::default().check_result("credentials", CheckStatus::Fail, error.to_string()));
             }
             Err(error) => return Err(error),
         };
-        let health = Health::default().with("credentials", Grade::Pass, "Twilio knows them");
+        let health = Health::default().check_result("credentials", CheckStatus::Pass, "Twilio knows them");
         let account: Account<'_> = serde_json::from_slice(&answer.body).map_err(|_| answer.unreadable())?;
         let health = match (account.status.as_deref(), account.kind.as_deref()) {
-            _ if self.by_key => health.with("account", Grade::Unknown, "an API key cannot read the account's state"),
-            (Some("active"), Some("Trial")) => {
-                health.with("account", Grade::Warn, "a trial account sends to verified numbers only")
+            _ if self.by_key => {
+                health.check_result("account", CheckStatus::Unknown, "an API key cannot read the account's state")
             }
-            (Some("active"), _) => health.with("account", Grade::Pass, "the account is active"),
-            (Some(_), _) => health.with("account", Grade::Fail, "the account is suspended or closed"),
-            (None, _) => health.with("account", Grade::Unknown, "Twilio does not say in which state the account is"),
+            (Some("active"), Some("Trial")) => {
+                health.check_result("account", CheckStatus::Warn, "a trial account sends to verified numbers only")
+            }
+            (Some("active"), _) => health.check_result("account", CheckStatus::Pass, "the account is active"),
+            (Some(_), _) => health.check_result("account", CheckStatus::Fail, "the account is suspended or closed"),
+            (None, _) => health.check_result(
+                "account",
+                CheckStatus::Unknown,
+                "Twilio does not say in which state the account is",
+            ),
         };
         Ok(match self.signature {
-            Some(_) => health.with("webhook", Grade::Unknown, "Twilio tells by no call whether its webhooks arrive"),
-            None => health.with("webhook", Grade::Warn, "public_url is not set: nothing can be received"),
+            Some(_) => health.check_result(
+                "webhook",
+                CheckStatus::Unknown,
+                "Twilio tells by no call whether its webhooks arrive",
+            ),
+            None => health.check_result("webhook", CheckStatus::Warn, "public_url is not set: nothing can be received"),
         })
     }
 }
 
 /// `media.twiliocdn.com` and `mms.twiliocdn.com` are where the API was seen to redirect to in 2020 and 2026; that it
 /// will always be a host under that name is unverified.
-const HOSTS: Hosts = Hosts { trusted: &["api.twilio.com"], open: &["*.twiliocdn.com"] };
+const HOSTS: HostRules = HostRules { trusted: &["api.twilio.com"], open: &["*.twiliocdn.com"] };
 
 const FETCH: FetchLimits = FetchLimits { cap: whatsapp::INBOUND_BYTES_MAX, time: Duration::from_secs(120) };
 
 /// What a status word of Twilio's means.
 ///
 /// `partially_delivered`, which Twilio calls deprecated, says that some parts of a text arrived: not all, so that it is
-/// `Sent`. A failure with code 30036 is a `ValidityPeriod` that ran out.
+/// `LookupQuery`. A failure with code 30036 is a `ValidityPeriod` that ran out.
 fn state(status: &str, code: Option<&str>) -> DeliveryState {
     match status {
         "accepted" | "queued" | "scheduled" => DeliveryState::Accepted,
@@ -591,7 +601,7 @@ impl Twilio {
         if !matches!(state, DeliveryState::Failed | DeliveryState::Expired) {
             return None;
         }
-        let class = code.and_then(|code| self.endpoint.class(code)).unwrap_or(Class::new(ErrorKind::Rejected));
+        let class = code.and_then(|code| self.endpoint.class(code)).unwrap_or(ErrorClass::new(ErrorKind::Rejected));
         let mut failure = Failure::new(class.kind).temporary(class.retryable).detail(detail);
         failure.code = code.map(str::to_owned);
         Some(failure)
@@ -616,143 +626,143 @@ fn is_sid(text: &str, of: &str) -> bool {
 /// this table.
 ///
 /// [mapping]: https://www.twilio.com/docs/whatsapp/api/error-code-mapping
-const ERRORS: &[(&str, Class)] = &[
+const ERRORS: &[(&str, ErrorClass)] = &[
     // So many a second to one recipient.
-    ("14107", Class::new(ErrorKind::RateLimited).retry(None).of_pair()),
-    ("20003", Class::new(ErrorKind::Unauthenticated)),
-    ("20404", Class::new(ErrorKind::NotFound)),
-    ("20429", Class::new(ErrorKind::RateLimited).retry(None)),
-    ("20500", Class::new(ErrorKind::Unavailable).retry(None)),
-    ("21211", Class::new(ErrorKind::InvalidRecipient)),
-    ("21212", Class::new(ErrorKind::Config)),
-    ("21217", Class::new(ErrorKind::InvalidRecipient)),
-    ("21265", Class::new(ErrorKind::InvalidRecipient)),
-    ("21266", Class::new(ErrorKind::InvalidRecipient)),
-    ("21268", Class::new(ErrorKind::InvalidRecipient)),
-    ("21408", Class::new(ErrorKind::Forbidden).scope(Scope::Recipient)),
-    ("21602", Class::new(ErrorKind::InvalidMessage)),
-    ("21603", Class::new(ErrorKind::Config)),
-    ("21604", Class::new(ErrorKind::InvalidRecipient)),
-    ("21606", Class::new(ErrorKind::Config)),
-    ("21607", Class::new(ErrorKind::Config)),
-    ("21608", Class::new(ErrorKind::Forbidden).scope(Scope::Recipient)),
-    ("21609", Class::new(ErrorKind::Config)),
-    ("21610", Class::new(ErrorKind::OptedOut)),
-    ("21611", Class::new(ErrorKind::RateLimited).retry(None)),
-    ("21612", Class::new(ErrorKind::Rejected)),
-    ("21614", Class::new(ErrorKind::InvalidRecipient)),
-    ("21617", Class::new(ErrorKind::InvalidMessage)),
-    ("21618", Class::new(ErrorKind::InvalidMessage)),
-    ("21619", Class::new(ErrorKind::InvalidMessage)),
-    ("21620", Class::new(ErrorKind::InvalidMessage)),
-    ("21621", Class::new(ErrorKind::Config)),
-    ("21623", Class::new(ErrorKind::InvalidMessage)),
-    ("21624", Class::new(ErrorKind::InvalidMessage)),
-    ("21635", Class::new(ErrorKind::InvalidRecipient)),
+    ("14107", ErrorClass::new(ErrorKind::RateLimited).retry(None).per_recipient()),
+    ("20003", ErrorClass::new(ErrorKind::Unauthenticated)),
+    ("20404", ErrorClass::new(ErrorKind::NotFound)),
+    ("20429", ErrorClass::new(ErrorKind::RateLimited).retry(None)),
+    ("20500", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
+    ("21211", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("21212", ErrorClass::new(ErrorKind::Config)),
+    ("21217", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("21265", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("21266", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("21268", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("21408", ErrorClass::new(ErrorKind::Forbidden).scope(Scope::Recipient)),
+    ("21602", ErrorClass::new(ErrorKind::InvalidMessage)),
+    ("21603", ErrorClass::new(ErrorKind::Config)),
+    ("21604", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("21606", ErrorClass::new(ErrorKind::Config)),
+    ("21607", ErrorClass::new(ErrorKind::Config)),
+    ("21608", ErrorClass::new(ErrorKind::Forbidden).scope(Scope::Recipient)),
+    ("21609", ErrorClass::new(ErrorKind::Config)),
+    ("21610", ErrorClass::new(ErrorKind::OptedOut)),
+    ("21611", ErrorClass::new(ErrorKind::RateLimited).retry(None)),
+    ("21612", ErrorClass::new(ErrorKind::Rejected)),
+    ("21614", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("21617", ErrorClass::new(ErrorKind::InvalidMessage)),
+    ("21618", ErrorClass::new(ErrorKind::InvalidMessage)),
+    ("21619", ErrorClass::new(ErrorKind::InvalidMessage)),
+    ("21620", ErrorClass::new(ErrorKind::InvalidMessage)),
+    ("21621", ErrorClass::new(ErrorKind::Config)),
+    ("21623", ErrorClass::new(ErrorKind::InvalidMessage)),
+    ("21624", ErrorClass::new(ErrorKind::InvalidMessage)),
+    ("21635", ErrorClass::new(ErrorKind::InvalidRecipient)),
     // The template of a message, or what fills it.
-    ("21654", Class::new(ErrorKind::InvalidMessage)),
-    ("21655", Class::new(ErrorKind::InvalidMessage)),
-    ("21656", Class::new(ErrorKind::InvalidMessage)),
-    ("21659", Class::new(ErrorKind::Config)),
-    ("21660", Class::new(ErrorKind::Config)),
-    ("21661", Class::new(ErrorKind::Config)),
+    ("21654", ErrorClass::new(ErrorKind::InvalidMessage)),
+    ("21655", ErrorClass::new(ErrorKind::InvalidMessage)),
+    ("21656", ErrorClass::new(ErrorKind::InvalidMessage)),
+    ("21659", ErrorClass::new(ErrorKind::Config)),
+    ("21660", ErrorClass::new(ErrorKind::Config)),
+    ("21661", ErrorClass::new(ErrorKind::Config)),
     // The messaging service: it is not there, is of another account, has no sender, or has one that cannot send.
-    ("21701", Class::new(ErrorKind::Config)),
-    ("21702", Class::new(ErrorKind::Config)),
-    ("21703", Class::new(ErrorKind::Config)),
-    ("21704", Class::new(ErrorKind::Config)),
-    ("21705", Class::new(ErrorKind::Config)),
-    ("21706", Class::new(ErrorKind::Config)),
-    ("21707", Class::new(ErrorKind::Config)),
-    ("21708", Class::new(ErrorKind::Config)),
-    ("21709", Class::new(ErrorKind::Config)),
-    ("21710", Class::new(ErrorKind::Config)),
-    ("21711", Class::new(ErrorKind::Config)),
-    ("21712", Class::new(ErrorKind::Config)),
-    ("21713", Class::new(ErrorKind::Config)),
-    ("21714", Class::new(ErrorKind::Config)),
-    ("21715", Class::new(ErrorKind::Config)),
-    ("21716", Class::new(ErrorKind::Config)),
-    ("21717", Class::new(ErrorKind::Config)),
+    ("21701", ErrorClass::new(ErrorKind::Config)),
+    ("21702", ErrorClass::new(ErrorKind::Config)),
+    ("21703", ErrorClass::new(ErrorKind::Config)),
+    ("21704", ErrorClass::new(ErrorKind::Config)),
+    ("21705", ErrorClass::new(ErrorKind::Config)),
+    ("21706", ErrorClass::new(ErrorKind::Config)),
+    ("21707", ErrorClass::new(ErrorKind::Config)),
+    ("21708", ErrorClass::new(ErrorKind::Config)),
+    ("21709", ErrorClass::new(ErrorKind::Config)),
+    ("21710", ErrorClass::new(ErrorKind::Config)),
+    ("21711", ErrorClass::new(ErrorKind::Config)),
+    ("21712", ErrorClass::new(ErrorKind::Config)),
+    ("21713", ErrorClass::new(ErrorKind::Config)),
+    ("21714", ErrorClass::new(ErrorKind::Config)),
+    ("21715", ErrorClass::new(ErrorKind::Config)),
+    ("21716", ErrorClass::new(ErrorKind::Config)),
+    ("21717", ErrorClass::new(ErrorKind::Config)),
     // Maintenance.
-    ("21730", Class::new(ErrorKind::Unavailable).retry(None)),
-    ("30001", Class::new(ErrorKind::Unavailable).retry(None)),
-    ("30002", Class::new(ErrorKind::Account)),
-    ("30003", Class::new(ErrorKind::Unavailable).retry(None)),
-    ("30004", Class::new(ErrorKind::Rejected)),
-    ("30005", Class::new(ErrorKind::InvalidRecipient)),
-    ("30006", Class::new(ErrorKind::InvalidRecipient)),
-    ("30007", Class::new(ErrorKind::Rejected)),
-    ("30008", Class::new(ErrorKind::Rejected).retry(None)),
-    ("30010", Class::new(ErrorKind::Config).scope(Scope::Message)),
-    ("30012", Class::new(ErrorKind::InvalidMessage)),
+    ("21730", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
+    ("30001", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
+    ("30002", ErrorClass::new(ErrorKind::Account)),
+    ("30003", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
+    ("30004", ErrorClass::new(ErrorKind::Rejected)),
+    ("30005", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("30006", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("30007", ErrorClass::new(ErrorKind::Rejected)),
+    ("30008", ErrorClass::new(ErrorKind::Rejected).retry(None)),
+    ("30010", ErrorClass::new(ErrorKind::Config).scope(Scope::Message)),
+    ("30012", ErrorClass::new(ErrorKind::InvalidMessage)),
     // The carrier's network is congested.
-    ("30017", Class::new(ErrorKind::Unavailable).retry(None)),
-    ("30018", Class::new(ErrorKind::Config).scope(Scope::Recipient)),
-    ("30019", Class::new(ErrorKind::InvalidMessage)),
+    ("30017", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
+    ("30018", ErrorClass::new(ErrorKind::Config).scope(Scope::Recipient)),
+    ("30019", ErrorClass::new(ErrorKind::InvalidMessage)),
     // Internal faults, of scheduling and of messaging services.
-    ("30020", Class::new(ErrorKind::Unavailable).retry(None)),
-    ("30021", Class::new(ErrorKind::Unavailable).retry(None)),
+    ("30020", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
+    ("30021", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
     // Carriers' limits: of a second, and of a day.
-    ("30022", Class::new(ErrorKind::RateLimited).retry(None)),
-    ("30023", Class::new(ErrorKind::QuotaExceeded).retry(Some(HOUR))),
+    ("30022", ErrorClass::new(ErrorKind::RateLimited).retry(None)),
+    ("30023", ErrorClass::new(ErrorKind::QuotaExceeded).retry(Some(HOUR))),
     // A numeric sender that the carrier does not know (yet).
-    ("30024", Class::new(ErrorKind::Config).scope(Scope::Recipient)),
-    ("30027", Class::new(ErrorKind::QuotaExceeded).retry(Some(HOUR))),
+    ("30024", ErrorClass::new(ErrorKind::Config).scope(Scope::Recipient)),
+    ("30027", ErrorClass::new(ErrorKind::QuotaExceeded).retry(Some(HOUR))),
     // A toll-free number that is not verified, a campaign that is suspended or not registered.
-    ("30032", Class::new(ErrorKind::Config)),
-    ("30033", Class::new(ErrorKind::Account)),
-    ("30034", Class::new(ErrorKind::Config).scope(Scope::Recipient)),
-    ("30035", Class::new(ErrorKind::Config).scope(Scope::Recipient)),
-    ("30036", Class::new(ErrorKind::Unavailable).retry(None)),
-    ("30410", Class::new(ErrorKind::Unavailable).retry(None)),
-    ("30500", Class::new(ErrorKind::Unavailable).retry(None)),
-    ("63001", Class::new(ErrorKind::Config)),
-    ("63002", Class::new(ErrorKind::Config)),
-    ("63003", Class::new(ErrorKind::InvalidRecipient)),
-    ("63005", Class::new(ErrorKind::InvalidMessage)),
-    ("63006", Class::new(ErrorKind::InvalidMessage)),
-    ("63007", Class::new(ErrorKind::Config)),
-    ("63008", Class::new(ErrorKind::Config)),
-    ("63009", Class::new(ErrorKind::Unavailable).retry(None)),
-    ("63010", Class::new(ErrorKind::Unavailable).retry(None)),
-    ("63011", Class::new(ErrorKind::Rejected)),
-    ("63012", Class::new(ErrorKind::Unavailable).retry(None)),
-    ("63013", Class::new(ErrorKind::Rejected)),
+    ("30032", ErrorClass::new(ErrorKind::Config)),
+    ("30033", ErrorClass::new(ErrorKind::Account)),
+    ("30034", ErrorClass::new(ErrorKind::Config).scope(Scope::Recipient)),
+    ("30035", ErrorClass::new(ErrorKind::Config).scope(Scope::Recipient)),
+    ("30036", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
+    ("30410", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
+    ("30500", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
+    ("63001", ErrorClass::new(ErrorKind::Config)),
+    ("63002", ErrorClass::new(ErrorKind::Config)),
+    ("63003", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("63005", ErrorClass::new(ErrorKind::InvalidMessage)),
+    ("63006", ErrorClass::new(ErrorKind::InvalidMessage)),
+    ("63007", ErrorClass::new(ErrorKind::Config)),
+    ("63008", ErrorClass::new(ErrorKind::Config)),
+    ("63009", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
+    ("63010", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
+    ("63011", ErrorClass::new(ErrorKind::Rejected)),
+    ("63012", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
+    ("63013", ErrorClass::new(ErrorKind::Rejected)),
     // The person blocked the sender, or took consent back.
-    ("63014", Class::new(ErrorKind::OptedOut)),
-    ("63015", Class::new(ErrorKind::Forbidden).scope(Scope::Recipient)),
-    ("63016", Class::new(ErrorKind::OutsideWindow)),
-    ("63017", Class::new(ErrorKind::RateLimited).retry(None)),
-    ("63018", Class::new(ErrorKind::RateLimited).retry(None)),
-    ("63019", Class::new(ErrorKind::InvalidMessage)),
-    ("63020", Class::new(ErrorKind::Account)),
-    ("63021", Class::new(ErrorKind::InvalidMessage)),
-    ("63022", Class::new(ErrorKind::Config)),
+    ("63014", ErrorClass::new(ErrorKind::OptedOut)),
+    ("63015", ErrorClass::new(ErrorKind::Forbidden).scope(Scope::Recipient)),
+    ("63016", ErrorClass::new(ErrorKind::OutsideWindow)),
+    ("63017", ErrorClass::new(ErrorKind::RateLimited).retry(None)),
+    ("63018", ErrorClass::new(ErrorKind::RateLimited).retry(None)),
+    ("63019", ErrorClass::new(ErrorKind::InvalidMessage)),
+    ("63020", ErrorClass::new(ErrorKind::Account)),
+    ("63021", ErrorClass::new(ErrorKind::InvalidMessage)),
+    ("63022", ErrorClass::new(ErrorKind::Config)),
     // A generic fault of the medium, as 30008 is of a network.
-    ("63023", Class::new(ErrorKind::Rejected).retry(None)),
-    ("63024", Class::new(ErrorKind::InvalidRecipient)),
-    ("63025", Class::new(ErrorKind::Rejected)),
+    ("63023", ErrorClass::new(ErrorKind::Rejected).retry(None)),
+    ("63024", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("63025", ErrorClass::new(ErrorKind::Rejected)),
     // Templates: not in this language, other parameters.
-    ("63027", Class::new(ErrorKind::InvalidMessage)),
-    ("63028", Class::new(ErrorKind::InvalidMessage)),
-    ("63029", Class::new(ErrorKind::Unavailable).retry(None)),
-    ("63030", Class::new(ErrorKind::InvalidMessage)),
-    ("63031", Class::new(ErrorKind::InvalidRecipient)),
-    ("63032", Class::new(ErrorKind::Rejected)),
-    ("63033", Class::new(ErrorKind::OptedOut)),
-    ("63034", Class::new(ErrorKind::InvalidMessage)),
+    ("63027", ErrorClass::new(ErrorKind::InvalidMessage)),
+    ("63028", ErrorClass::new(ErrorKind::InvalidMessage)),
+    ("63029", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
+    ("63030", ErrorClass::new(ErrorKind::InvalidMessage)),
+    ("63031", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("63032", ErrorClass::new(ErrorKind::Rejected)),
+    ("63033", ErrorClass::new(ErrorKind::OptedOut)),
+    ("63034", ErrorClass::new(ErrorKind::InvalidMessage)),
     // A phone that has no RCS, and may well have SMS.
-    ("63036", Class::new(ErrorKind::Unsupported)),
+    ("63036", ErrorClass::new(ErrorKind::Unsupported)),
     // The account's messages of a rolling 24 hours are used up.
-    ("63038", Class::new(ErrorKind::QuotaExceeded).retry(Some(HOUR))),
+    ("63038", ErrorClass::new(ErrorKind::QuotaExceeded).retry(Some(HOUR))),
     // Templates: rejected, paused, disabled.
-    ("63040", Class::new(ErrorKind::InvalidMessage)),
-    ("63041", Class::new(ErrorKind::InvalidMessage)),
-    ("63042", Class::new(ErrorKind::InvalidMessage)),
+    ("63040", ErrorClass::new(ErrorKind::InvalidMessage)),
+    ("63041", ErrorClass::new(ErrorKind::InvalidMessage)),
+    ("63042", ErrorClass::new(ErrorKind::InvalidMessage)),
     // Meta sends this person no more marketing for the time being.
-    ("63049", Class::new(ErrorKind::QuotaExceeded).of_pair()),
-    ("63051", Class::new(ErrorKind::Account)),
+    ("63049", ErrorClass::new(ErrorKind::QuotaExceeded).per_recipient()),
+    ("63051", ErrorClass::new(ErrorKind::Account)),
 ];
 
 const HOUR: Duration = Duration::from_secs(3_600);

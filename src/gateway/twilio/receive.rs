@@ -16,12 +16,15 @@ use crate::adapter::Collector;
 use crate::address::{Address, Medium, Phone, WhatsAppUser};
 use crate::endpoint::BaseUrl;
 use crate::event::{
-    Chosen, Delivery, DeliveryState, Envelope, Event, Inbound, InboundContent, OptOut, OptOutScope, Profile, Referral,
+    Delivery, DeliveryState, Envelope, Event, Inbound, InboundContent, OptOut, OptOutScope, Profile, Referral,
+    Selection,
 };
 use crate::id::{AccountId, Digest};
 use crate::medium::sms::is_one_of;
 use crate::message::{Location, MediaRef};
-use crate::webhook::{Covers, Form, Refusal, Reply, Scheme, Sealed, SigningSecret, Verdict, Verified};
+use crate::webhook::{
+    Form, Refusal, Response, Scheme, SignatureCoverage, SigningSecret, Unverified, Verification, Verified,
+};
 
 /// How Twilio proves that a webhook is its own: `X-Twilio-Signature`, an HMAC of the public address with its query and
 /// of the form's fields in the order of their names. (Twilio, webhooks security, and the validator of its Python library
@@ -189,9 +192,9 @@ fn algorithm(headers: &HeaderMap) -> Option<Algorithm> {
 }
 
 impl Scheme for Signature {
-    fn verify(&self, sealed: Sealed<'_>) -> Verdict {
-        let Some(signature) = sealed.header(&SIGNATURE) else { return Verdict::Refused(Refusal::Missing) };
-        let wrong = Verdict::Refused(Refusal::Wrong);
+    fn verify(&self, sealed: Unverified<'_>) -> Verification {
+        let Some(signature) = sealed.header(&SIGNATURE) else { return Verification::Refused(Refusal::Missing) };
+        let wrong = Verification::Refused(Refusal::Wrong);
         let (Ok(signature), Some(algorithm)) = (BASE64_STANDARD.decode(signature), algorithm(sealed.headers())) else {
             return wrong;
         };
@@ -211,16 +214,16 @@ impl Scheme for Signature {
         };
         let Some(secret) = secret else { return wrong };
         if let Some(hash) = &body_hash
-            && (hash.len() != 64 || hash.parse().ok() != Some(Digest::of(sealed.body())))
+            && (hash.len() != 64 || hash.parse().ok() != Some(Digest::sha256(sealed.body())))
         {
             return wrong;
         }
         let verified = Verified::new(&sealed, sealed.body().clone(), secret).with_query(sealed.query());
-        Verdict::Open(if body_hash.is_some() { verified } else { verified.with_form(form) })
+        Verification::Open(if body_hash.is_some() { verified } else { verified.with_form(form) })
     }
 
-    fn covers(&self) -> Covers {
-        Covers::UrlAndForm
+    fn covers(&self) -> SignatureCoverage {
+        SignatureCoverage::UrlAndForm
     }
 }
 
@@ -228,8 +231,8 @@ impl Scheme for Signature {
 const NOTHING_BACK: &[u8] = br#"<?xml version="1.0" encoding="UTF-8"?><Response></Response>"#;
 
 /// The answer to a webhook: none to the person.
-pub(super) fn nothing_back() -> Reply {
-    Reply::body("text/xml", Bytes::from_static(NOTHING_BACK))
+pub(super) fn nothing_back() -> Response {
+    Response::body("text/xml", Bytes::from_static(NOTHING_BACK))
 }
 
 impl Twilio {
@@ -367,7 +370,7 @@ fn message_id(form: &Form) -> Option<Cow<'_, str>> {
             spelled.extend_from_slice(pair);
             spelled.push(b'\n');
         }
-        Some(Cow::Owned(format!("form-{}", Digest::of(&spelled))))
+        Some(Cow::Owned(format!("form-{}", Digest::sha256(&spelled))))
     })
 }
 
@@ -459,7 +462,7 @@ fn content(form: &Form, medium: &Medium) -> InboundContent {
         }
         let title = title.or_else(|| form.some("Body")).or_else(|| id.clone()).unwrap_or_default().into_owned();
         let id = id.map_or_else(|| title.clone(), Cow::into_owned);
-        return InboundContent::Chosen(Chosen { id, title });
+        return InboundContent::Selection(Selection { id, title });
     }
     let media = files(form);
     if !media.is_empty() {
@@ -507,7 +510,7 @@ mod tests {
     const SHARED: &str = "webhooks-shared-key-secret-0001";
 
     fn keys(secrets: &[&str]) -> Vec<SigningSecret> {
-        secrets.iter().map(|secret| SigningSecret::of(Secret::new(*secret).unwrap(), ["AC".into()])).collect()
+        secrets.iter().map(|secret| SigningSecret::for_accounts(Secret::new(*secret).unwrap(), ["AC".into()])).collect()
     }
 
     fn scheme(base: &str, tokens: &[&str], shared: &[&str]) -> Signature {
@@ -527,7 +530,7 @@ mod tests {
         match request.open(scheme) {
             Ok(Opened::Verified(_)) => Ok(()),
             Ok(other) => panic!("{other:?}"),
-            Err(error) => Err(error.reply().as_u16()),
+            Err(error) => Err(error.webhook_status().as_u16()),
         }
     }
 
@@ -745,7 +748,7 @@ mod tests {
     fn the_body_of_a_signed_address_is_hashed() {
         let ours = scheme("https://sms.example.gov.uk", &[TOKEN], &[]);
         let json = r#"{"a":1}"#;
-        let target = format!("/hook?bodySHA256={}", Digest::of(json.as_bytes()));
+        let target = format!("/hook?bodySHA256={}", Digest::sha256(json.as_bytes()));
         let with = |target: &str, body: &str| {
             let signature = ours.sign(target, b"").unwrap();
             opens(&ours, &request(target, body, &[(SIGNATURE, &signature)]))
@@ -754,7 +757,7 @@ mod tests {
         assert_eq!(with(&target, ""), Err(403));
         assert_eq!(with(&target, "a=1"), Err(403));
         assert_eq!(with("/hook?bodySHA256=", json), Err(403));
-        let base64 = BASE64_STANDARD.encode(Digest::of(json.as_bytes()).as_bytes()).replace('+', "%2B");
+        let base64 = BASE64_STANDARD.encode(Digest::sha256(json.as_bytes()).as_bytes()).replace('+', "%2B");
         assert_eq!(with(&format!("/hook?bodySHA256={base64}"), json), Err(403));
     }
 

@@ -13,7 +13,7 @@ use super::{GATEWAY, Source, Twilio, WHATSAPP, is_sid, state};
 use crate::adapter::json::{self, Json, List, Piece, Text};
 use crate::adapter::lenient;
 use crate::address::{Address, Medium, Phone};
-use crate::channel::{Evidence, Sent};
+use crate::channel::{LookupOutcome, LookupQuery};
 use crate::clock::Timestamp;
 use crate::endpoint::Answer;
 use crate::error::{Error, ErrorKind, Result};
@@ -236,17 +236,17 @@ impl Twilio {
     }
 
     /// What became of a message that Twilio gave an id.
-    pub(super) async fn find(&self, id: &MessageId) -> Result<Evidence> {
+    pub(super) async fn find(&self, id: &MessageId) -> Result<LookupOutcome> {
         let answer = match self.endpoint.get(&self.message_path(id)?, self.reading()).await {
             Ok(answer) => answer,
             // It was accepted, and may have gone before it was deleted.
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Evidence::Absent { conclusive: false }),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(LookupOutcome::Inconclusive),
             Err(error) => return Err(error),
         };
         let json = Json::new(&answer.body);
         let resource: Resource<'_> = json.read().ok_or_else(|| answer.unreadable())?;
         let delivery = self.delivery(&resource, Raw::new(answer.body.clone()));
-        delivery.map(|delivery| Evidence::Found(vec![delivery])).ok_or_else(|| answer.unreadable())
+        delivery.map(|delivery| LookupOutcome::Found(vec![delivery])).ok_or_else(|| answer.unreadable())
     }
 
     /// What became of a message whose answer was lost: of those to this recipient, the ones from this sender, with this
@@ -254,12 +254,12 @@ impl Twilio {
     ///
     /// The list is not narrowed by `DateSent`, which one that still waits at Twilio does not have. That nothing is found
     /// is no proof, because Twilio does not say how soon a message shows.
-    pub(super) async fn search(&self, sent: &Sent) -> Result<Evidence> {
+    pub(super) async fn search(&self, sent: &LookupQuery) -> Result<LookupOutcome> {
         let options = sent.message.options::<Options>()?.unwrap_or_default();
         let text = match body(&sent.message.content) {
             Some(text) if !options.discard_content && !options.obfuscate_address => fold(&text).into_owned(),
             // Twilio writes a template's text itself, and what it does not keep cannot be compared.
-            _ => return Ok(Evidence::CannotTell),
+            _ => return Ok(LookupOutcome::Inconclusive),
         };
         let to = self.spelled(&sent.message.to);
         let query = Serializer::new(String::new()).append_pair("To", &to).append_pair("PageSize", "200").finish();
@@ -286,7 +286,7 @@ impl Twilio {
             let goes_on = |next: &str| next.strip_prefix(&*list).is_some_and(|rest| rest.starts_with('?'));
             path = page.next_page_uri.to_text().filter(|next| !older && goes_on(next));
         }
-        Ok(if found.is_empty() { Evidence::Absent { conclusive: false } } else { Evidence::Found(found) })
+        Ok(if found.is_empty() { LookupOutcome::Inconclusive } else { LookupOutcome::Found(found) })
     }
 
     fn is_ours(&self, resource: &Resource<'_>) -> bool {

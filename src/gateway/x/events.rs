@@ -19,7 +19,8 @@ use crate::id::MessageId;
 use crate::json::digest;
 use crate::medium::x as rules;
 use crate::webhook::{
-    Covers, Encoding, HmacSha256, Received, Refusal, Reply, Request, Scheme, Sealed, SigningSecret, Verdict, Verified,
+    HmacSha256, Received, Refusal, Request, Response, Scheme, SignatureCoverage, SignatureEncoding, SigningSecret,
+    Unverified, Verification, Verified,
 };
 
 /// X's proof: HMAC-SHA256 of the body under the app's consumer secret, and the same of a token in its handshake.
@@ -32,28 +33,28 @@ pub(super) struct Signature(HmacSha256);
 impl Signature {
     pub(super) fn new(secrets: impl IntoIterator<Item = SigningSecret>) -> Self {
         let header = HeaderName::from_static("x-twitter-webhooks-signature");
-        Self(HmacSha256::new(header, "sha256=", Encoding::Base64, secrets))
+        Self(HmacSha256::new(header, "sha256=", SignatureEncoding::Base64, secrets))
     }
 }
 
 impl Scheme for Signature {
-    fn verify(&self, sealed: Sealed<'_>) -> Verdict {
+    fn verify(&self, sealed: Unverified<'_>) -> Verification {
         if sealed.method() == Method::GET
             && let Some(token) = sealed.query_parameter("crc_token")
         {
             let answer = self.0.sign(token.as_bytes()).filter(|_| !token.is_empty() && !token.contains('{'));
-            let Some(answer) = answer else { return Verdict::Refused(Refusal::Wrong) };
+            let Some(answer) = answer else { return Verification::Refused(Refusal::Wrong) };
             let answer = serde_json::json!({ "response_token": answer }).to_string();
-            return Verdict::Answer(Reply::body("application/json", answer));
+            return Verification::Answer(Response::body("application/json", answer));
         }
         match self.0.verify(sealed) {
-            Verdict::Open(verified) if !verified.body().contains(&b'{') => Verdict::Refused(Refusal::Wrong),
+            Verification::Open(verified) if !verified.body().contains(&b'{') => Verification::Refused(Refusal::Wrong),
             verdict => verdict,
         }
     }
 
-    fn covers(&self) -> Covers {
-        Covers::Body
+    fn covers(&self) -> SignatureCoverage {
+        SignatureCoverage::Body
     }
 }
 
@@ -289,7 +290,7 @@ impl<'r> Reader<'r, '_> {
         let group = Some(conversation).filter(|id| !id.is_empty() && two.is_none());
         let group = group.and_then(|id| Address::conversation(Medium::X, id).ok());
         let piece = if chat.id.some().is_some() { &payload } else { piece };
-        let envelope = self.envelope(&owner, piece, at).within(group);
+        let envelope = self.envelope(&owner, piece, at).with_conversation(group);
         let from = sender.and_then(|id| XUser::new(id).ok());
         match (chat.id.some().or(activity.event_uuid.some()), from) {
             (Some(id), Some(from)) => {

@@ -52,16 +52,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::{Address, Medium, XUser};
 use crate::capability::{MediaLimits, TextLimit};
-use crate::channel::{Channel, Cursor, Evidence, Grade, Health, Info, Page, Sent};
+use crate::channel::{Channel, CheckStatus, Cursor, Health, Info, LookupOutcome, LookupQuery, Page};
 use crate::clock::{Clock, Timestamp};
 use crate::context::Context;
 use crate::endpoint::{Answer, BaseUrl, Endpoint};
-use crate::error::{Class, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorClass, ErrorKind, Result};
 use crate::id::{AccountId, MessageId, UrlHost};
 use crate::media::{MediaStore, MediaStream};
 use crate::medium::x as rules;
 use crate::message::{Accepted, Media, MediaRef, Message};
-use crate::rate::Allowance;
+use crate::rate::Quota;
 use crate::registry::Settings;
 use crate::secret::Secret;
 use crate::transport::{Body, Transport, TransportError};
@@ -102,7 +102,7 @@ pub struct Config {
     /// Which sources write `&` as `&amp;`.
     pub unescape: Unescape,
     /// What some of X's codes mean, over this gateway's own table.
-    pub errors: BTreeMap<String, Class>,
+    pub errors: BTreeMap<String, ErrorClass>,
 }
 
 impl Config {
@@ -198,7 +198,7 @@ struct Written {
     #[serde(default)]
     unescape: Unescape,
     #[serde(default)]
-    errors: BTreeMap<String, Class>,
+    errors: BTreeMap<String, ErrorClass>,
 }
 
 impl TryFrom<Written> for Config {
@@ -556,7 +556,7 @@ impl Channel for X {
         self.poll_events(after).await
     }
 
-    async fn look_up(&self, sent: &Sent) -> Result<Evidence> {
+    async fn look_up(&self, sent: &LookupQuery) -> Result<LookupOutcome> {
         self.find(sent).await
     }
 
@@ -573,9 +573,11 @@ impl Channel for X {
         let health = match self.call(Ask::get("me", "/2/users/me")).await.and_then(|answer| self.data::<User>(&answer))
         {
             Ok(me) if me.id == self.info.account.as_str() => {
-                health.with("credentials", Grade::Pass, "they are of this account")
+                health.check_result("credentials", CheckStatus::Pass, "they are of this account")
             }
-            Ok(_) => health.with("credentials", Grade::Fail, "they are of another account than `user_id` says"),
+            Ok(_) => {
+                health.check_result("credentials", CheckStatus::Fail, "they are of another account than `user_id` says")
+            }
             Err(error) => failed(health, "credentials", &error),
         };
         if self.bearer.is_none() {
@@ -583,14 +585,14 @@ impl Channel for X {
         }
         Ok(match self.webhooks().await {
             Ok(webhooks) if webhooks.is_empty() => {
-                health.with("webhook", Grade::Warn, "none is registered: events must be polled")
+                health.check_result("webhook", CheckStatus::Warn, "none is registered: events must be polled")
             }
             Ok(webhooks) if webhooks.iter().all(|webhook| webhook.valid) => {
-                health.with("webhook", Grade::Pass, "X finds it valid")
+                health.check_result("webhook", CheckStatus::Pass, "X finds it valid")
             }
-            Ok(_) => health.with(
+            Ok(_) => health.check_result(
                 "webhook",
-                Grade::Fail,
+                CheckStatus::Fail,
                 "X has stopped one, as it failed the handshake: mend it and revalidate",
             ),
             Err(error) => failed(health, "webhook", &error),
@@ -603,7 +605,7 @@ fn failed(health: Health, name: &'static str, error: &Error) -> Health {
         error.kind(),
         ErrorKind::Unavailable | ErrorKind::RateLimited | ErrorKind::QuotaExceeded | ErrorKind::Unexpected
     );
-    health.with(name, if passing { Grade::Unknown } else { Grade::Fail }, error.to_string())
+    health.check_result(name, if passing { CheckStatus::Unknown } else { CheckStatus::Fail }, error.to_string())
 }
 
 fn numeric<'a>(field: &'static str, id: &'a str) -> Result<&'a str> {
@@ -669,18 +671,18 @@ pub struct RateLimits {
     /// The call: `dm_send`, `dm_events`, `media_append` …
     pub call: &'static str,
     /// In 15 minutes.
-    pub window: Option<Allowance>,
+    pub window: Option<Quota>,
     /// In 24 hours, for the account.
-    pub user_day: Option<Allowance>,
+    pub user_day: Option<Quota>,
     /// In 24 hours, for the app over all its accounts.
-    pub app_day: Option<Allowance>,
+    pub app_day: Option<Quota>,
 }
 
 impl RateLimits {
     fn read(call: &'static str, headers: &HeaderMap) -> Self {
         let number = |name: String| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
         let rate = |prefix: &str| {
-            let mut left = Allowance::new(number(format!("{prefix}-remaining"))?);
+            let mut left = Quota::new(number(format!("{prefix}-remaining"))?);
             left.limit = number(format!("{prefix}-limit"));
             left.reset =
                 number(format!("{prefix}-reset")).and_then(|at| i64::try_from(at).ok()).map(Timestamp::from_secs);
@@ -695,15 +697,15 @@ impl RateLimits {
     }
 
     /// What holds back the next call first, by our own clock.
-    fn tightest(headers: &HeaderMap, now: Timestamp) -> Option<Allowance> {
-        let mut tightest = Allowance::tightest(Self::read("", headers).all())?;
+    fn tightest(headers: &HeaderMap, now: Timestamp) -> Option<Quota> {
+        let mut tightest = Quota::tightest(Self::read("", headers).all())?;
         if let Some(there) = date(headers) {
             tightest.reset = tightest.reset.map(|reset| now.plus(reset.since(there)));
         }
         Some(tightest)
     }
 
-    fn all(&self) -> impl Iterator<Item = Allowance> {
+    fn all(&self) -> impl Iterator<Item = Quota> {
         [self.window, self.user_day, self.app_day].into_iter().flatten()
     }
 }

@@ -525,7 +525,7 @@ mod tests {
 
     #[test]
     fn no_two_requests_have_one_nonce() {
-        let clock = VirtualClock::at(Timestamp::default());
+        let clock = VirtualClock::starting_at(Timestamp::default());
         let nonces: std::collections::BTreeSet<_> = (0..1000).map(|_| nonce(&clock).unwrap()).collect();
         assert_eq!(nonces.len(), 1000);
         assert!(nonces.iter().all(|nonce| nonce.len() == 32 && nonce.bytes().all(|b| b.is_ascii_alphanumeric())));

@@ -12,12 +12,12 @@ use super::{Ask, GATEWAY, Signer, X, numeric, oauth};
 use crate::adapter::json::{self, Json, List, Piece, Text};
 use crate::adapter::lenient;
 use crate::address::{Address, Medium, XUser};
-use crate::channel::{Cursor, Evidence, Page, Sent};
+use crate::channel::{Cursor, LookupOutcome, LookupQuery, Page};
 use crate::clock::Timestamp;
 use crate::endpoint::{Access, Answer, Credential, FetchLimits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Delivery, DeliveryState, Envelope, Event, Raw, Unrecognised};
-use crate::media::{FileUrl, Hosts, MediaStream};
+use crate::media::{FileUrl, HostRules, MediaStream};
 use crate::medium::x as rules;
 use crate::message::{Content, MediaRef, MediaSource};
 use crate::secret::Secret;
@@ -37,7 +37,7 @@ const FIELDS: [&str; 2] = [
 const EXPANSIONS: [&str; 2] = ["sender_id,attachments.media_keys", "sender_id"];
 
 /// Where residents' files are. The token goes nowhere else.
-const HOSTS: Hosts = Hosts { trusted: &["ton.twitter.com", "ton.x.com", "api.x.com"], open: &[] };
+const HOSTS: HostRules = HostRules { trusted: &["ton.twitter.com", "ton.x.com", "api.x.com"], open: &[] };
 
 impl X {
     /// Walks from the newest event back to the one that is known. What a walk of [`PAGES_MAX`] does not reach, the
@@ -113,7 +113,7 @@ impl X {
         let group =
             conversation.filter(|id| !id.contains('-')).and_then(|id| Address::conversation(Medium::X, id).ok());
         let envelope = Envelope::new(GATEWAY, Medium::X, self.info.account.clone(), self.clock.now(), raw);
-        let envelope = envelope.dated(at).within(group);
+        let envelope = envelope.dated(at).with_conversation(group);
         let kind = event.event_type.as_deref().unwrap_or("event");
         let sender = event.sender_id.as_deref().or_else(|| self.only_other(conversation?, people));
         let (Some(id), Some(from), "MessageCreate") =
@@ -138,7 +138,7 @@ impl X {
     }
 
     /// Looks for a message by its id, or by what it says among our own since it was sent: X knows no key of ours.
-    pub(super) async fn find(&self, sent: &Sent) -> Result<Evidence> {
+    pub(super) async fn find(&self, sent: &LookupQuery) -> Result<LookupOutcome> {
         let delivery = |id: &str, at: Timestamp, raw: Raw| {
             let envelope = Envelope::new(GATEWAY, Medium::X, self.info.account.clone(), at, raw);
             let mut delivery = Delivery::new(envelope, id, DeliveryState::Accepted, "MessageCreate");
@@ -149,13 +149,13 @@ impl X {
             let path = format!("/2/dm_events/{}", numeric("id", id.as_str())?);
             let answer = match self.call(Ask::get("dm_event", path)).await {
                 Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => {
-                    return Ok(Evidence::Absent { conclusive: false });
+                    return Ok(LookupOutcome::Inconclusive);
                 }
                 answer => answer?,
             };
             return match self.data::<serde::de::IgnoredAny>(&answer) {
-                Ok(_) => Ok(Evidence::Found(vec![delivery(id.as_str(), sent.at, Raw::new(answer.body.clone()))])),
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(Evidence::Absent { conclusive: false }),
+                Ok(_) => Ok(LookupOutcome::Found(vec![delivery(id.as_str(), sent.at, Raw::new(answer.body.clone()))])),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(LookupOutcome::Inconclusive),
                 Err(error) => Err(error),
             };
         }
@@ -194,9 +194,8 @@ impl X {
             }
         }
         Ok(match (found.is_empty(), unsure || token.is_some()) {
-            (false, _) => Evidence::Found(found),
-            (true, true) => Evidence::CannotTell,
-            (true, false) => Evidence::Absent { conclusive: false },
+            (false, _) => LookupOutcome::Found(found),
+            (true, _) => LookupOutcome::Inconclusive,
         })
     }
 

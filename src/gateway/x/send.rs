@@ -14,7 +14,7 @@ use crate::adapter::json::{Json, Text};
 use crate::adapter::lenient;
 use crate::address::{Address, Medium, XUser};
 use crate::endpoint::{Answer, RETRY_AFTER_MAX, RETRY_AFTER_MIN, VendorError};
-use crate::error::{Class, Error, ErrorKind, Outcome, Result};
+use crate::error::{Error, ErrorClass, ErrorKind, Outcome, Result};
 use crate::media::MediaStream;
 use crate::medium::x as rules;
 use crate::message::{Accepted, Content, Media, MediaRef, MediaSource, Message};
@@ -242,61 +242,61 @@ impl Segment {
 /// What X's codes mean: the numbers of the v1.1 table, which shared layers still give, and the last parts of the
 /// `type` of a problem. <https://docs.x.com/x-api/fundamentals/response-codes-and-errors>, read 2026-11-22 from a
 /// stored copy. A 5xx is never documented as "not accepted", so after one the outcome stays unknown.
-pub(super) const ERRORS: &[(&str, Class)] = &[
-    ("17", Class::new(ErrorKind::InvalidRecipient)),
-    ("32", Class::new(ErrorKind::Unauthenticated)),
-    ("34", Class::new(ErrorKind::NotFound)),
-    ("38", Class::new(ErrorKind::InvalidMessage)),
-    ("44", Class::new(ErrorKind::InvalidMessage)),
-    ("50", Class::new(ErrorKind::InvalidRecipient)),
-    ("63", Class::new(ErrorKind::InvalidRecipient)),
-    ("64", Class::new(ErrorKind::Account)),
-    ("88", Class::new(ErrorKind::RateLimited).retry(None)),
-    ("89", Class::new(ErrorKind::Unauthenticated)),
-    ("93", Class::new(ErrorKind::Forbidden)),
-    ("99", Class::new(ErrorKind::Unauthenticated)),
-    ("108", Class::new(ErrorKind::InvalidRecipient)),
-    ("130", Class::new(ErrorKind::Unavailable).retry(None)),
-    ("131", Class::new(ErrorKind::Unavailable).retry(None)),
-    ("135", Class::new(ErrorKind::Unauthenticated)),
-    ("150", Class::new(ErrorKind::InvalidRecipient)),
-    ("151", Class::new(ErrorKind::Rejected)),
+pub(super) const ERRORS: &[(&str, ErrorClass)] = &[
+    ("17", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("32", ErrorClass::new(ErrorKind::Unauthenticated)),
+    ("34", ErrorClass::new(ErrorKind::NotFound)),
+    ("38", ErrorClass::new(ErrorKind::InvalidMessage)),
+    ("44", ErrorClass::new(ErrorKind::InvalidMessage)),
+    ("50", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("63", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("64", ErrorClass::new(ErrorKind::Account)),
+    ("88", ErrorClass::new(ErrorKind::RateLimited).retry(None)),
+    ("89", ErrorClass::new(ErrorKind::Unauthenticated)),
+    ("93", ErrorClass::new(ErrorKind::Forbidden)),
+    ("99", ErrorClass::new(ErrorKind::Unauthenticated)),
+    ("108", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("130", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
+    ("131", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
+    ("135", ErrorClass::new(ErrorKind::Unauthenticated)),
+    ("150", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("151", ErrorClass::new(ErrorKind::Rejected)),
     // The same text was sent to the same person just before: a second try is refused in the same way.
-    ("187", Class::new(ErrorKind::Rejected)),
-    ("215", Class::new(ErrorKind::Unauthenticated)),
-    ("220", Class::new(ErrorKind::Forbidden)),
-    ("226", Class::new(ErrorKind::Account)),
-    ("261", Class::new(ErrorKind::Forbidden)),
-    ("324", Class::new(ErrorKind::InvalidMessage)),
-    ("325", Class::new(ErrorKind::InvalidMessage)),
-    ("349", Class::new(ErrorKind::InvalidRecipient)),
-    ("354", Class::new(ErrorKind::InvalidMessage)),
-    ("389", Class::new(ErrorKind::InvalidRecipient)),
-    ("416", Class::new(ErrorKind::Forbidden)),
-    ("420", Class::new(ErrorKind::RateLimited).retry(None)),
+    ("187", ErrorClass::new(ErrorKind::Rejected)),
+    ("215", ErrorClass::new(ErrorKind::Unauthenticated)),
+    ("220", ErrorClass::new(ErrorKind::Forbidden)),
+    ("226", ErrorClass::new(ErrorKind::Account)),
+    ("261", ErrorClass::new(ErrorKind::Forbidden)),
+    ("324", ErrorClass::new(ErrorKind::InvalidMessage)),
+    ("325", ErrorClass::new(ErrorKind::InvalidMessage)),
+    ("349", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("354", ErrorClass::new(ErrorKind::InvalidMessage)),
+    ("389", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("416", ErrorClass::new(ErrorKind::Forbidden)),
+    ("420", ErrorClass::new(ErrorKind::RateLimited).retry(None)),
     // UNVERIFIED, from a public report: "Sender is not verified to send message requests". The person takes requests of
     // verified accounts only; others can still be written to.
-    ("476", Class::new(ErrorKind::InvalidRecipient)),
-    ("client-forbidden", Class::new(ErrorKind::Forbidden)),
-    ("credits", Class::new(ErrorKind::Account)),
-    ("credits-depleted", Class::new(ErrorKind::Account)),
-    ("disallowed-resource", Class::new(ErrorKind::Rejected)),
-    ("dm-not-permitted", Class::new(ErrorKind::InvalidRecipient)),
-    ("internal-error", Class::new(ErrorKind::Unavailable).retry(None)),
-    ("invalid-request", Class::new(ErrorKind::InvalidMessage)),
+    ("476", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("client-forbidden", ErrorClass::new(ErrorKind::Forbidden)),
+    ("credits", ErrorClass::new(ErrorKind::Account)),
+    ("credits-depleted", ErrorClass::new(ErrorKind::Account)),
+    ("disallowed-resource", ErrorClass::new(ErrorKind::Rejected)),
+    ("dm-not-permitted", ErrorClass::new(ErrorKind::InvalidRecipient)),
+    ("internal-error", ErrorClass::new(ErrorKind::Unavailable).retry(None)),
+    ("invalid-request", ErrorClass::new(ErrorKind::InvalidMessage)),
     // The four of OAuth 2.0, which the call for new tokens gives.
-    ("invalid_client", Class::new(ErrorKind::Unauthenticated)),
-    ("invalid_grant", Class::new(ErrorKind::Unauthenticated)),
-    ("invalid_request", Class::new(ErrorKind::Unauthenticated)),
-    ("unauthorized_client", Class::new(ErrorKind::Unauthenticated)),
-    ("not-authorized-for-resource", Class::new(ErrorKind::Forbidden)),
-    ("oauth1-permissions", Class::new(ErrorKind::Forbidden)),
-    ("operation-not-permitted", Class::new(ErrorKind::Rejected)),
-    ("rate-limit-exceeded", Class::new(ErrorKind::RateLimited).retry(None)),
-    ("resource-not-found", Class::new(ErrorKind::NotFound)),
-    ("resource-unavailable", Class::new(ErrorKind::NotFound)),
-    ("unsupported-authentication", Class::new(ErrorKind::Forbidden)),
-    ("usage-capped", Class::new(ErrorKind::QuotaExceeded)),
+    ("invalid_client", ErrorClass::new(ErrorKind::Unauthenticated)),
+    ("invalid_grant", ErrorClass::new(ErrorKind::Unauthenticated)),
+    ("invalid_request", ErrorClass::new(ErrorKind::Unauthenticated)),
+    ("unauthorized_client", ErrorClass::new(ErrorKind::Unauthenticated)),
+    ("not-authorized-for-resource", ErrorClass::new(ErrorKind::Forbidden)),
+    ("oauth1-permissions", ErrorClass::new(ErrorKind::Forbidden)),
+    ("operation-not-permitted", ErrorClass::new(ErrorKind::Rejected)),
+    ("rate-limit-exceeded", ErrorClass::new(ErrorKind::RateLimited).retry(None)),
+    ("resource-not-found", ErrorClass::new(ErrorKind::NotFound)),
+    ("resource-unavailable", ErrorClass::new(ErrorKind::NotFound)),
+    ("unsupported-authentication", ErrorClass::new(ErrorKind::Forbidden)),
+    ("usage-capped", ErrorClass::new(ErrorKind::QuotaExceeded)),
 ];
 
 /// Refusals that have words and no code, by a piece of the words, and what they are called here.
@@ -307,8 +307,8 @@ const NAMED: &[(&str, &str)] = &[
 ];
 
 /// 326 has two meanings, told apart by a piece of its words.
-const MEANINGS_OF_326: &[(&str, Class)] =
-    &[("do not follow", Class::new(ErrorKind::InvalidRecipient)), ("locked", Class::new(ErrorKind::Account))];
+const MEANINGS_OF_326: &[(&str, ErrorClass)] =
+    &[("do not follow", ErrorClass::new(ErrorKind::InvalidRecipient)), ("locked", ErrorClass::new(ErrorKind::Account))];
 
 pub(super) fn vendor_error(answer: &Answer) -> VendorError<'_> {
     let problems = Problem::of(&String::from_utf8_lossy(&answer.body));
@@ -334,7 +334,7 @@ pub(super) fn vendor_error(answer: &Answer) -> VendorError<'_> {
         let reset = used_up().filter_map(|rate| rate.reset).max();
         said.retry_after = reset.zip(now).map(|(reset, now)| reset.since(now).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX));
         if [rates.user_day, rates.app_day].iter().flatten().any(|rate| rate.remaining == 0) {
-            said.class = Some(Class::new(ErrorKind::QuotaExceeded).retry(None));
+            said.class = Some(ErrorClass::new(ErrorKind::QuotaExceeded).retry(None));
         }
     }
     said.code = code.map(Cow::Owned);

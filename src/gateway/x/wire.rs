@@ -6,7 +6,7 @@ use super::GATEWAY;
 use crate::adapter::json::{self, List, MapAccess, Member, MemberValue, Name, Pass, Piece, Text};
 use crate::adapter::lenient;
 use crate::clock::Timestamp;
-use crate::event::{Chosen, InboundContent};
+use crate::event::{InboundContent, Selection};
 use crate::message::{Location, MediaRef};
 
 /// The longest name that is shown, in bytes. X allows 50 characters.
@@ -304,7 +304,7 @@ pub(super) fn content(
     let text = if unescape { unescaped(text) } else { text.to_owned() };
     match chosen {
         _ if !media.is_empty() => InboundContent::Media { text: Some(text).filter(|text| !text.is_empty()), media },
-        Some(id) => InboundContent::Chosen(Chosen { id, title: text }),
+        Some(id) => InboundContent::Selection(Selection { id, title: text }),
         None if text.is_empty() => InboundContent::unsupported(None::<String>),
         None => InboundContent::Text(text),
     }

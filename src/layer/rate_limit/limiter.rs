@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::endpoint::RETRY_AFTER_MAX;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::message::Accepted;
-use crate::rate::{Allowance, PairRate, Rate};
+use crate::rate::{PairRate, Quota, Rate};
 
 /// When the next message of one account may go, to this person: a pure value, which reads no clock.
 ///
@@ -89,7 +89,7 @@ impl Limiter {
             }
             Err(error) if is_limit(error) => {
                 self.sweep(now);
-                let told = match error.is_of_pair() {
+                let told = match error.is_per_recipient() {
                     true => &mut self.pairs.entry(self.hasher.hash_one(to.expose())).or_default().told,
                     false => &mut self.sender,
                 };
@@ -454,7 +454,7 @@ impl Told {
         self.paused = self.paused.max(now.saturating_add(told.max(grown)));
     }
 
-    fn learn(&mut self, left: Allowance, until: Duration, now: Duration) {
+    fn learn(&mut self, left: Quota, until: Duration, now: Duration) {
         const SAME: Duration = Duration::from_secs(2);
         self.forget(now);
         // It began when the last one ended, where that is known.
@@ -500,7 +500,7 @@ mod tests {
         Err(error.with_retry(true, after.map(Duration::from_secs)).with_pair(pair))
     }
 
-    fn accepted(allowance: Option<Allowance>) -> Result<Accepted> {
+    fn accepted(allowance: Option<Quota>) -> Result<Accepted> {
         let mut accepted = Accepted::new("mock", "1", bytes::Bytes::new());
         accepted.allowance = allowance;
         Ok(accepted)
@@ -565,7 +565,7 @@ mod tests {
     fn what_the_gateway_says_is_left_is_kept_to() {
         let mut limiter = Limiter::new(None, None);
         let ann = person(1);
-        let left = |n, until| accepted(Some(Allowance::new(n).of(15).until(TODAY.plus(secs(until)))));
+        let left = |n, until| accepted(Some(Quota::new(n).of(15).until(TODAY.plus(secs(until)))));
         limiter.report(&ann, &left(3, 900.0), secs(0.0), TODAY);
         // An older answer that comes later.
         limiter.report(&ann, &left(5, 900.0), secs(0.0), TODAY);

@@ -40,7 +40,7 @@ impl Budget {
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a share outside 0 to 1.
-    pub fn with_share(self, share: f64, floor: u32) -> Result<Self> {
+    pub fn share(self, share: f64, floor: u32) -> Result<Self> {
         if !(0.0..=1.0).contains(&share) {
             return Err(Error::config("share", "must be between 0 and 1"));
         }
@@ -94,7 +94,7 @@ mod tests {
         let hour = Duration::from_secs(3600);
         assert_eq!((0..100).filter(|_| budget.try_retry(hour)).count(), 9);
         for wrong in [-0.1, 1.1, f64::NAN] {
-            assert_eq!(Budget::new().with_share(wrong, 0).unwrap_err().field(), Some("share"));
+            assert_eq!(Budget::new().share(wrong, 0).unwrap_err().field(), Some("share"));
         }
     }
 
@@ -104,7 +104,7 @@ mod tests {
         fn there_are_never_more_retries_than_the_share(
             steps in proptest::collection::vec((0..2_000_u64, any::<bool>(), 1..50_u32), 1..60)
         ) {
-            let mut budget = Budget::new().with_share(0.2, 0).unwrap();
+            let mut budget = Budget::new().share(0.2, 0).unwrap();
             let (mut now, mut firsts, mut retries) = (Duration::ZERO, 0_u32, 0_u32);
             for (passed, first, count) in steps {
                 now += Duration::from_secs(passed);

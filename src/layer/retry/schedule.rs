@@ -18,17 +18,17 @@ use crate::message::{Message, OnUnknown};
 ///
 /// ```
 /// use std::time::Duration;
-/// use civic_messaging::layer::retry::{Schedule, Stop, Tried};
+/// use civic_messaging::layer::retry::{Schedule, StopReason, Attempts};
 /// use civic_messaging::{Error, ErrorKind, Timestamp};
 ///
 /// let schedule = Schedule::default();
-/// let tried = Tried { times: 1, elapsed: Duration::ZERO };
+/// let tried = Attempts { times: 1, elapsed: Duration::ZERO };
 /// let busy = Error::new(ErrorKind::RateLimited, "too many").with_retry(true, Some(Duration::from_secs(7)));
 /// let wait = schedule.next(&busy, None, tried, Timestamp::default(), 0).unwrap();
 /// assert_eq!(wait, Duration::from_secs(7));
 ///
 /// let doubtful = Error::unknown("no answer");
-/// assert_eq!(schedule.next(&doubtful, None, tried, Timestamp::default(), 0), Err(Stop::Unknown));
+/// assert_eq!(schedule.next(&doubtful, None, tried, Timestamp::default(), 0), Err(StopReason::Unknown));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "ScheduleWire")]
@@ -41,7 +41,7 @@ pub struct Schedule {
 
 /// What was tried so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tried {
+pub struct Attempts {
     /// How often, the first time included.
     pub times: u32,
     /// Since the first try began.
@@ -51,7 +51,7 @@ pub struct Tried {
 /// Why there is no further try.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Stop {
+pub enum StopReason {
     /// It was tried as often as the schedule allows.
     Attempts,
     /// The retries of this time are used up: see [`Budget`](super::Budget).
@@ -93,7 +93,7 @@ impl Schedule {
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for 0.
-    pub fn with_attempts(self, attempts: u32) -> Result<Self> {
+    pub fn attempts(self, attempts: u32) -> Result<Self> {
         if attempts == 0 {
             return Err(Error::config("attempts", "must be 1 or more: the first try counts"));
         }
@@ -105,7 +105,7 @@ impl Schedule {
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) when `base` is none or more than `most`, or `most` more than 24 hours.
-    pub fn with_pauses(self, base: Duration, most: Duration) -> Result<Self> {
+    pub fn backoff(self, base: Duration, most: Duration) -> Result<Self> {
         if base.is_zero() || base > most || most > RETRY_AFTER_MAX {
             let rule = "must be above 0, and not above the longest one, which is at most 24 hours (86400 seconds)";
             return Err(Error::config("base_seconds", rule));
@@ -124,33 +124,33 @@ impl Schedule {
     /// `message` is what is being sent, none for a call that sends nothing; `chance` is any number, best a random one.
     ///
     /// # Errors
-    /// The reason why there is no further try: [`Stop::Unknown`] unless the message says
+    /// The reason why there is no further try: [`StopReason::Unknown`] unless the message says
     /// [`OnUnknown::Resend`].
     pub fn next(
         &self,
         error: &Error,
         message: Option<&Message>,
-        tried: Tried,
+        tried: Attempts,
         now: Timestamp,
         chance: u64,
-    ) -> Result<Duration, Stop> {
+    ) -> Result<Duration, StopReason> {
         let unknown = error.outcome() == Outcome::Unknown;
         let resend = message.is_some_and(|message| message.on_unknown == OnUnknown::Resend);
         let passes = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Unexpected | ErrorKind::RateLimited);
         if unknown && !(resend && passes && error.accepted_parts().is_empty()) {
-            return Err(Stop::Unknown);
+            return Err(StopReason::Unknown);
         }
         if !unknown && !error.is_retryable() {
-            return Err(Stop::Final);
+            return Err(StopReason::Final);
         }
         if tried.times >= self.attempts {
-            return Err(Stop::Attempts);
+            return Err(StopReason::Attempts);
         }
         let told = error.retry_after().unwrap_or_default();
         let wait = told.saturating_add(self.jitter(tried.times, chance)).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX);
         let expired = message.and_then(|message| message.not_after).is_some_and(|until| now.plus(wait) > until);
         if told > RETRY_AFTER_MAX || expired || tried.elapsed.saturating_add(wait) > self.within {
-            return Err(Stop::TooLate);
+            return Err(StopReason::TooLate);
         }
         Ok(wait)
     }
@@ -171,14 +171,14 @@ impl Default for Schedule {
     }
 }
 
-/// What a configuration writes: `{ attempts = 4, base_seconds = 1, most_seconds = 30, within_seconds = 60 }`, or some of
+/// What a configuration writes: `{ attempts = 4, base_seconds = 1, max_seconds = 30, within_seconds = 60 }`, or some of
 /// them.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table such as { attempts = 4, within_seconds = 60 }")]
 pub(crate) struct ScheduleWire {
     attempts: Option<u32>,
     base_seconds: Option<u32>,
-    most_seconds: Option<u32>,
+    max_seconds: Option<u32>,
     within_seconds: Option<u32>,
 }
 
@@ -187,8 +187,8 @@ impl ScheduleWire {
     pub(crate) fn over(&self, usual: Schedule) -> Result<Schedule> {
         let time = |secs: Option<u32>, or| secs.map_or(or, |secs| Duration::from_secs(secs.into()));
         usual
-            .with_attempts(self.attempts.unwrap_or(usual.attempts))?
-            .with_pauses(time(self.base_seconds, usual.base), time(self.most_seconds, usual.most))
+            .attempts(self.attempts.unwrap_or(usual.attempts))?
+            .backoff(time(self.base_seconds, usual.base), time(self.max_seconds, usual.most))
             .map(|schedule| schedule.within(time(self.within_seconds, usual.within)))
     }
 }
@@ -201,13 +201,13 @@ impl TryFrom<ScheduleWire> for Schedule {
     }
 }
 
-impl fmt::Display for Stop {
+impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-impl Stop {
+impl StopReason {
     /// The reason as one word.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -227,7 +227,7 @@ mod tests {
     use super::*;
     use crate::Address;
 
-    const FIRST: Tried = Tried { times: 1, elapsed: Duration::ZERO };
+    const FIRST: Attempts = Attempts { times: 1, elapsed: Duration::ZERO };
 
     fn secs(secs: u64) -> Duration {
         Duration::from_secs(secs)
@@ -241,7 +241,7 @@ mod tests {
         Error::new(ErrorKind::RateLimited, "busy").with_retry(true, after)
     }
 
-    fn next(error: &Error, message: &Message) -> Result<Duration, Stop> {
+    fn next(error: &Error, message: &Message) -> Result<Duration, StopReason> {
         Schedule::new().next(error, Some(message), FIRST, Timestamp::default(), u64::MAX)
     }
 
@@ -249,41 +249,44 @@ mod tests {
     fn an_unknown_outcome_is_tried_again_only_when_the_message_says_so() {
         let doubtful = Error::unknown("no answer");
         for leave in [OnUnknown::Park, OnUnknown::Reconcile] {
-            assert_eq!(next(&doubtful, &message().on_unknown(leave)), Err(Stop::Unknown));
+            assert_eq!(next(&doubtful, &message().on_unknown(leave)), Err(StopReason::Unknown));
         }
         let resend = message().on_unknown(OnUnknown::Resend);
         assert!(next(&doubtful, &resend).is_ok());
         let half = Error::unknown("no answer").with_accepted_parts(vec![crate::MessageId::new("SM1")]);
-        assert_eq!(next(&half, &resend), Err(Stop::Unknown));
+        assert_eq!(next(&half, &resend), Err(StopReason::Unknown));
         let said_stop = Error::new(ErrorKind::OptedOut, "no").with_outcome(Outcome::Unknown);
-        assert_eq!(next(&said_stop, &resend), Err(Stop::Unknown));
+        assert_eq!(next(&said_stop, &resend), Err(StopReason::Unknown));
         // A definite no stays one.
-        assert_eq!(next(&Error::new(ErrorKind::OptedOut, "no"), &resend), Err(Stop::Final));
+        assert_eq!(next(&Error::new(ErrorKind::OptedOut, "no"), &resend), Err(StopReason::Final));
     }
 
     #[test]
     fn it_ends_by_attempts_by_time_and_by_the_end_of_the_message() {
         let schedule = Schedule::new();
-        let tried = |times, elapsed| Tried { times, elapsed: secs(elapsed) };
+        let tried = |times, elapsed| Attempts { times, elapsed: secs(elapsed) };
         let by = |tried, error: &Error| schedule.next(error, None, tried, Timestamp::default(), 0);
-        assert_eq!(by(tried(4, 0), &busy(None)), Err(Stop::Attempts));
+        assert_eq!(by(tried(4, 0), &busy(None)), Err(StopReason::Attempts));
         assert_eq!(by(tried(2, 59), &busy(None)), Ok(secs(1)));
-        assert_eq!(by(tried(2, 60), &busy(None)), Err(Stop::TooLate));
-        assert_eq!(by(FIRST, &busy(Some(secs(61)))), Err(Stop::TooLate));
+        assert_eq!(by(tried(2, 60), &busy(None)), Err(StopReason::TooLate));
+        assert_eq!(by(FIRST, &busy(Some(secs(61)))), Err(StopReason::TooLate));
         let until = |secs| message().not_after(Timestamp::from_secs(secs));
-        assert_eq!(next(&busy(Some(secs(7))), &until(7)), Err(Stop::TooLate));
+        assert_eq!(next(&busy(Some(secs(7))), &until(7)), Err(StopReason::TooLate));
         assert!(next(&busy(Some(secs(7))), &until(8)).is_ok());
         // Longer than a day is not shortened to a day.
         let days = Schedule::new().within(Duration::MAX);
-        assert_eq!(days.next(&busy(Some(secs(86_401))), None, FIRST, Timestamp::default(), 0), Err(Stop::TooLate));
+        assert_eq!(
+            days.next(&busy(Some(secs(86_401))), None, FIRST, Timestamp::default(), 0),
+            Err(StopReason::TooLate)
+        );
         assert_eq!(days.next(&busy(Some(secs(86_400))), None, FIRST, Timestamp::default(), 9), Ok(secs(86_400)));
     }
 
     #[test]
     fn wrong_settings_are_refused_by_name() {
-        assert_eq!(Schedule::new().with_attempts(0).unwrap_err().field(), Some("attempts"));
+        assert_eq!(Schedule::new().attempts(0).unwrap_err().field(), Some("attempts"));
         for (base, most) in [(0, 1), (2, 1), (1, 86_401)] {
-            assert_eq!(Schedule::new().with_pauses(secs(base), secs(most)).unwrap_err().field(), Some("base_seconds"));
+            assert_eq!(Schedule::new().backoff(secs(base), secs(most)).unwrap_err().field(), Some("base_seconds"));
         }
         let read = |json: &str| serde_json::from_str::<Schedule>(json);
         assert_eq!(read("{}").unwrap(), Schedule::new());
@@ -301,15 +304,15 @@ mod tests {
         ) {
             let after = after.map(|nanos| Duration::from_nanos(nanos.wrapping_mul(7)));
             let millis = Duration::from_millis;
-            let schedule = Schedule::new().with_attempts(u32::MAX).unwrap().within(Duration::MAX);
-            let schedule = schedule.with_pauses(millis(base), millis(base + more).min(RETRY_AFTER_MAX)).unwrap();
-            match schedule.next(&busy(after), None, Tried { times, elapsed: Duration::ZERO }, Timestamp::default(), chance) {
+            let schedule = Schedule::new().attempts(u32::MAX).unwrap().within(Duration::MAX);
+            let schedule = schedule.backoff(millis(base), millis(base + more).min(RETRY_AFTER_MAX)).unwrap();
+            match schedule.next(&busy(after), None, Attempts { times, elapsed: Duration::ZERO }, Timestamp::default(), chance) {
                 Ok(wait) => {
                     prop_assert!((RETRY_AFTER_MIN..=RETRY_AFTER_MAX).contains(&wait));
                     prop_assert!(wait >= after.unwrap_or_default());
                 }
-                Err(Stop::TooLate) => prop_assert!(after.unwrap_or_default() > RETRY_AFTER_MAX),
-                Err(stop) => prop_assert_eq!((stop, times), (Stop::Attempts, u32::MAX)),
+                Err(StopReason::TooLate) => prop_assert!(after.unwrap_or_default() > RETRY_AFTER_MAX),
+                Err(stop) => prop_assert_eq!((stop, times), (StopReason::Attempts, u32::MAX)),
             }
         }
 

@@ -22,10 +22,10 @@ impl Language {
     /// ```
     /// use civic_messaging::policy::auto_reply::Language;
     ///
-    /// assert_eq!(Language::of("cy-GB"), Some(Language::Welsh));
-    /// assert_eq!(Language::of("pl"), None);
+    /// assert_eq!(Language::from_tag("cy-GB"), Some(Language::Welsh));
+    /// assert_eq!(Language::from_tag("pl"), None);
     /// ```
-    pub fn of(tag: &str) -> Option<Self> {
+    pub fn from_tag(tag: &str) -> Option<Self> {
         let language = tag.split(['-', '_']).next().unwrap_or_default();
         WORDS.iter().find(|words| words.tag.eq_ignore_ascii_case(language)).map(|words| words.language)
     }
@@ -187,10 +187,10 @@ mod tests {
     #[test]
     fn a_language_has_its_own_words() {
         for language in [Language::English, Language::Welsh] {
-            assert_eq!((language.words().language, Language::of(language.tag())), (language, Some(language)));
+            assert_eq!((language.words().language, Language::from_tag(language.tag())), (language, Some(language)));
         }
-        assert_eq!(Language::of("EN_gb"), Some(Language::English));
-        assert_eq!(Language::of(""), None);
+        assert_eq!(Language::from_tag("EN_gb"), Some(Language::English));
+        assert_eq!(Language::from_tag(""), None);
     }
 
     #[test]

@@ -175,7 +175,7 @@ impl BankHolidays {
     }
 
     /// The bank holidays of a division, in order.
-    pub fn of(&self, division: Division) -> impl Iterator<Item = (Date, &str)> {
+    pub fn dates(&self, division: Division) -> impl Iterator<Item = (Date, &str)> {
         let own = self.holidays.iter().filter(move |((of, _), _)| *of == division);
         own.map(|((_, date), title)| (*date, title.as_str()))
     }
@@ -185,7 +185,7 @@ impl BankHolidays {
         for division in Division::ALL {
             for year in self.years() {
                 for (month, feast) in [(1, "New Year"), (12, "Christmas")] {
-                    if !self.of(division).any(|(date, _)| date.year() == year && date.month() == month) {
+                    if !self.dates(division).any(|(date, _)| date.year() == year && date.month() == month) {
                         let field = format!("bank_holidays.{}", division.name());
                         let rule = format!("has no holiday at {feast} of {year}: the year is missing, or not whole");
                         return Err(Error::config(field, rule));
@@ -236,7 +236,7 @@ mod tests {
         // The least that each division has had in a year since 2012.
         for (division, least) in Division::ALL.into_iter().zip([8, 9, 10]) {
             for year in holidays.years() {
-                let found = holidays.of(division).filter(|(date, _)| date.year() == year).count();
+                let found = holidays.dates(division).filter(|(date, _)| date.year() == year).count();
                 assert!((least..=least + 2).contains(&found), "{division} {year}: {found}");
             }
         }

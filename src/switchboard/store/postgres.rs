@@ -30,7 +30,7 @@ use super::super::lanes::{Claims, Rooms};
 use super::super::outbox::{Id, SendAttempt, State, Status};
 use super::super::record::{
     Answers, Attempt, Bounded, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackRow, Fell,
-    Fetched, FileHold, Handed, Hold, Incoming, Kept, Leases, New, PutOff, Recovered, Reserved, Ruling, Settle,
+    Fetched, FileHold, Hold, InboxEvent, Incoming, Kept, Leases, New, PutOff, Recovered, Reserved, Ruling, Settle,
     Unbounded, Wait, Written, message_of, named, price_of,
 };
 use super::super::watch::Stats;
@@ -353,9 +353,9 @@ impl Engine for Postgres {
         Ok(recovered)
     }
 
-    async fn restored(&self, at: Timestamp, now: Timestamp) -> Result<u64> {
+    async fn hold_after_restore(&self, at: Timestamp, now: Timestamp) -> Result<u64> {
         let now = self.at(now);
-        self.sessions.run((), move |db, ()| Box::pin(flow::restored(db, at, now))).await
+        self.sessions.run((), move |db, ()| Box::pin(flow::hold_after_restore(db, at, now))).await
     }
 
     async fn doubtful(&self, now: Timestamp, wait: Duration, most: u32) -> Result<Vec<Claimed>> {
@@ -369,9 +369,9 @@ impl Engine for Postgres {
         self.sessions.run((), move |db, ()| Box::pin(async move { db.change(hold, &[&id.0]).await.map(drop) })).await
     }
 
-    async fn standing(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>> {
+    async fn messages(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>> {
         let after = after.map_or(i64::MIN, |id| id.0);
-        self.sessions.run(line, move |db, line| Box::pin(standing(db, line, state, after, most))).await
+        self.sessions.run(line, move |db, line| Box::pin(messages(db, line, state, after, most))).await
     }
 
     async fn settle(&self, id: Id, settled: Settle) -> Result<Option<String>> {
@@ -405,7 +405,13 @@ impl Engine for Postgres {
             .await
     }
 
-    async fn next_batch(&self, of: &EventFilter, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Handed>> {
+    async fn next_batch(
+        &self,
+        of: &EventFilter,
+        now: Timestamp,
+        lease: Duration,
+        most: u32,
+    ) -> Result<Vec<InboxEvent>> {
         let now = self.at(now);
         self.sessions.run(of, move |db, of| Box::pin(flow::next_batch(db, of, now, lease, most))).await
     }
@@ -420,7 +426,7 @@ impl Engine for Postgres {
         self.sessions.run((), move |db, ()| Box::pin(nack(db, event, until, now))).await
     }
 
-    async fn parked_events(&self, of: &EventFilter, after: i64, now: Timestamp, most: u32) -> Result<Vec<Handed>> {
+    async fn parked_events(&self, of: &EventFilter, after: i64, now: Timestamp, most: u32) -> Result<Vec<InboxEvent>> {
         let now = self.at(now);
         self.sessions.run(of, move |db, of| Box::pin(flow::parked_events(db, of, after, now, most))).await
     }
@@ -633,7 +639,7 @@ const fn listed(state: State) -> &'static str {
     }
 }
 
-async fn standing(db: &Session, line: &str, state: State, after: i64, most: u32) -> Result<Vec<Status>, Fault> {
+async fn messages(db: &Session, line: &str, state: State, after: i64, most: u32) -> Result<Vec<Status>, Fault> {
     let ids = db.rows(listed(state), &[&indexed(line), &state.as_str(), &after, &i64::from(most)]).await?;
     let ids = ids.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let mut standing: Vec<_> = statuses(db, ids).await?.into_iter().map(|(status, _)| status).collect();
@@ -754,7 +760,7 @@ fn text(text: &str) -> Cow<'_, str> {
 
 /// A text as an index takes it: a longer one than any gateway writes is known by its digest.
 fn indexed(name: &str) -> Cow<'_, str> {
-    if name.len() > INDEXED_MAX { Digest::of(name.as_bytes()).to_string().into() } else { text(name) }
+    if name.len() > INDEXED_MAX { Digest::sha256(name.as_bytes()).to_string().into() } else { text(name) }
 }
 
 fn state(row: &Row, column: usize) -> Result<State, Fault> {
@@ -1176,7 +1182,7 @@ mod tests {
         let Some(database) = migrated().await else { return };
         let (now, half_an_hour) = (SystemClock::new().now(), Duration::from_secs(1800));
         let on = async |now| {
-            let clock = Arc::new(VirtualClock::at(now));
+            let clock = Arc::new(VirtualClock::starting_at(now));
             (Postgres::open_on(database.url(), clock).await.unwrap(), now)
         };
         let (slow, fast) = (on(now.minus(half_an_hour)).await, on(now.plus(half_an_hour)).await);

@@ -21,8 +21,8 @@ use super::super::lanes::{Claims, Rooms};
 use super::super::outbox::{Id, SendAttempt, State, Status};
 use super::super::record::{
     Answers, Attempt, Bounded, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackRow, Fell,
-    Fetched, FileHold, Handed, Hold, Incoming, Kept, Leases, New, PutOff, Recovered, Ruling, Settle, Unbounded, Wait,
-    Written, message_of, named, price_of,
+    Fetched, FileHold, Hold, InboxEvent, Incoming, Kept, Leases, New, PutOff, Recovered, Ruling, Settle, Unbounded,
+    Wait, Written, message_of, named, price_of,
 };
 use super::super::watch::Stats;
 use crate::channel::Cursor;
@@ -455,8 +455,8 @@ impl Engine for Sqlite {
         Ok(Recovered { queued: ended.saturating_sub(unknown), unknown })
     }
 
-    async fn restored(&self, at: Timestamp, now: Timestamp) -> Result<u64> {
-        self.run(move |db| run(flow::restored(&Db(db), at, now))).await
+    async fn hold_after_restore(&self, at: Timestamp, now: Timestamp) -> Result<u64> {
+        self.run(move |db| run(flow::hold_after_restore(&Db(db), at, now))).await
     }
 
     async fn doubtful(&self, now: Timestamp, wait: Duration, most: u32) -> Result<Vec<Claimed>> {
@@ -479,7 +479,7 @@ impl Engine for Sqlite {
         self.run(move |db| Db(db).change(hold, (id.0,)).map(|_| ())).await
     }
 
-    async fn standing(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>> {
+    async fn messages(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>> {
         let (line, after) = (line.to_owned(), after.map_or(i64::MIN, |id| id.0));
         self.look(move |db| {
             let mut ids = db.prepare_cached(listed(state))?;
@@ -507,7 +507,13 @@ impl Engine for Sqlite {
         self.run(move |db| Db(db).row(place, (&channel,), read)).await
     }
 
-    async fn next_batch(&self, of: &EventFilter, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Handed>> {
+    async fn next_batch(
+        &self,
+        of: &EventFilter,
+        now: Timestamp,
+        lease: Duration,
+        most: u32,
+    ) -> Result<Vec<InboxEvent>> {
         let of = of.clone();
         self.run(move |db| run(flow::next_batch(&Db(db), &of, now, lease, most))).await
     }
@@ -524,7 +530,7 @@ impl Engine for Sqlite {
         .await
     }
 
-    async fn parked_events(&self, of: &EventFilter, after: i64, now: Timestamp, most: u32) -> Result<Vec<Handed>> {
+    async fn parked_events(&self, of: &EventFilter, after: i64, now: Timestamp, most: u32) -> Result<Vec<InboxEvent>> {
         let of = of.clone();
         self.look(move |db| run(flow::parked_events(&Db(db), &of, after, now, most))).await
     }

@@ -9,7 +9,7 @@ use super::super::lanes::Rooms;
 use super::super::outbox::{self, AttemptOutcome, Id, PRIORITY_LAST, Settled, State, Status};
 use super::super::record::*;
 use super::super::watch::Stats;
-use super::super::{Line, Said};
+use super::super::{EntryContent, Line};
 use super::*;
 use crate::address::{Address, Medium, Phone};
 use crate::channel::Cursor;
@@ -17,7 +17,7 @@ use crate::delivery::DeliveryState;
 use crate::error::ErrorKind;
 use crate::event::{Delivery, DeliveryOf, Envelope, Inbound, InboundContent, OptOutScope, Raw};
 use crate::id::{AccountId, Digest};
-use crate::media::Stored;
+use crate::media::StoredMedia;
 use crate::message::{Message, Money, OnUnknown};
 use crate::policy::{Decision, Reason};
 
@@ -480,7 +480,7 @@ fn all(own: &[&str]) -> EventFilter {
 
 async fn batch(store: &dyn Engine, of: &EventFilter, now: Timestamp, most: u32) -> Vec<String> {
     let batch = store.next_batch(of, now, LEASE, most).await.unwrap();
-    let text = |handed: super::super::record::Handed| match handed.what {
+    let text = |handed: super::super::record::InboxEvent| match handed.what {
         What::Event(event) => event.as_inbound().unwrap().text().unwrap().to_owned(),
         What::Settled(settled) => settled.key,
         What::Unreadable => String::new(),
@@ -558,7 +558,7 @@ async fn message_is_taken_and_its_event_acknowledged_together(store: &dyn Engine
     assert_eq!(store.enqueue_and_ack(new("reply", 1), handed.id).await.unwrap(), Enqueued::Same(id));
 }
 
-async fn next(store: &dyn Engine, now: Timestamp) -> Option<super::super::record::Handed> {
+async fn next(store: &dyn Engine, now: Timestamp) -> Option<super::super::record::InboxEvent> {
     store.next(Some("desk"), now, LEASE).await.unwrap()
 }
 
@@ -751,7 +751,7 @@ async fn what_comes_from_a_backup_may_have_gone(store: &dyn Engine, other: &dyn 
     let queued = put(store, new("queued", 4)).await;
     let due = put(store, New { due: at(50), ..new("due", 5) }).await;
     let later = put(store, New { due: at(100), ..new("later", 6) }).await;
-    assert_eq!(other.restored(at(40), at(99)).await.unwrap(), 4);
+    assert_eq!(other.hold_after_restore(at(40), at(99)).await.unwrap(), 4);
     let state = async |id| store.status(id).await.unwrap().unwrap().state;
     for id in [sending, claimed, queued, due] {
         assert_eq!(state(id).await, State::Unknown);
@@ -1086,7 +1086,7 @@ async fn what_goes_instead_may_have_gone_before_a_restore(store: &dyn Engine, _:
     let claimed = claim(store, at(1)).await;
     begin(store, &claimed[0]).await;
     assert!(store.finish(claimed[0].hold, accepted("id-a")).await.unwrap());
-    store.restored(at(5), at(10)).await.unwrap();
+    store.hold_after_restore(at(5), at(10)).await.unwrap();
     assert_eq!(fall_back(store, at(1_000_000)).await, 0);
     let second = store.status(first).await.unwrap().unwrap().fallback.unwrap();
     assert_eq!(store.status(second).await.unwrap().unwrap().state, State::Parked);
@@ -1153,8 +1153,8 @@ fn changed(previous: &Address, current: &Address, moment: i64) -> Incoming {
 /// What was said, by the keys of ours and the texts of theirs.
 fn words(entries: &[Entry]) -> Vec<String> {
     let words = |entry: &Entry| match &entry.said {
-        Said::Ours { message, .. } => message.as_ref().unwrap().key.clone().unwrap(),
-        Said::Theirs(inbound) => inbound.as_ref().unwrap().text().unwrap().to_owned(),
+        EntryContent::Ours { message, .. } => message.as_ref().unwrap().key.clone().unwrap(),
+        EntryContent::Theirs(inbound) => inbound.as_ref().unwrap().text().unwrap().to_owned(),
     };
     entries.iter().map(words).collect()
 }
@@ -1329,7 +1329,7 @@ async fn what_stands_there_is_listed_line_by_line(store: &dyn Engine, other: &dy
     put(store, new("d", 1)).await;
     put(store, New { line: "leader".to_owned(), ..new("e", 1) }).await;
     let listed = async |after, most| {
-        let listed = other.standing("desk", State::Parked, after, most).await.unwrap();
+        let listed = other.messages("desk", State::Parked, after, most).await.unwrap();
         listed.into_iter().map(|status| status.id).collect::<Vec<_>>()
     };
     assert_eq!(listed(None, 2).await, parked[..2]);
@@ -1378,7 +1378,7 @@ async fn an_event_is_handed_out_until_it_is_acknowledged(store: &dyn Engine, oth
     };
     let events = vec![of(Some("leader"), "0"), of(Some("desk"), "1"), of(Some("desk"), "2"), of(None, "3")];
     store.take_in(events, None, at(1)).await.unwrap();
-    let told = |handed: Option<Handed>| {
+    let told = |handed: Option<InboxEvent>| {
         let handed = handed?;
         let What::Event(event) = handed.what else { panic!("an event") };
         Some((handed.id, event.as_delivery()?.id()?.as_str().to_owned()))
@@ -1466,7 +1466,7 @@ async fn an_event_is_held_back_for_its_files_and_for_a_minute_at_most(store: &dy
     assert!(store.fetched(hold(0), held(b"tree"), at(3)).await.unwrap());
     assert_eq!(read(other, at(3)).await, [""; 0]);
     assert!(store.fetched(hold(1), Fetched::Failed("it is gone".to_owned()), at(3)).await.unwrap());
-    let stored = Stored::new(Digest::of(b"tree"), 4, "image/jpeg");
+    let stored = StoredMedia::new(Digest::sha256(b"tree"), 4, "image/jpeg");
     let both = [File::Held(stored), File::Failed("it is gone".to_owned())];
     assert_eq!(other.files(one).await.unwrap(), both);
     assert_eq!(read(other, at(3)).await, ["one"]);
@@ -1616,9 +1616,9 @@ async fn what_was_kept_long_enough_loses_its_content_and_counts_on(store: &dyn E
     // A worker meets none of it again.
     assert!(claim(store, at(9).plus(DAY)).await.is_empty());
     assert!(store.doubtful(at(9).plus(DAY), LEASE, 9).await.unwrap().is_empty());
-    assert_eq!(store.restored(at(1), at(9).plus(DAY)).await.unwrap(), 0);
+    assert_eq!(store.hold_after_restore(at(1), at(9).plus(DAY)).await.unwrap(), 0);
     assert_eq!(store.recover(at(9).plus(DAY), false).await.unwrap(), Recovered::default());
-    assert_eq!(store.unwanted(at(9).plus(DAY), LEASE, 9).await.unwrap(), [Digest::of(b"tree")]);
+    assert_eq!(store.unwanted(at(9).plus(DAY), LEASE, 9).await.unwrap(), [Digest::sha256(b"tree")]);
 }
 
 async fn what_waits_is_kept_and_so_is_all_without_a_retention(store: &dyn Engine, other: &dyn Engine) {
@@ -1678,7 +1678,7 @@ async fn a_file_is_removed_once_nothing_refers_to_it(store: &dyn Engine, other: 
     // And goes on to somebody else.
     let message = Message::media(
         Address::phone("+447700900001").unwrap(),
-        [crate::message::Media::image(Stored::new(Digest::of(b"tree"), 4, "image/jpeg"))],
+        [crate::message::Media::image(StoredMedia::new(Digest::sha256(b"tree"), 4, "image/jpeg"))],
     );
     let goes_on = put(store, New { message, ..new("goes-on", 1) }).await;
     assert_eq!(purge(other, later).await, 1);
@@ -1686,7 +1686,7 @@ async fn a_file_is_removed_once_nothing_refers_to_it(store: &dyn Engine, other: 
     let called_back = Settle { state: State::Cancelled, due: None, reason: None, from: &[State::Queued], now: later };
     assert!(store.settle(goes_on, called_back).await.unwrap().is_some());
     assert_eq!(other.unwanted(later, LEASE, 9).await.unwrap(), []);
-    let tree = [Digest::of(b"tree")];
+    let tree = [Digest::sha256(b"tree")];
     assert_eq!(other.unwanted(later.plus(LEASE), LEASE, 9).await.unwrap(), tree);
     // Until it is said that it is gone.
     assert_eq!(store.unwanted(later.plus(LEASE), LEASE, 9).await.unwrap(), []);
@@ -1708,7 +1708,7 @@ async fn a_file_that_is_being_removed_is_fetched_again(store: &dyn Engine, other
     let hold = holds(other, then).await[0];
     assert!(!other.fetched(hold, held(b"tree"), then).await.unwrap());
     assert_eq!(read(other, then).await, [""; 0]);
-    store.removed(Digest::of(b"tree")).await.unwrap();
+    store.removed(Digest::sha256(b"tree")).await.unwrap();
     let again = holds(other, then.plus(AFTER_REMOVAL)).await[0];
     assert!(other.fetched(again, held(b"tree"), then).await.unwrap());
     assert_eq!(read(other, then).await, ["two"]);
@@ -1845,7 +1845,7 @@ async fn file_of_a_fallback_is_kept_until_that_went(store: &dyn Engine, other: &
     photos(store, "one", 1).await;
     let hold = holds(store, at(0)).await[0];
     assert!(store.fetched(hold, held(b"tree"), at(1)).await.unwrap());
-    let media = crate::message::Media::image(Stored::new(Digest::of(b"tree"), 4, "image/jpeg"));
+    let media = crate::message::Media::image(StoredMedia::new(Digest::sha256(b"tree"), 4, "image/jpeg"));
     let instead = Message::media(Address::whatsapp("07700 900123").unwrap(), [media.clone(), media]);
     let fallback = Some(Fallback::new(instead, 3 * DAY));
     put(store, New { fallback, ..new("k", 1) }).await;
@@ -1857,7 +1857,7 @@ async fn file_of_a_fallback_is_kept_until_that_went(store: &dyn Engine, other: &
     assert_eq!(purge(other, later).await, 2);
     assert_eq!(other.unwanted(later, LEASE, 9).await.unwrap(), []);
     assert_eq!(brought(store, delivery("id", DeliveryState::Delivered)).await, 1);
-    assert_eq!(other.unwanted(later.plus(LEASE), LEASE, 9).await.unwrap(), [Digest::of(b"tree")]);
+    assert_eq!(other.unwanted(later.plus(LEASE), LEASE, 9).await.unwrap(), [Digest::sha256(b"tree")]);
 }
 
 async fn messages_of_every_state_are_listed_in_pages(store: &dyn Engine, other: &dyn Engine) {
@@ -1874,7 +1874,7 @@ async fn messages_of_every_state_are_listed_in_pages(store: &dyn Engine, other: 
             store.settle(*id, settle).await.unwrap();
         }
         let list = async |after, most| {
-            let listed = other.standing("desk", state, after, most).await.unwrap();
+            let listed = other.messages("desk", state, after, most).await.unwrap();
             listed.into_iter().map(|status| status.id).collect::<Vec<_>>()
         };
         assert_eq!(list(None, 4).await, ids[..4], "{state:?}");
@@ -1893,10 +1893,10 @@ async fn messages_of_every_state_are_listed_in_pages(store: &dyn Engine, other: 
         begin(store, claimed).await;
     }
     for (state, count) in [(State::Claimed, in_claims), (State::Sending, 3), (State::Queued, in_queue)] {
-        let listed = other.standing("desk", state, None, 9).await.unwrap();
+        let listed = other.messages("desk", state, None, 9).await.unwrap();
         assert!(listed.len() == count && listed.is_sorted_by_key(|status| status.id), "{state:?}");
         assert_eq!(
-            other.standing("desk", state, listed.first().map(|first| first.id), 9).await.unwrap().len(),
+            other.messages("desk", state, listed.first().map(|first| first.id), 9).await.unwrap().len(),
             count.saturating_sub(1)
         );
     }
@@ -1964,7 +1964,7 @@ async fn receipt_up_to_a_moment_counts_before_its_send_has_ended(store: &dyn Eng
     assert_eq!(reached(store, id).await, Some(DeliveryState::Delivered));
     // As those see it who read the conversation, and who decide about the fallback.
     let read = store.conversation("desk", new("", 1).message.to.expose(), None, 9).await.unwrap();
-    let Said::Ours { status, .. } = &read[0].said else { panic!("it is ours") };
+    let EntryContent::Ours { status, .. } = &read[0].said else { panic!("it is ours") };
     assert_eq!(status.delivery, Some(DeliveryState::Delivered));
     assert_eq!(fall_back(store, at(60_000)).await, 0);
     assert!(store.falling(at(1_000_000)).await.unwrap().is_empty());
@@ -2239,7 +2239,7 @@ async fn acknowledge(store: &dyn Engine, now: Timestamp) {
 }
 
 fn held(bytes: &[u8]) -> Fetched {
-    Fetched::Held(Stored::new(Digest::of(bytes), bytes.len() as u64, "image/jpeg"))
+    Fetched::Held(StoredMedia::new(Digest::sha256(bytes), bytes.len() as u64, "image/jpeg"))
 }
 
 /// When a worker of a line was last at work that has none any more.

@@ -13,7 +13,7 @@ use super::super::outbox::{self, EXPIRED, Id, State};
 use super::super::record::{Answers, Bounded, Claimed, FELL_BACK, FallbackRow, Leases, Settle, Unbounded};
 use super::super::{Switchboard, file, inbox, refused};
 use super::{DAMAGED, ROUND, contained, told};
-use crate::channel::{Channel, Evidence, Sent};
+use crate::channel::{Channel, LookupOutcome, LookupQuery};
 use crate::clock::{Clock, Timestamp};
 use crate::error::Result;
 use crate::event::{Delivery, DeliveryOf};
@@ -220,7 +220,7 @@ impl Switchboard {
         }
         let at = last.map_or(claimed.queued, |last| last.at);
         match ask(&*self.0.clock, channel, claimed, message, at).await {
-            Evidence::Found(deliveries) => {
+            LookupOutcome::Found(deliveries) => {
                 let told = told("look_up", self.take_found(message, &deliveries).await);
                 told.map_or(Answer::Unclear, |()| Answer::NotDelivered)
             }
@@ -262,7 +262,7 @@ impl Switchboard {
             all.push(ask(&*inner.clock, channel, claimed, message, at).await);
         }
         let evidence = together(all);
-        if let Evidence::Found(deliveries) = &evidence {
+        if let LookupOutcome::Found(deliveries) = &evidence {
             self.take_found(message, deliveries).await?;
         }
         let settle = outbox::reconciled(&evidence, claimed.lookups, inner.clock.now());
@@ -311,11 +311,11 @@ async fn ask(
     claimed: &Claimed,
     message: &Message,
     at: Timestamp,
-) -> Evidence {
+) -> LookupOutcome {
     if !channel.info().capability.look_up {
-        return Evidence::CannotTell;
+        return LookupOutcome::Inconclusive;
     }
-    let mut sent = Sent::new(message.clone(), at).by(channel.info().gateway);
+    let mut sent = LookupQuery::new(message.clone(), at).gateway(channel.info().gateway);
     sent.id.clone_from(&claimed.gateway_id);
     // As it was sent, whatever the channel makes of the key by now.
     let by_it = claimed.attempts.iter().rev().find(|attempt| attempt.is_by(channel));
@@ -323,17 +323,18 @@ async fn ask(
         sent.message.key = Some(reference);
     }
     let asked = contained("the adapter", clock, LOOK_UP_MAX, channel.look_up(&sent));
-    told("look_up", asked.await).unwrap_or(Evidence::CannotTell)
+    told("look_up", asked.await).unwrap_or(LookupOutcome::Inconclusive)
 }
 
 /// What several gateways know of one message.
-fn together(all: Vec<Evidence>) -> Evidence {
-    let absent = !all.is_empty() && all.iter().all(|one| *one == Evidence::Absent { conclusive: true });
-    let found = all.into_iter().filter_map(|one| if let Evidence::Found(found) = one { Some(found) } else { None });
+fn together(all: Vec<LookupOutcome>) -> LookupOutcome {
+    let absent = !all.is_empty() && all.iter().all(|one| *one == LookupOutcome::NotFound);
+    let found =
+        all.into_iter().filter_map(|one| if let LookupOutcome::Found(found) = one { Some(found) } else { None });
     let found: Vec<_> = found.flatten().collect();
     match (found.is_empty(), absent) {
-        (false, _) => Evidence::Found(found),
-        (true, true) => Evidence::Absent { conclusive: true },
-        (true, false) => Evidence::CannotTell,
+        (false, _) => LookupOutcome::Found(found),
+        (true, true) => LookupOutcome::NotFound,
+        (true, false) => LookupOutcome::Inconclusive,
     }
 }

@@ -13,10 +13,10 @@ use super::super::suspension::{Standing, Verdict};
 use super::super::{Account, Line, Switchboard, account, account_id, held};
 use super::{DAMAGED, caught, contained, told};
 use crate::address::Address;
-use crate::channel::{Channel, Grade};
+use crate::channel::{Channel, CheckStatus};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::layer::failover::Asked;
+use crate::layer::failover::Attempted;
 use crate::layer::rate_limit::{Limiter, Place};
 use crate::layer::telemetry;
 use crate::message::{Accepted, Message};
@@ -357,7 +357,7 @@ impl Switchboard {
         if to_ask.is_empty() {
             return Err(Stays::Ends(State::Parked, "no channel of the line can carry it"));
         }
-        let mut asked = Asked::default();
+        let mut asked = Attempted::default();
         (0..suppliers.len()).filter(|n| !to_ask.contains(*n)).for_each(|n| asked.pass_over(n));
         let is_for_all = (0..suppliers.len()).all(|n| to_ask.contains(n));
         let choice = (claimed.line.clone(), medium);
@@ -396,7 +396,7 @@ impl Switchboard {
         let clock = &self.0.clock;
         let health = contained("the adapter", &**clock, HEALTH_MAX, supplier.channel.health()).await;
         let fails = match health {
-            Ok(health) => health.check("credentials").is_some_and(|check| check.grade == Grade::Fail),
+            Ok(health) => health.check("credentials").is_some_and(|check| check.grade == CheckStatus::Fail),
             Err(error) => error.kind() == ErrorKind::Unauthenticated,
         };
         match fails {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::channel::Evidence;
+use crate::channel::LookupOutcome;
 use crate::error::Outcome;
 use crate::event::Event;
 use crate::testing::run::{Came, Checked, OWN, Run, applies, ensure};
@@ -108,14 +108,17 @@ pub(super) async fn a_look_up_that_fails_proves_nothing(run: &Run<'_>) -> Checke
             Step::any().answers(200, ""),
         ] {
             match run.replay(exchange, |_, _| step.clone()).await?.came {
-                Came::Evidence(Evidence::CannotTell | Evidence::Absent { conclusive: false }) => {}
+                Came::LookupOutcome(LookupOutcome::Inconclusive) => {}
                 Came::Failed(error) => {
                     let outcome = error.outcome();
                     ensure!(outcome == Outcome::NotSent, "a look-up that fails says of itself that it is {outcome:?}");
                 }
                 came => {
-                    let what =
-                        if matches!(came, Came::Evidence(Evidence::Found(_))) { "found" } else { "surely absent" };
+                    let what = if matches!(came, Came::LookupOutcome(LookupOutcome::Found(_))) {
+                        "found"
+                    } else {
+                        "not found"
+                    };
                     ensure!(false, "a look-up without a readable answer says that the message is {what}");
                 }
             }

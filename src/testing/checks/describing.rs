@@ -1,15 +1,15 @@
 //! What an adapter says of itself is so.
 
 use crate::address::Address;
-use crate::channel::{Channel, Sent, Signal};
+use crate::channel::{Channel, Indicator, LookupQuery};
 use crate::error::{ErrorKind, Outcome, Result};
 use crate::event::{Envelope, Inbound, InboundContent, Raw};
 use crate::media::MediaStream;
 use crate::message::{
-    Ask, Asked, Choice, ContactCard, Content, Link, Location, Media, MediaKind, MediaRef, Message, Native, Reaction,
-    Template,
+    Choice, ContactCard, Content, InfoField, InfoRequest, Link, Location, Media, MediaKind, MediaRef, Message, Native,
+    Reaction, Template,
 };
-use crate::testing::double::Double;
+use crate::testing::fake_gateway::FakeGateway;
 use crate::testing::leaks::Needles;
 use crate::testing::run::{Checked, OWN, Pace, Run, Stop, ensure};
 use crate::testing::subject::{Call, Expectation, What};
@@ -22,8 +22,8 @@ pub(super) async fn what_is_declared_is_recorded(run: &Run<'_>) -> Checked {
     let sends = |holds: &dyn Fn(&Message) -> bool| sent.iter().any(holds);
     let content = |holds: fn(&Content) -> bool| sent.iter().any(|message| holds(&message.content));
     let calls = |name| exchanges.iter().any(|exchange| exchange.call.name() == name);
-    let signals = |which: Signal| {
-        exchanges.iter().any(|exchange| matches!(&exchange.call, Call::Signal(_, signal) if *signal == which))
+    let signals = |which: Indicator| {
+        exchanges.iter().any(|exchange| matches!(&exchange.call, Call::Indicator(_, signal) if *signal == which))
     };
     let told = |holds: fn(What) -> bool| webhooks.iter().flat_map(|w| w.told()).any(|told| holds(told.what));
     let keys = webhooks.iter().flat_map(|webhook| webhook.told()).any(|told| told.key.is_some());
@@ -56,12 +56,12 @@ pub(super) async fn what_is_declared_is_recorded(run: &Run<'_>) -> Checked {
         (can.link.is_some(), content(|c| matches!(c, Content::Link(_))), "a labelled link that is accepted"),
         (
             can.ask_location,
-            content(|c| matches!(c, Content::Ask(ask) if ask.what == Asked::Location)),
+            content(|c| matches!(c, Content::InfoRequest(ask) if ask.what == InfoField::Location)),
             "an ask for a location that is accepted",
         ),
         (
             can.ask_contact,
-            content(|c| matches!(c, Content::Ask(ask) if ask.what == Asked::Contact)),
+            content(|c| matches!(c, Content::InfoRequest(ask) if ask.what == InfoField::Contact)),
             "an ask for a contact that is accepted",
         ),
         (can.location, content(|c| matches!(c, Content::Location(_))), "a place that is accepted"),
@@ -75,8 +75,8 @@ pub(super) async fn what_is_declared_is_recorded(run: &Run<'_>) -> Checked {
         (can.look_up, calls("look_up"), "a look-up"),
         (can.upload_media, calls("upload_media"), "an upload"),
         (can.fetch_media, calls("fetch_media"), "a fetch of a file"),
-        (can.read, signals(Signal::Read), "the signal Read"),
-        (can.typing, signals(Signal::Typing), "the signal Typing"),
+        (can.read, signals(Indicator::Read), "the signal Read"),
+        (can.typing, signals(Indicator::Typing), "the signal Typing"),
         (can.health, calls("health"), "the health"),
         (
             can.receive,
@@ -127,7 +127,7 @@ async fn names_credentials(run: &Run<'_>) -> Checked<bool> {
 
 /// What is not declared is refused, as unsupported, and nothing of it reaches the gateway.
 pub(super) async fn what_is_not_declared_is_refused_before_the_network(run: &Run<'_>) -> Checked {
-    let double = Double::start().await;
+    let double = FakeGateway::start().await;
     let channel = run.connect(&double.base_url(), Pace::Patient)?;
     let person = run
         .accepted_sends()
@@ -153,7 +153,7 @@ pub(super) async fn what_is_not_declared_is_refused_before_the_network(run: &Run
     methods(run, &double, &*channel, person).await
 }
 
-async fn methods(run: &Run<'_>, double: &Double, channel: &dyn Channel, person: Option<Address>) -> Checked {
+async fn methods(run: &Run<'_>, double: &FakeGateway, channel: &dyn Channel, person: Option<Address>) -> Checked {
     let can = &run.info.capability;
     if !can.poll {
         refused(run, double, "a poll", channel.poll(None).await)?;
@@ -176,21 +176,21 @@ async fn methods(run: &Run<'_>, double: &Double, channel: &dyn Channel, person: 
     }
     let Some(from) = person else { return Ok(()) };
     if !can.look_up {
-        let sent = Sent::new(Message::text(from.clone(), "conformance"), run.subject.now());
+        let sent = LookupQuery::new(Message::text(from.clone(), "conformance"), run.subject.now());
         refused(run, double, "a look-up", channel.look_up(&sent).await)?;
     }
     let (gateway, account) = (run.info.gateway, run.info.account.clone());
     let envelope = Envelope::new(gateway, run.info.medium.clone(), account, run.subject.now(), Raw::default());
     let inbound = Inbound::new(envelope, "conformance-1", from, InboundContent::Text("conformance".to_owned()));
-    for (declared, signal) in [(can.read, Signal::Read), (can.typing, Signal::Typing)] {
+    for (declared, signal) in [(can.read, Indicator::Read), (can.typing, Indicator::Typing)] {
         if !declared {
-            refused(run, double, "a signal", channel.signal(&inbound, signal).await)?;
+            refused(run, double, "a signal", channel.send_indicator(&inbound, signal).await)?;
         }
     }
     Ok(())
 }
 
-fn refused<T>(run: &Run<'_>, double: &Double, what: &str, came: Result<T>) -> Checked {
+fn refused<T>(run: &Run<'_>, double: &FakeGateway, what: &str, came: Result<T>) -> Checked {
     let Err(error) = came else {
         return Err(Stop::Failed(format!("{what} is taken, which the capability does not declare")));
     };
@@ -221,8 +221,8 @@ fn undeclared(run: &Run<'_>) -> Checked<Vec<(&'static str, Content)>> {
         (can.choice.is_some(), "buttons", Content::Choice(buttons)),
         (lists, "a list", Content::Choice(list)),
         (can.link.is_some(), "a labelled link", Content::Link(Link::new("Pay", "Pay", "https://example.org/pay"))),
-        (can.ask_location, "an ask for a location", Content::Ask(Ask::location("Where is it?"))),
-        (can.ask_contact, "an ask for a contact", Content::Ask(Ask::contact("Who are you?"))),
+        (can.ask_location, "an ask for a location", Content::InfoRequest(InfoRequest::location("Where is it?"))),
+        (can.ask_contact, "an ask for a contact", Content::InfoRequest(InfoRequest::contact("Who are you?"))),
         (can.location, "a place", Content::Location(Location::new(52.7, -2.75))),
         (can.contacts, "a contact card", Content::Contacts(vec![ContactCard::new("Council")])),
         (can.reaction, "a reaction", Content::Reaction(Reaction::new("conformance-1", "👍"))),

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::media::MediaStream;
 use crate::message::MediaRef;
-use crate::testing::double::Double;
+use crate::testing::fake_gateway::FakeGateway;
 use crate::testing::run::{Checked, OWN, Pace, Run, Stop, applies, based, driven, ensure};
 use crate::testing::step::Step;
 use crate::testing::subject::{Call, Exchange, Expectation};
@@ -33,7 +33,7 @@ pub(super) async fn a_file_over_its_limit_does_not_go_up(run: &Run<'_>) -> Check
         let Call::Upload(media, mime, bytes) = &exchange.call else { continue };
         let rules = run.info.capability.media.iter().flat_map(|limits| &limits.kinds);
         let Some(most) = rules.filter(|rule| rule.kind == media.kind).map(|rule| rule.max).max() else { continue };
-        let double = Double::start().await;
+        let double = FakeGateway::start().await;
         exchange.steps.iter().for_each(|step| double.expects(step.clone().unconditional().based(&double.base_url())));
         let channel = run.connect(&double.base_url(), Pace::Patient)?;
         let (bytes, len) = (bytes.clone(), most + 1);
@@ -70,7 +70,12 @@ pub(super) async fn a_file_comes_down_whole(run: &Run<'_>) -> Checked {
 }
 
 /// Fetches the file of a recorded exchange, with these steps, and of this reference.
-async fn fetch(run: &Run<'_>, media: &MediaRef, steps: Vec<Step>, double: &Double) -> Checked<Result<bytes::Bytes>> {
+async fn fetch(
+    run: &Run<'_>,
+    media: &MediaRef,
+    steps: Vec<Step>,
+    double: &FakeGateway,
+) -> Checked<Result<bytes::Bytes>> {
     steps.into_iter().for_each(|step| double.expects(step));
     let setup = run.setup(&double.base_url(), Pace::Patient);
     let channel = run.built(&setup)?;
@@ -98,7 +103,7 @@ fn fetches(run: &Run<'_>) -> Checked<Vec<(MediaRef, Vec<Step>)>> {
 pub(super) async fn a_file_is_fetched_from_the_gateway_only(run: &Run<'_>) -> Checked {
     const ELSEWHERE: &str = "https://conformance.example";
     for (media, steps) in fetches(run)? {
-        let double = Double::start().await;
+        let double = FakeGateway::start().await;
         // What the reference, or an answer on the way, says of the place.
         let away: Vec<_> = steps.iter().map(|step| step.clone().based(ELSEWHERE)).collect();
         let moved = based(&media, ELSEWHERE);
@@ -110,10 +115,10 @@ pub(super) async fn a_file_is_fetched_from_the_gateway_only(run: &Run<'_>) -> Ch
         }
         for target in [ELSEWHERE, "http://169.254.169.254/latest", "https://user@127.0.0.1/", "//conformance.example/"]
         {
-            let double = Double::start().await;
+            let double = FakeGateway::start().await;
             let mut steps: Vec<_> = steps.iter().map(|step| step.clone().based(&double.base_url())).collect();
             if let Some(last) = steps.last_mut() {
-                *last = Step::any().answers(302, "").with_header("location", target);
+                *last = Step::any().answers(302, "").header("location", target);
             }
             let fetched = fetch(run, &based(&media, &double.base_url()), steps, &double).await?;
             ensure!(fetched.is_err(), "a file is fetched from where a redirect leads");
@@ -127,11 +132,11 @@ pub(super) async fn a_file_is_fetched_from_the_gateway_only(run: &Run<'_>) -> Ch
 pub(super) async fn a_credential_stays_at_the_gateway(run: &Run<'_>) -> Checked {
     let secrets = run.subject.secrets();
     for (media, steps) in fetches(run)? {
-        let (double, other) = (Double::start().await, Double::start().await);
+        let (double, other) = (FakeGateway::start().await, FakeGateway::start().await);
         other.always(Step::any().answers(200, "conformance"));
         let mut steps: Vec<_> = steps.iter().map(|step| step.clone().based(&double.base_url())).collect();
         if let Some(last) = steps.last_mut() {
-            *last = Step::any().answers(302, "").with_header("location", format!("{}/file", other.base_url()));
+            *last = Step::any().answers(302, "").header("location", format!("{}/file", other.base_url()));
         }
         // Whether it goes there at all is the adapter's choice.
         _ = fetch(run, &based(&media, &double.base_url()), steps, &double).await?;
@@ -152,7 +157,7 @@ pub(super) async fn a_credential_stays_at_the_gateway(run: &Run<'_>) -> Checked 
 /// A file that is longer than it may be, or whose hash is not the one that was given, is an error and no file.
 pub(super) async fn a_file_over_its_cap_or_with_a_wrong_hash_is_an_error(run: &Run<'_>) -> Checked {
     for (media, steps) in fetches(run)? {
-        let double = Double::start().await;
+        let double = FakeGateway::start().await;
         let mut large: Vec<_> = steps.iter().map(|step| step.clone().based(&double.base_url())).collect();
         if let Some(last) = large.last_mut() {
             *last = last.clone().claims(10 << 30);
@@ -162,7 +167,7 @@ pub(super) async fn a_file_over_its_cap_or_with_a_wrong_hash_is_an_error(run: &R
         let asked = double.asked().len();
         ensure!(asked <= steps.len(), "a file that breaks off is asked for again");
         if media.sha256.is_some() {
-            let double = Double::start().await;
+            let double = FakeGateway::start().await;
             let mut other: Vec<_> = steps.iter().map(|step| step.clone().based(&double.base_url())).collect();
             if let Some(last) = other.last_mut() {
                 *last = last.clone().answers(200, "another file");

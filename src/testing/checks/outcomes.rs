@@ -10,20 +10,20 @@ use serde_json::{Value, json};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::message::Accepted;
-use crate::testing::double::{Asked, Deaf, Double};
+use crate::testing::fake_gateway::{Deaf, FakeGateway, ReceivedRequest};
 use crate::testing::run::{Came, Checked, Model, Pace, Run, Stop, applies, ensure};
-use crate::testing::step::{Fault, Step};
+use crate::testing::step::{SocketFault, Step};
 use crate::testing::subject::Expectation;
 
 /// What came of a send, and what the gateway saw of it.
 struct Sent {
     result: Result<Accepted>,
-    asked: Vec<Asked>,
+    asked: Vec<ReceivedRequest>,
 }
 
 /// Sends one message to a gateway that misbehaves so, and waits until nothing more of it can arrive.
 async fn send(run: &Run<'_>, model: &Model, pace: Pace, change: impl FnOnce(Step) -> Step) -> Checked<Sent> {
-    let double = Double::start().await;
+    let double = FakeGateway::start().await;
     let base = double.base_url();
     model.expect(&double, |step| change(step).based(&base));
     double.always(model.last());
@@ -38,7 +38,7 @@ async fn send(run: &Run<'_>, model: &Model, pace: Pace, change: impl FnOnce(Step
 }
 
 /// Waits for the connections of a channel that was dropped. One that keeps them for itself is not waited for.
-async fn closed(double: &Double) {
+async fn closed(double: &FakeGateway) {
     _ = tokio::time::timeout(Duration::from_secs(2), double.closed()).await;
 }
 
@@ -87,7 +87,7 @@ pub(super) async fn a_refused_connection_is_not_sent(run: &Run<'_>) -> Checked {
 pub(super) async fn a_request_cut_short_is_unknown(run: &Run<'_>) -> Checked {
     let model = run.model()?;
     for bytes in [1, 16, 64, 128, 200] {
-        let sent = send(run, &model, Pace::Patient, |step| step.breaks(Fault::CutRequest(bytes))).await?;
+        let sent = send(run, &model, Pace::Patient, |step| step.breaks(SocketFault::CutRequest(bytes))).await?;
         sent.is(&format!("a reset after {bytes} bytes of the request"), Outcome::Unknown)?;
     }
     Ok(())
@@ -96,7 +96,7 @@ pub(super) async fn a_request_cut_short_is_unknown(run: &Run<'_>) -> Checked {
 /// A connection that breaks before the answer leaves a doubt: the gateway has the message.
 pub(super) async fn a_reset_before_the_answer_is_unknown(run: &Run<'_>) -> Checked {
     let model = run.model()?;
-    let sent = send(run, &model, Pace::Patient, |step| step.breaks(Fault::ResetAfterRequest)).await?;
+    let sent = send(run, &model, Pace::Patient, |step| step.breaks(SocketFault::ResetAfterRequest)).await?;
     sent.is("a reset before the answer", Outcome::Unknown).map(|_| ())
 }
 
@@ -117,7 +117,7 @@ async fn send_in_a_hurry(run: &Run<'_>, model: &Model, change: impl Fn(Duration,
 /// A gateway that does not answer in time leaves a doubt.
 pub(super) async fn no_answer_in_time_is_unknown(run: &Run<'_>) -> Checked {
     let model = run.model()?;
-    let sent = send_in_a_hurry(run, &model, |_, step| step.breaks(Fault::Stall)).await?;
+    let sent = send_in_a_hurry(run, &model, |_, step| step.breaks(SocketFault::Stall)).await?;
     sent.is("no answer", Outcome::Unknown).map(|_| ())
 }
 
@@ -127,7 +127,7 @@ pub(super) async fn an_answer_that_drips_is_unknown(run: &Run<'_>) -> Checked {
     let body = u32::try_from(model.last().answer().len()).unwrap_or(u32::MAX);
     applies(body > 0, "the answer that it expects is empty")?;
     // Three times as long, in all, as the channel waits.
-    let sent = send_in_a_hurry(run, &model, |time, step| step.breaks(Fault::Drip(time * 3 / body))).await?;
+    let sent = send_in_a_hurry(run, &model, |time, step| step.breaks(SocketFault::Drip(time * 3 / body))).await?;
     sent.is("an answer byte by byte", Outcome::Unknown).map(|_| ())
 }
 
@@ -137,7 +137,7 @@ pub(super) async fn an_answer_cut_short_is_unknown(run: &Run<'_>) -> Checked {
     let (len, body) = (model.last().answer_len(), model.last().answer().len() as u64);
     for nth in 0..8 {
         let bytes = len * nth / 8;
-        let sent = send(run, &model, Pace::Patient, |step| step.breaks(Fault::CutAnswer(bytes))).await?;
+        let sent = send(run, &model, Pace::Patient, |step| step.breaks(SocketFault::CutAnswer(bytes))).await?;
         sent.is(&format!("an answer that ends after {bytes} of {len} bytes"), Outcome::Unknown)?;
     }
     let sent = send(run, &model, Pace::Patient, |step| step.claims(body + 10)).await?;
@@ -287,7 +287,7 @@ pub(super) async fn a_definite_no_is_rejected(run: &Run<'_>) -> Checked {
 pub(super) async fn a_redirect_is_not_followed(run: &Run<'_>) -> Checked {
     let model = run.model()?;
     for status in [301, 302, 303, 307, 308] {
-        let redirect = |step: Step| step.answers(status, "").with_header("location", "{base}/elsewhere");
+        let redirect = |step: Step| step.answers(status, "").header("location", "{base}/elsewhere");
         let sent = send(run, &model, Pace::Patient, redirect).await?;
         let (asked, expected) = (sent.asked.len(), model.requests());
         ensure!(asked == expected, "a {status} was followed: {asked} requests in place of {expected}");
@@ -314,7 +314,7 @@ pub(super) async fn too_many_requests_says_how_long_to_wait(run: &Run<'_>) -> Ch
         let what = format!("a 429 with Retry-After {}", header.unwrap_or("left out"));
         let sent = send(run, &model, Pace::Patient, |step| {
             let step = step.answers(429, "");
-            header.iter().fold(step, |step, value| step.with_header("retry-after", *value))
+            header.iter().fold(step, |step, value| step.header("retry-after", *value))
         });
         let sent = sent.await?;
         let error = sent.is(&what, Outcome::Rejected)?;
@@ -339,9 +339,9 @@ fn http_date(at: Timestamp) -> String {
 pub(super) async fn connections_that_close_between_sends_double_nothing(run: &Run<'_>) -> Checked {
     let model = run.model()?;
     applies(model.has_text(), "it sends no text")?;
-    let double = Double::start().await;
+    let double = FakeGateway::start().await;
     let channel = model.begun(run, &double).await?;
-    double.always(model.last().breaks(Fault::CloseAfterAnswer));
+    double.always(model.last().breaks(SocketFault::CloseAfterAnswer));
     let mut sent = Vec::new();
     for nth in 0..40 {
         let mark = format!("closing-{nth:02}-time");
@@ -370,7 +370,7 @@ pub(super) async fn connections_that_close_between_sends_double_nothing(run: &Ru
 pub(super) async fn a_send_that_is_given_up_goes_at_most_once(run: &Run<'_>) -> Checked {
     let model = run.model()?;
     applies(model.has_text(), "its recorded send is no text")?;
-    let double = Double::start().await;
+    let double = FakeGateway::start().await;
     let channel = model.begun(run, &double).await?;
     double.always(model.last());
     let mut marks = Vec::new();

@@ -10,7 +10,7 @@ use crate::channel::Channel;
 use crate::error::ErrorKind;
 use crate::testing::run::{Checked, NEXT, OTHER, OWN, Pace, Run, Stop, applies, elsewhere, ensure, own};
 use crate::testing::subject::{Webhook, What};
-use crate::webhook::{Covers, Received};
+use crate::webhook::{Received, SignatureCoverage};
 
 /// The recorded webhooks that carry a proof.
 fn proven(run: &Run<'_>) -> Checked<Vec<Webhook>> {
@@ -25,7 +25,7 @@ async fn refused(run: &Run<'_>, channel: &dyn Channel, what: &str, request: Requ
     match run.receive(channel, &request).await? {
         Ok(received) => Err(Stop::Failed(format!("{what} is taken, and brings {} events", received.events.len()))),
         Err(error) => {
-            let (kind, reply) = (error.kind(), error.reply());
+            let (kind, reply) = (error.kind(), error.webhook_status());
             ensure!(kind == ErrorKind::Unauthenticated, "{what} is refused as {kind:?} in place of Unauthenticated");
             let no = matches!(reply, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
             ensure!(no, "{what} is answered {reply} in place of 401 or 403");
@@ -115,8 +115,11 @@ fn wrong(proof: &str) -> Vec<String> {
 pub(super) async fn a_changed_webhook_is_refused(run: &Run<'_>) -> Checked {
     let webhooks = proven(run)?;
     let covers = run.subject.signer().covers;
-    applies(covers != Covers::Nothing, "its proof covers nothing: a token shows who sends, and not what")?;
-    applies(covers != Covers::Claims, "its proof covers claims inside the body, which only its own tests know")?;
+    applies(covers != SignatureCoverage::Nothing, "its proof covers nothing: a token shows who sends, and not what")?;
+    applies(
+        covers != SignatureCoverage::Claims,
+        "its proof covers claims inside the body, which only its own tests know",
+    )?;
     let channel = run.receiving(&[OWN])?;
     for webhook in webhooks.iter().take(3) {
         let good = run.signed(&webhook.request, true, OWN);
@@ -145,7 +148,7 @@ pub(super) async fn a_changed_webhook_is_refused(run: &Run<'_>) -> Checked {
             fields
         };
         let same = |changed: &Bytes| match covers {
-            Covers::UrlAndForm => fields(changed) == fields(body),
+            SignatureCoverage::UrlAndForm => fields(changed) == fields(body),
             _ => changed == body,
         };
         for (what, body) in changed.into_iter().filter(|(_, changed)| !same(changed)) {
@@ -153,7 +156,7 @@ pub(super) async fn a_changed_webhook_is_refused(run: &Run<'_>) -> Checked {
             *request.body_mut() = body;
             refused(run, &*channel, what, request).await?;
         }
-        if covers == Covers::UrlAndForm {
+        if covers == SignatureCoverage::UrlAndForm {
             let uri = good.uri().to_string();
             let more = if uri.contains('?') { "&more=1" } else { "?more=1" };
             for other in [format!("{uri}{more}"), format!("/other{uri}")] {

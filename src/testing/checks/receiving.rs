@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind};
 use crate::event::{DeliveryOf, Event};
 use crate::id::MessageId;
 use crate::testing::run::{Checked, OWN, Run, Stop, applies, caught, ensure, id, tells};
-use crate::testing::subject::{Reception, Told, Webhook, What};
+use crate::testing::subject::{ExpectedEvent, Reception, Webhook, What};
 use crate::webhook::{BODY_MAX, Received};
 
 /// The recorded webhooks that bring events, with what they bring where that is recorded.
@@ -42,7 +42,7 @@ pub(super) async fn a_webhook_brings_what_was_recorded(run: &Run<'_>) -> Checked
     for (nth, webhook) in bringing(run)?.iter().enumerate() {
         let channel = run.receiving(&[OWN])?;
         let received = receive(run, &*channel, nth, webhook).await?;
-        let (n, status) = (nth + 1, received.reply.status);
+        let (n, status) = (nth + 1, received.response.status);
         ensure!(
             status.is_success(),
             "webhook {n} is answered {status}: the gateway will send it again, or never again"
@@ -117,7 +117,7 @@ pub(super) async fn a_batch_keeps_its_order(run: &Run<'_>) -> Checked {
     Ok(())
 }
 
-fn ids_told(told: &[Told]) -> Vec<&str> {
+fn ids_told(told: &[ExpectedEvent]) -> Vec<&str> {
     told.iter().filter_map(|told| told.id.as_deref()).collect()
 }
 
@@ -220,7 +220,7 @@ pub(super) async fn what_is_not_known_is_kept(run: &Run<'_>) -> Checked {
             let channel = run.receiving(&[OWN])?;
             let received = receive(run, &*channel, nth, webhook).await?;
             let kept = received.events.iter().filter(|event| What::of(event) == What::Unrecognised).count();
-            let status = received.reply.status;
+            let status = received.response.status;
             ensure!(status.is_success(), "webhook {}: what is not known is answered {status}", nth + 1);
             ensure!(kept == unknown, "webhook {}: of {unknown} things that are not known, {kept} are kept", nth + 1);
         }
@@ -254,7 +254,7 @@ fn percent(text: &str) -> String {
 fn taken(what: &str, received: Result<Received, Error>) -> Checked<Option<Received>> {
     match received {
         Ok(received) => {
-            let status = received.reply.status;
+            let status = received.response.status;
             ensure!(status.is_success(), "{what} is answered {status}");
             Ok(Some(received))
         }
@@ -292,8 +292,8 @@ pub(super) async fn a_body_over_the_limit_is_refused(run: &Run<'_>) -> Checked {
     *large.request.body_mut() = body.into();
     let channel = run.receiving(&[OWN])?;
     match run.receive(&*channel, &run.arrives(&large, OWN)).await? {
-        Err(error) if error.reply() == StatusCode::PAYLOAD_TOO_LARGE => Ok(()),
-        Err(error) => Err(Stop::Failed(format!("a body over 4 MiB is answered {}", error.reply()))),
+        Err(error) if error.webhook_status() == StatusCode::PAYLOAD_TOO_LARGE => Ok(()),
+        Err(error) => Err(Stop::Failed(format!("a body over 4 MiB is answered {}", error.webhook_status()))),
         Ok(_) => Err(Stop::Failed("a body over 4 MiB is taken".to_owned())),
     }
 }
@@ -315,7 +315,7 @@ pub(super) async fn no_bytes_make_it_panic(run: &Run<'_>) -> Checked {
             body => format!("the webhook of chance {}", body.get(..400).unwrap_or(body).escape_ascii()),
         };
         let received = caught(channel.receive(&request)).await.ok_or_else(|| format!("{} makes it panic", what()))?;
-        let good = received.as_ref().is_ok_and(|received| received.reply.status.is_success());
+        let good = received.as_ref().is_ok_and(|received| received.response.status.is_success());
         read += usize::from(good);
         if !good {
             taken(&what(), received)?;
@@ -334,7 +334,7 @@ struct Chance(VirtualClock);
 
 impl Chance {
     fn new(run: &Run<'_>) -> Self {
-        Self(VirtualClock::at(run.subject.now()).seeded(run.seed))
+        Self(VirtualClock::starting_at(run.subject.now()).seeded(run.seed))
     }
 
     fn below(&mut self, end: usize) -> usize {
@@ -447,7 +447,7 @@ pub(super) async fn a_handshake_is_answered_exactly(run: &Run<'_>) -> Checked {
         match (&webhook.result, received) {
             (Reception::Replies(status, body), Ok(received)) => {
                 ensure!(received.events.is_empty(), "webhook {n} is a handshake, and brings events");
-                let reply = &received.reply;
+                let reply = &received.response;
                 ensure!(reply.status == *status, "webhook {n} is answered {}, and {status} was recorded", reply.status);
                 ensure!(reply.body == body(OWN), "webhook {n} is not answered with the body recorded");
             }

@@ -8,9 +8,9 @@ use crate::capability::{TextLimit, Unit};
 use crate::error::{ErrorKind, Outcome, Result};
 use crate::medium::sms;
 use crate::message::{Accepted, GatewayOptions, Message};
-use crate::testing::double::Double;
+use crate::testing::fake_gateway::FakeGateway;
 use crate::testing::run::{Came, Checked, Pace, Replayed, Run, Stop, applies, ensure};
-use crate::testing::step::{Fault, Step};
+use crate::testing::step::{SocketFault, Step};
 use crate::testing::subject::{Call, Expectation};
 
 /// The requests of every recorded send are those that were recorded, and no others.
@@ -73,7 +73,7 @@ pub(super) async fn a_text_arrives_whole(run: &Run<'_>) -> Checked {
         (true, longest.unwrap_or_default()),
     ];
     for (plain, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
-        let double = Double::start().await;
+        let double = FakeGateway::start().await;
         model.expect(&double, |step| step);
         let channel = run.connect(&double.base_url(), Pace::Patient)?;
         let what = format!("a text of {} characters", text.chars().count());
@@ -111,7 +111,7 @@ fn filled(limit: TextLimit, more: usize) -> String {
 pub(super) async fn a_text_over_the_limit_is_refused_before_the_network(run: &Run<'_>) -> Checked {
     let Some(limit) = run.info.capability.text else { return applies(false, "it sends no text") };
     let model = run.sample()?;
-    let double = Double::start().await;
+    let double = FakeGateway::start().await;
     double.always(model.last());
     let channel = run.connect(&double.base_url(), Pace::Patient)?;
     for (what, text) in [
@@ -129,7 +129,7 @@ pub(super) async fn a_text_over_the_limit_is_refused_before_the_network(run: &Ru
 /// An address of another medium is refused, and nothing reaches the gateway.
 pub(super) async fn a_wrong_address_is_refused_before_the_network(run: &Run<'_>) -> Checked {
     let model = run.sample()?;
-    let double = Double::start().await;
+    let double = FakeGateway::start().await;
     double.always(model.last());
     let channel = run.connect(&double.base_url(), Pace::Patient)?;
     let addresses = [
@@ -171,7 +171,7 @@ pub(super) async fn key_of_any_length_goes_as_its_reference(run: &Run<'_>) -> Ch
     ];
     let mut handed = run.info.capability.key;
     for (nth, key) in keys.into_iter().enumerate() {
-        let double = Double::start().await;
+        let double = FakeGateway::start().await;
         model.expect(&double, |step| step);
         let channel = run.connect(&double.base_url(), Pace::Patient)?;
         let what = format!("a key of {} bytes", key.len());
@@ -189,7 +189,7 @@ pub(super) async fn key_of_any_length_goes_as_its_reference(run: &Run<'_>) -> Ch
 /// A message whose `not_after` has passed, by the context's clock, does not go.
 pub(super) async fn a_message_whose_time_has_passed_is_not_sent(run: &Run<'_>) -> Checked {
     let model = run.sample()?;
-    let double = Double::start().await;
+    let double = FakeGateway::start().await;
     double.always(model.last());
     let channel = run.connect(&double.base_url(), Pace::Patient)?;
     let late = model.message().clone().not_after(run.subject.now().minus(std::time::Duration::from_millis(1)));
@@ -197,7 +197,7 @@ pub(super) async fn a_message_whose_time_has_passed_is_not_sent(run: &Run<'_>) -
     not_sent(run, &double, "a message whose time has passed", sent, &[ErrorKind::InvalidMessage])
 }
 
-fn not_sent(run: &Run<'_>, double: &Double, what: &str, sent: Result<Accepted>, kinds: &[ErrorKind]) -> Checked {
+fn not_sent(run: &Run<'_>, double: &FakeGateway, what: &str, sent: Result<Accepted>, kinds: &[ErrorKind]) -> Checked {
     let Err(error) = sent else { return Err(Stop::Failed(format!("{what} is taken"))) };
     run.note_error(&error);
     ensure!(double.asked().is_empty(), "{what} reached the gateway");
@@ -219,10 +219,10 @@ impl GatewayOptions for Elsewhere {
 pub(super) async fn options_of_another_gateway_are_ignored(run: &Run<'_>) -> Checked {
     let model = run.model()?;
     let options = Elsewhere { colour: "conformance-green".to_owned() };
-    let with = model.message().clone().with(&options).map_err(|error| error.to_string())?;
+    let with = model.message().clone().gateway_options(&options).map_err(|error| error.to_string())?;
     let mut bodies = Vec::new();
     for message in [model.message(), &with] {
-        let double = Double::start().await;
+        let double = FakeGateway::start().await;
         model.expect(&double, |step| step);
         let channel = run.connect(&double.base_url(), Pace::Patient)?;
         channel.send(message).await.map_err(|error| format!("a message with options of another gateway: {error}"))?;
@@ -239,13 +239,13 @@ pub(super) async fn one_send_is_one_request(run: &Run<'_>) -> Checked {
     let answers: [(&str, Change); 6] = [
         ("a yes", |step| step),
         ("a 500", |step| step.answers(500, "")),
-        ("a 503 with a wait", |step| step.answers(503, "").with_header("retry-after", "0")),
-        ("a 429 with a wait", |step| step.answers(429, "").with_header("retry-after", "0")),
-        ("a reset", |step| step.breaks(Fault::ResetAfterRequest)),
+        ("a 503 with a wait", |step| step.answers(503, "").header("retry-after", "0")),
+        ("a 429 with a wait", |step| step.answers(429, "").header("retry-after", "0")),
+        ("a reset", |step| step.breaks(SocketFault::ResetAfterRequest)),
         ("a yes that cannot be read", |step| step.answers(200, "<html>")),
     ];
     for (what, change) in answers {
-        let double = Double::start().await;
+        let double = FakeGateway::start().await;
         model.expect(&double, change);
         double.always(model.last());
         let channel = run.connect(&double.base_url(), Pace::Patient)?;
@@ -261,7 +261,7 @@ pub(super) async fn one_send_is_one_request(run: &Run<'_>) -> Checked {
 pub(super) async fn sends_side_by_side_do_not_mix(run: &Run<'_>) -> Checked {
     let model = run.model()?;
     applies(model.has_text(), "it sends no text")?;
-    let double = Double::start().await;
+    let double = FakeGateway::start().await;
     let channel = model.begun(run, &double).await?;
     double.always(model.last());
     let marks: Vec<String> = (0..20).map(|n| format!("side-{n:02}-by-side")).collect();

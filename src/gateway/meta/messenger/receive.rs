@@ -14,7 +14,7 @@ use crate::adapter::{Collector, Owner, lenient};
 use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::event::{
-    Chosen, Delivery, DeliveryOf, DeliveryState, Envelope, Event, Inbound, InboundContent, Raw, Referral,
+    Delivery, DeliveryOf, DeliveryState, Envelope, Event, Inbound, InboundContent, Raw, Referral, Selection,
 };
 use crate::json::digest;
 use crate::message::{Location, MediaKind, MediaRef};
@@ -336,7 +336,7 @@ impl Item<'_> {
         beside: bool,
         source: &Source<'_>,
     ) -> Option<Event> {
-        let chosen = InboundContent::Chosen(postback.chosen(postback.title.some())?);
+        let chosen = InboundContent::Selection(postback.chosen(postback.title.some())?);
         let own_id = source.own_id(&format!("postback/{}", sender.expose()));
         let mut inbound = self.inbound(postback.mid.some().unwrap_or(&own_id), sender, page, chosen, source);
         inbound.referral = postback.referral.as_ref().or(self.referral.as_ref()).map(ReferralWire::referral);
@@ -490,7 +490,7 @@ impl Message<'_> {
         let chosen = chosen.and_then(|chosen| chosen.chosen(self.text.some()));
         // The text of a choice is its title.
         let text = self.text.some().filter(|_| chosen.is_none());
-        contents.extend(chosen.map(|chosen| (None, InboundContent::Chosen(chosen))));
+        contents.extend(chosen.map(|chosen| (None, InboundContent::Selection(chosen))));
         let attached = self.attached(mid);
         match text {
             text if !attached.media.is_empty() => {
@@ -585,9 +585,9 @@ impl Attachment<'_> {
 
 impl Postback<'_> {
     /// What was chosen: by our payload, or by its title where there is none.
-    fn chosen(&self, title: Option<&str>) -> Option<Chosen> {
+    fn chosen(&self, title: Option<&str>) -> Option<Selection> {
         let id = self.payload.some().or(title)?.to_owned();
-        Some(Chosen { id, title: title.unwrap_or_default().to_owned() })
+        Some(Selection { id, title: title.unwrap_or_default().to_owned() })
     }
 }
 

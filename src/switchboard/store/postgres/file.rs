@@ -8,7 +8,7 @@ use super::moment;
 use super::session::{Fault, Session};
 use crate::clock::Timestamp;
 use crate::id::Digest;
-use crate::media::Stored;
+use crate::media::StoredMedia;
 
 pub(super) async fn claim(
     db: &Session,
@@ -41,7 +41,7 @@ pub(super) async fn of(db: &Session, event: i64) -> Result<Vec<File>, Fault> {
         let sha256 = row.try_get::<_, Option<&str>>(1)?.and_then(|sha256| sha256.parse().ok());
         let len = row.try_get::<_, Option<i64>>(2)?.unwrap_or(0).unsigned_abs();
         let mime = row.try_get::<_, Option<String>>(3)?.unwrap_or_default();
-        let stored = sha256.map(|sha256| Stored::new(sha256, len, mime));
+        let stored = sha256.map(|sha256| StoredMedia::new(sha256, len, mime));
         Ok(File::read(row.try_get(0)?, stored, row.try_get(4)?))
     };
     db.rows(of, &[&event]).await?.iter().map(read).collect()

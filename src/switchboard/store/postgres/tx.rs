@@ -13,9 +13,9 @@ use super::super::super::flow::Tx;
 use super::super::super::lanes::lane;
 use super::super::super::outbox::{self, State, Status};
 use super::super::super::record::{
-    DeliveryRow, End, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK,
-    Handed, Hold, Incoming, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PutOff, RESTORED, Settle, What,
-    Written, reached,
+    DeliveryRow, End, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK, Hold,
+    InboxEvent, Incoming, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PutOff, RESTORED, Settle, What, Written,
+    reached,
 };
 use super::claim::{lead, lock_conversation};
 use super::session::{Fault, Session};
@@ -356,7 +356,7 @@ impl Tx for Session {
         foreign: &[String],
         now: Timestamp,
         most: u32,
-    ) -> Result<Vec<Handed>, Fault> {
+    ) -> Result<Vec<InboxEvent>, Fault> {
         let (at, most) = (now.as_millis(), i64::from(most));
         let rows = match of {
             EventFilter::Line(line) => self.rows(NEXT_OF_LINE, &[&at, &most, &indexed(line)]).await?,
@@ -366,7 +366,7 @@ impl Tx for Session {
         rows.iter().map(handed).collect()
     }
 
-    async fn hold_events(&self, events: &[Handed], until: Timestamp) -> Result<(), Fault> {
+    async fn hold_events(&self, events: &[InboxEvent], until: Timestamp) -> Result<(), Fault> {
         let hold = "UPDATE civic_messaging.event AS e SET lease = $3, wait = NULL, attempts = taken.attempts
              FROM unnest($1::bigint[], $2::int[]) AS taken (id, attempts) WHERE e.id = taken.id";
         let ids: Vec<_> = events.iter().map(|event| event.id).collect();
@@ -385,7 +385,7 @@ impl Tx for Session {
         foreign: &[String],
         after: i64,
         most: u32,
-    ) -> Result<Vec<Handed>, Fault> {
+    ) -> Result<Vec<InboxEvent>, Fault> {
         let parked = "SELECT id, line, kind, body, attempts, taken_in FROM civic_messaging.event
              WHERE acked IS NULL AND parked IS NOT NULL AND ($1::text IS NULL OR line = $1) AND id > $2
                AND (line IS NULL OR line <> ALL ($4))
@@ -660,10 +660,10 @@ fn all<'a, T: FromSql<'a>>(rows: &'a [Row]) -> Result<Vec<T>, Fault> {
 }
 
 /// Reads an event that is delivered.
-fn handed(row: &Row) -> Result<Handed, Fault> {
+fn handed(row: &Row) -> Result<InboxEvent, Fault> {
     let what = What::read(row.try_get(2)?, row.try_get(3)?);
     let (attempts, taken_in) = (row.try_get::<_, i32>(4)?.unsigned_abs(), moment(row, 5)?);
-    Ok(Handed { id: row.try_get(0)?, line: row.try_get(1)?, what, attempts, taken_in })
+    Ok(InboxEvent { id: row.try_get(0)?, line: row.try_get(1)?, what, attempts, taken_in })
 }
 
 /// The messages whose fallbacks are to be looked at by a moment, or all that have one.

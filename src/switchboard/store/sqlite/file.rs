@@ -5,7 +5,7 @@ use rusqlite::{Connection, Row};
 use super::super::super::file::File;
 use super::super::super::record::{ClaimedFile, FileHold};
 use crate::clock::Timestamp;
-use crate::media::Stored;
+use crate::media::StoredMedia;
 
 pub(super) fn claim(
     db: &Connection,
@@ -45,7 +45,7 @@ pub(super) fn of(db: &Connection, event: i64) -> rusqlite::Result<Vec<File>> {
         let sha256 = row.get::<_, Option<String>>(1)?.and_then(|sha256| sha256.parse().ok());
         let len = row.get::<_, Option<i64>>(2)?.unwrap_or(0).unsigned_abs();
         let mime = row.get::<_, Option<String>>(3)?.unwrap_or_default();
-        let stored = sha256.map(|sha256| Stored::new(sha256, len, mime));
+        let stored = sha256.map(|sha256| StoredMedia::new(sha256, len, mime));
         Ok(File::read(row.get_ref(0)?.as_str()?, stored, row.get(4)?))
     };
     db.prepare_cached(of)?.query_map((event,), read)?.collect()

@@ -13,9 +13,8 @@ use super::super::super::flow::Tx;
 use super::super::super::lanes::lane;
 use super::super::super::outbox::{self, State, Status};
 use super::super::super::record::{
-    DeliveryRow, End, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK,
-    Handed, Hold, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PutOff, RESTORED, Settle, What, Written,
-    reached,
+    DeliveryRow, End, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK, Hold,
+    InboxEvent, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PutOff, RESTORED, Settle, What, Written, reached,
 };
 use super::{claim, status};
 use crate::channel::Cursor;
@@ -158,9 +157,9 @@ fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
 }
 
 /// Reads an event that is delivered.
-fn handed(row: &Row<'_>) -> rusqlite::Result<Handed> {
+fn handed(row: &Row<'_>) -> rusqlite::Result<InboxEvent> {
     let what = What::read(&row.get::<_, String>(2)?, &row.get::<_, String>(3)?);
-    Ok(Handed { id: row.get(0)?, line: row.get(1)?, what, attempts: row.get(4)?, taken_in: row.get(5)? })
+    Ok(InboxEvent { id: row.get(0)?, line: row.get(1)?, what, attempts: row.get(4)?, taken_in: row.get(5)? })
 }
 
 /// The events that nobody holds, and that wait behind no failing one of their person.
@@ -426,7 +425,7 @@ impl Tx for Db<'_> {
         self.put("INSERT OR REPLACE INTO cursor (channel, place) VALUES (?1, ?2)", (channel, place.as_str()))
     }
 
-    fn next_events(&self, of: &EventFilter, foreign: &[String], now: Timestamp, most: u32) -> Done<Vec<Handed>> {
+    fn next_events(&self, of: &EventFilter, foreign: &[String], now: Timestamp, most: u32) -> Done<Vec<InboxEvent>> {
         let event = "SELECT id, line, kind, body, attempts, taken_in FROM event WHERE id = ?1";
         done_all(|| {
             let ids = self.open_events(of, foreign, now, most)?;
@@ -435,7 +434,7 @@ impl Tx for Db<'_> {
         })
     }
 
-    fn hold_events(&self, events: &[Handed], until: Timestamp) -> Done<()> {
+    fn hold_events(&self, events: &[InboxEvent], until: Timestamp) -> Done<()> {
         let hold = "UPDATE event SET lease = ?2, wait = NULL, attempts = ?3 WHERE id = ?1";
         done(events.iter().try_for_each(|event| self.change(hold, (event.id, until, event.attempts)).map(drop)))
     }
@@ -445,7 +444,7 @@ impl Tx for Db<'_> {
         done(ids.iter().try_for_each(|id| self.change(park, (id, now)).map(drop)))
     }
 
-    fn parked_events(&self, of: &EventFilter, foreign: &[String], after: i64, most: u32) -> Done<Vec<Handed>> {
+    fn parked_events(&self, of: &EventFilter, foreign: &[String], after: i64, most: u32) -> Done<Vec<InboxEvent>> {
         let parked = "SELECT id, line, kind, body, attempts, taken_in FROM event
              WHERE acked IS NULL AND parked IS NOT NULL AND (?1 IS NULL OR line = ?1) AND id > ?2
                AND (line IS NULL OR line NOT IN (SELECT value FROM json_each(?4)))

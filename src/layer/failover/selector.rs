@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::endpoint::RETRY_AFTER_MAX;
 use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::layer::breaker::{Breaker, Change, Verdict};
+use crate::layer::breaker::{Breaker, BreakerTransition, CallOutcome};
 use crate::message::{Accepted, Message, OnUnknown};
 
 /// Which of several gateways is asked, and whether a failure may be carried to the next: a pure value, which reads no
@@ -16,23 +16,23 @@ use crate::message::{Accepted, Message, OnUnknown};
 ///
 /// ```
 /// use std::time::Duration;
-/// use civic_messaging::layer::failover::{Asked, Choice, Order};
+/// use civic_messaging::layer::failover::{Attempted, Selector, Order};
 /// use civic_messaging::{Address, Error, ErrorKind, Message, Outcome};
 ///
-/// let mut choice = Choice::new(2, Order::Preferred)?;
-/// let (mut asked, now, message) = (Asked::default(), Duration::ZERO, Message::text(Address::phone("07700 900123")?, "Hi"));
+/// let mut choice = Selector::new(2, Order::Preferred)?;
+/// let (mut asked, now, message) = (Attempted::default(), Duration::ZERO, Message::text(Address::phone("07700 900123")?, "Hi"));
 /// assert_eq!(choice.pick(&mut asked, now, 0), Some(0));
 ///
 /// let opted_out = Error::new(ErrorKind::OptedOut, "no").with_outcome(Outcome::Rejected);
 /// let locked = Error::new(ErrorKind::Account, "no").with_outcome(Outcome::Rejected);
-/// assert!(!Choice::moves_on(&opted_out, &message));
-/// assert!(!Choice::moves_on(&Error::unknown("no answer"), &message));
-/// assert!(Choice::moves_on(&locked, &message));
+/// assert!(!Selector::moves_on(&opted_out, &message));
+/// assert!(!Selector::moves_on(&Error::unknown("no answer"), &message));
+/// assert!(Selector::moves_on(&locked, &message));
 /// assert_eq!(choice.pick(&mut asked, now, 0), Some(1));
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Choice {
+pub struct Selector {
     order: Order,
     members: Vec<Breaker>,
     /// Whose turn it is, where they take turns.
@@ -53,7 +53,7 @@ pub enum Order {
 
 /// Which members one message was handed to, and which cannot carry it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Asked {
+pub struct Attempted {
     handed: u64,
     passed_over: u64,
 }
@@ -61,7 +61,7 @@ pub struct Asked {
 /// How long an account rests that was refused without a time.
 const ACCOUNT_REST: Duration = Duration::from_secs(60);
 
-impl Choice {
+impl Selector {
     /// The most members.
     pub const MEMBERS_MAX: usize = 64;
 
@@ -85,20 +85,20 @@ impl Choice {
     ///
     /// # Errors
     /// Those of [`new`](Self::new).
-    pub fn with_order(self, order: Order) -> Result<Self> {
+    pub fn order(self, order: Order) -> Result<Self> {
         let Self { order, turn, .. } = Self::new(self.members.len(), order)?;
         Ok(Self { order, turn, members: self.members })
     }
 
     /// How long the member rests yet whose rest ends first, of those that were not asked. None where none rests.
-    pub fn rest_of(&self, asked: Asked, now: Duration) -> Option<Duration> {
+    pub fn rest_of(&self, asked: Attempted, now: Duration) -> Option<Duration> {
         let rests = self.indices().filter(|n| !asked.contains(*n)).map(|n| self.rest(n, now));
         rests.filter(|rest| !rest.is_zero()).min()
     }
 
     /// Watches the members by another breaker.
     #[must_use]
-    pub fn with_breaker(mut self, breaker: &Breaker) -> Self {
+    pub fn breaker(mut self, breaker: &Breaker) -> Self {
         self.members.fill(breaker.clone());
         self
     }
@@ -106,17 +106,17 @@ impl Choice {
     /// Whether a failure at one gateway may be carried to another.
     ///
     /// Never when the message may have gone, unless it says [`OnUnknown::Resend`], nor when a part of it went, nor for a
-    /// limit of this one person. Else where another gateway could do better: see [`ErrorKind::another_could`].
+    /// limit of this one person. Else where another gateway could do better: see [`ErrorKind::is_failover_eligible`].
     pub fn moves_on(error: &Error, message: &Message) -> bool {
         // A limit of one person's is there to protect that person, whoever sends.
-        if !error.accepted_parts().is_empty() || error.is_of_pair() {
+        if !error.accepted_parts().is_empty() || error.is_per_recipient() {
             return false;
         }
         match error.outcome() {
             // An answer that nobody could read is a doubt like any other.
             Outcome::Unknown if error.kind() == ErrorKind::Unexpected => message.on_unknown == OnUnknown::Resend,
-            Outcome::Unknown => message.on_unknown == OnUnknown::Resend && error.kind().another_could(),
-            Outcome::NotSent | Outcome::Rejected => error.kind().another_could(),
+            Outcome::Unknown => message.on_unknown == OnUnknown::Resend && error.kind().is_failover_eligible(),
+            Outcome::NotSent | Outcome::Rejected => error.kind().is_failover_eligible(),
         }
     }
 
@@ -125,7 +125,7 @@ impl Choice {
     /// A member that rests is asked only by a message that was handed to nobody yet, so that an outage of all is not
     /// answered with ever more calls; one that asked for its rest itself is not asked before its end. `chance` is any
     /// number, best a random one.
-    pub fn pick(&mut self, asked: &mut Asked, now: Duration, chance: u64) -> Option<usize> {
+    pub fn pick(&mut self, asked: &mut Attempted, now: Duration, chance: u64) -> Option<usize> {
         let first = asked.handed == 0;
         let untried = |n: &usize| !asked.contains(*n);
         let ready = |n: &usize| untried(n) && self.members.get(*n).is_some_and(|member| member.ready(now).is_ok());
@@ -148,13 +148,13 @@ impl Choice {
     }
 
     /// Takes how a member did, and says what that changed for it.
-    pub fn report(&mut self, member: usize, sent: &Result<Accepted>, now: Duration) -> Option<Change> {
+    pub fn report(&mut self, member: usize, sent: &Result<Accepted>, now: Duration) -> Option<BreakerTransition> {
         let breaker = self.members.get_mut(member)?;
-        let change = breaker.report(Verdict::of(sent), now);
+        let change = breaker.report(CallOutcome::from_result(sent), now);
         match sent {
             Err(error) if of_the_account(error) => match error.retry_after() {
                 Some(wait) => breaker.pause(wait.min(RETRY_AFTER_MAX), now),
-                None => breaker.rest(ACCOUNT_REST, now),
+                None => breaker.open_for(ACCOUNT_REST, now),
             },
             _ => change,
         }
@@ -192,7 +192,7 @@ impl Choice {
     }
 }
 
-impl Asked {
+impl Attempted {
     /// Leaves out a member that cannot carry the message.
     pub fn pass_over(&mut self, member: usize) {
         self.passed_over |= bit(member);
@@ -212,7 +212,7 @@ fn of_the_account(error: &Error) -> bool {
     use ErrorKind::{Account, QuotaExceeded, RateLimited, Unauthenticated};
     let kind = matches!(error.kind(), Account | QuotaExceeded | RateLimited | Unauthenticated);
     // What our own limit says is of one message, and of nobody who was asked.
-    kind && error.outcome() == Outcome::Rejected && !error.is_of_pair()
+    kind && error.outcome() == Outcome::Rejected && !error.is_per_recipient()
 }
 
 #[cfg(test)]
@@ -237,27 +237,27 @@ mod tests {
         Ok(Accepted::new("mock", "1", Bytes::new()))
     }
 
-    fn fails_often(choice: &mut Choice, member: usize, now: Duration) {
+    fn fails_often(choice: &mut Selector, member: usize, now: Duration) {
         for _ in 0..5 {
             _ = choice.report(member, &failed(ErrorKind::Unavailable, Outcome::NotSent), now);
         }
     }
 
-    fn order(choice: &mut Choice, now: Duration, chance: u64) -> Vec<usize> {
-        let mut asked = Asked::default();
+    fn order(choice: &mut Selector, now: Duration, chance: u64) -> Vec<usize> {
+        let mut asked = Attempted::default();
         std::iter::from_fn(|| choice.pick(&mut asked, now, chance)).collect()
     }
 
     #[test]
     fn what_may_have_gone_is_carried_on_only_when_the_message_says_so() {
         let doubtful = Error::unknown("no answer");
-        assert!(!Choice::moves_on(&doubtful, &message()));
-        assert!(!Choice::moves_on(&doubtful, &message().on_unknown(OnUnknown::Park)));
-        assert!(Choice::moves_on(&doubtful, &message().on_unknown(OnUnknown::Resend)));
+        assert!(!Selector::moves_on(&doubtful, &message()));
+        assert!(!Selector::moves_on(&doubtful, &message().on_unknown(OnUnknown::Park)));
+        assert!(Selector::moves_on(&doubtful, &message().on_unknown(OnUnknown::Resend)));
         let pair = Error::new(ErrorKind::RateLimited, "no").with_retry(true, None).with_pair(true);
-        assert!(!Choice::moves_on(&pair, &message()));
+        assert!(!Selector::moves_on(&pair, &message()));
         let half = Error::new(ErrorKind::Account, "no").with_accepted_parts(vec![MessageId::new("SM1")]);
-        assert!(!Choice::moves_on(&half, &message().on_unknown(OnUnknown::Resend)));
+        assert!(!Selector::moves_on(&half, &message().on_unknown(OnUnknown::Resend)));
     }
 
     #[test]
@@ -266,14 +266,14 @@ mod tests {
         for kind in [InvalidMessage, InvalidRecipient, OptedOut, OutsideWindow, Rejected, TooLarge, Unexpected] {
             for outcome in [Outcome::NotSent, Outcome::Rejected] {
                 let error = Error::new(kind, "no").with_outcome(outcome).with_retry(true, None);
-                assert!(!Choice::moves_on(&error, &message().on_unknown(OnUnknown::Resend)), "{kind:?}");
+                assert!(!Selector::moves_on(&error, &message().on_unknown(OnUnknown::Resend)), "{kind:?}");
             }
         }
     }
 
     #[test]
     fn one_that_does_not_answer_rests_and_is_then_tried_with_one_message() {
-        let mut choice = Choice::new(2, Order::Preferred).unwrap();
+        let mut choice = Selector::new(2, Order::Preferred).unwrap();
         assert_eq!(order(&mut choice, NOW, 0), [0, 1]);
         fails_often(&mut choice, 0, NOW);
         assert_eq!(order(&mut choice, NOW, 0), [1]);
@@ -286,13 +286,13 @@ mod tests {
 
     #[test]
     fn an_account_that_is_refused_rests_for_as_long_as_it_was_told() {
-        let mut choice = Choice::new(2, Order::Preferred).unwrap();
+        let mut choice = Selector::new(2, Order::Preferred).unwrap();
         let busy = Error::new(ErrorKind::QuotaExceeded, "no").with_outcome(Outcome::Rejected);
         _ = choice.report(0, &Err(busy.with_retry(true, Some(Duration::from_secs(3600)))), NOW);
         assert_eq!(order(&mut choice, Duration::from_secs(3599), 0), [1]);
         assert_eq!(order(&mut choice, Duration::from_secs(3600), 0), [0, 1]);
         // What is one person's makes nobody rest.
-        let mut choice = Choice::new(2, Order::Preferred).unwrap();
+        let mut choice = Selector::new(2, Order::Preferred).unwrap();
         let pair = Error::new(ErrorKind::RateLimited, "no").with_outcome(Outcome::Rejected).with_pair(true);
         _ = choice.report(0, &Err(pair), NOW);
         _ = choice.report(0, &failed(ErrorKind::OptedOut, Outcome::Rejected), NOW);
@@ -301,14 +301,14 @@ mod tests {
 
     #[test]
     fn when_all_rest_the_one_whose_rest_ends_first_is_asked_and_no_other() {
-        let mut choice = Choice::new(3, Order::Preferred).unwrap();
+        let mut choice = Selector::new(3, Order::Preferred).unwrap();
         for (member, at) in [(1, 0), (0, 1), (2, 2)] {
             let at = Duration::from_secs(at);
             fails_often(&mut choice, member, at);
         }
         assert_eq!(order(&mut choice, Duration::from_secs(3), 0), [1]);
         // One that cannot carry the message counts as nobody.
-        let mut asked = Asked::default();
+        let mut asked = Attempted::default();
         asked.pass_over(1);
         assert_eq!(choice.pick(&mut asked, Duration::from_secs(3), 0), Some(0));
         assert_eq!(choice.pick(&mut asked, Duration::from_secs(3), 0), None);
@@ -316,10 +316,10 @@ mod tests {
 
     #[test]
     fn they_take_turns_or_are_drawn_by_their_weights() {
-        let mut turns = Choice::new(3, Order::RoundRobin).unwrap();
+        let mut turns = Selector::new(3, Order::RoundRobin).unwrap();
         let firsts: Vec<_> = (0..4).map(|_| order(&mut turns, NOW, 0)).collect();
         assert_eq!(firsts, [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]]);
-        let mut drawn = Choice::new(3, Order::Weighted(vec![3, 0, 1])).unwrap();
+        let mut drawn = Selector::new(3, Order::Weighted(vec![3, 0, 1])).unwrap();
         let firsts: Vec<_> = (0..4).map(|chance| order(&mut drawn, NOW, chance)).collect();
         assert_eq!(firsts, [[0, 2, 1], [0, 2, 1], [0, 2, 1], [2, 0, 1]]);
     }
@@ -327,10 +327,10 @@ mod tests {
     #[test]
     fn wrong_numbers_and_weights_are_refused_by_name() {
         for members in [0, 65] {
-            assert_eq!(Choice::new(members, Order::Preferred).unwrap_err().field(), Some("suppliers"));
+            assert_eq!(Selector::new(members, Order::Preferred).unwrap_err().field(), Some("suppliers"));
         }
         for weights in [vec![], vec![1], vec![0, 0], vec![1, 1, 1]] {
-            assert_eq!(Choice::new(2, Order::Weighted(weights)).unwrap_err().field(), Some("weights"));
+            assert_eq!(Selector::new(2, Order::Weighted(weights)).unwrap_err().field(), Some("weights"));
         }
     }
 
@@ -346,7 +346,7 @@ mod tests {
                 1 => Order::RoundRobin,
                 _ => Order::Weighted((0..members).map(|n| u32::try_from(n % 3).unwrap() + u32::from(n == 0)).collect()),
             };
-            let mut choice = Choice::new(members, way).unwrap();
+            let mut choice = Selector::new(members, way).unwrap();
             let mut now = NOW;
             for (member, report, passed) in reports {
                 now += Duration::from_secs(passed);

@@ -15,24 +15,24 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::step::{Fault, Step};
+use super::step::{SocketFault, Step};
 
 /// A gateway on loopback: it answers as it is told, breaks connections as it is told, and counts what it accepted.
 ///
 /// Tell it [`Step`]s: each is used up by one request, in order, and says what that request must be and what is done
 /// with it; when there are none left, [`always`](Self::always) holds. A request that no step foresees is a problem, and
 /// is refused with 404. It speaks HTTP/1.1 over a plain socket, so that it can do what an HTTP server would not: see
-/// [`Fault`].
+/// [`SocketFault`].
 ///
 /// A request counts as accepted once it was read whole, unless its answer is a definite no: a gateway that answers 500,
 /// or whose answer gets lost, may well have taken the message.
 ///
 /// ```
-/// use civic_messaging::testing::{Double, Fault, Step};
+/// use civic_messaging::testing::{FakeGateway, SocketFault, Step};
 /// use civic_messaging::{Address, ChannelExt, Meta, Outcome, meta};
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-/// let double = Double::start().await;
-/// double.expects(Step::any().breaks(Fault::ResetAfterRequest));
+/// let double = FakeGateway::start().await;
+/// double.expects(Step::any().breaks(SocketFault::ResetAfterRequest));
 ///
 /// let config = meta::Config::new("EAAG-example-token", "200000000000001")?.base_url(&double.base_url())?;
 /// let whatsapp = Meta::whatsapp(config)?;
@@ -43,7 +43,7 @@ use super::step::{Fault, Step};
 /// double.assert_done();
 /// # Ok::<(), civic_messaging::Error>(()) }).unwrap();
 /// ```
-pub struct Double {
+pub struct FakeGateway {
     shared: Arc<Shared>,
     address: SocketAddr,
     serving: AbortHandle,
@@ -59,7 +59,7 @@ struct Shared {
 struct State {
     script: VecDeque<Step>,
     always: Option<Step>,
-    asked: Vec<Asked>,
+    asked: Vec<ReceivedRequest>,
     problems: Vec<String>,
     open: usize,
 }
@@ -70,7 +70,7 @@ impl Shared {
     }
 }
 
-impl Double {
+impl FakeGateway {
     /// Starts one, inside a tokio runtime. It ends when it is dropped.
     ///
     /// # Panics
@@ -107,12 +107,12 @@ impl Double {
     }
 
     /// What it was asked, in order, requests that broke off among them.
-    pub fn asked(&self) -> Vec<Asked> {
+    pub fn asked(&self) -> Vec<ReceivedRequest> {
         self.shared.state().asked.clone()
     }
 
     /// How many requests it accepted that hold this key: a [`Message::key`](crate::Message::key) where the gateway
-    /// carries it, else some text that only one message has. See [`Asked::holds`].
+    /// carries it, else some text that only one message has. See [`ReceivedRequest::holds`].
     pub fn accepted(&self, key: &str) -> usize {
         self.shared.state().asked.iter().filter(|asked| asked.accepted && asked.holds(key)).count()
     }
@@ -148,13 +148,13 @@ impl Double {
     }
 }
 
-impl Drop for Double {
+impl Drop for FakeGateway {
     fn drop(&mut self) {
         self.serving.abort();
     }
 }
 
-impl fmt::Debug for Double {
+impl fmt::Debug for FakeGateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.shared.state();
         f.debug_struct("Double").field("asked", &state.asked.len()).field("left", &state.script.len()).finish()
@@ -181,10 +181,10 @@ impl Deaf {
     }
 }
 
-/// A request, as a [`Double`] read it.
+/// A request, as a [`FakeGateway`] read it.
 #[non_exhaustive]
 #[derive(Clone)]
-pub struct Asked {
+pub struct ReceivedRequest {
     /// The method.
     pub method: Method,
     /// The path with its query, as it was written.
@@ -195,7 +195,7 @@ pub struct Asked {
     pub body: Bytes,
     /// Whether it came whole.
     pub whole: bool,
-    /// Whether it counts as accepted: see [`Double`].
+    /// Whether it counts as accepted: see [`FakeGateway`].
     pub accepted: bool,
     /// How many bytes were read of it, head included.
     pub len: usize,
@@ -203,7 +203,7 @@ pub struct Asked {
     pub(super) head: String,
 }
 
-impl Asked {
+impl ReceivedRequest {
     /// Every text in it, decoded: the strings of JSON, the values of a form, those of the query; of any other body the
     /// whole.
     pub fn texts(&self) -> Vec<String> {
@@ -225,7 +225,7 @@ impl Asked {
     }
 }
 
-impl fmt::Debug for Asked {
+impl fmt::Debug for ReceivedRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Asked")
             .field("method", &self.method)
@@ -286,7 +286,7 @@ impl Connection {
             let at_once = {
                 let mut state = shared.state();
                 let first = state.script.front().or(state.always.as_ref());
-                let at_once = first.is_some_and(|step| step.fault == Some(Fault::ResetAtOnce));
+                let at_once = first.is_some_and(|step| step.fault == Some(SocketFault::ResetAtOnce));
                 if at_once {
                     state.script.pop_front();
                 }
@@ -306,11 +306,11 @@ impl Connection {
                 state.script.pop_front().or_else(|| state.always.clone())
             };
             let fault = step.as_ref().and_then(|step| step.fault);
-            if let Some(Fault::CutRequest(most)) = fault {
+            if let Some(SocketFault::CutRequest(most)) = fault {
                 self.most = most.max(1);
             }
             let mut asked = self.request().await?;
-            let cut = matches!(fault, Some(Fault::CutRequest(_)));
+            let cut = matches!(fault, Some(SocketFault::CutRequest(_)));
             let Some(step) = step else {
                 let problem = format!("{} {} was not expected at all", asked.method, asked.path);
                 {
@@ -337,11 +337,11 @@ impl Connection {
             }
             let answer = step.written(Some(&asked));
             match fault {
-                Some(Fault::CutAnswer(len)) => {
+                Some(SocketFault::CutAnswer(len)) => {
                     self.stream.write_all(answer.get(..len).unwrap_or(&answer)).await?;
                     return self.stream.shutdown().await;
                 }
-                Some(Fault::Drip(apart)) => {
+                Some(SocketFault::Drip(apart)) => {
                     let head = answer.windows(4).position(|end| end == b"\r\n\r\n").map_or(0, |at| at + 4);
                     let (head, body) = answer.split_at_checked(head).unwrap_or((&answer, &[]));
                     self.stream.write_all(head).await?;
@@ -350,14 +350,14 @@ impl Connection {
                         tokio::time::sleep(apart).await;
                     }
                 }
-                Some(Fault::ResetAfterRequest) => return self.reset(),
-                Some(Fault::Stall) => {
+                Some(SocketFault::ResetAfterRequest) => return self.reset(),
+                Some(SocketFault::Stall) => {
                     while self.more(usize::MAX).await? {}
                     return Ok(());
                 }
                 _ => self.stream.write_all(&answer).await?,
             }
-            if fault == Some(Fault::CloseAfterAnswer) || step.claims.is_some() {
+            if fault == Some(SocketFault::CloseAfterAnswer) || step.claims.is_some() {
                 return self.stream.shutdown().await;
             }
         }
@@ -377,8 +377,8 @@ impl Connection {
     }
 
     /// Reads one request, as far as it comes.
-    async fn request(&mut self) -> io::Result<Asked> {
-        let mut asked = Asked {
+    async fn request(&mut self) -> io::Result<ReceivedRequest> {
+        let mut asked = ReceivedRequest {
             method: Method::GET,
             path: String::new(),
             headers: HeaderMap::new(),
@@ -426,7 +426,7 @@ impl Connection {
 }
 
 /// Reads the head of a request; its length once it is whole.
-fn read_head(bytes: &[u8], asked: &mut Asked) -> io::Result<Option<usize>> {
+fn read_head(bytes: &[u8], asked: &mut ReceivedRequest) -> io::Result<Option<usize>> {
     let mut headers = [httparse::EMPTY_HEADER; 100];
     let mut request = httparse::Request::new(&mut headers);
     let Ok(httparse::Status::Complete(head)) = request.parse(bytes) else { return Ok(None) };
@@ -466,7 +466,7 @@ mod tests {
 
     use super::*;
 
-    async fn ask(double: &Double, request: &str) -> Vec<u8> {
+    async fn ask(double: &FakeGateway, request: &str) -> Vec<u8> {
         let mut stream = TcpStream::connect(double.address).await.unwrap();
         _ = stream.write_all(request.as_bytes()).await;
         stream.shutdown().await.unwrap_or_default();
@@ -479,7 +479,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_expected_is_answered_and_counted_and_anything_else_is_a_problem() {
-        let double = Double::start().await;
+        let double = FakeGateway::start().await;
         double.expects(Step::post("/messages").json(r#"{ "key": "k-12" }"#).answers(200, r#"{"id":1}"#));
         let answer = String::from_utf8(ask(&double, POST).await).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\ncontent-length: 8\r\n") && answer.ends_with(r#"{"id":1}"#));
@@ -502,14 +502,14 @@ mod tests {
             (Step::any().form("a=1"), "the field a is missing or different"),
             (Step::any().body("a"), "the body has 14 bytes"),
         ] {
-            let double = Double::start().await;
+            let double = FakeGateway::start().await;
             double.expects(step);
             ask(&double, POST).await;
             let problems = double.problems();
             assert!(problems.len() == 1 && problems[0].contains(words), "{problems:?}");
             assert!(!problems[0].contains("k-12"));
         }
-        let double = Double::start().await;
+        let double = FakeGateway::start().await;
         double.expects(Step::any());
         assert_eq!(double.problems(), ["1 of the expected requests were never made"]);
     }
@@ -518,15 +518,15 @@ mod tests {
     async fn each_fault_is_that_fault_and_counts_what_it_may_have_taken() {
         let full = Step::any().answers(200, "{}").answer_len();
         for (fault, bytes, accepted) in [
-            (Fault::CloseAfterAnswer, full, 1),
-            (Fault::CutAnswer(9), 9, 1),
-            (Fault::CutRequest(20), 0, 0),
-            (Fault::Drip(Duration::ZERO), full, 1),
-            (Fault::ResetAfterRequest, 0, 1),
-            (Fault::ResetAtOnce, 0, 0),
-            (Fault::Stall, 0, 1),
+            (SocketFault::CloseAfterAnswer, full, 1),
+            (SocketFault::CutAnswer(9), 9, 1),
+            (SocketFault::CutRequest(20), 0, 0),
+            (SocketFault::Drip(Duration::ZERO), full, 1),
+            (SocketFault::ResetAfterRequest, 0, 1),
+            (SocketFault::ResetAtOnce, 0, 0),
+            (SocketFault::Stall, 0, 1),
         ] {
-            let double = Double::start().await;
+            let double = FakeGateway::start().await;
             double.expects(Step::any().answers(200, "{}").breaks(fault));
             assert_eq!(ask(&double, POST).await.len(), bytes, "{fault:?}");
             double.closed().await;
@@ -538,7 +538,7 @@ mod tests {
     #[tokio::test]
     async fn a_definite_no_accepts_nothing_and_a_doubtful_one_may() {
         for (status, accepted) in [(200, 1), (202, 1), (302, 0), (400, 0), (408, 1), (429, 0), (500, 1), (503, 1)] {
-            let double = Double::start().await;
+            let double = FakeGateway::start().await;
             double.expects(Step::any().answers(status, ""));
             ask(&double, POST).await;
             assert_eq!(double.accepted("k-12"), accepted, "{status}");
@@ -547,7 +547,7 @@ mod tests {
 
     #[tokio::test]
     async fn chunked_bodies_and_requests_on_one_connection_are_read() {
-        let double = Double::start().await;
+        let double = FakeGateway::start().await;
         double.always(Step::any().answers(200, "ok"));
         let chunked = "POST /a HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
         ask(&double, &[chunked, POST].concat()).await;
@@ -558,7 +558,7 @@ mod tests {
 
     #[tokio::test]
     async fn texts_are_found_in_json_forms_and_queries() {
-        let double = Double::start().await;
+        let double = FakeGateway::start().await;
         double.always(Step::any());
         let request = |head: &str, body: &str| format!("{head}content-length: {}\r\n\r\n{body}", body.len());
         let form = "POST /a?q=x%20y HTTP/1.1\r\ncontent-type: application/x-www-form-urlencoded\r\n";

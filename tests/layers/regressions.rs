@@ -1,7 +1,7 @@
 //! Faults that were found and mended, each as the case that showed it.
 use bytes::Bytes;
 use civic_messaging::layer::breaker::Breaker;
-use civic_messaging::layer::failover::{Asked, Choice, Order};
+use civic_messaging::layer::failover::{Attempted, Order, Selector};
 use civic_messaging::layer::rate_limit::Limiter;
 use civic_messaging::layer::{Failover, Layer, RateLimit, Retry, Stack};
 use civic_messaging::webhook::{Received, Request};
@@ -25,10 +25,10 @@ fn refuse(limiter: &mut Limiter, to: &Address, error: &Error, now: Duration) {
         .with_accepted_parts(error.accepted_parts().to_vec());
     again = again
         .with_retry(error.kind() == ErrorKind::RateLimited || error.is_retryable(), error.retry_after())
-        .with_pair(error.is_of_pair());
+        .with_pair(error.is_per_recipient());
     limiter.report(to, &Err(again), now, Timestamp::default());
 }
-fn accept(limiter: &mut Limiter, to: &Address, left: Option<(Allowance, Timestamp, Duration)>) {
+fn accept(limiter: &mut Limiter, to: &Address, left: Option<(Quota, Timestamp, Duration)>) {
     let mut accepted = Accepted::new("a", "1", Bytes::new());
     let (today, now) = left.map_or_else(Default::default, |(_, today, now)| (today, now));
     accepted.allowance = left.map(|(left, ..)| left);
@@ -51,7 +51,7 @@ fn who_opted_out_is_sent_nothing_by_the_next_gateway_after_a_doubt() {
         let (clock, first, second) = (clock(), Mock::sms(), Mock::sms());
         first.will_fail(Error::unknown("no answer"));
         first.will_fail(fails(kind));
-        let sms = Stack::of(first).or(second.clone()).with_clock(clock.clone()).build().unwrap();
+        let sms = Stack::new(first).failover_to(second.clone()).clock(clock.clone()).build().unwrap();
         let error = clock.run(sms.send(&resend()));
         second.assert_nothing_sent();
         assert_eq!(error.unwrap_err().outcome(), Outcome::Unknown);
@@ -65,8 +65,8 @@ fn who_opted_out_is_sent_nothing_by_an_outer_retry_after_a_doubt() {
     first.will_fail(Error::unknown("no answer"));
     second.will_fail(fails(ErrorKind::OptedOut));
     let members = [dynamic(&first), dynamic(&second)];
-    let failover = Failover::new(members).unwrap().with_clock(clock.clone());
-    let sms = Retry::new().with_clock(clock.clone()).layer(failover);
+    let failover = Failover::new(members).unwrap().clock(clock.clone());
+    let sms = Retry::new().clock(clock.clone()).layer(failover);
     _ = clock.run(sms.send(&resend()));
     assert_eq!((first.sent().len(), second.sent().len()), (1, 1));
 }
@@ -75,9 +75,9 @@ fn who_opted_out_is_sent_nothing_by_an_outer_retry_after_a_doubt() {
 struct Named {
     info: Info,
     fails: Mutex<Option<Error>>,
-    evidence: Evidence,
+    evidence: LookupOutcome,
 }
-fn named(gateway: &'static str, fails: Option<Error>, evidence: Evidence) -> Named {
+fn named(gateway: &'static str, fails: Option<Error>, evidence: LookupOutcome) -> Named {
     let info = Info::new(gateway, Medium::Sms, "desk").with_capability(|can| {
         can.text = Some(TextLimit::characters(1000));
         can.look_up = true;
@@ -99,7 +99,7 @@ impl Channel for Named {
     async fn receive(&self, _: &Request) -> Result<Received> {
         Err(Error::unsupported("no"))
     }
-    async fn look_up(&self, _: &Sent) -> Result<Evidence> {
+    async fn look_up(&self, _: &LookupQuery) -> Result<LookupOutcome> {
         Ok(self.evidence.clone())
     }
 }
@@ -108,19 +108,19 @@ impl Channel for Named {
 #[test]
 fn the_gateway_of_a_doubtful_error_is_the_one_that_may_have_it() {
     let clock = clock();
-    let first = named("first", Some(Error::unknown("no answer")), Evidence::CannotTell);
-    let second = named("second", Some(fails(ErrorKind::Account)), Evidence::Absent { conclusive: true });
+    let first = named("first", Some(Error::unknown("no answer")), LookupOutcome::Inconclusive);
+    let second = named("second", Some(fails(ErrorKind::Account)), LookupOutcome::NotFound);
     let members = [Arc::new(first) as Arc<dyn Channel>, Arc::new(second)];
-    let sms = Failover::new(members).unwrap().with_clock(clock.clone());
+    let sms = Failover::new(members).unwrap().clock(clock.clone());
     let error = clock.run(sms.send(&resend())).unwrap_err();
     assert_eq!(error.outcome(), Outcome::Unknown);
-    // As the documentation says: keep it for `Sent::by`.
-    let mut sent = Sent::new(resend(), clock.now());
+    // As the documentation says: keep it for `LookupQuery::by`.
+    let mut sent = LookupQuery::new(resend(), clock.now());
     if let Some(gateway) = error.gateway() {
-        sent = sent.by(gateway);
+        sent = sent.gateway(gateway);
     }
     let found = clock.run(sms.look_up(&sent)).unwrap();
-    assert_ne!(found, Evidence::Absent { conclusive: true }, "first may have it");
+    assert_ne!(found, LookupOutcome::NotFound, "first may have it");
 }
 
 /// Two numbers of one Meta app, each a supplier: the first verifies with the app's secret, discards what is the
@@ -159,7 +159,7 @@ fn a_webhook_of_the_second_number_of_one_app_is_not_lost() {
             received.events.len(),
             alone.events.len(),
             "{file:?}: HTTP {}, {} discarded",
-            received.reply.status,
+            received.response.status,
             received.discarded_events()
         );
     }
@@ -171,7 +171,7 @@ fn a_webhook_of_the_second_number_of_one_app_is_not_lost() {
 fn the_place_of_a_send_that_was_dropped_is_given_back() {
     use futures_util::FutureExt;
     let (clock, mock) = (clock(), Mock::sms());
-    let limit = RateLimit::new().with_rate(Rate::every_seconds(10)).with_clock(clock.clone());
+    let limit = RateLimit::new().rate(Rate::every_seconds(10)).clock(clock.clone());
     let sms = limit.layer(mock.clone());
     clock.run(sms.send_text(&person(0), "Hello")).unwrap();
     for n in 1..100 {
@@ -193,7 +193,7 @@ fn a_dropped_send_takes_nothing_of_a_window() {
     use futures_util::FutureExt;
     let clock = clock();
     let gate = windowed(&clock, 3, 0);
-    let limit = RateLimit::new().with_clock(clock.clone());
+    let limit = RateLimit::new().clock(clock.clone());
     let sms = limit.layer(gate);
     for n in 0..3 {
         clock.run(sms.send_text(&person(n), "Hello")).unwrap();
@@ -246,7 +246,7 @@ impl Channel for Windowed {
         }
         let reset = self.clock.now().plus(state.0 + WINDOW - now);
         let mut accepted = Accepted::new("gate", "1", Bytes::new());
-        accepted.allowance = Some(Allowance::new(self.limit - state.1).of(self.limit).until(reset));
+        accepted.allowance = Some(Quota::new(self.limit - state.1).of(self.limit).until(reset));
         Ok(accepted)
     }
     async fn receive(&self, _: &Request) -> Result<Received> {
@@ -264,7 +264,7 @@ fn a_window_learnt_in_its_middle_breaks_no_limit() {
     for (began, longest, apart) in [(860, 60, 0), (600, 3600, 2)] {
         let clock = clock();
         let gate = Arc::new(windowed(&clock, 15, began));
-        let limit = RateLimit::new().with_longest_wait(secs(longest)).with_clock(clock.clone());
+        let limit = RateLimit::new().max_wait(secs(longest)).clock(clock.clone());
         let sms = limit.layer(gate.clone());
         clock.run(sms.send_text(&person(0), "Hello")).unwrap();
         if apart == 0 {
@@ -291,11 +291,11 @@ fn a_place_for_one_person_past_the_window_holds_up_nobody_else() {
     let today = Timestamp::from_secs(1_000_000);
     let (ann, bob) = (person(1), person(2));
     limiter.try_acquire(&ann, secs(0)).unwrap();
-    accept(&mut limiter, &ann, Some((Allowance::new(10).of(15).until(today.plus(secs(10))), today, secs(0))));
+    accept(&mut limiter, &ann, Some((Quota::new(10).of(15).until(today.plus(secs(10))), today, secs(0))));
     drop((limiter, bob));
     let clock = clock();
     let gate = windowed(&clock, 15, 890);
-    let limit = RateLimit::new().with_pair_rate(Rate::every_seconds(50)).with_clock(clock.clone());
+    let limit = RateLimit::new().pair_rate(Rate::every_seconds(50)).clock(clock.clone());
     let sms = limit.layer(gate);
     clock.run(async {
         sms.send_text(&ann, "One").await.unwrap();
@@ -316,9 +316,9 @@ fn an_order_given_after_a_breaker_keeps_the_breaker() {
     let clock = clock();
     let (first, second) = (Mock::sms(), Mock::sms());
     (0..2).for_each(|_| first.will_fail(Error::new(ErrorKind::Unavailable, "down")));
-    let bold = Breaker::new().with(1, secs(60)).unwrap();
-    let sms = Failover::new([dynamic(&first), dynamic(&second)]).unwrap().with_breaker(&bold);
-    let sms = sms.with_order(Order::Preferred).unwrap().with_clock(clock.clone());
+    let bold = Breaker::new().threshold(1, secs(60)).unwrap();
+    let sms = Failover::new([dynamic(&first), dynamic(&second)]).unwrap().breaker(&bold);
+    let sms = sms.order(Order::Preferred).unwrap().clock(clock.clone());
     for _ in 0..2 {
         clock.run(sms.send_text(&person(1), "Hello")).unwrap();
     }
@@ -329,10 +329,10 @@ fn an_order_given_after_a_breaker_keeps_the_breaker() {
 #[test]
 fn a_message_that_expires_soon_makes_nobody_else_leave_the_gateway() {
     let clock = clock();
-    let (first, second) = (Mock::sms().with_clock(clock.clone()), Mock::sms().with_clock(clock.clone()));
-    let limit = RateLimit::new().with_rate(Rate::every_seconds(10)).with_clock(clock.clone());
+    let (first, second) = (Mock::sms().clock(clock.clone()), Mock::sms().clock(clock.clone()));
+    let limit = RateLimit::new().rate(Rate::every_seconds(10)).clock(clock.clone());
     let members = [limit.layer(first.clone()), dynamic(&second)];
-    let sms = Failover::new(members).unwrap().with_clock(clock.clone());
+    let sms = Failover::new(members).unwrap().clock(clock.clone());
     clock.run(sms.send_text(&person(1), "One")).unwrap();
     let soon = Message::text(person(2), "Two").not_after(clock.now().plus(secs(1)));
     clock.run(sms.send(&soon)).unwrap();
@@ -355,7 +355,7 @@ fn a_refusal_after_a_part_was_taken_pauses_too() {
 fn nothing_leaves_before_the_retry_after_of_a_503() {
     let (clock, mock) = (clock(), Mock::sms());
     mock.will_fail(Error::unknown("503").with_retry(true, Some(secs(30))));
-    let sms = Stack::of(mock.clone()).with_clock(clock.clone()).build().unwrap();
+    let sms = Stack::new(mock.clone()).clock(clock.clone()).build().unwrap();
     clock.run(sms.send_text(&person(1), "Hello")).unwrap_err();
     let begun = clock.monotonic();
     clock.run(sms.send_text(&person(2), "Hello")).unwrap();
@@ -369,17 +369,17 @@ fn a_reset_that_cannot_be_right_does_not_shut_the_account_for_good() {
     let today = Timestamp::from_secs(1_795_000_000);
     // Milliseconds where seconds are meant.
     let reset = Timestamp::from_secs(1_795_000_900_000);
-    accept(&mut limiter, &person(1), Some((Allowance::new(0).of(15).until(reset), today, secs(0))));
+    accept(&mut limiter, &person(1), Some((Quota::new(0).of(15).until(reset), today, secs(0))));
     assert!(limiter.try_acquire(&person(1), secs(7 * 86_400)).is_ok());
 }
 
 /// A member that was told an endless wait rests for good.
 #[test]
 fn a_member_never_rests_for_good() {
-    let mut choice = Choice::new(2, Order::Preferred).unwrap();
+    let mut choice = Selector::new(2, Order::Preferred).unwrap();
     let busy = fails(ErrorKind::QuotaExceeded).with_retry(true, Some(Duration::MAX));
     _ = choice.report(0, &Err(busy), secs(0));
-    assert_eq!(choice.pick(&mut Asked::default(), secs(365 * 86_400), 0), Some(0));
+    assert_eq!(choice.pick(&mut Attempted::default(), secs(365 * 86_400), 0), Some(0));
 }
 
 /// Times overflowed.
@@ -387,8 +387,7 @@ fn a_member_never_rests_for_good() {
 fn no_panic_on_endless_waits() {
     let (clock, mock) = (clock(), Mock::sms());
     mock.will_fail(fails(ErrorKind::RateLimited).with_retry(true, Some(Duration::MAX)));
-    let limit =
-        RateLimit::new().with_rate(Rate::per_second(1)).with_longest_wait(Duration::MAX).with_clock(clock.clone());
+    let limit = RateLimit::new().rate(Rate::per_second(1)).max_wait(Duration::MAX).clock(clock.clone());
     let sms = limit.layer(mock);
     _ = clock.run(sms.send_text(&person(1), "Hello"));
     use futures_util::FutureExt;
@@ -410,7 +409,7 @@ fn an_intersection_of_pair_rates_has_the_smaller_burst() {
 /// Not in a later table.
 #[test]
 fn a_rate_that_is_set_once_is_taken_wherever_it_stands() {
-    let registry = Registry::empty().with("one", |_, _| Ok(Arc::new(Mock::sms())));
+    let registry = Registry::empty().register("one", |_, _| Ok(Arc::new(Mock::sms())));
     let json = r#"{
         "bins": {"suppliers":[{"gateway":"one"}]},
         "tax": {"suppliers":[{"gateway":"one","rate":{"count":1,"seconds":10}}]}
@@ -421,8 +420,8 @@ fn a_rate_that_is_set_once_is_taken_wherever_it_stands() {
 #[test]
 fn two_media_of_one_number_have_rates_of_their_own() {
     let registry = Registry::empty()
-        .with("sms", |_, _| Ok(Arc::new(Mock::sms())))
-        .with("wa", |_, _| Ok(Arc::new(Mock::whatsapp())));
+        .register("sms", |_, _| Ok(Arc::new(Mock::sms())))
+        .register("wa", |_, _| Ok(Arc::new(Mock::whatsapp())));
     let json = r#"{
         "bins": {"suppliers":[{"gateway":"sms","rate":{"count":1,"seconds":10}}]},
         "chat": {"suppliers":[{"gateway":"wa","rate":{"count":80,"seconds":1}}]}
@@ -445,7 +444,7 @@ fn a_capability_does_not_promise_what_a_check_refuses() {
 #[test]
 fn health_tells_of_each_although_one_cannot_be_asked() {
     let (clock, first) = (clock(), Mock::sms());
-    let second = named("second", None, Evidence::CannotTell);
+    let second = named("second", None, LookupOutcome::Inconclusive);
     let members = [Arc::new(second) as Arc<dyn Channel>, dynamic(&first)];
     let sms = Failover::new(members).unwrap();
     assert!(clock.run(sms.health()).is_ok());
@@ -454,18 +453,18 @@ fn health_tells_of_each_although_one_cannot_be_asked() {
 /// The least that a resting member's success shows: it is well.
 #[test]
 fn a_last_resort_that_answers_rests_no_longer() {
-    let mut choice = Choice::new(2, Order::Preferred).unwrap();
+    let mut choice = Selector::new(2, Order::Preferred).unwrap();
     let down: Result<Accepted> = Err(Error::new(ErrorKind::Unavailable, "down"));
     for member in [0, 1] {
         for _ in 0..5 {
             _ = choice.report(member, &down, secs(0));
         }
     }
-    assert_eq!(choice.pick(&mut Asked::default(), secs(1), 0), Some(0));
+    assert_eq!(choice.pick(&mut Attempted::default(), secs(1), 0), Some(0));
     _ = choice.report(0, &Ok(Accepted::new("a", "1", Bytes::new())), secs(1));
     // The second one's rest is over first, or a probe of it: the first is known to work.
-    assert_eq!(choice.pick(&mut Asked::default(), secs(2), 0), Some(0));
-    let mut tried = Asked::default();
+    assert_eq!(choice.pick(&mut Attempted::default(), secs(2), 0), Some(0));
+    let mut tried = Attempted::default();
     assert_eq!((choice.pick(&mut tried, secs(2), 0), choice.pick(&mut tried, secs(2), 0)), (Some(0), None));
 }
 /// A refused message at a bare failover of one supplier's two accounts: the last resort asks before Retry-After.
@@ -475,7 +474,7 @@ fn the_last_resort_is_not_asked_before_its_retry_after() {
     for mock in [&first, &second] {
         mock.will_fail(fails(ErrorKind::RateLimited).with_retry(true, Some(secs(600))));
     }
-    let sms = Failover::new([dynamic(&first), dynamic(&second)]).unwrap().with_clock(clock.clone());
+    let sms = Failover::new([dynamic(&first), dynamic(&second)]).unwrap().clock(clock.clone());
     _ = clock.run(sms.send_text(&person(1), "Hello"));
     _ = clock.run(sms.send_text(&person(2), "Hello"));
     assert_eq!(first.sent().len() + second.sent().len(), 2, "asked at {:?}", clock.monotonic());
@@ -486,7 +485,7 @@ fn the_last_resort_is_not_asked_before_its_retry_after() {
 fn a_persons_own_quota_is_carried_to_no_other_gateway() {
     let (clock, first, second) = (clock(), Mock::whatsapp(), Mock::whatsapp());
     first.will_fail(fails(ErrorKind::QuotaExceeded).with_retry(false, None).with_pair(true).with_code("131049"));
-    let wa = Stack::of(first).or(second.clone()).with_clock(clock.clone()).build().unwrap();
+    let wa = Stack::new(first).failover_to(second.clone()).clock(clock.clone()).build().unwrap();
     _ = clock.run(wa.send_text(&person(1), "Offer"));
     second.assert_nothing_sent();
 }
