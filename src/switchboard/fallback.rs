@@ -295,44 +295,44 @@ mod tests {
         let waits = stands(State::Deferred);
         let until = Timestamp::from_millis(1);
         vec![
-            ("was rejected, or expired before it went", stands(State::Rejected), None),
-            ("is reported as not delivered", accepted(DeliveryState::Failed), None),
-            ("was refused by the policy, for a reason of the medium", stands(State::Refused), None),
+            ("rejected, or expired before it was sent", stands(State::Rejected), None),
+            ("reported as not delivered", accepted(DeliveryState::Failed), None),
+            ("refused by the policy, for a reason of the medium", stands(State::Refused), None),
             (
-                "was refused by the policy, for any other reason",
+                "refused by the policy, for any other reason",
                 First { refused: true, ..stands(State::Refused) },
                 None,
             ),
             (
-                "is to a person who said STOP, however that is known",
+                "to a person who opted out, however reported",
                 First { opted_out: true, ..doubted(State::Parked) },
                 None,
             ),
-            ("is delivered", accepted(DeliveryState::Delivered), None),
-            ("was called back by `cancel`", stands(State::Cancelled), None),
+            ("delivered", accepted(DeliveryState::Delivered), None),
+            ("cancelled with `cancel`", stands(State::Cancelled), None),
             (
-                "is accepted, and not reported as delivered in time",
+                "accepted, and not reported as delivered in time",
                 accepted(DeliveryState::Sent),
                 Some(Answer::NotDelivered),
             ),
             (
-                "the same, where the gateway has to be asked and cannot tell",
+                "accepted, and look-ups are inconclusive",
                 accepted(DeliveryState::Accepted),
                 Some(Answer::Unclear),
             ),
-            ("waits to be sent, or to be retried, when the time is up", waits, policy(Decision::Allow)),
+            ("queued or waiting for a retry at the deadline", waits, policy(Decision::Allow)),
             (
-                "the same, and the policy defers the fallback",
+                "queued or waiting for a retry at the deadline, and the policy defers the fallback",
                 waits,
                 policy(Decision::Defer { until, reason: reason() }),
             ),
-            ("the same, and the policy refuses the fallback", waits, policy(Decision::Refuse(reason()))),
-            ("is parked, and certainly has not gone", stands(State::Parked), policy(Decision::Allow)),
-            ("may have gone, and is parked", doubted(State::Parked), None),
-            ("may have gone, and the gateway is being asked", doubted(State::Unknown), None),
-            ("is on its way", stands(State::Sending), None),
+            ("queued or waiting for a retry at the deadline, and the policy refuses the fallback", waits, policy(Decision::Refuse(reason()))),
+            ("parked, and certainly not sent", stands(State::Parked), policy(Decision::Allow)),
+            ("parked, with an unknown outcome", doubted(State::Parked), None),
+            ("unknown outcome, look-ups pending", doubted(State::Unknown), None),
+            ("being sent", stands(State::Sending), None),
             (
-                "may have gone before the store was restored from a backup",
+                "unknown outcome from before a restore",
                 First { restored: true, ..doubted(State::Parked) },
                 None,
             ),
@@ -348,18 +348,18 @@ mod tests {
     fn fallback_table_in_the_docs_is_the_decision() {
         let timed = fallback();
         let on_failure = Fallback::on_failure(timed.message.clone());
-        let mut page = "| the message | `Fallback::new` | `Fallback::on_failure` |\n|---|---|---|\n".to_owned();
+        let mut page = "| first message | `Fallback::new` | `Fallback::on_failure` |\n|---|---|---|\n".to_owned();
         for (case, first, answer) in cases() {
             let says = |fallback: &Fallback| fallback.after(fallback.falls(&first), answer.as_ref());
             let cell = |fallback: &Fallback| {
                 let (falls, even) = (says(fallback), says(&fallback.clone().even_if_unknown()));
                 let words = match falls {
-                    Falls::Asks | Falls::CallsBack => "goes, and the message is called back",
-                    Falls::Goes => "goes",
-                    Falls::Never => "never goes",
+                    Falls::Asks | Falls::CallsBack => "sent; the first is cancelled",
+                    Falls::Goes => "sent",
+                    Falls::Never => "never sent",
                     Falls::Waits => "waits",
                 };
-                let even = if even == falls { "" } else { "; goes with `even_if_unknown`" };
+                let even = if even == falls { "" } else { "; sent with `even_if_unknown`" };
                 format!("{words}{even}")
             };
             page.push_str(&format!("| {case} | {} | {} |\n", cell(&timed), cell(&on_failure)));

@@ -47,7 +47,7 @@ fn page(reports: &[Report]) -> String {
     let mut page = format!(
         "# What each gateway supports\n\n\
          Made of what the conformance suite finds, and checked by it: not written by hand. The suite has {checks} checks, \
-         which [the guide for adapters](adapter.md#what-the-suite-will-ask) describes. Those that do not apply are of what a \
+         which [the guide for adapters](adapter.md#conformance-checks) describes. Those that do not apply are of what a \
          gateway does not declare, which is refused before the network; of the mock they are also those of the wire.\n\n\
          | gateway | medium | checks passed | failed | do not apply | a webhook's proof covers | run against the live vendor |\n\
          |---|---|---|---|---|---|---|\n"
