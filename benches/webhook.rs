@@ -30,7 +30,7 @@ fn receive(channel: &dyn Channel, request: &Request) -> Result<Received> {
 
 #[cfg(feature = "meta")]
 mod whatsapp {
-    use civic_messaging::mock::NoTransport;
+    use civic_messaging::transport::NoTransport;
     use civic_messaging::{Context, Meta, meta};
     use hmac::{Hmac, KeyInit, Mac};
     use serde::Deserialize;
@@ -302,7 +302,7 @@ mod twilio {
     use std::borrow::Cow;
 
     use base64::prelude::{BASE64_STANDARD, Engine};
-    use civic_messaging::mock::NoTransport;
+    use civic_messaging::transport::NoTransport;
     use civic_messaging::{Context, Twilio, twilio};
     use hmac::{Hmac, KeyInit, Mac};
     use sha1::Sha1;

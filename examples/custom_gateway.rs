@@ -7,15 +7,19 @@
 
 use std::sync::Arc;
 
+use civic_messaging::adapter::Endpoint;
 use civic_messaging::adapter::json::{Json, Text};
 use civic_messaging::adapter::{self, lenient};
-use civic_messaging::endpoint::{Answer, VendorError, bearer};
+use civic_messaging::adapter::{Answer, VendorError, bearer};
+use civic_messaging::capability::TextLimit;
+use civic_messaging::error::ErrorClass;
 use civic_messaging::event::{Envelope, Raw};
+use civic_messaging::event::{InboundContent, Unrecognised};
+use civic_messaging::transport::BaseUrl;
 use civic_messaging::webhook::{self, HmacSha256, Received, SignatureEncoding, SigningSecret};
 use civic_messaging::{
-    Accepted, Address, BaseUrl, Channel, Content, Context, Delivery, DeliveryState, Endpoint, Error, ErrorClass,
-    ErrorKind, Event, Inbound, InboundContent, Info, Medium, Message, Result, Secret, Settings, TextLimit,
-    Unrecognised, async_trait,
+    Accepted, Address, Channel, Content, Context, Delivery, DeliveryState, Error, ErrorKind, Event, Inbound, Info,
+    Medium, Message, Result, Secret, Settings, async_trait,
 };
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use serde::Deserialize;

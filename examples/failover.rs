@@ -3,11 +3,10 @@
 //!
 //! Run it with `cargo run --example failover --all-features`. It prints the story, and fails if it goes another way.
 
+use civic_messaging::clock::{Clock, SystemClock};
+use civic_messaging::lookup::{LookupOutcome, LookupQuery};
 use civic_messaging::testing::{FakeGateway, SocketFault, Step};
-use civic_messaging::{
-    Address, Channel, Clock, Context, LookupOutcome, LookupQuery, Message, Outcome, Registry, Result, Settings,
-    SystemClock,
-};
+use civic_messaging::{Address, Channel, Context, Message, Outcome, Registry, Result, Settings};
 
 /// What a council writes: suppliers in the order of its preference. The base URLs are there for the doubles.
 const SUPPLIERS: &str = r#"

@@ -5,9 +5,11 @@
 
 use std::time::Duration;
 
+use civic_messaging::clock::{Clock, VirtualClock};
+use civic_messaging::event::InboundContent;
 use civic_messaging::policy::auto_reply::{self, History, Language, OutOfHours};
 use civic_messaging::policy::hours::{self, Division, Hours};
-use civic_messaging::{Channel, ChannelExt, Clock, InboundContent, Mock, Result, Timestamp, VirtualClock, webhook};
+use civic_messaging::{Channel, ChannelExt, Mock, Result, Timestamp, webhook};
 
 const WORDS: &str = "Thank you for your message. We are closed now. We open again tomorrow at 9am. \
                      In an emergency call 999.";

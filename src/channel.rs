@@ -1,23 +1,21 @@
 //! The one trait that everything here shares.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
-use crate::address::{Address, Medium};
-use crate::capability::Capability;
-use crate::clock::Timestamp;
-use crate::error::{Error, Result};
-use crate::event::{Delivery, Envelope, Event, Inbound, Raw, with_opt_outs};
-use crate::id::{AccountId, Digest, MessageId};
 use crate::media::MediaStream;
-use crate::message::{Accepted, Media, MediaRef, Message};
+use crate::model::address::Address;
+use crate::model::error::{Error, Result};
+use crate::model::event::Inbound;
+use crate::model::health::Health;
+use crate::model::info::Info;
+use crate::model::lookup::{LookupOutcome, LookupQuery};
+use crate::model::message::{Accepted, Media, MediaRef, Message};
+use crate::model::poll::{Cursor, Page};
 use crate::plan::Plan;
 use crate::webhook;
 
@@ -25,14 +23,14 @@ use crate::webhook;
 ///
 /// Embedders call it, mostly as `Arc<dyn Channel>`, with the conveniences of [`ChannelExt`]. Integrators implement it:
 /// [`info`](Self::info), [`send`](Self::send) and [`receive`](Self::receive) must be written, and each other method
-/// refuses until it is written and its flag in [`Capability`] is set.
+/// refuses until it is written and its flag in [`Capability`](crate::Capability) is set.
 ///
 /// # Contract
 /// - `send` begins with [`Info::prepare`], so that what the channel cannot carry is refused before the network.
 /// - One `send` makes at most one call that a resident can see, and never a second one by itself.
 /// - A failed `send` says truthfully in [`Error::outcome`](crate::Error::outcome) whether the message may have gone.
 /// - `receive` verifies, reads and returns; it stores nothing and calls nobody. What it does not know it returns as
-///   [`Event::Unrecognised`], and never as an error.
+///   [`Event::Unrecognised`](crate::Event::Unrecognised), and never as an error.
 /// - No error, `Debug` or log line holds a secret, a person or a text.
 /// - The future of any method may be dropped at any time; the channel stays usable. A `send` that was dropped, by a time-out
 ///   of one's own say, may have gone: its outcome is unknown.
@@ -68,7 +66,7 @@ pub trait Channel: fmt::Debug + Send + Sync + 'static {
     /// Fetches events that came since `after`, oldest first; with none, all that the gateway still has.
     ///
     /// Asking with a cursor acknowledges everything up to it. The events equal those of [`receive`](Self::receive)
-    /// for the same messages. Requires [`Capability::poll`].
+    /// for the same messages. Requires [`Capability::poll`](crate::Capability::poll).
     async fn poll(&self, after: Option<&Cursor>) -> Result<Page> {
         let _ = after;
         Err(unsupported(self.info(), "be polled"))
@@ -76,7 +74,7 @@ pub trait Channel: fmt::Debug + Send + Sync + 'static {
 
     /// Asks the gateway what became of a message, above all of one whose outcome is unknown.
     ///
-    /// Requires [`Capability::look_up`].
+    /// Requires [`Capability::look_up`](crate::Capability::look_up).
     async fn look_up(&self, sent: &LookupQuery) -> Result<LookupOutcome> {
         let _ = sent;
         Err(unsupported(self.info(), "look messages up"))
@@ -84,7 +82,7 @@ pub trait Channel: fmt::Debug + Send + Sync + 'static {
 
     /// Hands the gateway a file that messages can then refer to. No resident sees it, so it may be tried again.
     ///
-    /// Requires [`Capability::upload_media`].
+    /// Requires [`Capability::upload_media`](crate::Capability::upload_media).
     async fn upload_media(&self, media: &Media, bytes: MediaStream) -> Result<MediaRef> {
         let _ = (media, bytes);
         Err(unsupported(self.info(), "take uploads"))
@@ -92,7 +90,7 @@ pub trait Channel: fmt::Debug + Send + Sync + 'static {
 
     /// Fetches a file that the gateway holds: from its own hosts only, up to its cap, hash checked where it gave one.
     ///
-    /// Requires [`Capability::fetch_media`].
+    /// Requires [`Capability::fetch_media`](crate::Capability::fetch_media).
     async fn fetch_media(&self, media: &MediaRef) -> Result<MediaStream> {
         let _ = media;
         Err(unsupported(self.info(), "fetch files"))
@@ -100,7 +98,7 @@ pub trait Channel: fmt::Debug + Send + Sync + 'static {
 
     /// Shows the resident that their message was read, or that somebody is typing.
     ///
-    /// Requires [`Capability::read`] or [`Capability::typing`].
+    /// Requires [`Capability::read`](crate::Capability::read) or [`Capability::typing`](crate::Capability::typing).
     async fn send_indicator(&self, inbound: &Inbound, signal: Indicator) -> Result<()> {
         let _ = (inbound, signal);
         Err(unsupported(self.info(), "show signals"))
@@ -108,7 +106,7 @@ pub trait Channel: fmt::Debug + Send + Sync + 'static {
 
     /// Asks the gateway whether credentials and settings are in order, without sending anything.
     ///
-    /// Requires [`Capability::health`].
+    /// Requires [`Capability::health`](crate::Capability::health).
     async fn health(&self) -> Result<Health> {
         Err(unsupported(self.info(), "report on its health"))
     }
@@ -163,258 +161,6 @@ fn reply_to(inbound: &Inbound, info: &Info, text: String) -> Result<Message> {
     Ok(if info.capability.reply_to { message.reply_to(inbound.id.clone()) } else { message })
 }
 
-/// The rule that an adapter states for addresses: what is wrong with one, in words that follow "to:".
-pub type AddressRule = fn(&Address) -> Result<(), &'static str>;
-
-/// The rule that an adapter states for messages, beyond what its [`Capability`] says. The error names the field.
-pub type MessageRule = fn(&Message) -> Result<()>;
-
-/// Who a channel is and what it can do.
-#[non_exhaustive]
-#[derive(Clone, Debug)]
-pub struct Info {
-    /// The gateway, as the registry names it.
-    pub gateway: &'static str,
-    /// The gateway whose native content it takes: its own, but for one that speaks another's wire.
-    pub wire: &'static str,
-    /// The medium.
-    pub medium: Medium,
-    /// Our own account there.
-    pub account: AccountId,
-    /// What it can do.
-    pub capability: Capability,
-    /// What is wrapped around the gateway, outermost first: `retry`, `failover`.
-    pub layers: Vec<&'static str>,
-    /// The rule for addresses of a medium that this crate does not know.
-    pub address_rule: Option<AddressRule>,
-    /// The rule for messages, beyond what the capability says.
-    pub message_rule: Option<MessageRule>,
-    /// How the gateway counts a text against its limit, if it does not count the text as it is.
-    pub text_length: Option<fn(&str) -> usize>,
-    /// How the gateway rewrites texts before it sends them, if it does.
-    pub rewrites: Option<fn(&str) -> Cow<'_, str>>,
-}
-
-impl Info {
-    /// A channel that sends nothing yet: add to its [`Capability`].
-    ///
-    /// ```
-    /// use civic_messaging::{Info, Medium, TextLimit};
-    ///
-    /// let info = Info::new("acme", Medium::Sms, "desk").with_capability(|can| {
-    ///     can.receive = true;
-    ///     can.text = Some(TextLimit::characters(918));
-    /// });
-    /// ```
-    pub fn new(gateway: &'static str, medium: Medium, account: impl Into<AccountId>) -> Self {
-        Self {
-            gateway,
-            wire: gateway,
-            medium,
-            account: account.into(),
-            capability: Capability::default(),
-            layers: Vec::new(),
-            address_rule: None,
-            message_rule: None,
-            text_length: None,
-            rewrites: None,
-        }
-    }
-
-    /// Says what the channel can do.
-    #[must_use]
-    pub fn with_capability(mut self, set: impl FnOnce(&mut Capability)) -> Self {
-        set(&mut self.capability);
-        self
-    }
-
-    /// States the rule for addresses, beyond that they are of the medium.
-    #[must_use]
-    pub fn with_address_rule(mut self, rule: AddressRule) -> Self {
-        self.address_rule = Some(rule);
-        self
-    }
-
-    /// States the rule for messages, beyond what the capability says: `plan`, `check` and `send` go by it.
-    ///
-    /// It is asked of the message as it would be sent: degraded where it must be, with its reference as its key, and of
-    /// each part where it takes several.
-    #[must_use]
-    pub fn with_message_rule(mut self, rule: MessageRule) -> Self {
-        self.message_rule = Some(rule);
-        self
-    }
-
-    /// The name under which the gateway gets a message: its key, or a digest of the key where that is too long.
-    ///
-    /// The limit is [`Capability::max_reference`], in bytes. A key over it becomes its SHA-256 in ASCII letters and digits,
-    /// cut to the limit, which is the same after a restart and in every program. `None` for a message without a key, and
-    /// where the gateway takes no reference.
-    ///
-    /// What [`prepare`](Self::prepare) returns has it as its key. Ask for it wherever a message was not prepared: in
-    /// [`look_up`](Channel::look_up), and to find the message of a [`Delivery::key`]. A channel of several gateways says
-    /// here what fits all of them, and each is handed its own.
-    ///
-    /// ```
-    /// use civic_messaging::{Address, Info, Medium, Message};
-    ///
-    /// let info = Info::new("acme", Medium::Sms, "desk").with_capability(|can| can.max_reference = Some(20));
-    /// let message = Message::text(Address::phone("07700 900123")?, "On Tuesday.");
-    /// let reference = |key: &str| info.reference(&message.clone().key(key)).map(|reference| reference.into_owned());
-    /// assert_eq!(reference("waste-4711").as_deref(), Some("waste-4711"));
-    /// assert_eq!(reference("waste-2026-11-28-route-4711").map(|reference| reference.len()), Some(20));
-    /// # Ok::<(), civic_messaging::Error>(())
-    /// ```
-    pub fn reference<'m>(&self, message: &'m Message) -> Option<Cow<'m, str>> {
-        let limit = self.capability.reference_limit();
-        let key = message.key.as_deref().filter(|_| limit > 0)?;
-        Some(match key.len() <= limit {
-            true => Cow::Borrowed(key),
-            false => Cow::Owned(Digest::sha256(key.as_bytes()).to_base62(limit)),
-        })
-    }
-
-    /// The message with its reference in place of its key.
-    pub(crate) fn with_reference<'m>(&self, mut message: Cow<'m, Message>) -> Cow<'m, Message> {
-        if message.key.as_ref().is_some_and(|key| key.len() > self.capability.reference_limit()) {
-            let reference = self.reference(&message).map(Cow::into_owned);
-            message.to_mut().key = reference;
-        }
-        message
-    }
-
-    /// Names a layer that is around all that was there: for those who write one.
-    #[must_use]
-    pub fn with_layer(mut self, layer: &'static str) -> Self {
-        self.layers.insert(0, layer);
-        self
-    }
-
-    /// The first line of every `send`: the message as this channel will carry it, or why it cannot.
-    ///
-    /// Degrades the content where the message allows it, puts the [`reference`](Self::reference) in place of the key, and
-    /// borrows where there is nothing to change.
-    ///
-    /// # Errors
-    /// What stands against it, with its field and rule; [`Outcome::NotSent`](crate::Outcome::NotSent). Among them: it
-    /// would take several messages (see [`Plan::split`]), or its `not_after` has passed.
-    pub fn prepare<'m>(&self, message: &'m Message, now: Timestamp) -> Result<Cow<'m, Message>> {
-        if message.not_after.is_some_and(|not_after| now > not_after) {
-            return Err(Error::invalid("not_after", "has passed").with_gateway(self.gateway));
-        }
-        self.check(message)
-    }
-
-    /// The envelope of what a webhook tells as a whole, of the channel's own account and at the time of arrival. Its
-    /// fields can be set to what the gateway says.
-    pub fn envelope(&self, verified: &webhook::Verified) -> Envelope {
-        let raw = if verified.body().is_empty() {
-            // By GET, the query is all there is.
-            Raw::new(Bytes::copy_from_slice(verified.query().unwrap_or_default().as_bytes()))
-        } else {
-            Raw::new(verified.body().clone())
-        };
-        Envelope::new(self.gateway, self.medium.clone(), self.account.clone(), verified.arrived(), raw)
-    }
-}
-
-/// A place in what a gateway has to tell. Opaque: keep it and hand it back. It may be made of the ids of messages, so
-/// `Debug` does not show it.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Cursor(String);
-
-impl Cursor {
-    /// A place as the adapter writes it.
-    pub fn new(place: impl Into<String>) -> Self {
-        Self(place.into())
-    }
-
-    /// The place as the adapter wrote it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Cursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cursor").finish_non_exhaustive()
-    }
-}
-
-/// Events from a poll.
-#[non_exhaustive]
-#[derive(Debug)]
-pub struct Page {
-    /// The events, oldest first.
-    pub events: Vec<Event>,
-    /// Where to go on; hand it to the next poll once the events are safe. None: where it was.
-    pub next: Option<Cursor>,
-    /// Whether there is more to fetch at once.
-    pub more: bool,
-}
-
-impl Page {
-    /// Events, and where to go on.
-    pub fn new(events: Vec<Event>, next: Option<Cursor>) -> Self {
-        Self { events: with_opt_outs(events), next, more: false }
-    }
-
-    /// Says whether there is more to fetch at once.
-    #[must_use]
-    pub fn with_more(mut self, more: bool) -> Self {
-        self.more = more;
-        self
-    }
-}
-
-/// What is known of a message that was sent, or may have been.
-#[non_exhaustive]
-#[derive(Clone, Debug)]
-pub struct LookupQuery {
-    /// The message.
-    pub message: Message,
-    /// When the send began.
-    pub at: Timestamp,
-    /// The gateway's id, if it answered.
-    pub id: Option<MessageId>,
-    /// The gateway that it was handed to, as [`Error::gateway`](crate::Error::gateway) or
-    /// [`Accepted::gateway`] names it; needed only where a channel has several.
-    pub gateway: Option<String>,
-}
-
-impl LookupQuery {
-    /// A message whose send began at this moment.
-    pub fn new(message: Message, at: Timestamp) -> Self {
-        Self { message, at, id: None, gateway: None }
-    }
-
-    /// Adds the gateway's id.
-    #[must_use]
-    pub fn with_id(mut self, id: MessageId) -> Self {
-        self.id = Some(id);
-        self
-    }
-
-    /// Says which gateway it was handed to.
-    #[must_use]
-    pub fn gateway(mut self, gateway: impl Into<String>) -> Self {
-        self.gateway = Some(gateway.into());
-        self
-    }
-}
-
-/// What a gateway knows of a message.
-#[derive(Clone, Debug, PartialEq)]
-pub enum LookupOutcome {
-    /// The gateway has the message: its deliveries, several if it was sent more than once.
-    Found(Vec<Delivery>),
-    /// The gateway certainly does not have the message.
-    NotFound,
-    /// Proves nothing: the gateway may still be filing the message, or cannot distinguish it from others.
-    Inconclusive,
-}
-
 /// A sign to the resident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Indicator {
@@ -422,63 +168,6 @@ pub enum Indicator {
     Read,
     /// Somebody is typing. On WhatsApp that marks the message read as well.
     Typing,
-}
-
-/// Whether a channel's credentials and settings are in order.
-#[non_exhaustive]
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Health {
-    /// What was looked at.
-    pub checks: Vec<Check>,
-}
-
-/// One thing that was looked at.
-#[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// What it is: `credentials`, `template`, `webhook`.
-    pub name: &'static str,
-    /// How it came out.
-    pub grade: CheckStatus,
-    /// What was found, in plain words, and what to do.
-    pub detail: Cow<'static, str>,
-}
-
-/// How a [`Check`] came out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CheckStatus {
-    /// It does not work.
-    Fail,
-    /// It works.
-    Pass,
-    /// It could not be told.
-    Unknown,
-    /// It works, but not as a live service wants it.
-    Warn,
-}
-
-impl Health {
-    /// Adds what was found.
-    #[must_use]
-    pub fn check_result(
-        mut self,
-        name: &'static str,
-        grade: CheckStatus,
-        detail: impl Into<Cow<'static, str>>,
-    ) -> Self {
-        self.checks.push(Check { name, grade, detail: detail.into() });
-        self
-    }
-
-    /// Whether nothing failed.
-    pub fn is_good(&self) -> bool {
-        self.checks.iter().all(|check| check.grade != CheckStatus::Fail)
-    }
-
-    /// What was found under this name.
-    pub fn check(&self, name: &str) -> Option<&Check> {
-        self.checks.iter().find(|check| check.name == name)
-    }
 }
 
 /// A future of a [`Channel`]'s method, as [`async_trait`](crate::async_trait) writes it.
@@ -490,15 +179,15 @@ macro_rules! hand_on {
         $($crate::channel::hand_on!(@$method $self $inner);)*
     };
     (@info $self:ident $inner:expr) => {
-        fn info(&$self) -> &$crate::channel::Info {
+        fn info(&$self) -> &$crate::model::info::Info {
             $inner.info()
         }
     };
     (@send $self:ident $inner:expr) => {
         fn send<'a, 'b, 'c>(
             &'a $self,
-            message: &'b $crate::message::Message,
-        ) -> $crate::channel::Answering<'c, $crate::message::Accepted>
+            message: &'b $crate::model::message::Message,
+        ) -> $crate::channel::Answering<'c, $crate::model::message::Accepted>
         where 'a: 'c, 'b: 'c, Self: 'c {
             $inner.send(message)
         }
@@ -520,8 +209,8 @@ macro_rules! hand_on {
     (@poll $self:ident $inner:expr) => {
         fn poll<'a, 'b, 'c>(
             &'a $self,
-            after: Option<&'b $crate::channel::Cursor>,
-        ) -> $crate::channel::Answering<'c, $crate::channel::Page>
+            after: Option<&'b $crate::model::poll::Cursor>,
+        ) -> $crate::channel::Answering<'c, $crate::model::poll::Page>
         where 'a: 'c, 'b: 'c, Self: 'c {
             $inner.poll(after)
         }
@@ -529,8 +218,8 @@ macro_rules! hand_on {
     (@look_up $self:ident $inner:expr) => {
         fn look_up<'a, 'b, 'c>(
             &'a $self,
-            sent: &'b $crate::channel::LookupQuery,
-        ) -> $crate::channel::Answering<'c, $crate::channel::LookupOutcome>
+            sent: &'b $crate::model::lookup::LookupQuery,
+        ) -> $crate::channel::Answering<'c, $crate::model::lookup::LookupOutcome>
         where 'a: 'c, 'b: 'c, Self: 'c {
             $inner.look_up(sent)
         }
@@ -538,9 +227,9 @@ macro_rules! hand_on {
     (@upload_media $self:ident $inner:expr) => {
         fn upload_media<'a, 'b, 'c>(
             &'a $self,
-            media: &'b $crate::message::Media,
+            media: &'b $crate::model::message::Media,
             bytes: $crate::media::MediaStream,
-        ) -> $crate::channel::Answering<'c, $crate::message::MediaRef>
+        ) -> $crate::channel::Answering<'c, $crate::model::message::MediaRef>
         where 'a: 'c, 'b: 'c, Self: 'c {
             $inner.upload_media(media, bytes)
         }
@@ -548,7 +237,7 @@ macro_rules! hand_on {
     (@fetch_media $self:ident $inner:expr) => {
         fn fetch_media<'a, 'b, 'c>(
             &'a $self,
-            media: &'b $crate::message::MediaRef,
+            media: &'b $crate::model::message::MediaRef,
         ) -> $crate::channel::Answering<'c, $crate::media::MediaStream>
         where 'a: 'c, 'b: 'c, Self: 'c {
             $inner.fetch_media(media)
@@ -557,7 +246,7 @@ macro_rules! hand_on {
     (@signal $self:ident $inner:expr) => {
         fn send_indicator<'a, 'b, 'c>(
             &'a $self,
-            inbound: &'b $crate::event::Inbound,
+            inbound: &'b $crate::model::event::Inbound,
             signal: $crate::channel::Indicator,
         ) -> $crate::channel::Answering<'c, ()>
         where 'a: 'c, 'b: 'c, Self: 'c {
@@ -565,7 +254,7 @@ macro_rules! hand_on {
         }
     };
     (@health $self:ident $inner:expr) => {
-        fn health<'a, 'c>(&'a $self) -> $crate::channel::Answering<'c, $crate::channel::Health>
+        fn health<'a, 'c>(&'a $self) -> $crate::channel::Answering<'c, $crate::model::health::Health>
         where 'a: 'c, Self: 'c {
             $inner.health()
         }
@@ -588,6 +277,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::address::Medium;
+    use crate::model::clock::Timestamp;
 
     fn named(key: impl Into<String>) -> Message {
         Message::text(Address::phone("07700 900123").unwrap(), "On Tuesday.").key(key)
@@ -596,7 +287,7 @@ mod tests {
     fn info(limit: Option<usize>) -> Info {
         Info::new("acme", Medium::Sms, "desk").with_capability(|can| {
             can.max_reference = limit;
-            can.text = Some(crate::TextLimit::characters(918));
+            can.text = Some(crate::model::capability::TextLimit::characters(918));
         })
     }
 

@@ -19,50 +19,32 @@
 )]
 
 pub mod adapter;
-pub mod address;
-pub mod capability;
-pub mod channel;
-pub mod clock;
-pub mod context;
-mod delivery;
-pub mod endpoint;
-pub mod error;
-pub mod event;
-pub mod gateway;
-mod id;
-mod json;
+mod channel;
+mod context;
+mod gateway;
 pub mod layer;
 pub mod media;
 pub mod medium;
-pub mod message;
-pub mod mock;
+mod mock;
+mod model;
 pub mod plan;
 pub mod policy;
-pub mod rate;
-pub mod registry;
-mod secret;
+mod registry;
+mod settings;
 #[cfg(any(feature = "postgres", feature = "sqlite-system"))]
 pub mod switchboard;
+mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
-#[cfg(any(feature = "postgres", feature = "reqwest"))]
-mod tls;
+pub mod tokens;
 pub mod transport;
 pub mod webhook;
-// Each gateway reads the kinds that its vendor writes.
-#[cfg_attr(not(all(feature = "meta", feature = "x")), allow(dead_code))]
-mod wire;
 
-pub use address::{Address, Medium, Sender};
 pub use async_trait::async_trait;
-pub use capability::{Capability, TextLimit};
-pub use channel::{Channel, ChannelExt, Cursor, Health, Indicator, Info, LookupOutcome, LookupQuery, Page};
-pub use clock::{Clock, SystemClock, Timestamp, VirtualClock};
-pub use context::{Context, TokenStore};
-pub use delivery::DeliveryState;
-pub use endpoint::{BaseUrl, Endpoint};
-pub use error::{Error, ErrorClass, ErrorKind, Outcome, Result, Scope};
-pub use event::{Account, AddressChanged, Delivery, Event, Inbound, InboundContent, OptOut, Unrecognised};
+pub use http;
+
+pub use channel::{Channel, ChannelExt, Indicator};
+pub use context::Context;
 #[cfg(feature = "meta")]
 pub use gateway::meta::{self, Meta};
 #[cfg(feature = "notify")]
@@ -71,15 +53,87 @@ pub use gateway::notify::{self, Notify};
 pub use gateway::twilio::{self, Twilio};
 #[cfg(feature = "x")]
 pub use gateway::x::{self, X};
-pub use id::{AccountId, Digest, MessageId};
-pub use media::{MediaStore, MediaStream};
-pub use message::{
-    Accepted, Choice, ContactCard, Content, Degradation, GatewayOptions, InfoRequest, Link, Location, Loss, Media,
-    MediaKind, MediaRef, MediaSource, Message, Money, Native, OnUnknown, Purpose, Reaction, Row, Template,
-};
 pub use mock::Mock;
-pub use plan::{Note, Plan};
-pub use rate::{PairRate, Quota, Rate};
-pub use registry::{Registry, Settings};
-pub use secret::{Fingerprint, Secret};
-pub use transport::Transport;
+pub use model::address::{Address, Medium};
+pub use model::capability::Capability;
+pub use model::clock::Timestamp;
+pub use model::delivery::DeliveryState;
+pub use model::error::{Error, ErrorKind, Outcome, Result};
+pub use model::event::{Delivery, Event, Inbound};
+pub use model::id::{AccountId, MessageId};
+pub use model::info::Info;
+pub use model::message::{Accepted, Content, Message, OnUnknown, Purpose};
+pub use model::secret::Secret;
+pub use registry::Registry;
+pub use settings::Settings;
+
+pub mod address {
+    //! Kinds of addresses and senders.
+
+    pub use crate::model::address::{
+        Conversation, OtherAddress, OtherMedium, PageScopedId, Phone, Sender, SenderName, ShortCode, WhatsAppUser,
+        XUser,
+    };
+    pub use crate::model::secret::Fingerprint;
+}
+
+pub mod capability {
+    //! The limits of a channel, as data.
+
+    pub use crate::model::capability::{ChoiceLimits, MediaLimits, MediaRule, TemplateLimits, TextLimit, Unit};
+}
+
+pub mod clock {
+    //! Clocks: of the system, and virtual ones for tests.
+
+    pub use crate::model::clock::{Clock, Sleep, SystemClock, VirtualClock};
+}
+
+pub mod error {
+    //! The classes of a gateway's error codes.
+
+    pub use crate::model::error::{ErrorClass, Scope};
+}
+
+pub mod event {
+    //! The contents of events, and the rarer kinds of them.
+
+    pub use crate::model::event::{
+        Account, AddressChanged, DeliveryOf, Envelope, Failure, InboundContent, OptOut, OptOutScope, Profile, Raw,
+        Referral, Selection, Topic, Unrecognised, Upcoming,
+    };
+}
+
+pub mod health {
+    //! The health of a channel: its credentials and settings.
+
+    pub use crate::model::health::{Check, CheckStatus, Health};
+}
+
+pub mod lookup {
+    //! Looking up the outcome of a send.
+
+    pub use crate::model::lookup::{LookupOutcome, LookupQuery};
+}
+
+pub mod message {
+    //! The contents of messages.
+
+    pub use crate::model::message::{
+        Choice, ContactCard, Currency, Degradation, GatewayOptions, InfoField, InfoRequest, LabelledValue, Link,
+        Location, Media, MediaKind, MediaRef, MediaSource, Money, Native, Parameter, Reaction, Row, Section, Template,
+        TemplateButton, TemplateHeader,
+    };
+}
+
+pub mod poll {
+    //! Pages of events from a poll.
+
+    pub use crate::model::poll::{Cursor, Page};
+}
+
+pub mod rate {
+    //! Rate limits and quotas, as data.
+
+    pub use crate::model::rate::{PairRate, Quota, Rate};
+}

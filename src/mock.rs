@@ -27,17 +27,22 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderName;
 
-use crate::address::{Address, Medium};
-use crate::capability::{Capability, ChoiceLimits, MediaLimits, MediaRule, TemplateLimits, TextLimit};
-use crate::channel::{Channel, CheckStatus, Cursor, Health, Indicator, Info, LookupOutcome, LookupQuery, Page};
-use crate::clock::{Clock, SystemClock};
-use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Delivery, DeliveryOf, DeliveryState, Envelope, Event, Inbound, InboundContent, Raw, Unrecognised};
-use crate::id::{AccountId, MessageId};
+use crate::channel::{Channel, Indicator};
 use crate::media::MediaStream;
-use crate::message::{Accepted, Content, Media, MediaKind, MediaRef, Message};
-use crate::secret::Secret;
-use crate::transport::{Body, SendProgress, Transport, TransportError, TransportErrorKind};
+use crate::model::address::{Address, Medium};
+use crate::model::capability::{Capability, ChoiceLimits, MediaLimits, MediaRule, TemplateLimits, TextLimit};
+use crate::model::clock::{Clock, SystemClock};
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::event::{
+    Delivery, DeliveryOf, DeliveryState, Envelope, Event, Inbound, InboundContent, Raw, Unrecognised,
+};
+use crate::model::health::{CheckStatus, Health};
+use crate::model::id::{AccountId, MessageId};
+use crate::model::info::Info;
+use crate::model::lookup::{LookupOutcome, LookupQuery};
+use crate::model::message::{Accepted, Content, Media, MediaKind, MediaRef, Message};
+use crate::model::poll::{Cursor, Page};
+use crate::model::secret::Secret;
 use crate::webhook::{self, HmacSha256, Received, SignatureEncoding, SigningSecret, Verifier};
 
 /// A channel in memory: it records what is sent, answers as it is told, and lets residents' messages arrive.
@@ -335,7 +340,7 @@ impl Channel for Mock {
             return Err(Error::unsupported("this channel takes no webhooks"));
         }
         let verified = request.verified(&*self.scheme)?;
-        let strange = |_| vec![Unrecognised::new(self.info.envelope(&verified), "body").into()];
+        let strange = |_| vec![Unrecognised::new(verified.envelope(&self.info), "body").into()];
         let events = serde_json::from_slice::<Vec<Event>>(verified.body()).unwrap_or_else(strange);
         let is_own = |event: &Event| verified.owns(event.envelope().account.as_str());
         let (own, others) = events.into_iter().partition::<Vec<_>, _>(is_own);
@@ -487,17 +492,6 @@ fn everything(medium: &Medium) -> Capability {
     can
 }
 
-/// A transport that leads nowhere: every call fails before anything is sent. For tests that must not reach out.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoTransport;
-
-#[async_trait]
-impl Transport for NoTransport {
-    async fn call(&self, _: http::Request<Body>) -> Result<http::Response<Body>, TransportError> {
-        Err(TransportError::new(TransportErrorKind::Connect, SendProgress::NothingSent))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -557,10 +551,10 @@ mod tests {
 
     #[test]
     fn a_choice_as_text_loses_nothing_and_one_under_a_picture_is_no_text() {
-        use crate::message::Choice;
+        use crate::model::message::Choice;
         let to = Address::phone("07700 900123").unwrap();
         let choice = || Choice::buttons("Keep it?").option("y", "Yes").footer("Bins");
-        let message = |choice| Message::new(to.clone(), choice).allow(crate::Degradation::ChoiceToText);
+        let message = |choice| Message::new(to.clone(), choice).allow(crate::model::message::Degradation::ChoiceToText);
         let mut lines = Mock::sms().plan(&message(choice().header("Tuesday"))).split().unwrap();
         assert_eq!(lines.pop().unwrap().content, Content::from("Tuesday\nKeep it?\n1. Yes\nBins"));
         let picture = choice().header(Media::image("https://example.org/a.png"));

@@ -4,14 +4,15 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use crate::address::Medium;
-use crate::capability::{ChoiceLimits, MediaLimits, MediaRule, TextLimit, Unit};
-use crate::channel::Info;
-use crate::error::{Error, ErrorKind, Result};
 use crate::media::too_large;
 use crate::medium::{sms, whatsapp};
-pub use crate::message::Loss;
-use crate::message::{
+use crate::model::address::Medium;
+use crate::model::capability::{ChoiceLimits, MediaLimits, MediaRule, TextLimit, Unit};
+use crate::model::clock::Timestamp;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::info::Info;
+pub use crate::model::message::Loss;
+use crate::model::message::{
     Choice, ContactCard, Content, Degradation, InfoField, InfoRequest, Link, Location, Media, MediaKind, MediaSource,
     Message, Reaction, Template, TemplateButton, TemplateHeader,
 };
@@ -19,7 +20,8 @@ use crate::message::{
 /// What a channel would make of a message: pure, offline, and the same that a send goes by.
 ///
 /// ```
-/// use civic_messaging::{Address, ChannelExt, Media, Message, Mock};
+/// use civic_messaging::{Address, ChannelExt, Message, Mock};
+/// use civic_messaging::message::Media;
 ///
 /// let to = Address::phone("07700 900123")?;
 /// let sms = Mock::sms().plan(&Message::text(to.clone(), "Mae’r casgliad ddydd Mawrth."));
@@ -124,6 +126,21 @@ impl Plan {
 }
 
 impl Info {
+    /// The first line of every `send`: the message as this channel will carry it, or why it cannot.
+    ///
+    /// Degrades the content where the message allows it, puts the [`reference`](Self::reference) in place of the key, and
+    /// borrows where there is nothing to change.
+    ///
+    /// # Errors
+    /// What stands against it, with its field and rule; [`Outcome::NotSent`](crate::Outcome::NotSent). Among them: it
+    /// would take several messages (see [`Plan::split`]), or its `not_after` has passed.
+    pub fn prepare<'m>(&self, message: &'m Message, now: Timestamp) -> Result<Cow<'m, Message>> {
+        if message.not_after.is_some_and(|not_after| now > not_after) {
+            return Err(Error::invalid("not_after", "has passed").with_gateway(self.gateway));
+        }
+        self.check(message)
+    }
+
     /// The message as this channel will carry it in one piece, or why it cannot.
     pub(crate) fn check<'m>(&self, message: &'m Message) -> Result<Cow<'m, Message>> {
         let mut examined = Examined { info: self, losses: Vec::new(), problems: Vec::new() };
@@ -780,8 +797,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::address::Address;
-    use crate::capability::TemplateLimits;
+    use crate::model::address::Address;
+    use crate::model::capability::TemplateLimits;
 
     fn info(medium: Medium) -> Info {
         Info::new("acme", medium, "desk").with_capability(|can| {

@@ -89,7 +89,7 @@ fn an_arc_of_a_channel_adds_nothing() {
     let (channel, message) = (Mock::whatsapp(), message());
     let arc: Arc<dyn Channel> = Arc::new(channel.clone());
     // A look-up of nothing: what it allocates does not depend on what was sent before.
-    let sent = civic_messaging::LookupQuery::new(message, civic_messaging::Timestamp::default());
+    let sent = civic_messaging::lookup::LookupQuery::new(message, civic_messaging::Timestamp::default());
     let bare = each(&runtime, || async { drop(Channel::look_up(&channel, &sent).await.unwrap()) });
     let through = each(&runtime, || async { drop(Channel::look_up(&arc, &sent).await.unwrap()) });
     let twice = Arc::new(arc.clone());
@@ -101,7 +101,7 @@ fn an_arc_of_a_channel_adds_nothing() {
 #[cfg(all(feature = "notify", feature = "x"))]
 #[test]
 fn webhook_twice_as_long_costs_twice_as_much() {
-    use civic_messaging::mock::NoTransport;
+    use civic_messaging::transport::NoTransport;
     use civic_messaging::webhook::Request;
     use civic_messaging::{Context, X, x};
     use hmac::{Hmac, KeyInit, Mac};

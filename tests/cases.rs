@@ -1,13 +1,11 @@
 //! Small webhooks that were once read wrongly, each with what it must give.
 
+use civic_messaging::event::{Account, InboundContent, OptOut, Unrecognised};
 use civic_messaging::event::{Selection, Topic, Upcoming};
-use civic_messaging::mock::NoTransport;
+use civic_messaging::transport::NoTransport;
 use civic_messaging::webhook::{Received, Request};
 use civic_messaging::x::OAuth1;
-use civic_messaging::{
-    Account, Address, Channel, Context, Event, Inbound, InboundContent, Meta, OptOut, Timestamp, Unrecognised, X, meta,
-    x,
-};
+use civic_messaging::{Address, Channel, Context, Event, Inbound, Meta, Timestamp, X, meta, x};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 

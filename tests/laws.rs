@@ -1,14 +1,20 @@
 //! Laws that hold for every value: the ladder, serde, masking, numbers.
 
 use civic_messaging::address::{Phone, SenderName, ShortCode, WhatsAppUser, XUser};
-use civic_messaging::event::{Delivery, Envelope, Failure, Inbound, OptOut, OptOutScope, Profile, Raw, Selection};
+use civic_messaging::event::InboundContent;
+use civic_messaging::event::{Envelope, Failure, OptOut, OptOutScope, Profile, Raw, Selection};
+use civic_messaging::media::Digest;
+use civic_messaging::message::{
+    Choice, ContactCard, Degradation, InfoRequest, Link, Location, Media, MediaRef, MediaSource, Native, Reaction, Row,
+    Template,
+};
 use civic_messaging::message::{LabelledValue, TemplateButton, TemplateHeader};
 use civic_messaging::{
-    Address, Choice, ContactCard, Content, Degradation, DeliveryState, Digest, Error, ErrorKind, Event, InboundContent,
-    InfoRequest, Link, Location, Media, MediaRef, MediaSource, Medium, Message, MessageId, Mock, Native, Purpose,
-    Reaction, Row, Secret, Template, Timestamp,
+    Address, Content, DeliveryState, Error, ErrorKind, Event, Medium, Message, MessageId, Mock, Purpose, Secret,
+    Timestamp,
 };
 use civic_messaging::{ChannelExt, webhook};
+use civic_messaging::{Delivery, Inbound};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -141,9 +147,9 @@ proptest! {
     #[test]
     fn no_text_is_a_panic(text in any::<String>()) {
         let _ = (Phone::new(&text), Address::whatsapp(&text), Address::x(&text), text.parse::<Digest>());
-        let _ = (Medium::other(&text), text.parse::<Timestamp>(), civic_messaging::Money::parse(&text, &text));
-        let _ = (text.parse::<civic_messaging::Sender>(), text.parse::<civic_messaging::BaseUrl>());
-        let _ = civic_messaging::endpoint::retry_after(&text, Timestamp::default());
+        let _ = (Medium::other(&text), text.parse::<Timestamp>(), civic_messaging::message::Money::parse(&text, &text));
+        let _ = (text.parse::<civic_messaging::address::Sender>(), text.parse::<civic_messaging::transport::BaseUrl>());
+        let _ = civic_messaging::adapter::retry_after(&text, Timestamp::default());
     }
 }
 

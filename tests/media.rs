@@ -14,15 +14,16 @@ use std::time::{Duration, Instant};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
-use civic_messaging::endpoint::{Access, Answer, Credential, FetchLimits, VendorError, bearer};
+use civic_messaging::adapter::Endpoint;
+use civic_messaging::adapter::{Access, Answer, Credential, FetchLimits, VendorError, bearer};
+use civic_messaging::clock::VirtualClock;
+use civic_messaging::media::{Digest, MediaStream};
 use civic_messaging::media::{FileUrl, HostRules};
+use civic_messaging::transport::Transport;
 use civic_messaging::transport::{
     Body, Deadline, PublicOnly, ReqwestTransport, SendProgress, TransportError, TransportErrorKind,
 };
-use civic_messaging::{
-    Context, Digest, Endpoint, Error, ErrorKind, MediaStream, Outcome, Result, Secret, Timestamp, Transport,
-    VirtualClock, async_trait,
-};
+use civic_messaging::{Context, Error, ErrorKind, Outcome, Result, Secret, Timestamp, async_trait};
 use futures_util::{StreamExt, stream};
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue};
 use http::{Method, Request, Response};
@@ -383,7 +384,7 @@ async fn the_credential_goes_to_trusted_hosts_only() {
 async fn a_credential_is_made_for_each_address() {
     let (first, second) = ("https://lookaside.example/a", "https://lookaside.example/b?c=d");
     let transport = Scripted::new([Some("https://eu.cdn.example/a"), Some(second), None]);
-    let signed = |uri: &http::Uri| Ok(Some(civic_messaging::endpoint::sensitive(&format!("Signed {uri}"))?));
+    let signed = |uri: &http::Uri| Ok(Some(civic_messaging::adapter::sensitive(&format!("Signed {uri}"))?));
     transport.endpoint(BASE).fetch(first, &HOSTS, signed, limits(4)).await.unwrap();
     let credentials: Vec<_> = transport.asked().into_iter().map(|asked| asked.credential).collect();
     assert_eq!(credentials, [Some(format!("Signed {first}")), None, Some(format!("Signed {second}"))]);

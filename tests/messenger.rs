@@ -3,13 +3,14 @@
 
 use bytes::Bytes;
 use civic_messaging::event::DeliveryOf;
+use civic_messaging::event::InboundContent;
 use civic_messaging::medium::messenger::{Window, window};
+use civic_messaging::message::{Choice, Degradation, Media, MediaKind, MediaRef};
 use civic_messaging::meta::{Config, Options};
 use civic_messaging::webhook::{Discarded, Received, Request, SigningSecret};
 use civic_messaging::{
-    Address, Channel, ChannelExt, Choice, Content, Context, Degradation, Delivery, DeliveryState, ErrorKind, Event,
-    Inbound, InboundContent, Indicator, Media, MediaKind, MediaRef, Message, Meta, Outcome, Purpose, Registry, Secret,
-    Settings, Timestamp,
+    Address, Channel, ChannelExt, Content, Context, Delivery, DeliveryState, ErrorKind, Event, Inbound, Indicator,
+    Message, Meta, Outcome, Purpose, Registry, Secret, Settings, Timestamp,
 };
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
@@ -659,7 +660,7 @@ async fn what_messenger_has_no_place_for() {
     let buttons = || Choice::buttons("Keep this appointment?").option("keep", "Keep");
     let many = (0..14).fold(Choice::buttons("Which?"), |choice, n| choice.option(n.to_string(), format!("Day {n}")));
     let list = || Message::new(person(), Choice::list("Which day?", "Days").option("mon", "Monday"));
-    let stored = civic_messaging::media::StoredMedia::new(civic_messaging::Digest::sha256(b"a"), 1, "image/png");
+    let stored = civic_messaging::media::StoredMedia::new(civic_messaging::media::Digest::sha256(b"a"), 1, "image/png");
     for (field, kind, message) in [
         ("choice.header", ErrorKind::Unsupported, Message::new(person(), buttons().header("Appointment"))),
         (
@@ -702,7 +703,8 @@ async fn a_file_is_fetched_by_its_address_and_without_the_token() {
     file.url = None;
     assert_eq!(at(&server).fetch_media(&file).await.unwrap_err().field(), Some("media.url"));
     // As in life, where the base URL is not loopback: another host is not asked.
-    let meta = Meta::messenger_with(config(), &Context::with_transport(civic_messaging::mock::NoTransport)).unwrap();
+    let meta =
+        Meta::messenger_with(config(), &Context::with_transport(civic_messaging::transport::NoTransport)).unwrap();
     for (url, kind) in [
         ("https://scontent-lhr8-1.xx.fbcdn.net/v/1.jpg?oh=1", ErrorKind::Unavailable),
         ("https://cdn.fbsbx.com/v/permit.pdf?oh=1", ErrorKind::Unavailable),
@@ -715,7 +717,7 @@ async fn a_file_is_fetched_by_its_address_and_without_the_token() {
 
 #[test]
 fn a_configuration_is_of_one_medium() {
-    let context = Context::with_transport(civic_messaging::mock::NoTransport);
+    let context = Context::with_transport(civic_messaging::transport::NoTransport);
     let field = |built: Result<Meta, civic_messaging::Error>| {
         let error = built.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
@@ -744,7 +746,7 @@ fn a_configuration_is_of_one_medium() {
 
 #[test]
 fn the_registry_knows_it() {
-    let context = Context::with_transport(civic_messaging::mock::NoTransport);
+    let context = Context::with_transport(civic_messaging::transport::NoTransport);
     let settings = |medium: &str, gateway: &str| {
         let json = json!({ "gateway": gateway, "medium": medium, "access_token": "EAAG-page-token", "page_id": PAGE });
         Settings::from_json(&json.to_string()).unwrap()

@@ -2,14 +2,19 @@
 #![cfg(all(feature = "meta", feature = "reqwest"))]
 
 use bytes::Bytes;
+use civic_messaging::clock::VirtualClock;
+use civic_messaging::event::InboundContent;
 use civic_messaging::event::{DeliveryOf, OptOutScope, Topic};
+use civic_messaging::media::{Digest, MediaStream};
 use civic_messaging::message::TemplateButton;
+use civic_messaging::message::{
+    Choice, ContactCard, Link, Location, Media, MediaRef, MediaSource, Reaction, Row, Template,
+};
 use civic_messaging::meta::{Config, Flow};
 use civic_messaging::webhook::{Discarded, Request, SigningSecret};
 use civic_messaging::{
-    Address, Channel, ChannelExt, Choice, ContactCard, Content, Context, DeliveryState, Digest, ErrorKind, Event,
-    Inbound, InboundContent, Indicator, Link, Location, Media, MediaRef, MediaSource, MediaStream, Message, Meta,
-    Outcome, Reaction, Registry, Row, Secret, Settings, Template, Timestamp, VirtualClock,
+    Address, Channel, ChannelExt, Content, Context, DeliveryState, ErrorKind, Event, Inbound, Indicator, Message, Meta,
+    Outcome, Registry, Secret, Settings, Timestamp,
 };
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
@@ -664,7 +669,7 @@ type Visit = (String, Vec<String>);
 struct Noted(std::sync::Arc<std::sync::Mutex<Vec<Visit>>>);
 
 #[civic_messaging::async_trait]
-impl civic_messaging::Transport for Noted {
+impl civic_messaging::transport::Transport for Noted {
     async fn call(
         &self,
         request: http::Request<civic_messaging::transport::Body>,
@@ -773,7 +778,7 @@ async fn health_tells_a_bad_token_from_a_good_one() {
         .await;
     let health = Meta::whatsapp_with(config(&server.uri()), &Context::new()).unwrap().health().await.unwrap();
     assert!(health.is_good());
-    assert_eq!(health.check("quality").unwrap().grade, civic_messaging::channel::CheckStatus::Warn);
+    assert_eq!(health.check("quality").unwrap().grade, civic_messaging::health::CheckStatus::Warn);
     let mut expired = config(&server.uri());
     expired.access_token = Secret::new("expired-token").unwrap();
     assert!(!Meta::whatsapp_with(expired, &Context::new()).unwrap().health().await.unwrap().is_good());
@@ -830,7 +835,7 @@ async fn wrong_input_is_refused_before_the_network() {
         ("choice.title", Message::new(to(), Choice::buttons("Which?").option("a", "a title of 21 chars.."))),
         ("link.url", Message::new(to(), Link::new("Pay", "Pay", "javascript:alert(1)"))),
         ("location", Message::new(to(), Location::new(91.0, 0.0))),
-        ("native", Message::new(to(), civic_messaging::Native::new("twilio", &json!({})).unwrap())),
+        ("native", Message::new(to(), civic_messaging::message::Native::new("twilio", &json!({})).unwrap())),
         ("reaction.emoji", Message::new(to(), Reaction::new("wamid.1", ""))),
         ("contacts", Message::new(to(), Content::Contacts(Vec::new()))),
         ("options.meta", {

@@ -10,12 +10,13 @@ use std::sync::{Arc, Mutex};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
-use civic_messaging::mock::NoTransport;
+use civic_messaging::clock::{Clock, VirtualClock};
+use civic_messaging::transport::NoTransport;
+use civic_messaging::transport::Transport;
 use civic_messaging::transport::{Body, TransportError};
 use civic_messaging::webhook::Request;
 use civic_messaging::{
-    Channel, Clock, Context, Event, Meta, Notify, Timestamp, Transport, Twilio, VirtualClock, X, async_trait, meta,
-    notify, twilio, x,
+    Channel, Context, Event, Meta, Notify, Timestamp, Twilio, X, async_trait, meta, notify, twilio, x,
 };
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};

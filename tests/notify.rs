@@ -6,12 +6,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use civic_messaging::channel::CheckStatus;
+use civic_messaging::clock::{Clock, VirtualClock};
+use civic_messaging::error::ErrorClass;
 use civic_messaging::event::DeliveryOf;
+use civic_messaging::event::InboundContent;
+use civic_messaging::health::CheckStatus;
+use civic_messaging::lookup::{LookupOutcome, LookupQuery};
+use civic_messaging::message::Template;
 use civic_messaging::notify::{self, KeyType, Notify};
+use civic_messaging::plan::{Loss, Note};
+use civic_messaging::poll::Cursor;
 use civic_messaging::{
-    Address, Channel, ChannelExt, Clock, Context, Cursor, DeliveryState, ErrorClass, ErrorKind, Event, InboundContent,
-    LookupOutcome, LookupQuery, Loss, Message, Note, Outcome, Template, Timestamp, VirtualClock,
+    Address, Channel, ChannelExt, Context, DeliveryState, ErrorKind, Event, Message, Outcome, Timestamp,
 };
 use serde_json::{Value, json};
 use wiremock::matchers::{any, body_json, header, method, path, query_param};

@@ -11,10 +11,12 @@ use std::env;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use civic_messaging::clock::VirtualClock;
+use civic_messaging::transport::Transport;
 use civic_messaging::transport::{Body, TransportError};
 use civic_messaging::{
-    Accepted, Address, Channel, Context, Error, ErrorKind, Message, Meta, Notify, Outcome, Result, Timestamp,
-    Transport, Twilio, VirtualClock, X, async_trait, meta, notify, twilio, x,
+    Accepted, Address, Channel, Context, Error, ErrorKind, Message, Meta, Notify, Outcome, Result, Timestamp, Twilio,
+    X, async_trait, meta, notify, twilio, x,
 };
 use serde_json::{Value, json};
 

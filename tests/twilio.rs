@@ -6,17 +6,22 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use civic_messaging::channel::CheckStatus;
-use civic_messaging::error::Outcome;
+use civic_messaging::Outcome;
+use civic_messaging::clock::VirtualClock;
+use civic_messaging::event::InboundContent;
 use civic_messaging::event::OptOutScope;
+use civic_messaging::health::CheckStatus;
+use civic_messaging::lookup::{LookupOutcome, LookupQuery};
+use civic_messaging::media::MediaStream;
 use civic_messaging::media::{Publish, StoredMedia};
+use civic_messaging::message::{Choice, Location, Media, MediaRef, Money, Template};
+use civic_messaging::transport::Transport;
 use civic_messaging::transport::{Body, TransportError};
 use civic_messaging::twilio::{Config, Options, Signature};
 use civic_messaging::webhook::{Received, Request, Scheme, SignatureCoverage, SigningSecret};
 use civic_messaging::{
-    Address, Channel, ChannelExt, Choice, Context, DeliveryState, ErrorKind, Event, InboundContent, Location,
-    LookupOutcome, LookupQuery, Media, MediaRef, MediaStream, Medium, Message, MessageId, Money, Registry, Secret,
-    Settings, Template, Timestamp, Transport, Twilio, VirtualClock,
+    Address, Channel, ChannelExt, Context, DeliveryState, ErrorKind, Event, Medium, Message, MessageId, Registry,
+    Secret, Settings, Timestamp, Twilio,
 };
 use serde_json::{Value, json};
 use wiremock::matchers::{body_string, header, method, path, query_param};
@@ -300,7 +305,7 @@ impl Publish for Shelf {
 async fn an_mms_holds_several_files_by_link() {
     let server = answers(201, with(json!({ "sid": "MM11111111111111111111111111111111" }))).await;
     let sms = Twilio::sms_with(at(&server, config()), &context().publish(Shelf)).unwrap();
-    let stored = StoredMedia::new(civic_messaging::Digest::sha256(b"x"), 1, "image/png");
+    let stored = StoredMedia::new(civic_messaging::media::Digest::sha256(b"x"), 1, "image/png");
     let media = [Media::image("https://example.org/a.jpg").caption("Road closed"), Media::image(stored.clone())];
     let message = Message::media(resident(), media);
     sms.send(&message).await.unwrap();
@@ -380,7 +385,7 @@ async fn what_twilio_cannot_carry_is_refused_before_the_network() {
         (&sms, Message::template(to.clone(), Template::new("bin_day")), "template.native"),
         (&sms, Message::template(to.clone(), Template::new("x").native("twilio", "HX1")), "template.native"),
         (&whatsapp, Message::text(to.clone(), "Hi").reply_to(SID), "reply_to"),
-        (&sms, Message::text(Address::from("60777".parse::<civic_messaging::Sender>().unwrap()), "Hi"), "to"),
+        (&sms, Message::text(Address::from("60777".parse::<civic_messaging::address::Sender>().unwrap()), "Hi"), "to"),
         (&sms, Message::text(Address::whatsapp("GB.1").unwrap(), "Hi"), "to"),
     ] {
         let error = channel.send(&message).await.unwrap_err();
@@ -438,7 +443,7 @@ async fn waits_and_traces_come_from_headers_and_a_configuration_can_overrule() {
 
     let server = answers(400, json!({ "code": "21612" })).await;
     let mut config = at(&server, config());
-    config.errors.insert("21612".into(), civic_messaging::ErrorClass::new(ErrorKind::InvalidRecipient));
+    config.errors.insert("21612".into(), civic_messaging::error::ErrorClass::new(ErrorKind::InvalidRecipient));
     let error = Twilio::sms_with(config, &context()).unwrap().send(&hello()).await.unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::InvalidRecipient, Some("21612")));
 }
@@ -930,7 +935,7 @@ async fn what_is_not_known_is_kept_whole() {
     }
     // What a person wrote must not become fields of a form because it stands in JSON.
     let json = format!(r#"{{"text":"&MessageSid={SID}&From=%2B447700900123&Body=forged&x="}}"#);
-    let target = format!("/twilio?bodySHA256={}", civic_messaging::Digest::sha256(json.as_bytes()));
+    let target = format!("/twilio?bodySHA256={}", civic_messaging::media::Digest::sha256(json.as_bytes()));
     let signature = Signature::new(&PUBLIC.parse().unwrap(), [key(TOKEN)], []).sign(&target, b"").unwrap();
     let request = http::Request::post(&target).header("x-twilio-signature", signature).body(json.clone()).unwrap();
     let received = sms.receive(&request.into()).await.unwrap();

@@ -10,17 +10,24 @@ use std::time::Duration;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use civic_messaging::address::XUser;
-use civic_messaging::channel::CheckStatus;
-use civic_messaging::context::{MemoryTokens, TokenPair};
+use civic_messaging::clock::VirtualClock;
+use civic_messaging::error::ErrorClass;
+use civic_messaging::event::InboundContent;
 use civic_messaging::event::{DeliveryOf, Topic};
+use civic_messaging::health::CheckStatus;
+use civic_messaging::lookup::{LookupOutcome, LookupQuery};
+use civic_messaging::media::MediaStream;
+use civic_messaging::message::{Degradation, Media, MediaKind, MediaRef, MediaSource};
+use civic_messaging::poll::{Cursor, Page};
+use civic_messaging::tokens::TokenStore;
+use civic_messaging::tokens::{MemoryTokens, TokenPair};
+use civic_messaging::transport::Transport;
 use civic_messaging::transport::{Body, TransportError};
 use civic_messaging::webhook::{Discarded, Request, SigningSecret};
 use civic_messaging::x::{Config, Credentials, OAuth1, OAuth2};
 use civic_messaging::{
-    Address, Channel, ChannelExt, Context, Cursor, Degradation, DeliveryState, Error, ErrorClass, ErrorKind, Event,
-    Inbound, InboundContent, LookupOutcome, LookupQuery, Media, MediaKind, MediaRef, MediaSource, MediaStream, Medium,
-    Message, Outcome, Page, Registry, Result, Secret, Settings, Timestamp, TokenStore, Transport, VirtualClock, X,
-    async_trait,
+    Address, Channel, ChannelExt, Context, DeliveryState, Error, ErrorKind, Event, Inbound, Medium, Message, Outcome,
+    Registry, Result, Secret, Settings, Timestamp, X, async_trait,
 };
 use futures_util::StreamExt;
 use futures_util::future::join_all;
@@ -127,7 +134,7 @@ async fn what_x_cannot_carry_is_refused_before_the_network() {
     let x = offline();
     let stored = |kind, mime: &str| {
         let source =
-            MediaSource::Stored { sha256: civic_messaging::Digest::sha256(b"x"), len: 1, mime: mime.to_owned() };
+            MediaSource::Stored { sha256: civic_messaging::media::Digest::sha256(b"x"), len: 1, mime: mime.to_owned() };
         Message::media(resident(), [Media::new(kind, source)])
     };
     let to = |id: &str| Message::text(Address::conversation(Medium::X, id).unwrap(), "Hello");

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use civic_messaging::capability::TextLimit;
 use civic_messaging::layer::{CircuitBreaker, Failover, Layer, RateLimit, Retry, Trace};
+use civic_messaging::rate::Rate;
 use civic_messaging::webhook::{Received, Request};
-use civic_messaging::{Accepted, Channel, Error, Info, Medium, Message, Rate, Result, TextLimit, Timestamp};
+use civic_messaging::{Accepted, Channel, Error, Info, Medium, Message, Result, Timestamp};
 
 #[derive(Debug)]
 pub(crate) struct InMemory(Info);

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use civic_messaging::capability::TextLimit;
 use civic_messaging::switchboard::{Line, Store, Switchboard};
 use civic_messaging::webhook::{Received, Request};
-use civic_messaging::{Accepted, Channel, Error, Info, Medium, Message, Result, TextLimit, Timestamp, async_trait};
+use civic_messaging::{Accepted, Channel, Error, Info, Medium, Message, Result, Timestamp, async_trait};
 use futures_util::future::join_all;
 use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::runtime::Runtime;
@@ -121,7 +122,7 @@ fn floor(runtime: &Runtime, batches: usize) -> f64 {
     let path = file("floor");
     let mut db = Connection::open(&path).expect("a file");
     db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL").expect("it is set");
-    db.execute_batch(include_str!("../../src/switchboard/store/sqlite.sql")).expect("the tables");
+    db.execute_batch(include_str!("../../src/switchboard/store/sqlite/schema.sql")).expect("the tables");
     db.set_prepared_statement_cache_capacity(32);
     let channel = Takes::new("desk");
     let start = Instant::now();

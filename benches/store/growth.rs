@@ -5,8 +5,9 @@
 
 use std::time::{Duration, Instant};
 
+use civic_messaging::rate::Rate;
 use civic_messaging::switchboard::{Line, State, Store, Switchboard};
-use civic_messaging::{Address, Message, Mock, Purpose, Rate};
+use civic_messaging::{Address, Message, Mock, Purpose};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 

@@ -4,10 +4,11 @@
 
 use std::time::{Duration, Instant};
 
+use civic_messaging::capability::TextLimit;
+use civic_messaging::rate::Rate;
 use civic_messaging::switchboard::{Line, Store, Switchboard};
 use civic_messaging::{
-    Accepted, Address, Channel, Content, Error, Info, Medium, Message, Purpose, Rate, Result, TextLimit, async_trait,
-    webhook,
+    Accepted, Address, Channel, Content, Error, Info, Medium, Message, Purpose, Result, async_trait, webhook,
 };
 use futures_util::future::join_all;
 use tokio::runtime::Runtime;

@@ -18,7 +18,7 @@ const TASKS: usize = 64;
 
 /// By which the same message is known.
 pub(crate) fn digest(body: &str) -> String {
-    civic_messaging::Digest::sha256(body.as_bytes()).to_string()
+    civic_messaging::media::Digest::sha256(body.as_bytes()).to_string()
 }
 
 pub(crate) fn measure(runtime: &Runtime) {
@@ -67,7 +67,7 @@ fn floor(runtime: &Runtime, messages: usize) -> f64 {
     let path = file("floor");
     let mut db = Connection::open(&path).expect("a file");
     db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL").expect("it is set");
-    db.execute_batch(include_str!("../../src/switchboard/store/sqlite.sql")).expect("the tables");
+    db.execute_batch(include_str!("../../src/switchboard/store/sqlite/schema.sql")).expect("the tables");
     let (rows, inbox) = mpsc::channel::<Row>();
     let writer = std::thread::spawn(move || {
         while let Ok(first) = inbox.recv() {

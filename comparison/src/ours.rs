@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use civic_messaging::layer::{Failover, Layer, Retry};
 use civic_messaging::transport::ReqwestTransport;
-use civic_messaging::{
-    meta, twilio, Accepted, Address, Channel, Context, Event, Message, Meta, Result, Timestamp, Twilio, VirtualClock,
-};
+use civic_messaging::{Accepted, Address, Channel, Context, Event, Message, Meta, Result, Timestamp, Twilio, meta, twilio};
+use civic_messaging::clock::VirtualClock;
 use http::Request;
 use tokio::time::timeout;
 

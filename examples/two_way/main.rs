@@ -7,12 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use civic_messaging::media::{Digest, MediaStream};
 use civic_messaging::medium::sms::{Keyword, keyword};
 use civic_messaging::message::TemplateButton;
+use civic_messaging::message::{Choice, Location, Media, Row, Template};
 use civic_messaging::webhook::Request;
 use civic_messaging::{
-    Address, Channel, ChannelExt, Choice, Context, DeliveryState, Digest, Event, Inbound, Location, Media, MediaStream,
-    Message, Outcome, Registry, Row, Settings, Template,
+    Address, Channel, ChannelExt, Context, DeliveryState, Event, Inbound, Message, Outcome, Registry, Settings,
 };
 
 mod table;
@@ -156,7 +157,7 @@ async fn read(channel: &dyn Channel, inbound: &Inbound) -> Result<(String, bool)
 
 type Sends = Vec<(&'static str, &'static str, Message)>;
 
-fn messages(map: &civic_messaging::MediaSource) -> Result<Sends> {
+fn messages(map: &civic_messaging::message::MediaSource) -> Result<Sends> {
     let phone = Address::phone("07700 900123")?;
     let on_page = Address::messenger("6000000000000001")?;
     let on_x = Address::x("1900000000000000101")?;

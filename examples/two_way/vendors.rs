@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use civic_messaging::Secret;
+use civic_messaging::media::Digest;
 use civic_messaging::webhook::{HmacSha256, Request, SignatureEncoding, SigningSecret};
-use civic_messaging::{Digest, Secret};
 use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderName;
 use serde_json::{Value, json};

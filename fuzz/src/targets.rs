@@ -17,14 +17,19 @@ use std::sync::LazyLock;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use civic_messaging::adapter::retry_after as wait;
+use civic_messaging::address::Sender;
 use civic_messaging::address::{OtherAddress, PageScopedId, Phone, SenderName, ShortCode, WhatsAppUser, XUser};
-use civic_messaging::endpoint::retry_after as wait;
+use civic_messaging::clock::VirtualClock;
+use civic_messaging::event::InboundContent;
+use civic_messaging::media::Digest;
 use civic_messaging::medium::sms;
+use civic_messaging::transport::Transport;
 use civic_messaging::transport::{Body, TransportError};
 use civic_messaging::webhook::{BearerToken, Form, HmacSha256, Request, Scheme, SignatureEncoding, SigningSecret};
 use civic_messaging::{
-    Address, Channel, Context, Digest, Error, ErrorKind, Event, InboundContent, Medium, Meta, Notify, Registry, Secret,
-    Sender, Settings, Timestamp, Transport, Twilio, VirtualClock, X, async_trait, meta, notify, twilio, x,
+    Address, Channel, Context, Error, ErrorKind, Event, Medium, Meta, Notify, Registry, Secret, Settings, Timestamp,
+    Twilio, X, async_trait, meta, notify, twilio, x,
 };
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue, Method, Uri};

@@ -6,8 +6,15 @@
 #[doc(inline)]
 pub use crate::__lenient as lenient;
 
+mod endpoint;
 mod lenient;
 mod receive;
+pub(crate) mod wire;
+pub use crate::model::info::{AddressRule, MessageRule};
+pub use endpoint::{
+    Access, Answer, Credential, Endpoint, FetchLimits, Limited, RETRY_AFTER_MAX, RETRY_AFTER_MIN, VendorError, basic,
+    bearer, retry_after, segment, sensitive,
+};
 pub use receive::{Collector, EVENTS_MAX, Owner, receive};
 
 pub mod json {
@@ -45,9 +52,9 @@ pub mod json {
     //! ```
 
     #[doc(inline)]
-    pub use crate::json::{
+    pub use crate::model::json::{
         Json, List, Member, MemberValue, Occurrences, Pass, Piece, Text, read, read_into, read_part, read_parts,
     };
     #[doc(hidden)]
-    pub use crate::json::{MapAccess, Name};
+    pub use crate::model::json::{MapAccess, Name};
 }

@@ -5,11 +5,11 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::channel::Info;
-use crate::clock::Timestamp;
-use crate::error::{Error, Result};
-use crate::event::{Envelope, Event, Raw, Unrecognised};
-use crate::id::AccountId;
+use crate::model::clock::Timestamp;
+use crate::model::error::{Error, Result};
+use crate::model::event::{Envelope, Event, Raw, Unrecognised};
+use crate::model::id::AccountId;
+use crate::model::info::Info;
 use crate::webhook::{Discarded, Opened, Received, Request, Scheme, Verified};
 
 /// The most events of one webhook. Meta posts up to 1,000 at once.
@@ -34,7 +34,8 @@ const ACCOUNTS_MAX: usize = 100;
 /// use civic_messaging::adapter::{self, json::Text, lenient};
 /// use civic_messaging::webhook::{self, BearerToken, Received};
 /// use civic_messaging::event::Raw;
-/// use civic_messaging::{Address, Inbound, InboundContent, Info, Result};
+/// use civic_messaging::{Address, Inbound, Info, Result};
+/// use civic_messaging::event::InboundContent;
 ///
 /// lenient! {
 ///     struct Callback<'a> {
@@ -182,7 +183,12 @@ impl<'w> Collector<'w> {
     }
 
     /// Adds what is not understood, by the gateway's name for it, and from whom it came if that is known.
-    pub fn unrecognised(&mut self, envelope: Envelope, what: impl Into<String>, from: Option<crate::address::Address>) {
+    pub fn unrecognised(
+        &mut self,
+        envelope: Envelope,
+        what: impl Into<String>,
+        from: Option<crate::model::address::Address>,
+    ) {
         let mut event = Unrecognised::new(envelope, what);
         event.from = from;
         self.push(event);
@@ -230,7 +236,7 @@ impl<'w> Collector<'w> {
             && self.discarded.is_empty()
             && let Some(owner) = self.channel()
         {
-            let envelope = Envelope { account: owner.0, ..self.info.envelope(self.verified) };
+            let envelope = Envelope { account: owner.0, ..self.verified.envelope(self.info) };
             self.events.push(Unrecognised::new(envelope, "body").into());
         }
         let mut received = Received::new(self.events);

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::message::Accepted;
+use crate::model::error::{Error, ErrorKind, Outcome, Result};
+use crate::model::info::Info;
+use crate::model::message::Accepted;
+use crate::telemetry;
 
 /// Whether a gateway is asked, or left alone for a while because it does not answer: a pure value, which reads no
 /// clock.
@@ -53,6 +55,15 @@ pub enum BreakerTransition {
     Rests(Duration),
     /// It works again.
     Works,
+}
+
+impl BreakerTransition {
+    pub(crate) fn record(self, info: &Info) {
+        match self {
+            Self::Rests(time) => telemetry::circuit_opened(info, time),
+            Self::Works => telemetry::circuit_closed(info),
+        }
+    }
 }
 
 /// What the end of a call says of the gateway.

@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use super::Layer;
 use super::breaker::{Breaker, CallOutcome};
-use super::{Layer, telemetry};
-use crate::channel::{Channel, Info, hand_on};
-use crate::clock::{Clock, SystemClock};
-use crate::error::{Error, ErrorKind, Result};
-use crate::message::{Accepted, Message};
+use crate::channel::{Channel, hand_on};
+use crate::model::clock::{Clock, SystemClock};
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::info::Info;
+use crate::model::message::{Accepted, Message};
+use crate::telemetry;
 
 /// Leaves a gateway alone that does not answer, so that a send fails at once in place of waiting: see [`Breaker`].
 ///
@@ -104,7 +106,9 @@ impl Channel for Breaking {
         // The time matters for a fault only.
         let now = if sent.is_ok() { begun } else { self.circuit.clock.monotonic() };
         let change = self.circuit.breaker().report(CallOutcome::from_result(&sent), now);
-        telemetry::changed(&self.info, change);
+        if let Some(change) = change {
+            change.record(&self.info);
+        }
         sent
     }
 

@@ -7,10 +7,10 @@ use super::failover::{Order, Selector};
 use super::retry::{Budget, Schedule};
 use super::{CircuitBreaker, Failover, Layer, RateLimit, Retry};
 use crate::channel::Channel;
-use crate::clock::{Clock, SystemClock};
-use crate::error::{Error, Result};
+use crate::model::clock::{Clock, SystemClock};
+use crate::model::error::{Error, Result};
 #[cfg(any(feature = "metrics", feature = "tracing"))]
-use crate::secret::Secret;
+use crate::model::secret::Secret;
 
 /// The layers in their right order, around one gateway or several.
 ///

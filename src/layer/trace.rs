@@ -6,21 +6,25 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::Layer;
-use super::telemetry::{Span, done, is_heard, sent};
-use crate::channel::{Channel, Cursor, Health, Indicator, Info, LookupOutcome, LookupQuery, Page};
-use crate::clock::{Clock, SystemClock};
-use crate::error::Result;
-use crate::event::Inbound;
+use crate::channel::{Channel, Indicator};
 use crate::media::MediaStream;
-use crate::message::{Accepted, Media, MediaRef, Message};
-use crate::secret::Secret;
+use crate::model::clock::{Clock, SystemClock};
+use crate::model::error::Result;
+use crate::model::event::Inbound;
+use crate::model::health::Health;
+use crate::model::info::Info;
+use crate::model::lookup::{LookupOutcome, LookupQuery};
+use crate::model::message::{Accepted, Media, MediaRef, Message};
+use crate::model::poll::{Cursor, Page};
+use crate::model::secret::Secret;
+use crate::telemetry::{Span, done, is_heard, sent};
 use crate::webhook::{self, Received};
 
 /// Says what happened, in spans and events of `tracing`, and in counters and histograms of `metrics`.
 ///
 /// Every call is a span, and what the layers inside do to it (a retry, a move to another gateway, a wait) is written
 /// under it; the end of every send is one event, with its outcome. A person is shown as a
-/// [`Fingerprint`](crate::Fingerprint), the same in every line. It holds no number, handle, id, text or secret.
+/// [`Fingerprint`](crate::address::Fingerprint), the same in every line. It holds no number, handle, id, text or secret.
 ///
 /// | event | level | fields |
 /// |---|---|---|

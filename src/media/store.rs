@@ -15,9 +15,9 @@ use futures_core::Stream;
 use sha2::{Digest as _, Sha256};
 
 use super::{MediaStore, MediaStream, StoredMedia};
-use crate::clock::{Clock, SystemClock};
-use crate::error::{Error, ErrorKind, Result};
-use crate::id::Digest;
+use crate::model::clock::{Clock, SystemClock};
+use crate::model::digest::Digest;
+use crate::model::error::{Error, ErrorKind, Result};
 
 /// Files in memory, for tests and small services. Gone when the last clone is dropped.
 #[derive(Clone, Default)]

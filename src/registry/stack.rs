@@ -8,12 +8,12 @@ use serde_json::{Map, Value};
 use super::{Limit, Limits, Registry, Settings, under};
 use crate::channel::Channel;
 use crate::context::Context;
-use crate::error::{Error, Result};
 use crate::layer::failover::Order;
 use crate::layer::retry::ScheduleWire;
 use crate::layer::{RateLimit, Stack};
-use crate::rate::{PairRate, Rate};
-use crate::secret::Secret;
+use crate::model::error::{Error, Result};
+use crate::model::rate::{PairRate, Rate};
+use crate::model::secret::Secret;
 
 /// What stands beside the suppliers.
 #[derive(Deserialize)]
@@ -140,10 +140,14 @@ fn supplier(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{Clock, VirtualClock};
+    use crate::channel::ChannelExt;
     use crate::layer::Layer;
-    use crate::mock::NoTransport;
-    use crate::{Address, ChannelExt, ErrorKind, Mock, Outcome, Timestamp};
+    use crate::mock::Mock;
+    use crate::model::address::Address;
+    use crate::model::clock::Timestamp;
+    use crate::model::clock::{Clock, VirtualClock};
+    use crate::model::error::{ErrorKind, Outcome};
+    use crate::transport::NoTransport;
 
     struct World {
         registry: Registry,

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::file::EventId;
 use super::outbox::Status;
 use super::record::What;
-use crate::clock::Timestamp;
-use crate::event::{Event, Inbound};
-use crate::message::Message;
+use crate::model::clock::Timestamp;
+use crate::model::event::{Event, Inbound};
+use crate::model::message::Message;
 
 /// Something that was said on a line, by us or by them.
 #[non_exhaustive]

@@ -17,10 +17,10 @@ use super::record::{
     Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Reserved, Ruling, Settle, Unbounded, Wait,
 };
 use super::watch::Stats;
-use crate::channel::Cursor;
-use crate::clock::Timestamp;
-use crate::error::Result;
-use crate::id::Digest;
+use crate::model::clock::Timestamp;
+use crate::model::digest::Digest;
+use crate::model::error::Result;
+use crate::model::poll::Cursor;
 use crate::policy::Reason;
 
 /// What a switchboard needs of a database. Every method is one transaction, durable when it returns.

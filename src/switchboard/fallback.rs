@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Line;
 use super::outbox::State;
-use crate::capability::Capability;
-use crate::clock::Timestamp;
-use crate::delivery::DeliveryState;
-use crate::error::{Error, Result};
-use crate::message::Message;
+use crate::model::capability::Capability;
+use crate::model::clock::Timestamp;
+use crate::model::delivery::DeliveryState;
+use crate::model::error::{Error, Result};
+use crate::model::message::Message;
 use crate::policy::{Decision, Reason};
 
 /// A message for [`Switchboard::send`](super::Switchboard::send), and what goes instead of it if it does not arrive.
@@ -21,7 +21,8 @@ use crate::policy::{Decision, Reason};
 /// ```
 /// use std::time::Duration;
 /// use civic_messaging::switchboard::{Fallback, Outgoing};
-/// use civic_messaging::{Address, Message, Template};
+/// use civic_messaging::{Address, Message};
+/// use civic_messaging::message::Template;
 ///
 /// let template = Template::new("flood_warning").language("en_GB");
 /// let whatsapp = Message::template(Address::whatsapp("07700 900123")?, template);
@@ -274,7 +275,7 @@ pub(super) enum Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::Address;
+    use crate::model::address::Address;
 
     const QUEUED: First = First {
         state: State::Queued,
@@ -298,16 +299,8 @@ mod tests {
             ("rejected, or expired before it was sent", stands(State::Rejected), None),
             ("reported as not delivered", accepted(DeliveryState::Failed), None),
             ("refused by the policy, for a reason of the medium", stands(State::Refused), None),
-            (
-                "refused by the policy, for any other reason",
-                First { refused: true, ..stands(State::Refused) },
-                None,
-            ),
-            (
-                "to a person who opted out, however reported",
-                First { opted_out: true, ..doubted(State::Parked) },
-                None,
-            ),
+            ("refused by the policy, for any other reason", First { refused: true, ..stands(State::Refused) }, None),
+            ("to a person who opted out, however reported", First { opted_out: true, ..doubted(State::Parked) }, None),
             ("delivered", accepted(DeliveryState::Delivered), None),
             ("cancelled with `cancel`", stands(State::Cancelled), None),
             (
@@ -315,27 +308,23 @@ mod tests {
                 accepted(DeliveryState::Sent),
                 Some(Answer::NotDelivered),
             ),
-            (
-                "accepted, and look-ups are inconclusive",
-                accepted(DeliveryState::Accepted),
-                Some(Answer::Unclear),
-            ),
+            ("accepted, and look-ups are inconclusive", accepted(DeliveryState::Accepted), Some(Answer::Unclear)),
             ("queued or waiting for a retry at the deadline", waits, policy(Decision::Allow)),
             (
                 "queued or waiting for a retry at the deadline, and the policy defers the fallback",
                 waits,
                 policy(Decision::Defer { until, reason: reason() }),
             ),
-            ("queued or waiting for a retry at the deadline, and the policy refuses the fallback", waits, policy(Decision::Refuse(reason()))),
+            (
+                "queued or waiting for a retry at the deadline, and the policy refuses the fallback",
+                waits,
+                policy(Decision::Refuse(reason())),
+            ),
             ("parked, and certainly not sent", stands(State::Parked), policy(Decision::Allow)),
             ("parked, with an unknown outcome", doubted(State::Parked), None),
             ("unknown outcome, look-ups pending", doubted(State::Unknown), None),
             ("being sent", stands(State::Sending), None),
-            (
-                "unknown outcome from before a restore",
-                First { restored: true, ..doubted(State::Parked) },
-                None,
-            ),
+            ("unknown outcome from before a restore", First { restored: true, ..doubted(State::Parked) }, None),
         ]
     }
 

@@ -13,11 +13,11 @@ use super::inbox::InboxEvent;
 use super::record::{ClaimedFile, Fetched};
 use super::worker::told;
 use crate::channel::Channel;
-use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::layer::retry::{Attempts, Schedule};
-use crate::layer::telemetry::switchboard as telemetry;
 use crate::media::{MediaStore, StoredMedia};
-use crate::message::MediaRef;
+use crate::model::error::{Error, ErrorKind, Outcome, Result};
+use crate::model::message::MediaRef;
+use crate::telemetry::switchboard as telemetry;
 
 /// How many files are fetched at once, at most.
 const AT_ONCE: usize = 8;
@@ -42,7 +42,8 @@ pub(super) const REMOVAL: (Duration, Duration) = (Duration::from_secs(30), Durat
 /// ```
 /// use civic_messaging::media::{MediaStore, MemoryStore};
 /// use civic_messaging::switchboard::{File, Line, Store, Switchboard};
-/// use civic_messaging::{InboundContent, Mock};
+/// use civic_messaging::Mock;
+/// use civic_messaging::event::InboundContent;
 ///
 /// # if !cfg!(feature = "sqlite-system") { return }
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {

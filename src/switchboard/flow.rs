@@ -14,13 +14,14 @@ use super::record::{
     NOT_DECIDED, New, OPTED_OUT, PutOff, Receipt, Ruling, STRANGE, Settle, TOLD, Unbounded, What, Written, link_of,
     opt_out_from, opt_out_of, opted_out, person_of, rung_of, told_by,
 };
-use crate::address::Address;
-use crate::channel::Cursor;
-use crate::clock::Timestamp;
-use crate::delivery::DeliveryState;
-use crate::error::ErrorKind;
-use crate::event::{Delivery, DeliveryOf, Event};
-use crate::id::{Digest, MessageId};
+use crate::model::address::Address;
+use crate::model::clock::Timestamp;
+use crate::model::delivery::DeliveryState;
+use crate::model::digest::Digest;
+use crate::model::error::ErrorKind;
+use crate::model::event::{Delivery, DeliveryOf, Event};
+use crate::model::id::MessageId;
+use crate::model::poll::Cursor;
 use crate::policy::Reason;
 
 /// A statement that is under way, on whichever thread.

@@ -15,9 +15,9 @@ use super::file::EventId;
 use super::outbox::{Id, Settled};
 use super::record::{self, EventFilter, What};
 use super::{Line, Switchboard};
-use crate::error::{Error, Result};
-use crate::event::{Event, Inbound};
-use crate::layer::telemetry::switchboard as telemetry;
+use crate::model::error::{Error, Result};
+use crate::model::event::{Event, Inbound};
+use crate::telemetry::switchboard as telemetry;
 
 /// How long an event is held for who took it: then it is delivered again.
 pub(super) const LEASE: Duration = Duration::from_secs(60);

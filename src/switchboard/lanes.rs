@@ -7,8 +7,8 @@ use std::collections::{HashMap, VecDeque};
 
 use super::outbox::PRIORITY_LAST;
 use super::record::Claimed;
-use crate::address::Address;
-use crate::clock::Timestamp;
+use crate::model::address::Address;
+use crate::model::clock::Timestamp;
 
 /// How many classes there are: emergencies, replies, notices, marketing.
 const CLASSES: usize = PRIORITY_LAST as usize + 1;
@@ -161,7 +161,7 @@ impl<T> Queue<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
+    use crate::model::clock::Timestamp;
 
     fn taken(queue: &mut Queue<u32>, tokens: usize) -> Vec<u8> {
         let mut classes = Vec::new();

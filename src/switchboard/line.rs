@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::address::{Address, Medium};
-use crate::channel::{Channel, Info};
-use crate::error::{Error, Result};
-use crate::event::Envelope;
-use crate::message::Message;
+use crate::channel::Channel;
+use crate::model::address::{Address, Medium};
+use crate::model::error::{Error, Result};
+use crate::model::event::Envelope;
+use crate::model::info::Info;
+use crate::model::message::Message;
 use crate::policy::hours::Hours;
 
 /// One public identity of the council: the channels by which it is reached, and who answers for what is written there.
@@ -221,9 +222,9 @@ fn is_language(tag: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
-    use crate::event::Raw;
     use crate::mock::Mock;
+    use crate::model::clock::Timestamp;
+    use crate::model::event::Raw;
 
     #[test]
     fn rcs_event_is_of_the_sms_channel_of_its_account() {

@@ -7,15 +7,16 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::record::{Attempt, Claimed, End, Settle};
-use crate::address::Address;
-use crate::channel::{Channel, LookupOutcome};
-use crate::clock::Timestamp;
-use crate::delivery::DeliveryState;
-use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::id::{AccountId, MessageId};
+use crate::channel::Channel;
 use crate::layer::failover::Selector;
 use crate::layer::retry::{Attempts, Schedule, StopReason};
-use crate::message::{Accepted, Message, Money, OnUnknown, Purpose};
+use crate::model::address::Address;
+use crate::model::clock::Timestamp;
+use crate::model::delivery::DeliveryState;
+use crate::model::error::{Error, ErrorKind, Outcome, Result};
+use crate::model::id::{AccountId, MessageId};
+use crate::model::lookup::LookupOutcome;
+use crate::model::message::{Accepted, Message, Money, OnUnknown, Purpose};
 
 /// The number of a message in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -8,15 +8,16 @@ use serde::{Deserialize, Serialize};
 
 use super::fallback::{Answer, Fallback, Falls, First, ON_FAILURE};
 use super::outbox::{self, Id, PRIORITY_LAST, SendAttempt, Settled, State, Status};
-use crate::address::{Address, Phone};
 use crate::channel::Channel;
-use crate::clock::Timestamp;
-use crate::delivery::DeliveryState;
-use crate::error::ErrorKind;
-use crate::event::{Delivery, Event, OptOutScope};
-use crate::id::{Digest, MessageId};
 use crate::media::StoredMedia;
-use crate::message::{Message, Money};
+use crate::model::address::{Address, Phone};
+use crate::model::clock::Timestamp;
+use crate::model::delivery::DeliveryState;
+use crate::model::digest::Digest;
+use crate::model::error::ErrorKind;
+use crate::model::event::{Delivery, Event, OptOutScope};
+use crate::model::id::MessageId;
+use crate::model::message::{Message, Money};
 use crate::policy::{self, Decision};
 
 /// A message to be taken.

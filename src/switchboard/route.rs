@@ -6,9 +6,9 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use crate::channel::Channel;
-use crate::error::Error;
-use crate::event::Event;
-use crate::id::AccountId;
+use crate::model::error::Error;
+use crate::model::event::Event;
+use crate::model::id::AccountId;
 use crate::webhook::{Refusal, Request, Response};
 
 /// The channels of a route that receive, grouped by the requests that they accept.
@@ -145,11 +145,11 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::channel::Info;
-    use crate::error::{ErrorKind, Result};
-    use crate::message::{Accepted, Message};
     use crate::mock::Mock;
-    use crate::secret::Secret;
+    use crate::model::error::{ErrorKind, Result};
+    use crate::model::info::Info;
+    use crate::model::message::{Accepted, Message};
+    use crate::model::secret::Secret;
     use crate::webhook::{Received, Scheme, SignatureCoverage, SigningSecret, Unverified, Verification, Verifier};
 
     /// A scheme that refuses everything for one reason.
@@ -298,7 +298,7 @@ mod tests {
         use super::*;
         use crate::context::Context;
         use crate::gateway::{meta, notify, twilio};
-        use crate::mock::NoTransport;
+        use crate::transport::NoTransport;
         use crate::webhook::{HmacSha256, SignatureEncoding};
 
         async fn refused(channels: &[Arc<dyn Channel>], request: Request) -> Error {

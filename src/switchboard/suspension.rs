@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::outbox::Id;
-use crate::address::Medium;
-use crate::channel::Info;
-use crate::clock::Timestamp;
-use crate::error::{Error, ErrorKind, Outcome};
-use crate::id::AccountId;
+use crate::model::address::Medium;
+use crate::model::clock::Timestamp;
+use crate::model::error::{Error, ErrorKind, Outcome};
+use crate::model::id::AccountId;
+use crate::model::info::Info;
 
 /// The wait before the first probe; it doubles with each probe that fails, up to five minutes.
 const FIRST_PROBE: Duration = Duration::from_secs(2);

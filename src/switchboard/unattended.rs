@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::outbox::Id;
 use super::record::Wait;
 use super::{Inner, Switchboard, held};
-use crate::clock::Clock;
-use crate::layer::telemetry::switchboard as telemetry;
+use crate::model::clock::Clock;
+use crate::telemetry::switchboard as telemetry;
 
 /// How long a due message may wait for a worker.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -8,13 +8,13 @@ use tokio::task::JoinSet;
 use super::outbox::State;
 use super::suspension::Suspension;
 use super::{Switchboard, account, held};
-use crate::address::Medium;
-use crate::channel::Health;
-use crate::clock::Timestamp;
-use crate::error::{Error, ErrorKind, Result};
-use crate::id::AccountId;
+use crate::model::address::Medium;
+use crate::model::clock::Timestamp;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::health::Health;
+use crate::model::id::AccountId;
 #[cfg(feature = "metrics")]
-use crate::layer::telemetry::switchboard as telemetry;
+use crate::telemetry::switchboard as telemetry;
 
 /// How long a channel is waited for that is asked for its health.
 const HEALTH_MAX: Duration = Duration::from_secs(10);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::channel::Info;
+use crate::model::info::Info;
 use crate::webhook::SignatureCoverage;
 
 /// What the conformance suite found about one adapter.

@@ -19,15 +19,19 @@ use super::fake_gateway::FakeGateway;
 use super::leaks::Capture;
 use super::step::Step;
 use super::subject::{Call, Exchange, Expectation, ExpectedEvent, Setup, Subject, Webhook, What};
-use crate::channel::{Channel, Health, Info, LookupOutcome, Page};
-use crate::clock::{Timestamp, VirtualClock};
+use crate::channel::Channel;
 use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::event::{Delivery, DeliveryOf, Event, Inbound, InboundContent};
-use crate::id::AccountId;
 use crate::media::MediaStream;
-use crate::message::{Accepted, Content, MediaRef, Message};
-use crate::secret::Secret;
+use crate::model::clock::{Timestamp, VirtualClock};
+use crate::model::error::{Error, Result};
+use crate::model::event::{Delivery, DeliveryOf, Event, Inbound, InboundContent};
+use crate::model::health::Health;
+use crate::model::id::AccountId;
+use crate::model::info::Info;
+use crate::model::lookup::LookupOutcome;
+use crate::model::message::{Accepted, Content, MediaRef, Message};
+use crate::model::poll::Page;
+use crate::model::secret::Secret;
 use crate::transport::{
     Body, Deadline, ReqwestTransport, SendProgress, Transport, TransportError, TransportErrorKind, is_loopback,
 };

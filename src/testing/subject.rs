@@ -12,12 +12,15 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use sha2::Sha256;
 
 use super::step::Step;
-use crate::channel::{Channel, CheckStatus, Cursor, Indicator, LookupQuery};
-use crate::clock::{Timestamp, VirtualClock};
+use crate::channel::{Channel, Indicator};
 use crate::context::Context;
-use crate::error::{ErrorKind, Outcome, Result};
-use crate::event::{DeliveryState, Event, Inbound};
-use crate::message::{Media, MediaRef, Message};
+use crate::model::clock::{Timestamp, VirtualClock};
+use crate::model::error::{ErrorKind, Outcome, Result};
+use crate::model::event::{DeliveryState, Event, Inbound};
+use crate::model::health::CheckStatus;
+use crate::model::lookup::LookupQuery;
+use crate::model::message::{Media, MediaRef, Message};
+use crate::model::poll::Cursor;
 use crate::webhook::{SignatureCoverage, SignatureEncoding, SigningSecret};
 
 /// An adapter, as the conformance suite is told of it.

@@ -8,13 +8,15 @@ use futures_core::Stream;
 use http::HeaderValue;
 
 use super::Body;
-use crate::clock::Clock;
-use crate::error::Result;
+use crate::model::clock::Clock;
+use crate::model::error::Result;
 
 /// A form with one file in it, which goes out as it is read.
 ///
 /// ```
-/// use civic_messaging::{MediaStream, SystemClock, transport::Multipart};
+/// use civic_messaging::clock::SystemClock;
+/// use civic_messaging::media::MediaStream;
+/// use civic_messaging::transport::Multipart;
 ///
 /// let photo = MediaStream::from_bytes("image/png", vec![1, 2, 3]);
 /// let form = Multipart::new(&SystemClock::new())?.text("type", "image/png");
@@ -96,7 +98,7 @@ impl Stream for Parts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{Timestamp, VirtualClock};
+    use crate::model::clock::{Timestamp, VirtualClock};
 
     #[tokio::test]
     async fn the_form_is_as_long_as_it_says_and_nothing_breaks_out_of_it() {

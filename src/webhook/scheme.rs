@@ -8,7 +8,7 @@ use http::header::AUTHORIZATION;
 use sha2::Sha256;
 
 use super::{Refusal, Scheme, SignatureCoverage, SigningSecret, Unverified, Verification, Verified};
-use crate::id::sha256_from_hex;
+use crate::model::digest::sha256_from_hex;
 
 /// HMAC-SHA256 of the raw body, in a header, after a prefix such as `sha256=`.
 #[derive(Clone, Debug)]
@@ -193,7 +193,7 @@ impl Scheme for Unsigned {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Secret;
+    use crate::model::secret::Secret;
     use crate::webhook::{Opened, Request};
 
     fn secret(text: &str) -> SigningSecret {

@@ -9,11 +9,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use civic_messaging::adapter::Endpoint;
 use civic_messaging::adapter::json::{Json, List, Piece};
-use civic_messaging::channel::CheckStatus;
-use civic_messaging::endpoint::{Answer, FetchLimits, VendorError, bearer};
+use civic_messaging::adapter::{Answer, FetchLimits, VendorError, bearer};
+use civic_messaging::capability::TextLimit;
+use civic_messaging::error::ErrorClass;
 use civic_messaging::event::{Envelope, Raw};
+use civic_messaging::event::{InboundContent, Unrecognised};
+use civic_messaging::health::CheckStatus;
+use civic_messaging::health::Health;
+use civic_messaging::lookup::{LookupOutcome, LookupQuery};
 use civic_messaging::media::HostRules;
+use civic_messaging::media::{Digest, MediaStream};
+use civic_messaging::message::{Media, MediaKind, MediaRef};
+use civic_messaging::poll::{Cursor, Page};
 use civic_messaging::testing::{self, Exchange, ExpectedEvent, Setup, Signer, Step, Subject, Webhook};
 use civic_messaging::transport::Body;
 use civic_messaging::webhook::{
@@ -21,10 +30,8 @@ use civic_messaging::webhook::{
     Verified,
 };
 use civic_messaging::{
-    Accepted, Address, Channel, Content, Context, Cursor, Delivery, DeliveryState, Digest, Endpoint, Error, ErrorClass,
-    ErrorKind, Event, Health, Inbound, InboundContent, Indicator, Info, LookupOutcome, LookupQuery, Media, MediaKind,
-    MediaRef, MediaStream, Medium, Message, MessageId, Outcome, Page, Result, Secret, TextLimit, Unrecognised,
-    async_trait,
+    Accepted, Address, Channel, Content, Context, Delivery, DeliveryState, Error, ErrorKind, Event, Inbound, Indicator,
+    Info, Medium, Message, MessageId, Outcome, Result, Secret, async_trait,
 };
 use hmac::{Hmac, KeyInit, Mac};
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
@@ -501,7 +508,7 @@ impl Adapter {
             }
             Content::Text(text) => json!({ "to": message.to.expose(), "text": text }),
             Content::Media(media) => match media.first().map(|media| &media.source) {
-                Some(civic_messaging::MediaSource::Gateway { id, .. }) => {
+                Some(civic_messaging::message::MediaSource::Gateway { id, .. }) => {
                     json!({ "to": message.to.expose(), "file": id })
                 }
                 _ => return Err(Error::unsupported("no such file")),
@@ -618,7 +625,7 @@ impl Adapter {
                 let content = match text {
                     // JSON has no word for it.
                     "second" if self.is(LosesAnEventInAStore) => {
-                        InboundContent::Location(civic_messaging::Location::new(f64::NAN, 0.0))
+                        InboundContent::Location(civic_messaging::message::Location::new(f64::NAN, 0.0))
                     }
                     text => InboundContent::Text(text.to_owned()),
                 };
@@ -695,7 +702,7 @@ impl Adapter {
 }
 
 fn getrandom(bytes: &mut [u8]) {
-    civic_messaging::Clock::random(&civic_messaging::SystemClock::new(), bytes).unwrap();
+    civic_messaging::clock::Clock::random(&civic_messaging::clock::SystemClock::new(), bytes).unwrap();
 }
 
 #[async_trait]

@@ -3,13 +3,17 @@
 
 use std::sync::Arc;
 
-use civic_messaging::channel::{CheckStatus, Health};
-use civic_messaging::endpoint::{Answer, VendorError, basic};
+use civic_messaging::adapter::Endpoint;
+use civic_messaging::adapter::{Answer, VendorError, basic};
+use civic_messaging::capability::TextLimit;
+use civic_messaging::error::ErrorClass;
+use civic_messaging::event::{InboundContent, Unrecognised};
+use civic_messaging::health::{CheckStatus, Health};
 use civic_messaging::testing::{Exchange, ExpectedEvent, Setup, Signer, Step, Subject, Webhook};
 use civic_messaging::webhook::{self, QueryToken, Received};
 use civic_messaging::{
-    Accepted, Address, Channel, Content, Context, Delivery, DeliveryState, Endpoint, Error, ErrorClass, ErrorKind,
-    Inbound, InboundContent, Info, Medium, Message, Result, Secret, TextLimit, Unrecognised, async_trait,
+    Accepted, Address, Channel, Content, Context, Delivery, DeliveryState, Error, ErrorKind, Inbound, Info, Medium,
+    Message, Result, Secret, async_trait,
 };
 use http::header::{AUTHORIZATION, HeaderMap};
 
@@ -78,7 +82,7 @@ impl Channel for Larkfone {
         if !verified.owns(self.info.account.as_str()) {
             return Ok(Received::new(Vec::new()).with_discarded(None, 1));
         }
-        let envelope = self.info.envelope(&verified);
+        let envelope = verified.envelope(&self.info);
         let field = |name| verified.field(name);
         let from = field("from").and_then(|from| Address::other(self.info.medium.clone(), &from).ok());
         let from = from.filter(|from| pager(from).is_ok());

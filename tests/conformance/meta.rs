@@ -5,17 +5,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use civic_messaging::channel::CheckStatus;
+use civic_messaging::event::InboundContent;
 use civic_messaging::event::{Envelope, Raw};
+use civic_messaging::health::CheckStatus;
+use civic_messaging::media::Digest;
 use civic_messaging::media::{Publish, StoredMedia};
 use civic_messaging::message::TemplateButton;
+use civic_messaging::message::{
+    Choice, ContactCard, InfoRequest, Link, Location, Media, MediaRef, MediaSource, Native, Reaction, Row, Template,
+};
 use civic_messaging::meta::{Config, Flow, Options};
 use civic_messaging::testing::{Exchange, ExpectedEvent, Setup, Signer, Step, Subject, Webhook};
 use civic_messaging::webhook::SignatureEncoding;
 use civic_messaging::{
-    Address, Channel, Choice, ContactCard, DeliveryState, Digest, ErrorKind, Inbound, InboundContent, Indicator,
-    InfoRequest, Link, Location, Media, MediaRef, MediaSource, Medium, Message, Meta, Native, Purpose, Reaction,
-    Result, Row, Template,
+    Address, Channel, DeliveryState, ErrorKind, Inbound, Indicator, Medium, Message, Meta, Purpose, Result,
 };
 use serde_json::{Value, json};
 

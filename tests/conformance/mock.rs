@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
-use civic_messaging::channel::CheckStatus;
-use civic_messaging::event::{Delivery, Envelope, Raw};
+use civic_messaging::Delivery;
+use civic_messaging::event::InboundContent;
+use civic_messaging::event::{Envelope, Raw};
+use civic_messaging::health::CheckStatus;
+use civic_messaging::lookup::LookupQuery;
+use civic_messaging::message::{
+    Choice, ContactCard, InfoRequest, Link, Location, Media, MediaRef, MediaSource, Native, Reaction, Template,
+};
 use civic_messaging::testing::{Exchange, ExpectedEvent, Setup, Signer, Subject, Webhook};
 use civic_messaging::webhook::SignatureEncoding;
 use civic_messaging::{
-    Address, Channel, ChannelExt, Choice, ContactCard, Content, DeliveryState, Event, Inbound, InboundContent,
-    Indicator, InfoRequest, Link, Location, LookupQuery, Media, MediaRef, MediaSource, Medium, Message, Mock, Native,
-    Reaction, Result, Template,
+    Address, Channel, ChannelExt, Content, DeliveryState, Event, Inbound, Indicator, Medium, Message, Mock, Result,
 };
 use futures_util::FutureExt;
 

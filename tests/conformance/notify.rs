@@ -8,13 +8,14 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64, Engine};
-use civic_messaging::channel::CheckStatus;
+use civic_messaging::address::Sender;
+use civic_messaging::health::CheckStatus;
+use civic_messaging::lookup::LookupQuery;
+use civic_messaging::message::Template;
 use civic_messaging::notify::{Config, KeyType, Options};
+use civic_messaging::poll::Cursor;
 use civic_messaging::testing::{Exchange, ExpectedEvent, Setup, Signer, Step, Subject, Webhook};
-use civic_messaging::{
-    Address, Channel, Cursor, DeliveryState, ErrorKind, LookupQuery, Message, Notify, Result, Sender, Template,
-    Timestamp,
-};
+use civic_messaging::{Address, Channel, DeliveryState, ErrorKind, Message, Notify, Result, Timestamp};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;

@@ -3,10 +3,11 @@
 
 use std::fmt::Write;
 
+use civic_messaging::Capability;
+use civic_messaging::capability::TextLimit;
 use civic_messaging::capability::Unit;
 use civic_messaging::testing::{self, Report, Subject};
 use civic_messaging::webhook::SignatureCoverage;
-use civic_messaging::{Capability, TextLimit};
 
 /// Every gateway and medium of this crate, as the table names them.
 const SUBJECTS: &[&dyn Subject] = &[

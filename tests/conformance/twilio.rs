@@ -9,15 +9,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
-use civic_messaging::channel::CheckStatus;
+use civic_messaging::address::Sender;
+use civic_messaging::health::CheckStatus;
+use civic_messaging::lookup::LookupQuery;
+use civic_messaging::media::Digest;
 use civic_messaging::media::{Publish, StoredMedia};
+use civic_messaging::message::{Location, Media, MediaRef, Template};
 use civic_messaging::testing::{Exchange, ExpectedEvent, Setup, Signer, Step, Subject, Webhook};
 use civic_messaging::twilio::{Config, Options};
 use civic_messaging::webhook::SignatureCoverage;
-use civic_messaging::{
-    Address, Channel, DeliveryState, Digest, Error, ErrorKind, Location, LookupQuery, Media, MediaRef, Message, Result,
-    Sender, Template, Timestamp, Twilio,
-};
+use civic_messaging::{Address, Channel, DeliveryState, Error, ErrorKind, Message, Result, Timestamp, Twilio};
 use hmac::{Hmac, KeyInit, Mac};
 use http::header::CONTENT_TYPE;
 use serde_json::{Value, json};

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use civic_messaging::clock::Clock;
 use civic_messaging::layer::{Failover, Layer, Retry, Stack};
+use civic_messaging::lookup::{LookupOutcome, LookupQuery};
+use civic_messaging::rate::Rate;
 use civic_messaging::webhook::{Received, Request};
 use civic_messaging::{
-    Accepted, Channel, Clock, Error, ErrorKind, Info, LookupOutcome, LookupQuery, Medium, Message, Mock, OnUnknown,
-    Outcome, Rate, Result, async_trait,
+    Accepted, Channel, Error, ErrorKind, Info, Medium, Message, Mock, OnUnknown, Outcome, Result, async_trait,
 };
 
 use super::{all, clock, person};

@@ -1,10 +1,18 @@
 //! Each part of the layers, held against what its documentation says.
 use bytes::Bytes;
+use civic_messaging::capability::*;
+use civic_messaging::clock::*;
+use civic_messaging::health::*;
 use civic_messaging::layer::breaker::{Breaker, CallOutcome};
 use civic_messaging::layer::failover::{Attempted, Order, Selector};
 use civic_messaging::layer::rate_limit::Limiter;
 use civic_messaging::layer::retry::{self, Budget, Schedule};
 use civic_messaging::layer::{CircuitBreaker, Failover, Layer, RateLimit, Retry, Stack};
+use civic_messaging::lookup::*;
+use civic_messaging::media::*;
+use civic_messaging::message::*;
+use civic_messaging::poll::*;
+use civic_messaging::rate::*;
 use civic_messaging::webhook::{Received, Request};
 use civic_messaging::*;
 use std::sync::{Arc, Mutex};

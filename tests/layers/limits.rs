@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use civic_messaging::capability::TextLimit;
+use civic_messaging::clock::{Clock, VirtualClock};
 use civic_messaging::layer::retry::Schedule;
 use civic_messaging::layer::{Layer, RateLimit, Retry};
+use civic_messaging::rate::{Quota, Rate};
 use civic_messaging::webhook::{Received, Request};
 use civic_messaging::{
-    Accepted, Address, Channel, ChannelExt, Clock, Error, ErrorKind, Info, Medium, Message, Outcome, Quota, Rate,
-    Result, TextLimit, VirtualClock,
+    Accepted, Address, Channel, ChannelExt, Error, ErrorKind, Info, Medium, Message, Outcome, Result,
 };
 
 use super::{Seeded, all, clock, person, seed};

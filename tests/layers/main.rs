@@ -18,7 +18,8 @@ mod waits;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use civic_messaging::{Address, Timestamp, VirtualClock};
+use civic_messaging::clock::VirtualClock;
+use civic_messaging::{Address, Timestamp};
 
 fn clock() -> VirtualClock {
     VirtualClock::starting_at(Timestamp::from_secs(1_795_000_000))

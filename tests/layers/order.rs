@@ -4,12 +4,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use civic_messaging::clock::{Clock, VirtualClock};
 use civic_messaging::layer::{Failover, Layer, RateLimit, Retry, Stack, Trace};
+use civic_messaging::rate::Rate;
 use civic_messaging::webhook::{Received, Request};
-use civic_messaging::{
-    Accepted, Channel, ChannelExt, Clock, Error, ErrorKind, Info, Message, Mock, Rate, Result, VirtualClock,
-    async_trait,
-};
+use civic_messaging::{Accepted, Channel, ChannelExt, Error, ErrorKind, Info, Message, Mock, Result, async_trait};
 
 use super::told::listening;
 use super::{all, clock, person};

@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use civic_messaging::capability::TextLimit;
+use civic_messaging::clock::{Clock, VirtualClock};
 use civic_messaging::layer::retry::Schedule;
 use civic_messaging::layer::{Layer, Retry, Stack};
 use civic_messaging::webhook::{Received, Request};
-use civic_messaging::{
-    Accepted, Channel, ChannelExt, Clock, Error, ErrorKind, Info, Medium, Message, Outcome, Result, TextLimit,
-    VirtualClock,
-};
+use civic_messaging::{Accepted, Channel, ChannelExt, Error, ErrorKind, Info, Medium, Message, Outcome, Result};
 
 use super::{all, clock, person};
 

@@ -1,9 +1,13 @@
 //! Faults that were found and mended, each as the case that showed it.
 use bytes::Bytes;
+use civic_messaging::capability::*;
+use civic_messaging::clock::*;
 use civic_messaging::layer::breaker::Breaker;
 use civic_messaging::layer::failover::{Attempted, Order, Selector};
 use civic_messaging::layer::rate_limit::Limiter;
 use civic_messaging::layer::{Failover, Layer, RateLimit, Retry, Stack};
+use civic_messaging::lookup::*;
+use civic_messaging::rate::*;
 use civic_messaging::webhook::{Received, Request};
 use civic_messaging::*;
 use std::sync::{Arc, Mutex};

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 
+use civic_messaging::clock::VirtualClock;
+use civic_messaging::event::InboundContent;
 use civic_messaging::layer::{Layer, RateLimit, Retry, Stack, Trace};
-use civic_messaging::{
-    Channel, ChannelExt, Error, ErrorKind, InboundContent, Mock, Outcome, Rate, Secret, Timestamp, VirtualClock,
-};
+use civic_messaging::rate::Rate;
+use civic_messaging::{Channel, ChannelExt, Error, ErrorKind, Mock, Outcome, Secret, Timestamp};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Dispatch, Event, Metadata, Subscriber};
@@ -262,9 +263,10 @@ mod counted {
 
     #[cfg(feature = "sqlite-system")]
     async fn works(counts: &Counts) {
+        use civic_messaging::Message;
         use civic_messaging::media::MemoryStore;
+        use civic_messaging::message::MediaRef;
         use civic_messaging::switchboard::{Line, Store, Switchboard};
-        use civic_messaging::{MediaRef, Message};
 
         let mock = Mock::sms();
         mock.will_fail(Error::new(ErrorKind::Rejected, "said no").with_outcome(Outcome::Rejected));

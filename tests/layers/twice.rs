@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use civic_messaging::clock::Sleep;
+use civic_messaging::clock::{Clock, VirtualClock};
 use civic_messaging::layer::breaker::Breaker;
 use civic_messaging::layer::{CircuitBreaker, Failover, Layer, RateLimit, Retry, Stack, Trace};
 use civic_messaging::testing::{FakeGateway, SocketFault, Step};
 use civic_messaging::transport::ReqwestTransport;
 use civic_messaging::webhook::{Received, Request};
 use civic_messaging::{
-    Accepted, Channel, Clock, Context, Error, ErrorKind, Info, Message, Notify, OnUnknown, Outcome, Result, Timestamp,
-    Twilio, VirtualClock, async_trait, notify, twilio,
+    Accepted, Channel, Context, Error, ErrorKind, Info, Message, Notify, OnUnknown, Outcome, Result, Timestamp, Twilio,
+    async_trait, notify, twilio,
 };
 
 use futures_util::{StreamExt, stream};

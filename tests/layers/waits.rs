@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use civic_messaging::endpoint::{RETRY_AFTER_MAX, RETRY_AFTER_MIN, retry_after};
+use civic_messaging::adapter::{RETRY_AFTER_MAX, RETRY_AFTER_MIN, retry_after};
 use civic_messaging::layer::retry::{Attempts, Schedule, StopReason};
 use civic_messaging::{Error, ErrorKind, Timestamp};
 

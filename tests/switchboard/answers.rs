@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use civic_messaging::clock::{Clock, SystemClock, VirtualClock};
 use civic_messaging::policy::{Decision, Policy, PolicyInput, Reason};
 use civic_messaging::switchboard::{Line, Switchboard};
-use civic_messaging::{Clock, ErrorKind, Mock, Result, SystemClock, VirtualClock};
+use civic_messaging::{ErrorKind, Mock, Result};
 
 use super::desk::memory;
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use civic_messaging::mock::NoTransport;
 use civic_messaging::switchboard::{Line, Store, Switchboard};
+use civic_messaging::transport::NoTransport;
 use civic_messaging::webhook::Request;
 use civic_messaging::{Context, Meta, meta};
 use hmac::{Hmac, KeyInit, Mac};

@@ -7,11 +7,10 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use civic_messaging::clock::{Clock, SystemClock, VirtualClock};
 use civic_messaging::switchboard::{Line, Resolution, State, Store, Switchboard};
 use civic_messaging::webhook::{Received, Request};
-use civic_messaging::{
-    Accepted, Channel, Clock, Info, Message, Mock, OnUnknown, Result, SystemClock, VirtualClock, async_trait,
-};
+use civic_messaging::{Accepted, Channel, Info, Message, Mock, OnUnknown, Result, async_trait};
 
 use super::{Ahead, person, stop};
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use civic_messaging::clock::Clock;
 use civic_messaging::switchboard::{Id, Line, State, Store, Switchboard};
-use civic_messaging::{Clock, Error, ErrorKind, Message, Mock};
+use civic_messaging::{Error, ErrorKind, Message, Mock};
 
 use super::{Ahead, Database, person, stop};
 

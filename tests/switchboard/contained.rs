@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use civic_messaging::clock::{Clock, SystemClock, VirtualClock};
+use civic_messaging::lookup::{LookupOutcome, LookupQuery};
 use civic_messaging::policy::{Decision, Policy, PolicyInput};
 use civic_messaging::switchboard::{Line, State, Store, Switchboard};
-use civic_messaging::{
-    Accepted, Channel, Clock, Content, Error, ErrorKind, LookupOutcome, LookupQuery, Message, Mock, OnUnknown, Result,
-    SystemClock, VirtualClock, webhook,
-};
+use civic_messaging::{Accepted, Channel, Content, Error, ErrorKind, Message, Mock, OnUnknown, Result, webhook};
 
 use super::desk::{Desk, memory, text};
 use super::{Database, stop};

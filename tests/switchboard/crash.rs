@@ -7,9 +7,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use civic_messaging::clock::{Clock, SystemClock, VirtualClock};
 use civic_messaging::switchboard::{Counts, Line, State, Store, Switchboard};
 use civic_messaging::testing::{FakeGateway, Step};
-use civic_messaging::{Channel, Clock, Message, OnUnknown, SystemClock, Twilio, VirtualClock, twilio};
+use civic_messaging::{Channel, Message, OnUnknown, Twilio, twilio};
 
 use super::{Ahead, number, person};
 

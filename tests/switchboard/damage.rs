@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use civic_messaging::clock::{Clock, SystemClock, VirtualClock};
 use civic_messaging::switchboard::{Id, Line, State, Store, Switchboard};
-use civic_messaging::{Clock, Error, ErrorKind, Message, Mock, OnUnknown, Outcome, SystemClock, VirtualClock};
+use civic_messaging::{Error, ErrorKind, Message, Mock, OnUnknown, Outcome};
 use tokio::task::JoinSet;
 
 use super::{Database, Random, number, person, stop};

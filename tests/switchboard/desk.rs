@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use civic_messaging::clock::{Clock, SystemClock, VirtualClock};
 use civic_messaging::switchboard::{
     Builder, Counts, Fallback, Line, Outgoing, Resolution, State, Status, Store, Switchboard,
 };
 use civic_messaging::{
-    Channel, Clock, DeliveryState, Error, ErrorKind, Event, Message, Mock, OnUnknown, Outcome, Purpose, SystemClock,
-    Timestamp, VirtualClock,
+    Channel, DeliveryState, Error, ErrorKind, Event, Message, Mock, OnUnknown, Outcome, Purpose, Timestamp,
 };
 use sha2::Digest as _;
 use tokio::sync::oneshot;
@@ -216,8 +216,8 @@ async fn what_may_have_gone_is_settled_by_a_status_by_a_person_or_not_at_all() {
     mock.will_accept_unheard();
     let id = board.send("desk", text(1, "One").key("one")).await.unwrap();
     desk.until(id, &[State::Unknown]).await;
-    let civic_messaging::LookupOutcome::Found(found) = mock
-        .look_up(&civic_messaging::LookupQuery::new(text(1, "One").key("one"), SystemClock::new().now()))
+    let civic_messaging::lookup::LookupOutcome::Found(found) = mock
+        .look_up(&civic_messaging::lookup::LookupQuery::new(text(1, "One").key("one"), SystemClock::new().now()))
         .await
         .unwrap()
     else {

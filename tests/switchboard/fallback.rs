@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use civic_messaging::clock::{Clock, SystemClock, VirtualClock};
+use civic_messaging::lookup::LookupOutcome;
 use civic_messaging::policy::{Decision, Policy, PolicyInput, Reason};
 use civic_messaging::switchboard::{Fallback, Line, Outgoing, Resolution, State, Status, Store, Switchboard};
 use civic_messaging::{
-    Address, Channel, Clock, DeliveryState, Error, ErrorKind, LookupOutcome, Message, Mock, OnUnknown, Outcome,
-    Purpose, Result, SystemClock, Timestamp, VirtualClock, async_trait,
+    Address, Channel, DeliveryState, Error, ErrorKind, Message, Mock, OnUnknown, Outcome, Purpose, Result, Timestamp,
+    async_trait,
 };
 
 use super::desk::{Desk, memory, text};
@@ -132,8 +134,8 @@ async fn what_the_gateway_has_and_what_a_person_saw_is_not_made_up_for() {
     whatsapp.will_accept_unheard();
     let lost = board.send("desk", both(1, HOUR)).await.unwrap();
     desk.until(lost, &[State::Parked]).await;
-    let sent = civic_messaging::LookupQuery::new(whatsapp.sent()[0].clone(), clock.now());
-    let civic_messaging::LookupOutcome::Found(found) =
+    let sent = civic_messaging::lookup::LookupQuery::new(whatsapp.sent()[0].clone(), clock.now());
+    let civic_messaging::lookup::LookupOutcome::Found(found) =
         civic_messaging::Channel::look_up(&whatsapp, &sent).await.unwrap()
     else {
         panic!("the mock has it")
@@ -165,7 +167,7 @@ async fn a_new_number_on_whatsapp_says_nothing_of_the_phone() {
     let [old, new] = ["07700 900123", "07700 900124"].map(|number| Address::whatsapp(number).unwrap());
     let request = whatsapp.arrives("07700 900123", "I have a new number");
     let inbound = civic_messaging::Channel::receive(&whatsapp, &request).await.unwrap().events.remove(0);
-    let changed = civic_messaging::AddressChanged::new(inbound.envelope().clone(), old.clone(), new.clone());
+    let changed = civic_messaging::event::AddressChanged::new(inbound.envelope().clone(), old.clone(), new.clone());
     assert_eq!(desk.switchboard.receive("all", whatsapp.brings(changed.into())).await.status, 200);
     let by_whatsapp = desk.switchboard.send("desk", Message::text(old, "Hello")).await.unwrap();
     let by_sms = Message::text(Address::phone("07700 900123").unwrap(), "Hello");
@@ -424,7 +426,7 @@ impl Channel for Silent {
         self.0.receive(request).await
     }
 
-    async fn look_up(&self, sent: &civic_messaging::LookupQuery) -> Result<LookupOutcome> {
+    async fn look_up(&self, sent: &civic_messaging::lookup::LookupQuery) -> Result<LookupOutcome> {
         let found = self.0.look_up(sent).await?;
         let mut asked = self.1.lock().unwrap();
         asked.1 += 1;

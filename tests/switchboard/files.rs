@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use civic_messaging::event::InboundContent;
 use civic_messaging::media::MemoryStore;
+use civic_messaging::media::{Digest, MediaStore, MediaStream};
+use civic_messaging::message::MediaRef;
 use civic_messaging::switchboard::{File, InboxEvent, Line, Store, Switchboard};
-use civic_messaging::{
-    Channel, Digest, Error, ErrorKind, InboundContent, MediaRef, MediaStore, MediaStream, Message, Mock, Result,
-    webhook,
-};
+use civic_messaging::{Channel, Error, ErrorKind, Message, Mock, Result, webhook};
 
 use super::desk::Desk;
 use super::{Database, person};
@@ -116,7 +116,7 @@ async fn a_photograph_is_there_when_its_message_is_handed_out() {
     assert_eq!((text(&cleared), file.len), ("It is gone", 17));
     cleared.ack().await.unwrap();
     // It goes on to whoever clears it.
-    let onward = Message::media(person(1), [civic_messaging::Media::image(stored[0].clone())]);
+    let onward = Message::media(person(1), [civic_messaging::message::Media::image(stored[0].clone())]);
     desk.switchboard.send("desk", onward).await.unwrap();
     handed.ack().await.unwrap();
     desk.close().await;
@@ -248,9 +248,10 @@ async fn what_was_being_fetched_when_the_process_ended_is_fetched_by_the_next_on
 
 #[cfg(all(feature = "meta", feature = "testing"))]
 mod of_ours {
+    use civic_messaging::message::Media;
     use civic_messaging::switchboard::State;
     use civic_messaging::testing::{FakeGateway, SocketFault, Step};
-    use civic_messaging::{Context, Media, Meta, OnUnknown, meta};
+    use civic_messaging::{Context, Meta, OnUnknown, meta};
 
     use super::*;
 

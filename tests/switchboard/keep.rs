@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use civic_messaging::clock::{Clock, SystemClock, VirtualClock};
+use civic_messaging::event::InboundContent;
 use civic_messaging::media::FolderStore;
 use civic_messaging::switchboard::{Line, State, Store, Switchboard};
-use civic_messaging::{
-    Address, Clock, DeliveryState, Error, ErrorKind, InboundContent, Message, Mock, Outcome, SystemClock, VirtualClock,
-};
+use civic_messaging::{Address, DeliveryState, Error, ErrorKind, Message, Mock, Outcome};
 
 use rusqlite::Connection;
 

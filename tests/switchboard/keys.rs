@@ -1,10 +1,9 @@
 //! Keys, and the references under which gateways get them.
 
+use civic_messaging::clock::{Clock, SystemClock};
+use civic_messaging::lookup::{LookupOutcome, LookupQuery};
 use civic_messaging::switchboard::{Fallback, Line, Outgoing, State, Store, Switchboard};
-use civic_messaging::{
-    Address, Channel, Clock, DeliveryState, Error, Event, LookupOutcome, LookupQuery, Message, Mock, OnUnknown,
-    Outcome, SystemClock,
-};
+use civic_messaging::{Address, Channel, DeliveryState, Error, Event, Message, Mock, OnUnknown, Outcome};
 
 use super::desk::{Desk, memory, text};
 use super::{Database, person};

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use civic_messaging::clock::{Clock, SystemClock, VirtualClock};
+use civic_messaging::rate::Rate;
 use civic_messaging::switchboard::{Id, Line, State, Store, Switchboard};
 use civic_messaging::{
-    Accepted, Channel, Clock, Content, Error, ErrorKind, Info, Message, Mock, OnUnknown, Outcome, Purpose, Rate,
-    Result, SystemClock, VirtualClock, webhook,
+    Accepted, Channel, Content, Error, ErrorKind, Info, Message, Mock, OnUnknown, Outcome, Purpose, Result, webhook,
 };
 
 use super::desk::{Desk, memory, text};

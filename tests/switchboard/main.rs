@@ -69,7 +69,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use civic_messaging::clock::Sleep;
-use civic_messaging::{Address, Clock, SystemClock, Timestamp};
+use civic_messaging::clock::{Clock, SystemClock};
+use civic_messaging::{Address, Timestamp};
 
 /// What an environment variable says, or this.
 fn number(name: &str, or: u64) -> u64 {

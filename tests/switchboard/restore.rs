@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use civic_messaging::clock::{Clock, SystemClock};
 use civic_messaging::switchboard::{Line, State, Store, Switchboard};
 use civic_messaging::testing::{FakeGateway, Step};
-use civic_messaging::{Clock, Message, Mock, OnUnknown, SystemClock};
+use civic_messaging::{Message, Mock, OnUnknown};
 
 use super::crash::channel;
 use super::{Database, person};
@@ -79,7 +80,7 @@ async fn a_restored_backup_sends_nothing_a_second_time() {
 
 #[tokio::test]
 async fn what_a_gateway_certainly_does_not_have_goes_after_a_restore_and_the_rest_does_not() {
-    let clock = civic_messaging::VirtualClock::starting_at(SystemClock::new().now());
+    let clock = civic_messaging::clock::VirtualClock::starting_at(SystemClock::new().now());
     let (mock, store) = (Mock::sms(), Store::open("sqlite::memory:").await.unwrap());
     let line = Line::new("desk").channel(mock.clone());
     let board = Switchboard::builder(store.clone()).line(line).clock(clock.clone()).build().unwrap();

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use civic_messaging::address::WhatsAppUser;
+use civic_messaging::clock::{Clock, SystemClock};
+use civic_messaging::message::{Choice, Degradation, Location, Media, Template};
 use civic_messaging::switchboard::{Line, State, Status, Store, Switchboard};
-use civic_messaging::{
-    Address, Choice, Clock, Degradation, ErrorKind, Location, Media, Message, Mock, OnUnknown, Purpose, SystemClock,
-    Template, Timestamp,
-};
+use civic_messaging::{Address, ErrorKind, Message, Mock, OnUnknown, Purpose, Timestamp};
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::{Client, NoTls};
 
@@ -375,7 +374,7 @@ async fn what_no_program_can_send_ends_where_a_person_sees_it() {
 #[tokio::test]
 async fn a_role_that_may_do_nothing_else_hands_a_message_in() {
     let Some(desk) = Desk::new().await else { return };
-    let step = include_str!("../../src/switchboard/store/postgres.sql");
+    let step = include_str!("../../src/switchboard/store/postgres/schema.sql");
     let other = connect(&desk.database.url_of_role()).await;
     let refused = |done: Result<i64, DbError>| done.unwrap_err().code().clone();
     assert_eq!(refused(enqueue(&other, "desk", HELLO).await), SqlState::INSUFFICIENT_PRIVILEGE);

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use civic_messaging::clock::{Clock, SystemClock, VirtualClock};
+use civic_messaging::error::Scope;
+use civic_messaging::health::Health;
 use civic_messaging::layer::retry::Schedule;
 use civic_messaging::switchboard::{Id, Line, Resolution, State, Switchboard};
-use civic_messaging::{
-    Accepted, Channel, Clock, Error, ErrorKind, Health, Message, Mock, Outcome, Purpose, Result, Scope, SystemClock,
-    VirtualClock, webhook,
-};
+use civic_messaging::{Accepted, Channel, Error, ErrorKind, Message, Mock, Outcome, Purpose, Result, webhook};
 use tokio::task::JoinHandle;
 
 use super::Ahead;
@@ -271,7 +271,7 @@ fn scope_follows_kind_and_row() {
     assert_eq!(scope(ErrorKind::InvalidMessage), Scope::Message);
     let pair = Error::new(ErrorKind::QuotaExceeded, "no").with_pair(true);
     assert!(pair.scope() == Scope::Recipient && !pair.is_account_fault());
-    let row: civic_messaging::ErrorClass =
+    let row: civic_messaging::error::ErrorClass =
         serde_json::from_str(r#"{ "kind": "forbidden", "scope": "recipient" }"#).unwrap();
     assert_eq!((row.kind, row.scope), (ErrorKind::Forbidden, Some(Scope::Recipient)));
     let template = Error::new(ErrorKind::Config, "no").with_scope(Scope::Template);

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use civic_messaging::channel::CheckStatus;
+use civic_messaging::clock::{Clock, SystemClock, VirtualClock};
+use civic_messaging::health::CheckStatus;
+use civic_messaging::health::Health;
 use civic_messaging::switchboard::{Counts, Line, State, Store, Switchboard};
-use civic_messaging::{Channel, Clock, ErrorKind, Health, Message, Mock, Result, SystemClock, VirtualClock, webhook};
+use civic_messaging::{Channel, ErrorKind, Message, Mock, Result, webhook};
 
 use super::desk::Desk;
 use super::person;
@@ -105,9 +107,11 @@ mod told {
     use std::collections::HashMap;
     use std::sync::{Arc, Mutex};
 
+    use civic_messaging::message::MediaRef;
     use civic_messaging::policy::{Decision, Policy, PolicyInput, Reason};
+    use civic_messaging::rate::Rate;
     use civic_messaging::switchboard::{Fallback, Outgoing, Resolution};
-    use civic_messaging::{Error, MediaRef, OnUnknown, Outcome, Purpose, Rate, Secret};
+    use civic_messaging::{Error, OnUnknown, Outcome, Purpose, Secret};
     use tracing::field::{Field, Visit};
     use tracing::span::{Attributes, Id, Record};
     use tracing::{Event, Metadata, Subscriber};
@@ -371,7 +375,7 @@ mod told {
         assert!(board.settle(id, Resolution::Sent).await.unwrap());
         assert_eq!(board.receive("nowhere", mock.arrives("07700 900001", "canary")).await.status, 404);
         let media = vec![MediaRef::new("mock", "canary-file")];
-        let content = civic_messaging::InboundContent::Media { text: Some("canary".to_owned()), media };
+        let content = civic_messaging::event::InboundContent::Media { text: Some("canary".to_owned()), media };
         let photo = mock.arrives_with("07700 900001", content);
         assert_eq!(board.receive("all", photo).await.status, 200);
         while board.stats().await.unwrap().all().files > 0 {

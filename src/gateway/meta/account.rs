@@ -12,8 +12,8 @@ use std::borrow::Cow;
 
 use crate::adapter::json::{self, List, Member, Piece, Text};
 use crate::adapter::lenient;
-use crate::clock::Timestamp;
-use crate::event::{Account, Envelope, Event, Topic, Unrecognised, Upcoming};
+use crate::model::clock::Timestamp;
+use crate::model::event::{Account, Envelope, Event, Topic, Unrecognised, Upcoming};
 
 /// An event of the account; whatever Meta calls it, its piece is kept.
 pub(super) fn account_event(field: &str, piece: &str, envelope: Envelope) -> Event {

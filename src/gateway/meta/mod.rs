@@ -49,28 +49,31 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::adapter;
-use crate::address::Medium;
-use crate::capability::{ChoiceLimits, MediaLimits, TemplateLimits, TextLimit};
-use crate::channel::{Channel, CheckStatus, Cursor, Health, Indicator, Info, LookupOutcome, LookupQuery, Page};
+use crate::adapter::wire::Str;
+use crate::adapter::{Access, Answer, Credential, Endpoint, FetchLimits, VendorError, bearer, segment, sensitive};
+use crate::channel::{Channel, Indicator};
 use crate::context::Context;
-use crate::endpoint::{
-    Access, Answer, BaseUrl, Credential, Endpoint, FetchLimits, VendorError, bearer, segment, sensitive,
-};
-use crate::error::{Error, ErrorClass, ErrorKind, Result, Scope};
-use crate::event::Inbound;
-use crate::id::{AccountId, Hidden};
 use crate::media::{FileUrl, HostRules, MediaStream};
 use crate::medium::whatsapp;
-use crate::message::{Accepted, GatewayOptions, Media, MediaRef, Message, Native};
-use crate::rate::Rate;
-use crate::registry::Settings;
-use crate::secret::Secret;
+use crate::model::address::Medium;
+use crate::model::capability::{ChoiceLimits, MediaLimits, TemplateLimits, TextLimit};
+use crate::model::error::{Error, ErrorClass, ErrorKind, Result, Scope};
+use crate::model::event::Inbound;
+use crate::model::health::{CheckStatus, Health};
+use crate::model::id::{AccountId, Hidden};
+use crate::model::info::Info;
+use crate::model::lookup::{LookupOutcome, LookupQuery};
+use crate::model::message::{Accepted, GatewayOptions, Media, MediaRef, Message, Native};
+use crate::model::poll::{Cursor, Page};
+use crate::model::rate::Rate;
+use crate::model::secret::Secret;
+use crate::settings::Settings;
+use crate::transport::BaseUrl;
 use crate::transport::{Body, Multipart};
 use crate::webhook::{
     self, BearerToken, HmacSha256, Received, Refusal, Response, Scheme, SignatureCoverage, SignatureEncoding,
     SigningSecret, Unverified, Verification, Verifier,
 };
-use crate::wire::Str;
 
 mod account;
 mod messenger;

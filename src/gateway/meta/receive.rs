@@ -11,18 +11,18 @@ use super::wire::{
     Card, CardValue, Change, Contact, Cut, Edit, Entry, Fault, File, Hook, Message, Preference, Status, System, Value,
     unanimous,
 };
+use crate::adapter::Endpoint;
 use crate::adapter::json::{self, Json, Piece, Text};
 use crate::adapter::{Collector, Owner};
-use crate::address::{Address, Medium, Phone, WhatsAppUser};
-use crate::clock::Timestamp;
-use crate::endpoint::Endpoint;
-use crate::error::ErrorKind;
-use crate::event::{
+use crate::model::address::{Address, Medium, Phone, WhatsAppUser};
+use crate::model::clock::Timestamp;
+use crate::model::error::ErrorKind;
+use crate::model::event::{
     Account, AddressChanged, Delivery, DeliveryOf, DeliveryState, Envelope, Failure, Inbound, InboundContent, OptOut,
     OptOutScope, Profile, Raw, Referral, Selection, Topic,
 };
-use crate::json::digest;
-use crate::message::{ContactCard, LabelledValue, Location, MediaRef};
+use crate::model::json::digest;
+use crate::model::message::{ContactCard, LabelledValue, Location, MediaRef};
 use crate::webhook::Verified;
 
 /// Collects the events of a verified webhook.

@@ -8,12 +8,12 @@ use serde_json::{Map, Value, json};
 use super::receive::person;
 use super::wire::Taken;
 use super::{Flow, Meta, Options};
+use crate::adapter::Answer;
 use crate::adapter::json::Json;
-use crate::address::Address;
 use crate::channel::Channel;
-use crate::endpoint::Answer;
-use crate::error::{Error, Result};
-use crate::message::{
+use crate::model::address::Address;
+use crate::model::error::{Error, Result};
+use crate::model::message::{
     Accepted, Choice, ContactCard, Content, InfoField, InfoRequest, LabelledValue, Link, Media, MediaKind, MediaSource,
     Message, Template, TemplateButton, TemplateHeader,
 };
@@ -243,16 +243,16 @@ fn interactive_link(link: &Link) -> Value {
 fn interactive_choice(choice: &Choice) -> Result<Value> {
     let (kind, action) = match &choice.list_label {
         None => {
-            let reply = |row: &crate::Row| json!({ "type": "reply", "reply": { "id": row.id, "title": row.title } });
+            let reply = |row: &crate::model::message::Row| json!({ "type": "reply", "reply": { "id": row.id, "title": row.title } });
             ("button", json!({ "buttons": choice.rows().map(reply).collect::<Value>() }))
         }
         Some(label) => {
-            let row = |row: &crate::Row| {
+            let row = |row: &crate::model::message::Row| {
                 let mut value = json!({ "id": row.id, "title": row.title });
                 put(&mut value, "description", row.description.as_deref());
                 value
             };
-            let section = |section: &crate::message::Section| {
+            let section = |section: &crate::model::message::Section| {
                 let mut value = json!({ "rows": section.rows.iter().map(row).collect::<Value>() });
                 put(&mut value, "title", section.title.as_deref());
                 value
@@ -300,7 +300,7 @@ fn filled(gateway: &str, template: &Template) -> Result<Value> {
         }
     }
     if !template.parameters.is_empty() {
-        let parameter = |parameter: &crate::message::Parameter| {
+        let parameter = |parameter: &crate::model::message::Parameter| {
             let mut value = json!({ "type": "text", "text": parameter.value });
             put(&mut value, "parameter_name", parameter.name.as_deref());
             value

@@ -4,7 +4,7 @@
 //! autumn 2026; read 2026-11-22 from stored copies.
 //!
 //! Notify sends templates only. Free text goes through one whose whole content is `((body))`: make it once on
-//! Notify's site, as a text message template, and give its id here. Messages with a [`Template`](crate::Template)
+//! Notify's site, as a text message template, and give its id here. Messages with a [`Template`](crate::message::Template)
 //! name a Notify template by its UUID, or by `native("notify", …)`.
 //!
 //! ```no_run
@@ -21,7 +21,7 @@
 //! | SMS | 918 UTF-16 code units | no | named | no | no | no | no | no | no | no | bearer token | yes | yes, by key | no |
 //!
 //! What to know before relying on it:
-//! - **It rewrites texts.** [`Plan::losses`](crate::Plan::losses) says beforehand what it will change, and
+//! - **It rewrites texts.** [`Plan::losses`](crate::plan::Plan::losses) says beforehand what it will change, and
 //!   [`Accepted::losses`] what it did, from its answer. See [`sanitise`] and [`Config::unicode`].
 //! - **It counts UTF-16 code units**, so that an emoji is two, without spaces at the ends and double spaces.
 //! - **No idempotency key exists**: one reference sent twice is two messages. After an unknown outcome
@@ -52,19 +52,24 @@ use sha2::Sha256;
 
 use crate::adapter::json::{self, Json, List, Piece, Text};
 use crate::adapter::{self, lenient};
-use crate::address::{Address, Medium};
-use crate::capability::{TemplateLimits, TextLimit};
-use crate::channel::{Channel, CheckStatus, Cursor, Health, Info, LookupOutcome, LookupQuery, Page};
-use crate::clock::Clock;
+use crate::adapter::{Answer, Endpoint, VendorError, segment, sensitive};
+use crate::channel::Channel;
 use crate::context::Context;
-use crate::endpoint::{Answer, BaseUrl, Endpoint, VendorError, segment, sensitive};
-use crate::error::{Error, ErrorClass, ErrorKind, Result, Scope};
-use crate::event::Raw;
-use crate::id::AccountId;
-use crate::message::{Accepted, GatewayOptions, Message};
-use crate::rate::Rate;
-use crate::registry::Settings;
-use crate::secret::Secret;
+use crate::model::address::{Address, Medium};
+use crate::model::capability::{TemplateLimits, TextLimit};
+use crate::model::clock::Clock;
+use crate::model::error::{Error, ErrorClass, ErrorKind, Result, Scope};
+use crate::model::event::Raw;
+use crate::model::health::{CheckStatus, Health};
+use crate::model::id::AccountId;
+use crate::model::info::Info;
+use crate::model::lookup::{LookupOutcome, LookupQuery};
+use crate::model::message::{Accepted, GatewayOptions, Message};
+use crate::model::poll::{Cursor, Page};
+use crate::model::rate::Rate;
+use crate::model::secret::Secret;
+use crate::settings::Settings;
+use crate::transport::BaseUrl;
 use crate::transport::Body;
 use crate::webhook::{self, BearerToken, Received, SigningSecret};
 
@@ -709,7 +714,7 @@ impl TemplateTold<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mock::NoTransport;
+    use crate::transport::NoTransport;
 
     const VECTOR: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sms/notify_jwt.json"));
 

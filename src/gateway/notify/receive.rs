@@ -9,15 +9,16 @@ use serde::{Deserialize, Serialize};
 use super::{GATEWAY, Notify};
 use crate::adapter::json::{self, Json, List, Piece, Text};
 use crate::adapter::{Collector, lenient};
-use crate::address::{Address, Phone};
-use crate::channel::{Cursor, Info, Page};
-use crate::clock::Timestamp;
-use crate::error::{Error, ErrorKind, Result};
-use crate::event::{
+use crate::model::address::{Address, Phone};
+use crate::model::clock::Timestamp;
+use crate::model::digest::Digest;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::event::{
     Delivery, DeliveryOf, DeliveryState, Envelope, Event, Failure, Inbound, InboundContent, Raw, Unrecognised,
 };
-use crate::id::Digest;
-use crate::message::Money;
+use crate::model::info::Info;
+use crate::model::message::Money;
+use crate::model::poll::{Cursor, Page};
 use crate::webhook::Verified;
 
 /// How far back a poll looks once more: Notify's clock and ours may be half a minute apart, and what it writes at one

@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{GATEWAY, Notify, Options, is_uuid};
+use crate::adapter::Answer;
 use crate::adapter::json::{Json, Text};
 use crate::adapter::lenient;
-use crate::endpoint::Answer;
-use crate::error::{Error, Result};
 use crate::medium::sms::septets;
-use crate::message::{Accepted, Content, Message, Template};
+use crate::model::error::{Error, Result};
+use crate::model::message::{Accepted, Content, Message, Template};
 use crate::plan::{Loss, changed};
 
 /// The body of a send.
@@ -107,7 +107,7 @@ fn template_id(template: &Template) -> Result<&str> {
 }
 
 fn personalisation(template: &Template) -> BTreeMap<&str, &str> {
-    let named = |parameter: &'_ crate::message::Parameter| parameter.name.is_some();
+    let named = |parameter: &'_ crate::model::message::Parameter| parameter.name.is_some();
     let pairs = template.parameters.iter().filter(|parameter| named(parameter));
     pairs.filter_map(|parameter| Some((parameter.name.as_deref()?, parameter.value.as_str()))).collect()
 }

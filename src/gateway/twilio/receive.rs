@@ -13,15 +13,16 @@ use sha2::Sha256;
 use super::respell::respelled;
 use super::{GATEWAY, RCS, Source, Twilio, WHATSAPP, state};
 use crate::adapter::Collector;
-use crate::address::{Address, Medium, Phone, WhatsAppUser};
-use crate::endpoint::BaseUrl;
-use crate::event::{
+use crate::medium::sms::is_one_of;
+use crate::model::address::{Address, Medium, Phone, WhatsAppUser};
+use crate::model::digest::Digest;
+use crate::model::event::{
     Delivery, DeliveryState, Envelope, Event, Inbound, InboundContent, OptOut, OptOutScope, Profile, Referral,
     Selection,
 };
-use crate::id::{AccountId, Digest};
-use crate::medium::sms::is_one_of;
-use crate::message::{Location, MediaRef};
+use crate::model::id::AccountId;
+use crate::model::message::{Location, MediaRef};
+use crate::transport::BaseUrl;
 use crate::webhook::{
     Form, Refusal, Response, Scheme, SignatureCoverage, SigningSecret, Unverified, Verification, Verified,
 };
@@ -248,7 +249,7 @@ impl Twilio {
         let named = form.and_then(|form| form.get("AccountSid"));
         let ours = self.account.rsplit('/').next().unwrap_or_default();
         let Some(_) = events.owner(Some(named.as_deref().unwrap_or(ours)), 1) else { return };
-        let envelope = self.info.envelope(hook);
+        let envelope = hook.envelope(&self.info);
         let Some(form) = form else {
             return events.unrecognised(envelope, if json { "json" } else { "form" }, None);
         };
@@ -502,7 +503,7 @@ fn files(form: &Form) -> Vec<MediaRef> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Secret;
+    use crate::model::secret::Secret;
     use crate::webhook::{Opened, Request};
     use proptest::prelude::*;
 

@@ -10,18 +10,18 @@ use serde::{Deserialize, Serialize};
 
 use super::receive::party;
 use super::{GATEWAY, Source, Twilio, WHATSAPP, is_sid, state};
+use crate::adapter::Answer;
 use crate::adapter::json::{self, Json, List, Piece, Text};
 use crate::adapter::lenient;
-use crate::address::{Address, Medium, Phone};
-use crate::channel::{LookupOutcome, LookupQuery};
-use crate::clock::Timestamp;
-use crate::endpoint::Answer;
-use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Delivery, DeliveryState, Envelope, Raw};
-use crate::id::{MessageId, UrlHost};
 use crate::media::published;
 use crate::medium::sms::fold;
-use crate::message::{Accepted, Content, GatewayOptions, Message, Money, Template};
+use crate::model::address::{Address, Medium, Phone};
+use crate::model::clock::Timestamp;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::event::{Delivery, DeliveryState, Envelope, Raw};
+use crate::model::id::{MessageId, UrlHost};
+use crate::model::lookup::{LookupOutcome, LookupQuery};
+use crate::model::message::{Accepted, Content, GatewayOptions, Message, Money, Template};
 
 /// Options that only this gateway reads.
 ///

@@ -9,15 +9,15 @@ use super::X;
 use super::wire::{Attached, DirectMessage, Members, Named, User, content, place};
 use crate::adapter::json::{self, Json, List, Occurrences, Piece, Text};
 use crate::adapter::{self, Collector, Owner, lenient};
-use crate::address::{Address, Medium, XUser};
-use crate::clock::Timestamp;
-use crate::error::Result;
-use crate::event::{
+use crate::medium::x as rules;
+use crate::model::address::{Address, Medium, XUser};
+use crate::model::clock::Timestamp;
+use crate::model::error::Result;
+use crate::model::event::{
     Account, Delivery, DeliveryOf, DeliveryState, Envelope, Inbound, InboundContent, Profile, Raw, Topic,
 };
-use crate::id::MessageId;
-use crate::json::digest;
-use crate::medium::x as rules;
+use crate::model::id::MessageId;
+use crate::model::json::digest;
 use crate::webhook::{
     HmacSha256, Received, Refusal, Request, Response, Scheme, SignatureCoverage, SignatureEncoding, SigningSecret,
     Unverified, Verification, Verified,

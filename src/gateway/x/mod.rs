@@ -3,7 +3,7 @@
 //! The unencrypted direct messages of X's API v2 (`/2/dm_*`): <https://docs.x.com/x-api/direct-messages>, OpenAPI
 //! 2.167 of August 2026, read 2026-11-22 from stored copies. What residents write comes by webhook, from the X
 //! Activity API or the older Account Activity API, or is polled. X's end-to-end encrypted chat is noticed and cannot
-//! be read: such a message is an [`InboundContent::Encrypted`](crate::InboundContent::Encrypted).
+//! be read: such a message is an [`InboundContent::Encrypted`](crate::event::InboundContent::Encrypted).
 //!
 //! Write only to people who wrote first: X demands it of programs. X says that it took a message, and never that it
 //! arrived; a resident who has read it can be told of by webhook.
@@ -50,20 +50,25 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::address::{Address, Medium, XUser};
-use crate::capability::{MediaLimits, TextLimit};
-use crate::channel::{Channel, CheckStatus, Cursor, Health, Info, LookupOutcome, LookupQuery, Page};
-use crate::clock::{Clock, Timestamp};
+use crate::adapter::{Answer, Endpoint};
+use crate::channel::Channel;
 use crate::context::Context;
-use crate::endpoint::{Answer, BaseUrl, Endpoint};
-use crate::error::{Error, ErrorClass, ErrorKind, Result};
-use crate::id::{AccountId, MessageId, UrlHost};
 use crate::media::{MediaStore, MediaStream};
 use crate::medium::x as rules;
-use crate::message::{Accepted, Media, MediaRef, Message};
-use crate::rate::Quota;
-use crate::registry::Settings;
-use crate::secret::Secret;
+use crate::model::address::{Address, Medium, XUser};
+use crate::model::capability::{MediaLimits, TextLimit};
+use crate::model::clock::{Clock, Timestamp};
+use crate::model::error::{Error, ErrorClass, ErrorKind, Result};
+use crate::model::health::{CheckStatus, Health};
+use crate::model::id::{AccountId, MessageId, UrlHost};
+use crate::model::info::Info;
+use crate::model::lookup::{LookupOutcome, LookupQuery};
+use crate::model::message::{Accepted, Media, MediaRef, Message};
+use crate::model::poll::{Cursor, Page};
+use crate::model::rate::Quota;
+use crate::model::secret::Secret;
+use crate::settings::Settings;
+use crate::transport::BaseUrl;
 use crate::transport::{Body, Transport, TransportError};
 use crate::webhook::{self, SigningSecret, Verifier};
 

@@ -16,12 +16,13 @@ use sha1::Sha1;
 use zeroize::Zeroizing;
 
 use super::{GATEWAY, secret};
-use crate::clock::{Clock, Timestamp};
-use crate::context::{Context, Gate, TokenPair, TokenStore};
-use crate::endpoint::{self, Endpoint};
-use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::id::AccountId;
-use crate::secret::Secret;
+use crate::adapter::{self, Endpoint};
+use crate::context::Context;
+use crate::model::clock::{Clock, Timestamp};
+use crate::model::error::{Error, ErrorKind, Outcome, Result};
+use crate::model::id::AccountId;
+use crate::model::secret::Secret;
+use crate::tokens::{Gate, TokenPair, TokenStore};
 use crate::transport::Body;
 
 /// How requests prove that they are the council's.
@@ -85,7 +86,7 @@ impl OAuth1 {
 /// An OAuth 2.0 client, and the tokens that it begins with.
 ///
 /// The scopes are `dm.read dm.write tweet.read users.read media.write offline.access`. A refresh token is good once:
-/// each refresh gives a new pair, which is kept in the context's [`TokenStore`](crate::TokenStore) under
+/// each refresh gives a new pair, which is kept in the context's [`TokenStore`](crate::tokens::TokenStore) under
 /// `x/<user_id>` before it is used. **The store must outlive the process**: with the one in memory, a restart comes
 /// back with a spent token. To begin anew, authorise the account again and put the new refresh token here.
 #[non_exhaustive]
@@ -233,11 +234,11 @@ impl Signer {
     /// The header, new for each request: a signature holds for one nonce and one second.
     pub(super) fn header(&self, token: Option<&Secret>, method: &Method, uri: &Uri) -> Result<Option<HeaderValue>> {
         match (self, token) {
-            (_, Some(token)) => endpoint::bearer(token).map(Some),
+            (_, Some(token)) => adapter::bearer(token).map(Some),
             (Self::OAuth1 { keys, clock }, None) => {
                 let nonce = nonce(&**clock)?;
                 let timestamp = clock.now().as_secs().to_string();
-                endpoint::sensitive(&authorization(keys, method, uri, &nonce, &timestamp)).map(Some)
+                adapter::sensitive(&authorization(keys, method, uri, &nonce, &timestamp)).map(Some)
             }
             (Self::OAuth2(_), None) => Ok(None),
         }
@@ -370,7 +371,7 @@ impl Renewer {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         match &self.client.client_secret {
             Some(secret) => {
-                headers.insert(AUTHORIZATION, endpoint::basic(&self.client.client_id, secret)?);
+                headers.insert(AUTHORIZATION, adapter::basic(&self.client.client_id, secret)?);
             }
             None => form.push(("client_id", &self.client.client_id)),
         }
@@ -421,7 +422,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::clock::VirtualClock;
+    use crate::model::clock::VirtualClock;
 
     fn vectors() -> Value {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/x/vectors.json");

@@ -11,16 +11,17 @@ use super::wire::{DmEvent, Includes, Url, content, unescaped, without_media_link
 use super::{Ask, GATEWAY, Signer, X, numeric, oauth};
 use crate::adapter::json::{self, Json, List, Piece, Text};
 use crate::adapter::lenient;
-use crate::address::{Address, Medium, XUser};
-use crate::channel::{Cursor, LookupOutcome, LookupQuery, Page};
-use crate::clock::Timestamp;
-use crate::endpoint::{Access, Answer, Credential, FetchLimits};
-use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Delivery, DeliveryState, Envelope, Event, Raw, Unrecognised};
+use crate::adapter::{Access, Answer, Credential, FetchLimits};
 use crate::media::{FileUrl, HostRules, MediaStream};
 use crate::medium::x as rules;
-use crate::message::{Content, MediaRef, MediaSource};
-use crate::secret::Secret;
+use crate::model::address::{Address, Medium, XUser};
+use crate::model::clock::Timestamp;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::event::{Delivery, DeliveryState, Envelope, Event, Raw, Unrecognised};
+use crate::model::lookup::{LookupOutcome, LookupQuery};
+use crate::model::message::{Content, MediaRef, MediaSource};
+use crate::model::poll::{Cursor, Page};
+use crate::model::secret::Secret;
 
 /// How many pages of 100 events one poll fetches. X allows 15 in 15 minutes.
 const PAGES_MAX: usize = 10;

@@ -12,13 +12,13 @@ use serde_json::value::RawValue;
 use super::{Ask, GATEWAY, RateLimits, X, date, numeric, oauth};
 use crate::adapter::json::{Json, Text};
 use crate::adapter::lenient;
-use crate::address::{Address, Medium, XUser};
-use crate::endpoint::{Answer, RETRY_AFTER_MAX, RETRY_AFTER_MIN, VendorError};
-use crate::error::{Error, ErrorClass, ErrorKind, Outcome, Result};
+use crate::adapter::wire::Str;
+use crate::adapter::{Answer, RETRY_AFTER_MAX, RETRY_AFTER_MIN, VendorError};
 use crate::media::MediaStream;
 use crate::medium::x as rules;
-use crate::message::{Accepted, Content, Media, MediaRef, MediaSource, Message};
-use crate::wire::Str;
+use crate::model::address::{Address, Medium, XUser};
+use crate::model::error::{Error, ErrorClass, ErrorKind, Outcome, Result};
+use crate::model::message::{Accepted, Content, Media, MediaRef, MediaSource, Message};
 
 /// How much of a file goes up at once. X's clients use 1 to 4 MiB; the most that it takes is unverified.
 const CHUNK: usize = 1024 * 1024;

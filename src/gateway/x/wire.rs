@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use super::GATEWAY;
 use crate::adapter::json::{self, List, MapAccess, Member, MemberValue, Name, Pass, Piece, Text};
 use crate::adapter::lenient;
-use crate::clock::Timestamp;
-use crate::event::{InboundContent, Selection};
-use crate::message::{Location, MediaRef};
+use crate::model::clock::Timestamp;
+use crate::model::event::{InboundContent, Selection};
+use crate::model::message::{Location, MediaRef};
 
 /// The longest name that is shown, in bytes. X allows 50 characters.
 const NAME_MAX: usize = 1_024;

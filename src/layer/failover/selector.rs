@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::endpoint::RETRY_AFTER_MAX;
-use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::adapter::RETRY_AFTER_MAX;
 use crate::layer::breaker::{Breaker, BreakerTransition, CallOutcome};
-use crate::message::{Accepted, Message, OnUnknown};
+use crate::model::error::{Error, ErrorKind, Outcome, Result};
+use crate::model::message::{Accepted, Message, OnUnknown};
 
 /// Which of several gateways is asked, and whether a failure may be carried to the next: a pure value, which reads no
 /// clock and no random source.

@@ -6,12 +6,12 @@ use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::time::Duration;
 
-use crate::address::Address;
-use crate::clock::Timestamp;
-use crate::endpoint::RETRY_AFTER_MAX;
-use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::message::Accepted;
-use crate::rate::{PairRate, Quota, Rate};
+use crate::adapter::RETRY_AFTER_MAX;
+use crate::model::address::Address;
+use crate::model::clock::Timestamp;
+use crate::model::error::{Error, ErrorKind, Outcome, Result};
+use crate::model::message::Accepted;
+use crate::model::rate::{PairRate, Quota, Rate};
 
 /// When the next message of one account may go, to this person: a pure value, which reads no clock.
 ///
@@ -19,12 +19,13 @@ use crate::rate::{PairRate, Quota, Rate};
 /// the one of them that it means, and no other; what a gateway says of how many are left is kept to. It holds no
 /// address, and of the people to whom nothing is owed it holds nothing.
 ///
-/// All times are of one clock that does not go back, such as [`Clock::monotonic`](crate::Clock::monotonic).
+/// All times are of one clock that does not go back, such as [`Clock::monotonic`](crate::clock::Clock::monotonic).
 ///
 /// ```
 /// use std::time::Duration;
 /// use civic_messaging::layer::rate_limit::Limiter;
-/// use civic_messaging::{Address, Rate};
+/// use civic_messaging::Address;
+/// use civic_messaging::rate::Rate;
 ///
 /// let mut limiter = Limiter::new(Some(Rate::per_second(80)), Some(Rate::every_seconds(6).into()));
 /// let (ann, bob) = (Address::phone("07700 900123")?, Address::phone("07700 900456")?);
@@ -488,7 +489,7 @@ mod tests {
     use super::*;
 
     fn person(n: u32) -> Address {
-        crate::address::Phone::from_digits(&format!("4477009{n:05}")).unwrap().into()
+        crate::model::address::Phone::from_digits(&format!("4477009{n:05}")).unwrap().into()
     }
 
     fn secs(secs: f64) -> Duration {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::model::error::{Error, Result};
 
 /// How many retries there may be in all, so that a gateway that is down is not asked ever more: a fifth of what is
 /// sent, or ten where that is more, over about ten minutes.

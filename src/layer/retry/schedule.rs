@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::clock::Timestamp;
-use crate::endpoint::{RETRY_AFTER_MAX, RETRY_AFTER_MIN};
-use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::message::{Message, OnUnknown};
+use crate::adapter::{RETRY_AFTER_MAX, RETRY_AFTER_MIN};
+use crate::model::clock::Timestamp;
+use crate::model::error::{Error, ErrorKind, Outcome, Result};
+use crate::model::message::{Message, OnUnknown};
 
 /// Whether a failed call is made again, and when: a pure decision, which reads no clock and no random source.
 ///

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use super::day::Date;
-use crate::error::{Error, Result};
+use crate::model::error::{Error, Result};
 
 /// A part of the United Kingdom with bank holidays of its own, as GOV.UK divides it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::bank_holidays::Division;
 use super::day::{self, Date, Opening};
 use super::zone::Zone;
-use crate::error::{Error, Result};
+use crate::model::error::{Error, Result};
 
 /// What an office writes on its door, for [`Hours::new`](super::Hours::new).
 ///

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::error::{Error, Result};
+use crate::model::error::{Error, Result};
 
 /// A day of the calendar, such as 2026-12-24.
 ///

@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 
 use super::day::Date;
-use crate::clock::Timestamp;
-use crate::error::{Error, Result};
+use crate::model::clock::Timestamp;
+use crate::model::error::{Error, Result};
 
 /// The place whose clocks an office goes by.
 #[non_exhaustive]

@@ -11,14 +11,15 @@ use super::super::record::*;
 use super::super::watch::Stats;
 use super::super::{EntryContent, Line};
 use super::*;
-use crate::address::{Address, Medium, Phone};
-use crate::channel::Cursor;
-use crate::delivery::DeliveryState;
-use crate::error::ErrorKind;
-use crate::event::{Delivery, DeliveryOf, Envelope, Inbound, InboundContent, OptOutScope, Raw};
-use crate::id::{AccountId, Digest};
 use crate::media::StoredMedia;
-use crate::message::{Message, Money, OnUnknown};
+use crate::model::address::{Address, Medium, Phone};
+use crate::model::delivery::DeliveryState;
+use crate::model::digest::Digest;
+use crate::model::error::ErrorKind;
+use crate::model::event::{Delivery, DeliveryOf, Envelope, Inbound, InboundContent, OptOutScope, Raw};
+use crate::model::id::AccountId;
+use crate::model::message::{Message, Money, OnUnknown};
+use crate::model::poll::Cursor;
 use crate::policy::{Decision, Reason};
 
 const LEASE: Duration = Duration::from_millis(200);
@@ -183,7 +184,7 @@ async fn postgres_of_the_next_step() -> Option<(cluster::Database, Store, Store)
 /// Two stores for a role that has no more rights than it needs.
 #[cfg(feature = "postgres")]
 async fn of_a_role(database: cluster::Database) -> Option<(cluster::Database, Store, Store)> {
-    assert_eq!(database.grant(include_str!("postgres.sql"), "the_role").await, 2);
+    assert_eq!(database.grant(include_str!("postgres/schema.sql"), "the_role").await, 2);
     let url = database.url_of_role();
     let (store, other) = (Store::open(&url).await.unwrap(), Store::open(&url).await.unwrap());
     Some((database, store, other))
@@ -953,7 +954,7 @@ async fn what_goes_instead_goes_at_once_when_the_first_certainly_does_not_arrive
 async fn nothing_goes_instead_of_what_the_person_did_not_want(store: &dyn Engine, _: &dyn Engine) {
     let stop = End { kind: "opted_out", ..end("rejected") };
     let mut told = delivery("id-b", DeliveryState::Failed);
-    told.failure = Some(crate::event::Failure::new(ErrorKind::OptedOut));
+    told.failure = Some(crate::model::event::Failure::new(ErrorKind::OptedOut));
     for (n, ended, told) in [(1, stop, None), (2, accepted("id-b"), Some(told))] {
         let Enqueued::New(first) = store.enqueue(with_fallback(&n.to_string(), n)).await.unwrap() else {
             panic!("it is new")
@@ -1023,7 +1024,7 @@ async fn stop_to_one_message_ends_the_fallbacks_of_the_others(store: &dyn Engine
         }
         if by_status {
             let mut told = delivery(&key("b"), DeliveryState::Failed);
-            told.failure = Some(crate::event::Failure::new(ErrorKind::OptedOut));
+            told.failure = Some(crate::model::event::Failure::new(ErrorKind::OptedOut));
             brought(other, told).await;
         }
         assert_eq!(fall_back(store, at(1_000_000)).await, 0);
@@ -1035,7 +1036,7 @@ async fn stop_to_one_message_ends_the_fallbacks_of_the_others(store: &dyn Engine
     assert!(store.finish(claimed[0].hold, accepted("id-c")).await.unwrap());
     assert_eq!(fall_back(store, at(60_000)).await, 1);
     let mut told = delivery("id-c", DeliveryState::Failed);
-    told.failure = Some(crate::event::Failure::new(ErrorKind::OptedOut));
+    told.failure = Some(crate::model::event::Failure::new(ErrorKind::OptedOut));
     brought(other, told).await;
     let instead = store.status(first).await.unwrap().unwrap().fallback.unwrap();
     assert_eq!(store.status(instead).await.unwrap().unwrap().state, State::Refused);
@@ -1137,8 +1138,8 @@ async fn what_the_policy_put_off_when_it_was_taken_says_why(store: &dyn Engine, 
 
 /// A message of theirs.
 fn inbound(n: u32, from: &Address) -> Incoming {
-    let content = crate::event::InboundContent::Text(format!("Theirs {n}"));
-    let event = crate::event::Inbound::new(envelope(), format!("in-{n}"), from.clone(), content);
+    let content = crate::model::event::InboundContent::Text(format!("Theirs {n}"));
+    let event = crate::model::event::Inbound::new(envelope(), format!("in-{n}"), from.clone(), content);
     Incoming { line: Some("desk".to_owned()), event: event.into(), fetch: false }
 }
 
@@ -1146,7 +1147,7 @@ fn changed(previous: &Address, current: &Address, moment: i64) -> Incoming {
     // Such an event is known by what it says.
     let raw = Raw::new(format!("{} {} {moment}", previous.expose(), current.expose()));
     let envelope = Envelope::new("mock", Medium::Sms, AccountId::new("desk"), at(moment), raw);
-    let event = crate::event::AddressChanged::new(envelope, previous.clone(), current.clone());
+    let event = crate::model::event::AddressChanged::new(envelope, previous.clone(), current.clone());
     Incoming { line: Some("desk".to_owned()), event: event.into(), fetch: false }
 }
 
@@ -1221,7 +1222,8 @@ async fn who_has_a_new_address_is_reached_there(store: &dyn Engine, other: &dyn 
 async fn a_person_is_one_by_number_and_by_user_id(store: &dyn Engine, other: &dyn Engine) {
     let number = Address::whatsapp("+447700900001").unwrap();
     let phone = number.as_phone().cloned();
-    let both = Address::WhatsApp(crate::address::WhatsAppUser::new(phone, Some("GB.13491208655302741918")).unwrap());
+    let both =
+        Address::WhatsApp(crate::model::address::WhatsAppUser::new(phone, Some("GB.13491208655302741918")).unwrap());
     put(store, New { message: Message::text(number.clone(), "Hello").key("ours"), ..new("ours", 1) }).await;
     for n in 1..3 {
         store.take_in(vec![inbound(n, &both)], None, at(i64::from(n))).await.unwrap();
@@ -1235,7 +1237,7 @@ async fn a_person_is_one_by_number_and_by_user_id(store: &dyn Engine, other: &dy
 async fn a_recipient_that_the_gateway_renames_is_one_person(store: &dyn Engine, other: &dyn Engine) {
     let user = |number: &str, user_id| {
         let phone = Address::whatsapp(number).unwrap().as_phone().cloned();
-        Address::WhatsApp(crate::address::WhatsAppUser::new(phone, user_id).unwrap())
+        Address::WhatsApp(crate::model::address::WhatsAppUser::new(phone, user_id).unwrap())
     };
     // The answer to a send: a number with one digit less, as Brazil's are, and who hides the number afterwards.
     let (asked, named) = (user("+5511987654321", None), user("+551187654321", Some("BR.1")));
@@ -1678,7 +1680,7 @@ async fn a_file_is_removed_once_nothing_refers_to_it(store: &dyn Engine, other: 
     // And goes on to somebody else.
     let message = Message::media(
         Address::phone("+447700900001").unwrap(),
-        [crate::message::Media::image(StoredMedia::new(Digest::sha256(b"tree"), 4, "image/jpeg"))],
+        [crate::model::message::Media::image(StoredMedia::new(Digest::sha256(b"tree"), 4, "image/jpeg"))],
     );
     let goes_on = put(store, New { message, ..new("goes-on", 1) }).await;
     assert_eq!(purge(other, later).await, 1);
@@ -1845,7 +1847,7 @@ async fn file_of_a_fallback_is_kept_until_that_went(store: &dyn Engine, other: &
     photos(store, "one", 1).await;
     let hold = holds(store, at(0)).await[0];
     assert!(store.fetched(hold, held(b"tree"), at(1)).await.unwrap());
-    let media = crate::message::Media::image(StoredMedia::new(Digest::sha256(b"tree"), 4, "image/jpeg"));
+    let media = crate::model::message::Media::image(StoredMedia::new(Digest::sha256(b"tree"), 4, "image/jpeg"));
     let instead = Message::media(Address::whatsapp("07700 900123").unwrap(), [media.clone(), media]);
     let fallback = Some(Fallback::new(instead, 3 * DAY));
     put(store, New { fallback, ..new("k", 1) }).await;
@@ -2205,7 +2207,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A resident's message with so many photographs.
 pub(super) fn incoming(id: &str, photos: usize) -> Incoming {
-    let media = vec![crate::message::MediaRef::new("mock", "photo"); photos];
+    let media = vec![crate::model::message::MediaRef::new("mock", "photo"); photos];
     let content = InboundContent::Media { text: Some(id.to_owned()), media };
     let from = Address::phone("+447700900001").unwrap();
     Incoming { line: Some("desk".to_owned()), event: Inbound::new(envelope(), id, from, content).into(), fetch: true }
@@ -2337,7 +2339,7 @@ async fn begin_at(store: &dyn Engine, claimed: &Claimed, now: Timestamp) {
 
 /// A STOP that a person typed.
 async fn stop(store: &dyn Engine, from: Address, scope: OptOutScope) -> usize {
-    let mut wish = crate::event::OptOut::new(envelope(), from, scope);
+    let mut wish = crate::model::event::OptOut::new(envelope(), from, scope);
     wish.inbound = Some(wish.from.expose().into());
     let incoming = Incoming { line: Some("desk".to_owned()), event: wish.into(), fetch: false };
     store.take_in(vec![incoming], None, at(4)).await.unwrap()

@@ -12,9 +12,9 @@ use super::super::suspension::Turn;
 use super::super::{Account, Switchboard, account, account_id, held};
 use super::send::{AGAIN, Decided, Ended, LIMITED, Sending, Step};
 use super::{caught, told};
-use crate::clock::Timestamp;
-use crate::endpoint::RETRY_AFTER_MAX;
-use crate::layer::telemetry;
+use crate::adapter::RETRY_AFTER_MAX;
+use crate::model::clock::Timestamp;
+use crate::telemetry;
 
 /// How many claimed messages of one lane and class wait for their tokens: as many as go in this time, within these bounds.
 const AHEAD: Duration = Duration::from_millis(200);
@@ -114,7 +114,7 @@ impl Dispatch {
                 let is_shared = interval.is_some() && board.0.store.0.shares_rates();
                 accounts.insert(account(info), Outgoing { interval, is_shared, ..Outgoing::default() });
             }
-            let ahead = |rate: Option<crate::rate::Rate>| match rate {
+            let ahead = |rate: Option<crate::model::rate::Rate>| match rate {
                 // A policy may take its time about some of them, and the others go on.
                 None if board.0.policy.is_some() => max_in_flight.saturating_mul(DECIDING),
                 None => max_in_flight,

@@ -13,13 +13,14 @@ use super::super::outbox::{self, EXPIRED, Id, State};
 use super::super::record::{Answers, Bounded, Claimed, FELL_BACK, FallbackRow, Leases, Settle, Unbounded};
 use super::super::{Switchboard, file, inbox, refused};
 use super::{DAMAGED, ROUND, contained, told};
-use crate::channel::{Channel, LookupOutcome, LookupQuery};
-use crate::clock::{Clock, Timestamp};
-use crate::error::Result;
-use crate::event::{Delivery, DeliveryOf};
-use crate::layer::telemetry::switchboard as telemetry;
-use crate::message::Message;
+use crate::channel::Channel;
+use crate::model::clock::{Clock, Timestamp};
+use crate::model::error::Result;
+use crate::model::event::{Delivery, DeliveryOf};
+use crate::model::lookup::{LookupOutcome, LookupQuery};
+use crate::model::message::Message;
 use crate::policy::Decision;
+use crate::telemetry::switchboard as telemetry;
 
 /// How much loses its content at once, how long others have the store to themselves after it, and how often that is done
 /// in one round.

@@ -12,15 +12,16 @@ use super::super::record::{Attempt, Claimed, End, NOT_DECIDED, OPTED_OUT, PutOff
 use super::super::suspension::{Standing, Verdict};
 use super::super::{Account, Line, Switchboard, account, account_id, held};
 use super::{DAMAGED, caught, contained, told};
-use crate::address::Address;
-use crate::channel::{Channel, CheckStatus};
-use crate::clock::Timestamp;
-use crate::error::{Error, ErrorKind, Result};
+use crate::channel::Channel;
 use crate::layer::failover::Attempted;
 use crate::layer::rate_limit::{Limiter, Place};
-use crate::layer::telemetry;
-use crate::message::{Accepted, Message};
+use crate::model::address::Address;
+use crate::model::clock::Timestamp;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::health::CheckStatus;
+use crate::model::message::{Accepted, Message};
 use crate::policy::{Decision, Reason};
+use crate::telemetry;
 
 /// How long a claimed message waits for its turn, before it is put back.
 const TURN_MAX: Duration = Duration::from_secs(2);
@@ -466,7 +467,9 @@ impl Switchboard {
         if finished {
             inner.stands(&claimed.line, Some(claimed.hold.id), end.state, end.reason.as_deref(), Some(&message.to));
         }
-        telemetry::changed(supplier.channel.info(), change);
+        if let Some(change) = change {
+            change.record(supplier.channel.info());
+        }
         if failed.is_some() && pause >= PAUSE_NOTED {
             // Other workers hear of it, and so does this one when it starts again.
             told("pause", inner.store.0.pause(account_id(&supplier.account), now.plus(pause)).await);

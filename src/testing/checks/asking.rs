@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::channel::LookupOutcome;
-use crate::error::Outcome;
-use crate::event::Event;
+use crate::model::error::Outcome;
+use crate::model::event::Event;
+use crate::model::lookup::LookupOutcome;
 use crate::testing::run::{Came, Checked, OWN, Run, applies, ensure};
 use crate::testing::step::Step;
 use crate::testing::subject::{Call, Exchange};

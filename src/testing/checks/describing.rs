@@ -1,11 +1,12 @@
 //! What an adapter says of itself is so.
 
-use crate::address::Address;
-use crate::channel::{Channel, Indicator, LookupQuery};
-use crate::error::{ErrorKind, Outcome, Result};
-use crate::event::{Envelope, Inbound, InboundContent, Raw};
+use crate::channel::{Channel, Indicator};
 use crate::media::MediaStream;
-use crate::message::{
+use crate::model::address::Address;
+use crate::model::error::{ErrorKind, Outcome, Result};
+use crate::model::event::{Envelope, Inbound, InboundContent, Raw};
+use crate::model::lookup::LookupQuery;
+use crate::model::message::{
     Choice, ContactCard, Content, InfoField, InfoRequest, Link, Location, Media, MediaKind, MediaRef, Message, Native,
     Reaction, Template,
 };

@@ -1,8 +1,8 @@
 //! Files go up and come down whole, within their limits, to and from the gateway alone.
 
-use crate::error::Result;
 use crate::media::MediaStream;
-use crate::message::MediaRef;
+use crate::model::error::Result;
+use crate::model::message::MediaRef;
 use crate::testing::fake_gateway::FakeGateway;
 use crate::testing::run::{Checked, OWN, Pace, Run, Stop, applies, based, driven, ensure};
 use crate::testing::step::Step;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::receiving::{bringing, receive};
-use crate::event::{Event, InboundContent};
+use crate::model::event::{Event, InboundContent};
 use crate::testing::run::Pace;
 use crate::testing::run::{Checked, OTHER, OWN, Run, Stop, applies, elsewhere, ensure, own};
 use crate::testing::subject::{Reception, Webhook};

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::clock::Timestamp;
-use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::message::Accepted;
+use crate::model::clock::Timestamp;
+use crate::model::error::{Error, ErrorKind, Outcome, Result};
+use crate::model::message::Accepted;
 use crate::testing::fake_gateway::{Deaf, FakeGateway, ReceivedRequest};
 use crate::testing::run::{Came, Checked, Model, Pace, Run, Stop, applies, ensure};
 use crate::testing::step::{SocketFault, Step};

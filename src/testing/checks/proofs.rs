@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Request, StatusCode};
 
 use super::receiving::bringing;
 use crate::channel::Channel;
-use crate::error::ErrorKind;
+use crate::model::error::ErrorKind;
 use crate::testing::run::{Checked, NEXT, OTHER, OWN, Pace, Run, Stop, applies, elsewhere, ensure, own};
 use crate::testing::subject::{Webhook, What};
 use crate::webhook::{Received, SignatureCoverage};

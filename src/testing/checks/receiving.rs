@@ -6,12 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 
-use crate::address::{Address, Medium};
 use crate::channel::Channel;
-use crate::clock::{Clock, VirtualClock};
-use crate::error::{Error, ErrorKind};
-use crate::event::{DeliveryOf, Event};
-use crate::id::MessageId;
+use crate::model::address::{Address, Medium};
+use crate::model::clock::{Clock, VirtualClock};
+use crate::model::error::{Error, ErrorKind};
+use crate::model::event::{DeliveryOf, Event};
+use crate::model::id::MessageId;
 use crate::testing::run::{Checked, OWN, Run, Stop, applies, caught, ensure, id, tells};
 use crate::testing::subject::{ExpectedEvent, Reception, Webhook, What};
 use crate::webhook::{BODY_MAX, Received};

@@ -3,11 +3,11 @@
 use futures_core::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::address::{Address, Medium, Sender};
-use crate::capability::{TextLimit, Unit};
-use crate::error::{ErrorKind, Outcome, Result};
 use crate::medium::sms;
-use crate::message::{Accepted, GatewayOptions, Message};
+use crate::model::address::{Address, Medium, Sender};
+use crate::model::capability::{TextLimit, Unit};
+use crate::model::error::{ErrorKind, Outcome, Result};
+use crate::model::message::{Accepted, GatewayOptions, Message};
 use crate::testing::fake_gateway::FakeGateway;
 use crate::testing::run::{Came, Checked, Pace, Replayed, Run, Stop, applies, ensure};
 use crate::testing::step::{SocketFault, Step};

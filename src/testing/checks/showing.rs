@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::event::Event;
-use crate::id::AccountId;
-use crate::message::Content;
+use crate::model::event::Event;
+use crate::model::id::AccountId;
+use crate::model::message::Content;
 use crate::testing::leaks::Needles;
 use crate::testing::run::{Came, Checked, NEXT, OTHER, OWN, Run, ensure};
 use crate::testing::step::Step;

@@ -11,13 +11,13 @@ use super::super::GATEWAY;
 use super::super::receive::product;
 use crate::adapter::json::{self, Json, List, Member, Occurrences, Pass, Piece, Text};
 use crate::adapter::{Collector, Owner, lenient};
-use crate::address::Address;
-use crate::clock::Timestamp;
-use crate::event::{
+use crate::model::address::Address;
+use crate::model::clock::Timestamp;
+use crate::model::event::{
     Delivery, DeliveryOf, DeliveryState, Envelope, Event, Inbound, InboundContent, Raw, Referral, Selection,
 };
-use crate::json::digest;
-use crate::message::{Location, MediaKind, MediaRef};
+use crate::model::json::digest;
+use crate::model::message::{Location, MediaKind, MediaRef};
 use crate::webhook::Verified;
 
 /// The most previews of links that are looked for in the text of their message.

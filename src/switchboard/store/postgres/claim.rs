@@ -16,8 +16,8 @@ use super::super::super::record::{Attempt, Claimed, Hold, RESERVED_AHEAD, Reserv
 use super::session::{Fault, Session};
 use super::together::LockConversation;
 use super::{count, indexed, moment};
-use crate::clock::Timestamp;
-use crate::id::MessageId;
+use crate::model::clock::Timestamp;
+use crate::model::id::MessageId;
 
 /// How many messages of each class whose time has come enter the order of their conversations at once.
 const PLACED_MAX: i64 = 64;

@@ -6,9 +6,9 @@ use super::super::super::file::File;
 use super::super::super::record::{ClaimedFile, FileHold};
 use super::moment;
 use super::session::{Fault, Session};
-use crate::clock::Timestamp;
-use crate::id::Digest;
 use crate::media::StoredMedia;
+use crate::model::clock::Timestamp;
+use crate::model::digest::Digest;
 
 pub(super) async fn claim(
     db: &Session,

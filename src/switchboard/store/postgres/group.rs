@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 
 use super::session::{Fault, LONGEST, Session, Sessions, Work, by_index};
-use crate::error::Result;
+use crate::model::error::Result;
 
 /// The maximum number of pieces in a group.
 const GROUP_MAX: usize = 128;
@@ -355,11 +355,11 @@ mod tests {
     use super::super::super::cluster::{self, Database};
     use super::super::{Postgres, migrate};
     use super::*;
-    use crate::address::{Address, Phone};
-    use crate::clock::Timestamp;
-    use crate::error::ErrorKind;
-    use crate::id::MessageId;
-    use crate::message::Message;
+    use crate::model::address::{Address, Phone};
+    use crate::model::clock::Timestamp;
+    use crate::model::error::ErrorKind;
+    use crate::model::id::MessageId;
+    use crate::model::message::Message;
 
     const NOW: Timestamp = Timestamp::from_millis(1);
 

@@ -7,8 +7,8 @@ use super::super::super::record::{EARLY_KEPT, IMPLAUSIBLE, reached, tag_of};
 use super::super::super::watch::Stats;
 use super::session::{Fault, Session};
 use super::{file, indexed, moment, state, text};
-use crate::clock::Timestamp;
-use crate::id::Digest;
+use crate::model::clock::Timestamp;
+use crate::model::digest::Digest;
 
 pub(super) async fn note(db: &Session, lines: &[Line], now: Timestamp) -> Result<(), Fault> {
     let note = "INSERT INTO civic_messaging.line (id, name, controller, languages, retention, attended)

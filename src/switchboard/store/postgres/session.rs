@@ -24,9 +24,9 @@ use super::super::super::engine::Bell;
 use super::bells;
 use super::time::Ahead;
 use super::together::Gathers;
-use crate::clock::{Clock, Timestamp};
-use crate::error::{Error, ErrorKind, Result};
-use crate::tls;
+use crate::model::clock::{Clock, Timestamp};
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::transport::tls;
 
 /// How many sessions a store has with the server, at most.
 const SESSIONS: usize = 4;
@@ -536,7 +536,7 @@ mod tests {
             }
         });
         let url = format!("postgres://postgres@{at}/{}", config.get_dbname().unwrap());
-        let mut sessions = Sessions::new(url.parse().unwrap(), Arc::new(crate::clock::SystemClock::new()));
+        let mut sessions = Sessions::new(url.parse().unwrap(), Arc::new(crate::model::clock::SystemClock::new()));
         sessions.answer = Duration::from_millis(200);
         for (then, forgets) in [(1, false), (1, true), (2, true), (2, true)] {
             let asks = sessions.run((), |db, ()| Box::pin(async move { db.row("SELECT 1", &[]).await.map(drop) }));

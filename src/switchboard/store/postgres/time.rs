@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::session::{Fault, Session};
-use crate::clock::{Clock, Timestamp};
+use crate::model::clock::{Clock, Timestamp};
 
 /// Clocks that differ by less count as one, in milliseconds. No lease is so short that it matters; and on the database's
 /// own machine, whose clock may be set while it is measured, a moment is then exactly what it was said to be.
@@ -54,7 +54,7 @@ impl Ahead {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::SystemClock;
+    use crate::model::clock::SystemClock;
 
     #[test]
     fn what_a_measurement_does_not_contradict_stays() {

@@ -16,8 +16,8 @@ use super::super::super::record::{Attempt, End, Hold, MessageRow, Settle};
 use super::session::{Fault, Session};
 use super::tx::{by_id, by_key, lock_names};
 use super::{claim, indexed, state, text};
-use crate::clock::Timestamp;
-use crate::id::MessageId;
+use crate::model::clock::Timestamp;
+use crate::model::id::MessageId;
 
 /// A statement that a piece of work issues.
 pub(super) trait Call: Sized + Send + Sync {

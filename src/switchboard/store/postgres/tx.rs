@@ -23,10 +23,11 @@ use super::together::{
     AckEvent, EndAttempt, InsertEvent, InsertPart, Lead, LockMessage, MessageOf, SetState, TakeEarly,
 };
 use super::{count, file, indexed, moment, state, statuses, text};
-use crate::channel::Cursor;
-use crate::clock::Timestamp;
-use crate::event::Event;
-use crate::id::{Digest, MessageId};
+use crate::model::clock::Timestamp;
+use crate::model::digest::Digest;
+use crate::model::event::Event;
+use crate::model::id::MessageId;
+use crate::model::poll::Cursor;
 use crate::policy::Reason;
 
 /// A length of time as it is kept.

@@ -11,8 +11,8 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::super::super::lanes::Rooms;
 use super::super::super::outbox::{Id, PRIORITY_LAST, State};
 use super::super::super::record::{Attempt, Claimed, Hold, Written, message_of};
-use crate::clock::Timestamp;
-use crate::id::MessageId;
+use crate::model::clock::Timestamp;
+use crate::model::id::MessageId;
 
 /// How many messages of each class whose time has come enter the order of their conversations at once.
 const PLACED_MAX: u32 = 64;

@@ -4,8 +4,8 @@ use rusqlite::{Connection, Row};
 
 use super::super::super::file::File;
 use super::super::super::record::{ClaimedFile, FileHold};
-use crate::clock::Timestamp;
 use crate::media::StoredMedia;
+use crate::model::clock::Timestamp;
 
 pub(super) fn claim(
     db: &Connection,

@@ -5,8 +5,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::super::super::line::Line;
 use super::super::super::record::{EARLY_KEPT, IMPLAUSIBLE, digest_of, reached, tag_of};
 use super::super::super::watch::Stats;
-use crate::clock::Timestamp;
-use crate::id::Digest;
+use crate::model::clock::Timestamp;
+use crate::model::digest::Digest;
 
 /// What goes on a failure only, which has the last moment there is, goes with its message.
 const OLD_MESSAGES: &str = "SELECT m.id FROM line AS l CROSS JOIN message AS m ON m.line = l.id
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn messages_of_a_state_are_listed_by_an_index() {
         let db = Connection::open_in_memory().unwrap();
-        db.execute_batch(include_str!("../sqlite.sql")).unwrap();
+        db.execute_batch(include_str!("schema.sql")).unwrap();
         for state in State::ALL {
             let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {}", listed(state))).unwrap();
             for n in 1..=plan.parameter_count() {
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn what_is_settled_is_counted_and_not_read_and_what_is_old_is_found_and_not_searched_for() {
         let db = Connection::open_in_memory().unwrap();
-        db.execute_batch(include_str!("../sqlite.sql")).unwrap();
+        db.execute_batch(include_str!("schema.sql")).unwrap();
         for (sql, by) in [
             (SETTLED, &["COVERING INDEX message_settled"]),
             (WAITING, &["INDEX message_open"]),

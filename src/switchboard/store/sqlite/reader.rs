@@ -7,7 +7,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::{failed, gone, keep_statements, wait_when_busy};
-use crate::error::Result;
+use crate::model::error::Result;
 
 /// Work by the connection of the thread, which is opened when it is first needed.
 type Job = Box<dyn FnOnce(&mut Option<Connection>, &str) + Send>;

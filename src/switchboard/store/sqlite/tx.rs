@@ -17,9 +17,10 @@ use super::super::super::record::{
     InboxEvent, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PutOff, RESTORED, Settle, What, Written, reached,
 };
 use super::{claim, status};
-use crate::channel::Cursor;
-use crate::clock::Timestamp;
-use crate::id::{Digest, MessageId};
+use crate::model::clock::Timestamp;
+use crate::model::digest::Digest;
+use crate::model::id::MessageId;
+use crate::model::poll::Cursor;
 use crate::policy::Reason;
 
 /// A transaction.
@@ -634,15 +635,15 @@ mod tests {
     use super::super::super::super::flow;
     use super::super::super::super::record::Incoming;
     use super::*;
-    use crate::address::{Address, Medium};
-    use crate::delivery::DeliveryState;
-    use crate::event::{Delivery, DeliveryOf, Envelope, Raw};
-    use crate::id::AccountId;
+    use crate::model::address::{Address, Medium};
+    use crate::model::delivery::DeliveryState;
+    use crate::model::event::{Delivery, DeliveryOf, Envelope, Raw};
+    use crate::model::id::AccountId;
 
     #[test]
     fn receipt_up_to_a_moment_writes_as_much_after_a_thousand_messages() {
         let db = Connection::open_in_memory().unwrap();
-        db.execute_batch(include_str!("../sqlite.sql")).unwrap();
+        db.execute_batch(include_str!("schema.sql")).unwrap();
         let person = Address::phone("07700 900123").unwrap();
         let message = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1000)
              INSERT INTO message (line, key, recipient, body, digest, priority, lane, state, queued, settled, attempts)

@@ -8,7 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::{failed, gone, is_alone, is_full};
-use crate::error::Result;
+use crate::model::error::Result;
 
 /// How many pieces of work are committed together, at most.
 const GROUP_MAX: usize = 256;

@@ -1,0 +1,463 @@
+//! Files on their way to and from a gateway: streamed, capped, hashed, and fetched from nowhere else.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
+use sha2::{Digest as _, Sha256};
+
+use crate::model::clock::{Clock, Sleep};
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::id::MediaType;
+use crate::model::message::{Media, MediaSource};
+use crate::transport::BaseUrl;
+use crate::transport::{Body, ByteStream};
+
+mod store;
+pub use crate::model::digest::Digest;
+pub use store::{FolderStore, MemoryStore};
+
+/// The bytes of a file, in pieces as they arrive.
+///
+/// Never whole in memory unless [`bytes`](Self::bytes) is asked for it. What a gateway sends is bounded: a piece
+/// past the cap, a wait past the deadline, or an end whose hash is not the promised one is an error and not an end.
+pub struct MediaStream {
+    mime: Option<String>,
+    body: Body,
+    seen: u64,
+    cap: u64,
+    deadline: Option<Sleep>,
+    hash: Option<(Sha256, Digest)>,
+}
+
+impl MediaStream {
+    /// The bytes of a file that is all there.
+    pub fn from_bytes(mime: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
+        Self::new(Some(mime.into()), Body::from(bytes.into()))
+    }
+
+    /// The bytes of a file from a stream, with its length where that is known.
+    pub fn from_stream(mime: impl Into<String>, stream: ByteStream, len: Option<u64>) -> Self {
+        Self::new(Some(mime.into()), Body::stream(stream, len))
+    }
+
+    pub(crate) fn new(mime: Option<String>, body: Body) -> Self {
+        Self { mime, body, seen: 0, cap: u64::MAX, deadline: None, hash: None }
+    }
+
+    /// The media type, as the gateway or the caller gave it.
+    pub fn mime(&self) -> Option<&str> {
+        self.mime.as_deref()
+    }
+
+    /// The length in bytes, where it is known before the end.
+    pub fn len(&self) -> Option<u64> {
+        self.body.len()
+    }
+
+    /// Whether there is nothing in it, so far as is known.
+    pub fn is_empty(&self) -> bool {
+        self.body.is_empty()
+    }
+
+    /// Ends it with an error past `cap` bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooLarge`] at once, when the length is known and over the cap.
+    pub fn capped(mut self, cap: u64) -> Result<Self> {
+        if self.len().is_some_and(|len| len > cap) {
+            return Err(too_large(cap));
+        }
+        self.cap = self.cap.min(cap);
+        Ok(self)
+    }
+
+    /// Ends it with an error when it has not ended by itself after this time.
+    #[must_use]
+    pub fn deadline(mut self, clock: &dyn Clock, time: Duration) -> Self {
+        self.deadline = Some(clock.sleep(time));
+        self
+    }
+
+    /// Ends it with an error when the bytes do not have this hash.
+    #[must_use]
+    pub fn hashed(mut self, digest: Digest) -> Self {
+        self.hash = Some((Sha256::new(), digest));
+        self
+    }
+
+    /// The next piece; none at the end.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooLarge`] past the cap, [`ErrorKind::Unavailable`] when the connection broke or the time is up,
+    /// [`ErrorKind::Unexpected`] when the hash is not the promised one.
+    pub async fn chunk(&mut self) -> Option<Result<Bytes>> {
+        std::future::poll_fn(|cx| self.poll_chunk(cx)).await
+    }
+
+    /// All of it at once. For small files and tests.
+    ///
+    /// # Errors
+    /// Those of [`chunk`](Self::chunk).
+    pub async fn bytes(mut self) -> Result<Bytes> {
+        let mut all = BytesMut::new();
+        while let Some(piece) = self.chunk().await {
+            all.extend_from_slice(&piece?);
+        }
+        Ok(all.freeze())
+    }
+
+    /// Hands it on as the body of a request.
+    pub fn into_body(self) -> Body {
+        let len = self.len();
+        Body::stream(Box::pin(self), len)
+    }
+
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            self.body = Body::empty();
+            self.deadline = None;
+            self.hash = None;
+            return Poll::Ready(Some(Err(Error::new(ErrorKind::Unavailable, "the file took too long"))));
+        }
+        Poll::Ready(match std::task::ready!(self.body.poll_chunk(cx)) {
+            None => {
+                self.deadline = None;
+                let wrong =
+                    self.hash.take().is_some_and(|(hash, digest)| Digest::new(hash.finalize().into()) != digest);
+                wrong.then(|| Err(Error::new(ErrorKind::Unexpected, "the file does not have the promised SHA-256")))
+            }
+            Some(Ok(piece)) => {
+                self.seen = self.seen.saturating_add(piece.len() as u64);
+                if self.seen > self.cap {
+                    self.body = Body::empty();
+                    self.hash = None;
+                    return Poll::Ready(Some(Err(too_large(self.cap))));
+                }
+                if let Some((hash, _)) = &mut self.hash {
+                    hash.update(&piece);
+                }
+                Some(Ok(piece))
+            }
+            Some(Err(error)) => {
+                self.body = Body::empty();
+                self.hash = None;
+                // No message of ours hangs on a file: what broke, broke before any send.
+                Some(Err(error.with_outcome(crate::model::error::Outcome::NotSent)))
+            }
+        })
+    }
+}
+
+impl Stream for MediaStream {
+    type Item = Result<Bytes>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        self.get_mut().poll_chunk(cx)
+    }
+}
+
+impl fmt::Debug for MediaStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mime = self.mime.as_deref().map(MediaType);
+        f.debug_struct("MediaStream").field("mime", &mime).field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn too_large(cap: u64) -> Error {
+    Error::new(ErrorKind::TooLarge, format!("the file is over {cap} bytes")).with_field("media")
+}
+
+/// Where the service keeps files, each under its SHA-256.
+///
+/// [`FolderStore`] and [`MemoryStore`] are here; a bucket or a database is one more implementation.
+#[async_trait]
+pub trait MediaStore: fmt::Debug + Send + Sync + 'static {
+    /// Keeps a file, and says under which hash. Keeping the same file again is no error.
+    async fn put(&self, media: MediaStream) -> Result<StoredMedia>;
+
+    /// The bytes of a file, hash checked as they are read.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when it is not there.
+    async fn open(&self, sha256: &Digest) -> Result<MediaStream>;
+
+    /// Forgets a file. Forgetting one that is not there is no error.
+    async fn remove(&self, sha256: &Digest) -> Result<()>;
+}
+
+/// A file that a [`MediaStore`] keeps.
+#[non_exhaustive]
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoredMedia {
+    /// Its SHA-256.
+    pub sha256: Digest,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Its media type.
+    pub mime: String,
+}
+
+impl fmt::Debug for StoredMedia {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mime = MediaType(&self.mime);
+        f.debug_struct("Stored").field("sha256", &self.sha256).field("len", &self.len).field("mime", &mime).finish()
+    }
+}
+
+impl StoredMedia {
+    /// A file under its hash.
+    pub fn new(sha256: Digest, len: u64, mime: impl Into<String>) -> Self {
+        Self { sha256, len, mime: mime.into() }
+    }
+}
+
+impl From<StoredMedia> for MediaSource {
+    fn from(stored: StoredMedia) -> Self {
+        Self::Stored { sha256: stored.sha256, len: stored.len, mime: stored.mime }
+    }
+}
+
+/// Makes a file of the store reachable by link, for gateways that take nothing else.
+///
+/// The embedding service implements it: a public address that is hard to guess and does not live long.
+#[async_trait]
+pub trait Publish: fmt::Debug + Send + Sync + 'static {
+    /// An https address from which the gateway can fetch this file.
+    async fn publish(&self, media: &Media) -> Result<String>;
+}
+
+/// The address of a file on a host that gets the credential, as a [`Credential`](crate::adapter::Credential) decides by
+/// it.
+///
+/// It can be made only of an address whose path every server reads alike, so that what is compared is what is asked for.
+/// `Debug` does not show it: whoever has the address of a file may have the file.
+pub struct FileUrl<'a> {
+    host: String,
+    path: Cow<'a, str>,
+    query: Option<&'a str>,
+}
+
+impl<'a> FileUrl<'a> {
+    /// Reads an address.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forbidden`] for a path with a `.`, `..` or empty segment, a backslash or an encoded slash, however it
+    /// is written.
+    pub fn new(uri: &'a http::Uri) -> Result<Self> {
+        let path = crate::transport::normal(uri.path()).ok_or_else(|| {
+            Error::new(ErrorKind::Forbidden, "has a path that leads to more than one place").with_field("media.url")
+        })?;
+        Ok(Self { host: uri.host().unwrap_or_default().to_ascii_lowercase(), path, query: uri.query() })
+    }
+
+    /// The host, in lower case.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Returns `true` if the host is this machine, as in a test.
+    pub fn is_loopback(&self) -> bool {
+        crate::transport::is_loopback(&self.host)
+    }
+
+    /// The path, percent-decoded.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The query, as it is written.
+    pub fn query(&self) -> Option<&str> {
+        self.query
+    }
+}
+
+impl fmt::Debug for FileUrl<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FileUrl(masked)")
+    }
+}
+
+/// The hosts that a gateway serves files from.
+///
+/// A name, or `*.name` for everything under it. A file is fetched from these and nowhere else, over https on the
+/// usual port; the credential goes to the first list and to the base URL's own host only, and there to the files that
+/// [`Credential::access`](crate::adapter::Credential::access) names. Where the base URL is
+/// loopback, as in a test, loopback is all there is, and the credential goes to the base URL's own port.
+#[derive(Clone, Copy, Debug)]
+pub struct HostRules {
+    /// Hosts that get the credential.
+    pub trusted: &'static [&'static str],
+    /// Hosts that serve files to anybody who has the address, and get no credential.
+    pub open: &'static [&'static str],
+}
+
+impl HostRules {
+    /// Whether a file may be fetched from this address, and whether the credential may go along.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forbidden`] with the rule that the address breaks.
+    pub fn check(&self, url: &str, base: &BaseUrl) -> Result<(http::Uri, bool)> {
+        let no = |rule: &'static str| Error::new(ErrorKind::Forbidden, rule).with_field("media.url");
+        let uri: http::Uri = url.parse().map_err(|_| no("is not a URL"))?;
+        let authority = uri.authority().ok_or_else(|| no("is not an absolute URL"))?;
+        if authority.as_str().contains('@') {
+            return Err(no("holds a user name"));
+        }
+        let host = authority.host().to_ascii_lowercase();
+        if base.is_loopback() {
+            return if crate::transport::is_loopback(&host) {
+                let own = authority.as_str().eq_ignore_ascii_case(base.authority());
+                Ok((uri, own))
+            } else {
+                Err(no("leads away from loopback, where the base URL is"))
+            };
+        }
+        if uri.scheme_str() != Some("https") {
+            return Err(no("is not https"));
+        }
+        if authority.port_u16().is_some_and(|port| port != 443) {
+            return Err(no("has a port of its own"));
+        }
+        let listed = |list: &[&str]| {
+            list.iter().any(|entry| match entry.strip_prefix("*.") {
+                Some(under) => host.strip_suffix(under).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
+                None => host == *entry,
+            })
+        };
+        match (host == base.host() || listed(self.trusted), listed(self.open)) {
+            (true, _) => Ok((uri, true)),
+            (false, true) => Ok((uri, false)),
+            (false, false) => Err(no("is not on a host of this gateway")),
+        }
+    }
+}
+
+/// The address of a file for a gateway that takes files by link only: its own, or one that `publish` makes.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] when it has none and nothing publishes it.
+pub async fn published(media: &Media, publish: Option<&Arc<dyn Publish>>) -> Result<String> {
+    match (&media.source, publish) {
+        (MediaSource::Link(link), _) => Ok(link.clone()),
+        (_, Some(publish)) => {
+            let link =
+                publish.publish(media).await.map_err(|e| e.with_outcome(crate::model::error::Outcome::NotSent))?;
+            if link.starts_with("https://") {
+                Ok(link)
+            } else {
+                Err(Error::invalid("media.source", "was published at an address that is not https"))
+            }
+        }
+        (_, None) => Err(Error::unsupported(
+            "this gateway takes files by link only: give a link, or set `publish` in the context",
+        )
+        .with_field("media.source")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::clock::{Timestamp, VirtualClock};
+
+    const HOSTS: HostRules = HostRules { trusted: &["lookaside.fbsbx.com"], open: &["*.fbcdn.net"] };
+
+    fn base(url: &str) -> BaseUrl {
+        url.parse().unwrap()
+    }
+
+    #[test]
+    fn files_come_from_the_gateways_hosts_and_the_token_goes_to_trusted_ones() {
+        assert!(HOSTS.check("https://lookaside.fbsbx.com/a?mid=1", &base("https://graph.example")).unwrap().1);
+        assert!(HOSTS.check("https://LOOKASIDE.fbsbx.com:443/a", &base("https://graph.example")).unwrap().1);
+        assert!(HOSTS.check("https://graph.example/a", &base("https://graph.example")).unwrap().1);
+        assert!(!HOSTS.check("https://scontent.fbcdn.net/a", &base("https://graph.example")).unwrap().1);
+        for bad in [
+            "http://lookaside.fbsbx.com/a",
+            "https://lookaside.fbsbx.com:8443/a",
+            "https://fbcdn.net/a",
+            "https://evilfbcdn.net/a",
+            "https://lookaside.fbsbx.com.evil.org/",
+            "https://lookaside.fbsbx.com@evil.org/",
+            "https://evil.org#lookaside.fbsbx.com",
+            "https://127.0.0.1/a",
+            "https://[::1]/a",
+            "https://2130706433/",
+            "https://0x7f.1/",
+            "ftp://lookaside.fbsbx.com/",
+            "/relative",
+            "",
+            "https://lookaside.fbsbx.com./a",
+            "https://169.254.169.254/latest/meta-data",
+        ] {
+            let error = HOSTS.check(bad, &base("https://graph.example")).unwrap_err();
+            assert_eq!((error.kind(), error.field()), (ErrorKind::Forbidden, Some("media.url")), "{bad}");
+        }
+    }
+
+    #[test]
+    fn file_url_has_one_reading() {
+        let uri: http::Uri = "https://API.example/v1/a%20file?x=%2e%2e#part".parse().unwrap();
+        let file = FileUrl::new(&uri).unwrap();
+        assert_eq!((file.host(), file.path(), file.query()), ("api.example", "/v1/a file", Some("x=%2e%2e")));
+        assert!(!format!("{file:?}").contains("v1"));
+        for bad in
+            ["/a/../b", "/a/%2e%2e/b", "/a/%2E%2E/b", "/a/.%2e/b", "/a/./b", "//b", "/a%2fb", "/a%5C..", "/%252e%252e/"]
+        {
+            let uri: http::Uri = format!("https://api.example{bad}").parse().unwrap();
+            let error = FileUrl::new(&uri).unwrap_err();
+            assert_eq!((error.kind(), error.field()), (ErrorKind::Forbidden, Some("media.url")), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_loopback_base_stays_on_loopback() {
+        assert!(HOSTS.check("http://127.0.0.1:1/a", &base("http://127.0.0.1:1")).unwrap().1);
+        assert!(!HOSTS.check("http://127.0.0.1:8080/a", &base("http://127.0.0.1:1")).unwrap().1);
+        assert!(HOSTS.check("http://[::1]:8080/a", &base("http://127.0.0.1:1")).is_ok());
+        assert!(HOSTS.check("https://lookaside.fbsbx.com/a", &base("http://127.0.0.1:1")).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_cap_holds_with_and_without_a_length() {
+        assert_eq!(MediaStream::from_bytes("a/b", "12345").capped(4).unwrap_err().kind(), ErrorKind::TooLarge);
+        let endless = futures_util::stream::repeat_with(|| Ok(Bytes::from_static(b"123")));
+        let mut stream = MediaStream::from_stream("a/b", Box::pin(endless), None).capped(4).unwrap();
+        assert!(stream.chunk().await.unwrap().is_ok());
+        assert_eq!(stream.chunk().await.unwrap().unwrap_err().kind(), ErrorKind::TooLarge);
+        assert!(stream.chunk().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_wrong_hash_is_an_error_at_the_end() {
+        let stream = |bytes: &'static str| MediaStream::from_bytes("a/b", bytes).hashed(Digest::sha256(b"tree"));
+        assert_eq!(stream("tree").bytes().await.unwrap(), "tree");
+        assert_eq!(stream("trees").bytes().await.unwrap_err().kind(), ErrorKind::Unexpected);
+        assert_eq!(stream("").bytes().await.unwrap_err().kind(), ErrorKind::Unexpected);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_drips_is_ended_by_its_deadline() {
+        let clock = VirtualClock::starting_at(Timestamp::default());
+        let never = futures_util::stream::pending();
+        let mut stream =
+            MediaStream::from_stream("a/b", Box::pin(never), None).deadline(&clock, Duration::from_secs(60));
+        let read = tokio::spawn(async move { (stream.chunk().await, stream.chunk().await.is_none()) });
+        while clock.sleepers() == 0 {
+            tokio::task::yield_now().await;
+        }
+        clock.advance(Duration::from_secs(60));
+        let (error, ended) = read.await.unwrap();
+        assert_eq!(error.unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
+        assert!(ended);
+    }
+}

@@ -1,0 +1,399 @@
+//! Identifiers, masked.
+//!
+//! A gateway's message id can hold a person: a WhatsApp id carries the phone number in base64. Ids are therefore
+//! masked in `Debug` and `Display` like the number itself, and handed out whole only by `as_str`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::prelude::{BASE64_STANDARD as BASE64, Engine};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The id that a gateway gave to a message, or to one part of it.
+///
+/// Opaque: compare it, store it, hand it back to the gateway; never parse it. `Debug` and `Display` show the last
+/// characters only.
+///
+/// ```
+/// use civic_messaging::MessageId;
+///
+/// let id = MessageId::new("wamid.HBgMNDQ3NzAwOTAwMTIzFQIAERgSMEE5");
+/// assert_eq!(id.to_string(), "…EE5");
+/// assert!(!format!("{id:?}").contains("HBgMNDQ3"));
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MessageId(Box<str>);
+
+impl MessageId {
+    /// An id as the gateway wrote it.
+    pub fn new(id: impl Into<Box<str>>) -> Self {
+        Self(id.into())
+    }
+
+    /// The whole id. Personal data: keep it out of logs.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for MessageId {
+    fn from(id: &str) -> Self {
+        Self(id.into())
+    }
+}
+
+impl From<String> for MessageId {
+    fn from(id: String) -> Self {
+        Self(id.into())
+    }
+}
+
+impl fmt::Debug for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MessageId({})", Masked(&self.0))
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Masked(&self.0).fmt(f)
+    }
+}
+
+/// The name of our own account at a gateway: a phone-number id, an X user id, an account SID, a service id.
+///
+/// It names the council and not a person, so it is shown whole.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AccountId(Arc<str>);
+
+impl AccountId {
+    /// An account as the gateway names it.
+    pub fn new(id: impl Into<Arc<str>>) -> Self {
+        Self(id.into())
+    }
+
+    /// The account as the gateway names it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for AccountId {
+    fn from(id: &str) -> Self {
+        Self(id.into())
+    }
+}
+
+impl From<String> for AccountId {
+    fn from(id: String) -> Self {
+        Self(id.into())
+    }
+}
+
+impl Serialize for AccountId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for AccountId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::from)
+    }
+}
+
+impl fmt::Display for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Shows `…` and the last three characters of something personal, or `…` alone when it is short.
+pub(crate) struct Masked<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Masked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")?;
+        if self.0.chars().count() < 8 {
+            return Ok(());
+        }
+        let tail = self.0.char_indices().rev().nth(2).map_or(0, |(at, _)| at);
+        f.write_str(self.0.get(tail..).unwrap_or_default())
+    }
+}
+
+/// Shows how long a personal text is, and nothing of it.
+pub(crate) struct Hidden<'a>(pub(crate) &'a str);
+
+impl fmt::Debug for Hidden<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{} characters>", self.0.chars().count())
+    }
+}
+
+/// Returns `true` if a gateway's code looks like a code, and like no number, token or message id: up to 32 letters, digits,
+/// `.`, `_` or `-`, of which one run of up to 7 digits, and only letters beside a longer word.
+pub(crate) fn is_code(code: &str) -> bool {
+    code.len() <= 32
+        && !code.contains('/')
+        && is_word(code)
+        && (code.len() <= 12 || !code.bytes().any(|b| b.is_ascii_digit()))
+}
+
+/// Returns `true` if a gateway's word for something, a state or a kind of event, looks like words: up to 64 letters,
+/// digits, `.`, `_`, `-` or `/`, of which one run of up to 7 digits.
+pub(crate) fn is_word(word: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/');
+    let digits = word.bytes().filter(u8::is_ascii_digit).count();
+    let runs = word.split(|c: char| !c.is_ascii_digit()).filter(|run| !run.is_empty()).count();
+    // `BadRequestError` is words, and what changes its case every other letter is none.
+    let letters = word.bytes().filter(u8::is_ascii_alphabetic).count();
+    let pairs = word.bytes().zip(word.bytes().skip(1));
+    let humps = pairs.filter(|(a, b)| a.is_ascii_lowercase() && b.is_ascii_uppercase()).count();
+    (1..=64).contains(&word.len())
+        && word.bytes().all(allowed)
+        && digits <= 7
+        && runs <= 1
+        && humps * 4 <= letters
+        && !is_credential(word)
+        && !hides_number(word)
+}
+
+/// Returns `true` if a gateway's id of a call looks like one, and like no number, token or message id.
+///
+/// Known are the forms of Meta (11 to 32 letters, digits, `_` or `-`), Twilio (`RQ` and 32 hexadecimal digits), X (16 of
+/// them) and UUIDs.
+pub(crate) fn is_trace(trace: &str) -> bool {
+    let hex = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit());
+    if trace.strip_prefix("RQ").is_some_and(|id| id.len() == 32 && hex(id)) {
+        return true;
+    }
+    if is_credential(trace) || has_number(trace, 10) {
+        return false;
+    }
+    let uuid = trace.len() == 36 && trace.split('-').map(str::len).eq([8, 4, 4, 4, 12]) && trace.split('-').all(hex);
+    let letter = trace.bytes().any(|b| b.is_ascii_alphabetic());
+    let plain = trace.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    match trace.len() {
+        16 if hex(trace) => letter,
+        // As long as a token of Twilio's.
+        32 if hex(trace) => false,
+        1..=32 => plain && !has_number(trace, 7) && !hides_number(trace),
+        _ => uuid,
+    }
+}
+
+/// Returns `true` for what begins like a token or a message id of a gateway's.
+fn is_credential(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    text.starts_with("EAA") || ["wamid", "bearer", "basic "].iter().any(|part| lower.contains(part))
+}
+
+/// Returns `true` for a run of so many digits, which are not all the same.
+fn has_number(text: &str, len: usize) -> bool {
+    let digits = text.split(|c: char| !c.is_ascii_digit());
+    digits.filter(|run| run.len() >= len).any(|run| run.bytes().any(|b| Some(b) != run.bytes().next()))
+}
+
+/// Returns `true` if a run of digits is written in base64 here, at whichever place: what a WhatsApp id has in it.
+fn hides_number(text: &str) -> bool {
+    let standard = text.replace('-', "+").replace('_', "/");
+    (0..4).any(|skipped| {
+        let part = standard.get(skipped..).unwrap_or_default();
+        let whole = part.get(..part.len() / 4 * 4).unwrap_or_default();
+        let decoded = BASE64.decode(whole).unwrap_or_default();
+        has_number(&String::from_utf8_lossy(&decoded), 6)
+    })
+}
+
+/// Shows a gateway's word, and of anything else how long it is.
+pub(crate) struct Word<'a>(pub(crate) &'a str);
+
+impl fmt::Debug for Word<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if is_word(self.0) { fmt::Debug::fmt(self.0, f) } else { Hidden(self.0).fmt(f) }
+    }
+}
+
+/// Shows a gateway's code, and of anything else how long it is.
+pub(crate) struct Code<'a>(pub(crate) &'a str);
+
+impl fmt::Debug for Code<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if is_code(self.0) { fmt::Debug::fmt(self.0, f) } else { Hidden(self.0).fmt(f) }
+    }
+}
+
+/// Shows a media type without its parameters, and of anything else how long it is.
+pub(crate) struct MediaType<'a>(pub(crate) &'a str);
+
+impl fmt::Debug for MediaType<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const FAMILIES: [&str; 9] =
+            ["application", "audio", "font", "image", "message", "model", "multipart", "text", "video"];
+        let essence = self.0.split(';').next().unwrap_or_default().trim();
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'+');
+        match essence.split_once('/') {
+            Some((family, kind))
+                if FAMILIES.iter().any(|known| family.eq_ignore_ascii_case(known))
+                    && (1..=72).contains(&kind.len())
+                    && kind.bytes().all(allowed)
+                    && kind.bytes().filter(u8::is_ascii_digit).count() <= 4
+                    && !is_credential(kind) =>
+            {
+                fmt::Debug::fmt(essence, f)
+            }
+            _ => Hidden(self.0).fmt(f),
+        }
+    }
+}
+
+/// Shows the host of a URL, and nothing else of it.
+#[cfg(any(test, feature = "twilio", feature = "x"))]
+pub(crate) struct UrlHost<'a>(pub(crate) &'a str);
+
+#[cfg(any(test, feature = "twilio", feature = "x"))]
+impl fmt::Debug for UrlHost<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.parse::<http::Uri>().ok().as_ref().and_then(http::Uri::host) {
+            Some(host) => write!(f, "<URL at {host}>"),
+            None => Hidden(self.0).fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A WhatsApp id, and what it looks like without its first word.
+    const WAMID: &str = "wamid.HBgMNDQ3NzAwOTAwMTIzFQIAERgSMEE5";
+    const BARE: &str = "HBgMNDQ3NzAwOTAwMTIzFQIAERgSMEE5";
+
+    #[test]
+    fn codes_are_told_from_numbers_and_tokens() {
+        for code in [
+            "30017",
+            "131047",
+            "1545041",
+            "12",
+            "0",
+            "BadRequestError",
+            "TooManyRequestsError",
+            "ValidationError",
+            "AuthError",
+            "NO_SUCH_NUMBER",
+            "rate-limit-exceeded",
+            "unsupported-authentication",
+            "E1234",
+            "TIER_100K",
+            "invalid_grant",
+        ] {
+            assert!(is_code(code), "{code}");
+        }
+        for other in [
+            "",
+            "12345678",
+            "447700900123",
+            "+447700900123",
+            "07700900123",
+            "a447700900123",
+            "hello there",
+            "case-44770090",
+            "code/4",
+            WAMID,
+            BARE,
+            "wamid",
+            "EAAGm0PX4ZCps",
+            "EAAGtoken",
+            "canary-7Q4Z",
+            "a1b2c3",
+            "AKIAIOSFODNN7EXAMPLE",
+            "f3b0c44298fc1c14",
+            "GhIjKlMnOpQrStUvWxYz",
+            "Bearer",
+            "3d844edf-8d35-48ac-975b-e847b4f122b0",
+            "an-overlong-code-of-letters-alone",
+            "ffion@example.org",
+            "Ffion\nBowen",
+            "ŵ",
+        ] {
+            assert!(!is_code(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn traces_are_told_from_numbers_and_tokens() {
+        for trace in [
+            "AbCdEf123GhIjKlMnOpQrSt",
+            "AfixtureTrace0000000000",
+            "EJplcsCHuLu",
+            "RQ11111111111111111111111111111111",
+            "RQ1",
+            "RQ0123456789abcdef0123456789abcdef",
+            "a1b2c3d4e5f60718",
+            "26785a09-ab16-4eb0-8407-a37497a57506",
+        ] {
+            assert!(is_trace(trace), "{trace}");
+        }
+        for other in [
+            "",
+            "447700900123",
+            "a447700900123",
+            "4477009001230000",
+            "req-7700900123",
+            WAMID,
+            BARE,
+            "NDQ3NzAwOTAwMTIz",
+            "EAAGm0PX4ZCpsBAK",
+            "EAAG-test-token",
+            "0123456789abcdef0123456789abcdef",
+            "hello there",
+            "Bearer-abc",
+            "an-overlong-trace-of-letters-alone",
+            "f3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        ] {
+            assert!(!is_trace(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn words_media_types_and_urls_are_shown_and_nothing_else() {
+        for (shown, expected) in [
+            (format!("{:?}", Word("messages.request_welcome")), "\"messages.request_welcome\""),
+            (format!("{:?}", Word("free_customer_service/service")), "\"free_customer_service/service\""),
+            (format!("{:?}", Word("Ffion Bowen")), "<11 characters>"),
+            (format!("{:?}", Word(WAMID)), "<38 characters>"),
+            (format!("{:?}", MediaType("image/jpeg")), "\"image/jpeg\""),
+            (format!("{:?}", MediaType("audio/ogg; codecs=opus")), "\"audio/ogg\""),
+            (
+                format!("{:?}", MediaType("application/vnd.openxmlformats-officedocument.wordprocessingml.document")),
+                "\"application/vnd.openxmlformats-officedocument.wordprocessingml.document\"",
+            ),
+            (format!("{:?}", MediaType("image/447700900123")), "<18 characters>"),
+            (format!("{:?}", MediaType("image/png; name=Ffion")), "\"image/png\""),
+            (format!("{:?}", MediaType("+447700900123")), "<13 characters>"),
+            (format!("{:?}", MediaType("Ffion/Bowen")), "<11 characters>"),
+            (format!("{:?}", UrlHost("https://sms.example/status?token=1")), "<URL at sms.example>"),
+            (format!("{:?}", UrlHost("https://user:word@sms.example/status")), "<URL at sms.example>"),
+            (format!("{:?}", UrlHost("07700 900123")), "<12 characters>"),
+        ] {
+            assert_eq!(shown, expected);
+        }
+    }
+
+    #[test]
+    fn short_values_show_nothing() {
+        assert_eq!(Masked("1234567").to_string(), "…");
+        assert_eq!(Masked("").to_string(), "…");
+        assert_eq!(Masked("+447700900123").to_string(), "…123");
+        assert_eq!(Masked("ŵŵŵŵŵŵŵŵ").to_string(), "…ŵŵŵ");
+    }
+
+    #[test]
+    fn an_account_is_shown_and_an_id_is_not() {
+        assert_eq!(AccountId::new("200000000000001").to_string(), "200000000000001");
+        assert_eq!(format!("{:?}", MessageId::new("wamid.FIXTURE_OUT_0001")), "MessageId(…001)");
+    }
+}

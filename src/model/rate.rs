@@ -1,0 +1,246 @@
+//! How often messages may go, as a gateway documents it and as it says itself.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::clock::Timestamp;
+use crate::model::error::{Error, Result};
+
+/// So many messages in so long a time, evenly spaced.
+///
+/// ```
+/// use std::time::Duration;
+/// use civic_messaging::rate::Rate;
+///
+/// let notify = Rate::per_minute(3_000);
+/// assert_eq!(notify.interval(), Duration::from_micros(20_400));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RateWire", into = "RateWire")]
+pub struct Rate {
+    count: u32,
+    per: Duration,
+}
+
+impl Rate {
+    /// So many messages in so long a time.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for no message at all, and for no time or more than a day.
+    pub fn new(count: u32, per: Duration) -> Result<Self> {
+        let rule = |rule| Err(Error::config("rate", rule));
+        match (count, per) {
+            (0, _) => rule("must be one message at least: to send nothing, remove the channel"),
+            (_, per) if per.is_zero() || per > Duration::from_secs(24 * 3600) => {
+                rule("must be over a time of up to a day, and not none")
+            }
+            _ => Ok(Self { count, per }),
+        }
+    }
+
+    /// So many messages a second. Zero is read as one.
+    pub const fn per_second(count: u32) -> Self {
+        Self { count: if count == 0 { 1 } else { count }, per: Duration::from_secs(1) }
+    }
+
+    /// So many messages a minute. Zero is read as one.
+    pub const fn per_minute(count: u32) -> Self {
+        Self { per: Duration::from_secs(60), ..Self::per_second(count) }
+    }
+
+    /// So many seconds from one message to the next. Zero is read as one.
+    pub const fn every_seconds(secs: u64) -> Self {
+        Self { count: 1, per: Duration::from_secs(if secs == 0 { 1 } else { secs }) }
+    }
+
+    /// The same for messages to one person, of which up to so many may go at once on credit. Zero is read as one.
+    pub const fn with_burst(self, burst: u32) -> PairRate {
+        PairRate { rate: self, burst: if burst == 0 { 1 } else { burst } }
+    }
+
+    /// The time that one message takes up: 2 % more than the rate asks for, because a gateway counts when messages
+    /// arrive, and not when they left.
+    pub fn interval(&self) -> Duration {
+        (self.per / self.count.max(1)).mul_f64(1.02)
+    }
+}
+
+/// So many messages to one person in so long a time, of which some may go at once.
+///
+/// Those of a burst go within one [`interval`](Rate::interval), on credit: the next one then waits until all of them are
+/// paid back.
+///
+/// ```
+/// use std::time::Duration;
+/// use civic_messaging::rate::{PairRate, Rate};
+///
+/// let whatsapp = Rate::every_seconds(6).with_burst(45);
+/// assert_eq!(whatsapp.interval(), Duration::from_millis(6_120));
+/// assert_eq!(PairRate::from(Rate::every_seconds(6)).burst(), 1);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "PairRateWire", into = "PairRateWire")]
+pub struct PairRate {
+    rate: Rate,
+    burst: u32,
+}
+
+impl PairRate {
+    /// How many may go at once.
+    pub const fn burst(&self) -> u32 {
+        self.burst
+    }
+
+    /// The time that one message takes up: see [`Rate::interval`].
+    pub fn interval(&self) -> Duration {
+        self.rate.interval()
+    }
+}
+
+impl PairRate {
+    pub(crate) fn intersection(self, other: Self) -> Self {
+        let rate = if other.interval() > self.interval() { other.rate } else { self.rate };
+        rate.with_burst(self.burst.min(other.burst))
+    }
+}
+
+impl From<Rate> for PairRate {
+    fn from(rate: Rate) -> Self {
+        rate.with_burst(1)
+    }
+}
+
+/// What a configuration writes: `{ count = 3000, seconds = 60 }`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table such as { count = 350, seconds = 60 }")]
+struct RateWire {
+    count: u32,
+    seconds: f64,
+}
+
+/// What a configuration writes: `{ count = 1, seconds = 6, burst = 45 }`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table such as { count = 1, seconds = 6, burst = 45 }")]
+struct PairRateWire {
+    count: u32,
+    seconds: f64,
+    #[serde(default = "one")]
+    burst: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl TryFrom<RateWire> for Rate {
+    type Error = &'static str;
+
+    fn try_from(wire: RateWire) -> Result<Self, Self::Error> {
+        let per = Duration::try_from_secs_f64(wire.seconds).map_err(|_| "a rate's seconds must be more than none")?;
+        Self::new(wire.count, per).map_err(|_| "a rate must have a count of one or more, and seconds, of a day at most")
+    }
+}
+
+impl TryFrom<PairRateWire> for PairRate {
+    type Error = &'static str;
+
+    fn try_from(wire: PairRateWire) -> Result<Self, Self::Error> {
+        let PairRateWire { count, seconds, burst } = wire;
+        if burst == 0 {
+            return Err("a rate's burst must be one or more: without one, leave it out");
+        }
+        Rate::try_from(RateWire { count, seconds }).map(|rate| rate.with_burst(burst))
+    }
+}
+
+impl From<Rate> for RateWire {
+    fn from(rate: Rate) -> Self {
+        Self { count: rate.count, seconds: rate.per.as_secs_f64() }
+    }
+}
+
+impl From<PairRate> for PairRateWire {
+    fn from(PairRate { rate, burst }: PairRate) -> Self {
+        let RateWire { count, seconds } = rate.into();
+        Self { count, seconds, burst }
+    }
+}
+
+/// What a gateway says may still go, in a header of its answer.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    /// How many calls there are in all.
+    pub limit: Option<u64>,
+    /// How many are left.
+    pub remaining: u64,
+    /// When they begin anew.
+    pub reset: Option<Timestamp>,
+}
+
+impl Quota {
+    /// So many are left.
+    pub const fn new(remaining: u64) -> Self {
+        Self { limit: None, remaining, reset: None }
+    }
+
+    /// Says how many there are in all.
+    #[must_use]
+    pub const fn of(mut self, limit: u64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// Says when they begin anew.
+    #[must_use]
+    pub const fn until(mut self, reset: Timestamp) -> Self {
+        self.reset = Some(reset);
+        self
+    }
+
+    /// The one of several that holds back first: of those that are used up the one that begins anew last, else the one
+    /// of which the least is left.
+    pub fn tightest(all: impl IntoIterator<Item = Self>) -> Option<Self> {
+        all.into_iter().min_by_key(|one| (one.remaining, std::cmp::Reverse(one.reset)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_read_from_a_configuration_and_a_wrong_one_is_refused() {
+        let read = |json: &str| serde_json::from_str::<Rate>(json);
+        assert_eq!(read(r#"{"count":3000,"seconds":60}"#).unwrap(), Rate::per_minute(3_000));
+        let pair = |json: &str| serde_json::from_str::<PairRate>(json);
+        assert_eq!(pair(r#"{"count":1,"seconds":6,"burst":45}"#).unwrap(), Rate::every_seconds(6).with_burst(45));
+        assert_eq!(pair(r#"{"count":1,"seconds":6}"#).unwrap(), Rate::every_seconds(6).into());
+        for wrong in [
+            r#"{"count":0,"seconds":60}"#,
+            r#"{"count":1,"seconds":0}"#,
+            r#"{"count":1,"seconds":-1}"#,
+            r#"{"count":1,"seconds":1e300}"#,
+            r#"{"count":1,"seconds":86401}"#,
+            r#"{"count":1,"second":1}"#,
+            r#"{"count":1,"seconds":1,"burst":2}"#,
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        assert!(pair(r#"{"count":1,"seconds":1,"burst":0}"#).is_err());
+        assert!(read("350").unwrap_err().to_string().contains("a table such as"));
+        let rate = Rate::every_seconds(6).with_burst(45);
+        assert_eq!(pair(&serde_json::to_string(&rate).unwrap()).unwrap(), rate);
+    }
+
+    #[test]
+    fn the_tightest_allowance_is_the_one_that_holds_back_longest() {
+        let at = Timestamp::from_secs;
+        let [soon, late] = [Quota::new(0).until(at(10)), Quota::new(0).until(at(20))];
+        let some = Quota::new(3).until(at(90));
+        assert_eq!(Quota::tightest([some, soon, late]), Some(late));
+        assert_eq!(Quota::tightest([Quota::new(7), some]), Some(some));
+        assert_eq!(Quota::tightest([]), None);
+    }
+}

@@ -1,0 +1,848 @@
+//! Webhooks: sealed until their signature is verified.
+//!
+//! A [`Request`] holds what arrived; its body and query cannot be read. [`Request::open`] hands them to a
+//! [`Scheme`], and only what the scheme accepts comes out, as [`Verified`].
+//!
+//! ```
+//! use civic_messaging::{Channel, Mock};
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let sms = Mock::sms();
+//! let forged = http::Request::post("/webhooks/sms").body(r#"{"text":"Hello"}"#)?;
+//! let refused = sms.receive(&forged.into()).await.unwrap_err();
+//! assert_eq!(refused.reply(), 401);
+//! # Ok::<(), http::Error>(()) }).unwrap();
+//! ```
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+
+use crate::model::address::{Address, Phone};
+use crate::model::clock::{Clock, SystemClock, Timestamp};
+use crate::model::digest::Digest;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::event::{Envelope, Event, Inbound, OptOutScope, Raw, with_opt_outs};
+use crate::model::id::{AccountId, Masked};
+use crate::model::info::Info;
+use crate::model::secret::Secret;
+
+mod form;
+mod scheme;
+pub use form::Form;
+pub use scheme::{BearerToken, HmacSha256, QueryToken, SignatureEncoding, Unsigned};
+
+/// The longest body that is taken, in bytes: 4 MiB. Meta sends up to 3 MB.
+pub const BODY_MAX: usize = 4 * 1024 * 1024;
+
+/// A webhook's request as it arrived, sealed.
+///
+/// Make it from the `http::Request` of any server. The public address of the webhook is a setting of the channels
+/// that need it, never taken from a forwarded header.
+#[derive(Clone)]
+pub struct Request {
+    method: Method,
+    path_and_query: Box<str>,
+    headers: HeaderMap,
+    body: Bytes,
+    arrived: Timestamp,
+}
+
+impl Request {
+    /// A request that arrived now.
+    pub fn new<B: Into<Bytes>>(request: http::Request<B>) -> Self {
+        let (parts, body) = request.into_parts();
+        Self {
+            method: parts.method,
+            path_and_query: parts.uri.path_and_query().map_or("/", |p| p.as_str()).into(),
+            headers: parts.headers,
+            body: body.into(),
+            arrived: SystemClock::new().now(),
+        }
+    }
+
+    /// Says when it arrived, for requests that waited and for tests.
+    #[must_use]
+    pub fn arrived_at(mut self, at: Timestamp) -> Self {
+        self.arrived = at;
+        self
+    }
+
+    /// When it arrived.
+    pub fn arrived(&self) -> Timestamp {
+        self.arrived
+    }
+
+    /// The method.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The path, without the query.
+    pub fn path(&self) -> &str {
+        self.path_and_query.split_once('?').map_or(&self.path_and_query, |(path, _)| path)
+    }
+
+    /// Opens it, if the scheme accepts it. This is the only way to its body and query.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooLarge`] over [`BODY_MAX`], before anything is read; [`ErrorKind::Unauthenticated`] when the
+    /// scheme refuses. [`Error::webhook_status`] says what to answer.
+    pub fn open(&self, scheme: &dyn Scheme) -> Result<Opened> {
+        if self.body.len() > BODY_MAX {
+            return Err(Error::new(ErrorKind::TooLarge, "the webhook's body is over 4 MiB"));
+        }
+        match scheme.verify(Unverified(self)) {
+            Verification::Open(verified) => Ok(Opened::Verified(verified)),
+            Verification::Answer(response) => {
+                Ok(Opened::Handshake(Received { events: Vec::new(), response, discarded: Vec::new() }))
+            }
+            Verification::NeedKey(url) => Ok(Opened::NeedKey(url)),
+            Verification::Refused(refusal) => {
+                let what = match (refusal, scheme.covers()) {
+                    (Refusal::Wrong, SignatureCoverage::UrlAndForm) => {
+                        "the webhook's signature is wrong: check the secret, and that public_url is the address that the \
+                         gateway calls"
+                    }
+                    _ => refusal.words(),
+                };
+                Err(Error::new(ErrorKind::Unauthenticated, what).with_webhook_status(refusal.status()))
+            }
+        }
+    }
+
+    /// Opens it, where the gateway has no handshake and its scheme needs no key from elsewhere.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open), and [`ErrorKind::Unsupported`] for anything but events.
+    pub fn verified(&self, scheme: &dyn Scheme) -> Result<Verified> {
+        match self.open(scheme)? {
+            Opened::Verified(verified) => Ok(verified),
+            Opened::Handshake(_) | Opened::NeedKey(_) => Err(Error::unsupported("the gateway has no handshake")),
+        }
+    }
+}
+
+impl<B: Into<Bytes>> From<http::Request<B>> for Request {
+    fn from(request: http::Request<B>) -> Self {
+        Self::new(request)
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("method", &self.method).field("len", &self.body.len()).finish_non_exhaustive()
+    }
+}
+
+/// What a request turned out to be.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Opened {
+    /// The gateway's handshake, with its answer. There are no events.
+    Handshake(Received),
+    /// The scheme needs the key at this address, which the adapter must fetch and check before it opens again.
+    NeedKey(String),
+    /// Events, verified.
+    Verified(Verified),
+}
+
+/// What a request holds, as a [`Scheme`] sees it.
+#[derive(Debug)]
+pub struct Unverified<'a>(&'a Request);
+
+impl<'a> Unverified<'a> {
+    /// The method.
+    pub fn method(&self) -> &'a Method {
+        &self.0.method
+    }
+
+    /// The path and query, in the encoding in which they arrived.
+    pub fn path_and_query(&self) -> &'a str {
+        &self.0.path_and_query
+    }
+
+    /// The query, without its `?`; empty when there is none.
+    pub fn query(&self) -> &'a str {
+        self.0.path_and_query.split_once('?').map_or("", |(_, query)| query)
+    }
+
+    /// One parameter of the query, decoded.
+    pub fn query_parameter(&self, name: &str) -> Option<Cow<'a, str>> {
+        form_urlencoded::parse(self.query().as_bytes()).find(|(n, _)| n == name).map(|(_, value)| value)
+    }
+
+    /// The headers.
+    pub fn headers(&self) -> &'a HeaderMap {
+        &self.0.headers
+    }
+
+    /// One header as text.
+    pub fn header(&self, name: &HeaderName) -> Option<&'a str> {
+        self.0.headers.get(name)?.to_str().ok()
+    }
+
+    /// The body.
+    pub fn body(&self) -> &'a Bytes {
+        &self.0.body
+    }
+
+    /// When it arrived.
+    pub fn arrived(&self) -> Timestamp {
+        self.0.arrived
+    }
+}
+
+/// How a gateway proves that a webhook is its own.
+///
+/// A scheme compares in constant time, checks before it parses, and reads no clock but [`Unverified::arrived`]. The
+/// shared ones are [`HmacSha256`], [`BearerToken`], [`QueryToken`] and [`Unsigned`]. One of your own, for a gateway that
+/// puts a token into a header of its own:
+///
+/// ```
+/// use civic_messaging::webhook::{SignatureCoverage, Refusal, Scheme, Unverified, SigningSecret, Verification, Verified};
+/// use http::HeaderName;
+///
+/// #[derive(Debug)]
+/// struct HeaderToken(Vec<SigningSecret>);
+///
+/// impl Scheme for HeaderToken {
+///     fn verify(&self, sealed: Unverified<'_>) -> Verification {
+///         let Some(token) = sealed.headers().get(HeaderName::from_static("x-acme-token")) else {
+///             return Verification::Refused(Refusal::Missing);
+///         };
+///         match self.0.iter().find(|secret| secret.secret().matches(token.as_bytes())) {
+///             Some(secret) => Verification::Open(Verified::new(&sealed, sealed.body().clone(), secret)),
+///             None => Verification::Refused(Refusal::Wrong),
+///         }
+///     }
+///
+///     fn covers(&self) -> SignatureCoverage {
+///         SignatureCoverage::Nothing
+///     }
+/// }
+/// ```
+pub trait Scheme: fmt::Debug + Send + Sync {
+    /// Judges a request.
+    fn verify(&self, sealed: Unverified<'_>) -> Verification;
+
+    /// What of a request its proof covers.
+    fn covers(&self) -> SignatureCoverage;
+}
+
+/// What of a request a scheme's proof covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignatureCoverage {
+    /// The raw body.
+    Body,
+    /// Named claims inside the body.
+    Claims,
+    /// Nothing: a shared token shows who sends, and not what.
+    Nothing,
+    /// The address with its query, and the fields of the form.
+    UrlAndForm,
+}
+
+/// A scheme's judgement.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Verification {
+    /// A handshake, to be answered so.
+    Answer(Response),
+    /// It cannot be judged without the key at this address.
+    NeedKey(String),
+    /// It is the gateway's own.
+    Open(Verified),
+    /// It is not.
+    Refused(Refusal),
+}
+
+/// Why a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no proof.
+    Missing,
+    /// It is older or newer than the scheme allows.
+    Stale,
+    /// The proof is wrong.
+    Wrong,
+}
+
+impl Refusal {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Missing => "the webhook carries no signature",
+            Self::Stale => "the webhook's signature is out of date",
+            Self::Wrong => "the webhook's signature is wrong",
+        }
+    }
+
+    /// Returns why a channel refused a webhook, by its error. None for a failure of another kind.
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "sqlite-system")),
+        allow(dead_code, reason = "the switchboard reads it")
+    )]
+    pub(crate) fn from_error(error: &Error) -> Option<Self> {
+        match error.webhook_status() {
+            _ if error.kind() != ErrorKind::Unauthenticated => None,
+            StatusCode::UNAUTHORIZED => Some(Self::Missing),
+            _ if error.what() == Self::Stale.words() => Some(Self::Stale),
+            status => status.is_client_error().then_some(Self::Wrong),
+        }
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            Self::Missing => StatusCode::UNAUTHORIZED,
+            Self::Stale | Self::Wrong => StatusCode::FORBIDDEN,
+        }
+    }
+}
+
+/// The part of a request that its proof covers.
+///
+/// Only a [`Scheme`] makes one. It knows which secret matched, and which accounts that secret owns: an adapter keeps
+/// the events of those, and counts the others as [`Received::discarded`].
+pub struct Verified {
+    body: Bytes,
+    query: Option<Box<str>>,
+    form: Option<Form>,
+    owns: Owns,
+    claims: Option<serde_json::Value>,
+    arrived: Timestamp,
+}
+
+impl Verified {
+    /// A body that is proven, under the secret that matched.
+    pub fn new(sealed: &Unverified<'_>, body: Bytes, secret: &SigningSecret) -> Self {
+        Self { body, query: None, form: None, owns: secret.owns.clone(), claims: None, arrived: sealed.arrived() }
+    }
+
+    /// Returns the envelope of an event that is the whole webhook: of the channel's own account, at the time of arrival.
+    pub fn envelope(&self, info: &Info) -> Envelope {
+        let raw = if self.body().is_empty() {
+            // By GET, the query is all there is.
+            Raw::new(Bytes::copy_from_slice(self.query().unwrap_or_default().as_bytes()))
+        } else {
+            Raw::new(self.body().clone())
+        };
+        Envelope::new(info.gateway, info.medium.clone(), info.account.clone(), self.arrived(), raw)
+    }
+
+    /// Adds the query, where the proof covers it, or where the gateway calls back by GET and has no proof but a token.
+    ///
+    /// Leave out a token that stands in it: what is handed on here ends in [`Raw`], and in stores.
+    #[must_use]
+    pub fn with_query(mut self, query: &str) -> Self {
+        self.query = Some(query.into());
+        self
+    }
+
+    /// Adds the form that the scheme decoded to check it.
+    #[must_use]
+    pub fn with_form(mut self, form: Form) -> Self {
+        self.form = Some(form);
+        self
+    }
+
+    /// Adds claims that the proof made.
+    #[must_use]
+    pub fn with_claims(mut self, claims: serde_json::Value) -> Self {
+        self.claims = Some(claims);
+        self
+    }
+
+    /// The body, as it arrived.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The query, where the proof covers it.
+    pub fn query(&self) -> Option<&str> {
+        self.query.as_deref()
+    }
+
+    /// The form, where the scheme decoded one.
+    pub fn form(&self) -> Option<&Form> {
+        self.form.as_ref()
+    }
+
+    /// The fields of the form: of the body, or of the query where there is no body, as a gateway that calls by GET
+    /// writes them. None when there are more than [`Form::FIELDS_MAX`].
+    pub fn fields(&self) -> Option<Form> {
+        match self.body.as_ref() {
+            [] => Form::decode(self.query.as_deref().unwrap_or_default().as_bytes()),
+            body => Form::decode(body),
+        }
+    }
+
+    /// One of the [`fields`](Self::fields), if there is something in it. For many of them, and for one that may be empty,
+    /// such as a text, decode them once.
+    pub fn field(&self, name: &str) -> Option<String> {
+        Some(self.fields()?.some(name)?.into_owned())
+    }
+
+    /// One of the claims that the proof made.
+    pub fn claim<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        T::deserialize(self.claims.as_ref()?.get(name)?).ok()
+    }
+
+    /// When it arrived.
+    pub fn arrived(&self) -> Timestamp {
+        self.arrived
+    }
+
+    /// Whether the secret that matched owns this account, and so may make events of it.
+    pub fn owns(&self, account: &str) -> bool {
+        self.owns.account(account)
+    }
+}
+
+impl fmt::Debug for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verified").field("len", &self.body.len()).field("owns", &self.owns).finish_non_exhaustive()
+    }
+}
+
+/// A secret that proves webhooks, and the accounts whose events it may make.
+///
+/// A configuration gives one as a string, which owns the channel's own account, or as a table with `secret` and
+/// `accounts`. To rotate, list the old one and the new one.
+#[derive(Clone, Debug)]
+pub struct SigningSecret {
+    secret: Secret,
+    owns: Owns,
+}
+
+#[derive(Clone, Debug)]
+enum Owns {
+    /// The accounts of the channel, not yet filled in.
+    Channel,
+    Accounts(Arc<[AccountId]>),
+}
+
+impl Owns {
+    fn account(&self, account: &str) -> bool {
+        match self {
+            Self::Channel => false,
+            Self::Accounts(accounts) => accounts.iter().any(|owned| owned.as_str() == account),
+        }
+    }
+}
+
+impl SigningSecret {
+    /// A secret that owns the account of the channel that it is given to.
+    pub fn new(secret: Secret) -> Self {
+        Self { secret, owns: Owns::Channel }
+    }
+
+    /// A secret that owns these accounts and no other.
+    pub fn for_accounts(secret: Secret, accounts: impl IntoIterator<Item = AccountId>) -> Self {
+        Self { secret, owns: Owns::Accounts(accounts.into_iter().collect()) }
+    }
+
+    /// The secret.
+    pub fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
+    /// Lets it own the channel's accounts, if it names none itself.
+    #[must_use]
+    pub fn or_owns(mut self, accounts: &[AccountId]) -> Self {
+        if matches!(self.owns, Owns::Channel) {
+            self.owns = Owns::Accounts(accounts.into());
+        }
+        self
+    }
+}
+
+impl From<Secret> for SigningSecret {
+    fn from(secret: Secret) -> Self {
+        Self::new(secret)
+    }
+}
+
+impl<'de> Deserialize<'de> for SigningSecret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Plain(String),
+            Owning { secret: String, accounts: Vec<AccountId> },
+        }
+        let secret = |text| Secret::new(text).map_err(serde::de::Error::custom);
+        Ok(match Written::deserialize(deserializer)? {
+            Written::Plain(text) => Self::new(secret(text)?),
+            Written::Owning { secret: text, accounts } => Self::for_accounts(secret(text)?, accounts),
+        })
+    }
+}
+
+/// Describes the proof of a channel's webhooks, by which channels that accept the same requests are recognised.
+///
+/// Many channels often share one webhook: every number of a Meta app, say. Asking one of them is enough to know that the
+/// others accept a request or refuse it, and [`Received::discarded`] names the accounts whose channels have to be asked too.
+/// See [`Channel::verifier`](crate::Channel::verifier).
+#[derive(Clone)]
+pub struct Verifier {
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "sqlite-system")),
+        allow(dead_code, reason = "the switchboard reads it")
+    )]
+    scheme: Digest,
+    accounts: Arc<[AccountId]>,
+}
+
+impl Verifier {
+    /// A verifier by the settings of its scheme and by its secrets, which own these accounts and no other.
+    ///
+    /// The settings are all that the scheme's verdict depends on beside the secrets: the name of a header, a public address, a
+    /// token of the handshake. None without a secret, and where the secrets own different accounts, so that a request's
+    /// secret would decide whose events it may hold.
+    pub fn new<'s>(settings: impl IntoIterator<Item = &'s str>, secrets: &[SigningSecret]) -> Option<Self> {
+        let Owns::Accounts(accounts) = &secrets.first()?.owns else { return None };
+        let mut described = Vec::new();
+        let mut add = |text: &str| {
+            described.extend_from_slice(&text.len().to_le_bytes());
+            described.extend_from_slice(text.as_bytes());
+        };
+        settings.into_iter().for_each(&mut add);
+        // A setting is never taken for a secret.
+        add("");
+        for secret in secrets {
+            match &secret.owns {
+                Owns::Accounts(owned) if owned == accounts => add(secret.secret.expose()),
+                _ => return None,
+            }
+        }
+        Some(Self { scheme: Digest::sha256(&described), accounts: accounts.clone() })
+    }
+
+    /// Returns `true` if both accept the same requests.
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "sqlite-system")),
+        allow(dead_code, reason = "the switchboard reads it")
+    )]
+    pub(crate) fn is_equivalent(&self, other: &Self) -> bool {
+        self.scheme == other.scheme
+    }
+
+    /// The accounts whose events a request may hold.
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "sqlite-system")),
+        allow(dead_code, reason = "the switchboard reads it")
+    )]
+    pub(crate) fn accounts(&self) -> &[AccountId] {
+        &self.accounts
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A digest of weak secrets could be tried out.
+        f.debug_struct("Verifier").field("accounts", &self.accounts).finish_non_exhaustive()
+    }
+}
+
+/// Reads one secret, or a list of them, for a gateway's `Config`.
+///
+/// ```
+/// use civic_messaging::webhook::{self, SigningSecret};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Config {
+///     #[serde(deserialize_with = "webhook::secrets")]
+///     secrets: Vec<SigningSecret>,
+/// }
+/// let one: Config = serde_json::from_str(r#"{ "secrets": "signing-secret" }"#).unwrap();
+/// let two: Config = serde_json::from_str(r#"{ "secrets": ["old-secret", "new-secret"] }"#).unwrap();
+/// assert_eq!((one.secrets.len(), two.secrets.len()), (1, 2));
+/// ```
+///
+/// # Errors
+/// The deserialiser's, with the rule that a secret breaks.
+pub fn secrets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SigningSecret>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Many(Vec<serde_json::Value>),
+        One(serde_json::Value),
+    }
+    let values = match Written::deserialize(deserializer)? {
+        Written::Many(values) => values,
+        Written::One(value) => vec![value],
+    };
+    values.into_iter().map(|value| SigningSecret::deserialize(value).map_err(serde::de::Error::custom)).collect()
+}
+
+/// What a webhook brought, and the answer that its gateway expects.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Received {
+    /// The events, in the order in which the gateway wrote them.
+    pub events: Vec<Event>,
+    /// The answer. Give it only once the events are safe: the gateway will not send them again.
+    pub response: Response,
+    /// The events that were left out, because the secret does not own their account: when one Meta app serves several
+    /// numbers, for example.
+    ///
+    /// Ask the channels whose [`Info::account`](crate::Info::account) is named here, with the same request. Make the
+    /// events of all of them safe, then answer with the first one's reply; on the error of another, answer with its
+    /// [`Error::webhook_status`](crate::Error::webhook_status): the gateway sends it all again, and [`Event::id`] shows the repeats. What
+    /// every channel discards belongs to none of them, and so does what names no account.
+    ///
+    /// ```
+    /// use civic_messaging::{Channel, Error, Mock};
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// # let secrets = || [civic_messaging::webhook::SigningSecret::new(civic_messaging::Secret::new("shared-by-both").unwrap())];
+    /// # let [enquiries, leader] = ["enquiries", "leader"].map(|account| {
+    /// #     Mock::whatsapp().with_account(account).with_webhook_secrets(secrets())
+    /// # });
+    /// # let request = leader.arrives("07700 900123", "Thank you");
+    /// let received = enquiries.receive(&request).await?;
+    /// let mut events = received.events;
+    /// for channel in [&leader] {
+    ///     if received.discarded.iter().any(|one| one.account.as_ref() == Some(&channel.info().account)) {
+    ///         events.extend(channel.receive(&request).await?.events);
+    ///     }
+    /// }
+    /// assert_eq!((events.len(), received.reply.status.as_u16()), (1, 200));
+    /// # Ok::<(), Error>(()) }).unwrap();
+    /// ```
+    pub discarded: Vec<Discarded>,
+}
+
+/// Events of one account that were left out: see [`Received::discarded`].
+///
+/// `Debug` masks the account: in a malformed webhook a person may stand where an account should.
+#[non_exhaustive]
+#[derive(Clone, PartialEq, Eq)]
+pub struct Discarded {
+    /// The account that they name; `None` if they name none.
+    pub account: Option<AccountId>,
+    /// How many they are, as far as they could be counted.
+    pub events: usize,
+}
+
+impl fmt::Debug for Discarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // In a malformed webhook a person may stand where an account should.
+        let account = self.account.as_ref().map(|account| Masked(account.as_str()).to_string());
+        f.debug_struct("Discarded").field("account", &account).field("events", &self.events).finish()
+    }
+}
+
+impl Discarded {
+    /// So many events of this account.
+    pub fn new(account: Option<AccountId>, events: usize) -> Self {
+        Self { account, events }
+    }
+}
+
+impl Received {
+    /// Events, to be answered with an empty 200.
+    ///
+    /// A message that is a STOP or START word gets its [`OptOut`](crate::event::OptOut) here, for every adapter alike.
+    pub fn new(events: Vec<Event>) -> Self {
+        Self { events: with_opt_outs(events), response: Response::ok(), discarded: Vec::new() }
+    }
+
+    /// The messages that somebody should answer, by [`Event::as_answerable`], without those of a person who says STOP here,
+    /// before or after it.
+    ///
+    /// A gateway repeats itself: tell repeats by [`Event::id`] before you ask.
+    pub fn answerable(&self) -> impl Iterator<Item = &Inbound> {
+        let mut resumed = HashSet::new();
+        // By each name of the person: a phone number, a user id.
+        let mut stopped: HashMap<&str, Vec<&Address>> = HashMap::new();
+        for event in &self.events {
+            match event {
+                Event::OptOut(start) if start.resume => resumed.extend(&start.inbound),
+                Event::OptOut(stop) if stop.scope == OptOutScope::All => {
+                    names(&stop.from).for_each(|name| stopped.entry(name).or_default().push(&stop.from));
+                }
+                _ => {}
+            }
+        }
+        let has_stopped = move |from: &Address| {
+            names(from).filter_map(|name| stopped.get(name)).flatten().any(|stopped| stopped.same_person(from))
+        };
+        let answerable = self.events.iter().filter_map(Event::as_answerable);
+        answerable.filter(move |inbound| !resumed.contains(&inbound.id) && !has_stopped(&inbound.from))
+    }
+
+    /// Sets the answer.
+    #[must_use]
+    pub fn with_response(mut self, response: Response) -> Self {
+        self.response = response;
+        self
+    }
+
+    /// How many events were left out, of all accounts together.
+    pub fn discarded_events(&self) -> usize {
+        self.discarded.iter().map(|discarded| discarded.events).sum()
+    }
+
+    /// Adds events that were left out.
+    #[must_use]
+    pub fn with_discarded(mut self, account: Option<AccountId>, events: usize) -> Self {
+        self.discarded.push(Discarded::new(account, events));
+        self
+    }
+}
+
+fn names(person: &Address) -> impl Iterator<Item = &str> {
+    std::iter::once(person.expose()).chain(person.as_phone().map(Phone::as_str))
+}
+
+/// The HTTP answer to a webhook.
+///
+/// ```
+/// use civic_messaging::webhook::Response;
+///
+/// let response: http::Response<bytes::Bytes> = Response::ok().into();
+/// assert_eq!(response.status(), 200);
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Response {
+    /// The status.
+    pub status: StatusCode,
+    /// The media type of the body, if there is a body.
+    pub content_type: Option<&'static str>,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The body proves the secret to whoever asked for it.
+        f.debug_struct("Reply")
+            .field("status", &self.status)
+            .field("content_type", &self.content_type)
+            .field("len", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Response {
+    /// An empty 200.
+    pub fn ok() -> Self {
+        Self { status: StatusCode::OK, content_type: None, body: Bytes::new() }
+    }
+
+    /// An empty answer with this status, such as [`Error::webhook_status`] names.
+    pub fn status(status: StatusCode) -> Self {
+        Self { status, ..Self::ok() }
+    }
+
+    /// A 200 with a body.
+    pub fn body(content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        Self { content_type: Some(content_type), body: body.into(), ..Self::ok() }
+    }
+}
+
+impl From<Response> for http::Response<Bytes> {
+    fn from(response: Response) -> Self {
+        let mut http = Self::new(response.body);
+        *http.status_mut() = response.status;
+        if let Some(content_type) = response.content_type {
+            http.headers_mut().insert(::http::header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        }
+        http
+    }
+}
+
+impl From<Error> for Response {
+    fn from(error: Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&Error> for Response {
+    fn from(error: &Error) -> Self {
+        Self::status(error.webhook_status())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_over_long_body_is_refused_before_the_scheme_sees_it() {
+        #[derive(Debug)]
+        struct Panics;
+        impl Scheme for Panics {
+            fn verify(&self, _: Unverified<'_>) -> Verification {
+                panic!("it was read")
+            }
+            fn covers(&self) -> SignatureCoverage {
+                SignatureCoverage::Nothing
+            }
+        }
+        let request = Request::new(http::Request::new(vec![b' '; BODY_MAX + 1]));
+        let error = request.open(&Panics).unwrap_err();
+        assert_eq!((error.kind(), error.webhook_status()), (ErrorKind::TooLarge, StatusCode::PAYLOAD_TOO_LARGE));
+    }
+
+    #[tokio::test]
+    async fn echoes_and_stop_are_not_to_be_answered() {
+        use crate::model::event::InboundContent;
+        use crate::{Channel, Mock};
+        let sms = Mock::sms();
+        let answered = async |text: &str, echo: bool| {
+            let content = InboundContent::Text(text.to_owned());
+            sms.arrives_with("07700 900123", content);
+            let mut events = sms.poll(None).await.unwrap().events;
+            let Some(Event::Inbound(mut inbound)) = events.drain(..).rfind(|event| event.as_inbound().is_some()) else {
+                panic!("nothing arrived")
+            };
+            inbound.echo = echo;
+            Received::new(vec![inbound.into()]).answerable().count()
+        };
+        assert_eq!(answered("When is my bin day?", false).await, 1);
+        assert_eq!(answered("When is my bin day?", true).await, 0);
+        assert_eq!(answered("STOP", false).await, 0);
+    }
+
+    #[tokio::test]
+    async fn who_says_stop_in_a_batch_gets_no_answer_to_the_rest_of_it_and_a_reaction_asks_nothing() {
+        use crate::model::event::InboundContent;
+        use crate::{Channel, Mock};
+        let sms = Mock::sms();
+        sms.arrives("07700 900123", "When is my bin day?");
+        sms.arrives("07700 900456", "And mine?");
+        sms.arrives("07700 900123", "STOP");
+        sms.arrives("07700 900789", "START");
+        let reaction = InboundContent::Reaction { to: "m1".into(), emoji: Some("👍".to_owned()) };
+        sms.arrives_with("07700 900456", reaction);
+        let received = Received::new(sms.poll(None).await.unwrap().events);
+        let asked: Vec<_> = received.answerable().map(Inbound::text).collect();
+        assert_eq!(asked, [Some("And mine?")]);
+    }
+
+    #[test]
+    fn a_request_shows_no_query_and_no_body() {
+        let request = http::Request::post("/hook?token=canary-query").body("canary-body").unwrap();
+        let request = Request::from(request);
+        assert_eq!(request.path(), "/hook");
+        assert!(!format!("{request:?}").contains("canary"));
+    }
+
+    #[test]
+    fn a_secret_owns_what_it_names_or_what_its_channel_is() {
+        let plain: SigningSecret = serde_json::from_str(r#""signing-secret""#).unwrap();
+        assert!(!plain.owns.account("1"));
+        assert!(plain.or_owns(&["1".into()]).owns.account("1"));
+        let named: SigningSecret = serde_json::from_str(r#"{"secret":"signing-secret","accounts":["2"]}"#).unwrap();
+        let named = named.or_owns(&["1".into()]);
+        assert!(named.owns.account("2") && !named.owns.account("1"));
+        assert!(serde_json::from_str::<SigningSecret>(r#""short""#).unwrap_err().to_string().contains("8 bytes"));
+    }
+}
