@@ -40,7 +40,7 @@ fn each<F: Future<Output = ()>>(runtime: &Runtime, call: impl Fn() -> F) -> f64 
 }
 
 #[test]
-fn a_send_allocates_no_more_than_one_written_by_hand() {
+fn send_allocates_no_more_than_a_handwritten_request() {
     let address = stub::start();
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let config = meta::Config::new(TOKEN, NUMBER).unwrap().base_url(&format!("http://{address}")).unwrap();
@@ -52,7 +52,7 @@ fn a_send_allocates_no_more_than_one_written_by_hand() {
 }
 
 #[test]
-fn five_layers_allocate_a_future_each_and_hardly_more() {
+fn layers_allocate_little_more_than_one_future_each() {
     let runtime = Builder::new_current_thread().build().unwrap();
     let (bare, layered, message) =
         (in_memory::InMemory::new(), in_memory::layered(in_memory::InMemory::new()), message());
@@ -65,7 +65,7 @@ fn five_layers_allocate_a_future_each_and_hardly_more() {
 }
 
 #[test]
-fn to_count_segments_and_to_check_a_text_allocate_nothing() {
+fn segment_counting_and_checks_allocate_nothing() {
     let (channel, message) = (Mock::whatsapp(), message());
     for text in [TEXT, "Mae’r casgliad ddydd Mawrth, ger Lôn y Felin.", "£5 or €6 {now}"] {
         assert_eq!(measure(|| assert!(sms::count(text).segments() > 0)).count_total, 0, "{text}");
@@ -74,7 +74,7 @@ fn to_count_segments_and_to_check_a_text_allocate_nothing() {
 }
 
 #[test]
-fn parsed_number_allocates_itself_alone_and_keyword_nothing() {
+fn phone_parse_allocates_once_and_keyword_match_never() {
     for number in ["07700 900123", "+44 (0)7700 900123\r\n", "+353 (0)86 123 4567", "7700900123"] {
         assert_eq!(measure(|| drop(Phone::new(number).unwrap())).count_total, 1, "{number}");
     }
@@ -84,7 +84,7 @@ fn parsed_number_allocates_itself_alone_and_keyword_nothing() {
 }
 
 #[test]
-fn an_arc_of_a_channel_adds_nothing() {
+fn arc_of_channel_adds_no_allocation() {
     let runtime = Builder::new_current_thread().build().unwrap();
     let (channel, message) = (Mock::whatsapp(), message());
     let arc: Arc<dyn Channel> = Arc::new(channel.clone());
@@ -100,7 +100,7 @@ fn an_arc_of_a_channel_adds_nothing() {
 /// What it costs to receive a body with so many parts: bytes allocated, and events.
 #[cfg(all(feature = "notify", feature = "x"))]
 #[test]
-fn webhook_twice_as_long_costs_twice_as_much() {
+fn webhook_allocation_is_linear_in_its_length() {
     use civic_messaging::transport::NoTransport;
     use civic_messaging::webhook::Request;
     use civic_messaging::{Context, X, x};

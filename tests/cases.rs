@@ -76,7 +76,7 @@ fn account(received: &Received) -> &Account {
 }
 
 #[tokio::test]
-async fn half_an_emoji_in_a_name_costs_no_message() {
+async fn lone_surrogate_in_name_keeps_message() {
     let received = whatsapp("meta/profile_name_half_emoji.json").await;
     assert_eq!(texts(&received), ["My bin was missed", "STOP"]);
     let people = inbound(&received);
@@ -85,13 +85,13 @@ async fn half_an_emoji_in_a_name_costs_no_message() {
 }
 
 #[tokio::test]
-async fn half_an_emoji_in_a_text_costs_no_text() {
+async fn lone_surrogate_in_text_keeps_text() {
     let received = whatsapp("meta/text_half_emoji.json").await;
     assert_eq!(texts(&received), ["Bin not emptied \u{FFFD}", "and the glass box"]);
 }
 
 #[tokio::test]
-async fn odd_neighbour_costs_no_stop() {
+async fn malformed_neighbour_keeps_stop() {
     for name in ["meta/errors_null_beside_stop.json", "meta/contacts_object_beside_stop.json"] {
         let received = whatsapp(name).await;
         assert_eq!((texts(&received), opt_outs(&received).len()), (vec!["STOP"], 1), "{name}");
@@ -100,7 +100,7 @@ async fn odd_neighbour_costs_no_stop() {
 }
 
 #[tokio::test]
-async fn flow_alert_is_an_account_event_beside_the_message() {
+async fn flow_alert_is_an_account_event() {
     let received = whatsapp("meta/flow_alert_beside_message.json").await;
     let [Event::Account(alert), Event::Inbound(text)] = &received.events[..] else { panic!("{:?}", received.events) };
     assert_eq!((alert.state.as_str(), alert.id.as_deref()), ("CLIENT_ERROR_RATE", Some("691244242662581")));
@@ -108,7 +108,7 @@ async fn flow_alert_is_an_account_event_beside_the_message() {
 }
 
 #[tokio::test]
-async fn standby_and_history_are_kept_and_never_answerable() {
+async fn standby_and_history_are_kept_but_not_answerable() {
     let standby = whatsapp("meta/standby_message.json").await;
     assert_eq!(texts(&standby), ["There is a gas smell in Mill Lane"]);
     assert!(inbound(&standby)[0].standby && standby.answerable().next().is_none());
@@ -121,7 +121,7 @@ async fn standby_and_history_are_kept_and_never_answerable() {
 }
 
 #[tokio::test]
-async fn button_named_cancel_is_a_selection_and_no_opt_out() {
+async fn cancel_button_is_a_selection_not_an_opt_out() {
     let button = whatsapp("meta/button_cancel.json").await;
     let quick_reply = messenger("messenger/quick_reply_cancel.json").await;
     for (received, id) in [(button, "appointment-17-no"), (quick_reply, "cancel")] {
@@ -132,7 +132,7 @@ async fn button_named_cancel_is_a_selection_and_no_opt_out() {
 }
 
 #[tokio::test]
-async fn edit_to_stop_is_an_opt_out() {
+async fn message_edited_to_stop_is_an_opt_out() {
     let received = whatsapp("meta/edited_to_stop.json").await;
     assert!(
         matches!(&inbound(&received)[0].content, InboundContent::Edited { id, .. } if id.as_str() == "wamid.CASE_1")
@@ -141,7 +141,7 @@ async fn edit_to_stop_is_an_opt_out() {
 }
 
 #[tokio::test]
-async fn lifted_ban_reads_as_lifted() {
+async fn lifted_ban_is_reported_as_lifted() {
     let received = whatsapp("meta/ban_reinstated.json").await;
     let ban = account(&received);
     assert_eq!((ban.topic, ban.state.as_str()), (Topic::Reinstatement, "DISABLED_UPDATE"));
@@ -149,7 +149,7 @@ async fn lifted_ban_reads_as_lifted() {
 }
 
 #[tokio::test]
-async fn coming_category_is_told_from_the_present_one() {
+async fn future_template_category_differs_from_current_one() {
     let received = whatsapp("meta/template_category_coming.json").await;
     let template = account(&received);
     assert_eq!((template.topic, template.state.as_str()), (Topic::Template, "UTILITY"));
@@ -162,26 +162,26 @@ async fn coming_category_is_told_from_the_present_one() {
 }
 
 #[tokio::test]
-async fn verified_account_is_no_restriction() {
+async fn account_verification_is_not_a_restriction() {
     let received = whatsapp("meta/account_verified.json").await;
     assert_eq!(account(&received).topic, Topic::Information);
 }
 
 #[tokio::test]
-async fn call_status_is_no_delivery() {
+async fn call_status_is_not_a_delivery() {
     let received = whatsapp("meta/call_status.json").await;
     let [Event::Unrecognised(call)] = &received.events[..] else { panic!("{:?}", received.events) };
     assert_eq!(call.what, "calls");
 }
 
 #[tokio::test]
-async fn writer_is_the_only_contact_where_the_message_names_none() {
+async fn sole_contact_is_sender_if_message_names_none() {
     let received = whatsapp("meta/sender_only_in_contacts.json").await;
     assert_eq!(inbound(&received)[0].from.expose(), "GB.123456");
 }
 
 #[tokio::test]
-async fn answer_typed_in_the_phone_app_is_an_echo() {
+async fn reply_typed_in_phone_app_is_an_echo() {
     let received = whatsapp("meta/phone_app_echo.json").await;
     let echo = inbound(&received)[0];
     assert!(echo.echo && received.answerable().next().is_none());
@@ -189,7 +189,7 @@ async fn answer_typed_in_the_phone_app_is_an_echo() {
 }
 
 #[tokio::test]
-async fn postback_without_an_id_has_a_stable_one() {
+async fn postback_without_id_gets_a_stable_id() {
     let [first, again] = [
         messenger("messenger/postback_without_mid.json").await,
         messenger("messenger/postback_without_mid.json").await,
@@ -202,13 +202,13 @@ async fn postback_without_an_id_has_a_stable_one() {
 }
 
 #[tokio::test]
-async fn time_in_seconds_is_of_the_right_year() {
+async fn time_in_seconds_is_not_read_as_milliseconds() {
     let received = messenger("messenger/timestamp_in_seconds.json").await;
     assert_eq!(received.events[0].envelope().at, Timestamp::from_secs(1_795_000_000));
 }
 
 #[tokio::test]
-async fn place_beside_an_image_is_not_dropped() {
+async fn location_beside_image_is_kept() {
     let received = messenger("messenger/image_and_location.json").await;
     let [image, place] = &inbound(&received)[..] else { panic!("{:?}", received.events) };
     assert_eq!(image.media().len(), 1);
@@ -220,7 +220,7 @@ async fn place_beside_an_image_is_not_dropped() {
 }
 
 #[tokio::test]
-async fn edit_on_messenger_is_an_edit_with_an_id_of_its_own() {
+async fn messenger_edit_has_its_own_id() {
     let received = messenger("messenger/message_edit.json").await;
     let edit = inbound(&received)[0];
     assert_eq!(edit.text(), Some("new words"));
@@ -229,7 +229,7 @@ async fn edit_on_messenger_is_an_edit_with_an_id_of_its_own() {
 }
 
 #[tokio::test]
-async fn encrypted_message_is_in_its_conversation() {
+async fn encrypted_message_keeps_its_conversation() {
     let keys = OAuth1::new("consumer-key", SECRET, "access-token", "access-token-secret").unwrap();
     let config = x::Config::new("1900000000000000202", keys);
     let x = X::direct_messages_with(config, &context()).unwrap();
@@ -281,7 +281,7 @@ async fn item(name: &str, what: serde_json::Value) -> Received {
 }
 
 #[tokio::test]
-async fn account_updates_tell_what_they_take_from_us() {
+async fn account_update_states_its_restriction() {
     use serde_json::json;
     for (update, topic, reason) in [
         (
@@ -327,7 +327,7 @@ async fn account_updates_tell_what_they_take_from_us() {
 }
 
 #[tokio::test]
-async fn account_alerts_are_read_nested_and_flat() {
+async fn account_alert_is_read_nested_and_flat() {
     use serde_json::json;
     let alert = json!({ "alert_severity": "WARNING", "alert_type": "INCREASED_CAPABILITIES_ELIGIBILITY_DEFERRED",
         "alert_description": "Limits cannot be increased." });
@@ -342,7 +342,7 @@ async fn account_alerts_are_read_nested_and_flat() {
 }
 
 #[tokio::test]
-async fn same_account_event_at_another_time_is_another_event() {
+async fn account_event_id_depends_on_its_time() {
     use serde_json::json;
     let config = || meta::Config::new("EAAG-token-1", "200000000000001").unwrap().app_secret(SECRET).unwrap();
     let mut ids = std::collections::BTreeSet::new();
@@ -360,7 +360,7 @@ async fn same_account_event_at_another_time_is_another_event() {
 }
 
 #[tokio::test]
-async fn thread_of_history_has_both_sides() {
+async fn history_thread_has_both_sides() {
     use serde_json::json;
     let text = |from: &str, id: &str| json!({ "from": from, "id": id, "timestamp": "1738796547", "type": "text", "text": { "body": "STOP" } });
     let received = value(
@@ -380,7 +380,7 @@ async fn thread_of_history_has_both_sides() {
 }
 
 #[tokio::test]
-async fn what_meta_writes_beside_a_message_is_kept() {
+async fn meta_fields_beside_a_message_are_kept() {
     use serde_json::json;
     let card = json!({ "type": "contacts", "contacts": [{ "vcard":
         "BEGIN:VCARD\r\nVERSION:3.0\r\nFN:Town Hall\r\nORG:Shropshire Council\r\nitem1.TEL;type=WORK:+44 345 678 9000\r\nEND:VCARD" }] });
@@ -412,7 +412,7 @@ async fn what_meta_writes_beside_a_message_is_kept() {
 }
 
 #[tokio::test]
-async fn number_and_user_id_beside_a_message_are_one_person() {
+async fn number_and_user_id_of_a_message_are_linked() {
     use serde_json::json;
     let received = value("messages", json!({
         "metadata": { "phone_number_id": "200000000000001" },
@@ -426,7 +426,7 @@ async fn number_and_user_id_beside_a_message_are_one_person() {
 }
 
 #[tokio::test]
-async fn messenger_drops_nothing_of_an_item() {
+async fn messenger_keeps_every_part_of_an_item() {
     use serde_json::json;
     let received = item("postback", json!({ "mid": "m_1", "title": "Get started" })).await;
     let chosen = Selection { id: "Get started".to_owned(), title: "Get started".to_owned() };

@@ -13,7 +13,7 @@ use targets::{TARGETS, Target};
 pub mod targets;
 
 #[test]
-fn every_input_of_the_corpora_keeps_the_laws() {
+fn corpus_inputs_pass_their_targets() {
     let broken: Vec<PathBuf> = thread::scope(|scope| {
         let replays: Vec<_> =
             TARGETS.iter().map(|(name, target)| scope.spawn(|| broken(&corpus(name), *target))).collect();
@@ -23,7 +23,7 @@ fn every_input_of_the_corpora_keeps_the_laws() {
 }
 
 #[test]
-fn every_target_has_a_corpus_a_file_and_a_program() {
+fn fuzz_target_has_corpus_file_and_binary() {
     let folder = fuzz();
     let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
     let names: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 #[test]
-fn no_fixture_lies_unread() {
+fn fixtures_are_all_read() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let sources: String = ["tests", "src", "examples"]
         .iter()
@@ -33,7 +33,7 @@ fn no_fixture_lies_unread() {
 }
 
 #[test]
-fn every_folder_of_fixtures_says_where_they_come_from() {
+fn fixture_folders_state_their_origin() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     for folder in fs::read_dir(fixtures).unwrap() {
         let folder = folder.unwrap().path();

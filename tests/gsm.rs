@@ -64,7 +64,7 @@ fn ours(character: char) -> Option<String> {
 }
 
 #[test]
-fn the_basic_multilingual_plane_agrees_with_perl() {
+fn basic_multilingual_plane_agrees_with_perl() {
     assert_eq!(lines().last(), Some("asked 63488"), "the whole plane was asked");
     let perl = perl();
     assert_eq!(perl.len(), 137, "127 in the default alphabet, 10 in the extension");
@@ -88,7 +88,7 @@ fn the_basic_multilingual_plane_agrees_with_perl() {
 }
 
 #[test]
-fn disputed_characters_are_settled_by_name() {
+fn disputed_characters_are_decided_individually() {
     let perl = perl();
     for (point, code, why) in DISPUTED {
         let character = char::from_u32(point).expect("a character");
@@ -98,14 +98,14 @@ fn disputed_characters_are_settled_by_name() {
 }
 
 #[test]
-fn nothing_beyond_the_plane_is_in_the_alphabet() {
+fn gsm_alphabet_has_no_supplementary_characters() {
     for character in '\u{10000}'..=char::MAX {
         assert_eq!(septets(character), None, "{character:?}");
     }
 }
 
 #[test]
-fn the_checked_in_table_is_what_perl_says() {
+fn perl_table_is_up_to_date() {
     let run = Command::new("perl").args(["-MEncode", "-MEncode::GSM0338", "-e", PROGRAM]).output();
     let fresh = match run {
         Ok(run) if run.status.success() => String::from_utf8(run.stdout).expect("ASCII"),
@@ -163,7 +163,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn parts_join_to_the_text_and_fit(text in text(), long in any::<bool>()) {
+    fn parts_fit_and_join_to_the_text(text in text(), long in any::<bool>()) {
         let header = if long { ConcatHeader::Long } else { ConcatHeader::Short };
         let whole = count_with(&text, header);
         let encoding = whole.encoding();
@@ -207,26 +207,26 @@ proptest! {
     }
 
     #[test]
-    fn encoding_and_decoding_give_the_text_back(text in text()) {
+    fn encoding_round_trips(text in text()) {
         if let Some(septets) = encode_gsm7(&text) {
             prop_assert_eq!(decode_gsm7(&septets), text);
         }
     }
 
     #[test]
-    fn packing_is_the_bits_in_a_row(septets in prop::collection::vec(0_u8..0x80, 0..200)) {
+    fn packing_concatenates_septet_bits(septets in prop::collection::vec(0_u8..0x80, 0..200)) {
         prop_assert_eq!(pack(&septets), packed(&septets));
     }
 
     #[test]
-    fn nothing_panics(text in any::<String>(), bytes in any::<Vec<u8>>()) {
+    fn text_functions_never_panic(text in any::<String>(), bytes in any::<Vec<u8>>()) {
         let _ = (keyword(&text), fold(&text), count(&text), decode_gsm7(&bytes), pack(&bytes));
         prop_assert!(decode_gsm7(&bytes).chars().count() <= bytes.len());
     }
 }
 
 #[test]
-fn no_letter_folds() {
+fn letters_do_not_fold() {
     for character in '\0'..=char::MAX {
         if let Some(instead) = folds(character) {
             assert!(!character.is_alphanumeric(), "{character:?}");

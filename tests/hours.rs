@@ -65,7 +65,7 @@ fn differences(hours: &Hours, oracle: &[(Timestamp, Timestamp)]) -> (u64, Vec<Ti
 }
 
 #[test]
-fn every_minute_of_four_years_is_as_the_oracle_says_in_every_division() {
+fn hours_agree_with_oracle_for_every_minute_of_four_years() {
     let compared: u64 = std::thread::scope(|scope| {
         let of_division = |(name, division): (&'static str, Division)| {
             scope.spawn(move || {
@@ -89,7 +89,7 @@ fn every_minute_of_four_years_is_as_the_oracle_says_in_every_division() {
 }
 
 #[test]
-fn a_bank_holiday_that_is_left_out_or_an_hour_of_summer_time_is_noticed() {
+fn comparison_detects_missing_holiday_and_wrong_offset() {
     let (_, config) = offices()[0].clone();
     let scotland = Hours::new(&config.clone().bank_holidays(Division::Scotland)).unwrap();
     let (_, found) = differences(&scotland, &oracle("nine_to_five", "england_and_wales"));
@@ -100,7 +100,7 @@ fn a_bank_holiday_that_is_left_out_or_an_hour_of_summer_time_is_noticed() {
 }
 
 #[test]
-fn a_holiday_that_was_proclaimed_for_one_division_is_kept_there_only() {
+fn proclaimed_holiday_applies_to_its_division_only() {
     let (_, config) = offices()[0].clone();
     let open = |division| {
         Hours::new(&config.clone().bank_holidays(division)).unwrap().is_open(at("2026-06-15T12:00Z")).unwrap()
@@ -109,7 +109,7 @@ fn a_holiday_that_was_proclaimed_for_one_division_is_kept_there_only() {
 }
 
 #[test]
-fn the_openings_and_the_time_of_work_are_the_oracles_too() {
+fn openings_and_working_time_agree_with_oracle() {
     for (week, config) in offices() {
         for (name, division) in DIVISIONS {
             let hours = Hours::new(&config.clone().bank_holidays(division)).unwrap();
@@ -131,7 +131,7 @@ fn the_openings_and_the_time_of_work_are_the_oracles_too() {
 }
 
 #[test]
-fn the_table_has_the_weeks_of_its_script_and_of_this_test() {
+fn oracle_table_covers_the_weeks_of_its_script() {
     let weeks: BTreeSet<_> = TABLE.lines().skip(1).filter_map(|line| line.split(',').next()).collect();
     assert_eq!(weeks, offices().iter().map(|(week, _)| *week).collect());
     assert!(weeks.iter().all(|week| MAKER.contains(&format!("\"{week}\":"))));
@@ -147,7 +147,7 @@ const CHANGES: [(&str, &str); 4] = [
 ];
 
 #[test]
-fn half_past_one_comes_twice_in_october() {
+fn repeated_hour_in_october_counts_twice() {
     for (_, sunday) in CHANGES {
         let clock = |utc: &str| at(&format!("{sunday}T{utc}Z"));
         let hours = Hours::new(&Config::new("Sun 01:30-01:45")).unwrap();
@@ -186,7 +186,7 @@ fn half_past_one_comes_twice_in_october() {
 }
 
 #[test]
-fn half_past_one_does_not_come_in_march() {
+fn skipped_hour_in_march_does_not_count() {
     for (sunday, _) in CHANGES {
         let clock = |utc: &str| at(&format!("{sunday}T{utc}Z"));
         let week = Duration::from_secs(7 * 86_400);
@@ -242,7 +242,7 @@ fn near_a_change() -> impl Strategy<Value = Timestamp> {
 
 proptest! {
     #[test]
-    fn the_next_opening_is_open_and_nothing_before_it_is(
+    fn next_opening_is_open_and_nothing_earlier_is(
         hours in any_hours(),
         now in prop_oneof![any_moment(), near_a_change()],
         between in vec(0.0..1.0f64, 20),
@@ -258,7 +258,7 @@ proptest! {
     }
 
     #[test]
-    fn an_opening_is_open_until_it_closes_and_all_of_it_is_time_of_work(
+    fn opening_is_working_time_until_it_closes(
         hours in any_hours(),
         now in prop_oneof![any_moment(), near_a_change()],
         between in vec(0.0..1.0f64, 20),
@@ -275,7 +275,7 @@ proptest! {
     }
 
     #[test]
-    fn a_closed_period_is_the_same_for_all_its_moments(
+    fn closed_period_is_the_same_from_every_moment(
         hours in any_hours(),
         now in prop_oneof![any_moment(), near_a_change()],
         part in 0.0..1.0f64,
@@ -293,7 +293,7 @@ proptest! {
     }
 
     #[test]
-    fn time_of_work_adds_up(
+    fn working_time_is_additive(
         hours in any_hours(),
         mut moments in vec(prop_oneof![any_moment(), near_a_change()], 3),
     ) {

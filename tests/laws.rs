@@ -32,13 +32,13 @@ const LADDER: [DeliveryState; 10] = [
 ];
 
 #[test]
-fn the_ladder_is_written_in_its_order() {
+fn delivery_states_are_in_ladder_order() {
     assert!(LADDER.is_sorted_by(|a, b| a < b));
 }
 
 proptest! {
     #[test]
-    fn any_order_of_statuses_with_repeats_ends_in_one_state_and_never_goes_down(
+    fn statuses_in_any_order_converge_and_never_go_back(
         statuses in vec(0..LADDER.len(), 1..=7),
         order in vec(any::<u32>(), 14),
     ) {
@@ -59,7 +59,7 @@ proptest! {
     }
 
     #[test]
-    fn a_message_survives_a_store(message in message()) {
+    fn message_round_trips_through_serde(message in message()) {
         let json = serde_json::to_string(&message).unwrap();
         let stored: Message = serde_json::from_str(&json).unwrap();
         prop_assert_eq!(&stored, &message);
@@ -67,14 +67,14 @@ proptest! {
     }
 
     #[test]
-    fn no_message_shows_what_it_says_or_to_whom(message in message()) {
+    fn message_debug_masks_text_and_recipient(message in message()) {
         let shown = format!("{message:?} {message:#?} {:?}", Mock::whatsapp().plan(&message));
         prop_assert!(!shown.contains("canary"), "{}", shown);
         prop_assert!(!shown.contains(message.to.expose()), "{}", shown);
     }
 
     #[test]
-    fn no_error_shows_what_was_wrong(text in "canary[a-z]{0,6000}", number in "\\+447[0-9]{9}") {
+    fn error_masks_the_offending_value(text in "canary[a-z]{0,6000}", number in "\\+447[0-9]{9}") {
         let to = Address::from(Phone::from_digits(&number).unwrap());
         for channel in [Mock::sms(), Mock::whatsapp(), Mock::x()] {
             let messages = [
@@ -93,7 +93,7 @@ proptest! {
     }
 
     #[test]
-    fn no_number_handle_or_id_is_shown(
+    fn numbers_handles_and_ids_are_masked(
         digits in "7[0-9]{9}", id in "[1-9][0-9]{8,18}", handle in "[a-zA-Z][a-zA-Z0-9]{10,14}", wamid in "wamid\\.[A-Za-z0-9]{10,60}",
         user_id in "[A-Z]{2}\\.[A-Za-z0-9]{12,30}", code in "[1-9][0-9]{4,7}", token in "[!-~]{8,60}",
     ) {
@@ -132,7 +132,7 @@ proptest! {
     }
 
     #[test]
-    fn a_number_reads_the_same_in_every_spelling(national in "7[1-58][0-9]{8}", gap in 1..9usize) {
+    fn phone_parses_alike_in_every_spelling(national in "7[1-58][0-9]{8}", gap in 1..9usize) {
         let expected = format!("+44{national}");
         let (head, tail) = national.split_at(gap);
         for spelling in [
@@ -145,7 +145,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_is_a_panic(text in any::<String>()) {
+    fn parsing_never_panics(text in any::<String>()) {
         let _ = (Phone::new(&text), Address::whatsapp(&text), Address::x(&text), text.parse::<Digest>());
         let _ = (Medium::other(&text), text.parse::<Timestamp>(), civic_messaging::message::Money::parse(&text, &text));
         let _ = (text.parse::<civic_messaging::address::Sender>(), text.parse::<civic_messaging::transport::BaseUrl>());
@@ -272,7 +272,7 @@ fn message() -> impl Strategy<Value = Message> {
 }
 
 #[test]
-fn what_a_gateway_said_is_kept_and_not_shown() {
+fn gateway_reply_is_kept_but_masked() {
     let error = Error::new(ErrorKind::Rejected, "the gateway refused").with_raw("canary".into());
     assert_eq!(error.raw().unwrap(), "canary");
     assert!(!format!("{error} {error:?}").contains("canary"));

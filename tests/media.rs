@@ -110,7 +110,7 @@ async fn fetched(address: SocketAddr, limits: FetchLimits) -> Result<MediaStream
 }
 
 #[tokio::test]
-async fn a_length_over_the_cap_is_refused_before_the_first_byte() {
+async fn oversized_content_length_is_refused_before_first_byte() {
     let address = answering(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{CANARY}", 10_u64 << 30)).await;
     for cap in [0, 1_000, (10 << 30) - 1] {
         about_a_file(&fetched(address, limits(cap)).await.unwrap_err(), ErrorKind::TooLarge);
@@ -121,7 +121,7 @@ async fn a_length_over_the_cap_is_refused_before_the_first_byte() {
 }
 
 #[tokio::test]
-async fn a_body_without_an_end_is_cut_at_the_cap() {
+async fn endless_body_is_cut_at_the_cap() {
     let address = listen(|mut socket, _| async move {
         _ = socket.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: image/png\r\n\r\n").await;
         let piece = [b"10000\r\n".as_slice(), &[0; PIECE], b"\r\n"].concat();
@@ -145,7 +145,7 @@ async fn a_body_without_an_end_is_cut_at_the_cap() {
 }
 
 #[tokio::test]
-async fn a_body_that_drips_is_ended_by_the_time_of_the_whole() {
+async fn slow_body_ends_at_the_overall_deadline() {
     let in_body = listen(|mut socket, _| async move {
         _ = socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n").await;
         let mut drops = tokio::time::interval(Duration::from_millis(5));
@@ -176,7 +176,7 @@ async fn a_body_that_drips_is_ended_by_the_time_of_the_whole() {
 }
 
 #[tokio::test]
-async fn what_is_compressed_stays_so() {
+async fn compressed_body_is_not_decoded() {
     // 100,000 zeros by gzip: 132 bytes.
     let bomb = format!("H4sIAAAAAAACA+3BMQEAAADCoPVPbQ0PoA{}IBXA32VEdSghgEA", "A".repeat(127));
     let bomb = BASE64_STANDARD.decode(bomb).unwrap();
@@ -189,7 +189,7 @@ async fn what_is_compressed_stays_so() {
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_is_an_error_and_no_end() {
+async fn truncated_body_is_an_error() {
     for answer in [
         "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nhalf of it",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\nhalf of it\r\n",
@@ -202,7 +202,7 @@ async fn a_body_that_breaks_off_is_an_error_and_no_end() {
 }
 
 #[tokio::test]
-async fn a_wrong_hash_is_found_at_the_end() {
+async fn hash_mismatch_fails_at_the_end() {
     let address = answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ntree").await;
     let right = fetched(address, limits(4)).await.unwrap().hashed(Digest::sha256(b"tree"));
     assert_eq!(right.bytes().await.unwrap(), "tree");
@@ -217,7 +217,7 @@ async fn a_wrong_hash_is_found_at_the_end() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_file_is_an_error() {
+async fn non_file_response_is_an_error() {
     for (status, kind) in [
         (400, ErrorKind::Rejected),
         (401, ErrorKind::Unauthenticated),
@@ -260,7 +260,7 @@ async fn countdown(relative: bool) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
 }
 
 #[tokio::test]
-async fn three_redirects_are_followed_and_no_more() {
+async fn redirects_are_followed_three_times_at_most() {
     for relative in [false, true] {
         let (address, asked) = countdown(relative).await;
         let endpoint = local(address);
@@ -357,7 +357,7 @@ impl Transport for Scripted {
 const BASE: &str = "https://graph.example/v1";
 
 #[tokio::test]
-async fn the_credential_goes_to_trusted_hosts_only() {
+async fn credential_is_sent_to_trusted_hosts_only() {
     let trusted = "https://lookaside.example/a?mid=1";
     let open = "https://eu.cdn.example/a";
     for (first, then, expected) in [
@@ -381,7 +381,7 @@ async fn the_credential_goes_to_trusted_hosts_only() {
 }
 
 #[tokio::test]
-async fn a_credential_is_made_for_each_address() {
+async fn credential_is_computed_per_url() {
     let (first, second) = ("https://lookaside.example/a", "https://lookaside.example/b?c=d");
     let transport = Scripted::new([Some("https://eu.cdn.example/a"), Some(second), None]);
     let signed = |uri: &http::Uri| Ok(Some(civic_messaging::adapter::sensitive(&format!("Signed {uri}"))?));
@@ -421,7 +421,7 @@ const FORBIDDEN: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn no_file_comes_from_anywhere_else() {
+async fn files_come_from_allowed_hosts_only() {
     for &url in FORBIDDEN {
         let transport = Scripted::new([]);
         let error = transport.endpoint(BASE).fetch(url, &HOSTS, credential(), limits(4)).await.unwrap_err();
@@ -446,7 +446,7 @@ async fn no_file_comes_from_anywhere_else() {
 }
 
 #[tokio::test]
-async fn a_loopback_base_leads_to_loopback_only() {
+async fn loopback_base_allows_loopback_only() {
     let base = "http://127.0.0.1:8080";
     let transport = Scripted::new([Some("http://[::1]:9/b"), Some("http://localhost:7/c"), None]);
     transport.endpoint(base).fetch("http://127.0.0.1:8080/a", &HOSTS, credential(), limits(4)).await.unwrap();
@@ -472,7 +472,7 @@ async fn a_loopback_base_leads_to_loopback_only() {
 }
 
 #[tokio::test]
-async fn the_time_is_for_all_of_it() {
+async fn deadline_covers_redirects_and_body() {
     let url = "https://eu.cdn.example/a";
     let fetch = async |seconds: u64| {
         let transport = Scripted::new([Some(url), Some(url), Some(url), None]);
@@ -498,7 +498,7 @@ async fn the_time_is_for_all_of_it() {
 }
 
 #[tokio::test]
-async fn what_must_be_public_is_not_looked_for_at_home() {
+async fn public_file_host_may_not_be_private() {
     // One port on both loopbacks, where the machine has both.
     let v4 = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = v4.local_addr().unwrap().port();
@@ -625,7 +625,7 @@ impl Transport for Deadlines {
 }
 
 #[tokio::test]
-async fn upload_deadline_grows_with_the_file() {
+async fn upload_deadline_grows_with_file_size() {
     let deadlines = Deadlines::default();
     let endpoint = endpoint(BASE, &Context::new().transport(deadlines.clone()));
     let upload = |body| endpoint.request(Method::POST, "/files", HeaderMap::new(), body).unwrap();
@@ -640,7 +640,7 @@ async fn upload_deadline_grows_with_the_file() {
 }
 
 #[tokio::test]
-async fn credential_goes_to_the_files_that_it_is_for() {
+async fn credential_is_limited_to_its_path() {
     let limited = || {
         credential().limited_to(|file: &FileUrl<'_>| match file.path() {
             "/files/1" if file.query().is_none() => Access::Credential,
@@ -732,8 +732,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 const IN_FLIGHT: usize = 16 << 20;
 
 #[test]
-fn a_large_file_comes_in_a_piece_at_a_time() {
-    if let Some(said) = alone("a_large_file_comes_in_a_piece_at_a_time") {
+fn large_download_is_streamed() {
+    if let Some(said) = alone("large_download_is_streamed") {
         return println!("{said}");
     }
     block_on(async {
@@ -830,8 +830,8 @@ async fn upload(address: SocketAddr, media: MediaStream) -> Result<Answer> {
 }
 
 #[test]
-fn a_large_file_goes_out_a_piece_at_a_time() {
-    if let Some(said) = alone("a_large_file_goes_out_a_piece_at_a_time") {
+fn large_upload_is_streamed() {
+    if let Some(said) = alone("large_upload_is_streamed") {
         return println!("{said}");
     }
     block_on(async {
@@ -857,7 +857,7 @@ fn a_large_file_goes_out_a_piece_at_a_time() {
 }
 
 #[tokio::test]
-async fn an_upload_says_how_long_it_is() {
+async fn upload_states_its_length() {
     let (address, mut told) = upload_double().await;
     let pieces = || Box::pin(stream::iter(["ab", "cde"]).map(|piece| Ok(Bytes::from(piece))));
 
@@ -883,7 +883,7 @@ async fn an_upload_says_how_long_it_is() {
 }
 
 #[tokio::test]
-async fn an_upload_that_fails_half_way_is_not_taken_for_whole() {
+async fn failed_upload_is_not_taken_for_whole() {
     let (address, mut told) = upload_double().await;
     let broken = || stream::iter([Ok(Bytes::from("ab")), Err(Error::new(ErrorKind::Unexpected, CANARY))]);
     for len in [Some(5), None] {
@@ -902,7 +902,7 @@ async fn an_upload_that_fails_half_way_is_not_taken_for_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_flows_from_one_gateway_to_another() {
+async fn file_streams_from_one_gateway_to_another() {
     const LEN: usize = 20 << 20;
     let from = listen(|mut socket, _| async move {
         _ = socket.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {LEN}\r\n\r\n").as_bytes()).await;

@@ -182,7 +182,7 @@ fn of_others(fixtures: &[Value], ids: &[(&str, &str)]) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn whatsapp_loses_nothing_beside_a_malformed_member() {
+async fn whatsapp_keeps_events_beside_a_malformed_member() {
     let mut config = meta::Config::new("EAAG-test-token", "200000000000001").unwrap().app_secret(SECRET).unwrap();
     config.business_account_id = Some("100000000000001".into());
     let channel = Meta::whatsapp_with(config, &context()).unwrap();
@@ -219,7 +219,7 @@ async fn whatsapp_loses_nothing_beside_a_malformed_member() {
 }
 
 #[tokio::test]
-async fn messenger_loses_nothing_beside_a_malformed_member() {
+async fn messenger_keeps_events_beside_a_malformed_member() {
     let config = meta::Config::for_page("EAAG-test-token", "7000000000000001").unwrap().app_secret(SECRET).unwrap();
     let channel = Meta::messenger_with(config, &context()).unwrap();
     let all = fixtures("messenger", |name| !name.starts_with("send"));
@@ -241,7 +241,7 @@ async fn messenger_loses_nothing_beside_a_malformed_member() {
 }
 
 #[tokio::test]
-async fn x_loses_nothing_beside_a_malformed_member() {
+async fn x_keeps_events_beside_a_malformed_member() {
     let keys = x::OAuth1::new("fixture-key", SECRET, "1900-token", "token-secret").unwrap();
     let channel = X::direct_messages_with(x::Config::new("1900000000000000202", keys), &context()).unwrap();
     let request = |body: Vec<u8>| -> Request {
@@ -276,7 +276,7 @@ async fn x_loses_nothing_beside_a_malformed_member() {
 }
 
 #[tokio::test]
-async fn twilio_loses_no_text_beside_a_malformed_field() {
+async fn twilio_keeps_text_beside_a_malformed_field() {
     let config = twilio::Config::new("ACaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "12345678901234567890123456789012").unwrap();
     let config = config.sender("+447700900456").unwrap().public_url("https://sms.example.gov.uk").unwrap();
     let channel = Twilio::sms_with(config, &context()).unwrap();
@@ -348,7 +348,7 @@ impl Transport for Canned {
 }
 
 #[tokio::test]
-async fn notify_loses_nothing_beside_a_malformed_row() {
+async fn notify_keeps_events_beside_a_malformed_row() {
     let canned = Canned::default();
     let key = "my_test_key-26785a09-ab16-4eb0-8407-a37497a57506-3d844edf-8d35-48ac-975b-e847b4f122b0";
     let config = notify::Config::new(key, "5484cfca-668a-4c18-afb1-5ddd0e3521b1").unwrap();

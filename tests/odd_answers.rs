@@ -422,7 +422,7 @@ fn shown(error: &Error) -> Option<String> {
 }
 
 #[tokio::test]
-async fn odd_answer_has_an_honest_outcome() {
+async fn malformed_response_never_understates_the_outcome() {
     let number = |name| env::var(name).ok().map(|n| n.parse::<u64>().unwrap());
     let one = number("CIVIC_SEED");
     let seeds = one.map_or(0..number("CIVIC_RUNS").unwrap_or(RUNS), |seed| seed..seed + 1);
@@ -450,7 +450,7 @@ async fn odd_answer_has_an_honest_outcome() {
 }
 
 #[tokio::test]
-async fn plain_answer_is_accepted_by_each_gateway() {
+async fn well_formed_response_is_accepted() {
     for gateway in gateways() {
         let body = gateway.good.to_string();
         *gateway.double.0.lock().unwrap() = (201, body.clone().into());

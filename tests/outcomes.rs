@@ -176,13 +176,13 @@ fn deaf_port() -> (TcpSocket, SocketAddr) {
 }
 
 #[tokio::test]
-async fn a_refused_connection_sends_nothing() {
+async fn refused_connection_is_not_sent() {
     let (_socket, address) = deaf_port();
     nothing_leaves(&format!("http://{address}"), quick(), AMPLE, &[TransportErrorKind::Connect]).await;
 }
 
 #[test]
-fn a_name_that_is_not_there_sends_nothing() {
+fn unresolvable_name_is_not_sent() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     // Without a name server in reach the system's resolver gives up later than we do.
     let faults = [TransportErrorKind::Name, TransportErrorKind::TimedOut];
@@ -212,7 +212,7 @@ async fn full_listener() -> Option<(TcpListener, Vec<TcpStream>)> {
 }
 
 #[tokio::test]
-async fn a_connection_that_takes_too_long_sends_nothing() {
+async fn connect_timeout_is_not_sent() {
     let Some((listener, _waiting)) = full_listener().await else {
         eprintln!("SKIPPED: this system takes connections past a full queue, so none can be made to hang");
         return;
@@ -236,7 +236,7 @@ enum BadTls {
 }
 
 #[tokio::test]
-async fn a_broken_tls_handshake_sends_nothing() {
+async fn failed_tls_handshake_is_not_sent() {
     use BadTls::{Alert, CloseAfterHello, CloseAtOnce, Garbage, PlainHttp, Reset, Stall};
     for bad in [Alert, CloseAfterHello, CloseAtOnce, Garbage, PlainHttp, Reset, Stall] {
         let double = FakeGateway::new(move |mut connection| async move {
@@ -338,7 +338,7 @@ fn https_server() -> (SocketAddr, Arc<[AtomicUsize; 2]>) {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_not_trusted_is_sent_nothing() {
+async fn untrusted_certificate_is_not_sent() {
     let (address, counts) = https_server();
     let base = format!("https://{address}");
     let no_time_out = ReqwestTransport::from_settings(|builder| builder.no_proxy().connect_timeout(AMPLE));
@@ -731,7 +731,7 @@ impl Run {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_outcome_never_says_less_than_the_listener_read() {
+async fn outcome_never_understates_what_the_server_read() {
     const WORKERS: u64 = 48;
     let number = |name: &str| env::var(name).ok().map(|value| value.parse::<u64>().expect("a number"));
     let seeds = match number("CIVIC_SEED") {
@@ -881,7 +881,7 @@ impl Connection {
 const SENDS: usize = 500;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_closed_while_idle_is_not_used_again() {
+async fn connection_closed_while_idle_is_not_reused() {
     let (noticed, mut closed) = tokio::sync::mpsc::unbounded_channel();
     let double = FakeGateway::new(move |mut connection| {
         let noticed = noticed.clone();
@@ -902,7 +902,7 @@ async fn a_connection_closed_while_idle_is_not_used_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_closed_as_the_next_message_starts_is_unknown_or_unused() {
+async fn connection_closed_at_next_send_is_unknown_or_unused() {
     let double = FakeGateway::new(|mut connection| async move {
         connection.hear(usize::MAX).await;
         connection.say(GOOD_AND_STAY).await;
@@ -927,7 +927,7 @@ async fn a_connection_closed_as_the_next_message_starts_is_unknown_or_unused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_closed_after_the_next_messages_first_byte_is_unknown() {
+async fn connection_closed_after_first_byte_is_unknown() {
     let double = FakeGateway::new(|mut connection| async move {
         connection.hear(usize::MAX).await;
         connection.say(GOOD_AND_STAY).await;
@@ -955,7 +955,7 @@ async fn a_connection_closed_after_the_next_messages_first_byte_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_went_away_after_a_good_answer_is_sent_nothing() {
+async fn gateway_gone_after_success_is_not_sent() {
     for n in 0..TIMES {
         let (_kept, address) = deaf_port();
         let listener = TcpListener::bind(address).await.unwrap();
@@ -980,7 +980,7 @@ async fn a_gateway_that_went_away_after_a_good_answer_is_sent_nothing() {
 /// A deadline strikes on one thread while another begins to write. A head that takes long to write makes the moment
 /// between the two long enough to be hit in one try of ten.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_deadline_that_strikes_as_the_request_is_written_tells_the_truth() {
+async fn deadline_during_write_has_the_right_outcome() {
     const TRIES: usize = 120;
     let double = FakeGateway::new(|mut connection| async move { _ = connection.hear(600).await }).await;
     let endpoint = at(double.address, patient());
@@ -1008,7 +1008,7 @@ async fn a_deadline_that_strikes_as_the_request_is_written_tells_the_truth() {
 
 /// A head of 400 KiB would be written before the body is asked for, which could then not tell whether anything left.
 #[tokio::test]
-async fn a_head_that_is_too_long_is_not_begun() {
+async fn oversized_request_head_is_not_sent() {
     let double = good_double().await;
     let endpoint = at(double.address, patient());
     let mut request = request(&endpoint, "1", text("1"));
@@ -1045,7 +1045,7 @@ async fn dropped_after<T>(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_send_that_is_dropped_is_sent_once_at_most_and_does_no_harm() {
+async fn dropped_send_is_sent_at_most_once() {
     const POLLS: usize = 64;
     let mut tally = BTreeMap::<_, usize>::new();
     for k in 0..=POLLS {
@@ -1088,7 +1088,7 @@ async fn a_send_that_is_dropped_is_sent_once_at_most_and_does_no_harm() {
 }
 
 #[tokio::test]
-async fn an_answer_is_taken_as_it_is() {
+async fn response_is_not_transformed() {
     // The bytes of an empty file, by gzip.
     const GZIP: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x03\0\0\0\0\0\0\0\0\0";
     let (heads, mut seen) = tokio::sync::mpsc::unbounded_channel();
@@ -1125,7 +1125,7 @@ async fn an_answer_is_taken_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed() {
+async fn redirect_is_not_followed() {
     let elsewhere = FakeGateway::new(|mut connection| async move { _ = connection.hear(usize::MAX).await }).await;
     let target = elsewhere.address;
     let double = FakeGateway::new(move |mut connection| async move {
@@ -1175,7 +1175,7 @@ async fn good_double() -> FakeGateway {
 }
 
 #[test]
-fn the_environments_proxy_hears_nothing_of_loopback() {
+fn environment_proxy_is_not_used_for_loopback() {
     if is_child() {
         return block_on(async {
             let double = good_double().await;
@@ -1189,14 +1189,14 @@ fn the_environments_proxy_hears_nothing_of_loopback() {
     let proxies = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
     let variables: Vec<_> =
         proxies.map(|name| (name, &*address)).into_iter().chain([("no_proxy", ""), ("NO_PROXY", "")]).collect();
-    let (passed, said) = again("the_environments_proxy_hears_nothing_of_loopback", &variables);
+    let (passed, said) = again("environment_proxy_is_not_used_for_loopback", &variables);
     let heard = proxy.accept();
     assert!(heard.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock), "the proxy got a connection");
     assert!(passed, "{said}");
 }
 
 #[tokio::test]
-async fn a_proxy_that_was_asked_for_is_used() {
+async fn configured_proxy_is_used() {
     let double = good_double().await;
     let proxy = format!("http://{}", double.address);
     let transport = ReqwestTransport::from_settings(move |builder| builder.proxy(reqwest::Proxy::all(&proxy).unwrap()));
@@ -1207,7 +1207,7 @@ async fn a_proxy_that_was_asked_for_is_used() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_makes_no_tunnel_lets_nothing_through() {
+async fn proxy_without_tunnel_is_not_sent() {
     for answer in ["HTTP/1.1 407 canary-7Q4Z\r\n\r\n", "HTTP/1.1 502 canary-7Q4Z\r\n\r\n", "canary-7Q4Z", ""] {
         let double = FakeGateway::new(move |mut connection| async move {
             let asked = Heard::from(&mut connection.socket, usize::MAX).await;
@@ -1224,11 +1224,10 @@ async fn a_proxy_that_makes_no_tunnel_lets_nothing_through() {
 }
 
 #[test]
-fn a_machine_without_certificates_sends_to_loopback_and_to_roots_of_its_own() {
+fn host_without_certificates_uses_loopback_and_own_roots() {
     if !is_child() {
         let nowhere = [("SSL_CERT_FILE", "/nowhere"), ("SSL_CERT_DIR", "/nowhere")];
-        let (passed, said) =
-            again("a_machine_without_certificates_sends_to_loopback_and_to_roots_of_its_own", &nowhere);
+        let (passed, said) = again("host_without_certificates_uses_loopback_and_own_roots", &nowhere);
         return assert!(passed, "{said}");
     }
     block_on(async {

@@ -21,7 +21,7 @@ fn holds(crates: &BTreeSet<String>, name: &str) -> bool {
 
 /// Ours included.
 #[test]
-fn default_is_112_crates_and_no_c_build_but_rings() {
+fn default_features_need_112_crates_and_no_c_build() {
     let all = crates(&[]);
     assert!(all.len() <= 112, "{} crates: {all:#?}", all.len());
     for heavy in ["aws-lc-rs", "aws-lc-sys", "h2", "native-tls", "openssl", "openssl-sys"] {
@@ -30,7 +30,7 @@ fn default_is_112_crates_and_no_c_build_but_rings() {
 }
 
 #[test]
-fn types_and_webhooks_alone_need_no_runtime_and_no_tls() {
+fn core_needs_no_runtime_and_no_tls() {
     let all = crates(&["--no-default-features", "--features", "meta,x,twilio,notify"]);
     assert!(all.len() <= 40, "{} crates: {all:#?}", all.len());
     for heavy in ["hyper", "reqwest", "ring", "rustls", "tokio"] {

@@ -355,7 +355,7 @@ const CASES: &[(Wrong, &str, &[&str])] = &[
 ];
 
 #[test]
-fn the_right_adapter_passes_every_check() {
+fn correct_adapter_passes_every_check() {
     let report = tokio::runtime::Runtime::new().unwrap().block_on(testing::conformance(&Brittle { wrong: None }));
     report.assert_good();
     let left_out: Vec<_> =
@@ -364,7 +364,7 @@ fn the_right_adapter_passes_every_check() {
 }
 
 #[test]
-fn each_broken_adapter_is_caught_by_the_check_named_for_it() {
+fn broken_adapter_fails_the_check_for_its_fault() {
     // Side by side, since each waits much of its time.
     let reports: Vec<_> = std::thread::scope(|scope| {
         let half = |half: usize| {

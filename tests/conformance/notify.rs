@@ -340,7 +340,7 @@ impl Subject for Sms {
 }
 
 #[test]
-fn the_token_is_made_as_the_official_client_makes_it() {
+fn token_matches_official_client() {
     let vector: Value = serde_json::from_str(include_str!("../fixtures/sms/notify_jwt.json")).unwrap();
     let case = &vector["cases"][0];
     assert_eq!((&vector["service_id"], &vector["secret"]), (&json!(SERVICE), &json!(SECRET)));

@@ -26,7 +26,7 @@ const SUBJECTS: &[&dyn Subject] = &[
 ];
 
 #[test]
-fn the_support_matrix_says_what_the_suite_finds() {
+fn support_matrix_matches_conformance_suite() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let reports: Vec<_> = SUBJECTS.iter().map(|subject| runtime.block_on(testing::conformance(*subject))).collect();
     reports.iter().for_each(Report::assert_good);

@@ -97,7 +97,7 @@ fn sign<M: Mac + KeyInit>(request: &mut http::Request<Bytes>, secret: &str) {
 }
 
 #[test]
-fn the_signature_is_made_as_twilios_own_library_makes_it() {
+fn signature_matches_official_twilio_library() {
     let mut made = 0;
     for case in SIGNED["cases"].as_array().unwrap().iter().filter(|case| case["valid"] == true) {
         let several = case["params_multi"].as_object().into_iter().flatten();

@@ -48,7 +48,7 @@ fn resent(key: &str) -> Message {
 }
 
 #[test]
-fn a_doubt_is_told_of_the_gateway_that_is_in_doubt() {
+fn unknown_outcome_names_its_gateway() {
     let clock = clock();
     let (first, second) = (mock("first", None), mock("second", None));
     let sms = failover(&first, &second);
@@ -82,7 +82,7 @@ fn a_doubt_is_told_of_the_gateway_that_is_in_doubt() {
 }
 
 #[test]
-fn what_waits_for_its_turn_is_not_sent_to_a_gateway_that_went_down_meanwhile() {
+fn waiting_send_skips_gateway_whose_breaker_opened() {
     let clock = clock();
     let (first, second) = (mock("first", Some(Rate::per_second(1))), mock("second", None));
     (0..100).for_each(|_| first.will_fail(Error::new(ErrorKind::Unavailable, "no connection could be made")));
@@ -99,7 +99,7 @@ fn what_waits_for_its_turn_is_not_sent_to_a_gateway_that_went_down_meanwhile() {
 }
 
 #[test]
-fn what_is_too_much_for_one_person_is_carried_to_nobody() {
+fn per_recipient_limit_does_not_fail_over() {
     let clock = clock();
     let (first, second) = (mock("first", None), mock("second", None));
     let stack = Stack::new(first.clone())

@@ -139,7 +139,7 @@ fn failover<const N: usize>(members: [&Arc<Scripted>; N]) -> Failover {
 }
 
 #[test]
-fn retry_says_unknown_once_it_was_unknown_and_rejected_where_it_was_not() {
+fn retry_stays_unknown_after_an_unknown_attempt() {
     let (clock, mock) = (clock(), Mock::sms());
     let sms = Retry::new().clock(clock.clone()).layer(mock.clone());
     mock.will_fail(Error::unknown("no answer"));
@@ -152,7 +152,7 @@ fn retry_says_unknown_once_it_was_unknown_and_rejected_where_it_was_not() {
 }
 
 #[test]
-fn retry_ends_by_time_and_questions_by_attempts() {
+fn retry_of_sends_ends_by_time_and_of_reads_by_attempts() {
     let (clock, mock) = (clock(), Mock::sms());
     let schedule = Schedule::new().attempts(100).unwrap().within(secs(5));
     let sms = Retry::new().schedule(schedule).clock(clock.clone()).layer(mock.clone());
@@ -179,7 +179,7 @@ fn channels_of_one_retry_share_its_budget() {
 }
 
 #[test]
-fn questions_are_asked_again_and_what_changes_something_is_not() {
+fn reads_are_retried_and_writes_are_not() {
     let clock = clock();
     for what in ["poll", "look_up", "fetch", "health", "signal"] {
         let gate = Arc::new(scripted("a", "a"));
@@ -201,7 +201,7 @@ fn questions_are_asked_again_and_what_changes_something_is_not() {
 }
 
 #[test]
-fn a_message_is_not_tried_again_after_its_end_and_again_where_it_must_come() {
+fn retry_stops_at_expiry_and_resends_on_request() {
     let (clock, mock) = (clock(), Mock::sms());
     let mock = mock.clock(clock.clone());
     let sms = Retry::new().clock(clock.clone()).layer(mock.clone());
@@ -214,14 +214,14 @@ fn a_message_is_not_tried_again_after_its_end_and_again_where_it_must_come() {
 }
 
 #[test]
-fn a_wait_that_came_with_an_unknown_outcome_is_kept() {
+fn retry_after_of_an_unknown_outcome_is_kept() {
     let busy = Error::unknown("503").with_retry(true, Some(secs(9)));
     let tried = retry::Attempts { times: 1, elapsed: Duration::ZERO };
     assert_eq!(Schedule::new().next(&busy, Some(&resend()), tried, Timestamp::default(), 0), Ok(secs(9)));
 }
 
 #[test]
-fn limiter() {
+fn limiter_keeps_pauses_and_pair_rates() {
     let busy = |kind, after: Option<u64>, pair| rejected(kind).with_retry(true, after.map(secs)).with_pair(pair);
     // a quota of the day pauses as well.
     let mut limiter = Limiter::new(None, None);
@@ -260,7 +260,7 @@ fn limiter() {
 }
 
 #[test]
-fn limiter_learns() {
+fn limiter_follows_reported_quotas() {
     let today = Timestamp::from_secs(1_000_000);
     let told = |limiter: &mut Limiter, left: u64, reset: f64, now: f64| {
         let at = |s: f64| Duration::from_secs_f64(s);
@@ -280,7 +280,7 @@ fn limiter_learns() {
 }
 
 #[test]
-fn an_older_answer_changes_nothing_of_a_window_that_was_begun_to_be_booked() {
+fn late_quota_report_leaves_the_next_window_unchanged() {
     let clock = clock();
     clock.advance(secs(10_000));
     let gate = Arc::new(Answering { info: scripted("a", "a").info, clock: clock.clone(), next: Mutex::default() });
@@ -332,7 +332,7 @@ impl Channel for Answering {
 }
 
 #[test]
-fn a_turn_that_comes_too_late_says_whose_it_is() {
+fn late_turn_error_states_its_scope() {
     let clock = clock();
     let limit = RateLimit::new().rate(Rate::every_seconds(10)).pair_rate(Rate::every_seconds(40)).clock(clock.clone());
     let sms = limit.max_wait(Duration::from_millis(10_200)).layer(Mock::sms());
@@ -358,7 +358,7 @@ fn a_turn_that_comes_too_late_says_whose_it_is() {
 }
 
 #[test]
-fn what_would_be_refused_takes_no_turn_and_rates_are_set_in_any_order() {
+fn invalid_message_takes_no_turn() {
     let clock = clock();
     let (rate, pair) = (Rate::every_seconds(10), Rate::every_seconds(40));
     let limit = || RateLimit::new().clock(clock.clone()).max_wait(Duration::ZERO);
@@ -375,7 +375,7 @@ fn what_would_be_refused_takes_no_turn_and_rates_are_set_in_any_order() {
 }
 
 #[test]
-fn the_table_of_what_another_gateway_could_do_is_as_it_is_written() {
+fn failover_eligibility_matches_its_table() {
     use ErrorKind::*;
     for (kinds, could) in [
         (
@@ -408,7 +408,7 @@ fn the_table_of_what_another_gateway_could_do_is_as_it_is_written() {
 }
 
 #[test]
-fn an_account_that_is_refused_rests_a_minute_and_turns_skip_who_rests() {
+fn refused_account_opens_for_a_minute_and_is_skipped() {
     for kind in [ErrorKind::Account, ErrorKind::QuotaExceeded, ErrorKind::RateLimited, ErrorKind::Unauthenticated] {
         let mut choice = Selector::new(2, Order::Preferred).unwrap();
         _ = choice.report(0, &Err(rejected(kind)), secs(0));
@@ -422,7 +422,7 @@ fn an_account_that_is_refused_rests_a_minute_and_turns_skip_who_rests() {
 }
 
 #[test]
-fn the_table_of_faults_is_as_it_is_written() {
+fn breaker_faults_match_their_table() {
     let of = |kind, outcome| CallOutcome::from_result(&Err(Error::new(kind, "no").with_outcome(outcome)));
     assert_eq!(of(ErrorKind::Unavailable, Outcome::Rejected), CallOutcome::Fault);
     assert_eq!(of(ErrorKind::RateLimited, Outcome::Unknown), CallOutcome::Well);
@@ -430,7 +430,7 @@ fn the_table_of_faults_is_as_it_is_written() {
 }
 
 #[test]
-fn circuit_breaker() {
+fn breaker_is_shared_and_closes_after_a_success() {
     let (clock, mock) = (clock(), Mock::sms());
     let circuit = CircuitBreaker::from_breaker(Breaker::new().threshold(2, secs(10)).unwrap()).clock(clock.clone());
     let (one, two) = (circuit.layer(mock.clone()), circuit.layer(Slow(mock.clone(), clock.clone())));
@@ -494,7 +494,7 @@ fn failover_keeps_its_order() {
 }
 
 #[test]
-fn failover_watches_its_members_by_its_breaker() {
+fn failover_applies_its_breaker_to_members() {
     let (clock, one, two) = (clock(), Mock::sms(), Mock::sms());
     let members: [Arc<dyn Channel>; 2] = [Arc::new(Slow(one.clone(), clock.clone())), dynamic(&two)];
     let sms =
@@ -510,7 +510,7 @@ fn failover_watches_its_members_by_its_breaker() {
 }
 
 #[test]
-fn a_member_that_cannot_carry_a_message_is_passed_over() {
+fn failover_skips_member_that_cannot_carry_a_message() {
     let clock = clock();
     for n in 0..3 {
         let (one, mut two, three) = (scripted("one", "a"), scripted("two", "a"), scripted("three", "a"));
@@ -529,7 +529,7 @@ fn a_member_that_cannot_carry_a_message_is_passed_over() {
 }
 
 #[test]
-fn a_failover_says_of_itself_what_it_can_do() {
+fn failover_reports_its_capability() {
     let (one, mut two) = (scripted("one", "a"), scripted("two", "a"));
     two.info.capability.rate = Some(Rate::per_second(1));
     two.info.capability.pair_rate = Some(Rate::per_second(1).into());
@@ -544,7 +544,7 @@ fn a_failover_says_of_itself_what_it_can_do() {
 }
 
 #[test]
-fn failover_says_unknown_once_it_was_unknown_and_else_what_the_last_one_said() {
+fn failover_stays_unknown_after_an_unknown_attempt() {
     let clock = clock();
     let (one, two) = (Arc::new(scripted("one", "a")), Arc::new(scripted("two", "a")));
     let sms = failover([&one, &two]).clock(clock.clone());
@@ -567,7 +567,7 @@ fn failover_says_unknown_once_it_was_unknown_and_else_what_the_last_one_said() {
 }
 
 #[test]
-fn a_webhook_is_tried_with_each() {
+fn failover_tries_webhook_with_each_member() {
     use ErrorKind::*;
     let clock = clock();
     for (kinds, said) in [
@@ -587,7 +587,7 @@ fn a_webhook_is_tried_with_each() {
 }
 
 #[test]
-fn what_became_of_a_message_is_asked_of_those_who_may_have_it() {
+fn look_up_queries_members_that_may_have_the_message() {
     use LookupOutcome::*;
     let clock = clock();
     let mock = Mock::sms();
@@ -615,7 +615,7 @@ fn what_became_of_a_message_is_asked_of_those_who_may_have_it() {
 }
 
 #[test]
-fn a_file_and_a_signal_go_to_the_gateway_that_they_are_of() {
+fn fetch_and_indicator_use_the_originating_gateway() {
     let clock = clock();
     let (own, other) = (Arc::new(scripted("mock", "mock-account")), Arc::new(scripted("other", "mock-account")));
     let page = Arc::new(scripted("mock", "another"));
@@ -629,7 +629,7 @@ fn a_file_and_a_signal_go_to_the_gateway_that_they_are_of() {
 }
 
 #[test]
-fn a_stack_of_several_tries_again_briefly_and_as_it_was_told() {
+fn stack_of_several_retries_briefly_or_as_configured() {
     let (clock, one, two) = (clock(), Mock::sms(), Mock::sms());
     (0..9).for_each(|_| one.will_fail(down()));
     let stack = || Stack::new(one.clone()).failover_to(two.clone()).clock(clock.clone());
@@ -645,7 +645,7 @@ fn a_stack_of_several_tries_again_briefly_and_as_it_was_told() {
 }
 
 #[test]
-fn a_stack_has_the_layers_that_it_names() {
+fn stack_has_the_configured_layers() {
     let clock = clock();
     let layers = |stack: Stack| {
         stack.build().unwrap().info().layers.iter().filter(|l| **l != "trace").copied().collect::<Vec<_>>()
@@ -684,7 +684,7 @@ fn a_stack_has_the_layers_that_it_names() {
 }
 
 #[test]
-fn registry() {
+fn registry_applies_settings() {
     let clock = clock();
     let connect = |mocks: &[Mock; 2], json: &str| {
         let [one, two] = mocks.clone();
@@ -742,7 +742,7 @@ fn registry() {
 }
 
 #[test]
-fn a_sleeper_that_is_dropped_is_forgotten_and_time_moves_no_further_than_the_next() {
+fn virtual_clock_ignores_dropped_sleepers() {
     let clock = clock();
     clock.advance(secs(5));
     let mut sleep = clock.sleep(secs(60));
@@ -756,7 +756,7 @@ fn a_sleeper_that_is_dropped_is_forgotten_and_time_moves_no_further_than_the_nex
 }
 
 #[test]
-fn a_turn_that_a_pause_made_too_late_says_how_long_from_now() {
+fn turn_delayed_by_pause_reports_wait_from_now() {
     let (clock, mock) = (clock(), Mock::sms());
     mock.will_fail(rejected(ErrorKind::RateLimited).with_retry(true, Some(secs(200))));
     let limit = RateLimit::new().rate(Rate::every_seconds(10)).clock(clock.clone());
@@ -785,7 +785,7 @@ fn a_turn_that_a_pause_made_too_late_says_how_long_from_now() {
 }
 
 #[test]
-fn a_window_begins_where_the_last_one_ended() {
+fn quota_window_starts_where_the_last_one_ended() {
     let (mut limiter, today) = (Limiter::new(None, None), Timestamp::from_secs(1_000_000));
     let told =
         |reset, now| Some((Quota::new(0).of(1).until(today.plus(secs(reset))), today.plus(secs(now)), secs(now)));
@@ -796,7 +796,7 @@ fn a_window_begins_where_the_last_one_ended() {
 }
 
 #[test]
-fn what_two_can_do_is_what_each_of_them_can() {
+fn capability_intersection_has_what_both_support() {
     use civic_messaging::capability::*;
     let can = |set: fn(&mut Capability)| Info::new("a", Medium::Sms, "a").with_capability(set).capability;
     let all = can(|can| {

@@ -159,7 +159,7 @@ fn assert_kept(gateway: &Gateway) {
 }
 
 #[test]
-fn a_hundred_thousand_messages_to_five_hundred_people_break_no_limit_and_take_hardly_longer_than_they_must() {
+fn bulk_send_keeps_rate_limits_at_near_full_rate() {
     let clock = clock();
     let gateway = Gateway::new(&clock, seed());
     let took = send_all(&clock, &limited(&gateway, &clock), 100_000, 500).as_secs_f64();
@@ -171,7 +171,7 @@ fn a_hundred_thousand_messages_to_five_hundred_people_break_no_limit_and_take_ha
 }
 
 #[test]
-fn an_hour_to_few_people_is_bound_by_the_rate_to_each() {
+fn few_recipients_are_bound_by_the_pair_rate() {
     let clock = clock();
     let gateway = Gateway::new(&clock, seed());
     // 600 an hour to each: bursts of 45, each paid back in 270 s before the next.
@@ -183,7 +183,7 @@ fn an_hour_to_few_people_is_bound_by_the_rate_to_each() {
 }
 
 #[test]
-fn nothing_leaves_before_a_wait_is_over_that_the_gateway_asked_for() {
+fn retry_after_blocks_sends_until_it_elapses() {
     let clock = clock();
     let mut gateway = Gateway::bare(&clock, seed());
     gateway.refuses =
@@ -196,7 +196,7 @@ fn nothing_leaves_before_a_wait_is_over_that_the_gateway_asked_for() {
 }
 
 #[test]
-fn a_wait_for_one_person_holds_up_nobody_else() {
+fn retry_after_of_one_recipient_delays_nobody_else() {
     let clock = clock();
     let mut gateway = Gateway::bare(&clock, seed());
     gateway.refuses = vec![(1, Duration::from_secs(60), true)];
@@ -209,7 +209,7 @@ fn a_wait_for_one_person_holds_up_nobody_else() {
 }
 
 #[test]
-fn what_the_gateway_says_is_left_is_kept_to_over_many_windows() {
+fn reported_quota_is_kept_over_many_windows() {
     let clock = clock();
     let mut gateway = Gateway::bare(&clock, seed());
     gateway.info.capability.rate = None;
@@ -224,7 +224,7 @@ fn what_the_gateway_says_is_left_is_kept_to_over_many_windows() {
 }
 
 #[test]
-fn a_turn_that_comes_too_late_is_an_error_that_says_when_and_takes_no_place() {
+fn late_turn_is_an_error_and_takes_no_slot() {
     let clock = clock();
     let gateway = Gateway::new(&clock, seed());
     let limit = RateLimit::new().rate(Rate::every_seconds(10)).clock(clock.clone());

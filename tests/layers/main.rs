@@ -10,7 +10,7 @@ mod outage;
 #[cfg(all(feature = "meta", feature = "reqwest"))]
 mod regressions;
 #[cfg(feature = "tracing")]
-mod told;
+mod telemetry;
 #[cfg(all(feature = "testing", feature = "notify", feature = "twilio"))]
 mod twice;
 mod waits;

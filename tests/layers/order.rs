@@ -10,7 +10,7 @@ use civic_messaging::rate::Rate;
 use civic_messaging::webhook::{Received, Request};
 use civic_messaging::{Accepted, Channel, ChannelExt, Error, ErrorKind, Info, Message, Mock, Result, async_trait};
 
-use super::told::listening;
+use super::telemetry::listening;
 use super::{all, clock, person};
 
 /// A mock that notes when it was asked.
@@ -64,7 +64,7 @@ fn closest(channel: &Arc<dyn Channel>, noting: &Noting) -> Duration {
 }
 
 #[test]
-fn a_rate_limit_outside_a_retry_does_not_hold_for_the_retries() {
+fn rate_limit_outside_retry_misses_the_retries() {
     let limit = |clock: &VirtualClock| RateLimit::new().rate(Rate::per_second(1)).clock(clock.clone());
 
     let clock = clock();
@@ -79,7 +79,7 @@ fn a_rate_limit_outside_a_retry_does_not_hold_for_the_retries() {
 }
 
 #[test]
-fn a_retry_outside_a_failover_carries_every_blip_to_the_next_gateway() {
+fn retry_outside_failover_fails_over_on_every_blip() {
     let clock = clock();
     let send = |channel: &dyn Channel| clock.run(channel.send_text(&person(1), "Hello")).map(|_| ()).unwrap();
 
@@ -96,7 +96,7 @@ fn a_retry_outside_a_failover_carries_every_blip_to_the_next_gateway() {
 }
 
 #[test]
-fn a_trace_inside_a_retry_tells_of_failures_that_were_none() {
+fn trace_inside_retry_logs_failures_that_recover() {
     let clock = clock();
     let trace = Trace::new().clock(clock.clone());
     let ends = |channel: Arc<dyn Channel>| {

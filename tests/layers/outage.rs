@@ -80,7 +80,7 @@ fn a_thousand(clock: &VirtualClock, channel: &Arc<dyn Channel>, apart: f64) -> u
 }
 
 #[test]
-fn an_outage_of_all_is_answered_with_at_most_a_fifth_more_calls() {
+fn total_outage_adds_at_most_a_fifth_more_calls() {
     for apart in [0.0, 0.1, 0.6] {
         let clock = clock();
         let one = Down::new(&clock);
@@ -103,7 +103,7 @@ fn an_outage_of_all_is_answered_with_at_most_a_fifth_more_calls() {
 }
 
 #[test]
-fn when_the_gateway_is_back_so_is_the_channel() {
+fn channel_recovers_with_its_gateway() {
     for several in [false, true] {
         let clock = clock();
         let gateway = Down::new(&clock);

@@ -50,7 +50,7 @@ fn resend() -> Message {
 
 /// `Retry` said "unknown" of it, and `Failover` carried on what was unknown.
 #[test]
-fn who_opted_out_is_sent_nothing_by_the_next_gateway_after_a_doubt() {
+fn opt_out_after_unknown_stops_failover() {
     for kind in [ErrorKind::OptedOut, ErrorKind::InvalidRecipient] {
         let (clock, first, second) = (clock(), Mock::sms(), Mock::sms());
         first.will_fail(Error::unknown("no answer"));
@@ -64,7 +64,7 @@ fn who_opted_out_is_sent_nothing_by_the_next_gateway_after_a_doubt() {
 
 /// The same, by a `Retry` outside.
 #[test]
-fn who_opted_out_is_sent_nothing_by_an_outer_retry_after_a_doubt() {
+fn opt_out_after_unknown_stops_outer_retry() {
     let (clock, first, second) = (clock(), Mock::sms(), Mock::sms());
     first.will_fail(Error::unknown("no answer"));
     second.will_fail(fails(ErrorKind::OptedOut));
@@ -110,7 +110,7 @@ impl Channel for Named {
 
 /// The doubt is of the first gateway, the error names the second; look_up by it is "conclusively absent".
 #[test]
-fn the_gateway_of_a_doubtful_error_is_the_one_that_may_have_it() {
+fn unknown_error_names_the_gateway_that_may_have_accepted() {
     let clock = clock();
     let first = named("first", Some(Error::unknown("no answer")), LookupOutcome::Inconclusive);
     let second = named("second", Some(fails(ErrorKind::Account)), LookupOutcome::NotFound);
@@ -130,7 +130,7 @@ fn the_gateway_of_a_doubtful_error_is_the_one_that_may_have_it() {
 /// Two numbers of one Meta app, each a supplier: the first verifies with the app's secret, discards what is the
 /// second's, and answers 200.
 #[test]
-fn a_webhook_of_the_second_number_of_one_app_is_not_lost() {
+fn webhook_of_second_number_of_one_app_is_kept() {
     use hmac::{Hmac, KeyInit, Mac};
     const SECRET: &str = "test_app_secret";
     let number = |id: &str| -> Arc<dyn Channel> {
@@ -172,7 +172,7 @@ fn a_webhook_of_the_second_number_of_one_app_is_not_lost() {
 
 /// Callers who give up after five seconds: where a turn is 10.2 s apart, none of them is ever sent.
 #[test]
-fn the_place_of_a_send_that_was_dropped_is_given_back() {
+fn dropped_send_returns_its_slot() {
     use futures_util::FutureExt;
     let (clock, mock) = (clock(), Mock::sms());
     let limit = RateLimit::new().rate(Rate::every_seconds(10)).clock(clock.clone());
@@ -193,7 +193,7 @@ fn the_place_of_a_send_that_was_dropped_is_given_back() {
 
 /// The same with a window that the gateway told: the next window is eaten up by nobody.
 #[test]
-fn a_dropped_send_takes_nothing_of_a_window() {
+fn dropped_send_uses_no_quota() {
     use futures_util::FutureExt;
     let clock = clock();
     let gate = windowed(&clock, 3, 0);
@@ -264,7 +264,7 @@ async fn all<F: Future<Output = ()>>(futures: impl IntoIterator<Item = F>) {
 
 /// The next window was taken to be as short as what was left of this one.
 #[test]
-fn a_window_learnt_in_its_middle_breaks_no_limit() {
+fn quota_learnt_mid_window_keeps_the_limit() {
     for (began, longest, apart) in [(860, 60, 0), (600, 3600, 2)] {
         let clock = clock();
         let gate = Arc::new(windowed(&clock, 15, began));
@@ -290,7 +290,7 @@ fn a_window_learnt_in_its_middle_breaks_no_limit() {
 
 /// One person's place past the window's end starts the next window, and everybody waits for it.
 #[test]
-fn a_place_for_one_person_past_the_window_holds_up_nobody_else() {
+fn slot_of_one_recipient_past_window_delays_nobody_else() {
     let mut limiter = Limiter::new(None, Some(Rate::every_seconds(60).into()));
     let today = Timestamp::from_secs(1_000_000);
     let (ann, bob) = (person(1), person(2));
@@ -316,7 +316,7 @@ fn a_place_for_one_person_past_the_window_holds_up_nobody_else() {
 
 /// `with_order` threw the breaker away.
 #[test]
-fn an_order_given_after_a_breaker_keeps_the_breaker() {
+fn order_set_after_breaker_keeps_the_breaker() {
     let clock = clock();
     let (first, second) = (Mock::sms(), Mock::sms());
     (0..2).for_each(|_| first.will_fail(Error::new(ErrorKind::Unavailable, "down")));
@@ -331,7 +331,7 @@ fn an_order_given_after_a_breaker_keeps_the_breaker() {
 
 /// A message whose own end is near makes the whole account rest.
 #[test]
-fn a_message_that_expires_soon_makes_nobody_else_leave_the_gateway() {
+fn expiring_message_does_not_open_the_breaker() {
     let clock = clock();
     let (first, second) = (Mock::sms().clock(clock.clone()), Mock::sms().clock(clock.clone()));
     let limit = RateLimit::new().rate(Rate::every_seconds(10)).clock(clock.clone());
@@ -346,7 +346,7 @@ fn a_message_that_expires_soon_makes_nobody_else_leave_the_gateway() {
 
 /// It paused nothing.
 #[test]
-fn a_refusal_after_a_part_was_taken_pauses_too() {
+fn throttle_after_partial_acceptance_pauses() {
     let mut limiter = Limiter::new(None, None);
     let busy =
         Error::new(ErrorKind::RateLimited, "no").with_outcome(Outcome::Rejected).with_retry(true, Some(secs(30)));
@@ -356,7 +356,7 @@ fn a_refusal_after_a_part_was_taken_pauses_too() {
 
 /// Others left at once.
 #[test]
-fn nothing_leaves_before_the_retry_after_of_a_503() {
+fn retry_after_of_a_503_pauses_the_account() {
     let (clock, mock) = (clock(), Mock::sms());
     mock.will_fail(Error::unknown("503").with_retry(true, Some(secs(30))));
     let sms = Stack::new(mock.clone()).clock(clock.clone()).build().unwrap();
@@ -368,7 +368,7 @@ fn nothing_leaves_before_the_retry_after_of_a_503() {
 
 /// One in the wrong unit shut the account for good.
 #[test]
-fn a_reset_that_cannot_be_right_does_not_shut_the_account_for_good() {
+fn implausible_quota_reset_does_not_block_the_account() {
     let mut limiter = Limiter::new(None, None);
     let today = Timestamp::from_secs(1_795_000_000);
     // Milliseconds where seconds are meant.
@@ -379,7 +379,7 @@ fn a_reset_that_cannot_be_right_does_not_shut_the_account_for_good() {
 
 /// A member that was told an endless wait rests for good.
 #[test]
-fn a_member_never_rests_for_good() {
+fn breaker_is_never_open_for_ever() {
     let mut choice = Selector::new(2, Order::Preferred).unwrap();
     let busy = fails(ErrorKind::QuotaExceeded).with_retry(true, Some(Duration::MAX));
     _ = choice.report(0, &Err(busy), secs(0));
@@ -388,7 +388,7 @@ fn a_member_never_rests_for_good() {
 
 /// Times overflowed.
 #[test]
-fn no_panic_on_endless_waits() {
+fn endless_waits_do_not_panic() {
     let (clock, mock) = (clock(), Mock::sms());
     mock.will_fail(fails(ErrorKind::RateLimited).with_retry(true, Some(Duration::MAX)));
     let limit = RateLimit::new().rate(Rate::per_second(1)).max_wait(Duration::MAX).clock(clock.clone());
@@ -400,7 +400,7 @@ fn no_panic_on_endless_waits() {
 
 /// It had the larger one.
 #[test]
-fn an_intersection_of_pair_rates_has_the_smaller_burst() {
+fn pair_rate_intersection_has_the_smaller_burst() {
     let can = |burst| {
         Info::new("a", Medium::Sms, "a")
             .with_capability(|can| can.pair_rate = Some(Rate::every_seconds(6).with_burst(burst)))
@@ -412,7 +412,7 @@ fn an_intersection_of_pair_rates_has_the_smaller_burst() {
 
 /// Not in a later table.
 #[test]
-fn a_rate_that_is_set_once_is_taken_wherever_it_stands() {
+fn account_rate_may_be_set_in_any_table() {
     let registry = Registry::empty().register("one", |_, _| Ok(Arc::new(Mock::sms())));
     let json = r#"{
         "bins": {"suppliers":[{"gateway":"one"}]},
@@ -422,7 +422,7 @@ fn a_rate_that_is_set_once_is_taken_wherever_it_stands() {
     registry.connect_all(&Settings::from_json(json).unwrap(), &context).unwrap();
 }
 #[test]
-fn two_media_of_one_number_have_rates_of_their_own() {
+fn media_of_one_number_have_separate_rates() {
     let registry = Registry::empty()
         .register("sms", |_, _| Ok(Arc::new(Mock::sms())))
         .register("wa", |_, _| Ok(Arc::new(Mock::whatsapp())));
@@ -436,7 +436,7 @@ fn two_media_of_one_number_have_rates_of_their_own() {
 
 /// A template that is known by a supplier's own id is refused by the failover.
 #[test]
-fn a_capability_does_not_promise_what_a_check_refuses() {
+fn failover_capability_agrees_with_its_check() {
     let (first, second) = (Mock::whatsapp(), Mock::whatsapp());
     let file = first.holds("image/png", &b"png"[..]);
     let wa = Failover::new([dynamic(&first), dynamic(&second)]).unwrap();
@@ -446,7 +446,7 @@ fn a_capability_does_not_promise_what_a_check_refuses() {
 
 /// Health of one that is down hides the others.
 #[test]
-fn health_tells_of_each_although_one_cannot_be_asked() {
+fn health_reports_other_members_if_one_fails() {
     let (clock, first) = (clock(), Mock::sms());
     let second = named("second", None, LookupOutcome::Inconclusive);
     let members = [Arc::new(second) as Arc<dyn Channel>, dynamic(&first)];
@@ -456,7 +456,7 @@ fn health_tells_of_each_although_one_cannot_be_asked() {
 
 /// The least that a resting member's success shows: it is well.
 #[test]
-fn a_last_resort_that_answers_rests_no_longer() {
+fn last_resort_success_closes_its_breaker() {
     let mut choice = Selector::new(2, Order::Preferred).unwrap();
     let down: Result<Accepted> = Err(Error::new(ErrorKind::Unavailable, "down"));
     for member in [0, 1] {
@@ -473,7 +473,7 @@ fn a_last_resort_that_answers_rests_no_longer() {
 }
 /// A refused message at a bare failover of one supplier's two accounts: the last resort asks before Retry-After.
 #[test]
-fn the_last_resort_is_not_asked_before_its_retry_after() {
+fn last_resort_waits_for_its_retry_after() {
     let (clock, first, second) = (clock(), Mock::sms(), Mock::sms());
     for mock in [&first, &second] {
         mock.will_fail(fails(ErrorKind::RateLimited).with_retry(true, Some(secs(600))));
@@ -486,7 +486,7 @@ fn the_last_resort_is_not_asked_before_its_retry_after() {
 
 /// "A person's share of marketing is used up; trying again within 24 hours makes it longer" (Meta, 131049).
 #[test]
-fn a_persons_own_quota_is_carried_to_no_other_gateway() {
+fn per_recipient_quota_does_not_fail_over() {
     let (clock, first, second) = (clock(), Mock::whatsapp(), Mock::whatsapp());
     first.will_fail(fails(ErrorKind::QuotaExceeded).with_retry(false, None).with_pair(true).with_code("131049"));
     let wa = Stack::new(first).failover_to(second.clone()).clock(clock.clone()).build().unwrap();

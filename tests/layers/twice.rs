@@ -223,7 +223,7 @@ fn failover(members: [Arc<dyn Channel>; 2], clock: &Hasty) -> Arc<dyn Channel> {
 }
 
 #[tokio::test]
-async fn what_was_not_sent_no_gateway_has_and_none_has_a_message_twice() {
+async fn faults_never_double_or_misreport_a_message() {
     let (seed, sends) = (seed(), sends());
     let world = World::new(seed).await;
     world.script(&Seeded::new(seed), sends * 4);
@@ -255,7 +255,7 @@ async fn what_was_not_sent_no_gateway_has_and_none_has_a_message_twice() {
 
 /// Whatever their order, no layer of ours makes a second copy: what goes wrong in a wrong order is in `order.rs`.
 #[tokio::test]
-async fn no_order_of_the_layers_doubles_a_message() {
+async fn layer_order_never_doubles_a_message() {
     let seed = seed();
     for (name, order) in [("retry outside failover", 0), ("all layers around each other, inside out", 1)] {
         let world = World::new(seed).await;
@@ -283,7 +283,7 @@ async fn no_order_of_the_layers_doubles_a_message() {
 
 /// A message that says so may come twice, and still nothing is said of it that is not so.
 #[tokio::test]
-async fn a_message_that_must_come_may_come_twice_and_is_never_called_not_sent_by_mistake() {
+async fn resent_message_is_never_reported_not_sent_by_mistake() {
     let seed = seed();
     let world = World::new(seed).await;
     world.script(&Seeded::new(seed), 4_000);
@@ -326,7 +326,7 @@ impl Channel for Impatient {
 }
 
 #[tokio::test]
-async fn a_time_out_among_the_layers_is_found_out() {
+async fn timeout_between_layers_is_detected() {
     let seed = seed();
     let world = World::new(seed).await;
     world.script(&Seeded::new(seed), 0);

@@ -39,7 +39,7 @@ fn header(chance: &Seeded) -> String {
 }
 
 #[test]
-fn a_million_headers_ask_for_a_time_inside_the_clamp_or_for_none() {
+fn retry_after_is_clamped_or_absent() {
     let chance = Seeded::new(seed());
     let now = Timestamp::from_secs(1_795_000_000);
     let schedule = Schedule::new().within(Duration::MAX);

@@ -27,7 +27,7 @@ async fn board(mock: &Mock, clock: &VirtualClock) -> Switchboard {
 }
 
 #[tokio::test]
-async fn reply_and_ack_is_one_answer_and_no_second_event() {
+async fn reply_and_ack_sends_once_and_acknowledges() {
     let (mock, clock) = (Mock::sms(), VirtualClock::starting_at(SystemClock::new().now()));
     let board = board(&mock, &clock).await;
     assert_eq!(board.receive("sms", mock.arrives("07700 900123", "When is it?")).await.status, 200);
@@ -43,7 +43,7 @@ async fn reply_and_ack_is_one_answer_and_no_second_event() {
 }
 
 #[tokio::test]
-async fn refused_reply_acknowledges_nothing() {
+async fn refused_reply_leaves_event_unacknowledged() {
     let (mock, clock) = (Mock::sms(), VirtualClock::starting_at(SystemClock::new().now()));
     let board = board(&mock, &clock).await;
     assert_eq!(board.receive("sms", mock.arrives("07700 900123", "When is it?")).await.status, 200);
@@ -64,7 +64,7 @@ async fn refused_reply_acknowledges_nothing() {
 }
 
 #[tokio::test]
-async fn next_batch_waits_for_the_first_event_and_not_for_more() {
+async fn next_batch_waits_for_the_first_event_only() {
     let (mock, clock) = (Mock::sms(), VirtualClock::starting_at(SystemClock::new().now()));
     let board = board(&mock, &clock).await;
     let reader = tokio::spawn({

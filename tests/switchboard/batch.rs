@@ -34,7 +34,7 @@ fn post(messages: impl Iterator<Item = usize>, text: &str) -> Request {
 
 /// How long they take is shown, and asserted with `CIVIC_TIMES=1` alone: machines differ.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn webhook_waits_little_behind_a_batch_of_three_megabytes() {
+async fn small_webhook_is_not_delayed_by_a_3_mb_batch() {
     let file = Database::new();
     let config = meta::Config::new("EAAG-test-token", "200000000000001").unwrap().app_secret(SECRET).unwrap();
     let channel = Meta::whatsapp_with(config, &Context::with_transport(NoTransport)).unwrap();

@@ -46,7 +46,7 @@ async fn each(mut with: impl AsyncFnMut(usize) -> bool) -> usize {
 
 #[cfg(feature = "sqlite-system")]
 #[tokio::test]
-async fn what_is_dropped_at_any_poll_is_there_whole_or_not_at_all() {
+async fn dropped_future_is_atomic() {
     let database = super::Database::new();
     operations(&database.url()).await;
     workers(&database.url(), &[0, 3, 7]).await;
@@ -54,7 +54,7 @@ async fn what_is_dropped_at_any_poll_is_there_whole_or_not_at_all() {
 
 #[cfg(feature = "postgres")]
 #[tokio::test]
-async fn what_is_dropped_at_any_poll_is_there_whole_or_not_at_all_in_postgres() {
+async fn dropped_future_is_atomic_in_postgres() {
     let Some(database) = super::cluster::Database::new().await else { return };
     Store::migrate(database.url()).await.unwrap();
     operations(database.url()).await;

@@ -53,14 +53,14 @@ async fn corrected(store: Store) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn backoff_of_a_clock_that_ran_ahead_ends_in_sqlite() {
+async fn backoff_of_a_fast_clock_ends_in_sqlite() {
     let database = Database::new();
     corrected(Store::open(&database.url()).await.unwrap()).await;
 }
 
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn backoff_of_a_clock_that_ran_ahead_ends_in_postgres() {
+async fn backoff_of_a_fast_clock_ends_in_postgres() {
     let Some(database) = super::cluster::Database::new().await else { return };
     Store::migrate(database.url()).await.unwrap();
     corrected(Store::open(database.url()).await.unwrap()).await;

@@ -95,7 +95,7 @@ async fn all_accepted(desk: &Desk, count: u32) {
 }
 
 #[tokio::test]
-async fn hanging_and_panicking_sends_cost_themselves_alone() {
+async fn hanging_or_panicking_send_affects_no_other() {
     let (faulty, clock) = (Faulty::new(), virtual_clock());
     let builder = Switchboard::builder(memory().await).clock(clock.clone());
     let desk = Desk::of(builder, [Line::new("desk").channel(faulty.clone())]);
@@ -113,7 +113,7 @@ async fn hanging_and_panicking_sends_cost_themselves_alone() {
 }
 
 #[tokio::test]
-async fn hanging_look_up_delays_neither_others_nor_polls() {
+async fn hanging_look_up_delays_no_other_work() {
     let (faulty, clock) = (Faulty::new(), virtual_clock());
     let builder = Switchboard::builder(memory().await).clock(clock.clone());
     let desk = Desk::of(builder, [Line::new("desk").channel(faulty.clone())]);
@@ -136,7 +136,7 @@ async fn hanging_look_up_delays_neither_others_nor_polls() {
 }
 
 #[tokio::test]
-async fn policy_that_hangs_or_panics_is_an_error_at_intake() {
+async fn hanging_or_panicking_policy_is_an_error_at_intake() {
     let clock = virtual_clock();
     let builder = Switchboard::builder(memory().await).clock(clock.clone()).policy(House);
     let desk = Desk::of(builder, [Line::new("desk").channel(Mock::sms())]);
@@ -156,7 +156,7 @@ async fn policy_that_hangs_or_panics_is_an_error_at_intake() {
 }
 
 #[tokio::test]
-async fn message_that_no_policy_can_decide_about_is_parked() {
+async fn message_without_a_policy_decision_is_parked() {
     let clock = virtual_clock();
     let builder = Switchboard::builder(memory().await).clock(clock.clone()).policy(Later::default());
     let desk = Desk::of(builder, [Line::new("desk").channel(Mock::sms())]);
@@ -196,7 +196,7 @@ impl Channel for Ruled {
 }
 
 #[tokio::test]
-async fn rule_of_an_adapter_that_panics_delays_no_other() {
+async fn panicking_adapter_rule_delays_no_other() {
     let (store, clock, mock) = (memory().await, virtual_clock(), Mock::sms());
     let info = mock.info().clone().with_message_rule(|message| match &message.content {
         Content::Text(text) if text.starts_with("panic") => panic!("a fault in a rule"),
@@ -224,7 +224,7 @@ async fn rule_of_an_adapter_that_panics_delays_no_other() {
 }
 
 #[tokio::test]
-async fn policy_that_hangs_about_many_delays_no_other() {
+async fn hanging_policy_delays_no_other() {
     let (store, clock, mock) = (memory().await, virtual_clock(), Mock::sms());
     let line = || Line::new("desk").channel(mock.clone());
     let taking = Switchboard::builder(store.clone()).clock(clock.clone()).line(line()).build().unwrap();
@@ -244,7 +244,7 @@ async fn policy_that_hangs_about_many_delays_no_other() {
 }
 
 #[tokio::test]
-async fn second_run_of_a_switchboard_works() {
+async fn switchboard_can_run_again() {
     let mock = Mock::sms();
     let board =
         Switchboard::builder(memory().await).line(Line::new("desk").channel(mock.clone())).route("all", ["desk"]);
@@ -267,7 +267,7 @@ async fn second_run_of_a_switchboard_works() {
 }
 
 #[tokio::test]
-async fn event_whose_handler_fails_is_parked() {
+async fn event_with_failing_handler_is_parked() {
     let (mock, clock) = (Mock::sms(), virtual_clock());
     let builder = Switchboard::builder(memory().await).clock(clock.clone()).route("all", ["desk"]);
     let board = builder.line(Line::new("desk").channel(mock.clone())).build().unwrap();
@@ -311,7 +311,7 @@ async fn event_whose_handler_fails_is_parked() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn worker_lock_holds_by_every_path() {
+async fn worker_lock_holds_for_every_path() {
     let database = Database::new();
     let store = Store::open(&database.url()).await.unwrap();
     let link = database.0.with_extension("link");

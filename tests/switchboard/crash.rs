@@ -72,7 +72,7 @@ fn start(database: &str, base: &str, cycle: u64, ahead: Duration) -> Child {
 
 #[cfg(feature = "sqlite-system")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crash_at_any_moment_loses_nothing_that_was_taken_and_sends_nothing_twice() {
+async fn crash_neither_loses_nor_doubles_messages() {
     let file = super::Database::new();
     survives(&file.url(), 200, Duration::from_millis(80), Duration::ZERO).await;
 }
@@ -81,7 +81,7 @@ async fn a_crash_at_any_moment_loses_nothing_that_was_taken_and_sends_nothing_tw
 /// clock is on by that much.
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crash_at_any_moment_loses_and_doubles_nothing_in_postgres() {
+async fn crash_neither_loses_nor_doubles_messages_in_postgres() {
     let Some(database) = super::cluster::Database::new().await else { return };
     Store::migrate(database.url()).await.unwrap();
     survives(database.url(), 60, Duration::from_millis(200), Duration::from_secs(181)).await;

@@ -79,7 +79,7 @@ pub(super) fn text(n: u32, words: &str) -> Message {
 }
 
 #[tokio::test]
-async fn the_same_key_is_the_same_message_and_another_message_may_not_have_it() {
+async fn reused_key_is_idempotent_or_a_conflict() {
     let mock = Mock::sms();
     let desk = Desk::open(memory().await, [Line::new("desk").channel(mock.clone())]).await;
     let id = desk.switchboard.send("desk", text(1, "Hello").key("k")).await.unwrap();
@@ -97,7 +97,7 @@ async fn the_same_key_is_the_same_message_and_another_message_may_not_have_it() 
 }
 
 #[tokio::test]
-async fn what_no_line_can_send_is_refused_before_it_is_taken() {
+async fn unsendable_message_is_refused_at_intake() {
     let desk = Desk::open(memory().await, [Line::new("desk").channel(Mock::sms())]).await;
     let send = |line: &'static str, message| desk.switchboard.send(line, message);
     for (line, message, field) in [
@@ -113,7 +113,7 @@ async fn what_no_line_can_send_is_refused_before_it_is_taken() {
 }
 
 #[tokio::test]
-async fn a_failure_that_passes_is_tried_again_and_a_no_is_final() {
+async fn temporary_failure_is_retried_and_rejection_is_final() {
     let mock = Mock::sms();
     let desk = Desk::open(memory().await, [Line::new("desk").channel(mock.clone())]).await;
     mock.will_fail(Error::new(ErrorKind::Unavailable, "no connection could be made"));
@@ -127,7 +127,7 @@ async fn a_failure_that_passes_is_tried_again_and_a_no_is_final() {
 }
 
 #[tokio::test]
-async fn while_a_gateway_asks_to_be_left_alone_messages_wait_and_are_not_given_up() {
+async fn throttled_messages_wait_and_keep_their_attempts() {
     let (mock, clock) = (Mock::sms(), VirtualClock::starting_at(SystemClock::new().now()));
     let builder = Switchboard::builder(memory().await).clock(clock.clone());
     let desk = Desk::of(builder, [Line::new("desk").channel(mock.clone())]);
@@ -152,7 +152,7 @@ async fn while_a_gateway_asks_to_be_left_alone_messages_wait_and_are_not_given_u
 }
 
 #[tokio::test]
-async fn what_a_newer_program_wrote_holds_up_nothing_that_this_one_can_read() {
+async fn row_of_a_newer_version_blocks_no_other() {
     let (file, mock) = (Database::new(), Mock::sms());
     let board =
         |store| Switchboard::builder(store).line(Line::new("desk").channel(mock.clone())).route("all", ["desk"]);
@@ -185,7 +185,7 @@ async fn what_a_newer_program_wrote_holds_up_nothing_that_this_one_can_read() {
 }
 
 #[tokio::test]
-async fn what_is_not_what_was_taken_is_parked_and_never_sent() {
+async fn altered_row_is_parked_and_never_sent() {
     let (file, mock) = (Database::new(), Mock::sms());
     let line = || Line::new("desk").channel(mock.clone());
     let store = Store::open(&file.url()).await.unwrap();
@@ -206,7 +206,7 @@ async fn what_is_not_what_was_taken_is_parked_and_never_sent() {
 }
 
 #[tokio::test]
-async fn what_may_have_gone_is_settled_by_a_status_by_a_person_or_not_at_all() {
+async fn unknown_is_settled_by_a_status_or_a_person_only() {
     let mock = Mock::sms();
     let desk = Desk::open(memory().await, [Line::new("desk").channel(mock.clone())]).await;
     let board = &desk.switchboard;
@@ -260,7 +260,7 @@ fn named(gateway: &'static str) -> Mock {
 }
 
 #[tokio::test]
-async fn each_supplier_is_asked_in_turn_and_again_only_after_a_pause() {
+async fn suppliers_are_tried_in_turn_then_after_a_backoff() {
     let (first, second) = (named("first"), named("second"));
     let line = Line::new("desk").channel(first.clone()).channel(second.clone());
     let desk = Desk::open(memory().await, [line]).await;
@@ -293,7 +293,7 @@ async fn each_supplier_is_asked_in_turn_and_again_only_after_a_pause() {
 }
 
 #[tokio::test]
-async fn a_second_supplier_takes_over_what_the_first_certainly_did_not_take() {
+async fn second_supplier_takes_what_the_first_did_not_accept() {
     let (first, second) = (named("first"), named("second"));
     let line = Line::new("desk").channel(first.clone()).channel(second.clone());
     let desk = Desk::open(memory().await, [line]).await;
@@ -309,7 +309,7 @@ async fn a_second_supplier_takes_over_what_the_first_certainly_did_not_take() {
 }
 
 #[tokio::test]
-async fn order_is_kept_in_a_conversation_and_the_urgent_goes_first() {
+async fn conversation_keeps_order_and_urgent_goes_first() {
     let mock = Mock::sms();
     let store = memory().await;
     let board = Switchboard::builder(store).line(Line::new("desk").channel(mock.clone())).build().unwrap();
@@ -337,7 +337,7 @@ async fn order_is_kept_in_a_conversation_and_the_urgent_goes_first() {
 }
 
 #[tokio::test]
-async fn what_is_for_later_waits_what_is_too_late_expires_and_what_is_called_back_does_not_go() {
+async fn scheduled_message_is_sent_when_due_unless_cancelled() {
     let mock = Mock::sms();
     let clock = Ahead::default();
     let builder = Switchboard::builder(memory().await).clock(clock.clone());
@@ -360,7 +360,7 @@ async fn what_is_for_later_waits_what_is_too_late_expires_and_what_is_called_bac
 }
 
 #[tokio::test]
-async fn what_cannot_go_in_time_is_refused_when_it_is_new() {
+async fn message_due_after_its_expiry_is_refused() {
     let clock = Ahead::default();
     let builder = Switchboard::builder(memory().await).clock(clock.clone());
     let board = builder.line(Line::new("desk").channel(Mock::sms())).build().unwrap();
@@ -385,7 +385,7 @@ async fn what_cannot_go_in_time_is_refused_when_it_is_new() {
 }
 
 #[tokio::test]
-async fn an_event_comes_once_however_often_the_gateway_brings_it_until_it_is_acknowledged() {
+async fn repeated_webhook_is_one_event_until_acknowledged() {
     let mock = Mock::sms();
     let file = Database::new();
     let line = || Line::new("desk").channel(mock.clone());
@@ -414,7 +414,7 @@ async fn an_event_comes_once_however_often_the_gateway_brings_it_until_it_is_ack
 }
 
 #[tokio::test]
-async fn each_event_wakes_one_of_those_who_wait() {
+async fn event_wakes_one_waiting_reader() {
     // By a clock that stands still, so that nobody looks without a ring.
     let (mock, clock) = (Mock::sms(), VirtualClock::starting_at(SystemClock::new().now()));
     let line = Line::new("desk").channel(mock.clone());
@@ -437,7 +437,7 @@ async fn each_event_wakes_one_of_those_who_wait() {
 }
 
 #[tokio::test]
-async fn deliveries_climb_the_ladder_in_whichever_order_they_come() {
+async fn deliveries_in_any_order_never_go_back() {
     let mock = Mock::sms();
     let desk = Desk::open(memory().await, [Line::new("desk").channel(mock.clone())]).await;
     let id = desk.switchboard.send("desk", text(1, "Hello")).await.unwrap();
@@ -460,7 +460,7 @@ async fn deliveries_climb_the_ladder_in_whichever_order_they_come() {
 }
 
 #[tokio::test]
-async fn a_forged_webhook_and_an_unknown_route_bring_nothing_in() {
+async fn forged_webhook_and_unknown_route_store_nothing() {
     let mock = Mock::sms();
     let desk = Desk::open(memory().await, [Line::new("desk").channel(mock.clone())]).await;
     let mut request = http::Request::new(bytes::Bytes::from_static(b"[]"));
@@ -473,7 +473,7 @@ async fn a_forged_webhook_and_an_unknown_route_bring_nothing_in() {
 }
 
 #[tokio::test]
-async fn an_adapter_that_panics_costs_one_message_its_certainty_and_not_the_worker() {
+async fn panicking_adapter_leaves_one_message_unknown() {
     let panics = Panics(Mock::sms().info().clone());
     let mock = Mock::whatsapp();
     let desk = Desk::open(memory().await, [Line::new("desk").channel(panics).channel(mock.clone())]).await;
@@ -486,7 +486,7 @@ async fn an_adapter_that_panics_costs_one_message_its_certainty_and_not_the_work
 }
 
 #[tokio::test]
-async fn what_does_not_fit_together_is_refused_when_it_is_built() {
+async fn inconsistent_configuration_is_refused_by_the_builder() {
     let build = |lines: Vec<Line>, routes: Vec<(&'static str, &'static str)>| async move {
         let builder = lines.into_iter().fold(Switchboard::builder(memory().await), |builder, line| builder.line(line));
         let builder =
@@ -544,7 +544,7 @@ async fn what_does_not_fit_together_is_refused_when_it_is_built() {
 }
 
 #[tokio::test]
-async fn a_second_worker_on_one_file_is_refused_and_a_second_program_may_write() {
+async fn second_worker_on_one_file_is_refused() {
     let (file, mock) = (Database::new(), Mock::sms());
     let line = || Line::new("desk").channel(mock.clone());
     let desk = Desk::open(Store::open(&file.url()).await.unwrap(), [line()]).await;
@@ -566,7 +566,7 @@ async fn a_second_worker_on_one_file_is_refused_and_a_second_program_may_write()
 }
 
 #[tokio::test]
-async fn what_a_line_left_is_found_once_it_is_gone() {
+async fn messages_of_a_removed_line_are_reported() {
     let (file, mock) = (Database::new(), Mock::sms());
     let board = async |line: &str| {
         let store = Store::open(&file.url()).await.unwrap();
@@ -593,7 +593,7 @@ async fn what_a_line_left_is_found_once_it_is_gone() {
 }
 
 #[tokio::test]
-async fn a_message_is_answered_on_its_own_line() {
+async fn reply_uses_the_line_of_its_message() {
     let (leader, enquiries) = (Mock::sms().account("leader"), Mock::sms().account("enquiries"));
     let lines = [Line::new("leader").channel(leader.clone()), Line::new("enquiries").channel(enquiries)];
     let desk = Desk::open(memory().await, lines).await;

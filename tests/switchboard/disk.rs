@@ -28,7 +28,7 @@ CIVIC_TEST_READ_ONLY=1 exec "$2" --exact disk::child --nocapture --test-threads=
 "#;
 
 #[test]
-fn a_full_disk_is_said_loses_nothing_doubles_nothing_and_passes() {
+fn full_disk_neither_loses_nor_doubles_messages() {
     let database = Database::new();
     let folder = &database.0;
     std::fs::create_dir(folder).unwrap();

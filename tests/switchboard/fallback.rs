@@ -45,7 +45,7 @@ async fn instead(desk: &Desk, id: civic_messaging::switchboard::Id) -> Status {
 const HOUR: Duration = Duration::from_secs(3600);
 
 #[tokio::test]
-async fn sms_goes_instead_when_whatsapp_does_not_take_it_or_does_not_deliver_it() {
+async fn sms_falls_back_for_undelivered_whatsapp() {
     let clock = Ahead::default();
     let (desk, whatsapp, sms) = desk(&clock).await;
     whatsapp.will_fail(Error::recipient("is not on WhatsApp").with_outcome(Outcome::Rejected));
@@ -72,7 +72,7 @@ async fn sms_goes_instead_when_whatsapp_does_not_take_it_or_does_not_deliver_it(
 }
 
 #[tokio::test]
-async fn nothing_goes_instead_of_what_is_delivered_or_may_have_gone_or_was_not_wanted() {
+async fn fallback_skips_delivered_unknown_and_refused() {
     let clock = Ahead::default();
     let (desk, whatsapp, sms) = desk(&clock).await;
     let delivered = desk.switchboard.send("desk", both(1, HOUR)).await.unwrap();
@@ -109,7 +109,7 @@ async fn nothing_goes_instead_of_what_is_delivered_or_may_have_gone_or_was_not_w
 }
 
 #[tokio::test]
-async fn a_fallback_that_cannot_go_is_refused_before_anything_is_taken() {
+async fn unsendable_fallback_is_refused_at_intake() {
     let (desk, ..) = desk(&Ahead::default()).await;
     let first = || Message::text(person(1), "Hello");
     for (fallback, field) in [
@@ -126,7 +126,7 @@ async fn a_fallback_that_cannot_go_is_refused_before_anything_is_taken() {
 }
 
 #[tokio::test]
-async fn what_the_gateway_has_and_what_a_person_saw_is_not_made_up_for() {
+async fn fallback_skips_messages_found_by_look_up_or_person() {
     let clock = Ahead::default();
     let (desk, whatsapp, sms) = desk(&clock).await;
     let board = &desk.switchboard;
@@ -162,7 +162,7 @@ async fn what_the_gateway_has_and_what_a_person_saw_is_not_made_up_for() {
 }
 
 #[tokio::test]
-async fn a_new_number_on_whatsapp_says_nothing_of_the_phone() {
+async fn whatsapp_number_change_leaves_the_sms_number() {
     let (desk, whatsapp, sms) = desk(&Ahead::default()).await;
     let [old, new] = ["07700 900123", "07700 900124"].map(|number| Address::whatsapp(number).unwrap());
     let request = whatsapp.arrives("07700 900123", "I have a new number");
@@ -205,7 +205,7 @@ impl Policy for Rules {
 }
 
 #[tokio::test]
-async fn the_policy_is_asked_when_a_message_is_taken_and_again_before_it_goes() {
+async fn policy_decides_at_intake_and_before_sending() {
     let mock = Mock::sms();
     let clock = Ahead::default();
     let opens = clock.now().plus(HOUR);
@@ -256,7 +256,7 @@ impl Policy for Slips {
 }
 
 #[tokio::test]
-async fn a_policy_that_puts_off_until_now_is_not_asked_without_end() {
+async fn policy_deferring_until_now_does_not_loop() {
     let clock = VirtualClock::starting_at(SystemClock::new().now());
     let builder = Switchboard::builder(memory().await).clock(clock.clone()).policy(Slips);
     let desk = Desk::of(builder, [Line::new("desk").channel(Mock::sms())]);
@@ -279,7 +279,7 @@ impl Policy for NoSms {
 }
 
 #[tokio::test]
-async fn a_message_is_not_called_back_for_what_the_policy_would_refuse() {
+async fn policy_refused_fallback_does_not_cancel_its_message() {
     let (clock, whatsapp, sms) = (Ahead::default(), Mock::whatsapp(), Mock::sms());
     let (file, refuses) = (Database::new(), Arc::new(AtomicBool::new(false)));
     let line = Line::new("desk").channel(whatsapp.clone()).channel(sms.clone());
@@ -326,7 +326,7 @@ impl Policy for Objects {
 }
 
 #[tokio::test]
-async fn what_is_refused_after_it_was_taken_does_not_go_and_says_why() {
+async fn message_refused_after_intake_is_not_sent() {
     let mock = Mock::sms();
     let builder = Switchboard::builder(memory().await).policy(Objects(AtomicBool::new(false)));
     let desk = Desk::of(builder, [Line::new("desk").channel(mock.clone())]);
@@ -367,7 +367,7 @@ fn refuses(words: &'static str, reason: Reason) -> &'static Refuses {
 }
 
 #[tokio::test]
-async fn refusal_between_send_and_claim_ends_the_fallback() {
+async fn policy_refusal_before_claim_ends_the_fallback() {
     for (of_medium, instead_of_it) in [(false, 0), (true, 1)] {
         let reason = Reason::new("rule", "it may not go");
         let policy = refuses("By WhatsApp", if of_medium { reason.of_medium() } else { reason });
@@ -392,7 +392,7 @@ async fn refusal_between_send_and_claim_ends_the_fallback() {
 }
 
 #[tokio::test]
-async fn refusal_of_the_medium_at_send_lets_the_fallback_go() {
+async fn medium_scope_refusal_starts_the_fallback() {
     let policy = refuses("By WhatsApp", Reason::new("no-template", "has no template yet").of_medium());
     policy.0.store(true, Ordering::Relaxed);
     let (whatsapp, sms) = (Mock::whatsapp(), Mock::sms());
@@ -448,7 +448,7 @@ fn silent(says: Option<DeliveryState>) -> Silent {
 }
 
 #[tokio::test]
-async fn timed_fallback_asks_where_no_delivery_is_reported() {
+async fn timed_fallback_looks_up_unreported_deliveries() {
     use DeliveryState::{Delivered, Failed, Sent};
     for (says, goes) in [(Some(Delivered), 0), (Some(Sent), 20), (Some(Failed), 20), (None, 0)] {
         let (clock, whatsapp, sms) = (Ahead::default(), silent(says), Mock::sms());
@@ -478,7 +478,7 @@ async fn timed_fallback_asks_where_no_delivery_is_reported() {
 }
 
 #[tokio::test]
-async fn timed_fallback_of_a_mute_channel_is_refused() {
+async fn timed_fallback_without_delivery_reports_is_refused() {
     let mute = Mock::whatsapp().capability(|can| {
         (can.receive, can.poll, can.look_up, can.delivery_status) = (false, false, false, false);
     });
@@ -507,7 +507,7 @@ async fn timed_fallback_of_a_mute_channel_is_refused() {
 }
 
 #[tokio::test]
-async fn fallback_on_failure_goes_however_late_it_is_reported() {
+async fn fallback_starts_on_a_late_failure_report() {
     let clock = Ahead::default();
     let (desk, whatsapp, sms) = desk(&clock).await;
     let send = async |n: u32| {
@@ -533,7 +533,7 @@ async fn fallback_on_failure_goes_however_late_it_is_reported() {
 }
 
 #[tokio::test]
-async fn stop_of_a_second_attempt_ends_the_fallback() {
+async fn opt_out_on_second_attempt_ends_the_fallback() {
     let clock = Ahead::default();
     let (desk, whatsapp, sms) = desk(&clock).await;
     whatsapp.will_fail(Error::unknown("no answer in time"));
@@ -550,7 +550,7 @@ async fn stop_of_a_second_attempt_ends_the_fallback() {
 }
 
 #[tokio::test]
-async fn typed_stop_ends_what_waits_and_the_fallbacks() {
+async fn stop_keyword_ends_queued_messages_and_fallbacks() {
     let clock = Ahead::default();
     let (desk, whatsapp, sms) = desk(&clock).await;
     let board = &desk.switchboard;
@@ -575,7 +575,7 @@ async fn typed_stop_ends_what_waits_and_the_fallbacks() {
 }
 
 #[tokio::test]
-async fn resend_goes_to_another_supplier_by_kind() {
+async fn resend_supplier_depends_on_the_error_kind() {
     use ErrorKind::{Account, InvalidRecipient, OptedOut, Rejected, Unavailable, Unexpected};
     for (kind, first, second) in [
         (Unavailable, 1, 1),

@@ -92,7 +92,7 @@ fn text(handed: &InboxEvent) -> &str {
 }
 
 #[tokio::test]
-async fn a_photograph_is_there_when_its_message_is_handed_out() {
+async fn media_is_stored_before_its_event_is_delivered() {
     let (files, media) = (Files::new(), MemoryStore::new());
     let desk = open(&files, &media).await;
     let tree = [files.mock.holds("image/jpeg", "a fallen tree"), files.mock.holds("image/png", "the same from behind")];
@@ -123,7 +123,7 @@ async fn a_photograph_is_there_when_its_message_is_handed_out() {
 }
 
 #[tokio::test]
-async fn files_are_read_after_their_event_was_acknowledged() {
+async fn media_is_readable_after_its_event_is_acknowledged() {
     let (files, media) = (Files::new(), MemoryStore::new());
     let desk = open(&files, &media).await;
     let tree = [files.mock.holds("image/jpeg", "a fallen tree")];
@@ -141,7 +141,7 @@ async fn files_are_read_after_their_event_was_acknowledged() {
 }
 
 #[tokio::test]
-async fn without_a_place_for_them_no_files_are_fetched_and_nothing_is_held_back() {
+async fn events_without_a_media_store_are_not_held_back() {
     let files = Files::new();
     let store = Store::open("sqlite::memory:").await.unwrap();
     let desk = Desk::run(Switchboard::builder(store).line(line(&files)).route("all", ["desk"]));
@@ -158,7 +158,7 @@ async fn without_a_place_for_them_no_files_are_fetched_and_nothing_is_held_back(
 }
 
 #[tokio::test]
-async fn a_failure_that_passes_is_tried_again_and_another_is_told_in_plain_words() {
+async fn temporary_fetch_failure_is_retried_others_reported() {
     let (files, media) = (Files::new(), MemoryStore::new());
     let desk = open(&files, &media).await;
     files.mock.will_withhold(Error::new(ErrorKind::Unavailable, "no connection could be made"));
@@ -183,7 +183,7 @@ async fn a_failure_that_passes_is_tried_again_and_another_is_told_in_plain_words
 }
 
 #[tokio::test]
-async fn a_message_whose_file_does_not_come_holds_up_nobody() {
+async fn hanging_fetch_delays_no_other_event() {
     let (files, media) = (Files::new(), MemoryStore::new());
     let desk = open(&files, &media).await;
     let hangs = files.arrives("One", [MediaRef::new("mock", "hang")]);
@@ -200,7 +200,7 @@ async fn a_message_whose_file_does_not_come_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn eight_files_are_fetched_at_once_and_no_more() {
+async fn fetches_are_limited_to_eight_at_once() {
     let (files, media) = (Files::new(), MemoryStore::new());
     let desk = open(&files, &media).await;
     for n in 0..4 {
@@ -218,7 +218,7 @@ async fn eight_files_are_fetched_at_once_and_no_more() {
 }
 
 #[tokio::test]
-async fn what_was_being_fetched_when_the_process_ended_is_fetched_by_the_next_one() {
+async fn interrupted_fetch_is_resumed_by_the_next_process() {
     let (database, files, media) = (Database::new(), Files::new(), MemoryStore::new());
     let board = async || {
         let store = Store::open(&database.url()).await.unwrap();
@@ -279,7 +279,7 @@ mod of_ours {
     }
 
     #[tokio::test]
-    async fn an_upload_that_fails_is_tried_again_and_the_message_goes_once() {
+    async fn failed_upload_is_retried_and_sent_once() {
         let (double, media) = (FakeGateway::start().await, MemoryStore::new());
         double.expects(Step::post(UPLOAD).answers(503, r#"{"error":{"message":"try later","code":2}}"#));
         double.expects(Step::post(UPLOAD).breaks(SocketFault::ResetAfterRequest));
@@ -295,7 +295,7 @@ mod of_ours {
     }
 
     #[tokio::test]
-    async fn a_crash_between_the_upload_and_the_send_leaves_a_doubt_and_no_second_copy() {
+    async fn crash_after_upload_is_unknown_and_sends_no_copy() {
         let (double, media, database) = (FakeGateway::start().await, MemoryStore::new(), Database::new());
         // It has the file, and its answer never comes.
         double.expects(Step::post(UPLOAD).breaks(SocketFault::Stall));

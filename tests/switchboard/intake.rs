@@ -96,7 +96,7 @@ fn webhook_bytes(mock: &Mock, text: String) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_webhook_that_was_told_2xx_is_there_once_whenever_the_service_is_killed() {
+async fn webhook_answered_2xx_survives_kill_exactly_once() {
     let (cycles, mut chance) = (number("CIVIC_CYCLES", 100), number("CIVIC_SEED", 20_261_125) | 1);
     println!("CIVIC_SEED={}", chance);
     let (database, mock) = (Database::new(), Mock::sms());

@@ -51,7 +51,7 @@ async fn until(clock: &VirtualClock, what: &str, mut holds: impl AsyncFnMut() ->
 }
 
 #[tokio::test]
-async fn what_was_kept_long_enough_is_gone_from_the_file_and_counts_on() {
+async fn retention_erases_content_and_keeps_counts() {
     let (database, mock) = (Database::new(), Mock::whatsapp());
     let clock = VirtualClock::starting_at(SystemClock::new().now());
     let mock = mock.clock(clock.clone());
@@ -141,7 +141,7 @@ async fn what_was_kept_long_enough_is_gone_from_the_file_and_counts_on() {
 }
 
 #[tokio::test]
-async fn who_answers_for_what_stands_in_the_store() {
+async fn controller_of_a_line_is_stored() {
     let database = Database::new();
     let lines = [
         Line::new("enquiries").name("General enquiries").controller("Exampleshire Council").languages(["en", "cy"]),

@@ -20,7 +20,7 @@ fn references(mock: &Mock) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn own_keys_fit_the_reference_of_the_gateway() {
+async fn generated_keys_fit_the_gateway_reference() {
     let mock = short(20);
     let desk = Desk::open(memory().await, [Line::new("desk").channel(mock.clone())]).await;
     let board = &desk.switchboard;
@@ -44,7 +44,7 @@ async fn own_keys_fit_the_reference_of_the_gateway() {
 }
 
 #[tokio::test]
-async fn key_of_a_fallback_fits_the_reference_of_its_gateway() {
+async fn fallback_key_fits_its_gateway_reference() {
     let (whatsapp, sms) = (Mock::whatsapp(), short(8));
     whatsapp.will_fail(Error::recipient("is not on WhatsApp").with_outcome(Outcome::Rejected));
     let line = Line::new("desk").channel(whatsapp.clone()).channel(sms.clone());

@@ -90,7 +90,7 @@ async fn until(clock: &VirtualClock, step: Duration, mut is_so: impl AsyncFnMut(
 }
 
 #[tokio::test]
-async fn emergency_and_reply_pass_a_bulk() {
+async fn emergency_and_reply_overtake_bulk() {
     let (clock, slow) = (virtual_clock(), Noting::new("desk", Some(Rate::per_second(10))));
     let desk =
         Desk::of(Switchboard::builder(memory().await).clock(clock.clone()), [Line::new("desk").channel(slow.clone())]);
@@ -116,7 +116,7 @@ async fn emergency_and_reply_pass_a_bulk() {
 }
 
 #[tokio::test]
-async fn marketing_goes_on_beside_replies() {
+async fn marketing_is_not_starved_by_replies() {
     let (clock, slow) = (virtual_clock(), Noting::new("desk", Some(Rate::per_second(10))));
     let desk =
         Desk::of(Switchboard::builder(memory().await).clock(clock.clone()), [Line::new("desk").channel(slow.clone())]);
@@ -137,7 +137,7 @@ async fn marketing_goes_on_beside_replies() {
 }
 
 #[tokio::test]
-async fn hanging_supplier_leaves_other_lines_alone() {
+async fn hanging_supplier_delays_no_other_line() {
     let (clock, hangs, works) = (virtual_clock(), Noting::new("hangs", None), Noting::new("works", None));
     let lines = [Line::new("hangs").channel(hangs.clone()), Line::new("works").channel(works.clone())];
     let desk = Desk::of(Switchboard::builder(memory().await).clock(clock.clone()), lines);
@@ -239,7 +239,7 @@ async fn message_is_claimed_once_at_a_rate() {
 /// While an account is suspended its messages wait untouched, and one at a time is its probe.
 #[cfg(feature = "postgres")]
 #[tokio::test]
-async fn suspended_account_claims_its_probe_only() {
+async fn suspended_account_claims_only_its_probe() {
     let Some(database) = super::cluster::Database::new().await else { return };
     Store::migrate(database.url()).await.unwrap();
     let (clock, channel) = (virtual_clock(), Noting::new("desk", None));
@@ -268,7 +268,7 @@ async fn suspended_account_claims_its_probe_only() {
 /// Two workers of one account keep its rate together.
 #[cfg(feature = "postgres")]
 #[tokio::test]
-async fn two_workers_keep_one_rate() {
+async fn workers_share_the_account_rate() {
     let Some(database) = super::cluster::Database::new().await else { return };
     Store::migrate(database.url()).await.unwrap();
     let (clock, slow) = (virtual_clock(), Noting::new("desk", Some(Rate::per_second(10))));
@@ -315,21 +315,21 @@ async fn pause_is_kept(url: &str) {
 }
 
 #[tokio::test]
-async fn pause_of_an_account_survives_a_restart() {
+async fn account_pause_survives_a_restart() {
     let file = Database::new();
     pause_is_kept(&file.url()).await;
 }
 
 #[cfg(feature = "postgres")]
 #[tokio::test]
-async fn pause_of_an_account_survives_a_restart_in_postgres() {
+async fn account_pause_survives_a_restart_in_postgres() {
     let Some(database) = super::cluster::Database::new().await else { return };
     Store::migrate(database.url()).await.unwrap();
     pause_is_kept(database.url()).await;
 }
 
 #[tokio::test]
-async fn next_of_a_conversation_needs_no_time() {
+async fn next_message_of_a_conversation_is_sent_at_once() {
     let (clock, channel) = (virtual_clock(), Noting::new("desk", None));
     let builder = Switchboard::builder(memory().await).clock(clock.clone());
     let desk = Desk::of(builder, [Line::new("desk").channel(channel.clone())]);
@@ -344,7 +344,7 @@ async fn next_of_a_conversation_needs_no_time() {
 }
 
 #[tokio::test]
-async fn message_planned_for_later_holds_nobody_up() {
+async fn scheduled_message_delays_no_other() {
     let (clock, channel) = (virtual_clock(), Noting::new("desk", None));
     let builder = Switchboard::builder(memory().await).clock(clock.clone());
     let board = builder.line(Line::new("desk").channel(channel.clone())).build().unwrap();

@@ -140,7 +140,7 @@ fn memory(process: u32, line: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn under_ten_times_the_load_nothing_that_was_told_2xx_is_lost() {
+async fn webhooks_answered_2xx_survive_tenfold_load() {
     let long = std::env::var("CIVIC_INTAKE_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
     let steady = Duration::from_secs(long.unwrap_or(2));
     let database = Database::new();

@@ -79,7 +79,7 @@ fn start(database: &Database, process: &str) -> Child {
 }
 
 #[tokio::test]
-async fn nobody_hears_of_a_lock_that_another_process_holds_for_a_while() {
+async fn lock_of_another_process_is_waited_for() {
     let (database, operations) = (Database::new(), number("CIVIC_OPERATIONS", 200));
     let board = switchboard(&database.url()).await;
     let mut holds = start(&database, "holds");

@@ -6,8 +6,6 @@ mod answers;
 #[cfg(all(feature = "meta", feature = "sqlite-system"))]
 mod batch;
 // The store's own tests want more of it.
-#[cfg(feature = "postgres")]
-mod bells;
 mod cancelled;
 #[cfg(feature = "sqlite-system")]
 mod clock;
@@ -57,6 +55,8 @@ mod stopped;
 mod suspended;
 #[cfg(feature = "postgres")]
 mod tls;
+#[cfg(feature = "postgres")]
+mod wakeups;
 #[cfg(feature = "sqlite-system")]
 mod watch;
 #[cfg(feature = "postgres")]

@@ -129,7 +129,7 @@ async fn statuses(board: &Switchboard, messages: &[(Id, Message)]) -> Vec<(State
 }
 
 #[tokio::test]
-async fn events_in_any_order_and_number_end_as_each_once_in_order() {
+async fn repeated_unordered_events_converge() {
     let seed = number("CIVIC_SEED", 20_261_128);
     println!("CIVIC_SEED={seed}");
     let (mut chance, mock, clock) = (Random(seed), Mock::sms(), VirtualClock::starting_at(SystemClock::new().now()));

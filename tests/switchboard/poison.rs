@@ -64,7 +64,7 @@ async fn child() {
 }
 
 #[tokio::test]
-async fn a_message_that_ends_the_process_is_parked_after_three_and_a_thousand_others_go() {
+async fn poison_message_is_parked_after_three_crashes() {
     let database = Database::new();
     let board = switchboard(&database.url()).await;
     let mut ids = Vec::new();

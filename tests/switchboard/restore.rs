@@ -65,7 +65,7 @@ async fn twice_after_a_restore(told: bool, delay: Duration) -> (usize, u64) {
 }
 
 #[tokio::test]
-async fn a_restored_backup_sends_nothing_a_second_time() {
+async fn restored_backup_sends_nothing_twice() {
     let runs = std::env::var("CIVIC_RESTORES").ok().and_then(|runs| runs.parse().ok()).unwrap_or(10);
     let (mut twice, mut held) = (0, 0);
     for run in 0..runs {
@@ -79,7 +79,7 @@ async fn a_restored_backup_sends_nothing_a_second_time() {
 }
 
 #[tokio::test]
-async fn what_a_gateway_certainly_does_not_have_goes_after_a_restore_and_the_rest_does_not() {
+async fn restored_message_is_sent_only_if_the_gateway_lacks_it() {
     let clock = civic_messaging::clock::VirtualClock::starting_at(SystemClock::new().now());
     let (mock, store) = (Mock::sms(), Store::open("sqlite::memory:").await.unwrap());
     let line = Line::new("desk").channel(mock.clone());

@@ -118,7 +118,7 @@ async fn webhook_sent_again_after_503_is_stored_once() {
 }
 
 #[tokio::test]
-async fn failure_is_answered_before_any_refusal() {
+async fn channel_failure_outranks_refusal_in_the_response() {
     let answer = async |errors: &[fn() -> Error]| {
         let accounts = ["1", "2", "3"].into_iter().zip(errors);
         let line = accounts.fold(Line::new("desk"), |line, (account, error)| line.channel(faulty(account, *error)));
@@ -142,7 +142,7 @@ async fn failure_is_answered_before_any_refusal() {
 }
 
 #[tokio::test]
-async fn route_without_a_channel_that_can_verify_is_not_built() {
+async fn route_without_a_verifying_channel_is_not_built() {
     let deaf = |account: &str| Mock::sms().account(account).capability(|can| can.receive = false);
     let build = async |hears: bool| {
         let second = if hears { Mock::sms() } else { deaf("2") };

@@ -68,7 +68,7 @@ async fn enqueue(db: &Client, line: &str, message: &str) -> Result<i64, DbError>
 }
 
 #[tokio::test]
-async fn it_goes_when_the_transaction_of_the_caller_is_committed_and_never_when_it_is_not() {
+async fn enqueue_is_bound_to_the_callers_transaction() {
     let Some(desk) = Desk::new().await else { return };
     let worker = tokio::spawn(desk.board.clone().run(std::future::pending()));
     let db = desk.other().await;
@@ -96,7 +96,7 @@ async fn it_goes_when_the_transaction_of_the_caller_is_committed_and_never_when_
 }
 
 #[tokio::test]
-async fn key_of_any_length_is_of_one_message_in_sql() {
+async fn key_of_any_length_is_unique_in_sql() {
     let Some(desk) = Desk::new().await else { return };
     let db = desk.other().await;
     for key in ["ŵ".repeat(129), "ŵ".repeat(500), "ŵ".repeat(501), "ŵ".repeat(3_000)] {
@@ -114,7 +114,7 @@ async fn key_of_any_length_is_of_one_message_in_sql() {
 }
 
 #[tokio::test]
-async fn a_key_is_of_one_message_whoever_hands_it_in() {
+async fn key_is_shared_by_sql_and_rust_senders() {
     let Some(desk) = Desk::new().await else { return };
     let db = desk.other().await;
     let id = enqueue(&db, "desk", HELLO).await.unwrap();
@@ -158,7 +158,7 @@ async fn a_key_is_of_one_message_whoever_hands_it_in() {
 }
 
 #[tokio::test]
-async fn a_message_of_ours_and_one_by_sql_are_kept_alike() {
+async fn sql_and_rust_messages_are_stored_alike() {
     let Some(desk) = Desk::new().await else { return };
     let db = desk.other().await;
     let mock = Mock::whatsapp();
@@ -200,7 +200,7 @@ async fn a_message_of_ours_and_one_by_sql_are_kept_alike() {
 }
 
 #[tokio::test]
-async fn a_recipient_is_taken_as_we_write_it_or_not_at_all() {
+async fn sql_recipient_must_be_canonical() {
     let Some(desk) = Desk::new().await else { return };
     let db = desk.other().await;
     let mut taken = 0;
@@ -265,7 +265,7 @@ async fn a_recipient_is_taken_as_we_write_it_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_refused_with_its_rule_and_without_a_word_of_it() {
+async fn invalid_enqueue_names_the_rule_not_the_value() {
     let Some(desk) = Desk::new().await else { return };
     let db = desk.other().await;
     let with = |more: &str| HELLO.replacen('{', &format!("{{{more}, "), 1);
@@ -317,7 +317,7 @@ async fn what_is_wrong_is_refused_with_its_rule_and_without_a_word_of_it() {
 }
 
 #[tokio::test]
-async fn it_waits_for_its_time_and_may_be_given_as_jsonb() {
+async fn enqueue_accepts_jsonb_and_not_before() {
     let Some(desk) = Desk::new().await else { return };
     let db = desk.other().await;
     let planned = "SELECT civic_messaging.enqueue(line => 'desk', due => now() + interval '1 hour', message =>
@@ -335,7 +335,7 @@ async fn it_waits_for_its_time_and_may_be_given_as_jsonb() {
 }
 
 #[tokio::test]
-async fn what_no_program_can_send_ends_where_a_person_sees_it() {
+async fn unsendable_sql_message_is_parked() {
     let Some(desk) = Desk::new().await else { return };
     let db = desk.other().await;
     let no_line = enqueue(&db, "dsek", HELLO).await.unwrap();
@@ -372,7 +372,7 @@ async fn what_no_program_can_send_ends_where_a_person_sees_it() {
 }
 
 #[tokio::test]
-async fn a_role_that_may_do_nothing_else_hands_a_message_in() {
+async fn minimal_role_can_enqueue() {
     let Some(desk) = Desk::new().await else { return };
     let step = include_str!("../../src/switchboard/store/postgres/schema.sql");
     let other = connect(&desk.database.url_of_role()).await;

@@ -120,7 +120,7 @@ async fn none(client: &Client, sql: &str, within: Duration) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_that_stood_still_writes_nothing_of_what_was_taken_over() {
+async fn stopped_worker_writes_nothing_under_a_lost_claim() {
     let Some(database) = cluster::Database::new().await else { return };
     let number = |name: &str, or: u64| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(or);
     let (stops, seed) = (number("CIVIC_STOPS", 100), number("CIVIC_SEED", 20_261_128));

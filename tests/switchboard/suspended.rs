@@ -144,7 +144,7 @@ async fn expired_credential_rejects_no_message() {
 }
 
 #[tokio::test]
-async fn misfit_message_is_rejected_alone() {
+async fn unsuitable_message_is_rejected_alone() {
     let account = Account { misfit: "Reminder 7", ..Account::new("one") };
     let (desk, clock) = desk([Line::new("desk").channel(account.clone())]).await;
     let time = passing(&clock, SECOND);
@@ -162,7 +162,7 @@ async fn misfit_message_is_rejected_alone() {
 }
 
 #[tokio::test]
-async fn only_message_of_suspended_account_is_its_own_probe() {
+async fn sole_message_of_suspended_account_is_its_probe() {
     let account = Account::new("one");
     let (desk, clock) = desk([Line::new("desk").channel(account.clone())]).await;
     account.expires(true);
@@ -213,7 +213,7 @@ async fn suspended_message_still_expires() {
 }
 
 #[tokio::test]
-async fn retries_count_from_first_attempt() {
+async fn retry_deadline_counts_from_first_attempt() {
     let mock = Mock::sms();
     let (desk, clock) = desk([Line::new("desk").channel(mock.clone())]).await;
     for _ in 0..3 {
@@ -230,7 +230,7 @@ async fn retries_count_from_first_attempt() {
 }
 
 #[tokio::test]
-async fn rejected_message_is_sent_on_demand() {
+async fn rejected_message_can_be_resent() {
     let mock = Mock::sms();
     let (desk, _clock) = desk([Line::new("desk").channel(mock.clone())]).await;
     mock.will_fail(Error::new(ErrorKind::InvalidRecipient, "nobody is there").with_outcome(Outcome::Rejected));
@@ -243,7 +243,7 @@ async fn rejected_message_is_sent_on_demand() {
 }
 
 #[tokio::test]
-async fn message_sent_again_is_tried_as_often_as_a_new_one() {
+async fn resent_message_gets_all_its_attempts_again() {
     let (mock, clock) = (Mock::sms(), Ahead::default());
     let schedule = Schedule::default().attempts(2).unwrap();
     let builder = Switchboard::builder(memory().await).clock(clock.clone()).schedule(schedule);
@@ -264,7 +264,7 @@ async fn message_sent_again_is_tried_as_often_as_a_new_one() {
 }
 
 #[test]
-fn scope_follows_kind_and_row() {
+fn error_scope_follows_kind_and_row() {
     let scope = |kind| Error::new(kind, "no").scope();
     assert_eq!(scope(ErrorKind::Unauthenticated), Scope::Channel);
     assert_eq!(scope(ErrorKind::OptedOut), Scope::Recipient);
@@ -315,7 +315,7 @@ mod gateways {
     }
 
     #[tokio::test]
-    async fn account_faults_of_gateways_end_accepted() {
+    async fn messages_survive_account_faults() {
         let faults: Value = serde_json::from_str(FAULTS).unwrap();
         let mut tried = 0;
         for fault in faults["first_answers"].as_array().unwrap() {
@@ -352,7 +352,7 @@ mod gateways {
     }
 
     #[tokio::test]
-    async fn account_faults_of_gateways_lose_no_file() {
+    async fn files_survive_account_faults() {
         let faults: Value = serde_json::from_str(FAULTS).unwrap();
         for fault in faults["first_answers"].as_array().unwrap().iter().filter(|fault| fault["gateway"] != "notify") {
             let (double, media) = (FakeGateway::start().await, MemoryStore::new());

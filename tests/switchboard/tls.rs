@@ -33,7 +33,7 @@ fn opens(url: &str, authority: &Path) -> String {
 }
 
 #[tokio::test]
-async fn a_server_is_believed_by_whom_this_machine_trusts_and_for_its_name_only() {
+async fn server_certificate_needs_a_trusted_ca_and_its_name() {
     if Command::new("openssl").arg("version").stdout(Stdio::null()).status().is_err() {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "openssl is not installed");
         println!("skipped: openssl is not installed");
@@ -65,7 +65,7 @@ async fn a_server_is_believed_by_whom_this_machine_trusts_and_for_its_name_only(
 }
 
 #[tokio::test]
-async fn a_server_without_tls_is_not_spoken_to_where_it_is_required() {
+async fn server_without_tls_is_refused_if_tls_is_required() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = server.local_addr().unwrap();
     // What a server says that has no TLS, and how much it hears before it goes.

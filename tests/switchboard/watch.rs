@@ -38,7 +38,7 @@ impl Channel for Ill {
 }
 
 #[tokio::test]
-async fn every_channel_is_asked_at_once_and_none_is_waited_for_long() {
+async fn health_checks_run_concurrently_with_a_time_limit() {
     let clock = VirtualClock::starting_at(SystemClock::new().now());
     let account = |id: &'static str| Mock::sms().account(id);
     let builder = Switchboard::builder(Store::open("sqlite::memory:").await.unwrap())
@@ -73,7 +73,7 @@ async fn every_channel_is_asked_at_once_and_none_is_waited_for_long() {
 }
 
 #[tokio::test]
-async fn what_waits_shows_and_since_when() {
+async fn backlog_shows_its_count_and_age() {
     let mock = Mock::sms();
     let store = Store::open("sqlite::memory:").await.unwrap();
     let builder =
@@ -164,7 +164,7 @@ mod told {
     }
 
     #[test]
-    fn each_change_that_is_worth_watching_is_told_and_masked() {
+    fn notable_transitions_are_logged_and_masked() {
         let listener = Listener::default();
         // On this thread alone, where all of it runs; and a second one, so that each line asks who listens.
         let _second = tracing::Dispatch::new(Listener::default());
@@ -210,7 +210,7 @@ mod told {
     }
 
     #[test]
-    fn line_without_a_worker_is_warned_of_once() {
+    fn line_without_a_worker_is_warned_about_once() {
         let listener = Listener::default();
         let _second = tracing::Dispatch::new(Listener::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -23,7 +23,7 @@ async fn process(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_workers_share_the_work_in_order_and_send_nothing_twice() {
+async fn workers_share_messages_in_order_without_doubles() {
     let Some(database) = cluster::Database::new().await else { return };
     let error = Store::open(database.url()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");

@@ -60,7 +60,7 @@ async fn deafen(db: &Client) -> usize {
 }
 
 #[tokio::test]
-async fn a_worker_wakes_for_what_another_process_hands_in() {
+async fn worker_wakes_for_messages_of_another_process() {
     let Some(database) = cluster::Database::new().await else { return };
     Store::migrate(database.url()).await.unwrap();
     let mock = Mock::sms();
@@ -95,7 +95,7 @@ async fn a_worker_wakes_for_what_another_process_hands_in() {
 }
 
 #[tokio::test]
-async fn who_reads_wakes_for_what_another_process_took_in_or_settled() {
+async fn reader_wakes_for_events_of_another_process() {
     let Some(database) = cluster::Database::new().await else { return };
     Store::migrate(database.url()).await.unwrap();
     let (mock, here) = (Mock::sms(), Mock::sms());

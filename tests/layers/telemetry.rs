@@ -87,7 +87,7 @@ fn pepper() -> Secret {
 }
 
 #[test]
-fn a_send_is_told_from_its_first_try_to_its_end_under_one_fingerprint() {
+fn trace_logs_each_attempt_under_one_fingerprint() {
     let clock = clock();
     let (first, second) = (Mock::sms(), Mock::sms());
     first.will_fail(Error::new(ErrorKind::Unavailable, "no connection could be made"));
@@ -111,7 +111,7 @@ fn a_send_is_told_from_its_first_try_to_its_end_under_one_fingerprint() {
 }
 
 #[test]
-fn no_line_holds_a_number_a_text_or_a_secret() {
+fn logs_hold_no_number_text_or_secret() {
     let clock = clock();
     let mock = Mock::sms();
     let canary = |mock: &Mock| {
@@ -146,7 +146,7 @@ fn no_line_holds_a_number_a_text_or_a_secret() {
 }
 
 #[test]
-fn without_a_pepper_nobody_is_shown() {
+fn logs_without_pepper_name_no_recipient() {
     let clock = VirtualClock::starting_at(Timestamp::default());
     let sms = Trace::new().clock(clock.clone()).layer(Mock::sms());
     let lines = listening(|| drop(clock.run(sms.send_text(&person(1), "Hello")).unwrap()));
@@ -216,7 +216,7 @@ mod counted {
     }
 
     #[test]
-    fn a_send_is_counted_once_and_its_tries_apart() {
+    fn metrics_count_sends_and_attempts_separately() {
         let clock = clock();
         let mock = Mock::sms();
         mock.will_fail(Error::new(ErrorKind::Unavailable, "no connection could be made"));
@@ -236,7 +236,7 @@ mod counted {
     /// All that `docs/operations.md` names.
     #[cfg(feature = "sqlite-system")]
     #[test]
-    fn a_switchboard_counts_what_it_tells_of_and_says_what_stands_where() {
+    fn switchboard_metrics_match_its_documentation() {
         let counts = Counts::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         metrics::with_local_recorder(&counts, || runtime.block_on(works(&counts)));
