@@ -1,13 +1,15 @@
 //! Small webhooks that were once read wrongly, each with what it must give.
 
+mod support;
+
 use civic_messaging::event::{Account, InboundContent, OptOut, Unrecognised};
 use civic_messaging::event::{Selection, Topic, Upcoming};
 use civic_messaging::transport::NoTransport;
 use civic_messaging::webhook::{Received, Request};
 use civic_messaging::x::OAuth1;
 use civic_messaging::{Address, Channel, Context, Event, Inbound, Meta, Timestamp, X, meta, x};
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+
+use support::{mac, signed_by_meta};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -19,17 +21,6 @@ fn context() -> Context {
     Context::with_transport(NoTransport)
 }
 
-fn mac(body: &[u8]) -> Vec<u8> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
-    mac.update(body);
-    mac.finalize().into_bytes().to_vec()
-}
-
-fn signed(body: Vec<u8>) -> Request {
-    let hex: String = mac(&body).iter().map(|byte| format!("{byte:02x}")).collect();
-    http::Request::post("/").header("x-hub-signature-256", format!("sha256={hex}")).body(body).unwrap().into()
-}
-
 /// What WhatsApp's webhook brings to the number that it names.
 async fn whatsapp(name: &str) -> Received {
     let body = case(name);
@@ -38,12 +29,12 @@ async fn whatsapp(name: &str) -> Received {
     let number = id(r#""phone_number_id":""#).unwrap_or_else(|| "200000000000001".to_owned());
     let mut config = meta::Config::new("EAAG-system-user-token", number).unwrap().app_secret(SECRET).unwrap();
     config.business_account_id = id(r#""entry":[{"id":""#).map(Into::into);
-    Meta::whatsapp_with(config, &context()).unwrap().receive(&signed(body)).await.unwrap()
+    Meta::whatsapp_with(config, &context()).unwrap().receive(&signed_by_meta(SECRET, body)).await.unwrap()
 }
 
 async fn messenger(name: &str) -> Received {
     let config = meta::Config::for_page("EAAG-page-token", "7000000000000001").unwrap().app_secret(SECRET).unwrap();
-    Meta::messenger_with(config, &context()).unwrap().receive(&signed(case(name))).await.unwrap()
+    Meta::messenger_with(config, &context()).unwrap().receive(&signed_by_meta(SECRET, case(name))).await.unwrap()
 }
 
 fn inbound(received: &Received) -> Vec<&Inbound> {
@@ -235,7 +226,7 @@ async fn encrypted_message_keeps_its_conversation() {
     let x = X::direct_messages_with(config, &context()).unwrap();
     let post = |body: Vec<u8>| -> Request {
         use base64::prelude::{BASE64_STANDARD, Engine};
-        let signature = format!("sha256={}", BASE64_STANDARD.encode(mac(&body)));
+        let signature = format!("sha256={}", BASE64_STANDARD.encode(mac(SECRET, &body)));
         http::Request::post("/").header("x-twitter-webhooks-signature", signature).body(body).unwrap().into()
     };
     let received = x.receive(&post(case("x/chat_received_group.json"))).await.unwrap();
@@ -260,7 +251,7 @@ async fn value(field: &str, value: serde_json::Value) -> Received {
     let mut config = meta::Config::new("EAAG-token-1", "200000000000001").unwrap().app_secret(SECRET).unwrap();
     config.business_account_id = Some("300000000000001".into());
     let channel = Meta::whatsapp_with(config, &context()).unwrap();
-    channel.receive(&signed(body.to_string().into_bytes())).await.unwrap()
+    channel.receive(&signed_by_meta(SECRET, body.to_string().into_bytes())).await.unwrap()
 }
 
 async fn message(mut message: serde_json::Value) -> Received {
@@ -277,7 +268,7 @@ async fn item(name: &str, what: serde_json::Value) -> Received {
     let entry = serde_json::json!({ "id": "7000000000000001", "time": 1_795_000_000_500_i64, "messaging": [item] });
     let body = serde_json::json!({ "object": "page", "entry": [entry] }).to_string();
     let config = meta::Config::for_page("EAAG-page-token", "7000000000000001").unwrap().app_secret(SECRET).unwrap();
-    Meta::messenger_with(config, &context()).unwrap().receive(&signed(body.into_bytes())).await.unwrap()
+    Meta::messenger_with(config, &context()).unwrap().receive(&signed_by_meta(SECRET, body.into_bytes())).await.unwrap()
 }
 
 #[tokio::test]
@@ -354,7 +345,7 @@ async fn account_event_id_depends_on_its_time() {
         let mut config = config();
         config.business_account_id = Some("300000000000001".into());
         let channel = Meta::whatsapp_with(config, &context()).unwrap();
-        ids.insert(channel.receive(&signed(body.into_bytes())).await.unwrap().events[0].id());
+        ids.insert(channel.receive(&signed_by_meta(SECRET, body.into_bytes())).await.unwrap().events[0].id());
     }
     assert_eq!(ids.len(), 2);
 }

@@ -3,11 +3,12 @@
 #![cfg(feature = "reqwest")]
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod support;
+
 use std::collections::VecDeque;
 use std::fs;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -29,6 +30,8 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue};
 use http::{Method, Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+use support::{block_on, is_child, run_in_child};
 
 /// Longer than anything takes that is not meant to run out of time.
 const AMPLE: Duration = Duration::from_secs(20);
@@ -711,32 +714,17 @@ fn grew_little(before: Option<usize>) {
     assert!(after - before < 32 << 10, "the peak grew by {} KiB", after - before);
 }
 
-/// Runs one test of this file again, alone in a process, and says what it printed.
-fn alone(test: &str) -> Option<String> {
-    if std::env::var_os("CIVIC_CHILD").is_some() {
-        return None;
-    }
-    let mut child = Command::new(std::env::current_exe().unwrap());
-    let output = child.args(["--exact", test, "--nocapture"]).env("CIVIC_CHILD", "1").output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(said.contains("running 1 test"), "{test} is not the name of this test");
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    Some(said)
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
-}
-
 /// What may be in flight between a file's two ends: the system's socket buffers, and a little of ours.
 const IN_FLIGHT: usize = 16 << 20;
 
 #[test]
 fn large_download_is_streamed() {
-    if let Some(said) = alone("large_download_is_streamed") {
-        return println!("{said}");
+    if !is_child() {
+        let (passed, output) = run_in_child("large_download_is_streamed", &[]);
+        println!("{output}");
+        return assert!(passed);
     }
-    block_on(async {
+    block_on(2, async {
         let written = Arc::new(AtomicUsize::new(0));
         let count = written.clone();
         let address = listen(move |mut socket, _| {
@@ -831,10 +819,12 @@ async fn upload(address: SocketAddr, media: MediaStream) -> Result<Answer> {
 
 #[test]
 fn large_upload_is_streamed() {
-    if let Some(said) = alone("large_upload_is_streamed") {
-        return println!("{said}");
+    if !is_child() {
+        let (passed, output) = run_in_child("large_upload_is_streamed", &[]);
+        println!("{output}");
+        return assert!(passed);
     }
-    block_on(async {
+    block_on(2, async {
         let (address, mut told) = upload_double().await;
         let counts = Arc::<[AtomicUsize; 2]>::default();
         let pieces = {

@@ -5,12 +5,14 @@
 
 #![cfg(all(feature = "meta", feature = "notify", feature = "twilio", feature = "x"))]
 
+mod support;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
-use civic_messaging::clock::{Clock, VirtualClock};
+use civic_messaging::clock::VirtualClock;
 use civic_messaging::transport::NoTransport;
 use civic_messaging::transport::Transport;
 use civic_messaging::transport::{Body, TransportError};
@@ -18,9 +20,9 @@ use civic_messaging::webhook::Request;
 use civic_messaging::{
     Channel, Context, Event, Meta, Notify, Timestamp, Twilio, X, async_trait, meta, notify, twilio, x,
 };
-use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
-use sha2::Sha256;
+
+use support::{Random, mac, seeds, signed_by_meta};
 
 const RUNS: u64 = 2_000;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -28,79 +30,56 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const THEIRS: &str = "said to another council";
 const MARK: &str = "@@here@@";
 
-fn runs() -> Vec<u64> {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    match number("CIVIC_SEED") {
-        Some(seed) => vec![seed],
-        None => (0..number("CIVIC_RUNS").unwrap_or(RUNS)).collect(),
-    }
-}
-
-/// Seeded chance.
-struct Chance(VirtualClock);
-
-impl Chance {
-    fn new(seed: u64) -> Self {
-        Self(VirtualClock::starting_at(Timestamp::from_secs(1_795_000_000)).seeded(seed))
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        let mut bytes = [0; 4];
-        self.0.random(&mut bytes).unwrap();
-        usize::try_from(u32::from_le_bytes(bytes)).unwrap() % end.max(1)
-    }
-
-    /// One member or element somewhere in it gone, doubled, renamed, broken, or something else: as text.
-    fn mutated(&mut self, json: &Value) -> Vec<u8> {
-        let mut json = json.clone();
-        let mut place = &mut json;
-        loop {
-            let down = match place {
-                Value::Array(all) if !all.is_empty() => all.len(),
-                Value::Object(all) if !all.is_empty() => all.len(),
-                _ => break,
-            };
-            // Deeper, as a rule.
-            if self.below(5) == 0 {
-                break;
-            }
-            let nth = self.below(down);
-            place = match place {
-                Value::Array(all) => &mut all[nth],
-                Value::Object(all) => all.values_mut().nth(nth).unwrap(),
-                _ => unreachable!(),
-            };
-        }
-        let before = place.take();
-        *place = MARK.into();
-        let text = json.to_string();
-        let quoted = format!("\"{MARK}\"");
-        // The member's name, if it is a member.
-        let above = text.split(&quoted).next().unwrap();
-        let name = above.strip_suffix("\":").and_then(|above| above.rsplit('"').next()).unwrap_or("odd");
-        let is_member = above.ends_with(':');
-        let odd = match self.below(15) {
-            0 => "null".to_owned(),
-            1 => "true".to_owned(),
-            2 => "[]".to_owned(),
-            3 => "{}".to_owned(),
-            4 => "7".to_owned(),
-            5 => "\"\"".to_owned(),
-            6 => "1e999".to_owned(),
-            7 => "-18446744073709551617.5".to_owned(),
-            8 => format!("{}{}", "[".repeat(300), "]".repeat(300)),
-            9 => format!("[{before}]"),
-            10 => format!("{{\"odd\":{before}}}"),
-            11 if is_member => format!("{before},\"{name}\":null"),
-            12 if is_member => format!("[],\"{name}\":{before}"),
-            13 => "\"half \\ud83d\"".to_owned(),
-            _ => "\"byte @@byte@@\"".to_owned(),
+/// Returns the JSON text with one member or element removed, doubled, renamed, broken or replaced.
+fn mutated(random: &Random, json: &Value) -> Vec<u8> {
+    let mut json = json.clone();
+    let mut place = &mut json;
+    loop {
+        let down = match place {
+            Value::Array(all) if !all.is_empty() => all.len(),
+            Value::Object(all) if !all.is_empty() => all.len(),
+            _ => break,
         };
-        let text = text.replace(&quoted, &odd);
-        match text.split_once("@@byte@@") {
-            Some((before, after)) => [before.as_bytes(), b"\xff", after.as_bytes()].concat(),
-            None => text.into_bytes(),
+        // Deeper, as a rule.
+        if random.below(5) == 0 {
+            break;
         }
+        let nth = random.index(down);
+        place = match place {
+            Value::Array(all) => &mut all[nth],
+            Value::Object(all) => all.values_mut().nth(nth).unwrap(),
+            _ => unreachable!(),
+        };
+    }
+    let before = place.take();
+    *place = MARK.into();
+    let text = json.to_string();
+    let quoted = format!("\"{MARK}\"");
+    // The member's name, if it is a member.
+    let above = text.split(&quoted).next().unwrap();
+    let name = above.strip_suffix("\":").and_then(|above| above.rsplit('"').next()).unwrap_or("odd");
+    let is_member = above.ends_with(':');
+    let odd = match random.below(15) {
+        0 => "null".to_owned(),
+        1 => "true".to_owned(),
+        2 => "[]".to_owned(),
+        3 => "{}".to_owned(),
+        4 => "7".to_owned(),
+        5 => "\"\"".to_owned(),
+        6 => "1e999".to_owned(),
+        7 => "-18446744073709551617.5".to_owned(),
+        8 => format!("{}{}", "[".repeat(300), "]".repeat(300)),
+        9 => format!("[{before}]"),
+        10 => format!("{{\"odd\":{before}}}"),
+        11 if is_member => format!("{before},\"{name}\":null"),
+        12 if is_member => format!("[],\"{name}\":{before}"),
+        13 => "\"half \\ud83d\"".to_owned(),
+        _ => "\"byte @@byte@@\"".to_owned(),
+    };
+    let text = text.replace(&quoted, &odd);
+    match text.split_once("@@byte@@") {
+        Some((before, after)) => [before.as_bytes(), b"\xff", after.as_bytes()].concat(),
+        None => text.into_bytes(),
     }
 }
 
@@ -111,12 +90,6 @@ fn fixtures(folder: &str, name: impl Fn(&str) -> bool) -> Vec<Value> {
     files.retain(|file| name(file.file_name().unwrap().to_str().unwrap()));
     files.sort();
     files.iter().map(|file| serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()).collect()
-}
-
-fn mac(body: &[u8]) -> Vec<u8> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
-    mac.update(body);
-    mac.finalize().into_bytes().to_vec()
 }
 
 fn context() -> Context {
@@ -130,10 +103,10 @@ async fn nothing_is_lost(
     body: impl Fn(&[u8]) -> Vec<u8>,
     request: impl Fn(Vec<u8>) -> Request,
 ) {
-    for seed in runs() {
-        let mut chance = Chance::new(seed);
-        let fixture = &fixtures[chance.below(fixtures.len())];
-        let mutated = chance.mutated(fixture);
+    for seed in seeds(RUNS) {
+        let random = Random::new(seed);
+        let fixture = &fixtures[random.index(fixtures.len())];
+        let mutated = mutated(&random, fixture);
         let body = body(&mutated);
         let received = channel.receive(&request(body.clone())).await.unwrap();
         let shown = || format!("CIVIC_SEED={seed}: {}", body.escape_ascii());
@@ -147,10 +120,10 @@ async fn nothing_is_lost(
 
 /// Receives mutations of fixtures that are all of another account.
 async fn nothing_of_others_comes_out(channel: &dyn Channel, fixtures: &[Value], request: impl Fn(Vec<u8>) -> Request) {
-    for seed in runs() {
-        let mut chance = Chance::new(seed);
-        let fixture = &fixtures[chance.below(fixtures.len())];
-        let body = chance.mutated(fixture);
+    for seed in seeds(RUNS) {
+        let random = Random::new(seed);
+        let fixture = &fixtures[random.index(fixtures.len())];
+        let body = mutated(&random, fixture);
         // X signs nothing but objects.
         let Ok(received) = channel.receive(&request(body.clone())).await else {
             assert!(!body.contains(&b'{'), "CIVIC_SEED={seed}, refused: {}", body.escape_ascii());
@@ -169,8 +142,7 @@ fn at_mark(body: &Value, mutated: &[u8]) -> Vec<u8> {
 }
 
 fn hub(body: Vec<u8>) -> Request {
-    let hex: String = mac(&body).iter().map(|byte| format!("{byte:02x}")).collect();
-    http::Request::post("/").header("x-hub-signature-256", format!("sha256={hex}")).body(body).unwrap().into()
+    signed_by_meta(SECRET, body)
 }
 
 fn of_others(fixtures: &[Value], ids: &[(&str, &str)]) -> Vec<Value> {
@@ -245,7 +217,7 @@ async fn x_keeps_events_beside_a_malformed_member() {
     let keys = x::OAuth1::new("fixture-key", SECRET, "1900-token", "token-secret").unwrap();
     let channel = X::direct_messages_with(x::Config::new("1900000000000000202", keys), &context()).unwrap();
     let request = |body: Vec<u8>| -> Request {
-        let signature = format!("sha256={}", BASE64_STANDARD.encode(mac(&body)));
+        let signature = format!("sha256={}", BASE64_STANDARD.encode(mac(SECRET, &body)));
         http::Request::post("/").header("x-twitter-webhooks-signature", signature).body(body).unwrap().into()
     };
     let message = |id: &str, text: &str| {
@@ -306,9 +278,9 @@ async fn twilio_keeps_text_beside_a_malformed_field() {
         "MediaContentType0",
     ];
     let odd = ["", "null", "%FF", "-1", "99999999999999999999", "NaN", "a%00b", "%ED%A0%BD", "[]", "received"];
-    for seed in runs() {
-        let mut chance = Chance::new(seed);
-        let (field, value) = (fields[chance.below(fields.len())], odd[chance.below(odd.len())]);
+    for seed in seeds(RUNS) {
+        let random = Random::new(seed);
+        let (field, value) = (fields[random.index(fields.len())], odd[random.index(odd.len())]);
         if field == "SmsStatus" && !["", "received"].contains(&value) {
             continue;
         }
@@ -360,8 +332,8 @@ async fn notify_keeps_events_beside_a_malformed_row() {
     };
     let body =
         json!({ "received_text_messages": [row("one", "My bin was missed"), MARK, row("two", "STOP")], "links": {} });
-    for seed in runs() {
-        let mutated = Chance::new(seed).mutated(&row("odd", THEIRS));
+    for seed in seeds(RUNS) {
+        let mutated = mutated(&Random::new(seed), &row("odd", THEIRS));
         let page = at_mark(&body, &mutated);
         *canned.0.lock().unwrap() = page.clone().into();
         let events = channel.poll(None).await.unwrap_or_else(|error| panic!("CIVIC_SEED={seed}: {error}")).events;

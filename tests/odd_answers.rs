@@ -6,8 +6,9 @@
 #![cfg(all(feature = "meta", feature = "notify", feature = "twilio", feature = "x"))]
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod support;
+
 use std::collections::BTreeMap;
-use std::env;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -19,6 +20,8 @@ use civic_messaging::{
     X, async_trait, meta, notify, twilio, x,
 };
 use serde_json::{Value, json};
+
+use support::{Random, seeds};
 
 /// How many seeded answers each gateway gets, beside those that are listed.
 const RUNS: u64 = 500;
@@ -311,23 +314,6 @@ fn listed(gateway: &Gateway) -> Vec<Odd> {
     all
 }
 
-/// Splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        usize::try_from((z ^ (z >> 31)) % end as u64).unwrap()
-    }
-
-    fn of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
-        &all[self.below(all.len())]
-    }
-}
-
 /// One answer by its seed: two changes of one body, under any status.
 fn seeded(gateway: &Gateway, seed: u64) -> Odd {
     const STATUSES: &[u16] = &[
@@ -335,23 +321,23 @@ fn seeded(gateway: &Gateway, seed: u64) -> Odd {
         402, 403, 404, 405, 406, 408, 409, 410, 413, 418, 422, 425, 429, 451, 499, 500, 501, 502, 503, 504, 507, 520,
         529, 599, 600, 999,
     ];
-    let mut random = Random(seed);
-    let status = *random.of(STATUSES);
+    let random = Random::new(seed);
+    let status = *random.pick(STATUSES);
     let body = if random.below(3) == 0 { &gateway.refusal } else { &gateway.good };
     let pieces = replacements();
     let mut places = Vec::new();
     paths(body, "", &mut places);
-    let first = random.of(&places).clone();
-    let changed = replaced(body, &first, random.of(&pieces).as_deref());
+    let first = random.pick(&places).clone();
+    let changed = replaced(body, &first, random.pick(&pieces).as_deref());
     let Ok(once) = serde_json::from_slice::<Value>(&changed) else {
         return Odd { what: format!("seed {seed}: {first}"), status, body: changed, doubled: false };
     };
     let mut places = Vec::new();
     paths(&once, "", &mut places);
-    let second = random.of(&places).clone();
+    let second = random.pick(&places).clone();
     let body = match random.below(6) {
-        0 => random.of(&wholes(&once)).clone(),
-        _ => replaced(&once, &second, random.of(&pieces).as_deref()),
+        0 => random.pick(&wholes(&once)).clone(),
+        _ => replaced(&once, &second, random.pick(&pieces).as_deref()),
     };
     Odd { what: format!("seed {seed}: {first} and {second}"), status, body, doubled: false }
 }
@@ -423,14 +409,12 @@ fn shown(error: &Error) -> Option<String> {
 
 #[tokio::test]
 async fn malformed_response_never_understates_the_outcome() {
-    let number = |name| env::var(name).ok().map(|n| n.parse::<u64>().unwrap());
-    let one = number("CIVIC_SEED");
-    let seeds = one.map_or(0..number("CIVIC_RUNS").unwrap_or(RUNS), |seed| seed..seed + 1);
+    let (seeds, is_replay) = (seeds(RUNS), support::variable("CIVIC_SEED").is_some());
     println!("seeds {seeds:?}; CIVIC_SEED=n replays one");
     let mut broken = Vec::new();
     for gateway in gateways() {
         let mut tally = BTreeMap::<String, usize>::new();
-        let listed = if one.is_some() { Vec::new() } else { listed(&gateway) };
+        let listed = if is_replay { Vec::new() } else { listed(&gateway) };
         let text = Message::text(gateway.to.clone(), "Your collection is on Tuesday.");
         for odd in listed.into_iter().chain(seeds.clone().map(|seed| seeded(&gateway, seed))) {
             *gateway.double.0.lock().unwrap() = (odd.status, odd.body.clone().into());
@@ -444,7 +428,7 @@ async fn malformed_response_never_understates_the_outcome() {
             }
         }
         println!("{}: {tally:?}", gateway.name);
-        assert!(tally.values().sum::<usize>() >= 500 || one.is_some(), "{}", gateway.name);
+        assert!(tally.values().sum::<usize>() >= 500 || is_replay, "{}", gateway.name);
     }
     assert!(broken.is_empty(), "{} broken:\n{}", broken.len(), broken[..broken.len().min(40)].join("\n"));
 }

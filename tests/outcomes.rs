@@ -7,14 +7,14 @@
 #![cfg(feature = "reqwest")]
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod support;
+
 use std::collections::BTreeMap;
-use std::env;
 use std::fmt::Debug;
 use std::future::Future;
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -38,6 +38,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+use support::{Random, block_on, is_child, run_in_child, seeds};
 
 /// How often each way of not getting through is tried.
 const TIMES: usize = 40;
@@ -398,24 +400,6 @@ impl Heard {
     }
 }
 
-/// Chance that repeats.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        // splitmix64
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % n as u64).unwrap()
-    }
-}
-
 /// What the listener does once it has read as much as it wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Act {
@@ -616,17 +600,17 @@ struct Run {
 
 impl Run {
     async fn of(seed: u64, listener: &TcpListener, endpoint: &Endpoint) -> Self {
-        let mut chance = Chance(seed);
-        let act = ACTS[chance.below(ACTS.len())];
-        let len = [1, 200, 5_000, 150_000][chance.below(4)];
-        let most = match chance.below(7) {
-            0 => chance.below(2),
-            1 => chance.below(350),
-            2 => chance.below(350 + len),
+        let random = Random::new(seed);
+        let act = *random.pick(ACTS);
+        let len = [1, 200, 5_000, 150_000][random.index(4)];
+        let most = match random.index(7) {
+            0 => random.index(2),
+            1 => random.index(350),
+            2 => random.index(350 + len),
             _ => usize::MAX,
         };
         let body: Bytes = CANARY.bytes().cycle().take(len).collect();
-        let body = match chance.below(4) {
+        let body = match random.index(4) {
             0 => {
                 let pieces: Vec<_> = body.chunks(len.div_ceil(3)).map(Bytes::copy_from_slice).map(Ok).collect();
                 Body::stream(Box::pin(stream::iter(pieces)), Some(len as u64))
@@ -637,9 +621,9 @@ impl Run {
             }
             _ => body.to_vec().into(),
         };
-        let calling = chance.below(8) == 0;
+        let calling = random.below(8) == 0;
         let mut request = request(endpoint, "1", body);
-        let time = if act.is_endless() { Duration::from_millis(60 + chance.next() % 60) } else { AMPLE };
+        let time = if act.is_endless() { Duration::from_millis(60 + random.next() % 60) } else { AMPLE };
         request.extensions_mut().insert(Deadline(time));
 
         let (done, finished) = watch::channel(None);
@@ -733,11 +717,7 @@ impl Run {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn outcome_never_understates_what_the_server_read() {
     const WORKERS: u64 = 48;
-    let number = |name: &str| env::var(name).ok().map(|value| value.parse::<u64>().expect("a number"));
-    let seeds = match number("CIVIC_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("CIVIC_RUNS").unwrap_or(2_000),
-    };
+    let seeds = seeds(2_000);
     println!("seeds {seeds:?}; CIVIC_SEED=n replays one");
     let mut workers = JoinSet::new();
     for worker in 0..WORKERS {
@@ -1146,25 +1126,6 @@ async fn redirect_is_not_followed() {
     assert_eq!(elsewhere.finish().await.0, 0);
 }
 
-/// Runs one test of this file again, in a process of its own under these variables. Whether it passed, and what it
-/// said.
-fn again(test: &str, variables: &[(&str, &str)]) -> (bool, String) {
-    let mut child = Command::new(env::current_exe().unwrap());
-    child.args(["--exact", test, "--nocapture"]).env("CIVIC_CHILD", "1").envs(variables.iter().copied());
-    let output = child.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("running 1 test"), "{test} is not the name of this test");
-    (output.status.success(), said)
-}
-
-fn is_child() -> bool {
-    env::var_os("CIVIC_CHILD").is_some()
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap().block_on(future)
-}
-
 /// A double that takes one message on each connection.
 async fn good_double() -> FakeGateway {
     FakeGateway::new(|mut connection| async move {
@@ -1177,7 +1138,7 @@ async fn good_double() -> FakeGateway {
 #[test]
 fn environment_proxy_is_not_used_for_loopback() {
     if is_child() {
-        return block_on(async {
+        return block_on(1, async {
             let double = good_double().await;
             let endpoint = at(double.address, ReqwestTransport::from_settings(|builder| builder.timeout(AMPLE)));
             endpoint.send(request(&endpoint, "1", text("1"))).await.unwrap();
@@ -1189,10 +1150,10 @@ fn environment_proxy_is_not_used_for_loopback() {
     let proxies = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
     let variables: Vec<_> =
         proxies.map(|name| (name, &*address)).into_iter().chain([("no_proxy", ""), ("NO_PROXY", "")]).collect();
-    let (passed, said) = again("environment_proxy_is_not_used_for_loopback", &variables);
+    let (passed, output) = run_in_child("environment_proxy_is_not_used_for_loopback", &variables);
     let heard = proxy.accept();
     assert!(heard.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock), "the proxy got a connection");
-    assert!(passed, "{said}");
+    assert!(passed, "{output}");
 }
 
 #[tokio::test]
@@ -1227,10 +1188,10 @@ async fn proxy_without_tunnel_is_not_sent() {
 fn host_without_certificates_uses_loopback_and_own_roots() {
     if !is_child() {
         let nowhere = [("SSL_CERT_FILE", "/nowhere"), ("SSL_CERT_DIR", "/nowhere")];
-        let (passed, said) = again("host_without_certificates_uses_loopback_and_own_roots", &nowhere);
-        return assert!(passed, "{said}");
+        let (passed, output) = run_in_child("host_without_certificates_uses_loopback_and_own_roots", &nowhere);
+        return assert!(passed, "{output}");
     }
-    block_on(async {
+    block_on(1, async {
         let double = good_double().await;
         let plain = at(double.address, patient());
         plain.send(request(&plain, "1", text("1"))).await.unwrap();

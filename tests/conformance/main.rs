@@ -12,3 +12,12 @@ mod notify;
 mod support;
 mod twilio;
 mod x;
+
+use serde_json::Value;
+
+/// Returns a JSON object with some of its fields replaced.
+fn with(object: &Value, change: Value) -> Value {
+    let (Value::Object(mut object), Value::Object(change)) = (object.clone(), change) else { panic!("not an object") };
+    object.extend(change);
+    Value::Object(object)
+}

@@ -20,6 +20,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
+use super::with;
+
 const SERVICE: &str = "26785a09-ab16-4eb0-8407-a37497a57506";
 const SECRET: &str = "3d844edf-8d35-48ac-975b-e847b4f122b0";
 const TEMPLATE: &str = "5484cfca-668a-4c18-afb1-5ddd0e3521b1";
@@ -40,13 +42,6 @@ fn cases(file: &str) -> Cases {
 static API: LazyLock<Cases> = LazyLock::new(|| cases(include_str!("../fixtures/sms/notify_api_recorded.json")));
 static CALLBACKS: LazyLock<Cases> =
     LazyLock::new(|| cases(include_str!("../fixtures/sms/notify_callbacks_recorded.json")));
-
-/// A JSON object with other fields over its own.
-fn with(object: &Value, change: Value) -> Value {
-    let (Value::Object(mut object), Value::Object(change)) = (object.clone(), change) else { panic!("not an object") };
-    object.extend(change);
-    Value::Object(object)
-}
 
 fn callback(name: &str) -> &'static str {
     CALLBACKS[name]["body"].as_str().unwrap()

@@ -25,6 +25,8 @@ use serde_json::{Value, json};
 use sha1::Sha1;
 use sha2::Sha256;
 
+use super::with;
+
 const ACCOUNT: &str = "ACaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const SERVICE: &str = "MGbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 const TEMPLATE: &str = "HXcccccccccccccccccccccccccccccccc";
@@ -48,13 +50,6 @@ static SIGNED: LazyLock<Value> =
 /// A webhook that Twilio's own library signed, by its name.
 fn recorded(name: &str) -> &'static Value {
     SIGNED["cases"].as_array().unwrap().iter().find(|case| case["name"] == name).unwrap()
-}
-
-/// A JSON object with other fields over its own.
-fn with(object: &Value, change: Value) -> Value {
-    let (Value::Object(mut object), Value::Object(change)) = (object.clone(), change) else { panic!("not an object") };
-    object.extend(change);
-    Value::Object(object)
 }
 
 /// The fields of a JSON object as a form, in another order than that in which they are signed.

@@ -1,4 +1,4 @@
-//! Each part of the layers, held against what its documentation says.
+//! Unit tests of the layers, one documented property each.
 use bytes::Bytes;
 use civic_messaging::capability::*;
 use civic_messaging::clock::*;
@@ -20,53 +20,62 @@ use std::time::Duration;
 
 use super::{clock, person};
 
-fn dynamic(mock: &Mock) -> Arc<dyn Channel> {
+pub(super) type Sending = std::pin::Pin<Box<dyn Future<Output = Result<Accepted>>>>;
+
+pub(super) fn dynamic(mock: &Mock) -> Arc<dyn Channel> {
     Arc::new(mock.clone())
 }
-fn refuse(limiter: &mut Limiter, to: &Address, error: &Error, now: Duration) {
-    let mut again = Error::new(error.kind(), "no")
+
+pub(super) fn refuse(limiter: &mut Limiter, to: &Address, error: &Error, now: Duration) {
+    let retryable = error.kind() == ErrorKind::RateLimited || error.is_retryable();
+    let error = Error::new(error.kind(), "no")
         .with_outcome(error.outcome())
-        .with_accepted_parts(error.accepted_parts().to_vec());
-    again = again
-        .with_retry(error.kind() == ErrorKind::RateLimited || error.is_retryable(), error.retry_after())
+        .with_accepted_parts(error.accepted_parts().to_vec())
+        .with_retry(retryable, error.retry_after())
         .with_pair(error.is_per_recipient());
-    limiter.report(to, &Err(again), now, Timestamp::default());
+    limiter.report(to, &Err(error), now, Timestamp::default());
 }
-fn accept(limiter: &mut Limiter, to: &Address, left: Option<(Quota, Timestamp, Duration)>) {
+
+pub(super) fn accept(limiter: &mut Limiter, to: &Address, quota: Option<(Quota, Timestamp, Duration)>) {
     let mut accepted = Accepted::new("a", "1", Bytes::new());
-    let (today, now) = left.map_or_else(Default::default, |(_, today, now)| (today, now));
-    accepted.allowance = left.map(|(left, ..)| left);
+    let (today, now) = quota.map_or_else(Default::default, |(_, today, now)| (today, now));
+    accepted.allowance = quota.map(|(quota, ..)| quota);
     limiter.report(to, &Ok(accepted), now, today);
 }
-fn secs(s: u64) -> Duration {
+
+pub(super) fn secs(s: u64) -> Duration {
     Duration::from_secs(s)
 }
-fn rejected(kind: ErrorKind) -> Error {
+
+pub(super) fn rejected(kind: ErrorKind) -> Error {
     Error::new(kind, "no").with_outcome(Outcome::Rejected)
 }
+
+pub(super) fn hello(n: u32) -> Message {
+    Message::text(person(n), "Hello")
+}
+
+pub(super) fn resend() -> Message {
+    hello(1).on_unknown(OnUnknown::Resend)
+}
+
+pub(super) fn send_hello(sms: &Arc<dyn Channel>, n: u32) -> Sending {
+    let (sms, message) = (sms.clone(), hello(n));
+    Box::pin(async move { sms.send(&message).await })
+}
+
 fn down() -> Error {
     Error::new(ErrorKind::Unavailable, "no connection could be made")
 }
-fn hello(n: u32) -> Message {
-    Message::text(person(n), "Hello")
-}
-fn resend() -> Message {
-    hello(1).on_unknown(OnUnknown::Resend)
-}
-type Sending = std::pin::Pin<Box<dyn Future<Output = Result<Accepted>>>>;
-fn text(sms: &Arc<dyn Channel>, n: u32) -> Sending {
-    let (sms, m) = (sms.clone(), hello(n));
-    Box::pin(async move { sms.send(&m).await })
-}
 
-/// A channel whose every answer is scripted.
+/// A channel with scripted results, which records its calls.
 #[derive(Debug)]
 struct Scripted {
     info: Info,
     send: Mutex<Vec<Error>>,
     receive: Option<ErrorKind>,
-    evidence: Result<LookupOutcome, ErrorKind>,
-    questions: Mutex<Vec<&'static str>>,
+    lookup: Result<LookupOutcome, ErrorKind>,
+    calls: Mutex<Vec<&'static str>>,
     fails: Mutex<u32>,
 }
 fn scripted(gateway: &'static str, account: &'static str) -> Scripted {
@@ -79,14 +88,14 @@ fn scripted(gateway: &'static str, account: &'static str) -> Scripted {
         info,
         send: Mutex::default(),
         receive: None,
-        evidence: Ok(LookupOutcome::Inconclusive),
-        questions: Mutex::default(),
+        lookup: Ok(LookupOutcome::Inconclusive),
+        calls: Mutex::default(),
         fails: Mutex::new(0),
     }
 }
 impl Scripted {
     fn note<T>(&self, what: &'static str, value: T) -> Result<T> {
-        self.questions.lock().unwrap().push(what);
+        self.calls.lock().unwrap().push(what);
         let mut fails = self.fails.lock().unwrap();
         if *fails > 0 {
             *fails -= 1;
@@ -94,8 +103,8 @@ impl Scripted {
         }
         Ok(value)
     }
-    fn asked(&self) -> Vec<&'static str> {
-        self.questions.lock().unwrap().clone()
+    fn calls(&self) -> Vec<&'static str> {
+        self.calls.lock().unwrap().clone()
     }
 }
 #[async_trait]
@@ -105,7 +114,7 @@ impl Channel for Scripted {
     }
     async fn send(&self, message: &Message) -> Result<Accepted> {
         self.info.prepare(message, Timestamp::default())?;
-        self.questions.lock().unwrap().push("send");
+        self.calls.lock().unwrap().push("send");
         match self.send.lock().unwrap().pop() {
             Some(error) => Err(error.with_gateway(self.info.gateway)),
             None => Ok(Accepted::new(self.info.gateway, "1", Bytes::new())),
@@ -122,7 +131,7 @@ impl Channel for Scripted {
     }
     async fn look_up(&self, _: &LookupQuery) -> Result<LookupOutcome> {
         self.note("look_up", ())?;
-        self.evidence.clone().map_err(|kind| Error::new(kind, "no"))
+        self.lookup.clone().map_err(|kind| Error::new(kind, "no"))
     }
     async fn fetch_media(&self, _: &MediaRef) -> Result<MediaStream> {
         self.note("fetch", MediaStream::from_bytes("image/png", Bytes::new()))
@@ -164,7 +173,7 @@ fn retry_of_sends_ends_by_time_and_of_reads_by_attempts() {
     *gate.fails.lock().unwrap() = 100;
     let sms = Retry::new().schedule(Schedule::new().within(secs(3600))).clock(clock.clone()).layer(gate.clone());
     assert!(clock.run(sms.health()).is_err());
-    assert_eq!(gate.asked().len(), 4);
+    assert_eq!(gate.calls().len(), 4);
 }
 
 #[test]
@@ -196,7 +205,7 @@ fn reads_are_retried_and_writes_are_not() {
                 _ => drop(sms.send_indicator(hook.events[0].as_inbound().unwrap(), Indicator::Read).await),
             }
         });
-        assert_eq!(gate.asked().len(), if what == "signal" { 1 } else { 2 }, "{what}");
+        assert_eq!(gate.calls().len(), if what == "signal" { 1 } else { 2 }, "{what}");
     }
 }
 
@@ -223,14 +232,14 @@ fn retry_after_of_an_unknown_outcome_is_kept() {
 #[test]
 fn limiter_keeps_pauses_and_pair_rates() {
     let busy = |kind, after: Option<u64>, pair| rejected(kind).with_retry(true, after.map(secs)).with_pair(pair);
-    // a quota of the day pauses as well.
+    // A daily quota pauses the account as well.
     let mut limiter = Limiter::new(None, None);
     refuse(&mut limiter, &person(1), &busy(ErrorKind::QuotaExceeded, Some(3600), false), secs(0));
     assert_eq!(limiter.try_acquire(&person(2), secs(0)), Err(secs(3600)));
-    // a later and shorter word does not shorten it.
+    // A later, shorter retry-after does not shorten the pause.
     refuse(&mut limiter, &person(1), &busy(ErrorKind::RateLimited, Some(5), false), secs(1));
     assert_eq!(limiter.try_acquire(&person(2), secs(1)), Err(secs(3599)));
-    // refused again and again in spite of having waited as long as it said: longer each time.
+    // Repeated refusals after the stated wait: each pause is longer.
     let mut limiter = Limiter::new(None, None);
     let mut now = secs(0);
     for wait in [1, 4, 16] {
@@ -238,7 +247,7 @@ fn limiter_keeps_pauses_and_pair_rates() {
         assert_eq!(limiter.try_acquire(&person(1), now), Err(secs(wait)));
         now += secs(wait);
     }
-    // 66, 67: the sweep leaves those to whom something is owed, and those who are paused.
+    // The sweep keeps recipients with spent tokens and recipients that are paused.
     let mut limiter = Limiter::new(None, Some(Rate::every_seconds(60).into()));
     refuse(&mut limiter, &person(0), &busy(ErrorKind::RateLimited, Some(600), true), secs(0));
     for n in 1..5_000 {
@@ -246,11 +255,11 @@ fn limiter_keeps_pauses_and_pair_rates() {
     }
     assert!(limiter.try_acquire(&person(0), secs(1)).is_err());
     assert!((1..5_000).all(|n| limiter.try_acquire(&person(n), secs(1)).is_err()));
-    // a window of which no end is told is taken to be a minute.
+    // A window without a stated reset lasts a minute.
     let mut limiter = Limiter::new(None, None);
     accept(&mut limiter, &person(1), Some((Quota::new(0), Timestamp::default(), secs(0))));
     assert_eq!(limiter.try_acquire(&person(1), secs(0)), Err(secs(60)));
-    // at the very end of the interval a burst is over.
+    // The burst ends exactly at the end of the interval.
     let mut limiter = Limiter::new(None, Some(Rate::every_seconds(1).with_burst(3)));
     for _ in 0..2 {
         limiter.try_acquire(&person(1), secs(0)).unwrap();
@@ -272,7 +281,7 @@ fn limiter_follows_reported_quotas() {
     };
     let free =
         |limiter: &mut Limiter, now: u64| (0..9).filter(|_| limiter.try_acquire(&person(1), secs(now)).is_ok()).count();
-    // the second at which it begins anew is told a little differently each time.
+    // The stated reset varies by a second from response to response.
     let mut limiter = Limiter::new(None, None);
     told(&mut limiter, 1, 900.0, 0.0);
     told(&mut limiter, 2, 901.0, 0.0);
@@ -288,20 +297,20 @@ fn late_quota_report_leaves_the_next_window_unchanged() {
     let sms = limit.layer(gate.clone());
     let reset = clock.now().plus(secs(100));
     let later = |left, wait| (secs(wait), Quota::new(left).of(3).until(reset));
-    // Three of this window: the second one's answer comes last, when the next window is booked already.
+    // Three sends of this window; the second response comes last, once the next window has bookings.
     gate.next.lock().unwrap().extend([later(0, 1), later(1, 50), later(2, 1)]);
     clock.run(async {
         sms.send(&hello(0)).await.unwrap();
-        let (mut slow, mut quick) = (text(&sms, 1), text(&sms, 2));
+        let (mut slow, mut quick) = (send_hello(&sms, 1), send_hello(&sms, 2));
         assert!(futures_util::poll!(slow.as_mut()).is_pending());
         assert!(futures_util::poll!(quick.as_mut()).is_pending());
         quick.await.unwrap();
-        let mut waiting: Vec<_> = (3..6).map(|n| text(&sms, n)).collect();
+        let mut waiting: Vec<_> = (3..6).map(|n| send_hello(&sms, n)).collect();
         for one in &mut waiting {
             assert!(futures_util::poll!(one.as_mut()).is_pending());
         }
         slow.await.unwrap();
-        // All three places of the next window are taken: the fourth comes in the one after it.
+        // The next window is full, so the fourth send falls into the one after it.
         let error = sms.send(&hello(7).not_after(clock.now().plus(secs(120)))).await.map(|_| clock.monotonic());
         assert!(error.is_err(), "{error:?}");
     });
@@ -341,16 +350,16 @@ fn late_turn_error_states_its_scope() {
         let of_pair = sms.send(&hello(1)).await.unwrap_err();
         assert!(of_pair.is_per_recipient() && of_pair.gateway() == Some("mock"));
         assert_eq!(of_pair.retry_after(), Some(Duration::from_millis(40_800)));
-        // what comes exactly at the end is not too late.
-        let mut second = text(&sms, 2);
+        // A turn exactly at the limit is not late.
+        let mut second = send_hello(&sms, 2);
         assert!(futures_util::poll!(second.as_mut()).is_pending());
         let of_all = sms.send(&hello(3)).await.unwrap_err();
         assert!(!of_all.is_per_recipient());
         second.await.unwrap();
-        // known, but not what holds it up: the person's own turn would come sooner.
+        // The account is the bottleneck: the recipient's own turn would come sooner.
         clock.sleep(secs(30)).await;
         let sms = sms.clone();
-        let mut third = text(&sms, 3);
+        let mut third = send_hello(&sms, 3);
         assert!(futures_util::poll!(third.as_mut()).is_ready());
         let known = sms.send(&hello(1).not_after(clock.now().plus(secs(1)))).await.unwrap_err();
         assert!(!known.is_per_recipient(), "{known:?}");
@@ -435,7 +444,7 @@ fn breaker_is_shared_and_closes_after_a_success() {
     let circuit = CircuitBreaker::from_breaker(Breaker::new().threshold(2, secs(10)).unwrap()).clock(clock.clone());
     let (one, two) = (circuit.layer(mock.clone()), circuit.layer(Slow(mock.clone(), clock.clone())));
     (0..2).for_each(|_| mock.will_fail(Error::unknown("no answer")));
-    // One of the faults takes a minute: the rest is counted from its end, and holds for both channels.
+    // One fault takes a minute: `open_for` counts from its end and applies to both channels.
     clock.run(one.send(&hello(1))).unwrap_err();
     clock.run(two.send(&hello(1))).unwrap_err();
     for sms in [&one, &two] {
@@ -483,7 +492,6 @@ fn failover_keeps_its_order() {
             one.sent().len(),
             two.sent().len()
         );
-        // 216
         let (one, two) = (Mock::sms(), Mock::sms());
         let sms = Stack::new(one.clone()).failover_to(two.clone()).order(order).clock(clock.clone()).build().unwrap();
         for n in 0..80 {
@@ -517,14 +525,13 @@ fn failover_skips_member_that_cannot_carry_a_message() {
         match n {
             0 => two.info.capability.text = Some(TextLimit::segments(1)),
             1 => two.info = two.info.clone().with_address_rule(|_| Err("is not of this country")),
-            // 185
             _ => two.info.rewrites = Some(|text| text.repeat(100).into()),
         }
         one.send.lock().unwrap().push(down());
         let (one, two, three) = (Arc::new(one), Arc::new(two), Arc::new(three));
         let sms = failover([&one, &two, &three]).clock(clock.clone());
         let accepted = clock.run(sms.send(&Message::text(person(1), "Hello ".repeat(100)))).unwrap();
-        assert_eq!((accepted.gateway, two.asked().len()), ("three", 0), "{n}");
+        assert_eq!((accepted.gateway, two.calls().len()), ("three", 0), "{n}");
     }
 }
 
@@ -557,12 +564,12 @@ fn failover_stays_unknown_after_an_unknown_attempt() {
     fail(rejected(ErrorKind::Forbidden), rejected(ErrorKind::OptedOut));
     let error = clock.run(sms.send(&hello(1))).unwrap_err();
     assert_eq!((error.kind(), error.outcome(), error.gateway()), (ErrorKind::OptedOut, Outcome::Rejected, Some("two")));
-    // What may have gone, and what the person refused, stays where it is.
+    // Unknown outcomes and refusals by the person do not fail over.
     for error in [Error::unknown("no answer"), rejected(ErrorKind::OptedOut)] {
-        let before = two.asked().len();
+        let before = two.calls().len();
         one.send.lock().unwrap().push(error);
         clock.run(sms.send(&hello(1))).unwrap_err();
-        assert_eq!(two.asked().len(), before);
+        assert_eq!(two.calls().len(), before);
     }
 }
 
@@ -605,13 +612,13 @@ fn look_up_queries_members_that_may_have_the_message() {
         (Ok(NotFound), Ok(found.clone()), Ok(found)),
     ] {
         let (mut a, mut b) = (scripted("one", "a"), scripted("two", "a"));
-        (a.evidence, b.evidence) = (one, two);
+        (a.lookup, b.lookup) = (one, two);
         let sms = failover([&Arc::new(a), &Arc::new(b)]);
         assert_eq!(clock.run(sms.look_up(&LookupQuery::new(hello(1), clock.now()))).map_err(|e| e.kind()), all);
     }
     let (one, two) = (Arc::new(scripted("one", "a")), Arc::new(scripted("two", "a")));
     clock.run(failover([&one, &two]).look_up(&LookupQuery::new(hello(1), clock.now()).gateway("two"))).unwrap();
-    assert_eq!((one.asked().len(), two.asked().len()), (0, 1));
+    assert_eq!((one.calls().len(), two.calls().len()), (0, 1));
 }
 
 #[test]
@@ -623,9 +630,9 @@ fn fetch_and_indicator_use_the_originating_gateway() {
     let mock = Mock::sms();
     let hook = clock.run(mock.receive(&mock.arrives("+447700900123", "Hi"))).unwrap();
     clock.run(sms.send_indicator(hook.events[0].as_inbound().unwrap(), Indicator::Read)).unwrap();
-    assert_eq!((own.asked(), page.asked(), other.asked()), (vec!["signal"], vec![], vec![]));
+    assert_eq!((own.calls(), page.calls(), other.calls()), (vec!["signal"], vec![], vec![]));
     clock.run(failover([&other, &own]).fetch_media(&mock.holds("image/png", &b"1"[..]))).unwrap();
-    assert_eq!((own.asked(), other.asked()), (vec!["signal", "fetch"], vec![]));
+    assert_eq!((own.calls(), other.calls()), (vec!["signal", "fetch"], vec![]));
 }
 
 #[test]
@@ -638,7 +645,6 @@ fn stack_of_several_retries_briefly_or_as_configured() {
     let three = Schedule::new().attempts(3).unwrap();
     clock.run(stack().schedule(three).build().unwrap().send(&hello(1))).unwrap();
     assert_eq!(one.sent().len(), 2 + 3);
-    // 217
     let none = Budget::new().share(0.0, 0).unwrap();
     clock.run(stack().budget(none).build().unwrap().send(&hello(1))).unwrap();
     assert_eq!(one.sent().len(), 2 + 3 + 1);
@@ -663,7 +669,7 @@ fn stack_has_the_configured_layers() {
     ] {
         assert_eq!(Stack::new(wrong).build().unwrap_err().field(), Some("suppliers"));
     }
-    // 212, 403: the breaker that was given, in both places.
+    // The configured breaker applies in both places.
     let bold = Breaker::new().threshold(1, secs(30)).unwrap();
     for several in [false, true] {
         let (one, two) = (Mock::sms(), Mock::sms());
@@ -697,10 +703,9 @@ fn registry_applies_settings() {
         registry.connect_all(&Settings::from_json(json).unwrap(), &Context::new().clock(clock.clone()))
     };
     let mocks = || [Mock::sms(), Mock::sms().capability(|can| can.pair_rate = Some(Rate::every_seconds(20).into()))];
-    // a supplier's own word holds.
+    // A supplier's own setting takes precedence.
     let world = mocks();
     assert!(connect(&world, r#"{"x":{"medium":"whatsapp","suppliers":[{"gateway":"one","medium":"sms"}]}}"#).is_ok());
-    // 234, 237
     for order in ["weighted", "round_robin"] {
         let world = [Mock::sms(), Mock::sms()];
         let weight = if order == "weighted" { r#","weight":1"# } else { "" };
@@ -712,16 +717,13 @@ fn registry_applies_settings() {
         }
         assert!(world.iter().all(|mock| mock.sent().len() > 8), "{order}");
     }
-    // 235
     let world = mocks();
     (0..9).for_each(|_| world[0].will_fail(down()));
     let x = &connect(&world, r#"{"x":{"retry":{"attempts":3},"suppliers":[{"gateway":"one"}]}}"#).unwrap()["x"];
     clock.run(x.send(&hello(1))).unwrap_err();
     assert_eq!(world[0].sent().len(), 3);
-    // 239
     let pair = r#"{"gateway":"one","pair_rate":{"count":1,"seconds":7}}"#;
     assert!(connect(&mocks(), &format!(r#"{{"x":{{"suppliers":[{pair}]}},"y":{{"suppliers":[{pair}]}}}}"#)).is_err());
-    // 243
     let took = |x: &Arc<dyn Channel>, to: [u32; 2]| {
         let begun = clock.monotonic();
         for n in to {
@@ -731,11 +733,11 @@ fn registry_applies_settings() {
     };
     let x = &connect(&mocks(), &format!(r#"{{"x":{{"suppliers":[{pair}]}}}}"#)).unwrap()["x"];
     assert_eq!((took(x, [1, 1]), took(x, [2, 3])), (7_140, 0));
-    // what is set is set in the place of what is documented, and the rest stays.
+    // A configured rate replaces the documented one; the documented pair rate stays.
     let x =
         &connect(&mocks(), r#"{"x":{"suppliers":[{"gateway":"two","rate":{"count":1,"seconds":5}}]}}"#).unwrap()["x"];
     assert_eq!((took(x, [1, 1]), took(x, [2, 3]) >= 5_100), (20_400, true));
-    // 240, 241: of another account, and of another gateway.
+    // Rates of another account and of another gateway are separate.
     let json = r#"{"x":{"suppliers":[{"gateway":"a","rate":{"count":1,"seconds":9}}]},"y":{"suppliers":[{"gateway":"b"}]},"z":{"suppliers":[{"gateway":"c"}]}}"#;
     let all = connect(&mocks(), json).unwrap();
     assert_eq!((took(&all["y"], [1, 2]), took(&all["z"], [1, 2]), took(&all["x"], [1, 2])), (0, 0, 9_180));
@@ -761,13 +763,13 @@ fn turn_delayed_by_pause_reports_wait_from_now() {
     mock.will_fail(rejected(ErrorKind::RateLimited).with_retry(true, Some(secs(200))));
     let limit = RateLimit::new().rate(Rate::every_seconds(10)).clock(clock.clone());
     let sms = limit.layer(Slow(mock, clock.clone()));
-    let limit_first = text(&sms, 1);
+    let limit_first = send_hello(&sms, 1);
     clock.run(async {
         let mut first = limit_first;
         assert!(futures_util::poll!(first.as_mut()).is_pending());
         clock.sleep(secs(55)).await;
-        // Its turn lies at 61.2 s, behind four others; the refusal comes at 60 s.
-        let mut others: Vec<_> = (2..3).map(|n| text(&sms, n)).collect();
+        // Its turn is at 61.2 s, behind four others; the refusal comes at 60 s.
+        let mut others: Vec<_> = (2..3).map(|n| send_hello(&sms, n)).collect();
         _ = futures_util::poll!(others[0].as_mut());
         let late = futures_util::join!(first, async {
             clock.sleep(secs(1)).await;

@@ -16,14 +16,14 @@ use civic_messaging::{
     Accepted, Address, Channel, ChannelExt, Error, ErrorKind, Info, Medium, Message, Outcome, Result,
 };
 
-use super::{Seeded, all, clock, person, seed};
+use super::{Random, all, clock, person, seed};
 
 /// What arrives, and what of it should not have.
 #[derive(Debug)]
 struct Gateway {
     info: Info,
     clock: VirtualClock,
-    chance: Seeded,
+    random: Random,
     state: Mutex<State>,
     /// What it refuses: the n-th request, for so long, for its person only or for all.
     refuses: Vec<(usize, Duration, bool)>,
@@ -60,8 +60,8 @@ impl Gateway {
             can.rate = Some(Rate::per_second(80));
             can.pair_rate = Some(Rate::every_seconds(6).with_burst(45));
         });
-        let (chance, state) = (Seeded::new(seed), Mutex::default());
-        Self { info, clock: clock.clone(), chance, state, refuses: Vec::new(), window: None }
+        let (random, state) = (Random::new(seed), Mutex::default());
+        Self { info, clock: clock.clone(), random, state, refuses: Vec::new(), window: None }
     }
 }
 
@@ -73,7 +73,7 @@ impl Channel for Gateway {
 
     async fn send(&self, message: &Message) -> Result<Accepted> {
         let left = self.clock.monotonic();
-        self.clock.sleep(Duration::from_micros(self.chance.below(15_000))).await;
+        self.clock.sleep(Duration::from_micros(self.random.below(15_000))).await;
         let (now, to) = (self.clock.monotonic(), message.to.expose().to_owned());
         let mut state = self.state.lock().unwrap();
         let state = &mut *state;

@@ -1,4 +1,4 @@
-//! Faults that were found and mended, each as the case that showed it.
+//! Regression tests: each reproduces a fault that was fixed.
 use bytes::Bytes;
 use civic_messaging::capability::*;
 use civic_messaging::clock::*;
@@ -13,48 +13,17 @@ use civic_messaging::*;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::{clock, person};
+use super::each::{accept, dynamic, refuse, rejected, resend, secs, send_hello};
+use super::support::signed_by_meta;
+use super::{all, clock, person};
 
-fn dynamic(mock: &Mock) -> Arc<dyn Channel> {
-    Arc::new(mock.clone())
-}
-type Send1 = std::pin::Pin<Box<dyn Future<Output = Result<Accepted>>>>;
-fn text(sms: &Arc<dyn Channel>, n: u32) -> Send1 {
-    let (sms, to) = (sms.clone(), person(n));
-    Box::pin(async move { sms.send_text(&to, "Hello").await })
-}
-fn refuse(limiter: &mut Limiter, to: &Address, error: &Error, now: Duration) {
-    let mut again = Error::new(error.kind(), "no")
-        .with_outcome(error.outcome())
-        .with_accepted_parts(error.accepted_parts().to_vec());
-    again = again
-        .with_retry(error.kind() == ErrorKind::RateLimited || error.is_retryable(), error.retry_after())
-        .with_pair(error.is_per_recipient());
-    limiter.report(to, &Err(again), now, Timestamp::default());
-}
-fn accept(limiter: &mut Limiter, to: &Address, left: Option<(Quota, Timestamp, Duration)>) {
-    let mut accepted = Accepted::new("a", "1", Bytes::new());
-    let (today, now) = left.map_or_else(Default::default, |(_, today, now)| (today, now));
-    accepted.allowance = left.map(|(left, ..)| left);
-    limiter.report(to, &Ok(accepted), now, today);
-}
-fn secs(s: u64) -> Duration {
-    Duration::from_secs(s)
-}
-fn fails(kind: ErrorKind) -> Error {
-    Error::new(kind, "no").with_outcome(Outcome::Rejected)
-}
-fn resend() -> Message {
-    Message::text(person(1), "Hello").on_unknown(OnUnknown::Resend)
-}
-
-/// `Retry` said "unknown" of it, and `Failover` carried on what was unknown.
+/// `Retry` reported an unknown outcome, and `Failover` moved on after it.
 #[test]
 fn opt_out_after_unknown_stops_failover() {
     for kind in [ErrorKind::OptedOut, ErrorKind::InvalidRecipient] {
         let (clock, first, second) = (clock(), Mock::sms(), Mock::sms());
         first.will_fail(Error::unknown("no answer"));
-        first.will_fail(fails(kind));
+        first.will_fail(rejected(kind));
         let sms = Stack::new(first).failover_to(second.clone()).clock(clock.clone()).build().unwrap();
         let error = clock.run(sms.send(&resend()));
         second.assert_nothing_sent();
@@ -62,12 +31,12 @@ fn opt_out_after_unknown_stops_failover() {
     }
 }
 
-/// The same, by a `Retry` outside.
+/// The same with an outer `Retry`.
 #[test]
 fn opt_out_after_unknown_stops_outer_retry() {
     let (clock, first, second) = (clock(), Mock::sms(), Mock::sms());
     first.will_fail(Error::unknown("no answer"));
-    second.will_fail(fails(ErrorKind::OptedOut));
+    second.will_fail(rejected(ErrorKind::OptedOut));
     let members = [dynamic(&first), dynamic(&second)];
     let failover = Failover::new(members).unwrap().clock(clock.clone());
     let sms = Retry::new().clock(clock.clone()).layer(failover);
@@ -79,15 +48,15 @@ fn opt_out_after_unknown_stops_outer_retry() {
 struct Named {
     info: Info,
     fails: Mutex<Option<Error>>,
-    evidence: LookupOutcome,
+    lookup: LookupOutcome,
 }
-fn named(gateway: &'static str, fails: Option<Error>, evidence: LookupOutcome) -> Named {
+fn named(gateway: &'static str, fails: Option<Error>, lookup: LookupOutcome) -> Named {
     let info = Info::new(gateway, Medium::Sms, "desk").with_capability(|can| {
         can.text = Some(TextLimit::characters(1000));
         can.look_up = true;
         can.receive = true;
     });
-    Named { info, fails: Mutex::new(fails), evidence }
+    Named { info, fails: Mutex::new(fails), lookup }
 }
 #[async_trait]
 impl Channel for Named {
@@ -104,21 +73,21 @@ impl Channel for Named {
         Err(Error::unsupported("no"))
     }
     async fn look_up(&self, _: &LookupQuery) -> Result<LookupOutcome> {
-        Ok(self.evidence.clone())
+        Ok(self.lookup.clone())
     }
 }
 
-/// The doubt is of the first gateway, the error names the second; look_up by it is "conclusively absent".
+/// The first gateway had the unknown outcome, but the error named the second, which reports `NotFound`.
 #[test]
 fn unknown_error_names_the_gateway_that_may_have_accepted() {
     let clock = clock();
     let first = named("first", Some(Error::unknown("no answer")), LookupOutcome::Inconclusive);
-    let second = named("second", Some(fails(ErrorKind::Account)), LookupOutcome::NotFound);
+    let second = named("second", Some(rejected(ErrorKind::Account)), LookupOutcome::NotFound);
     let members = [Arc::new(first) as Arc<dyn Channel>, Arc::new(second)];
     let sms = Failover::new(members).unwrap().clock(clock.clone());
     let error = clock.run(sms.send(&resend())).unwrap_err();
     assert_eq!(error.outcome(), Outcome::Unknown);
-    // As the documentation says: keep it for `LookupQuery::by`.
+    // As documented: pass the gateway of the error to `LookupQuery::gateway`.
     let mut sent = LookupQuery::new(resend(), clock.now());
     if let Some(gateway) = error.gateway() {
         sent = sent.gateway(gateway);
@@ -127,11 +96,10 @@ fn unknown_error_names_the_gateway_that_may_have_accepted() {
     assert_ne!(found, LookupOutcome::NotFound, "first may have it");
 }
 
-/// Two numbers of one Meta app, each a supplier: the first verifies with the app's secret, discards what is the
-/// second's, and answers 200.
+/// Two numbers of one Meta app as suppliers: the first verified with the app secret, discarded the events of the
+/// second, and answered 200.
 #[test]
 fn webhook_of_second_number_of_one_app_is_kept() {
-    use hmac::{Hmac, KeyInit, Mac};
     const SECRET: &str = "test_app_secret";
     let number = |id: &str| -> Arc<dyn Channel> {
         let config = meta::Config::new("EAAG-test-token", id).unwrap().app_secret(SECRET).unwrap();
@@ -145,11 +113,7 @@ fn webhook_of_second_number_of_one_app_is_kept() {
         if !body.contains("200000000000001") {
             continue;
         }
-        let mut mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
-        mac.update(body.as_bytes());
-        let sign = mac.finalize().into_bytes().iter().fold("sha256=".to_owned(), |s, b| format!("{s}{b:02x}"));
-        let request: Request =
-            http::Request::post("/").header("X-Hub-Signature-256", sign).body(Bytes::from(body)).unwrap().into();
+        let request = signed_by_meta(SECRET, body);
         let clock = clock();
         let own = number("200000000000001");
         let Ok(alone) = clock.run(own.receive(&request)) else { continue };
@@ -170,7 +134,7 @@ fn webhook_of_second_number_of_one_app_is_kept() {
     assert!(asked > 0);
 }
 
-/// Callers who give up after five seconds: where a turn is 10.2 s apart, none of them is ever sent.
+/// Callers drop the send after five seconds while turns are 10.2 s apart: no message was ever sent.
 #[test]
 fn dropped_send_returns_its_slot() {
     use futures_util::FutureExt;
@@ -179,7 +143,7 @@ fn dropped_send_returns_its_slot() {
     let sms = limit.layer(mock.clone());
     clock.run(sms.send_text(&person(0), "Hello")).unwrap();
     for n in 1..100 {
-        let mut send = text(&sms, n);
+        let mut send = send_hello(&sms, n);
         if send.as_mut().now_or_never().is_some() {
             clock.advance(secs(5));
             continue;
@@ -187,11 +151,11 @@ fn dropped_send_returns_its_slot() {
         clock.advance(secs(5));
         _ = send.as_mut().now_or_never();
     }
-    // 495 s: there was room for 48.
+    // 495 s have room for 48.
     assert!(mock.sent().len() > 10, "{} were sent in {:?}", mock.sent().len(), clock.monotonic());
 }
 
-/// The same with a window that the gateway told: the next window is eaten up by nobody.
+/// The same with a reported quota: dropped sends must not use up the next window.
 #[test]
 fn dropped_send_uses_no_quota() {
     use futures_util::FutureExt;
@@ -204,7 +168,7 @@ fn dropped_send_uses_no_quota() {
     }
     clock.advance(secs(850));
     for n in 0..3 {
-        let mut send = text(&sms, n);
+        let mut send = send_hello(&sms, n);
         assert!(send.as_mut().now_or_never().is_none());
     }
     clock.advance(secs(60));
@@ -257,12 +221,8 @@ impl Channel for Windowed {
         Err(Error::unsupported("no"))
     }
 }
-async fn all<F: Future<Output = ()>>(futures: impl IntoIterator<Item = F>) {
-    use futures_util::StreamExt;
-    futures_util::stream::FuturesUnordered::from_iter(futures).collect::<()>().await;
-}
 
-/// The next window was taken to be as short as what was left of this one.
+/// The limiter took the remainder of this window for the length of the next one.
 #[test]
 fn quota_learnt_mid_window_keeps_the_limit() {
     for (began, longest, apart) in [(860, 60, 0), (600, 3600, 2)] {
@@ -274,7 +234,7 @@ fn quota_learnt_mid_window_keeps_the_limit() {
         if apart == 0 {
             clock.advance(secs(25));
         }
-        // All at once, or one every two seconds as somebody writes them.
+        // All at once, or one every two seconds.
         let send = |n: u32| {
             let (sms, clock) = (sms.clone(), clock.clone());
             async move {
@@ -288,7 +248,7 @@ fn quota_learnt_mid_window_keeps_the_limit() {
     }
 }
 
-/// One person's place past the window's end starts the next window, and everybody waits for it.
+/// A slot of one recipient past the window's end started the next window, and every send waited for it.
 #[test]
 fn slot_of_one_recipient_past_window_delays_nobody_else() {
     let mut limiter = Limiter::new(None, Some(Rate::every_seconds(60).into()));
@@ -314,7 +274,7 @@ fn slot_of_one_recipient_past_window_delays_nobody_else() {
     });
 }
 
-/// `with_order` threw the breaker away.
+/// Setting the order discarded the breaker.
 #[test]
 fn order_set_after_breaker_keeps_the_breaker() {
     let clock = clock();
@@ -329,7 +289,7 @@ fn order_set_after_breaker_keeps_the_breaker() {
     assert_eq!(first.sent().len(), 1);
 }
 
-/// A message whose own end is near makes the whole account rest.
+/// A message close to its expiry opened the breaker of the account.
 #[test]
 fn expiring_message_does_not_open_the_breaker() {
     let clock = clock();
@@ -344,7 +304,7 @@ fn expiring_message_does_not_open_the_breaker() {
     assert_eq!((first.sent().len(), second.sent().len()), (2, 1));
 }
 
-/// It paused nothing.
+/// A rate-limit error after a partial acceptance did not pause the account.
 #[test]
 fn throttle_after_partial_acceptance_pauses() {
     let mut limiter = Limiter::new(None, None);
@@ -354,7 +314,7 @@ fn throttle_after_partial_acceptance_pauses() {
     assert!(limiter.try_acquire(&person(2), secs(1)).is_err());
 }
 
-/// Others left at once.
+/// Other messages were sent during the retry-after.
 #[test]
 fn retry_after_of_a_503_pauses_the_account() {
     let (clock, mock) = (clock(), Mock::sms());
@@ -366,31 +326,31 @@ fn retry_after_of_a_503_pauses_the_account() {
     assert!(clock.monotonic() - begun >= secs(30));
 }
 
-/// One in the wrong unit shut the account for good.
+/// A reset in the wrong unit paused the account indefinitely.
 #[test]
 fn implausible_quota_reset_does_not_block_the_account() {
     let mut limiter = Limiter::new(None, None);
     let today = Timestamp::from_secs(1_795_000_000);
-    // Milliseconds where seconds are meant.
+    // Milliseconds instead of seconds.
     let reset = Timestamp::from_secs(1_795_000_900_000);
     accept(&mut limiter, &person(1), Some((Quota::new(0).of(15).until(reset), today, secs(0))));
     assert!(limiter.try_acquire(&person(1), secs(7 * 86_400)).is_ok());
 }
 
-/// A member that was told an endless wait rests for good.
+/// An unbounded retry-after opened the breaker indefinitely.
 #[test]
 fn breaker_is_never_open_for_ever() {
     let mut choice = Selector::new(2, Order::Preferred).unwrap();
-    let busy = fails(ErrorKind::QuotaExceeded).with_retry(true, Some(Duration::MAX));
+    let busy = rejected(ErrorKind::QuotaExceeded).with_retry(true, Some(Duration::MAX));
     _ = choice.report(0, &Err(busy), secs(0));
     assert_eq!(choice.pick(&mut Attempted::default(), secs(365 * 86_400), 0), Some(0));
 }
 
-/// Times overflowed.
+/// `Duration::MAX` overflowed.
 #[test]
 fn endless_waits_do_not_panic() {
     let (clock, mock) = (clock(), Mock::sms());
-    mock.will_fail(fails(ErrorKind::RateLimited).with_retry(true, Some(Duration::MAX)));
+    mock.will_fail(rejected(ErrorKind::RateLimited).with_retry(true, Some(Duration::MAX)));
     let limit = RateLimit::new().rate(Rate::per_second(1)).max_wait(Duration::MAX).clock(clock.clone());
     let sms = limit.layer(mock);
     _ = clock.run(sms.send_text(&person(1), "Hello"));
@@ -398,7 +358,7 @@ fn endless_waits_do_not_panic() {
     _ = Box::pin(sms.send_text(&person(1), "Hello")).now_or_never();
 }
 
-/// It had the larger one.
+/// The intersection had the larger burst.
 #[test]
 fn pair_rate_intersection_has_the_smaller_burst() {
     let can = |burst| {
@@ -410,7 +370,7 @@ fn pair_rate_intersection_has_the_smaller_burst() {
     assert_eq!(can(1).intersection(&can(45)), can(45).intersection(&can(1)));
 }
 
-/// Not in a later table.
+/// A rate was ignored in a later table of the same account.
 #[test]
 fn account_rate_may_be_set_in_any_table() {
     let registry = Registry::empty().register("one", |_, _| Ok(Arc::new(Mock::sms())));
@@ -434,7 +394,7 @@ fn media_of_one_number_have_separate_rates() {
     registry.connect_all(&Settings::from_json(json).unwrap(), &context).unwrap();
 }
 
-/// A template that is known by a supplier's own id is refused by the failover.
+/// The capability offered gateway media, which `check` of a failover refuses.
 #[test]
 fn failover_capability_agrees_with_its_check() {
     let (first, second) = (Mock::whatsapp(), Mock::whatsapp());
@@ -444,7 +404,7 @@ fn failover_capability_agrees_with_its_check() {
     assert!(!wa.info().capability.media.as_ref().unwrap().gateway, "a file of any gateway is refused by check()");
 }
 
-/// Health of one that is down hides the others.
+/// An unavailable member hid the health of the others.
 #[test]
 fn health_reports_other_members_if_one_fails() {
     let (clock, first) = (clock(), Mock::sms());
@@ -454,7 +414,7 @@ fn health_reports_other_members_if_one_fails() {
     assert!(clock.run(sms.health()).is_ok());
 }
 
-/// The least that a resting member's success shows: it is well.
+/// A success of the last resort did not close its breaker.
 #[test]
 fn last_resort_success_closes_its_breaker() {
     let mut choice = Selector::new(2, Order::Preferred).unwrap();
@@ -466,17 +426,17 @@ fn last_resort_success_closes_its_breaker() {
     }
     assert_eq!(choice.pick(&mut Attempted::default(), secs(1), 0), Some(0));
     _ = choice.report(0, &Ok(Accepted::new("a", "1", Bytes::new())), secs(1));
-    // The second one's rest is over first, or a probe of it: the first is known to work.
+    // The second's breaker may close or probe first, but the first is known to work.
     assert_eq!(choice.pick(&mut Attempted::default(), secs(2), 0), Some(0));
     let mut tried = Attempted::default();
     assert_eq!((choice.pick(&mut tried, secs(2), 0), choice.pick(&mut tried, secs(2), 0)), (Some(0), None));
 }
-/// A refused message at a bare failover of one supplier's two accounts: the last resort asks before Retry-After.
+/// A failover of two accounts called its last resort before the retry-after.
 #[test]
 fn last_resort_waits_for_its_retry_after() {
     let (clock, first, second) = (clock(), Mock::sms(), Mock::sms());
     for mock in [&first, &second] {
-        mock.will_fail(fails(ErrorKind::RateLimited).with_retry(true, Some(secs(600))));
+        mock.will_fail(rejected(ErrorKind::RateLimited).with_retry(true, Some(secs(600))));
     }
     let sms = Failover::new([dynamic(&first), dynamic(&second)]).unwrap().clock(clock.clone());
     _ = clock.run(sms.send_text(&person(1), "Hello"));
@@ -484,11 +444,11 @@ fn last_resort_waits_for_its_retry_after() {
     assert_eq!(first.sent().len() + second.sent().len(), 2, "asked at {:?}", clock.monotonic());
 }
 
-/// "A person's share of marketing is used up; trying again within 24 hours makes it longer" (Meta, 131049).
+/// Meta's 131049: the marketing limit of one recipient; retrying within 24 hours extends it.
 #[test]
 fn per_recipient_quota_does_not_fail_over() {
     let (clock, first, second) = (clock(), Mock::whatsapp(), Mock::whatsapp());
-    first.will_fail(fails(ErrorKind::QuotaExceeded).with_retry(false, None).with_pair(true).with_code("131049"));
+    first.will_fail(rejected(ErrorKind::QuotaExceeded).with_retry(false, None).with_pair(true).with_code("131049"));
     let wa = Stack::new(first).failover_to(second.clone()).clock(clock.clone()).build().unwrap();
     _ = clock.run(wa.send_text(&person(1), "Offer"));
     second.assert_nothing_sent();

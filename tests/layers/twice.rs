@@ -21,7 +21,7 @@ use civic_messaging::{
 
 use futures_util::{StreamExt, stream};
 
-use super::{Seeded, person, seed};
+use super::{Random, person, seed};
 
 /// How many messages are on their way at once.
 const AT_ONCE: usize = 64;
@@ -30,7 +30,7 @@ const AT_ONCE: usize = 64;
 /// machine, as busy as it is.
 async fn time_out() -> Duration {
     let world = World::within(Duration::from_secs(60), 1).await;
-    world.script(&Seeded::new(1), 0);
+    world.script(&Random::new(1), 0);
     let begun = Instant::now();
     let [twilio, _] = &world.channels;
     let sent = send(&world, twilio, AT_ONCE, OnUnknown::Park).await;
@@ -93,9 +93,9 @@ impl World {
     }
 
     /// Breaks so many requests at each gateway, each in a way of its own.
-    fn script(&self, chance: &Seeded, requests: usize) {
+    fn script(&self, random: &Random, requests: usize) {
         for (double, gateway) in self.doubles.iter().zip([&TWILIO, &NOTIFY]) {
-            (0..requests).for_each(|_| double.expects(step(gateway, chance)));
+            (0..requests).for_each(|_| double.expects(step(gateway, random)));
             double.always(Step::any().answers(gateway[0].0, gateway[0].1));
         }
     }
@@ -144,11 +144,11 @@ const EXCHANGE: u64 = 1_100;
 /// About as long as a request.
 const REQUEST: u64 = 700;
 
-fn step(answers: &Answers, chance: &Seeded) -> Step {
-    let (status, body) = answers[[0, 0, 0, 0, 1, 1, 2, 2, 3, 4, 5, 6][chance.below(12) as usize]];
+fn step(answers: &Answers, random: &Random) -> Step {
+    let (status, body) = answers[[0, 0, 0, 0, 1, 1, 2, 2, 3, 4, 5, 6][random.below(12) as usize]];
     let step = Step::any().answers(status, body);
-    let at = chance.below(EXCHANGE);
-    match chance.below(16) {
+    let at = random.below(EXCHANGE);
+    match random.below(16) {
         0..4 => step,
         4 => step.breaks(SocketFault::ResetAfterRequest),
         5 => step.breaks(SocketFault::ResetAtOnce),
@@ -206,7 +206,7 @@ async fn send(world: &World, channel: &Arc<dyn Channel>, sends: usize, on_unknow
 }
 
 fn sends() -> usize {
-    std::env::var("CIVIC_SENDS").ok().and_then(|sends| sends.parse().ok()).unwrap_or(2_000)
+    super::support::variable("CIVIC_SENDS").map_or(2_000, |sends| sends as usize)
 }
 
 /// A breaker that hardly ever opens, so that the faults are met.
@@ -226,7 +226,7 @@ fn failover(members: [Arc<dyn Channel>; 2], clock: &Hasty) -> Arc<dyn Channel> {
 async fn faults_never_double_or_misreport_a_message() {
     let (seed, sends) = (seed(), sends());
     let world = World::new(seed).await;
-    world.script(&Seeded::new(seed), sends * 4);
+    world.script(&Random::new(seed), sends * 4);
     let [twilio, notify] = world.channels.clone();
     let stack = Stack::new(twilio).failover_to(notify).clock(world.clock.clone()).build().unwrap();
     let recommended = send(&world, &stack, sends / 2, OnUnknown::Reconcile).await;
@@ -235,7 +235,7 @@ async fn faults_never_double_or_misreport_a_message() {
 
     // The same with as many retries and moves as there can be.
     let world = World::new(seed).await;
-    world.script(&Seeded::new(seed + 1), sends * 4);
+    world.script(&Random::new(seed + 1), sends * 4);
     let members = world.channels.clone().map(|channel| {
         let limit = RateLimit::from_info(channel.info()).clock(world.clock.clone());
         retry(&world.clock).wrap(limit.wrap(channel))
@@ -259,7 +259,7 @@ async fn layer_order_never_doubles_a_message() {
     let seed = seed();
     for (name, order) in [("retry outside failover", 0), ("all layers around each other, inside out", 1)] {
         let world = World::new(seed).await;
-        world.script(&Seeded::new(seed), 2_000);
+        world.script(&Random::new(seed), 2_000);
         let clock = &world.clock;
         let channel = if order == 0 {
             retry(clock).wrap(failover(world.channels.clone(), clock))
@@ -286,7 +286,7 @@ async fn layer_order_never_doubles_a_message() {
 async fn resent_message_is_never_reported_not_sent_by_mistake() {
     let seed = seed();
     let world = World::new(seed).await;
-    world.script(&Seeded::new(seed), 4_000);
+    world.script(&Random::new(seed), 4_000);
     let members = world.channels.clone().map(|channel| retry(&world.clock).wrap(channel));
     let report = send(&world, &failover(members, &world.clock), 640, OnUnknown::Resend).await;
     let doubled = world.copies().values().filter(|copies| **copies > 1).count();
@@ -329,7 +329,7 @@ impl Channel for Impatient {
 async fn timeout_between_layers_is_detected() {
     let seed = seed();
     let world = World::new(seed).await;
-    world.script(&Seeded::new(seed), 0);
+    world.script(&Random::new(seed), 0);
     // Of two requests that are taken, one is never answered.
     for (double, [(status, body), ..]) in world.doubles.iter().zip([TWILIO, NOTIFY]) {
         let taken = || Step::any().answers(status, body);

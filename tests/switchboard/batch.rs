@@ -6,11 +6,10 @@ use civic_messaging::switchboard::{Line, Store, Switchboard};
 use civic_messaging::transport::NoTransport;
 use civic_messaging::webhook::Request;
 use civic_messaging::{Context, Meta, meta};
-use hmac::{Hmac, KeyInit, Mac};
 use serde_json::json;
-use sha2::Sha256;
 
 use super::Database;
+use super::support::signed_by_meta;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -26,10 +25,7 @@ fn post(messages: impl Iterator<Item = usize>, text: &str) -> Request {
         { "id": "100000000000001", "changes": [{ "field": "messages", "value": value }] },
     ] });
     let body = body.to_string();
-    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
-    mac.update(body.as_bytes());
-    let hex: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    http::Request::post("/").header("x-hub-signature-256", format!("sha256={hex}")).body(body).unwrap().into()
+    signed_by_meta(SECRET, body)
 }
 
 /// How long they take is shown, and asserted with `CIVIC_TIMES=1` alone: machines differ.

@@ -12,7 +12,7 @@ use civic_messaging::switchboard::{Counts, Line, State, Store, Switchboard};
 use civic_messaging::testing::{FakeGateway, Step};
 use civic_messaging::{Channel, Message, OnUnknown, Twilio, twilio};
 
-use super::{Ahead, number, person};
+use super::{Ahead, Random, number, person, seed};
 
 const DATABASE: &str = "CIVIC_TEST_DATABASE";
 const GATEWAY: &str = "CIVIC_TEST_GATEWAY";
@@ -89,12 +89,11 @@ async fn crash_neither_loses_nor_doubles_messages_in_postgres() {
 
 /// Kills so many workers within this time of their start, each with a clock so much ahead of the one before.
 async fn survives(database: &str, cycles: u64, within: Duration, ahead: Duration) {
-    let (cycles, seed) = (number("CIVIC_CYCLES", cycles), number("CIVIC_SEED", 20_261_125));
-    println!("CIVIC_SEED={seed}");
+    let (cycles, seed) = (number("CIVIC_CYCLES", cycles), seed(20_261_125));
     let double = FakeGateway::start().await;
     double.always(Step::any().answers(201, TAKEN.replace("{}", "1a2b3c4d5e6f708192a3b4c5d6e7f809")));
 
-    let (mut taken, mut chance, mut clock) = (Vec::new(), seed | 1, Duration::ZERO);
+    let (mut taken, random, mut clock) = (Vec::new(), Random::new(seed), Duration::ZERO);
     for cycle in 0..cycles {
         clock += ahead;
         let mut child = start(database, &double.base_url(), cycle, clock);
@@ -104,17 +103,14 @@ async fn survives(database: &str, cycles: u64, within: Duration, ahead: Duration
             let keys = lines.map_while(Result::ok).filter_map(|line| Some(line.strip_prefix("took ")?.to_owned()));
             keys.for_each(|key| tell.send(key).unwrap());
         });
-        chance ^= chance << 13;
-        chance ^= chance >> 7;
-        chance ^= chance << 17;
         // One of four is killed before or while it begins, which takes some 20 ms; the others some time after they took so
         // many, however fast this machine is.
-        let first = (chance >> 32) % 4 * 2;
+        let first = random.below(4) * 2;
         for _ in 0..first {
             taken.extend(told.recv().await);
         }
         let within = u64::try_from(within.as_micros()).unwrap();
-        let more = if first == 0 { 5_000 + chance % within } else { chance % within / 4 };
+        let more = if first == 0 { 5_000 + random.below(within) } else { random.below(within) / 4 };
         tokio::time::sleep(Duration::from_micros(more)).await;
         child.kill().unwrap();
         child.wait().unwrap();

@@ -13,7 +13,7 @@ use civic_messaging::switchboard::{Id, Line, State, Store, Switchboard};
 use civic_messaging::{Error, ErrorKind, Message, Mock, OnUnknown, Outcome};
 use tokio::task::JoinSet;
 
-use super::{Database, Random, number, person, stop};
+use super::{Database, Random, number, person, seed, stop};
 
 /// A store with messages in all states, as its files are.
 struct Template {
@@ -230,13 +230,12 @@ fn panics() -> &'static AtomicU32 {
 
 #[tokio::test]
 async fn damaged_store_sends_nothing_wrong() {
-    let (damages, seed) = (number("CIVIC_DAMAGES", 200), number("CIVIC_SEED", 20_261_128));
-    println!("CIVIC_SEED={seed}");
+    let (damages, seed) = (number("CIVIC_DAMAGES", 200), seed(20_261_128));
     panics();
     let (template, mut working) = (Arc::new(template().await), JoinSet::new());
     let mut all = BTreeMap::<&str, Told>::new();
     for n in 0..damages {
-        working.spawn(damaged(template.clone(), Random(seed + n)));
+        working.spawn(damaged(template.clone(), Random::new(seed + n)));
         // Mostly they wait for the disk.
         while working.len() >= 32 || n + 1 == damages && !working.is_empty() {
             let (what, told) = working.join_next().await.unwrap().unwrap();
@@ -253,9 +252,9 @@ async fn damaged_store_sends_nothing_wrong() {
 }
 
 /// Damages the files of a store, and opens it.
-async fn damaged(template: Arc<Template>, mut chance: Random) -> (&'static str, Told) {
+async fn damaged(template: Arc<Template>, random: Random) -> (&'static str, Told) {
     let (database, (mut db, mut wal)) = (Database::new(), template.crashed.clone());
-    let what = match chance.below(10) {
+    let what = match random.below(10) {
         0..4 => {
             (db, wal) = (template.whole.clone(), Vec::new());
             "the database"
@@ -264,12 +263,12 @@ async fn damaged(template: Arc<Template>, mut chance: Random) -> (&'static str, 
         _ => "the log",
     };
     let target = if what == "the log" { &mut wal } else { &mut db };
-    let at = usize::try_from(chance.below(target.len() as u64)).unwrap();
-    let what = if chance.below(4) == 0 {
+    let at = usize::try_from(random.below(target.len() as u64)).unwrap();
+    let what = if random.below(4) == 0 {
         target.truncate(at);
         if what == "the log" { "the log, cut off" } else { what }
     } else {
-        target[at] ^= 1 << chance.below(8);
+        target[at] ^= 1 << random.below(8);
         what
     };
     std::fs::write(&database.0, &db).unwrap();

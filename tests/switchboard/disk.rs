@@ -15,7 +15,7 @@ use civic_messaging::switchboard::{Line, State, Store, Switchboard};
 use civic_messaging::{Error, ErrorKind, Message, Mock, OnUnknown, Outcome};
 use tokio::task::JoinSet;
 
-use super::{Database, Random, number, person, stop};
+use super::{Database, Random, number, person, seed, stop};
 
 const FOLDER: &str = "CIVIC_TEST_DISK";
 const DISKS: u64 = 8;
@@ -57,14 +57,13 @@ async fn child() {
     if std::env::var("CIVIC_TEST_READ_ONLY").is_ok() {
         return read_only(&disks[0]).await;
     }
-    let (points, seed) = (number("CIVIC_POINTS", 200), number("CIVIC_SEED", 20_261_128));
-    println!("CIVIC_SEED={seed}");
+    let (points, seed) = (number("CIVIC_POINTS", 200), seed(20_261_128));
     let mut working = JoinSet::new();
     for (n, disk) in (0..).zip(disks) {
         working.spawn(async move {
             let mut told = Told::default();
             for point in (n..points).step_by(DISKS as usize) {
-                told.add(full(&disk, Random(seed + point), point % 4 == 0).await);
+                told.add(full(&disk, Random::new(seed + point), point % 4 == 0).await);
             }
             // One is left, to be read only.
             drop(Store::open(&format!("sqlite:{}", disk.join("left.db").display())).await.unwrap());
@@ -95,7 +94,7 @@ impl Told {
 }
 
 /// Fills the disk while messages are taken and sent, makes room again, and counts.
-async fn full(disk: &Path, mut chance: Random, restarts: bool) -> Told {
+async fn full(disk: &Path, random: Random, restarts: bool) -> Told {
     let (database, ballast) = (disk.join("desk.db"), disk.join("ballast"));
     let url = format!("sqlite:{}", database.display());
     let mock = Mock::sms();
@@ -113,11 +112,11 @@ async fn full(disk: &Path, mut chance: Random, restarts: bool) -> Told {
     let mut worker = tokio::spawn(board.clone().run(stopped));
     let log = rusqlite::Connection::open(&database).unwrap();
     let (mut told, mut ids, mut refused) = (Told::default(), BTreeMap::new(), Vec::new());
-    let every = chance.below(9) + 1;
+    let every = random.below(9) + 1;
     // A worker that finds the disk full when it begins says so and ends: this one has begun.
     ids.insert(0, board.send("desk", message(0)).await.unwrap());
     until_settled(&board).await;
-    fill(&ballast, 4096 * chance.below(90));
+    fill(&ballast, 4096 * random.below(90));
     for n in 1..5000 {
         match board.send("desk", message(n)).await {
             Ok(id) => drop(ids.insert(n, id)),
@@ -144,7 +143,7 @@ async fn full(disk: &Path, mut chance: Random, restarts: bool) -> Told {
             is_full(&error);
         }
     }
-    tokio::time::sleep(Duration::from_millis(chance.below(50))).await;
+    tokio::time::sleep(Duration::from_millis(random.below(50))).await;
     told.sent_while_full = mock.sent().len() - before;
     drop(log);
     if restarts {

@@ -23,7 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::{Database, number};
+use super::{Database, Random, number, seed};
 
 const DATABASE: &str = "CIVIC_TEST_INTAKE";
 pub(super) const SECRET: &str = "the secret of this test";
@@ -97,19 +97,15 @@ fn webhook_bytes(mock: &Mock, text: String) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn webhook_answered_2xx_survives_kill_exactly_once() {
-    let (cycles, mut chance) = (number("CIVIC_CYCLES", 100), number("CIVIC_SEED", 20_261_125) | 1);
-    println!("CIVIC_SEED={}", chance);
+    let (cycles, random) = (number("CIVIC_CYCLES", 100), Random::new(seed(20_261_125)));
     let (database, mock) = (Database::new(), Mock::sms());
     let (mut sent, mut posts) = (0, 0);
     let mut waiting: Vec<(usize, Vec<u8>)> = Vec::new();
     for _ in 0..cycles {
         let (mut child, at) = start(&database);
-        chance ^= chance << 13;
-        chance ^= chance >> 7;
-        chance ^= chance << 17;
         // Some time after so many were told 2xx, however fast this machine is.
-        let (first, mut told) = ((chance >> 32) % 4 * 2, 0);
-        let more = Duration::from_micros(chance % 10_000);
+        let (first, mut told) = (random.below(4) * 2, 0);
+        let more = Duration::from_micros(random.below(10_000));
         let mut kill = pin!(tokio::time::sleep(more));
         loop {
             if waiting.is_empty() {

@@ -15,7 +15,7 @@ use civic_messaging::{
 };
 
 use super::desk::{Desk, memory, text};
-use super::{Database, Random, number, person, stop};
+use super::{Database, Random, person, seed, stop};
 
 /// A channel that notes what it takes, in order, and hangs or fails where it is told to.
 #[derive(Clone, Debug)]
@@ -25,14 +25,14 @@ struct Noting {
     taken: Arc<Mutex<Vec<String>>>,
     /// One in so many fails for now: none where it is zero.
     fails: Arc<AtomicU64>,
-    chance: Arc<Mutex<u64>>,
+    random: Arc<Random>,
 }
 
 impl Noting {
     fn new(account: &str, rate: Option<Rate>) -> Self {
         let mock = Mock::sms().account(account);
         let info = mock.info().clone().with_capability(|can| can.rate = rate);
-        Self { mock, info, taken: Arc::default(), fails: Arc::default(), chance: Arc::new(Mutex::new(7)) }
+        Self { mock, info, taken: Arc::default(), fails: Arc::default(), random: Arc::new(Random::new(7)) }
     }
 
     fn taken(&self) -> Vec<String> {
@@ -40,11 +40,7 @@ impl Noting {
     }
 
     fn below(&self, end: u64) -> u64 {
-        let mut seed = self.chance.lock().unwrap();
-        let mut chance = Random(*seed);
-        let below = chance.below(end);
-        *seed = chance.0;
-        below
+        self.random.below(end)
     }
 }
 
@@ -155,9 +151,8 @@ async fn hanging_supplier_delays_no_other_line() {
 
 /// Five messages to each of these persons, through failures and restarts: each person gets them in order.
 async fn stays_in_order(url: &str, rate: Option<Rate>, persons: u32, restarts: u32) {
-    let seed = number("CIVIC_SEED", 20_261_130);
-    println!("CIVIC_SEED={seed}");
-    let (mut chance, clock, channel) = (Random(seed), virtual_clock(), Noting::new("desk", rate));
+    let seed = seed(20_261_130);
+    let (random, clock, channel) = (Random::new(seed), virtual_clock(), Noting::new("desk", rate));
     channel.fails.store(5, Ordering::SeqCst);
     let open = async || {
         let builder = Switchboard::builder(Store::open(url).await.unwrap()).clock(clock.clone());
@@ -172,7 +167,7 @@ async fn stays_in_order(url: &str, rate: Option<Rate>, persons: u32, restarts: u
         }
         if n < restarts {
             let before = channel.taken().len();
-            let some = chance.below(u64::from(persons)) as usize;
+            let some = random.below(u64::from(persons)) as usize;
             until(&clock, Duration::from_millis(50), async || channel.taken().len() > before + some / 2).await;
             // In the middle of sends.
             desk.kill().await;

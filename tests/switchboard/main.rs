@@ -51,6 +51,8 @@ mod route;
 mod sql;
 #[cfg(all(feature = "postgres", feature = "testing", feature = "twilio"))]
 mod stopped;
+#[path = "../support/mod.rs"]
+mod support;
 #[cfg(feature = "sqlite-system")]
 mod suspended;
 #[cfg(feature = "postgres")]
@@ -68,39 +70,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use civic_messaging::Timestamp;
 use civic_messaging::clock::Sleep;
 use civic_messaging::clock::{Clock, SystemClock};
-use civic_messaging::{Address, Timestamp};
 
-/// What an environment variable says, or this.
-fn number(name: &str, or: u64) -> u64 {
-    std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(or)
-}
-
-/// Chance that comes again with its seed.
-#[cfg(feature = "sqlite-system")]
-struct Random(u64);
-
-#[cfg(feature = "sqlite-system")]
-impl Random {
-    /// A number below this one. By splitmix64, so that seeds one apart have nothing in common.
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % end
-    }
-}
+use support::{Random, number, person, seed};
 
 /// A stop for a worker: what `run` waits for, until the other end is dropped.
 fn stop() -> (tokio::sync::oneshot::Sender<()>, impl Future<Output = ()> + Send) {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     (stop, async { drop(stopped.await) })
-}
-
-fn person(n: u32) -> Address {
-    civic_messaging::address::Phone::from_digits(&format!("4477009{n:05}")).unwrap().into()
 }
 
 /// The time of this machine, and so much on.

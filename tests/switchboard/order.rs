@@ -14,7 +14,7 @@ use civic_messaging::switchboard::{Id, InboxEventKind, Line, State, Status, Stor
 use civic_messaging::{Channel, DeliveryState, Event, Inbound, Message, Mock};
 use futures_util::future::join_all;
 
-use super::{Database, Random, number, person, stop};
+use super::{Database, Random, person, seed, stop};
 
 const MESSAGES: u32 = 1_000;
 const RUNGS: [DeliveryState; 6] = [
@@ -63,14 +63,14 @@ async fn sent(database: &Database, mock: &Mock) -> Vec<(Id, Message)> {
 }
 
 /// All that is to happen, in order.
-async fn events(mock: &Mock, messages: &[(Id, Message)], chance: &mut Random) -> Vec<Event> {
+async fn events(mock: &Mock, messages: &[(Id, Message)], random: &Random) -> Vec<Event> {
     let (mut events, now) = (Vec::new(), SystemClock::new().now());
     for (_, message) in messages {
         let LookupOutcome::Found(found) = mock.look_up(&LookupQuery::new(message.clone(), now)).await.unwrap() else {
             panic!("the mock has it")
         };
         // Some get no further than this.
-        let (top, fails) = (chance.below(RUNGS.len() as u64 + 1) as usize, chance.below(2) == 0);
+        let (top, fails) = (random.below(RUNGS.len() as u64 + 1) as usize, random.below(2) == 0);
         for state in RUNGS.into_iter().take(top).filter(|state| fails || !state.is_failure()) {
             let mut delivery = found[0].clone();
             (delivery.state, delivery.status) = (state, format!("{state:?}"));
@@ -96,7 +96,7 @@ async fn events(mock: &Mock, messages: &[(Id, Message)], chance: &mut Random) ->
 }
 
 /// Reads all that can be read now, acknowledges some of it, and notes what was acknowledged.
-async fn read(board: &Switchboard, acked: &mut HashMap<String, usize>, spared: u64, chance: &mut Random) {
+async fn read(board: &Switchboard, acked: &mut HashMap<String, usize>, spared: u64, random: &Random) {
     let inbox = board.all();
     loop {
         let handed = join_all((0..AT_ONCE).map(|_| inbox.try_next())).await;
@@ -107,7 +107,7 @@ async fn read(board: &Switchboard, acked: &mut HashMap<String, usize>, spared: u
         let mut now = Vec::new();
         for handed in handed {
             // Whoever does not acknowledge it sees it again.
-            if chance.below(100) < spared {
+            if random.below(100) < spared {
                 continue;
             }
             let id = match &*handed {
@@ -130,12 +130,11 @@ async fn statuses(board: &Switchboard, messages: &[(Id, Message)]) -> Vec<(State
 
 #[tokio::test]
 async fn repeated_unordered_events_converge() {
-    let seed = number("CIVIC_SEED", 20_261_128);
-    println!("CIVIC_SEED={seed}");
-    let (mut chance, mock, clock) = (Random(seed), Mock::sms(), VirtualClock::starting_at(SystemClock::new().now()));
+    let seed = seed(20_261_128);
+    let (random, mock, clock) = (Random::new(seed), Mock::sms(), VirtualClock::starting_at(SystemClock::new().now()));
     let (database, in_order) = (Database::new(), Database::new());
     let messages = sent(&database, &mock).await;
-    let events = events(&mock, &messages, &mut chance).await;
+    let events = events(&mock, &messages, &random).await;
     let copy = rusqlite::Connection::open(&database.0).unwrap();
     copy.execute("VACUUM INTO ?1", [in_order.0.to_str().unwrap()]).unwrap();
     drop(copy);
@@ -150,9 +149,9 @@ async fn repeated_unordered_events_converge() {
     assert_ne!(before, wanted);
 
     let mut brought: Vec<_> =
-        events.iter().flat_map(|event| (0..=chance.below(5)).map(|_| event.clone()).collect::<Vec<_>>()).collect();
+        events.iter().flat_map(|event| (0..=random.below(5)).map(|_| event.clone()).collect::<Vec<_>>()).collect();
     for n in (1..brought.len()).rev() {
-        brought.swap(n, usize::try_from(chance.below(n as u64 + 1)).unwrap());
+        brought.swap(n, usize::try_from(random.below(n as u64 + 1)).unwrap());
     }
     let (mut acked, mut restarts, mut webhooks) = (HashMap::new(), 0, 0);
     let mut board = open(&database, &mock, &clock).await;
@@ -160,14 +159,14 @@ async fn repeated_unordered_events_converge() {
     while !left.is_empty() {
         let mut some = Vec::new();
         while some.len() < 16 && !left.is_empty() {
-            let (batch, rest) = left.split_at(left.len().min(usize::try_from(chance.below(60)).unwrap() + 1));
+            let (batch, rest) = left.split_at(left.len().min(usize::try_from(random.below(60)).unwrap() + 1));
             some.push(board.receive("sms", mock.brings_all(batch.to_vec())));
             left = rest;
         }
         webhooks += some.len();
         assert!(join_all(some).await.iter().all(|reply| reply.status == 200));
-        if chance.below(4) == 0 {
-            read(&board, &mut acked, 20, &mut chance).await;
+        if random.below(4) == 0 {
+            read(&board, &mut acked, 20, &random).await;
             drop(board);
             clock.advance(Duration::from_secs(30));
             board = open(&database, &mock, &clock).await;
@@ -175,7 +174,7 @@ async fn repeated_unordered_events_converge() {
         }
     }
     clock.advance(Duration::from_secs(61));
-    read(&board, &mut acked, 0, &mut chance).await;
+    read(&board, &mut acked, 0, &random).await;
     println!(
         "{} events, brought {} times in {webhooks} webhooks with {restarts} restarts: {} had their effect, each once",
         events.len(),

@@ -9,7 +9,7 @@ use civic_messaging::testing::{FakeGateway, Step};
 use civic_messaging::{Message, Mock, OnUnknown};
 
 use super::crash::channel;
-use super::{Database, person};
+use super::{Database, number, person};
 
 const TAKEN: &str = r#"{"sid":"SM1a2b3c4d5e6f708192a3b4c5d6e7f809","status":"queued","num_segments":"1"}"#;
 
@@ -66,7 +66,7 @@ async fn twice_after_a_restore(told: bool, delay: Duration) -> (usize, u64) {
 
 #[tokio::test]
 async fn restored_backup_sends_nothing_twice() {
-    let runs = std::env::var("CIVIC_RESTORES").ok().and_then(|runs| runs.parse().ok()).unwrap_or(10);
+    let runs = number("CIVIC_RESTORES", 10);
     let (mut twice, mut held) = (0, 0);
     for run in 0..runs {
         let (more, kept) = twice_after_a_restore(true, Duration::from_millis(run * 12)).await;

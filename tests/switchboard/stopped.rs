@@ -19,7 +19,7 @@ use civic_messaging::{Message, OnUnknown};
 use tokio_postgres::Client;
 
 use super::crash::{TAKEN, channel};
-use super::{cluster, person};
+use super::{Random, cluster, number, person, seed};
 
 const DATABASE: &str = "CIVIC_TEST_STOPPED";
 const GATEWAY: &str = "CIVIC_TEST_GATEWAY";
@@ -122,9 +122,7 @@ async fn none(client: &Client, sql: &str, within: Duration) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopped_worker_writes_nothing_under_a_lost_claim() {
     let Some(database) = cluster::Database::new().await else { return };
-    let number = |name: &str, or: u64| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(or);
-    let (stops, seed) = (number("CIVIC_STOPS", 100), number("CIVIC_SEED", 20_261_128));
-    println!("CIVIC_SEED={seed}");
+    let (stops, seed) = (number("CIVIC_STOPS", 100), seed(20_261_128));
     Store::migrate(database.url()).await.unwrap();
     let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await.unwrap();
     let client = Arc::new(client);
@@ -152,13 +150,10 @@ async fn stopped_worker_writes_nothing_under_a_lost_claim() {
         taken
     });
 
-    let (mut stopped, mut chance, start) = (0, seed | 1, Instant::now());
+    let (mut stopped, random, start) = (0, Random::new(seed), Instant::now());
     while stopped < stops {
         assert!(start.elapsed() < Duration::from_secs(60 + 3 * stops), "after {stopped} stops");
-        chance ^= chance << 13;
-        chance ^= chance >> 7;
-        chance ^= chance << 17;
-        tokio::time::sleep(Duration::from_micros(chance % 20_000)).await;
+        tokio::time::sleep(Duration::from_micros(random.below(20_000))).await;
         first.send_indicator("-STOP");
         if count(&client, HELD).await > 0 {
             stopped += 1;
