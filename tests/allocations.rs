@@ -1,4 +1,4 @@
-//! What a call allocates, counted exactly: clocks differ from machine to machine, counts do not.
+//! Exact allocation counts, which unlike times do not depend on the machine.
 #![cfg(all(feature = "meta", feature = "reqwest", feature = "tracing"))]
 
 use std::future::Future;
@@ -25,7 +25,7 @@ fn message() -> Message {
     Message::text(Address::whatsapp(TO).unwrap(), TEXT)
 }
 
-/// Allocations a call, over many calls on one thread. The gateway is a stub in another, whose own do not count.
+/// Allocations per call, over many calls on one thread. The gateway is a stub on another thread, which is not counted.
 fn each<F: Future<Output = ()>>(runtime: &Runtime, call: impl Fn() -> F) -> f64 {
     const CALLS: u32 = 200;
     let calls = |count| {
@@ -59,7 +59,7 @@ fn layers_allocate_little_more_than_one_future_each() {
     let floor = each(&runtime, || async { drop(bare.send(&message).await.unwrap()) });
     let ours = each(&runtime, || async { drop(layered.send(&message).await.unwrap()) });
     println!("a send through five layers allocates {ours} times, without them {floor}");
-    // `metrics` asks for a list of labels.
+    // `metrics` allocates a list of labels.
     let most = if cfg!(feature = "metrics") { 6.0 } else { 5.0 };
     assert!(ours - floor <= most, "{ours} against {floor}");
 }
@@ -88,7 +88,7 @@ fn arc_of_channel_adds_no_allocation() {
     let runtime = Builder::new_current_thread().build().unwrap();
     let (channel, message) = (Mock::whatsapp(), message());
     let arc: Arc<dyn Channel> = Arc::new(channel.clone());
-    // A look-up of nothing: what it allocates does not depend on what was sent before.
+    // A look-up without a match, whose allocations do not depend on earlier sends.
     let sent = civic_messaging::lookup::LookupQuery::new(message, civic_messaging::Timestamp::default());
     let bare = each(&runtime, || async { drop(Channel::look_up(&channel, &sent).await.unwrap()) });
     let through = each(&runtime, || async { drop(Channel::look_up(&arc, &sent).await.unwrap()) });
@@ -97,7 +97,7 @@ fn arc_of_channel_adds_no_allocation() {
     assert_eq!((bare, bare), (through, deeper));
 }
 
-/// What it costs to receive a body with so many parts: bytes allocated, and events.
+/// Receives a body with `parts` parts, and returns the bytes allocated and the number of events.
 #[cfg(all(feature = "notify", feature = "x"))]
 #[test]
 fn webhook_allocation_is_linear_in_its_length() {
@@ -200,7 +200,7 @@ fn webhook_allocation_is_linear_in_its_length() {
             let request = signed(body);
             let mut events = Vec::new();
             let bytes = measure(|| events = runtime.block_on(channel.receive(&request)).unwrap().events).bytes_total;
-            // What a store keeps of it: no part twice over, but for the first event of several from one object.
+            // The stored bytes: no part twice, except for the first of several events from one object.
             let kept: usize = events.iter().map(|event| event.envelope().raw.as_bytes().len()).sum();
             assert!(kept <= 2 * len + 1_000, "{name}: of {len} bytes, {kept} are kept");
             (bytes as f64, events.len() as f64)
@@ -210,7 +210,7 @@ fn webhook_allocation_is_linear_in_its_length() {
         println!("{name}: {:.2} x the bytes and {:.2} x the events", twice_bytes / bytes, twice_events / events);
         assert!(twice_bytes / bytes <= 2.2, "{name}: {bytes} bytes and {twice_bytes}");
         assert!(twice_events / events <= 2.2, "{name}: {events} events and {twice_events}");
-        // However short its parts, a body does not expand without end.
+        // Expansion is bounded, however short the parts are.
         let (bytes, events) = cost(24_000);
         println!("{name}: 24,000 parts are {events} events of {:.1} MB", bytes / 1e6);
         assert!(events <= 11_000.0 && bytes < 120e6, "{name}: {events} events, {bytes} bytes");

@@ -1,4 +1,4 @@
-//! Small webhooks that were once read wrongly, each with what it must give.
+//! Regression tests of webhooks that were once read wrongly.
 
 mod support;
 
@@ -21,7 +21,7 @@ fn context() -> Context {
     Context::with_transport(NoTransport)
 }
 
-/// What WhatsApp's webhook brings to the number that it names.
+/// Receives a WhatsApp webhook with the number that it names.
 async fn whatsapp(name: &str) -> Received {
     let body = case(name);
     let text = String::from_utf8_lossy(&body).into_owned();
@@ -233,7 +233,7 @@ async fn encrypted_message_keeps_its_conversation() {
     let group = inbound(&received)[0];
     assert_eq!((&group.content, group.id.as_str()), (&InboundContent::Encrypted, "e1"));
     assert_eq!(group.envelope.conversation.as_ref().map(Address::expose), Some("g1900000000000000999"));
-    // The shape without a filter and an id: the conversation of two says to whom, and the event which it is.
+    // Without a filter and an id: the recipient comes from the conversation of two, and the id from the event.
     let short = r#"{"data":{"event_type":"chat.received","event_uuid":"u1","payload":{"conversation_id":
         "1900000000000000101-1900000000000000202","sender_id":"1900000000000000101","encoded_event":"B64"}}}"#;
     let received = x.receive(&post(short.into())).await.unwrap();
@@ -244,7 +244,7 @@ async fn encrypted_message_keeps_its_conversation() {
     assert_eq!((received.events.len(), received.discarded_events()), (0, 1));
 }
 
-/// What one value of a WhatsApp webhook under this field brings.
+/// Receives a WhatsApp webhook with one value for this field.
 async fn value(field: &str, value: serde_json::Value) -> Received {
     let entry = serde_json::json!({ "id": "300000000000001", "time": 1_795_000_000, "changes": [{ "field": field, "value": value }] });
     let body = serde_json::json!({ "object": "whatsapp_business_account", "entry": [entry] });

@@ -1,4 +1,4 @@
-//! What fuzzing started from and what it found, replayed: `fuzz/corpus` by the functions of `fuzz/src/targets.rs`.
+//! Replays `fuzz/corpus` with the functions of `fuzz/src/targets.rs`.
 #![cfg(all(feature = "meta", feature = "notify", feature = "toml", feature = "twilio", feature = "x"))]
 
 use std::collections::BTreeSet;
@@ -42,7 +42,7 @@ fn fuzz_target_has_corpus_file_and_binary() {
     }
 }
 
-/// The files by which a target breaks. How, each has said by its own panic.
+/// Returns the files on which a target panics.
 fn broken(corpus: &[PathBuf], target: Target) -> Vec<PathBuf> {
     let breaks = |path: &&PathBuf| {
         let input = fs::read(fuzz().join(path)).unwrap();
@@ -51,7 +51,7 @@ fn broken(corpus: &[PathBuf], target: Target) -> Vec<PathBuf> {
     corpus.iter().filter(breaks).cloned().collect()
 }
 
-/// The files of a target's corpus, by their path in `fuzz/`.
+/// Returns the files of a target's corpus, relative to `fuzz/`.
 fn corpus(name: &str) -> Vec<PathBuf> {
     let folder = Path::new("corpus").join(name);
     entries(&fuzz().join(&folder)).iter().map(|path| folder.join(path.file_name().unwrap())).collect()

@@ -1,4 +1,4 @@
-//! Every fixture is read by a test: one that nothing reads proves nothing.
+//! Checks that a test reads every fixture.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ fn fixtures_are_all_read() {
             continue;
         }
         count += 1;
-        // By its path under one of the folders, as a string that some test hands to a reader.
+        // Its path below one of the folders must occur in a test.
         let name = path.strip_prefix(&fixtures).unwrap().to_str().unwrap().to_owned();
         let endings = name.match_indices('/').map(|(at, _)| &name[at + 1..]).chain([name.as_str()]);
         let mut read = endings.map(|ending| sources.contains(&format!("{ending}\"")));

@@ -1,4 +1,4 @@
-//! Opening hours against an oracle that shares nothing with them, and the laws that hold for any hours.
+//! Compares opening hours with an independent oracle, and checks the laws of any hours.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,7 +13,7 @@ const MAKER: &str = include_str!("fixtures/hours/oracle.py");
 
 const MINUTE: i64 = 60_000;
 
-/// The offices of the oracle, as this crate writes them.
+/// The oracle's offices as configurations.
 fn offices() -> [(&'static str, Config); 3] {
     [
         ("nine_to_five", Config::new("Mon-Fri 09:00-17:00").week("Sat 10:00-12:00")),
@@ -31,7 +31,7 @@ const DIVISIONS: [(&str, Division); 3] = [
     ("northern_ireland", Division::NorthernIreland),
 ];
 
-/// The openings of an office by the oracle, in order.
+/// The oracle's openings of an office, in order.
 fn oracle(week: &str, division: &str) -> Vec<(Timestamp, Timestamp)> {
     let rows = TABLE.lines().skip(1).map(|line| line.split(',').collect::<Vec<_>>());
     let of_office = rows.filter(|row| row[0] == week && row[3].split(' ').any(|name| name == division));
@@ -44,8 +44,8 @@ fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-/// The minutes of four years in which the hours and the oracle differ, and how many were compared: all, or those until
-/// the twentieth difference.
+/// Compares every minute of four years with the oracle. Returns the number of minutes compared, up to the twentieth
+/// difference, and the differences.
 fn differences(hours: &Hours, oracle: &[(Timestamp, Timestamp)]) -> (u64, Vec<Timestamp>) {
     let (mut minutes, mut found, mut next) = (0, Vec::new(), oracle.iter().peekable());
     let (start, end) = (at("2024-01-01T00:00Z").as_millis(), at("2028-01-01T00:00Z").as_millis());
@@ -76,7 +76,7 @@ fn hours_agree_with_oracle_for_every_minute_of_four_years() {
                     println!("{week}, {division}: {minutes} minutes compared, 0 differences");
                     minutes
                 };
-                // The third office is there for the clocks, which are the same in all divisions.
+                // The third office covers the clock changes, which are the same in all divisions.
                 let offices = offices().into_iter().take(if division == Division::EnglandAndWales { 3 } else { 2 });
                 offices.map(of_office).sum::<u64>()
             })
@@ -84,7 +84,7 @@ fn hours_agree_with_oracle_for_every_minute_of_four_years() {
         DIVISIONS.map(of_division).map(|thread| thread.join().unwrap()).iter().sum()
     });
     println!("{compared} minutes compared");
-    // 1461 days: two offices in three divisions, and one in one.
+    // 1461 days: two offices in three divisions and one in one.
     assert_eq!(compared, 1461 * 1440 * 7);
 }
 
@@ -167,13 +167,13 @@ fn repeated_hour_in_october_counts_twice() {
         assert_eq!(hours.local(first).unwrap(), hours.local(second).unwrap());
         let day = (at(&format!("{sunday}T00:00Z")), at(&format!("{sunday}T12:00Z")));
         assert_eq!(hours.working_time(day.0, day.1).unwrap(), Duration::from_secs(2 * 15 * 60));
-        // Two ranges of that hour take turns.
+        // Two ranges within that hour alternate.
         let turns = Hours::new(&Config::new("Sun 01:00-01:15, 01:30-01:45")).unwrap();
         assert_eq!(turns.next_opening(clock("00:15:00")).unwrap(), clock("00:30:00"));
         assert_eq!(turns.next_opening(clock("00:45:00")).unwrap(), clock("01:00:00"));
         let period = turns.closed_period(clock("01:20:00")).unwrap().unwrap();
         assert_eq!((period.from, period.until), (clock("01:15:00"), clock("01:30:00")));
-        // A range that begins before the hour and ends in it comes in two pieces; one around the hour is an hour longer.
+        // A range that ends within the hour has two pieces; one around the hour is an hour longer.
         let into = Hours::new(&Config::new("Sun 00:30-01:30")).unwrap();
         assert_eq!(into.closes_at(clock("00:00:00")).unwrap(), Some(first));
         assert_eq!(into.next_opening(first).unwrap(), clock("01:00:00"));
@@ -193,18 +193,18 @@ fn skipped_hour_in_march_does_not_count() {
         let hours = Hours::new(&Config::new("Sun 01:00-02:00")).unwrap();
         assert!(!hours.is_open(clock("00:59:59.999")).unwrap());
         assert!(!hours.is_open(clock("01:00:00")).unwrap());
-        // At 01:00 by the clock of the next Sunday, which is summer time by then.
+        // At 01:00 summer time on the next Sunday.
         assert_eq!(hours.next_opening(clock("00:00:00")).unwrap(), clock("00:00:00").plus(week));
         let around = Hours::new(&Config::new("Sun 00:30-02:30")).unwrap();
         assert_eq!(around.closes_at(clock("00:30:00")).unwrap(), Some(clock("01:30:00")));
         assert_eq!(around.working_time(clock("00:00:00"), clock("12:00:00")).unwrap(), Duration::from_secs(3600));
-        // The half of a range that is left out is not made up for.
+        // A skipped half of a range is not added elsewhere.
         let into = Hours::new(&Config::new("Sun 00:30-01:30")).unwrap();
         assert_eq!(into.closes_at(clock("00:30:00")).unwrap(), Some(clock("01:00:00")));
     }
 }
 
-/// Any week with an opening: ranges that may touch, and that may meet at midnight.
+/// Any week with an opening; ranges may touch, also at midnight.
 fn any_hours() -> impl Strategy<Value = Hours> {
     let day = vec(0u16..=96, 0..=6).prop_map(|mut quarters| {
         quarters.sort_unstable();
@@ -226,7 +226,7 @@ fn any_hours() -> impl Strategy<Value = Hours> {
     })
 }
 
-/// Any moment of the years in which every list ends well after.
+/// Any moment well before the end of every holiday list.
 fn any_moment() -> impl Strategy<Value = Timestamp> {
     (at("2024-01-01T00:00Z").as_millis()..at("2028-06-01T00:00Z").as_millis()).prop_map(Timestamp::from_millis)
 }
@@ -264,7 +264,7 @@ proptest! {
         between in vec(0.0..1.0f64, 20),
     ) {
         let opens = hours.next_opening(now).unwrap();
-        // An office that never closes has no end to look at.
+        // An office that never closes has no end.
         let Ok(Some(closes)) = hours.closes_at(opens) else { return Ok(()) };
         prop_assert!(!hours.is_open(closes).unwrap());
         prop_assert_eq!(hours.working_time(opens, closes).unwrap(), closes.since(opens));
@@ -298,7 +298,7 @@ proptest! {
         mut moments in vec(prop_oneof![any_moment(), near_a_change()], 3),
     ) {
         moments.sort_unstable();
-        // Within one quarter of a year, so that it takes no time itself.
+        // Within one quarter of a year, to keep the test fast.
         let first = moments[0];
         let limit = |moment: Timestamp| moment.min(first.plus(Duration::from_secs(90 * 86_400)));
         let (second, third) = (limit(moments[1]), limit(moments[2]));

@@ -1,4 +1,4 @@
-//! Laws that hold for every value: the ladder, serde, masking, numbers.
+//! Laws that hold for every value: delivery ladder, serde, masking, phone numbers.
 
 use civic_messaging::address::{Phone, SenderName, ShortCode, WhatsAppUser, XUser};
 use civic_messaging::event::InboundContent;
@@ -44,7 +44,7 @@ proptest! {
     ) {
         let statuses: Vec<_> = statuses.iter().map(|n| LADDER[*n]).collect();
         let highest = statuses.iter().copied().max().unwrap();
-        // Every status comes at least once, some twice, in an order of its own.
+        // Every status at least once, some twice, in random order.
         let mut shuffled: Vec<_> = statuses.iter().chain(&statuses).copied().zip(&order).collect();
         shuffled.sort_by_key(|(_, key)| **key);
         let mut state = DeliveryState::Unrecognised;
@@ -153,7 +153,7 @@ proptest! {
     }
 }
 
-/// The numbers of the vendors' fixture: what libphonenumber makes of each spelling.
+/// Compares the spellings of the fixture with libphonenumber's results.
 #[test]
 fn phone_numbers_agree_with_libphonenumber() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sms/phone_numbers.json");

@@ -1,4 +1,4 @@
-//! Files on their way in and out: what they may cost, where they may come from, and who gets the credential.
+//! Downloads and uploads of media: limits, allowed hosts, and which hosts receive the credential.
 
 #![cfg(feature = "reqwest")]
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
@@ -33,15 +33,15 @@ use tokio::net::{TcpListener, TcpStream};
 
 use support::{block_on, is_child, run_in_child};
 
-/// Longer than anything takes that is not meant to run out of time.
+/// A time-out that no passing test reaches.
 const AMPLE: Duration = Duration::from_secs(20);
 
-/// What must never be shown.
+/// A secret that no error may contain.
 const CANARY: &str = "canary-7Q4Z";
 
 const HOSTS: HostRules = HostRules { trusted: &["lookaside.example"], open: &["*.cdn.example"] };
 
-/// As much of a file as the tests of flow let through.
+/// The size of a file in the streaming tests.
 const LARGE: usize = 200 << 20;
 
 const PIECE: usize = 64 << 10;
@@ -63,7 +63,7 @@ fn credential() -> Option<HeaderValue> {
     Some(bearer(&Secret::new(format!("{CANARY}-token")).unwrap()).unwrap())
 }
 
-/// An error about a file: of its gateway, with no doubt about a message, and with nothing in it that is not ours.
+/// Checks an error about a file: it names its gateway, concerns no message, and contains nothing received.
 fn about_a_file(error: &Error, kind: ErrorKind) {
     assert_eq!((error.kind(), error.outcome()), (kind, Outcome::NotSent), "{error:?}");
     for shown in [error.to_string(), format!("{error:?}")] {
@@ -71,7 +71,7 @@ fn about_a_file(error: &Error, kind: ErrorKind) {
     }
 }
 
-/// A listener that hands each connection to `serve`, with the head of the request that it read.
+/// A listener that passes each connection and its request head to `serve`.
 async fn listen<F>(serve: impl Fn(TcpStream, String) -> F + Send + 'static) -> SocketAddr
 where
     F: Future<Output = ()> + Send + 'static,
@@ -93,7 +93,7 @@ where
     address
 }
 
-/// A listener that gives this answer to everybody.
+/// A listener that gives every client this response.
 async fn answering(answer: impl Into<Vec<u8>>) -> SocketAddr {
     let answer: Arc<[u8]> = answer.into().into();
     listen(move |mut socket, _| {
@@ -101,7 +101,7 @@ async fn answering(answer: impl Into<Vec<u8>>) -> SocketAddr {
         async move {
             _ = socket.write_all(&answer).await;
             _ = socket.shutdown().await;
-            // Until the client has read it: what is closed unread is reset.
+            // Waits until the client has read it: closing with unread data resets the connection.
             _ = socket.read(&mut [0; 1]).await;
         }
     })
@@ -180,7 +180,7 @@ async fn slow_body_ends_at_the_overall_deadline() {
 
 #[tokio::test]
 async fn compressed_body_is_not_decoded() {
-    // 100,000 zeros by gzip: 132 bytes.
+    // 100,000 zeros, 132 bytes with gzip.
     let bomb = format!("H4sIAAAAAAACA+3BMQEAAADCoPVPbQ0PoA{}IBXA32VEdSghgEA", "A".repeat(127));
     let bomb = BASE64_STANDARD.decode(bomb).unwrap();
     for encoding in ["gzip", "deflate", "br", "zstd"] {
@@ -213,7 +213,7 @@ async fn hash_mismatch_fails_at_the_end() {
     assert_eq!(wrong.chunk().await.unwrap().unwrap(), "tree");
     about_a_file(&wrong.chunk().await.unwrap().unwrap_err(), ErrorKind::Unexpected);
     assert!(wrong.chunk().await.is_none());
-    // Half of a file does not pass for all of it.
+    // Half a file does not have the hash of the whole.
     let address = answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\ntree").await;
     let half = fetched(address, limits(5)).await.unwrap().hashed(Digest::sha256(b"tree"));
     about_a_file(&half.bytes().await.unwrap_err(), ErrorKind::Unavailable);
@@ -287,7 +287,7 @@ async fn redirects_are_followed_three_times_at_most() {
     }
 }
 
-/// What a test looks at of a request that went through.
+/// The parts of a request that a test checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Asked {
     url: String,
@@ -296,7 +296,7 @@ struct Asked {
     time: Duration,
 }
 
-/// A transport that answers from a list, and notes what it was asked. Each answer takes ten seconds of its clock.
+/// A transport with scripted responses that records requests. Each response takes ten seconds of its clock.
 #[derive(Clone, Debug)]
 struct Scripted {
     clock: VirtualClock,
@@ -326,7 +326,7 @@ impl Scripted {
         self.asked().into_iter().map(|asked| asked.url).collect()
     }
 
-    /// For each request, whether the credential went along.
+    /// For each request, `true` if it carried the credential.
     fn credentials(&self) -> Vec<bool> {
         self.asked().into_iter().map(|asked| asked.credential.is_some()).collect()
     }
@@ -392,7 +392,7 @@ async fn credential_is_computed_per_url() {
     let credentials: Vec<_> = transport.asked().into_iter().map(|asked| asked.credential).collect();
     assert_eq!(credentials, [Some(format!("Signed {first}")), None, Some(format!("Signed {second}"))]);
 
-    // One that cannot be made leaves nothing to ask with.
+    // A credential that cannot be computed prevents the request.
     let transport = Scripted::new([]);
     let broken = |_: &http::Uri| Err(Error::config("secret", "holds characters that a header cannot"));
     let error = transport.endpoint(BASE).fetch(first, &HOSTS, broken, limits(4)).await.unwrap_err();
@@ -401,7 +401,7 @@ async fn credential_is_computed_per_url() {
     assert!(transport.asked().is_empty());
 }
 
-/// Addresses that no file comes from, wherever they are met.
+/// URLs that are never fetched, as a file URL or as a redirect.
 const FORBIDDEN: &[&str] = &[
     "https://elsewhere.example/canary-7Q4Z",
     "https://lookaside.example.evil.example/",
@@ -436,7 +436,7 @@ async fn files_come_from_allowed_hosts_only() {
         let transport = Scripted::new([Some(url), None]);
         let first = "https://lookaside.example/a";
         let answer = transport.endpoint(BASE).fetch(first, &HOSTS, credential(), limits(4)).await;
-        // A path is on the same host, whatever is in it.
+        // A path stays on the same host, whatever it contains.
         if url.starts_with("/\\") && answer.is_ok() {
             assert!(transport.urls().iter().all(|url| url.starts_with("https://lookaside.example/")));
             continue;
@@ -453,7 +453,7 @@ async fn loopback_base_allows_loopback_only() {
     let base = "http://127.0.0.1:8080";
     let transport = Scripted::new([Some("http://[::1]:9/b"), Some("http://localhost:7/c"), None]);
     transport.endpoint(base).fetch("http://127.0.0.1:8080/a", &HOSTS, credential(), limits(4)).await.unwrap();
-    // Another port is another host, as a gateway's files often lie on one.
+    // Another port counts as another host, because gateways often serve files on one.
     assert_eq!(transport.credentials(), [true, false, false]);
     assert!(transport.asked().iter().all(|asked| !asked.public_only), "loopback is not public");
     for url in [
@@ -484,7 +484,7 @@ async fn deadline_covers_redirects_and_body() {
         let times: Vec<_> = transport.asked().iter().map(|asked| asked.time.as_secs()).collect();
         (file, times, transport)
     };
-    // Each of the four answers takes ten seconds.
+    // Each of the four responses takes ten seconds.
     let (file, times, _) = fetch(60).await;
     assert_eq!(times, [60, 50, 40, 30]);
     assert_eq!(file.unwrap().bytes().await.unwrap(), "file");
@@ -493,7 +493,7 @@ async fn deadline_covers_redirects_and_body() {
     assert_eq!(times, [25, 15, 5]);
     about_a_file(&file.unwrap_err(), ErrorKind::Unavailable);
 
-    // What is left is the body's.
+    // The remainder applies to the body.
     let (file, _, transport) = fetch(60).await;
     let mut file = file.unwrap();
     transport.clock.advance(Duration::from_secs(20));
@@ -502,7 +502,7 @@ async fn deadline_covers_redirects_and_body() {
 
 #[tokio::test]
 async fn public_file_host_may_not_be_private() {
-    // One port on both loopbacks, where the machine has both.
+    // One port on both loopback addresses, if the machine has both.
     let v4 = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = v4.local_addr().unwrap().port();
     let v6 = TcpListener::bind(("::1", port)).await;
@@ -553,7 +553,7 @@ async fn public_file_host_may_not_be_private() {
     println!("{} addresses refused, no connection", 2 * hosts.len());
 }
 
-/// A proxy on loopback: it notes the first line of each request, and answers as the file's host would; it opens no tunnel.
+/// A proxy on loopback that records request lines, responds like the file's host, and opens no tunnel.
 async fn proxy() -> (u16, Arc<Mutex<Vec<String>>>) {
     let lines = Arc::<Mutex<Vec<String>>>::default();
     let noted = lines.clone();
@@ -577,7 +577,7 @@ async fn proxy() -> (u16, Arc<Mutex<Vec<String>>>) {
 #[tokio::test]
 async fn proxy_may_be_private_and_file_host_may_not() {
     let (port, lines) = proxy().await;
-    // By name, which is looked up, and by number, which is not.
+    // By name, which is resolved, and by address, which is not.
     for host in ["localhost", "127.0.0.1"] {
         let transport = ReqwestTransport::from_settings(move |builder| {
             builder.proxy(reqwest::Proxy::all(format!("http://{host}:{port}")).unwrap())
@@ -590,7 +590,7 @@ async fn proxy_may_be_private_and_file_host_may_not() {
             let answer = transport.call(request).await.map(|answer| answer.status().as_u16());
             (answer, lines.lock().unwrap().drain(..).collect::<Vec<_>>())
         };
-        // A name that only the proxy knows, in plain HTTP and through a tunnel.
+        // A name that only the proxy resolves, over plain HTTP and through a tunnel.
         for _ in 0..2 {
             let (answer, asked) = call("http://files.invalid/a").await;
             assert_eq!((answer, asked), (Ok(200), vec!["get http://files.invalid/a http/1.1".to_owned()]), "{host}");
@@ -598,7 +598,7 @@ async fn proxy_may_be_private_and_file_host_may_not() {
         let (answer, asked) = call("https://files.invalid/a").await;
         assert_eq!(answer.unwrap_err().wire, SendProgress::NothingSent, "{host}");
         assert_eq!(asked, ["connect files.invalid:443 http/1.1"], "{host}");
-        // The file's host is checked whatever the proxy is.
+        // The file's host is checked for every proxy.
         for scheme in ["http", "https"] {
             for private in
                 ["localhost", "LOCALHOST", "127.0.0.1", "10.0.0.1", "0x7f.1", "169.254.169.254", "[::1]", "[fd00::1]"]
@@ -615,7 +615,7 @@ async fn proxy_may_be_private_and_file_host_may_not() {
     }
 }
 
-/// A transport that notes the deadline of each request.
+/// A transport that records the deadline of each request.
 #[derive(Clone, Debug, Default)]
 struct Deadlines(Arc<Mutex<Vec<Option<u64>>>>);
 
@@ -638,7 +638,7 @@ async fn upload_deadline_grows_with_file_size() {
     let mut own = upload(Body::from(vec![7; 1 << 20]));
     own.extensions_mut().insert(Deadline(Duration::from_secs(7)));
     endpoint.call(own).await.unwrap();
-    // The transport's own, 30 s and 16 MiB at 64 KiB/s, the longest, and the one that was set.
+    // The transport's default, 30 s plus 16 MiB at 64 KiB/s, the maximum, and the one set explicitly.
     assert_eq!(*deadlines.0.lock().unwrap(), [None, Some(286), Some(1_630), Some(7)]);
 }
 
@@ -688,7 +688,7 @@ async fn credential_is_limited_to_its_path() {
         let transport = Scripted::new([None]);
         refused(transport.endpoint(BASE).fetch(&own(path), &HOSTS, limited(), limits(4)).await.unwrap_err());
         assert!(transport.asked().is_empty(), "{path}");
-        // As a redirect, whole and on the same host.
+        // As a redirect to the same host.
         for target in [own(path), path.to_owned()] {
             let transport = Scripted::new([Some(&*target.leak()), None]);
             let fetched = transport.endpoint(BASE).fetch(&own("/files/1"), &HOSTS, limited(), limits(4)).await;
@@ -699,13 +699,13 @@ async fn credential_is_limited_to_its_path() {
     }
 }
 
-/// The most memory that this process ever held, in KiB, where the system says so.
+/// The peak memory of this process in KiB, if the system reports it.
 fn peak() -> Option<usize> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()
 }
 
-/// Checks that the peak has not moved far since it was `before`.
+/// Checks that the peak has hardly grown since `before`.
 fn grew_little(before: Option<usize>) {
     let Some((before, after)) = before.zip(peak()) else {
         return eprintln!("SKIPPED: this system does not say how much memory a process held");
@@ -714,7 +714,7 @@ fn grew_little(before: Option<usize>) {
     assert!(after - before < 32 << 10, "the peak grew by {} KiB", after - before);
 }
 
-/// What may be in flight between a file's two ends: the system's socket buffers, and a little of ours.
+/// The maximum in flight: the system's socket buffers and a little of ours.
 const IN_FLIGHT: usize = 16 << 20;
 
 #[test]
@@ -755,11 +755,11 @@ fn large_download_is_streamed() {
     });
 }
 
-/// A piece of a file that is counted for as long as somebody holds it.
+/// A chunk of a file that is counted while held.
 struct Held(Vec<u8>, Arc<[AtomicUsize; 2]>);
 
 impl Held {
-    /// A piece, and the counts of bytes that are held and of the most that were.
+    /// Returns a chunk and updates the counts of bytes held, current and maximum.
     fn piece(len: usize, counts: &Arc<[AtomicUsize; 2]>) -> Bytes {
         let held = counts[0].fetch_add(len, Ordering::SeqCst) + len;
         counts[1].fetch_max(held, Ordering::SeqCst);
@@ -779,8 +779,8 @@ impl Drop for Held {
     }
 }
 
-/// A listener that takes one upload on each connection. It tells of each its head, how many bytes its body had, and
-/// whether it was whole.
+/// A listener that accepts one upload per connection. Reports the head of each, the length of its body, and `true` if
+/// it was complete.
 async fn upload_double() -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<(String, usize, bool)>) {
     let (tell, told) = tokio::sync::mpsc::unbounded_channel();
     let address = listen(move |mut socket, head| {
@@ -863,7 +863,7 @@ async fn upload_states_its_length() {
     let (head, _, whole) = told.recv().await.unwrap();
     assert_eq!((head.contains("transfer-encoding: chunked\r\n"), whole), (true, true));
 
-    // What was read before, to look at the first bytes of a file, is not counted again.
+    // Bytes read earlier to detect the type are not counted again.
     let mut begun = MediaStream::from_stream("a/b", pieces(), Some(5));
     assert_eq!(begun.chunk().await.unwrap().unwrap(), "ab");
     assert_eq!(begun.len(), Some(3));
@@ -881,7 +881,7 @@ async fn failed_upload_is_not_taken_for_whole() {
         about_a_file(&error, ErrorKind::Unexpected);
         assert!(!told.recv().await.unwrap().2, "a broken upload passed for a whole one");
     }
-    // Over its cap, or not what its hash says.
+    // Over the cap, or with a hash mismatch.
     let endless = stream::repeat_with(|| Ok(Bytes::from_static(&[0; 1000])));
     let capped = MediaStream::from_stream("a/b", Box::pin(endless), None).capped(100_000).unwrap();
     about_a_file(&upload(address, capped).await.unwrap_err(), ErrorKind::Unexpected);

@@ -1,7 +1,7 @@
-//! A message and a STOP beside webhooks in which one member is malformed: neither is lost, and nothing of another account
-//! comes out.
+//! A message and a STOP beside a malformed member in a webhook: both are kept, and no event of another account is
+//! returned.
 //!
-//! `CIVIC_SEED=n` replays one mutation of each kind, `CIVIC_RUNS=n` makes more of them.
+//! `CIVIC_SEED=n` replays one mutation of each kind, `CIVIC_RUNS=n` sets their number.
 
 #![cfg(all(feature = "meta", feature = "notify", feature = "twilio", feature = "x"))]
 
@@ -26,7 +26,7 @@ use support::{Random, mac, seeds, signed_by_meta};
 
 const RUNS: u64 = 2_000;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
-/// Words of another account's residents.
+/// Text of another account's residents.
 const THEIRS: &str = "said to another council";
 const MARK: &str = "@@here@@";
 
@@ -40,7 +40,7 @@ fn mutated(random: &Random, json: &Value) -> Vec<u8> {
             Value::Object(all) if !all.is_empty() => all.len(),
             _ => break,
         };
-        // Deeper, as a rule.
+        // Usually goes deeper.
         if random.below(5) == 0 {
             break;
         }
@@ -55,7 +55,7 @@ fn mutated(random: &Random, json: &Value) -> Vec<u8> {
     *place = MARK.into();
     let text = json.to_string();
     let quoted = format!("\"{MARK}\"");
-    // The member's name, if it is a member.
+    // The name, if it is an object member.
     let above = text.split(&quoted).next().unwrap();
     let name = above.strip_suffix("\":").and_then(|above| above.rsplit('"').next()).unwrap_or("odd");
     let is_member = above.ends_with(':');
@@ -96,7 +96,7 @@ fn context() -> Context {
     Context::with_transport(NoTransport)
 }
 
-/// Puts mutations of these fixtures into a body before and behind what is ours, and asks for the text and the STOP in it.
+/// Receives bodies with mutated fixtures before and after our events, and checks that the text and the STOP are found.
 async fn nothing_is_lost(
     channel: &dyn Channel,
     fixtures: &[Value],
@@ -118,13 +118,13 @@ async fn nothing_is_lost(
     }
 }
 
-/// Receives mutations of fixtures that are all of another account.
+/// Receives mutated fixtures of another account.
 async fn nothing_of_others_comes_out(channel: &dyn Channel, fixtures: &[Value], request: impl Fn(Vec<u8>) -> Request) {
     for seed in seeds(RUNS) {
         let random = Random::new(seed);
         let fixture = &fixtures[random.index(fixtures.len())];
         let body = mutated(&random, fixture);
-        // X signs nothing but objects.
+        // X signs only objects.
         let Ok(received) = channel.receive(&request(body.clone())).await else {
             assert!(!body.contains(&b'{'), "CIVIC_SEED={seed}, refused: {}", body.escape_ascii());
             continue;
@@ -170,7 +170,7 @@ async fn whatsapp_keeps_events_beside_a_malformed_member() {
     } }] });
     let body = json!({ "object": "whatsapp_business_account", "entry": [MARK, ours] });
     nothing_is_lost(&channel, &entries, |mutated| at_mark(&body, mutated), hub).await;
-    // In the same value as well.
+    // Within the same value as well.
     let changes: Vec<Value> = fixtures("whatsapp/inbound", |_| true)
         .iter()
         .map(|fixture| fixture["entry"][0]["changes"][0]["value"]["messages"][0].clone())
@@ -231,7 +231,7 @@ async fn x_keeps_events_beside_a_malformed_member() {
     let old_body = json!({ "for_user_id": "1900000000000000202", "users": {},
         "direct_message_events": [text, MARK, stop] });
     nothing_is_lost(&channel, &old, |mutated| at_mark(&old_body, mutated), request).await;
-    // Whatever else stands beside the list.
+    // Beside the list as well.
     let users: Vec<Value> = all.iter().filter_map(|body| body.get("users").cloned()).collect();
     let users_body = json!({ "for_user_id": "1900000000000000202", "direct_message_events": [text, stop], "users": MARK,
         "replay_job_status": null });
@@ -241,7 +241,7 @@ async fn x_keeps_events_beside_a_malformed_member() {
         "payload": { "direct_message_events": [text, stop] } });
     let new_body = json!({ "data": [MARK, activity] });
     nothing_is_lost(&channel, &new, |mutated| at_mark(&new_body, mutated), request).await;
-    // A replay is of the app, and names nobody.
+    // A replay belongs to the app and names no account.
     let named: Vec<Value> = all.into_iter().filter(|body| body.get("replay_job_status").is_none()).collect();
     let others = of_others(&named, &[("1900000000000000202", "1900000000000000303")]);
     nothing_of_others_comes_out(&channel, &others, request).await;
@@ -301,7 +301,7 @@ async fn twilio_keeps_text_beside_a_malformed_field() {
     }
 }
 
-/// Answers with the body that it was given.
+/// Responds with a given body.
 #[derive(Clone, Debug, Default)]
 struct Canned(Arc<Mutex<Bytes>>);
 

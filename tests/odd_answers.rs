@@ -1,7 +1,7 @@
-//! What a send says of itself when the gateway's answer is odd: each member removed, emptied or of another type, bodies
-//! that are no JSON, and every status, for each gateway over a transport that answers by itself.
+//! Outcomes of sends with malformed responses: each member removed, emptied or of another type, bodies that are not
+//! JSON, and every status, for each gateway over a scripted transport.
 //!
-//! `CIVIC_SEED=n` replays one of the seeded answers, `CIVIC_RUNS=n` makes more of them.
+//! `CIVIC_SEED=n` replays one seeded response, `CIVIC_RUNS=n` sets their number.
 
 #![cfg(all(feature = "meta", feature = "notify", feature = "twilio", feature = "x"))]
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
@@ -23,15 +23,15 @@ use serde_json::{Value, json};
 
 use support::{Random, seeds};
 
-/// How many seeded answers each gateway gets, beside those that are listed.
+/// The number of seeded responses per gateway, beside the listed ones.
 const RUNS: u64 = 500;
 
-/// Words and numbers of residents, which stand all over the answers and must not be shown.
+/// Personal data that occurs throughout the responses and must not be shown.
 const CANARIES: &[&str] = &["Canary", "Mill Lane", "7700900123", "10000000000000000001", "6000000000000001"];
 
 const CANARY: &str = "Alex Canary, 12 Mill Lane, +447700900123";
 
-/// Answers as it is told.
+/// Responds with a given status and body.
 #[derive(Clone, Debug, Default)]
 struct FakeGateway(Arc<Mutex<(u16, Bytes)>>);
 
@@ -43,7 +43,7 @@ impl Transport for FakeGateway {
     }
 }
 
-/// A gateway, what it answers to a send, and where the id is in that.
+/// A gateway, its response to a send, and the position of the id in it.
 struct Gateway {
     name: &'static str,
     channel: Box<dyn Channel>,
@@ -52,7 +52,7 @@ struct Gateway {
     good: Value,
     refusal: Value,
     id: fn(&Value) -> Option<&Value>,
-    /// A 2xx without an id may be a documented refusal.
+    /// A 2xx without an id may be a documented rejection.
     refuses_with_2xx: bool,
 }
 
@@ -176,7 +176,7 @@ fn gateways() -> Vec<Gateway> {
     all
 }
 
-/// The id as text, if it is one.
+/// The id as text, if it is valid.
 fn readable(id: &Value) -> Option<String> {
     match id {
         Value::String(text) => Some(text.clone()).filter(|text| !text.trim().is_empty()),
@@ -185,7 +185,7 @@ fn readable(id: &Value) -> Option<String> {
     }
 }
 
-/// What takes a member's place, as the bytes of JSON or of something near it. None: nothing, it is left out.
+/// Replacements for a member: the bytes of JSON or of something close to it. `None` removes the member.
 fn replacements() -> Vec<Option<Vec<u8>>> {
     let text = |text: &str| Some(text.as_bytes().to_vec());
     let quoted = |text: &str| Some(format!("\"{text}\"").into_bytes());
@@ -220,10 +220,10 @@ fn replacements() -> Vec<Option<Vec<u8>>> {
     ]
 }
 
-/// What stands where a raw piece goes.
+/// The placeholder for raw bytes.
 const HOLE: &str = "@HOLE@";
 
-/// The paths of all members and elements, the whole among them.
+/// The paths of all members and elements, including the root.
 fn paths(value: &Value, at: &str, all: &mut Vec<String>) {
     all.push(at.to_owned());
     match value {
@@ -233,7 +233,7 @@ fn paths(value: &Value, at: &str, all: &mut Vec<String>) {
     }
 }
 
-/// The body with another piece at this path.
+/// Returns the body with a replacement at this path.
 fn replaced(body: &Value, path: &str, piece: Option<&[u8]>) -> Vec<u8> {
     let mut body = body.clone();
     match (piece, path.rsplit_once('/')) {
@@ -257,7 +257,7 @@ fn filled(text: &str, piece: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The body with a member twice, the second time with this piece.
+/// Returns the body with a member repeated with this value.
 fn doubled(body: &Value, path: &str, piece: &[u8]) -> Option<Vec<u8>> {
     let (parent, last) = path.rsplit_once('/')?;
     let mut body = body.clone();
@@ -266,7 +266,7 @@ fn doubled(body: &Value, path: &str, piece: &[u8]) -> Option<Vec<u8>> {
     Some(filled(&text, piece))
 }
 
-/// Bodies that are odd as a whole.
+/// Malformed bodies as a whole.
 fn wholes(body: &Value) -> Vec<Vec<u8>> {
     let text = body.to_string();
     let html = format!("<html><body>{CANARY}</body></html>");
@@ -283,16 +283,16 @@ fn wholes(body: &Value) -> Vec<Vec<u8>> {
     all
 }
 
-/// What was odd about an answer, its status and its body.
+/// A malformed response: its description, status and body.
 struct Odd {
     what: String,
     status: u16,
     body: Vec<u8>,
-    /// A member that stands there twice has no one value.
+    /// A repeated member has no single value.
     doubled: bool,
 }
 
-/// Every piece in every place, once under 200.
+/// Every replacement at every path, once with status 200.
 fn listed(gateway: &Gateway) -> Vec<Odd> {
     let mut all = Vec::new();
     let mut add = |what: String, body: Vec<u8>, doubled| all.push(Odd { what, status: 200, body, doubled });
@@ -314,7 +314,7 @@ fn listed(gateway: &Gateway) -> Vec<Odd> {
     all
 }
 
-/// One answer by its seed: two changes of one body, under any status.
+/// One seeded response: two changes of one body, with any status.
 fn seeded(gateway: &Gateway, seed: u64) -> Odd {
     const STATUSES: &[u16] = &[
         100, 102, 103, 199, 200, 200, 200, 201, 202, 203, 204, 206, 226, 299, 300, 301, 302, 304, 307, 399, 400, 401,
@@ -342,7 +342,7 @@ fn seeded(gateway: &Gateway, seed: u64) -> Odd {
     Odd { what: format!("seed {seed}: {first} and {second}"), status, body, doubled: false }
 }
 
-/// What is wrong with what the channel said of this answer.
+/// Describes how the channel misread this response.
 fn breach(gateway: &Gateway, odd: &Odd, said: &Result<Accepted>) -> Option<String> {
     let body: Option<Value> = serde_json::from_slice(&odd.body).ok();
     let id = body.as_ref().and_then(gateway.id).and_then(readable);
@@ -387,13 +387,13 @@ fn refused(gateway: &Gateway, odd: &Odd, body: Option<&Value>, has_id: bool, err
             let no_data = body.is_some_and(|body| body.get("data").is_none_or(Value::is_null));
             match says_no && no_data {
                 true => outcome == Outcome::Rejected,
-                // Half of it may not read as JSON, and the other half say no.
+                // One half may not be JSON while the other half rejects.
                 false => outcome == Outcome::Unknown || body.is_none() && outcome == Outcome::Rejected || odd.doubled,
             }
         }
         200..300 => outcome == Outcome::Unknown,
         300..=407 | 409..500 => outcome == Outcome::Rejected,
-        // A throttle is documented as one that accepts nothing.
+        // A throttle is documented as accepting nothing.
         _ => outcome == Outcome::Unknown || error.kind() == ErrorKind::RateLimited,
     };
     if !right {

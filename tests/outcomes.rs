@@ -1,8 +1,8 @@
-//! What a send says of itself when the wire misbehaves, held against what a listener really read.
+//! Outcomes of sends over a misbehaving connection, compared with what the listener read.
 //!
-//! Every listener here is a raw socket on loopback, so that it can count bytes, stop in the middle of one, and break
+//! Every listener is a raw socket on loopback, so that it can count bytes, stop in the middle of a message, and break
 //! the connection in ways that an HTTP server would not. `CIVIC_SEED=n` replays one run of the seeded test,
-//! `CIVIC_RUNS=n` makes it longer.
+//! `CIVIC_RUNS=n` sets the number of runs.
 
 #![cfg(feature = "reqwest")]
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
@@ -41,13 +41,13 @@ use tokio::task::JoinSet;
 
 use support::{Random, block_on, is_child, run_in_child, seeds};
 
-/// How often each way of not getting through is tried.
+/// The number of attempts per connection failure.
 const TIMES: usize = 40;
 
-/// Longer than anything takes that is not meant to run out of time.
+/// A time-out that no passing test reaches.
 const AMPLE: Duration = Duration::from_secs(20);
 
-/// What must never be shown: it stands in the URL, headers and body, and in everything the listener says.
+/// A secret in the URL, headers, body and every response, which must never be shown.
 const CANARY: &str = "canary-7Q4Z";
 
 const CLASSES: &[(&str, ErrorClass)] =
@@ -70,7 +70,7 @@ fn quick() -> ReqwestTransport {
     ReqwestTransport::from_settings(|builder| builder.no_proxy().connect_timeout(Duration::from_millis(200)))
 }
 
-/// Times that a busy machine does not reach by itself.
+/// Time-outs that a busy machine does not reach by itself.
 fn patient() -> ReqwestTransport {
     ReqwestTransport::from_settings(|builder| builder.no_proxy().connect_timeout(AMPLE).timeout(AMPLE))
 }
@@ -84,7 +84,7 @@ fn at(address: SocketAddr, transport: impl Transport) -> Endpoint {
     endpoint(&format!("http://{address}/{CANARY}"), transport)
 }
 
-/// A request that names its message, for the listener to count by.
+/// A request that carries its message id, by which the listener counts.
 fn request(endpoint: &Endpoint, id: &str, body: Body) -> Request<Body> {
     let mut headers = HeaderMap::new();
     headers.insert(AUTHORIZATION, bearer(&Secret::new(format!("{CANARY}-token")).unwrap()).unwrap());
@@ -97,7 +97,7 @@ fn text(id: &str) -> Body {
     Body::from(format!("{CANARY} {id}"))
 }
 
-/// A body that notes whether it was ever asked for.
+/// A body that records whether it was polled.
 fn watched_body() -> (Body, Arc<AtomicBool>) {
     let asked = Arc::new(AtomicBool::new(false));
     let mut piece = Some(Bytes::from_static(b"canary-7Q4Z body"));
@@ -117,7 +117,7 @@ fn shows_nothing(error: &Error) {
     }
 }
 
-/// Notes what the transport said.
+/// Records the transport's errors.
 #[derive(Clone, Debug)]
 struct Spy {
     inner: ReqwestTransport,
@@ -141,7 +141,7 @@ impl Transport for Spy {
     }
 }
 
-/// Sends [`TIMES`] messages that cannot get through, and checks that each is known not to have gone.
+/// Sends [`TIMES`] messages that cannot get through, and checks that each is `NotSent`.
 async fn nothing_leaves(base: &str, transport: ReqwestTransport, deadline: Duration, faults: &[TransportErrorKind]) {
     let spy = Spy::on(transport);
     let endpoint = endpoint(base, spy.clone());
@@ -168,7 +168,7 @@ async fn nothing_leaves(base: &str, transport: ReqwestTransport, deadline: Durat
     println!("{TIMES} of {TIMES} not sent and retryable, {:?}", said[0].fault);
 }
 
-/// A port that nothing listens on, and that nothing else can take, but who asks for it by its number.
+/// A reserved port without a listener.
 fn deaf_port() -> (TcpSocket, SocketAddr) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_reuseaddr(true).unwrap();
@@ -186,20 +186,20 @@ async fn refused_connection_is_not_sent() {
 #[test]
 fn unresolvable_name_is_not_sent() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    // Without a name server in reach the system's resolver gives up later than we do.
+    // Without a reachable name server the system's resolver times out later than we do.
     let faults = [TransportErrorKind::Name, TransportErrorKind::TimedOut];
     runtime.block_on(nothing_leaves("https://canary-7q4z.invalid", quick(), Duration::from_millis(300), &faults));
     runtime.shutdown_background();
 }
 
-/// A listener whose queue is full, so that nobody gets a connection any more.
+/// A listener with a full backlog, which accepts no more connections.
 async fn full_listener() -> Option<(TcpListener, Vec<TcpStream>)> {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
     let address = listener.local_addr().unwrap();
     let (mut waiting, mut late) = (Vec::new(), 0);
-    // Late once may be the machine's own doing.
+    // One late connection may be due to the machine.
     while late < 4 {
         match tokio::time::timeout(Duration::from_millis(100), TcpStream::connect(address)).await {
             Ok(_) if waiting.len() == 64 => return None,
@@ -221,11 +221,11 @@ async fn connect_timeout_is_not_sent() {
     };
     let base = format!("http://{}", listener.local_addr().unwrap());
     nothing_leaves(&base, quick(), AMPLE, &[TransportErrorKind::TimedOut]).await;
-    // The same by the deadline of the exchange.
+    // The same with the deadline of the exchange.
     nothing_leaves(&base, patient(), Duration::from_millis(150), &[TransportErrorKind::TimedOut]).await;
 }
 
-/// What a listener does to somebody who wants to speak TLS.
+/// A failure of the TLS handshake.
 #[derive(Clone, Copy, Debug)]
 enum BadTls {
     Alert,
@@ -267,12 +267,12 @@ async fn failed_tls_handshake_is_not_sent() {
         let transport = trusting().with_times(if matches!(bad, Stall) { Duration::from_millis(200) } else { AMPLE });
         print!("{bad:?}: ");
         nothing_leaves(&format!("https://{}", double.address), transport, AMPLE, faults).await;
-        // Those of which the time was over before they were taken are counted too.
+        // Connections that timed out before they were accepted are counted too.
         assert_eq!(double.finish().await.0, TIMES, "{bad:?}: each was tried once");
     }
 }
 
-/// A self-signed certificate for localhost and 127.0.0.1, good from 2020 to 2120, and its key.
+/// A self-signed certificate for localhost and 127.0.0.1, valid from 2020 to 2120, and its key.
 const CERTIFICATE: &str = "MIIBZDCCAQqgAwIBAgIBATAKBggqhkjOPQQDAjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwIBcNMjAwMTAxMDAwMDAwWhgPMjEy\
     MDAxMDEwMDAwMDBaMBQxEjAQBgNVBAMMCWxvY2FsaG9zdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABPiCx4lXuArsGuHpjR18+5T9JxzWyl5W\
     kqkcMKT7fKkTD9QDp4MqlM3zkrPvsA6k+/O93abD0LWT0GehVDZef9SjSzBJMBoGA1UdEQQTMBGCCWxvY2FsaG9zdIcEfwAAATAMBgNVHRMBAf8E\
@@ -289,7 +289,7 @@ fn ring() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// Settings under which that certificate is trusted.
+/// Settings that trust that certificate.
 struct Trusting(rustls::ClientConfig);
 
 fn trusting() -> Trusting {
@@ -308,7 +308,7 @@ impl Trusting {
     }
 }
 
-/// An HTTPS server with that certificate, on a thread of its own. Counts handshakes begun, and requests read.
+/// An HTTPS server with that certificate on its own thread. Counts handshakes started and requests read.
 fn https_server() -> (SocketAddr, Arc<[AtomicUsize; 2]>) {
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(BASE64_STANDARD.decode(KEY).unwrap()));
     let config = rustls::ServerConfig::builder_with_provider(ring()).with_safe_default_protocol_versions().unwrap();
@@ -347,7 +347,7 @@ async fn untrusted_certificate_is_not_sent() {
     nothing_leaves(&base, no_time_out, AMPLE, &[TransportErrorKind::Tls]).await;
     assert_eq!(counts[1].load(Ordering::SeqCst), 0);
 
-    // The same server is good for a client that trusts it: it is the certificate that stopped the others.
+    // A client that trusts the certificate succeeds, so it was the certificate that stopped the others.
     let endpoint = endpoint(&base, trusting().with_times(AMPLE));
     let reply: Reply = endpoint.send(request(&endpoint, "1", text("1"))).await.unwrap().json().unwrap();
     assert_eq!((reply.id.as_str(), counts[1].load(Ordering::SeqCst)), ("a1", 1));
@@ -356,7 +356,7 @@ async fn untrusted_certificate_is_not_sent() {
 const GOOD: &[u8] = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 11\r\n\r\n{\"id\":\"a1\"}";
 const GOOD_AND_STAY: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{\"id\":\"a1\"}";
 
-/// Whether this is a request down to its last byte.
+/// Returns `true` if this is a complete request.
 fn whole(bytes: &[u8]) -> bool {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
     let head = std::str::from_utf8(&bytes[..end]).unwrap().to_ascii_lowercase();
@@ -368,14 +368,14 @@ fn whole(bytes: &[u8]) -> bool {
     }
 }
 
-/// What a listener read of one request.
+/// The bytes that a listener read of one request.
 struct Heard {
     bytes: Vec<u8>,
     whole: bool,
 }
 
 impl Heard {
-    /// Reads a request, but not more than `most` bytes of it.
+    /// Reads a request, up to `most` bytes.
     async fn from(socket: &mut TcpStream, most: usize) -> Self {
         let mut heard = Self { bytes: Vec::new(), whole: false };
         while !heard.whole && heard.bytes.len() < most {
@@ -400,42 +400,42 @@ impl Heard {
     }
 }
 
-/// What the listener does once it has read as much as it wants.
+/// The listener's action once it has read its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Act {
-    /// 200 in full.
+    /// A complete 200.
     Good,
-    /// 200 in full, a byte at a time.
+    /// A complete 200, a byte at a time.
     Drip,
-    /// 100 and 103, then 200 in full.
+    /// 100 and 103, then a complete 200.
     GoodAfterInformational,
-    /// 200 that is not JSON.
+    /// A 200 that is not JSON.
     NotJson,
-    /// 200 whose `Content-Length` is less than its body.
+    /// A 200 with a `Content-Length` below the length of its body.
     ShortLength,
-    /// 200, cut off inside its body by an end or a reset.
+    /// A 200 cut off in its body by a close or a reset.
     CutBody { reset: bool },
-    /// 200, cut off inside its head by an end or a reset.
+    /// A 200 cut off in its head by a close or a reset.
     CutHead { reset: bool },
-    /// 200, then silence inside the body.
+    /// A 200 that stalls in its body.
     StallInBody,
-    /// 200 whose body never ends, a byte at a time.
+    /// A 200 with an endless body, a byte at a time.
     EndlessDrip,
-    /// Nothing, and the end of the connection.
+    /// Closes the connection without a response.
     Close,
-    /// Nothing, and a reset.
+    /// Resets the connection without a response.
     Reset,
-    /// Nothing, for ever.
+    /// Never responds.
     Stall,
     /// Bytes that are not HTTP.
     Garbage,
-    /// An informational answer, and then the end.
+    /// An informational response, then a close.
     Informational(u16),
     /// A status with a body.
     Status(u16),
-    /// A status whose body never comes.
+    /// A status without the announced body.
     CutStatus(u16),
-    /// A status with a code that the vendor documents as "not accepted".
+    /// A status with a code documented as "not accepted".
     NotTaken(u16),
 }
 
@@ -492,12 +492,12 @@ const ACTS: &[Act] = &[
 ];
 
 impl Act {
-    /// Whether it lasts until the client gives up.
+    /// Returns `true` if it lasts until the client times out.
     fn is_endless(self) -> bool {
         matches!(self, Self::Stall | Self::StallInBody | Self::EndlessDrip)
     }
 
-    /// What a client must make of it that has sent the whole request.
+    /// The expected result for a client that has sent the whole request.
     fn means(self) -> Result<(), (Outcome, Option<ErrorKind>, bool)> {
         use Outcome::{Rejected, Unknown};
         match self {
@@ -539,7 +539,7 @@ impl Act {
             }
             Self::NotJson => said(200, &format!("<html>{CANARY}</html>")).into(),
             Self::ShortLength => said(200, "{\"id\":\"a1\"}").replace("Length: 11", "Length: 5").into(),
-            // What did come reads well, and yet it is not all.
+            // The received part parses but is incomplete.
             Self::CutBody { .. } | Self::StallInBody => cut(&said(200, "{\"id\":\"a1\"}        "), 4),
             Self::CutHead { .. } => cut(&good, 25),
             Self::Garbage => format!("\0\u{1F}{CANARY} is not HTTP\r\n\r\n").into(),
@@ -576,12 +576,13 @@ impl Act {
             Self::Stall | Self::StallInBody => {}
             _ => _ = socket.shutdown().await,
         }
-        // Closing what was not read to its end is a reset, which can overtake the answer: stay until it was read.
+        // Closing with unread data resets the connection and can discard the response: wait until the client has read
+        // it.
         _ = done.wait_for(Option::is_some).await;
     }
 }
 
-/// What a listener saw of one message, over all its connections.
+/// The requests of one message over all its connections.
 #[derive(Debug, Default)]
 struct Seen {
     connections: usize,
@@ -589,7 +590,7 @@ struct Seen {
     whole: usize,
 }
 
-/// One message under one fault, as the seed says.
+/// One message with one seeded fault.
 #[derive(Debug)]
 struct Run {
     act: Act,
@@ -630,7 +631,7 @@ impl Run {
         let client = async {
             let answer = if calling { endpoint.call(request).await } else { endpoint.send(request).await };
             let sent = answer.and_then(|answer| answer.json::<Reply>()).map(|reply| assert_eq!(reply.id, "a1"));
-            // A last connection of our own, behind any other in the listener's queue.
+            // Connects once more, behind every other connection in the backlog.
             let last = TcpSocket::new_v4().unwrap();
             last.bind("127.0.0.1:0".parse().unwrap()).unwrap();
             done.send_replace(Some(last.local_addr().unwrap()));
@@ -664,7 +665,7 @@ impl Run {
         Self { act, seen, sent, calling }
     }
 
-    /// The rules that it breaks.
+    /// The rules that the result breaks.
     fn breaches(&self) -> Vec<String> {
         let mut breaches = Vec::new();
         let mut must = |holds: bool, rule: &str| {
@@ -762,7 +763,7 @@ async fn outcome_never_understates_what_the_server_read() {
     );
 }
 
-/// A listener for many messages. It hands each connection to a task, and counts by the id in a message's head.
+/// A listener for many messages, with a task per connection. Counts by the id in a message's head.
 struct FakeGateway {
     address: SocketAddr,
     heard: Arc<Mutex<BTreeMap<String, Count>>>,
@@ -770,14 +771,14 @@ struct FakeGateway {
     task: tokio::task::JoinHandle<usize>,
 }
 
-/// What was read of one message.
+/// The bytes read of one message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Count {
     bytes: usize,
     whole: usize,
 }
 
-/// The double's end of one connection.
+/// The fake gateway's end of one connection.
 struct Connection {
     socket: TcpStream,
     heard: Arc<Mutex<BTreeMap<String, Count>>>,
@@ -814,9 +815,9 @@ impl FakeGateway {
         self.heard.lock().unwrap().get(id).map_or(0, |count| count.whole)
     }
 
-    /// Waits until every connection has come to its end. Returns how many there were, and what was read.
+    /// Waits until every connection has ended. Returns their number and the messages read.
     async fn finish(self) -> (usize, BTreeMap<String, Count>) {
-        // A last connection of our own, behind any other in the listener's queue.
+        // Connects once more, behind every other connection in the backlog.
         let last = TcpSocket::new_v4().unwrap();
         last.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         self.last.send_replace(Some(last.local_addr().unwrap()));
@@ -835,7 +836,7 @@ fn messages(heard: &BTreeMap<String, Count>) -> usize {
 }
 
 impl Connection {
-    /// Reads a request, but not more than `most` bytes of it, and counts what it read.
+    /// Reads a request, up to `most` bytes, and counts it.
     async fn hear(&mut self, most: usize) -> Heard {
         let heard = Heard::from(&mut self.socket, most).await;
         if !heard.bytes.is_empty() {
@@ -851,7 +852,7 @@ impl Connection {
         _ = self.socket.write_all(answer).await;
     }
 
-    /// Ends our side, and waits until the client has ended its own. Says whether it did so without another word.
+    /// Closes our side and waits for the client. Returns `true` if the client sent nothing more.
     async fn end(&mut self) -> bool {
         _ = self.socket.shutdown().await;
         self.socket.read(&mut [0; 1]).await.is_ok_and(|len| len == 0)
@@ -893,7 +894,7 @@ async fn connection_closed_at_next_send_is_unknown_or_unused() {
     for n in 0..SENDS {
         match endpoint.send(request(&endpoint, &n.to_string(), text("x"))).await {
             Ok(_) => assert_eq!(double.whole(&n.to_string()), 1),
-            // It left before the end of the connection came. That nobody read it cannot be known on this side.
+            // The request left before the close arrived; the client cannot know that nobody read it.
             Err(error) => {
                 assert_eq!((error.outcome(), error.is_retryable()), (Outcome::Unknown, false), "{error:?}");
                 assert_eq!(double.whole(&n.to_string()), 0);
@@ -929,7 +930,7 @@ async fn connection_closed_after_first_byte_is_unknown() {
     let (_, heard) = double.finish().await;
     println!("{unknown} of {SENDS} unknown");
     assert_eq!(messages(&heard) + unknown, SENDS);
-    // Those of which a byte was read, and no others. One byte holds no id.
+    // Exactly those of which a byte was read; one byte contains no id.
     assert_eq!(heard.get("").map_or(0, |count| count.bytes), unknown);
     assert!(unknown > SENDS / 4, "connections are not kept");
 }
@@ -957,8 +958,8 @@ async fn gateway_gone_after_success_is_not_sent() {
     }
 }
 
-/// A deadline strikes on one thread while another begins to write. A head that takes long to write makes the moment
-/// between the two long enough to be hit in one try of ten.
+/// A deadline expires on one thread while another starts to write. A large head takes long to write, so that about one
+/// attempt in ten falls between the two.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deadline_during_write_has_the_right_outcome() {
     const TRIES: usize = 120;
@@ -970,7 +971,7 @@ async fn deadline_during_write_has_the_right_outcome() {
         for _ in 0..12_000 {
             request.headers_mut().append("x", HeaderValue::from_static(""));
         }
-        // The last one has all the time it needs, to show that such a request does go out.
+        // The last attempt has ample time, to show that such a request is sent.
         let time = if n == TRIES { AMPLE } else { Duration::from_micros(20 * n as u64) };
         request.extensions_mut().insert(Deadline(time));
         let error = endpoint.send(request).await.unwrap_err();
@@ -986,7 +987,7 @@ async fn deadline_during_write_has_the_right_outcome() {
     assert!(heard.contains_key(&TRIES.to_string()), "none of them goes out at all");
 }
 
-/// A head of 400 KiB would be written before the body is asked for, which could then not tell whether anything left.
+/// A head of 400 KiB would be written before the body is polled, so the transport could not detect that bytes left.
 #[tokio::test]
 async fn oversized_request_head_is_not_sent() {
     let double = good_double().await;
@@ -1000,7 +1001,7 @@ async fn oversized_request_head_is_not_sent() {
     assert_eq!(double.finish().await.0, 0);
 }
 
-/// Polls a future `polls` times, and drops it. Says on `polled` how often it was.
+/// Polls a future `polls` times and drops it. Reports the count on `polled`.
 async fn dropped_after<T>(
     polls: usize,
     polled: &watch::Sender<Option<usize>>,
@@ -1038,7 +1039,7 @@ async fn dropped_send_is_sent_at_most_once() {
                         connection.say(GOOD_AND_STAY).await;
                         continue;
                     }
-                    // Piece by piece, each only when the last has been looked at, so that there are many polls.
+                    // Chunk by chunk, each after the last was read, to cause many polls.
                     connection.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
                     for _ in 0..2 * POLLS {
                         let before = polls.borrow_and_update().unwrap_or(usize::MAX);
@@ -1069,7 +1070,7 @@ async fn dropped_send_is_sent_at_most_once() {
 
 #[tokio::test]
 async fn response_is_not_transformed() {
-    // The bytes of an empty file, by gzip.
+    // An empty file compressed with gzip.
     const GZIP: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x03\0\0\0\0\0\0\0\0\0";
     let (heads, mut seen) = tokio::sync::mpsc::unbounded_channel();
     let double = FakeGateway::new(move |mut connection| {
@@ -1126,7 +1127,7 @@ async fn redirect_is_not_followed() {
     assert_eq!(elsewhere.finish().await.0, 0);
 }
 
-/// A double that takes one message on each connection.
+/// A gateway that accepts one message per connection.
 async fn good_double() -> FakeGateway {
     FakeGateway::new(|mut connection| async move {
         connection.hear(usize::MAX).await;

@@ -1,4 +1,4 @@
-//! What the crate drags in, counted exactly.
+//! The number of dependencies.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -19,7 +19,7 @@ fn holds(crates: &BTreeSet<String>, name: &str) -> bool {
     crates.iter().any(|line| line.split(' ').next() == Some(name))
 }
 
-/// Ours included.
+/// Including this crate.
 #[test]
 fn default_features_need_112_crates_and_no_c_build() {
     let all = crates(&[]);

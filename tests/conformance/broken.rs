@@ -1,7 +1,7 @@
-//! That the suite can fail: an adapter with everything, and one thing at a time wrong with it.
+//! Shows that the suite can fail, with a complete adapter that has one fault at a time.
 //!
-//! "Brittle" is an invented gateway. Right, it passes every check. With one [`Wrong`] it must fail the check that is named
-//! for that, and none that has nothing to do with it.
+//! "Brittle" is an invented gateway. Without a fault it passes every check. With one [`Wrong`] it must fail the check
+//! for that fault and no unrelated one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +39,7 @@ use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-/// What is wrong with it.
+/// A fault of the adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Wrong {
     AcceptsAnEmptySecret,
@@ -122,7 +122,7 @@ enum Wrong {
 
 use Wrong::*;
 
-/// Each wrong thing, the check that is named for it, and those that cannot but fail with it.
+/// Each fault, the check that catches it, and the checks that necessarily fail with it.
 const CASES: &[(Wrong, &str, &[&str])] = &[
     (AcceptsAnEmptySecret, "no_secret_opens_nothing", &[]),
     (
@@ -365,13 +365,13 @@ fn correct_adapter_passes_every_check() {
 
 #[test]
 fn broken_adapter_fails_the_check_for_its_fault() {
-    // Side by side, since each waits much of its time.
+    // Concurrent, because each case spends most of its time waiting.
     let reports: Vec<_> = std::thread::scope(|scope| {
         let half = |half: usize| {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             let cases = CASES.iter().skip(half).step_by(2);
             let report = |case: &'static (Wrong, &'static str, &'static [&'static str])| {
-                // A subject lives for ever: there are few of them.
+                // Leaked, because a subject is `'static`; there are few.
                 let subject: &'static Brittle = Box::leak(Box::new(Brittle { wrong: Some(case.0) }));
                 (case, runtime.block_on(testing::conformance(subject)))
             };
@@ -399,14 +399,14 @@ fn broken_adapter_fails_the_check_for_its_fault() {
     println!("{caught} of {} broken adapters caught, by {} checks", CASES.len(), catching.len());
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
     assert!(caught >= 30, "only {caught} broken adapters");
-    // Nothing that an adapter does can get it past this one: the core does not let it.
+    // No adapter can fail this check: the core enforces it.
     let by_construction = ["a_body_over_the_limit_is_refused"];
     let named: BTreeSet<_> = CASES.iter().map(|(_, named, _)| *named).chain(by_construction).collect();
     let never: Vec<_> = testing::CHECKS.iter().filter(|check| !named.contains(*check)).collect();
     assert!(never.is_empty(), "no broken adapter shows that these can fail: {never:?}");
 }
 
-/// The gateway, right but for one thing.
+/// The gateway, correct except for one fault.
 struct Brittle {
     wrong: Option<Wrong>,
 }
@@ -550,7 +550,7 @@ impl Adapter {
                 self.endpoint.send(self.written(message)?).await
             }
             Ok(_) if self.is(DoublesWhenConnectionsClose) && self.told.swap(true, Ordering::SeqCst) => {
-                // It believes that its second send went to a connection that was closed already.
+                // Assumes that the second send used a closed connection.
                 self.told.store(false, Ordering::SeqCst);
                 self.endpoint.send(self.written(message)?).await
             }
@@ -623,7 +623,7 @@ impl Adapter {
                     id.to_owned()
                 };
                 let content = match text {
-                    // JSON has no word for it.
+                    // JSON cannot represent it.
                     "second" if self.is(LosesAnEventInAStore) => {
                         InboundContent::Location(civic_messaging::message::Location::new(f64::NAN, 0.0))
                     }
@@ -938,7 +938,7 @@ fn vendor_error(answer: &Answer) -> VendorError<'_> {
     refused["code"].as_str().map(|code| VendorError::new(code.to_owned())).unwrap_or_default()
 }
 
-/// HMAC-SHA256 of the time and the body, with the time beside it, good for five minutes.
+/// HMAC-SHA256 of the timestamp and the body, valid for five minutes.
 #[derive(Debug)]
 struct Proof {
     wrong: Option<Wrong>,

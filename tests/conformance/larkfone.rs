@@ -1,5 +1,5 @@
-//! A supplier of the older kind, invented: a form under Basic authentication, answers in plain text that say no with a 200,
-//! callbacks by GET with a token in the address, over a medium that this crate does not know.
+//! An invented legacy supplier: forms with Basic authentication, plain-text responses that reject with a 200, and
+//! callbacks by GET with a token in the URL, over a medium that the crate does not define.
 
 use std::sync::Arc;
 

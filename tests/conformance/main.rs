@@ -1,6 +1,6 @@
-//! Every gateway and medium of this crate, and the mock, through the conformance suite: a test of each check, by name.
+//! Runs the conformance suite for every gateway and medium and for the mock, with one test per check.
 //!
-//! `CIVIC_SEED=n` replays what chance did.
+//! `CIVIC_SEED=n` replays a run.
 
 #![cfg(all(feature = "testing", feature = "meta", feature = "notify", feature = "twilio", feature = "x"))]
 

@@ -1,4 +1,4 @@
-//! WhatsApp by Meta's Cloud API and by 360dialog, and Messenger, through the conformance suite.
+//! Conformance of WhatsApp through Meta's Cloud API and 360dialog, and of Messenger.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,10 +25,10 @@ use serde_json::{Value, json};
 const NUMBER: &str = "200000000000001";
 const TOKEN: &str = "EAAG-test-token";
 
-/// WhatsApp by the Cloud API.
+/// WhatsApp through the Cloud API.
 pub(crate) struct CloudApi;
 
-/// The same wire by 360dialog: another path and header, and webhooks under a token.
+/// WhatsApp through 360dialog: the same protocol with another path and header, and a token for webhooks.
 pub(crate) struct Dialog360;
 
 fn fixture(name: &str) -> Bytes {
@@ -131,7 +131,7 @@ fn exchanges(gateway: &'static str, root: &str, number: &str, auth: (&str, &str)
         let refused = if code == "error" { refused } else { refused.code(code) };
         all.push(if retryable { refused.retryable() } else { refused });
     }
-    // Under a 5xx only a throttle is surely not sent.
+    // With a 5xx, only a throttle means "not accepted".
     let faulty = |name: &str| Exchange::send(hello()).step(post("/messages").answers(500, fixture(name)));
     all.push(faulty("error/130429_throughput.json").fails(ErrorKind::RateLimited).retryable());
     all.push(faulty("error/131000_unknown.json").fails(ErrorKind::Unavailable).unknown());
@@ -156,7 +156,7 @@ fn exchanges(gateway: &'static str, root: &str, number: &str, auth: (&str, &str)
     at_once.sha256 = Some(Digest::sha256(photo.as_bytes()));
     let file = || get("/files/1?mid=1").answers(200, photo);
     all.push(Exchange::fetch(at_once.clone()).step(file()).file(photo));
-    // The address in a webhook lives five minutes; the id gives another.
+    // The URL in a webhook is valid for five minutes; the id returns a new one.
     let mut located: serde_json::Value = serde_json::from_slice(&fixture("response/media_get_int_size.json")).unwrap();
     located["url"] = "{base}/files/1?mid=1".into();
     located["sha256"] = Digest::sha256(photo.as_bytes()).to_string().into();
@@ -232,7 +232,7 @@ fn webhooks() -> Vec<Webhook> {
         post("account/message_template_status_update_rejected.json").brings([ExpectedEvent::account()]),
         post("account/user_preferences_stop.json").brings([ExpectedEvent::opt_out()]),
     ];
-    // The others bring something, and obey the laws; what exactly they say, tests of their own know.
+    // The others must yield events and keep the invariants; their content is covered by tests/meta.rs.
     for folder in ["inbound", "status", "account"] {
         let path = format!("{}/tests/fixtures/whatsapp/{folder}", env!("CARGO_MANIFEST_DIR"));
         let mut names: Vec<_> = std::fs::read_dir(path).unwrap().map(|file| file.unwrap().file_name()).collect();
@@ -242,7 +242,7 @@ fn webhooks() -> Vec<Webhook> {
     all
 }
 
-/// Each recorded request, and the message that it is of.
+/// Each recorded request with its message.
 fn sends(gateway: &'static str) -> Vec<(&'static str, Message)> {
     let held = |id: &str| MediaSource::from(MediaRef::new(gateway, id));
     let to = resident;
@@ -366,7 +366,7 @@ pub(crate) struct Messenger;
 const PAGE: &str = "7000000000000001";
 const PERSON: &str = "6000000000000001";
 
-/// Files of the store are reached here.
+/// Publishes stored files at a fixed URL.
 #[derive(Debug)]
 struct Shelf;
 
@@ -417,7 +417,7 @@ impl Subject for Messenger {
             let throttled = kind == ErrorKind::RateLimited && status == 400;
             all.push(if throttled { refused.waits(Duration::from_secs(60)) } else { refused });
         }
-        // Under a 5xx only a throttle is surely not sent.
+        // With a 5xx, only a throttle means "not accepted".
         let faulty = |code| post().answers(500, json!({ "error": { "code": code } }).to_string());
         all.push(Exchange::send(hello()).step(faulty(613)).fails(ErrorKind::RateLimited).retryable());
         all.push(Exchange::send(hello()).step(faulty(1200)).fails(ErrorKind::Unavailable).unknown());
@@ -487,8 +487,8 @@ fn to_person(text: &str) -> Message {
     Message::text(person(), text)
 }
 
-/// Each request, the message that it is of, and whether that holds the file of the store. The fixtures are all answers to
-/// what a resident wrote.
+/// Each request, its message, and `true` if that contains the stored file. All fixtures are replies to a message of a
+/// resident.
 fn messenger_sends() -> Vec<(String, (Message, bool))> {
     let recorded = |name: &str| String::from_utf8(messenger_fixture(name).to_vec()).unwrap();
     let reply = |message: Message| (message.purpose(Purpose::Reply), false);
@@ -561,7 +561,7 @@ fn messenger_refusals() -> Vec<MessengerRefusal> {
     ]
 }
 
-/// Several things of one conversation, some of them not known.
+/// Several items of one conversation, some of them unknown.
 fn messenger_batch() -> Value {
     let item = |name: &str, what: Value| json!({ "sender": { "id": PERSON }, "recipient": { "id": PAGE }, "timestamp": 1_795_000_000_123_i64, name: what });
     json!({ "object": "page", "entry": [

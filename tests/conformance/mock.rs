@@ -1,4 +1,4 @@
-//! The mock through the suite: what is asked of the wire does not apply to it, and everything else does.
+//! Conformance of the mock, for which checks of the wire do not apply.
 
 use std::sync::Arc;
 
@@ -44,12 +44,12 @@ impl Mocked {
         Inbound::new(envelope, "mock-in-0001", self.resident(), InboundContent::Text("Is it Tuesday?".into()))
     }
 
-    /// An id as the mock gives it.
+    /// An id in the mock's format.
     fn id(&self, what: &str) -> String {
         format!("mock-{}-{what}", self.medium())
     }
 
-    /// One of everything that it takes.
+    /// One message of each content it accepts.
     fn messages(&self, mock: &Mock) -> Vec<Message> {
         let held = MediaSource::from(MediaRef::new("mock", self.id("media-0001")));
         let contents: Vec<Content> = vec![
@@ -79,7 +79,7 @@ impl Subject for Mocked {
     fn connect(&self, setup: &Setup) -> Result<Arc<dyn Channel>> {
         let mock =
             Mock::new(self.medium()).clock(setup.context.clock.clone()).webhook_secrets(setup.webhook_secrets.clone());
-        // Something has happened there already: a file, a question, and a message whose answer got lost.
+        // The mock starts with a file, an inbound message, and a message whose response was lost.
         mock.holds("image/png", "a picture");
         mock.brings(self.inbound().into());
         mock.will_accept_unheard();
@@ -166,7 +166,7 @@ mod messenger {
     civic_messaging::conformance_tests!(Mocked("messenger"));
 }
 
-/// A medium that this crate does not know.
+/// A medium that the crate does not define.
 mod pager {
     use super::Mocked;
     civic_messaging::conformance_tests!(Mocked("pager"));

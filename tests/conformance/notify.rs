@@ -1,7 +1,7 @@
-//! GOV.UK Notify: what its server was recorded to say to each call, and its callbacks.
+//! Conformance of GOV.UK Notify, with the recorded responses of its server and its callbacks.
 //!
-//! Where Notify was recorded, the recording is taken out of its file and named. What its pages show and nobody recorded is
-//! made of a recording, by the fields that are different.
+//! Recordings are read from their fixture by name. What Notify documents but was not recorded is derived from a
+//! recording by changing fields.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -26,7 +26,7 @@ const SERVICE: &str = "26785a09-ab16-4eb0-8407-a37497a57506";
 const SECRET: &str = "3d844edf-8d35-48ac-975b-e847b4f122b0";
 const TEMPLATE: &str = "5484cfca-668a-4c18-afb1-5ddd0e3521b1";
 const NOBODY: &str = "00000000-0000-0000-0000-000000000001";
-/// The message of which both the list and a callback were recorded.
+/// The message that occurs in both a recorded list and a recorded callback.
 const ID: &str = "ff7110b4-9ee1-4b92-85d7-7842f33d3722";
 const INBOUND: &str = "9968018b-f64e-4d8a-b068-2815a1faa0e7";
 
@@ -47,22 +47,22 @@ fn callback(name: &str) -> &'static str {
     CALLBACKS[name]["body"].as_str().unwrap()
 }
 
-/// What a recorded answer says.
+/// The body of a recorded response.
 fn said(name: &str) -> &'static Value {
     &API[name]["response"]
 }
 
-/// The id of a message that nobody recorded.
+/// The id of a message without a recording.
 fn id(n: usize) -> String {
     format!("00000000-0000-0000-0000-{n:012}")
 }
 
-/// A step that is answered as it was recorded.
+/// Adds a recorded response to a step.
 fn answered(step: Step, name: &str) -> Step {
     step.answers(u16::try_from(API[name]["status"].as_u64().unwrap()).unwrap(), said(name).to_string())
 }
 
-/// The token that every request carries: a JWT of the service and the second of the request.
+/// The token of a request: a JWT with the service and the time in seconds.
 fn authorization(iat: i64) -> String {
     let claims = format!(r#"{{"iss":"{SERVICE}","iat":{iat}}}"#);
     let signed = format!("{}.{}", BASE64.encode(r#"{"alg":"HS256","typ":"JWT"}"#), BASE64.encode(claims));
@@ -71,7 +71,7 @@ fn authorization(iat: i64) -> String {
     format!("Bearer {signed}.{}", BASE64.encode(mac.finalize().into_bytes()))
 }
 
-/// Text messages, by a live key.
+/// Text messages with a live key.
 pub(crate) struct Sms;
 
 impl Sms {
@@ -83,7 +83,7 @@ impl Sms {
         self.authorized(Step::get(path))
     }
 
-    /// A request as it was recorded, and its answer. We write numbers in one spelling, and Notify takes many.
+    /// A recorded request and its response. The crate writes numbers in one form; Notify accepts many.
     fn post(&self, name: &str, message: &Message) -> Step {
         let body = with(&API[name]["request"]["body"], json!({ "phone_number": message.to.expose() }));
         let path = API[name]["request"]["path"].as_str().unwrap();
@@ -114,12 +114,12 @@ impl Sms {
         let resident = || text("07700 900123");
         let mut sender = Options::default();
         sender.sms_sender_id = Some(NOBODY.to_owned());
-        // What Notify was recorded to say to requests that are not ours: it could say so of ours.
+        // Recorded responses to requests of other clients, which could occur for ours.
         let told = |name: &str, kind| {
             let code = said(name)["errors"][0]["error"].as_str().unwrap();
             Exchange::send(resident()).step(answered(Step::any(), name)).fails(kind).code(code)
         };
-        // Limits, which its pages document.
+        // Documented limits.
         let limit = |error: &str, message: &str| {
             let errors = json!({ "status_code": 429, "errors": [{ "error": error, "message": message }] });
             Exchange::send(resident()).step(Step::any().answers(429, errors.to_string()))
@@ -169,7 +169,7 @@ impl Sms {
         let simulated = Message::text(Address::phone("07700 900111").unwrap(), "It’s bin day").key("ref-1");
         vec![
             Exchange::look_up(keyed(600)).step(answered(self.get(by_key), "get list")).finds([DeliveryState::Accepted]),
-            // Notify files a message within minutes, and keeps it for days.
+            // Notify lists a message within minutes and keeps it for days.
             Exchange::look_up(keyed(600)).step(self.get(by_key).answers(200, none.to_string())).not_found(),
             Exchange::look_up(keyed(2)).step(self.get(by_key).answers(200, none.to_string())).inconclusive(),
             Exchange::look_up(keyed(8 * 24 * 3600))
@@ -190,11 +190,11 @@ impl Sms {
         ]
     }
 
-    /// Both lists newest first, each read down to its end.
+    /// Both lists, newest first, each read to its end.
     fn polls(&self) -> Vec<Exchange> {
         let (sent, received) = ("/v2/notifications?template_type=sms", "/v2/received-text-messages");
         let recorded = &said("get list")["notifications"][0];
-        // As the callback tells it, in the fields of a list.
+        // The content of the callback in the fields of a list.
         let callback: Value = serde_json::from_str(callback("delivery_status")).unwrap();
         let delivered = json!({
             "status": callback["status"], "sent_at": callback["sent_at"], "completed_at": callback["completed_at"],
@@ -309,7 +309,7 @@ impl Subject for Sms {
         let mut webhooks = vec![
             Webhook::json(callback("delivery_status"))
                 .brings([ExpectedEvent::delivery(ID, DeliveryState::Delivered).key("ref-1")]),
-            // More than the word is no opt-out.
+            // More than the keyword is not an opt-out.
             Webhook::json(callback("inbound_sms"))
                 .brings([ExpectedEvent::text(INBOUND, "STOP please £ ŵ 😀").from("+447700900123")]),
             says(10, json!({ "message": "STOP" }))
@@ -320,12 +320,12 @@ impl Subject for Sms {
             says(13, json!({ "source_number": "60777", "message": "Your parcel is here" }))
                 .brings([ExpectedEvent::text(id(13), "Your parcel is here")]),
             says(15, json!({ "source_number": "O2+" })).brings([ExpectedEvent::text(id(15), "STOP please £ ŵ 😀")]),
-            // An odd member beside a text.
+            // A malformed member beside a text.
             says(16, json!({ "cost_details": "none", "message": "STOP" }))
                 .brings([ExpectedEvent::text(id(16), "STOP"), ExpectedEvent::opt_out()]),
             says(14, json!({ "source_number": null })).brings([ExpectedEvent::unrecognised()]),
             Webhook::json(unkeyed.to_string()).brings([ExpectedEvent::delivery(id(20), DeliveryState::Delivered)]),
-            // One callback serves all that the service sends.
+            // One callback URL receives the statuses of everything the service sends.
             Webhook::json(with(&receipt, email).to_string()).brings([ExpectedEvent::unrecognised()]),
             Webhook::json(r#"{"colour":"green"}"#).brings([ExpectedEvent::unrecognised()]),
         ];

@@ -1,5 +1,5 @@
-//! `docs/support.md`, made of what the suite finds. `CIVIC_WRITE=1 cargo test --all-features --test conformance support`
-//! writes it; a run without that fails when it is out of date.
+//! `docs/support.md`, generated from the suite's results. `CIVIC_WRITE=1 cargo test --all-features --test conformance
+//! support` writes it; without the variable the test fails if the page is out of date.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use civic_messaging::capability::Unit;
 use civic_messaging::testing::{self, Report, Subject};
 use civic_messaging::webhook::SignatureCoverage;
 
-/// Every gateway and medium of this crate, as the table names them.
+/// Every gateway and medium in the table.
 const SUBJECTS: &[&dyn Subject] = &[
     &crate::meta::CloudApi,
     &crate::meta::Dialog360,

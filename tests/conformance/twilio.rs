@@ -1,7 +1,7 @@
-//! Twilio: what its pages say that it answers and posts, by both its media, under tokens and under shared keys.
+//! Conformance of Twilio as documented: SMS and WhatsApp, with auth tokens and with shared keys.
 //!
-//! Nobody recorded Twilio's API; its resources and errors are written with every field of its pages. Of its webhooks those
-//! that its own library signed are taken out of their file, and the others are made of them.
+//! There is no recording of Twilio's API: resources and errors have every documented field. Webhooks that Twilio's own
+//! library signed are read from their fixture, and the others are derived from them.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -38,7 +38,7 @@ const OURS: &str = "+447700900456";
 const THEIRS: &str = "+447700900123";
 const WORDS: &str = "Bin day £5 & more: it’s Tuesday";
 
-/// A key that calls the API, its secret, and the token that then calls nothing.
+/// An API key, its secret, and the auth token, which then only verifies webhooks.
 const KEY: &str = "SKffffffffffffffffffffffffffffffff";
 const KEY_SECRET: &str = "secret-of-the-api-key";
 const TOKEN: &str = "12345678901234567890123456789012";
@@ -47,18 +47,18 @@ const PICTURE: &[u8] = b"\x89PNG\r\n\x1a\n\x00 and so on";
 static SIGNED: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("../fixtures/sms/twilio_signature.json")).unwrap());
 
-/// A webhook that Twilio's own library signed, by its name.
+/// A webhook signed by Twilio's own library, by name.
 fn recorded(name: &str) -> &'static Value {
     SIGNED["cases"].as_array().unwrap().iter().find(|case| case["name"] == name).unwrap()
 }
 
-/// The fields of a JSON object as a form, in another order than that in which they are signed.
+/// The fields of a JSON object as a form, not in the order of the signature.
 fn form(fields: &Value) -> String {
     let pairs = fields.as_object().unwrap().iter().rev().map(|(name, value)| (name, value.as_str().unwrap()));
     form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
-/// Twilio's signature: HMAC of the address as Twilio called it, and of the fields behind it, sorted and each once.
+/// Twilio's signature: an HMAC of the URL followed by the sorted, deduplicated fields.
 fn signature<M: Mac + KeyInit>(secret: &str, url: &str, body: &[u8]) -> String {
     let decoded = |text: &[u8]| {
         let spaced: Vec<u8> = text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
@@ -79,7 +79,7 @@ fn signature<M: Mac + KeyInit>(secret: &str, url: &str, body: &[u8]) -> String {
     BASE64_STANDARD.encode(mac.finalize().into_bytes())
 }
 
-/// Adds the signature. JSON is signed by its hash in the query, and what is posted otherwise as a form.
+/// Adds the signature. JSON is signed by its hash in the query, everything else as a form.
 fn sign<M: Mac + KeyInit>(request: &mut http::Request<Bytes>, secret: &str) {
     let is_json = request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
     if is_json {
@@ -111,13 +111,13 @@ fn signature_matches_official_twilio_library() {
     assert_eq!(made, 8);
 }
 
-/// One of the senders: what all of them have in common.
+/// A sender.
 struct Line {
-    /// How the medium marks an address.
+    /// The prefix of the medium's addresses.
     mark: &'static str,
-    /// The field that says who sends, and what it holds.
+    /// The field that names the sender, and its value.
     from: (&'static str, &'static str),
-    /// What calls the API, and under which secret, where the suite does not choose it.
+    /// The API credential, unless the suite chooses it.
     credential: Option<(&'static str, &'static str)>,
 }
 
@@ -142,7 +142,7 @@ impl Line {
         format!("/2010-04-01/Accounts/{ACCOUNT}{of}")
     }
 
-    /// A message as Twilio's API writes it, with all its fields.
+    /// A message resource with all its fields.
     fn resource(&self, change: Value) -> Value {
         let (named, service) = (self.from.0 == "From", self.from.1);
         let whole = json!({
@@ -159,7 +159,7 @@ impl Line {
         with(&whole, change)
     }
 
-    /// A list of messages as Twilio's API writes it.
+    /// A list of message resources.
     fn list(&self, messages: &[Value], next: Option<&str>) -> String {
         let first = self.path("/Messages.json?PageSize=200&Page=0");
         json!({
@@ -182,7 +182,7 @@ impl Line {
         self.authorized(Step::get(self.path(of)))
     }
 
-    /// The send of a message: these fields behind those that say to whom and from whom, and the message as Twilio then
+    /// The step that sends a message: recipient and sender followed by these fields, answered by the resource.
     /// has it.
     fn post(&self, fields: &[(&str, &str)], taken: Value) -> Step {
         let (from, sender) = self.from;
@@ -197,7 +197,7 @@ impl Line {
             .response_header("twilio-request-id", "RQ11111111111111111111111111111111")
     }
 
-    /// A refusal as Twilio writes it, with the number in its words.
+    /// A rejection by Twilio, with the number in its text.
     fn refusal(&self, status: u16, code: u32) -> Step {
         let body = json!({
             "code": code, "message": format!("The 'To' number {THEIRS} is not one to send to"), "status": status,
@@ -206,7 +206,7 @@ impl Line {
         Step::any().answers(status, body.to_string())
     }
 
-    /// What every sender sends: a text, templates, and what is refused.
+    /// The sends of every sender: a text, templates, and rejections.
     fn sends(&self) -> Vec<Exchange> {
         use ErrorKind::{
             Account, Config, Forbidden, InvalidMessage, InvalidRecipient, NotFound, OptedOut, QuotaExceeded,
@@ -239,7 +239,7 @@ impl Line {
                 ))
                 .accepts([SID]),
             Exchange::send(self.text()).step(self.refusal(500, 20500)).fails(Unavailable).code("20500").unknown(),
-            // Refused by something before Twilio, which has no code.
+            // Refused by a proxy in front of Twilio, without a code.
             Exchange::send(self.text()).step(Step::any().answers(413, "<html>")).fails(TooLarge),
         ];
         for (status, code, kind) in [
@@ -289,7 +289,7 @@ impl Line {
             other(4, json!({ "direction": "inbound" })),
             other(5, json!({ "date_created": "Sun, 22 Nov 2026 12:10:00 +0000" })),
         ];
-        // Twilio writes a plain quote in the place of a typographic one, where it was asked to.
+        // Smart encoding replaces a typographic quote by a plain one.
         let second = [other(6, json!({ "body": "Bin day £5 & more: it's Tuesday", "status": "sent" }))];
         let old = other(7, json!({ "date_created": "Sun, 22 Nov 2026 11:00:00 +0000" }));
         let template = Message::template(self.to(), Template::new(TEMPLATE));
@@ -309,13 +309,13 @@ impl Line {
                 .step(self.authorized(Step::get(next.clone())).answers(200, self.list(&second, None)))
                 .finds([DeliveryState::Delivered, DeliveryState::Sent]),
             Exchange::look_up(sent()).step(self.get(&list).answers(200, self.list(&[], None))).inconclusive(),
-            // What is older than the send is not looked through to its end.
+            // Messages older than the send are not read to the end.
             Exchange::look_up(sent()).step(self.get(&list).answers(200, self.list(&[old], Some(&next)))).inconclusive(),
             Exchange::look_up(LookupQuery::new(template, self.now())).inconclusive(),
         ]
     }
 
-    /// The step, answered by a refusal.
+    /// Answers a step with a rejection.
     fn refusing(&self, step: Step, status: u16, code: u32) -> Step {
         let body = json!({ "code": code, "message": "The requested resource was not found", "status": status });
         step.answers(status, body.to_string())
@@ -374,7 +374,7 @@ impl Line {
         exchanges
     }
 
-    /// A resident's message, with other fields over those recorded.
+    /// A resident's message: the recording with some fields changed.
     fn inbound(&self, n: u32, change: Value) -> Value {
         let sid = format!("SM{n:032}");
         let this = json!({
@@ -389,14 +389,14 @@ impl Line {
         with(&fields, change)
     }
 
-    /// How far a message has got.
+    /// A status callback.
     fn status(&self, status: &str, change: Value) -> Value {
         let this = json!({
             "MessageSid": SID, "SmsSid": SID, "MessageStatus": status, "SmsStatus": status,
             "To": self.marked(THEIRS), "From": self.marked(OURS), "RawDlrDoneDate": "2611221105",
         });
         let mut fields = with(&recorded("status_form_post_query_string")["params"], this);
-        // The recorded one failed.
+        // The recorded message failed.
         fields.as_object_mut().unwrap().remove("ErrorCode");
         with(&fields, change)
     }
@@ -410,7 +410,7 @@ impl Line {
         let two = json!({ "NumMedia": "2", "MediaUrl1": media(2), "MediaContentType1": "application/pdf", "Body": "" });
         let stop = "STOP & £5 + 100% ŵ 😀";
         let mut webhooks = vec![
-            // The first three are what proofs are tried on: a form, a query, and JSON, which is told and not understood.
+            // The first three are for the signature checks: a form, a query, and JSON, which yields `Unrecognised`.
             says(1, json!({})).brings([ExpectedEvent::text(sid(1), stop).from(THEIRS)]),
             Webhook::get(&form(&self.inbound(2, json!({ "Body": "hi" })))).brings([ExpectedEvent::text(sid(2), "hi")]),
             Webhook::json(recorded("json_body_bodySHA256")["body"].as_str().unwrap())
@@ -428,16 +428,16 @@ impl Line {
             // To another of our numbers.
             says(10, json!({ "To": self.marked("+447700900789") })).brings([ExpectedEvent::text(sid(10), stop)]),
             says(11, json!({ "Body": "" })).brings([ExpectedEvent::text(sid(11), "")]),
-            // Answers from a list, files without a count, and a person whose user id is told beside the number.
+            // List replies, files without a count, and a person with a user id beside the number.
             says(16, json!({ "ListId": "bins", "ListTitle": "My bins", "Body": "My bins" }))
                 .brings([ExpectedEvent::inbound(sid(16))]),
             says(17, with(&picture, json!({ "NumMedia": "" }))).brings([ExpectedEvent::text(sid(17), stop)]),
             says(18, json!({ "ExternalUserId": "whatsapp:GB.1349", "Body": "STOP" }))
                 .brings([ExpectedEvent::text(sid(18), "STOP"), ExpectedEvent::opt_out()]),
-            // What it does not know: a medium, and a form.
+            // An unknown medium and an unknown form.
             says(12, json!({ "From": "rcs:agent_1" })).brings([ExpectedEvent::unrecognised()]),
             Webhook::form("Colour=green").brings([ExpectedEvent::unrecognised()]),
-            // Proven by our token, and of an account that it does not own.
+            // Signed with our token but of another account.
             says(14, json!({ "AccountSid": "ACbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb" })).discards(1),
             says(15, json!({})).to("/twilio/status?tenant=bins&x=a%20b").brings([ExpectedEvent::text(sid(15), stop)]),
             Webhook::get("Colour=green").brings([ExpectedEvent::unrecognised()]),
@@ -473,7 +473,7 @@ impl Line {
     }
 }
 
-/// The first secret of a setup as the account's token, and the others as those that went before it.
+/// Uses the first secret of a setup as the auth token and the others as previous tokens.
 fn by_tokens(setup: &Setup) -> Result<Config> {
     let [token, old @ ..] = &*setup.webhook_secrets else { return Err(Error::config("auth_token", "is missing")) };
     let mut config = Config::new(ACCOUNT, token.secret().expose())?.public_url(PUBLIC)?.base_url(&setup.base_url)?;
@@ -485,7 +485,7 @@ fn by_token() -> Signer {
     Signer::new(SignatureCoverage::UrlAndForm, |request, secret, _now| sign::<Hmac<Sha1>>(request, secret))
 }
 
-/// Where files of the store can be fetched.
+/// Publishes stored files.
 #[derive(Debug)]
 struct Shelf;
 
@@ -496,7 +496,7 @@ impl Publish for Shelf {
     }
 }
 
-/// Text messages from a number, called and proven by the account's token.
+/// Text messages from a number; the auth token calls the API and verifies webhooks.
 pub(crate) struct Sms;
 
 const SMS: Line = Line { mark: "", from: ("From", OURS), credential: None };
@@ -550,7 +550,7 @@ impl Subject for Sms {
     }
 }
 
-/// A WhatsApp number, called by an API key and proven by the account's token.
+/// A WhatsApp number; an API key calls the API and the auth token verifies webhooks.
 pub(crate) struct WhatsApp;
 
 const WHATSAPP: Line = Line { mark: "whatsapp:", from: ("From", OURS), credential: Some((KEY, KEY_SECRET)) };
@@ -622,7 +622,7 @@ impl Subject for WhatsApp {
     }
 }
 
-/// Text messages by a service that chooses the number, proven by shared keys in the token's place.
+/// Text messages through a messaging service; shared keys verify webhooks in place of the auth token.
 pub(crate) struct SharedKey;
 
 const SHARED: Line = Line { mark: "", from: ("MessagingServiceSid", SERVICE), credential: Some((KEY, KEY_SECRET)) };

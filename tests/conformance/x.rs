@@ -1,4 +1,4 @@
-//! Direct messages on X, with either kind of credentials, through the conformance suite.
+//! Conformance of X direct messages with both kinds of credentials.
 
 use std::sync::Arc;
 
@@ -33,12 +33,12 @@ const PICTURE: &[u8] = b"not much of a picture of a pothole";
 const BEARER: &str = "fixture-app-only-bearer";
 const TEXT: &str = fixture!("v2_send_text.request.json");
 const SENT: &str = fixture!("v2_send.response.201.json");
-/// As long as the file of `media_initialize.request.json`.
+/// As long as the file in `media_initialize.request.json`.
 const IMAGE: &[u8] = &[7; 34_567];
 /// The time of the fixtures.
 const NOW: Timestamp = Timestamp::from_secs(1_788_256_000);
 
-/// What is asked of a list of events, and the shorter list that is asked for when X refuses it.
+/// The full query for a list of events, and the reduced one after X refused that.
 const LONG: &str = "max_results=100\
     &dm_event.fields=id%2Cevent_type%2Ctext%2Csender_id%2Cdm_conversation_id%2Ccreated_at%2Cattachments%2Centities\
     %2Cparticipant_ids&expansions=sender_id%2Cattachments.media_keys&user.fields=name%2Cusername\
@@ -48,10 +48,10 @@ const SHORT: &str = "max_results=100\
     &expansions=sender_id&user.fields=name%2Cusername&media.fields=type%2Curl";
 const NEXT_PAGE: &str = "&pagination_token=18LAA5G1SL0NR5OG0G00ZZZZ";
 
-/// Direct messages with OAuth 1.0a: each request is signed.
+/// Direct messages with OAuth 1.0a.
 pub(crate) struct DirectMessages;
 
-/// Direct messages with OAuth 2.0: the channel has no access token yet, and buys one for its first request.
+/// Direct messages with OAuth 2.0: the channel obtains an access token for its first request.
 pub(crate) struct DirectMessagesByToken;
 
 impl Subject for DirectMessages {
@@ -120,7 +120,7 @@ impl Subject for DirectMessagesByToken {
         };
         let mut exchanges = exchanges(&begun);
         exchanges.extend([
-            // By our clock the token is good, and X refuses it: it is bought anew, once.
+            // The token is valid by our clock but X refuses it: the channel refreshes it once.
             refused().step(post().answers(201, SENT)).accepts(["1900000000000000501"]),
             refused()
                 .step(post().answers(401, fixture!("err_v1_code_89.json")))
@@ -129,7 +129,7 @@ impl Subject for DirectMessagesByToken {
             begun(Exchange::fetch(photo()))
                 .step(bearing(Step::get(PHOTO_BY_TOKEN)).answers(200, PICTURE))
                 .file(PICTURE),
-            // Somebody else has spent the refresh token.
+            // Another process has used the refresh token.
             Exchange::poll(None).step(unbought).fails(ErrorKind::Unauthenticated),
         ]);
         exchanges
@@ -166,7 +166,7 @@ fn text() -> Message {
     Message::text(resident(), "Your bin collection is on Thursday.")
 }
 
-/// The address that X gives this file in a webhook, at the double.
+/// The URL of this file in a webhook, at the fake gateway.
 fn photo() -> MediaRef {
     let mut photo = MediaRef::new("x", "1900000000000000404");
     photo.url = Some(format!("{{base}}{PHOTO}"));
@@ -179,7 +179,7 @@ fn renewal(spent: &str) -> Step {
         .form(format!("grant_type=refresh_token&refresh_token={spent}&client_id=fixture-client-id"))
 }
 
-/// What X wrote, with some of the words changed.
+/// A recorded response with some text replaced.
 fn changed(recorded: &str, changes: &[(&str, &str)]) -> String {
     changes.iter().fold(recorded.to_owned(), |text, (before, after)| {
         assert!(text.contains(before), "{before} is not there");
@@ -187,7 +187,7 @@ fn changed(recorded: &str, changes: &[(&str, &str)]) -> String {
     })
 }
 
-/// Calls that both kinds of credentials make alike, each begun so.
+/// Calls common to both kinds of credentials, each starting with `begun`.
 fn exchanges(begun: &dyn Fn(Exchange) -> Exchange) -> Vec<Exchange> {
     let nobody = Address::conversation(Medium::X, "not-a-conversation").unwrap();
     let nowhere = Exchange::send(Message::text(nobody, "Hello")).fails(ErrorKind::InvalidRecipient).not_sent();
@@ -213,7 +213,7 @@ fn sends(begun: &dyn Fn(Exchange) -> Exchange) -> Vec<Exchange> {
         taken(Message::text(group, "Your bin collection is on Thursday."), to_group, TEXT),
         taken(file(held().caption("Map of the works")), SEND, with_file),
         taken(file(held()), SEND, fixture!("v2_send_media_only.request.json")),
-        // A file of the store goes up first.
+        // A stored file is uploaded first.
         begun(Exchange::send(stored).stored("image/png", IMAGE))
             .step(initialized())
             .step(appended(UPLOAD))
@@ -243,7 +243,7 @@ fn refusals(begun: &dyn Fn(Exchange) -> Exchange) -> Vec<Exchange> {
         begun(Exchange::send(text())).step(Step::post(SEND).json(TEXT).answers(status, body))
     };
     vec![
-        // X may say no in a 200: errors, and no data.
+        // X may reject with a 200: errors and no data.
         refused(200, fixture!("v2_users_not_found_partial.response.200.json"))
             .fails(ErrorKind::NotFound)
             .code("resource-not-found"),
@@ -276,7 +276,7 @@ fn polls(begun: &dyn Fn(Exchange) -> Exchange) -> Vec<Exchange> {
     let pothole = || ExpectedEvent::text("1900000000000000503", "Pothole https://t.co/aaaaaaaaaa");
     let old = fixture!("v2_dm_events_full_old_names.response.200.json");
     let new = fixture!("v2_dm_events_full_spec_2_167_names.response.200.json");
-    // The message of webhook_aaa_dm_text.json; without a file, which a list tells of in another way.
+    // The message of webhook_aaa_dm_text.json without its file, which a list represents differently.
     let pushed = changed(
         old,
         &[
@@ -302,17 +302,17 @@ fn polls(begun: &dyn Fn(Exchange) -> Exchange) -> Vec<Exchange> {
             pothole(),
         ]),
         begun(Exchange::poll(None)).step(list(LONG).answers(200, new)).brings([pothole()]),
-        // X no longer knows some of the fields.
+        // X rejects some of the fields.
         begun(Exchange::poll(None))
             .step(list(LONG).answers(400, no_such_field))
             .step(list(SHORT).answers(200, new))
             .brings([pothole()]),
-        // Two pages, of which the second is empty; X names no senders here.
+        // Two pages, the second empty; no sender names here.
         begun(Exchange::poll(None))
             .step(list(LONG).answers(200, unnamed))
             .step(list(&format!("{LONG}{NEXT_PAGE}")).answers(200, empty))
             .brings([ExpectedEvent::unrecognised(), ExpectedEvent::unrecognised()]),
-        // Down to the event that is known.
+        // Reads back to the known event.
         begun(Exchange::poll(Some(Cursor::new("1900000000000000501"))))
             .step(list(LONG).answers(200, unnamed))
             .brings([ExpectedEvent::unrecognised()]),
@@ -349,7 +349,7 @@ fn look_ups(begun: &dyn Fn(Exchange) -> Exchange) -> Vec<Exchange> {
         by_words().step(list(LONG).answers(200, ours)).finds([DeliveryState::Accepted]),
         by_words().step(list(LONG).answers(200, theirs)).inconclusive(),
         by_words().step(list(LONG).answers(200, empty)).inconclusive(),
-        // The same words, and X names neither who wrote them nor when.
+        // The same text without author and time.
         begun(Exchange::look_up(LookupQuery::new(Message::text(resident(), "first"), NOW)))
             .step(list(LONG).answers(200, unnamed))
             .step(list(&format!("{LONG}{NEXT_PAGE}")).answers(200, empty))
@@ -382,7 +382,7 @@ fn uploads(begun: &dyn Fn(Exchange) -> Exchange) -> Vec<Exchange> {
             .step(appended(UPLOAD))
             .step(finalized(UPLOAD, fixture!("media_finalize_sync.response.200.json")))
             .holds("1900000000000000401"),
-        // A film is waited for.
+        // A video is polled until it is processed.
         filmed().step(state(fixture!("media_status_succeeded.response.200.json"))).holds("1900000000000000403"),
         filmed().step(state(fixture!("media_status_failed.response.200.json"))).fails(ErrorKind::InvalidMessage),
     ]
@@ -402,7 +402,7 @@ fn healths(begun: &dyn Fn(Exchange) -> Exchange) -> Vec<Exchange> {
     let council = changed(stranger, &[(RESIDENT, COUNCIL)]);
     let stopped = fixture!("webhooks_list.response.200.json");
     let valid = changed(stopped, &[(r#""valid": false"#, r#""valid": true"#)]);
-    // A list of nothing has no data, whatever it is a list of.
+    // An empty list has no `data` member.
     let none = fixture!("v2_dm_events_empty.response.200.json");
     let forbidden = (403, fixture!("err_403_client_forbidden.json"));
     let busy = (429, fixture!("err_429_problem.json"));
@@ -457,7 +457,7 @@ fn webhooks() -> Vec<Webhook> {
             .brings([ExpectedEvent::inbound("e4f4d3fc-8bbf-4928-92eb-e5058d6bb6f6")]),
         Webhook::json(fixture!("webhook_xaa_oauth_revoke.json")).brings([ExpectedEvent::account()]),
         stopped(fixture!("webhook_xaa_dm_received.json")),
-        // The handshake of both. What could be an event is not signed, nor is nothing.
+        // The handshake of both. A token that could be an event is not signed, nor is an empty one.
         Webhook::get("crc_token=a1b2%2B%2Fc3%3D%3D")
             .unsigned()
             .replies_with(200, |secret| response_token("a1b2+/c3==", secret)),
@@ -469,7 +469,7 @@ fn webhooks() -> Vec<Webhook> {
     ]
 }
 
-/// The answer to X's handshake.
+/// The response to X's handshake.
 fn response_token(crc_token: &str, secret: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(crc_token.as_bytes());

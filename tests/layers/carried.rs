@@ -1,4 +1,4 @@
-//! What one gateway leaves to another, and what is said of it.
+//! Failover between gateways, and the gateway that an error names.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use civic_messaging::{
 
 use super::{all, clock, person};
 
-/// Who a gateway is, for a mock to be like.
+/// The identity of a gateway, for a mock to copy.
 #[derive(Debug)]
 struct Named(Info);
 
@@ -62,7 +62,7 @@ fn unknown_outcome_names_its_gateway() {
     let sent = LookupQuery::new(resent("one"), clock.now()).gateway(error.gateway().unwrap());
     assert!(matches!(clock.run(sms.look_up(&sent)).unwrap(), LookupOutcome::Found(_)));
 
-    // Both: then none is named, and all are asked.
+    // With both unknown, none is named and `look_up` queries all.
     first.will_accept_unheard();
     second.will_accept_unheard();
     let error = clock.run(sms.send(&resent("two"))).unwrap_err();
@@ -73,7 +73,7 @@ fn unknown_outcome_names_its_gateway() {
     };
     assert_eq!(found.len(), 2);
 
-    // Tried again at one: the last word is a no, and it does not undo the doubt.
+    // A rejection by the retry does not settle the unknown first attempt.
     first.will_accept_unheard();
     first.will_fail(opted_out());
     let again = Retry::new().clock(clock.clone()).layer(first.clone());
@@ -94,7 +94,7 @@ fn waiting_send_skips_gateway_whose_breaker_opened() {
     };
     clock.run(all((0..50).map(send)));
     assert_eq!(second.sent().len(), 50);
-    // Five faults, and a probe now and then within the minute that the turns of fifty take.
+    // Five faults, then occasional probes within the minute that fifty turns take.
     assert!(first.sent().len() <= 10, "{}", first.sent().len());
 }
 

@@ -1,4 +1,4 @@
-//! An hour of messages, against a gateway that counts what arrives as the vendors document it.
+//! An hour of messages to a gateway that enforces the documented rate limits.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -18,16 +18,16 @@ use civic_messaging::{
 
 use super::{Random, all, clock, person, seed};
 
-/// What arrives, and what of it should not have.
+/// Counts requests, and those that break a limit.
 #[derive(Debug)]
 struct Gateway {
     info: Info,
     clock: VirtualClock,
     random: Random,
     state: Mutex<State>,
-    /// What it refuses: the n-th request, for so long, for its person only or for all.
+    /// Refusals: the n-th request, the retry-after, and `true` if it applies to the recipient only.
     refuses: Vec<(usize, Duration, bool)>,
-    /// How many it lets through from one moment to the next of these, and says so.
+    /// The reported quota: messages per window.
     window: Option<(u64, Duration)>,
 }
 
@@ -36,13 +36,13 @@ struct State {
     requests: usize,
     accepted: usize,
     violations: Vec<String>,
-    /// The arrivals of the last second.
+    /// Arrivals in the last second.
     second: VecDeque<Duration>,
-    /// The tokens of each person, and when they were counted.
+    /// The tokens of each recipient, and when they were counted.
     pairs: HashMap<String, (f64, Duration)>,
-    /// The arrivals of each person in the last six seconds.
+    /// Arrivals per recipient in the last six seconds.
     recent: HashMap<String, VecDeque<Duration>>,
-    /// From when until when each person may not be written to; the empty name stands for all.
+    /// The refused period of each recipient; the empty name is for all.
     refused: HashMap<String, (Duration, Duration)>,
     accepted_while_refused: usize,
     used: u64,
@@ -134,7 +134,7 @@ impl Channel for Gateway {
     }
 }
 
-/// Sends so many messages, in turns to so many people, all queued at once.
+/// Sends messages to people in rotation, all queued at once.
 fn send_all(clock: &VirtualClock, channel: &Arc<dyn Channel>, messages: u32, people: u32) -> Duration {
     let people: Vec<Address> = (0..people).map(person).collect();
     let begun = clock.monotonic();
@@ -174,7 +174,7 @@ fn bulk_send_keeps_rate_limits_at_near_full_rate() {
 fn few_recipients_are_bound_by_the_pair_rate() {
     let clock = clock();
     let gateway = Gateway::new(&clock, seed());
-    // 600 an hour to each: bursts of 45, each paid back in 270 s before the next.
+    // 600 per recipient: bursts of 45, each refilled over 270 s.
     let took = send_all(&clock, &limited(&gateway, &clock), 6_000, 10).as_secs_f64();
     let least = (600.0_f64 / 45.0).floor() * 45.0 * 6.0;
     println!("6,000 messages, 10 pairs: {took:.1} s, {:.4} of the least; 0 violations", took / least);
@@ -203,7 +203,7 @@ fn retry_after_of_one_recipient_delays_nobody_else() {
     let gateway = Arc::new(gateway);
     let took = send_all(&clock, &limited(&gateway, &clock), 2_000, 1_000).as_secs_f64();
     assert_kept(&gateway);
-    // All but the two to that person; and the last of all is one of these.
+    // All but the two to that recipient, one of which is the last.
     assert_eq!(gateway.state.lock().unwrap().accepted_while_refused, 1_998);
     assert!((60.0..70.0).contains(&took), "{took} s");
 }
@@ -216,7 +216,7 @@ fn reported_quota_is_kept_over_many_windows() {
     gateway.window = Some((15, Duration::from_secs(900)));
     let gateway = Arc::new(gateway);
     let channel = limited(&gateway, &clock);
-    // The first answer is the first that anybody hears of a limit.
+    // The first response reports the quota.
     clock.run(channel.send_text(&person(0), "Hello")).unwrap();
     let took = send_all(&clock, &channel, 59, 59).as_secs_f64();
     assert_kept(&gateway);
@@ -241,7 +241,7 @@ fn late_turn_is_an_error_and_takes_no_slot() {
             assert_eq!(late.retry_after(), Some(Duration::from_millis(20_400)));
             assert!(late.is_retryable());
         }
-        // It expires before its turn.
+        // The message expires before its turn.
         let soon = Message::text(to.clone(), text).not_after(clock.now().plus(Duration::from_secs(5)));
         assert_eq!(channel.send(&soon).await.unwrap_err().kind(), ErrorKind::RateLimited);
     });

@@ -1,5 +1,5 @@
-//! The right order, and three wrong ones: what docs/layers.md says of each. A fourth wrong thing, a time-out among the
-//! layers, is in `twice.rs`.
+//! The right order of layers and three wrong ones, as docs/layers.md describes them. A time-out between layers, the
+//! fourth mistake, is in `twice.rs`.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use civic_messaging::{Accepted, Channel, ChannelExt, Error, ErrorKind, Info, Mes
 use super::telemetry::listening;
 use super::{all, clock, person};
 
-/// A mock that notes when it was asked.
+/// A mock that records the time of each request.
 #[derive(Clone, Debug)]
 struct Noting {
     inner: Mock,
@@ -22,7 +22,7 @@ struct Noting {
 }
 
 impl Noting {
-    /// It cannot be reached so often.
+    /// Fails to connect `times` times.
     fn failing(clock: &VirtualClock, times: usize) -> Self {
         let inner = Mock::sms();
         (0..times).for_each(|_| inner.will_fail(Error::new(ErrorKind::Unavailable, "no connection could be made")));
@@ -54,7 +54,7 @@ fn retry(clock: &VirtualClock) -> Retry {
     Retry::new().clock(clock.clone())
 }
 
-/// The shortest time between two requests when ten messages are sent, each of which has to be tried twice.
+/// Sends ten messages, each in two attempts, and returns the shortest interval between two requests.
 fn closest(channel: &Arc<dyn Channel>, noting: &Noting) -> Duration {
     let send = |n| async move { drop(channel.send_text(&person(n), "Hello").await.unwrap()) };
     noting.clock.run(all((0..10).map(send)));

@@ -1,4 +1,4 @@
-//! A gateway that is down, and comes back.
+//! An outage of a gateway, and its recovery.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ use super::{all, clock, person};
 
 const OUTAGE: Duration = Duration::from_secs(600);
 
-/// A gateway to which no connection can be made, until it can.
+/// A gateway that refuses connections during the outage.
 #[derive(Debug)]
 struct Down {
     info: Info,
@@ -62,7 +62,7 @@ fn patient() -> Schedule {
     Schedule::new().attempts(100).unwrap().within(OUTAGE * 2)
 }
 
-/// Queues a thousand messages, so many seconds apart, and sees each to its end. How many were accepted.
+/// Sends a thousand messages, `apart` seconds apart, and returns how many were accepted.
 fn a_thousand(clock: &VirtualClock, channel: &Arc<dyn Channel>, apart: f64) -> usize {
     let accepted = AtomicUsize::new(0);
     let send = |n: u32| {
@@ -110,7 +110,7 @@ fn channel_recovers_with_its_gateway() {
         let stack = Stack::new(gateway.clone()).clock(clock.clone());
         let stack = if several { stack.failover_to(Down::new(&clock)) } else { stack };
         let channel = stack.build().unwrap();
-        // Somebody writes every two seconds, all through the outage and for five minutes after it.
+        // One message every two seconds, during the outage and for five minutes after it.
         let (mut failed_last, mut requests) = (Duration::ZERO, 0);
         while clock.monotonic() < OUTAGE + Duration::from_secs(300) {
             let before = clock.monotonic();
@@ -126,7 +126,7 @@ fn channel_recovers_with_its_gateway() {
         }
         assert!(requests > 50);
         println!("several: {several}; the last failure began at {failed_last:?}, the outage ended at {OUTAGE:?}");
-        // The longest rest is five minutes, and shorter for a gateway that is asked as a last resort.
+        // The breaker is open for five minutes at most, and less for a last resort.
         assert!(failed_last < OUTAGE + Duration::from_secs(300), "{failed_last:?}");
         assert!(clock.run(channel.send_text(&person(1), "Hello")).is_ok());
     }

@@ -1,4 +1,4 @@
-//! What is told of a send: masked, and an event for each attempt and for the end.
+//! Log lines and metrics of a send: one event per attempt and one for the result, masked.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -14,10 +14,10 @@ use tracing::{Dispatch, Event, Metadata, Subscriber};
 
 use super::{clock, person};
 
-/// The events of a piece of work, each as its level, its message, its fields, and those of the span that it is in.
+/// Runs `work` and returns its log events: level, message, fields, and the fields of the enclosing span.
 pub(super) fn listening(work: impl FnOnce()) -> Vec<String> {
-    // With a single subscriber, `tracing` asks the thread that comes by an event first whether anybody listens, and
-    // remembers that for all of them. With a second one it asks each time.
+    // With a single subscriber, `tracing` caches for all threads whether the first thread to reach an event is
+    // interested. A second subscriber makes it check each time.
     static SECOND: OnceLock<Dispatch> = OnceLock::new();
     SECOND.get_or_init(|| Dispatch::new(Listener(Arc::default())));
     let heard = Arc::new(Heard::default());
@@ -233,7 +233,7 @@ mod counted {
         assert_eq!(lines.len(), 2);
     }
 
-    /// All that `docs/operations.md` names.
+    /// Covers every metric in `docs/operations.md`.
     #[cfg(feature = "sqlite-system")]
     #[test]
     fn switchboard_metrics_match_its_documentation() {

@@ -1,7 +1,7 @@
-//! No message twice: thousands of sends through the whole stack to two gateways on loopback, each exchange broken
-//! somewhere, and what was said of each held against what the gateways have.
+//! No message twice: thousands of sends through the whole stack to two gateways on loopback with a fault in each
+//! exchange. The reported outcome of each is compared with what the gateways accepted.
 //!
-//! `CIVIC_SENDS` says how many (2,000), `CIVIC_SEED` from which seed.
+//! `CIVIC_SENDS` sets the number of messages (2,000), `CIVIC_SEED` the seed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,11 +23,11 @@ use futures_util::{StreamExt, stream};
 
 use super::{Random, person, seed};
 
-/// How many messages are on their way at once.
+/// The number of concurrent sends.
 const AT_ONCE: usize = 64;
 
-/// How long an answer may take: the double answers at once, or never. It is several times what as many at once take on this
-/// machine, as busy as it is.
+/// The time-out for a response, four times the measured duration of [`AT_ONCE`] sends on this machine. The fake gateway
+/// responds at once or never.
 async fn time_out() -> Duration {
     let world = World::within(Duration::from_secs(60), 1).await;
     world.script(&Random::new(1), 0);
@@ -38,7 +38,7 @@ async fn time_out() -> Duration {
     (begun.elapsed() * 4).max(Duration::from_millis(200))
 }
 
-/// A clock on which nobody waits: each sleep moves it on.
+/// A clock that each sleep advances without waiting.
 #[derive(Clone, Debug)]
 struct Hasty(VirtualClock);
 
@@ -61,7 +61,7 @@ impl Clock for Hasty {
     }
 }
 
-/// Two gateways on loopback, and channels to them.
+/// Two gateways on loopback and their channels.
 struct World {
     clock: Hasty,
     doubles: Arc<[FakeGateway; 2]>,
@@ -73,7 +73,7 @@ impl World {
         Self::within(time_out().await, seed).await
     }
 
-    /// One whose answers may take this long.
+    /// Sets the time-out for responses.
     async fn within(time: Duration, seed: u64) -> Self {
         let clock = Hasty(super::clock().seeded(seed));
         let doubles = Arc::new([FakeGateway::start().await, FakeGateway::start().await]);
@@ -92,7 +92,7 @@ impl World {
         Self { clock, doubles, channels: [Arc::new(twilio), Arc::new(notify)] }
     }
 
-    /// Breaks so many requests at each gateway, each in a way of its own.
+    /// Scripts random faults for `requests` requests at each gateway.
     fn script(&self, random: &Random, requests: usize) {
         for (double, gateway) in self.doubles.iter().zip([&TWILIO, &NOTIFY]) {
             (0..requests).for_each(|_| double.expects(step(gateway, random)));
@@ -100,7 +100,7 @@ impl World {
         }
     }
 
-    /// How many copies the two gateways have of each message.
+    /// The number of copies of each message that the gateways accepted.
     fn copies(&self) -> HashMap<String, usize> {
         let mut copies = HashMap::new();
         for asked in self.doubles.iter().flat_map(FakeGateway::asked).filter(|asked| asked.accepted) {
@@ -112,7 +112,7 @@ impl World {
     }
 }
 
-/// What a gateway answers: taken, its own trouble, too fast, opted out, wrong credentials, a fault, another one.
+/// The responses: accepted, account fault, rate limit, opted out, wrong credentials, and two server errors.
 type Answers = [(u16, &'static str); 7];
 
 const TWILIO: Answers = [
@@ -138,10 +138,10 @@ const NOTIFY: Answers = [
     (503, ""),
 ];
 
-/// Longer than any request and answer together.
+/// More bytes than any request and response together.
 const EXCHANGE: u64 = 1_100;
 
-/// About as long as a request.
+/// About the length of a request.
 const REQUEST: u64 = 700;
 
 fn step(answers: &Answers, random: &Random) -> Step {
@@ -159,7 +159,7 @@ fn step(answers: &Answers, random: &Random) -> Step {
     }
 }
 
-/// What came of many sends, and what of it breaks the promise.
+/// The results of many sends, and those that break a promise.
 #[derive(Debug, Default)]
 struct Report {
     accepted: usize,
@@ -170,13 +170,13 @@ struct Report {
     broken: Vec<String>,
 }
 
-/// Sends so many messages, [`AT_ONCE`], and holds what is said of each against what the gateways have.
+/// Sends messages, [`AT_ONCE`] concurrently, and compares each result with what the gateways accepted.
 async fn send(world: &World, channel: &Arc<dyn Channel>, sends: usize, on_unknown: OnUnknown) -> Report {
     let one = |n: usize| {
         let message = Message::text(person(n as u32), format!("Message {n:06}.")).on_unknown(on_unknown);
         let (channel, clock) = (channel.clone(), &world.clock);
         async move {
-            // One a second: what rests and what is paused comes back.
+            // Advances a second per message, so that breakers close and pauses end.
             clock.0.advance(Duration::from_secs(1));
             (n, channel.send(&message).await)
         }
@@ -209,7 +209,7 @@ fn sends() -> usize {
     super::support::variable("CIVIC_SENDS").map_or(2_000, |sends| sends as usize)
 }
 
-/// A breaker that hardly ever opens, so that the faults are met.
+/// A breaker that practically never opens, so that faults reach the gateway.
 fn bold() -> Breaker {
     Breaker::new().threshold(1_000_000, Duration::from_secs(1)).unwrap()
 }
@@ -233,7 +233,7 @@ async fn faults_never_double_or_misreport_a_message() {
     println!("as recommended: {recommended:?}");
     assert!(recommended.broken.is_empty(), "{:#?}", recommended.broken);
 
-    // The same with as many retries and moves as there can be.
+    // The same with as many retries and failovers as possible.
     let world = World::new(seed).await;
     world.script(&Random::new(seed + 1), sends * 4);
     let members = world.channels.clone().map(|channel| {
@@ -253,7 +253,7 @@ async fn faults_never_double_or_misreport_a_message() {
     }
 }
 
-/// Whatever their order, no layer of ours makes a second copy: what goes wrong in a wrong order is in `order.rs`.
+/// No order of the layers makes a second copy; other effects of a wrong order are in `order.rs`.
 #[tokio::test]
 async fn layer_order_never_doubles_a_message() {
     let seed = seed();
@@ -281,7 +281,7 @@ async fn layer_order_never_doubles_a_message() {
     }
 }
 
-/// A message that says so may come twice, and still nothing is said of it that is not so.
+/// A message with `OnUnknown::Resend` may arrive twice, but its outcome is still correct.
 #[tokio::test]
 async fn resent_message_is_never_reported_not_sent_by_mistake() {
     let seed = seed();
@@ -296,8 +296,8 @@ async fn resent_message_is_never_reported_not_sent_by_mistake() {
     assert_eq!(report.broken.iter().find(lie), None);
 }
 
-/// What must not be done: a time-out that gives up the future of a send, and calls that "not sent". It strikes when it does
-/// harm: once a gateway has the message.
+/// An incorrect layer: its time-out drops the future of a send and reports "not sent". It fires once a gateway has the
+/// message, when that is wrong.
 #[derive(Debug)]
 struct Impatient(Arc<dyn Channel>, Arc<[FakeGateway; 2]>);
 
@@ -330,7 +330,7 @@ async fn timeout_between_layers_is_detected() {
     let seed = seed();
     let world = World::new(seed).await;
     world.script(&Random::new(seed), 0);
-    // Of two requests that are taken, one is never answered.
+    // Every second accepted request gets no response.
     for (double, [(status, body), ..]) in world.doubles.iter().zip([TWILIO, NOTIFY]) {
         let taken = || Step::any().answers(status, body);
         for _ in 0..AT_ONCE {

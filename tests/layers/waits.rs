@@ -1,4 +1,4 @@
-//! A million `Retry-After` headers, sensible and not.
+//! A million `Retry-After` headers, valid and malformed.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use civic_messaging::{Error, ErrorKind, Timestamp};
 
 use super::{Random, seed};
 
-/// A header: a number, a date, either of them with something wrong, or anything at all.
+/// A header: a number or a date, possibly malformed, or random text.
 fn header(random: &Random) -> String {
     let digits = |most| (0..=random.below(most)).map(|_| char::from(b'0' + random.below(10) as u8)).collect::<String>();
     let date = || {

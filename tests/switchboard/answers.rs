@@ -1,4 +1,4 @@
-//! Events in batches, and answers that acknowledge theirs.
+//! Batches of events, and replies that acknowledge their event.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use civic_messaging::{ErrorKind, Mock, Result};
 
 use super::desk::memory;
 
-/// Refuses whatever says no.
+/// Refuses every message that contains "no".
 #[derive(Debug)]
 struct Refuses;
 
@@ -34,7 +34,7 @@ async fn reply_and_ack_sends_once_and_acknowledges() {
     let inbox = board.line("desk").unwrap();
     let event = inbox.next().await.unwrap().unwrap();
     let inbound = event.answerable().unwrap().clone();
-    // It is answered by a program that crashes before it acknowledges, and then by the next one.
+    // One program replies and crashes before it acknowledges; the next one replies again.
     let id = board.reply("desk", &inbound, "On Friday.").await.unwrap();
     assert_eq!(event.reply_and_ack("On Friday.").await.unwrap(), id);
     clock.advance(Duration::from_secs(3600));
@@ -53,7 +53,7 @@ async fn refused_reply_leaves_event_unacknowledged() {
     clock.advance(Duration::from_secs(60));
     let again = inbox.try_next().await.unwrap().unwrap();
     assert_eq!((again.id(), again.attempts()), (event.id(), 2));
-    // What is no message of a resident cannot be answered.
+    // Only a resident's message can be replied to.
     let id = again.reply_and_ack("On Friday.").await.unwrap();
     assert!(board.cancel(id).await.unwrap());
     let settled = inbox.try_next().await.unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! The largest webhook that Meta posts, and a small one that comes while it is stored.
+//! The largest webhook that Meta posts, and a small one that arrives while it is stored.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ fn post(messages: impl Iterator<Item = usize>, text: &str) -> Request {
     signed_by_meta(SECRET, body)
 }
 
-/// How long they take is shown, and asserted with `CIVIC_TIMES=1` alone: machines differ.
+/// Prints the times, and asserts them only with `CIVIC_TIMES=1`, because machines differ.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn small_webhook_is_not_delayed_by_a_3_mb_batch() {
     let file = Database::new();

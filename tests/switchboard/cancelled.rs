@@ -1,5 +1,5 @@
-//! Futures that are dropped after each number of polls: nothing is lost, nothing is held for longer than its lease, and
-//! the same again gives what it would have given.
+//! Futures dropped after every number of polls: nothing is lost, nothing is held for longer than its lease, and a
+//! second call gives the same result.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::{Future, pending, poll_fn};
@@ -14,10 +14,10 @@ use civic_messaging::{Accepted, Channel, Info, Message, Mock, OnUnknown, Result,
 
 use super::{Ahead, person, stop};
 
-/// More than any of these needs.
+/// More polls than any of these needs.
 const POLLS_MAX: usize = 1000;
 
-/// Polls a future so many times, and drops it.
+/// Polls a future `polls` times and drops it.
 async fn cut<F: Future>(mut polls: usize, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     poll_fn(|context| {
@@ -34,7 +34,7 @@ async fn cut<F: Future>(mut polls: usize, future: F) -> Option<F::Output> {
     .await
 }
 
-/// Does this with 0 polls, 1, 2 and so on, until it says that it came to its end. How many that took.
+/// Calls `with` with 0, 1, 2 and more polls until it completes. Returns the number of polls.
 async fn each(mut with: impl AsyncFnMut(usize) -> bool) -> usize {
     for polls in 0..POLLS_MAX {
         if with(polls).await {
@@ -116,7 +116,7 @@ async fn operations(url: &str) {
     let count = async || board.stats().await.unwrap().all().messages.values().sum::<u64>();
     assert_eq!(count().await, rows);
 
-    // What was delivered to nobody, and what was acknowledged or not, is delivered when its lease has passed.
+    // Events that were not delivered, or possibly not acknowledged, are delivered after their lease.
     let polls = each(async |polls| {
         _ = mock.arrives("07700 900123", "another");
         let webhook = mock.arrives("07700 900123", format!("For next {polls}"));
@@ -134,7 +134,7 @@ async fn operations(url: &str) {
         let handed = inbox.next().await.unwrap().unwrap();
         let text = handed.as_inbound().unwrap().text().unwrap().to_owned();
         let done = cut(polls, handed.ack()).await;
-        // It may have been: if so, it does not come again.
+        // The event may have been acknowledged; then it is not redelivered.
         acked.insert(text, 0);
         done.is_some_and(|done| done.is_ok())
     });
@@ -186,7 +186,7 @@ async fn operations(url: &str) {
     }
 }
 
-/// A channel that takes its time.
+/// A slow channel.
 #[derive(Debug)]
 struct Slow(Mock);
 
@@ -208,14 +208,14 @@ impl Channel for Slow {
     }
 }
 
-/// A worker that is dropped after each number of polls, and the next one.
+/// Drops a worker after every number of polls, and runs the next one.
 async fn workers(url: &str, waits: &[u64]) {
     let mock = Mock::sms();
     let (mut ahead, mut told) = (Duration::ZERO, BTreeMap::<&str, usize>::new());
     for n in 0..POLLS_MAX {
-        // After the last poll it waits for a while, so that what it has begun goes on without it.
+        // Waits after the last poll, so that work on other threads continues without it.
         let (polls, wait) = (n / waits.len(), Duration::from_millis(waits[n % waits.len()]));
-        // In PostgreSQL the claims of a worker that is gone lapse first.
+        // In PostgreSQL the claims of the previous worker must lapse first.
         let mut on = async || {
             ahead += Duration::from_secs(181);
             board(url, Slow(mock.clone()), Ahead::by(ahead)).await.1
@@ -223,7 +223,7 @@ async fn workers(url: &str, waits: &[u64]) {
         let first = on().await;
         let message = |n: u32| {
             let key = format!("run-{polls}-{}-{n}", wait.as_millis());
-            // Nobody's who waits behind what may have gone.
+            // Messages behind an unknown one wait.
             Message::text(person(10 + n), format!("Message {key}.")).key(key).on_unknown(OnUnknown::Park)
         };
         let mut ids = Vec::new();

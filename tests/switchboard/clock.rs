@@ -45,7 +45,7 @@ async fn corrected(store: Store) {
     until(&board, late, State::Accepted).await;
     until(&board, failed, State::Accepted).await;
     assert_eq!(board.status(failed).await.unwrap().unwrap().attempts, 2);
-    // What a caller named is for a person to see.
+    // An account that a caller named is left to a person.
     assert_eq!(board.status(planned).await.unwrap().unwrap().state, State::Deferred);
     assert_eq!(board.stats().await.unwrap().all().implausible, 1);
     drop(stop);

@@ -1,4 +1,4 @@
-//! Faults of code that is not ours cost the message that they are of, and nothing beside it.
+//! Faults in adapters and policies affect their own message only.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use civic_messaging::{Accepted, Channel, Content, Error, ErrorKind, Message, Moc
 use super::desk::{Desk, memory, text};
 use super::{Database, stop};
 
-/// A mock that hangs or panics, in sending and in looking up, where a text says so.
+/// A mock that hangs or panics in `send` and `look_up` if the text says so.
 #[derive(Clone, Debug)]
 struct Faulty {
     mock: Mock,
@@ -66,7 +66,7 @@ impl Policy for House {
     }
 }
 
-/// Only the worker asks it, so that what it fails about is taken.
+/// Delegates only the worker's decisions, so that intake accepts the messages.
 #[derive(Debug, Default)]
 struct Later(House, AtomicUsize);
 
@@ -105,7 +105,7 @@ async fn hanging_or_panicking_send_affects_no_other() {
     all_accepted(&desk, 200).await;
     let status = desk.until(panics, &[State::Parked]).await;
     assert!(status.reason.unwrap().contains("the adapter panicked"));
-    // Before its lease of three minutes is over, it is given up.
+    // The call is abandoned before its lease of three minutes ends.
     clock.advance(Duration::from_secs(170));
     let status = desk.until(hangs, &[State::Parked]).await;
     assert!(status.reason.unwrap().contains("took longer than 162 seconds"));
@@ -176,7 +176,7 @@ async fn message_without_a_policy_decision_is_parked() {
     desk.close().await;
 }
 
-/// A channel that has come to have a rule for messages that panics about some.
+/// A channel with a new message rule that panics for some messages.
 #[derive(Clone, Debug)]
 struct Ruled(Mock, civic_messaging::Info);
 
@@ -236,7 +236,7 @@ async fn hanging_policy_delays_no_other() {
         ids.extend((!hangs).then_some(id));
     }
     let desk = Desk::of(Switchboard::builder(store).clock(clock).policy(House), [line()]);
-    // The clock stands still, so that no decision is given up.
+    // The clock stands still, so that no decision times out.
     for id in ids {
         desk.until(id, &[State::Accepted]).await;
     }

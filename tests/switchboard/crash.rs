@@ -1,6 +1,6 @@
-//! A worker that is killed at any moment: `kill -9`, against a gateway on loopback that counts what it accepted.
+//! Kills a worker at random moments with `kill -9`, with a gateway on loopback that counts what it accepted.
 //!
-//! `CIVIC_CYCLES` says how often (200, and 60 for PostgreSQL), `CIVIC_SEED` from which seed.
+//! `CIVIC_CYCLES` sets the number of kills (200, and 60 for PostgreSQL), `CIVIC_SEED` the seed.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -31,12 +31,12 @@ pub(super) fn channel(base: &str) -> Twilio {
 
 async fn switchboard(database: &str, base: &str, ahead: Duration) -> Switchboard {
     let store = Store::open(database).await.unwrap();
-    // So that a claim that was left behind has lapsed.
+    // Ahead, so that claims of the previous worker have lapsed.
     Switchboard::builder(store).clock(Ahead::by(ahead)).line(Line::new("desk").channel(channel(base))).build().unwrap()
 }
 
-/// The process that is killed: it takes messages, tells of each that it took, and sends them. Without its variables this
-/// is no test.
+/// The process that is killed: it enqueues messages, prints the key of each, and sends them. Does nothing without its
+/// variables.
 #[tokio::test]
 async fn child() {
     let (Ok(database), Ok(base)) = (std::env::var(DATABASE), std::env::var(GATEWAY)) else { return };
@@ -51,7 +51,7 @@ async fn child() {
             .key(&key)
             .on_unknown(on_unknown);
         board.send("desk", message).await.unwrap();
-        // Only now is it promised.
+        // From here on the message is durable.
         println!("took {key}");
         std::io::stdout().flush().unwrap();
     }
@@ -77,8 +77,8 @@ async fn crash_neither_loses_nor_doubles_messages() {
     survives(&file.url(), 200, Duration::from_millis(80), Duration::ZERO).await;
 }
 
-/// A worker that starts cannot know that the one before is dead: it waits until its claims have lapsed, or here, its
-/// clock is on by that much.
+/// A new worker cannot detect that the previous one died and waits until its claims lapse; here its clock is ahead by
+/// that much.
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn crash_neither_loses_nor_doubles_messages_in_postgres() {
@@ -87,7 +87,7 @@ async fn crash_neither_loses_nor_doubles_messages_in_postgres() {
     survives(database.url(), 60, Duration::from_millis(200), Duration::from_secs(181)).await;
 }
 
-/// Kills so many workers within this time of their start, each with a clock so much ahead of the one before.
+/// Kills `cycles` workers within `within` of their start, each with its clock `ahead` of the previous one.
 async fn survives(database: &str, cycles: u64, within: Duration, ahead: Duration) {
     let (cycles, seed) = (number("CIVIC_CYCLES", cycles), seed(20_261_125));
     let double = FakeGateway::start().await;
@@ -103,8 +103,8 @@ async fn survives(database: &str, cycles: u64, within: Duration, ahead: Duration
             let keys = lines.map_while(Result::ok).filter_map(|line| Some(line.strip_prefix("took ")?.to_owned()));
             keys.for_each(|key| tell.send(key).unwrap());
         });
-        // One of four is killed before or while it begins, which takes some 20 ms; the others some time after they took so
-        // many, however fast this machine is.
+        // One of four is killed during its start, which takes about 20 ms; the others after they enqueued some
+        // messages, on a machine of any speed.
         let first = random.below(4) * 2;
         for _ in 0..first {
             taken.extend(told.recv().await);
@@ -120,8 +120,8 @@ async fn survives(database: &str, cycles: u64, within: Duration, ahead: Duration
         }
     }
 
-    // One that is not killed, until nothing is left to do. What may have gone holds back what came after it to the same person,
-    // until the gateway has been asked often enough.
+    // The last worker runs until nothing is left to do. An unknown message blocks later ones to the same person until
+    // enough look-ups were made.
     let time = VirtualClock::starting_at(SystemClock::new().now().plus(clock + ahead));
     let builder = Switchboard::builder(Store::open(database).await.unwrap()).clock(time.clone());
     let board = builder.line(Line::new("desk").channel(channel(&double.base_url()))).build().unwrap();
@@ -135,7 +135,7 @@ async fn survives(database: &str, cycles: u64, within: Duration, ahead: Duration
         let is_sending = now.count(State::Claimed) + now.count(State::Sending) > 0;
         match left(now) {
             0 => break,
-            // Nothing goes any more.
+            // No message is sent any more.
             left if left == before && !is_sending => time.advance(Duration::from_secs(300)),
             left => before = left,
         }
@@ -147,7 +147,7 @@ async fn survives(database: &str, cycles: u64, within: Duration, ahead: Duration
     let mut copies = HashMap::<String, usize>::new();
     for asked in double.asked().iter().filter(|asked| asked.accepted) {
         let texts = asked.texts();
-        // A question about a message has no text.
+        // A look-up has no text.
         let Some(text) = texts.iter().find_map(|text| text.strip_prefix("Message ")) else { continue };
         *copies.entry(text.trim_end_matches('.').to_owned()).or_default() += 1;
     }

@@ -1,7 +1,7 @@
-//! A store whose file is damaged while nobody works on it: a bit that flips, or a file that is cut off. Each time it is
-//! refused when it is opened, fails with an error that has a kind, or is right; and nothing wrong is sent.
+//! Damages the file of a closed store: flips a bit, or truncates a file. The store must then be refused when opened,
+//! fail with a typed error, or be correct; and nothing wrong is sent.
 //!
-//! `CIVIC_DAMAGES` says how often (200), `CIVIC_SEED` from which seed.
+//! `CIVIC_DAMAGES` sets the number of damages (200), `CIVIC_SEED` the seed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,13 +15,13 @@ use tokio::task::JoinSet;
 
 use super::{Database, Random, number, person, seed, stop};
 
-/// A store with messages in all states, as its files are.
+/// The files of a store with messages in all states.
 struct Template {
-    /// After a crash: the database, and the log with half of the work.
+    /// After a crash: the database, and the WAL with half of the writes.
     crashed: (Vec<u8>, Vec<u8>),
     /// After a checkpoint.
     whole: Vec<u8>,
-    /// By their keys: what they are, and where they stood.
+    /// The messages by key, and their states.
     messages: HashMap<String, (Message, Id, State)>,
 }
 
@@ -34,7 +34,7 @@ fn line(mock: &Mock) -> Line {
 }
 
 fn mock() -> Mock {
-    // Nobody can be asked what became of a message.
+    // Without look-ups.
     Mock::sms().capability(|can| (can.look_up, can.poll) = (false, false))
 }
 
@@ -52,7 +52,7 @@ async fn template() -> Template {
     let store = Store::open(&database.url()).await.unwrap();
     let board = board(store.clone(), &mock);
     let log = rusqlite::Connection::open(&database.0).unwrap();
-    // One that is a second slow takes what has expired by the worker's clock.
+    // A clock one second behind accepts messages that are expired by the worker's clock.
     let now = SystemClock::new().now();
     let slow = VirtualClock::starting_at(now.minus(Duration::from_secs(1)));
     let slow = Switchboard::builder(store.clone()).clock(slow).line(line(&mock)).build().unwrap();
@@ -65,7 +65,7 @@ async fn template() -> Template {
         message(n)
     };
     for half in 0..2 {
-        // What waits all together, and is sent then.
+        // Messages that wait and are sent together.
         for _ in 0..10 {
             let message = one();
             next(State::Accepted, board.send("desk", message.clone()).await.unwrap(), message);
@@ -114,7 +114,7 @@ async fn template() -> Template {
         let id = board.send("desk", message.clone()).await.unwrap();
         let state = [State::Queued, State::Queued, State::Claimed, State::Sending][n % 4];
         next(state, id, message);
-        // As a worker that was killed leaves them.
+        // As a killed worker leaves them.
         if n % 4 > 1 {
             let id: i64 = id.to_string().parse().unwrap();
             let held = "UPDATE message SET state = ?2, lease = ?3, fence = 1, attempts = ?2 = 'sending' WHERE id = ?1";
@@ -130,18 +130,18 @@ async fn template() -> Template {
     Template { crashed, whole: std::fs::read(&database.0).unwrap(), messages }
 }
 
-/// What came of one damage.
+/// The result of one damage.
 #[derive(Debug, Default)]
 struct Told {
     damages: usize,
     refused: usize,
     failed: usize,
     sent: usize,
-    /// Sent, and was accepted before.
+    /// Sent although accepted before.
     again: usize,
-    /// Sent, and was not to go for another reason.
+    /// Sent although it must not be sent for another reason.
     astray: usize,
-    /// Taken, and not there any more.
+    /// Enqueued but missing.
     lost: usize,
 }
 
@@ -171,7 +171,7 @@ async fn opened(database: &Database, template: &Template) -> Told {
     let board = board(store, &mock);
     let (stop, stopped) = stop();
     let worker = tokio::spawn(board.clone().run(stopped));
-    // Until nothing is left to do, or for a while where it fails.
+    // Until nothing is left to do, or for a limited time if it fails.
     for _ in 0..60 {
         match board.stats().await {
             Ok(stats) if !stats.all().messages.iter().any(|(state, _)| waits(*state)) => break,
@@ -212,7 +212,7 @@ async fn opened(database: &Database, template: &Template) -> Told {
     told
 }
 
-/// Counts the panics of this test and of the stores' own threads.
+/// Counts panics in this test and in the store's threads.
 fn panics() -> &'static AtomicU32 {
     static PANICS: OnceLock<AtomicU32> = OnceLock::new();
     PANICS.get_or_init(|| {
@@ -236,7 +236,7 @@ async fn damaged_store_sends_nothing_wrong() {
     let mut all = BTreeMap::<&str, Told>::new();
     for n in 0..damages {
         working.spawn(damaged(template.clone(), Random::new(seed + n)));
-        // Mostly they wait for the disk.
+        // They mostly wait for the disk.
         while working.len() >= 32 || n + 1 == damages && !working.is_empty() {
             let (what, told) = working.join_next().await.unwrap().unwrap();
             all.entry(what).or_default().add(&told);
@@ -244,14 +244,14 @@ async fn damaged_store_sends_nothing_wrong() {
     }
     for (what, told) in &all {
         println!("{what}: {told:?}");
-        // Where the end of the log is missing, nothing tells that it was ever there.
+        // A missing end of the WAL cannot be detected.
         let wrong = if *what == "the log, cut off" { 0 } else { told.again + told.astray + told.lost };
         assert_eq!(wrong, 0, "{what}");
     }
     assert_eq!(panics().load(Ordering::Relaxed), 0);
 }
 
-/// Damages the files of a store, and opens it.
+/// Damages the files of a store and opens it.
 async fn damaged(template: Arc<Template>, random: Random) -> (&'static str, Told) {
     let (database, (mut db, mut wal)) = (Database::new(), template.crashed.clone());
     let what = match random.below(10) {

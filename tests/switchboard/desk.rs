@@ -1,4 +1,4 @@
-//! A desk at work: lines, messages out, messages in.
+//! A running switchboard: lines, outbound and inbound messages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::{Ahead, Database, person};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A switchboard at work, until it is closed.
+/// A switchboard whose worker runs until it is closed.
 pub(super) struct Desk {
     pub(super) switchboard: Switchboard,
     stop: oneshot::Sender<()>,
@@ -44,7 +44,7 @@ impl Desk {
         Self { switchboard, stop, worker }
     }
 
-    /// Waits until a message stands in one of these states.
+    /// Waits until a message is in one of these states.
     pub(super) async fn until(&self, id: civic_messaging::switchboard::Id, states: &[State]) -> Status {
         let waiting = async {
             loop {
@@ -58,7 +58,7 @@ impl Desk {
         tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap_or_else(|_| panic!("never {states:?}"))
     }
 
-    /// Ends it in the middle of whatever it does.
+    /// Aborts the worker at an arbitrary point.
     pub(super) async fn kill(self) {
         self.worker.abort();
         assert!(self.worker.await.unwrap_err().is_cancelled());
@@ -198,7 +198,7 @@ async fn altered_row_is_parked_and_never_sent() {
     desk.until(plain, &[State::Accepted]).await;
     let status = desk.until(wait, &[State::Parked]).await;
     assert!(status.reason.unwrap().contains("is damaged") && status.attempts == 0);
-    // A person who wants it sent cannot have that.
+    // Nor can a person have it sent.
     assert!(desk.switchboard.settle(wait, Resolution::Resend).await.unwrap());
     desk.until(wait, &[State::Parked]).await;
     assert_eq!(mock.sent().len(), 1);
@@ -212,7 +212,7 @@ async fn unknown_is_settled_by_a_status_or_a_person_only() {
     let board = &desk.switchboard;
     let lost = || Error::unknown("no answer in time");
 
-    // A status that carries the key settles it.
+    // A status with the key settles it.
     mock.will_accept_unheard();
     let id = board.send("desk", text(1, "One").key("one")).await.unwrap();
     desk.until(id, &[State::Unknown]).await;
@@ -227,23 +227,23 @@ async fn unknown_is_settled_by_a_status_or_a_person_only() {
     assert_eq!(board.receive("all", webhook).await.status, 200);
     assert_eq!(board.status(id).await.unwrap().unwrap().state, State::Accepted);
 
-    // A person settles what is parked; nobody sends it again before.
+    // A person settles a parked message; it is not resent before.
     mock.will_fail(lost());
     let id = board.send("desk", text(2, "Two").on_unknown(OnUnknown::Park)).await.unwrap();
-    // In the words by which docs/operations.md says what settles it.
+    // The reason, as docs/operations.md lists it.
     let reason = desk.until(id, &[State::Parked]).await.reason.unwrap();
     assert!(reason.ends_with("it may have been sent, so do not send it again blindly"), "{reason}");
     assert!(board.settle(id, Resolution::Resend).await.unwrap());
     assert_eq!(desk.until(id, &[State::Accepted]).await.attempts, 2);
     assert!(!board.settle(id, Resolution::NotSent).await.unwrap());
 
-    // Asked for, it is sent again.
+    // It is resent on request.
     mock.will_fail(lost());
     let id = board.send("desk", text(3, "Three").on_unknown(OnUnknown::Resend)).await.unwrap();
     assert_eq!(desk.until(id, &[State::Accepted]).await.attempts, 2);
     assert_eq!(mock.sent().len(), 5);
 
-    // A later no does not say that the earlier try did not go.
+    // A later rejection does not settle the earlier attempt.
     mock.will_fail(lost());
     mock.will_fail(Error::new(ErrorKind::OptedOut, "said STOP").with_outcome(Outcome::Rejected));
     let id = board.send("desk", text(4, "Four").on_unknown(OnUnknown::Resend)).await.unwrap();
@@ -267,7 +267,7 @@ async fn suppliers_are_tried_in_turn_then_after_a_backoff() {
     let locked = || Error::new(ErrorKind::NotFound, "has no such template").with_outcome(Outcome::Rejected);
     let down = || Error::new(ErrorKind::Unavailable, "no connection could be made");
 
-    // The first is down for now, the second says a no of its own: the first is asked again, and the second is not.
+    // The first is unavailable and the second rejects: the first is retried, the second is not.
     first.will_fail(down());
     second.will_fail(locked());
     let id = desk.switchboard.send("desk", text(1, "One")).await.unwrap();
@@ -275,14 +275,14 @@ async fn suppliers_are_tried_in_turn_then_after_a_backoff() {
     assert_eq!((status.state, status.attempts, status.gateway.as_deref()), (State::Accepted, 3, Some("first")));
     assert_eq!((first.sent().len(), second.sent().len()), (2, 1));
 
-    // Both say no: that is the end, without a third try.
+    // Both reject: no third attempt.
     first.will_fail(locked());
     second.will_fail(locked());
     let id = desk.switchboard.send("desk", text(2, "Two")).await.unwrap();
     let status = desk.until(id, &[State::Accepted, State::Rejected, State::Parked]).await;
     assert_eq!((status.state, status.attempts), (State::Rejected, 2));
 
-    // Both are down: each is asked once, and then there is a pause of a second at least.
+    // Both are unavailable: one attempt each, then a backoff of at least a second.
     first.will_fail(down());
     second.will_fail(down());
     let id = desk.switchboard.send("desk", text(3, "Three")).await.unwrap();
@@ -300,7 +300,7 @@ async fn second_supplier_takes_what_the_first_did_not_accept() {
     first.will_fail(Error::new(ErrorKind::Account, "out of money").with_outcome(Outcome::Rejected));
     let id = desk.switchboard.send("desk", text(1, "Hello")).await.unwrap();
     assert_eq!(desk.until(id, &[State::Accepted]).await.gateway.as_deref(), Some("second"));
-    // While the first rests the second has all; and what may have gone stays where it is.
+    // While the first breaker is open the second gets every message; an unknown message does not move.
     second.will_fail(Error::unknown("no answer in time"));
     let id = desk.switchboard.send("desk", text(2, "Hello")).await.unwrap();
     assert_eq!(desk.until(id, &[State::Unknown]).await.attempts, 1);
@@ -313,7 +313,7 @@ async fn conversation_keeps_order_and_urgent_goes_first() {
     let mock = Mock::sms();
     let store = memory().await;
     let board = Switchboard::builder(store).line(Line::new("desk").channel(mock.clone())).build().unwrap();
-    // Before any worker runs.
+    // No worker runs yet.
     for n in 0..20 {
         board.send("desk", text(n % 4, &format!("{n:02}"))).await.unwrap();
     }
@@ -405,7 +405,7 @@ async fn repeated_webhook_is_one_event_until_acknowledged() {
     assert!(shown.starts_with("Handed { id: 1, line: Some(\"desk\"), happening: Received("), "{shown}");
     assert!(!shown.contains("Switchboard") && !shown.contains("bin day") && !shown.contains("900123"), "{shown}");
     assert!(inbox.try_next().await.unwrap().is_none());
-    // It is not acknowledged: a restart within its lease keeps it, and it comes again later.
+    // Unacknowledged: it stays leased across a restart, and is redelivered later.
     handed.ack().await.unwrap();
     desk.close().await;
     let desk = Desk::open(Store::open(&file.url()).await.unwrap(), [line()]).await;
@@ -415,7 +415,7 @@ async fn repeated_webhook_is_one_event_until_acknowledged() {
 
 #[tokio::test]
 async fn event_wakes_one_waiting_reader() {
-    // By a clock that stands still, so that nobody looks without a ring.
+    // The clock stands still, so that readers check only when woken.
     let (mock, clock) = (Mock::sms(), VirtualClock::starting_at(SystemClock::new().now()));
     let line = Line::new("desk").channel(mock.clone());
     let board = Switchboard::builder(memory().await).line(line).route("all", ["desk"]).clock(clock).build().unwrap();
@@ -424,7 +424,7 @@ async fn event_wakes_one_waiting_reader() {
         let inbox = if n % 2 == 0 { board.line("desk").unwrap() } else { board.all() };
         readers.spawn(async move { inbox.next().await.unwrap().unwrap().ack().await.unwrap() });
     }
-    // They have looked, and found nothing.
+    // Both readers have found nothing and wait.
     for _ in 0..20 {
         tokio::task::yield_now().await;
         assert!(board.stats().await.unwrap().all() == Counts::default());
@@ -447,7 +447,7 @@ async fn deliveries_in_any_order_never_go_back() {
         assert_eq!(desk.switchboard.receive("all", mock.reports(&gateway_id, state)).await.status, 200);
     }
     assert_eq!(desk.switchboard.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Delivered));
-    // All of them are told, each once, beside the settling itself.
+    // Each yields one event, beside the event of the settlement.
     let inbox = desk.switchboard.line("desk").unwrap();
     let (mut deliveries, mut settled) = (0, 0);
     while let Some(event) = inbox.try_next().await.unwrap() {
@@ -555,7 +555,7 @@ async fn second_worker_on_one_file_is_refused() {
     assert!(error.to_string().contains("has a worker already"), "{error}");
     let id = other.send("desk", text(2, "Two")).await.unwrap();
     desk.until(id, &[State::Accepted]).await;
-    // Nor is a store restored under a worker, or before its backup was made.
+    // Nor can a restore be declared while a worker runs, or for a time before the backup.
     let (store, now) = (Store::open(&file.url()).await.unwrap(), SystemClock::new().now());
     let error = store.hold_after_restore(now).await.unwrap_err();
     assert!(error.to_string().contains("has a worker already"), "{error}");
@@ -580,7 +580,7 @@ async fn messages_of_a_removed_line_are_reported() {
     assert_eq!(desk.conversation("ward", &person(1), None, 10).await.unwrap().len(), 1);
     let error = desk.messages("wrad", State::Queued, None, 10).await.unwrap_err();
     assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidMessage, Some("line")));
-    // While it is put off, it says why.
+    // While deferred, it has a reason.
     let (stop, stopped) = oneshot::channel::<()>();
     let worker = tokio::spawn(desk.clone().run(async { drop(stopped.await) }));
     while desk.status(id).await.unwrap().unwrap().state != State::Deferred {

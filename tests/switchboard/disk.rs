@@ -1,8 +1,8 @@
-//! A disk that gets full, 200 times, at another moment each time: a file system of 16 megabytes in memory, which a file
-//! beside the store fills up but for a few pages. It says "no space left" as a real disk does, for the database, its log
-//! and the index of that. It is mounted in a namespace of its own, which needs Linux, and no rights.
+//! Fills the disk 200 times, each time at another moment: an in-memory file system of 16 megabytes, which a file beside
+//! the store fills except for a few pages. It reports "no space left" as a real disk does, for the database, its WAL
+//! and the index of that. It is mounted in its own namespace, which needs Linux but no privileges.
 //!
-//! `CIVIC_POINTS` says how often, `CIVIC_SEED` from which seed.
+//! `CIVIC_POINTS` sets the number of times, `CIVIC_SEED` the seed.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -49,7 +49,7 @@ fn full_disk_neither_loses_nor_doubles_messages() {
     assert_eq!(code, Some(0));
 }
 
-/// What works on the small disks. Without its variable this is no test.
+/// The process that uses the small disks. Does nothing without its variable.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child() {
     let Ok(folder) = std::env::var(FOLDER) else { return };
@@ -65,7 +65,7 @@ async fn child() {
             for point in (n..points).step_by(DISKS as usize) {
                 told.add(full(&disk, Random::new(seed + point), point % 4 == 0).await);
             }
-            // One is left, to be read only.
+            // One disk remains for the read-only test.
             drop(Store::open(&format!("sqlite:{}", disk.join("left.db").display())).await.unwrap());
             told
         });
@@ -93,7 +93,7 @@ impl Told {
     }
 }
 
-/// Fills the disk while messages are taken and sent, makes room again, and counts.
+/// Fills the disk while messages are enqueued and sent, frees it again, and counts.
 async fn full(disk: &Path, random: Random, restarts: bool) -> Told {
     let (database, ballast) = (disk.join("desk.db"), disk.join("ballast"));
     let url = format!("sqlite:{}", database.display());
@@ -113,7 +113,7 @@ async fn full(disk: &Path, random: Random, restarts: bool) -> Told {
     let log = rusqlite::Connection::open(&database).unwrap();
     let (mut told, mut ids, mut refused) = (Told::default(), BTreeMap::new(), Vec::new());
     let every = random.below(9) + 1;
-    // A worker that finds the disk full when it begins says so and ends: this one has begun.
+    // A worker that starts on a full disk fails; this one has started.
     ids.insert(0, board.send("desk", message(0)).await.unwrap());
     until_settled(&board).await;
     fill(&ballast, 4096 * random.below(90));
@@ -128,7 +128,7 @@ async fn full(disk: &Path, random: Random, restarts: bool) -> Told {
         if refused.len() > 5 {
             break;
         }
-        // The database grows only when the log is written back to it.
+        // The database grows only at a checkpoint.
         if n % every == 0 {
             _ = log.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
         }
@@ -178,7 +178,7 @@ async fn full(disk: &Path, random: Random, restarts: bool) -> Told {
         let state = board.status(*id).await.unwrap().unwrap().state;
         match state {
             State::Accepted => assert!(copies.contains_key(&key), "{key} was not sent"),
-            // Whoever ends in the middle of a send does not know.
+            // A worker that ends during a send leaves it unknown.
             State::Parked if restarts => told.in_doubt += 1,
             state => panic!("{key} is {state:?}"),
         }
@@ -222,7 +222,7 @@ fn is_full(error: &Error) {
     assert!(error.to_string().ends_with("its disk is full"), "{error}");
 }
 
-/// Fills a disk, but for this much.
+/// Fills a disk except for `but` bytes.
 fn fill(ballast: &PathBuf, but: u64) {
     let mut file = File::create(ballast).unwrap();
     let mut len = 0;

@@ -1,4 +1,4 @@
-//! What goes instead of a message, and what the policy says of it.
+//! Fallback messages, and policies that apply to them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ use civic_messaging::{
 use super::desk::{Desk, memory, text};
 use super::{Ahead, Database, person};
 
-/// A message by WhatsApp, with an SMS that goes instead of it.
+/// A WhatsApp message with an SMS fallback.
 fn both(n: u32, within: Duration) -> Outgoing {
     let whatsapp = Message::text(Address::whatsapp("07700 900123").unwrap(), "By WhatsApp");
     let whatsapp = whatsapp.key(format!("flood-{n}")).on_unknown(OnUnknown::Park);
@@ -29,7 +29,7 @@ async fn desk(clock: &Ahead) -> (Desk, Mock, Mock) {
     (Desk::of(Switchboard::builder(memory().await).clock(clock.clone()), [line]), whatsapp, sms)
 }
 
-/// What went instead, once it did.
+/// Waits for the fallback of a message and returns its status.
 async fn instead(desk: &Desk, id: civic_messaging::switchboard::Id) -> Status {
     let waiting = async {
         loop {
@@ -54,7 +54,7 @@ async fn sms_falls_back_for_undelivered_whatsapp() {
     assert_eq!((status.instead_of, status.attempts), (Some(id), 1));
     sms.assert_sent(person(1).expose(), "By SMS");
 
-    // Taken, and reported as not delivered.
+    // Accepted, then reported as undelivered.
     let id = desk.switchboard.send("desk", both(2, HOUR)).await.unwrap();
     let gateway_id = desk.until(id, &[State::Accepted]).await.gateway_id.unwrap();
     assert_eq!(sms.sent().len(), 1);
@@ -62,7 +62,7 @@ async fn sms_falls_back_for_undelivered_whatsapp() {
     assert_eq!(desk.switchboard.receive("all", failed).await.status, 200);
     instead(&desk, id).await;
 
-    // Taken, and nothing more is heard of it in time.
+    // Accepted, without a delivery report in time.
     let id = desk.switchboard.send("desk", both(3, HOUR)).await.unwrap();
     desk.until(id, &[State::Accepted]).await;
     clock.goes_on(HOUR);
@@ -86,7 +86,7 @@ async fn fallback_skips_delivered_unknown_and_refused() {
     let stopped = desk.switchboard.send("desk", both(3, HOUR)).await.unwrap();
     desk.until(stopped, &[State::Rejected]).await;
 
-    // The last one's fallback goes, so the time of the others has come too.
+    // The last one's fallback is sent, so those of the others were due as well.
     let late = desk.switchboard.send("desk", both(4, HOUR)).await.unwrap();
     desk.until(late, &[State::Accepted]).await;
     clock.goes_on(HOUR);
@@ -96,7 +96,7 @@ async fn fallback_skips_delivered_unknown_and_refused() {
     }
     assert_eq!(sms.sent().len(), 1);
 
-    // Asked for, it goes even then.
+    // With `after_unknown` it is sent even then.
     whatsapp.will_fail(Error::unknown("no answer in time"));
     let urgent = Message::text(Address::whatsapp("07700 900123").unwrap(), "Flood!").on_unknown(OnUnknown::Park);
     let fallback = Fallback::new(Message::text(person(5), "Flood!"), HOUR).even_if_unknown();
@@ -130,7 +130,7 @@ async fn fallback_skips_messages_found_by_look_up_or_person() {
     let clock = Ahead::default();
     let (desk, whatsapp, sms) = desk(&clock).await;
     let board = &desk.switchboard;
-    // Its answer was lost; the gateway was asked, and then tells of it by an id that nobody had written down.
+    // The response was lost; the gateway then reports it under an id that was not recorded.
     whatsapp.will_accept_unheard();
     let lost = board.send("desk", both(1, HOUR)).await.unwrap();
     desk.until(lost, &[State::Parked]).await;
@@ -144,7 +144,7 @@ async fn fallback_skips_messages_found_by_look_up_or_person() {
     let id = desk.until(lost, &[State::Accepted]).await.gateway_id.unwrap();
     assert_eq!(board.receive("all", whatsapp.reports(&id, DeliveryState::Delivered)).await.status, 200);
 
-    // A person found that it went.
+    // A person settled it as sent.
     whatsapp.will_fail(Error::unknown("no answer in time"));
     let seen = board.send("desk", both(2, HOUR)).await.unwrap();
     desk.until(seen, &[State::Parked]).await;
@@ -179,7 +179,7 @@ async fn whatsapp_number_change_leaves_the_sms_number() {
     desk.close().await;
 }
 
-/// No advertising; and nothing but emergencies before a moment, or while it is out of order.
+/// Refuses marketing, defers all but emergencies until a time, and can fail.
 #[derive(Debug)]
 struct Rules {
     opens: Timestamp,
@@ -219,7 +219,7 @@ async fn policy_decides_at_intake_and_before_sending() {
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Refused, Outcome::NotSent));
     assert!(error.to_string().contains("no advertising"), "{error}");
 
-    // It would be over before it may go.
+    // It would expire before it may be sent.
     let error = board.send("desk", text(2, "Hello").not_after(opens.minus(HOUR / 2))).await.unwrap_err();
     assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidMessage, Some("not_after")));
     assert!(error.to_string().contains("it is night"), "{error}");
@@ -237,14 +237,14 @@ async fn policy_decides_at_intake_and_before_sending() {
     clock.goes_on(HOUR);
     desk.until(waits, &[State::Accepted]).await;
 
-    // A policy that does not work lets nothing through.
+    // A failing policy lets no message through.
     broken.store(true, Ordering::Relaxed);
     let error = board.send("desk", text(4, "Hello")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     desk.close().await;
 }
 
-/// It puts off until a moment that has come.
+/// Defers until the current time.
 #[derive(Debug)]
 struct Slips;
 
@@ -266,7 +266,7 @@ async fn policy_deferring_until_now_does_not_loop() {
     desk.close().await;
 }
 
-/// It refuses what goes by SMS, once it is told to.
+/// Refuses SMS once switched on.
 #[derive(Debug)]
 struct NoSms(Arc<AtomicBool>);
 
@@ -286,7 +286,7 @@ async fn policy_refused_fallback_does_not_cancel_its_message() {
     let store = Store::open(&file.url()).await.unwrap();
     let desk = Desk::of(Switchboard::builder(store).clock(clock.clone()).policy(NoSms(refuses.clone())), [line]);
     let board = &desk.switchboard;
-    // WhatsApp does not work for a while, and so it waits for its next try.
+    // WhatsApp is unavailable, so the message waits for its next attempt.
     let down = Error::new(ErrorKind::Unavailable, "it does not work").with_retry(true, Some(4 * HOUR));
     whatsapp.will_fail(down);
     let id = board.send("desk", both(1, HOUR)).await.unwrap();
@@ -313,7 +313,7 @@ async fn policy_refused_fallback_does_not_cancel_its_message() {
     desk.close().await;
 }
 
-/// It changes its mind between the taking and the sending.
+/// Allows a message at intake and refuses it before sending.
 #[derive(Debug)]
 struct Objects(AtomicBool);
 
@@ -335,13 +335,13 @@ async fn message_refused_after_intake_is_not_sent() {
     assert_eq!((status.attempts, status.reason.as_deref()), (0, Some("this person objected")));
     let settled = desk.switchboard.line("desk").unwrap().next().await.unwrap().unwrap();
     assert_eq!(settled.as_settled().map(|settled| settled.state), Some(State::Refused));
-    // It was taken, and stays so.
+    // It was enqueued and stays enqueued.
     assert_eq!(desk.switchboard.send("desk", text(1, "Hello").key("k")).await.unwrap(), id);
     mock.assert_nothing_sent();
     desk.close().await;
 }
 
-/// Waits until all fallbacks that are due have been looked at: that of a message that fails now comes last.
+/// Waits until all due fallbacks were processed: that of a message failing now is the last.
 async fn looked_at(desk: &Desk, whatsapp: &Mock) {
     whatsapp.will_fail(Error::recipient("is not on WhatsApp").with_outcome(Outcome::Rejected));
     let last = Message::text(Address::whatsapp("07700 900123").unwrap(), "Last");
@@ -350,7 +350,7 @@ async fn looked_at(desk: &Desk, whatsapp: &Mock) {
     instead(desk, last).await;
 }
 
-/// A policy that refuses what says these words, once it is told to.
+/// Refuses messages with this text once switched on.
 #[derive(Debug)]
 struct Refuses(AtomicBool, &'static str, Reason);
 
@@ -401,14 +401,14 @@ async fn medium_scope_refusal_starts_the_fallback() {
     let id = desk.switchboard.send("desk", both(1, HOUR)).await.unwrap();
     instead(&desk, id).await;
     assert_eq!(desk.until(id, &[State::Refused]).await.attempts, 0);
-    // Without a fallback nothing would go.
+    // Without a fallback nothing would be sent.
     let alone = Message::text(Address::whatsapp("07700 900123").unwrap(), "By WhatsApp");
     let error = desk.switchboard.send("desk", alone).await.unwrap_err();
     assert_eq!((error.kind(), whatsapp.sent().len(), sms.sent().len()), (ErrorKind::Refused, 0, 1));
     desk.close().await;
 }
 
-/// A channel that can be asked about messages and reports nothing, and what it says.
+/// A channel that supports look-ups but sends no delivery reports, and the state that look-ups find.
 #[derive(Clone, Debug)]
 struct Silent(Mock, Arc<std::sync::Mutex<(Option<DeliveryState>, usize)>>);
 
@@ -490,7 +490,7 @@ async fn timed_fallback_without_delivery_reports_is_refused() {
     assert!(error.to_string().contains("Fallback::on_failure"), "{error}");
     mute.assert_nothing_sent();
 
-    // On a failure it may go.
+    // A fallback on failure is allowed.
     let on_failure = || {
         let whatsapp = Message::text(Address::whatsapp("07700 900123").unwrap(), "By WhatsApp");
         Outgoing::new(whatsapp).fallback(Fallback::on_failure(Message::text(person(1), "By SMS")))
@@ -558,7 +558,7 @@ async fn stop_keyword_ends_queued_messages_and_fallbacks() {
     desk.until(accepted, &[State::Accepted]).await;
     let later = clock.now().plus(6 * HOUR);
     let waits = board.send_at("desk", both(2, HOUR), later).await.unwrap();
-    // By the number of the one's fallback, and by that of the other itself.
+    // From the number of the one's fallback and from the other's own number.
     for (channel, from) in [(&sms, person(1).expose()), (&whatsapp, "07700 900123")] {
         assert_eq!(board.receive("all", channel.arrives(from, "STOP")).await.status, 200);
     }

@@ -1,4 +1,4 @@
-//! The files of residents' messages, and those of ours.
+//! Media of inbound and outbound messages.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use civic_messaging::{Channel, Error, ErrorKind, Message, Mock, Result, webhook}
 use super::desk::Desk;
 use super::{Database, person};
 
-/// A mock whose files come as the id of the file says, `hang` or `panic`, and which counts how many are asked for at once.
+/// A mock whose downloads hang or panic if the file id says so, and which counts concurrent downloads.
 #[derive(Clone, Debug)]
 struct Files {
     mock: Mock,
@@ -64,7 +64,7 @@ impl Channel for Files {
             "hang" => std::future::pending().await,
             "panic" => panic!("a fault in an adapter"),
             _ => {
-                // The others are asked meanwhile.
+                // Lets the others start meanwhile.
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 self.mock.fetch_media(media).await
             }
@@ -105,7 +105,7 @@ async fn media_is_stored_before_its_event_is_delivered() {
         [(13, "image/jpeg"), (20, "image/png")]
     );
     assert_eq!(media.open(&stored[0].sha256).await.unwrap().bytes().await.unwrap(), "a fallen tree");
-    // A new photograph in the place of the old one is fetched as well.
+    // A photograph that replaces another is fetched as well.
     let media = vec![files.mock.holds("image/jpeg", "the tree, cleared")];
     let content = Box::new(InboundContent::Media { text: Some("It is gone".to_owned()), media });
     let edited = InboundContent::Edited { id: handed.as_inbound().unwrap().id.clone(), content };
@@ -115,7 +115,7 @@ async fn media_is_stored_before_its_event_is_delivered() {
     let [File::Held(file)] = &*cleared.files().await.unwrap() else { panic!("it is there") };
     assert_eq!((text(&cleared), file.len), ("It is gone", 17));
     cleared.ack().await.unwrap();
-    // It goes on to whoever clears it.
+    // It is delivered to the reader that clears it.
     let onward = Message::media(person(1), [civic_messaging::message::Media::image(stored[0].clone())]);
     desk.switchboard.send("desk", onward).await.unwrap();
     handed.ack().await.unwrap();
@@ -134,7 +134,7 @@ async fn media_is_readable_after_its_event_is_acknowledged() {
     let read = desk.switchboard.files(i64::from(id).into()).await.unwrap();
     assert_eq!(media.open(&read[0].as_held().unwrap().sha256).await.unwrap().bytes().await.unwrap(), "a fallen tree");
     let from = civic_messaging::Address::whatsapp("07700 900123").unwrap();
-    // Whoever reads the conversation finds them too.
+    // The conversation has them as well.
     let conversation = desk.switchboard.conversation("desk", &from, None, 9).await.unwrap();
     assert_eq!(conversation[0].event_id(), Some(id));
     desk.close().await;
@@ -149,7 +149,7 @@ async fn events_without_a_media_store_are_not_held_back() {
     assert_eq!(desk.switchboard.receive("all", files.arrives("It fell", [tree])).await.status, 200);
     let handed = desk.switchboard.all().try_next().await.unwrap().expect("it comes at once");
     assert_eq!(handed.files().await.unwrap(), []);
-    // By oneself.
+    // Fetched by the caller.
     let file = &handed.as_inbound().unwrap().media()[0];
     assert_eq!(files.fetch_media(file).await.unwrap().bytes().await.unwrap(), "a fallen tree");
     handed.ack().await.unwrap();
@@ -225,7 +225,7 @@ async fn interrupted_fetch_is_resumed_by_the_next_process() {
         Switchboard::builder(store).media(media.clone()).line(line(&files)).route("all", ["desk"])
     };
     let desk = Desk::run(board().await);
-    // Under this id there is nothing to be had before the end of the first process.
+    // This id hangs until the first process has ended.
     let request = files.arrives("One", [MediaRef::new("mock", "hang")]);
     assert_eq!(desk.switchboard.receive("all", request).await.status, 200);
     while files.at_once.load(Ordering::Acquire) == 0 {
@@ -273,7 +273,7 @@ mod of_ours {
         Message::media(to, [Media::image(stored)]).key("map-1").on_unknown(OnUnknown::Park)
     }
 
-    /// How often the gateway was asked for this.
+    /// The number of requests to this path.
     fn asked(double: &FakeGateway, path: &str) -> usize {
         double.asked().iter().filter(|asked| asked.path.contains(path)).count()
     }
@@ -297,7 +297,7 @@ mod of_ours {
     #[tokio::test]
     async fn crash_after_upload_is_unknown_and_sends_no_copy() {
         let (double, media, database) = (FakeGateway::start().await, MemoryStore::new(), Database::new());
-        // It has the file, and its answer never comes.
+        // The gateway has the message but never responds.
         double.expects(Step::post(UPLOAD).breaks(SocketFault::Stall));
         let open = async || Store::open(&database.url()).await.unwrap();
         let first = desk(&double, &media, open().await);
@@ -308,7 +308,7 @@ mod of_ours {
         assert_eq!(first.switchboard.status(id).await.unwrap().unwrap().state, State::Sending);
         first.kill().await;
         let second = desk(&double, &media, open().await);
-        // By its key it is the same message still.
+        // The key still identifies the same message.
         assert_eq!(second.switchboard.send("desk", plan(&media).await).await.unwrap(), id);
         let status = second.until(id, &[State::Parked]).await;
         assert!(status.attempts == 1 && status.reason.unwrap().contains("it may have gone"));

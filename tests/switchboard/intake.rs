@@ -1,7 +1,7 @@
-//! Webhooks to a service that is killed between taking them and saying so, from a gateway that comes again until it is told
-//! 2xx.
+//! Posts webhooks to a service that is killed between storing and acknowledging them, from a gateway that retries until
+//! it gets a 2xx.
 //!
-//! `CIVIC_CYCLES` says how often it is killed (100), `CIVIC_SEED` from which seed.
+//! `CIVIC_CYCLES` sets the number of kills (100), `CIVIC_SEED` the seed.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -41,19 +41,19 @@ async fn hook(State(board): State<Switchboard>, request: Request) -> Response {
     http::Response::<bytes::Bytes>::from(reply).map(Into::into)
 }
 
-/// The process that is killed. Without its variable this is no test.
+/// The process that is killed. Does nothing without its variable.
 #[tokio::test]
 async fn child() {
     let Ok(database) = std::env::var(DATABASE) else { return };
     let board = switchboard(&database).await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    // On a line of its own: the test runner has begun one.
+    // Starts a new line, because the test runner has begun one.
     println!("\nat {}", listener.local_addr().unwrap());
     std::io::stdout().flush().unwrap();
     axum::serve(listener, Router::new().fallback(hook).with_state(board)).await.unwrap();
 }
 
-/// Starts it, and says where it is.
+/// Starts it and returns its address.
 pub(super) fn start(database: &Database) -> (Child, SocketAddr) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "intake::child", "--nocapture", "--test-threads=1"])
@@ -67,7 +67,7 @@ pub(super) fn start(database: &Database) -> (Child, SocketAddr) {
     (child, at.expect("it says where it is"))
 }
 
-/// Posts a webhook once: whether it was told 2xx.
+/// Posts a webhook once. Returns `true` if the response was 2xx.
 async fn post(at: SocketAddr, request: &[u8]) -> bool {
     let once = async {
         let mut stream = TcpStream::connect(at).await.ok()?;
@@ -79,7 +79,7 @@ async fn post(at: SocketAddr, request: &[u8]) -> bool {
     tokio::time::timeout(Duration::from_secs(20), once).await.ok().flatten().unwrap_or(false)
 }
 
-/// A webhook as bytes on a socket: of the event that the mock has brought last.
+/// The bytes of a webhook with the mock's latest event.
 fn webhook_bytes(mock: &Mock, text: String) -> Vec<u8> {
     drop(mock.arrives("07700 900123", text));
     let page = mock.poll(None).now_or_never().unwrap().unwrap();
@@ -103,7 +103,7 @@ async fn webhook_answered_2xx_survives_kill_exactly_once() {
     let mut waiting: Vec<(usize, Vec<u8>)> = Vec::new();
     for _ in 0..cycles {
         let (mut child, at) = start(&database);
-        // Some time after so many were told 2xx, however fast this machine is.
+        // Some time after this many 2xx responses, on a machine of any speed.
         let (first, mut told) = (random.below(4) * 2, 0);
         let more = Duration::from_micros(random.below(10_000));
         let mut kill = pin!(tokio::time::sleep(more));
@@ -124,14 +124,14 @@ async fn webhook_answered_2xx_survives_kill_exactly_once() {
                         }
                     }
                 }
-                // In the middle of one.
+                // Kills it during a request.
                 () = &mut kill, if told >= first => break,
             }
         }
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    // What was not told 2xx comes again at last.
+    // The webhooks without a 2xx are posted again.
     let (mut child, at) = start(&database);
     for (_, request) in &waiting {
         while !post(at, request).await {}

@@ -1,4 +1,4 @@
-//! What is kept, for how long, and what is left of it then: nothing that can be read in the file.
+//! Retention: nothing of erased content can be read in the file.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use super::desk::Desk;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Enough for many pages of each kind.
+/// Enough rows for many pages of each kind.
 const MESSAGES: u32 = 100;
 
-/// A folder that is taken away at the end.
+/// A folder that is removed at the end.
 struct Folder(std::path::PathBuf);
 
 impl Drop for Folder {
@@ -31,7 +31,7 @@ fn number(n: u32) -> String {
     format!("+4477008{n:05}")
 }
 
-/// How often this stands in what the store has on the disk.
+/// Counts the occurrences of a text in the store's files.
 fn traces(database: &Database, of: &str) -> usize {
     let found = |end: &str| {
         let bytes = std::fs::read(format!("{}{end}", database.0.display())).unwrap_or_default();
@@ -40,7 +40,7 @@ fn traces(database: &Database, of: &str) -> usize {
     ["", "-wal", "-shm", "-worker"].into_iter().map(found).sum()
 }
 
-/// Lets time pass until this holds.
+/// Advances the clock until the condition holds.
 async fn until(clock: &VirtualClock, what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let begun = std::time::Instant::now();
     while !holds().await {
@@ -65,7 +65,7 @@ async fn retention_erases_content_and_keeps_counts() {
         .route("all", ["desk"]);
     let desk = Desk::run(builder);
     let board = &desk.switchboard;
-    // Rows of every length, those that stay among those that go.
+    // Rows of every length, kept ones between erased ones.
     for n in 0..MESSAGES {
         let filler = "x".repeat((n as usize * 37) % 900);
         if n % 10 == 0 {
@@ -91,7 +91,7 @@ async fn retention_erases_content_and_keeps_counts() {
     let delivered = mock.reports(&gateway_id, DeliveryState::Delivered);
     assert_eq!(board.receive("all", delivered).await.status, 200);
     assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 2);
-    // One that nobody has read.
+    // An unread one.
     let acknowledged = async || {
         while let Some(event) = board.all().try_next().await.unwrap() {
             event.ack().await.unwrap();
@@ -112,7 +112,7 @@ async fn retention_erases_content_and_keeps_counts() {
     let left = "SELECT (SELECT count(*) FROM message WHERE line = 'desk' AND removed IS NULL)
                      + (SELECT count(*) FROM event WHERE line = 'desk' AND removed IS NULL AND acked IS NOT NULL)";
     until(&clock, "removed", async || kept.query_row(left, (), |row| row.get::<_, i64>(0)).unwrap() == 0).await;
-    // Where SQLite moved a row from one page to another, the place that it left may hold it still.
+    // SQLite may leave a copy of a row that it moved to another page.
     kept.busy_timeout(Duration::from_secs(60)).unwrap();
     kept.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     drop(kept);
@@ -120,7 +120,7 @@ async fn retention_erases_content_and_keeps_counts() {
     until(&clock, "the files gone", async || std::fs::read_dir(&folder.0).unwrap().count() == 0).await;
     assert!(traces(&database, "stays-9") > 0 && traces(&database, "unread-text") > 0);
 
-    // It counts on, and its key is its own still.
+    // It still counts, and its key is still taken.
     assert_eq!(board.stats().await.unwrap(), before);
     let status = board.status(id).await.unwrap().unwrap();
     assert_eq!((status.state, status.attempts, status.gateway.as_deref()), (State::Accepted, 1, Some("mock")));

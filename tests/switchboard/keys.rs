@@ -1,4 +1,4 @@
-//! Keys, and the references under which gateways get them.
+//! Keys, and the references sent to gateways.
 
 use civic_messaging::clock::{Clock, SystemClock};
 use civic_messaging::lookup::{LookupOutcome, LookupQuery};
@@ -10,7 +10,7 @@ use super::{Database, person};
 
 const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
 
-/// A channel of text messages whose gateway takes references of so many bytes.
+/// An SMS channel whose gateway accepts references of up to `limit` bytes.
 fn short(limit: usize) -> Mock {
     Mock::sms().capability(|can| can.max_reference = Some(limit))
 }
@@ -76,7 +76,7 @@ async fn reference_is_the_same_after_a_restart() {
     desk.until(one, &[State::Unknown]).await;
     desk.kill().await;
 
-    // Another process sends it again, since its sender wants that.
+    // Another process resends it as its `OnUnknown` allows.
     let desk = Desk::open(Store::open(&file.url()).await.unwrap(), [line()]).await;
     assert_eq!(desk.switchboard.send("desk", text(1, "One").key(key)).await.unwrap(), one);
     mock.will_fail(Error::unknown("no answer in time"));
@@ -87,7 +87,7 @@ async fn reference_is_the_same_after_a_restart() {
     assert_eq!(sent[1..], [sent[1].clone(), sent[1].clone()]);
     assert!(sent[0].len() == 20 && sent[1].len() == 20 && sent[0] != sent[1]);
 
-    // What comes back has the reference, and settles what may have gone.
+    // A status with the reference settles the unknown message.
     let asked = LookupQuery::new(text(1, "One").key(key), SystemClock::new().now());
     let LookupOutcome::Found(found) = mock.look_up(&asked).await.unwrap() else { panic!("the mock has it") };
     assert_eq!(found[0].key(), Some(&*sent[0]));
@@ -111,7 +111,7 @@ async fn look_up_finds_a_message_by_its_reference() {
     let id = first.switchboard.send("desk", text(1, "Hello").key("ŵ".repeat(1_000))).await.unwrap();
     first.until(id, &[State::Unknown]).await;
     first.kill().await;
-    // A worker that starts asks at once.
+    // A starting worker looks it up at once.
     clock.goes_on(HOUR);
     let second = desk().await;
     second.until(id, &[State::Accepted]).await;

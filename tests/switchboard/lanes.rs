@@ -1,6 +1,6 @@
-//! Lanes: who goes first, who waits for whom, and that nobody waits for another's account.
+//! Lanes: priorities, order, and independence of accounts.
 //!
-//! `CIVIC_SEED` says from which seed.
+//! `CIVIC_SEED` sets the seed.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,13 +17,13 @@ use civic_messaging::{
 use super::desk::{Desk, memory, text};
 use super::{Database, Random, person, seed, stop};
 
-/// A channel that notes what it takes, in order, and hangs or fails where it is told to.
+/// A channel that records accepted messages in order, and hangs or fails on request.
 #[derive(Clone, Debug)]
 struct Noting {
     mock: Mock,
     info: Info,
     taken: Arc<Mutex<Vec<String>>>,
-    /// One in so many fails for now: none where it is zero.
+    /// One in this many sends fails temporarily; none if zero.
     fails: Arc<AtomicU64>,
     random: Arc<Random>,
 }
@@ -74,7 +74,7 @@ fn virtual_clock() -> VirtualClock {
     VirtualClock::starting_at(SystemClock::new().now())
 }
 
-/// Lets time pass until this is so: a little, and then what is due has its turn.
+/// Advances the clock in steps until the condition holds.
 async fn until(clock: &VirtualClock, step: Duration, mut is_so: impl AsyncFnMut() -> bool) {
     let passing = async {
         while !is_so().await {
@@ -106,7 +106,7 @@ async fn emergency_and_reply_overtake_bulk() {
         until(&clock, Duration::from_millis(20), async || place().await.is_some()).await;
         waited.push(place().await.unwrap() - at);
     }
-    // The one before may have had its token when it came.
+    // The previous one may already have had its token.
     assert!(waited.iter().all(|others| *others <= 2), "{waited:?}");
     desk.close().await;
 }
@@ -124,7 +124,7 @@ async fn marketing_is_not_starved_by_replies() {
     }
     until(&clock, Duration::from_millis(20), async || slow.taken().len() >= 150).await;
     let taken = slow.taken();
-    // Those that went before all were there are left out.
+    // Ignores those sent before all were queued.
     for window in taken[20..150].windows(20) {
         assert!(window.iter().any(|words| words == "Marketing"), "{taken:?}");
     }
@@ -142,14 +142,14 @@ async fn hanging_supplier_delays_no_other_line() {
     }
     let sending = async || desk.switchboard.stats().await.unwrap().line("hangs").unwrap().count(State::Sending);
     until(&clock, Duration::ZERO, async || sending().await == 32).await;
-    // Without any time passing.
+    // Without advancing the clock.
     let id = desk.switchboard.send("works", text(1, "Hello")).await.unwrap();
     desk.until(id, &[State::Accepted]).await;
     assert_eq!(sending().await, 32, "no more than it may have in flight");
     desk.kill().await;
 }
 
-/// Five messages to each of these persons, through failures and restarts: each person gets them in order.
+/// Sends five messages to each person through failures and restarts: each person gets them in order.
 async fn stays_in_order(url: &str, rate: Option<Rate>, persons: u32, restarts: u32) {
     let seed = seed(20_261_130);
     let (random, clock, channel) = (Random::new(seed), virtual_clock(), Noting::new("desk", rate));
@@ -169,7 +169,7 @@ async fn stays_in_order(url: &str, rate: Option<Rate>, persons: u32, restarts: u
             let before = channel.taken().len();
             let some = random.below(u64::from(persons)) as usize;
             until(&clock, Duration::from_millis(50), async || channel.taken().len() > before + some / 2).await;
-            // In the middle of sends.
+            // Restarts during sends.
             desk.kill().await;
             clock.advance(Duration::from_secs(181));
             desk = open().await;
@@ -211,7 +211,7 @@ async fn conversations_stay_in_order_in_postgres() {
     stays_in_order(database.url(), None, 60, 2).await;
 }
 
-/// What waits for its token is not touched: each message is claimed once, however long it waits.
+/// Messages waiting for a token are not touched: each is claimed once, however long it waits.
 #[cfg(feature = "postgres")]
 #[tokio::test]
 async fn message_is_claimed_once_at_a_rate() {
@@ -231,7 +231,7 @@ async fn message_is_claimed_once_at_a_rate() {
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1, 100));
 }
 
-/// While an account is suspended its messages wait untouched, and one at a time is its probe.
+/// While an account is suspended its messages wait untouched, except for one probe at a time.
 #[cfg(feature = "postgres")]
 #[tokio::test]
 async fn suspended_account_claims_only_its_probe() {
@@ -255,12 +255,12 @@ async fn suspended_account_claims_only_its_probe() {
     let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
     let row = client.query_one("SELECT sum(fence)::bigint FROM civic_messaging.message", &[]).await.unwrap();
-    // As many as go at once and as wait for them at first, and then a few for each of some ten probes.
+    // The concurrent sends and those first claimed, then a few for each of about ten probes.
     let claims: i64 = row.get(0);
     assert!(claims <= 64 + 10 * 4, "{claims} claims");
 }
 
-/// Two workers of one account keep its rate together.
+/// Two workers of one account share its rate.
 #[cfg(feature = "postgres")]
 #[tokio::test]
 async fn workers_share_the_account_rate() {
@@ -286,7 +286,7 @@ async fn workers_share_the_account_rate() {
     }
 }
 
-/// A gateway asks for a pause of two minutes, and the worker starts again meanwhile.
+/// The gateway's retry-after is two minutes, and the worker restarts meanwhile.
 async fn pause_is_kept(url: &str) {
     let (clock, channel) = (virtual_clock(), Noting::new("desk", None));
     let open = async || {
@@ -303,7 +303,7 @@ async fn pause_is_kept(url: &str) {
     desk.close().await;
     let desk = open().await;
     desk.switchboard.send("desk", text(2, "Two")).await.unwrap();
-    // Not the one that was refused, which waits by itself.
+    // Not the refused one, which has its own wait.
     until(&clock, Duration::from_millis(500), async || channel.taken().iter().any(|words| words == "Two")).await;
     assert!(clock.now().since(begun) >= Duration::from_secs(120), "{:?}", clock.now().since(begun));
     desk.close().await;

@@ -1,8 +1,8 @@
-//! A service that takes webhooks in, at a steady rate, under ten times as much or what is too much for it, and after that:
-//! from a gateway on loopback that signs them, and notes which were told 2xx. The service is a process of its own, so that its memory can be seen.
+//! Webhook intake at a steady rate, under ten times that rate (or overload), and afterwards, from a gateway on loopback
+//! that signs webhooks and records 2xx responses. The service is its own process, so that its memory can be measured.
 //!
-//! `CIVIC_INTAKE_SECONDS` says how long the steady rate goes on, and the overload half as long (2); with it, the targets
-//! of time and memory are asserted as well: without, only that nothing is lost and that it recovers.
+//! `CIVIC_INTAKE_SECONDS` sets the duration of the steady rate (2); the overload lasts half as long. With it the
+//! targets for time and memory are asserted; without it, only that nothing is lost and that the service recovers.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -20,22 +20,22 @@ use tokio::net::TcpStream;
 use super::Database;
 use super::intake::{SECRET, start};
 
-/// Webhooks a second.
+/// Webhooks per second.
 const RATE: u32 = 500;
 
-/// More than the service takes at once.
+/// More connections than the service accepts at once.
 const CROWD: usize = 1_024;
 
-/// One webhook, and what became of it.
+/// One webhook and its response.
 struct Posted {
     n: u64,
-    /// None where no answer came.
+    /// `None` without a response.
     status: Option<u16>,
     due: Instant,
     took: Duration,
 }
 
-/// A gateway: each webhook is due at its time, and its time runs from then.
+/// A gateway: each webhook is due at a fixed time, from which its latency counts.
 struct Gateway {
     at: SocketAddr,
     body: String,
@@ -65,7 +65,7 @@ impl Gateway {
         .into_bytes()
     }
 
-    /// Posts so many a second for this long, by so many connections.
+    /// Posts `rate` webhooks per second for `time` over `connections` connections.
     async fn posts(self: &Arc<Self>, rate: u32, time: Duration, connections: usize) -> Vec<Posted> {
         let (start, turn) = (Instant::now(), Arc::new(AtomicU64::new(0)));
         let mut tasks = tokio::task::JoinSet::new();
@@ -80,7 +80,7 @@ impl Gateway {
                     }
                     let due = start + after;
                     tokio::time::sleep_until(due.into()).await;
-                    // Those that could not be posted in their time are not made up for.
+                    // Webhooks that are late are skipped.
                     if start.elapsed() >= time {
                         return posted;
                     }
@@ -121,7 +121,7 @@ async fn post(at: SocketAddr, stream: &mut Option<TcpStream>, request: &[u8]) ->
     }
 }
 
-/// Of all times, the one that so many of a hundred are below.
+/// A percentile of the latencies.
 fn percentile<'a>(posted: impl Iterator<Item = &'a Posted>, percent: usize) -> Duration {
     let mut took: Vec<_> = posted.map(|posted| posted.took).collect();
     took.sort_unstable();
@@ -132,7 +132,7 @@ fn told(posted: &[Posted], status: impl Fn(Option<u16>) -> bool) -> usize {
     posted.iter().filter(|posted| status(posted.status)).count()
 }
 
-/// A line of what Linux says of a process, in kB.
+/// A line of `/proc/PID/status`, in kB.
 fn memory(process: u32, line: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find_map(|of| of.strip_prefix(line)).unwrap();
@@ -163,7 +163,7 @@ async fn webhooks_answered_2xx_survive_tenfold_load() {
         percentile(before.iter(), 100).as_secs_f64() * 1e3,
     );
 
-    // Where it takes ten times as much, it is given as much as all these can post.
+    // If it handles ten times the rate, every connection posts as fast as it can.
     let mut during = Vec::new();
     for times in [10, 100] {
         let posted = gateway.posts(times * RATE, steady / 2, CROWD).await;
@@ -183,7 +183,7 @@ async fn webhooks_answered_2xx_survive_tenfold_load() {
     }
     let overloaded = memory(service.id(), "VmHWM:");
 
-    // From when on each quarter of a second is as before.
+    // The time from which each quarter of a second is as before.
     let end = Instant::now();
     let after = gateway.posts(RATE, Duration::from_secs(if long.is_some() { 10 } else { 2 }), 64).await;
     let quarter = |posted: &Posted| posted.due.duration_since(end).as_millis() / 250;
@@ -214,7 +214,7 @@ async fn webhooks_answered_2xx_survive_tenfold_load() {
     );
     assert!(lost == 0 && twice == 0);
     assert!(told(&before, ok) > 0 && told(&after[after.len() / 2..], ok) > 0, "hardly anything happened");
-    // All that can be held for those that are taken at once.
+    // The maximum held for concurrent requests.
     assert!(overloaded < at_work + 64 * 1024, "{at_work} kB, and {overloaded} kB under overload");
     if long.is_some() {
         assert!(told(&before, |status| !ok(status)) == 0 && p99 <= Duration::from_millis(100), "{p99:?}");

@@ -1,6 +1,6 @@
-//! Eight processes on one file, while another one holds the lock of its writers for two seconds again and again.
+//! Eight processes on one file, while another repeatedly holds the write lock for two seconds.
 //!
-//! `CIVIC_OPERATIONS` says how many messages each process sends, each under its key, and asks about (200).
+//! `CIVIC_OPERATIONS` sets how many messages each process sends and looks up by key (200).
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -16,7 +16,7 @@ const DATABASE: &str = "CIVIC_TEST_LOCKED";
 const PROCESS: &str = "CIVIC_TEST_PROCESS";
 const PROCESSES: u64 = 8;
 
-/// How many go on at once in a process.
+/// The number of concurrent operations in a process.
 const AT_ONCE: u64 = 20;
 
 const HELD: Duration = Duration::from_secs(2);
@@ -27,7 +27,7 @@ async fn switchboard(database: &str) -> Switchboard {
     Switchboard::builder(store).line(Line::new("desk").channel(Mock::sms())).build().unwrap()
 }
 
-/// The process that sends. Without its variables this is no test.
+/// The process that sends. Does nothing without its variables.
 #[tokio::test]
 async fn child() {
     let (Ok(database), Ok(process)) = (std::env::var(DATABASE), std::env::var(PROCESS)) else { return };
@@ -53,7 +53,7 @@ async fn child() {
     println!("\nlongest {}", longest.as_millis());
 }
 
-/// Holds the lock until nobody reads what it says.
+/// Holds the lock until its output is closed.
 fn hold(database: &str) {
     let connection = rusqlite::Connection::open(database.trim_start_matches("sqlite:")).unwrap();
     connection.busy_timeout(Duration::from_secs(60)).unwrap();

@@ -1,11 +1,11 @@
-//! The switchboard, whole: what it promises in the face of gateways, restarts and crashes.
+//! Tests of the whole switchboard: its promises under gateway faults, restarts and crashes.
 #![cfg(any(feature = "postgres", feature = "sqlite-system"))]
 
 #[cfg(feature = "sqlite-system")]
 mod answers;
 #[cfg(all(feature = "meta", feature = "sqlite-system"))]
 mod batch;
-// The store's own tests want more of it.
+// The store's own tests use the rest of it.
 mod cancelled;
 #[cfg(feature = "sqlite-system")]
 mod clock;
@@ -76,13 +76,13 @@ use civic_messaging::clock::{Clock, SystemClock};
 
 use support::{Random, number, person, seed};
 
-/// A stop for a worker: what `run` waits for, until the other end is dropped.
+/// A shutdown signal for `run`, which fires when the sender is dropped.
 fn stop() -> (tokio::sync::oneshot::Sender<()>, impl Future<Output = ()> + Send) {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     (stop, async { drop(stopped.await) })
 }
 
-/// The time of this machine, and so much on.
+/// The system clock with an offset.
 #[derive(Clone, Debug, Default)]
 struct Ahead(SystemClock, Arc<AtomicU64>);
 
@@ -121,7 +121,7 @@ impl Clock for Ahead {
     }
 }
 
-/// A file of its own in the folder for temporary files, taken away at the end.
+/// A temporary database file, removed at the end.
 #[cfg(feature = "sqlite-system")]
 struct Database(PathBuf);
 
@@ -131,7 +131,7 @@ impl Database {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = format!("civic-{}-{}.db", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let new = Self(std::env::temp_dir().join(name));
-        // An earlier process of this number may have been killed.
+        // A killed process with the same id may have left one.
         new.remove();
         new
     }

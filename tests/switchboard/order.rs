@@ -1,7 +1,7 @@
-//! Ten thousand events, each brought up to five times, in any order, and with restarts in between: the end is that of
-//! each brought once, in order.
+//! Ten thousand events, each received up to five times, in any order and across restarts: the result is that of
+//! receiving each once, in order.
 //!
-//! `CIVIC_SEED` says from which seed.
+//! `CIVIC_SEED` sets the seed.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -28,7 +28,7 @@ const RUNGS: [DeliveryState; 6] = [
 const INBOUNDS: usize = 3_500;
 const OPT_OUTS: usize = 500;
 
-/// How many read and write at once.
+/// The number of concurrent readers and writers.
 const AT_ONCE: usize = 64;
 
 async fn open(database: &Database, mock: &Mock, clock: &VirtualClock) -> Switchboard {
@@ -37,7 +37,7 @@ async fn open(database: &Database, mock: &Mock, clock: &VirtualClock) -> Switchb
     Switchboard::builder(store).line(line).route("sms", ["desk"]).clock(clock.clone()).build().unwrap()
 }
 
-/// Sends the messages: of each tenth it is not known whether it went.
+/// Sends the messages; every tenth ends unknown.
 async fn sent(database: &Database, mock: &Mock) -> Vec<(Id, Message)> {
     let store = Store::open(&database.url()).await.unwrap();
     let board = Switchboard::builder(store).line(Line::new("desk").channel(mock.clone())).build().unwrap();
@@ -62,14 +62,14 @@ async fn sent(database: &Database, mock: &Mock) -> Vec<(Id, Message)> {
     ids.into_iter().map(Result::unwrap).zip(messages).collect()
 }
 
-/// All that is to happen, in order.
+/// All events in order.
 async fn events(mock: &Mock, messages: &[(Id, Message)], random: &Random) -> Vec<Event> {
     let (mut events, now) = (Vec::new(), SystemClock::new().now());
     for (_, message) in messages {
         let LookupOutcome::Found(found) = mock.look_up(&LookupQuery::new(message.clone(), now)).await.unwrap() else {
             panic!("the mock has it")
         };
-        // Some get no further than this.
+        // Some stop at this state.
         let (top, fails) = (random.below(RUNGS.len() as u64 + 1) as usize, random.below(2) == 0);
         for state in RUNGS.into_iter().take(top).filter(|state| fails || !state.is_failure()) {
             let mut delivery = found[0].clone();
@@ -95,7 +95,7 @@ async fn events(mock: &Mock, messages: &[(Id, Message)], random: &Random) -> Vec
     events
 }
 
-/// Reads all that can be read now, acknowledges some of it, and notes what was acknowledged.
+/// Reads all available events, acknowledges some, and records which.
 async fn read(board: &Switchboard, acked: &mut HashMap<String, usize>, spared: u64, random: &Random) {
     let inbox = board.all();
     loop {
@@ -106,7 +106,7 @@ async fn read(board: &Switchboard, acked: &mut HashMap<String, usize>, spared: u
         }
         let mut now = Vec::new();
         for handed in handed {
-            // Whoever does not acknowledge it sees it again.
+            // Unacknowledged events are redelivered.
             if random.below(100) < spared {
                 continue;
             }
@@ -185,7 +185,7 @@ async fn repeated_unordered_events_converge() {
     let ids: HashSet<_> = events.iter().map(Event::id).collect();
     assert_eq!((ids.len(), events.len()), (10_000, 10_000));
     assert!(ids.iter().all(|id| acked.get(id) == Some(&1)), "one had no effect, or two");
-    // Beside them, the end of each message.
+    // In addition, the final event of each message.
     let settled = acked.keys().filter(|id| id.starts_with("settled")).count();
     assert!(acked.values().all(|times| *times == 1) && acked.len() == ids.len() + settled);
     let ended = wanted.iter().filter(|(state, _)| *state == State::Accepted).count();

@@ -1,4 +1,4 @@
-//! A message that ends the process whenever it is sent: it is found among a thousand others, and they all go.
+//! A poison message that aborts the process whenever it is sent, among a thousand others that are all sent.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use super::{Database, person, stop};
 const DATABASE: &str = "CIVIC_TEST_POISON";
 const POISON: &str = "Message 500.";
 
-/// An adapter with a fault that no `catch_unwind` catches; it writes down what it delivers.
+/// An adapter with a fault that `catch_unwind` cannot catch; it records what it delivers.
 #[derive(Debug)]
 struct Fatal {
     mock: Mock,
@@ -49,7 +49,7 @@ async fn switchboard(database: &str) -> Switchboard {
     Switchboard::builder(Store::open(database).await.unwrap()).line(line).build().unwrap()
 }
 
-/// The process that ends. Without its variable this is no test.
+/// The process that aborts. Does nothing without its variable.
 #[tokio::test]
 async fn child() {
     let Ok(database) = std::env::var(DATABASE) else { return };
@@ -84,7 +84,7 @@ async fn poison_message_is_parked_after_three_crashes() {
         if ended.success() {
             break;
         }
-        // By the signal, and for no other reason.
+        // Only by the signal.
         assert_eq!(ended.code(), None);
         deaths += 1;
         assert!(deaths < 20, "it is never found");

@@ -1,4 +1,4 @@
-//! A backup of the store, made under load and restored while the world has gone on.
+//! A backup of the store, made under load and restored later.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -19,7 +19,7 @@ async fn open(database: &Database, double: &FakeGateway) -> (Store, Switchboard)
     (store.clone(), Switchboard::builder(store).line(line).build().unwrap())
 }
 
-/// Works until nothing is left that could be sent now.
+/// Runs until nothing can be sent.
 async fn work(board: &Switchboard) {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let worker = tokio::spawn(board.clone().run(async { drop(stopped.await) }));
@@ -31,8 +31,8 @@ async fn work(board: &Switchboard) {
     worker.await.unwrap().unwrap();
 }
 
-/// Messages with more than one copy after a backup was restored, with or without a word to the store about it; and how
-/// many it held.
+/// Restores a backup, with or without `hold_after_restore`. Returns the number of messages with several copies, and the
+/// number held.
 async fn twice_after_a_restore(told: bool, delay: Duration) -> (usize, u64) {
     let (double, original, copy) = (FakeGateway::start().await, Database::new(), Database::new());
     double.always(Step::any().answers(201, TAKEN));
@@ -74,7 +74,7 @@ async fn restored_backup_sends_nothing_twice() {
     }
     println!("{runs} restores: {held} messages were held, {twice} sent twice");
     assert!(twice == 0 && held > 0);
-    // And without a word to the store, it would.
+    // Without `hold_after_restore` messages are sent twice.
     assert!(twice_after_a_restore(false, Duration::ZERO).await.0 > 0);
 }
 
@@ -84,7 +84,7 @@ async fn restored_message_is_sent_only_if_the_gateway_lacks_it() {
     let (mock, store) = (Mock::sms(), Store::open("sqlite::memory:").await.unwrap());
     let line = Line::new("desk").channel(mock.clone());
     let board = Switchboard::builder(store.clone()).line(line).clock(clock.clone()).build().unwrap();
-    // The gateway took the first before the crash, of which the backup knows nothing.
+    // The gateway accepted the first before the crash, which the backup does not contain.
     civic_messaging::Channel::send(&mock, &Message::text(person(1), "One").key("one")).await.unwrap();
     let one = board.send("desk", Message::text(person(1), "One").key("one")).await.unwrap();
     let two = board.send("desk", Message::text(person(2), "Two").key("two")).await.unwrap();
@@ -97,7 +97,7 @@ async fn restored_message_is_sent_only_if_the_gateway_lacks_it() {
         if minutes < 9 {
             assert_eq!((state(one).await, state(two).await), (State::Unknown, State::Unknown));
         }
-        // The worker has nothing to do until its next round, and its next look.
+        // The worker is idle until its next round and its next look-up.
         while clock.sleepers() < 2 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -108,6 +108,6 @@ async fn restored_message_is_sent_only_if_the_gateway_lacks_it() {
     mock.assert_sent(person(1).expose(), "One");
     mock.assert_sent(person(2).expose(), "Two");
     drop(stop);
-    // The worker wakes for the stop, whatever the time is.
+    // The worker wakes for the shutdown at any time.
     worker.await.unwrap().unwrap();
 }

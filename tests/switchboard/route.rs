@@ -9,7 +9,7 @@ use civic_messaging::{Accepted, Channel, DeliveryState, Error, ErrorKind, Info, 
 
 use super::desk::memory;
 
-/// A channel that receives nothing while it fails.
+/// A channel whose `receive` can fail.
 #[derive(Clone, Debug)]
 struct Faulty {
     mock: Mock,
@@ -52,7 +52,7 @@ fn route(store: Store, line: Line) -> Switchboard {
     Switchboard::builder(store).line(line).route("all", [id]).build().unwrap()
 }
 
-/// The number of events that wait, each of which is acknowledged.
+/// Acknowledges all waiting events and returns their number.
 async fn drain(board: &Switchboard) -> usize {
     let mut events = 0;
     while let Some(event) = board.all().try_next().await.unwrap() {
@@ -108,7 +108,7 @@ async fn webhook_sent_again_after_503_is_stored_once() {
         stored += drain(&board).await;
         assert_eq!(board.receive("all", webhook.clone()).await.status, 503);
     }
-    // One of them is an opt-out beside its message.
+    // One event is an opt-out beside its message.
     assert_eq!((stored, drain(&board).await), (4, 0));
     faulty.is_mended.store(true, Ordering::Relaxed);
     for webhook in webhooks {

@@ -1,4 +1,4 @@
-//! What another program hands in by SQL, within its own transaction.
+//! Messages enqueued by other programs through SQL, within their own transactions.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ impl Desk {
         Some(Self { database, mock, board })
     }
 
-    /// A session as any program has one.
+    /// A session of another program.
     async fn other(&self) -> Client {
         connect(self.database.url()).await
     }
@@ -77,7 +77,7 @@ async fn enqueue_is_bound_to_the_callers_transaction() {
     for (n, end) in [(1, "ROLLBACK"), (2, "COMMIT"), (3, "ROLLBACK"), (4, "COMMIT")] {
         db.batch_execute("BEGIN; INSERT INTO collection VALUES ('Tuesday')").await.unwrap();
         let id = enqueue(&db, "desk", &text(n)).await.unwrap();
-        // Not yet.
+        // Not committed yet.
         let id_of = serde_json::from_value(id.into()).unwrap();
         assert_eq!(desk.board.status(id_of).await.unwrap(), None);
         db.batch_execute(end).await.unwrap();
@@ -128,16 +128,16 @@ async fn key_is_shared_by_sql_and_rust_senders() {
         assert_eq!(error.message(), "key is that of another message of this line");
         assert!(!format!("{error:?}").contains("900") && !format!("{error:?}").contains("llo"));
     }
-    // By this program, after it.
+    // Then by this program.
     let hello = Message::text(person(1), "Hello").key("k");
     assert_eq!(desk.board.send("desk", hello.clone()).await.unwrap().to_string(), id.to_string());
     let error = desk.board.send("desk", hello.tag("other")).await.unwrap_err();
     assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidMessage, Some("key")));
-    // Without a key each is one by itself.
+    // Without a key each call is a new message.
     let keyless = HELLO.replace(r#", "key": "k""#, "");
     assert_ne!(enqueue(&db, "desk", &keyless).await.unwrap(), enqueue(&db, "desk", &keyless).await.unwrap());
 
-    // At the same moment: the second waits for the end of the first.
+    // Concurrently: the second waits for the first to finish.
     let (one, two) = (desk.other().await, desk.other().await);
     for end in ["COMMIT", "ROLLBACK"] {
         let twice = HELLO.replace(r#""k""#, &format!("{end:?}"));
@@ -189,7 +189,7 @@ async fn sql_and_rust_messages_are_stored_alike() {
         let (ours, theirs) = (message.clone().key(format!("a-{n}")), message.key(format!("b-{n}")));
         let json = |message: &Message| serde_json::to_string(message).unwrap();
         let id = board.send("wa", ours.clone()).await.unwrap();
-        // After us, and before us.
+        // After and before ours.
         assert_eq!(enqueue(&db, "wa", &json(&ours)).await.unwrap().to_string(), id.to_string(), "{n}");
         let by_sql = enqueue(&db, "wa", &json(&theirs)).await.unwrap();
         assert_eq!(board.send("wa", theirs).await.unwrap().to_string(), by_sql.to_string(), "{n}");
@@ -254,7 +254,7 @@ async fn sql_recipient_must_be_canonical() {
             }
             Err(error) => {
                 assert_eq!(error.code(), &SqlState::INVALID_PARAMETER_VALUE, "{to}: {error}");
-                // What we can read and it does not take is spelt otherwise, or cannot be answered.
+                // Values that only the crate accepts are not canonical, or cannot be replied to.
                 let given: serde_json::Value = serde_json::from_str(to).unwrap();
                 let spelt = address.filter(|address| serde_json::to_value(address).unwrap() == given);
                 assert!(spelt.is_none_or(|address| matches!(address, Address::SenderName(_))), "{to}: {error}");
@@ -354,7 +354,7 @@ async fn unsendable_sql_message_is_parked() {
     ] {
         assert_eq!(desk.until(id, State::Parked).await.reason.as_deref(), Some(reason));
     }
-    // A program that knows better may be about to start.
+    // A newer program may be about to start.
     for id in [no_line, unread] {
         assert_eq!(desk.until(id, State::Deferred).await.attempts, 0);
     }
@@ -378,7 +378,7 @@ async fn minimal_role_can_enqueue() {
     let other = connect(&desk.database.url_of_role()).await;
     let refused = |done: Result<i64, DbError>| done.unwrap_err().code().clone();
     assert_eq!(refused(enqueue(&other, "desk", HELLO).await), SqlState::INSUFFICIENT_PRIVILEGE);
-    // Public has no right to it, whoever sees the schema.
+    // PUBLIC may not execute it, even with access to the schema.
     let role = desk.database.url_of_role().rsplit_once("%3D").unwrap().1.to_owned();
     let db = desk.other().await;
     db.batch_execute(&format!("GRANT USAGE ON SCHEMA civic_messaging TO {role}")).await.unwrap();
@@ -387,7 +387,7 @@ async fn minimal_role_can_enqueue() {
     let id = enqueue(&other, "desk", HELLO).await.unwrap();
     let jsonb = "SELECT civic_messaging.enqueue('desk', $1::text::jsonb)";
     assert_eq!(other.query_one(jsonb, &[&HELLO]).await.unwrap().get::<_, i64>(0), id);
-    // A table of its own in the way of ours is not looked at.
+    // A table that shadows ours is not used.
     let in_the_way =
         "CREATE SCHEMA IF NOT EXISTS mine; CREATE TEMP TABLE message (id INT); SET search_path = pg_temp, mine";
     assert!(other.batch_execute(in_the_way).await.is_err());

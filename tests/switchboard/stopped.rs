@@ -1,11 +1,11 @@
-//! A worker that stands still at any moment for longer than its lease, as a paused machine does, while another takes over.
+//! Pauses a worker at random moments for longer than its lease, as a paused machine would be, while another takes over.
 //!
-//! Two processes work on one database, and messages keep coming. One of them is stopped (`SIGSTOP`) while it holds some:
-//! claimed, on their way, or with the gateway's answer in its hand. When the other has taken those over, it goes on. A
-//! trigger in the database writes down who changes what, so that a write under a claim that was another's by then is seen;
-//! and the gateway counts what it accepted.
+//! Two processes share one database under load. One of them is stopped (`SIGSTOP`) while it holds messages: claimed,
+//! being sent, or with a response not yet recorded. It continues once the other has taken those over. A trigger in the
+//! database records every change with its author, so that a write under a lost claim is detected; and the gateway
+//! counts what it accepted.
 //!
-//! `CIVIC_STOPS` says how often (100), `CIVIC_SEED` from which seed.
+//! `CIVIC_STOPS` sets the number of stops (100), `CIVIC_SEED` the seed.
 
 use std::collections::HashMap;
 use std::process::{Child, Command, Stdio};
@@ -26,10 +26,10 @@ const GATEWAY: &str = "CIVIC_TEST_GATEWAY";
 
 const LEASE: Duration = Duration::from_millis(200);
 
-/// How many wait at most: two workers, of which one stands still, send less than can be taken.
+/// The maximum number waiting: two workers, one of them stopped, send more slowly than messages arrive.
 const WAITING_MAX: i64 = 300;
 
-/// Who changed what, from which state to which, and under which claim.
+/// Records each change: author, old and new state, and claim.
 const WATCH: &str = "
     CREATE TABLE public.told (
         n BIGINT GENERATED ALWAYS AS IDENTITY, message BIGINT, fence BIGINT, was TEXT, became TEXT, worker TEXT);
@@ -42,7 +42,7 @@ const WATCH: &str = "
     CREATE TRIGGER tell AFTER UPDATE ON civic_messaging.message FOR EACH ROW
         WHEN (OLD.state <> NEW.state OR OLD.fence <> NEW.fence) EXECUTE FUNCTION public.tell()";
 
-/// What the first worker holds.
+/// The messages that the first worker holds.
 const HELD: &str = "SELECT count(*) FROM civic_messaging.message AS m
     JOIN public.told AS t ON t.message = m.id AND t.fence = m.fence AND t.became = 'claimed' AND t.worker = 'first'
     WHERE m.state IN ('claimed', 'sending')";
@@ -50,13 +50,13 @@ const HELD: &str = "SELECT count(*) FROM civic_messaging.message AS m
 const OPEN: &str = "SELECT count(*) FROM civic_messaging.message
     WHERE state IN ('queued', 'claimed', 'sending', 'deferred')";
 
-/// What was taken over: from a claim, and from a send.
+/// Takeovers, of claims and of sends.
 const TAKEN_OVER: &str = "SELECT count(*) FILTER (WHERE t.was = 'claimed'), count(*) FILTER (WHERE t.was = 'sending')
     FROM public.told AS t JOIN public.told AS c ON c.message = t.message AND c.fence = t.fence AND c.became = 'claimed'
     WHERE t.worker <> c.worker AND t.became IN ('queued', 'unknown', 'parked')";
 
-/// Writes of a worker under a claim that was never its own or had been taken over; and what was in doubt, and was called
-/// sent though nobody could know.
+/// Writes under a claim that was never the worker's or had been taken over; and unknown messages recorded as sent
+/// without evidence.
 const STALE: &str = "SELECT count(*) FROM public.told AS t
     JOIN public.told AS c ON c.message = t.message AND c.fence = t.fence AND c.became = 'claimed'
     WHERE t.became IN ('sending', 'accepted', 'rejected', 'deferred', 'expired')
@@ -69,7 +69,7 @@ async fn switchboard(database: &str, base: &str) -> Switchboard {
     Switchboard::builder(Store::open(database).await.unwrap()).line(line).lease(LEASE).build().unwrap()
 }
 
-/// One of the processes. Without its variables this is no test.
+/// One of the processes. Does nothing without its variables.
 #[tokio::test]
 async fn child() {
     let (Ok(database), Ok(base)) = (std::env::var(DATABASE), std::env::var(GATEWAY)) else { return };
@@ -107,7 +107,7 @@ async fn count(client: &Client, sql: &str) -> i64 {
     client.query_one(sql, &[]).await.unwrap().get(0)
 }
 
-/// Whether there is nothing of these any more before this time is over.
+/// Returns `true` if none of these is left before the time-out.
 async fn none(client: &Client, sql: &str, within: Duration) -> bool {
     let start = Instant::now();
     while count(client, sql).await > 0 {
@@ -138,7 +138,7 @@ async fn stopped_worker_writes_nothing_under_a_lost_claim() {
         let mut taken = 0;
         while goes.load(Ordering::Acquire) {
             let way = [OnUnknown::Park, OnUnknown::Reconcile, OnUnknown::Resend][taken % 3];
-            // What may have gone holds back what comes after it to the same person.
+            // An unknown message blocks later ones to the same person.
             let to = person(u32::try_from(taken % 100_000).unwrap());
             board.send("desk", Message::text(to, format!("Message {taken}.")).on_unknown(way)).await.unwrap();
             taken += 1;
@@ -157,7 +157,7 @@ async fn stopped_worker_writes_nothing_under_a_lost_claim() {
         first.send_indicator("-STOP");
         if count(&client, HELD).await > 0 {
             stopped += 1;
-            // What it has locked as well is not to be had before it goes on.
+            // Rows that it has locked stay locked until it continues.
             none(&client, HELD, 5 * LEASE).await;
         }
         first.send_indicator("-CONT");
@@ -170,7 +170,7 @@ async fn stopped_worker_writes_nothing_under_a_lost_claim() {
     let mut copies = HashMap::<usize, usize>::new();
     for asked in double.asked().iter().filter(|asked| asked.accepted) {
         let texts = asked.texts();
-        // A question about a message has no text.
+        // A look-up has no text.
         let Some(n) = texts.iter().find_map(|text| text.strip_prefix("Message ")?.strip_suffix('.')) else { continue };
         *copies.entry(n.parse().unwrap()).or_default() += 1;
     }
@@ -186,7 +186,7 @@ async fn stopped_worker_writes_nothing_under_a_lost_claim() {
     );
     assert!(stale == 0 && twice.is_empty(), "{twice:?}");
     assert!(done, "something is left");
-    // Nobody sends one for ever that may come twice.
+    // A message with `OnUnknown::Resend` is not resent for ever.
     assert!(copies.values().all(|copies| *copies <= 3));
     assert!(claimed > 0 && sending > 0, "hardly anything happened");
 }

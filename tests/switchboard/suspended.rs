@@ -1,4 +1,4 @@
-//! Accounts that cannot send for a reason of ours: their messages wait, and nobody has to touch them.
+//! Suspended accounts: their messages wait and need no manual work.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use super::desk::{Desk, memory, text};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A mock whose credentials can expire, and which refuses one text as if they had.
+/// A mock whose credentials can expire, and which refuses one text with the same error.
 #[derive(Clone, Debug)]
 struct Account {
     mock: Mock,
@@ -72,7 +72,7 @@ impl Channel for Account {
     }
 }
 
-/// Lets virtual time pass, by this much every few milliseconds.
+/// Advances virtual time by `step` every few milliseconds.
 fn passing(clock: &VirtualClock, step: Duration) -> JoinHandle<()> {
     let clock = clock.clone();
     tokio::spawn(async move {
@@ -118,7 +118,7 @@ async fn expired_credential_rejects_no_message() {
     let health = desk.switchboard.health().await;
     assert_eq!(health[0].suspended.as_ref(), Some(&suspension));
     let time = passing(&clock, SECOND);
-    // Ten minutes of this.
+    // For ten minutes.
     let begun = clock.monotonic();
     while clock.monotonic() < begun + Duration::from_secs(600) {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -129,7 +129,7 @@ async fn expired_credential_rejects_no_message() {
         let reason = desk.switchboard.status(*id).await.unwrap().unwrap().reason.unwrap_or_default();
         assert!(reason.starts_with("the account is suspended: "), "{reason}");
     }
-    // Those that were on their way at once, and a probe now and then.
+    // The concurrent sends, and occasional probes.
     let refused = account.refused.load(Ordering::SeqCst);
     assert!(refused <= 32 + 10, "{refused} messages were spent");
     account.expires(false);
@@ -154,7 +154,7 @@ async fn unsuitable_message_is_rejected_alone() {
         assert_eq!(status.state == State::Rejected, n == 7, "{n}: {status:?}");
     }
     assert_eq!(account.sent().len(), 199);
-    // A person may have it sent all the same.
+    // A person may have it resent.
     assert!(desk.switchboard.settle(ids[7], Resolution::Resend).await.unwrap());
     desk.until(ids[7], &[State::Deferred, State::Rejected]).await;
     time.abort();
@@ -206,7 +206,7 @@ async fn suspended_message_still_expires() {
     for id in ids {
         assert_eq!(desk.until(id, &[State::Expired, State::Rejected, State::Parked]).await.state, State::Expired);
     }
-    // Before the next probe, which is 36 seconds later.
+    // Before the next probe, 36 seconds later.
     assert!(clock.now().since(until) < Duration::from_secs(30), "{:?}", clock.now().since(until));
     time.abort();
     desk.close().await;

@@ -1,4 +1,4 @@
-//! A session with PostgreSQL within TLS: by whom this machine trusts.
+//! TLS sessions with PostgreSQL, verified against the system's certificate authorities.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -12,7 +12,7 @@ use super::cluster;
 
 const DATABASE: &str = "CIVIC_TEST_TLS";
 
-/// Opens a store as a process of its own, since what it trusts is read once. Without its variable this is no test.
+/// Opens a store in its own process, because trusted roots are read once. Does nothing without its variable.
 #[tokio::test]
 async fn child() {
     let Ok(url) = std::env::var(DATABASE) else { return };
@@ -24,7 +24,7 @@ async fn child() {
     println!("{}", opened.map_or_else(|error| format!("{}: {error}", error.kind().as_str()), |_| "opened".to_owned()));
 }
 
-/// What comes of it, in a process that trusts this authority.
+/// The result in a process that trusts this authority.
 fn opens(url: &str, authority: &Path) -> String {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", "tls::child", "--nocapture", "--test-threads=1"]).env(DATABASE, url);
@@ -52,13 +52,13 @@ async fn server_certificate_needs_a_trusted_ca_and_its_name() {
     for (host, mode, authority) in [
         (wrong, "require", ours.clone()),
         (right, "require", another.authority()),
-        // A server that speaks TLS is not believed less for that.
+        // An untrusted certificate is refused in every mode with TLS.
         (wrong, "prefer", ours),
     ] {
         let told = opens(&url(host, mode), &authority);
         assert!(told.contains("config: ") && told.contains("no TLS with the server"), "{host} {mode}: {told}");
     }
-    // Of this process the authority is a stranger.
+    // This process does not trust the authority.
     let error = Store::open(&url(right, "require")).await.unwrap_err();
     assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("store")), "{error}");
     assert!(Store::open(&url(wrong, "disable")).await.is_ok());
@@ -68,7 +68,7 @@ async fn server_certificate_needs_a_trusted_ca_and_its_name() {
 async fn server_without_tls_is_refused_if_tls_is_required() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = server.local_addr().unwrap();
-    // What a server says that has no TLS, and how much it hears before it goes.
+    // A server without TLS, and the bytes that it receives before the client closes.
     let heard = std::thread::spawn(move || {
         let (mut client, _) = server.accept().unwrap();
         let mut asks = [0; 8];

@@ -1,4 +1,4 @@
-//! What one process puts there wakes another at once: here nobody ever looks by itself, for no time passes.
+//! Writes of one process wake another at once; no time passes, so nothing is found by polling.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use tokio_postgres::{Client, NoTls};
 
 use super::{cluster, person};
 
-/// A clock by which no wait ever ends.
+/// A clock on which no sleep ever ends.
 #[derive(Debug)]
 struct Still(SystemClock);
 
@@ -32,14 +32,14 @@ impl Clock for Still {
     }
 }
 
-/// A switchboard as one process has it.
+/// The switchboard of one process.
 async fn process(url: &str, mock: &Mock) -> Switchboard {
     let line = Line::new("desk").channel(mock.clone());
     let builder = Switchboard::builder(Store::open(url).await.unwrap()).clock(Still(SystemClock::new()));
     builder.line(line).route("sms", ["desk"]).build().unwrap()
 }
 
-/// How long it takes until so many are sent. When it returns the worker has nothing to do, and sleeps.
+/// Waits until `count` messages are sent and the worker is idle. Returns the time taken.
 async fn sent(mock: &Mock, board: &Switchboard, count: usize) -> Duration {
     let begun = Instant::now();
     while mock.sent().len() < count {
@@ -52,7 +52,7 @@ async fn sent(mock: &Mock, board: &Switchboard, count: usize) -> Duration {
     took
 }
 
-/// Ends the sessions that listen, and says how many there were.
+/// Terminates the listening sessions and returns their number.
 async fn deafen(db: &Client) -> usize {
     let kill = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
          WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE 'LISTEN%'";
@@ -69,7 +69,7 @@ async fn worker_wakes_for_messages_of_another_process() {
     let (db, connection) = tokio_postgres::connect(database.url(), NoTls).await.unwrap();
     tokio::spawn(connection);
 
-    // Whether it listens already or begins to: it is heard of.
+    // It is noticed whether the worker already listens or is starting to.
     other.send("desk", Message::text(person(0), "Hello")).await.unwrap();
     sent(&mock, &other, 1).await;
     let mut waits = Vec::new();
@@ -85,7 +85,7 @@ async fn worker_wakes_for_messages_of_another_process() {
     waits.sort_unstable();
     println!("sent after it was handed in elsewhere: median {:?}, longest {:?}", waits[20], waits[39]);
 
-    // A session that is lost is made again, and tells of what came meanwhile.
+    // A lost session is reopened, and work that arrived meanwhile is found.
     assert_eq!(deafen(&db).await, 1);
     other.send("desk", Message::text(person(50), "Hello")).await.unwrap();
     sent(&mock, &other, 42).await;

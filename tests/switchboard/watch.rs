@@ -1,4 +1,4 @@
-//! What an operator sees.
+//! Monitoring: health, statistics and log lines.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use civic_messaging::{Channel, ErrorKind, Message, Mock, Result, webhook};
 use super::desk::Desk;
 use super::person;
 
-/// A channel whose health never comes, or ends it.
+/// A channel whose health check hangs or panics.
 #[derive(Debug)]
 struct Ill(Mock, bool);
 
@@ -79,7 +79,7 @@ async fn backlog_shows_its_count_and_age() {
     let builder =
         || Switchboard::builder(store.clone()).line(Line::new("desk").channel(mock.clone())).route("all", ["desk"]);
     let board = builder().build().unwrap();
-    // A line on which nothing has happened is not one that nobody has.
+    // A line without any messages is still known.
     let stats = board.stats().await.unwrap();
     assert_eq!((stats.line("desk"), stats.line("dsek")), (Some(Counts::default()), None));
     let before = SystemClock::new().now();
@@ -97,7 +97,7 @@ async fn backlog_shows_its_count_and_age() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let all = desk.switchboard.stats().await.unwrap().all();
-    // Their ends are events as well.
+    // Their final states are events as well.
     assert_eq!((all.due, all.oldest_due, all.unread), (0, None, 4));
     desk.close().await;
 }
@@ -118,7 +118,7 @@ mod told {
 
     use super::*;
 
-    /// Keeps every line that is told.
+    /// Records log lines.
     #[derive(Clone, Default)]
     struct Listener(Arc<Mutex<Vec<String>>>);
 
@@ -166,7 +166,7 @@ mod told {
     #[test]
     fn notable_transitions_are_logged_and_masked() {
         let listener = Listener::default();
-        // On this thread alone, where all of it runs; and a second one, so that each line asks who listens.
+        // Set for this thread, where everything runs; a second subscriber disables the interest cache.
         let _second = tracing::Dispatch::new(Listener::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         tracing::subscriber::with_default(listener.clone(), || runtime.block_on(works(&listener)));
@@ -217,7 +217,7 @@ mod told {
         tracing::subscriber::with_default(listener.clone(), || runtime.block_on(waits(&listener)));
     }
 
-    /// Moves time on, and lets those go on who waited for it.
+    /// Advances the clock and lets waiting tasks run.
     async fn passes(clock: &VirtualClock, seconds: u64) {
         while clock.sleepers() == 0 {
             tokio::task::yield_now().await;
@@ -252,14 +252,14 @@ mod told {
             "WARN messages are due and no worker is running: start one for this line with Switchboard::run \
              civic.line=\"desk\" civic.message=1"
         ));
-        // Once for all that wait, however long it lasts.
+        // One warning for all waiting messages, however long they wait.
         taking.send("desk", Message::text(person(9), "Hello")).await.unwrap();
         passes(&clock, 69).await;
         assert_eq!(warnings(), 1);
         passes(&clock, 1).await;
         assert_eq!(warnings(), 2);
         assert!(listener.0.lock().unwrap().last().unwrap().contains("civic.line=\"leader\""));
-        // A worker in another program does its work, and is gone.
+        // A worker in another program runs and ends.
         let working = Desk::run(board().route("all", ["desk"]));
         while desk.sent().len() < 4 || leader.sent().is_empty() {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -273,8 +273,8 @@ mod told {
         assert_eq!(warnings(), 3);
     }
 
-    /// It sends no advertising, some of the rest another day, and changes its mind about some: it counts how often it was
-    /// asked of each tag.
+    /// Refuses marketing, defers some messages, and changes some decisions. Counts the decisions
+    /// per tag.
     #[derive(Debug, Default)]
     struct House(Mutex<HashMap<String, u32>>);
 

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::{cluster, person};
 
-/// A switchboard with a worker, as one process has it.
+/// The switchboard and worker of one process.
 async fn process(
     url: &str,
     mock: &Mock,
@@ -35,7 +35,7 @@ async fn workers_share_messages_in_order_without_doubles() {
     for mock in &mocks {
         processes.push(process(database.url(), mock).await);
     }
-    // 300, and on until each worker has its share: on a busy machine one may sleep through many.
+    // 300, then more until each worker has a share: on a busy machine one may be idle for long.
     let mut all = 0;
     while all < 300 || mocks.iter().any(|mock| mock.sent().is_empty()) {
         let (board, ..) = &processes[all % 3];
@@ -59,7 +59,7 @@ async fn workers_share_messages_in_order_without_doubles() {
         }
     }
 
-    // What one takes in, another reads.
+    // One process receives, another reads.
     let (mock, text) = (&mocks[1], "Thank you");
     let (taking, ..) = &processes[1];
     assert_eq!(taking.receive("sms", mock.arrives("07700 900123", text)).await.status, 200);
