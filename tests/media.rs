@@ -64,7 +64,7 @@ fn credential() -> Option<HeaderValue> {
 }
 
 /// Checks an error about a file: it names its gateway, concerns no message, and contains nothing received.
-fn about_a_file(error: &Error, kind: ErrorKind) {
+fn assert_media_error(error: &Error, kind: ErrorKind) {
     assert_eq!((error.kind(), error.outcome()), (kind, Outcome::NotSent), "{error:?}");
     for shown in [error.to_string(), format!("{error:?}")] {
         assert!(!shown.contains("7Q4Z") && !shown.contains("127.0.0.1") && !shown.contains("example"), "{shown}");
@@ -116,7 +116,7 @@ async fn fetched(address: SocketAddr, limits: FetchLimits) -> Result<MediaStream
 async fn oversized_content_length_is_refused_before_first_byte() {
     let address = answering(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{CANARY}", 10_u64 << 30)).await;
     for cap in [0, 1_000, (10 << 30) - 1] {
-        about_a_file(&fetched(address, limits(cap)).await.unwrap_err(), ErrorKind::TooLarge);
+        assert_media_error(&fetched(address, limits(cap)).await.unwrap_err(), ErrorKind::TooLarge);
     }
     let mut stream = fetched(address, limits(10 << 30)).await.unwrap();
     assert_eq!(stream.len(), Some(10 << 30));
@@ -141,7 +141,7 @@ async fn endless_body_is_cut_at_the_cap() {
                 Err(error) => break error,
             }
         };
-        about_a_file(&error, ErrorKind::TooLarge);
+        assert_media_error(&error, ErrorKind::TooLarge);
         assert!(seen <= cap, "{seen} of at most {cap} bytes");
         assert!(stream.chunk().await.is_none(), "nothing follows an error");
     }
@@ -172,7 +172,7 @@ async fn slow_body_ends_at_the_overall_deadline() {
             Ok(stream) => stream.bytes().await.unwrap_err(),
             Err(error) => error,
         };
-        about_a_file(&error, ErrorKind::Unavailable);
+        assert_media_error(&error, ErrorKind::Unavailable);
         assert!(error.is_retryable());
         assert!((time..AMPLE / 2).contains(&start.elapsed()), "{:?}", start.elapsed());
     }
@@ -200,7 +200,7 @@ async fn truncated_body_is_an_error() {
     ] {
         let address = answering(answer).await;
         let error = fetched(address, limits(100)).await.unwrap().bytes().await.unwrap_err();
-        about_a_file(&error, ErrorKind::Unavailable);
+        assert_media_error(&error, ErrorKind::Unavailable);
     }
 }
 
@@ -211,12 +211,12 @@ async fn hash_mismatch_fails_at_the_end() {
     assert_eq!(right.bytes().await.unwrap(), "tree");
     let mut wrong = fetched(address, limits(4)).await.unwrap().hashed(Digest::sha256(b"trees"));
     assert_eq!(wrong.chunk().await.unwrap().unwrap(), "tree");
-    about_a_file(&wrong.chunk().await.unwrap().unwrap_err(), ErrorKind::Unexpected);
+    assert_media_error(&wrong.chunk().await.unwrap().unwrap_err(), ErrorKind::Unexpected);
     assert!(wrong.chunk().await.is_none());
     // Half a file does not have the hash of the whole.
     let address = answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\ntree").await;
     let half = fetched(address, limits(5)).await.unwrap().hashed(Digest::sha256(b"tree"));
-    about_a_file(&half.bytes().await.unwrap_err(), ErrorKind::Unavailable);
+    assert_media_error(&half.bytes().await.unwrap_err(), ErrorKind::Unavailable);
 }
 
 #[tokio::test]
@@ -233,7 +233,7 @@ async fn non_file_response_is_an_error() {
     ] {
         let answer = format!("HTTP/1.1 {status} {CANARY}\r\nContent-Length: 12\r\n\r\n{CANARY}");
         let error = fetched(answering(answer).await, limits(100)).await.unwrap_err();
-        about_a_file(&error, kind);
+        assert_media_error(&error, kind);
         assert_eq!(error.status().map(|status| status.as_u16()), Some(status));
     }
 }
@@ -279,7 +279,7 @@ async fn redirects_are_followed_three_times_at_most() {
                 }
                 Err(error) => {
                     assert!(n > 3, "{n}, relative {relative}: {error}");
-                    about_a_file(&error, ErrorKind::Unexpected);
+                    assert_media_error(&error, ErrorKind::Unexpected);
                 }
             }
             assert_eq!(*asked.lock().unwrap(), expected);
@@ -289,7 +289,7 @@ async fn redirects_are_followed_three_times_at_most() {
 
 /// The parts of a request that a test checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Asked {
+struct SeenRequest {
     url: String,
     credential: Option<String>,
     public_only: bool,
@@ -300,7 +300,7 @@ struct Asked {
 #[derive(Clone, Debug)]
 struct Scripted {
     clock: VirtualClock,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    asked: Arc<Mutex<Vec<SeenRequest>>>,
     answers: Arc<Mutex<VecDeque<Option<&'static str>>>>,
 }
 
@@ -318,17 +318,17 @@ impl Scripted {
         endpoint(base, &Context::new().transport(self.clone()).clock(self.clock.clone()))
     }
 
-    fn asked(&self) -> Vec<Asked> {
+    fn requests(&self) -> Vec<SeenRequest> {
         self.asked.lock().unwrap().clone()
     }
 
     fn urls(&self) -> Vec<String> {
-        self.asked().into_iter().map(|asked| asked.url).collect()
+        self.requests().into_iter().map(|asked| asked.url).collect()
     }
 
     /// For each request, `true` if it carried the credential.
     fn credentials(&self) -> Vec<bool> {
-        self.asked().into_iter().map(|asked| asked.credential.is_some()).collect()
+        self.requests().into_iter().map(|asked| asked.credential.is_some()).collect()
     }
 }
 
@@ -340,7 +340,7 @@ impl Transport for Scripted {
         let credential = request.headers().get(AUTHORIZATION);
         assert!(credential.is_none_or(HeaderValue::is_sensitive));
         assert_eq!(request.headers().len(), usize::from(credential.is_some()), "no other header");
-        self.asked.lock().unwrap().push(Asked {
+        self.asked.lock().unwrap().push(SeenRequest {
             url: request.uri().to_string(),
             credential: credential.map(|value| value.to_str().unwrap().to_owned()),
             public_only: request.extensions().get::<PublicOnly>().is_some(),
@@ -378,7 +378,7 @@ async fn credential_is_sent_to_trusted_hosts_only() {
         let file = endpoint.fetch(first, &HOSTS, credential(), limits(4)).await.unwrap();
         assert_eq!(file.bytes().await.unwrap(), "file");
         assert_eq!(transport.credentials(), expected, "{first}, then {then:?}");
-        assert!(transport.asked().iter().all(|asked| asked.public_only), "public addresses only");
+        assert!(transport.requests().iter().all(|asked| asked.public_only), "public addresses only");
         assert!(transport.urls().iter().all(|url| url.starts_with("https://")));
     }
 }
@@ -389,16 +389,16 @@ async fn credential_is_computed_per_url() {
     let transport = Scripted::new([Some("https://eu.cdn.example/a"), Some(second), None]);
     let signed = |uri: &http::Uri| Ok(Some(civic_messaging::adapter::sensitive(&format!("Signed {uri}"))?));
     transport.endpoint(BASE).fetch(first, &HOSTS, signed, limits(4)).await.unwrap();
-    let credentials: Vec<_> = transport.asked().into_iter().map(|asked| asked.credential).collect();
+    let credentials: Vec<_> = transport.requests().into_iter().map(|asked| asked.credential).collect();
     assert_eq!(credentials, [Some(format!("Signed {first}")), None, Some(format!("Signed {second}"))]);
 
     // A credential that cannot be computed prevents the request.
     let transport = Scripted::new([]);
     let broken = |_: &http::Uri| Err(Error::config("secret", "holds characters that a header cannot"));
     let error = transport.endpoint(BASE).fetch(first, &HOSTS, broken, limits(4)).await.unwrap_err();
-    about_a_file(&error, ErrorKind::Config);
+    assert_media_error(&error, ErrorKind::Config);
     assert_eq!(error.gateway(), Some("double"));
-    assert!(transport.asked().is_empty());
+    assert!(transport.requests().is_empty());
 }
 
 /// URLs that are never fetched, as a file URL or as a redirect.
@@ -428,8 +428,8 @@ async fn files_come_from_allowed_hosts_only() {
     for &url in FORBIDDEN {
         let transport = Scripted::new([]);
         let error = transport.endpoint(BASE).fetch(url, &HOSTS, credential(), limits(4)).await.unwrap_err();
-        about_a_file(&error, ErrorKind::Forbidden);
-        assert!(transport.asked().is_empty(), "{url}");
+        assert_media_error(&error, ErrorKind::Forbidden);
+        assert!(transport.requests().is_empty(), "{url}");
         assert_eq!(error.gateway(), Some("double"));
     }
     for &url in FORBIDDEN {
@@ -442,7 +442,7 @@ async fn files_come_from_allowed_hosts_only() {
             continue;
         }
         let error = answer.unwrap_err();
-        about_a_file(&error, if url.is_empty() { ErrorKind::Unexpected } else { ErrorKind::Forbidden });
+        assert_media_error(&error, if url.is_empty() { ErrorKind::Unexpected } else { ErrorKind::Forbidden });
         assert_eq!(error.gateway(), Some("double"), "{url}");
         assert_eq!(transport.urls(), [first], "{url}");
     }
@@ -455,7 +455,7 @@ async fn loopback_base_allows_loopback_only() {
     transport.endpoint(base).fetch("http://127.0.0.1:8080/a", &HOSTS, credential(), limits(4)).await.unwrap();
     // Another port counts as another host, because gateways often serve files on one.
     assert_eq!(transport.credentials(), [true, false, false]);
-    assert!(transport.asked().iter().all(|asked| !asked.public_only), "loopback is not public");
+    assert!(transport.requests().iter().all(|asked| !asked.public_only), "loopback is not public");
     for url in [
         "https://lookaside.example/a",
         "https://eu.cdn.example/a",
@@ -469,7 +469,7 @@ async fn loopback_base_allows_loopback_only() {
         let transport = Scripted::new([Some(url), None]);
         let first = "http://127.0.0.1:8080/a";
         let error = transport.endpoint(base).fetch(first, &HOSTS, credential(), limits(4)).await.unwrap_err();
-        about_a_file(&error, ErrorKind::Forbidden);
+        assert_media_error(&error, ErrorKind::Forbidden);
         assert_eq!(transport.urls(), [first], "{url}");
     }
 }
@@ -481,7 +481,7 @@ async fn deadline_covers_redirects_and_body() {
         let transport = Scripted::new([Some(url), Some(url), Some(url), None]);
         let limits = FetchLimits { cap: 4, time: Duration::from_secs(seconds) };
         let file = transport.endpoint(BASE).fetch(url, &HOSTS, credential(), limits).await;
-        let times: Vec<_> = transport.asked().iter().map(|asked| asked.time.as_secs()).collect();
+        let times: Vec<_> = transport.requests().iter().map(|asked| asked.time.as_secs()).collect();
         (file, times, transport)
     };
     // Each of the four responses takes ten seconds.
@@ -491,13 +491,13 @@ async fn deadline_covers_redirects_and_body() {
 
     let (file, times, _) = fetch(25).await;
     assert_eq!(times, [25, 15, 5]);
-    about_a_file(&file.unwrap_err(), ErrorKind::Unavailable);
+    assert_media_error(&file.unwrap_err(), ErrorKind::Unavailable);
 
     // The remainder applies to the body.
     let (file, _, transport) = fetch(60).await;
     let mut file = file.unwrap();
     transport.clock.advance(Duration::from_secs(20));
-    about_a_file(&file.chunk().await.unwrap().unwrap_err(), ErrorKind::Unavailable);
+    assert_media_error(&file.chunk().await.unwrap().unwrap_err(), ErrorKind::Unavailable);
 }
 
 #[tokio::test]
@@ -682,12 +682,12 @@ async fn credential_is_limited_to_its_path() {
         "/FILES/1",
     ] {
         let refused = |error: Error| {
-            about_a_file(&error, ErrorKind::Forbidden);
+            assert_media_error(&error, ErrorKind::Forbidden);
             assert_eq!(error.field(), Some("media.url"), "{path}");
         };
         let transport = Scripted::new([None]);
         refused(transport.endpoint(BASE).fetch(&own(path), &HOSTS, limited(), limits(4)).await.unwrap_err());
-        assert!(transport.asked().is_empty(), "{path}");
+        assert!(transport.requests().is_empty(), "{path}");
         // As a redirect to the same host.
         for target in [own(path), path.to_owned()] {
             let transport = Scripted::new([Some(&*target.leak()), None]);
@@ -706,7 +706,7 @@ fn peak() -> Option<usize> {
 }
 
 /// Checks that the peak has hardly grown since `before`.
-fn grew_little(before: Option<usize>) {
+fn assert_peak_is_stable(before: Option<usize>) {
     let Some((before, after)) = before.zip(peak()) else {
         return eprintln!("SKIPPED: this system does not say how much memory a process held");
     };
@@ -751,7 +751,7 @@ fn large_download_is_streamed() {
         assert!(largest <= 1 << 20, "a piece of {largest} bytes");
         assert!(ahead <= IN_FLIGHT, "{ahead} bytes in flight");
         print!("{read} bytes in; largest piece {largest}, most in flight {ahead}; ");
-        grew_little(before);
+        assert_peak_is_stable(before);
     });
 }
 
@@ -781,10 +781,10 @@ impl Drop for Held {
 
 /// A listener that accepts one upload per connection. Reports the head of each, the length of its body, and `true` if
 /// it was complete.
-async fn upload_double() -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<(String, usize, bool)>) {
-    let (tell, told) = tokio::sync::mpsc::unbounded_channel();
+async fn upload_server() -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<(String, usize, bool)>) {
+    let (sender, uploads) = tokio::sync::mpsc::unbounded_channel();
     let address = listen(move |mut socket, head| {
-        let tell = tell.clone();
+        let sender = sender.clone();
         async move {
             let len = head.split("content-length: ").nth(1).map(|rest| rest.lines().next().unwrap().parse().unwrap());
             let (mut piece, mut read, mut end) = (vec![0; PIECE], 0, Vec::new());
@@ -800,14 +800,14 @@ async fn upload_double() -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<(S
                     _ => break false,
                 }
             };
-            tell.send((head, read, whole)).unwrap();
+            sender.send((head, read, whole)).unwrap();
             _ = socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await;
             _ = socket.shutdown().await;
             _ = socket.read(&mut [0; 1]).await;
         }
     })
     .await;
-    (address, told)
+    (address, uploads)
 }
 
 async fn upload(address: SocketAddr, media: MediaStream) -> Result<Answer> {
@@ -825,7 +825,7 @@ fn large_upload_is_streamed() {
         return assert!(passed);
     }
     block_on(2, async {
-        let (address, mut told) = upload_double().await;
+        let (address, mut uploads) = upload_server().await;
         let counts = Arc::<[AtomicUsize; 2]>::default();
         let pieces = {
             let counts = counts.clone();
@@ -834,7 +834,7 @@ fn large_upload_is_streamed() {
         let media = MediaStream::from_stream("video/mp4", Box::pin(pieces), Some(LARGE as u64));
         let before = peak();
         upload(address, media).await.unwrap();
-        let (head, read, whole) = told.recv().await.unwrap();
+        let (head, read, whole) = uploads.recv().await.unwrap();
         assert!(head.contains(&format!("\r\n{CONTENT_LENGTH}: {LARGE}\r\n")), "{head}");
         assert!(!head.contains("transfer-encoding"), "{head}");
         assert_eq!((read, whole), (LARGE, true));
@@ -842,25 +842,25 @@ fn large_upload_is_streamed() {
         assert_eq!(held, 0);
         assert!(most <= 2 << 20, "{most} bytes were held at once");
         print!("{LARGE} bytes out; never more than {most} held; ");
-        grew_little(before);
+        assert_peak_is_stable(before);
     });
 }
 
 #[tokio::test]
 async fn upload_states_its_length() {
-    let (address, mut told) = upload_double().await;
+    let (address, mut uploads) = upload_server().await;
     let pieces = || Box::pin(stream::iter(["ab", "cde"]).map(|piece| Ok(Bytes::from(piece))));
 
     upload(address, MediaStream::from_stream("a/b", pieces(), Some(5))).await.unwrap();
-    let (head, read, _) = told.recv().await.unwrap();
+    let (head, read, _) = uploads.recv().await.unwrap();
     assert_eq!((head.contains("content-length: 5\r\n"), read), (true, 5));
 
     upload(address, MediaStream::from_bytes("a/b", "abcde")).await.unwrap();
-    let (head, read, _) = told.recv().await.unwrap();
+    let (head, read, _) = uploads.recv().await.unwrap();
     assert_eq!((head.contains("content-length: 5\r\n"), read), (true, 5));
 
     upload(address, MediaStream::from_stream("a/b", pieces(), None)).await.unwrap();
-    let (head, _, whole) = told.recv().await.unwrap();
+    let (head, _, whole) = uploads.recv().await.unwrap();
     assert_eq!((head.contains("transfer-encoding: chunked\r\n"), whole), (true, true));
 
     // Bytes read earlier to detect the type are not counted again.
@@ -868,27 +868,30 @@ async fn upload_states_its_length() {
     assert_eq!(begun.chunk().await.unwrap().unwrap(), "ab");
     assert_eq!(begun.len(), Some(3));
     upload(address, begun).await.unwrap();
-    let (head, read, _) = told.recv().await.unwrap();
+    let (head, read, _) = uploads.recv().await.unwrap();
     assert_eq!((head.contains("content-length: 3\r\n"), read), (true, 3));
 }
 
 #[tokio::test]
 async fn failed_upload_is_not_taken_for_whole() {
-    let (address, mut told) = upload_double().await;
+    let (address, mut uploads) = upload_server().await;
     let broken = || stream::iter([Ok(Bytes::from("ab")), Err(Error::new(ErrorKind::Unexpected, CANARY))]);
     for len in [Some(5), None] {
         let error = upload(address, MediaStream::from_stream("a/b", Box::pin(broken()), len)).await.unwrap_err();
-        about_a_file(&error, ErrorKind::Unexpected);
-        assert!(!told.recv().await.unwrap().2, "a broken upload passed for a whole one");
+        assert_media_error(&error, ErrorKind::Unexpected);
+        assert!(!uploads.recv().await.unwrap().2, "a broken upload passed for a whole one");
     }
     // Over the cap, or with a hash mismatch.
     let endless = stream::repeat_with(|| Ok(Bytes::from_static(&[0; 1000])));
     let capped = MediaStream::from_stream("a/b", Box::pin(endless), None).capped(100_000).unwrap();
-    about_a_file(&upload(address, capped).await.unwrap_err(), ErrorKind::Unexpected);
-    assert!(!told.recv().await.unwrap().2);
+    assert_media_error(&upload(address, capped).await.unwrap_err(), ErrorKind::Unexpected);
+    assert!(!uploads.recv().await.unwrap().2);
     let forged = MediaStream::from_stream("a/b", Box::pin(stream::iter([Ok(Bytes::from("ab"))])), None);
-    about_a_file(&upload(address, forged.hashed(Digest::sha256(b"cd"))).await.unwrap_err(), ErrorKind::Unexpected);
-    assert!(!told.recv().await.unwrap().2);
+    assert_media_error(
+        &upload(address, forged.hashed(Digest::sha256(b"cd"))).await.unwrap_err(),
+        ErrorKind::Unexpected,
+    );
+    assert!(!uploads.recv().await.unwrap().2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -901,10 +904,10 @@ async fn file_streams_from_one_gateway_to_another() {
         }
     })
     .await;
-    let (to, mut told) = upload_double().await;
+    let (to, mut uploads) = upload_server().await;
     let media = fetched(from, limits(LEN as u64)).await.unwrap();
     upload(to, media).await.unwrap();
-    let (head, read, whole) = told.recv().await.unwrap();
+    let (head, read, whole) = uploads.recv().await.unwrap();
     assert!(head.contains(&format!("content-length: {LEN}\r\n")), "{head}");
     assert_eq!((read, whole), (LEN, true));
 }

@@ -97,7 +97,7 @@ fn context() -> Context {
 }
 
 /// Receives bodies with mutated fixtures before and after our events, and checks that the text and the STOP are found.
-async fn nothing_is_lost(
+async fn assert_kept(
     channel: &dyn Channel,
     fixtures: &[Value],
     body: impl Fn(&[u8]) -> Vec<u8>,
@@ -119,7 +119,7 @@ async fn nothing_is_lost(
 }
 
 /// Receives mutated fixtures of another account.
-async fn nothing_of_others_comes_out(channel: &dyn Channel, fixtures: &[Value], request: impl Fn(Vec<u8>) -> Request) {
+async fn assert_discarded(channel: &dyn Channel, fixtures: &[Value], request: impl Fn(Vec<u8>) -> Request) {
     for seed in seeds(RUNS) {
         let random = Random::new(seed);
         let fixture = &fixtures[random.index(fixtures.len())];
@@ -169,7 +169,7 @@ async fn whatsapp_keeps_events_beside_a_malformed_member() {
         "messages": [message("wamid.TEXT", "My bin was missed"), message("wamid.STOP", "STOP")],
     } }] });
     let body = json!({ "object": "whatsapp_business_account", "entry": [MARK, ours] });
-    nothing_is_lost(&channel, &entries, |mutated| at_mark(&body, mutated), hub).await;
+    assert_kept(&channel, &entries, |mutated| at_mark(&body, mutated), hub).await;
     // Within the same value as well.
     let changes: Vec<Value> = fixtures("whatsapp/inbound", |_| true)
         .iter()
@@ -180,14 +180,14 @@ async fn whatsapp_keeps_events_beside_a_malformed_member() {
         "field": "messages", "value": { "metadata": { "phone_number_id": "200000000000001" },
         "messages": [message("wamid.TEXT", "My bin was missed"), MARK, message("wamid.STOP", "STOP")] },
     }] }] });
-    nothing_is_lost(&channel, &changes, |mutated| at_mark(&value, mutated), hub).await;
+    assert_kept(&channel, &changes, |mutated| at_mark(&value, mutated), hub).await;
 
     let all: Vec<Value> = ["inbound", "status", "account"]
         .iter()
         .flat_map(|folder| fixtures(&format!("whatsapp/{folder}"), |_| true))
         .collect();
     let others = of_others(&all, &[("100000000000001", "100000000000009"), ("200000000000001", "200000000000009")]);
-    nothing_of_others_comes_out(&channel, &others, hub).await;
+    assert_discarded(&channel, &others, hub).await;
 }
 
 #[tokio::test]
@@ -203,13 +203,13 @@ async fn messenger_keeps_events_beside_a_malformed_member() {
     let [text, stop] = [item("m_TEXT", "My bin was missed"), item("m_STOP", "STOP")];
     let body = json!({ "object": "page", "entry": [MARK,
         { "id": "7000000000000001", "time": 1_795_000_000_000_i64, "messaging": [text, stop] }] });
-    nothing_is_lost(&channel, &entries, |mutated| at_mark(&body, mutated), hub).await;
+    assert_kept(&channel, &entries, |mutated| at_mark(&body, mutated), hub).await;
     let items: Vec<Value> = entries.iter().map(|entry| entry["messaging"][0].clone()).collect();
     let body = json!({ "object": "page", "entry": [
         { "id": "7000000000000001", "time": 1_795_000_000_000_i64, "messaging": [text, MARK, stop] }] });
-    nothing_is_lost(&channel, &items, |mutated| at_mark(&body, mutated), hub).await;
+    assert_kept(&channel, &items, |mutated| at_mark(&body, mutated), hub).await;
     let others = of_others(&all, &[("7000000000000001", "7000000000000009")]);
-    nothing_of_others_comes_out(&channel, &others, hub).await;
+    assert_discarded(&channel, &others, hub).await;
 }
 
 #[tokio::test]
@@ -230,21 +230,21 @@ async fn x_keeps_events_beside_a_malformed_member() {
     let old: Vec<Value> = all.iter().filter_map(|body| body.get("direct_message_events")?.get(0).cloned()).collect();
     let old_body = json!({ "for_user_id": "1900000000000000202", "users": {},
         "direct_message_events": [text, MARK, stop] });
-    nothing_is_lost(&channel, &old, |mutated| at_mark(&old_body, mutated), request).await;
+    assert_kept(&channel, &old, |mutated| at_mark(&old_body, mutated), request).await;
     // Beside the list as well.
     let users: Vec<Value> = all.iter().filter_map(|body| body.get("users").cloned()).collect();
     let users_body = json!({ "for_user_id": "1900000000000000202", "direct_message_events": [text, stop], "users": MARK,
         "replay_job_status": null });
-    nothing_is_lost(&channel, &users, |mutated| at_mark(&users_body, mutated), request).await;
+    assert_kept(&channel, &users, |mutated| at_mark(&users_body, mutated), request).await;
     let new: Vec<Value> = all.iter().filter_map(|body| body.get("data").cloned()).collect();
     let activity = json!({ "event_uuid": "1", "filter": { "user_id": "1900000000000000202" }, "event_type": "dm.received",
         "payload": { "direct_message_events": [text, stop] } });
     let new_body = json!({ "data": [MARK, activity] });
-    nothing_is_lost(&channel, &new, |mutated| at_mark(&new_body, mutated), request).await;
+    assert_kept(&channel, &new, |mutated| at_mark(&new_body, mutated), request).await;
     // A replay belongs to the app and names no account.
     let named: Vec<Value> = all.into_iter().filter(|body| body.get("replay_job_status").is_none()).collect();
     let others = of_others(&named, &[("1900000000000000202", "1900000000000000303")]);
-    nothing_of_others_comes_out(&channel, &others, request).await;
+    assert_discarded(&channel, &others, request).await;
 }
 
 #[tokio::test]

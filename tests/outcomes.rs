@@ -109,7 +109,7 @@ fn watched_body() -> (Body, Arc<AtomicBool>) {
     (Body::stream(Box::pin(stream), Some(16)), asked)
 }
 
-fn shows_nothing(error: &Error) {
+fn assert_masked(error: &Error) {
     let source = std::error::Error::source(error);
     assert!(source.is_none(), "an error of another crate is inside");
     for shown in [error.to_string(), format!("{error:?}"), format!("{error:#?}")] {
@@ -142,7 +142,7 @@ impl Transport for Spy {
 }
 
 /// Sends [`TIMES`] messages that cannot get through, and checks that each is `NotSent`.
-async fn nothing_leaves(base: &str, transport: ReqwestTransport, deadline: Duration, faults: &[TransportErrorKind]) {
+async fn assert_not_sent(base: &str, transport: ReqwestTransport, deadline: Duration, faults: &[TransportErrorKind]) {
     let spy = Spy::on(transport);
     let endpoint = endpoint(base, spy.clone());
     join_all((0..TIMES).map(|n| {
@@ -155,7 +155,7 @@ async fn nothing_leaves(base: &str, transport: ReqwestTransport, deadline: Durat
             assert_eq!((error.outcome(), error.kind()), (Outcome::NotSent, ErrorKind::Unavailable), "{error:?}");
             assert!(error.is_retryable(), "{error:?}");
             assert!(!asked.load(Ordering::SeqCst), "the body was asked for");
-            shows_nothing(&error);
+            assert_masked(&error);
         }
     }))
     .await;
@@ -169,7 +169,7 @@ async fn nothing_leaves(base: &str, transport: ReqwestTransport, deadline: Durat
 }
 
 /// A reserved port without a listener.
-fn deaf_port() -> (TcpSocket, SocketAddr) {
+fn unused_port() -> (TcpSocket, SocketAddr) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_reuseaddr(true).unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -179,8 +179,8 @@ fn deaf_port() -> (TcpSocket, SocketAddr) {
 
 #[tokio::test]
 async fn refused_connection_is_not_sent() {
-    let (_socket, address) = deaf_port();
-    nothing_leaves(&format!("http://{address}"), quick(), AMPLE, &[TransportErrorKind::Connect]).await;
+    let (_socket, address) = unused_port();
+    assert_not_sent(&format!("http://{address}"), quick(), AMPLE, &[TransportErrorKind::Connect]).await;
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn unresolvable_name_is_not_sent() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     // Without a reachable name server the system's resolver times out later than we do.
     let faults = [TransportErrorKind::Name, TransportErrorKind::TimedOut];
-    runtime.block_on(nothing_leaves("https://canary-7q4z.invalid", quick(), Duration::from_millis(300), &faults));
+    runtime.block_on(assert_not_sent("https://canary-7q4z.invalid", quick(), Duration::from_millis(300), &faults));
     runtime.shutdown_background();
 }
 
@@ -220,9 +220,9 @@ async fn connect_timeout_is_not_sent() {
         return;
     };
     let base = format!("http://{}", listener.local_addr().unwrap());
-    nothing_leaves(&base, quick(), AMPLE, &[TransportErrorKind::TimedOut]).await;
+    assert_not_sent(&base, quick(), AMPLE, &[TransportErrorKind::TimedOut]).await;
     // The same with the deadline of the exchange.
-    nothing_leaves(&base, patient(), Duration::from_millis(150), &[TransportErrorKind::TimedOut]).await;
+    assert_not_sent(&base, patient(), Duration::from_millis(150), &[TransportErrorKind::TimedOut]).await;
 }
 
 /// A failure of the TLS handshake.
@@ -266,7 +266,7 @@ async fn failed_tls_handshake_is_not_sent() {
         };
         let transport = trusting().with_times(if matches!(bad, Stall) { Duration::from_millis(200) } else { AMPLE });
         print!("{bad:?}: ");
-        nothing_leaves(&format!("https://{}", double.address), transport, AMPLE, faults).await;
+        assert_not_sent(&format!("https://{}", double.address), transport, AMPLE, faults).await;
         // Connections that timed out before they were accepted are counted too.
         assert_eq!(double.finish().await.0, TIMES, "{bad:?}: each was tried once");
     }
@@ -344,7 +344,7 @@ async fn untrusted_certificate_is_not_sent() {
     let (address, counts) = https_server();
     let base = format!("https://{address}");
     let no_time_out = ReqwestTransport::from_settings(|builder| builder.no_proxy().connect_timeout(AMPLE));
-    nothing_leaves(&base, no_time_out, AMPLE, &[TransportErrorKind::Tls]).await;
+    assert_not_sent(&base, no_time_out, AMPLE, &[TransportErrorKind::Tls]).await;
     assert_eq!(counts[1].load(Ordering::SeqCst), 0);
 
     // A client that trusts the certificate succeeds, so it was the certificate that stopped the others.
@@ -369,17 +369,17 @@ fn whole(bytes: &[u8]) -> bool {
 }
 
 /// The bytes that a listener read of one request.
-struct Heard {
+struct ReadRequest {
     bytes: Vec<u8>,
     whole: bool,
 }
 
-impl Heard {
-    /// Reads a request, up to `most` bytes.
-    async fn from(socket: &mut TcpStream, most: usize) -> Self {
+impl ReadRequest {
+    /// Reads a request, up to `limit` bytes.
+    async fn from(socket: &mut TcpStream, limit: usize) -> Self {
         let mut heard = Self { bytes: Vec::new(), whole: false };
-        while !heard.whole && heard.bytes.len() < most {
-            let mut piece = vec![0; (most - heard.bytes.len()).min(64 * 1024)];
+        while !heard.whole && heard.bytes.len() < limit {
+            let mut piece = vec![0; (limit - heard.bytes.len()).min(64 * 1024)];
             match socket.read(&mut piece).await {
                 Ok(len @ 1..) => heard.bytes.extend_from_slice(&piece[..len]),
                 _ => break,
@@ -604,7 +604,7 @@ impl Run {
         let random = Random::new(seed);
         let act = *random.pick(ACTS);
         let len = [1, 200, 5_000, 150_000][random.index(4)];
-        let most = match random.index(7) {
+        let limit = match random.index(7) {
             0 => random.index(2),
             1 => random.index(350),
             2 => random.index(350 + len),
@@ -647,7 +647,7 @@ impl Run {
                 }
                 let finished = finished.clone();
                 connections.spawn(async move {
-                    let heard = Heard::from(&mut socket, most).await;
+                    let heard = ReadRequest::from(&mut socket, limit).await;
                     act.play(&mut socket, finished).await;
                     heard
                 });
@@ -684,7 +684,7 @@ impl Run {
             }
             Err(error) => error,
         };
-        shows_nothing(error);
+        assert_masked(error);
         must(error.gateway() == Some("double"), "an error names its gateway");
         if self.calling {
             must(error.outcome() == Outcome::NotSent, "a call that is no send leaves no doubt about a message");
@@ -836,9 +836,9 @@ fn messages(heard: &BTreeMap<String, Count>) -> usize {
 }
 
 impl Connection {
-    /// Reads a request, up to `most` bytes, and counts it.
-    async fn hear(&mut self, most: usize) -> Heard {
-        let heard = Heard::from(&mut self.socket, most).await;
+    /// Reads a request, up to `limit` bytes, and counts it.
+    async fn read_request(&mut self, limit: usize) -> ReadRequest {
+        let heard = ReadRequest::from(&mut self.socket, limit).await;
         if !heard.bytes.is_empty() {
             let mut counts = self.heard.lock().unwrap();
             let count = counts.entry(heard.id()).or_default();
@@ -848,7 +848,7 @@ impl Connection {
         heard
     }
 
-    async fn say(&mut self, answer: &[u8]) {
+    async fn respond(&mut self, answer: &[u8]) {
         _ = self.socket.write_all(answer).await;
     }
 
@@ -867,8 +867,8 @@ async fn connection_closed_while_idle_is_not_reused() {
     let double = FakeGateway::new(move |mut connection| {
         let noticed = noticed.clone();
         async move {
-            connection.hear(usize::MAX).await;
-            connection.say(GOOD_AND_STAY).await;
+            connection.read_request(usize::MAX).await;
+            connection.respond(GOOD_AND_STAY).await;
             noticed.send(connection.end().await).unwrap();
         }
     })
@@ -885,8 +885,8 @@ async fn connection_closed_while_idle_is_not_reused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connection_closed_at_next_send_is_unknown_or_unused() {
     let double = FakeGateway::new(|mut connection| async move {
-        connection.hear(usize::MAX).await;
-        connection.say(GOOD_AND_STAY).await;
+        connection.read_request(usize::MAX).await;
+        connection.respond(GOOD_AND_STAY).await;
     })
     .await;
     let endpoint = at(double.address, patient());
@@ -910,9 +910,9 @@ async fn connection_closed_at_next_send_is_unknown_or_unused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connection_closed_after_first_byte_is_unknown() {
     let double = FakeGateway::new(|mut connection| async move {
-        connection.hear(usize::MAX).await;
-        connection.say(GOOD_AND_STAY).await;
-        connection.hear(1).await;
+        connection.read_request(usize::MAX).await;
+        connection.respond(GOOD_AND_STAY).await;
+        connection.read_request(1).await;
     })
     .await;
     let endpoint = at(double.address, patient());
@@ -938,13 +938,13 @@ async fn connection_closed_after_first_byte_is_unknown() {
 #[tokio::test]
 async fn gateway_gone_after_success_is_not_sent() {
     for n in 0..TIMES {
-        let (_kept, address) = deaf_port();
+        let (_kept, address) = unused_port();
         let listener = TcpListener::bind(address).await.unwrap();
         let endpoint = at(address, patient());
         let serve = async {
             let (mut socket, _) = listener.accept().await.unwrap();
             drop(listener);
-            assert!(Heard::from(&mut socket, usize::MAX).await.whole);
+            assert!(ReadRequest::from(&mut socket, usize::MAX).await.whole);
             socket.write_all(GOOD_AND_STAY).await.unwrap();
             socket.shutdown().await.unwrap();
             assert_eq!(socket.read(&mut [0; 1]).await.unwrap(), 0);
@@ -963,7 +963,7 @@ async fn gateway_gone_after_success_is_not_sent() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deadline_during_write_has_the_right_outcome() {
     const TRIES: usize = 120;
-    let double = FakeGateway::new(|mut connection| async move { _ = connection.hear(600).await }).await;
+    let double = FakeGateway::new(|mut connection| async move { _ = connection.read_request(600).await }).await;
     let endpoint = at(double.address, patient());
     let mut not_sent = Vec::new();
     for n in 0..=TRIES {
@@ -990,7 +990,7 @@ async fn deadline_during_write_has_the_right_outcome() {
 /// A head of 400 KiB would be written before the body is polled, so the transport could not detect that bytes left.
 #[tokio::test]
 async fn oversized_request_head_is_not_sent() {
-    let double = good_double().await;
+    let double = accepting_gateway().await;
     let endpoint = at(double.address, patient());
     let mut request = request(&endpoint, "1", text("1"));
     for _ in 0..20_000 {
@@ -1034,19 +1034,19 @@ async fn dropped_send_is_sent_at_most_once() {
         let double = FakeGateway::new(move |mut connection| {
             let mut polls = polls.clone();
             async move {
-                while connection.hear(usize::MAX).await.whole {
+                while connection.read_request(usize::MAX).await.whole {
                     if polls.borrow().is_none() {
-                        connection.say(GOOD_AND_STAY).await;
+                        connection.respond(GOOD_AND_STAY).await;
                         continue;
                     }
                     // Chunk by chunk, each after the last was read, to cause many polls.
-                    connection.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+                    connection.respond(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
                     for _ in 0..2 * POLLS {
                         let before = polls.borrow_and_update().unwrap_or(usize::MAX);
-                        connection.say(b"1\r\n \r\n").await;
+                        connection.respond(b"1\r\n \r\n").await;
                         _ = polls.wait_for(|polls| polls.is_none_or(|polls| polls > before)).await;
                     }
-                    connection.say(b"b\r\n{\"id\":\"a1\"}\r\n0\r\n\r\n").await;
+                    connection.respond(b"b\r\n{\"id\":\"a1\"}\r\n0\r\n\r\n").await;
                 }
             }
         })
@@ -1077,15 +1077,15 @@ async fn response_is_not_transformed() {
         let heads = heads.clone();
         async move {
             loop {
-                let heard = connection.hear(usize::MAX).await;
+                let heard = connection.read_request(usize::MAX).await;
                 if !heard.whole {
                     break;
                 }
                 heads.send(heard.head()).unwrap();
                 let head =
                     "HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Encoding: gzip\r\nAlt-Svc: h3=\":443\"\r\n";
-                connection.say(format!("{head}Content-Length: {}\r\n\r\n", GZIP.len()).as_bytes()).await;
-                connection.say(GZIP).await;
+                connection.respond(format!("{head}Content-Length: {}\r\n\r\n", GZIP.len()).as_bytes()).await;
+                connection.respond(GZIP).await;
             }
         }
     })
@@ -1107,12 +1107,13 @@ async fn response_is_not_transformed() {
 
 #[tokio::test]
 async fn redirect_is_not_followed() {
-    let elsewhere = FakeGateway::new(|mut connection| async move { _ = connection.hear(usize::MAX).await }).await;
+    let elsewhere =
+        FakeGateway::new(|mut connection| async move { _ = connection.read_request(usize::MAX).await }).await;
     let target = elsewhere.address;
     let double = FakeGateway::new(move |mut connection| async move {
-        let status: u16 = connection.hear(usize::MAX).await.id().parse().unwrap();
+        let status: u16 = connection.read_request(usize::MAX).await.id().parse().unwrap();
         let head = format!("HTTP/1.1 {status} Moved\r\nLocation: http://{target}/\r\nConnection: close\r\n");
-        connection.say(format!("{head}Content-Length: 0\r\n\r\n").as_bytes()).await;
+        connection.respond(format!("{head}Content-Length: 0\r\n\r\n").as_bytes()).await;
     })
     .await;
     let endpoint = at(double.address, patient());
@@ -1128,10 +1129,10 @@ async fn redirect_is_not_followed() {
 }
 
 /// A gateway that accepts one message per connection.
-async fn good_double() -> FakeGateway {
+async fn accepting_gateway() -> FakeGateway {
     FakeGateway::new(|mut connection| async move {
-        connection.hear(usize::MAX).await;
-        connection.say(GOOD).await;
+        connection.read_request(usize::MAX).await;
+        connection.respond(GOOD).await;
     })
     .await
 }
@@ -1140,7 +1141,7 @@ async fn good_double() -> FakeGateway {
 fn environment_proxy_is_not_used_for_loopback() {
     if is_child() {
         return block_on(1, async {
-            let double = good_double().await;
+            let double = accepting_gateway().await;
             let endpoint = at(double.address, ReqwestTransport::from_settings(|builder| builder.timeout(AMPLE)));
             endpoint.send(request(&endpoint, "1", text("1"))).await.unwrap();
         });
@@ -1159,7 +1160,7 @@ fn environment_proxy_is_not_used_for_loopback() {
 
 #[tokio::test]
 async fn configured_proxy_is_used() {
-    let double = good_double().await;
+    let double = accepting_gateway().await;
     let proxy = format!("http://{}", double.address);
     let transport = ReqwestTransport::from_settings(move |builder| builder.proxy(reqwest::Proxy::all(&proxy).unwrap()));
     let endpoint = endpoint("http://127.0.0.2:9", transport);
@@ -1172,15 +1173,15 @@ async fn configured_proxy_is_used() {
 async fn proxy_without_tunnel_is_not_sent() {
     for answer in ["HTTP/1.1 407 canary-7Q4Z\r\n\r\n", "HTTP/1.1 502 canary-7Q4Z\r\n\r\n", "canary-7Q4Z", ""] {
         let double = FakeGateway::new(move |mut connection| async move {
-            let asked = Heard::from(&mut connection.socket, usize::MAX).await;
+            let asked = ReadRequest::from(&mut connection.socket, usize::MAX).await;
             assert!(asked.head().starts_with("connect gateway.invalid:443 "));
-            connection.say(answer.as_bytes()).await;
+            connection.respond(answer.as_bytes()).await;
         })
         .await;
         let proxy = format!("http://{}", double.address);
         let transport =
             ReqwestTransport::from_settings(move |builder| builder.proxy(reqwest::Proxy::all(&proxy).unwrap()));
-        nothing_leaves("https://gateway.invalid", transport, AMPLE, &[TransportErrorKind::Connect]).await;
+        assert_not_sent("https://gateway.invalid", transport, AMPLE, &[TransportErrorKind::Connect]).await;
         assert_eq!(double.finish().await.0, TIMES);
     }
 }
@@ -1193,13 +1194,13 @@ fn host_without_certificates_uses_loopback_and_own_roots() {
         return assert!(passed, "{output}");
     }
     block_on(1, async {
-        let double = good_double().await;
+        let double = accepting_gateway().await;
         let plain = at(double.address, patient());
         plain.send(request(&plain, "1", text("1"))).await.unwrap();
 
         let (address, counts) = https_server();
         let base = format!("https://{address}");
-        nothing_leaves(&base, patient(), AMPLE, &[TransportErrorKind::Tls]).await;
+        assert_not_sent(&base, patient(), AMPLE, &[TransportErrorKind::Tls]).await;
         assert_eq!(counts[1].load(Ordering::SeqCst), 0);
         let secure = endpoint(&base, trusting().with_times(AMPLE));
         secure.send(request(&secure, "1", text("1"))).await.unwrap();

@@ -419,7 +419,7 @@ struct Adapter {
     context: Context,
     token: Token,
     scheme: Proof,
-    told: AtomicBool,
+    is_repeat: AtomicBool,
     busy: AtomicBool,
     last: Mutex<Option<Message>>,
 }
@@ -487,7 +487,7 @@ impl Adapter {
             token: Token(Secret::new(TOKEN)?, wrong == Some(PutsTheTokenIntoDebug)),
             scheme: Proof { wrong, secrets, own: owned.to_vec() },
             info,
-            told: AtomicBool::new(false),
+            is_repeat: AtomicBool::new(false),
             busy: AtomicBool::new(false),
             last: Mutex::new(None),
         })
@@ -549,9 +549,9 @@ impl Adapter {
             Err(error) if self.is(FollowsRedirects) && error.status().is_some_and(|s| s.is_redirection()) => {
                 self.endpoint.send(self.written(message)?).await
             }
-            Ok(_) if self.is(DoublesWhenConnectionsClose) && self.told.swap(true, Ordering::SeqCst) => {
+            Ok(_) if self.is(DoublesWhenConnectionsClose) && self.is_repeat.swap(true, Ordering::SeqCst) => {
                 // Assumes that the second send used a closed connection.
-                self.told.store(false, Ordering::SeqCst);
+                self.is_repeat.store(false, Ordering::SeqCst);
                 self.endpoint.send(self.written(message)?).await
             }
             Err(error)
@@ -644,7 +644,7 @@ impl Adapter {
                 };
                 if self.is(DropsARepeatedStatus)
                     && state == DeliveryState::Sent
-                    && self.told.swap(true, Ordering::SeqCst)
+                    && self.is_repeat.swap(true, Ordering::SeqCst)
                 {
                     return None;
                 }
@@ -757,8 +757,8 @@ impl Channel for Adapter {
                 id.as_ref().and_then(|id| id["ids"].as_array().cloned()).unwrap_or_else(|| vec![json!("made-up")]);
             return Ok(accepted(&ids, &answer.body));
         }
-        let told: Value = answer.json()?;
-        let ids = told["ids"].as_array().filter(|ids| !ids.is_empty()).ok_or_else(|| answer.unreadable())?;
+        let body: Value = answer.json()?;
+        let ids = body["ids"].as_array().filter(|ids| !ids.is_empty()).ok_or_else(|| answer.unreadable())?;
         if !self.is(TakesAnEmptyId) {
             answer.accepted(ids.iter().map(|id| id.as_str().unwrap_or_default()))?;
         }
@@ -849,8 +849,8 @@ impl Channel for Adapter {
         let bytes = bytes.bytes().await?;
         let half = if self.is(UploadsHalf) { bytes.len() / 2 } else { bytes.len() };
         let request = self.endpoint.request(Method::POST, "/files", self.headers()?, bytes.slice(..half).into())?;
-        let told: Value = self.endpoint.call(request).await?.json()?;
-        Ok(MediaRef::new("brittle", told["id"].as_str().unwrap_or_default()))
+        let body: Value = self.endpoint.call(request).await?.json()?;
+        Ok(MediaRef::new("brittle", body["id"].as_str().unwrap_or_default()))
     }
 
     async fn fetch_media(&self, media: &MediaRef) -> Result<MediaStream> {

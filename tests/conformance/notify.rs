@@ -115,7 +115,7 @@ impl Sms {
         let mut sender = Options::default();
         sender.sms_sender_id = Some(NOBODY.to_owned());
         // Recorded responses to requests of other clients, which could occur for ours.
-        let told = |name: &str, kind| {
+        let rejected = |name: &str, kind| {
             let code = said(name)["errors"][0]["error"].as_str().unwrap();
             Exchange::send(resident()).step(answered(Step::any(), name)).fails(kind).code(code)
         };
@@ -139,12 +139,12 @@ impl Sms {
             self.refused("team key outsider", resident(), Forbidden),
             self.refused("old iat", text("07700 900000"), Unauthenticated),
             self.refused("wrong secret", text("07700 900000"), Unauthenticated),
-            told("no auth", Unauthenticated),
-            told("letters", InvalidRecipient),
-            told("empty body", InvalidMessage),
-            told("missing personalisation", InvalidMessage),
-            told("bad template uuid", Config),
-            told("invalid json", Rejected),
+            rejected("no auth", Unauthenticated),
+            rejected("letters", InvalidRecipient),
+            rejected("empty body", InvalidMessage),
+            rejected("missing personalisation", InvalidMessage),
+            rejected("bad template uuid", Config),
+            rejected("invalid json", Rejected),
             limit("RateLimitError", "Exceeded rate limit for key type LIVE of 3000 requests per 60 seconds")
                 .fails(RateLimited)
                 .code("RateLimitError")
@@ -299,8 +299,8 @@ impl Subject for Sms {
             ("held-by-owl", DeliveryState::Unrecognised),
         ];
         let receipts = receipts.map(|(status, state)| {
-            let told = ExpectedEvent::delivery(ID, state).key("ref-1");
-            Webhook::json(with(&receipt, json!({ "status": status })).to_string()).brings([told])
+            let event = ExpectedEvent::delivery(ID, state).key("ref-1");
+            Webhook::json(with(&receipt, json!({ "status": status })).to_string()).brings([event])
         });
         let says =
             |n: usize, change: Value| Webhook::json(with(&with(&text, json!({ "id": id(n) })), change).to_string());

@@ -271,7 +271,7 @@ fn limiter_keeps_pauses_and_pair_rates() {
 #[test]
 fn limiter_follows_reported_quotas() {
     let today = Timestamp::from_secs(1_000_000);
-    let told = |limiter: &mut Limiter, left: u64, reset: f64, now: f64| {
+    let report = |limiter: &mut Limiter, left: u64, reset: f64, now: f64| {
         let at = |s: f64| Duration::from_secs_f64(s);
         accept(
             limiter,
@@ -283,8 +283,8 @@ fn limiter_follows_reported_quotas() {
         |limiter: &mut Limiter, now: u64| (0..9).filter(|_| limiter.try_acquire(&person(1), secs(now)).is_ok()).count();
     // The stated reset varies by a second from response to response.
     let mut limiter = Limiter::new(None, None);
-    told(&mut limiter, 1, 900.0, 0.0);
-    told(&mut limiter, 2, 901.0, 0.0);
+    report(&mut limiter, 1, 900.0, 0.0);
+    report(&mut limiter, 2, 901.0, 0.0);
     assert_eq!(free(&mut limiter, 1), 1);
 }
 
@@ -789,10 +789,10 @@ fn turn_delayed_by_pause_reports_wait_from_now() {
 #[test]
 fn quota_window_starts_where_the_last_one_ended() {
     let (mut limiter, today) = (Limiter::new(None, None), Timestamp::from_secs(1_000_000));
-    let told =
+    let quota =
         |reset, now| Some((Quota::new(0).of(1).until(today.plus(secs(reset))), today.plus(secs(now)), secs(now)));
-    accept(&mut limiter, &person(1), told(100, 0));
-    accept(&mut limiter, &person(1), told(1_000, 200));
+    accept(&mut limiter, &person(1), quota(100, 0));
+    accept(&mut limiter, &person(1), quota(1_000, 200));
     limiter.try_acquire(&person(1), secs(1_001)).unwrap();
     assert_eq!(limiter.try_acquire(&person(1), secs(1_001)), Err(secs(900)));
 }

@@ -10,18 +10,18 @@ use civic_messaging::rate::Rate;
 use civic_messaging::webhook::{Received, Request};
 use civic_messaging::{Accepted, Channel, ChannelExt, Error, ErrorKind, Info, Message, Mock, Result, async_trait};
 
-use super::telemetry::listening;
+use super::telemetry::captured_logs;
 use super::{all, clock, person};
 
 /// A mock that records the time of each request.
 #[derive(Clone, Debug)]
-struct Noting {
+struct Recording {
     inner: Mock,
     clock: VirtualClock,
     times: Arc<Mutex<Vec<Duration>>>,
 }
 
-impl Noting {
+impl Recording {
     /// Fails to connect `times` times.
     fn failing(clock: &VirtualClock, times: usize) -> Self {
         let inner = Mock::sms();
@@ -35,7 +35,7 @@ impl Noting {
 }
 
 #[async_trait]
-impl Channel for Noting {
+impl Channel for Recording {
     fn info(&self) -> &Info {
         self.inner.info()
     }
@@ -55,10 +55,10 @@ fn retry(clock: &VirtualClock) -> Retry {
 }
 
 /// Sends ten messages, each in two attempts, and returns the shortest interval between two requests.
-fn closest(channel: &Arc<dyn Channel>, noting: &Noting) -> Duration {
+fn shortest_interval(channel: &Arc<dyn Channel>, recording: &Recording) -> Duration {
     let send = |n| async move { drop(channel.send_text(&person(n), "Hello").await.unwrap()) };
-    noting.clock.run(all((0..10).map(send)));
-    let times = noting.times();
+    recording.clock.run(all((0..10).map(send)));
+    let times = recording.times();
     assert_eq!(times.len(), 20);
     times.windows(2).map(|pair| pair[1] - pair[0]).min().unwrap()
 }
@@ -68,14 +68,14 @@ fn rate_limit_outside_retry_misses_the_retries() {
     let limit = |clock: &VirtualClock| RateLimit::new().rate(Rate::per_second(1)).clock(clock.clone());
 
     let clock = clock();
-    let noting = Noting::failing(&clock, 10);
-    let right = retry(&clock).wrap(limit(&clock).layer(noting.clone()));
-    assert_eq!(closest(&right, &noting), Duration::from_millis(1_020));
+    let recording = Recording::failing(&clock, 10);
+    let right = retry(&clock).wrap(limit(&clock).layer(recording.clone()));
+    assert_eq!(shortest_interval(&right, &recording), Duration::from_millis(1_020));
 
     let clock = super::clock();
-    let noting = Noting::failing(&clock, 10);
-    let wrong = limit(&clock).wrap(retry(&clock).layer(noting.clone()));
-    assert!(closest(&wrong, &noting) < Duration::from_secs(1));
+    let recording = Recording::failing(&clock, 10);
+    let wrong = limit(&clock).wrap(retry(&clock).layer(recording.clone()));
+    assert!(shortest_interval(&wrong, &recording) < Duration::from_secs(1));
 }
 
 #[test]
@@ -83,12 +83,12 @@ fn retry_outside_failover_fails_over_on_every_blip() {
     let clock = clock();
     let send = |channel: &dyn Channel| clock.run(channel.send_text(&person(1), "Hello")).map(|_| ()).unwrap();
 
-    let (first, second) = (Noting::failing(&clock, 1), Noting::failing(&clock, 0));
+    let (first, second) = (Recording::failing(&clock, 1), Recording::failing(&clock, 0));
     let right = Stack::new(first.clone()).failover_to(second.clone()).clock(clock.clone()).build().unwrap();
     send(&right);
     assert_eq!((first.times().len(), second.times().len()), (2, 0));
 
-    let (first, second) = (Noting::failing(&clock, 1), Noting::failing(&clock, 0));
+    let (first, second) = (Recording::failing(&clock, 1), Recording::failing(&clock, 0));
     let members = [Arc::new(first.clone()) as Arc<dyn Channel>, Arc::new(second.clone())];
     let wrong = retry(&clock).layer(Failover::new(members).unwrap().clock(clock.clone()));
     send(&wrong);
@@ -100,12 +100,12 @@ fn trace_inside_retry_logs_failures_that_recover() {
     let clock = clock();
     let trace = Trace::new().clock(clock.clone());
     let ends = |channel: Arc<dyn Channel>| {
-        let lines = listening(|| drop(clock.run(channel.send_text(&person(1), "Hello")).unwrap()));
+        let lines = captured_logs(|| drop(clock.run(channel.send_text(&person(1), "Hello")).unwrap()));
         let end = |line: &String| line.contains("civic.outcome");
         lines.iter().filter(|line| end(line)).map(|line| line.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    let right = trace.wrap(retry(&clock).layer(Noting::failing(&clock, 2)));
+    let right = trace.wrap(retry(&clock).layer(Recording::failing(&clock, 2)));
     assert_eq!(ends(right), ["INFO"]);
-    let wrong = retry(&clock).wrap(trace.layer(Noting::failing(&clock, 2)));
+    let wrong = retry(&clock).wrap(trace.layer(Recording::failing(&clock, 2)));
     assert_eq!(ends(wrong), ["WARN", "WARN", "INFO"]);
 }

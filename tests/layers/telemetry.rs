@@ -15,24 +15,24 @@ use tracing::{Dispatch, Event, Metadata, Subscriber};
 use super::{clock, person};
 
 /// Runs `work` and returns its log events: level, message, fields, and the fields of the enclosing span.
-pub(super) fn listening(work: impl FnOnce()) -> Vec<String> {
+pub(super) fn captured_logs(work: impl FnOnce()) -> Vec<String> {
     // With a single subscriber, `tracing` caches for all threads whether the first thread to reach an event is
     // interested. A second subscriber makes it check each time.
     static SECOND: OnceLock<Dispatch> = OnceLock::new();
-    SECOND.get_or_init(|| Dispatch::new(Listener(Arc::default())));
-    let heard = Arc::new(Heard::default());
-    tracing::subscriber::with_default(Listener(heard.clone()), work);
-    std::mem::take(&mut *heard.lines.lock().unwrap())
+    SECOND.get_or_init(|| Dispatch::new(LogRecorder(Arc::default())));
+    let captured = Arc::new(Captured::default());
+    tracing::subscriber::with_default(LogRecorder(captured.clone()), work);
+    std::mem::take(&mut *captured.lines.lock().unwrap())
 }
 
 #[derive(Default)]
-struct Heard {
+struct Captured {
     lines: Mutex<Vec<String>>,
     spans: Mutex<Vec<String>>,
     inside: Mutex<Vec<Id>>,
 }
 
-struct Listener(Arc<Heard>);
+struct LogRecorder(Arc<Captured>);
 
 struct Fields<'a>(&'a mut String);
 
@@ -46,7 +46,7 @@ impl Visit for Fields<'_> {
     }
 }
 
-impl Subscriber for Listener {
+impl Subscriber for LogRecorder {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target() == "civic_messaging"
     }
@@ -93,7 +93,7 @@ fn trace_logs_each_attempt_under_one_fingerprint() {
     first.will_fail(Error::new(ErrorKind::Unavailable, "no connection could be made"));
     first.will_fail(Error::new(ErrorKind::Account, "the account is locked").with_outcome(Outcome::Rejected));
     let stack = Stack::new(first).failover_to(second).clock(clock.clone()).pepper(pepper()).build().unwrap();
-    let lines = listening(|| drop(clock.run(stack.send_text(&person(123), "canary-text")).unwrap()));
+    let lines = captured_logs(|| drop(clock.run(stack.send_text(&person(123), "canary-text")).unwrap()));
     let begins = [
         "INFO to be tried again: mock: no connection could be made messaging.system=\"mock\" error.type=\"unavailable\" civic.attempt=1 civic.wait_ms=",
         "DEBUG not tried again: mock: the account is locked messaging.system=\"mock\" error.type=\"account\" civic.attempt=2 civic.stop=\"final\"",
@@ -122,7 +122,7 @@ fn logs_hold_no_number_text_or_secret() {
     let limit = RateLimit::new().rate(Rate::every_seconds(9)).clock(clock.clone());
     let trace = Trace::new().pepper(pepper()).clock(clock.clone());
     let sms = trace.wrap(Retry::new().clock(clock.clone()).wrap(limit.layer(mock.clone())));
-    let lines = listening(|| {
+    let lines = captured_logs(|| {
         clock.run(async {
             for key in ["canary-key", "canary-other-key"] {
                 let message = civic_messaging::Message::text(person(123), "canary-text").key(key);
@@ -149,7 +149,7 @@ fn logs_hold_no_number_text_or_secret() {
 fn logs_without_pepper_name_no_recipient() {
     let clock = VirtualClock::starting_at(Timestamp::default());
     let sms = Trace::new().clock(clock.clone()).layer(Mock::sms());
-    let lines = listening(|| drop(clock.run(sms.send_text(&person(1), "Hello")).unwrap()));
+    let lines = captured_logs(|| drop(clock.run(sms.send_text(&person(1), "Hello")).unwrap()));
     assert_eq!(lines.len(), 1);
     assert!(!lines[0].contains("civic.person"), "{}", lines[0]);
 }
@@ -241,7 +241,7 @@ mod counted {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         metrics::with_local_recorder(&counts, || runtime.block_on(works(&counts)));
         let lines = counts.0.lock().unwrap().clone();
-        for told in [
+        for prefix in [
             "civic_messaging.messages line=desk state=queued +1",
             "civic_messaging.messages line=desk state=accepted +1",
             "civic_messaging.messages line=desk state=rejected +1",
@@ -255,7 +255,7 @@ mod counted {
             "civic_messaging.oldest line=desk kind=due =",
             "civic_messaging.oldest line=desk kind=unread =",
         ] {
-            assert!(lines.iter().any(|line| line.starts_with(told)), "{told}\n{lines:#?}");
+            assert!(lines.iter().any(|line| line.starts_with(prefix)), "{prefix}\n{lines:#?}");
         }
         let queued = lines.iter().filter(|line| line.starts_with("civic_messaging.messages line=desk state=queued"));
         assert_eq!(queued.count(), 2, "{lines:#?}");
@@ -269,7 +269,7 @@ mod counted {
         use civic_messaging::switchboard::{Line, Store, Switchboard};
 
         let mock = Mock::sms();
-        mock.will_fail(Error::new(ErrorKind::Rejected, "said no").with_outcome(Outcome::Rejected));
+        mock.will_fail(Error::new(ErrorKind::Rejected, "rejected").with_outcome(Outcome::Rejected));
         let board = Switchboard::builder(Store::open("sqlite::memory:").await.unwrap())
             .media(MemoryStore::new())
             .line(Line::new("desk").channel(mock.clone()))
@@ -286,7 +286,7 @@ mod counted {
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let worker = tokio::spawn(board.run(async { drop(stopped.await) }));
         let worked = async {
-            let has = |told: &str| counts.0.lock().unwrap().iter().any(|line| line.starts_with(told));
+            let has = |prefix: &str| counts.0.lock().unwrap().iter().any(|line| line.starts_with(prefix));
             while ![
                 "messages line=desk state=accepted",
                 "files_failed",
@@ -294,7 +294,7 @@ mod counted {
                 "oldest line=desk kind=unread",
             ]
             .iter()
-            .all(|told| has(&format!("civic_messaging.{told}")))
+            .all(|prefix| has(&format!("civic_messaging.{prefix}")))
             {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }

@@ -40,9 +40,9 @@ async fn time_out() -> Duration {
 
 /// A clock that each sleep advances without waiting.
 #[derive(Clone, Debug)]
-struct Hasty(VirtualClock);
+struct InstantClock(VirtualClock);
 
-impl Clock for Hasty {
+impl Clock for InstantClock {
     fn now(&self) -> Timestamp {
         self.0.now()
     }
@@ -63,7 +63,7 @@ impl Clock for Hasty {
 
 /// Two gateways on loopback and their channels.
 struct World {
-    clock: Hasty,
+    clock: InstantClock,
     doubles: Arc<[FakeGateway; 2]>,
     channels: [Arc<dyn Channel>; 2],
 }
@@ -75,7 +75,7 @@ impl World {
 
     /// Sets the time-out for responses.
     async fn within(time: Duration, seed: u64) -> Self {
-        let clock = Hasty(super::clock().seeded(seed));
+        let clock = InstantClock(super::clock().seeded(seed));
         let doubles = Arc::new([FakeGateway::start().await, FakeGateway::start().await]);
         let transport = || ReqwestTransport::from_settings(move |builder| builder.connect_timeout(time).timeout(time));
         let context = || Context::new().transport(transport()).clock(clock.clone());
@@ -210,16 +210,16 @@ fn sends() -> usize {
 }
 
 /// A breaker that practically never opens, so that faults reach the gateway.
-fn bold() -> Breaker {
+fn lenient_breaker() -> Breaker {
     Breaker::new().threshold(1_000_000, Duration::from_secs(1)).unwrap()
 }
 
-fn retry(clock: &Hasty) -> Retry {
+fn retry(clock: &InstantClock) -> Retry {
     Retry::new().budget(civic_messaging::layer::retry::Budget::new().share(1.0, 1_000).unwrap()).clock(clock.clone())
 }
 
-fn failover(members: [Arc<dyn Channel>; 2], clock: &Hasty) -> Arc<dyn Channel> {
-    Arc::new(Failover::new(members).unwrap().breaker(&bold()).clock(clock.clone()))
+fn failover(members: [Arc<dyn Channel>; 2], clock: &InstantClock) -> Arc<dyn Channel> {
+    Arc::new(Failover::new(members).unwrap().breaker(&lenient_breaker()).clock(clock.clone()))
 }
 
 #[tokio::test]
@@ -268,7 +268,7 @@ async fn layer_order_never_doubles_a_message() {
                 let trace = Trace::new().clock(clock.clone()).wrap(channel);
                 let limit = RateLimit::from_info(trace.info()).clock(clock.clone());
                 limit.wrap(
-                    CircuitBreaker::from_breaker(bold())
+                    CircuitBreaker::from_breaker(lenient_breaker())
                         .clock(clock.clone())
                         .wrap(retry(clock).wrap(retry(clock).wrap(trace))),
                 )
@@ -299,10 +299,10 @@ async fn resent_message_is_never_reported_not_sent_by_mistake() {
 /// An incorrect layer: its time-out drops the future of a send and reports "not sent". It fires once a gateway has the
 /// message, when that is wrong.
 #[derive(Debug)]
-struct Impatient(Arc<dyn Channel>, Arc<[FakeGateway; 2]>);
+struct TimeoutLayer(Arc<dyn Channel>, Arc<[FakeGateway; 2]>);
 
 #[async_trait]
-impl Channel for Impatient {
+impl Channel for TimeoutLayer {
     fn info(&self) -> &Info {
         self.0.info()
     }
@@ -340,7 +340,7 @@ async fn timeout_between_layers_is_detected() {
     }
     let members = world.channels.clone().map(|channel| {
         let limit = RateLimit::from_info(channel.info()).clock(world.clock.clone());
-        retry(&world.clock).layer(Impatient(limit.wrap(channel), world.doubles.clone()))
+        retry(&world.clock).layer(TimeoutLayer(limit.wrap(channel), world.doubles.clone()))
     });
     let report = send(&world, &failover(members, &world.clock), AT_ONCE, OnUnknown::Reconcile).await;
     let twice = world.copies().values().filter(|copies| **copies > 1).count();

@@ -44,11 +44,11 @@ fn retry_after_is_clamped_or_absent() {
     let now = Timestamp::from_secs(1_795_000_000);
     let schedule = Schedule::new().within(Duration::MAX);
     let tried = Attempts { times: 1, elapsed: Duration::ZERO };
-    let mut told = 0;
+    let mut accepted = 0;
     for _ in 0..1_000_000 {
         let text = header(&random);
         let after = retry_after(&text, now);
-        told += u32::from(after.is_some());
+        accepted += u32::from(after.is_some());
         assert!(after.is_none_or(|after| (RETRY_AFTER_MIN..=RETRY_AFTER_MAX).contains(&after)), "{text:?}: {after:?}");
         let error = Error::new(ErrorKind::RateLimited, "too many").with_retry(true, after);
         match schedule.next(&error, None, tried, now, random.below(u64::MAX)) {
@@ -59,6 +59,6 @@ fn retry_after_is_clamped_or_absent() {
             Err(stop) => assert_eq!(stop, StopReason::TooLate, "{text:?}"),
         }
     }
-    println!("{told} of 1,000,000 headers asked for a time");
-    assert!((300_000..900_000).contains(&told), "{told}");
+    println!("{accepted} of 1,000,000 headers asked for a time");
+    assert!((300_000..900_000).contains(&accepted), "{accepted}");
 }

@@ -73,7 +73,7 @@ async fn operations(url: &str) {
     let (store, board) = board(url, mock.clone(), clock.clone()).await;
     let later = clock.now().plus(Duration::from_secs(3600));
     let inbox = board.line("desk").unwrap();
-    let mut told = BTreeMap::new();
+    let mut counts = BTreeMap::new();
     let message = |key: String| Message::text(person(1), format!("Message {key}.")).key(key);
 
     let mut rows = 0;
@@ -84,7 +84,7 @@ async fn operations(url: &str) {
         rows += 1;
         first.is_some_and(|first| first.unwrap() == id)
     });
-    told.insert("send", polls.await);
+    counts.insert("send", polls.await);
     let polls = each(async |polls| {
         let message = message(format!("send-at-{polls}"));
         let first = cut(polls, board.send_at("desk", message.clone(), later)).await;
@@ -92,7 +92,7 @@ async fn operations(url: &str) {
         rows += 1;
         first.is_some_and(|first| first.unwrap() == id)
     });
-    told.insert("send_at", polls.await);
+    counts.insert("send_at", polls.await);
 
     let mut inbounds = 0;
     let polls = each(async |polls| {
@@ -102,7 +102,7 @@ async fn operations(url: &str) {
         inbounds += 1;
         first.is_some_and(|first| first.status == 200)
     });
-    told.insert("receive", polls.await);
+    counts.insert("receive", polls.await);
     let arrived = mock.poll(None).await.unwrap().events;
     let inbound = arrived[0].as_inbound().unwrap();
     let polls = each(async |polls| {
@@ -112,7 +112,7 @@ async fn operations(url: &str) {
         rows += 1;
         first.is_some_and(|first| first.unwrap() == id)
     });
-    told.insert("reply", polls.await);
+    counts.insert("reply", polls.await);
     let count = async || board.stats().await.unwrap().all().messages.values().sum::<u64>();
     assert_eq!(count().await, rows);
 
@@ -124,7 +124,7 @@ async fn operations(url: &str) {
         inbounds += 1;
         cut(polls, inbox.next()).await.is_some()
     });
-    told.insert("next", polls.await);
+    counts.insert("next", polls.await);
     let mut acked = HashMap::<String, usize>::new();
     clock.advance(Duration::from_secs(61));
     let polls = each(async |polls| {
@@ -138,7 +138,7 @@ async fn operations(url: &str) {
         acked.insert(text, 0);
         done.is_some_and(|done| done.is_ok())
     });
-    told.insert("ack", polls.await);
+    counts.insert("ack", polls.await);
     clock.advance(Duration::from_secs(61));
     while let Some(handed) = inbox.try_next().await.unwrap() {
         let text = handed.as_inbound().unwrap().text().unwrap().to_owned();
@@ -155,7 +155,7 @@ async fn operations(url: &str) {
         let again = board.cancel(id).await.unwrap();
         first.is_some_and(|first| first.unwrap() && !again)
     });
-    told.insert("cancel", polls.await);
+    counts.insert("cancel", polls.await);
     let polls = each(async |polls| {
         let id = board.send("desk", message(format!("settle-{polls}"))).await.unwrap();
         store.hold_after_restore(SystemClock::new().now()).await.unwrap();
@@ -164,23 +164,23 @@ async fn operations(url: &str) {
         let again = board.settle(id, Resolution::NotSent).await.unwrap();
         first.is_some_and(|first| first.unwrap() && !again)
     });
-    told.insert("settle", polls.await);
+    counts.insert("settle", polls.await);
     let id = cancelled[0];
     let polls = each(async |polls| {
         let first = cut(polls, board.status(id)).await;
         assert!(board.status(id).await.unwrap().is_some());
         first.is_some()
     });
-    told.insert("status", polls.await);
+    counts.insert("status", polls.await);
     let mut ends = HashMap::new();
     while let Some(handed) = inbox.try_next().await.unwrap() {
         let of = handed.as_settled().unwrap().clone();
-        assert_eq!(ends.insert(of.id, of.state), None, "it was told twice");
+        assert_eq!(ends.insert(of.id, of.state), None, "it was reported twice");
         handed.ack().await.unwrap();
     }
     assert!(cancelled.iter().all(|id| ends.remove(id) == Some(State::Cancelled)));
     assert!(settled.iter().all(|id| ends.remove(id) == Some(State::Rejected)) && ends.is_empty());
-    println!("polls to the end: {told:?}");
+    println!("polls to the end: {counts:?}");
     for id in board.stats().await.unwrap().all().messages {
         assert!(matches!(id.0, State::Cancelled | State::Rejected | State::Unknown | State::Deferred), "{id:?}");
     }
@@ -211,7 +211,7 @@ impl Channel for Slow {
 /// Drops a worker after every number of polls, and runs the next one.
 async fn workers(url: &str, waits: &[u64]) {
     let mock = Mock::sms();
-    let (mut ahead, mut told) = (Duration::ZERO, BTreeMap::<&str, usize>::new());
+    let (mut ahead, mut outcomes) = (Duration::ZERO, BTreeMap::<&str, usize>::new());
     for n in 0..POLLS_MAX {
         // Waits after the last poll, so that work on other threads continues without it.
         let (polls, wait) = (n / waits.len(), Duration::from_millis(waits[n % waits.len()]));
@@ -257,14 +257,14 @@ async fn workers(url: &str, waits: &[u64]) {
             let (words, state) = (message(n).content, next.status(id).await.unwrap().unwrap().state);
             let copies = mock.sent().iter().filter(|sent| sent.content == words).count();
             match (state, copies) {
-                (State::Accepted, 1) => *told.entry("accepted").or_default() += 1,
-                (State::Parked, 0 | 1) => *told.entry("in doubt").or_default() += 1,
+                (State::Accepted, 1) => *outcomes.entry("accepted").or_default() += 1,
+                (State::Parked, 0 | 1) => *outcomes.entry("in doubt").or_default() += 1,
                 other => panic!("after {polls} polls: {other:?}"),
             }
         }
         if all_sent && wait.is_zero() {
-            assert!(told.len() == 2, "none was dropped in the middle of a send");
-            println!("workers dropped after 0 to {polls} polls: {told:?}");
+            assert!(outcomes.len() == 2, "none was dropped in the middle of a send");
+            println!("workers dropped after 0 to {polls} polls: {outcomes:?}");
             return;
         }
     }

@@ -40,7 +40,7 @@ async fn corrected(store: Store) {
     let planned = board.send_at("desk", Message::text(person(3), "planned"), clock.now().plus(YEAR)).await.unwrap();
     tokio::time::sleep(2 * lease).await;
 
-    clock.goes_back(YEAR);
+    clock.set_back(YEAR);
     let late = send(4, "after").await.unwrap();
     until(&board, late, State::Accepted).await;
     until(&board, failed, State::Accepted).await;

@@ -98,16 +98,16 @@ async fn survives(database: &str, cycles: u64, within: Duration, ahead: Duration
         clock += ahead;
         let mut child = start(database, &double.base_url(), cycle, clock);
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let (sender, mut received) = tokio::sync::mpsc::unbounded_channel();
         let reading = tokio::task::spawn_blocking(move || {
             let keys = lines.map_while(Result::ok).filter_map(|line| Some(line.strip_prefix("took ")?.to_owned()));
-            keys.for_each(|key| tell.send(key).unwrap());
+            keys.for_each(|key| sender.send(key).unwrap());
         });
         // One of four is killed during its start, which takes about 20 ms; the others after they enqueued some
         // messages, on a machine of any speed.
         let first = random.below(4) * 2;
         for _ in 0..first {
-            taken.extend(told.recv().await);
+            taken.extend(received.recv().await);
         }
         let within = u64::try_from(within.as_micros()).unwrap();
         let more = if first == 0 { 5_000 + random.below(within) } else { random.below(within) / 4 };
@@ -115,7 +115,7 @@ async fn survives(database: &str, cycles: u64, within: Duration, ahead: Duration
         child.kill().unwrap();
         child.wait().unwrap();
         reading.await.unwrap();
-        while let Some(key) = told.recv().await {
+        while let Some(key) = received.recv().await {
             taken.push(key);
         }
     }

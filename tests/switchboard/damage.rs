@@ -132,7 +132,7 @@ async fn template() -> Template {
 
 /// The result of one damage.
 #[derive(Debug, Default)]
-struct Told {
+struct Tally {
     damages: usize,
     refused: usize,
     failed: usize,
@@ -145,7 +145,7 @@ struct Told {
     lost: usize,
 }
 
-impl Told {
+impl Tally {
     fn add(&mut self, other: &Self) {
         self.damages += other.damages;
         self.refused += other.refused;
@@ -157,14 +157,14 @@ impl Told {
     }
 }
 
-async fn opened(database: &Database, template: &Template) -> Told {
-    let mut told = Told { damages: 1, ..Told::default() };
+async fn opened(database: &Database, template: &Template) -> Tally {
+    let mut tally = Tally { damages: 1, ..Tally::default() };
     let store = match Store::open(&database.url()).await {
         Ok(store) => store,
         Err(error) => {
             assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("store")), "{error}");
             assert!(error.to_string().contains("restore a backup"), "{error}");
-            return Told { refused: 1, ..told };
+            return Tally { refused: 1, ..tally };
         }
     };
     let (mock, mut failures) = (mock(), Vec::new());
@@ -182,7 +182,7 @@ async fn opened(database: &Database, template: &Template) -> Told {
     }
     for (key, (_, id, _)) in &template.messages {
         match board.by_key("desk", key).await {
-            Ok(there) => told.lost += usize::from(there != Some(*id)),
+            Ok(there) => tally.lost += usize::from(there != Some(*id)),
             Err(error) => failures.push(error),
         }
         failures.extend(board.status(*id).await.err());
@@ -198,18 +198,18 @@ async fn opened(database: &Database, template: &Template) -> Told {
         assert_eq!((error.kind(), error.field()), (ErrorKind::Unavailable, Some("store")), "{error}");
         assert!(!error.to_string().contains("is closed"), "its thread ended");
     }
-    told.failed = usize::from(!failures.is_empty());
+    tally.failed = usize::from(!failures.is_empty());
     let mut copies = BTreeMap::new();
     for sent in mock.sent() {
         let key = sent.key.clone().unwrap();
         let Some((message, _, state)) = template.messages.get(&key) else { panic!("{key} is none of ours") };
         assert_eq!((&sent.to, &sent.content), (&message.to, &message.content), "{key} is not what was taken");
-        told.sent += 1;
-        told.again += usize::from(*state == State::Accepted);
-        told.astray += usize::from(!matches!(state, State::Accepted | State::Queued | State::Claimed));
+        tally.sent += 1;
+        tally.again += usize::from(*state == State::Accepted);
+        tally.astray += usize::from(!matches!(state, State::Accepted | State::Queued | State::Claimed));
         assert_eq!(copies.insert(key, ()), None, "one was sent twice");
     }
-    told
+    tally
 }
 
 /// Counts panics in this test and in the store's threads.
@@ -233,26 +233,26 @@ async fn damaged_store_sends_nothing_wrong() {
     let (damages, seed) = (number("CIVIC_DAMAGES", 200), seed(20_261_128));
     panics();
     let (template, mut working) = (Arc::new(template().await), JoinSet::new());
-    let mut all = BTreeMap::<&str, Told>::new();
+    let mut all = BTreeMap::<&str, Tally>::new();
     for n in 0..damages {
         working.spawn(damaged(template.clone(), Random::new(seed + n)));
         // They mostly wait for the disk.
         while working.len() >= 32 || n + 1 == damages && !working.is_empty() {
-            let (what, told) = working.join_next().await.unwrap().unwrap();
-            all.entry(what).or_default().add(&told);
+            let (what, tally) = working.join_next().await.unwrap().unwrap();
+            all.entry(what).or_default().add(&tally);
         }
     }
-    for (what, told) in &all {
-        println!("{what}: {told:?}");
+    for (what, tally) in &all {
+        println!("{what}: {tally:?}");
         // A missing end of the WAL cannot be detected.
-        let wrong = if *what == "the log, cut off" { 0 } else { told.again + told.astray + told.lost };
+        let wrong = if *what == "the log, cut off" { 0 } else { tally.again + tally.astray + tally.lost };
         assert_eq!(wrong, 0, "{what}");
     }
     assert_eq!(panics().load(Ordering::Relaxed), 0);
 }
 
 /// Damages the files of a store and opens it.
-async fn damaged(template: Arc<Template>, random: Random) -> (&'static str, Told) {
+async fn damaged(template: Arc<Template>, random: Random) -> (&'static str, Tally) {
     let (database, (mut db, mut wal)) = (Database::new(), template.crashed.clone());
     let what = match random.below(10) {
         0..4 => {

@@ -349,7 +349,7 @@ async fn scheduled_message_is_sent_when_due_unless_cancelled() {
     let late = board.send_at("desk", text(2, "Late").not_after(in_an_hour), in_an_hour).await.unwrap();
     desk.until(soon, &[State::Accepted]).await;
     assert!(clock.now() >= now.plus(Duration::from_millis(300)));
-    clock.goes_on(2 * HOUR);
+    clock.advance_by(2 * HOUR);
     desk.until(late, &[State::Expired]).await;
     assert_eq!(board.status(later).await.unwrap().unwrap().state, State::Deferred);
     assert!(board.cancel(later).await.unwrap());
@@ -380,7 +380,7 @@ async fn message_due_after_its_expiry_is_refused() {
     assert!(board.stats().await.unwrap().all().messages.is_empty());
     let message = until(now.plus(HOUR));
     let id = board.send_at("desk", message.clone(), now.plus(HOUR)).await.unwrap();
-    clock.goes_on(2 * HOUR);
+    clock.advance_by(2 * HOUR);
     assert_eq!(board.send("desk", message).await.unwrap(), id);
 }
 

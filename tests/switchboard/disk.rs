@@ -61,30 +61,30 @@ async fn child() {
     let mut working = JoinSet::new();
     for (n, disk) in (0..).zip(disks) {
         working.spawn(async move {
-            let mut told = Told::default();
+            let mut tally = Tally::default();
             for point in (n..points).step_by(DISKS as usize) {
-                told.add(full(&disk, Random::new(seed + point), point % 4 == 0).await);
+                tally.add(full(&disk, Random::new(seed + point), point % 4 == 0).await);
             }
             // One disk remains for the read-only test.
             drop(Store::open(&format!("sqlite:{}", disk.join("left.db").display())).await.unwrap());
-            told
+            tally
         });
     }
-    let mut told = Told::default();
-    working.join_all().await.into_iter().for_each(|of| told.add(of));
-    println!("{points} times full: {told:?}");
-    assert!(told.refused >= points && told.taken > points * 3, "hardly anything happened");
+    let mut tally = Tally::default();
+    working.join_all().await.into_iter().for_each(|of| tally.add(of));
+    println!("{points} times full: {tally:?}");
+    assert!(tally.refused >= points && tally.taken > points * 3, "hardly anything happened");
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Told {
+struct Tally {
     taken: u64,
     refused: u64,
     sent_while_full: usize,
     in_doubt: u64,
 }
 
-impl Told {
+impl Tally {
     fn add(&mut self, other: Self) {
         self.taken += other.taken;
         self.refused += other.refused;
@@ -94,7 +94,7 @@ impl Told {
 }
 
 /// Fills the disk while messages are enqueued and sent, frees it again, and counts.
-async fn full(disk: &Path, random: Random, restarts: bool) -> Told {
+async fn full(disk: &Path, random: Random, restarts: bool) -> Tally {
     let (database, ballast) = (disk.join("desk.db"), disk.join("ballast"));
     let url = format!("sqlite:{}", database.display());
     let mock = Mock::sms();
@@ -111,7 +111,7 @@ async fn full(disk: &Path, random: Random, restarts: bool) -> Told {
     let (mut halt, stopped) = stop();
     let mut worker = tokio::spawn(board.clone().run(stopped));
     let log = rusqlite::Connection::open(&database).unwrap();
-    let (mut told, mut ids, mut refused) = (Told::default(), BTreeMap::new(), Vec::new());
+    let (mut tally, mut ids, mut refused) = (Tally::default(), BTreeMap::new(), Vec::new());
     let every = random.below(9) + 1;
     // A worker that starts on a full disk fails; this one has started.
     ids.insert(0, board.send("desk", message(0)).await.unwrap());
@@ -144,7 +144,7 @@ async fn full(disk: &Path, random: Random, restarts: bool) -> Told {
         }
     }
     tokio::time::sleep(Duration::from_millis(random.below(50))).await;
-    told.sent_while_full = mock.sent().len() - before;
+    tally.sent_while_full = mock.sent().len() - before;
     drop(log);
     if restarts {
         worker.abort();
@@ -159,7 +159,7 @@ async fn full(disk: &Path, random: Random, restarts: bool) -> Told {
         std::fs::remove_file(&ballast).unwrap();
     }
 
-    (told.taken, told.refused) = (ids.len() as u64, refused.len() as u64);
+    (tally.taken, tally.refused) = (ids.len() as u64, refused.len() as u64);
     for n in refused {
         ids.insert(n, board.send("desk", message(n)).await.unwrap());
     }
@@ -179,7 +179,7 @@ async fn full(disk: &Path, random: Random, restarts: bool) -> Told {
         match state {
             State::Accepted => assert!(copies.contains_key(&key), "{key} was not sent"),
             // A worker that ends during a send leaves it unknown.
-            State::Parked if restarts => told.in_doubt += 1,
+            State::Parked if restarts => tally.in_doubt += 1,
             state => panic!("{key} is {state:?}"),
         }
     }
@@ -201,7 +201,7 @@ async fn full(disk: &Path, random: Random, restarts: bool) -> Told {
     for file in std::fs::read_dir(disk).unwrap() {
         std::fs::remove_file(file.unwrap().path()).unwrap();
     }
-    told
+    tally
 }
 
 async fn until_settled(board: &Switchboard) {
@@ -217,8 +217,8 @@ async fn until_settled(board: &Switchboard) {
 
 #[track_caller]
 fn is_full(error: &Error) {
-    let told = (error.kind(), error.outcome(), error.field());
-    assert_eq!(told, (ErrorKind::Unavailable, Outcome::NotSent, Some("store")), "{error}");
+    let actual = (error.kind(), error.outcome(), error.field());
+    assert_eq!(actual, (ErrorKind::Unavailable, Outcome::NotSent, Some("store")), "{error}");
     assert!(error.to_string().ends_with("its disk is full"), "{error}");
 }
 

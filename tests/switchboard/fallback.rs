@@ -17,7 +17,7 @@ use super::desk::{Desk, memory, text};
 use super::{Ahead, Database, person};
 
 /// A WhatsApp message with an SMS fallback.
-fn both(n: u32, within: Duration) -> Outgoing {
+fn with_fallback(n: u32, within: Duration) -> Outgoing {
     let whatsapp = Message::text(Address::whatsapp("07700 900123").unwrap(), "By WhatsApp");
     let whatsapp = whatsapp.key(format!("flood-{n}")).on_unknown(OnUnknown::Park);
     Outgoing::new(whatsapp).fallback(Fallback::new(Message::text(person(n), "By SMS"), within))
@@ -30,7 +30,7 @@ async fn desk(clock: &Ahead) -> (Desk, Mock, Mock) {
 }
 
 /// Waits for the fallback of a message and returns its status.
-async fn instead(desk: &Desk, id: civic_messaging::switchboard::Id) -> Status {
+async fn fallback_of(desk: &Desk, id: civic_messaging::switchboard::Id) -> Status {
     let waiting = async {
         loop {
             if let Some(instead) = desk.switchboard.status(id).await.unwrap().unwrap().fallback {
@@ -49,24 +49,24 @@ async fn sms_falls_back_for_undelivered_whatsapp() {
     let clock = Ahead::default();
     let (desk, whatsapp, sms) = desk(&clock).await;
     whatsapp.will_fail(Error::recipient("is not on WhatsApp").with_outcome(Outcome::Rejected));
-    let id = desk.switchboard.send("desk", both(1, HOUR)).await.unwrap();
-    let status = instead(&desk, id).await;
+    let id = desk.switchboard.send("desk", with_fallback(1, HOUR)).await.unwrap();
+    let status = fallback_of(&desk, id).await;
     assert_eq!((status.instead_of, status.attempts), (Some(id), 1));
     sms.assert_sent(person(1).expose(), "By SMS");
 
     // Accepted, then reported as undelivered.
-    let id = desk.switchboard.send("desk", both(2, HOUR)).await.unwrap();
+    let id = desk.switchboard.send("desk", with_fallback(2, HOUR)).await.unwrap();
     let gateway_id = desk.until(id, &[State::Accepted]).await.gateway_id.unwrap();
     assert_eq!(sms.sent().len(), 1);
     let failed = whatsapp.reports(&gateway_id, DeliveryState::Failed);
     assert_eq!(desk.switchboard.receive("all", failed).await.status, 200);
-    instead(&desk, id).await;
+    fallback_of(&desk, id).await;
 
     // Accepted, without a delivery report in time.
-    let id = desk.switchboard.send("desk", both(3, HOUR)).await.unwrap();
+    let id = desk.switchboard.send("desk", with_fallback(3, HOUR)).await.unwrap();
     desk.until(id, &[State::Accepted]).await;
-    clock.goes_on(HOUR);
-    instead(&desk, id).await;
+    clock.advance_by(HOUR);
+    fallback_of(&desk, id).await;
     assert_eq!((whatsapp.sent().len(), sms.sent().len()), (3, 3));
     desk.close().await;
 }
@@ -75,22 +75,22 @@ async fn sms_falls_back_for_undelivered_whatsapp() {
 async fn fallback_skips_delivered_unknown_and_refused() {
     let clock = Ahead::default();
     let (desk, whatsapp, sms) = desk(&clock).await;
-    let delivered = desk.switchboard.send("desk", both(1, HOUR)).await.unwrap();
+    let delivered = desk.switchboard.send("desk", with_fallback(1, HOUR)).await.unwrap();
     let gateway_id = desk.until(delivered, &[State::Accepted]).await.gateway_id.unwrap();
     let report = whatsapp.reports(&gateway_id, DeliveryState::Delivered);
     assert_eq!(desk.switchboard.receive("all", report).await.status, 200);
     whatsapp.will_fail(Error::unknown("no answer in time"));
-    let doubtful = desk.switchboard.send("desk", both(2, HOUR)).await.unwrap();
+    let doubtful = desk.switchboard.send("desk", with_fallback(2, HOUR)).await.unwrap();
     desk.until(doubtful, &[State::Parked]).await;
     whatsapp.will_fail(Error::new(ErrorKind::OptedOut, "said STOP").with_outcome(Outcome::Rejected));
-    let stopped = desk.switchboard.send("desk", both(3, HOUR)).await.unwrap();
+    let stopped = desk.switchboard.send("desk", with_fallback(3, HOUR)).await.unwrap();
     desk.until(stopped, &[State::Rejected]).await;
 
     // The last one's fallback is sent, so those of the others were due as well.
-    let late = desk.switchboard.send("desk", both(4, HOUR)).await.unwrap();
+    let late = desk.switchboard.send("desk", with_fallback(4, HOUR)).await.unwrap();
     desk.until(late, &[State::Accepted]).await;
-    clock.goes_on(HOUR);
-    instead(&desk, late).await;
+    clock.advance_by(HOUR);
+    fallback_of(&desk, late).await;
     for id in [delivered, doubtful, stopped] {
         assert_eq!(desk.switchboard.status(id).await.unwrap().unwrap().fallback, None);
     }
@@ -102,8 +102,8 @@ async fn fallback_skips_delivered_unknown_and_refused() {
     let fallback = Fallback::new(Message::text(person(5), "Flood!"), HOUR).even_if_unknown();
     let urgent = desk.switchboard.send("desk", Outgoing::new(urgent).fallback(fallback)).await.unwrap();
     desk.until(urgent, &[State::Parked]).await;
-    clock.goes_on(HOUR);
-    instead(&desk, urgent).await;
+    clock.advance_by(HOUR);
+    fallback_of(&desk, urgent).await;
     assert_eq!(desk.switchboard.status(urgent).await.unwrap().unwrap().state, State::Parked);
     desk.close().await;
 }
@@ -132,7 +132,7 @@ async fn fallback_skips_messages_found_by_look_up_or_person() {
     let board = &desk.switchboard;
     // The response was lost; the gateway then reports it under an id that was not recorded.
     whatsapp.will_accept_unheard();
-    let lost = board.send("desk", both(1, HOUR)).await.unwrap();
+    let lost = board.send("desk", with_fallback(1, HOUR)).await.unwrap();
     desk.until(lost, &[State::Parked]).await;
     let sent = civic_messaging::lookup::LookupQuery::new(whatsapp.sent()[0].clone(), clock.now());
     let civic_messaging::lookup::LookupOutcome::Found(found) =
@@ -146,14 +146,14 @@ async fn fallback_skips_messages_found_by_look_up_or_person() {
 
     // A person settled it as sent.
     whatsapp.will_fail(Error::unknown("no answer in time"));
-    let seen = board.send("desk", both(2, HOUR)).await.unwrap();
+    let seen = board.send("desk", with_fallback(2, HOUR)).await.unwrap();
     desk.until(seen, &[State::Parked]).await;
     assert!(board.settle(seen, Resolution::Sent).await.unwrap());
 
-    let late = board.send("desk", both(3, HOUR)).await.unwrap();
+    let late = board.send("desk", with_fallback(3, HOUR)).await.unwrap();
     desk.until(late, &[State::Accepted]).await;
-    clock.goes_on(HOUR);
-    instead(&desk, late).await;
+    clock.advance_by(HOUR);
+    fallback_of(&desk, late).await;
     for id in [lost, seen] {
         assert_eq!(board.status(id).await.unwrap().unwrap().fallback, None);
     }
@@ -234,7 +234,7 @@ async fn policy_decides_at_intake_and_before_sending() {
     let read = |row: &rusqlite::Row<'_>| Ok([row.get::<_, String>(0)?, row.get(1)?, row.get(2)?]);
     let said = rusqlite::Connection::open(&file.0).unwrap().query_row(said, (i64::from(waits),), read);
     assert_eq!(said.unwrap(), ["defer", "quiet-hours", "it is night"]);
-    clock.goes_on(HOUR);
+    clock.advance_by(HOUR);
     desk.until(waits, &[State::Accepted]).await;
 
     // A failing policy lets no message through.
@@ -246,10 +246,10 @@ async fn policy_decides_at_intake_and_before_sending() {
 
 /// Defers until the current time.
 #[derive(Debug)]
-struct Slips;
+struct DefersUntilNow;
 
 #[async_trait]
-impl Policy for Slips {
+impl Policy for DefersUntilNow {
     async fn decide(&self, question: &PolicyInput<'_>) -> Result<Decision> {
         Ok(Decision::Defer { until: question.at, reason: Reason::new("slip", "it is open") })
     }
@@ -258,7 +258,7 @@ impl Policy for Slips {
 #[tokio::test]
 async fn policy_deferring_until_now_does_not_loop() {
     let clock = VirtualClock::starting_at(SystemClock::new().now());
-    let builder = Switchboard::builder(memory().await).clock(clock.clone()).policy(Slips);
+    let builder = Switchboard::builder(memory().await).clock(clock.clone()).policy(DefersUntilNow);
     let desk = Desk::of(builder, [Line::new("desk").channel(Mock::sms())]);
     let id = desk.switchboard.send("desk", text(1, "Hello")).await.unwrap();
     let status = desk.until(id, &[State::Deferred]).await;
@@ -289,10 +289,10 @@ async fn policy_refused_fallback_does_not_cancel_its_message() {
     // WhatsApp is unavailable, so the message waits for its next attempt.
     let down = Error::new(ErrorKind::Unavailable, "it does not work").with_retry(true, Some(4 * HOUR));
     whatsapp.will_fail(down);
-    let id = board.send("desk", both(1, HOUR)).await.unwrap();
+    let id = board.send("desk", with_fallback(1, HOUR)).await.unwrap();
     desk.until(id, &[State::Deferred]).await;
     refuses.store(true, Ordering::Relaxed);
-    clock.goes_on(HOUR);
+    clock.advance_by(HOUR);
     let db = rusqlite::Connection::open(&file.0).unwrap();
     let of = "SELECT decision, rule, reason FROM decision WHERE message = ?1";
     let read = |row: &rusqlite::Row<'_>| Ok([row.get::<_, String>(0)?, row.get(1)?, row.get(2)?]);
@@ -306,7 +306,7 @@ async fn policy_refused_fallback_does_not_cancel_its_message() {
     };
     let said = tokio::time::timeout(Duration::from_secs(20), said).await.expect("it is asked");
     assert_eq!(said, ["refuse_fallback", "no-sms", "the SMS are used up"]);
-    clock.goes_on(4 * HOUR);
+    clock.advance_by(4 * HOUR);
     let status = desk.until(id, &[State::Accepted, State::Cancelled]).await;
     assert_eq!((status.state, status.fallback), (State::Accepted, None));
     assert_eq!((whatsapp.sent().len(), sms.sent().len()), (2, 0));
@@ -315,10 +315,10 @@ async fn policy_refused_fallback_does_not_cancel_its_message() {
 
 /// Allows a message at intake and refuses it before sending.
 #[derive(Debug)]
-struct Objects(AtomicBool);
+struct RefusesLater(AtomicBool);
 
 #[async_trait]
-impl Policy for Objects {
+impl Policy for RefusesLater {
     async fn decide(&self, _: &PolicyInput<'_>) -> Result<Decision> {
         let objects = self.0.swap(true, Ordering::Relaxed);
         Ok(if objects { Decision::Refuse(Reason::new("objection", "this person objected")) } else { Decision::Allow })
@@ -328,7 +328,7 @@ impl Policy for Objects {
 #[tokio::test]
 async fn message_refused_after_intake_is_not_sent() {
     let mock = Mock::sms();
-    let builder = Switchboard::builder(memory().await).policy(Objects(AtomicBool::new(false)));
+    let builder = Switchboard::builder(memory().await).policy(RefusesLater(AtomicBool::new(false)));
     let desk = Desk::of(builder, [Line::new("desk").channel(mock.clone())]);
     let id = desk.switchboard.send("desk", text(1, "Hello").key("k")).await.unwrap();
     let status = desk.until(id, &[State::Refused]).await;
@@ -342,12 +342,12 @@ async fn message_refused_after_intake_is_not_sent() {
 }
 
 /// Waits until all due fallbacks were processed: that of a message failing now is the last.
-async fn looked_at(desk: &Desk, whatsapp: &Mock) {
+async fn fallbacks_processed(desk: &Desk, whatsapp: &Mock) {
     whatsapp.will_fail(Error::recipient("is not on WhatsApp").with_outcome(Outcome::Rejected));
     let last = Message::text(Address::whatsapp("07700 900123").unwrap(), "Last");
     let fallback = Fallback::on_failure(Message::text(person(999), "Last"));
     let last = desk.switchboard.send("desk", Outgoing::new(last).fallback(fallback)).await.unwrap();
-    instead(desk, last).await;
+    fallback_of(desk, last).await;
 }
 
 /// Refuses messages with this text once switched on.
@@ -375,15 +375,15 @@ async fn policy_refusal_before_claim_ends_the_fallback() {
         let line = Line::new("desk").channel(whatsapp.clone()).channel(sms.clone());
         let desk = Desk::of(Switchboard::builder(memory().await).clock(clock.clone()).policy(policy), [line]);
         let at = clock.now().plus(HOUR);
-        let id = desk.switchboard.send_at("desk", both(1, 6 * HOUR), at).await.unwrap();
+        let id = desk.switchboard.send_at("desk", with_fallback(1, 6 * HOUR), at).await.unwrap();
         policy.0.store(true, Ordering::Relaxed);
-        clock.goes_on(HOUR);
+        clock.advance_by(HOUR);
         desk.until(id, &[State::Refused]).await;
         if of_medium {
-            instead(&desk, id).await;
+            fallback_of(&desk, id).await;
         }
-        clock.goes_on(12 * HOUR);
-        looked_at(&desk, &whatsapp).await;
+        clock.advance_by(12 * HOUR);
+        fallbacks_processed(&desk, &whatsapp).await;
         assert_eq!(desk.switchboard.status(id).await.unwrap().unwrap().fallback.is_some(), of_medium);
         let of_first = sms.sent().iter().filter(|sent| sent.to == person(1)).count();
         assert_eq!(of_first, instead_of_it);
@@ -398,8 +398,8 @@ async fn medium_scope_refusal_starts_the_fallback() {
     let (whatsapp, sms) = (Mock::whatsapp(), Mock::sms());
     let line = Line::new("desk").channel(whatsapp.clone()).channel(sms.clone());
     let desk = Desk::of(Switchboard::builder(memory().await).policy(policy), [line]);
-    let id = desk.switchboard.send("desk", both(1, HOUR)).await.unwrap();
-    instead(&desk, id).await;
+    let id = desk.switchboard.send("desk", with_fallback(1, HOUR)).await.unwrap();
+    fallback_of(&desk, id).await;
     assert_eq!(desk.until(id, &[State::Refused]).await.attempts, 0);
     // Without a fallback nothing would be sent.
     let alone = Message::text(Address::whatsapp("07700 900123").unwrap(), "By WhatsApp");
@@ -456,12 +456,12 @@ async fn timed_fallback_looks_up_unreported_deliveries() {
         let desk = Desk::of(Switchboard::builder(memory().await).clock(clock.clone()), [line]);
         let mut ids = Vec::new();
         for n in 0..20 {
-            ids.push(desk.switchboard.send("desk", both(n, 2 * HOUR)).await.unwrap());
+            ids.push(desk.switchboard.send("desk", with_fallback(n, 2 * HOUR)).await.unwrap());
         }
         for id in &ids {
             desk.until(*id, &[State::Accepted]).await;
         }
-        clock.goes_on(2 * HOUR);
+        clock.advance_by(2 * HOUR);
         let asked = async {
             while whatsapp.1.lock().unwrap().1 < 20 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -469,9 +469,9 @@ async fn timed_fallback_looks_up_unreported_deliveries() {
         };
         tokio::time::timeout(Duration::from_secs(20), asked).await.expect("it is asked");
         for id in &ids[..goes] {
-            instead(&desk, *id).await;
+            fallback_of(&desk, *id).await;
         }
-        looked_at(&desk, &whatsapp.0).await;
+        fallbacks_processed(&desk, &whatsapp.0).await;
         assert_eq!((sms.sent().len(), whatsapp.1.lock().unwrap().1), (goes + 1, 20), "{says:?}");
         desk.close().await;
     }
@@ -485,7 +485,7 @@ async fn timed_fallback_without_delivery_reports_is_refused() {
     let (clock, sms) = (Ahead::default(), Mock::sms());
     let line = Line::new("desk").channel(mute.clone()).channel(sms.clone());
     let desk = Desk::of(Switchboard::builder(memory().await).clock(clock.clone()), [line]);
-    let error = desk.switchboard.send("desk", both(1, HOUR)).await.unwrap_err();
+    let error = desk.switchboard.send("desk", with_fallback(1, HOUR)).await.unwrap_err();
     assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidMessage, Some("fallback")), "{error}");
     assert!(error.to_string().contains("Fallback::on_failure"), "{error}");
     mute.assert_nothing_sent();
@@ -499,8 +499,8 @@ async fn timed_fallback_without_delivery_reports_is_refused() {
     desk.until(taken, &[State::Accepted]).await;
     mute.will_fail(Error::recipient("is not on WhatsApp").with_outcome(Outcome::Rejected));
     let failed = desk.switchboard.send("desk", on_failure()).await.unwrap();
-    instead(&desk, failed).await;
-    clock.goes_on(1000 * HOUR);
+    fallback_of(&desk, failed).await;
+    clock.advance_by(1000 * HOUR);
     let failed = desk.switchboard.status(taken).await.unwrap().unwrap();
     assert_eq!((failed.fallback, sms.sent().len()), (None, 1));
     desk.close().await;
@@ -521,13 +521,13 @@ async fn fallback_starts_on_a_late_failure_report() {
     whatsapp.will_fail(Error::unknown("no answer in time"));
     let doubtful = send(2).await;
     desk.until(doubtful, &[State::Parked]).await;
-    clock.goes_on(100 * HOUR);
+    clock.advance_by(100 * HOUR);
     let failed = whatsapp.reports(&gateway_id, DeliveryState::Failed);
     assert_eq!(desk.switchboard.receive("all", failed).await.status, 200);
-    instead(&desk, late).await;
+    fallback_of(&desk, late).await;
     assert_eq!(desk.switchboard.status(doubtful).await.unwrap().unwrap().fallback, None);
     assert!(desk.switchboard.settle(doubtful, Resolution::NotSent).await.unwrap());
-    instead(&desk, doubtful).await;
+    fallback_of(&desk, doubtful).await;
     assert_eq!(sms.sent().len(), 2);
     desk.close().await;
 }
@@ -542,8 +542,8 @@ async fn opt_out_on_second_attempt_ends_the_fallback() {
     let fallback = Fallback::new(Message::text(person(1), "Flood!"), HOUR).even_if_unknown();
     let id = desk.switchboard.send("desk", Outgoing::new(flood).fallback(fallback)).await.unwrap();
     assert_eq!(desk.until(id, &[State::Parked, State::Rejected]).await.attempts, 2);
-    clock.goes_on(2 * HOUR);
-    looked_at(&desk, &whatsapp).await;
+    clock.advance_by(2 * HOUR);
+    fallbacks_processed(&desk, &whatsapp).await;
     assert_eq!(desk.switchboard.status(id).await.unwrap().unwrap().fallback, None);
     assert_eq!(sms.sent().len(), 1);
     desk.close().await;
@@ -554,10 +554,10 @@ async fn stop_keyword_ends_queued_messages_and_fallbacks() {
     let clock = Ahead::default();
     let (desk, whatsapp, sms) = desk(&clock).await;
     let board = &desk.switchboard;
-    let accepted = board.send("desk", both(1, HOUR)).await.unwrap();
+    let accepted = board.send("desk", with_fallback(1, HOUR)).await.unwrap();
     desk.until(accepted, &[State::Accepted]).await;
     let later = clock.now().plus(6 * HOUR);
-    let waits = board.send_at("desk", both(2, HOUR), later).await.unwrap();
+    let waits = board.send_at("desk", with_fallback(2, HOUR), later).await.unwrap();
     // From the number of the one's fallback and from the other's own number.
     for (channel, from) in [(&sms, person(1).expose()), (&whatsapp, "07700 900123")] {
         assert_eq!(board.receive("all", channel.arrives(from, "STOP")).await.status, 200);
@@ -565,8 +565,8 @@ async fn stop_keyword_ends_queued_messages_and_fallbacks() {
     let status = board.status(waits).await.unwrap().unwrap();
     assert_eq!((status.state, status.attempts), (State::Refused, 0));
     assert!(status.reason.unwrap().contains("STOP"));
-    clock.goes_on(12 * HOUR);
-    looked_at(&desk, &whatsapp).await;
+    clock.advance_by(12 * HOUR);
+    fallbacks_processed(&desk, &whatsapp).await;
     for id in [accepted, waits] {
         assert_eq!(board.status(id).await.unwrap().unwrap().fallback, None);
     }

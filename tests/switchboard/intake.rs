@@ -104,7 +104,7 @@ async fn webhook_answered_2xx_survives_kill_exactly_once() {
     for _ in 0..cycles {
         let (mut child, at) = start(&database);
         // Some time after this many 2xx responses, on a machine of any speed.
-        let (first, mut told) = (random.below(4) * 2, 0);
+        let (first, mut acknowledged) = (random.below(4) * 2, 0);
         let more = Duration::from_micros(random.below(10_000));
         let mut kill = pin!(tokio::time::sleep(more));
         loop {
@@ -118,14 +118,14 @@ async fn webhook_answered_2xx_survives_kill_exactly_once() {
                     posts += 1;
                     if done {
                         waiting.remove(0);
-                        told += 1;
-                        if told == first {
+                        acknowledged += 1;
+                        if acknowledged == first {
                             kill.as_mut().reset(Instant::now() + more);
                         }
                     }
                 }
                 // Kills it during a request.
-                () = &mut kill, if told >= first => break,
+                () = &mut kill, if acknowledged >= first => break,
             }
         }
         child.kill().unwrap();

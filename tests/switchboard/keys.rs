@@ -91,8 +91,8 @@ async fn reference_is_the_same_after_a_restart() {
     let asked = LookupQuery::new(text(1, "One").key(key), SystemClock::new().now());
     let LookupOutcome::Found(found) = mock.look_up(&asked).await.unwrap() else { panic!("the mock has it") };
     assert_eq!(found[0].key(), Some(&*sent[0]));
-    let told = mock.brings(Event::from(found[0].clone()));
-    assert_eq!(desk.switchboard.receive("all", told).await.status, 200);
+    let status = mock.brings(Event::from(found[0].clone()));
+    assert_eq!(desk.switchboard.receive("all", status).await.status, 200);
     let status = desk.switchboard.status(one).await.unwrap().unwrap();
     assert_eq!((status.state, status.delivery), (State::Accepted, Some(DeliveryState::Accepted)));
     assert_eq!(desk.switchboard.by_key("desk", key).await.unwrap(), Some(one));
@@ -112,7 +112,7 @@ async fn look_up_finds_a_message_by_its_reference() {
     first.until(id, &[State::Unknown]).await;
     first.kill().await;
     // A starting worker looks it up at once.
-    clock.goes_on(HOUR);
+    clock.advance_by(HOUR);
     let second = desk().await;
     second.until(id, &[State::Accepted]).await;
     assert_eq!(mock.sent().len(), 1);

@@ -19,7 +19,7 @@ use super::{Database, Random, person, seed, stop};
 
 /// A channel that records accepted messages in order, and hangs or fails on request.
 #[derive(Clone, Debug)]
-struct Noting {
+struct Recording {
     mock: Mock,
     info: Info,
     taken: Arc<Mutex<Vec<String>>>,
@@ -28,7 +28,7 @@ struct Noting {
     random: Arc<Random>,
 }
 
-impl Noting {
+impl Recording {
     fn new(account: &str, rate: Option<Rate>) -> Self {
         let mock = Mock::sms().account(account);
         let info = mock.info().clone().with_capability(|can| can.rate = rate);
@@ -45,7 +45,7 @@ impl Noting {
 }
 
 #[civic_messaging::async_trait]
-impl Channel for Noting {
+impl Channel for Recording {
     fn info(&self) -> &Info {
         &self.info
     }
@@ -87,7 +87,7 @@ async fn until(clock: &VirtualClock, step: Duration, mut is_so: impl AsyncFnMut(
 
 #[tokio::test]
 async fn emergency_and_reply_overtake_bulk() {
-    let (clock, slow) = (virtual_clock(), Noting::new("desk", Some(Rate::per_second(10))));
+    let (clock, slow) = (virtual_clock(), Recording::new("desk", Some(Rate::per_second(10))));
     let desk =
         Desk::of(Switchboard::builder(memory().await).clock(clock.clone()), [Line::new("desk").channel(slow.clone())]);
     let board = &desk.switchboard;
@@ -113,7 +113,7 @@ async fn emergency_and_reply_overtake_bulk() {
 
 #[tokio::test]
 async fn marketing_is_not_starved_by_replies() {
-    let (clock, slow) = (virtual_clock(), Noting::new("desk", Some(Rate::per_second(10))));
+    let (clock, slow) = (virtual_clock(), Recording::new("desk", Some(Rate::per_second(10))));
     let desk =
         Desk::of(Switchboard::builder(memory().await).clock(clock.clone()), [Line::new("desk").channel(slow.clone())]);
     for n in 0..200 {
@@ -134,7 +134,7 @@ async fn marketing_is_not_starved_by_replies() {
 
 #[tokio::test]
 async fn hanging_supplier_delays_no_other_line() {
-    let (clock, hangs, works) = (virtual_clock(), Noting::new("hangs", None), Noting::new("works", None));
+    let (clock, hangs, works) = (virtual_clock(), Recording::new("hangs", None), Recording::new("works", None));
     let lines = [Line::new("hangs").channel(hangs.clone()), Line::new("works").channel(works.clone())];
     let desk = Desk::of(Switchboard::builder(memory().await).clock(clock.clone()), lines);
     for n in 0..128 {
@@ -152,7 +152,7 @@ async fn hanging_supplier_delays_no_other_line() {
 /// Sends five messages to each person through failures and restarts: each person gets them in order.
 async fn stays_in_order(url: &str, rate: Option<Rate>, persons: u32, restarts: u32) {
     let seed = seed(20_261_130);
-    let (random, clock, channel) = (Random::new(seed), virtual_clock(), Noting::new("desk", rate));
+    let (random, clock, channel) = (Random::new(seed), virtual_clock(), Recording::new("desk", rate));
     channel.fails.store(5, Ordering::SeqCst);
     let open = async || {
         let builder = Switchboard::builder(Store::open(url).await.unwrap()).clock(clock.clone());
@@ -217,7 +217,7 @@ async fn conversations_stay_in_order_in_postgres() {
 async fn message_is_claimed_once_at_a_rate() {
     let Some(database) = super::cluster::Database::new().await else { return };
     Store::migrate(database.url()).await.unwrap();
-    let (clock, slow) = (virtual_clock(), Noting::new("desk", Some(Rate::per_second(20))));
+    let (clock, slow) = (virtual_clock(), Recording::new("desk", Some(Rate::per_second(20))));
     let builder = Switchboard::builder(Store::open(database.url()).await.unwrap()).clock(clock.clone());
     let desk = Desk::of(builder, [Line::new("desk").channel(slow.clone())]);
     for n in 0..100 {
@@ -237,7 +237,7 @@ async fn message_is_claimed_once_at_a_rate() {
 async fn suspended_account_claims_only_its_probe() {
     let Some(database) = super::cluster::Database::new().await else { return };
     Store::migrate(database.url()).await.unwrap();
-    let (clock, channel) = (virtual_clock(), Noting::new("desk", None));
+    let (clock, channel) = (virtual_clock(), Recording::new("desk", None));
     let expired = || Error::new(ErrorKind::Unauthenticated, "the token has expired").with_outcome(Outcome::Rejected);
     (0..200).for_each(|_| channel.mock.will_fail(expired()));
     let builder = Switchboard::builder(Store::open(database.url()).await.unwrap()).clock(clock.clone());
@@ -266,7 +266,7 @@ async fn suspended_account_claims_only_its_probe() {
 async fn workers_share_the_account_rate() {
     let Some(database) = super::cluster::Database::new().await else { return };
     Store::migrate(database.url()).await.unwrap();
-    let (clock, slow) = (virtual_clock(), Noting::new("desk", Some(Rate::per_second(10))));
+    let (clock, slow) = (virtual_clock(), Recording::new("desk", Some(Rate::per_second(10))));
     let open = async || {
         let builder = Switchboard::builder(Store::open(database.url()).await.unwrap()).clock(clock.clone());
         Desk::of(builder, [Line::new("desk").channel(slow.clone())])
@@ -288,7 +288,7 @@ async fn workers_share_the_account_rate() {
 
 /// The gateway's retry-after is two minutes, and the worker restarts meanwhile.
 async fn pause_is_kept(url: &str) {
-    let (clock, channel) = (virtual_clock(), Noting::new("desk", None));
+    let (clock, channel) = (virtual_clock(), Recording::new("desk", None));
     let open = async || {
         let builder = Switchboard::builder(Store::open(url).await.unwrap()).clock(clock.clone());
         Desk::of(builder, [Line::new("desk").channel(channel.clone())])
@@ -325,7 +325,7 @@ async fn account_pause_survives_a_restart_in_postgres() {
 
 #[tokio::test]
 async fn next_message_of_a_conversation_is_sent_at_once() {
-    let (clock, channel) = (virtual_clock(), Noting::new("desk", None));
+    let (clock, channel) = (virtual_clock(), Recording::new("desk", None));
     let builder = Switchboard::builder(memory().await).clock(clock.clone());
     let desk = Desk::of(builder, [Line::new("desk").channel(channel.clone())]);
     let mut last = None;
@@ -340,7 +340,7 @@ async fn next_message_of_a_conversation_is_sent_at_once() {
 
 #[tokio::test]
 async fn scheduled_message_delays_no_other() {
-    let (clock, channel) = (virtual_clock(), Noting::new("desk", None));
+    let (clock, channel) = (virtual_clock(), Recording::new("desk", None));
     let builder = Switchboard::builder(memory().await).clock(clock.clone());
     let board = builder.line(Line::new("desk").channel(channel.clone())).build().unwrap();
     let (stop, stopped) = stop();

@@ -128,7 +128,7 @@ fn percentile<'a>(posted: impl Iterator<Item = &'a Posted>, percent: usize) -> D
     took.get((took.len() * percent / 100).min(took.len().saturating_sub(1))).copied().unwrap_or_default()
 }
 
-fn told(posted: &[Posted], status: impl Fn(Option<u16>) -> bool) -> usize {
+fn count(posted: &[Posted], status: impl Fn(Option<u16>) -> bool) -> usize {
     posted.iter().filter(|posted| status(posted.status)).count()
 }
 
@@ -153,11 +153,11 @@ async fn webhooks_answered_2xx_survive_tenfold_load() {
     let p99 = percentile(before.iter(), 99);
     let at_work = memory(service.id(), "VmHWM:");
     println!(
-        "{RATE} a second for {} s: {} told 2xx, {} not; p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms; {idle} kB when idle, \
+        "{RATE} a second for {} s: {} answered 2xx, {} not; p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms; {idle} kB when idle, \
          {at_work} kB at most",
         steady.as_secs(),
-        told(&before, ok),
-        told(&before, |status| !ok(status)),
+        count(&before, ok),
+        count(&before, |status| !ok(status)),
         percentile(before.iter(), 50).as_secs_f64() * 1e3,
         p99.as_secs_f64() * 1e3,
         percentile(before.iter(), 100).as_secs_f64() * 1e3,
@@ -167,13 +167,13 @@ async fn webhooks_answered_2xx_survive_tenfold_load() {
     let mut during = Vec::new();
     for times in [10, 100] {
         let posted = gateway.posts(times * RATE, steady / 2, CROWD).await;
-        let refused = told(&posted, |status| status == Some(503));
+        let refused = count(&posted, |status| status == Some(503));
         println!(
-            "up to {} a second for {} s: {} told 2xx, {refused} told 503, {} without an answer; {} kB at most",
+            "up to {} a second for {} s: {} answered 2xx, {refused} answered 503, {} without an answer; {} kB at most",
             times * RATE,
             (steady / 2).as_secs(),
-            told(&posted, ok),
-            told(&posted, |status| status.is_none()),
+            count(&posted, ok),
+            count(&posted, |status| status.is_none()),
             memory(service.id(), "VmHWM:"),
         );
         during.extend(posted);
@@ -208,17 +208,17 @@ async fn webhooks_answered_2xx_survive_tenfold_load() {
     let lost = all().filter(|posted| ok(posted.status) && !there.contains_key(&posted.n)).count();
     let twice = there.values().filter(|times| **times > 1).count();
     println!(
-        "{} posted, {} are there; {lost} that were told 2xx are lost, {twice} are there twice",
+        "{} posted, {} are there; {lost} that were answered 2xx are lost, {twice} are there twice",
         all().count(),
         there.len()
     );
     assert!(lost == 0 && twice == 0);
-    assert!(told(&before, ok) > 0 && told(&after[after.len() / 2..], ok) > 0, "hardly anything happened");
+    assert!(count(&before, ok) > 0 && count(&after[after.len() / 2..], ok) > 0, "hardly anything happened");
     // The maximum held for concurrent requests.
     assert!(overloaded < at_work + 64 * 1024, "{at_work} kB, and {overloaded} kB under overload");
     if long.is_some() {
-        assert!(told(&before, |status| !ok(status)) == 0 && p99 <= Duration::from_millis(100), "{p99:?}");
+        assert!(count(&before, |status| !ok(status)) == 0 && p99 <= Duration::from_millis(100), "{p99:?}");
         assert!(recovered < Duration::from_secs(10), "{recovered:?}");
-        assert!(told(&during, |status| status == Some(503)) > 0, "it was no overload");
+        assert!(count(&during, |status| status == Some(503)) > 0, "it was no overload");
     }
 }

@@ -83,16 +83,16 @@ async fn lock_of_another_process_is_waited_for() {
     let (database, operations) = (Database::new(), number("CIVIC_OPERATIONS", 200));
     let board = switchboard(&database.url()).await;
     let mut holds = start(&database, "holds");
-    let mut told = BufReader::new(holds.stdout.take().unwrap()).lines().map_while(Result::ok);
-    assert!(told.any(|line| line == "holds"));
+    let mut output = BufReader::new(holds.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(output.any(|line| line == "holds"));
     let begun = Instant::now();
     let children: Vec<_> = (0..PROCESSES).map(|process| start(&database, &process.to_string())).collect();
     let mut longest = 0;
     for child in children {
         let ended = child.wait_with_output().unwrap();
         assert!(ended.status.success(), "a caller heard of it");
-        let told = String::from_utf8_lossy(&ended.stdout);
-        let of: u128 = told.lines().find_map(|line| line.strip_prefix("longest ")?.parse().ok()).unwrap();
+        let text = String::from_utf8_lossy(&ended.stdout);
+        let of: u128 = text.lines().find_map(|line| line.strip_prefix("longest ")?.parse().ok()).unwrap();
         longest = longest.max(of);
     }
     let took = begun.elapsed();

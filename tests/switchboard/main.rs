@@ -89,16 +89,16 @@ struct Ahead(SystemClock, Arc<AtomicU64>);
 impl Ahead {
     fn by(by: Duration) -> Self {
         let clock = Self::default();
-        clock.goes_on(by);
+        clock.advance_by(by);
         clock
     }
 
-    fn goes_on(&self, by: Duration) {
+    fn advance_by(&self, by: Duration) {
         self.1.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
     }
 
     #[cfg(feature = "sqlite-system")]
-    fn goes_back(&self, by: Duration) {
+    fn set_back(&self, by: Duration) {
         self.1.fetch_sub(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
     }
 }

@@ -17,7 +17,7 @@ use futures_util::future::join_all;
 use super::{Database, Random, person, seed, stop};
 
 const MESSAGES: u32 = 1_000;
-const RUNGS: [DeliveryState; 6] = [
+const STATES: [DeliveryState; 6] = [
     DeliveryState::Accepted,
     DeliveryState::Sending,
     DeliveryState::Sent,
@@ -70,15 +70,15 @@ async fn events(mock: &Mock, messages: &[(Id, Message)], random: &Random) -> Vec
             panic!("the mock has it")
         };
         // Some stop at this state.
-        let (top, fails) = (random.below(RUNGS.len() as u64 + 1) as usize, random.below(2) == 0);
-        for state in RUNGS.into_iter().take(top).filter(|state| fails || !state.is_failure()) {
+        let (top, fails) = (random.below(STATES.len() as u64 + 1) as usize, random.below(2) == 0);
+        for state in STATES.into_iter().take(top).filter(|state| fails || !state.is_failure()) {
             let mut delivery = found[0].clone();
             (delivery.state, delivery.status) = (state, format!("{state:?}"));
             events.push(delivery.into());
         }
     }
     let envelope = events.first().map(|event: &Event| event.envelope().clone()).unwrap();
-    let wanted = MESSAGES as usize * RUNGS.len() + INBOUNDS + OPT_OUTS;
+    let wanted = MESSAGES as usize * STATES.len() + INBOUNDS + OPT_OUTS;
     let mut opt_outs = 0;
     for n in events.len()..wanted {
         let (id, from) = (format!("in-{n}"), person(u32::try_from(n).unwrap()));

@@ -33,7 +33,7 @@ async fn work(board: &Switchboard) {
 
 /// Restores a backup, with or without `hold_after_restore`. Returns the number of messages with several copies, and the
 /// number held.
-async fn twice_after_a_restore(told: bool, delay: Duration) -> (usize, u64) {
+async fn twice_after_a_restore(declared: bool, delay: Duration) -> (usize, u64) {
     let (double, original, copy) = (FakeGateway::start().await, Database::new(), Database::new());
     double.always(Step::any().answers(201, TAKEN));
     let (_, board) = open(&original, &double).await;
@@ -53,7 +53,7 @@ async fn twice_after_a_restore(told: bool, delay: Duration) -> (usize, u64) {
     drop(board);
 
     let (store, board) = open(&copy, &double).await;
-    let held = if told { store.hold_after_restore(begun).await.unwrap() } else { 0 };
+    let held = if declared { store.hold_after_restore(begun).await.unwrap() } else { 0 };
     work(&board).await;
     let mut copies = HashMap::<String, usize>::new();
     for asked in double.asked().iter().filter(|asked| asked.accepted) {

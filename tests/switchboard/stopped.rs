@@ -31,11 +31,11 @@ const WAITING_MAX: i64 = 300;
 
 /// Records each change: author, old and new state, and claim.
 const WATCH: &str = "
-    CREATE TABLE public.told (
+    CREATE TABLE public.change (
         n BIGINT GENERATED ALWAYS AS IDENTITY, message BIGINT, fence BIGINT, was TEXT, became TEXT, worker TEXT);
-    CREATE INDEX ON public.told (message, fence);
+    CREATE INDEX ON public.change (message, fence);
     CREATE FUNCTION public.tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-        INSERT INTO public.told (message, fence, was, became, worker)
+        INSERT INTO public.change (message, fence, was, became, worker)
         VALUES (NEW.id, NEW.fence, OLD.state, NEW.state, current_setting('application_name'));
         RETURN NULL;
     END $$;
@@ -44,7 +44,7 @@ const WATCH: &str = "
 
 /// The messages that the first worker holds.
 const HELD: &str = "SELECT count(*) FROM civic_messaging.message AS m
-    JOIN public.told AS t ON t.message = m.id AND t.fence = m.fence AND t.became = 'claimed' AND t.worker = 'first'
+    JOIN public.change AS t ON t.message = m.id AND t.fence = m.fence AND t.became = 'claimed' AND t.worker = 'first'
     WHERE m.state IN ('claimed', 'sending')";
 
 const OPEN: &str = "SELECT count(*) FROM civic_messaging.message
@@ -52,16 +52,16 @@ const OPEN: &str = "SELECT count(*) FROM civic_messaging.message
 
 /// Takeovers, of claims and of sends.
 const TAKEN_OVER: &str = "SELECT count(*) FILTER (WHERE t.was = 'claimed'), count(*) FILTER (WHERE t.was = 'sending')
-    FROM public.told AS t JOIN public.told AS c ON c.message = t.message AND c.fence = t.fence AND c.became = 'claimed'
+    FROM public.change AS t JOIN public.change AS c ON c.message = t.message AND c.fence = t.fence AND c.became = 'claimed'
     WHERE t.worker <> c.worker AND t.became IN ('queued', 'unknown', 'parked')";
 
 /// Writes under a claim that was never the worker's or had been taken over; and unknown messages recorded as sent
 /// without evidence.
-const STALE: &str = "SELECT count(*) FROM public.told AS t
-    JOIN public.told AS c ON c.message = t.message AND c.fence = t.fence AND c.became = 'claimed'
+const STALE: &str = "SELECT count(*) FROM public.change AS t
+    JOIN public.change AS c ON c.message = t.message AND c.fence = t.fence AND c.became = 'claimed'
     WHERE t.became IN ('sending', 'accepted', 'rejected', 'deferred', 'expired')
       AND (t.worker <> c.worker OR t.was IN ('queued', 'unknown', 'parked') OR EXISTS (
-          SELECT 1 FROM public.told AS o WHERE o.message = t.message AND o.fence = t.fence AND o.n < t.n
+          SELECT 1 FROM public.change AS o WHERE o.message = t.message AND o.fence = t.fence AND o.n < t.n
             AND o.was IN ('claimed', 'sending') AND o.became IN ('queued', 'unknown', 'parked')))";
 
 async fn switchboard(database: &str, base: &str) -> Switchboard {

@@ -253,12 +253,12 @@ async fn resent_message_gets_all_its_attempts_again() {
     }
     let id = desk.switchboard.send("desk", text(1, "Hello")).await.unwrap();
     desk.until(id, &[State::Deferred]).await;
-    clock.goes_on(Duration::from_secs(30));
+    clock.advance_by(Duration::from_secs(30));
     desk.until(id, &[State::Parked]).await;
     assert!(desk.switchboard.settle(id, Resolution::Resend).await.unwrap());
     let status = desk.until(id, &[State::Deferred, State::Parked]).await;
     assert_eq!((status.state, status.attempts, status.history.len()), (State::Deferred, 3, 3));
-    clock.goes_on(Duration::from_secs(30));
+    clock.advance_by(Duration::from_secs(30));
     assert_eq!(desk.until(id, &[State::Accepted]).await.attempts, 4);
     desk.close().await;
 }

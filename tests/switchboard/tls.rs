@@ -28,8 +28,8 @@ async fn child() {
 fn opens(url: &str, authority: &Path) -> String {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", "tls::child", "--nocapture", "--test-threads=1"]).env(DATABASE, url);
-    let told = child.env("SSL_CERT_FILE", authority).stderr(Stdio::null()).output().unwrap();
-    String::from_utf8(told.stdout).unwrap()
+    let output = child.env("SSL_CERT_FILE", authority).stderr(Stdio::null()).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[tokio::test]
@@ -55,8 +55,8 @@ async fn server_certificate_needs_a_trusted_ca_and_its_name() {
         // An untrusted certificate is refused in every mode with TLS.
         (wrong, "prefer", ours),
     ] {
-        let told = opens(&url(host, mode), &authority);
-        assert!(told.contains("config: ") && told.contains("no TLS with the server"), "{host} {mode}: {told}");
+        let result = opens(&url(host, mode), &authority);
+        assert!(result.contains("config: ") && result.contains("no TLS with the server"), "{host} {mode}: {result}");
     }
     // This process does not trust the authority.
     let error = Store::open(&url(right, "require")).await.unwrap_err();

@@ -53,7 +53,7 @@ async fn sent(mock: &Mock, board: &Switchboard, count: usize) -> Duration {
 }
 
 /// Terminates the listening sessions and returns their number.
-async fn deafen(db: &Client) -> usize {
+async fn terminate_listeners(db: &Client) -> usize {
     let kill = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
          WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE 'LISTEN%'";
     db.query(kill, &[]).await.unwrap().len()
@@ -86,7 +86,7 @@ async fn worker_wakes_for_messages_of_another_process() {
     println!("sent after it was handed in elsewhere: median {:?}, longest {:?}", waits[20], waits[39]);
 
     // A lost session is reopened, and work that arrived meanwhile is found.
-    assert_eq!(deafen(&db).await, 1);
+    assert_eq!(terminate_listeners(&db).await, 1);
     other.send("desk", Message::text(person(50), "Hello")).await.unwrap();
     sent(&mock, &other, 42).await;
     other.send("desk", Message::text(person(51), "Hello")).await.unwrap();

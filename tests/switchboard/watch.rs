@@ -55,11 +55,11 @@ async fn health_checks_run_concurrently_with_a_time_limit() {
     }
     clock.advance(Duration::from_secs(10));
     let healths = asked.await.unwrap();
-    let told =
+    let results =
         healths.iter().map(|of| (&*of.line, of.account.as_str(), of.health.as_ref().map_err(|error| error.kind())));
     let good = Health::default().check_result("credentials", CheckStatus::Pass, "a mock needs none");
     assert_eq!(
-        told.collect::<Vec<_>>(),
+        results.collect::<Vec<_>>(),
         [
             ("desk", "1", Err(ErrorKind::Unavailable)),
             ("desk", "2", Ok(&good)),
@@ -103,7 +103,7 @@ async fn backlog_shows_its_count_and_age() {
 }
 
 #[cfg(feature = "tracing")]
-mod told {
+mod logs {
     use std::collections::HashMap;
     use std::sync::{Arc, Mutex};
 
@@ -120,11 +120,11 @@ mod told {
 
     /// Records log lines.
     #[derive(Clone, Default)]
-    struct Listener(Arc<Mutex<Vec<String>>>);
+    struct LogRecorder(Arc<Mutex<Vec<String>>>);
 
-    impl Listener {
-        fn has_heard(&self, told: &str) -> bool {
-            self.0.lock().unwrap().iter().any(|line| line.starts_with(told))
+    impl LogRecorder {
+        fn has_line(&self, prefix: &str) -> bool {
+            self.0.lock().unwrap().iter().any(|line| line.starts_with(prefix))
         }
     }
 
@@ -139,7 +139,7 @@ mod told {
         }
     }
 
-    impl Subscriber for Listener {
+    impl Subscriber for LogRecorder {
         fn enabled(&self, metadata: &Metadata<'_>) -> bool {
             metadata.target() == "civic_messaging"
         }
@@ -165,21 +165,21 @@ mod told {
 
     #[test]
     fn notable_transitions_are_logged_and_masked() {
-        let listener = Listener::default();
+        let listener = LogRecorder::default();
         // Set for this thread, where everything runs; a second subscriber disables the interest cache.
-        let _second = tracing::Dispatch::new(Listener::default());
+        let _second = tracing::Dispatch::new(LogRecorder::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         tracing::subscriber::with_default(listener.clone(), || runtime.block_on(works(&listener)));
         let lines = listener.0.lock().unwrap().clone();
         let pepper = Secret::new("pepper-of-this-council").unwrap();
         let masked = person(1).fingerprint(&pepper).to_string();
-        for told in [
+        for prefix in [
             &*format!(
                 "INFO a message is queued civic.line=\"desk\" civic.message=1 civic.state=\"queued\" civic.person={masked}"
             ),
             "INFO a message is accepted civic.line=\"desk\" civic.message=1",
             "INFO a message is deferred: mock: no connection could be made",
-            "INFO a message is rejected: mock: said no",
+            "INFO a message is rejected: mock: rejected",
             &*format!(
                 "INFO a message is refused: no advertising here; code no-marketing civic.line=\"desk\" \
                  civic.state=\"refused\" civic.person={masked}"
@@ -202,7 +202,7 @@ mod told {
             "WARN a webhook was refused: ",
             "WARN media fetch failed permanently: the mock holds no such file",
         ] {
-            assert!(listener.has_heard(told), "{told}\n{lines:#?}");
+            assert!(listener.has_line(prefix), "{prefix}\n{lines:#?}");
         }
         for canary in ["7700900001", "canary", "07700", "pepper"] {
             assert!(lines.iter().all(|line| !line.contains(canary)), "{canary}\n{lines:#?}");
@@ -211,14 +211,14 @@ mod told {
 
     #[test]
     fn line_without_a_worker_is_warned_about_once() {
-        let listener = Listener::default();
-        let _second = tracing::Dispatch::new(Listener::default());
+        let listener = LogRecorder::default();
+        let _second = tracing::Dispatch::new(LogRecorder::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         tracing::subscriber::with_default(listener.clone(), || runtime.block_on(waits(&listener)));
     }
 
     /// Advances the clock and lets waiting tasks run.
-    async fn passes(clock: &VirtualClock, seconds: u64) {
+    async fn advance(clock: &VirtualClock, seconds: u64) {
         while clock.sleepers() == 0 {
             tokio::task::yield_now().await;
         }
@@ -228,7 +228,7 @@ mod told {
         }
     }
 
-    async fn waits(listener: &Listener) {
+    async fn waits(listener: &LogRecorder) {
         let warnings =
             || listener.0.lock().unwrap().iter().filter(|line| line.contains("no worker is running")).count();
         let clock = VirtualClock::starting_at(SystemClock::new().now());
@@ -244,19 +244,19 @@ mod told {
         }
         let now = clock.now();
         taking.send_at("leader", Message::text(person(1), "Later"), now.plus(Duration::from_secs(70))).await.unwrap();
-        passes(&clock, 29).await;
+        advance(&clock, 29).await;
         assert_eq!(warnings(), 0);
-        passes(&clock, 1).await;
+        advance(&clock, 1).await;
         assert_eq!(warnings(), 1);
-        assert!(listener.has_heard(
+        assert!(listener.has_line(
             "WARN messages are due and no worker is running: start one for this line with Switchboard::run \
              civic.line=\"desk\" civic.message=1"
         ));
         // One warning for all waiting messages, however long they wait.
         taking.send("desk", Message::text(person(9), "Hello")).await.unwrap();
-        passes(&clock, 69).await;
+        advance(&clock, 69).await;
         assert_eq!(warnings(), 1);
-        passes(&clock, 1).await;
+        advance(&clock, 1).await;
         assert_eq!(warnings(), 2);
         assert!(listener.0.lock().unwrap().last().unwrap().contains("civic.line=\"leader\""));
         // A worker in another program runs and ends.
@@ -265,11 +265,11 @@ mod told {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         working.close().await;
-        passes(&clock, 30).await;
+        advance(&clock, 30).await;
         taking.send("desk", Message::text(person(1), "Again")).await.unwrap();
-        passes(&clock, 30).await;
+        advance(&clock, 30).await;
         assert_eq!(warnings(), 3, "it is another time");
-        passes(&clock, 3600).await;
+        advance(&clock, 3600).await;
         assert_eq!(warnings(), 3);
     }
 
@@ -307,7 +307,7 @@ mod told {
         }
     }
 
-    async fn works(listener: &Listener) {
+    async fn works(listener: &LogRecorder) {
         let mock = Mock::sms();
         let slow = Mock::sms().account("slow").capability(|can| can.pair_rate = Some(Rate::every_seconds(3600).into()));
         let locked = Mock::sms().account("locked");
@@ -328,7 +328,7 @@ mod told {
         mock.will_fail(Error::new(ErrorKind::Unavailable, "no connection could be made"));
         let id = board.send("desk", text("again")).await.unwrap();
         desk.until(id, &[State::Accepted]).await;
-        mock.will_fail(Error::new(ErrorKind::Rejected, "said no").with_outcome(Outcome::Rejected));
+        mock.will_fail(Error::new(ErrorKind::Rejected, "rejected").with_outcome(Outcome::Rejected));
         let id = board.send("desk", text("no")).await.unwrap();
         desk.until(id, &[State::Rejected]).await;
         locked.will_fail(Error::new(ErrorKind::Account, "the account is locked").with_outcome(Outcome::Rejected));
@@ -344,18 +344,19 @@ mod told {
             let fallback = Fallback::new(instead, Duration::from_millis(100));
             ids.push(board.send("slow", Outgoing::new(text(tag)).fallback(fallback)).await.unwrap());
         }
-        for told in ["INFO a message is cancelled: its time was up", "INFO a message is refused: fallback: "] {
-            let heard = async {
-                while !listener.has_heard(told) {
+        for prefix in ["INFO a message is cancelled: its time was up", "INFO a message is refused: fallback: "] {
+            let logged = async {
+                while !listener.has_line(prefix) {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             };
-            tokio::time::timeout(Duration::from_secs(20), heard).await.expect("it is told");
+            tokio::time::timeout(Duration::from_secs(20), logged).await.expect("it is logged");
         }
         let instead = board.status(ids[0]).await.unwrap().unwrap().fallback.unwrap();
-        for (id, told) in [(ids[0], "cancelled: its time was up: what goes instead of it goes"), (instead, "queued")] {
-            let told = format!("INFO a message is {told} civic.line=\"slow\" civic.message={id} ");
-            assert!(listener.has_heard(&told), "{told}");
+        for (id, prefix) in [(ids[0], "cancelled: its time was up: what goes instead of it goes"), (instead, "queued")]
+        {
+            let prefix = format!("INFO a message is {prefix} civic.line=\"slow\" civic.message={id} ");
+            assert!(listener.has_line(&prefix), "{prefix}");
         }
         let error = board.send("desk", text("advertising").purpose(Purpose::Marketing)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused);
