@@ -70,7 +70,7 @@ fn basic_multilingual_plane_agrees_with_perl() {
     assert_eq!(perl.len(), 137, "127 in the default alphabet, 10 in the extension");
 
     let mut differences = Vec::new();
-    let mut asked = 0;
+    let mut count = 0;
     for character in '\0'..='\u{FFFF}' {
         let point = u32::from(character);
         let (theirs, ours) = (perl.get(&point).copied(), ours(character));
@@ -79,9 +79,9 @@ fn basic_multilingual_plane_agrees_with_perl() {
         }
         let length = ours.map(|code| (code.len() / 2) as u8);
         assert_eq!(septets(character), length, "{character:?}");
-        asked += 1;
+        count += 1;
     }
-    assert_eq!(asked, 63_488);
+    assert_eq!(count, 63_488);
     let documented: Vec<_> =
         DIFFERENCES.iter().map(|(point, theirs, ours, _)| (*point, *theirs, ours.map(str::to_owned))).collect();
     assert_eq!(differences, documented);

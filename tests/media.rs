@@ -240,14 +240,14 @@ async fn non_file_response_is_an_error() {
 
 /// Serves `/n` with a redirect to `/n-1`, and `/0` with a file. Redirects are absolute or relative.
 async fn countdown(relative: bool) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
-    let asked = Arc::<Mutex<Vec<String>>>::default();
-    let asking = asked.clone();
+    let requests = Arc::<Mutex<Vec<String>>>::default();
+    let shared = requests.clone();
     let address = listen(move |mut socket, head| {
-        let asking = asking.clone();
+        let shared = shared.clone();
         async move {
             let path = head.split(' ').nth(1).unwrap().to_owned();
             let n: u32 = path.trim_start_matches('/').parse().unwrap();
-            asking.lock().unwrap().push(path);
+            shared.lock().unwrap().push(path);
             let host = if relative { String::new() } else { format!("http://{}", socket.local_addr().unwrap()) };
             let answer = match n.checked_sub(1) {
                 Some(next) => format!("HTTP/1.1 302 Found\r\nLocation: {host}/{next}\r\nContent-Length: 0\r\n\r\n"),
@@ -259,16 +259,16 @@ async fn countdown(relative: bool) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
         }
     })
     .await;
-    (address, asked)
+    (address, requests)
 }
 
 #[tokio::test]
 async fn redirects_are_followed_three_times_at_most() {
     for relative in [false, true] {
-        let (address, asked) = countdown(relative).await;
+        let (address, requests) = countdown(relative).await;
         let endpoint = local(address);
         for n in 0..=5 {
-            asked.lock().unwrap().clear();
+            requests.lock().unwrap().clear();
             let url = format!("http://{address}/{n}");
             let file = endpoint.fetch(&url, &HOSTS, credential(), limits(4)).await;
             let expected: Vec<String> = (0..=n).rev().take(4).map(|n| format!("/{n}")).collect();
@@ -282,7 +282,7 @@ async fn redirects_are_followed_three_times_at_most() {
                     assert_media_error(&error, ErrorKind::Unexpected);
                 }
             }
-            assert_eq!(*asked.lock().unwrap(), expected);
+            assert_eq!(*requests.lock().unwrap(), expected);
         }
     }
 }
@@ -300,7 +300,7 @@ struct SeenRequest {
 #[derive(Clone, Debug)]
 struct Scripted {
     clock: VirtualClock,
-    asked: Arc<Mutex<Vec<SeenRequest>>>,
+    requests: Arc<Mutex<Vec<SeenRequest>>>,
     answers: Arc<Mutex<VecDeque<Option<&'static str>>>>,
 }
 
@@ -309,7 +309,7 @@ impl Scripted {
     fn new(answers: impl IntoIterator<Item = Option<&'static str>>) -> Self {
         Self {
             clock: VirtualClock::starting_at(Timestamp::from_secs(1_795_000_000)),
-            asked: Arc::default(),
+            requests: Arc::default(),
             answers: Arc::new(Mutex::new(answers.into_iter().collect())),
         }
     }
@@ -319,16 +319,16 @@ impl Scripted {
     }
 
     fn requests(&self) -> Vec<SeenRequest> {
-        self.asked.lock().unwrap().clone()
+        self.requests.lock().unwrap().clone()
     }
 
     fn urls(&self) -> Vec<String> {
-        self.requests().into_iter().map(|asked| asked.url).collect()
+        self.requests().into_iter().map(|request| request.url).collect()
     }
 
     /// For each request, `true` if it carried the credential.
     fn credentials(&self) -> Vec<bool> {
-        self.requests().into_iter().map(|asked| asked.credential.is_some()).collect()
+        self.requests().into_iter().map(|request| request.credential.is_some()).collect()
     }
 }
 
@@ -340,7 +340,7 @@ impl Transport for Scripted {
         let credential = request.headers().get(AUTHORIZATION);
         assert!(credential.is_none_or(HeaderValue::is_sensitive));
         assert_eq!(request.headers().len(), usize::from(credential.is_some()), "no other header");
-        self.asked.lock().unwrap().push(SeenRequest {
+        self.requests.lock().unwrap().push(SeenRequest {
             url: request.uri().to_string(),
             credential: credential.map(|value| value.to_str().unwrap().to_owned()),
             public_only: request.extensions().get::<PublicOnly>().is_some(),
@@ -378,7 +378,7 @@ async fn credential_is_sent_to_trusted_hosts_only() {
         let file = endpoint.fetch(first, &HOSTS, credential(), limits(4)).await.unwrap();
         assert_eq!(file.bytes().await.unwrap(), "file");
         assert_eq!(transport.credentials(), expected, "{first}, then {then:?}");
-        assert!(transport.requests().iter().all(|asked| asked.public_only), "public addresses only");
+        assert!(transport.requests().iter().all(|request| request.public_only), "public addresses only");
         assert!(transport.urls().iter().all(|url| url.starts_with("https://")));
     }
 }
@@ -389,7 +389,7 @@ async fn credential_is_computed_per_url() {
     let transport = Scripted::new([Some("https://eu.cdn.example/a"), Some(second), None]);
     let signed = |uri: &http::Uri| Ok(Some(civic_messaging::adapter::sensitive(&format!("Signed {uri}"))?));
     transport.endpoint(BASE).fetch(first, &HOSTS, signed, limits(4)).await.unwrap();
-    let credentials: Vec<_> = transport.requests().into_iter().map(|asked| asked.credential).collect();
+    let credentials: Vec<_> = transport.requests().into_iter().map(|request| request.credential).collect();
     assert_eq!(credentials, [Some(format!("Signed {first}")), None, Some(format!("Signed {second}"))]);
 
     // A credential that cannot be computed prevents the request.
@@ -455,7 +455,7 @@ async fn loopback_base_allows_loopback_only() {
     transport.endpoint(base).fetch("http://127.0.0.1:8080/a", &HOSTS, credential(), limits(4)).await.unwrap();
     // Another port counts as another host, because gateways often serve files on one.
     assert_eq!(transport.credentials(), [true, false, false]);
-    assert!(transport.requests().iter().all(|asked| !asked.public_only), "loopback is not public");
+    assert!(transport.requests().iter().all(|request| !request.public_only), "loopback is not public");
     for url in [
         "https://lookaside.example/a",
         "https://eu.cdn.example/a",
@@ -481,7 +481,7 @@ async fn deadline_covers_redirects_and_body() {
         let transport = Scripted::new([Some(url), Some(url), Some(url), None]);
         let limits = FetchLimits { cap: 4, time: Duration::from_secs(seconds) };
         let file = transport.endpoint(BASE).fetch(url, &HOSTS, credential(), limits).await;
-        let times: Vec<_> = transport.requests().iter().map(|asked| asked.time.as_secs()).collect();
+        let times: Vec<_> = transport.requests().iter().map(|request| request.time.as_secs()).collect();
         (file, times, transport)
     };
     // Each of the four responses takes ten seconds.
@@ -592,24 +592,24 @@ async fn proxy_may_be_private_and_file_host_may_not() {
         };
         // A name that only the proxy resolves, over plain HTTP and through a tunnel.
         for _ in 0..2 {
-            let (answer, asked) = call("http://files.invalid/a").await;
-            assert_eq!((answer, asked), (Ok(200), vec!["get http://files.invalid/a http/1.1".to_owned()]), "{host}");
+            let (answer, requests) = call("http://files.invalid/a").await;
+            assert_eq!((answer, requests), (Ok(200), vec!["get http://files.invalid/a http/1.1".to_owned()]), "{host}");
         }
-        let (answer, asked) = call("https://files.invalid/a").await;
+        let (answer, requests) = call("https://files.invalid/a").await;
         assert_eq!(answer.unwrap_err().wire, SendProgress::NothingSent, "{host}");
-        assert_eq!(asked, ["connect files.invalid:443 http/1.1"], "{host}");
+        assert_eq!(requests, ["connect files.invalid:443 http/1.1"], "{host}");
         // The file's host is checked for every proxy.
         for scheme in ["http", "https"] {
             for private in
                 ["localhost", "LOCALHOST", "127.0.0.1", "10.0.0.1", "0x7f.1", "169.254.169.254", "[::1]", "[fd00::1]"]
             {
-                let (answer, asked) = call(&format!("{scheme}://{private}/a")).await;
+                let (answer, requests) = call(&format!("{scheme}://{private}/a")).await;
                 assert_eq!(
                     answer,
                     Err(TransportError::new(TransportErrorKind::NotPublic, SendProgress::NothingSent)),
                     "{private}"
                 );
-                assert!(asked.is_empty(), "{private} was asked of the proxy {host}");
+                assert!(requests.is_empty(), "{private} was asked of the proxy {host}");
             }
         }
     }
@@ -838,10 +838,10 @@ fn large_upload_is_streamed() {
         assert!(head.contains(&format!("\r\n{CONTENT_LENGTH}: {LARGE}\r\n")), "{head}");
         assert!(!head.contains("transfer-encoding"), "{head}");
         assert_eq!((read, whole), (LARGE, true));
-        let [held, most] = [&counts[0], &counts[1]].map(|count| count.load(Ordering::SeqCst));
+        let [held, max] = [&counts[0], &counts[1]].map(|count| count.load(Ordering::SeqCst));
         assert_eq!(held, 0);
-        assert!(most <= 2 << 20, "{most} bytes were held at once");
-        print!("{LARGE} bytes out; never more than {most} held; ");
+        assert!(max <= 2 << 20, "{max} bytes were held at once");
+        print!("{LARGE} bytes out; never more than {max} held; ");
         assert_peak_is_stable(before);
     });
 }

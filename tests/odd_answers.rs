@@ -47,7 +47,7 @@ impl Transport for FakeGateway {
 struct Gateway {
     name: &'static str,
     channel: Box<dyn Channel>,
-    double: FakeGateway,
+    transport: FakeGateway,
     to: Address,
     good: Value,
     refusal: Value,
@@ -83,11 +83,11 @@ fn gateways() -> Vec<Gateway> {
     let twilio_config = || twilio_config().unwrap().sender("+447700900456").unwrap();
     let key = "my_test_key-26785a09-ab16-4eb0-8407-a37497a57506-3d844edf-8d35-48ac-975b-e847b4f122b0";
     let gateway = |name, build: &dyn Fn(&Context) -> Box<dyn Channel>, to, good, refusal, id| {
-        let double = FakeGateway::default();
-        let context = Context::with_transport(double.clone())
+        let transport = FakeGateway::default();
+        let context = Context::with_transport(transport.clone())
             .clock(VirtualClock::starting_at(Timestamp::from_secs(1_796_040_000)));
         let channel = build(&context);
-        Gateway { name, channel, double, to, good, refusal, id, refuses_with_2xx: false }
+        Gateway { name, channel, transport, to, good, refusal, id, refuses_with_2xx: false }
     };
     let wamid: fn(&Value) -> Option<&Value> = |body| {
         let messages = body.get("messages")?.as_array()?;
@@ -343,11 +343,11 @@ fn seeded(gateway: &Gateway, seed: u64) -> Odd {
 }
 
 /// Describes how the channel misread this response.
-fn breach(gateway: &Gateway, odd: &Odd, said: &Result<Accepted>) -> Option<String> {
+fn breach(gateway: &Gateway, odd: &Odd, result: &Result<Accepted>) -> Option<String> {
     let body: Option<Value> = serde_json::from_slice(&odd.body).ok();
     let id = body.as_ref().and_then(gateway.id).and_then(readable);
     let success = (200..300).contains(&odd.status);
-    match said {
+    match result {
         Ok(_) if !success => Some("accepted under that status".to_owned()),
         Ok(accepted) => {
             let taken: Vec<_> = accepted.ids().map(|id| id.as_str()).collect();
@@ -417,12 +417,12 @@ async fn malformed_response_never_understates_the_outcome() {
         let listed = if is_replay { Vec::new() } else { listed(&gateway) };
         let text = Message::text(gateway.to.clone(), "Your collection is on Tuesday.");
         for odd in listed.into_iter().chain(seeds.clone().map(|seed| seeded(&gateway, seed))) {
-            *gateway.double.0.lock().unwrap() = (odd.status, odd.body.clone().into());
-            let said = gateway.channel.send(&text).await;
+            *gateway.transport.0.lock().unwrap() = (odd.status, odd.body.clone().into());
+            let result = gateway.channel.send(&text).await;
             let outcome =
-                said.as_ref().map_or_else(|error| format!("{:?}", error.outcome()), |_| "Accepted".to_owned());
+                result.as_ref().map_or_else(|error| format!("{:?}", error.outcome()), |_| "Accepted".to_owned());
             *tally.entry(outcome).or_default() += 1;
-            if let Some(breach) = breach(&gateway, &odd, &said) {
+            if let Some(breach) = breach(&gateway, &odd, &result) {
                 let body = String::from_utf8_lossy(&odd.body).chars().take(300).collect::<String>();
                 broken.push(format!("{}: {}: HTTP {}: {breach}: {body}", gateway.name, odd.what, odd.status));
             }
@@ -437,11 +437,11 @@ async fn malformed_response_never_understates_the_outcome() {
 async fn well_formed_response_is_accepted() {
     for gateway in gateways() {
         let body = gateway.good.to_string();
-        *gateway.double.0.lock().unwrap() = (201, body.clone().into());
+        *gateway.transport.0.lock().unwrap() = (201, body.clone().into());
         let text = Message::text(gateway.to.clone(), "Your collection is on Tuesday.");
         let accepted = gateway.channel.send(&text).await.unwrap_or_else(|e| panic!("{}: {e}", gateway.name));
         assert_eq!(Some(accepted.id().as_str().to_owned()), (gateway.id)(&gateway.good).and_then(readable));
-        *gateway.double.0.lock().unwrap() = (400, gateway.refusal.to_string().into());
+        *gateway.transport.0.lock().unwrap() = (400, gateway.refusal.to_string().into());
         let error = gateway.channel.send(&text).await.unwrap_err();
         assert_eq!(error.outcome(), Outcome::Rejected, "{}", gateway.name);
         assert!(error.code().is_some(), "{}", gateway.name);

@@ -55,10 +55,10 @@ const CLASSES: &[(&str, ErrorClass)] =
 
 fn vendor_error(answer: &Answer) -> VendorError<'_> {
     #[derive(Deserialize)]
-    struct Said<'a> {
+    struct ErrorBody<'a> {
         code: &'a str,
     }
-    serde_json::from_slice::<Said<'_>>(&answer.body).map(|said| VendorError::new(said.code)).unwrap_or_default()
+    serde_json::from_slice::<ErrorBody<'_>>(&answer.body).map(|error| VendorError::new(error.code)).unwrap_or_default()
 }
 
 #[derive(Deserialize)]
@@ -99,14 +99,14 @@ fn text(id: &str) -> Body {
 
 /// A body that records whether it was polled.
 fn watched_body() -> (Body, Arc<AtomicBool>) {
-    let asked = Arc::new(AtomicBool::new(false));
+    let polled = Arc::new(AtomicBool::new(false));
     let mut piece = Some(Bytes::from_static(b"canary-7Q4Z body"));
-    let noted = asked.clone();
+    let noted = polled.clone();
     let stream = stream::poll_fn(move |_| {
         noted.store(true, Ordering::SeqCst);
         Poll::Ready(piece.take().map(Ok))
     });
-    (Body::stream(Box::pin(stream), Some(16)), asked)
+    (Body::stream(Box::pin(stream), Some(16)), polled)
 }
 
 fn assert_masked(error: &Error) {
@@ -121,12 +121,12 @@ fn assert_masked(error: &Error) {
 #[derive(Clone, Debug)]
 struct Spy {
     inner: ReqwestTransport,
-    said: Arc<Mutex<Vec<TransportError>>>,
+    errors: Arc<Mutex<Vec<TransportError>>>,
 }
 
 impl Spy {
     fn on(inner: ReqwestTransport) -> Self {
-        Self { inner, said: Arc::default() }
+        Self { inner, errors: Arc::default() }
     }
 }
 
@@ -135,7 +135,7 @@ impl Transport for Spy {
     async fn call(&self, request: Request<Body>) -> Result<Response<Body>, TransportError> {
         let answer = self.inner.call(request).await;
         if let Err(error) = &answer {
-            self.said.lock().unwrap().push(*error);
+            self.errors.lock().unwrap().push(*error);
         }
         answer
     }
@@ -148,24 +148,24 @@ async fn assert_not_sent(base: &str, transport: ReqwestTransport, deadline: Dura
     join_all((0..TIMES).map(|n| {
         let endpoint = &endpoint;
         async move {
-            let (body, asked) = watched_body();
+            let (body, polled) = watched_body();
             let mut request = request(endpoint, &n.to_string(), body);
             request.extensions_mut().insert(Deadline(deadline));
             let error = endpoint.send(request).await.unwrap_err();
             assert_eq!((error.outcome(), error.kind()), (Outcome::NotSent, ErrorKind::Unavailable), "{error:?}");
             assert!(error.is_retryable(), "{error:?}");
-            assert!(!asked.load(Ordering::SeqCst), "the body was asked for");
+            assert!(!polled.load(Ordering::SeqCst), "the body was asked for");
             assert_masked(&error);
         }
     }))
     .await;
-    let said = spy.said.lock().unwrap();
-    assert_eq!(said.len(), TIMES);
-    for error in &*said {
+    let errors = spy.errors.lock().unwrap();
+    assert_eq!(errors.len(), TIMES);
+    for error in &*errors {
         assert_eq!(error.wire, SendProgress::NothingSent);
         assert!(faults.contains(&error.fault), "{error:?}");
     }
-    println!("{TIMES} of {TIMES} not sent and retryable, {:?}", said[0].fault);
+    println!("{TIMES} of {TIMES} not sent and retryable, {:?}", errors[0].fault);
 }
 
 /// A reserved port without a listener.
@@ -241,7 +241,7 @@ enum BadTls {
 async fn failed_tls_handshake_is_not_sent() {
     use BadTls::{Alert, CloseAfterHello, CloseAtOnce, Garbage, PlainHttp, Reset, Stall};
     for bad in [Alert, CloseAfterHello, CloseAtOnce, Garbage, PlainHttp, Reset, Stall] {
-        let double = FakeGateway::new(move |mut connection| async move {
+        let gateway = FakeGateway::new(move |mut connection| async move {
             let socket = &mut connection.socket;
             let mut hello = [0; 4096];
             let answer: &[u8] = match bad {
@@ -266,9 +266,9 @@ async fn failed_tls_handshake_is_not_sent() {
         };
         let transport = trusting().with_times(if matches!(bad, Stall) { Duration::from_millis(200) } else { AMPLE });
         print!("{bad:?}: ");
-        assert_not_sent(&format!("https://{}", double.address), transport, AMPLE, faults).await;
+        assert_not_sent(&format!("https://{}", gateway.address), transport, AMPLE, faults).await;
         // Connections that timed out before they were accepted are counted too.
-        assert_eq!(double.finish().await.0, TIMES, "{bad:?}: each was tried once");
+        assert_eq!(gateway.finish().await.0, TIMES, "{bad:?}: each was tried once");
     }
 }
 
@@ -377,16 +377,16 @@ struct ReadRequest {
 impl ReadRequest {
     /// Reads a request, up to `limit` bytes.
     async fn from(socket: &mut TcpStream, limit: usize) -> Self {
-        let mut heard = Self { bytes: Vec::new(), whole: false };
-        while !heard.whole && heard.bytes.len() < limit {
-            let mut piece = vec![0; (limit - heard.bytes.len()).min(64 * 1024)];
+        let mut received = Self { bytes: Vec::new(), whole: false };
+        while !received.whole && received.bytes.len() < limit {
+            let mut piece = vec![0; (limit - received.bytes.len()).min(64 * 1024)];
             match socket.read(&mut piece).await {
-                Ok(len @ 1..) => heard.bytes.extend_from_slice(&piece[..len]),
+                Ok(len @ 1..) => received.bytes.extend_from_slice(&piece[..len]),
                 _ => break,
             }
-            heard.whole = whole(&heard.bytes);
+            received.whole = whole(&received.bytes);
         }
-        heard
+        received
     }
 
     fn head(&self) -> String {
@@ -521,7 +521,7 @@ impl Act {
     }
 
     async fn play(self, socket: &mut TcpStream, mut done: watch::Receiver<Option<SocketAddr>>) {
-        let said = |status: u16, body: &str| {
+        let response = |status: u16, body: &str| {
             format!(
                 "HTTP/1.1 {status} {CANARY}\r\nConnection: close\r\nX-Canary: {CANARY}\r\nRetry-After: 7\r\n\
                  Location: http://{}/{CANARY}\r\nContent-Length: {}\r\n\r\n{body}",
@@ -530,24 +530,24 @@ impl Act {
             )
         };
         let refusal = format!("{{\"message\":\"{CANARY}\",\"code\":\"{CANARY} +447700900123\"}}");
-        let good = said(200, "{\"id\":\"a1\"}");
+        let good = response(200, "{\"id\":\"a1\"}");
         let cut = |text: &str, left_out: usize| text.as_bytes()[..text.len() - left_out].to_vec();
         let answer: Vec<u8> = match self {
             Self::Good => good.into(),
             Self::GoodAfterInformational => {
                 format!("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 {CANARY}\r\nLink: {CANARY}\r\n\r\n{good}").into()
             }
-            Self::NotJson => said(200, &format!("<html>{CANARY}</html>")).into(),
-            Self::ShortLength => said(200, "{\"id\":\"a1\"}").replace("Length: 11", "Length: 5").into(),
+            Self::NotJson => response(200, &format!("<html>{CANARY}</html>")).into(),
+            Self::ShortLength => response(200, "{\"id\":\"a1\"}").replace("Length: 11", "Length: 5").into(),
             // The received part parses but is incomplete.
-            Self::CutBody { .. } | Self::StallInBody => cut(&said(200, "{\"id\":\"a1\"}        "), 4),
+            Self::CutBody { .. } | Self::StallInBody => cut(&response(200, "{\"id\":\"a1\"}        "), 4),
             Self::CutHead { .. } => cut(&good, 25),
             Self::Garbage => format!("\0\u{1F}{CANARY} is not HTTP\r\n\r\n").into(),
             Self::Informational(status) => format!("HTTP/1.1 {status} {CANARY}\r\nX-Canary: {CANARY}\r\n\r\n").into(),
-            Self::Status(304) => said(304, "").replace("Content-Length: 0\r\n", "").into(),
-            Self::Status(status) => said(status, &refusal).into(),
-            Self::CutStatus(status) => cut(&said(status, &refusal), 10),
-            Self::NotTaken(status) => said(status, "{\"code\":\"not-taken\"}").into(),
+            Self::Status(304) => response(304, "").replace("Content-Length: 0\r\n", "").into(),
+            Self::Status(status) => response(status, &refusal).into(),
+            Self::CutStatus(status) => cut(&response(status, &refusal), 10),
+            Self::NotTaken(status) => response(status, "{\"code\":\"not-taken\"}").into(),
             Self::Drip => {
                 for byte in good.as_bytes() {
                     if socket.write_all(&[*byte]).await.is_err() {
@@ -647,17 +647,17 @@ impl Run {
                 }
                 let finished = finished.clone();
                 connections.spawn(async move {
-                    let heard = ReadRequest::from(&mut socket, limit).await;
+                    let received = ReadRequest::from(&mut socket, limit).await;
                     act.play(&mut socket, finished).await;
-                    heard
+                    received
                 });
             }
             let mut seen = Seen::default();
-            while let Some(heard) = connections.join_next().await {
-                let heard = heard.unwrap();
+            while let Some(received) = connections.join_next().await {
+                let received = received.unwrap();
                 seen.connections += 1;
-                seen.bytes += heard.bytes.len();
-                seen.whole += usize::from(heard.whole);
+                seen.bytes += received.bytes.len();
+                seen.whole += usize::from(received.whole);
             }
             seen
         };
@@ -766,7 +766,7 @@ async fn outcome_never_understates_what_the_server_read() {
 /// A listener for many messages, with a task per connection. Counts by the id in a message's head.
 struct FakeGateway {
     address: SocketAddr,
-    heard: Arc<Mutex<BTreeMap<String, Count>>>,
+    received: Arc<Mutex<BTreeMap<String, Count>>>,
     last: watch::Sender<Option<SocketAddr>>,
     task: tokio::task::JoinHandle<usize>,
 }
@@ -781,7 +781,7 @@ struct Count {
 /// The fake gateway's end of one connection.
 struct Connection {
     socket: TcpStream,
-    heard: Arc<Mutex<BTreeMap<String, Count>>>,
+    received: Arc<Mutex<BTreeMap<String, Count>>>,
 }
 
 impl FakeGateway {
@@ -792,8 +792,8 @@ impl FakeGateway {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (last, finished) = watch::channel(None);
-        let heard = Arc::<Mutex<BTreeMap<_, _>>>::default();
-        let hearing = heard.clone();
+        let received = Arc::<Mutex<BTreeMap<_, _>>>::default();
+        let shared = received.clone();
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
@@ -801,18 +801,18 @@ impl FakeGateway {
                 if *finished.borrow() == Some(peer) {
                     break;
                 }
-                connections.spawn(serve(Connection { socket, heard: hearing.clone() }));
+                connections.spawn(serve(Connection { socket, received: shared.clone() }));
             }
             drop(listener);
             let taken = connections.len();
             connections.join_all().await;
             taken
         });
-        Self { address, heard, last, task }
+        Self { address, received, last, task }
     }
 
     fn whole(&self, id: &str) -> usize {
-        self.heard.lock().unwrap().get(id).map_or(0, |count| count.whole)
+        self.received.lock().unwrap().get(id).map_or(0, |count| count.whole)
     }
 
     /// Waits until every connection has ended. Returns their number and the messages read.
@@ -823,29 +823,29 @@ impl FakeGateway {
         self.last.send_replace(Some(last.local_addr().unwrap()));
         _ = last.connect(self.address).await.unwrap();
         let taken = self.task.await.unwrap();
-        let heard = self.heard.lock().unwrap().clone();
-        for (id, count) in &heard {
+        let received = self.received.lock().unwrap().clone();
+        for (id, count) in &received {
             assert!(count.whole <= 1, "message {id} was sent {} times", count.whole);
         }
-        (taken, heard)
+        (taken, received)
     }
 }
 
-fn messages(heard: &BTreeMap<String, Count>) -> usize {
-    heard.values().map(|count| count.whole).sum()
+fn messages(received: &BTreeMap<String, Count>) -> usize {
+    received.values().map(|count| count.whole).sum()
 }
 
 impl Connection {
     /// Reads a request, up to `limit` bytes, and counts it.
     async fn read_request(&mut self, limit: usize) -> ReadRequest {
-        let heard = ReadRequest::from(&mut self.socket, limit).await;
-        if !heard.bytes.is_empty() {
-            let mut counts = self.heard.lock().unwrap();
-            let count = counts.entry(heard.id()).or_default();
-            count.bytes += heard.bytes.len();
-            count.whole += usize::from(heard.whole);
+        let received = ReadRequest::from(&mut self.socket, limit).await;
+        if !received.bytes.is_empty() {
+            let mut counts = self.received.lock().unwrap();
+            let count = counts.entry(received.id()).or_default();
+            count.bytes += received.bytes.len();
+            count.whole += usize::from(received.whole);
         }
-        heard
+        received
     }
 
     async fn respond(&mut self, answer: &[u8]) {
@@ -864,7 +864,7 @@ const SENDS: usize = 500;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connection_closed_while_idle_is_not_reused() {
     let (noticed, mut closed) = tokio::sync::mpsc::unbounded_channel();
-    let double = FakeGateway::new(move |mut connection| {
+    let gateway = FakeGateway::new(move |mut connection| {
         let noticed = noticed.clone();
         async move {
             connection.read_request(usize::MAX).await;
@@ -873,53 +873,53 @@ async fn connection_closed_while_idle_is_not_reused() {
         }
     })
     .await;
-    let endpoint = at(double.address, patient());
+    let endpoint = at(gateway.address, patient());
     for n in 0..SENDS {
         endpoint.send(request(&endpoint, &n.to_string(), text("x"))).await.unwrap();
         assert!(closed.recv().await.unwrap(), "something was sent on a connection that was closed");
     }
-    let (connections, heard) = double.finish().await;
-    assert_eq!((connections, messages(&heard)), (SENDS, SENDS));
+    let (connections, received) = gateway.finish().await;
+    assert_eq!((connections, messages(&received)), (SENDS, SENDS));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connection_closed_at_next_send_is_unknown_or_unused() {
-    let double = FakeGateway::new(|mut connection| async move {
+    let gateway = FakeGateway::new(|mut connection| async move {
         connection.read_request(usize::MAX).await;
         connection.respond(GOOD_AND_STAY).await;
     })
     .await;
-    let endpoint = at(double.address, patient());
+    let endpoint = at(gateway.address, patient());
     let mut unknown = 0;
     for n in 0..SENDS {
         match endpoint.send(request(&endpoint, &n.to_string(), text("x"))).await {
-            Ok(_) => assert_eq!(double.whole(&n.to_string()), 1),
+            Ok(_) => assert_eq!(gateway.whole(&n.to_string()), 1),
             // The request left before the close arrived; the client cannot know that nobody read it.
             Err(error) => {
                 assert_eq!((error.outcome(), error.is_retryable()), (Outcome::Unknown, false), "{error:?}");
-                assert_eq!(double.whole(&n.to_string()), 0);
+                assert_eq!(gateway.whole(&n.to_string()), 0);
                 unknown += 1;
             }
         }
     }
-    let (_, heard) = double.finish().await;
+    let (_, received) = gateway.finish().await;
     println!("{unknown} of {SENDS} unknown");
-    assert_eq!(messages(&heard) + unknown, SENDS);
+    assert_eq!(messages(&received) + unknown, SENDS);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connection_closed_after_first_byte_is_unknown() {
-    let double = FakeGateway::new(|mut connection| async move {
+    let gateway = FakeGateway::new(|mut connection| async move {
         connection.read_request(usize::MAX).await;
         connection.respond(GOOD_AND_STAY).await;
         connection.read_request(1).await;
     })
     .await;
-    let endpoint = at(double.address, patient());
+    let endpoint = at(gateway.address, patient());
     let mut unknown = 0;
     for n in 0..SENDS {
         match endpoint.send(request(&endpoint, &n.to_string(), text("x"))).await {
-            Ok(_) => assert_eq!(double.whole(&n.to_string()), 1),
+            Ok(_) => assert_eq!(gateway.whole(&n.to_string()), 1),
             Err(error) => {
                 assert_eq!((error.outcome(), error.is_retryable()), (Outcome::Unknown, false), "{error:?}");
                 unknown += 1;
@@ -927,11 +927,11 @@ async fn connection_closed_after_first_byte_is_unknown() {
         }
     }
     drop(endpoint);
-    let (_, heard) = double.finish().await;
+    let (_, received) = gateway.finish().await;
     println!("{unknown} of {SENDS} unknown");
-    assert_eq!(messages(&heard) + unknown, SENDS);
+    assert_eq!(messages(&received) + unknown, SENDS);
     // Exactly those of which a byte was read; one byte contains no id.
-    assert_eq!(heard.get("").map_or(0, |count| count.bytes), unknown);
+    assert_eq!(received.get("").map_or(0, |count| count.bytes), unknown);
     assert!(unknown > SENDS / 4, "connections are not kept");
 }
 
@@ -951,10 +951,10 @@ async fn gateway_gone_after_success_is_not_sent() {
         };
         let (answer, ()) = tokio::join!(endpoint.send(request(&endpoint, "1", text("1"))), serve);
         answer.unwrap();
-        let (body, asked) = watched_body();
+        let (body, polled) = watched_body();
         let error = endpoint.send(request(&endpoint, "2", body)).await.unwrap_err();
         assert_eq!((error.outcome(), error.is_retryable()), (Outcome::NotSent, true), "{n}: {error:?}");
-        assert!(!asked.load(Ordering::SeqCst));
+        assert!(!polled.load(Ordering::SeqCst));
     }
 }
 
@@ -963,8 +963,8 @@ async fn gateway_gone_after_success_is_not_sent() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deadline_during_write_has_the_right_outcome() {
     const TRIES: usize = 120;
-    let double = FakeGateway::new(|mut connection| async move { _ = connection.read_request(600).await }).await;
-    let endpoint = at(double.address, patient());
+    let gateway = FakeGateway::new(|mut connection| async move { _ = connection.read_request(600).await }).await;
+    let endpoint = at(gateway.address, patient());
     let mut not_sent = Vec::new();
     for n in 0..=TRIES {
         let mut request = request(&endpoint, &n.to_string(), text("x"));
@@ -980,25 +980,25 @@ async fn deadline_during_write_has_the_right_outcome() {
         }
     }
     drop(endpoint);
-    let (_, heard) = double.finish().await;
-    let lies = not_sent.iter().filter(|id| heard.contains_key(*id)).count();
-    println!("{} of {TRIES} not sent, {} begun to be read, {lies} both", not_sent.len(), heard.len());
+    let (_, received) = gateway.finish().await;
+    let lies = not_sent.iter().filter(|id| received.contains_key(*id)).count();
+    println!("{} of {TRIES} not sent, {} begun to be read, {lies} both", not_sent.len(), received.len());
     assert_eq!(lies, 0, "read by the listener, and yet called not sent");
-    assert!(heard.contains_key(&TRIES.to_string()), "none of them goes out at all");
+    assert!(received.contains_key(&TRIES.to_string()), "none of them goes out at all");
 }
 
 /// A head of 400 KiB would be written before the body is polled, so the transport could not detect that bytes left.
 #[tokio::test]
 async fn oversized_request_head_is_not_sent() {
-    let double = accepting_gateway().await;
-    let endpoint = at(double.address, patient());
+    let gateway = accepting_gateway().await;
+    let endpoint = at(gateway.address, patient());
     let mut request = request(&endpoint, "1", text("1"));
     for _ in 0..20_000 {
         request.headers_mut().append("x-filler", HeaderValue::from_static("0123456789"));
     }
     let error = endpoint.send(request).await.unwrap_err();
     assert_eq!((error.outcome(), error.kind()), (Outcome::NotSent, ErrorKind::Config), "{error:?}");
-    assert_eq!(double.finish().await.0, 0);
+    assert_eq!(gateway.finish().await.0, 0);
 }
 
 /// Polls a future `polls` times and drops it. Reports the count on `polled`.
@@ -1031,7 +1031,7 @@ async fn dropped_send_is_sent_at_most_once() {
     let mut tally = BTreeMap::<_, usize>::new();
     for k in 0..=POLLS {
         let (polled, polls) = watch::channel(Some(0));
-        let double = FakeGateway::new(move |mut connection| {
+        let gateway = FakeGateway::new(move |mut connection| {
             let mut polls = polls.clone();
             async move {
                 while connection.read_request(usize::MAX).await.whole {
@@ -1051,7 +1051,7 @@ async fn dropped_send_is_sent_at_most_once() {
             }
         })
         .await;
-        let endpoint = at(double.address, patient());
+        let endpoint = at(gateway.address, patient());
         let dropped = dropped_after(k, &polled, endpoint.send(request(&endpoint, "dropped", text("x")))).await;
         assert!(dropped.is_none(), "{k}: {dropped:?}");
         assert_eq!(*polled.borrow(), Some(k));
@@ -1059,9 +1059,9 @@ async fn dropped_send_is_sent_at_most_once() {
         let after = endpoint.send(request(&endpoint, "after", text("x"))).await.unwrap();
         assert_eq!(after.json::<Reply>().unwrap().id, "a1");
         drop(endpoint);
-        let (connections, heard) = double.finish().await;
-        assert_eq!(heard["after"].whole, 1);
-        let taken = heard.get("dropped").map_or(0, |count| count.whole);
+        let (connections, received) = gateway.finish().await;
+        assert_eq!(received["after"].whole, 1);
+        let taken = received.get("dropped").map_or(0, |count| count.whole);
         assert!(k > 0 || taken == 0, "sent before it was polled");
         *tally.entry((connections, taken)).or_default() += 1;
     }
@@ -1073,15 +1073,15 @@ async fn response_is_not_transformed() {
     // An empty file compressed with gzip.
     const GZIP: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x03\0\0\0\0\0\0\0\0\0";
     let (heads, mut seen) = tokio::sync::mpsc::unbounded_channel();
-    let double = FakeGateway::new(move |mut connection| {
+    let gateway = FakeGateway::new(move |mut connection| {
         let heads = heads.clone();
         async move {
             loop {
-                let heard = connection.read_request(usize::MAX).await;
-                if !heard.whole {
+                let received = connection.read_request(usize::MAX).await;
+                if !received.whole {
                     break;
                 }
-                heads.send(heard.head()).unwrap();
+                heads.send(received.head()).unwrap();
                 let head =
                     "HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Encoding: gzip\r\nAlt-Svc: h3=\":443\"\r\n";
                 connection.respond(format!("{head}Content-Length: {}\r\n\r\n", GZIP.len()).as_bytes()).await;
@@ -1090,7 +1090,7 @@ async fn response_is_not_transformed() {
         }
     })
     .await;
-    let endpoint = at(double.address, patient());
+    let endpoint = at(gateway.address, patient());
     for n in 0..3 {
         let answer = endpoint.send(request(&endpoint, &n.to_string(), text("x"))).await.unwrap();
         assert_eq!(answer.body, GZIP);
@@ -1102,7 +1102,7 @@ async fn response_is_not_transformed() {
         assert!(head.starts_with("post /canary-7q4z/messages?q=canary-7q4z http/1.1"), "{head}");
     }
     drop(endpoint);
-    assert_eq!(double.finish().await.0, 1, "one connection is kept for all");
+    assert_eq!(gateway.finish().await.0, 1, "one connection is kept for all");
 }
 
 #[tokio::test]
@@ -1110,13 +1110,13 @@ async fn redirect_is_not_followed() {
     let elsewhere =
         FakeGateway::new(|mut connection| async move { _ = connection.read_request(usize::MAX).await }).await;
     let target = elsewhere.address;
-    let double = FakeGateway::new(move |mut connection| async move {
+    let gateway = FakeGateway::new(move |mut connection| async move {
         let status: u16 = connection.read_request(usize::MAX).await.id().parse().unwrap();
         let head = format!("HTTP/1.1 {status} Moved\r\nLocation: http://{target}/\r\nConnection: close\r\n");
         connection.respond(format!("{head}Content-Length: 0\r\n\r\n").as_bytes()).await;
     })
     .await;
-    let endpoint = at(double.address, patient());
+    let endpoint = at(gateway.address, patient());
     for status in [300, 301, 302, 303, 307, 308] {
         for sending in [true, false] {
             let request = request(&endpoint, &status.to_string(), text("x"));
@@ -1141,8 +1141,8 @@ async fn accepting_gateway() -> FakeGateway {
 fn environment_proxy_is_not_used_for_loopback() {
     if is_child() {
         return block_on(1, async {
-            let double = accepting_gateway().await;
-            let endpoint = at(double.address, ReqwestTransport::from_settings(|builder| builder.timeout(AMPLE)));
+            let gateway = accepting_gateway().await;
+            let endpoint = at(gateway.address, ReqwestTransport::from_settings(|builder| builder.timeout(AMPLE)));
             endpoint.send(request(&endpoint, "1", text("1"))).await.unwrap();
         });
     }
@@ -1153,36 +1153,36 @@ fn environment_proxy_is_not_used_for_loopback() {
     let variables: Vec<_> =
         proxies.map(|name| (name, &*address)).into_iter().chain([("no_proxy", ""), ("NO_PROXY", "")]).collect();
     let (passed, output) = run_in_child("environment_proxy_is_not_used_for_loopback", &variables);
-    let heard = proxy.accept();
-    assert!(heard.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock), "the proxy got a connection");
+    let received = proxy.accept();
+    assert!(received.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock), "the proxy got a connection");
     assert!(passed, "{output}");
 }
 
 #[tokio::test]
 async fn configured_proxy_is_used() {
-    let double = accepting_gateway().await;
-    let proxy = format!("http://{}", double.address);
+    let gateway = accepting_gateway().await;
+    let proxy = format!("http://{}", gateway.address);
     let transport = ReqwestTransport::from_settings(move |builder| builder.proxy(reqwest::Proxy::all(&proxy).unwrap()));
     let endpoint = endpoint("http://127.0.0.2:9", transport);
     endpoint.send(request(&endpoint, "1", text("1"))).await.unwrap();
     drop(endpoint);
-    assert_eq!(double.finish().await.1["1"].whole, 1);
+    assert_eq!(gateway.finish().await.1["1"].whole, 1);
 }
 
 #[tokio::test]
 async fn proxy_without_tunnel_is_not_sent() {
     for answer in ["HTTP/1.1 407 canary-7Q4Z\r\n\r\n", "HTTP/1.1 502 canary-7Q4Z\r\n\r\n", "canary-7Q4Z", ""] {
-        let double = FakeGateway::new(move |mut connection| async move {
-            let asked = ReadRequest::from(&mut connection.socket, usize::MAX).await;
-            assert!(asked.head().starts_with("connect gateway.invalid:443 "));
+        let gateway = FakeGateway::new(move |mut connection| async move {
+            let polled = ReadRequest::from(&mut connection.socket, usize::MAX).await;
+            assert!(polled.head().starts_with("connect gateway.invalid:443 "));
             connection.respond(answer.as_bytes()).await;
         })
         .await;
-        let proxy = format!("http://{}", double.address);
+        let proxy = format!("http://{}", gateway.address);
         let transport =
             ReqwestTransport::from_settings(move |builder| builder.proxy(reqwest::Proxy::all(&proxy).unwrap()));
         assert_not_sent("https://gateway.invalid", transport, AMPLE, &[TransportErrorKind::Connect]).await;
-        assert_eq!(double.finish().await.0, TIMES);
+        assert_eq!(gateway.finish().await.0, TIMES);
     }
 }
 
@@ -1194,8 +1194,8 @@ fn host_without_certificates_uses_loopback_and_own_roots() {
         return assert!(passed, "{output}");
     }
     block_on(1, async {
-        let double = accepting_gateway().await;
-        let plain = at(double.address, patient());
+        let gateway = accepting_gateway().await;
+        let plain = at(gateway.address, patient());
         plain.send(request(&plain, "1", text("1"))).await.unwrap();
 
         let (address, counts) = https_server();

@@ -70,7 +70,7 @@ impl Channel for Larkfone {
         let fields =
             [("to", Some(message.to.expose())), ("text", Some(text.as_str())), ("ref", message.key.as_deref())];
         let answer = self.endpoint.send(self.endpoint.form("/api/send", self.headers.clone(), fields)?).await?;
-        match said(&answer)? {
+        match parse_reply(&answer)? {
             ("OK", ids) => answer.accepted(ids.split_ascii_whitespace()),
             ("ERR", _) => Err(self.endpoint.refused(&answer)),
             _ => Err(answer.unreadable()),
@@ -130,12 +130,12 @@ const ERRORS: &[(&str, ErrorClass)] = &[
 ];
 
 /// `OK 8841001 8841002`, or `ERR 12 bad number`.
-fn said(answer: &Answer) -> Result<(&str, &str)> {
+fn parse_reply(answer: &Answer) -> Result<(&str, &str)> {
     Ok(answer.text()?.trim().split_once(' ').unwrap_or_default())
 }
 
 fn vendor_error(answer: &Answer) -> VendorError<'_> {
-    match said(answer) {
+    match parse_reply(answer) {
         Ok(("ERR", words)) => VendorError::new(words.split(' ').next().unwrap_or_default()),
         _ => VendorError::default(),
     }

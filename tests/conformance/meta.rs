@@ -166,18 +166,18 @@ fn exchanges(gateway: &'static str, root: &str, number: &str, auth: (&str, &str)
     all.push(Exchange::fetch(at_once).step(expired).step(locate()).step(file()).file(photo));
 
     let health = |step: Step| Exchange::health().step(step);
-    let asked = || {
+    let request = || {
         let fields = "?fields=id,quality_rating,whatsapp_business_manager_messaging_limit";
         get(&format!("{number}{fields}"))
     };
     if !number.is_empty() {
         all.push(
-            health(asked().answers(200, r#"{ "id": "200000000000001", "quality_rating": "RED" }"#))
+            health(request().answers(200, r#"{ "id": "200000000000001", "quality_rating": "RED" }"#))
                 .graded("credentials", CheckStatus::Pass)
                 .graded("quality", CheckStatus::Warn),
         );
         all.push(
-            health(asked().answers(401, fixture("error/190_token_expired.json")))
+            health(request().answers(401, fixture("error/190_token_expired.json")))
                 .graded("credentials", CheckStatus::Fail),
         );
     }

@@ -126,7 +126,7 @@ impl Subject for Mocked {
 
     fn webhooks(&self) -> Vec<Webhook> {
         let post = |events: &[Event]| Webhook::json(serde_json::to_vec(events).unwrap());
-        let asked = || ExpectedEvent::text("mock-in-0001", "Is it Tuesday?").from(self.resident().expose());
+        let question = || ExpectedEvent::text("mock-in-0001", "Is it Tuesday?").from(self.resident().expose());
         let stop = |mut inbound: Inbound| {
             inbound.id = "mock-in-0002".into();
             inbound.content = InboundContent::Text("STOP".into());
@@ -136,11 +136,11 @@ impl Subject for Mocked {
             Delivery::new(self.inbound().envelope, "mock-out-0001", state, "word").with_key(Some("case-4711".into()))
         };
         vec![
-            post(&[self.inbound().into()]).brings([asked()]),
+            post(&[self.inbound().into()]).brings([question()]),
             post(&[stop(self.inbound()).into()])
                 .brings([ExpectedEvent::inbound("mock-in-0002"), ExpectedEvent::opt_out()]),
             post(&[delivery(DeliveryState::Sent).into(), self.inbound().into()])
-                .brings([ExpectedEvent::delivery("mock-out-0001", DeliveryState::Sent).key("case-4711"), asked()]),
+                .brings([ExpectedEvent::delivery("mock-out-0001", DeliveryState::Sent).key("case-4711"), question()]),
             Webhook::json(r#"{"colour":"green"}"#).brings([ExpectedEvent::unrecognised()]),
         ]
     }

@@ -48,7 +48,7 @@ fn callback(name: &str) -> &'static str {
 }
 
 /// The body of a recorded response.
-fn said(name: &str) -> &'static Value {
+fn response(name: &str) -> &'static Value {
     &API[name]["response"]
 }
 
@@ -59,7 +59,7 @@ fn id(n: usize) -> String {
 
 /// Adds a recorded response to a step.
 fn answered(step: Step, name: &str) -> Step {
-    step.answers(u16::try_from(API[name]["status"].as_u64().unwrap()).unwrap(), said(name).to_string())
+    step.answers(u16::try_from(API[name]["status"].as_u64().unwrap()).unwrap(), response(name).to_string())
 }
 
 /// The token of a request: a JWT with the service and the time in seconds.
@@ -93,12 +93,12 @@ impl Sms {
 
     fn accepted(&self, name: &str, message: Message) -> Exchange {
         let step = self.post(name, &message);
-        Exchange::send(message).step(step).accepts([said(name)["id"].as_str().unwrap()])
+        Exchange::send(message).step(step).accepts([response(name)["id"].as_str().unwrap()])
     }
 
     fn refused(&self, name: &str, message: Message, kind: ErrorKind) -> Exchange {
         let step = self.post(name, &message);
-        let code = said(name)["errors"][0]["error"].as_str().unwrap();
+        let code = response(name)["errors"][0]["error"].as_str().unwrap();
         Exchange::send(message).step(step).fails(kind).code(code)
     }
 
@@ -116,7 +116,7 @@ impl Sms {
         sender.sms_sender_id = Some(NOBODY.to_owned());
         // Recorded responses to requests of other clients, which could occur for ours.
         let rejected = |name: &str, kind| {
-            let code = said(name)["errors"][0]["error"].as_str().unwrap();
+            let code = response(name)["errors"][0]["error"].as_str().unwrap();
             Exchange::send(resident()).step(answered(Step::any(), name)).fails(kind).code(code)
         };
         // Documented limits.
@@ -162,7 +162,7 @@ impl Sms {
         let keyed = |ago| LookupQuery::new(message().key("ref-1"), self.now().minus(Duration::from_secs(ago)));
         let by_id = |id: &str| keyed(600).with_id(id.into());
         let by_key = "/v2/notifications?template_type=sms&reference=ref-1";
-        let list = said("get list");
+        let list = response("get list");
         let none = with(list, json!({ "notifications": [] }));
         let found = |status: &str| with(&list["notifications"][0], json!({ "status": status })).to_string();
         let one = format!("/v2/notifications/{ID}");
@@ -193,7 +193,7 @@ impl Sms {
     /// Both lists, newest first, each read to its end.
     fn polls(&self) -> Vec<Exchange> {
         let (sent, received) = ("/v2/notifications?template_type=sms", "/v2/received-text-messages");
-        let recorded = &said("get list")["notifications"][0];
+        let recorded = &response("get list")["notifications"][0];
         // The content of the callback in the fields of a list.
         let callback: Value = serde_json::from_str(callback("delivery_status")).unwrap();
         let delivered = json!({
@@ -206,15 +206,15 @@ impl Sms {
         });
         let odd = json!({ "id": id(3), "status": ["new"], "created_at": "2026-11-22T13:44:00.000000Z" });
         let rows = [open, delivered, failed, odd].map(|change| with(recorded, change));
-        let page = with(said("get list"), json!({ "notifications": rows }));
-        let end = with(said("get list"), json!({ "notifications": [] }));
+        let page = with(response("get list"), json!({ "notifications": rows }));
+        let end = with(response("get list"), json!({ "notifications": [] }));
         let text: Value = serde_json::from_str(self::callback("inbound_sms")).unwrap();
         let text = json!({
             "id": text["id"], "created_at": text["date_received"], "service_id": SERVICE, "content": text["message"],
             "user_number": text["source_number"], "notify_number": text["destination_number"],
         });
         let stop = with(&text, json!({ "id": id(10), "content": "STOP" }));
-        let inbound = with(said("inbound"), json!({ "received_text_messages": [stop, text] }));
+        let inbound = with(response("inbound"), json!({ "received_text_messages": [stop, text] }));
         let empty = |path: &str| self.get(path).answers(200, end.to_string());
         vec![
             Exchange::poll(None)
@@ -242,15 +242,15 @@ impl Sms {
             "status": "delivered", "is_cost_data_ready": true, "cost_in_pounds": 0.0227,
             "cost_details": { "billable_sms_fragments": 1, "international_rate_multiplier": 1.0, "sms_rate": 0.0227 },
         });
-        let billed = with(&said("get list")["notifications"][0], billed);
-        let billed = with(said("get list"), json!({ "notifications": [billed] }));
-        let preview = with(said("preview"), json!({ "body": "?" }));
-        let asked = self.authorized(Step::post(format!("{template}/preview")));
+        let billed = with(&response("get list")["notifications"][0], billed);
+        let billed = with(response("get list"), json!({ "notifications": [billed] }));
+        let preview = with(response("preview"), json!({ "body": "?" }));
+        let request = self.authorized(Step::post(format!("{template}/preview")));
         vec![
             Exchange::health()
                 .step(answered(self.get(&template), "template"))
                 .step(self.get("/v2/notifications?template_type=sms&status=delivered").answers(200, billed.to_string()))
-                .step(asked.json(r#"{ "personalisation": { "body": "😀" } }"#).answers(200, preview.to_string()))
+                .step(request.json(r#"{ "personalisation": { "body": "😀" } }"#).answers(200, preview.to_string()))
                 .graded("credentials", CheckStatus::Pass)
                 .graded("template", CheckStatus::Pass)
                 .graded("key", CheckStatus::Pass)

@@ -346,13 +346,14 @@ impl Line {
         let account = |kind: &str, status: &str| {
             json!({ "sid": ACCOUNT, "friendly_name": "Council", "type": kind, "status": status }).to_string()
         };
-        let asked = || self.get(if self.credential.is_some() { "/Messages.json?PageSize=1" } else { ".json" });
+        let request = || self.get(if self.credential.is_some() { "/Messages.json?PageSize=1" } else { ".json" });
         let known = |answer: String, grade| {
-            let health = Exchange::health().step(asked().answers(200, answer)).graded("credentials", CheckStatus::Pass);
+            let health =
+                Exchange::health().step(request().answers(200, answer)).graded("credentials", CheckStatus::Pass);
             health.graded("account", grade).graded("webhook", CheckStatus::Unknown)
         };
         let refused =
-            Exchange::health().step(self.refusing(asked(), 401, 20003)).graded("credentials", CheckStatus::Fail);
+            Exchange::health().step(self.refusing(request(), 401, 20003)).graded("credentials", CheckStatus::Fail);
         if self.credential.is_some() {
             return vec![known(self.list(&[], None), CheckStatus::Unknown), refused];
         }

@@ -577,7 +577,7 @@ fn failover_stays_unknown_after_an_unknown_attempt() {
 fn failover_tries_webhook_with_each_member() {
     use ErrorKind::*;
     let clock = clock();
-    for (kinds, said) in [
+    for (kinds, expected) in [
         ([Some(Unauthenticated), None], None),
         ([Some(Unsupported), None], None),
         ([Some(Unauthenticated), Some(Unauthenticated)], Some((Unauthenticated, "one"))),
@@ -588,7 +588,7 @@ fn failover_tries_webhook_with_each_member() {
         (one.receive, two.receive) = (kinds[0], kinds[1]);
         let sms = failover([&Arc::new(one), &Arc::new(two)]);
         let got = clock.run(sms.receive(&http::Request::post("/").body(Bytes::new()).unwrap().into()));
-        let want = said.map(|(kind, who)| (kind, who.to_owned()));
+        let want = expected.map(|(kind, who)| (kind, who.to_owned()));
         assert_eq!(got.err().map(|e| (e.kind(), e.to_string())), want, "{kinds:?}");
     }
 }

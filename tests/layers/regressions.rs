@@ -106,7 +106,7 @@ fn webhook_of_second_number_of_one_app_is_kept() {
         Arc::new(Meta::whatsapp_with(config, &Context::new()).unwrap())
     };
     let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/whatsapp/inbound")).unwrap();
-    let mut asked = 0;
+    let mut count = 0;
     for file in files {
         let file = file.unwrap().path();
         let Ok(body) = std::fs::read_to_string(&file) else { continue };
@@ -120,7 +120,7 @@ fn webhook_of_second_number_of_one_app_is_kept() {
         if alone.events.is_empty() {
             continue;
         }
-        asked += 1;
+        count += 1;
         let wa = Failover::new([number("200000000000002"), own]).unwrap();
         let received = clock.run(wa.receive(&request)).unwrap();
         assert_eq!(
@@ -131,7 +131,7 @@ fn webhook_of_second_number_of_one_app_is_kept() {
             received.discarded_events()
         );
     }
-    assert!(asked > 0);
+    assert!(count > 0);
 }
 
 /// Callers drop the send after five seconds while turns are 10.2 s apart: no message was ever sent.
@@ -205,8 +205,8 @@ impl Channel for Windowed {
         }
         state.1 += 1;
         if state.1 > self.limit {
-            let said = format!("{} of {} at {now:?}", state.1, self.limit);
-            state.2.push(said);
+            let violation = format!("{} of {} at {now:?}", state.1, self.limit);
+            state.2.push(violation);
             let wait = state.0 + WINDOW - now;
             return Err(Error::new(ErrorKind::RateLimited, "no")
                 .with_outcome(Outcome::Rejected)

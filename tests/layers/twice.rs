@@ -64,7 +64,7 @@ impl Clock for InstantClock {
 /// Two gateways on loopback and their channels.
 struct World {
     clock: InstantClock,
-    doubles: Arc<[FakeGateway; 2]>,
+    gateways: Arc<[FakeGateway; 2]>,
     channels: [Arc<dyn Channel>; 2],
 }
 
@@ -76,35 +76,35 @@ impl World {
     /// Sets the time-out for responses.
     async fn within(time: Duration, seed: u64) -> Self {
         let clock = InstantClock(super::clock().seeded(seed));
-        let doubles = Arc::new([FakeGateway::start().await, FakeGateway::start().await]);
+        let gateways = Arc::new([FakeGateway::start().await, FakeGateway::start().await]);
         let transport = || ReqwestTransport::from_settings(move |builder| builder.connect_timeout(time).timeout(time));
         let context = || Context::new().transport(transport()).clock(clock.clone());
         let twilio = twilio::Config::new("ACa1b2c3d4e5f60718293a4b5c6d7e8f90", "canary-auth-token")
             .and_then(|config| config.sender("+447700900999"))
-            .and_then(|config| config.base_url(&doubles[0].base_url()))
+            .and_then(|config| config.base_url(&gateways[0].base_url()))
             .and_then(|config| Twilio::sms_with(config, &context()))
             .unwrap();
         let key = "bins-26785a09-ab16-4eb0-8407-a37497a57506-3d844edf-8d35-48ac-975b-e847b4f122b0";
         let notify = notify::Config::new(key, "5484cfca-668a-4c18-afb1-5ddd0e3521b1")
-            .and_then(|config| config.base_url(&doubles[1].base_url()))
+            .and_then(|config| config.base_url(&gateways[1].base_url()))
             .and_then(|config| Notify::sms_with(config, &context()))
             .unwrap();
-        Self { clock, doubles, channels: [Arc::new(twilio), Arc::new(notify)] }
+        Self { clock, gateways, channels: [Arc::new(twilio), Arc::new(notify)] }
     }
 
     /// Scripts random faults for `requests` requests at each gateway.
     fn script(&self, random: &Random, requests: usize) {
-        for (double, gateway) in self.doubles.iter().zip([&TWILIO, &NOTIFY]) {
-            (0..requests).for_each(|_| double.expects(step(gateway, random)));
-            double.always(Step::any().answers(gateway[0].0, gateway[0].1));
+        for (gateway, answers) in self.gateways.iter().zip([&TWILIO, &NOTIFY]) {
+            (0..requests).for_each(|_| gateway.expects(step(answers, random)));
+            gateway.always(Step::any().answers(answers[0].0, answers[0].1));
         }
     }
 
     /// The number of copies of each message that the gateways accepted.
     fn copies(&self) -> HashMap<String, usize> {
         let mut copies = HashMap::new();
-        for asked in self.doubles.iter().flat_map(FakeGateway::asked).filter(|asked| asked.accepted) {
-            let texts = asked.texts();
+        for request in self.gateways.iter().flat_map(FakeGateway::asked).filter(|request| request.accepted) {
+            let texts = request.texts();
             let text = texts.iter().find_map(|text| text.strip_prefix("Message ")).expect("a message's text");
             *copies.entry(text.trim_end_matches('.').to_owned()).or_default() += 1;
         }
@@ -309,7 +309,7 @@ impl Channel for TimeoutLayer {
 
     async fn send(&self, message: &Message) -> Result<Accepted> {
         let text = message.content.words().unwrap();
-        let copies = || self.1.iter().map(|double| double.accepted(text)).sum::<usize>();
+        let copies = || self.1.iter().map(|gateway| gateway.accepted(text)).sum::<usize>();
         let (before, mut sending) = (copies(), self.0.send(message));
         loop {
             match tokio::time::timeout(Duration::from_millis(25), &mut sending).await {
@@ -331,16 +331,16 @@ async fn timeout_between_layers_is_detected() {
     let world = World::new(seed).await;
     world.script(&Random::new(seed), 0);
     // Every second accepted request gets no response.
-    for (double, [(status, body), ..]) in world.doubles.iter().zip([TWILIO, NOTIFY]) {
+    for (gateway, [(status, body), ..]) in world.gateways.iter().zip([TWILIO, NOTIFY]) {
         let taken = || Step::any().answers(status, body);
         for _ in 0..AT_ONCE {
-            double.expects(taken().breaks(SocketFault::Stall));
-            double.expects(taken());
+            gateway.expects(taken().breaks(SocketFault::Stall));
+            gateway.expects(taken());
         }
     }
     let members = world.channels.clone().map(|channel| {
         let limit = RateLimit::from_info(channel.info()).clock(world.clock.clone());
-        retry(&world.clock).layer(TimeoutLayer(limit.wrap(channel), world.doubles.clone()))
+        retry(&world.clock).layer(TimeoutLayer(limit.wrap(channel), world.gateways.clone()))
     });
     let report = send(&world, &failover(members, &world.clock), AT_ONCE, OnUnknown::Reconcile).await;
     let twice = world.copies().values().filter(|copies| **copies > 1).count();

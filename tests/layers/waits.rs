@@ -10,7 +10,7 @@ use super::{Random, seed};
 
 /// A header: a number or a date, possibly malformed, or random text.
 fn header(random: &Random) -> String {
-    let digits = |most| (0..=random.below(most)).map(|_| char::from(b'0' + random.below(10) as u8)).collect::<String>();
+    let digits = |max| (0..=random.below(max)).map(|_| char::from(b'0' + random.below(10) as u8)).collect::<String>();
     let date = || {
         let name = |names: &[&'static str]| names[random.below(names.len() as u64) as usize];
         let day = name(&["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]);

@@ -124,13 +124,15 @@ async fn hanging_look_up_delays_no_other_work() {
     for id in &lost {
         desk.until(*id, &[State::Unknown]).await;
     }
-    let asked = async {
+    let looked_up = async {
         while faulty.looked_up.load(Ordering::SeqCst) < 3 {
             clock.advance(Duration::from_secs(1));
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), asked).await.expect("all are asked about, though none is answered");
+    tokio::time::timeout(Duration::from_secs(20), looked_up)
+        .await
+        .expect("all are asked about, though none is answered");
     all_accepted(&desk, 50).await;
     desk.close().await;
 }

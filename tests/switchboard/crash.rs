@@ -90,13 +90,13 @@ async fn crash_neither_loses_nor_doubles_messages_in_postgres() {
 /// Kills `cycles` workers within `within` of their start, each with its clock `ahead` of the previous one.
 async fn survives(database: &str, cycles: u64, within: Duration, ahead: Duration) {
     let (cycles, seed) = (number("CIVIC_CYCLES", cycles), seed(20_261_125));
-    let double = FakeGateway::start().await;
-    double.always(Step::any().answers(201, TAKEN.replace("{}", "1a2b3c4d5e6f708192a3b4c5d6e7f809")));
+    let gateway = FakeGateway::start().await;
+    gateway.always(Step::any().answers(201, TAKEN.replace("{}", "1a2b3c4d5e6f708192a3b4c5d6e7f809")));
 
     let (mut taken, random, mut clock) = (Vec::new(), Random::new(seed), Duration::ZERO);
     for cycle in 0..cycles {
         clock += ahead;
-        let mut child = start(database, &double.base_url(), cycle, clock);
+        let mut child = start(database, &gateway.base_url(), cycle, clock);
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let (sender, mut received) = tokio::sync::mpsc::unbounded_channel();
         let reading = tokio::task::spawn_blocking(move || {
@@ -124,7 +124,7 @@ async fn survives(database: &str, cycles: u64, within: Duration, ahead: Duration
     // enough look-ups were made.
     let time = VirtualClock::starting_at(SystemClock::new().now().plus(clock + ahead));
     let builder = Switchboard::builder(Store::open(database).await.unwrap()).clock(time.clone());
-    let board = builder.line(Line::new("desk").channel(channel(&double.base_url()))).build().unwrap();
+    let board = builder.line(Line::new("desk").channel(channel(&gateway.base_url()))).build().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let worker = tokio::spawn(board.clone().run(async { drop(stopped.await) }));
     let open = [State::Queued, State::Claimed, State::Sending, State::Deferred];
@@ -145,14 +145,14 @@ async fn survives(database: &str, cycles: u64, within: Duration, ahead: Duration
     worker.await.unwrap().unwrap();
 
     let mut copies = HashMap::<String, usize>::new();
-    for asked in double.asked().iter().filter(|asked| asked.accepted) {
-        let texts = asked.texts();
+    for request in gateway.asked().iter().filter(|request| request.accepted) {
+        let texts = request.texts();
         // A look-up has no text.
         let Some(text) = texts.iter().find_map(|text| text.strip_prefix("Message ")) else { continue };
         *copies.entry(text.trim_end_matches('.').to_owned()).or_default() += 1;
     }
     let twice: Vec<_> = copies.iter().filter(|(_, copies)| **copies > 1).collect();
-    let (mut lost, mut false_sent, mut doubtful) = (Vec::new(), Vec::new(), 0);
+    let (mut lost, mut false_sent, mut unknown) = (Vec::new(), Vec::new(), 0);
     for key in &taken {
         let Some(id) = board.by_key("desk", key).await.unwrap() else {
             lost.push(key);
@@ -162,12 +162,12 @@ async fn survives(database: &str, cycles: u64, within: Duration, ahead: Duration
         match status.state {
             State::Accepted if !copies.contains_key(key) => false_sent.push(key),
             State::Accepted => {}
-            State::Unknown | State::Parked => doubtful += 1,
+            State::Unknown | State::Parked => unknown += 1,
             state => panic!("{key} is {state:?}: {:?}", status.reason),
         }
     }
     println!(
-        "{cycles} kills: {} messages taken, {} accepted by the gateway, {doubtful} in doubt, {} lost, {} called sent that \
+        "{cycles} kills: {} messages taken, {} accepted by the gateway, {unknown} in doubt, {} lost, {} called sent that \
          were not, {} sent twice",
         taken.len(),
         copies.len(),
@@ -177,5 +177,5 @@ async fn survives(database: &str, cycles: u64, within: Duration, ahead: Duration
     );
     assert!(lost.is_empty() && false_sent.is_empty() && twice.is_empty(), "{lost:?} {false_sent:?} {twice:?}");
     assert!(taken.len() > cycles as usize && copies.len() > cycles as usize, "hardly anything happened");
-    assert!(channel(&double.base_url()).info().layers.is_empty());
+    assert!(channel(&gateway.base_url()).info().layers.is_empty());
 }

@@ -202,7 +202,7 @@ async fn opened(database: &Database, template: &Template) -> Tally {
     let mut copies = BTreeMap::new();
     for sent in mock.sent() {
         let key = sent.key.clone().unwrap();
-        let Some((message, _, state)) = template.messages.get(&key) else { panic!("{key} is none of ours") };
+        let Some((message, _, state)) = template.messages.get(&key) else { panic!("unknown message {key}") };
         assert_eq!((&sent.to, &sent.content), (&message.to, &message.content), "{key} is not what was taken");
         tally.sent += 1;
         tally.again += usize::from(*state == State::Accepted);

@@ -598,11 +598,11 @@ async fn reply_uses_the_line_of_its_message() {
     let lines = [Line::new("leader").channel(leader.clone()), Line::new("enquiries").channel(enquiries)];
     let desk = Desk::open(memory().await, lines).await;
     desk.switchboard.receive("all", leader.arrives("07700 900123", "When is your surgery?")).await;
-    let asked = desk.switchboard.line("leader").unwrap().next().await.unwrap().unwrap();
-    let error = desk.switchboard.reply("enquiries", asked.answerable().unwrap(), "On Friday.").await.unwrap_err();
+    let event = desk.switchboard.line("leader").unwrap().next().await.unwrap().unwrap();
+    let error = desk.switchboard.reply("enquiries", event.answerable().unwrap(), "On Friday.").await.unwrap_err();
     assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidMessage, Some("inbound")));
-    desk.switchboard.reply("leader", asked.answerable().unwrap(), "On Friday.").await.unwrap();
-    asked.ack().await.unwrap();
+    desk.switchboard.reply("leader", event.answerable().unwrap(), "On Friday.").await.unwrap();
+    event.ack().await.unwrap();
     desk.close().await;
 }
 

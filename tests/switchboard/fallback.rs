@@ -80,8 +80,8 @@ async fn fallback_skips_delivered_unknown_and_refused() {
     let report = whatsapp.reports(&gateway_id, DeliveryState::Delivered);
     assert_eq!(desk.switchboard.receive("all", report).await.status, 200);
     whatsapp.will_fail(Error::unknown("no answer in time"));
-    let doubtful = desk.switchboard.send("desk", with_fallback(2, HOUR)).await.unwrap();
-    desk.until(doubtful, &[State::Parked]).await;
+    let unknown = desk.switchboard.send("desk", with_fallback(2, HOUR)).await.unwrap();
+    desk.until(unknown, &[State::Parked]).await;
     whatsapp.will_fail(Error::new(ErrorKind::OptedOut, "said STOP").with_outcome(Outcome::Rejected));
     let stopped = desk.switchboard.send("desk", with_fallback(3, HOUR)).await.unwrap();
     desk.until(stopped, &[State::Rejected]).await;
@@ -91,7 +91,7 @@ async fn fallback_skips_delivered_unknown_and_refused() {
     desk.until(late, &[State::Accepted]).await;
     clock.advance_by(HOUR);
     fallback_of(&desk, late).await;
-    for id in [delivered, doubtful, stopped] {
+    for id in [delivered, unknown, stopped] {
         assert_eq!(desk.switchboard.status(id).await.unwrap().unwrap().fallback, None);
     }
     assert_eq!(sms.sent().len(), 1);
@@ -230,10 +230,10 @@ async fn policy_decides_at_intake_and_before_sending() {
     assert_eq!(mock.sent().len(), 1);
     let status = board.status(waits).await.unwrap().unwrap();
     assert_eq!((status.state, status.reason.as_deref()), (State::Deferred, Some("it is night")));
-    let said = "SELECT decision, rule, reason FROM decision WHERE message = ?1";
+    let decision = "SELECT decision, rule, reason FROM decision WHERE message = ?1";
     let read = |row: &rusqlite::Row<'_>| Ok([row.get::<_, String>(0)?, row.get(1)?, row.get(2)?]);
-    let said = rusqlite::Connection::open(&file.0).unwrap().query_row(said, (i64::from(waits),), read);
-    assert_eq!(said.unwrap(), ["defer", "quiet-hours", "it is night"]);
+    let decision = rusqlite::Connection::open(&file.0).unwrap().query_row(decision, (i64::from(waits),), read);
+    assert_eq!(decision.unwrap(), ["defer", "quiet-hours", "it is night"]);
     clock.advance_by(HOUR);
     desk.until(waits, &[State::Accepted]).await;
 
@@ -296,16 +296,16 @@ async fn policy_refused_fallback_does_not_cancel_its_message() {
     let db = rusqlite::Connection::open(&file.0).unwrap();
     let of = "SELECT decision, rule, reason FROM decision WHERE message = ?1";
     let read = |row: &rusqlite::Row<'_>| Ok([row.get::<_, String>(0)?, row.get(1)?, row.get(2)?]);
-    let said = async {
+    let decision = async {
         loop {
             match db.query_row(of, (i64::from(id),), read) {
-                Ok(said) => return said,
+                Ok(decision) => return decision,
                 Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
             }
         }
     };
-    let said = tokio::time::timeout(Duration::from_secs(20), said).await.expect("it is asked");
-    assert_eq!(said, ["refuse_fallback", "no-sms", "the SMS are used up"]);
+    let decision = tokio::time::timeout(Duration::from_secs(20), decision).await.expect("it is asked");
+    assert_eq!(decision, ["refuse_fallback", "no-sms", "the SMS are used up"]);
     clock.advance_by(4 * HOUR);
     let status = desk.until(id, &[State::Accepted, State::Cancelled]).await;
     assert_eq!((status.state, status.fallback), (State::Accepted, None));
@@ -428,9 +428,9 @@ impl Channel for Silent {
 
     async fn look_up(&self, sent: &civic_messaging::lookup::LookupQuery) -> Result<LookupOutcome> {
         let found = self.0.look_up(sent).await?;
-        let mut asked = self.1.lock().unwrap();
-        asked.1 += 1;
-        match (found, asked.0) {
+        let mut state = self.1.lock().unwrap();
+        state.1 += 1;
+        match (found, state.0) {
             (LookupOutcome::Found(mut found), Some(state)) => {
                 found.iter_mut().for_each(|delivery| delivery.state = state);
                 Ok(LookupOutcome::Found(found))
@@ -462,12 +462,12 @@ async fn timed_fallback_looks_up_unreported_deliveries() {
             desk.until(*id, &[State::Accepted]).await;
         }
         clock.advance_by(2 * HOUR);
-        let asked = async {
+        let looked_up = async {
             while whatsapp.1.lock().unwrap().1 < 20 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), asked).await.expect("it is asked");
+        tokio::time::timeout(Duration::from_secs(20), looked_up).await.expect("it is asked");
         for id in &ids[..goes] {
             fallback_of(&desk, *id).await;
         }
@@ -519,15 +519,15 @@ async fn fallback_starts_on_a_late_failure_report() {
     let late = send(1).await;
     let gateway_id = desk.until(late, &[State::Accepted]).await.gateway_id.unwrap();
     whatsapp.will_fail(Error::unknown("no answer in time"));
-    let doubtful = send(2).await;
-    desk.until(doubtful, &[State::Parked]).await;
+    let unknown = send(2).await;
+    desk.until(unknown, &[State::Parked]).await;
     clock.advance_by(100 * HOUR);
     let failed = whatsapp.reports(&gateway_id, DeliveryState::Failed);
     assert_eq!(desk.switchboard.receive("all", failed).await.status, 200);
     fallback_of(&desk, late).await;
-    assert_eq!(desk.switchboard.status(doubtful).await.unwrap().unwrap().fallback, None);
-    assert!(desk.switchboard.settle(doubtful, Resolution::NotSent).await.unwrap());
-    fallback_of(&desk, doubtful).await;
+    assert_eq!(desk.switchboard.status(unknown).await.unwrap().unwrap().fallback, None);
+    assert!(desk.switchboard.settle(unknown, Resolution::NotSent).await.unwrap());
+    fallback_of(&desk, unknown).await;
     assert_eq!(sms.sent().len(), 2);
     desk.close().await;
 }

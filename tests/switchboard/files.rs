@@ -18,14 +18,14 @@ use super::{Database, person};
 #[derive(Clone, Debug)]
 struct Files {
     mock: Mock,
-    asked: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
     at_once: Arc<AtomicUsize>,
-    most: Arc<AtomicUsize>,
+    max: Arc<AtomicUsize>,
 }
 
 impl Files {
     fn new() -> Self {
-        Self { mock: Mock::whatsapp(), asked: Arc::default(), at_once: Arc::default(), most: Arc::default() }
+        Self { mock: Mock::whatsapp(), requests: Arc::default(), at_once: Arc::default(), max: Arc::default() }
     }
 
     fn arrives(&self, text: &str, media: impl IntoIterator<Item = MediaRef>) -> webhook::Request {
@@ -57,8 +57,8 @@ impl Channel for Files {
     }
 
     async fn fetch_media(&self, media: &MediaRef) -> Result<MediaStream> {
-        self.asked.fetch_add(1, Ordering::AcqRel);
-        self.most.fetch_max(self.at_once.fetch_add(1, Ordering::AcqRel) + 1, Ordering::AcqRel);
+        self.requests.fetch_add(1, Ordering::AcqRel);
+        self.max.fetch_max(self.at_once.fetch_add(1, Ordering::AcqRel) + 1, Ordering::AcqRel);
         let _leaves = Leaves(self.at_once.clone());
         match &*media.id {
             "hang" => std::future::pending().await,
@@ -153,7 +153,7 @@ async fn events_without_a_media_store_are_not_held_back() {
     let file = &handed.as_inbound().unwrap().media()[0];
     assert_eq!(files.fetch_media(file).await.unwrap().bytes().await.unwrap(), "a fallen tree");
     handed.ack().await.unwrap();
-    assert_eq!(files.asked.load(Ordering::Acquire), 1);
+    assert_eq!(files.requests.load(Ordering::Acquire), 1);
     desk.close().await;
 }
 
@@ -167,7 +167,7 @@ async fn temporary_fetch_failure_is_retried_others_reported() {
     let handed = next(&desk.switchboard).await;
     assert!(handed.files().await.unwrap()[0].as_held().is_some());
     handed.ack().await.unwrap();
-    assert_eq!(files.asked.load(Ordering::Acquire), 2);
+    assert_eq!(files.requests.load(Ordering::Acquire), 2);
 
     let (gone, panics) = (MediaRef::new("mock", "gone"), MediaRef::new("mock", "panic"));
     let tree = files.mock.holds("image/jpeg", "another fallen tree");
@@ -213,7 +213,7 @@ async fn fetches_are_limited_to_eight_at_once() {
         assert!(handed.files().await.unwrap().iter().all(|file| file.as_held().is_some()));
         handed.ack().await.unwrap();
     }
-    assert_eq!((files.asked.load(Ordering::Acquire), files.most.load(Ordering::Acquire)), (40, 8));
+    assert_eq!((files.requests.load(Ordering::Acquire), files.max.load(Ordering::Acquire)), (40, 8));
     desk.close().await;
 }
 
@@ -260,9 +260,9 @@ mod of_ours {
     const TAKEN: &str = r#"{"messaging_product":"whatsapp","contacts":[{"input":"447700900001","wa_id":"447700900001"}],
         "messages":[{"id":"wamid.HBgMNDQ3NzAwOTAwMDAxFQIAERgSN0ZGRTk4"}]}"#;
 
-    fn desk(double: &FakeGateway, media: &MemoryStore, store: Store) -> Desk {
+    fn desk(gateway: &FakeGateway, media: &MemoryStore, store: Store) -> Desk {
         let config = meta::Config::new("EAAG-example-token", "200000000000001").unwrap();
-        let config = config.base_url(&double.base_url()).unwrap();
+        let config = config.base_url(&gateway.base_url()).unwrap();
         let whatsapp = Meta::whatsapp_with(config, &Context::new().media(media.clone())).unwrap();
         Desk::run(Switchboard::builder(store).line(Line::new("desk").channel(whatsapp)))
     }
@@ -274,45 +274,45 @@ mod of_ours {
     }
 
     /// The number of requests to this path.
-    fn asked(double: &FakeGateway, path: &str) -> usize {
-        double.asked().iter().filter(|asked| asked.path.contains(path)).count()
+    fn requests(gateway: &FakeGateway, path: &str) -> usize {
+        gateway.asked().iter().filter(|request| request.path.contains(path)).count()
     }
 
     #[tokio::test]
     async fn failed_upload_is_retried_and_sent_once() {
-        let (double, media) = (FakeGateway::start().await, MemoryStore::new());
-        double.expects(Step::post(UPLOAD).answers(503, r#"{"error":{"message":"try later","code":2}}"#));
-        double.expects(Step::post(UPLOAD).breaks(SocketFault::ResetAfterRequest));
-        double.expects(Step::post(UPLOAD).answers(200, r#"{"id":"1037543291543636"}"#));
-        double.expects(Step::post(SEND).answers(200, TAKEN));
-        let desk = desk(&double, &media, Store::open("sqlite::memory:").await.unwrap());
+        let (gateway, media) = (FakeGateway::start().await, MemoryStore::new());
+        gateway.expects(Step::post(UPLOAD).answers(503, r#"{"error":{"message":"try later","code":2}}"#));
+        gateway.expects(Step::post(UPLOAD).breaks(SocketFault::ResetAfterRequest));
+        gateway.expects(Step::post(UPLOAD).answers(200, r#"{"id":"1037543291543636"}"#));
+        gateway.expects(Step::post(SEND).answers(200, TAKEN));
+        let desk = desk(&gateway, &media, Store::open("sqlite::memory:").await.unwrap());
         let id = desk.switchboard.send("desk", plan(&media).await).await.unwrap();
         assert_eq!(desk.until(id, &[State::Accepted]).await.attempts, 3);
-        assert_eq!((asked(&double, "/media"), asked(&double, "/messages")), (3, 1));
-        assert_eq!(double.accepted("1037543291543636"), 1);
-        double.assert_done();
+        assert_eq!((requests(&gateway, "/media"), requests(&gateway, "/messages")), (3, 1));
+        assert_eq!(gateway.accepted("1037543291543636"), 1);
+        gateway.assert_done();
         desk.close().await;
     }
 
     #[tokio::test]
     async fn crash_after_upload_is_unknown_and_sends_no_copy() {
-        let (double, media, database) = (FakeGateway::start().await, MemoryStore::new(), Database::new());
+        let (gateway, media, database) = (FakeGateway::start().await, MemoryStore::new(), Database::new());
         // The gateway has the message but never responds.
-        double.expects(Step::post(UPLOAD).breaks(SocketFault::Stall));
+        gateway.expects(Step::post(UPLOAD).breaks(SocketFault::Stall));
         let open = async || Store::open(&database.url()).await.unwrap();
-        let first = desk(&double, &media, open().await);
+        let first = desk(&gateway, &media, open().await);
         let id = first.switchboard.send("desk", plan(&media).await).await.unwrap();
-        while asked(&double, "/media") == 0 {
+        while requests(&gateway, "/media") == 0 {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         assert_eq!(first.switchboard.status(id).await.unwrap().unwrap().state, State::Sending);
         first.kill().await;
-        let second = desk(&double, &media, open().await);
+        let second = desk(&gateway, &media, open().await);
         // The key still identifies the same message.
         assert_eq!(second.switchboard.send("desk", plan(&media).await).await.unwrap(), id);
         let status = second.until(id, &[State::Parked]).await;
         assert!(status.attempts == 1 && status.reason.unwrap().contains("it may have gone"));
         second.close().await;
-        assert_eq!((asked(&double, "/media"), asked(&double, "/messages")), (1, 0));
+        assert_eq!((requests(&gateway, "/media"), requests(&gateway, "/messages")), (1, 0));
     }
 }

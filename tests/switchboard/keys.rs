@@ -88,8 +88,8 @@ async fn reference_is_the_same_after_a_restart() {
     assert!(sent[0].len() == 20 && sent[1].len() == 20 && sent[0] != sent[1]);
 
     // A status with the reference settles the unknown message.
-    let asked = LookupQuery::new(text(1, "One").key(key), SystemClock::new().now());
-    let LookupOutcome::Found(found) = mock.look_up(&asked).await.unwrap() else { panic!("the mock has it") };
+    let query = LookupQuery::new(text(1, "One").key(key), SystemClock::new().now());
+    let LookupOutcome::Found(found) = mock.look_up(&query).await.unwrap() else { panic!("the mock has it") };
     assert_eq!(found[0].key(), Some(&*sent[0]));
     let status = mock.brings(Event::from(found[0].clone()));
     assert_eq!(desk.switchboard.receive("all", status).await.status, 200);

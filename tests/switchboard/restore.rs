@@ -13,9 +13,9 @@ use super::{Database, number, person};
 
 const TAKEN: &str = r#"{"sid":"SM1a2b3c4d5e6f708192a3b4c5d6e7f809","status":"queued","num_segments":"1"}"#;
 
-async fn open(database: &Database, double: &FakeGateway) -> (Store, Switchboard) {
+async fn open(database: &Database, gateway: &FakeGateway) -> (Store, Switchboard) {
     let store = Store::open(&database.url()).await.unwrap();
-    let line = Line::new("desk").channel(channel(&double.base_url()));
+    let line = Line::new("desk").channel(channel(&gateway.base_url()));
     (store.clone(), Switchboard::builder(store).line(line).build().unwrap())
 }
 
@@ -34,9 +34,9 @@ async fn work(board: &Switchboard) {
 /// Restores a backup, with or without `hold_after_restore`. Returns the number of messages with several copies, and the
 /// number held.
 async fn twice_after_a_restore(declared: bool, delay: Duration) -> (usize, u64) {
-    let (double, original, copy) = (FakeGateway::start().await, Database::new(), Database::new());
-    double.always(Step::any().answers(201, TAKEN));
-    let (_, board) = open(&original, &double).await;
+    let (gateway, original, copy) = (FakeGateway::start().await, Database::new(), Database::new());
+    gateway.always(Step::any().answers(201, TAKEN));
+    let (_, board) = open(&original, &gateway).await;
     for n in 0..40 {
         let way = [OnUnknown::Park, OnUnknown::Reconcile, OnUnknown::Resend][n as usize % 3];
         board.send("desk", Message::text(person(n), format!("Message {n}.")).on_unknown(way)).await.unwrap();
@@ -52,12 +52,12 @@ async fn twice_after_a_restore(declared: bool, delay: Duration) -> (usize, u64) 
     working.await.unwrap();
     drop(board);
 
-    let (store, board) = open(&copy, &double).await;
+    let (store, board) = open(&copy, &gateway).await;
     let held = if declared { store.hold_after_restore(begun).await.unwrap() } else { 0 };
     work(&board).await;
     let mut copies = HashMap::<String, usize>::new();
-    for asked in double.asked().iter().filter(|asked| asked.accepted) {
-        let texts = asked.texts();
+    for request in gateway.asked().iter().filter(|request| request.accepted) {
+        let texts = request.texts();
         *copies.entry(texts.iter().find(|text| text.starts_with("Message ")).unwrap().clone()).or_default() += 1;
     }
     assert_eq!(copies.len(), 40);

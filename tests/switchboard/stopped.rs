@@ -128,11 +128,11 @@ async fn stopped_worker_writes_nothing_under_a_lost_claim() {
     let client = Arc::new(client);
     tokio::spawn(connection);
     client.batch_execute(WATCH).await.unwrap();
-    let double = FakeGateway::start().await;
-    double.always(Step::any().answers(201, TAKEN.replace("{}", "1a2b3c4d5e6f708192a3b4c5d6e7f809")));
-    let workers = ["first", "second"].map(|name| Worker::start(&database, &double.base_url(), name));
+    let gateway = FakeGateway::start().await;
+    gateway.always(Step::any().answers(201, TAKEN.replace("{}", "1a2b3c4d5e6f708192a3b4c5d6e7f809")));
+    let workers = ["first", "second"].map(|name| Worker::start(&database, &gateway.base_url(), name));
     let (first, going) = (&workers[0], Arc::new(AtomicBool::new(true)));
-    let (board, goes) = (switchboard(database.url(), &double.base_url()).await, going.clone());
+    let (board, goes) = (switchboard(database.url(), &gateway.base_url()).await, going.clone());
     let counts = client.clone();
     let taking = tokio::spawn(async move {
         let mut taken = 0;
@@ -168,8 +168,8 @@ async fn stopped_worker_writes_nothing_under_a_lost_claim() {
     drop(workers);
 
     let mut copies = HashMap::<usize, usize>::new();
-    for asked in double.asked().iter().filter(|asked| asked.accepted) {
-        let texts = asked.texts();
+    for request in gateway.asked().iter().filter(|request| request.accepted) {
+        let texts = request.texts();
         // A look-up has no text.
         let Some(n) = texts.iter().find_map(|text| text.strip_prefix("Message ")?.strip_suffix('.')) else { continue };
         *copies.entry(n.parse().unwrap()).or_default() += 1;

@@ -303,14 +303,14 @@ mod gateways {
         step.response_header("content-type", kind)
     }
 
-    fn whatsapp(double: &FakeGateway) -> Meta {
+    fn whatsapp(fake_gateway: &FakeGateway) -> Meta {
         let config = meta::Config::new("EAAG-example-token", "200000000000001").unwrap();
-        Meta::whatsapp(config.app_secret("app-secret-app-secret").unwrap().base_url(&double.base_url()).unwrap())
+        Meta::whatsapp(config.app_secret("app-secret-app-secret").unwrap().base_url(&fake_gateway.base_url()).unwrap())
             .unwrap()
     }
 
-    fn sms(double: &FakeGateway) -> Notify {
-        let config = notify::Config::new(KEY, TEMPLATE).unwrap().base_url(&double.base_url()).unwrap();
+    fn sms(fake_gateway: &FakeGateway) -> Notify {
+        let config = notify::Config::new(KEY, TEMPLATE).unwrap().base_url(&fake_gateway.base_url()).unwrap();
         Notify::sms(config.callback_token("a-long-callback-token").unwrap()).unwrap()
     }
 
@@ -324,23 +324,23 @@ mod gateways {
                     continue;
                 }
                 tried += 1;
-                let double = FakeGateway::start().await;
-                double.expects(answer(Step::any(), fault));
+                let fake_gateway = FakeGateway::start().await;
+                fake_gateway.expects(answer(Step::any(), fault));
                 let id = r#""id":"740e5834-3a29-46b4-9a6f-16142fde533a""#;
                 let both = format!(r#"{{"messages":[{{"id":"wamid.X"}}],{id}}}"#);
-                double.always(Step::any().answers(201, both).response_header("content-type", "application/json"));
+                fake_gateway.always(Step::any().answers(201, both).response_header("content-type", "application/json"));
                 let (line, to) = match gateway {
                     "meta" => {
-                        (Line::new("desk").channel(whatsapp(&double)), Address::whatsapp("07700 900123").unwrap())
+                        (Line::new("desk").channel(whatsapp(&fake_gateway)), Address::whatsapp("07700 900123").unwrap())
                     }
-                    _ => (Line::new("desk").channel(sms(&double)), Address::phone("07700 900123").unwrap()),
+                    _ => (Line::new("desk").channel(sms(&fake_gateway)), Address::phone("07700 900123").unwrap()),
                 };
                 let (desk, clock) = desk([line]).await;
                 let time = passing(&clock, SECOND);
                 let id = desk.switchboard.send("desk", Message::text(to, "Hello Jane")).await.unwrap();
                 let status = desk.until(id, &[State::Accepted, State::Rejected, State::Parked, State::Unknown]).await;
                 assert_eq!(
-                    (status.state, double.accepted("Hello Jane")),
+                    (status.state, fake_gateway.accepted("Hello Jane")),
                     (State::Accepted, 1),
                     "{gateway} {fault}: {status:?}"
                 );
@@ -355,16 +355,18 @@ mod gateways {
     async fn files_survive_account_faults() {
         let faults: Value = serde_json::from_str(FAULTS).unwrap();
         for fault in faults["first_answers"].as_array().unwrap().iter().filter(|fault| fault["gateway"] != "notify") {
-            let (double, media) = (FakeGateway::start().await, MemoryStore::new());
-            double.expects(answer(Step::get("/v23.0/MEDIA_1"), fault).clone());
+            let (fake_gateway, media) = (FakeGateway::start().await, MemoryStore::new());
+            fake_gateway.expects(answer(Step::get("/v23.0/MEDIA_1"), fault).clone());
             let clock = VirtualClock::starting_at(SystemClock::new().now());
             let builder = Switchboard::builder(memory().await).clock(clock.clone()).media(media.clone());
-            let whatsapp = whatsapp(&double);
+            let whatsapp = whatsapp(&fake_gateway);
             let desk = Desk::of(builder, [Line::new("desk").channel(whatsapp)]);
             let time = passing(&clock, SECOND);
-            let located = format!(r#"{{"url":"{}/file","mime_type":"image/jpeg","id":"MEDIA_1"}}"#, double.base_url());
-            double.expects(Step::any().answers(200, located).response_header("content-type", "application/json"));
-            double.always(Step::any().answers(200, "a fallen tree").response_header("content-type", "image/jpeg"));
+            let located =
+                format!(r#"{{"url":"{}/file","mime_type":"image/jpeg","id":"MEDIA_1"}}"#, fake_gateway.base_url());
+            fake_gateway.expects(Step::any().answers(200, located).response_header("content-type", "application/json"));
+            fake_gateway
+                .always(Step::any().answers(200, "a fallen tree").response_header("content-type", "image/jpeg"));
             let body = r#"{"object":"whatsapp_business_account","entry":[{"id":"1","changes":[{"field":"messages","value":{
                 "messaging_product":"whatsapp","metadata":{"display_phone_number":"441","phone_number_id":"200000000000001"},
                 "messages":[{"from":"447700900123","id":"wamid.1","timestamp":"1795000000","type":"image",

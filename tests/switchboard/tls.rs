@@ -69,7 +69,7 @@ async fn server_without_tls_is_refused_if_tls_is_required() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = server.local_addr().unwrap();
     // A server without TLS, and the bytes that it receives before the client closes.
-    let heard = std::thread::spawn(move || {
+    let received = std::thread::spawn(move || {
         let (mut client, _) = server.accept().unwrap();
         let mut asks = [0; 8];
         client.read_exact(&mut asks).unwrap();
@@ -79,5 +79,5 @@ async fn server_without_tls_is_refused_if_tls_is_required() {
     let error = Store::open(&format!("postgres://desk:hunter2@{at}/desk?sslmode=require")).await.unwrap_err();
     assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("store")), "{error}");
     assert!(error.to_string().contains("no TLS with the server"), "{error}");
-    assert_eq!(heard.join().unwrap(), 0);
+    assert_eq!(received.join().unwrap(), 0);
 }

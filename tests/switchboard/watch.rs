@@ -49,12 +49,12 @@ async fn health_checks_run_concurrently_with_a_time_limit() {
         .line(Line::new("leader").channel(account("4").capability(|can| can.health = false)))
         .line(Line::new("ward").channel(Ill(account("5"), false)));
     let board = builder.build().unwrap();
-    let asked = tokio::spawn(async move { board.health().await });
+    let checks = tokio::spawn(async move { board.health().await });
     while clock.sleepers() < 2 {
         tokio::task::yield_now().await;
     }
     clock.advance(Duration::from_secs(10));
-    let healths = asked.await.unwrap();
+    let healths = checks.await.unwrap();
     let results =
         healths.iter().map(|of| (&*of.line, of.account.as_str(), of.health.as_ref().map_err(|error| error.kind())));
     let good = Health::default().check_result("credentials", CheckStatus::Pass, "a mock needs none");
@@ -280,8 +280,8 @@ mod logs {
 
     impl House {
         fn times(&self, tag: &str) -> u32 {
-            let mut asked = self.0.lock().unwrap();
-            let times = asked.entry(tag.to_owned()).or_default();
+            let mut counts = self.0.lock().unwrap();
+            let times = counts.entry(tag.to_owned()).or_default();
             *times += 1;
             *times
         }
