@@ -188,7 +188,8 @@ pub(super) async fn a_yes_without_an_id_is_unknown(run: &Run<'_>) -> Checked {
             };
             match run.replay(&exchange, change).await?.came {
                 Came::Accepted(accepted) => {
-                    let same = accepted.ids().map(crate::MessageId::as_str).eq(ids.iter().map(String::as_str));
+                    let same =
+                        accepted.ids().map(crate::model::id::MessageId::as_str).eq(ids.iter().map(String::as_str));
                     ensure!(same, "{what}: the send is taken for accepted, and not under the ids that were recorded");
                 }
                 Came::Failed(error) => {
