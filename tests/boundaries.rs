@@ -275,7 +275,7 @@ fn cycle_from(start: &str, imports: &BTreeMap<String, BTreeSet<String>>) -> Opti
     let (mut visited, mut paths) = (BTreeSet::new(), vec![vec![start.to_owned()]]);
     while let Some(path) = paths.pop() {
         for next in path.last().and_then(|last| imports.get(last)).into_iter().flatten() {
-            let longer = [&path[..], &[next.clone()]].concat();
+            let longer = [&path[..], std::slice::from_ref(next)].concat();
             if next == start {
                 return Some(longer);
             }
