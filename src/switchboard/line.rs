@@ -28,7 +28,7 @@ use crate::policy::hours::Hours;
 /// const DAYS: Duration = Duration::from_secs(24 * 3600);
 /// let hours = Hours::new(&Config::new("Mon-Fri 09:00-17:00"))?;
 /// let line = |id, number| {
-///     let whatsapp = Mock::whatsapp().with_account(number);
+///     let whatsapp = Mock::whatsapp().account(number);
 ///     Line::new(id).channel(whatsapp).languages(["en", "cy"]).hours(hours.clone()).retention(180 * DAYS)
 /// };
 /// let council = |line: Line| line.controller("Exampleshire Council");

@@ -630,7 +630,7 @@ impl Channel for Meta {
 ///
 /// let mut options = meta::Options::default();
 /// options.preview_url = Some(true);
-/// let message = Message::text(Address::whatsapp("07700 900123")?, "See https://example.org/bins").with(&options)?;
+/// let message = Message::text(Address::whatsapp("07700 900123")?, "See https://example.org/bins").gateway_options(&options)?;
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```
 #[derive(Clone, Default, Serialize, Deserialize)]
