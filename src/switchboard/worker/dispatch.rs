@@ -1,4 +1,4 @@
-//! What is claimed, and when it goes: at the rate of each account, and no more at once than it may have in flight.
+//! Dispatch of claimed messages: at the rate of each account, and with a maximum in flight.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -16,45 +16,45 @@ use crate::adapter::RETRY_AFTER_MAX;
 use crate::model::clock::Timestamp;
 use crate::telemetry;
 
-/// How many claimed messages of one lane and class wait for their tokens: as many as go in this time, within these bounds.
+/// Claimed messages of a lane and class that wait for tokens: as many as can be sent in this time, within these bounds.
 const AHEAD: Duration = Duration::from_millis(200);
 const AHEAD_MIN: u32 = 2;
 
-/// How many times as many are claimed as may be in flight, where a policy decides about them and there is no rate.
+/// The multiple of the messages in flight that is claimed if a policy decides and there is no rate.
 const DECIDING: u32 = 4;
 
 /// How long before the next token of an account messages are claimed for it.
 const EARLY: Duration = Duration::from_secs(2);
 
-/// How long a decision holds: a message whose token comes later is claimed again.
+/// How long a decision is valid: a message whose token comes later is claimed again.
 const STALE: Duration = Duration::from_secs(5);
 
-/// How many messages are claimed in place of others, at least, where nothing else is new.
+/// The minimum number of messages to claim when only room has become free.
 const CLAIM_MIN: u32 = 8;
 
-/// For how long tokens of a shared account are reserved at once, and how long one is kept that nobody used.
+/// The span for which tokens of a shared account are reserved, and how long an unused token is kept.
 const RESERVED: Duration = Duration::from_millis(50);
 const TOKEN_KEPT: Duration = Duration::from_secs(1);
 
-/// How long nothing is claimed of a lane that only others may have.
+/// The minimum time without claims from a lane that can only be sent by others.
 const REST_MIN: Duration = Duration::from_millis(50);
 
-/// The messages that a worker has claimed, by account, and those that are on their way.
+/// The messages that a worker has claimed, by account, and those in flight.
 pub(super) struct Dispatch {
     board: Switchboard,
     max_in_flight: u32,
     accounts: BTreeMap<Account, Outgoing>,
     /// The room in each lane and class of a line.
     rooms: HashMap<String, u32>,
-    /// How many messages of each lane and class are claimed and not on their way.
+    /// The number of claimed messages of each lane and class that are not in flight.
     waiting: HashMap<(String, u8), u32>,
-    /// The lanes of which nothing can go before a time.
+    /// The lanes that send nothing before a time.
     resting: HashMap<String, Duration>,
     deciding: JoinSet<Step>,
     sending: JoinSet<(Account, Ended)>,
-    /// More was due than there was room for.
+    /// More messages were due than there was room for.
     more: bool,
-    /// How many messages have left the room since the last claim.
+    /// The number of messages that left the room since the last claim.
     left: u32,
 }
 
@@ -63,20 +63,20 @@ pub(super) struct Dispatch {
 struct Outgoing {
     queue: Queue<Box<Decided>>,
     in_flight: u32,
-    /// When its next token is there.
+    /// When its next token is available.
     next_token: Duration,
-    /// The time that one message takes up at the account's rate, if it has one, and whether other workers share that.
+    /// The interval of the account's rate, if it has one, and whether other workers share the rate.
     interval: Option<Duration>,
     is_shared: bool,
-    /// The tokens that are reserved for this worker, and whether more are asked for.
+    /// The tokens reserved for this worker, and whether a reservation is in progress.
     tokens: VecDeque<Duration>,
     is_reserving: bool,
-    /// The lanes that it serves, as far as messages have come by them.
+    /// The lanes whose messages were sent through it so far.
     lanes: HashSet<String>,
 }
 
 impl Outgoing {
-    /// Takes back the last token that was taken: another message may use it.
+    /// Returns the last token taken: another message may use it.
     fn token_is_free(&mut self, now: Duration) {
         if let Some(interval) = self.interval
             && self.next_token <= now.saturating_add(interval)
@@ -90,7 +90,7 @@ impl Outgoing {
 }
 
 impl Switchboard {
-    /// Reserves tokens of an account that other workers send by, too.
+    /// Reserves tokens of an account that other workers use as well.
     async fn reserve(self, account: Account, each: Duration, count: u32) -> Step {
         let clock = &self.0.clock;
         let reserved = self.0.store.0.reserve(account_id(&account), each, count, clock.now()).await;
@@ -115,7 +115,7 @@ impl Dispatch {
                 accounts.insert(account(info), Outgoing { interval, is_shared, ..Outgoing::default() });
             }
             let ahead = |rate: Option<crate::model::rate::Rate>| match rate {
-                // A policy may take its time about some of them, and the others go on.
+                // A policy may be slow for some of them, and the others continue.
                 None if board.0.policy.is_some() => max_in_flight.saturating_mul(DECIDING),
                 None => max_in_flight,
                 Some(rate) => {
@@ -131,7 +131,7 @@ impl Dispatch {
         Self { board, max_in_flight, accounts, rooms, waiting, resting, deciding, sending, more: false, left: 0 }
     }
 
-    /// Keeps the pauses that gateways asked for before this worker started.
+    /// Applies the pauses that gateways required before this worker started.
     pub(super) fn paused(&mut self, pauses: &[(String, Timestamp)]) {
         let clock = &self.board.0.clock;
         let (mono, now) = (clock.monotonic(), clock.now());
@@ -161,14 +161,14 @@ impl Dispatch {
         rooms
     }
 
-    /// The lanes of which less is claimed than there is room for, and how much: nothing while all their accounts rest, and one
-    /// message of each class, for the probe, while these are suspended.
+    /// Returns the lanes with limited claims: none while all their accounts pause, and one message of each class, as
+    /// the probe, while these are suspended.
     fn limited(&self, now: Duration) -> HashMap<&String, u32> {
         let mut limited = HashMap::new();
         for (name, of) in &self.accounts {
             let standing = self.board.0.standings.get(name);
             let max = match standing.is_some_and(|standing| held(standing).suspension().is_some()) {
-                // Until its next token is near nothing is decided, and nobody is held.
+                // Until its next token is near nothing is decided or claimed.
                 _ if of.next_token > now + EARLY => 0,
                 true => 1,
                 false => u32::MAX,
@@ -182,7 +182,7 @@ impl Dispatch {
         limited
     }
 
-    /// Takes claimed messages, and has it decided about each whether it goes.
+    /// Accepts claimed messages, and starts the decision about each.
     pub(super) fn admit(&mut self, claims: Claims) {
         let rooms = &self.rooms;
         let mut counts = HashMap::<(String, u8), u32>::new();
@@ -202,7 +202,7 @@ impl Dispatch {
         self.more && self.left >= CLAIM_MIN
     }
 
-    /// Takes what was decided and what has ended meanwhile. Returns `true` if other messages may be claimed now.
+    /// Collects finished decisions and sends. Returns `true` if other messages may be claimed now.
     pub(super) fn collect(&mut self) -> bool {
         let mut news = false;
         while let Some(Ok(step)) = self.deciding.try_join_next() {
@@ -214,8 +214,8 @@ impl Dispatch {
         news
     }
 
-    /// Waits until something was decided or has ended: forever if nothing is under way. Returns `true` if other messages may
-    /// be claimed now.
+    /// Waits for a decision or a send to finish: forever if there is none. Returns `true` if other messages may be
+    /// claimed now.
     pub(super) async fn next(&mut self) -> bool {
         tokio::select! {
             Some(decided) = self.deciding.join_next() => decided.is_ok_and(|step| self.decided(step)),
@@ -273,7 +273,7 @@ impl Dispatch {
         true
     }
 
-    /// Sends what there are tokens for, and returns when the next one is there that somebody waits for.
+    /// Starts the sends for which there are tokens, and returns when the next token is due for a waiting message.
     pub(super) fn start(&mut self) -> Option<Duration> {
         let waiting = self.accounts.iter().filter(|(_, of)| !of.queue.is_empty());
         let names: Vec<_> = waiting.map(|(name, _)| name.clone()).collect();
@@ -300,14 +300,14 @@ impl Dispatch {
             }
             let wait = if far { Some(of.next_token - now - EARLY) } else { held(standing).wait(now) };
             if let Some(wait) = wait {
-                // Others take over from an account that is suspended; a token of the preferred one is waited for.
+                // Others take over from a suspended account; for a token of the preferred one the message waits.
                 self.rest(name, now + wait, !far);
                 return None;
             }
             let (class, decided) = of.queue.pop()?;
             let lease = inner.lease;
             let is_stale = now.saturating_sub(decided.at) > STALE.min(lease / 2);
-            // So that what is left of its claim is enough for the send.
+            // The rest of the lease must suffice for the send.
             if is_stale || now.saturating_sub(decided.claimed_at) > lease / 2 {
                 self.unclaim(decided.claimed.hold, &decided.claimed.lane, decided.claimed.class);
                 continue;
@@ -356,13 +356,14 @@ impl Dispatch {
             let (board, name) = (self.board.clone(), name.clone());
             self.sending.spawn(async move {
                 let sending = Sending { place, is_probe: turn == Turn::Probe };
-                // Whatever happens, its place is free again.
+                // The slot is freed in any case.
                 (name, caught(board.send_decided(*decided, sending)).await.unwrap_or(Ended::Sent))
             });
         }
     }
 
-    /// Gives the messages of an account back that sends nothing before a time, for others of their line to take over or not.
+    /// Releases the messages of an account that sends nothing before a time; `for_others` lets other suppliers of the
+    /// line take over.
     fn rest(&mut self, name: &Account, until: Duration, for_others: bool) {
         let waiting = self.accounts.get_mut(name).map(|of| of.queue.drain().collect::<Vec<_>>());
         for decided in waiting.unwrap_or_default() {
@@ -373,7 +374,7 @@ impl Dispatch {
         }
     }
 
-    /// Gives a message back that cannot go by this account yet.
+    /// Releases a message that cannot be sent through this account yet.
     fn unclaim(&mut self, hold: Hold, lane: &str, class: u8) {
         let (board, lane) = (self.board.clone(), lane.to_owned());
         self.deciding.spawn(async move {
@@ -405,12 +406,12 @@ impl Dispatch {
         }
     }
 
-    /// Returns `true` if nothing is on its way.
+    /// Returns `true` if nothing is in flight.
     pub(super) fn is_idle(&self) -> bool {
         self.sending.is_empty() && self.deciding.is_empty()
     }
 
-    /// Gives back what waits for a token.
+    /// Releases the messages that wait for a token.
     pub(super) fn give_back(&mut self) {
         let waiting: Vec<_> = self.accounts.values_mut().flat_map(|of| of.queue.drain()).collect();
         for decided in waiting {
@@ -419,7 +420,7 @@ impl Dispatch {
         }
     }
 
-    /// Aborts what is still on its way, and returns how many sends that were.
+    /// Aborts the sends in flight, and returns their number.
     pub(super) async fn abort(&mut self) -> usize {
         let unfinished = self.sending.len();
         self.deciding.shutdown().await;

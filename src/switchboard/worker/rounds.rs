@@ -1,5 +1,4 @@
-//! The rounds of a worker: what has lapsed, what may have gone, what is polled, what was kept long enough, and what goes
-//! instead of messages.
+//! Periodic work: recovery, look-ups, polls, retention and fallbacks.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -22,24 +21,23 @@ use crate::model::message::Message;
 use crate::policy::Decision;
 use crate::telemetry::switchboard as telemetry;
 
-/// How much loses its content at once, how long others have the store to themselves after it, and how often that is done
-/// in one round.
+/// Items removed in one transaction, the pause after it, and the maximum number of transactions in one round.
 const PURGE_MAX: u32 = 200;
 const PURGE_PAUSE: Duration = Duration::from_millis(50);
 const PURGES_MAX: u32 = 100;
 
-/// How long others have the store to themselves while waits are bounded.
+/// The pause between transactions while waits are bounded.
 const BOUND_PAUSE: Duration = Duration::from_millis(10);
 
-/// How many messages are asked about at once, and how long each question may take; the same of channels that are polled.
+/// The maximum number of concurrent look-ups or polls, and the maximum time of each.
 const LOOK_UPS_MAX: usize = 16;
 const LOOK_UP_MAX: Duration = Duration::from_secs(30);
 const POLL_MAX: Duration = Duration::from_secs(60);
 
-/// How many messages whose time is over are ended at once.
+/// The maximum number of messages expired at once.
 const EXPIRED_MAX: u32 = 100;
 
-/// What a worker does from time to time. Each kind goes on beside the others, and none delays another.
+/// The periodic work of a worker. Each kind runs concurrently with the others, and none delays another.
 #[derive(Debug, Default)]
 pub(super) struct Rounds {
     correcting: JoinSet<()>,
@@ -50,7 +48,7 @@ pub(super) struct Rounds {
 }
 
 impl Rounds {
-    /// Begins another round of each kind whose last one has ended.
+    /// Starts a round of each kind whose last one has ended.
     pub(super) fn spawn(&mut self, switchboard: &Switchboard) {
         again(&mut self.correcting, || switchboard.clone().correct_clock());
         again(&mut self.recovering, || switchboard.clone().recover());
@@ -75,7 +73,7 @@ fn again<F: Future<Output = ()> + Send + 'static>(kind: &mut JoinSet<()>, round:
 }
 
 impl Switchboard {
-    /// Notes the time, and where the clock was set back, bounds the waits that began while it was ahead.
+    /// Records the time. If the clock was set back, bounds the waits that began while it was ahead.
     async fn correct_clock(self) {
         let (inner, store) = (&*self.0, &self.0.store.0);
         let (now, latest) = (inner.clock.now(), inner.latest.load(Ordering::Acquire));
@@ -85,7 +83,7 @@ impl Switchboard {
         let leases = Leases { message: inner.lease, event: inbox::LEASE, file: file::LEASE, removal: file::REMOVAL.1 };
         let (mut next, mut all) = (Some(Unbounded::Messages(i64::MIN)), Bounded::default());
         while let Some(part) = next {
-            // Where the store fails, the next round begins anew.
+            // If the store fails, the next round starts again.
             let Some((after, bounded)) = told("clock", store.bound(part, inner.clock.now(), leases).await) else {
                 return;
             };
@@ -103,8 +101,7 @@ impl Switchboard {
         inner.to_read.ring_all();
     }
 
-    /// Takes back what was claimed and could not be written back: by another worker too, where there are several, for this
-    /// may be the only one left.
+    /// Recovers claims that were never released, also of other workers: this may be the only one left.
     async fn recover(self) {
         let lines = self.0.lines.keys().cloned().collect();
         told("attend", self.0.store.0.attend(lines, self.0.clock.now()).await);
@@ -114,7 +111,7 @@ impl Switchboard {
         self.0.to_read.ring_all();
     }
 
-    /// Asks what became of messages that may have gone.
+    /// Looks up messages with an unknown outcome.
     async fn ask(self) {
         let doubtful = self.0.store.0.doubtful(self.0.clock.now(), ROUND, 100).await;
         let mut asked = JoinSet::new();
@@ -129,7 +126,7 @@ impl Switchboard {
         self.0.to_read.ring_all();
     }
 
-    /// Polls every channel that is polled, all at once.
+    /// Polls every channel that supports it, concurrently.
     async fn poll_all(self) {
         let mut polled = JoinSet::new();
         for channel in self.0.lines.values().flat_map(|line| &line.channels) {
@@ -142,14 +139,14 @@ impl Switchboard {
         self.0.to_read.ring_all();
     }
 
-    /// Removes what was kept long enough, and says what stands where.
+    /// Applies retention, and records metrics.
     async fn tidy(self) {
         told("purge", self.purge().await);
         #[cfg(feature = "metrics")]
         told("stats", self.tell_depth().await);
     }
 
-    /// Lets what goes instead of messages go. A message that may still go is called back only for what may go as well.
+    /// Sends due fallbacks. A message that may still be sent is cancelled only if its fallback may be sent.
     pub(super) async fn fall_back(self) {
         let expired = self.0.store.0.expire(self.0.clock.now(), EXPIRED_MAX).await;
         for (id, line, state) in told("expire", expired).unwrap_or_default() {
@@ -186,7 +183,7 @@ impl Switchboard {
         }
     }
 
-    /// Finds out for accepted messages whether they were delivered: from channels that report no deliveries, by asking.
+    /// Finds out whether accepted messages were delivered, by look-up if the channel reports no deliveries.
     async fn delivered(&self, ids: Vec<i64>) -> Answers {
         let mut answers: Answers = ids.iter().map(|id| (*id, Answer::Unclear)).collect();
         if ids.is_empty() {
@@ -201,7 +198,7 @@ impl Switchboard {
             }
             match asked.join_next().await {
                 Some(Ok((id, answer))) => drop(answers.insert(id, answer)),
-                // An adapter panicked: that says nothing.
+                // A panic of the adapter is inconclusive.
                 Some(Err(_)) => {}
                 None => return answers,
             }
@@ -229,10 +226,10 @@ impl Switchboard {
         }
     }
 
-    /// Takes in what a gateway found of a message.
+    /// Stores the deliveries that a look-up found.
     async fn take_found(&self, message: &Message, deliveries: &[Delivery]) -> Result<()> {
         let ours = |mut delivery: Delivery| {
-            // The gateway found it by other means, and it is this one.
+            // The gateway may have found it by other means than the key.
             if let DeliveryOf::Message { key, .. } = &mut delivery.of {
                 key.clone_from(&message.key);
             }
@@ -242,8 +239,8 @@ impl Switchboard {
         self.0.store.0.take_in(found, None, self.0.clock.now()).await.map(drop)
     }
 
-    /// Asks the gateway that a message was handed to last what became of it; after a restore, all that it may have been
-    /// handed to.
+    /// Looks up a message at the gateway of its last attempt; after a restore, at every gateway that may have accepted
+    /// it.
     async fn look_up(&self, claimed: &Claimed) -> Result<()> {
         let inner = &*self.0;
         let Some(message) = &claimed.message else {
@@ -292,7 +289,7 @@ impl Switchboard {
         }
     }
 
-    /// Removes the content of what was kept long enough, in small pieces, so that nobody waits behind it.
+    /// Removes expired content in small transactions, so that others do not wait.
     async fn purge(&self) -> Result<()> {
         let inner = &*self.0;
         for _ in 0..PURGES_MAX {
@@ -305,7 +302,7 @@ impl Switchboard {
     }
 }
 
-/// Asks a gateway what became of a message that went at that time.
+/// Looks up a message that was sent at this time.
 async fn ask(
     clock: &dyn Clock,
     channel: &Arc<dyn Channel>,
@@ -318,7 +315,7 @@ async fn ask(
     }
     let mut sent = LookupQuery::new(message.clone(), at).gateway(channel.info().gateway);
     sent.id.clone_from(&claimed.gateway_id);
-    // As it was sent, whatever the channel makes of the key by now.
+    // By the key that was sent, even if the channel would derive another now.
     let by_it = claimed.attempts.iter().rev().find(|attempt| attempt.is_by(channel));
     if let Some(reference) = by_it.and_then(|attempt| attempt.reference.clone()) {
         sent.message.key = Some(reference);
@@ -327,7 +324,7 @@ async fn ask(
     told("look_up", asked.await).unwrap_or(LookupOutcome::Inconclusive)
 }
 
-/// What several gateways know of one message.
+/// Combines the answers of several gateways about one message.
 fn together(all: Vec<LookupOutcome>) -> LookupOutcome {
     let absent = !all.is_empty() && all.iter().all(|one| *one == LookupOutcome::NotFound);
     let found =

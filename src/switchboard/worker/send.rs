@@ -1,4 +1,4 @@
-//! The way of one message: from the claim to what became of it.
+//! The send of one message, from the claim to its outcome.
 
 use std::borrow::Cow;
 use std::mem;
@@ -23,61 +23,61 @@ use crate::model::message::{Accepted, Message};
 use crate::policy::{Decision, Reason};
 use crate::telemetry;
 
-/// How long a claimed message waits for its turn, before it is put back.
+/// How long a claimed message waits for its turn before it is released.
 const TURN_MAX: Duration = Duration::from_secs(2);
 
-/// How long a message is put off that is nothing to this program, each time and in all: a newer one may take it.
+/// How long a message that this program cannot handle is put off, each time and in total: a newer program may take it.
 const STRANGE: Duration = Duration::from_secs(60);
 const STRANGE_MAX: Duration = Duration::from_secs(3600);
 
-/// How long a message is put off that the policy could not decide about: at first, and at most; and how often, until it is
+/// The first and the longest wait after a failed policy decision, and the number of failures before the message is
 /// parked.
 const UNDECIDED: Duration = Duration::from_secs(30);
 const UNDECIDED_MAX: Duration = Duration::from_secs(3600);
 const UNDECIDED_TIMES: u32 = 20;
 
-/// How many messages are remembered that the policy could not decide about.
+/// The maximum number of messages with failed policy decisions to remember.
 const UNDECIDED_KEPT: usize = 100_000;
 
-/// How long a message is put off at least that the policy puts off: one that says a moment that has come is asked again.
+/// The minimum wait for a message that the policy defers: it may return a time that has passed.
 const DEFER_MIN: Duration = Duration::from_secs(1);
 
-/// The shortest pause that is written down.
+/// The shortest pause that is stored.
 const PAUSE_NOTED: Duration = Duration::from_secs(1);
 
-/// How soon a store that failed is tried again.
+/// The delay before a failed store is retried.
 pub(super) const AGAIN: Duration = Duration::from_millis(200);
 
-/// Why a message is put off that would go too soon after another one to its person.
+/// The reason for a message held by the rate limit of its recipient.
 pub(super) const LIMITED: &str = "it is too soon for the next message to this person";
 
-/// Why a message waits whose gateways do not work.
+/// The reason for a message whose gateways all have an open circuit breaker.
 const RESTING: &str = "its gateways are left alone for a while";
 
-/// Why a message waits whose accounts are suspended.
+/// The reason for a message whose accounts are suspended.
 const SUSPENDED: &str = "the account is suspended, and a probe is to come";
 
-/// How long an account may take to say how it is.
+/// The maximum time for an account's health check.
 const HEALTH_MAX: Duration = Duration::from_secs(10);
 
-/// Why a claimed message does not go now.
+/// The reason why a claimed message is not sent now.
 enum Stays {
-    /// It ends here.
+    /// Ends in this state.
     Ends(State, &'static str),
-    /// It is claimed again at that time.
+    /// Is claimed again at a later time.
     PutOff(PutOff),
-    /// Nothing of its lane goes for so long.
+    /// The lane pauses for this long.
     Rests(Duration),
-    /// The policy did not say yes.
+    /// The policy deferred or refused it.
     Ruled(Box<Ruling>),
     /// The store failed.
     Failed(Error),
 }
 
-/// A claimed message that may go.
+/// A claimed message that may be sent.
 pub(super) struct Decided {
     pub(super) claimed: Claimed,
-    /// The message, to where the person is reached now.
+    /// The message, with the person's current address.
     pub(super) message: Message,
     pub(super) supplier: Supplier,
     /// When it was claimed, and when it was decided.
@@ -85,20 +85,20 @@ pub(super) struct Decided {
     pub(super) at: Duration,
 }
 
-/// What came of a claimed message before its token.
+/// The result of a decision about a claimed message.
 pub(super) enum Step {
     Ready(Box<Decided>),
-    /// It is not claimed any more.
+    /// No longer claimed.
     Stayed {
         lane: String,
         class: u8,
     },
-    /// Nothing of its lane goes for so long.
+    /// The lane pauses for this long.
     Rests {
         claimed: Box<Claimed>,
         wait: Duration,
     },
-    /// Tokens of an account: the first one at this time.
+    /// Tokens of an account, from this time on.
     Reserved {
         account: Account,
         from: Duration,
@@ -106,37 +106,37 @@ pub(super) enum Step {
     },
 }
 
-/// By whom a message goes.
+/// The channel that sends a message.
 pub(super) struct Supplier {
     channel: Arc<dyn Channel>,
     pub(super) account: Account,
-    /// Its place among the suppliers of the line.
+    /// Its index among the suppliers of the line.
     n: usize,
-    /// The line and the medium that it is chosen for.
+    /// The line and the medium of its selector.
     choice: (String, String),
     to_ask: ToAsk,
-    /// The line has others of this medium.
+    /// The line has other suppliers of this medium.
     pub(super) is_one_of_several: bool,
 }
 
 /// A token that was taken.
 pub(super) struct Sending {
     pub(super) place: Place,
-    /// It goes as the probe of a suspended account.
+    /// The message is sent as the probe of a suspended account.
     pub(super) is_probe: bool,
 }
 
-/// What a send that was begun, or was not, says of its account.
+/// The effect of a send on its account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// Nothing was sent: its token is free again.
+    /// Nothing was sent: the token is free again.
     NotSent,
     Sent,
-    /// The account works again.
+    /// The account was resumed.
     Resumed,
 }
 
-/// What a send holds of its account until it ends: the token, which is given back if nothing goes, and the turn of a probe.
+/// The token of a send, given back on drop if nothing is sent, and the turn of a probe.
 struct Token<'a> {
     limit: &'a Mutex<Limiter>,
     standing: &'a Mutex<Standing>,
@@ -146,7 +146,7 @@ struct Token<'a> {
 }
 
 impl Token<'_> {
-    /// Spends it: the message goes.
+    /// Spends the token: the message is sent.
     fn spend(&mut self) {
         if self.place.take().is_some() {
             held(self.limit).goes();
@@ -166,12 +166,12 @@ impl Drop for Token<'_> {
 }
 
 impl Switchboard {
-    /// Decides whether a claimed message goes, or notes why it stays.
+    /// Decides whether a claimed message is sent, or records why not.
     pub(super) async fn decide(self, mut claimed: Claimed) -> Step {
         let claimed_at = self.0.clock.monotonic();
         let may = match caught(self.may_be_sent(&mut claimed)).await {
             Some(may) => may,
-            // A rule of an adapter's for its messages is not ours.
+            // The adapter's message rule panicked, which is not our policy's failure.
             None => Err(self.undecided(&claimed, "the adapter panicked")),
         };
         match may {
@@ -220,13 +220,13 @@ impl Switchboard {
         }
     }
 
-    /// Sends a message whose token was taken.
+    /// Sends a message for which a token was taken.
     pub(super) async fn send_decided(self, decided: Decided, sending: Sending) -> Ended {
         let Decided { claimed, message, supplier, claimed_at, .. } = decided;
         let ended = match self.goes(&claimed, &message, &supplier, sending, claimed_at).await {
             Ok(ended) => ended,
             Err(stays) => {
-                // The message is found again by its lease.
+                // The lease releases the message.
                 told("send", self.stays(&claimed, stays).await);
                 Ended::NotSent
             }
@@ -258,13 +258,13 @@ impl Switchboard {
         if is_probe {
             self.is_healthy(supplier, standing).await?;
         }
-        // From here on it may have gone, whatever happens to this process.
+        // From here on the outcome is unknown if this process ends.
         if !self.begins(claimed, message, supplier).await? {
             return Ok(Ended::NotSent);
         }
         token.spend();
         let begun = inner.clock.monotonic();
-        // Before its claim lapses it is certain that nobody sends it any more.
+        // The send must end before the claim expires.
         let max = (inner.lease - inner.lease / 10).saturating_sub(begun.saturating_sub(claimed_at));
         let sent = contained("the adapter", &*inner.clock, max, supplier.channel.send(message)).await;
         let sent = sent.map_err(|error| match error.gateway() {
@@ -274,8 +274,7 @@ impl Switchboard {
         Ok(self.ended(claimed, message, supplier, &token, begun, &sent).await)
     }
 
-    /// Lets nobody else go with a message in which a process has ended: should it end this one too, it is known which it
-    /// was.
+    /// Serialises messages during whose send a process has ended: if this process ends too, the cause is known.
     async fn alone(&self, claimed: &Claimed) -> Result<Option<SemaphorePermit<'_>>, Stays> {
         if claimed.deaths() == 0 {
             return Ok(None);
@@ -289,7 +288,7 @@ impl Switchboard {
         }
     }
 
-    /// Whether the policy lets it go.
+    /// Checks with the policy whether the message may be sent.
     async fn may_go(&self, claimed: &Claimed, message: &Message, now: Timestamp) -> Result<(), Stays> {
         let ruled = |decision, state, due, reason: Reason| {
             let words = Some(reason.to_string());
@@ -316,7 +315,7 @@ impl Switchboard {
         }
     }
 
-    /// Puts a message off about which nothing could be decided, each time for longer, and parks it after the twentieth.
+    /// Puts off a message after a failed decision, with backoff, and parks it after the twentieth.
     fn undecided(&self, claimed: &Claimed, why: &'static str) -> Stays {
         let (mut undecided, id, now) = (held(&self.0.undecided), claimed.hold.id, self.0.clock.now());
         let before = undecided.remove(&id).unwrap_or(0);
@@ -337,7 +336,7 @@ impl Switchboard {
         Stays::Ruled(Box::new(Ruling { decision: NOT_DECIDED, reason, settle }))
     }
 
-    /// What the policy says now: while it does not work, not yet.
+    /// Returns the policy's decision now: a deferral while the policy fails.
     pub(super) async fn decided(&self, line: &str, message: &Message, now: Timestamp) -> Decision {
         let decided = self.0.decide(line, message, now).await.unwrap_or_else(|error| {
             telemetry::work_failed("policy", &error);
@@ -347,7 +346,7 @@ impl Switchboard {
         at_least_later(decided, now)
     }
 
-    /// Who of the line's is asked next.
+    /// Selects the supplier of the line for the next attempt.
     fn supplier(&self, claimed: &Claimed, line: &Line, message: &Message) -> Result<Supplier, Stays> {
         let inner = &*self.0;
         let suppliers = line.suppliers(&message.to);
@@ -377,10 +376,10 @@ impl Switchboard {
         let Some((n, channel)) = picked else {
             let (wait, why) = match probe_in {
                 Some(wait) => (wait, SUSPENDED),
-                // All that could have asked to be left alone for a while.
+                // All suppliers have an open circuit breaker.
                 None => (of.and_then(|of| held(of).rest_of(asked, mono)).unwrap_or(TURN_MAX), RESTING),
             };
-            // The others of its lane may go by somebody else.
+            // Other messages of the lane may have another supplier.
             return Err(if is_for_all { Stays::Rests(wait) } else { self.put_off(wait, why) });
         };
         let (account, is_one_of_several) = (account(channel.info()), suppliers.len() > 1);
@@ -391,8 +390,8 @@ impl Switchboard {
         Stays::PutOff(PutOff { until: self.0.clock.now().plus(wait), why, planned: false })
     }
 
-    /// Asks a suspended account how it is, before a message goes as its probe: where the gateway can say so, no message is
-    /// spent on it.
+    /// Checks the health of a suspended account before a message is sent as its probe: if the gateway has a health
+    /// check, no message is spent.
     async fn is_healthy(&self, supplier: &Supplier, standing: &Mutex<Standing>) -> Result<(), Stays> {
         let clock = &self.0.clock;
         let health = contained("the adapter", &**clock, HEALTH_MAX, supplier.channel.health()).await;
@@ -406,7 +405,7 @@ impl Switchboard {
         }
     }
 
-    /// Notes that the send begins. False: it waits no more, or the claim was another's by then.
+    /// Records the start of the send. Returns `false` if the message no longer waits, or another worker has claimed it.
     async fn begins(&self, claimed: &Claimed, message: &Message, supplier: &Supplier) -> Result<bool> {
         let (store, clock) = (&self.0.store.0, &self.0.clock);
         let info = supplier.channel.info();
@@ -414,14 +413,14 @@ impl Switchboard {
         let reference = reference.and_then(|name| if let Cow::Owned(digest) = name { Some(digest) } else { None });
         let attempt = Attempt::new(info.gateway, info.account.as_str(), clock.now()).with_reference(reference);
         let begins = store.begin(claimed.hold, attempt).await;
-        // It goes back as soon as the store works again, and not when its claim has lapsed.
+        // Release it as soon as the store works again, rather than when the lease expires.
         while begins.is_err() && store.unclaim(claimed.hold).await.is_err() {
             clock.sleep(AGAIN).await;
         }
         begins
     }
 
-    /// Notes how the send ended.
+    /// Records the end of the send.
     async fn ended(
         &self,
         claimed: &Claimed,
@@ -439,7 +438,7 @@ impl Switchboard {
         let pause = held(token.limit).paused_until().saturating_sub(mono);
         let verdict = held(token.standing).report(id, info, token.is_probe, begun, failed, (mono, now));
         let tries = || claimed.tries().filter(|attempt| !attempt.suspended);
-        // One that began while the clock was ahead says nothing of how long ago that was.
+        // An attempt that began while the clock was ahead has no known age.
         let began = tries().map(|attempt| attempt.at).filter(|at| *at <= now).min();
         let after = After {
             message,
@@ -457,7 +456,7 @@ impl Switchboard {
             Verdict::Own | Verdict::Resumed(_) => end,
         };
         let end = end.after(&claimed.attempts);
-        // What is not written down now is found unknown by the next worker: so it is tried for as long as this one lives.
+        // If this is not recorded, the next worker finds an unknown outcome: retry for as long as this process lives.
         let finished = loop {
             match inner.store.0.finish(claimed.hold, end.clone()).await {
                 Ok(finished) => break finished,
@@ -471,7 +470,7 @@ impl Switchboard {
             change.record(supplier.channel.info());
         }
         if failed.is_some() && pause >= PAUSE_NOTED {
-            // Other workers hear of it, and so does this one when it starts again.
+            // Other workers read it, and so does this one after a restart.
             told("pause", inner.store.0.pause(account_id(&supplier.account), now.plus(pause)).await);
         }
         match (verdict, sent) {
@@ -487,7 +486,7 @@ impl Switchboard {
         }
     }
 
-    /// Notes why it does not go now.
+    /// Records why the message is not sent now.
     async fn stays(&self, claimed: &Claimed, stays: Stays) -> Result<()> {
         let (inner, hold) = (&*self.0, claimed.hold);
         let to = claimed.message.as_ref().map(|message| &message.to);
@@ -524,7 +523,7 @@ impl From<Error> for Stays {
     }
 }
 
-/// The same decision, with a wait that is not over already.
+/// Returns the decision with a wait that is not over yet.
 fn at_least_later(decision: Decision, now: Timestamp) -> Decision {
     match decision {
         Decision::Defer { until, reason } => Decision::Defer { until: until.max(now.plus(DEFER_MIN)), reason },
@@ -532,12 +531,12 @@ fn at_least_later(decision: Decision, now: Timestamp) -> Decision {
     }
 }
 
-/// The message to where the person is reached now, unless it is too late.
+/// Returns the message with the person's current address, unless it has expired.
 fn still_to_go(claimed: &Claimed, mut message: Message, now: Timestamp) -> Result<Message, Stays> {
     if message.not_after.is_some_and(|until| now > until) {
         return Err(Stays::Ends(State::Expired, EXPIRED));
     }
-    // By the same medium only: that somebody is elsewhere on WhatsApp says nothing of their phone.
+    // Same medium only: a new WhatsApp address does not change the person's phone number.
     let same = |to: &&Address| mem::discriminant(*to) == mem::discriminant(&message.to);
     if let Some(to) = claimed.moved_to.as_ref().filter(same) {
         message.to = to.clone();
@@ -546,8 +545,8 @@ fn still_to_go(claimed: &Claimed, mut message: Message, now: Timestamp) -> Resul
 }
 
 impl Switchboard {
-    /// Leaves a message alone that is nothing to this program: it holds up nobody, and waits for one that knows better, as
-    /// there is while a deploy goes on. An hour after that was first found it is parked.
+    /// Puts off a message that this program cannot handle, so that a newer one can take it, as during a deployment.
+    /// Parks it an hour after the first time.
     async fn strange(&self, claimed: &Claimed, rule: &'static str, why: &'static str) -> Stays {
         let (now, reason) = (self.0.clock.now(), Reason::new(rule, why));
         match self.0.store.0.strange_since(claimed.hold.id, reason, now).await {
