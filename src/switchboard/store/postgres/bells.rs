@@ -1,4 +1,4 @@
-//! What other processes put there is heard at once. Nothing depends on it: who waits for it looks by itself, too.
+//! Notifications from other processes, by `LISTEN`. They only save time: whoever waits for one polls as well.
 
 use std::future::poll_fn;
 use std::sync::{Arc, OnceLock};
@@ -12,11 +12,11 @@ use tokio_postgres::{AsyncMessage, Config};
 use super::super::super::engine::Bell;
 use super::session::{self, Fault};
 
-/// How long a lost session is left alone, and how often it is seen whether it still lives.
+/// The wait after a lost session, and how often a session is checked.
 const PAUSE: Duration = Duration::from_secs(5);
 const CHECK: Duration = Duration::from_secs(60);
 
-/// The bells of a store, and the session that hears them: from when somebody first waits, for as long as this is held.
+/// The notifications of a store, and the session that listens: from the first wait until this is dropped.
 pub(super) struct Bells {
     config: Config,
     bells: Arc<[Notify; 2]>,
@@ -28,7 +28,7 @@ impl Bells {
         Self { config, bells: Arc::default(), listening: OnceLock::new() }
     }
 
-    /// What is rung after this call is heard, whenever it is waited for.
+    /// Returns a future for the next notification, counted from this call.
     pub(super) fn rung(&self, bell: Bell) -> Notified<'_> {
         self.listening.get_or_init(|| {
             let mut listening = JoinSet::new();
@@ -39,7 +39,7 @@ impl Bells {
     }
 }
 
-/// The statement that rings a bell in every process.
+/// Returns the statement that notifies every process.
 pub(super) fn ring(bell: Bell) -> &'static str {
     match bell {
         Bell::ToSend => "NOTIFY civic_messaging_to_send",
@@ -49,13 +49,13 @@ pub(super) fn ring(bell: Bell) -> &'static str {
 
 async fn listen(config: Config, bells: Arc<[Notify; 2]>) {
     loop {
-        // Whatever it was, it costs nothing but time.
+        // A failure costs only time.
         _ = hear(&config, &bells).await;
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-/// Hears until the session is lost.
+/// Listens until the session is lost.
 async fn hear(config: &Config, bells: &[Notify; 2]) -> Result<(), Fault> {
     let (client, mut connection) = session::connect(config).await?;
     let hears = async {
@@ -70,7 +70,7 @@ async fn hear(config: &Config, bells: &[Notify; 2]) -> Result<(), Fault> {
     };
     let lives = async {
         client.batch_execute("LISTEN civic_messaging_to_send; LISTEN civic_messaging_to_read").await?;
-        // What was rung before is not rung again.
+        // Notifications sent before are lost: notify everybody once.
         bells.iter().for_each(Notify::notify_waiters);
         loop {
             tokio::time::sleep(CHECK).await;

@@ -47,8 +47,8 @@ pub(super) async fn of(db: &Session, event: i64) -> Result<Vec<File>, Fault> {
     db.rows(of, &[&event]).await?.iter().map(read).collect()
 }
 
-/// Locks these files until the end of the transaction: who notes that one is held, and who notes that it is being removed
-/// because none is, would else do so at the same moment. They are locks on 256 places, taken in order.
+/// Locks these files until the end of the transaction: recording that one is held and recording that it is being
+/// removed exclude each other. The locks are on 256 slots, taken in order.
 pub(super) async fn lock(db: &Session, files: &[Digest]) -> Result<(), Fault> {
     let lock = "SELECT pg_advisory_xact_lock(1667854964, place) FROM (
              SELECT DISTINCT place FROM unnest($1::int[]) AS place ORDER BY place) AS places";

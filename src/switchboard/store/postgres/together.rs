@@ -1,5 +1,4 @@
-//! Statements that are run for several pieces of work at once, where these share a session, and for one by itself
-//! elsewhere.
+//! Statements merged over the pieces of work that share a session.
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -19,18 +18,18 @@ use super::{claim, indexed, state, text};
 use crate::model::clock::Timestamp;
 use crate::model::id::MessageId;
 
-/// A statement that a piece of work issues.
+/// A statement issued by a piece of work.
 pub(super) trait Call: Sized + Send + Sync {
     type Done: Send;
 
-    /// Where calls of this kind wait for each other.
+    /// Returns the queue of waiting calls of this kind.
     fn gather(of: &Gathers) -> &Gather<Self>;
 
-    /// Runs several as one statement: as many results, in the same order.
+    /// Runs several calls as one statement: one result each, in order.
     fn all(db: &Session, calls: &[Self]) -> impl Future<Output = Result<Vec<Self::Done>, Fault>> + Send;
 }
 
-/// The calls of one statement that wait for those of the other pieces.
+/// Calls of one statement that wait for those of the other pieces.
 pub(super) struct Gather<C: Call>(Mutex<Vec<(C, oneshot::Sender<C::Done>)>>);
 
 impl<C: Call> Default for Gather<C> {
@@ -40,8 +39,8 @@ impl<C: Call> Default for Gather<C> {
 }
 
 impl<C: Call> Gather<C> {
-    /// Runs a call with those that the other pieces make at the same moment. The first of them runs the statement, once all
-    /// pieces have come as far as they can.
+    /// Runs a call merged with those that other pieces make at the same time. The first runs the statement, once all
+    /// pieces have advanced as far as they can.
     async fn call(&self, db: &Session, call: C) -> Result<C::Done, Fault> {
         let (tell, told) = oneshot::channel();
         if self.push(call, tell) {
@@ -67,7 +66,7 @@ impl<C: Call> Gather<C> {
 }
 
 impl Session {
-    /// Runs a statement: where pieces of work share this session, with those that they issue at the same moment.
+    /// Runs a statement, merged with those of other pieces that share this session.
     pub(super) async fn call<C: Call>(&self, call: C) -> Result<C::Done, Fault> {
         match self.gathers() {
             Some(gathers) => C::gather(gathers).call(self, call).await,
@@ -76,7 +75,7 @@ impl Session {
     }
 }
 
-/// Lets the other pieces go on once.
+/// Yields to the other pieces once.
 async fn pass() {
     let mut passed = false;
     poll_fn(|cx| {
@@ -89,7 +88,7 @@ async fn pass() {
     .await;
 }
 
-/// The statements that are merged.
+/// The merged statements.
 #[derive(Default)]
 pub(super) struct Gathers {
     lock_conversation: Gather<LockConversation>,
@@ -105,12 +104,12 @@ pub(super) struct Gathers {
     ack_event: Gather<AckEvent>,
 }
 
-/// So many results of a statement that has none.
+/// Returns one empty result for each call.
 fn done(calls: usize) -> Vec<()> {
     vec![(); calls]
 }
 
-/// A line and a recipient.
+/// The lock of a line and recipient.
 pub(super) struct LockConversation(pub(super) String, pub(super) String);
 
 impl Call for LockConversation {
@@ -130,7 +129,7 @@ impl Call for LockConversation {
     }
 }
 
-/// A message and its ids to come.
+/// The lock of a message and its ids to come.
 pub(super) struct LockMessage(pub(super) i64, pub(super) Vec<MessageId>);
 
 impl Call for LockMessage {
@@ -160,7 +159,7 @@ impl Call for LockMessage {
     }
 }
 
-/// A message, and the fence that it has to have.
+/// A message, with the fence that it must have.
 pub(super) struct MessageOf(pub(super) i64, pub(super) Option<i64>);
 
 impl Call for MessageOf {
@@ -232,7 +231,7 @@ impl Call for BeginOf {
     }
 }
 
-/// A message, the number of an attempt, and how it ended.
+/// A message, the number of an attempt, and its end.
 pub(super) struct EndAttempt(pub(super) i64, pub(super) i32, pub(super) End);
 
 impl Call for EndAttempt {
@@ -272,7 +271,7 @@ impl Call for EndAttempt {
     }
 }
 
-/// A message, the number of an attempt, and the id that its gateway gave.
+/// A message, the number of an attempt, and the id from its gateway.
 pub(super) struct InsertPart(pub(super) i64, pub(super) i32, pub(super) MessageId);
 
 impl Call for InsertPart {
@@ -295,7 +294,7 @@ impl Call for InsertPart {
     }
 }
 
-/// A message, and the state that it comes to.
+/// A message, and its new state.
 pub(super) struct SetState {
     pub(super) id: i64,
     pub(super) delivery: Option<String>,
@@ -360,7 +359,7 @@ impl Call for SetState {
     }
 }
 
-/// A message of a conversation whose head is found anew.
+/// A message of a conversation for which to determine the head.
 pub(super) struct Lead(pub(super) i64);
 
 impl Call for Lead {
@@ -405,7 +404,7 @@ impl Call for InsertEvent {
     }
 }
 
-/// A message whose early deliveries are taken out.
+/// A message for which to take the early deliveries.
 pub(super) struct TakeEarly(pub(super) i64);
 
 impl Call for TakeEarly {
@@ -416,7 +415,7 @@ impl Call for TakeEarly {
     }
 
     async fn all(db: &Session, calls: &[Self]) -> Result<Vec<Vec<String>>, Fault> {
-        // One that is of several messages goes to one of them, as when they come one after the other.
+        // A delivery that fits several messages applies to one of them, as when they come one after the other.
         let early = "WITH found AS (
                  SELECT e.n, p.message FROM civic_messaging.part AS p
                  JOIN civic_messaging.early AS e ON e.gateway = p.gateway AND e.account = p.account AND e.id = p.id

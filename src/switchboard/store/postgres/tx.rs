@@ -1,4 +1,4 @@
-//! The statements of the rules. What one thread does in the file of SQLite, the locks of rows and of names do here.
+//! The statements of the rules. Locks of rows and names do here what the single writer thread does in SQLite.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -30,12 +30,12 @@ use crate::model::id::MessageId;
 use crate::model::poll::Cursor;
 use crate::policy::Reason;
 
-/// A length of time as it is kept.
+/// Converts a duration to milliseconds.
 fn millis(wait: Duration) -> i64 {
     i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Reads a length of time as it is kept.
+/// Reads a stored duration.
 fn wait(millis: i64) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
@@ -61,8 +61,8 @@ impl Tx for Session {
     ) -> Result<Option<i64>, Fault> {
         let (line, key, to) = (indexed(&new.line), indexed(&new.key), text(new.message.to.expose()));
         let planned = new.state() == State::Deferred;
-        // It waits for another that writes the same key at this moment, and then leaves it alone. Behind what is as urgent it
-        // is no head; what is less urgent and not on its way it takes the place of.
+        // This waits for a transaction that writes the same key now, and then changes nothing. Behind a message of the
+        // same or a higher class it is not the head; it replaces a head of a lower class that is not being sent.
         let insert = "WITH first AS (
                  SELECT id, priority FROM civic_messaging.message
                  WHERE conversation = hashtextextended($1 || chr(10) || $3, 0) AND NOT $16
@@ -109,7 +109,7 @@ impl Tx for Session {
             )
             .await?;
         if row.is_none() {
-            // Nobody lost their place to it.
+            // The head is not replaced by a message that exists already.
             lead(self, &[self.message_by_key(&line, &key).await?.0]).await?;
         } else if !planned {
             self.rings(Bell::ToSend);
@@ -278,7 +278,7 @@ impl Tx for Session {
         mark: Mark,
         now: Timestamp,
     ) -> Result<(), Fault> {
-        // The greatest of what there is: NULLs are left out.
+        // The greatest of both: NULLs are ignored.
         let set = "INSERT INTO civic_messaging.conversation AS c
                  (line, person, gateway, account, delivered_up_to, read_up_to, heard)
              VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -298,7 +298,7 @@ impl Tx for Session {
         of: &DeliveryRow<'_>,
         until: Timestamp,
     ) -> Result<(), Fault> {
-        // Ordered, so that two that cross do not wait for each other.
+        // Ordered, to prevent deadlocks.
         let arrived = "UPDATE civic_messaging.message SET fallback_due = NULL
              WHERE id IN (
                  SELECT m.id FROM civic_messaging.message AS m
@@ -442,7 +442,7 @@ impl Tx for Session {
     }
 
     async fn names_of(&self, line: &str, names: &[String]) -> Result<Vec<String>, Fault> {
-        // An opt-out is of other messages too.
+        // An opt-out concerns other messages as well.
         self.alone()?;
         let of = "WITH now AS (
                  SELECT unnest($2::text[]) AS person
@@ -455,7 +455,7 @@ impl Tx for Session {
     }
 
     async fn ended_by_opt_out(&self, line: &str, names: &[String], from: u8) -> Result<Vec<i64>, Fault> {
-        // Each by its index, and in one order, so that two that cross do not wait for each other.
+        // Each by its index, and in one order, to prevent deadlocks.
         let of = "SELECT id FROM civic_messaging.message
              WHERE conversation
                    = ANY (SELECT hashtextextended($1 || chr(10) || person, 0) FROM unnest($2::text[]) AS person)
@@ -589,10 +589,10 @@ impl Tx for Session {
         let sha256 = stored.map(|file| file.sha256.to_string());
         let len = stored.map(|file| i64::try_from(file.len).unwrap_or(i64::MAX));
         let mime = stored.map(|file| text(&file.mime));
-        // Of two files of one event that come at the same moment, the later one has to see the other.
+        // Of two files of one event recorded at the same time, the later one must see the other.
         self.row("SELECT 1 FROM civic_messaging.event WHERE id = $1 FOR UPDATE", &[&event]).await?;
         let set = self.change(set, &[&event, &n, &tries, state, &due, &sha256, &len, &mime, &reason]).await?;
-        // Not one that somebody has taken since.
+        // Unless somebody has leased it since.
         let release = "UPDATE civic_messaging.event SET lease = NULL
              WHERE id = $1 AND acked IS NULL AND lease = taken_in + $2 AND NOT EXISTS (
                  SELECT 1 FROM civic_messaging.file WHERE event = $1 AND state IN ('waiting', 'fetching'))";
@@ -602,7 +602,7 @@ impl Tx for Session {
     }
 }
 
-/// The events that nobody holds, and that wait behind no failing one of their person.
+/// The events that are not leased, and do not wait behind a failed event of their person.
 macro_rules! open_events {
     ($of:literal) => {
         concat!(
@@ -614,7 +614,7 @@ macro_rules! open_events {
     };
 }
 
-/// Who takes one at this moment has locked it.
+/// Whoever leases one now has locked it.
 const NEXT_OF_ALL: &str = concat!(
     "SELECT id, line, kind, body, attempts, taken_in FROM civic_messaging.event AS e WHERE ",
     open_events!(""),
@@ -626,8 +626,8 @@ const NEXT_OF_LINE: &str = concat!(
     " ORDER BY id LIMIT $2 FOR UPDATE OF e SKIP LOCKED"
 );
 
-/// Of all lines but these, line by line, so that what is left to others is not gone through; and of each a few more than are
-/// wanted, for some may be locked.
+/// All lines but these, line by line, so that events left to others are not scanned; a few more of each line than
+/// needed, because some may be locked.
 const NEXT_OF_OWN: &str = concat!(
     "WITH RECURSIVE lines (line) AS (
          (SELECT line FROM civic_messaging.event WHERE acked IS NULL AND parked IS NULL AND line IS NOT NULL
@@ -650,24 +650,24 @@ const NEXT_OF_OWN: &str = concat!(
      ORDER BY id LIMIT $2 FOR UPDATE OF e SKIP LOCKED"
 );
 
-/// The number in a row.
+/// Returns the number in a row.
 fn first(row: Option<&Row>) -> Result<Option<i64>, Fault> {
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
-/// The first column of all rows.
+/// Returns the first column of all rows.
 fn all<'a, T: FromSql<'a>>(rows: &'a [Row]) -> Result<Vec<T>, Fault> {
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-/// Reads an event that is delivered.
+/// Reads a delivered event.
 fn handed(row: &Row) -> Result<InboxEvent, Fault> {
     let what = What::read(row.try_get(2)?, row.try_get(3)?);
     let (attempts, taken_in) = (row.try_get::<_, i32>(4)?.unsigned_abs(), moment(row, 5)?);
     Ok(InboxEvent { id: row.try_get(0)?, line: row.try_get(1)?, what, attempts, taken_in })
 }
 
-/// The messages whose fallbacks are to be looked at by a moment, or all that have one.
+/// The messages whose fallbacks are due to be examined by a time, or all with a fallback.
 macro_rules! with_fallback {
     ($lock:literal) => {
         concat!(
@@ -686,10 +686,10 @@ macro_rules! with_fallback {
     };
 }
 
-/// They are read, and left to whoever holds them.
+/// Reads them without locks.
 pub(super) const FALLING: &str = with_fallback!("");
 
-/// They are held: what another looks at is left to it.
+/// Locks them, and skips those that others have locked.
 const FALLING_HELD: &str = with_fallback!(" FOR UPDATE SKIP LOCKED");
 
 pub(super) async fn fallbacks(
@@ -712,9 +712,9 @@ pub(super) async fn fallbacks(
     Ok(due_now)
 }
 
-/// Locks these names until the end of the transaction. Who writes down that a message has an id or a key, and who looks
-/// for one, would else do so at the same moment, neither to be seen by the other: and the delivery would lie among the
-/// early ones for ever. They are locks on 256 places, so that a page of thousands does not use up those of the server.
+/// Locks these names until the end of the transaction. Otherwise one transaction could record that a message has an id
+/// or a key while another looks for it, neither seeing the other, and the delivery would stay among the early ones
+/// forever. The locks are on 256 slots, so that a page of thousands does not exhaust the server's locks.
 pub(super) async fn lock_names(db: &Session, names: &[String]) -> Result<(), Fault> {
     if names.is_empty() {
         return Ok(());

@@ -1,7 +1,7 @@
 //! Claims, and the order of conversations.
 //!
-//! One worker process holds the file, so its claims are kept in memory: what is written down is the order of each
-//! conversation, of which one message is the head, and what is being sent.
+//! One worker process uses the file, so its claims are kept in memory. The file has the order of each conversation, of
+//! which one message is the head, and the messages being sent.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use super::super::super::record::{Attempt, Claimed, Hold, Written, message_of};
 use crate::model::clock::Timestamp;
 use crate::model::id::MessageId;
 
-/// How many messages of each class whose time has come enter the order of their conversations at once.
+/// The maximum number of due messages of each class that enter the order of their conversations at once.
 const PLACED_MAX: u32 = 64;
 
 /// The claims of the worker.
@@ -27,7 +27,7 @@ pub(super) struct InMemory {
 #[derive(Debug, Default)]
 struct Table {
     of: HashMap<i64, InMemoryClaim>,
-    /// The last fencing token: each is given out once.
+    /// The last fencing token: each is used once.
     fence: i64,
 }
 
@@ -47,7 +47,7 @@ impl InMemory {
         fence
     }
 
-    /// Returns until when a claim lasts, if it is the last one of its message and has not lapsed.
+    /// Returns the lease of a claim, if it is the last one of its message and has not lapsed.
     pub(super) fn lease_of(&self, hold: Hold, now: Timestamp) -> Option<Timestamp> {
         let claim = self.lock().of.get(&hold.id.0).copied()?;
         (claim.fence == hold.fence && claim.lease > now).then_some(claim.lease)
@@ -63,12 +63,12 @@ impl InMemory {
         is_last
     }
 
-    /// Lets each claim last until then at most.
+    /// Limits every lease to this time.
     pub(super) fn bound(&self, lease: Timestamp) {
         self.lock().of.values_mut().for_each(|claim| claim.lease = claim.lease.min(lease));
     }
 
-    /// Ends the claims that have lapsed, or all, and returns how many there were.
+    /// Ends the claims that have lapsed, or all, and returns their number.
     pub(super) fn lapse(&self, now: Timestamp, all: bool) -> u64 {
         let mut claims = self.lock();
         let before = claims.of.len();
@@ -85,17 +85,17 @@ impl InMemory {
     }
 }
 
-/// What may be claimed, and what else there is.
+/// The claimable messages, and when the next is due.
 pub(super) struct Found {
     pub(super) heads: Vec<Held>,
     pub(super) next_due: Option<Timestamp>,
 }
 
-/// Finds the heads that are due: lane by lane and class by class, and never by going through what waits.
+/// Finds due heads lane by lane and class by class, without scanning the waiting messages.
 pub(super) fn find(db: &Connection, now: Timestamp, rooms: &Rooms, claims: &InMemory) -> rusqlite::Result<Found> {
     let mut next_due = place(db, now)?;
     let mut heads = Vec::new();
-    // Two searches: a comparison of both columns at once would go through all that waits in the lane.
+    // Two searches: comparing both columns at once would scan everything that waits in the lane.
     let mut next_class = db.prepare_cached(
         "SELECT lane, priority FROM message INDEXED BY message_head
          WHERE head AND lane = ?1 AND priority > ?2 ORDER BY priority LIMIT 1",
@@ -118,7 +118,7 @@ pub(super) fn find(db: &Connection, now: Timestamp, rooms: &Rooms, claims: &InMe
         let Some(pair) = pair else { break };
         last = pair;
         let (lane, class) = (&last.0, u8::try_from(last.1).unwrap_or(PRIORITY_LAST));
-        // Nobody else is there to serve another line.
+        // There is no other program to serve another line.
         let mut room = if rooms.serves(lane) { rooms.of(lane, class) } else { 1 };
         if room == 0 {
             continue;
@@ -133,7 +133,7 @@ pub(super) fn find(db: &Connection, now: Timestamp, rooms: &Rooms, claims: &InMe
             if room == 0 {
                 break;
             }
-            // What is being sent is a head until it ends.
+            // A message being sent is the head until the send ends.
             let waits = matches!(row.get(2)?, State::Queued | State::Deferred);
             if waits && !claims.is_claimed(id, now) {
                 heads.push(read_held(db, id)?);
@@ -144,7 +144,7 @@ pub(super) fn find(db: &Connection, now: Timestamp, rooms: &Rooms, claims: &InMe
     Ok(Found { heads, next_due })
 }
 
-/// Puts what was planned for now into the order of its conversation, and returns when the next one is due.
+/// Moves scheduled messages that are due into the order of their conversations, and returns when the next is due.
 fn place(db: &Connection, now: Timestamp) -> rusqlite::Result<Option<Timestamp>> {
     let mut planned = db.prepare_cached(
         "SELECT id, due FROM message INDEXED BY message_planned WHERE planned AND priority = ?1 ORDER BY due, id LIMIT ?2",
@@ -164,7 +164,7 @@ fn place(db: &Connection, now: Timestamp) -> rusqlite::Result<Option<Timestamp>>
             lead(db, id)?;
             placed += 1;
         }
-        // There may be more of them.
+        // There may be more.
         if placed == count && count == PLACED_MAX as usize {
             next = Some(now);
         }
@@ -172,8 +172,8 @@ fn place(db: &Connection, now: Timestamp) -> rusqlite::Result<Option<Timestamp>>
     Ok(next)
 }
 
-/// Makes the first message of a conversation its head, and no other: that of the conversation that this message is of. What
-/// is on its way, or may have gone, is waited for.
+/// Makes the first message of a conversation its only head: the conversation of this message. A message being sent, or
+/// with an unknown outcome, holds back the others.
 pub(super) fn lead(db: &Connection, of: i64) -> rusqlite::Result<()> {
     let mut first = db.prepare_cached(
         "SELECT n.id, n.head, n.state FROM message AS m CROSS JOIN message AS n INDEXED BY message_open
@@ -208,7 +208,7 @@ fn is_in_flight(db: &Connection, of: i64) -> rusqlite::Result<bool> {
     db.prepare_cached(held)?.query_row((of,), |row| row.get(0))
 }
 
-/// Finds the heads of all conversations anew.
+/// Determines the heads of all conversations.
 pub(super) fn lead_all(db: &Connection) -> rusqlite::Result<()> {
     db.execute("UPDATE message SET head = 0 WHERE head", ())?;
     let mut waiting =
@@ -217,7 +217,7 @@ pub(super) fn lead_all(db: &Connection) -> rusqlite::Result<()> {
     of.into_iter().try_for_each(|of| lead(db, of))
 }
 
-/// Notes that a send begins, if the message is still the head of its conversation.
+/// Records the start of a send, if the message is still the head of its conversation.
 pub(super) fn begin(db: &Connection, hold: Hold, lease: Timestamp, attempt: &Attempt) -> rusqlite::Result<bool> {
     let begun = db
         .prepare_cached(
@@ -235,7 +235,7 @@ pub(super) fn begin(db: &Connection, hold: Hold, lease: Timestamp, attempt: &Att
     Ok(begun == 1)
 }
 
-/// A claimed message, whose words are still to be read.
+/// A claimed message, not parsed yet.
 pub(super) struct Held {
     claimed: Claimed,
     written: Written,

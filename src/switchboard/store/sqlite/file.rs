@@ -32,7 +32,7 @@ pub(super) fn claim(
     Ok(claimed)
 }
 
-/// Lets the files go that a worker held that is no more.
+/// Releases the files claimed by a worker that has ended.
 pub(super) fn recover(db: &Connection, now: Timestamp) -> rusqlite::Result<()> {
     db.prepare_cached("UPDATE file SET due = ?1 WHERE due > ?1 AND state IN ('fetching', 'removing')")?
         .execute((now,))

@@ -1,4 +1,4 @@
-//! The statements of the rules: each is done at once, on the thread that writes.
+//! The statements of the rules, each executed at once on the writer thread.
 
 use std::collections::BTreeSet;
 use std::future::{Future, Ready, ready};
@@ -26,7 +26,7 @@ use crate::policy::Reason;
 /// A transaction.
 pub(super) struct Db<'a>(pub(super) &'a Connection);
 
-/// What stopped a rule.
+/// The error that stopped a rule.
 pub(super) struct Fault(pub(super) rusqlite::Error);
 
 impl From<serde_json::Error> for Fault {
@@ -35,7 +35,7 @@ impl From<serde_json::Error> for Fault {
     }
 }
 
-/// A statement that is done.
+/// A completed statement.
 type Done<T> = Ready<Result<T, Fault>>;
 
 fn done<T>(done: rusqlite::Result<T>) -> Done<T> {
@@ -46,7 +46,7 @@ fn done_all<T>(work: impl FnOnce() -> rusqlite::Result<T>) -> Done<T> {
     done(work())
 }
 
-/// Runs a rule to its end. It waits for nothing, since its statements are done when they return.
+/// Runs a rule to its end. It never waits, because its statements are complete when they return.
 pub(super) fn run<T>(rule: impl Future<Output = Result<T, Fault>>) -> rusqlite::Result<T> {
     match pin!(rule).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(ran) => ran.map_err(|fault| fault.0),
@@ -85,7 +85,7 @@ impl Db<'_> {
         self.0.prepare_cached(sql)?.query_map(with, read)?.collect()
     }
 
-    /// The messages whose fallbacks are to be looked at by a moment, or all that have one.
+    /// Returns the messages whose fallbacks are due to be examined by a time, or all with a fallback.
     pub(super) fn fallbacks(&self, by: Option<Timestamp>) -> rusqlite::Result<Vec<FallbackRow>> {
         let due = concat!(
             "SELECT id, line, key, fallback, state, delivery, restored IS NOT NULL,
@@ -111,7 +111,7 @@ impl Db<'_> {
         })
     }
 
-    /// The oldest events that can be delivered: their ids.
+    /// Returns the ids of the oldest events that can be delivered.
     fn open_events(
         &self,
         of: &EventFilter,
@@ -126,7 +126,7 @@ impl Db<'_> {
         if foreign.is_empty() {
             return self.rows(NEXT_OF_ALL, (now, most), id);
         }
-        // Line by line, so that what is left to others is not gone through.
+        // Line by line, so that events left to others are not scanned.
         let after = "SELECT min(line) FROM event WHERE acked IS NULL AND parked IS NULL AND line > ?1";
         let (mut found, mut line) = (self.rows(NEXT_OF_NONE, (now, most), id)?, String::new());
         while let Some(next) = self.row(after, (&line,), |row| row.get::<_, Option<String>>(0))?.flatten() {
@@ -141,12 +141,12 @@ impl Db<'_> {
     }
 }
 
-/// A length of time as it is kept.
+/// Converts a duration to milliseconds.
 pub(super) fn millis(wait: Duration) -> i64 {
     i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Reads a length of time as it is kept.
+/// Reads a stored duration.
 fn wait(millis: i64) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
@@ -157,13 +157,13 @@ fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
     Ok(MessageRow { line, recipient, priority, state, delivery, attempts })
 }
 
-/// Reads an event that is delivered.
+/// Reads a delivered event.
 fn handed(row: &Row<'_>) -> rusqlite::Result<InboxEvent> {
     let what = What::read(&row.get::<_, String>(2)?, &row.get::<_, String>(3)?);
     Ok(InboxEvent { id: row.get(0)?, line: row.get(1)?, what, attempts: row.get(4)?, taken_in: row.get(5)? })
 }
 
-/// The events that nobody holds, and that wait behind no failing one of their person.
+/// The events that are not leased, and do not wait behind a failed event of their person.
 macro_rules! open_events {
     ($of:literal) => {
         concat!(
@@ -177,7 +177,7 @@ macro_rules! open_events {
     };
 }
 
-/// Each by its index: one search for all of these would go through all that was ever acknowledged.
+/// Each by its index: one search for all would scan every acknowledged event.
 const NEXT_OF_ALL: &str = open_events!("");
 const NEXT_OF_LINE: &str = open_events!("AND line = ?3");
 const NEXT_OF_NONE: &str = open_events!("AND line IS NULL");
@@ -246,7 +246,7 @@ impl Tx for Db<'_> {
     }
 
     fn held(&self, hold: Hold) -> Done<Option<MessageRow>> {
-        // Whether the claim is the last one of its message was looked up: it is kept in memory.
+        // The claim was already checked, in memory.
         let of = "SELECT line, recipient, priority, state, delivery, attempts FROM message
              WHERE id = ?1 AND (fence = ?2 AND state = 'sending' OR fence < ?2 AND state IN ('queued', 'deferred'))";
         done(self.row(of, (hold.id.0, hold.fence), message_row))
@@ -618,7 +618,7 @@ impl Tx for Db<'_> {
         let (FileHold { event, n, tries }, FileRow { state, due, stored, reason }) = (hold, file);
         let (sha256, mime) = (stored.map(|file| file.sha256.to_string()), stored.map(|file| &file.mime));
         let len = stored.map(|file| i64::try_from(file.len).unwrap_or(i64::MAX));
-        // Not one that somebody has taken since.
+        // Unless somebody has leased it since.
         let release = "UPDATE event SET lease = NULL WHERE id = ?1 AND acked IS NULL AND lease = taken_in + ?2
              AND NOT EXISTS (SELECT 1 FROM file WHERE event = ?1 AND state IN ('waiting', 'fetching'))";
         let held_back = i64::try_from(HELD_BACK.as_millis()).unwrap_or(i64::MAX);
