@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::file::EventId;
 use super::outbox::Status;
-use super::record::What;
+use super::record::EventContent;
 use crate::model::clock::Timestamp;
 use crate::model::event::{Event, Inbound};
 use crate::model::message::Message;
@@ -57,8 +57,8 @@ impl Entry {
     }
 
     pub(super) fn theirs(place: Place, body: &str) -> Self {
-        let inbound = match What::read("event", body) {
-            What::Event(event) => match *event {
+        let inbound = match EventContent::read("event", body) {
+            EventContent::Event(event) => match *event {
                 Event::Inbound(inbound) => Some(Box::new(inbound)),
                 _ => None,
             },

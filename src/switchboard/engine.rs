@@ -13,7 +13,7 @@ use super::file::File;
 use super::lanes::{Claims, Rooms};
 use super::outbox::{Id, State, Status};
 use super::record::{
-    Answers, Attempt, Bounded, Claimed, ClaimedFile, End, Enqueued, EventFilter, FallbackRow, Fell, Fetched, FileHold,
+    Answers, Attempt, Bounded, Claimed, ClaimedFile, End, Enqueued, EventFilter, FallbackRow, FallbackResults, Fetched, FileHold,
     Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Reserved, Ruling, Settle, Unbounded, Wait,
 };
 use super::watch::Stats;
@@ -57,7 +57,7 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     }
 
     /// Records that this program cannot handle a message, and returns since when.
-    async fn strange_since(&self, id: Id, why: Reason, now: Timestamp) -> Result<Timestamp>;
+    async fn unhandled_since(&self, id: Id, why: Reason, now: Timestamp) -> Result<Timestamp>;
 
     /// Releases a claimed message, unchanged.
     async fn unclaim(&self, hold: Hold) -> Result<()>;
@@ -70,13 +70,13 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     async fn ruled(&self, hold: Hold, ruling: Ruling) -> Result<bool>;
 
     /// Ends waiting messages after their `not_after`, and returns them with their lines and states.
-    async fn expire(&self, now: Timestamp, most: u32) -> Result<Vec<(Id, String, State)>>;
+    async fn expire(&self, now: Timestamp, max: u32) -> Result<Vec<(Id, String, State)>>;
 
     /// Returns the messages whose fallbacks are due to be examined.
-    async fn falling(&self, now: Timestamp) -> Result<Vec<FallbackRow>>;
+    async fn due_fallbacks(&self, now: Timestamp) -> Result<Vec<FallbackRow>>;
 
     /// Sends the fallbacks that are due, as the answers allow.
-    async fn fall_back(&self, now: Timestamp, answers: Answers) -> Result<Fell>;
+    async fn fall_back(&self, now: Timestamp, answers: Answers) -> Result<FallbackResults>;
 
     /// Returns messages by number in the form of claimed ones, without a claim.
     async fn read(&self, ids: Vec<i64>) -> Result<Vec<Claimed>>;
@@ -97,13 +97,13 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     async fn hold_after_restore(&self, at: Timestamp, now: Timestamp) -> Result<u64>;
 
     /// Returns messages with an unknown outcome that are due for a look-up, and skips them for this long.
-    async fn doubtful(&self, now: Timestamp, wait: Duration, most: u32) -> Result<Vec<Claimed>>;
+    async fn look_ups_due(&self, now: Timestamp, wait: Duration, max: u32) -> Result<Vec<Claimed>>;
 
     /// Drops the fallback of a message that is unknown or parked; others are unchanged.
     async fn hold_fallback(&self, id: Id) -> Result<()>;
 
     /// Returns the messages of a line in this state, oldest first, after one.
-    async fn messages(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>>;
+    async fn messages(&self, line: &str, state: State, after: Option<Id>, max: u32) -> Result<Vec<Status>>;
 
     /// Changes the state of a message, and returns its line, or `None` if it is not in one of the states of `from`.
     async fn settle(&self, id: Id, settled: Settle) -> Result<Option<String>>;
@@ -118,7 +118,7 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     async fn cursor(&self, channel: &str) -> Result<Option<Cursor>>;
 
     /// Leases the oldest unacknowledged events that are not leased.
-    async fn next_batch(&self, of: &EventFilter, now: Timestamp, lease: Duration, most: u32)
+    async fn next_batch(&self, of: &EventFilter, now: Timestamp, lease: Duration, max: u32)
     -> Result<Vec<InboxEvent>>;
 
     /// Leases the oldest event of a line, or of all.
@@ -136,13 +136,13 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     async fn nack(&self, event: i64, until: Timestamp, now: Timestamp) -> Result<bool>;
 
     /// Returns parked events, oldest first, after one.
-    async fn parked_events(&self, of: &EventFilter, after: i64, now: Timestamp, most: u32) -> Result<Vec<InboxEvent>>;
+    async fn parked_events(&self, of: &EventFilter, after: i64, now: Timestamp, max: u32) -> Result<Vec<InboxEvent>>;
 
     /// Returns the status of a message.
     async fn status(&self, id: Id) -> Result<Option<Status>>;
 
     /// Returns the conversation with a person on a line, over all their addresses: newest first, before a place.
-    async fn conversation(&self, line: &str, with: &str, before: Option<Place>, most: u32) -> Result<Vec<Entry>>;
+    async fn conversation(&self, line: &str, with: &str, before: Option<Place>, max: u32) -> Result<Vec<Entry>>;
 
     /// Returns the message of this key.
     async fn by_key(&self, line: &str, key: &str) -> Result<Option<Id>>;
@@ -173,7 +173,7 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     async fn wait(&self, id: Id, now: Timestamp) -> Result<Option<Wait>>;
 
     /// Claims files to fetch.
-    async fn claim_files(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<ClaimedFile>>;
+    async fn claim_files(&self, now: Timestamp, lease: Duration, max: u32) -> Result<Vec<ClaimedFile>>;
 
     /// Records the result of a fetch, and releases the event once no file is left to wait for. Returns `false` if
     /// another worker has claimed the file, or if it is being removed now and must be fetched again.
@@ -184,10 +184,10 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
 
     /// Removes content after its retention, at most `max` of each kind, and old deliveries without a message. Returns
     /// the number removed.
-    async fn purge(&self, now: Timestamp, most: u32) -> Result<u64>;
+    async fn purge(&self, now: Timestamp, max: u32) -> Result<u64>;
 
     /// Returns files without references, to be removed within this time; after it they are listed again.
-    async fn unwanted(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Digest>>;
+    async fn unwanted(&self, now: Timestamp, lease: Duration, max: u32) -> Result<Vec<Digest>>;
 
     /// Checks the tables, and returns the number of messages that differ from their digest.
     async fn check(&self) -> Result<u64>;
@@ -197,14 +197,14 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
 
     /// Waits for a notification from another process, from this call on; forever if the store has none. Notifications
     /// may be lost: whoever waits must also poll.
-    fn rung(&self, _bell: Bell) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn notified(&self, _bell: Notification) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(future::pending())
     }
 }
 
 /// The kind of a notification.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Bell {
+pub(super) enum Notification {
     ToSend,
     ToRead,
 }

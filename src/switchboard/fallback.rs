@@ -170,39 +170,39 @@ impl Fallback {
 
     /// Decides about the fallback at its deadline, or once the first message failed. Everything on which this and
     /// [`after`](Self::after) depend is in docs/fallback.md, which is generated from them.
-    pub(super) fn falls(&self, first: &First) -> Falls {
+    pub(super) fn falls(&self, first: &First) -> FallbackDecision {
         let timed = self.within_ms.is_some();
         match first.state {
             // A refusal that concerns the person or the council holds in every state.
-            _ if first.opted_out || first.refused => Falls::Never,
-            State::Cancelled => Falls::Never,
+            _ if first.opted_out || first.refused => FallbackDecision::Never,
+            State::Cancelled => FallbackDecision::Never,
             State::Accepted => match first.delivery {
-                Some(rung) if rung >= DeliveryState::Delivered => Falls::Never,
-                Some(rung) if rung.is_failure() => Falls::Goes,
-                _ if timed => Falls::Asks,
-                _ => Falls::Waits,
+                Some(notified) if notified >= DeliveryState::Delivered => FallbackDecision::Never,
+                Some(notified) if notified.is_failure() => FallbackDecision::Goes,
+                _ if timed => FallbackDecision::Asks,
+                _ => FallbackDecision::Waits,
             },
-            State::Expired | State::Rejected | State::Refused => Falls::Goes,
-            State::Claimed | State::Sending => Falls::Waits,
+            State::Expired | State::Rejected | State::Refused => FallbackDecision::Goes,
+            State::Claimed | State::Sending => FallbackDecision::Waits,
             // Work that was due before a restore may have been accepted since, the fallback too: a person decides.
-            State::Unknown | State::Parked | State::Queued | State::Deferred if first.doubted => {
+            State::Unknown | State::Parked | State::Queued | State::Deferred if first.is_unknown => {
                 let goes = self.even_if_unknown && !first.restored && (timed || first.state == State::Parked);
-                if goes { Falls::Goes } else { Falls::Waits }
+                if goes { FallbackDecision::Goes } else { FallbackDecision::Waits }
             }
-            State::Parked => Falls::CallsBack,
-            State::Queued | State::Deferred if timed => Falls::CallsBack,
-            State::Queued | State::Deferred | State::Unknown => Falls::Waits,
+            State::Parked => FallbackDecision::CancelFirst,
+            State::Queued | State::Deferred if timed => FallbackDecision::CancelFirst,
+            State::Queued | State::Deferred | State::Unknown => FallbackDecision::Waits,
         }
     }
 
     /// Decides again with the answer of the policy or the gateway.
-    pub(super) fn after(&self, falls: Falls, answer: Option<&Answer>) -> Falls {
+    pub(super) fn after(&self, falls: FallbackDecision, answer: Option<&Answer>) -> FallbackDecision {
         match (falls, answer) {
-            (Falls::CallsBack, Some(Answer::Policy(Decision::Allow))) => Falls::CallsBack,
-            (Falls::CallsBack, Some(Answer::Policy(Decision::Refuse(_)))) => Falls::Never,
-            (Falls::Asks, Some(Answer::NotDelivered)) => Falls::Goes,
-            (Falls::Asks, Some(Answer::Unclear)) if self.even_if_unknown => Falls::Goes,
-            (Falls::CallsBack | Falls::Asks, _) => Falls::Waits,
+            (FallbackDecision::CancelFirst, Some(Answer::Policy(Decision::Allow))) => FallbackDecision::CancelFirst,
+            (FallbackDecision::CancelFirst, Some(Answer::Policy(Decision::Refuse(_)))) => FallbackDecision::Never,
+            (FallbackDecision::Asks, Some(Answer::NotDelivered)) => FallbackDecision::Goes,
+            (FallbackDecision::Asks, Some(Answer::Unclear)) if self.even_if_unknown => FallbackDecision::Goes,
+            (FallbackDecision::CancelFirst | FallbackDecision::Asks, _) => FallbackDecision::Waits,
             (falls, _) => falls,
         }
     }
@@ -242,7 +242,7 @@ pub(super) struct First {
     pub(super) state: State,
     pub(super) delivery: Option<DeliveryState>,
     /// The outcome of one of its attempts is unknown.
-    pub(super) doubted: bool,
+    pub(super) is_unknown: bool,
     /// The person opted out.
     pub(super) opted_out: bool,
     /// Our own policy refused it, and not for a reason of the medium only.
@@ -253,9 +253,9 @@ pub(super) struct First {
 
 /// The decision about a fallback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Falls {
+pub(super) enum FallbackDecision {
     /// The message was not sent: once the policy allows the fallback, the message is cancelled and the fallback sent.
-    CallsBack,
+    CancelFirst,
     /// The deadline has passed without a report of delivery: a channel without reports is queried.
     Asks,
     Goes,
@@ -283,7 +283,7 @@ mod tests {
     const QUEUED: First = First {
         state: State::Queued,
         delivery: None,
-        doubted: false,
+        is_unknown: false,
         opted_out: false,
         refused: false,
         restored: false,
@@ -294,8 +294,8 @@ mod tests {
         let policy = |decision| Some(Answer::Policy(decision));
         let reason = || Reason::new("r", "w");
         let stands = |state| First { state, ..QUEUED };
-        let doubted = |state| First { state, doubted: true, ..QUEUED };
-        let accepted = |rung| First { delivery: Some(rung), ..stands(State::Accepted) };
+        let is_unknown = |state| First { state, is_unknown: true, ..QUEUED };
+        let accepted = |notified| First { delivery: Some(notified), ..stands(State::Accepted) };
         let waits = stands(State::Deferred);
         let until = Timestamp::from_millis(1);
         vec![
@@ -303,7 +303,7 @@ mod tests {
             ("reported as not delivered", accepted(DeliveryState::Failed), None),
             ("refused by the policy, for a reason of the medium", stands(State::Refused), None),
             ("refused by the policy, for any other reason", First { refused: true, ..stands(State::Refused) }, None),
-            ("to a person who opted out, however reported", First { opted_out: true, ..doubted(State::Parked) }, None),
+            ("to a person who opted out, however reported", First { opted_out: true, ..is_unknown(State::Parked) }, None),
             ("delivered", accepted(DeliveryState::Delivered), None),
             ("cancelled with `cancel`", stands(State::Cancelled), None),
             (
@@ -324,10 +324,10 @@ mod tests {
                 policy(Decision::Refuse(reason())),
             ),
             ("parked, and certainly not sent", stands(State::Parked), policy(Decision::Allow)),
-            ("parked, with an unknown outcome", doubted(State::Parked), None),
-            ("unknown outcome, look-ups pending", doubted(State::Unknown), None),
+            ("parked, with an unknown outcome", is_unknown(State::Parked), None),
+            ("unknown outcome, look-ups pending", is_unknown(State::Unknown), None),
             ("being sent", stands(State::Sending), None),
-            ("unknown outcome from before a restore", First { restored: true, ..doubted(State::Parked) }, None),
+            ("unknown outcome from before a restore", First { restored: true, ..is_unknown(State::Parked) }, None),
         ]
     }
 
@@ -346,10 +346,10 @@ mod tests {
             let cell = |fallback: &Fallback| {
                 let (falls, even) = (says(fallback), says(&fallback.clone().even_if_unknown()));
                 let words = match falls {
-                    Falls::Asks | Falls::CallsBack => "sent; the first is cancelled",
-                    Falls::Goes => "sent",
-                    Falls::Never => "never sent",
-                    Falls::Waits => "waits",
+                    FallbackDecision::Asks | FallbackDecision::CancelFirst => "sent; the first is cancelled",
+                    FallbackDecision::Goes => "sent",
+                    FallbackDecision::Never => "never sent",
+                    FallbackDecision::Waits => "waits",
                 };
                 let even = if even == falls { "" } else { "; sent with `even_if_unknown`" };
                 format!("{words}{even}")
@@ -370,11 +370,11 @@ mod tests {
         let on_failure = Fallback::on_failure(timed.message.clone());
         for fallback in [timed.clone().even_if_unknown(), on_failure.even_if_unknown(), timed] {
             for state in State::ALL {
-                for doubted in [false, true] {
-                    let first = First { state, doubted, delivery: Some(DeliveryState::Failed), ..QUEUED };
+                for is_unknown in [false, true] {
+                    let first = First { state, is_unknown, delivery: Some(DeliveryState::Failed), ..QUEUED };
                     let stop = First { opted_out: true, ..first };
                     let refused = First { refused: true, ..first };
-                    assert_eq!((fallback.falls(&stop), fallback.falls(&refused)), (Falls::Never, Falls::Never));
+                    assert_eq!((fallback.falls(&stop), fallback.falls(&refused)), (FallbackDecision::Never, FallbackDecision::Never));
                 }
             }
         }

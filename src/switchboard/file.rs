@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::Switchboard;
 use super::inbox::InboxEvent;
 use super::record::{ClaimedFile, Fetched};
-use super::worker::told;
+use super::worker::log_failure;
 use crate::channel::Channel;
 use crate::layer::retry::{Attempts, Schedule};
 use crate::media::{MediaStore, StoredMedia};
@@ -156,7 +156,7 @@ impl Switchboard {
             let room = u32::try_from(AT_ONCE - fetches.len()).unwrap_or(0);
             if room > 0 {
                 let claimed = inner.store.0.claim_files(inner.clock.now(), LEASE, room).await;
-                for claimed in told("claim_files", claimed).unwrap_or_default() {
+                for claimed in log_failure("claim_files", claimed).unwrap_or_default() {
                     fetches.spawn(self.clone().fetch_one(media.clone(), claimed));
                 }
             }
@@ -178,7 +178,7 @@ impl Switchboard {
             Err(error) => self.after(&claimed, error),
         };
         let noted = inner.store.0.fetched(claimed.hold, fetched.clone(), inner.clock.now()).await;
-        if told("fetched", noted) == Some(true)
+        if log_failure("fetched", noted) == Some(true)
             && let Fetched::Held(stored) = &fetched
         {
             let now = inner.clock.now();
@@ -186,7 +186,7 @@ impl Switchboard {
             // The same file may have been removed after it was stored and before this was recorded: it is fetched
             // again.
             if media.open(&stored.sha256).await.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-                told("fetched", inner.store.0.fetched(claimed.hold, Fetched::Again(now), now).await);
+                log_failure("fetched", inner.store.0.fetched(claimed.hold, Fetched::Again(now), now).await);
             }
         }
         inner.to_read.ring_all();

@@ -5,14 +5,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::future::{self, Future};
 use std::time::Duration;
 
-use super::fallback::{Answer, Falls};
+use super::fallback::{Answer, FallbackDecision};
 use super::outbox::{self, EXPIRED, Id, Settled, State, Status};
 use super::record::{
     ABANDONED, AFTER_REMOVAL, Answers, BOUNDED_MAX, Bounded, CLOCK_NOTED, CLOCK_TOLERANCE, Claimed, DeliveryRow,
-    EVENT_ATTEMPTS, End, Enqueued, EventFilter, EventRow, EventWait, FALLBACK_RESTORED, FELL_BACK, FallbackRow, Fell,
-    Fetched, FileHold, FileRow, Hold, InboxEvent, Incoming, Leases, LinkRow, Looked, Mark, MessageRow, MessageWait,
-    NOT_DECIDED, New, OPTED_OUT, PutOff, Receipt, Ruling, STRANGE, Settle, TOLD, Unbounded, What, Written, link_of,
-    opt_out_from, opt_out_of, opted_out, person_of, rung_of, told_by,
+    EVENT_ATTEMPTS, End, Enqueued, EventFilter, EventRow, EventWait, FALLBACK_RESTORED, FELL_BACK, FallbackRow, FallbackResults,
+    Fetched, FileHold, FileRow, Hold, InboxEvent, Incoming, Leases, LinkRow, FallbackUpdate, Mark, MessageRow, MessageWait,
+    NOT_DECIDED, New, OPTED_OUT, PutOff, Receipt, Ruling, STRANGE, Settle, REPORTED, Unbounded, EventContent, Written, link_of,
+    opt_out_from, opt_out_of, opted_out, person_of, delivery_state_of, mark_person,
 };
 use crate::model::address::Address;
 use crate::model::clock::Timestamp;
@@ -81,10 +81,10 @@ pub(super) trait Tx {
 
     /// Makes the first message in the order of this one's conversation its only head. A message being sent, or with an
     /// unknown outcome, holds back the others.
-    fn lead(&self, id: i64) -> impl Statement<(), Self::Error>;
+    fn promote_head(&self, id: i64) -> impl Statement<(), Self::Error>;
 
     /// Determines the heads of all conversations.
-    fn lead_all(&self) -> impl Statement<(), Self::Error>;
+    fn promote_heads(&self) -> impl Statement<(), Self::Error>;
 
     /// Sets the delivery state of a message. A delivered message loses its fallback; the fallback of a failed one is
     /// due.
@@ -98,7 +98,7 @@ pub(super) trait Tx {
     ) -> impl Statement<(), Self::Error>;
 
     /// Marks the outcomes of what may have been sent since a backup as unknown, and returns the number of messages.
-    fn doubt_since(&self, at: Timestamp, now: Timestamp) -> impl Statement<u64, Self::Error>;
+    fn mark_unknown_since(&self, at: Timestamp, now: Timestamp) -> impl Statement<u64, Self::Error>;
 
     /// Records the end of a message's last attempt.
     fn end_attempt(&self, id: i64, n: i32, end: &End) -> impl Statement<(), Self::Error>;
@@ -110,7 +110,7 @@ pub(super) trait Tx {
     fn has_unknown_attempt(&self, id: i64) -> impl Statement<bool, Self::Error>;
 
     /// Returns waiting messages after their `not_after`.
-    fn expired(&self, now: Timestamp, most: u32) -> impl Statement<Vec<i64>, Self::Error>;
+    fn expired(&self, now: Timestamp, max: u32) -> impl Statement<Vec<i64>, Self::Error>;
 
     /// Records a decision of the policy other than to allow.
     fn insert_decision(&self, id: i64, decision: &str, why: &Reason, at: Timestamp) -> impl Statement<(), Self::Error>;
@@ -174,7 +174,7 @@ pub(super) trait Tx {
         of: &EventFilter,
         foreign: &[String],
         now: Timestamp,
-        most: u32,
+        max: u32,
     ) -> impl Statement<Vec<InboxEvent>, Self::Error>;
 
     /// Leases events until then, for the `attempts`th delivery of each.
@@ -189,7 +189,7 @@ pub(super) trait Tx {
         of: &EventFilter,
         foreign: &[String],
         after: i64,
-        most: u32,
+        max: u32,
     ) -> impl Statement<Vec<InboxEvent>, Self::Error>;
 
     /// Acknowledges an event.
@@ -244,13 +244,13 @@ pub(super) trait Tx {
     fn set_seen(&self, now: Timestamp) -> impl Statement<(), Self::Error>;
 
     /// Returns the waits of the next messages after one.
-    fn message_waits(&self, after: i64, most: u32) -> impl Statement<Vec<MessageWait>, Self::Error>;
+    fn message_waits(&self, after: i64, max: u32) -> impl Statement<Vec<MessageWait>, Self::Error>;
 
     /// Bounds the waits of a message, unless they have changed since they were read.
     fn set_message_wait(&self, before: &MessageWait, after: &MessageWait) -> impl Statement<bool, Self::Error>;
 
     /// Returns the leases and waits of the next unacknowledged events after one.
-    fn event_waits(&self, after: i64, most: u32) -> impl Statement<Vec<EventWait>, Self::Error>;
+    fn event_waits(&self, after: i64, max: u32) -> impl Statement<Vec<EventWait>, Self::Error>;
 
     /// Bounds the wait of an event, unless it has changed since it was read.
     fn set_event_wait(&self, before: EventWait, until: Timestamp) -> impl Statement<bool, Self::Error>;
@@ -309,7 +309,7 @@ pub(super) async fn put_off<T: Tx>(tx: &T, hold: Hold, off: &PutOff) -> Result<b
         return Ok(false);
     }
     tx.set_off(hold.id.0, off).await?;
-    tx.lead(hold.id.0).await?;
+    tx.promote_head(hold.id.0).await?;
     Ok(true)
 }
 
@@ -317,11 +317,11 @@ pub(super) async fn put_off<T: Tx>(tx: &T, hold: Hold, off: &PutOff) -> Result<b
 pub(super) async fn expire<T: Tx>(
     tx: &T,
     before: Timestamp,
-    most: u32,
+    max: u32,
     now: Timestamp,
 ) -> Result<Vec<(Id, String, State)>, T::Error> {
     let mut ended = Vec::new();
-    for id in tx.expired(before, most).await? {
+    for id in tx.expired(before, max).await? {
         let state = if tx.has_unknown_attempt(id).await? { State::Parked } else { State::Expired };
         let (reason, from) = (Some(EXPIRED.to_owned()), &[State::Queued, State::Deferred]);
         if let Some(line) = settle(tx, id, &Settle { state, due: None, reason, from, now }).await? {
@@ -332,7 +332,7 @@ pub(super) async fn expire<T: Tx>(
 }
 
 /// Records that this program cannot handle a message, and returns since when.
-pub(super) async fn strange_since<T: Tx>(tx: &T, id: i64, why: &Reason, now: Timestamp) -> Result<Timestamp, T::Error> {
+pub(super) async fn unhandled_since<T: Tx>(tx: &T, id: i64, why: &Reason, now: Timestamp) -> Result<Timestamp, T::Error> {
     match tx.decided_since(id, STRANGE, why).await? {
         // Otherwise the clock was ahead then.
         Some(since) if since <= now => Ok(since),
@@ -373,7 +373,7 @@ pub(super) async fn finish<T: Tx>(tx: &T, hold: Hold, end: &End) -> Result<bool,
         opt_out_by_message(tx, id, end.now).await?;
     }
     match settled.state {
-        State::Unknown | State::Parked => resolve_doubt(tx, id, end.now).await?,
+        State::Unknown | State::Parked => resolve_unknown(tx, id, end.now).await?,
         _ => apply_early(tx, id, end.now).await?,
     }
     Ok(true)
@@ -384,7 +384,7 @@ pub(super) async fn left_behind<T: Tx>(tx: &T, message: &Claimed, now: Timestamp
     let id = message.hold.id.0;
     settle(tx, id, &outbox::left_behind(message, now)).await?;
     tx.end_unknown(id).await?;
-    resolve_doubt(tx, id, now).await
+    resolve_unknown(tx, id, now).await
 }
 
 /// Settles a message, and returns its line if that ends it.
@@ -429,7 +429,7 @@ async fn transition<T: Tx>(
     settled: &Settle,
 ) -> Result<(), T::Error> {
     tx.set_state(id, delivery, planned, wait, settled).await?;
-    tx.lead(id).await?;
+    tx.promote_head(id).await?;
     if settled.state.is_settled() {
         let body = Settled::new(Id(id), settled.state, settled.reason.clone());
         let (line, body) = (Some(line), &serde_json::to_string(&body)?);
@@ -442,8 +442,8 @@ async fn transition<T: Tx>(
 
 /// Marks what may have been sent since a backup as unknown, and parks the fallbacks that may have been.
 pub(super) async fn hold_after_restore<T: Tx>(tx: &T, at: Timestamp, now: Timestamp) -> Result<u64, T::Error> {
-    let doubted = tx.doubt_since(at, now).await?;
-    tx.lead_all().await?;
+    let is_unknown = tx.mark_unknown_since(at, now).await?;
+    tx.promote_heads().await?;
     for row in tx.take_fallbacks(None).await? {
         let id = row.id;
         tx.set_fallback(id, None, false).await?;
@@ -453,28 +453,28 @@ pub(super) async fn hold_after_restore<T: Tx>(tx: &T, at: Timestamp, now: Timest
             settle(tx, id.0, &Settle { state: State::Parked, due: None, reason, from: &[State::Queued], now }).await?;
         }
     }
-    Ok(doubted)
+    Ok(is_unknown)
 }
 
 /// Sends the fallbacks that are due, as the answers allow.
-pub(super) async fn fall_back<T: Tx>(tx: &T, now: Timestamp, answers: &Answers) -> Result<Fell, T::Error> {
-    let mut fell = Fell::default();
+pub(super) async fn fall_back<T: Tx>(tx: &T, now: Timestamp, answers: &Answers) -> Result<FallbackResults, T::Error> {
+    let mut fell = FallbackResults::default();
     for row in tx.take_fallbacks(Some(now)).await? {
-        let (id, Looked { falls, again, said }) = (row.id, row.looked_at(answers, now));
+        let (id, FallbackUpdate { falls, again, said }) = (row.id, row.looked_at(answers, now));
         if let Some((decision, reason)) = &said {
             tx.insert_decision(id, decision, reason, now).await?;
         }
         tx.set_fallback(id, again, matches!(answers.get(&id), Some(Answer::Unclear))).await?;
-        if falls == Falls::Never && said.is_some() {
+        if falls == FallbackDecision::Never && said.is_some() {
             fell.refused.push(Id(id));
         }
-        if falls == Falls::CallsBack {
+        if falls == FallbackDecision::CancelFirst {
             let from = &[State::Queued, State::Deferred, State::Parked];
             let reason = Some(FELL_BACK.to_owned());
             let line = settle(tx, id, &Settle { state: State::Cancelled, due: None, reason, from, now }).await?;
-            fell.called_back.extend(line.map(|line| (Id(id), line)));
+            fell.cancelled.extend(line.map(|line| (Id(id), line)));
         }
-        if matches!(falls, Falls::CallsBack | Falls::Goes)
+        if matches!(falls, FallbackDecision::CancelFirst | FallbackDecision::Goes)
             && let Some(instead) = row.instead(now)
             && let Enqueued::New(went) = enqueue(tx, &instead, &Written::of(&instead)?, Some(id)).await?
         {
@@ -523,12 +523,12 @@ pub(super) async fn next_batch<T: Tx>(
     of: &EventFilter,
     now: Timestamp,
     lease: Duration,
-    most: u32,
+    max: u32,
 ) -> Result<Vec<InboxEvent>, T::Error> {
     let foreign = foreign(tx, of, now).await?;
     let mut batch = Vec::new();
     loop {
-        let room = most.saturating_sub(u32::try_from(batch.len()).unwrap_or(u32::MAX));
+        let room = max.saturating_sub(u32::try_from(batch.len()).unwrap_or(u32::MAX));
         if room == 0 {
             break;
         }
@@ -557,10 +557,10 @@ pub(super) async fn parked_events<T: Tx>(
     of: &EventFilter,
     after: i64,
     now: Timestamp,
-    most: u32,
+    max: u32,
 ) -> Result<Vec<InboxEvent>, T::Error> {
     let foreign = foreign(tx, of, now).await?;
-    let mut parked = tx.parked_events(of, &foreign, after, most).await?;
+    let mut parked = tx.parked_events(of, &foreign, after, max).await?;
     complete(tx, &mut parked).await?;
     Ok(parked)
 }
@@ -576,7 +576,7 @@ async fn foreign<T: Tx>(tx: &T, of: &EventFilter, now: Timestamp) -> Result<Vec<
 /// Completes events about settled messages from the messages.
 async fn complete<T: Tx>(tx: &T, events: &mut [InboxEvent]) -> Result<(), T::Error> {
     let ids = events.iter().filter_map(|handed| match &handed.what {
-        What::Settled(settled) => Some(settled.id.into()),
+        EventContent::Settled(settled) => Some(settled.id.into()),
         _ => None,
     });
     let ids: Vec<i64> = ids.collect();
@@ -585,7 +585,7 @@ async fn complete<T: Tx>(tx: &T, events: &mut [InboxEvent]) -> Result<(), T::Err
     }
     let statuses: HashMap<_, _> = tx.statuses(ids).await?.into_iter().map(|status| (status.id, status)).collect();
     for handed in events {
-        if let What::Settled(settled) = &mut handed.what
+        if let EventContent::Settled(settled) = &mut handed.what
             && let Some(status) = statuses.get(&settled.id)
         {
             settled.complete(status.clone(), handed.taken_in);
@@ -605,7 +605,7 @@ async fn deliver<T: Tx>(tx: &T, line: Option<&str>, delivery: &Delivery, now: Ti
     if let DeliveryOf::UpTo { at, .. } = &delivery.of {
         // A message not sent yet cannot have been read, whatever a gateway's clock shows.
         let until = (*at).min(now);
-        let (Some(line), Some(person), Some(mark)) = (line, told_by(delivery), Mark::of(delivery.state, until)) else {
+        let (Some(line), Some(person), Some(mark)) = (line, mark_person(delivery), Mark::of(delivery.state, until)) else {
             return Ok(());
         };
         // It applies to accepted messages: that everything before was read does not resolve an unknown outcome.
@@ -630,15 +630,15 @@ async fn apply_receipt<T: Tx>(tx: &T, message: i64, receipt: Receipt, now: Times
         opt_out_by_message(tx, message, now).await?;
     }
     let from = &[State::Unknown, State::Parked];
-    let settled = Settle { state: State::Accepted, due: None, reason: Some(TOLD.to_owned()), from, now };
+    let settled = Settle { state: State::Accepted, due: None, reason: Some(REPORTED.to_owned()), from, now };
     settle(tx, message, &settled).await.map(drop)
 }
 
 /// Resolves the unknown outcome of a message by the reports received while it was being sent.
-async fn resolve_doubt<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<(), T::Error> {
+async fn resolve_unknown<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<(), T::Error> {
     apply_early(tx, message, now).await?;
     let Some(row) = tx.message(message, None).await? else { return Ok(()) };
-    match row.delivery.as_deref().and_then(rung_of) {
+    match row.delivery.as_deref().and_then(delivery_state_of) {
         Some(state) if matches!(row.state, State::Unknown | State::Parked) => {
             apply_receipt(tx, message, Receipt { state, opted_out: false }, now).await
         }
@@ -660,14 +660,14 @@ async fn apply_early<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<(), 
 async fn raise<T: Tx>(tx: &T, message: i64, state: DeliveryState, now: Timestamp) -> Result<(), T::Error> {
     let Some(row) = tx.message(message, None).await? else { return Ok(()) };
     let after = raised(row.delivery.as_deref(), state)?;
-    let failed = rung_of(&after).is_some_and(DeliveryState::is_failure);
-    let arrived = rung_of(&after) >= Some(DeliveryState::Delivered);
+    let failed = delivery_state_of(&after).is_some_and(DeliveryState::is_failure);
+    let arrived = delivery_state_of(&after) >= Some(DeliveryState::Delivered);
     tx.set_delivery(message, &after, failed, arrived, now).await
 }
 
 /// Returns the raised delivery state in its stored form.
 fn raised(before: Option<&str>, state: DeliveryState) -> serde_json::Result<String> {
-    serde_json::to_string(&before.and_then(rung_of).map_or(state, |before| before.join(state)))
+    serde_json::to_string(&before.and_then(delivery_state_of).map_or(state, |before| before.join(state)))
 }
 
 /// Records a person's current address: each former address links to the current one directly.
@@ -718,14 +718,14 @@ async fn opt_out_by_message<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Resu
 /// Ends a message, unless it was sent, and its fallback.
 async fn end_opted_out<T: Tx>(tx: &T, id: i64, now: Timestamp) -> Result<(), T::Error> {
     tx.insert_decision(id, "opt_out", &Reason::new("opt-out", OPTED_OUT), now).await?;
-    let doubted = tx.has_unknown_attempt(id).await?;
-    settle(tx, id, &opted_out(doubted, now)).await?;
+    let is_unknown = tx.has_unknown_attempt(id).await?;
+    settle(tx, id, &opted_out(is_unknown, now)).await?;
     tx.set_fallback(id, None, false).await
 }
 
 /// Records the time that a worker sees; `latest` is the latest one that it has seen. Returns by how much the clock was
 /// set back, if it was: then [`Tx::set_seen`] records the time once the waits are bounded.
-pub(super) async fn went_back<T: Tx>(tx: &T, now: Timestamp, latest: Timestamp) -> Result<Option<Duration>, T::Error> {
+pub(super) async fn set_back_by<T: Tx>(tx: &T, now: Timestamp, latest: Timestamp) -> Result<Option<Duration>, T::Error> {
     let seen = tx.seen().await?;
     let back = seen.map_or(latest, |seen| seen.max(latest)).since(now);
     if back > CLOCK_TOLERANCE {
@@ -762,7 +762,7 @@ pub(super) async fn bound<T: Tx>(
                 }
                 let is_bounded = tx.set_message_wait(before, &after).await?;
                 if is_bounded && leaves {
-                    tx.lead(before.id).await?;
+                    tx.promote_head(before.id).await?;
                 }
                 bounded.messages += u64::from(is_bounded);
             }

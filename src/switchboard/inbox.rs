@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-use super::engine::Bell;
+use super::engine::Notification;
 use super::file::EventId;
 use super::outbox::{Id, Settled};
-use super::record::{self, EventFilter, What};
+use super::record::{self, EventFilter, EventContent};
 use super::{Line, Switchboard};
 use crate::model::error::{Error, Result};
 use crate::model::event::{Event, Inbound};
@@ -80,7 +80,7 @@ impl LineInbox {
             // that reaches a reader which found an event meanwhile is passed on when the future is dropped.
             let mut rings = pin!(inner.to_read.rings(self.line.as_deref()));
             rings.as_mut().enable();
-            let elsewhere = inner.store.0.rung(Bell::ToRead);
+            let elsewhere = inner.store.0.notified(Notification::ToRead);
             let batch = self.try_batch(max).await?;
             if !batch.is_empty() || inner.stopped.load(Ordering::Acquire) {
                 return Ok(batch);
@@ -129,18 +129,18 @@ impl LineInbox {
     ///
     /// # Errors
     /// Those of [`next`](Self::next).
-    pub async fn parked(&self, after: Option<&InboxEvent>, most: u32) -> Result<Vec<InboxEvent>> {
+    pub async fn parked(&self, after: Option<&InboxEvent>, max: u32) -> Result<Vec<InboxEvent>> {
         let (inner, after) = (&self.switchboard.0, after.map_or(0, |after| after.id));
-        let parked = inner.store.0.parked_events(&self.filter(), after, inner.clock.now(), most).await?;
+        let parked = inner.store.0.parked_events(&self.filter(), after, inner.clock.now(), max).await?;
         Ok(parked.into_iter().filter_map(|handed| self.handed(handed)).collect())
     }
 
     fn handed(&self, handed: record::InboxEvent) -> Option<InboxEvent> {
         let record::InboxEvent { id, line, what, attempts, .. } = handed;
         let happening = match what {
-            What::Event(event) => InboxEventKind::Received(event),
-            What::Settled(settled) => InboxEventKind::Settled(settled),
-            What::Unreadable => return None,
+            EventContent::Event(event) => InboxEventKind::Received(event),
+            EventContent::Settled(settled) => InboxEventKind::Settled(settled),
+            EventContent::Unreadable => return None,
         };
         Some(InboxEvent { switchboard: self.switchboard.clone(), id, line, happening, attempts })
     }

@@ -101,7 +101,7 @@ pub use worker::ShutdownReport;
 use inbox::Bells;
 use record::{Enqueued, Incoming, New, Settle};
 use route::Route;
-use suspension::Standing;
+use suspension::AccountState;
 use unattended::Watched;
 
 /// Lines, routes and a store. Clones share one switchboard.
@@ -122,7 +122,7 @@ struct Inner {
     media: Option<Arc<dyn MediaStore>>,
     pepper: Option<Secret>,
     limits: HashMap<Account, Mutex<Limiter>>,
-    standings: HashMap<Account, Mutex<Standing>>,
+    account_states: HashMap<Account, Mutex<AccountState>>,
     /// The lines watched for messages that are due while no worker runs.
     watched: Watched,
     /// The selector of suppliers for each line and medium.
@@ -366,9 +366,9 @@ impl Switchboard {
     /// # Errors
     /// [`ErrorKind::InvalidMessage`] for a line that neither the switchboard nor its store has, and those of
     /// [`status`](Self::status).
-    pub async fn messages(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>> {
+    pub async fn messages(&self, line: &str, state: State, after: Option<Id>, max: u32) -> Result<Vec<Status>> {
         self.0.known(line).await?;
-        let all = self.0.store.0.messages(line, state, after, most).await?;
+        let all = self.0.store.0.messages(line, state, after, max).await?;
         Ok(all.into_iter().map(|status| self.0.explained(status)).collect())
     }
 
@@ -385,10 +385,10 @@ impl Switchboard {
         line: &str,
         with: &Address,
         before: Option<&Entry>,
-        most: u32,
+        max: u32,
     ) -> Result<Vec<Entry>> {
         self.0.known(line).await?;
-        self.0.store.0.conversation(line, with.expose(), before.map(|entry| entry.place), most).await
+        self.0.store.0.conversation(line, with.expose(), before.map(|entry| entry.place), max).await
     }
 
     /// Returns the message of a line with this idempotency key.
@@ -499,7 +499,7 @@ impl Inner {
     fn explained(&self, mut status: Status) -> Status {
         let waits = matches!(status.state, State::Queued | State::Deferred) && status.reason.is_none();
         if let (true, Some(to), Some(line)) = (waits, &status.recipient, self.lines.get(&status.line)) {
-            let suspended = |info| held(self.standings.get(&account(info))?).suspension().cloned();
+            let suspended = |info| lock(self.account_states.get(&account(info))?).suspension().cloned();
             let all: Option<Vec<_>> = line.suppliers(to).into_iter().map(|channel| suspended(channel.info())).collect();
             status.reason = all.and_then(|all| all.into_iter().next()).map(|one| outbox::suspended(&one.reason));
         }
@@ -509,7 +509,7 @@ impl Inner {
     /// Logs a state transition. A message without an id was not stored.
     fn stands(&self, line: &str, id: Option<Id>, state: State, why: Option<&str>, person: Option<&Address>) {
         let person = || Some(person?.fingerprint(self.pepper.as_ref()?));
-        telemetry::stands(line, id.map(|id| id.0), state.as_str(), state.is_grave(), why, person);
+        telemetry::stands(line, id.map(|id| id.0), state.as_str(), state.needs_attention(), why, person);
     }
 
     /// Returns when a new message is due, and the policy's reason if it was deferred. Fails if it is refused or cannot
@@ -569,7 +569,7 @@ fn account_id(account: &Account) -> String {
     account.join("/")
 }
 
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -686,12 +686,12 @@ impl Builder {
             return Err(Error::config("line", "is missing: give one at least, by Builder::line"));
         }
         let (mut lines, mut limits, mut choices) = (BTreeMap::new(), HashMap::new(), HashMap::new());
-        let mut standings = HashMap::new();
+        let mut account_states = HashMap::new();
         for line in self.lines {
             line.check()?;
             for info in line.channels.iter().map(|channel| channel.info()) {
                 let can = &info.capability;
-                standings.entry(account(info)).or_insert_with(Mutex::default);
+                account_states.entry(account(info)).or_insert_with(Mutex::default);
                 limits.entry(account(info)).or_insert_with(|| Mutex::new(Limiter::new(can.rate, can.pair_rate)));
                 let suppliers = line.channels.iter().filter(|channel| channel.info().medium == info.medium).count();
                 let choice = Selector::new(suppliers, Order::Preferred)?;
@@ -758,7 +758,7 @@ impl Builder {
             media: self.media,
             pepper: self.pepper,
             limits,
-            standings,
+            account_states,
             watched: Watched::default(),
             choices,
             to_send: Notify::new(),

@@ -109,12 +109,12 @@ impl State {
     }
 
     /// Returns `true` if the message was certainly not sent, and will not be.
-    pub(super) const fn is_no(self) -> bool {
+    pub(super) const fn is_not_sent(self) -> bool {
         matches!(self, Self::Expired | Self::Refused | Self::Rejected)
     }
 
     /// Returns `true` if a person should look at it.
-    pub(super) const fn is_grave(self) -> bool {
+    pub(super) const fn needs_attention(self) -> bool {
         matches!(self, Self::Parked | Self::Unknown)
     }
 
@@ -334,12 +334,12 @@ pub(super) fn priority(purpose: Purpose) -> u8 {
 
 /// The suppliers to try next: of those that can carry the message, the least tried. Each is tried once before any is
 /// tried again; one with a permanent rejection is skipped, unless all have one.
-pub(super) struct ToAsk {
+pub(super) struct NextSuppliers {
     open: Vec<bool>,
     next: Vec<bool>,
 }
 
-impl ToAsk {
+impl NextSuppliers {
     pub(super) fn of(suppliers: &[&Arc<dyn Channel>], message: &Message, attempts: &[Attempt]) -> Self {
         let infos = || suppliers.iter().map(|channel| channel.info());
         let tries = |n: usize| {
@@ -353,8 +353,8 @@ impl ToAsk {
         let may = |channel: &&Arc<dyn Channel>| bound.is_none_or(|bound| bound.is_by(channel));
         let able = suppliers.iter().map(|channel| may(channel) && channel.info().check(message).is_ok());
         let able: Vec<_> = able.collect();
-        let said_no = |n: usize| tries(n).next_back().is_some_and(|last| !last.passing && !last.doubted);
-        let mut open: Vec<_> = able.iter().enumerate().map(|(n, able)| *able && !said_no(n)).collect();
+        let rejected = |n: usize| tries(n).next_back().is_some_and(|last| !last.passing && !last.is_unknown);
+        let mut open: Vec<_> = able.iter().enumerate().map(|(n, able)| *able && !rejected(n)).collect();
         if !open.contains(&true) {
             open = able;
         }
@@ -480,8 +480,8 @@ impl End {
     /// Returns this end for a message with earlier attempts: if the outcome of one is unknown, only a person can decide
     /// that it was not sent.
     pub(super) fn after(mut self, attempts: &[Attempt]) -> Self {
-        let doubted = attempts.iter().any(|attempt| attempt.doubted);
-        if doubted && self.state.is_no() {
+        let is_unknown = attempts.iter().any(|attempt| attempt.is_unknown);
+        if is_unknown && self.state.is_not_sent() {
             let reason = self.reason.take().unwrap_or_default();
             self.state = State::Parked;
             self.reason = Some(format!("an earlier try may have gone; the last one: {reason}"));
@@ -537,10 +537,10 @@ impl After<'_> {
         let tried = Attempts { times: self.times, elapsed };
         match self.schedule.next(error, Some(self.message), tried, self.now, self.chance) {
             Ok(wait) if !spent => (State::Deferred, Some(self.now.plus(wait))),
-            Err(StopReason::Unknown) => in_doubt(self.message, self.times, self.now),
+            Err(StopReason::Unknown) => unknown_outcome(self.message, self.times, self.now),
             // A part was accepted: a person decides about the rest.
             _ if !error.accepted_parts().is_empty() => (State::Parked, None),
-            _ if error.outcome() == Outcome::Unknown => in_doubt(self.message, RESENT_MAX, self.now),
+            _ if error.outcome() == Outcome::Unknown => unknown_outcome(self.message, RESENT_MAX, self.now),
             // Transient failures, for too long.
             _ if error.is_retryable() => (State::Parked, None),
             _ => (State::Rejected, None),
@@ -549,7 +549,7 @@ impl After<'_> {
 }
 
 /// Returns the state of a message whose outcome is unknown after this many attempts.
-fn in_doubt(message: &Message, times: u32, now: Timestamp) -> (State, Option<Timestamp>) {
+fn unknown_outcome(message: &Message, times: u32, now: Timestamp) -> (State, Option<Timestamp>) {
     match message.on_unknown {
         OnUnknown::Park => (State::Parked, None),
         // Bounded, because the message may be what ends the process.
@@ -563,7 +563,7 @@ pub(super) fn left_behind(held: &Claimed, now: Timestamp) -> Settle {
     let times = u32::try_from(held.tries().count()).unwrap_or(u32::MAX);
     let poison = held.deaths() >= DEATHS_MAX;
     let (state, due) = match &held.message {
-        Some(message) if !poison => in_doubt(message, times, now),
+        Some(message) if !poison => unknown_outcome(message, times, now),
         _ => (State::Parked, None),
     };
     let reason = Some((if poison { POISON } else { INTERRUPTED }).to_owned());

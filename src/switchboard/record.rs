@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::fallback::{Answer, Fallback, Falls, First, ON_FAILURE};
+use super::fallback::{Answer, Fallback, FallbackDecision, First, ON_FAILURE};
 use super::outbox::{self, Id, PRIORITY_LAST, SendAttempt, Settled, State, Status};
 use crate::channel::Channel;
 use crate::media::StoredMedia;
@@ -141,7 +141,7 @@ pub(super) struct Attempt {
     /// The reference that the gateway received in place of a key that is too long for it.
     pub(super) reference: Option<String>,
     /// The outcome is unknown.
-    pub(super) doubted: bool,
+    pub(super) is_unknown: bool,
     /// The failure was transient.
     pub(super) passing: bool,
     /// The process ended before the outcome was recorded.
@@ -158,8 +158,8 @@ impl Attempt {
     /// Returns an attempt that begins.
     pub(super) fn new(gateway: &str, account: &str, at: Timestamp) -> Self {
         let (gateway, account) = (gateway.to_owned(), account.to_owned());
-        let (doubted, passing, died, suspended, bound, earlier) = (false, false, false, false, false, false);
-        Self { gateway, account, at, reference: None, doubted, passing, died, suspended, bound, earlier }
+        let (is_unknown, passing, died, suspended, bound, earlier) = (false, false, false, false, false, false);
+        Self { gateway, account, at, reference: None, is_unknown, passing, died, suspended, bound, earlier }
     }
 
     /// Sets the reference sent in place of the key.
@@ -238,7 +238,7 @@ impl Settle {
     /// Returns the time after which due fallbacks are examined now, given the delivery state: all fallbacks if the
     /// message certainly does not arrive, and those that wait for a failure if nothing more is done about it.
     pub(super) fn looked_at(&self, delivery: Option<&str>) -> Option<Timestamp> {
-        if self.state.is_no() || delivery.and_then(rung_of).is_some_and(DeliveryState::is_failure) {
+        if self.state.is_not_sent() || delivery.and_then(delivery_state_of).is_some_and(DeliveryState::is_failure) {
             return Some(self.now);
         }
         (self.state == State::Parked).then(|| ON_FAILURE.minus(Duration::from_millis(1)))
@@ -497,7 +497,7 @@ pub(super) const AFTER_REMOVAL: Duration = Duration::from_secs(5);
 pub(super) const EARLY_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A row of a message's status, as far as it is the same in every store.
-pub(super) struct Kept {
+pub(super) struct StatusRow {
     pub(super) id: i64,
     pub(super) line: String,
     pub(super) key: String,
@@ -517,7 +517,7 @@ pub(super) struct Kept {
     pub(super) refusal: Option<(String, String)>,
 }
 
-impl Kept {
+impl StatusRow {
     /// Returns the status, with what the message has if it can be read.
     pub(super) fn status(self, message: Option<&Message>, history: Vec<SendAttempt>) -> Status {
         let last = history.last();
@@ -572,7 +572,7 @@ pub(super) fn price_of(micros: Option<i64>, currency: Option<&str>) -> Option<Mo
 pub(super) struct InboxEvent {
     pub(super) id: i64,
     pub(super) line: Option<String>,
-    pub(super) what: What,
+    pub(super) what: EventContent,
     /// The number of deliveries, this one included.
     pub(super) attempts: u32,
     pub(super) taken_in: Timestamp,
@@ -608,20 +608,20 @@ pub(super) const EVENT_ATTEMPTS: u32 = 10;
 impl InboxEvent {
     /// Counts another delivery, unless this program cannot read the event.
     pub(super) fn begin(&mut self) {
-        self.attempts += u32::from(!matches!(self.what, What::Unreadable));
+        self.attempts += u32::from(!matches!(self.what, EventContent::Unreadable));
     }
 }
 
 /// The content of an event.
 #[derive(Debug)]
-pub(super) enum What {
+pub(super) enum EventContent {
     Event(Box<Event>),
     Settled(Box<Settled>),
     /// This program cannot read it: a newer version may.
     Unreadable,
 }
 
-impl What {
+impl EventContent {
     pub(super) fn read(kind: &str, body: &str) -> Self {
         let read = match kind {
             "settled" => serde_json::from_str(body).map(|settled| Self::Settled(Box::new(settled))),
@@ -657,7 +657,7 @@ pub(super) const SERVED: Duration = Duration::from_secs(3600);
 pub(super) const RESTORED: &str = "the store was restored from a backup: it may have gone since";
 
 /// The reason for a message settled by a status event.
-pub(super) const TOLD: &str = "the gateway told of it";
+pub(super) const REPORTED: &str = "the gateway told of it";
 
 /// The reason for a message that is cancelled in favour of its fallback.
 pub(super) const FELL_BACK: &str = "its time was up: what goes instead of it goes";
@@ -693,8 +693,8 @@ pub(super) struct FallbackRow {
 }
 
 /// The result of examining a fallback.
-pub(super) struct Looked {
-    pub(super) falls: Falls,
+pub(super) struct FallbackUpdate {
+    pub(super) falls: FallbackDecision,
     /// When it is examined again.
     pub(super) again: Option<Timestamp>,
     /// The recorded decision, if it was not to send.
@@ -704,49 +704,49 @@ pub(super) struct Looked {
 impl FallbackRow {
     /// Returns what the policy must allow before the message is cancelled: the message's number, the line, and the
     /// fallback.
-    pub(super) fn asks_policy(&self) -> Option<(i64, &str, &Message)> {
-        let fallback = self.fallback.as_ref().filter(|_| self.falls() == Falls::CallsBack)?;
+    pub(super) fn policy_query(&self) -> Option<(i64, &str, &Message)> {
+        let fallback = self.fallback.as_ref().filter(|_| self.falls() == FallbackDecision::CancelFirst)?;
         Some((self.id, &self.line, &fallback.message))
     }
 
     /// Returns the message to look up for its delivery, if any.
-    pub(super) fn asks_gateway(&self) -> Option<i64> {
-        (self.falls() == Falls::Asks).then_some(self.id)
+    pub(super) fn lookup_query(&self) -> Option<i64> {
+        (self.falls() == FallbackDecision::Asks).then_some(self.id)
     }
 
-    pub(super) fn falls(&self) -> Falls {
-        self.fallback.as_ref().map_or(Falls::Waits, |fallback| fallback.falls(&self.first))
+    pub(super) fn falls(&self) -> FallbackDecision {
+        self.fallback.as_ref().map_or(FallbackDecision::Waits, |fallback| fallback.falls(&self.first))
     }
 
     /// Decides by these answers.
-    pub(super) fn looked_at(&self, answers: &Answers, now: Timestamp) -> Looked {
+    pub(super) fn looked_at(&self, answers: &Answers, now: Timestamp) -> FallbackUpdate {
         let Some(fallback) = &self.fallback else {
-            return Looked { falls: Falls::Waits, again: Some(now.plus(UNREADABLE_WAIT)), said: None };
+            return FallbackUpdate { falls: FallbackDecision::Waits, again: Some(now.plus(UNREADABLE_WAIT)), said: None };
         };
         let (asks, answer) = (self.falls(), answers.get(&self.id));
         let falls = fallback.after(asks, answer);
         let again = fallback.again(&self.first, now);
         let (falls, again, said) = match (asks, answer) {
             // The state has changed since the answers were collected.
-            (Falls::CallsBack | Falls::Asks, None) => (falls, now, None),
-            (Falls::CallsBack, Some(Answer::Policy(Decision::Defer { until, reason }))) => {
+            (FallbackDecision::CancelFirst | FallbackDecision::Asks, None) => (falls, now, None),
+            (FallbackDecision::CancelFirst, Some(Answer::Policy(Decision::Defer { until, reason }))) => {
                 (falls, again.max(*until), Some(("defer_fallback", reason.clone())))
             }
-            (Falls::CallsBack, Some(Answer::Policy(Decision::Refuse(reason)))) => {
+            (FallbackDecision::CancelFirst, Some(Answer::Policy(Decision::Refuse(reason)))) => {
                 (falls, now, Some(("refuse_fallback", reason.clone())))
             }
-            (Falls::Asks, Some(Answer::Unclear)) if falls == Falls::Waits => match outbox::look_up_wait(self.lookups) {
+            (FallbackDecision::Asks, Some(Answer::Unclear)) if falls == FallbackDecision::Waits => match outbox::look_up_wait(self.lookups) {
                 Some(wait) => (falls, now.plus(wait), None),
-                None => (Falls::Never, now, Some(("no_fallback", policy::Reason::new("unclear-delivery", UNCLEAR)))),
+                None => (FallbackDecision::Never, now, Some(("no_fallback", policy::Reason::new("unclear-delivery", UNCLEAR)))),
             },
             _ => (falls, again, None),
         };
-        Looked { falls, again: (falls == Falls::Waits).then_some(again), said }
+        FallbackUpdate { falls, again: (falls == FallbackDecision::Waits).then_some(again), said }
     }
 
     /// Returns the fallback as a message that is due now, with a key derived from the first one's.
     pub(super) fn instead(self, now: Timestamp) -> Option<New> {
-        if self.falls() == Falls::Never {
+        if self.falls() == FallbackDecision::Never {
             return None;
         }
         let mut message = self.fallback?.message;
@@ -759,9 +759,9 @@ impl FallbackRow {
 
 /// The results of examining fallbacks.
 #[derive(Debug, Default)]
-pub(super) struct Fell {
+pub(super) struct FallbackResults {
     /// The cancelled messages, with their lines.
-    pub(super) called_back: Vec<(Id, String)>,
+    pub(super) cancelled: Vec<(Id, String)>,
     /// The messages whose fallbacks the policy refused, permanently.
     pub(super) refused: Vec<Id>,
     /// The fallbacks to send now.
@@ -809,17 +809,17 @@ pub(super) fn tag_of(body: &str) -> Option<String> {
 }
 
 /// Reads a stored delivery state.
-pub(super) fn rung_of(text: &str) -> Option<DeliveryState> {
+pub(super) fn delivery_state_of(text: &str) -> Option<DeliveryState> {
     serde_json::from_str(text).ok()
 }
 
 /// Returns the delivery state of a message: from its own reports and the mark of its conversation.
 pub(super) fn reached(own: Option<&str>, mark: Option<&str>) -> Option<DeliveryState> {
-    own.and_then(rung_of).max(mark.and_then(rung_of))
+    own.and_then(delivery_state_of).max(mark.and_then(delivery_state_of))
 }
 
 /// Returns the person of a delivery that covers all their messages.
-pub(super) fn told_by(delivery: &Delivery) -> Option<&Address> {
+pub(super) fn mark_person(delivery: &Delivery) -> Option<&Address> {
     delivery.recipient.as_ref().or(delivery.envelope.conversation.as_ref())
 }
 
@@ -874,8 +874,8 @@ pub(super) fn opt_out_from(priority: u8) -> u8 {
 }
 
 /// Settles a message whose recipient opted out: refused by us, unless the outcome of an attempt is unknown.
-pub(super) fn opted_out(doubted: bool, now: Timestamp) -> Settle {
-    let state = if doubted { State::Parked } else { State::Refused };
+pub(super) fn opted_out(is_unknown: bool, now: Timestamp) -> Settle {
+    let state = if is_unknown { State::Parked } else { State::Refused };
     let from = &[State::Queued, State::Deferred, State::Claimed];
     Settle { state, due: None, reason: Some(OPTED_OUT.to_owned()), from, now }
 }

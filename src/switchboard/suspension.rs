@@ -43,7 +43,7 @@ pub struct Suspension {
 
 /// The suspension state of an account.
 #[derive(Debug, Default)]
-pub(super) struct Standing {
+pub(super) struct AccountState {
     suspended: Option<Suspended>,
     /// The start of the last send that was accepted.
     accepted: Option<Duration>,
@@ -72,7 +72,7 @@ pub(super) enum Turn {
 
 /// The effect of a send on its account.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum AccountEffect {
     /// None: the outcome concerns the message only.
     Own,
     /// The account is resumed.
@@ -83,7 +83,7 @@ pub(super) enum Verdict {
     Waits(Duration),
 }
 
-impl Standing {
+impl AccountState {
     /// Returns how long until the account may be tried, if it is suspended.
     pub(super) fn wait(&self, now: Duration) -> Option<Duration> {
         let suspended = self.suspended.as_ref()?;
@@ -135,7 +135,7 @@ impl Standing {
         begun: Duration,
         failed: Option<&Error>,
         (now, at): (Duration, Timestamp),
-    ) -> Verdict {
+    ) -> AccountEffect {
         match failed {
             Some(error) if error.is_account_fault() => self.fault(id, info, probe, error, (now, at)),
             Some(error) => {
@@ -144,13 +144,13 @@ impl Standing {
                 let judged = probe && !error.is_retryable() && error.outcome() == Outcome::Rejected;
                 match (judged, probe, &mut self.suspended) {
                     (true, _, suspended) => {
-                        suspended.take().map_or(Verdict::Own, |one| Verdict::Resumed(one.suspension))
+                        suspended.take().map_or(AccountEffect::Own, |one| AccountEffect::Resumed(one.suspension))
                     }
                     (false, true, Some(suspended)) => {
                         suspended.postpone(now);
-                        Verdict::Own
+                        AccountEffect::Own
                     }
-                    _ => Verdict::Own,
+                    _ => AccountEffect::Own,
                 }
             }
             None => {
@@ -159,16 +159,16 @@ impl Standing {
                 // A send that was in flight when the account failed shows nothing about it now.
                 let resumes = self.suspended.as_ref().is_some_and(|suspended| probe || begun > suspended.failed_at());
                 let resumed = self.suspended.take_if(|_| resumes);
-                resumed.map_or(Verdict::Own, |suspended| Verdict::Resumed(suspended.suspension))
+                resumed.map_or(AccountEffect::Own, |suspended| AccountEffect::Resumed(suspended.suspension))
             }
         }
     }
 
-    fn fault(&mut self, id: Id, info: &Info, probe: bool, error: &Error, (now, at): (Duration, Timestamp)) -> Verdict {
+    fn fault(&mut self, id: Id, info: &Info, probe: bool, error: &Error, (now, at): (Duration, Timestamp)) -> AccountEffect {
         let last = self.faulty.remove(&id);
         if last.is_some_and(|last| self.accepted.is_some_and(|accepted| accepted > last)) {
             // Another message was sent since this one failed, so the fault is its own.
-            return Verdict::Own;
+            return AccountEffect::Own;
         }
         if self.faulty.len() < FAULTY_MAX {
             self.faulty.insert(id, now);
@@ -179,7 +179,7 @@ impl Standing {
                 if probe {
                     suspended.postpone(now);
                 }
-                Verdict::Waits(suspended.next_probe.saturating_sub(now) + STEP_ASIDE)
+                AccountEffect::Waits(suspended.next_probe.saturating_sub(now) + STEP_ASIDE)
             }
             None => {
                 let suspension = Suspension {
@@ -194,7 +194,7 @@ impl Standing {
                 let stepped_aside = HashSet::new();
                 self.suspended =
                     Some(Suspended { suspension, probes: 0, next_probe, is_probing: false, stepped_aside });
-                Verdict::Suspended(FIRST_PROBE + STEP_ASIDE)
+                AccountEffect::Suspended(FIRST_PROBE + STEP_ASIDE)
             }
         }
     }
@@ -224,14 +224,14 @@ mod tests {
     use crate::mock::Mock;
 
     struct Case {
-        standing: Standing,
+        account_state: AccountState,
         mock: Mock,
         now: Duration,
     }
 
     impl Case {
         fn new() -> Self {
-            Self { standing: Standing::default(), mock: Mock::sms(), now: Duration::from_secs(1_000) }
+            Self { account_state: AccountState::default(), mock: Mock::sms(), now: Duration::from_secs(1_000) }
         }
 
         fn wait(&mut self, time: Duration) {
@@ -239,16 +239,16 @@ mod tests {
         }
 
         fn turn(&mut self, id: i64) -> Turn {
-            self.standing.turn(Id(id), self.now)
+            self.account_state.turn(Id(id), self.now)
         }
 
         /// Sends a message if it is its turn, and reports the end a millisecond later.
-        fn send(&mut self, id: i64, failed: Option<&Error>) -> Verdict {
+        fn send(&mut self, id: i64, failed: Option<&Error>) -> AccountEffect {
             let probe = self.turn(id) == Turn::Probe;
             let begun = self.now;
             self.now += Duration::from_millis(1);
             let at = Timestamp::from_secs(1);
-            self.standing.report(Id(id), self.mock.info(), probe, begun, failed, (self.now, at))
+            self.account_state.report(Id(id), self.mock.info(), probe, begun, failed, (self.now, at))
         }
     }
 
@@ -263,17 +263,17 @@ mod tests {
     #[test]
     fn account_fault_suspends_until_probe_succeeds() {
         let mut case = Case::new();
-        assert_eq!(case.send(1, Some(&expired())), Verdict::Suspended(FIRST_PROBE + STEP_ASIDE));
+        assert_eq!(case.send(1, Some(&expired())), AccountEffect::Suspended(FIRST_PROBE + STEP_ASIDE));
         assert_eq!(case.turn(2), Turn::Wait(FIRST_PROBE));
         for doubled in [4, 8, 16, 32, 64, 128, 256, 300, 300] {
-            let wait = case.standing.wait(case.now).unwrap();
+            let wait = case.account_state.wait(case.now).unwrap();
             case.wait(wait);
-            assert_eq!(case.send(2, Some(&expired())), Verdict::Waits(Duration::from_secs(doubled) + STEP_ASIDE));
-            case.standing.faulty.clear();
+            assert_eq!(case.send(2, Some(&expired())), AccountEffect::Waits(Duration::from_secs(doubled) + STEP_ASIDE));
+            case.account_state.faulty.clear();
         }
         case.wait(MAX_PROBE);
-        assert!(matches!(case.send(3, None), Verdict::Resumed(suspension) if suspension.since.as_secs() == 1));
-        assert_eq!((case.turn(1), case.standing.suspension()), (Turn::Go, None));
+        assert!(matches!(case.send(3, None), AccountEffect::Resumed(suspension) if suspension.since.as_secs() == 1));
+        assert_eq!((case.turn(1), case.account_state.suspension()), (Turn::Go, None));
     }
 
     #[test]
@@ -283,17 +283,17 @@ mod tests {
         case.wait(FIRST_PROBE);
         assert_eq!(case.turn(1), Turn::Wait(STEP_ASIDE), "another one first");
         assert_eq!((case.turn(2), case.turn(3)), (Turn::Probe, Turn::Wait(PROBE_WAIT)));
-        case.standing.give_back();
+        case.account_state.give_back();
         assert_eq!(case.turn(1), Turn::Probe, "nobody else came");
     }
 
     #[test]
     fn misfit_alone_is_rejected_once_others_went() {
         let mut case = Case::new();
-        assert!(matches!(case.send(1, Some(&expired())), Verdict::Suspended(_)));
+        assert!(matches!(case.send(1, Some(&expired())), AccountEffect::Suspended(_)));
         case.wait(FIRST_PROBE);
-        assert!(matches!(case.send(2, None), Verdict::Resumed(_)));
-        assert_eq!(case.send(1, Some(&expired())), Verdict::Own);
+        assert!(matches!(case.send(2, None), AccountEffect::Resumed(_)));
+        assert_eq!(case.send(1, Some(&expired())), AccountEffect::Own);
         assert_eq!(case.turn(3), Turn::Go, "the others are not held up");
     }
 
@@ -304,11 +304,11 @@ mod tests {
         case.wait(Duration::from_millis(5));
         case.send(1, Some(&expired()));
         let late = (case.now, Timestamp::from_secs(2));
-        assert_eq!(case.standing.report(Id(2), case.mock.info(), false, begun, None, late), Verdict::Own);
-        assert!(case.standing.suspension().is_some());
+        assert_eq!(case.account_state.report(Id(2), case.mock.info(), false, begun, None, late), AccountEffect::Own);
+        assert!(case.account_state.suspension().is_some());
         case.wait(FIRST_PROBE);
         case.turn(3);
-        assert!(matches!(case.send(1, Some(&expired())), Verdict::Waits(_)), "it did not go after the fault");
+        assert!(matches!(case.send(1, Some(&expired())), AccountEffect::Waits(_)), "it did not go after the fault");
     }
 
     #[test]
@@ -316,12 +316,12 @@ mod tests {
         let mut case = Case::new();
         case.send(1, Some(&expired()));
         case.wait(FIRST_PROBE);
-        assert!(matches!(case.send(2, Some(&no_such_person())), Verdict::Resumed(_)));
+        assert!(matches!(case.send(2, Some(&no_such_person())), AccountEffect::Resumed(_)));
         case.send(1, Some(&expired()));
         case.wait(FIRST_PROBE);
         let busy = Error::new(ErrorKind::Unavailable, "it does not work").with_outcome(Outcome::Rejected);
-        assert_eq!(case.send(2, Some(&busy)), Verdict::Own);
-        assert!(case.standing.suspension().is_some());
+        assert_eq!(case.send(2, Some(&busy)), AccountEffect::Own);
+        assert!(case.account_state.suspension().is_some());
     }
 
     #[test]
@@ -333,7 +333,7 @@ mod tests {
             Error::new(ErrorKind::Unauthenticated, "perhaps").with_outcome(Outcome::Unknown),
             no_such_person(),
         ] {
-            assert_eq!(case.send(1, Some(&error)), Verdict::Own, "{error:?}");
+            assert_eq!(case.send(1, Some(&error)), AccountEffect::Own, "{error:?}");
         }
         assert_eq!(case.turn(1), Turn::Go);
     }

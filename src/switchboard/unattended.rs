@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::outbox::Id;
 use super::record::Wait;
-use super::{Inner, Switchboard, held};
+use super::{Inner, Switchboard, lock};
 use crate::model::clock::Clock;
 use crate::telemetry::switchboard as telemetry;
 
@@ -32,7 +32,7 @@ impl Switchboard {
             return;
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        match held(&self.0.watched).entry(line.to_owned()) {
+        match lock(&self.0.watched).entry(line.to_owned()) {
             Entry::Occupied(mut last) => drop(last.insert(id)),
             Entry::Vacant(last) => {
                 last.insert(id);
@@ -71,7 +71,7 @@ impl Watch {
                     Warning::DueIn(left) => (wait, warned) = (left.min(LOOK_MAX), false),
                 },
                 Ok(None) => {
-                    let mut watched = held(&inner.watched);
+                    let mut watched = lock(&inner.watched);
                     let last = watched.get(&self.line).copied().filter(|last| *last != id);
                     let Some(last) = last else {
                         watched.remove(&self.line);
@@ -92,7 +92,7 @@ impl Drop for Watch {
         if !self.ended
             && let Some(inner) = self.switchboard.upgrade()
         {
-            held(&inner.watched).remove(&self.line);
+            lock(&inner.watched).remove(&self.line);
         }
     }
 }

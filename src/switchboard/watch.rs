@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::outbox::State;
 use super::suspension::Suspension;
-use super::{Switchboard, account, held};
+use super::{Switchboard, account, lock};
 use crate::model::address::Medium;
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, ErrorKind, Result};
@@ -132,8 +132,8 @@ impl Switchboard {
         for line in self.0.lines.keys() {
             stats.of(Some(line.clone()));
         }
-        let standings = self.0.standings.values().map(held);
-        stats.suspended = standings.filter_map(|standing| standing.suspension().cloned()).collect();
+        let account_states = self.0.account_states.values().map(lock);
+        stats.suspended = account_states.filter_map(|account_state| account_state.suspension().cloned()).collect();
         stats.suspended.sort_by_key(|one| (one.since, one.gateway, one.account.clone()));
         Ok(stats)
     }
@@ -151,7 +151,7 @@ impl Switchboard {
                 medium: info.medium.clone(),
                 account: info.account.clone(),
                 health: Err(failed(info.gateway, "the adapter panicked when it was asked")),
-                suspended: self.0.standings.get(&account(info)).and_then(|one| held(one).suspension().cloned()),
+                suspended: self.0.account_states.get(&account(info)).and_then(|one| lock(one).suspension().cloned()),
             });
             let channel = channel.clone();
             asked.spawn(async move {
@@ -175,7 +175,7 @@ impl Switchboard {
 #[cfg(feature = "metrics")]
 impl Switchboard {
     /// Records the counts and the ages as metrics.
-    pub(super) async fn tell_depth(&self) -> Result<()> {
+    pub(super) async fn record_depth(&self) -> Result<()> {
         let (stats, now) = (self.stats().await?, self.0.clock.now());
         for (line, counts) in &stats.lines {
             let line = line.as_deref().unwrap_or_default();

@@ -56,11 +56,11 @@ impl Store {
     /// PostgreSQL newer by more than one step, so that the database can be migrated before the programs.
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable): the server cannot be reached.
     pub async fn open(url: &str) -> Result<Self> {
-        match Home::of(url)? {
+        match Location::of(url)? {
             #[cfg(feature = "sqlite-system")]
-            Home::Sqlite(path) => Ok(Self(Arc::new(sqlite::Sqlite::open(path).await?))),
+            Location::Sqlite(path) => Ok(Self(Arc::new(sqlite::Sqlite::open(path).await?))),
             #[cfg(feature = "postgres")]
-            Home::Postgres(url) => Ok(Self(Arc::new(postgres::Postgres::open(url).await?))),
+            Location::Postgres(url) => Ok(Self(Arc::new(postgres::Postgres::open(url).await?))),
         }
     }
 
@@ -70,11 +70,11 @@ impl Store {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub async fn migrate(url: &str) -> Result<()> {
-        match Home::of(url)? {
+        match Location::of(url)? {
             #[cfg(feature = "sqlite-system")]
-            Home::Sqlite(path) => sqlite::Sqlite::open(path).await.map(|_| ()),
+            Location::Sqlite(path) => sqlite::Sqlite::open(path).await.map(|_| ()),
             #[cfg(feature = "postgres")]
-            Home::Postgres(url) => postgres::migrate(url).await,
+            Location::Postgres(url) => postgres::migrate(url).await,
         }
     }
 
@@ -84,24 +84,24 @@ impl Store {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub async fn migrations(url: &str) -> Result<String> {
-        match Home::of(url)? {
+        match Location::of(url)? {
             #[cfg(feature = "sqlite-system")]
-            Home::Sqlite(_) => Ok(String::new()),
+            Location::Sqlite(_) => Ok(String::new()),
             #[cfg(feature = "postgres")]
-            Home::Postgres(url) => postgres::migrations(url).await,
+            Location::Postgres(url) => postgres::migrations(url).await,
         }
     }
 }
 
 /// The location of a store.
-enum Home<'a> {
+enum Location<'a> {
     #[cfg(feature = "sqlite-system")]
     Sqlite(&'a str),
     #[cfg(feature = "postgres")]
     Postgres(&'a str),
 }
 
-impl<'a> Home<'a> {
+impl<'a> Location<'a> {
     fn of(url: &'a str) -> Result<Self> {
         match url.split_once(':') {
             #[cfg(feature = "sqlite-system")]

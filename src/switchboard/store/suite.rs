@@ -479,12 +479,12 @@ fn all(own: &[&str]) -> EventFilter {
     EventFilter::All { own: own.iter().map(|line| (*line).to_owned()).collect() }
 }
 
-async fn batch(store: &dyn Engine, of: &EventFilter, now: Timestamp, most: u32) -> Vec<String> {
-    let batch = store.next_batch(of, now, LEASE, most).await.unwrap();
+async fn batch(store: &dyn Engine, of: &EventFilter, now: Timestamp, max: u32) -> Vec<String> {
+    let batch = store.next_batch(of, now, LEASE, max).await.unwrap();
     let text = |handed: super::super::record::InboxEvent| match handed.what {
-        What::Event(event) => event.as_inbound().unwrap().text().unwrap().to_owned(),
-        What::Settled(settled) => settled.key,
-        What::Unreadable => String::new(),
+        EventContent::Event(event) => event.as_inbound().unwrap().text().unwrap().to_owned(),
+        EventContent::Settled(settled) => settled.key,
+        EventContent::Unreadable => String::new(),
     };
     batch.into_iter().map(text).collect()
 }
@@ -723,8 +723,8 @@ async fn what_the_process_ends_in_three_times_is_parked(store: &dyn Engine, othe
         // A doubt that was written down is no death.
         let held = claim(store, at(0)).await.remove(0);
         begin(store, &held).await;
-        let doubt = End { state: State::Queued, due: Some(at(0)), ..end("unknown") };
-        assert!(store.finish(held.hold, doubt).await.unwrap());
+        let mark_unknown = End { state: State::Queued, due: Some(at(0)), ..end("unknown") };
+        assert!(store.finish(held.hold, mark_unknown).await.unwrap());
         for death in 1..=3 {
             let now = at(death * 1000);
             let held = claim(store, now).await.remove(0);
@@ -762,19 +762,19 @@ async fn what_comes_from_a_backup_may_have_gone(store: &dyn Engine, other: &dyn 
     assert!(!store.finish(held[0].hold, accepted("stale")).await.unwrap());
     assert!(!store.begin(held[1].hold, attempt(at(99))).await.unwrap());
     let then = at(99).plus(outbox::RESTORED_LOOK_UP);
-    assert!(store.doubtful(then.minus(Duration::from_millis(1)), LEASE, 9).await.unwrap().is_empty());
-    let doubtful = store.doubtful(then, LEASE, 9).await.unwrap();
-    assert_eq!(doubtful.len(), 4);
-    assert!(doubtful.iter().all(|claimed| claimed.restored == Some(at(40)) && claimed.lookups == 0));
+    assert!(store.look_ups_due(then.minus(Duration::from_millis(1)), LEASE, 9).await.unwrap().is_empty());
+    let look_ups_due = store.look_ups_due(then, LEASE, 9).await.unwrap();
+    assert_eq!(look_ups_due.len(), 4);
+    assert!(look_ups_due.iter().all(|claimed| claimed.restored == Some(at(40)) && claimed.lookups == 0));
 }
 
 async fn what_may_have_gone_is_asked_about_once_in_a_while(store: &dyn Engine, other: &dyn Engine) {
     let id = sent(store, "k", End { state: State::Unknown, due: Some(at(10)), ..end("unknown") }).await;
     let wait = Duration::from_millis(30);
-    assert!(store.doubtful(at(9), wait, 9).await.unwrap().is_empty());
-    let (one, two) = (store.doubtful(at(10), wait, 9).await.unwrap(), other.doubtful(at(10), wait, 9).await.unwrap());
+    assert!(store.look_ups_due(at(9), wait, 9).await.unwrap().is_empty());
+    let (one, two) = (store.look_ups_due(at(10), wait, 9).await.unwrap(), other.look_ups_due(at(10), wait, 9).await.unwrap());
     assert_eq!((one[0].hold.id, one[0].lookups, one[0].attempts.len(), two.len()), (id, 0, 1, 0));
-    assert_eq!(other.doubtful(at(40), wait, 9).await.unwrap()[0].lookups, 1);
+    assert_eq!(other.look_ups_due(at(40), wait, 9).await.unwrap()[0].lookups, 1);
 }
 
 async fn a_delivery_that_comes_early_is_joined_by_its_id(store: &dyn Engine, other: &dyn Engine) {
@@ -803,7 +803,7 @@ async fn a_delivery_that_comes_early_is_joined_by_its_key(store: &dyn Engine, ot
     assert!(store.finish(claimed[0].hold, lost).await.unwrap());
     let status = store.status(id).await.unwrap().unwrap();
     assert_eq!((status.state, status.delivery), (State::Accepted, Some(DeliveryState::Sent)));
-    assert_eq!(status.reason.as_deref(), Some(TOLD));
+    assert_eq!(status.reason.as_deref(), Some(REPORTED));
 }
 
 async fn a_delivery_that_comes_with_the_end_of_its_send_is_not_lost(store: &dyn Engine, other: &dyn Engine) {
@@ -848,7 +848,7 @@ async fn a_delivery_settles_what_may_have_gone(store: &dyn Engine, other: &dyn E
     assert_eq!(store.status(id).await.unwrap().unwrap().state, State::Accepted);
     let mut settled = Vec::new();
     while let Some(handed) = store.next(Some("desk"), at(9), LEASE).await.unwrap() {
-        if let What::Settled(told) = handed.what {
+        if let EventContent::Settled(told) = handed.what {
             settled.push((told.id, told.state));
         }
     }
@@ -858,7 +858,7 @@ async fn a_delivery_settles_what_may_have_gone(store: &dyn Engine, other: &dyn E
 async fn a_delivery_up_to_a_moment_is_of_all_that_this_person_had_by_then(store: &dyn Engine, other: &dyn Engine) {
     let first = sent(store, "a", accepted("id-a")).await;
     let second = sent(store, "b", accepted("id-b")).await;
-    let doubtful = sent(store, "c", End { state: State::Unknown, ..end("unknown") }).await;
+    let look_ups_due = sent(store, "c", End { state: State::Unknown, ..end("unknown") }).await;
     let elsewhere = put(store, new("d", 2)).await;
     let claimed = claim(store, at(1)).await;
     begin(store, &claimed[0]).await;
@@ -885,8 +885,8 @@ async fn a_delivery_up_to_a_moment_is_of_all_that_this_person_had_by_then(store:
         assert_eq!(rungs(id).await.delivery, Some(DeliveryState::Accepted));
     }
     // That all before was read does not say that this one went.
-    assert_eq!(rungs(doubtful).await.state, State::Unknown);
-    assert_eq!(rungs(doubtful).await.delivery, None);
+    assert_eq!(rungs(look_ups_due).await.state, State::Unknown);
+    assert_eq!(rungs(look_ups_due).await.delivery, None);
 }
 
 async fn what_goes_instead_goes_in_time_and_once(store: &dyn Engine, other: &dyn Engine) {
@@ -918,7 +918,7 @@ async fn what_goes_instead_goes_in_time_and_once(store: &dyn Engine, other: &dyn
     assert_eq!(store.status(delivered).await.unwrap().unwrap().fallback, None);
     let status = store.status(waits).await.unwrap().unwrap();
     assert_eq!((status.state, status.fallback), (State::Cancelled, Some(fell.went[0].0)));
-    assert_eq!((fell.called_back, fell.went.len()), (vec![(waits, "desk".to_owned())], 1));
+    assert_eq!((fell.cancelled, fell.went.len()), (vec![(waits, "desk".to_owned())], 1));
 }
 
 async fn what_goes_instead_goes_at_once_when_the_first_certainly_does_not_arrive(store: &dyn Engine, _: &dyn Engine) {
@@ -1060,20 +1060,20 @@ async fn a_message_is_called_back_only_for_what_may_go(store: &dyn Engine, other
         let status = other.status(first).await.unwrap().unwrap();
         assert_eq!((status.state, status.fallback.is_some()), (state, fallback));
     };
-    let falling = store.falling(at(60_000)).await.unwrap();
-    let (id, line, message) = falling[0].asks_policy().unwrap();
+    let due_fallbacks = store.due_fallbacks(at(60_000)).await.unwrap();
+    let (id, line, message) = due_fallbacks[0].policy_query().unwrap();
     assert_eq!((id, line, message.content.words()), (first.0, "desk", Some("Instead")));
     // Nobody was asked; and then it waits until the policy has it.
-    let nothing = |fell: Fell| fell.went.is_empty() && fell.called_back.is_empty();
+    let nothing = |fell: FallbackResults| fell.went.is_empty() && fell.cancelled.is_empty();
     assert!(nothing(store.fall_back(at(60_000), Answers::new()).await.unwrap()));
     let defer = Decision::Defer { until: at(90_000), reason: reason() };
     assert!(nothing(store.fall_back(at(60_000), [(id, Answer::Policy(defer))].into()).await.unwrap()));
-    assert!(other.falling(at(89_999)).await.unwrap().is_empty());
+    assert!(other.due_fallbacks(at(89_999)).await.unwrap().is_empty());
     stands(State::Queued, false).await;
     let fell = store.fall_back(at(90_000), [(id, Answer::Policy(Decision::Refuse(reason())))].into()).await.unwrap();
     assert_eq!(fell.refused, [first]);
     assert!(nothing(fell));
-    assert!(other.falling(at(1_000_000)).await.unwrap().is_empty());
+    assert!(other.due_fallbacks(at(1_000_000)).await.unwrap().is_empty());
     // It goes as it would have.
     let claimed = claim(store, at(90_000)).await;
     begin(store, &claimed[0]).await;
@@ -1280,8 +1280,8 @@ async fn message_is_found_by_the_reference_of_an_attempt(store: &dyn Engine, oth
     assert!(store.begin(claimed[0].hold, under).await.unwrap());
     let lost = End { state: State::Unknown, due: Some(at(4)), ..end("unknown") };
     assert!(store.finish(claimed[0].hold, lost).await.unwrap());
-    let doubtful = store.doubtful(at(4), LEASE, 9).await.unwrap();
-    assert_eq!(doubtful[0].attempts[0].reference.as_deref(), Some("digest"));
+    let look_ups_due = store.look_ups_due(at(4), LEASE, 9).await.unwrap();
+    assert_eq!(look_ups_due[0].attempts[0].reference.as_deref(), Some("digest"));
     let told = |id, state| delivery(id, state).with_key(Some("digest".to_owned()));
     let elsewhere = Envelope { account: AccountId::new("another"), ..envelope() };
     brought(other, Delivery { envelope: elsewhere, ..told("unheard", DeliveryState::Sent) }).await;
@@ -1330,8 +1330,8 @@ async fn what_stands_there_is_listed_line_by_line(store: &dyn Engine, other: &dy
     }
     put(store, new("d", 1)).await;
     put(store, New { line: "leader".to_owned(), ..new("e", 1) }).await;
-    let listed = async |after, most| {
-        let listed = other.messages("desk", State::Parked, after, most).await.unwrap();
+    let listed = async |after, max| {
+        let listed = other.messages("desk", State::Parked, after, max).await.unwrap();
         listed.into_iter().map(|status| status.id).collect::<Vec<_>>()
     };
     assert_eq!(listed(None, 2).await, parked[..2]);
@@ -1382,7 +1382,7 @@ async fn an_event_is_handed_out_until_it_is_acknowledged(store: &dyn Engine, oth
     store.take_in(events, None, at(1)).await.unwrap();
     let told = |handed: Option<InboxEvent>| {
         let handed = handed?;
-        let What::Event(event) = handed.what else { panic!("an event") };
+        let EventContent::Event(event) = handed.what else { panic!("an event") };
         Some((handed.id, event.as_delivery()?.id()?.as_str().to_owned()))
     };
     let (one, id) = told(store.next(Some("desk"), at(2), LEASE).await.unwrap()).unwrap();
@@ -1417,7 +1417,7 @@ async fn a_message_is_settled_from_where_it_stands_only(store: &dyn Engine, othe
     assert_eq!((status.state, status.due, status.reason.as_deref()), (State::Cancelled, None, Some("why")));
     assert_eq!(keys(store, at(9), 9).await, [""; 0]);
     let told = other.next(Some("desk"), at(9), LEASE).await.unwrap().unwrap();
-    assert!(matches!(told.what, What::Settled(told) if told.id == id && told.state == State::Cancelled));
+    assert!(matches!(told.what, EventContent::Settled(told) if told.id == id && told.state == State::Cancelled));
     assert!(other.next(None, at(9), LEASE).await.unwrap().is_none());
 }
 
@@ -1617,7 +1617,7 @@ async fn what_was_kept_long_enough_loses_its_content_and_counts_on(store: &dyn E
     assert!(matches!(&*store.files(hold.event).await.unwrap(), [File::Failed(why)] if why.contains("as long as")));
     // A worker meets none of it again.
     assert!(claim(store, at(9).plus(DAY)).await.is_empty());
-    assert!(store.doubtful(at(9).plus(DAY), LEASE, 9).await.unwrap().is_empty());
+    assert!(store.look_ups_due(at(9).plus(DAY), LEASE, 9).await.unwrap().is_empty());
     assert_eq!(store.hold_after_restore(at(1), at(9).plus(DAY)).await.unwrap(), 0);
     assert_eq!(store.recover(at(9).plus(DAY), false).await.unwrap(), Recovered::default());
     assert_eq!(store.unwanted(at(9).plus(DAY), LEASE, 9).await.unwrap(), [Digest::sha256(b"tree")]);
@@ -1634,8 +1634,8 @@ async fn what_waits_is_kept_and_so_is_all_without_a_retention(store: &dyn Engine
     photos(store, "unread", 1).await;
     let leader = put(store, New { line: "leader".to_owned(), ..new("leader", 4) }).await;
     let reason = Some("kept".to_owned());
-    let called_back = Settle { state: State::Cancelled, due: None, reason, from: &[State::Queued], now: at(5) };
-    assert_eq!(store.settle(leader, called_back).await.unwrap().as_deref(), Some("leader"));
+    let cancelled = Settle { state: State::Cancelled, due: None, reason, from: &[State::Queued], now: at(5) };
+    assert_eq!(store.settle(leader, cancelled).await.unwrap().as_deref(), Some("leader"));
     let told = store.next(Some("leader"), at(9), LEASE).await.unwrap().unwrap();
     store.ack(told.id, at(9)).await.unwrap();
     // The event that told that it was parked.
@@ -1644,7 +1644,7 @@ async fn what_waits_is_kept_and_so_is_all_without_a_retention(store: &dyn Engine
     assert_eq!(store.status(parked).await.unwrap().unwrap().reason.as_deref(), Some("why"));
     assert_eq!(keys(store, at(9), 9).await, ["queued"]);
     assert_eq!(read(store, at(0).plus(8 * DAY)).await, ["unread"]);
-    let unknown = store.doubtful(at(9), LEASE, 9).await.unwrap();
+    let unknown = store.look_ups_due(at(9), LEASE, 9).await.unwrap();
     assert_eq!(unknown[0].message.as_ref().unwrap().key.as_deref(), Some("unknown"));
     // Once a person has decided, it is settled from then on.
     let went =
@@ -1685,8 +1685,8 @@ async fn a_file_is_removed_once_nothing_refers_to_it(store: &dyn Engine, other: 
     let goes_on = put(store, New { message, ..new("goes-on", 1) }).await;
     assert_eq!(purge(other, later).await, 1);
     assert_eq!(other.unwanted(later, LEASE, 9).await.unwrap(), []);
-    let called_back = Settle { state: State::Cancelled, due: None, reason: None, from: &[State::Queued], now: later };
-    assert!(store.settle(goes_on, called_back).await.unwrap().is_some());
+    let cancelled = Settle { state: State::Cancelled, due: None, reason: None, from: &[State::Queued], now: later };
+    assert!(store.settle(goes_on, cancelled).await.unwrap().is_some());
     assert_eq!(other.unwanted(later, LEASE, 9).await.unwrap(), []);
     let tree = [Digest::sha256(b"tree")];
     assert_eq!(other.unwanted(later.plus(LEASE), LEASE, 9).await.unwrap(), tree);
@@ -1823,7 +1823,7 @@ async fn settled_event_tells_its_message(store: &dyn Engine, other: &dyn Engine)
         (State::Accepted, None, None, Some(1), 2),
     ] {
         let handed = next(other, at(8)).await.unwrap();
-        let What::Settled(settled) = handed.what else { panic!("it is settled") };
+        let EventContent::Settled(settled) = handed.what else { panic!("it is settled") };
         assert_eq!((settled.id, settled.state, settled.kind, settled.code.as_deref()), (id, state, kind, code));
         assert_eq!((&*settled.key, settled.segments, settled.history.len()), ("k", segments, attempts));
         assert_eq!(settled.recipient, Some(new("k", 1).message.to));
@@ -1835,7 +1835,7 @@ async fn settled_event_tells_its_message(store: &dyn Engine, other: &dyn Engine)
 
 #[test]
 fn settled_of_an_older_row_is_read() {
-    let What::Settled(settled) = What::read("settled", r#"{"id":7,"state":"accepted","reason":null}"#) else {
+    let EventContent::Settled(settled) = EventContent::read("settled", r#"{"id":7,"state":"accepted","reason":null}"#) else {
         panic!("it can be read")
     };
     assert_eq!(*settled, Settled::new(Id(7), State::Accepted, None));
@@ -1875,8 +1875,8 @@ async fn messages_of_every_state_are_listed_in_pages(store: &dyn Engine, other: 
             let settle = Settle { state, due, reason: None, from: &State::ALL, now: at(5) };
             store.settle(*id, settle).await.unwrap();
         }
-        let list = async |after, most| {
-            let listed = other.messages("desk", state, after, most).await.unwrap();
+        let list = async |after, max| {
+            let listed = other.messages("desk", state, after, max).await.unwrap();
             listed.into_iter().map(|status| status.id).collect::<Vec<_>>()
         };
         assert_eq!(list(None, 4).await, ids[..4], "{state:?}");
@@ -1969,7 +1969,7 @@ async fn receipt_up_to_a_moment_counts_before_its_send_has_ended(store: &dyn Eng
     let EntryContent::Ours { status, .. } = &read[0].said else { panic!("it is ours") };
     assert_eq!(status.delivery, Some(DeliveryState::Delivered));
     assert_eq!(fall_back(store, at(60_000)).await, 0);
-    assert!(store.falling(at(1_000_000)).await.unwrap().is_empty());
+    assert!(store.due_fallbacks(at(1_000_000)).await.unwrap().is_empty());
 }
 
 async fn receipt_up_to_a_moment_ends_fallbacks(store: &dyn Engine, other: &dyn Engine) {
@@ -1982,9 +1982,9 @@ async fn receipt_up_to_a_moment_ends_fallbacks(store: &dyn Engine, other: &dyn E
         ids.push(id);
     }
     assert_eq!(brought(other, up_to(at(1), 1, DeliveryState::Read)).await, 1);
-    assert_eq!(store.falling(at(60_000)).await.unwrap().len(), 2);
+    assert_eq!(store.due_fallbacks(at(60_000)).await.unwrap().len(), 2);
     assert_eq!(brought(other, up_to(at(2), 1, DeliveryState::Read)).await, 1);
-    assert!(store.falling(at(60_000)).await.unwrap().is_empty());
+    assert!(store.due_fallbacks(at(60_000)).await.unwrap().is_empty());
     // News of a failure comes late.
     assert_eq!(brought(store, delivery("a", DeliveryState::Failed)).await, 1);
     assert_eq!(fall_back(store, at(60_000)).await, 0);
@@ -2097,7 +2097,7 @@ async fn waits_of_messages_are_bounded_after_the_clock_went_back(store: &dyn Eng
     let planned = put(store, New { due: AHEAD.plus(secs(60)), ..ahead("planned", 10) }).await;
 
     let now = at(5_000);
-    assert!(claim(store, now).await.is_empty() && store.falling(now.plus(secs(60))).await.unwrap().is_empty());
+    assert!(claim(store, now).await.is_empty() && store.due_fallbacks(now.plus(secs(60))).await.unwrap().is_empty());
     let bounded = bound(store, now).await;
     assert!((7..=8).contains(&bounded.messages), "{bounded:?}");
     assert_eq!((bounded.implausible, store.stats(now).await.unwrap().all().implausible), (2, 2));
@@ -2109,9 +2109,9 @@ async fn waits_of_messages_are_bounded_after_the_clock_went_back(store: &dyn Eng
     assert_eq!(due(undecided.id).await, Some(now.plus(secs(30))));
     assert_eq!(due(asked.id).await, Some(AHEAD.plus(secs(60))));
     assert_eq!(due(planned).await, Some(AHEAD.plus(secs(60))));
-    assert_eq!(store.doubtful(now.plus(secs(30)), secs(30), 9).await.unwrap()[0].hold.id, unknown.id);
-    assert_eq!(store.falling(now.plus(secs(60))).await.unwrap().len(), 1);
-    assert_eq!(store.falling(now.plus(secs(59))).await.unwrap().len(), 0);
+    assert_eq!(store.look_ups_due(now.plus(secs(30)), secs(30), 9).await.unwrap()[0].hold.id, unknown.id);
+    assert_eq!(store.due_fallbacks(now.plus(secs(60))).await.unwrap().len(), 1);
+    assert_eq!(store.due_fallbacks(now.plus(secs(59))).await.unwrap().len(), 0);
     let lapsed = store.recover(now.plus(LEASE), false).await.unwrap();
     assert_eq!(lapsed.unknown, 1);
     assert_eq!(store.status(sending.id).await.unwrap().unwrap().state, State::Unknown);
@@ -2183,9 +2183,9 @@ async fn waits_are_left_alone_that_are_no_longer_than_they_were(store: &dyn Engi
 
 async fn strange_message_counts_from_the_corrected_clock(store: &dyn Engine, _: &dyn Engine) {
     let (id, why) = (put(store, new("strange", 1)).await, || Reason::new("line", "unknown"));
-    assert_eq!(store.strange_since(id, why(), AHEAD).await.unwrap(), AHEAD);
-    assert_eq!(store.strange_since(id, why(), at(5)).await.unwrap(), at(5));
-    assert_eq!(store.strange_since(id, why(), at(9)).await.unwrap(), at(5));
+    assert_eq!(store.unhandled_since(id, why(), AHEAD).await.unwrap(), AHEAD);
+    assert_eq!(store.unhandled_since(id, why(), at(5)).await.unwrap(), at(5));
+    assert_eq!(store.unhandled_since(id, why(), at(9)).await.unwrap(), at(5));
 }
 
 async fn retention_leaves_what_counts_in_a_status(store: &dyn Engine, other: &dyn Engine) {
@@ -2199,7 +2199,7 @@ async fn retention_leaves_what_counts_in_a_status(store: &dyn Engine, other: &dy
     assert_eq!((after.tag.as_deref(), after.segments, after.history.len()), (Some("bins"), Some(2), 2));
     // The event of its end is unread, and stays.
     let handed = next(other, at(8).plus(DAY)).await.unwrap();
-    let What::Settled(settled) = handed.what else { panic!("it is settled") };
+    let EventContent::Settled(settled) = handed.what else { panic!("it is settled") };
     assert_eq!((settled.recipient, settled.tag.as_deref(), settled.history.len()), (None, Some("bins"), 2));
 }
 
@@ -2227,7 +2227,7 @@ async fn holds(store: &dyn Engine, now: Timestamp) -> Vec<FileHold> {
 async fn read(store: &dyn Engine, now: Timestamp) -> Vec<String> {
     let mut read = Vec::new();
     while let Some(handed) = store.next(Some("desk"), now, LEASE).await.unwrap() {
-        let What::Event(event) = handed.what else { continue };
+        let EventContent::Event(event) = handed.what else { continue };
         read.push(event.as_inbound().unwrap().text().unwrap().to_owned());
     }
     read
@@ -2288,11 +2288,11 @@ async fn fall_back(store: &dyn Engine, now: Timestamp) -> usize {
     fell(store, now).await.went.len()
 }
 
-async fn fell(store: &dyn Engine, now: Timestamp) -> Fell {
-    let falling = store.falling(now).await.unwrap();
+async fn fell(store: &dyn Engine, now: Timestamp) -> FallbackResults {
+    let due_fallbacks = store.due_fallbacks(now).await.unwrap();
     let allows =
-        falling.iter().filter_map(FallbackRow::asks_policy).map(|(id, ..)| (id, Answer::Policy(Decision::Allow)));
-    let reports = falling.iter().filter_map(FallbackRow::asks_gateway).map(|id| (id, Answer::NotDelivered));
+        due_fallbacks.iter().filter_map(FallbackRow::policy_query).map(|(id, ..)| (id, Answer::Policy(Decision::Allow)));
+    let reports = due_fallbacks.iter().filter_map(FallbackRow::lookup_query).map(|id| (id, Answer::NotDelivered));
     store.fall_back(now, allows.chain(reports).collect()).await.unwrap()
 }
 
@@ -2306,11 +2306,11 @@ async fn claim(store: &dyn Engine, now: Timestamp) -> Vec<Claimed> {
 }
 
 /// Claims so many messages at most, of the lines of these tests.
-async fn claims(store: &dyn Engine, now: Timestamp, most: usize) -> Result<Vec<Claimed>> {
-    let room = u32::try_from(most).unwrap();
+async fn claims(store: &dyn Engine, now: Timestamp, max: usize) -> Result<Vec<Claimed>> {
+    let room = u32::try_from(max).unwrap();
     let lines = ["desk", "leader", "enquiries"].map(|line| (line.to_owned(), room)).into();
     let mut claimed = store.claim(now, LEASE, Rooms { lines, ..Rooms::default() }).await?.claimed;
-    for more in claimed.drain(most.min(claimed.len())..) {
+    for more in claimed.drain(max.min(claimed.len())..) {
         store.unclaim(more.hold).await?;
     }
     Ok(claimed)
@@ -2320,8 +2320,8 @@ fn off(until: Timestamp) -> PutOff {
     PutOff { until, why: "why", planned: false }
 }
 
-async fn keys(store: &dyn Engine, now: Timestamp, most: usize) -> Vec<String> {
-    let claimed = claims(store, now, most).await.unwrap();
+async fn keys(store: &dyn Engine, now: Timestamp, max: usize) -> Vec<String> {
+    let claimed = claims(store, now, max).await.unwrap();
     claimed.into_iter().map(|claimed| claimed.message.unwrap().key.unwrap()).collect()
 }
 

@@ -9,9 +9,9 @@ use super::super::lanes::{Claims, Queue, Rooms, line_of};
 use super::super::outbox::PRIORITY_LAST;
 use super::super::record::{Claimed, Hold, PutOff, Reserved};
 use super::super::suspension::Turn;
-use super::super::{Account, Switchboard, account, account_id, held};
+use super::super::{Account, Switchboard, account, account_id, lock};
 use super::send::{AGAIN, Decided, Ended, LIMITED, Sending, Step};
-use super::{caught, told};
+use super::{caught, log_failure};
 use crate::adapter::RETRY_AFTER_MAX;
 use crate::model::clock::Timestamp;
 use crate::telemetry;
@@ -94,7 +94,7 @@ impl Switchboard {
     async fn reserve(self, account: Account, each: Duration, count: u32) -> Step {
         let clock = &self.0.clock;
         let reserved = self.0.store.0.reserve(account_id(&account), each, count, clock.now()).await;
-        let reserved = told("reserve", reserved);
+        let reserved = log_failure("reserve", reserved);
         let (mono, now) = (clock.monotonic(), clock.now());
         match reserved {
             Some(Reserved { from, count }) => Step::Reserved { account, from: mono + from.since(now), count },
@@ -137,7 +137,7 @@ impl Dispatch {
         let (mono, now) = (clock.monotonic(), clock.now());
         for (name, limit) in &self.board.0.limits {
             if let Some((_, until)) = pauses.iter().find(|(id, _)| *id == account_id(name)) {
-                held(limit).pause_until(mono + until.since(now).min(RETRY_AFTER_MAX));
+                lock(limit).pause_until(mono + until.since(now).min(RETRY_AFTER_MAX));
             }
         }
     }
@@ -166,8 +166,8 @@ impl Dispatch {
     fn limited(&self, now: Duration) -> HashMap<&String, u32> {
         let mut limited = HashMap::new();
         for (name, of) in &self.accounts {
-            let standing = self.board.0.standings.get(name);
-            let max = match standing.is_some_and(|standing| held(standing).suspension().is_some()) {
+            let account_state = self.board.0.account_states.get(name);
+            let max = match account_state.is_some_and(|account_state| lock(account_state).suspension().is_some()) {
                 // Until its next token is near nothing is decided or claimed.
                 _ if of.next_token > now + EARLY => 0,
                 true => 1,
@@ -287,7 +287,7 @@ impl Dispatch {
     fn start_of(&mut self, name: &Account) -> Option<Duration> {
         let inner = self.board.0.clone();
         let limit = inner.limits.get(name)?;
-        let standing = inner.standings.get(name)?;
+        let account_state = inner.account_states.get(name)?;
         let now = inner.clock.monotonic();
         loop {
             let of = self.accounts.get_mut(name)?;
@@ -298,7 +298,7 @@ impl Dispatch {
             if of.next_token > now && !far {
                 return (!of.queue.is_empty()).then_some(of.next_token);
             }
-            let wait = if far { Some(of.next_token - now - EARLY) } else { held(standing).wait(now) };
+            let wait = if far { Some(of.next_token - now - EARLY) } else { lock(account_state).wait(now) };
             if let Some(wait) = wait {
                 // Others take over from a suspended account; for a token of the preferred one the message waits.
                 self.rest(name, now + wait, !far);
@@ -328,7 +328,7 @@ impl Dispatch {
                     return next;
                 }
             }
-            let place = match held(limit).book(&decided.message.to, now, now) {
+            let place = match lock(limit).book(&decided.message.to, now, now) {
                 Ok(place) => place,
                 Err(late) if late.of_pair => {
                     let until = inner.clock.now().plus(late.at.saturating_sub(now));
@@ -341,9 +341,9 @@ impl Dispatch {
                     return Some(late.at);
                 }
             };
-            let turn = held(standing).turn(decided.claimed.hold.id, now);
+            let turn = lock(account_state).turn(decided.claimed.hold.id, now);
             if let Turn::Wait(wait) = turn {
-                held(limit).give_back(&decided.message.to, place);
+                lock(limit).give_back(&decided.message.to, place);
                 self.resting.insert(decided.claimed.lane.clone(), now + wait.max(REST_MIN));
                 self.unclaim(decided.claimed.hold, &decided.claimed.lane, decided.claimed.class);
                 continue;
@@ -378,7 +378,7 @@ impl Dispatch {
     fn unclaim(&mut self, hold: Hold, lane: &str, class: u8) {
         let (board, lane) = (self.board.clone(), lane.to_owned());
         self.deciding.spawn(async move {
-            told("unclaim", board.0.store.0.unclaim(hold).await);
+            log_failure("unclaim", board.0.store.0.unclaim(hold).await);
             Step::Stayed { lane, class }
         });
     }
@@ -388,7 +388,7 @@ impl Dispatch {
         let (hold, line) = (decided.claimed.hold, decided.claimed.line);
         self.deciding.spawn(async move {
             let off = PutOff { until, why: LIMITED, planned: false };
-            if told("put_off", board.0.store.0.put_off(hold, off).await) == Some(true) {
+            if log_failure("put_off", board.0.store.0.put_off(hold, off).await) == Some(true) {
                 telemetry::switchboard::put_off(&line, hold.id.0, LIMITED);
             }
             Step::Stayed { lane, class }

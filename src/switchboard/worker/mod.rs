@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::Switchboard;
-use super::engine::Bell;
+use super::engine::Notification;
 use super::lanes::{Claims, Rooms};
 use crate::model::clock::Clock;
 use crate::model::error::{Error, ErrorKind, Outcome, Result};
@@ -76,12 +76,12 @@ impl Switchboard {
         let ((stop_fetching, stopped), mut fetching) = (oneshot::channel(), JoinSet::new());
         fetching.spawn(self.clone().fetch(stopped));
         let mut shutdown = pin!(shutdown);
-        let (mut dispatch, mut rounds, mut falling) = (Dispatch::new(self.clone()), Rounds::default(), JoinSet::new());
+        let (mut dispatch, mut rounds, mut due_fallbacks) = (Dispatch::new(self.clone()), Rounds::default(), JoinSet::new());
         dispatch.paused(&inner.store.0.pauses(inner.clock.now()).await?);
         let mut claiming = JoinSet::new();
         let mut round = inner.clock.sleep(Duration::ZERO);
         let mut fallbacks = inner.clock.sleep(Duration::ZERO);
-        let (mut look, mut elsewhere) = (inner.clock.sleep(Duration::ZERO), inner.store.0.rung(Bell::ToSend));
+        let (mut look, mut elsewhere) = (inner.clock.sleep(Duration::ZERO), inner.store.0.notified(Notification::ToSend));
         let mut news = true;
         loop {
             news |= dispatch.collect();
@@ -101,8 +101,8 @@ impl Switchboard {
                 }
                 () = &mut fallbacks => {
                     fallbacks = inner.clock.sleep(FALLBACKS);
-                    if falling.try_join_next().is_some() || falling.is_empty() {
-                        falling.spawn(self.clone().fall_back());
+                    if due_fallbacks.try_join_next().is_some() || due_fallbacks.is_empty() {
+                        due_fallbacks.spawn(self.clone().fall_back());
                     }
                 }
                 more = dispatch.next() => news |= more,
@@ -115,7 +115,7 @@ impl Switchboard {
                 () = maybe(token) => news = true,
                 () = inner.to_send.notified() => news = true,
                 () = &mut elsewhere => {
-                    elsewhere = inner.store.0.rung(Bell::ToSend);
+                    elsewhere = inner.store.0.notified(Notification::ToSend);
                     news = true;
                 }
                 () = &mut look => {
@@ -126,7 +126,7 @@ impl Switchboard {
         }
         drop(stop_fetching);
         rounds.shutdown().await;
-        falling.shutdown().await;
+        due_fallbacks.shutdown().await;
         let mut late = inner.clock.sleep(DRAIN);
         loop {
             dispatch.collect();
@@ -155,7 +155,7 @@ impl Switchboard {
         let now = self.0.clock.now();
         self.0.latest.fetch_max(now.as_millis(), Ordering::AcqRel);
         let claimed = self.0.store.0.claim(now, self.0.lease, rooms).await;
-        told("claim", claimed).unwrap_or_default()
+        log_failure("claim", claimed).unwrap_or_default()
     }
 }
 
@@ -215,6 +215,6 @@ pub(super) async fn contained<T>(
 }
 
 /// Logs a failure that is retried later.
-pub(super) fn told<T>(what: &'static str, done: Result<T>) -> Option<T> {
+pub(super) fn log_failure<T>(what: &'static str, done: Result<T>) -> Option<T> {
     done.inspect_err(|error| telemetry::work_failed(what, error)).ok()
 }

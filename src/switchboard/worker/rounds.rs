@@ -11,7 +11,7 @@ use super::super::fallback::{Answer, reports_deliveries};
 use super::super::outbox::{self, EXPIRED, Id, State};
 use super::super::record::{Answers, Bounded, Claimed, FELL_BACK, FallbackRow, Leases, Settle, Unbounded};
 use super::super::{Switchboard, file, inbox, refused};
-use super::{DAMAGED, ROUND, contained, told};
+use super::{DAMAGED, ROUND, contained, log_failure};
 use crate::channel::Channel;
 use crate::model::clock::{Clock, Timestamp};
 use crate::model::error::Result;
@@ -77,14 +77,14 @@ impl Switchboard {
     async fn correct_clock(self) {
         let (inner, store) = (&*self.0, &self.0.store.0);
         let (now, latest) = (inner.clock.now(), inner.latest.load(Ordering::Acquire));
-        let went_back = told("clock", store.clock_went_back(now, Timestamp::from_millis(latest)).await);
-        let Some(Some(by)) = went_back else { return };
+        let set_back_by = log_failure("clock", store.clock_went_back(now, Timestamp::from_millis(latest)).await);
+        let Some(Some(by)) = set_back_by else { return };
         telemetry::clock_went_back(by);
         let leases = Leases { message: inner.lease, event: inbox::LEASE, file: file::LEASE, removal: file::REMOVAL.1 };
         let (mut next, mut all) = (Some(Unbounded::Messages(i64::MIN)), Bounded::default());
         while let Some(part) = next {
             // If the store fails, the next round starts again.
-            let Some((after, bounded)) = told("clock", store.bound(part, inner.clock.now(), leases).await) else {
+            let Some((after, bounded)) = log_failure("clock", store.bound(part, inner.clock.now(), leases).await) else {
                 return;
             };
             all = all.plus(bounded);
@@ -92,7 +92,7 @@ impl Switchboard {
             inner.clock.sleep(BOUND_PAUSE).await;
         }
         let now = inner.clock.now();
-        if told("clock", store.note_time(now).await).is_some() {
+        if log_failure("clock", store.note_time(now).await).is_some() {
             inner.latest.store(now.as_millis(), Ordering::Release);
         }
         telemetry::waits_bounded(all.messages, all.events, all.files, all.implausible);
@@ -104,8 +104,8 @@ impl Switchboard {
     /// Recovers claims that were never released, also of other workers: this may be the only one left.
     async fn recover(self) {
         let lines = self.0.lines.keys().cloned().collect();
-        told("attend", self.0.store.0.attend(lines, self.0.clock.now()).await);
-        if let Some(recovered) = told("recover", self.0.store.0.recover(self.0.clock.now(), false).await) {
+        log_failure("attend", self.0.store.0.attend(lines, self.0.clock.now()).await);
+        if let Some(recovered) = log_failure("recover", self.0.store.0.recover(self.0.clock.now(), false).await) {
             telemetry::left_behind(recovered.unknown);
         }
         self.0.to_read.ring_all();
@@ -113,14 +113,14 @@ impl Switchboard {
 
     /// Looks up messages with an unknown outcome.
     async fn ask(self) {
-        let doubtful = self.0.store.0.doubtful(self.0.clock.now(), ROUND, 100).await;
+        let look_ups_due = self.0.store.0.look_ups_due(self.0.clock.now(), ROUND, 100).await;
         let mut asked = JoinSet::new();
-        for claimed in told("doubtful", doubtful).unwrap_or_default() {
+        for claimed in log_failure("doubtful", look_ups_due).unwrap_or_default() {
             if asked.len() >= LOOK_UPS_MAX {
                 asked.join_next().await;
             }
             let switchboard = self.clone();
-            asked.spawn(async move { told("look_up", switchboard.look_up(&claimed).await) });
+            asked.spawn(async move { log_failure("look_up", switchboard.look_up(&claimed).await) });
         }
         while asked.join_next().await.is_some() {}
         self.0.to_read.ring_all();
@@ -132,7 +132,7 @@ impl Switchboard {
         for channel in self.0.lines.values().flat_map(|line| &line.channels) {
             if channel.info().capability.poll {
                 let (switchboard, channel) = (self.clone(), channel.clone());
-                polled.spawn(async move { told("poll", switchboard.poll(&channel).await) });
+                polled.spawn(async move { log_failure("poll", switchboard.poll(&channel).await) });
             }
         }
         while polled.join_next().await.is_some() {}
@@ -141,39 +141,39 @@ impl Switchboard {
 
     /// Applies retention, and records metrics.
     async fn tidy(self) {
-        told("purge", self.purge().await);
+        log_failure("purge", self.purge().await);
         #[cfg(feature = "metrics")]
-        told("stats", self.tell_depth().await);
+        log_failure("stats", self.record_depth().await);
     }
 
     /// Sends due fallbacks. A message that may still be sent is cancelled only if its fallback may be sent.
     pub(super) async fn fall_back(self) {
         let expired = self.0.store.0.expire(self.0.clock.now(), EXPIRED_MAX).await;
-        for (id, line, state) in told("expire", expired).unwrap_or_default() {
+        for (id, line, state) in log_failure("expire", expired).unwrap_or_default() {
             self.0.stands(&line, Some(id), state, Some(EXPIRED), None);
             self.0.to_read.ring(Some(&line));
         }
         let (store, now) = (&self.0.store.0, self.0.clock.now());
-        let falling = told("fallback", store.falling(now).await).unwrap_or_default();
-        if falling.is_empty() {
+        let due_fallbacks = log_failure("fallback", store.due_fallbacks(now).await).unwrap_or_default();
+        if due_fallbacks.is_empty() {
             return;
         }
-        let ids: Vec<_> = falling.iter().filter_map(FallbackRow::asks_gateway).collect();
+        let ids: Vec<_> = due_fallbacks.iter().filter_map(FallbackRow::lookup_query).collect();
         let mut answers = self.delivered(ids).await;
-        for (id, line, message) in falling.iter().filter_map(FallbackRow::asks_policy) {
+        for (id, line, message) in due_fallbacks.iter().filter_map(FallbackRow::policy_query) {
             answers.insert(id, Answer::Policy(self.decided(line, message, now).await));
         }
-        let Some(fell) = told("fallback", store.fall_back(now, answers.clone()).await) else { return };
+        let Some(fell) = log_failure("fallback", store.fall_back(now, answers.clone()).await) else { return };
         if !fell.went.is_empty() {
             self.0.to_send.notify_one();
         }
-        for (id, line) in &fell.called_back {
+        for (id, line) in &fell.cancelled {
             self.0.stands(line, Some(*id), State::Cancelled, Some(FELL_BACK), None);
         }
         for (id, instead) in &fell.went {
             self.0.stands(&instead.line, Some(*id), State::Queued, None, Some(&instead.message.to));
         }
-        for (id, line, message) in falling.iter().filter_map(FallbackRow::asks_policy) {
+        for (id, line, message) in due_fallbacks.iter().filter_map(FallbackRow::policy_query) {
             if let Some(Answer::Policy(Decision::Refuse(reason))) = answers.get(&id)
                 && fell.refused.contains(&Id(id))
             {
@@ -189,7 +189,7 @@ impl Switchboard {
         if ids.is_empty() {
             return answers;
         }
-        let accepted = told("fallback", self.0.store.0.read(ids).await).unwrap_or_default();
+        let accepted = log_failure("fallback", self.0.store.0.read(ids).await).unwrap_or_default();
         let (mut accepted, mut asked) = (accepted.into_iter(), JoinSet::new());
         loop {
             for claimed in accepted.by_ref().take(LOOK_UPS_MAX - asked.len()) {
@@ -219,7 +219,7 @@ impl Switchboard {
         let at = last.map_or(claimed.queued, |last| last.at);
         match ask(&*self.0.clock, channel, claimed, message, at).await {
             LookupOutcome::Found(deliveries) => {
-                let told = told("look_up", self.take_found(message, &deliveries).await);
+                let told = log_failure("look_up", self.take_found(message, &deliveries).await);
                 told.map_or(Answer::Unclear, |()| Answer::NotDelivered)
             }
             _ => Answer::Unclear,
@@ -321,7 +321,7 @@ async fn ask(
         sent.message.key = Some(reference);
     }
     let asked = contained("the adapter", clock, LOOK_UP_MAX, channel.look_up(&sent));
-    told("look_up", asked.await).unwrap_or(LookupOutcome::Inconclusive)
+    log_failure("look_up", asked.await).unwrap_or(LookupOutcome::Inconclusive)
 }
 
 /// Combines the answers of several gateways about one message.

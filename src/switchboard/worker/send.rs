@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tokio::sync::SemaphorePermit;
 
-use super::super::outbox::{After, EXPIRED, State, ToAsk};
+use super::super::outbox::{After, EXPIRED, State, NextSuppliers};
 use super::super::record::{Attempt, Claimed, End, NOT_DECIDED, OPTED_OUT, PutOff, Ruling, Settle};
-use super::super::suspension::{Standing, Verdict};
-use super::super::{Account, Line, Switchboard, account, account_id, held};
-use super::{DAMAGED, caught, contained, told};
+use super::super::suspension::{AccountState, AccountEffect};
+use super::super::{Account, Line, Switchboard, account, account_id, lock};
+use super::{DAMAGED, caught, contained, log_failure};
 use crate::channel::Channel;
 use crate::layer::failover::Attempted;
 use crate::layer::rate_limit::{Limiter, Place};
@@ -61,7 +61,7 @@ const SUSPENDED: &str = "the account is suspended, and a probe is to come";
 const HEALTH_MAX: Duration = Duration::from_secs(10);
 
 /// The reason why a claimed message is not sent now.
-enum Stays {
+enum Blocked {
     /// Ends in this state.
     Ends(State, &'static str),
     /// Is claimed again at a later time.
@@ -114,7 +114,7 @@ pub(super) struct Supplier {
     n: usize,
     /// The line and the medium of its selector.
     choice: (String, String),
-    to_ask: ToAsk,
+    next_suppliers: NextSuppliers,
     /// The line has other suppliers of this medium.
     pub(super) is_one_of_several: bool,
 }
@@ -139,7 +139,7 @@ pub(super) enum Ended {
 /// The token of a send, given back on drop if nothing is sent, and the turn of a probe.
 struct Token<'a> {
     limit: &'a Mutex<Limiter>,
-    standing: &'a Mutex<Standing>,
+    account_state: &'a Mutex<AccountState>,
     to: &'a Address,
     place: Option<Place>,
     is_probe: bool,
@@ -149,7 +149,7 @@ impl Token<'_> {
     /// Spends the token: the message is sent.
     fn spend(&mut self) {
         if self.place.take().is_some() {
-            held(self.limit).goes();
+            lock(self.limit).goes();
         }
     }
 }
@@ -157,10 +157,10 @@ impl Token<'_> {
 impl Drop for Token<'_> {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
-            held(self.limit).give_back(self.to, place);
+            lock(self.limit).give_back(self.to, place);
         }
         if self.is_probe {
-            held(self.standing).give_back();
+            lock(self.account_state).give_back();
         }
     }
 }
@@ -179,25 +179,25 @@ impl Switchboard {
                 let at = self.0.clock.monotonic();
                 Step::Ready(Box::new(Decided { claimed, message, supplier, claimed_at, at }))
             }
-            Err(Stays::Rests(wait)) => Step::Rests { claimed: Box::new(claimed), wait },
+            Err(Blocked::Rests(wait)) => Step::Rests { claimed: Box::new(claimed), wait },
             Err(stays) => {
                 let Claimed { lane, class, .. } = &claimed;
                 let (lane, class) = (lane.clone(), *class);
-                told("send", self.stays(&claimed, stays).await);
+                log_failure("send", self.stays(&claimed, stays).await);
                 self.0.to_read.ring(Some(&claimed.line));
                 Step::Stayed { lane, class }
             }
         }
     }
 
-    async fn may_be_sent(&self, claimed: &mut Claimed) -> Result<(Message, Supplier), Stays> {
+    async fn may_be_sent(&self, claimed: &mut Claimed) -> Result<(Message, Supplier), Blocked> {
         let inner = &*self.0;
         let now = inner.clock.now();
         if claimed.damaged {
-            return Err(Stays::Ends(State::Parked, DAMAGED));
+            return Err(Blocked::Ends(State::Parked, DAMAGED));
         }
         if claimed.opted_out {
-            return Err(Stays::Ends(State::Refused, OPTED_OUT));
+            return Err(Blocked::Ends(State::Refused, OPTED_OUT));
         }
         let Ok(line) = inner.line(&claimed.line) else {
             return Err(self.strange(claimed, "unknown-line", "no program here has this line").await);
@@ -227,7 +227,7 @@ impl Switchboard {
             Ok(ended) => ended,
             Err(stays) => {
                 // The lease releases the message.
-                told("send", self.stays(&claimed, stays).await);
+                log_failure("send", self.stays(&claimed, stays).await);
                 Ended::NotSent
             }
         };
@@ -242,21 +242,21 @@ impl Switchboard {
         supplier: &Supplier,
         sending: Sending,
         claimed_at: Duration,
-    ) -> Result<Ended, Stays> {
+    ) -> Result<Ended, Blocked> {
         let inner = &*self.0;
-        let (Some(limit), Some(standing)) =
-            (inner.limits.get(&supplier.account), inner.standings.get(&supplier.account))
+        let (Some(limit), Some(account_state)) =
+            (inner.limits.get(&supplier.account), inner.account_states.get(&supplier.account))
         else {
             return Ok(Ended::NotSent);
         };
         let Sending { place, is_probe } = sending;
-        let mut token = Token { limit, standing, to: &message.to, place: Some(place), is_probe };
+        let mut token = Token { limit, account_state, to: &message.to, place: Some(place), is_probe };
         let _alone = self.alone(claimed).await?;
         if message.not_after.is_some_and(|until| inner.clock.now() > until) {
-            return Err(Stays::Ends(State::Expired, EXPIRED));
+            return Err(Blocked::Ends(State::Expired, EXPIRED));
         }
         if is_probe {
-            self.is_healthy(supplier, standing).await?;
+            self.is_healthy(supplier, account_state).await?;
         }
         // From here on the outcome is unknown if this process ends.
         if !self.begins(claimed, message, supplier).await? {
@@ -275,7 +275,7 @@ impl Switchboard {
     }
 
     /// Serialises messages during whose send a process has ended: if this process ends too, the cause is known.
-    async fn alone(&self, claimed: &Claimed) -> Result<Option<SemaphorePermit<'_>>, Stays> {
+    async fn alone(&self, claimed: &Claimed) -> Result<Option<SemaphorePermit<'_>>, Blocked> {
         if claimed.deaths() == 0 {
             return Ok(None);
         }
@@ -289,12 +289,12 @@ impl Switchboard {
     }
 
     /// Checks with the policy whether the message may be sent.
-    async fn may_go(&self, claimed: &Claimed, message: &Message, now: Timestamp) -> Result<(), Stays> {
+    async fn may_go(&self, claimed: &Claimed, message: &Message, now: Timestamp) -> Result<(), Blocked> {
         let ruled = |decision, state, due, reason: Reason| {
             let words = Some(reason.to_string());
             let from = &[State::Claimed, State::Queued, State::Deferred];
             let settle = Settle { state, due, reason: words, from, now };
-            Err(Stays::Ruled(Box::new(Ruling { decision, reason, settle })))
+            Err(Blocked::Ruled(Box::new(Ruling { decision, reason, settle })))
         };
         let decided = match self.0.decide(&claimed.line, message, now).await {
             Ok(decided) => decided,
@@ -303,24 +303,24 @@ impl Switchboard {
                 return Err(self.undecided(claimed, "the policy could not decide"));
             }
         };
-        held(&self.0.undecided).remove(&claimed.hold.id);
+        lock(&self.0.undecided).remove(&claimed.hold.id);
         match at_least_later(decided, now) {
             Decision::Allow => Ok(()),
             Decision::Defer { until, reason } => ruled("defer", State::Deferred, Some(until), reason),
             Decision::Refuse(reason) => {
-                let doubted = claimed.attempts.iter().any(|attempt| attempt.doubted);
-                let state = if doubted { State::Parked } else { State::Refused };
+                let is_unknown = claimed.attempts.iter().any(|attempt| attempt.is_unknown);
+                let state = if is_unknown { State::Parked } else { State::Refused };
                 ruled(if reason.is_of_medium() { "refuse_medium" } else { "refuse" }, state, None, reason)
             }
         }
     }
 
     /// Puts off a message after a failed decision, with backoff, and parks it after the twentieth.
-    fn undecided(&self, claimed: &Claimed, why: &'static str) -> Stays {
-        let (mut undecided, id, now) = (held(&self.0.undecided), claimed.hold.id, self.0.clock.now());
+    fn undecided(&self, claimed: &Claimed, why: &'static str) -> Blocked {
+        let (mut undecided, id, now) = (lock(&self.0.undecided), claimed.hold.id, self.0.clock.now());
         let before = undecided.remove(&id).unwrap_or(0);
         if before + 1 >= UNDECIDED_TIMES {
-            return Stays::Ends(
+            return Blocked::Ends(
                 State::Parked,
                 "nothing could be decided about it, 20 times: the policy or an adapter failed",
             );
@@ -333,7 +333,7 @@ impl Switchboard {
         let from = &[State::Claimed, State::Queued, State::Deferred];
         let (due, words) = (Some(now.plus(wait)), Some(reason.to_string()));
         let settle = Settle { state: State::Deferred, due, reason: words, from, now };
-        Stays::Ruled(Box::new(Ruling { decision: NOT_DECIDED, reason, settle }))
+        Blocked::Ruled(Box::new(Ruling { decision: NOT_DECIDED, reason, settle }))
     }
 
     /// Returns the policy's decision now: a deferral while the policy fails.
@@ -347,52 +347,52 @@ impl Switchboard {
     }
 
     /// Selects the supplier of the line for the next attempt.
-    fn supplier(&self, claimed: &Claimed, line: &Line, message: &Message) -> Result<Supplier, Stays> {
+    fn supplier(&self, claimed: &Claimed, line: &Line, message: &Message) -> Result<Supplier, Blocked> {
         let inner = &*self.0;
         let suppliers = line.suppliers(&message.to);
         let Some(medium) = suppliers.first().map(|channel| channel.info().medium.as_str().to_owned()) else {
-            return Err(Stays::Ends(State::Parked, "the line has no channel to this address any more"));
+            return Err(Blocked::Ends(State::Parked, "the line has no channel to this address any more"));
         };
-        let to_ask = ToAsk::of(&suppliers, message, &claimed.attempts);
-        if to_ask.is_empty() {
-            return Err(Stays::Ends(State::Parked, "no channel of the line can carry it"));
+        let next_suppliers = NextSuppliers::of(&suppliers, message, &claimed.attempts);
+        if next_suppliers.is_empty() {
+            return Err(Blocked::Ends(State::Parked, "no channel of the line can carry it"));
         }
         let mut asked = Attempted::default();
-        (0..suppliers.len()).filter(|n| !to_ask.contains(*n)).for_each(|n| asked.pass_over(n));
-        let is_for_all = (0..suppliers.len()).all(|n| to_ask.contains(n));
+        (0..suppliers.len()).filter(|n| !next_suppliers.contains(*n)).for_each(|n| asked.pass_over(n));
+        let is_for_all = (0..suppliers.len()).all(|n| next_suppliers.contains(n));
         let choice = (claimed.line.clone(), medium);
         let mono = inner.clock.monotonic();
         let mut probe_in = None;
-        for n in (0..suppliers.len()).filter(|n| to_ask.contains(*n)) {
-            let standing = suppliers.get(n).and_then(|channel| inner.standings.get(&account(channel.info())));
-            if let Some(wait) = standing.and_then(|standing| held(standing).wait(mono)) {
+        for n in (0..suppliers.len()).filter(|n| next_suppliers.contains(*n)) {
+            let account_state = suppliers.get(n).and_then(|channel| inner.account_states.get(&account(channel.info())));
+            if let Some(wait) = account_state.and_then(|account_state| lock(account_state).wait(mono)) {
                 probe_in = Some(probe_in.map_or(wait, |other: Duration| other.min(wait)));
                 asked.pass_over(n);
             }
         }
         let of = inner.choices.get(&choice);
-        let picked = of.and_then(|of| held(of).pick(&mut asked, mono, inner.clock.chance()));
+        let picked = of.and_then(|of| lock(of).pick(&mut asked, mono, inner.clock.chance()));
         let picked = picked.and_then(|n| Some((n, Arc::clone(suppliers.get(n)?))));
         let Some((n, channel)) = picked else {
             let (wait, why) = match probe_in {
                 Some(wait) => (wait, SUSPENDED),
                 // All suppliers have an open circuit breaker.
-                None => (of.and_then(|of| held(of).rest_of(asked, mono)).unwrap_or(TURN_MAX), RESTING),
+                None => (of.and_then(|of| lock(of).rest_of(asked, mono)).unwrap_or(TURN_MAX), RESTING),
             };
             // Other messages of the lane may have another supplier.
-            return Err(if is_for_all { Stays::Rests(wait) } else { self.put_off(wait, why) });
+            return Err(if is_for_all { Blocked::Rests(wait) } else { self.put_off(wait, why) });
         };
         let (account, is_one_of_several) = (account(channel.info()), suppliers.len() > 1);
-        Ok(Supplier { channel, account, n, choice, to_ask, is_one_of_several })
+        Ok(Supplier { channel, account, n, choice, next_suppliers, is_one_of_several })
     }
 
-    fn put_off(&self, wait: Duration, why: &'static str) -> Stays {
-        Stays::PutOff(PutOff { until: self.0.clock.now().plus(wait), why, planned: false })
+    fn put_off(&self, wait: Duration, why: &'static str) -> Blocked {
+        Blocked::PutOff(PutOff { until: self.0.clock.now().plus(wait), why, planned: false })
     }
 
     /// Checks the health of a suspended account before a message is sent as its probe: if the gateway has a health
     /// check, no message is spent.
-    async fn is_healthy(&self, supplier: &Supplier, standing: &Mutex<Standing>) -> Result<(), Stays> {
+    async fn is_healthy(&self, supplier: &Supplier, account_state: &Mutex<AccountState>) -> Result<(), Blocked> {
         let clock = &self.0.clock;
         let health = contained("the adapter", &**clock, HEALTH_MAX, supplier.channel.health()).await;
         let fails = match health {
@@ -400,7 +400,7 @@ impl Switchboard {
             Err(error) => error.kind() == ErrorKind::Unauthenticated,
         };
         match fails {
-            true => Err(Stays::Rests(held(standing).probe_failed(clock.monotonic()))),
+            true => Err(Blocked::Rests(lock(account_state).probe_failed(clock.monotonic()))),
             false => Ok(()),
         }
     }
@@ -432,11 +432,11 @@ impl Switchboard {
     ) -> Ended {
         let (inner, mono, now) = (&*self.0, self.0.clock.monotonic(), self.0.clock.now());
         let choice = inner.choices.get(&supplier.choice);
-        let change = choice.and_then(|choice| held(choice).report(supplier.n, sent, mono));
-        held(token.limit).report(&message.to, sent, mono, now);
+        let change = choice.and_then(|choice| lock(choice).report(supplier.n, sent, mono));
+        lock(token.limit).report(&message.to, sent, mono, now);
         let (id, failed, info) = (claimed.hold.id, sent.as_ref().err(), supplier.channel.info());
-        let pause = held(token.limit).paused_until().saturating_sub(mono);
-        let verdict = held(token.standing).report(id, info, token.is_probe, begun, failed, (mono, now));
+        let pause = lock(token.limit).paused_until().saturating_sub(mono);
+        let verdict = lock(token.account_state).report(id, info, token.is_probe, begun, failed, (mono, now));
         let tries = || claimed.tries().filter(|attempt| !attempt.suspended);
         // An attempt that began while the clock was ahead has no known age.
         let began = tries().map(|attempt| attempt.at).filter(|at| *at <= now).min();
@@ -445,15 +445,15 @@ impl Switchboard {
             schedule: &inner.schedule,
             times: u32::try_from(tries().count()).unwrap_or(u32::MAX).saturating_add(1),
             began: began.unwrap_or(now),
-            another: supplier.to_ask.another(),
-            later: supplier.to_ask.later(),
+            another: supplier.next_suppliers.another(),
+            later: supplier.next_suppliers.later(),
             now,
             chance: inner.clock.chance(),
         };
         let end = after.decide(sent);
         let end = match &verdict {
-            Verdict::Suspended(wait) | Verdict::Waits(wait) => end.suspended(*wait),
-            Verdict::Own | Verdict::Resumed(_) => end,
+            AccountEffect::Suspended(wait) | AccountEffect::Waits(wait) => end.suspended(*wait),
+            AccountEffect::Own | AccountEffect::Resumed(_) => end,
         };
         let end = end.after(&claimed.attempts);
         // If this is not recorded, the next worker finds an unknown outcome: retry for as long as this process lives.
@@ -471,14 +471,14 @@ impl Switchboard {
         }
         if failed.is_some() && pause >= PAUSE_NOTED {
             // Other workers read it, and so does this one after a restart.
-            told("pause", inner.store.0.pause(account_id(&supplier.account), now.plus(pause)).await);
+            log_failure("pause", inner.store.0.pause(account_id(&supplier.account), now.plus(pause)).await);
         }
         match (verdict, sent) {
-            (Verdict::Suspended(_), Err(error)) => {
+            (AccountEffect::Suspended(_), Err(error)) => {
                 telemetry::switchboard::suspended(info, error);
                 Ended::Sent
             }
-            (Verdict::Resumed(suspension), _) => {
+            (AccountEffect::Resumed(suspension), _) => {
                 telemetry::switchboard::resumed(info, now.since(suspension.since));
                 Ended::Resumed
             }
@@ -487,37 +487,37 @@ impl Switchboard {
     }
 
     /// Records why the message is not sent now.
-    async fn stays(&self, claimed: &Claimed, stays: Stays) -> Result<()> {
+    async fn stays(&self, claimed: &Claimed, stays: Blocked) -> Result<()> {
         let (inner, hold) = (&*self.0, claimed.hold);
         let to = claimed.message.as_ref().map(|message| &message.to);
         match stays {
-            Stays::Ends(state, why) => {
+            Blocked::Ends(state, why) => {
                 let end = End::without_attempt(state, why, inner.clock.now()).after(&claimed.attempts);
                 if inner.store.0.finish(hold, end.clone()).await? {
                     inner.stands(&claimed.line, Some(hold.id), end.state, end.reason.as_deref(), to);
                 }
                 Ok(())
             }
-            Stays::PutOff(off) => {
+            Blocked::PutOff(off) => {
                 if inner.store.0.put_off(hold, off).await? {
                     telemetry::switchboard::put_off(&claimed.line, hold.id.0, off.why);
                 }
                 Ok(())
             }
-            Stays::Rests(_) => inner.store.0.unclaim(hold).await,
-            Stays::Ruled(ruling) => {
+            Blocked::Rests(_) => inner.store.0.unclaim(hold).await,
+            Blocked::Ruled(ruling) => {
                 let (state, why) = (ruling.settle.state, ruling.settle.reason.clone());
                 if inner.store.0.ruled(hold, *ruling).await? {
                     inner.stands(&claimed.line, Some(hold.id), state, why.as_deref(), to);
                 }
                 Ok(())
             }
-            Stays::Failed(error) => Err(error),
+            Blocked::Failed(error) => Err(error),
         }
     }
 }
 
-impl From<Error> for Stays {
+impl From<Error> for Blocked {
     fn from(error: Error) -> Self {
         Self::Failed(error)
     }
@@ -532,9 +532,9 @@ fn at_least_later(decision: Decision, now: Timestamp) -> Decision {
 }
 
 /// Returns the message with the person's current address, unless it has expired.
-fn still_to_go(claimed: &Claimed, mut message: Message, now: Timestamp) -> Result<Message, Stays> {
+fn still_to_go(claimed: &Claimed, mut message: Message, now: Timestamp) -> Result<Message, Blocked> {
     if message.not_after.is_some_and(|until| now > until) {
-        return Err(Stays::Ends(State::Expired, EXPIRED));
+        return Err(Blocked::Ends(State::Expired, EXPIRED));
     }
     // Same medium only: a new WhatsApp address does not change the person's phone number.
     let same = |to: &&Address| mem::discriminant(*to) == mem::discriminant(&message.to);
@@ -547,12 +547,12 @@ fn still_to_go(claimed: &Claimed, mut message: Message, now: Timestamp) -> Resul
 impl Switchboard {
     /// Puts off a message that this program cannot handle, so that a newer one can take it, as during a deployment.
     /// Parks it an hour after the first time.
-    async fn strange(&self, claimed: &Claimed, rule: &'static str, why: &'static str) -> Stays {
+    async fn strange(&self, claimed: &Claimed, rule: &'static str, why: &'static str) -> Blocked {
         let (now, reason) = (self.0.clock.now(), Reason::new(rule, why));
-        match self.0.store.0.strange_since(claimed.hold.id, reason, now).await {
-            Ok(since) if now.since(since) >= STRANGE_MAX => Stays::Ends(State::Parked, why),
-            Ok(_) => Stays::PutOff(PutOff { until: now.plus(STRANGE), why, planned: true }),
-            Err(error) => Stays::Failed(error),
+        match self.0.store.0.unhandled_since(claimed.hold.id, reason, now).await {
+            Ok(since) if now.since(since) >= STRANGE_MAX => Blocked::Ends(State::Parked, why),
+            Ok(_) => Blocked::PutOff(PutOff { until: now.plus(STRANGE), why, planned: true }),
+            Err(error) => Blocked::Failed(error),
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::futures::Notified;
 use tokio::task::JoinSet;
 use tokio_postgres::{AsyncMessage, Config};
 
-use super::super::super::engine::Bell;
+use super::super::super::engine::Notification;
 use super::session::{self, Fault};
 
 /// The wait after a lost session, and how often a session is checked.
@@ -29,7 +29,7 @@ impl Bells {
     }
 
     /// Returns a future for the next notification, counted from this call.
-    pub(super) fn rung(&self, bell: Bell) -> Notified<'_> {
+    pub(super) fn notified(&self, bell: Notification) -> Notified<'_> {
         self.listening.get_or_init(|| {
             let mut listening = JoinSet::new();
             listening.spawn(listen(self.config.clone(), Arc::clone(&self.bells)));
@@ -40,10 +40,10 @@ impl Bells {
 }
 
 /// Returns the statement that notifies every process.
-pub(super) fn ring(bell: Bell) -> &'static str {
+pub(super) fn ring(bell: Notification) -> &'static str {
     match bell {
-        Bell::ToSend => "NOTIFY civic_messaging_to_send",
-        Bell::ToRead => "NOTIFY civic_messaging_to_read",
+        Notification::ToSend => "NOTIFY civic_messaging_to_send",
+        Notification::ToRead => "NOTIFY civic_messaging_to_read",
     }
 }
 
@@ -60,9 +60,9 @@ async fn hear(config: &Config, bells: &[Notify; 2]) -> Result<(), Fault> {
     let (client, mut connection) = session::connect(config).await?;
     let hears = async {
         while let Some(Ok(told)) = poll_fn(|cx| connection.poll_message(cx)).await {
-            let AsyncMessage::Notification(rung) = told else { continue };
-            let named = |bell: &Bell| ring(*bell).ends_with(rung.channel());
-            [Bell::ToSend, Bell::ToRead]
+            let AsyncMessage::Notification(notified) = told else { continue };
+            let named = |bell: &Notification| ring(*bell).ends_with(notified.channel());
+            [Notification::ToSend, Notification::ToRead]
                 .iter()
                 .filter(|bell| named(bell))
                 .for_each(|bell| of(bells, *bell).notify_waiters());
@@ -83,10 +83,10 @@ async fn hear(config: &Config, bells: &[Notify; 2]) -> Result<(), Fault> {
     }
 }
 
-fn of(bells: &[Notify; 2], bell: Bell) -> &Notify {
+fn of(bells: &[Notify; 2], bell: Notification) -> &Notify {
     let [to_send, to_read] = bells;
     match bell {
-        Bell::ToSend => to_send,
-        Bell::ToRead => to_read,
+        Notification::ToSend => to_send,
+        Notification::ToRead => to_read,
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio_postgres::Row;
 
-use super::super::super::engine::Bell;
+use super::super::super::engine::Notification;
 use super::super::super::lanes::{Claims, Rooms, line_of};
 use super::super::super::outbox::{Id, PRIORITY_LAST};
 use super::super::super::record::{Attempt, Claimed, Hold, RESERVED_AHEAD, Reserved, SERVED, message_of};
@@ -37,8 +37,8 @@ pub(super) async fn lock_conversation_of(db: &Session, message: i64) -> Result<(
 /// message being sent, or with an unknown outcome, holds back the others.
 ///
 /// The previous head was the first, so it is among the first n + 1 for n messages.
-pub(super) async fn lead(db: &Session, of: &[i64]) -> Result<(), Fault> {
-    let lead = "WITH first AS (
+pub(super) async fn promote_head(db: &Session, of: &[i64]) -> Result<(), Fault> {
+    let promote_head = "WITH first AS (
              SELECT n.id, n.place = 1 AND NOT busy.is AS head
              FROM (SELECT conversation, count(*) AS new FROM civic_messaging.message WHERE id = ANY ($1)
                    GROUP BY conversation) AS c,
@@ -51,8 +51,8 @@ pub(super) async fn lead(db: &Session, of: &[i64]) -> Result<(), Fault> {
                           ORDER BY priority, seq LIMIT 1 + c.new) AS those) AS n)
          UPDATE civic_messaging.message AS m SET head = first.head FROM first
          WHERE m.id = first.id AND m.phase IN ('queued', 'deferred') AND m.head <> first.head";
-    if db.change(lead, &[&of]).await? > 0 {
-        db.rings(Bell::ToSend);
+    if db.change(promote_head, &[&of]).await? > 0 {
+        db.rings(Notification::ToSend);
     }
     Ok(())
 }
@@ -82,7 +82,7 @@ pub(super) async fn place(db: &Session, now: Timestamp) -> Result<(), Fault> {
     db.change(number, &[&ids]).await?;
     let place = "UPDATE civic_messaging.message SET planned = FALSE, state = 'queued' WHERE id = ANY ($1)";
     db.change(place, &[&ids]).await?;
-    lead(db, &ids).await
+    promote_head(db, &ids).await
 }
 
 /// The lanes and classes with heads, and the due time of the first; and the first due times of scheduled messages.
@@ -198,7 +198,7 @@ pub(super) async fn unclaim(db: &Session, hold: Hold) -> Result<(), Fault> {
     let unclaim = "UPDATE civic_messaging.message SET state = 'queued', lease = NULL, head = FALSE
          WHERE id = $1 AND fence = $2 AND state = 'claimed'";
     db.change(unclaim, &[&hold.id.0, &hold.fence]).await?;
-    lead(db, &[hold.id.0]).await
+    promote_head(db, &[hold.id.0]).await
 }
 
 /// Releases the messages whose claims have lapsed, and returns their number.
@@ -218,7 +218,7 @@ pub(super) async fn requeue_lapsed(db: &Session, now: Timestamp) -> Result<u64, 
          WHERE id IN (SELECT id FROM civic_messaging.message
                       WHERE id = ANY ($2) AND state = 'claimed' AND lease <= $1 FOR UPDATE SKIP LOCKED)";
     let queued = db.change(requeue, &[&now.as_millis(), &ids]).await?;
-    lead(db, &ids).await?;
+    promote_head(db, &ids).await?;
     Ok(queued)
 }
 
@@ -240,10 +240,10 @@ pub(super) async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claime
     let mut attempts = HashMap::<i64, Vec<Attempt>>::new();
     for of in db.rows(tries, &[&ids]).await? {
         let (gateway, account, at) = (of.try_get(0)?, of.try_get(1)?, moment(&of, 2)?);
-        let (doubted, passing, died) = (of.try_get(4)?, of.try_get(5)?, of.try_get(6)?);
+        let (is_unknown, passing, died) = (of.try_get(4)?, of.try_get(5)?, of.try_get(6)?);
         let (suspended, bound, reference) = (of.try_get(7)?, of.try_get(8)?, of.try_get(9)?);
         let earlier = of.try_get(10)?;
-        let attempt = Attempt { gateway, account, at, reference, doubted, passing, died, suspended, bound, earlier };
+        let attempt = Attempt { gateway, account, at, reference, is_unknown, passing, died, suspended, bound, earlier };
         attempts.entry(of.try_get(3)?).or_default().push(attempt);
     }
     let mut claimed = Vec::with_capacity(ids.len());

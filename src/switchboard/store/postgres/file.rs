@@ -14,7 +14,7 @@ pub(super) async fn claim(
     db: &Session,
     now: Timestamp,
     until: Timestamp,
-    most: u32,
+    max: u32,
 ) -> Result<Vec<ClaimedFile>, Fault> {
     let claim = "WITH found AS (
              SELECT event, n FROM civic_messaging.file
@@ -32,7 +32,7 @@ pub(super) async fn claim(
             taken_in: moment(row, 5)?,
         })
     };
-    db.rows(claim, &[&now.as_millis(), &until.as_millis(), &i64::from(most)]).await?.iter().map(read).collect()
+    db.rows(claim, &[&now.as_millis(), &until.as_millis(), &i64::from(max)]).await?.iter().map(read).collect()
 }
 
 pub(super) async fn of(db: &Session, event: i64) -> Result<Vec<File>, Fault> {

@@ -33,8 +33,8 @@ pub(super) async fn attend(db: &Session, lines: &[String], now: i64) -> Result<(
     Ok(())
 }
 
-pub(super) async fn purge(db: &Session, now: Timestamp, most: u32) -> Result<u64, Fault> {
-    let (now, most) = (now.as_millis(), i64::from(most));
+pub(super) async fn purge(db: &Session, now: Timestamp, max: u32) -> Result<u64, Fault> {
+    let (now, max) = (now.as_millis(), i64::from(max));
     // Line by line, so that each query uses its index.
     let lines = "SELECT id, $1 - retention FROM civic_messaging.line WHERE retention IS NOT NULL ORDER BY id";
     let mut purged = 0;
@@ -50,14 +50,14 @@ pub(super) async fn purge(db: &Session, now: Timestamp, most: u32) -> Result<u64
                AND coalesce(fallback_due, 9223372036854775807) = 9223372036854775807
              LIMIT $3 FOR UPDATE SKIP LOCKED"
         );
-        let found = db.rows(messages, &[&line, &until, &most]).await?;
+        let found = db.rows(messages, &[&line, &until, &max]).await?;
         let messages = ids(&found)?;
         let tag = |row: &Row| Ok::<_, Fault>(tag_of(row.try_get(1)?).map(|tag| text(&tag).into_owned()));
         let tags = found.iter().map(tag).collect::<Result<Vec<_>, _>>()?;
         // The mark of their conversation is not kept.
         let delivery = |row: &Row| {
-            let rung = reached(row.try_get(2)?, row.try_get(3)?);
-            Ok::<_, Fault>(rung.and_then(|rung| serde_json::to_string(&rung).ok()))
+            let notified = reached(row.try_get(2)?, row.try_get(3)?);
+            Ok::<_, Fault>(notified.and_then(|notified| serde_json::to_string(&notified).ok()))
         };
         let deliveries = found.iter().map(delivery).collect::<Result<Vec<_>, _>>()?;
         let remove = "UPDATE civic_messaging.message AS m
@@ -75,7 +75,7 @@ pub(super) async fn purge(db: &Session, now: Timestamp, most: u32) -> Result<u64
                AND NOT EXISTS (SELECT 1 FROM civic_messaging.file
                                WHERE event = e.id AND state = 'fetching' AND due > $1)
              LIMIT $4 FOR UPDATE SKIP LOCKED";
-        let events = ids(&db.rows(events, &[&now, &line, &until, &most]).await?)?;
+        let events = ids(&db.rows(events, &[&now, &line, &until, &max]).await?)?;
         empty(db, &events, now).await?;
         let links = "DELETE FROM civic_messaging.link WHERE line = $1 AND at <= $2";
         // The mark is kept while a message of the conversation has content.
@@ -88,7 +88,7 @@ pub(super) async fn purge(db: &Session, now: Timestamp, most: u32) -> Result<u64
                  LIMIT $3 FOR UPDATE SKIP LOCKED)";
         purged += (messages.len() + events.len()) as u64
             + db.change(links, &[&line, &until]).await?
-            + db.change(marks, &[&line, &until, &most]).await?;
+            + db.change(marks, &[&line, &until, &max]).await?;
     }
     // Events of no line are kept as long as the longest retention.
     let events = "SELECT id FROM civic_messaging.event
@@ -96,12 +96,12 @@ pub(super) async fn purge(db: &Session, now: Timestamp, most: u32) -> Result<u64
            AND taken_in <= $1 - (SELECT CASE WHEN count(*) = count(retention) THEN max(retention) END
                                  FROM civic_messaging.line)
          LIMIT $2 FOR UPDATE SKIP LOCKED";
-    let events = ids(&db.rows(events, &[&now, &most]).await?)?;
+    let events = ids(&db.rows(events, &[&now, &max]).await?)?;
     empty(db, &events, now).await?;
     // Oldest first.
     let early = "DELETE FROM civic_messaging.early
          WHERE at <= $1 AND n IN (SELECT n FROM civic_messaging.early ORDER BY n LIMIT $2)";
-    let early = db.change(early, &[&Timestamp::from_millis(now).minus(EARLY_KEPT).as_millis(), &most]).await?;
+    let early = db.change(early, &[&Timestamp::from_millis(now).minus(EARLY_KEPT).as_millis(), &max]).await?;
     Ok(purged + events.len() as u64 + early)
 }
 
@@ -119,11 +119,11 @@ fn ids(rows: &[Row]) -> Result<Vec<i64>, Fault> {
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-pub(super) async fn unwanted(db: &Session, now: Timestamp, until: Timestamp, most: u32) -> Result<Vec<Digest>, Fault> {
+pub(super) async fn unwanted(db: &Session, now: Timestamp, until: Timestamp, max: u32) -> Result<Vec<Digest>, Fault> {
     let due = "SELECT sha256 FROM civic_messaging.file
          WHERE due <= $1 AND due IS NOT NULL AND state IN ('unwanted', 'removing')
          LIMIT $2 FOR UPDATE SKIP LOCKED";
-    let due = db.rows(due, &[&now.as_millis(), &i64::from(most)]).await?;
+    let due = db.rows(due, &[&now.as_millis(), &i64::from(max)]).await?;
     let due = due.iter().filter_map(|row| row.try_get::<_, &str>(0).ok()?.parse().ok()).collect::<Vec<Digest>>();
     file::lock(db, &due).await?;
     let held = "DELETE FROM civic_messaging.file AS f

@@ -22,15 +22,15 @@ use tokio_postgres::{Config, Row};
 
 use super::super::Line;
 use super::super::conversation::{Entry, Place};
-use super::super::engine::{Bell, Engine};
+use super::super::engine::{Notification, Engine};
 use super::super::fallback::Answer;
 use super::super::file::File;
 use super::super::flow::{self, Tx};
 use super::super::lanes::{Claims, Rooms};
 use super::super::outbox::{Id, SendAttempt, State, Status};
 use super::super::record::{
-    Answers, Attempt, Bounded, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackRow, Fell,
-    Fetched, FileHold, Hold, InboxEvent, Incoming, Kept, Leases, New, PutOff, Recovered, Reserved, Ruling, Settle,
+    Answers, Attempt, Bounded, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackRow, FallbackResults,
+    Fetched, FileHold, Hold, InboxEvent, Incoming, StatusRow, Leases, New, PutOff, Recovered, Reserved, Ruling, Settle,
     Unbounded, Wait, Written, message_of, named, price_of,
 };
 use super::super::watch::Stats;
@@ -277,9 +277,9 @@ impl Engine for Postgres {
         Ok(Reserved { from: self.sessions.ours(from), count })
     }
 
-    async fn strange_since(&self, id: Id, why: Reason, now: Timestamp) -> Result<Timestamp> {
+    async fn unhandled_since(&self, id: Id, why: Reason, now: Timestamp) -> Result<Timestamp> {
         let now = self.at(now);
-        let since = self.sessions.run(why, move |db, why| Box::pin(flow::strange_since(db, id.0, why, now))).await?;
+        let since = self.sessions.run(why, move |db, why| Box::pin(flow::unhandled_since(db, id.0, why, now))).await?;
         Ok(self.sessions.ours(since))
     }
 
@@ -302,17 +302,17 @@ impl Engine for Postgres {
     }
 
     /// `not_after` is by the caller's own clock, as in the message.
-    async fn expire(&self, now: Timestamp, most: u32) -> Result<Vec<(Id, String, State)>> {
+    async fn expire(&self, now: Timestamp, max: u32) -> Result<Vec<(Id, String, State)>> {
         let at = self.at(now);
-        self.sessions.run((), move |db, ()| Box::pin(flow::expire(db, now, most, at))).await
+        self.sessions.run((), move |db, ()| Box::pin(flow::expire(db, now, max, at))).await
     }
 
-    async fn falling(&self, now: Timestamp) -> Result<Vec<FallbackRow>> {
+    async fn due_fallbacks(&self, now: Timestamp) -> Result<Vec<FallbackRow>> {
         let now = self.at(now);
         self.sessions.run((), move |db, ()| Box::pin(fallbacks(db, FALLING, Some(now)))).await
     }
 
-    async fn fall_back(&self, now: Timestamp, mut answers: Answers) -> Result<Fell> {
+    async fn fall_back(&self, now: Timestamp, mut answers: Answers) -> Result<FallbackResults> {
         for answer in answers.values_mut() {
             if let Answer::Policy(Decision::Defer { until, .. }) = answer {
                 *until = self.at(*until);
@@ -347,8 +347,8 @@ impl Engine for Postgres {
         let mut recovered = Recovered::default();
         // One at a time, so that at most one row is locked while a lock is awaited.
         for id in lapsed {
-            let doubted = self.sessions.run((), move |db, ()| Box::pin(doubt(db, id, now))).await?;
-            recovered.unknown += u64::from(doubted);
+            let is_unknown = self.sessions.run((), move |db, ()| Box::pin(mark_unknown(db, id, now))).await?;
+            recovered.unknown += u64::from(is_unknown);
         }
         recovered.queued = self.sessions.run((), move |db, ()| Box::pin(claim::requeue_lapsed(db, now))).await?;
         Ok(recovered)
@@ -359,9 +359,9 @@ impl Engine for Postgres {
         self.sessions.run((), move |db, ()| Box::pin(flow::hold_after_restore(db, at, now))).await
     }
 
-    async fn doubtful(&self, now: Timestamp, wait: Duration, most: u32) -> Result<Vec<Claimed>> {
+    async fn look_ups_due(&self, now: Timestamp, wait: Duration, max: u32) -> Result<Vec<Claimed>> {
         let now = self.at(now);
-        self.sessions.run((), move |db, ()| Box::pin(doubtful(db, now, wait, most))).await
+        self.sessions.run((), move |db, ()| Box::pin(look_ups_due(db, now, wait, max))).await
     }
 
     async fn hold_fallback(&self, id: Id) -> Result<()> {
@@ -370,9 +370,9 @@ impl Engine for Postgres {
         self.sessions.run((), move |db, ()| Box::pin(async move { db.change(hold, &[&id.0]).await.map(drop) })).await
     }
 
-    async fn messages(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>> {
+    async fn messages(&self, line: &str, state: State, after: Option<Id>, max: u32) -> Result<Vec<Status>> {
         let after = after.map_or(i64::MIN, |id| id.0);
-        self.sessions.run(line, move |db, line| Box::pin(messages(db, line, state, after, most))).await
+        self.sessions.run(line, move |db, line| Box::pin(messages(db, line, state, after, max))).await
     }
 
     async fn settle(&self, id: Id, settled: Settle) -> Result<Option<String>> {
@@ -411,10 +411,10 @@ impl Engine for Postgres {
         of: &EventFilter,
         now: Timestamp,
         lease: Duration,
-        most: u32,
+        max: u32,
     ) -> Result<Vec<InboxEvent>> {
         let now = self.at(now);
-        self.sessions.run(of, move |db, of| Box::pin(flow::next_batch(db, of, now, lease, most))).await
+        self.sessions.run(of, move |db, of| Box::pin(flow::next_batch(db, of, now, lease, max))).await
     }
 
     async fn ack(&self, event: i64, now: Timestamp) -> Result<()> {
@@ -427,9 +427,9 @@ impl Engine for Postgres {
         self.sessions.run((), move |db, ()| Box::pin(nack(db, event, until, now))).await
     }
 
-    async fn parked_events(&self, of: &EventFilter, after: i64, now: Timestamp, most: u32) -> Result<Vec<InboxEvent>> {
+    async fn parked_events(&self, of: &EventFilter, after: i64, now: Timestamp, max: u32) -> Result<Vec<InboxEvent>> {
         let now = self.at(now);
-        self.sessions.run(of, move |db, of| Box::pin(flow::parked_events(db, of, after, now, most))).await
+        self.sessions.run(of, move |db, of| Box::pin(flow::parked_events(db, of, after, now, max))).await
     }
 
     async fn status(&self, id: Id) -> Result<Option<Status>> {
@@ -437,9 +437,9 @@ impl Engine for Postgres {
         Ok(found.into_iter().next().map(|(status, _)| status))
     }
 
-    async fn conversation(&self, line: &str, with: &str, before: Option<Place>, most: u32) -> Result<Vec<Entry>> {
+    async fn conversation(&self, line: &str, with: &str, before: Option<Place>, max: u32) -> Result<Vec<Entry>> {
         self.sessions
-            .run((line, with), move |db, &(line, with)| Box::pin(conversation(db, line, with, before, most)))
+            .run((line, with), move |db, &(line, with)| Box::pin(conversation(db, line, with, before, max)))
             .await
     }
 
@@ -486,7 +486,7 @@ impl Engine for Postgres {
     async fn clock_went_back(&self, now: Timestamp, latest: Timestamp) -> Result<Option<Duration>> {
         self.sessions.measure().await?;
         let (now, latest) = (self.at(now), self.at(latest));
-        self.sessions.run((), move |db, ()| Box::pin(flow::went_back(db, now, latest))).await
+        self.sessions.run((), move |db, ()| Box::pin(flow::set_back_by(db, now, latest))).await
     }
 
     async fn bound(&self, part: Unbounded, now: Timestamp, leases: Leases) -> Result<(Option<Unbounded>, Bounded)> {
@@ -515,9 +515,9 @@ impl Engine for Postgres {
             .await
     }
 
-    async fn claim_files(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<ClaimedFile>> {
+    async fn claim_files(&self, now: Timestamp, lease: Duration, max: u32) -> Result<Vec<ClaimedFile>> {
         let now = self.at(now);
-        self.sessions.run((), move |db, ()| Box::pin(file::claim(db, now, now.plus(lease), most))).await
+        self.sessions.run((), move |db, ()| Box::pin(file::claim(db, now, now.plus(lease), max))).await
     }
 
     async fn fetched(&self, hold: FileHold, fetched: Fetched, now: Timestamp) -> Result<bool> {
@@ -533,14 +533,14 @@ impl Engine for Postgres {
         self.sessions.run((), move |db, ()| Box::pin(file::of(db, event))).await
     }
 
-    async fn purge(&self, now: Timestamp, most: u32) -> Result<u64> {
+    async fn purge(&self, now: Timestamp, max: u32) -> Result<u64> {
         let now = self.at(now);
-        self.sessions.run((), move |db, ()| Box::pin(keep::purge(db, now, most))).await
+        self.sessions.run((), move |db, ()| Box::pin(keep::purge(db, now, max))).await
     }
 
-    async fn unwanted(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Digest>> {
+    async fn unwanted(&self, now: Timestamp, lease: Duration, max: u32) -> Result<Vec<Digest>> {
         let now = self.at(now);
-        self.sessions.run((), move |db, ()| Box::pin(keep::unwanted(db, now, now.plus(lease), most))).await
+        self.sessions.run((), move |db, ()| Box::pin(keep::unwanted(db, now, now.plus(lease), max))).await
     }
 
     async fn check(&self) -> Result<u64> {
@@ -556,8 +556,8 @@ impl Engine for Postgres {
         self.sessions.run(file, |db, file| Box::pin(keep::removed(db, file))).await
     }
 
-    fn rung(&self, bell: Bell) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(self.bells.rung(bell))
+    fn notified(&self, bell: Notification) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.bells.notified(bell))
     }
 }
 
@@ -574,7 +574,7 @@ async fn lapsed(db: &Session, now: Timestamp) -> Result<Vec<i64>, Fault> {
 }
 
 /// Marks a message with a lapsed claim that was being sent as unknown. Returns `false` if its worker has just written.
-async fn doubt(db: &Session, id: i64, now: Timestamp) -> Result<bool, Fault> {
+async fn mark_unknown(db: &Session, id: i64, now: Timestamp) -> Result<bool, Fault> {
     db.lock_message(id, &[]).await?;
     claim::lock_conversation_of(db, id).await?;
     let held = "SELECT 1 FROM civic_messaging.message
@@ -588,17 +588,17 @@ async fn doubt(db: &Session, id: i64, now: Timestamp) -> Result<bool, Fault> {
     Ok(true)
 }
 
-async fn doubtful(db: &Session, now: Timestamp, wait: Duration, most: u32) -> Result<Vec<Claimed>, Fault> {
+async fn look_ups_due(db: &Session, now: Timestamp, wait: Duration, max: u32) -> Result<Vec<Claimed>, Fault> {
     let due = "SELECT id FROM civic_messaging.message WHERE phase = 'unknown' AND due <= $1
          ORDER BY due, id LIMIT $2 FOR UPDATE SKIP LOCKED";
-    let due = db.rows(due, &[&now.as_millis(), &i64::from(most)]).await?;
+    let due = db.rows(due, &[&now.as_millis(), &i64::from(max)]).await?;
     let ids = due.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
-    let doubtful = read_claimed(db, &ids).await?;
+    let look_ups_due = read_claimed(db, &ids).await?;
     // If it is not settled, it is looked up again.
     let later = "UPDATE civic_messaging.message SET due = $2, wait = $2::bigint - $3::bigint, lookups = lookups + 1
          WHERE id = ANY ($1)";
     db.change(later, &[&ids, &now.plus(wait).as_millis(), &now.as_millis()]).await?;
-    Ok(doubtful)
+    Ok(look_ups_due)
 }
 
 async fn nack(db: &Session, event: i64, until: i64, now: i64) -> Result<bool, Fault> {
@@ -640,12 +640,12 @@ const fn listed(state: State) -> &'static str {
     }
 }
 
-async fn messages(db: &Session, line: &str, state: State, after: i64, most: u32) -> Result<Vec<Status>, Fault> {
-    let ids = db.rows(listed(state), &[&indexed(line), &state.as_str(), &after, &i64::from(most)]).await?;
+async fn messages(db: &Session, line: &str, state: State, after: i64, max: u32) -> Result<Vec<Status>, Fault> {
+    let ids = db.rows(listed(state), &[&indexed(line), &state.as_str(), &after, &i64::from(max)]).await?;
     let ids = ids.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    let mut standing: Vec<_> = statuses(db, ids).await?.into_iter().map(|(status, _)| status).collect();
-    standing.sort_unstable_by_key(|status| status.id);
-    Ok(standing)
+    let mut account_state: Vec<_> = statuses(db, ids).await?.into_iter().map(|(status, _)| status).collect();
+    account_state.sort_unstable_by_key(|status| status.id);
+    Ok(account_state)
 }
 
 /// Returns statuses and messages: `None` for a message that this program cannot read, or without content.
@@ -666,7 +666,7 @@ async fn statuses(db: &Session, ids: Vec<i64>) -> Result<Vec<(Status, Option<Mes
     let read = |row: &Row| {
         let id = row.try_get(0)?;
         let refusal = row.try_get::<_, Option<String>>(15)?.zip(row.try_get(16)?);
-        let kept = Kept {
+        let kept = StatusRow {
             id,
             line: row.try_get(1)?,
             key: row.try_get(2)?,
@@ -715,7 +715,7 @@ async fn conversation(
     line: &str,
     with: &str,
     before: Option<Place>,
-    most: u32,
+    max: u32,
 ) -> Result<Vec<Entry>, Fault> {
     let (line, with) = (indexed(line), indexed(with));
     let who = "WITH now AS (
@@ -738,7 +738,7 @@ async fn conversation(
          ORDER BY at DESC, ours DESC, id DESC LIMIT $6";
     let (at, ours) = (before.map(|place| place.at.as_millis()), before.map(|place| place.ours));
     let id = before.map(|place| place.id);
-    let said = db.rows(places, &[&line, &who, &at, &ours, &id, &i64::from(most)]).await?;
+    let said = db.rows(places, &[&line, &who, &at, &ours, &id, &i64::from(max)]).await?;
     let place = |row: &Row| Ok::<_, Fault>(Place { at: moment(row, 0)?, ours: row.try_get(1)?, id: row.try_get(2)? });
     let places = said.iter().map(place).collect::<Result<Vec<_>, _>>()?;
     let ours = places.iter().filter(|place| place.ours).map(|place| place.id).collect();

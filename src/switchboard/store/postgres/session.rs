@@ -20,7 +20,7 @@ use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream}
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Config, Connection, Row, Socket, Statement};
 
-use super::super::super::engine::Bell;
+use super::super::super::engine::Notification;
 use super::bells;
 use super::time::Ahead;
 use super::together::Gathers;
@@ -227,14 +227,14 @@ impl Session {
     }
 
     /// Notifies once the transaction is durable.
-    pub(super) fn rings(&self, bell: Bell) {
+    pub(super) fn rings(&self, bell: Notification) {
         self.bell(bell).store(true, Ordering::Relaxed);
     }
 
-    fn bell(&self, bell: Bell) -> &AtomicBool {
+    fn bell(&self, bell: Notification) -> &AtomicBool {
         match bell {
-            Bell::ToSend => &self.to_send,
-            Bell::ToRead => &self.to_read,
+            Notification::ToSend => &self.to_send,
+            Notification::ToRead => &self.to_read,
         }
     }
 
@@ -274,7 +274,7 @@ impl Session {
     /// with `NOTIFY` one at a time.
     fn end(&self, done: bool) -> String {
         let mut end = if done { "COMMIT" } else { "ROLLBACK" }.to_owned();
-        for bell in [Bell::ToSend, Bell::ToRead] {
+        for bell in [Notification::ToSend, Notification::ToRead] {
             if self.bell(bell).swap(false, Ordering::Relaxed) && done {
                 end = end + "; " + bells::ring(bell);
             }

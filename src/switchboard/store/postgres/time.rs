@@ -33,10 +33,10 @@ impl Ahead {
     /// Learns that the database's clock showed `theirs` at some time between two of ours. An offset within that range
     /// is unchanged, so that a slow answer has no effect.
     fn learn(&self, before: i64, theirs: i64, after: i64) {
-        let (least, most) = (theirs.saturating_sub(after), theirs.saturating_sub(before));
+        let (least, max) = (theirs.saturating_sub(after), theirs.saturating_sub(before));
         let known = self.millis.load(Ordering::Relaxed);
-        if known < least.saturating_sub(NEAR) || known > most.saturating_add(NEAR) {
-            self.millis.store(least.midpoint(most), Ordering::Relaxed);
+        if known < least.saturating_sub(NEAR) || known > max.saturating_add(NEAR) {
+            self.millis.store(least.midpoint(max), Ordering::Relaxed);
         }
     }
 

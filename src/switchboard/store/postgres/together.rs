@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::super::super::engine::Bell;
+use super::super::super::engine::Notification;
 use super::super::super::outbox::PRIORITY_LAST;
 use super::super::super::record::{Attempt, End, Hold, MessageRow, Settle};
 use super::session::{Fault, Session};
@@ -98,7 +98,7 @@ pub(super) struct Gathers {
     end_attempt: Gather<EndAttempt>,
     insert_part: Gather<InsertPart>,
     set_state: Gather<SetState>,
-    lead: Gather<Lead>,
+    promote_head: Gather<PromoteHead>,
     insert_event: Gather<InsertEvent>,
     take_early: Gather<TakeEarly>,
     ack_event: Gather<AckEvent>,
@@ -360,18 +360,18 @@ impl Call for SetState {
 }
 
 /// A message of a conversation for which to determine the head.
-pub(super) struct Lead(pub(super) i64);
+pub(super) struct PromoteHead(pub(super) i64);
 
-impl Call for Lead {
+impl Call for PromoteHead {
     type Done = ();
 
     fn gather(of: &Gathers) -> &Gather<Self> {
-        &of.lead
+        &of.promote_head
     }
 
     async fn all(db: &Session, calls: &[Self]) -> Result<Vec<()>, Fault> {
         let ids: Vec<_> = calls.iter().map(|call| call.0).collect();
-        claim::lead(db, &ids).await?;
+        claim::promote_head(db, &ids).await?;
         Ok(done(calls.len()))
     }
 }
@@ -399,7 +399,7 @@ impl Call for InsertEvent {
         let bodies: Vec<_> = calls.iter().map(|call| &*call.body).collect();
         let taken_in: Vec<_> = calls.iter().map(|call| call.taken_in).collect();
         db.change(insert, &[&lines, &kinds, &bodies, &taken_in]).await?;
-        db.rings(Bell::ToRead);
+        db.rings(Notification::ToRead);
         Ok(vec![true; calls.len()])
     }
 }

@@ -7,20 +7,20 @@ use std::time::Duration;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql};
 
-use super::super::super::engine::Bell;
+use super::super::super::engine::Notification;
 use super::super::super::fallback::First;
 use super::super::super::flow::Tx;
 use super::super::super::lanes::lane;
 use super::super::super::outbox::{self, State, Status};
 use super::super::super::record::{
     DeliveryRow, End, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK, Hold,
-    InboxEvent, Incoming, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PutOff, RESTORED, Settle, What, Written,
+    InboxEvent, Incoming, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PutOff, RESTORED, Settle, EventContent, Written,
     reached,
 };
-use super::claim::{lead, lock_conversation};
+use super::claim::{promote_head, lock_conversation};
 use super::session::{Fault, Session};
 use super::together::{
-    AckEvent, EndAttempt, InsertEvent, InsertPart, Lead, LockMessage, MessageOf, SetState, TakeEarly,
+    AckEvent, EndAttempt, InsertEvent, InsertPart, PromoteHead, LockMessage, MessageOf, SetState, TakeEarly,
 };
 use super::{count, file, indexed, moment, state, statuses, text};
 use crate::model::clock::Timestamp;
@@ -110,9 +110,9 @@ impl Tx for Session {
             .await?;
         if row.is_none() {
             // The head is not replaced by a message that exists already.
-            lead(self, &[self.message_by_key(&line, &key).await?.0]).await?;
+            promote_head(self, &[self.message_by_key(&line, &key).await?.0]).await?;
         } else if !planned {
-            self.rings(Bell::ToSend);
+            self.rings(Notification::ToSend);
         }
         first(row.as_ref())
     }
@@ -149,13 +149,13 @@ impl Tx for Session {
         self.put(set, &[&id, &off.until.as_millis(), &off.why, &off.planned]).await
     }
 
-    async fn lead(&self, id: i64) -> Result<(), Fault> {
-        self.call(Lead(id)).await
+    async fn promote_head(&self, id: i64) -> Result<(), Fault> {
+        self.call(PromoteHead(id)).await
     }
 
-    async fn lead_all(&self) -> Result<(), Fault> {
+    async fn promote_heads(&self) -> Result<(), Fault> {
         let waiting = "SELECT id FROM civic_messaging.message WHERE phase = 'deferred' AND NOT planned";
-        lead(self, &all(&self.rows(waiting, &[]).await?)?).await
+        promote_head(self, &all(&self.rows(waiting, &[]).await?)?).await
     }
 
     async fn decided_since(&self, id: i64, decision: &str, why: &Reason) -> Result<Option<Timestamp>, Fault> {
@@ -174,7 +174,7 @@ impl Tx for Session {
     ) -> Result<(), Fault> {
         self.call(SetState::new(id, delivery, planned, wait.map(millis), settled)).await?;
         if settled.state == State::Queued {
-            self.rings(Bell::ToSend);
+            self.rings(Notification::ToSend);
         }
         Ok(())
     }
@@ -194,13 +194,13 @@ impl Tx for Session {
         self.put(set, &[&id, &delivery, &failed, &now.as_millis(), &arrived]).await
     }
 
-    async fn doubt_since(&self, at: Timestamp, now: Timestamp) -> Result<u64, Fault> {
-        let doubt = "UPDATE civic_messaging.message
+    async fn mark_unknown_since(&self, at: Timestamp, now: Timestamp) -> Result<u64, Fault> {
+        let mark_unknown = "UPDATE civic_messaging.message
              SET state = 'unknown', due = $2, wait = $2::bigint - $4::bigint, lookups = 0, lease = NULL, reason = $3,
                  restored = $1, planned = FALSE, head = FALSE, seq = CASE seq WHEN 0 THEN id ELSE seq END
              WHERE state IN ('queued', 'claimed', 'sending') OR state = 'deferred' AND due <= $4";
         let look_up = now.plus(outbox::RESTORED_LOOK_UP).as_millis();
-        self.change(doubt, &[&at.as_millis(), &look_up, &RESTORED, &now.as_millis()]).await
+        self.change(mark_unknown, &[&at.as_millis(), &look_up, &RESTORED, &now.as_millis()]).await
     }
 
     async fn end_attempt(&self, id: i64, n: i32, end: &End) -> Result<(), Fault> {
@@ -217,11 +217,11 @@ impl Tx for Session {
         Ok(self.row(unknown, &[&id]).await?.is_some())
     }
 
-    async fn expired(&self, now: Timestamp, most: u32) -> Result<Vec<i64>, Fault> {
+    async fn expired(&self, now: Timestamp, max: u32) -> Result<Vec<i64>, Fault> {
         let expired = "SELECT id FROM civic_messaging.message
              WHERE not_after IS NOT NULL AND phase IN ('queued', 'deferred') AND not_after < $1
              ORDER BY not_after LIMIT $2";
-        all(&self.rows(expired, &[&now.as_millis(), &i64::from(most)]).await?)
+        all(&self.rows(expired, &[&now.as_millis(), &i64::from(max)]).await?)
     }
 
     async fn insert_decision(&self, id: i64, decision: &str, why: &Reason, at: Timestamp) -> Result<(), Fault> {
@@ -341,7 +341,7 @@ impl Tx for Session {
                  SELECT $1, n, 'waiting', $3 FROM generate_series(0, $2 - 1) AS n";
             self.put(insert, &[&id, &i32::try_from(*files).unwrap_or(i32::MAX), &at]).await?;
         }
-        self.rings(Bell::ToRead);
+        self.rings(Notification::ToRead);
         Ok(true)
     }
 
@@ -356,13 +356,13 @@ impl Tx for Session {
         of: &EventFilter,
         foreign: &[String],
         now: Timestamp,
-        most: u32,
+        max: u32,
     ) -> Result<Vec<InboxEvent>, Fault> {
-        let (at, most) = (now.as_millis(), i64::from(most));
+        let (at, max) = (now.as_millis(), i64::from(max));
         let rows = match of {
-            EventFilter::Line(line) => self.rows(NEXT_OF_LINE, &[&at, &most, &indexed(line)]).await?,
-            EventFilter::All { .. } if foreign.is_empty() => self.rows(NEXT_OF_ALL, &[&at, &most]).await?,
-            EventFilter::All { .. } => self.rows(NEXT_OF_OWN, &[&at, &most, &foreign]).await?,
+            EventFilter::Line(line) => self.rows(NEXT_OF_LINE, &[&at, &max, &indexed(line)]).await?,
+            EventFilter::All { .. } if foreign.is_empty() => self.rows(NEXT_OF_ALL, &[&at, &max]).await?,
+            EventFilter::All { .. } => self.rows(NEXT_OF_OWN, &[&at, &max, &foreign]).await?,
         };
         rows.iter().map(handed).collect()
     }
@@ -385,7 +385,7 @@ impl Tx for Session {
         of: &EventFilter,
         foreign: &[String],
         after: i64,
-        most: u32,
+        max: u32,
     ) -> Result<Vec<InboxEvent>, Fault> {
         let parked = "SELECT id, line, kind, body, attempts, taken_in FROM civic_messaging.event
              WHERE acked IS NULL AND parked IS NOT NULL AND ($1::text IS NULL OR line = $1) AND id > $2
@@ -395,7 +395,7 @@ impl Tx for Session {
             EventFilter::Line(line) => Some(indexed(line)),
             EventFilter::All { .. } => None,
         };
-        self.rows(parked, &[&line, &after, &i64::from(most), &foreign]).await?.iter().map(handed).collect()
+        self.rows(parked, &[&line, &after, &i64::from(max), &foreign]).await?.iter().map(handed).collect()
     }
 
     async fn ack_event(&self, id: i64, now: Timestamp) -> Result<(), Fault> {
@@ -429,8 +429,8 @@ impl Tx for Session {
     }
 
     async fn move_links(&self, line: &str, from: &str, to: &LinkRow) -> Result<(), Fault> {
-        let lead = "UPDATE civic_messaging.link SET current = $3, address = $4 WHERE line = $1 AND current = $2";
-        self.put(lead, &[&indexed(line), &indexed(from), &indexed(&to.current), &to.address]).await
+        let promote_head = "UPDATE civic_messaging.link SET current = $3, address = $4 WHERE line = $1 AND current = $2";
+        self.put(promote_head, &[&indexed(line), &indexed(from), &indexed(&to.current), &to.address]).await
     }
 
     async fn set_link(&self, line: &str, previous: &str, to: &LinkRow) -> Result<(), Fault> {
@@ -511,7 +511,7 @@ impl Tx for Session {
         self.put(set, &[&now.as_millis()]).await
     }
 
-    async fn message_waits(&self, after: i64, most: u32) -> Result<Vec<MessageWait>, Fault> {
+    async fn message_waits(&self, after: i64, max: u32) -> Result<Vec<MessageWait>, Fault> {
         let waits = "SELECT id, state, planned, due, wait, lease, fallback_due,
                  CASE WHEN fallback_due IS NOT NULL THEN fallback END
              FROM civic_messaging.message WHERE id > $1 ORDER BY id LIMIT $2";
@@ -528,7 +528,7 @@ impl Tx for Session {
                 fallback: row.try_get::<_, Option<&str>>(7)?.and_then(|fallback| serde_json::from_str(fallback).ok()),
             })
         };
-        self.rows(waits, &[&after, &i64::from(most)]).await?.iter().map(read).collect()
+        self.rows(waits, &[&after, &i64::from(max)]).await?.iter().map(read).collect()
     }
 
     async fn set_message_wait(&self, before: &MessageWait, after: &MessageWait) -> Result<bool, Fault> {
@@ -545,14 +545,14 @@ impl Tx for Session {
         Ok(self.change(set, &with).await? == 1)
     }
 
-    async fn event_waits(&self, after: i64, most: u32) -> Result<Vec<EventWait>, Fault> {
+    async fn event_waits(&self, after: i64, max: u32) -> Result<Vec<EventWait>, Fault> {
         let waits = "SELECT id, lease, wait FROM civic_messaging.event
              WHERE acked IS NULL AND parked IS NULL AND id > $1 ORDER BY id LIMIT $2";
         let read = |row: &Row| {
             let lease = row.try_get::<_, Option<i64>>(1)?.map(Timestamp::from_millis);
             Ok(EventWait { id: row.try_get(0)?, lease, wait: row.try_get::<_, Option<i64>>(2)?.map(wait) })
         };
-        self.rows(waits, &[&after, &i64::from(most)]).await?.iter().map(read).collect()
+        self.rows(waits, &[&after, &i64::from(max)]).await?.iter().map(read).collect()
     }
 
     async fn set_event_wait(&self, before: EventWait, until: Timestamp) -> Result<bool, Fault> {
@@ -662,7 +662,7 @@ fn all<'a, T: FromSql<'a>>(rows: &'a [Row]) -> Result<Vec<T>, Fault> {
 
 /// Reads a delivered event.
 fn handed(row: &Row) -> Result<InboxEvent, Fault> {
-    let what = What::read(row.try_get(2)?, row.try_get(3)?);
+    let what = EventContent::read(row.try_get(2)?, row.try_get(3)?);
     let (attempts, taken_in) = (row.try_get::<_, i32>(4)?.unsigned_abs(), moment(row, 5)?);
     Ok(InboxEvent { id: row.try_get(0)?, line: row.try_get(1)?, what, attempts, taken_in })
 }
@@ -697,14 +697,14 @@ pub(super) async fn fallbacks(
     due: &'static str,
     by: Option<Timestamp>,
 ) -> Result<Vec<FallbackRow>, Fault> {
-    let most = by.map(|_| i64::from(FALLBACKS_MAX));
+    let max = by.map(|_| i64::from(FALLBACKS_MAX));
     let mut due_now = Vec::new();
-    for row in db.rows(due, &[&by.map(Timestamp::as_millis), &most]).await? {
+    for row in db.rows(due, &[&by.map(Timestamp::as_millis), &max]).await? {
         let delivery = reached(row.try_get(5)?, row.try_get(11)?);
         let restored = row.try_get(6)?;
-        let doubted = restored || row.try_get(7)?;
+        let is_unknown = restored || row.try_get(7)?;
         let (state, opted_out, refused) = (state(&row, 4)?, row.try_get(8)?, row.try_get(10)?);
-        let first = First { state, delivery, doubted, opted_out, refused, restored };
+        let first = First { state, delivery, is_unknown, opted_out, refused, restored };
         let fallback = serde_json::from_str(row.try_get(3)?).ok();
         let (id, line, key, lookups) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, count(&row, 9)?);
         due_now.push(FallbackRow { id, line, key, lookups, fallback, first });

@@ -161,7 +161,7 @@ fn place(db: &Connection, now: Timestamp) -> rusqlite::Result<Option<Timestamp>>
                 break;
             }
             db.prepare_cached("UPDATE message SET planned = 0, state = 'queued' WHERE id = ?1")?.execute((id,))?;
-            lead(db, id)?;
+            promote_head(db, id)?;
             placed += 1;
         }
         // There may be more.
@@ -174,7 +174,7 @@ fn place(db: &Connection, now: Timestamp) -> rusqlite::Result<Option<Timestamp>>
 
 /// Makes the first message of a conversation its only head: the conversation of this message. A message being sent, or
 /// with an unknown outcome, holds back the others.
-pub(super) fn lead(db: &Connection, of: i64) -> rusqlite::Result<()> {
+pub(super) fn promote_head(db: &Connection, of: i64) -> rusqlite::Result<()> {
     let mut first = db.prepare_cached(
         "SELECT n.id, n.head, n.state FROM message AS m CROSS JOIN message AS n INDEXED BY message_open
          ON n.line = m.line AND n.recipient = m.recipient AND n.settled IS NULL AND n.planned = 0
@@ -209,12 +209,12 @@ fn is_in_flight(db: &Connection, of: i64) -> rusqlite::Result<bool> {
 }
 
 /// Determines the heads of all conversations.
-pub(super) fn lead_all(db: &Connection) -> rusqlite::Result<()> {
+pub(super) fn promote_heads(db: &Connection) -> rusqlite::Result<()> {
     db.execute("UPDATE message SET head = 0 WHERE head", ())?;
     let mut waiting =
         db.prepare("SELECT min(id) FROM message WHERE settled IS NULL AND planned = 0 GROUP BY line, recipient")?;
     let of = waiting.query_map((), |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
-    of.into_iter().try_for_each(|of| lead(db, of))
+    of.into_iter().try_for_each(|of| promote_head(db, of))
 }
 
 /// Records the start of a send, if the message is still the head of its conversation.
@@ -263,9 +263,9 @@ pub(super) fn read_held(db: &Connection, id: i64) -> rusqlite::Result<Held> {
     )?;
     let read = |row: &Row<'_>| {
         let (gateway, account, at, reference) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(8)?);
-        let (doubted, passing, died) = (row.get(3)?, row.get(4)?, row.get(5)?);
+        let (is_unknown, passing, died) = (row.get(3)?, row.get(4)?, row.get(5)?);
         let (suspended, bound, earlier) = (row.get(6)?, row.get(7)?, row.get(9)?);
-        Ok(Attempt { gateway, account, at, reference, doubted, passing, died, suspended, bound, earlier })
+        Ok(Attempt { gateway, account, at, reference, is_unknown, passing, died, suspended, bound, earlier })
     };
     held.query_row((id,), |row| {
         let tried = row.get::<_, u32>(10)? > 0;

@@ -11,7 +11,7 @@ pub(super) fn claim(
     db: &Connection,
     now: Timestamp,
     until: Timestamp,
-    most: u32,
+    max: u32,
 ) -> rusqlite::Result<Vec<ClaimedFile>> {
     let due = "SELECT f.event, f.n, f.tries + 1, e.line, e.body, e.taken_in
          FROM file AS f JOIN event AS e ON e.id = f.event
@@ -24,7 +24,7 @@ pub(super) fn claim(
             taken_in: row.get(5)?,
         })
     };
-    let claimed = db.prepare_cached(due)?.query_map((now, most), read)?.collect::<Result<Vec<_>, _>>()?;
+    let claimed = db.prepare_cached(due)?.query_map((now, max), read)?.collect::<Result<Vec<_>, _>>()?;
     let claim = "UPDATE file SET state = 'fetching', due = ?3, tries = tries + 1 WHERE event = ?1 AND n = ?2";
     for ClaimedFile { hold, .. } in &claimed {
         db.prepare_cached(claim)?.execute((hold.event, hold.n, until))?;

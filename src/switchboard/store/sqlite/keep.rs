@@ -50,9 +50,9 @@ pub(super) fn note(db: &Connection, lines: &[Line], now: Timestamp) -> rusqlite:
     Ok(())
 }
 
-pub(super) fn purge(db: &Connection, now: Timestamp, most: u32) -> rusqlite::Result<u64> {
+pub(super) fn purge(db: &Connection, now: Timestamp, max: u32) -> rusqlite::Result<u64> {
     let ids = |sql: &str| {
-        db.prepare_cached(sql)?.query_map((now, most), |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()
+        db.prepare_cached(sql)?.query_map((now, max), |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()
     };
     let messages = ids(OLD_MESSAGES)?;
     for id in &messages {
@@ -62,7 +62,7 @@ pub(super) fn purge(db: &Connection, now: Timestamp, most: u32) -> rusqlite::Res
             Ok((row.get::<_, String>(0)?, delivery))
         })?;
         // The mark of its conversation is not kept.
-        let delivery = delivery.and_then(|rung| serde_json::to_string(&rung).ok());
+        let delivery = delivery.and_then(|notified| serde_json::to_string(&notified).ok());
         db.prepare_cached(
             "UPDATE message SET recipient = '', body = '', reason = NULL, fallback = NULL, fallback_due = NULL,
                     fallback_recipient = NULL, removed = ?2, tag = ?3, delivery = ?4
@@ -91,20 +91,20 @@ pub(super) fn purge(db: &Connection, now: Timestamp, most: u32) -> rusqlite::Res
     let links = db
         .prepare_cached("DELETE FROM link WHERE at <= ?1 - (SELECT retention FROM line WHERE line.id = link.line)")?
         .execute((now,))?;
-    let marks = db.prepare_cached(OLD_MARKS)?.execute((now, most))?;
+    let marks = db.prepare_cached(OLD_MARKS)?.execute((now, max))?;
     // Oldest first.
     let early = db
         .prepare_cached(
             "DELETE FROM early WHERE at <= ?1 AND rowid IN (SELECT rowid FROM early ORDER BY rowid LIMIT ?2)",
         )?
-        .execute((now.minus(EARLY_KEPT), most))?;
+        .execute((now.minus(EARLY_KEPT), max))?;
     Ok((messages.len() + events.len() + links + marks + early) as u64)
 }
 
-pub(super) fn unwanted(db: &Connection, now: Timestamp, until: Timestamp, most: u32) -> rusqlite::Result<Vec<Digest>> {
+pub(super) fn unwanted(db: &Connection, now: Timestamp, until: Timestamp, max: u32) -> rusqlite::Result<Vec<Digest>> {
     let due = "SELECT DISTINCT sha256 FROM file
          WHERE due <= ?1 AND due IS NOT NULL AND state IN ('unwanted', 'removing') LIMIT ?2";
-    let due = db.prepare_cached(due)?.query_map((now, most), |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+    let due = db.prepare_cached(due)?.query_map((now, max), |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
     let mut unwanted = Vec::new();
     for sha256 in due {
         let held = "SELECT 1 FROM file WHERE sha256 = ?1 AND state = 'held' LIMIT 1";

@@ -20,8 +20,8 @@ use super::super::flow::{self, Tx};
 use super::super::lanes::{Claims, Rooms};
 use super::super::outbox::{Id, SendAttempt, State, Status};
 use super::super::record::{
-    Answers, Attempt, Bounded, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackRow, Fell,
-    Fetched, FileHold, Hold, InboxEvent, Incoming, Kept, Leases, New, PutOff, Recovered, Ruling, Settle, Unbounded,
+    Answers, Attempt, Bounded, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackRow, FallbackResults,
+    Fetched, FileHold, Hold, InboxEvent, Incoming, StatusRow, Leases, New, PutOff, Recovered, Ruling, Settle, Unbounded,
     Wait, Written, message_of, named, price_of,
 };
 use super::super::watch::Stats;
@@ -387,8 +387,8 @@ impl Engine for Sqlite {
         self.run(move |db| Db(db).rows(paused, (now,), |row| Ok((row.get(0)?, row.get(1)?)))).await
     }
 
-    async fn strange_since(&self, id: Id, why: Reason, now: Timestamp) -> Result<Timestamp> {
-        self.run(move |db| run(flow::strange_since(&Db(db), id.0, &why, now))).await
+    async fn unhandled_since(&self, id: Id, why: Reason, now: Timestamp) -> Result<Timestamp> {
+        self.run(move |db| run(flow::unhandled_since(&Db(db), id.0, &why, now))).await
     }
 
     async fn unclaim(&self, hold: Hold) -> Result<()> {
@@ -408,15 +408,15 @@ impl Engine for Sqlite {
         Ok(done)
     }
 
-    async fn expire(&self, now: Timestamp, most: u32) -> Result<Vec<(Id, String, State)>> {
-        self.run(move |db| run(flow::expire(&Db(db), now, most, now))).await
+    async fn expire(&self, now: Timestamp, max: u32) -> Result<Vec<(Id, String, State)>> {
+        self.run(move |db| run(flow::expire(&Db(db), now, max, now))).await
     }
 
-    async fn falling(&self, now: Timestamp) -> Result<Vec<FallbackRow>> {
+    async fn due_fallbacks(&self, now: Timestamp) -> Result<Vec<FallbackRow>> {
         self.run(move |db| Db(db).fallbacks(Some(now))).await
     }
 
-    async fn fall_back(&self, now: Timestamp, answers: Answers) -> Result<Fell> {
+    async fn fall_back(&self, now: Timestamp, answers: Answers) -> Result<FallbackResults> {
         self.run(move |db| run(flow::fall_back(&Db(db), now, &answers))).await
     }
 
@@ -461,19 +461,19 @@ impl Engine for Sqlite {
         self.run(move |db| run(flow::hold_after_restore(&Db(db), at, now))).await
     }
 
-    async fn doubtful(&self, now: Timestamp, wait: Duration, most: u32) -> Result<Vec<Claimed>> {
+    async fn look_ups_due(&self, now: Timestamp, wait: Duration, max: u32) -> Result<Vec<Claimed>> {
         let due = "SELECT id FROM message WHERE state = 'unknown' AND due <= ?1 ORDER BY due LIMIT ?2";
         let later = "UPDATE message SET due = ?2, wait = ?3, lookups = lookups + 1 WHERE id = ?1";
-        let doubtful = self.run(move |db| {
-            let mut doubtful = Vec::new();
-            for id in Db(db).rows(due, (now, most), |row| row.get(0))? {
-                doubtful.push(read_held(db, id)?);
+        let look_ups_due = self.run(move |db| {
+            let mut look_ups_due = Vec::new();
+            for id in Db(db).rows(due, (now, max), |row| row.get(0))? {
+                look_ups_due.push(read_held(db, id)?);
                 // If it is not settled, it is looked up again.
                 Db(db).change(later, (id, now.plus(wait), tx::millis(wait)))?;
             }
-            Ok(doubtful)
+            Ok(look_ups_due)
         });
-        Ok(doubtful.await?.into_iter().map(Held::read).collect())
+        Ok(look_ups_due.await?.into_iter().map(Held::read).collect())
     }
 
     async fn hold_fallback(&self, id: Id) -> Result<()> {
@@ -481,11 +481,11 @@ impl Engine for Sqlite {
         self.run(move |db| Db(db).change(hold, (id.0,)).map(|_| ())).await
     }
 
-    async fn messages(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>> {
+    async fn messages(&self, line: &str, state: State, after: Option<Id>, max: u32) -> Result<Vec<Status>> {
         let (line, after) = (line.to_owned(), after.map_or(i64::MIN, |id| id.0));
         self.look(move |db| {
             let mut ids = db.prepare_cached(listed(state))?;
-            let ids = ids.query_map((&line, state, after, most), |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
+            let ids = ids.query_map((&line, state, after, max), |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
             ids.into_iter().map(|id| status(db, id).map(|(status, _)| status)).collect()
         })
         .await
@@ -514,10 +514,10 @@ impl Engine for Sqlite {
         of: &EventFilter,
         now: Timestamp,
         lease: Duration,
-        most: u32,
+        max: u32,
     ) -> Result<Vec<InboxEvent>> {
         let of = of.clone();
-        self.run(move |db| run(flow::next_batch(&Db(db), &of, now, lease, most))).await
+        self.run(move |db| run(flow::next_batch(&Db(db), &of, now, lease, max))).await
     }
 
     async fn nack(&self, event: i64, until: Timestamp, now: Timestamp) -> Result<bool> {
@@ -532,9 +532,9 @@ impl Engine for Sqlite {
         .await
     }
 
-    async fn parked_events(&self, of: &EventFilter, after: i64, now: Timestamp, most: u32) -> Result<Vec<InboxEvent>> {
+    async fn parked_events(&self, of: &EventFilter, after: i64, now: Timestamp, max: u32) -> Result<Vec<InboxEvent>> {
         let of = of.clone();
-        self.look(move |db| run(flow::parked_events(&Db(db), &of, after, now, most))).await
+        self.look(move |db| run(flow::parked_events(&Db(db), &of, after, now, max))).await
     }
 
     async fn ack(&self, event: i64, now: Timestamp) -> Result<()> {
@@ -545,9 +545,9 @@ impl Engine for Sqlite {
         self.look(move |db| status(db, id.0).optional().map(|found| found.map(|(status, _)| status))).await
     }
 
-    async fn conversation(&self, line: &str, with: &str, before: Option<Place>, most: u32) -> Result<Vec<Entry>> {
+    async fn conversation(&self, line: &str, with: &str, before: Option<Place>, max: u32) -> Result<Vec<Entry>> {
         let (line, with) = (line.to_owned(), with.to_owned());
-        self.look(move |db| conversation(db, &line, &with, before, most)).await
+        self.look(move |db| conversation(db, &line, &with, before, max)).await
     }
 
     async fn by_key(&self, line: &str, key: &str) -> Result<Option<Id>> {
@@ -581,7 +581,7 @@ impl Engine for Sqlite {
     }
 
     async fn clock_went_back(&self, now: Timestamp, latest: Timestamp) -> Result<Option<Duration>> {
-        self.run(move |db| run(flow::went_back(&Db(db), now, latest))).await
+        self.run(move |db| run(flow::set_back_by(&Db(db), now, latest))).await
     }
 
     async fn bound(&self, part: Unbounded, now: Timestamp, leases: Leases) -> Result<(Option<Unbounded>, Bounded)> {
@@ -603,8 +603,8 @@ impl Engine for Sqlite {
         .await
     }
 
-    async fn claim_files(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<ClaimedFile>> {
-        self.run(move |db| file::claim(db, now, now.plus(lease), most)).await
+    async fn claim_files(&self, now: Timestamp, lease: Duration, max: u32) -> Result<Vec<ClaimedFile>> {
+        self.run(move |db| file::claim(db, now, now.plus(lease), max)).await
     }
 
     async fn fetched(&self, hold: FileHold, fetched: Fetched, now: Timestamp) -> Result<bool> {
@@ -615,13 +615,13 @@ impl Engine for Sqlite {
         self.look(move |db| file::of(db, event)).await
     }
 
-    async fn purge(&self, now: Timestamp, most: u32) -> Result<u64> {
-        let purged = self.run(move |db| keep::purge(db, now, most)).await?;
+    async fn purge(&self, now: Timestamp, max: u32) -> Result<u64> {
+        let purged = self.run(move |db| keep::purge(db, now, max)).await?;
         if purged > 0 {
             self.traces.store(true, Ordering::Release);
         }
         // Removed content stays in the log until that is emptied, which is done once nothing is left to remove.
-        if purged < u64::from(most) && self.traces.swap(false, Ordering::AcqRel) {
+        if purged < u64::from(max) && self.traces.swap(false, Ordering::AcqRel) {
             let emptied = self.read(keep::empty_log).await;
             if !matches!(emptied, Ok(true)) {
                 self.traces.store(true, Ordering::Release);
@@ -630,8 +630,8 @@ impl Engine for Sqlite {
         Ok(purged)
     }
 
-    async fn unwanted(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Digest>> {
-        self.run(move |db| keep::unwanted(db, now, now.plus(lease), most)).await
+    async fn unwanted(&self, now: Timestamp, lease: Duration, max: u32) -> Result<Vec<Digest>> {
+        self.run(move |db| keep::unwanted(db, now, now.plus(lease), max)).await
     }
 
     async fn check(&self) -> Result<u64> {
@@ -681,7 +681,7 @@ fn status(db: &Connection, id: i64) -> rusqlite::Result<(Status, Option<Message>
         " FROM message AS m WHERE id = ?1"
     ))?;
     let (mut kept, refusal, message) = status.query_row((id,), |row| {
-        let kept = Kept {
+        let kept = StatusRow {
             id,
             line: row.get(0)?,
             key: row.get(1)?,
@@ -735,7 +735,7 @@ fn conversation(
     line: &str,
     with: &str,
     before: Option<Place>,
-    most: u32,
+    max: u32,
 ) -> rusqlite::Result<Vec<Entry>> {
     let mut places = db.prepare_cached(
         "WITH now (person) AS (
@@ -759,7 +759,7 @@ fn conversation(
     )?;
     let from = (before.map(|place| place.at), before.map(|place| place.ours), before.map(|place| place.id));
     let read = |row: &Row<'_>| Ok(Place { at: row.get(0)?, ours: row.get(1)?, id: row.get(2)? });
-    let places = places.query_map(params![line, with, from.0, from.1, from.2, most], read)?;
+    let places = places.query_map(params![line, with, from.0, from.1, from.2, max], read)?;
     let mut said = db.prepare_cached("SELECT body FROM event WHERE id = ?1")?;
     let mut entries = Vec::new();
     for place in places {

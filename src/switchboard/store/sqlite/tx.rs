@@ -14,7 +14,7 @@ use super::super::super::lanes::lane;
 use super::super::super::outbox::{self, State, Status};
 use super::super::super::record::{
     DeliveryRow, End, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK, Hold,
-    InboxEvent, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PutOff, RESTORED, Settle, What, Written, reached,
+    InboxEvent, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PutOff, RESTORED, Settle, EventContent, Written, reached,
 };
 use super::{claim, status};
 use crate::model::clock::Timestamp;
@@ -98,13 +98,13 @@ impl Db<'_> {
             " FROM message AS m WHERE fallback_due IS NOT NULL AND (?1 IS NULL OR fallback_due <= ?1)
              ORDER BY fallback_due LIMIT ?2"
         );
-        let most = if by.is_some() { FALLBACKS_MAX } else { u32::MAX };
-        self.rows(due, (by, most), |row| {
+        let max = if by.is_some() { FALLBACKS_MAX } else { u32::MAX };
+        self.rows(due, (by, max), |row| {
             let delivery = reached(row.get_ref(5)?.as_str_or_null()?, row.get_ref(11)?.as_str_or_null()?);
             let restored = row.get(6)?;
-            let doubted = restored || row.get(7)?;
+            let is_unknown = restored || row.get(7)?;
             let (state, opted_out, refused) = (row.get(4)?, row.get(8)?, row.get(10)?);
-            let first = First { state, delivery, doubted, opted_out, refused, restored };
+            let first = First { state, delivery, is_unknown, opted_out, refused, restored };
             let fallback = serde_json::from_str(&row.get::<_, String>(3)?).ok();
             let (id, line, key, lookups) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(9)?);
             Ok(FallbackRow { id, line, key, lookups, fallback, first })
@@ -117,26 +117,26 @@ impl Db<'_> {
         of: &EventFilter,
         foreign: &[String],
         now: Timestamp,
-        most: u32,
+        max: u32,
     ) -> rusqlite::Result<Vec<i64>> {
         let id = |row: &Row<'_>| row.get(0);
         if let EventFilter::Line(line) = of {
-            return self.rows(NEXT_OF_LINE, (now, most, line), id);
+            return self.rows(NEXT_OF_LINE, (now, max, line), id);
         }
         if foreign.is_empty() {
-            return self.rows(NEXT_OF_ALL, (now, most), id);
+            return self.rows(NEXT_OF_ALL, (now, max), id);
         }
         // Line by line, so that events left to others are not scanned.
         let after = "SELECT min(line) FROM event WHERE acked IS NULL AND parked IS NULL AND line > ?1";
-        let (mut found, mut line) = (self.rows(NEXT_OF_NONE, (now, most), id)?, String::new());
+        let (mut found, mut line) = (self.rows(NEXT_OF_NONE, (now, max), id)?, String::new());
         while let Some(next) = self.row(after, (&line,), |row| row.get::<_, Option<String>>(0))?.flatten() {
             line = next;
             if !foreign.contains(&line) {
-                found.extend(self.rows(NEXT_OF_LINE, (now, most, &line), id)?);
+                found.extend(self.rows(NEXT_OF_LINE, (now, max, &line), id)?);
             }
         }
         found.sort_unstable();
-        found.truncate(most as usize);
+        found.truncate(max as usize);
         Ok(found)
     }
 }
@@ -159,7 +159,7 @@ fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
 
 /// Reads a delivered event.
 fn handed(row: &Row<'_>) -> rusqlite::Result<InboxEvent> {
-    let what = What::read(&row.get::<_, String>(2)?, &row.get::<_, String>(3)?);
+    let what = EventContent::read(&row.get::<_, String>(2)?, &row.get::<_, String>(3)?);
     Ok(InboxEvent { id: row.get(0)?, line: row.get(1)?, what, attempts: row.get(4)?, taken_in: row.get(5)? })
 }
 
@@ -219,7 +219,7 @@ impl Tx for Db<'_> {
             }
             let id = self.0.last_insert_rowid();
             if !planned {
-                claim::lead(self.0, id)?;
+                claim::promote_head(self.0, id)?;
             }
             Ok(Some(id))
         })
@@ -262,12 +262,12 @@ impl Tx for Db<'_> {
         self.put(set, (id, off.until, off.why, off.planned))
     }
 
-    fn lead(&self, id: i64) -> Done<()> {
-        done(claim::lead(self.0, id))
+    fn promote_head(&self, id: i64) -> Done<()> {
+        done(claim::promote_head(self.0, id))
     }
 
-    fn lead_all(&self) -> Done<()> {
-        done(claim::lead_all(self.0))
+    fn promote_heads(&self) -> Done<()> {
+        done(claim::promote_heads(self.0))
     }
 
     fn decided_since(&self, id: i64, decision: &str, why: &Reason) -> Done<Option<Timestamp>> {
@@ -299,13 +299,13 @@ impl Tx for Db<'_> {
         self.put(set, (id, delivery, failed, now, arrived))
     }
 
-    fn doubt_since(&self, at: Timestamp, now: Timestamp) -> Done<u64> {
-        let doubt = "UPDATE message
+    fn mark_unknown_since(&self, at: Timestamp, now: Timestamp) -> Done<u64> {
+        let mark_unknown = "UPDATE message
              SET state = 'unknown', due = ?2, wait = ?2 - ?4, lookups = 0, lease = NULL, reason = ?3, restored = ?1, planned = 0,
                  head = 0
              WHERE state IN ('queued', 'claimed', 'sending') OR state = 'deferred' AND due <= ?4";
-        let doubted = self.change(doubt, (at, now.plus(outbox::RESTORED_LOOK_UP), RESTORED, now));
-        done(doubted.map(|doubted| doubted as u64))
+        let is_unknown = self.change(mark_unknown, (at, now.plus(outbox::RESTORED_LOOK_UP), RESTORED, now));
+        done(is_unknown.map(|is_unknown| is_unknown as u64))
     }
 
     fn end_attempt(&self, id: i64, n: i32, end: &End) -> Done<()> {
@@ -326,11 +326,11 @@ impl Tx for Db<'_> {
         self.has("SELECT 1 FROM attempt WHERE message = ?1 AND outcome = 'unknown'", (id,))
     }
 
-    fn expired(&self, now: Timestamp, most: u32) -> Done<Vec<i64>> {
+    fn expired(&self, now: Timestamp, max: u32) -> Done<Vec<i64>> {
         let expired = "SELECT id FROM message INDEXED BY message_expiring
              WHERE not_after IS NOT NULL AND state IN ('queued', 'deferred') AND not_after < ?1
              ORDER BY not_after LIMIT ?2";
-        done(self.rows(expired, (now, most), |row| row.get(0)))
+        done(self.rows(expired, (now, max), |row| row.get(0)))
     }
 
     fn insert_decision(&self, id: i64, decision: &str, why: &Reason, at: Timestamp) -> Done<()> {
@@ -426,10 +426,10 @@ impl Tx for Db<'_> {
         self.put("INSERT OR REPLACE INTO cursor (channel, place) VALUES (?1, ?2)", (channel, place.as_str()))
     }
 
-    fn next_events(&self, of: &EventFilter, foreign: &[String], now: Timestamp, most: u32) -> Done<Vec<InboxEvent>> {
+    fn next_events(&self, of: &EventFilter, foreign: &[String], now: Timestamp, max: u32) -> Done<Vec<InboxEvent>> {
         let event = "SELECT id, line, kind, body, attempts, taken_in FROM event WHERE id = ?1";
         done_all(|| {
-            let ids = self.open_events(of, foreign, now, most)?;
+            let ids = self.open_events(of, foreign, now, max)?;
             let events = ids.into_iter().map(|id| self.row(event, (id,), handed));
             events.filter_map(Result::transpose).collect()
         })
@@ -445,7 +445,7 @@ impl Tx for Db<'_> {
         done(ids.iter().try_for_each(|id| self.change(park, (id, now)).map(drop)))
     }
 
-    fn parked_events(&self, of: &EventFilter, foreign: &[String], after: i64, most: u32) -> Done<Vec<InboxEvent>> {
+    fn parked_events(&self, of: &EventFilter, foreign: &[String], after: i64, max: u32) -> Done<Vec<InboxEvent>> {
         let parked = "SELECT id, line, kind, body, attempts, taken_in FROM event
              WHERE acked IS NULL AND parked IS NOT NULL AND (?1 IS NULL OR line = ?1) AND id > ?2
                AND (line IS NULL OR line NOT IN (SELECT value FROM json_each(?4)))
@@ -455,7 +455,7 @@ impl Tx for Db<'_> {
             EventFilter::All { .. } => None,
         };
         match serde_json::to_string(foreign) {
-            Ok(foreign) => done(self.rows(parked, (line, after, most, foreign), handed)),
+            Ok(foreign) => done(self.rows(parked, (line, after, max, foreign), handed)),
             Err(error) => ready(Err(error.into())),
         }
     }
@@ -485,8 +485,8 @@ impl Tx for Db<'_> {
     }
 
     fn move_links(&self, line: &str, from: &str, to: &LinkRow) -> Done<()> {
-        let lead = "UPDATE link SET current = ?3, address = ?4 WHERE line = ?1 AND current = ?2";
-        self.put(lead, (line, from, &to.current, &to.address))
+        let promote_head = "UPDATE link SET current = ?3, address = ?4 WHERE line = ?1 AND current = ?2";
+        self.put(promote_head, (line, from, &to.current, &to.address))
     }
 
     fn set_link(&self, line: &str, previous: &str, to: &LinkRow) -> Done<()> {
@@ -553,11 +553,11 @@ impl Tx for Db<'_> {
         self.put("INSERT OR REPLACE INTO clock (one, seen) VALUES (1, ?1)", (now,))
     }
 
-    fn message_waits(&self, after: i64, most: u32) -> Done<Vec<MessageWait>> {
+    fn message_waits(&self, after: i64, max: u32) -> Done<Vec<MessageWait>> {
         let waits = "SELECT id, state, planned, due, wait, lease, fallback_due,
                 CASE WHEN fallback_due IS NOT NULL THEN fallback END
              FROM message WHERE id > ?1 ORDER BY id LIMIT ?2";
-        done(self.rows(waits, (after, most), |row| {
+        done(self.rows(waits, (after, max), |row| {
             let fallback = row.get_ref(7)?.as_str_or_null()?.and_then(|fallback| serde_json::from_str(fallback).ok());
             Ok(MessageWait {
                 id: row.get(0)?,
@@ -583,10 +583,10 @@ impl Tx for Db<'_> {
         done(self.change(set, with).map(|set| set == 1))
     }
 
-    fn event_waits(&self, after: i64, most: u32) -> Done<Vec<EventWait>> {
+    fn event_waits(&self, after: i64, max: u32) -> Done<Vec<EventWait>> {
         let waits = "SELECT id, lease, wait FROM event WHERE acked IS NULL AND parked IS NULL AND id > ?1
              ORDER BY id LIMIT ?2";
-        done(self.rows(waits, (after, most), |row| {
+        done(self.rows(waits, (after, max), |row| {
             Ok(EventWait { id: row.get(0)?, lease: row.get(1)?, wait: row.get::<_, Option<i64>>(2)?.map(wait) })
         }))
     }
