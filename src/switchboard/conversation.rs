@@ -16,7 +16,7 @@ pub struct Entry {
     /// When we stored it, by our own clock.
     pub at: Timestamp,
     /// The content.
-    pub said: EntryContent,
+    pub content: EntryContent,
     pub(super) place: Place,
 }
 
@@ -53,7 +53,7 @@ impl Entry {
 
     pub(super) fn ours(place: Place, status: Status, message: Option<Message>) -> Self {
         let message = message.map(Box::new);
-        Self { at: place.at, said: EntryContent::Ours { status: Box::new(status), message }, place }
+        Self { at: place.at, content: EntryContent::Ours { status: Box::new(status), message }, place }
     }
 
     pub(super) fn theirs(place: Place, body: &str) -> Self {
@@ -64,6 +64,6 @@ impl Entry {
             },
             _ => None,
         };
-        Self { at: place.at, said: EntryContent::Theirs(inbound), place }
+        Self { at: place.at, content: EntryContent::Theirs(inbound), place }
     }
 }

@@ -13,8 +13,8 @@ use super::file::File;
 use super::lanes::{Claims, Rooms};
 use super::outbox::{Id, State, Status};
 use super::record::{
-    Answers, Attempt, Bounded, Claimed, ClaimedFile, End, Enqueued, EventFilter, FallbackRow, FallbackResults, Fetched, FileHold,
-    Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Reserved, Ruling, Settle, Unbounded, Wait,
+    Answers, Attempt, Bounded, Claimed, ClaimedFile, End, Enqueued, EventFilter, FallbackResults, FallbackRow, Fetched,
+    FileHold, Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Reserved, Ruling, Settle, Unbounded, Wait,
 };
 use super::watch::Stats;
 use crate::model::clock::Timestamp;
@@ -47,7 +47,7 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     async fn pauses(&self, now: Timestamp) -> Result<Vec<(String, Timestamp)>>;
 
     /// Returns `true` if several workers use one account, and so share its rate: see [`reserve`](Self::reserve).
-    fn shares_rates(&self) -> bool {
+    fn has_shared_rates(&self) -> bool {
         false
     }
 
@@ -112,14 +112,18 @@ pub(super) trait Engine: fmt::Debug + Send + Sync {
     async fn resend(&self, id: Id, settled: Settle) -> Result<Option<String>>;
 
     /// Stores events, deduplicated, and a poll's cursor. Returns the number of new events.
-    async fn take_in(&self, events: Vec<Incoming>, cursor: Option<(String, Cursor)>, now: Timestamp) -> Result<usize>;
+    async fn store_events(
+        &self,
+        events: Vec<Incoming>,
+        cursor: Option<(String, Cursor)>,
+        now: Timestamp,
+    ) -> Result<usize>;
 
     /// Returns the cursor of a polled channel.
     async fn cursor(&self, channel: &str) -> Result<Option<Cursor>>;
 
     /// Leases the oldest unacknowledged events that are not leased.
-    async fn next_batch(&self, of: &EventFilter, now: Timestamp, lease: Duration, max: u32)
-    -> Result<Vec<InboxEvent>>;
+    async fn next_batch(&self, of: &EventFilter, now: Timestamp, lease: Duration, max: u32) -> Result<Vec<InboxEvent>>;
 
     /// Leases the oldest event of a line, or of all.
     #[cfg(test)]

@@ -138,13 +138,13 @@ impl Fallback {
         if self.within_ms == Some(0) {
             return Err(Error::invalid("fallback.within", "must be above 0, so that the first message can arrive"));
         }
-        line.carries(&self.message).map_err(|error| {
+        line.check_message(&self.message).map_err(|error| {
             let field = format!("fallback.{}", error.field().unwrap_or("message"));
             error.with_field(field)
         })?;
         let suppliers = line.suppliers(&first.to);
         let mut carries = suppliers.iter().map(|channel| channel.info()).filter(|info| info.check(first).is_ok());
-        let silent = carries.find(|info| !reports_deliveries(&info.capability) && !info.capability.look_up);
+        let silent = carries.find(|info| !has_delivery_reports(&info.capability) && !info.capability.look_up);
         match silent.filter(|_| self.within_ms.is_some()) {
             Some(info) => {
                 let rule = format!(
@@ -170,40 +170,40 @@ impl Fallback {
 
     /// Decides about the fallback at its deadline, or once the first message failed. Everything on which this and
     /// [`after`](Self::after) depend is in docs/fallback.md, which is generated from them.
-    pub(super) fn falls(&self, first: &First) -> FallbackDecision {
+    pub(super) fn decide(&self, first: &First) -> FallbackDecision {
         let timed = self.within_ms.is_some();
         match first.state {
             // A refusal that concerns the person or the council holds in every state.
             _ if first.opted_out || first.refused => FallbackDecision::Never,
             State::Cancelled => FallbackDecision::Never,
             State::Accepted => match first.delivery {
-                Some(notified) if notified >= DeliveryState::Delivered => FallbackDecision::Never,
-                Some(notified) if notified.is_failure() => FallbackDecision::Goes,
-                _ if timed => FallbackDecision::Asks,
-                _ => FallbackDecision::Waits,
+                Some(delivery) if delivery >= DeliveryState::Delivered => FallbackDecision::Never,
+                Some(delivery) if delivery.is_failure() => FallbackDecision::Send,
+                _ if timed => FallbackDecision::LookUp,
+                _ => FallbackDecision::Wait,
             },
-            State::Expired | State::Rejected | State::Refused => FallbackDecision::Goes,
-            State::Claimed | State::Sending => FallbackDecision::Waits,
+            State::Expired | State::Rejected | State::Refused => FallbackDecision::Send,
+            State::Claimed | State::Sending => FallbackDecision::Wait,
             // Work that was due before a restore may have been accepted since, the fallback too: a person decides.
             State::Unknown | State::Parked | State::Queued | State::Deferred if first.is_unknown => {
-                let goes = self.even_if_unknown && !first.restored && (timed || first.state == State::Parked);
-                if goes { FallbackDecision::Goes } else { FallbackDecision::Waits }
+                let is_sent = self.even_if_unknown && !first.restored && (timed || first.state == State::Parked);
+                if is_sent { FallbackDecision::Send } else { FallbackDecision::Wait }
             }
             State::Parked => FallbackDecision::CancelFirst,
             State::Queued | State::Deferred if timed => FallbackDecision::CancelFirst,
-            State::Queued | State::Deferred | State::Unknown => FallbackDecision::Waits,
+            State::Queued | State::Deferred | State::Unknown => FallbackDecision::Wait,
         }
     }
 
     /// Decides again with the answer of the policy or the gateway.
-    pub(super) fn after(&self, falls: FallbackDecision, answer: Option<&Answer>) -> FallbackDecision {
-        match (falls, answer) {
+    pub(super) fn after(&self, decision: FallbackDecision, answer: Option<&Answer>) -> FallbackDecision {
+        match (decision, answer) {
             (FallbackDecision::CancelFirst, Some(Answer::Policy(Decision::Allow))) => FallbackDecision::CancelFirst,
             (FallbackDecision::CancelFirst, Some(Answer::Policy(Decision::Refuse(_)))) => FallbackDecision::Never,
-            (FallbackDecision::Asks, Some(Answer::NotDelivered)) => FallbackDecision::Goes,
-            (FallbackDecision::Asks, Some(Answer::Unclear)) if self.even_if_unknown => FallbackDecision::Goes,
-            (FallbackDecision::CancelFirst | FallbackDecision::Asks, _) => FallbackDecision::Waits,
-            (falls, _) => falls,
+            (FallbackDecision::LookUp, Some(Answer::NotDelivered)) => FallbackDecision::Send,
+            (FallbackDecision::LookUp, Some(Answer::Unclear)) if self.even_if_unknown => FallbackDecision::Send,
+            (FallbackDecision::CancelFirst | FallbackDecision::LookUp, _) => FallbackDecision::Wait,
+            (decision, _) => decision,
         }
     }
 
@@ -222,7 +222,7 @@ pub(super) const ON_FAILURE: Timestamp = Timestamp::from_millis(i64::MAX);
 const FALLBACK_WAIT: Duration = Duration::from_secs(5);
 
 /// Returns `true` if the channel reports deliveries without a look-up.
-pub(super) fn reports_deliveries(can: &Capability) -> bool {
+pub(super) fn has_delivery_reports(can: &Capability) -> bool {
     can.delivery_status && (can.receive || can.poll)
 }
 
@@ -257,11 +257,11 @@ pub(super) enum FallbackDecision {
     /// The message was not sent: once the policy allows the fallback, the message is cancelled and the fallback sent.
     CancelFirst,
     /// The deadline has passed without a report of delivery: a channel without reports is queried.
-    Asks,
-    Goes,
+    LookUp,
+    Send,
     Never,
     /// The fallback is examined again later.
-    Waits,
+    Wait,
 }
 
 /// The answer that a decision needs.
@@ -293,19 +293,23 @@ mod tests {
     fn cases() -> Vec<(&'static str, First, Option<Answer>)> {
         let policy = |decision| Some(Answer::Policy(decision));
         let reason = || Reason::new("r", "w");
-        let stands = |state| First { state, ..QUEUED };
+        let first_in = |state| First { state, ..QUEUED };
         let is_unknown = |state| First { state, is_unknown: true, ..QUEUED };
-        let accepted = |notified| First { delivery: Some(notified), ..stands(State::Accepted) };
-        let waits = stands(State::Deferred);
+        let accepted = |delivery| First { delivery: Some(delivery), ..first_in(State::Accepted) };
+        let waits = first_in(State::Deferred);
         let until = Timestamp::from_millis(1);
         vec![
-            ("rejected, or expired before it was sent", stands(State::Rejected), None),
+            ("rejected, or expired before it was sent", first_in(State::Rejected), None),
             ("reported as not delivered", accepted(DeliveryState::Failed), None),
-            ("refused by the policy, for a reason of the medium", stands(State::Refused), None),
-            ("refused by the policy, for any other reason", First { refused: true, ..stands(State::Refused) }, None),
-            ("to a person who opted out, however reported", First { opted_out: true, ..is_unknown(State::Parked) }, None),
+            ("refused by the policy, for a reason of the medium", first_in(State::Refused), None),
+            ("refused by the policy, for any other reason", First { refused: true, ..first_in(State::Refused) }, None),
+            (
+                "to a person who opted out, however reported",
+                First { opted_out: true, ..is_unknown(State::Parked) },
+                None,
+            ),
             ("delivered", accepted(DeliveryState::Delivered), None),
-            ("cancelled with `cancel`", stands(State::Cancelled), None),
+            ("cancelled with `cancel`", first_in(State::Cancelled), None),
             (
                 "accepted, and not reported as delivered in time",
                 accepted(DeliveryState::Sent),
@@ -323,10 +327,10 @@ mod tests {
                 waits,
                 policy(Decision::Refuse(reason())),
             ),
-            ("parked, and certainly not sent", stands(State::Parked), policy(Decision::Allow)),
+            ("parked, and certainly not sent", first_in(State::Parked), policy(Decision::Allow)),
             ("parked, with an unknown outcome", is_unknown(State::Parked), None),
             ("unknown outcome, look-ups pending", is_unknown(State::Unknown), None),
-            ("being sent", stands(State::Sending), None),
+            ("being sent", first_in(State::Sending), None),
             ("unknown outcome from before a restore", First { restored: true, ..is_unknown(State::Parked) }, None),
         ]
     }
@@ -342,16 +346,16 @@ mod tests {
         let on_failure = Fallback::on_failure(timed.message.clone());
         let mut page = "| first message | `Fallback::new` | `Fallback::on_failure` |\n|---|---|---|\n".to_owned();
         for (case, first, answer) in cases() {
-            let says = |fallback: &Fallback| fallback.after(fallback.falls(&first), answer.as_ref());
+            let says = |fallback: &Fallback| fallback.after(fallback.decide(&first), answer.as_ref());
             let cell = |fallback: &Fallback| {
-                let (falls, even) = (says(fallback), says(&fallback.clone().even_if_unknown()));
-                let words = match falls {
-                    FallbackDecision::Asks | FallbackDecision::CancelFirst => "sent; the first is cancelled",
-                    FallbackDecision::Goes => "sent",
+                let (decision, even) = (says(fallback), says(&fallback.clone().even_if_unknown()));
+                let words = match decision {
+                    FallbackDecision::LookUp | FallbackDecision::CancelFirst => "sent; the first is cancelled",
+                    FallbackDecision::Send => "sent",
                     FallbackDecision::Never => "never sent",
-                    FallbackDecision::Waits => "waits",
+                    FallbackDecision::Wait => "waits",
                 };
-                let even = if even == falls { "" } else { "; sent with `even_if_unknown`" };
+                let even = if even == decision { "" } else { "; sent with `even_if_unknown`" };
                 format!("{words}{even}")
             };
             page.push_str(&format!("| {case} | {} | {} |\n", cell(&timed), cell(&on_failure)));
@@ -374,7 +378,10 @@ mod tests {
                     let first = First { state, is_unknown, delivery: Some(DeliveryState::Failed), ..QUEUED };
                     let stop = First { opted_out: true, ..first };
                     let refused = First { refused: true, ..first };
-                    assert_eq!((fallback.falls(&stop), fallback.falls(&refused)), (FallbackDecision::Never, FallbackDecision::Never));
+                    assert_eq!(
+                        (fallback.decide(&stop), fallback.decide(&refused)),
+                        (FallbackDecision::Never, FallbackDecision::Never)
+                    );
                 }
             }
         }

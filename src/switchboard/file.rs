@@ -189,7 +189,7 @@ impl Switchboard {
                 log_failure("fetched", inner.store.0.fetched(claimed.hold, Fetched::Again(now), now).await);
             }
         }
-        inner.to_read.ring_all();
+        inner.to_read.notify_all();
     }
 
     async fn fetched(&self, media: &Arc<dyn MediaStore>, claimed: &ClaimedFile) -> Result<StoredMedia> {

@@ -9,10 +9,11 @@ use super::fallback::{Answer, FallbackDecision};
 use super::outbox::{self, EXPIRED, Id, Settled, State, Status};
 use super::record::{
     ABANDONED, AFTER_REMOVAL, Answers, BOUNDED_MAX, Bounded, CLOCK_NOTED, CLOCK_TOLERANCE, Claimed, DeliveryRow,
-    EVENT_ATTEMPTS, End, Enqueued, EventFilter, EventRow, EventWait, FALLBACK_RESTORED, FELL_BACK, FallbackRow, FallbackResults,
-    Fetched, FileHold, FileRow, Hold, InboxEvent, Incoming, Leases, LinkRow, FallbackUpdate, Mark, MessageRow, MessageWait,
-    NOT_DECIDED, New, OPTED_OUT, PutOff, Receipt, Ruling, STRANGE, Settle, REPORTED, Unbounded, EventContent, Written, link_of,
-    opt_out_from, opt_out_of, opted_out, person_of, delivery_state_of, mark_person,
+    EVENT_ATTEMPTS, End, Enqueued, EventContent, EventFilter, EventRow, EventWait, FALLBACK_RESTORED, FELL_BACK,
+    FallbackResults, FallbackRow, FallbackUpdate, Fetched, FileHold, FileRow, Hold, InboxEvent, Incoming, Leases,
+    LinkRow, Mark, MessageRow, MessageWait, NOT_DECIDED, New, OPTED_OUT, PutOff, REPORTED, Receipt, Ruling, Settle,
+    UNHANDLED, Unbounded, Written, delivery_state_of, link_of, mark_person, opt_out_from, opt_out_of, opted_out,
+    person_of,
 };
 use crate::model::address::Address;
 use crate::model::clock::Timestamp;
@@ -278,7 +279,7 @@ pub(super) async fn enqueue<T: Tx>(
 ) -> Result<Enqueued, T::Error> {
     let Some(id) = tx.insert_message(new, written, instead_of).await? else {
         let (id, there) = tx.message_by_key(&new.line, &new.key).await?;
-        return Ok(if new.is(written, &there) { Enqueued::Same(Id(id)) } else { Enqueued::Other });
+        return Ok(if new.is_same(written, &there) { Enqueued::Same(Id(id)) } else { Enqueued::Other });
     };
     if !written.files.is_empty() {
         tx.insert_files(id, &written.files).await?;
@@ -332,11 +333,16 @@ pub(super) async fn expire<T: Tx>(
 }
 
 /// Records that this program cannot handle a message, and returns since when.
-pub(super) async fn unhandled_since<T: Tx>(tx: &T, id: i64, why: &Reason, now: Timestamp) -> Result<Timestamp, T::Error> {
-    match tx.decided_since(id, STRANGE, why).await? {
+pub(super) async fn unhandled_since<T: Tx>(
+    tx: &T,
+    id: i64,
+    why: &Reason,
+    now: Timestamp,
+) -> Result<Timestamp, T::Error> {
+    match tx.decided_since(id, UNHANDLED, why).await? {
         // Otherwise the clock was ahead then.
         Some(since) if since <= now => Ok(since),
-        _ => tx.insert_decision(id, STRANGE, why, now).await.map(|()| now),
+        _ => tx.insert_decision(id, UNHANDLED, why, now).await.map(|()| now),
     }
 }
 
@@ -448,7 +454,7 @@ pub(super) async fn hold_after_restore<T: Tx>(tx: &T, at: Timestamp, now: Timest
         let id = row.id;
         tx.set_fallback(id, None, false).await?;
         let Some(instead) = row.instead(now) else { continue };
-        if let Enqueued::New(id) = enqueue(tx, &instead, &Written::of(&instead)?, Some(id)).await? {
+        if let Enqueued::New(id) = enqueue(tx, &instead, &Written::new(&instead)?, Some(id)).await? {
             let reason = Some(FALLBACK_RESTORED.to_owned());
             settle(tx, id.0, &Settle { state: State::Parked, due: None, reason, from: &[State::Queued], now }).await?;
         }
@@ -458,34 +464,34 @@ pub(super) async fn hold_after_restore<T: Tx>(tx: &T, at: Timestamp, now: Timest
 
 /// Sends the fallbacks that are due, as the answers allow.
 pub(super) async fn fall_back<T: Tx>(tx: &T, now: Timestamp, answers: &Answers) -> Result<FallbackResults, T::Error> {
-    let mut fell = FallbackResults::default();
+    let mut results = FallbackResults::default();
     for row in tx.take_fallbacks(Some(now)).await? {
-        let (id, FallbackUpdate { falls, again, said }) = (row.id, row.looked_at(answers, now));
-        if let Some((decision, reason)) = &said {
-            tx.insert_decision(id, decision, reason, now).await?;
+        let (id, FallbackUpdate { decision, again, recorded }) = (row.id, row.examine(answers, now));
+        if let Some((name, reason)) = &recorded {
+            tx.insert_decision(id, name, reason, now).await?;
         }
         tx.set_fallback(id, again, matches!(answers.get(&id), Some(Answer::Unclear))).await?;
-        if falls == FallbackDecision::Never && said.is_some() {
-            fell.refused.push(Id(id));
+        if decision == FallbackDecision::Never && recorded.is_some() {
+            results.refused.push(Id(id));
         }
-        if falls == FallbackDecision::CancelFirst {
+        if decision == FallbackDecision::CancelFirst {
             let from = &[State::Queued, State::Deferred, State::Parked];
             let reason = Some(FELL_BACK.to_owned());
             let line = settle(tx, id, &Settle { state: State::Cancelled, due: None, reason, from, now }).await?;
-            fell.cancelled.extend(line.map(|line| (Id(id), line)));
+            results.cancelled.extend(line.map(|line| (Id(id), line)));
         }
-        if matches!(falls, FallbackDecision::CancelFirst | FallbackDecision::Goes)
+        if matches!(decision, FallbackDecision::CancelFirst | FallbackDecision::Send)
             && let Some(instead) = row.instead(now)
-            && let Enqueued::New(went) = enqueue(tx, &instead, &Written::of(&instead)?, Some(id)).await?
+            && let Enqueued::New(sent) = enqueue(tx, &instead, &Written::new(&instead)?, Some(id)).await?
         {
-            fell.went.push((went, instead));
+            results.to_send.push((sent, instead));
         }
     }
-    Ok(fell)
+    Ok(results)
 }
 
 /// Stores events and the poll's cursor, and returns the number of new events.
-pub(super) async fn take_in<T: Tx>(
+pub(super) async fn store_events<T: Tx>(
     tx: &T,
     events: &[Incoming],
     cursor: Option<&(String, Cursor)>,
@@ -605,7 +611,9 @@ async fn deliver<T: Tx>(tx: &T, line: Option<&str>, delivery: &Delivery, now: Ti
     if let DeliveryOf::UpTo { at, .. } = &delivery.of {
         // A message not sent yet cannot have been read, whatever a gateway's clock shows.
         let until = (*at).min(now);
-        let (Some(line), Some(person), Some(mark)) = (line, mark_person(delivery), Mark::of(delivery.state, until)) else {
+        let (Some(line), Some(person), Some(mark)) =
+            (line, mark_person(delivery), Mark::from_state(delivery.state, until))
+        else {
             return Ok(());
         };
         // It applies to accepted messages: that everything before was read does not resolve an unknown outcome.
@@ -725,7 +733,11 @@ async fn end_opted_out<T: Tx>(tx: &T, id: i64, now: Timestamp) -> Result<(), T::
 
 /// Records the time that a worker sees; `latest` is the latest one that it has seen. Returns by how much the clock was
 /// set back, if it was: then [`Tx::set_seen`] records the time once the waits are bounded.
-pub(super) async fn set_back_by<T: Tx>(tx: &T, now: Timestamp, latest: Timestamp) -> Result<Option<Duration>, T::Error> {
+pub(super) async fn set_back_by<T: Tx>(
+    tx: &T,
+    now: Timestamp,
+    latest: Timestamp,
+) -> Result<Option<Duration>, T::Error> {
     let seen = tx.seen().await?;
     let back = seen.map_or(latest, |seen| seen.max(latest)).since(now);
     if back > CLOCK_TOLERANCE {

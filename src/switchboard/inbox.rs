@@ -1,4 +1,4 @@
-//! Inboxes: events, delivered at least once until they are acknowledged.
+//! Inboxes: events, delivered at min once until they are acknowledged.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use tokio::sync::futures::Notified;
 use super::engine::Notification;
 use super::file::EventId;
 use super::outbox::{Id, Settled};
-use super::record::{self, EventFilter, EventContent};
+use super::record::{self, EventContent, EventFilter};
 use super::{Line, Switchboard};
 use crate::model::error::{Error, Result};
 use crate::model::event::{Event, Inbound};
@@ -38,7 +38,7 @@ pub struct InboxEvent {
     pub(super) switchboard: Switchboard,
     pub(super) id: i64,
     line: Option<String>,
-    happening: InboxEventKind,
+    kind: InboxEventKind,
     attempts: u32,
 }
 
@@ -78,15 +78,15 @@ impl LineInbox {
         loop {
             // Register for the notification before the query, so that no event in between is missed. A notification
             // that reaches a reader which found an event meanwhile is passed on when the future is dropped.
-            let mut rings = pin!(inner.to_read.rings(self.line.as_deref()));
-            rings.as_mut().enable();
+            let mut here = pin!(inner.to_read.notified(self.line.as_deref()));
+            here.as_mut().enable();
             let elsewhere = inner.store.0.notified(Notification::ToRead);
             let batch = self.try_batch(max).await?;
             if !batch.is_empty() || inner.stopped.load(Ordering::Acquire) {
                 return Ok(batch);
             }
             tokio::select! {
-                () = &mut rings => {}
+                () = &mut here => {}
                 () = elsewhere => {}
                 // An expired lease sends no notification.
                 () = inner.clock.sleep(Duration::from_secs(5)) => {}
@@ -107,7 +107,7 @@ impl LineInbox {
         loop {
             let batch = inner.store.0.next_batch(&of, inner.clock.now(), LEASE, max.max(1)).await?;
             let none = batch.is_empty();
-            let batch: Vec<_> = batch.into_iter().filter_map(|handed| self.handed(handed)).collect();
+            let batch: Vec<_> = batch.into_iter().filter_map(|delivered| self.deliver(delivered)).collect();
             // Unreadable events stay leased for a while, and do not block those behind them.
             if none || !batch.is_empty() {
                 return Ok(batch);
@@ -132,17 +132,17 @@ impl LineInbox {
     pub async fn parked(&self, after: Option<&InboxEvent>, max: u32) -> Result<Vec<InboxEvent>> {
         let (inner, after) = (&self.switchboard.0, after.map_or(0, |after| after.id));
         let parked = inner.store.0.parked_events(&self.filter(), after, inner.clock.now(), max).await?;
-        Ok(parked.into_iter().filter_map(|handed| self.handed(handed)).collect())
+        Ok(parked.into_iter().filter_map(|delivered| self.deliver(delivered)).collect())
     }
 
-    fn handed(&self, handed: record::InboxEvent) -> Option<InboxEvent> {
-        let record::InboxEvent { id, line, what, attempts, .. } = handed;
-        let happening = match what {
+    fn deliver(&self, delivered: record::InboxEvent) -> Option<InboxEvent> {
+        let record::InboxEvent { id, line, what, attempts, .. } = delivered;
+        let kind = match what {
             EventContent::Event(event) => InboxEventKind::Received(event),
             EventContent::Settled(settled) => InboxEventKind::Settled(settled),
             EventContent::Unreadable => return None,
         };
-        Some(InboxEvent { switchboard: self.switchboard.clone(), id, line, happening, attempts })
+        Some(InboxEvent { switchboard: self.switchboard.clone(), id, line, kind, attempts })
     }
 }
 
@@ -200,29 +200,29 @@ impl InboxEvent {
 
     /// Reports that handling failed: the event is redelivered after this delay, or parked after its tenth delivery.
     ///
-    /// The delay is at least 1, 2, 4 seconds and so on with each delivery. For a parked event it is as given.
+    /// The delay is at min 1, 2, 4 seconds and so on with each delivery. For a parked event it is as given.
     ///
     /// # Errors
     /// Those of [`ack`](Self::ack); the event is then redelivered when its lease expires.
     pub async fn nack(self, delay: Duration) -> Result<()> {
         let inner = &self.switchboard.0;
         let (now, attempts) = (inner.clock.now(), self.attempts.saturating_sub(1));
-        let least =
+        let min =
             if self.attempts < record::EVENT_ATTEMPTS { Duration::from_secs(1 << attempts) } else { Duration::ZERO };
-        if inner.store.0.nack(self.id, now.plus(delay.max(least)), now).await? {
+        if inner.store.0.nack(self.id, now.plus(delay.max(min)), now).await? {
             telemetry::event_parked(self.line.as_deref().unwrap_or_default(), self.id);
         }
-        inner.to_read.ring(self.line.as_deref());
+        inner.to_read.notify(self.line.as_deref());
         Ok(())
     }
 }
 
 impl fmt::Debug for InboxEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handed")
+        f.debug_struct("InboxEvent")
             .field("id", &self.id)
             .field("line", &self.line)
-            .field("happening", &self.happening)
+            .field("kind", &self.kind)
             .finish_non_exhaustive()
     }
 }
@@ -231,7 +231,7 @@ impl Deref for InboxEvent {
     type Target = InboxEventKind;
 
     fn deref(&self) -> &InboxEventKind {
-        &self.happening
+        &self.kind
     }
 }
 
@@ -265,31 +265,31 @@ impl InboxEventKind {
 
 /// Notifies those who wait for events: for each event one reader of its line and one of all lines, so that many readers
 /// of one line do not compete for the same event.
-pub(super) struct Bells {
-    of_all: Notify,
-    of_lines: HashMap<String, Notify>,
+pub(super) struct EventNotify {
+    all: Notify,
+    lines: HashMap<String, Notify>,
 }
 
-impl Bells {
+impl EventNotify {
     pub(super) fn new<'a>(lines: impl Iterator<Item = &'a String>) -> Self {
-        Self { of_all: Notify::new(), of_lines: lines.map(|line| (line.clone(), Notify::new())).collect() }
+        Self { all: Notify::new(), lines: lines.map(|line| (line.clone(), Notify::new())).collect() }
     }
 
     /// Notifies that there may be an event of this line, or of none.
-    pub(super) fn ring(&self, line: Option<&str>) {
-        self.of_all.notify_one();
-        if let Some(bell) = line.and_then(|line| self.of_lines.get(line)) {
-            bell.notify_one();
+    pub(super) fn notify(&self, line: Option<&str>) {
+        self.all.notify_one();
+        if let Some(notify) = line.and_then(|line| self.lines.get(line)) {
+            notify.notify_one();
         }
     }
 
     /// Notifies that there may be any number of events of any line.
-    pub(super) fn ring_all(&self) {
-        self.of_all.notify_waiters();
-        self.of_lines.values().for_each(Notify::notify_waiters);
+    pub(super) fn notify_all(&self) {
+        self.all.notify_waiters();
+        self.lines.values().for_each(Notify::notify_waiters);
     }
 
-    fn rings(&self, line: Option<&str>) -> Notified<'_> {
-        line.and_then(|line| self.of_lines.get(line)).unwrap_or(&self.of_all).notified()
+    fn notified(&self, line: Option<&str>) -> Notified<'_> {
+        line.and_then(|line| self.lines.get(line)).unwrap_or(&self.all).notified()
     }
 }

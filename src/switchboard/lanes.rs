@@ -47,7 +47,7 @@ pub(super) struct Rooms {
 
 impl Rooms {
     /// Returns how many messages of this lane and class may be claimed.
-    pub(super) fn of(&self, lane: &str, class: u8) -> u32 {
+    pub(super) fn room(&self, lane: &str, class: u8) -> u32 {
         let of_line = self.lines.get(line_of(lane)).copied().unwrap_or(0);
         // The usual case, without the allocation of the key.
         if of_line == 0 || self.left.is_empty() {
@@ -56,7 +56,7 @@ impl Rooms {
         self.left.get(&(lane.to_owned(), class)).copied().unwrap_or(of_line)
     }
 
-    pub(super) fn serves(&self, lane: &str) -> bool {
+    pub(super) fn has_lane(&self, lane: &str) -> bool {
         self.lines.contains_key(line_of(lane))
     }
 }
@@ -238,9 +238,9 @@ mod tests {
             lines: HashMap::from([("bins".to_owned(), 4)]),
             left: HashMap::from([(("bins/phone".to_owned(), 2), 1)]),
         };
-        let of = |lane, class| rooms.of(lane, class);
+        let of = |lane, class| rooms.room(lane, class);
         assert_eq!((of("bins/phone", 2), of("bins/phone", 1), of("parks/phone", 2)), (1, 4, 0));
-        assert!(rooms.serves("bins/x") && !rooms.serves("parks/phone"));
+        assert!(rooms.has_lane("bins/x") && !rooms.has_lane("parks/phone"));
     }
 
     #[test]

@@ -163,7 +163,7 @@ impl Line {
     }
 
     /// Checks that a channel of the line can carry a message; fails with the reason of the first one.
-    pub(super) fn carries(&self, message: &Message) -> Result<()> {
+    pub(super) fn check_message(&self, message: &Message) -> Result<()> {
         let mut wrong = None;
         for channel in self.suppliers(&message.to) {
             match channel.info().check(message) {

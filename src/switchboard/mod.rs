@@ -98,7 +98,7 @@ pub use suspension::Suspension;
 pub use watch::{ChannelHealth, Counts, Stats};
 pub use worker::ShutdownReport;
 
-use inbox::Bells;
+use inbox::EventNotify;
 use record::{Enqueued, Incoming, New, Settle};
 use route::Route;
 use suspension::AccountState;
@@ -129,7 +129,7 @@ struct Inner {
     choices: HashMap<(String, String), Mutex<Selector>>,
     /// Notified when there is a message to send.
     to_send: Notify,
-    to_read: Bells,
+    to_read: EventNotify,
     /// Notified when there is a file to fetch.
     to_fetch: Notify,
     intake: Semaphore,
@@ -204,7 +204,7 @@ impl Switchboard {
     /// - [`ErrorKind::Unavailable`]: the store or the policy is unavailable. The message may have been stored: send it
     ///   again, unchanged, under the same key.
     pub async fn send(&self, line: &str, message: impl Into<Outgoing>) -> Result<Id> {
-        self.take(line, message.into(), Timestamp::from_millis(i64::MIN), None).await
+        self.enqueue(line, message.into(), Timestamp::from_millis(i64::MIN), None).await
     }
 
     /// Enqueues a message that is not sent before this time. If it is already stored, its time does not change.
@@ -212,13 +212,13 @@ impl Switchboard {
     /// # Errors
     /// Those of [`send`](Self::send).
     pub async fn send_at(&self, line: &str, message: impl Into<Outgoing>, at: Timestamp) -> Result<Id> {
-        self.take(line, message.into(), at, None).await
+        self.enqueue(line, message.into(), at, None).await
     }
 
     /// Enqueues a message, and acknowledges the event that it answers, if any, in the same transaction.
-    async fn take(&self, line: &str, outgoing: Outgoing, at: Timestamp, answered: Option<i64>) -> Result<Id> {
+    async fn enqueue(&self, line: &str, outgoing: Outgoing, at: Timestamp, answered: Option<i64>) -> Result<Id> {
         let of = self.0.line(line)?;
-        of.carries(&outgoing.message)?;
+        of.check_message(&outgoing.message)?;
         if let Some(fallback) = &outgoing.fallback {
             fallback.check(of, &outgoing.message)?;
         }
@@ -231,7 +231,7 @@ impl Switchboard {
                 _ => {
                     if error.kind() == ErrorKind::Refused {
                         let (why, to) = (error.to_string(), &outgoing.message.to);
-                        self.0.stands(line, None, State::Refused, Some(&why), Some(to));
+                        self.0.log_state(line, None, State::Refused, Some(&why), Some(to));
                     }
                     return Err(error);
                 }
@@ -255,7 +255,7 @@ impl Switchboard {
                 self.0.to_send.notify_one();
                 self.watch(line, id);
                 let state = if due > now { State::Deferred } else { State::Queued };
-                self.0.stands(line, Some(id), state, why.as_deref(), Some(&to));
+                self.0.log_state(line, Some(id), state, why.as_deref(), Some(&to));
                 Ok(id)
             }
             Enqueued::Same(id) => Ok(id),
@@ -292,7 +292,7 @@ impl Switchboard {
         let message = Message::text(inbound.reply_address().clone(), text).purpose(Purpose::Reply).key(key);
         let quotes = channel.info().capability.reply_to;
         let message = if quotes { message.reply_to(inbound.id.clone()) } else { message };
-        self.take(line, message.into(), Timestamp::from_millis(i64::MIN), event).await
+        self.enqueue(line, message.into(), Timestamp::from_millis(i64::MIN), event).await
     }
 
     /// Stores a webhook's events and returns the response for the gateway: 2xx once all of them are durable.
@@ -301,11 +301,11 @@ impl Switchboard {
     /// reason other than a wrong signature. Events of the other channels are stored by then, and deduplicated on
     /// redelivery. 401 or 403 if no channel accepts the signature; the most specific reason is logged with its gateway.
     pub async fn receive(&self, route: &str, request: webhook::Request) -> webhook::Response {
-        let taken_in = match self.0.intake.try_acquire() {
-            Ok(_place) => self.take_in(route, &request).await,
+        let response = match self.0.intake.try_acquire() {
+            Ok(_place) => self.store_webhook(route, &request).await,
             Err(_) => Err(Error::new(ErrorKind::Unavailable, "256 webhooks are being taken in at this moment")),
         };
-        taken_in.unwrap_or_else(|error| {
+        response.unwrap_or_else(|error| {
             // The name of an unknown route comes from a stranger, and is not logged.
             let route = self.0.routes.get_key_value(route).map_or("unknown", |(route, _)| route);
             telemetry::refused(route, &error);
@@ -313,7 +313,7 @@ impl Switchboard {
         })
     }
 
-    async fn take_in(&self, route: &str, request: &webhook::Request) -> Result<webhook::Response> {
+    async fn store_webhook(&self, route: &str, request: &webhook::Request) -> Result<webhook::Response> {
         let Some(route) = self.0.routes.get(route) else {
             let rule = "is none of this switchboard's: see Builder::route";
             return Err(Error::config("route", rule).with_webhook_status(StatusCode::NOT_FOUND));
@@ -324,8 +324,8 @@ impl Switchboard {
         if !incoming.is_empty() {
             let lines: Vec<_> = incoming.iter().map(|incoming| incoming.line.clone()).collect();
             let files = incoming.iter().any(|incoming| incoming.files() > 0);
-            self.0.store.0.take_in(incoming, None, self.0.clock.now()).await?;
-            lines.iter().for_each(|line| self.0.to_read.ring(line.as_deref()));
+            self.0.store.0.store_events(incoming, None, self.0.clock.now()).await?;
+            lines.iter().for_each(|line| self.0.to_read.notify(line.as_deref()));
             if files {
                 self.0.to_fetch.notify_one();
             }
@@ -453,9 +453,9 @@ impl Switchboard {
 
     fn has_settled(&self, id: Id, line: Option<&str>, state: State, reason: Option<&str>) -> bool {
         if let Some(line) = line {
-            self.0.stands(line, Some(id), state, reason, None);
+            self.0.log_state(line, Some(id), state, reason, None);
         }
-        self.0.to_read.ring_all();
+        self.0.to_read.notify_all();
         line.is_some()
     }
 }
@@ -507,9 +507,9 @@ impl Inner {
     }
 
     /// Logs a state transition. A message without an id was not stored.
-    fn stands(&self, line: &str, id: Option<Id>, state: State, why: Option<&str>, person: Option<&Address>) {
+    fn log_state(&self, line: &str, id: Option<Id>, state: State, why: Option<&str>, person: Option<&Address>) {
         let person = || Some(person?.fingerprint(self.pepper.as_ref()?));
-        telemetry::stands(line, id.map(|id| id.0), state.as_str(), state.needs_attention(), why, person);
+        telemetry::stands(line, id.map(|id| id.0), state.as_str(), state.is_actionable(), why, person);
     }
 
     /// Returns when a new message is due, and the policy's reason if it was deferred. Fails if it is refused or cannot
@@ -745,7 +745,7 @@ impl Builder {
                 accounts.entry(account).or_default().push((info.medium.clone(), line.id.clone()));
             }
         }
-        let to_read = Bells::new(lines.keys());
+        let to_read = EventNotify::new(lines.keys());
         Ok(Switchboard(Arc::new(Inner {
             store: self.store,
             lines,

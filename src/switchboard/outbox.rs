@@ -114,7 +114,7 @@ impl State {
     }
 
     /// Returns `true` if a person should look at it.
-    pub(super) const fn needs_attention(self) -> bool {
+    pub(super) const fn is_actionable(self) -> bool {
         matches!(self, Self::Parked | Self::Unknown)
     }
 
@@ -340,7 +340,7 @@ pub(super) struct NextSuppliers {
 }
 
 impl NextSuppliers {
-    pub(super) fn of(suppliers: &[&Arc<dyn Channel>], message: &Message, attempts: &[Attempt]) -> Self {
+    pub(super) fn new(suppliers: &[&Arc<dyn Channel>], message: &Message, attempts: &[Attempt]) -> Self {
         let infos = || suppliers.iter().map(|channel| channel.info());
         let tries = |n: usize| {
             let info = infos().nth(n);
@@ -375,18 +375,18 @@ impl NextSuppliers {
     }
 
     /// Returns `true` if another supplier is tried before any is tried again.
-    pub(super) fn another(&self) -> bool {
+    pub(super) fn has_another(&self) -> bool {
         self.next.iter().filter(|next| **next).count() > 1
     }
 
     /// Returns `true` if another supplier may be tried later.
-    pub(super) fn later(&self) -> bool {
+    pub(super) fn has_later(&self) -> bool {
         self.open.iter().filter(|open| **open).count() > 1
     }
 }
 
 /// The facts on which the decision after an attempt depends.
-pub(super) struct After<'a> {
+pub(super) struct AttemptContext<'a> {
     pub(super) message: &'a Message,
     pub(super) schedule: &'a Schedule,
     /// The number of attempts, this one included.
@@ -398,7 +398,7 @@ pub(super) struct After<'a> {
     /// Another supplier, whose failure was transient, is tried again.
     pub(super) later: bool,
     pub(super) now: Timestamp,
-    pub(super) chance: u64,
+    pub(super) random: u64,
 }
 
 /// The wait before the first look-up of an unknown outcome, and after each inconclusive one.
@@ -490,7 +490,7 @@ impl End {
     }
 }
 
-impl After<'_> {
+impl AttemptContext<'_> {
     /// Decides what is stored after an attempt, without side effects.
     pub(super) fn decide(&self, sent: &Result<Accepted>) -> End {
         let end = |state| End { reason: None, ..End::without_attempt(state, "", self.now) };
@@ -535,7 +535,7 @@ impl After<'_> {
         let error = if elsewhere { &waits } else { error };
         let elapsed = self.now.since(self.began);
         let tried = Attempts { times: self.times, elapsed };
-        match self.schedule.next(error, Some(self.message), tried, self.now, self.chance) {
+        match self.schedule.next(error, Some(self.message), tried, self.now, self.random) {
             Ok(wait) if !spent => (State::Deferred, Some(self.now.plus(wait))),
             Err(StopReason::Unknown) => unknown_outcome(self.message, self.times, self.now),
             // A part was accepted: a person decides about the rest.

@@ -52,7 +52,7 @@ impl New {
 
     /// Returns `true` if the message stored under its key is the same: byte for byte, or once parsed, because another
     /// program may have written it.
-    pub(super) fn is(&self, written: &Written, there: &Written) -> bool {
+    pub(super) fn is_same(&self, written: &Written, there: &Written) -> bool {
         let reads = |fallback: &str| serde_json::from_str::<Fallback>(fallback).ok();
         written.digest == there.digest
             || serde_json::from_str::<Message>(&there.body).is_ok_and(|there| there == self.message)
@@ -71,7 +71,7 @@ pub(super) struct Written {
 }
 
 impl Written {
-    pub(super) fn of(new: &New) -> serde_json::Result<Self> {
+    pub(super) fn new(new: &New) -> serde_json::Result<Self> {
         let body = serde_json::to_string(&new.message)?;
         let fallback = new.fallback.as_ref().map(serde_json::to_string).transpose()?;
         let (digest, files) = (digest_of(&body, fallback.as_deref()), files_of(&body, fallback.as_deref()));
@@ -237,7 +237,7 @@ impl Settle {
 
     /// Returns the time after which due fallbacks are examined now, given the delivery state: all fallbacks if the
     /// message certainly does not arrive, and those that wait for a failure if nothing more is done about it.
-    pub(super) fn looked_at(&self, delivery: Option<&str>) -> Option<Timestamp> {
+    pub(super) fn fallbacks_after(&self, delivery: Option<&str>) -> Option<Timestamp> {
         if self.state.is_not_sent() || delivery.and_then(delivery_state_of).is_some_and(DeliveryState::is_failure) {
             return Some(self.now);
         }
@@ -434,7 +434,7 @@ pub(super) struct Mark {
 
 impl Mark {
     /// Returns the mark of a delivery that covers everything up to a time: `None` if it is below delivered.
-    pub(super) fn of(state: DeliveryState, until: Timestamp) -> Option<Self> {
+    pub(super) fn from_state(state: DeliveryState, until: Timestamp) -> Option<Self> {
         match state {
             state if state >= DeliveryState::Read => Some(Self { delivered_up_to: None, read_up_to: Some(until) }),
             DeliveryState::Delivered => Some(Self { delivered_up_to: Some(until), read_up_to: None }),
@@ -647,7 +647,7 @@ pub(super) const RESERVED_AHEAD: Duration = Duration::from_millis(200);
 pub(super) const NOT_DECIDED: &str = "not_decided";
 
 /// The decision recorded when a program cannot handle a message.
-pub(super) const STRANGE: &str = "put_off";
+pub(super) const UNHANDLED: &str = "put_off";
 
 /// How long a line counts as served after a worker of it was active.
 #[cfg(feature = "postgres")]
@@ -694,59 +694,69 @@ pub(super) struct FallbackRow {
 
 /// The result of examining a fallback.
 pub(super) struct FallbackUpdate {
-    pub(super) falls: FallbackDecision,
+    pub(super) decision: FallbackDecision,
     /// When it is examined again.
     pub(super) again: Option<Timestamp>,
     /// The recorded decision, if it was not to send.
-    pub(super) said: Option<(&'static str, policy::Reason)>,
+    pub(super) recorded: Option<(&'static str, policy::Reason)>,
 }
 
 impl FallbackRow {
     /// Returns what the policy must allow before the message is cancelled: the message's number, the line, and the
     /// fallback.
     pub(super) fn policy_query(&self) -> Option<(i64, &str, &Message)> {
-        let fallback = self.fallback.as_ref().filter(|_| self.falls() == FallbackDecision::CancelFirst)?;
+        let fallback = self.fallback.as_ref().filter(|_| self.decision() == FallbackDecision::CancelFirst)?;
         Some((self.id, &self.line, &fallback.message))
     }
 
     /// Returns the message to look up for its delivery, if any.
     pub(super) fn lookup_query(&self) -> Option<i64> {
-        (self.falls() == FallbackDecision::Asks).then_some(self.id)
+        (self.decision() == FallbackDecision::LookUp).then_some(self.id)
     }
 
-    pub(super) fn falls(&self) -> FallbackDecision {
-        self.fallback.as_ref().map_or(FallbackDecision::Waits, |fallback| fallback.falls(&self.first))
+    pub(super) fn decision(&self) -> FallbackDecision {
+        self.fallback.as_ref().map_or(FallbackDecision::Wait, |fallback| fallback.decide(&self.first))
     }
 
     /// Decides by these answers.
-    pub(super) fn looked_at(&self, answers: &Answers, now: Timestamp) -> FallbackUpdate {
+    pub(super) fn examine(&self, answers: &Answers, now: Timestamp) -> FallbackUpdate {
         let Some(fallback) = &self.fallback else {
-            return FallbackUpdate { falls: FallbackDecision::Waits, again: Some(now.plus(UNREADABLE_WAIT)), said: None };
+            return FallbackUpdate {
+                decision: FallbackDecision::Wait,
+                again: Some(now.plus(UNREADABLE_WAIT)),
+                recorded: None,
+            };
         };
-        let (asks, answer) = (self.falls(), answers.get(&self.id));
-        let falls = fallback.after(asks, answer);
+        let (asks, answer) = (self.decision(), answers.get(&self.id));
+        let decision = fallback.after(asks, answer);
         let again = fallback.again(&self.first, now);
-        let (falls, again, said) = match (asks, answer) {
+        let (decision, again, recorded) = match (asks, answer) {
             // The state has changed since the answers were collected.
-            (FallbackDecision::CancelFirst | FallbackDecision::Asks, None) => (falls, now, None),
+            (FallbackDecision::CancelFirst | FallbackDecision::LookUp, None) => (decision, now, None),
             (FallbackDecision::CancelFirst, Some(Answer::Policy(Decision::Defer { until, reason }))) => {
-                (falls, again.max(*until), Some(("defer_fallback", reason.clone())))
+                (decision, again.max(*until), Some(("defer_fallback", reason.clone())))
             }
             (FallbackDecision::CancelFirst, Some(Answer::Policy(Decision::Refuse(reason)))) => {
-                (falls, now, Some(("refuse_fallback", reason.clone())))
+                (decision, now, Some(("refuse_fallback", reason.clone())))
             }
-            (FallbackDecision::Asks, Some(Answer::Unclear)) if falls == FallbackDecision::Waits => match outbox::look_up_wait(self.lookups) {
-                Some(wait) => (falls, now.plus(wait), None),
-                None => (FallbackDecision::Never, now, Some(("no_fallback", policy::Reason::new("unclear-delivery", UNCLEAR)))),
-            },
-            _ => (falls, again, None),
+            (FallbackDecision::LookUp, Some(Answer::Unclear)) if decision == FallbackDecision::Wait => {
+                match outbox::look_up_wait(self.lookups) {
+                    Some(wait) => (decision, now.plus(wait), None),
+                    None => (
+                        FallbackDecision::Never,
+                        now,
+                        Some(("no_fallback", policy::Reason::new("unclear-delivery", UNCLEAR))),
+                    ),
+                }
+            }
+            _ => (decision, again, None),
         };
-        FallbackUpdate { falls, again: (falls == FallbackDecision::Waits).then_some(again), said }
+        FallbackUpdate { decision, again: (decision == FallbackDecision::Wait).then_some(again), recorded }
     }
 
     /// Returns the fallback as a message that is due now, with a key derived from the first one's.
     pub(super) fn instead(self, now: Timestamp) -> Option<New> {
-        if self.falls() == FallbackDecision::Never {
+        if self.decision() == FallbackDecision::Never {
             return None;
         }
         let mut message = self.fallback?.message;
@@ -765,7 +775,7 @@ pub(super) struct FallbackResults {
     /// The messages whose fallbacks the policy refused, permanently.
     pub(super) refused: Vec<Id>,
     /// The fallbacks to send now.
-    pub(super) went: Vec<(Id, New)>,
+    pub(super) to_send: Vec<(Id, New)>,
 }
 
 /// A gateway's report about a message.

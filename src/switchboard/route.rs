@@ -34,7 +34,7 @@ impl Route {
     pub(super) fn new<'c>(channels: impl IntoIterator<Item = &'c Arc<dyn Channel>>) -> Self {
         let mut groups: Vec<Group> = Vec::new();
         for channel in channels.into_iter().filter(|channel| channel.info().capability.receive) {
-            let n = groups.iter().position(|group| group.accepts_the_same(channel)).unwrap_or(groups.len());
+            let n = groups.iter().position(|group| group.has_same_verifier(channel)).unwrap_or(groups.len());
             if n == groups.len() {
                 groups.push(Group::default());
             }
@@ -63,7 +63,7 @@ impl Route {
 }
 
 impl Group {
-    fn accepts_the_same(&self, channel: &Arc<dyn Channel>) -> bool {
+    fn has_same_verifier(&self, channel: &Arc<dyn Channel>) -> bool {
         self.channels.first().is_some_and(|first| {
             let (info, other) = (first.info(), channel.info());
             let verifiers = first.verifier().zip(channel.verifier());

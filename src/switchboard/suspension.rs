@@ -74,13 +74,13 @@ pub(super) enum Turn {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum AccountEffect {
     /// None: the outcome concerns the message only.
-    Own,
+    Unaffected,
     /// The account is resumed.
     Resumed(Suspension),
     /// The account is suspended from now on.
     Suspended(Duration),
     /// The message waits for this long, for a fault that is probably not its own.
-    Waits(Duration),
+    Delay(Duration),
 }
 
 impl AccountState {
@@ -144,13 +144,13 @@ impl AccountState {
                 let judged = probe && !error.is_retryable() && error.outcome() == Outcome::Rejected;
                 match (judged, probe, &mut self.suspended) {
                     (true, _, suspended) => {
-                        suspended.take().map_or(AccountEffect::Own, |one| AccountEffect::Resumed(one.suspension))
+                        suspended.take().map_or(AccountEffect::Unaffected, |one| AccountEffect::Resumed(one.suspension))
                     }
                     (false, true, Some(suspended)) => {
                         suspended.postpone(now);
-                        AccountEffect::Own
+                        AccountEffect::Unaffected
                     }
-                    _ => AccountEffect::Own,
+                    _ => AccountEffect::Unaffected,
                 }
             }
             None => {
@@ -159,16 +159,23 @@ impl AccountState {
                 // A send that was in flight when the account failed shows nothing about it now.
                 let resumes = self.suspended.as_ref().is_some_and(|suspended| probe || begun > suspended.failed_at());
                 let resumed = self.suspended.take_if(|_| resumes);
-                resumed.map_or(AccountEffect::Own, |suspended| AccountEffect::Resumed(suspended.suspension))
+                resumed.map_or(AccountEffect::Unaffected, |suspended| AccountEffect::Resumed(suspended.suspension))
             }
         }
     }
 
-    fn fault(&mut self, id: Id, info: &Info, probe: bool, error: &Error, (now, at): (Duration, Timestamp)) -> AccountEffect {
+    fn fault(
+        &mut self,
+        id: Id,
+        info: &Info,
+        probe: bool,
+        error: &Error,
+        (now, at): (Duration, Timestamp),
+    ) -> AccountEffect {
         let last = self.faulty.remove(&id);
         if last.is_some_and(|last| self.accepted.is_some_and(|accepted| accepted > last)) {
             // Another message was sent since this one failed, so the fault is its own.
-            return AccountEffect::Own;
+            return AccountEffect::Unaffected;
         }
         if self.faulty.len() < FAULTY_MAX {
             self.faulty.insert(id, now);
@@ -179,7 +186,7 @@ impl AccountState {
                 if probe {
                     suspended.postpone(now);
                 }
-                AccountEffect::Waits(suspended.next_probe.saturating_sub(now) + STEP_ASIDE)
+                AccountEffect::Delay(suspended.next_probe.saturating_sub(now) + STEP_ASIDE)
             }
             None => {
                 let suspension = Suspension {
@@ -268,7 +275,7 @@ mod tests {
         for doubled in [4, 8, 16, 32, 64, 128, 256, 300, 300] {
             let wait = case.account_state.wait(case.now).unwrap();
             case.wait(wait);
-            assert_eq!(case.send(2, Some(&expired())), AccountEffect::Waits(Duration::from_secs(doubled) + STEP_ASIDE));
+            assert_eq!(case.send(2, Some(&expired())), AccountEffect::Delay(Duration::from_secs(doubled) + STEP_ASIDE));
             case.account_state.faulty.clear();
         }
         case.wait(MAX_PROBE);
@@ -293,7 +300,7 @@ mod tests {
         assert!(matches!(case.send(1, Some(&expired())), AccountEffect::Suspended(_)));
         case.wait(FIRST_PROBE);
         assert!(matches!(case.send(2, None), AccountEffect::Resumed(_)));
-        assert_eq!(case.send(1, Some(&expired())), AccountEffect::Own);
+        assert_eq!(case.send(1, Some(&expired())), AccountEffect::Unaffected);
         assert_eq!(case.turn(3), Turn::Go, "the others are not held up");
     }
 
@@ -304,11 +311,14 @@ mod tests {
         case.wait(Duration::from_millis(5));
         case.send(1, Some(&expired()));
         let late = (case.now, Timestamp::from_secs(2));
-        assert_eq!(case.account_state.report(Id(2), case.mock.info(), false, begun, None, late), AccountEffect::Own);
+        assert_eq!(
+            case.account_state.report(Id(2), case.mock.info(), false, begun, None, late),
+            AccountEffect::Unaffected
+        );
         assert!(case.account_state.suspension().is_some());
         case.wait(FIRST_PROBE);
         case.turn(3);
-        assert!(matches!(case.send(1, Some(&expired())), AccountEffect::Waits(_)), "it did not go after the fault");
+        assert!(matches!(case.send(1, Some(&expired())), AccountEffect::Delay(_)), "it did not go after the fault");
     }
 
     #[test]
@@ -320,7 +330,7 @@ mod tests {
         case.send(1, Some(&expired()));
         case.wait(FIRST_PROBE);
         let busy = Error::new(ErrorKind::Unavailable, "it does not work").with_outcome(Outcome::Rejected);
-        assert_eq!(case.send(2, Some(&busy)), AccountEffect::Own);
+        assert_eq!(case.send(2, Some(&busy)), AccountEffect::Unaffected);
         assert!(case.account_state.suspension().is_some());
     }
 
@@ -333,7 +343,7 @@ mod tests {
             Error::new(ErrorKind::Unauthenticated, "perhaps").with_outcome(Outcome::Unknown),
             no_such_person(),
         ] {
-            assert_eq!(case.send(1, Some(&error)), AccountEffect::Own, "{error:?}");
+            assert_eq!(case.send(1, Some(&error)), AccountEffect::Unaffected, "{error:?}");
         }
         assert_eq!(case.turn(1), Turn::Go);
     }

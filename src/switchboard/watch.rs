@@ -99,7 +99,7 @@ impl Stats {
         self.lines.get(&Some(id.to_owned())).cloned()
     }
 
-    pub(super) fn of(&mut self, line: Option<String>) -> &mut Counts {
+    pub(super) fn counts_mut(&mut self, line: Option<String>) -> &mut Counts {
         self.lines.entry(line).or_default()
     }
 }
@@ -130,7 +130,7 @@ impl Switchboard {
     pub async fn stats(&self) -> Result<Stats> {
         let mut stats = self.0.store.0.stats(self.0.clock.now()).await?;
         for line in self.0.lines.keys() {
-            stats.of(Some(line.clone()));
+            stats.counts_mut(Some(line.clone()));
         }
         let account_states = self.0.account_states.values().map(lock);
         stats.suspended = account_states.filter_map(|account_state| account_state.suspension().cloned()).collect();
@@ -141,7 +141,7 @@ impl Switchboard {
     /// Checks the health of every channel of every line, concurrently, each for at most 10 seconds. Requires a tokio
     /// runtime.
     pub async fn health(&self) -> Vec<ChannelHealth> {
-        let mut asked = JoinSet::new();
+        let mut checks = JoinSet::new();
         let mut healths = Vec::new();
         for (line, channel) in self.0.lines.values().flat_map(|line| line.channels.iter().map(move |one| (line, one))) {
             let (info, n, clock) = (channel.info(), healths.len(), self.0.clock.clone());
@@ -154,18 +154,18 @@ impl Switchboard {
                 suspended: self.0.account_states.get(&account(info)).and_then(|one| lock(one).suspension().cloned()),
             });
             let channel = channel.clone();
-            asked.spawn(async move {
+            checks.spawn(async move {
                 tokio::select! {
                     health = channel.health() => (n, health),
                     () = clock.sleep(HEALTH_MAX) => (n, Err(failed(channel.info().gateway, "no answer in 10 seconds"))),
                 }
             });
         }
-        while let Some(answered) = asked.join_next().await {
-            if let Ok((n, health)) = answered
-                && let Some(asked) = healths.get_mut(n)
+        while let Some(checked) = checks.join_next().await {
+            if let Ok((n, health)) = checked
+                && let Some(checks) = healths.get_mut(n)
             {
-                asked.health = health;
+                checks.health = health;
             }
         }
         healths

@@ -56,7 +56,7 @@ impl Store {
     /// PostgreSQL newer by more than one step, so that the database can be migrated before the programs.
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable): the server cannot be reached.
     pub async fn open(url: &str) -> Result<Self> {
-        match Location::of(url)? {
+        match Location::parse(url)? {
             #[cfg(feature = "sqlite-system")]
             Location::Sqlite(path) => Ok(Self(Arc::new(sqlite::Sqlite::open(path).await?))),
             #[cfg(feature = "postgres")]
@@ -70,7 +70,7 @@ impl Store {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub async fn migrate(url: &str) -> Result<()> {
-        match Location::of(url)? {
+        match Location::parse(url)? {
             #[cfg(feature = "sqlite-system")]
             Location::Sqlite(path) => sqlite::Sqlite::open(path).await.map(|_| ()),
             #[cfg(feature = "postgres")]
@@ -84,7 +84,7 @@ impl Store {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub async fn migrations(url: &str) -> Result<String> {
-        match Location::of(url)? {
+        match Location::parse(url)? {
             #[cfg(feature = "sqlite-system")]
             Location::Sqlite(_) => Ok(String::new()),
             #[cfg(feature = "postgres")]
@@ -102,7 +102,7 @@ enum Location<'a> {
 }
 
 impl<'a> Location<'a> {
-    fn of(url: &'a str) -> Result<Self> {
+    fn parse(url: &'a str) -> Result<Self> {
         match url.split_once(':') {
             #[cfg(feature = "sqlite-system")]
             Some(("sqlite", path)) => Self::sqlite(path),

@@ -37,7 +37,7 @@ const RESERVED: Duration = Duration::from_millis(50);
 const TOKEN_KEPT: Duration = Duration::from_secs(1);
 
 /// The minimum time without claims from a lane that can only be sent by others.
-const REST_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MIN: Duration = Duration::from_millis(50);
 
 /// The messages that a worker has claimed, by account, and those in flight.
 pub(super) struct Dispatch {
@@ -49,7 +49,7 @@ pub(super) struct Dispatch {
     /// The number of claimed messages of each lane and class that are not in flight.
     waiting: HashMap<(String, u8), u32>,
     /// The lanes that send nothing before a time.
-    resting: HashMap<String, Duration>,
+    paused_lanes: HashMap<String, Duration>,
     deciding: JoinSet<Step>,
     sending: JoinSet<(Account, Ended)>,
     /// More messages were due than there was room for.
@@ -111,7 +111,7 @@ impl Dispatch {
             let infos = || line.channels.iter().map(|channel| channel.info());
             for info in infos() {
                 let interval = info.capability.rate.map(|rate| rate.interval());
-                let is_shared = interval.is_some() && board.0.store.0.shares_rates();
+                let is_shared = interval.is_some() && board.0.store.0.has_shared_rates();
                 accounts.insert(account(info), Outgoing { interval, is_shared, ..Outgoing::default() });
             }
             let ahead = |rate: Option<crate::model::rate::Rate>| match rate {
@@ -126,9 +126,9 @@ impl Dispatch {
             let room = infos().map(|info| ahead(info.capability.rate)).max().unwrap_or(AHEAD_MIN);
             rooms.insert(line.id.clone(), room);
         }
-        let (waiting, resting) = (HashMap::new(), HashMap::new());
+        let (waiting, paused_lanes) = (HashMap::new(), HashMap::new());
         let (deciding, sending) = (JoinSet::new(), JoinSet::new());
-        Self { board, max_in_flight, accounts, rooms, waiting, resting, deciding, sending, more: false, left: 0 }
+        Self { board, max_in_flight, accounts, rooms, waiting, paused_lanes, deciding, sending, more: false, left: 0 }
     }
 
     /// Applies the pauses that gateways required before this worker started.
@@ -145,17 +145,17 @@ impl Dispatch {
     /// Returns the room for claims.
     pub(super) fn rooms(&mut self) -> Rooms {
         let now = self.board.0.clock.monotonic();
-        self.resting.retain(|_, until| *until > now);
+        self.paused_lanes.retain(|_, until| *until > now);
         self.left = 0;
         let mut rooms = Rooms { lines: self.rooms.clone(), left: HashMap::with_capacity(self.waiting.len()) };
         for (lane, max) in self.limited(now) {
             for class in 0..=PRIORITY_LAST {
-                let room = rooms.of(lane, class).min(max);
+                let room = rooms.room(lane, class).min(max);
                 rooms.left.insert((lane.clone(), class), room);
             }
         }
         for (of, waiting) in &self.waiting {
-            let room = rooms.of(&of.0, of.1).saturating_sub(*waiting);
+            let room = rooms.room(&of.0, of.1).saturating_sub(*waiting);
             rooms.left.insert(of.clone(), room);
         }
         rooms
@@ -177,7 +177,7 @@ impl Dispatch {
                 limited.entry(lane).and_modify(|other: &mut u32| *other = max.max(*other)).or_insert(max);
             }
         }
-        limited.extend(self.resting.keys().map(|lane| (lane, 0)));
+        limited.extend(self.paused_lanes.keys().map(|lane| (lane, 0)));
         limited.retain(|_, max| *max < u32::MAX);
         limited
     }
@@ -198,7 +198,7 @@ impl Dispatch {
     }
 
     /// Returns `true` if there is room for more of what was due.
-    pub(super) fn wants_more(&self) -> bool {
+    pub(super) fn can_claim_more(&self) -> bool {
         self.more && self.left >= CLAIM_MIN
     }
 
@@ -237,13 +237,13 @@ impl Dispatch {
                 }
                 false
             }
-            Step::Stayed { lane, class } => {
+            Step::Released { lane, class } => {
                 self.leaves(&lane, class);
                 true
             }
-            Step::Rests { claimed, wait } => {
-                let until = self.board.0.clock.monotonic() + wait.max(REST_MIN);
-                self.resting.insert(claimed.lane.clone(), until);
+            Step::LanePaused { claimed, wait } => {
+                let until = self.board.0.clock.monotonic() + wait.max(PAUSE_MIN);
+                self.paused_lanes.insert(claimed.lane.clone(), until);
                 self.unclaim(claimed.hold, &claimed.lane, claimed.class);
                 false
             }
@@ -266,7 +266,7 @@ impl Dispatch {
             of.in_flight = of.in_flight.saturating_sub(1);
             match ended {
                 Ended::NotSent => of.token_is_free(self.board.0.clock.monotonic()),
-                Ended::Resumed => self.resting.retain(|lane, _| !of.lanes.contains(lane)),
+                Ended::Resumed => self.paused_lanes.retain(|lane, _| !of.lanes.contains(lane)),
                 Ended::Sent => {}
             }
         }
@@ -279,9 +279,9 @@ impl Dispatch {
         let names: Vec<_> = waiting.map(|(name, _)| name.clone()).collect();
         let next = names.iter().filter_map(|name| self.start_of(name)).min();
         let now = self.board.0.clock.monotonic();
-        let resting = self.resting.values().copied().filter(|until| *until > now).min();
+        let paused_lanes = self.paused_lanes.values().copied().filter(|until| *until > now).min();
         let far = self.accounts.values().map(|of| of.next_token.saturating_sub(EARLY)).filter(|at| *at > now).min();
-        [next, resting, far].into_iter().flatten().min()
+        [next, paused_lanes, far].into_iter().flatten().min()
     }
 
     fn start_of(&mut self, name: &Account) -> Option<Duration> {
@@ -301,7 +301,7 @@ impl Dispatch {
             let wait = if far { Some(of.next_token - now - EARLY) } else { lock(account_state).wait(now) };
             if let Some(wait) = wait {
                 // Others take over from a suspended account; for a token of the preferred one the message waits.
-                self.rest(name, now + wait, !far);
+                self.pause_account(name, now + wait, !far);
                 return None;
             }
             let (class, decided) = of.queue.pop()?;
@@ -344,7 +344,7 @@ impl Dispatch {
             let turn = lock(account_state).turn(decided.claimed.hold.id, now);
             if let Turn::Wait(wait) = turn {
                 lock(limit).give_back(&decided.message.to, place);
-                self.resting.insert(decided.claimed.lane.clone(), now + wait.max(REST_MIN));
+                self.paused_lanes.insert(decided.claimed.lane.clone(), now + wait.max(PAUSE_MIN));
                 self.unclaim(decided.claimed.hold, &decided.claimed.lane, decided.claimed.class);
                 continue;
             }
@@ -364,12 +364,12 @@ impl Dispatch {
 
     /// Releases the messages of an account that sends nothing before a time; `for_others` lets other suppliers of the
     /// line take over.
-    fn rest(&mut self, name: &Account, until: Duration, for_others: bool) {
+    fn pause_account(&mut self, name: &Account, until: Duration, for_others: bool) {
         let waiting = self.accounts.get_mut(name).map(|of| of.queue.drain().collect::<Vec<_>>());
         for decided in waiting.unwrap_or_default() {
             self.unclaim(decided.claimed.hold, &decided.claimed.lane, decided.claimed.class);
             if !(for_others && decided.supplier.is_one_of_several) {
-                self.resting.insert(decided.claimed.lane, until);
+                self.paused_lanes.insert(decided.claimed.lane, until);
             }
         }
     }
@@ -379,7 +379,7 @@ impl Dispatch {
         let (board, lane) = (self.board.clone(), lane.to_owned());
         self.deciding.spawn(async move {
             log_failure("unclaim", board.0.store.0.unclaim(hold).await);
-            Step::Stayed { lane, class }
+            Step::Released { lane, class }
         });
     }
 
@@ -391,7 +391,7 @@ impl Dispatch {
             if log_failure("put_off", board.0.store.0.put_off(hold, off).await) == Some(true) {
                 telemetry::switchboard::put_off(&line, hold.id.0, LIMITED);
             }
-            Step::Stayed { lane, class }
+            Step::Released { lane, class }
         });
     }
 

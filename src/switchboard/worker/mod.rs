@@ -76,18 +76,20 @@ impl Switchboard {
         let ((stop_fetching, stopped), mut fetching) = (oneshot::channel(), JoinSet::new());
         fetching.spawn(self.clone().fetch(stopped));
         let mut shutdown = pin!(shutdown);
-        let (mut dispatch, mut rounds, mut due_fallbacks) = (Dispatch::new(self.clone()), Rounds::default(), JoinSet::new());
+        let (mut dispatch, mut rounds, mut due_fallbacks) =
+            (Dispatch::new(self.clone()), Rounds::default(), JoinSet::new());
         dispatch.paused(&inner.store.0.pauses(inner.clock.now()).await?);
         let mut claiming = JoinSet::new();
         let mut round = inner.clock.sleep(Duration::ZERO);
         let mut fallbacks = inner.clock.sleep(Duration::ZERO);
-        let (mut look, mut elsewhere) = (inner.clock.sleep(Duration::ZERO), inner.store.0.notified(Notification::ToSend));
+        let (mut look, mut elsewhere) =
+            (inner.clock.sleep(Duration::ZERO), inner.store.0.notified(Notification::ToSend));
         let mut news = true;
         loop {
             news |= dispatch.collect();
             let token = dispatch.start();
             // Claim the next messages while these are in flight.
-            if claiming.is_empty() && (news || dispatch.wants_more()) {
+            if claiming.is_empty() && (news || dispatch.can_claim_more()) {
                 news = false;
                 claiming.spawn(self.clone().claim(dispatch.rooms()));
             }
@@ -145,7 +147,7 @@ impl Switchboard {
         fetching.shutdown().await;
         // Another worker of this switchboard may still run.
         inner.stopped.store(inner.running.load(Ordering::Acquire) <= 1, Ordering::Release);
-        inner.to_read.ring_all();
+        inner.to_read.notify_all();
         Ok(ShutdownReport { unfinished })
     }
 }
@@ -195,21 +197,21 @@ async fn caught<T>(call: impl Future<Output = T>) -> Option<T> {
 
 /// Awaits code that is not ours: a panic, or a call that exceeds this time, becomes an error.
 pub(super) async fn contained<T>(
-    who: &'static str,
+    subject: &'static str,
     clock: &dyn Clock,
     max: Duration,
     call: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let guarded = async {
         caught(call).await.unwrap_or_else(|| {
-            Err(Error::new(ErrorKind::Unexpected, format!("{who} panicked")).with_outcome(Outcome::Unknown))
+            Err(Error::new(ErrorKind::Unexpected, format!("{subject} panicked")).with_outcome(Outcome::Unknown))
         })
     };
     tokio::select! {
         biased;
         ended = guarded => ended,
         () = clock.sleep(max) => {
-            Err(Error::unknown(format!("{who} took longer than {} seconds", max.as_secs().max(1))))
+            Err(Error::unknown(format!("{subject} took longer than {} seconds", max.as_secs().max(1))))
         }
     }
 }

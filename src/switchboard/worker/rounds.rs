@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::super::fallback::{Answer, reports_deliveries};
+use super::super::fallback::{Answer, has_delivery_reports};
 use super::super::outbox::{self, EXPIRED, Id, State};
 use super::super::record::{Answers, Bounded, Claimed, FELL_BACK, FallbackRow, Leases, Settle, Unbounded};
 use super::super::{Switchboard, file, inbox, refused};
@@ -84,7 +84,8 @@ impl Switchboard {
         let (mut next, mut all) = (Some(Unbounded::Messages(i64::MIN)), Bounded::default());
         while let Some(part) = next {
             // If the store fails, the next round starts again.
-            let Some((after, bounded)) = log_failure("clock", store.bound(part, inner.clock.now(), leases).await) else {
+            let Some((after, bounded)) = log_failure("clock", store.bound(part, inner.clock.now(), leases).await)
+            else {
                 return;
             };
             all = all.plus(bounded);
@@ -98,7 +99,7 @@ impl Switchboard {
         telemetry::waits_bounded(all.messages, all.events, all.files, all.implausible);
         inner.to_send.notify_one();
         inner.to_fetch.notify_one();
-        inner.to_read.ring_all();
+        inner.to_read.notify_all();
     }
 
     /// Recovers claims that were never released, also of other workers: this may be the only one left.
@@ -108,22 +109,22 @@ impl Switchboard {
         if let Some(recovered) = log_failure("recover", self.0.store.0.recover(self.0.clock.now(), false).await) {
             telemetry::left_behind(recovered.unknown);
         }
-        self.0.to_read.ring_all();
+        self.0.to_read.notify_all();
     }
 
     /// Looks up messages with an unknown outcome.
     async fn ask(self) {
         let look_ups_due = self.0.store.0.look_ups_due(self.0.clock.now(), ROUND, 100).await;
-        let mut asked = JoinSet::new();
+        let mut look_ups = JoinSet::new();
         for claimed in log_failure("doubtful", look_ups_due).unwrap_or_default() {
-            if asked.len() >= LOOK_UPS_MAX {
-                asked.join_next().await;
+            if look_ups.len() >= LOOK_UPS_MAX {
+                look_ups.join_next().await;
             }
             let switchboard = self.clone();
-            asked.spawn(async move { log_failure("look_up", switchboard.look_up(&claimed).await) });
+            look_ups.spawn(async move { log_failure("look_up", switchboard.look_up(&claimed).await) });
         }
-        while asked.join_next().await.is_some() {}
-        self.0.to_read.ring_all();
+        while look_ups.join_next().await.is_some() {}
+        self.0.to_read.notify_all();
     }
 
     /// Polls every channel that supports it, concurrently.
@@ -136,7 +137,7 @@ impl Switchboard {
             }
         }
         while polled.join_next().await.is_some() {}
-        self.0.to_read.ring_all();
+        self.0.to_read.notify_all();
     }
 
     /// Applies retention, and records metrics.
@@ -150,8 +151,8 @@ impl Switchboard {
     pub(super) async fn fall_back(self) {
         let expired = self.0.store.0.expire(self.0.clock.now(), EXPIRED_MAX).await;
         for (id, line, state) in log_failure("expire", expired).unwrap_or_default() {
-            self.0.stands(&line, Some(id), state, Some(EXPIRED), None);
-            self.0.to_read.ring(Some(&line));
+            self.0.log_state(&line, Some(id), state, Some(EXPIRED), None);
+            self.0.to_read.notify(Some(&line));
         }
         let (store, now) = (&self.0.store.0, self.0.clock.now());
         let due_fallbacks = log_failure("fallback", store.due_fallbacks(now).await).unwrap_or_default();
@@ -163,22 +164,22 @@ impl Switchboard {
         for (id, line, message) in due_fallbacks.iter().filter_map(FallbackRow::policy_query) {
             answers.insert(id, Answer::Policy(self.decided(line, message, now).await));
         }
-        let Some(fell) = log_failure("fallback", store.fall_back(now, answers.clone()).await) else { return };
-        if !fell.went.is_empty() {
+        let Some(results) = log_failure("fallback", store.fall_back(now, answers.clone()).await) else { return };
+        if !results.to_send.is_empty() {
             self.0.to_send.notify_one();
         }
-        for (id, line) in &fell.cancelled {
-            self.0.stands(line, Some(*id), State::Cancelled, Some(FELL_BACK), None);
+        for (id, line) in &results.cancelled {
+            self.0.log_state(line, Some(*id), State::Cancelled, Some(FELL_BACK), None);
         }
-        for (id, instead) in &fell.went {
-            self.0.stands(&instead.line, Some(*id), State::Queued, None, Some(&instead.message.to));
+        for (id, instead) in &results.to_send {
+            self.0.log_state(&instead.line, Some(*id), State::Queued, None, Some(&instead.message.to));
         }
         for (id, line, message) in due_fallbacks.iter().filter_map(FallbackRow::policy_query) {
             if let Some(Answer::Policy(Decision::Refuse(reason))) = answers.get(&id)
-                && fell.refused.contains(&Id(id))
+                && results.refused.contains(&Id(id))
             {
                 let why = refused(reason).with_field("fallback").to_string();
-                self.0.stands(line, None, State::Refused, Some(&why), Some(&message.to));
+                self.0.log_state(line, None, State::Refused, Some(&why), Some(&message.to));
             }
         }
     }
@@ -190,13 +191,13 @@ impl Switchboard {
             return answers;
         }
         let accepted = log_failure("fallback", self.0.store.0.read(ids).await).unwrap_or_default();
-        let (mut accepted, mut asked) = (accepted.into_iter(), JoinSet::new());
+        let (mut accepted, mut look_ups) = (accepted.into_iter(), JoinSet::new());
         loop {
-            for claimed in accepted.by_ref().take(LOOK_UPS_MAX - asked.len()) {
+            for claimed in accepted.by_ref().take(LOOK_UPS_MAX - look_ups.len()) {
                 let board = self.clone();
-                asked.spawn(async move { (claimed.hold.id.0, board.delivery_of(&claimed).await) });
+                look_ups.spawn(async move { (claimed.hold.id.0, board.delivery_of(&claimed).await) });
             }
-            match asked.join_next().await {
+            match look_ups.join_next().await {
                 Some(Ok((id, answer))) => drop(answers.insert(id, answer)),
                 // A panic of the adapter is inconclusive.
                 Some(Err(_)) => {}
@@ -213,14 +214,14 @@ impl Switchboard {
             return Answer::Unclear;
         };
         let can = &channel.info().capability;
-        if reports_deliveries(can) {
+        if has_delivery_reports(can) {
             return Answer::NotDelivered;
         }
         let at = last.map_or(claimed.queued, |last| last.at);
         match ask(&*self.0.clock, channel, claimed, message, at).await {
             LookupOutcome::Found(deliveries) => {
-                let told = log_failure("look_up", self.take_found(message, &deliveries).await);
-                told.map_or(Answer::Unclear, |()| Answer::NotDelivered)
+                let stored = log_failure("look_up", self.take_found(message, &deliveries).await);
+                stored.map_or(Answer::Unclear, |()| Answer::NotDelivered)
             }
             _ => Answer::Unclear,
         }
@@ -236,7 +237,7 @@ impl Switchboard {
             self.0.incoming(delivery.into())
         };
         let found = deliveries.iter().cloned().map(ours).collect();
-        self.0.store.0.take_in(found, None, self.0.clock.now()).await.map(drop)
+        self.0.store.0.store_events(found, None, self.0.clock.now()).await.map(drop)
     }
 
     /// Looks up a message at the gateway of its last attempt; after a restore, at every gateway that may have accepted
@@ -266,7 +267,7 @@ impl Switchboard {
         let settle = outbox::reconciled(&evidence, claimed.lookups, inner.clock.now());
         let (state, why) = (settle.state, settle.reason.clone());
         if inner.store.0.settle(claimed.hold.id, settle).await?.is_some() && state != State::Unknown {
-            inner.stands(&claimed.line, Some(claimed.hold.id), state, why.as_deref(), Some(&message.to));
+            inner.log_state(&claimed.line, Some(claimed.hold.id), state, why.as_deref(), Some(&message.to));
         }
         inner.to_send.notify_one();
         Ok(())
@@ -281,7 +282,7 @@ impl Switchboard {
             let page = contained("the adapter", &*inner.clock, POLL_MAX, channel.poll(after.as_ref())).await?;
             let (more, next) = (page.more, page.next.map(|next| (name.clone(), next)));
             let events = page.events.into_iter().map(|event| inner.incoming(event)).collect();
-            inner.store.0.take_in(events, next, inner.clock.now()).await?;
+            inner.store.0.store_events(events, next, inner.clock.now()).await?;
             inner.to_fetch.notify_one();
             if !more {
                 return Ok(());
@@ -320,8 +321,8 @@ async fn ask(
     if let Some(reference) = by_it.and_then(|attempt| attempt.reference.clone()) {
         sent.message.key = Some(reference);
     }
-    let asked = contained("the adapter", clock, LOOK_UP_MAX, channel.look_up(&sent));
-    log_failure("look_up", asked.await).unwrap_or(LookupOutcome::Inconclusive)
+    let look_ups = contained("the adapter", clock, LOOK_UP_MAX, channel.look_up(&sent));
+    log_failure("look_up", look_ups.await).unwrap_or(LookupOutcome::Inconclusive)
 }
 
 /// Combines the answers of several gateways about one message.

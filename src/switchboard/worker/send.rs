@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::SemaphorePermit;
 
-use super::super::outbox::{After, EXPIRED, State, NextSuppliers};
+use super::super::outbox::{AttemptContext, EXPIRED, NextSuppliers, State};
 use super::super::record::{Attempt, Claimed, End, NOT_DECIDED, OPTED_OUT, PutOff, Ruling, Settle};
-use super::super::suspension::{AccountState, AccountEffect};
+use super::super::suspension::{AccountEffect, AccountState};
 use super::super::{Account, Line, Switchboard, account, account_id, lock};
 use super::{DAMAGED, caught, contained, log_failure};
 use crate::channel::Channel;
@@ -27,8 +27,8 @@ use crate::telemetry;
 const TURN_MAX: Duration = Duration::from_secs(2);
 
 /// How long a message that this program cannot handle is put off, each time and in total: a newer program may take it.
-const STRANGE: Duration = Duration::from_secs(60);
-const STRANGE_MAX: Duration = Duration::from_secs(3600);
+const UNHANDLED_WAIT: Duration = Duration::from_secs(60);
+const UNHANDLED_MAX: Duration = Duration::from_secs(3600);
 
 /// The first and the longest wait after a failed policy decision, and the number of failures before the message is
 /// parked.
@@ -37,7 +37,7 @@ const UNDECIDED_MAX: Duration = Duration::from_secs(3600);
 const UNDECIDED_TIMES: u32 = 20;
 
 /// The maximum number of messages with failed policy decisions to remember.
-const UNDECIDED_KEPT: usize = 100_000;
+const UNDECIDED_MAX_COUNT: usize = 100_000;
 
 /// The minimum wait for a message that the policy defers: it may return a time that has passed.
 const DEFER_MIN: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ pub(super) const AGAIN: Duration = Duration::from_millis(200);
 pub(super) const LIMITED: &str = "it is too soon for the next message to this person";
 
 /// The reason for a message whose gateways all have an open circuit breaker.
-const RESTING: &str = "its gateways are left alone for a while";
+const CIRCUIT_OPEN: &str = "its gateways are left alone for a while";
 
 /// The reason for a message whose accounts are suspended.
 const SUSPENDED: &str = "the account is suspended, and a probe is to come";
@@ -63,13 +63,13 @@ const HEALTH_MAX: Duration = Duration::from_secs(10);
 /// The reason why a claimed message is not sent now.
 enum Blocked {
     /// Ends in this state.
-    Ends(State, &'static str),
+    End(State, &'static str),
     /// Is claimed again at a later time.
     PutOff(PutOff),
     /// The lane pauses for this long.
-    Rests(Duration),
+    LanePaused(Duration),
     /// The policy deferred or refused it.
-    Ruled(Box<Ruling>),
+    Policy(Box<Ruling>),
     /// The store failed.
     Failed(Error),
 }
@@ -89,12 +89,12 @@ pub(super) struct Decided {
 pub(super) enum Step {
     Ready(Box<Decided>),
     /// No longer claimed.
-    Stayed {
+    Released {
         lane: String,
         class: u8,
     },
     /// The lane pauses for this long.
-    Rests {
+    LanePaused {
         claimed: Box<Claimed>,
         wait: Duration,
     },
@@ -169,7 +169,7 @@ impl Switchboard {
     /// Decides whether a claimed message is sent, or records why not.
     pub(super) async fn decide(self, mut claimed: Claimed) -> Step {
         let claimed_at = self.0.clock.monotonic();
-        let may = match caught(self.may_be_sent(&mut claimed)).await {
+        let may = match caught(self.prepare(&mut claimed)).await {
             Some(may) => may,
             // The adapter's message rule panicked, which is not our policy's failure.
             None => Err(self.undecided(&claimed, "the adapter panicked")),
@@ -179,43 +179,43 @@ impl Switchboard {
                 let at = self.0.clock.monotonic();
                 Step::Ready(Box::new(Decided { claimed, message, supplier, claimed_at, at }))
             }
-            Err(Blocked::Rests(wait)) => Step::Rests { claimed: Box::new(claimed), wait },
-            Err(stays) => {
+            Err(Blocked::LanePaused(wait)) => Step::LanePaused { claimed: Box::new(claimed), wait },
+            Err(blocked) => {
                 let Claimed { lane, class, .. } = &claimed;
                 let (lane, class) = (lane.clone(), *class);
-                log_failure("send", self.stays(&claimed, stays).await);
-                self.0.to_read.ring(Some(&claimed.line));
-                Step::Stayed { lane, class }
+                log_failure("send", self.record_blocked(&claimed, blocked).await);
+                self.0.to_read.notify(Some(&claimed.line));
+                Step::Released { lane, class }
             }
         }
     }
 
-    async fn may_be_sent(&self, claimed: &mut Claimed) -> Result<(Message, Supplier), Blocked> {
+    async fn prepare(&self, claimed: &mut Claimed) -> Result<(Message, Supplier), Blocked> {
         let inner = &*self.0;
         let now = inner.clock.now();
         if claimed.damaged {
-            return Err(Blocked::Ends(State::Parked, DAMAGED));
+            return Err(Blocked::End(State::Parked, DAMAGED));
         }
         if claimed.opted_out {
-            return Err(Blocked::Ends(State::Refused, OPTED_OUT));
+            return Err(Blocked::End(State::Refused, OPTED_OUT));
         }
         let Ok(line) = inner.line(&claimed.line) else {
-            return Err(self.strange(claimed, "unknown-line", "no program here has this line").await);
+            return Err(self.put_off_unhandled(claimed, "unknown-line", "no program here has this line").await);
         };
         let Some(message) = claimed.message.take() else {
             let why = "no program here can read it: see how a message is written";
-            return Err(self.strange(claimed, "unreadable", why).await);
+            return Err(self.put_off_unhandled(claimed, "unreadable", why).await);
         };
-        let message = still_to_go(claimed, message, now)?;
-        let checked = match self.may_go(claimed, &message, now).await {
+        let message = current_message(claimed, message, now)?;
+        let checked = match self.check_policy(claimed, &message, now).await {
             Ok(()) => self.supplier(claimed, line, &message),
-            Err(stays) => Err(stays),
+            Err(blocked) => Err(blocked),
         };
         match checked {
             Ok(supplier) => Ok((message, supplier)),
-            Err(stays) => {
+            Err(blocked) => {
                 claimed.message = Some(message);
-                Err(stays)
+                Err(blocked)
             }
         }
     }
@@ -223,19 +223,19 @@ impl Switchboard {
     /// Sends a message for which a token was taken.
     pub(super) async fn send_decided(self, decided: Decided, sending: Sending) -> Ended {
         let Decided { claimed, message, supplier, claimed_at, .. } = decided;
-        let ended = match self.goes(&claimed, &message, &supplier, sending, claimed_at).await {
+        let ended = match self.send_claimed(&claimed, &message, &supplier, sending, claimed_at).await {
             Ok(ended) => ended,
-            Err(stays) => {
+            Err(blocked) => {
                 // The lease releases the message.
-                log_failure("send", self.stays(&claimed, stays).await);
+                log_failure("send", self.record_blocked(&claimed, blocked).await);
                 Ended::NotSent
             }
         };
-        self.0.to_read.ring(Some(&claimed.line));
+        self.0.to_read.notify(Some(&claimed.line));
         ended
     }
 
-    async fn goes(
+    async fn send_claimed(
         &self,
         claimed: &Claimed,
         message: &Message,
@@ -251,15 +251,15 @@ impl Switchboard {
         };
         let Sending { place, is_probe } = sending;
         let mut token = Token { limit, account_state, to: &message.to, place: Some(place), is_probe };
-        let _alone = self.alone(claimed).await?;
+        let _alone = self.acquire_suspect_turn(claimed).await?;
         if message.not_after.is_some_and(|until| inner.clock.now() > until) {
-            return Err(Blocked::Ends(State::Expired, EXPIRED));
+            return Err(Blocked::End(State::Expired, EXPIRED));
         }
         if is_probe {
             self.is_healthy(supplier, account_state).await?;
         }
         // From here on the outcome is unknown if this process ends.
-        if !self.begins(claimed, message, supplier).await? {
+        if !self.record_begin(claimed, message, supplier).await? {
             return Ok(Ended::NotSent);
         }
         token.spend();
@@ -275,7 +275,7 @@ impl Switchboard {
     }
 
     /// Serialises messages during whose send a process has ended: if this process ends too, the cause is known.
-    async fn alone(&self, claimed: &Claimed) -> Result<Option<SemaphorePermit<'_>>, Blocked> {
+    async fn acquire_suspect_turn(&self, claimed: &Claimed) -> Result<Option<SemaphorePermit<'_>>, Blocked> {
         if claimed.deaths() == 0 {
             return Ok(None);
         }
@@ -289,12 +289,12 @@ impl Switchboard {
     }
 
     /// Checks with the policy whether the message may be sent.
-    async fn may_go(&self, claimed: &Claimed, message: &Message, now: Timestamp) -> Result<(), Blocked> {
+    async fn check_policy(&self, claimed: &Claimed, message: &Message, now: Timestamp) -> Result<(), Blocked> {
         let ruled = |decision, state, due, reason: Reason| {
             let words = Some(reason.to_string());
             let from = &[State::Claimed, State::Queued, State::Deferred];
             let settle = Settle { state, due, reason: words, from, now };
-            Err(Blocked::Ruled(Box::new(Ruling { decision, reason, settle })))
+            Err(Blocked::Policy(Box::new(Ruling { decision, reason, settle })))
         };
         let decided = match self.0.decide(&claimed.line, message, now).await {
             Ok(decided) => decided,
@@ -320,12 +320,12 @@ impl Switchboard {
         let (mut undecided, id, now) = (lock(&self.0.undecided), claimed.hold.id, self.0.clock.now());
         let before = undecided.remove(&id).unwrap_or(0);
         if before + 1 >= UNDECIDED_TIMES {
-            return Blocked::Ends(
+            return Blocked::End(
                 State::Parked,
                 "nothing could be decided about it, 20 times: the policy or an adapter failed",
             );
         }
-        if undecided.len() < UNDECIDED_KEPT {
+        if undecided.len() < UNDECIDED_MAX_COUNT {
             undecided.insert(id, before + 1);
         }
         let wait = UNDECIDED.saturating_mul(1 << before.min(16)).min(UNDECIDED_MAX);
@@ -333,7 +333,7 @@ impl Switchboard {
         let from = &[State::Claimed, State::Queued, State::Deferred];
         let (due, words) = (Some(now.plus(wait)), Some(reason.to_string()));
         let settle = Settle { state: State::Deferred, due, reason: words, from, now };
-        Blocked::Ruled(Box::new(Ruling { decision: NOT_DECIDED, reason, settle }))
+        Blocked::Policy(Box::new(Ruling { decision: NOT_DECIDED, reason, settle }))
     }
 
     /// Returns the policy's decision now: a deferral while the policy fails.
@@ -351,14 +351,14 @@ impl Switchboard {
         let inner = &*self.0;
         let suppliers = line.suppliers(&message.to);
         let Some(medium) = suppliers.first().map(|channel| channel.info().medium.as_str().to_owned()) else {
-            return Err(Blocked::Ends(State::Parked, "the line has no channel to this address any more"));
+            return Err(Blocked::End(State::Parked, "the line has no channel to this address any more"));
         };
-        let next_suppliers = NextSuppliers::of(&suppliers, message, &claimed.attempts);
+        let next_suppliers = NextSuppliers::new(&suppliers, message, &claimed.attempts);
         if next_suppliers.is_empty() {
-            return Err(Blocked::Ends(State::Parked, "no channel of the line can carry it"));
+            return Err(Blocked::End(State::Parked, "no channel of the line can carry it"));
         }
-        let mut asked = Attempted::default();
-        (0..suppliers.len()).filter(|n| !next_suppliers.contains(*n)).for_each(|n| asked.pass_over(n));
+        let mut attempted = Attempted::default();
+        (0..suppliers.len()).filter(|n| !next_suppliers.contains(*n)).for_each(|n| attempted.pass_over(n));
         let is_for_all = (0..suppliers.len()).all(|n| next_suppliers.contains(n));
         let choice = (claimed.line.clone(), medium);
         let mono = inner.clock.monotonic();
@@ -367,20 +367,20 @@ impl Switchboard {
             let account_state = suppliers.get(n).and_then(|channel| inner.account_states.get(&account(channel.info())));
             if let Some(wait) = account_state.and_then(|account_state| lock(account_state).wait(mono)) {
                 probe_in = Some(probe_in.map_or(wait, |other: Duration| other.min(wait)));
-                asked.pass_over(n);
+                attempted.pass_over(n);
             }
         }
         let of = inner.choices.get(&choice);
-        let picked = of.and_then(|of| lock(of).pick(&mut asked, mono, inner.clock.chance()));
+        let picked = of.and_then(|of| lock(of).pick(&mut attempted, mono, inner.clock.chance()));
         let picked = picked.and_then(|n| Some((n, Arc::clone(suppliers.get(n)?))));
         let Some((n, channel)) = picked else {
             let (wait, why) = match probe_in {
                 Some(wait) => (wait, SUSPENDED),
                 // All suppliers have an open circuit breaker.
-                None => (of.and_then(|of| lock(of).rest_of(asked, mono)).unwrap_or(TURN_MAX), RESTING),
+                None => (of.and_then(|of| lock(of).rest_of(attempted, mono)).unwrap_or(TURN_MAX), CIRCUIT_OPEN),
             };
             // Other messages of the lane may have another supplier.
-            return Err(if is_for_all { Blocked::Rests(wait) } else { self.put_off(wait, why) });
+            return Err(if is_for_all { Blocked::LanePaused(wait) } else { self.put_off(wait, why) });
         };
         let (account, is_one_of_several) = (account(channel.info()), suppliers.len() > 1);
         Ok(Supplier { channel, account, n, choice, next_suppliers, is_one_of_several })
@@ -400,24 +400,24 @@ impl Switchboard {
             Err(error) => error.kind() == ErrorKind::Unauthenticated,
         };
         match fails {
-            true => Err(Blocked::Rests(lock(account_state).probe_failed(clock.monotonic()))),
+            true => Err(Blocked::LanePaused(lock(account_state).probe_failed(clock.monotonic()))),
             false => Ok(()),
         }
     }
 
     /// Records the start of the send. Returns `false` if the message no longer waits, or another worker has claimed it.
-    async fn begins(&self, claimed: &Claimed, message: &Message, supplier: &Supplier) -> Result<bool> {
+    async fn record_begin(&self, claimed: &Claimed, message: &Message, supplier: &Supplier) -> Result<bool> {
         let (store, clock) = (&self.0.store.0, &self.0.clock);
         let info = supplier.channel.info();
         let reference = info.reference(message);
         let reference = reference.and_then(|name| if let Cow::Owned(digest) = name { Some(digest) } else { None });
         let attempt = Attempt::new(info.gateway, info.account.as_str(), clock.now()).with_reference(reference);
-        let begins = store.begin(claimed.hold, attempt).await;
+        let record_begin = store.begin(claimed.hold, attempt).await;
         // Release it as soon as the store works again, rather than when the lease expires.
-        while begins.is_err() && store.unclaim(claimed.hold).await.is_err() {
+        while record_begin.is_err() && store.unclaim(claimed.hold).await.is_err() {
             clock.sleep(AGAIN).await;
         }
-        begins
+        record_begin
     }
 
     /// Records the end of the send.
@@ -440,20 +440,20 @@ impl Switchboard {
         let tries = || claimed.tries().filter(|attempt| !attempt.suspended);
         // An attempt that began while the clock was ahead has no known age.
         let began = tries().map(|attempt| attempt.at).filter(|at| *at <= now).min();
-        let after = After {
+        let after = AttemptContext {
             message,
             schedule: &inner.schedule,
             times: u32::try_from(tries().count()).unwrap_or(u32::MAX).saturating_add(1),
             began: began.unwrap_or(now),
-            another: supplier.next_suppliers.another(),
-            later: supplier.next_suppliers.later(),
+            another: supplier.next_suppliers.has_another(),
+            later: supplier.next_suppliers.has_later(),
             now,
-            chance: inner.clock.chance(),
+            random: inner.clock.chance(),
         };
         let end = after.decide(sent);
         let end = match &verdict {
-            AccountEffect::Suspended(wait) | AccountEffect::Waits(wait) => end.suspended(*wait),
-            AccountEffect::Own | AccountEffect::Resumed(_) => end,
+            AccountEffect::Suspended(wait) | AccountEffect::Delay(wait) => end.suspended(*wait),
+            AccountEffect::Unaffected | AccountEffect::Resumed(_) => end,
         };
         let end = end.after(&claimed.attempts);
         // If this is not recorded, the next worker finds an unknown outcome: retry for as long as this process lives.
@@ -464,7 +464,7 @@ impl Switchboard {
             }
         };
         if finished {
-            inner.stands(&claimed.line, Some(claimed.hold.id), end.state, end.reason.as_deref(), Some(&message.to));
+            inner.log_state(&claimed.line, Some(claimed.hold.id), end.state, end.reason.as_deref(), Some(&message.to));
         }
         if let Some(change) = change {
             change.record(supplier.channel.info());
@@ -487,14 +487,14 @@ impl Switchboard {
     }
 
     /// Records why the message is not sent now.
-    async fn stays(&self, claimed: &Claimed, stays: Blocked) -> Result<()> {
+    async fn record_blocked(&self, claimed: &Claimed, blocked: Blocked) -> Result<()> {
         let (inner, hold) = (&*self.0, claimed.hold);
         let to = claimed.message.as_ref().map(|message| &message.to);
-        match stays {
-            Blocked::Ends(state, why) => {
+        match blocked {
+            Blocked::End(state, why) => {
                 let end = End::without_attempt(state, why, inner.clock.now()).after(&claimed.attempts);
                 if inner.store.0.finish(hold, end.clone()).await? {
-                    inner.stands(&claimed.line, Some(hold.id), end.state, end.reason.as_deref(), to);
+                    inner.log_state(&claimed.line, Some(hold.id), end.state, end.reason.as_deref(), to);
                 }
                 Ok(())
             }
@@ -504,11 +504,11 @@ impl Switchboard {
                 }
                 Ok(())
             }
-            Blocked::Rests(_) => inner.store.0.unclaim(hold).await,
-            Blocked::Ruled(ruling) => {
+            Blocked::LanePaused(_) => inner.store.0.unclaim(hold).await,
+            Blocked::Policy(ruling) => {
                 let (state, why) = (ruling.settle.state, ruling.settle.reason.clone());
                 if inner.store.0.ruled(hold, *ruling).await? {
-                    inner.stands(&claimed.line, Some(hold.id), state, why.as_deref(), to);
+                    inner.log_state(&claimed.line, Some(hold.id), state, why.as_deref(), to);
                 }
                 Ok(())
             }
@@ -532,9 +532,9 @@ fn at_least_later(decision: Decision, now: Timestamp) -> Decision {
 }
 
 /// Returns the message with the person's current address, unless it has expired.
-fn still_to_go(claimed: &Claimed, mut message: Message, now: Timestamp) -> Result<Message, Blocked> {
+fn current_message(claimed: &Claimed, mut message: Message, now: Timestamp) -> Result<Message, Blocked> {
     if message.not_after.is_some_and(|until| now > until) {
-        return Err(Blocked::Ends(State::Expired, EXPIRED));
+        return Err(Blocked::End(State::Expired, EXPIRED));
     }
     // Same medium only: a new WhatsApp address does not change the person's phone number.
     let same = |to: &&Address| mem::discriminant(*to) == mem::discriminant(&message.to);
@@ -547,11 +547,11 @@ fn still_to_go(claimed: &Claimed, mut message: Message, now: Timestamp) -> Resul
 impl Switchboard {
     /// Puts off a message that this program cannot handle, so that a newer one can take it, as during a deployment.
     /// Parks it an hour after the first time.
-    async fn strange(&self, claimed: &Claimed, rule: &'static str, why: &'static str) -> Blocked {
+    async fn put_off_unhandled(&self, claimed: &Claimed, rule: &'static str, why: &'static str) -> Blocked {
         let (now, reason) = (self.0.clock.now(), Reason::new(rule, why));
         match self.0.store.0.unhandled_since(claimed.hold.id, reason, now).await {
-            Ok(since) if now.since(since) >= STRANGE_MAX => Blocked::Ends(State::Parked, why),
-            Ok(_) => Blocked::PutOff(PutOff { until: now.plus(STRANGE), why, planned: true }),
+            Ok(since) if now.since(since) >= UNHANDLED_MAX => Blocked::End(State::Parked, why),
+            Ok(_) => Blocked::PutOff(PutOff { until: now.plus(UNHANDLED_WAIT), why, planned: true }),
             Err(error) => Blocked::Failed(error),
         }
     }

@@ -52,7 +52,7 @@ pub(super) async fn promote_head(db: &Session, of: &[i64]) -> Result<(), Fault> 
          UPDATE civic_messaging.message AS m SET head = first.head FROM first
          WHERE m.id = first.id AND m.phase IN ('queued', 'deferred') AND m.head <> first.head";
     if db.change(promote_head, &[&of]).await? > 0 {
-        db.rings(Notification::ToSend);
+        db.notify(Notification::ToSend);
     }
     Ok(())
 }
@@ -129,8 +129,8 @@ pub(super) async fn claim(db: &Session, now: Timestamp, lease: Duration, rooms: 
             claims.due(due);
             continue;
         }
-        let of = if rooms.serves(&lane) {
-            rooms.of(&lane, u8::try_from(class).unwrap_or(PRIORITY_LAST))
+        let of = if rooms.has_lane(&lane) {
+            rooms.room(&lane, u8::try_from(class).unwrap_or(PRIORITY_LAST))
         } else {
             if served.is_none() {
                 let lately = "SELECT id FROM civic_messaging.line WHERE attended > $1";

@@ -10,12 +10,7 @@ use crate::media::StoredMedia;
 use crate::model::clock::Timestamp;
 use crate::model::digest::Digest;
 
-pub(super) async fn claim(
-    db: &Session,
-    now: Timestamp,
-    until: Timestamp,
-    max: u32,
-) -> Result<Vec<ClaimedFile>, Fault> {
+pub(super) async fn claim(db: &Session, now: Timestamp, until: Timestamp, max: u32) -> Result<Vec<ClaimedFile>, Fault> {
     let claim = "WITH found AS (
              SELECT event, n FROM civic_messaging.file
              WHERE due <= $1 AND due IS NOT NULL AND state IN ('waiting', 'fetching')

@@ -72,11 +72,11 @@ impl Groups {
         A: Send + Sync + 'static,
         T: Send + 'static,
     {
-        let (tell, told) = oneshot::channel();
-        let piece = Piece { kind, message, with, work, worked: Mutex::default(), tell };
+        let (sender, receiver) = oneshot::channel();
+        let piece = Piece { kind, message, with, work, worked: Mutex::default(), sender };
         self.push(Box::new(piece));
-        match tokio::time::timeout(LONGEST, told).await {
-            Ok(told) => told.unwrap_or_else(|_| Err(Fault::GivenUp.error())),
+        match tokio::time::timeout(LONGEST, receiver).await {
+            Ok(result) => result.unwrap_or_else(|_| Err(Fault::GivenUp.error())),
             Err(_) => Err(Fault::Late.error()),
         }
     }
@@ -164,7 +164,7 @@ trait Job: Send + Sync {
 
     fn work<'a>(&'a self, db: &'a Session) -> Work<'a, ()>;
 
-    fn tell(self: Box<Self>, committed: Result<()>);
+    fn reply(self: Box<Self>, committed: Result<()>);
 }
 
 struct Piece<A, T, W> {
@@ -173,7 +173,7 @@ struct Piece<A, T, W> {
     with: A,
     work: W,
     worked: Mutex<Option<T>>,
-    tell: oneshot::Sender<Result<T>>,
+    sender: oneshot::Sender<Result<T>>,
 }
 
 impl<A, T, W> Job for Piece<A, T, W>
@@ -191,7 +191,7 @@ where
     }
 
     fn is_awaited(&self) -> bool {
-        !self.tell.is_closed()
+        !self.sender.is_closed()
     }
 
     fn work<'a>(&'a self, db: &'a Session) -> Work<'a, ()> {
@@ -202,11 +202,11 @@ where
         })
     }
 
-    fn tell(self: Box<Self>, committed: Result<()>) {
+    fn reply(self: Box<Self>, committed: Result<()>) {
         let worked = self.worked.into_inner().unwrap_or_else(PoisonError::into_inner);
         let done = committed.and_then(|()| worked.ok_or_else(|| Fault::GivenUp.error()));
         // The caller may have been dropped.
-        drop(self.tell.send(done));
+        drop(self.sender.send(done));
     }
 }
 
@@ -221,7 +221,7 @@ enum Failed {
 /// Commits a group, and replies to each caller.
 async fn commit(sessions: &Arc<Sessions>, mut group: Vec<Box<dyn Job>>) {
     let committed = tokio::time::timeout(LONGEST, attempt(sessions, &group)).await;
-    let told = match committed.unwrap_or(Err(Failed::Session(Fault::Late))) {
+    let result = match committed.unwrap_or(Err(Failed::Session(Fault::Late))) {
         Ok(()) => Ok(()),
         Err(Failed::Session(fault)) => Err(fault),
         Err(Failed::Piece(fault)) if group.len() == 1 && !fault.is_of_order() && !fault.is_lock_timeout() => Err(fault),
@@ -233,7 +233,7 @@ async fn commit(sessions: &Arc<Sessions>, mut group: Vec<Box<dyn Job>>) {
         }
     };
     for job in group {
-        job.tell(told.as_ref().copied().map_err(Fault::error));
+        job.reply(result.as_ref().copied().map_err(Fault::error));
     }
 }
 
@@ -241,7 +241,7 @@ async fn commit(sessions: &Arc<Sessions>, mut group: Vec<Box<dyn Job>>) {
 async fn by_itself(sessions: Arc<Sessions>, job: Box<dyn Job>) {
     if job.is_awaited() {
         let done = sessions.run(&job, |db, job| job.work(db)).await;
-        job.tell(done);
+        job.reply(done);
     }
 }
 

@@ -178,7 +178,7 @@ pub(super) async fn stats(db: &Session, now: Timestamp) -> Result<Stats, Fault> 
          WHERE phase IN ('queued', 'deferred', 'claimed') GROUP BY line, state";
     for row in db.rows(messages, &[&now.as_millis(), &now.plus(IMPLAUSIBLE).as_millis()]).await? {
         let due = (count(&row, 3)?, row.try_get::<_, Option<i64>>(4)?.map(Timestamp::from_millis));
-        let of = stats.of(row.try_get(0)?);
+        let of = stats.counts_mut(row.try_get(0)?);
         of.add(state(&row, 1)?, count(&row, 2)?, due);
         of.implausible += count(&row, 5)?;
     }
@@ -187,19 +187,19 @@ pub(super) async fn stats(db: &Session, now: Timestamp) -> Result<Stats, Fault> 
                WHERE acked IS NULL AND parked IS NULL GROUP BY line) AS open
          JOIN civic_messaging.event AS e ON e.id = open.first";
     for row in db.rows(events, &[]).await? {
-        let of = stats.of(row.try_get(0)?);
+        let of = stats.counts_mut(row.try_get(0)?);
         (of.unread, of.oldest_unread) = (count(&row, 1)?, Some(moment(&row, 2)?));
     }
     let parked = "SELECT line, count(*) FROM civic_messaging.event
          WHERE acked IS NULL AND parked IS NOT NULL GROUP BY line";
     for row in db.rows(parked, &[]).await? {
-        stats.of(row.try_get(0)?).parked_events = count(&row, 1)?;
+        stats.counts_mut(row.try_get(0)?).parked_events = count(&row, 1)?;
     }
     let files =
         "SELECT e.line, count(*) FROM civic_messaging.file AS f JOIN civic_messaging.event AS e ON e.id = f.event
          WHERE f.due IS NOT NULL AND f.state IN ('waiting', 'fetching') GROUP BY e.line";
     for row in db.rows(files, &[]).await? {
-        stats.of(row.try_get(0)?).files = count(&row, 1)?;
+        stats.counts_mut(row.try_get(0)?).files = count(&row, 1)?;
     }
     Ok(stats)
 }

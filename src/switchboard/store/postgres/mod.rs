@@ -22,16 +22,16 @@ use tokio_postgres::{Config, Row};
 
 use super::super::Line;
 use super::super::conversation::{Entry, Place};
-use super::super::engine::{Notification, Engine};
+use super::super::engine::{Engine, Notification};
 use super::super::fallback::Answer;
 use super::super::file::File;
 use super::super::flow::{self, Tx};
 use super::super::lanes::{Claims, Rooms};
 use super::super::outbox::{Id, SendAttempt, State, Status};
 use super::super::record::{
-    Answers, Attempt, Bounded, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackRow, FallbackResults,
-    Fetched, FileHold, Hold, InboxEvent, Incoming, StatusRow, Leases, New, PutOff, Recovered, Reserved, Ruling, Settle,
-    Unbounded, Wait, Written, message_of, named, price_of,
+    Answers, Attempt, Bounded, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackResults,
+    FallbackRow, Fetched, FileHold, Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Reserved, Ruling,
+    Settle, StatusRow, Unbounded, Wait, Written, message_of, named, price_of,
 };
 use super::super::watch::Stats;
 use crate::model::clock::{Clock, SystemClock, Timestamp};
@@ -52,19 +52,19 @@ macro_rules! mark {
     };
 }
 
-mod bells;
 mod claim;
 mod file;
 mod group;
 mod keep;
+mod listen;
 mod session;
 mod time;
 mod together;
 mod tx;
 
-use bells::Bells;
 use claim::read_claimed;
 use group::{Groups, Kind};
+use listen::Listener;
 use session::{Fault, Session, Sessions};
 use together::BeginOf;
 use tx::{FALLING, fallbacks};
@@ -83,7 +83,7 @@ pub(super) struct Postgres {
     /// Enqueues, in a queue of their own: they may wait for a transaction of another program, and a worker must not.
     taking: Groups,
     working: Groups,
-    bells: Bells,
+    listener: Listener,
     name: String,
 }
 
@@ -120,16 +120,16 @@ impl Postgres {
     fn new(config: Config, clock: Arc<dyn Clock>, name: String) -> Self {
         let sessions = Arc::new(Sessions::new(config.clone(), clock));
         let (taking, working) = (Groups::new(&sessions), Groups::new(&sessions));
-        Self { sessions, taking, working, bells: Bells::new(config), name }
+        Self { sessions, taking, working, listener: Listener::new(config), name }
     }
 
     /// Converts a program's time to the clock of the database.
-    fn at(&self, said: Timestamp) -> Timestamp {
-        self.sessions.theirs(said)
+    fn at(&self, at: Timestamp) -> Timestamp {
+        self.sessions.theirs(at)
     }
 
-    fn settle_at(&self, said: Settle) -> Settle {
-        Settle { due: said.due.map(|due| self.at(due)), now: self.at(said.now), ..said }
+    fn settle_at(&self, settle: Settle) -> Settle {
+        Settle { due: settle.due.map(|due| self.at(due)), now: self.at(settle.now), ..settle }
     }
 }
 
@@ -221,7 +221,7 @@ impl Engine for Postgres {
 
     async fn enqueue(&self, new: New) -> Result<Enqueued> {
         let new = New { due: self.at(new.due), now: self.at(new.now), ..new };
-        let written = Written::of(&new).map_err(|error| Fault::from(error).error())?;
+        let written = Written::new(&new).map_err(|error| Fault::from(error).error())?;
         let new = (new, written);
         self.taking
             .run(Kind::Enqueue, None, new, |db, (new, written)| Box::pin(flow::enqueue(db, new, written, None)))
@@ -230,7 +230,7 @@ impl Engine for Postgres {
 
     async fn enqueue_and_ack(&self, new: New, event: i64) -> Result<Enqueued> {
         let new = New { due: self.at(new.due), now: self.at(new.now), ..new };
-        let written = Written::of(&new).map_err(|error| Fault::from(error).error())?;
+        let written = Written::new(&new).map_err(|error| Fault::from(error).error())?;
         let new = (new, written);
         self.taking
             .run(Kind::Enqueue, None, new, move |db, (new, written)| {
@@ -265,7 +265,7 @@ impl Engine for Postgres {
         Ok(paused.into_iter().map(|(account, until)| (account, self.sessions.ours(until))).collect())
     }
 
-    fn shares_rates(&self) -> bool {
+    fn has_shared_rates(&self) -> bool {
         true
     }
 
@@ -385,11 +385,16 @@ impl Engine for Postgres {
         self.sessions.run(settled, move |db, settled| Box::pin(flow::resend(db, id.0, settled))).await
     }
 
-    async fn take_in(&self, events: Vec<Incoming>, cursor: Option<(String, Cursor)>, now: Timestamp) -> Result<usize> {
+    async fn store_events(
+        &self,
+        events: Vec<Incoming>,
+        cursor: Option<(String, Cursor)>,
+        now: Timestamp,
+    ) -> Result<usize> {
         let now = self.at(now);
         self.sessions
             .run((events, cursor), move |db, (events, cursor)| {
-                Box::pin(flow::take_in(db, events, cursor.as_ref(), now))
+                Box::pin(flow::store_events(db, events, cursor.as_ref(), now))
             })
             .await
     }
@@ -406,13 +411,7 @@ impl Engine for Postgres {
             .await
     }
 
-    async fn next_batch(
-        &self,
-        of: &EventFilter,
-        now: Timestamp,
-        lease: Duration,
-        max: u32,
-    ) -> Result<Vec<InboxEvent>> {
+    async fn next_batch(&self, of: &EventFilter, now: Timestamp, lease: Duration, max: u32) -> Result<Vec<InboxEvent>> {
         let now = self.at(now);
         self.sessions.run(of, move |db, of| Box::pin(flow::next_batch(db, of, now, lease, max))).await
     }
@@ -556,8 +555,8 @@ impl Engine for Postgres {
         self.sessions.run(file, |db, file| Box::pin(keep::removed(db, file))).await
     }
 
-    fn notified(&self, bell: Notification) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(self.bells.notified(bell))
+    fn notified(&self, kind: Notification) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.listener.notified(kind))
     }
 }
 
@@ -817,7 +816,7 @@ mod tests {
     }
 
     async fn enqueue(db: &Session, new: New) -> Option<Enqueued> {
-        flow::enqueue(db, &new, &Written::of(&new).unwrap(), None).await.ok()
+        flow::enqueue(db, &new, &Written::new(&new).unwrap(), None).await.ok()
     }
 
     fn rooms(room: u32) -> Rooms {
@@ -1211,7 +1210,7 @@ mod tests {
             assert_eq!(again.iter().map(|again| again.hold.id).collect::<Vec<_>>(), [held[2].hold.id]);
 
             let photo = suite::incoming(&format!("photo-{n}"), 1);
-            one.take_in(vec![photo], None, *at_one).await.unwrap();
+            one.store_events(vec![photo], None, *at_one).await.unwrap();
             assert!(two.next(None, *at_two, LEASE).await.unwrap().is_none(), "it is held back for its file");
             let held = two.claim_files(*at_two, LEASE, 9).await.unwrap()[0].hold;
             assert!(one.claim_files(at_one.plus(soon), LEASE, 9).await.unwrap().is_empty());

@@ -21,7 +21,7 @@ use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Config, Connection, Row, Socket, Statement};
 
 use super::super::super::engine::Notification;
-use super::bells;
+use super::listen;
 use super::time::Ahead;
 use super::together::Gathers;
 use crate::model::clock::{Clock, Timestamp};
@@ -227,12 +227,12 @@ impl Session {
     }
 
     /// Notifies once the transaction is durable.
-    pub(super) fn rings(&self, bell: Notification) {
-        self.bell(bell).store(true, Ordering::Relaxed);
+    pub(super) fn notify(&self, kind: Notification) {
+        self.kind(kind).store(true, Ordering::Relaxed);
     }
 
-    fn bell(&self, bell: Notification) -> &AtomicBool {
-        match bell {
+    fn kind(&self, kind: Notification) -> &AtomicBool {
+        match kind {
             Notification::ToSend => &self.to_send,
             Notification::ToRead => &self.to_read,
         }
@@ -274,9 +274,9 @@ impl Session {
     /// with `NOTIFY` one at a time.
     fn end(&self, done: bool) -> String {
         let mut end = if done { "COMMIT" } else { "ROLLBACK" }.to_owned();
-        for bell in [Notification::ToSend, Notification::ToRead] {
-            if self.bell(bell).swap(false, Ordering::Relaxed) && done {
-                end = end + "; " + bells::ring(bell);
+        for kind in [Notification::ToSend, Notification::ToRead] {
+            if self.kind(kind).swap(false, Ordering::Relaxed) && done {
+                end = end + "; " + listen::notify_statement(kind);
             }
         }
         end

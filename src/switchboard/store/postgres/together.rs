@@ -42,21 +42,21 @@ impl<C: Call> Gather<C> {
     /// Runs a call merged with those that other pieces make at the same time. The first runs the statement, once all
     /// pieces have advanced as far as they can.
     async fn call(&self, db: &Session, call: C) -> Result<C::Done, Fault> {
-        let (tell, told) = oneshot::channel();
-        if self.push(call, tell) {
+        let (sender, receiver) = oneshot::channel();
+        if self.push(call, sender) {
             pass().await;
-            let (calls, tells): (Vec<_>, Vec<_>) = self.take().into_iter().unzip();
-            for (done, tell) in C::all(db, &calls).await?.into_iter().zip(tells) {
-                drop(tell.send(done));
+            let (calls, senders): (Vec<_>, Vec<_>) = self.take().into_iter().unzip();
+            for (done, sender) in C::all(db, &calls).await?.into_iter().zip(senders) {
+                drop(sender.send(done));
             }
         }
-        told.await.map_err(|_| Fault::GivenUp)
+        receiver.await.map_err(|_| Fault::GivenUp)
     }
 
     /// Returns `true` for the first.
-    fn push(&self, call: C, tell: oneshot::Sender<C::Done>) -> bool {
+    fn push(&self, call: C, sender: oneshot::Sender<C::Done>) -> bool {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.push((call, tell));
+        waiting.push((call, sender));
         waiting.len() == 1
     }
 
@@ -304,7 +304,7 @@ pub(super) struct SetState {
     pub(super) due: Option<i64>,
     pub(super) reason: Option<String>,
     pub(super) settled: Option<i64>,
-    pub(super) looked_at: Option<i64>,
+    pub(super) fallbacks_after: Option<i64>,
     pub(super) now: i64,
 }
 
@@ -319,7 +319,7 @@ impl SetState {
             due: settled.due.map(Timestamp::as_millis),
             reason: settled.reason.as_deref().map(|reason| text(reason).into_owned()),
             settled: settled.settled().map(Timestamp::as_millis),
-            looked_at: settled.looked_at(delivery).map(Timestamp::as_millis),
+            fallbacks_after: settled.fallbacks_after(delivery).map(Timestamp::as_millis),
             now: settled.now.as_millis(),
         }
     }
@@ -336,11 +336,11 @@ impl Call for SetState {
         let set = "UPDATE civic_messaging.message AS m
              SET state = of.state, due = of.due, reason = of.reason, lease = NULL, settled = of.settled,
                  delivery = of.delivery,
-                 fallback_due = CASE WHEN m.fallback_due > of.looked_at THEN of.now ELSE m.fallback_due END,
+                 fallback_due = CASE WHEN m.fallback_due > of.fallbacks_after THEN of.now ELSE m.fallback_due END,
                  head = FALSE, planned = of.planned, wait = of.wait, seq = CASE m.seq WHEN 0 THEN m.id ELSE m.seq END
              FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::bigint[],
                          $8::bigint[], $9::bool[], $10::bigint[])
-                 AS of (id, state, due, reason, settled, delivery, looked_at, now, planned, wait)
+                 AS of (id, state, due, reason, settled, delivery, fallbacks_after, now, planned, wait)
              WHERE m.id = of.id";
         let ids: Vec<_> = calls.iter().map(|call| call.id).collect();
         let states: Vec<_> = calls.iter().map(|call| call.state).collect();
@@ -348,12 +348,12 @@ impl Call for SetState {
         let reasons: Vec<_> = calls.iter().map(|call| call.reason.as_deref()).collect();
         let settled: Vec<_> = calls.iter().map(|call| call.settled).collect();
         let deliveries: Vec<_> = calls.iter().map(|call| call.delivery.as_deref()).collect();
-        let looked_at: Vec<_> = calls.iter().map(|call| call.looked_at).collect();
+        let fallbacks_after: Vec<_> = calls.iter().map(|call| call.fallbacks_after).collect();
         let now: Vec<_> = calls.iter().map(|call| call.now).collect();
         let planned: Vec<_> = calls.iter().map(|call| call.planned).collect();
         let waits: Vec<_> = calls.iter().map(|call| call.wait).collect();
         let with: [&(dyn ToSql + Sync); 10] =
-            [&ids, &states, &due, &reasons, &settled, &deliveries, &looked_at, &now, &planned, &waits];
+            [&ids, &states, &due, &reasons, &settled, &deliveries, &fallbacks_after, &now, &planned, &waits];
         db.change(set, &with).await?;
         Ok(done(calls.len()))
     }
@@ -399,7 +399,7 @@ impl Call for InsertEvent {
         let bodies: Vec<_> = calls.iter().map(|call| &*call.body).collect();
         let taken_in: Vec<_> = calls.iter().map(|call| call.taken_in).collect();
         db.change(insert, &[&lines, &kinds, &bodies, &taken_in]).await?;
-        db.rings(Notification::ToRead);
+        db.notify(Notification::ToRead);
         Ok(vec![true; calls.len()])
     }
 }

@@ -13,14 +13,14 @@ use super::super::super::flow::Tx;
 use super::super::super::lanes::lane;
 use super::super::super::outbox::{self, State, Status};
 use super::super::super::record::{
-    DeliveryRow, End, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK, Hold,
-    InboxEvent, Incoming, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PutOff, RESTORED, Settle, EventContent, Written,
-    reached,
+    DeliveryRow, End, EventContent, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow, FileHold, FileRow,
+    HELD_BACK, Hold, InboxEvent, Incoming, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PutOff, RESTORED,
+    Settle, Written, reached,
 };
-use super::claim::{promote_head, lock_conversation};
+use super::claim::{lock_conversation, promote_head};
 use super::session::{Fault, Session};
 use super::together::{
-    AckEvent, EndAttempt, InsertEvent, InsertPart, PromoteHead, LockMessage, MessageOf, SetState, TakeEarly,
+    AckEvent, EndAttempt, InsertEvent, InsertPart, LockMessage, MessageOf, PromoteHead, SetState, TakeEarly,
 };
 use super::{count, file, indexed, moment, state, statuses, text};
 use crate::model::clock::Timestamp;
@@ -112,7 +112,7 @@ impl Tx for Session {
             // The head is not replaced by a message that exists already.
             promote_head(self, &[self.message_by_key(&line, &key).await?.0]).await?;
         } else if !planned {
-            self.rings(Notification::ToSend);
+            self.notify(Notification::ToSend);
         }
         first(row.as_ref())
     }
@@ -174,7 +174,7 @@ impl Tx for Session {
     ) -> Result<(), Fault> {
         self.call(SetState::new(id, delivery, planned, wait.map(millis), settled)).await?;
         if settled.state == State::Queued {
-            self.rings(Notification::ToSend);
+            self.notify(Notification::ToSend);
         }
         Ok(())
     }
@@ -341,7 +341,7 @@ impl Tx for Session {
                  SELECT $1, n, 'waiting', $3 FROM generate_series(0, $2 - 1) AS n";
             self.put(insert, &[&id, &i32::try_from(*files).unwrap_or(i32::MAX), &at]).await?;
         }
-        self.rings(Notification::ToRead);
+        self.notify(Notification::ToRead);
         Ok(true)
     }
 
@@ -364,7 +364,7 @@ impl Tx for Session {
             EventFilter::All { .. } if foreign.is_empty() => self.rows(NEXT_OF_ALL, &[&at, &max]).await?,
             EventFilter::All { .. } => self.rows(NEXT_OF_OWN, &[&at, &max, &foreign]).await?,
         };
-        rows.iter().map(handed).collect()
+        rows.iter().map(read_event).collect()
     }
 
     async fn hold_events(&self, events: &[InboxEvent], until: Timestamp) -> Result<(), Fault> {
@@ -395,7 +395,7 @@ impl Tx for Session {
             EventFilter::Line(line) => Some(indexed(line)),
             EventFilter::All { .. } => None,
         };
-        self.rows(parked, &[&line, &after, &i64::from(max), &foreign]).await?.iter().map(handed).collect()
+        self.rows(parked, &[&line, &after, &i64::from(max), &foreign]).await?.iter().map(read_event).collect()
     }
 
     async fn ack_event(&self, id: i64, now: Timestamp) -> Result<(), Fault> {
@@ -429,7 +429,8 @@ impl Tx for Session {
     }
 
     async fn move_links(&self, line: &str, from: &str, to: &LinkRow) -> Result<(), Fault> {
-        let promote_head = "UPDATE civic_messaging.link SET current = $3, address = $4 WHERE line = $1 AND current = $2";
+        let promote_head =
+            "UPDATE civic_messaging.link SET current = $3, address = $4 WHERE line = $1 AND current = $2";
         self.put(promote_head, &[&indexed(line), &indexed(from), &indexed(&to.current), &to.address]).await
     }
 
@@ -661,7 +662,7 @@ fn all<'a, T: FromSql<'a>>(rows: &'a [Row]) -> Result<Vec<T>, Fault> {
 }
 
 /// Reads a delivered event.
-fn handed(row: &Row) -> Result<InboxEvent, Fault> {
+fn read_event(row: &Row) -> Result<InboxEvent, Fault> {
     let what = EventContent::read(row.try_get(2)?, row.try_get(3)?);
     let (attempts, taken_in) = (row.try_get::<_, i32>(4)?.unsigned_abs(), moment(row, 5)?);
     Ok(InboxEvent { id: row.try_get(0)?, line: row.try_get(1)?, what, attempts, taken_in })

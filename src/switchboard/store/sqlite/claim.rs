@@ -87,7 +87,7 @@ impl InMemory {
 
 /// The claimable messages, and when the next is due.
 pub(super) struct Found {
-    pub(super) heads: Vec<Held>,
+    pub(super) heads: Vec<ClaimedRow>,
     pub(super) next_due: Option<Timestamp>,
 }
 
@@ -119,7 +119,7 @@ pub(super) fn find(db: &Connection, now: Timestamp, rooms: &Rooms, claims: &InMe
         last = pair;
         let (lane, class) = (&last.0, u8::try_from(last.1).unwrap_or(PRIORITY_LAST));
         // There is no other program to serve another line.
-        let mut room = if rooms.serves(lane) { rooms.of(lane, class) } else { 1 };
+        let mut room = if rooms.has_lane(lane) { rooms.room(lane, class) } else { 1 };
         if room == 0 {
             continue;
         }
@@ -136,7 +136,7 @@ pub(super) fn find(db: &Connection, now: Timestamp, rooms: &Rooms, claims: &InMe
             // A message being sent is the head until the send ends.
             let waits = matches!(row.get(2)?, State::Queued | State::Deferred);
             if waits && !claims.is_claimed(id, now) {
-                heads.push(read_held(db, id)?);
+                heads.push(read_claimed_row(db, id)?);
                 room -= 1;
             }
         }
@@ -236,12 +236,12 @@ pub(super) fn begin(db: &Connection, hold: Hold, lease: Timestamp, attempt: &Att
 }
 
 /// A claimed message, not parsed yet.
-pub(super) struct Held {
+pub(super) struct ClaimedRow {
     claimed: Claimed,
     written: Written,
 }
 
-impl Held {
+impl ClaimedRow {
     pub(super) fn read(self) -> Claimed {
         let Written { body, fallback, digest, .. } = &self.written;
         let (message, damaged) = message_of(body, fallback.as_deref(), digest);
@@ -249,7 +249,7 @@ impl Held {
     }
 }
 
-pub(super) fn read_held(db: &Connection, id: i64) -> rusqlite::Result<Held> {
+pub(super) fn read_claimed_row(db: &Connection, id: i64) -> rusqlite::Result<ClaimedRow> {
     let mut held = db.prepare_cached(
         "SELECT line, body, fence, queued, lookups, restored, (SELECT id FROM part WHERE message = m.id LIMIT 1),
                 (SELECT address FROM link WHERE line = m.line AND previous = m.recipient), digest, fallback, attempts,
@@ -285,6 +285,6 @@ pub(super) fn read_held(db: &Connection, id: i64) -> rusqlite::Result<Held> {
             moved_to: row.get::<_, Option<String>>(7)?.and_then(|address| serde_json::from_str(&address).ok()),
         };
         let (body, fallback, digest) = (row.get(1)?, row.get(9)?, row.get(8)?);
-        Ok(Held { claimed, written: Written { body, fallback, digest, files: BTreeSet::new() } })
+        Ok(ClaimedRow { claimed, written: Written { body, fallback, digest, files: BTreeSet::new() } })
     })
 }

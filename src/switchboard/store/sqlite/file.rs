@@ -7,12 +7,7 @@ use super::super::super::record::{ClaimedFile, FileHold};
 use crate::media::StoredMedia;
 use crate::model::clock::Timestamp;
 
-pub(super) fn claim(
-    db: &Connection,
-    now: Timestamp,
-    until: Timestamp,
-    max: u32,
-) -> rusqlite::Result<Vec<ClaimedFile>> {
+pub(super) fn claim(db: &Connection, now: Timestamp, until: Timestamp, max: u32) -> rusqlite::Result<Vec<ClaimedFile>> {
     let due = "SELECT f.event, f.n, f.tries + 1, e.line, e.body, e.taken_in
          FROM file AS f JOIN event AS e ON e.id = f.event
          WHERE f.due <= ?1 AND f.due IS NOT NULL AND f.state IN ('waiting', 'fetching') ORDER BY f.due LIMIT ?2";

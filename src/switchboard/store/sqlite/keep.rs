@@ -144,13 +144,13 @@ pub(super) fn stats(db: &Connection, now: Timestamp) -> rusqlite::Result<Stats> 
     let mut settled = db.prepare_cached(SETTLED)?;
     let mut rows = settled.query(())?;
     while let Some(row) = rows.next()? {
-        stats.of(row.get(0)?).add(row.get(1)?, count(row, 2)?, (0, None));
+        stats.counts_mut(row.get(0)?).add(row.get(1)?, count(row, 2)?, (0, None));
     }
     let mut waiting = db.prepare_cached(WAITING)?;
     let mut rows = waiting.query((now, now.plus(IMPLAUSIBLE)))?;
     while let Some(row) = rows.next()? {
         let due: Option<Timestamp> = row.get(2)?;
-        let of = stats.of(row.get(0)?);
+        let of = stats.counts_mut(row.get(0)?);
         of.add(row.get(1)?, 1, (due.is_some().into(), due));
         of.implausible += count(row, 3)?;
     }
@@ -160,21 +160,21 @@ pub(super) fn stats(db: &Connection, now: Timestamp) -> rusqlite::Result<Stats> 
     let mut events = db.prepare_cached(events)?;
     let mut rows = events.query(())?;
     while let Some(row) = rows.next()? {
-        let of = stats.of(row.get(0)?);
+        let of = stats.counts_mut(row.get(0)?);
         (of.unread, of.oldest_unread) = (count(row, 1)?, row.get(2)?);
     }
     let parked = "SELECT line, count(*) FROM event WHERE acked IS NULL AND parked IS NOT NULL GROUP BY line";
     let mut parked = db.prepare_cached(parked)?;
     let mut rows = parked.query(())?;
     while let Some(row) = rows.next()? {
-        stats.of(row.get(0)?).parked_events = count(row, 1)?;
+        stats.counts_mut(row.get(0)?).parked_events = count(row, 1)?;
     }
     let files = "SELECT e.line, count(*) FROM file AS f JOIN event AS e ON e.id = f.event
          WHERE f.due IS NOT NULL AND f.state IN ('waiting', 'fetching') GROUP BY e.line";
     let mut files = db.prepare_cached(files)?;
     let mut rows = files.query(())?;
     while let Some(row) = rows.next()? {
-        stats.of(row.get(0)?).files = count(row, 1)?;
+        stats.counts_mut(row.get(0)?).files = count(row, 1)?;
     }
     Ok(stats)
 }

@@ -20,9 +20,9 @@ use super::super::flow::{self, Tx};
 use super::super::lanes::{Claims, Rooms};
 use super::super::outbox::{Id, SendAttempt, State, Status};
 use super::super::record::{
-    Answers, Attempt, Bounded, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackRow, FallbackResults,
-    Fetched, FileHold, Hold, InboxEvent, Incoming, StatusRow, Leases, New, PutOff, Recovered, Ruling, Settle, Unbounded,
-    Wait, Written, message_of, named, price_of,
+    Answers, Attempt, Bounded, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackResults,
+    FallbackRow, Fetched, FileHold, Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Ruling, Settle,
+    StatusRow, Unbounded, Wait, Written, message_of, named, price_of,
 };
 use super::super::watch::Stats;
 use crate::model::clock::Timestamp;
@@ -51,7 +51,7 @@ mod reader;
 mod tx;
 mod writer;
 
-use claim::{Held, InMemory, read_held};
+use claim::{ClaimedRow, InMemory, read_claimed_row};
 use reader::Reader;
 use tx::{Db, Fault, run};
 use writer::Writer;
@@ -159,7 +159,7 @@ impl Sqlite {
         if self.path == ":memory:" {
             return self.run(work).await;
         }
-        let ((told, done), path) = (oneshot::channel(), self.path.clone());
+        let ((sender, done), path) = (oneshot::channel(), self.path.clone());
         let thread = std::thread::Builder::new().name("civic-store-read".to_owned());
         let read = move || {
             let read = Connection::open(path).and_then(|mut db| {
@@ -168,7 +168,7 @@ impl Sqlite {
                 db.pragma_update(None, "cache_size", -500)?;
                 work(&db)
             });
-            drop(told.send(read.map_err(|error| failed(&error))));
+            drop(sender.send(read.map_err(|error| failed(&error))));
         };
         thread.spawn(read).map_err(|_| gone())?;
         done.await.map_err(|_| gone())?
@@ -352,12 +352,12 @@ impl Engine for Sqlite {
 
     async fn enqueue(&self, new: New) -> Result<Enqueued> {
         // Outside the writer thread.
-        let written = Written::of(&new).map_err(|error| failed(&Fault::from(error).0))?;
+        let written = Written::new(&new).map_err(|error| failed(&Fault::from(error).0))?;
         self.run(move |db| run(flow::enqueue(&Db(db), &new, &written, None))).await
     }
 
     async fn enqueue_and_ack(&self, new: New, event: i64) -> Result<Enqueued> {
-        let written = Written::of(&new).map_err(|error| failed(&Fault::from(error).0))?;
+        let written = Written::new(&new).map_err(|error| failed(&Fault::from(error).0))?;
         self.run(move |db| run(flow::enqueue_and_ack(&Db(db), &new, &written, event))).await
     }
 
@@ -421,8 +421,8 @@ impl Engine for Sqlite {
     }
 
     async fn read(&self, ids: Vec<i64>) -> Result<Vec<Claimed>> {
-        let held = self.run(move |db| ids.iter().map(|id| read_held(db, *id)).collect::<Result<Vec<_>, _>>());
-        Ok(held.await?.into_iter().map(Held::read).collect())
+        let held = self.run(move |db| ids.iter().map(|id| read_claimed_row(db, *id)).collect::<Result<Vec<_>, _>>());
+        Ok(held.await?.into_iter().map(ClaimedRow::read).collect())
     }
 
     async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool> {
@@ -446,7 +446,7 @@ impl Engine for Sqlite {
         let unknown = self.run(move |db| {
             let lapsed = Db(db).rows(lapsed, (now, all), |row| row.get(0))?;
             for id in &lapsed {
-                run(flow::left_behind(&Db(db), &read_held(db, *id)?.read(), now))?;
+                run(flow::left_behind(&Db(db), &read_claimed_row(db, *id)?.read(), now))?;
             }
             if all {
                 file::recover(db, now)?;
@@ -467,13 +467,13 @@ impl Engine for Sqlite {
         let look_ups_due = self.run(move |db| {
             let mut look_ups_due = Vec::new();
             for id in Db(db).rows(due, (now, max), |row| row.get(0))? {
-                look_ups_due.push(read_held(db, id)?);
+                look_ups_due.push(read_claimed_row(db, id)?);
                 // If it is not settled, it is looked up again.
                 Db(db).change(later, (id, now.plus(wait), tx::millis(wait)))?;
             }
             Ok(look_ups_due)
         });
-        Ok(look_ups_due.await?.into_iter().map(Held::read).collect())
+        Ok(look_ups_due.await?.into_iter().map(ClaimedRow::read).collect())
     }
 
     async fn hold_fallback(&self, id: Id) -> Result<()> {
@@ -499,8 +499,13 @@ impl Engine for Sqlite {
         self.run(move |db| run(flow::resend(&Db(db), id.0, &settled))).await
     }
 
-    async fn take_in(&self, events: Vec<Incoming>, cursor: Option<(String, Cursor)>, now: Timestamp) -> Result<usize> {
-        self.run(move |db| run(flow::take_in(&Db(db), &events, cursor.as_ref(), now))).await
+    async fn store_events(
+        &self,
+        events: Vec<Incoming>,
+        cursor: Option<(String, Cursor)>,
+        now: Timestamp,
+    ) -> Result<usize> {
+        self.run(move |db| run(flow::store_events(&Db(db), &events, cursor.as_ref(), now))).await
     }
 
     async fn cursor(&self, channel: &str) -> Result<Option<Cursor>> {
@@ -509,13 +514,7 @@ impl Engine for Sqlite {
         self.run(move |db| Db(db).row(place, (&channel,), read)).await
     }
 
-    async fn next_batch(
-        &self,
-        of: &EventFilter,
-        now: Timestamp,
-        lease: Duration,
-        max: u32,
-    ) -> Result<Vec<InboxEvent>> {
+    async fn next_batch(&self, of: &EventFilter, now: Timestamp, lease: Duration, max: u32) -> Result<Vec<InboxEvent>> {
         let of = of.clone();
         self.run(move |db| run(flow::next_batch(&Db(db), &of, now, lease, max))).await
     }

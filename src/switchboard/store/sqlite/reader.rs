@@ -36,14 +36,14 @@ impl Reader {
         &self,
         work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (told, done) = oneshot::channel();
+        let (sender, done) = oneshot::channel();
         let job: Job = Box::new(move |db, path| {
             let read = read(db, path, work);
             if read.is_err() {
                 // After any error the next job opens a new connection.
                 *db = None;
             }
-            drop(told.send(read.map_err(|error| failed(&error))));
+            drop(sender.send(read.map_err(|error| failed(&error))));
         });
         self.jobs.as_ref().ok_or_else(gone)?.send(job).map_err(|_| gone())?;
         done.await.map_err(|_| gone())?

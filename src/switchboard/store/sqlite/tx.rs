@@ -13,8 +13,9 @@ use super::super::super::flow::Tx;
 use super::super::super::lanes::lane;
 use super::super::super::outbox::{self, State, Status};
 use super::super::super::record::{
-    DeliveryRow, End, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK, Hold,
-    InboxEvent, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PutOff, RESTORED, Settle, EventContent, Written, reached,
+    DeliveryRow, End, EventContent, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow, FileHold, FileRow,
+    HELD_BACK, Hold, InboxEvent, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PutOff, RESTORED, Settle,
+    Written, reached,
 };
 use super::{claim, status};
 use crate::model::clock::Timestamp;
@@ -158,7 +159,7 @@ fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
 }
 
 /// Reads a delivered event.
-fn handed(row: &Row<'_>) -> rusqlite::Result<InboxEvent> {
+fn read_event(row: &Row<'_>) -> rusqlite::Result<InboxEvent> {
     let what = EventContent::read(&row.get::<_, String>(2)?, &row.get::<_, String>(3)?);
     Ok(InboxEvent { id: row.get(0)?, line: row.get(1)?, what, attempts: row.get(4)?, taken_in: row.get(5)? })
 }
@@ -287,9 +288,9 @@ impl Tx for Db<'_> {
                 fallback_due = CASE WHEN fallback_due > ?7 THEN ?8 ELSE fallback_due END, head = 0, planned = ?9,
                 wait = ?10
              WHERE id = ?1";
-        let (at, looked_at) = (settled.settled(), settled.looked_at(delivery));
+        let (at, fallbacks_after) = (settled.settled(), settled.fallbacks_after(delivery));
         let Settle { state, due, reason, now, .. } = settled;
-        self.put(set, params![id, state, due, reason, at, delivery, looked_at, now, planned, wait.map(millis)])
+        self.put(set, params![id, state, due, reason, at, delivery, fallbacks_after, now, planned, wait.map(millis)])
     }
 
     fn set_delivery(&self, id: i64, delivery: &str, failed: bool, arrived: bool, now: Timestamp) -> Done<()> {
@@ -430,7 +431,7 @@ impl Tx for Db<'_> {
         let event = "SELECT id, line, kind, body, attempts, taken_in FROM event WHERE id = ?1";
         done_all(|| {
             let ids = self.open_events(of, foreign, now, max)?;
-            let events = ids.into_iter().map(|id| self.row(event, (id,), handed));
+            let events = ids.into_iter().map(|id| self.row(event, (id,), read_event));
             events.filter_map(Result::transpose).collect()
         })
     }
@@ -455,7 +456,7 @@ impl Tx for Db<'_> {
             EventFilter::All { .. } => None,
         };
         match serde_json::to_string(foreign) {
-            Ok(foreign) => done(self.rows(parked, (line, after, max, foreign), handed)),
+            Ok(foreign) => done(self.rows(parked, (line, after, max, foreign), read_event)),
             Err(error) => ready(Err(error.into())),
         }
     }
@@ -660,7 +661,7 @@ mod tests {
             (delivery.of, delivery.recipient) = (DeliveryOf::UpTo { at, id: None }, Some(person.clone()));
             let incoming = Incoming { line: Some("desk".to_owned()), event: delivery.into(), fetch: false };
             let before = changes();
-            assert_eq!(run(flow::take_in(&Db(&db), &[incoming], None, at)).unwrap(), 1);
+            assert_eq!(run(flow::store_events(&Db(&db), &[incoming], None, at)).unwrap(), 1);
             assert_eq!(changes() - before, 2, "the event and the mark");
         }
         for id in [1, 1000] {

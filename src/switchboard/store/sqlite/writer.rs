@@ -25,13 +25,13 @@ impl Writer {
     /// Starts the thread, which ends when the writer is dropped.
     pub(super) async fn start(connect: impl FnOnce() -> Result<Connection> + Send + 'static) -> Result<Self> {
         let (jobs, inbox) = mpsc::channel();
-        let (told, opened) = oneshot::channel();
+        let (sender, opened) = oneshot::channel();
         let run = move || match connect() {
             Ok(connection) => {
-                _ = told.send(Ok(()));
+                _ = sender.send(Ok(()));
                 write(connection, &inbox);
             }
-            Err(error) => drop(told.send(Err(error))),
+            Err(error) => drop(sender.send(Err(error))),
         };
         let thread = std::thread::Builder::new().name("civic-store".to_owned()).spawn(run).map_err(|_| gone())?;
         opened.await.map_err(|_| gone())??;
@@ -43,9 +43,9 @@ impl Writer {
         &self,
         work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (told, done) = oneshot::channel();
+        let (sender, done) = oneshot::channel();
         let jobs = self.jobs.as_ref().ok_or_else(gone)?;
-        jobs.send(Box::new(Piece { work, worked: Err(gone()), told })).map_err(|_| gone())?;
+        jobs.send(Box::new(Piece { work, worked: Err(gone()), sender })).map_err(|_| gone())?;
         done.await.map_err(|_| gone())?
     }
 }
@@ -69,13 +69,13 @@ trait Job: Send {
     /// Returns `false` if it failed.
     fn work(&mut self, db: &Connection) -> bool;
 
-    fn tell(self: Box<Self>, committed: Result<()>);
+    fn reply(self: Box<Self>, committed: Result<()>);
 }
 
 struct Piece<T, W> {
     work: W,
     worked: Result<T>,
-    told: oneshot::Sender<Result<T>>,
+    sender: oneshot::Sender<Result<T>>,
 }
 
 impl<T: Send, W: Fn(&Connection) -> rusqlite::Result<T> + Send> Job for Piece<T, W> {
@@ -84,9 +84,9 @@ impl<T: Send, W: Fn(&Connection) -> rusqlite::Result<T> + Send> Job for Piece<T,
         self.worked.is_ok()
     }
 
-    fn tell(self: Box<Self>, committed: Result<()>) {
+    fn reply(self: Box<Self>, committed: Result<()>) {
         // The caller may have dropped the call.
-        drop(self.told.send(committed.and(self.worked)));
+        drop(self.sender.send(committed.and(self.worked)));
     }
 }
 
@@ -97,7 +97,7 @@ fn write(mut db: Connection, inbox: &mpsc::Receiver<Box<dyn Job>>) {
         let mut group = vec![first];
         let committed = loop {
             match commit(&mut db, &mut group, inbox, &mut pace) {
-                Ok(Some(job)) => job.tell(Ok(())),
+                Ok(Some(job)) => job.reply(Ok(())),
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             }
@@ -107,7 +107,7 @@ fn write(mut db: Connection, inbox: &mpsc::Receiver<Box<dyn Job>>) {
             _ = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         }
         for job in group {
-            job.tell(committed.as_ref().copied().map_err(failed));
+            job.reply(committed.as_ref().copied().map_err(failed));
         }
     }
     _ = is_alone(&db);

@@ -17,75 +17,75 @@ const PAUSE: Duration = Duration::from_secs(5);
 const CHECK: Duration = Duration::from_secs(60);
 
 /// The notifications of a store, and the session that listens: from the first wait until this is dropped.
-pub(super) struct Bells {
+pub(super) struct Listener {
     config: Config,
-    bells: Arc<[Notify; 2]>,
+    notifies: Arc<[Notify; 2]>,
     listening: OnceLock<JoinSet<()>>,
 }
 
-impl Bells {
+impl Listener {
     pub(super) fn new(config: Config) -> Self {
-        Self { config, bells: Arc::default(), listening: OnceLock::new() }
+        Self { config, notifies: Arc::default(), listening: OnceLock::new() }
     }
 
     /// Returns a future for the next notification, counted from this call.
-    pub(super) fn notified(&self, bell: Notification) -> Notified<'_> {
+    pub(super) fn notified(&self, kind: Notification) -> Notified<'_> {
         self.listening.get_or_init(|| {
             let mut listening = JoinSet::new();
-            listening.spawn(listen(self.config.clone(), Arc::clone(&self.bells)));
+            listening.spawn(listen(self.config.clone(), Arc::clone(&self.notifies)));
             listening
         });
-        of(&self.bells, bell).notified()
+        of(&self.notifies, kind).notified()
     }
 }
 
 /// Returns the statement that notifies every process.
-pub(super) fn ring(bell: Notification) -> &'static str {
-    match bell {
+pub(super) fn notify_statement(kind: Notification) -> &'static str {
+    match kind {
         Notification::ToSend => "NOTIFY civic_messaging_to_send",
         Notification::ToRead => "NOTIFY civic_messaging_to_read",
     }
 }
 
-async fn listen(config: Config, bells: Arc<[Notify; 2]>) {
+async fn listen(config: Config, notifies: Arc<[Notify; 2]>) {
     loop {
         // A failure costs only time.
-        _ = hear(&config, &bells).await;
+        _ = listen_once(&config, &notifies).await;
         tokio::time::sleep(PAUSE).await;
     }
 }
 
 /// Listens until the session is lost.
-async fn hear(config: &Config, bells: &[Notify; 2]) -> Result<(), Fault> {
+async fn listen_once(config: &Config, notifies: &[Notify; 2]) -> Result<(), Fault> {
     let (client, mut connection) = session::connect(config).await?;
-    let hears = async {
-        while let Some(Ok(told)) = poll_fn(|cx| connection.poll_message(cx)).await {
-            let AsyncMessage::Notification(notified) = told else { continue };
-            let named = |bell: &Notification| ring(*bell).ends_with(notified.channel());
+    let receives = async {
+        while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+            let AsyncMessage::Notification(notification) = message else { continue };
+            let named = |kind: &Notification| notify_statement(*kind).ends_with(notification.channel());
             [Notification::ToSend, Notification::ToRead]
                 .iter()
-                .filter(|bell| named(bell))
-                .for_each(|bell| of(bells, *bell).notify_waiters());
+                .filter(|kind| named(kind))
+                .for_each(|kind| of(notifies, *kind).notify_waiters());
         }
     };
     let lives = async {
         client.batch_execute("LISTEN civic_messaging_to_send; LISTEN civic_messaging_to_read").await?;
         // Notifications sent before are lost: notify everybody once.
-        bells.iter().for_each(Notify::notify_waiters);
+        notifies.iter().for_each(Notify::notify_waiters);
         loop {
             tokio::time::sleep(CHECK).await;
             tokio::time::timeout(PAUSE, client.batch_execute("")).await.map_err(|_| Fault::Late)??;
         }
     };
     tokio::select! {
-        () = hears => Ok(()),
+        () = receives => Ok(()),
         lost = lives => lost,
     }
 }
 
-fn of(bells: &[Notify; 2], bell: Notification) -> &Notify {
-    let [to_send, to_read] = bells;
-    match bell {
+fn of(notifies: &[Notify; 2], kind: Notification) -> &Notify {
+    let [to_send, to_read] = notifies;
+    match kind {
         Notification::ToSend => to_send,
         Notification::ToRead => to_read,
     }
