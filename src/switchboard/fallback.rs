@@ -58,15 +58,15 @@ impl Outgoing {
         }
         if late(&self.message, due) {
             let rule = match deferred {
-                Some(reason) => format!("comes before the policy lets it go: {reason}"),
-                None => "comes before the time at which it is to go: give a later one, or send it sooner".to_owned(),
+                Some(reason) => format!("is before the time to which the policy defers it: {reason}"),
+                None => "is before the scheduled time: give a later one, or send it sooner".to_owned(),
             };
             return Err(Error::invalid("not_after", rule));
         }
         if let Some(fallback) = &self.fallback
             && late(&fallback.message, fallback.within_ms.map_or(due, |_| fallback.due(due)))
         {
-            let rule = "comes before the time at which it would go: give a later one, or let it wait for less long";
+            let rule = "is before the time at which it would be sent: give a later one, or a shorter wait";
             return Err(Error::invalid("fallback.not_after", rule));
         }
         Ok(())
@@ -133,7 +133,7 @@ impl Fallback {
     /// Checks that the line can carry the fallback, and that it has a key and a deadline as required.
     pub(super) fn check(&self, line: &Line, first: &Message) -> Result<()> {
         if self.message.key.is_some() {
-            return Err(Error::invalid("fallback.key", "is made of the first message's: give it none"));
+            return Err(Error::invalid("fallback.key", "is derived from that of the first message: give it none"));
         }
         if self.within_ms == Some(0) {
             return Err(Error::invalid("fallback.within", "must be above 0, so that the first message can arrive"));

@@ -84,7 +84,7 @@ impl File {
         match (state, stored) {
             ("held", Some(stored)) => Self::Held(stored),
             ("waiting" | "fetching", _) => Self::Waiting,
-            ("unwanted" | "removing", _) => Self::Failed("it was kept for as long as the line keeps files".to_owned()),
+            ("unwanted" | "removing", _) => Self::Failed("removed after the retention of its line".to_owned()),
             _ => Self::Failed(reason.unwrap_or_default()),
         }
     }
@@ -194,24 +194,24 @@ impl Switchboard {
 
     async fn fetched(&self, media: &Arc<dyn MediaStore>, claimed: &ClaimedFile) -> Result<StoredMedia> {
         if claimed.hold.tries > CLAIMS_MAX {
-            return Err(Error::new(ErrorKind::Unexpected, "the process ended each time while it was fetched"));
+            return Err(Error::new(ErrorKind::Unexpected, "the process ended during each fetch"));
         }
-        let unread = || Error::new(ErrorKind::Unavailable, "this program cannot read the message that it is of");
+        let unread = || Error::new(ErrorKind::Unavailable, "unreadable event: it may need a newer version");
         let inbound = claimed.event.as_ref().and_then(|event| event.as_inbound()).ok_or_else(unread)?;
         let file = usize::try_from(claimed.hold.n).ok().and_then(|n| inbound.media().get(n)).ok_or_else(unread)?;
         let envelope = &inbound.envelope;
         let line = claimed.line.as_deref().and_then(|line| self.0.lines.get(line));
         let channel = line.and_then(|line| line.channel_of(envelope));
-        let gone = || Error::config("line", "has no channel of this account any more");
+        let gone = || Error::config("line", "no longer has a channel of this account");
         let (channel, clock) = (channel.ok_or_else(gone)?.clone(), &self.0.clock);
         let mut fetch = JoinSet::new();
         fetch.spawn(into_store(channel, file.clone(), media.clone()));
         tokio::select! {
             fetched = fetch.join_next() => match fetched {
                 Some(Ok(fetched)) => fetched,
-                _ => Err(Error::new(ErrorKind::Unexpected, "the adapter panicked while it fetched the file")),
+                _ => Err(Error::new(ErrorKind::Unexpected, "the adapter panicked during the fetch")),
             },
-            () = clock.sleep(LONGEST) => Err(Error::new(ErrorKind::Unavailable, "the file took longer than two minutes")),
+            () = clock.sleep(LONGEST) => Err(Error::new(ErrorKind::Unavailable, "the fetch took longer than two minutes")),
         }
     }
 

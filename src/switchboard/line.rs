@@ -139,7 +139,7 @@ impl Line {
             return wrong("has a blank controller".to_owned());
         }
         if let Some(language) = self.languages.iter().find(|language| !is_language(language)) {
-            return wrong(format!("has the language {language:?}, which is no BCP 47 tag such as en or cy-GB"));
+            return wrong(format!("has the language {language:?}, which is not a BCP 47 tag such as en or cy-GB"));
         }
         if self.retention.is_some_and(|retention| retention < RETENTION_MIN) {
             return wrong("has a retention of less than a day".to_owned());
@@ -173,7 +173,11 @@ impl Line {
         }
         let nobody = || {
             let media: Vec<_> = self.channels.iter().map(|channel| channel.info().medium.as_str()).collect();
-            Error::recipient(format!("is reached by no channel of the line {}: it has {}", self.id, media.join(", ")))
+            Error::recipient(format!(
+                "cannot be reached by any channel of the line {}: it has {}",
+                self.id,
+                media.join(", ")
+            ))
         };
         Err(wrong.unwrap_or_else(nobody))
     }

@@ -260,8 +260,8 @@ impl Switchboard {
             }
             Enqueued::Same(id) => Ok(id),
             Enqueued::Other => {
-                let rule = "is that of a message of this line that differs, in its not_after, tag or fallback if nothing \
-                            else: send that one again as it was, or take a new key for another message";
+                let rule = "belongs to a different message of this line, which may differ in its not_after, tag or fallback \
+                            only: send that one again unchanged, or use a new key";
                 Err(Error::invalid("key", rule))
             }
         }
@@ -303,7 +303,7 @@ impl Switchboard {
     pub async fn receive(&self, route: &str, request: webhook::Request) -> webhook::Response {
         let response = match self.0.intake.try_acquire() {
             Ok(_place) => self.store_webhook(route, &request).await,
-            Err(_) => Err(Error::new(ErrorKind::Unavailable, "256 webhooks are being taken in at this moment")),
+            Err(_) => Err(Error::new(ErrorKind::Unavailable, "256 webhooks are being processed already")),
         };
         response.unwrap_or_else(|error| {
             // The name of an unknown route comes from a stranger, and is not logged.
@@ -315,7 +315,7 @@ impl Switchboard {
 
     async fn store_webhook(&self, route: &str, request: &webhook::Request) -> Result<webhook::Response> {
         let Some(route) = self.0.routes.get(route) else {
-            let rule = "is none of this switchboard's: see Builder::route";
+            let rule = "unknown route: see Builder::route";
             return Err(Error::config("route", rule).with_webhook_status(StatusCode::NOT_FOUND));
         };
         let mut collected = route.receive(request).await;
@@ -408,7 +408,7 @@ impl Switchboard {
     /// Those of [`status`](Self::status).
     pub async fn cancel(&self, id: Id) -> Result<bool> {
         let from = &[State::Queued, State::Deferred];
-        let reason = Some("it was called back".to_owned());
+        let reason = Some("cancelled by the caller".to_owned());
         self.settled(id, Settle { state: State::Cancelled, due: None, reason, from, now: self.0.clock.now() }).await
     }
 
@@ -422,9 +422,9 @@ impl Switchboard {
     pub async fn settle(&self, id: Id, resolution: Resolution) -> Result<bool> {
         let now = self.0.clock.now();
         let (state, due, reason) = match resolution {
-            Resolution::Sent => (State::Accepted, None, "a person found that it went"),
-            Resolution::NotSent => (State::Rejected, None, "a person found that it did not go"),
-            Resolution::Resend => (State::Queued, Some(now), "a person wants it sent"),
+            Resolution::Sent => (State::Accepted, None, "a person confirmed that it was sent"),
+            Resolution::NotSent => (State::Rejected, None, "a person confirmed that it was not sent"),
+            Resolution::Resend => (State::Queued, Some(now), "resent by a person"),
         };
         let from: &[State] = match resolution {
             Resolution::Resend => &SENDABLE,
@@ -464,7 +464,7 @@ impl Inner {
     fn line(&self, line: &str) -> Result<&Line> {
         self.lines.get(line).ok_or_else(|| {
             let known = self.lines.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-            Error::invalid("line", format!("is none of this switchboard's: {known}"))
+            Error::invalid("line", format!("unknown line; known lines: {known}"))
         })
     }
 
@@ -680,10 +680,10 @@ impl Builder {
     /// channel that can verify webhooks; a lease below 100 milliseconds.
     pub fn build(self) -> Result<Switchboard> {
         if self.lease < worker::LEASE_MIN {
-            return Err(Error::config("lease", "must be 100 milliseconds at least, and longer than any send takes"));
+            return Err(Error::config("lease", "must be at least 100 milliseconds, and longer than any send"));
         }
         if self.lines.is_empty() {
-            return Err(Error::config("line", "is missing: give one at least, by Builder::line"));
+            return Err(Error::config("line", "is missing: add at least one with Builder::line"));
         }
         let (mut lines, mut limits, mut choices) = (BTreeMap::new(), HashMap::new(), HashMap::new());
         let mut account_states = HashMap::new();
@@ -708,25 +708,19 @@ impl Builder {
                 }
             }
             if let Some(twice) = lines.insert(line.id.clone(), line) {
-                return Err(Error::config("line", format!("{} is there twice", twice.id)));
+                return Err(Error::config("line", format!("{} is a duplicate", twice.id)));
             }
         }
         let mut routes = BTreeMap::new();
         for (name, of) in self.routes {
             if name.trim().is_empty() {
-                return Err(Error::config("route", "needs a name, by which Switchboard::receive is told of it"));
+                return Err(Error::config("route", "needs a name, for Switchboard::receive"));
             }
             if of.is_empty() {
-                return Err(Error::config(
-                    format!("route {name}"),
-                    "has no lines: name those that its webhooks are for",
-                ));
+                return Err(Error::config(format!("route {name}"), "has no lines: name at least one"));
             }
             if let Some(unknown) = of.iter().find(|line| !lines.contains_key(*line)) {
-                return Err(Error::config(
-                    format!("route {name}"),
-                    format!("names the line {unknown}, which is not there"),
-                ));
+                return Err(Error::config(format!("route {name}"), format!("names the unknown line {unknown}")));
             }
             let of = Route::new(of.iter().filter_map(|line| lines.get(line)).flat_map(|line: &Line| &line.channels));
             if of.is_empty() {
@@ -735,7 +729,7 @@ impl Builder {
                 return Err(Error::config(format!("route {name}"), rule));
             }
             if routes.insert(name.clone(), of).is_some() {
-                return Err(Error::config(format!("route {name}"), "is there twice"));
+                return Err(Error::config(format!("route {name}"), "is a duplicate"));
             }
         }
         let mut accounts = HashMap::<_, Vec<_>>::new();

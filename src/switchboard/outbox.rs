@@ -428,17 +428,17 @@ const SUSPENDED: &str = "suspended";
 const DEATHS_MAX: usize = 3;
 
 /// The reason for a message that a worker left while it was being sent.
-pub(super) const INTERRUPTED: &str = "the process ended while it was being sent: it may have gone";
+pub(super) const INTERRUPTED: &str = "outcome unknown: the process ended during the send";
 
 /// The reason for parking a message that is taken for the cause of the process's end.
 pub(super) const POISON: &str =
-    "the process ended each of three times while it was being sent: it may have gone, and may end the next process too";
+    "outcome unknown: the process ended during each of three sends, perhaps because of this message";
 
 /// The wait before look-ups after a restore: by then a gateway can find what it accepted before.
 pub(super) const RESTORED_LOOK_UP: Duration = Duration::from_secs(600);
 
 /// The reason for a message that was not sent before its `not_after`.
-pub(super) const EXPIRED: &str = "its not_after passed before it went";
+pub(super) const EXPIRED: &str = "its not_after passed before it was sent";
 
 /// Returns the reason for a message that waits for a suspended account.
 pub(super) fn suspended(reason: &str) -> String {
@@ -484,7 +484,8 @@ impl End {
         if is_unknown && self.state.is_not_sent() {
             let reason = self.reason.take().unwrap_or_default();
             self.state = State::Parked;
-            self.reason = Some(format!("an earlier try may have gone; the last one: {reason}"));
+            self.reason =
+                Some(format!("outcome unknown: an earlier attempt may have been accepted; the last one: {reason}"));
         }
         self
     }
@@ -530,7 +531,7 @@ impl AttemptContext<'_> {
             return (State::Queued, Some(self.now));
         }
         // A permanent failure of this account is not final while another supplier only failed transiently.
-        let waits = Error::new(ErrorKind::Unavailable, "another gateway is to be asked again");
+        let waits = Error::new(ErrorKind::Unavailable, "another gateway is tried again");
         let elsewhere = self.later && !error.is_retryable() && Selector::moves_on(error, self.message);
         let error = if elsewhere { &waits } else { error };
         let elapsed = self.now.since(self.began);
@@ -575,15 +576,13 @@ pub(super) fn reconciled(evidence: &LookupOutcome, lookups: u32, now: Timestamp)
     let settle =
         |state, due, reason: &str| Settle { state, due, reason: Some(reason.to_owned()), from: &[State::Unknown], now };
     match evidence {
-        LookupOutcome::Found(_) => settle(State::Accepted, None, "the gateway was asked, and has it"),
-        LookupOutcome::NotFound => {
-            settle(State::Queued, Some(now), "the gateway was asked, and certainly does not have it")
-        }
+        LookupOutcome::Found(_) => settle(State::Accepted, None, "found by look-up"),
+        LookupOutcome::NotFound => settle(State::Queued, Some(now), "not found by look-up: certainly not accepted"),
         _ => match LOOK_UPS.get(lookups as usize + 1) {
             Some(wait) => {
-                settle(State::Unknown, Some(now.plus(*wait)), "it may have gone; the gateway could not tell yet")
+                settle(State::Unknown, Some(now.plus(*wait)), "outcome unknown: look-ups are inconclusive so far")
             }
-            None => settle(State::Parked, None, "it may have gone, and the gateway cannot tell"),
+            None => settle(State::Parked, None, "outcome unknown: all look-ups were inconclusive"),
         },
     }
 }

@@ -654,20 +654,20 @@ pub(super) const UNHANDLED: &str = "put_off";
 pub(super) const SERVED: Duration = Duration::from_secs(3600);
 
 /// The reason for an unknown outcome after a restore.
-pub(super) const RESTORED: &str = "the store was restored from a backup: it may have gone since";
+pub(super) const RESTORED: &str = "outcome unknown: restored from a backup, and it may have been sent since";
 
 /// The reason for a message settled by a status event.
-pub(super) const REPORTED: &str = "the gateway told of it";
+pub(super) const REPORTED: &str = "reported by the gateway";
 
 /// The reason for a message that is cancelled in favour of its fallback.
-pub(super) const FELL_BACK: &str = "its time was up: what goes instead of it goes";
+pub(super) const FELL_BACK: &str = "replaced by its fallback";
 
 /// The reason for a message whose recipient opted out.
-pub(super) const OPTED_OUT: &str = "the person said STOP after it was taken";
+pub(super) const OPTED_OUT: &str = "the person opted out after it was enqueued";
 
 /// The reason for a fallback that is parked after a restore.
 pub(super) const FALLBACK_RESTORED: &str =
-    "the store was restored from a backup: it may have gone instead of its message since";
+    "outcome unknown: restored from a backup, and the fallback may have been sent since";
 
 /// The wait before a fallback that this program cannot read is examined again.
 pub(super) const UNREADABLE_WAIT: Duration = Duration::from_secs(60);
@@ -676,7 +676,7 @@ pub(super) const UNREADABLE_WAIT: Duration = Duration::from_secs(60);
 pub(super) const FALLBACKS_MAX: u32 = 100;
 
 /// The reason for never sending a fallback after inconclusive look-ups.
-pub(super) const UNCLEAR: &str = "the gateway was asked, and could not tell whether it was delivered";
+pub(super) const UNCLEAR: &str = "look-ups are inconclusive about its delivery";
 
 /// The answers of the policy and of the gateways, by message number.
 pub(super) type Answers = HashMap<i64, Answer>;

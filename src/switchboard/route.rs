@@ -122,7 +122,9 @@ impl Collected {
                 Err(error.with_webhook_status(StatusCode::SERVICE_UNAVAILABLE))
             }
             (Some(reply), _) => Ok(reply),
-            (None, error) => Err(error.unwrap_or_else(|| Error::unsupported("no line of this route takes webhooks"))),
+            (None, error) => {
+                Err(error.unwrap_or_else(|| Error::unsupported("no channel of this route receives webhooks")))
+            }
         }
     }
 }

@@ -150,14 +150,14 @@ impl Switchboard {
                 gateway: info.gateway,
                 medium: info.medium.clone(),
                 account: info.account.clone(),
-                health: Err(failed(info.gateway, "the adapter panicked when it was asked")),
+                health: Err(failed(info.gateway, "the adapter panicked during the health check")),
                 suspended: self.0.account_states.get(&account(info)).and_then(|one| lock(one).suspension().cloned()),
             });
             let channel = channel.clone();
             checks.spawn(async move {
                 tokio::select! {
                     health = channel.health() => (n, health),
-                    () = clock.sleep(HEALTH_MAX) => (n, Err(failed(channel.info().gateway, "no answer in 10 seconds"))),
+                    () = clock.sleep(HEALTH_MAX) => (n, Err(failed(channel.info().gateway, "no response within 10 seconds"))),
                 }
             });
         }

@@ -150,7 +150,7 @@ impl Store {
     pub async fn hold_after_restore(&self, at: Timestamp) -> Result<u64> {
         let now = SystemClock::new().now();
         if at > now {
-            return Err(Error::invalid("at", "is still to come: say when the backup was made"));
+            return Err(Error::invalid("at", "is in the future: give the time of the backup"));
         }
         let _working = self.0.lock().await?;
         self.0.hold_after_restore(at, now).await
@@ -170,10 +170,10 @@ impl Store {
     pub async fn check(&self) -> Result<()> {
         match self.0.check().await? {
             0 => Ok(()),
-            1 => Err(Error::config("store", "holds a message that is not as it was taken: restore a backup")),
+            1 => Err(Error::config("store", "has 1 message that does not match its digest: restore a backup")),
             n => Err(Error::config(
                 "store",
-                format!("holds {n} messages that are not as they were taken: restore a backup"),
+                format!("has {n} messages that do not match their digests: restore a backup"),
             )),
         }
     }

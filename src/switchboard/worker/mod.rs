@@ -43,7 +43,7 @@ const DRAIN: Duration = Duration::from_secs(35);
 const FALLBACKS: Duration = Duration::from_millis(250);
 
 /// The reason for parking a message that does not match its digest.
-const DAMAGED: &str = "what the store holds of it is damaged: it is not the message that was taken";
+const DAMAGED: &str = "the stored message is damaged: it does not match its digest";
 
 /// How often look-ups and polls begin.
 const ROUND: Duration = Duration::from_secs(30);

@@ -49,13 +49,13 @@ const PAUSE_NOTED: Duration = Duration::from_secs(1);
 pub(super) const AGAIN: Duration = Duration::from_millis(200);
 
 /// The reason for a message held by the rate limit of its recipient.
-pub(super) const LIMITED: &str = "it is too soon for the next message to this person";
+pub(super) const LIMITED: &str = "the rate limit of its recipient";
 
 /// The reason for a message whose gateways all have an open circuit breaker.
-const CIRCUIT_OPEN: &str = "its gateways are left alone for a while";
+const CIRCUIT_OPEN: &str = "the circuit breakers of its gateways are open";
 
 /// The reason for a message whose accounts are suspended.
-const SUSPENDED: &str = "the account is suspended, and a probe is to come";
+const SUSPENDED: &str = "the account is suspended, and waits for a probe";
 
 /// The maximum time for an account's health check.
 const HEALTH_MAX: Duration = Duration::from_secs(10);
@@ -200,10 +200,10 @@ impl Switchboard {
             return Err(Blocked::End(State::Refused, OPTED_OUT));
         }
         let Ok(line) = inner.line(&claimed.line) else {
-            return Err(self.put_off_unhandled(claimed, "unknown-line", "no program here has this line").await);
+            return Err(self.put_off_unhandled(claimed, "unknown-line", "unknown line").await);
         };
         let Some(message) = claimed.message.take() else {
-            let why = "no program here can read it: see how a message is written";
+            let why = "unreadable message: see its format in docs/operations.md";
             return Err(self.put_off_unhandled(claimed, "unreadable", why).await);
         };
         let message = current_message(claimed, message, now)?;
@@ -282,7 +282,7 @@ impl Switchboard {
         tokio::select! {
             turn = self.0.suspects.acquire() => Ok(turn.ok()),
             () = self.0.clock.sleep(TURN_MAX) => {
-                let why = "another one in which a process ended has its turn";
+                let why = "another message that may have ended a process is sent first";
                 Err(self.put_off(TURN_MAX, why))
             }
         }
@@ -300,7 +300,7 @@ impl Switchboard {
             Ok(decided) => decided,
             Err(error) => {
                 telemetry::work_failed("policy", &error);
-                return Err(self.undecided(claimed, "the policy could not decide"));
+                return Err(self.undecided(claimed, "the policy failed"));
             }
         };
         lock(&self.0.undecided).remove(&claimed.hold.id);
@@ -320,10 +320,7 @@ impl Switchboard {
         let (mut undecided, id, now) = (lock(&self.0.undecided), claimed.hold.id, self.0.clock.now());
         let before = undecided.remove(&id).unwrap_or(0);
         if before + 1 >= UNDECIDED_TIMES {
-            return Blocked::End(
-                State::Parked,
-                "nothing could be decided about it, 20 times: the policy or an adapter failed",
-            );
+            return Blocked::End(State::Parked, "no decision after 20 attempts: the policy or an adapter failed");
         }
         if undecided.len() < UNDECIDED_MAX_COUNT {
             undecided.insert(id, before + 1);
@@ -340,7 +337,7 @@ impl Switchboard {
     pub(super) async fn decided(&self, line: &str, message: &Message, now: Timestamp) -> Decision {
         let decided = self.0.decide(line, message, now).await.unwrap_or_else(|error| {
             telemetry::work_failed("policy", &error);
-            let reason = Reason::new("policy", "the policy could not decide");
+            let reason = Reason::new("policy", "the policy failed");
             Decision::Defer { until: now.plus(UNDECIDED), reason }
         });
         at_least_later(decided, now)
@@ -351,7 +348,7 @@ impl Switchboard {
         let inner = &*self.0;
         let suppliers = line.suppliers(&message.to);
         let Some(medium) = suppliers.first().map(|channel| channel.info().medium.as_str().to_owned()) else {
-            return Err(Blocked::End(State::Parked, "the line has no channel to this address any more"));
+            return Err(Blocked::End(State::Parked, "no channel of the line reaches this address any more"));
         };
         let next_suppliers = NextSuppliers::new(&suppliers, message, &claimed.attempts);
         if next_suppliers.is_empty() {

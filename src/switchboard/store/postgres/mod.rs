@@ -193,7 +193,7 @@ async fn step_of(session: &Session) -> Result<usize, Fault> {
 
 fn read(url: &str) -> Result<Config> {
     // The driver's error may contain the password.
-    let wrong = |_| Error::config("store", "is no URL that PostgreSQL reads: postgres://user@host/database");
+    let wrong = |_| Error::config("store", "is not a PostgreSQL URL: postgres://user@host/database");
     let config: Config = url.parse().map_err(wrong)?;
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
         return Err(Error::config("store", "names no host: postgres://user@host/database"));
@@ -1071,7 +1071,7 @@ mod tests {
         ] {
             let error = Postgres::open(url).await.unwrap_err();
             assert_eq!(error.kind(), kind, "{error}");
-            assert!(kind == ErrorKind::Config || error.to_string().starts_with("store: does not work: "), "{error}");
+            assert!(kind == ErrorKind::Config || error.to_string().starts_with("store: unavailable: "), "{error}");
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
         }
         let config = read("postgres://desk:hunter2-hunter2@db.example.gov.uk,%2Frun/desk").unwrap();

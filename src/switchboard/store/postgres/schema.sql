@@ -292,7 +292,7 @@ BEGIN
     BEGIN
         taken := enqueue.message::jsonb;
     EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
-        wrong := 'message is not JSON that can be kept';
+        wrong := 'message is not JSON that can be stored';
     END;
     IF wrong IS NULL AND jsonb_typeof(taken) IS DISTINCT FROM 'object' THEN
         wrong := 'message must be a JSON object';
@@ -343,26 +343,26 @@ BEGIN
                     WHEN 'x' THEN '^[0-9]{1,19}$'
                     ELSE '^[^[:space:]\u0001-\u001f\u007f-\u009f]+$'
                 END OR octet_length(sendee) > 256
-                THEN 'to has an id that its medium does not have'
+                THEN 'to has an id that is not valid on its medium'
             WHEN taken->'content' IS NULL THEN 'content is missing: {"text": "..."}, for one'
             WHEN (SELECT count(*) FROM jsonb_object_keys(taken->'content')) <> 1
-                OR NOT taken->'content' ?| ARRAY['ask', 'choice', 'contacts', 'link', 'location', 'media', 'native',
-                                                 'reaction', 'template', 'text']
-                THEN 'content must be one ask, choice, contacts, link, location, media, native, reaction, template or '
-                     'text'
+                OR NOT taken->'content' ?| ARRAY['choice', 'contacts', 'info_request', 'link', 'location', 'media',
+                                                 'native', 'reaction', 'template', 'text']
+                THEN 'content must be one choice, contacts, info_request, link, location, media, native, reaction, '
+                     'template or text'
             WHEN jsonb_typeof(taken->'content'->'text') <> 'string' THEN 'content must have its text as a JSON string'
             WHEN taken->>'purpose' NOT IN ('emergency', 'marketing', 'notice', 'reply')
                 THEN 'purpose must be emergency, marketing, notice or reply'
             WHEN taken->>'on_unknown' NOT IN ('park', 'reconcile', 'resend')
                 THEN 'on_unknown must be park, reconcile or resend'
-            WHEN NOT taken->'allow' <@ '["choice_to_text", "link_to_text", "location_to_text", "media_to_text",
-                                         "quote_to_nothing", "typography"]'
-                THEN 'allow must be of choice_to_text, link_to_text, location_to_text, media_to_text, '
-                     'quote_to_nothing and typography'
+            WHEN NOT taken->'allow' <@ '["choice_to_text", "drop_quote", "link_to_text", "location_to_text",
+                                         "media_to_text", "typography"]'
+                THEN 'allow must be of choice_to_text, drop_quote, link_to_text, location_to_text, '
+                     'media_to_text and typography'
             WHEN taken->>'not_after' !~ '^-?[0-9]{1,18}$' THEN 'not_after must be in whole milliseconds since 1970'
             WHEN taken->>'key' = '' OR taken->>'key' ~ '[\u0001-\u001f\u007f-\u009f]'
                 THEN 'key must have a character at least, and no control characters'
-            WHEN NOT isfinite(enqueue.due) THEN 'due must be a moment'
+            WHEN NOT isfinite(enqueue.due) THEN 'due must be a finite time'
         END;
     END IF;
     IF wrong IS NOT NULL THEN
@@ -408,7 +408,7 @@ BEGIN
         same := false;
     END;
     IF same IS NOT TRUE THEN
-        RAISE EXCEPTION USING ERRCODE = 'unique_violation', MESSAGE = 'key is that of another message of this line';
+        RAISE EXCEPTION USING ERRCODE = 'unique_violation', MESSAGE = 'key belongs to a different message of this line';
     END IF;
     RETURN found_id;
 END

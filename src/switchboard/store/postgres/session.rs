@@ -41,7 +41,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 const AGAIN: u32 = 8;
 
 /// The first statements of every session. Without synchronous commit `Ok` would not mean durable, and without
-/// keepalives a machine that vanishes would hold its locks until TCP notices.
+/// the timeout a machine that vanishes would hold its locks until TCP notices.
 const BEGINNING: &str = "SELECT set_config('synchronous_commit', 'on', false)
      WHERE current_setting('synchronous_commit') = 'off';
      SET idle_in_transaction_session_timeout = '30s'";
@@ -393,16 +393,16 @@ impl Fault {
     /// Returns the error of a failing store: the server's code, and none of its text, which may contain data.
     pub(super) fn error(&self) -> Error {
         let failed =
-            |words: &str| Error::new(ErrorKind::Unavailable, format!("does not work: {words}")).with_field("store");
+            |text: &str| Error::new(ErrorKind::Unavailable, format!("unavailable: {text}")).with_field("store");
         match self {
             Self::Connect(error) => match error.code() {
                 Some(code) if code.code().starts_with("28") => {
-                    Error::config("store", format!("the server does not let this user in (SQLSTATE {})", code.code()))
+                    Error::config("store", format!("the server refuses this user (SQLSTATE {})", code.code()))
                 }
                 Some(code) if *code == SqlState::INVALID_CATALOG_NAME => {
                     Error::config("store", "the server has no such database (SQLSTATE 3D000)")
                 }
-                Some(code) => failed(&format!("the server takes no session now (SQLSTATE {})", code.code())),
+                Some(code) => failed(&format!("the server accepts no sessions now (SQLSTATE {})", code.code())),
                 None if is_tls(error) => {
                     let rule = "no TLS with the server: see sslmode, and whether this machine trusts its certificate";
                     Error::config("store", rule)
@@ -417,11 +417,11 @@ impl Fault {
                 }
                 Some(code) => failed(&format!("SQLSTATE {}", code.code())),
                 None if error.is_closed() || has_io(error) => failed("the connection was lost"),
-                None => failed("the server's answer cannot be read"),
+                None => failed("the server's response cannot be read"),
             },
-            Self::Unreadable => failed("what it holds cannot be read"),
-            Self::Late => failed("it took too long"),
-            Self::Alone | Self::GivenUp => failed("it was given up"),
+            Self::Unreadable => failed("the stored data cannot be read"),
+            Self::Late => failed("timeout"),
+            Self::Alone | Self::GivenUp => failed("rolled back"),
         }
     }
 }

@@ -66,7 +66,7 @@ const BUSY_STEPS: i32 = 2000;
 const BUSY_MAX: Duration = Duration::from_secs(10);
 
 /// The advice about a damaged file.
-const DAMAGED: &str = "is damaged, or no store: leave the file as it is, and restore a backup";
+const DAMAGED: &str = "is damaged, or not a store: leave the file unchanged, and restore a backup";
 
 /// The size of the cache of prepared statements: more than there are.
 const STATEMENTS: usize = 128;
@@ -272,12 +272,12 @@ fn prepare(connection: &mut Connection, steps: &[&str], check: bool) -> rusqlite
 
 /// Returns the error of a failing store: SQLite's text for the code, and none of the data.
 fn failed(error: &rusqlite::Error) -> Error {
-    let words = match error.sqlite_error() {
+    let text = match error.sqlite_error() {
         Some(_) if is_full(error) => "its disk is full",
         Some(error) => rusqlite::ffi::code_to_str(error.extended_code),
-        None => "what it holds cannot be read",
+        None => "the stored data cannot be read",
     };
-    Error::new(ErrorKind::Unavailable, format!("does not work: {words}")).with_field("store")
+    Error::new(ErrorKind::Unavailable, format!("unavailable: {text}")).with_field("store")
 }
 
 fn is_full(error: &rusqlite::Error) -> bool {
@@ -292,7 +292,9 @@ fn cannot_open(error: &rusqlite::Error) -> Error {
         // Transient.
         _ if is_full(error) => return failed(error),
         Some(DatabaseBusy) => return failed(error),
-        Some(CannotOpen | ReadOnly) => "cannot be opened: is its folder there, and may this user write to both?",
+        Some(CannotOpen | ReadOnly) => {
+            "cannot be opened: check that its folder exists, and that this user may write to both"
+        }
         Some(DatabaseCorrupt | NotADatabase) | None => DAMAGED,
         Some(_) => {
             let code = error.sqlite_error().map_or("unknown", |error| rusqlite::ffi::code_to_str(error.extended_code));
@@ -333,7 +335,8 @@ impl FromSql for State {
 #[async_trait]
 impl Engine for Sqlite {
     async fn lock(&self) -> Result<Box<dyn Send>> {
-        let taken = || Error::config("store", "has a worker already, in this process or another: one at a time");
+        let taken =
+            || Error::config("store", "another worker is running, in this process or another: only one at a time");
         if self.working.swap(true, Ordering::AcqRel) {
             return Err(taken());
         }
@@ -341,10 +344,7 @@ impl Engine for Sqlite {
         if self.path != ":memory:" {
             working._file = Some(lock_file(&self.path).map_err(|error| match error.sqlite_error_code() {
                 Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => taken(),
-                _ => Error::config(
-                    "store",
-                    format!("the lock of its worker, a file beside it, cannot be taken: {error}"),
-                ),
+                _ => Error::config("store", format!("the lock file of its worker cannot be locked: {error}")),
             })?);
         }
         Ok(Box::new(working))
