@@ -1618,7 +1618,9 @@ async fn what_was_kept_long_enough_loses_its_content_and_counts_on(store: &dyn E
     let report = delivery("unheard", DeliveryState::Read).with_key(Some("k".to_owned()));
     assert_eq!(brought(other, report).await, 1);
     assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Read));
-    assert!(matches!(&*store.files(hold.event).await.unwrap(), [File::Failed(why)] if why.contains("as long as")));
+    assert!(
+        matches!(&*store.files(hold.event).await.unwrap(), [File::Failed(why)] if why.contains("after the retention"))
+    );
     // A worker meets none of it again.
     assert!(claim(store, at(9).plus(DAY)).await.is_empty());
     assert!(store.look_ups_due(at(9).plus(DAY), LEASE, 9).await.unwrap().is_empty());

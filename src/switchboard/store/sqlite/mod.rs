@@ -928,7 +928,7 @@ mod tests {
         let db = Connection::open(url.strip_prefix("sqlite:").unwrap()).unwrap();
         db.execute("UPDATE message SET body = replace(body, 'Hello', 'Hallo') WHERE id < 3", ()).unwrap();
         let error = opened.check().await.unwrap_err();
-        assert!(error.kind() == ErrorKind::Config && error.to_string().contains("holds 2 messages"), "{error}");
+        assert!(error.kind() == ErrorKind::Config && error.to_string().contains("has 2 messages"), "{error}");
     }
 
     #[tokio::test]
