@@ -1,4 +1,4 @@
-//! What becomes of a message: its states, and the decision after each attempt.
+//! States of a message, and the decision after each attempt.
 
 use std::fmt;
 use std::sync::Arc;
@@ -41,34 +41,34 @@ impl fmt::Display for Id {
     }
 }
 
-/// Where a message stands.
+/// The state of a message.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// The gateway has it: see [`Status::delivery`] for how far it got.
+    /// Accepted by the gateway: [`Status::delivery`] has the delivery state.
     Accepted,
-    /// It was called back before it went.
+    /// Cancelled before it was sent.
     Cancelled,
-    /// A worker is about to send it. On SQLite, where one worker runs, this is not written down: see
+    /// Claimed by a worker that is about to send it. SQLite, with its one worker, does not store this state: see
     /// [`Queued`](Self::Queued).
     Claimed,
-    /// It waits for a later time: its own, the policy's, that of its recipient's rate, or that of the next try.
+    /// Waits for a later time: its own, the policy's, that of its recipient's rate limit, or that of the next attempt.
     Deferred,
-    /// Its `not_after` passed before it went.
+    /// Not sent before its `not_after`.
     Expired,
-    /// Nobody knows whether it went, or it failed too often: a person decides, by
-    /// [`settle`](super::Switchboard::settle).
+    /// Dead letter: the outcome is unknown, or too many attempts failed. A person [settles](super::Switchboard::settle)
+    /// it.
     Parked,
-    /// It waits for a worker, or for the rate of its account.
+    /// Waits for a worker, or for the rate limit of its account.
     Queued,
-    /// Our own policy said no.
+    /// Refused by our own policy.
     Refused,
-    /// The gateway said no.
+    /// Rejected by the gateway.
     Rejected,
-    /// It is on its way to the gateway.
+    /// Being sent to the gateway.
     Sending,
-    /// It may have gone, and this is being found out.
+    /// May have been accepted; a status event or a look-up may settle it.
     Unknown,
 }
 
@@ -87,7 +87,7 @@ impl State {
         Self::Unknown,
     ];
 
-    /// The state as one word, as it is stored.
+    /// Returns the name under which the state is stored.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
@@ -108,83 +108,83 @@ impl State {
         Self::ALL.into_iter().find(|state| state.as_str() == text)
     }
 
-    /// Whether it certainly did not go, and will not.
-    pub(super) const fn is_no(self) -> bool {
+    /// Returns `true` if the message was certainly not sent, and will not be.
+    pub(super) const fn is_not_sent(self) -> bool {
         matches!(self, Self::Expired | Self::Refused | Self::Rejected)
     }
 
-    /// Whether somebody should look.
-    pub(super) const fn is_grave(self) -> bool {
+    /// Returns `true` if a person should look at it.
+    pub(super) const fn is_actionable(self) -> bool {
         matches!(self, Self::Parked | Self::Unknown)
     }
 
-    /// Whether nothing more will be done about it, unless a person does.
+    /// Returns `true` if nothing more is done about the message unless a person acts.
     pub const fn is_settled(self) -> bool {
         matches!(self, Self::Accepted | Self::Cancelled | Self::Expired | Self::Parked | Self::Refused | Self::Rejected)
     }
 }
 
-/// What became of a message.
+/// The status of a message.
 ///
-/// Once its line's retention is over, the recipient, the reason and the gateway's id are gone; the rest stays.
+/// After its line's retention the recipient, the reason and the gateway's id are removed; the rest stays.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// Its number.
+    /// The number in the store.
     pub id: Id,
-    /// The line that it is of.
+    /// The line.
     pub line: String,
-    /// Its key.
+    /// The idempotency key.
     pub key: String,
-    /// Its tag, under which it is counted in reports.
+    /// The tag, under which the message is counted in reports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
-    /// Who it is for.
+    /// The recipient.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipient: Option<Address>,
-    /// Where it stands.
+    /// The state.
     pub state: State,
-    /// When it is due, where it waits.
+    /// When it is due, if it waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<Timestamp>,
-    /// How often it was handed to a gateway.
+    /// The number of attempts to send it.
     pub attempts: u32,
-    /// The attempts, the oldest first.
+    /// The attempts, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<SendAttempt>,
-    /// The gateway that it was handed to last.
+    /// The gateway of the last attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<String>,
     /// The gateway's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway_id: Option<MessageId>,
-    /// How far it has got.
+    /// The delivery state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<DeliveryState>,
-    /// Why it stands there, in plain words.
+    /// The reason for the state, in plain words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The kind of the last attempt's error, or of our own refusal.
+    /// The kind of the last attempt's error, or of the policy's refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<ErrorKind>,
-    /// The gateway's code of the last attempt's error, or the rule of the policy that refused it.
+    /// The gateway's code of the last attempt's error, or the policy rule that refused the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
     /// The number of segments that the gateway counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segments: Option<u32>,
-    /// The price that the gateway gave when it accepted the message.
+    /// The price that the gateway returned when it accepted the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<Money>,
-    /// What went instead of it.
+    /// The fallback that was sent instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Id>,
-    /// The message that it went instead of.
+    /// The message for which this one is the fallback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instead_of: Option<Id>,
 }
 
-/// One attempt to hand a message to a gateway.
+/// One attempt to send a message through a gateway.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SendAttempt {
@@ -192,24 +192,24 @@ pub struct SendAttempt {
     pub gateway: String,
     /// Our account at the gateway.
     pub account: AccountId,
-    /// When it began.
+    /// The start of the attempt.
     pub begun: Timestamp,
-    /// When it ended: none while it runs, and where the process ended first.
+    /// The end of the attempt: `None` while it runs, and if the process ended first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Timestamp>,
-    /// Its outcome: none while it runs.
+    /// The outcome: `None` while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<AttemptOutcome>,
-    /// The kind of its error, if it failed.
+    /// The kind of the error, if it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<ErrorKind>,
-    /// The gateway's code of its error, if it gave one.
+    /// The gateway's code of the error, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
     /// The number of segments that the gateway counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segments: Option<u32>,
-    /// The price that the gateway gave.
+    /// The price that the gateway returned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<Money>,
 }
@@ -219,59 +219,59 @@ pub struct SendAttempt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttemptOutcome {
-    /// The gateway has the message.
+    /// Accepted by the gateway.
     Accepted,
-    /// Certainly not sent: nothing of the request left this machine.
+    /// Certainly not sent: no byte of the request left this machine.
     NotSent,
-    /// Certainly not sent: the gateway said no.
+    /// Certainly not sent: the gateway rejected it.
     Rejected,
-    /// Certainly not sent: the account could not send at all.
+    /// Certainly not sent: the account was unable to send.
     Suspended,
-    /// It may have gone.
+    /// May have been accepted.
     Unknown,
 }
 
-/// A message whose end is known, or that waits for a person.
+/// An event about a message that has ended, or that needs a person.
 ///
-/// Its key and all that follows are as they are when the event is delivered, but for the attempts: these are those up to
-/// the event. Once the line's retention is over, the recipient is gone.
+/// The fields from `key` on are read when the event is delivered; `history` ends at the time of the event. After the
+/// line's retention the recipient is removed.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settled {
-    /// Its number.
+    /// The number in the store.
     pub id: Id,
-    /// Where it stands.
+    /// The state.
     pub state: State,
-    /// Why, in plain words.
+    /// The reason for the state, in plain words.
     pub reason: Option<String>,
-    /// The kind of the last attempt's error, or of our own refusal.
+    /// The kind of the last attempt's error, or of the policy's refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<ErrorKind>,
-    /// The gateway's code of the last attempt's error, or the rule of the policy that refused it.
+    /// The gateway's code of the last attempt's error, or the policy rule that refused the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// Its key.
+    /// The idempotency key.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub key: String,
-    /// Its tag, under which it is counted in reports.
+    /// The tag, under which the message is counted in reports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
-    /// Who it is for.
+    /// The recipient.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipient: Option<Address>,
     /// The number of segments that the gateway counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segments: Option<u32>,
-    /// The price that the gateway gave when it accepted the message.
+    /// The price that the gateway returned when it accepted the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<Money>,
-    /// The attempts, the oldest first.
+    /// The attempts, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<SendAttempt>,
 }
 
 impl Settled {
-    /// The event as it is stored. The rest is read from the message when the event is delivered.
+    /// Returns the event as it is stored. The other fields are read from the message on delivery.
     pub(super) fn new(id: Id, state: State, reason: Option<String>) -> Self {
         Self {
             id,
@@ -288,7 +288,7 @@ impl Settled {
         }
     }
 
-    /// Fills in what is known of the message, and of its attempts up to the time of the event.
+    /// Fills in the fields read from the message, with the attempts up to the time of the event.
     pub(super) fn complete(&mut self, status: Status, at: Timestamp) {
         let history: Vec<_> = status.history.into_iter().filter(|attempt| attempt.begun <= at).collect();
         let last = history.last();
@@ -302,27 +302,27 @@ impl Settled {
     }
 }
 
-/// The segments and the price of a message: those of the last attempt that has them.
+/// Returns the segments and the price of the last attempt that has them.
 pub(super) fn charged(history: &[SendAttempt]) -> (Option<u32>, Option<Money>) {
     let last = history.iter().rev();
     (last.clone().find_map(|attempt| attempt.segments), last.clone().find_map(|attempt| attempt.price))
 }
 
-/// What a person says of a message that may have gone, or that failed too often.
+/// A person's decision about a message with an unknown outcome, or with too many failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolution {
-    /// It went: somebody has seen it. Nothing goes instead of it any more.
+    /// It was sent: a person has confirmed it. Its fallback is not sent.
     Sent,
-    /// It did not go, and is not to be sent: what goes instead of it, if anything, goes now.
+    /// It was not sent, and is not to be sent. Its fallback, if any, is sent now.
     NotSent,
-    /// Send it, at the risk of a second copy: with as many tries as a new message has, from now on.
+    /// Send it, at the risk of a duplicate: with a full set of attempts from now on.
     Resend,
 }
 
-/// What goes last.
+/// The lowest priority.
 pub(super) const PRIORITY_LAST: u8 = 3;
 
-/// What goes first: a smaller number before a larger.
+/// Returns the priority of a message: smaller numbers first.
 pub(super) fn priority(purpose: Purpose) -> u8 {
     match purpose {
         Purpose::Emergency => 0,
@@ -332,15 +332,15 @@ pub(super) fn priority(purpose: Purpose) -> u8 {
     }
 }
 
-/// Which suppliers a message is handed to next: of those that can carry it, the ones that were asked less often than
-/// others. So each is asked once, and again only when all have been; one that said a final no is left out, unless all did.
-pub(super) struct ToAsk {
+/// The suppliers to try next: of those that can carry the message, the least tried. Each is tried once before any is
+/// tried again; one with a permanent rejection is skipped, unless all have one.
+pub(super) struct NextSuppliers {
     open: Vec<bool>,
     next: Vec<bool>,
 }
 
-impl ToAsk {
-    pub(super) fn of(suppliers: &[&Arc<dyn Channel>], message: &Message, attempts: &[Attempt]) -> Self {
+impl NextSuppliers {
+    pub(super) fn new(suppliers: &[&Arc<dyn Channel>], message: &Message, attempts: &[Attempt]) -> Self {
         let infos = || suppliers.iter().map(|channel| channel.info());
         let tries = |n: usize| {
             let info = infos().nth(n);
@@ -348,13 +348,13 @@ impl ToAsk {
                 info.is_some_and(|info| attempt.gateway == info.gateway && attempt.account == info.account.as_str())
             })
         };
-        // Once it may have gone by one that no other stands in for, it goes by that one or by none.
+        // After an unknown outcome without failover, only the same supplier may resend the message.
         let bound = attempts.iter().rfind(|attempt| attempt.bound);
         let may = |channel: &&Arc<dyn Channel>| bound.is_none_or(|bound| bound.is_by(channel));
         let able = suppliers.iter().map(|channel| may(channel) && channel.info().check(message).is_ok());
         let able: Vec<_> = able.collect();
-        let said_no = |n: usize| tries(n).next_back().is_some_and(|last| !last.passing && !last.doubted);
-        let mut open: Vec<_> = able.iter().enumerate().map(|(n, able)| *able && !said_no(n)).collect();
+        let rejected = |n: usize| tries(n).next_back().is_some_and(|last| !last.passing && !last.is_unknown);
+        let mut open: Vec<_> = able.iter().enumerate().map(|(n, able)| *able && !rejected(n)).collect();
         if !open.contains(&true) {
             open = able;
         }
@@ -364,44 +364,44 @@ impl ToAsk {
         Self { open, next }
     }
 
-    /// Whether this one may be asked now.
+    /// Returns `true` if this supplier may be tried now.
     pub(super) fn contains(&self, n: usize) -> bool {
         self.next.get(n) == Some(&true)
     }
 
-    /// Whether nobody can carry it.
+    /// Returns `true` if no supplier can carry the message.
     pub(super) fn is_empty(&self) -> bool {
         !self.next.contains(&true)
     }
 
-    /// Whether there is another one to ask before any is asked again.
-    pub(super) fn another(&self) -> bool {
+    /// Returns `true` if another supplier is tried before any is tried again.
+    pub(super) fn has_another(&self) -> bool {
         self.next.iter().filter(|next| **next).count() > 1
     }
 
-    /// Whether there is another one to ask later.
-    pub(super) fn later(&self) -> bool {
+    /// Returns `true` if another supplier may be tried later.
+    pub(super) fn has_later(&self) -> bool {
         self.open.iter().filter(|open| **open).count() > 1
     }
 }
 
-/// How a message goes on after an attempt.
-pub(super) struct After<'a> {
+/// The facts on which the decision after an attempt depends.
+pub(super) struct AttemptContext<'a> {
     pub(super) message: &'a Message,
     pub(super) schedule: &'a Schedule,
-    /// How often it was tried, this time included.
+    /// The number of attempts, this one included.
     pub(super) times: u32,
-    /// When it was first tried.
+    /// When the first attempt began.
     pub(super) began: Timestamp,
-    /// Another gateway is to be asked before any is asked again.
+    /// Another supplier is tried before any is tried again.
     pub(super) another: bool,
-    /// Another gateway is to be asked again, which only failed for now.
+    /// Another supplier, whose failure was transient, is tried again.
     pub(super) later: bool,
     pub(super) now: Timestamp,
-    pub(super) chance: u64,
+    pub(super) random: u64,
 }
 
-/// How long after a doubtful send the gateway is asked, and after each answer that says nothing.
+/// The wait before the first look-up of an unknown outcome, and after each inconclusive one.
 const LOOK_UPS: [Duration; 5] = [
     Duration::from_secs(30),
     Duration::from_secs(120),
@@ -410,43 +410,43 @@ const LOOK_UPS: [Duration; 5] = [
     Duration::from_secs(6 * 3600),
 ];
 
-/// How long after so many answers that say nothing the gateway is asked again. None: it has been asked often enough.
+/// Returns the wait after this many inconclusive look-ups, or `None` if there were enough.
 pub(super) fn look_up_wait(asked: u32) -> Option<Duration> {
     LOOK_UPS.get(asked as usize).copied()
 }
 
-/// How often a message may be handed to a gateway in all, whatever happens.
+/// The maximum number of attempts for a message.
 const ATTEMPTS_MAX: u32 = 20;
 
-/// How often a message that may come twice is handed to a gateway, where each time nobody knows what became of it.
+/// The maximum number of resends after unknown outcomes, for a message that allows duplicates.
 const RESENT_MAX: u32 = 3;
 
-/// How an attempt ended that failed by a fault of the account.
+/// The stored outcome of an attempt that failed by a fault of the account.
 const SUSPENDED: &str = "suspended";
 
-/// How often the process may end while a message is being sent: then it is taken for the cause.
+/// The number of times the process may end during a send before the message is taken for the cause.
 const DEATHS_MAX: usize = 3;
 
-/// Why a message stands in doubt that a worker left behind.
-pub(super) const INTERRUPTED: &str = "the process ended while it was being sent: it may have gone";
+/// The reason for a message that a worker left while it was being sent.
+pub(super) const INTERRUPTED: &str = "outcome unknown: the process ended during the send";
 
-/// Why a message is parked that is taken for the cause.
+/// The reason for parking a message that is taken for the cause of the process's end.
 pub(super) const POISON: &str =
-    "the process ended each of three times while it was being sent: it may have gone, and may end the next process too";
+    "outcome unknown: the process ended during each of three sends, perhaps because of this message";
 
-/// How long after a restore it is asked what became of the messages: by then a gateway has filed what it took before.
+/// The wait before look-ups after a restore: by then a gateway can find what it accepted before.
 pub(super) const RESTORED_LOOK_UP: Duration = Duration::from_secs(600);
 
-/// Why a message ends whose time is over.
-pub(super) const EXPIRED: &str = "its not_after passed before it went";
+/// The reason for a message that was not sent before its `not_after`.
+pub(super) const EXPIRED: &str = "its not_after passed before it was sent";
 
-/// Why a message waits whose account is suspended.
+/// Returns the reason for a message that waits for a suspended account.
 pub(super) fn suspended(reason: &str) -> String {
     format!("the account is suspended: {reason}")
 }
 
 impl End {
-    /// An end without an attempt.
+    /// Returns an end without an attempt.
     pub(super) fn without_attempt(state: State, reason: &str, now: Timestamp) -> Self {
         Self {
             state,
@@ -466,10 +466,10 @@ impl End {
         }
     }
 
-    /// The same for a message that waits until its account works again.
+    /// Returns this end for a message that waits until its account is resumed.
     pub(super) fn suspended(mut self, wait: Duration) -> Self {
         (self.outcome, self.passing) = (SUSPENDED, true);
-        // One that another gateway takes over does not wait.
+        // One that another supplier takes over does not wait.
         if self.state != State::Queued {
             (self.state, self.due) = (State::Deferred, Some(self.now.plus(wait)));
             self.reason = self.reason.take().map(|reason| suspended(&reason));
@@ -477,20 +477,22 @@ impl End {
         self
     }
 
-    /// The same for a message of which an earlier try may have gone: that it did not go is then for a person to say.
+    /// Returns this end for a message with earlier attempts: if the outcome of one is unknown, only a person can decide
+    /// that it was not sent.
     pub(super) fn after(mut self, attempts: &[Attempt]) -> Self {
-        let doubted = attempts.iter().any(|attempt| attempt.doubted);
-        if doubted && self.state.is_no() {
+        let is_unknown = attempts.iter().any(|attempt| attempt.is_unknown);
+        if is_unknown && self.state.is_not_sent() {
             let reason = self.reason.take().unwrap_or_default();
             self.state = State::Parked;
-            self.reason = Some(format!("an earlier try may have gone; the last one: {reason}"));
+            self.reason =
+                Some(format!("outcome unknown: an earlier attempt may have been accepted; the last one: {reason}"));
         }
         self
     }
 }
 
-impl After<'_> {
-    /// What is written down: a pure decision.
+impl AttemptContext<'_> {
+    /// Decides what is stored after an attempt, without side effects.
     pub(super) fn decide(&self, sent: &Result<Accepted>) -> End {
         let end = |state| End { reason: None, ..End::without_attempt(state, "", self.now) };
         match sent {
@@ -520,7 +522,7 @@ impl After<'_> {
     }
 
     fn failed(&self, error: &Error) -> (State, Option<Timestamp>) {
-        // A part of it went before the person said STOP.
+        // A part was accepted before the person opted out.
         if error.outcome() == Outcome::Unknown && error.kind() == ErrorKind::OptedOut {
             return (State::Parked, None);
         }
@@ -528,61 +530,59 @@ impl After<'_> {
         if self.another && !spent && Selector::moves_on(error, self.message) {
             return (State::Queued, Some(self.now));
         }
-        // A no of this account's own is not the end where another one only failed for now.
-        let waits = Error::new(ErrorKind::Unavailable, "another gateway is to be asked again");
+        // A permanent failure of this account is not final while another supplier only failed transiently.
+        let waits = Error::new(ErrorKind::Unavailable, "another gateway is tried again");
         let elsewhere = self.later && !error.is_retryable() && Selector::moves_on(error, self.message);
         let error = if elsewhere { &waits } else { error };
         let elapsed = self.now.since(self.began);
         let tried = Attempts { times: self.times, elapsed };
-        match self.schedule.next(error, Some(self.message), tried, self.now, self.chance) {
+        match self.schedule.next(error, Some(self.message), tried, self.now, self.random) {
             Ok(wait) if !spent => (State::Deferred, Some(self.now.plus(wait))),
-            Err(StopReason::Unknown) => in_doubt(self.message, self.times, self.now),
-            // Half of it went: a person has to see to the rest.
+            Err(StopReason::Unknown) => unknown_outcome(self.message, self.times, self.now),
+            // A part was accepted: a person decides about the rest.
             _ if !error.accepted_parts().is_empty() => (State::Parked, None),
-            _ if error.outcome() == Outcome::Unknown => in_doubt(self.message, RESENT_MAX, self.now),
-            // It failed for now, and goes on doing so.
+            _ if error.outcome() == Outcome::Unknown => unknown_outcome(self.message, RESENT_MAX, self.now),
+            // Transient failures, for too long.
             _ if error.is_retryable() => (State::Parked, None),
             _ => (State::Rejected, None),
         }
     }
 }
 
-/// Where a message goes that may have gone, after so many tries.
-fn in_doubt(message: &Message, times: u32, now: Timestamp) -> (State, Option<Timestamp>) {
+/// Returns the state of a message whose outcome is unknown after this many attempts.
+fn unknown_outcome(message: &Message, times: u32, now: Timestamp) -> (State, Option<Timestamp>) {
     match message.on_unknown {
         OnUnknown::Park => (State::Parked, None),
-        // One that takes the process with it each time is not sent for ever.
+        // Bounded, because the message may be what ends the process.
         OnUnknown::Resend if times < RESENT_MAX => (State::Queued, Some(now)),
         OnUnknown::Reconcile | OnUnknown::Resend => (State::Unknown, LOOK_UPS.first().map(|wait| now.plus(*wait))),
     }
 }
 
-/// Where a message goes that a worker left behind while it was being sent.
+/// Decides about a message that a worker left while it was being sent.
 pub(super) fn left_behind(held: &Claimed, now: Timestamp) -> Settle {
     let times = u32::try_from(held.tries().count()).unwrap_or(u32::MAX);
     let poison = held.deaths() >= DEATHS_MAX;
     let (state, due) = match &held.message {
-        Some(message) if !poison => in_doubt(message, times, now),
+        Some(message) if !poison => unknown_outcome(message, times, now),
         _ => (State::Parked, None),
     };
     let reason = Some((if poison { POISON } else { INTERRUPTED }).to_owned());
     Settle { state, due, reason, from: &[State::Sending], now }
 }
 
-/// What an answer about a doubtful message says.
+/// Decides by the result of a look-up.
 pub(super) fn reconciled(evidence: &LookupOutcome, lookups: u32, now: Timestamp) -> Settle {
     let settle =
         |state, due, reason: &str| Settle { state, due, reason: Some(reason.to_owned()), from: &[State::Unknown], now };
     match evidence {
-        LookupOutcome::Found(_) => settle(State::Accepted, None, "the gateway was asked, and has it"),
-        LookupOutcome::NotFound => {
-            settle(State::Queued, Some(now), "the gateway was asked, and certainly does not have it")
-        }
+        LookupOutcome::Found(_) => settle(State::Accepted, None, "found by look-up"),
+        LookupOutcome::NotFound => settle(State::Queued, Some(now), "not found by look-up: certainly not accepted"),
         _ => match LOOK_UPS.get(lookups as usize + 1) {
             Some(wait) => {
-                settle(State::Unknown, Some(now.plus(*wait)), "it may have gone; the gateway could not tell yet")
+                settle(State::Unknown, Some(now.plus(*wait)), "outcome unknown: look-ups are inconclusive so far")
             }
-            None => settle(State::Parked, None, "it may have gone, and the gateway cannot tell"),
+            None => settle(State::Parked, None, "outcome unknown: all look-ups were inconclusive"),
         },
     }
 }

@@ -1,4 +1,4 @@
-//! A route: one webhook address, and the channels behind it.
+//! Routes: one webhook path, and the channels behind it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use crate::model::event::Event;
 use crate::model::id::AccountId;
 use crate::webhook::{Refusal, Request, Response};
 
-/// The channels of a route that receive, grouped by the requests that they accept.
+/// The receiving channels of a route, grouped by the requests that they accept.
 pub(super) struct Route(Vec<Group>);
 
 /// Channels that accept the same requests.
 #[derive(Default)]
 struct Group {
     channels: Vec<Arc<dyn Channel>>,
-    /// The first channel that makes events of an account.
+    /// The first channel of each account.
     owners: HashMap<AccountId, usize>,
 }
 
-/// The events and answers of a route's channels to one request.
+/// The events and responses of a route's channels for one request.
 #[derive(Default)]
 pub(super) struct Collected {
     pub(super) events: Vec<Event>,
@@ -34,7 +34,7 @@ impl Route {
     pub(super) fn new<'c>(channels: impl IntoIterator<Item = &'c Arc<dyn Channel>>) -> Self {
         let mut groups: Vec<Group> = Vec::new();
         for channel in channels.into_iter().filter(|channel| channel.info().capability.receive) {
-            let n = groups.iter().position(|group| group.accepts_the_same(channel)).unwrap_or(groups.len());
+            let n = groups.iter().position(|group| group.has_same_verifier(channel)).unwrap_or(groups.len());
             if n == groups.len() {
                 groups.push(Group::default());
             }
@@ -63,7 +63,7 @@ impl Route {
 }
 
 impl Group {
-    fn accepts_the_same(&self, channel: &Arc<dyn Channel>) -> bool {
+    fn has_same_verifier(&self, channel: &Arc<dyn Channel>) -> bool {
         self.channels.first().is_some_and(|first| {
             let (info, other) = (first.info(), channel.info());
             let verifiers = first.verifier().zip(channel.verifier());
@@ -72,7 +72,8 @@ impl Group {
         })
     }
 
-    /// Asks the first channel, and those whose accounts it discards events of. So the cost does not grow with the channels.
+    /// Calls the first channel, and those whose accounts it reports as discarded. The cost therefore does not grow with
+    /// the number of channels.
     async fn receive(&self, request: &Request, collected: &mut Collected) {
         let (mut asked, mut queue) = (HashSet::from([0]), vec![0]);
         while let Some(channel) = queue.pop().and_then(|n| self.channels.get(n)) {
@@ -84,7 +85,7 @@ impl Group {
                             Some(account) => {
                                 queue.extend(self.owners.get(account).copied().filter(|owner| asked.insert(*owner)));
                             }
-                            // Anybody's: some channel may know better.
+                            // Account unknown: any channel may own it.
                             None => is_for_all = true,
                         }
                     }
@@ -92,7 +93,7 @@ impl Group {
                     collected.reply.get_or_insert(received.response);
                 }
                 Err(error) => {
-                    // A refusal is that of all, and another failure its own.
+                    // A refusal holds for the whole group; another failure concerns this channel only.
                     is_for_all = Refusal::from_error(&error).is_none();
                     let named = error.gateway().is_some();
                     collected.fail(if named { error } else { error.with_gateway(channel.info().gateway) });
@@ -115,18 +116,21 @@ impl Collected {
     /// Returns the response to the request, once its events are stored.
     pub(super) fn reply(self) -> Result<Response, Error> {
         match (self.reply, self.error) {
-            // The rest may be the failed channel's: the gateway sends all of it again, and what is stored is dropped then.
+            // The rest may belong to the failed channel: the gateway redelivers everything, and stored events are
+            // deduplicated.
             (Some(_), Some(error)) if Refusal::from_error(&error).is_none() => {
                 Err(error.with_webhook_status(StatusCode::SERVICE_UNAVAILABLE))
             }
             (Some(reply), _) => Ok(reply),
-            (None, error) => Err(error.unwrap_or_else(|| Error::unsupported("no line of this route takes webhooks"))),
+            (None, error) => {
+                Err(error.unwrap_or_else(|| Error::unsupported("no channel of this route receives webhooks")))
+            }
         }
     }
 }
 
-/// Ranks the errors of a route's channels: the highest is reported and answered. A failure of ours comes before any refusal,
-/// and one that a retry may cure before one that it does not, such as a body that is too large.
+/// Ranks the errors of a route's channels: the highest is logged and answered. Our own failures rank above refusals,
+/// and transient ones above permanent ones, such as a body that is too large.
 fn severity(error: &Error) -> u8 {
     match Refusal::from_error(error) {
         Some(Refusal::Missing) => 0,
@@ -176,7 +180,7 @@ mod tests {
         assert!(errors.windows(2).all(|pair| severity(&pair[0]) < severity(&pair[1])));
     }
 
-    /// A channel that counts how often it is asked, and fails if it is told so.
+    /// A channel that counts its calls, and can be made to fail.
     #[derive(Debug)]
     struct Counted {
         mock: Mock,
@@ -216,7 +220,7 @@ mod tests {
         mock(account).receive(&request).now_or_never().unwrap().unwrap().events.remove(0)
     }
 
-    /// Asks 200 channels: the accounts whose events come, the channels that are asked, and the answer.
+    /// Calls 200 channels: returns the accounts with events, the number of calls, and the status.
     async fn ask(request: &Request, mock: impl Fn(usize) -> Mock, failing: usize) -> (Vec<String>, usize, u16) {
         let asked = Arc::new(AtomicUsize::new(0));
         let counted = |n| Counted { mock: mock(n), asked: asked.clone(), fails: n == failing };
@@ -247,7 +251,7 @@ mod tests {
     async fn every_channel_is_asked_that_may_know_more() {
         let secret = |n: usize| SigningSecret::new(Secret::new(format!("signing-secret-{n}")).unwrap());
         let request = |n: usize, mock: Mock| mock.brings(event(n));
-        // Each with a secret of its own.
+        // Each channel has a secret of its own.
         let own = |n: usize| mock(n).webhook_secrets([secret(n)]);
         assert_eq!(ask(&request(150, own(150)), own, usize::MAX).await, (vec!["150".to_owned()], 200, 200));
         // The secrets of a rotation own different accounts.
@@ -256,9 +260,9 @@ mod tests {
             mock(n).webhook_secrets([secret(0), old])
         };
         assert_eq!(ask(&request(150, split(0)), split, usize::MAX).await, (vec!["150".to_owned()], 200, 200));
-        // The first one fails, so that it names nobody.
+        // The first channel fails, and so names no account.
         assert_eq!(ask(&request(150, mock(0)), mock, 0).await, (vec!["150".to_owned()], 200, 503));
-        // One fails that it is for.
+        // The channel of the account fails.
         assert_eq!(ask(&request(150, mock(0)), mock, 150).await, (vec![], 200, 503));
     }
 

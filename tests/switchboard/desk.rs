@@ -249,7 +249,7 @@ async fn what_may_have_gone_is_settled_by_a_status_by_a_person_or_not_at_all() {
     let id = board.send("desk", text(4, "Four").on_unknown(OnUnknown::Resend)).await.unwrap();
     let status = desk.until(id, &[State::Parked, State::Rejected]).await;
     assert_eq!((status.state, status.attempts), (State::Parked, 2));
-    assert!(status.reason.unwrap().contains("an earlier try may have gone"));
+    assert!(status.reason.unwrap().contains("outcome unknown: an earlier attempt may have been accepted"));
     desk.close().await;
 }
 
@@ -402,7 +402,7 @@ async fn an_event_comes_once_however_often_the_gateway_brings_it_until_it_is_ack
     assert_eq!(handed.as_inbound().unwrap().text(), Some("When is my bin day?"));
     assert_eq!(handed.line().map(|line| &*line.id), Some("desk"));
     let shown = format!("{handed:?}");
-    assert!(shown.starts_with("Handed { id: 1, line: Some(\"desk\"), happening: Received("), "{shown}");
+    assert!(shown.starts_with("InboxEvent { id: 1, line: Some(\"desk\"), kind: Received("), "{shown}");
     assert!(!shown.contains("Switchboard") && !shown.contains("bin day") && !shown.contains("900123"), "{shown}");
     assert!(inbox.try_next().await.unwrap().is_none());
     // It is not acknowledged: a restart within its lease keeps it, and it comes again later.
@@ -499,7 +499,7 @@ async fn what_does_not_fit_together_is_refused_when_it_is_built() {
     for (lines, routes, words) in [
         (vec![Line::new("desk")], vec![], "has no channel"),
         (vec![line("Desk 1")], vec![], "small letters"),
-        (vec![line("desk"), line("desk")], vec![], "there twice"),
+        (vec![line("desk"), line("desk")], vec![], "is a duplicate"),
         (
             vec![Line::new("desk").channel(Retry::new().layer(Mock::sms()))],
             vec![],
@@ -515,8 +515,8 @@ async fn what_does_not_fit_together_is_refused_when_it_is_built() {
         (vec![line("desk").channel(Mock::sms())], vec![], "an account of mock for sms twice"),
         (vec![line("a"), line("b")], vec![], "line b: has an account of mock for sms that the line a has too"),
         (vec![], vec![], "line: is missing"),
-        (vec![line("desk")], vec![("meta", "dsek")], "names the line dsek"),
-        (vec![line("desk")], vec![("meta", "desk"), ("meta", "desk")], "there twice"),
+        (vec![line("desk")], vec![("meta", "dsek")], "names the unknown line dsek"),
+        (vec![line("desk")], vec![("meta", "desk"), ("meta", "desk")], "is a duplicate"),
         (vec![line("desk")], vec![("meta", "")], "route meta: has no lines"),
         (vec![line("desk")], vec![(" ", "desk")], "needs a name"),
     ] {
@@ -552,13 +552,13 @@ async fn a_second_worker_on_one_file_is_refused_and_a_second_program_may_write()
     desk.until(id, &[State::Accepted]).await;
     let other = Switchboard::builder(Store::open(&file.url()).await.unwrap()).line(line()).build().unwrap();
     let error = other.clone().run(std::future::ready(())).await.unwrap_err();
-    assert!(error.to_string().contains("has a worker already"), "{error}");
+    assert!(error.to_string().contains("another worker is running"), "{error}");
     let id = other.send("desk", text(2, "Two")).await.unwrap();
     desk.until(id, &[State::Accepted]).await;
     // Nor is a store restored under a worker, or before its backup was made.
     let (store, now) = (Store::open(&file.url()).await.unwrap(), SystemClock::new().now());
     let error = store.hold_after_restore(now).await.unwrap_err();
-    assert!(error.to_string().contains("has a worker already"), "{error}");
+    assert!(error.to_string().contains("another worker is running"), "{error}");
     let error = store.hold_after_restore(now.plus(HOUR)).await.unwrap_err();
     assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidMessage, Some("at")));
     desk.close().await;
@@ -587,7 +587,7 @@ async fn what_a_line_left_is_found_once_it_is_gone() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let status = desk.status(id).await.unwrap().unwrap();
-    assert_eq!(status.reason.as_deref(), Some("no program here has this line"));
+    assert_eq!(status.reason.as_deref(), Some("unknown line"));
     drop(stop);
     worker.await.unwrap().unwrap();
 }

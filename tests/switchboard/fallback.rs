@@ -564,7 +564,7 @@ async fn typed_stop_ends_what_waits_and_the_fallbacks() {
     }
     let status = board.status(waits).await.unwrap().unwrap();
     assert_eq!((status.state, status.attempts), (State::Refused, 0));
-    assert!(status.reason.unwrap().contains("STOP"));
+    assert!(status.reason.unwrap().contains("opted out"));
     clock.goes_on(12 * HOUR);
     looked_at(&desk, &whatsapp).await;
     for id in [accepted, waits] {

@@ -125,7 +125,7 @@ async fn a_key_is_of_one_message_whoever_hands_it_in() {
     for another in [HELLO.replace("Hello", "Hallo"), HELLO.replace("0001", "0002")] {
         let error = enqueue(&db, "desk", &another).await.unwrap_err();
         assert_eq!(error.code(), &SqlState::UNIQUE_VIOLATION);
-        assert_eq!(error.message(), "key is that of another message of this line");
+        assert_eq!(error.message(), "key belongs to a different message of this line");
         assert!(!format!("{error:?}").contains("900") && !format!("{error:?}").contains("llo"));
     }
     // By this program, after it.
@@ -282,7 +282,7 @@ async fn what_is_wrong_is_refused_with_its_rule_and_without_a_word_of_it() {
         (r#"{"to": {"phone": "+447700900001"}}"#.to_owned(), "content is missing"),
         (HELLO.replace(r#"{"text": "Hello"}"#, "null"), "content is missing"),
         (HELLO.replace(r#"{"text": "Hello"}"#, r#""Hello""#), "content must be a JSON object"),
-        (HELLO.replace("text", "Text"), "content must be one ask"),
+        (HELLO.replace("text", "Text"), "content must be one choice"),
         (HELLO.replace(r#""Hello""#, "7"), "content must have its text"),
         (with(r#""version": 2"#), "version must be 1"),
         (with(r#""version": "1""#), "version must be a JSON number"),
@@ -349,7 +349,7 @@ async fn what_no_program_can_send_ends_where_a_person_sees_it() {
     let cannot = enqueue(&db, "desk", &cannot).await.unwrap();
     let worker = tokio::spawn(desk.board.clone().run(std::future::pending()));
     for (id, reason) in [
-        (no_channel, "the line has no channel to this address any more"),
+        (no_channel, "no channel of the line reaches this address any more"),
         (cannot, "no channel of the line can carry it"),
     ] {
         assert_eq!(desk.until(id, State::Parked).await.reason.as_deref(), Some(reason));
@@ -361,10 +361,9 @@ async fn what_no_program_can_send_ends_where_a_person_sees_it() {
     worker.abort();
     let later = board(desk.database.url(), &desk.mock, Duration::from_secs(3601)).await;
     let worker = tokio::spawn(later.run(std::future::pending()));
-    for (id, reason) in [
-        (no_line, "no program here has this line"),
-        (unread, "no program here can read it: see how a message is written"),
-    ] {
+    for (id, reason) in
+        [(no_line, "unknown line"), (unread, "unreadable message: see its format in docs/operations.md")]
+    {
         assert_eq!(desk.until(id, State::Parked).await.reason.as_deref(), Some(reason));
     }
     assert!(desk.mock.sent().is_empty());

@@ -68,7 +68,7 @@ async fn every_channel_is_asked_at_once_and_none_is_waited_for_long() {
             ("ward", "5", Err(ErrorKind::Unavailable)),
         ]
     );
-    assert!(healths[0].health.as_ref().unwrap_err().to_string().contains("no answer in 10 seconds"));
+    assert!(healths[0].health.as_ref().unwrap_err().to_string().contains("no response within 10 seconds"));
     assert!(healths[2].health.as_ref().unwrap_err().to_string().contains("panicked"));
 }
 
@@ -192,10 +192,10 @@ mod told {
                 "INFO a message is refused: fallback: nor twice; code no-second civic.line=\"slow\" \
                  civic.state=\"refused\" civic.person={masked}"
             ),
-            "DEBUG a message is put off: it is too soon for the next message to this person civic.line=\"slow\" civic.message=",
+            "DEBUG a message is put off: the rate limit of its recipient civic.line=\"slow\" civic.message=",
             "WARN a message is parked: mock: no answer in time",
-            "INFO a message is cancelled: it was called back civic.line=\"desk\" civic.message=",
-            "INFO a message is accepted: a person found that it went civic.line=\"desk\" civic.message=",
+            "INFO a message is cancelled: cancelled by the caller civic.line=\"desk\" civic.message=",
+            "INFO a message is accepted: a person confirmed that it was sent civic.line=\"desk\" civic.message=",
             "WARN account suspended, its messages wait: mock: the account is locked messaging.system=\"mock\" \
              civic.medium=\"sms\" civic.account=\"locked\" error.type=\"account\"",
             "WARN mock is left alone for a while: see the failure before messaging.system=\"mock\" civic.wait_ms=60000",
@@ -344,7 +344,7 @@ mod told {
             let fallback = Fallback::new(instead, Duration::from_millis(100));
             ids.push(board.send("slow", Outgoing::new(text(tag)).fallback(fallback)).await.unwrap());
         }
-        for told in ["INFO a message is cancelled: its time was up", "INFO a message is refused: fallback: "] {
+        for told in ["INFO a message is cancelled: replaced by its fallback", "INFO a message is refused: fallback: "] {
             let heard = async {
                 while !listener.has_heard(told) {
                     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -353,7 +353,7 @@ mod told {
             tokio::time::timeout(Duration::from_secs(20), heard).await.expect("it is told");
         }
         let instead = board.status(ids[0]).await.unwrap().unwrap().fallback.unwrap();
-        for (id, told) in [(ids[0], "cancelled: its time was up: what goes instead of it goes"), (instead, "queued")] {
+        for (id, told) in [(ids[0], "cancelled: replaced by its fallback"), (instead, "queued")] {
             let told = format!("INFO a message is {told} civic.line=\"slow\" civic.message={id} ");
             assert!(listener.has_heard(&told), "{told}");
         }

@@ -479,12 +479,12 @@ fn all(own: &[&str]) -> EventFilter {
     EventFilter::All { own: own.iter().map(|line| (*line).to_owned()).collect() }
 }
 
-async fn batch(store: &dyn Engine, of: &EventFilter, now: Timestamp, most: u32) -> Vec<String> {
-    let batch = store.next_batch(of, now, LEASE, most).await.unwrap();
+async fn batch(store: &dyn Engine, of: &EventFilter, now: Timestamp, max: u32) -> Vec<String> {
+    let batch = store.next_batch(of, now, LEASE, max).await.unwrap();
     let text = |handed: super::super::record::InboxEvent| match handed.what {
-        What::Event(event) => event.as_inbound().unwrap().text().unwrap().to_owned(),
-        What::Settled(settled) => settled.key,
-        What::Unreadable => String::new(),
+        EventContent::Event(event) => event.as_inbound().unwrap().text().unwrap().to_owned(),
+        EventContent::Settled(settled) => settled.key,
+        EventContent::Unreadable => String::new(),
     };
     batch.into_iter().map(text).collect()
 }
@@ -520,7 +520,7 @@ async fn events_of_a_line_are_left_to_the_program_that_has_it(store: &dyn Engine
     let incoming = |line: Option<&str>, id| Incoming { line: line.map(str::to_owned), ..incoming(id, 0) };
     for (line, id) in [(Some("leader"), "1"), (None, "2"), (Some("desk"), "3"), (Some("old"), "4"), (Some("new"), "5")]
     {
-        store.take_in(vec![incoming(line, id)], None, at(0)).await.unwrap();
+        store.store_events(vec![incoming(line, id)], None, at(0)).await.unwrap();
     }
     store.attend(vec!["desk".to_owned()], at(0)).await.unwrap();
     other.attend(vec!["leader".to_owned()], at(0)).await.unwrap();
@@ -723,8 +723,8 @@ async fn what_the_process_ends_in_three_times_is_parked(store: &dyn Engine, othe
         // A doubt that was written down is no death.
         let held = claim(store, at(0)).await.remove(0);
         begin(store, &held).await;
-        let doubt = End { state: State::Queued, due: Some(at(0)), ..end("unknown") };
-        assert!(store.finish(held.hold, doubt).await.unwrap());
+        let mark_unknown = End { state: State::Queued, due: Some(at(0)), ..end("unknown") };
+        assert!(store.finish(held.hold, mark_unknown).await.unwrap());
         for death in 1..=3 {
             let now = at(death * 1000);
             let held = claim(store, now).await.remove(0);
@@ -762,19 +762,20 @@ async fn what_comes_from_a_backup_may_have_gone(store: &dyn Engine, other: &dyn 
     assert!(!store.finish(held[0].hold, accepted("stale")).await.unwrap());
     assert!(!store.begin(held[1].hold, attempt(at(99))).await.unwrap());
     let then = at(99).plus(outbox::RESTORED_LOOK_UP);
-    assert!(store.doubtful(then.minus(Duration::from_millis(1)), LEASE, 9).await.unwrap().is_empty());
-    let doubtful = store.doubtful(then, LEASE, 9).await.unwrap();
-    assert_eq!(doubtful.len(), 4);
-    assert!(doubtful.iter().all(|claimed| claimed.restored == Some(at(40)) && claimed.lookups == 0));
+    assert!(store.look_ups_due(then.minus(Duration::from_millis(1)), LEASE, 9).await.unwrap().is_empty());
+    let look_ups_due = store.look_ups_due(then, LEASE, 9).await.unwrap();
+    assert_eq!(look_ups_due.len(), 4);
+    assert!(look_ups_due.iter().all(|claimed| claimed.restored == Some(at(40)) && claimed.lookups == 0));
 }
 
 async fn what_may_have_gone_is_asked_about_once_in_a_while(store: &dyn Engine, other: &dyn Engine) {
     let id = sent(store, "k", End { state: State::Unknown, due: Some(at(10)), ..end("unknown") }).await;
     let wait = Duration::from_millis(30);
-    assert!(store.doubtful(at(9), wait, 9).await.unwrap().is_empty());
-    let (one, two) = (store.doubtful(at(10), wait, 9).await.unwrap(), other.doubtful(at(10), wait, 9).await.unwrap());
+    assert!(store.look_ups_due(at(9), wait, 9).await.unwrap().is_empty());
+    let (one, two) =
+        (store.look_ups_due(at(10), wait, 9).await.unwrap(), other.look_ups_due(at(10), wait, 9).await.unwrap());
     assert_eq!((one[0].hold.id, one[0].lookups, one[0].attempts.len(), two.len()), (id, 0, 1, 0));
-    assert_eq!(other.doubtful(at(40), wait, 9).await.unwrap()[0].lookups, 1);
+    assert_eq!(other.look_ups_due(at(40), wait, 9).await.unwrap()[0].lookups, 1);
 }
 
 async fn a_delivery_that_comes_early_is_joined_by_its_id(store: &dyn Engine, other: &dyn Engine) {
@@ -803,7 +804,7 @@ async fn a_delivery_that_comes_early_is_joined_by_its_key(store: &dyn Engine, ot
     assert!(store.finish(claimed[0].hold, lost).await.unwrap());
     let status = store.status(id).await.unwrap().unwrap();
     assert_eq!((status.state, status.delivery), (State::Accepted, Some(DeliveryState::Sent)));
-    assert_eq!(status.reason.as_deref(), Some(TOLD));
+    assert_eq!(status.reason.as_deref(), Some(REPORTED));
 }
 
 async fn a_delivery_that_comes_with_the_end_of_its_send_is_not_lost(store: &dyn Engine, other: &dyn Engine) {
@@ -812,9 +813,9 @@ async fn a_delivery_that_comes_with_the_end_of_its_send_is_not_lost(store: &dyn 
         let claimed = claim(store, at(1)).await;
         begin(store, &claimed[0]).await;
         let gateway_id = format!("id-{n}");
-        let told = delivery(&gateway_id, DeliveryState::Delivered);
+        let report = delivery(&gateway_id, DeliveryState::Delivered);
         let end = accepted(&gateway_id);
-        let (new, ended) = tokio::join!(brought(other, told), store.finish(claimed[0].hold, end));
+        let (new, ended) = tokio::join!(brought(other, report), store.finish(claimed[0].hold, end));
         assert_eq!((new, ended.unwrap()), (1, true));
         let status = store.status(id).await.unwrap().unwrap();
         assert_eq!(status.delivery, Some(DeliveryState::Delivered), "{n}");
@@ -823,14 +824,14 @@ async fn a_delivery_that_comes_with_the_end_of_its_send_is_not_lost(store: &dyn 
 
 async fn the_ladder_is_never_climbed_down(store: &dyn Engine, other: &dyn Engine) {
     let id = sent(store, "k", accepted("id")).await;
-    for (told, then) in [
+    for (report, then) in [
         (DeliveryState::Sent, DeliveryState::Sent),
         (DeliveryState::Delivered, DeliveryState::Delivered),
         (DeliveryState::Sending, DeliveryState::Delivered),
         (DeliveryState::Failed, DeliveryState::Delivered),
         (DeliveryState::Read, DeliveryState::Read),
     ] {
-        assert_eq!(brought(other, delivery("id", told)).await, 1);
+        assert_eq!(brought(other, delivery("id", report)).await, 1);
         assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(then));
     }
     let elsewhere = Envelope { gateway: "other".into(), ..envelope() };
@@ -840,16 +841,16 @@ async fn the_ladder_is_never_climbed_down(store: &dyn Engine, other: &dyn Engine
 
 async fn a_delivery_settles_what_may_have_gone(store: &dyn Engine, other: &dyn Engine) {
     let id = sent(store, "k", End { state: State::Unknown, due: Some(at(9)), ..end("unknown") }).await;
-    let told = delivery("unheard", DeliveryState::Sent).with_key(Some("k".to_owned()));
+    let report = delivery("unheard", DeliveryState::Sent).with_key(Some("k".to_owned()));
     let elsewhere = Envelope { account: AccountId::new("another"), ..envelope() };
-    brought(other, Delivery { envelope: elsewhere, ..told.clone() }).await;
+    brought(other, Delivery { envelope: elsewhere, ..report.clone() }).await;
     assert_eq!(store.status(id).await.unwrap().unwrap().state, State::Unknown);
-    brought(other, told).await;
+    brought(other, report).await;
     assert_eq!(store.status(id).await.unwrap().unwrap().state, State::Accepted);
     let mut settled = Vec::new();
     while let Some(handed) = store.next(Some("desk"), at(9), LEASE).await.unwrap() {
-        if let What::Settled(told) = handed.what {
-            settled.push((told.id, told.state));
+        if let EventContent::Settled(report) = handed.what {
+            settled.push((report.id, report.state));
         }
     }
     assert_eq!(settled, [(id, State::Accepted)]);
@@ -858,7 +859,7 @@ async fn a_delivery_settles_what_may_have_gone(store: &dyn Engine, other: &dyn E
 async fn a_delivery_up_to_a_moment_is_of_all_that_this_person_had_by_then(store: &dyn Engine, other: &dyn Engine) {
     let first = sent(store, "a", accepted("id-a")).await;
     let second = sent(store, "b", accepted("id-b")).await;
-    let doubtful = sent(store, "c", End { state: State::Unknown, ..end("unknown") }).await;
+    let look_ups_due = sent(store, "c", End { state: State::Unknown, ..end("unknown") }).await;
     let elsewhere = put(store, new("d", 2)).await;
     let claimed = claim(store, at(1)).await;
     begin(store, &claimed[0]).await;
@@ -885,8 +886,8 @@ async fn a_delivery_up_to_a_moment_is_of_all_that_this_person_had_by_then(store:
         assert_eq!(rungs(id).await.delivery, Some(DeliveryState::Accepted));
     }
     // That all before was read does not say that this one went.
-    assert_eq!(rungs(doubtful).await.state, State::Unknown);
-    assert_eq!(rungs(doubtful).await.delivery, None);
+    assert_eq!(rungs(look_ups_due).await.state, State::Unknown);
+    assert_eq!(rungs(look_ups_due).await.delivery, None);
 }
 
 async fn what_goes_instead_goes_in_time_and_once(store: &dyn Engine, other: &dyn Engine) {
@@ -914,11 +915,11 @@ async fn what_goes_instead_goes_in_time_and_once(store: &dyn Engine, other: &dyn
     assert!(store.finish(claimed[0].hold, accepted("id-b")).await.unwrap());
     brought(store, delivery("id-b", DeliveryState::Delivered)).await;
     let Enqueued::New(waits) = store.enqueue(with_fallback("c", 3)).await.unwrap() else { panic!("it is new") };
-    let fell = fell(store, at(60_000)).await;
+    let results = results(store, at(60_000)).await;
     assert_eq!(store.status(delivered).await.unwrap().unwrap().fallback, None);
     let status = store.status(waits).await.unwrap().unwrap();
-    assert_eq!((status.state, status.fallback), (State::Cancelled, Some(fell.went[0].0)));
-    assert_eq!((fell.called_back, fell.went.len()), (vec![(waits, "desk".to_owned())], 1));
+    assert_eq!((status.state, status.fallback), (State::Cancelled, Some(results.to_send[0].0)));
+    assert_eq!((results.cancelled, results.to_send.len()), (vec![(waits, "desk".to_owned())], 1));
 }
 
 async fn what_goes_instead_goes_at_once_when_the_first_certainly_does_not_arrive(store: &dyn Engine, _: &dyn Engine) {
@@ -953,17 +954,17 @@ async fn what_goes_instead_goes_at_once_when_the_first_certainly_does_not_arrive
 
 async fn nothing_goes_instead_of_what_the_person_did_not_want(store: &dyn Engine, _: &dyn Engine) {
     let stop = End { kind: "opted_out", ..end("rejected") };
-    let mut told = delivery("id-b", DeliveryState::Failed);
-    told.failure = Some(crate::model::event::Failure::new(ErrorKind::OptedOut));
-    for (n, ended, told) in [(1, stop, None), (2, accepted("id-b"), Some(told))] {
+    let mut report = delivery("id-b", DeliveryState::Failed);
+    report.failure = Some(crate::model::event::Failure::new(ErrorKind::OptedOut));
+    for (n, ended, report) in [(1, stop, None), (2, accepted("id-b"), Some(report))] {
         let Enqueued::New(first) = store.enqueue(with_fallback(&n.to_string(), n)).await.unwrap() else {
             panic!("it is new")
         };
         let claimed = claim(store, at(1)).await;
         begin(store, &claimed[0]).await;
         // The delivery comes first, and is kept until then.
-        if let Some(told) = told {
-            brought(store, told).await;
+        if let Some(report) = report {
+            brought(store, report).await;
         }
         assert!(store.finish(claimed[0].hold, ended).await.unwrap());
         assert_eq!(fall_back(store, at(1_000_000)).await, 0);
@@ -1023,9 +1024,9 @@ async fn stop_to_one_message_ends_the_fallbacks_of_the_others(store: &dyn Engine
             ids.push(id);
         }
         if by_status {
-            let mut told = delivery(&key("b"), DeliveryState::Failed);
-            told.failure = Some(crate::model::event::Failure::new(ErrorKind::OptedOut));
-            brought(other, told).await;
+            let mut report = delivery(&key("b"), DeliveryState::Failed);
+            report.failure = Some(crate::model::event::Failure::new(ErrorKind::OptedOut));
+            brought(other, report).await;
         }
         assert_eq!(fall_back(store, at(1_000_000)).await, 0);
     }
@@ -1035,9 +1036,9 @@ async fn stop_to_one_message_ends_the_fallbacks_of_the_others(store: &dyn Engine
     begin(store, &claimed[0]).await;
     assert!(store.finish(claimed[0].hold, accepted("id-c")).await.unwrap());
     assert_eq!(fall_back(store, at(60_000)).await, 1);
-    let mut told = delivery("id-c", DeliveryState::Failed);
-    told.failure = Some(crate::model::event::Failure::new(ErrorKind::OptedOut));
-    brought(other, told).await;
+    let mut report = delivery("id-c", DeliveryState::Failed);
+    report.failure = Some(crate::model::event::Failure::new(ErrorKind::OptedOut));
+    brought(other, report).await;
     let instead = store.status(first).await.unwrap().unwrap().fallback.unwrap();
     assert_eq!(store.status(instead).await.unwrap().unwrap().state, State::Refused);
     assert!(claim(store, at(60_000)).await.is_empty());
@@ -1060,20 +1061,20 @@ async fn a_message_is_called_back_only_for_what_may_go(store: &dyn Engine, other
         let status = other.status(first).await.unwrap().unwrap();
         assert_eq!((status.state, status.fallback.is_some()), (state, fallback));
     };
-    let falling = store.falling(at(60_000)).await.unwrap();
-    let (id, line, message) = falling[0].asks_policy().unwrap();
+    let due_fallbacks = store.due_fallbacks(at(60_000)).await.unwrap();
+    let (id, line, message) = due_fallbacks[0].policy_query().unwrap();
     assert_eq!((id, line, message.content.words()), (first.0, "desk", Some("Instead")));
     // Nobody was asked; and then it waits until the policy has it.
-    let nothing = |fell: Fell| fell.went.is_empty() && fell.called_back.is_empty();
+    let nothing = |results: FallbackResults| results.to_send.is_empty() && results.cancelled.is_empty();
     assert!(nothing(store.fall_back(at(60_000), Answers::new()).await.unwrap()));
     let defer = Decision::Defer { until: at(90_000), reason: reason() };
     assert!(nothing(store.fall_back(at(60_000), [(id, Answer::Policy(defer))].into()).await.unwrap()));
-    assert!(other.falling(at(89_999)).await.unwrap().is_empty());
+    assert!(other.due_fallbacks(at(89_999)).await.unwrap().is_empty());
     stands(State::Queued, false).await;
-    let fell = store.fall_back(at(90_000), [(id, Answer::Policy(Decision::Refuse(reason())))].into()).await.unwrap();
-    assert_eq!(fell.refused, [first]);
-    assert!(nothing(fell));
-    assert!(other.falling(at(1_000_000)).await.unwrap().is_empty());
+    let results = store.fall_back(at(90_000), [(id, Answer::Policy(Decision::Refuse(reason())))].into()).await.unwrap();
+    assert_eq!(results.refused, [first]);
+    assert!(nothing(results));
+    assert!(other.due_fallbacks(at(1_000_000)).await.unwrap().is_empty());
     // It goes as it would have.
     let claimed = claim(store, at(90_000)).await;
     begin(store, &claimed[0]).await;
@@ -1153,7 +1154,7 @@ fn changed(previous: &Address, current: &Address, moment: i64) -> Incoming {
 
 /// What was said, by the keys of ours and the texts of theirs.
 fn words(entries: &[Entry]) -> Vec<String> {
-    let words = |entry: &Entry| match &entry.said {
+    let words = |entry: &Entry| match &entry.content {
         EntryContent::Ours { message, .. } => message.as_ref().unwrap().key.clone().unwrap(),
         EntryContent::Theirs(inbound) => inbound.as_ref().unwrap().text().unwrap().to_owned(),
     };
@@ -1164,15 +1165,15 @@ async fn a_conversation_is_read_from_its_end(store: &dyn Engine, other: &dyn Eng
     let (they, others) = (new("", 1).message.to, new("", 2).message.to);
     for n in 0..5 {
         put(store, New { now: at(n), ..new(&format!("ours-{n}"), 1) }).await;
-        store.take_in(vec![inbound(n as u32, &they)], None, at(n)).await.unwrap();
+        store.store_events(vec![inbound(n as u32, &they)], None, at(n)).await.unwrap();
     }
     put(store, new("elsewhere", 2)).await;
     put(store, New { line: "leader".to_owned(), ..new("leader", 1) }).await;
-    store.take_in(vec![inbound(9, &others)], None, at(3)).await.unwrap();
+    store.store_events(vec![inbound(9, &others)], None, at(3)).await.unwrap();
     let all = other.conversation("desk", they.expose(), None, 100).await.unwrap();
-    let told =
+    let report =
         ["ours-4", "Theirs 4", "ours-3", "Theirs 3", "ours-2", "Theirs 2", "ours-1", "Theirs 1", "ours-0", "Theirs 0"];
-    assert_eq!(words(&all), told);
+    assert_eq!(words(&all), report);
     // In pages of three: nothing twice, and nothing left out.
     let (mut pages, mut before) = (Vec::new(), None);
     loop {
@@ -1181,7 +1182,7 @@ async fn a_conversation_is_read_from_its_end(store: &dyn Engine, other: &dyn Eng
         before = Some(last.place);
         pages.extend(words(&page));
     }
-    assert_eq!(pages, told);
+    assert_eq!(pages, report);
     assert!(store.conversation("desk", "+447700900999", None, 3).await.unwrap().is_empty());
 }
 
@@ -1194,11 +1195,11 @@ async fn who_has_a_new_address_is_reached_there(store: &dyn Engine, other: &dyn 
         assert!(store.finish(claimed.hold, accepted(&format!("id-{key}"))).await.unwrap());
         claimed.moved_to
     };
-    store.take_in(vec![inbound(1, &first)], None, at(1)).await.unwrap();
+    store.store_events(vec![inbound(1, &first)], None, at(1)).await.unwrap();
     assert_eq!(leads("a", 1).await, None);
     // The later news comes first.
-    store.take_in(vec![changed(&second, &third, 20)], None, at(2)).await.unwrap();
-    store.take_in(vec![changed(&first, &second, 10)], None, at(2)).await.unwrap();
+    store.store_events(vec![changed(&second, &third, 20)], None, at(2)).await.unwrap();
+    store.store_events(vec![changed(&first, &second, 10)], None, at(2)).await.unwrap();
     assert_eq!(leads("b", 1).await.as_ref(), Some(&third));
     assert_eq!(leads("c", 2).await.as_ref(), Some(&third));
     assert_eq!(leads("d", 3).await, None);
@@ -1207,15 +1208,15 @@ async fn who_has_a_new_address_is_reached_there(store: &dyn Engine, other: &dyn 
         assert_eq!(said.len(), 5, "{:?}", words(&said));
     }
     // Who comes back leaves it no more.
-    store.take_in(vec![changed(&third, &first, 30)], None, at(2)).await.unwrap();
+    store.store_events(vec![changed(&third, &first, 30)], None, at(2)).await.unwrap();
     assert_eq!(leads("e", 1).await, None);
     assert_eq!(leads("f", 2).await.as_ref(), Some(&first));
     assert_eq!(leads("g", 3).await.as_ref(), Some(&first));
     // Old news changes nothing; nor does another line's.
-    store.take_in(vec![changed(&third, &second, 15)], None, at(2)).await.unwrap();
+    store.store_events(vec![changed(&third, &second, 15)], None, at(2)).await.unwrap();
     assert_eq!(leads("h", 3).await.as_ref(), Some(&first));
     let elsewhere = Incoming { line: Some("leader".to_owned()), ..changed(&first, &second, 40) };
-    store.take_in(vec![elsewhere], None, at(2)).await.unwrap();
+    store.store_events(vec![elsewhere], None, at(2)).await.unwrap();
     assert_eq!(leads("i", 1).await, None);
 }
 
@@ -1226,7 +1227,7 @@ async fn a_person_is_one_by_number_and_by_user_id(store: &dyn Engine, other: &dy
         Address::WhatsApp(crate::model::address::WhatsAppUser::new(phone, Some("GB.13491208655302741918")).unwrap());
     put(store, New { message: Message::text(number.clone(), "Hello").key("ours"), ..new("ours", 1) }).await;
     for n in 1..3 {
-        store.take_in(vec![inbound(n, &both)], None, at(i64::from(n))).await.unwrap();
+        store.store_events(vec![inbound(n, &both)], None, at(i64::from(n))).await.unwrap();
     }
     for address in [&number, &both] {
         let said = other.conversation("desk", address.expose(), None, 9).await.unwrap();
@@ -1247,18 +1248,18 @@ async fn a_recipient_that_the_gateway_renames_is_one_person(store: &dyn Engine, 
     begin(store, &claimed).await;
     let end = End { recipient: Some(named.clone()), ..accepted("id-ours") };
     assert!(store.finish(claimed.hold, end).await.unwrap());
-    store.take_in(vec![inbound(1, &user("+551187654321", None))], None, at(5)).await.unwrap();
+    store.store_events(vec![inbound(1, &user("+551187654321", None))], None, at(5)).await.unwrap();
     for address in [&asked, &named, &user("+551187654321", None)] {
         let said = other.conversation("desk", address.expose(), None, 9).await.unwrap();
         assert_eq!(words(&said), ["Theirs 1", "ours"]);
     }
     // A delivery tells it as well.
     let (number, both) = (user("+447700900123", None), user("+447700900123", Some("GB.7")));
-    let mut told = delivery("id-ours", DeliveryState::Delivered);
-    told.recipient = Some(both.clone());
-    store.take_in(vec![inbound(2, &number)], None, at(6)).await.unwrap();
-    let told = Incoming { line: Some("desk".to_owned()), event: told.into(), fetch: false };
-    store.take_in(vec![told], None, at(7)).await.unwrap();
+    let mut report = delivery("id-ours", DeliveryState::Delivered);
+    report.recipient = Some(both.clone());
+    store.store_events(vec![inbound(2, &number)], None, at(6)).await.unwrap();
+    let report = Incoming { line: Some("desk".to_owned()), event: report.into(), fetch: false };
+    store.store_events(vec![report], None, at(7)).await.unwrap();
     assert_eq!(words(&other.conversation("desk", both.expose(), None, 9).await.unwrap()), ["Theirs 2"]);
     assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Delivered));
 }
@@ -1280,13 +1281,13 @@ async fn message_is_found_by_the_reference_of_an_attempt(store: &dyn Engine, oth
     assert!(store.begin(claimed[0].hold, under).await.unwrap());
     let lost = End { state: State::Unknown, due: Some(at(4)), ..end("unknown") };
     assert!(store.finish(claimed[0].hold, lost).await.unwrap());
-    let doubtful = store.doubtful(at(4), LEASE, 9).await.unwrap();
-    assert_eq!(doubtful[0].attempts[0].reference.as_deref(), Some("digest"));
-    let told = |id, state| delivery(id, state).with_key(Some("digest".to_owned()));
+    let look_ups_due = store.look_ups_due(at(4), LEASE, 9).await.unwrap();
+    assert_eq!(look_ups_due[0].attempts[0].reference.as_deref(), Some("digest"));
+    let report = |id, state| delivery(id, state).with_key(Some("digest".to_owned()));
     let elsewhere = Envelope { account: AccountId::new("another"), ..envelope() };
-    brought(other, Delivery { envelope: elsewhere, ..told("unheard", DeliveryState::Sent) }).await;
+    brought(other, Delivery { envelope: elsewhere, ..report("unheard", DeliveryState::Sent) }).await;
     assert_eq!(store.status(id).await.unwrap().unwrap().state, State::Unknown);
-    brought(other, told("heard", DeliveryState::Sent)).await;
+    brought(other, report("heard", DeliveryState::Sent)).await;
     let status = store.status(id).await.unwrap().unwrap();
     assert_eq!((status.state, status.gateway_id), (State::Accepted, Some("heard".into())));
     // A look-up names it by the key.
@@ -1330,8 +1331,8 @@ async fn what_stands_there_is_listed_line_by_line(store: &dyn Engine, other: &dy
     }
     put(store, new("d", 1)).await;
     put(store, New { line: "leader".to_owned(), ..new("e", 1) }).await;
-    let listed = async |after, most| {
-        let listed = other.messages("desk", State::Parked, after, most).await.unwrap();
+    let listed = async |after, max| {
+        let listed = other.messages("desk", State::Parked, after, max).await.unwrap();
         listed.into_iter().map(|status| status.id).collect::<Vec<_>>()
     };
     assert_eq!(listed(None, 2).await, parked[..2]);
@@ -1351,14 +1352,15 @@ async fn what_stands_there_is_listed_line_by_line(store: &dyn Engine, other: &dy
 
 async fn an_event_is_taken_in_once(store: &dyn Engine, other: &dyn Engine) {
     let (one, two) = (delivery("one", DeliveryState::Sent), delivery("two", DeliveryState::Sent));
-    let incoming = |told: &Delivery| Incoming { line: None, event: told.clone().into(), fetch: true };
+    let incoming = |report: &Delivery| Incoming { line: None, event: report.clone().into(), fetch: true };
     let twice = vec![incoming(&one), incoming(&one), incoming(&two)];
-    assert_eq!(store.take_in(twice, None, at(1)).await.unwrap(), 2);
-    assert_eq!(other.take_in(vec![incoming(&two), incoming(&one)], None, at(2)).await.unwrap(), 0);
-    assert_eq!(other.take_in(Vec::new(), None, at(2)).await.unwrap(), 0);
+    assert_eq!(store.store_events(twice, None, at(1)).await.unwrap(), 2);
+    assert_eq!(other.store_events(vec![incoming(&two), incoming(&one)], None, at(2)).await.unwrap(), 0);
+    assert_eq!(other.store_events(Vec::new(), None, at(2)).await.unwrap(), 0);
     let three = delivery("three", DeliveryState::Sent);
     let at_once = || vec![incoming(&three), incoming(&one)];
-    let (here, there) = tokio::join!(store.take_in(at_once(), None, at(3)), other.take_in(at_once(), None, at(3)));
+    let (here, there) =
+        tokio::join!(store.store_events(at_once(), None, at(3)), other.store_events(at_once(), None, at(3)));
     assert_eq!(here.unwrap() + there.unwrap(), 1);
 }
 
@@ -1366,7 +1368,7 @@ async fn a_place_in_a_channel_is_kept(store: &dyn Engine, other: &dyn Engine) {
     assert_eq!(store.cursor("x/x/desk").await.unwrap(), None);
     for place in ["12", "13"] {
         let cursor = Some(("x/x/desk".to_owned(), Cursor::new(place)));
-        store.take_in(Vec::new(), cursor, at(1)).await.unwrap();
+        store.store_events(Vec::new(), cursor, at(1)).await.unwrap();
         assert_eq!(other.cursor("x/x/desk").await.unwrap(), Some(Cursor::new(place)));
     }
     assert_eq!(store.cursor("x/x/leader").await.unwrap(), None);
@@ -1379,27 +1381,27 @@ async fn an_event_is_handed_out_until_it_is_acknowledged(store: &dyn Engine, oth
         fetch: true,
     };
     let events = vec![of(Some("leader"), "0"), of(Some("desk"), "1"), of(Some("desk"), "2"), of(None, "3")];
-    store.take_in(events, None, at(1)).await.unwrap();
-    let told = |handed: Option<InboxEvent>| {
+    store.store_events(events, None, at(1)).await.unwrap();
+    let report = |handed: Option<InboxEvent>| {
         let handed = handed?;
-        let What::Event(event) = handed.what else { panic!("an event") };
+        let EventContent::Event(event) = handed.what else { panic!("an event") };
         Some((handed.id, event.as_delivery()?.id()?.as_str().to_owned()))
     };
-    let (one, id) = told(store.next(Some("desk"), at(2), LEASE).await.unwrap()).unwrap();
+    let (one, id) = report(store.next(Some("desk"), at(2), LEASE).await.unwrap()).unwrap();
     assert_eq!(id, "1");
-    let (two, id) = told(other.next(Some("desk"), at(2), LEASE).await.unwrap()).unwrap();
+    let (two, id) = report(other.next(Some("desk"), at(2), LEASE).await.unwrap()).unwrap();
     assert_eq!(id, "2");
-    assert_eq!(told(store.next(Some("desk"), at(3), LEASE).await.unwrap()), None);
+    assert_eq!(report(store.next(Some("desk"), at(3), LEASE).await.unwrap()), None);
     store.ack(two, at(3)).await.unwrap();
     store.ack(two, at(4)).await.unwrap();
     // The lease of the first has passed.
-    assert_eq!(told(other.next(Some("desk"), at(202), LEASE).await.unwrap()), Some((one, "1".to_owned())));
+    assert_eq!(report(other.next(Some("desk"), at(202), LEASE).await.unwrap()), Some((one, "1".to_owned())));
     store.ack(one, at(203)).await.unwrap();
-    assert_eq!(told(store.next(Some("desk"), at(999), LEASE).await.unwrap()), None);
+    assert_eq!(report(store.next(Some("desk"), at(999), LEASE).await.unwrap()), None);
     let all = [store.next(None, at(999), LEASE).await.unwrap(), store.next(None, at(999), LEASE).await.unwrap()];
     assert_eq!(all.each_ref().map(|handed| handed.as_ref()?.line.clone()), [Some("leader".to_owned()), None]);
     let (here, there) = tokio::join!(store.next(None, at(9999), LEASE), other.next(None, at(9999), LEASE));
-    assert_ne!(told(here.unwrap()), told(there.unwrap()));
+    assert_ne!(report(here.unwrap()), report(there.unwrap()));
 }
 
 async fn a_message_is_settled_from_where_it_stands_only(store: &dyn Engine, other: &dyn Engine) {
@@ -1416,8 +1418,10 @@ async fn a_message_is_settled_from_where_it_stands_only(store: &dyn Engine, othe
     let status = store.status(id).await.unwrap().unwrap();
     assert_eq!((status.state, status.due, status.reason.as_deref()), (State::Cancelled, None, Some("why")));
     assert_eq!(keys(store, at(9), 9).await, [""; 0]);
-    let told = other.next(Some("desk"), at(9), LEASE).await.unwrap().unwrap();
-    assert!(matches!(told.what, What::Settled(told) if told.id == id && told.state == State::Cancelled));
+    let report = other.next(Some("desk"), at(9), LEASE).await.unwrap().unwrap();
+    assert!(
+        matches!(report.what, EventContent::Settled(report) if report.id == id && report.state == State::Cancelled)
+    );
     assert!(other.next(None, at(9), LEASE).await.unwrap().is_none());
 }
 
@@ -1442,13 +1446,13 @@ async fn strange_texts_are_kept(store: &dyn Engine, other: &dyn Engine) {
         let reason = Some(format!("{gateway_id} was not taken"));
         let end = End { reason, code: Some(gateway_id.clone()), ..accepted(&gateway_id) };
         assert!(store.finish(claimed[0].hold, end).await.unwrap());
-        let told = delivery(&gateway_id, DeliveryState::Read).with_key(Some(gateway_id.clone()));
-        assert_eq!(brought(other, told).await, 1);
+        let report = delivery(&gateway_id, DeliveryState::Read).with_key(Some(gateway_id.clone()));
+        assert_eq!(brought(other, report).await, 1);
         assert_eq!(other.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Read));
         let early = delivery(&format!("{gateway_id}-early"), DeliveryState::Read).with_key(Some(gateway_id.clone()));
         assert_eq!(brought(other, early).await, 1);
         let cursor = Some((format!("channel/{gateway_id}"), Cursor::new(gateway_id)));
-        other.take_in(Vec::new(), cursor, at(1)).await.unwrap();
+        other.store_events(Vec::new(), cursor, at(1)).await.unwrap();
     }
 }
 
@@ -1458,7 +1462,7 @@ async fn an_event_is_held_back_for_its_files_and_for_a_minute_at_most(store: &dy
     // Those behind it come meanwhile, and where nobody fetches it is not held back.
     assert_eq!(read(other, at(1)).await, ["two"]);
     let untouched = Incoming { fetch: false, ..incoming("three", 2) };
-    store.take_in(vec![untouched], None, at(2)).await.unwrap();
+    store.store_events(vec![untouched], None, at(2)).await.unwrap();
     assert_eq!(read(other, at(2)).await, ["three"]);
     let holds_one = holds(store, at(0)).await;
     assert_eq!(holds_one.len(), 2);
@@ -1547,7 +1551,7 @@ async fn what_waits_is_counted_line_by_line(store: &dyn Engine, other: &dyn Engi
         store.ack(handed.id, at(60)).await.unwrap();
     }
     photos(store, "photos", 3).await;
-    store.take_in(vec![Incoming { line: None, ..incoming("strange", 0) }], None, at(61)).await.unwrap();
+    store.store_events(vec![Incoming { line: None, ..incoming("strange", 0) }], None, at(61)).await.unwrap();
     let stats = other.stats(at(80)).await.unwrap();
     let desk = stats.line("desk").unwrap();
     // Where one process sends, what it has claimed still waits.
@@ -1610,14 +1614,16 @@ async fn what_was_kept_long_enough_loses_its_content_and_counts_on(store: &dyn E
     assert_eq!(store.enqueue(new("k", 2)).await.unwrap(), Enqueued::Other);
     assert_eq!(store.stats(at(9)).await.unwrap(), before);
     // What a gateway brings again does not come a second time, and what it tells of a message by its key has its effect.
-    assert_eq!(other.take_in(vec![incoming("one", 1)], None, at(9)).await.unwrap(), 0);
-    let told = delivery("unheard", DeliveryState::Read).with_key(Some("k".to_owned()));
-    assert_eq!(brought(other, told).await, 1);
+    assert_eq!(other.store_events(vec![incoming("one", 1)], None, at(9)).await.unwrap(), 0);
+    let report = delivery("unheard", DeliveryState::Read).with_key(Some("k".to_owned()));
+    assert_eq!(brought(other, report).await, 1);
     assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Read));
-    assert!(matches!(&*store.files(hold.event).await.unwrap(), [File::Failed(why)] if why.contains("as long as")));
+    assert!(
+        matches!(&*store.files(hold.event).await.unwrap(), [File::Failed(why)] if why.contains("after the retention"))
+    );
     // A worker meets none of it again.
     assert!(claim(store, at(9).plus(DAY)).await.is_empty());
-    assert!(store.doubtful(at(9).plus(DAY), LEASE, 9).await.unwrap().is_empty());
+    assert!(store.look_ups_due(at(9).plus(DAY), LEASE, 9).await.unwrap().is_empty());
     assert_eq!(store.hold_after_restore(at(1), at(9).plus(DAY)).await.unwrap(), 0);
     assert_eq!(store.recover(at(9).plus(DAY), false).await.unwrap(), Recovered::default());
     assert_eq!(store.unwanted(at(9).plus(DAY), LEASE, 9).await.unwrap(), [Digest::sha256(b"tree")]);
@@ -1634,17 +1640,17 @@ async fn what_waits_is_kept_and_so_is_all_without_a_retention(store: &dyn Engine
     photos(store, "unread", 1).await;
     let leader = put(store, New { line: "leader".to_owned(), ..new("leader", 4) }).await;
     let reason = Some("kept".to_owned());
-    let called_back = Settle { state: State::Cancelled, due: None, reason, from: &[State::Queued], now: at(5) };
-    assert_eq!(store.settle(leader, called_back).await.unwrap().as_deref(), Some("leader"));
-    let told = store.next(Some("leader"), at(9), LEASE).await.unwrap().unwrap();
-    store.ack(told.id, at(9)).await.unwrap();
+    let cancelled = Settle { state: State::Cancelled, due: None, reason, from: &[State::Queued], now: at(5) };
+    assert_eq!(store.settle(leader, cancelled).await.unwrap().as_deref(), Some("leader"));
+    let report = store.next(Some("leader"), at(9), LEASE).await.unwrap().unwrap();
+    store.ack(report.id, at(9)).await.unwrap();
     // The event that told that it was parked.
     assert_eq!(purge(other, at(0).plus(8 * DAY)).await, 1);
     assert_eq!(store.status(leader).await.unwrap().unwrap().reason.as_deref(), Some("kept"));
     assert_eq!(store.status(parked).await.unwrap().unwrap().reason.as_deref(), Some("why"));
     assert_eq!(keys(store, at(9), 9).await, ["queued"]);
     assert_eq!(read(store, at(0).plus(8 * DAY)).await, ["unread"]);
-    let unknown = store.doubtful(at(9), LEASE, 9).await.unwrap();
+    let unknown = store.look_ups_due(at(9), LEASE, 9).await.unwrap();
     assert_eq!(unknown[0].message.as_ref().unwrap().key.as_deref(), Some("unknown"));
     // Once a person has decided, it is settled from then on.
     let went =
@@ -1655,7 +1661,7 @@ async fn what_waits_is_kept_and_so_is_all_without_a_retention(store: &dyn Engine
 }
 
 async fn what_is_of_no_line_is_kept_as_long_as_the_longest_line(store: &dyn Engine, other: &dyn Engine) {
-    store.take_in(vec![Incoming { line: None, ..incoming("strange", 0) }], None, at(0)).await.unwrap();
+    store.store_events(vec![Incoming { line: None, ..incoming("strange", 0) }], None, at(0)).await.unwrap();
     acknowledge(store, at(1)).await;
     assert_eq!(purge(other, at(0).plus(99 * DAY)).await, 0);
     keeps(store, &[("desk", Some(DAY)), ("leader", None)]).await;
@@ -1669,7 +1675,7 @@ async fn a_file_is_removed_once_nothing_refers_to_it(store: &dyn Engine, other: 
     keeps(store, &[("desk", Some(DAY))]).await;
     let later = at(0).plus(3 * DAY);
     for (id, taken_in) in [("one", at(0)), ("two", at(0).plus(2 * DAY))] {
-        store.take_in(vec![incoming(id, 1)], None, taken_in).await.unwrap();
+        store.store_events(vec![incoming(id, 1)], None, taken_in).await.unwrap();
         let hold = holds(store, taken_in).await[0];
         assert!(store.fetched(hold, held(b"tree"), taken_in).await.unwrap());
     }
@@ -1685,8 +1691,8 @@ async fn a_file_is_removed_once_nothing_refers_to_it(store: &dyn Engine, other: 
     let goes_on = put(store, New { message, ..new("goes-on", 1) }).await;
     assert_eq!(purge(other, later).await, 1);
     assert_eq!(other.unwanted(later, LEASE, 9).await.unwrap(), []);
-    let called_back = Settle { state: State::Cancelled, due: None, reason: None, from: &[State::Queued], now: later };
-    assert!(store.settle(goes_on, called_back).await.unwrap().is_some());
+    let cancelled = Settle { state: State::Cancelled, due: None, reason: None, from: &[State::Queued], now: later };
+    assert!(store.settle(goes_on, cancelled).await.unwrap().is_some());
     assert_eq!(other.unwanted(later, LEASE, 9).await.unwrap(), []);
     let tree = [Digest::sha256(b"tree")];
     assert_eq!(other.unwanted(later.plus(LEASE), LEASE, 9).await.unwrap(), tree);
@@ -1706,7 +1712,7 @@ async fn a_file_that_is_being_removed_is_fetched_again(store: &dyn Engine, other
     let then = at(0).plus(DAY);
     assert_eq!(purge(store, then).await, 1);
     assert_eq!(store.unwanted(then, LEASE, 9).await.unwrap().len(), 1);
-    store.take_in(vec![incoming("two", 1)], None, then).await.unwrap();
+    store.store_events(vec![incoming("two", 1)], None, then).await.unwrap();
     let hold = holds(other, then).await[0];
     assert!(!other.fetched(hold, held(b"tree"), then).await.unwrap());
     assert_eq!(read(other, then).await, [""; 0]);
@@ -1823,7 +1829,7 @@ async fn settled_event_tells_its_message(store: &dyn Engine, other: &dyn Engine)
         (State::Accepted, None, None, Some(1), 2),
     ] {
         let handed = next(other, at(8)).await.unwrap();
-        let What::Settled(settled) = handed.what else { panic!("it is settled") };
+        let EventContent::Settled(settled) = handed.what else { panic!("it is settled") };
         assert_eq!((settled.id, settled.state, settled.kind, settled.code.as_deref()), (id, state, kind, code));
         assert_eq!((&*settled.key, settled.segments, settled.history.len()), ("k", segments, attempts));
         assert_eq!(settled.recipient, Some(new("k", 1).message.to));
@@ -1835,7 +1841,8 @@ async fn settled_event_tells_its_message(store: &dyn Engine, other: &dyn Engine)
 
 #[test]
 fn settled_of_an_older_row_is_read() {
-    let What::Settled(settled) = What::read("settled", r#"{"id":7,"state":"accepted","reason":null}"#) else {
+    let EventContent::Settled(settled) = EventContent::read("settled", r#"{"id":7,"state":"accepted","reason":null}"#)
+    else {
         panic!("it can be read")
     };
     assert_eq!(*settled, Settled::new(Id(7), State::Accepted, None));
@@ -1875,8 +1882,8 @@ async fn messages_of_every_state_are_listed_in_pages(store: &dyn Engine, other: 
             let settle = Settle { state, due, reason: None, from: &State::ALL, now: at(5) };
             store.settle(*id, settle).await.unwrap();
         }
-        let list = async |after, most| {
-            let listed = other.messages("desk", state, after, most).await.unwrap();
+        let list = async |after, max| {
+            let listed = other.messages("desk", state, after, max).await.unwrap();
             listed.into_iter().map(|status| status.id).collect::<Vec<_>>()
         };
         assert_eq!(list(None, 4).await, ids[..4], "{state:?}");
@@ -1966,10 +1973,10 @@ async fn receipt_up_to_a_moment_counts_before_its_send_has_ended(store: &dyn Eng
     assert_eq!(reached(store, id).await, Some(DeliveryState::Delivered));
     // As those see it who read the conversation, and who decide about the fallback.
     let read = store.conversation("desk", new("", 1).message.to.expose(), None, 9).await.unwrap();
-    let EntryContent::Ours { status, .. } = &read[0].said else { panic!("it is ours") };
+    let EntryContent::Ours { status, .. } = &read[0].content else { panic!("it is ours") };
     assert_eq!(status.delivery, Some(DeliveryState::Delivered));
     assert_eq!(fall_back(store, at(60_000)).await, 0);
-    assert!(store.falling(at(1_000_000)).await.unwrap().is_empty());
+    assert!(store.due_fallbacks(at(1_000_000)).await.unwrap().is_empty());
 }
 
 async fn receipt_up_to_a_moment_ends_fallbacks(store: &dyn Engine, other: &dyn Engine) {
@@ -1982,9 +1989,9 @@ async fn receipt_up_to_a_moment_ends_fallbacks(store: &dyn Engine, other: &dyn E
         ids.push(id);
     }
     assert_eq!(brought(other, up_to(at(1), 1, DeliveryState::Read)).await, 1);
-    assert_eq!(store.falling(at(60_000)).await.unwrap().len(), 2);
+    assert_eq!(store.due_fallbacks(at(60_000)).await.unwrap().len(), 2);
     assert_eq!(brought(other, up_to(at(2), 1, DeliveryState::Read)).await, 1);
-    assert!(store.falling(at(60_000)).await.unwrap().is_empty());
+    assert!(store.due_fallbacks(at(60_000)).await.unwrap().is_empty());
     // News of a failure comes late.
     assert_eq!(brought(store, delivery("a", DeliveryState::Failed)).await, 1);
     assert_eq!(fall_back(store, at(60_000)).await, 0);
@@ -2097,7 +2104,7 @@ async fn waits_of_messages_are_bounded_after_the_clock_went_back(store: &dyn Eng
     let planned = put(store, New { due: AHEAD.plus(secs(60)), ..ahead("planned", 10) }).await;
 
     let now = at(5_000);
-    assert!(claim(store, now).await.is_empty() && store.falling(now.plus(secs(60))).await.unwrap().is_empty());
+    assert!(claim(store, now).await.is_empty() && store.due_fallbacks(now.plus(secs(60))).await.unwrap().is_empty());
     let bounded = bound(store, now).await;
     assert!((7..=8).contains(&bounded.messages), "{bounded:?}");
     assert_eq!((bounded.implausible, store.stats(now).await.unwrap().all().implausible), (2, 2));
@@ -2109,9 +2116,9 @@ async fn waits_of_messages_are_bounded_after_the_clock_went_back(store: &dyn Eng
     assert_eq!(due(undecided.id).await, Some(now.plus(secs(30))));
     assert_eq!(due(asked.id).await, Some(AHEAD.plus(secs(60))));
     assert_eq!(due(planned).await, Some(AHEAD.plus(secs(60))));
-    assert_eq!(store.doubtful(now.plus(secs(30)), secs(30), 9).await.unwrap()[0].hold.id, unknown.id);
-    assert_eq!(store.falling(now.plus(secs(60))).await.unwrap().len(), 1);
-    assert_eq!(store.falling(now.plus(secs(59))).await.unwrap().len(), 0);
+    assert_eq!(store.look_ups_due(now.plus(secs(30)), secs(30), 9).await.unwrap()[0].hold.id, unknown.id);
+    assert_eq!(store.due_fallbacks(now.plus(secs(60))).await.unwrap().len(), 1);
+    assert_eq!(store.due_fallbacks(now.plus(secs(59))).await.unwrap().len(), 0);
     let lapsed = store.recover(now.plus(LEASE), false).await.unwrap();
     assert_eq!(lapsed.unknown, 1);
     assert_eq!(store.status(sending.id).await.unwrap().unwrap().state, State::Unknown);
@@ -2142,7 +2149,7 @@ async fn waits_of_events_and_files_are_bounded_after_the_clock_went_back(store: 
     for id in ["handed out", "failed", "with a photo", "with another"] {
         let photos = usize::from(id.starts_with("with"));
         let incoming = Incoming { line: Some(id.replace(' ', "-")), ..incoming(id, photos) };
-        assert_eq!(store.take_in(vec![incoming], None, AHEAD).await.unwrap(), 1);
+        assert_eq!(store.store_events(vec![incoming], None, AHEAD).await.unwrap(), 1);
     }
     let next = async |line, now| store.next(Some(line), now, LEASE).await.unwrap().map(|handed| handed.id);
     assert!(next("handed-out", AHEAD).await.is_some());
@@ -2183,9 +2190,9 @@ async fn waits_are_left_alone_that_are_no_longer_than_they_were(store: &dyn Engi
 
 async fn strange_message_counts_from_the_corrected_clock(store: &dyn Engine, _: &dyn Engine) {
     let (id, why) = (put(store, new("strange", 1)).await, || Reason::new("line", "unknown"));
-    assert_eq!(store.strange_since(id, why(), AHEAD).await.unwrap(), AHEAD);
-    assert_eq!(store.strange_since(id, why(), at(5)).await.unwrap(), at(5));
-    assert_eq!(store.strange_since(id, why(), at(9)).await.unwrap(), at(5));
+    assert_eq!(store.unhandled_since(id, why(), AHEAD).await.unwrap(), AHEAD);
+    assert_eq!(store.unhandled_since(id, why(), at(5)).await.unwrap(), at(5));
+    assert_eq!(store.unhandled_since(id, why(), at(9)).await.unwrap(), at(5));
 }
 
 async fn retention_leaves_what_counts_in_a_status(store: &dyn Engine, other: &dyn Engine) {
@@ -2199,7 +2206,7 @@ async fn retention_leaves_what_counts_in_a_status(store: &dyn Engine, other: &dy
     assert_eq!((after.tag.as_deref(), after.segments, after.history.len()), (Some("bins"), Some(2), 2));
     // The event of its end is unread, and stays.
     let handed = next(other, at(8).plus(DAY)).await.unwrap();
-    let What::Settled(settled) = handed.what else { panic!("it is settled") };
+    let EventContent::Settled(settled) = handed.what else { panic!("it is settled") };
     assert_eq!((settled.recipient, settled.tag.as_deref(), settled.history.len()), (None, Some("bins"), 2));
 }
 
@@ -2215,7 +2222,7 @@ pub(super) fn incoming(id: &str, photos: usize) -> Incoming {
 
 /// The same, taken in.
 async fn photos(store: &dyn Engine, id: &str, photos: usize) {
-    assert_eq!(store.take_in(vec![incoming(id, photos)], None, at(0)).await.unwrap(), 1);
+    assert_eq!(store.store_events(vec![incoming(id, photos)], None, at(0)).await.unwrap(), 1);
 }
 
 /// Claims all files that are due.
@@ -2227,7 +2234,7 @@ async fn holds(store: &dyn Engine, now: Timestamp) -> Vec<FileHold> {
 async fn read(store: &dyn Engine, now: Timestamp) -> Vec<String> {
     let mut read = Vec::new();
     while let Some(handed) = store.next(Some("desk"), now, LEASE).await.unwrap() {
-        let What::Event(event) = handed.what else { continue };
+        let EventContent::Event(event) = handed.what else { continue };
         read.push(event.as_inbound().unwrap().text().unwrap().to_owned());
     }
     read
@@ -2285,14 +2292,16 @@ fn with_fallback(key: &str, person: u32) -> New {
 
 /// Lets go what goes instead of messages, where the policy says yes to all.
 async fn fall_back(store: &dyn Engine, now: Timestamp) -> usize {
-    fell(store, now).await.went.len()
+    results(store, now).await.to_send.len()
 }
 
-async fn fell(store: &dyn Engine, now: Timestamp) -> Fell {
-    let falling = store.falling(now).await.unwrap();
-    let allows =
-        falling.iter().filter_map(FallbackRow::asks_policy).map(|(id, ..)| (id, Answer::Policy(Decision::Allow)));
-    let reports = falling.iter().filter_map(FallbackRow::asks_gateway).map(|id| (id, Answer::NotDelivered));
+async fn results(store: &dyn Engine, now: Timestamp) -> FallbackResults {
+    let due_fallbacks = store.due_fallbacks(now).await.unwrap();
+    let allows = due_fallbacks
+        .iter()
+        .filter_map(FallbackRow::policy_query)
+        .map(|(id, ..)| (id, Answer::Policy(Decision::Allow)));
+    let reports = due_fallbacks.iter().filter_map(FallbackRow::lookup_query).map(|id| (id, Answer::NotDelivered));
     store.fall_back(now, allows.chain(reports).collect()).await.unwrap()
 }
 
@@ -2306,11 +2315,11 @@ async fn claim(store: &dyn Engine, now: Timestamp) -> Vec<Claimed> {
 }
 
 /// Claims so many messages at most, of the lines of these tests.
-async fn claims(store: &dyn Engine, now: Timestamp, most: usize) -> Result<Vec<Claimed>> {
-    let room = u32::try_from(most).unwrap();
+async fn claims(store: &dyn Engine, now: Timestamp, max: usize) -> Result<Vec<Claimed>> {
+    let room = u32::try_from(max).unwrap();
     let lines = ["desk", "leader", "enquiries"].map(|line| (line.to_owned(), room)).into();
     let mut claimed = store.claim(now, LEASE, Rooms { lines, ..Rooms::default() }).await?.claimed;
-    for more in claimed.drain(most.min(claimed.len())..) {
+    for more in claimed.drain(max.min(claimed.len())..) {
         store.unclaim(more.hold).await?;
     }
     Ok(claimed)
@@ -2320,8 +2329,8 @@ fn off(until: Timestamp) -> PutOff {
     PutOff { until, why: "why", planned: false }
 }
 
-async fn keys(store: &dyn Engine, now: Timestamp, most: usize) -> Vec<String> {
-    let claimed = claims(store, now, most).await.unwrap();
+async fn keys(store: &dyn Engine, now: Timestamp, max: usize) -> Vec<String> {
+    let claimed = claims(store, now, max).await.unwrap();
     claimed.into_iter().map(|claimed| claimed.message.unwrap().key.unwrap()).collect()
 }
 
@@ -2342,7 +2351,7 @@ async fn stop(store: &dyn Engine, from: Address, scope: OptOutScope) -> usize {
     let mut wish = crate::model::event::OptOut::new(envelope(), from, scope);
     wish.inbound = Some(wish.from.expose().into());
     let incoming = Incoming { line: Some("desk".to_owned()), event: wish.into(), fetch: false };
-    store.take_in(vec![incoming], None, at(4)).await.unwrap()
+    store.store_events(vec![incoming], None, at(4)).await.unwrap()
 }
 
 fn end(outcome: &'static str) -> End {
@@ -2373,7 +2382,7 @@ fn delivery(id: &str, state: DeliveryState) -> Delivery {
 
 async fn brought(store: &dyn Engine, delivery: Delivery) -> usize {
     let incoming = Incoming { line: Some("desk".to_owned()), event: delivery.into(), fetch: true };
-    store.take_in(vec![incoming], None, at(4)).await.unwrap()
+    store.store_events(vec![incoming], None, at(4)).await.unwrap()
 }
 
 /// A text that does not compress.
