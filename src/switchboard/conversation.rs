@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::file::EventId;
-use super::outbox::Status;
 use super::record::EventContent;
+use super::status::Status;
 use crate::model::clock::Timestamp;
 use crate::model::event::{Event, Inbound};
 use crate::model::message::Message;

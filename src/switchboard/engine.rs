@@ -11,11 +11,11 @@ use super::Line;
 use super::conversation::{Entry, Place};
 use super::file::File;
 use super::lanes::{Claims, Rooms};
-use super::outbox::{Id, State, Status};
 use super::record::{
     Answers, Attempt, Bounded, Claimed, ClaimedFile, End, Enqueued, EventFilter, FallbackResults, FallbackRow, Fetched,
     FileHold, Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Reserved, Ruling, Settle, Unbounded, Wait,
 };
+use super::status::{Id, State, Status};
 use super::watch::Stats;
 use crate::model::clock::Timestamp;
 use crate::model::digest::Digest;

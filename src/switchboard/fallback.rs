@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Line;
-use super::outbox::State;
+use super::status::State;
 use crate::model::capability::Capability;
 use crate::model::clock::Timestamp;
 use crate::model::delivery::DeliveryState;

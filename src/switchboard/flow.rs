@@ -6,7 +6,7 @@ use std::future::{self, Future};
 use std::time::Duration;
 
 use super::fallback::{Answer, FallbackDecision};
-use super::outbox::{self, EXPIRED, Id, Settled, State, Status};
+use super::outbox::{self, EXPIRED};
 use super::record::{
     ABANDONED, AFTER_REMOVAL, Answers, BOUNDED_MAX, Bounded, CLOCK_NOTED, CLOCK_TOLERANCE, Claimed, DeliveryRow,
     EVENT_ATTEMPTS, End, Enqueued, EventContent, EventFilter, EventRow, EventWait, FALLBACK_RESTORED, FELL_BACK,
@@ -15,6 +15,7 @@ use super::record::{
     UNHANDLED, Unbounded, Written, delivery_state_of, link_of, mark_person, opt_out_from, opt_out_of, opted_out,
     person_of,
 };
+use super::status::{Id, Settled, State, Status};
 use crate::model::address::Address;
 use crate::model::clock::Timestamp;
 use crate::model::delivery::DeliveryState;

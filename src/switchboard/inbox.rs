@@ -11,9 +11,9 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use super::engine::Notification;
-use super::file::EventId;
-use super::outbox::{Id, Settled};
+use super::file::{EventId, File};
 use super::record::{self, EventContent, EventFilter};
+use super::status::{Id, Settled};
 use super::{Line, Switchboard};
 use crate::model::error::{Error, Result};
 use crate::model::event::{Event, Inbound};
@@ -214,6 +214,15 @@ impl InboxEvent {
         }
         inner.to_read.notify(self.line.as_deref());
         Ok(())
+    }
+
+    /// Returns the state of each file of the message: see [`Switchboard::files`], which also reads them after
+    /// [`ack`](Self::ack).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if the store is unavailable.
+    pub async fn files(&self) -> Result<Vec<File>> {
+        self.switchboard.files(self.id()).await
     }
 }
 

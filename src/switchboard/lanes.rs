@@ -5,8 +5,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::outbox::PRIORITY_LAST;
 use super::record::Claimed;
+use super::status::PRIORITY_LAST;
 use crate::model::address::Address;
 use crate::model::clock::Timestamp;
 

@@ -81,6 +81,7 @@ mod line;
 mod outbox;
 mod record;
 mod route;
+mod status;
 mod store;
 mod suspension;
 mod unattended;
@@ -92,7 +93,7 @@ pub use fallback::{Fallback, Outgoing};
 pub use file::{EventId, File};
 pub use inbox::{InboxEvent, InboxEventKind, LineInbox};
 pub use line::Line;
-pub use outbox::{AttemptOutcome, Id, Resolution, SendAttempt, Settled, State, Status};
+pub use status::{AttemptOutcome, Id, Resolution, SendAttempt, Settled, State, Status};
 pub use store::Store;
 pub use suspension::Suspension;
 pub use watch::{ChannelHealth, Counts, Stats};
@@ -243,7 +244,7 @@ impl Switchboard {
             None => self.0.new_key()?,
         };
         message.key = Some(key.clone());
-        let (priority, to) = (outbox::priority(message.purpose), message.to.clone());
+        let (priority, to) = (status::priority(message.purpose), message.to.clone());
         let why = deferred.as_ref().map(ToString::to_string);
         let new = New { line: line.to_owned(), key, message, priority, due, deferred, fallback, now };
         let enqueued = match answered {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::fallback::{Answer, Fallback, FallbackDecision, First, ON_FAILURE};
-use super::outbox::{self, Id, PRIORITY_LAST, SendAttempt, Settled, State, Status};
+use super::status::{self, Id, PRIORITY_LAST, SendAttempt, Settled, State, Status};
 use crate::channel::Channel;
 use crate::media::StoredMedia;
 use crate::model::address::{Address, Phone};
@@ -527,7 +527,7 @@ impl StatusRow {
             Some((_, rule)) => (Some(ErrorKind::Refused), Some(rule)),
             None => (last.and_then(|last| last.kind), last.and_then(|last| last.code.clone())),
         };
-        let (segments, price) = outbox::charged(&history);
+        let (segments, price) = status::charged(&history);
         Status {
             id: Id(self.id),
             line: self.line,
@@ -740,7 +740,7 @@ impl FallbackRow {
                 (decision, now, Some(("refuse_fallback", reason.clone())))
             }
             (FallbackDecision::LookUp, Some(Answer::Unclear)) if decision == FallbackDecision::Wait => {
-                match outbox::look_up_wait(self.lookups) {
+                match look_up_wait(self.lookups) {
                     Some(wait) => (decision, now.plus(wait), None),
                     None => (
                         FallbackDecision::Never,
@@ -762,7 +762,7 @@ impl FallbackRow {
         let mut message = self.fallback?.message;
         let key = format!("fallback-{}", Digest::sha256(self.key.as_bytes()));
         message.key = Some(key.clone());
-        let priority = outbox::priority(message.purpose);
+        let priority = status::priority(message.purpose);
         Some(New { line: self.line, key, message, priority, due: now, deferred: None, fallback: None, now })
     }
 }
@@ -893,4 +893,18 @@ pub(super) fn opted_out(is_unknown: bool, now: Timestamp) -> Settle {
 /// Returns the person or the conversation to which an answer to this event is sent.
 pub(super) fn person_of(event: &Event) -> Option<&str> {
     event.as_inbound().map(|inbound| inbound.reply_address().expose())
+}
+
+/// The wait before the first look-up of an unknown outcome, and after each inconclusive one.
+pub(super) const LOOK_UPS: [Duration; 5] = [
+    Duration::from_secs(30),
+    Duration::from_secs(120),
+    Duration::from_secs(600),
+    Duration::from_secs(3600),
+    Duration::from_secs(6 * 3600),
+];
+
+/// Returns the wait after this many inconclusive look-ups, or `None` if there were enough.
+pub(super) fn look_up_wait(asked: u32) -> Option<Duration> {
+    LOOK_UPS.get(asked as usize).copied()
 }

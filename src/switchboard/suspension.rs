@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use super::outbox::Id;
+use super::status::Id;
 use crate::model::address::Medium;
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, ErrorKind, Outcome};

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use super::outbox::Id;
 use super::record::Wait;
+use super::status::Id;
 use super::{Inner, Switchboard, lock};
 use crate::model::clock::Clock;
 use crate::telemetry::switchboard as telemetry;

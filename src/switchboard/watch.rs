@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::outbox::State;
+use super::status::State;
 use super::suspension::Suspension;
 use super::{Switchboard, account, lock};
 use crate::model::address::Medium;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::super::lanes::{Claims, Queue, Rooms, line_of};
-use super::super::outbox::PRIORITY_LAST;
 use super::super::record::{Claimed, Hold, PutOff, Reserved};
+use super::super::status::PRIORITY_LAST;
 use super::super::suspension::Turn;
 use super::super::{Account, Switchboard, account, account_id, lock};
 use super::send::{AGAIN, Decided, Ended, LIMITED, Sending, Step};

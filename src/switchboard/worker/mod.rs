@@ -18,6 +18,7 @@ use crate::model::error::{Error, ErrorKind, Outcome, Result};
 use crate::telemetry;
 
 mod dispatch;
+pub(super) mod files;
 mod rounds;
 mod send;
 

@@ -8,9 +8,10 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::super::fallback::{Answer, has_delivery_reports};
-use super::super::outbox::{self, EXPIRED, Id, State};
+use super::super::outbox::{self, EXPIRED};
 use super::super::record::{Answers, Bounded, Claimed, FELL_BACK, FallbackRow, Leases, Settle, Unbounded};
-use super::super::{Switchboard, file, inbox, refused};
+use super::super::status::{Id, State};
+use super::super::{Switchboard, inbox, refused};
 use super::{DAMAGED, ROUND, contained, log_failure};
 use crate::channel::Channel;
 use crate::model::clock::{Clock, Timestamp};
@@ -80,7 +81,12 @@ impl Switchboard {
         let set_back_by = log_failure("clock", store.clock_went_back(now, Timestamp::from_millis(latest)).await);
         let Some(Some(by)) = set_back_by else { return };
         telemetry::clock_went_back(by);
-        let leases = Leases { message: inner.lease, event: inbox::LEASE, file: file::LEASE, removal: file::REMOVAL.1 };
+        let leases = Leases {
+            message: inner.lease,
+            event: inbox::LEASE,
+            file: super::files::LEASE,
+            removal: super::files::REMOVAL.1,
+        };
         let (mut next, mut all) = (Some(Unbounded::Messages(i64::MIN)), Bounded::default());
         while let Some(part) = next {
             // If the store fails, the next round starts again.

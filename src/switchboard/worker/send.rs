@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::SemaphorePermit;
 
-use super::super::outbox::{AttemptContext, EXPIRED, NextSuppliers, State};
+use super::super::outbox::{AttemptContext, EXPIRED, NextSuppliers};
 use super::super::record::{Attempt, Claimed, End, NOT_DECIDED, OPTED_OUT, PutOff, Ruling, Settle};
+use super::super::status::State;
 use super::super::suspension::{AccountEffect, AccountState};
 use super::super::{Account, Line, Switchboard, account, account_id, lock};
 use super::{DAMAGED, caught, contained, log_failure};

@@ -11,8 +11,8 @@ use tokio_postgres::Row;
 
 use super::super::super::engine::Notification;
 use super::super::super::lanes::{Claims, Rooms, line_of};
-use super::super::super::outbox::{Id, PRIORITY_LAST};
 use super::super::super::record::{Attempt, Claimed, Hold, RESERVED_AHEAD, Reserved, SERVED, message_of};
+use super::super::super::status::{Id, PRIORITY_LAST};
 use super::session::{Fault, Session};
 use super::together::LockConversation;
 use super::{count, indexed, moment};

@@ -350,8 +350,8 @@ mod tests {
 
     use super::super::super::super::engine::Engine;
     use super::super::super::super::lanes::Rooms;
-    use super::super::super::super::outbox::State;
     use super::super::super::super::record::{Attempt, End, New};
+    use super::super::super::super::status::State;
     use super::super::super::cluster::{self, Database};
     use super::super::{Postgres, migrate};
     use super::*;

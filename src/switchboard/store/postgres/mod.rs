@@ -27,12 +27,12 @@ use super::super::fallback::Answer;
 use super::super::file::File;
 use super::super::flow::{self, Tx};
 use super::super::lanes::{Claims, Rooms};
-use super::super::outbox::{Id, SendAttempt, State, Status};
 use super::super::record::{
     Answers, Attempt, Bounded, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackResults,
     FallbackRow, Fetched, FileHold, Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Reserved, Ruling,
     Settle, StatusRow, Unbounded, Wait, Written, message_of, named, price_of,
 };
+use super::super::status::{Id, SendAttempt, State, Status};
 use super::super::watch::Stats;
 use crate::model::clock::{Clock, SystemClock, Timestamp};
 use crate::model::digest::Digest;
@@ -798,7 +798,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     use std::sync::{Arc, Mutex};
 
-    use super::super::super::outbox::PRIORITY_LAST;
+    use super::super::super::status::PRIORITY_LAST;
     use super::super::cluster::{self, Database};
     use super::super::suite;
     use super::*;

@@ -10,8 +10,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::super::super::engine::Notification;
-use super::super::super::outbox::PRIORITY_LAST;
 use super::super::super::record::{Attempt, End, Hold, MessageRow, Settle};
+use super::super::super::status::PRIORITY_LAST;
 use super::session::{Fault, Session};
 use super::tx::{by_id, by_key, lock_names};
 use super::{claim, indexed, state, text};

@@ -11,12 +11,13 @@ use super::super::super::engine::Notification;
 use super::super::super::fallback::First;
 use super::super::super::flow::Tx;
 use super::super::super::lanes::lane;
-use super::super::super::outbox::{self, State, Status};
+use super::super::super::outbox::{self};
 use super::super::super::record::{
     DeliveryRow, End, EventContent, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow, FileHold, FileRow,
     HELD_BACK, Hold, InboxEvent, Incoming, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PutOff, RESTORED,
     Settle, Written, reached,
 };
+use super::super::super::status::{State, Status};
 use super::claim::{lock_conversation, promote_head};
 use super::session::{Fault, Session};
 use super::together::{

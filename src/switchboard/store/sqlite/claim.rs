@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::super::super::lanes::Rooms;
-use super::super::super::outbox::{Id, PRIORITY_LAST, State};
 use super::super::super::record::{Attempt, Claimed, Hold, Written, message_of};
+use super::super::super::status::{Id, PRIORITY_LAST, State};
 use crate::model::clock::Timestamp;
 use crate::model::id::MessageId;
 

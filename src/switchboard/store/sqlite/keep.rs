@@ -186,7 +186,7 @@ pub(super) fn empty_log(db: &Connection) -> rusqlite::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::super::outbox::State;
+    use super::super::super::super::status::State;
     use super::super::listed;
     use super::*;
 

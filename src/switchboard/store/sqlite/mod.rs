@@ -18,12 +18,12 @@ use super::super::engine::Engine;
 use super::super::file::File;
 use super::super::flow::{self, Tx};
 use super::super::lanes::{Claims, Rooms};
-use super::super::outbox::{Id, SendAttempt, State, Status};
 use super::super::record::{
     Answers, Attempt, Bounded, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackResults,
     FallbackRow, Fetched, FileHold, Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Ruling, Settle,
     StatusRow, Unbounded, Wait, Written, message_of, named, price_of,
 };
+use super::super::status::{Id, SendAttempt, State, Status};
 use super::super::watch::Stats;
 use crate::model::clock::Timestamp;
 use crate::model::digest::Digest;

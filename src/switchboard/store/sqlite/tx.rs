@@ -11,12 +11,13 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use super::super::super::fallback::First;
 use super::super::super::flow::Tx;
 use super::super::super::lanes::lane;
-use super::super::super::outbox::{self, State, Status};
+use super::super::super::outbox::{self};
 use super::super::super::record::{
     DeliveryRow, End, EventContent, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow, FileHold, FileRow,
     HELD_BACK, Hold, InboxEvent, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PutOff, RESTORED, Settle,
     Written, reached,
 };
+use super::super::super::status::{State, Status};
 use super::{claim, status};
 use crate::model::clock::Timestamp;
 use crate::model::digest::Digest;
