@@ -341,7 +341,7 @@ mod tests {
 
     /// Generates the table of docs/fallback.md: `CIVIC_WRITE=1 cargo test --all-features --lib switchboard::fallback`.
     #[test]
-    fn fallback_table_in_the_docs_is_the_decision() {
+    fn fallback_table_matches_the_decision() {
         let timed = fallback();
         let on_failure = Fallback::on_failure(timed.message.clone());
         let mut page = "| first message | `Fallback::new` | `Fallback::on_failure` |\n|---|---|---|\n".to_owned();
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn fallback_never_goes_after_a_refusal_or_a_stop() {
+    fn fallback_is_never_sent_after_refusal_or_opt_out() {
         let timed = fallback();
         let on_failure = Fallback::on_failure(timed.message.clone());
         for fallback in [timed.clone().even_if_unknown(), on_failure.even_if_unknown(), timed] {
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn fallback_without_a_time_keeps_its_form() {
+    fn fallback_without_deadline_keeps_its_form() {
         let on_failure = Fallback::on_failure(fallback().message);
         for fallback in [fallback(), on_failure.even_if_unknown()] {
             let json = serde_json::to_string(&fallback).unwrap();

@@ -230,7 +230,7 @@ mod tests {
     use crate::model::event::Raw;
 
     #[test]
-    fn rcs_event_is_of_the_sms_channel_of_its_account() {
+    fn rcs_event_belongs_to_the_accounts_sms_channel() {
         let line = Line::new("bins").channel(Mock::sms()).channel(Mock::whatsapp());
         let info = Mock::sms().info().clone();
         let of = |medium: Medium, account: &str| {

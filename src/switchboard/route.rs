@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn severity_rises_from_missing_over_wrong_and_stale_to_ours() {
+    fn severity_ranks_missing_wrong_stale_and_own_failures() {
         let request = Request::new(http::Request::new("{}"));
         let refusals = [Refusal::Missing, Refusal::Wrong, Refusal::Stale];
         let mut errors: Vec<_> = refusals.map(|refusal| request.open(&Refuses(refusal)).unwrap_err()).into();
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn webhook_asks_the_channels_it_is_for_and_one_more() {
+    async fn webhook_calls_its_channels_and_one_more() {
         let request = |accounts: &[usize]| mock(0).brings_all(accounts.iter().map(|account| event(*account)));
         for (accounts, asked) in [(vec![0], 1), (vec![150], 2), (vec![7, 0, 199, 7], 3), (vec![999, 3], 2), (vec![], 1)]
         {
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_channel_is_asked_that_may_know_more() {
+    async fn every_channel_that_may_own_an_event_is_called() {
         let secret = |n: usize| SigningSecret::new(Secret::new(format!("signing-secret-{n}")).unwrap());
         let request = |n: usize, mock: Mock| mock.brings(event(n));
         // Each channel has a secret of its own.
@@ -310,7 +310,7 @@ mod tests {
         }
 
         #[tokio::test]
-        async fn refusal_is_reported_by_the_gateway_whose_proof_is_wrong() {
+        async fn refusal_names_the_gateway_of_the_wrong_signature() {
             let context = Context::with_transport(NoTransport);
             let channels = || -> Vec<Arc<dyn Channel>> {
                 let config = meta::Config::new("EAAG-test-token", "200000000000001").unwrap();

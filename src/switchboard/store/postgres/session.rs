@@ -502,13 +502,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_does_not_show_itself() {
+    fn hidden_parameter_has_an_empty_debug() {
         let number = "+447700900123";
         assert_eq!(format!("{:?}", [Hidden(&number)]), "[…]");
     }
 
     #[tokio::test]
-    async fn a_session_that_a_firewall_has_forgotten_is_replaced() {
+    async fn session_dropped_by_a_firewall_is_replaced() {
         use std::sync::atomic::AtomicUsize;
 
         let Some(database) = super::super::super::cluster::Database::new().await else { return };

@@ -826,7 +826,7 @@ mod tests {
     }
 
     #[test]
-    fn from_every_step_the_tables_come_to_be_the_same_and_keep_what_they_hold() {
+    fn migration_from_every_version_gives_the_same_tables() {
         let steps = [MIGRATIONS, LATER].concat();
         let mut all = Vec::new();
         for from in 0..=steps.len() {
@@ -852,7 +852,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_step_that_fails_and_of_those_before_it_nothing_stays() {
+    fn failed_migration_rolls_back_all_steps() {
         let fails = "CREATE TABLE half (n INTEGER); INSERT INTO nowhere VALUES (1);";
         let mut db = Connection::open_in_memory().unwrap();
         for done in 0..=MIGRATIONS.len() {
@@ -867,7 +867,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn several_may_open_a_new_file_at_the_same_moment() {
+    async fn new_file_may_be_opened_concurrently() {
         let file = super::super::suite::OnDisk::new();
         let url = file.url();
         let path = url.strip_prefix("sqlite:").unwrap();
@@ -932,7 +932,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_message_is_the_same_in_other_words() {
+    async fn message_is_the_same_in_other_json() {
         let file = super::super::suite::OnDisk::new();
         let url = file.url();
         let path = url.strip_prefix("sqlite:").unwrap();

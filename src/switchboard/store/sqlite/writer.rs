@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_those_that_share_a_transaction_one_that_fails_leaves_nothing_and_the_others_all() {
+    async fn failed_job_leaves_nothing_and_the_others_commit() {
         let writer = writer().await;
         let (go, held) = held();
         let first = writer.run(move |db| {
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_waits_for_any_more_is_done_all_the_same() {
+    async fn job_of_a_dropped_call_still_runs() {
         let writer = writer().await;
         let (go, held) = held();
         let mut first = Box::pin(writer.run(held));
