@@ -148,8 +148,8 @@ impl Fallback {
         match silent.filter(|_| self.within_ms.is_some()) {
             Some(info) => {
                 let rule = format!(
-                    "has a time, and {} neither reports deliveries, as it is configured, nor can be asked about them: \
-                     let it report them, or use Fallback::on_failure",
+                    "has a deadline, but {} as configured neither reports deliveries nor supports look-ups: configure \
+                     delivery reports, or use Fallback::on_failure",
                     info.gateway
                 );
                 Err(Error::invalid("fallback", rule))
@@ -346,17 +346,17 @@ mod tests {
         let on_failure = Fallback::on_failure(timed.message.clone());
         let mut page = "| first message | `Fallback::new` | `Fallback::on_failure` |\n|---|---|---|\n".to_owned();
         for (case, first, answer) in cases() {
-            let says = |fallback: &Fallback| fallback.after(fallback.decide(&first), answer.as_ref());
+            let decide = |fallback: &Fallback| fallback.after(fallback.decide(&first), answer.as_ref());
             let cell = |fallback: &Fallback| {
-                let (decision, even) = (says(fallback), says(&fallback.clone().even_if_unknown()));
-                let words = match decision {
+                let (decision, even) = (decide(fallback), decide(&fallback.clone().even_if_unknown()));
+                let text = match decision {
                     FallbackDecision::LookUp | FallbackDecision::CancelFirst => "sent; the first is cancelled",
                     FallbackDecision::Send => "sent",
                     FallbackDecision::Never => "never sent",
                     FallbackDecision::Wait => "waits",
                 };
                 let even = if even == decision { "" } else { "; sent with `even_if_unknown`" };
-                format!("{words}{even}")
+                format!("{text}{even}")
             };
             page.push_str(&format!("| {case} | {} | {} |\n", cell(&timed), cell(&on_failure)));
         }

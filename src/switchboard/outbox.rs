@@ -411,8 +411,8 @@ const LOOK_UPS: [Duration; 5] = [
 ];
 
 /// Returns the wait after this many inconclusive look-ups, or `None` if there were enough.
-pub(super) fn look_up_wait(asked: u32) -> Option<Duration> {
-    LOOK_UPS.get(asked as usize).copied()
+pub(super) fn look_up_wait(lookups: u32) -> Option<Duration> {
+    LOOK_UPS.get(lookups as usize).copied()
 }
 
 /// The maximum number of attempts for a message.

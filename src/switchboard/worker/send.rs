@@ -291,9 +291,9 @@ impl Switchboard {
     /// Checks with the policy whether the message may be sent.
     async fn check_policy(&self, claimed: &Claimed, message: &Message, now: Timestamp) -> Result<(), Blocked> {
         let ruled = |decision, state, due, reason: Reason| {
-            let words = Some(reason.to_string());
+            let text = Some(reason.to_string());
             let from = &[State::Claimed, State::Queued, State::Deferred];
-            let settle = Settle { state, due, reason: words, from, now };
+            let settle = Settle { state, due, reason: text, from, now };
             Err(Blocked::Policy(Box::new(Ruling { decision, reason, settle })))
         };
         let decided = match self.0.decide(&claimed.line, message, now).await {
@@ -328,8 +328,8 @@ impl Switchboard {
         let wait = UNDECIDED.saturating_mul(1 << before.min(16)).min(UNDECIDED_MAX);
         let reason = Reason::new("policy", why);
         let from = &[State::Claimed, State::Queued, State::Deferred];
-        let (due, words) = (Some(now.plus(wait)), Some(reason.to_string()));
-        let settle = Settle { state: State::Deferred, due, reason: words, from, now };
+        let (due, text) = (Some(now.plus(wait)), Some(reason.to_string()));
+        let settle = Settle { state: State::Deferred, due, reason: text, from, now };
         Blocked::Policy(Box::new(Ruling { decision: NOT_DECIDED, reason, settle }))
     }
 

@@ -717,12 +717,12 @@ async fn conversation(
     max: u32,
 ) -> Result<Vec<Entry>, Fault> {
     let (line, with) = (indexed(line), indexed(with));
-    let who = "WITH now AS (
+    let person = "WITH now AS (
              SELECT coalesce((SELECT current FROM civic_messaging.link WHERE line = $1 AND previous = $2), $2) AS person)
          SELECT person FROM now
          UNION SELECT previous FROM civic_messaging.link WHERE line = $1 AND current = (SELECT person FROM now)";
-    let who = db.rows(who, &[&line, &with]).await?;
-    let who = who.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    let person = db.rows(person, &[&line, &with]).await?;
+    let person = person.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
     let places = "SELECT * FROM (
              (SELECT queued AS at, true AS ours, id, NULL AS body FROM civic_messaging.message
               WHERE conversation = ANY (SELECT hashtextextended($1 || chr(10) || person, 0) FROM unnest($2::text[]) AS person)
@@ -737,13 +737,13 @@ async fn conversation(
          ORDER BY at DESC, ours DESC, id DESC LIMIT $6";
     let (at, ours) = (before.map(|place| place.at.as_millis()), before.map(|place| place.ours));
     let id = before.map(|place| place.id);
-    let said = db.rows(places, &[&line, &who, &at, &ours, &id, &i64::from(max)]).await?;
+    let rows = db.rows(places, &[&line, &person, &at, &ours, &id, &i64::from(max)]).await?;
     let place = |row: &Row| Ok::<_, Fault>(Place { at: moment(row, 0)?, ours: row.try_get(1)?, id: row.try_get(2)? });
-    let places = said.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+    let places = rows.iter().map(place).collect::<Result<Vec<_>, _>>()?;
     let ours = places.iter().filter(|place| place.ours).map(|place| place.id).collect();
     let mut ours: HashMap<_, _> = statuses(db, ours).await?.into_iter().map(|ours| (ours.0.id.0, ours)).collect();
     let mut entries = Vec::with_capacity(places.len());
-    for (row, place) in said.iter().zip(places) {
+    for (row, place) in rows.iter().zip(places) {
         if !place.ours {
             entries.push(Entry::theirs(place, row.try_get(3)?));
         } else if let Some((status, message)) = ours.remove(&place.id) {
@@ -980,9 +980,9 @@ mod tests {
         store.enqueue(New { deferred: night, ..new("k", 1, 2) }).await.unwrap();
         store.enqueue(new("l", 1, 2)).await.unwrap();
         let db = session(database.url()).await;
-        let said = "SELECT concat_ws(' ', m.key, d.decision, d.rule, d.reason) FROM civic_messaging.decision AS d
+        let rows = "SELECT concat_ws(' ', m.key, d.decision, d.rule, d.reason) FROM civic_messaging.decision AS d
              JOIN civic_messaging.message AS m ON m.id = d.message";
-        let rows = db.rows(said, &[]).await.ok().unwrap();
+        let rows = db.rows(rows, &[]).await.ok().unwrap();
         assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<&str>>(), ["k defer quiet-hours it is night"]);
     }
 
@@ -1218,10 +1218,10 @@ mod tests {
             let again = Fetched::Again(at_two.plus(late));
             assert!(!two.fetched(held, again, at_two.plus(late)).await.unwrap());
 
-            let handed = two.next(None, at_two.plus(soon), LEASE).await.unwrap().unwrap();
+            let event = two.next(None, at_two.plus(soon), LEASE).await.unwrap().unwrap();
             assert!(one.next(None, at_one.plus(2 * soon), LEASE).await.unwrap().is_none());
-            assert_eq!(one.next(None, at_one.plus(2 * late), LEASE).await.unwrap().unwrap().id, handed.id);
-            one.ack(handed.id, *at_one).await.unwrap();
+            assert_eq!(one.next(None, at_one.plus(2 * late), LEASE).await.unwrap().unwrap().id, event.id);
+            one.ack(event.id, *at_one).await.unwrap();
         }
     }
 

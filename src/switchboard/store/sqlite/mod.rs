@@ -759,7 +759,7 @@ fn conversation(
     let from = (before.map(|place| place.at), before.map(|place| place.ours), before.map(|place| place.id));
     let read = |row: &Row<'_>| Ok(Place { at: row.get(0)?, ours: row.get(1)?, id: row.get(2)? });
     let places = places.query_map(params![line, with, from.0, from.1, from.2, max], read)?;
-    let mut said = db.prepare_cached("SELECT body FROM event WHERE id = ?1")?;
+    let mut inbound = db.prepare_cached("SELECT body FROM event WHERE id = ?1")?;
     let mut entries = Vec::new();
     for place in places {
         let place = place?;
@@ -767,7 +767,7 @@ fn conversation(
             let (status, message) = status(db, place.id)?;
             Entry::ours(place, status, message)
         } else {
-            Entry::theirs(place, &said.query_row((place.id,), |row| row.get::<_, String>(0))?)
+            Entry::theirs(place, &inbound.query_row((place.id,), |row| row.get::<_, String>(0))?)
         });
     }
     Ok(entries)

@@ -541,9 +541,9 @@ impl Tx for Db<'_> {
         done(self.fallbacks(by))
     }
 
-    fn set_fallback(&self, id: i64, again: Option<Timestamp>, asked: bool) -> Done<()> {
+    fn set_fallback(&self, id: i64, again: Option<Timestamp>, looked_up: bool) -> Done<()> {
         let set = "UPDATE message SET fallback_due = ?2, lookups = lookups + ?3 WHERE id = ?1";
-        self.put(set, (id, again, asked))
+        self.put(set, (id, again, looked_up))
     }
 
     fn seen(&self) -> Done<Option<Timestamp>> {
