@@ -96,8 +96,9 @@ pub struct Fallback {
 }
 
 impl Fallback {
-    /// Returns a fallback that is sent unless the first message is delivered within this time after it was enqueued, or
-    /// is due.
+    /// Returns a fallback with a deadline: sent unless the first message is delivered within this time.
+    ///
+    /// The time counts from when the first message was enqueued, or is due.
     ///
     /// Give it no key: its key is derived from that of the first message. A channel of the first message must report
     /// deliveries ([`Capability::delivery_status`](crate::Capability::delivery_status)) or support look-ups
@@ -107,8 +108,9 @@ impl Fallback {
         Self { message, within_ms, even_if_unknown: false }
     }
 
-    /// Returns a fallback that is sent once the first message has failed, however late that is reported, and never for
-    /// lack of a report.
+    /// Returns a fallback without a deadline: sent only after a failure is reported.
+    ///
+    /// It is sent however late the failure is reported, and never for lack of a report.
     ///
     /// ```
     /// use civic_messaging::switchboard::{Fallback, Outgoing};

@@ -57,7 +57,7 @@ pub struct Line {
     pub languages: Vec<String>,
     /// The opening hours, if set.
     pub hours: Option<Hours>,
-    /// How long content is kept: unlimited if not set. See [`retention`](Self::retention).
+    /// The retention of content: unlimited if not set. See [`retention`](Self::retention).
     pub retention: Option<Duration>,
     pub(super) channels: Vec<Arc<dyn Channel>>,
 }

@@ -17,7 +17,7 @@ const MAX_PROBE: Duration = Duration::from_secs(300);
 /// The delay after which a failed message returns, so that another one is the probe.
 const STEP_ASIDE: Duration = Duration::from_secs(1);
 
-/// How long messages wait for a probe in progress.
+/// The time that messages wait for a probe in progress.
 const PROBE_WAIT: Duration = Duration::from_secs(2);
 
 /// The maximum number of messages that failed by a fault of the account to remember.

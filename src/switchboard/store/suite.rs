@@ -233,7 +233,7 @@ async fn conversation_has_one_claim_at_a_time(store: &dyn Engine, other: &dyn En
 }
 
 async fn concurrent_claims_share_no_conversation(store: &dyn Engine, other: &dyn Engine) {
-    // What is urgent is claimed over what is older: so each conversation has two that could be claimed.
+    // Urgent messages are claimed before older ones, so two of each conversation could be claimed.
     for round in 0..20 {
         for person in 0..4 {
             put(store, new(&format!("{round}-{person}"), person)).await;
@@ -504,7 +504,7 @@ async fn events_are_delivered_in_batches(store: &dyn Engine, other: &dyn Engine)
     one.extend(two);
     one.sort_unstable();
     assert_eq!(one, ["1", "2", "3", "4", "5", "settled"]);
-    // What has failed too often is parked, and others come in its place.
+    // Events that failed too often are parked, and others are delivered.
     photos(store, "6", 0).await;
     let mut now = later;
     for _ in 2..EVENT_ATTEMPTS {
@@ -885,7 +885,7 @@ async fn delivery_up_to_a_time_covers_earlier_messages(store: &dyn Engine, other
     for id in [elsewhere, later] {
         assert_eq!(rungs(id).await.delivery, Some(DeliveryState::Accepted));
     }
-    // That all before was read does not say that this one went.
+    // A receipt for everything before does not settle an unknown outcome.
     assert_eq!(rungs(look_ups_due).await.state, State::Unknown);
     assert_eq!(rungs(look_ups_due).await.delivery, None);
 }
@@ -940,7 +940,7 @@ async fn fallback_is_sent_at_once_after_a_failure(store: &dyn Engine, _: &dyn En
         begin(store, &claimed[0]).await;
         assert!(store.finish(claimed[0].hold, accepted(&format!("id-{n}-instead"))).await.unwrap());
     }
-    // What may have gone is not made up for, until it is known that it did not go.
+    // An unknown outcome has no fallback until the message is known not to be sent.
     let Enqueued::New(first) = store.enqueue(with_fallback("d", 4)).await.unwrap() else { panic!("it is new") };
     let claimed = claim(store, at(1)).await;
     begin(store, &claimed[0]).await;
@@ -1152,7 +1152,7 @@ fn changed(previous: &Address, current: &Address, moment: i64) -> Incoming {
     Incoming { line: Some("desk".to_owned()), event: event.into(), fetch: false }
 }
 
-/// What was said, by the keys of ours and the texts of theirs.
+/// Returns the entries: the keys of ours and the texts of theirs.
 fn words(entries: &[Entry]) -> Vec<String> {
     let words = |entry: &Entry| match &entry.content {
         EntryContent::Ours { message, .. } => message.as_ref().unwrap().key.clone().unwrap(),
@@ -1207,7 +1207,7 @@ async fn changed_address_is_used_for_later_messages(store: &dyn Engine, other: &
         let said = other.conversation("desk", address.expose(), None, 9).await.unwrap();
         assert_eq!(said.len(), 5, "{:?}", words(&said));
     }
-    // Who comes back leaves it no more.
+    // A person who returns to an address no longer links away from it.
     store.store_events(vec![changed(&third, &first, 30)], None, at(2)).await.unwrap();
     assert_eq!(leads("e", 1).await, None);
     assert_eq!(leads("f", 2).await.as_ref(), Some(&first));
@@ -1344,7 +1344,7 @@ async fn messages_are_listed_line_by_line(store: &dyn Engine, other: &dyn Engine
     assert!(store.finish(claimed.hold, End { state: State::Parked, ..end("rejected") }).await.unwrap());
     store.hold_fallback(first).await.unwrap();
     assert_eq!(fall_back(store, at(1_000_000)).await, 0);
-    // What nobody doubts keeps it, whatever somebody says.
+    // A message without an unknown outcome keeps its fallback.
     let Enqueued::New(waits) = store.enqueue(with_fallback("g", 3)).await.unwrap() else { panic!("it is new") };
     store.hold_fallback(waits).await.unwrap();
     assert_eq!(fall_back(store, at(1_000_000)).await, 1);
@@ -1437,7 +1437,7 @@ async fn stats_count_every_state(store: &dyn Engine, other: &dyn Engine) {
 }
 
 async fn unusual_texts_are_stored_unchanged(store: &dyn Engine, other: &dyn Engine) {
-    // What a gateway writes is no reason to answer its webhook with 503 for ever.
+    // Unusual text from a gateway must not make its webhook fail with 503 forever.
     let ids = ["nul\0inside".to_owned(), "ŵ🏴󠁧󠁢󠁷󠁬󠁳󠁿'\";--".to_owned(), random(9000)];
     for (n, gateway_id) in (0..).zip(ids) {
         let id = put(store, new(&format!("k-{n}"), n)).await;
@@ -1572,7 +1572,7 @@ async fn waiting_work_is_counted_line_by_line(store: &dyn Engine, other: &dyn En
 
 async fn lines_are_stored_as_last_configured(store: &dyn Engine, other: &dyn Engine) {
     assert!(!store.has_line("desk").await.unwrap() && !store.has_line("leader").await.unwrap());
-    // What was noted shows in what is removed.
+    // The recorded settings decide what is removed.
     let id = sent(store, "k", accepted("id")).await;
     let week = Duration::from_secs(7 * 24 * 3600);
     keeps(store, &[("desk", Some(week)), ("leader", None)]).await;
@@ -1613,7 +1613,7 @@ async fn retention_removes_content_and_keeps_counts(store: &dyn Engine, other: &
     assert_eq!(store.enqueue(new("k", 1)).await.unwrap(), Enqueued::Same(id));
     assert_eq!(store.enqueue(new("k", 2)).await.unwrap(), Enqueued::Other);
     assert_eq!(store.stats(at(9)).await.unwrap(), before);
-    // What a gateway brings again does not come a second time, and what it tells of a message by its key has its effect.
+    // A redelivery is deduplicated, and a delivery by key still applies.
     assert_eq!(other.store_events(vec![incoming("one", 1)], None, at(9)).await.unwrap(), 0);
     let report = delivery("unheard", DeliveryState::Read).with_key(Some("k".to_owned()));
     assert_eq!(brought(other, report).await, 1);
@@ -1894,7 +1894,7 @@ async fn messages_of_every_state_are_listed_in_pages(store: &dyn Engine, other: 
         store.settle(*id, again).await.unwrap();
     }
     let claimed = claims(store, at(1), 99).await.unwrap();
-    // What is claimed is noted in memory alone where one worker has the store.
+    // SQLite keeps claims in memory.
     let notes_claims = store.stats(at(1)).await.unwrap().line("desk").unwrap().count(State::Claimed) == 6;
     let (in_claims, in_queue) = if notes_claims { (3, 0) } else { (0, 3) };
     let desk: Vec<_> = claimed.iter().filter(|claimed| claimed.line == "desk").collect();
@@ -2010,7 +2010,7 @@ async fn receipt_up_to_a_time_never_lowers_nor_reaches_ahead(store: &dyn Engine,
     assert_eq!(reached(store, first).await, Some(DeliveryState::Played));
     let second = sent(store, "b", accepted("id-b")).await;
     assert_eq!(reached(store, second).await, Some(DeliveryState::Read));
-    // What a gateway says of a time to come is not of what begins later.
+    // A receipt with a time in the future does not cover messages sent later.
     let later = put(store, new("c", 1)).await;
     let claimed = claim(store, at(1)).await;
     assert!(store.begin(claimed[0].hold, attempt(at(9))).await.unwrap());
@@ -2058,7 +2058,7 @@ async fn clock_set_back_is_detected_until_waits_are_bounded(store: &dyn Engine, 
     }
     other.note_time(later.minus(DAY)).await.unwrap();
     assert_eq!(store.clock_went_back(later.minus(DAY), never).await.unwrap(), None);
-    // What a worker has seen since the last note counts as well.
+    // The time that a worker has seen since it was last stored counts as well.
     assert_eq!(store.clock_went_back(later.minus(DAY), later).await.unwrap(), Some(DAY));
 }
 

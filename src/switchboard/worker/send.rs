@@ -23,10 +23,10 @@ use crate::model::message::{Accepted, Message};
 use crate::policy::{Decision, Reason};
 use crate::telemetry;
 
-/// How long a claimed message waits for its turn before it is released.
+/// The time that a claimed message waits for its turn before it is released.
 const TURN_MAX: Duration = Duration::from_secs(2);
 
-/// How long a message that this program cannot handle is put off, each time and in total: a newer program may take it.
+/// The wait of a message that this program cannot handle, each time and in total: a newer program may take it.
 const UNHANDLED_WAIT: Duration = Duration::from_secs(60);
 const UNHANDLED_MAX: Duration = Duration::from_secs(3600);
 

@@ -22,7 +22,7 @@ const GROUP_MAX: usize = 128;
 const BEGIN: &str =
     concat!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '250ms'; ", by_index!());
 
-/// How often a group is rolled back because some of its pieces cannot run beside others.
+/// The number of rollbacks of a group because of pieces that cannot run beside others.
 const ALONE_MAX: usize = 3;
 
 /// The kinds of pieces, in the order in which a group runs them: those that lock names and conversations first.

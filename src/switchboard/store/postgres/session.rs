@@ -37,7 +37,7 @@ pub(super) const LONGEST: Duration = Duration::from_secs(30);
 /// The maximum time for a pooled session to respond: one dropped by a firewall never does.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// How often work is repeated after a conflict.
+/// The maximum number of retries after a conflict.
 const AGAIN: u32 = 8;
 
 /// The first statements of every session. Without synchronous commit `Ok` would not mean durable, and without
@@ -49,7 +49,7 @@ const BEGINNING: &str = "SELECT set_config('synchronous_commit', 'on', false)
 /// The server gives up when we do.
 const AT_WORK: &str = "SET statement_timeout = '30s'";
 
-/// How a transaction begins.
+/// The first statement of a transaction.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
 /// Settings for plans that find every row by an index and hold for any number of rows: a plan made while the tables

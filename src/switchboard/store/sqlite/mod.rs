@@ -59,8 +59,7 @@ use writer::Writer;
 /// The migrations from each version of the tables to the next; the file has its version.
 const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
 
-/// How long a writer waits for another program that writes: ten seconds, in steps short enough to find the gaps when
-/// many wait.
+/// The wait for another program that writes: ten seconds, in steps short enough to find the gaps when many wait.
 const BUSY_STEP: Duration = Duration::from_millis(5);
 const BUSY_STEPS: i32 = 2000;
 const BUSY_MAX: Duration = Duration::from_secs(10);
