@@ -45,8 +45,7 @@ pub(super) struct Place {
 }
 
 impl Entry {
-    /// Returns the event of a message of theirs, which reads its files: see
-    /// [`Switchboard::files`](super::Switchboard::files).
+    /// Returns the event of a message of theirs, for [`Switchboard::files`](super::Switchboard::files).
     pub fn event_id(&self) -> Option<EventId> {
         (!self.place.ours).then_some(EventId(self.place.id))
     }

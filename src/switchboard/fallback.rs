@@ -96,8 +96,9 @@ pub struct Fallback {
 }
 
 impl Fallback {
-    /// Returns a fallback that is sent unless the first message is delivered within this time after it was enqueued, or
-    /// is due.
+    /// Returns a fallback with a deadline: sent unless the first message is delivered within this time.
+    ///
+    /// The time counts from when the first message was enqueued, or is due.
     ///
     /// Give it no key: its key is derived from that of the first message. A channel of the first message must report
     /// deliveries ([`Capability::delivery_status`](crate::Capability::delivery_status)) or support look-ups
@@ -107,8 +108,9 @@ impl Fallback {
         Self { message, within_ms, even_if_unknown: false }
     }
 
-    /// Returns a fallback that is sent once the first message has failed, however late that is reported, and never for
-    /// lack of a report.
+    /// Returns a fallback without a deadline: sent only after a failure is reported.
+    ///
+    /// It is sent however late the failure is reported, and never for lack of a report.
     ///
     /// ```
     /// use civic_messaging::switchboard::{Fallback, Outgoing};
@@ -148,8 +150,8 @@ impl Fallback {
         match silent.filter(|_| self.within_ms.is_some()) {
             Some(info) => {
                 let rule = format!(
-                    "has a time, and {} neither reports deliveries, as it is configured, nor can be asked about them: \
-                     let it report them, or use Fallback::on_failure",
+                    "has a deadline, but {} as configured neither reports deliveries nor supports look-ups: configure \
+                     delivery reports, or use Fallback::on_failure",
                     info.gateway
                 );
                 Err(Error::invalid("fallback", rule))
@@ -341,22 +343,22 @@ mod tests {
 
     /// Generates the table of docs/fallback.md: `CIVIC_WRITE=1 cargo test --all-features --lib switchboard::fallback`.
     #[test]
-    fn fallback_table_in_the_docs_is_the_decision() {
+    fn fallback_table_matches_the_decision() {
         let timed = fallback();
         let on_failure = Fallback::on_failure(timed.message.clone());
         let mut page = "| first message | `Fallback::new` | `Fallback::on_failure` |\n|---|---|---|\n".to_owned();
         for (case, first, answer) in cases() {
-            let says = |fallback: &Fallback| fallback.after(fallback.decide(&first), answer.as_ref());
+            let decide = |fallback: &Fallback| fallback.after(fallback.decide(&first), answer.as_ref());
             let cell = |fallback: &Fallback| {
-                let (decision, even) = (says(fallback), says(&fallback.clone().even_if_unknown()));
-                let words = match decision {
+                let (decision, even) = (decide(fallback), decide(&fallback.clone().even_if_unknown()));
+                let text = match decision {
                     FallbackDecision::LookUp | FallbackDecision::CancelFirst => "sent; the first is cancelled",
                     FallbackDecision::Send => "sent",
                     FallbackDecision::Never => "never sent",
                     FallbackDecision::Wait => "waits",
                 };
                 let even = if even == decision { "" } else { "; sent with `even_if_unknown`" };
-                format!("{words}{even}")
+                format!("{text}{even}")
             };
             page.push_str(&format!("| {case} | {} | {} |\n", cell(&timed), cell(&on_failure)));
         }
@@ -369,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn fallback_never_goes_after_a_refusal_or_a_stop() {
+    fn fallback_is_never_sent_after_refusal_or_opt_out() {
         let timed = fallback();
         let on_failure = Fallback::on_failure(timed.message.clone());
         for fallback in [timed.clone().even_if_unknown(), on_failure.even_if_unknown(), timed] {
@@ -388,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn fallback_without_a_time_keeps_its_form() {
+    fn fallback_without_deadline_keeps_its_form() {
         let on_failure = Fallback::on_failure(fallback().message);
         for fallback in [fallback(), on_failure.even_if_unknown()] {
             let json = serde_json::to_string(&fallback).unwrap();

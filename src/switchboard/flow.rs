@@ -237,7 +237,7 @@ pub(super) trait Tx {
     fn take_fallbacks(&self, by: Option<Timestamp>) -> impl Statement<Vec<FallbackRow>, Self::Error>;
 
     /// Sets when a fallback is examined again, or drops it, and counts a look-up.
-    fn set_fallback(&self, id: i64, again: Option<Timestamp>, asked: bool) -> impl Statement<(), Self::Error>;
+    fn set_fallback(&self, id: i64, again: Option<Timestamp>, looked_up: bool) -> impl Statement<(), Self::Error>;
 
     /// Returns the latest time that a worker has seen.
     fn seen(&self) -> impl Statement<Option<Timestamp>, Self::Error>;
@@ -582,7 +582,7 @@ async fn foreign<T: Tx>(tx: &T, of: &EventFilter, now: Timestamp) -> Result<Vec<
 
 /// Completes events about settled messages from the messages.
 async fn complete<T: Tx>(tx: &T, events: &mut [InboxEvent]) -> Result<(), T::Error> {
-    let ids = events.iter().filter_map(|handed| match &handed.what {
+    let ids = events.iter().filter_map(|event| match &event.what {
         EventContent::Settled(settled) => Some(settled.id.into()),
         _ => None,
     });
@@ -591,11 +591,11 @@ async fn complete<T: Tx>(tx: &T, events: &mut [InboxEvent]) -> Result<(), T::Err
         return Ok(());
     }
     let statuses: HashMap<_, _> = tx.statuses(ids).await?.into_iter().map(|status| (status.id, status)).collect();
-    for handed in events {
-        if let EventContent::Settled(settled) = &mut handed.what
+    for event in events {
+        if let EventContent::Settled(settled) = &mut event.what
             && let Some(status) = statuses.get(&settled.id)
         {
-            settled.complete(status.clone(), handed.taken_in);
+            settled.complete(status.clone(), event.taken_in);
         }
     }
     Ok(())

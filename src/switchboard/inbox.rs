@@ -122,8 +122,9 @@ impl LineInbox {
         }
     }
 
-    /// Lists events that were delivered ten times and never acknowledged, oldest first: at most `max`, starting behind
-    /// `after`.
+    /// Lists events that were delivered ten times and never acknowledged, oldest first.
+    ///
+    /// Returns at most `max`, starting behind `after`.
     ///
     /// [`InboxEvent::ack`] ends one, and [`InboxEvent::nack`] delivers it again, up to ten times.
     ///

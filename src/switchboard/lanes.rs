@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn class_leaves_in_the_order_in_which_it_came() {
+    fn class_leaves_in_order_of_arrival() {
         let mut queue = filled(&[2], 100);
         let mut order = Vec::new();
         while let Some((class, n)) = queue.pop() {
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn lane_is_of_a_line_and_a_kind_of_address() {
+    fn lane_names_line_and_kind_of_address() {
         let phone = Address::phone("07700 900123").unwrap();
         assert_eq!(lane("bins", &phone), "bins/phone");
         assert_eq!(line_of("bins/phone"), "bins");
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn rooms_are_of_own_lines_only() {
+    fn rooms_cover_own_lines_only() {
         let rooms = Rooms {
             lines: HashMap::from([("bins".to_owned(), 4)]),
             left: HashMap::from([(("bins/phone".to_owned(), 2), 1)]),

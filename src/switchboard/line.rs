@@ -57,7 +57,7 @@ pub struct Line {
     pub languages: Vec<String>,
     /// The opening hours, if set.
     pub hours: Option<Hours>,
-    /// How long content is kept: unlimited if not set. See [`retention`](Self::retention).
+    /// The retention of content: unlimited if not set. See [`retention`](Self::retention).
     pub retention: Option<Duration>,
     pub(super) channels: Vec<Arc<dyn Channel>>,
 }
@@ -230,7 +230,7 @@ mod tests {
     use crate::model::event::Raw;
 
     #[test]
-    fn rcs_event_is_of_the_sms_channel_of_its_account() {
+    fn rcs_event_belongs_to_the_accounts_sms_channel() {
         let line = Line::new("bins").channel(Mock::sms()).channel(Mock::whatsapp());
         let info = Mock::sms().info().clone();
         let of = |medium: Medium, account: &str| {

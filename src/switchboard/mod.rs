@@ -601,16 +601,18 @@ impl Builder {
         self
     }
 
-    /// Sets the retry schedule: by default 20 attempts within a day, with backoff from up to 2 seconds to up to an
-    /// hour.
+    /// Sets the retry schedule.
+    ///
+    /// The default is 20 attempts within a day, with backoff from up to 2 seconds to up to an hour.
     #[must_use]
     pub fn schedule(mut self, schedule: Schedule) -> Self {
         self.schedule = schedule;
         self
     }
 
-    /// Sets the policy, which decides whether a message may be sent: when it is enqueued, and again just before the
-    /// send. While the policy fails, messages wait.
+    /// Sets the policy, which decides whether a message may be sent.
+    ///
+    /// It decides when a message is enqueued, and again just before the send. While the policy fails, messages wait.
     ///
     /// It has 10 seconds for each decision, and a panic counts as a failure. A message for which it keeps failing is
     /// decided with backoff, and parked after 20 failures; other messages are not affected.
@@ -642,8 +644,10 @@ impl Builder {
         self
     }
 
-    /// Sets the store for the files of residents' messages, which are fetched at once: some gateways' links live for
-    /// five minutes. Set it in every program that receives webhooks, and in the worker, which fetches.
+    /// Sets the store for the files of residents' messages.
+    ///
+    /// They are fetched at once, because some gateways' links live for five minutes. Set it in every program that
+    /// receives webhooks, and in the worker, which fetches.
     ///
     /// A message with files is held back until each file is fetched or has failed, for at most a minute; later messages
     /// may be delivered first. See [`InboxEvent::files`]. Eight files are fetched at once. A transient failure is

@@ -281,10 +281,10 @@ pub(super) struct Wait {
     pub(super) now: Timestamp,
 }
 
-/// How far the clock may go back before waits are bounded: they last at most this much longer.
+/// The tolerance for a clock that is set back, before waits are bounded: they last at most this much longer.
 pub(super) const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 
-/// How often the latest time is stored.
+/// The interval at which the latest time is stored.
 pub(super) const CLOCK_NOTED: Duration = Duration::from_secs(20);
 
 /// The distance from which a due time counts as implausible.
@@ -425,7 +425,7 @@ pub(super) struct DeliveryRow<'a> {
     pub(super) key: Option<&'a str>,
 }
 
-/// How far a person has received and read what an account sent: messages whose send began by then.
+/// A mark: the extent to which a person has received and read what an account sent (messages whose send began by then).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
     pub(super) delivered_up_to: Option<Timestamp>,
@@ -487,13 +487,13 @@ pub(super) enum Fetched {
     Held(StoredMedia),
 }
 
-/// How long an event is held back for its files.
+/// The maximum time that an event is held back for its files.
 pub(super) const HELD_BACK: Duration = Duration::from_secs(60);
 
 /// The wait before a file that was being removed is fetched again.
 pub(super) const AFTER_REMOVAL: Duration = Duration::from_secs(5);
 
-/// How long deliveries without a known message are kept.
+/// The retention of deliveries without a known message.
 pub(super) const EARLY_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A row of a message's status, as far as it is the same in every store.
@@ -598,8 +598,8 @@ impl EventFilter {
     }
 }
 
-/// How long the events of a line are left to its own programs after its last worker was active: longer than any outage
-/// that goes unnoticed.
+/// The time for which events of a line are left to its own programs after its last worker was active: longer than any
+/// outage that goes unnoticed.
 pub(super) const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The number of deliveries after which an event is parked.
@@ -639,7 +639,7 @@ pub(super) struct Reserved {
     pub(super) count: u32,
 }
 
-/// How far ahead tokens are reserved: those of a worker that stops are lost.
+/// The time for which tokens are reserved ahead: those of a worker that stops are lost.
 #[cfg(feature = "postgres")]
 pub(super) const RESERVED_AHEAD: Duration = Duration::from_millis(200);
 
@@ -649,7 +649,7 @@ pub(super) const NOT_DECIDED: &str = "not_decided";
 /// The decision recorded when a program cannot handle a message.
 pub(super) const UNHANDLED: &str = "put_off";
 
-/// How long a line counts as served after a worker of it was active.
+/// The time for which a line counts as served after a worker of it was active.
 #[cfg(feature = "postgres")]
 pub(super) const SERVED: Duration = Duration::from_secs(3600);
 

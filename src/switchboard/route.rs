@@ -75,7 +75,7 @@ impl Group {
     /// Calls the first channel, and those whose accounts it reports as discarded. The cost therefore does not grow with
     /// the number of channels.
     async fn receive(&self, request: &Request, collected: &mut Collected) {
-        let (mut asked, mut queue) = (HashSet::from([0]), vec![0]);
+        let (mut called, mut queue) = (HashSet::from([0]), vec![0]);
         while let Some(channel) = queue.pop().and_then(|n| self.channels.get(n)) {
             let mut is_for_all = false;
             match channel.receive(request).await {
@@ -83,7 +83,7 @@ impl Group {
                     for discarded in &received.discarded {
                         match &discarded.account {
                             Some(account) => {
-                                queue.extend(self.owners.get(account).copied().filter(|owner| asked.insert(*owner)));
+                                queue.extend(self.owners.get(account).copied().filter(|owner| called.insert(*owner)));
                             }
                             // Account unknown: any channel may own it.
                             None => is_for_all = true,
@@ -100,7 +100,7 @@ impl Group {
                 }
             }
             if is_for_all {
-                queue.extend((0..self.channels.len()).filter(|n| asked.insert(*n)));
+                queue.extend((0..self.channels.len()).filter(|n| called.insert(*n)));
             }
         }
     }
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn severity_rises_from_missing_over_wrong_and_stale_to_ours() {
+    fn severity_ranks_missing_wrong_stale_and_own_failures() {
         let request = Request::new(http::Request::new("{}"));
         let refusals = [Refusal::Missing, Refusal::Wrong, Refusal::Stale];
         let mut errors: Vec<_> = refusals.map(|refusal| request.open(&Refuses(refusal)).unwrap_err()).into();
@@ -184,7 +184,7 @@ mod tests {
     #[derive(Debug)]
     struct Counted {
         mock: Mock,
-        asked: Arc<AtomicUsize>,
+        called: Arc<AtomicUsize>,
         fails: bool,
     }
 
@@ -199,7 +199,7 @@ mod tests {
         }
 
         async fn receive(&self, request: &Request) -> Result<Received> {
-            self.asked.fetch_add(1, Ordering::Relaxed);
+            self.called.fetch_add(1, Ordering::Relaxed);
             match self.fails {
                 true => Err(Error::new(ErrorKind::Unavailable, "no connection could be made")),
                 false => self.mock.receive(request).await,
@@ -221,49 +221,53 @@ mod tests {
     }
 
     /// Calls 200 channels: returns the accounts with events, the number of calls, and the status.
-    async fn ask(request: &Request, mock: impl Fn(usize) -> Mock, failing: usize) -> (Vec<String>, usize, u16) {
-        let asked = Arc::new(AtomicUsize::new(0));
-        let counted = |n| Counted { mock: mock(n), asked: asked.clone(), fails: n == failing };
+    async fn call(request: &Request, mock: impl Fn(usize) -> Mock, failing: usize) -> (Vec<String>, usize, u16) {
+        let called = Arc::new(AtomicUsize::new(0));
+        let counted = |n| Counted { mock: mock(n), called: called.clone(), fails: n == failing };
         let channels: Vec<Arc<dyn Channel>> = (0..200).map(|n| Arc::new(counted(n)) as _).collect();
         let mut collected = Route::new(&channels).receive(request).await;
         let events = std::mem::take(&mut collected.events);
         let mut accounts: Vec<_> = events.iter().map(|event| event.envelope().account.as_str().to_owned()).collect();
         accounts.sort();
         let status = collected.reply().unwrap_or_else(Response::from).status;
-        (accounts, asked.load(Ordering::Relaxed), status.as_u16())
+        (accounts, called.load(Ordering::Relaxed), status.as_u16())
     }
 
     #[tokio::test]
-    async fn webhook_asks_the_channels_it_is_for_and_one_more() {
+    async fn webhook_calls_its_channels_and_one_more() {
         let request = |accounts: &[usize]| mock(0).brings_all(accounts.iter().map(|account| event(*account)));
-        for (accounts, asked) in [(vec![0], 1), (vec![150], 2), (vec![7, 0, 199, 7], 3), (vec![999, 3], 2), (vec![], 1)]
+        for (accounts, called) in
+            [(vec![0], 1), (vec![150], 2), (vec![7, 0, 199, 7], 3), (vec![999, 3], 2), (vec![], 1)]
         {
             let mut own: Vec<_> = accounts.iter().filter(|account| **account < 200).map(usize::to_string).collect();
             own.sort();
-            assert_eq!(ask(&request(&accounts), mock, usize::MAX).await, (own, asked, 200), "{accounts:?}");
+            assert_eq!(call(&request(&accounts), mock, usize::MAX).await, (own, called, 200), "{accounts:?}");
         }
         let forged = http::Request::post("/").header("x-mock-signature", "sha256=00").body("[]").unwrap();
-        assert_eq!(ask(&forged.into(), mock, usize::MAX).await, (vec![], 1, 403));
-        assert_eq!(ask(&http::Request::post("/").body("[]").unwrap().into(), mock, usize::MAX).await, (vec![], 1, 401));
+        assert_eq!(call(&forged.into(), mock, usize::MAX).await, (vec![], 1, 403));
+        assert_eq!(
+            call(&http::Request::post("/").body("[]").unwrap().into(), mock, usize::MAX).await,
+            (vec![], 1, 401)
+        );
     }
 
     #[tokio::test]
-    async fn every_channel_is_asked_that_may_know_more() {
+    async fn every_channel_that_may_own_an_event_is_called() {
         let secret = |n: usize| SigningSecret::new(Secret::new(format!("signing-secret-{n}")).unwrap());
         let request = |n: usize, mock: Mock| mock.brings(event(n));
         // Each channel has a secret of its own.
         let own = |n: usize| mock(n).webhook_secrets([secret(n)]);
-        assert_eq!(ask(&request(150, own(150)), own, usize::MAX).await, (vec!["150".to_owned()], 200, 200));
+        assert_eq!(call(&request(150, own(150)), own, usize::MAX).await, (vec!["150".to_owned()], 200, 200));
         // The secrets of a rotation own different accounts.
         let split = |n: usize| {
             let old = SigningSecret::for_accounts(Secret::new("signing-secret-old").unwrap(), ["old".into()]);
             mock(n).webhook_secrets([secret(0), old])
         };
-        assert_eq!(ask(&request(150, split(0)), split, usize::MAX).await, (vec!["150".to_owned()], 200, 200));
+        assert_eq!(call(&request(150, split(0)), split, usize::MAX).await, (vec!["150".to_owned()], 200, 200));
         // The first channel fails, and so names no account.
-        assert_eq!(ask(&request(150, mock(0)), mock, 0).await, (vec!["150".to_owned()], 200, 503));
+        assert_eq!(call(&request(150, mock(0)), mock, 0).await, (vec!["150".to_owned()], 200, 503));
         // The channel of the account fails.
-        assert_eq!(ask(&request(150, mock(0)), mock, 150).await, (vec![], 200, 503));
+        assert_eq!(call(&request(150, mock(0)), mock, 150).await, (vec![], 200, 503));
     }
 
     #[test]
@@ -310,7 +314,7 @@ mod tests {
         }
 
         #[tokio::test]
-        async fn refusal_is_reported_by_the_gateway_whose_proof_is_wrong() {
+        async fn refusal_names_the_gateway_of_the_wrong_signature() {
             let context = Context::with_transport(NoTransport);
             let channels = || -> Vec<Arc<dyn Channel>> {
                 let config = meta::Config::new("EAAG-test-token", "200000000000001").unwrap();

@@ -17,7 +17,7 @@ const MAX_PROBE: Duration = Duration::from_secs(300);
 /// The delay after which a failed message returns, so that another one is the probe.
 const STEP_ASIDE: Duration = Duration::from_secs(1);
 
-/// How long messages wait for a probe in progress.
+/// The time that messages wait for a probe in progress.
 const PROBE_WAIT: Duration = Duration::from_secs(2);
 
 /// The maximum number of messages that failed by a fault of the account to remember.
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn misfit_alone_is_rejected_once_others_went() {
+    fn faulty_message_is_rejected_once_others_are_sent() {
         let mut case = Case::new();
         assert!(matches!(case.send(1, Some(&expired())), AccountEffect::Suspended(_)));
         case.wait(FIRST_PROBE);
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn success_of_send_begun_before_fault_resumes_nothing() {
+    fn success_of_an_earlier_send_does_not_resume() {
         let mut case = Case::new();
         let begun = case.now;
         case.wait(Duration::from_millis(5));
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn rejection_of_probe_for_its_recipient_resumes() {
+    fn probe_rejected_for_its_recipient_resumes() {
         let mut case = Case::new();
         case.send(1, Some(&expired()));
         case.wait(FIRST_PROBE);
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn passing_faults_and_unknown_outcomes_suspend_nothing() {
+    fn transient_and_unknown_failures_do_not_suspend() {
         let mut case = Case::new();
         for error in [
             Error::new(ErrorKind::Unavailable, "it does not work"),

@@ -12,10 +12,10 @@ use super::{Inner, Switchboard, lock};
 use crate::model::clock::Clock;
 use crate::telemetry::switchboard as telemetry;
 
-/// How long a due message may wait for a worker.
+/// The time that a due message may wait for a worker.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long after its last round a worker counts as gone: it has one at least every 30 seconds.
+/// The time after which a worker without a round counts as gone: it has one at least every 30 seconds.
 const ABSENCE: Duration = Duration::from_secs(60);
 
 /// The longest time between two checks of a scheduled message.

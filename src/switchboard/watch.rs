@@ -42,16 +42,16 @@ pub struct Counts {
     pub due: u64,
     /// The due time of the oldest of these.
     pub oldest_due: Option<Timestamp>,
-    /// The number of messages queued or deferred for more than a year from now, probably by mistake: a caller or a
-    /// policy set the time, perhaps by a clock that ran ahead. [`Switchboard::cancel`] cancels one, and
+    /// The number of queued or deferred messages due in more than a year, probably by mistake.
+    ///
+    /// A caller or a policy set the time, perhaps by a clock that ran ahead. [`Switchboard::cancel`] cancels one, and
     /// [`Resolution::Resend`](super::Resolution::Resend) then sends it now.
     pub implausible: u64,
     /// The number of unacknowledged events.
     pub unread: u64,
     /// The arrival time of the oldest of these.
     pub oldest_unread: Option<Timestamp>,
-    /// The number of events that were delivered ten times and never acknowledged: see
-    /// [`LineInbox::parked`](super::LineInbox::parked).
+    /// The number of parked events: see [`LineInbox::parked`](super::LineInbox::parked).
     pub parked_events: u64,
     /// The number of files that are still to be fetched.
     pub files: u64,

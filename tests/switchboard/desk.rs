@@ -370,8 +370,8 @@ async fn what_cannot_go_in_time_is_refused_when_it_is_new() {
         |at| Outgoing::new(until(now.plus(HOUR))).fallback(Fallback::new(text(2, "Hello").not_after(at), HOUR));
     for (message, at, field, words) in [
         (until(before(now)).into(), now, "not_after", "is past"),
-        (until(before(now.plus(HOUR))).into(), now.plus(HOUR), "not_after", "it is to go"),
-        (fallback(before(now.plus(HOUR))), now, "fallback.not_after", "it would go"),
+        (until(before(now.plus(HOUR))).into(), now.plus(HOUR), "not_after", "the scheduled time"),
+        (fallback(before(now.plus(HOUR))), now, "fallback.not_after", "it would be sent"),
     ] {
         let error = board.send_at("desk", message, at).await.unwrap_err();
         assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidMessage, Some(field)), "{error}");

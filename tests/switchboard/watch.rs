@@ -198,7 +198,7 @@ mod told {
             "INFO a message is accepted: a person confirmed that it was sent civic.line=\"desk\" civic.message=",
             "WARN account suspended, its messages wait: mock: the account is locked messaging.system=\"mock\" \
              civic.medium=\"sms\" civic.account=\"locked\" error.type=\"account\"",
-            "WARN mock is left alone for a while: see the failure before messaging.system=\"mock\" civic.wait_ms=60000",
+            "WARN circuit breaker opened messaging.system=\"mock\" civic.wait_ms=60000",
             "WARN a webhook was refused: ",
             "WARN media fetch failed permanently: the mock holds no such file",
         ] {

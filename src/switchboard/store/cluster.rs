@@ -159,9 +159,9 @@ fn server() -> Option<&'static Server> {
         Err(_) => programs().map(|programs| start(&programs, None)),
     });
     if found.is_none() {
-        let words = format!("skipped: no PostgreSQL is installed under /usr/lib/postgresql, and {VARIABLE} is not set");
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "{words}");
-        println!("{words}");
+        let text = format!("skipped: no PostgreSQL is installed under /usr/lib/postgresql, and {VARIABLE} is not set");
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{text}");
+        println!("{text}");
     }
     found.as_ref()
 }

@@ -134,8 +134,9 @@ impl<'a> Location<'a> {
 }
 
 impl Store {
-    /// Holds the messages of a store that was restored from a backup made at this time: call it once, before a worker
-    /// runs.
+    /// Holds the messages of a store that was restored from a backup made at this time.
+    ///
+    /// Call it once, before a worker runs.
     ///
     /// Call it as well after a file was put back with a part of its log (`-wal`), or without it.
     ///

@@ -64,92 +64,92 @@ macro_rules! run {
 }
 
 each! {
-    a_key_is_of_one_message
-    the_urgent_is_claimed_first_and_then_the_older
-    a_conversation_has_one_claim_at_a_time
-    claims_at_the_same_moment_share_no_conversation
-    what_is_planned_for_later_holds_up_nobody
-    heads_are_those_of_the_model
-    message_whose_time_is_over_ends_while_it_waits
-    what_is_tried_again_holds_up_what_came_after_it
+    key_belongs_to_one_message
+    claim_prefers_urgent_and_then_older_messages
+    conversation_has_one_claim_at_a_time
+    concurrent_claims_share_no_conversation
+    scheduled_message_holds_back_none
+    heads_match_the_model
+    waiting_message_expires_after_not_after
+    retried_message_holds_back_later_ones
     attempt_of_suspended_account_is_marked
-    event_that_fails_is_parked_after_ten_attempts
-    later_events_of_a_person_wait_behind_a_failing_one
-    event_that_is_never_acknowledged_is_parked
-    what_is_released_waits_for_its_time
-    a_send_begins_under_its_own_claim_only
-    a_send_ends_under_its_own_claim_only
-    what_has_lapsed_is_taken_back_and_the_rest_is_not
-    what_the_process_ends_in_three_times_is_parked
-    what_comes_from_a_backup_may_have_gone
-    what_may_have_gone_is_asked_about_once_in_a_while
-    a_delivery_that_comes_early_is_joined_by_its_id
-    a_delivery_that_comes_early_is_joined_by_its_key
-    a_delivery_that_comes_with_the_end_of_its_send_is_not_lost
-    the_ladder_is_never_climbed_down
-    a_delivery_settles_what_may_have_gone
-    a_delivery_up_to_a_moment_is_of_all_that_this_person_had_by_then
-    what_goes_instead_goes_in_time_and_once
-    what_goes_instead_goes_at_once_when_the_first_certainly_does_not_arrive
-    nothing_goes_instead_of_what_the_person_did_not_want
-    stop_of_a_person_ends_what_waits_and_every_fallback
-    stop_to_one_message_ends_the_fallbacks_of_the_others
-    stop_of_marketing_ends_marketing_only
-    a_message_is_called_back_only_for_what_may_go
-    what_goes_instead_may_have_gone_before_a_restore
-    a_ruling_is_noted_under_its_own_claim_only
-    what_the_policy_put_off_when_it_was_taken_says_why
-    a_conversation_is_read_from_its_end
-    who_has_a_new_address_is_reached_there
-    a_person_is_one_by_number_and_by_user_id
-    a_recipient_that_the_gateway_renames_is_one_person
-    an_id_that_came_with_a_key_is_known_from_then_on
-    message_is_found_by_the_reference_of_an_attempt
-    early_delivery_is_joined_by_its_reference
-    key_of_any_length_is_of_one_message
-    what_stands_there_is_listed_line_by_line
-    an_event_is_taken_in_once
-    a_place_in_a_channel_is_kept
-    an_event_is_handed_out_until_it_is_acknowledged
-    a_message_is_settled_from_where_it_stands_only
-    it_is_counted_what_stands_where
-    strange_texts_are_kept
-    an_event_is_held_back_for_its_files_and_for_a_minute_at_most
-    a_file_is_noted_under_its_own_claim_only
-    files_that_come_at_the_same_moment_let_their_event_go
-    each_file_is_claimed_once_and_again_when_its_claim_has_lapsed
-    what_waits_is_counted_line_by_line
-    lines_are_noted_as_the_last_program_says
-    what_was_kept_long_enough_loses_its_content_and_counts_on
-    what_waits_is_kept_and_so_is_all_without_a_retention
-    what_is_of_no_line_is_kept_as_long_as_the_longest_line
-    a_file_is_removed_once_nothing_refers_to_it
-    a_file_that_is_being_removed_is_fetched_again
+    failed_event_is_parked_after_ten_attempts
+    failed_event_holds_back_later_ones_of_its_person
+    unacknowledged_event_is_parked
+    released_message_waits_for_its_time
+    send_begins_under_its_own_claim_only
+    send_ends_under_its_own_claim_only
+    lapsed_claims_are_recovered_and_others_are_not
+    message_is_parked_after_three_deaths_of_the_process
+    restored_messages_have_an_unknown_outcome
+    unknown_outcome_is_looked_up_at_intervals
+    early_delivery_is_applied_by_id
+    early_delivery_is_applied_by_key
+    delivery_concurrent_with_finish_is_not_lost
+    delivery_state_is_never_lowered
+    delivery_settles_an_unknown_outcome
+    delivery_up_to_a_time_covers_earlier_messages
+    fallback_is_sent_once_at_its_deadline
+    fallback_is_sent_at_once_after_a_failure
+    fallback_is_not_sent_after_an_opt_out
+    opt_out_ends_waiting_messages_and_fallbacks
+    opt_out_from_one_message_ends_all_fallbacks
+    opt_out_of_marketing_ends_marketing_only
+    message_is_cancelled_only_for_an_allowed_fallback
+    fallback_is_parked_after_a_restore
+    ruling_is_recorded_under_its_own_claim_only
+    message_deferred_at_enqueue_has_a_reason
+    conversation_is_listed_newest_first
+    changed_address_is_used_for_later_messages
+    number_and_user_id_are_one_person
+    recipient_renamed_by_the_gateway_is_one_person
+    id_reported_with_a_key_is_stored
+    message_is_found_by_reference_of_an_attempt
+    early_delivery_is_applied_by_reference
+    key_of_any_length_belongs_to_one_message
+    messages_are_listed_line_by_line
+    event_is_stored_once
+    cursor_of_a_channel_is_stored
+    event_is_delivered_until_it_is_acknowledged
+    settle_applies_to_the_given_states_only
+    stats_count_every_state
+    unusual_texts_are_stored_unchanged
+    event_is_held_back_for_its_files_up_to_a_minute
+    file_is_recorded_under_its_own_claim_only
+    concurrent_fetches_release_their_event
+    file_is_claimed_again_only_after_its_claim_lapses
+    waiting_work_is_counted_line_by_line
+    lines_are_stored_as_last_configured
+    retention_removes_content_and_keeps_counts
+    retention_keeps_waiting_work
+    events_of_no_line_have_the_longest_retention
+    file_without_references_is_removed
+    file_being_removed_is_fetched_again
     early_deliveries_are_kept_for_thirty_days
-    status_tells_of_each_attempt
-    status_of_a_refusal_tells_its_rule
-    settled_event_tells_its_message
-    retention_leaves_what_counts_in_a_status
-    events_are_handed_out_in_batches
-    events_of_a_line_are_left_to_the_program_that_has_it
-    message_is_taken_and_its_event_acknowledged_together
-    file_of_a_fallback_is_kept_until_that_went
+    status_has_every_attempt
+    status_of_a_refusal_has_its_rule
+    settled_event_has_its_message
+    retention_keeps_what_a_status_counts
+    events_are_delivered_in_batches
+    events_are_left_to_the_program_with_their_line
+    enqueue_and_ack_is_atomic
+    file_of_a_fallback_is_kept_until_it_is_sent
     messages_of_every_state_are_listed_in_pages
     whole_store_passes_its_check
-    waiting_message_tells_when_a_worker_was_there
-    clock_that_goes_back_is_noticed_until_its_waits_are_bounded
-    waits_of_messages_are_bounded_after_the_clock_went_back
-    planned_message_waits_for_its_time_after_the_clock_went_back
-    waits_of_events_and_files_are_bounded_after_the_clock_went_back
-    waits_are_left_alone_that_are_no_longer_than_they_were
-    strange_message_counts_from_the_corrected_clock
-    receipt_up_to_a_moment_counts_before_its_send_has_ended
-    receipt_up_to_a_moment_ends_fallbacks
-    receipt_up_to_a_moment_never_lowers_and_never_reaches_ahead
-    receipt_up_to_a_moment_is_kept_as_long_as_its_messages
-    message_that_is_sent_again_has_tries_of_its_own
+    waiting_message_shows_the_last_worker_activity
+    clock_set_back_is_detected_until_waits_are_bounded
+    message_waits_are_bounded_after_clock_is_set_back
+    scheduled_message_keeps_its_time_after_clock_is_set_back
+    event_and_file_waits_are_bounded_after_clock_is_set_back
+    waits_within_their_length_are_unchanged
+    unhandled_message_counts_from_the_corrected_clock
+    receipt_up_to_a_time_counts_before_its_send_ends
+    receipt_up_to_a_time_ends_fallbacks
+    receipt_up_to_a_time_never_lowers_nor_reaches_ahead
+    receipt_up_to_a_time_is_kept_with_its_messages
+    resent_message_has_attempts_of_its_own
     ;
-    a_stale_writer_is_refused_a_thousand_times
+    stale_writer_is_refused_a_thousand_times
 }
 
 #[cfg(feature = "sqlite-system")]
@@ -191,7 +191,7 @@ async fn of_a_role(database: cluster::Database) -> Option<(cluster::Database, St
     Some((database, store, other))
 }
 
-async fn a_key_is_of_one_message(store: &dyn Engine, other: &dyn Engine) {
+async fn key_belongs_to_one_message(store: &dyn Engine, other: &dyn Engine) {
     let Enqueued::New(id) = store.enqueue(new("k", 1)).await.unwrap() else { panic!("it is new") };
     assert_eq!(other.enqueue(new("k", 1)).await.unwrap(), Enqueued::Same(id));
     assert_eq!(other.enqueue(new("k", 2)).await.unwrap(), Enqueued::Other);
@@ -206,7 +206,7 @@ async fn a_key_is_of_one_message(store: &dyn Engine, other: &dyn Engine) {
     assert!([one, two].contains(&Enqueued::New(id)) && [one, two].contains(&Enqueued::Same(id)), "{one:?} {two:?}");
 }
 
-async fn the_urgent_is_claimed_first_and_then_the_older(store: &dyn Engine, _: &dyn Engine) {
+async fn claim_prefers_urgent_and_then_older_messages(store: &dyn Engine, _: &dyn Engine) {
     for (key, priority, queued) in [("a", 2, 3), ("b", 2, 1), ("c", 0, 4), ("d", 1, 2), ("e", 2, 1)] {
         let person = u32::from(key.as_bytes()[0]);
         put(store, New { priority, due: at(queued), now: at(queued), ..new(key, person) }).await;
@@ -217,7 +217,7 @@ async fn the_urgent_is_claimed_first_and_then_the_older(store: &dyn Engine, _: &
     assert_eq!(keys(store, at(5), 0).await, [""; 0]);
 }
 
-async fn a_conversation_has_one_claim_at_a_time(store: &dyn Engine, other: &dyn Engine) {
+async fn conversation_has_one_claim_at_a_time(store: &dyn Engine, other: &dyn Engine) {
     for key in ["a", "b", "c"] {
         put(store, new(key, 1)).await;
     }
@@ -233,8 +233,8 @@ async fn a_conversation_has_one_claim_at_a_time(store: &dyn Engine, other: &dyn 
     assert_eq!(keys(other, at(1), 9).await, ["d"]);
 }
 
-async fn claims_at_the_same_moment_share_no_conversation(store: &dyn Engine, other: &dyn Engine) {
-    // What is urgent is claimed over what is older: so each conversation has two that could be claimed.
+async fn concurrent_claims_share_no_conversation(store: &dyn Engine, other: &dyn Engine) {
+    // Urgent messages are claimed before older ones, so two of each conversation could be claimed.
     for round in 0..20 {
         for person in 0..4 {
             put(store, new(&format!("{round}-{person}"), person)).await;
@@ -268,7 +268,7 @@ async fn claims_at_the_same_moment_share_no_conversation(store: &dyn Engine, oth
     }
 }
 
-async fn what_is_planned_for_later_holds_up_nobody(store: &dyn Engine, _: &dyn Engine) {
+async fn scheduled_message_holds_back_none(store: &dyn Engine, _: &dyn Engine) {
     put(store, New { due: at(100), ..new("later", 1) }).await;
     put(store, new("now", 1)).await;
     assert_eq!(store.stats(at(1)).await.unwrap().all().messages.len(), 2);
@@ -280,7 +280,7 @@ async fn what_is_planned_for_later_holds_up_nobody(store: &dyn Engine, _: &dyn E
     assert_eq!(keys(store, at(100), 9).await, ["later"]);
 }
 
-async fn message_whose_time_is_over_ends_while_it_waits(store: &dyn Engine, other: &dyn Engine) {
+async fn waiting_message_expires_after_not_after(store: &dyn Engine, other: &dyn Engine) {
     let until = |key, person, not_after| {
         let new = new(key, person);
         New { message: new.message.clone().not_after(not_after), ..new }
@@ -348,7 +348,7 @@ fn heads(all: &mut [Modelled], now: Timestamp) -> Vec<Id> {
     heads
 }
 
-async fn heads_are_those_of_the_model(store: &dyn Engine, other: &dyn Engine) {
+async fn heads_match_the_model(store: &dyn Engine, other: &dyn Engine) {
     let seed = std::env::var("CIVIC_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_130_u64);
     println!("CIVIC_SEED={seed}");
     let mut chance = seed | 1;
@@ -444,7 +444,7 @@ async fn heads_are_those_of_the_model(store: &dyn Engine, other: &dyn Engine) {
     assert!(all.len() > 50 && began > 5, "hardly anything happened");
 }
 
-async fn what_is_tried_again_holds_up_what_came_after_it(store: &dyn Engine, _: &dyn Engine) {
+async fn retried_message_holds_back_later_ones(store: &dyn Engine, _: &dyn Engine) {
     let id = put(store, new("one", 1)).await;
     put(store, new("two", 1)).await;
     let claimed = claim(store, at(1)).await;
@@ -490,7 +490,7 @@ async fn batch(store: &dyn Engine, of: &EventFilter, now: Timestamp, max: u32) -
     batch.into_iter().map(text).collect()
 }
 
-async fn events_are_handed_out_in_batches(store: &dyn Engine, other: &dyn Engine) {
+async fn events_are_delivered_in_batches(store: &dyn Engine, other: &dyn Engine) {
     for id in ["1", "2", "3", "4", "5"] {
         photos(store, id, 0).await;
     }
@@ -505,7 +505,7 @@ async fn events_are_handed_out_in_batches(store: &dyn Engine, other: &dyn Engine
     one.extend(two);
     one.sort_unstable();
     assert_eq!(one, ["1", "2", "3", "4", "5", "settled"]);
-    // What has failed too often is parked, and others come in its place.
+    // Events that failed too often are parked, and others are delivered.
     photos(store, "6", 0).await;
     let mut now = later;
     for _ in 2..EVENT_ATTEMPTS {
@@ -516,7 +516,7 @@ async fn events_are_handed_out_in_batches(store: &dyn Engine, other: &dyn Engine
     assert_eq!(store.parked_events(&of("desk"), 0, now, 9).await.unwrap().len(), 6);
 }
 
-async fn events_of_a_line_are_left_to_the_program_that_has_it(store: &dyn Engine, other: &dyn Engine) {
+async fn events_are_left_to_the_program_with_their_line(store: &dyn Engine, other: &dyn Engine) {
     keeps(store, &[("desk", None), ("leader", None), ("old", None)]).await;
     let incoming = |line: Option<&str>, id| Incoming { line: line.map(str::to_owned), ..incoming(id, 0) };
     for (line, id) in [(Some("leader"), "1"), (None, "2"), (Some("desk"), "3"), (Some("old"), "4"), (Some("new"), "5")]
@@ -545,7 +545,7 @@ async fn events_of_a_line_are_left_to_the_program_that_has_it(store: &dyn Engine
     assert_eq!(store.parked_events(&all(&["leader"]), 0, parked, 9).await.unwrap().len(), 5);
 }
 
-async fn message_is_taken_and_its_event_acknowledged_together(store: &dyn Engine, other: &dyn Engine) {
+async fn enqueue_and_ack_is_atomic(store: &dyn Engine, other: &dyn Engine) {
     photos(store, "one", 0).await;
     put(store, new("other", 1)).await;
     let handed = next(store, at(1)).await.unwrap();
@@ -564,7 +564,7 @@ async fn next(store: &dyn Engine, now: Timestamp) -> Option<super::super::record
     store.next(Some("desk"), now, LEASE).await.unwrap()
 }
 
-async fn event_that_fails_is_parked_after_ten_attempts(store: &dyn Engine, other: &dyn Engine) {
+async fn failed_event_is_parked_after_ten_attempts(store: &dyn Engine, other: &dyn Engine) {
     photos(store, "poison", 0).await;
     for n in 1..=EVENT_ATTEMPTS {
         let now = at(100 * i64::from(n));
@@ -591,7 +591,7 @@ async fn event_that_fails_is_parked_after_ten_attempts(store: &dyn Engine, other
     assert!(store.parked_events(&all(&[]), 0, at(9), 9).await.unwrap().is_empty());
 }
 
-async fn later_events_of_a_person_wait_behind_a_failing_one(store: &dyn Engine, _: &dyn Engine) {
+async fn failed_event_holds_back_later_ones_of_its_person(store: &dyn Engine, _: &dyn Engine) {
     photos(store, "first", 0).await;
     photos(store, "second", 0).await;
     let first = next(store, at(1)).await.unwrap();
@@ -604,7 +604,7 @@ async fn later_events_of_a_person_wait_behind_a_failing_one(store: &dyn Engine, 
     assert!(next(store, at(53)).await.is_some());
 }
 
-async fn event_that_is_never_acknowledged_is_parked(store: &dyn Engine, _: &dyn Engine) {
+async fn unacknowledged_event_is_parked(store: &dyn Engine, _: &dyn Engine) {
     photos(store, "poison", 0).await;
     let (mut now, mut attempts) = (at(1), 0);
     while let Some(handed) = next(store, now).await {
@@ -617,7 +617,7 @@ async fn event_that_is_never_acknowledged_is_parked(store: &dyn Engine, _: &dyn 
     assert_eq!(store.stats(now).await.unwrap().all().parked_events, 1);
 }
 
-async fn what_is_released_waits_for_its_time(store: &dyn Engine, other: &dyn Engine) {
+async fn released_message_waits_for_its_time(store: &dyn Engine, other: &dyn Engine) {
     let id = put(store, new("k", 1)).await;
     let held = claim(store, at(1)).await[0].hold;
     assert!(!other.put_off(Hold { fence: held.fence + 1, ..held }, off(at(9))).await.unwrap());
@@ -630,7 +630,7 @@ async fn what_is_released_waits_for_its_time(store: &dyn Engine, other: &dyn Eng
     assert_eq!(keys(store, at(9), 9).await, ["k"]);
 }
 
-async fn a_send_begins_under_its_own_claim_only(store: &dyn Engine, other: &dyn Engine) {
+async fn send_begins_under_its_own_claim_only(store: &dyn Engine, other: &dyn Engine) {
     let id = put(store, new("k", 1)).await;
     let stale = claim(store, at(1)).await[0].hold;
     // Before anybody takes it over, and after.
@@ -646,7 +646,7 @@ async fn a_send_begins_under_its_own_claim_only(store: &dyn Engine, other: &dyn 
     assert_eq!((status.state, status.attempts, status.gateway.as_deref()), (State::Sending, 1, Some("mock")));
 }
 
-async fn a_send_ends_under_its_own_claim_only(store: &dyn Engine, other: &dyn Engine) {
+async fn send_ends_under_its_own_claim_only(store: &dyn Engine, other: &dyn Engine) {
     let id = put(store, new("k", 1)).await;
     let stale = claim(store, at(1)).await[0].hold;
     other.recover(at(1).plus(LEASE), false).await.unwrap();
@@ -661,7 +661,7 @@ async fn a_send_ends_under_its_own_claim_only(store: &dyn Engine, other: &dyn En
     assert_eq!(status.delivery, Some(DeliveryState::Accepted));
 }
 
-async fn a_stale_writer_is_refused_a_thousand_times(store: &dyn Engine, other: &dyn Engine) {
+async fn stale_writer_is_refused_a_thousand_times(store: &dyn Engine, other: &dyn Engine) {
     let mut accepted_stale = 0;
     for n in 0..1000 {
         let (id, now) = (put(store, new(&n.to_string(), n)).await, at(i64::from(n) * 1000));
@@ -690,7 +690,7 @@ async fn a_stale_writer_is_refused_a_thousand_times(store: &dyn Engine, other: &
     assert_eq!(accepted_stale, 0);
 }
 
-async fn what_has_lapsed_is_taken_back_and_the_rest_is_not(store: &dyn Engine, other: &dyn Engine) {
+async fn lapsed_claims_are_recovered_and_others_are_not(store: &dyn Engine, other: &dyn Engine) {
     let asks = |key, person, on_unknown| {
         let new = new(key, person);
         New { message: new.message.clone().on_unknown(on_unknown), ..new }
@@ -716,7 +716,7 @@ async fn what_has_lapsed_is_taken_back_and_the_rest_is_not(store: &dyn Engine, o
     assert!(store.finish(lives[0].hold, accepted("id")).await.unwrap());
 }
 
-async fn what_the_process_ends_in_three_times_is_parked(store: &dyn Engine, other: &dyn Engine) {
+async fn message_is_parked_after_three_deaths_of_the_process(store: &dyn Engine, other: &dyn Engine) {
     for (key, on_unknown) in [("resend", OnUnknown::Resend), ("reconcile", OnUnknown::Reconcile)] {
         let one = new(key, 1);
         let id = put(store, New { message: one.message.clone().on_unknown(on_unknown), ..one }).await;
@@ -744,7 +744,7 @@ async fn what_the_process_ends_in_three_times_is_parked(store: &dyn Engine, othe
     }
 }
 
-async fn what_comes_from_a_backup_may_have_gone(store: &dyn Engine, other: &dyn Engine) {
+async fn restored_messages_have_an_unknown_outcome(store: &dyn Engine, other: &dyn Engine) {
     let gone = sent(store, "gone", accepted("id")).await;
     let sending = put(store, new("sending", 2)).await;
     let claimed = put(store, new("claimed", 3)).await;
@@ -769,7 +769,7 @@ async fn what_comes_from_a_backup_may_have_gone(store: &dyn Engine, other: &dyn 
     assert!(look_ups_due.iter().all(|claimed| claimed.restored == Some(at(40)) && claimed.lookups == 0));
 }
 
-async fn what_may_have_gone_is_asked_about_once_in_a_while(store: &dyn Engine, other: &dyn Engine) {
+async fn unknown_outcome_is_looked_up_at_intervals(store: &dyn Engine, other: &dyn Engine) {
     let id = sent(store, "k", End { state: State::Unknown, due: Some(at(10)), ..end("unknown") }).await;
     let wait = Duration::from_millis(30);
     assert!(store.look_ups_due(at(9), wait, 9).await.unwrap().is_empty());
@@ -779,7 +779,7 @@ async fn what_may_have_gone_is_asked_about_once_in_a_while(store: &dyn Engine, o
     assert_eq!(other.look_ups_due(at(40), wait, 9).await.unwrap()[0].lookups, 1);
 }
 
-async fn a_delivery_that_comes_early_is_joined_by_its_id(store: &dyn Engine, other: &dyn Engine) {
+async fn early_delivery_is_applied_by_id(store: &dyn Engine, other: &dyn Engine) {
     let id = put(store, new("k", 1)).await;
     let claimed = claim(store, at(1)).await;
     begin(store, &claimed[0]).await;
@@ -795,7 +795,7 @@ async fn a_delivery_that_comes_early_is_joined_by_its_id(store: &dyn Engine, oth
     assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Read));
 }
 
-async fn a_delivery_that_comes_early_is_joined_by_its_key(store: &dyn Engine, other: &dyn Engine) {
+async fn early_delivery_is_applied_by_key(store: &dyn Engine, other: &dyn Engine) {
     let id = put(store, new("k", 1)).await;
     let early = delivery("unheard", DeliveryState::Sent).with_key(Some("k".to_owned()));
     assert_eq!(brought(other, early).await, 1);
@@ -808,7 +808,7 @@ async fn a_delivery_that_comes_early_is_joined_by_its_key(store: &dyn Engine, ot
     assert_eq!(status.reason.as_deref(), Some(REPORTED));
 }
 
-async fn a_delivery_that_comes_with_the_end_of_its_send_is_not_lost(store: &dyn Engine, other: &dyn Engine) {
+async fn delivery_concurrent_with_finish_is_not_lost(store: &dyn Engine, other: &dyn Engine) {
     for n in 0..100 {
         let id = put(store, new(&n.to_string(), n)).await;
         let claimed = claim(store, at(1)).await;
@@ -823,7 +823,7 @@ async fn a_delivery_that_comes_with_the_end_of_its_send_is_not_lost(store: &dyn 
     }
 }
 
-async fn the_ladder_is_never_climbed_down(store: &dyn Engine, other: &dyn Engine) {
+async fn delivery_state_is_never_lowered(store: &dyn Engine, other: &dyn Engine) {
     let id = sent(store, "k", accepted("id")).await;
     for (report, then) in [
         (DeliveryState::Sent, DeliveryState::Sent),
@@ -840,7 +840,7 @@ async fn the_ladder_is_never_climbed_down(store: &dyn Engine, other: &dyn Engine
     assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Read));
 }
 
-async fn a_delivery_settles_what_may_have_gone(store: &dyn Engine, other: &dyn Engine) {
+async fn delivery_settles_an_unknown_outcome(store: &dyn Engine, other: &dyn Engine) {
     let id = sent(store, "k", End { state: State::Unknown, due: Some(at(9)), ..end("unknown") }).await;
     let report = delivery("unheard", DeliveryState::Sent).with_key(Some("k".to_owned()));
     let elsewhere = Envelope { account: AccountId::new("another"), ..envelope() };
@@ -857,7 +857,7 @@ async fn a_delivery_settles_what_may_have_gone(store: &dyn Engine, other: &dyn E
     assert_eq!(settled, [(id, State::Accepted)]);
 }
 
-async fn a_delivery_up_to_a_moment_is_of_all_that_this_person_had_by_then(store: &dyn Engine, other: &dyn Engine) {
+async fn delivery_up_to_a_time_covers_earlier_messages(store: &dyn Engine, other: &dyn Engine) {
     let first = sent(store, "a", accepted("id-a")).await;
     let second = sent(store, "b", accepted("id-b")).await;
     let look_ups_due = sent(store, "c", End { state: State::Unknown, ..end("unknown") }).await;
@@ -886,12 +886,12 @@ async fn a_delivery_up_to_a_moment_is_of_all_that_this_person_had_by_then(store:
     for id in [elsewhere, later] {
         assert_eq!(rungs(id).await.delivery, Some(DeliveryState::Accepted));
     }
-    // That all before was read does not say that this one went.
+    // A receipt for everything before does not settle an unknown outcome.
     assert_eq!(rungs(look_ups_due).await.state, State::Unknown);
     assert_eq!(rungs(look_ups_due).await.delivery, None);
 }
 
-async fn what_goes_instead_goes_in_time_and_once(store: &dyn Engine, other: &dyn Engine) {
+async fn fallback_is_sent_once_at_its_deadline(store: &dyn Engine, other: &dyn Engine) {
     let Enqueued::New(first) = store.enqueue(with_fallback("a", 1)).await.unwrap() else { panic!("it is new") };
     // The same, and what is the same but for that.
     assert_eq!(other.enqueue(with_fallback("a", 1)).await.unwrap(), Enqueued::Same(first));
@@ -923,7 +923,7 @@ async fn what_goes_instead_goes_in_time_and_once(store: &dyn Engine, other: &dyn
     assert_eq!((results.cancelled, results.to_send.len()), (vec![(waits, "desk".to_owned())], 1));
 }
 
-async fn what_goes_instead_goes_at_once_when_the_first_certainly_does_not_arrive(store: &dyn Engine, _: &dyn Engine) {
+async fn fallback_is_sent_at_once_after_a_failure(store: &dyn Engine, _: &dyn Engine) {
     for (n, ended, failed) in [(1, end("rejected"), false), (2, accepted("id-b"), true)] {
         let Enqueued::New(first) = store.enqueue(with_fallback(&n.to_string(), n)).await.unwrap() else {
             panic!("it is new")
@@ -941,7 +941,7 @@ async fn what_goes_instead_goes_at_once_when_the_first_certainly_does_not_arrive
         begin(store, &claimed[0]).await;
         assert!(store.finish(claimed[0].hold, accepted(&format!("id-{n}-instead"))).await.unwrap());
     }
-    // What may have gone is not made up for, until it is known that it did not go.
+    // An unknown outcome has no fallback until the message is known not to be sent.
     let Enqueued::New(first) = store.enqueue(with_fallback("d", 4)).await.unwrap() else { panic!("it is new") };
     let claimed = claim(store, at(1)).await;
     begin(store, &claimed[0]).await;
@@ -953,7 +953,7 @@ async fn what_goes_instead_goes_at_once_when_the_first_certainly_does_not_arrive
     assert_eq!(fall_back(store, at(60_001)).await, 1);
 }
 
-async fn nothing_goes_instead_of_what_the_person_did_not_want(store: &dyn Engine, _: &dyn Engine) {
+async fn fallback_is_not_sent_after_an_opt_out(store: &dyn Engine, _: &dyn Engine) {
     let stop = End { kind: "opted_out", ..end("rejected") };
     let mut report = delivery("id-b", DeliveryState::Failed);
     report.failure = Some(crate::model::event::Failure::new(ErrorKind::OptedOut));
@@ -973,7 +973,7 @@ async fn nothing_goes_instead_of_what_the_person_did_not_want(store: &dyn Engine
     }
 }
 
-async fn stop_of_a_person_ends_what_waits_and_every_fallback(store: &dyn Engine, other: &dyn Engine) {
+async fn opt_out_ends_waiting_messages_and_fallbacks(store: &dyn Engine, other: &dyn Engine) {
     // By the address of the fallback, and by that of the message.
     for (n, from) in [(1, Address::whatsapp("07700 900123").unwrap()), (2, new("", 2).message.to)] {
         let key = |name: &str| format!("{name}-{n}");
@@ -1011,7 +1011,7 @@ async fn stop_of_a_person_ends_what_waits_and_every_fallback(store: &dyn Engine,
     }
 }
 
-async fn stop_to_one_message_ends_the_fallbacks_of_the_others(store: &dyn Engine, other: &dyn Engine) {
+async fn opt_out_from_one_message_ends_all_fallbacks(store: &dyn Engine, other: &dyn Engine) {
     let refused = || End { kind: "opted_out", ..end("rejected") };
     for by_status in [false, true] {
         let key = |name: &str| format!("{name}-{by_status}");
@@ -1045,7 +1045,7 @@ async fn stop_to_one_message_ends_the_fallbacks_of_the_others(store: &dyn Engine
     assert!(claim(store, at(60_000)).await.is_empty());
 }
 
-async fn stop_of_marketing_ends_marketing_only(store: &dyn Engine, other: &dyn Engine) {
+async fn opt_out_of_marketing_ends_marketing_only(store: &dyn Engine, other: &dyn Engine) {
     let notice = put(store, with_fallback("a", 1)).await;
     let marketing = put(store, New { priority: PRIORITY_LAST, ..with_fallback("b", 1) }).await;
     assert_eq!(stop(other, new("", 1).message.to, OptOutScope::Marketing).await, 1);
@@ -1055,7 +1055,7 @@ async fn stop_of_marketing_ends_marketing_only(store: &dyn Engine, other: &dyn E
     assert_eq!(fall_back(store, at(1_000_000)).await, 1);
 }
 
-async fn a_message_is_called_back_only_for_what_may_go(store: &dyn Engine, other: &dyn Engine) {
+async fn message_is_cancelled_only_for_an_allowed_fallback(store: &dyn Engine, other: &dyn Engine) {
     let Enqueued::New(first) = store.enqueue(with_fallback("a", 1)).await.unwrap() else { panic!("it is new") };
     let reason = || Reason::new("hours", "nobody is there");
     let stands = async |state, fallback: bool| {
@@ -1084,7 +1084,7 @@ async fn a_message_is_called_back_only_for_what_may_go(store: &dyn Engine, other
     stands(State::Rejected, false).await;
 }
 
-async fn what_goes_instead_may_have_gone_before_a_restore(store: &dyn Engine, _: &dyn Engine) {
+async fn fallback_is_parked_after_a_restore(store: &dyn Engine, _: &dyn Engine) {
     let Enqueued::New(first) = store.enqueue(with_fallback("a", 1)).await.unwrap() else { panic!("it is new") };
     let claimed = claim(store, at(1)).await;
     begin(store, &claimed[0]).await;
@@ -1096,7 +1096,7 @@ async fn what_goes_instead_may_have_gone_before_a_restore(store: &dyn Engine, _:
     assert!(claim(store, at(1_000_000)).await.is_empty());
 }
 
-async fn a_ruling_is_noted_under_its_own_claim_only(store: &dyn Engine, other: &dyn Engine) {
+async fn ruling_is_recorded_under_its_own_claim_only(store: &dyn Engine, other: &dyn Engine) {
     let ruling = |state, due, now| Ruling {
         decision: "defer",
         reason: Reason::new("hours", "nobody is there"),
@@ -1123,7 +1123,7 @@ async fn a_ruling_is_noted_under_its_own_claim_only(store: &dyn Engine, other: &
     assert_eq!(store.status(id).await.unwrap().unwrap().state, State::Refused);
 }
 
-async fn what_the_policy_put_off_when_it_was_taken_says_why(store: &dyn Engine, other: &dyn Engine) {
+async fn message_deferred_at_enqueue_has_a_reason(store: &dyn Engine, other: &dyn Engine) {
     let night = || Some(Reason::new("quiet-hours", "it is night"));
     let id = put(store, New { due: at(50), deferred: night(), ..new("a", 1) }).await;
     let status = other.status(id).await.unwrap().unwrap();
@@ -1153,7 +1153,7 @@ fn changed(previous: &Address, current: &Address, moment: i64) -> Incoming {
     Incoming { line: Some("desk".to_owned()), event: event.into(), fetch: false }
 }
 
-/// What was said, by the keys of ours and the texts of theirs.
+/// Returns the entries: the keys of ours and the texts of theirs.
 fn words(entries: &[Entry]) -> Vec<String> {
     let words = |entry: &Entry| match &entry.content {
         EntryContent::Ours { message, .. } => message.as_ref().unwrap().key.clone().unwrap(),
@@ -1162,7 +1162,7 @@ fn words(entries: &[Entry]) -> Vec<String> {
     entries.iter().map(words).collect()
 }
 
-async fn a_conversation_is_read_from_its_end(store: &dyn Engine, other: &dyn Engine) {
+async fn conversation_is_listed_newest_first(store: &dyn Engine, other: &dyn Engine) {
     let (they, others) = (new("", 1).message.to, new("", 2).message.to);
     for n in 0..5 {
         put(store, New { now: at(n), ..new(&format!("ours-{n}"), 1) }).await;
@@ -1187,7 +1187,7 @@ async fn a_conversation_is_read_from_its_end(store: &dyn Engine, other: &dyn Eng
     assert!(store.conversation("desk", "+447700900999", None, 3).await.unwrap().is_empty());
 }
 
-async fn who_has_a_new_address_is_reached_there(store: &dyn Engine, other: &dyn Engine) {
+async fn changed_address_is_used_for_later_messages(store: &dyn Engine, other: &dyn Engine) {
     let [first, second, third] = [1, 2, 3].map(|n| new("", n).message.to);
     let leads = async |key: &str, person| {
         put(store, new(key, person)).await;
@@ -1208,7 +1208,7 @@ async fn who_has_a_new_address_is_reached_there(store: &dyn Engine, other: &dyn 
         let said = other.conversation("desk", address.expose(), None, 9).await.unwrap();
         assert_eq!(said.len(), 5, "{:?}", words(&said));
     }
-    // Who comes back leaves it no more.
+    // A person who returns to an address no longer links away from it.
     store.store_events(vec![changed(&third, &first, 30)], None, at(2)).await.unwrap();
     assert_eq!(leads("e", 1).await, None);
     assert_eq!(leads("f", 2).await.as_ref(), Some(&first));
@@ -1221,7 +1221,7 @@ async fn who_has_a_new_address_is_reached_there(store: &dyn Engine, other: &dyn 
     assert_eq!(leads("i", 1).await, None);
 }
 
-async fn a_person_is_one_by_number_and_by_user_id(store: &dyn Engine, other: &dyn Engine) {
+async fn number_and_user_id_are_one_person(store: &dyn Engine, other: &dyn Engine) {
     let number = Address::whatsapp("+447700900001").unwrap();
     let phone = number.as_phone().cloned();
     let both =
@@ -1236,7 +1236,7 @@ async fn a_person_is_one_by_number_and_by_user_id(store: &dyn Engine, other: &dy
     }
 }
 
-async fn a_recipient_that_the_gateway_renames_is_one_person(store: &dyn Engine, other: &dyn Engine) {
+async fn recipient_renamed_by_the_gateway_is_one_person(store: &dyn Engine, other: &dyn Engine) {
     let user = |number: &str, user_id| {
         let phone = Address::whatsapp(number).unwrap().as_phone().cloned();
         Address::WhatsApp(crate::model::address::WhatsAppUser::new(phone, user_id).unwrap())
@@ -1265,7 +1265,7 @@ async fn a_recipient_that_the_gateway_renames_is_one_person(store: &dyn Engine, 
     assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Delivered));
 }
 
-async fn an_id_that_came_with_a_key_is_known_from_then_on(store: &dyn Engine, other: &dyn Engine) {
+async fn id_reported_with_a_key_is_stored(store: &dyn Engine, other: &dyn Engine) {
     let id = sent(store, "a", End { state: State::Unknown, ..end("unknown") }).await;
     let found = delivery("id-a", DeliveryState::Accepted).with_key(Some("a".to_owned()));
     brought(other, found).await;
@@ -1275,7 +1275,7 @@ async fn an_id_that_came_with_a_key_is_known_from_then_on(store: &dyn Engine, ot
     assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Delivered));
 }
 
-async fn message_is_found_by_the_reference_of_an_attempt(store: &dyn Engine, other: &dyn Engine) {
+async fn message_is_found_by_reference_of_an_attempt(store: &dyn Engine, other: &dyn Engine) {
     let id = put(store, new("k", 1)).await;
     let claimed = claim(store, at(1)).await;
     let under = attempt(at(2)).with_reference(Some("digest".to_owned()));
@@ -1296,7 +1296,7 @@ async fn message_is_found_by_the_reference_of_an_attempt(store: &dyn Engine, oth
     assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Delivered));
 }
 
-async fn early_delivery_is_joined_by_its_reference(store: &dyn Engine, other: &dyn Engine) {
+async fn early_delivery_is_applied_by_reference(store: &dyn Engine, other: &dyn Engine) {
     let id = put(store, new("k", 1)).await;
     let early = delivery("unheard", DeliveryState::Sent).with_key(Some("digest".to_owned()));
     assert_eq!(brought(other, early).await, 1);
@@ -1309,7 +1309,7 @@ async fn early_delivery_is_joined_by_its_reference(store: &dyn Engine, other: &d
     assert_eq!((status.state, status.delivery), (State::Accepted, Some(DeliveryState::Sent)));
 }
 
-async fn key_of_any_length_is_of_one_message(store: &dyn Engine, other: &dyn Engine) {
+async fn key_of_any_length_belongs_to_one_message(store: &dyn Engine, other: &dyn Engine) {
     for (n, key) in (0..).zip(["k".to_owned(), "ŵ".repeat(500), "ŵ".repeat(501), random(9000)]) {
         let id = put(store, new(&key, n)).await;
         assert_eq!(other.enqueue(new(&key, n)).await.unwrap(), Enqueued::Same(id));
@@ -1325,7 +1325,7 @@ async fn key_of_any_length_is_of_one_message(store: &dyn Engine, other: &dyn Eng
     }
 }
 
-async fn what_stands_there_is_listed_line_by_line(store: &dyn Engine, other: &dyn Engine) {
+async fn messages_are_listed_line_by_line(store: &dyn Engine, other: &dyn Engine) {
     let mut parked = Vec::new();
     for key in ["a", "b", "c"] {
         parked.push(sent(store, key, End { state: State::Parked, ..end("unknown") }).await);
@@ -1345,13 +1345,13 @@ async fn what_stands_there_is_listed_line_by_line(store: &dyn Engine, other: &dy
     assert!(store.finish(claimed.hold, End { state: State::Parked, ..end("rejected") }).await.unwrap());
     store.hold_fallback(first).await.unwrap();
     assert_eq!(fall_back(store, at(1_000_000)).await, 0);
-    // What nobody doubts keeps it, whatever somebody says.
+    // A message without an unknown outcome keeps its fallback.
     let Enqueued::New(waits) = store.enqueue(with_fallback("g", 3)).await.unwrap() else { panic!("it is new") };
     store.hold_fallback(waits).await.unwrap();
     assert_eq!(fall_back(store, at(1_000_000)).await, 1);
 }
 
-async fn an_event_is_taken_in_once(store: &dyn Engine, other: &dyn Engine) {
+async fn event_is_stored_once(store: &dyn Engine, other: &dyn Engine) {
     let (one, two) = (delivery("one", DeliveryState::Sent), delivery("two", DeliveryState::Sent));
     let incoming = |report: &Delivery| Incoming { line: None, event: report.clone().into(), fetch: true };
     let twice = vec![incoming(&one), incoming(&one), incoming(&two)];
@@ -1365,7 +1365,7 @@ async fn an_event_is_taken_in_once(store: &dyn Engine, other: &dyn Engine) {
     assert_eq!(here.unwrap() + there.unwrap(), 1);
 }
 
-async fn a_place_in_a_channel_is_kept(store: &dyn Engine, other: &dyn Engine) {
+async fn cursor_of_a_channel_is_stored(store: &dyn Engine, other: &dyn Engine) {
     assert_eq!(store.cursor("x/x/desk").await.unwrap(), None);
     for place in ["12", "13"] {
         let cursor = Some(("x/x/desk".to_owned(), Cursor::new(place)));
@@ -1375,7 +1375,7 @@ async fn a_place_in_a_channel_is_kept(store: &dyn Engine, other: &dyn Engine) {
     assert_eq!(store.cursor("x/x/leader").await.unwrap(), None);
 }
 
-async fn an_event_is_handed_out_until_it_is_acknowledged(store: &dyn Engine, other: &dyn Engine) {
+async fn event_is_delivered_until_it_is_acknowledged(store: &dyn Engine, other: &dyn Engine) {
     let of = |line: Option<&str>, id: &str| Incoming {
         line: line.map(str::to_owned),
         event: delivery(id, DeliveryState::Sent).into(),
@@ -1405,7 +1405,7 @@ async fn an_event_is_handed_out_until_it_is_acknowledged(store: &dyn Engine, oth
     assert_ne!(report(here.unwrap()), report(there.unwrap()));
 }
 
-async fn a_message_is_settled_from_where_it_stands_only(store: &dyn Engine, other: &dyn Engine) {
+async fn settle_applies_to_the_given_states_only(store: &dyn Engine, other: &dyn Engine) {
     let id = put(store, new("k", 1)).await;
     let to = |state, from| Settle { state, due: None, reason: Some("why".to_owned()), from, now: at(5) };
     assert_eq!(store.settle(id, to(State::Accepted, &[State::Unknown, State::Parked])).await.unwrap(), None);
@@ -1426,7 +1426,7 @@ async fn a_message_is_settled_from_where_it_stands_only(store: &dyn Engine, othe
     assert!(other.next(None, at(9), LEASE).await.unwrap().is_none());
 }
 
-async fn it_is_counted_what_stands_where(store: &dyn Engine, other: &dyn Engine) {
+async fn stats_count_every_state(store: &dyn Engine, other: &dyn Engine) {
     assert_eq!(store.stats(at(1)).await.unwrap(), Stats::default());
     assert_eq!(store.status(Id(1)).await.unwrap(), None);
     sent(store, "a", accepted("id")).await;
@@ -1437,8 +1437,8 @@ async fn it_is_counted_what_stands_where(store: &dyn Engine, other: &dyn Engine)
     assert_eq!(stats.all().messages, [(State::Accepted, 1), (State::Queued, 2)].into());
 }
 
-async fn strange_texts_are_kept(store: &dyn Engine, other: &dyn Engine) {
-    // What a gateway writes is no reason to answer its webhook with 503 for ever.
+async fn unusual_texts_are_stored_unchanged(store: &dyn Engine, other: &dyn Engine) {
+    // Unusual text from a gateway must not make its webhook fail with 503 forever.
     let ids = ["nul\0inside".to_owned(), "ŵ🏴󠁧󠁢󠁷󠁬󠁳󠁿'\";--".to_owned(), random(9000)];
     for (n, gateway_id) in (0..).zip(ids) {
         let id = put(store, new(&format!("k-{n}"), n)).await;
@@ -1457,7 +1457,7 @@ async fn strange_texts_are_kept(store: &dyn Engine, other: &dyn Engine) {
     }
 }
 
-async fn an_event_is_held_back_for_its_files_and_for_a_minute_at_most(store: &dyn Engine, other: &dyn Engine) {
+async fn event_is_held_back_for_its_files_up_to_a_minute(store: &dyn Engine, other: &dyn Engine) {
     photos(store, "one", 2).await;
     photos(store, "two", 0).await;
     // Those behind it come meanwhile, and where nobody fetches it is not held back.
@@ -1489,7 +1489,7 @@ async fn an_event_is_held_back_for_its_files_and_for_a_minute_at_most(store: &dy
     assert_eq!(read(other, at(0).plus(HELD_BACK)).await, [""; 0]);
 }
 
-async fn a_file_is_noted_under_its_own_claim_only(store: &dyn Engine, other: &dyn Engine) {
+async fn file_is_recorded_under_its_own_claim_only(store: &dyn Engine, other: &dyn Engine) {
     photos(store, "one", 1).await;
     let stale = holds(store, at(0)).await[0];
     let hold = holds(other, at(0).plus(LEASE)).await[0];
@@ -1506,7 +1506,7 @@ async fn a_file_is_noted_under_its_own_claim_only(store: &dyn Engine, other: &dy
     assert_eq!(store.files(hold.event + 1).await.unwrap(), []);
 }
 
-async fn files_that_come_at_the_same_moment_let_their_event_go(store: &dyn Engine, other: &dyn Engine) {
+async fn concurrent_fetches_release_their_event(store: &dyn Engine, other: &dyn Engine) {
     for n in 0..50 {
         photos(store, &n.to_string(), 2).await;
         let hold = holds(store, at(0)).await;
@@ -1519,7 +1519,7 @@ async fn files_that_come_at_the_same_moment_let_their_event_go(store: &dyn Engin
     }
 }
 
-async fn each_file_is_claimed_once_and_again_when_its_claim_has_lapsed(store: &dyn Engine, other: &dyn Engine) {
+async fn file_is_claimed_again_only_after_its_claim_lapses(store: &dyn Engine, other: &dyn Engine) {
     photos(store, "one", 5).await;
     photos(store, "two", 5).await;
     let (one, two) = tokio::join!(store.claim_files(at(0), LEASE, 4), other.claim_files(at(0), LEASE, 4));
@@ -1535,7 +1535,7 @@ async fn each_file_is_claimed_once_and_again_when_its_claim_has_lapsed(store: &d
     assert_eq!(file.event.as_ref().unwrap().as_inbound().unwrap().media().len(), 5);
 }
 
-async fn what_waits_is_counted_line_by_line(store: &dyn Engine, other: &dyn Engine) {
+async fn waiting_work_is_counted_line_by_line(store: &dyn Engine, other: &dyn Engine) {
     sent(store, "sent", accepted("id")).await;
     sent(store, "parked", End { state: State::Parked, ..end("unknown") }).await;
     sent(store, "unknown", End { state: State::Unknown, due: Some(at(9)), ..end("unknown") }).await;
@@ -1571,9 +1571,9 @@ async fn what_waits_is_counted_line_by_line(store: &dyn Engine, other: &dyn Engi
     assert_eq!(stats.line("nobody"), None);
 }
 
-async fn lines_are_noted_as_the_last_program_says(store: &dyn Engine, other: &dyn Engine) {
+async fn lines_are_stored_as_last_configured(store: &dyn Engine, other: &dyn Engine) {
     assert!(!store.has_line("desk").await.unwrap() && !store.has_line("leader").await.unwrap());
-    // What was noted shows in what is removed.
+    // The recorded settings decide what is removed.
     let id = sent(store, "k", accepted("id")).await;
     let week = Duration::from_secs(7 * 24 * 3600);
     keeps(store, &[("desk", Some(week)), ("leader", None)]).await;
@@ -1588,9 +1588,9 @@ async fn lines_are_noted_as_the_last_program_says(store: &dyn Engine, other: &dy
     assert_eq!(store.status(id).await.unwrap().unwrap().reason, None);
 }
 
-async fn what_was_kept_long_enough_loses_its_content_and_counts_on(store: &dyn Engine, other: &dyn Engine) {
+async fn retention_removes_content_and_keeps_counts(store: &dyn Engine, other: &dyn Engine) {
     keeps(store, &[("desk", Some(DAY))]).await;
-    let why = Some("said no to +447700900001".to_owned());
+    let why = Some("rejected +447700900001".to_owned());
     let id = sent(store, "k", End { reason: why, ..accepted("wamid.1") }).await;
     let younger = sent(store, "younger", End { now: at(4), ..accepted("wamid.2") }).await;
     photos(store, "one", 1).await;
@@ -1603,7 +1603,7 @@ async fn what_was_kept_long_enough_loses_its_content_and_counts_on(store: &dyn E
     assert_eq!(purge(other, at(0).plus(DAY).minus(Duration::from_millis(1))).await, 0);
     assert_eq!(purge(other, at(0).plus(DAY)).await, 1);
     assert_eq!(purge(other, at(2).plus(DAY)).await, 0);
-    // The message, and the event that told of its end.
+    // The message, and the event about its end.
     assert_eq!(purge(other, at(3).plus(DAY)).await, 2);
     assert_eq!(purge(other, at(3).plus(DAY)).await, 0);
     let status = store.status(id).await.unwrap().unwrap();
@@ -1614,7 +1614,7 @@ async fn what_was_kept_long_enough_loses_its_content_and_counts_on(store: &dyn E
     assert_eq!(store.enqueue(new("k", 1)).await.unwrap(), Enqueued::Same(id));
     assert_eq!(store.enqueue(new("k", 2)).await.unwrap(), Enqueued::Other);
     assert_eq!(store.stats(at(9)).await.unwrap(), before);
-    // What a gateway brings again does not come a second time, and what it tells of a message by its key has its effect.
+    // A redelivery is deduplicated, and a delivery by key still applies.
     assert_eq!(other.store_events(vec![incoming("one", 1)], None, at(9)).await.unwrap(), 0);
     let report = delivery("unheard", DeliveryState::Read).with_key(Some("k".to_owned()));
     assert_eq!(brought(other, report).await, 1);
@@ -1630,7 +1630,7 @@ async fn what_was_kept_long_enough_loses_its_content_and_counts_on(store: &dyn E
     assert_eq!(store.unwanted(at(9).plus(DAY), LEASE, 9).await.unwrap(), [Digest::sha256(b"tree")]);
 }
 
-async fn what_waits_is_kept_and_so_is_all_without_a_retention(store: &dyn Engine, other: &dyn Engine) {
+async fn retention_keeps_waiting_work(store: &dyn Engine, other: &dyn Engine) {
     keeps(store, &[("desk", Some(DAY)), ("leader", None)]).await;
     let parked = End { state: State::Parked, reason: Some("why".to_owned()), ..end("unknown") };
     let parked = sent(store, "parked", parked).await;
@@ -1645,7 +1645,7 @@ async fn what_waits_is_kept_and_so_is_all_without_a_retention(store: &dyn Engine
     assert_eq!(store.settle(leader, cancelled).await.unwrap().as_deref(), Some("leader"));
     let report = store.next(Some("leader"), at(9), LEASE).await.unwrap().unwrap();
     store.ack(report.id, at(9)).await.unwrap();
-    // The event that told that it was parked.
+    // The event about its parking.
     assert_eq!(purge(other, at(0).plus(8 * DAY)).await, 1);
     assert_eq!(store.status(leader).await.unwrap().unwrap().reason.as_deref(), Some("kept"));
     assert_eq!(store.status(parked).await.unwrap().unwrap().reason.as_deref(), Some("why"));
@@ -1661,7 +1661,7 @@ async fn what_waits_is_kept_and_so_is_all_without_a_retention(store: &dyn Engine
     assert_eq!(purge(other, at(0).plus(9 * DAY)).await, 1);
 }
 
-async fn what_is_of_no_line_is_kept_as_long_as_the_longest_line(store: &dyn Engine, other: &dyn Engine) {
+async fn events_of_no_line_have_the_longest_retention(store: &dyn Engine, other: &dyn Engine) {
     store.store_events(vec![Incoming { line: None, ..incoming("strange", 0) }], None, at(0)).await.unwrap();
     acknowledge(store, at(1)).await;
     assert_eq!(purge(other, at(0).plus(99 * DAY)).await, 0);
@@ -1672,7 +1672,7 @@ async fn what_is_of_no_line_is_kept_as_long_as_the_longest_line(store: &dyn Engi
     assert_eq!(purge(other, at(0).plus(3 * DAY)).await, 1);
 }
 
-async fn a_file_is_removed_once_nothing_refers_to_it(store: &dyn Engine, other: &dyn Engine) {
+async fn file_without_references_is_removed(store: &dyn Engine, other: &dyn Engine) {
     keeps(store, &[("desk", Some(DAY))]).await;
     let later = at(0).plus(3 * DAY);
     for (id, taken_in) in [("one", at(0)), ("two", at(0).plus(2 * DAY))] {
@@ -1704,7 +1704,7 @@ async fn a_file_is_removed_once_nothing_refers_to_it(store: &dyn Engine, other: 
     assert_eq!(other.unwanted(later.plus(9 * LEASE), LEASE, 9).await.unwrap(), []);
 }
 
-async fn a_file_that_is_being_removed_is_fetched_again(store: &dyn Engine, other: &dyn Engine) {
+async fn file_being_removed_is_fetched_again(store: &dyn Engine, other: &dyn Engine) {
     keeps(store, &[("desk", Some(DAY))]).await;
     photos(store, "one", 1).await;
     let hold = holds(store, at(0)).await[0];
@@ -1761,7 +1761,7 @@ async fn sent_again(store: &dyn Engine) -> Id {
     id
 }
 
-async fn status_tells_of_each_attempt(store: &dyn Engine, other: &dyn Engine) {
+async fn status_has_every_attempt(store: &dyn Engine, other: &dyn Engine) {
     let id = sent_again(store).await;
     let status = other.status(id).await.unwrap().unwrap();
     assert_eq!((&*status.key, status.tag.as_deref(), status.attempts), ("k", Some("bins"), 2));
@@ -1796,7 +1796,7 @@ async fn status_tells_of_each_attempt(store: &dyn Engine, other: &dyn Engine) {
     assert_eq!((failed.kind, failed.code), (Some(ErrorKind::Unavailable), None));
 }
 
-async fn status_of_a_refusal_tells_its_rule(store: &dyn Engine, other: &dyn Engine) {
+async fn status_of_a_refusal_has_its_rule(store: &dyn Engine, other: &dyn Engine) {
     let id = put(store, new("k", 1)).await;
     let claimed = claim(store, at(1)).await;
     let reason = Reason::new("no-marketing", "no advertising here");
@@ -1812,7 +1812,7 @@ async fn status_of_a_refusal_tells_its_rule(store: &dyn Engine, other: &dyn Engi
     assert_eq!((status.code.as_deref(), &*status.history), (Some("opt-out"), &[][..]));
 }
 
-async fn settled_event_tells_its_message(store: &dyn Engine, other: &dyn Engine) {
+async fn settled_event_has_its_message(store: &dyn Engine, other: &dyn Engine) {
     let id = put(store, new("k", 1)).await;
     let claimed = claim(store, at(1)).await;
     begin_at(store, &claimed[0], at(2)).await;
@@ -1841,7 +1841,7 @@ async fn settled_event_tells_its_message(store: &dyn Engine, other: &dyn Engine)
 }
 
 #[test]
-fn settled_of_an_older_row_is_read() {
+fn settled_event_of_an_older_row_is_read() {
     let EventContent::Settled(settled) = EventContent::read("settled", r#"{"id":7,"state":"accepted","reason":null}"#)
     else {
         panic!("it can be read")
@@ -1850,7 +1850,7 @@ fn settled_of_an_older_row_is_read() {
     assert_eq!(serde_json::to_string(&settled).unwrap(), r#"{"id":7,"state":"accepted","reason":null}"#);
 }
 
-async fn file_of_a_fallback_is_kept_until_that_went(store: &dyn Engine, other: &dyn Engine) {
+async fn file_of_a_fallback_is_kept_until_it_is_sent(store: &dyn Engine, other: &dyn Engine) {
     keeps(store, &[("desk", Some(DAY))]).await;
     photos(store, "one", 1).await;
     let hold = holds(store, at(0)).await[0];
@@ -1895,7 +1895,7 @@ async fn messages_of_every_state_are_listed_in_pages(store: &dyn Engine, other: 
         store.settle(*id, again).await.unwrap();
     }
     let claimed = claims(store, at(1), 99).await.unwrap();
-    // What is claimed is noted in memory alone where one worker has the store.
+    // SQLite keeps claims in memory.
     let notes_claims = store.stats(at(1)).await.unwrap().line("desk").unwrap().count(State::Claimed) == 6;
     let (in_claims, in_queue) = if notes_claims { (3, 0) } else { (0, 3) };
     let desk: Vec<_> = claimed.iter().filter(|claimed| claimed.line == "desk").collect();
@@ -1923,7 +1923,7 @@ async fn whole_store_passes_its_check(store: &dyn Engine, other: &dyn Engine) {
     assert_eq!(other.check().await.unwrap(), 0);
 }
 
-async fn waiting_message_tells_when_a_worker_was_there(store: &dyn Engine, other: &dyn Engine) {
+async fn waiting_message_shows_the_last_worker_activity(store: &dyn Engine, other: &dyn Engine) {
     let id = put(store, New { due: at(9), ..new("k", 1) }).await;
     let wait = |attended| Some(Wait { due: at(9), attended, now: at(20) });
     assert_eq!(other.wait(id, at(20)).await.unwrap(), wait(None));
@@ -1938,7 +1938,7 @@ async fn waiting_message_tells_when_a_worker_was_there(store: &dyn Engine, other
     assert_eq!(other.wait(id, at(20)).await.unwrap(), None);
 }
 
-async fn message_that_is_sent_again_has_tries_of_its_own(store: &dyn Engine, other: &dyn Engine) {
+async fn resent_message_has_attempts_of_its_own(store: &dyn Engine, other: &dyn Engine) {
     let id = sent(store, "a", End { state: State::Parked, ..end("not_sent") }).await;
     let again = || Settle { state: State::Queued, due: Some(at(5)), reason: None, from: &[State::Parked], now: at(5) };
     assert_eq!(other.resend(id, again()).await.unwrap().as_deref(), Some("desk"));
@@ -1964,7 +1964,7 @@ async fn reached(store: &dyn Engine, id: Id) -> Option<DeliveryState> {
     store.status(id).await.unwrap().unwrap().delivery
 }
 
-async fn receipt_up_to_a_moment_counts_before_its_send_has_ended(store: &dyn Engine, other: &dyn Engine) {
+async fn receipt_up_to_a_time_counts_before_its_send_ends(store: &dyn Engine, other: &dyn Engine) {
     let Enqueued::New(id) = store.enqueue(with_fallback("a", 1)).await.unwrap() else { panic!("it is new") };
     let claimed = claim(store, at(1)).await;
     begin(store, &claimed[0]).await;
@@ -1980,7 +1980,7 @@ async fn receipt_up_to_a_moment_counts_before_its_send_has_ended(store: &dyn Eng
     assert!(store.due_fallbacks(at(1_000_000)).await.unwrap().is_empty());
 }
 
-async fn receipt_up_to_a_moment_ends_fallbacks(store: &dyn Engine, other: &dyn Engine) {
+async fn receipt_up_to_a_time_ends_fallbacks(store: &dyn Engine, other: &dyn Engine) {
     let mut ids = Vec::new();
     for key in ["a", "b"] {
         let Enqueued::New(id) = store.enqueue(with_fallback(key, 1)).await.unwrap() else { panic!("it is new") };
@@ -2001,7 +2001,7 @@ async fn receipt_up_to_a_moment_ends_fallbacks(store: &dyn Engine, other: &dyn E
     }
 }
 
-async fn receipt_up_to_a_moment_never_lowers_and_never_reaches_ahead(store: &dyn Engine, other: &dyn Engine) {
+async fn receipt_up_to_a_time_never_lowers_nor_reaches_ahead(store: &dyn Engine, other: &dyn Engine) {
     let first = sent(store, "a", accepted("id-a")).await;
     brought(store, delivery("id-a", DeliveryState::Played)).await;
     brought(store, up_to(AHEAD, 1, DeliveryState::Read)).await;
@@ -2011,7 +2011,7 @@ async fn receipt_up_to_a_moment_never_lowers_and_never_reaches_ahead(store: &dyn
     assert_eq!(reached(store, first).await, Some(DeliveryState::Played));
     let second = sent(store, "b", accepted("id-b")).await;
     assert_eq!(reached(store, second).await, Some(DeliveryState::Read));
-    // What a gateway says of a time to come is not of what begins later.
+    // A receipt with a time in the future does not cover messages sent later.
     let later = put(store, new("c", 1)).await;
     let claimed = claim(store, at(1)).await;
     assert!(store.begin(claimed[0].hold, attempt(at(9))).await.unwrap());
@@ -2019,7 +2019,7 @@ async fn receipt_up_to_a_moment_never_lowers_and_never_reaches_ahead(store: &dyn
     assert_eq!(reached(store, later).await, Some(DeliveryState::Accepted));
 }
 
-async fn receipt_up_to_a_moment_is_kept_as_long_as_its_messages(store: &dyn Engine, _: &dyn Engine) {
+async fn receipt_up_to_a_time_is_kept_with_its_messages(store: &dyn Engine, _: &dyn Engine) {
     keeps(store, &[("desk", Some(DAY))]).await;
     let id = sent(store, "a", accepted("id-a")).await;
     brought(store, up_to(at(3), 1, DeliveryState::Read)).await;
@@ -2048,7 +2048,7 @@ async fn bound(store: &dyn Engine, now: Timestamp) -> Bounded {
     all
 }
 
-async fn clock_that_goes_back_is_noticed_until_its_waits_are_bounded(store: &dyn Engine, other: &dyn Engine) {
+async fn clock_set_back_is_detected_until_waits_are_bounded(store: &dyn Engine, other: &dyn Engine) {
     let never = Timestamp::from_millis(i64::MIN);
     assert_eq!(store.clock_went_back(AHEAD, never).await.unwrap(), None);
     assert_eq!(store.clock_went_back(AHEAD.minus(CLOCK_TOLERANCE), never).await.unwrap(), None);
@@ -2059,11 +2059,11 @@ async fn clock_that_goes_back_is_noticed_until_its_waits_are_bounded(store: &dyn
     }
     other.note_time(later.minus(DAY)).await.unwrap();
     assert_eq!(store.clock_went_back(later.minus(DAY), never).await.unwrap(), None);
-    // What a worker has seen since the last note counts as well.
+    // The time that a worker has seen since it was last stored counts as well.
     assert_eq!(store.clock_went_back(later.minus(DAY), later).await.unwrap(), Some(DAY));
 }
 
-async fn waits_of_messages_are_bounded_after_the_clock_went_back(store: &dyn Engine, _: &dyn Engine) {
+async fn message_waits_are_bounded_after_clock_is_set_back(store: &dyn Engine, _: &dyn Engine) {
     let secs = Duration::from_secs;
     let ahead = |key, person| New { due: AHEAD, now: AHEAD, ..new(key, person) };
     let end_at = |state, due| End { state, due, now: AHEAD, ..end("unknown") };
@@ -2129,7 +2129,7 @@ async fn waits_of_messages_are_bounded_after_the_clock_went_back(store: &dyn Eng
     assert!(!store.begin(held, attempt(now.plus(LEASE))).await.unwrap());
 }
 
-async fn planned_message_waits_for_its_time_after_the_clock_went_back(store: &dyn Engine, _: &dyn Engine) {
+async fn scheduled_message_keeps_its_time_after_clock_is_set_back(store: &dyn Engine, _: &dyn Engine) {
     let time = AHEAD.minus(DAY);
     let id = put(store, New { due: time, ..new("planned", 1) }).await;
     // It came into the order of its conversation, and did not go.
@@ -2145,9 +2145,9 @@ async fn planned_message_waits_for_its_time_after_the_clock_went_back(store: &dy
     assert_eq!(store.status(id).await.unwrap().unwrap().due, Some(time));
 }
 
-async fn waits_of_events_and_files_are_bounded_after_the_clock_went_back(store: &dyn Engine, _: &dyn Engine) {
+async fn event_and_file_waits_are_bounded_after_clock_is_set_back(store: &dyn Engine, _: &dyn Engine) {
     let hour = Duration::from_secs(3600);
-    for id in ["handed out", "failed", "with a photo", "with another"] {
+    for id in ["delivered", "failed", "with a photo", "with another"] {
         let photos = usize::from(id.starts_with("with"));
         let incoming = Incoming { line: Some(id.replace(' ', "-")), ..incoming(id, photos) };
         assert_eq!(store.store_events(vec![incoming], None, AHEAD).await.unwrap(), 1);
@@ -2177,7 +2177,7 @@ async fn waits_of_events_and_files_are_bounded_after_the_clock_went_back(store: 
     assert_eq!(store.next_batch(&all(&[]), late, LEASE, 9).await.unwrap().len(), 4);
 }
 
-async fn waits_are_left_alone_that_are_no_longer_than_they_were(store: &dyn Engine, _: &dyn Engine) {
+async fn waits_within_their_length_are_unchanged(store: &dyn Engine, _: &dyn Engine) {
     let id = sent(store, "backoff", End { state: State::Deferred, due: Some(at(9_000)), ..end("rejected") }).await;
     put(store, with_fallback("instead", 2)).await;
     put(store, New { due: at(60_000), ..new("planned", 3) }).await;
@@ -2189,14 +2189,14 @@ async fn waits_are_left_alone_that_are_no_longer_than_they_were(store: &dyn Engi
     assert_eq!(claimed.len(), 1);
 }
 
-async fn strange_message_counts_from_the_corrected_clock(store: &dyn Engine, _: &dyn Engine) {
+async fn unhandled_message_counts_from_the_corrected_clock(store: &dyn Engine, _: &dyn Engine) {
     let (id, why) = (put(store, new("strange", 1)).await, || Reason::new("line", "unknown"));
     assert_eq!(store.unhandled_since(id, why(), AHEAD).await.unwrap(), AHEAD);
     assert_eq!(store.unhandled_since(id, why(), at(5)).await.unwrap(), at(5));
     assert_eq!(store.unhandled_since(id, why(), at(9)).await.unwrap(), at(5));
 }
 
-async fn retention_leaves_what_counts_in_a_status(store: &dyn Engine, other: &dyn Engine) {
+async fn retention_keeps_what_a_status_counts(store: &dyn Engine, other: &dyn Engine) {
     keeps(store, &[("desk", Some(DAY))]).await;
     let id = sent_again(store).await;
     let before = store.status(id).await.unwrap().unwrap();

@@ -23,10 +23,10 @@ const AHEAD_MIN: u32 = 2;
 /// The multiple of the messages in flight that is claimed if a policy decides and there is no rate.
 const DECIDING: u32 = 4;
 
-/// How long before the next token of an account messages are claimed for it.
+/// The time before an account's next token at which messages are claimed for it.
 const EARLY: Duration = Duration::from_secs(2);
 
-/// How long a decision is valid: a message whose token comes later is claimed again.
+/// The validity of a decision: a message whose token comes later is claimed again.
 const STALE: Duration = Duration::from_secs(5);
 
 /// The minimum number of messages to claim when only room has become free.

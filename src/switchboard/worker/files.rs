@@ -29,16 +29,17 @@ pub(super) const LEASE: Duration = Duration::from_secs(130);
 /// The maximum number of claims of a file: it may be what ends the process.
 const CLAIMS_MAX: i32 = 24;
 
-/// How often to poll for files that were put off, or received by another process.
+/// The polling interval for files that were put off, or received by another process.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The time within which a file must be removed, and after which the removal is retried.
 pub(super) const REMOVAL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(60));
 
 impl Switchboard {
-    /// Returns the state of each file of a resident's message, in the order of
-    /// [`Inbound::media`](crate::Inbound::media). The event comes from [`InboxEvent::id`], acknowledged or not, or from
-    /// [`Entry::event_id`](super::Entry::event_id).
+    /// Returns the state of each file of a resident's message.
+    ///
+    /// They are in the order of [`Inbound::media`](crate::Inbound::media). The event comes from [`InboxEvent::id`],
+    /// acknowledged or not, or from [`Entry::event_id`](super::Entry::event_id).
     ///
     /// It is empty if the program that received the message has no [`Builder::media`](super::Builder::media): fetch the
     /// files yourself then, at once, with [`Channel::fetch_media`]. [`Line::retention`](super::Line::retention) removes

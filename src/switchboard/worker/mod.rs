@@ -28,7 +28,7 @@ use rounds::Rounds;
 /// The default maximum number of messages in flight for one account.
 pub(super) const MAX_IN_FLIGHT: u32 = 32;
 
-/// How often to poll for messages without a notification.
+/// The polling interval for messages without a notification.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// The default lease of a claim: longer than any send, with the wait before it.
@@ -40,13 +40,13 @@ pub(super) const LEASE_MIN: Duration = Duration::from_millis(100);
 /// The maximum wait for messages in flight at shutdown.
 const DRAIN: Duration = Duration::from_secs(35);
 
-/// How often fallbacks are examined.
+/// The interval at which fallbacks are examined.
 const FALLBACKS: Duration = Duration::from_millis(250);
 
 /// The reason for parking a message that does not match its digest.
 const DAMAGED: &str = "the stored message is damaged: it does not match its digest";
 
-/// How often look-ups and polls begin.
+/// The interval of look-ups and polls.
 const ROUND: Duration = Duration::from_secs(30);
 
 /// The result of a worker's shutdown.

@@ -24,10 +24,10 @@ use crate::model::message::{Accepted, Message};
 use crate::policy::{Decision, Reason};
 use crate::telemetry;
 
-/// How long a claimed message waits for its turn before it is released.
+/// The time that a claimed message waits for its turn before it is released.
 const TURN_MAX: Duration = Duration::from_secs(2);
 
-/// How long a message that this program cannot handle is put off, each time and in total: a newer program may take it.
+/// The wait of a message that this program cannot handle, each time and in total: a newer program may take it.
 const UNHANDLED_WAIT: Duration = Duration::from_secs(60);
 const UNHANDLED_MAX: Duration = Duration::from_secs(3600);
 
@@ -292,9 +292,9 @@ impl Switchboard {
     /// Checks with the policy whether the message may be sent.
     async fn check_policy(&self, claimed: &Claimed, message: &Message, now: Timestamp) -> Result<(), Blocked> {
         let ruled = |decision, state, due, reason: Reason| {
-            let words = Some(reason.to_string());
+            let text = Some(reason.to_string());
             let from = &[State::Claimed, State::Queued, State::Deferred];
-            let settle = Settle { state, due, reason: words, from, now };
+            let settle = Settle { state, due, reason: text, from, now };
             Err(Blocked::Policy(Box::new(Ruling { decision, reason, settle })))
         };
         let decided = match self.0.decide(&claimed.line, message, now).await {
@@ -329,8 +329,8 @@ impl Switchboard {
         let wait = UNDECIDED.saturating_mul(1 << before.min(16)).min(UNDECIDED_MAX);
         let reason = Reason::new("policy", why);
         let from = &[State::Claimed, State::Queued, State::Deferred];
-        let (due, words) = (Some(now.plus(wait)), Some(reason.to_string()));
-        let settle = Settle { state: State::Deferred, due, reason: words, from, now };
+        let (due, text) = (Some(now.plus(wait)), Some(reason.to_string()));
+        let settle = Settle { state: State::Deferred, due, reason: text, from, now };
         Blocked::Policy(Box::new(Ruling { decision: NOT_DECIDED, reason, settle }))
     }
 

@@ -22,7 +22,7 @@ const GROUP_MAX: usize = 128;
 const BEGIN: &str =
     concat!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '250ms'; ", by_index!());
 
-/// How often a group is rolled back because some of its pieces cannot run beside others.
+/// The number of rollbacks of a group because of pieces that cannot run beside others.
 const ALONE_MAX: usize = 3;
 
 /// The kinds of pieces, in the order in which a group runs them: those that lock names and conversations first.
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn piece_that_fails_loses_nothing_of_the_others() {
+    async fn failed_piece_does_not_affect_the_others() {
         let Some((database, store)) = opened().await else { return };
         let piece = |n: i32| {
             store.taking.run(Kind::Enqueue, None, n, |db, n| {
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn cancelled_piece_is_done_wholly_or_not_at_all() {
+    async fn cancelled_piece_runs_wholly_or_not_at_all() {
         let Some((database, store)) = opened().await else { return };
         let piece = |n: i32| {
             store.taking.run(Kind::Enqueue, None, n, |db, n| {
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn piece_that_waits_for_another_program_delays_no_other() {
+    async fn piece_waiting_for_a_lock_delays_no_other() {
         let Some((database, store)) = opened().await else { return };
         let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
@@ -534,7 +534,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn messages_sent_together_end_as_those_sent_one_by_one() {
+    async fn merged_sends_end_as_single_ones() {
         let (Some(together), Some(one_by_one)) = (after_sending(true).await, after_sending(false).await) else {
             return;
         };

@@ -717,12 +717,12 @@ async fn conversation(
     max: u32,
 ) -> Result<Vec<Entry>, Fault> {
     let (line, with) = (indexed(line), indexed(with));
-    let who = "WITH now AS (
+    let person = "WITH now AS (
              SELECT coalesce((SELECT current FROM civic_messaging.link WHERE line = $1 AND previous = $2), $2) AS person)
          SELECT person FROM now
          UNION SELECT previous FROM civic_messaging.link WHERE line = $1 AND current = (SELECT person FROM now)";
-    let who = db.rows(who, &[&line, &with]).await?;
-    let who = who.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    let person = db.rows(person, &[&line, &with]).await?;
+    let person = person.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
     let places = "SELECT * FROM (
              (SELECT queued AS at, true AS ours, id, NULL AS body FROM civic_messaging.message
               WHERE conversation = ANY (SELECT hashtextextended($1 || chr(10) || person, 0) FROM unnest($2::text[]) AS person)
@@ -737,13 +737,13 @@ async fn conversation(
          ORDER BY at DESC, ours DESC, id DESC LIMIT $6";
     let (at, ours) = (before.map(|place| place.at.as_millis()), before.map(|place| place.ours));
     let id = before.map(|place| place.id);
-    let said = db.rows(places, &[&line, &who, &at, &ours, &id, &i64::from(max)]).await?;
+    let rows = db.rows(places, &[&line, &person, &at, &ours, &id, &i64::from(max)]).await?;
     let place = |row: &Row| Ok::<_, Fault>(Place { at: moment(row, 0)?, ours: row.try_get(1)?, id: row.try_get(2)? });
-    let places = said.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+    let places = rows.iter().map(place).collect::<Result<Vec<_>, _>>()?;
     let ours = places.iter().filter(|place| place.ours).map(|place| place.id).collect();
     let mut ours: HashMap<_, _> = statuses(db, ours).await?.into_iter().map(|ours| (ours.0.id.0, ours)).collect();
     let mut entries = Vec::with_capacity(places.len());
-    for (row, place) in said.iter().zip(places) {
+    for (row, place) in rows.iter().zip(places) {
         if !place.ours {
             entries.push(Entry::theirs(place, row.try_get(3)?));
         } else if let Some((status, message)) = ours.remove(&place.id) {
@@ -838,7 +838,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_opens_when_its_tables_are_there_and_never_makes_them() {
+    async fn open_requires_tables_and_never_creates_them() {
         let Some(database) = Database::new().await else { return };
         let url = database.url();
         for _ in 0..2 {
@@ -862,7 +862,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn several_may_migrate_at_the_same_moment() {
+    async fn migration_may_run_concurrently() {
         let Some(database) = Database::new().await else { return };
         let url = database.url();
         let steps = [MIGRATIONS, LATER].concat();
@@ -872,7 +872,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn from_every_step_the_tables_come_to_be_the_same_and_keep_what_they_hold() {
+    async fn migration_from_every_version_gives_the_same_tables() {
         let steps = [MIGRATIONS, LATER].concat();
         let mut all = Vec::new();
         for from in 0..=steps.len() {
@@ -904,7 +904,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_a_step_that_fails_and_of_those_before_it_nothing_stays() {
+    async fn failed_migration_rolls_back_all_steps() {
         let fails = "CREATE TABLE half (n INTEGER); SELECT 1 / 0;";
         let Some(database) = Database::new().await else { return };
         let url = database.url();
@@ -940,7 +940,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_role_needs_the_rights_that_are_written_down_and_no_more() {
+    async fn role_needs_the_documented_grants_only() {
         let Some(database) = migrated().await else { return };
         let url = database.url_of_role();
         let error = Postgres::open(&url).await.unwrap_err();
@@ -956,7 +956,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_session_is_ready_before_the_first_call() {
+    async fn session_is_ready_before_the_first_call() {
         let Some(database) = migrated().await else { return };
         let store = Postgres::open(database.url()).await.unwrap();
         let db = session(database.url()).await;
@@ -973,21 +973,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_policy_said_when_a_message_was_taken_has_its_row() {
+    async fn deferral_at_enqueue_is_recorded() {
         let Some(database) = migrated().await else { return };
         let store = Postgres::open(database.url()).await.unwrap();
         let night = Some(Reason::new("quiet-hours", "it is night"));
         store.enqueue(New { deferred: night, ..new("k", 1, 2) }).await.unwrap();
         store.enqueue(new("l", 1, 2)).await.unwrap();
         let db = session(database.url()).await;
-        let said = "SELECT concat_ws(' ', m.key, d.decision, d.rule, d.reason) FROM civic_messaging.decision AS d
+        let rows = "SELECT concat_ws(' ', m.key, d.decision, d.rule, d.reason) FROM civic_messaging.decision AS d
              JOIN civic_messaging.message AS m ON m.id = d.message";
-        let rows = db.rows(said, &[]).await.ok().unwrap();
+        let rows = db.rows(rows, &[]).await.ok().unwrap();
         assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<&str>>(), ["k defer quiet-hours it is night"]);
     }
 
     #[tokio::test]
-    async fn a_message_that_is_not_what_was_taken_is_known() {
+    async fn changed_message_is_detected() {
         let Some(database) = migrated().await else { return };
         let store = Postgres::open(database.url()).await.unwrap();
         store.enqueue(new("k", 1, 2)).await.unwrap();
@@ -998,7 +998,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_session_that_was_lost_is_replaced() {
+    async fn lost_session_is_replaced() {
         let Some(database) = migrated().await else { return };
         let store = Postgres::open(database.url()).await.unwrap();
         let (one, two) = tokio::join!(store.enqueue(new("a", 1, 2)), store.enqueue(new("b", 2, 2)));
@@ -1010,7 +1010,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_server_that_started_again_between_two_calls_goes_unnoticed() {
+    async fn server_restart_between_calls_goes_unnoticed() {
         let Some((mut server, url)) = cluster::Own::start() else { return };
         migrate(&url).await.unwrap();
         let store = Postgres::open(&url).await.unwrap();
@@ -1023,7 +1023,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_session_that_is_lost_in_the_middle_is_said_and_the_same_key_is_taken_again() {
+    async fn session_lost_in_a_call_is_an_error_and_can_be_retried() {
         let Some(database) = migrated().await else { return };
         let store = Postgres::open(database.url()).await.unwrap();
         let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await.unwrap();
@@ -1054,7 +1054,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_url_without_a_host_is_said_to_be_that() {
+    async fn url_without_host_is_refused() {
         for url in ["postgres://", "postgres:///desk", "postgres://desk@/desk", "postgresql://?user=desk"] {
             let error = Postgres::open(url).await.unwrap_err();
             assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("store")), "{url}: {error}");
@@ -1063,7 +1063,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_error_shows_the_password() {
+    async fn error_never_shows_the_password() {
         for (url, kind) in [
             ("postgres://desk:hunter2-hunter2@127.0.0.1:1/desk", ErrorKind::Unavailable),
             ("postgres://desk:hunter2-hunter2@127.0.0.1:port/desk", ErrorKind::Config),
@@ -1081,7 +1081,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn claim_reads_nothing_of_what_waits() {
+    async fn claim_reads_no_waiting_messages() {
         let Some(database) = migrated().await else { return };
         // One conversation with many waiting messages, as many scheduled ones, and three others.
         let fill = "INSERT INTO civic_messaging.message
@@ -1118,7 +1118,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn messages_of_a_state_are_listed_by_an_index() {
+    async fn listing_by_state_uses_an_index() {
         let Some(database) = migrated().await else { return };
         // Open messages are the latest, and some of the waiting ones are scheduled.
         let fill = "INSERT INTO civic_messaging.message
@@ -1153,7 +1153,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_send_that_begins_is_found_by_its_number_and_writes_no_index() {
+    async fn begin_finds_by_number_and_writes_no_index() {
         let Some(database) = migrated().await else { return };
         let (db, now) = (session(database.url()).await, Timestamp::from_millis(1));
         for n in 0..500 {
@@ -1178,7 +1178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn workers_whose_clocks_are_an_hour_apart_leave_each_other_what_is_theirs() {
+    async fn workers_with_clocks_an_hour_apart_respect_leases() {
         let Some(database) = migrated().await else { return };
         let (now, half_an_hour) = (SystemClock::new().now(), Duration::from_secs(1800));
         let on = async |now| {
@@ -1218,15 +1218,15 @@ mod tests {
             let again = Fetched::Again(at_two.plus(late));
             assert!(!two.fetched(held, again, at_two.plus(late)).await.unwrap());
 
-            let handed = two.next(None, at_two.plus(soon), LEASE).await.unwrap().unwrap();
+            let event = two.next(None, at_two.plus(soon), LEASE).await.unwrap().unwrap();
             assert!(one.next(None, at_one.plus(2 * soon), LEASE).await.unwrap().is_none());
-            assert_eq!(one.next(None, at_one.plus(2 * late), LEASE).await.unwrap().unwrap().id, handed.id);
-            one.ack(handed.id, *at_one).await.unwrap();
+            assert_eq!(one.next(None, at_one.plus(2 * late), LEASE).await.unwrap().unwrap().id, event.id);
+            one.ack(event.id, *at_one).await.unwrap();
         }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn several_workers_share_no_conversation_while_more_comes_in() {
+    async fn workers_share_no_conversation_under_load() {
         const MESSAGES: u32 = 600;
         let Some(database) = migrated().await else { return };
         let now = Timestamp::from_millis(1);
@@ -1266,7 +1266,7 @@ mod tests {
 
     /// `CIVIC_RESTARTS` sets the number of restarts (12).
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn a_server_that_is_killed_under_load_loses_nothing_and_doubles_nothing() {
+    async fn server_killed_under_load_loses_and_doubles_nothing() {
         let Some((mut server, url)) = cluster::Own::start() else { return };
         let restarts: u64 = std::env::var("CIVIC_RESTARTS").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
         migrate(&url).await.unwrap();

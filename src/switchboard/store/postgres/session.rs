@@ -37,7 +37,7 @@ pub(super) const LONGEST: Duration = Duration::from_secs(30);
 /// The maximum time for a pooled session to respond: one dropped by a firewall never does.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// How often work is repeated after a conflict.
+/// The maximum number of retries after a conflict.
 const AGAIN: u32 = 8;
 
 /// The first statements of every session. Without synchronous commit `Ok` would not mean durable, and without
@@ -49,7 +49,7 @@ const BEGINNING: &str = "SELECT set_config('synchronous_commit', 'on', false)
 /// The server gives up when we do.
 const AT_WORK: &str = "SET statement_timeout = '30s'";
 
-/// How a transaction begins.
+/// The first statement of a transaction.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
 /// Settings for plans that find every row by an index and hold for any number of rows: a plan made while the tables
@@ -502,13 +502,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_does_not_show_itself() {
+    fn hidden_parameter_has_an_empty_debug() {
         let number = "+447700900123";
         assert_eq!(format!("{:?}", [Hidden(&number)]), "[…]");
     }
 
     #[tokio::test]
-    async fn a_session_that_a_firewall_has_forgotten_is_replaced() {
+    async fn session_dropped_by_a_firewall_is_replaced() {
         use std::sync::atomic::AtomicUsize;
 
         let Some(database) = super::super::super::cluster::Database::new().await else { return };

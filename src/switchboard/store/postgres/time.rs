@@ -57,7 +57,7 @@ mod tests {
     use crate::model::clock::SystemClock;
 
     #[test]
-    fn what_a_measurement_does_not_contradict_stays() {
+    fn offset_within_a_measurement_is_unchanged() {
         let ahead = Ahead::new(Arc::new(SystemClock::new()));
         for (before, theirs, after, known) in [
             (1000, 1003, 1009, 0),

@@ -83,7 +83,7 @@ impl Tx for Session {
                      NOT $16 AND (NOT EXISTS (SELECT 1 FROM first) OR EXISTS (SELECT 1 FROM behind)), $17, $18)
              ON CONFLICT (key, line) DO NOTHING RETURNING id";
         lock_conversation(self, &line, &to).await?;
-        let words = new.deferred.as_ref().map(ToString::to_string);
+        let reason = new.deferred.as_ref().map(ToString::to_string);
         let row = self
             .row(
                 insert,
@@ -100,7 +100,7 @@ impl Tx for Session {
                     &written.fallback,
                     &new.fallback_due().map(Timestamp::as_millis),
                     &instead_of,
-                    &words.as_deref().map(text),
+                    &reason.as_deref().map(text),
                     &new.fallback.as_ref().map(|fallback| text(fallback.message.to.expose())),
                     &lane(&line, &new.message.to),
                     &planned,
@@ -228,8 +228,8 @@ impl Tx for Session {
     async fn insert_decision(&self, id: i64, decision: &str, why: &Reason, at: Timestamp) -> Result<(), Fault> {
         let insert = "INSERT INTO civic_messaging.decision (message, at, decision, rule, reason)
              VALUES ($1, $2, $3, $4, $5)";
-        let (rule, words) = (text(why.rule()), why.to_string());
-        self.put(insert, &[&id, &at.as_millis(), &decision, &rule, &text(&words)]).await
+        let (rule, reason) = (text(why.rule()), why.to_string());
+        self.put(insert, &[&id, &at.as_millis(), &decision, &rule, &text(&reason)]).await
     }
 
     async fn insert_part(&self, id: i64, n: i32, part: &MessageId) -> Result<(), Fault> {
@@ -497,9 +497,9 @@ impl Tx for Session {
         fallbacks(self, FALLING_HELD, by).await
     }
 
-    async fn set_fallback(&self, id: i64, again: Option<Timestamp>, asked: bool) -> Result<(), Fault> {
+    async fn set_fallback(&self, id: i64, again: Option<Timestamp>, looked_up: bool) -> Result<(), Fault> {
         let set = "UPDATE civic_messaging.message SET fallback_due = $2, lookups = lookups + $3 WHERE id = $1";
-        self.put(set, &[&id, &again.map(Timestamp::as_millis), &i32::from(asked)]).await
+        self.put(set, &[&id, &again.map(Timestamp::as_millis), &i32::from(looked_up)]).await
     }
 
     async fn seen(&self) -> Result<Option<Timestamp>, Fault> {

@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_of_a_state_are_listed_by_an_index() {
+    fn listing_by_state_uses_an_index() {
         let db = Connection::open_in_memory().unwrap();
         db.execute_batch(include_str!("schema.sql")).unwrap();
         for state in State::ALL {
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_settled_is_counted_and_not_read_and_what_is_old_is_found_and_not_searched_for() {
+    fn stats_and_retention_use_indexes() {
         let db = Connection::open_in_memory().unwrap();
         db.execute_batch(include_str!("schema.sql")).unwrap();
         for (sql, by) in [

@@ -24,7 +24,7 @@ fn broken_at(mut log: impl Read) -> Option<usize> {
     log.read_exact(&mut head).ok()?;
     let big = word(&head, 0, true) & 1 == 1;
     let mut sum = add([0; 2], head.get(..24)?, big);
-    if sum != words(&head, 24) {
+    if sum != pair_at(&head, 24) {
         return Some(0);
     }
     let page = usize::try_from(word(&head, 8, true)).ok()?;
@@ -34,10 +34,10 @@ fn broken_at(mut log: impl Read) -> Option<usize> {
         // The log may end here.
         log.read_exact(&mut frame).ok()?;
         at += 1;
-        let ours = words(&frame, 8) == words(&head, 16);
+        let ours = pair_at(&frame, 8) == pair_at(&head, 16);
         if broken.is_none() {
             sum = add(add(sum, frame.get(..8)?, big), frame.get(FRAME_HEAD..)?, big);
-            broken = (!ours || sum != words(&frame, 16)).then_some(at);
+            broken = (!ours || sum != pair_at(&frame, 16)).then_some(at);
         }
         behind += u8::from(broken.is_some() && ours && word(&frame, 4, true) != 0);
     }
@@ -55,7 +55,7 @@ fn add(sum: [u32; 2], bytes: &[u8], big: bool) -> [u32; 2] {
     [one, two]
 }
 
-fn words(bytes: &[u8], at: usize) -> [u32; 2] {
+fn pair_at(bytes: &[u8], at: usize) -> [u32; 2] {
     [word(bytes, at, true), word(bytes, at + 4, true)]
 }
 

@@ -59,8 +59,7 @@ use writer::Writer;
 /// The migrations from each version of the tables to the next; the file has its version.
 const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
 
-/// How long a writer waits for another program that writes: ten seconds, in steps short enough to find the gaps when
-/// many wait.
+/// The wait for another program that writes: ten seconds, in steps short enough to find the gaps when many wait.
 const BUSY_STEP: Duration = Duration::from_millis(5);
 const BUSY_STEPS: i32 = 2000;
 const BUSY_MAX: Duration = Duration::from_secs(10);
@@ -759,7 +758,7 @@ fn conversation(
     let from = (before.map(|place| place.at), before.map(|place| place.ours), before.map(|place| place.id));
     let read = |row: &Row<'_>| Ok(Place { at: row.get(0)?, ours: row.get(1)?, id: row.get(2)? });
     let places = places.query_map(params![line, with, from.0, from.1, from.2, max], read)?;
-    let mut said = db.prepare_cached("SELECT body FROM event WHERE id = ?1")?;
+    let mut inbound = db.prepare_cached("SELECT body FROM event WHERE id = ?1")?;
     let mut entries = Vec::new();
     for place in places {
         let place = place?;
@@ -767,7 +766,7 @@ fn conversation(
             let (status, message) = status(db, place.id)?;
             Entry::ours(place, status, message)
         } else {
-            Entry::theirs(place, &said.query_row((place.id,), |row| row.get::<_, String>(0))?)
+            Entry::theirs(place, &inbound.query_row((place.id,), |row| row.get::<_, String>(0))?)
         });
     }
     Ok(entries)
@@ -826,7 +825,7 @@ mod tests {
     }
 
     #[test]
-    fn from_every_step_the_tables_come_to_be_the_same_and_keep_what_they_hold() {
+    fn migration_from_every_version_gives_the_same_tables() {
         let steps = [MIGRATIONS, LATER].concat();
         let mut all = Vec::new();
         for from in 0..=steps.len() {
@@ -852,7 +851,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_step_that_fails_and_of_those_before_it_nothing_stays() {
+    fn failed_migration_rolls_back_all_steps() {
         let fails = "CREATE TABLE half (n INTEGER); INSERT INTO nowhere VALUES (1);";
         let mut db = Connection::open_in_memory().unwrap();
         for done in 0..=MIGRATIONS.len() {
@@ -867,7 +866,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn several_may_open_a_new_file_at_the_same_moment() {
+    async fn new_file_may_be_opened_concurrently() {
         let file = super::super::suite::OnDisk::new();
         let url = file.url();
         let path = url.strip_prefix("sqlite:").unwrap();
@@ -932,7 +931,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_message_is_the_same_in_other_words() {
+    async fn message_is_the_same_in_other_json() {
         let file = super::super::suite::OnDisk::new();
         let url = file.url();
         let path = url.strip_prefix("sqlite:").unwrap();

@@ -174,18 +174,18 @@ mod tests {
 
     /// A job that blocks the thread until it is released.
     fn held() -> (mpsc::Sender<()>, impl Fn(&Connection) -> rusqlite::Result<()>) {
-        let (go, goes) = mpsc::channel();
-        let goes = Mutex::new(goes);
-        (go, move |_| {
-            _ = goes.lock().unwrap().recv();
+        let (release, released) = mpsc::channel();
+        let released = Mutex::new(released);
+        (release, move |_| {
+            _ = released.lock().unwrap().recv();
             Ok(())
         })
     }
 
     #[tokio::test]
-    async fn of_those_that_share_a_transaction_one_that_fails_leaves_nothing_and_the_others_all() {
+    async fn failed_job_leaves_nothing_and_the_others_commit() {
         let writer = writer().await;
-        let (go, held) = held();
+        let (release, held) = held();
         let first = writer.run(move |db| {
             held(db)?;
             put(1)(db)
@@ -199,7 +199,7 @@ mod tests {
         let rest = async {
             let rest =
                 futures_util::future::join5(fails(2), writer.run(put(3)), fails(4), writer.run(put(5)), fails(6));
-            futures_util::future::join(rest, async { drop(go) }).await.0
+            futures_util::future::join(rest, async { drop(release) }).await.0
         };
         let (first, (second, third, fourth, fifth, sixth)) = futures_util::future::join(first, rest).await;
         assert!(first.is_ok() && third.is_ok() && fifth.is_ok());
@@ -211,13 +211,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_waits_for_any_more_is_done_all_the_same() {
+    async fn job_of_a_dropped_call_still_runs() {
         let writer = writer().await;
-        let (go, held) = held();
+        let (release, held) = held();
         let mut first = Box::pin(writer.run(held));
         let mut dropped = Box::pin(writer.run(put(1)));
         assert!(futures_util::poll!(&mut first).is_pending() && futures_util::poll!(&mut dropped).is_pending());
-        drop((first, dropped, go));
+        drop((first, dropped, release));
         let there = writer.run(|db| db.query_row("SELECT n FROM t", (), |row| row.get(0)).optional()).await;
         assert_eq!(there.unwrap(), Some(1));
     }
