@@ -1,4 +1,4 @@
-//! Twilio over HTTP on loopback: what is sent, what its answers mean, and what its webhooks say.
+//! Twilio over HTTP on loopback: requests, responses, webhooks and lookups.
 #![cfg(all(feature = "twilio", feature = "reqwest"))]
 
 use std::sync::{Arc, Mutex};
@@ -26,6 +26,8 @@ use civic_messaging::{
 use serde_json::{Value, json};
 use wiremock::matchers::{body_string, header, method, path, query_param};
 use wiremock::{Mock, MockServer, ResponseTemplate};
+
+mod signature;
 
 const ACCOUNT: &str = "ACaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const TOKEN: &str = "12345678901234567890123456789012";
@@ -605,7 +607,7 @@ const NOTHING_BACK: &[u8] = br#"<?xml version="1.0" encoding="UTF-8"?><Response>
 
 #[tokio::test]
 async fn list_answer_keeps_its_id() {
-    let events = case("whatsapp", include_str!("fixtures/cases/twilio/list_reply.json")).await;
+    let events = case("whatsapp", include_str!("../fixtures/cases/twilio/list_reply.json")).await;
     let [Event::Inbound(inbound)] = events.as_slice() else { panic!("{events:?}") };
     let InboundContent::Selection(chosen) = &inbound.content else { panic!("{inbound:?}") };
     assert_eq!((chosen.id.as_str(), chosen.title.as_str()), ("bins", "My bins"));
@@ -661,7 +663,7 @@ async fn files_are_read_whatever_num_media_says() {
 
 #[tokio::test]
 async fn person_on_whatsapp_has_number_and_user_id() {
-    let events = case("whatsapp", include_str!("fixtures/cases/twilio/external_user_id.json")).await;
+    let events = case("whatsapp", include_str!("../fixtures/cases/twilio/external_user_id.json")).await;
     let [Event::Inbound(inbound), Event::OptOut(opt_out)] = events.as_slice() else { panic!("{events:?}") };
     for from in [&inbound.from, &opt_out.from] {
         let Address::WhatsApp(user) = from else { panic!("{from:?}") };
@@ -688,7 +690,7 @@ async fn person_on_whatsapp_has_number_and_user_id() {
 #[tokio::test]
 async fn rcs_sender_is_the_person_of_the_number() {
     let rcs = Medium::other("rcs").unwrap();
-    let events = case("sms", include_str!("fixtures/cases/twilio/rcs_stop.json")).await;
+    let events = case("sms", include_str!("../fixtures/cases/twilio/rcs_stop.json")).await;
     let [Event::Inbound(inbound), Event::OptOut(opt_out)] = events.as_slice() else { panic!("{events:?}") };
     assert_eq!((inbound.text(), &inbound.from, &opt_out.from), (Some("STOP"), &resident(), &resident()));
     assert_eq!((&inbound.envelope.medium, &opt_out.envelope.medium), (&rcs, &rcs));
@@ -724,7 +726,7 @@ fn inbound_of_rcs() -> [(&'static str, &'static str); 5] {
 
 #[tokio::test]
 async fn congested_carrier_is_a_temporary_failure() {
-    let events = case("sms", include_str!("fixtures/cases/twilio/status_30017.json")).await;
+    let events = case("sms", include_str!("../fixtures/cases/twilio/status_30017.json")).await;
     let [Event::Delivery(delivery)] = events.as_slice() else { panic!("{events:?}") };
     let failure = delivery.failure.as_ref().unwrap();
     assert_eq!(delivery.state, DeliveryState::Failed);
