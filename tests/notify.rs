@@ -1282,6 +1282,24 @@ async fn health_finds_the_wrong_template_and_the_wrong_key() {
 
 // ---- configuration
 
+#[test]
+fn invalid_setting_is_named_and_no_secret_is_shown() {
+    let config = || notify::Config::new(KEY, TEMPLATE).unwrap();
+    let build = |config| Notify::sms_with(config, &Context::new());
+    assert!(build(config()).is_ok());
+    let mut bad = config();
+    bad.template_id = "bins".into();
+    assert_eq!(build(bad).unwrap_err().field(), Some("template_id"));
+    let mut bad = config();
+    bad.body_field = " ".into();
+    assert_eq!(build(bad).unwrap_err().field(), Some("body_field"));
+    assert_eq!(build(config().sms_sender_id("Shropshire")).unwrap_err().field(), Some("sms_sender_id"));
+    assert_eq!(notify::Config::new("", "x").unwrap_err().field(), Some("api_key"));
+    assert_eq!(config().callback_token(" ").unwrap_err().field(), Some("callback_tokens"));
+    let shown = format!("{:?} {:?}", config(), build(config()).unwrap());
+    assert!(!shown.contains("3d844edf") && !shown.contains("my_test_key"), "{shown}");
+}
+
 #[cfg(feature = "toml")]
 #[tokio::test]
 async fn a_configuration_builds_it_and_errors_name_the_field() {
