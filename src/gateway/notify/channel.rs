@@ -69,14 +69,15 @@ impl Channel for Notify {
 
     /// Polls for received messages and for deliveries that became final, as the same events that callbacks give.
     ///
-    /// Notify lists messages by creation time, newest first, but a message becomes final later. Each poll therefore reads
-    /// received messages back to the last poll, and sent messages back to the oldest that was not final then: one call per
-    /// 250 messages, at least two, and back four days at most, since Notify stops trying a phone after three. While there
-    /// is a backlog, each poll reads all its pages again and returns the oldest 2,000 messages of a list first.
+    /// Notify lists messages by creation time, newest first, but a message becomes final later. Each poll therefore
+    /// reads received messages back to the last poll, and sent messages back to the oldest that was not final then: one
+    /// call per 250 messages, at least two, and back four days at most, since Notify stops trying a phone after three.
+    /// While there is a backlog, each poll reads all its pages again and returns the oldest 2,000 messages of a list
+    /// first.
     ///
     /// The list holds messages sent with keys of the same type (live, team or test) and those sent on Notify's site. A
-    /// polled message is dated when Notify received it, and one from a callback when the network did, so the two times may
-    /// differ by seconds; the id is the same.
+    /// polled message is dated when Notify received it, and one from a callback when the network did, so the two times
+    /// may differ by seconds; the id is the same.
     async fn poll(&self, after: Option<&Cursor>) -> Result<Page> {
         self.poll_lists(after).await
     }
@@ -90,8 +91,9 @@ impl Channel for Notify {
         self.look_up_message(query).await
     }
 
-    /// Checks `credentials`, `template` (a text message template with the one field and no text of its own), `key` (proven
-    /// or only declared), `characters` (whether [`Config::unicode`](super::Config::unicode) is right) and `webhook`.
+    /// Checks `credentials`, `template` (a text message template with the one field and no text of its own), `key`
+    /// (proven or only declared), `characters` (whether [`Config::unicode`](super::Config::unicode) is right) and
+    /// `webhook`.
     ///
     /// Makes two reads and one preview. Nothing is sent, and no number is transmitted.
     ///
@@ -102,7 +104,8 @@ impl Channel for Notify {
 }
 
 impl Notify {
-    /// The headers of one request. Notify accepts a token within 30 seconds of its `iat`, so each request has a new one.
+    /// The headers of one request. Notify accepts a token within 30 seconds of its `iat`, so each request has a new
+    /// one.
     fn headers(&self) -> Result<HeaderMap> {
         let mut headers = HeaderMap::with_capacity(2);
         headers.insert(AUTHORIZATION, self.key.authorization(self.clock.now().as_secs())?);

@@ -4,13 +4,14 @@ use std::borrow::Cow;
 
 use crate::medium::sms::septets;
 
-/// Returns the length of a text as Notify counts it: the UTF-16 code units of the sent text, without the service's name in
-/// front.
+/// Returns the length of a text as Notify counts it: the UTF-16 code units of the sent text, without the service's name
+/// in front.
 ///
-/// Notify removes white space before a full stop or comma, trims each line, joins its words by single spaces, and collapses
-/// empty lines to one. ([`BaseSMSTemplate`][utils] of notifications-utils, commit a9af02ae, read 2026-11-30.) That commit
-/// counts an emoji as the `?` that replaces it; since September 2026 an emoji is kept and counts as two. The longer count
-/// is used regardless of [`Config::unicode`](super::Config), so that Notify does not refuse a planned text.
+/// Notify removes white space before a full stop or comma, trims each line, joins its words by single spaces, and
+/// collapses empty lines to one. ([`BaseSMSTemplate`][utils] of notifications-utils, commit a9af02ae, read 2026-11-30.)
+/// That commit counts an emoji as the `?` that replaces it; since September 2026 an emoji is kept and counts as two.
+/// The longer count is used regardless of [`Config::unicode`](super::Config), so that Notify does not refuse a planned
+/// text.
 ///
 /// [utils]: https://github.com/alphagov/notifications-utils/blob/a9af02ae/notifications_utils/template.py
 pub(super) fn text_length(text: &str) -> usize {
@@ -58,14 +59,15 @@ fn is_invisible(c: char) -> bool {
 
 /// Rewrites a text as Notify did until autumn 2026; plans use it unless [`Config::unicode`](super::Config) is set.
 ///
-/// Typographic quotes, dashes, the ellipsis and special spaces become plain, and invisible characters are removed. Letters
-/// outside the GSM alphabet lose their diacritics (`ç` becomes `c`), except the accented vowels of Welsh (`ŵ`, `ŷ`, `á`),
-/// which are kept and make the text UCS-2. Everything else, such as an emoji or a Cyrillic letter, becomes `?`.
+/// Typographic quotes, dashes, the ellipsis and special spaces become plain, and invisible characters are removed.
+/// Letters outside the GSM alphabet lose their diacritics (`ç` becomes `c`), except the accented vowels of Welsh (`ŵ`,
+/// `ŷ`, `á`), which are kept and make the text UCS-2. Everything else, such as an emoji or a Cyrillic letter, becomes
+/// `?`.
 ///
-/// The rule is `SanitiseSMS` of notifications-utils, commit a9af02ae. The letters are the 372 that Unicode 14.0 decomposes,
-/// in one step, into a permitted letter and combining marks; a separate combining mark, as in NFD text, becomes `?`. That a
-/// letter based on any other becomes `?` (Cyrillic `й`) is inferred, not recorded. Trimming and the removal of space before
-/// punctuation are not predicted.
+/// The rule is `SanitiseSMS` of notifications-utils, commit a9af02ae. The letters are the 372 that Unicode 14.0
+/// decomposes, in one step, into a permitted letter and combining marks; a separate combining mark, as in NFD text,
+/// becomes `?`. That a letter based on any other becomes `?` (Cyrillic `й`) is inferred, not recorded. Trimming and the
+/// removal of space before punctuation are not predicted.
 ///
 /// ```
 /// use civic_messaging::notify::sanitise;

@@ -12,8 +12,8 @@ use crate::model::error::Result;
 use crate::model::event::Raw;
 use crate::model::lookup::{LookupOutcome, LookupQuery};
 
-/// The maximum time after a send in which Notify may not have stored the message yet. It stores one before it answers, but
-/// uses a queue for a busy service; no figure is published.
+/// The maximum time after a send in which Notify may not have stored the message yet. It stores one before it answers,
+/// but uses a queue for a busy service; no figure is published.
 const STORED_AFTER: Duration = Duration::from_secs(5 * 60);
 
 /// The minimum retention of messages. It is seven days unless the service chose otherwise; the shortest choice is not

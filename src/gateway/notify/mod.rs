@@ -1,7 +1,7 @@
 //! GOV.UK Notify: text messages for central and local government.
 //!
-//! Sources: Notify's [REST API][api] pages, its [text message characters and prices][price] page, and the API's own source
-//! as of autumn 2026; read 2026-11-22 from stored copies.
+//! Sources: Notify's [REST API][api] pages, its [text message characters and prices][price] page, and the API's own
+//! source as of autumn 2026; read 2026-11-22 from stored copies.
 //!
 //! Notify sends templates only. Free text is sent through a template with the content `((body))`: create it once on
 //! Notify's site, as a text message template, and configure its id. Messages with a
@@ -24,18 +24,18 @@
 //! - **Notify rewrites texts.** [`Plan::losses`](crate::plan::Plan::losses) predicts the changes, and
 //!   [`Accepted::losses`](crate::Accepted::losses) reports those in the response. See [`sanitise`] and
 //!   [`Config::unicode`].
-//! - **Length is counted in UTF-16 code units**, so an emoji counts as two; spaces at the ends and double spaces are not
-//!   counted.
+//! - **Length is counted in UTF-16 code units**, so an emoji counts as two; spaces at the ends and double spaces are
+//!   not counted.
 //! - **No idempotency key exists**: a reference sent twice makes two messages. After an unknown outcome,
 //!   [`look_up`](crate::Channel::look_up) by key or a callback, which carries the key, settles it.
-//! - **Callbacks are not signed.** A bearer token authenticates the caller and does not cover the body. Notify retries a
-//!   callback after a network error, 429 or 5xx, and drops it permanently on any other 4xx: answer 503 while your store is
-//!   unavailable, as [`Error::webhook_status`](crate::Error::webhook_status) does. A wrong token is answered with 403, so
-//!   configure a new token here before setting it at Notify. Callbacks report final states only.
+//! - **Callbacks are not signed.** A bearer token authenticates the caller and does not cover the body. Notify retries
+//!   a callback after a network error, 429 or 5xx, and drops it permanently on any other 4xx: answer 503 while your
+//!   store is unavailable, as [`Error::webhook_status`](crate::Error::webhook_status) does. A wrong token is answered
+//!   with 403, so configure a new token here before setting it at Notify. Callbacks report final states only.
 //! - **Notify keeps no suppression list**: STOP arrives as an ordinary message, and the service must act on it.
-//! - **Test numbers** work with any key: Notify accepts messages to `07700 900000`, `900111` and `900222` but neither sends
-//!   nor stores them, so no call finds them. With a test key, `900003` ends in temporary failure and `900002` in permanent
-//!   failure.
+//! - **Test numbers** work with any key: Notify accepts messages to `07700 900000`, `900111` and `900222` but neither
+//!   sends nor stores them, so no call finds them. With a test key, `900003` ends in temporary failure and `900002` in
+//!   permanent failure.
 //!
 //! [api]: https://docs.notifications.service.gov.uk/rest-api.html
 //! [price]: https://www.notifications.service.gov.uk/pricing/text-messages
@@ -98,17 +98,17 @@ pub struct Config {
     /// The UUID of the sender to use; the service's default if not set. [`Options`] overrides it for one message.
     #[serde(default)]
     pub sms_sender_id: Option<String>,
-    /// The bearer tokens of callbacks, as set on Notify's site. Delivery and inbound callbacks may have different tokens:
-    /// list both. Without one, callbacks are not received.
+    /// The bearer tokens of callbacks, as set on Notify's site. Delivery and inbound callbacks may have different
+    /// tokens: list both. Without one, callbacks are not received.
     #[serde(default, deserialize_with = "webhook::secrets")]
     pub callback_tokens: Vec<SigningSecret>,
-    /// The type of the API key. No call reports it, so [`health`](crate::Channel::health) compares this declaration with
-    /// what it can prove.
+    /// The type of the API key. No call reports it, so [`health`](crate::Channel::health) compares this declaration
+    /// with what it can prove.
     #[serde(default)]
     pub key_type: Option<KeyType>,
-    /// Plans texts with [`sanitise_unicode`] instead of [`sanitise`], for a Notify that keeps every letter and emoji, as its
-    /// source does since September 2026. [`health`](crate::Channel::health) detects which applies and warns if this
-    /// differs. It affects plans only, not what is sent.
+    /// Plans texts with [`sanitise_unicode`] instead of [`sanitise`], for a Notify that keeps every letter and emoji,
+    /// as its source does since September 2026. [`health`](crate::Channel::health) detects which applies and warns if
+    /// this differs. It affects plans only, not what is sent.
     #[serde(default)]
     pub unicode: bool,
     /// The base URL of the API.

@@ -114,8 +114,8 @@ struct Positions {
 
 /// A position in one list.
 ///
-/// The list is in creation order, but messages become final in any order, so one mark is not enough: rows above `top` are
-/// unread, and rows between `floor` and `top` were not final at the last poll if they became final after `polled`.
+/// The list is in creation order, but messages become final in any order, so one mark is not enough: rows above `top`
+/// are unread, and rows between `floor` and `top` were not final at the last poll if they became final after `polled`.
 #[derive(Clone, Serialize, Deserialize)]
 struct Position {
     /// The creation time of the newest message read.

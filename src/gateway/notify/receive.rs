@@ -98,8 +98,8 @@ fn delivery_state(status: &str) -> (DeliveryState, Option<(ErrorKind, bool)>) {
     }
 }
 
-/// Parses the sender of a received message: a phone number as networks write it, in E.164 without `+`, or any other sender
-/// that a network permits.
+/// Parses the sender of a received message: a phone number as networks write it, in E.164 without `+`, or any other
+/// sender that a network permits.
 fn parse_sender(number: &str) -> Option<Address> {
     let number = number.trim();
     let is_international = number.len() > 7 && number.bytes().all(|b| b.is_ascii_digit()) && !number.starts_with('0');
@@ -110,7 +110,8 @@ fn parse_sender(number: &str) -> Option<Address> {
     phone.map(Address::Phone).or_else(|| Address::sms_sender(number).filter(|_| number.contains(char::is_alphanumeric)))
 }
 
-/// Parses the recipient of a message, which Notify returns as it was submitted by the request, a list of numbers or a user.
+/// Parses the recipient of a message, which Notify returns as it was submitted by the request, a list of numbers or a
+/// user.
 ///
 /// Notify accepts numbers without their leading 0 or `+`, and with a surplus `+` or zeros. (notifications-utils, commit
 /// a9af02ae, `PhoneNumber`, read 2026-11-30.) Nine or ten digits without a prefix are a number of the United Kingdom.

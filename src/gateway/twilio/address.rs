@@ -12,8 +12,8 @@ pub(super) const WHATSAPP: &str = "whatsapp:";
 pub(super) const RCS: &str = "rcs:";
 
 impl Twilio {
-    /// Writes an address as Twilio expects it. On WhatsApp the phone number is preferred: that Twilio accepts a user id as
-    /// a recipient is unverified.
+    /// Writes an address as Twilio expects it. On WhatsApp the phone number is preferred: that Twilio accepts a user id
+    /// as a recipient is unverified.
     pub(super) fn written<'a>(&self, to: &'a Address) -> Cow<'a, str> {
         let id = to.as_phone().map_or_else(|| to.expose(), Phone::as_str);
         match self.info.medium {
@@ -29,8 +29,8 @@ pub(super) fn strip_prefix<'t>(text: &'t str, prefix: &str) -> Option<&'t str> {
     start.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
-/// Parses an address of Twilio's into its medium and address: `+44…`, `60777`, `GOV UK`, `whatsapp:+44…`, `rcs:+44…`, and
-/// since July 2026 `whatsapp:GB.…` for a person who hides the number.
+/// Parses an address of Twilio's into its medium and address: `+44…`, `60777`, `GOV UK`, `whatsapp:+44…`, `rcs:+44…`,
+/// and since July 2026 `whatsapp:GB.…` for a person who hides the number.
 ///
 /// `WaId` and `ExternalUserId` (`whatsapp:GB.…`) identify the same person on WhatsApp; the address combines them.
 pub(super) fn parse_address(text: &str, wa_id: Option<&str>, user_id: Option<&str>) -> Option<(Medium, Address)> {

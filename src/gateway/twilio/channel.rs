@@ -202,8 +202,8 @@ impl Twilio {
         headers
     }
 
-    /// Limits the credential, which opens the whole API, to media of this account's messages. On loopback, where the API
-    /// and its CDN share a host, paths outside the API are fetched without it.
+    /// Limits the credential, which opens the whole API, to media of this account's messages. On loopback, where the
+    /// API and its CDN share a host, paths outside the API are fetched without it.
     fn access(&self, file: &FileUrl<'_>) -> Access {
         let resource = file.path().strip_prefix(&*self.account).map(|path| path.split('/').collect::<Vec<_>>());
         match resource.as_deref() {

@@ -40,8 +40,8 @@ pub struct Config {
     #[serde(default)]
     pub messaging_service_sid: Option<String>,
     /// The public base URL of the webhook as configured at Twilio, without the request's path and query:
-    /// `https://sms.example.gov.uk`. Include a path prefix that a proxy strips. Required to receive, because the signature
-    /// covers the URL.
+    /// `https://sms.example.gov.uk`. Include a path prefix that a proxy strips. Required to receive, because the
+    /// signature covers the URL.
     #[serde(default)]
     pub public_url: Option<BaseUrl>,
     /// The complete URL for status callbacks. Without it, the messaging service's own setting applies, if any.

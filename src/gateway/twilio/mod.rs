@@ -22,10 +22,11 @@
 //! - **No idempotency key exists**, and status callbacks do not carry the caller's key. After an unknown outcome
 //!   [`look_up`](crate::Channel::look_up) compares recipient, sender, text and time.
 //! - **The state in the response to a send is not repeated** by a status callback.
-//! - **Twilio queues a message for up to ten hours.** A message with a `not_after` gets a `ValidityPeriod` that ends then.
+//! - **Twilio queues a message for up to ten hours.** A message with a `not_after` gets a `ValidityPeriod` that ends
+//!   then.
 //! - **Media are sent by link only**: files of the media store need a `publish` hook in the [`Context`].
-//! - **An event's account is our side of the conversation**: our number, name or short code, or the messaging service if
-//!   the channel is configured with one. The AccountSid only decides ownership.
+//! - **An event's account is our side of the conversation**: our number, name or short code, or the messaging service
+//!   if the channel is configured with one. The AccountSid only decides ownership.
 //!
 //! [messages]: https://www.twilio.com/docs/messaging/api/message-resource
 //! [hooks]: https://www.twilio.com/docs/messaging/guides/webhook-request

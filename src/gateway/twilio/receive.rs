@@ -85,8 +85,8 @@ impl Twilio {
         Some(std::iter::once(Event::from(inbound)).chain(location).chain(opt_out).collect())
     }
 
-    /// Parses a status callback. Its time is that of arrival: the only time in it, `RawDlrDoneDate`, is a carrier's local
-    /// time in an unknown zone.
+    /// Parses a status callback. Its time is that of arrival: the only time in it, `RawDlrDoneDate`, is a carrier's
+    /// local time in an unknown zone.
     fn status(&self, form: &Form, status: &str, mut envelope: Envelope) -> Option<Vec<Event>> {
         let id = message_sid(form)?;
         let code = form.some("ErrorCode");
@@ -123,17 +123,18 @@ impl Twilio {
     }
 }
 
-/// The default opt-out keywords, as the whole message and in any case, after which sends fail with 21610. CANCEL, END, QUIT
-/// and REVOKE are plain messages elsewhere, but Twilio blocks the person regardless. (Twilio, support for opt-out keywords,
-/// read 2026-11-30 from a stored copy. REVOKE and OPTOUT are UNVERIFIED for numbers outside the United States.) Advanced
-/// Opt-Out can use other words and reports them in `OptOutType`.
+/// The default opt-out keywords, as the whole message and in any case, after which sends fail with 21610. CANCEL, END,
+/// QUIT and REVOKE are plain messages elsewhere, but Twilio blocks the person regardless. (Twilio, support for opt-out
+/// keywords, read 2026-11-30 from a stored copy. REVOKE and OPTOUT are UNVERIFIED for numbers outside the United
+/// States.) Advanced Opt-Out can use other words and reports them in `OptOutType`.
 const STOP_WORDS: [&str; 8] = ["STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"];
 
-/// The default opt-in keywords. YES is left out: it opts in only a person who had opted out, and otherwise answers a question.
+/// The default opt-in keywords. YES is left out: it opts in only a person who had opted out, and otherwise answers a
+/// question.
 const START_WORDS: [&str; 2] = ["START", "UNSTOP"];
 
-/// Returns `Some(true)` for a default opt-in keyword and `Some(false)` for an opt-out. Twilio acts on typed text on SMS, MMS
-/// and RCS, and neither on WhatsApp nor for a button.
+/// Returns `Some(true)` for a default opt-in keyword and `Some(false)` for an opt-out. Twilio acts on typed text on
+/// SMS, MMS and RCS, and neither on WhatsApp nor for a button.
 fn default_keyword(inbound: &Inbound) -> Option<bool> {
     let text = match &inbound.content {
         InboundContent::Text(text) => text,
@@ -173,7 +174,8 @@ fn sender(form: &Form) -> Option<(Medium, Address)> {
     parse_address(&from, form.some("WaId").as_deref(), form.some("ExternalUserId").as_deref())
 }
 
-/// The advertisement or post that the conversation started from. (Twilio, WhatsApp's `Referral…` parameters, from memory.)
+/// The advertisement or post that the conversation started from. (Twilio, WhatsApp's `Referral…` parameters, from
+/// memory.)
 fn referral(form: &Form) -> Option<Box<Referral>> {
     let field = |name| form.some(name).map(Cow::into_owned);
     let mut referral = Referral::default();
@@ -246,7 +248,8 @@ fn content(form: &Form, medium: &Medium) -> InboundContent {
 
 /// The media of a message, regardless of `NumMedia`, which may be missing or wrong.
 fn media_refs(form: &Form) -> Vec<MediaRef> {
-    /// The documented maximum (Twilio, Messages, read 2026-11-22 from stored copies). Beyond it, the first gap ends the list.
+    /// The documented maximum (Twilio, Messages, read 2026-11-22 from stored copies). Beyond it, the first gap ends the
+    /// list.
     const MAX_FILES: usize = 10;
     if form.get("NumMedia").as_deref() == Some("0") && form.get("MediaUrl0").is_none() {
         return Vec::new();

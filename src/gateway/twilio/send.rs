@@ -20,8 +20,8 @@ use crate::model::message::{Accepted, Content, GatewayOptions, Message, Template
 
 /// Options that only this gateway reads.
 ///
-/// Each sets the Twilio parameter of the same name; an option that is not set is not sent. `MaxPrice` is left out because
-/// it has had no effect since June 2024.
+/// Each sets the Twilio parameter of the same name; an option that is not set is not sent. `MaxPrice` is left out
+/// because it has had no effect since June 2024.
 ///
 /// ```
 /// use civic_messaging::{Address, Message, twilio};
@@ -44,8 +44,8 @@ pub struct Options {
     /// The number of attempts for this message with any supplier, including this one, for Twilio's statistics.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
-    /// Discards the text at Twilio (`ContentRetention=discard`). [`look_up`](crate::Channel::look_up) by text then finds
-    /// nothing.
+    /// Discards the text at Twilio (`ContentRetention=discard`). [`look_up`](crate::Channel::look_up) by text then
+    /// finds nothing.
     #[serde(skip_serializing_if = "is_off")]
     pub discard_content: bool,
     /// Obfuscates the number at Twilio (`AddressRetention=obfuscate`), with the same effect on

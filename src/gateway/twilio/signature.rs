@@ -16,17 +16,19 @@ use crate::webhook::{Form, Refusal, Scheme, SignatureCoverage, SigningSecret, Un
 /// Verifies `X-Twilio-Signature`: an HMAC of the public URL with its query, and of the form's fields sorted by name.
 /// (Twilio, webhooks security, and the validator of its Python library 9.13.0, read 2026-11-22 from stored copies.)
 ///
-/// - The URL is tried with and without its port, because Twilio and proxies differ; with its scheme and host as configured
-///   and in lower case; and with its query as received and as Twilio's Node.js library (6.2.0, read 2026-11-30) re-encodes
-///   it: `%20` for `+`, upper-case hexadecimal, `%27` or `'`. All variants are equivalent, and there are few of them.
+/// - The URL is tried with and without its port, because Twilio and proxies differ; with its scheme and host as
+///   configured and in lower case; and with its query as received and as Twilio's Node.js library (6.2.0, read
+///   2026-11-30) re-encodes it: `%20` for `+`, upper-case hexadecimal, `%27` or `'`. All variants are equivalent, and
+///   there are few of them.
 /// - A JSON body is covered by `bodySHA256` in the query.
 /// - `X-Twilio-Webhooks-Signature-Settings` selects HMAC-SHA256 under a shared key; its first algorithm counts, in any
 ///   case. Without the header or an algorithm, HMAC-SHA1 applies. The header itself is not signed, so the configuration
-///   decides: with a shared key only HMAC-SHA256 is accepted, without one only HMAC-SHA1, and an unknown algorithm never.
+///   decides: with a shared key only HMAC-SHA256 is accepted, without one only HMAC-SHA1, and an unknown algorithm
+///   never.
 #[derive(Clone, Debug)]
 pub struct Signature {
-    /// The variants of the public URL up to the path, at most six: as configured, then with or without its port, then in
-    /// lower case.
+    /// The variants of the public URL up to the path, at most six: as configured, then with or without its port, then
+    /// in lower case.
     bases: Vec<Box<str>>,
     tokens: Vec<Key<Hmac<Sha1>>>,
     shared: Vec<Key<Hmac<Sha256>>>,
@@ -80,8 +82,8 @@ const SETTINGS: HeaderName = HeaderName::from_static("x-twilio-webhooks-signatur
 pub(super) const BODY_HASH: &str = "bodySHA256";
 
 impl Signature {
-    /// Creates the scheme for webhooks at a public URL: HMAC-SHA256 if there are shared keys, else HMAC-SHA1 under any of
-    /// the tokens.
+    /// Creates the scheme for webhooks at a public URL: HMAC-SHA256 if there are shared keys, else HMAC-SHA1 under any
+    /// of the tokens.
     pub fn new(
         public_url: &BaseUrl,
         auth_tokens: impl IntoIterator<Item = SigningSecret>,

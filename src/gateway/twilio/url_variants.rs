@@ -1,9 +1,10 @@
 //! Equivalent encodings of a URL that Twilio may have signed.
 //!
-//! Twilio signs the URL that it was given; proxies may re-encode its query on the way. The validator of Twilio's Node.js
-//! library (6.2.0, read 2026-11-30) therefore also tries the URL as the URL standard serialises it, and that with its query
-//! decoded and re-encoded; that of its Python library (9.13.0, read 2026-11-30) drops a `?` before an empty query. All
-//! variants are equivalent: a query that would decode to other fields, or to bytes that are not UTF-8, has none.
+//! Twilio signs the URL that it was given; proxies may re-encode its query on the way. The validator of Twilio's
+//! Node.js library (6.2.0, read 2026-11-30) therefore also tries the URL as the URL standard serialises it, and that
+//! with its query decoded and re-encoded; that of its Python library (9.13.0, read 2026-11-30) drops a `?` before an
+//! empty query. All variants are equivalent: a query that would decode to other fields, or to bytes that are not UTF-8,
+//! has none.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -57,8 +58,8 @@ fn push_byte(text: &mut String, byte: u8, plain: bool) {
     }
 }
 
-/// Parses and serialises a query as Node's `querystring` does: `%20` for a space, `=` after every name, the values of one
-/// name together, and names that are array indexes first. `None` if it has too many fields or is not UTF-8.
+/// Parses and serialises a query as Node's `querystring` does: `%20` for a space, `=` after every name, the values of
+/// one name together, and names that are array indexes first. `None` if it has too many fields or is not UTF-8.
 fn reencode(query: &str) -> Option<String> {
     percent_decode_str(query).decode_utf8().ok()?;
     let mut named: Vec<(Cow<'_, str>, Vec<Cow<'_, str>>)> = Vec::new();

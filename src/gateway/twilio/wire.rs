@@ -21,13 +21,14 @@ const HOUR: Duration = Duration::from_secs(3_600);
 /// Classes by Twilio code, for refusals and for failed deliveries. Where a refusal may be retried, a failed delivery is
 /// temporary.
 ///
-/// Each code has a page under <https://www.twilio.com/docs/api/errors>. Read there, from copies stored until 2026-11-30:
-/// 14107, 20003, 20404, 20429, 21211, 21602, 21606, 21610, 21611, 21617, 21623, 21635, 21654 to 21656, 21659, 21660, 21701,
-/// 21705, 21715, 21730, 30001, 30003 to 30007, 30017, 30020 to 30022, 30024, 30034, 30500, 63003, 63006 to 63008, 63011,
-/// 63014, 63016, 63017, 63023, 63028, 63038 and 63049. The classes of 63001, 63005, 63010, 63012, 63013, 63018 to 63022,
-/// 63024, 63025, 63027, 63029, 63030, 63032 and 63033 follow from the WhatsApp codes in Twilio's [mapping]. The others are
-/// from memory, UNVERIFIED, and so is which of 30xxx are permanent. A code without a row is [`ErrorKind::Rejected`]. Twilio
-/// advises against depending on codes because they change: the configuration's `errors` override this table.
+/// Each code has a page under <https://www.twilio.com/docs/api/errors>. Read there, from copies stored until
+/// 2026-11-30: 14107, 20003, 20404, 20429, 21211, 21602, 21606, 21610, 21611, 21617, 21623, 21635, 21654 to 21656,
+/// 21659, 21660, 21701, 21705, 21715, 21730, 30001, 30003 to 30007, 30017, 30020 to 30022, 30024, 30034, 30500, 63003,
+/// 63006 to 63008, 63011, 63014, 63016, 63017, 63023, 63028, 63038 and 63049. The classes of 63001, 63005, 63010,
+/// 63012, 63013, 63018 to 63022, 63024, 63025, 63027, 63029, 63030, 63032 and 63033 follow from the WhatsApp codes in
+/// Twilio's [mapping]. The others are from memory, UNVERIFIED, and so is which of 30xxx are permanent. A code without a
+/// row is [`ErrorKind::Rejected`]. Twilio advises against depending on codes because they change: the configuration's
+/// `errors` override this table.
 ///
 /// [mapping]: https://www.twilio.com/docs/whatsapp/api/error-code-mapping
 pub(super) const ERRORS: &[(&str, ErrorClass)] = &[
