@@ -47,8 +47,9 @@ pub struct Config {
     /// The complete URL for status callbacks. Without it, the messaging service's own setting applies, if any.
     #[serde(default)]
     pub status_callback: Option<String>,
-    /// Further tokens that verify webhooks: the previous one during rotation, or those of subaccounts, each with the
-    /// account it owns.
+    /// Further tokens that verify webhooks.
+    ///
+    /// These are the previous token during rotation, or those of subaccounts, each with the account it owns.
     #[serde(default, deserialize_with = "webhook::secrets")]
     pub old_auth_tokens: Vec<SigningSecret>,
     /// Shared keys for HMAC-SHA256 signatures. Once one is set, HMAC-SHA1 signatures are refused.
@@ -95,8 +96,9 @@ pub struct ApiKey {
 const SENDER_RULE: &str = "must be a phone number, a short code, or a name of up to 11 letters, digits and spaces";
 
 impl Config {
-    /// Creates the settings that every sender needs; add [`sender`](Self::sender) or
-    /// [`messaging_service`](Self::messaging_service).
+    /// Creates the settings that every sender needs.
+    ///
+    /// Add [`sender`](Self::sender) or [`messaging_service`](Self::messaging_service).
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the token is empty, blank or too short.

@@ -44,12 +44,14 @@ pub struct Options {
     /// The number of attempts for this message with any supplier, including this one, for Twilio's statistics.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
-    /// Discards the text at Twilio (`ContentRetention=discard`). [`look_up`](crate::Channel::look_up) by text then
-    /// finds nothing.
+    /// Discards the text at Twilio (`ContentRetention=discard`).
+    ///
+    /// [`look_up`](crate::Channel::look_up) by text then finds nothing.
     #[serde(skip_serializing_if = "is_off")]
     pub discard_content: bool,
-    /// Obfuscates the number at Twilio (`AddressRetention=obfuscate`), with the same effect on
-    /// [`look_up`](crate::Channel::look_up).
+    /// Obfuscates the number at Twilio (`AddressRetention=obfuscate`).
+    ///
+    /// [`look_up`](crate::Channel::look_up) by text then finds nothing. The price is the same.
     #[serde(skip_serializing_if = "is_off")]
     pub obfuscate_address: bool,
     /// Shortens links. Requires a messaging service.

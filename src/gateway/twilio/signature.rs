@@ -82,8 +82,9 @@ const SETTINGS: HeaderName = HeaderName::from_static("x-twilio-webhooks-signatur
 pub(super) const BODY_HASH: &str = "bodySHA256";
 
 impl Signature {
-    /// Creates the scheme for webhooks at a public URL: HMAC-SHA256 if there are shared keys, else HMAC-SHA1 under any
-    /// of the tokens.
+    /// Creates the scheme for webhooks at a public URL.
+    ///
+    /// With shared keys it is HMAC-SHA256, otherwise HMAC-SHA1 under any of the tokens.
     pub fn new(
         public_url: &BaseUrl,
         auth_tokens: impl IntoIterator<Item = SigningSecret>,
