@@ -19,7 +19,7 @@ use crate::plan::{Loss, changed};
 ///
 /// let mut options = notify::Options::default();
 /// options.sms_sender_id = Some("8e222534-7f05-4972-86e3-17c5d9f894e2".into());
-/// let message = Message::text(Address::phone("07700 900123")?, "Hello").with(&options)?;
+/// let message = Message::text(Address::phone("07700 900123")?, "Hello").gateway_options(&options)?;
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

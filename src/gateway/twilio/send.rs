@@ -28,7 +28,7 @@ use crate::model::message::{Accepted, Content, GatewayOptions, Message, Template
 ///
 /// let mut options = twilio::Options::default();
 /// options.smart_encoded = Some(true);
-/// let message = Message::text(Address::phone("07700 900123")?, "It’s bin day").with(&options)?;
+/// let message = Message::text(Address::phone("07700 900123")?, "It’s bin day").gateway_options(&options)?;
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
