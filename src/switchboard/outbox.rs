@@ -1,24 +1,18 @@
 //! States of a message, and the decision after each attempt.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 
 use super::record::{Attempt, Claimed, End, LOOK_UPS, Settle};
 use super::status::State;
 use crate::channel::Channel;
 use crate::layer::failover::Selector;
 use crate::layer::retry::{Attempts, Schedule, StopReason};
-use crate::model::address::Address;
 use crate::model::clock::Timestamp;
-use crate::model::delivery::DeliveryState;
 use crate::model::error::{Error, ErrorKind, Outcome, Result};
-use crate::model::id::{AccountId, MessageId};
 use crate::model::lookup::LookupOutcome;
-use crate::model::message::{Accepted, Message, Money, OnUnknown, Purpose};
-
+use crate::model::message::{Accepted, Message, OnUnknown};
 
 /// The suppliers to try next: of those that can carry the message, the least tried. Each is tried once before any is
 /// tried again; one with a permanent rejection is skipped, unless all have one.
@@ -88,7 +82,6 @@ pub(super) struct AttemptContext<'a> {
     pub(super) now: Timestamp,
     pub(super) random: u64,
 }
-
 
 /// The maximum number of attempts for a message.
 const ATTEMPTS_MAX: u32 = 20;
