@@ -50,7 +50,7 @@ pub(super) fn unescaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapter::json::Text;
+    use crate::adapter::json::{self, List};
 
     #[test]
     fn three_characters_are_read_back_and_once() {
@@ -70,17 +70,13 @@ mod tests {
 
     #[test]
     fn only_the_link_of_the_file_is_cut_off() {
-        let link = |url: &'static str, to: &'static str| Url {
-            url: Text(Some(url.into())),
-            expanded_url: Text(Some(to.into())),
-            ..Url::default()
-        };
-        let links = [
-            link("https://t.co/a", "https://x.com/i/status/1"),
-            link("https://t.co/b", "https://x.com/messages/media/1"),
-            link("", "https://x.com/messages/media/1"),
-        ];
-        let cut = |text: &'static str| without_media_link(text, &links);
+        let links = r#"[
+            {"url": "https://t.co/a", "expanded_url": "https://x.com/i/status/1"},
+            {"url": "https://t.co/b", "expanded_url": "https://x.com/messages/media/1"},
+            {"url": "", "expanded_url": "https://x.com/messages/media/1"}
+        ]"#;
+        let links: List<Url<'_>> = json::read(links).unwrap();
+        let cut = |text: &'static str| without_media_link(text, &links.items);
         assert_eq!(cut("😀 Photo https://t.co/b"), "😀 Photo");
         assert_eq!(cut("https://t.co/b"), "");
         assert_eq!(cut("See https://t.co/a"), "See https://t.co/a");
