@@ -29,7 +29,7 @@ impl Channel for Meta {
             let mut message = self.info.prepare(message, self.context.clock.now())?;
             let options = Options::of(&message, &self.info.medium)?;
             if whatsapp::is_stored(&message.content) {
-                // Boxed, so that the many sends without a file do not make room for it.
+                // Boxed, so that sends without a file reserve no space for it.
                 message = Cow::Owned(match self.is_messenger() {
                     true => Box::pin(messenger::publish(self, message.into_owned())).await?,
                     false => Box::pin(whatsapp::upload(self, message.into_owned())).await?,
@@ -64,8 +64,8 @@ impl Channel for Meta {
         Err(Error::unsupported("Meta keeps no events to poll").with_gateway(self.info.gateway))
     }
 
-    async fn look_up(&self, _sent: &LookupQuery) -> Result<LookupOutcome> {
-        Err(Error::unsupported("Meta says what became of a message by webhook only").with_gateway(self.info.gateway))
+    async fn look_up(&self, _query: &LookupQuery) -> Result<LookupOutcome> {
+        Err(Error::unsupported("Meta reports delivery by webhook only").with_gateway(self.info.gateway))
     }
     async fn upload_media(&self, media: &Media, bytes: MediaStream) -> Result<MediaRef> {
         self.upload(media, bytes).await

@@ -1,4 +1,4 @@
-//! The Graph API: how it is reached, and its errors.
+//! The Graph API: connections, requests and errors.
 
 use std::borrow::Cow;
 
@@ -18,8 +18,8 @@ use crate::model::secret::Secret;
 use crate::transport::Body;
 use crate::webhook::{HmacSha256, Scheme, SignatureEncoding, Verifier};
 
-/// What the ways to a number or page differ in.
-pub(super) struct Way {
+/// The parts that differ between the APIs.
+pub(super) struct Connection {
     pub(super) base: &'static str,
     pub(super) scheme: Box<dyn Scheme>,
     pub(super) verifier: Option<Verifier>,
@@ -30,7 +30,7 @@ pub(super) struct Way {
     pub(super) vendor_error: fn(&Answer) -> VendorError<'_>,
 }
 
-impl Way {
+impl Connection {
     /// By Meta itself, to this account.
     pub(super) fn graph(config: &Config, account: &AccountId) -> Result<Self> {
         if config.version.strip_prefix('v').is_none_or(|v| v.parse::<f32>().is_err()) {
@@ -105,11 +105,11 @@ pub(super) fn graph_error<'a>(
             None,
         ),
     };
-    let mut said = VendorError::new(error.code.0);
-    (said.class, said.words) = (class, words);
-    said.trace = error.fbtrace_id.map(|trace| trace.0);
-    said.help = Some(Cow::Borrowed(help));
-    said
+    let mut vendor_error = VendorError::new(error.code.0);
+    (vendor_error.class, vendor_error.words) = (class, words);
+    vendor_error.trace = error.fbtrace_id.map(|trace| trace.0);
+    vendor_error.help = Some(Cow::Borrowed(help));
+    vendor_error
 }
 
 /// Our own fault: an id in the configuration is wrong, or the token is another account's.
@@ -118,7 +118,7 @@ const UNKNOWN_OBJECT: (ErrorClass, &str) = (
     "Meta does not know the number or page by its id, or the token may not use it: check the configuration",
 );
 
-/// Returns `true` if Meta does not know what was asked for by its id.
+/// Returns `true` if the requested id is unknown to Meta.
 pub(super) fn is_unknown_object(error: &Error) -> bool {
     let body = error.raw().and_then(|raw| serde_json::from_slice::<ErrorBody<'_>>(raw).ok());
     body.is_some_and(|body| body.error.is_of_unknown_object())
@@ -175,7 +175,7 @@ impl ErrorWire<'_> {
         self.error_subcode.map(|subcode| subcode.get().trim_matches('"'))
     }
 
-    /// Returns `true` if Meta does not know what was asked for by its id. One whose details name a parameter is of the
+    /// Returns `true` if the requested id is unknown to Meta. One whose details name a parameter is of the
     /// message, under the same subcode.
     fn is_of_unknown_object(&self) -> bool {
         &*self.code == "100" && self.subcode() == Some("33") && self.error_data.is_none()

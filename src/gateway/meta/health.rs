@@ -1,4 +1,4 @@
-//! Whether the credentials, the number and the webhook are in order.
+//! Checks of the credentials, the number and the webhook.
 
 use serde::Deserialize;
 
@@ -33,7 +33,7 @@ impl Meta {
                 health.check_result("quality", CheckStatus::Warn, "people block or report what this number sends")
             }
             Some("GREEN" | "YELLOW") => {
-                health.check_result("quality", CheckStatus::Pass, "people take what this number sends")
+                health.check_result("quality", CheckStatus::Pass, "Meta rates this number as good or medium")
             }
             _ => health.check_result("quality", CheckStatus::Unknown, "Meta has not rated this number"),
         };
@@ -41,11 +41,13 @@ impl Meta {
             true => health.check_result(
                 "webhook",
                 CheckStatus::Unknown,
-                "Meta tells by no call whether its webhooks arrive",
+                "Meta has no call that reports whether webhooks arrive",
             ),
-            false => {
-                health.check_result("webhook", CheckStatus::Warn, "app_secrets are not set: nothing can be received")
-            }
+            false => health.check_result(
+                "webhook",
+                CheckStatus::Warn,
+                "app_secrets are not set: webhooks cannot be received",
+            ),
         })
     }
 }

@@ -9,7 +9,7 @@
 //! # async fn run() -> civic_messaging::Result<()> {
 //! let config = meta::Config::new("EAAG-system-user-token", "200000000000001")?
 //!     .app_secret("app-secret-of-the-meta-app")?
-//!     .verify_token("what-the-dashboard-was-told")?;
+//!     .verify_token("verify-token-from-the-dashboard")?;
 //! let whatsapp = Meta::whatsapp(config)?;
 //! whatsapp.send_text(&Address::whatsapp("07700 900123")?, "Your report is logged.").await?;
 //!
@@ -18,7 +18,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! | medium | text | media | template | choice | link | ask | location | contacts | reaction | quote | receive | poll | look up | signals |
+//! | medium | text | media | template | choice | link | ask | location | contacts | reaction | quote | receive | poll | look up | indicators |
 //! |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 //! | WhatsApp | 4,096 characters | 1, by link, upload or id | positional, named, header, buttons | 3 buttons, 10 rows | yes | location, contact | yes | yes | yes | yes | signed | no | no | read, typing |
 //! | Messenger | 2,000 characters | 1, by link, published or id; no caption | no; `Native` | 13 quick replies | no | no | no | no | no | yes | signed | no | no | read, typing |
@@ -62,7 +62,7 @@ mod options;
 mod webhook;
 mod whatsapp;
 
-use graph::Way;
+use graph::Connection;
 pub use options::Options;
 pub use whatsapp::Flow;
 
@@ -76,10 +76,10 @@ const GATEWAY: &str = "meta";
 /// access_token = { env = "META_TOKEN" }
 /// phone_number_id = "200000000000001"             # or page_id
 /// app_secrets = { env = "META_APP_SECRET" }       # a list while it is rotated
-/// verify_token = "what-the-dashboard-was-told"
+/// verify_token = "verify-token-from-the-dashboard"
 /// ```
 ///
-/// An id that is of the other medium is refused rather than passed over.
+/// An id of the other medium is an error.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -96,27 +96,26 @@ pub struct Config {
     /// Of WhatsApp: Meta's id of the business account. Set it to get account events (templates, quality, limits).
     #[serde(default)]
     pub business_account_id: Option<AccountId>,
-    /// What signs webhooks: the secret of the Meta app. At 360dialog, which does not sign, a token that it is told to
-    /// send as `Authorization: Bearer`. One of several apps or numbers names the accounts that it owns.
+    /// The secrets of the Meta app, which sign webhooks. 360dialog does not sign: there, the token that it sends as
+    /// `Authorization: Bearer`. With several apps or numbers, each secret names the accounts that it owns.
     #[serde(default, deserialize_with = "crate::webhook::secrets")]
     pub app_secrets: Vec<SigningSecret>,
-    /// What the dashboard was told for the webhook's handshake.
+    /// The verify token of the dashboard, for the webhook's handshake.
     #[serde(default)]
     pub verify_token: Option<Secret>,
     /// The version of the Graph API, such as `v26.0`. Versions live about two years.
     #[serde(default = "version")]
     pub version: String,
-    /// Where the API is.
+    /// The base URL of the API.
     #[serde(default)]
     pub base_url: Option<BaseUrl>,
     /// Of WhatsApp: the messaging account to bill, where one number serves several.
     #[serde(default)]
     pub messaging_account_id: Option<String>,
-    /// Of WhatsApp: whether a file is refused whose SHA-256 is not the one that its webhook gave. Meta does not define
-    /// that hash.
+    /// Of WhatsApp: refuses a file whose SHA-256 differs from that in its webhook. Meta does not define that hash.
     #[serde(default = "yes")]
     pub verify_hashes: bool,
-    /// What some of Meta's codes mean, over the table.
+    /// Overrides for the classes of Meta's error codes.
     #[serde(default)]
     pub errors: BTreeMap<String, ErrorClass>,
 }
@@ -130,18 +129,18 @@ fn yes() -> bool {
 }
 
 impl Config {
-    /// The settings that sending by a WhatsApp number needs.
+    /// Creates the settings of a WhatsApp number.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a token that is no secret.
+    /// [`ErrorKind::Config`] for a token that is empty, blank or too short.
     pub fn new(access_token: impl Into<String>, phone_number_id: impl Into<AccountId>) -> Result<Self> {
         Ok(Self { phone_number_id: Some(phone_number_id.into()), ..Self::with_token(access_token)? })
     }
 
-    /// The settings that sending by a page needs, on Messenger.
+    /// Creates the settings of a page on Messenger.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a token that is no secret.
+    /// [`ErrorKind::Config`] for a token that is empty, blank or too short.
     pub fn for_page(access_token: impl Into<String>, page_id: impl Into<AccountId>) -> Result<Self> {
         Ok(Self { page_id: Some(page_id.into()), ..Self::with_token(access_token)? })
     }
@@ -171,7 +170,7 @@ impl Config {
         Ok(self)
     }
 
-    /// Sets what the dashboard was told for the webhook's handshake.
+    /// Sets the verify token of the dashboard, for the webhook's handshake.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when it is empty, blank or too short.
@@ -180,7 +179,7 @@ impl Config {
         Ok(self)
     }
 
-    /// Sets where the API is.
+    /// Sets the base URL of the API.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] unless it is https, or loopback.
@@ -202,16 +201,16 @@ pub struct Meta {
     /// The path of the API's root, and of the number or page under it.
     root: String,
     account: String,
-    /// Where messages go.
+    /// The URL for sending.
     messages: Uri,
     messaging_account_id: Option<String>,
     verify_hashes: bool,
-    /// 360dialog hands files out at its own host, under the path that Meta's address has.
+    /// 360dialog serves files at its own host, under the path of Meta's address.
     own_files: bool,
 }
 
 impl Meta {
-    fn new(info: Info, way: Way, config: Config, context: &Context) -> Result<Self> {
+    fn new(info: Info, way: Connection, config: Config, context: &Context) -> Result<Self> {
         let base = config.base_url.map_or_else(|| way.base.parse(), Ok)?;
         let endpoint =
             Endpoint::new(info.gateway, base, context, way.errors, way.vendor_error).with_overrides(config.errors);

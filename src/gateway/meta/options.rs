@@ -9,7 +9,7 @@ use crate::model::error::{Error, Result};
 use crate::model::id::Hidden;
 use crate::model::message::{GatewayOptions, Message};
 
-/// Options that only this gateway reads. One that is for the other medium is an error rather than passed over.
+/// Options that only this gateway reads. An option of the other medium is an error.
 ///
 /// ```
 /// use civic_messaging::{Address, Message, meta};

@@ -1,4 +1,4 @@
-//! The proof of Meta's webhooks, and its handshake.
+//! The signature of Meta's webhooks, and the handshake.
 
 use http::Method;
 use http::header::HeaderName;

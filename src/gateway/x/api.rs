@@ -1,4 +1,4 @@
-//! Calls of the API: signed, made again with a new token, and their rate limits noted.
+//! Requests to the API: signing, one repeat with a new token, and rate limits.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,24 +20,24 @@ use crate::model::secret::Secret;
 use crate::transport::{Body, Transport, TransportError};
 
 impl X {
-    /// What stands under `data`. An answer that has `errors` in its place is X's way to say that there is none.
+    /// Reads `data` from a response. X answers with `errors` in its place when there is none.
     pub(super) fn data<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T> {
-        let told: Answered<T> = answer.json()?;
-        told.data.ok_or_else(|| self.refusal(answer).unwrap_or_else(|| answer.unreadable()))
+        let response: DataResponse<T> = answer.json()?;
+        response.data.ok_or_else(|| self.refusal(answer).unwrap_or_else(|| answer.unreadable()))
     }
 
-    /// Makes a call of which nothing is to be read but whether X did it.
-    pub(super) async fn done(&self, ask: Ask) -> Result<()> {
+    /// Makes a call and checks that X did not refuse it.
+    pub(super) async fn done(&self, ask: ApiRequest) -> Result<()> {
         let answer = self.call(ask).await?;
         self.refusal(&answer).map_or(Ok(()), Err)
     }
 
-    pub(super) async fn call(&self, ask: Ask) -> Result<Answer> {
+    pub(super) async fn call(&self, ask: ApiRequest) -> Result<Answer> {
         self.exchange(&ask, false).await
     }
 
     /// Makes a call, and a second time with a new token when X refuses the first one's: a refusal is definite.
-    pub(super) async fn exchange(&self, ask: &Ask, sending: bool) -> Result<Answer> {
+    pub(super) async fn exchange(&self, ask: &ApiRequest, sending: bool) -> Result<Answer> {
         if let (Credentials::App, Some(bearer)) = (ask.by, &self.bearer) {
             return self.endpoint.call(self.request(ask, Some(bearer))?).await;
         }
@@ -51,12 +51,12 @@ impl X {
         }
     }
 
-    async fn once(&self, ask: &Ask, sending: bool, token: Option<&Secret>) -> Result<Answer> {
+    async fn once(&self, ask: &ApiRequest, sending: bool, token: Option<&Secret>) -> Result<Answer> {
         let request = self.request(ask, token)?;
         if sending { self.endpoint.send(request).await } else { self.endpoint.call(request).await }
     }
 
-    fn request(&self, ask: &Ask, token: Option<&Secret>) -> Result<Request<Body>> {
+    fn request(&self, ask: &ApiRequest, token: Option<&Secret>) -> Result<Request<Body>> {
         let body = if ask.body.is_empty() { Body::empty() } else { Body::from(ask.body.clone()) };
         let mut request = self.endpoint.request(ask.method.clone(), &ask.path, HeaderMap::new(), body)?;
         if let Some(header) = self.signer.header(token, &ask.method, request.uri())? {
@@ -74,7 +74,7 @@ pub(super) fn numeric<'a>(field: &'static str, id: &'a str) -> Result<&'a str> {
     if rules::user_id(id) { Ok(id) } else { Err(Error::invalid(field, "must be 1 to 19 digits").with_gateway(GATEWAY)) }
 }
 
-/// Whose credentials a call is made with.
+/// The credentials of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credentials {
     /// The app's bearer token; the user's where none is configured.
@@ -83,7 +83,7 @@ pub enum Credentials {
     User,
 }
 
-/// How often X lets a call be made, as its last answer said.
+/// The rate limits of a call, from X's last response to it.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimits {
@@ -115,7 +115,7 @@ impl RateLimits {
         }
     }
 
-    /// What holds back the next call first, by our own clock.
+    /// Returns the quota that limits the next call first, by our own clock.
     pub(super) fn tightest(headers: &HeaderMap, now: Timestamp) -> Option<Quota> {
         let mut tightest = Quota::tightest(Self::read("", headers).all())?;
         if let Some(there) = date(headers) {
@@ -129,14 +129,14 @@ impl RateLimits {
     }
 }
 
-/// The time at X.
+/// Returns the time at X, from the `Date` header.
 pub(super) fn date(headers: &HeaderMap) -> Option<Timestamp> {
     headers.get(http::header::DATE)?.to_str().ok().and_then(Timestamp::from_http_date)
 }
 
-/// Notes the rates in every answer, refusals too, whose headers an error does not keep.
+/// Records the rate limits of every response, refusals included: an error does not keep its headers.
 #[derive(Debug)]
-pub(super) struct Noting {
+pub(super) struct RateRecorder {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) rates: Arc<Mutex<BTreeMap<&'static str, RateLimits>>>,
 }
@@ -146,7 +146,7 @@ pub(super) struct Noting {
 struct Call(&'static str);
 
 #[async_trait]
-impl Transport for Noting {
+impl Transport for RateRecorder {
     async fn call(&self, request: Request<Body>) -> Result<Response<Body>, TransportError> {
         let call = request.extensions().get::<Call>().copied();
         let answer = self.transport.call(request).await?;
@@ -161,7 +161,7 @@ impl Transport for Noting {
 }
 
 /// A request before it is signed, so that it can be made a second time.
-pub(super) struct Ask {
+pub(super) struct ApiRequest {
     pub(super) call: &'static str,
     pub(super) method: Method,
     pub(super) path: String,
@@ -170,7 +170,7 @@ pub(super) struct Ask {
     pub(super) by: Credentials,
 }
 
-impl Ask {
+impl ApiRequest {
     pub(super) fn new(call: &'static str, method: Method, path: impl Into<String>) -> Self {
         Self { call, method, path: path.into(), content_type: None, body: Bytes::new(), by: Credentials::User }
     }
@@ -198,6 +198,6 @@ impl Ask {
 
 #[derive(Deserialize)]
 #[serde(bound = "T: DeserializeOwned")]
-struct Answered<T> {
+struct DataResponse<T> {
     data: Option<T>,
 }

@@ -15,7 +15,7 @@ use crate::model::id::AccountId;
 use crate::model::secret::Secret;
 use crate::tokens::Gate;
 
-/// How requests prove that they are the council's.
+/// The credentials of the council's account.
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub enum Auth {
@@ -37,7 +37,7 @@ impl From<OAuth2> for Auth {
     }
 }
 
-/// Makes the `Authorization` header of a request in the user's name.
+/// Signs requests in the name of the account.
 #[derive(Debug)]
 pub(super) enum Signer {
     OAuth1 { keys: OAuth1, clock: Arc<dyn Clock> },
@@ -67,11 +67,11 @@ impl Signer {
         }
     }
 
-    /// The access token to ask with, other than one that X has just refused; none where requests are signed.
+    /// Returns an access token other than the refused one; `None` where requests are signed.
     pub(super) async fn token(&self, refused: Option<&Secret>) -> Result<Option<Secret>> {
         match self {
             Self::OAuth1 { .. } => Ok(None),
-            // No message has gone while a token is fetched, whatever a store says of its own failure.
+            // Fetching a token comes before the send, whatever outcome a token store reports.
             Self::OAuth2(tokens) => tokens.get(refused).await.map(Some).map_err(|e| e.with_outcome(Outcome::NotSent)),
         }
     }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::X;
-use super::api::Ask;
+use super::api::ApiRequest;
 use super::lookup::User;
 use crate::channel::Channel;
 use crate::media::MediaStream;
@@ -53,30 +53,32 @@ impl Channel for X {
 
     async fn health(&self) -> Result<Health> {
         let health = Health::default();
-        let health = match self.call(Ask::get("me", "/2/users/me")).await.and_then(|answer| self.data::<User>(&answer))
-        {
-            Ok(me) if me.id == self.info.account.as_str() => {
-                health.check_result("credentials", CheckStatus::Pass, "they are of this account")
-            }
-            Ok(_) => {
-                health.check_result("credentials", CheckStatus::Fail, "they are of another account than `user_id` says")
-            }
-            Err(error) => failed(health, "credentials", &error),
-        };
+        let health =
+            match self.call(ApiRequest::get("me", "/2/users/me")).await.and_then(|answer| self.data::<User>(&answer)) {
+                Ok(me) if me.id == self.info.account.as_str() => {
+                    health.check_result("credentials", CheckStatus::Pass, "they belong to this account")
+                }
+                Ok(_) => health.check_result(
+                    "credentials",
+                    CheckStatus::Fail,
+                    "they belong to another account than `user_id`",
+                ),
+                Err(error) => failed(health, "credentials", &error),
+            };
         if self.bearer.is_none() {
             return Ok(health);
         }
         Ok(match self.webhooks().await {
             Ok(webhooks) if webhooks.is_empty() => {
-                health.check_result("webhook", CheckStatus::Warn, "none is registered: events must be polled")
+                health.check_result("webhook", CheckStatus::Warn, "no webhook is registered: poll for events")
             }
             Ok(webhooks) if webhooks.iter().all(|webhook| webhook.valid) => {
-                health.check_result("webhook", CheckStatus::Pass, "X finds it valid")
+                health.check_result("webhook", CheckStatus::Pass, "X reports it as valid")
             }
             Ok(_) => health.check_result(
                 "webhook",
                 CheckStatus::Fail,
-                "X has stopped one, as it failed the handshake: mend it and revalidate",
+                "X has disabled one that failed the handshake: correct the endpoint and revalidate it",
             ),
             Err(error) => failed(health, "webhook", &error),
         })

@@ -1,4 +1,4 @@
-//! X's errors.
+//! X's error codes, and the refusals that come in a 2xx.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use crate::adapter::wire::Str;
 use crate::adapter::{Answer, RETRY_AFTER_MAX, RETRY_AFTER_MIN, VendorError};
 use crate::model::error::{Error, ErrorClass, ErrorKind, Outcome};
 
-/// What X's codes mean: the numbers of the v1.1 table, which shared layers still give, and the last parts of the
+/// The classes of X's codes: the numbers of the v1.1 table, which shared layers still give, and the last parts of the
 /// `type` of a problem. <https://docs.x.com/x-api/fundamentals/response-codes-and-errors>, read 2026-11-22 from a
 /// stored copy. A 5xx is never documented as "not accepted", so after one the outcome stays unknown.
 pub(super) const ERRORS: &[(&str, ErrorClass)] = &[
@@ -72,14 +72,14 @@ pub(super) const ERRORS: &[(&str, ErrorClass)] = &[
     ("usage-capped", ErrorClass::new(ErrorKind::QuotaExceeded)),
 ];
 
-/// Refusals that have words and no code, by a piece of the words, and what they are called here.
+/// Refusals with a sentence and no code: a part of the sentence, and our name for it.
 const NAMED: &[(&str, &str)] = &[
     ("do not have permission to DM", "dm-not-permitted"),
     ("operation is not permitted", "operation-not-permitted"),
     ("CreditsDepleted", "credits-depleted"),
 ];
 
-/// 326 has two meanings, told apart by a piece of its words.
+/// The two meanings of 326, by a part of its text.
 const MEANINGS_OF_326: &[(&str, ErrorClass)] =
     &[("do not follow", ErrorClass::new(ErrorKind::InvalidRecipient)), ("locked", ErrorClass::new(ErrorKind::Account))];
 
@@ -94,10 +94,10 @@ pub(super) fn vendor_error(answer: &Answer) -> VendorError<'_> {
         .or_else(|| problems.first().and_then(|problem| problem.error.clone()))
         .or_else(|| named().map(str::to_owned));
 
-    let mut said = VendorError::default();
+    let mut error = VendorError::default();
     if code.as_deref() == Some("326") {
         let meaning = MEANINGS_OF_326.iter().find(|(piece, _)| words().any(|words| words.contains(piece)));
-        said.class = meaning.map(|(_, class)| *class);
+        error.class = meaning.map(|(_, class)| *class);
     }
     if answer.status == StatusCode::TOO_MANY_REQUESTS {
         let rates = RateLimits::read("", &answer.headers);
@@ -105,15 +105,15 @@ pub(super) fn vendor_error(answer: &Answer) -> VendorError<'_> {
         let now = date(&answer.headers);
         let used_up = || rates.all().filter(|rate| rate.remaining == 0);
         let reset = used_up().filter_map(|rate| rate.reset).max();
-        said.retry_after = reset.zip(now).map(|(reset, now)| reset.since(now).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX));
+        error.retry_after = reset.zip(now).map(|(reset, now)| reset.since(now).clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX));
         if [rates.user_day, rates.app_day].iter().flatten().any(|rate| rate.remaining == 0) {
-            said.class = Some(ErrorClass::new(ErrorKind::QuotaExceeded).retry(None));
+            error.class = Some(ErrorClass::new(ErrorKind::QuotaExceeded).retry(None));
         }
     }
-    said.code = code.map(Cow::Owned);
-    said.trace = answer.headers.get("x-transaction-id").and_then(|id| id.to_str().ok()).map(Cow::Borrowed);
-    said.help = Some(Cow::Borrowed("https://docs.x.com/x-api/fundamentals/response-codes-and-errors"));
-    said
+    error.code = code.map(Cow::Owned);
+    error.trace = answer.headers.get("x-transaction-id").and_then(|id| id.to_str().ok()).map(Cow::Borrowed);
+    error.help = Some(Cow::Borrowed("https://docs.x.com/x-api/fundamentals/response-codes-and-errors"));
+    error
 }
 
 impl X {
@@ -126,7 +126,7 @@ impl X {
         }
         let errors = Problem::listed(&members);
         errors.first()?;
-        // What an error says of its status tells more than the status of the answer. The highest counts, so that a fault
+        // The status that an error states is more precise than that of the response. The highest counts, so that a 5xx
         // among them leaves the outcome unknown.
         let mut refusal = answer.clone();
         refusal.status = errors.iter().filter_map(Problem::status).max().unwrap_or(answer.status);
@@ -159,7 +159,7 @@ impl Problem {
         std::iter::once(Self::read(&members)).chain(Self::listed(&members)).collect()
     }
 
-    /// The problems under `errors` that say anything.
+    /// The problems under `errors` that are not empty.
     fn listed(members: &Members<'_>) -> Vec<Self> {
         let listed = members.get("errors").and_then(|listed| serde_json::from_str::<Vec<&RawValue>>(listed.get()).ok());
         let listed = listed.unwrap_or_default().into_iter();

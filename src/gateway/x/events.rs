@@ -46,7 +46,7 @@ impl<'r> Reader<'r, '_> {
         let Some(from) = from else {
             return self.events.unrecognised(envelope, event.kind.some().unwrap_or("direct_message"), None);
         };
-        // One without an id is told by who wrote it and when, and its event by all that it says as well.
+        // Without an id, sender and time identify the message, and a digest of the whole identifies the event.
         let digested = || format!("direct_message/{}", digest(envelope.raw.as_bytes()));
         let own_id = || match event.at() {
             Some(at) => format!("direct_message/{}/{}", from.id(), at.as_millis()),
@@ -85,7 +85,7 @@ impl<'r> Reader<'r, '_> {
         let event: DirectMessage<'_> = json::read(piece.get()).unwrap_or_default();
         let envelope = self.envelope(owner, piece, event.at());
         match (event.sender_id.as_deref().map(XUser::new), event.last_read_event_id.some()) {
-            // What we read ourselves says nothing about a message of ours.
+            // Our own reading is no delivery state of our messages.
             (Some(Ok(reader)), Some(last)) if reader.id() != owner.account().as_str() => {
                 let of = DeliveryOf::UpTo { at: envelope.at, id: Some(MessageId::from(last)) };
                 let mut delivery = Delivery::new(envelope, "", DeliveryState::Read, "read");
@@ -103,7 +103,7 @@ pub(super) struct Lists<'a> {
     pub(super) reads: List<Piece<'a>>,
     pub(super) typing: List<Piece<'a>>,
     pub(super) users: HashMap<Cow<'a, str>, User<'a>>,
-    /// What stands where a list should be.
+    /// Values in the place of a list.
     pub(super) odd: Vec<(Piece<'a>, &'static str)>,
 }
 
@@ -135,7 +135,7 @@ impl<'a> Lists<'a> {
     }
 }
 
-/// A message. `other` is who it was written to when it is an echo of ours; else that is us.
+/// Builds an inbound message. `other` is the recipient of an echo; otherwise the recipient is our account.
 pub(super) fn inbound(
     envelope: Envelope,
     id: &str,

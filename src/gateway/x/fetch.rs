@@ -1,4 +1,4 @@
-//! Residents' files.
+//! Download of residents' files.
 
 use std::time::Duration;
 
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_with_anything_special_leads_nowhere() {
+    fn path_with_special_segments_is_refused() {
         assert_eq!(place("/1.1/ton/data/dm/12/34/Ab3d_E-f9h.jpg").as_deref(), Some("12/34/Ab3d_E-f9h.jpg"));
         let long = format!("/dm/12/34/{}", "a".repeat(51));
         for bad in [

@@ -1,11 +1,11 @@
-//! What became of a message, and who a handle belongs to.
+//! Look-up of sent messages, and of users by handle.
 
 use std::time::Duration;
 
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::api::{Ask, numeric};
+use super::api::{ApiRequest, numeric};
 use super::oauth1::query;
 use super::poll::{Listing, PAGES_MAX};
 use super::text::{unescaped, without_media_link};
@@ -24,7 +24,7 @@ use crate::model::message::{Content, MediaSource};
 const SKEW: Duration = Duration::from_secs(30);
 
 impl X {
-    /// The person behind a handle, with or without its `@`. Keep the id: the handle can change hands.
+    /// Looks up a user by handle, with or without its `@`. Keep the id: a handle can change owners.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRecipient`] for what cannot be a handle, [`ErrorKind::NotFound`] when nobody has it.
@@ -34,14 +34,14 @@ impl X {
             return Err(Error::recipient("must be 1 to 15 letters, digits or _ as a handle on X").with_gateway(GATEWAY));
         }
         let fields = query(&[("user.fields", "receives_your_dm,connection_status")]);
-        let answer = self.call(Ask::get("user", format!("/2/users/by/username/{handle}?{fields}"))).await?;
+        let answer = self.call(ApiRequest::get("user", format!("/2/users/by/username/{handle}?{fields}"))).await?;
         let user: User = self.data(&answer)?;
         let handle = user.username.as_deref().unwrap_or(handle);
         let id = XUser::new(&user.id).map_err(|_| answer.unreadable())?.with_handle(handle);
         Ok(Profile { user: id, name: user.name, receives_dm: user.receives_your_dm })
     }
 
-    /// Looks for a message by its id, or by what it says among our own since it was sent: X knows no key of ours.
+    /// Finds a message by its id, or by its content among ours since it was sent: X has no idempotency key.
     pub(super) async fn find(&self, sent: &LookupQuery) -> Result<LookupOutcome> {
         let delivery = |id: &str, at: Timestamp, raw: Raw| {
             let envelope = Envelope::new(GATEWAY, Medium::X, self.info.account.clone(), at, raw);
@@ -51,7 +51,7 @@ impl X {
         };
         if let Some(id) = &sent.id {
             let path = format!("/2/dm_events/{}", numeric("id", id.as_str())?);
-            let answer = match self.call(Ask::get("dm_event", path)).await {
+            let answer = match self.call(ApiRequest::get("dm_event", path)).await {
                 Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => {
                     return Ok(LookupOutcome::Inconclusive);
                 }
@@ -105,7 +105,7 @@ impl X {
 }
 
 impl DmEvent<'_> {
-    /// Whether this is what a message says: its text, with links as they were and with or without escapes, and its
+    /// Returns `true` if this is the content of a message: its text, with links as they were and with or without escapes, and its
     /// file.
     fn says(&self, content: &Content) -> bool {
         let (text, file) = match content {
@@ -134,7 +134,7 @@ impl DmEvent<'_> {
     }
 }
 
-/// A person, as a look-up by handle finds them.
+/// A user found by handle.
 #[non_exhaustive]
 #[derive(Clone)]
 pub struct Profile {
@@ -142,7 +142,7 @@ pub struct Profile {
     pub user: XUser,
     /// The name they show.
     pub name: Option<String>,
-    /// Whether a message of ours would be taken, where X says.
+    /// `true` if the user accepts our messages, where X reports it.
     pub receives_dm: Option<bool>,
 }
 

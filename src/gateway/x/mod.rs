@@ -5,8 +5,8 @@
 //! Activity API or the older Account Activity API, or is polled. X's end-to-end encrypted chat is noticed and cannot
 //! be read: such a message is an [`InboundContent::Encrypted`](crate::event::InboundContent::Encrypted).
 //!
-//! Write only to people who wrote first: X demands it of programs. X says that it took a message, and never that it
-//! arrived; a resident who has read it can be told of by webhook.
+//! Write only to people who wrote first: X demands it of programs. X reports that it
+//! accepted a message, and never that it arrived; a webhook can report that the resident has read it.
 //!
 //! ```no_run
 //! use civic_messaging::{Address, ChannelExt, X, x};
@@ -78,7 +78,7 @@ mod webhook;
 mod wire;
 
 pub use admin::Webhook;
-use api::Noting;
+use api::RateRecorder;
 pub use api::{Credentials, RateLimits};
 pub use auth::Auth;
 use auth::Signer;
@@ -96,27 +96,27 @@ const BASE_URL: &str = "https://api.x.com";
 /// With OAuth 2.0, `consumer_secret` may be given as well, for webhooks.
 #[non_exhaustive]
 #[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "Written")]
+#[serde(try_from = "ConfigFile")]
 pub struct Config {
     /// The council's own numeric user id.
     pub user_id: AccountId,
-    /// How requests prove that they are the council's.
+    /// The credentials of requests.
     pub auth: Auth,
     /// The app's consumer secret, which signs webhooks, or several while it changes; the first answers X's
     /// handshake. None: the consumer secret, where there is one; without any, no webhook is taken.
     pub webhook_secrets: Vec<SigningSecret>,
     /// The app's own bearer token, for managing webhooks. X refuses it for messages.
     pub bearer: Option<Secret>,
-    /// Where the API is.
+    /// The base URL of the API.
     pub base_url: Option<BaseUrl>,
-    /// Which sources write `&` as `&amp;`.
+    /// The sources that escape `&` as `&amp;`.
     pub unescape: Unescape,
-    /// What some of X's codes mean, over this gateway's own table.
+    /// Overrides for the classes of X's error codes.
     pub errors: BTreeMap<String, ErrorClass>,
 }
 
 impl Config {
-    /// A configuration for the account with this numeric id.
+    /// Creates a configuration for the account with this numeric id.
     pub fn new(user_id: impl Into<AccountId>, auth: impl Into<Auth>) -> Self {
         Self {
             user_id: user_id.into(),
@@ -147,7 +147,7 @@ impl Config {
         Ok(self)
     }
 
-    /// Sets where the API is.
+    /// Sets the base URL of the API.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] unless it is https, or loopback.
@@ -156,7 +156,7 @@ impl Config {
         Ok(self)
     }
 
-    /// Sets which sources write `&` as `&amp;`.
+    /// Sets the sources that escape `&` as `&amp;`.
     #[must_use]
     pub fn unescape(mut self, unescape: Unescape) -> Self {
         self.unescape = unescape;
@@ -168,9 +168,9 @@ fn secret(field: &'static str, text: impl Into<String>) -> Result<Secret> {
     Secret::new(text).map_err(|error| error.with_field(field))
 }
 
-/// Which sources write the three characters `&`, `<` and `>` as `&amp;`, `&lt;` and `&gt;`, to be read back once.
+/// The sources that escape `&`, `<` and `>`; their text is unescaped once.
 ///
-/// That the Account Activity API does is proven by other programs; for the other two it is unverified, and off.
+/// The Account Activity API does, as other programs show; for the other two it is unverified, and off.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -179,7 +179,7 @@ pub struct Unescape {
     pub account_activity: bool,
     /// Webhooks of the X Activity API.
     pub activity: bool,
-    /// What is polled.
+    /// Polled events.
     pub poll: bool,
 }
 
@@ -189,10 +189,10 @@ impl Default for Unescape {
     }
 }
 
-/// The configuration as it is written in a file: side by side.
+/// The flat form of the configuration in a file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct ConfigFile {
     user_id: AccountId,
     consumer_key: Option<Secret>,
     consumer_secret: Option<Secret>,
@@ -211,17 +211,17 @@ struct Written {
     errors: BTreeMap<String, ErrorClass>,
 }
 
-impl TryFrom<Written> for Config {
+impl TryFrom<ConfigFile> for Config {
     type Error = Error;
 
-    fn try_from(written: Written) -> Result<Self> {
+    fn try_from(written: ConfigFile) -> Result<Self> {
         let needs = |field: &'static str, with: &str| Error::config(field, format!("is missing, beside {with}"));
         let mut webhook_secrets = written.webhook_secrets;
         let auth = match (written.client_id, written.consumer_key) {
             (Some(_), Some(_)) => {
                 return Err(Error::config(
                     "client_id",
-                    "is of OAuth 2.0 and consumer_key of OAuth 1.0a: give one of them",
+                    "is for OAuth 2.0 and consumer_key for OAuth 1.0a: set one of them",
                 ));
             }
             (None, None) => {
@@ -273,12 +273,12 @@ pub struct X {
     clock: Arc<dyn Clock>,
     media: Arc<dyn MediaStore>,
     rates: Arc<Mutex<BTreeMap<&'static str, RateLimits>>>,
-    /// X has refused the longer list of fields, so it is not asked for again.
+    /// X has refused the longer list of fields, so the shorter one is requested.
     short_list: AtomicBool,
 }
 
 impl X {
-    /// Direct messages of one account, with the defaults of [`Context`].
+    /// Creates a channel for the direct messages of one account, with the defaults of [`Context`].
     ///
     /// # Errors
     /// [`ErrorKind::Config`], with the field and its rule.
@@ -287,7 +287,7 @@ impl X {
         Self::direct_messages_with(config, &Context::new())
     }
 
-    /// Direct messages of one account.
+    /// Creates a channel for the direct messages of one account, in this context.
     ///
     /// # Errors
     /// [`ErrorKind::Config`], with the field and its rule.
@@ -305,7 +305,7 @@ impl X {
         let info =
             Info::new(GATEWAY, Medium::X, account.clone()).with_address_rule(send::address).with_capability(|can| {
                 can.receive = !secrets.is_empty();
-                // By webhook it tells what was read; a poll does not.
+                // Read receipts come by webhook only.
                 can.delivery_status = can.receive;
                 can.poll = true;
                 can.look_up = true;
@@ -318,7 +318,7 @@ impl X {
             });
         let base = config.base_url.map_or_else(|| BASE_URL.parse(), Ok)?;
         let rates = Arc::<Mutex<BTreeMap<_, _>>>::default();
-        let noting = Noting { transport: context.transport.clone(), rates: rates.clone() };
+        let noting = RateRecorder { transport: context.transport.clone(), rates: rates.clone() };
         let endpoint =
             Endpoint::new(GATEWAY, base, &context.clone().transport(noting), errors::ERRORS, errors::vendor_error)
                 .with_overrides(config.errors);

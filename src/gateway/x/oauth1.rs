@@ -29,7 +29,7 @@ pub struct OAuth1 {
 }
 
 impl OAuth1 {
-    /// The four keys, in the order in which X's developer portal lists them.
+    /// Creates the four keys, in the order in which X's developer portal lists them.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for one that is empty, blank or too short.
@@ -106,7 +106,7 @@ pub(super) fn authorization(keys: &OAuth1, method: &Method, uri: &Uri, nonce: &s
     format!("OAuth {}", signed.join(", "))
 }
 
-/// 32 letters and digits that nobody can guess.
+/// Returns 32 unpredictable hexadecimal digits.
 pub(super) fn nonce(clock: &dyn Clock) -> Result<String> {
     let mut bytes = [0; 16];
     clock.random(&mut bytes)?;
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_are_encoded_as_x_does() {
+    fn percent_encoding_matches_vectors() {
         let vectors = vectors();
         for pair in vectors["percent_encoding"].as_array().unwrap() {
             assert_eq!(percent(pair[0].as_str().unwrap()).to_string(), pair[1].as_str().unwrap());
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn signatures_equal_the_vectors() {
+    fn signatures_match_vectors() {
         let vectors = vectors();
         let vectors = vectors["oauth1_hmac_sha1"].as_array().unwrap();
         assert_eq!(vectors.len(), 5);
@@ -178,7 +178,7 @@ mod tests {
     const NAME: &str = "abcXYZ019-._~";
 
     #[test]
-    fn ten_thousand_requests_are_signed_as_another_implementation_does() {
+    fn signatures_match_oauth1_request_crate() {
         let mut random = Random(0x5EED_2026);
         for n in 0..10_000 {
             let keys = OAuth1::new(
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_requests_have_one_nonce() {
+    fn nonces_are_unique() {
         let clock = VirtualClock::starting_at(Timestamp::default());
         let nonces: std::collections::BTreeSet<_> = (0..1000).map(|_| nonce(&clock).unwrap()).collect();
         assert_eq!(nonces.len(), 1000);
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_usual_port_is_not_signed_and_another_is() {
+    fn default_port_is_not_signed() {
         let base = |uri: &str| base_string(&Method::GET, &uri.parse().unwrap(), &[]);
         assert_eq!(base("https://api.x.com:443/a"), base("https://API.x.com/a"));
         assert_eq!(base("http://127.0.0.1:80/a"), base("http://127.0.0.1/a"));

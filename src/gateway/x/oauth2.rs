@@ -19,12 +19,12 @@ use crate::model::secret::Secret;
 use crate::tokens::{Gate, TokenPair, TokenStore};
 use crate::transport::Body;
 
-/// An OAuth 2.0 client, and the tokens that it begins with.
+/// An OAuth 2.0 client with its initial tokens.
 ///
-/// The scopes are `dm.read dm.write tweet.read users.read media.write offline.access`. A refresh token is good once:
+/// The scopes are `dm.read dm.write tweet.read users.read media.write offline.access`. A refresh token works once:
 /// each refresh gives a new pair, which is kept in the context's [`TokenStore`](crate::tokens::TokenStore) under
 /// `x/<user_id>` before it is used. **The store must outlive the process**: with the one in memory, a restart comes
-/// back with a spent token. To begin anew, authorise the account again and put the new refresh token here.
+/// back with a spent token. To start again, authorise the account again and put the new refresh token here.
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct OAuth2 {
@@ -32,14 +32,14 @@ pub struct OAuth2 {
     pub client_id: String,
     /// The secret of a confidential client.
     pub client_secret: Option<Secret>,
-    /// The refresh token to begin with, while the store has none.
+    /// The initial refresh token, used while the store has none.
     pub refresh_token: Secret,
-    /// The access token to begin with, while the store has none.
+    /// The initial access token, used while the store has none.
     pub access_token: Option<Secret>,
 }
 
 impl OAuth2 {
-    /// A public client.
+    /// Creates a public client.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when the token is empty, blank or too short.
@@ -57,7 +57,7 @@ impl OAuth2 {
         Ok(self)
     }
 
-    /// Sets the access token to begin with.
+    /// Sets the initial access token.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when it is empty, blank or too short.
@@ -80,7 +80,7 @@ pub(super) struct Tokens {
     pub(super) running: Mutex<Option<Running>>,
 }
 
-/// Where a good pair comes from.
+/// Renews the pair.
 pub(super) struct Renewer {
     pub(super) name: String,
     pub(super) client: OAuth2,
@@ -175,14 +175,14 @@ impl Renewer {
             Some(newer) if !same(&newer.refresh, spent) => Ok(newer),
             // Somebody authorised the account again, and put the new token into the configuration.
             Some(_) if !same(configured, spent) => match self.exchange(configured).await {
-                Err(error) if error.status() == Some(StatusCode::BAD_REQUEST) => Err(refused_for_good()),
+                Err(error) if error.status() == Some(StatusCode::BAD_REQUEST) => Err(refresh_token_refused()),
                 bought => self.keep(Some(spent), bought?).await,
             },
-            _ => Err(refused_for_good()),
+            _ => Err(refresh_token_refused()),
         }
     }
 
-    /// Buys a new pair. The old refresh token is spent from here on.
+    /// Requests a new pair. The old refresh token is spent from here on.
     async fn exchange(&self, refresh: &Secret) -> Result<TokenPair> {
         let mut form = vec![("grant_type", "refresh_token"), ("refresh_token", refresh.expose())];
         let mut headers = HeaderMap::new();
@@ -194,18 +194,18 @@ impl Renewer {
             None => form.push(("client_id", &self.client.client_id)),
         }
         let body = Body::from(query(&form));
-        let asked = self.clock.now();
+        let requested = self.clock.now();
         let request = self.endpoint.request(Method::POST, "/2/oauth2/token", headers, body)?;
         let answer = self.endpoint.call(request).await?;
         // The answer holds tokens, so it is not kept in the error.
         let unreadable =
-            |_| Error::new(ErrorKind::Unexpected, "the answer with new tokens cannot be read").with_gateway(GATEWAY);
-        let told: Told = answer.json().map_err(unreadable)?;
-        let expires = asked.plus(Duration::from_secs(told.expires_in.unwrap_or(7200)));
-        Ok(TokenPair::new(told.access_token, told.refresh_token.unwrap_or_else(|| refresh.clone()), expires))
+            |_| Error::new(ErrorKind::Unexpected, "the response with new tokens cannot be read").with_gateway(GATEWAY);
+        let response: TokenResponse = answer.json().map_err(unreadable)?;
+        let expires = requested.plus(Duration::from_secs(response.expires_in.unwrap_or(7200)));
+        Ok(TokenPair::new(response.access_token, response.refresh_token.unwrap_or_else(|| refresh.clone()), expires))
     }
 
-    /// Stores a new pair before anybody uses it. Where another process was first, its pair is the good one.
+    /// Stores a new pair before it is used. If another process was first, its pair is the valid one.
     async fn keep(&self, spent: Option<&Secret>, pair: TokenPair) -> Result<TokenPair> {
         *lock(&self.unsaved) = Some((spent.unwrap_or(&self.client.refresh_token).clone(), pair.clone()));
         let kept = self.store.replace(&self.name, spent, &pair).await?;
@@ -214,7 +214,7 @@ impl Renewer {
     }
 }
 
-fn refused_for_good() -> Error {
+fn refresh_token_refused() -> Error {
     let what = "X refused the refresh token: authorise the account again, and configure the new `refresh_token`";
     Error::new(ErrorKind::Unauthenticated, what).with_gateway(GATEWAY).with_status(StatusCode::BAD_REQUEST)
 }
@@ -223,9 +223,9 @@ fn same(one: &Secret, other: &Secret) -> bool {
     one.matches(other.expose().as_bytes())
 }
 
-/// X's answer with a new pair.
+/// X's response with a new pair.
 #[derive(Deserialize)]
-struct Told {
+struct TokenResponse {
     access_token: Secret,
     refresh_token: Option<Secret>,
     expires_in: Option<u64>,

@@ -1,11 +1,11 @@
-//! Polled events.
+//! Polling of direct-message events.
 
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::api::Ask;
+use super::api::ApiRequest;
 use super::events::inbound;
 use super::oauth1::query;
 use super::text::content;
@@ -23,8 +23,8 @@ use crate::model::poll::{Cursor, Page};
 /// How many pages of 100 events one poll fetches. X allows 15 in 15 minutes.
 pub(super) const PAGES_MAX: usize = 10;
 
-/// What is asked of each event. X's specification of August 2026 has lost three of these; whether its servers have is
-/// unverified, so the shorter list stands by, with which the sender comes as an expansion.
+/// The fields requested for each event. X's specification of August 2026 has lost three of these; whether its servers have is
+/// unverified, so the shorter list is the fallback; with it the sender comes as an expansion.
 const FIELDS: [&str; 2] = [
     "id,event_type,text,sender_id,dm_conversation_id,created_at,attachments,entities,participant_ids",
     "id,event_type,text,dm_conversation_id,created_at,attachments,entities",
@@ -32,8 +32,8 @@ const FIELDS: [&str; 2] = [
 const EXPANSIONS: [&str; 2] = ["sender_id,attachments.media_keys", "sender_id"];
 
 impl X {
-    /// Walks from the newest event back to the one that is known. What a walk of [`PAGES_MAX`] does not reach, the
-    /// next poll goes on with: the cursor then keeps X's own token.
+    /// Reads from the newest event back to the known one. After [`PAGES_MAX`] pages the cursor keeps X's pagination
+    /// token, and the next poll continues there.
     pub(super) async fn poll_events(&self, after: Option<&Cursor>) -> Result<Page> {
         let Place { known, mut newest, mut token } = Place::read(after)?;
         let mut found = Vec::new();
@@ -86,7 +86,7 @@ impl X {
             if let Some(token) = token {
                 parameters.push_str(&format!("&{}", query(&[("pagination_token", token)])));
             }
-            let refused = match self.call(Ask::get("dm_events", format!("{path}?{parameters}"))).await {
+            let refused = match self.call(ApiRequest::get("dm_events", format!("{path}?{parameters}"))).await {
                 Err(error) if !short && error.status() == Some(StatusCode::BAD_REQUEST) => error,
                 done => return done,
             };
@@ -134,7 +134,7 @@ fn number(id: &str) -> Option<u64> {
     id.parse().ok().filter(|_| rules::user_id(id))
 }
 
-/// A place in X's list: the last known event, or one walk down to it that is not done.
+/// A position in X's list: the last known event, or an unfinished read back to it.
 #[derive(Default)]
 struct Place {
     known: Option<u64>,
@@ -184,7 +184,7 @@ lenient! {
 }
 
 impl<'a> Listing<'a> {
-    /// Reads a page. One of which it cannot be told what follows is an error: to go on without it would lose events.
+    /// Reads a page. A page whose next token cannot be read is an error: to continue would lose events.
     pub(super) fn read(json: &'a Json<'_>, answer: &Answer) -> Result<Self> {
         let unreadable = || answer.unreadable();
         let page: ListingWire<'_> = json.read().ok_or_else(unreadable)?;
@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_comes_back_as_it_was_and_no_other_is_taken() {
+    fn cursor_round_trips_and_others_are_refused() {
         for text in ["19", "12:19:18LAA5G1SL0NR5OG", ":19:18LAA"] {
             assert_eq!(Place::read(Some(&Cursor::new(text))).unwrap().cursor().as_str(), text);
         }

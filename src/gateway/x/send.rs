@@ -1,10 +1,10 @@
-//! Messages as X takes them, and its answer.
+//! Sending of messages, and X's response.
 
 use std::borrow::Cow;
 
 use serde::Serialize;
 
-use super::api::{Ask, RateLimits, numeric};
+use super::api::{ApiRequest, RateLimits, numeric};
 use super::{GATEWAY, X};
 use crate::adapter::json::{Json, Text};
 use crate::adapter::{Answer, lenient};
@@ -23,7 +23,7 @@ pub(super) fn address(to: &Address) -> Result<(), &'static str> {
 }
 
 impl X {
-    /// Uploads what must be uploaded, and then makes the one call that the resident sees.
+    /// Uploads the stored file, if any, and then makes the one call that the resident sees.
     pub(super) async fn send_prepared(&self, message: &Message) -> Result<Accepted> {
         let path = match &message.to {
             Address::X(user) => format!("/2/dm_conversations/with/{}/messages", user.id()),
@@ -45,17 +45,17 @@ impl X {
             // The upload may have taken minutes.
             self.info.prepare(message, self.clock.now())?;
         }
-        let ask = Ask::post("dm_send", path).json(&Outgoing::new(text, media.as_deref()))?;
-        let answer = self.exchange(&ask, true).await?;
+        let request = ApiRequest::post("dm_send", path).json(&Outgoing::new(text, media.as_deref()))?;
+        let answer = self.exchange(&request, true).await?;
         self.accepted(&answer).map(|(accepted, _)| accepted)
     }
 
     /// X's answer to a message, and the conversation that it is in. With an id it was accepted, whatever errors stand
-    /// beside it; without one, but with errors, X said no in a 2xx. (X, Response codes and errors, "Partial errors", read
+    /// beside it; without one, but with errors, X refused it in a 2xx. (X, Response codes and errors, "Partial errors", read
     /// 2026-11-30.)
     pub(super) fn accepted(&self, answer: &Answer) -> Result<(Accepted, Option<Address>)> {
         let json = Json::new(&answer.body);
-        let created = json.read::<Said<'_>>().and_then(|said| said.data).unwrap_or_default();
+        let created = json.read::<SendResponse<'_>>().and_then(|said| said.data).unwrap_or_default();
         let accepted = answer.accepted(created.dm_event_id.id());
         let mut accepted = accepted.map_err(|unreadable| self.refusal(answer).unwrap_or(unreadable))?;
         accepted.allowance = RateLimits::tightest(&answer.headers, self.clock.now());
@@ -83,7 +83,7 @@ impl X {
 
 lenient! {
     /// X's answer to a message.
-    struct Said<'a> {
+    struct SendResponse<'a> {
         data: Option<Created<'a>>,
     }
 

@@ -4,7 +4,7 @@ use super::wire::Url;
 use crate::model::event::{InboundContent, Selection};
 use crate::model::message::MediaRef;
 
-/// What a message says, without the link that stands in its text for its file.
+/// Returns the content of a message, without the link that stands in its text for its file.
 pub(super) fn content(
     text: Option<&str>,
     urls: &[Url<'_>],
@@ -53,7 +53,7 @@ mod tests {
     use crate::adapter::json::{self, List};
 
     #[test]
-    fn three_characters_are_read_back_and_once() {
+    fn text_is_unescaped_once() {
         for (written, read) in [
             ("Bins &amp; recycling: is 7 &lt; 8 &gt; 6?", "Bins & recycling: is 7 < 8 > 6?"),
             ("&amp;lt;", "&lt;"),
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_link_of_the_file_is_cut_off() {
+    fn only_media_link_is_removed() {
         let links = r#"[
             {"url": "https://t.co/a", "expanded_url": "https://x.com/i/status/1"},
             {"url": "https://t.co/b", "expanded_url": "https://x.com/messages/media/1"},

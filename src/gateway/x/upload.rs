@@ -1,4 +1,4 @@
-//! Files on their way to X.
+//! Chunked upload of files.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 
-use super::api::{Ask, numeric};
+use super::api::{ApiRequest, numeric};
 use super::oauth1::{nonce, query};
 use super::{GATEWAY, X};
 use crate::media::MediaStream;
@@ -42,7 +42,8 @@ impl X {
             return Err(Error::new(ErrorKind::TooLarge, rule).with_field("media").with_gateway(GATEWAY));
         }
         let begin = Initialize { media_type: &mime, total_bytes: len, media_category: category };
-        let answer = self.call(Ask::post("media_initialize", "/2/media/upload/initialize").json(&begin)?).await?;
+        let answer =
+            self.call(ApiRequest::post("media_initialize", "/2/media/upload/initialize").json(&begin)?).await?;
         let mut upload: Upload = self.data(&answer)?;
         // It becomes a part of further paths.
         let id = numeric("media", &upload.id).map_err(|_| answer.unreadable())?.to_owned();
@@ -53,7 +54,7 @@ impl X {
             let mut piece = piece.map_err(|error| error.with_gateway(GATEWAY))?;
             sent += piece.len() as u64;
             if sent > len {
-                return Err(wrong("is longer than it was said to be"));
+                return Err(wrong("is longer than declared"));
             }
             while !piece.is_empty() {
                 segment.take(&mut piece);
@@ -65,13 +66,13 @@ impl X {
             }
         }
         if sent < len {
-            return Err(wrong("is shorter than it was said to be"));
+            return Err(wrong("is shorter than declared"));
         }
         if segment.left < CHUNK {
             self.append(&id, segment, &boundary).await?;
         }
 
-        let answer = self.call(Ask::post("media_finalize", format!("/2/media/upload/{id}/finalize"))).await?;
+        let answer = self.call(ApiRequest::post("media_finalize", format!("/2/media/upload/{id}/finalize"))).await?;
         upload = self.data(&answer)?;
         let mut calls = 0;
         while let Some(processing) = &upload.processing_info {
@@ -92,7 +93,7 @@ impl X {
             self.clock.sleep(Duration::from_secs(wait)).await;
             calls += 1;
             let query = query(&[("command", "STATUS"), ("media_id", &id)]);
-            let answer = self.call(Ask::get("media_status", format!("/2/media/upload?{query}"))).await?;
+            let answer = self.call(ApiRequest::get("media_status", format!("/2/media/upload?{query}"))).await?;
             upload = self.data(&answer)?;
         }
         let mut media = MediaRef::new(GATEWAY, id);
@@ -102,11 +103,11 @@ impl X {
     }
 
     async fn append(&self, id: &str, segment: Segment, boundary: &str) -> Result<()> {
-        let mut ask = Ask::post("media_append", format!("/2/media/upload/{id}/append"));
+        let mut request = ApiRequest::post("media_append", format!("/2/media/upload/{id}/append"));
         let content_type = HeaderValue::from_str(&format!("multipart/form-data; boundary={boundary}"));
-        ask.content_type = content_type.ok();
-        ask.body = segment.finish(boundary);
-        self.done(ask).await
+        request.content_type = content_type.ok();
+        request.body = segment.finish(boundary);
+        self.done(request).await
     }
 }
 

@@ -18,10 +18,10 @@ use crate::webhook::{
     Unverified, Verification, Verified,
 };
 
-/// X's proof: HMAC-SHA256 of the body under the app's consumer secret, and the same of a token in its handshake.
+/// X's signature: HMAC-SHA256 under the app's consumer secret, of the body or of the handshake's token.
 ///
-/// Both are made with one key, and anybody may ask for the handshake: whoever sends a forged body as the token gets
-/// its signature. So a token that could be an event is refused, and so is a body that could not be one.
+/// Both use one key, and anybody can request the handshake, so a forged body sent as the token would be signed.
+/// A token that could be an event is therefore refused, and so is a body that could not be one.
 #[derive(Debug)]
 pub(super) struct Signature(HmacSha256);
 
@@ -63,7 +63,7 @@ impl X {
     fn events(&self, webhook: &Verified, events: &mut Collector<'_>) {
         let json = Json::new(webhook.body());
         let Some(members) = json.read::<Members<'_>>() else {
-            // It names no account that could be read, so that it may be anybody's.
+            // No account can be read, so the owner is unknown.
             events.owner(None, 1);
             return;
         };
@@ -88,7 +88,7 @@ fn activities(data: Piece<'_>) -> Vec<Piece<'_>> {
     }
 }
 
-/// Makes events of a webhook's body.
+/// Reads the events of a webhook's body.
 pub(super) struct Reader<'r, 'w> {
     pub(super) x: &'r X,
     pub(super) json: &'r Json<'r>,
@@ -121,17 +121,17 @@ impl<'r> Reader<'r, '_> {
         }
     }
 
-    /// Account Activity API: lists beside each other. `told` says that something else of the body was read.
-    fn account_activity(&mut self, members: &Members<'r>, mut told: bool) {
+    /// Account Activity API: lists beside each other. `is_read` states whether another part of the body was read.
+    fn account_activity(&mut self, members: &Members<'r>, mut is_read: bool) {
         let account = self.account.id().map(str::to_owned);
         for happened in members.all("user_event") {
-            told = true;
+            is_read = true;
             let event: UserEvent<'_> = json::read(happened.get()).unwrap_or_default();
             let whole = Named::new(members.all("for_user_id"));
             self.revoked(&happened, &event.revoke.0, |revoke| &revoke.source.user_id, &whole, "user_event");
         }
         for job in members.all("replay_job_status") {
-            told = true;
+            is_read = true;
             self.replayed(&job, members.contains("for_user_id"));
         }
         const PASSED_OVER: [&str; 7] = [MESSAGES, READS, TYPING, "users", "apps", "user_event", "replay_job_status"];
@@ -141,7 +141,7 @@ impl<'r> Reader<'r, '_> {
         let mut others: Vec<_> = members.0.iter().filter(|(name, piece)| is_other(name, piece)).collect();
         others.sort_by(|(one, _), (other, _)| one.cmp(other));
         let lists = Lists::new(members);
-        if told && others.is_empty() && lists.is_empty() {
+        if is_read && others.is_empty() && lists.is_empty() {
             return;
         }
         let count = (lists.count() + others.len()).max(1);
@@ -157,7 +157,7 @@ impl<'r> Reader<'r, '_> {
         }
     }
 
-    /// A replay is of the app, and of nobody's messages: whoever has the app's secret asked for it.
+    /// Reads the state of a replay job, which belongs to the app and to no account's messages.
     fn replayed(&mut self, job: &Piece<'_>, is_named: bool) {
         let owner = if is_named { self.events.owner(self.account.id(), 1) } else { self.events.channel() };
         let Some(owner) = owner else { return };
@@ -168,16 +168,16 @@ impl<'r> Reader<'r, '_> {
         self.events.push(event);
     }
 
-    /// Keeps a value that is told from others by its name and what is in it.
+    /// Keeps a value, identified by its name and a digest of it.
     pub(super) fn unrecognised(&mut self, owner: &Owner, piece: &Piece<'_>, name: &str) {
         let envelope = self.envelope(owner, piece, None);
         let id = format!("{name}/{}", digest(envelope.raw.as_bytes()));
         self.events.unrecognised(envelope.identified(Some(&id)), name, None);
     }
 
-    /// A message of X's encrypted chat: who wrote and where, and nothing of what.
+    /// Reads a message of X's encrypted chat: sender and conversation, without content.
     ///
-    /// X documents two shapes. The shorter one has no account to whom it is told, so that a conversation of two says it,
+    /// X documents two shapes. The shorter one names no receiving account, which a conversation of two implies,
     /// and no id but that of the event. ([Real-time events][page], read 2026-11-30 from stored copies.)
     ///
     /// [page]: https://docs.x.com/xchat/real-time-events
@@ -189,7 +189,7 @@ impl<'r> Reader<'r, '_> {
         let two = conversation.split_once(['-', ':']);
         let sender = chat.sender_id.some();
         let implied = match (kind, sender, two) {
-            // Whoever sent it is the account that it is told to.
+            // The sender is the account that receives the event.
             ("chat.sent", Some(sender), None) => Some(sender),
             ("chat.sent", Some(sender), Some((one, other))) => [one, other].into_iter().find(|id| *id == sender),
             (_, Some(sender), Some((one, other))) if sender == one => Some(other),

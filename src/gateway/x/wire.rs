@@ -1,4 +1,4 @@
-//! What X writes of direct messages: in webhooks of both its APIs, and in the lists of `/2/dm_events`.
+//! The wire format of direct messages: in webhooks of both its APIs, and in the lists of `/2/dm_events`.
 
 use std::borrow::Cow;
 
@@ -169,11 +169,11 @@ impl<'a> Member<'a> for Members<'a> {
     }
 }
 
-/// The account that values name which should all be the same.
+/// The account named by values that should all agree.
 #[derive(Default)]
 pub(super) struct Named<'a> {
     id: Text<'a>,
-    /// They differ, so that it cannot be told whose the rest is.
+    /// The values differ, so that the owner is unknown.
     pub(super) is_disputed: bool,
 }
 
@@ -182,7 +182,7 @@ impl<'a> Named<'a> {
         let mut named = Self::default();
         for piece in values {
             let id: Text<'a> = json::read(piece.get()).unwrap_or_default();
-            // A number that came out rounded is an account too, if not one that can be told.
+            // A rounded number is an account as well, though an unknown one.
             let is_rounded = id.0.is_none() && piece.get().starts_with(|c: char| c == '-' || c.is_ascii_digit());
             named.is_disputed |= is_rounded || (id.some().is_some() && named.id.some().is_some() && id != named.id);
             if id.some().is_some() {
@@ -192,7 +192,7 @@ impl<'a> Named<'a> {
         named
     }
 
-    /// The account, if it can be told.
+    /// Returns the account unless the values differ.
     pub(super) fn id(&self) -> Option<&str> {
         self.id.some().filter(|_| !self.is_disputed)
     }

@@ -1,11 +1,11 @@
 //! Facebook Messenger by the Send API: messages as Meta's JSON, its answers and errors, and its webhooks as events.
 //!
-//! The token, the host, the signature and the handshake are those of WhatsApp; what is said with them is not.
+//! The token, the host, the signature and the handshake are those of WhatsApp.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::graph::{ErrorWire, Way, graph_error, is_id};
+use super::graph::{Connection, ErrorWire, graph_error, is_id};
 use super::whatsapp::HOSTS;
 use super::{Config, GATEWAY, Meta};
 use crate::adapter::{Answer, FetchLimits, VendorError};
@@ -31,7 +31,7 @@ pub(super) use receive::events;
 pub(super) use send::{decode, encode, publish, send_indicator};
 
 impl Meta {
-    /// A page on Facebook Messenger.
+    /// Creates a channel for a page on Facebook Messenger.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] with the setting that is wrong.
@@ -40,13 +40,13 @@ impl Meta {
         Self::messenger_with(config, &Context::new())
     }
 
-    /// A page on Facebook Messenger, in this context.
+    /// Creates a channel for a page on Facebook Messenger, in this context.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] with the setting that is wrong.
     pub fn messenger_with(config: Config, context: &Context) -> Result<Self> {
         let page = page(&config)?;
-        let way = Way { errors: ERRORS, vendor_error, ..Way::graph(&config, &page)? };
+        let way = Connection { errors: ERRORS, vendor_error, ..Connection::graph(&config, &page)? };
         let info = Info::new(GATEWAY, Medium::Messenger, page).with_capability(|can| {
             can.receive = !config.app_secrets.is_empty();
             can.delivery_status = can.receive;
@@ -92,7 +92,7 @@ pub(super) async fn fetch(meta: &Meta, media: &MediaRef) -> Result<MediaStream> 
     meta.endpoint.fetch(url, &HOSTS, None::<HeaderValue>, limits).await
 }
 
-/// What Meta's codes mean on Messenger: [error codes][codes] of 18 March 2026, and notes on the changes since, read
+/// The classes of Meta's codes on Messenger: [error codes][codes] of 18 March 2026, and notes on the changes since, read
 /// 2026-11-22 from stored copies.
 ///
 /// UNVERIFIED are 551 and 1545041: a person who cannot be reached or has blocked the page; one source takes the latter
@@ -138,7 +138,7 @@ fn by_more(code: &str, error: &ErrorWire<'_>) -> Option<(ErrorClass, &'static st
         ("10", _) => {
             let words: Cow<'_, str> = serde_json::from_str(error.message?.get()).ok()?;
             let closed = ["outside of allowed window", "outside the allowed window"];
-            let closed = closed.iter().any(|said| words.to_ascii_lowercase().contains(said));
+            let closed = closed.iter().any(|phrase| words.to_ascii_lowercase().contains(phrase));
             closed.then_some((ErrorClass::new(ErrorKind::OutsideWindow), CLOSED))
         }
         ("100", Some("2018001")) => {

@@ -70,7 +70,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// One thing of an entry, once it is known whose it is.
+    /// Reads one part of an entry, once its owner is known.
     fn part(&mut self, part: &Part<'_>, entry: &Entry<'_>, page: Option<&str>, owner: Option<&Owner>) {
         if part.is_item() {
             let item: Item<'_> = json::read(part.piece.get()).unwrap_or_default();
@@ -152,7 +152,7 @@ impl Source<'_> {
         digest(self.envelope.raw.as_bytes()).to_string()
     }
 
-    /// An id for what has none: what Meta repeats it repeats as it was. Without a time, it is told by all that it says.
+    /// Builds an id where Meta gives none, the same for a redelivery. Without a time, a digest identifies it.
     pub(super) fn own_id(&self, name: &str) -> String {
         if self.time.is_empty() { format!("{name}/{}", self.digest()) } else { format!("{name}/{}", self.time) }
     }

@@ -14,7 +14,7 @@ use crate::model::error::{Error, Result};
 use crate::model::event::Inbound;
 use crate::model::message::{Accepted, Choice, Content, Media, MediaKind, MediaSource, Message, Purpose};
 
-/// Puts a link in the place of each file that lies in the store. Nothing has gone when that fails.
+/// Puts a link in the place of each file that lies in the store. A failure here means not sent.
 pub(in super::super) async fn publish(meta: &Meta, mut message: Message) -> Result<Message> {
     if let Content::Media(files) = &mut message.content {
         for file in files {
@@ -90,12 +90,12 @@ enum Outbound<'a> {
 struct Attached<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
-    payload: Held<'a>,
+    payload: AttachmentPayload<'a>,
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Held<'a> {
+enum AttachmentPayload<'a> {
     AtMeta { attachment_id: &'a str },
     Link { url: &'a str, is_reusable: bool },
 }
@@ -139,9 +139,9 @@ fn attached(file: &Media) -> Result<Attached<'_>> {
     };
     let payload = match &file.source {
         // A file that a resident sent has no id at Meta: see `Attachment::reference`.
-        MediaSource::Gateway { id, .. } if is_id(id) => Held::AtMeta { attachment_id: id },
+        MediaSource::Gateway { id, .. } if is_id(id) => AttachmentPayload::AtMeta { attachment_id: id },
         MediaSource::Gateway { .. } => return Err(Error::invalid("media.source", "is not an attachment id of Meta's")),
-        MediaSource::Link(url) => Held::Link { url, is_reusable: true },
+        MediaSource::Link(url) => AttachmentPayload::Link { url, is_reusable: true },
         MediaSource::Stored { .. } => return Err(Error::invalid("media.source", "was not published")),
     };
     Ok(Attached { kind, payload })
@@ -151,23 +151,23 @@ fn quick_replies(choice: &Choice) -> Vec<QuickReply<'_>> {
     choice.rows().map(|row| QuickReply { content_type: "text", title: &row.title, payload: &row.id }).collect()
 }
 
-/// What Meta said to a send. Once there is an id, it was accepted: whatever else cannot be read costs only itself.
+/// Reads the response to a send. An id means accepted: an unreadable value beside it costs only itself.
 pub(in super::super) fn decode(answer: &Answer) -> Result<Accepted> {
     lenient! {
-        struct Taken<'a> {
+        struct SendResponse<'a> {
             message_id: Text<'a>,
             recipient_id: Text<'a>,
         }
     }
     let json = Json::new(&answer.body);
-    let taken: Taken<'_> = json.read().ok_or_else(|| answer.unreadable())?;
-    let mut accepted = answer.accepted(taken.message_id.id())?;
-    accepted.recipient = taken.recipient_id.id().and_then(|id| Address::messenger(id).ok());
+    let response: SendResponse<'_> = json.read().ok_or_else(|| answer.unreadable())?;
+    let mut accepted = answer.accepted(response.message_id.id())?;
+    accepted.recipient = response.recipient_id.id().and_then(|id| Address::messenger(id).ok());
     Ok(accepted)
 }
 
-/// Shows a signal, which is a request of its own on the path of messages.
-pub(in super::super) async fn send_indicator(meta: &Meta, inbound: &Inbound, signal: Indicator) -> Result<()> {
+/// Sends an indicator, a request of its own on the path of messages.
+pub(in super::super) async fn send_indicator(meta: &Meta, inbound: &Inbound, indicator: Indicator) -> Result<()> {
     #[derive(Serialize)]
     struct Action<'a> {
         recipient: Person<'a>,
@@ -177,7 +177,7 @@ pub(in super::super) async fn send_indicator(meta: &Meta, inbound: &Inbound, sig
         Address::Messenger(person) if !inbound.echo => person,
         _ => return Err(Error::invalid("inbound", "is not a message of a resident on Messenger")),
     };
-    let sender_action = match signal {
+    let sender_action = match indicator {
         Indicator::Read => "mark_seen",
         Indicator::Typing => "typing_on",
     };
@@ -193,7 +193,7 @@ mod tests {
     use crate::model::message::MediaRef;
 
     #[test]
-    fn what_a_purpose_and_the_option_make_of_a_message() {
+    fn purpose_and_option_set_messaging_type() {
         let to = Address::messenger("6000000000000001").unwrap();
         let typed = Options { human_agent: true, ..Options::default() };
         for (purpose, options, kind, tag) in [
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_refused() {
+    fn unencodable_message_is_refused() {
         let to = || Address::messenger("6000000000000001").unwrap();
         let held = MediaSource::from(MediaRef::new(GATEWAY, "m_1/0"));
         let native =

@@ -1,4 +1,4 @@
-//! What Meta writes in Messenger's webhooks.
+//! The wire format of Messenger's webhooks.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,11 @@ use crate::model::address::Address;
 use crate::model::error::Result;
 use crate::webhook::Verified;
 
-/// The account that values name which should all be the same.
+/// The account named by values that should all agree.
 #[derive(Default)]
 pub(super) struct Named<'a> {
     pub(super) id: Text<'a>,
-    /// They differ, so that it cannot be told whose the rest is.
+    /// The values differ, so that the owner is unknown.
     pub(super) is_disputed: bool,
 }
 
@@ -25,7 +25,7 @@ impl<'a> Named<'a> {
         for piece in values {
             let id: Text<'a> = json::read(piece.get()).unwrap_or_default();
             if id.some().is_none() {
-                // A number that came out rounded is an id too, if not one that can be told.
+                // A rounded number is an id as well, though an unknown one.
                 rounded += usize::from(piece.get().starts_with(|c: char| c == '-' || c.is_ascii_digit()));
                 continue;
             }
@@ -136,7 +136,7 @@ lenient! {
         pub(super) id: Occurrences<Piece<'a>>,
     }
 
-    /// One thing that happened in a conversation: which, is told by the member that is there.
+    /// One thing that happened in a conversation; the member that is present names it.
     pub(super) struct Item<'a> {
         pub(super) sender: Occurrences<Party<'a>>,
         pub(super) recipient: Occurrences<Party<'a>>,

@@ -1,4 +1,4 @@
-//! What a message says.
+//! The content of an inbound message.
 
 use std::time::Duration;
 

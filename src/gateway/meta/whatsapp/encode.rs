@@ -65,7 +65,7 @@ struct Outgoing<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     messaging_account_id: Option<&'a str>,
     #[serde(flatten)]
-    content: SendProgress<'a>,
+    content: OutgoingContent<'a>,
 }
 
 #[derive(Serialize)]
@@ -76,7 +76,7 @@ struct Quoted<'a> {
 /// The member that `type` names: a text without a detour, since most messages are texts, and JSON for the others.
 #[derive(Serialize)]
 #[serde(rename_all = "lowercase")]
-enum SendProgress<'a> {
+enum OutgoingContent<'a> {
     Text(Text<'a>),
     #[serde(untagged)]
     Other(Map<String, Value>),
@@ -93,10 +93,10 @@ fn content<'a>(
     gateway: &str,
     content: &'a Content,
     options: &Options,
-) -> Result<(Cow<'static, str>, SendProgress<'a>)> {
+) -> Result<(Cow<'static, str>, OutgoingContent<'a>)> {
     let (kind, value): (&'static str, Value) = match content {
         Content::Text(body) => {
-            return Ok(("text".into(), SendProgress::Text(Text { preview_url: options.preview_url, body })));
+            return Ok(("text".into(), OutgoingContent::Text(Text { preview_url: options.preview_url, body })));
         }
         Content::InfoRequest(ask) => ("interactive", interactive_ask(ask)),
         Content::Choice(choice) => ("interactive", interactive_choice(choice)?),
@@ -118,7 +118,7 @@ fn content<'a>(
                 Some(Value::String(kind)) if value.contains_key(&kind) => kind,
                 _ => return Err(Error::invalid("native", "needs a type, and the member that it names")),
             };
-            return Ok((kind.into(), SendProgress::Other(value)));
+            return Ok((kind.into(), OutgoingContent::Other(value)));
         }
         Content::Reaction(reaction) => (
             "reaction",
@@ -126,7 +126,7 @@ fn content<'a>(
         ),
         Content::Template(template) => ("template", filled(gateway, template)?),
     };
-    Ok((kind.into(), SendProgress::Other(Map::from_iter([(kind.to_owned(), value)]))))
+    Ok((kind.into(), OutgoingContent::Other(Map::from_iter([(kind.to_owned(), value)]))))
 }
 
 fn media_type(kind: MediaKind) -> &'static str {

@@ -124,7 +124,7 @@ pub(super) fn entry_account<'e>(entry: &'e Entry<'_>) -> Option<&'e str> {
     unanimous(entry.id.texts()).ok().flatten()
 }
 
-/// The account whose a value is: the number in its metadata. The entry's account counts only for what is of no number: the
+/// The account that owns a value: the number in its metadata. The entry's account counts only for what is of no number: the
 /// other numbers of that account can have other owners.
 pub(super) fn account<'e>(entry: &'e Entry<'_>, change: &Change<'_>, value: &'e Cut<'_, Value<'_>>) -> Option<&'e str> {
     // The settings of a number come without metadata.

@@ -6,7 +6,7 @@ use super::super::graph::graph_error;
 use crate::adapter::{Answer, VendorError};
 use crate::model::error::{ErrorClass, ErrorKind, Scope};
 
-/// What Meta's codes mean: [error codes][codes], state of June 2026, read 2026-11-22 from stored copies. Codes of groups
+/// The classes of Meta's codes: [error codes][codes], state of June 2026, read 2026-11-22 from stored copies. Codes of groups
 /// are those of pywa 4.5.0, and 132018 is that of public reports, read 2026-11-30.
 ///
 /// UNVERIFIED is 100 with the subcode 33 and without details, which public reports show for an id that Meta does not know

@@ -40,7 +40,7 @@ impl fmt::Debug for Flow {
 }
 
 impl Flow {
-    /// A form by Meta's id of it, with the text above and the label of its button.
+    /// Creates a form from Meta's id of it, with the text above and the label of its button.
     pub fn new(id: impl Into<String>, body: impl Into<String>, label: impl Into<String>) -> Self {
         Self {
             id: id.into(),
@@ -53,7 +53,7 @@ impl Flow {
         }
     }
 
-    /// Sets what comes back with the answer, to tell one form from another.
+    /// Sets the token that comes back with the answer, to identify the form.
     #[must_use]
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into());
@@ -82,7 +82,7 @@ impl Flow {
         self
     }
 
-    /// The content of a message that offers the form.
+    /// Returns the content of a message that offers the form.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidMessage`] when the text or the label is empty or too long, the id or the screen is empty, or a

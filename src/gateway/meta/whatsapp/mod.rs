@@ -1,6 +1,6 @@
 //! WhatsApp, by Meta's Cloud API and by 360dialog.
 
-use super::graph::{Way, is_id};
+use super::graph::{Connection, is_id};
 use super::webhook::secrets;
 use super::{Config, GATEWAY, Meta};
 use crate::adapter::sensitive;
@@ -35,7 +35,7 @@ pub(super) use receive::events;
 pub(super) use send::{decode, is_stored, send_indicator, upload};
 
 impl Meta {
-    /// A WhatsApp number by the Cloud API.
+    /// Creates a channel for a WhatsApp number by the Cloud API.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] with the setting that is wrong.
@@ -44,19 +44,19 @@ impl Meta {
         Self::whatsapp_with(config, &Context::new())
     }
 
-    /// A WhatsApp number by the Cloud API, in this context.
+    /// Creates a channel for a WhatsApp number by the Cloud API, in this context.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] with the setting that is wrong.
     pub fn whatsapp_with(config: Config, context: &Context) -> Result<Self> {
         let number = number(&config)?;
-        let way = Way::graph(&config, &number)?;
+        let way = Connection::graph(&config, &number)?;
         Self::new(whatsapp_info(GATEWAY, number, &config), way, config, context)
     }
 
-    /// A WhatsApp number by 360dialog: the same wire, another host and header.
+    /// Creates a channel for a WhatsApp number by 360dialog: the same wire format, another host and header.
     ///
-    /// 360dialog does not sign webhooks. Tell it to send `Authorization: Bearer` with one of the `app_secrets`.
+    /// 360dialog does not sign webhooks. Configure it to send `Authorization: Bearer` with one of the `app_secrets`.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] with the setting that is wrong.
@@ -65,14 +65,14 @@ impl Meta {
         Self::whatsapp_360dialog_with(config, &Context::new())
     }
 
-    /// A WhatsApp number by 360dialog, in this context.
+    /// Creates a channel for a WhatsApp number by 360dialog, in this context.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] with the setting that is wrong.
     pub fn whatsapp_360dialog_with(config: Config, context: &Context) -> Result<Self> {
         let number = number(&config)?;
         let secrets = secrets(&config, &number);
-        let way = Way {
+        let way = Connection {
             base: "https://waba-v2.360dialog.io",
             verifier: Verifier::new([], &secrets),
             scheme: Box::new(BearerToken::new(secrets)),

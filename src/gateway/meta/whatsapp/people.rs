@@ -1,8 +1,8 @@
-//! Who wrote a message and who gets it, by what stands at several places.
+//! The sender and recipient of a message, from its ids and contacts.
 
 use std::collections::HashMap;
 
-use super::receive::Around;
+use super::receive::MessageContext;
 use super::wire::{Contact, Message, System};
 use crate::model::address::{Address, Phone, WhatsAppUser};
 use crate::model::event::{AddressChanged, Envelope};
@@ -93,7 +93,7 @@ pub(super) fn us(message: &Message<'_>, own: Option<&str>) -> Option<Address> {
 
 /// Returns `true` if a message of the history is ours. A thread is with one person: what in it has a recipient, or another
 /// writer, is ours.
-pub(super) fn is_ours(message: &Message<'_>, around: Around<'_>) -> bool {
+pub(super) fn is_ours(message: &Message<'_>, around: MessageContext<'_>) -> bool {
     let same = |one: Option<&str>, other: Option<&str>| one.is_some() && one.map(Id::new) == other.map(Id::new);
     let own = around.own.map(|own| own.chars().filter(char::is_ascii_digit).collect::<String>());
     let (from, to) = (message.from.some(), message.to.some());

@@ -71,7 +71,7 @@ impl Source {
 
 /// What stands around a message.
 #[derive(Clone, Copy)]
-pub(super) struct Around<'v> {
+pub(super) struct MessageContext<'v> {
     pub(super) source: Source,
     pub(super) people: &'v People<'v>,
     /// Our own number as it is shown.
@@ -133,7 +133,11 @@ impl Reader<'_, '_> {
             }
         } else {
             let own = value.metadata.iter().find_map(|metadata| metadata.display_phone_number.some());
-            self.messages(value, owner, Around { source: Source::new(field), people: &people, own, thread: None });
+            self.messages(
+                value,
+                owner,
+                MessageContext { source: Source::new(field), people: &people, own, thread: None },
+            );
             for piece in value.statuses.iter() {
                 self.status(owner, piece, &people);
             }
@@ -144,7 +148,7 @@ impl Reader<'_, '_> {
         for piece in value.user_preferences.iter() {
             self.preference(owner, piece, &people);
         }
-        // The errors of a flow or an account are a part of what is told there.
+        // The errors of a flow or an account belong to that event.
         if field == "messages" || self.events.len() > before {
             for piece in value.errors.iter() {
                 self.fault(owner, piece, &entry.time);
@@ -167,23 +171,23 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn messages(&mut self, value: &Value<'_>, owner: &Owner, around: Around<'_>) {
+    fn messages(&mut self, value: &Value<'_>, owner: &Owner, around: MessageContext<'_>) {
         for piece in value.messages.iter() {
             self.message(owner, piece, around);
         }
         let echo = Source { echo: true, ..around.source };
         for piece in value.message_echoes.iter() {
-            self.message(owner, piece, Around { source: echo, ..around });
+            self.message(owner, piece, MessageContext { source: echo, ..around });
         }
         let past = Source { echo: false, history: true, ..around.source };
         for thread in value.history.iter().flat_map(|history| history.threads.iter()) {
             for piece in thread.messages.iter() {
-                self.message(owner, piece, Around { source: past, thread: thread.id.some(), ..around });
+                self.message(owner, piece, MessageContext { source: past, thread: thread.id.some(), ..around });
             }
         }
     }
 
-    fn message(&mut self, owner: &Owner, piece: &Piece<'_>, around: Around<'_>) {
+    fn message(&mut self, owner: &Owner, piece: &Piece<'_>, around: MessageContext<'_>) {
         let mut message = Message::default();
         json::read_into(&mut message, piece.get());
         let (source, people) = (around.source, around.people);

@@ -1,10 +1,10 @@
-//! Sends: stored files, Meta's answer, and indicators.
+//! Sending: stored files, Meta's response and indicators.
 
 use serde::Serialize;
 
 use super::super::Meta;
 use super::people::person;
-use super::wire::Taken;
+use super::wire::SendResponse;
 use crate::adapter::Answer;
 use crate::adapter::json::Json;
 use crate::channel::{Channel, Indicator};
@@ -23,7 +23,7 @@ pub(in super::super) async fn upload(meta: &Meta, mut message: Message) -> Resul
     Ok(message)
 }
 
-/// Whether a file of it lies in the store.
+/// Returns `true` if a file of the content lies in the store.
 pub(in super::super) fn is_stored(content: &Content) -> bool {
     media(content).any(|media| matches!(media.source, MediaSource::Stored { .. }))
 }
@@ -50,15 +50,15 @@ fn media_mut(content: &mut Content) -> Vec<&mut Media> {
     }
 }
 
-/// What Meta said to a send. Once there is an id, it was accepted: whatever else cannot be read costs only itself.
+/// Reads the response to a send. An id means accepted: an unreadable value beside it costs only itself.
 pub(in super::super) fn decode(answer: &Answer) -> Result<Accepted> {
     let json = Json::new(&answer.body);
-    let taken: Taken<'_> = json.read().ok_or_else(|| answer.unreadable())?;
-    let messages = || taken.messages.iter().filter(|message| message.id.id().is_some());
+    let response: SendResponse<'_> = json.read().ok_or_else(|| answer.unreadable())?;
+    let messages = || response.messages.iter().filter(|message| message.id.id().is_some());
     let mut accepted = answer.accepted(messages().filter_map(|message| message.id.id()))?;
     accepted.status = messages().next().and_then(|first| first.message_status.to_text());
     // The number as Meta normalises it (of Brazil with 8 digits or 9), the user id of one who hides the number, or both.
-    let mut contacts = taken.contacts.iter().map(|contact| person(contact.wa_id.some(), contact.user_id.some()));
+    let mut contacts = response.contacts.iter().map(|contact| person(contact.wa_id.some(), contact.user_id.some()));
     accepted.recipient = contacts.find_map(|recipient| recipient);
     Ok(accepted)
 }

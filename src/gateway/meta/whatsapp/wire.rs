@@ -186,12 +186,12 @@ lenient! {
     }
 
     /// The answer to a send.
-    pub(super) struct Taken<'a> {
-        pub(super) messages: List<TakenMessage<'a>>,
+    pub(super) struct SendResponse<'a> {
+        pub(super) messages: List<AcceptedMessage<'a>>,
         pub(super) contacts: List<Contact<'a>>,
     }
 
-    pub(super) struct TakenMessage<'a> {
+    pub(super) struct AcceptedMessage<'a> {
         pub(super) id: Text<'a>,
         pub(super) message_status: Text<'a>,
     }
