@@ -1,8 +1,9 @@
-//! Meta: WhatsApp Business by the Cloud API, and by 360dialog, which speaks the same wire; Facebook Messenger by the Send
-//! API.
+//! Meta: WhatsApp Business by the Cloud API, and by 360dialog, which speaks the same wire; Facebook Messenger by the
+//! Send API.
 //!
 //! Vendor's pages: [Cloud API messages][send], [webhooks][hooks], [error codes][codes], and of Messenger the
-//! [Send API][page], [webhooks][events], [error codes][sends]; state of September 2026, read 2026-11-22 from stored copies.
+//! [Send API][page], [webhooks][events], [error codes][sends]; state of September 2026, read 2026-11-22 from stored
+//! copies.
 //!
 //! ```no_run
 //! use civic_messaging::{Address, ChannelExt, Meta, meta};
@@ -24,9 +25,9 @@
 //! | Messenger | 2,000 characters | 1, by link, published or id; no caption | no; `Native` | 13 quick replies | no | no | no | no | no | yes | signed | no | no | read, typing |
 //!
 //! No idempotency key exists, and no call says what became of a message: after an unknown outcome, only a webhook with
-//! the message's key settles it. On WhatsApp that is a status (`biz_opaque_callback_data`); on Messenger it is the echo of
-//! the message (`metadata`), for which the page must be subscribed to `message_echoes`. Echoes come of every app of the
-//! page, so that keys should be such as no other app would choose.
+//! the message's key settles it. On WhatsApp that is a status (`biz_opaque_callback_data`); on Messenger it is the echo
+//! of the message (`metadata`), for which the page must be subscribed to `message_echoes`. Echoes come of every app of
+//! the page, so that keys should be such as no other app would choose.
 //!
 //! [send]: https://developers.facebook.com/documentation/business-messaging/whatsapp/messages/send-messages
 //! [hooks]: https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/overview
@@ -132,7 +133,7 @@ impl Config {
     /// Creates the settings of a WhatsApp number.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a token that is empty, blank or too short.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a token that is empty, blank or too short.
     pub fn new(access_token: impl Into<String>, phone_number_id: impl Into<AccountId>) -> Result<Self> {
         Ok(Self { phone_number_id: Some(phone_number_id.into()), ..Self::with_token(access_token)? })
     }
@@ -140,7 +141,7 @@ impl Config {
     /// Creates the settings of a page on Messenger.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a token that is empty, blank or too short.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a token that is empty, blank or too short.
     pub fn for_page(access_token: impl Into<String>, page_id: impl Into<AccountId>) -> Result<Self> {
         Ok(Self { page_id: Some(page_id.into()), ..Self::with_token(access_token)? })
     }
@@ -164,7 +165,7 @@ impl Config {
     /// Adds the secret of the Meta app, which webhooks are signed with.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when it is empty, blank or too short.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when it is empty, blank or too short.
     pub fn app_secret(mut self, secret: impl Into<String>) -> Result<Self> {
         self.app_secrets.push(Secret::new(secret).map_err(|e| e.with_field("app_secrets"))?.into());
         Ok(self)
@@ -173,7 +174,7 @@ impl Config {
     /// Sets the verify token of the dashboard, for the webhook's handshake.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when it is empty, blank or too short.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when it is empty, blank or too short.
     pub fn verify_token(mut self, token: impl Into<String>) -> Result<Self> {
         self.verify_token = Some(Secret::new(token).map_err(|e| e.with_field("verify_token"))?);
         Ok(self)
@@ -182,7 +183,7 @@ impl Config {
     /// Sets the base URL of the API.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] unless it is https, or loopback.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless it is https, or loopback.
     pub fn base_url(mut self, url: &str) -> Result<Self> {
         self.base_url = Some(url.parse()?);
         Ok(self)
@@ -238,7 +239,7 @@ impl Meta {
 /// Builds a channel by the Cloud API, or by Messenger's Send API, from settings.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] with the setting that is wrong.
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) with the setting that is wrong.
 pub fn connect(settings: &Settings, context: &Context) -> Result<Arc<dyn Channel>> {
     match settings.medium()? {
         Medium::Messenger => Ok(Arc::new(Meta::messenger_with(settings.read()?, context)?)),
@@ -250,7 +251,7 @@ pub fn connect(settings: &Settings, context: &Context) -> Result<Arc<dyn Channel
 /// Builds a channel by 360dialog from settings.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] with the setting that is wrong.
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) with the setting that is wrong.
 pub fn connect_360dialog(settings: &Settings, context: &Context) -> Result<Arc<dyn Channel>> {
     match settings.medium()? {
         Medium::WhatsApp => Ok(Arc::new(Meta::whatsapp_360dialog_with(settings.read()?, context)?)),

@@ -41,7 +41,7 @@ impl X {
     /// Deletes a message from the account's own view. The other side is believed to keep it (unverified).
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when it is not there.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when it is not there.
     pub async fn delete_event(&self, id: &MessageId) -> Result<()> {
         let path = format!("/2/dm_events/{}", numeric("id", id.as_str())?);
         self.done(ApiRequest::new("dm_delete", Method::DELETE, path)).await
@@ -69,7 +69,7 @@ impl X {
     /// Uses the bearer token, if one is configured.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for an address that X does not take, and X's error.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for an address that X does not take, and X's error.
     pub async fn register_webhook(&self, url: &str) -> Result<Webhook> {
         let uri = url.parse::<http::Uri>().ok().filter(|uri| uri.scheme_str() == Some("https") && uri.port().is_none());
         if uri.is_none() || url.chars().count() > 200 {

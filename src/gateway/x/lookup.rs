@@ -105,8 +105,8 @@ impl X {
 }
 
 impl DmEvent<'_> {
-    /// Returns `true` if this is the content of a message: its text, with links as they were and with or without escapes, and its
-    /// file.
+    /// Returns `true` if this is the content of a message: its text, with links as they were and with or without
+    /// escapes, and its file.
     fn says(&self, content: &Content) -> bool {
         let (text, file) = match content {
             Content::Text(text) => (text.as_str(), None),

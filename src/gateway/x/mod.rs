@@ -132,7 +132,7 @@ impl Config {
     /// Adds a secret that signs webhooks.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when it is empty, blank or too short.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when it is empty, blank or too short.
     pub fn webhook_secret(mut self, consumer_secret: impl Into<String>) -> Result<Self> {
         self.webhook_secrets.push(secret("webhook_secrets", consumer_secret)?.into());
         Ok(self)
@@ -141,7 +141,7 @@ impl Config {
     /// Sets the app's own bearer token.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when it is empty, blank or too short.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when it is empty, blank or too short.
     pub fn bearer(mut self, token: impl Into<String>) -> Result<Self> {
         self.bearer = Some(secret("bearer", token)?);
         Ok(self)
@@ -150,7 +150,7 @@ impl Config {
     /// Sets the base URL of the API.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] unless it is https, or loopback.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless it is https, or loopback.
     pub fn base_url(mut self, url: &str) -> Result<Self> {
         self.base_url = Some(url.parse()?);
         Ok(self)
@@ -281,7 +281,7 @@ impl X {
     /// Creates a channel for the direct messages of one account, with the defaults of [`Context`].
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], with the field and its rule.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the field and its rule.
     #[cfg(feature = "reqwest")]
     pub fn direct_messages(config: Config) -> Result<Self> {
         Self::direct_messages_with(config, &Context::new())
@@ -290,7 +290,7 @@ impl X {
     /// Creates a channel for the direct messages of one account, in this context.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], with the field and its rule.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the field and its rule.
     pub fn direct_messages_with(config: Config, context: &Context) -> Result<Self> {
         let account = config.user_id;
         if !rules::user_id(account.as_str()) {
@@ -341,7 +341,7 @@ impl X {
 /// Builds a channel from configuration, for [`Registry`](crate::Registry).
 ///
 /// # Errors
-/// [`ErrorKind::Config`], with the field and its rule.
+/// [`ErrorKind::Config`](crate::ErrorKind::Config), with the field and its rule.
 pub fn connect(settings: &Settings, context: &Context) -> Result<Arc<dyn Channel>> {
     match settings.medium()? {
         Medium::X => Ok(Arc::new(X::direct_messages_with(settings.read()?, context)?)),

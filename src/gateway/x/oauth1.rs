@@ -32,7 +32,7 @@ impl OAuth1 {
     /// Creates the four keys, in the order in which X's developer portal lists them.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for one that is empty, blank or too short.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for one that is empty, blank or too short.
     pub fn new(
         consumer_key: impl Into<String>,
         consumer_secret: impl Into<String>,

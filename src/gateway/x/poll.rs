@@ -23,8 +23,8 @@ use crate::model::poll::{Cursor, Page};
 /// How many pages of 100 events one poll fetches. X allows 15 in 15 minutes.
 pub(super) const PAGES_MAX: usize = 10;
 
-/// The fields requested for each event. X's specification of August 2026 has lost three of these; whether its servers have is
-/// unverified, so the shorter list is the fallback; with it the sender comes as an expansion.
+/// The fields requested for each event. X's specification of August 2026 has lost three of these; whether its servers
+/// have is unverified, so the shorter list is the fallback; with it the sender comes as an expansion.
 const FIELDS: [&str; 2] = [
     "id,event_type,text,sender_id,dm_conversation_id,created_at,attachments,entities,participant_ids",
     "id,event_type,text,dm_conversation_id,created_at,attachments,entities",

@@ -51,8 +51,8 @@ impl X {
     }
 
     /// X's answer to a message, and the conversation that it is in. With an id it was accepted, whatever errors stand
-    /// beside it; without one, but with errors, X refused it in a 2xx. (X, Response codes and errors, "Partial errors", read
-    /// 2026-11-30.)
+    /// beside it; without one, but with errors, X refused it in a 2xx. (X, Response codes and errors, "Partial errors",
+    /// read 2026-11-30.)
     pub(super) fn accepted(&self, answer: &Answer) -> Result<(Accepted, Option<Address>)> {
         let json = Json::new(&answer.body);
         let created = json.read::<SendResponse<'_>>().and_then(|said| said.data).unwrap_or_default();

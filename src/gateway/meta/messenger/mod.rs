@@ -92,8 +92,8 @@ pub(super) async fn fetch(meta: &Meta, media: &MediaRef) -> Result<MediaStream> 
     meta.endpoint.fetch(url, &HOSTS, None::<HeaderValue>, limits).await
 }
 
-/// The classes of Meta's codes on Messenger: [error codes][codes] of 18 March 2026, and notes on the changes since, read
-/// 2026-11-22 from stored copies.
+/// The classes of Meta's codes on Messenger: [error codes][codes] of 18 March 2026, and notes on the changes since,
+/// read 2026-11-22 from stored copies.
 ///
 /// UNVERIFIED are 551 and 1545041: a person who cannot be reached or has blocked the page; one source takes the latter
 /// for a closed window.
@@ -129,8 +129,8 @@ const CLOSED: &str = "the person has done nothing on the page for 24 hours; what
 
 /// What a code means by its subcode, or by Meta's words where there is nothing else to go by.
 ///
-/// The subcodes 2018278, 2018065 (window) and 2018001 (no such person) are UNVERIFIED: public programs know them, and no
-/// page of Meta's that was read.
+/// The subcodes 2018278, 2018065 (window) and 2018001 (no such person) are UNVERIFIED: public programs know them, and
+/// no page of Meta's that was read.
 fn by_more(code: &str, error: &ErrorWire<'_>) -> Option<(ErrorClass, &'static str)> {
     match (code, error.subcode()) {
         ("10", Some("1893063")) => Some((ErrorClass::new(ErrorKind::Account), "Meta has restricted the page")),

@@ -53,8 +53,8 @@ struct Outgoing<'a> {
     tag: Option<&'static str>,
     recipient: Person<'a>,
     message: Outbound<'a>,
-    /// Beside the message and not in it: Meta's reference of this edge lists it so. (Graph API reference, Page Messages,
-    /// read 2026-11-25 from stored copies; it gives no example.)
+    /// Beside the message and not in it: Meta's reference of this edge lists it so. (Graph API reference, Page
+    /// Messages, read 2026-11-25 from stored copies; it gives no example.)
     #[serde(skip_serializing_if = "Option::is_none")]
     reply_to: Option<Quoted<'a>>,
 }

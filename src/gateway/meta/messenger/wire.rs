@@ -99,7 +99,8 @@ pub(super) fn kind(json: &str) -> String {
 }
 
 impl<'a> Entry<'a> {
-    /// What is in its lists, in the order of the body, so that what is of one page is not joined over what is of another.
+    /// What is in its lists, in the order of the body, so that what is of one page is not joined over what is of
+    /// another.
     pub(super) fn parts(&self) -> Vec<Part<'a>> {
         let mut parts = Vec::new();
         let lists = [("messaging", &self.messaging), ("standby", &self.standby), ("changes", &self.changes)];

@@ -10,7 +10,8 @@ use crate::adapter::json::{self, List, MapAccess, Member, Pass, Piece, Text};
 use crate::adapter::lenient;
 use crate::model::error::Result;
 
-/// A value, and its JSON: cut out together, so that the JSON is always that of the value. Read in one pass, it has none.
+/// A value, and its JSON: cut out together, so that the JSON is always that of the value. Read in one pass, it has
+/// none.
 #[derive(Debug, Default)]
 pub(super) struct Cut<'a, T> {
     pub(super) piece: Piece<'a>,
@@ -124,8 +125,8 @@ pub(super) fn entry_account<'e>(entry: &'e Entry<'_>) -> Option<&'e str> {
     unanimous(entry.id.texts()).ok().flatten()
 }
 
-/// The account that owns a value: the number in its metadata. The entry's account counts only for what is of no number: the
-/// other numbers of that account can have other owners.
+/// The account that owns a value: the number in its metadata. The entry's account counts only for what is of no number:
+/// the other numbers of that account can have other owners.
 pub(super) fn account<'e>(entry: &'e Entry<'_>, change: &Change<'_>, value: &'e Cut<'_, Value<'_>>) -> Option<&'e str> {
     // The settings of a number come without metadata.
     let places = value.metadata.iter().chain(value.phone_number_settings.iter());

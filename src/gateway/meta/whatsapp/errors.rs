@@ -6,11 +6,12 @@ use super::super::graph::graph_error;
 use crate::adapter::{Answer, VendorError};
 use crate::model::error::{ErrorClass, ErrorKind, Scope};
 
-/// The classes of Meta's codes: [error codes][codes], state of June 2026, read 2026-11-22 from stored copies. Codes of groups
-/// are those of pywa 4.5.0, and 132018 is that of public reports, read 2026-11-30.
+/// The classes of Meta's codes: [error codes][codes], state of June 2026, read 2026-11-22 from stored copies. Codes of
+/// groups are those of pywa 4.5.0, and 132018 is that of public reports, read 2026-11-30.
 ///
-/// UNVERIFIED is 100 with the subcode 33 and without details, which public reports show for an id that Meta does not know
-/// or that the token may not see: of the number on a send, of the file where a file is asked for. See [`graph_error`].
+/// UNVERIFIED is 100 with the subcode 33 and without details, which public reports show for an id that Meta does not
+/// know or that the token may not see: of the number on a send, of the file where a file is asked for. See
+/// [`graph_error`].
 ///
 /// [codes]: https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes
 pub(in super::super) const ERRORS: &[(&str, ErrorClass)] = {

@@ -85,8 +85,8 @@ impl Flow {
     /// Returns the content of a message that offers the form.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidMessage`] when the text or the label is empty or too long, the id or the screen is empty, or a
-    /// screen is given beside the endpoint.
+    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) when the text or the label is empty or too long,
+    /// the id or the screen is empty, or a screen is given beside the endpoint.
     pub fn content(&self) -> Result<Native> {
         for (field, text, max) in [
             ("flow.body", &self.body, whatsapp::BODY_WITH_BUTTONS_MAX),

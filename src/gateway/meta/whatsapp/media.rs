@@ -102,8 +102,8 @@ impl Meta {
     }
 }
 
-/// Hosts that serve Meta's files. The redirect target is unverified, and so is `cdn.fbsbx.com`: public programs show that
-/// Messenger's sounds and documents lie there, and no page of Meta's says it.
+/// Hosts that serve Meta's files. The redirect target is unverified, and so is `cdn.fbsbx.com`: public programs show
+/// that Messenger's sounds and documents lie there, and no page of Meta's says it.
 pub(in super::super) const HOSTS: HostRules = HostRules { trusted: &[FILES], open: &["*.fbcdn.net", "cdn.fbsbx.com"] };
 
 /// 360dialog's key goes to its own host alone, as Meta's token goes to none of 360dialog's.

@@ -38,7 +38,7 @@ impl Meta {
     /// Creates a channel for a WhatsApp number by the Cloud API.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] with the setting that is wrong.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) with the setting that is wrong.
     #[cfg(feature = "reqwest")]
     pub fn whatsapp(config: Config) -> Result<Self> {
         Self::whatsapp_with(config, &Context::new())
@@ -47,7 +47,7 @@ impl Meta {
     /// Creates a channel for a WhatsApp number by the Cloud API, in this context.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] with the setting that is wrong.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) with the setting that is wrong.
     pub fn whatsapp_with(config: Config, context: &Context) -> Result<Self> {
         let number = number(&config)?;
         let way = Connection::graph(&config, &number)?;
@@ -59,7 +59,7 @@ impl Meta {
     /// 360dialog does not sign webhooks. Configure it to send `Authorization: Bearer` with one of the `app_secrets`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] with the setting that is wrong.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) with the setting that is wrong.
     #[cfg(feature = "reqwest")]
     pub fn whatsapp_360dialog(config: Config) -> Result<Self> {
         Self::whatsapp_360dialog_with(config, &Context::new())
@@ -68,7 +68,7 @@ impl Meta {
     /// Creates a channel for a WhatsApp number by 360dialog, in this context.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] with the setting that is wrong.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) with the setting that is wrong.
     pub fn whatsapp_360dialog_with(config: Config, context: &Context) -> Result<Self> {
         let number = number(&config)?;
         let secrets = secrets(&config, &number);

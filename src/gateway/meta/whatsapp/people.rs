@@ -91,8 +91,8 @@ pub(super) fn us(message: &Message<'_>, own: Option<&str>) -> Option<Address> {
     person(message.from.some(), message.from_user_id.some()).or_else(|| person(shown().as_deref(), None))
 }
 
-/// Returns `true` if a message of the history is ours. A thread is with one person: what in it has a recipient, or another
-/// writer, is ours.
+/// Returns `true` if a message of the history is ours. A thread is with one person: what in it has a recipient, or
+/// another writer, is ours.
 pub(super) fn is_ours(message: &Message<'_>, around: MessageContext<'_>) -> bool {
     let same = |one: Option<&str>, other: Option<&str>| one.is_some() && one.map(Id::new) == other.map(Id::new);
     let own = around.own.map(|own| own.chars().filter(char::is_ascii_digit).collect::<String>());

@@ -113,8 +113,8 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// Keeps an entry or a change of which nothing is read for the account that the entry names; or discards it, if there
-    /// may be something of one of the account's numbers in it.
+    /// Keeps an entry or a change of which nothing is read for the account that the entry names; or discards it, if
+    /// there may be something of one of the account's numbers in it.
     fn unread(&mut self, entry: &Entry<'_>, piece: Piece<'_>, what: &str, anybodys: bool) {
         let account = entry_account(entry).filter(|_| !anybodys && !names_a_number(piece));
         if let Some(owner) = self.events.owner(account, 1) {

@@ -57,7 +57,8 @@ pub(in super::super) fn decode(answer: &Answer) -> Result<Accepted> {
     let messages = || response.messages.iter().filter(|message| message.id.id().is_some());
     let mut accepted = answer.accepted(messages().filter_map(|message| message.id.id()))?;
     accepted.status = messages().next().and_then(|first| first.message_status.to_text());
-    // The number as Meta normalises it (of Brazil with 8 digits or 9), the user id of one who hides the number, or both.
+    // The number as Meta normalises it (of Brazil with 8 digits or 9), the user id of one who hides the number, or
+    // both.
     let mut contacts = response.contacts.iter().map(|contact| person(contact.wa_id.some(), contact.user_id.some()));
     accepted.recipient = contacts.find_map(|recipient| recipient);
     Ok(accepted)
