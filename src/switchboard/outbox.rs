@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-
 use super::record::{Attempt, Claimed, End, LOOK_UPS, Settle};
 use super::status::State;
 use crate::channel::Channel;
