@@ -157,7 +157,7 @@ impl<C: Channel + ?Sized> ChannelExt for C {}
 
 fn reply_to(inbound: &Inbound, info: &Info, text: String) -> Result<Message> {
     inbound.check_answerable()?;
-    let message = Message::text(inbound.reply_address().clone(), text).purpose(crate::Purpose::Reply);
+    let message = Message::text(inbound.reply_address().clone(), text).purpose(crate::model::message::Purpose::Reply);
     Ok(if info.capability.reply_to { message.reply_to(inbound.id.clone()) } else { message })
 }
 

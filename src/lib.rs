@@ -1,9 +1,47 @@
-// The README's examples need its gateways; without them the documentation has its first sentence only.
-#![cfg_attr(all(feature = "notify", feature = "reqwest"), doc = include_str!("../README.md"))]
-#![cfg_attr(
-    not(all(feature = "notify", feature = "reqwest")),
-    doc = "Send and receive a council's messages over WhatsApp, Messenger, X and SMS through one typed trait, [`Channel`]."
-)]
+//! Sends and receives a council's messages over SMS, WhatsApp Business, Facebook Messenger and X (Twitter) direct messages,
+//! through one typed trait, [`Channel`], and whichever gateway the council has a contract with.
+//!
+//! ```
+//! use civic_messaging::{Address, Channel, ChannelExt, Message, Mock, Outcome};
+//!
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let sms = Mock::sms(); // or `Notify::sms(..)`, `Twilio::sms(..)`, `Meta::whatsapp(..)`, `X::direct_messages(..)`
+//! let note = Message::text(Address::phone("07700 900123")?, "Your collection is on Tuesday.").key("waste-4711");
+//! match sms.send(&note).await {
+//!     Ok(accepted) => println!("{}", accepted.id()), // accepted by the gateway, not yet delivered
+//!     Err(e) if e.outcome() == Outcome::Unknown => println!("{e}"), // may have been accepted: never resend blindly
+//!     Err(e) => return Err(e), // certainly not sent
+//! }
+//! # Ok(()) }).unwrap();
+//! ```
+//!
+//! # Map
+//!
+//! | task | items |
+//! |---|---|
+//! | **Send** | [`Message`]: an [`Address`] of a [`Medium`], its [`Content`], an idempotency key, a [`Purpose`]; [`Channel::send`] returns [`Accepted`], with a [`MessageId`], or an [`Error`] with an [`ErrorKind`] and an [`Outcome`]; [`OnUnknown`] permits a resend. [`ChannelExt::plan`] returns a [`Plan`](plan::Plan): segments, losses, refusals, offline. The contents are in [`message`], kinds of addresses in [`address`] |
+//! | **Receive** | [`webhook::Request`] in, [`Event`]s out: [`Inbound`] messages, [`Delivery`] reports with their [`DeliveryState`], and those in [`event`]. [`ChannelExt::reply`] answers, [`Indicator`] shows "read" or "typing". [`poll`] is for gateways without webhooks, [`lookup`] for the outcome of a send |
+//! | **Test** | [`Mock`]: a channel in memory. `testing::FakeGateway`: a gateway on loopback with socket faults (feature `testing`). [`clock::VirtualClock`]: time without sleeping |
+//! | **Configure** | A gateway's own `Config`: [`Meta`], [`Notify`], [`Twilio`], [`X`]. [`Registry`] and [`Settings`]: any gateway by name, from TOML, JSON or the environment. [`Context`]: transport, clock and stores, each replaceable. [`Secret`]: masked everywhere. [`health`]: credentials and settings, checked |
+//! | **Layer** | [`layer`]: retries with backoff and jitter, rate limits, failover, circuit breaker, tracing |
+//! | **Make durable** | `switchboard`: an outbox and an inbox in SQLite or PostgreSQL, with at-least-once delivery, leases and dead letters (features `sqlite`, `postgres`) |
+//! | **Decide** | [`policy`]: opening hours, automatic replies, and rules of your own |
+//! | **Write an adapter** | [`adapter`]: what a gateway's adapter is built of. A channel describes itself by its [`Info`]: its [`AccountId`] and [`Capability`], at a [`Timestamp`]. `testing::conformance` says when the adapter is done |
+//!
+//! SMS segments and opt-out words alone are in [`medium::sms`].
+//!
+//! # Features
+//!
+//! | feature | adds | default |
+//! |---|---|---|
+//! | `meta`, `notify`, `twilio`, `x` | a gateway; no dependency | yes |
+//! | `reqwest` | HTTP with rustls (ring) | yes |
+//! | `toml` | settings from TOML | yes |
+//! | `tracing` | spans and events of [`layer::Trace`] | yes |
+//! | `metrics` | counters and histograms | no |
+//! | `sqlite`, `sqlite-system` | the switchboard's store in SQLite: bundled, or the system's | no |
+//! | `postgres` | the switchboard's store in PostgreSQL | no |
+//! | `testing` | the conformance suite and the fake gateway | no |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Nothing that a gateway, a resident or a configuration can write is a panic.
 #![cfg_attr(
@@ -137,3 +175,32 @@ pub mod rate {
 
     pub use crate::model::rate::{PairRate, Quota, Rate};
 }
+
+#[cfg(doc)]
+pub mod docs {
+    //! Guides: writing an adapter, layers, operations, and what each gateway supports.
+
+    #[cfg(feature = "testing")]
+    pub mod adapter {
+        #![doc = include_str!("../docs/adapter.md")]
+    }
+
+    pub mod layers {
+        #![doc = include_str!("../docs/layers.md")]
+    }
+
+    #[cfg(any(feature = "postgres", feature = "sqlite-system"))]
+    pub mod operations {
+        #![doc = "[fallback]: crate::switchboard::Fallback\n\n"]
+        #![doc = include_str!("../docs/operations.md")]
+    }
+
+    pub mod support {
+        #![cfg_attr(feature = "testing", doc = "[adapter]: crate::docs::adapter\n\n")]
+        #![doc = include_str!("../docs/support.md")]
+    }
+}
+
+#[cfg(all(doctest, feature = "notify", feature = "reqwest"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -224,7 +224,8 @@ impl Examined<'_> {
         if !message.to.fits(&info.medium) {
             let rule = format!("is not an address that {} can send to", info.medium);
             self.problems.push(Error::recipient(rule));
-        } else if matches!(message.to, crate::Address::Conversation(_)) && !info.capability.conversation {
+        } else if matches!(message.to, crate::model::address::Address::Conversation(_)) && !info.capability.conversation
+        {
             self.cannot("to", "cannot send to conversations of several people");
         } else if let Some(Err(rule)) = info.address_rule.map(|rule| rule(&message.to)) {
             self.problems.push(Error::recipient(rule));

@@ -2212,7 +2212,7 @@ fn a_channel_is_built_from_a_file_with_either_kind_of_credentials() {
 
     for (text, field, words) in [
         ("user_id = \"1900000000000000202\"".to_owned(), "configuration", "consumer_key"),
-        (format!("{client}consumer_key = \"fixture-key\""), "configuration", "give one of them"),
+        (format!("{client}consumer_key = \"fixture-key\""), "configuration", "set one of them"),
         (client.replace("refresh_token", "#"), "configuration", "refresh_token"),
         (signed.replace("access_token_secret", "#"), "configuration", "access_token_secret"),
         (signed.replace("\"fixture-secret\"", "\"short\""), "consumer_secret", "8 bytes"),

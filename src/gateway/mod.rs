@@ -1,7 +1,8 @@
-//! Gateways: one file a vendor, sending and receiving.
+//! Gateways: a module for each vendor.
 //!
-//! Every file has the same names: `Config`, the gateway's struct with a constructor for each medium and, beside it, one
-//! that takes a [`Context`](crate::Context), and `Options` where the gateway has any.
+//! Every module has the same names: `Config`, the gateway's struct with a constructor for each medium and one that also
+//! takes a [`Context`](crate::Context), and `Options` if the gateway has any. Its files are named by role: `channel`,
+//! `send`, `receive`, `lookup` and so on.
 
 #[cfg(feature = "meta")]
 pub mod meta;

@@ -22,7 +22,7 @@ use crate::model::secret::Secret;
 /// use civic_messaging::layer::Stack;
 /// use civic_messaging::{Channel, Mock};
 ///
-/// let sms = Stack::new(Mock::sms()).or(Mock::sms()).build()?;
+/// let sms = Stack::new(Mock::sms()).failover_to(Mock::sms()).build()?;
 /// # #[cfg(feature = "tracing")]
 /// assert_eq!(sms.info().layers, ["trace", "failover", "retry", "rate_limit", "circuit_breaker"]);
 /// # Ok::<(), civic_messaging::Error>(())

@@ -48,7 +48,7 @@ use crate::webhook::{self, Received};
 /// use civic_messaging::layer::{Layer, Trace};
 /// use civic_messaging::{Mock, Secret};
 ///
-/// let sms = Trace::new().with_pepper(Secret::new("of-this-deployment")?).layer(Mock::sms());
+/// let sms = Trace::new().pepper(Secret::new("of-this-deployment")?).layer(Mock::sms());
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```
 #[derive(Clone, Debug)]

@@ -220,7 +220,8 @@ impl Clock for SystemClock {
     }
 
     fn random(&self, bytes: &mut [u8]) -> Result<()> {
-        getrandom::fill(bytes).map_err(|_| Error::new(crate::ErrorKind::Unavailable, "the system gave no random bytes"))
+        getrandom::fill(bytes)
+            .map_err(|_| Error::new(crate::model::error::ErrorKind::Unavailable, "the system gave no random bytes"))
     }
 }
 

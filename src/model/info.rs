@@ -45,7 +45,8 @@ impl Info {
     /// A channel that sends nothing yet: add to its [`Capability`].
     ///
     /// ```
-    /// use civic_messaging::{Info, Medium, TextLimit};
+    /// use civic_messaging::capability::TextLimit;
+    /// use civic_messaging::{Info, Medium};
     ///
     /// let info = Info::new("acme", Medium::Sms, "desk").with_capability(|can| {
     ///     can.receive = true;

@@ -1,42 +1,42 @@
-//! What was said with a person.
+//! Conversations with a person.
 
 use serde::{Deserialize, Serialize};
 
 use super::file::EventId;
-use super::outbox::Status;
-use super::record::What;
+use super::record::EventContent;
+use super::status::Status;
 use crate::model::clock::Timestamp;
 use crate::model::event::{Event, Inbound};
 use crate::model::message::Message;
 
-/// Something that was said on a line, by us or by them.
+/// One entry of a conversation.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// When we took it: by our own clock.
+    /// When we stored it, by our own clock.
     pub at: Timestamp,
-    /// What it is.
-    pub said: EntryContent,
+    /// The content.
+    pub content: EntryContent,
     pub(super) place: Place,
 }
 
-/// What was said.
+/// The content of an entry.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EntryContent {
-    /// A message of ours, which need not have gone.
+    /// A message of ours, sent or not.
     Ours {
-        /// What became of it.
+        /// Its status.
         status: Box<Status>,
-        /// The message: none where its content was removed, and where a newer program wrote it.
+        /// The message: `None` if its content was removed, or if a newer program wrote it.
         message: Option<Box<Message>>,
     },
-    /// A message of theirs, or an echo of one of ours that was written elsewhere: none where a newer program wrote it.
+    /// A message of theirs, or an echo of ours written elsewhere: `None` if a newer program wrote it.
     Theirs(Option<Box<Inbound>>),
 }
 
-/// Where an entry stands: of one moment, theirs comes before ours, which may answer it; and else by their numbers.
+/// The position of an entry. At the same time, theirs precede ours, which may answer them; else by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Place {
     pub(super) at: Timestamp,
@@ -45,24 +45,24 @@ pub(super) struct Place {
 }
 
 impl Entry {
-    /// The event of a message of theirs, by which its files are read: see [`Switchboard::files`](super::Switchboard::files).
+    /// Returns the event of a message of theirs, for [`Switchboard::files`](super::Switchboard::files).
     pub fn event_id(&self) -> Option<EventId> {
         (!self.place.ours).then_some(EventId(self.place.id))
     }
 
     pub(super) fn ours(place: Place, status: Status, message: Option<Message>) -> Self {
         let message = message.map(Box::new);
-        Self { at: place.at, said: EntryContent::Ours { status: Box::new(status), message }, place }
+        Self { at: place.at, content: EntryContent::Ours { status: Box::new(status), message }, place }
     }
 
     pub(super) fn theirs(place: Place, body: &str) -> Self {
-        let inbound = match What::read("event", body) {
-            What::Event(event) => match *event {
+        let inbound = match EventContent::read("event", body) {
+            EventContent::Event(event) => match *event {
                 Event::Inbound(inbound) => Some(Box::new(inbound)),
                 _ => None,
             },
             _ => None,
         };
-        Self { at: place.at, said: EntryContent::Theirs(inbound), place }
+        Self { at: place.at, content: EntryContent::Theirs(inbound), place }
     }
 }

@@ -1,4 +1,4 @@
-//! What goes instead of a message that did not arrive: by another medium, mostly.
+//! Fallbacks: messages sent in place of others that do not arrive, usually over another medium.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Line;
-use super::outbox::State;
+use super::status::State;
 use crate::model::capability::Capability;
 use crate::model::clock::Timestamp;
 use crate::model::delivery::DeliveryState;
@@ -14,9 +14,9 @@ use crate::model::error::{Error, Result};
 use crate::model::message::Message;
 use crate::policy::{Decision, Reason};
 
-/// A message for [`Switchboard::send`](super::Switchboard::send), and what goes instead of it if it does not arrive.
+/// A message for [`Switchboard::send`](super::Switchboard::send), with an optional fallback.
 ///
-/// A [`Message`] is one without a fallback.
+/// A [`Message`] converts into one without a fallback.
 ///
 /// ```
 /// use std::time::Duration;
@@ -37,19 +37,20 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// A message.
+    /// Returns a message without a fallback.
     pub fn new(message: Message) -> Self {
         Self { message, fallback: None }
     }
 
-    /// Says what goes instead of it.
+    /// Sets the fallback.
     #[must_use]
     pub fn fallback(mut self, fallback: Fallback) -> Self {
         self.fallback = Some(fallback);
         self
     }
 
-    /// Whether it can go in time, where it is due at that moment, and put off until then by the policy for this reason.
+    /// Checks that the message and its fallback can be sent in time, when the message is due then and the policy
+    /// deferred it for this reason.
     pub(super) fn check_time(&self, due: Timestamp, deferred: Option<&Reason>, now: Timestamp) -> Result<()> {
         let late = |message: &Message, at| message.not_after.is_some_and(|until| until < at);
         if late(&self.message, now) {
@@ -57,15 +58,15 @@ impl Outgoing {
         }
         if late(&self.message, due) {
             let rule = match deferred {
-                Some(reason) => format!("comes before the policy lets it go: {reason}"),
-                None => "comes before the time at which it is to go: give a later one, or send it sooner".to_owned(),
+                Some(reason) => format!("is before the time to which the policy defers it: {reason}"),
+                None => "is before the scheduled time: give a later one, or send it sooner".to_owned(),
             };
             return Err(Error::invalid("not_after", rule));
         }
         if let Some(fallback) = &self.fallback
             && late(&fallback.message, fallback.within_ms.map_or(due, |_| fallback.due(due)))
         {
-            let rule = "comes before the time at which it would go: give a later one, or let it wait for less long";
+            let rule = "is before the time at which it would be sent: give a later one, or a shorter wait";
             return Err(Error::invalid("fallback.not_after", rule));
         }
         Ok(())
@@ -78,16 +79,16 @@ impl From<Message> for Outgoing {
     }
 }
 
-/// A message that goes instead of another that does not arrive.
+/// A message sent in place of another that does not arrive.
 ///
 #[doc = include_str!("../../docs/fallback.md")]
 ///
-/// It is a message of its own, with an [`Id`](super::Id) that [`Status::fallback`](super::Status::fallback) of the first
-/// one gives, and is checked by the policy like any other.
+/// It is a message of its own, is checked by the policy like any other, and
+/// [`Status::fallback`](super::Status::fallback) of the first message has its [`Id`](super::Id).
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fallback {
     pub(super) message: Message,
-    /// None: it goes on a failure only.
+    /// `None`: it is sent on a failure only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     within_ms: Option<u64>,
     #[serde(default)]
@@ -95,17 +96,21 @@ pub struct Fallback {
 }
 
 impl Fallback {
-    /// This goes unless the first message is delivered within so long: from when it was taken, or from when it is due.
+    /// Returns a fallback with a deadline: sent unless the first message is delivered within this time.
     ///
-    /// Without a key: it gets one that is made of the first one's. The channels of the first message have to report
-    /// deliveries ([`Capability::delivery_status`](crate::Capability::delivery_status)) or to be asked about them
-    /// ([`Capability::look_up`](crate::Capability::look_up)), else [`send`](super::Switchboard::send) refuses it.
+    /// The time counts from when the first message was enqueued, or is due.
+    ///
+    /// Give it no key: its key is derived from that of the first message. A channel of the first message must report
+    /// deliveries ([`Capability::delivery_status`](crate::Capability::delivery_status)) or support look-ups
+    /// ([`Capability::look_up`](crate::Capability::look_up)); otherwise [`send`](super::Switchboard::send) refuses it.
     pub fn new(message: Message, within: Duration) -> Self {
         let within_ms = Some(u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
         Self { message, within_ms, even_if_unknown: false }
     }
 
-    /// Goes once the first message has failed, however late that is known, and never for want of news.
+    /// Returns a fallback without a deadline: sent only after a failure is reported.
+    ///
+    /// It is sent however late the failure is reported, and never for lack of a report.
     ///
     /// ```
     /// use civic_messaging::switchboard::{Fallback, Outgoing};
@@ -120,33 +125,33 @@ impl Fallback {
         Self { message, within_ms: None, even_if_unknown: false }
     }
 
-    /// It goes even if the first message may have gone: the person may get both.
+    /// Sends the fallback even if the outcome of the first message is unknown: the person may get both.
     #[must_use]
     pub fn even_if_unknown(mut self) -> Self {
         self.even_if_unknown = true;
         self
     }
 
-    /// Whether the line can carry it instead of that message, and it is one at all.
+    /// Checks that the line can carry the fallback, and that it has a key and a deadline as required.
     pub(super) fn check(&self, line: &Line, first: &Message) -> Result<()> {
         if self.message.key.is_some() {
-            return Err(Error::invalid("fallback.key", "is made of the first message's: give it none"));
+            return Err(Error::invalid("fallback.key", "is derived from that of the first message: give it none"));
         }
         if self.within_ms == Some(0) {
             return Err(Error::invalid("fallback.within", "must be above 0, so that the first message can arrive"));
         }
-        line.carries(&self.message).map_err(|error| {
+        line.check_message(&self.message).map_err(|error| {
             let field = format!("fallback.{}", error.field().unwrap_or("message"));
             error.with_field(field)
         })?;
         let suppliers = line.suppliers(&first.to);
         let mut carries = suppliers.iter().map(|channel| channel.info()).filter(|info| info.check(first).is_ok());
-        let silent = carries.find(|info| !reports_deliveries(&info.capability) && !info.capability.look_up);
+        let silent = carries.find(|info| !has_delivery_reports(&info.capability) && !info.capability.look_up);
         match silent.filter(|_| self.within_ms.is_some()) {
             Some(info) => {
                 let rule = format!(
-                    "has a time, and {} neither reports deliveries, as it is configured, nor can be asked about them: \
-                     let it report them, or use Fallback::on_failure",
+                    "has a deadline, but {} as configured neither reports deliveries nor supports look-ups: configure \
+                     delivery reports, or use Fallback::on_failure",
                     info.gateway
                 );
                 Err(Error::invalid("fallback", rule))
@@ -155,71 +160,71 @@ impl Fallback {
         }
     }
 
-    /// When it is looked at first, for a message that is due then.
+    /// Returns when the fallback of a message that is due then is first examined.
     pub(super) fn due(&self, due: Timestamp) -> Timestamp {
         self.within_ms.map_or(ON_FAILURE, |within| due.plus(Duration::from_millis(within)))
     }
 
-    /// The latest time at which it is looked at again, where its message is due by now.
+    /// Returns the latest time at which the fallback is next examined, if its message is due by now.
     pub(super) fn bound(&self, now: Timestamp) -> Timestamp {
         self.within_ms.map_or(now.plus(FALLBACK_WAIT), |within| now.plus(Duration::from_millis(within)))
     }
 
-    /// What is to be done now that the time is up, or that the first message is known not to arrive: all that this and
-    /// [`after`](Self::after) depend on is in the table of docs/fallback.md, which is made of them.
-    pub(super) fn falls(&self, first: &First) -> Falls {
+    /// Decides about the fallback at its deadline, or once the first message failed. Everything on which this and
+    /// [`after`](Self::after) depend is in docs/fallback.md, which is generated from them.
+    pub(super) fn decide(&self, first: &First) -> FallbackDecision {
         let timed = self.within_ms.is_some();
         match first.state {
-            // Of the person or of the council, and no matter of where the message stands.
-            _ if first.opted_out || first.refused => Falls::Never,
-            State::Cancelled => Falls::Never,
+            // A refusal that concerns the person or the council holds in every state.
+            _ if first.opted_out || first.refused => FallbackDecision::Never,
+            State::Cancelled => FallbackDecision::Never,
             State::Accepted => match first.delivery {
-                Some(rung) if rung >= DeliveryState::Delivered => Falls::Never,
-                Some(rung) if rung.is_failure() => Falls::Goes,
-                _ if timed => Falls::Asks,
-                _ => Falls::Waits,
+                Some(delivery) if delivery >= DeliveryState::Delivered => FallbackDecision::Never,
+                Some(delivery) if delivery.is_failure() => FallbackDecision::Send,
+                _ if timed => FallbackDecision::LookUp,
+                _ => FallbackDecision::Wait,
             },
-            State::Expired | State::Rejected | State::Refused => Falls::Goes,
-            State::Claimed | State::Sending => Falls::Waits,
-            // What was due before a restore may have gone then, the fallback too: that is for a person.
-            State::Unknown | State::Parked | State::Queued | State::Deferred if first.doubted => {
-                let goes = self.even_if_unknown && !first.restored && (timed || first.state == State::Parked);
-                if goes { Falls::Goes } else { Falls::Waits }
+            State::Expired | State::Rejected | State::Refused => FallbackDecision::Send,
+            State::Claimed | State::Sending => FallbackDecision::Wait,
+            // Work that was due before a restore may have been accepted since, the fallback too: a person decides.
+            State::Unknown | State::Parked | State::Queued | State::Deferred if first.is_unknown => {
+                let is_sent = self.even_if_unknown && !first.restored && (timed || first.state == State::Parked);
+                if is_sent { FallbackDecision::Send } else { FallbackDecision::Wait }
             }
-            State::Parked => Falls::CallsBack,
-            State::Queued | State::Deferred if timed => Falls::CallsBack,
-            State::Queued | State::Deferred | State::Unknown => Falls::Waits,
+            State::Parked => FallbackDecision::CancelFirst,
+            State::Queued | State::Deferred if timed => FallbackDecision::CancelFirst,
+            State::Queued | State::Deferred | State::Unknown => FallbackDecision::Wait,
         }
     }
 
-    /// What becomes of it once the policy or the gateway has answered.
-    pub(super) fn after(&self, falls: Falls, answer: Option<&Answer>) -> Falls {
-        match (falls, answer) {
-            (Falls::CallsBack, Some(Answer::Policy(Decision::Allow))) => Falls::CallsBack,
-            (Falls::CallsBack, Some(Answer::Policy(Decision::Refuse(_)))) => Falls::Never,
-            (Falls::Asks, Some(Answer::NotDelivered)) => Falls::Goes,
-            (Falls::Asks, Some(Answer::Unclear)) if self.even_if_unknown => Falls::Goes,
-            (Falls::CallsBack | Falls::Asks, _) => Falls::Waits,
-            (falls, _) => falls,
+    /// Decides again with the answer of the policy or the gateway.
+    pub(super) fn after(&self, decision: FallbackDecision, answer: Option<&Answer>) -> FallbackDecision {
+        match (decision, answer) {
+            (FallbackDecision::CancelFirst, Some(Answer::Policy(Decision::Allow))) => FallbackDecision::CancelFirst,
+            (FallbackDecision::CancelFirst, Some(Answer::Policy(Decision::Refuse(_)))) => FallbackDecision::Never,
+            (FallbackDecision::LookUp, Some(Answer::NotDelivered)) => FallbackDecision::Send,
+            (FallbackDecision::LookUp, Some(Answer::Unclear)) if self.even_if_unknown => FallbackDecision::Send,
+            (FallbackDecision::CancelFirst | FallbackDecision::LookUp, _) => FallbackDecision::Wait,
+            (decision, _) => decision,
         }
     }
 
-    /// When it is looked at again where it has to wait.
+    /// Returns when a waiting fallback is examined next.
     pub(super) fn again(&self, first: &First, now: Timestamp) -> Timestamp {
-        // A failure brings it back.
+        // A failure brings it forward.
         let idle = self.within_ms.is_none() && first.state != State::Parked;
         if idle { ON_FAILURE } else { now.plus(FALLBACK_WAIT) }
     }
 }
 
-/// When a fallback is looked at that has no time of its own: a failure brings that forward.
+/// The due time of a fallback without a deadline: a failure brings it forward.
 pub(super) const ON_FAILURE: Timestamp = Timestamp::from_millis(i64::MAX);
 
-/// How long a fallback is left alone that has to wait for its message.
+/// The wait before a waiting fallback is examined again.
 const FALLBACK_WAIT: Duration = Duration::from_secs(5);
 
-/// Returns `true` if news of deliveries comes from a channel by itself.
-pub(super) fn reports_deliveries(can: &Capability) -> bool {
+/// Returns `true` if the channel reports deliveries without a look-up.
+pub(super) fn has_delivery_reports(can: &Capability) -> bool {
     can.delivery_status && (can.receive || can.poll)
 }
 
@@ -233,42 +238,42 @@ impl fmt::Debug for Fallback {
     }
 }
 
-/// How the first message stands.
+/// The first message, as far as the fallback depends on it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct First {
     pub(super) state: State,
     pub(super) delivery: Option<DeliveryState>,
-    /// One of its tries may have gone.
-    pub(super) doubted: bool,
-    /// The person said STOP.
+    /// The outcome of one of its attempts is unknown.
+    pub(super) is_unknown: bool,
+    /// The person opted out.
     pub(super) opted_out: bool,
-    /// Our own policy refused it, and not for its medium alone.
+    /// Our own policy refused it, and not for a reason of the medium only.
     pub(super) refused: bool,
-    /// It comes from a backup.
+    /// It is from a backup.
     pub(super) restored: bool,
 }
 
-/// What becomes of a fallback.
+/// The decision about a fallback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Falls {
-    /// The message has not gone: once the policy lets the fallback go, it is called back and the fallback goes.
-    CallsBack,
-    /// The time is up, and no delivery was reported: it is asked about where the channel reports none.
-    Asks,
-    Goes,
+pub(super) enum FallbackDecision {
+    /// The message was not sent: once the policy allows the fallback, the message is cancelled and the fallback sent.
+    CancelFirst,
+    /// The deadline has passed without a report of delivery: a channel without reports is queried.
+    LookUp,
+    Send,
     Never,
-    /// It is looked at again in a while.
-    Waits,
+    /// The fallback is examined again later.
+    Wait,
 }
 
-/// An answer that a fallback waited for.
+/// The answer that a decision needs.
 #[derive(Clone, Debug)]
 pub(super) enum Answer {
-    /// Of the policy, about the fallback.
+    /// The policy's decision about the fallback.
     Policy(Decision),
-    /// The channel reports deliveries by itself, or was asked and has said all that it knows.
+    /// The channel reports deliveries, or its look-up found none.
     NotDelivered,
-    /// The gateway cannot tell, or not now.
+    /// The look-up is inconclusive, or failed.
     Unclear,
 }
 
@@ -280,29 +285,33 @@ mod tests {
     const QUEUED: First = First {
         state: State::Queued,
         delivery: None,
-        doubted: false,
+        is_unknown: false,
         opted_out: false,
         refused: false,
         restored: false,
     };
 
-    /// Every case there is, in words, and what was answered.
+    /// Every case in words, with the answer.
     fn cases() -> Vec<(&'static str, First, Option<Answer>)> {
         let policy = |decision| Some(Answer::Policy(decision));
         let reason = || Reason::new("r", "w");
-        let stands = |state| First { state, ..QUEUED };
-        let doubted = |state| First { state, doubted: true, ..QUEUED };
-        let accepted = |rung| First { delivery: Some(rung), ..stands(State::Accepted) };
-        let waits = stands(State::Deferred);
+        let first_in = |state| First { state, ..QUEUED };
+        let is_unknown = |state| First { state, is_unknown: true, ..QUEUED };
+        let accepted = |delivery| First { delivery: Some(delivery), ..first_in(State::Accepted) };
+        let waits = first_in(State::Deferred);
         let until = Timestamp::from_millis(1);
         vec![
-            ("rejected, or expired before it was sent", stands(State::Rejected), None),
+            ("rejected, or expired before it was sent", first_in(State::Rejected), None),
             ("reported as not delivered", accepted(DeliveryState::Failed), None),
-            ("refused by the policy, for a reason of the medium", stands(State::Refused), None),
-            ("refused by the policy, for any other reason", First { refused: true, ..stands(State::Refused) }, None),
-            ("to a person who opted out, however reported", First { opted_out: true, ..doubted(State::Parked) }, None),
+            ("refused by the policy, for a reason of the medium", first_in(State::Refused), None),
+            ("refused by the policy, for any other reason", First { refused: true, ..first_in(State::Refused) }, None),
+            (
+                "to a person who opted out, however reported",
+                First { opted_out: true, ..is_unknown(State::Parked) },
+                None,
+            ),
             ("delivered", accepted(DeliveryState::Delivered), None),
-            ("cancelled with `cancel`", stands(State::Cancelled), None),
+            ("cancelled with `cancel`", first_in(State::Cancelled), None),
             (
                 "accepted, and not reported as delivered in time",
                 accepted(DeliveryState::Sent),
@@ -320,11 +329,11 @@ mod tests {
                 waits,
                 policy(Decision::Refuse(reason())),
             ),
-            ("parked, and certainly not sent", stands(State::Parked), policy(Decision::Allow)),
-            ("parked, with an unknown outcome", doubted(State::Parked), None),
-            ("unknown outcome, look-ups pending", doubted(State::Unknown), None),
-            ("being sent", stands(State::Sending), None),
-            ("unknown outcome from before a restore", First { restored: true, ..doubted(State::Parked) }, None),
+            ("parked, and certainly not sent", first_in(State::Parked), policy(Decision::Allow)),
+            ("parked, with an unknown outcome", is_unknown(State::Parked), None),
+            ("unknown outcome, look-ups pending", is_unknown(State::Unknown), None),
+            ("being sent", first_in(State::Sending), None),
+            ("unknown outcome from before a restore", First { restored: true, ..is_unknown(State::Parked) }, None),
         ]
     }
 
@@ -332,24 +341,24 @@ mod tests {
         Fallback::new(Message::text(Address::phone("07700 900123").unwrap(), "Hello"), Duration::from_secs(60))
     }
 
-    /// The table of docs/fallback.md: `CIVIC_WRITE=1 cargo test --all-features --lib switchboard::fallback` writes it.
+    /// Generates the table of docs/fallback.md: `CIVIC_WRITE=1 cargo test --all-features --lib switchboard::fallback`.
     #[test]
-    fn fallback_table_in_the_docs_is_the_decision() {
+    fn fallback_table_matches_the_decision() {
         let timed = fallback();
         let on_failure = Fallback::on_failure(timed.message.clone());
         let mut page = "| first message | `Fallback::new` | `Fallback::on_failure` |\n|---|---|---|\n".to_owned();
         for (case, first, answer) in cases() {
-            let says = |fallback: &Fallback| fallback.after(fallback.falls(&first), answer.as_ref());
+            let decide = |fallback: &Fallback| fallback.after(fallback.decide(&first), answer.as_ref());
             let cell = |fallback: &Fallback| {
-                let (falls, even) = (says(fallback), says(&fallback.clone().even_if_unknown()));
-                let words = match falls {
-                    Falls::Asks | Falls::CallsBack => "sent; the first is cancelled",
-                    Falls::Goes => "sent",
-                    Falls::Never => "never sent",
-                    Falls::Waits => "waits",
+                let (decision, even) = (decide(fallback), decide(&fallback.clone().even_if_unknown()));
+                let text = match decision {
+                    FallbackDecision::LookUp | FallbackDecision::CancelFirst => "sent; the first is cancelled",
+                    FallbackDecision::Send => "sent",
+                    FallbackDecision::Never => "never sent",
+                    FallbackDecision::Wait => "waits",
                 };
-                let even = if even == falls { "" } else { "; sent with `even_if_unknown`" };
-                format!("{words}{even}")
+                let even = if even == decision { "" } else { "; sent with `even_if_unknown`" };
+                format!("{text}{even}")
             };
             page.push_str(&format!("| {case} | {} | {} |\n", cell(&timed), cell(&on_failure)));
         }
@@ -362,23 +371,26 @@ mod tests {
     }
 
     #[test]
-    fn fallback_never_goes_after_a_refusal_or_a_stop() {
+    fn fallback_is_never_sent_after_refusal_or_opt_out() {
         let timed = fallback();
         let on_failure = Fallback::on_failure(timed.message.clone());
         for fallback in [timed.clone().even_if_unknown(), on_failure.even_if_unknown(), timed] {
             for state in State::ALL {
-                for doubted in [false, true] {
-                    let first = First { state, doubted, delivery: Some(DeliveryState::Failed), ..QUEUED };
+                for is_unknown in [false, true] {
+                    let first = First { state, is_unknown, delivery: Some(DeliveryState::Failed), ..QUEUED };
                     let stop = First { opted_out: true, ..first };
                     let refused = First { refused: true, ..first };
-                    assert_eq!((fallback.falls(&stop), fallback.falls(&refused)), (Falls::Never, Falls::Never));
+                    assert_eq!(
+                        (fallback.decide(&stop), fallback.decide(&refused)),
+                        (FallbackDecision::Never, FallbackDecision::Never)
+                    );
                 }
             }
         }
     }
 
     #[test]
-    fn fallback_without_a_time_keeps_its_form() {
+    fn fallback_without_deadline_keeps_its_form() {
         let on_failure = Fallback::on_failure(fallback().message);
         for fallback in [fallback(), on_failure.even_if_unknown()] {
             let json = serde_json::to_string(&fallback).unwrap();

@@ -1,19 +1,21 @@
-//! The rules of a store, written once over the statements that each store has for them.
+//! The rules of a store, written once over the statements of each store.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::future::{self, Future};
 use std::time::Duration;
 
-use super::fallback::{Answer, Falls};
-use super::outbox::{self, EXPIRED, Id, Settled, State, Status};
+use super::fallback::{Answer, FallbackDecision};
+use super::outbox::{self, EXPIRED};
 use super::record::{
     ABANDONED, AFTER_REMOVAL, Answers, BOUNDED_MAX, Bounded, CLOCK_NOTED, CLOCK_TOLERANCE, Claimed, DeliveryRow,
-    EVENT_ATTEMPTS, End, Enqueued, EventFilter, EventRow, EventWait, FALLBACK_RESTORED, FELL_BACK, FallbackRow, Fell,
-    Fetched, FileHold, FileRow, Hold, InboxEvent, Incoming, Leases, LinkRow, Looked, Mark, MessageRow, MessageWait,
-    NOT_DECIDED, New, OPTED_OUT, PutOff, Receipt, Ruling, STRANGE, Settle, TOLD, Unbounded, What, Written, link_of,
-    opt_out_from, opt_out_of, opted_out, person_of, rung_of, told_by,
+    EVENT_ATTEMPTS, End, Enqueued, EventContent, EventFilter, EventRow, EventWait, FALLBACK_RESTORED, FELL_BACK,
+    FallbackResults, FallbackRow, FallbackUpdate, Fetched, FileHold, FileRow, Hold, InboxEvent, Incoming, Leases,
+    LinkRow, Mark, MessageRow, MessageWait, NOT_DECIDED, New, OPTED_OUT, PutOff, REPORTED, Receipt, Ruling, Settle,
+    UNHANDLED, Unbounded, Written, delivery_state_of, link_of, mark_person, opt_out_from, opt_out_of, opted_out,
+    person_of,
 };
+use super::status::{Id, Settled, State, Status};
 use crate::model::address::Address;
 use crate::model::clock::Timestamp;
 use crate::model::delivery::DeliveryState;
@@ -24,25 +26,25 @@ use crate::model::id::MessageId;
 use crate::model::poll::Cursor;
 use crate::policy::Reason;
 
-/// A statement that is under way, on whichever thread.
+/// A statement in progress, on any thread.
 pub(super) trait Statement<T, E>: Future<Output = Result<T, E>> + Send {}
 
 impl<T, E, F: Future<Output = Result<T, E>> + Send> Statement<T, E> for F {}
 
-/// A transaction: the statements that the rules are made of.
+/// A transaction: the statements of which the rules consist.
 ///
-/// Those of a store that runs on a thread of its own are done when they return. A row that is read to be written is
-/// locked where others may write beside it, and so is what a `lock_` method names: where only one writes, these do
+/// In a store with a thread of its own, statements are complete when they return. Where several write concurrently, a
+/// row that is read to be written is locked, and so is what a `lock_` method names; where one writes, these methods do
 /// nothing.
 pub(super) trait Tx {
     type Error: From<serde_json::Error> + Send;
 
-    /// A name as this store compares it.
+    /// Returns a name in the form that this store compares.
     fn name<'a>(&self, name: &'a str) -> Cow<'a, str> {
         name.into()
     }
 
-    /// Inserts a message into the order of its conversation, and returns its id: none if its key is there.
+    /// Inserts a message into the order of its conversation, and returns its id, or `None` if its key exists.
     fn insert_message(
         &self,
         new: &New,
@@ -50,20 +52,20 @@ pub(super) trait Tx {
         instead_of: Option<i64>,
     ) -> impl Statement<Option<i64>, Self::Error>;
 
-    /// Writes down the files that a message sends.
+    /// Stores the files that a message sends.
     fn insert_files(&self, id: i64, files: &BTreeSet<String>) -> impl Statement<(), Self::Error>;
 
-    /// The message of this key, which is there.
+    /// Returns the message of an existing key.
     fn message_by_key(&self, line: &str, key: &str) -> impl Statement<(i64, Written), Self::Error>;
 
-    /// A message that is about to change; with a fence, only while it has that: a stale claim waits for no lock.
+    /// Returns a message that is about to change. With a fence, only while that holds: a stale claim waits for no lock.
     fn message(&self, id: i64, fence: Option<i64>) -> impl Statement<Option<MessageRow>, Self::Error>;
 
-    /// The message that this claim is of: on its way by it, or still to go.
+    /// Returns the message of a claim: being sent under it, or still to be sent.
     fn held(&self, hold: Hold) -> impl Statement<Option<MessageRow>, Self::Error>;
 
-    /// Puts a message into another state: `planned` outside the order of its conversation, and as no head in any case; with
-    /// the length of its wait, unless its time was named.
+    /// Sets the state of a message, never as a head: `planned` is outside the order of its conversation. `wait` is the
+    /// length of its wait, unless its time was set.
     fn set_state(
         &self,
         id: i64,
@@ -73,20 +75,21 @@ pub(super) trait Tx {
         settled: &Settle,
     ) -> impl Statement<(), Self::Error>;
 
-    /// Lets the attempts of a message so far count as tries no more.
+    /// Stops counting the attempts of a message so far as tries.
     fn set_earlier(&self, id: i64) -> impl Statement<(), Self::Error>;
 
-    /// Puts a message off, as no head. Its wait has no length of its own: it is decided about anew at any time.
+    /// Puts a message off, not as a head. Its wait has no length: it is decided again at any time.
     fn set_off(&self, id: i64, off: &PutOff) -> impl Statement<(), Self::Error>;
 
-    /// Makes the first message in the order of this one's conversation its head, and no other. What is on its way, or may
-    /// have gone, is waited for.
-    fn lead(&self, id: i64) -> impl Statement<(), Self::Error>;
+    /// Makes the first message in the order of this one's conversation its only head. A message being sent, or with an
+    /// unknown outcome, holds back the others.
+    fn promote_head(&self, id: i64) -> impl Statement<(), Self::Error>;
 
-    /// Finds the heads of all conversations anew.
-    fn lead_all(&self) -> impl Statement<(), Self::Error>;
+    /// Determines the heads of all conversations.
+    fn promote_heads(&self) -> impl Statement<(), Self::Error>;
 
-    /// Sets how far a message got: one that arrived has no fallback any more, and that of one that failed is due.
+    /// Sets the delivery state of a message. A delivered message loses its fallback; the fallback of a failed one is
+    /// due.
     fn set_delivery(
         &self,
         id: i64,
@@ -96,47 +99,47 @@ pub(super) trait Tx {
         now: Timestamp,
     ) -> impl Statement<(), Self::Error>;
 
-    /// Puts what may have gone since a backup in doubt, and returns how many messages these are.
-    fn doubt_since(&self, at: Timestamp, now: Timestamp) -> impl Statement<u64, Self::Error>;
+    /// Marks the outcomes of what may have been sent since a backup as unknown, and returns the number of messages.
+    fn mark_unknown_since(&self, at: Timestamp, now: Timestamp) -> impl Statement<u64, Self::Error>;
 
-    /// Writes down how the last attempt of a message ended.
+    /// Records the end of a message's last attempt.
     fn end_attempt(&self, id: i64, n: i32, end: &End) -> impl Statement<(), Self::Error>;
 
-    /// Marks the attempts of a message that never ended as unknown.
+    /// Marks the unfinished attempts of a message as unknown.
     fn end_unknown(&self, id: i64) -> impl Statement<(), Self::Error>;
 
-    /// Returns `true` if an attempt of a message may have gone.
+    /// Returns `true` if an attempt of a message has an unknown outcome.
     fn has_unknown_attempt(&self, id: i64) -> impl Statement<bool, Self::Error>;
 
-    /// The messages that wait and whose `not_after` has passed.
-    fn expired(&self, now: Timestamp, most: u32) -> impl Statement<Vec<i64>, Self::Error>;
+    /// Returns waiting messages after their `not_after`.
+    fn expired(&self, now: Timestamp, max: u32) -> impl Statement<Vec<i64>, Self::Error>;
 
-    /// Writes down what the policy said of a message when it was not yes.
+    /// Records a decision of the policy other than to allow.
     fn insert_decision(&self, id: i64, decision: &str, why: &Reason, at: Timestamp) -> impl Statement<(), Self::Error>;
 
-    /// Since when a decision of this rule stands beside a message.
+    /// Returns since when this decision is recorded for a message.
     fn decided_since(&self, id: i64, decision: &str, why: &Reason) -> impl Statement<Option<Timestamp>, Self::Error>;
 
-    /// Writes down an id that the gateway of this attempt gave a message.
+    /// Records an id that the gateway of this attempt returned.
     fn insert_part(&self, id: i64, n: i32, part: &MessageId) -> impl Statement<(), Self::Error>;
 
-    /// Writes down the id of a delivery as one of a message.
+    /// Records the id of a delivery as one of a message.
     fn insert_part_of(&self, of: &DeliveryRow<'_>, id: i64) -> impl Statement<(), Self::Error>;
 
-    /// Locks what deliveries are of, before their messages are looked for.
+    /// Locks what deliveries refer to, before their messages are looked for.
     fn lock_deliveries(&self, _: &[Incoming]) -> impl Statement<(), Self::Error> {
         future::ready(Ok(()))
     }
 
-    /// Locks what deliveries of a message may be of, its ids to come included.
+    /// Locks what deliveries of a message may refer to, including ids to come.
     fn lock_message(&self, _id: i64, _parts: &[MessageId]) -> impl Statement<(), Self::Error> {
         future::ready(Ok(()))
     }
 
-    /// The message that a delivery is of: by its id, its reference or its key.
+    /// Returns the message of a delivery: by its id, its reference or its key.
     fn message_of_delivery(&self, of: &DeliveryRow<'_>) -> impl Statement<Option<i64>, Self::Error>;
 
-    /// Moves the mark of a conversation on, and never back.
+    /// Raises the mark of a conversation; never lowers it.
     fn set_mark(
         &self,
         line: &str,
@@ -146,7 +149,7 @@ pub(super) trait Tx {
         now: Timestamp,
     ) -> impl Statement<(), Self::Error>;
 
-    /// Drops the fallbacks of the messages that a gateway accepted for a person by attempts that began until then.
+    /// Drops the fallbacks of a person's accepted messages whose attempts began by then.
     fn drop_arrived(
         &self,
         line: &str,
@@ -155,120 +158,120 @@ pub(super) trait Tx {
         until: Timestamp,
     ) -> impl Statement<(), Self::Error>;
 
-    /// Keeps a delivery whose message is not known yet.
+    /// Stores a delivery whose message is not known yet.
     fn insert_early(&self, of: &DeliveryRow<'_>, receipt: &str, at: Timestamp) -> impl Statement<(), Self::Error>;
 
-    /// Takes the deliveries out that were kept for a message, in any order.
+    /// Removes and returns the early deliveries of a message, in any order.
     fn take_early(&self, id: i64) -> impl Statement<Vec<String>, Self::Error>;
 
-    /// Inserts an event and its files: false if it is there.
+    /// Inserts an event and its files. Returns `false` if it exists.
     fn insert_event(&self, event: &EventRow<'_>) -> impl Statement<bool, Self::Error>;
 
-    /// Sets where to go on polling.
+    /// Sets the cursor of a polled channel.
     fn set_cursor(&self, channel: &str, place: &Cursor) -> impl Statement<(), Self::Error>;
 
-    /// The oldest events that are to be delivered, so many at most, and none of these lines.
+    /// Returns the oldest events to deliver, without those of these lines.
     fn next_events(
         &self,
         of: &EventFilter,
         foreign: &[String],
         now: Timestamp,
-        most: u32,
+        max: u32,
     ) -> impl Statement<Vec<InboxEvent>, Self::Error>;
 
-    /// Delivers events until then, for the `attempts`th time each.
+    /// Leases events until then, for the `attempts`th delivery of each.
     fn hold_events(&self, events: &[InboxEvent], until: Timestamp) -> impl Statement<(), Self::Error>;
 
     /// Parks events.
     fn park_events(&self, ids: &[i64], now: Timestamp) -> impl Statement<(), Self::Error>;
 
-    /// The parked events, the oldest first, after one, and none of these lines.
+    /// Returns parked events, oldest first, after one, without those of these lines.
     fn parked_events(
         &self,
         of: &EventFilter,
         foreign: &[String],
         after: i64,
-        most: u32,
+        max: u32,
     ) -> impl Statement<Vec<InboxEvent>, Self::Error>;
 
     /// Acknowledges an event.
     fn ack_event(&self, id: i64, now: Timestamp) -> impl Statement<(), Self::Error>;
 
-    /// The lines of which a worker was at work after a moment.
+    /// Returns the lines with a worker active after a time.
     fn attended_since(&self, at: Timestamp) -> impl Statement<Vec<String>, Self::Error>;
 
-    /// The statuses of messages, in any order.
+    /// Returns the statuses of messages, in any order.
     fn statuses(&self, ids: Vec<i64>) -> impl Statement<Vec<Status>, Self::Error>;
 
-    /// Locks the links of a line: each change of them reads what the others wrote.
+    /// Locks the links of a line: each change reads what others wrote.
     fn lock_links(&self, _line: &str) -> impl Statement<(), Self::Error> {
         future::ready(Ok(()))
     }
 
-    /// Where an address leads to.
+    /// Returns the link from an address.
     fn link(&self, line: &str, previous: &str) -> impl Statement<Option<LinkRow>, Self::Error>;
 
-    /// Forgets where an address leads to.
+    /// Deletes the link from an address.
     fn delete_link(&self, line: &str, previous: &str) -> impl Statement<(), Self::Error>;
 
-    /// Lets all that leads to an address lead where this one does.
+    /// Redirects all links to an address.
     fn move_links(&self, line: &str, from: &str, to: &LinkRow) -> impl Statement<(), Self::Error>;
 
-    /// Lets an address lead to another one.
+    /// Links an address to another.
     fn set_link(&self, line: &str, previous: &str, to: &LinkRow) -> impl Statement<(), Self::Error>;
 
-    /// All names of the person who has these.
+    /// Returns all names of the person who has these.
     fn names_of(&self, line: &str, names: &[String]) -> impl Statement<Vec<String>, Self::Error>;
 
-    /// The messages of this priority or later that an opt-out of a person ends, in the order of their ids.
+    /// Returns the messages of this priority or later that a person's opt-out ends, ordered by id.
     fn ended_by_opt_out(&self, line: &str, names: &[String], from: u8) -> impl Statement<Vec<i64>, Self::Error>;
 
     /// Drops the fallback of a message, and those of a person's messages of this priority or later.
     fn drop_fallbacks(&self, id: i64, line: &str, names: &[String], from: u8) -> impl Statement<(), Self::Error>;
 
-    /// The message that went instead of another.
+    /// Returns the message sent in place of another.
     fn instead_of(&self, id: i64) -> impl Statement<Option<i64>, Self::Error>;
 
-    /// The messages whose fallbacks are due by a moment, the first hundred, or all that have one. Those that another
-    /// holds are left to it.
+    /// Returns the messages whose fallbacks are due by a time, the first hundred, or all with a fallback. Skips those
+    /// that another worker has locked.
     fn take_fallbacks(&self, by: Option<Timestamp>) -> impl Statement<Vec<FallbackRow>, Self::Error>;
 
-    /// Sets when a fallback is looked at again, or drops it, and counts whether its gateway was asked.
-    fn set_fallback(&self, id: i64, again: Option<Timestamp>, asked: bool) -> impl Statement<(), Self::Error>;
+    /// Sets when a fallback is examined again, or drops it, and counts a look-up.
+    fn set_fallback(&self, id: i64, again: Option<Timestamp>, looked_up: bool) -> impl Statement<(), Self::Error>;
 
-    /// The latest time that a worker has seen.
+    /// Returns the latest time that a worker has seen.
     fn seen(&self) -> impl Statement<Option<Timestamp>, Self::Error>;
 
-    /// Notes the time that a worker sees.
+    /// Stores the time that a worker sees.
     fn set_seen(&self, now: Timestamp) -> impl Statement<(), Self::Error>;
 
-    /// What the next messages wait for, after one: so many at most.
-    fn message_waits(&self, after: i64, most: u32) -> impl Statement<Vec<MessageWait>, Self::Error>;
+    /// Returns the waits of the next messages after one.
+    fn message_waits(&self, after: i64, max: u32) -> impl Statement<Vec<MessageWait>, Self::Error>;
 
     /// Bounds the waits of a message, unless they have changed since they were read.
     fn set_message_wait(&self, before: &MessageWait, after: &MessageWait) -> impl Statement<bool, Self::Error>;
 
-    /// Until when the next events are held that nobody has acknowledged, after one: so many at most.
-    fn event_waits(&self, after: i64, most: u32) -> impl Statement<Vec<EventWait>, Self::Error>;
+    /// Returns the leases and waits of the next unacknowledged events after one.
+    fn event_waits(&self, after: i64, max: u32) -> impl Statement<Vec<EventWait>, Self::Error>;
 
-    /// Bounds the wait of an event, unless that has changed since it was read.
+    /// Bounds the wait of an event, unless it has changed since it was read.
     fn set_event_wait(&self, before: EventWait, until: Timestamp) -> impl Statement<bool, Self::Error>;
 
-    /// Bounds the waits of files, and returns how many: those of which a fetch failed are fetched anew.
+    /// Bounds the waits of files, and returns their number; files whose fetch failed are fetched again.
     fn bound_files(&self, now: Timestamp, leases: Leases) -> impl Statement<u64, Self::Error>;
 
-    /// Bounds when workers were seen.
+    /// Bounds the times of workers' activity.
     fn bound_attended(&self, now: Timestamp) -> impl Statement<(), Self::Error>;
 
-    /// Returns `true` if a file is being removed. Nobody begins to, from now on.
+    /// Returns `true` if a file is being removed. From now on no removal of it begins.
     fn is_removing(&self, file: &Digest) -> impl Statement<bool, Self::Error>;
 
-    /// Writes down what becomes of a file: false if the claim was another's by then. Lets the event go that is held back
-    /// for files, once there are none to wait for and nobody has taken it since.
+    /// Stores the state of a file. Returns `false` if another worker has claimed it. Releases the event that is held
+    /// back for its files, once none is left to wait for and nobody has leased it since.
     fn set_file(&self, hold: FileHold, file: &FileRow<'_>) -> impl Statement<bool, Self::Error>;
 }
 
-/// Takes a message: it may be one that goes instead of another.
+/// Enqueues a message, which may be the fallback of another.
 pub(super) async fn enqueue<T: Tx>(
     tx: &T,
     new: &New,
@@ -277,7 +280,7 @@ pub(super) async fn enqueue<T: Tx>(
 ) -> Result<Enqueued, T::Error> {
     let Some(id) = tx.insert_message(new, written, instead_of).await? else {
         let (id, there) = tx.message_by_key(&new.line, &new.key).await?;
-        return Ok(if new.is(written, &there) { Enqueued::Same(Id(id)) } else { Enqueued::Other });
+        return Ok(if new.is_same(written, &there) { Enqueued::Same(Id(id)) } else { Enqueued::Other });
     };
     if !written.files.is_empty() {
         tx.insert_files(id, &written.files).await?;
@@ -288,7 +291,7 @@ pub(super) async fn enqueue<T: Tx>(
     Ok(Enqueued::New(Id(id)))
 }
 
-/// Takes a message and acknowledges the event that it answers, unless another message has the key.
+/// Enqueues a message and acknowledges the event that it answers, unless a different message has the key.
 pub(super) async fn enqueue_and_ack<T: Tx>(
     tx: &T,
     new: &New,
@@ -308,19 +311,19 @@ pub(super) async fn put_off<T: Tx>(tx: &T, hold: Hold, off: &PutOff) -> Result<b
         return Ok(false);
     }
     tx.set_off(hold.id.0, off).await?;
-    tx.lead(hold.id.0).await?;
+    tx.promote_head(hold.id.0).await?;
     Ok(true)
 }
 
-/// Ends messages that wait and whose `not_after` has passed: for a person to see to where one may have gone before.
+/// Ends waiting messages after their `not_after`; parks one with an earlier unknown outcome.
 pub(super) async fn expire<T: Tx>(
     tx: &T,
     before: Timestamp,
-    most: u32,
+    max: u32,
     now: Timestamp,
 ) -> Result<Vec<(Id, String, State)>, T::Error> {
     let mut ended = Vec::new();
-    for id in tx.expired(before, most).await? {
+    for id in tx.expired(before, max).await? {
         let state = if tx.has_unknown_attempt(id).await? { State::Parked } else { State::Expired };
         let (reason, from) = (Some(EXPIRED.to_owned()), &[State::Queued, State::Deferred]);
         if let Some(line) = settle(tx, id, &Settle { state, due: None, reason, from, now }).await? {
@@ -330,16 +333,21 @@ pub(super) async fn expire<T: Tx>(
     Ok(ended)
 }
 
-/// Notes that a message is nothing to this program, and returns since when.
-pub(super) async fn strange_since<T: Tx>(tx: &T, id: i64, why: &Reason, now: Timestamp) -> Result<Timestamp, T::Error> {
-    match tx.decided_since(id, STRANGE, why).await? {
-        // Or else the clock was ahead then.
+/// Records that this program cannot handle a message, and returns since when.
+pub(super) async fn unhandled_since<T: Tx>(
+    tx: &T,
+    id: i64,
+    why: &Reason,
+    now: Timestamp,
+) -> Result<Timestamp, T::Error> {
+    match tx.decided_since(id, UNHANDLED, why).await? {
+        // Otherwise the clock was ahead then.
         Some(since) if since <= now => Ok(since),
-        _ => tx.insert_decision(id, STRANGE, why, now).await.map(|()| now),
+        _ => tx.insert_decision(id, UNHANDLED, why, now).await.map(|()| now),
     }
 }
 
-/// Writes down what the policy said of a claimed message, and puts it off or ends it.
+/// Records the policy's decision about a claimed message, and puts it off or ends it.
 pub(super) async fn ruled<T: Tx>(tx: &T, hold: Hold, ruling: &Ruling) -> Result<bool, T::Error> {
     if tx.held(hold).await?.is_none_or(|row| row.state == State::Sending) {
         return Ok(false);
@@ -349,7 +357,7 @@ pub(super) async fn ruled<T: Tx>(tx: &T, hold: Hold, ruling: &Ruling) -> Result<
     settle_after(tx, hold.id.0, wait, &ruling.settle).await.map(|line| line.is_some())
 }
 
-/// Writes down how an attempt ended, and settles what came in before.
+/// Records the end of an attempt, and applies early deliveries.
 pub(super) async fn finish<T: Tx>(tx: &T, hold: Hold, end: &End) -> Result<bool, T::Error> {
     let id = hold.id.0;
     tx.lock_message(id, &end.ids).await?;
@@ -372,27 +380,27 @@ pub(super) async fn finish<T: Tx>(tx: &T, hold: Hold, end: &End) -> Result<bool,
         opt_out_by_message(tx, id, end.now).await?;
     }
     match settled.state {
-        State::Unknown | State::Parked => resolve_doubt(tx, id, end.now).await?,
+        State::Unknown | State::Parked => resolve_unknown(tx, id, end.now).await?,
         _ => apply_early(tx, id, end.now).await?,
     }
     Ok(true)
 }
 
-/// Puts a message in doubt that a worker left behind while it sent it.
+/// Marks the outcome of a message that a worker left while sending it as unknown.
 pub(super) async fn left_behind<T: Tx>(tx: &T, message: &Claimed, now: Timestamp) -> Result<(), T::Error> {
     let id = message.hold.id.0;
     settle(tx, id, &outbox::left_behind(message, now)).await?;
     tx.end_unknown(id).await?;
-    resolve_doubt(tx, id, now).await
+    resolve_unknown(tx, id, now).await
 }
 
-/// Puts a message into another state, and tells the line where that is an end: which line it is.
+/// Settles a message, and returns its line if that ends it.
 pub(super) async fn settle<T: Tx>(tx: &T, id: i64, settled: &Settle) -> Result<Option<String>, T::Error> {
-    // What is put off so was put off by the policy, which named the time.
+    // The policy is what defers here, and it set the time.
     settle_after(tx, id, settled.wait().filter(|_| settled.state != State::Deferred), settled).await
 }
 
-/// The same for a message that a person has sent again: with tries of its own.
+/// Settles a message that a person resends: its attempts start over.
 pub(super) async fn resend<T: Tx>(tx: &T, id: i64, settled: &Settle) -> Result<Option<String>, T::Error> {
     let line = settle(tx, id, settled).await?;
     if line.is_some() {
@@ -401,7 +409,7 @@ pub(super) async fn resend<T: Tx>(tx: &T, id: i64, settled: &Settle) -> Result<O
     Ok(line)
 }
 
-/// The same for a message whose wait has this length.
+/// Settles a message whose wait has this length.
 async fn settle_after<T: Tx>(
     tx: &T,
     id: i64,
@@ -412,13 +420,13 @@ async fn settle_after<T: Tx>(
     if !settled.from.contains(&state) {
         return Ok(None);
     }
-    // Only what was ruled waits for its time outside the order of its conversation.
+    // Only a decision of the policy waits outside the order of its conversation.
     let planned = settled.state == State::Deferred;
     transition(tx, id, &line, delivery.as_deref(), (planned, wait), settled).await?;
     Ok(Some(line))
 }
 
-/// Writes a state transition, and tells the line where it settles the message.
+/// Writes a state transition, with an event for the line if it settles the message.
 async fn transition<T: Tx>(
     tx: &T,
     id: i64,
@@ -428,7 +436,7 @@ async fn transition<T: Tx>(
     settled: &Settle,
 ) -> Result<(), T::Error> {
     tx.set_state(id, delivery, planned, wait, settled).await?;
-    tx.lead(id).await?;
+    tx.promote_head(id).await?;
     if settled.state.is_settled() {
         let body = Settled::new(Id(id), settled.state, settled.reason.clone());
         let (line, body) = (Some(line), &serde_json::to_string(&body)?);
@@ -439,52 +447,52 @@ async fn transition<T: Tx>(
     Ok(())
 }
 
-/// Puts all in doubt that may have gone since a backup was made, and parks the fallbacks that may have.
+/// Marks what may have been sent since a backup as unknown, and parks the fallbacks that may have been.
 pub(super) async fn hold_after_restore<T: Tx>(tx: &T, at: Timestamp, now: Timestamp) -> Result<u64, T::Error> {
-    let doubted = tx.doubt_since(at, now).await?;
-    tx.lead_all().await?;
+    let is_unknown = tx.mark_unknown_since(at, now).await?;
+    tx.promote_heads().await?;
     for row in tx.take_fallbacks(None).await? {
         let id = row.id;
         tx.set_fallback(id, None, false).await?;
         let Some(instead) = row.instead(now) else { continue };
-        if let Enqueued::New(id) = enqueue(tx, &instead, &Written::of(&instead)?, Some(id)).await? {
+        if let Enqueued::New(id) = enqueue(tx, &instead, &Written::new(&instead)?, Some(id)).await? {
             let reason = Some(FALLBACK_RESTORED.to_owned());
             settle(tx, id.0, &Settle { state: State::Parked, due: None, reason, from: &[State::Queued], now }).await?;
         }
     }
-    Ok(doubted)
+    Ok(is_unknown)
 }
 
-/// Lets what goes instead of messages go, where it is time to and the answers say so.
-pub(super) async fn fall_back<T: Tx>(tx: &T, now: Timestamp, answers: &Answers) -> Result<Fell, T::Error> {
-    let mut fell = Fell::default();
+/// Sends the fallbacks that are due, as the answers allow.
+pub(super) async fn fall_back<T: Tx>(tx: &T, now: Timestamp, answers: &Answers) -> Result<FallbackResults, T::Error> {
+    let mut results = FallbackResults::default();
     for row in tx.take_fallbacks(Some(now)).await? {
-        let (id, Looked { falls, again, said }) = (row.id, row.looked_at(answers, now));
-        if let Some((decision, reason)) = &said {
-            tx.insert_decision(id, decision, reason, now).await?;
+        let (id, FallbackUpdate { decision, again, recorded }) = (row.id, row.examine(answers, now));
+        if let Some((name, reason)) = &recorded {
+            tx.insert_decision(id, name, reason, now).await?;
         }
         tx.set_fallback(id, again, matches!(answers.get(&id), Some(Answer::Unclear))).await?;
-        if falls == Falls::Never && said.is_some() {
-            fell.refused.push(Id(id));
+        if decision == FallbackDecision::Never && recorded.is_some() {
+            results.refused.push(Id(id));
         }
-        if falls == Falls::CallsBack {
+        if decision == FallbackDecision::CancelFirst {
             let from = &[State::Queued, State::Deferred, State::Parked];
             let reason = Some(FELL_BACK.to_owned());
             let line = settle(tx, id, &Settle { state: State::Cancelled, due: None, reason, from, now }).await?;
-            fell.called_back.extend(line.map(|line| (Id(id), line)));
+            results.cancelled.extend(line.map(|line| (Id(id), line)));
         }
-        if matches!(falls, Falls::CallsBack | Falls::Goes)
+        if matches!(decision, FallbackDecision::CancelFirst | FallbackDecision::Send)
             && let Some(instead) = row.instead(now)
-            && let Enqueued::New(went) = enqueue(tx, &instead, &Written::of(&instead)?, Some(id)).await?
+            && let Enqueued::New(sent) = enqueue(tx, &instead, &Written::new(&instead)?, Some(id)).await?
         {
-            fell.went.push((went, instead));
+            results.to_send.push((sent, instead));
         }
     }
-    Ok(fell)
+    Ok(results)
 }
 
-/// Takes events in, and where to go on polling: how many were new.
-pub(super) async fn take_in<T: Tx>(
+/// Stores events and the poll's cursor, and returns the number of new events.
+pub(super) async fn store_events<T: Tx>(
     tx: &T,
     events: &[Incoming],
     cursor: Option<&(String, Cursor)>,
@@ -516,18 +524,18 @@ pub(super) async fn take_in<T: Tx>(
     Ok(new)
 }
 
-/// Delivers the oldest events, and parks those that were delivered too often.
+/// Leases the oldest events, and parks those that were delivered too often.
 pub(super) async fn next_batch<T: Tx>(
     tx: &T,
     of: &EventFilter,
     now: Timestamp,
     lease: Duration,
-    most: u32,
+    max: u32,
 ) -> Result<Vec<InboxEvent>, T::Error> {
     let foreign = foreign(tx, of, now).await?;
     let mut batch = Vec::new();
     loop {
-        let room = most.saturating_sub(u32::try_from(batch.len()).unwrap_or(u32::MAX));
+        let room = max.saturating_sub(u32::try_from(batch.len()).unwrap_or(u32::MAX));
         if room == 0 {
             break;
         }
@@ -539,7 +547,7 @@ pub(super) async fn next_batch<T: Tx>(
             tx.hold_events(&held, now.plus(lease)).await?;
             batch.append(&mut held);
         }
-        // A batch that is not full is all that there is, unless some were parked.
+        // A batch that is not full has everything, unless some were parked.
         if failed.is_empty() {
             break;
         }
@@ -550,21 +558,21 @@ pub(super) async fn next_batch<T: Tx>(
     Ok(batch)
 }
 
-/// The parked events, the oldest first, after one.
+/// Returns parked events, oldest first, after one.
 pub(super) async fn parked_events<T: Tx>(
     tx: &T,
     of: &EventFilter,
     after: i64,
     now: Timestamp,
-    most: u32,
+    max: u32,
 ) -> Result<Vec<InboxEvent>, T::Error> {
     let foreign = foreign(tx, of, now).await?;
-    let mut parked = tx.parked_events(of, &foreign, after, most).await?;
+    let mut parked = tx.parked_events(of, &foreign, after, max).await?;
     complete(tx, &mut parked).await?;
     Ok(parked)
 }
 
-/// The lines whose events are left to another program.
+/// Returns the lines whose events are left to another program.
 async fn foreign<T: Tx>(tx: &T, of: &EventFilter, now: Timestamp) -> Result<Vec<String>, T::Error> {
     match of {
         EventFilter::Line(_) => Ok(Vec::new()),
@@ -572,10 +580,10 @@ async fn foreign<T: Tx>(tx: &T, of: &EventFilter, now: Timestamp) -> Result<Vec<
     }
 }
 
-/// Completes events of messages that were settled with what is known of the messages.
+/// Completes events about settled messages from the messages.
 async fn complete<T: Tx>(tx: &T, events: &mut [InboxEvent]) -> Result<(), T::Error> {
-    let ids = events.iter().filter_map(|handed| match &handed.what {
-        What::Settled(settled) => Some(settled.id.into()),
+    let ids = events.iter().filter_map(|event| match &event.what {
+        EventContent::Settled(settled) => Some(settled.id.into()),
         _ => None,
     });
     let ids: Vec<i64> = ids.collect();
@@ -583,17 +591,17 @@ async fn complete<T: Tx>(tx: &T, events: &mut [InboxEvent]) -> Result<(), T::Err
         return Ok(());
     }
     let statuses: HashMap<_, _> = tx.statuses(ids).await?.into_iter().map(|status| (status.id, status)).collect();
-    for handed in events {
-        if let What::Settled(settled) = &mut handed.what
+    for event in events {
+        if let EventContent::Settled(settled) = &mut event.what
             && let Some(status) = statuses.get(&settled.id)
         {
-            settled.complete(status.clone(), handed.taken_in);
+            settled.complete(status.clone(), event.taken_in);
         }
     }
     Ok(())
 }
 
-/// Lets a delivery have its effect on the message that it is of, or keeps it until that is written down.
+/// Applies a delivery to its message, or stores it until the message is known.
 async fn deliver<T: Tx>(tx: &T, line: Option<&str>, delivery: &Delivery, now: Timestamp) -> Result<(), T::Error> {
     let (gateway, account) = (&*delivery.envelope.gateway, delivery.envelope.account.as_str());
     let (id, key) = match &delivery.of {
@@ -602,12 +610,14 @@ async fn deliver<T: Tx>(tx: &T, line: Option<&str>, delivery: &Delivery, now: Ti
     };
     let of = DeliveryRow { gateway, account, id, key };
     if let DeliveryOf::UpTo { at, .. } = &delivery.of {
-        // What has not been sent yet cannot have been read, whatever a gateway's clock says.
+        // A message not sent yet cannot have been read, whatever a gateway's clock shows.
         let until = (*at).min(now);
-        let (Some(line), Some(person), Some(mark)) = (line, told_by(delivery), Mark::of(delivery.state, until)) else {
+        let (Some(line), Some(person), Some(mark)) =
+            (line, mark_person(delivery), Mark::from_state(delivery.state, until))
+        else {
             return Ok(());
         };
-        // It counts for messages that were accepted: that all before was read does not say that one in doubt went.
+        // It applies to accepted messages: that everything before was read does not resolve an unknown outcome.
         tx.set_mark(line, person.expose(), &of, mark, now).await?;
         return tx.drop_arrived(line, person.expose(), &of, until).await;
     }
@@ -615,29 +625,29 @@ async fn deliver<T: Tx>(tx: &T, line: Option<&str>, delivery: &Delivery, now: Ti
     let Some(message) = tx.message_of_delivery(&of).await? else {
         return tx.insert_early(&of, &serde_json::to_string(&receipt)?, now).await;
     };
-    // What was found by its key is found by its id from now on.
+    // A message found by its key is found by its id from now on.
     if id.is_some_and(|id| !id.is_empty()) {
         tx.insert_part_of(&of, message).await?;
     }
     apply_receipt(tx, message, receipt, now).await
 }
 
-/// Applies what a gateway says of a message: how far it got, and so that it has it.
+/// Applies a gateway's report about a message: its delivery state, and that the gateway has it.
 async fn apply_receipt<T: Tx>(tx: &T, message: i64, receipt: Receipt, now: Timestamp) -> Result<(), T::Error> {
     raise(tx, message, receipt.state, now).await?;
     if receipt.opted_out {
         opt_out_by_message(tx, message, now).await?;
     }
     let from = &[State::Unknown, State::Parked];
-    let settled = Settle { state: State::Accepted, due: None, reason: Some(TOLD.to_owned()), from, now };
+    let settled = Settle { state: State::Accepted, due: None, reason: Some(REPORTED.to_owned()), from, now };
     settle(tx, message, &settled).await.map(drop)
 }
 
-/// Applies what a gateway said of a message that is in doubt while it was being sent.
-async fn resolve_doubt<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<(), T::Error> {
+/// Resolves the unknown outcome of a message by the reports received while it was being sent.
+async fn resolve_unknown<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<(), T::Error> {
     apply_early(tx, message, now).await?;
     let Some(row) = tx.message(message, None).await? else { return Ok(()) };
-    match row.delivery.as_deref().and_then(rung_of) {
+    match row.delivery.as_deref().and_then(delivery_state_of) {
         Some(state) if matches!(row.state, State::Unknown | State::Parked) => {
             apply_receipt(tx, message, Receipt { state, opted_out: false }, now).await
         }
@@ -645,7 +655,7 @@ async fn resolve_doubt<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<()
     }
 }
 
-/// Applies what came before the message's own id was written down.
+/// Applies what arrived before the message's own id was stored.
 async fn apply_early<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<(), T::Error> {
     for receipt in tx.take_early(message).await? {
         if let Ok(receipt) = serde_json::from_str(&receipt) {
@@ -659,24 +669,24 @@ async fn apply_early<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<(), 
 async fn raise<T: Tx>(tx: &T, message: i64, state: DeliveryState, now: Timestamp) -> Result<(), T::Error> {
     let Some(row) = tx.message(message, None).await? else { return Ok(()) };
     let after = raised(row.delivery.as_deref(), state)?;
-    let failed = rung_of(&after).is_some_and(DeliveryState::is_failure);
-    let arrived = rung_of(&after) >= Some(DeliveryState::Delivered);
+    let failed = delivery_state_of(&after).is_some_and(DeliveryState::is_failure);
+    let arrived = delivery_state_of(&after) >= Some(DeliveryState::Delivered);
     tx.set_delivery(message, &after, failed, arrived, now).await
 }
 
-/// The delivery state of a message that had this one, as it is kept.
+/// Returns the raised delivery state in its stored form.
 fn raised(before: Option<&str>, state: DeliveryState) -> serde_json::Result<String> {
-    serde_json::to_string(&before.and_then(rung_of).map_or(state, |before| before.join(state)))
+    serde_json::to_string(&before.and_then(delivery_state_of).map_or(state, |before| before.join(state)))
 }
 
-/// Notes where a person is reached now: each address leads to the last one, however many lie between.
+/// Records a person's current address: each former address links to the current one directly.
 async fn link<T: Tx>(tx: &T, line: &str, previous: &str, to: &Address, at: Timestamp) -> Result<(), T::Error> {
     let (previous, here) = (&*tx.name(previous), tx.name(to.expose()));
     if tx.link(line, previous).await?.is_some_and(|link| link.current == here) {
         return Ok(());
     }
     tx.lock_links(line).await?;
-    // The later news may come first.
+    // Reports may arrive out of order.
     let is_later = |link: &LinkRow| link.at > at;
     if tx.link(line, previous).await?.is_some_and(|link| is_later(&link)) {
         return Ok(());
@@ -685,7 +695,7 @@ async fn link<T: Tx>(tx: &T, line: &str, previous: &str, to: &Address, at: Times
         Some(later) => LinkRow { at, ..later },
         None => LinkRow { current: here.into_owned(), address: serde_json::to_string(to)?, at },
     };
-    // Who came back to an address leaves it no more.
+    // A person who returns to an address no longer links away from it.
     tx.delete_link(line, &to.current).await?;
     tx.move_links(line, previous, &to).await?;
     if to.current != previous {
@@ -694,7 +704,7 @@ async fn link<T: Tx>(tx: &T, line: &str, previous: &str, to: &Address, at: Times
     Ok(())
 }
 
-/// Ends what waits for a person who said STOP, and the fallbacks of all that they were sent.
+/// Ends the waiting messages of a person who opted out, and the fallbacks of all that they were sent.
 async fn opt_out<T: Tx>(tx: &T, line: &str, names: &[String], from: u8, now: Timestamp) -> Result<(), T::Error> {
     let names = tx.names_of(line, names).await?;
     for id in tx.ended_by_opt_out(line, &names, from).await? {
@@ -703,7 +713,7 @@ async fn opt_out<T: Tx>(tx: &T, line: &str, names: &[String], from: u8, now: Tim
     Ok(())
 }
 
-/// The person of a message said STOP to it: it has no fallback any more, nor has another message to the same person.
+/// Applies an opt-out in answer to a message: drops its fallback, and those of other messages to the person.
 async fn opt_out_by_message<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Result<(), T::Error> {
     let Some(MessageRow { line, recipient, priority, .. }) = tx.message(message, None).await? else { return Ok(()) };
     let names = tx.names_of(&line, &[recipient]).await?;
@@ -714,17 +724,21 @@ async fn opt_out_by_message<T: Tx>(tx: &T, message: i64, now: Timestamp) -> Resu
     }
 }
 
-/// Ends a message, as far as it has not gone, and its fallback.
+/// Ends a message, unless it was sent, and its fallback.
 async fn end_opted_out<T: Tx>(tx: &T, id: i64, now: Timestamp) -> Result<(), T::Error> {
     tx.insert_decision(id, "opt_out", &Reason::new("opt-out", OPTED_OUT), now).await?;
-    let doubted = tx.has_unknown_attempt(id).await?;
-    settle(tx, id, &opted_out(doubted, now)).await?;
+    let is_unknown = tx.has_unknown_attempt(id).await?;
+    settle(tx, id, &opted_out(is_unknown, now)).await?;
     tx.set_fallback(id, None, false).await
 }
 
-/// Notes the time that a worker sees, `latest` being the latest one that it has seen. Returns by how much the clock has gone
-/// back, if it has: then the time is noted by [`Tx::set_seen`], once the waits are bounded.
-pub(super) async fn went_back<T: Tx>(tx: &T, now: Timestamp, latest: Timestamp) -> Result<Option<Duration>, T::Error> {
+/// Records the time that a worker sees; `latest` is the latest one that it has seen. Returns by how much the clock was
+/// set back, if it was: then [`Tx::set_seen`] records the time once the waits are bounded.
+pub(super) async fn set_back_by<T: Tx>(
+    tx: &T,
+    now: Timestamp,
+    latest: Timestamp,
+) -> Result<Option<Duration>, T::Error> {
     let seen = tx.seen().await?;
     let back = seen.map_or(latest, |seen| seen.max(latest)).since(now);
     if back > CLOCK_TOLERANCE {
@@ -736,8 +750,8 @@ pub(super) async fn went_back<T: Tx>(tx: &T, now: Timestamp, latest: Timestamp) 
     Ok(None)
 }
 
-/// Bounds waits and leases that began while the clock was ahead by their own length from now on: a part at a time. Returns
-/// the next part.
+/// Bounds waits and leases that began while the clock was ahead to their own length from now on, a part at a time.
+/// Returns the next part.
 pub(super) async fn bound<T: Tx>(
     tx: &T,
     part: Unbounded,
@@ -761,7 +775,7 @@ pub(super) async fn bound<T: Tx>(
                 }
                 let is_bounded = tx.set_message_wait(before, &after).await?;
                 if is_bounded && leaves {
-                    tx.lead(before.id).await?;
+                    tx.promote_head(before.id).await?;
                 }
                 bounded.messages += u64::from(is_bounded);
             }
@@ -786,7 +800,7 @@ pub(super) async fn bound<T: Tx>(
     Ok((Some(next), bounded))
 }
 
-/// Writes down what became of a fetch, and lets the event go once there is nothing to wait for.
+/// Records the result of a fetch, and releases the event once no file is left to wait for.
 pub(super) async fn fetched<T: Tx>(
     tx: &T,
     hold: FileHold,

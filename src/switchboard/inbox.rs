@@ -1,4 +1,4 @@
-//! What came in, delivered until it is acknowledged.
+//! Inboxes: events, delivered at min once until they are acknowledged.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,45 +10,45 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-use super::engine::Bell;
-use super::file::EventId;
-use super::outbox::{Id, Settled};
-use super::record::{self, EventFilter, What};
+use super::engine::Notification;
+use super::file::{EventId, File};
+use super::record::{self, EventContent, EventFilter};
+use super::status::{Id, Settled};
 use super::{Line, Switchboard};
 use crate::model::error::{Error, Result};
 use crate::model::event::{Event, Inbound};
 use crate::telemetry::switchboard as telemetry;
 
-/// How long an event is held for who took it: then it is delivered again.
+/// The lease of a delivered event.
 pub(super) const LEASE: Duration = Duration::from_secs(60);
 
-/// The events of a line, or of all.
+/// The inbox of a line, or of all lines.
 #[derive(Clone)]
 pub struct LineInbox {
     switchboard: Switchboard,
     line: Option<String>,
 }
 
-/// An event that was delivered. Without [`ack`](Self::ack) it comes again after a minute.
+/// A delivered event. Without [`ack`](Self::ack) it is redelivered after a minute.
 ///
-/// An event that failed, as [`nack`](Self::nack) says, holds back the later messages of its person, so that their order stays;
+/// An event that failed (see [`nack`](Self::nack)) holds back later messages of its person, to keep their order;
 /// opt-outs are never held back. An event that was delivered ten times is parked: see [`LineInbox::parked`].
 #[must_use = "an event that is not acknowledged comes again"]
 pub struct InboxEvent {
     pub(super) switchboard: Switchboard,
     pub(super) id: i64,
     line: Option<String>,
-    happening: InboxEventKind,
+    kind: InboxEventKind,
     attempts: u32,
 }
 
-/// What is delivered.
+/// The content of a delivered event.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq)]
 pub enum InboxEventKind {
-    /// What a gateway brought.
+    /// An event from a gateway.
     Received(Box<Event>),
-    /// A message of ours whose end is known, or that waits for a person.
+    /// A message of ours that has ended, or that needs a person.
     Settled(Box<Settled>),
 }
 
@@ -57,43 +57,44 @@ impl LineInbox {
         Self { switchboard, line }
     }
 
-    /// The oldest event that nobody holds. It waits for one; none comes when the worker has stopped and nothing is left.
+    /// Waits for the oldest event that is not leased, and leases it. Returns `None` once the worker has stopped and
+    /// nothing is left.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the store does not work.
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the store is unavailable.
     pub async fn next(&self) -> Result<Option<InboxEvent>> {
         Ok(self.next_batch(1).await?.pop())
     }
 
-    /// The oldest events that nobody holds, `max` of them at most, the oldest first, in one commit. It waits for the first as
-    /// [`next`](Self::next) does, and not for more; none come when the worker has stopped and nothing is left.
+    /// Leases the oldest events, at most `max`, oldest first, in one transaction. Waits for the first event as
+    /// [`next`](Self::next) does, and not for more; returns none once the worker has stopped and nothing is left.
     ///
-    /// Handle them in their order, and within the minute after which those come again that were not acknowledged.
+    /// Handle them in order, and within a minute: events not acknowledged by then are redelivered.
     ///
     /// # Errors
     /// Those of [`next`](Self::next).
     pub async fn next_batch(&self, max: u32) -> Result<Vec<InboxEvent>> {
         let inner = &self.switchboard.0;
         loop {
-            // It is asked to ring before it is looked, so that nothing that comes in between is missed. What rings for
-            // one that found something meanwhile, rings on for the next.
-            let mut rings = pin!(inner.to_read.rings(self.line.as_deref()));
-            rings.as_mut().enable();
-            let elsewhere = inner.store.0.rung(Bell::ToRead);
+            // Register for the notification before the query, so that no event in between is missed. A notification
+            // that reaches a reader which found an event meanwhile is passed on when the future is dropped.
+            let mut here = pin!(inner.to_read.notified(self.line.as_deref()));
+            here.as_mut().enable();
+            let elsewhere = inner.store.0.notified(Notification::ToRead);
             let batch = self.try_batch(max).await?;
             if !batch.is_empty() || inner.stopped.load(Ordering::Acquire) {
                 return Ok(batch);
             }
             tokio::select! {
-                () = &mut rings => {}
+                () = &mut here => {}
                 () = elsewhere => {}
-                // What was held and not acknowledged comes back without a ring.
+                // An expired lease sends no notification.
                 () = inner.clock.sleep(Duration::from_secs(5)) => {}
             }
         }
     }
 
-    /// The oldest event that nobody holds, if there is one now.
+    /// Leases the oldest event, if there is one now.
     ///
     /// # Errors
     /// Those of [`next`](Self::next).
@@ -106,8 +107,8 @@ impl LineInbox {
         loop {
             let batch = inner.store.0.next_batch(&of, inner.clock.now(), LEASE, max.max(1)).await?;
             let none = batch.is_empty();
-            let batch: Vec<_> = batch.into_iter().filter_map(|handed| self.handed(handed)).collect();
-            // Those that cannot be read are held for a while, and those behind them come.
+            let batch: Vec<_> = batch.into_iter().filter_map(|delivered| self.deliver(delivered)).collect();
+            // Unreadable events stay leased for a while, and do not block those behind them.
             if none || !batch.is_empty() {
                 return Ok(batch);
             }
@@ -121,26 +122,28 @@ impl LineInbox {
         }
     }
 
-    /// The events that were delivered ten times and never acknowledged, the oldest first, `most` of them after one.
+    /// Lists events that were delivered ten times and never acknowledged, oldest first.
     ///
-    /// [`InboxEvent::ack`] ends one, and [`InboxEvent::nack`] has it delivered again, up to ten times.
+    /// Returns at most `max`, starting behind `after`.
+    ///
+    /// [`InboxEvent::ack`] ends one, and [`InboxEvent::nack`] delivers it again, up to ten times.
     ///
     /// # Errors
     /// Those of [`next`](Self::next).
-    pub async fn parked(&self, after: Option<&InboxEvent>, most: u32) -> Result<Vec<InboxEvent>> {
+    pub async fn parked(&self, after: Option<&InboxEvent>, max: u32) -> Result<Vec<InboxEvent>> {
         let (inner, after) = (&self.switchboard.0, after.map_or(0, |after| after.id));
-        let parked = inner.store.0.parked_events(&self.filter(), after, inner.clock.now(), most).await?;
-        Ok(parked.into_iter().filter_map(|handed| self.handed(handed)).collect())
+        let parked = inner.store.0.parked_events(&self.filter(), after, inner.clock.now(), max).await?;
+        Ok(parked.into_iter().filter_map(|delivered| self.deliver(delivered)).collect())
     }
 
-    fn handed(&self, handed: record::InboxEvent) -> Option<InboxEvent> {
-        let record::InboxEvent { id, line, what, attempts, .. } = handed;
-        let happening = match what {
-            What::Event(event) => InboxEventKind::Received(event),
-            What::Settled(settled) => InboxEventKind::Settled(settled),
-            What::Unreadable => return None,
+    fn deliver(&self, delivered: record::InboxEvent) -> Option<InboxEvent> {
+        let record::InboxEvent { id, line, what, attempts, .. } = delivered;
+        let kind = match what {
+            EventContent::Event(event) => InboxEventKind::Received(event),
+            EventContent::Settled(settled) => InboxEventKind::Settled(settled),
+            EventContent::Unreadable => return None,
         };
-        Some(InboxEvent { switchboard: self.switchboard.clone(), id, line, happening, attempts })
+        Some(InboxEvent { switchboard: self.switchboard.clone(), id, line, kind, attempts })
     }
 }
 
@@ -151,37 +154,38 @@ impl fmt::Debug for LineInbox {
 }
 
 impl InboxEvent {
-    /// Its number in the store, by which its files are read after it was acknowledged: see [`Switchboard::files`].
+    /// Returns the number in the store, which reads the event's files even after `ack`: see [`Switchboard::files`].
     pub fn id(&self) -> EventId {
         EventId(self.id)
     }
 
-    /// The id of the line that it is of: none for what is of no line.
+    /// Returns the id of the event's line: `None` for an event of no line.
     pub fn line_id(&self) -> Option<&str> {
         self.line.as_deref()
     }
 
-    /// The line that it is of: none for what is of no line, and for a line that this switchboard does not have.
+    /// Returns the event's line: `None` for an event of no line, or of one that this switchboard lacks.
     pub fn line(&self) -> Option<&Line> {
         self.switchboard.0.lines.get(self.line.as_deref()?)
     }
 
-    /// Acknowledges it: it does not come again.
+    /// Acknowledges the event: it is not redelivered.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the store does not work; it comes again then.
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the store is unavailable: the event is redelivered
+    /// then.
     pub async fn ack(self) -> Result<()> {
         let inner = &self.switchboard.0;
         inner.store.0.ack(self.id, inner.clock.now()).await
     }
 
-    /// Takes a text as an answer to the resident's message and acknowledges the event, in one commit: the answer is sent, or
-    /// the event comes again. See [`Switchboard::reply`].
+    /// Enqueues a text as the answer to the resident's message and acknowledges the event, in one transaction. See
+    /// [`Switchboard::reply`].
     ///
-    /// Where it fails, the event is not acknowledged: answer otherwise, or [`nack`](Self::nack) it.
+    /// On an error the event is not acknowledged: answer otherwise, or [`nack`](Self::nack) it.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) for an event that is no message from a resident, and
+    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) if the event is not a resident's message, and
     /// those of [`Switchboard::reply`].
     pub async fn reply_and_ack(&self, text: impl Into<String>) -> Result<Id> {
         let Some((line, inbound)) = self.line.as_deref().zip(self.as_inbound()) else {
@@ -190,36 +194,45 @@ impl InboxEvent {
         self.switchboard.reply_to(line, inbound, text.into(), Some(self.id)).await
     }
 
-    /// How often it was delivered, this time included.
+    /// Returns the number of deliveries, this one included.
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// Says that it failed: it comes again after this delay, or is parked if this was its tenth attempt.
+    /// Reports that handling failed: the event is redelivered after this delay, or parked after its tenth delivery.
     ///
-    /// The delay grows with the attempts: it is at least 1, 2, 4 seconds and so on. One that is parked has the delay as given.
+    /// The delay is at min 1, 2, 4 seconds and so on with each delivery. For a parked event it is as given.
     ///
     /// # Errors
-    /// Those of [`ack`](Self::ack); it comes again later then.
+    /// Those of [`ack`](Self::ack); the event is then redelivered when its lease expires.
     pub async fn nack(self, delay: Duration) -> Result<()> {
         let inner = &self.switchboard.0;
         let (now, attempts) = (inner.clock.now(), self.attempts.saturating_sub(1));
-        let least =
+        let min =
             if self.attempts < record::EVENT_ATTEMPTS { Duration::from_secs(1 << attempts) } else { Duration::ZERO };
-        if inner.store.0.nack(self.id, now.plus(delay.max(least)), now).await? {
+        if inner.store.0.nack(self.id, now.plus(delay.max(min)), now).await? {
             telemetry::event_parked(self.line.as_deref().unwrap_or_default(), self.id);
         }
-        inner.to_read.ring(self.line.as_deref());
+        inner.to_read.notify(self.line.as_deref());
         Ok(())
+    }
+
+    /// Returns the state of each file of the message: see [`Switchboard::files`], which also reads them after
+    /// [`ack`](Self::ack).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if the store is unavailable.
+    pub async fn files(&self) -> Result<Vec<File>> {
+        self.switchboard.files(self.id()).await
     }
 }
 
 impl fmt::Debug for InboxEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handed")
+        f.debug_struct("InboxEvent")
             .field("id", &self.id)
             .field("line", &self.line)
-            .field("happening", &self.happening)
+            .field("kind", &self.kind)
             .finish_non_exhaustive()
     }
 }
@@ -228,22 +241,22 @@ impl Deref for InboxEvent {
     type Target = InboxEventKind;
 
     fn deref(&self) -> &InboxEventKind {
-        &self.happening
+        &self.kind
     }
 }
 
 impl InboxEventKind {
-    /// The message, if somebody should answer it: see [`Event::as_answerable`].
+    /// Returns the message, if it should be answered: see [`Event::as_answerable`].
     pub fn answerable(&self) -> Option<&Inbound> {
         self.as_event()?.as_answerable()
     }
 
-    /// The message, if it is one from a resident, or an echo of ours.
+    /// Returns the message, if it came from a resident or is an echo of ours.
     pub fn as_inbound(&self) -> Option<&Inbound> {
         self.as_event()?.as_inbound()
     }
 
-    /// The event, if a gateway brought it.
+    /// Returns the event, if it came from a gateway.
     pub fn as_event(&self) -> Option<&Event> {
         match self {
             Self::Received(event) => Some(event),
@@ -251,7 +264,7 @@ impl InboxEventKind {
         }
     }
 
-    /// The message of ours, if one was settled.
+    /// Returns the event about a message of ours, if it is one.
     pub fn as_settled(&self) -> Option<&Settled> {
         match self {
             Self::Received(_) => None,
@@ -260,33 +273,33 @@ impl InboxEventKind {
     }
 }
 
-/// What wakes those who wait for something to read: for each event one of its line and one of all, so that the many who
-/// share a line do not all look for the same one.
-pub(super) struct Bells {
-    of_all: Notify,
-    of_lines: HashMap<String, Notify>,
+/// Notifies those who wait for events: for each event one reader of its line and one of all lines, so that many readers
+/// of one line do not compete for the same event.
+pub(super) struct EventNotify {
+    all: Notify,
+    lines: HashMap<String, Notify>,
 }
 
-impl Bells {
+impl EventNotify {
     pub(super) fn new<'a>(lines: impl Iterator<Item = &'a String>) -> Self {
-        Self { of_all: Notify::new(), of_lines: lines.map(|line| (line.clone(), Notify::new())).collect() }
+        Self { all: Notify::new(), lines: lines.map(|line| (line.clone(), Notify::new())).collect() }
     }
 
-    /// There may be one more of this line, or of none.
-    pub(super) fn ring(&self, line: Option<&str>) {
-        self.of_all.notify_one();
-        if let Some(bell) = line.and_then(|line| self.of_lines.get(line)) {
-            bell.notify_one();
+    /// Notifies that there may be an event of this line, or of none.
+    pub(super) fn notify(&self, line: Option<&str>) {
+        self.all.notify_one();
+        if let Some(notify) = line.and_then(|line| self.lines.get(line)) {
+            notify.notify_one();
         }
     }
 
-    /// There may be any number of any line.
-    pub(super) fn ring_all(&self) {
-        self.of_all.notify_waiters();
-        self.of_lines.values().for_each(Notify::notify_waiters);
+    /// Notifies that there may be any number of events of any line.
+    pub(super) fn notify_all(&self) {
+        self.all.notify_waiters();
+        self.lines.values().for_each(Notify::notify_waiters);
     }
 
-    fn rings(&self, line: Option<&str>) -> Notified<'_> {
-        line.and_then(|line| self.of_lines.get(line)).unwrap_or(&self.of_all).notified()
+    fn notified(&self, line: Option<&str>) -> Notified<'_> {
+        line.and_then(|line| self.lines.get(line)).unwrap_or(&self.all).notified()
     }
 }

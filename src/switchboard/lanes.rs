@@ -1,19 +1,20 @@
 //! Lanes: the queues in which messages wait, and the order in which they leave.
 //!
-//! A lane holds the queued messages of a line whose recipients are reached in the same way, and so by the same channels. A
-//! worker claims no more of each lane and class than it can soon send: the rest wait in the store, untouched.
+//! A lane holds the queued messages of a line that share a kind of address, and so the same channels. A worker claims
+//! no more of each lane and class than it can soon send: the rest wait in the store, unchanged.
 
 use std::collections::{HashMap, VecDeque};
 
-use super::outbox::PRIORITY_LAST;
 use super::record::Claimed;
+use super::status::PRIORITY_LAST;
 use crate::model::address::Address;
 use crate::model::clock::Timestamp;
 
-/// How many classes there are: emergencies, replies, notices, marketing.
+/// The number of classes: emergencies, replies, notices, marketing.
 const CLASSES: usize = PRIORITY_LAST as usize + 1;
 
-/// How many tokens in a row others may take while a class waits. With three such classes each still has one in twenty.
+/// The number of tokens in a row that others may take while a class waits. With three such classes each still has one
+/// in twenty.
 const PASSED_OVER_MAX: u32 = 15;
 
 /// Returns the name of the lane of a message to this address.
@@ -30,57 +31,57 @@ pub(super) fn lane(line: &str, to: &Address) -> String {
     }
 }
 
-/// Returns the line that a lane is of.
+/// Returns the line of a lane.
 pub(super) fn line_of(lane: &str) -> &str {
     lane.split_once('/').map_or(lane, |(line, _)| line)
 }
 
-/// How many messages a worker may claim: of each lane of its lines and each class.
+/// The number of messages that a worker may claim, by lane and class.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rooms {
-    /// The room in a lane and class of a line of which nothing else is said. Other lines are not served.
+    /// The room in each lane and class of a line, unless `left` has another. Other lines are not served.
     pub(super) lines: HashMap<String, u32>,
-    /// The room that is left in others.
+    /// The room left in a lane and class.
     pub(super) left: HashMap<(String, u8), u32>,
 }
 
 impl Rooms {
     /// Returns how many messages of this lane and class may be claimed.
-    pub(super) fn of(&self, lane: &str, class: u8) -> u32 {
+    pub(super) fn room(&self, lane: &str, class: u8) -> u32 {
         let of_line = self.lines.get(line_of(lane)).copied().unwrap_or(0);
-        // Mostly nothing else is said, and the name is needed to look that up.
+        // The usual case, without the allocation of the key.
         if of_line == 0 || self.left.is_empty() {
             return of_line;
         }
         self.left.get(&(lane.to_owned(), class)).copied().unwrap_or(of_line)
     }
 
-    pub(super) fn serves(&self, lane: &str) -> bool {
+    pub(super) fn has_lane(&self, lane: &str) -> bool {
         self.lines.contains_key(line_of(lane))
     }
 }
 
-/// The claimed messages, and what else there is.
+/// Claimed messages, and when the next is due.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     /// The messages, the most urgent class of each lane first.
     pub(super) claimed: Vec<Claimed>,
-    /// When the next message is due that waits for its time.
+    /// When the next scheduled message is due.
     pub(super) next_due: Option<Timestamp>,
 }
 
 #[cfg(feature = "postgres")]
 impl Claims {
-    /// Notes that a message is due at this time.
+    /// Takes this due time into account.
     pub(super) fn due(&mut self, at: Timestamp) {
         self.next_due = Some(self.next_due.map_or(at, |next| next.min(at)));
     }
 }
 
-/// The messages that wait for a token of one account: a pure value.
+/// The messages that wait for a token of one account.
 ///
-/// An emergency takes the next token. Every other class that waits has at least one token in twenty; else replies go before
-/// notices, and these before marketing.
+/// An emergency takes the next token. Every other waiting class gets at least one token in twenty; otherwise replies
+/// precede notices, and notices precede marketing.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
     classes: [VecDeque<T>; CLASSES],
@@ -113,7 +114,7 @@ impl<T> Queue<T> {
 
     /// Removes and returns the message that takes the next token.
     ///
-    /// Call [`took_token`](Self::took_token) once it has taken one: a message that turns out not to go takes none.
+    /// Call [`took_token`](Self::took_token) once it has taken one: a message that turns out not to be sent takes none.
     pub(super) fn pop(&mut self) -> Option<(u8, T)> {
         let class = self.next_class()?;
         let message = self.classes.get_mut(usize::from(class))?.pop_front()?;
@@ -127,7 +128,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Notes that a message of this class took a token.
+    /// Records that a message of this class took a token.
     pub(super) fn took_token(&mut self, class: u8) {
         self.after_emergency = class == 0;
         for (n, (queue, passed_over)) in self.classes.iter().zip(&mut self.passed_over).enumerate() {
@@ -206,11 +207,11 @@ mod tests {
     }
 
     #[test]
-    fn class_leaves_in_the_order_in_which_it_came() {
+    fn class_leaves_in_order_of_arrival() {
         let mut queue = filled(&[2], 100);
         let mut order = Vec::new();
         while let Some((class, n)) = queue.pop() {
-            // One that cannot go yet keeps its place.
+            // A message that cannot be sent yet keeps its place.
             if n % 7 == 0 && order.last() != Some(&n) && queue.count(2) > 0 {
                 queue.put_back(class, n);
                 let (class, again) = queue.pop().unwrap();
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn lane_is_of_a_line_and_a_kind_of_address() {
+    fn lane_names_line_and_kind_of_address() {
         let phone = Address::phone("07700 900123").unwrap();
         assert_eq!(lane("bins", &phone), "bins/phone");
         assert_eq!(line_of("bins/phone"), "bins");
@@ -232,14 +233,14 @@ mod tests {
     }
 
     #[test]
-    fn rooms_are_of_own_lines_only() {
+    fn rooms_cover_own_lines_only() {
         let rooms = Rooms {
             lines: HashMap::from([("bins".to_owned(), 4)]),
             left: HashMap::from([(("bins/phone".to_owned(), 2), 1)]),
         };
-        let of = |lane, class| rooms.of(lane, class);
+        let of = |lane, class| rooms.room(lane, class);
         assert_eq!((of("bins/phone", 2), of("bins/phone", 1), of("parks/phone", 2)), (1, 4, 0));
-        assert!(rooms.serves("bins/x") && !rooms.serves("parks/phone"));
+        assert!(rooms.has_lane("bins/x") && !rooms.has_lane("parks/phone"));
     }
 
     #[test]

@@ -11,12 +11,12 @@ use crate::model::info::Info;
 use crate::model::message::Message;
 use crate::policy::hours::Hours;
 
-/// One public identity of the council: the channels by which it is reached, and who answers for what is written there.
+/// One public identity of the council: its channels, and the controller of its data.
 ///
-/// Several channels of one medium are suppliers of it, the preferred one first.
+/// Several channels of one medium are its suppliers, the preferred one first.
 ///
-/// A council tries it with its leader, four councillors and general enquiries. Each councillor answers for the letters of
-/// their own ward, and so each has a line with a controller of its own:
+/// A council tries it with its leader, four councillors and general enquiries. Each councillor is the controller for
+/// the letters of their own ward, and so has a line of their own:
 ///
 /// ```
 /// use std::time::Duration;
@@ -28,7 +28,7 @@ use crate::policy::hours::Hours;
 /// const DAYS: Duration = Duration::from_secs(24 * 3600);
 /// let hours = Hours::new(&Config::new("Mon-Fri 09:00-17:00"))?;
 /// let line = |id, number| {
-///     let whatsapp = Mock::whatsapp().with_account(number);
+///     let whatsapp = Mock::whatsapp().account(number);
 ///     Line::new(id).channel(whatsapp).languages(["en", "cy"]).hours(hours.clone()).retention(180 * DAYS)
 /// };
 /// let council = |line: Line| line.controller("Exampleshire Council");
@@ -47,76 +47,76 @@ use crate::policy::hours::Hours;
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// Its id: 1 to 64 small letters, digits, `-` and `_`.
+    /// The id: 1 to 64 small letters, digits, `-` and `_`.
     pub id: String,
-    /// Its name, for people: the id where none was given.
+    /// The name for people: the id if none is set.
     pub name: String,
-    /// Who answers for its data, where that was said.
+    /// The data controller, if set.
     pub controller: Option<String>,
-    /// The languages that it is answered in, as BCP 47, the first one first.
+    /// The languages in which it is answered, as BCP 47 tags, the preferred one first.
     pub languages: Vec<String>,
-    /// When somebody is there to answer, where that was said.
+    /// The opening hours, if set.
     pub hours: Option<Hours>,
-    /// How long what was written is kept: for good, where that was not said. See [`retention`](Self::retention).
+    /// The retention of content: unlimited if not set. See [`retention`](Self::retention).
     pub retention: Option<Duration>,
     pub(super) channels: Vec<Arc<dyn Channel>>,
 }
 
-/// What is younger may still be on its way.
+/// Younger messages may still be in progress.
 const RETENTION_MIN: Duration = Duration::from_secs(24 * 3600);
 
 impl Line {
-    /// A line by its id: 1 to 64 small letters, digits, `-` and `_`. It stays in the store for good.
+    /// Returns a line with this id: 1 to 64 small letters, digits, `-` and `_`. The store keeps the id permanently.
     pub fn new(id: impl Into<String>) -> Self {
         let id = id.into();
         let (languages, channels) = (Vec::new(), Vec::new());
         Self { name: id.clone(), id, controller: None, languages, hours: None, retention: None, channels }
     }
 
-    /// Its name, for people.
+    /// Sets the name for people.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Who answers for the data of this line: the council, or a councillor of their own.
+    /// Sets the data controller: the council, or a councillor.
     #[must_use]
     pub fn controller(mut self, controller: impl Into<String>) -> Self {
         self.controller = Some(controller.into());
         self
     }
 
-    /// The languages that it is answered in, as BCP 47, the first one first: `en`, `cy`.
+    /// Sets the languages in which it is answered, as BCP 47 tags, the preferred one first: `en`, `cy`.
     #[must_use]
     pub fn languages<L: Into<String>>(mut self, languages: impl IntoIterator<Item = L>) -> Self {
         self.languages = languages.into_iter().map(Into::into).collect();
         self
     }
 
-    /// When somebody is there to answer. The switchboard itself sends and takes in at any hour.
+    /// Sets the opening hours. The switchboard itself sends and receives at any hour.
     #[must_use]
     pub fn hours(mut self, hours: Hours) -> Self {
         self.hours = Some(hours);
         self
     }
 
-    /// How long what was written is kept: a day at least. A message of ours loses its text, its recipient and the reasons
-    /// for where it stands this long after it was settled, and an event its content and its person this long after it came,
-    /// with its files. What is left still counts: the line, the states and the times, the attempts, the key and the tag of a
-    /// message, and a hash of an event, so that neither comes a second time.
+    /// Sets how long content is kept: at least a day. This long after a message of ours is settled, it loses its text,
+    /// its recipient and the reasons for its states. This long after an event arrives, it loses its content, its person
+    /// and its files. The rest still counts: the line, states, times, attempts, key and tag of a message, and a hash of
+    /// an event, so that neither is processed twice.
     ///
-    /// Never removed is what waits: a message that is not settled or waits for a person, an event that is not
-    /// acknowledged. Without a retention nothing is removed. A running worker does it; that of a line that is not there any
-    /// more goes on.
+    /// Waiting work is never removed: messages that are not settled or that need a person, and unacknowledged events.
+    /// Without a retention nothing is removed. A running worker removes content; the retention of a line that is no
+    /// longer configured still applies.
     #[must_use]
     pub fn retention(mut self, retention: Duration) -> Self {
         self.retention = Some(retention);
         self
     }
 
-    /// Adds a channel; of several suppliers, each by a call of its own. It must be a bare one: the switchboard tries again,
-    /// waits and changes the supplier itself, where each try can be counted and survives a crash.
+    /// Adds a channel; call it once for each of several suppliers. The channel must be bare: the switchboard retries,
+    /// waits and fails over itself, because its attempts are counted and survive a crash.
     #[must_use]
     pub fn channel(mut self, channel: impl Channel) -> Self {
         self.channels.push(Arc::new(channel));
@@ -139,7 +139,7 @@ impl Line {
             return wrong("has a blank controller".to_owned());
         }
         if let Some(language) = self.languages.iter().find(|language| !is_language(language)) {
-            return wrong(format!("has the language {language:?}, which is no BCP 47 tag such as en or cy-GB"));
+            return wrong(format!("has the language {language:?}, which is not a BCP 47 tag such as en or cy-GB"));
         }
         if self.retention.is_some_and(|retention| retention < RETENTION_MIN) {
             return wrong("has a retention of less than a day".to_owned());
@@ -162,8 +162,8 @@ impl Line {
         Ok(())
     }
 
-    /// Whether a channel of it can carry a message: else why the first one cannot.
-    pub(super) fn carries(&self, message: &Message) -> Result<()> {
+    /// Checks that a channel of the line can carry a message; fails with the reason of the first one.
+    pub(super) fn check_message(&self, message: &Message) -> Result<()> {
         let mut wrong = None;
         for channel in self.suppliers(&message.to) {
             match channel.info().check(message) {
@@ -173,13 +173,16 @@ impl Line {
         }
         let nobody = || {
             let media: Vec<_> = self.channels.iter().map(|channel| channel.info().medium.as_str()).collect();
-            Error::recipient(format!("is reached by no channel of the line {}: it has {}", self.id, media.join(", ")))
+            Error::recipient(format!(
+                "cannot be reached by any channel of the line {}: it has {}",
+                self.id,
+                media.join(", ")
+            ))
         };
         Err(wrong.unwrap_or_else(nobody))
     }
 
-    /// The channels that reach an address, all of one medium: a phone number without more is one for SMS, where the line
-    /// has that.
+    /// Returns the channels that reach an address, all of one medium: SMS for a plain phone number, if the line has it.
     pub(super) fn suppliers(&self, to: &Address) -> Vec<&Arc<dyn Channel>> {
         let media = || self.channels.iter().map(|channel| &channel.info().medium).filter(|medium| to.fits(medium));
         let Some(medium) = media().find(|medium| **medium == Medium::Sms).or_else(|| media().next()) else {
@@ -188,13 +191,13 @@ impl Line {
         self.channels.iter().filter(|channel| channel.info().medium == *medium).collect()
     }
 
-    /// Whether an account of these is this line's.
+    /// Returns `true` if the line has this account.
     pub(super) fn owns(&self, gateway: &str, account: &str, medium: &Medium) -> bool {
         self.of(gateway, account, medium).is_some()
     }
 
-    /// The channel that an event came through: that of its account and medium, else that of its account where no channel
-    /// has the medium by itself, such as RCS in front of SMS.
+    /// Returns the channel of an event: by its account and medium, else by its account if no channel has that medium,
+    /// such as RCS in front of SMS.
     pub(super) fn channel_of(&self, envelope: &Envelope) -> Option<&Arc<dyn Channel>> {
         let (gateway, account) = (envelope.gateway.as_ref(), envelope.account.as_str());
         let close = |info: &Info| info.gateway == gateway && info.account.as_str() == account;
@@ -203,14 +206,14 @@ impl Line {
         exact.or_else(|| other().filter(|_| matches!(envelope.medium, Medium::Other(_))))
     }
 
-    /// The channel of an account.
+    /// Returns the channel of an account.
     fn of(&self, gateway: &str, account: &str, medium: &Medium) -> Option<&Arc<dyn Channel>> {
         let same = |info: &Info| info.gateway == gateway && info.account.as_str() == account && info.medium == *medium;
         self.channels.iter().find(|channel| same(channel.info()))
     }
 }
 
-/// Whether it has the form of a BCP 47 tag.
+/// Returns `true` if the text has the form of a BCP 47 tag.
 fn is_language(tag: &str) -> bool {
     let mut parts = tag.split('-');
     let language = parts.next().unwrap_or_default();
@@ -227,7 +230,7 @@ mod tests {
     use crate::model::event::Raw;
 
     #[test]
-    fn rcs_event_is_of_the_sms_channel_of_its_account() {
+    fn rcs_event_belongs_to_the_accounts_sms_channel() {
         let line = Line::new("bins").channel(Mock::sms()).channel(Mock::whatsapp());
         let info = Mock::sms().info().clone();
         let of = |medium: Medium, account: &str| {

@@ -1,8 +1,8 @@
 //! The switchboard: lines, a durable outbox and a durable inbox.
 //!
-//! What it has said Ok to is in its [`Store`], and a crash at any moment loses none of it and sends none of it twice: a
-//! message that was on its way when the process ended may have gone, and is settled by what the gateway tells of it, by
-//! asking the gateway, or by a person.
+//! Once [`Switchboard::send`] returns `Ok`, the message is in the [`Store`]: a crash at any point neither loses it nor
+//! sends it twice. The outcome of a message that was being sent when the process ended is unknown. A status event, a
+//! look-up at the gateway or a person settles it.
 //!
 //! ```
 //! use civic_messaging::switchboard::{Line, State, Store, Switchboard};
@@ -81,6 +81,7 @@ mod line;
 mod outbox;
 mod record;
 mod route;
+mod status;
 mod store;
 mod suspension;
 mod unattended;
@@ -92,19 +93,19 @@ pub use fallback::{Fallback, Outgoing};
 pub use file::{EventId, File};
 pub use inbox::{InboxEvent, InboxEventKind, LineInbox};
 pub use line::Line;
-pub use outbox::{AttemptOutcome, Id, Resolution, SendAttempt, Settled, State, Status};
+pub use status::{AttemptOutcome, Id, Resolution, SendAttempt, Settled, State, Status};
 pub use store::Store;
 pub use suspension::Suspension;
 pub use watch::{ChannelHealth, Counts, Stats};
 pub use worker::ShutdownReport;
 
-use inbox::Bells;
+use inbox::EventNotify;
 use record::{Enqueued, Incoming, New, Settle};
 use route::Route;
-use suspension::Standing;
+use suspension::AccountState;
 use unattended::Watched;
 
-/// Lines, routes and a store. Clones are one switchboard.
+/// Lines, routes and a store. Clones share one switchboard.
 #[derive(Clone)]
 pub struct Switchboard(Arc<Inner>);
 
@@ -112,41 +113,41 @@ struct Inner {
     store: Store,
     lines: BTreeMap<String, Line>,
     routes: BTreeMap<String, Route>,
-    /// The media of each account of a gateway, with the line of each.
+    /// The media of each account of a gateway, each with its line.
     accounts: HashMap<[String; 2], Vec<(Medium, String)>>,
     schedule: Schedule,
     policy: Option<Arc<dyn Policy>>,
     lease: Duration,
     clock: Arc<dyn Clock>,
-    /// Where the files of residents' messages go.
+    /// The store for the files of residents' messages.
     media: Option<Arc<dyn MediaStore>>,
     pepper: Option<Secret>,
     limits: HashMap<Account, Mutex<Limiter>>,
-    standings: HashMap<Account, Mutex<Standing>>,
-    /// The lines whose messages may wait for a worker that does not run.
+    account_states: HashMap<Account, Mutex<AccountState>>,
+    /// The lines watched for messages that are due while no worker runs.
     watched: Watched,
-    /// The suppliers of each line and medium.
+    /// The selector of suppliers for each line and medium.
     choices: HashMap<(String, String), Mutex<Selector>>,
-    /// Rings when there is something to send.
+    /// Notified when there is a message to send.
     to_send: Notify,
-    to_read: Bells,
-    /// And when there is a file to fetch.
+    to_read: EventNotify,
+    /// Notified when there is a file to fetch.
     to_fetch: Notify,
     intake: Semaphore,
-    /// One at a time is sent of those in which a process has ended.
+    /// Serialises the messages during whose send a process has ended.
     suspects: Semaphore,
-    /// How often the policy could not decide about a message.
+    /// The number of times the policy failed to decide about a message.
     undecided: Mutex<HashMap<Id, u32>>,
-    /// How many messages of one account are on their way at once, at most.
+    /// The maximum number of messages in flight for one account.
     max_in_flight: u32,
-    /// The workers that run, and whether the last of them has ended.
+    /// The number of running workers, and whether the last one has ended.
     running: AtomicUsize,
     stopped: AtomicBool,
-    /// The latest time that a worker of this switchboard has seen, in milliseconds.
+    /// The latest time seen by a worker of this switchboard, in milliseconds.
     latest: AtomicI64,
 }
 
-/// Puts a [`Switchboard`] together.
+/// Builds a [`Switchboard`].
 #[derive(Debug)]
 pub struct Builder {
     store: Store,
@@ -161,18 +162,18 @@ pub struct Builder {
     pepper: Option<Secret>,
 }
 
-/// How long a policy may take to decide about one message.
+/// The maximum time for one decision of the policy.
 const POLICY_MAX: Duration = Duration::from_secs(10);
 
-/// Where a message stands that a person may have sent: what may have gone, and what certainly did not.
+/// The states from which a person may resend: unknown outcomes, and certainly not sent.
 const SENDABLE: [State; 6] =
     [State::Cancelled, State::Expired, State::Parked, State::Refused, State::Rejected, State::Unknown];
 
-/// How many webhooks are taken in at once; more are asked to come again.
+/// The maximum number of webhooks processed at once; more are answered 503.
 const INTAKE_MAX: usize = 256;
 
 impl Switchboard {
-    /// Begins one on a store.
+    /// Returns a builder for a switchboard on this store.
     pub fn builder(store: Store) -> Builder {
         Builder {
             store,
@@ -188,46 +189,50 @@ impl Switchboard {
         }
     }
 
-    /// Takes a message for a line: Ok means that it is durable, and will be sent once a worker runs. The same key of the
-    /// same line gives the same message, even if its `not_after` is past by then or the policy would say no.
+    /// Enqueues a message on a line. `Ok` means that it is durable, and is sent once a worker runs. The key is the
+    /// idempotency key: sending the same message under the same key of a line again returns the same [`Id`], even if
+    /// its `not_after` has passed since or the policy would now refuse it.
     ///
-    /// With an [`Outgoing`], it says what goes instead of it if it does not arrive. A plain phone number goes by SMS where
-    /// the line has that, else by WhatsApp.
+    /// An [`Outgoing`] adds a fallback, which is sent if the message does not arrive. A plain phone number is reached
+    /// by SMS if the line has a channel for it, else by WhatsApp.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidMessage`] for a line that is not there, a key that another message has, a `not_after` before
-    /// the time at which it would go, and what no channel of the line can carry; [`ErrorKind::Refused`] for what the policy
-    /// refuses; [`ErrorKind::Unavailable`] when the store or the policy does not work, and then it may be there: send it
-    /// again under its key, as it was.
+    /// - [`ErrorKind::InvalidMessage`]: unknown line; a key that belongs to a different message; a `not_after` before
+    ///   the message would be sent; no channel of the line can carry it.
+    ///
+    /// - [`ErrorKind::Refused`]: the policy refuses it.
+    ///
+    /// - [`ErrorKind::Unavailable`]: the store or the policy is unavailable. The message may have been stored: send it
+    ///   again, unchanged, under the same key.
     pub async fn send(&self, line: &str, message: impl Into<Outgoing>) -> Result<Id> {
-        self.take(line, message.into(), Timestamp::from_millis(i64::MIN), None).await
+        self.enqueue(line, message.into(), Timestamp::from_millis(i64::MIN), None).await
     }
 
-    /// Takes a message that is not to go before this time. One that was taken already keeps its time.
+    /// Enqueues a message that is not sent before this time. If it is already stored, its time does not change.
     ///
     /// # Errors
     /// Those of [`send`](Self::send).
     pub async fn send_at(&self, line: &str, message: impl Into<Outgoing>, at: Timestamp) -> Result<Id> {
-        self.take(line, message.into(), at, None).await
+        self.enqueue(line, message.into(), at, None).await
     }
 
-    /// Takes a message, and acknowledges the event that it answers, if any, in the same commit.
-    async fn take(&self, line: &str, outgoing: Outgoing, at: Timestamp, answered: Option<i64>) -> Result<Id> {
+    /// Enqueues a message, and acknowledges the event that it answers, if any, in the same transaction.
+    async fn enqueue(&self, line: &str, outgoing: Outgoing, at: Timestamp, answered: Option<i64>) -> Result<Id> {
         let of = self.0.line(line)?;
-        of.carries(&outgoing.message)?;
+        of.check_message(&outgoing.message)?;
         if let Some(fallback) = &outgoing.fallback {
             fallback.check(of, &outgoing.message)?;
         }
         let now = self.0.clock.now();
         let (due, deferred) = match self.0.due(line, &outgoing, at, now).await {
             Ok(due) => due,
-            // What was taken before is the same message still.
+            // A message stored earlier is returned, whatever the policy decides now.
             Err(error) => match &outgoing.message.key {
                 Some(key) if self.0.store.0.by_key(line, key).await?.is_some() => (now, None),
                 _ => {
                     if error.kind() == ErrorKind::Refused {
                         let (why, to) = (error.to_string(), &outgoing.message.to);
-                        self.0.stands(line, None, State::Refused, Some(&why), Some(to));
+                        self.0.log_state(line, None, State::Refused, Some(&why), Some(to));
                     }
                     return Err(error);
                 }
@@ -239,7 +244,7 @@ impl Switchboard {
             None => self.0.new_key()?,
         };
         message.key = Some(key.clone());
-        let (priority, to) = (outbox::priority(message.purpose), message.to.clone());
+        let (priority, to) = (status::priority(message.purpose), message.to.clone());
         let why = deferred.as_ref().map(ToString::to_string);
         let new = New { line: line.to_owned(), key, message, priority, due, deferred, fallback, now };
         let enqueued = match answered {
@@ -251,26 +256,27 @@ impl Switchboard {
                 self.0.to_send.notify_one();
                 self.watch(line, id);
                 let state = if due > now { State::Deferred } else { State::Queued };
-                self.0.stands(line, Some(id), state, why.as_deref(), Some(&to));
+                self.0.log_state(line, Some(id), state, why.as_deref(), Some(&to));
                 Ok(id)
             }
             Enqueued::Same(id) => Ok(id),
             Enqueued::Other => {
-                let rule = "is that of a message of this line that differs, in its not_after, tag or fallback if nothing \
-                            else: send that one again as it was, or take a new key for another message";
+                let rule = "belongs to a different message of this line, which may differ in its not_after, tag or fallback \
+                            only: send that one again unchanged, or use a new key";
                 Err(Error::invalid("key", rule))
             }
         }
     }
 
-    /// Takes a text as an answer to a resident's message, quoting it where the line's channel can.
+    /// Enqueues a text as the answer to a resident's message, quoting it if the channel can.
     ///
-    /// The same text to the same message is the same answer: a service that crashed before it acknowledged the event
-    /// answers it again, and the resident gets one. [`InboxEvent::reply_and_ack`] does both in one commit.
+    /// The same text in answer to the same message is the same answer. A service that crashed before it acknowledged
+    /// the event answers again, and the resident gets one answer. [`InboxEvent::reply_and_ack`] does both in one
+    /// transaction.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidMessage`] for a message that is not [live](Inbound::is_live) (see [`Event::as_answerable`]) and for
-    /// one that came to another line, and those of [`send`](Self::send).
+    /// [`ErrorKind::InvalidMessage`] if the message is not [live](Inbound::is_live) (see [`Event::as_answerable`]) or
+    /// came to another line, and those of [`send`](Self::send).
     pub async fn reply(&self, line: &str, inbound: &Inbound, text: impl Into<String>) -> Result<Id> {
         self.reply_to(line, inbound, text.into(), None).await
     }
@@ -287,30 +293,30 @@ impl Switchboard {
         let message = Message::text(inbound.reply_address().clone(), text).purpose(Purpose::Reply).key(key);
         let quotes = channel.info().capability.reply_to;
         let message = if quotes { message.reply_to(inbound.id.clone()) } else { message };
-        self.take(line, message.into(), Timestamp::from_millis(i64::MIN), event).await
+        self.enqueue(line, message.into(), Timestamp::from_millis(i64::MIN), event).await
     }
 
     /// Stores a webhook's events and returns the response for the gateway: 2xx once all of them are durable.
     ///
-    /// 503 asks the gateway to send the webhook again: when it cannot be stored now, and when a channel of the route failed
-    /// for another reason than a wrong signature. What the other channels received is stored by then, and the repeat of it is
-    /// dropped. 401 or 403 when no channel accepts the signature: the most specific reason is logged with its gateway.
+    /// 503 makes the gateway redeliver the webhook: the store is unavailable, or a channel of the route failed for a
+    /// reason other than a wrong signature. Events of the other channels are stored by then, and deduplicated on
+    /// redelivery. 401 or 403 if no channel accepts the signature; the most specific reason is logged with its gateway.
     pub async fn receive(&self, route: &str, request: webhook::Request) -> webhook::Response {
-        let taken_in = match self.0.intake.try_acquire() {
-            Ok(_place) => self.take_in(route, &request).await,
-            Err(_) => Err(Error::new(ErrorKind::Unavailable, "256 webhooks are being taken in at this moment")),
+        let response = match self.0.intake.try_acquire() {
+            Ok(_place) => self.store_webhook(route, &request).await,
+            Err(_) => Err(Error::new(ErrorKind::Unavailable, "256 webhooks are being processed already")),
         };
-        taken_in.unwrap_or_else(|error| {
-            // The name of one that is not ours is a stranger's words.
+        response.unwrap_or_else(|error| {
+            // The name of an unknown route comes from a stranger, and is not logged.
             let route = self.0.routes.get_key_value(route).map_or("unknown", |(route, _)| route);
             telemetry::refused(route, &error);
             error.into()
         })
     }
 
-    async fn take_in(&self, route: &str, request: &webhook::Request) -> Result<webhook::Response> {
+    async fn store_webhook(&self, route: &str, request: &webhook::Request) -> Result<webhook::Response> {
         let Some(route) = self.0.routes.get(route) else {
-            let rule = "is none of this switchboard's: see Builder::route";
+            let rule = "unknown route: see Builder::route";
             return Err(Error::config("route", rule).with_webhook_status(StatusCode::NOT_FOUND));
         };
         let mut collected = route.receive(request).await;
@@ -319,8 +325,8 @@ impl Switchboard {
         if !incoming.is_empty() {
             let lines: Vec<_> = incoming.iter().map(|incoming| incoming.line.clone()).collect();
             let files = incoming.iter().any(|incoming| incoming.files() > 0);
-            self.0.store.0.take_in(incoming, None, self.0.clock.now()).await?;
-            lines.iter().for_each(|line| self.0.to_read.ring(line.as_deref()));
+            self.0.store.0.store_events(incoming, None, self.0.clock.now()).await?;
+            lines.iter().for_each(|line| self.0.to_read.notify(line.as_deref()));
             if files {
                 self.0.to_fetch.notify_one();
             }
@@ -328,50 +334,49 @@ impl Switchboard {
         collected.reply()
     }
 
-    /// The events of one line.
+    /// Returns the inbox of one line.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidMessage`] for a line that is not there.
+    /// [`ErrorKind::InvalidMessage`] for an unknown line.
     pub fn line(&self, line: &str) -> Result<LineInbox> {
         self.0.line(line)?;
         Ok(LineInbox::new(self.clone(), Some(line.to_owned())))
     }
 
-    /// The events of all lines of this switchboard, and those of no line.
+    /// Returns the inbox of all lines of this switchboard, with the events of no line.
     ///
-    /// Several programs with lines of their own may share a store in PostgreSQL: each is handed the events of its own lines,
-    /// and those of no line go to any of them. The events of a line that this switchboard does not have are delivered here
-    /// only when no worker has run for that line, or none for seven days: a line that was taken out of the program leaves
-    /// nothing behind. To read the rest of such a line at once, keep it in the program until nothing of it is
-    /// [unread](Counts::unread).
+    /// Several programs with different lines may share a PostgreSQL store: each receives the events of its own lines,
+    /// and any of them those of no line. Events of a line that this switchboard lacks are delivered here once no worker
+    /// has run for that line for seven days, or ever: a line removed from the configuration leaves nothing behind. To
+    /// read the rest of such a line at once, keep it configured until none of its events is [unread](Counts::unread).
     pub fn all(&self) -> LineInbox {
         LineInbox::new(self.clone(), None)
     }
 
-    /// What became of a message.
+    /// Returns the status of a message, or `None` if it is unknown.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`] when the store does not work.
+    /// [`ErrorKind::Unavailable`] if the store is unavailable.
     pub async fn status(&self, id: Id) -> Result<Option<Status>> {
         Ok(self.0.store.0.status(id).await?.map(|status| self.0.explained(status)))
     }
 
-    /// The messages of a line that stand there, the oldest first, `most` of them after one: what is
-    /// [`Parked`](State::Parked) waits for a person, who settles it by [`settle`](Self::settle).
+    /// Lists the messages of a line in this state, oldest first: at most `max`, starting behind `after`.
+    /// [`Parked`](State::Parked) messages need a person, who settles them with [`settle`](Self::settle).
     ///
     /// # Errors
     /// [`ErrorKind::InvalidMessage`] for a line that neither the switchboard nor its store has, and those of
     /// [`status`](Self::status).
-    pub async fn messages(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>> {
+    pub async fn messages(&self, line: &str, state: State, after: Option<Id>, max: u32) -> Result<Vec<Status>> {
         self.0.known(line).await?;
-        let all = self.0.store.0.messages(line, state, after, most).await?;
+        let all = self.0.store.0.messages(line, state, after, max).await?;
         Ok(all.into_iter().map(|status| self.0.explained(status)).collect())
     }
 
-    /// What was said on a line with a person, the newest first: the `most` entries before an entry, or the last ones.
+    /// Returns a conversation on a line, newest first: at most `max` entries before `before`, or the last ones.
     ///
-    /// The person is meant wherever they are reached: when a gateway says that somebody has a new number, what is sent to the
-    /// old one goes to the new one, and both are one conversation.
+    /// It covers every address of the person. When a gateway reports a new number, messages to the old one are sent to
+    /// the new one, and both are one conversation.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidMessage`] for a line that neither the switchboard nor its store has, and those of
@@ -381,13 +386,13 @@ impl Switchboard {
         line: &str,
         with: &Address,
         before: Option<&Entry>,
-        most: u32,
+        max: u32,
     ) -> Result<Vec<Entry>> {
         self.0.known(line).await?;
-        self.0.store.0.conversation(line, with.expose(), before.map(|entry| entry.place), most).await
+        self.0.store.0.conversation(line, with.expose(), before.map(|entry| entry.place), max).await
     }
 
-    /// The message of a line that has this key.
+    /// Returns the message of a line with this idempotency key.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidMessage`] for a line that neither the switchboard nor its store has, and those of
@@ -397,36 +402,36 @@ impl Switchboard {
         self.0.store.0.by_key(line, key).await
     }
 
-    /// Calls a message back that has not gone. False: it has, it may have, or it is on its way; one that is parked is
-    /// settled by [`settle`](Self::settle), by which a message that was called back can be sent after all.
+    /// Cancels a message that has not been sent. Returns `false` if it was sent, is being sent or may have been
+    /// accepted. A parked message is settled with [`settle`](Self::settle), which can also resend a cancelled one.
     ///
     /// # Errors
     /// Those of [`status`](Self::status).
     pub async fn cancel(&self, id: Id) -> Result<bool> {
         let from = &[State::Queued, State::Deferred];
-        let reason = Some("it was called back".to_owned());
+        let reason = Some("cancelled by the caller".to_owned());
         self.settled(id, Settle { state: State::Cancelled, due: None, reason, from, now: self.0.clock.now() }).await
     }
 
-    /// Settles a message as a person has found out: one that may have gone, or that failed too often.
+    /// Settles a message whose outcome is unknown, or that failed too often, as a person decides.
     ///
-    /// [`Resolution::Resend`] sends any message that certainly did not go as well: one that was rejected, refused or called
-    /// back, or whose time had passed. Returns `false` if the message is in none of these states.
+    /// [`Resolution::Resend`] also sends a message that was certainly not sent: one that was rejected, refused or
+    /// cancelled, or that expired. Returns `false` if the message is in none of these states.
     ///
     /// # Errors
     /// Those of [`status`](Self::status).
     pub async fn settle(&self, id: Id, resolution: Resolution) -> Result<bool> {
         let now = self.0.clock.now();
         let (state, due, reason) = match resolution {
-            Resolution::Sent => (State::Accepted, None, "a person found that it went"),
-            Resolution::NotSent => (State::Rejected, None, "a person found that it did not go"),
-            Resolution::Resend => (State::Queued, Some(now), "a person wants it sent"),
+            Resolution::Sent => (State::Accepted, None, "a person confirmed that it was sent"),
+            Resolution::NotSent => (State::Rejected, None, "a person confirmed that it was not sent"),
+            Resolution::Resend => (State::Queued, Some(now), "resent by a person"),
         };
         let from: &[State] = match resolution {
             Resolution::Resend => &SENDABLE,
             Resolution::Sent | Resolution::NotSent => &[State::Unknown, State::Parked],
         };
-        // Somebody has seen it, whatever the gateway says of its delivery.
+        // A person has confirmed it, whatever the gateway later reports about its delivery.
         if resolution == Resolution::Sent {
             self.0.store.0.hold_fallback(id).await?;
         }
@@ -449,9 +454,9 @@ impl Switchboard {
 
     fn has_settled(&self, id: Id, line: Option<&str>, state: State, reason: Option<&str>) -> bool {
         if let Some(line) = line {
-            self.0.stands(line, Some(id), state, reason, None);
+            self.0.log_state(line, Some(id), state, reason, None);
         }
-        self.0.to_read.ring_all();
+        self.0.to_read.notify_all();
         line.is_some()
     }
 }
@@ -460,11 +465,11 @@ impl Inner {
     fn line(&self, line: &str) -> Result<&Line> {
         self.lines.get(line).ok_or_else(|| {
             let known = self.lines.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-            Error::invalid("line", format!("is none of this switchboard's: {known}"))
+            Error::invalid("line", format!("unknown line; known lines: {known}"))
         })
     }
 
-    /// Refuses a line that is none of ours and has nothing in the store.
+    /// Refuses a line that neither the switchboard nor its store has.
     async fn known(&self, line: &str) -> Result<()> {
         match self.line(line) {
             Err(unknown) if !self.store.0.has_line(line).await? => Err(unknown),
@@ -472,7 +477,7 @@ impl Inner {
         }
     }
 
-    /// The line that an event is of: none for what is of no account of ours, or of an account as such.
+    /// Assigns an event to its line: none for an event of no account of ours, or of an account as such.
     fn incoming(&self, event: Event) -> Incoming {
         let envelope = event.envelope();
         let line = match event {
@@ -481,34 +486,35 @@ impl Inner {
                 let account = [envelope.gateway.to_string(), envelope.account.as_str().to_owned()];
                 let media = self.accounts.get(&account).map(Vec::as_slice).unwrap_or_default();
                 let line = media.iter().find(|(medium, _)| *medium == envelope.medium);
-                // As Line::channel_of has it.
+                // Keep in step with Line::channel_of.
                 let line = line.or_else(|| media.first().filter(|_| matches!(envelope.medium, Medium::Other(_))));
                 line.map(|(_, line)| line.clone())
             }
         };
-        // Without a channel there is nobody to fetch from.
+        // Without a channel there is nothing to fetch from.
         let fetch = self.media.is_some() && line.is_some();
         Incoming { line, event, fetch }
     }
 
-    /// Adds to a message that waits why its accounts send nothing, as far as this worker knows.
+    /// Adds to a waiting message why its accounts send nothing, as far as this worker has found.
     fn explained(&self, mut status: Status) -> Status {
         let waits = matches!(status.state, State::Queued | State::Deferred) && status.reason.is_none();
         if let (true, Some(to), Some(line)) = (waits, &status.recipient, self.lines.get(&status.line)) {
-            let suspended = |info| held(self.standings.get(&account(info))?).suspension().cloned();
+            let suspended = |info| lock(self.account_states.get(&account(info))?).suspension().cloned();
             let all: Option<Vec<_>> = line.suppliers(to).into_iter().map(|channel| suspended(channel.info())).collect();
             status.reason = all.and_then(|all| all.into_iter().next()).map(|one| outbox::suspended(&one.reason));
         }
         status
     }
 
-    /// Tells that a message stands somewhere else now: one without a number was not taken.
-    fn stands(&self, line: &str, id: Option<Id>, state: State, why: Option<&str>, person: Option<&Address>) {
+    /// Logs a state transition. A message without an id was not stored.
+    fn log_state(&self, line: &str, id: Option<Id>, state: State, why: Option<&str>, person: Option<&Address>) {
         let person = || Some(person?.fingerprint(self.pepper.as_ref()?));
-        telemetry::stands(line, id.map(|id| id.0), state.as_str(), state.is_grave(), why, person);
+        telemetry::stands(line, id.map(|id| id.0), state.as_str(), state.is_actionable(), why, person);
     }
 
-    /// When a new message is due, and why the policy put it off, if it did: where it can go in time, and is not refused.
+    /// Returns when a new message is due, and the policy's reason if it was deferred. Fails if it is refused or cannot
+    /// be sent in time.
     async fn due(
         &self,
         line: &str,
@@ -520,7 +526,7 @@ impl Inner {
         let (due, deferred) = match self.decide(line, &outgoing.message, due).await? {
             Decision::Allow => (due, None),
             Decision::Defer { until, reason } => (due.max(until), Some(reason)),
-            // It is refused when it would go, and its fallback goes.
+            // It is refused when it is due, and its fallback is sent.
             Decision::Refuse(reason) if reason.is_of_medium() && outgoing.fallback.is_some() => (due, None),
             Decision::Refuse(reason) => return Err(refused(&reason)),
         };
@@ -547,24 +553,24 @@ impl Inner {
     }
 }
 
-/// What is told of a message that the policy refuses.
+/// Returns the error for a message that the policy refuses.
 fn refused(reason: &policy::Reason) -> Error {
     Error::new(ErrorKind::Refused, reason.to_string()).with_known_code(reason.rule())
 }
 
-/// An account whose rates are kept: gateway, medium and account.
+/// An account with its own rate: gateway, medium and account.
 type Account = [String; 3];
 
 fn account(info: &Info) -> Account {
     [info.gateway.to_owned(), info.medium.as_str().to_owned(), info.account.as_str().to_owned()]
 }
 
-/// An account as the store names it.
+/// Returns the name of an account in the store.
 fn account_id(account: &Account) -> String {
     account.join("/")
 }
 
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -586,109 +592,111 @@ impl Builder {
         self
     }
 
-    /// Adds a webhook address, and the lines behind it: one app at a gateway may serve many. A webhook is taken when the
-    /// secret of one of these verifies it; what it brings goes to the line whose account it names, here or not.
+    /// Adds a webhook route and the lines behind it: one app at a gateway may serve many. A webhook is accepted if the
+    /// secret of one of these lines verifies it. Each event is assigned to the line that has its account, behind this
+    /// route or not.
     #[must_use]
     pub fn route<L: Into<String>>(mut self, name: impl Into<String>, lines: impl IntoIterator<Item = L>) -> Self {
         self.routes.push((name.into(), lines.into_iter().map(Into::into).collect()));
         self
     }
 
-    /// Tries again by another schedule: the default is 20 tries within a day, the pauses growing from up to 2
-    /// seconds to up to an hour.
+    /// Sets the retry schedule.
+    ///
+    /// The default is 20 attempts within a day, with backoff from up to 2 seconds to up to an hour.
     #[must_use]
     pub fn schedule(mut self, schedule: Schedule) -> Self {
         self.schedule = schedule;
         self
     }
 
-    /// Decides by this policy whether a message may go: when it is taken, and again when it is about to be sent. While it
-    /// does not work, messages wait.
+    /// Sets the policy, which decides whether a message may be sent.
     ///
-    /// It has 10 seconds for each message, and a panic in it counts as a failure: neither costs more than that message. A
-    /// message about which it fails again and again is asked about ever more rarely, and parked after 20 times.
+    /// It decides when a message is enqueued, and again just before the send. While the policy fails, messages wait.
+    ///
+    /// It has 10 seconds for each decision, and a panic counts as a failure. A message for which it keeps failing is
+    /// decided with backoff, and parked after 20 failures; other messages are not affected.
     #[must_use]
     pub fn policy(mut self, policy: impl Policy) -> Self {
         self.policy = Some(Arc::new(policy));
         self
     }
 
-    /// How long a worker that is not heard of keeps what it claimed, before another takes that over: the default is 3
-    /// minutes. What it was sending by then may have gone, and is settled as [`OnUnknown`](crate::OnUnknown) says of each
-    /// message.
+    /// Sets how long the claims of a silent worker last before another worker takes them over: 3 minutes by default.
+    /// The outcome of what it was sending is then unknown, and [`OnUnknown`](crate::OnUnknown) of each message applies.
     ///
-    /// It must be longer than any send takes, and two seconds more, and 100 milliseconds at least: a worker whose send takes
-    /// longer is taken for dead, and what it then says of the message is not written down. So a send is given up after
-    /// nine tenths of it, and its outcome is unknown. A call of the transport that comes with this crate ends after 30
-    /// seconds, and a message with a file may take two. A store in SQLite has one worker, which takes over at once when it
-    /// starts.
+    /// It must exceed the longest send by two seconds, and be at least 100 milliseconds: a worker that takes longer
+    /// loses its claim, and the result of its send is discarded. A send is therefore abandoned after nine tenths of the
+    /// lease, with an unknown outcome. A call of the transport in this crate ends after 30 seconds, and a message with
+    /// a file may need two. A SQLite store has one worker, which takes over at once when it starts.
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
     }
 
-    /// The maximum number of messages that are on their way to one account at once: 32 unless set, and 1 at least.
+    /// Sets the maximum number of messages in flight for one account: 32 by default, and at least 1.
     ///
-    /// A gateway that is slow or hangs so costs other accounts nothing.
+    /// A slow or hanging gateway therefore does not delay other accounts.
     #[must_use]
     pub fn max_in_flight(mut self, max: u32) -> Self {
         self.max_in_flight = max.max(1);
         self
     }
 
-    /// Fetches the files of residents' messages into this store, for the links of some gateways live for five minutes
-    /// only. It is for every program that takes messages in, and for the worker, which fetches.
+    /// Sets the store for the files of residents' messages.
     ///
-    /// A message with files is held back until each of them is there or cannot be fetched, but for a minute at most; others
-    /// may be delivered before it meanwhile. See [`InboxEvent::files`]. Eight are fetched at once. A failure that passes is
-    /// tried again after a second and then ever more rarely, for a day; a file that was being fetched when the process
-    /// ended is fetched again. Without this nothing is fetched and nothing held back: take the files of
-    /// [`Inbound::media`] yourself, at once, by [`Channel::fetch_media`].
+    /// They are fetched at once, because some gateways' links live for five minutes. Set it in every program that
+    /// receives webhooks, and in the worker, which fetches.
     ///
-    /// The files are the switchboard's: with [`Line::retention`] they are removed with the message, unless another message
-    /// has the same file, or one that still waits sends it.
+    /// A message with files is held back until each file is fetched or has failed, for at most a minute; later messages
+    /// may be delivered first. See [`InboxEvent::files`]. Eight files are fetched at once. A transient failure is
+    /// retried after a second, with backoff, for a day; an interrupted fetch is repeated. Without a store nothing is
+    /// fetched or held back: fetch the files of [`Inbound::media`] yourself, at once, with [`Channel::fetch_media`].
+    ///
+    /// The switchboard owns the files: [`Line::retention`] removes them with the message, unless another message has
+    /// the same file or a waiting one sends it.
     #[must_use]
     pub fn media(mut self, media: impl MediaStore) -> Self {
         self.media = Some(Arc::new(media));
         self
     }
 
-    /// Shows a person as a fingerprint under this pepper in what is told to `tracing`: the one of
-    /// [`Trace`](crate::layer::Trace), so that both show the same. Without it no person is shown.
+    /// Sets the pepper of the fingerprint that represents a person in `tracing` events. With the pepper of
+    /// [`Trace`](crate::layer::Trace) both show the same fingerprint. Without one no person appears.
     #[must_use]
     pub fn pepper(mut self, pepper: Secret) -> Self {
         self.pepper = Some(pepper);
         self
     }
 
-    /// By another clock.
+    /// Sets the clock.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Puts it together.
+    /// Builds the switchboard.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`]: no line at all; a line twice, without a channel or with one that has layers already; an account
-    /// in two lines; a route twice, without a name, without lines, with a line that is not there, or without a channel that
-    /// can verify webhooks; a lease of less than 100 milliseconds.
+    /// [`ErrorKind::Config`]: no line; a duplicate line, a line without a channel or with a channel that has layers; an
+    /// account in two lines; a route that is a duplicate, has no name or no lines, names an unknown line, or has no
+    /// channel that can verify webhooks; a lease below 100 milliseconds.
     pub fn build(self) -> Result<Switchboard> {
         if self.lease < worker::LEASE_MIN {
-            return Err(Error::config("lease", "must be 100 milliseconds at least, and longer than any send takes"));
+            return Err(Error::config("lease", "must be at least 100 milliseconds, and longer than any send"));
         }
         if self.lines.is_empty() {
-            return Err(Error::config("line", "is missing: give one at least, by Builder::line"));
+            return Err(Error::config("line", "is missing: add at least one with Builder::line"));
         }
         let (mut lines, mut limits, mut choices) = (BTreeMap::new(), HashMap::new(), HashMap::new());
-        let mut standings = HashMap::new();
+        let mut account_states = HashMap::new();
         for line in self.lines {
             line.check()?;
             for info in line.channels.iter().map(|channel| channel.info()) {
                 let can = &info.capability;
-                standings.entry(account(info)).or_insert_with(Mutex::default);
+                account_states.entry(account(info)).or_insert_with(Mutex::default);
                 limits.entry(account(info)).or_insert_with(|| Mutex::new(Limiter::new(can.rate, can.pair_rate)));
                 let suppliers = line.channels.iter().filter(|channel| channel.info().medium == info.medium).count();
                 let choice = Selector::new(suppliers, Order::Preferred)?;
@@ -705,25 +713,19 @@ impl Builder {
                 }
             }
             if let Some(twice) = lines.insert(line.id.clone(), line) {
-                return Err(Error::config("line", format!("{} is there twice", twice.id)));
+                return Err(Error::config("line", format!("{} is a duplicate", twice.id)));
             }
         }
         let mut routes = BTreeMap::new();
         for (name, of) in self.routes {
             if name.trim().is_empty() {
-                return Err(Error::config("route", "needs a name, by which Switchboard::receive is told of it"));
+                return Err(Error::config("route", "needs a name, for Switchboard::receive"));
             }
             if of.is_empty() {
-                return Err(Error::config(
-                    format!("route {name}"),
-                    "has no lines: name those that its webhooks are for",
-                ));
+                return Err(Error::config(format!("route {name}"), "has no lines: name at least one"));
             }
             if let Some(unknown) = of.iter().find(|line| !lines.contains_key(*line)) {
-                return Err(Error::config(
-                    format!("route {name}"),
-                    format!("names the line {unknown}, which is not there"),
-                ));
+                return Err(Error::config(format!("route {name}"), format!("names the unknown line {unknown}")));
             }
             let of = Route::new(of.iter().filter_map(|line| lines.get(line)).flat_map(|line: &Line| &line.channels));
             if of.is_empty() {
@@ -732,7 +734,7 @@ impl Builder {
                 return Err(Error::config(format!("route {name}"), rule));
             }
             if routes.insert(name.clone(), of).is_some() {
-                return Err(Error::config(format!("route {name}"), "is there twice"));
+                return Err(Error::config(format!("route {name}"), "is a duplicate"));
             }
         }
         let mut accounts = HashMap::<_, Vec<_>>::new();
@@ -742,7 +744,7 @@ impl Builder {
                 accounts.entry(account).or_default().push((info.medium.clone(), line.id.clone()));
             }
         }
-        let to_read = Bells::new(lines.keys());
+        let to_read = EventNotify::new(lines.keys());
         Ok(Switchboard(Arc::new(Inner {
             store: self.store,
             lines,
@@ -755,7 +757,7 @@ impl Builder {
             media: self.media,
             pepper: self.pepper,
             limits,
-            standings,
+            account_states,
             watched: Watched::default(),
             choices,
             to_send: Notify::new(),

@@ -1,4 +1,4 @@
-//! The records that a store keeps and hands out, and what is read from them alone.
+//! The records that a store reads and writes, and what follows from them alone.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::fallback::{Answer, Fallback, Falls, First, ON_FAILURE};
-use super::outbox::{self, Id, PRIORITY_LAST, SendAttempt, Settled, State, Status};
+use super::fallback::{Answer, Fallback, FallbackDecision, First, ON_FAILURE};
+use super::status::{self, Id, PRIORITY_LAST, SendAttempt, Settled, State, Status};
 use crate::channel::Channel;
 use crate::media::StoredMedia;
 use crate::model::address::{Address, Phone};
@@ -20,7 +20,7 @@ use crate::model::id::MessageId;
 use crate::model::message::{Message, Money};
 use crate::policy::{self, Decision};
 
-/// A message to be taken.
+/// A message to enqueue.
 #[derive(Debug)]
 pub(super) struct New {
     pub(super) line: String,
@@ -28,31 +28,31 @@ pub(super) struct New {
     pub(super) message: Message,
     pub(super) priority: u8,
     pub(super) due: Timestamp,
-    /// Why the policy put it off, where it did.
+    /// The policy's reason, if it deferred the message.
     pub(super) deferred: Option<policy::Reason>,
     pub(super) fallback: Option<Fallback>,
     pub(super) now: Timestamp,
 }
 
 impl New {
-    /// When its fallback goes, if nothing happens before.
+    /// Returns when the fallback is due, unless something happens before.
     pub(super) fn fallback_due(&self) -> Option<Timestamp> {
         self.fallback.as_ref().map(|fallback| fallback.due(self.due))
     }
 
-    /// How long it waits, unless the caller or the policy named its time.
+    /// Returns how long the message waits, unless the caller or the policy set its time.
     pub(super) fn wait(&self) -> Option<Duration> {
         (self.due <= self.now).then_some(Duration::ZERO)
     }
 
-    /// The state that it is taken in.
+    /// Returns its initial state.
     pub(super) fn state(&self) -> State {
         if self.due > self.now { State::Deferred } else { State::Queued }
     }
 
-    /// Returns `true` if what is there under its key is the same message: to the letter, or when it is read, since another program
-    /// may have written it.
-    pub(super) fn is(&self, written: &Written, there: &Written) -> bool {
+    /// Returns `true` if the message stored under its key is the same: byte for byte, or once parsed, because another
+    /// program may have written it.
+    pub(super) fn is_same(&self, written: &Written, there: &Written) -> bool {
         let reads = |fallback: &str| serde_json::from_str::<Fallback>(fallback).ok();
         written.digest == there.digest
             || serde_json::from_str::<Message>(&there.body).is_ok_and(|there| there == self.message)
@@ -60,18 +60,18 @@ impl New {
     }
 }
 
-/// A message as it is stored.
+/// A message in its stored form.
 pub(super) struct Written {
     pub(super) body: String,
     pub(super) fallback: Option<String>,
-    /// By which the same message is known: what it says, and what goes instead of it.
+    /// The digest that identifies the same message: of its content and its fallback.
     pub(super) digest: String,
-    /// The files that it sends, by their digests: none where it is read back.
+    /// The digests of the files that it sends: empty if it was read from the store.
     pub(super) files: BTreeSet<String>,
 }
 
 impl Written {
-    pub(super) fn of(new: &New) -> serde_json::Result<Self> {
+    pub(super) fn new(new: &New) -> serde_json::Result<Self> {
         let body = serde_json::to_string(&new.message)?;
         let fallback = new.fallback.as_ref().map(serde_json::to_string).transpose()?;
         let (digest, files) = (digest_of(&body, fallback.as_deref()), files_of(&body, fallback.as_deref()));
@@ -87,18 +87,18 @@ pub(super) fn digest_of(body: &str, fallback: Option<&str>) -> String {
     .to_string()
 }
 
-/// What came of taking it.
+/// The result of enqueueing a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Enqueued {
-    /// It is new.
+    /// Stored now.
     New(Id),
-    /// It was there.
+    /// Stored before.
     Same(Id),
-    /// Another message has its key.
+    /// A different message has its key.
     Other,
 }
 
-/// The right to write to a message: the claim that it is of.
+/// The right to write to a message: a claim with its fencing token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Hold {
     pub(super) id: Id,
@@ -110,64 +110,64 @@ pub(super) struct Hold {
 pub(super) struct Claimed {
     pub(super) hold: Hold,
     pub(super) line: String,
-    /// The lane that it waits in, and its class there.
+    /// Its lane, and its class there.
     pub(super) lane: String,
     pub(super) class: u8,
-    /// None where this program cannot read it: one of a newer version may.
+    /// `None` if this program cannot read it: a newer version may.
     pub(super) message: Option<Message>,
-    /// Where the person is reached now, where that is elsewhere.
+    /// The person's current address, if it has changed.
     pub(super) moved_to: Option<Address>,
-    /// What the store holds of it is not what was written down.
+    /// The stored content does not match its digest.
     pub(super) damaged: bool,
-    /// The person said STOP after it was taken.
+    /// The person opted out after it was enqueued.
     pub(super) opted_out: bool,
     pub(super) queued: Timestamp,
-    /// The attempts so far, oldest first: gateway and account.
+    /// The attempts so far, oldest first.
     pub(super) attempts: Vec<Attempt>,
-    /// How often it was asked about.
+    /// The number of look-ups.
     pub(super) lookups: u32,
-    /// When the backup was made that it comes from, if it does.
+    /// The time of the backup that it comes from, if any.
     pub(super) restored: Option<Timestamp>,
-    /// The gateway's id, if it gave one.
+    /// The gateway's id, if there is one.
     pub(super) gateway_id: Option<MessageId>,
 }
 
-/// One attempt: by whom, and when.
+/// One attempt: its gateway, account and time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Attempt {
     pub(super) gateway: String,
     pub(super) account: String,
     pub(super) at: Timestamp,
-    /// What the gateway got in place of the key, where it takes none so long.
+    /// The reference that the gateway received in place of a key that is too long for it.
     pub(super) reference: Option<String>,
-    /// It may have gone.
-    pub(super) doubted: bool,
-    /// It failed for now, and may go another time.
+    /// The outcome is unknown.
+    pub(super) is_unknown: bool,
+    /// The failure was transient.
     pub(super) passing: bool,
-    /// Nobody wrote down how it ended: the process ended first.
+    /// The process ended before the outcome was recorded.
     pub(super) died: bool,
     /// It failed by a fault of the account, and does not count as a try.
     pub(super) suspended: bool,
-    /// It may have gone, for a reason with which no other gateway is asked.
+    /// The outcome is unknown, without failover to another gateway.
     pub(super) bound: bool,
-    /// A person had the message sent again since, so that it does not count as a try.
+    /// A person resent the message afterwards, so that it does not count as a try.
     pub(super) earlier: bool,
 }
 
 impl Attempt {
-    /// One that begins.
+    /// Returns an attempt that begins.
     pub(super) fn new(gateway: &str, account: &str, at: Timestamp) -> Self {
         let (gateway, account) = (gateway.to_owned(), account.to_owned());
-        let (doubted, passing, died, suspended, bound, earlier) = (false, false, false, false, false, false);
-        Self { gateway, account, at, reference: None, doubted, passing, died, suspended, bound, earlier }
+        let (is_unknown, passing, died, suspended, bound, earlier) = (false, false, false, false, false, false);
+        Self { gateway, account, at, reference: None, is_unknown, passing, died, suspended, bound, earlier }
     }
 
-    /// Notes the reference that the gateway gets in place of the key.
+    /// Sets the reference sent in place of the key.
     pub(super) fn with_reference(self, reference: Option<String>) -> Self {
         Self { reference, ..self }
     }
 
-    /// Returns `true` if it was handed to this channel.
+    /// Returns `true` if it was made through this channel.
     pub(super) fn is_by(&self, channel: &Arc<dyn Channel>) -> bool {
         let info = channel.info();
         info.gateway == self.gateway && info.account.as_str() == self.account
@@ -175,100 +175,100 @@ impl Attempt {
 }
 
 impl Claimed {
-    /// The attempts since a person had it sent again, or all.
+    /// Returns the attempts since a person last resent the message, or all.
     pub(super) fn tries(&self) -> impl Iterator<Item = &Attempt> {
         self.attempts.iter().filter(|attempt| !attempt.earlier)
     }
 
-    /// How often the process ended while it was being sent.
+    /// Returns how often the process ended during its send.
     pub(super) fn deaths(&self) -> usize {
         self.attempts.iter().filter(|attempt| attempt.died).count()
     }
 }
 
-/// How an attempt ended.
+/// The end of an attempt.
 #[derive(Clone, Debug)]
 pub(super) struct End {
     pub(super) state: State,
-    /// When it is due again, where it is.
+    /// When the message is due again, if it is.
     pub(super) due: Option<Timestamp>,
-    /// The gateway's ids, where it took the message.
+    /// The gateway's ids, if it accepted the message.
     pub(super) ids: Vec<MessageId>,
-    /// The recipient as the gateway names it.
+    /// The recipient as the gateway returned it.
     pub(super) recipient: Option<Address>,
     pub(super) delivery: Option<DeliveryState>,
-    /// What is recorded of the attempt: outcome, kind and code.
+    /// The recorded outcome, kind and code of the attempt.
     pub(super) outcome: &'static str,
     pub(super) kind: &'static str,
     pub(super) code: Option<String>,
-    /// It failed for now, and may go another time.
+    /// The failure was transient.
     pub(super) passing: bool,
-    /// It may have gone, for a reason with which no other gateway is asked.
+    /// The outcome is unknown, without failover to another gateway.
     pub(super) bound: bool,
-    /// How many parts the gateway counts, and what it says they cost.
+    /// The gateway's number of parts, and its price.
     pub(super) segments: Option<u32>,
     pub(super) price: Option<Money>,
-    /// Why, for a person.
+    /// The reason, in plain words.
     pub(super) reason: Option<String>,
     pub(super) now: Timestamp,
 }
 
-/// How a doubt is settled.
+/// A change of a message's state.
 #[derive(Debug)]
 pub(super) struct Settle {
     pub(super) state: State,
     pub(super) due: Option<Timestamp>,
     pub(super) reason: Option<String>,
-    /// Only what is in one of these states is changed.
+    /// The states from which it applies.
     pub(super) from: &'static [State],
     pub(super) now: Timestamp,
 }
 
 impl Settle {
-    /// How long the message waits until it is due.
+    /// Returns how long the message waits until it is due.
     pub(super) fn wait(&self) -> Option<Duration> {
         self.due.map(|due| due.since(self.now))
     }
 
-    /// When the message is settled, if this settles it.
+    /// Returns when the message is settled, if this settles it.
     pub(super) fn settled(&self) -> Option<Timestamp> {
         self.state.is_settled().then_some(self.now)
     }
 
-    /// Which fallbacks are looked at now, the message being on this rung: those that are due after this moment. All,
-    /// where it certainly does not arrive; those that wait for a failure, where nothing more is done about it.
-    pub(super) fn looked_at(&self, delivery: Option<&str>) -> Option<Timestamp> {
-        if self.state.is_no() || delivery.and_then(rung_of).is_some_and(DeliveryState::is_failure) {
+    /// Returns the time after which due fallbacks are examined now, given the delivery state: all fallbacks if the
+    /// message certainly does not arrive, and those that wait for a failure if nothing more is done about it.
+    pub(super) fn fallbacks_after(&self, delivery: Option<&str>) -> Option<Timestamp> {
+        if self.state.is_not_sent() || delivery.and_then(delivery_state_of).is_some_and(DeliveryState::is_failure) {
             return Some(self.now);
         }
         (self.state == State::Parked).then(|| ON_FAILURE.minus(Duration::from_millis(1)))
     }
 }
 
-/// When a claimed message is to be claimed again, and why.
+/// The time at which a claimed message is claimed again, and the reason.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PutOff {
     pub(super) until: Timestamp,
     pub(super) why: &'static str,
-    /// It leaves the order of its conversation until then, and holds nobody up.
+    /// Until then it is outside the order of its conversation, and holds back none.
     pub(super) planned: bool,
 }
 
-/// What the policy said of a message, and what becomes of it.
+/// A decision of the policy, and its effect on the message.
 #[derive(Debug)]
 pub(super) struct Ruling {
-    /// In one word.
+    /// The decision's name in the store.
     pub(super) decision: &'static str,
     pub(super) reason: policy::Reason,
     pub(super) settle: Settle,
 }
 
-/// What was taken back.
+/// The number of recovered messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Recovered {
-    /// Was claimed, and is queued again.
+    /// Claimed, and queued again.
     pub(super) queued: u64,
-    /// Was being sent, and may have gone.
+    /// Being sent: the outcome is unknown.
     pub(super) unknown: u64,
 }
 
@@ -276,21 +276,21 @@ pub(super) struct Recovered {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wait {
     pub(super) due: Timestamp,
-    /// When a worker of its line was last at work.
+    /// When a worker of its line was last active.
     pub(super) attended: Option<Timestamp>,
     pub(super) now: Timestamp,
 }
 
-/// How far a clock may go back until the waits that it began are bounded: they last longer by so much at most.
+/// The tolerance for a clock that is set back, before waits are bounded: they last at most this much longer.
 pub(super) const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 
-/// How often the latest time is noted.
+/// The interval at which the latest time is stored.
 pub(super) const CLOCK_NOTED: Duration = Duration::from_secs(20);
 
-/// How far from now a time is that nobody may have meant.
+/// The distance from which a due time counts as implausible.
 pub(super) const IMPLAUSIBLE: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// How many rows are bounded in one transaction.
+/// The number of rows bounded in one transaction.
 pub(super) const BOUNDED_MAX: u32 = 1000;
 
 /// The longest lease of each kind.
@@ -302,24 +302,24 @@ pub(super) struct Leases {
     pub(super) removal: Duration,
 }
 
-/// What is bounded next, after the clock was set back.
+/// The next part to bound after the clock was set back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unbounded {
-    /// Messages, after this one.
+    /// Messages after this one.
     Messages(i64),
-    /// Events, after this one.
+    /// Events after this one.
     Events(i64),
-    /// Files, and when workers were seen.
+    /// Files, and the times of workers' activity.
     Rest,
 }
 
-/// What was bounded.
+/// The number of bounded waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Bounded {
     pub(super) messages: u64,
     pub(super) events: u64,
     pub(super) files: u64,
-    /// Messages that wait for an implausible time, which a caller or a policy named.
+    /// Messages that wait for an implausible time set by a caller or a policy.
     pub(super) implausible: u64,
 }
 
@@ -334,7 +334,7 @@ impl Bounded {
     }
 }
 
-/// What a message waits for.
+/// The waits of a message.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct MessageWait {
     pub(super) id: i64,
@@ -344,17 +344,17 @@ pub(super) struct MessageWait {
     pub(super) wait: Option<Duration>,
     pub(super) lease: Option<Timestamp>,
     pub(super) fallback_due: Option<Timestamp>,
-    /// None where this program cannot read it, or it has none.
+    /// `None` if it has none, or this program cannot read it.
     pub(super) fallback: Option<Fallback>,
 }
 
 impl MessageWait {
-    /// The same with waits that are no longer from now on than they were said to be.
+    /// Returns the same waits, with none longer from now on than intended.
     pub(super) fn bounded(&self, now: Timestamp, lease: Duration) -> Self {
         let within = |at: Option<Timestamp>, max: Duration| at.map(|at| at.min(now.plus(max)));
         let due = self.wait.map_or(self.due, |wait| within(self.due, wait));
         let waits = matches!(self.state, State::Queued | State::Deferred);
-        // What was named has not come yet: it holds nobody up until then.
+        // A time set by a caller or a policy has not come: until then the message holds back none.
         let planned = self.planned || waits && due.is_some_and(|due| due > now) && self.wait.is_none();
         let again = self.fallback.as_ref().map_or(now.plus(UNREADABLE_WAIT), |fallback| fallback.bound(now));
         let falls_later = planned && self.wait.is_none();
@@ -362,13 +362,13 @@ impl MessageWait {
         Self { planned, due, lease: within(self.lease, lease), fallback_due, ..self.clone() }
     }
 
-    /// Returns `true` if it waits for a time that nobody may have meant.
+    /// Returns `true` if it waits for an implausible time.
     pub(super) fn is_implausible(&self, now: Timestamp) -> bool {
         matches!(self.state, State::Queued | State::Deferred) && self.due.is_some_and(|due| due > now.plus(IMPLAUSIBLE))
     }
 }
 
-/// Until when an event is held, or waits.
+/// The end of an event's lease or wait.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EventWait {
     pub(super) id: i64,
@@ -376,7 +376,7 @@ pub(super) struct EventWait {
     pub(super) wait: Option<Duration>,
 }
 
-/// An event that came, and the line that it is of.
+/// An event that arrived, with its line.
 #[derive(Debug)]
 pub(super) struct Incoming {
     pub(super) line: Option<String>,
@@ -385,15 +385,15 @@ pub(super) struct Incoming {
     pub(super) fetch: bool,
 }
 
-/// An event that is written down.
+/// An event to store.
 pub(super) struct EventRow<'a> {
     pub(super) line: Option<&'a str>,
-    /// None for one of our own, which comes once.
+    /// `None` for an event of our own, which occurs once.
     pub(super) dedupe: Option<&'a str>,
     pub(super) kind: &'static str,
     pub(super) person: Option<&'a str>,
     pub(super) body: &'a str,
-    /// How many of its files are fetched: it is held back for them.
+    /// The number of its files to fetch, for which it is held back.
     pub(super) files: usize,
     pub(super) taken_in: Timestamp,
 }
@@ -409,15 +409,15 @@ pub(super) struct MessageRow {
     pub(super) attempts: i32,
 }
 
-/// Where an address leads to, and since when.
+/// The current address of a link, and since when.
 pub(super) struct LinkRow {
     pub(super) current: String,
-    /// The address as it is kept.
+    /// The address in its stored form.
     pub(super) address: String,
     pub(super) at: Timestamp,
 }
 
-/// What a delivery says of the message that it is of.
+/// The references by which a delivery finds its message.
 pub(super) struct DeliveryRow<'a> {
     pub(super) gateway: &'a str,
     pub(super) account: &'a str,
@@ -425,7 +425,7 @@ pub(super) struct DeliveryRow<'a> {
     pub(super) key: Option<&'a str>,
 }
 
-/// How far a person has received and read what an account sent them: what began by then.
+/// A mark: the extent to which a person has received and read what an account sent (messages whose send began by then).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
     pub(super) delivered_up_to: Option<Timestamp>,
@@ -433,8 +433,8 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// The mark of a delivery that is of all up to a moment: none where it says less than that these were delivered.
-    pub(super) fn of(state: DeliveryState, until: Timestamp) -> Option<Self> {
+    /// Returns the mark of a delivery that covers everything up to a time: `None` if it is below delivered.
+    pub(super) fn from_state(state: DeliveryState, until: Timestamp) -> Option<Self> {
         match state {
             state if state >= DeliveryState::Read => Some(Self { delivered_up_to: None, read_up_to: Some(until) }),
             DeliveryState::Delivered => Some(Self { delivered_up_to: Some(until), read_up_to: None }),
@@ -443,7 +443,7 @@ impl Mark {
     }
 }
 
-/// What becomes of a file.
+/// The new state of a file.
 pub(super) struct FileRow<'a> {
     pub(super) state: &'static str,
     pub(super) due: Option<Timestamp>,
@@ -452,62 +452,62 @@ pub(super) struct FileRow<'a> {
 }
 
 impl Incoming {
-    /// How many files of it are fetched.
+    /// Returns the number of its files to fetch.
     pub(super) fn files(&self) -> usize {
         self.event.as_inbound().filter(|_| self.fetch).map_or(0, |inbound| inbound.media().len())
     }
 }
 
-/// The right to write to a file: the claim that it is of.
+/// The right to write to a file: a claim with its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileHold {
     pub(super) event: i64,
     pub(super) n: i32,
-    /// How often it was claimed, this time included.
+    /// The number of claims, this one included.
     pub(super) tries: i32,
 }
 
-/// A file that is to be fetched.
+/// A file to fetch.
 #[derive(Debug)]
 pub(super) struct ClaimedFile {
     pub(super) hold: FileHold,
     pub(super) line: Option<String>,
-    /// The event that it is of: none where this program cannot read it.
+    /// Its event: `None` if this program cannot read it.
     pub(super) event: Option<Event>,
     pub(super) taken_in: Timestamp,
 }
 
-/// What became of a fetch.
+/// The result of a fetch.
 #[derive(Clone, Debug)]
 pub(super) enum Fetched {
     /// To be fetched again at this time.
     Again(Timestamp),
-    /// It cannot be fetched, and why.
+    /// Failed permanently, with the reason.
     Failed(String),
     Held(StoredMedia),
 }
 
-/// How long an event is held back for its files.
+/// The maximum time that an event is held back for its files.
 pub(super) const HELD_BACK: Duration = Duration::from_secs(60);
 
-/// How soon a file is fetched again that was being removed.
+/// The wait before a file that was being removed is fetched again.
 pub(super) const AFTER_REMOVAL: Duration = Duration::from_secs(5);
 
-/// How long deliveries are kept that are of no message of ours, or not yet.
+/// The retention of deliveries without a known message.
 pub(super) const EARLY_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// The status of a message as a row has it, beside what is the same in every store.
-pub(super) struct Kept {
+/// A row of a message's status, as far as it is the same in every store.
+pub(super) struct StatusRow {
     pub(super) id: i64,
     pub(super) line: String,
     pub(super) key: String,
-    /// Its tag, once its content was removed.
+    /// The tag, once the content was removed.
     pub(super) tag: Option<String>,
     pub(super) state: State,
     pub(super) due: Option<Timestamp>,
     pub(super) attempts: u32,
     pub(super) delivery: Option<String>,
-    /// The state that the mark of its conversation gives it.
+    /// The delivery state from the mark of its conversation.
     pub(super) mark: Option<String>,
     pub(super) reason: Option<String>,
     pub(super) gateway_id: Option<String>,
@@ -517,8 +517,8 @@ pub(super) struct Kept {
     pub(super) refusal: Option<(String, String)>,
 }
 
-impl Kept {
-    /// The status of a message that says this, where it can be read, and was sent like this.
+impl StatusRow {
+    /// Returns the status, with what the message has if it can be read.
     pub(super) fn status(self, message: Option<&Message>, history: Vec<SendAttempt>) -> Status {
         let last = history.last();
         let gateway = last.map(|last| last.gateway.clone());
@@ -527,7 +527,7 @@ impl Kept {
             Some((_, rule)) => (Some(ErrorKind::Refused), Some(rule)),
             None => (last.and_then(|last| last.kind), last.and_then(|last| last.code.clone())),
         };
-        let (segments, price) = outbox::charged(&history);
+        let (segments, price) = status::charged(&history);
         Status {
             id: Id(self.id),
             line: self.line,
@@ -552,7 +552,7 @@ impl Kept {
     }
 }
 
-/// Reads a value as its name is kept: none where this program does not know it.
+/// Reads a value by its stored name: `None` if this program does not know it.
 pub(super) fn named<'a, T: Deserialize<'a>>(name: &'a str) -> Option<T> {
     if name.is_empty() {
         return None;
@@ -562,34 +562,34 @@ pub(super) fn named<'a, T: Deserialize<'a>>(name: &'a str) -> Option<T> {
     T::deserialize(name).ok()
 }
 
-/// Reads a price as it is kept.
+/// Reads a stored price.
 pub(super) fn price_of(micros: Option<i64>, currency: Option<&str>) -> Option<Money> {
     Some(Money { micros: micros?, currency: named(currency?)? })
 }
 
-/// An event that is delivered.
+/// A delivered event.
 #[derive(Debug)]
 pub(super) struct InboxEvent {
     pub(super) id: i64,
     pub(super) line: Option<String>,
-    pub(super) what: What,
-    /// How often it was delivered, this time included.
+    pub(super) what: EventContent,
+    /// The number of deliveries, this one included.
     pub(super) attempts: u32,
     pub(super) taken_in: Timestamp,
 }
 
-/// The events that are read.
+/// The events to read.
 #[derive(Clone, Debug)]
 pub(super) enum EventFilter {
     Line(String),
-    /// Those of every line that is one's own, or that no other program works on, and those of no line.
+    /// The events of own lines, of lines that no other program works on, and of no line.
     All {
         own: Vec<String>,
     },
 }
 
 impl EventFilter {
-    /// The lines whose events are left to another program, of those on which a worker was seen lately.
+    /// Returns the lines whose events are left to another program, of those with a recently active worker.
     pub(super) fn foreign(&self, attended: Vec<String>) -> Vec<String> {
         match self {
             Self::Line(_) => Vec::new(),
@@ -598,30 +598,30 @@ impl EventFilter {
     }
 }
 
-/// How long the events of a line are left to the programs that worked on it, after the last of their workers was seen: longer
-/// than any outage that nobody notices.
+/// The time for which events of a line are left to its own programs after its last worker was active: longer than any
+/// outage that goes unnoticed.
 pub(super) const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// How often an event is delivered, until it is parked.
+/// The number of deliveries after which an event is parked.
 pub(super) const EVENT_ATTEMPTS: u32 = 10;
 
 impl InboxEvent {
-    /// Begins another attempt. One that this program cannot read is no attempt.
+    /// Counts another delivery, unless this program cannot read the event.
     pub(super) fn begin(&mut self) {
-        self.attempts += u32::from(!matches!(self.what, What::Unreadable));
+        self.attempts += u32::from(!matches!(self.what, EventContent::Unreadable));
     }
 }
 
-/// What is delivered.
+/// The content of an event.
 #[derive(Debug)]
-pub(super) enum What {
+pub(super) enum EventContent {
     Event(Box<Event>),
     Settled(Box<Settled>),
-    /// This program cannot read it: one of a newer version may.
+    /// This program cannot read it: a newer version may.
     Unreadable,
 }
 
-impl What {
+impl EventContent {
     pub(super) fn read(kind: &str, body: &str) -> Self {
         let read = match kind {
             "settled" => serde_json::from_str(body).map(|settled| Self::Settled(Box::new(settled))),
@@ -631,147 +631,158 @@ impl What {
     }
 }
 
-/// The tokens of an account that a worker may use: one at this time, and the others each an interval later.
+/// The tokens of an account reserved for a worker: the first at this time, the others at the account's interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reserved {
-    /// When the first one is there; where there is none, when to ask again.
+    /// When the first token is available; without tokens, when to try again.
     pub(super) from: Timestamp,
     pub(super) count: u32,
 }
 
-/// How far ahead tokens are reserved at most: a worker that stops uses none of its own.
+/// The time for which tokens are reserved ahead: those of a worker that stops are lost.
 #[cfg(feature = "postgres")]
 pub(super) const RESERVED_AHEAD: Duration = Duration::from_millis(200);
 
-/// How a message is noted that the policy could not decide about.
+/// The decision recorded when the policy fails.
 pub(super) const NOT_DECIDED: &str = "not_decided";
 
-/// How a message is noted that is nothing to a program.
-pub(super) const STRANGE: &str = "put_off";
+/// The decision recorded when a program cannot handle a message.
+pub(super) const UNHANDLED: &str = "put_off";
 
-/// How long a line is taken to be served after a worker of it was last at work.
+/// The time for which a line counts as served after a worker of it was active.
 #[cfg(feature = "postgres")]
 pub(super) const SERVED: Duration = Duration::from_secs(3600);
 
-/// Why a message stands in doubt that comes from a backup.
-pub(super) const RESTORED: &str = "the store was restored from a backup: it may have gone since";
+/// The reason for an unknown outcome after a restore.
+pub(super) const RESTORED: &str = "outcome unknown: restored from a backup, and it may have been sent since";
 
-/// Why a message that may have gone is settled by a delivery.
-pub(super) const TOLD: &str = "the gateway told of it";
+/// The reason for a message settled by a status event.
+pub(super) const REPORTED: &str = "reported by the gateway";
 
-/// Why a message is called back whose fallback goes.
-pub(super) const FELL_BACK: &str = "its time was up: what goes instead of it goes";
+/// The reason for a message that is cancelled in favour of its fallback.
+pub(super) const FELL_BACK: &str = "replaced by its fallback";
 
-/// Why a message ends whose person said STOP.
-pub(super) const OPTED_OUT: &str = "the person said STOP after it was taken";
+/// The reason for a message whose recipient opted out.
+pub(super) const OPTED_OUT: &str = "the person opted out after it was enqueued";
 
-/// Why what goes instead of a message waits for a person.
+/// The reason for a fallback that is parked after a restore.
 pub(super) const FALLBACK_RESTORED: &str =
-    "the store was restored from a backup: it may have gone instead of its message since";
+    "outcome unknown: restored from a backup, and the fallback may have been sent since";
 
-/// How long a fallback is left alone that this program cannot read.
+/// The wait before a fallback that this program cannot read is examined again.
 pub(super) const UNREADABLE_WAIT: Duration = Duration::from_secs(60);
 
-/// How many fallbacks are looked at in one transaction.
+/// The maximum number of fallbacks examined in one transaction.
 pub(super) const FALLBACKS_MAX: u32 = 100;
 
-/// Why a fallback never goes where nobody can tell whether its message was delivered.
-pub(super) const UNCLEAR: &str = "the gateway was asked, and could not tell whether it was delivered";
+/// The reason for never sending a fallback after inconclusive look-ups.
+pub(super) const UNCLEAR: &str = "look-ups are inconclusive about its delivery";
 
-/// What the policy and the gateways say for fallbacks, by the numbers of their messages.
+/// The answers of the policy and of the gateways, by message number.
 pub(super) type Answers = HashMap<i64, Answer>;
 
-/// A message that has a fallback.
+/// A message with a fallback.
 pub(super) struct FallbackRow {
     pub(super) id: i64,
     pub(super) line: String,
     pub(super) key: String,
     pub(super) lookups: u32,
-    /// None where this program cannot read it: one of a newer version may.
+    /// `None` if this program cannot read it: a newer version may.
     pub(super) fallback: Option<Fallback>,
     pub(super) first: First,
 }
 
-/// What is put down of a fallback that was looked at.
-pub(super) struct Looked {
-    pub(super) falls: Falls,
-    /// When it is looked at again.
+/// The result of examining a fallback.
+pub(super) struct FallbackUpdate {
+    pub(super) decision: FallbackDecision,
+    /// When it is examined again.
     pub(super) again: Option<Timestamp>,
-    /// What was said of it when it was not yes.
-    pub(super) said: Option<(&'static str, policy::Reason)>,
+    /// The recorded decision, if it was not to send.
+    pub(super) recorded: Option<(&'static str, policy::Reason)>,
 }
 
 impl FallbackRow {
-    /// What the policy is to be asked of before its message is called back: the message, the line, and what would go.
-    pub(super) fn asks_policy(&self) -> Option<(i64, &str, &Message)> {
-        let fallback = self.fallback.as_ref().filter(|_| self.falls() == Falls::CallsBack)?;
+    /// Returns what the policy must allow before the message is cancelled: the message's number, the line, and the
+    /// fallback.
+    pub(super) fn policy_query(&self) -> Option<(i64, &str, &Message)> {
+        let fallback = self.fallback.as_ref().filter(|_| self.decision() == FallbackDecision::CancelFirst)?;
         Some((self.id, &self.line, &fallback.message))
     }
 
-    /// The message of which it is to be known whether it was delivered.
-    pub(super) fn asks_gateway(&self) -> Option<i64> {
-        (self.falls() == Falls::Asks).then_some(self.id)
+    /// Returns the message to look up for its delivery, if any.
+    pub(super) fn lookup_query(&self) -> Option<i64> {
+        (self.decision() == FallbackDecision::LookUp).then_some(self.id)
     }
 
-    pub(super) fn falls(&self) -> Falls {
-        self.fallback.as_ref().map_or(Falls::Waits, |fallback| fallback.falls(&self.first))
+    pub(super) fn decision(&self) -> FallbackDecision {
+        self.fallback.as_ref().map_or(FallbackDecision::Wait, |fallback| fallback.decide(&self.first))
     }
 
-    /// What becomes of it by these answers.
-    pub(super) fn looked_at(&self, answers: &Answers, now: Timestamp) -> Looked {
+    /// Decides by these answers.
+    pub(super) fn examine(&self, answers: &Answers, now: Timestamp) -> FallbackUpdate {
         let Some(fallback) = &self.fallback else {
-            return Looked { falls: Falls::Waits, again: Some(now.plus(UNREADABLE_WAIT)), said: None };
+            return FallbackUpdate {
+                decision: FallbackDecision::Wait,
+                again: Some(now.plus(UNREADABLE_WAIT)),
+                recorded: None,
+            };
         };
-        let (asks, answer) = (self.falls(), answers.get(&self.id));
-        let falls = fallback.after(asks, answer);
+        let (asks, answer) = (self.decision(), answers.get(&self.id));
+        let decision = fallback.after(asks, answer);
         let again = fallback.again(&self.first, now);
-        let (falls, again, said) = match (asks, answer) {
-            // It has come to this since they were asked.
-            (Falls::CallsBack | Falls::Asks, None) => (falls, now, None),
-            (Falls::CallsBack, Some(Answer::Policy(Decision::Defer { until, reason }))) => {
-                (falls, again.max(*until), Some(("defer_fallback", reason.clone())))
+        let (decision, again, recorded) = match (asks, answer) {
+            // The state has changed since the answers were collected.
+            (FallbackDecision::CancelFirst | FallbackDecision::LookUp, None) => (decision, now, None),
+            (FallbackDecision::CancelFirst, Some(Answer::Policy(Decision::Defer { until, reason }))) => {
+                (decision, again.max(*until), Some(("defer_fallback", reason.clone())))
             }
-            (Falls::CallsBack, Some(Answer::Policy(Decision::Refuse(reason)))) => {
-                (falls, now, Some(("refuse_fallback", reason.clone())))
+            (FallbackDecision::CancelFirst, Some(Answer::Policy(Decision::Refuse(reason)))) => {
+                (decision, now, Some(("refuse_fallback", reason.clone())))
             }
-            (Falls::Asks, Some(Answer::Unclear)) if falls == Falls::Waits => match outbox::look_up_wait(self.lookups) {
-                Some(wait) => (falls, now.plus(wait), None),
-                None => (Falls::Never, now, Some(("no_fallback", policy::Reason::new("unclear-delivery", UNCLEAR)))),
-            },
-            _ => (falls, again, None),
+            (FallbackDecision::LookUp, Some(Answer::Unclear)) if decision == FallbackDecision::Wait => {
+                match look_up_wait(self.lookups) {
+                    Some(wait) => (decision, now.plus(wait), None),
+                    None => (
+                        FallbackDecision::Never,
+                        now,
+                        Some(("no_fallback", policy::Reason::new("unclear-delivery", UNCLEAR))),
+                    ),
+                }
+            }
+            _ => (decision, again, None),
         };
-        Looked { falls, again: (falls == Falls::Waits).then_some(again), said }
+        FallbackUpdate { decision, again: (decision == FallbackDecision::Wait).then_some(again), recorded }
     }
 
-    /// What goes instead of the message: now, and under a key that is made of the message's own.
+    /// Returns the fallback as a message that is due now, with a key derived from the first one's.
     pub(super) fn instead(self, now: Timestamp) -> Option<New> {
-        if self.falls() == Falls::Never {
+        if self.decision() == FallbackDecision::Never {
             return None;
         }
         let mut message = self.fallback?.message;
         let key = format!("fallback-{}", Digest::sha256(self.key.as_bytes()));
         message.key = Some(key.clone());
-        let priority = outbox::priority(message.purpose);
+        let priority = status::priority(message.purpose);
         Some(New { line: self.line, key, message, priority, due: now, deferred: None, fallback: None, now })
     }
 }
 
-/// What became of fallbacks that were looked at.
+/// The results of examining fallbacks.
 #[derive(Debug, Default)]
-pub(super) struct Fell {
-    /// The messages that were called back, and their lines.
-    pub(super) called_back: Vec<(Id, String)>,
-    /// The messages whose fallbacks never go, since the policy refused them.
+pub(super) struct FallbackResults {
+    /// The cancelled messages, with their lines.
+    pub(super) cancelled: Vec<(Id, String)>,
+    /// The messages whose fallbacks the policy refused, permanently.
     pub(super) refused: Vec<Id>,
-    /// What goes now.
-    pub(super) went: Vec<(Id, New)>,
+    /// The fallbacks to send now.
+    pub(super) to_send: Vec<(Id, New)>,
 }
 
-/// What a gateway reported of a message.
+/// A gateway's report about a message.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Receipt {
     pub(super) state: DeliveryState,
-    /// It did not arrive, because the person said STOP.
+    /// Not delivered, because the person opted out.
     pub(super) opted_out: bool,
 }
 
@@ -782,16 +793,15 @@ impl Receipt {
     }
 }
 
-/// Reads a message as it is kept: none where this program cannot; and whether it is damaged, by the digest that was made
-/// of it when it was taken.
+/// Reads a stored message, `None` if this program cannot, and whether it differs from its digest.
 pub(super) fn message_of(body: &str, fallback: Option<&str>, digest: &str) -> (Option<Message>, bool) {
     let damaged = digest_of(body, fallback) != digest;
     (serde_json::from_str(body).ok().filter(|_| !damaged), damaged)
 }
 
-/// The files that a message or its fallback sends, by their digests, as the two are kept.
+/// Returns the digests of the files that a stored message or its fallback sends.
 fn files_of(body: &str, fallback: Option<&str>) -> BTreeSet<String> {
-    // Wherever in a message a file is named.
+    // Anywhere in the message.
     let named = |text: &str| {
         let named = text.split("\"sha256\":\"").skip(1).filter_map(|named| Some(named.split_once('"')?.0.to_owned()));
         named.filter(|sha256| sha256.parse::<Digest>().is_ok()).collect::<Vec<_>>()
@@ -799,7 +809,7 @@ fn files_of(body: &str, fallback: Option<&str>) -> BTreeSet<String> {
     named(body).into_iter().chain(fallback.map(named).unwrap_or_default()).collect()
 }
 
-/// Reads the tag of a message as it is kept.
+/// Reads the tag of a stored message.
 pub(super) fn tag_of(body: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Tagged {
@@ -808,22 +818,22 @@ pub(super) fn tag_of(body: &str) -> Option<String> {
     serde_json::from_str::<Tagged>(body).ok()?.tag
 }
 
-/// Reads a rung of the ladder as it is kept.
-pub(super) fn rung_of(text: &str) -> Option<DeliveryState> {
+/// Reads a stored delivery state.
+pub(super) fn delivery_state_of(text: &str) -> Option<DeliveryState> {
     serde_json::from_str(text).ok()
 }
 
-/// How far a message has got: by what was said of it, and of all in its conversation.
+/// Returns the delivery state of a message: from its own reports and the mark of its conversation.
 pub(super) fn reached(own: Option<&str>, mark: Option<&str>) -> Option<DeliveryState> {
-    own.and_then(rung_of).max(mark.and_then(rung_of))
+    own.and_then(delivery_state_of).max(mark.and_then(delivery_state_of))
 }
 
-/// Whose deliveries these are, where they are of all that a person had.
-pub(super) fn told_by(delivery: &Delivery) -> Option<&Address> {
+/// Returns the person of a delivery that covers all their messages.
+pub(super) fn mark_person(delivery: &Delivery) -> Option<&Address> {
     delivery.recipient.as_ref().or(delivery.envelope.conversation.as_ref())
 }
 
-/// The two addresses of one person that an event tells of: the one that leads to the other.
+/// Returns the two addresses of one person from an event: the former and the current one.
 pub(super) fn link_of(event: &Event) -> Option<(&str, &Address)> {
     match event {
         Event::AddressChanged(changed) => Some((changed.previous.expose(), &changed.current)),
@@ -836,7 +846,7 @@ pub(super) fn link_of(event: &Event) -> Option<(&str, &Address)> {
     }
 }
 
-/// The number of a person who is known by more than that.
+/// Returns the number of a person who has another identity as well.
 pub(super) fn number_of(person: &Address) -> Option<&str> {
     match person {
         Address::WhatsApp(user) if user.user_id().is_some() => user.phone().map(Phone::as_str),
@@ -845,8 +855,8 @@ pub(super) fn number_of(person: &Address) -> Option<&str> {
 }
 
 impl End {
-    /// The names that lead to the recipient as the gateway calls it: what the message was addressed to, and the number
-    /// of a person who hides it. On WhatsApp alone: elsewhere a gateway repeats what it was told.
+    /// Returns the names that lead to the recipient as the gateway returned it: the address of the message, and the
+    /// number of a person who hides it. WhatsApp only: other gateways repeat the request's address.
     pub(super) fn names<'e>(&'e self, addressed: &'e str) -> impl Iterator<Item = (&'e str, &'e Address)> {
         let recipient = self.recipient.as_ref().filter(|recipient| matches!(recipient, Address::WhatsApp(_)));
         let names = recipient.into_iter().flat_map(move |recipient| {
@@ -856,7 +866,7 @@ impl End {
     }
 }
 
-/// Who said STOP, by each of their names, and from which priority on their messages end.
+/// Returns the names of a person who opted out, and the priority from which their messages end.
 pub(super) fn opt_out_of(event: &Event) -> Option<(Vec<String>, u8)> {
     let Event::OptOut(wish) = event else { return None };
     let names = [Some(wish.from.expose()), wish.from.as_phone().map(Phone::as_str)];
@@ -867,19 +877,34 @@ pub(super) fn opt_out_of(event: &Event) -> Option<(Vec<String>, u8)> {
     (!wish.resume).then(|| (names.into_iter().flatten().map(str::to_owned).collect(), from))
 }
 
-/// From which priority on other fallbacks of a person end who said STOP to a message of this one.
+/// Returns the priority from which the person's other fallbacks end after an opt-out in answer to a message of this
+/// priority.
 pub(super) fn opt_out_from(priority: u8) -> u8 {
     if priority == PRIORITY_LAST { PRIORITY_LAST } else { 0 }
 }
 
-/// The end of a message whose person said STOP: by our own will, unless one of its tries may have gone.
-pub(super) fn opted_out(doubted: bool, now: Timestamp) -> Settle {
-    let state = if doubted { State::Parked } else { State::Refused };
+/// Settles a message whose recipient opted out: refused by us, unless the outcome of an attempt is unknown.
+pub(super) fn opted_out(is_unknown: bool, now: Timestamp) -> Settle {
+    let state = if is_unknown { State::Parked } else { State::Refused };
     let from = &[State::Queued, State::Deferred, State::Claimed];
     Settle { state, due: None, reason: Some(OPTED_OUT.to_owned()), from, now }
 }
 
-/// Whose message it is: the person or the conversation that an answer would go to.
+/// Returns the person or the conversation to which an answer to this event is sent.
 pub(super) fn person_of(event: &Event) -> Option<&str> {
     event.as_inbound().map(|inbound| inbound.reply_address().expose())
+}
+
+/// The wait before the first look-up of an unknown outcome, and after each inconclusive one.
+pub(super) const LOOK_UPS: [Duration; 5] = [
+    Duration::from_secs(30),
+    Duration::from_secs(120),
+    Duration::from_secs(600),
+    Duration::from_secs(3600),
+    Duration::from_secs(6 * 3600),
+];
+
+/// Returns the wait after this many inconclusive look-ups, or `None` if there were enough.
+pub(super) fn look_up_wait(asked: u32) -> Option<Duration> {
+    LOOK_UPS.get(asked as usize).copied()
 }

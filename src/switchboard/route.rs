@@ -1,4 +1,4 @@
-//! A route: one webhook address, and the channels behind it.
+//! Routes: one webhook path, and the channels behind it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use crate::model::event::Event;
 use crate::model::id::AccountId;
 use crate::webhook::{Refusal, Request, Response};
 
-/// The channels of a route that receive, grouped by the requests that they accept.
+/// The receiving channels of a route, grouped by the requests that they accept.
 pub(super) struct Route(Vec<Group>);
 
 /// Channels that accept the same requests.
 #[derive(Default)]
 struct Group {
     channels: Vec<Arc<dyn Channel>>,
-    /// The first channel that makes events of an account.
+    /// The first channel of each account.
     owners: HashMap<AccountId, usize>,
 }
 
-/// The events and answers of a route's channels to one request.
+/// The events and responses of a route's channels for one request.
 #[derive(Default)]
 pub(super) struct Collected {
     pub(super) events: Vec<Event>,
@@ -34,7 +34,7 @@ impl Route {
     pub(super) fn new<'c>(channels: impl IntoIterator<Item = &'c Arc<dyn Channel>>) -> Self {
         let mut groups: Vec<Group> = Vec::new();
         for channel in channels.into_iter().filter(|channel| channel.info().capability.receive) {
-            let n = groups.iter().position(|group| group.accepts_the_same(channel)).unwrap_or(groups.len());
+            let n = groups.iter().position(|group| group.has_same_verifier(channel)).unwrap_or(groups.len());
             if n == groups.len() {
                 groups.push(Group::default());
             }
@@ -63,7 +63,7 @@ impl Route {
 }
 
 impl Group {
-    fn accepts_the_same(&self, channel: &Arc<dyn Channel>) -> bool {
+    fn has_same_verifier(&self, channel: &Arc<dyn Channel>) -> bool {
         self.channels.first().is_some_and(|first| {
             let (info, other) = (first.info(), channel.info());
             let verifiers = first.verifier().zip(channel.verifier());
@@ -72,9 +72,10 @@ impl Group {
         })
     }
 
-    /// Asks the first channel, and those whose accounts it discards events of. So the cost does not grow with the channels.
+    /// Calls the first channel, and those whose accounts it reports as discarded. The cost therefore does not grow with
+    /// the number of channels.
     async fn receive(&self, request: &Request, collected: &mut Collected) {
-        let (mut asked, mut queue) = (HashSet::from([0]), vec![0]);
+        let (mut called, mut queue) = (HashSet::from([0]), vec![0]);
         while let Some(channel) = queue.pop().and_then(|n| self.channels.get(n)) {
             let mut is_for_all = false;
             match channel.receive(request).await {
@@ -82,9 +83,9 @@ impl Group {
                     for discarded in &received.discarded {
                         match &discarded.account {
                             Some(account) => {
-                                queue.extend(self.owners.get(account).copied().filter(|owner| asked.insert(*owner)));
+                                queue.extend(self.owners.get(account).copied().filter(|owner| called.insert(*owner)));
                             }
-                            // Anybody's: some channel may know better.
+                            // Account unknown: any channel may own it.
                             None => is_for_all = true,
                         }
                     }
@@ -92,14 +93,14 @@ impl Group {
                     collected.reply.get_or_insert(received.response);
                 }
                 Err(error) => {
-                    // A refusal is that of all, and another failure its own.
+                    // A refusal holds for the whole group; another failure concerns this channel only.
                     is_for_all = Refusal::from_error(&error).is_none();
                     let named = error.gateway().is_some();
                     collected.fail(if named { error } else { error.with_gateway(channel.info().gateway) });
                 }
             }
             if is_for_all {
-                queue.extend((0..self.channels.len()).filter(|n| asked.insert(*n)));
+                queue.extend((0..self.channels.len()).filter(|n| called.insert(*n)));
             }
         }
     }
@@ -115,18 +116,21 @@ impl Collected {
     /// Returns the response to the request, once its events are stored.
     pub(super) fn reply(self) -> Result<Response, Error> {
         match (self.reply, self.error) {
-            // The rest may be the failed channel's: the gateway sends all of it again, and what is stored is dropped then.
+            // The rest may belong to the failed channel: the gateway redelivers everything, and stored events are
+            // deduplicated.
             (Some(_), Some(error)) if Refusal::from_error(&error).is_none() => {
                 Err(error.with_webhook_status(StatusCode::SERVICE_UNAVAILABLE))
             }
             (Some(reply), _) => Ok(reply),
-            (None, error) => Err(error.unwrap_or_else(|| Error::unsupported("no line of this route takes webhooks"))),
+            (None, error) => {
+                Err(error.unwrap_or_else(|| Error::unsupported("no channel of this route receives webhooks")))
+            }
         }
     }
 }
 
-/// Ranks the errors of a route's channels: the highest is reported and answered. A failure of ours comes before any refusal,
-/// and one that a retry may cure before one that it does not, such as a body that is too large.
+/// Ranks the errors of a route's channels: the highest is logged and answered. Our own failures rank above refusals,
+/// and transient ones above permanent ones, such as a body that is too large.
 fn severity(error: &Error) -> u8 {
     match Refusal::from_error(error) {
         Some(Refusal::Missing) => 0,
@@ -167,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn severity_rises_from_missing_over_wrong_and_stale_to_ours() {
+    fn severity_ranks_missing_wrong_stale_and_own_failures() {
         let request = Request::new(http::Request::new("{}"));
         let refusals = [Refusal::Missing, Refusal::Wrong, Refusal::Stale];
         let mut errors: Vec<_> = refusals.map(|refusal| request.open(&Refuses(refusal)).unwrap_err()).into();
@@ -176,11 +180,11 @@ mod tests {
         assert!(errors.windows(2).all(|pair| severity(&pair[0]) < severity(&pair[1])));
     }
 
-    /// A channel that counts how often it is asked, and fails if it is told so.
+    /// A channel that counts its calls, and can be made to fail.
     #[derive(Debug)]
     struct Counted {
         mock: Mock,
-        asked: Arc<AtomicUsize>,
+        called: Arc<AtomicUsize>,
         fails: bool,
     }
 
@@ -195,7 +199,7 @@ mod tests {
         }
 
         async fn receive(&self, request: &Request) -> Result<Received> {
-            self.asked.fetch_add(1, Ordering::Relaxed);
+            self.called.fetch_add(1, Ordering::Relaxed);
             match self.fails {
                 true => Err(Error::new(ErrorKind::Unavailable, "no connection could be made")),
                 false => self.mock.receive(request).await,
@@ -216,50 +220,54 @@ mod tests {
         mock(account).receive(&request).now_or_never().unwrap().unwrap().events.remove(0)
     }
 
-    /// Asks 200 channels: the accounts whose events come, the channels that are asked, and the answer.
-    async fn ask(request: &Request, mock: impl Fn(usize) -> Mock, failing: usize) -> (Vec<String>, usize, u16) {
-        let asked = Arc::new(AtomicUsize::new(0));
-        let counted = |n| Counted { mock: mock(n), asked: asked.clone(), fails: n == failing };
+    /// Calls 200 channels: returns the accounts with events, the number of calls, and the status.
+    async fn call(request: &Request, mock: impl Fn(usize) -> Mock, failing: usize) -> (Vec<String>, usize, u16) {
+        let called = Arc::new(AtomicUsize::new(0));
+        let counted = |n| Counted { mock: mock(n), called: called.clone(), fails: n == failing };
         let channels: Vec<Arc<dyn Channel>> = (0..200).map(|n| Arc::new(counted(n)) as _).collect();
         let mut collected = Route::new(&channels).receive(request).await;
         let events = std::mem::take(&mut collected.events);
         let mut accounts: Vec<_> = events.iter().map(|event| event.envelope().account.as_str().to_owned()).collect();
         accounts.sort();
         let status = collected.reply().unwrap_or_else(Response::from).status;
-        (accounts, asked.load(Ordering::Relaxed), status.as_u16())
+        (accounts, called.load(Ordering::Relaxed), status.as_u16())
     }
 
     #[tokio::test]
-    async fn webhook_asks_the_channels_it_is_for_and_one_more() {
+    async fn webhook_calls_its_channels_and_one_more() {
         let request = |accounts: &[usize]| mock(0).brings_all(accounts.iter().map(|account| event(*account)));
-        for (accounts, asked) in [(vec![0], 1), (vec![150], 2), (vec![7, 0, 199, 7], 3), (vec![999, 3], 2), (vec![], 1)]
+        for (accounts, called) in
+            [(vec![0], 1), (vec![150], 2), (vec![7, 0, 199, 7], 3), (vec![999, 3], 2), (vec![], 1)]
         {
             let mut own: Vec<_> = accounts.iter().filter(|account| **account < 200).map(usize::to_string).collect();
             own.sort();
-            assert_eq!(ask(&request(&accounts), mock, usize::MAX).await, (own, asked, 200), "{accounts:?}");
+            assert_eq!(call(&request(&accounts), mock, usize::MAX).await, (own, called, 200), "{accounts:?}");
         }
         let forged = http::Request::post("/").header("x-mock-signature", "sha256=00").body("[]").unwrap();
-        assert_eq!(ask(&forged.into(), mock, usize::MAX).await, (vec![], 1, 403));
-        assert_eq!(ask(&http::Request::post("/").body("[]").unwrap().into(), mock, usize::MAX).await, (vec![], 1, 401));
+        assert_eq!(call(&forged.into(), mock, usize::MAX).await, (vec![], 1, 403));
+        assert_eq!(
+            call(&http::Request::post("/").body("[]").unwrap().into(), mock, usize::MAX).await,
+            (vec![], 1, 401)
+        );
     }
 
     #[tokio::test]
-    async fn every_channel_is_asked_that_may_know_more() {
+    async fn every_channel_that_may_own_an_event_is_called() {
         let secret = |n: usize| SigningSecret::new(Secret::new(format!("signing-secret-{n}")).unwrap());
         let request = |n: usize, mock: Mock| mock.brings(event(n));
-        // Each with a secret of its own.
+        // Each channel has a secret of its own.
         let own = |n: usize| mock(n).webhook_secrets([secret(n)]);
-        assert_eq!(ask(&request(150, own(150)), own, usize::MAX).await, (vec!["150".to_owned()], 200, 200));
+        assert_eq!(call(&request(150, own(150)), own, usize::MAX).await, (vec!["150".to_owned()], 200, 200));
         // The secrets of a rotation own different accounts.
         let split = |n: usize| {
             let old = SigningSecret::for_accounts(Secret::new("signing-secret-old").unwrap(), ["old".into()]);
             mock(n).webhook_secrets([secret(0), old])
         };
-        assert_eq!(ask(&request(150, split(0)), split, usize::MAX).await, (vec!["150".to_owned()], 200, 200));
-        // The first one fails, so that it names nobody.
-        assert_eq!(ask(&request(150, mock(0)), mock, 0).await, (vec!["150".to_owned()], 200, 503));
-        // One fails that it is for.
-        assert_eq!(ask(&request(150, mock(0)), mock, 150).await, (vec![], 200, 503));
+        assert_eq!(call(&request(150, split(0)), split, usize::MAX).await, (vec!["150".to_owned()], 200, 200));
+        // The first channel fails, and so names no account.
+        assert_eq!(call(&request(150, mock(0)), mock, 0).await, (vec!["150".to_owned()], 200, 503));
+        // The channel of the account fails.
+        assert_eq!(call(&request(150, mock(0)), mock, 150).await, (vec![], 200, 503));
     }
 
     #[test]
@@ -306,7 +314,7 @@ mod tests {
         }
 
         #[tokio::test]
-        async fn refusal_is_reported_by_the_gateway_whose_proof_is_wrong() {
+        async fn refusal_names_the_gateway_of_the_wrong_signature() {
             let context = Context::with_transport(NoTransport);
             let channels = || -> Vec<Arc<dyn Channel>> {
                 let config = meta::Config::new("EAAG-test-token", "200000000000001").unwrap();

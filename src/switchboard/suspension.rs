@@ -1,9 +1,9 @@
-//! Accounts that cannot send for a reason of ours, and the probes that find out when they can again.
+//! Suspended accounts, and the probes that resume them.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use super::outbox::Id;
+use super::status::Id;
 use crate::model::address::Medium;
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, ErrorKind, Outcome};
@@ -14,16 +14,16 @@ use crate::model::info::Info;
 const FIRST_PROBE: Duration = Duration::from_secs(2);
 const MAX_PROBE: Duration = Duration::from_secs(300);
 
-/// How much later than the messages behind it one that failed goes, so that another one is the probe.
+/// The delay after which a failed message returns, so that another one is the probe.
 const STEP_ASIDE: Duration = Duration::from_secs(1);
 
-/// How long messages wait for a probe that is under way.
+/// The time that messages wait for a probe in progress.
 const PROBE_WAIT: Duration = Duration::from_secs(2);
 
-/// How many messages are remembered that failed by a fault of the account.
+/// The maximum number of messages that failed by a fault of the account to remember.
 const FAULTY_MAX: usize = 10_000;
 
-/// An account that cannot send, as this process sees it: see [`Stats::suspended`](super::Stats::suspended).
+/// A suspended account, as seen by this process: see [`Stats::suspended`](super::Stats::suspended).
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suspension {
@@ -31,21 +31,21 @@ pub struct Suspension {
     pub gateway: &'static str,
     /// The medium.
     pub medium: Medium,
-    /// Our own account there.
+    /// Our account at the gateway.
     pub account: AccountId,
     /// When the first message failed.
     pub since: Timestamp,
-    /// What has to be repaired.
+    /// The kind of the error, which shows what needs repair.
     pub kind: ErrorKind,
-    /// Why, in plain words.
+    /// The reason, in plain words.
     pub reason: String,
 }
 
-/// What is known of an account.
+/// The suspension state of an account.
 #[derive(Debug, Default)]
-pub(super) struct Standing {
+pub(super) struct AccountState {
     suspended: Option<Suspended>,
-    /// When the send began that was last accepted.
+    /// The start of the last send that was accepted.
     accepted: Option<Duration>,
     /// The messages that failed by a fault of the account, and when.
     faulty: HashMap<Id, Duration>,
@@ -57,34 +57,34 @@ struct Suspended {
     probes: u32,
     next_probe: Duration,
     is_probing: bool,
-    /// The messages that have let others go first since the last probe.
+    /// The messages that have stepped aside since the last probe.
     stepped_aside: HashSet<Id>,
 }
 
-/// Whether a message may go by an account now.
+/// The answer to whether a message may be sent through an account now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
     Go,
-    /// It goes as the probe of a suspended account.
+    /// It is sent as the probe of a suspended account.
     Probe,
     Wait(Duration),
 }
 
-/// What a send says of its account.
+/// The effect of a send on its account.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// Nothing: the outcome is the message's own.
-    Own,
-    /// The account works again.
+pub(super) enum AccountEffect {
+    /// None: the outcome concerns the message only.
+    Unaffected,
+    /// The account is resumed.
     Resumed(Suspension),
     /// The account is suspended from now on.
     Suspended(Duration),
-    /// The message waits for so long, for a fault that is not its own as far as is known.
-    Waits(Duration),
+    /// The message waits for this long, for a fault that is probably not its own.
+    Delay(Duration),
 }
 
-impl Standing {
-    /// How long until the account may be tried, if it is suspended.
+impl AccountState {
+    /// Returns how long until the account may be tried, if it is suspended.
     pub(super) fn wait(&self, now: Duration) -> Option<Duration> {
         let suspended = self.suspended.as_ref()?;
         let wait = suspended.next_probe.saturating_sub(now);
@@ -98,7 +98,7 @@ impl Standing {
         self.suspended.as_ref().map(|suspended| &suspended.suspension)
     }
 
-    /// Gives a message its turn.
+    /// Decides whether a message may be sent now.
     pub(super) fn turn(&mut self, id: Id, now: Duration) -> Turn {
         if let Some(wait) = self.wait(now) {
             return Turn::Wait(wait);
@@ -112,21 +112,21 @@ impl Standing {
         Turn::Probe
     }
 
-    /// Takes back the turn of a probe that did not go.
+    /// Returns the turn of a probe that was not sent.
     pub(super) fn give_back(&mut self) {
         if let Some(suspended) = &mut self.suspended {
             suspended.is_probing = false;
         }
     }
 
-    /// Notes that the account's health was asked for, and that it still fails. Says how long messages wait.
+    /// Records a failed health check, and returns how long messages wait.
     pub(super) fn probe_failed(&mut self, now: Duration) -> Duration {
         let Some(suspended) = &mut self.suspended else { return PROBE_WAIT };
         suspended.postpone(now);
         suspended.next_probe.saturating_sub(now)
     }
 
-    /// Notes how the send of a message ended that began at `begun`, as a probe or not.
+    /// Records the end of a send that began at `begun`, as a probe or not.
     pub(super) fn report(
         &mut self,
         id: Id,
@@ -135,51 +135,58 @@ impl Standing {
         begun: Duration,
         failed: Option<&Error>,
         (now, at): (Duration, Timestamp),
-    ) -> Verdict {
+    ) -> AccountEffect {
         match failed {
             Some(error) if error.is_account_fault() => self.fault(id, info, probe, error, (now, at)),
             Some(error) => {
                 self.faulty.remove(&id);
-                // The gateway judged the message, so that it let the account in.
+                // The gateway judged the message itself, so the account works.
                 let judged = probe && !error.is_retryable() && error.outcome() == Outcome::Rejected;
                 match (judged, probe, &mut self.suspended) {
                     (true, _, suspended) => {
-                        suspended.take().map_or(Verdict::Own, |one| Verdict::Resumed(one.suspension))
+                        suspended.take().map_or(AccountEffect::Unaffected, |one| AccountEffect::Resumed(one.suspension))
                     }
                     (false, true, Some(suspended)) => {
                         suspended.postpone(now);
-                        Verdict::Own
+                        AccountEffect::Unaffected
                     }
-                    _ => Verdict::Own,
+                    _ => AccountEffect::Unaffected,
                 }
             }
             None => {
                 self.faulty.remove(&id);
                 self.accepted = self.accepted.max(Some(begun));
-                // One that was on its way when the account failed says nothing of now.
+                // A send that was in flight when the account failed shows nothing about it now.
                 let resumes = self.suspended.as_ref().is_some_and(|suspended| probe || begun > suspended.failed_at());
                 let resumed = self.suspended.take_if(|_| resumes);
-                resumed.map_or(Verdict::Own, |suspended| Verdict::Resumed(suspended.suspension))
+                resumed.map_or(AccountEffect::Unaffected, |suspended| AccountEffect::Resumed(suspended.suspension))
             }
         }
     }
 
-    fn fault(&mut self, id: Id, info: &Info, probe: bool, error: &Error, (now, at): (Duration, Timestamp)) -> Verdict {
+    fn fault(
+        &mut self,
+        id: Id,
+        info: &Info,
+        probe: bool,
+        error: &Error,
+        (now, at): (Duration, Timestamp),
+    ) -> AccountEffect {
         let last = self.faulty.remove(&id);
         if last.is_some_and(|last| self.accepted.is_some_and(|accepted| accepted > last)) {
-            // Another one went since this one failed, so that the fault is its own.
-            return Verdict::Own;
+            // Another message was sent since this one failed, so the fault is its own.
+            return AccountEffect::Unaffected;
         }
         if self.faulty.len() < FAULTY_MAX {
             self.faulty.insert(id, now);
         }
         match &mut self.suspended {
             Some(suspended) => {
-                // Those that were on their way when it failed are no probes.
+                // Sends in flight at the failure are no probes.
                 if probe {
                     suspended.postpone(now);
                 }
-                Verdict::Waits(suspended.next_probe.saturating_sub(now) + STEP_ASIDE)
+                AccountEffect::Delay(suspended.next_probe.saturating_sub(now) + STEP_ASIDE)
             }
             None => {
                 let suspension = Suspension {
@@ -194,14 +201,14 @@ impl Standing {
                 let stepped_aside = HashSet::new();
                 self.suspended =
                     Some(Suspended { suspension, probes: 0, next_probe, is_probing: false, stepped_aside });
-                Verdict::Suspended(FIRST_PROBE + STEP_ASIDE)
+                AccountEffect::Suspended(FIRST_PROBE + STEP_ASIDE)
             }
         }
     }
 }
 
 impl Suspended {
-    /// Puts the next probe off, by twice the wait before this one.
+    /// Postpones the next probe by twice the previous wait.
     fn postpone(&mut self, now: Duration) {
         self.probes = self.probes.saturating_add(1);
         let doubled = FIRST_PROBE.saturating_mul(1_u32.checked_shl(self.probes).unwrap_or(u32::MAX));
@@ -210,7 +217,7 @@ impl Suspended {
         self.stepped_aside.clear();
     }
 
-    /// When the last message failed that counts.
+    /// Returns when the last relevant failure occurred.
     fn failed_at(&self) -> Duration {
         let doubled = FIRST_PROBE.saturating_mul(1_u32.checked_shl(self.probes).unwrap_or(u32::MAX));
         self.next_probe.saturating_sub(doubled.min(MAX_PROBE))
@@ -224,14 +231,14 @@ mod tests {
     use crate::mock::Mock;
 
     struct Case {
-        standing: Standing,
+        account_state: AccountState,
         mock: Mock,
         now: Duration,
     }
 
     impl Case {
         fn new() -> Self {
-            Self { standing: Standing::default(), mock: Mock::sms(), now: Duration::from_secs(1_000) }
+            Self { account_state: AccountState::default(), mock: Mock::sms(), now: Duration::from_secs(1_000) }
         }
 
         fn wait(&mut self, time: Duration) {
@@ -239,16 +246,16 @@ mod tests {
         }
 
         fn turn(&mut self, id: i64) -> Turn {
-            self.standing.turn(Id(id), self.now)
+            self.account_state.turn(Id(id), self.now)
         }
 
-        /// Sends a message in its turn, and a millisecond later reports the end.
-        fn send(&mut self, id: i64, failed: Option<&Error>) -> Verdict {
+        /// Sends a message if it is its turn, and reports the end a millisecond later.
+        fn send(&mut self, id: i64, failed: Option<&Error>) -> AccountEffect {
             let probe = self.turn(id) == Turn::Probe;
             let begun = self.now;
             self.now += Duration::from_millis(1);
             let at = Timestamp::from_secs(1);
-            self.standing.report(Id(id), self.mock.info(), probe, begun, failed, (self.now, at))
+            self.account_state.report(Id(id), self.mock.info(), probe, begun, failed, (self.now, at))
         }
     }
 
@@ -263,17 +270,17 @@ mod tests {
     #[test]
     fn account_fault_suspends_until_probe_succeeds() {
         let mut case = Case::new();
-        assert_eq!(case.send(1, Some(&expired())), Verdict::Suspended(FIRST_PROBE + STEP_ASIDE));
+        assert_eq!(case.send(1, Some(&expired())), AccountEffect::Suspended(FIRST_PROBE + STEP_ASIDE));
         assert_eq!(case.turn(2), Turn::Wait(FIRST_PROBE));
         for doubled in [4, 8, 16, 32, 64, 128, 256, 300, 300] {
-            let wait = case.standing.wait(case.now).unwrap();
+            let wait = case.account_state.wait(case.now).unwrap();
             case.wait(wait);
-            assert_eq!(case.send(2, Some(&expired())), Verdict::Waits(Duration::from_secs(doubled) + STEP_ASIDE));
-            case.standing.faulty.clear();
+            assert_eq!(case.send(2, Some(&expired())), AccountEffect::Delay(Duration::from_secs(doubled) + STEP_ASIDE));
+            case.account_state.faulty.clear();
         }
         case.wait(MAX_PROBE);
-        assert!(matches!(case.send(3, None), Verdict::Resumed(suspension) if suspension.since.as_secs() == 1));
-        assert_eq!((case.turn(1), case.standing.suspension()), (Turn::Go, None));
+        assert!(matches!(case.send(3, None), AccountEffect::Resumed(suspension) if suspension.since.as_secs() == 1));
+        assert_eq!((case.turn(1), case.account_state.suspension()), (Turn::Go, None));
     }
 
     #[test]
@@ -283,49 +290,52 @@ mod tests {
         case.wait(FIRST_PROBE);
         assert_eq!(case.turn(1), Turn::Wait(STEP_ASIDE), "another one first");
         assert_eq!((case.turn(2), case.turn(3)), (Turn::Probe, Turn::Wait(PROBE_WAIT)));
-        case.standing.give_back();
+        case.account_state.give_back();
         assert_eq!(case.turn(1), Turn::Probe, "nobody else came");
     }
 
     #[test]
-    fn misfit_alone_is_rejected_once_others_went() {
+    fn faulty_message_is_rejected_once_others_are_sent() {
         let mut case = Case::new();
-        assert!(matches!(case.send(1, Some(&expired())), Verdict::Suspended(_)));
+        assert!(matches!(case.send(1, Some(&expired())), AccountEffect::Suspended(_)));
         case.wait(FIRST_PROBE);
-        assert!(matches!(case.send(2, None), Verdict::Resumed(_)));
-        assert_eq!(case.send(1, Some(&expired())), Verdict::Own);
+        assert!(matches!(case.send(2, None), AccountEffect::Resumed(_)));
+        assert_eq!(case.send(1, Some(&expired())), AccountEffect::Unaffected);
         assert_eq!(case.turn(3), Turn::Go, "the others are not held up");
     }
 
     #[test]
-    fn success_of_send_begun_before_fault_resumes_nothing() {
+    fn success_of_an_earlier_send_does_not_resume() {
         let mut case = Case::new();
         let begun = case.now;
         case.wait(Duration::from_millis(5));
         case.send(1, Some(&expired()));
         let late = (case.now, Timestamp::from_secs(2));
-        assert_eq!(case.standing.report(Id(2), case.mock.info(), false, begun, None, late), Verdict::Own);
-        assert!(case.standing.suspension().is_some());
+        assert_eq!(
+            case.account_state.report(Id(2), case.mock.info(), false, begun, None, late),
+            AccountEffect::Unaffected
+        );
+        assert!(case.account_state.suspension().is_some());
         case.wait(FIRST_PROBE);
         case.turn(3);
-        assert!(matches!(case.send(1, Some(&expired())), Verdict::Waits(_)), "it did not go after the fault");
+        assert!(matches!(case.send(1, Some(&expired())), AccountEffect::Delay(_)), "it did not go after the fault");
     }
 
     #[test]
-    fn rejection_of_probe_for_its_recipient_resumes() {
+    fn probe_rejected_for_its_recipient_resumes() {
         let mut case = Case::new();
         case.send(1, Some(&expired()));
         case.wait(FIRST_PROBE);
-        assert!(matches!(case.send(2, Some(&no_such_person())), Verdict::Resumed(_)));
+        assert!(matches!(case.send(2, Some(&no_such_person())), AccountEffect::Resumed(_)));
         case.send(1, Some(&expired()));
         case.wait(FIRST_PROBE);
         let busy = Error::new(ErrorKind::Unavailable, "it does not work").with_outcome(Outcome::Rejected);
-        assert_eq!(case.send(2, Some(&busy)), Verdict::Own);
-        assert!(case.standing.suspension().is_some());
+        assert_eq!(case.send(2, Some(&busy)), AccountEffect::Unaffected);
+        assert!(case.account_state.suspension().is_some());
     }
 
     #[test]
-    fn passing_faults_and_unknown_outcomes_suspend_nothing() {
+    fn transient_and_unknown_failures_do_not_suspend() {
         let mut case = Case::new();
         for error in [
             Error::new(ErrorKind::Unavailable, "it does not work"),
@@ -333,7 +343,7 @@ mod tests {
             Error::new(ErrorKind::Unauthenticated, "perhaps").with_outcome(Outcome::Unknown),
             no_such_person(),
         ] {
-            assert_eq!(case.send(1, Some(&error)), Verdict::Own, "{error:?}");
+            assert_eq!(case.send(1, Some(&error)), AccountEffect::Unaffected, "{error:?}");
         }
         assert_eq!(case.turn(1), Turn::Go);
     }

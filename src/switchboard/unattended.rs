@@ -1,4 +1,4 @@
-//! A warning for a line whose messages are due and whose workers are all gone.
+//! A warning for lines with due messages and no active worker.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -6,33 +6,33 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use super::outbox::Id;
 use super::record::Wait;
-use super::{Inner, Switchboard, held};
+use super::status::Id;
+use super::{Inner, Switchboard, lock};
 use crate::model::clock::Clock;
 use crate::telemetry::switchboard as telemetry;
 
-/// How long a due message may wait for a worker.
+/// The time that a due message may wait for a worker.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long after its last round a worker is gone: it makes one every 30 seconds at least.
+/// The time after which a worker without a round counts as gone: it has one at least every 30 seconds.
 const ABSENCE: Duration = Duration::from_secs(60);
 
-/// The longest time between two looks at a message that is planned for later.
+/// The longest time between two checks of a scheduled message.
 const LOOK_MAX: Duration = Duration::from_secs(3600);
 
-/// The lines that are watched, and the last message that was taken for each.
+/// The watched lines, with the last message enqueued on each.
 pub(super) type Watched = Mutex<HashMap<String, Id>>;
 
 impl Switchboard {
-    /// Watches a message that was taken until a worker claims it, where none runs in this program. One message of a line is
-    /// watched at a time, by a look at its row every 30 seconds.
+    /// Watches an enqueued message until a worker claims it, if none runs in this program. One message of a line is
+    /// watched at a time, by a read of its row every 30 seconds.
     pub(super) fn watch(&self, line: &str, id: Id) {
         if self.0.running.load(Ordering::Acquire) > 0 {
             return;
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        match held(&self.0.watched).entry(line.to_owned()) {
+        match lock(&self.0.watched).entry(line.to_owned()) {
             Entry::Occupied(mut last) => drop(last.insert(id)),
             Entry::Vacant(last) => {
                 last.insert(id);
@@ -71,7 +71,7 @@ impl Watch {
                     Warning::DueIn(left) => (wait, warned) = (left.min(LOOK_MAX), false),
                 },
                 Ok(None) => {
-                    let mut watched = held(&inner.watched);
+                    let mut watched = lock(&inner.watched);
                     let last = watched.get(&self.line).copied().filter(|last| *last != id);
                     let Some(last) = last else {
                         watched.remove(&self.line);
@@ -80,7 +80,7 @@ impl Watch {
                     };
                     (id, wait, warned) = (last, Duration::ZERO, false);
                 }
-                // It says so itself.
+                // The store logs its own failures.
                 Err(_) => {}
             }
         }
@@ -92,12 +92,12 @@ impl Drop for Watch {
         if !self.ended
             && let Some(inner) = self.switchboard.upgrade()
         {
-            held(&inner.watched).remove(&self.line);
+            lock(&inner.watched).remove(&self.line);
         }
     }
 }
 
-/// Says when to warn of a message that waits.
+/// When to warn about a waiting message.
 enum Warning {
     Due,
     DueIn(Duration),

@@ -1,13 +1,13 @@
-//! What stands where, and whether the channels work.
+//! Counts of what waits, and the health of the channels.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::outbox::State;
+use super::status::State;
 use super::suspension::Suspension;
-use super::{Switchboard, account, held};
+use super::{Switchboard, account, lock};
 use crate::model::address::Medium;
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, ErrorKind, Result};
@@ -16,48 +16,48 @@ use crate::model::id::AccountId;
 #[cfg(feature = "metrics")]
 use crate::telemetry::switchboard as telemetry;
 
-/// How long a channel is waited for that is asked for its health.
+/// The maximum time for one channel's health check.
 const HEALTH_MAX: Duration = Duration::from_secs(10);
 
-/// What stands where in a store, and what waits for how long.
+/// Counts of messages and events in a store, and how long they have waited.
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Every line of the switchboard, and those of the store that this program does not know; under none the events that
-    /// are of no line.
+    /// The counts of every line of the switchboard and of its store; under `None` the events of no line.
     pub lines: BTreeMap<Option<String>, Counts>,
-    /// The accounts that cannot send until somebody repairs something. Their messages wait, and one at a time is tried: after
-    /// 2 seconds, then ever more rarely, up to every 5 minutes.
+    /// The suspended accounts, which need a repair. Their messages wait, and one at a time is sent as a probe: after 2
+    /// seconds, then with backoff up to every 5 minutes.
     ///
-    /// It is what the worker of this switchboard found: a program without one, or another process, does not know of it.
+    /// It is local to the worker of this switchboard: a program without a worker, and other processes, do not have it.
     pub suspended: Vec<Suspension>,
 }
 
-/// What stands where in one line, or in all.
+/// Counts of one line, or of all.
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// How many messages stand in each state; those that have lost their content count as well.
+    /// The number of messages in each state, including those with removed content.
     pub messages: BTreeMap<State, u64>,
-    /// How many messages could go now and have not been claimed yet.
+    /// The number of messages that are due and not claimed.
     pub due: u64,
-    /// Since when the oldest of these has been due.
+    /// The due time of the oldest of these.
     pub oldest_due: Option<Timestamp>,
-    /// How many messages are queued or deferred for a time more than a year from now: nobody may have meant it. A caller or
-    /// a policy named it, perhaps by a clock that ran ahead; [`Switchboard::cancel`] calls such a message back, and
+    /// The number of queued or deferred messages due in more than a year, probably by mistake.
+    ///
+    /// A caller or a policy set the time, perhaps by a clock that ran ahead. [`Switchboard::cancel`] cancels one, and
     /// [`Resolution::Resend`](super::Resolution::Resend) then sends it now.
     pub implausible: u64,
-    /// How many events nobody has acknowledged.
+    /// The number of unacknowledged events.
     pub unread: u64,
-    /// When the oldest of these came.
+    /// The arrival time of the oldest of these.
     pub oldest_unread: Option<Timestamp>,
-    /// How many events were delivered ten times and never acknowledged: see [`LineInbox::parked`](super::LineInbox::parked).
+    /// The number of parked events: see [`LineInbox::parked`](super::LineInbox::parked).
     pub parked_events: u64,
-    /// How many files are still to be fetched.
+    /// The number of files that are still to be fetched.
     pub files: u64,
 }
 
-/// How a channel of a line is.
+/// The health of a channel of a line.
 #[non_exhaustive]
 #[derive(Debug)]
 pub struct ChannelHealth {
@@ -67,16 +67,16 @@ pub struct ChannelHealth {
     pub gateway: &'static str,
     /// The medium.
     pub medium: Medium,
-    /// Our own account there.
+    /// Our account at the gateway.
     pub account: AccountId,
-    /// What it says of itself, or why it says nothing: [`ErrorKind::Unsupported`] where the gateway has no such question.
+    /// The result of its health check: [`ErrorKind::Unsupported`] if the gateway has none.
     pub health: Result<Health>,
-    /// Why the worker of this switchboard does not send by it, if it does not: see [`Stats::suspended`].
+    /// The suspension, if the worker of this switchboard has suspended the account: see [`Stats::suspended`].
     pub suspended: Option<Suspension>,
 }
 
 impl Stats {
-    /// All lines together.
+    /// Returns the sum over all lines.
     pub fn all(&self) -> Counts {
         let older = |one: Option<Timestamp>, other: Option<Timestamp>| one.into_iter().chain(other).min();
         self.lines.values().fold(Counts::default(), |mut all, line| {
@@ -94,23 +94,23 @@ impl Stats {
         })
     }
 
-    /// One line: none where neither the switchboard nor its store has it.
+    /// Returns the counts of one line: `None` if neither the switchboard nor its store has it.
     pub fn line(&self, id: &str) -> Option<Counts> {
         self.lines.get(&Some(id.to_owned())).cloned()
     }
 
-    pub(super) fn of(&mut self, line: Option<String>) -> &mut Counts {
+    pub(super) fn counts_mut(&mut self, line: Option<String>) -> &mut Counts {
         self.lines.entry(line).or_default()
     }
 }
 
 impl Counts {
-    /// How many messages stand in this state.
+    /// Returns the number of messages in this state.
     pub fn count(&self, state: State) -> u64 {
         self.messages.get(&state).copied().unwrap_or(0)
     }
 
-    /// Adds messages of a state, and how many of them are due since when.
+    /// Adds messages of a state, with the number due and the oldest due time.
     pub(super) fn add(&mut self, state: State, count: u64, (due, oldest): (u64, Option<Timestamp>)) {
         *self.messages.entry(state).or_default() += count;
         if matches!(state, State::Deferred | State::Queued) {
@@ -121,26 +121,27 @@ impl Counts {
 }
 
 impl Switchboard {
-    /// What stands where, and what waits for how long: see [`Stats`].
+    /// Returns the counts of messages and events: see [`Stats`].
     ///
-    /// It holds nobody up, and reads no message that is settled.
+    /// It blocks no writer, and reads no settled message.
     ///
     /// # Errors
     /// Those of [`status`](Self::status).
     pub async fn stats(&self) -> Result<Stats> {
         let mut stats = self.0.store.0.stats(self.0.clock.now()).await?;
         for line in self.0.lines.keys() {
-            stats.of(Some(line.clone()));
+            stats.counts_mut(Some(line.clone()));
         }
-        let standings = self.0.standings.values().map(held);
-        stats.suspended = standings.filter_map(|standing| standing.suspension().cloned()).collect();
+        let account_states = self.0.account_states.values().map(lock);
+        stats.suspended = account_states.filter_map(|account_state| account_state.suspension().cloned()).collect();
         stats.suspended.sort_by_key(|one| (one.since, one.gateway, one.account.clone()));
         Ok(stats)
     }
 
-    /// Asks every channel of every line how it is: all at once, and each for 10 seconds at most. It runs within tokio.
+    /// Checks the health of every channel of every line, concurrently, each for at most 10 seconds. Requires a tokio
+    /// runtime.
     pub async fn health(&self) -> Vec<ChannelHealth> {
-        let mut asked = JoinSet::new();
+        let mut checks = JoinSet::new();
         let mut healths = Vec::new();
         for (line, channel) in self.0.lines.values().flat_map(|line| line.channels.iter().map(move |one| (line, one))) {
             let (info, n, clock) = (channel.info(), healths.len(), self.0.clock.clone());
@@ -149,22 +150,22 @@ impl Switchboard {
                 gateway: info.gateway,
                 medium: info.medium.clone(),
                 account: info.account.clone(),
-                health: Err(failed(info.gateway, "the adapter panicked when it was asked")),
-                suspended: self.0.standings.get(&account(info)).and_then(|one| held(one).suspension().cloned()),
+                health: Err(failed(info.gateway, "the adapter panicked during the health check")),
+                suspended: self.0.account_states.get(&account(info)).and_then(|one| lock(one).suspension().cloned()),
             });
             let channel = channel.clone();
-            asked.spawn(async move {
+            checks.spawn(async move {
                 tokio::select! {
                     health = channel.health() => (n, health),
-                    () = clock.sleep(HEALTH_MAX) => (n, Err(failed(channel.info().gateway, "no answer in 10 seconds"))),
+                    () = clock.sleep(HEALTH_MAX) => (n, Err(failed(channel.info().gateway, "no response within 10 seconds"))),
                 }
             });
         }
-        while let Some(answered) = asked.join_next().await {
-            if let Ok((n, health)) = answered
-                && let Some(asked) = healths.get_mut(n)
+        while let Some(checked) = checks.join_next().await {
+            if let Ok((n, health)) = checked
+                && let Some(checks) = healths.get_mut(n)
             {
-                asked.health = health;
+                checks.health = health;
             }
         }
         healths
@@ -173,8 +174,8 @@ impl Switchboard {
 
 #[cfg(feature = "metrics")]
 impl Switchboard {
-    /// Tells what stands where, and what waits for how long.
-    pub(super) async fn tell_depth(&self) -> Result<()> {
+    /// Records the counts and the ages as metrics.
+    pub(super) async fn record_depth(&self) -> Result<()> {
         let (stats, now) = (self.stats().await?, self.0.clock.now());
         for (line, counts) in &stats.lines {
             let line = line.as_deref().unwrap_or_default();

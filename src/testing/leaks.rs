@@ -45,7 +45,7 @@ impl Needles {
     }
 
     /// Adds an address: whole, its digits, and a phone number without its country.
-    pub(super) fn add_address(&mut self, address: &crate::Address) {
+    pub(super) fn add_address(&mut self, address: &crate::model::address::Address) {
         let whole = address.expose();
         self.add("an address", whole);
         self.add("an address", whole.trim_start_matches('+'));

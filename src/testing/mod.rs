@@ -22,9 +22,7 @@
 //! A [`FakeGateway`] serves the tests of embedders as well: a gateway on loopback that breaks connections as it is told, and
 //! counts what it accepted.
 //!
-//! The rest of this page is the guide for those who write an adapter.
-//!
-#![doc = include_str!("../../docs/adapter.md")]
+//! [The guide](crate::docs::adapter) walks through an adapter, from its files to the checks.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};

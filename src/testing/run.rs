@@ -393,7 +393,7 @@ impl Came {
         let differs = |holds: bool, why: String| if holds { Ok(()) } else { Err(why) };
         match (expected, self) {
             (Expectation::Accepted(ids), Self::Accepted(accepted)) => {
-                let came: Vec<_> = accepted.ids().map(crate::MessageId::as_str).collect();
+                let came: Vec<_> = accepted.ids().map(crate::model::id::MessageId::as_str).collect();
                 differs(came == *ids, format!("it has {} ids that are not the {} recorded", came.len(), ids.len()))
             }
             (Expectation::Brings(told), Self::Page(page)) => tells(&page.events, told),
@@ -499,7 +499,9 @@ pub(super) fn tells(events: &[Event], told: &[ExpectedEvent]) -> std::result::Re
 pub(super) fn id(event: &Event) -> Option<&str> {
     match event {
         Event::Delivery(delivery) => match &delivery.of {
-            DeliveryOf::Message { id, .. } | DeliveryOf::UpTo { id, .. } => id.as_ref().map(crate::MessageId::as_str),
+            DeliveryOf::Message { id, .. } | DeliveryOf::UpTo { id, .. } => {
+                id.as_ref().map(crate::model::id::MessageId::as_str)
+            }
         },
         Event::Inbound(inbound) => Some(inbound.id.as_str()),
         _ => None,

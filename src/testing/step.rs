@@ -16,7 +16,7 @@ use super::fake_gateway::ReceivedRequest;
 /// use civic_messaging::testing::Step;
 ///
 /// let taken = Step::post("/messages").json(r#"{"to":"+447700900123","text":"Hello"}"#).answers(200, r#"{"id":"A-1"}"#);
-/// let busy = Step::post("/messages").answers(429, "").with_header("retry-after", "3");
+/// let busy = Step::post("/messages").answers(429, "").response_header("retry-after", "3");
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]

@@ -270,7 +270,7 @@ impl http_body::Body for Watched {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
         if !self.asked.ask() {
-            return Poll::Ready(Some(Err(Error::new(crate::ErrorKind::Unavailable, "it was withdrawn"))));
+            return Poll::Ready(Some(Err(Error::new(crate::model::error::ErrorKind::Unavailable, "it was withdrawn"))));
         }
         let body = &mut self.get_mut().body;
         body.get_mut().unwrap_or_else(PoisonError::into_inner).poll_chunk(cx).map_ok(Frame::data)

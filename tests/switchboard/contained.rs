@@ -164,7 +164,7 @@ async fn message_without_a_policy_decision_is_parked() {
     let desk = Desk::of(builder, [Line::new("desk").channel(Mock::sms())]);
     let id = desk.switchboard.send("desk", text(1, "Hello").tag("panic")).await.unwrap();
     let status = desk.until(id, &[State::Deferred]).await;
-    assert_eq!(status.reason.as_deref(), Some("the policy could not decide"));
+    assert_eq!(status.reason.as_deref(), Some("the policy failed"));
     all_accepted(&desk, 50).await;
     let time = tokio::spawn(async move {
         loop {

@@ -249,7 +249,7 @@ async fn unknown_is_settled_by_a_status_or_a_person_only() {
     let id = board.send("desk", text(4, "Four").on_unknown(OnUnknown::Resend)).await.unwrap();
     let status = desk.until(id, &[State::Parked, State::Rejected]).await;
     assert_eq!((status.state, status.attempts), (State::Parked, 2));
-    assert!(status.reason.unwrap().contains("an earlier try may have gone"));
+    assert!(status.reason.unwrap().contains("outcome unknown: an earlier attempt may have been accepted"));
     desk.close().await;
 }
 
@@ -370,8 +370,8 @@ async fn message_due_after_its_expiry_is_refused() {
         |at| Outgoing::new(until(now.plus(HOUR))).fallback(Fallback::new(text(2, "Hello").not_after(at), HOUR));
     for (message, at, field, words) in [
         (until(before(now)).into(), now, "not_after", "is past"),
-        (until(before(now.plus(HOUR))).into(), now.plus(HOUR), "not_after", "it is to go"),
-        (fallback(before(now.plus(HOUR))), now, "fallback.not_after", "it would go"),
+        (until(before(now.plus(HOUR))).into(), now.plus(HOUR), "not_after", "the scheduled time"),
+        (fallback(before(now.plus(HOUR))), now, "fallback.not_after", "it would be sent"),
     ] {
         let error = board.send_at("desk", message, at).await.unwrap_err();
         assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidMessage, Some(field)), "{error}");
@@ -402,7 +402,7 @@ async fn repeated_webhook_is_one_event_until_acknowledged() {
     assert_eq!(handed.as_inbound().unwrap().text(), Some("When is my bin day?"));
     assert_eq!(handed.line().map(|line| &*line.id), Some("desk"));
     let shown = format!("{handed:?}");
-    assert!(shown.starts_with("Handed { id: 1, line: Some(\"desk\"), happening: Received("), "{shown}");
+    assert!(shown.starts_with("InboxEvent { id: 1, line: Some(\"desk\"), kind: Received("), "{shown}");
     assert!(!shown.contains("Switchboard") && !shown.contains("bin day") && !shown.contains("900123"), "{shown}");
     assert!(inbox.try_next().await.unwrap().is_none());
     // Unacknowledged: it stays leased across a restart, and is redelivered later.
@@ -499,7 +499,7 @@ async fn inconsistent_configuration_is_refused_by_the_builder() {
     for (lines, routes, words) in [
         (vec![Line::new("desk")], vec![], "has no channel"),
         (vec![line("Desk 1")], vec![], "small letters"),
-        (vec![line("desk"), line("desk")], vec![], "there twice"),
+        (vec![line("desk"), line("desk")], vec![], "is a duplicate"),
         (
             vec![Line::new("desk").channel(Retry::new().layer(Mock::sms()))],
             vec![],
@@ -515,8 +515,8 @@ async fn inconsistent_configuration_is_refused_by_the_builder() {
         (vec![line("desk").channel(Mock::sms())], vec![], "an account of mock for sms twice"),
         (vec![line("a"), line("b")], vec![], "line b: has an account of mock for sms that the line a has too"),
         (vec![], vec![], "line: is missing"),
-        (vec![line("desk")], vec![("meta", "dsek")], "names the line dsek"),
-        (vec![line("desk")], vec![("meta", "desk"), ("meta", "desk")], "there twice"),
+        (vec![line("desk")], vec![("meta", "dsek")], "names the unknown line dsek"),
+        (vec![line("desk")], vec![("meta", "desk"), ("meta", "desk")], "is a duplicate"),
         (vec![line("desk")], vec![("meta", "")], "route meta: has no lines"),
         (vec![line("desk")], vec![(" ", "desk")], "needs a name"),
     ] {
@@ -552,13 +552,13 @@ async fn second_worker_on_one_file_is_refused() {
     desk.until(id, &[State::Accepted]).await;
     let other = Switchboard::builder(Store::open(&file.url()).await.unwrap()).line(line()).build().unwrap();
     let error = other.clone().run(std::future::ready(())).await.unwrap_err();
-    assert!(error.to_string().contains("has a worker already"), "{error}");
+    assert!(error.to_string().contains("another worker is running"), "{error}");
     let id = other.send("desk", text(2, "Two")).await.unwrap();
     desk.until(id, &[State::Accepted]).await;
     // Nor can a restore be declared while a worker runs, or for a time before the backup.
     let (store, now) = (Store::open(&file.url()).await.unwrap(), SystemClock::new().now());
     let error = store.hold_after_restore(now).await.unwrap_err();
-    assert!(error.to_string().contains("has a worker already"), "{error}");
+    assert!(error.to_string().contains("another worker is running"), "{error}");
     let error = store.hold_after_restore(now.plus(HOUR)).await.unwrap_err();
     assert_eq!((error.kind(), error.field()), (ErrorKind::InvalidMessage, Some("at")));
     desk.close().await;
@@ -587,7 +587,7 @@ async fn messages_of_a_removed_line_are_reported() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let status = desk.status(id).await.unwrap().unwrap();
-    assert_eq!(status.reason.as_deref(), Some("no program here has this line"));
+    assert_eq!(status.reason.as_deref(), Some("unknown line"));
     drop(stop);
     worker.await.unwrap().unwrap();
 }

@@ -236,6 +236,6 @@ async fn read_only(disk: &Path) {
     for name in ["left.db", "new.db"] {
         let error = Store::open(&format!("sqlite:{}", disk.join(name).display())).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
-        assert!(error.to_string().ends_with("may this user write to both?"), "{error}");
+        assert!(error.to_string().ends_with("this user may write to both"), "{error}");
     }
 }

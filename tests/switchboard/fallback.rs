@@ -564,7 +564,7 @@ async fn stop_keyword_ends_queued_messages_and_fallbacks() {
     }
     let status = board.status(waits).await.unwrap().unwrap();
     assert_eq!((status.state, status.attempts), (State::Refused, 0));
-    assert!(status.reason.unwrap().contains("STOP"));
+    assert!(status.reason.unwrap().contains("opted out"));
     clock.advance_by(12 * HOUR);
     fallbacks_processed(&desk, &whatsapp).await;
     for id in [accepted, waits] {

@@ -175,7 +175,7 @@ async fn temporary_fetch_failure_is_retried_others_reported() {
     let handed = next(&desk.switchboard).await;
     let became = handed.files().await.unwrap();
     assert_eq!(became[0], File::Failed("the mock holds no such file".to_owned()));
-    assert_eq!(became[1], File::Failed("the adapter panicked while it fetched the file".to_owned()));
+    assert_eq!(became[1], File::Failed("the adapter panicked during the fetch".to_owned()));
     assert!(became[2].as_held().is_some(), "{became:?}");
     handed.ack().await.unwrap();
     assert_eq!(desk.switchboard.stats().await.unwrap().all().files, 0);
@@ -311,7 +311,7 @@ mod of_ours {
         // The key still identifies the same message.
         assert_eq!(second.switchboard.send("desk", plan(&media).await).await.unwrap(), id);
         let status = second.until(id, &[State::Parked]).await;
-        assert!(status.attempts == 1 && status.reason.unwrap().contains("it may have gone"));
+        assert!(status.attempts == 1 && status.reason.unwrap().contains("outcome unknown: the process ended"));
         second.close().await;
         assert_eq!((requests(&gateway, "/media"), requests(&gateway, "/messages")), (1, 0));
     }

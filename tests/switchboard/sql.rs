@@ -125,7 +125,7 @@ async fn key_is_shared_by_sql_and_rust_senders() {
     for another in [HELLO.replace("Hello", "Hallo"), HELLO.replace("0001", "0002")] {
         let error = enqueue(&db, "desk", &another).await.unwrap_err();
         assert_eq!(error.code(), &SqlState::UNIQUE_VIOLATION);
-        assert_eq!(error.message(), "key is that of another message of this line");
+        assert_eq!(error.message(), "key belongs to a different message of this line");
         assert!(!format!("{error:?}").contains("900") && !format!("{error:?}").contains("llo"));
     }
     // Then by this program.
@@ -282,7 +282,7 @@ async fn invalid_enqueue_names_the_rule_not_the_value() {
         (r#"{"to": {"phone": "+447700900001"}}"#.to_owned(), "content is missing"),
         (HELLO.replace(r#"{"text": "Hello"}"#, "null"), "content is missing"),
         (HELLO.replace(r#"{"text": "Hello"}"#, r#""Hello""#), "content must be a JSON object"),
-        (HELLO.replace("text", "Text"), "content must be one ask"),
+        (HELLO.replace("text", "Text"), "content must be one choice"),
         (HELLO.replace(r#""Hello""#, "7"), "content must have its text"),
         (with(r#""version": 2"#), "version must be 1"),
         (with(r#""version": "1""#), "version must be a JSON number"),
@@ -349,7 +349,7 @@ async fn unsendable_sql_message_is_parked() {
     let cannot = enqueue(&db, "desk", &cannot).await.unwrap();
     let worker = tokio::spawn(desk.board.clone().run(std::future::pending()));
     for (id, reason) in [
-        (no_channel, "the line has no channel to this address any more"),
+        (no_channel, "no channel of the line reaches this address any more"),
         (cannot, "no channel of the line can carry it"),
     ] {
         assert_eq!(desk.until(id, State::Parked).await.reason.as_deref(), Some(reason));
@@ -361,10 +361,9 @@ async fn unsendable_sql_message_is_parked() {
     worker.abort();
     let later = board(desk.database.url(), &desk.mock, Duration::from_secs(3601)).await;
     let worker = tokio::spawn(later.run(std::future::pending()));
-    for (id, reason) in [
-        (no_line, "no program here has this line"),
-        (unread, "no program here can read it: see how a message is written"),
-    ] {
+    for (id, reason) in
+        [(no_line, "unknown line"), (unread, "unreadable message: see its format in docs/operations.md")]
+    {
         assert_eq!(desk.until(id, State::Parked).await.reason.as_deref(), Some(reason));
     }
     assert!(desk.mock.sent().is_empty());

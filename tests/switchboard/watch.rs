@@ -68,7 +68,7 @@ async fn health_checks_run_concurrently_with_a_time_limit() {
             ("ward", "5", Err(ErrorKind::Unavailable)),
         ]
     );
-    assert!(healths[0].health.as_ref().unwrap_err().to_string().contains("no answer in 10 seconds"));
+    assert!(healths[0].health.as_ref().unwrap_err().to_string().contains("no response within 10 seconds"));
     assert!(healths[2].health.as_ref().unwrap_err().to_string().contains("panicked"));
 }
 
@@ -192,13 +192,13 @@ mod logs {
                 "INFO a message is refused: fallback: nor twice; code no-second civic.line=\"slow\" \
                  civic.state=\"refused\" civic.person={masked}"
             ),
-            "DEBUG a message is put off: it is too soon for the next message to this person civic.line=\"slow\" civic.message=",
+            "DEBUG a message is put off: the rate limit of its recipient civic.line=\"slow\" civic.message=",
             "WARN a message is parked: mock: no answer in time",
-            "INFO a message is cancelled: it was called back civic.line=\"desk\" civic.message=",
-            "INFO a message is accepted: a person found that it went civic.line=\"desk\" civic.message=",
+            "INFO a message is cancelled: cancelled by the caller civic.line=\"desk\" civic.message=",
+            "INFO a message is accepted: a person confirmed that it was sent civic.line=\"desk\" civic.message=",
             "WARN account suspended, its messages wait: mock: the account is locked messaging.system=\"mock\" \
              civic.medium=\"sms\" civic.account=\"locked\" error.type=\"account\"",
-            "WARN mock is left alone for a while: see the failure before messaging.system=\"mock\" civic.wait_ms=60000",
+            "WARN circuit breaker opened messaging.system=\"mock\" civic.wait_ms=60000",
             "WARN a webhook was refused: ",
             "WARN media fetch failed permanently: the mock holds no such file",
         ] {
@@ -344,7 +344,8 @@ mod logs {
             let fallback = Fallback::new(instead, Duration::from_millis(100));
             ids.push(board.send("slow", Outgoing::new(text(tag)).fallback(fallback)).await.unwrap());
         }
-        for prefix in ["INFO a message is cancelled: its time was up", "INFO a message is refused: fallback: "] {
+        for prefix in ["INFO a message is cancelled: replaced by its fallback", "INFO a message is refused: fallback: "]
+        {
             let logged = async {
                 while !listener.has_line(prefix) {
                     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -353,8 +354,7 @@ mod logs {
             tokio::time::timeout(Duration::from_secs(20), logged).await.expect("it is logged");
         }
         let instead = board.status(ids[0]).await.unwrap().unwrap().fallback.unwrap();
-        for (id, prefix) in [(ids[0], "cancelled: its time was up: what goes instead of it goes"), (instead, "queued")]
-        {
+        for (id, prefix) in [(ids[0], "cancelled: replaced by its fallback"), (instead, "queued")] {
             let prefix = format!("INFO a message is {prefix} civic.line=\"slow\" civic.message={id} ");
             assert!(listener.has_line(&prefix), "{prefix}");
         }

@@ -1,4 +1,4 @@
-//! What X writes of direct messages: in webhooks of both its APIs, and in the lists of `/2/dm_events`.
+//! The wire format of direct messages: in webhooks of both its APIs, and in the lists of `/2/dm_events`.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use super::GATEWAY;
 use crate::adapter::json::{self, List, MapAccess, Member, MemberValue, Name, Pass, Piece, Text};
 use crate::adapter::lenient;
 use crate::model::clock::Timestamp;
-use crate::model::event::{InboundContent, Selection};
+use crate::model::event::InboundContent;
 use crate::model::message::{Location, MediaRef};
 
 /// The longest name that is shown, in bytes. X allows 50 characters.
@@ -169,11 +169,11 @@ impl<'a> Member<'a> for Members<'a> {
     }
 }
 
-/// The account that values name which should all be the same.
+/// The account named by values that should all agree.
 #[derive(Default)]
 pub(super) struct Named<'a> {
     id: Text<'a>,
-    /// They differ, so that it cannot be told whose the rest is.
+    /// The values differ, so that the owner is unknown.
     pub(super) is_disputed: bool,
 }
 
@@ -182,7 +182,7 @@ impl<'a> Named<'a> {
         let mut named = Self::default();
         for piece in values {
             let id: Text<'a> = json::read(piece.get()).unwrap_or_default();
-            // A number that came out rounded is an account too, if not one that can be told.
+            // A rounded number is an account as well, though an unknown one.
             let is_rounded = id.0.is_none() && piece.get().starts_with(|c: char| c == '-' || c.is_ascii_digit());
             named.is_disputed |= is_rounded || (id.some().is_some() && named.id.some().is_some() && id != named.id);
             if id.some().is_some() {
@@ -192,7 +192,7 @@ impl<'a> Named<'a> {
         named
     }
 
-    /// The account, if it can be told.
+    /// Returns the account unless the values differ.
     pub(super) fn id(&self) -> Option<&str> {
         self.id.some().filter(|_| !self.is_disputed)
     }
@@ -288,89 +288,5 @@ impl<'a> DmEvent<'a> {
             media
         };
         self.media_ids().map(reference).collect()
-    }
-}
-
-/// What a message says, without the link that stands in its text for its file.
-pub(super) fn content(
-    text: Option<&str>,
-    urls: &[Url<'_>],
-    media: Vec<MediaRef>,
-    chosen: Option<String>,
-    unescape: bool,
-) -> InboundContent {
-    let text = text.unwrap_or_default();
-    let text = if media.is_empty() { text } else { without_media_link(text, urls) };
-    let text = if unescape { unescaped(text) } else { text.to_owned() };
-    match chosen {
-        _ if !media.is_empty() => InboundContent::Media { text: Some(text).filter(|text| !text.is_empty()), media },
-        Some(id) => InboundContent::Selection(Selection { id, title: text }),
-        None if text.is_empty() => InboundContent::unsupported(None::<String>),
-        None => InboundContent::Text(text),
-    }
-}
-
-/// The text without the link that X puts at its end for a file. The entity says which link that is; its indices are
-/// not trusted, since X does not say what they count.
-pub(super) fn without_media_link<'t>(text: &'t str, urls: &[Url<'_>]) -> &'t str {
-    let links = urls.iter().filter(|url| url.expanded_url.as_deref().is_some_and(|to| to.contains("/messages/media/")));
-    let cut = |link: &Url<'_>| text.trim_end().strip_suffix(link.url.some()?);
-    links.into_iter().find_map(cut).unwrap_or(text).trim_end()
-}
-
-/// Reads `&amp;`, `&lt;` and `&gt;` back, once: `&amp;lt;` was `&lt;`.
-pub(super) fn unescaped(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('&') {
-        plain.push_str(before);
-        let known = [("amp;", '&'), ("lt;", '<'), ("gt;", '>')];
-        let (c, left) =
-            known.iter().find_map(|(name, c)| Some((*c, after.strip_prefix(name)?))).unwrap_or(('&', after));
-        plain.push(c);
-        rest = left;
-    }
-    plain.push_str(rest);
-    plain
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn three_characters_are_read_back_and_once() {
-        for (written, read) in [
-            ("Bins &amp; recycling: is 7 &lt; 8 &gt; 6?", "Bins & recycling: is 7 < 8 > 6?"),
-            ("&amp;lt;", "&lt;"),
-            ("&amp;amp;amp;", "&amp;amp;"),
-            ("&quot;&#39;&nbsp;&AMP;", "&quot;&#39;&nbsp;&AMP;"),
-            ("a & b &", "a & b &"),
-            ("&&lt;&", "&<&"),
-            ("tŷ&amp;😀", "tŷ&😀"),
-            ("", ""),
-        ] {
-            assert_eq!(unescaped(written), read);
-        }
-    }
-
-    #[test]
-    fn only_the_link_of_the_file_is_cut_off() {
-        let link = |url: &'static str, to: &'static str| Url {
-            url: Text(Some(url.into())),
-            expanded_url: Text(Some(to.into())),
-            ..Url::default()
-        };
-        let links = [
-            link("https://t.co/a", "https://x.com/i/status/1"),
-            link("https://t.co/b", "https://x.com/messages/media/1"),
-            link("", "https://x.com/messages/media/1"),
-        ];
-        let cut = |text: &'static str| without_media_link(text, &links);
-        assert_eq!(cut("😀 Photo https://t.co/b"), "😀 Photo");
-        assert_eq!(cut("https://t.co/b"), "");
-        assert_eq!(cut("See https://t.co/a"), "See https://t.co/a");
-        assert_eq!(cut("https://t.co/b first"), "https://t.co/b first");
-        assert_eq!(cut("https://t.co/a https://t.co/b "), "https://t.co/a");
     }
 }

@@ -38,7 +38,7 @@ pub(crate) use limiter::Place;
 /// use civic_messaging::rate::Rate;
 ///
 /// let clock = VirtualClock::starting_at(Timestamp::default());
-/// let limit = RateLimit::new().with_rate(Rate::per_minute(60)).with_clock(clock.clone());
+/// let limit = RateLimit::new().rate(Rate::per_minute(60)).clock(clock.clone());
 /// let sms = limit.layer(Mock::sms());
 /// let to = Address::phone("07700 900123")?;
 /// clock.run(async {

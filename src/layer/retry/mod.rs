@@ -41,7 +41,7 @@ pub use schedule::{Attempts, Schedule, StopReason};
 /// let mock = Mock::sms();
 /// mock.will_fail(Error::new(ErrorKind::Unavailable, "no connection could be made"));
 ///
-/// let sms = Retry::new().with_clock(clock.clone()).layer(mock.clone());
+/// let sms = Retry::new().clock(clock.clone()).layer(mock.clone());
 /// clock.run(sms.send_text(&Address::phone("07700 900123")?, "Hello"))?;
 /// assert_eq!(mock.sent().len(), 2);
 /// # Ok::<(), Error>(())

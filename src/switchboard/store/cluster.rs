@@ -1,5 +1,5 @@
-//! A PostgreSQL for tests: the one that `CIVIC_MESSAGING_TEST_POSTGRES` names, or one of their own, which goes when they
-//! do. The tests in `tests/` have this file as well.
+//! A PostgreSQL server for tests: the one that `CIVIC_MESSAGING_TEST_POSTGRES` names, or one that ends with the tests.
+//! Also included by the tests in `tests/`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 const VARIABLE: &str = "CIVIC_MESSAGING_TEST_POSTGRES";
 
-/// The server lives until nobody can write to this any more, however the tests end; it is killed and starts again for
-/// each line. It never lies: what it has committed is on the disk. With a port it speaks TLS there, as
-/// `db.example.gov.uk`, with a certificate of an authority of its own.
+/// Runs the server until its standard input closes, however the tests end; each line kills and restarts it. `fsync`
+/// stays on: what is committed is on disk. With a port it also serves TLS there, as `db.example.gov.uk`, with a
+/// certificate of its own authority.
 const SCRIPT: &str = r#"
 trap '' INT
 rm -rf "$2" && mkdir -m 700 "$2" && cd "$2" || exit 1
@@ -38,23 +38,23 @@ done
 rm -rf "$2"
 "#;
 
-/// A database of its own, and a role that has its name.
+/// A database, with a role of the same name.
 pub(crate) struct Database {
     url: String,
     name: String,
 }
 
-/// A server that is killed while others are not.
+/// A server that can be killed without affecting other tests.
 pub(crate) struct Own(Child, BufReader<ChildStdout>, PathBuf);
 
 struct Server {
     url: String,
-    /// It is ours, and goes with this.
+    /// Present if the server is ours, and ends with the database.
     own: Option<Own>,
 }
 
 impl Database {
-    /// An empty one. Where there is no server, that is said and there is none; for CI it is a failure.
+    /// Creates an empty database. Without a server it prints that and returns `None`; in CI that is a failure.
     pub(crate) async fn new() -> Option<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let server = server()?;
@@ -71,13 +71,13 @@ impl Database {
         &self.url
     }
 
-    /// The same, for its role.
+    /// Returns the URL for its role.
     pub(crate) fn url_of_role(&self) -> String {
         let mark = if self.url.contains('?') { '&' } else { '?' };
         format!("{}{mark}options=-c%20role%3D{}", self.url, self.name)
     }
 
-    /// Runs the grants that the comment of a step gives to this name, for the role. How many there are.
+    /// Runs the grants in the comment of a migration that name this role, and returns their number.
     pub(crate) async fn grant(&self, step: &str, to: &str) -> usize {
         let grants = step.lines().filter_map(|line| line.strip_prefix("--   ")).filter(|line| line.contains(to));
         let grants: Vec<_> = grants.map(|grant| grant.replace(to, &self.name)).collect();
@@ -87,25 +87,25 @@ impl Database {
 }
 
 impl Own {
-    /// A server by itself, and the URL of its database. None where no server is installed.
+    /// Starts a server, and returns the URL of its database: `None` if no server is installed.
     pub(crate) fn start() -> Option<(Self, String)> {
         server()?;
         let Server { url, own } = start(&programs()?, None);
         Some((own?, url))
     }
 
-    /// One that speaks TLS on this port of loopback, too.
+    /// Starts a server that also serves TLS on this port of loopback.
     pub(crate) fn start_tls(port: u16) -> Option<Self> {
         server()?;
         start(&programs()?, Some(port)).own
     }
 
-    /// The certificate of the authority that its own is of.
+    /// Returns the certificate of the authority that issued its own.
     pub(crate) fn authority(&self) -> PathBuf {
         self.2.join("ca.pem")
     }
 
-    /// Kills the server as a fault of the machine would, and starts it again.
+    /// Kills the server, as a machine fault would, and restarts it.
     pub(crate) fn kill(&mut self) {
         self.0.stdin.as_mut().unwrap().write_all(b"again\n").unwrap();
         self.wait();
@@ -120,7 +120,7 @@ impl Own {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        // Ours goes as a whole.
+        // Our own server is removed as a whole.
         let Some(Server { url, own: None }) = server() else { return };
         let (url, name) = (url.clone(), self.name.clone());
         let dropped = std::thread::spawn(move || {
@@ -142,7 +142,7 @@ pub(crate) async fn run(url: &str, sql: &str) {
     connection.await.unwrap().unwrap();
 }
 
-/// Runs SQL as a DBA does, by psql.
+/// Runs SQL with psql, as a DBA does.
 pub(crate) fn psql(url: &str, sql: &str) {
     let program = programs().map_or("psql".into(), |programs| programs.join("psql"));
     let mut psql = Command::new(program);
@@ -159,14 +159,14 @@ fn server() -> Option<&'static Server> {
         Err(_) => programs().map(|programs| start(&programs, None)),
     });
     if found.is_none() {
-        let words = format!("skipped: no PostgreSQL is installed under /usr/lib/postgresql, and {VARIABLE} is not set");
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "{words}");
-        println!("{words}");
+        let text = format!("skipped: no PostgreSQL is installed under /usr/lib/postgresql, and {VARIABLE} is not set");
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{text}");
+        println!("{text}");
     }
     found.as_ref()
 }
 
-/// The folder with the programs of the newest server that is installed.
+/// Returns the folder with the programs of the newest installed server.
 fn programs() -> Option<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?.filter_map(Result::ok);
     let folders = versions.map(|version| version.path().join("bin")).filter(|bin| bin.join("initdb").exists());
@@ -176,7 +176,7 @@ fn programs() -> Option<PathBuf> {
 fn start(programs: &std::path::Path, tls: Option<u16>) -> Server {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    // Not the folder of TMPDIR: the path of a socket must be short, and the server's user may get there.
+    // Not in TMPDIR: the path of a socket must be short, and accessible to the server's user.
     let folder = PathBuf::from(format!("/tmp/civic-pg-{}-{n}", std::process::id()));
     let user = Command::new("id").arg("-u").output().unwrap().stdout;
     // The server does not run as root.

@@ -1,4 +1,4 @@
-//! The durable record: what a switchboard needs of a database.
+//! The durable store of a switchboard.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use super::engine::Engine;
 use crate::model::clock::{Clock, SystemClock, Timestamp};
 use crate::model::error::{Error, Result};
 
-// The tests of the whole want more of it.
+// The integration tests use more of it.
 #[allow(dead_code)]
 #[cfg(all(test, feature = "postgres"))]
 mod cluster;
@@ -18,7 +18,7 @@ mod sqlite;
 #[cfg(test)]
 mod suite;
 
-/// The durable record of a switchboard.
+/// The durable store of a switchboard: SQLite or PostgreSQL.
 ///
 /// ```no_run
 /// # async fn run() -> civic_messaging::Result<()> {
@@ -34,77 +34,75 @@ mod suite;
 pub struct Store(pub(super) Arc<dyn Engine>);
 
 impl Store {
-    /// Opens a store: `sqlite:` and a path, or `postgres://` and where the database is.
+    /// Opens a store: `sqlite:` and a path, or a `postgres://` URL.
     ///
-    /// **SQLite** (features `sqlite` and `sqlite-system`): the file is made where it is not there yet, and brought up to
-    /// date. `sqlite::memory:` is one that lives as long as it is held, for tests. One worker at a time.
+    /// **SQLite** (features `sqlite` and `sqlite-system`): creates the file if it is missing, and migrates its tables.
+    /// `sqlite::memory:` is a database for tests that lives as long as its handle. One worker at a time.
     ///
     /// **PostgreSQL** (feature `postgres`), from version 12: `postgres://user:password@host:port/database?options`, as
-    /// `tokio-postgres` reads it. A folder for the host is that of the Unix socket, written `%2Fvar%2Frun%2Fpostgresql`.
-    /// `sslmode` is `disable`, `prefer` (which it is without, and which speaks in the clear with a server that has no
-    /// TLS) or `require`; where there is TLS, the certificate has to be one that this machine trusts, for this host;
-    /// docs/operations.md says how it trusts an authority of your own.
+    /// `tokio-postgres` parses it. A host may be the folder of the Unix socket, written `%2Fvar%2Frun%2Fpostgresql`.
+    /// `sslmode` is `disable`, `prefer` (the default, which falls back to an unencrypted connection if the server has
+    /// no TLS) or `require`. With TLS, the certificate must be trusted by this machine, for this host;
+    /// docs/operations.md describes how to install your own authority.
     ///
-    /// Several workers may run at once, in several processes. Claims, and what is due, go by the clock of the database:
-    /// those of the machines need not agree with it. Everything lies in the schema `civic_messaging`, which has to be
-    /// there: see [`migrate`](Self::migrate). Four sessions are held at most, and a fifth that listens for what other
-    /// processes put there; they keep statements prepared: a pooler before the server has to give out whole sessions, not
-    /// transactions. It runs within tokio.
+    /// Several workers may run at once, in several processes. Claims and due times use the clock of the database, which
+    /// the machines' clocks need not match. All tables are in the schema `civic_messaging`, which must exist: see
+    /// [`migrate`](Self::migrate). A store holds up to four sessions, and a fifth for `LISTEN`. They keep statements
+    /// prepared, so a pooler must pool sessions, not transactions. Requires a tokio runtime.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for another scheme; a path that cannot be opened, a file that is no
-    /// database; a server that does not let the user in; tables that lack a step, and those of a version that is too new:
-    /// for PostgreSQL by more than one step, so that the database may be ahead of the programs.
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) for a server that cannot be reached.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config): another scheme; a path that cannot be opened, or a file that is
+    /// not a database; a server that refuses the user; tables that need a migration, or of a newer version: for
+    /// PostgreSQL newer by more than one step, so that the database can be migrated before the programs.
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable): the server cannot be reached.
     pub async fn open(url: &str) -> Result<Self> {
-        match Home::of(url)? {
+        match Location::parse(url)? {
             #[cfg(feature = "sqlite-system")]
-            Home::Sqlite(path) => Ok(Self(Arc::new(sqlite::Sqlite::open(path).await?))),
+            Location::Sqlite(path) => Ok(Self(Arc::new(sqlite::Sqlite::open(path).await?))),
             #[cfg(feature = "postgres")]
-            Home::Postgres(url) => Ok(Self(Arc::new(postgres::Postgres::open(url).await?))),
+            Location::Postgres(url) => Ok(Self(Arc::new(postgres::Postgres::open(url).await?))),
         }
     }
 
-    /// Makes the tables in a database, or brings them up to date: each step that is missing, all or none. It goes forward
-    /// only, and may be run by several at once. The user needs the right to create in the database; the programs that work
-    /// on it later do not.
+    /// Creates or migrates the tables of a database, in one transaction. There is no downgrade. Several programs may
+    /// call it at once. The user needs the right to create in the database; the programs that use it later do not.
     ///
     /// # Errors
     /// Those of [`open`](Self::open).
     pub async fn migrate(url: &str) -> Result<()> {
-        match Home::of(url)? {
+        match Location::parse(url)? {
             #[cfg(feature = "sqlite-system")]
-            Home::Sqlite(path) => sqlite::Sqlite::open(path).await.map(|_| ()),
+            Location::Sqlite(path) => sqlite::Sqlite::open(path).await.map(|_| ()),
             #[cfg(feature = "postgres")]
-            Home::Postgres(url) => postgres::migrate(url).await,
+            Location::Postgres(url) => postgres::migrate(url).await,
         }
     }
 
-    /// The SQL that [`migrate`](Self::migrate) would run on this database now, for a DBA to read and to run. It is empty
-    /// when nothing is missing, and always for SQLite, where [`open`](Self::open) does it.
+    /// Returns the SQL that [`migrate`](Self::migrate) would run on this database now, for a DBA. It is empty if
+    /// nothing is missing, and always for SQLite, which [`open`](Self::open) migrates.
     ///
     /// # Errors
     /// Those of [`open`](Self::open).
     pub async fn migrations(url: &str) -> Result<String> {
-        match Home::of(url)? {
+        match Location::parse(url)? {
             #[cfg(feature = "sqlite-system")]
-            Home::Sqlite(_) => Ok(String::new()),
+            Location::Sqlite(_) => Ok(String::new()),
             #[cfg(feature = "postgres")]
-            Home::Postgres(url) => postgres::migrations(url).await,
+            Location::Postgres(url) => postgres::migrations(url).await,
         }
     }
 }
 
-/// Where a store is.
-enum Home<'a> {
+/// The location of a store.
+enum Location<'a> {
     #[cfg(feature = "sqlite-system")]
     Sqlite(&'a str),
     #[cfg(feature = "postgres")]
     Postgres(&'a str),
 }
 
-impl<'a> Home<'a> {
-    fn of(url: &'a str) -> Result<Self> {
+impl<'a> Location<'a> {
+    fn parse(url: &'a str) -> Result<Self> {
         match url.split_once(':') {
             #[cfg(feature = "sqlite-system")]
             Some(("sqlite", path)) => Self::sqlite(path),
@@ -120,7 +118,7 @@ impl<'a> Home<'a> {
         }
     }
 
-    /// What SQLite would take for a file that is gone tomorrow, or for another file than is meant, is refused.
+    /// Refuses paths that SQLite would treat as a temporary file, or as another file than is meant.
     #[cfg(feature = "sqlite-system")]
     fn sqlite(path: &'a str) -> Result<Self> {
         let wrong = |rule| Err(Error::config("store", rule));
@@ -136,22 +134,24 @@ impl<'a> Home<'a> {
 }
 
 impl Store {
-    /// Says that this store was restored from a backup that was made at that moment: call it once, before a worker runs.
+    /// Holds the messages of a store that was restored from a backup made at this time.
     ///
-    /// So is a file that was put back with a part of its log (`-wal`), or with none.
+    /// Call it once, before a worker runs.
     ///
-    /// What waits in it may have gone since the backup was made. None of it is sent until a gateway says that it does not
-    /// have it, which it is asked after ten minutes, or a person decides; what is planned for later than now stays as it
-    /// is. Says how many messages are held so.
+    /// Call it as well after a file was put back with a part of its log (`-wal`), or without it.
+    ///
+    /// Messages that waited then may have been sent since the backup. None is sent until the gateway does not find it,
+    /// in a look-up after ten minutes, or a person decides; what is scheduled for later than now is unchanged. Returns
+    /// the number of held messages.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a store in SQLite that has a worker,
-    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) for a moment that is still to come,
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the store does not work.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if a SQLite store has a worker,
+    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) for a time in the future,
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the store is unavailable.
     pub async fn hold_after_restore(&self, at: Timestamp) -> Result<u64> {
         let now = SystemClock::new().now();
         if at > now {
-            return Err(Error::invalid("at", "is still to come: say when the backup was made"));
+            return Err(Error::invalid("at", "is in the future: give the time of the backup"));
         }
         let _working = self.0.lock().await?;
         self.0.hold_after_restore(at, now).await
@@ -159,22 +159,22 @@ impl Store {
 }
 
 impl Store {
-    /// Checks the whole store: each message against the digest that was made when it was taken, and in SQLite the tables and
-    /// indexes as well. It reads everything, beside the work that goes on: seconds for a million messages.
+    /// Checks the whole store: each message against its stored digest, and in SQLite the tables and indexes as well. It
+    /// reads everything, concurrently with other work: seconds for a million messages.
     ///
-    /// A file of SQLite is checked when it is opened after a crash, and when it is a copy of one that was open. Run this every
-    /// now and then, and after a fault of the disk.
+    /// A SQLite file is checked when it is opened after a crash, and when it is a copy of an open file. Run this now
+    /// and then, and after a disk fault.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a store that is damaged,
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the store does not work.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the store is damaged,
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if it is unavailable.
     pub async fn check(&self) -> Result<()> {
         match self.0.check().await? {
             0 => Ok(()),
-            1 => Err(Error::config("store", "holds a message that is not as it was taken: restore a backup")),
+            1 => Err(Error::config("store", "has 1 message that does not match its digest: restore a backup")),
             n => Err(Error::config(
                 "store",
-                format!("holds {n} messages that are not as they were taken: restore a backup"),
+                format!("has {n} messages that do not match their digests: restore a backup"),
             )),
         }
     }

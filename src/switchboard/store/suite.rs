@@ -6,8 +6,9 @@ use super::super::conversation::Entry;
 use super::super::fallback::{Answer, Fallback};
 use super::super::file::File;
 use super::super::lanes::Rooms;
-use super::super::outbox::{self, AttemptOutcome, Id, PRIORITY_LAST, Settled, State, Status};
+use super::super::outbox::{self};
 use super::super::record::*;
+use super::super::status::{AttemptOutcome, Id, PRIORITY_LAST, Settled, State, Status};
 use super::super::watch::Stats;
 use super::super::{EntryContent, Line};
 use super::*;
@@ -63,92 +64,92 @@ macro_rules! run {
 }
 
 each! {
-    a_key_is_of_one_message
-    the_urgent_is_claimed_first_and_then_the_older
-    a_conversation_has_one_claim_at_a_time
-    claims_at_the_same_moment_share_no_conversation
-    what_is_planned_for_later_holds_up_nobody
-    heads_are_those_of_the_model
-    message_whose_time_is_over_ends_while_it_waits
-    what_is_tried_again_holds_up_what_came_after_it
+    key_belongs_to_one_message
+    claim_prefers_urgent_and_then_older_messages
+    conversation_has_one_claim_at_a_time
+    concurrent_claims_share_no_conversation
+    scheduled_message_holds_back_none
+    heads_match_the_model
+    waiting_message_expires_after_not_after
+    retried_message_holds_back_later_ones
     attempt_of_suspended_account_is_marked
-    event_that_fails_is_parked_after_ten_attempts
-    later_events_of_a_person_wait_behind_a_failing_one
-    event_that_is_never_acknowledged_is_parked
-    what_is_released_waits_for_its_time
-    a_send_begins_under_its_own_claim_only
-    a_send_ends_under_its_own_claim_only
-    what_has_lapsed_is_taken_back_and_the_rest_is_not
-    what_the_process_ends_in_three_times_is_parked
-    what_comes_from_a_backup_may_have_gone
-    what_may_have_gone_is_asked_about_once_in_a_while
-    a_delivery_that_comes_early_is_joined_by_its_id
-    a_delivery_that_comes_early_is_joined_by_its_key
-    a_delivery_that_comes_with_the_end_of_its_send_is_not_lost
-    the_ladder_is_never_climbed_down
-    a_delivery_settles_what_may_have_gone
-    a_delivery_up_to_a_moment_is_of_all_that_this_person_had_by_then
-    what_goes_instead_goes_in_time_and_once
-    what_goes_instead_goes_at_once_when_the_first_certainly_does_not_arrive
-    nothing_goes_instead_of_what_the_person_did_not_want
-    stop_of_a_person_ends_what_waits_and_every_fallback
-    stop_to_one_message_ends_the_fallbacks_of_the_others
-    stop_of_marketing_ends_marketing_only
-    a_message_is_called_back_only_for_what_may_go
-    what_goes_instead_may_have_gone_before_a_restore
-    a_ruling_is_noted_under_its_own_claim_only
-    what_the_policy_put_off_when_it_was_taken_says_why
-    a_conversation_is_read_from_its_end
-    who_has_a_new_address_is_reached_there
-    a_person_is_one_by_number_and_by_user_id
-    a_recipient_that_the_gateway_renames_is_one_person
-    an_id_that_came_with_a_key_is_known_from_then_on
-    message_is_found_by_the_reference_of_an_attempt
-    early_delivery_is_joined_by_its_reference
-    key_of_any_length_is_of_one_message
-    what_stands_there_is_listed_line_by_line
-    an_event_is_taken_in_once
-    a_place_in_a_channel_is_kept
-    an_event_is_handed_out_until_it_is_acknowledged
-    a_message_is_settled_from_where_it_stands_only
-    it_is_counted_what_stands_where
-    strange_texts_are_kept
-    an_event_is_held_back_for_its_files_and_for_a_minute_at_most
-    a_file_is_noted_under_its_own_claim_only
-    files_that_come_at_the_same_moment_let_their_event_go
-    each_file_is_claimed_once_and_again_when_its_claim_has_lapsed
-    what_waits_is_counted_line_by_line
-    lines_are_noted_as_the_last_program_says
-    what_was_kept_long_enough_loses_its_content_and_counts_on
-    what_waits_is_kept_and_so_is_all_without_a_retention
-    what_is_of_no_line_is_kept_as_long_as_the_longest_line
-    a_file_is_removed_once_nothing_refers_to_it
-    a_file_that_is_being_removed_is_fetched_again
+    failed_event_is_parked_after_ten_attempts
+    failed_event_holds_back_later_ones_of_its_person
+    unacknowledged_event_is_parked
+    released_message_waits_for_its_time
+    send_begins_under_its_own_claim_only
+    send_ends_under_its_own_claim_only
+    lapsed_claims_are_recovered_and_others_are_not
+    message_is_parked_after_three_deaths_of_the_process
+    restored_messages_have_an_unknown_outcome
+    unknown_outcome_is_looked_up_at_intervals
+    early_delivery_is_applied_by_id
+    early_delivery_is_applied_by_key
+    delivery_concurrent_with_finish_is_not_lost
+    delivery_state_is_never_lowered
+    delivery_settles_an_unknown_outcome
+    delivery_up_to_a_time_covers_earlier_messages
+    fallback_is_sent_once_at_its_deadline
+    fallback_is_sent_at_once_after_a_failure
+    fallback_is_not_sent_after_an_opt_out
+    opt_out_ends_waiting_messages_and_fallbacks
+    opt_out_from_one_message_ends_all_fallbacks
+    opt_out_of_marketing_ends_marketing_only
+    message_is_cancelled_only_for_an_allowed_fallback
+    fallback_is_parked_after_a_restore
+    ruling_is_recorded_under_its_own_claim_only
+    message_deferred_at_enqueue_has_a_reason
+    conversation_is_listed_newest_first
+    changed_address_is_used_for_later_messages
+    number_and_user_id_are_one_person
+    recipient_renamed_by_the_gateway_is_one_person
+    id_reported_with_a_key_is_stored
+    message_is_found_by_reference_of_an_attempt
+    early_delivery_is_applied_by_reference
+    key_of_any_length_belongs_to_one_message
+    messages_are_listed_line_by_line
+    event_is_stored_once
+    cursor_of_a_channel_is_stored
+    event_is_delivered_until_it_is_acknowledged
+    settle_applies_to_the_given_states_only
+    stats_count_every_state
+    unusual_texts_are_stored_unchanged
+    event_is_held_back_for_its_files_up_to_a_minute
+    file_is_recorded_under_its_own_claim_only
+    concurrent_fetches_release_their_event
+    file_is_claimed_again_only_after_its_claim_lapses
+    waiting_work_is_counted_line_by_line
+    lines_are_stored_as_last_configured
+    retention_removes_content_and_keeps_counts
+    retention_keeps_waiting_work
+    events_of_no_line_have_the_longest_retention
+    file_without_references_is_removed
+    file_being_removed_is_fetched_again
     early_deliveries_are_kept_for_thirty_days
-    status_tells_of_each_attempt
-    status_of_a_refusal_tells_its_rule
-    settled_event_tells_its_message
-    retention_leaves_what_counts_in_a_status
-    events_are_handed_out_in_batches
-    events_of_a_line_are_left_to_the_program_that_has_it
-    message_is_taken_and_its_event_acknowledged_together
-    file_of_a_fallback_is_kept_until_that_went
+    status_has_every_attempt
+    status_of_a_refusal_has_its_rule
+    settled_event_has_its_message
+    retention_keeps_what_a_status_counts
+    events_are_delivered_in_batches
+    events_are_left_to_the_program_with_their_line
+    enqueue_and_ack_is_atomic
+    file_of_a_fallback_is_kept_until_it_is_sent
     messages_of_every_state_are_listed_in_pages
     whole_store_passes_its_check
-    waiting_message_tells_when_a_worker_was_there
-    clock_that_goes_back_is_noticed_until_its_waits_are_bounded
-    waits_of_messages_are_bounded_after_the_clock_went_back
-    planned_message_waits_for_its_time_after_the_clock_went_back
-    waits_of_events_and_files_are_bounded_after_the_clock_went_back
-    waits_are_left_alone_that_are_no_longer_than_they_were
-    strange_message_counts_from_the_corrected_clock
-    receipt_up_to_a_moment_counts_before_its_send_has_ended
-    receipt_up_to_a_moment_ends_fallbacks
-    receipt_up_to_a_moment_never_lowers_and_never_reaches_ahead
-    receipt_up_to_a_moment_is_kept_as_long_as_its_messages
-    message_that_is_sent_again_has_tries_of_its_own
+    waiting_message_shows_the_last_worker_activity
+    clock_set_back_is_detected_until_waits_are_bounded
+    message_waits_are_bounded_after_clock_is_set_back
+    scheduled_message_keeps_its_time_after_clock_is_set_back
+    event_and_file_waits_are_bounded_after_clock_is_set_back
+    waits_within_their_length_are_unchanged
+    unhandled_message_counts_from_the_corrected_clock
+    receipt_up_to_a_time_counts_before_its_send_ends
+    receipt_up_to_a_time_ends_fallbacks
+    receipt_up_to_a_time_never_lowers_nor_reaches_ahead
+    receipt_up_to_a_time_is_kept_with_its_messages
+    resent_message_has_attempts_of_its_own
     ;
-    a_stale_writer_is_refused_a_thousand_times
+    stale_writer_is_refused_a_thousand_times
 }
 
 #[cfg(feature = "sqlite-system")]
@@ -190,7 +191,7 @@ async fn of_a_role(database: cluster::Database) -> Option<(cluster::Database, St
     Some((database, store, other))
 }
 
-async fn a_key_is_of_one_message(store: &dyn Engine, other: &dyn Engine) {
+async fn key_belongs_to_one_message(store: &dyn Engine, other: &dyn Engine) {
     let Enqueued::New(id) = store.enqueue(new("k", 1)).await.unwrap() else { panic!("it is new") };
     assert_eq!(other.enqueue(new("k", 1)).await.unwrap(), Enqueued::Same(id));
     assert_eq!(other.enqueue(new("k", 2)).await.unwrap(), Enqueued::Other);
@@ -205,7 +206,7 @@ async fn a_key_is_of_one_message(store: &dyn Engine, other: &dyn Engine) {
     assert!([one, two].contains(&Enqueued::New(id)) && [one, two].contains(&Enqueued::Same(id)), "{one:?} {two:?}");
 }
 
-async fn the_urgent_is_claimed_first_and_then_the_older(store: &dyn Engine, _: &dyn Engine) {
+async fn claim_prefers_urgent_and_then_older_messages(store: &dyn Engine, _: &dyn Engine) {
     for (key, priority, queued) in [("a", 2, 3), ("b", 2, 1), ("c", 0, 4), ("d", 1, 2), ("e", 2, 1)] {
         let person = u32::from(key.as_bytes()[0]);
         put(store, New { priority, due: at(queued), now: at(queued), ..new(key, person) }).await;
@@ -216,7 +217,7 @@ async fn the_urgent_is_claimed_first_and_then_the_older(store: &dyn Engine, _: &
     assert_eq!(keys(store, at(5), 0).await, [""; 0]);
 }
 
-async fn a_conversation_has_one_claim_at_a_time(store: &dyn Engine, other: &dyn Engine) {
+async fn conversation_has_one_claim_at_a_time(store: &dyn Engine, other: &dyn Engine) {
     for key in ["a", "b", "c"] {
         put(store, new(key, 1)).await;
     }
@@ -232,8 +233,8 @@ async fn a_conversation_has_one_claim_at_a_time(store: &dyn Engine, other: &dyn 
     assert_eq!(keys(other, at(1), 9).await, ["d"]);
 }
 
-async fn claims_at_the_same_moment_share_no_conversation(store: &dyn Engine, other: &dyn Engine) {
-    // What is urgent is claimed over what is older: so each conversation has two that could be claimed.
+async fn concurrent_claims_share_no_conversation(store: &dyn Engine, other: &dyn Engine) {
+    // Urgent messages are claimed before older ones, so two of each conversation could be claimed.
     for round in 0..20 {
         for person in 0..4 {
             put(store, new(&format!("{round}-{person}"), person)).await;
@@ -267,7 +268,7 @@ async fn claims_at_the_same_moment_share_no_conversation(store: &dyn Engine, oth
     }
 }
 
-async fn what_is_planned_for_later_holds_up_nobody(store: &dyn Engine, _: &dyn Engine) {
+async fn scheduled_message_holds_back_none(store: &dyn Engine, _: &dyn Engine) {
     put(store, New { due: at(100), ..new("later", 1) }).await;
     put(store, new("now", 1)).await;
     assert_eq!(store.stats(at(1)).await.unwrap().all().messages.len(), 2);
@@ -279,7 +280,7 @@ async fn what_is_planned_for_later_holds_up_nobody(store: &dyn Engine, _: &dyn E
     assert_eq!(keys(store, at(100), 9).await, ["later"]);
 }
 
-async fn message_whose_time_is_over_ends_while_it_waits(store: &dyn Engine, other: &dyn Engine) {
+async fn waiting_message_expires_after_not_after(store: &dyn Engine, other: &dyn Engine) {
     let until = |key, person, not_after| {
         let new = new(key, person);
         New { message: new.message.clone().not_after(not_after), ..new }
@@ -347,7 +348,7 @@ fn heads(all: &mut [Modelled], now: Timestamp) -> Vec<Id> {
     heads
 }
 
-async fn heads_are_those_of_the_model(store: &dyn Engine, other: &dyn Engine) {
+async fn heads_match_the_model(store: &dyn Engine, other: &dyn Engine) {
     let seed = std::env::var("CIVIC_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_130_u64);
     println!("CIVIC_SEED={seed}");
     let mut chance = seed | 1;
@@ -443,7 +444,7 @@ async fn heads_are_those_of_the_model(store: &dyn Engine, other: &dyn Engine) {
     assert!(all.len() > 50 && began > 5, "hardly anything happened");
 }
 
-async fn what_is_tried_again_holds_up_what_came_after_it(store: &dyn Engine, _: &dyn Engine) {
+async fn retried_message_holds_back_later_ones(store: &dyn Engine, _: &dyn Engine) {
     let id = put(store, new("one", 1)).await;
     put(store, new("two", 1)).await;
     let claimed = claim(store, at(1)).await;
@@ -479,17 +480,17 @@ fn all(own: &[&str]) -> EventFilter {
     EventFilter::All { own: own.iter().map(|line| (*line).to_owned()).collect() }
 }
 
-async fn batch(store: &dyn Engine, of: &EventFilter, now: Timestamp, most: u32) -> Vec<String> {
-    let batch = store.next_batch(of, now, LEASE, most).await.unwrap();
+async fn batch(store: &dyn Engine, of: &EventFilter, now: Timestamp, max: u32) -> Vec<String> {
+    let batch = store.next_batch(of, now, LEASE, max).await.unwrap();
     let text = |handed: super::super::record::InboxEvent| match handed.what {
-        What::Event(event) => event.as_inbound().unwrap().text().unwrap().to_owned(),
-        What::Settled(settled) => settled.key,
-        What::Unreadable => String::new(),
+        EventContent::Event(event) => event.as_inbound().unwrap().text().unwrap().to_owned(),
+        EventContent::Settled(settled) => settled.key,
+        EventContent::Unreadable => String::new(),
     };
     batch.into_iter().map(text).collect()
 }
 
-async fn events_are_handed_out_in_batches(store: &dyn Engine, other: &dyn Engine) {
+async fn events_are_delivered_in_batches(store: &dyn Engine, other: &dyn Engine) {
     for id in ["1", "2", "3", "4", "5"] {
         photos(store, id, 0).await;
     }
@@ -504,7 +505,7 @@ async fn events_are_handed_out_in_batches(store: &dyn Engine, other: &dyn Engine
     one.extend(two);
     one.sort_unstable();
     assert_eq!(one, ["1", "2", "3", "4", "5", "settled"]);
-    // What has failed too often is parked, and others come in its place.
+    // Events that failed too often are parked, and others are delivered.
     photos(store, "6", 0).await;
     let mut now = later;
     for _ in 2..EVENT_ATTEMPTS {
@@ -515,12 +516,12 @@ async fn events_are_handed_out_in_batches(store: &dyn Engine, other: &dyn Engine
     assert_eq!(store.parked_events(&of("desk"), 0, now, 9).await.unwrap().len(), 6);
 }
 
-async fn events_of_a_line_are_left_to_the_program_that_has_it(store: &dyn Engine, other: &dyn Engine) {
+async fn events_are_left_to_the_program_with_their_line(store: &dyn Engine, other: &dyn Engine) {
     keeps(store, &[("desk", None), ("leader", None), ("old", None)]).await;
     let incoming = |line: Option<&str>, id| Incoming { line: line.map(str::to_owned), ..incoming(id, 0) };
     for (line, id) in [(Some("leader"), "1"), (None, "2"), (Some("desk"), "3"), (Some("old"), "4"), (Some("new"), "5")]
     {
-        store.take_in(vec![incoming(line, id)], None, at(0)).await.unwrap();
+        store.store_events(vec![incoming(line, id)], None, at(0)).await.unwrap();
     }
     store.attend(vec!["desk".to_owned()], at(0)).await.unwrap();
     other.attend(vec!["leader".to_owned()], at(0)).await.unwrap();
@@ -544,7 +545,7 @@ async fn events_of_a_line_are_left_to_the_program_that_has_it(store: &dyn Engine
     assert_eq!(store.parked_events(&all(&["leader"]), 0, parked, 9).await.unwrap().len(), 5);
 }
 
-async fn message_is_taken_and_its_event_acknowledged_together(store: &dyn Engine, other: &dyn Engine) {
+async fn enqueue_and_ack_is_atomic(store: &dyn Engine, other: &dyn Engine) {
     photos(store, "one", 0).await;
     put(store, new("other", 1)).await;
     let handed = next(store, at(1)).await.unwrap();
@@ -563,7 +564,7 @@ async fn next(store: &dyn Engine, now: Timestamp) -> Option<super::super::record
     store.next(Some("desk"), now, LEASE).await.unwrap()
 }
 
-async fn event_that_fails_is_parked_after_ten_attempts(store: &dyn Engine, other: &dyn Engine) {
+async fn failed_event_is_parked_after_ten_attempts(store: &dyn Engine, other: &dyn Engine) {
     photos(store, "poison", 0).await;
     for n in 1..=EVENT_ATTEMPTS {
         let now = at(100 * i64::from(n));
@@ -590,7 +591,7 @@ async fn event_that_fails_is_parked_after_ten_attempts(store: &dyn Engine, other
     assert!(store.parked_events(&all(&[]), 0, at(9), 9).await.unwrap().is_empty());
 }
 
-async fn later_events_of_a_person_wait_behind_a_failing_one(store: &dyn Engine, _: &dyn Engine) {
+async fn failed_event_holds_back_later_ones_of_its_person(store: &dyn Engine, _: &dyn Engine) {
     photos(store, "first", 0).await;
     photos(store, "second", 0).await;
     let first = next(store, at(1)).await.unwrap();
@@ -603,7 +604,7 @@ async fn later_events_of_a_person_wait_behind_a_failing_one(store: &dyn Engine, 
     assert!(next(store, at(53)).await.is_some());
 }
 
-async fn event_that_is_never_acknowledged_is_parked(store: &dyn Engine, _: &dyn Engine) {
+async fn unacknowledged_event_is_parked(store: &dyn Engine, _: &dyn Engine) {
     photos(store, "poison", 0).await;
     let (mut now, mut attempts) = (at(1), 0);
     while let Some(handed) = next(store, now).await {
@@ -616,7 +617,7 @@ async fn event_that_is_never_acknowledged_is_parked(store: &dyn Engine, _: &dyn 
     assert_eq!(store.stats(now).await.unwrap().all().parked_events, 1);
 }
 
-async fn what_is_released_waits_for_its_time(store: &dyn Engine, other: &dyn Engine) {
+async fn released_message_waits_for_its_time(store: &dyn Engine, other: &dyn Engine) {
     let id = put(store, new("k", 1)).await;
     let held = claim(store, at(1)).await[0].hold;
     assert!(!other.put_off(Hold { fence: held.fence + 1, ..held }, off(at(9))).await.unwrap());
@@ -629,7 +630,7 @@ async fn what_is_released_waits_for_its_time(store: &dyn Engine, other: &dyn Eng
     assert_eq!(keys(store, at(9), 9).await, ["k"]);
 }
 
-async fn a_send_begins_under_its_own_claim_only(store: &dyn Engine, other: &dyn Engine) {
+async fn send_begins_under_its_own_claim_only(store: &dyn Engine, other: &dyn Engine) {
     let id = put(store, new("k", 1)).await;
     let stale = claim(store, at(1)).await[0].hold;
     // Before anybody takes it over, and after.
@@ -645,7 +646,7 @@ async fn a_send_begins_under_its_own_claim_only(store: &dyn Engine, other: &dyn 
     assert_eq!((status.state, status.attempts, status.gateway.as_deref()), (State::Sending, 1, Some("mock")));
 }
 
-async fn a_send_ends_under_its_own_claim_only(store: &dyn Engine, other: &dyn Engine) {
+async fn send_ends_under_its_own_claim_only(store: &dyn Engine, other: &dyn Engine) {
     let id = put(store, new("k", 1)).await;
     let stale = claim(store, at(1)).await[0].hold;
     other.recover(at(1).plus(LEASE), false).await.unwrap();
@@ -660,7 +661,7 @@ async fn a_send_ends_under_its_own_claim_only(store: &dyn Engine, other: &dyn En
     assert_eq!(status.delivery, Some(DeliveryState::Accepted));
 }
 
-async fn a_stale_writer_is_refused_a_thousand_times(store: &dyn Engine, other: &dyn Engine) {
+async fn stale_writer_is_refused_a_thousand_times(store: &dyn Engine, other: &dyn Engine) {
     let mut accepted_stale = 0;
     for n in 0..1000 {
         let (id, now) = (put(store, new(&n.to_string(), n)).await, at(i64::from(n) * 1000));
@@ -689,7 +690,7 @@ async fn a_stale_writer_is_refused_a_thousand_times(store: &dyn Engine, other: &
     assert_eq!(accepted_stale, 0);
 }
 
-async fn what_has_lapsed_is_taken_back_and_the_rest_is_not(store: &dyn Engine, other: &dyn Engine) {
+async fn lapsed_claims_are_recovered_and_others_are_not(store: &dyn Engine, other: &dyn Engine) {
     let asks = |key, person, on_unknown| {
         let new = new(key, person);
         New { message: new.message.clone().on_unknown(on_unknown), ..new }
@@ -715,7 +716,7 @@ async fn what_has_lapsed_is_taken_back_and_the_rest_is_not(store: &dyn Engine, o
     assert!(store.finish(lives[0].hold, accepted("id")).await.unwrap());
 }
 
-async fn what_the_process_ends_in_three_times_is_parked(store: &dyn Engine, other: &dyn Engine) {
+async fn message_is_parked_after_three_deaths_of_the_process(store: &dyn Engine, other: &dyn Engine) {
     for (key, on_unknown) in [("resend", OnUnknown::Resend), ("reconcile", OnUnknown::Reconcile)] {
         let one = new(key, 1);
         let id = put(store, New { message: one.message.clone().on_unknown(on_unknown), ..one }).await;
@@ -723,8 +724,8 @@ async fn what_the_process_ends_in_three_times_is_parked(store: &dyn Engine, othe
         // A doubt that was written down is no death.
         let held = claim(store, at(0)).await.remove(0);
         begin(store, &held).await;
-        let doubt = End { state: State::Queued, due: Some(at(0)), ..end("unknown") };
-        assert!(store.finish(held.hold, doubt).await.unwrap());
+        let mark_unknown = End { state: State::Queued, due: Some(at(0)), ..end("unknown") };
+        assert!(store.finish(held.hold, mark_unknown).await.unwrap());
         for death in 1..=3 {
             let now = at(death * 1000);
             let held = claim(store, now).await.remove(0);
@@ -743,7 +744,7 @@ async fn what_the_process_ends_in_three_times_is_parked(store: &dyn Engine, othe
     }
 }
 
-async fn what_comes_from_a_backup_may_have_gone(store: &dyn Engine, other: &dyn Engine) {
+async fn restored_messages_have_an_unknown_outcome(store: &dyn Engine, other: &dyn Engine) {
     let gone = sent(store, "gone", accepted("id")).await;
     let sending = put(store, new("sending", 2)).await;
     let claimed = put(store, new("claimed", 3)).await;
@@ -762,22 +763,23 @@ async fn what_comes_from_a_backup_may_have_gone(store: &dyn Engine, other: &dyn 
     assert!(!store.finish(held[0].hold, accepted("stale")).await.unwrap());
     assert!(!store.begin(held[1].hold, attempt(at(99))).await.unwrap());
     let then = at(99).plus(outbox::RESTORED_LOOK_UP);
-    assert!(store.doubtful(then.minus(Duration::from_millis(1)), LEASE, 9).await.unwrap().is_empty());
-    let doubtful = store.doubtful(then, LEASE, 9).await.unwrap();
-    assert_eq!(doubtful.len(), 4);
-    assert!(doubtful.iter().all(|claimed| claimed.restored == Some(at(40)) && claimed.lookups == 0));
+    assert!(store.look_ups_due(then.minus(Duration::from_millis(1)), LEASE, 9).await.unwrap().is_empty());
+    let look_ups_due = store.look_ups_due(then, LEASE, 9).await.unwrap();
+    assert_eq!(look_ups_due.len(), 4);
+    assert!(look_ups_due.iter().all(|claimed| claimed.restored == Some(at(40)) && claimed.lookups == 0));
 }
 
-async fn what_may_have_gone_is_asked_about_once_in_a_while(store: &dyn Engine, other: &dyn Engine) {
+async fn unknown_outcome_is_looked_up_at_intervals(store: &dyn Engine, other: &dyn Engine) {
     let id = sent(store, "k", End { state: State::Unknown, due: Some(at(10)), ..end("unknown") }).await;
     let wait = Duration::from_millis(30);
-    assert!(store.doubtful(at(9), wait, 9).await.unwrap().is_empty());
-    let (one, two) = (store.doubtful(at(10), wait, 9).await.unwrap(), other.doubtful(at(10), wait, 9).await.unwrap());
+    assert!(store.look_ups_due(at(9), wait, 9).await.unwrap().is_empty());
+    let (one, two) =
+        (store.look_ups_due(at(10), wait, 9).await.unwrap(), other.look_ups_due(at(10), wait, 9).await.unwrap());
     assert_eq!((one[0].hold.id, one[0].lookups, one[0].attempts.len(), two.len()), (id, 0, 1, 0));
-    assert_eq!(other.doubtful(at(40), wait, 9).await.unwrap()[0].lookups, 1);
+    assert_eq!(other.look_ups_due(at(40), wait, 9).await.unwrap()[0].lookups, 1);
 }
 
-async fn a_delivery_that_comes_early_is_joined_by_its_id(store: &dyn Engine, other: &dyn Engine) {
+async fn early_delivery_is_applied_by_id(store: &dyn Engine, other: &dyn Engine) {
     let id = put(store, new("k", 1)).await;
     let claimed = claim(store, at(1)).await;
     begin(store, &claimed[0]).await;
@@ -793,7 +795,7 @@ async fn a_delivery_that_comes_early_is_joined_by_its_id(store: &dyn Engine, oth
     assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Read));
 }
 
-async fn a_delivery_that_comes_early_is_joined_by_its_key(store: &dyn Engine, other: &dyn Engine) {
+async fn early_delivery_is_applied_by_key(store: &dyn Engine, other: &dyn Engine) {
     let id = put(store, new("k", 1)).await;
     let early = delivery("unheard", DeliveryState::Sent).with_key(Some("k".to_owned()));
     assert_eq!(brought(other, early).await, 1);
@@ -803,34 +805,34 @@ async fn a_delivery_that_comes_early_is_joined_by_its_key(store: &dyn Engine, ot
     assert!(store.finish(claimed[0].hold, lost).await.unwrap());
     let status = store.status(id).await.unwrap().unwrap();
     assert_eq!((status.state, status.delivery), (State::Accepted, Some(DeliveryState::Sent)));
-    assert_eq!(status.reason.as_deref(), Some(TOLD));
+    assert_eq!(status.reason.as_deref(), Some(REPORTED));
 }
 
-async fn a_delivery_that_comes_with_the_end_of_its_send_is_not_lost(store: &dyn Engine, other: &dyn Engine) {
+async fn delivery_concurrent_with_finish_is_not_lost(store: &dyn Engine, other: &dyn Engine) {
     for n in 0..100 {
         let id = put(store, new(&n.to_string(), n)).await;
         let claimed = claim(store, at(1)).await;
         begin(store, &claimed[0]).await;
         let gateway_id = format!("id-{n}");
-        let told = delivery(&gateway_id, DeliveryState::Delivered);
+        let report = delivery(&gateway_id, DeliveryState::Delivered);
         let end = accepted(&gateway_id);
-        let (new, ended) = tokio::join!(brought(other, told), store.finish(claimed[0].hold, end));
+        let (new, ended) = tokio::join!(brought(other, report), store.finish(claimed[0].hold, end));
         assert_eq!((new, ended.unwrap()), (1, true));
         let status = store.status(id).await.unwrap().unwrap();
         assert_eq!(status.delivery, Some(DeliveryState::Delivered), "{n}");
     }
 }
 
-async fn the_ladder_is_never_climbed_down(store: &dyn Engine, other: &dyn Engine) {
+async fn delivery_state_is_never_lowered(store: &dyn Engine, other: &dyn Engine) {
     let id = sent(store, "k", accepted("id")).await;
-    for (told, then) in [
+    for (report, then) in [
         (DeliveryState::Sent, DeliveryState::Sent),
         (DeliveryState::Delivered, DeliveryState::Delivered),
         (DeliveryState::Sending, DeliveryState::Delivered),
         (DeliveryState::Failed, DeliveryState::Delivered),
         (DeliveryState::Read, DeliveryState::Read),
     ] {
-        assert_eq!(brought(other, delivery("id", told)).await, 1);
+        assert_eq!(brought(other, delivery("id", report)).await, 1);
         assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(then));
     }
     let elsewhere = Envelope { gateway: "other".into(), ..envelope() };
@@ -838,27 +840,27 @@ async fn the_ladder_is_never_climbed_down(store: &dyn Engine, other: &dyn Engine
     assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Read));
 }
 
-async fn a_delivery_settles_what_may_have_gone(store: &dyn Engine, other: &dyn Engine) {
+async fn delivery_settles_an_unknown_outcome(store: &dyn Engine, other: &dyn Engine) {
     let id = sent(store, "k", End { state: State::Unknown, due: Some(at(9)), ..end("unknown") }).await;
-    let told = delivery("unheard", DeliveryState::Sent).with_key(Some("k".to_owned()));
+    let report = delivery("unheard", DeliveryState::Sent).with_key(Some("k".to_owned()));
     let elsewhere = Envelope { account: AccountId::new("another"), ..envelope() };
-    brought(other, Delivery { envelope: elsewhere, ..told.clone() }).await;
+    brought(other, Delivery { envelope: elsewhere, ..report.clone() }).await;
     assert_eq!(store.status(id).await.unwrap().unwrap().state, State::Unknown);
-    brought(other, told).await;
+    brought(other, report).await;
     assert_eq!(store.status(id).await.unwrap().unwrap().state, State::Accepted);
     let mut settled = Vec::new();
     while let Some(handed) = store.next(Some("desk"), at(9), LEASE).await.unwrap() {
-        if let What::Settled(told) = handed.what {
-            settled.push((told.id, told.state));
+        if let EventContent::Settled(report) = handed.what {
+            settled.push((report.id, report.state));
         }
     }
     assert_eq!(settled, [(id, State::Accepted)]);
 }
 
-async fn a_delivery_up_to_a_moment_is_of_all_that_this_person_had_by_then(store: &dyn Engine, other: &dyn Engine) {
+async fn delivery_up_to_a_time_covers_earlier_messages(store: &dyn Engine, other: &dyn Engine) {
     let first = sent(store, "a", accepted("id-a")).await;
     let second = sent(store, "b", accepted("id-b")).await;
-    let doubtful = sent(store, "c", End { state: State::Unknown, ..end("unknown") }).await;
+    let look_ups_due = sent(store, "c", End { state: State::Unknown, ..end("unknown") }).await;
     let elsewhere = put(store, new("d", 2)).await;
     let claimed = claim(store, at(1)).await;
     begin(store, &claimed[0]).await;
@@ -884,12 +886,12 @@ async fn a_delivery_up_to_a_moment_is_of_all_that_this_person_had_by_then(store:
     for id in [elsewhere, later] {
         assert_eq!(rungs(id).await.delivery, Some(DeliveryState::Accepted));
     }
-    // That all before was read does not say that this one went.
-    assert_eq!(rungs(doubtful).await.state, State::Unknown);
-    assert_eq!(rungs(doubtful).await.delivery, None);
+    // A receipt for everything before does not settle an unknown outcome.
+    assert_eq!(rungs(look_ups_due).await.state, State::Unknown);
+    assert_eq!(rungs(look_ups_due).await.delivery, None);
 }
 
-async fn what_goes_instead_goes_in_time_and_once(store: &dyn Engine, other: &dyn Engine) {
+async fn fallback_is_sent_once_at_its_deadline(store: &dyn Engine, other: &dyn Engine) {
     let Enqueued::New(first) = store.enqueue(with_fallback("a", 1)).await.unwrap() else { panic!("it is new") };
     // The same, and what is the same but for that.
     assert_eq!(other.enqueue(with_fallback("a", 1)).await.unwrap(), Enqueued::Same(first));
@@ -914,14 +916,14 @@ async fn what_goes_instead_goes_in_time_and_once(store: &dyn Engine, other: &dyn
     assert!(store.finish(claimed[0].hold, accepted("id-b")).await.unwrap());
     brought(store, delivery("id-b", DeliveryState::Delivered)).await;
     let Enqueued::New(waits) = store.enqueue(with_fallback("c", 3)).await.unwrap() else { panic!("it is new") };
-    let fell = fell(store, at(60_000)).await;
+    let results = results(store, at(60_000)).await;
     assert_eq!(store.status(delivered).await.unwrap().unwrap().fallback, None);
     let status = store.status(waits).await.unwrap().unwrap();
-    assert_eq!((status.state, status.fallback), (State::Cancelled, Some(fell.went[0].0)));
-    assert_eq!((fell.called_back, fell.went.len()), (vec![(waits, "desk".to_owned())], 1));
+    assert_eq!((status.state, status.fallback), (State::Cancelled, Some(results.to_send[0].0)));
+    assert_eq!((results.cancelled, results.to_send.len()), (vec![(waits, "desk".to_owned())], 1));
 }
 
-async fn what_goes_instead_goes_at_once_when_the_first_certainly_does_not_arrive(store: &dyn Engine, _: &dyn Engine) {
+async fn fallback_is_sent_at_once_after_a_failure(store: &dyn Engine, _: &dyn Engine) {
     for (n, ended, failed) in [(1, end("rejected"), false), (2, accepted("id-b"), true)] {
         let Enqueued::New(first) = store.enqueue(with_fallback(&n.to_string(), n)).await.unwrap() else {
             panic!("it is new")
@@ -939,7 +941,7 @@ async fn what_goes_instead_goes_at_once_when_the_first_certainly_does_not_arrive
         begin(store, &claimed[0]).await;
         assert!(store.finish(claimed[0].hold, accepted(&format!("id-{n}-instead"))).await.unwrap());
     }
-    // What may have gone is not made up for, until it is known that it did not go.
+    // An unknown outcome has no fallback until the message is known not to be sent.
     let Enqueued::New(first) = store.enqueue(with_fallback("d", 4)).await.unwrap() else { panic!("it is new") };
     let claimed = claim(store, at(1)).await;
     begin(store, &claimed[0]).await;
@@ -951,19 +953,19 @@ async fn what_goes_instead_goes_at_once_when_the_first_certainly_does_not_arrive
     assert_eq!(fall_back(store, at(60_001)).await, 1);
 }
 
-async fn nothing_goes_instead_of_what_the_person_did_not_want(store: &dyn Engine, _: &dyn Engine) {
+async fn fallback_is_not_sent_after_an_opt_out(store: &dyn Engine, _: &dyn Engine) {
     let stop = End { kind: "opted_out", ..end("rejected") };
-    let mut told = delivery("id-b", DeliveryState::Failed);
-    told.failure = Some(crate::model::event::Failure::new(ErrorKind::OptedOut));
-    for (n, ended, told) in [(1, stop, None), (2, accepted("id-b"), Some(told))] {
+    let mut report = delivery("id-b", DeliveryState::Failed);
+    report.failure = Some(crate::model::event::Failure::new(ErrorKind::OptedOut));
+    for (n, ended, report) in [(1, stop, None), (2, accepted("id-b"), Some(report))] {
         let Enqueued::New(first) = store.enqueue(with_fallback(&n.to_string(), n)).await.unwrap() else {
             panic!("it is new")
         };
         let claimed = claim(store, at(1)).await;
         begin(store, &claimed[0]).await;
         // The delivery comes first, and is kept until then.
-        if let Some(told) = told {
-            brought(store, told).await;
+        if let Some(report) = report {
+            brought(store, report).await;
         }
         assert!(store.finish(claimed[0].hold, ended).await.unwrap());
         assert_eq!(fall_back(store, at(1_000_000)).await, 0);
@@ -971,7 +973,7 @@ async fn nothing_goes_instead_of_what_the_person_did_not_want(store: &dyn Engine
     }
 }
 
-async fn stop_of_a_person_ends_what_waits_and_every_fallback(store: &dyn Engine, other: &dyn Engine) {
+async fn opt_out_ends_waiting_messages_and_fallbacks(store: &dyn Engine, other: &dyn Engine) {
     // By the address of the fallback, and by that of the message.
     for (n, from) in [(1, Address::whatsapp("07700 900123").unwrap()), (2, new("", 2).message.to)] {
         let key = |name: &str| format!("{name}-{n}");
@@ -1009,7 +1011,7 @@ async fn stop_of_a_person_ends_what_waits_and_every_fallback(store: &dyn Engine,
     }
 }
 
-async fn stop_to_one_message_ends_the_fallbacks_of_the_others(store: &dyn Engine, other: &dyn Engine) {
+async fn opt_out_from_one_message_ends_all_fallbacks(store: &dyn Engine, other: &dyn Engine) {
     let refused = || End { kind: "opted_out", ..end("rejected") };
     for by_status in [false, true] {
         let key = |name: &str| format!("{name}-{by_status}");
@@ -1023,9 +1025,9 @@ async fn stop_to_one_message_ends_the_fallbacks_of_the_others(store: &dyn Engine
             ids.push(id);
         }
         if by_status {
-            let mut told = delivery(&key("b"), DeliveryState::Failed);
-            told.failure = Some(crate::model::event::Failure::new(ErrorKind::OptedOut));
-            brought(other, told).await;
+            let mut report = delivery(&key("b"), DeliveryState::Failed);
+            report.failure = Some(crate::model::event::Failure::new(ErrorKind::OptedOut));
+            brought(other, report).await;
         }
         assert_eq!(fall_back(store, at(1_000_000)).await, 0);
     }
@@ -1035,15 +1037,15 @@ async fn stop_to_one_message_ends_the_fallbacks_of_the_others(store: &dyn Engine
     begin(store, &claimed[0]).await;
     assert!(store.finish(claimed[0].hold, accepted("id-c")).await.unwrap());
     assert_eq!(fall_back(store, at(60_000)).await, 1);
-    let mut told = delivery("id-c", DeliveryState::Failed);
-    told.failure = Some(crate::model::event::Failure::new(ErrorKind::OptedOut));
-    brought(other, told).await;
+    let mut report = delivery("id-c", DeliveryState::Failed);
+    report.failure = Some(crate::model::event::Failure::new(ErrorKind::OptedOut));
+    brought(other, report).await;
     let instead = store.status(first).await.unwrap().unwrap().fallback.unwrap();
     assert_eq!(store.status(instead).await.unwrap().unwrap().state, State::Refused);
     assert!(claim(store, at(60_000)).await.is_empty());
 }
 
-async fn stop_of_marketing_ends_marketing_only(store: &dyn Engine, other: &dyn Engine) {
+async fn opt_out_of_marketing_ends_marketing_only(store: &dyn Engine, other: &dyn Engine) {
     let notice = put(store, with_fallback("a", 1)).await;
     let marketing = put(store, New { priority: PRIORITY_LAST, ..with_fallback("b", 1) }).await;
     assert_eq!(stop(other, new("", 1).message.to, OptOutScope::Marketing).await, 1);
@@ -1053,27 +1055,27 @@ async fn stop_of_marketing_ends_marketing_only(store: &dyn Engine, other: &dyn E
     assert_eq!(fall_back(store, at(1_000_000)).await, 1);
 }
 
-async fn a_message_is_called_back_only_for_what_may_go(store: &dyn Engine, other: &dyn Engine) {
+async fn message_is_cancelled_only_for_an_allowed_fallback(store: &dyn Engine, other: &dyn Engine) {
     let Enqueued::New(first) = store.enqueue(with_fallback("a", 1)).await.unwrap() else { panic!("it is new") };
     let reason = || Reason::new("hours", "nobody is there");
     let stands = async |state, fallback: bool| {
         let status = other.status(first).await.unwrap().unwrap();
         assert_eq!((status.state, status.fallback.is_some()), (state, fallback));
     };
-    let falling = store.falling(at(60_000)).await.unwrap();
-    let (id, line, message) = falling[0].asks_policy().unwrap();
+    let due_fallbacks = store.due_fallbacks(at(60_000)).await.unwrap();
+    let (id, line, message) = due_fallbacks[0].policy_query().unwrap();
     assert_eq!((id, line, message.content.words()), (first.0, "desk", Some("Instead")));
     // Nobody was asked; and then it waits until the policy has it.
-    let nothing = |fell: Fell| fell.went.is_empty() && fell.called_back.is_empty();
+    let nothing = |results: FallbackResults| results.to_send.is_empty() && results.cancelled.is_empty();
     assert!(nothing(store.fall_back(at(60_000), Answers::new()).await.unwrap()));
     let defer = Decision::Defer { until: at(90_000), reason: reason() };
     assert!(nothing(store.fall_back(at(60_000), [(id, Answer::Policy(defer))].into()).await.unwrap()));
-    assert!(other.falling(at(89_999)).await.unwrap().is_empty());
+    assert!(other.due_fallbacks(at(89_999)).await.unwrap().is_empty());
     stands(State::Queued, false).await;
-    let fell = store.fall_back(at(90_000), [(id, Answer::Policy(Decision::Refuse(reason())))].into()).await.unwrap();
-    assert_eq!(fell.refused, [first]);
-    assert!(nothing(fell));
-    assert!(other.falling(at(1_000_000)).await.unwrap().is_empty());
+    let results = store.fall_back(at(90_000), [(id, Answer::Policy(Decision::Refuse(reason())))].into()).await.unwrap();
+    assert_eq!(results.refused, [first]);
+    assert!(nothing(results));
+    assert!(other.due_fallbacks(at(1_000_000)).await.unwrap().is_empty());
     // It goes as it would have.
     let claimed = claim(store, at(90_000)).await;
     begin(store, &claimed[0]).await;
@@ -1082,7 +1084,7 @@ async fn a_message_is_called_back_only_for_what_may_go(store: &dyn Engine, other
     stands(State::Rejected, false).await;
 }
 
-async fn what_goes_instead_may_have_gone_before_a_restore(store: &dyn Engine, _: &dyn Engine) {
+async fn fallback_is_parked_after_a_restore(store: &dyn Engine, _: &dyn Engine) {
     let Enqueued::New(first) = store.enqueue(with_fallback("a", 1)).await.unwrap() else { panic!("it is new") };
     let claimed = claim(store, at(1)).await;
     begin(store, &claimed[0]).await;
@@ -1094,7 +1096,7 @@ async fn what_goes_instead_may_have_gone_before_a_restore(store: &dyn Engine, _:
     assert!(claim(store, at(1_000_000)).await.is_empty());
 }
 
-async fn a_ruling_is_noted_under_its_own_claim_only(store: &dyn Engine, other: &dyn Engine) {
+async fn ruling_is_recorded_under_its_own_claim_only(store: &dyn Engine, other: &dyn Engine) {
     let ruling = |state, due, now| Ruling {
         decision: "defer",
         reason: Reason::new("hours", "nobody is there"),
@@ -1121,7 +1123,7 @@ async fn a_ruling_is_noted_under_its_own_claim_only(store: &dyn Engine, other: &
     assert_eq!(store.status(id).await.unwrap().unwrap().state, State::Refused);
 }
 
-async fn what_the_policy_put_off_when_it_was_taken_says_why(store: &dyn Engine, other: &dyn Engine) {
+async fn message_deferred_at_enqueue_has_a_reason(store: &dyn Engine, other: &dyn Engine) {
     let night = || Some(Reason::new("quiet-hours", "it is night"));
     let id = put(store, New { due: at(50), deferred: night(), ..new("a", 1) }).await;
     let status = other.status(id).await.unwrap().unwrap();
@@ -1151,28 +1153,28 @@ fn changed(previous: &Address, current: &Address, moment: i64) -> Incoming {
     Incoming { line: Some("desk".to_owned()), event: event.into(), fetch: false }
 }
 
-/// What was said, by the keys of ours and the texts of theirs.
+/// Returns the entries: the keys of ours and the texts of theirs.
 fn words(entries: &[Entry]) -> Vec<String> {
-    let words = |entry: &Entry| match &entry.said {
+    let words = |entry: &Entry| match &entry.content {
         EntryContent::Ours { message, .. } => message.as_ref().unwrap().key.clone().unwrap(),
         EntryContent::Theirs(inbound) => inbound.as_ref().unwrap().text().unwrap().to_owned(),
     };
     entries.iter().map(words).collect()
 }
 
-async fn a_conversation_is_read_from_its_end(store: &dyn Engine, other: &dyn Engine) {
+async fn conversation_is_listed_newest_first(store: &dyn Engine, other: &dyn Engine) {
     let (they, others) = (new("", 1).message.to, new("", 2).message.to);
     for n in 0..5 {
         put(store, New { now: at(n), ..new(&format!("ours-{n}"), 1) }).await;
-        store.take_in(vec![inbound(n as u32, &they)], None, at(n)).await.unwrap();
+        store.store_events(vec![inbound(n as u32, &they)], None, at(n)).await.unwrap();
     }
     put(store, new("elsewhere", 2)).await;
     put(store, New { line: "leader".to_owned(), ..new("leader", 1) }).await;
-    store.take_in(vec![inbound(9, &others)], None, at(3)).await.unwrap();
+    store.store_events(vec![inbound(9, &others)], None, at(3)).await.unwrap();
     let all = other.conversation("desk", they.expose(), None, 100).await.unwrap();
-    let told =
+    let report =
         ["ours-4", "Theirs 4", "ours-3", "Theirs 3", "ours-2", "Theirs 2", "ours-1", "Theirs 1", "ours-0", "Theirs 0"];
-    assert_eq!(words(&all), told);
+    assert_eq!(words(&all), report);
     // In pages of three: nothing twice, and nothing left out.
     let (mut pages, mut before) = (Vec::new(), None);
     loop {
@@ -1181,11 +1183,11 @@ async fn a_conversation_is_read_from_its_end(store: &dyn Engine, other: &dyn Eng
         before = Some(last.place);
         pages.extend(words(&page));
     }
-    assert_eq!(pages, told);
+    assert_eq!(pages, report);
     assert!(store.conversation("desk", "+447700900999", None, 3).await.unwrap().is_empty());
 }
 
-async fn who_has_a_new_address_is_reached_there(store: &dyn Engine, other: &dyn Engine) {
+async fn changed_address_is_used_for_later_messages(store: &dyn Engine, other: &dyn Engine) {
     let [first, second, third] = [1, 2, 3].map(|n| new("", n).message.to);
     let leads = async |key: &str, person| {
         put(store, new(key, person)).await;
@@ -1194,11 +1196,11 @@ async fn who_has_a_new_address_is_reached_there(store: &dyn Engine, other: &dyn 
         assert!(store.finish(claimed.hold, accepted(&format!("id-{key}"))).await.unwrap());
         claimed.moved_to
     };
-    store.take_in(vec![inbound(1, &first)], None, at(1)).await.unwrap();
+    store.store_events(vec![inbound(1, &first)], None, at(1)).await.unwrap();
     assert_eq!(leads("a", 1).await, None);
     // The later news comes first.
-    store.take_in(vec![changed(&second, &third, 20)], None, at(2)).await.unwrap();
-    store.take_in(vec![changed(&first, &second, 10)], None, at(2)).await.unwrap();
+    store.store_events(vec![changed(&second, &third, 20)], None, at(2)).await.unwrap();
+    store.store_events(vec![changed(&first, &second, 10)], None, at(2)).await.unwrap();
     assert_eq!(leads("b", 1).await.as_ref(), Some(&third));
     assert_eq!(leads("c", 2).await.as_ref(), Some(&third));
     assert_eq!(leads("d", 3).await, None);
@@ -1206,27 +1208,27 @@ async fn who_has_a_new_address_is_reached_there(store: &dyn Engine, other: &dyn 
         let said = other.conversation("desk", address.expose(), None, 9).await.unwrap();
         assert_eq!(said.len(), 5, "{:?}", words(&said));
     }
-    // Who comes back leaves it no more.
-    store.take_in(vec![changed(&third, &first, 30)], None, at(2)).await.unwrap();
+    // A person who returns to an address no longer links away from it.
+    store.store_events(vec![changed(&third, &first, 30)], None, at(2)).await.unwrap();
     assert_eq!(leads("e", 1).await, None);
     assert_eq!(leads("f", 2).await.as_ref(), Some(&first));
     assert_eq!(leads("g", 3).await.as_ref(), Some(&first));
     // Old news changes nothing; nor does another line's.
-    store.take_in(vec![changed(&third, &second, 15)], None, at(2)).await.unwrap();
+    store.store_events(vec![changed(&third, &second, 15)], None, at(2)).await.unwrap();
     assert_eq!(leads("h", 3).await.as_ref(), Some(&first));
     let elsewhere = Incoming { line: Some("leader".to_owned()), ..changed(&first, &second, 40) };
-    store.take_in(vec![elsewhere], None, at(2)).await.unwrap();
+    store.store_events(vec![elsewhere], None, at(2)).await.unwrap();
     assert_eq!(leads("i", 1).await, None);
 }
 
-async fn a_person_is_one_by_number_and_by_user_id(store: &dyn Engine, other: &dyn Engine) {
+async fn number_and_user_id_are_one_person(store: &dyn Engine, other: &dyn Engine) {
     let number = Address::whatsapp("+447700900001").unwrap();
     let phone = number.as_phone().cloned();
     let both =
         Address::WhatsApp(crate::model::address::WhatsAppUser::new(phone, Some("GB.13491208655302741918")).unwrap());
     put(store, New { message: Message::text(number.clone(), "Hello").key("ours"), ..new("ours", 1) }).await;
     for n in 1..3 {
-        store.take_in(vec![inbound(n, &both)], None, at(i64::from(n))).await.unwrap();
+        store.store_events(vec![inbound(n, &both)], None, at(i64::from(n))).await.unwrap();
     }
     for address in [&number, &both] {
         let said = other.conversation("desk", address.expose(), None, 9).await.unwrap();
@@ -1234,7 +1236,7 @@ async fn a_person_is_one_by_number_and_by_user_id(store: &dyn Engine, other: &dy
     }
 }
 
-async fn a_recipient_that_the_gateway_renames_is_one_person(store: &dyn Engine, other: &dyn Engine) {
+async fn recipient_renamed_by_the_gateway_is_one_person(store: &dyn Engine, other: &dyn Engine) {
     let user = |number: &str, user_id| {
         let phone = Address::whatsapp(number).unwrap().as_phone().cloned();
         Address::WhatsApp(crate::model::address::WhatsAppUser::new(phone, user_id).unwrap())
@@ -1247,23 +1249,23 @@ async fn a_recipient_that_the_gateway_renames_is_one_person(store: &dyn Engine, 
     begin(store, &claimed).await;
     let end = End { recipient: Some(named.clone()), ..accepted("id-ours") };
     assert!(store.finish(claimed.hold, end).await.unwrap());
-    store.take_in(vec![inbound(1, &user("+551187654321", None))], None, at(5)).await.unwrap();
+    store.store_events(vec![inbound(1, &user("+551187654321", None))], None, at(5)).await.unwrap();
     for address in [&asked, &named, &user("+551187654321", None)] {
         let said = other.conversation("desk", address.expose(), None, 9).await.unwrap();
         assert_eq!(words(&said), ["Theirs 1", "ours"]);
     }
     // A delivery tells it as well.
     let (number, both) = (user("+447700900123", None), user("+447700900123", Some("GB.7")));
-    let mut told = delivery("id-ours", DeliveryState::Delivered);
-    told.recipient = Some(both.clone());
-    store.take_in(vec![inbound(2, &number)], None, at(6)).await.unwrap();
-    let told = Incoming { line: Some("desk".to_owned()), event: told.into(), fetch: false };
-    store.take_in(vec![told], None, at(7)).await.unwrap();
+    let mut report = delivery("id-ours", DeliveryState::Delivered);
+    report.recipient = Some(both.clone());
+    store.store_events(vec![inbound(2, &number)], None, at(6)).await.unwrap();
+    let report = Incoming { line: Some("desk".to_owned()), event: report.into(), fetch: false };
+    store.store_events(vec![report], None, at(7)).await.unwrap();
     assert_eq!(words(&other.conversation("desk", both.expose(), None, 9).await.unwrap()), ["Theirs 2"]);
     assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Delivered));
 }
 
-async fn an_id_that_came_with_a_key_is_known_from_then_on(store: &dyn Engine, other: &dyn Engine) {
+async fn id_reported_with_a_key_is_stored(store: &dyn Engine, other: &dyn Engine) {
     let id = sent(store, "a", End { state: State::Unknown, ..end("unknown") }).await;
     let found = delivery("id-a", DeliveryState::Accepted).with_key(Some("a".to_owned()));
     brought(other, found).await;
@@ -1273,20 +1275,20 @@ async fn an_id_that_came_with_a_key_is_known_from_then_on(store: &dyn Engine, ot
     assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Delivered));
 }
 
-async fn message_is_found_by_the_reference_of_an_attempt(store: &dyn Engine, other: &dyn Engine) {
+async fn message_is_found_by_reference_of_an_attempt(store: &dyn Engine, other: &dyn Engine) {
     let id = put(store, new("k", 1)).await;
     let claimed = claim(store, at(1)).await;
     let under = attempt(at(2)).with_reference(Some("digest".to_owned()));
     assert!(store.begin(claimed[0].hold, under).await.unwrap());
     let lost = End { state: State::Unknown, due: Some(at(4)), ..end("unknown") };
     assert!(store.finish(claimed[0].hold, lost).await.unwrap());
-    let doubtful = store.doubtful(at(4), LEASE, 9).await.unwrap();
-    assert_eq!(doubtful[0].attempts[0].reference.as_deref(), Some("digest"));
-    let told = |id, state| delivery(id, state).with_key(Some("digest".to_owned()));
+    let look_ups_due = store.look_ups_due(at(4), LEASE, 9).await.unwrap();
+    assert_eq!(look_ups_due[0].attempts[0].reference.as_deref(), Some("digest"));
+    let report = |id, state| delivery(id, state).with_key(Some("digest".to_owned()));
     let elsewhere = Envelope { account: AccountId::new("another"), ..envelope() };
-    brought(other, Delivery { envelope: elsewhere, ..told("unheard", DeliveryState::Sent) }).await;
+    brought(other, Delivery { envelope: elsewhere, ..report("unheard", DeliveryState::Sent) }).await;
     assert_eq!(store.status(id).await.unwrap().unwrap().state, State::Unknown);
-    brought(other, told("heard", DeliveryState::Sent)).await;
+    brought(other, report("heard", DeliveryState::Sent)).await;
     let status = store.status(id).await.unwrap().unwrap();
     assert_eq!((status.state, status.gateway_id), (State::Accepted, Some("heard".into())));
     // A look-up names it by the key.
@@ -1294,7 +1296,7 @@ async fn message_is_found_by_the_reference_of_an_attempt(store: &dyn Engine, oth
     assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Delivered));
 }
 
-async fn early_delivery_is_joined_by_its_reference(store: &dyn Engine, other: &dyn Engine) {
+async fn early_delivery_is_applied_by_reference(store: &dyn Engine, other: &dyn Engine) {
     let id = put(store, new("k", 1)).await;
     let early = delivery("unheard", DeliveryState::Sent).with_key(Some("digest".to_owned()));
     assert_eq!(brought(other, early).await, 1);
@@ -1307,7 +1309,7 @@ async fn early_delivery_is_joined_by_its_reference(store: &dyn Engine, other: &d
     assert_eq!((status.state, status.delivery), (State::Accepted, Some(DeliveryState::Sent)));
 }
 
-async fn key_of_any_length_is_of_one_message(store: &dyn Engine, other: &dyn Engine) {
+async fn key_of_any_length_belongs_to_one_message(store: &dyn Engine, other: &dyn Engine) {
     for (n, key) in (0..).zip(["k".to_owned(), "ŵ".repeat(500), "ŵ".repeat(501), random(9000)]) {
         let id = put(store, new(&key, n)).await;
         assert_eq!(other.enqueue(new(&key, n)).await.unwrap(), Enqueued::Same(id));
@@ -1323,15 +1325,15 @@ async fn key_of_any_length_is_of_one_message(store: &dyn Engine, other: &dyn Eng
     }
 }
 
-async fn what_stands_there_is_listed_line_by_line(store: &dyn Engine, other: &dyn Engine) {
+async fn messages_are_listed_line_by_line(store: &dyn Engine, other: &dyn Engine) {
     let mut parked = Vec::new();
     for key in ["a", "b", "c"] {
         parked.push(sent(store, key, End { state: State::Parked, ..end("unknown") }).await);
     }
     put(store, new("d", 1)).await;
     put(store, New { line: "leader".to_owned(), ..new("e", 1) }).await;
-    let listed = async |after, most| {
-        let listed = other.messages("desk", State::Parked, after, most).await.unwrap();
+    let listed = async |after, max| {
+        let listed = other.messages("desk", State::Parked, after, max).await.unwrap();
         listed.into_iter().map(|status| status.id).collect::<Vec<_>>()
     };
     assert_eq!(listed(None, 2).await, parked[..2]);
@@ -1343,66 +1345,67 @@ async fn what_stands_there_is_listed_line_by_line(store: &dyn Engine, other: &dy
     assert!(store.finish(claimed.hold, End { state: State::Parked, ..end("rejected") }).await.unwrap());
     store.hold_fallback(first).await.unwrap();
     assert_eq!(fall_back(store, at(1_000_000)).await, 0);
-    // What nobody doubts keeps it, whatever somebody says.
+    // A message without an unknown outcome keeps its fallback.
     let Enqueued::New(waits) = store.enqueue(with_fallback("g", 3)).await.unwrap() else { panic!("it is new") };
     store.hold_fallback(waits).await.unwrap();
     assert_eq!(fall_back(store, at(1_000_000)).await, 1);
 }
 
-async fn an_event_is_taken_in_once(store: &dyn Engine, other: &dyn Engine) {
+async fn event_is_stored_once(store: &dyn Engine, other: &dyn Engine) {
     let (one, two) = (delivery("one", DeliveryState::Sent), delivery("two", DeliveryState::Sent));
-    let incoming = |told: &Delivery| Incoming { line: None, event: told.clone().into(), fetch: true };
+    let incoming = |report: &Delivery| Incoming { line: None, event: report.clone().into(), fetch: true };
     let twice = vec![incoming(&one), incoming(&one), incoming(&two)];
-    assert_eq!(store.take_in(twice, None, at(1)).await.unwrap(), 2);
-    assert_eq!(other.take_in(vec![incoming(&two), incoming(&one)], None, at(2)).await.unwrap(), 0);
-    assert_eq!(other.take_in(Vec::new(), None, at(2)).await.unwrap(), 0);
+    assert_eq!(store.store_events(twice, None, at(1)).await.unwrap(), 2);
+    assert_eq!(other.store_events(vec![incoming(&two), incoming(&one)], None, at(2)).await.unwrap(), 0);
+    assert_eq!(other.store_events(Vec::new(), None, at(2)).await.unwrap(), 0);
     let three = delivery("three", DeliveryState::Sent);
     let at_once = || vec![incoming(&three), incoming(&one)];
-    let (here, there) = tokio::join!(store.take_in(at_once(), None, at(3)), other.take_in(at_once(), None, at(3)));
+    let (here, there) =
+        tokio::join!(store.store_events(at_once(), None, at(3)), other.store_events(at_once(), None, at(3)));
     assert_eq!(here.unwrap() + there.unwrap(), 1);
 }
 
-async fn a_place_in_a_channel_is_kept(store: &dyn Engine, other: &dyn Engine) {
+async fn cursor_of_a_channel_is_stored(store: &dyn Engine, other: &dyn Engine) {
     assert_eq!(store.cursor("x/x/desk").await.unwrap(), None);
     for place in ["12", "13"] {
         let cursor = Some(("x/x/desk".to_owned(), Cursor::new(place)));
-        store.take_in(Vec::new(), cursor, at(1)).await.unwrap();
+        store.store_events(Vec::new(), cursor, at(1)).await.unwrap();
         assert_eq!(other.cursor("x/x/desk").await.unwrap(), Some(Cursor::new(place)));
     }
     assert_eq!(store.cursor("x/x/leader").await.unwrap(), None);
 }
 
-async fn an_event_is_handed_out_until_it_is_acknowledged(store: &dyn Engine, other: &dyn Engine) {
+async fn event_is_delivered_until_it_is_acknowledged(store: &dyn Engine, other: &dyn Engine) {
     let of = |line: Option<&str>, id: &str| Incoming {
         line: line.map(str::to_owned),
         event: delivery(id, DeliveryState::Sent).into(),
         fetch: true,
     };
     let events = vec![of(Some("leader"), "0"), of(Some("desk"), "1"), of(Some("desk"), "2"), of(None, "3")];
-    store.take_in(events, None, at(1)).await.unwrap();
-    let told = |handed: Option<InboxEvent>| {
+    store.store_events(events, None, at(1)).await.unwrap();
+    let report = |handed: Option<InboxEvent>| {
         let handed = handed?;
-        let What::Event(event) = handed.what else { panic!("an event") };
+        let EventContent::Event(event) = handed.what else { panic!("an event") };
         Some((handed.id, event.as_delivery()?.id()?.as_str().to_owned()))
     };
-    let (one, id) = told(store.next(Some("desk"), at(2), LEASE).await.unwrap()).unwrap();
+    let (one, id) = report(store.next(Some("desk"), at(2), LEASE).await.unwrap()).unwrap();
     assert_eq!(id, "1");
-    let (two, id) = told(other.next(Some("desk"), at(2), LEASE).await.unwrap()).unwrap();
+    let (two, id) = report(other.next(Some("desk"), at(2), LEASE).await.unwrap()).unwrap();
     assert_eq!(id, "2");
-    assert_eq!(told(store.next(Some("desk"), at(3), LEASE).await.unwrap()), None);
+    assert_eq!(report(store.next(Some("desk"), at(3), LEASE).await.unwrap()), None);
     store.ack(two, at(3)).await.unwrap();
     store.ack(two, at(4)).await.unwrap();
     // The lease of the first has passed.
-    assert_eq!(told(other.next(Some("desk"), at(202), LEASE).await.unwrap()), Some((one, "1".to_owned())));
+    assert_eq!(report(other.next(Some("desk"), at(202), LEASE).await.unwrap()), Some((one, "1".to_owned())));
     store.ack(one, at(203)).await.unwrap();
-    assert_eq!(told(store.next(Some("desk"), at(999), LEASE).await.unwrap()), None);
+    assert_eq!(report(store.next(Some("desk"), at(999), LEASE).await.unwrap()), None);
     let all = [store.next(None, at(999), LEASE).await.unwrap(), store.next(None, at(999), LEASE).await.unwrap()];
     assert_eq!(all.each_ref().map(|handed| handed.as_ref()?.line.clone()), [Some("leader".to_owned()), None]);
     let (here, there) = tokio::join!(store.next(None, at(9999), LEASE), other.next(None, at(9999), LEASE));
-    assert_ne!(told(here.unwrap()), told(there.unwrap()));
+    assert_ne!(report(here.unwrap()), report(there.unwrap()));
 }
 
-async fn a_message_is_settled_from_where_it_stands_only(store: &dyn Engine, other: &dyn Engine) {
+async fn settle_applies_to_the_given_states_only(store: &dyn Engine, other: &dyn Engine) {
     let id = put(store, new("k", 1)).await;
     let to = |state, from| Settle { state, due: None, reason: Some("why".to_owned()), from, now: at(5) };
     assert_eq!(store.settle(id, to(State::Accepted, &[State::Unknown, State::Parked])).await.unwrap(), None);
@@ -1416,12 +1419,14 @@ async fn a_message_is_settled_from_where_it_stands_only(store: &dyn Engine, othe
     let status = store.status(id).await.unwrap().unwrap();
     assert_eq!((status.state, status.due, status.reason.as_deref()), (State::Cancelled, None, Some("why")));
     assert_eq!(keys(store, at(9), 9).await, [""; 0]);
-    let told = other.next(Some("desk"), at(9), LEASE).await.unwrap().unwrap();
-    assert!(matches!(told.what, What::Settled(told) if told.id == id && told.state == State::Cancelled));
+    let report = other.next(Some("desk"), at(9), LEASE).await.unwrap().unwrap();
+    assert!(
+        matches!(report.what, EventContent::Settled(report) if report.id == id && report.state == State::Cancelled)
+    );
     assert!(other.next(None, at(9), LEASE).await.unwrap().is_none());
 }
 
-async fn it_is_counted_what_stands_where(store: &dyn Engine, other: &dyn Engine) {
+async fn stats_count_every_state(store: &dyn Engine, other: &dyn Engine) {
     assert_eq!(store.stats(at(1)).await.unwrap(), Stats::default());
     assert_eq!(store.status(Id(1)).await.unwrap(), None);
     sent(store, "a", accepted("id")).await;
@@ -1432,8 +1437,8 @@ async fn it_is_counted_what_stands_where(store: &dyn Engine, other: &dyn Engine)
     assert_eq!(stats.all().messages, [(State::Accepted, 1), (State::Queued, 2)].into());
 }
 
-async fn strange_texts_are_kept(store: &dyn Engine, other: &dyn Engine) {
-    // What a gateway writes is no reason to answer its webhook with 503 for ever.
+async fn unusual_texts_are_stored_unchanged(store: &dyn Engine, other: &dyn Engine) {
+    // Unusual text from a gateway must not make its webhook fail with 503 forever.
     let ids = ["nul\0inside".to_owned(), "ŵ🏴󠁧󠁢󠁷󠁬󠁳󠁿'\";--".to_owned(), random(9000)];
     for (n, gateway_id) in (0..).zip(ids) {
         let id = put(store, new(&format!("k-{n}"), n)).await;
@@ -1442,23 +1447,23 @@ async fn strange_texts_are_kept(store: &dyn Engine, other: &dyn Engine) {
         let reason = Some(format!("{gateway_id} was not taken"));
         let end = End { reason, code: Some(gateway_id.clone()), ..accepted(&gateway_id) };
         assert!(store.finish(claimed[0].hold, end).await.unwrap());
-        let told = delivery(&gateway_id, DeliveryState::Read).with_key(Some(gateway_id.clone()));
-        assert_eq!(brought(other, told).await, 1);
+        let report = delivery(&gateway_id, DeliveryState::Read).with_key(Some(gateway_id.clone()));
+        assert_eq!(brought(other, report).await, 1);
         assert_eq!(other.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Read));
         let early = delivery(&format!("{gateway_id}-early"), DeliveryState::Read).with_key(Some(gateway_id.clone()));
         assert_eq!(brought(other, early).await, 1);
         let cursor = Some((format!("channel/{gateway_id}"), Cursor::new(gateway_id)));
-        other.take_in(Vec::new(), cursor, at(1)).await.unwrap();
+        other.store_events(Vec::new(), cursor, at(1)).await.unwrap();
     }
 }
 
-async fn an_event_is_held_back_for_its_files_and_for_a_minute_at_most(store: &dyn Engine, other: &dyn Engine) {
+async fn event_is_held_back_for_its_files_up_to_a_minute(store: &dyn Engine, other: &dyn Engine) {
     photos(store, "one", 2).await;
     photos(store, "two", 0).await;
     // Those behind it come meanwhile, and where nobody fetches it is not held back.
     assert_eq!(read(other, at(1)).await, ["two"]);
     let untouched = Incoming { fetch: false, ..incoming("three", 2) };
-    store.take_in(vec![untouched], None, at(2)).await.unwrap();
+    store.store_events(vec![untouched], None, at(2)).await.unwrap();
     assert_eq!(read(other, at(2)).await, ["three"]);
     let holds_one = holds(store, at(0)).await;
     assert_eq!(holds_one.len(), 2);
@@ -1484,7 +1489,7 @@ async fn an_event_is_held_back_for_its_files_and_for_a_minute_at_most(store: &dy
     assert_eq!(read(other, at(0).plus(HELD_BACK)).await, [""; 0]);
 }
 
-async fn a_file_is_noted_under_its_own_claim_only(store: &dyn Engine, other: &dyn Engine) {
+async fn file_is_recorded_under_its_own_claim_only(store: &dyn Engine, other: &dyn Engine) {
     photos(store, "one", 1).await;
     let stale = holds(store, at(0)).await[0];
     let hold = holds(other, at(0).plus(LEASE)).await[0];
@@ -1501,7 +1506,7 @@ async fn a_file_is_noted_under_its_own_claim_only(store: &dyn Engine, other: &dy
     assert_eq!(store.files(hold.event + 1).await.unwrap(), []);
 }
 
-async fn files_that_come_at_the_same_moment_let_their_event_go(store: &dyn Engine, other: &dyn Engine) {
+async fn concurrent_fetches_release_their_event(store: &dyn Engine, other: &dyn Engine) {
     for n in 0..50 {
         photos(store, &n.to_string(), 2).await;
         let hold = holds(store, at(0)).await;
@@ -1514,7 +1519,7 @@ async fn files_that_come_at_the_same_moment_let_their_event_go(store: &dyn Engin
     }
 }
 
-async fn each_file_is_claimed_once_and_again_when_its_claim_has_lapsed(store: &dyn Engine, other: &dyn Engine) {
+async fn file_is_claimed_again_only_after_its_claim_lapses(store: &dyn Engine, other: &dyn Engine) {
     photos(store, "one", 5).await;
     photos(store, "two", 5).await;
     let (one, two) = tokio::join!(store.claim_files(at(0), LEASE, 4), other.claim_files(at(0), LEASE, 4));
@@ -1530,7 +1535,7 @@ async fn each_file_is_claimed_once_and_again_when_its_claim_has_lapsed(store: &d
     assert_eq!(file.event.as_ref().unwrap().as_inbound().unwrap().media().len(), 5);
 }
 
-async fn what_waits_is_counted_line_by_line(store: &dyn Engine, other: &dyn Engine) {
+async fn waiting_work_is_counted_line_by_line(store: &dyn Engine, other: &dyn Engine) {
     sent(store, "sent", accepted("id")).await;
     sent(store, "parked", End { state: State::Parked, ..end("unknown") }).await;
     sent(store, "unknown", End { state: State::Unknown, due: Some(at(9)), ..end("unknown") }).await;
@@ -1547,7 +1552,7 @@ async fn what_waits_is_counted_line_by_line(store: &dyn Engine, other: &dyn Engi
         store.ack(handed.id, at(60)).await.unwrap();
     }
     photos(store, "photos", 3).await;
-    store.take_in(vec![Incoming { line: None, ..incoming("strange", 0) }], None, at(61)).await.unwrap();
+    store.store_events(vec![Incoming { line: None, ..incoming("strange", 0) }], None, at(61)).await.unwrap();
     let stats = other.stats(at(80)).await.unwrap();
     let desk = stats.line("desk").unwrap();
     // Where one process sends, what it has claimed still waits.
@@ -1566,9 +1571,9 @@ async fn what_waits_is_counted_line_by_line(store: &dyn Engine, other: &dyn Engi
     assert_eq!(stats.line("nobody"), None);
 }
 
-async fn lines_are_noted_as_the_last_program_says(store: &dyn Engine, other: &dyn Engine) {
+async fn lines_are_stored_as_last_configured(store: &dyn Engine, other: &dyn Engine) {
     assert!(!store.has_line("desk").await.unwrap() && !store.has_line("leader").await.unwrap());
-    // What was noted shows in what is removed.
+    // The recorded settings decide what is removed.
     let id = sent(store, "k", accepted("id")).await;
     let week = Duration::from_secs(7 * 24 * 3600);
     keeps(store, &[("desk", Some(week)), ("leader", None)]).await;
@@ -1583,9 +1588,9 @@ async fn lines_are_noted_as_the_last_program_says(store: &dyn Engine, other: &dy
     assert_eq!(store.status(id).await.unwrap().unwrap().reason, None);
 }
 
-async fn what_was_kept_long_enough_loses_its_content_and_counts_on(store: &dyn Engine, other: &dyn Engine) {
+async fn retention_removes_content_and_keeps_counts(store: &dyn Engine, other: &dyn Engine) {
     keeps(store, &[("desk", Some(DAY))]).await;
-    let why = Some("said no to +447700900001".to_owned());
+    let why = Some("rejected +447700900001".to_owned());
     let id = sent(store, "k", End { reason: why, ..accepted("wamid.1") }).await;
     let younger = sent(store, "younger", End { now: at(4), ..accepted("wamid.2") }).await;
     photos(store, "one", 1).await;
@@ -1598,7 +1603,7 @@ async fn what_was_kept_long_enough_loses_its_content_and_counts_on(store: &dyn E
     assert_eq!(purge(other, at(0).plus(DAY).minus(Duration::from_millis(1))).await, 0);
     assert_eq!(purge(other, at(0).plus(DAY)).await, 1);
     assert_eq!(purge(other, at(2).plus(DAY)).await, 0);
-    // The message, and the event that told of its end.
+    // The message, and the event about its end.
     assert_eq!(purge(other, at(3).plus(DAY)).await, 2);
     assert_eq!(purge(other, at(3).plus(DAY)).await, 0);
     let status = store.status(id).await.unwrap().unwrap();
@@ -1609,21 +1614,23 @@ async fn what_was_kept_long_enough_loses_its_content_and_counts_on(store: &dyn E
     assert_eq!(store.enqueue(new("k", 1)).await.unwrap(), Enqueued::Same(id));
     assert_eq!(store.enqueue(new("k", 2)).await.unwrap(), Enqueued::Other);
     assert_eq!(store.stats(at(9)).await.unwrap(), before);
-    // What a gateway brings again does not come a second time, and what it tells of a message by its key has its effect.
-    assert_eq!(other.take_in(vec![incoming("one", 1)], None, at(9)).await.unwrap(), 0);
-    let told = delivery("unheard", DeliveryState::Read).with_key(Some("k".to_owned()));
-    assert_eq!(brought(other, told).await, 1);
+    // A redelivery is deduplicated, and a delivery by key still applies.
+    assert_eq!(other.store_events(vec![incoming("one", 1)], None, at(9)).await.unwrap(), 0);
+    let report = delivery("unheard", DeliveryState::Read).with_key(Some("k".to_owned()));
+    assert_eq!(brought(other, report).await, 1);
     assert_eq!(store.status(id).await.unwrap().unwrap().delivery, Some(DeliveryState::Read));
-    assert!(matches!(&*store.files(hold.event).await.unwrap(), [File::Failed(why)] if why.contains("as long as")));
+    assert!(
+        matches!(&*store.files(hold.event).await.unwrap(), [File::Failed(why)] if why.contains("after the retention"))
+    );
     // A worker meets none of it again.
     assert!(claim(store, at(9).plus(DAY)).await.is_empty());
-    assert!(store.doubtful(at(9).plus(DAY), LEASE, 9).await.unwrap().is_empty());
+    assert!(store.look_ups_due(at(9).plus(DAY), LEASE, 9).await.unwrap().is_empty());
     assert_eq!(store.hold_after_restore(at(1), at(9).plus(DAY)).await.unwrap(), 0);
     assert_eq!(store.recover(at(9).plus(DAY), false).await.unwrap(), Recovered::default());
     assert_eq!(store.unwanted(at(9).plus(DAY), LEASE, 9).await.unwrap(), [Digest::sha256(b"tree")]);
 }
 
-async fn what_waits_is_kept_and_so_is_all_without_a_retention(store: &dyn Engine, other: &dyn Engine) {
+async fn retention_keeps_waiting_work(store: &dyn Engine, other: &dyn Engine) {
     keeps(store, &[("desk", Some(DAY)), ("leader", None)]).await;
     let parked = End { state: State::Parked, reason: Some("why".to_owned()), ..end("unknown") };
     let parked = sent(store, "parked", parked).await;
@@ -1634,17 +1641,17 @@ async fn what_waits_is_kept_and_so_is_all_without_a_retention(store: &dyn Engine
     photos(store, "unread", 1).await;
     let leader = put(store, New { line: "leader".to_owned(), ..new("leader", 4) }).await;
     let reason = Some("kept".to_owned());
-    let called_back = Settle { state: State::Cancelled, due: None, reason, from: &[State::Queued], now: at(5) };
-    assert_eq!(store.settle(leader, called_back).await.unwrap().as_deref(), Some("leader"));
-    let told = store.next(Some("leader"), at(9), LEASE).await.unwrap().unwrap();
-    store.ack(told.id, at(9)).await.unwrap();
-    // The event that told that it was parked.
+    let cancelled = Settle { state: State::Cancelled, due: None, reason, from: &[State::Queued], now: at(5) };
+    assert_eq!(store.settle(leader, cancelled).await.unwrap().as_deref(), Some("leader"));
+    let report = store.next(Some("leader"), at(9), LEASE).await.unwrap().unwrap();
+    store.ack(report.id, at(9)).await.unwrap();
+    // The event about its parking.
     assert_eq!(purge(other, at(0).plus(8 * DAY)).await, 1);
     assert_eq!(store.status(leader).await.unwrap().unwrap().reason.as_deref(), Some("kept"));
     assert_eq!(store.status(parked).await.unwrap().unwrap().reason.as_deref(), Some("why"));
     assert_eq!(keys(store, at(9), 9).await, ["queued"]);
     assert_eq!(read(store, at(0).plus(8 * DAY)).await, ["unread"]);
-    let unknown = store.doubtful(at(9), LEASE, 9).await.unwrap();
+    let unknown = store.look_ups_due(at(9), LEASE, 9).await.unwrap();
     assert_eq!(unknown[0].message.as_ref().unwrap().key.as_deref(), Some("unknown"));
     // Once a person has decided, it is settled from then on.
     let went =
@@ -1654,8 +1661,8 @@ async fn what_waits_is_kept_and_so_is_all_without_a_retention(store: &dyn Engine
     assert_eq!(purge(other, at(0).plus(9 * DAY)).await, 1);
 }
 
-async fn what_is_of_no_line_is_kept_as_long_as_the_longest_line(store: &dyn Engine, other: &dyn Engine) {
-    store.take_in(vec![Incoming { line: None, ..incoming("strange", 0) }], None, at(0)).await.unwrap();
+async fn events_of_no_line_have_the_longest_retention(store: &dyn Engine, other: &dyn Engine) {
+    store.store_events(vec![Incoming { line: None, ..incoming("strange", 0) }], None, at(0)).await.unwrap();
     acknowledge(store, at(1)).await;
     assert_eq!(purge(other, at(0).plus(99 * DAY)).await, 0);
     keeps(store, &[("desk", Some(DAY)), ("leader", None)]).await;
@@ -1665,11 +1672,11 @@ async fn what_is_of_no_line_is_kept_as_long_as_the_longest_line(store: &dyn Engi
     assert_eq!(purge(other, at(0).plus(3 * DAY)).await, 1);
 }
 
-async fn a_file_is_removed_once_nothing_refers_to_it(store: &dyn Engine, other: &dyn Engine) {
+async fn file_without_references_is_removed(store: &dyn Engine, other: &dyn Engine) {
     keeps(store, &[("desk", Some(DAY))]).await;
     let later = at(0).plus(3 * DAY);
     for (id, taken_in) in [("one", at(0)), ("two", at(0).plus(2 * DAY))] {
-        store.take_in(vec![incoming(id, 1)], None, taken_in).await.unwrap();
+        store.store_events(vec![incoming(id, 1)], None, taken_in).await.unwrap();
         let hold = holds(store, taken_in).await[0];
         assert!(store.fetched(hold, held(b"tree"), taken_in).await.unwrap());
     }
@@ -1685,8 +1692,8 @@ async fn a_file_is_removed_once_nothing_refers_to_it(store: &dyn Engine, other: 
     let goes_on = put(store, New { message, ..new("goes-on", 1) }).await;
     assert_eq!(purge(other, later).await, 1);
     assert_eq!(other.unwanted(later, LEASE, 9).await.unwrap(), []);
-    let called_back = Settle { state: State::Cancelled, due: None, reason: None, from: &[State::Queued], now: later };
-    assert!(store.settle(goes_on, called_back).await.unwrap().is_some());
+    let cancelled = Settle { state: State::Cancelled, due: None, reason: None, from: &[State::Queued], now: later };
+    assert!(store.settle(goes_on, cancelled).await.unwrap().is_some());
     assert_eq!(other.unwanted(later, LEASE, 9).await.unwrap(), []);
     let tree = [Digest::sha256(b"tree")];
     assert_eq!(other.unwanted(later.plus(LEASE), LEASE, 9).await.unwrap(), tree);
@@ -1697,7 +1704,7 @@ async fn a_file_is_removed_once_nothing_refers_to_it(store: &dyn Engine, other: 
     assert_eq!(other.unwanted(later.plus(9 * LEASE), LEASE, 9).await.unwrap(), []);
 }
 
-async fn a_file_that_is_being_removed_is_fetched_again(store: &dyn Engine, other: &dyn Engine) {
+async fn file_being_removed_is_fetched_again(store: &dyn Engine, other: &dyn Engine) {
     keeps(store, &[("desk", Some(DAY))]).await;
     photos(store, "one", 1).await;
     let hold = holds(store, at(0)).await[0];
@@ -1706,7 +1713,7 @@ async fn a_file_that_is_being_removed_is_fetched_again(store: &dyn Engine, other
     let then = at(0).plus(DAY);
     assert_eq!(purge(store, then).await, 1);
     assert_eq!(store.unwanted(then, LEASE, 9).await.unwrap().len(), 1);
-    store.take_in(vec![incoming("two", 1)], None, then).await.unwrap();
+    store.store_events(vec![incoming("two", 1)], None, then).await.unwrap();
     let hold = holds(other, then).await[0];
     assert!(!other.fetched(hold, held(b"tree"), then).await.unwrap());
     assert_eq!(read(other, then).await, [""; 0]);
@@ -1754,7 +1761,7 @@ async fn sent_again(store: &dyn Engine) -> Id {
     id
 }
 
-async fn status_tells_of_each_attempt(store: &dyn Engine, other: &dyn Engine) {
+async fn status_has_every_attempt(store: &dyn Engine, other: &dyn Engine) {
     let id = sent_again(store).await;
     let status = other.status(id).await.unwrap().unwrap();
     assert_eq!((&*status.key, status.tag.as_deref(), status.attempts), ("k", Some("bins"), 2));
@@ -1789,7 +1796,7 @@ async fn status_tells_of_each_attempt(store: &dyn Engine, other: &dyn Engine) {
     assert_eq!((failed.kind, failed.code), (Some(ErrorKind::Unavailable), None));
 }
 
-async fn status_of_a_refusal_tells_its_rule(store: &dyn Engine, other: &dyn Engine) {
+async fn status_of_a_refusal_has_its_rule(store: &dyn Engine, other: &dyn Engine) {
     let id = put(store, new("k", 1)).await;
     let claimed = claim(store, at(1)).await;
     let reason = Reason::new("no-marketing", "no advertising here");
@@ -1805,7 +1812,7 @@ async fn status_of_a_refusal_tells_its_rule(store: &dyn Engine, other: &dyn Engi
     assert_eq!((status.code.as_deref(), &*status.history), (Some("opt-out"), &[][..]));
 }
 
-async fn settled_event_tells_its_message(store: &dyn Engine, other: &dyn Engine) {
+async fn settled_event_has_its_message(store: &dyn Engine, other: &dyn Engine) {
     let id = put(store, new("k", 1)).await;
     let claimed = claim(store, at(1)).await;
     begin_at(store, &claimed[0], at(2)).await;
@@ -1823,7 +1830,7 @@ async fn settled_event_tells_its_message(store: &dyn Engine, other: &dyn Engine)
         (State::Accepted, None, None, Some(1), 2),
     ] {
         let handed = next(other, at(8)).await.unwrap();
-        let What::Settled(settled) = handed.what else { panic!("it is settled") };
+        let EventContent::Settled(settled) = handed.what else { panic!("it is settled") };
         assert_eq!((settled.id, settled.state, settled.kind, settled.code.as_deref()), (id, state, kind, code));
         assert_eq!((&*settled.key, settled.segments, settled.history.len()), ("k", segments, attempts));
         assert_eq!(settled.recipient, Some(new("k", 1).message.to));
@@ -1834,15 +1841,16 @@ async fn settled_event_tells_its_message(store: &dyn Engine, other: &dyn Engine)
 }
 
 #[test]
-fn settled_of_an_older_row_is_read() {
-    let What::Settled(settled) = What::read("settled", r#"{"id":7,"state":"accepted","reason":null}"#) else {
+fn settled_event_of_an_older_row_is_read() {
+    let EventContent::Settled(settled) = EventContent::read("settled", r#"{"id":7,"state":"accepted","reason":null}"#)
+    else {
         panic!("it can be read")
     };
     assert_eq!(*settled, Settled::new(Id(7), State::Accepted, None));
     assert_eq!(serde_json::to_string(&settled).unwrap(), r#"{"id":7,"state":"accepted","reason":null}"#);
 }
 
-async fn file_of_a_fallback_is_kept_until_that_went(store: &dyn Engine, other: &dyn Engine) {
+async fn file_of_a_fallback_is_kept_until_it_is_sent(store: &dyn Engine, other: &dyn Engine) {
     keeps(store, &[("desk", Some(DAY))]).await;
     photos(store, "one", 1).await;
     let hold = holds(store, at(0)).await[0];
@@ -1875,8 +1883,8 @@ async fn messages_of_every_state_are_listed_in_pages(store: &dyn Engine, other: 
             let settle = Settle { state, due, reason: None, from: &State::ALL, now: at(5) };
             store.settle(*id, settle).await.unwrap();
         }
-        let list = async |after, most| {
-            let listed = other.messages("desk", state, after, most).await.unwrap();
+        let list = async |after, max| {
+            let listed = other.messages("desk", state, after, max).await.unwrap();
             listed.into_iter().map(|status| status.id).collect::<Vec<_>>()
         };
         assert_eq!(list(None, 4).await, ids[..4], "{state:?}");
@@ -1887,7 +1895,7 @@ async fn messages_of_every_state_are_listed_in_pages(store: &dyn Engine, other: 
         store.settle(*id, again).await.unwrap();
     }
     let claimed = claims(store, at(1), 99).await.unwrap();
-    // What is claimed is noted in memory alone where one worker has the store.
+    // SQLite keeps claims in memory.
     let notes_claims = store.stats(at(1)).await.unwrap().line("desk").unwrap().count(State::Claimed) == 6;
     let (in_claims, in_queue) = if notes_claims { (3, 0) } else { (0, 3) };
     let desk: Vec<_> = claimed.iter().filter(|claimed| claimed.line == "desk").collect();
@@ -1915,7 +1923,7 @@ async fn whole_store_passes_its_check(store: &dyn Engine, other: &dyn Engine) {
     assert_eq!(other.check().await.unwrap(), 0);
 }
 
-async fn waiting_message_tells_when_a_worker_was_there(store: &dyn Engine, other: &dyn Engine) {
+async fn waiting_message_shows_the_last_worker_activity(store: &dyn Engine, other: &dyn Engine) {
     let id = put(store, New { due: at(9), ..new("k", 1) }).await;
     let wait = |attended| Some(Wait { due: at(9), attended, now: at(20) });
     assert_eq!(other.wait(id, at(20)).await.unwrap(), wait(None));
@@ -1930,7 +1938,7 @@ async fn waiting_message_tells_when_a_worker_was_there(store: &dyn Engine, other
     assert_eq!(other.wait(id, at(20)).await.unwrap(), None);
 }
 
-async fn message_that_is_sent_again_has_tries_of_its_own(store: &dyn Engine, other: &dyn Engine) {
+async fn resent_message_has_attempts_of_its_own(store: &dyn Engine, other: &dyn Engine) {
     let id = sent(store, "a", End { state: State::Parked, ..end("not_sent") }).await;
     let again = || Settle { state: State::Queued, due: Some(at(5)), reason: None, from: &[State::Parked], now: at(5) };
     assert_eq!(other.resend(id, again()).await.unwrap().as_deref(), Some("desk"));
@@ -1956,7 +1964,7 @@ async fn reached(store: &dyn Engine, id: Id) -> Option<DeliveryState> {
     store.status(id).await.unwrap().unwrap().delivery
 }
 
-async fn receipt_up_to_a_moment_counts_before_its_send_has_ended(store: &dyn Engine, other: &dyn Engine) {
+async fn receipt_up_to_a_time_counts_before_its_send_ends(store: &dyn Engine, other: &dyn Engine) {
     let Enqueued::New(id) = store.enqueue(with_fallback("a", 1)).await.unwrap() else { panic!("it is new") };
     let claimed = claim(store, at(1)).await;
     begin(store, &claimed[0]).await;
@@ -1966,13 +1974,13 @@ async fn receipt_up_to_a_moment_counts_before_its_send_has_ended(store: &dyn Eng
     assert_eq!(reached(store, id).await, Some(DeliveryState::Delivered));
     // As those see it who read the conversation, and who decide about the fallback.
     let read = store.conversation("desk", new("", 1).message.to.expose(), None, 9).await.unwrap();
-    let EntryContent::Ours { status, .. } = &read[0].said else { panic!("it is ours") };
+    let EntryContent::Ours { status, .. } = &read[0].content else { panic!("it is ours") };
     assert_eq!(status.delivery, Some(DeliveryState::Delivered));
     assert_eq!(fall_back(store, at(60_000)).await, 0);
-    assert!(store.falling(at(1_000_000)).await.unwrap().is_empty());
+    assert!(store.due_fallbacks(at(1_000_000)).await.unwrap().is_empty());
 }
 
-async fn receipt_up_to_a_moment_ends_fallbacks(store: &dyn Engine, other: &dyn Engine) {
+async fn receipt_up_to_a_time_ends_fallbacks(store: &dyn Engine, other: &dyn Engine) {
     let mut ids = Vec::new();
     for key in ["a", "b"] {
         let Enqueued::New(id) = store.enqueue(with_fallback(key, 1)).await.unwrap() else { panic!("it is new") };
@@ -1982,9 +1990,9 @@ async fn receipt_up_to_a_moment_ends_fallbacks(store: &dyn Engine, other: &dyn E
         ids.push(id);
     }
     assert_eq!(brought(other, up_to(at(1), 1, DeliveryState::Read)).await, 1);
-    assert_eq!(store.falling(at(60_000)).await.unwrap().len(), 2);
+    assert_eq!(store.due_fallbacks(at(60_000)).await.unwrap().len(), 2);
     assert_eq!(brought(other, up_to(at(2), 1, DeliveryState::Read)).await, 1);
-    assert!(store.falling(at(60_000)).await.unwrap().is_empty());
+    assert!(store.due_fallbacks(at(60_000)).await.unwrap().is_empty());
     // News of a failure comes late.
     assert_eq!(brought(store, delivery("a", DeliveryState::Failed)).await, 1);
     assert_eq!(fall_back(store, at(60_000)).await, 0);
@@ -1993,7 +2001,7 @@ async fn receipt_up_to_a_moment_ends_fallbacks(store: &dyn Engine, other: &dyn E
     }
 }
 
-async fn receipt_up_to_a_moment_never_lowers_and_never_reaches_ahead(store: &dyn Engine, other: &dyn Engine) {
+async fn receipt_up_to_a_time_never_lowers_nor_reaches_ahead(store: &dyn Engine, other: &dyn Engine) {
     let first = sent(store, "a", accepted("id-a")).await;
     brought(store, delivery("id-a", DeliveryState::Played)).await;
     brought(store, up_to(AHEAD, 1, DeliveryState::Read)).await;
@@ -2003,7 +2011,7 @@ async fn receipt_up_to_a_moment_never_lowers_and_never_reaches_ahead(store: &dyn
     assert_eq!(reached(store, first).await, Some(DeliveryState::Played));
     let second = sent(store, "b", accepted("id-b")).await;
     assert_eq!(reached(store, second).await, Some(DeliveryState::Read));
-    // What a gateway says of a time to come is not of what begins later.
+    // A receipt with a time in the future does not cover messages sent later.
     let later = put(store, new("c", 1)).await;
     let claimed = claim(store, at(1)).await;
     assert!(store.begin(claimed[0].hold, attempt(at(9))).await.unwrap());
@@ -2011,7 +2019,7 @@ async fn receipt_up_to_a_moment_never_lowers_and_never_reaches_ahead(store: &dyn
     assert_eq!(reached(store, later).await, Some(DeliveryState::Accepted));
 }
 
-async fn receipt_up_to_a_moment_is_kept_as_long_as_its_messages(store: &dyn Engine, _: &dyn Engine) {
+async fn receipt_up_to_a_time_is_kept_with_its_messages(store: &dyn Engine, _: &dyn Engine) {
     keeps(store, &[("desk", Some(DAY))]).await;
     let id = sent(store, "a", accepted("id-a")).await;
     brought(store, up_to(at(3), 1, DeliveryState::Read)).await;
@@ -2040,7 +2048,7 @@ async fn bound(store: &dyn Engine, now: Timestamp) -> Bounded {
     all
 }
 
-async fn clock_that_goes_back_is_noticed_until_its_waits_are_bounded(store: &dyn Engine, other: &dyn Engine) {
+async fn clock_set_back_is_detected_until_waits_are_bounded(store: &dyn Engine, other: &dyn Engine) {
     let never = Timestamp::from_millis(i64::MIN);
     assert_eq!(store.clock_went_back(AHEAD, never).await.unwrap(), None);
     assert_eq!(store.clock_went_back(AHEAD.minus(CLOCK_TOLERANCE), never).await.unwrap(), None);
@@ -2051,11 +2059,11 @@ async fn clock_that_goes_back_is_noticed_until_its_waits_are_bounded(store: &dyn
     }
     other.note_time(later.minus(DAY)).await.unwrap();
     assert_eq!(store.clock_went_back(later.minus(DAY), never).await.unwrap(), None);
-    // What a worker has seen since the last note counts as well.
+    // The time that a worker has seen since it was last stored counts as well.
     assert_eq!(store.clock_went_back(later.minus(DAY), later).await.unwrap(), Some(DAY));
 }
 
-async fn waits_of_messages_are_bounded_after_the_clock_went_back(store: &dyn Engine, _: &dyn Engine) {
+async fn message_waits_are_bounded_after_clock_is_set_back(store: &dyn Engine, _: &dyn Engine) {
     let secs = Duration::from_secs;
     let ahead = |key, person| New { due: AHEAD, now: AHEAD, ..new(key, person) };
     let end_at = |state, due| End { state, due, now: AHEAD, ..end("unknown") };
@@ -2097,7 +2105,7 @@ async fn waits_of_messages_are_bounded_after_the_clock_went_back(store: &dyn Eng
     let planned = put(store, New { due: AHEAD.plus(secs(60)), ..ahead("planned", 10) }).await;
 
     let now = at(5_000);
-    assert!(claim(store, now).await.is_empty() && store.falling(now.plus(secs(60))).await.unwrap().is_empty());
+    assert!(claim(store, now).await.is_empty() && store.due_fallbacks(now.plus(secs(60))).await.unwrap().is_empty());
     let bounded = bound(store, now).await;
     assert!((7..=8).contains(&bounded.messages), "{bounded:?}");
     assert_eq!((bounded.implausible, store.stats(now).await.unwrap().all().implausible), (2, 2));
@@ -2109,9 +2117,9 @@ async fn waits_of_messages_are_bounded_after_the_clock_went_back(store: &dyn Eng
     assert_eq!(due(undecided.id).await, Some(now.plus(secs(30))));
     assert_eq!(due(asked.id).await, Some(AHEAD.plus(secs(60))));
     assert_eq!(due(planned).await, Some(AHEAD.plus(secs(60))));
-    assert_eq!(store.doubtful(now.plus(secs(30)), secs(30), 9).await.unwrap()[0].hold.id, unknown.id);
-    assert_eq!(store.falling(now.plus(secs(60))).await.unwrap().len(), 1);
-    assert_eq!(store.falling(now.plus(secs(59))).await.unwrap().len(), 0);
+    assert_eq!(store.look_ups_due(now.plus(secs(30)), secs(30), 9).await.unwrap()[0].hold.id, unknown.id);
+    assert_eq!(store.due_fallbacks(now.plus(secs(60))).await.unwrap().len(), 1);
+    assert_eq!(store.due_fallbacks(now.plus(secs(59))).await.unwrap().len(), 0);
     let lapsed = store.recover(now.plus(LEASE), false).await.unwrap();
     assert_eq!(lapsed.unknown, 1);
     assert_eq!(store.status(sending.id).await.unwrap().unwrap().state, State::Unknown);
@@ -2121,7 +2129,7 @@ async fn waits_of_messages_are_bounded_after_the_clock_went_back(store: &dyn Eng
     assert!(!store.begin(held, attempt(now.plus(LEASE))).await.unwrap());
 }
 
-async fn planned_message_waits_for_its_time_after_the_clock_went_back(store: &dyn Engine, _: &dyn Engine) {
+async fn scheduled_message_keeps_its_time_after_clock_is_set_back(store: &dyn Engine, _: &dyn Engine) {
     let time = AHEAD.minus(DAY);
     let id = put(store, New { due: time, ..new("planned", 1) }).await;
     // It came into the order of its conversation, and did not go.
@@ -2137,12 +2145,12 @@ async fn planned_message_waits_for_its_time_after_the_clock_went_back(store: &dy
     assert_eq!(store.status(id).await.unwrap().unwrap().due, Some(time));
 }
 
-async fn waits_of_events_and_files_are_bounded_after_the_clock_went_back(store: &dyn Engine, _: &dyn Engine) {
+async fn event_and_file_waits_are_bounded_after_clock_is_set_back(store: &dyn Engine, _: &dyn Engine) {
     let hour = Duration::from_secs(3600);
-    for id in ["handed out", "failed", "with a photo", "with another"] {
+    for id in ["delivered", "failed", "with a photo", "with another"] {
         let photos = usize::from(id.starts_with("with"));
         let incoming = Incoming { line: Some(id.replace(' ', "-")), ..incoming(id, photos) };
-        assert_eq!(store.take_in(vec![incoming], None, AHEAD).await.unwrap(), 1);
+        assert_eq!(store.store_events(vec![incoming], None, AHEAD).await.unwrap(), 1);
     }
     let next = async |line, now| store.next(Some(line), now, LEASE).await.unwrap().map(|handed| handed.id);
     assert!(next("handed-out", AHEAD).await.is_some());
@@ -2169,7 +2177,7 @@ async fn waits_of_events_and_files_are_bounded_after_the_clock_went_back(store: 
     assert_eq!(store.next_batch(&all(&[]), late, LEASE, 9).await.unwrap().len(), 4);
 }
 
-async fn waits_are_left_alone_that_are_no_longer_than_they_were(store: &dyn Engine, _: &dyn Engine) {
+async fn waits_within_their_length_are_unchanged(store: &dyn Engine, _: &dyn Engine) {
     let id = sent(store, "backoff", End { state: State::Deferred, due: Some(at(9_000)), ..end("rejected") }).await;
     put(store, with_fallback("instead", 2)).await;
     put(store, New { due: at(60_000), ..new("planned", 3) }).await;
@@ -2181,14 +2189,14 @@ async fn waits_are_left_alone_that_are_no_longer_than_they_were(store: &dyn Engi
     assert_eq!(claimed.len(), 1);
 }
 
-async fn strange_message_counts_from_the_corrected_clock(store: &dyn Engine, _: &dyn Engine) {
+async fn unhandled_message_counts_from_the_corrected_clock(store: &dyn Engine, _: &dyn Engine) {
     let (id, why) = (put(store, new("strange", 1)).await, || Reason::new("line", "unknown"));
-    assert_eq!(store.strange_since(id, why(), AHEAD).await.unwrap(), AHEAD);
-    assert_eq!(store.strange_since(id, why(), at(5)).await.unwrap(), at(5));
-    assert_eq!(store.strange_since(id, why(), at(9)).await.unwrap(), at(5));
+    assert_eq!(store.unhandled_since(id, why(), AHEAD).await.unwrap(), AHEAD);
+    assert_eq!(store.unhandled_since(id, why(), at(5)).await.unwrap(), at(5));
+    assert_eq!(store.unhandled_since(id, why(), at(9)).await.unwrap(), at(5));
 }
 
-async fn retention_leaves_what_counts_in_a_status(store: &dyn Engine, other: &dyn Engine) {
+async fn retention_keeps_what_a_status_counts(store: &dyn Engine, other: &dyn Engine) {
     keeps(store, &[("desk", Some(DAY))]).await;
     let id = sent_again(store).await;
     let before = store.status(id).await.unwrap().unwrap();
@@ -2199,7 +2207,7 @@ async fn retention_leaves_what_counts_in_a_status(store: &dyn Engine, other: &dy
     assert_eq!((after.tag.as_deref(), after.segments, after.history.len()), (Some("bins"), Some(2), 2));
     // The event of its end is unread, and stays.
     let handed = next(other, at(8).plus(DAY)).await.unwrap();
-    let What::Settled(settled) = handed.what else { panic!("it is settled") };
+    let EventContent::Settled(settled) = handed.what else { panic!("it is settled") };
     assert_eq!((settled.recipient, settled.tag.as_deref(), settled.history.len()), (None, Some("bins"), 2));
 }
 
@@ -2215,7 +2223,7 @@ pub(super) fn incoming(id: &str, photos: usize) -> Incoming {
 
 /// The same, taken in.
 async fn photos(store: &dyn Engine, id: &str, photos: usize) {
-    assert_eq!(store.take_in(vec![incoming(id, photos)], None, at(0)).await.unwrap(), 1);
+    assert_eq!(store.store_events(vec![incoming(id, photos)], None, at(0)).await.unwrap(), 1);
 }
 
 /// Claims all files that are due.
@@ -2227,7 +2235,7 @@ async fn holds(store: &dyn Engine, now: Timestamp) -> Vec<FileHold> {
 async fn read(store: &dyn Engine, now: Timestamp) -> Vec<String> {
     let mut read = Vec::new();
     while let Some(handed) = store.next(Some("desk"), now, LEASE).await.unwrap() {
-        let What::Event(event) = handed.what else { continue };
+        let EventContent::Event(event) = handed.what else { continue };
         read.push(event.as_inbound().unwrap().text().unwrap().to_owned());
     }
     read
@@ -2285,14 +2293,16 @@ fn with_fallback(key: &str, person: u32) -> New {
 
 /// Lets go what goes instead of messages, where the policy says yes to all.
 async fn fall_back(store: &dyn Engine, now: Timestamp) -> usize {
-    fell(store, now).await.went.len()
+    results(store, now).await.to_send.len()
 }
 
-async fn fell(store: &dyn Engine, now: Timestamp) -> Fell {
-    let falling = store.falling(now).await.unwrap();
-    let allows =
-        falling.iter().filter_map(FallbackRow::asks_policy).map(|(id, ..)| (id, Answer::Policy(Decision::Allow)));
-    let reports = falling.iter().filter_map(FallbackRow::asks_gateway).map(|id| (id, Answer::NotDelivered));
+async fn results(store: &dyn Engine, now: Timestamp) -> FallbackResults {
+    let due_fallbacks = store.due_fallbacks(now).await.unwrap();
+    let allows = due_fallbacks
+        .iter()
+        .filter_map(FallbackRow::policy_query)
+        .map(|(id, ..)| (id, Answer::Policy(Decision::Allow)));
+    let reports = due_fallbacks.iter().filter_map(FallbackRow::lookup_query).map(|id| (id, Answer::NotDelivered));
     store.fall_back(now, allows.chain(reports).collect()).await.unwrap()
 }
 
@@ -2306,11 +2316,11 @@ async fn claim(store: &dyn Engine, now: Timestamp) -> Vec<Claimed> {
 }
 
 /// Claims so many messages at most, of the lines of these tests.
-async fn claims(store: &dyn Engine, now: Timestamp, most: usize) -> Result<Vec<Claimed>> {
-    let room = u32::try_from(most).unwrap();
+async fn claims(store: &dyn Engine, now: Timestamp, max: usize) -> Result<Vec<Claimed>> {
+    let room = u32::try_from(max).unwrap();
     let lines = ["desk", "leader", "enquiries"].map(|line| (line.to_owned(), room)).into();
     let mut claimed = store.claim(now, LEASE, Rooms { lines, ..Rooms::default() }).await?.claimed;
-    for more in claimed.drain(most.min(claimed.len())..) {
+    for more in claimed.drain(max.min(claimed.len())..) {
         store.unclaim(more.hold).await?;
     }
     Ok(claimed)
@@ -2320,8 +2330,8 @@ fn off(until: Timestamp) -> PutOff {
     PutOff { until, why: "why", planned: false }
 }
 
-async fn keys(store: &dyn Engine, now: Timestamp, most: usize) -> Vec<String> {
-    let claimed = claims(store, now, most).await.unwrap();
+async fn keys(store: &dyn Engine, now: Timestamp, max: usize) -> Vec<String> {
+    let claimed = claims(store, now, max).await.unwrap();
     claimed.into_iter().map(|claimed| claimed.message.unwrap().key.unwrap()).collect()
 }
 
@@ -2342,7 +2352,7 @@ async fn stop(store: &dyn Engine, from: Address, scope: OptOutScope) -> usize {
     let mut wish = crate::model::event::OptOut::new(envelope(), from, scope);
     wish.inbound = Some(wish.from.expose().into());
     let incoming = Incoming { line: Some("desk".to_owned()), event: wish.into(), fetch: false };
-    store.take_in(vec![incoming], None, at(4)).await.unwrap()
+    store.store_events(vec![incoming], None, at(4)).await.unwrap()
 }
 
 fn end(outcome: &'static str) -> End {
@@ -2373,7 +2383,7 @@ fn delivery(id: &str, state: DeliveryState) -> Delivery {
 
 async fn brought(store: &dyn Engine, delivery: Delivery) -> usize {
     let incoming = Incoming { line: Some("desk".to_owned()), event: delivery.into(), fetch: true };
-    store.take_in(vec![incoming], None, at(4)).await.unwrap()
+    store.store_events(vec![incoming], None, at(4)).await.unwrap()
 }
 
 /// A text that does not compress.

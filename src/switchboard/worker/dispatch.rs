@@ -1,4 +1,4 @@
-//! What is claimed, and when it goes: at the rate of each account, and no more at once than it may have in flight.
+//! Dispatch of claimed messages: at the rate of each account, and with a maximum in flight.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -6,55 +6,55 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::super::lanes::{Claims, Queue, Rooms, line_of};
-use super::super::outbox::PRIORITY_LAST;
 use super::super::record::{Claimed, Hold, PutOff, Reserved};
+use super::super::status::PRIORITY_LAST;
 use super::super::suspension::Turn;
-use super::super::{Account, Switchboard, account, account_id, held};
+use super::super::{Account, Switchboard, account, account_id, lock};
 use super::send::{AGAIN, Decided, Ended, LIMITED, Sending, Step};
-use super::{caught, told};
+use super::{caught, log_failure};
 use crate::adapter::RETRY_AFTER_MAX;
 use crate::model::clock::Timestamp;
 use crate::telemetry;
 
-/// How many claimed messages of one lane and class wait for their tokens: as many as go in this time, within these bounds.
+/// Claimed messages of a lane and class that wait for tokens: as many as can be sent in this time, within these bounds.
 const AHEAD: Duration = Duration::from_millis(200);
 const AHEAD_MIN: u32 = 2;
 
-/// How many times as many are claimed as may be in flight, where a policy decides about them and there is no rate.
+/// The multiple of the messages in flight that is claimed if a policy decides and there is no rate.
 const DECIDING: u32 = 4;
 
-/// How long before the next token of an account messages are claimed for it.
+/// The time before an account's next token at which messages are claimed for it.
 const EARLY: Duration = Duration::from_secs(2);
 
-/// How long a decision holds: a message whose token comes later is claimed again.
+/// The validity of a decision: a message whose token comes later is claimed again.
 const STALE: Duration = Duration::from_secs(5);
 
-/// How many messages are claimed in place of others, at least, where nothing else is new.
+/// The minimum number of messages to claim when only room has become free.
 const CLAIM_MIN: u32 = 8;
 
-/// For how long tokens of a shared account are reserved at once, and how long one is kept that nobody used.
+/// The span for which tokens of a shared account are reserved, and how long an unused token is kept.
 const RESERVED: Duration = Duration::from_millis(50);
 const TOKEN_KEPT: Duration = Duration::from_secs(1);
 
-/// How long nothing is claimed of a lane that only others may have.
-const REST_MIN: Duration = Duration::from_millis(50);
+/// The minimum time without claims from a lane that can only be sent by others.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
 
-/// The messages that a worker has claimed, by account, and those that are on their way.
+/// The messages that a worker has claimed, by account, and those in flight.
 pub(super) struct Dispatch {
     board: Switchboard,
     max_in_flight: u32,
     accounts: BTreeMap<Account, Outgoing>,
     /// The room in each lane and class of a line.
     rooms: HashMap<String, u32>,
-    /// How many messages of each lane and class are claimed and not on their way.
+    /// The number of claimed messages of each lane and class that are not in flight.
     waiting: HashMap<(String, u8), u32>,
-    /// The lanes of which nothing can go before a time.
-    resting: HashMap<String, Duration>,
+    /// The lanes that send nothing before a time.
+    paused_lanes: HashMap<String, Duration>,
     deciding: JoinSet<Step>,
     sending: JoinSet<(Account, Ended)>,
-    /// More was due than there was room for.
+    /// More messages were due than there was room for.
     more: bool,
-    /// How many messages have left the room since the last claim.
+    /// The number of messages that left the room since the last claim.
     left: u32,
 }
 
@@ -63,20 +63,20 @@ pub(super) struct Dispatch {
 struct Outgoing {
     queue: Queue<Box<Decided>>,
     in_flight: u32,
-    /// When its next token is there.
+    /// When its next token is available.
     next_token: Duration,
-    /// The time that one message takes up at the account's rate, if it has one, and whether other workers share that.
+    /// The interval of the account's rate, if it has one, and whether other workers share the rate.
     interval: Option<Duration>,
     is_shared: bool,
-    /// The tokens that are reserved for this worker, and whether more are asked for.
+    /// The tokens reserved for this worker, and whether a reservation is in progress.
     tokens: VecDeque<Duration>,
     is_reserving: bool,
-    /// The lanes that it serves, as far as messages have come by them.
+    /// The lanes whose messages were sent through it so far.
     lanes: HashSet<String>,
 }
 
 impl Outgoing {
-    /// Takes back the last token that was taken: another message may use it.
+    /// Returns the last token taken: another message may use it.
     fn token_is_free(&mut self, now: Duration) {
         if let Some(interval) = self.interval
             && self.next_token <= now.saturating_add(interval)
@@ -90,11 +90,11 @@ impl Outgoing {
 }
 
 impl Switchboard {
-    /// Reserves tokens of an account that other workers send by, too.
+    /// Reserves tokens of an account that other workers use as well.
     async fn reserve(self, account: Account, each: Duration, count: u32) -> Step {
         let clock = &self.0.clock;
         let reserved = self.0.store.0.reserve(account_id(&account), each, count, clock.now()).await;
-        let reserved = told("reserve", reserved);
+        let reserved = log_failure("reserve", reserved);
         let (mono, now) = (clock.monotonic(), clock.now());
         match reserved {
             Some(Reserved { from, count }) => Step::Reserved { account, from: mono + from.since(now), count },
@@ -111,11 +111,11 @@ impl Dispatch {
             let infos = || line.channels.iter().map(|channel| channel.info());
             for info in infos() {
                 let interval = info.capability.rate.map(|rate| rate.interval());
-                let is_shared = interval.is_some() && board.0.store.0.shares_rates();
+                let is_shared = interval.is_some() && board.0.store.0.has_shared_rates();
                 accounts.insert(account(info), Outgoing { interval, is_shared, ..Outgoing::default() });
             }
             let ahead = |rate: Option<crate::model::rate::Rate>| match rate {
-                // A policy may take its time about some of them, and the others go on.
+                // A policy may be slow for some of them, and the others continue.
                 None if board.0.policy.is_some() => max_in_flight.saturating_mul(DECIDING),
                 None => max_in_flight,
                 Some(rate) => {
@@ -126,18 +126,18 @@ impl Dispatch {
             let room = infos().map(|info| ahead(info.capability.rate)).max().unwrap_or(AHEAD_MIN);
             rooms.insert(line.id.clone(), room);
         }
-        let (waiting, resting) = (HashMap::new(), HashMap::new());
+        let (waiting, paused_lanes) = (HashMap::new(), HashMap::new());
         let (deciding, sending) = (JoinSet::new(), JoinSet::new());
-        Self { board, max_in_flight, accounts, rooms, waiting, resting, deciding, sending, more: false, left: 0 }
+        Self { board, max_in_flight, accounts, rooms, waiting, paused_lanes, deciding, sending, more: false, left: 0 }
     }
 
-    /// Keeps the pauses that gateways asked for before this worker started.
+    /// Applies the pauses that gateways required before this worker started.
     pub(super) fn paused(&mut self, pauses: &[(String, Timestamp)]) {
         let clock = &self.board.0.clock;
         let (mono, now) = (clock.monotonic(), clock.now());
         for (name, limit) in &self.board.0.limits {
             if let Some((_, until)) = pauses.iter().find(|(id, _)| *id == account_id(name)) {
-                held(limit).pause_until(mono + until.since(now).min(RETRY_AFTER_MAX));
+                lock(limit).pause_until(mono + until.since(now).min(RETRY_AFTER_MAX));
             }
         }
     }
@@ -145,30 +145,30 @@ impl Dispatch {
     /// Returns the room for claims.
     pub(super) fn rooms(&mut self) -> Rooms {
         let now = self.board.0.clock.monotonic();
-        self.resting.retain(|_, until| *until > now);
+        self.paused_lanes.retain(|_, until| *until > now);
         self.left = 0;
         let mut rooms = Rooms { lines: self.rooms.clone(), left: HashMap::with_capacity(self.waiting.len()) };
         for (lane, max) in self.limited(now) {
             for class in 0..=PRIORITY_LAST {
-                let room = rooms.of(lane, class).min(max);
+                let room = rooms.room(lane, class).min(max);
                 rooms.left.insert((lane.clone(), class), room);
             }
         }
         for (of, waiting) in &self.waiting {
-            let room = rooms.of(&of.0, of.1).saturating_sub(*waiting);
+            let room = rooms.room(&of.0, of.1).saturating_sub(*waiting);
             rooms.left.insert(of.clone(), room);
         }
         rooms
     }
 
-    /// The lanes of which less is claimed than there is room for, and how much: nothing while all their accounts rest, and one
-    /// message of each class, for the probe, while these are suspended.
+    /// Returns the lanes with limited claims: none while all their accounts pause, and one message of each class, as
+    /// the probe, while these are suspended.
     fn limited(&self, now: Duration) -> HashMap<&String, u32> {
         let mut limited = HashMap::new();
         for (name, of) in &self.accounts {
-            let standing = self.board.0.standings.get(name);
-            let max = match standing.is_some_and(|standing| held(standing).suspension().is_some()) {
-                // Until its next token is near nothing is decided, and nobody is held.
+            let account_state = self.board.0.account_states.get(name);
+            let max = match account_state.is_some_and(|account_state| lock(account_state).suspension().is_some()) {
+                // Until its next token is near nothing is decided or claimed.
                 _ if of.next_token > now + EARLY => 0,
                 true => 1,
                 false => u32::MAX,
@@ -177,12 +177,12 @@ impl Dispatch {
                 limited.entry(lane).and_modify(|other: &mut u32| *other = max.max(*other)).or_insert(max);
             }
         }
-        limited.extend(self.resting.keys().map(|lane| (lane, 0)));
+        limited.extend(self.paused_lanes.keys().map(|lane| (lane, 0)));
         limited.retain(|_, max| *max < u32::MAX);
         limited
     }
 
-    /// Takes claimed messages, and has it decided about each whether it goes.
+    /// Accepts claimed messages, and starts the decision about each.
     pub(super) fn admit(&mut self, claims: Claims) {
         let rooms = &self.rooms;
         let mut counts = HashMap::<(String, u8), u32>::new();
@@ -198,11 +198,11 @@ impl Dispatch {
     }
 
     /// Returns `true` if there is room for more of what was due.
-    pub(super) fn wants_more(&self) -> bool {
+    pub(super) fn can_claim_more(&self) -> bool {
         self.more && self.left >= CLAIM_MIN
     }
 
-    /// Takes what was decided and what has ended meanwhile. Returns `true` if other messages may be claimed now.
+    /// Collects finished decisions and sends. Returns `true` if other messages may be claimed now.
     pub(super) fn collect(&mut self) -> bool {
         let mut news = false;
         while let Some(Ok(step)) = self.deciding.try_join_next() {
@@ -214,8 +214,8 @@ impl Dispatch {
         news
     }
 
-    /// Waits until something was decided or has ended: forever if nothing is under way. Returns `true` if other messages may
-    /// be claimed now.
+    /// Waits for a decision or a send to finish: forever if there is none. Returns `true` if other messages may be
+    /// claimed now.
     pub(super) async fn next(&mut self) -> bool {
         tokio::select! {
             Some(decided) = self.deciding.join_next() => decided.is_ok_and(|step| self.decided(step)),
@@ -237,13 +237,13 @@ impl Dispatch {
                 }
                 false
             }
-            Step::Stayed { lane, class } => {
+            Step::Released { lane, class } => {
                 self.leaves(&lane, class);
                 true
             }
-            Step::Rests { claimed, wait } => {
-                let until = self.board.0.clock.monotonic() + wait.max(REST_MIN);
-                self.resting.insert(claimed.lane.clone(), until);
+            Step::LanePaused { claimed, wait } => {
+                let until = self.board.0.clock.monotonic() + wait.max(PAUSE_MIN);
+                self.paused_lanes.insert(claimed.lane.clone(), until);
                 self.unclaim(claimed.hold, &claimed.lane, claimed.class);
                 false
             }
@@ -266,28 +266,28 @@ impl Dispatch {
             of.in_flight = of.in_flight.saturating_sub(1);
             match ended {
                 Ended::NotSent => of.token_is_free(self.board.0.clock.monotonic()),
-                Ended::Resumed => self.resting.retain(|lane, _| !of.lanes.contains(lane)),
+                Ended::Resumed => self.paused_lanes.retain(|lane, _| !of.lanes.contains(lane)),
                 Ended::Sent => {}
             }
         }
         true
     }
 
-    /// Sends what there are tokens for, and returns when the next one is there that somebody waits for.
+    /// Starts the sends for which there are tokens, and returns when the next token is due for a waiting message.
     pub(super) fn start(&mut self) -> Option<Duration> {
         let waiting = self.accounts.iter().filter(|(_, of)| !of.queue.is_empty());
         let names: Vec<_> = waiting.map(|(name, _)| name.clone()).collect();
         let next = names.iter().filter_map(|name| self.start_of(name)).min();
         let now = self.board.0.clock.monotonic();
-        let resting = self.resting.values().copied().filter(|until| *until > now).min();
+        let paused_lanes = self.paused_lanes.values().copied().filter(|until| *until > now).min();
         let far = self.accounts.values().map(|of| of.next_token.saturating_sub(EARLY)).filter(|at| *at > now).min();
-        [next, resting, far].into_iter().flatten().min()
+        [next, paused_lanes, far].into_iter().flatten().min()
     }
 
     fn start_of(&mut self, name: &Account) -> Option<Duration> {
         let inner = self.board.0.clone();
         let limit = inner.limits.get(name)?;
-        let standing = inner.standings.get(name)?;
+        let account_state = inner.account_states.get(name)?;
         let now = inner.clock.monotonic();
         loop {
             let of = self.accounts.get_mut(name)?;
@@ -298,16 +298,16 @@ impl Dispatch {
             if of.next_token > now && !far {
                 return (!of.queue.is_empty()).then_some(of.next_token);
             }
-            let wait = if far { Some(of.next_token - now - EARLY) } else { held(standing).wait(now) };
+            let wait = if far { Some(of.next_token - now - EARLY) } else { lock(account_state).wait(now) };
             if let Some(wait) = wait {
-                // Others take over from an account that is suspended; a token of the preferred one is waited for.
-                self.rest(name, now + wait, !far);
+                // Others take over from a suspended account; for a token of the preferred one the message waits.
+                self.pause_account(name, now + wait, !far);
                 return None;
             }
             let (class, decided) = of.queue.pop()?;
             let lease = inner.lease;
             let is_stale = now.saturating_sub(decided.at) > STALE.min(lease / 2);
-            // So that what is left of its claim is enough for the send.
+            // The rest of the lease must suffice for the send.
             if is_stale || now.saturating_sub(decided.claimed_at) > lease / 2 {
                 self.unclaim(decided.claimed.hold, &decided.claimed.lane, decided.claimed.class);
                 continue;
@@ -328,7 +328,7 @@ impl Dispatch {
                     return next;
                 }
             }
-            let place = match held(limit).book(&decided.message.to, now, now) {
+            let place = match lock(limit).book(&decided.message.to, now, now) {
                 Ok(place) => place,
                 Err(late) if late.of_pair => {
                     let until = inner.clock.now().plus(late.at.saturating_sub(now));
@@ -341,10 +341,10 @@ impl Dispatch {
                     return Some(late.at);
                 }
             };
-            let turn = held(standing).turn(decided.claimed.hold.id, now);
+            let turn = lock(account_state).turn(decided.claimed.hold.id, now);
             if let Turn::Wait(wait) = turn {
-                held(limit).give_back(&decided.message.to, place);
-                self.resting.insert(decided.claimed.lane.clone(), now + wait.max(REST_MIN));
+                lock(limit).give_back(&decided.message.to, place);
+                self.paused_lanes.insert(decided.claimed.lane.clone(), now + wait.max(PAUSE_MIN));
                 self.unclaim(decided.claimed.hold, &decided.claimed.lane, decided.claimed.class);
                 continue;
             }
@@ -356,29 +356,30 @@ impl Dispatch {
             let (board, name) = (self.board.clone(), name.clone());
             self.sending.spawn(async move {
                 let sending = Sending { place, is_probe: turn == Turn::Probe };
-                // Whatever happens, its place is free again.
+                // The slot is freed in any case.
                 (name, caught(board.send_decided(*decided, sending)).await.unwrap_or(Ended::Sent))
             });
         }
     }
 
-    /// Gives the messages of an account back that sends nothing before a time, for others of their line to take over or not.
-    fn rest(&mut self, name: &Account, until: Duration, for_others: bool) {
+    /// Releases the messages of an account that sends nothing before a time; `for_others` lets other suppliers of the
+    /// line take over.
+    fn pause_account(&mut self, name: &Account, until: Duration, for_others: bool) {
         let waiting = self.accounts.get_mut(name).map(|of| of.queue.drain().collect::<Vec<_>>());
         for decided in waiting.unwrap_or_default() {
             self.unclaim(decided.claimed.hold, &decided.claimed.lane, decided.claimed.class);
             if !(for_others && decided.supplier.is_one_of_several) {
-                self.resting.insert(decided.claimed.lane, until);
+                self.paused_lanes.insert(decided.claimed.lane, until);
             }
         }
     }
 
-    /// Gives a message back that cannot go by this account yet.
+    /// Releases a message that cannot be sent through this account yet.
     fn unclaim(&mut self, hold: Hold, lane: &str, class: u8) {
         let (board, lane) = (self.board.clone(), lane.to_owned());
         self.deciding.spawn(async move {
-            told("unclaim", board.0.store.0.unclaim(hold).await);
-            Step::Stayed { lane, class }
+            log_failure("unclaim", board.0.store.0.unclaim(hold).await);
+            Step::Released { lane, class }
         });
     }
 
@@ -387,10 +388,10 @@ impl Dispatch {
         let (hold, line) = (decided.claimed.hold, decided.claimed.line);
         self.deciding.spawn(async move {
             let off = PutOff { until, why: LIMITED, planned: false };
-            if told("put_off", board.0.store.0.put_off(hold, off).await) == Some(true) {
+            if log_failure("put_off", board.0.store.0.put_off(hold, off).await) == Some(true) {
                 telemetry::switchboard::put_off(&line, hold.id.0, LIMITED);
             }
-            Step::Stayed { lane, class }
+            Step::Released { lane, class }
         });
     }
 
@@ -405,12 +406,12 @@ impl Dispatch {
         }
     }
 
-    /// Returns `true` if nothing is on its way.
+    /// Returns `true` if nothing is in flight.
     pub(super) fn is_idle(&self) -> bool {
         self.sending.is_empty() && self.deciding.is_empty()
     }
 
-    /// Gives back what waits for a token.
+    /// Releases the messages that wait for a token.
     pub(super) fn give_back(&mut self) {
         let waiting: Vec<_> = self.accounts.values_mut().flat_map(|of| of.queue.drain()).collect();
         for decided in waiting {
@@ -419,7 +420,7 @@ impl Dispatch {
         }
     }
 
-    /// Aborts what is still on its way, and returns how many sends that were.
+    /// Aborts the sends in flight, and returns their number.
     pub(super) async fn abort(&mut self) -> usize {
         let unfinished = self.sending.len();
         self.deciding.shutdown().await;

@@ -1,4 +1,4 @@
-//! The worker: claims what is due, sends it, and finds out what became of what may have gone.
+//! The worker: claims due messages, sends them, and resolves unknown outcomes.
 
 use std::future::{self, Future};
 use std::panic::{self, AssertUnwindSafe};
@@ -11,62 +11,62 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::Switchboard;
-use super::engine::Bell;
+use super::engine::Notification;
 use super::lanes::{Claims, Rooms};
 use crate::model::clock::Clock;
 use crate::model::error::{Error, ErrorKind, Outcome, Result};
 use crate::telemetry;
 
 mod dispatch;
+pub(super) mod files;
 mod rounds;
 mod send;
 
 use dispatch::Dispatch;
 use rounds::Rounds;
 
-/// How many messages of one account are on their way at once, where nothing else is said.
+/// The default maximum number of messages in flight for one account.
 pub(super) const MAX_IN_FLIGHT: u32 = 32;
 
-/// How often the worker looks for messages that it was not notified of.
+/// The polling interval for messages without a notification.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// How long a claim holds, where nothing else is said: longer than any send takes, its turn included.
+/// The default lease of a claim: longer than any send, with the wait before it.
 pub(super) const LEASE: Duration = Duration::from_secs(180);
 
-/// What is shorter would be over before a store has written.
+/// A shorter lease would expire before the store has written.
 pub(super) const LEASE_MIN: Duration = Duration::from_millis(100);
 
-/// How long messages on their way are waited for at the end.
+/// The maximum wait for messages in flight at shutdown.
 const DRAIN: Duration = Duration::from_secs(35);
 
-/// How often it is looked at what goes instead of messages.
+/// The interval at which fallbacks are examined.
 const FALLBACKS: Duration = Duration::from_millis(250);
 
-/// Why a message is parked that is not what was written down.
-const DAMAGED: &str = "what the store holds of it is damaged: it is not the message that was taken";
+/// The reason for parking a message that does not match its digest.
+const DAMAGED: &str = "the stored message is damaged: it does not match its digest";
 
-/// How often what may have gone is looked at, and channels are polled.
+/// The interval of look-ups and polls.
 const ROUND: Duration = Duration::from_secs(30);
 
-/// What a worker left when it ended.
+/// The result of a worker's shutdown.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShutdownReport {
-    /// Messages that were still on their way: they may have gone, and are settled when a worker runs again.
+    /// The number of messages still in flight: their outcomes are unknown, and are resolved when a worker runs again.
     pub unfinished: usize,
 }
 
 impl Switchboard {
-    /// Works until `shutdown` is ready, and then until what is on its way has ended, but for 35 seconds at most.
+    /// Runs a worker until `shutdown` is ready, and then until messages in flight have ended, for at most 35 seconds.
     ///
-    /// One worker at a time runs on a store in SQLite; it is the one that settles what an earlier one left. On a store in
-    /// PostgreSQL several may run, and any of them settles what another left, once its claims have lapsed: see
+    /// A SQLite store has one worker at a time, which recovers what an earlier one left. A PostgreSQL store may have
+    /// several, and any of them recovers what another left once its lease expires: see
     /// [`Builder::lease`](super::Builder::lease).
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when another process works on the store,
-    /// [`ErrorKind::Unavailable`] when the store does not work at the beginning. Later
-    /// failures of the store are waited out.
+    /// [`ErrorKind::Config`] if another worker uses a SQLite store, [`ErrorKind::Unavailable`] if the store is
+    /// unavailable at the start. Later failures of the store are retried.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<ShutdownReport> {
         let inner = self.0.clone();
         let _working = inner.store.0.lock().await?;
@@ -77,18 +77,20 @@ impl Switchboard {
         let ((stop_fetching, stopped), mut fetching) = (oneshot::channel(), JoinSet::new());
         fetching.spawn(self.clone().fetch(stopped));
         let mut shutdown = pin!(shutdown);
-        let (mut dispatch, mut rounds, mut falling) = (Dispatch::new(self.clone()), Rounds::default(), JoinSet::new());
+        let (mut dispatch, mut rounds, mut due_fallbacks) =
+            (Dispatch::new(self.clone()), Rounds::default(), JoinSet::new());
         dispatch.paused(&inner.store.0.pauses(inner.clock.now()).await?);
         let mut claiming = JoinSet::new();
         let mut round = inner.clock.sleep(Duration::ZERO);
         let mut fallbacks = inner.clock.sleep(Duration::ZERO);
-        let (mut look, mut elsewhere) = (inner.clock.sleep(Duration::ZERO), inner.store.0.rung(Bell::ToSend));
+        let (mut look, mut elsewhere) =
+            (inner.clock.sleep(Duration::ZERO), inner.store.0.notified(Notification::ToSend));
         let mut news = true;
         loop {
             news |= dispatch.collect();
             let token = dispatch.start();
-            // While those are on their way the next ones are claimed.
-            if claiming.is_empty() && (news || dispatch.wants_more()) {
+            // Claim the next messages while these are in flight.
+            if claiming.is_empty() && (news || dispatch.can_claim_more()) {
                 news = false;
                 claiming.spawn(self.clone().claim(dispatch.rooms()));
             }
@@ -102,8 +104,8 @@ impl Switchboard {
                 }
                 () = &mut fallbacks => {
                     fallbacks = inner.clock.sleep(FALLBACKS);
-                    if falling.try_join_next().is_some() || falling.is_empty() {
-                        falling.spawn(self.clone().fall_back());
+                    if due_fallbacks.try_join_next().is_some() || due_fallbacks.is_empty() {
+                        due_fallbacks.spawn(self.clone().fall_back());
                     }
                 }
                 more = dispatch.next() => news |= more,
@@ -116,7 +118,7 @@ impl Switchboard {
                 () = maybe(token) => news = true,
                 () = inner.to_send.notified() => news = true,
                 () = &mut elsewhere => {
-                    elsewhere = inner.store.0.rung(Bell::ToSend);
+                    elsewhere = inner.store.0.notified(Notification::ToSend);
                     news = true;
                 }
                 () = &mut look => {
@@ -127,7 +129,7 @@ impl Switchboard {
         }
         drop(stop_fetching);
         rounds.shutdown().await;
-        falling.shutdown().await;
+        due_fallbacks.shutdown().await;
         let mut late = inner.clock.sleep(DRAIN);
         loop {
             dispatch.collect();
@@ -144,9 +146,9 @@ impl Switchboard {
         }
         let unfinished = dispatch.abort().await;
         fetching.shutdown().await;
-        // Another worker of this switchboard may go on.
+        // Another worker of this switchboard may still run.
         inner.stopped.store(inner.running.load(Ordering::Acquire) <= 1, Ordering::Release);
-        inner.to_read.ring_all();
+        inner.to_read.notify_all();
         Ok(ShutdownReport { unfinished })
     }
 }
@@ -156,11 +158,11 @@ impl Switchboard {
         let now = self.0.clock.now();
         self.0.latest.fetch_max(now.as_millis(), Ordering::AcqRel);
         let claimed = self.0.store.0.claim(now, self.0.lease, rooms).await;
-        told("claim", claimed).unwrap_or_default()
+        log_failure("claim", claimed).unwrap_or_default()
     }
 }
 
-/// Waits for this, if there is anything to wait for.
+/// Awaits the future, or waits forever if there is none.
 async fn maybe(wait: Option<impl Future<Output = ()>>) {
     match wait {
         Some(wait) => wait.await,
@@ -168,7 +170,7 @@ async fn maybe(wait: Option<impl Future<Output = ()>>) {
     }
 }
 
-/// Counts a worker as running, until it ends in any way.
+/// Counts a worker as running until it is dropped.
 struct Running<'a>(&'a AtomicUsize);
 
 impl<'a> Running<'a> {
@@ -194,29 +196,28 @@ async fn caught<T>(call: impl Future<Output = T>) -> Option<T> {
     .await
 }
 
-/// Awaits code that is not ours, and contains its faults: a panic in it, and a call that does not end within this time, are
-/// errors.
+/// Awaits code that is not ours: a panic, or a call that exceeds this time, becomes an error.
 pub(super) async fn contained<T>(
-    who: &'static str,
+    subject: &'static str,
     clock: &dyn Clock,
     max: Duration,
     call: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let guarded = async {
         caught(call).await.unwrap_or_else(|| {
-            Err(Error::new(ErrorKind::Unexpected, format!("{who} panicked")).with_outcome(Outcome::Unknown))
+            Err(Error::new(ErrorKind::Unexpected, format!("{subject} panicked")).with_outcome(Outcome::Unknown))
         })
     };
     tokio::select! {
         biased;
         ended = guarded => ended,
         () = clock.sleep(max) => {
-            Err(Error::unknown(format!("{who} took longer than {} seconds", max.as_secs().max(1))))
+            Err(Error::unknown(format!("{subject} took longer than {} seconds", max.as_secs().max(1))))
         }
     }
 }
 
-/// Tells of a failure that is waited out.
-pub(super) fn told<T>(what: &'static str, done: Result<T>) -> Option<T> {
+/// Logs a failure that is retried later.
+pub(super) fn log_failure<T>(what: &'static str, done: Result<T>) -> Option<T> {
     done.inspect_err(|error| telemetry::work_failed(what, error)).ok()
 }

@@ -1,5 +1,4 @@
-//! The rounds of a worker: what has lapsed, what may have gone, what is polled, what was kept long enough, and what goes
-//! instead of messages.
+//! Periodic work: recovery, look-ups, polls, retention and fallbacks.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -8,11 +7,12 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::super::fallback::{Answer, reports_deliveries};
-use super::super::outbox::{self, EXPIRED, Id, State};
+use super::super::fallback::{Answer, has_delivery_reports};
+use super::super::outbox::{self, EXPIRED};
 use super::super::record::{Answers, Bounded, Claimed, FELL_BACK, FallbackRow, Leases, Settle, Unbounded};
-use super::super::{Switchboard, file, inbox, refused};
-use super::{DAMAGED, ROUND, contained, told};
+use super::super::status::{Id, State};
+use super::super::{Switchboard, inbox, refused};
+use super::{DAMAGED, ROUND, contained, log_failure};
 use crate::channel::Channel;
 use crate::model::clock::{Clock, Timestamp};
 use crate::model::error::Result;
@@ -22,24 +22,23 @@ use crate::model::message::Message;
 use crate::policy::Decision;
 use crate::telemetry::switchboard as telemetry;
 
-/// How much loses its content at once, how long others have the store to themselves after it, and how often that is done
-/// in one round.
+/// Items removed in one transaction, the pause after it, and the maximum number of transactions in one round.
 const PURGE_MAX: u32 = 200;
 const PURGE_PAUSE: Duration = Duration::from_millis(50);
 const PURGES_MAX: u32 = 100;
 
-/// How long others have the store to themselves while waits are bounded.
+/// The pause between transactions while waits are bounded.
 const BOUND_PAUSE: Duration = Duration::from_millis(10);
 
-/// How many messages are asked about at once, and how long each question may take; the same of channels that are polled.
+/// The maximum number of concurrent look-ups or polls, and the maximum time of each.
 const LOOK_UPS_MAX: usize = 16;
 const LOOK_UP_MAX: Duration = Duration::from_secs(30);
 const POLL_MAX: Duration = Duration::from_secs(60);
 
-/// How many messages whose time is over are ended at once.
+/// The maximum number of messages expired at once.
 const EXPIRED_MAX: u32 = 100;
 
-/// What a worker does from time to time. Each kind goes on beside the others, and none delays another.
+/// The periodic work of a worker. Each kind runs concurrently with the others, and none delays another.
 #[derive(Debug, Default)]
 pub(super) struct Rounds {
     correcting: JoinSet<()>,
@@ -50,7 +49,7 @@ pub(super) struct Rounds {
 }
 
 impl Rounds {
-    /// Begins another round of each kind whose last one has ended.
+    /// Starts a round of each kind whose last one has ended.
     pub(super) fn spawn(&mut self, switchboard: &Switchboard) {
         again(&mut self.correcting, || switchboard.clone().correct_clock());
         again(&mut self.recovering, || switchboard.clone().recover());
@@ -75,18 +74,24 @@ fn again<F: Future<Output = ()> + Send + 'static>(kind: &mut JoinSet<()>, round:
 }
 
 impl Switchboard {
-    /// Notes the time, and where the clock was set back, bounds the waits that began while it was ahead.
+    /// Records the time. If the clock was set back, bounds the waits that began while it was ahead.
     async fn correct_clock(self) {
         let (inner, store) = (&*self.0, &self.0.store.0);
         let (now, latest) = (inner.clock.now(), inner.latest.load(Ordering::Acquire));
-        let went_back = told("clock", store.clock_went_back(now, Timestamp::from_millis(latest)).await);
-        let Some(Some(by)) = went_back else { return };
+        let set_back_by = log_failure("clock", store.clock_went_back(now, Timestamp::from_millis(latest)).await);
+        let Some(Some(by)) = set_back_by else { return };
         telemetry::clock_went_back(by);
-        let leases = Leases { message: inner.lease, event: inbox::LEASE, file: file::LEASE, removal: file::REMOVAL.1 };
+        let leases = Leases {
+            message: inner.lease,
+            event: inbox::LEASE,
+            file: super::files::LEASE,
+            removal: super::files::REMOVAL.1,
+        };
         let (mut next, mut all) = (Some(Unbounded::Messages(i64::MIN)), Bounded::default());
         while let Some(part) = next {
-            // Where the store fails, the next round begins anew.
-            let Some((after, bounded)) = told("clock", store.bound(part, inner.clock.now(), leases).await) else {
+            // If the store fails, the next round starts again.
+            let Some((after, bounded)) = log_failure("clock", store.bound(part, inner.clock.now(), leases).await)
+            else {
                 return;
             };
             all = all.plus(bounded);
@@ -94,114 +99,113 @@ impl Switchboard {
             inner.clock.sleep(BOUND_PAUSE).await;
         }
         let now = inner.clock.now();
-        if told("clock", store.note_time(now).await).is_some() {
+        if log_failure("clock", store.note_time(now).await).is_some() {
             inner.latest.store(now.as_millis(), Ordering::Release);
         }
         telemetry::waits_bounded(all.messages, all.events, all.files, all.implausible);
         inner.to_send.notify_one();
         inner.to_fetch.notify_one();
-        inner.to_read.ring_all();
+        inner.to_read.notify_all();
     }
 
-    /// Takes back what was claimed and could not be written back: by another worker too, where there are several, for this
-    /// may be the only one left.
+    /// Recovers claims that were never released, also of other workers: this may be the only one left.
     async fn recover(self) {
         let lines = self.0.lines.keys().cloned().collect();
-        told("attend", self.0.store.0.attend(lines, self.0.clock.now()).await);
-        if let Some(recovered) = told("recover", self.0.store.0.recover(self.0.clock.now(), false).await) {
+        log_failure("attend", self.0.store.0.attend(lines, self.0.clock.now()).await);
+        if let Some(recovered) = log_failure("recover", self.0.store.0.recover(self.0.clock.now(), false).await) {
             telemetry::left_behind(recovered.unknown);
         }
-        self.0.to_read.ring_all();
+        self.0.to_read.notify_all();
     }
 
-    /// Asks what became of messages that may have gone.
+    /// Looks up messages with an unknown outcome.
     async fn ask(self) {
-        let doubtful = self.0.store.0.doubtful(self.0.clock.now(), ROUND, 100).await;
-        let mut asked = JoinSet::new();
-        for claimed in told("doubtful", doubtful).unwrap_or_default() {
-            if asked.len() >= LOOK_UPS_MAX {
-                asked.join_next().await;
+        let look_ups_due = self.0.store.0.look_ups_due(self.0.clock.now(), ROUND, 100).await;
+        let mut look_ups = JoinSet::new();
+        for claimed in log_failure("doubtful", look_ups_due).unwrap_or_default() {
+            if look_ups.len() >= LOOK_UPS_MAX {
+                look_ups.join_next().await;
             }
             let switchboard = self.clone();
-            asked.spawn(async move { told("look_up", switchboard.look_up(&claimed).await) });
+            look_ups.spawn(async move { log_failure("look_up", switchboard.look_up(&claimed).await) });
         }
-        while asked.join_next().await.is_some() {}
-        self.0.to_read.ring_all();
+        while look_ups.join_next().await.is_some() {}
+        self.0.to_read.notify_all();
     }
 
-    /// Polls every channel that is polled, all at once.
+    /// Polls every channel that supports it, concurrently.
     async fn poll_all(self) {
         let mut polled = JoinSet::new();
         for channel in self.0.lines.values().flat_map(|line| &line.channels) {
             if channel.info().capability.poll {
                 let (switchboard, channel) = (self.clone(), channel.clone());
-                polled.spawn(async move { told("poll", switchboard.poll(&channel).await) });
+                polled.spawn(async move { log_failure("poll", switchboard.poll(&channel).await) });
             }
         }
         while polled.join_next().await.is_some() {}
-        self.0.to_read.ring_all();
+        self.0.to_read.notify_all();
     }
 
-    /// Removes what was kept long enough, and says what stands where.
+    /// Applies retention, and records metrics.
     async fn tidy(self) {
-        told("purge", self.purge().await);
+        log_failure("purge", self.purge().await);
         #[cfg(feature = "metrics")]
-        told("stats", self.tell_depth().await);
+        log_failure("stats", self.record_depth().await);
     }
 
-    /// Lets what goes instead of messages go. A message that may still go is called back only for what may go as well.
+    /// Sends due fallbacks. A message that may still be sent is cancelled only if its fallback may be sent.
     pub(super) async fn fall_back(self) {
         let expired = self.0.store.0.expire(self.0.clock.now(), EXPIRED_MAX).await;
-        for (id, line, state) in told("expire", expired).unwrap_or_default() {
-            self.0.stands(&line, Some(id), state, Some(EXPIRED), None);
-            self.0.to_read.ring(Some(&line));
+        for (id, line, state) in log_failure("expire", expired).unwrap_or_default() {
+            self.0.log_state(&line, Some(id), state, Some(EXPIRED), None);
+            self.0.to_read.notify(Some(&line));
         }
         let (store, now) = (&self.0.store.0, self.0.clock.now());
-        let falling = told("fallback", store.falling(now).await).unwrap_or_default();
-        if falling.is_empty() {
+        let due_fallbacks = log_failure("fallback", store.due_fallbacks(now).await).unwrap_or_default();
+        if due_fallbacks.is_empty() {
             return;
         }
-        let ids: Vec<_> = falling.iter().filter_map(FallbackRow::asks_gateway).collect();
+        let ids: Vec<_> = due_fallbacks.iter().filter_map(FallbackRow::lookup_query).collect();
         let mut answers = self.delivered(ids).await;
-        for (id, line, message) in falling.iter().filter_map(FallbackRow::asks_policy) {
+        for (id, line, message) in due_fallbacks.iter().filter_map(FallbackRow::policy_query) {
             answers.insert(id, Answer::Policy(self.decided(line, message, now).await));
         }
-        let Some(fell) = told("fallback", store.fall_back(now, answers.clone()).await) else { return };
-        if !fell.went.is_empty() {
+        let Some(results) = log_failure("fallback", store.fall_back(now, answers.clone()).await) else { return };
+        if !results.to_send.is_empty() {
             self.0.to_send.notify_one();
         }
-        for (id, line) in &fell.called_back {
-            self.0.stands(line, Some(*id), State::Cancelled, Some(FELL_BACK), None);
+        for (id, line) in &results.cancelled {
+            self.0.log_state(line, Some(*id), State::Cancelled, Some(FELL_BACK), None);
         }
-        for (id, instead) in &fell.went {
-            self.0.stands(&instead.line, Some(*id), State::Queued, None, Some(&instead.message.to));
+        for (id, instead) in &results.to_send {
+            self.0.log_state(&instead.line, Some(*id), State::Queued, None, Some(&instead.message.to));
         }
-        for (id, line, message) in falling.iter().filter_map(FallbackRow::asks_policy) {
+        for (id, line, message) in due_fallbacks.iter().filter_map(FallbackRow::policy_query) {
             if let Some(Answer::Policy(Decision::Refuse(reason))) = answers.get(&id)
-                && fell.refused.contains(&Id(id))
+                && results.refused.contains(&Id(id))
             {
                 let why = refused(reason).with_field("fallback").to_string();
-                self.0.stands(line, None, State::Refused, Some(&why), Some(&message.to));
+                self.0.log_state(line, None, State::Refused, Some(&why), Some(&message.to));
             }
         }
     }
 
-    /// Finds out for accepted messages whether they were delivered: from channels that report no deliveries, by asking.
+    /// Finds out whether accepted messages were delivered, by look-up if the channel reports no deliveries.
     async fn delivered(&self, ids: Vec<i64>) -> Answers {
         let mut answers: Answers = ids.iter().map(|id| (*id, Answer::Unclear)).collect();
         if ids.is_empty() {
             return answers;
         }
-        let accepted = told("fallback", self.0.store.0.read(ids).await).unwrap_or_default();
-        let (mut accepted, mut asked) = (accepted.into_iter(), JoinSet::new());
+        let accepted = log_failure("fallback", self.0.store.0.read(ids).await).unwrap_or_default();
+        let (mut accepted, mut look_ups) = (accepted.into_iter(), JoinSet::new());
         loop {
-            for claimed in accepted.by_ref().take(LOOK_UPS_MAX - asked.len()) {
+            for claimed in accepted.by_ref().take(LOOK_UPS_MAX - look_ups.len()) {
                 let board = self.clone();
-                asked.spawn(async move { (claimed.hold.id.0, board.delivery_of(&claimed).await) });
+                look_ups.spawn(async move { (claimed.hold.id.0, board.delivery_of(&claimed).await) });
             }
-            match asked.join_next().await {
+            match look_ups.join_next().await {
                 Some(Ok((id, answer))) => drop(answers.insert(id, answer)),
-                // An adapter panicked: that says nothing.
+                // A panic of the adapter is inconclusive.
                 Some(Err(_)) => {}
                 None => return answers,
             }
@@ -216,34 +220,34 @@ impl Switchboard {
             return Answer::Unclear;
         };
         let can = &channel.info().capability;
-        if reports_deliveries(can) {
+        if has_delivery_reports(can) {
             return Answer::NotDelivered;
         }
         let at = last.map_or(claimed.queued, |last| last.at);
         match ask(&*self.0.clock, channel, claimed, message, at).await {
             LookupOutcome::Found(deliveries) => {
-                let told = told("look_up", self.take_found(message, &deliveries).await);
-                told.map_or(Answer::Unclear, |()| Answer::NotDelivered)
+                let stored = log_failure("look_up", self.take_found(message, &deliveries).await);
+                stored.map_or(Answer::Unclear, |()| Answer::NotDelivered)
             }
             _ => Answer::Unclear,
         }
     }
 
-    /// Takes in what a gateway found of a message.
+    /// Stores the deliveries that a look-up found.
     async fn take_found(&self, message: &Message, deliveries: &[Delivery]) -> Result<()> {
         let ours = |mut delivery: Delivery| {
-            // The gateway found it by other means, and it is this one.
+            // The gateway may have found it by other means than the key.
             if let DeliveryOf::Message { key, .. } = &mut delivery.of {
                 key.clone_from(&message.key);
             }
             self.0.incoming(delivery.into())
         };
         let found = deliveries.iter().cloned().map(ours).collect();
-        self.0.store.0.take_in(found, None, self.0.clock.now()).await.map(drop)
+        self.0.store.0.store_events(found, None, self.0.clock.now()).await.map(drop)
     }
 
-    /// Asks the gateway that a message was handed to last what became of it; after a restore, all that it may have been
-    /// handed to.
+    /// Looks up a message at the gateway of its last attempt; after a restore, at every gateway that may have accepted
+    /// it.
     async fn look_up(&self, claimed: &Claimed) -> Result<()> {
         let inner = &*self.0;
         let Some(message) = &claimed.message else {
@@ -269,7 +273,7 @@ impl Switchboard {
         let settle = outbox::reconciled(&evidence, claimed.lookups, inner.clock.now());
         let (state, why) = (settle.state, settle.reason.clone());
         if inner.store.0.settle(claimed.hold.id, settle).await?.is_some() && state != State::Unknown {
-            inner.stands(&claimed.line, Some(claimed.hold.id), state, why.as_deref(), Some(&message.to));
+            inner.log_state(&claimed.line, Some(claimed.hold.id), state, why.as_deref(), Some(&message.to));
         }
         inner.to_send.notify_one();
         Ok(())
@@ -284,7 +288,7 @@ impl Switchboard {
             let page = contained("the adapter", &*inner.clock, POLL_MAX, channel.poll(after.as_ref())).await?;
             let (more, next) = (page.more, page.next.map(|next| (name.clone(), next)));
             let events = page.events.into_iter().map(|event| inner.incoming(event)).collect();
-            inner.store.0.take_in(events, next, inner.clock.now()).await?;
+            inner.store.0.store_events(events, next, inner.clock.now()).await?;
             inner.to_fetch.notify_one();
             if !more {
                 return Ok(());
@@ -292,7 +296,7 @@ impl Switchboard {
         }
     }
 
-    /// Removes the content of what was kept long enough, in small pieces, so that nobody waits behind it.
+    /// Removes expired content in small transactions, so that others do not wait.
     async fn purge(&self) -> Result<()> {
         let inner = &*self.0;
         for _ in 0..PURGES_MAX {
@@ -305,7 +309,7 @@ impl Switchboard {
     }
 }
 
-/// Asks a gateway what became of a message that went at that time.
+/// Looks up a message that was sent at this time.
 async fn ask(
     clock: &dyn Clock,
     channel: &Arc<dyn Channel>,
@@ -318,16 +322,16 @@ async fn ask(
     }
     let mut sent = LookupQuery::new(message.clone(), at).gateway(channel.info().gateway);
     sent.id.clone_from(&claimed.gateway_id);
-    // As it was sent, whatever the channel makes of the key by now.
+    // By the key that was sent, even if the channel would derive another now.
     let by_it = claimed.attempts.iter().rev().find(|attempt| attempt.is_by(channel));
     if let Some(reference) = by_it.and_then(|attempt| attempt.reference.clone()) {
         sent.message.key = Some(reference);
     }
-    let asked = contained("the adapter", clock, LOOK_UP_MAX, channel.look_up(&sent));
-    told("look_up", asked.await).unwrap_or(LookupOutcome::Inconclusive)
+    let look_ups = contained("the adapter", clock, LOOK_UP_MAX, channel.look_up(&sent));
+    log_failure("look_up", look_ups.await).unwrap_or(LookupOutcome::Inconclusive)
 }
 
-/// What several gateways know of one message.
+/// Combines the answers of several gateways about one message.
 fn together(all: Vec<LookupOutcome>) -> LookupOutcome {
     let absent = !all.is_empty() && all.iter().all(|one| *one == LookupOutcome::NotFound);
     let found =

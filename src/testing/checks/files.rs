@@ -118,7 +118,7 @@ pub(super) async fn a_file_is_fetched_from_the_gateway_only(run: &Run<'_>) -> Ch
             let double = FakeGateway::start().await;
             let mut steps: Vec<_> = steps.iter().map(|step| step.clone().based(&double.base_url())).collect();
             if let Some(last) = steps.last_mut() {
-                *last = Step::any().answers(302, "").header("location", target);
+                *last = Step::any().answers(302, "").response_header("location", target);
             }
             let fetched = fetch(run, &based(&media, &double.base_url()), steps, &double).await?;
             ensure!(fetched.is_err(), "a file is fetched from where a redirect leads");
@@ -136,7 +136,7 @@ pub(super) async fn a_credential_stays_at_the_gateway(run: &Run<'_>) -> Checked 
         other.always(Step::any().answers(200, "conformance"));
         let mut steps: Vec<_> = steps.iter().map(|step| step.clone().based(&double.base_url())).collect();
         if let Some(last) = steps.last_mut() {
-            *last = Step::any().answers(302, "").header("location", format!("{}/file", other.base_url()));
+            *last = Step::any().answers(302, "").response_header("location", format!("{}/file", other.base_url()));
         }
         // Whether it goes there at all is the adapter's choice.
         _ = fetch(run, &based(&media, &double.base_url()), steps, &double).await?;

@@ -188,7 +188,8 @@ pub(super) async fn a_yes_without_an_id_is_unknown(run: &Run<'_>) -> Checked {
             };
             match run.replay(&exchange, change).await?.came {
                 Came::Accepted(accepted) => {
-                    let same = accepted.ids().map(crate::MessageId::as_str).eq(ids.iter().map(String::as_str));
+                    let same =
+                        accepted.ids().map(crate::model::id::MessageId::as_str).eq(ids.iter().map(String::as_str));
                     ensure!(same, "{what}: the send is taken for accepted, and not under the ids that were recorded");
                 }
                 Came::Failed(error) => {
@@ -287,7 +288,7 @@ pub(super) async fn a_definite_no_is_rejected(run: &Run<'_>) -> Checked {
 pub(super) async fn a_redirect_is_not_followed(run: &Run<'_>) -> Checked {
     let model = run.model()?;
     for status in [301, 302, 303, 307, 308] {
-        let redirect = |step: Step| step.answers(status, "").header("location", "{base}/elsewhere");
+        let redirect = |step: Step| step.answers(status, "").response_header("location", "{base}/elsewhere");
         let sent = send(run, &model, Pace::Patient, redirect).await?;
         let (asked, expected) = (sent.asked.len(), model.requests());
         ensure!(asked == expected, "a {status} was followed: {asked} requests in place of {expected}");
@@ -314,7 +315,7 @@ pub(super) async fn too_many_requests_says_how_long_to_wait(run: &Run<'_>) -> Ch
         let what = format!("a 429 with Retry-After {}", header.unwrap_or("left out"));
         let sent = send(run, &model, Pace::Patient, |step| {
             let step = step.answers(429, "");
-            header.iter().fold(step, |step, value| step.header("retry-after", *value))
+            header.iter().fold(step, |step, value| step.response_header("retry-after", *value))
         });
         let sent = sent.await?;
         let error = sent.is(&what, Outcome::Rejected)?;

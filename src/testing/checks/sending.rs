@@ -35,7 +35,7 @@ pub(super) async fn every_id_is_kept(run: &Run<'_>) -> Checked {
     for exchange in sends {
         let replayed = run.replay(&exchange, |_, step| step.unconditional()).await?;
         if let (Came::Accepted(accepted), Expectation::Accepted(ids)) = (replayed.came, &exchange.result) {
-            let came: Vec<_> = accepted.ids().map(crate::MessageId::as_str).collect();
+            let came: Vec<_> = accepted.ids().map(crate::model::id::MessageId::as_str).collect();
             let (here, there) = (came.len(), ids.len());
             ensure!(came == *ids, "the {here} ids of an accepted send are not the {there} that the gateway gave");
             ensure!(came.iter().all(|id| !id.trim().is_empty()), "an accepted send has an empty id");
@@ -239,8 +239,8 @@ pub(super) async fn one_send_is_one_request(run: &Run<'_>) -> Checked {
     let answers: [(&str, Change); 6] = [
         ("a yes", |step| step),
         ("a 500", |step| step.answers(500, "")),
-        ("a 503 with a wait", |step| step.answers(503, "").header("retry-after", "0")),
-        ("a 429 with a wait", |step| step.answers(429, "").header("retry-after", "0")),
+        ("a 503 with a wait", |step| step.answers(503, "").response_header("retry-after", "0")),
+        ("a 429 with a wait", |step| step.answers(429, "").response_header("retry-after", "0")),
         ("a reset", |step| step.breaks(SocketFault::ResetAfterRequest)),
         ("a yes that cannot be read", |step| step.answers(200, "<html>")),
     ];

@@ -196,7 +196,7 @@ fn numbers(whole: &Option<Value>) -> String {
 
 /// What of an exchange must not show.
 fn sought(exchange: &Exchange, needles: &mut Needles) {
-    let mut message = |message: &crate::Message| {
+    let mut message = |message: &crate::model::message::Message| {
         needles.add_address(&message.to);
         if let Some(id) = &message.reply_to {
             needles.add("a message's id", id.as_str());

@@ -1,25 +1,25 @@
 //! Claims, and the order of conversations.
 //!
-//! Of each conversation one message is the head: only that is claimed, and who changes which one it is holds the lock of the
-//! conversation. A claim takes no such lock: it changes no order, and two workers that claim at once pass each other's rows
-//! over.
+//! One message of each conversation is its head, and only heads are claimed. Changing the head requires the lock of the
+//! conversation. A claim takes no such lock, because it changes no order, and two workers that claim at the same time
+//! skip each other's rows.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio_postgres::Row;
 
-use super::super::super::engine::Bell;
+use super::super::super::engine::Notification;
 use super::super::super::lanes::{Claims, Rooms, line_of};
-use super::super::super::outbox::{Id, PRIORITY_LAST};
 use super::super::super::record::{Attempt, Claimed, Hold, RESERVED_AHEAD, Reserved, SERVED, message_of};
+use super::super::super::status::{Id, PRIORITY_LAST};
 use super::session::{Fault, Session};
 use super::together::LockConversation;
 use super::{count, indexed, moment};
 use crate::model::clock::Timestamp;
 use crate::model::id::MessageId;
 
-/// How many messages of each class whose time has come enter the order of their conversations at once.
+/// The maximum number of due messages of each class that enter the order of their conversations at once.
 const PLACED_MAX: i64 = 64;
 
 /// Locks a conversation until the end of the transaction.
@@ -33,12 +33,12 @@ pub(super) async fn lock_conversation_of(db: &Session, message: i64) -> Result<(
     db.rows(lock, &[&message]).await.map(drop)
 }
 
-/// Makes the first message of each conversation its head, and no other: of the conversations that these messages are of, which
-/// are locked. What is on its way, or may have gone, is waited for.
+/// Makes the first message of each conversation its only head: the conversations of these messages, which are locked. A
+/// message being sent, or with an unknown outcome, holds back the others.
 ///
-/// The head before was the first, so that it is among as many as these are and one more.
-pub(super) async fn lead(db: &Session, of: &[i64]) -> Result<(), Fault> {
-    let lead = "WITH first AS (
+/// The previous head was the first, so it is among the first n + 1 for n messages.
+pub(super) async fn promote_head(db: &Session, of: &[i64]) -> Result<(), Fault> {
+    let promote_head = "WITH first AS (
              SELECT n.id, n.place = 1 AND NOT busy.is AS head
              FROM (SELECT conversation, count(*) AS new FROM civic_messaging.message WHERE id = ANY ($1)
                    GROUP BY conversation) AS c,
@@ -51,13 +51,14 @@ pub(super) async fn lead(db: &Session, of: &[i64]) -> Result<(), Fault> {
                           ORDER BY priority, seq LIMIT 1 + c.new) AS those) AS n)
          UPDATE civic_messaging.message AS m SET head = first.head FROM first
          WHERE m.id = first.id AND m.phase IN ('queued', 'deferred') AND m.head <> first.head";
-    if db.change(lead, &[&of]).await? > 0 {
-        db.rings(Bell::ToSend);
+    if db.change(promote_head, &[&of]).await? > 0 {
+        db.notify(Notification::ToSend);
     }
     Ok(())
 }
 
-/// Puts what was planned for now, and what another program enqueued, into the order of its conversation.
+/// Moves scheduled messages that are due, and messages enqueued by other programs, into the order of their
+/// conversations.
 pub(super) async fn place(db: &Session, now: Timestamp) -> Result<(), Fault> {
     let due = "SELECT id, conversation FROM generate_series(0, $2) AS of (priority), LATERAL (
              SELECT m.id, m.conversation FROM civic_messaging.message AS m
@@ -76,16 +77,15 @@ pub(super) async fn place(db: &Session, now: Timestamp) -> Result<(), Fault> {
          FOR UPDATE SKIP LOCKED";
     let free = db.rows(free, &[&ids]).await?;
     let ids = free.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
-    // What another program enqueued comes behind what was committed before now.
+    // Messages of other programs are placed behind everything committed before now.
     let number = "UPDATE civic_messaging.message SET seq = DEFAULT WHERE id = ANY ($1) AND seq = 0";
     db.change(number, &[&ids]).await?;
     let place = "UPDATE civic_messaging.message SET planned = FALSE, state = 'queued' WHERE id = ANY ($1)";
     db.change(place, &[&ids]).await?;
-    lead(db, &ids).await
+    promote_head(db, &ids).await
 }
 
-/// The lanes and classes in which a message is the head of its conversation, with the time of the first; and the first times
-/// of what is planned.
+/// The lanes and classes with heads, and the due time of the first; and the first due times of scheduled messages.
 pub(super) const PAIRS: &str = "WITH RECURSIVE pair AS (
              (SELECT lane, priority, due FROM civic_messaging.message
               WHERE head AND phase IN ('queued', 'deferred') ORDER BY lane, priority, due, id LIMIT 1)
@@ -100,7 +100,7 @@ pub(super) const PAIRS: &str = "WITH RECURSIVE pair AS (
               SELECT due FROM civic_messaging.message AS m WHERE m.planned AND m.priority = of.priority
               ORDER BY m.due, m.id LIMIT 1) AS planned)";
 
-/// Claims heads that are due, and passes over what another worker claims at this moment.
+/// Claims due heads, skipping those that another worker is claiming.
 pub(super) const TAKE: &str = "WITH found AS (
              SELECT due.id FROM unnest($2::text[], $3::smallint[], $4::bigint[]) AS of (lane, priority, room), LATERAL (
                  SELECT m.id FROM civic_messaging.message AS m
@@ -110,9 +110,9 @@ pub(super) const TAKE: &str = "WITH found AS (
          UPDATE civic_messaging.message AS m SET state = 'claimed', lease = $5, fence = m.fence + 1
          FROM found WHERE m.id = found.id RETURNING m.priority, m.due, m.id";
 
-/// Claims the heads that are due: lane by lane and class by class, and never by going through what waits.
+/// Claims due heads lane by lane and class by class, without scanning the waiting messages.
 pub(super) async fn claim(db: &Session, now: Timestamp, lease: Duration, rooms: &Rooms) -> Result<Claims, Fault> {
-    // A plan that was made while the tables were empty, or for any number of messages, would sort all of them.
+    // A plan made while the tables were empty, or for any number of rows, would sort all of them.
     db.plan_by_index().await?;
     db.batch("SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off").await?;
     let mut claims = Claims::default();
@@ -129,15 +129,15 @@ pub(super) async fn claim(db: &Session, now: Timestamp, lease: Duration, rooms: 
             claims.due(due);
             continue;
         }
-        let of = if rooms.serves(&lane) {
-            rooms.of(&lane, u8::try_from(class).unwrap_or(PRIORITY_LAST))
+        let of = if rooms.has_lane(&lane) {
+            rooms.room(&lane, u8::try_from(class).unwrap_or(PRIORITY_LAST))
         } else {
             if served.is_none() {
                 let lately = "SELECT id FROM civic_messaging.line WHERE attended > $1";
                 let rows = db.rows(lately, &[&now.minus(SERVED).as_millis()]).await?;
                 served = Some(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?);
             }
-            // One that nobody serves is looked at here.
+            // A line that no worker serves: one message is examined here.
             u32::from(!served.as_deref().unwrap_or_default().iter().any(|line| line == line_of(&lane)))
         };
         if of > 0 {
@@ -159,12 +159,12 @@ pub(super) async fn claim(db: &Session, now: Timestamp, lease: Duration, rooms: 
     Ok(claims)
 }
 
-/// A moment in microseconds.
+/// Converts a time to microseconds.
 pub(super) fn micros(at: Timestamp) -> i64 {
     at.as_millis().saturating_mul(1000)
 }
 
-/// Reserves tokens of an account: one worker after the other, so that all together keep its rate.
+/// Reserves tokens of an account, one worker after the other, so that together they keep its rate.
 pub(super) async fn reserve(
     db: &Session,
     account: &str,
@@ -185,23 +185,23 @@ pub(super) async fn reserve(
     Ok(Reserved { from: next.as_ref().map_or(Ok(now), from)?, count: 0 })
 }
 
-/// The accounts that send nothing before a time.
+/// Returns the paused accounts.
 pub(super) async fn pauses(db: &Session, now: Timestamp) -> Result<Vec<(String, Timestamp)>, Fault> {
     let paused = "SELECT id, next_at / 1000 FROM civic_messaging.account WHERE next_at > $1";
     let rows = db.rows(paused, &[&micros(now)]).await?;
     rows.iter().map(|row| Ok((row.try_get(0)?, moment(row, 1)?))).collect()
 }
 
-/// Gives a claimed message back as it was.
+/// Releases a claimed message, unchanged.
 pub(super) async fn unclaim(db: &Session, hold: Hold) -> Result<(), Fault> {
     lock_conversation_of(db, hold.id.0).await?;
     let unclaim = "UPDATE civic_messaging.message SET state = 'queued', lease = NULL, head = FALSE
          WHERE id = $1 AND fence = $2 AND state = 'claimed'";
     db.change(unclaim, &[&hold.id.0, &hold.fence]).await?;
-    lead(db, &[hold.id.0]).await
+    promote_head(db, &[hold.id.0]).await
 }
 
-/// Gives back what was claimed by workers whose claims have lapsed, and says how many there were.
+/// Releases the messages whose claims have lapsed, and returns their number.
 pub(super) async fn requeue_lapsed(db: &Session, now: Timestamp) -> Result<u64, Fault> {
     let lapsed = "SELECT id, conversation FROM civic_messaging.message
          WHERE phase = 'claimed' AND state = 'claimed' AND lease <= $1";
@@ -218,11 +218,11 @@ pub(super) async fn requeue_lapsed(db: &Session, now: Timestamp) -> Result<u64, 
          WHERE id IN (SELECT id FROM civic_messaging.message
                       WHERE id = ANY ($2) AND state = 'claimed' AND lease <= $1 FOR UPDATE SKIP LOCKED)";
     let queued = db.change(requeue, &[&now.as_millis(), &ids]).await?;
-    lead(db, &ids).await?;
+    promote_head(db, &ids).await?;
     Ok(queued)
 }
 
-/// Messages as they are handed to a worker, in the order of their numbers here.
+/// Reads messages in the form of claimed ones, in the order of these numbers.
 pub(super) async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claimed>, Fault> {
     let read = "SELECT m.id, m.fence, m.line, m.body, m.queued, m.lookups, m.restored,
                 (SELECT p.id FROM civic_messaging.part AS p WHERE p.message = m.id
@@ -240,10 +240,10 @@ pub(super) async fn read_claimed(db: &Session, ids: &[i64]) -> Result<Vec<Claime
     let mut attempts = HashMap::<i64, Vec<Attempt>>::new();
     for of in db.rows(tries, &[&ids]).await? {
         let (gateway, account, at) = (of.try_get(0)?, of.try_get(1)?, moment(&of, 2)?);
-        let (doubted, passing, died) = (of.try_get(4)?, of.try_get(5)?, of.try_get(6)?);
+        let (is_unknown, passing, died) = (of.try_get(4)?, of.try_get(5)?, of.try_get(6)?);
         let (suspended, bound, reference) = (of.try_get(7)?, of.try_get(8)?, of.try_get(9)?);
         let earlier = of.try_get(10)?;
-        let attempt = Attempt { gateway, account, at, reference, doubted, passing, died, suspended, bound, earlier };
+        let attempt = Attempt { gateway, account, at, reference, is_unknown, passing, died, suspended, bound, earlier };
         attempts.entry(of.try_get(3)?).or_default().push(attempt);
     }
     let mut claimed = Vec::with_capacity(ids.len());

@@ -10,12 +10,7 @@ use crate::media::StoredMedia;
 use crate::model::clock::Timestamp;
 use crate::model::digest::Digest;
 
-pub(super) async fn claim(
-    db: &Session,
-    now: Timestamp,
-    until: Timestamp,
-    most: u32,
-) -> Result<Vec<ClaimedFile>, Fault> {
+pub(super) async fn claim(db: &Session, now: Timestamp, until: Timestamp, max: u32) -> Result<Vec<ClaimedFile>, Fault> {
     let claim = "WITH found AS (
              SELECT event, n FROM civic_messaging.file
              WHERE due <= $1 AND due IS NOT NULL AND state IN ('waiting', 'fetching')
@@ -32,7 +27,7 @@ pub(super) async fn claim(
             taken_in: moment(row, 5)?,
         })
     };
-    db.rows(claim, &[&now.as_millis(), &until.as_millis(), &i64::from(most)]).await?.iter().map(read).collect()
+    db.rows(claim, &[&now.as_millis(), &until.as_millis(), &i64::from(max)]).await?.iter().map(read).collect()
 }
 
 pub(super) async fn of(db: &Session, event: i64) -> Result<Vec<File>, Fault> {
@@ -47,8 +42,8 @@ pub(super) async fn of(db: &Session, event: i64) -> Result<Vec<File>, Fault> {
     db.rows(of, &[&event]).await?.iter().map(read).collect()
 }
 
-/// Locks these files until the end of the transaction: who notes that one is held, and who notes that it is being removed
-/// because none is, would else do so at the same moment. They are locks on 256 places, taken in order.
+/// Locks these files until the end of the transaction: recording that one is held and recording that it is being
+/// removed exclude each other. The locks are on 256 slots, taken in order.
 pub(super) async fn lock(db: &Session, files: &[Digest]) -> Result<(), Fault> {
     let lock = "SELECT pg_advisory_xact_lock(1667854964, place) FROM (
              SELECT DISTINCT place FROM unnest($1::int[]) AS place ORDER BY place) AS places";

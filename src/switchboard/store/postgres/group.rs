@@ -22,7 +22,7 @@ const GROUP_MAX: usize = 128;
 const BEGIN: &str =
     concat!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '250ms'; ", by_index!());
 
-/// How often a group is rolled back because some of its pieces cannot run beside others.
+/// The number of rollbacks of a group because of pieces that cannot run beside others.
 const ALONE_MAX: usize = 3;
 
 /// The kinds of pieces, in the order in which a group runs them: those that lock names and conversations first.
@@ -72,11 +72,11 @@ impl Groups {
         A: Send + Sync + 'static,
         T: Send + 'static,
     {
-        let (tell, told) = oneshot::channel();
-        let piece = Piece { kind, message, with, work, worked: Mutex::default(), tell };
+        let (sender, receiver) = oneshot::channel();
+        let piece = Piece { kind, message, with, work, worked: Mutex::default(), sender };
         self.push(Box::new(piece));
-        match tokio::time::timeout(LONGEST, told).await {
-            Ok(told) => told.unwrap_or_else(|_| Err(Fault::GivenUp.error())),
+        match tokio::time::timeout(LONGEST, receiver).await {
+            Ok(result) => result.unwrap_or_else(|_| Err(Fault::GivenUp.error())),
             Err(_) => Err(Fault::Late.error()),
         }
     }
@@ -106,7 +106,7 @@ struct Driver {
 impl Driver {
     async fn drive(mut self) {
         loop {
-            // The callers of one commit come again at nearly the same moment.
+            // The callers of one commit return at nearly the same time.
             tokio::task::yield_now().await;
             let group = self.next();
             if group.is_empty() {
@@ -141,7 +141,7 @@ impl Driver {
     }
 }
 
-/// A runtime that shuts down ends the task with what waits: the next piece starts another one.
+/// A runtime that shuts down drops the task with the waiting pieces: the next piece starts a new task.
 impl Drop for Driver {
     fn drop(&mut self) {
         if !self.ended {
@@ -156,15 +156,15 @@ impl Drop for Driver {
 trait Job: Send + Sync {
     fn kind(&self) -> Kind;
 
-    /// The message that it is about, where no other piece may be about the same.
+    /// Returns the message that it concerns, if no other piece of the group may concern the same.
     fn message(&self) -> Option<i64>;
 
-    /// Returns `true` if somebody waits for it.
+    /// Returns `true` if its caller still waits.
     fn is_awaited(&self) -> bool;
 
     fn work<'a>(&'a self, db: &'a Session) -> Work<'a, ()>;
 
-    fn tell(self: Box<Self>, committed: Result<()>);
+    fn reply(self: Box<Self>, committed: Result<()>);
 }
 
 struct Piece<A, T, W> {
@@ -173,7 +173,7 @@ struct Piece<A, T, W> {
     with: A,
     work: W,
     worked: Mutex<Option<T>>,
-    tell: oneshot::Sender<Result<T>>,
+    sender: oneshot::Sender<Result<T>>,
 }
 
 impl<A, T, W> Job for Piece<A, T, W>
@@ -191,7 +191,7 @@ where
     }
 
     fn is_awaited(&self) -> bool {
-        !self.tell.is_closed()
+        !self.sender.is_closed()
     }
 
     fn work<'a>(&'a self, db: &'a Session) -> Work<'a, ()> {
@@ -202,26 +202,26 @@ where
         })
     }
 
-    fn tell(self: Box<Self>, committed: Result<()>) {
+    fn reply(self: Box<Self>, committed: Result<()>) {
         let worked = self.worked.into_inner().unwrap_or_else(PoisonError::into_inner);
         let done = committed.and_then(|()| worked.ok_or_else(|| Fault::GivenUp.error()));
         // The caller may have been dropped.
-        drop(self.tell.send(done));
+        drop(self.sender.send(done));
     }
 }
 
-/// Why a group is not committed.
+/// The reason why a group was not committed.
 enum Failed {
-    /// The session, or the end of the transaction: nobody knows more.
+    /// The session or the commit failed: the result is unknown.
     Session(Fault),
-    /// A piece, and nothing was written.
+    /// A piece failed, and nothing was written.
     Piece(Fault),
 }
 
-/// Commits a group, and tells each caller.
+/// Commits a group, and replies to each caller.
 async fn commit(sessions: &Arc<Sessions>, mut group: Vec<Box<dyn Job>>) {
     let committed = tokio::time::timeout(LONGEST, attempt(sessions, &group)).await;
-    let told = match committed.unwrap_or(Err(Failed::Session(Fault::Late))) {
+    let result = match committed.unwrap_or(Err(Failed::Session(Fault::Late))) {
         Ok(()) => Ok(()),
         Err(Failed::Session(fault)) => Err(fault),
         Err(Failed::Piece(fault)) if group.len() == 1 && !fault.is_of_order() && !fault.is_lock_timeout() => Err(fault),
@@ -233,7 +233,7 @@ async fn commit(sessions: &Arc<Sessions>, mut group: Vec<Box<dyn Job>>) {
         }
     };
     for job in group {
-        job.tell(told.as_ref().copied().map_err(Fault::error));
+        job.reply(result.as_ref().copied().map_err(Fault::error));
     }
 }
 
@@ -241,7 +241,7 @@ async fn commit(sessions: &Arc<Sessions>, mut group: Vec<Box<dyn Job>>) {
 async fn by_itself(sessions: Arc<Sessions>, job: Box<dyn Job>) {
     if job.is_awaited() {
         let done = sessions.run(&job, |db, job| job.work(db)).await;
-        job.tell(done);
+        job.reply(done);
     }
 }
 
@@ -252,14 +252,14 @@ async fn attempt(sessions: &Sessions, group: &[Box<dyn Job>]) -> Result<(), Fail
         let session = sessions.begun(BEGIN).await.map_err(Failed::Session)?;
         session.set_by_index();
         let worked = work(&session, group, &mut alone).await;
-        // What does not reach its end is not given back: the connection closes, and the server rolls back.
+        // Unfinished work is not returned: the connection closes, and the server rolls back.
         let ended = session.finish(worked.is_ok()).await;
         if ended.is_ok() {
             sessions.give_back(session);
         }
         return match (worked, ended) {
             (Ok(()), Ok(())) => Ok(()),
-            // The server says that nothing of it stayed.
+            // The server confirms that nothing was written.
             (Ok(()), Err(fault)) if fault.is_of_order() => Err(Failed::Piece(fault)),
             (Ok(()), Err(fault)) => Err(Failed::Session(fault)),
             (Err(Fault::Alone), Ok(())) => continue,
@@ -270,7 +270,7 @@ async fn attempt(sessions: &Sessions, group: &[Box<dyn Job>]) -> Result<(), Fail
     Err(Failed::Piece(Fault::Alone))
 }
 
-/// Does the work of a group: kind by kind, and then that of those which cannot run beside others.
+/// Does the work of a group kind by kind, and then the pieces that cannot run beside others.
 async fn work(session: &Session, group: &[Box<dyn Job>], alone: &mut [bool]) -> Result<(), Fault> {
     for kind in Kind::ALL {
         let those = || (0..).zip(group.iter().zip(&*alone)).filter(|(_, (job, alone))| job.kind() == kind && !**alone);
@@ -310,7 +310,7 @@ async fn join<T>(works: Vec<Work<'_, T>>) -> Vec<Result<T, Fault>> {
         }
         if going { Poll::Pending } else { Poll::Ready(()) }
     });
-    // A piece that waited for the task's budget would miss the statement of the others.
+    // A piece that waited for the task's budget would miss the merged statement.
     tokio::task::unconstrained(all).await;
     works.into_iter().filter_map(Running::done).collect()
 }
@@ -321,7 +321,7 @@ enum Running<'a, T> {
 }
 
 impl<T> Running<'_, T> {
-    /// Returns `true` while it goes on.
+    /// Returns `true` while it is unfinished.
     fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         let Self::Going(work) = self else { return false };
         match Pin::new(work).poll(cx) {
@@ -350,8 +350,8 @@ mod tests {
 
     use super::super::super::super::engine::Engine;
     use super::super::super::super::lanes::Rooms;
-    use super::super::super::super::outbox::State;
     use super::super::super::super::record::{Attempt, End, New};
+    use super::super::super::super::status::State;
     use super::super::super::cluster::{self, Database};
     use super::super::{Postgres, migrate};
     use super::*;
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn piece_that_fails_loses_nothing_of_the_others() {
+    async fn failed_piece_does_not_affect_the_others() {
         let Some((database, store)) = opened().await else { return };
         let piece = |n: i32| {
             store.taking.run(Kind::Enqueue, None, n, |db, n| {
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn cancelled_piece_is_done_wholly_or_not_at_all() {
+    async fn cancelled_piece_runs_wholly_or_not_at_all() {
         let Some((database, store)) = opened().await else { return };
         let piece = |n: i32| {
             store.taking.run(Kind::Enqueue, None, n, |db, n| {
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn piece_that_waits_for_another_program_delays_no_other() {
+    async fn piece_waiting_for_a_lock_delays_no_other() {
         let Some((database, store)) = opened().await else { return };
         let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
@@ -469,13 +469,13 @@ mod tests {
         tokio::join!(waiting, others);
     }
 
-    /// What is in the tables after some messages were sent: at the same moment, or one after the other.
+    /// Returns the contents of the tables after some messages were sent: concurrently, or one after the other.
     async fn after_sending(at_once: bool) -> Option<Vec<String>> {
         let (database, store) = opened().await?;
         for n in 0..24 {
             store.enqueue(new(n)).await.unwrap();
         }
-        // Another of a conversation waits for the first.
+        // Another message of the conversation waits for the first.
         store.enqueue(New { key: "behind".to_owned(), ..new(0) }).await.unwrap();
         let early = "INSERT INTO civic_messaging.early (gateway, account, id, key, delivery, at)
              SELECT 'mock', 'desk', CASE WHEN n < 3 THEN 'id-' || n END, CASE WHEN n >= 3 THEN n::text END,
@@ -490,7 +490,7 @@ mod tests {
             let end = End::without_attempt(State::Accepted, "", NOW);
             let ids = vec![MessageId::from(format!("id-{n}")), MessageId::from(format!("also-{n}"))];
             match n {
-                // Told by a gateway that names the person otherwise, and that the person wants no more.
+                // The gateway names the person otherwise, and the person opts out.
                 5..8 => {
                     let user = format!("GB.{n}1234567");
                     let recipient = Some(Address::whatsapp(&user).unwrap());
@@ -515,7 +515,7 @@ mod tests {
                 assert!(store.finish(claimed.hold, end(n)).await.unwrap());
             }
         }
-        // A claim that is over ends and begins nothing.
+        // A lapsed claim ends and begins nothing.
         let stale = join_all(claimed.iter().map(|claimed| store.begin(claimed.hold, attempt()))).await;
         assert!(stale.into_iter().all(|begun| !begun.unwrap()));
         let stale = join_all(claimed.iter().map(|claimed| store.finish(claimed.hold, end(20)))).await;
@@ -534,7 +534,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn messages_sent_together_end_as_those_sent_one_by_one() {
+    async fn merged_sends_end_as_single_ones() {
         let (Some(together), Some(one_by_one)) = (after_sending(true).await, after_sending(false).await) else {
             return;
         };

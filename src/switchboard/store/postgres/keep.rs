@@ -1,4 +1,4 @@
-//! What is kept for how long, and what stands where.
+//! Retention, and counts.
 
 use tokio_postgres::Row;
 
@@ -15,7 +15,7 @@ pub(super) async fn note(db: &Session, lines: &[Line], now: Timestamp) -> Result
          VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (id) DO UPDATE SET name = excluded.name, controller = excluded.controller,
              languages = excluded.languages, retention = excluded.retention, attended = excluded.attended";
-    // In their order, which is the same for all.
+    // In an order that is the same for everybody.
     for line in lines {
         let retention = line.retention.map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
         let (name, languages) = (text(&line.name), line.languages.join(" "));
@@ -33,9 +33,9 @@ pub(super) async fn attend(db: &Session, lines: &[String], now: i64) -> Result<(
     Ok(())
 }
 
-pub(super) async fn purge(db: &Session, now: Timestamp, most: u32) -> Result<u64, Fault> {
-    let (now, most) = (now.as_millis(), i64::from(most));
-    // A line by itself, so that each is found by its index.
+pub(super) async fn purge(db: &Session, now: Timestamp, max: u32) -> Result<u64, Fault> {
+    let (now, max) = (now.as_millis(), i64::from(max));
+    // Line by line, so that each query uses its index.
     let lines = "SELECT id, $1 - retention FROM civic_messaging.line WHERE retention IS NOT NULL ORDER BY id";
     let mut purged = 0;
     for line in db.rows(lines, &[&now]).await? {
@@ -46,18 +46,18 @@ pub(super) async fn purge(db: &Session, now: Timestamp, most: u32) -> Result<u64
             " FROM civic_messaging.message AS m
              WHERE line = $1 AND phase <> 'parked' AND removed IS NULL AND settled IS NOT NULL
                AND settled <= $2
-               -- What goes on a failure only, which has the last moment there is, goes with its message.
+               -- A fallback without a deadline, due at the last possible time, is removed with its message.
                AND coalesce(fallback_due, 9223372036854775807) = 9223372036854775807
              LIMIT $3 FOR UPDATE SKIP LOCKED"
         );
-        let found = db.rows(messages, &[&line, &until, &most]).await?;
+        let found = db.rows(messages, &[&line, &until, &max]).await?;
         let messages = ids(&found)?;
         let tag = |row: &Row| Ok::<_, Fault>(tag_of(row.try_get(1)?).map(|tag| text(&tag).into_owned()));
         let tags = found.iter().map(tag).collect::<Result<Vec<_>, _>>()?;
-        // Their conversation is not known any more.
+        // The mark of their conversation is not kept.
         let delivery = |row: &Row| {
-            let rung = reached(row.try_get(2)?, row.try_get(3)?);
-            Ok::<_, Fault>(rung.and_then(|rung| serde_json::to_string(&rung).ok()))
+            let notified = reached(row.try_get(2)?, row.try_get(3)?);
+            Ok::<_, Fault>(notified.and_then(|notified| serde_json::to_string(&notified).ok()))
         };
         let deliveries = found.iter().map(delivery).collect::<Result<Vec<_>, _>>()?;
         let remove = "UPDATE civic_messaging.message AS m
@@ -65,7 +65,7 @@ pub(super) async fn purge(db: &Session, now: Timestamp, most: u32) -> Result<u64
                  fallback_recipient = NULL, removed = $1, tag = old.tag, delivery = old.delivery
              FROM unnest($2::bigint[], $3::text[], $4::text[]) AS old (id, tag, delivery) WHERE m.id = old.id";
         db.change(remove, &[&now, &messages, &tags, &deliveries]).await?;
-        // A gateway's id may hold a number.
+        // A gateway's id may contain a phone number.
         db.change("DELETE FROM civic_messaging.part WHERE message = ANY ($1)", &[&messages]).await?;
         db.change("DELETE FROM civic_messaging.message_file WHERE message = ANY ($1)", &[&messages]).await?;
         let decisions = "UPDATE civic_messaging.decision SET reason = '' WHERE message = ANY ($1)";
@@ -75,10 +75,10 @@ pub(super) async fn purge(db: &Session, now: Timestamp, most: u32) -> Result<u64
                AND NOT EXISTS (SELECT 1 FROM civic_messaging.file
                                WHERE event = e.id AND state = 'fetching' AND due > $1)
              LIMIT $4 FOR UPDATE SKIP LOCKED";
-        let events = ids(&db.rows(events, &[&now, &line, &until, &most]).await?)?;
+        let events = ids(&db.rows(events, &[&now, &line, &until, &max]).await?)?;
         empty(db, &events, now).await?;
         let links = "DELETE FROM civic_messaging.link WHERE line = $1 AND at <= $2";
-        // While a message of the conversation has its content, its mark says how far that got.
+        // The mark is kept while a message of the conversation has content.
         let marks = "DELETE FROM civic_messaging.conversation WHERE (line, person, gateway, account) IN (
                  SELECT line, person, gateway, account FROM civic_messaging.conversation AS c
                  WHERE line = $1 AND heard <= $2 AND NOT EXISTS (
@@ -88,20 +88,20 @@ pub(super) async fn purge(db: &Session, now: Timestamp, most: u32) -> Result<u64
                  LIMIT $3 FOR UPDATE SKIP LOCKED)";
         purged += (messages.len() + events.len()) as u64
             + db.change(links, &[&line, &until]).await?
-            + db.change(marks, &[&line, &until, &most]).await?;
+            + db.change(marks, &[&line, &until, &max]).await?;
     }
-    // What is of no line is kept as long as that of the line that keeps longest.
+    // Events of no line are kept as long as the longest retention.
     let events = "SELECT id FROM civic_messaging.event
          WHERE line IS NULL AND acked IS NOT NULL AND removed IS NULL
            AND taken_in <= $1 - (SELECT CASE WHEN count(*) = count(retention) THEN max(retention) END
                                  FROM civic_messaging.line)
          LIMIT $2 FOR UPDATE SKIP LOCKED";
-    let events = ids(&db.rows(events, &[&now, &most]).await?)?;
+    let events = ids(&db.rows(events, &[&now, &max]).await?)?;
     empty(db, &events, now).await?;
-    // The oldest come first.
+    // Oldest first.
     let early = "DELETE FROM civic_messaging.early
          WHERE at <= $1 AND n IN (SELECT n FROM civic_messaging.early ORDER BY n LIMIT $2)";
-    let early = db.change(early, &[&Timestamp::from_millis(now).minus(EARLY_KEPT).as_millis(), &most]).await?;
+    let early = db.change(early, &[&Timestamp::from_millis(now).minus(EARLY_KEPT).as_millis(), &max]).await?;
     Ok(purged + events.len() as u64 + early)
 }
 
@@ -119,11 +119,11 @@ fn ids(rows: &[Row]) -> Result<Vec<i64>, Fault> {
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-pub(super) async fn unwanted(db: &Session, now: Timestamp, until: Timestamp, most: u32) -> Result<Vec<Digest>, Fault> {
+pub(super) async fn unwanted(db: &Session, now: Timestamp, until: Timestamp, max: u32) -> Result<Vec<Digest>, Fault> {
     let due = "SELECT sha256 FROM civic_messaging.file
          WHERE due <= $1 AND due IS NOT NULL AND state IN ('unwanted', 'removing')
          LIMIT $2 FOR UPDATE SKIP LOCKED";
-    let due = db.rows(due, &[&now.as_millis(), &i64::from(most)]).await?;
+    let due = db.rows(due, &[&now.as_millis(), &i64::from(max)]).await?;
     let due = due.iter().filter_map(|row| row.try_get::<_, &str>(0).ok()?.parse().ok()).collect::<Vec<Digest>>();
     file::lock(db, &due).await?;
     let held = "DELETE FROM civic_messaging.file AS f
@@ -148,7 +148,7 @@ pub(super) async fn unwanted(db: &Session, now: Timestamp, until: Timestamp, mos
     Ok(unwanted)
 }
 
-/// How many of the next messages after one are not what was taken, and the last of them: none where there are no more.
+/// Returns how many of the next messages differ from their digest, and the last of them: `None` if there are no more.
 pub(super) async fn changed(db: &Session, after: i64) -> Result<Option<(i64, u64)>, Fault> {
     let changed = "SELECT max(id), count(*) FILTER (WHERE removed IS NULL AND digest <> encode(
                 sha256(convert_to(body || coalesce(chr(10) || fallback, ''), 'UTF8')), 'hex'))
@@ -164,7 +164,7 @@ pub(super) async fn removed(db: &Session, file: &Digest) -> Result<(), Fault> {
     db.change(removed, &[&file.to_string()]).await.map(drop)
 }
 
-/// Each by an index: what is settled, which is most of it, is counted there and not read.
+/// Uses indexes only: settled messages, the majority, are counted without reading them.
 pub(super) async fn stats(db: &Session, now: Timestamp) -> Result<Stats, Fault> {
     let mut stats = Stats::default();
     let count = |row: &Row, column: usize| Ok::<_, Fault>(row.try_get::<_, i64>(column)?.unsigned_abs());
@@ -178,7 +178,7 @@ pub(super) async fn stats(db: &Session, now: Timestamp) -> Result<Stats, Fault> 
          WHERE phase IN ('queued', 'deferred', 'claimed') GROUP BY line, state";
     for row in db.rows(messages, &[&now.as_millis(), &now.plus(IMPLAUSIBLE).as_millis()]).await? {
         let due = (count(&row, 3)?, row.try_get::<_, Option<i64>>(4)?.map(Timestamp::from_millis));
-        let of = stats.of(row.try_get(0)?);
+        let of = stats.counts_mut(row.try_get(0)?);
         of.add(state(&row, 1)?, count(&row, 2)?, due);
         of.implausible += count(&row, 5)?;
     }
@@ -187,19 +187,19 @@ pub(super) async fn stats(db: &Session, now: Timestamp) -> Result<Stats, Fault> 
                WHERE acked IS NULL AND parked IS NULL GROUP BY line) AS open
          JOIN civic_messaging.event AS e ON e.id = open.first";
     for row in db.rows(events, &[]).await? {
-        let of = stats.of(row.try_get(0)?);
+        let of = stats.counts_mut(row.try_get(0)?);
         (of.unread, of.oldest_unread) = (count(&row, 1)?, Some(moment(&row, 2)?));
     }
     let parked = "SELECT line, count(*) FROM civic_messaging.event
          WHERE acked IS NULL AND parked IS NOT NULL GROUP BY line";
     for row in db.rows(parked, &[]).await? {
-        stats.of(row.try_get(0)?).parked_events = count(&row, 1)?;
+        stats.counts_mut(row.try_get(0)?).parked_events = count(&row, 1)?;
     }
     let files =
         "SELECT e.line, count(*) FROM civic_messaging.file AS f JOIN civic_messaging.event AS e ON e.id = f.event
          WHERE f.due IS NOT NULL AND f.state IN ('waiting', 'fetching') GROUP BY e.line";
     for row in db.rows(files, &[]).await? {
-        stats.of(row.try_get(0)?).files = count(&row, 1)?;
+        stats.counts_mut(row.try_get(0)?).files = count(&row, 1)?;
     }
     Ok(stats)
 }

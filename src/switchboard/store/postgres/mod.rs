@@ -1,12 +1,12 @@
-//! The store in PostgreSQL, for several workers at once.
+//! The PostgreSQL store, for several workers at once.
 //!
-//! What one thread does in the file of SQLite, locks do here, and each has its reason beside it: the conversation's in
-//! `claim`, the row's wherever something is read to be written, and that of a delivery in `lock_names`. A lock that is
-//! waited for is taken before any row is, so that no two wait for each other; rows that still cross are found by the
-//! server, and the work is done again.
+//! Locks do here what the single writer thread does in SQLite, each with its reason beside it: for a conversation in
+//! `claim`, for a row wherever it is read to be written, for a delivery in `lock_names`. A lock that may block is taken
+//! before any row lock, to prevent deadlocks; for the deadlocks that remain, the server aborts one side, and its work
+//! is repeated.
 //!
-//! Every time in it is by the clock of the database, so that those of the workers need not agree: what a program says is
-//! put into that where it comes in, in the methods of `Engine` and nowhere else.
+//! Every time in the database is by its own clock, so the workers' clocks need not agree: the methods of `Engine`, and
+//! nothing else, convert the times of a program.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -22,17 +22,17 @@ use tokio_postgres::{Config, Row};
 
 use super::super::Line;
 use super::super::conversation::{Entry, Place};
-use super::super::engine::{Bell, Engine};
+use super::super::engine::{Engine, Notification};
 use super::super::fallback::Answer;
 use super::super::file::File;
 use super::super::flow::{self, Tx};
 use super::super::lanes::{Claims, Rooms};
-use super::super::outbox::{Id, SendAttempt, State, Status};
 use super::super::record::{
-    Answers, Attempt, Bounded, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackRow, Fell,
-    Fetched, FileHold, Hold, InboxEvent, Incoming, Kept, Leases, New, PutOff, Recovered, Reserved, Ruling, Settle,
-    Unbounded, Wait, Written, message_of, named, price_of,
+    Answers, Attempt, Bounded, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackResults,
+    FallbackRow, Fetched, FileHold, Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Reserved, Ruling,
+    Settle, StatusRow, Unbounded, Wait, Written, message_of, named, price_of,
 };
+use super::super::status::{Id, SendAttempt, State, Status};
 use super::super::watch::Stats;
 use crate::model::clock::{Clock, SystemClock, Timestamp};
 use crate::model::digest::Digest;
@@ -42,7 +42,7 @@ use crate::model::message::Message;
 use crate::model::poll::Cursor;
 use crate::policy::{Decision, Reason};
 
-/// The state that the mark of its conversation gives a message `m`, if it was accepted.
+/// The delivery state that the mark of its conversation gives an accepted message `m`.
 macro_rules! mark {
     () => {
         "(SELECT CASE WHEN c.read_up_to >= a.begun THEN '\"read\"' WHEN c.delivered_up_to >= a.begun THEN '\"delivered\"' END
@@ -52,38 +52,38 @@ macro_rules! mark {
     };
 }
 
-mod bells;
 mod claim;
 mod file;
 mod group;
 mod keep;
+mod listen;
 mod session;
 mod time;
 mod together;
 mod tx;
 
-use bells::Bells;
 use claim::read_claimed;
 use group::{Groups, Kind};
+use listen::Listener;
 use session::{Fault, Session, Sessions};
 use together::BeginOf;
 use tx::{FALLING, fallbacks};
 
-/// The steps from each version of the tables to the next; the table `migration` says which a database has.
+/// The migrations from each version of the tables to the next; the table `migration` has the version of a database.
 const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
 
 /// One migration at a time.
 const LOCK_MIGRATION: &str = "SELECT pg_advisory_xact_lock(hashtextextended('civic_messaging.migration', 0))";
 
-/// The longest text that an index is asked to hold, in bytes.
+/// The maximum length of an indexed text, in bytes.
 const INDEXED_MAX: usize = 1000;
 
 pub(super) struct Postgres {
     sessions: Arc<Sessions>,
-    /// What is enqueued: it may have to wait for a transaction of another program, and the work of a worker does not.
+    /// Enqueues, in a queue of their own: they may wait for a transaction of another program, and a worker must not.
     taking: Groups,
     working: Groups,
-    bells: Bells,
+    listener: Listener,
     name: String,
 }
 
@@ -92,7 +92,7 @@ impl Postgres {
         Self::open_on(url, Arc::new(SystemClock::new())).await
     }
 
-    /// Opens it on a machine that has this clock.
+    /// Opens the store on a machine with this clock.
     async fn open_on(url: &str, clock: Arc<dyn Clock>) -> Result<Self> {
         let config = read(url)?;
         let name = name_of(&config);
@@ -108,7 +108,7 @@ impl Postgres {
             );
             return Err(Error::config("store", rule));
         }
-        // A deploy that goes step by step moves the database first, and one step at a time.
+        // A rolling deployment migrates the database first, one step at a time.
         if step > ours + 1 {
             return Err(Error::config("store", "was made by a much newer version of this program"));
         }
@@ -120,16 +120,16 @@ impl Postgres {
     fn new(config: Config, clock: Arc<dyn Clock>, name: String) -> Self {
         let sessions = Arc::new(Sessions::new(config.clone(), clock));
         let (taking, working) = (Groups::new(&sessions), Groups::new(&sessions));
-        Self { sessions, taking, working, bells: Bells::new(config), name }
+        Self { sessions, taking, working, listener: Listener::new(config), name }
     }
 
-    /// A moment that a program said, by the clock of the database.
-    fn at(&self, said: Timestamp) -> Timestamp {
-        self.sessions.theirs(said)
+    /// Converts a program's time to the clock of the database.
+    fn at(&self, at: Timestamp) -> Timestamp {
+        self.sessions.theirs(at)
     }
 
-    fn settle_at(&self, said: Settle) -> Settle {
-        Settle { due: said.due.map(|due| self.at(due)), now: self.at(said.now), ..said }
+    fn settle_at(&self, settle: Settle) -> Settle {
+        Settle { due: settle.due.map(|due| self.at(due)), now: self.at(settle.now), ..settle }
     }
 }
 
@@ -139,7 +139,7 @@ impl fmt::Debug for Postgres {
     }
 }
 
-/// Runs the steps that are missing.
+/// Runs the missing migrations.
 pub(super) async fn migrate(url: &str) -> Result<()> {
     bring(url, MIGRATIONS).await
 }
@@ -159,7 +159,7 @@ async fn bring(url: &str, steps: &[&str]) -> Result<()> {
     migrated.await.map_err(|fault: Fault| fault.error())
 }
 
-/// The SQL of the steps that are missing.
+/// Returns the SQL of the missing migrations.
 pub(super) async fn migrations(url: &str) -> Result<String> {
     print(url, MIGRATIONS).await
 }
@@ -180,7 +180,7 @@ fn note(step: usize) -> String {
     format!("INSERT INTO civic_messaging.migration (step) VALUES ({step})")
 }
 
-/// The last step that a database has: 0 for one without our tables.
+/// Returns the version of a database: 0 without our tables.
 async fn step_of(session: &Session) -> Result<usize, Fault> {
     let there = session.row("SELECT to_regclass('civic_messaging.migration') IS NOT NULL", &[]).await?;
     if !there.map_or(Ok(false), |row| row.try_get(0))? {
@@ -192,8 +192,8 @@ async fn step_of(session: &Session) -> Result<usize, Fault> {
 }
 
 fn read(url: &str) -> Result<Config> {
-    // The driver's words may hold the password.
-    let wrong = |_| Error::config("store", "is no URL that PostgreSQL reads: postgres://user@host/database");
+    // The driver's error may contain the password.
+    let wrong = |_| Error::config("store", "is not a PostgreSQL URL: postgres://user@host/database");
     let config: Config = url.parse().map_err(wrong)?;
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
         return Err(Error::config("store", "names no host: postgres://user@host/database"));
@@ -201,7 +201,7 @@ fn read(url: &str) -> Result<Config> {
     Ok(config)
 }
 
-/// The database and where it is, without the user and the password.
+/// Returns the database and its host, without the user and the password.
 fn name_of(config: &Config) -> String {
     let hosts = config.get_hosts().iter().map(|host| match host {
         Host::Tcp(name) => Cow::Borrowed(&**name),
@@ -214,14 +214,14 @@ fn name_of(config: &Config) -> String {
 
 #[async_trait]
 impl Engine for Postgres {
-    /// Several workers may work: claims keep them apart.
+    /// Several workers may run: claims keep them apart.
     async fn lock(&self) -> Result<Box<dyn Send>> {
         Ok(Box::new(()))
     }
 
     async fn enqueue(&self, new: New) -> Result<Enqueued> {
         let new = New { due: self.at(new.due), now: self.at(new.now), ..new };
-        let written = Written::of(&new).map_err(|error| Fault::from(error).error())?;
+        let written = Written::new(&new).map_err(|error| Fault::from(error).error())?;
         let new = (new, written);
         self.taking
             .run(Kind::Enqueue, None, new, |db, (new, written)| Box::pin(flow::enqueue(db, new, written, None)))
@@ -230,7 +230,7 @@ impl Engine for Postgres {
 
     async fn enqueue_and_ack(&self, new: New, event: i64) -> Result<Enqueued> {
         let new = New { due: self.at(new.due), now: self.at(new.now), ..new };
-        let written = Written::of(&new).map_err(|error| Fault::from(error).error())?;
+        let written = Written::new(&new).map_err(|error| Fault::from(error).error())?;
         let new = (new, written);
         self.taking
             .run(Kind::Enqueue, None, new, move |db, (new, written)| {
@@ -265,7 +265,7 @@ impl Engine for Postgres {
         Ok(paused.into_iter().map(|(account, until)| (account, self.sessions.ours(until))).collect())
     }
 
-    fn shares_rates(&self) -> bool {
+    fn has_shared_rates(&self) -> bool {
         true
     }
 
@@ -277,9 +277,9 @@ impl Engine for Postgres {
         Ok(Reserved { from: self.sessions.ours(from), count })
     }
 
-    async fn strange_since(&self, id: Id, why: Reason, now: Timestamp) -> Result<Timestamp> {
+    async fn unhandled_since(&self, id: Id, why: Reason, now: Timestamp) -> Result<Timestamp> {
         let now = self.at(now);
-        let since = self.sessions.run(why, move |db, why| Box::pin(flow::strange_since(db, id.0, why, now))).await?;
+        let since = self.sessions.run(why, move |db, why| Box::pin(flow::unhandled_since(db, id.0, why, now))).await?;
         Ok(self.sessions.ours(since))
     }
 
@@ -301,18 +301,18 @@ impl Engine for Postgres {
             .await
     }
 
-    /// `not_after` goes by the caller's own clock, as the message says it.
-    async fn expire(&self, now: Timestamp, most: u32) -> Result<Vec<(Id, String, State)>> {
+    /// `not_after` is by the caller's own clock, as in the message.
+    async fn expire(&self, now: Timestamp, max: u32) -> Result<Vec<(Id, String, State)>> {
         let at = self.at(now);
-        self.sessions.run((), move |db, ()| Box::pin(flow::expire(db, now, most, at))).await
+        self.sessions.run((), move |db, ()| Box::pin(flow::expire(db, now, max, at))).await
     }
 
-    async fn falling(&self, now: Timestamp) -> Result<Vec<FallbackRow>> {
+    async fn due_fallbacks(&self, now: Timestamp) -> Result<Vec<FallbackRow>> {
         let now = self.at(now);
         self.sessions.run((), move |db, ()| Box::pin(fallbacks(db, FALLING, Some(now)))).await
     }
 
-    async fn fall_back(&self, now: Timestamp, mut answers: Answers) -> Result<Fell> {
+    async fn fall_back(&self, now: Timestamp, mut answers: Answers) -> Result<FallbackResults> {
         for answer in answers.values_mut() {
             if let Answer::Policy(Decision::Defer { until, .. }) = answer {
                 *until = self.at(*until);
@@ -338,17 +338,17 @@ impl Engine for Postgres {
         self.working.run(Kind::Finish, Some(hold.id.0), end, move |db, end| Box::pin(flow::finish(db, hold, end))).await
     }
 
-    /// Only what has lapsed is taken back, whatever `all` says: a worker that starts knows nothing of the others that
-    /// live, and what one that died had claimed lapses.
+    /// Recovers lapsed claims only, whatever `all` is: a worker that starts knows nothing of others that live, and the
+    /// claims of a dead one lapse.
     async fn recover(&self, now: Timestamp, _all: bool) -> Result<Recovered> {
         self.sessions.measure().await?;
         let now = self.at(now);
         let lapsed = self.sessions.run((), move |db, ()| Box::pin(lapsed(db, now))).await?;
         let mut recovered = Recovered::default();
-        // Each for itself, so that at most one row is held while a lock is waited for.
+        // One at a time, so that at most one row is locked while a lock is awaited.
         for id in lapsed {
-            let doubted = self.sessions.run((), move |db, ()| Box::pin(doubt(db, id, now))).await?;
-            recovered.unknown += u64::from(doubted);
+            let is_unknown = self.sessions.run((), move |db, ()| Box::pin(mark_unknown(db, id, now))).await?;
+            recovered.unknown += u64::from(is_unknown);
         }
         recovered.queued = self.sessions.run((), move |db, ()| Box::pin(claim::requeue_lapsed(db, now))).await?;
         Ok(recovered)
@@ -359,9 +359,9 @@ impl Engine for Postgres {
         self.sessions.run((), move |db, ()| Box::pin(flow::hold_after_restore(db, at, now))).await
     }
 
-    async fn doubtful(&self, now: Timestamp, wait: Duration, most: u32) -> Result<Vec<Claimed>> {
+    async fn look_ups_due(&self, now: Timestamp, wait: Duration, max: u32) -> Result<Vec<Claimed>> {
         let now = self.at(now);
-        self.sessions.run((), move |db, ()| Box::pin(doubtful(db, now, wait, most))).await
+        self.sessions.run((), move |db, ()| Box::pin(look_ups_due(db, now, wait, max))).await
     }
 
     async fn hold_fallback(&self, id: Id) -> Result<()> {
@@ -370,9 +370,9 @@ impl Engine for Postgres {
         self.sessions.run((), move |db, ()| Box::pin(async move { db.change(hold, &[&id.0]).await.map(drop) })).await
     }
 
-    async fn messages(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>> {
+    async fn messages(&self, line: &str, state: State, after: Option<Id>, max: u32) -> Result<Vec<Status>> {
         let after = after.map_or(i64::MIN, |id| id.0);
-        self.sessions.run(line, move |db, line| Box::pin(messages(db, line, state, after, most))).await
+        self.sessions.run(line, move |db, line| Box::pin(messages(db, line, state, after, max))).await
     }
 
     async fn settle(&self, id: Id, settled: Settle) -> Result<Option<String>> {
@@ -385,11 +385,16 @@ impl Engine for Postgres {
         self.sessions.run(settled, move |db, settled| Box::pin(flow::resend(db, id.0, settled))).await
     }
 
-    async fn take_in(&self, events: Vec<Incoming>, cursor: Option<(String, Cursor)>, now: Timestamp) -> Result<usize> {
+    async fn store_events(
+        &self,
+        events: Vec<Incoming>,
+        cursor: Option<(String, Cursor)>,
+        now: Timestamp,
+    ) -> Result<usize> {
         let now = self.at(now);
         self.sessions
             .run((events, cursor), move |db, (events, cursor)| {
-                Box::pin(flow::take_in(db, events, cursor.as_ref(), now))
+                Box::pin(flow::store_events(db, events, cursor.as_ref(), now))
             })
             .await
     }
@@ -406,15 +411,9 @@ impl Engine for Postgres {
             .await
     }
 
-    async fn next_batch(
-        &self,
-        of: &EventFilter,
-        now: Timestamp,
-        lease: Duration,
-        most: u32,
-    ) -> Result<Vec<InboxEvent>> {
+    async fn next_batch(&self, of: &EventFilter, now: Timestamp, lease: Duration, max: u32) -> Result<Vec<InboxEvent>> {
         let now = self.at(now);
-        self.sessions.run(of, move |db, of| Box::pin(flow::next_batch(db, of, now, lease, most))).await
+        self.sessions.run(of, move |db, of| Box::pin(flow::next_batch(db, of, now, lease, max))).await
     }
 
     async fn ack(&self, event: i64, now: Timestamp) -> Result<()> {
@@ -427,9 +426,9 @@ impl Engine for Postgres {
         self.sessions.run((), move |db, ()| Box::pin(nack(db, event, until, now))).await
     }
 
-    async fn parked_events(&self, of: &EventFilter, after: i64, now: Timestamp, most: u32) -> Result<Vec<InboxEvent>> {
+    async fn parked_events(&self, of: &EventFilter, after: i64, now: Timestamp, max: u32) -> Result<Vec<InboxEvent>> {
         let now = self.at(now);
-        self.sessions.run(of, move |db, of| Box::pin(flow::parked_events(db, of, after, now, most))).await
+        self.sessions.run(of, move |db, of| Box::pin(flow::parked_events(db, of, after, now, max))).await
     }
 
     async fn status(&self, id: Id) -> Result<Option<Status>> {
@@ -437,9 +436,9 @@ impl Engine for Postgres {
         Ok(found.into_iter().next().map(|(status, _)| status))
     }
 
-    async fn conversation(&self, line: &str, with: &str, before: Option<Place>, most: u32) -> Result<Vec<Entry>> {
+    async fn conversation(&self, line: &str, with: &str, before: Option<Place>, max: u32) -> Result<Vec<Entry>> {
         self.sessions
-            .run((line, with), move |db, &(line, with)| Box::pin(conversation(db, line, with, before, most)))
+            .run((line, with), move |db, &(line, with)| Box::pin(conversation(db, line, with, before, max)))
             .await
     }
 
@@ -486,7 +485,7 @@ impl Engine for Postgres {
     async fn clock_went_back(&self, now: Timestamp, latest: Timestamp) -> Result<Option<Duration>> {
         self.sessions.measure().await?;
         let (now, latest) = (self.at(now), self.at(latest));
-        self.sessions.run((), move |db, ()| Box::pin(flow::went_back(db, now, latest))).await
+        self.sessions.run((), move |db, ()| Box::pin(flow::set_back_by(db, now, latest))).await
     }
 
     async fn bound(&self, part: Unbounded, now: Timestamp, leases: Leases) -> Result<(Option<Unbounded>, Bounded)> {
@@ -515,9 +514,9 @@ impl Engine for Postgres {
             .await
     }
 
-    async fn claim_files(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<ClaimedFile>> {
+    async fn claim_files(&self, now: Timestamp, lease: Duration, max: u32) -> Result<Vec<ClaimedFile>> {
         let now = self.at(now);
-        self.sessions.run((), move |db, ()| Box::pin(file::claim(db, now, now.plus(lease), most))).await
+        self.sessions.run((), move |db, ()| Box::pin(file::claim(db, now, now.plus(lease), max))).await
     }
 
     async fn fetched(&self, hold: FileHold, fetched: Fetched, now: Timestamp) -> Result<bool> {
@@ -533,14 +532,14 @@ impl Engine for Postgres {
         self.sessions.run((), move |db, ()| Box::pin(file::of(db, event))).await
     }
 
-    async fn purge(&self, now: Timestamp, most: u32) -> Result<u64> {
+    async fn purge(&self, now: Timestamp, max: u32) -> Result<u64> {
         let now = self.at(now);
-        self.sessions.run((), move |db, ()| Box::pin(keep::purge(db, now, most))).await
+        self.sessions.run((), move |db, ()| Box::pin(keep::purge(db, now, max))).await
     }
 
-    async fn unwanted(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Digest>> {
+    async fn unwanted(&self, now: Timestamp, lease: Duration, max: u32) -> Result<Vec<Digest>> {
         let now = self.at(now);
-        self.sessions.run((), move |db, ()| Box::pin(keep::unwanted(db, now, now.plus(lease), most))).await
+        self.sessions.run((), move |db, ()| Box::pin(keep::unwanted(db, now, now.plus(lease), max))).await
     }
 
     async fn check(&self) -> Result<u64> {
@@ -556,8 +555,8 @@ impl Engine for Postgres {
         self.sessions.run(file, |db, file| Box::pin(keep::removed(db, file))).await
     }
 
-    fn rung(&self, bell: Bell) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(self.bells.rung(bell))
+    fn notified(&self, kind: Notification) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.listener.notified(kind))
     }
 }
 
@@ -565,7 +564,7 @@ async fn begin(db: &Session, hold: Hold, attempt: &Attempt) -> Result<bool, Faul
     db.call(BeginOf(hold, attempt.clone())).await
 }
 
-/// What was being sent by a worker whose claim has lapsed.
+/// Returns the messages that were being sent under a claim that has lapsed.
 async fn lapsed(db: &Session, now: Timestamp) -> Result<Vec<i64>, Fault> {
     let lapsed = "SELECT id FROM civic_messaging.message
          WHERE phase = 'claimed' AND state = 'sending' AND lease <= $1 ORDER BY id";
@@ -573,8 +572,8 @@ async fn lapsed(db: &Session, now: Timestamp) -> Result<Vec<i64>, Fault> {
     Ok(lapsed.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-/// Puts a message in doubt whose claim has lapsed while it was being sent. False: its worker wrote just now.
-async fn doubt(db: &Session, id: i64, now: Timestamp) -> Result<bool, Fault> {
+/// Marks a message with a lapsed claim that was being sent as unknown. Returns `false` if its worker has just written.
+async fn mark_unknown(db: &Session, id: i64, now: Timestamp) -> Result<bool, Fault> {
     db.lock_message(id, &[]).await?;
     claim::lock_conversation_of(db, id).await?;
     let held = "SELECT 1 FROM civic_messaging.message
@@ -588,17 +587,17 @@ async fn doubt(db: &Session, id: i64, now: Timestamp) -> Result<bool, Fault> {
     Ok(true)
 }
 
-async fn doubtful(db: &Session, now: Timestamp, wait: Duration, most: u32) -> Result<Vec<Claimed>, Fault> {
+async fn look_ups_due(db: &Session, now: Timestamp, wait: Duration, max: u32) -> Result<Vec<Claimed>, Fault> {
     let due = "SELECT id FROM civic_messaging.message WHERE phase = 'unknown' AND due <= $1
          ORDER BY due, id LIMIT $2 FOR UPDATE SKIP LOCKED";
-    let due = db.rows(due, &[&now.as_millis(), &i64::from(most)]).await?;
+    let due = db.rows(due, &[&now.as_millis(), &i64::from(max)]).await?;
     let ids = due.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
-    let doubtful = read_claimed(db, &ids).await?;
-    // If nobody settles it, it is asked about again.
+    let look_ups_due = read_claimed(db, &ids).await?;
+    // If it is not settled, it is looked up again.
     let later = "UPDATE civic_messaging.message SET due = $2, wait = $2::bigint - $3::bigint, lookups = lookups + 1
          WHERE id = ANY ($1)";
     db.change(later, &[&ids, &now.plus(wait).as_millis(), &now.as_millis()]).await?;
-    Ok(doubtful)
+    Ok(look_ups_due)
 }
 
 async fn nack(db: &Session, event: i64, until: i64, now: i64) -> Result<bool, Fault> {
@@ -611,10 +610,10 @@ async fn nack(db: &Session, event: i64, until: i64, now: i64) -> Result<bool, Fa
     Ok(row.map_or(Ok(false), |row| row.try_get(0))?)
 }
 
-/// The statement that lists the messages of a line in a state, each by an index.
+/// Returns the statement that lists the messages of a line in a state, each by an index.
 const fn listed(state: State) -> &'static str {
     match state {
-        // All that waits is gone through, and is not kept in this order for it: each message would pay.
+        // Scans what waits: an index in this order would cost every message.
         State::Queued | State::Deferred => {
             "SELECT id FROM (
                  SELECT id FROM civic_messaging.message
@@ -628,7 +627,7 @@ const fn listed(state: State) -> &'static str {
             "SELECT id FROM civic_messaging.message
              WHERE line = $1 AND phase = 'unknown' AND state = $2 AND id > $3 ORDER BY id LIMIT $4"
         }
-        // There are no more than are on their way at once.
+        // No more than are in flight.
         State::Claimed | State::Sending => {
             "SELECT id FROM civic_messaging.message
              WHERE line = $1 AND phase = 'claimed' AND state = $2 AND id > $3 ORDER BY id LIMIT $4"
@@ -640,15 +639,15 @@ const fn listed(state: State) -> &'static str {
     }
 }
 
-async fn messages(db: &Session, line: &str, state: State, after: i64, most: u32) -> Result<Vec<Status>, Fault> {
-    let ids = db.rows(listed(state), &[&indexed(line), &state.as_str(), &after, &i64::from(most)]).await?;
+async fn messages(db: &Session, line: &str, state: State, after: i64, max: u32) -> Result<Vec<Status>, Fault> {
+    let ids = db.rows(listed(state), &[&indexed(line), &state.as_str(), &after, &i64::from(max)]).await?;
     let ids = ids.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    let mut standing: Vec<_> = statuses(db, ids).await?.into_iter().map(|(status, _)| status).collect();
-    standing.sort_unstable_by_key(|status| status.id);
-    Ok(standing)
+    let mut account_state: Vec<_> = statuses(db, ids).await?.into_iter().map(|(status, _)| status).collect();
+    account_state.sort_unstable_by_key(|status| status.id);
+    Ok(account_state)
 }
 
-/// The statuses of messages, and what they say: none where this program cannot read it, or its content was removed.
+/// Returns statuses and messages: `None` for a message that this program cannot read, or without content.
 async fn statuses(db: &Session, ids: Vec<i64>) -> Result<Vec<(Status, Option<Message>)>, Fault> {
     let status = concat!(
         "SELECT id, line, key, tag, state, due, attempts, delivery, reason,
@@ -666,7 +665,7 @@ async fn statuses(db: &Session, ids: Vec<i64>) -> Result<Vec<(Status, Option<Mes
     let read = |row: &Row| {
         let id = row.try_get(0)?;
         let refusal = row.try_get::<_, Option<String>>(15)?.zip(row.try_get(16)?);
-        let kept = Kept {
+        let kept = StatusRow {
             id,
             line: row.try_get(1)?,
             key: row.try_get(2)?,
@@ -688,7 +687,7 @@ async fn statuses(db: &Session, ids: Vec<i64>) -> Result<Vec<(Status, Option<Mes
     db.rows(status, &[&ids]).await?.iter().map(read).collect()
 }
 
-/// The attempts of messages, the oldest first, by their numbers.
+/// Returns the attempts of messages, oldest first, by number.
 async fn histories(db: &Session, ids: &[i64]) -> Result<HashMap<i64, Vec<SendAttempt>>, Fault> {
     let of = "SELECT message, gateway, account, begun, ended, outcome, kind, code, segments, price, currency
          FROM civic_messaging.attempt WHERE message = ANY ($1) ORDER BY message, n";
@@ -715,15 +714,15 @@ async fn conversation(
     line: &str,
     with: &str,
     before: Option<Place>,
-    most: u32,
+    max: u32,
 ) -> Result<Vec<Entry>, Fault> {
     let (line, with) = (indexed(line), indexed(with));
-    let who = "WITH now AS (
+    let person = "WITH now AS (
              SELECT coalesce((SELECT current FROM civic_messaging.link WHERE line = $1 AND previous = $2), $2) AS person)
          SELECT person FROM now
          UNION SELECT previous FROM civic_messaging.link WHERE line = $1 AND current = (SELECT person FROM now)";
-    let who = db.rows(who, &[&line, &with]).await?;
-    let who = who.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    let person = db.rows(person, &[&line, &with]).await?;
+    let person = person.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
     let places = "SELECT * FROM (
              (SELECT queued AS at, true AS ours, id, NULL AS body FROM civic_messaging.message
               WHERE conversation = ANY (SELECT hashtextextended($1 || chr(10) || person, 0) FROM unnest($2::text[]) AS person)
@@ -738,13 +737,13 @@ async fn conversation(
          ORDER BY at DESC, ours DESC, id DESC LIMIT $6";
     let (at, ours) = (before.map(|place| place.at.as_millis()), before.map(|place| place.ours));
     let id = before.map(|place| place.id);
-    let said = db.rows(places, &[&line, &who, &at, &ours, &id, &i64::from(most)]).await?;
+    let rows = db.rows(places, &[&line, &person, &at, &ours, &id, &i64::from(max)]).await?;
     let place = |row: &Row| Ok::<_, Fault>(Place { at: moment(row, 0)?, ours: row.try_get(1)?, id: row.try_get(2)? });
-    let places = said.iter().map(place).collect::<Result<Vec<_>, _>>()?;
+    let places = rows.iter().map(place).collect::<Result<Vec<_>, _>>()?;
     let ours = places.iter().filter(|place| place.ours).map(|place| place.id).collect();
     let mut ours: HashMap<_, _> = statuses(db, ours).await?.into_iter().map(|ours| (ours.0.id.0, ours)).collect();
     let mut entries = Vec::with_capacity(places.len());
-    for (row, place) in said.iter().zip(places) {
+    for (row, place) in rows.iter().zip(places) {
         if !place.ours {
             entries.push(Entry::theirs(place, row.try_get(3)?));
         } else if let Some((status, message)) = ours.remove(&place.id) {
@@ -754,12 +753,12 @@ async fn conversation(
     Ok(entries)
 }
 
-/// A text as PostgreSQL takes it, which knows no NUL.
+/// Returns a text that PostgreSQL accepts: without NUL.
 fn text(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
 }
 
-/// A text as an index takes it: a longer one than any gateway writes is known by its digest.
+/// Returns a text for an index: the digest of one that is longer than any gateway writes.
 fn indexed(name: &str) -> Cow<'_, str> {
     if name.len() > INDEXED_MAX { Digest::sha256(name.as_bytes()).to_string().into() } else { text(name) }
 }
@@ -776,7 +775,7 @@ fn count(row: &Row, column: usize) -> Result<u32, Fault> {
     Ok(u32::try_from(row.try_get::<_, i32>(column)?).unwrap_or(0))
 }
 
-/// Steps that a later version may have.
+/// Migrations of a later version.
 #[cfg(test)]
 const LATER: &[&str] = &[
     "ALTER TABLE civic_messaging.message ADD COLUMN later TEXT;
@@ -787,7 +786,7 @@ const LATER: &[&str] = &[
      UPDATE civic_messaging.message SET later = key;",
 ];
 
-/// Brings a database to one step more than this program has.
+/// Migrates a database one step further than this program's version.
 #[cfg(test)]
 pub(super) async fn migrate_ahead(url: &str) {
     bring(url, &[MIGRATIONS, &LATER[..1]].concat()).await.unwrap();
@@ -799,7 +798,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     use std::sync::{Arc, Mutex};
 
-    use super::super::super::outbox::PRIORITY_LAST;
+    use super::super::super::status::PRIORITY_LAST;
     use super::super::cluster::{self, Database};
     use super::super::suite;
     use super::*;
@@ -817,7 +816,7 @@ mod tests {
     }
 
     async fn enqueue(db: &Session, new: New) -> Option<Enqueued> {
-        flow::enqueue(db, &new, &Written::of(&new).unwrap(), None).await.ok()
+        flow::enqueue(db, &new, &Written::new(&new).unwrap(), None).await.ok()
     }
 
     fn rooms(room: u32) -> Rooms {
@@ -839,7 +838,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_opens_when_its_tables_are_there_and_never_makes_them() {
+    async fn open_requires_tables_and_never_creates_them() {
         let Some(database) = Database::new().await else { return };
         let url = database.url();
         for _ in 0..2 {
@@ -853,7 +852,7 @@ mod tests {
         Postgres::open(url).await.unwrap();
         assert_eq!(migrations(url).await.unwrap(), "");
         migrate(url).await.unwrap();
-        // The suite runs on one step more.
+        // The suite runs on one more migration.
         for (later, opens) in [(1, true), (2, false)] {
             bring(url, &[MIGRATIONS, &LATER[..later]].concat()).await.unwrap();
             let opened = Postgres::open(url).await;
@@ -863,7 +862,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn several_may_migrate_at_the_same_moment() {
+    async fn migration_may_run_concurrently() {
         let Some(database) = Database::new().await else { return };
         let url = database.url();
         let steps = [MIGRATIONS, LATER].concat();
@@ -873,7 +872,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn from_every_step_the_tables_come_to_be_the_same_and_keep_what_they_hold() {
+    async fn migration_from_every_version_gives_the_same_tables() {
         let steps = [MIGRATIONS, LATER].concat();
         let mut all = Vec::new();
         for from in 0..=steps.len() {
@@ -881,7 +880,7 @@ mod tests {
                 let Some(database) = Database::new().await else { return };
                 let url = database.url();
                 bring(url, &steps[..from]).await.unwrap();
-                // A program of that step wrote there.
+                // A program of that version wrote there.
                 let mut there = None;
                 if from >= MIGRATIONS.len() {
                     let db = session(url).await;
@@ -905,7 +904,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_a_step_that_fails_and_of_those_before_it_nothing_stays() {
+    async fn failed_migration_rolls_back_all_steps() {
         let fails = "CREATE TABLE half (n INTEGER); SELECT 1 / 0;";
         let Some(database) = Database::new().await else { return };
         let url = database.url();
@@ -924,7 +923,7 @@ mod tests {
         Session::open(&read(url).unwrap()).await.ok().unwrap()
     }
 
-    /// All that is in the schema, line by line.
+    /// Returns everything in the schema, line by line.
     async fn shape(db: &Session) -> Vec<String> {
         let shape =
             "SELECT format('%s.%s %s %s %s %s', table_name, column_name, data_type, is_nullable, column_default,
@@ -941,12 +940,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_role_needs_the_rights_that_are_written_down_and_no_more() {
+    async fn role_needs_the_documented_grants_only() {
         let Some(database) = migrated().await else { return };
         let url = database.url_of_role();
         let error = Postgres::open(&url).await.unwrap_err();
         assert!(error.kind() == ErrorKind::Config && error.to_string().contains("grant it USAGE"), "{error}");
-        // With these the whole suite runs.
+        // The whole suite runs with these.
         assert_eq!(database.grant(MIGRATIONS[0], "the_role").await, 2);
         Postgres::open(&url).await.unwrap();
         let db = session(&url).await;
@@ -957,7 +956,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_session_is_ready_before_the_first_call() {
+    async fn session_is_ready_before_the_first_call() {
         let Some(database) = migrated().await else { return };
         let store = Postgres::open(database.url()).await.unwrap();
         let db = session(database.url()).await;
@@ -974,21 +973,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_policy_said_when_a_message_was_taken_has_its_row() {
+    async fn deferral_at_enqueue_is_recorded() {
         let Some(database) = migrated().await else { return };
         let store = Postgres::open(database.url()).await.unwrap();
         let night = Some(Reason::new("quiet-hours", "it is night"));
         store.enqueue(New { deferred: night, ..new("k", 1, 2) }).await.unwrap();
         store.enqueue(new("l", 1, 2)).await.unwrap();
         let db = session(database.url()).await;
-        let said = "SELECT concat_ws(' ', m.key, d.decision, d.rule, d.reason) FROM civic_messaging.decision AS d
+        let rows = "SELECT concat_ws(' ', m.key, d.decision, d.rule, d.reason) FROM civic_messaging.decision AS d
              JOIN civic_messaging.message AS m ON m.id = d.message";
-        let rows = db.rows(said, &[]).await.ok().unwrap();
+        let rows = db.rows(rows, &[]).await.ok().unwrap();
         assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<&str>>(), ["k defer quiet-hours it is night"]);
     }
 
     #[tokio::test]
-    async fn a_message_that_is_not_what_was_taken_is_known() {
+    async fn changed_message_is_detected() {
         let Some(database) = migrated().await else { return };
         let store = Postgres::open(database.url()).await.unwrap();
         store.enqueue(new("k", 1, 2)).await.unwrap();
@@ -999,7 +998,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_session_that_was_lost_is_replaced() {
+    async fn lost_session_is_replaced() {
         let Some(database) = migrated().await else { return };
         let store = Postgres::open(database.url()).await.unwrap();
         let (one, two) = tokio::join!(store.enqueue(new("a", 1, 2)), store.enqueue(new("b", 2, 2)));
@@ -1011,7 +1010,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_server_that_started_again_between_two_calls_goes_unnoticed() {
+    async fn server_restart_between_calls_goes_unnoticed() {
         let Some((mut server, url)) = cluster::Own::start() else { return };
         migrate(&url).await.unwrap();
         let store = Postgres::open(&url).await.unwrap();
@@ -1024,7 +1023,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_session_that_is_lost_in_the_middle_is_said_and_the_same_key_is_taken_again() {
+    async fn session_lost_in_a_call_is_an_error_and_can_be_retried() {
         let Some(database) = migrated().await else { return };
         let store = Postgres::open(database.url()).await.unwrap();
         let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await.unwrap();
@@ -1055,7 +1054,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_url_without_a_host_is_said_to_be_that() {
+    async fn url_without_host_is_refused() {
         for url in ["postgres://", "postgres:///desk", "postgres://desk@/desk", "postgresql://?user=desk"] {
             let error = Postgres::open(url).await.unwrap_err();
             assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("store")), "{url}: {error}");
@@ -1064,7 +1063,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_error_shows_the_password() {
+    async fn error_never_shows_the_password() {
         for (url, kind) in [
             ("postgres://desk:hunter2-hunter2@127.0.0.1:1/desk", ErrorKind::Unavailable),
             ("postgres://desk:hunter2-hunter2@127.0.0.1:port/desk", ErrorKind::Config),
@@ -1072,7 +1071,7 @@ mod tests {
         ] {
             let error = Postgres::open(url).await.unwrap_err();
             assert_eq!(error.kind(), kind, "{error}");
-            assert!(kind == ErrorKind::Config || error.to_string().starts_with("store: does not work: "), "{error}");
+            assert!(kind == ErrorKind::Config || error.to_string().starts_with("store: unavailable: "), "{error}");
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
         }
         let config = read("postgres://desk:hunter2-hunter2@db.example.gov.uk,%2Frun/desk").unwrap();
@@ -1082,9 +1081,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn claim_reads_nothing_of_what_waits() {
+    async fn claim_reads_no_waiting_messages() {
         let Some(database) = migrated().await else { return };
-        // One conversation with a long line of waiting messages, as many that are planned, and three others.
+        // One conversation with many waiting messages, as many scheduled ones, and three others.
         let fill = "INSERT INTO civic_messaging.message
                  (line, key, recipient, body, digest, priority, state, due, queued, lane, planned, head)
              SELECT 'desk', n, CASE WHEN n > 20000 THEN n ELSE 1 END, '', '', 2,
@@ -1113,15 +1112,15 @@ mod tests {
             let plan = &plan[0]["Plan"];
             let blocks = ["Shared Hit Blocks", "Shared Read Blocks"].map(|blocks| plan[blocks].as_u64().unwrap());
             assert_eq!(plan["Actual Rows"].as_f64(), Some(rows), "{plan:#}");
-            // The index of what waits has about a hundred.
+            // The index of waiting messages has about a hundred blocks.
             assert!(blocks.iter().sum::<u64>() < 90, "{plan:#}");
         }
     }
 
     #[tokio::test]
-    async fn messages_of_a_state_are_listed_by_an_index() {
+    async fn listing_by_state_uses_an_index() {
         let Some(database) = migrated().await else { return };
-        // What is open is the latest, and some of what waits is planned.
+        // Open messages are the latest, and some of the waiting ones are scheduled.
         let fill = "INSERT INTO civic_messaging.message
                  (line, key, recipient, body, digest, priority, lane, state, planned, due, queued, settled)
              SELECT 'desk', n, n, '', '', 2, 'desk/phone', state, state = 'deferred' AND n % 2 = 0, 1, 1,
@@ -1148,19 +1147,19 @@ mod tests {
             let plan: serde_json::Value = serde_json::from_str(plan.unwrap()).unwrap();
             let plan = &plan[0]["Plan"];
             let blocks = ["Shared Hit Blocks", "Shared Read Blocks"].map(|blocks| plan[blocks].as_u64().unwrap());
-            // All that there is has hundreds.
+            // The tables have hundreds of blocks.
             assert!(blocks.iter().sum::<u64>() < 20, "{state:?}: {plan:#}");
         }
     }
 
     #[tokio::test]
-    async fn a_send_that_begins_is_found_by_its_number_and_writes_no_index() {
+    async fn begin_finds_by_number_and_writes_no_index() {
         let Some(database) = migrated().await else { return };
         let (db, now) = (session(database.url()).await, Timestamp::from_millis(1));
         for n in 0..500 {
             enqueue(&db, new(&n.to_string(), n, 2)).await.unwrap();
         }
-        // As it mostly is when it is counted: nothing is claimed.
+        // The usual state when this is counted: nothing is claimed.
         db.batch("ANALYZE civic_messaging.message; BEGIN").await.ok().unwrap();
         let held = claim::claim(&db, now, LEASE, &rooms(1)).await.ok().unwrap().claimed;
         let counts = "SELECT pg_stat_get_xact_tuples_hot_updated('civic_messaging.message'::regclass),
@@ -1179,7 +1178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn workers_whose_clocks_are_an_hour_apart_leave_each_other_what_is_theirs() {
+    async fn workers_with_clocks_an_hour_apart_respect_leases() {
         let Some(database) = migrated().await else { return };
         let (now, half_an_hour) = (SystemClock::new().now(), Duration::from_secs(1800));
         let on = async |now| {
@@ -1193,7 +1192,7 @@ mod tests {
                 let new = new(&format!("{n}-{key}"), n * 3 + key, 2);
                 one.enqueue(New { due: *at_one, now: *at_one, ..new }).await.unwrap();
             }
-            // The clocks of this test stand still, and that of the database does not.
+            // The clocks of this test stand still, and the database's does not.
             let at_two = &at_two.plus(Duration::from_secs(10));
             let held = claimed(two, *at_two, 9).await.unwrap();
             assert_eq!(held.len(), 3, "what is due for one is for all");
@@ -1211,7 +1210,7 @@ mod tests {
             assert_eq!(again.iter().map(|again| again.hold.id).collect::<Vec<_>>(), [held[2].hold.id]);
 
             let photo = suite::incoming(&format!("photo-{n}"), 1);
-            one.take_in(vec![photo], None, *at_one).await.unwrap();
+            one.store_events(vec![photo], None, *at_one).await.unwrap();
             assert!(two.next(None, *at_two, LEASE).await.unwrap().is_none(), "it is held back for its file");
             let held = two.claim_files(*at_two, LEASE, 9).await.unwrap()[0].hold;
             assert!(one.claim_files(at_one.plus(soon), LEASE, 9).await.unwrap().is_empty());
@@ -1219,15 +1218,15 @@ mod tests {
             let again = Fetched::Again(at_two.plus(late));
             assert!(!two.fetched(held, again, at_two.plus(late)).await.unwrap());
 
-            let handed = two.next(None, at_two.plus(soon), LEASE).await.unwrap().unwrap();
+            let event = two.next(None, at_two.plus(soon), LEASE).await.unwrap().unwrap();
             assert!(one.next(None, at_one.plus(2 * soon), LEASE).await.unwrap().is_none());
-            assert_eq!(one.next(None, at_one.plus(2 * late), LEASE).await.unwrap().unwrap().id, handed.id);
-            one.ack(handed.id, *at_one).await.unwrap();
+            assert_eq!(one.next(None, at_one.plus(2 * late), LEASE).await.unwrap().unwrap().id, event.id);
+            one.ack(event.id, *at_one).await.unwrap();
         }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn several_workers_share_no_conversation_while_more_comes_in() {
+    async fn workers_share_no_conversation_under_load() {
         const MESSAGES: u32 = 600;
         let Some(database) = migrated().await else { return };
         let now = Timestamp::from_millis(1);
@@ -1254,7 +1253,7 @@ mod tests {
         }
         let store = Postgres::open(database.url()).await.unwrap();
         for n in 0..MESSAGES {
-            // The later, the more urgent.
+            // Later messages are more urgent.
             let priority = 3 - u8::try_from(n % 4).unwrap();
             store.enqueue(new(&n.to_string(), n % 3, priority)).await.unwrap();
         }
@@ -1265,9 +1264,9 @@ mod tests {
         assert_eq!(messages(&store).await, [(State::Accepted, u64::from(MESSAGES))].into());
     }
 
-    /// `CIVIC_RESTARTS` says how often (12).
+    /// `CIVIC_RESTARTS` sets the number of restarts (12).
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn a_server_that_is_killed_under_load_loses_nothing_and_doubles_nothing() {
+    async fn server_killed_under_load_loses_and_doubles_nothing() {
         let Some((mut server, url)) = cluster::Own::start() else { return };
         let restarts: u64 = std::env::var("CIVIC_RESTARTS").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
         migrate(&url).await.unwrap();
@@ -1300,12 +1299,12 @@ mod tests {
             taken.len(),
             sent.len()
         );
-        // Of each writer the last may be there though nobody was told so.
+        // The last message of each writer may be stored without a reply.
         assert!(lost == 0 && twice == 0 && (taken.len()..=taken.len() + 2).contains(&usize::try_from(rows).unwrap()));
         assert!(!sent.is_empty() && u64::from(failures) >= restarts, "hardly anything happened");
     }
 
-    /// Takes one message after the other, each again under its key until that is told.
+    /// Enqueues one message after the other, each again under its key until it succeeds.
     async fn taken(store: &Postgres, writer: u32, going: &AtomicBool, failures: &AtomicU32) -> Vec<(String, Id)> {
         let mut taken = Vec::new();
         while going.load(Ordering::Acquire) {
@@ -1320,7 +1319,7 @@ mod tests {
         taken
     }
 
-    /// Sends what is claimed, as a worker does: what it could not begin it leaves, and what it began it ends.
+    /// Sends claimed messages as a worker does: drops those it could not begin, and finishes the others.
     async fn sent(store: &Postgres, going: &AtomicBool, failures: &AtomicU32) -> Vec<Id> {
         let (mut sent, now) = (Vec::new(), Timestamp::from_millis(1));
         while going.load(Ordering::Acquire) {

@@ -1,4 +1,4 @@
-//! Sessions with the server: a few that are kept ready, TLS, and what goes wrong.
+//! Sessions with the server: a small pool, TLS, and errors.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,40 +20,40 @@ use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream}
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Config, Connection, Row, Socket, Statement};
 
-use super::super::super::engine::Bell;
-use super::bells;
+use super::super::super::engine::Notification;
+use super::listen;
 use super::time::Ahead;
 use super::together::Gathers;
 use crate::model::clock::{Clock, Timestamp};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::transport::tls;
 
-/// How many sessions a store has with the server, at most.
+/// The maximum number of sessions of a store.
 const SESSIONS: usize = 4;
 
-/// How long one piece of work may take, the wait for a session included.
+/// The maximum time of one piece of work, with the wait for a session.
 pub(super) const LONGEST: Duration = Duration::from_secs(30);
 
-/// How long a session that was ready may take to answer: one that a firewall has forgotten never does.
+/// The maximum time for a pooled session to respond: one dropped by a firewall never does.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// How often work is done again that stood in another's way.
+/// The maximum number of retries after a conflict.
 const AGAIN: u32 = 8;
 
-/// What every session begins with. A server that is told to answer before it has written would break the promise that
-/// Ok is durable. And a machine that vanishes must not keep its locks for as long as TCP takes to notice.
+/// The first statements of every session. Without synchronous commit `Ok` would not mean durable, and without
+/// the timeout a machine that vanishes would hold its locks until TCP notices.
 const BEGINNING: &str = "SELECT set_config('synchronous_commit', 'on', false)
      WHERE current_setting('synchronous_commit') = 'off';
      SET idle_in_transaction_session_timeout = '30s'";
 
-/// Work gives up on the server's side when it does on ours.
+/// The server gives up when we do.
 const AT_WORK: &str = "SET statement_timeout = '30s'";
 
-/// How a transaction begins.
+/// The first statement of a transaction.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
-/// Makes plans that take every row by its index, and that hold for any number of rows: one that was made while the tables
-/// were empty is right once they are full, so that nothing is planned twice.
+/// Settings for plans that find every row by an index and hold for any number of rows: a plan made while the tables
+/// were empty stays right when they are full, and nothing is planned twice.
 macro_rules! by_index {
     () => {
         "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off;
@@ -65,7 +65,7 @@ pub(super) use by_index;
 /// A piece of work within a transaction.
 pub(super) type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T, Fault>> + Send + 'a>>;
 
-/// Sessions, a few of which are kept ready.
+/// A pool of sessions.
 pub(super) struct Sessions {
     config: Config,
     idle: Mutex<Vec<Session>>,
@@ -75,13 +75,13 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    /// Sessions of a machine that has this clock.
+    /// Returns a pool on a machine with this clock.
     pub(super) fn new(config: Config, ours: Arc<dyn Clock>) -> Self {
         let (idle, places, ahead) = (Mutex::default(), Semaphore::new(SESSIONS), Ahead::new(ours));
         Self { config, idle, places, answer: ANSWER, ahead }
     }
 
-    /// Keeps a session ready.
+    /// Prepares a session and returns it to the pool.
     pub(super) async fn keep(&self, session: Session) -> Result<(), Fault> {
         self.put_to_work(&session).await?;
         self.idle().push(session);
@@ -94,23 +94,22 @@ impl Sessions {
         self.ahead.measure(session).await
     }
 
-    /// Measures anew how far the database's clock is from ours: both may be set.
+    /// Measures the offset of the database's clock again: both clocks may be set.
     pub(super) async fn measure(&self) -> Result<()> {
         self.run(&self.ahead, |db, ahead| Box::pin(ahead.measure(db))).await
     }
 
-    /// A moment that a program said, by the clock of the database.
+    /// Converts a program's time to the clock of the database.
     pub(super) fn theirs(&self, at: Timestamp) -> Timestamp {
         self.ahead.theirs(at)
     }
 
-    /// A moment of the database's clock, as a program says it.
+    /// Converts a time of the database to a program's.
     pub(super) fn ours(&self, at: Timestamp) -> Timestamp {
         self.ahead.ours(at)
     }
 
-    /// Does this in a transaction of its own, which is durable when it returns. It is done again from the beginning
-    /// when it stood in the way of another.
+    /// Runs this in a transaction of its own, which is durable when it returns, and repeats it after a conflict.
     pub(super) async fn run<A, T>(
         &self,
         with: A,
@@ -140,7 +139,7 @@ impl Sessions {
         let _place = self.place().await?;
         let session = self.begun(BEGIN).await?;
         let done = work(&session, with).await;
-        // What does not come to its end is not given back: the connection closes, and the server undoes it.
+        // Unfinished work is not returned: the connection closes, and the server rolls back.
         match session.finish(done.is_ok()).await {
             Ok(()) => {
                 self.give_back(session);
@@ -150,17 +149,17 @@ impl Sessions {
         }
     }
 
-    /// Waits for one of the sessions to be free.
+    /// Waits for a free session.
     pub(super) async fn place(&self) -> Result<SemaphorePermit<'_>, Fault> {
         self.places.acquire().await.map_err(|_| Fault::Late)
     }
 
-    /// Keeps a session for the next.
+    /// Returns a session to the pool.
     pub(super) fn give_back(&self, session: Session) {
         self.idle().push(session);
     }
 
-    /// A session in a transaction. One that was ready may have been lost since: then it is the next one, or a new one.
+    /// Returns a session in a transaction. If a pooled one was lost, takes the next or opens a new one.
     pub(super) async fn begun(&self, begin: &str) -> Result<Session, Fault> {
         loop {
             let ready = self.idle().pop();
@@ -170,7 +169,7 @@ impl Sessions {
                 session.batch(begin).await?;
                 return Ok(session);
             };
-            // Nothing was asked of it yet: so whatever is wrong with it, another does as well.
+            // Nothing was done in it yet, so another session replaces it, whatever the error.
             let begun = tokio::time::timeout(self.answer, session.batch(begin));
             if !session.client.is_closed() && matches!(begun.await, Ok(Ok(()))) {
                 return Ok(session);
@@ -183,20 +182,20 @@ impl Sessions {
     }
 }
 
-/// A session, the statements that are prepared in it, and the bells that its transaction rings when it is durable.
+/// A session, its prepared statements, and the notifications to send after the commit.
 pub(super) struct Session {
     client: Client,
-    /// By their text, and whether their plans are made [by index](by_index).
+    /// By text, and by whether their plans are made [by index](by_index).
     prepared: Mutex<HashMap<(&'static str, bool), Statement>>,
     by_index: AtomicBool,
     to_send: AtomicBool,
     to_read: AtomicBool,
-    /// Several pieces of work run in it at this moment.
+    /// Several pieces of work share the session now.
     together: AtomicBool,
     gathers: Gathers,
 }
 
-/// A session with the server, and the connection that has to be driven.
+/// Opens a session, and returns it with the connection that has to be driven.
 pub(super) async fn connect(config: &Config) -> Result<(Client, Connection<Socket, Within>), Fault> {
     let mut config = config.clone();
     if config.get_application_name().is_none() {
@@ -205,7 +204,7 @@ pub(super) async fn connect(config: &Config) -> Result<(Client, Connection<Socke
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(Duration::from_secs(5));
     }
-    // After a fail-over the old primary may still answer.
+    // After a failover the old primary may still answer.
     if config.get_target_session_attrs() == TargetSessionAttrs::Any {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
@@ -216,7 +215,7 @@ impl Session {
     pub(super) async fn open(config: &Config) -> Result<Self, Fault> {
         let (client, connection) = connect(config).await?;
         tokio::spawn(async move {
-            // The client is told of it.
+            // The client gets the error.
             _ = connection.await;
         });
         let (to_send, to_read) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -227,34 +226,34 @@ impl Session {
         Ok(session)
     }
 
-    /// Rings once the transaction is durable.
-    pub(super) fn rings(&self, bell: Bell) {
-        self.bell(bell).store(true, Ordering::Relaxed);
+    /// Notifies once the transaction is durable.
+    pub(super) fn notify(&self, kind: Notification) {
+        self.kind(kind).store(true, Ordering::Relaxed);
     }
 
-    fn bell(&self, bell: Bell) -> &AtomicBool {
-        match bell {
-            Bell::ToSend => &self.to_send,
-            Bell::ToRead => &self.to_read,
+    fn kind(&self, kind: Notification) -> &AtomicBool {
+        match kind {
+            Notification::ToSend => &self.to_send,
+            Notification::ToRead => &self.to_read,
         }
     }
 
-    /// Says whether several pieces of work run in it from now on.
+    /// Sets whether several pieces of work share the session from now on.
     pub(super) fn set_together(&self, together: bool) {
         self.together.store(together, Ordering::Relaxed);
     }
 
-    /// What they issue at the same moment, while several run.
+    /// Returns the merged statements, while several pieces share the session.
     pub(super) fn gathers(&self) -> Option<&Gathers> {
         self.together.load(Ordering::Relaxed).then_some(&self.gathers)
     }
 
-    /// Fails while several pieces of work run in it: what follows reads and writes what another of them may.
+    /// Fails while several pieces of work share the session: what follows reads and writes what another may.
     pub(super) fn alone(&self) -> Result<(), Fault> {
         if self.together.load(Ordering::Relaxed) { Err(Fault::Alone) } else { Ok(()) }
     }
 
-    /// Notes that this transaction began with [`by_index`].
+    /// Records that this transaction began with [`by_index`].
     pub(super) fn set_by_index(&self) {
         self.by_index.store(true, Ordering::Relaxed);
     }
@@ -271,24 +270,24 @@ impl Session {
         self.batch(&self.end(done)).await
     }
 
-    /// The end of a transaction. It is rung beside it and not in it: transactions that ring are made durable one after the
-    /// other in all of the server.
+    /// Returns the end of a transaction. `NOTIFY` follows it instead of being a part: the server commits transactions
+    /// with `NOTIFY` one at a time.
     fn end(&self, done: bool) -> String {
         let mut end = if done { "COMMIT" } else { "ROLLBACK" }.to_owned();
-        for bell in [Bell::ToSend, Bell::ToRead] {
-            if self.bell(bell).swap(false, Ordering::Relaxed) && done {
-                end = end + "; " + bells::ring(bell);
+        for kind in [Notification::ToSend, Notification::ToRead] {
+            if self.kind(kind).swap(false, Ordering::Relaxed) && done {
+                end = end + "; " + listen::notify_statement(kind);
             }
         }
         end
     }
 
-    /// Statements without values.
+    /// Runs statements without parameters.
     pub(super) async fn batch(&self, sql: &str) -> Result<(), Fault> {
         Ok(self.client.batch_execute(sql).await?)
     }
 
-    /// All rows.
+    /// Returns all rows.
     pub(super) async fn rows(&self, sql: &'static str, with: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Fault> {
         let statement = self.prepared(sql).await?;
         let hidden: Vec<_> = with.iter().map(|value| Hidden(*value)).collect();
@@ -296,12 +295,12 @@ impl Session {
         Ok(self.client.query(&statement, &hidden).await?)
     }
 
-    /// The first row.
+    /// Returns the first row.
     pub(super) async fn row(&self, sql: &'static str, with: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, Fault> {
         Ok(self.rows(sql, with).await?.into_iter().next())
     }
 
-    /// How many rows it changed.
+    /// Returns the number of changed rows.
     pub(super) async fn change(&self, sql: &'static str, with: &[&(dyn ToSql + Sync)]) -> Result<u64, Fault> {
         let statement = self.prepared(sql).await?;
         let hidden: Vec<_> = with.iter().map(|value| Hidden(*value)).collect();
@@ -322,7 +321,7 @@ impl Session {
     }
 }
 
-/// A value that does not show itself: the driver writes the values of each statement into the log when somebody listens.
+/// A parameter with an empty `Debug`: the driver logs the parameters of each statement.
 struct Hidden<'a>(&'a (dyn ToSql + Sync));
 
 impl fmt::Debug for Hidden<'_> {
@@ -343,18 +342,18 @@ impl ToSql for Hidden<'_> {
     to_sql_checked!();
 }
 
-/// What went wrong.
+/// The cause of a failure.
 pub(super) enum Fault {
-    /// No session could be had.
+    /// No session could be opened.
     Connect(tokio_postgres::Error),
     Database(tokio_postgres::Error),
-    /// What it holds cannot be read.
+    /// The stored data cannot be read.
     Unreadable,
-    /// It took too long.
+    /// It exceeded its time.
     Late,
     /// It cannot run beside other pieces of work in one session.
     Alone,
-    /// It was given up with others, for a reason that one of those has.
+    /// It was rolled back with others, because of one of them.
     GivenUp,
 }
 
@@ -371,7 +370,7 @@ impl From<serde_json::Error> for Fault {
 }
 
 impl Fault {
-    /// Whether it only stood in another's way, so that nothing of it stayed and it may be done again.
+    /// Returns `true` after a conflict that left nothing behind, so that the work can be repeated.
     pub(super) fn is_of_order(&self) -> bool {
         let of_order = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];
         matches!(self, Self::Database(error) if error.code().is_some_and(|code| of_order.contains(code)))
@@ -382,7 +381,7 @@ impl Fault {
         matches!(self, Self::Database(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE))
     }
 
-    /// Returns `true` if the session is lost, or none could be had: it is not the fault of what was done in it.
+    /// Returns `true` if the session is lost, or none could be opened: the work itself is not at fault.
     pub(super) fn is_of_session(&self) -> bool {
         match self {
             Self::Connect(_) | Self::Late => true,
@@ -391,20 +390,19 @@ impl Fault {
         }
     }
 
-    /// The error of a store that does not do what it should: by the server's code, and nothing of the data, which the
-    /// server's own words may hold.
+    /// Returns the error of a failing store: the server's code, and none of its text, which may contain data.
     pub(super) fn error(&self) -> Error {
         let failed =
-            |words: &str| Error::new(ErrorKind::Unavailable, format!("does not work: {words}")).with_field("store");
+            |text: &str| Error::new(ErrorKind::Unavailable, format!("unavailable: {text}")).with_field("store");
         match self {
             Self::Connect(error) => match error.code() {
                 Some(code) if code.code().starts_with("28") => {
-                    Error::config("store", format!("the server does not let this user in (SQLSTATE {})", code.code()))
+                    Error::config("store", format!("the server refuses this user (SQLSTATE {})", code.code()))
                 }
                 Some(code) if *code == SqlState::INVALID_CATALOG_NAME => {
                     Error::config("store", "the server has no such database (SQLSTATE 3D000)")
                 }
-                Some(code) => failed(&format!("the server takes no session now (SQLSTATE {})", code.code())),
+                Some(code) => failed(&format!("the server accepts no sessions now (SQLSTATE {})", code.code())),
                 None if is_tls(error) => {
                     let rule = "no TLS with the server: see sslmode, and whether this machine trusts its certificate";
                     Error::config("store", rule)
@@ -419,17 +417,17 @@ impl Fault {
                 }
                 Some(code) => failed(&format!("SQLSTATE {}", code.code())),
                 None if error.is_closed() || has_io(error) => failed("the connection was lost"),
-                None => failed("the server's answer cannot be read"),
+                None => failed("the server's response cannot be read"),
             },
-            Self::Unreadable => failed("what it holds cannot be read"),
-            Self::Late => failed("it took too long"),
-            Self::Alone | Self::GivenUp => failed("it was given up"),
+            Self::Unreadable => failed("the stored data cannot be read"),
+            Self::Late => failed("timeout"),
+            Self::Alone | Self::GivenUp => failed("rolled back"),
         }
     }
 }
 
 fn is_tls(error: &tokio_postgres::Error) -> bool {
-    // The driver tells it apart in words only.
+    // The driver distinguishes it by its text only.
     error.to_string().starts_with("error performing TLS handshake")
 }
 
@@ -437,11 +435,11 @@ fn has_io(error: &tokio_postgres::Error) -> bool {
     std::error::Error::source(error).is_some_and(|source| source.is::<io::Error>())
 }
 
-/// TLS as the rest of this crate has it. What the machine trusts is read when a server first asks for it.
+/// TLS as in the rest of this crate. The trust store is read when a server first requires TLS.
 #[derive(Clone, Copy)]
 struct Tls;
 
-/// A TLS session to come, with the server of this name.
+/// A TLS session to open, with the server of this name.
 struct To(String);
 
 /// A stream within TLS.
@@ -504,13 +502,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_does_not_show_itself() {
+    fn hidden_parameter_has_an_empty_debug() {
         let number = "+447700900123";
         assert_eq!(format!("{:?}", [Hidden(&number)]), "[…]");
     }
 
     #[tokio::test]
-    async fn a_session_that_a_firewall_has_forgotten_is_replaced() {
+    async fn session_dropped_by_a_firewall_is_replaced() {
         use std::sync::atomic::AtomicUsize;
 
         let Some(database) = super::super::super::cluster::Database::new().await else { return };
@@ -519,7 +517,7 @@ mod tests {
         let socket = folder.join(".s.PGSQL.5432");
         let firewall = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = firewall.local_addr().unwrap();
-        // Of the first it carries nothing any more, once it is told so, and says nothing either.
+        // From the signal on, the first connection carries nothing, without being closed.
         let (through, (forget, forgotten)) = (Arc::new(AtomicUsize::new(0)), tokio::sync::watch::channel(false));
         let count = Arc::clone(&through);
         tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! The time by which the store goes: that of the database, which all that work on it share.
+//! The clock of the store: the database's, which all workers share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use super::session::{Fault, Session};
 use crate::model::clock::{Clock, Timestamp};
 
-/// Clocks that differ by less count as one, in milliseconds. No lease is so short that it matters; and on the database's
-/// own machine, whose clock may be set while it is measured, a moment is then exactly what it was said to be.
+/// The offset below which clocks count as equal, in milliseconds. No lease is so short that it matters. On the
+/// database's own machine, whose clock may be set during a measurement, times then convert to themselves.
 const NEAR: i64 = 100;
 
-/// How far the database's clock is ahead of this machine's, as far as is known.
+/// The measured offset of the database's clock from this machine's.
 pub(super) struct Ahead {
     ours: Arc<dyn Clock>,
     millis: AtomicI64,
@@ -22,7 +22,7 @@ impl Ahead {
     }
 
     pub(super) async fn measure(&self, db: &Session) -> Result<(), Fault> {
-        // The time of the statement, where `now()` is that of its transaction.
+        // The time of the statement; `now()` is that of the transaction.
         let theirs = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
         let before = self.ours.now();
         let theirs = db.row(theirs, &[]).await?.ok_or(Fault::Unreadable)?.try_get(0)?;
@@ -30,22 +30,22 @@ impl Ahead {
         Ok(())
     }
 
-    /// The database's clock said `theirs` at some moment between two of ours. What that does not contradict is left as it
-    /// is, so that an answer that took long moves nothing.
+    /// Learns that the database's clock showed `theirs` at some time between two of ours. An offset within that range
+    /// is unchanged, so that a slow answer has no effect.
     fn learn(&self, before: i64, theirs: i64, after: i64) {
-        let (least, most) = (theirs.saturating_sub(after), theirs.saturating_sub(before));
+        let (least, max) = (theirs.saturating_sub(after), theirs.saturating_sub(before));
         let known = self.millis.load(Ordering::Relaxed);
-        if known < least.saturating_sub(NEAR) || known > most.saturating_add(NEAR) {
-            self.millis.store(least.midpoint(most), Ordering::Relaxed);
+        if known < least.saturating_sub(NEAR) || known > max.saturating_add(NEAR) {
+            self.millis.store(least.midpoint(max), Ordering::Relaxed);
         }
     }
 
-    /// A moment of this machine's clock, or of one that a test moves, by the clock of the database.
+    /// Converts a time of this machine's clock, or a test's, to the clock of the database.
     pub(super) fn theirs(&self, at: Timestamp) -> Timestamp {
         Timestamp::from_millis(at.as_millis().saturating_add(self.millis.load(Ordering::Relaxed)))
     }
 
-    /// A moment of the database's clock, by that of this machine.
+    /// Converts a time of the database to this machine's clock.
     pub(super) fn ours(&self, at: Timestamp) -> Timestamp {
         Timestamp::from_millis(at.as_millis().saturating_sub(self.millis.load(Ordering::Relaxed)))
     }
@@ -57,7 +57,7 @@ mod tests {
     use crate::model::clock::SystemClock;
 
     #[test]
-    fn what_a_measurement_does_not_contradict_stays() {
+    fn offset_within_a_measurement_is_unchanged() {
         let ahead = Ahead::new(Arc::new(SystemClock::new()));
         for (before, theirs, after, known) in [
             (1000, 1003, 1009, 0),
@@ -65,7 +65,7 @@ mod tests {
             (1000, 1100, 1000, 0),
             (1000, 5000, 1010, 3995),
             (1000, 5020, 1010, 3995),
-            // It took long, and says little.
+            // A slow answer, which shows little.
             (1000, 5020, 61_000, 3995),
             (1000, 5200, 1010, 4195),
             (1000, 0, 1002, -1001),

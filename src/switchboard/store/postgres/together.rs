@@ -1,5 +1,4 @@
-//! Statements that are run for several pieces of work at once, where these share a session, and for one by itself
-//! elsewhere.
+//! Statements merged over the pieces of work that share a session.
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -10,27 +9,27 @@ use tokio::sync::oneshot;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::super::super::engine::Bell;
-use super::super::super::outbox::PRIORITY_LAST;
+use super::super::super::engine::Notification;
 use super::super::super::record::{Attempt, End, Hold, MessageRow, Settle};
+use super::super::super::status::PRIORITY_LAST;
 use super::session::{Fault, Session};
 use super::tx::{by_id, by_key, lock_names};
 use super::{claim, indexed, state, text};
 use crate::model::clock::Timestamp;
 use crate::model::id::MessageId;
 
-/// A statement that a piece of work issues.
+/// A statement issued by a piece of work.
 pub(super) trait Call: Sized + Send + Sync {
     type Done: Send;
 
-    /// Where calls of this kind wait for each other.
+    /// Returns the queue of waiting calls of this kind.
     fn gather(of: &Gathers) -> &Gather<Self>;
 
-    /// Runs several as one statement: as many results, in the same order.
+    /// Runs several calls as one statement: one result each, in order.
     fn all(db: &Session, calls: &[Self]) -> impl Future<Output = Result<Vec<Self::Done>, Fault>> + Send;
 }
 
-/// The calls of one statement that wait for those of the other pieces.
+/// Calls of one statement that wait for those of the other pieces.
 pub(super) struct Gather<C: Call>(Mutex<Vec<(C, oneshot::Sender<C::Done>)>>);
 
 impl<C: Call> Default for Gather<C> {
@@ -40,24 +39,24 @@ impl<C: Call> Default for Gather<C> {
 }
 
 impl<C: Call> Gather<C> {
-    /// Runs a call with those that the other pieces make at the same moment. The first of them runs the statement, once all
-    /// pieces have come as far as they can.
+    /// Runs a call merged with those that other pieces make at the same time. The first runs the statement, once all
+    /// pieces have advanced as far as they can.
     async fn call(&self, db: &Session, call: C) -> Result<C::Done, Fault> {
-        let (tell, told) = oneshot::channel();
-        if self.push(call, tell) {
+        let (sender, receiver) = oneshot::channel();
+        if self.push(call, sender) {
             pass().await;
-            let (calls, tells): (Vec<_>, Vec<_>) = self.take().into_iter().unzip();
-            for (done, tell) in C::all(db, &calls).await?.into_iter().zip(tells) {
-                drop(tell.send(done));
+            let (calls, senders): (Vec<_>, Vec<_>) = self.take().into_iter().unzip();
+            for (done, sender) in C::all(db, &calls).await?.into_iter().zip(senders) {
+                drop(sender.send(done));
             }
         }
-        told.await.map_err(|_| Fault::GivenUp)
+        receiver.await.map_err(|_| Fault::GivenUp)
     }
 
     /// Returns `true` for the first.
-    fn push(&self, call: C, tell: oneshot::Sender<C::Done>) -> bool {
+    fn push(&self, call: C, sender: oneshot::Sender<C::Done>) -> bool {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.push((call, tell));
+        waiting.push((call, sender));
         waiting.len() == 1
     }
 
@@ -67,7 +66,7 @@ impl<C: Call> Gather<C> {
 }
 
 impl Session {
-    /// Runs a statement: where pieces of work share this session, with those that they issue at the same moment.
+    /// Runs a statement, merged with those of other pieces that share this session.
     pub(super) async fn call<C: Call>(&self, call: C) -> Result<C::Done, Fault> {
         match self.gathers() {
             Some(gathers) => C::gather(gathers).call(self, call).await,
@@ -76,7 +75,7 @@ impl Session {
     }
 }
 
-/// Lets the other pieces go on once.
+/// Yields to the other pieces once.
 async fn pass() {
     let mut passed = false;
     poll_fn(|cx| {
@@ -89,7 +88,7 @@ async fn pass() {
     .await;
 }
 
-/// The statements that are merged.
+/// The merged statements.
 #[derive(Default)]
 pub(super) struct Gathers {
     lock_conversation: Gather<LockConversation>,
@@ -99,18 +98,18 @@ pub(super) struct Gathers {
     end_attempt: Gather<EndAttempt>,
     insert_part: Gather<InsertPart>,
     set_state: Gather<SetState>,
-    lead: Gather<Lead>,
+    promote_head: Gather<PromoteHead>,
     insert_event: Gather<InsertEvent>,
     take_early: Gather<TakeEarly>,
     ack_event: Gather<AckEvent>,
 }
 
-/// So many results of a statement that has none.
+/// Returns one empty result for each call.
 fn done(calls: usize) -> Vec<()> {
     vec![(); calls]
 }
 
-/// A line and a recipient.
+/// The lock of a line and recipient.
 pub(super) struct LockConversation(pub(super) String, pub(super) String);
 
 impl Call for LockConversation {
@@ -130,7 +129,7 @@ impl Call for LockConversation {
     }
 }
 
-/// A message and its ids to come.
+/// The lock of a message and its ids to come.
 pub(super) struct LockMessage(pub(super) i64, pub(super) Vec<MessageId>);
 
 impl Call for LockMessage {
@@ -160,7 +159,7 @@ impl Call for LockMessage {
     }
 }
 
-/// A message, and the fence that it has to have.
+/// A message, with the fence that it must have.
 pub(super) struct MessageOf(pub(super) i64, pub(super) Option<i64>);
 
 impl Call for MessageOf {
@@ -232,7 +231,7 @@ impl Call for BeginOf {
     }
 }
 
-/// A message, the number of an attempt, and how it ended.
+/// A message, the number of an attempt, and its end.
 pub(super) struct EndAttempt(pub(super) i64, pub(super) i32, pub(super) End);
 
 impl Call for EndAttempt {
@@ -272,7 +271,7 @@ impl Call for EndAttempt {
     }
 }
 
-/// A message, the number of an attempt, and the id that its gateway gave.
+/// A message, the number of an attempt, and the id from its gateway.
 pub(super) struct InsertPart(pub(super) i64, pub(super) i32, pub(super) MessageId);
 
 impl Call for InsertPart {
@@ -295,7 +294,7 @@ impl Call for InsertPart {
     }
 }
 
-/// A message, and the state that it comes to.
+/// A message, and its new state.
 pub(super) struct SetState {
     pub(super) id: i64,
     pub(super) delivery: Option<String>,
@@ -305,7 +304,7 @@ pub(super) struct SetState {
     pub(super) due: Option<i64>,
     pub(super) reason: Option<String>,
     pub(super) settled: Option<i64>,
-    pub(super) looked_at: Option<i64>,
+    pub(super) fallbacks_after: Option<i64>,
     pub(super) now: i64,
 }
 
@@ -320,7 +319,7 @@ impl SetState {
             due: settled.due.map(Timestamp::as_millis),
             reason: settled.reason.as_deref().map(|reason| text(reason).into_owned()),
             settled: settled.settled().map(Timestamp::as_millis),
-            looked_at: settled.looked_at(delivery).map(Timestamp::as_millis),
+            fallbacks_after: settled.fallbacks_after(delivery).map(Timestamp::as_millis),
             now: settled.now.as_millis(),
         }
     }
@@ -337,11 +336,11 @@ impl Call for SetState {
         let set = "UPDATE civic_messaging.message AS m
              SET state = of.state, due = of.due, reason = of.reason, lease = NULL, settled = of.settled,
                  delivery = of.delivery,
-                 fallback_due = CASE WHEN m.fallback_due > of.looked_at THEN of.now ELSE m.fallback_due END,
+                 fallback_due = CASE WHEN m.fallback_due > of.fallbacks_after THEN of.now ELSE m.fallback_due END,
                  head = FALSE, planned = of.planned, wait = of.wait, seq = CASE m.seq WHEN 0 THEN m.id ELSE m.seq END
              FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::bigint[],
                          $8::bigint[], $9::bool[], $10::bigint[])
-                 AS of (id, state, due, reason, settled, delivery, looked_at, now, planned, wait)
+                 AS of (id, state, due, reason, settled, delivery, fallbacks_after, now, planned, wait)
              WHERE m.id = of.id";
         let ids: Vec<_> = calls.iter().map(|call| call.id).collect();
         let states: Vec<_> = calls.iter().map(|call| call.state).collect();
@@ -349,30 +348,30 @@ impl Call for SetState {
         let reasons: Vec<_> = calls.iter().map(|call| call.reason.as_deref()).collect();
         let settled: Vec<_> = calls.iter().map(|call| call.settled).collect();
         let deliveries: Vec<_> = calls.iter().map(|call| call.delivery.as_deref()).collect();
-        let looked_at: Vec<_> = calls.iter().map(|call| call.looked_at).collect();
+        let fallbacks_after: Vec<_> = calls.iter().map(|call| call.fallbacks_after).collect();
         let now: Vec<_> = calls.iter().map(|call| call.now).collect();
         let planned: Vec<_> = calls.iter().map(|call| call.planned).collect();
         let waits: Vec<_> = calls.iter().map(|call| call.wait).collect();
         let with: [&(dyn ToSql + Sync); 10] =
-            [&ids, &states, &due, &reasons, &settled, &deliveries, &looked_at, &now, &planned, &waits];
+            [&ids, &states, &due, &reasons, &settled, &deliveries, &fallbacks_after, &now, &planned, &waits];
         db.change(set, &with).await?;
         Ok(done(calls.len()))
     }
 }
 
-/// A message of a conversation whose head is found anew.
-pub(super) struct Lead(pub(super) i64);
+/// A message of a conversation for which to determine the head.
+pub(super) struct PromoteHead(pub(super) i64);
 
-impl Call for Lead {
+impl Call for PromoteHead {
     type Done = ();
 
     fn gather(of: &Gathers) -> &Gather<Self> {
-        &of.lead
+        &of.promote_head
     }
 
     async fn all(db: &Session, calls: &[Self]) -> Result<Vec<()>, Fault> {
         let ids: Vec<_> = calls.iter().map(|call| call.0).collect();
-        claim::lead(db, &ids).await?;
+        claim::promote_head(db, &ids).await?;
         Ok(done(calls.len()))
     }
 }
@@ -400,12 +399,12 @@ impl Call for InsertEvent {
         let bodies: Vec<_> = calls.iter().map(|call| &*call.body).collect();
         let taken_in: Vec<_> = calls.iter().map(|call| call.taken_in).collect();
         db.change(insert, &[&lines, &kinds, &bodies, &taken_in]).await?;
-        db.rings(Bell::ToRead);
+        db.notify(Notification::ToRead);
         Ok(vec![true; calls.len()])
     }
 }
 
-/// A message whose early deliveries are taken out.
+/// A message for which to take the early deliveries.
 pub(super) struct TakeEarly(pub(super) i64);
 
 impl Call for TakeEarly {
@@ -416,7 +415,7 @@ impl Call for TakeEarly {
     }
 
     async fn all(db: &Session, calls: &[Self]) -> Result<Vec<Vec<String>>, Fault> {
-        // One that is of several messages goes to one of them, as when they come one after the other.
+        // A delivery that fits several messages applies to one of them, as when they come one after the other.
         let early = "WITH found AS (
                  SELECT e.n, p.message FROM civic_messaging.part AS p
                  JOIN civic_messaging.early AS e ON e.gateway = p.gateway AND e.account = p.account AND e.id = p.id

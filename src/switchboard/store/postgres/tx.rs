@@ -1,4 +1,4 @@
-//! The statements of the rules. What one thread does in the file of SQLite, the locks of rows and of names do here.
+//! The statements of the rules. Locks of rows and names do here what the single writer thread does in SQLite.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -7,20 +7,21 @@ use std::time::Duration;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql};
 
-use super::super::super::engine::Bell;
+use super::super::super::engine::Notification;
 use super::super::super::fallback::First;
 use super::super::super::flow::Tx;
 use super::super::super::lanes::lane;
-use super::super::super::outbox::{self, State, Status};
+use super::super::super::outbox::{self};
 use super::super::super::record::{
-    DeliveryRow, End, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK, Hold,
-    InboxEvent, Incoming, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PutOff, RESTORED, Settle, What, Written,
-    reached,
+    DeliveryRow, End, EventContent, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow, FileHold, FileRow,
+    HELD_BACK, Hold, InboxEvent, Incoming, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PutOff, RESTORED,
+    Settle, Written, reached,
 };
-use super::claim::{lead, lock_conversation};
+use super::super::super::status::{State, Status};
+use super::claim::{lock_conversation, promote_head};
 use super::session::{Fault, Session};
 use super::together::{
-    AckEvent, EndAttempt, InsertEvent, InsertPart, Lead, LockMessage, MessageOf, SetState, TakeEarly,
+    AckEvent, EndAttempt, InsertEvent, InsertPart, LockMessage, MessageOf, PromoteHead, SetState, TakeEarly,
 };
 use super::{count, file, indexed, moment, state, statuses, text};
 use crate::model::clock::Timestamp;
@@ -30,12 +31,12 @@ use crate::model::id::MessageId;
 use crate::model::poll::Cursor;
 use crate::policy::Reason;
 
-/// A length of time as it is kept.
+/// Converts a duration to milliseconds.
 fn millis(wait: Duration) -> i64 {
     i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Reads a length of time as it is kept.
+/// Reads a stored duration.
 fn wait(millis: i64) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
@@ -61,8 +62,8 @@ impl Tx for Session {
     ) -> Result<Option<i64>, Fault> {
         let (line, key, to) = (indexed(&new.line), indexed(&new.key), text(new.message.to.expose()));
         let planned = new.state() == State::Deferred;
-        // It waits for another that writes the same key at this moment, and then leaves it alone. Behind what is as urgent it
-        // is no head; what is less urgent and not on its way it takes the place of.
+        // This waits for a transaction that writes the same key now, and then changes nothing. Behind a message of the
+        // same or a higher class it is not the head; it replaces a head of a lower class that is not being sent.
         let insert = "WITH first AS (
                  SELECT id, priority FROM civic_messaging.message
                  WHERE conversation = hashtextextended($1 || chr(10) || $3, 0) AND NOT $16
@@ -82,7 +83,7 @@ impl Tx for Session {
                      NOT $16 AND (NOT EXISTS (SELECT 1 FROM first) OR EXISTS (SELECT 1 FROM behind)), $17, $18)
              ON CONFLICT (key, line) DO NOTHING RETURNING id";
         lock_conversation(self, &line, &to).await?;
-        let words = new.deferred.as_ref().map(ToString::to_string);
+        let reason = new.deferred.as_ref().map(ToString::to_string);
         let row = self
             .row(
                 insert,
@@ -99,7 +100,7 @@ impl Tx for Session {
                     &written.fallback,
                     &new.fallback_due().map(Timestamp::as_millis),
                     &instead_of,
-                    &words.as_deref().map(text),
+                    &reason.as_deref().map(text),
                     &new.fallback.as_ref().map(|fallback| text(fallback.message.to.expose())),
                     &lane(&line, &new.message.to),
                     &planned,
@@ -109,10 +110,10 @@ impl Tx for Session {
             )
             .await?;
         if row.is_none() {
-            // Nobody lost their place to it.
-            lead(self, &[self.message_by_key(&line, &key).await?.0]).await?;
+            // The head is not replaced by a message that exists already.
+            promote_head(self, &[self.message_by_key(&line, &key).await?.0]).await?;
         } else if !planned {
-            self.rings(Bell::ToSend);
+            self.notify(Notification::ToSend);
         }
         first(row.as_ref())
     }
@@ -149,13 +150,13 @@ impl Tx for Session {
         self.put(set, &[&id, &off.until.as_millis(), &off.why, &off.planned]).await
     }
 
-    async fn lead(&self, id: i64) -> Result<(), Fault> {
-        self.call(Lead(id)).await
+    async fn promote_head(&self, id: i64) -> Result<(), Fault> {
+        self.call(PromoteHead(id)).await
     }
 
-    async fn lead_all(&self) -> Result<(), Fault> {
+    async fn promote_heads(&self) -> Result<(), Fault> {
         let waiting = "SELECT id FROM civic_messaging.message WHERE phase = 'deferred' AND NOT planned";
-        lead(self, &all(&self.rows(waiting, &[]).await?)?).await
+        promote_head(self, &all(&self.rows(waiting, &[]).await?)?).await
     }
 
     async fn decided_since(&self, id: i64, decision: &str, why: &Reason) -> Result<Option<Timestamp>, Fault> {
@@ -174,7 +175,7 @@ impl Tx for Session {
     ) -> Result<(), Fault> {
         self.call(SetState::new(id, delivery, planned, wait.map(millis), settled)).await?;
         if settled.state == State::Queued {
-            self.rings(Bell::ToSend);
+            self.notify(Notification::ToSend);
         }
         Ok(())
     }
@@ -194,13 +195,13 @@ impl Tx for Session {
         self.put(set, &[&id, &delivery, &failed, &now.as_millis(), &arrived]).await
     }
 
-    async fn doubt_since(&self, at: Timestamp, now: Timestamp) -> Result<u64, Fault> {
-        let doubt = "UPDATE civic_messaging.message
+    async fn mark_unknown_since(&self, at: Timestamp, now: Timestamp) -> Result<u64, Fault> {
+        let mark_unknown = "UPDATE civic_messaging.message
              SET state = 'unknown', due = $2, wait = $2::bigint - $4::bigint, lookups = 0, lease = NULL, reason = $3,
                  restored = $1, planned = FALSE, head = FALSE, seq = CASE seq WHEN 0 THEN id ELSE seq END
              WHERE state IN ('queued', 'claimed', 'sending') OR state = 'deferred' AND due <= $4";
         let look_up = now.plus(outbox::RESTORED_LOOK_UP).as_millis();
-        self.change(doubt, &[&at.as_millis(), &look_up, &RESTORED, &now.as_millis()]).await
+        self.change(mark_unknown, &[&at.as_millis(), &look_up, &RESTORED, &now.as_millis()]).await
     }
 
     async fn end_attempt(&self, id: i64, n: i32, end: &End) -> Result<(), Fault> {
@@ -217,18 +218,18 @@ impl Tx for Session {
         Ok(self.row(unknown, &[&id]).await?.is_some())
     }
 
-    async fn expired(&self, now: Timestamp, most: u32) -> Result<Vec<i64>, Fault> {
+    async fn expired(&self, now: Timestamp, max: u32) -> Result<Vec<i64>, Fault> {
         let expired = "SELECT id FROM civic_messaging.message
              WHERE not_after IS NOT NULL AND phase IN ('queued', 'deferred') AND not_after < $1
              ORDER BY not_after LIMIT $2";
-        all(&self.rows(expired, &[&now.as_millis(), &i64::from(most)]).await?)
+        all(&self.rows(expired, &[&now.as_millis(), &i64::from(max)]).await?)
     }
 
     async fn insert_decision(&self, id: i64, decision: &str, why: &Reason, at: Timestamp) -> Result<(), Fault> {
         let insert = "INSERT INTO civic_messaging.decision (message, at, decision, rule, reason)
              VALUES ($1, $2, $3, $4, $5)";
-        let (rule, words) = (text(why.rule()), why.to_string());
-        self.put(insert, &[&id, &at.as_millis(), &decision, &rule, &text(&words)]).await
+        let (rule, reason) = (text(why.rule()), why.to_string());
+        self.put(insert, &[&id, &at.as_millis(), &decision, &rule, &text(&reason)]).await
     }
 
     async fn insert_part(&self, id: i64, n: i32, part: &MessageId) -> Result<(), Fault> {
@@ -278,7 +279,7 @@ impl Tx for Session {
         mark: Mark,
         now: Timestamp,
     ) -> Result<(), Fault> {
-        // The greatest of what there is: NULLs are left out.
+        // The greatest of both: NULLs are ignored.
         let set = "INSERT INTO civic_messaging.conversation AS c
                  (line, person, gateway, account, delivered_up_to, read_up_to, heard)
              VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -298,7 +299,7 @@ impl Tx for Session {
         of: &DeliveryRow<'_>,
         until: Timestamp,
     ) -> Result<(), Fault> {
-        // Ordered, so that two that cross do not wait for each other.
+        // Ordered, to prevent deadlocks.
         let arrived = "UPDATE civic_messaging.message SET fallback_due = NULL
              WHERE id IN (
                  SELECT m.id FROM civic_messaging.message AS m
@@ -341,7 +342,7 @@ impl Tx for Session {
                  SELECT $1, n, 'waiting', $3 FROM generate_series(0, $2 - 1) AS n";
             self.put(insert, &[&id, &i32::try_from(*files).unwrap_or(i32::MAX), &at]).await?;
         }
-        self.rings(Bell::ToRead);
+        self.notify(Notification::ToRead);
         Ok(true)
     }
 
@@ -356,15 +357,15 @@ impl Tx for Session {
         of: &EventFilter,
         foreign: &[String],
         now: Timestamp,
-        most: u32,
+        max: u32,
     ) -> Result<Vec<InboxEvent>, Fault> {
-        let (at, most) = (now.as_millis(), i64::from(most));
+        let (at, max) = (now.as_millis(), i64::from(max));
         let rows = match of {
-            EventFilter::Line(line) => self.rows(NEXT_OF_LINE, &[&at, &most, &indexed(line)]).await?,
-            EventFilter::All { .. } if foreign.is_empty() => self.rows(NEXT_OF_ALL, &[&at, &most]).await?,
-            EventFilter::All { .. } => self.rows(NEXT_OF_OWN, &[&at, &most, &foreign]).await?,
+            EventFilter::Line(line) => self.rows(NEXT_OF_LINE, &[&at, &max, &indexed(line)]).await?,
+            EventFilter::All { .. } if foreign.is_empty() => self.rows(NEXT_OF_ALL, &[&at, &max]).await?,
+            EventFilter::All { .. } => self.rows(NEXT_OF_OWN, &[&at, &max, &foreign]).await?,
         };
-        rows.iter().map(handed).collect()
+        rows.iter().map(read_event).collect()
     }
 
     async fn hold_events(&self, events: &[InboxEvent], until: Timestamp) -> Result<(), Fault> {
@@ -385,7 +386,7 @@ impl Tx for Session {
         of: &EventFilter,
         foreign: &[String],
         after: i64,
-        most: u32,
+        max: u32,
     ) -> Result<Vec<InboxEvent>, Fault> {
         let parked = "SELECT id, line, kind, body, attempts, taken_in FROM civic_messaging.event
              WHERE acked IS NULL AND parked IS NOT NULL AND ($1::text IS NULL OR line = $1) AND id > $2
@@ -395,7 +396,7 @@ impl Tx for Session {
             EventFilter::Line(line) => Some(indexed(line)),
             EventFilter::All { .. } => None,
         };
-        self.rows(parked, &[&line, &after, &i64::from(most), &foreign]).await?.iter().map(handed).collect()
+        self.rows(parked, &[&line, &after, &i64::from(max), &foreign]).await?.iter().map(read_event).collect()
     }
 
     async fn ack_event(&self, id: i64, now: Timestamp) -> Result<(), Fault> {
@@ -429,8 +430,9 @@ impl Tx for Session {
     }
 
     async fn move_links(&self, line: &str, from: &str, to: &LinkRow) -> Result<(), Fault> {
-        let lead = "UPDATE civic_messaging.link SET current = $3, address = $4 WHERE line = $1 AND current = $2";
-        self.put(lead, &[&indexed(line), &indexed(from), &indexed(&to.current), &to.address]).await
+        let promote_head =
+            "UPDATE civic_messaging.link SET current = $3, address = $4 WHERE line = $1 AND current = $2";
+        self.put(promote_head, &[&indexed(line), &indexed(from), &indexed(&to.current), &to.address]).await
     }
 
     async fn set_link(&self, line: &str, previous: &str, to: &LinkRow) -> Result<(), Fault> {
@@ -442,7 +444,7 @@ impl Tx for Session {
     }
 
     async fn names_of(&self, line: &str, names: &[String]) -> Result<Vec<String>, Fault> {
-        // An opt-out is of other messages too.
+        // An opt-out concerns other messages as well.
         self.alone()?;
         let of = "WITH now AS (
                  SELECT unnest($2::text[]) AS person
@@ -455,7 +457,7 @@ impl Tx for Session {
     }
 
     async fn ended_by_opt_out(&self, line: &str, names: &[String], from: u8) -> Result<Vec<i64>, Fault> {
-        // Each by its index, and in one order, so that two that cross do not wait for each other.
+        // Each by its index, and in one order, to prevent deadlocks.
         let of = "SELECT id FROM civic_messaging.message
              WHERE conversation
                    = ANY (SELECT hashtextextended($1 || chr(10) || person, 0) FROM unnest($2::text[]) AS person)
@@ -495,9 +497,9 @@ impl Tx for Session {
         fallbacks(self, FALLING_HELD, by).await
     }
 
-    async fn set_fallback(&self, id: i64, again: Option<Timestamp>, asked: bool) -> Result<(), Fault> {
+    async fn set_fallback(&self, id: i64, again: Option<Timestamp>, looked_up: bool) -> Result<(), Fault> {
         let set = "UPDATE civic_messaging.message SET fallback_due = $2, lookups = lookups + $3 WHERE id = $1";
-        self.put(set, &[&id, &again.map(Timestamp::as_millis), &i32::from(asked)]).await
+        self.put(set, &[&id, &again.map(Timestamp::as_millis), &i32::from(looked_up)]).await
     }
 
     async fn seen(&self) -> Result<Option<Timestamp>, Fault> {
@@ -511,7 +513,7 @@ impl Tx for Session {
         self.put(set, &[&now.as_millis()]).await
     }
 
-    async fn message_waits(&self, after: i64, most: u32) -> Result<Vec<MessageWait>, Fault> {
+    async fn message_waits(&self, after: i64, max: u32) -> Result<Vec<MessageWait>, Fault> {
         let waits = "SELECT id, state, planned, due, wait, lease, fallback_due,
                  CASE WHEN fallback_due IS NOT NULL THEN fallback END
              FROM civic_messaging.message WHERE id > $1 ORDER BY id LIMIT $2";
@@ -528,7 +530,7 @@ impl Tx for Session {
                 fallback: row.try_get::<_, Option<&str>>(7)?.and_then(|fallback| serde_json::from_str(fallback).ok()),
             })
         };
-        self.rows(waits, &[&after, &i64::from(most)]).await?.iter().map(read).collect()
+        self.rows(waits, &[&after, &i64::from(max)]).await?.iter().map(read).collect()
     }
 
     async fn set_message_wait(&self, before: &MessageWait, after: &MessageWait) -> Result<bool, Fault> {
@@ -545,14 +547,14 @@ impl Tx for Session {
         Ok(self.change(set, &with).await? == 1)
     }
 
-    async fn event_waits(&self, after: i64, most: u32) -> Result<Vec<EventWait>, Fault> {
+    async fn event_waits(&self, after: i64, max: u32) -> Result<Vec<EventWait>, Fault> {
         let waits = "SELECT id, lease, wait FROM civic_messaging.event
              WHERE acked IS NULL AND parked IS NULL AND id > $1 ORDER BY id LIMIT $2";
         let read = |row: &Row| {
             let lease = row.try_get::<_, Option<i64>>(1)?.map(Timestamp::from_millis);
             Ok(EventWait { id: row.try_get(0)?, lease, wait: row.try_get::<_, Option<i64>>(2)?.map(wait) })
         };
-        self.rows(waits, &[&after, &i64::from(most)]).await?.iter().map(read).collect()
+        self.rows(waits, &[&after, &i64::from(max)]).await?.iter().map(read).collect()
     }
 
     async fn set_event_wait(&self, before: EventWait, until: Timestamp) -> Result<bool, Fault> {
@@ -589,10 +591,10 @@ impl Tx for Session {
         let sha256 = stored.map(|file| file.sha256.to_string());
         let len = stored.map(|file| i64::try_from(file.len).unwrap_or(i64::MAX));
         let mime = stored.map(|file| text(&file.mime));
-        // Of two files of one event that come at the same moment, the later one has to see the other.
+        // Of two files of one event recorded at the same time, the later one must see the other.
         self.row("SELECT 1 FROM civic_messaging.event WHERE id = $1 FOR UPDATE", &[&event]).await?;
         let set = self.change(set, &[&event, &n, &tries, state, &due, &sha256, &len, &mime, &reason]).await?;
-        // Not one that somebody has taken since.
+        // Unless somebody has leased it since.
         let release = "UPDATE civic_messaging.event SET lease = NULL
              WHERE id = $1 AND acked IS NULL AND lease = taken_in + $2 AND NOT EXISTS (
                  SELECT 1 FROM civic_messaging.file WHERE event = $1 AND state IN ('waiting', 'fetching'))";
@@ -602,7 +604,7 @@ impl Tx for Session {
     }
 }
 
-/// The events that nobody holds, and that wait behind no failing one of their person.
+/// The events that are not leased, and do not wait behind a failed event of their person.
 macro_rules! open_events {
     ($of:literal) => {
         concat!(
@@ -614,7 +616,7 @@ macro_rules! open_events {
     };
 }
 
-/// Who takes one at this moment has locked it.
+/// Whoever leases one now has locked it.
 const NEXT_OF_ALL: &str = concat!(
     "SELECT id, line, kind, body, attempts, taken_in FROM civic_messaging.event AS e WHERE ",
     open_events!(""),
@@ -626,8 +628,8 @@ const NEXT_OF_LINE: &str = concat!(
     " ORDER BY id LIMIT $2 FOR UPDATE OF e SKIP LOCKED"
 );
 
-/// Of all lines but these, line by line, so that what is left to others is not gone through; and of each a few more than are
-/// wanted, for some may be locked.
+/// All lines but these, line by line, so that events left to others are not scanned; a few more of each line than
+/// needed, because some may be locked.
 const NEXT_OF_OWN: &str = concat!(
     "WITH RECURSIVE lines (line) AS (
          (SELECT line FROM civic_messaging.event WHERE acked IS NULL AND parked IS NULL AND line IS NOT NULL
@@ -650,24 +652,24 @@ const NEXT_OF_OWN: &str = concat!(
      ORDER BY id LIMIT $2 FOR UPDATE OF e SKIP LOCKED"
 );
 
-/// The number in a row.
+/// Returns the number in a row.
 fn first(row: Option<&Row>) -> Result<Option<i64>, Fault> {
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
-/// The first column of all rows.
+/// Returns the first column of all rows.
 fn all<'a, T: FromSql<'a>>(rows: &'a [Row]) -> Result<Vec<T>, Fault> {
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-/// Reads an event that is delivered.
-fn handed(row: &Row) -> Result<InboxEvent, Fault> {
-    let what = What::read(row.try_get(2)?, row.try_get(3)?);
+/// Reads a delivered event.
+fn read_event(row: &Row) -> Result<InboxEvent, Fault> {
+    let what = EventContent::read(row.try_get(2)?, row.try_get(3)?);
     let (attempts, taken_in) = (row.try_get::<_, i32>(4)?.unsigned_abs(), moment(row, 5)?);
     Ok(InboxEvent { id: row.try_get(0)?, line: row.try_get(1)?, what, attempts, taken_in })
 }
 
-/// The messages whose fallbacks are to be looked at by a moment, or all that have one.
+/// The messages whose fallbacks are due to be examined by a time, or all with a fallback.
 macro_rules! with_fallback {
     ($lock:literal) => {
         concat!(
@@ -686,10 +688,10 @@ macro_rules! with_fallback {
     };
 }
 
-/// They are read, and left to whoever holds them.
+/// Reads them without locks.
 pub(super) const FALLING: &str = with_fallback!("");
 
-/// They are held: what another looks at is left to it.
+/// Locks them, and skips those that others have locked.
 const FALLING_HELD: &str = with_fallback!(" FOR UPDATE SKIP LOCKED");
 
 pub(super) async fn fallbacks(
@@ -697,14 +699,14 @@ pub(super) async fn fallbacks(
     due: &'static str,
     by: Option<Timestamp>,
 ) -> Result<Vec<FallbackRow>, Fault> {
-    let most = by.map(|_| i64::from(FALLBACKS_MAX));
+    let max = by.map(|_| i64::from(FALLBACKS_MAX));
     let mut due_now = Vec::new();
-    for row in db.rows(due, &[&by.map(Timestamp::as_millis), &most]).await? {
+    for row in db.rows(due, &[&by.map(Timestamp::as_millis), &max]).await? {
         let delivery = reached(row.try_get(5)?, row.try_get(11)?);
         let restored = row.try_get(6)?;
-        let doubted = restored || row.try_get(7)?;
+        let is_unknown = restored || row.try_get(7)?;
         let (state, opted_out, refused) = (state(&row, 4)?, row.try_get(8)?, row.try_get(10)?);
-        let first = First { state, delivery, doubted, opted_out, refused, restored };
+        let first = First { state, delivery, is_unknown, opted_out, refused, restored };
         let fallback = serde_json::from_str(row.try_get(3)?).ok();
         let (id, line, key, lookups) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, count(&row, 9)?);
         due_now.push(FallbackRow { id, line, key, lookups, fallback, first });
@@ -712,9 +714,9 @@ pub(super) async fn fallbacks(
     Ok(due_now)
 }
 
-/// Locks these names until the end of the transaction. Who writes down that a message has an id or a key, and who looks
-/// for one, would else do so at the same moment, neither to be seen by the other: and the delivery would lie among the
-/// early ones for ever. They are locks on 256 places, so that a page of thousands does not use up those of the server.
+/// Locks these names until the end of the transaction. Otherwise one transaction could record that a message has an id
+/// or a key while another looks for it, neither seeing the other, and the delivery would stay among the early ones
+/// forever. The locks are on 256 slots, so that a page of thousands does not exhaust the server's locks.
 pub(super) async fn lock_names(db: &Session, names: &[String]) -> Result<(), Fault> {
     if names.is_empty() {
         return Ok(());

@@ -1,7 +1,7 @@
 //! Claims, and the order of conversations.
 //!
-//! One worker process holds the file, so its claims are kept in memory: what is written down is the order of each
-//! conversation, of which one message is the head, and what is being sent.
+//! One worker process uses the file, so its claims are kept in memory. The file has the order of each conversation, of
+//! which one message is the head, and the messages being sent.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::super::super::lanes::Rooms;
-use super::super::super::outbox::{Id, PRIORITY_LAST, State};
 use super::super::super::record::{Attempt, Claimed, Hold, Written, message_of};
+use super::super::super::status::{Id, PRIORITY_LAST, State};
 use crate::model::clock::Timestamp;
 use crate::model::id::MessageId;
 
-/// How many messages of each class whose time has come enter the order of their conversations at once.
+/// The maximum number of due messages of each class that enter the order of their conversations at once.
 const PLACED_MAX: u32 = 64;
 
 /// The claims of the worker.
@@ -27,7 +27,7 @@ pub(super) struct InMemory {
 #[derive(Debug, Default)]
 struct Table {
     of: HashMap<i64, InMemoryClaim>,
-    /// The last fencing token: each is given out once.
+    /// The last fencing token: each is used once.
     fence: i64,
 }
 
@@ -47,7 +47,7 @@ impl InMemory {
         fence
     }
 
-    /// Returns until when a claim lasts, if it is the last one of its message and has not lapsed.
+    /// Returns the lease of a claim, if it is the last one of its message and has not lapsed.
     pub(super) fn lease_of(&self, hold: Hold, now: Timestamp) -> Option<Timestamp> {
         let claim = self.lock().of.get(&hold.id.0).copied()?;
         (claim.fence == hold.fence && claim.lease > now).then_some(claim.lease)
@@ -63,12 +63,12 @@ impl InMemory {
         is_last
     }
 
-    /// Lets each claim last until then at most.
+    /// Limits every lease to this time.
     pub(super) fn bound(&self, lease: Timestamp) {
         self.lock().of.values_mut().for_each(|claim| claim.lease = claim.lease.min(lease));
     }
 
-    /// Ends the claims that have lapsed, or all, and returns how many there were.
+    /// Ends the claims that have lapsed, or all, and returns their number.
     pub(super) fn lapse(&self, now: Timestamp, all: bool) -> u64 {
         let mut claims = self.lock();
         let before = claims.of.len();
@@ -85,17 +85,17 @@ impl InMemory {
     }
 }
 
-/// What may be claimed, and what else there is.
+/// The claimable messages, and when the next is due.
 pub(super) struct Found {
-    pub(super) heads: Vec<Held>,
+    pub(super) heads: Vec<ClaimedRow>,
     pub(super) next_due: Option<Timestamp>,
 }
 
-/// Finds the heads that are due: lane by lane and class by class, and never by going through what waits.
+/// Finds due heads lane by lane and class by class, without scanning the waiting messages.
 pub(super) fn find(db: &Connection, now: Timestamp, rooms: &Rooms, claims: &InMemory) -> rusqlite::Result<Found> {
     let mut next_due = place(db, now)?;
     let mut heads = Vec::new();
-    // Two searches: a comparison of both columns at once would go through all that waits in the lane.
+    // Two searches: comparing both columns at once would scan everything that waits in the lane.
     let mut next_class = db.prepare_cached(
         "SELECT lane, priority FROM message INDEXED BY message_head
          WHERE head AND lane = ?1 AND priority > ?2 ORDER BY priority LIMIT 1",
@@ -118,8 +118,8 @@ pub(super) fn find(db: &Connection, now: Timestamp, rooms: &Rooms, claims: &InMe
         let Some(pair) = pair else { break };
         last = pair;
         let (lane, class) = (&last.0, u8::try_from(last.1).unwrap_or(PRIORITY_LAST));
-        // Nobody else is there to serve another line.
-        let mut room = if rooms.serves(lane) { rooms.of(lane, class) } else { 1 };
+        // There is no other program to serve another line.
+        let mut room = if rooms.has_lane(lane) { rooms.room(lane, class) } else { 1 };
         if room == 0 {
             continue;
         }
@@ -133,10 +133,10 @@ pub(super) fn find(db: &Connection, now: Timestamp, rooms: &Rooms, claims: &InMe
             if room == 0 {
                 break;
             }
-            // What is being sent is a head until it ends.
+            // A message being sent is the head until the send ends.
             let waits = matches!(row.get(2)?, State::Queued | State::Deferred);
             if waits && !claims.is_claimed(id, now) {
-                heads.push(read_held(db, id)?);
+                heads.push(read_claimed_row(db, id)?);
                 room -= 1;
             }
         }
@@ -144,7 +144,7 @@ pub(super) fn find(db: &Connection, now: Timestamp, rooms: &Rooms, claims: &InMe
     Ok(Found { heads, next_due })
 }
 
-/// Puts what was planned for now into the order of its conversation, and returns when the next one is due.
+/// Moves scheduled messages that are due into the order of their conversations, and returns when the next is due.
 fn place(db: &Connection, now: Timestamp) -> rusqlite::Result<Option<Timestamp>> {
     let mut planned = db.prepare_cached(
         "SELECT id, due FROM message INDEXED BY message_planned WHERE planned AND priority = ?1 ORDER BY due, id LIMIT ?2",
@@ -161,10 +161,10 @@ fn place(db: &Connection, now: Timestamp) -> rusqlite::Result<Option<Timestamp>>
                 break;
             }
             db.prepare_cached("UPDATE message SET planned = 0, state = 'queued' WHERE id = ?1")?.execute((id,))?;
-            lead(db, id)?;
+            promote_head(db, id)?;
             placed += 1;
         }
-        // There may be more of them.
+        // There may be more.
         if placed == count && count == PLACED_MAX as usize {
             next = Some(now);
         }
@@ -172,9 +172,9 @@ fn place(db: &Connection, now: Timestamp) -> rusqlite::Result<Option<Timestamp>>
     Ok(next)
 }
 
-/// Makes the first message of a conversation its head, and no other: that of the conversation that this message is of. What
-/// is on its way, or may have gone, is waited for.
-pub(super) fn lead(db: &Connection, of: i64) -> rusqlite::Result<()> {
+/// Makes the first message of a conversation its only head: the conversation of this message. A message being sent, or
+/// with an unknown outcome, holds back the others.
+pub(super) fn promote_head(db: &Connection, of: i64) -> rusqlite::Result<()> {
     let mut first = db.prepare_cached(
         "SELECT n.id, n.head, n.state FROM message AS m CROSS JOIN message AS n INDEXED BY message_open
          ON n.line = m.line AND n.recipient = m.recipient AND n.settled IS NULL AND n.planned = 0
@@ -208,16 +208,16 @@ fn is_in_flight(db: &Connection, of: i64) -> rusqlite::Result<bool> {
     db.prepare_cached(held)?.query_row((of,), |row| row.get(0))
 }
 
-/// Finds the heads of all conversations anew.
-pub(super) fn lead_all(db: &Connection) -> rusqlite::Result<()> {
+/// Determines the heads of all conversations.
+pub(super) fn promote_heads(db: &Connection) -> rusqlite::Result<()> {
     db.execute("UPDATE message SET head = 0 WHERE head", ())?;
     let mut waiting =
         db.prepare("SELECT min(id) FROM message WHERE settled IS NULL AND planned = 0 GROUP BY line, recipient")?;
     let of = waiting.query_map((), |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
-    of.into_iter().try_for_each(|of| lead(db, of))
+    of.into_iter().try_for_each(|of| promote_head(db, of))
 }
 
-/// Notes that a send begins, if the message is still the head of its conversation.
+/// Records the start of a send, if the message is still the head of its conversation.
 pub(super) fn begin(db: &Connection, hold: Hold, lease: Timestamp, attempt: &Attempt) -> rusqlite::Result<bool> {
     let begun = db
         .prepare_cached(
@@ -235,13 +235,13 @@ pub(super) fn begin(db: &Connection, hold: Hold, lease: Timestamp, attempt: &Att
     Ok(begun == 1)
 }
 
-/// A claimed message, whose words are still to be read.
-pub(super) struct Held {
+/// A claimed message, not parsed yet.
+pub(super) struct ClaimedRow {
     claimed: Claimed,
     written: Written,
 }
 
-impl Held {
+impl ClaimedRow {
     pub(super) fn read(self) -> Claimed {
         let Written { body, fallback, digest, .. } = &self.written;
         let (message, damaged) = message_of(body, fallback.as_deref(), digest);
@@ -249,7 +249,7 @@ impl Held {
     }
 }
 
-pub(super) fn read_held(db: &Connection, id: i64) -> rusqlite::Result<Held> {
+pub(super) fn read_claimed_row(db: &Connection, id: i64) -> rusqlite::Result<ClaimedRow> {
     let mut held = db.prepare_cached(
         "SELECT line, body, fence, queued, lookups, restored, (SELECT id FROM part WHERE message = m.id LIMIT 1),
                 (SELECT address FROM link WHERE line = m.line AND previous = m.recipient), digest, fallback, attempts,
@@ -263,9 +263,9 @@ pub(super) fn read_held(db: &Connection, id: i64) -> rusqlite::Result<Held> {
     )?;
     let read = |row: &Row<'_>| {
         let (gateway, account, at, reference) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(8)?);
-        let (doubted, passing, died) = (row.get(3)?, row.get(4)?, row.get(5)?);
+        let (is_unknown, passing, died) = (row.get(3)?, row.get(4)?, row.get(5)?);
         let (suspended, bound, earlier) = (row.get(6)?, row.get(7)?, row.get(9)?);
-        Ok(Attempt { gateway, account, at, reference, doubted, passing, died, suspended, bound, earlier })
+        Ok(Attempt { gateway, account, at, reference, is_unknown, passing, died, suspended, bound, earlier })
     };
     held.query_row((id,), |row| {
         let tried = row.get::<_, u32>(10)? > 0;
@@ -285,6 +285,6 @@ pub(super) fn read_held(db: &Connection, id: i64) -> rusqlite::Result<Held> {
             moved_to: row.get::<_, Option<String>>(7)?.and_then(|address| serde_json::from_str(&address).ok()),
         };
         let (body, fallback, digest) = (row.get(1)?, row.get(9)?, row.get(8)?);
-        Ok(Held { claimed, written: Written { body, fallback, digest, files: BTreeSet::new() } })
+        Ok(ClaimedRow { claimed, written: Written { body, fallback, digest, files: BTreeSet::new() } })
     })
 }

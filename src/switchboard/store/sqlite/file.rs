@@ -7,12 +7,7 @@ use super::super::super::record::{ClaimedFile, FileHold};
 use crate::media::StoredMedia;
 use crate::model::clock::Timestamp;
 
-pub(super) fn claim(
-    db: &Connection,
-    now: Timestamp,
-    until: Timestamp,
-    most: u32,
-) -> rusqlite::Result<Vec<ClaimedFile>> {
+pub(super) fn claim(db: &Connection, now: Timestamp, until: Timestamp, max: u32) -> rusqlite::Result<Vec<ClaimedFile>> {
     let due = "SELECT f.event, f.n, f.tries + 1, e.line, e.body, e.taken_in
          FROM file AS f JOIN event AS e ON e.id = f.event
          WHERE f.due <= ?1 AND f.due IS NOT NULL AND f.state IN ('waiting', 'fetching') ORDER BY f.due LIMIT ?2";
@@ -24,7 +19,7 @@ pub(super) fn claim(
             taken_in: row.get(5)?,
         })
     };
-    let claimed = db.prepare_cached(due)?.query_map((now, most), read)?.collect::<Result<Vec<_>, _>>()?;
+    let claimed = db.prepare_cached(due)?.query_map((now, max), read)?.collect::<Result<Vec<_>, _>>()?;
     let claim = "UPDATE file SET state = 'fetching', due = ?3, tries = tries + 1 WHERE event = ?1 AND n = ?2";
     for ClaimedFile { hold, .. } in &claimed {
         db.prepare_cached(claim)?.execute((hold.event, hold.n, until))?;
@@ -32,7 +27,7 @@ pub(super) fn claim(
     Ok(claimed)
 }
 
-/// Lets the files go that a worker held that is no more.
+/// Releases the files claimed by a worker that has ended.
 pub(super) fn recover(db: &Connection, now: Timestamp) -> rusqlite::Result<()> {
     db.prepare_cached("UPDATE file SET due = ?1 WHERE due > ?1 AND state IN ('fetching', 'removing')")?
         .execute((now,))

@@ -1,4 +1,4 @@
-//! What is kept for how long, and what stands where.
+//! Retention, and counts.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -8,7 +8,7 @@ use super::super::super::watch::Stats;
 use crate::model::clock::Timestamp;
 use crate::model::digest::Digest;
 
-/// What goes on a failure only, which has the last moment there is, goes with its message.
+/// A fallback without a deadline, due at the last possible time, is removed with its message.
 const OLD_MESSAGES: &str = "SELECT m.id FROM line AS l CROSS JOIN message AS m ON m.line = l.id
          WHERE m.state <> 'parked' AND m.removed IS NULL AND m.settled IS NOT NULL
            AND m.settled <= ?1 - l.retention
@@ -18,21 +18,21 @@ const OLD_EVENTS: &str = "SELECT e.id FROM line AS l CROSS JOIN event AS e ON e.
          WHERE e.acked IS NOT NULL AND e.removed IS NULL AND e.taken_in <= ?1 - l.retention
            AND NOT EXISTS (SELECT 1 FROM file WHERE event = e.id AND state = 'fetching' AND due > ?1) LIMIT ?2";
 
-/// While a message of the conversation has its content, its mark says how far that got.
+/// The mark is kept while a message of the conversation has content.
 const OLD_MARKS: &str = "DELETE FROM conversation WHERE (line, person, gateway, account) IN (
              SELECT c.line, c.person, c.gateway, c.account FROM line AS l CROSS JOIN conversation AS c ON c.line = l.id
              WHERE c.heard <= ?1 - l.retention
                AND NOT EXISTS (SELECT 1 FROM message AS m WHERE m.line = c.line AND m.recipient = c.person)
              LIMIT ?2)";
 
-/// Whether a message that has not gone yet, or whose fallback has not, sends a file.
+/// Returns a row if a waiting message, or a waiting fallback, sends a file.
 const GOES_OUT: &str = "SELECT 1 FROM message_file AS f CROSS JOIN message AS m ON m.id = f.message
          WHERE f.sha256 = ?1 AND (m.settled IS NULL OR m.state = 'parked' OR m.fallback_due IS NOT NULL) LIMIT 1";
 
-/// By an index: what is settled, which is most of it, is counted there and not read.
+/// Uses an index only: settled messages, the majority, are counted without reading them.
 const SETTLED: &str = "SELECT line, state, count(*) FROM message WHERE settled IS NOT NULL GROUP BY line, state";
 
-/// Counted as they come, and not by groups: these would have to be sorted first, and there may be a million.
+/// Counted one by one: grouping would sort perhaps a million rows first.
 const WAITING: &str = "SELECT line, state, CASE WHEN due <= ?1 THEN due END,
                 state IN ('queued', 'deferred') AND due > ?2
          FROM message INDEXED BY message_open WHERE settled IS NULL";
@@ -50,9 +50,9 @@ pub(super) fn note(db: &Connection, lines: &[Line], now: Timestamp) -> rusqlite:
     Ok(())
 }
 
-pub(super) fn purge(db: &Connection, now: Timestamp, most: u32) -> rusqlite::Result<u64> {
+pub(super) fn purge(db: &Connection, now: Timestamp, max: u32) -> rusqlite::Result<u64> {
     let ids = |sql: &str| {
-        db.prepare_cached(sql)?.query_map((now, most), |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()
+        db.prepare_cached(sql)?.query_map((now, max), |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()
     };
     let messages = ids(OLD_MESSAGES)?;
     for id in &messages {
@@ -61,21 +61,21 @@ pub(super) fn purge(db: &Connection, now: Timestamp, most: u32) -> rusqlite::Res
             let delivery = reached(row.get_ref(1)?.as_str_or_null()?, row.get_ref(2)?.as_str_or_null()?);
             Ok((row.get::<_, String>(0)?, delivery))
         })?;
-        // Its conversation is not known any more.
-        let delivery = delivery.and_then(|rung| serde_json::to_string(&rung).ok());
+        // The mark of its conversation is not kept.
+        let delivery = delivery.and_then(|notified| serde_json::to_string(&notified).ok());
         db.prepare_cached(
             "UPDATE message SET recipient = '', body = '', reason = NULL, fallback = NULL, fallback_due = NULL,
                     fallback_recipient = NULL, removed = ?2, tag = ?3, delivery = ?4
              WHERE id = ?1",
         )?
         .execute((id, now, tag_of(&body), delivery))?;
-        // A gateway's id may hold a number.
+        // A gateway's id may contain a phone number.
         db.prepare_cached("DELETE FROM part WHERE message = ?1")?.execute((id,))?;
         db.prepare_cached("DELETE FROM message_file WHERE message = ?1")?.execute((id,))?;
         db.prepare_cached("UPDATE decision SET reason = '' WHERE message = ?1")?.execute((id,))?;
     }
     let mut events = ids(OLD_EVENTS)?;
-    // What is of no line is kept as long as that of the line that keeps longest.
+    // Events of no line are kept as long as the longest retention.
     events.extend(ids("SELECT e.id FROM event AS e
          WHERE e.line IS NULL AND e.acked IS NOT NULL AND e.removed IS NULL
            AND e.taken_in <= ?1 - (SELECT CASE WHEN count(*) = count(retention) THEN max(retention) END FROM line) LIMIT ?2")?);
@@ -91,20 +91,20 @@ pub(super) fn purge(db: &Connection, now: Timestamp, most: u32) -> rusqlite::Res
     let links = db
         .prepare_cached("DELETE FROM link WHERE at <= ?1 - (SELECT retention FROM line WHERE line.id = link.line)")?
         .execute((now,))?;
-    let marks = db.prepare_cached(OLD_MARKS)?.execute((now, most))?;
-    // The oldest come first.
+    let marks = db.prepare_cached(OLD_MARKS)?.execute((now, max))?;
+    // Oldest first.
     let early = db
         .prepare_cached(
             "DELETE FROM early WHERE at <= ?1 AND rowid IN (SELECT rowid FROM early ORDER BY rowid LIMIT ?2)",
         )?
-        .execute((now.minus(EARLY_KEPT), most))?;
+        .execute((now.minus(EARLY_KEPT), max))?;
     Ok((messages.len() + events.len() + links + marks + early) as u64)
 }
 
-pub(super) fn unwanted(db: &Connection, now: Timestamp, until: Timestamp, most: u32) -> rusqlite::Result<Vec<Digest>> {
+pub(super) fn unwanted(db: &Connection, now: Timestamp, until: Timestamp, max: u32) -> rusqlite::Result<Vec<Digest>> {
     let due = "SELECT DISTINCT sha256 FROM file
          WHERE due <= ?1 AND due IS NOT NULL AND state IN ('unwanted', 'removing') LIMIT ?2";
-    let due = db.prepare_cached(due)?.query_map((now, most), |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+    let due = db.prepare_cached(due)?.query_map((now, max), |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
     let mut unwanted = Vec::new();
     for sha256 in due {
         let held = "SELECT 1 FROM file WHERE sha256 = ?1 AND state = 'held' LIMIT 1";
@@ -122,7 +122,7 @@ pub(super) fn unwanted(db: &Connection, now: Timestamp, until: Timestamp, most: 
     Ok(unwanted)
 }
 
-/// How many messages are not what was taken.
+/// Returns the number of messages that differ from their digest.
 pub(super) fn changed(db: &Connection) -> rusqlite::Result<u64> {
     let mut messages = db.prepare("SELECT body, fallback, digest FROM message WHERE removed IS NULL")?;
     let (mut rows, mut changed) = (messages.query(())?, 0);
@@ -144,13 +144,13 @@ pub(super) fn stats(db: &Connection, now: Timestamp) -> rusqlite::Result<Stats> 
     let mut settled = db.prepare_cached(SETTLED)?;
     let mut rows = settled.query(())?;
     while let Some(row) = rows.next()? {
-        stats.of(row.get(0)?).add(row.get(1)?, count(row, 2)?, (0, None));
+        stats.counts_mut(row.get(0)?).add(row.get(1)?, count(row, 2)?, (0, None));
     }
     let mut waiting = db.prepare_cached(WAITING)?;
     let mut rows = waiting.query((now, now.plus(IMPLAUSIBLE)))?;
     while let Some(row) = rows.next()? {
         let due: Option<Timestamp> = row.get(2)?;
-        let of = stats.of(row.get(0)?);
+        let of = stats.counts_mut(row.get(0)?);
         of.add(row.get(1)?, 1, (due.is_some().into(), due));
         of.implausible += count(row, 3)?;
     }
@@ -160,38 +160,38 @@ pub(super) fn stats(db: &Connection, now: Timestamp) -> rusqlite::Result<Stats> 
     let mut events = db.prepare_cached(events)?;
     let mut rows = events.query(())?;
     while let Some(row) = rows.next()? {
-        let of = stats.of(row.get(0)?);
+        let of = stats.counts_mut(row.get(0)?);
         (of.unread, of.oldest_unread) = (count(row, 1)?, row.get(2)?);
     }
     let parked = "SELECT line, count(*) FROM event WHERE acked IS NULL AND parked IS NOT NULL GROUP BY line";
     let mut parked = db.prepare_cached(parked)?;
     let mut rows = parked.query(())?;
     while let Some(row) = rows.next()? {
-        stats.of(row.get(0)?).parked_events = count(row, 1)?;
+        stats.counts_mut(row.get(0)?).parked_events = count(row, 1)?;
     }
     let files = "SELECT e.line, count(*) FROM file AS f JOIN event AS e ON e.id = f.event
          WHERE f.due IS NOT NULL AND f.state IN ('waiting', 'fetching') GROUP BY e.line";
     let mut files = db.prepare_cached(files)?;
     let mut rows = files.query(())?;
     while let Some(row) = rows.next()? {
-        stats.of(row.get(0)?).files = count(row, 1)?;
+        stats.counts_mut(row.get(0)?).files = count(row, 1)?;
     }
     Ok(stats)
 }
 
-/// Empties the log. False: somebody reads from it just now.
+/// Empties the log. Returns `false` if somebody is reading from it.
 pub(super) fn empty_log(db: &Connection) -> rusqlite::Result<bool> {
     db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0).map(|busy| busy == 0))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::super::outbox::State;
+    use super::super::super::super::status::State;
     use super::super::listed;
     use super::*;
 
     #[test]
-    fn messages_of_a_state_are_listed_by_an_index() {
+    fn listing_by_state_uses_an_index() {
         let db = Connection::open_in_memory().unwrap();
         db.execute_batch(include_str!("schema.sql")).unwrap();
         for state in State::ALL {
@@ -206,7 +206,7 @@ mod tests {
             let by = match state {
                 State::Queued | State::Deferred => "INDEX message_open (line=?)",
                 State::Unknown => "INDEX message_unknown (line=? AND id>?)",
-                // They are few, and are sorted.
+                // Few, and sorted.
                 State::Claimed | State::Sending => "INDEX message_held (line=?)",
                 _ => "INDEX message_settled (line=? AND state=? AND id>?)",
             };
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_settled_is_counted_and_not_read_and_what_is_old_is_found_and_not_searched_for() {
+    fn stats_and_retention_use_indexes() {
         let db = Connection::open_in_memory().unwrap();
         db.execute_batch(include_str!("schema.sql")).unwrap();
         for (sql, by) in [
@@ -240,7 +240,7 @@ mod tests {
             for by in by {
                 assert!(steps.iter().any(|step| step.contains(by)), "{by}: {steps:#?}");
             }
-            // Nothing is sorted, and of the tables that grow none is read from end to end.
+            // Nothing is sorted, and no table that grows is scanned.
             assert!(!steps.iter().any(|step| step.contains("TEMP B-TREE")), "{steps:#?}");
             assert!(!steps.iter().any(|step| ["SCAN message", "SCAN m", "SCAN e"].contains(&&**step)), "{steps:#?}");
         }

@@ -1,4 +1,4 @@
-//! The store in one file of SQLite: one thread writes, and commits together what came meanwhile.
+//! The SQLite store: one file, and one writer thread that commits in groups.
 
 use std::fmt;
 use std::path::Path;
@@ -18,12 +18,12 @@ use super::super::engine::Engine;
 use super::super::file::File;
 use super::super::flow::{self, Tx};
 use super::super::lanes::{Claims, Rooms};
-use super::super::outbox::{Id, SendAttempt, State, Status};
 use super::super::record::{
-    Answers, Attempt, Bounded, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackRow, Fell,
-    Fetched, FileHold, Hold, InboxEvent, Incoming, Kept, Leases, New, PutOff, Recovered, Ruling, Settle, Unbounded,
-    Wait, Written, message_of, named, price_of,
+    Answers, Attempt, Bounded, Claimed, ClaimedFile, EVENT_ATTEMPTS, End, Enqueued, EventFilter, FallbackResults,
+    FallbackRow, Fetched, FileHold, Hold, InboxEvent, Incoming, Leases, New, PutOff, Recovered, Ruling, Settle,
+    StatusRow, Unbounded, Wait, Written, message_of, named, price_of,
 };
+use super::super::status::{Id, SendAttempt, State, Status};
 use super::super::watch::Stats;
 use crate::model::clock::Timestamp;
 use crate::model::digest::Digest;
@@ -33,7 +33,7 @@ use crate::model::message::Message;
 use crate::model::poll::Cursor;
 use crate::policy::Reason;
 
-/// The state that the mark of its conversation gives a message `m`, if it was accepted.
+/// The delivery state that the mark of its conversation gives an accepted message `m`.
 macro_rules! mark {
     () => {
         "(SELECT CASE WHEN c.read_up_to >= a.begun THEN '\"read\"' WHEN c.delivered_up_to >= a.begun THEN '\"delivered\"' END
@@ -51,40 +51,39 @@ mod reader;
 mod tx;
 mod writer;
 
-use claim::{Held, InMemory, read_held};
+use claim::{ClaimedRow, InMemory, read_claimed_row};
 use reader::Reader;
 use tx::{Db, Fault, run};
 use writer::Writer;
 
-/// The steps from each version of the tables to the next; a file says which it has.
+/// The migrations from each version of the tables to the next; the file has its version.
 const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
 
-/// How long a writer waits for another program that writes: ten seconds, in steps so short that it does not miss the
-/// moments in between when many wait.
+/// The wait for another program that writes: ten seconds, in steps short enough to find the gaps when many wait.
 const BUSY_STEP: Duration = Duration::from_millis(5);
 const BUSY_STEPS: i32 = 2000;
 const BUSY_MAX: Duration = Duration::from_secs(10);
 
-/// What to do about a file that is not as it was written.
-const DAMAGED: &str = "is damaged, or no store: leave the file as it is, and restore a backup";
+/// The advice about a damaged file.
+const DAMAGED: &str = "is damaged, or not a store: leave the file unchanged, and restore a backup";
 
-/// How many statements are kept prepared: more than there are.
+/// The size of the cache of prepared statements: more than there are.
 const STATEMENTS: usize = 128;
 
 pub(super) struct Sqlite {
-    // It ends before the writer, which closes the file.
+    // Dropped before the writer, which closes the file.
     reader: OnceLock<Reader>,
     writer: Writer,
     path: String,
     working: Arc<AtomicBool>,
-    /// Something was removed whose traces stand in the log still.
+    /// Content was removed, and is still in the log.
     traces: AtomicBool,
-    /// What the worker of this process has claimed: nobody else can have.
+    /// The claims of this process's worker, the only one.
     claims: InMemory,
 }
 
-/// The right to work on the store. Its file is one beside the database, so that other programs may still write
-/// messages; the lock on it goes with the process.
+/// The right to work on the store: a lock on a file beside the database, so that other programs may still write
+/// messages. The lock ends with the process.
 struct Working {
     process: Arc<AtomicBool>,
     _file: Option<Connection>,
@@ -110,7 +109,7 @@ impl Sqlite {
         })
     }
 
-    /// Another way into the file, for the same worker.
+    /// Opens the file a second time, for the same worker.
     #[cfg(test)]
     pub(super) async fn beside(&self) -> Result<Self> {
         Ok(Self { claims: self.claims.clone(), ..Self::open(&self.path).await? })
@@ -136,7 +135,7 @@ impl Sqlite {
         self.writer.run(work).await
     }
 
-    /// Does this as of one moment and beside the thread that writes: for what a person waits for.
+    /// Reads a snapshot beside the writer thread, for interactive queries.
     async fn look<T: Send + 'static>(
         &self,
         work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -145,13 +144,13 @@ impl Sqlite {
             return self.run(work).await;
         }
         if self.reader.get().is_none() {
-            // Of two that come first one is dropped again.
+            // If two start a reader, one is dropped.
             drop(self.reader.set(Reader::start(self.path.clone())?));
         }
         self.reader.get().ok_or_else(gone)?.run(work).await
     }
 
-    /// Does this by a connection and on a thread of its own, beside the one that writes: for what takes long.
+    /// Reads on a connection and thread of its own, for long work.
     async fn read<T: Send + 'static>(
         &self,
         work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -159,16 +158,16 @@ impl Sqlite {
         if self.path == ":memory:" {
             return self.run(work).await;
         }
-        let ((told, done), path) = (oneshot::channel(), self.path.clone());
+        let ((sender, done), path) = (oneshot::channel(), self.path.clone());
         let thread = std::thread::Builder::new().name("civic-store-read".to_owned());
         let read = move || {
             let read = Connection::open(path).and_then(|mut db| {
                 wait_when_busy(&mut db)?;
-                // Nothing is read twice.
+                // No page is read twice.
                 db.pragma_update(None, "cache_size", -500)?;
                 work(&db)
             });
-            drop(told.send(read.map_err(|error| failed(&error))));
+            drop(sender.send(read.map_err(|error| failed(&error))));
         };
         thread.spawn(read).map_err(|_| gone())?;
         done.await.map_err(|_| gone())?
@@ -182,21 +181,21 @@ impl fmt::Debug for Sqlite {
 }
 
 fn connect(path: &str) -> Result<Connection> {
-    // Before SQLite sees it, which would leave nothing of it.
+    // Before SQLite opens it, which would discard the broken rest.
     if log::is_broken(path) {
         return Err(Error::config("store", DAMAGED));
     }
     let (mut check, begun) = (false, Instant::now());
     loop {
         match open_once(path, &mut check) {
-            // Another program opens it at this moment, or changes how it is written: SQLite does not wait for that itself.
+            // Another program is opening the file or changing its journal mode, for which SQLite does not wait.
             Err(error) if is_busy(&error) && begun.elapsed() < BUSY_MAX => std::thread::sleep(BUSY_STEP),
             opened => return opened.map_err(|error| cannot_open(&error))?,
         }
     }
 }
 
-/// Opens a file, and notes whether it has to be checked: what one try has found, the next one does not see any more.
+/// Opens a file, and records whether it has to be checked: a retry no longer sees what the first try found.
 fn open_once(path: &str, check: &mut bool) -> rusqlite::Result<Result<Connection>> {
     let opened = if path == ":memory:" { Connection::open_in_memory() } else { Connection::open(Path::new(path)) };
     let mut connection = opened?;
@@ -208,15 +207,15 @@ fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
-/// Returns `true` if the programs that had this file open last did not close it: it is in WAL mode, which the last of them
-/// ends, and nobody has it open now. So is a copy of a file that was open.
+/// Returns `true` if the programs that last had this file open did not close it: it is in WAL mode, which the last of
+/// them ends, and nobody has it open now. This also holds for a copy of an open file.
 fn has_stopped_uncleanly(db: &mut Connection) -> rusqlite::Result<bool> {
     wait_when_busy(db)?;
     let mode: String = db.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
     Ok(mode == "wal" && is_alone(db)?)
 }
 
-/// Returns `true` if nobody else has the file open, and empties its log and ends WAL mode then.
+/// Returns `true` if nobody else has the file open; then also empties its log and ends WAL mode.
 fn is_alone(db: &Connection) -> rusqlite::Result<bool> {
     match db.query_row("PRAGMA journal_mode = DELETE", [], |row| row.get::<_, String>(0)) {
         Ok(mode) => Ok(mode == "delete"),
@@ -225,7 +224,7 @@ fn is_alone(db: &Connection) -> rusqlite::Result<bool> {
     }
 }
 
-/// Returns `true` if the tables are whole, and their indexes, by which messages are found.
+/// Returns `true` if the tables and their indexes are intact.
 fn is_whole(db: &Connection) -> rusqlite::Result<bool> {
     db.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0).map(|check| check == "ok"))
 }
@@ -237,8 +236,8 @@ fn wait_when_busy(connection: &mut Connection) -> rusqlite::Result<()> {
     }))
 }
 
-/// Keeps each statement prepared, and planned once. Without the guarantee SQLite plans one anew for each value that it
-/// compares with the condition of a partial index.
+/// Keeps each statement prepared, and planned once. Without this setting SQLite plans a statement again for each value
+/// compared with the condition of a partial index.
 fn keep_statements(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
@@ -249,10 +248,11 @@ fn prepare(connection: &mut Connection, steps: &[&str], check: bool) -> rusqlite
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    // What is removed is overwritten, and not only forgotten.
+    // Removed content is overwritten.
     connection.pragma_update(None, "secure_delete", true)?;
     keep_statements(connection)?;
-    // With its indexes, by which messages are found: what they say and the tables do not would be sent, or missed.
+    // With the indexes, which find messages: an index that disagrees with its table would send a message wrongly, or
+    // miss it.
     if check && !is_whole(connection)? {
         return Ok(Err(Error::config("store", DAMAGED)));
     }
@@ -269,18 +269,18 @@ fn prepare(connection: &mut Connection, steps: &[&str], check: bool) -> rusqlite
     Ok(Ok(()))
 }
 
-/// The error of a store that does not do what it should: by SQLite's own words for the code, and nothing of the data.
+/// Returns the error of a failing store: SQLite's text for the code, and none of the data.
 fn failed(error: &rusqlite::Error) -> Error {
-    let words = match error.sqlite_error() {
+    let text = match error.sqlite_error() {
         Some(_) if is_full(error) => "its disk is full",
         Some(error) => rusqlite::ffi::code_to_str(error.extended_code),
-        None => "what it holds cannot be read",
+        None => "the stored data cannot be read",
     };
-    Error::new(ErrorKind::Unavailable, format!("does not work: {words}")).with_field("store")
+    Error::new(ErrorKind::Unavailable, format!("unavailable: {text}")).with_field("store")
 }
 
 fn is_full(error: &rusqlite::Error) -> bool {
-    // So it says that there is no room for the index of its log.
+    // SQLite's code for no space for the index of its log.
     let no_room = |error: &rusqlite::ffi::Error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) || error.sqlite_error().is_some_and(no_room)
 }
@@ -288,10 +288,12 @@ fn is_full(error: &rusqlite::Error) -> bool {
 fn cannot_open(error: &rusqlite::Error) -> Error {
     use rusqlite::ErrorCode::{CannotOpen, DatabaseBusy, DatabaseCorrupt, NotADatabase, ReadOnly};
     let rule = match error.sqlite_error_code() {
-        // It passes.
+        // Transient.
         _ if is_full(error) => return failed(error),
         Some(DatabaseBusy) => return failed(error),
-        Some(CannotOpen | ReadOnly) => "cannot be opened: is its folder there, and may this user write to both?",
+        Some(CannotOpen | ReadOnly) => {
+            "cannot be opened: check that its folder exists, and that this user may write to both"
+        }
         Some(DatabaseCorrupt | NotADatabase) | None => DAMAGED,
         Some(_) => {
             let code = error.sqlite_error().map_or("unknown", |error| rusqlite::ffi::code_to_str(error.extended_code));
@@ -332,7 +334,8 @@ impl FromSql for State {
 #[async_trait]
 impl Engine for Sqlite {
     async fn lock(&self) -> Result<Box<dyn Send>> {
-        let taken = || Error::config("store", "has a worker already, in this process or another: one at a time");
+        let taken =
+            || Error::config("store", "another worker is running, in this process or another: only one at a time");
         if self.working.swap(true, Ordering::AcqRel) {
             return Err(taken());
         }
@@ -340,28 +343,25 @@ impl Engine for Sqlite {
         if self.path != ":memory:" {
             working._file = Some(lock_file(&self.path).map_err(|error| match error.sqlite_error_code() {
                 Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => taken(),
-                _ => Error::config(
-                    "store",
-                    format!("the lock of its worker, a file beside it, cannot be taken: {error}"),
-                ),
+                _ => Error::config("store", format!("the lock file of its worker cannot be locked: {error}")),
             })?);
         }
         Ok(Box::new(working))
     }
 
     async fn enqueue(&self, new: New) -> Result<Enqueued> {
-        // Outside of the thread that writes.
-        let written = Written::of(&new).map_err(|error| failed(&Fault::from(error).0))?;
+        // Outside the writer thread.
+        let written = Written::new(&new).map_err(|error| failed(&Fault::from(error).0))?;
         self.run(move |db| run(flow::enqueue(&Db(db), &new, &written, None))).await
     }
 
     async fn enqueue_and_ack(&self, new: New, event: i64) -> Result<Enqueued> {
-        let written = Written::of(&new).map_err(|error| failed(&Fault::from(error).0))?;
+        let written = Written::new(&new).map_err(|error| failed(&Fault::from(error).0))?;
         self.run(move |db| run(flow::enqueue_and_ack(&Db(db), &new, &written, event))).await
     }
 
     async fn claim(&self, now: Timestamp, lease: Duration, rooms: Rooms) -> Result<Claims> {
-        // One at a time: what is claimed is noted when it was read.
+        // One claim at a time: it is recorded after the read.
         let _turn = self.claims.turn.lock().await;
         let (rooms, claims) = (Arc::new(rooms), self.claims.clone());
         let found = self.run(move |db| claim::find(db, now, &rooms, &claims)).await?;
@@ -386,8 +386,8 @@ impl Engine for Sqlite {
         self.run(move |db| Db(db).rows(paused, (now,), |row| Ok((row.get(0)?, row.get(1)?)))).await
     }
 
-    async fn strange_since(&self, id: Id, why: Reason, now: Timestamp) -> Result<Timestamp> {
-        self.run(move |db| run(flow::strange_since(&Db(db), id.0, &why, now))).await
+    async fn unhandled_since(&self, id: Id, why: Reason, now: Timestamp) -> Result<Timestamp> {
+        self.run(move |db| run(flow::unhandled_since(&Db(db), id.0, &why, now))).await
     }
 
     async fn unclaim(&self, hold: Hold) -> Result<()> {
@@ -407,21 +407,21 @@ impl Engine for Sqlite {
         Ok(done)
     }
 
-    async fn expire(&self, now: Timestamp, most: u32) -> Result<Vec<(Id, String, State)>> {
-        self.run(move |db| run(flow::expire(&Db(db), now, most, now))).await
+    async fn expire(&self, now: Timestamp, max: u32) -> Result<Vec<(Id, String, State)>> {
+        self.run(move |db| run(flow::expire(&Db(db), now, max, now))).await
     }
 
-    async fn falling(&self, now: Timestamp) -> Result<Vec<FallbackRow>> {
+    async fn due_fallbacks(&self, now: Timestamp) -> Result<Vec<FallbackRow>> {
         self.run(move |db| Db(db).fallbacks(Some(now))).await
     }
 
-    async fn fall_back(&self, now: Timestamp, answers: Answers) -> Result<Fell> {
+    async fn fall_back(&self, now: Timestamp, answers: Answers) -> Result<FallbackResults> {
         self.run(move |db| run(flow::fall_back(&Db(db), now, &answers))).await
     }
 
     async fn read(&self, ids: Vec<i64>) -> Result<Vec<Claimed>> {
-        let held = self.run(move |db| ids.iter().map(|id| read_held(db, *id)).collect::<Result<Vec<_>, _>>());
-        Ok(held.await?.into_iter().map(Held::read).collect())
+        let held = self.run(move |db| ids.iter().map(|id| read_claimed_row(db, *id)).collect::<Result<Vec<_>, _>>());
+        Ok(held.await?.into_iter().map(ClaimedRow::read).collect())
     }
 
     async fn begin(&self, hold: Hold, attempt: Attempt) -> Result<bool> {
@@ -445,7 +445,7 @@ impl Engine for Sqlite {
         let unknown = self.run(move |db| {
             let lapsed = Db(db).rows(lapsed, (now, all), |row| row.get(0))?;
             for id in &lapsed {
-                run(flow::left_behind(&Db(db), &read_held(db, *id)?.read(), now))?;
+                run(flow::left_behind(&Db(db), &read_claimed_row(db, *id)?.read(), now))?;
             }
             if all {
                 file::recover(db, now)?;
@@ -460,19 +460,19 @@ impl Engine for Sqlite {
         self.run(move |db| run(flow::hold_after_restore(&Db(db), at, now))).await
     }
 
-    async fn doubtful(&self, now: Timestamp, wait: Duration, most: u32) -> Result<Vec<Claimed>> {
+    async fn look_ups_due(&self, now: Timestamp, wait: Duration, max: u32) -> Result<Vec<Claimed>> {
         let due = "SELECT id FROM message WHERE state = 'unknown' AND due <= ?1 ORDER BY due LIMIT ?2";
         let later = "UPDATE message SET due = ?2, wait = ?3, lookups = lookups + 1 WHERE id = ?1";
-        let doubtful = self.run(move |db| {
-            let mut doubtful = Vec::new();
-            for id in Db(db).rows(due, (now, most), |row| row.get(0))? {
-                doubtful.push(read_held(db, id)?);
-                // If nobody settles it, it is asked about again.
+        let look_ups_due = self.run(move |db| {
+            let mut look_ups_due = Vec::new();
+            for id in Db(db).rows(due, (now, max), |row| row.get(0))? {
+                look_ups_due.push(read_claimed_row(db, id)?);
+                // If it is not settled, it is looked up again.
                 Db(db).change(later, (id, now.plus(wait), tx::millis(wait)))?;
             }
-            Ok(doubtful)
+            Ok(look_ups_due)
         });
-        Ok(doubtful.await?.into_iter().map(Held::read).collect())
+        Ok(look_ups_due.await?.into_iter().map(ClaimedRow::read).collect())
     }
 
     async fn hold_fallback(&self, id: Id) -> Result<()> {
@@ -480,11 +480,11 @@ impl Engine for Sqlite {
         self.run(move |db| Db(db).change(hold, (id.0,)).map(|_| ())).await
     }
 
-    async fn messages(&self, line: &str, state: State, after: Option<Id>, most: u32) -> Result<Vec<Status>> {
+    async fn messages(&self, line: &str, state: State, after: Option<Id>, max: u32) -> Result<Vec<Status>> {
         let (line, after) = (line.to_owned(), after.map_or(i64::MIN, |id| id.0));
         self.look(move |db| {
             let mut ids = db.prepare_cached(listed(state))?;
-            let ids = ids.query_map((&line, state, after, most), |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
+            let ids = ids.query_map((&line, state, after, max), |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
             ids.into_iter().map(|id| status(db, id).map(|(status, _)| status)).collect()
         })
         .await
@@ -498,8 +498,13 @@ impl Engine for Sqlite {
         self.run(move |db| run(flow::resend(&Db(db), id.0, &settled))).await
     }
 
-    async fn take_in(&self, events: Vec<Incoming>, cursor: Option<(String, Cursor)>, now: Timestamp) -> Result<usize> {
-        self.run(move |db| run(flow::take_in(&Db(db), &events, cursor.as_ref(), now))).await
+    async fn store_events(
+        &self,
+        events: Vec<Incoming>,
+        cursor: Option<(String, Cursor)>,
+        now: Timestamp,
+    ) -> Result<usize> {
+        self.run(move |db| run(flow::store_events(&Db(db), &events, cursor.as_ref(), now))).await
     }
 
     async fn cursor(&self, channel: &str) -> Result<Option<Cursor>> {
@@ -508,15 +513,9 @@ impl Engine for Sqlite {
         self.run(move |db| Db(db).row(place, (&channel,), read)).await
     }
 
-    async fn next_batch(
-        &self,
-        of: &EventFilter,
-        now: Timestamp,
-        lease: Duration,
-        most: u32,
-    ) -> Result<Vec<InboxEvent>> {
+    async fn next_batch(&self, of: &EventFilter, now: Timestamp, lease: Duration, max: u32) -> Result<Vec<InboxEvent>> {
         let of = of.clone();
-        self.run(move |db| run(flow::next_batch(&Db(db), &of, now, lease, most))).await
+        self.run(move |db| run(flow::next_batch(&Db(db), &of, now, lease, max))).await
     }
 
     async fn nack(&self, event: i64, until: Timestamp, now: Timestamp) -> Result<bool> {
@@ -531,9 +530,9 @@ impl Engine for Sqlite {
         .await
     }
 
-    async fn parked_events(&self, of: &EventFilter, after: i64, now: Timestamp, most: u32) -> Result<Vec<InboxEvent>> {
+    async fn parked_events(&self, of: &EventFilter, after: i64, now: Timestamp, max: u32) -> Result<Vec<InboxEvent>> {
         let of = of.clone();
-        self.look(move |db| run(flow::parked_events(&Db(db), &of, after, now, most))).await
+        self.look(move |db| run(flow::parked_events(&Db(db), &of, after, now, max))).await
     }
 
     async fn ack(&self, event: i64, now: Timestamp) -> Result<()> {
@@ -544,9 +543,9 @@ impl Engine for Sqlite {
         self.look(move |db| status(db, id.0).optional().map(|found| found.map(|(status, _)| status))).await
     }
 
-    async fn conversation(&self, line: &str, with: &str, before: Option<Place>, most: u32) -> Result<Vec<Entry>> {
+    async fn conversation(&self, line: &str, with: &str, before: Option<Place>, max: u32) -> Result<Vec<Entry>> {
         let (line, with) = (line.to_owned(), with.to_owned());
-        self.look(move |db| conversation(db, &line, &with, before, most)).await
+        self.look(move |db| conversation(db, &line, &with, before, max)).await
     }
 
     async fn by_key(&self, line: &str, key: &str) -> Result<Option<Id>> {
@@ -580,7 +579,7 @@ impl Engine for Sqlite {
     }
 
     async fn clock_went_back(&self, now: Timestamp, latest: Timestamp) -> Result<Option<Duration>> {
-        self.run(move |db| run(flow::went_back(&Db(db), now, latest))).await
+        self.run(move |db| run(flow::set_back_by(&Db(db), now, latest))).await
     }
 
     async fn bound(&self, part: Unbounded, now: Timestamp, leases: Leases) -> Result<(Option<Unbounded>, Bounded)> {
@@ -602,8 +601,8 @@ impl Engine for Sqlite {
         .await
     }
 
-    async fn claim_files(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<ClaimedFile>> {
-        self.run(move |db| file::claim(db, now, now.plus(lease), most)).await
+    async fn claim_files(&self, now: Timestamp, lease: Duration, max: u32) -> Result<Vec<ClaimedFile>> {
+        self.run(move |db| file::claim(db, now, now.plus(lease), max)).await
     }
 
     async fn fetched(&self, hold: FileHold, fetched: Fetched, now: Timestamp) -> Result<bool> {
@@ -614,13 +613,13 @@ impl Engine for Sqlite {
         self.look(move |db| file::of(db, event)).await
     }
 
-    async fn purge(&self, now: Timestamp, most: u32) -> Result<u64> {
-        let purged = self.run(move |db| keep::purge(db, now, most)).await?;
+    async fn purge(&self, now: Timestamp, max: u32) -> Result<u64> {
+        let purged = self.run(move |db| keep::purge(db, now, max)).await?;
         if purged > 0 {
             self.traces.store(true, Ordering::Release);
         }
-        // What was removed stands in the log until that is emptied: once there is no more.
-        if purged < u64::from(most) && self.traces.swap(false, Ordering::AcqRel) {
+        // Removed content stays in the log until that is emptied, which is done once nothing is left to remove.
+        if purged < u64::from(max) && self.traces.swap(false, Ordering::AcqRel) {
             let emptied = self.read(keep::empty_log).await;
             if !matches!(emptied, Ok(true)) {
                 self.traces.store(true, Ordering::Release);
@@ -629,8 +628,8 @@ impl Engine for Sqlite {
         Ok(purged)
     }
 
-    async fn unwanted(&self, now: Timestamp, lease: Duration, most: u32) -> Result<Vec<Digest>> {
-        self.run(move |db| keep::unwanted(db, now, now.plus(lease), most)).await
+    async fn unwanted(&self, now: Timestamp, lease: Duration, max: u32) -> Result<Vec<Digest>> {
+        self.run(move |db| keep::unwanted(db, now, now.plus(lease), max)).await
     }
 
     async fn check(&self) -> Result<u64> {
@@ -643,10 +642,10 @@ impl Engine for Sqlite {
     }
 }
 
-/// The statement that lists the messages of a line in a state, each by an index.
+/// Returns the statement that lists the messages of a line in a state, each by an index.
 const fn listed(state: State) -> &'static str {
     match state {
-        // All that waits there is gone through, and is not kept in this order for it: each message would pay.
+        // Scans what waits: an index in this order would cost every message.
         State::Queued | State::Deferred => {
             "SELECT id FROM message INDEXED BY message_open
              WHERE line = ?1 AND state = ?2 AND settled IS NULL AND +id > ?3 ORDER BY +id LIMIT ?4"
@@ -655,7 +654,7 @@ const fn listed(state: State) -> &'static str {
             "SELECT id FROM message
              WHERE line = ?1 AND state = 'unknown' AND ?2 = 'unknown' AND id > ?3 ORDER BY id LIMIT ?4"
         }
-        // There are no more than are on their way at once; what is claimed and not on its way is none of the file's.
+        // No more than are in flight; claims are not in the file.
         State::Claimed | State::Sending => {
             "SELECT id FROM message
              WHERE line = ?1 AND lease IS NOT NULL AND state = ?2 AND +id > ?3 ORDER BY id LIMIT ?4"
@@ -667,7 +666,7 @@ const fn listed(state: State) -> &'static str {
     }
 }
 
-/// The status of a message, and what it says: none where this program cannot read it, or its content was removed.
+/// Returns the status and the message: `None` if this program cannot read it, or its content was removed.
 fn status(db: &Connection, id: i64) -> rusqlite::Result<(Status, Option<Message>)> {
     let mut status = db.prepare_cached(concat!(
         "SELECT line, key, tag, state, due, attempts, delivery, reason,
@@ -680,7 +679,7 @@ fn status(db: &Connection, id: i64) -> rusqlite::Result<(Status, Option<Message>
         " FROM message AS m WHERE id = ?1"
     ))?;
     let (mut kept, refusal, message) = status.query_row((id,), |row| {
-        let kept = Kept {
+        let kept = StatusRow {
             id,
             line: row.get(0)?,
             key: row.get(1)?,
@@ -708,7 +707,7 @@ fn status(db: &Connection, id: i64) -> rusqlite::Result<(Status, Option<Message>
     Ok((kept.status(message.as_ref(), history), message))
 }
 
-/// The attempts of a message, the oldest first.
+/// Returns the attempts of a message, oldest first.
 fn history(db: &Connection, id: i64) -> rusqlite::Result<Vec<SendAttempt>> {
     let of = "SELECT gateway, account, begun, ended, outcome, kind, code, segments, price, currency
          FROM attempt WHERE message = ?1 ORDER BY n";
@@ -734,7 +733,7 @@ fn conversation(
     line: &str,
     with: &str,
     before: Option<Place>,
-    most: u32,
+    max: u32,
 ) -> rusqlite::Result<Vec<Entry>> {
     let mut places = db.prepare_cached(
         "WITH now (person) AS (
@@ -758,8 +757,8 @@ fn conversation(
     )?;
     let from = (before.map(|place| place.at), before.map(|place| place.ours), before.map(|place| place.id));
     let read = |row: &Row<'_>| Ok(Place { at: row.get(0)?, ours: row.get(1)?, id: row.get(2)? });
-    let places = places.query_map(params![line, with, from.0, from.1, from.2, most], read)?;
-    let mut said = db.prepare_cached("SELECT body FROM event WHERE id = ?1")?;
+    let places = places.query_map(params![line, with, from.0, from.1, from.2, max], read)?;
+    let mut inbound = db.prepare_cached("SELECT body FROM event WHERE id = ?1")?;
     let mut entries = Vec::new();
     for place in places {
         let place = place?;
@@ -767,13 +766,13 @@ fn conversation(
             let (status, message) = status(db, place.id)?;
             Entry::ours(place, status, message)
         } else {
-            Entry::theirs(place, &said.query_row((place.id,), |row| row.get::<_, String>(0))?)
+            Entry::theirs(place, &inbound.query_row((place.id,), |row| row.get::<_, String>(0))?)
         });
     }
     Ok(entries)
 }
 
-/// Takes the lock that goes with the process, on a file beside the database: by whichever path that is opened.
+/// Locks a file beside the database, by whichever path that is opened, until the process ends.
 fn lock_file(path: &str) -> rusqlite::Result<Connection> {
     let resolved = std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
     let mut beside = resolved.into_os_string();
@@ -790,7 +789,7 @@ mod tests {
     use crate::model::address::Address;
     use crate::model::message::Message;
 
-    /// Steps that a later version may have.
+    /// Migrations of a later version.
     const LATER: &[&str] = &[
         "ALTER TABLE message ADD COLUMN later TEXT; CREATE TABLE later (id INTEGER PRIMARY KEY) STRICT;",
         "CREATE INDEX message_later ON message (later); UPDATE message SET later = key;",
@@ -802,7 +801,7 @@ mod tests {
         Ok(connection)
     }
 
-    /// All that is in the file, line by line, and the step.
+    /// Returns everything in the file, line by line, and its version.
     fn shape(db: &Connection) -> Vec<String> {
         let mut shape = db.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name").unwrap();
         let mut lines: Vec<String> = shape.query_map((), |row| row.get(0)).unwrap().map(Result::unwrap).collect();
@@ -826,13 +825,13 @@ mod tests {
     }
 
     #[test]
-    fn from_every_step_the_tables_come_to_be_the_same_and_keep_what_they_hold() {
+    fn migration_from_every_version_gives_the_same_tables() {
         let steps = [MIGRATIONS, LATER].concat();
         let mut all = Vec::new();
         for from in 0..=steps.len() {
             let mut db = Connection::open_in_memory().unwrap();
             prepare(&mut db, &steps[..from], true).unwrap().unwrap();
-            // A program of that step wrote there.
+            // A program of that version wrote there.
             if from >= MIGRATIONS.len() {
                 let put = "INSERT INTO message (line, key, recipient, body, digest, priority, state, queued, lane)
                      VALUES ('desk', 'k', '+447700900123', '{}', 'd', 2, 'queued', 1, 'desk/phone')";
@@ -844,7 +843,7 @@ mod tests {
                 assert_eq!(db.query_row(there, (), |row| row.get(0)), Ok(1));
             }
             all.push(shape(&db));
-            // An older program does not work on it.
+            // An older program refuses it.
             let error = prepare(&mut db, MIGRATIONS, true).unwrap().unwrap_err();
             assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("store")));
         }
@@ -852,7 +851,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_step_that_fails_and_of_those_before_it_nothing_stays() {
+    fn failed_migration_rolls_back_all_steps() {
         let fails = "CREATE TABLE half (n INTEGER); INSERT INTO nowhere VALUES (1);";
         let mut db = Connection::open_in_memory().unwrap();
         for done in 0..=MIGRATIONS.len() {
@@ -867,7 +866,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn several_may_open_a_new_file_at_the_same_moment() {
+    async fn new_file_may_be_opened_concurrently() {
         let file = super::super::suite::OnDisk::new();
         let url = file.url();
         let path = url.strip_prefix("sqlite:").unwrap();
@@ -876,7 +875,7 @@ mod tests {
         assert_eq!(shape(&store(path).unwrap()).last(), Some(&MIGRATIONS.len().to_string()));
     }
 
-    /// Changes a bit of the last word of these in a file, which is one of an index.
+    /// Flips a bit of the last occurrence of this text in a file, which is in an index.
     fn flip(path: &str, word: &str) {
         let mut bytes = std::fs::read(path).unwrap();
         let at = bytes.windows(word.len()).rposition(|found| found == word.as_bytes()).unwrap();
@@ -893,12 +892,12 @@ mod tests {
         let new = New { key: "a-key-of-its-own".to_owned(), ..message("Hello") };
         assert!(matches!(opened.enqueue(new).await.unwrap(), Enqueued::New(_)));
         assert_eq!(opened.check().await.unwrap(), 0);
-        // Opened beside one that is open, which has seen to it.
+        // Opened beside an open one, which was checked.
         assert!(Sqlite::open(path).await.is_ok());
         assert!(std::path::Path::new(&format!("{path}-wal")).exists());
         assert!(opened.read(keep::empty_log).await.unwrap());
         std::fs::copy(path, copied).unwrap();
-        // It is closed, and no log is left, by the time that this is over.
+        // Once this returns the file is closed, without a log.
         drop(opened);
         assert!(!std::path::Path::new(&format!("{path}-wal")).exists());
         assert!(!has_stopped_uncleanly(&mut Connection::open(path).unwrap()).unwrap());
@@ -906,7 +905,7 @@ mod tests {
         let opened = Sqlite::open(path).await.unwrap();
         let error = opened.check().await.unwrap_err();
         assert!(error.kind() == ErrorKind::Config && error.to_string().contains("restore a backup"), "{error}");
-        // As a crash leaves it, and a copy of what was open.
+        // As after a crash, and as in a copy of an open file.
         assert!(has_stopped_uncleanly(&mut Connection::open(copied).unwrap()).unwrap());
         Connection::open(copied).unwrap().pragma_update(None, "journal_mode", "WAL").unwrap();
         std::fs::write(format!("{copied}-wal"), "").unwrap();
@@ -928,17 +927,17 @@ mod tests {
         let db = Connection::open(url.strip_prefix("sqlite:").unwrap()).unwrap();
         db.execute("UPDATE message SET body = replace(body, 'Hello', 'Hallo') WHERE id < 3", ()).unwrap();
         let error = opened.check().await.unwrap_err();
-        assert!(error.kind() == ErrorKind::Config && error.to_string().contains("holds 2 messages"), "{error}");
+        assert!(error.kind() == ErrorKind::Config && error.to_string().contains("has 2 messages"), "{error}");
     }
 
     #[tokio::test]
-    async fn a_message_is_the_same_in_other_words() {
+    async fn message_is_the_same_in_other_json() {
         let file = super::super::suite::OnDisk::new();
         let url = file.url();
         let path = url.strip_prefix("sqlite:").unwrap();
         let opened = Sqlite::open(path).await.unwrap();
         let Enqueued::New(id) = opened.enqueue(message("Hello")).await.unwrap() else { panic!("it is new") };
-        // As another program, or a later one, would write it.
+        // As another program, or a later version, may write it.
         let words = r#"{"key":"k","content":{"text":"H\u0065llo"},"to":{"phone":"07700 900123"},"version":1}"#;
         store(path).unwrap().execute("UPDATE message SET body = ?1, digest = 'another'", (words,)).unwrap();
         assert_eq!(opened.enqueue(message("Hello")).await.unwrap(), Enqueued::Same(id));

@@ -1,4 +1,4 @@
-//! The one thread that reads beside the writer, by a connection that stays open: for what a person waits for.
+//! The reader thread: a connection that stays open beside the writer, for interactive queries.
 
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -9,10 +9,10 @@ use tokio::sync::oneshot;
 use super::{failed, gone, keep_statements, wait_when_busy};
 use crate::model::error::Result;
 
-/// Work by the connection of the thread, which is opened when it is first needed.
+/// Work on the connection of the thread, which is opened on first use.
 type Job = Box<dyn FnOnce(&mut Option<Connection>, &str) + Send>;
 
-/// Reads what was committed by the time it is asked. It ends with its thread.
+/// Reads what is committed at the time of the call. The thread ends when this is dropped.
 pub(super) struct Reader {
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
@@ -31,19 +31,19 @@ impl Reader {
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Does this as of one moment.
+    /// Reads a snapshot.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (told, done) = oneshot::channel();
+        let (sender, done) = oneshot::channel();
         let job: Job = Box::new(move |db, path| {
             let read = read(db, path, work);
             if read.is_err() {
-                // Whatever it was, the next one begins anew.
+                // After any error the next job opens a new connection.
                 *db = None;
             }
-            drop(told.send(read.map_err(|error| failed(&error))));
+            drop(sender.send(read.map_err(|error| failed(&error))));
         });
         self.jobs.as_ref().ok_or_else(gone)?.send(job).map_err(|_| gone())?;
         done.await.map_err(|_| gone())?

@@ -6,44 +6,44 @@ CREATE TABLE message (
     body TEXT NOT NULL,
     digest TEXT NOT NULL,
     priority INTEGER NOT NULL,
-    -- The queue that it waits in: its line, and how its recipient is reached.
+    -- The queue: the line, and the kind of the recipient's address.
     lane TEXT NOT NULL,
     state TEXT NOT NULL,
-    -- It waits for its time outside the order of its conversation, and holds nobody up.
+    -- Waits for its time outside the order of its conversation, and holds back none.
     planned INTEGER NOT NULL DEFAULT 0,
-    -- It is the next of its conversation.
+    -- The next message of its conversation.
     head INTEGER NOT NULL DEFAULT 0,
     due INTEGER,
-    -- When it is too late for it.
+    -- The time after which it is not sent.
     not_after INTEGER,
-    -- How long it waits until then, in milliseconds: none where a caller or a policy named the time.
+    -- The length of the wait until then, in milliseconds: NULL if a caller or a policy set the time.
     wait INTEGER,
-    -- Until when the worker has that is sending it.
+    -- The lease of the worker that is sending it.
     lease INTEGER,
     fence INTEGER NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,
-    -- How many of them there were when a person had it sent again.
+    -- The number of attempts before a person last resent it.
     earlier INTEGER NOT NULL DEFAULT 0,
     lookups INTEGER NOT NULL DEFAULT 0,
     delivery TEXT,
     reason TEXT,
     queued INTEGER NOT NULL,
-    -- When the backup was made that it comes from.
+    -- The time of the backup that it comes from.
     restored INTEGER,
     settled INTEGER,
-    -- When its retention was over, and it lost all but what counts.
+    -- When its retention ended, and its content was removed.
     removed INTEGER,
-    -- Its tag, once its content was removed.
+    -- The tag, once the content was removed.
     tag TEXT,
-    -- What goes instead of it, and when, unless it is delivered by then.
+    -- The fallback, and when it is due unless the message is delivered.
     fallback TEXT,
     fallback_due INTEGER,
     fallback_recipient TEXT,
-    -- The message that it goes instead of.
+    -- The message for which this is the fallback.
     instead_of INTEGER,
     UNIQUE (key, line)
 ) STRICT;
--- By flags and times, and not by the state: so they are left alone where that alone changes.
+-- By flags and times, not by state: a change of the state alone does not write these indexes.
 CREATE INDEX message_head ON message (lane, priority, due, id) WHERE head;
 CREATE INDEX message_planned ON message (priority, due, id) WHERE planned;
 -- The order of each conversation.
@@ -58,10 +58,10 @@ CREATE INDEX message_fallback ON message (fallback_due) WHERE fallback_due IS NO
 CREATE INDEX message_falling ON message (line, recipient) WHERE fallback_due IS NOT NULL;
 CREATE INDEX message_fallback_person ON message (line, fallback_recipient) WHERE fallback_due IS NOT NULL;
 
--- What is listed and counted by its state: what is settled, and what may have gone.
+-- Listed and counted by state: settled messages, and unknown outcomes.
 CREATE INDEX message_settled ON message (line, state, id, settled) WHERE settled IS NOT NULL;
 CREATE INDEX message_unknown ON message (line, id) WHERE state = 'unknown';
--- What loses its content some day, and has been settled for how long.
+-- For retention: messages with content, by the time they were settled.
 CREATE INDEX message_kept ON message (line, settled)
     WHERE settled IS NOT NULL AND removed IS NULL AND state <> 'parked';
 
@@ -71,25 +71,25 @@ CREATE TABLE attempt (
     gateway TEXT NOT NULL,
     account TEXT NOT NULL,
     begun INTEGER NOT NULL,
-    -- What the gateway got in place of the key, where it takes none so long.
+    -- The reference sent in place of a key that is too long for the gateway.
     reference TEXT,
     ended INTEGER,
     outcome TEXT,
     kind TEXT,
     code TEXT,
-    -- It failed for now, and may go another time.
+    -- The failure was transient.
     passing INTEGER NOT NULL DEFAULT 0,
-    -- It may have gone, for a reason with which no other gateway is asked.
+    -- The outcome is unknown, without failover to another gateway.
     bound INTEGER NOT NULL DEFAULT 0,
     segments INTEGER,
-    -- What the gateway says it costs: millionths of the currency.
+    -- The price from the gateway, in millionths of the currency.
     price INTEGER,
     currency TEXT,
     PRIMARY KEY (message, n)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX attempt_reference ON attempt (reference) WHERE reference IS NOT NULL;
 
--- The files that a message sends, or its fallback.
+-- The files that a message or its fallback sends.
 CREATE TABLE message_file (
     sha256 TEXT NOT NULL,
     message INTEGER NOT NULL,
@@ -97,7 +97,7 @@ CREATE TABLE message_file (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX message_file_message ON message_file (message);
 
--- What the policy said of a message when it was not yes.
+-- Decisions of the policy other than to allow.
 CREATE TABLE decision (
     message INTEGER NOT NULL,
     at INTEGER NOT NULL,
@@ -107,7 +107,7 @@ CREATE TABLE decision (
 ) STRICT;
 CREATE INDEX decision_message ON decision (message);
 
--- The gateway's ids of a message: several where it went in parts.
+-- The gateway's ids of a message: several if it was sent in parts.
 CREATE TABLE part (
     gateway TEXT NOT NULL,
     account TEXT NOT NULL,
@@ -117,7 +117,7 @@ CREATE TABLE part (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX part_message ON part (message);
 
--- What a gateway reported of a message before we had written down its id.
+-- Deliveries received before the id of their message was stored.
 CREATE TABLE early (
     gateway TEXT NOT NULL,
     account TEXT NOT NULL,
@@ -132,24 +132,24 @@ CREATE INDEX early_key ON early (key);
 CREATE TABLE event (
     id INTEGER PRIMARY KEY,
     line TEXT,
-    -- A hash: it is kept, and what it is of need not be.
+    -- A hash, kept after the content was removed.
     dedupe TEXT,
     kind TEXT NOT NULL,
-    -- Whose message it is, where it is one.
+    -- The person, if the event is a message.
     person TEXT,
     body TEXT NOT NULL,
     taken_in INTEGER NOT NULL,
     lease INTEGER,
-    -- How long it waits until then, in milliseconds, where it failed: else it is a lease.
+    -- The length of the wait until then, in milliseconds, if the event failed; otherwise it is a lease.
     wait INTEGER,
-    -- How often it was delivered.
+    -- The number of deliveries.
     attempts INTEGER NOT NULL DEFAULT 0,
-    -- It failed, and the later ones of its person wait.
+    -- It failed, and later events of its person wait.
     nacked INTEGER NOT NULL DEFAULT 0,
-    -- When it was given up on: only a person hands it out again.
+    -- When it was parked: only a person has it delivered again.
     parked INTEGER,
     acked INTEGER,
-    -- When its retention was over, and it lost all but what counts.
+    -- When its retention ended, and its content was removed.
     removed INTEGER
 ) STRICT;
 CREATE UNIQUE INDEX event_dedupe ON event (dedupe) WHERE dedupe IS NOT NULL;
@@ -162,7 +162,7 @@ CREATE INDEX event_person ON event (line, person, taken_in, id) WHERE person IS 
 
 CREATE INDEX event_kept ON event (line, taken_in) WHERE acked IS NOT NULL AND removed IS NULL;
 
--- How far a person has received and read what an account sent them: all of which the sends began by then.
+-- How far a person has received and read what an account sent: messages whose send began by then.
 CREATE TABLE conversation (
     line TEXT NOT NULL,
     person TEXT NOT NULL,
@@ -170,21 +170,21 @@ CREATE TABLE conversation (
     account TEXT NOT NULL,
     delivered_up_to INTEGER,
     read_up_to INTEGER,
-    -- When that was last heard.
+    -- When this was last reported.
     heard INTEGER NOT NULL,
     PRIMARY KEY (line, person, gateway, account)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX conversation_heard ON conversation (line, heard);
 
 -- The files of a resident's message: waiting, fetching, held or failed; unwanted once the message lost its content, and
--- removing until the place where files are kept has forgotten it.
+-- removing until the media store has removed it.
 CREATE TABLE file (
     event INTEGER NOT NULL,
     n INTEGER NOT NULL,
     state TEXT NOT NULL,
-    -- When something is to be done about it.
+    -- When the next step is due.
     due INTEGER,
-    -- A claim counts, and is known by its number.
+    -- The number of claims; the last one is the fencing token.
     tries INTEGER NOT NULL DEFAULT 0,
     sha256 TEXT,
     len INTEGER,
@@ -195,7 +195,7 @@ CREATE TABLE file (
 CREATE INDEX file_due ON file (due) WHERE due IS NOT NULL;
 CREATE INDEX file_sha256 ON file (sha256) WHERE sha256 IS NOT NULL;
 
--- Where a person is reached now who was reached elsewhere before, as the gateway says.
+-- A person's current address in place of a former one, as reported by the gateway.
 CREATE TABLE link (
     line TEXT NOT NULL,
     previous TEXT NOT NULL,
@@ -206,19 +206,20 @@ CREATE TABLE link (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX link_current ON link (line, current);
 
--- Who answers for what, as the worker that started last said.
+-- The lines, as configured in the worker that started last.
 CREATE TABLE line (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL,
     controller TEXT,
     languages TEXT NOT NULL,
-    -- How long what was written is kept, in milliseconds.
+    -- How long content is kept, in milliseconds.
     retention INTEGER,
-    -- When a worker of it was last at work.
+    -- When a worker of the line was last active.
     attended INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- When the next message of an account may go, in microseconds since 1970: later than now after a gateway asked for a pause.
+-- When the next message of an account may be sent, in microseconds since 1970: later than now after a gateway required
+-- a pause.
 CREATE TABLE account (
     id TEXT PRIMARY KEY,
     next_at INTEGER NOT NULL

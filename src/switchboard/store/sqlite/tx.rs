@@ -1,4 +1,4 @@
-//! The statements of the rules: each is done at once, on the thread that writes.
+//! The statements of the rules, each executed at once on the writer thread.
 
 use std::collections::BTreeSet;
 use std::future::{Future, Ready, ready};
@@ -11,11 +11,13 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use super::super::super::fallback::First;
 use super::super::super::flow::Tx;
 use super::super::super::lanes::lane;
-use super::super::super::outbox::{self, State, Status};
+use super::super::super::outbox::{self};
 use super::super::super::record::{
-    DeliveryRow, End, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow, FileHold, FileRow, HELD_BACK, Hold,
-    InboxEvent, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PutOff, RESTORED, Settle, What, Written, reached,
+    DeliveryRow, End, EventContent, EventFilter, EventRow, EventWait, FALLBACKS_MAX, FallbackRow, FileHold, FileRow,
+    HELD_BACK, Hold, InboxEvent, Leases, LinkRow, Mark, MessageRow, MessageWait, New, PutOff, RESTORED, Settle,
+    Written, reached,
 };
+use super::super::super::status::{State, Status};
 use super::{claim, status};
 use crate::model::clock::Timestamp;
 use crate::model::digest::Digest;
@@ -26,7 +28,7 @@ use crate::policy::Reason;
 /// A transaction.
 pub(super) struct Db<'a>(pub(super) &'a Connection);
 
-/// What stopped a rule.
+/// The error that stopped a rule.
 pub(super) struct Fault(pub(super) rusqlite::Error);
 
 impl From<serde_json::Error> for Fault {
@@ -35,7 +37,7 @@ impl From<serde_json::Error> for Fault {
     }
 }
 
-/// A statement that is done.
+/// A completed statement.
 type Done<T> = Ready<Result<T, Fault>>;
 
 fn done<T>(done: rusqlite::Result<T>) -> Done<T> {
@@ -46,7 +48,7 @@ fn done_all<T>(work: impl FnOnce() -> rusqlite::Result<T>) -> Done<T> {
     done(work())
 }
 
-/// Runs a rule to its end. It waits for nothing, since its statements are done when they return.
+/// Runs a rule to its end. It never waits, because its statements are complete when they return.
 pub(super) fn run<T>(rule: impl Future<Output = Result<T, Fault>>) -> rusqlite::Result<T> {
     match pin!(rule).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(ran) => ran.map_err(|fault| fault.0),
@@ -85,7 +87,7 @@ impl Db<'_> {
         self.0.prepare_cached(sql)?.query_map(with, read)?.collect()
     }
 
-    /// The messages whose fallbacks are to be looked at by a moment, or all that have one.
+    /// Returns the messages whose fallbacks are due to be examined by a time, or all with a fallback.
     pub(super) fn fallbacks(&self, by: Option<Timestamp>) -> rusqlite::Result<Vec<FallbackRow>> {
         let due = concat!(
             "SELECT id, line, key, fallback, state, delivery, restored IS NOT NULL,
@@ -98,55 +100,55 @@ impl Db<'_> {
             " FROM message AS m WHERE fallback_due IS NOT NULL AND (?1 IS NULL OR fallback_due <= ?1)
              ORDER BY fallback_due LIMIT ?2"
         );
-        let most = if by.is_some() { FALLBACKS_MAX } else { u32::MAX };
-        self.rows(due, (by, most), |row| {
+        let max = if by.is_some() { FALLBACKS_MAX } else { u32::MAX };
+        self.rows(due, (by, max), |row| {
             let delivery = reached(row.get_ref(5)?.as_str_or_null()?, row.get_ref(11)?.as_str_or_null()?);
             let restored = row.get(6)?;
-            let doubted = restored || row.get(7)?;
+            let is_unknown = restored || row.get(7)?;
             let (state, opted_out, refused) = (row.get(4)?, row.get(8)?, row.get(10)?);
-            let first = First { state, delivery, doubted, opted_out, refused, restored };
+            let first = First { state, delivery, is_unknown, opted_out, refused, restored };
             let fallback = serde_json::from_str(&row.get::<_, String>(3)?).ok();
             let (id, line, key, lookups) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(9)?);
             Ok(FallbackRow { id, line, key, lookups, fallback, first })
         })
     }
 
-    /// The oldest events that can be delivered: their ids.
+    /// Returns the ids of the oldest events that can be delivered.
     fn open_events(
         &self,
         of: &EventFilter,
         foreign: &[String],
         now: Timestamp,
-        most: u32,
+        max: u32,
     ) -> rusqlite::Result<Vec<i64>> {
         let id = |row: &Row<'_>| row.get(0);
         if let EventFilter::Line(line) = of {
-            return self.rows(NEXT_OF_LINE, (now, most, line), id);
+            return self.rows(NEXT_OF_LINE, (now, max, line), id);
         }
         if foreign.is_empty() {
-            return self.rows(NEXT_OF_ALL, (now, most), id);
+            return self.rows(NEXT_OF_ALL, (now, max), id);
         }
-        // Line by line, so that what is left to others is not gone through.
+        // Line by line, so that events left to others are not scanned.
         let after = "SELECT min(line) FROM event WHERE acked IS NULL AND parked IS NULL AND line > ?1";
-        let (mut found, mut line) = (self.rows(NEXT_OF_NONE, (now, most), id)?, String::new());
+        let (mut found, mut line) = (self.rows(NEXT_OF_NONE, (now, max), id)?, String::new());
         while let Some(next) = self.row(after, (&line,), |row| row.get::<_, Option<String>>(0))?.flatten() {
             line = next;
             if !foreign.contains(&line) {
-                found.extend(self.rows(NEXT_OF_LINE, (now, most, &line), id)?);
+                found.extend(self.rows(NEXT_OF_LINE, (now, max, &line), id)?);
             }
         }
         found.sort_unstable();
-        found.truncate(most as usize);
+        found.truncate(max as usize);
         Ok(found)
     }
 }
 
-/// A length of time as it is kept.
+/// Converts a duration to milliseconds.
 pub(super) fn millis(wait: Duration) -> i64 {
     i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Reads a length of time as it is kept.
+/// Reads a stored duration.
 fn wait(millis: i64) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
@@ -157,13 +159,13 @@ fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
     Ok(MessageRow { line, recipient, priority, state, delivery, attempts })
 }
 
-/// Reads an event that is delivered.
-fn handed(row: &Row<'_>) -> rusqlite::Result<InboxEvent> {
-    let what = What::read(&row.get::<_, String>(2)?, &row.get::<_, String>(3)?);
+/// Reads a delivered event.
+fn read_event(row: &Row<'_>) -> rusqlite::Result<InboxEvent> {
+    let what = EventContent::read(&row.get::<_, String>(2)?, &row.get::<_, String>(3)?);
     Ok(InboxEvent { id: row.get(0)?, line: row.get(1)?, what, attempts: row.get(4)?, taken_in: row.get(5)? })
 }
 
-/// The events that nobody holds, and that wait behind no failing one of their person.
+/// The events that are not leased, and do not wait behind a failed event of their person.
 macro_rules! open_events {
     ($of:literal) => {
         concat!(
@@ -177,7 +179,7 @@ macro_rules! open_events {
     };
 }
 
-/// Each by its index: one search for all of these would go through all that was ever acknowledged.
+/// Each by its index: one search for all would scan every acknowledged event.
 const NEXT_OF_ALL: &str = open_events!("");
 const NEXT_OF_LINE: &str = open_events!("AND line = ?3");
 const NEXT_OF_NONE: &str = open_events!("AND line IS NULL");
@@ -219,7 +221,7 @@ impl Tx for Db<'_> {
             }
             let id = self.0.last_insert_rowid();
             if !planned {
-                claim::lead(self.0, id)?;
+                claim::promote_head(self.0, id)?;
             }
             Ok(Some(id))
         })
@@ -246,7 +248,7 @@ impl Tx for Db<'_> {
     }
 
     fn held(&self, hold: Hold) -> Done<Option<MessageRow>> {
-        // Whether the claim is the last one of its message was looked up: it is kept in memory.
+        // The claim was already checked, in memory.
         let of = "SELECT line, recipient, priority, state, delivery, attempts FROM message
              WHERE id = ?1 AND (fence = ?2 AND state = 'sending' OR fence < ?2 AND state IN ('queued', 'deferred'))";
         done(self.row(of, (hold.id.0, hold.fence), message_row))
@@ -262,12 +264,12 @@ impl Tx for Db<'_> {
         self.put(set, (id, off.until, off.why, off.planned))
     }
 
-    fn lead(&self, id: i64) -> Done<()> {
-        done(claim::lead(self.0, id))
+    fn promote_head(&self, id: i64) -> Done<()> {
+        done(claim::promote_head(self.0, id))
     }
 
-    fn lead_all(&self) -> Done<()> {
-        done(claim::lead_all(self.0))
+    fn promote_heads(&self) -> Done<()> {
+        done(claim::promote_heads(self.0))
     }
 
     fn decided_since(&self, id: i64, decision: &str, why: &Reason) -> Done<Option<Timestamp>> {
@@ -287,9 +289,9 @@ impl Tx for Db<'_> {
                 fallback_due = CASE WHEN fallback_due > ?7 THEN ?8 ELSE fallback_due END, head = 0, planned = ?9,
                 wait = ?10
              WHERE id = ?1";
-        let (at, looked_at) = (settled.settled(), settled.looked_at(delivery));
+        let (at, fallbacks_after) = (settled.settled(), settled.fallbacks_after(delivery));
         let Settle { state, due, reason, now, .. } = settled;
-        self.put(set, params![id, state, due, reason, at, delivery, looked_at, now, planned, wait.map(millis)])
+        self.put(set, params![id, state, due, reason, at, delivery, fallbacks_after, now, planned, wait.map(millis)])
     }
 
     fn set_delivery(&self, id: i64, delivery: &str, failed: bool, arrived: bool, now: Timestamp) -> Done<()> {
@@ -299,13 +301,13 @@ impl Tx for Db<'_> {
         self.put(set, (id, delivery, failed, now, arrived))
     }
 
-    fn doubt_since(&self, at: Timestamp, now: Timestamp) -> Done<u64> {
-        let doubt = "UPDATE message
+    fn mark_unknown_since(&self, at: Timestamp, now: Timestamp) -> Done<u64> {
+        let mark_unknown = "UPDATE message
              SET state = 'unknown', due = ?2, wait = ?2 - ?4, lookups = 0, lease = NULL, reason = ?3, restored = ?1, planned = 0,
                  head = 0
              WHERE state IN ('queued', 'claimed', 'sending') OR state = 'deferred' AND due <= ?4";
-        let doubted = self.change(doubt, (at, now.plus(outbox::RESTORED_LOOK_UP), RESTORED, now));
-        done(doubted.map(|doubted| doubted as u64))
+        let is_unknown = self.change(mark_unknown, (at, now.plus(outbox::RESTORED_LOOK_UP), RESTORED, now));
+        done(is_unknown.map(|is_unknown| is_unknown as u64))
     }
 
     fn end_attempt(&self, id: i64, n: i32, end: &End) -> Done<()> {
@@ -326,11 +328,11 @@ impl Tx for Db<'_> {
         self.has("SELECT 1 FROM attempt WHERE message = ?1 AND outcome = 'unknown'", (id,))
     }
 
-    fn expired(&self, now: Timestamp, most: u32) -> Done<Vec<i64>> {
+    fn expired(&self, now: Timestamp, max: u32) -> Done<Vec<i64>> {
         let expired = "SELECT id FROM message INDEXED BY message_expiring
              WHERE not_after IS NOT NULL AND state IN ('queued', 'deferred') AND not_after < ?1
              ORDER BY not_after LIMIT ?2";
-        done(self.rows(expired, (now, most), |row| row.get(0)))
+        done(self.rows(expired, (now, max), |row| row.get(0)))
     }
 
     fn insert_decision(&self, id: i64, decision: &str, why: &Reason, at: Timestamp) -> Done<()> {
@@ -426,11 +428,11 @@ impl Tx for Db<'_> {
         self.put("INSERT OR REPLACE INTO cursor (channel, place) VALUES (?1, ?2)", (channel, place.as_str()))
     }
 
-    fn next_events(&self, of: &EventFilter, foreign: &[String], now: Timestamp, most: u32) -> Done<Vec<InboxEvent>> {
+    fn next_events(&self, of: &EventFilter, foreign: &[String], now: Timestamp, max: u32) -> Done<Vec<InboxEvent>> {
         let event = "SELECT id, line, kind, body, attempts, taken_in FROM event WHERE id = ?1";
         done_all(|| {
-            let ids = self.open_events(of, foreign, now, most)?;
-            let events = ids.into_iter().map(|id| self.row(event, (id,), handed));
+            let ids = self.open_events(of, foreign, now, max)?;
+            let events = ids.into_iter().map(|id| self.row(event, (id,), read_event));
             events.filter_map(Result::transpose).collect()
         })
     }
@@ -445,7 +447,7 @@ impl Tx for Db<'_> {
         done(ids.iter().try_for_each(|id| self.change(park, (id, now)).map(drop)))
     }
 
-    fn parked_events(&self, of: &EventFilter, foreign: &[String], after: i64, most: u32) -> Done<Vec<InboxEvent>> {
+    fn parked_events(&self, of: &EventFilter, foreign: &[String], after: i64, max: u32) -> Done<Vec<InboxEvent>> {
         let parked = "SELECT id, line, kind, body, attempts, taken_in FROM event
              WHERE acked IS NULL AND parked IS NOT NULL AND (?1 IS NULL OR line = ?1) AND id > ?2
                AND (line IS NULL OR line NOT IN (SELECT value FROM json_each(?4)))
@@ -455,7 +457,7 @@ impl Tx for Db<'_> {
             EventFilter::All { .. } => None,
         };
         match serde_json::to_string(foreign) {
-            Ok(foreign) => done(self.rows(parked, (line, after, most, foreign), handed)),
+            Ok(foreign) => done(self.rows(parked, (line, after, max, foreign), read_event)),
             Err(error) => ready(Err(error.into())),
         }
     }
@@ -485,8 +487,8 @@ impl Tx for Db<'_> {
     }
 
     fn move_links(&self, line: &str, from: &str, to: &LinkRow) -> Done<()> {
-        let lead = "UPDATE link SET current = ?3, address = ?4 WHERE line = ?1 AND current = ?2";
-        self.put(lead, (line, from, &to.current, &to.address))
+        let promote_head = "UPDATE link SET current = ?3, address = ?4 WHERE line = ?1 AND current = ?2";
+        self.put(promote_head, (line, from, &to.current, &to.address))
     }
 
     fn set_link(&self, line: &str, previous: &str, to: &LinkRow) -> Done<()> {
@@ -540,9 +542,9 @@ impl Tx for Db<'_> {
         done(self.fallbacks(by))
     }
 
-    fn set_fallback(&self, id: i64, again: Option<Timestamp>, asked: bool) -> Done<()> {
+    fn set_fallback(&self, id: i64, again: Option<Timestamp>, looked_up: bool) -> Done<()> {
         let set = "UPDATE message SET fallback_due = ?2, lookups = lookups + ?3 WHERE id = ?1";
-        self.put(set, (id, again, asked))
+        self.put(set, (id, again, looked_up))
     }
 
     fn seen(&self) -> Done<Option<Timestamp>> {
@@ -553,11 +555,11 @@ impl Tx for Db<'_> {
         self.put("INSERT OR REPLACE INTO clock (one, seen) VALUES (1, ?1)", (now,))
     }
 
-    fn message_waits(&self, after: i64, most: u32) -> Done<Vec<MessageWait>> {
+    fn message_waits(&self, after: i64, max: u32) -> Done<Vec<MessageWait>> {
         let waits = "SELECT id, state, planned, due, wait, lease, fallback_due,
                 CASE WHEN fallback_due IS NOT NULL THEN fallback END
              FROM message WHERE id > ?1 ORDER BY id LIMIT ?2";
-        done(self.rows(waits, (after, most), |row| {
+        done(self.rows(waits, (after, max), |row| {
             let fallback = row.get_ref(7)?.as_str_or_null()?.and_then(|fallback| serde_json::from_str(fallback).ok());
             Ok(MessageWait {
                 id: row.get(0)?,
@@ -583,10 +585,10 @@ impl Tx for Db<'_> {
         done(self.change(set, with).map(|set| set == 1))
     }
 
-    fn event_waits(&self, after: i64, most: u32) -> Done<Vec<EventWait>> {
+    fn event_waits(&self, after: i64, max: u32) -> Done<Vec<EventWait>> {
         let waits = "SELECT id, lease, wait FROM event WHERE acked IS NULL AND parked IS NULL AND id > ?1
              ORDER BY id LIMIT ?2";
-        done(self.rows(waits, (after, most), |row| {
+        done(self.rows(waits, (after, max), |row| {
             Ok(EventWait { id: row.get(0)?, lease: row.get(1)?, wait: row.get::<_, Option<i64>>(2)?.map(wait) })
         }))
     }
@@ -618,7 +620,7 @@ impl Tx for Db<'_> {
         let (FileHold { event, n, tries }, FileRow { state, due, stored, reason }) = (hold, file);
         let (sha256, mime) = (stored.map(|file| file.sha256.to_string()), stored.map(|file| &file.mime));
         let len = stored.map(|file| i64::try_from(file.len).unwrap_or(i64::MAX));
-        // Not one that somebody has taken since.
+        // Unless somebody has leased it since.
         let release = "UPDATE event SET lease = NULL WHERE id = ?1 AND acked IS NULL AND lease = taken_in + ?2
              AND NOT EXISTS (SELECT 1 FROM file WHERE event = ?1 AND state IN ('waiting', 'fetching'))";
         let held_back = i64::try_from(HELD_BACK.as_millis()).unwrap_or(i64::MAX);
@@ -641,7 +643,7 @@ mod tests {
     use crate::model::id::AccountId;
 
     #[test]
-    fn receipt_up_to_a_moment_writes_as_much_after_a_thousand_messages() {
+    fn receipt_up_to_a_time_writes_a_constant_number_of_rows() {
         let db = Connection::open_in_memory().unwrap();
         db.execute_batch(include_str!("schema.sql")).unwrap();
         let person = Address::phone("07700 900123").unwrap();
@@ -660,7 +662,7 @@ mod tests {
             (delivery.of, delivery.recipient) = (DeliveryOf::UpTo { at, id: None }, Some(person.clone()));
             let incoming = Incoming { line: Some("desk".to_owned()), event: delivery.into(), fetch: false };
             let before = changes();
-            assert_eq!(run(flow::take_in(&Db(&db), &[incoming], None, at)).unwrap(), 1);
+            assert_eq!(run(flow::store_events(&Db(&db), &[incoming], None, at)).unwrap(), 1);
             assert_eq!(changes() - before, 2, "the event and the mark");
         }
         for id in [1, 1000] {
@@ -669,7 +671,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_that_waits_is_an_error_and_no_panic() {
+    fn rule_that_waits_is_an_error() {
         assert!(run(std::future::pending::<Result<(), Fault>>()).is_err());
     }
 }

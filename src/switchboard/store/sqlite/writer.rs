@@ -1,4 +1,4 @@
-//! The one thread that writes, and commits together what came meanwhile.
+//! The writer thread, which commits in groups.
 
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -10,10 +10,10 @@ use tokio::sync::oneshot;
 use super::{failed, gone, is_alone, is_full};
 use crate::model::error::Result;
 
-/// How many pieces of work are committed together, at most.
+/// The maximum number of jobs in one commit.
 const GROUP_MAX: usize = 256;
 
-/// The longest time that a commit is taken to last, where the next one waits for others.
+/// The longest commit for which the next one waits for others.
 const PATIENCE_MAX: Duration = Duration::from_millis(10);
 
 pub(super) struct Writer {
@@ -22,36 +22,36 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread, which ends with this.
+    /// Starts the thread, which ends when the writer is dropped.
     pub(super) async fn start(connect: impl FnOnce() -> Result<Connection> + Send + 'static) -> Result<Self> {
         let (jobs, inbox) = mpsc::channel();
-        let (told, opened) = oneshot::channel();
+        let (sender, opened) = oneshot::channel();
         let run = move || match connect() {
             Ok(connection) => {
-                _ = told.send(Ok(()));
+                _ = sender.send(Ok(()));
                 write(connection, &inbox);
             }
-            Err(error) => drop(told.send(Err(error))),
+            Err(error) => drop(sender.send(Err(error))),
         };
         let thread = std::thread::Builder::new().name("civic-store".to_owned()).spawn(run).map_err(|_| gone())?;
         opened.await.map_err(|_| gone())??;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Does this wholly or not at all, and durably when it returns. It may be done more than once until then: see [`Job`].
+    /// Does this wholly or not at all, durable when it returns. It may be done more than once: see [`Job`].
     pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (told, done) = oneshot::channel();
+        let (sender, done) = oneshot::channel();
         let jobs = self.jobs.as_ref().ok_or_else(gone)?;
-        jobs.send(Box::new(Piece { work, worked: Err(gone()), told })).map_err(|_| gone())?;
+        jobs.send(Box::new(Piece { work, worked: Err(gone()), sender })).map_err(|_| gone())?;
         done.await.map_err(|_| gone())?
     }
 }
 
-/// What was handed in is done, and the file closed, before this returns: a program that ends right after leaves no file behind
-/// that looks as if it had crashed.
+/// Waits until the submitted work is done and the file is closed: a program that ends right after leaves no file that
+/// looks as after a crash.
 impl Drop for Writer {
     fn drop(&mut self) {
         self.jobs = None;
@@ -63,19 +63,19 @@ impl Drop for Writer {
     }
 }
 
-/// A piece of work within a transaction that it shares with others. When one of them fails, the transaction is given up
-/// and the others do theirs again in a new one: that costs nothing while all goes well, as a savepoint for each would.
+/// A job within a shared transaction. If one fails, the transaction is rolled back and the others run again in a new
+/// one: this costs nothing while all succeed, unlike a savepoint for each.
 trait Job: Send {
-    /// False: it failed.
+    /// Returns `false` if it failed.
     fn work(&mut self, db: &Connection) -> bool;
 
-    fn tell(self: Box<Self>, committed: Result<()>);
+    fn reply(self: Box<Self>, committed: Result<()>);
 }
 
 struct Piece<T, W> {
     work: W,
     worked: Result<T>,
-    told: oneshot::Sender<Result<T>>,
+    sender: oneshot::Sender<Result<T>>,
 }
 
 impl<T: Send, W: Fn(&Connection) -> rusqlite::Result<T> + Send> Job for Piece<T, W> {
@@ -84,36 +84,36 @@ impl<T: Send, W: Fn(&Connection) -> rusqlite::Result<T> + Send> Job for Piece<T,
         self.worked.is_ok()
     }
 
-    fn tell(self: Box<Self>, committed: Result<()>) {
-        // Nobody waits for it, where the call was dropped.
-        drop(self.told.send(committed.and(self.worked)));
+    fn reply(self: Box<Self>, committed: Result<()>) {
+        // The caller may have dropped the call.
+        drop(self.sender.send(committed.and(self.worked)));
     }
 }
 
-/// Does what comes, until nobody can send any more.
+/// Runs the jobs until all senders are dropped.
 fn write(mut db: Connection, inbox: &mpsc::Receiver<Box<dyn Job>>) {
     let mut pace = Pace { several: 1, took: Duration::ZERO };
     while let Ok(first) = inbox.recv() {
         let mut group = vec![first];
         let committed = loop {
             match commit(&mut db, &mut group, inbox, &mut pace) {
-                Ok(Some(job)) => job.tell(Ok(())),
+                Ok(Some(job)) => job.reply(Ok(())),
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             }
         };
         if committed.as_ref().is_err_and(is_full) {
-            // What the log holds goes to where there may be room for it: then there is room in the log.
+            // Moves the log's content to the database file, where there may be space: that frees space in the log.
             _ = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         }
         for job in group {
-            job.tell(committed.as_ref().copied().map_err(failed));
+            job.reply(committed.as_ref().copied().map_err(failed));
         }
     }
     _ = is_alone(&db);
 }
 
-/// Commits the work of these and of those who come meanwhile; or nothing, and takes out the one that failed.
+/// Commits these jobs and those that arrive meanwhile; or nothing, and removes the one that failed.
 fn commit(
     db: &mut Connection,
     group: &mut Vec<Box<dyn Job>>,
@@ -137,8 +137,8 @@ fn commit(
     Ok(None)
 }
 
-/// Those who were told of one commit come again at nearly the same moment. So where the last commit was of several, the
-/// next one waits for as many, and no longer than half the time that the last one took.
+/// The callers of one commit return at nearly the same time. If the last commit had several, the next one waits for as
+/// many, for at most half the duration of the last one.
 struct Pace {
     several: usize,
     took: Duration,
@@ -172,20 +172,20 @@ mod tests {
         move |db| db.execute("INSERT INTO t VALUES (?1)", (n,)).map(|_| ())
     }
 
-    /// Work that holds the thread until it is let go.
+    /// A job that blocks the thread until it is released.
     fn held() -> (mpsc::Sender<()>, impl Fn(&Connection) -> rusqlite::Result<()>) {
-        let (go, goes) = mpsc::channel();
-        let goes = Mutex::new(goes);
-        (go, move |_| {
-            _ = goes.lock().unwrap().recv();
+        let (release, released) = mpsc::channel();
+        let released = Mutex::new(released);
+        (release, move |_| {
+            _ = released.lock().unwrap().recv();
             Ok(())
         })
     }
 
     #[tokio::test]
-    async fn of_those_that_share_a_transaction_one_that_fails_leaves_nothing_and_the_others_all() {
+    async fn failed_job_leaves_nothing_and_the_others_commit() {
         let writer = writer().await;
-        let (go, held) = held();
+        let (release, held) = held();
         let first = writer.run(move |db| {
             held(db)?;
             put(1)(db)
@@ -199,7 +199,7 @@ mod tests {
         let rest = async {
             let rest =
                 futures_util::future::join5(fails(2), writer.run(put(3)), fails(4), writer.run(put(5)), fails(6));
-            futures_util::future::join(rest, async { drop(go) }).await.0
+            futures_util::future::join(rest, async { drop(release) }).await.0
         };
         let (first, (second, third, fourth, fifth, sixth)) = futures_util::future::join(first, rest).await;
         assert!(first.is_ok() && third.is_ok() && fifth.is_ok());
@@ -211,13 +211,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_waits_for_any_more_is_done_all_the_same() {
+    async fn job_of_a_dropped_call_still_runs() {
         let writer = writer().await;
-        let (go, held) = held();
+        let (release, held) = held();
         let mut first = Box::pin(writer.run(held));
         let mut dropped = Box::pin(writer.run(put(1)));
         assert!(futures_util::poll!(&mut first).is_pending() && futures_util::poll!(&mut dropped).is_pending());
-        drop((first, dropped, go));
+        drop((first, dropped, release));
         let there = writer.run(|db| db.query_row("SELECT n FROM t", (), |row| row.get(0)).optional()).await;
         assert_eq!(there.unwrap(), Some(1));
     }

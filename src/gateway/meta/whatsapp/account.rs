@@ -1,4 +1,4 @@
-//! What Meta says of our own WhatsApp account: templates, quality, limits, restrictions.
+//! Events of our own WhatsApp account: templates, quality, limits, restrictions.
 //!
 //! Webhook references of [account_update][update], [account_alerts][alerts], [template_category_update][category] and
 //! their like, read 2026-11-30 from stored copies. The values of `flows` are of a webhook that Meta sends and that page
@@ -107,14 +107,14 @@ impl Value<'_> {
     /// All that is restricted, with the reason for each where there is one.
     fn restricted(&self) -> Option<Cow<'_, str>> {
         let restrictions = list_or_one::<Restriction<'_>>(self.restriction_info);
-        let told = restrictions.iter().filter_map(|restriction| {
+        let restricted = restrictions.iter().filter_map(|restriction| {
             let (kind, reason) = (restriction.restriction_type.some(), restriction.reason.some());
             match (kind, reason) {
                 (Some(kind), Some(reason)) => Some(format!("{kind}: {reason}")),
                 (kind, reason) => kind.or(reason).map(str::to_owned),
             }
         });
-        joined(told)
+        joined(restricted)
     }
 
     /// When the last restriction ends, under Meta's word for it; `None` if one of them has no end.

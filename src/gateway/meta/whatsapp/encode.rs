@@ -1,63 +1,20 @@
-//! A message as Meta's JSON, and Meta's answer.
+//! A message as the JSON of Meta's Cloud API.
 
 use std::borrow::Cow;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::receive::person;
-use super::wire::Taken;
-use super::{Flow, Meta, Options};
-use crate::adapter::Answer;
-use crate::adapter::json::Json;
-use crate::channel::Channel;
+use super::super::Options;
 use crate::model::address::Address;
 use crate::model::error::{Error, Result};
 use crate::model::message::{
-    Accepted, Choice, ContactCard, Content, InfoField, InfoRequest, LabelledValue, Link, Media, MediaKind, MediaSource,
-    Message, Template, TemplateButton, TemplateHeader,
+    Choice, ContactCard, Content, InfoField, InfoRequest, LabelledValue, Link, Media, MediaKind, MediaSource, Message,
+    Parameter, Row, Section, Template, TemplateButton, TemplateHeader,
 };
 
-/// Uploads what lies in the store. No resident sees that, so a failure is no doubt about the message.
-pub(super) async fn upload(meta: &Meta, mut message: Message) -> Result<Message> {
-    for media in media_mut(&mut message.content) {
-        if let MediaSource::Stored { sha256, .. } = &media.source {
-            let bytes = meta.context.media.open(sha256).await?;
-            media.source = meta.upload_media(media, bytes).await?.into();
-        }
-    }
-    Ok(message)
-}
-
-/// Whether a file of it lies in the store.
-pub(super) fn is_stored(content: &Content) -> bool {
-    media(content).any(|media| matches!(media.source, MediaSource::Stored { .. }))
-}
-
-fn media(content: &Content) -> impl Iterator<Item = &Media> {
-    let header = match content {
-        Content::Choice(Choice { header: Some(TemplateHeader::Media(media)), .. })
-        | Content::Template(Template { header: Some(TemplateHeader::Media(media)), .. }) => Some(media),
-        _ => None,
-    };
-    let files = match content {
-        Content::Media(media) => media.as_slice(),
-        _ => &[],
-    };
-    files.iter().chain(header)
-}
-
-fn media_mut(content: &mut Content) -> Vec<&mut Media> {
-    match content {
-        Content::Media(media) => media.iter_mut().collect(),
-        Content::Choice(Choice { header: Some(TemplateHeader::Media(media)), .. })
-        | Content::Template(Template { header: Some(TemplateHeader::Media(media)), .. }) => vec![media],
-        _ => Vec::new(),
-    }
-}
-
 /// The body of `POST /{phone-number-id}/messages`.
-pub(super) fn encode(
+pub(in super::super) fn encode(
     gateway: &str,
     message: &Message,
     options: &Options,
@@ -108,7 +65,7 @@ struct Outgoing<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     messaging_account_id: Option<&'a str>,
     #[serde(flatten)]
-    content: SendProgress<'a>,
+    content: OutgoingContent<'a>,
 }
 
 #[derive(Serialize)]
@@ -119,7 +76,7 @@ struct Quoted<'a> {
 /// The member that `type` names: a text without a detour, since most messages are texts, and JSON for the others.
 #[derive(Serialize)]
 #[serde(rename_all = "lowercase")]
-enum SendProgress<'a> {
+enum OutgoingContent<'a> {
     Text(Text<'a>),
     #[serde(untagged)]
     Other(Map<String, Value>),
@@ -136,10 +93,10 @@ fn content<'a>(
     gateway: &str,
     content: &'a Content,
     options: &Options,
-) -> Result<(Cow<'static, str>, SendProgress<'a>)> {
+) -> Result<(Cow<'static, str>, OutgoingContent<'a>)> {
     let (kind, value): (&'static str, Value) = match content {
         Content::Text(body) => {
-            return Ok(("text".into(), SendProgress::Text(Text { preview_url: options.preview_url, body })));
+            return Ok(("text".into(), OutgoingContent::Text(Text { preview_url: options.preview_url, body })));
         }
         Content::InfoRequest(ask) => ("interactive", interactive_ask(ask)),
         Content::Choice(choice) => ("interactive", interactive_choice(choice)?),
@@ -161,7 +118,7 @@ fn content<'a>(
                 Some(Value::String(kind)) if value.contains_key(&kind) => kind,
                 _ => return Err(Error::invalid("native", "needs a type, and the member that it names")),
             };
-            return Ok((kind.into(), SendProgress::Other(value)));
+            return Ok((kind.into(), OutgoingContent::Other(value)));
         }
         Content::Reaction(reaction) => (
             "reaction",
@@ -169,7 +126,7 @@ fn content<'a>(
         ),
         Content::Template(template) => ("template", filled(gateway, template)?),
     };
-    Ok((kind.into(), SendProgress::Other(Map::from_iter([(kind.to_owned(), value)]))))
+    Ok((kind.into(), OutgoingContent::Other(Map::from_iter([(kind.to_owned(), value)]))))
 }
 
 fn media_type(kind: MediaKind) -> &'static str {
@@ -213,7 +170,7 @@ fn header(header: &TemplateHeader) -> Result<Value> {
     })
 }
 
-fn interactive(kind: &str, body: &str, footer: Option<&str>, action: Value) -> Value {
+pub(super) fn interactive(kind: &str, body: &str, footer: Option<&str>, action: Value) -> Value {
     let mut value = json!({ "type": kind, "body": { "text": body } });
     if let Value::Object(members) = &mut value {
         members.insert("action".to_owned(), action);
@@ -243,16 +200,16 @@ fn interactive_link(link: &Link) -> Value {
 fn interactive_choice(choice: &Choice) -> Result<Value> {
     let (kind, action) = match &choice.list_label {
         None => {
-            let reply = |row: &crate::model::message::Row| json!({ "type": "reply", "reply": { "id": row.id, "title": row.title } });
+            let reply = |row: &Row| json!({ "type": "reply", "reply": { "id": row.id, "title": row.title } });
             ("button", json!({ "buttons": choice.rows().map(reply).collect::<Value>() }))
         }
         Some(label) => {
-            let row = |row: &crate::model::message::Row| {
+            let row = |row: &Row| {
                 let mut value = json!({ "id": row.id, "title": row.title });
                 put(&mut value, "description", row.description.as_deref());
                 value
             };
-            let section = |section: &crate::model::message::Section| {
+            let section = |section: &Section| {
                 let mut value = json!({ "rows": section.rows.iter().map(row).collect::<Value>() });
                 put(&mut value, "title", section.title.as_deref());
                 value
@@ -266,23 +223,6 @@ fn interactive_choice(choice: &Choice) -> Result<Value> {
     }
     Ok(value)
 }
-
-pub(super) fn flow(flow: &Flow) -> Value {
-    let mut parameters = json!({
-        "mode": if flow.draft { "draft" } else { "published" },
-        "flow_message_version": "3",
-        "flow_id": flow.id,
-        "flow_cta": flow.label,
-        "flow_action": if flow.endpoint { "data_exchange" } else { "navigate" },
-    });
-    put(&mut parameters, "flow_token", flow.token.as_deref());
-    if let (Some(screen), Value::Object(members)) = (&flow.screen, &mut parameters) {
-        members.insert("flow_action_payload".to_owned(), json!({ "screen": screen }));
-    }
-    let action = json!({ "name": "flow", "parameters": parameters });
-    json!({ "type": "interactive", "interactive": interactive("flow", &flow.body, None, action) })
-}
-
 fn filled(gateway: &str, template: &Template) -> Result<Value> {
     let mut components = Vec::new();
     match &template.header {
@@ -300,7 +240,7 @@ fn filled(gateway: &str, template: &Template) -> Result<Value> {
         }
     }
     if !template.parameters.is_empty() {
-        let parameter = |parameter: &crate::model::message::Parameter| {
+        let parameter = |parameter: &Parameter| {
             let mut value = json!({ "type": "text", "text": parameter.value });
             put(&mut value, "parameter_name", parameter.name.as_deref());
             value
@@ -358,21 +298,8 @@ fn card(card: &ContactCard) -> Value {
     value
 }
 
-fn put(value: &mut Value, member: &str, text: Option<&str>) {
+pub(super) fn put(value: &mut Value, member: &str, text: Option<&str>) {
     if let (Some(text), Value::Object(members)) = (text, value) {
         members.insert(member.to_owned(), text.into());
     }
-}
-
-/// What Meta said to a send. Once there is an id, it was accepted: whatever else cannot be read costs only itself.
-pub(super) fn decode(answer: &Answer) -> Result<Accepted> {
-    let json = Json::new(&answer.body);
-    let taken: Taken<'_> = json.read().ok_or_else(|| answer.unreadable())?;
-    let messages = || taken.messages.iter().filter(|message| message.id.id().is_some());
-    let mut accepted = answer.accepted(messages().filter_map(|message| message.id.id()))?;
-    accepted.status = messages().next().and_then(|first| first.message_status.to_text());
-    // The number as Meta normalises it (of Brazil with 8 digits or 9), the user id of one who hides the number, or both.
-    let mut contacts = taken.contacts.iter().map(|contact| person(contact.wa_id.some(), contact.user_id.some()));
-    accepted.recipient = contacts.find_map(|recipient| recipient);
-    Ok(accepted)
 }

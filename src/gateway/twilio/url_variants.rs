@@ -1,10 +1,10 @@
-//! Spellings of one address that Twilio may have signed.
+//! Equivalent encodings of a URL that Twilio may have signed.
 //!
-//! Twilio signs the address that it was given, and what stands between it and us may write the query in another way. The
-//! validator of Twilio's Node.js library (6.2.0, read 2026-11-30) therefore also tries the address as the URL standard
-//! writes it, and that with its query decoded and encoded anew; the one of its Python library (9.13.0, read 2026-11-30)
-//! leaves out a `?` with nothing behind it. All of these mean the same: a query that decodes to other fields, or to bytes
-//! that are not text, has no other spelling.
+//! Twilio signs the URL that it was given; proxies may re-encode its query on the way. The validator of Twilio's
+//! Node.js library (6.2.0, read 2026-11-30) therefore also tries the URL as the URL standard serialises it, and that
+//! with its query decoded and re-encoded; that of its Python library (9.13.0, read 2026-11-30) drops a `?` before an
+//! empty query. All variants are equivalent: a query that would decode to other fields, or to bytes that are not UTF-8,
+//! has none.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,14 +13,14 @@ use percent_encoding::percent_decode_str;
 
 use crate::webhook::Form;
 
-/// The other spellings of a path and query, at most two, none of which is the given one.
-pub(super) fn respelled(target: &str) -> Vec<String> {
+/// Returns the equivalent encodings of a path and query, at most two, without the given one.
+pub(super) fn url_variants(target: &str) -> Vec<String> {
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
     let mut escaped = escape(path, |byte| matches!(byte, b' ' | b'"' | b'#' | b'<' | b'>' | b'`' | b'{' | b'}'));
-    let mut others = Vec::new();
-    let mut add = |other: String| {
-        if other != target && !others.contains(&other) {
-            others.push(other);
+    let mut variants = Vec::new();
+    let mut add = |variant: String| {
+        if variant != target && !variants.contains(&variant) {
+            variants.push(variant);
         }
     };
     match query {
@@ -28,27 +28,27 @@ pub(super) fn respelled(target: &str) -> Vec<String> {
         Some("") => add(path.to_owned()),
         Some(query) => {
             let query = escape(query, |byte| matches!(byte, b' ' | b'"' | b'#' | b'<' | b'>' | b'\''));
-            let encoded = encoded(&query).map(|query| [&*escaped, "?", &query].concat());
+            let encoded = reencode(&query).map(|query| [&*escaped, "?", &query].concat());
             escaped.to_mut().extend(["?", &*query]);
             add(escaped.into_owned());
             encoded.into_iter().for_each(add);
         }
     }
-    others
+    variants
 }
 
-/// The text with these bytes, and those that are not printable ASCII, as `%XX`.
+/// Percent-encodes these bytes and all that are not printable ASCII.
 fn escape(text: &str, special: impl Fn(u8) -> bool) -> Cow<'_, str> {
     let plain = |byte: u8| matches!(byte, b'!'..=b'~') && !special(byte);
     if text.bytes().all(plain) {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 16);
-    text.bytes().for_each(|byte| push(&mut escaped, byte, plain(byte)));
+    text.bytes().for_each(|byte| push_byte(&mut escaped, byte, plain(byte)));
     Cow::Owned(escaped)
 }
 
-fn push(text: &mut String, byte: u8, plain: bool) {
+fn push_byte(text: &mut String, byte: u8, plain: bool) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let digit = |n: u8| char::from(*HEX.get(usize::from(n)).unwrap_or(&b'0'));
     if plain {
@@ -58,9 +58,9 @@ fn push(text: &mut String, byte: u8, plain: bool) {
     }
 }
 
-/// A query as Node's `querystring` writes it after it has read it: `%20` for a space, `=` behind every name, the values
-/// of one name together, and names that are array indexes first. `None` if it has too many fields or is not text.
-fn encoded(query: &str) -> Option<String> {
+/// Parses and serialises a query as Node's `querystring` does: `%20` for a space, `=` after every name, the values of
+/// one name together, and names that are array indexes first. `None` if it has too many fields or is not UTF-8.
+fn reencode(query: &str) -> Option<String> {
     percent_decode_str(query).decode_utf8().ok()?;
     let mut named: Vec<(Cow<'_, str>, Vec<Cow<'_, str>>)> = Vec::new();
     let mut places = HashMap::new();
@@ -81,14 +81,14 @@ fn encoded(query: &str) -> Option<String> {
             encoded.push('&');
         }
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!'()*-._~".contains(&byte);
-        name.bytes().for_each(|byte| push(&mut encoded, byte, plain(byte)));
+        name.bytes().for_each(|byte| push_byte(&mut encoded, byte, plain(byte)));
         encoded.push('=');
-        value.bytes().for_each(|byte| push(&mut encoded, byte, plain(byte)));
+        value.bytes().for_each(|byte| push_byte(&mut encoded, byte, plain(byte)));
     }
     Some(encoded)
 }
 
-/// The array index that a name spells, as JavaScript sees it. Such names come first in an object.
+/// The value of a name that is a JavaScript array index. Such names come first in an object.
 fn index(name: &str) -> Option<u32> {
     let index: u32 = name.parse().ok().filter(|index| *index < u32::MAX)?;
     (name == "0" || !name.starts_with(['0', '+'])).then_some(index)
@@ -100,8 +100,8 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn spellings_are_those_of_twilios_libraries() {
-        for (target, others) in [
+    fn url_variants_match_twilio_libraries() {
+        for (target, variants) in [
             ("/hook", &[][..]),
             ("/hook?a=1&b=%20c", &[]),
             ("/hook?", &["/hook"]),
@@ -119,30 +119,30 @@ mod tests {
             ("/hook?a=%zz", &["/hook?a=%25zz"]),
             ("/hook?a={x}", &["/hook?a=%7Bx%7D"]),
             ("/{x}?a=1", &["/%7Bx%7D?a=1"]),
-            // It is no text, and what replaces it would be another field.
+            // Not UTF-8: the replacement character would make another field.
             ("/hook?a=%ff+b", &[]),
         ] {
-            assert_eq!(respelled(target), others, "{target}");
+            assert_eq!(url_variants(target), variants, "{target}");
         }
         let many = vec!["a=+"; Form::FIELDS_MAX + 1].join("&");
-        assert!(respelled(&format!("/hook?{many}")).is_empty());
+        assert!(url_variants(&format!("/hook?{many}")).is_empty());
     }
 
     fn fields(target: &str) -> Vec<(String, String)> {
         let query = target.split_once('?').map_or("", |(_, query)| query);
         let mut fields: Vec<_> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        // The order in one name is kept, and that of names is not.
+        // The values of one name keep their order; names do not.
         fields.sort_by(|(one, _), (other, _)| one.cmp(other));
         fields
     }
 
     proptest! {
         #[test]
-        fn every_spelling_means_the_same(target in "/hook\\?([a-c0-2é%+=&' ]|%[0-9A-Fa-f]{2}){0,40}") {
-            let others = respelled(&target);
-            prop_assert!(others.len() <= 2 && !others.contains(&target));
-            for other in others {
-                prop_assert_eq!(fields(&other), fields(&target), "{}", other);
+        fn url_variants_have_the_same_fields(target in "/hook\\?([a-c0-2é%+=&' ]|%[0-9A-Fa-f]{2}){0,40}") {
+            let variants = url_variants(&target);
+            prop_assert!(variants.len() <= 2 && !variants.contains(&target));
+            for variant in variants {
+                prop_assert_eq!(fields(&variant), fields(&target), "{}", variant);
             }
         }
     }

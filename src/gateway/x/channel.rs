@@ -1,0 +1,94 @@
+//! [`X`] as a [`Channel`].
+
+use async_trait::async_trait;
+
+use super::X;
+use super::api::ApiRequest;
+use super::lookup::User;
+use crate::channel::Channel;
+use crate::media::MediaStream;
+use crate::model::clock::Clock;
+use crate::model::error::{Error, ErrorKind, Result};
+use crate::model::health::{CheckStatus, Health};
+use crate::model::info::Info;
+use crate::model::lookup::{LookupOutcome, LookupQuery};
+use crate::model::message::{Accepted, Media, MediaRef, Message};
+use crate::model::poll::{Cursor, Page};
+use crate::webhook::{self, Verifier};
+
+#[async_trait]
+impl Channel for X {
+    fn info(&self) -> &Info {
+        &self.info
+    }
+
+    async fn send(&self, message: &Message) -> Result<Accepted> {
+        let message = self.info.prepare(message, self.clock.now())?;
+        self.send_prepared(&message).await
+    }
+
+    async fn receive(&self, request: &webhook::Request) -> Result<webhook::Received> {
+        self.receive_webhook(request)
+    }
+
+    fn verifier(&self) -> Option<&Verifier> {
+        self.verifier.as_ref()
+    }
+
+    async fn poll(&self, after: Option<&Cursor>) -> Result<Page> {
+        self.poll_events(after).await
+    }
+
+    async fn look_up(&self, sent: &LookupQuery) -> Result<LookupOutcome> {
+        self.find(sent).await
+    }
+
+    async fn upload_media(&self, media: &Media, bytes: MediaStream) -> Result<MediaRef> {
+        self.upload(media, bytes).await
+    }
+
+    async fn fetch_media(&self, media: &MediaRef) -> Result<MediaStream> {
+        self.fetch(media).await
+    }
+
+    async fn health(&self) -> Result<Health> {
+        let health = Health::default();
+        let health =
+            match self.call(ApiRequest::get("me", "/2/users/me")).await.and_then(|answer| self.data::<User>(&answer)) {
+                Ok(me) if me.id == self.info.account.as_str() => {
+                    health.check_result("credentials", CheckStatus::Pass, "they belong to this account")
+                }
+                Ok(_) => health.check_result(
+                    "credentials",
+                    CheckStatus::Fail,
+                    "they belong to another account than `user_id`",
+                ),
+                Err(error) => failed(health, "credentials", &error),
+            };
+        if self.bearer.is_none() {
+            return Ok(health);
+        }
+        Ok(match self.webhooks().await {
+            Ok(webhooks) if webhooks.is_empty() => {
+                health.check_result("webhook", CheckStatus::Warn, "no webhook is registered: poll for events")
+            }
+            Ok(webhooks) if webhooks.iter().all(|webhook| webhook.valid) => {
+                health.check_result("webhook", CheckStatus::Pass, "X reports it as valid")
+            }
+            Ok(_) => health.check_result(
+                "webhook",
+                CheckStatus::Fail,
+                "X has disabled one that failed the handshake: correct the endpoint and revalidate it",
+            ),
+            Err(error) => failed(health, "webhook", &error),
+        })
+    }
+}
+
+fn failed(health: Health, name: &'static str, error: &Error) -> Health {
+    let passing = matches!(
+        error.kind(),
+        ErrorKind::Unavailable | ErrorKind::RateLimited | ErrorKind::QuotaExceeded | ErrorKind::Unexpected
+    );
+    health.check_result(name, if passing { CheckStatus::Unknown } else { CheckStatus::Fail }, error.to_string())
+}
