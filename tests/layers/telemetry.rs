@@ -97,7 +97,7 @@ fn trace_logs_each_attempt_under_one_fingerprint() {
     let begins = [
         "INFO to be tried again: mock: no connection could be made messaging.system=\"mock\" error.type=\"unavailable\" civic.attempt=1 civic.wait_ms=",
         "DEBUG not tried again: mock: the account is locked messaging.system=\"mock\" error.type=\"account\" civic.attempt=2 civic.stop=\"final\"",
-        "WARN mock is left alone for a while: see the failure before messaging.system=\"mock\" civic.wait_ms=60000",
+        "WARN circuit breaker opened messaging.system=\"mock\" civic.wait_ms=60000",
         "INFO carried to the next gateway: mock: the account is locked messaging.system=\"mock\" error.type=\"account\"",
         "INFO accepted messaging.system=\"mock\" civic.outcome=\"accepted\" civic.took_ms=",
     ];
