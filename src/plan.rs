@@ -1,4 +1,4 @@
-//! What would be sent, before sending.
+//! Offline plans of messages.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -17,7 +17,7 @@ use crate::model::message::{
     Message, Reaction, Template, TemplateButton, TemplateHeader,
 };
 
-/// What a channel would make of a message: pure, offline, and the same that a send goes by.
+/// The result of planning a message for a channel: pure, offline, and consistent with `send`.
 ///
 /// ```
 /// use civic_messaging::{Address, ChannelExt, Message, Mock};
@@ -43,12 +43,11 @@ pub struct Plan {
     count: Option<sms::Count>,
 }
 
-/// What a plan cannot say.
+/// A limitation of a plan.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Note {
-    /// The gateway writes the text itself, from a template of its own: only it knows the number of segments, and so the
-    /// cost.
+    /// The gateway composes the text from its own template, so only it knows the number of segments and the cost.
     UnknownSegments,
 }
 
@@ -62,9 +61,9 @@ impl fmt::Display for Note {
 
 impl Plan {
     pub(crate) fn new(message: &Message, info: &Info) -> Self {
-        let mut examined = Examined { info, losses: Vec::new(), problems: Vec::new() };
+        let mut examined = Planner { info, losses: Vec::new(), problems: Vec::new() };
         let messages = examined.message(message);
-        let Examined { losses, problems, .. } = examined;
+        let Planner { losses, problems, .. } = examined;
         let texts = || messages.iter().filter_map(|message| message.content.words());
         let sms = info.medium == Medium::Sms;
         let by_gateway =
@@ -79,44 +78,46 @@ impl Plan {
         Self { messages: messages.into_iter().map(Cow::into_owned).collect(), losses, problems, notes, count }
     }
 
-    /// How many messages it takes.
+    /// Returns the number of messages required.
     pub fn parts(&self) -> usize {
         self.messages.len()
     }
 
-    /// The encoding of the text, on SMS.
+    /// Returns the encoding of the text, on SMS.
     pub fn encoding(&self) -> Option<sms::Encoding> {
         self.count.map(|count| count.encoding())
     }
 
-    /// The number of SMS segments that the text takes and is charged as; 0 on other media.
+    /// Returns the number of SMS segments that the text takes and is charged as; 0 on other media.
     ///
-    /// `None` where only the gateway knows, as [`notes`](Self::notes) then says: it writes the text of its own template.
-    /// An estimate must not count that as 0.
+    /// `None` if only the gateway knows it, because it composes the text from its own template; [`notes`](Self::notes)
+    /// then includes [`Note::UnknownSegments`]. An estimate must not count that as 0.
     pub fn segments(&self) -> Option<usize> {
         self.notes.is_empty().then(|| self.count.map_or(0, |count| count.segments()))
     }
 
-    /// What the plan cannot say.
+    /// Returns the limitations of the plan.
     pub fn notes(&self) -> &[Note] {
         &self.notes
     }
 
-    /// What would be lost.
+    /// Returns the losses.
     pub fn losses(&self) -> &[Loss] {
         &self.losses
     }
 
-    /// What stands against it. Empty: it can be sent.
+    /// Returns the reasons why it cannot be sent; empty if it can.
     pub fn problems(&self) -> &[Error] {
         &self.problems
     }
 
-    /// The messages to send, each with a key and an outcome of its own: one, or several where the channel cannot
-    /// carry all at once. The parts of `key` are `key/1`, `key/2` and so on.
+    /// Returns the messages to send, each with its own key and outcome.
+    ///
+    /// There are several where the channel cannot carry all of the content in one; the parts of `key` are `key/1`,
+    /// `key/2` and so on.
     ///
     /// # Errors
-    /// The first thing that stands against it.
+    /// The first reason why it cannot be sent.
     pub fn split(self) -> Result<Vec<Message>> {
         match self.problems.into_iter().next() {
             Some(problem) => Err(problem),
@@ -126,14 +127,15 @@ impl Plan {
 }
 
 impl Info {
-    /// The first line of every `send`: the message as this channel will carry it, or why it cannot.
+    /// Returns the message as this channel will send it. Every `send` starts with this call.
     ///
-    /// Degrades the content where the message allows it, puts the [`reference`](Self::reference) in place of the key, and
-    /// borrows where there is nothing to change.
+    /// Degrades the content where the message allows it, replaces the key with the [`reference`](Self::reference), and
+    /// borrows if nothing changes.
     ///
     /// # Errors
-    /// What stands against it, with its field and rule; [`Outcome::NotSent`](crate::Outcome::NotSent). Among them: it
-    /// would take several messages (see [`Plan::split`]), or its `not_after` has passed.
+    /// The first reason why it cannot be sent, with the field and the rule;
+    /// [`Outcome::NotSent`](crate::Outcome::NotSent). This includes a message that needs several sends (see
+    /// [`Plan::split`]) or whose `not_after` has passed.
     pub fn prepare<'m>(&self, message: &'m Message, now: Timestamp) -> Result<Cow<'m, Message>> {
         if message.not_after.is_some_and(|not_after| now > not_after) {
             return Err(Error::invalid("not_after", "has passed").with_gateway(self.gateway));
@@ -141,10 +143,10 @@ impl Info {
         self.check(message)
     }
 
-    /// The message as this channel will carry it in one piece, or why it cannot.
+    /// Returns the message as this channel will send it in one call.
     pub(crate) fn check<'m>(&self, message: &'m Message) -> Result<Cow<'m, Message>> {
-        let mut examined = Examined { info: self, losses: Vec::new(), problems: Vec::new() };
-        // Most messages are plain texts that need no change: they are checked without making anything.
+        let mut examined = Planner { info: self, losses: Vec::new(), problems: Vec::new() };
+        // Fast path: most messages are plain texts that need no change and no allocation.
         if let Content::Text(text) = &message.content
             && message.reply_to.is_none()
         {
@@ -163,20 +165,20 @@ impl Info {
         let mut messages = messages.into_iter();
         match (messages.next(), messages.next()) {
             (Some(message), None) => Ok(self.with_reference(message)),
-            _ => Err(Error::unsupported(format!("it takes {parts} messages here: send each of `plan().split()`"))
+            _ => Err(Error::unsupported(format!("needs {parts} messages: send each of `plan().split()`"))
                 .with_field("content")
                 .with_gateway(self.gateway)),
         }
     }
 }
 
-struct Examined<'i> {
+struct Planner<'i> {
     info: &'i Info,
     losses: Vec<Loss>,
     problems: Vec<Error>,
 }
 
-impl Examined<'_> {
+impl Planner<'_> {
     fn message<'m>(&mut self, message: &'m Message) -> Vec<Cow<'m, Message>> {
         self.envelope(message);
         let mut whole = Cow::Borrowed(message);
@@ -200,7 +202,7 @@ impl Examined<'_> {
             Err(pieces) => {
                 let part = |(n, content)| whole.part(n + 1, content);
                 let parts: Vec<_> = pieces.into_iter().enumerate().map(part).collect();
-                // Each is sent on its own, so its send must agree.
+                // Each part is sent separately, so each must pass the check of its own send.
                 if self.problems.is_empty() {
                     self.problems.extend(parts.iter().find_map(|part| self.info.check(part).err()));
                 }
@@ -209,7 +211,7 @@ impl Examined<'_> {
         }
     }
 
-    /// What the adapter's own rule says.
+    /// Applies the adapter's message rule.
     fn message_rule(&mut self, message: &Message) {
         if let Some(rule) = self.info.message_rule
             && let Err(problem) = rule(&self.info.with_reference(Cow::Borrowed(message)))
@@ -218,19 +220,19 @@ impl Examined<'_> {
         }
     }
 
-    /// Everything but the content.
+    /// Checks everything but the content.
     fn envelope(&mut self, message: &Message) {
         let info = self.info;
         if !message.to.fits(&info.medium) {
             let rule = format!("is not an address that {} can send to", info.medium);
             self.problems.push(Error::recipient(rule));
         } else if matches!(message.to, crate::Address::Conversation(_)) && !info.capability.conversation {
-            self.cannot("to", "cannot send to conversations of several people");
+            self.cannot("to", "cannot send to group conversations");
         } else if let Some(Err(rule)) = info.address_rule.map(|rule| rule(&message.to)) {
             self.problems.push(Error::recipient(rule));
         }
         if message.reply_to.as_ref().is_some_and(|id| id.as_str().is_empty()) {
-            self.wrong("reply_to", "is empty: it must be the id of a message");
+            self.wrong("reply_to", "is empty; set it to the id of a message");
         }
         if let Some(key) = &message.key
             && (key.is_empty() || key.contains(char::is_control))
@@ -239,12 +241,12 @@ impl Examined<'_> {
         }
     }
 
-    /// The content in another form, where the channel cannot carry it and the message allows that.
+    /// Degrades the content where the channel cannot carry it and the message allows it.
     fn degraded(&mut self, message: &Message) -> Option<Content> {
         let can = &self.info.capability;
         let link_only = |media: &[Media]| media.iter().all(|m| matches!(m.source, MediaSource::Link(_)));
-        let (degrade, content) = match &message.content {
-            // A header that is a file or a place has no line of text, and must not get lost.
+        let (degradation, content) = match &message.content {
+            // A file or location header has no text form and must not be lost.
             Content::Choice(Choice {
                 header: Some(TemplateHeader::Location(_) | TemplateHeader::Media(_)), ..
             }) => return None,
@@ -262,13 +264,13 @@ impl Examined<'_> {
             },
             _ => return None,
         };
-        message.allows(degrade).then(|| {
-            self.losses.push(Loss::Degraded(degrade));
+        message.allows(degradation).then(|| {
+            self.losses.push(Loss::Degraded(degradation));
             content
         })
     }
 
-    /// Checks the content, and gives the pieces that the channel can carry.
+    /// Checks the content and returns the pieces that the channel can carry.
     fn content(&mut self, message: &Message) -> Vec<Content> {
         match &message.content {
             Content::InfoRequest(ask) => self.ask(ask),
@@ -279,7 +281,7 @@ impl Examined<'_> {
             Content::Media(media) => return self.media(media),
             Content::Native(native) => {
                 let can = self.info.capability.native && native.gateway() == self.info.wire;
-                self.needs(can, "native", "cannot send content that is native to another gateway");
+                self.needs(can, "native", "cannot send another gateway's native content");
             }
             Content::Reaction(reaction) => self.reaction(reaction),
             Content::Template(template) => self.template(template),
@@ -329,7 +331,7 @@ impl Examined<'_> {
             if item.voice && item.kind != MediaKind::Audio {
                 self.wrong("media.voice", "is for audio only");
             }
-            // A caption that the medium has no place for goes before the file as a text of its own.
+            // A caption that the medium does not support is sent before the file as a separate text.
             if rule.caption == 0
                 && let Some(caption) = item.to_mut().caption.take()
             {
@@ -354,7 +356,7 @@ impl Examined<'_> {
         pieces
     }
 
-    /// Checks where a file is, its type and its size, and gives the rule for its kind.
+    /// Checks a file's location, type and size, and returns the rule for its kind.
     fn file(&mut self, item: &Media, limits: &MediaLimits, fields: FileFields) -> Option<MediaRule> {
         if item.description.is_some() {
             self.losses.push(Loss::Description);
@@ -362,14 +364,14 @@ impl Examined<'_> {
         let (allowed, what) = match &item.source {
             MediaSource::Link(link) => {
                 if !is_web(link) {
-                    self.wrong(fields.source, "is not an http or https address");
+                    self.wrong(fields.source, "is not an http or https URL");
                 }
                 (limits.link, "cannot send files by link")
             }
-            MediaSource::Stored { .. } => (limits.stored, "cannot send files of the store"),
+            MediaSource::Stored { .. } => (limits.stored, "cannot send files from the media store"),
             MediaSource::Gateway { gateway, .. } => {
                 let here = gateway == self.info.gateway;
-                (limits.gateway && here, "cannot send files that another gateway holds")
+                (limits.gateway && here, "cannot send files held by another gateway")
             }
         };
         self.needs(allowed, fields.source, what);
@@ -387,7 +389,7 @@ impl Examined<'_> {
             (_, [rule, ..]) => Some(*rule),
         };
         let Some(rule) = rule else {
-            let rule = format!("is of a type that this channel does not take as {}", item.kind);
+            let rule = format!("has a media type that this channel does not accept as {}", item.kind);
             self.problems.push(Error::invalid(fields.file, rule));
             return None;
         };
@@ -401,7 +403,7 @@ impl Examined<'_> {
         Some(*rule)
     }
 
-    /// Checks a file that stands above a choice or a template.
+    /// Checks a file that is the header of a choice or a template.
     fn header_file(&mut self, item: &Media, fields: FileFields) {
         match self.info.capability.media.clone() {
             None => self.cannot(fields.file, "cannot send files"),
@@ -411,7 +413,7 @@ impl Examined<'_> {
             Some(_) => self.wrong(fields.file, "must be an image, a video or a document"),
         }
         if item.caption.is_some() {
-            self.wrong(fields.file, "has no place for a caption: write it into the text below");
+            self.wrong(fields.file, "cannot have a caption here; put it into the text below");
         }
     }
 
@@ -422,18 +424,18 @@ impl Examined<'_> {
         }
         let mut values = cards.iter().flat_map(|card| [&card.phones, &card.emails, &card.urls]).flatten();
         if values.any(|value| value.value.trim().is_empty()) {
-            self.wrong("contacts", "hold an empty number or address");
+            self.wrong("contacts", "contain an empty number or address");
         }
     }
 
     fn reaction(&mut self, reaction: &Reaction) {
         self.needs(self.info.capability.reaction, "content", "cannot send reactions");
         if reaction.to.as_str().is_empty() {
-            self.wrong("reaction.to", "is empty: it must be the id of a message");
+            self.wrong("reaction.to", "is empty; set it to the id of a message");
         }
         match reaction.emoji.as_deref() {
             Some(emoji) if emoji.trim().is_empty() => {
-                self.wrong("reaction.emoji", "is empty; to take a reaction back, use Reaction::remove");
+                self.wrong("reaction.emoji", "is empty; use Reaction::remove to remove a reaction");
             }
             Some(emoji) if !whatsapp::is_emoji(emoji) => {
                 self.wrong("reaction.emoji", "must be exactly one emoji and nothing else");
@@ -444,17 +446,18 @@ impl Examined<'_> {
 
     fn choice(&mut self, choice: &Choice) {
         let Some(limits) = self.info.capability.choice else {
-            return self.cannot("choice", "cannot send choices; allow Degrade::ChoiceToText to send numbered lines");
+            return self
+                .cannot("choice", "cannot send choices; allow Degradation::ChoiceToText to send numbered lines");
         };
         let ChoiceLimits { buttons, rows, .. } = limits;
         let list = is_list(choice);
         let count = choice.rows().count();
         if list && rows == 0 {
-            return self.cannot("choice", "cannot send lists; allow Degrade::ChoiceToText to send numbered lines");
+            return self.cannot("choice", "cannot send lists; allow Degradation::ChoiceToText to send numbered lines");
         }
-        let most = if list { rows } else { buttons };
-        if !(1..=most).contains(&count) {
-            self.problems.push(Error::invalid("choice", format!("has {count} answers; from 1 to {most} are possible")));
+        let max = if list { rows } else { buttons };
+        if !(1..=max).contains(&count) {
+            self.problems.push(Error::invalid("choice", format!("has {count} answers; the limit is 1 to {max}")));
         }
         self.limited("choice.body", &choice.body, if list { limits.list_body } else { limits.button_body });
         if let Some(label) = &choice.list_label {
@@ -464,7 +467,7 @@ impl Examined<'_> {
             Some(_) if limits.header == 0 => self.cannot("choice.header", "cannot send a header above a choice"),
             Some(TemplateHeader::Text(text)) => self.limited("choice.header", text, limits.header),
             Some(_) if list => self.wrong("choice.header", "must be text above a list"),
-            Some(TemplateHeader::Location(_)) => self.wrong("choice.header", "cannot be a place"),
+            Some(TemplateHeader::Location(_)) => self.wrong("choice.header", "cannot be a location"),
             Some(TemplateHeader::Media(file)) => {
                 self.header_file(file, FileFields { file: "choice.header", source: "choice.header.source" });
             }
@@ -508,7 +511,7 @@ impl Examined<'_> {
 
     fn link(&mut self, link: &Link) {
         let Some(label) = self.info.capability.link else {
-            return self.cannot("link", "cannot send labelled links; allow Degrade::LinkToText to send the address");
+            return self.cannot("link", "cannot send labelled links; allow Degradation::LinkToText to send the URL");
         };
         self.limited("link.label", &link.label, label);
         self.limited("link.body", &link.body, whatsapp::BODY_WITH_BUTTONS_MAX);
@@ -516,7 +519,7 @@ impl Examined<'_> {
             self.limited("link.footer", footer, whatsapp::FOOTER_MAX);
         }
         if !is_web(&link.url) {
-            self.wrong("link.url", "is not an http or https address");
+            self.wrong("link.url", "is not an http or https URL");
         }
     }
 
@@ -531,15 +534,15 @@ impl Examined<'_> {
 
     fn location(&mut self, place: &Location) {
         if !self.info.capability.location {
-            self.cannot("location", "cannot send places; allow Degrade::LocationToText to send a map address");
+            self.cannot("location", "cannot send locations; allow Degradation::LocationToText to send a map URL");
         }
-        self.on_earth("location", place);
+        self.coordinates("location", place);
     }
 
-    fn on_earth(&mut self, field: &'static str, place: &Location) {
-        let on_earth = (-90.0..=90.0).contains(&place.latitude) && (-180.0..=180.0).contains(&place.longitude);
-        if !on_earth {
-            self.wrong(field, "is not on earth: -90 to 90 degrees north, -180 to 180 east");
+    fn coordinates(&mut self, field: &'static str, place: &Location) {
+        let coordinates = (-90.0..=90.0).contains(&place.latitude) && (-180.0..=180.0).contains(&place.longitude);
+        if !coordinates {
+            self.wrong(field, "is out of range: latitude is -90 to 90, longitude -180 to 180");
         }
     }
 
@@ -547,7 +550,7 @@ impl Examined<'_> {
         let Some(limits) = self.info.capability.template else {
             return self.cannot("template", "cannot send templates");
         };
-        // Meta's own names and components. Another gateway on WhatsApp files a template under an id of its own.
+        // Meta's own names and components. Other WhatsApp gateways file a template under their own id.
         let by_name = self.info.medium == Medium::WhatsApp && limits.components;
         match template.native.get(self.info.gateway) {
             Some(id) if by_name => {
@@ -575,19 +578,19 @@ impl Examined<'_> {
         let named = template.parameters.iter().filter(|parameter| parameter.name.is_some()).count();
         let positional = template.parameters.len() - named;
         if named > 0 && positional > 0 {
-            self.wrong("template.parameters", "are partly named and partly not: a template has one kind or the other");
+            self.wrong("template.parameters", "must be either all named or all positional");
         } else if named > 0 && !limits.named {
             self.cannot("template.parameters", "cannot send named parameters");
         } else if positional > 0 && !limits.positional {
-            self.cannot("template.parameters", "cannot send parameters without names");
+            self.cannot("template.parameters", "cannot send positional parameters");
         }
         let mut names = HashSet::new();
         for parameter in &template.parameters {
             match parameter.name.as_deref() {
                 Some(name) if name.trim().is_empty() => self.wrong("template.parameters", "have an empty name"),
-                Some(name) if !names.insert(name) => self.wrong("template.parameters", "name one parameter twice"),
+                Some(name) if !names.insert(name) => self.wrong("template.parameters", "contain a duplicate name"),
                 Some(name) if by_name && whatsapp::template_name(name).is_err() => {
-                    let rule = "must be named by small letters, digits and underscores only: write first_name";
+                    let rule = "must have names of lowercase letters, digits and underscores, such as first_name";
                     self.wrong("template.parameters", rule);
                 }
                 _ => {}
@@ -600,7 +603,7 @@ impl Examined<'_> {
         }
         let has_header = template.header.is_some() || template.header_name.is_some();
         if !limits.components && (has_header || !template.buttons.is_empty()) {
-            self.cannot("template", "cannot fill headers and buttons");
+            self.cannot("template", "cannot send template headers and buttons");
         } else if by_name {
             self.template_header(template, named, positional);
             self.template_buttons(&template.buttons);
@@ -609,7 +612,7 @@ impl Examined<'_> {
 
     fn template_header(&mut self, template: &Template, named: usize, positional: usize) {
         match &template.header {
-            Some(TemplateHeader::Location(place)) => self.on_earth("template.header", place),
+            Some(TemplateHeader::Location(place)) => self.coordinates("template.header", place),
             Some(TemplateHeader::Media(file)) => {
                 self.header_file(file, FileFields { file: "template.header", source: "template.header.source" });
             }
@@ -622,11 +625,11 @@ impl Examined<'_> {
         let text = matches!(template.header, Some(TemplateHeader::Text(_)));
         match template.header_name.as_deref() {
             None if text && named > 0 => {
-                self.wrong("template.header_name", "must be given: the parameters of this template have names");
+                self.wrong("template.header_name", "is required: this template has named parameters");
             }
-            Some(_) if !text => self.wrong("template.header_name", "is for a header that is text"),
+            Some(_) if !text => self.wrong("template.header_name", "is only for a text header"),
             Some(_) if positional > 0 => {
-                self.wrong("template.header_name", "must not be given: the parameters of this template have no names");
+                self.wrong("template.header_name", "must not be set: this template has positional parameters");
             }
             Some(name) => {
                 if let Err(rule) = whatsapp::template_name(name) {
@@ -663,11 +666,11 @@ impl Examined<'_> {
             if usize::from(*index) >= whatsapp::TEMPLATE_BUTTONS_MAX {
                 self.wrong("template.buttons.index", "must be from 0 to 9");
             } else if !indices.insert(*index) {
-                self.wrong("template.buttons.index", "is that of two buttons");
+                self.wrong("template.buttons.index", "is used by two buttons");
             }
         }
         if codes > 1 {
-            self.wrong("template.buttons", "has two codes to copy: a template has one");
+            self.wrong("template.buttons", "has two copy-code buttons; the limit is one");
         }
     }
 
@@ -694,7 +697,7 @@ impl Examined<'_> {
     }
 }
 
-/// What a file and its place are called in an error.
+/// The names of a file and its source in an error.
 #[derive(Clone, Copy)]
 struct FileFields {
     file: &'static str,
@@ -704,7 +707,7 @@ struct FileFields {
 fn within(field: &'static str, text: &str, limit: TextLimit) -> Result<()> {
     let length = match limit.unit {
         Unit::Bytes => text.len(),
-        // No text has more characters or UTF-16 code units than bytes, so most need not be counted.
+        // No text has more characters or UTF-16 code units than bytes, so most texts need no count.
         Unit::Characters | Unit::Utf16 if text.len() <= limit.max => return Ok(()),
         Unit::Characters => text.chars().count(),
         Unit::Segments => sms::count(text).segments(),
@@ -731,7 +734,7 @@ fn is_web(url: &str) -> bool {
     uri.is_ok_and(|uri| uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https")))
 }
 
-/// How many characters of `text` were changed on the way to `sent`: those that `sent` has fewer of.
+/// Returns the number of characters of `text` that `sent` has fewer of.
 pub(crate) fn changed(text: &str, sent: &str) -> usize {
     let mut left: HashMap<char, usize> = HashMap::new();
     sent.chars().for_each(|c| *left.entry(c).or_default() += 1);
@@ -857,7 +860,7 @@ mod tests {
         let sent = info.prepare(&long, crate::Timestamp::default()).unwrap();
         assert_eq!(sent.key.as_deref(), info.reference(&long).as_deref());
         assert_ne!(sent.key, long.key);
-        // The caller's own name stays the caller's.
+        // The message itself keeps the caller's key.
         let plan = Plan::new(&long, &info);
         assert!(plan.problems().is_empty());
         assert_eq!(plan.split().unwrap()[0].key, long.key);
@@ -881,7 +884,7 @@ mod tests {
             });
         let to = || Address::messenger("6000000000000001").unwrap();
         let file = |caption: &str| Message::media(to(), [Media::image("https://example.org/a.png").caption(caption)]);
-        // A caption goes before the file, as a text of its own: of four units at most.
+        // A caption is sent before the file as a separate text of at most four units.
         for caption in ["no", "too long"] {
             assert_eq!(Plan::new(&file(caption), &info).problems().first().and_then(Error::field), Some("text"));
         }
@@ -889,7 +892,7 @@ mod tests {
     }
 
     proptest! {
-        /// Of any message, plan and check say the same, and every part of a plan passes the check of its own send.
+        /// Plan and check agree on every message, and every part of a plan passes the check of its own send.
         #[test]
         fn plan_and_check_agree(
             key in "\\PC{0,40}",

@@ -232,7 +232,7 @@ async fn what_may_have_gone_is_settled_by_a_status_by_a_person_or_not_at_all() {
     let id = board.send("desk", text(2, "Two").on_unknown(OnUnknown::Park)).await.unwrap();
     // In the words by which docs/operations.md says what settles it.
     let reason = desk.until(id, &[State::Parked]).await.reason.unwrap();
-    assert!(reason.ends_with("it may have been sent, so do not send it again blindly"), "{reason}");
+    assert!(reason.ends_with("the message may have been accepted, so do not resend it blindly"), "{reason}");
     assert!(board.settle(id, Resolution::Resend).await.unwrap());
     assert_eq!(desk.until(id, &[State::Accepted]).await.attempts, 2);
     assert!(!board.settle(id, Resolution::NotSent).await.unwrap());

@@ -22,7 +22,7 @@ use crate::model::clock::{Clock, Timestamp};
 use crate::model::error::{Error, ErrorKind, Outcome, Result};
 use crate::model::id::AccountId;
 use crate::model::secret::Secret;
-use crate::tokens::{Gate, TokenPair, TokenStore};
+use crate::tokens::{RefreshLock, TokenPair, TokenStore};
 use crate::transport::Body;
 
 /// How requests prove that they are the council's.
@@ -215,7 +215,7 @@ impl Signer {
                 Self::OAuth2(Tokens {
                     renewer: Arc::new(renewer),
                     current: Mutex::default(),
-                    gate: Gate::default(),
+                    refresh: RefreshLock::default(),
                     running: Mutex::default(),
                 })
             }
@@ -256,7 +256,7 @@ pub(super) fn nonce(clock: &dyn Clock) -> Result<String> {
 pub(super) struct Tokens {
     renewer: Arc<Renewer>,
     current: Mutex<Option<TokenPair>>,
-    gate: Gate,
+    refresh: RefreshLock,
     /// A refresh under way. It is not dropped with the call that began it: X has then spent the refresh token, and
     /// the only new one would be lost. The next call goes on with it.
     running: Mutex<Option<Running>>,
@@ -290,7 +290,7 @@ impl Tokens {
         if let Some(good) = self.current(refused) {
             return Ok(good);
         }
-        let _held = self.gate.enter().await;
+        let _guard = self.refresh.acquire().await;
         loop {
             // Those who waited find the work done.
             if let Some(good) = self.current(refused) {
