@@ -104,7 +104,7 @@ impl Mock {
     /// ```
     /// use civic_messaging::{Medium, Mock};
     ///
-    /// let rcs = Mock::new(Medium::other("rcs")?).with_capability(|can| can.choice = None);
+    /// let rcs = Mock::new(Medium::other("rcs")?).capability(|can| can.choice = None);
     /// # Ok::<(), civic_messaging::Error>(())
     /// ```
     pub fn new(medium: Medium) -> Self {

@@ -271,10 +271,10 @@ mod tests {
         // process.
         if std::env::var_os("CIVIC_TEST_TOKEN").is_none() {
             let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-            child.args(["--exact", "registry::tests::environment_values_lose_their_line_end", "--nocapture"]);
+            child.args(["--exact", "settings::tests::environment_values_lose_their_line_end", "--nocapture"]);
             let output = child.env("CIVIC_TEST_TOKEN", "from-the-environment\r\n").output().unwrap();
-            let said = String::from_utf8_lossy(&output.stdout);
-            assert!(output.status.success() && said.contains("1 passed"), "{said}");
+            let stdout = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}");
             return;
         }
         let token = |settings: Settings| settings.read::<Config>().unwrap().token.expose().to_owned();

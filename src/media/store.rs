@@ -323,7 +323,7 @@ mod tests {
         for folder in [file.clone(), file.join("photos")] {
             let error = FolderStore::new(folder).unwrap_err();
             assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("media.folder")));
-            assert!(error.to_string().ends_with("is no file in its place?"), "{error}");
+            assert!(error.to_string().ends_with("that no file has this name"), "{error}");
         }
         fs::remove_dir_all(path).unwrap();
     }

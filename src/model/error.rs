@@ -634,7 +634,7 @@ mod tests {
         assert!(!half.is_retryable());
         let error = Error::unknown("no answer").with_retry(true, None);
         assert!(!error.is_retryable());
-        assert!(error.to_string().contains("do not send it again"));
+        assert!(error.to_string().contains("do not resend it"));
     }
 
     #[test]

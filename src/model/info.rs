@@ -45,7 +45,8 @@ impl Info {
     /// Creates the description of a channel with an empty [`Capability`].
     ///
     /// ```
-    /// use civic_messaging::{Info, Medium, TextLimit};
+    /// use civic_messaging::capability::TextLimit;
+    /// use civic_messaging::{Info, Medium};
     ///
     /// let info = Info::new("acme", Medium::Sms, "desk").with_capability(|can| {
     ///     can.receive = true;

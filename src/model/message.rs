@@ -223,7 +223,7 @@ impl Message {
 /// struct Options { flash: bool }
 /// impl GatewayOptions for Options { const GATEWAY: &'static str = "acme"; }
 ///
-/// let message = Message::text(Address::phone("07700 900123")?, "Hello").with(&Options { flash: true })?;
+/// let message = Message::text(Address::phone("07700 900123")?, "Hello").gateway_options(&Options { flash: true })?;
 /// assert!(message.options::<Options>()?.is_some_and(|o| o.flash));
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```

@@ -10,7 +10,7 @@ use crate::model::error::{Error, Result};
 /// The base URL of an API: `https://host[:port][/path]`, or plain `http` on loopback for tests.
 ///
 /// ```
-/// use civic_messaging::BaseUrl;
+/// use civic_messaging::transport::BaseUrl;
 ///
 /// assert!("https://graph.facebook.com".parse::<BaseUrl>().is_ok());
 /// assert!("http://127.0.0.1:8080".parse::<BaseUrl>()?.is_loopback());

@@ -9,7 +9,7 @@
 //! let sms = Mock::sms();
 //! let forged = http::Request::post("/webhooks/sms").body(r#"{"text":"Hello"}"#)?;
 //! let refused = sms.receive(&forged.into()).await.unwrap_err();
-//! assert_eq!(refused.reply(), 401);
+//! assert_eq!(refused.webhook_status(), 401);
 //! # Ok::<(), http::Error>(()) }).unwrap();
 //! ```
 
@@ -604,7 +604,7 @@ pub struct Received {
     /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
     /// # let secrets = || [civic_messaging::webhook::SigningSecret::new(civic_messaging::Secret::new("shared-by-both").unwrap())];
     /// # let [enquiries, leader] = ["enquiries", "leader"].map(|account| {
-    /// #     Mock::whatsapp().with_account(account).with_webhook_secrets(secrets())
+    /// #     Mock::whatsapp().account(account).webhook_secrets(secrets())
     /// # });
     /// # let request = leader.arrives("07700 900123", "Thank you");
     /// let received = enquiries.receive(&request).await?;
@@ -614,7 +614,7 @@ pub struct Received {
     ///         events.extend(channel.receive(&request).await?.events);
     ///     }
     /// }
-    /// assert_eq!((events.len(), received.reply.status.as_u16()), (1, 200));
+    /// assert_eq!((events.len(), received.response.status.as_u16()), (1, 200));
     /// # Ok::<(), Error>(()) }).unwrap();
     /// ```
     pub discarded: Vec<Discarded>,
