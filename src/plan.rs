@@ -61,9 +61,9 @@ impl fmt::Display for Note {
 
 impl Plan {
     pub(crate) fn new(message: &Message, info: &Info) -> Self {
-        let mut examined = Planner { info, losses: Vec::new(), problems: Vec::new() };
-        let messages = examined.message(message);
-        let Planner { losses, problems, .. } = examined;
+        let mut planner = Planner { info, losses: Vec::new(), problems: Vec::new() };
+        let messages = planner.message(message);
+        let Planner { losses, problems, .. } = planner;
         let texts = || messages.iter().filter_map(|message| message.content.words());
         let sms = info.medium == Medium::Sms;
         let by_gateway =
@@ -145,20 +145,20 @@ impl Info {
 
     /// Returns the message as this channel will send it in one call.
     pub(crate) fn check<'m>(&self, message: &'m Message) -> Result<Cow<'m, Message>> {
-        let mut examined = Planner { info: self, losses: Vec::new(), problems: Vec::new() };
+        let mut planner = Planner { info: self, losses: Vec::new(), problems: Vec::new() };
         // Fast path: most messages are plain texts that need no change and no allocation.
         if let Content::Text(text) = &message.content
             && message.reply_to.is_none()
         {
-            examined.envelope(message);
-            examined.message_rule(message);
-            if examined.problems.is_empty() && examined.fits_text(text).is_ok() {
+            planner.envelope(message);
+            planner.message_rule(message);
+            if planner.problems.is_empty() && planner.fits_text(text).is_ok() {
                 return Ok(self.with_reference(Cow::Borrowed(message)));
             }
-            examined.problems.clear();
+            planner.problems.clear();
         }
-        let messages = examined.message(message);
-        if let Some(problem) = examined.problems.into_iter().next() {
+        let messages = planner.message(message);
+        if let Some(problem) = planner.problems.into_iter().next() {
             return Err(problem.with_gateway(self.gateway));
         }
         let parts = messages.len();
@@ -187,7 +187,7 @@ impl Planner<'_> {
                 self.losses.push(Loss::Degraded(Degradation::DropQuote));
                 whole.to_mut().reply_to = None;
             } else {
-                self.cannot("reply_to", "cannot quote a message");
+                self.unsupported("reply_to", "cannot quote a message");
             }
         }
         if let Some(content) = self.degraded(message) {
@@ -227,17 +227,17 @@ impl Planner<'_> {
             let rule = format!("is not an address that {} can send to", info.medium);
             self.problems.push(Error::recipient(rule));
         } else if matches!(message.to, crate::Address::Conversation(_)) && !info.capability.conversation {
-            self.cannot("to", "cannot send to group conversations");
+            self.unsupported("to", "cannot send to group conversations");
         } else if let Some(Err(rule)) = info.address_rule.map(|rule| rule(&message.to)) {
             self.problems.push(Error::recipient(rule));
         }
         if message.reply_to.as_ref().is_some_and(|id| id.as_str().is_empty()) {
-            self.wrong("reply_to", "is empty; set it to the id of a message");
+            self.invalid("reply_to", "is empty; set it to the id of a message");
         }
         if let Some(key) = &message.key
             && (key.is_empty() || key.contains(char::is_control))
         {
-            self.wrong("key", "must have a character at least, and no control characters");
+            self.invalid("key", "must have a character at least, and no control characters");
         }
     }
 
@@ -281,7 +281,7 @@ impl Planner<'_> {
             Content::Media(media) => return self.media(media),
             Content::Native(native) => {
                 let can = self.info.capability.native && native.gateway() == self.info.wire;
-                self.needs(can, "native", "cannot send another gateway's native content");
+                self.require(can, "native", "cannot send another gateway's native content");
             }
             Content::Reaction(reaction) => self.reaction(reaction),
             Content::Template(template) => self.template(template),
@@ -305,21 +305,25 @@ impl Planner<'_> {
             return Err(Error::invalid("text", "is empty"));
         }
         if let Some(length) = self.info.text_length.map(|length| length(text)) {
-            return if length == 0 { Err(Error::invalid("text", "is empty")) } else { at_most("text", length, limit) };
+            return if length == 0 {
+                Err(Error::invalid("text", "is empty"))
+            } else {
+                check_length("text", length, limit)
+            };
         }
         match self.info.rewrites.map(|rewrite| rewrite(text)) {
-            Some(Cow::Owned(sent)) => within("text", &sent, limit),
-            _ => within("text", text, limit),
+            Some(Cow::Owned(sent)) => check_limit("text", &sent, limit),
+            _ => check_limit("text", text, limit),
         }
     }
 
     fn media(&mut self, media: &[Media]) -> Vec<Content> {
         let Some(limits) = self.info.capability.media.clone() else {
-            self.cannot("media", "cannot send files");
+            self.unsupported("media", "cannot send files");
             return Vec::new();
         };
         if media.is_empty() {
-            self.wrong("media", "is empty");
+            self.invalid("media", "is empty");
         }
         let mut groups: Vec<Vec<Media>> = Vec::new();
         let mut pieces = Vec::new();
@@ -329,7 +333,7 @@ impl Planner<'_> {
                 continue;
             };
             if item.voice && item.kind != MediaKind::Audio {
-                self.wrong("media.voice", "is for audio only");
+                self.invalid("media.voice", "is for audio only");
             }
             // A caption that the medium does not support is sent before the file as a separate text.
             if rule.caption == 0
@@ -339,15 +343,15 @@ impl Planner<'_> {
                 pieces.push(Content::Text(caption));
             }
             if let Some(caption) = &item.caption
-                && let Err(problem) = within("media.caption", caption, TextLimit::characters(rule.caption))
+                && let Err(problem) = check_limit("media.caption", caption, TextLimit::characters(rule.caption))
             {
                 self.problems.push(problem);
             }
-            let room = |group: &&mut Vec<Media>| {
+            let has_room = |group: &&mut Vec<Media>| {
                 let captioned = group.iter().any(|m| m.caption.is_some());
                 group.len() < limits.per_message && !(captioned && item.caption.is_some())
             };
-            match groups.last_mut().filter(room) {
+            match groups.last_mut().filter(has_room) {
                 Some(group) => group.push(item.into_owned()),
                 None => groups.push(vec![item.into_owned()]),
             }
@@ -364,7 +368,7 @@ impl Planner<'_> {
         let (allowed, what) = match &item.source {
             MediaSource::Link(link) => {
                 if !is_web(link) {
-                    self.wrong(fields.source, "is not an http or https URL");
+                    self.invalid(fields.source, "is not an http or https URL");
                 }
                 (limits.link, "cannot send files by link")
             }
@@ -374,7 +378,7 @@ impl Planner<'_> {
                 (limits.gateway && here, "cannot send files held by another gateway")
             }
         };
-        self.needs(allowed, fields.source, what);
+        self.require(allowed, fields.source, what);
         let of_kind: Vec<_> = limits.kinds.iter().filter(|rule| rule.kind == item.kind).collect();
         let rule = match (&item.source, of_kind.as_slice()) {
             (_, []) => {
@@ -397,7 +401,7 @@ impl Planner<'_> {
             if len > rule.max {
                 self.problems.push(too_large(rule.max).with_field(fields.file));
             } else if len == 0 {
-                self.wrong(fields.file, "is an empty file");
+                self.invalid(fields.file, "is an empty file");
             }
         }
         Some(*rule)
@@ -406,39 +410,39 @@ impl Planner<'_> {
     /// Checks a file that is the header of a choice or a template.
     fn header_file(&mut self, item: &Media, fields: FileFields) {
         match self.info.capability.media.clone() {
-            None => self.cannot(fields.file, "cannot send files"),
+            None => self.unsupported(fields.file, "cannot send files"),
             Some(limits) if matches!(item.kind, MediaKind::Document | MediaKind::Image | MediaKind::Video) => {
                 self.file(item, &limits, fields);
             }
-            Some(_) => self.wrong(fields.file, "must be an image, a video or a document"),
+            Some(_) => self.invalid(fields.file, "must be an image, a video or a document"),
         }
         if item.caption.is_some() {
-            self.wrong(fields.file, "cannot have a caption here; put it into the text below");
+            self.invalid(fields.file, "cannot have a caption here; put it into the text below");
         }
     }
 
     fn contacts(&mut self, cards: &[ContactCard]) {
-        self.needs(self.info.capability.contacts, "content", "cannot send contact cards");
+        self.require(self.info.capability.contacts, "content", "cannot send contact cards");
         if cards.is_empty() || cards.iter().any(|card| card.name.trim().is_empty()) {
-            self.wrong("contacts", "must hold at least one card, each with a name");
+            self.invalid("contacts", "must hold at least one card, each with a name");
         }
         let mut values = cards.iter().flat_map(|card| [&card.phones, &card.emails, &card.urls]).flatten();
         if values.any(|value| value.value.trim().is_empty()) {
-            self.wrong("contacts", "contain an empty number or address");
+            self.invalid("contacts", "contain an empty number or address");
         }
     }
 
     fn reaction(&mut self, reaction: &Reaction) {
-        self.needs(self.info.capability.reaction, "content", "cannot send reactions");
+        self.require(self.info.capability.reaction, "content", "cannot send reactions");
         if reaction.to.as_str().is_empty() {
-            self.wrong("reaction.to", "is empty; set it to the id of a message");
+            self.invalid("reaction.to", "is empty; set it to the id of a message");
         }
         match reaction.emoji.as_deref() {
             Some(emoji) if emoji.trim().is_empty() => {
-                self.wrong("reaction.emoji", "is empty; use Reaction::remove to remove a reaction");
+                self.invalid("reaction.emoji", "is empty; use Reaction::remove to remove a reaction");
             }
             Some(emoji) if !whatsapp::is_emoji(emoji) => {
-                self.wrong("reaction.emoji", "must be exactly one emoji and nothing else");
+                self.invalid("reaction.emoji", "must be exactly one emoji and nothing else");
             }
             _ => {}
         }
@@ -447,46 +451,47 @@ impl Planner<'_> {
     fn choice(&mut self, choice: &Choice) {
         let Some(limits) = self.info.capability.choice else {
             return self
-                .cannot("choice", "cannot send choices; allow Degradation::ChoiceToText to send numbered lines");
+                .unsupported("choice", "cannot send choices; allow Degradation::ChoiceToText to send numbered lines");
         };
         let ChoiceLimits { buttons, rows, .. } = limits;
         let list = is_list(choice);
         let count = choice.rows().count();
         if list && rows == 0 {
-            return self.cannot("choice", "cannot send lists; allow Degradation::ChoiceToText to send numbered lines");
+            return self
+                .unsupported("choice", "cannot send lists; allow Degradation::ChoiceToText to send numbered lines");
         }
         let max = if list { rows } else { buttons };
         if !(1..=max).contains(&count) {
-            self.problems.push(Error::invalid("choice", format!("has {count} answers; the limit is 1 to {max}")));
+            self.problems.push(Error::invalid("choice", format!("has {count} options; the limit is 1 to {max}")));
         }
         self.limited("choice.body", &choice.body, if list { limits.list_body } else { limits.button_body });
         if let Some(label) = &choice.list_label {
             self.limited("choice.list_label", label, limits.list_label);
         }
         match &choice.header {
-            Some(_) if limits.header == 0 => self.cannot("choice.header", "cannot send a header above a choice"),
+            Some(_) if limits.header == 0 => self.unsupported("choice.header", "cannot send a header above a choice"),
             Some(TemplateHeader::Text(text)) => self.limited("choice.header", text, limits.header),
-            Some(_) if list => self.wrong("choice.header", "must be text above a list"),
-            Some(TemplateHeader::Location(_)) => self.wrong("choice.header", "cannot be a location"),
+            Some(_) if list => self.invalid("choice.header", "must be text above a list"),
+            Some(TemplateHeader::Location(_)) => self.invalid("choice.header", "cannot be a location"),
             Some(TemplateHeader::Media(file)) => {
                 self.header_file(file, FileFields { file: "choice.header", source: "choice.header.source" });
             }
             None => {}
         }
         match &choice.footer {
-            Some(_) if limits.footer == 0 => self.cannot("choice.footer", "cannot send a footer under a choice"),
+            Some(_) if limits.footer == 0 => self.unsupported("choice.footer", "cannot send a footer under a choice"),
             Some(footer) => self.limited("choice.footer", footer, limits.footer),
             None => {}
         }
         let titled = choice.sections.iter().all(|section| section.title.is_some());
         if list && choice.sections.len() > 1 && !titled {
-            self.wrong("choice.sections", "must each have a title when there are several");
+            self.invalid("choice.sections", "must each have a title when there are several");
         }
         if !list && choice.sections.iter().any(|section| section.title.is_some()) {
-            self.wrong("choice.sections.title", "is for lists only");
+            self.invalid("choice.sections.title", "is for lists only");
         }
         if choice.sections.iter().any(|section| section.rows.is_empty()) {
-            self.wrong("choice.sections", "must each have at least one answer");
+            self.invalid("choice.sections", "must each have at least one option");
         }
         for title in choice.sections.iter().filter_map(|section| section.title.as_ref()).filter(|_| list) {
             self.limited("choice.sections.title", title, limits.section_title);
@@ -495,23 +500,24 @@ impl Planner<'_> {
         for row in choice.rows() {
             self.limited("choice.id", &row.id, if list { limits.row_id } else { limits.button_id });
             if self.info.medium == Medium::WhatsApp && row.id.trim() != row.id && !row.id.trim().is_empty() {
-                self.wrong("choice.id", "must not begin or end with a space");
+                self.invalid("choice.id", "must not start or end with a space");
             }
             self.limited("choice.title", &row.title, if list { limits.row_title } else { limits.button_title });
             match &row.description {
-                Some(_) if !list => self.wrong("choice.description", "is for lists only"),
+                Some(_) if !list => self.invalid("choice.description", "is for lists only"),
                 Some(text) => self.limited("choice.description", text, limits.row_description),
                 None => {}
             }
             if !ids.insert(&row.id) || (!titles.insert(&row.title) && !list) {
-                self.wrong("choice", "has two answers that are the same");
+                self.invalid("choice", "has two identical options");
             }
         }
     }
 
     fn link(&mut self, link: &Link) {
         let Some(label) = self.info.capability.link else {
-            return self.cannot("link", "cannot send labelled links; allow Degradation::LinkToText to send the URL");
+            return self
+                .unsupported("link", "cannot send labelled links; allow Degradation::LinkToText to send the URL");
         };
         self.limited("link.label", &link.label, label);
         self.limited("link.body", &link.body, whatsapp::BODY_WITH_BUTTONS_MAX);
@@ -519,58 +525,58 @@ impl Planner<'_> {
             self.limited("link.footer", footer, whatsapp::FOOTER_MAX);
         }
         if !is_web(&link.url) {
-            self.wrong("link.url", "is not an http or https URL");
+            self.invalid("link.url", "is not an http or https URL");
         }
     }
 
     fn ask(&mut self, ask: &InfoRequest) {
         let can = &self.info.capability;
         match ask.what {
-            InfoField::Contact => self.needs(can.ask_contact, "ask", "cannot ask for a contact card"),
-            InfoField::Location => self.needs(can.ask_location, "ask", "cannot ask for a location"),
+            InfoField::Contact => self.require(can.ask_contact, "ask", "cannot request a contact card"),
+            InfoField::Location => self.require(can.ask_location, "ask", "cannot request a location"),
         }
         self.limited("ask.body", &ask.body, whatsapp::BODY_WITH_BUTTONS_MAX);
     }
 
     fn location(&mut self, place: &Location) {
         if !self.info.capability.location {
-            self.cannot("location", "cannot send locations; allow Degradation::LocationToText to send a map URL");
+            self.unsupported("location", "cannot send locations; allow Degradation::LocationToText to send a map URL");
         }
         self.coordinates("location", place);
     }
 
     fn coordinates(&mut self, field: &'static str, place: &Location) {
-        let coordinates = (-90.0..=90.0).contains(&place.latitude) && (-180.0..=180.0).contains(&place.longitude);
-        if !coordinates {
-            self.wrong(field, "is out of range: latitude is -90 to 90, longitude -180 to 180");
+        let is_valid = (-90.0..=90.0).contains(&place.latitude) && (-180.0..=180.0).contains(&place.longitude);
+        if !is_valid {
+            self.invalid(field, "is out of range: latitude is -90 to 90, longitude -180 to 180");
         }
     }
 
     fn template(&mut self, template: &Template) {
         let Some(limits) = self.info.capability.template else {
-            return self.cannot("template", "cannot send templates");
+            return self.unsupported("template", "cannot send templates");
         };
         // Meta's own names and components. Other WhatsApp gateways file a template under their own id.
         let by_name = self.info.medium == Medium::WhatsApp && limits.components;
         match template.native.get(self.info.gateway) {
             Some(id) if by_name => {
                 if let Err(rule) = whatsapp::template_name(id) {
-                    self.wrong("template.native", rule);
+                    self.invalid("template.native", rule);
                 }
             }
-            None if template.name.trim().is_empty() => self.wrong("template.name", "is empty"),
+            None if template.name.trim().is_empty() => self.invalid("template.name", "is empty"),
             None if by_name => {
                 if let Err(rule) = whatsapp::template_name(&template.name) {
-                    self.wrong("template.name", rule);
+                    self.invalid("template.name", rule);
                 }
             }
             _ => {}
         }
         match &template.language {
-            None if limits.language => self.wrong("template.language", "must be given, such as en_GB"),
+            None if limits.language => self.invalid("template.language", "must be given, such as en_GB"),
             Some(code) if self.info.medium == Medium::WhatsApp => {
                 if let Err(rule) = whatsapp::language(code) {
-                    self.wrong("template.language", rule);
+                    self.invalid("template.language", rule);
                 }
             }
             _ => {}
@@ -578,32 +584,32 @@ impl Planner<'_> {
         let named = template.parameters.iter().filter(|parameter| parameter.name.is_some()).count();
         let positional = template.parameters.len() - named;
         if named > 0 && positional > 0 {
-            self.wrong("template.parameters", "must be either all named or all positional");
+            self.invalid("template.parameters", "must be either all named or all positional");
         } else if named > 0 && !limits.named {
-            self.cannot("template.parameters", "cannot send named parameters");
+            self.unsupported("template.parameters", "cannot send named parameters");
         } else if positional > 0 && !limits.positional {
-            self.cannot("template.parameters", "cannot send positional parameters");
+            self.unsupported("template.parameters", "cannot send positional parameters");
         }
         let mut names = HashSet::new();
         for parameter in &template.parameters {
             match parameter.name.as_deref() {
-                Some(name) if name.trim().is_empty() => self.wrong("template.parameters", "have an empty name"),
-                Some(name) if !names.insert(name) => self.wrong("template.parameters", "contain a duplicate name"),
+                Some(name) if name.trim().is_empty() => self.invalid("template.parameters", "have an empty name"),
+                Some(name) if !names.insert(name) => self.invalid("template.parameters", "contain a duplicate name"),
                 Some(name) if by_name && whatsapp::template_name(name).is_err() => {
                     let rule = "must have names of lowercase letters, digits and underscores, such as first_name";
-                    self.wrong("template.parameters", rule);
+                    self.invalid("template.parameters", rule);
                 }
                 _ => {}
             }
             if self.info.medium == Medium::WhatsApp
                 && let Err(rule) = whatsapp::template_parameter(&parameter.value)
             {
-                self.wrong("template.parameters", rule);
+                self.invalid("template.parameters", rule);
             }
         }
         let has_header = template.header.is_some() || template.header_name.is_some();
         if !limits.components && (has_header || !template.buttons.is_empty()) {
-            self.cannot("template", "cannot send template headers and buttons");
+            self.unsupported("template", "cannot send template headers and buttons");
         } else if by_name {
             self.template_header(template, named, positional);
             self.template_buttons(&template.buttons);
@@ -618,22 +624,22 @@ impl Planner<'_> {
             }
             Some(TemplateHeader::Text(text)) => match whatsapp::template_parameter(text) {
                 Ok(()) => self.limited("template.header", text, whatsapp::HEADER_MAX),
-                Err(rule) => self.wrong("template.header", rule),
+                Err(rule) => self.invalid("template.header", rule),
             },
             None => {}
         }
         let text = matches!(template.header, Some(TemplateHeader::Text(_)));
         match template.header_name.as_deref() {
             None if text && named > 0 => {
-                self.wrong("template.header_name", "is required: this template has named parameters");
+                self.invalid("template.header_name", "is required: this template has named parameters");
             }
-            Some(_) if !text => self.wrong("template.header_name", "is only for a text header"),
+            Some(_) if !text => self.invalid("template.header_name", "is only for a text header"),
             Some(_) if positional > 0 => {
-                self.wrong("template.header_name", "must not be set: this template has positional parameters");
+                self.invalid("template.header_name", "must not be set: this template has positional parameters");
             }
             Some(name) => {
                 if let Err(rule) = whatsapp::template_name(name) {
-                    self.wrong("template.header_name", rule);
+                    self.invalid("template.header_name", rule);
                 }
             }
             None => {}
@@ -652,47 +658,47 @@ impl Planner<'_> {
                 }
                 TemplateButton::QuickReply { index, payload } => {
                     if payload.trim().is_empty() {
-                        self.wrong("template.buttons.payload", "is empty");
+                        self.invalid("template.buttons.payload", "is empty");
                     }
                     index
                 }
                 TemplateButton::Url { index, suffix } => {
                     if let Err(rule) = whatsapp::template_parameter(suffix) {
-                        self.wrong("template.buttons.suffix", rule);
+                        self.invalid("template.buttons.suffix", rule);
                     }
                     index
                 }
             };
             if usize::from(*index) >= whatsapp::TEMPLATE_BUTTONS_MAX {
-                self.wrong("template.buttons.index", "must be from 0 to 9");
+                self.invalid("template.buttons.index", "must be from 0 to 9");
             } else if !indices.insert(*index) {
-                self.wrong("template.buttons.index", "is used by two buttons");
+                self.invalid("template.buttons.index", "is used by two buttons");
             }
         }
         if codes > 1 {
-            self.wrong("template.buttons", "has two copy-code buttons; the limit is one");
+            self.invalid("template.buttons", "has two copy-code buttons; the limit is one");
         }
     }
 
     fn limited(&mut self, field: &'static str, text: &str, max: usize) {
         if text.trim().is_empty() {
-            self.wrong(field, "is empty");
-        } else if let Err(problem) = within(field, text, TextLimit::characters(max)) {
+            self.invalid(field, "is empty");
+        } else if let Err(problem) = check_limit(field, text, TextLimit::characters(max)) {
             self.problems.push(problem);
         }
     }
 
-    fn wrong(&mut self, field: &'static str, rule: &'static str) {
+    fn invalid(&mut self, field: &'static str, rule: &'static str) {
         self.problems.push(Error::invalid(field, rule));
     }
 
-    fn cannot(&mut self, field: &'static str, what: &'static str) {
+    fn unsupported(&mut self, field: &'static str, what: &'static str) {
         self.problems.push(Error::new(ErrorKind::Unsupported, format!("this channel {what}")).with_field(field));
     }
 
-    fn needs(&mut self, can: bool, field: &'static str, what: &'static str) {
+    fn require(&mut self, can: bool, field: &'static str, what: &'static str) {
         if !can {
-            self.cannot(field, what);
+            self.unsupported(field, what);
         }
     }
 }
@@ -704,7 +710,7 @@ struct FileFields {
     source: &'static str,
 }
 
-fn within(field: &'static str, text: &str, limit: TextLimit) -> Result<()> {
+fn check_limit(field: &'static str, text: &str, limit: TextLimit) -> Result<()> {
     let length = match limit.unit {
         Unit::Bytes => text.len(),
         // No text has more characters or UTF-16 code units than bytes, so most texts need no count.
@@ -713,10 +719,10 @@ fn within(field: &'static str, text: &str, limit: TextLimit) -> Result<()> {
         Unit::Segments => sms::count(text).segments(),
         Unit::Utf16 => text.encode_utf16().count(),
     };
-    at_most(field, length, limit)
+    check_length(field, length, limit)
 }
 
-fn at_most(field: &'static str, len: usize, limit: TextLimit) -> Result<()> {
+fn check_length(field: &'static str, len: usize, limit: TextLimit) -> Result<()> {
     let unit = match limit.unit {
         Unit::Bytes => "bytes",
         Unit::Characters => "characters",

@@ -52,7 +52,7 @@ const ACCOUNTS_MAX: usize = 100;
 ///         let json = adapter::json::Json::new(webhook.body());
 ///         let callback: Callback<'_> = json.read().unwrap_or_default();
 ///         let Some(owner) = events.owner(callback.number.as_deref(), 1) else { return };
-/// The whole body is one event here. For a batch, use `Raw::new(json.raw(piece.get()))` of each part.
+///         // The whole body is one event. For a batch, use `Raw::new(json.raw(piece.get()))` of each part.
 ///         let envelope = events.envelope(&owner, Raw::new(webhook.body().clone()), None);
 ///         let from = callback.from.as_deref().and_then(Address::sms_sender);
 ///         match (callback.id.some(), from, callback.text.to_text()) {
