@@ -67,7 +67,7 @@ struct State {
     arrived: Vec<Event>,
     signals: Vec<(MessageId, Indicator)>,
     files: HashMap<String, (String, Bytes)>,
-    withheld: VecDeque<Error>,
+    fetch_errors: VecDeque<Error>,
 }
 
 enum Scripted {
@@ -169,7 +169,7 @@ impl Mock {
 
     /// Fails the next media fetch with this error.
     pub fn will_withhold(&self, error: Error) {
-        self.state().withheld.push_back(error);
+        self.state().fetch_errors.push_back(error);
     }
 
     /// Simulates an inbound text and returns its webhook request; `poll` returns it as well.
@@ -296,7 +296,7 @@ impl Mock {
     }
 
     #[track_caller]
-    #[allow(clippy::panic, reason = "a test that names no address is wrong, and must say so at its own line")]
+    #[allow(clippy::panic, reason = "an invalid address in a test must fail at its own line")]
     fn address(&self, text: &str) -> Address {
         match Address::parse(&self.info.medium, text) {
             Ok(address) => address,
@@ -405,7 +405,7 @@ impl Channel for Mock {
             return Err(Error::unsupported("this channel cannot fetch files"));
         }
         let mut state = self.state();
-        if let Some(error) = state.withheld.pop_front() {
+        if let Some(error) = state.fetch_errors.pop_front() {
             return Err(error.with_gateway(self.info.gateway));
         }
         let file =

@@ -273,7 +273,7 @@ impl Planner<'_> {
     /// Checks the content and returns the pieces that the channel can carry.
     fn content(&mut self, message: &Message) -> Vec<Content> {
         match &message.content {
-            Content::InfoRequest(ask) => self.ask(ask),
+            Content::InfoRequest(request) => self.info_request(request),
             Content::Choice(choice) => self.choice(choice),
             Content::Contacts(cards) => self.contacts(cards),
             Content::Link(link) => self.link(link),
@@ -529,13 +529,13 @@ impl Planner<'_> {
         }
     }
 
-    fn ask(&mut self, ask: &InfoRequest) {
+    fn info_request(&mut self, request: &InfoRequest) {
         let can = &self.info.capability;
-        match ask.what {
+        match request.what {
             InfoField::Contact => self.require(can.ask_contact, "ask", "cannot request a contact card"),
             InfoField::Location => self.require(can.ask_location, "ask", "cannot request a location"),
         }
-        self.limited("ask.body", &ask.body, whatsapp::BODY_WITH_BUTTONS_MAX);
+        self.limited("ask.body", &request.body, whatsapp::BODY_WITH_BUTTONS_MAX);
     }
 
     fn location(&mut self, place: &Location) {
@@ -744,14 +744,14 @@ fn is_web(url: &str) -> bool {
 pub(crate) fn changed(text: &str, sent: &str) -> usize {
     let mut left: HashMap<char, usize> = HashMap::new();
     sent.chars().for_each(|c| *left.entry(c).or_default() += 1);
-    let gone = |c: &char| match left.get_mut(c) {
+    let is_changed = |c: &char| match left.get_mut(c) {
         Some(n) if *n > 0 => {
             *n -= 1;
             false
         }
         _ => true,
     };
-    text.chars().filter(gone).count()
+    text.chars().filter(is_changed).count()
 }
 
 fn is_list(choice: &Choice) -> bool {

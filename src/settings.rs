@@ -47,7 +47,7 @@ impl Settings {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if no variable has the prefix.
     pub fn from_env(prefix: &str) -> Result<Self> {
         let named = |(name, value): (String, String)| {
-            Some((name.strip_prefix(prefix)?.to_lowercase(), Value::from(line(value))))
+            Some((name.strip_prefix(prefix)?.to_lowercase(), Value::from(without_line_break(value))))
         };
         let vars = std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)));
         let settings: Map<_, _> = vars.filter_map(named).collect();
@@ -72,7 +72,7 @@ impl Settings {
         if !self.0.contains_key("gateway") {
             return Err(Error::config("gateway", "is missing, and there is no list of suppliers either"));
         }
-        self.one("gateway")
+        self.required("gateway")
     }
 
     /// Returns the medium.
@@ -80,7 +80,7 @@ impl Settings {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it is missing or is not a medium's name.
     pub fn medium(&self) -> Result<Medium> {
-        self.one("medium")
+        self.required("medium")
     }
 
     /// Deserialises the settings as a gateway's `Config`, without `gateway` and `medium`.
@@ -112,7 +112,7 @@ impl Settings {
         }
     }
 
-    fn one<T: DeserializeOwned>(&self, name: &'static str) -> Result<T> {
+    fn required<T: DeserializeOwned>(&self, name: &'static str) -> Result<T> {
         let value = self.0.get(name).ok_or_else(|| Error::config(name, "is missing"))?;
         self.value(name, value.clone())
     }
@@ -122,7 +122,7 @@ impl Settings {
         serde_path_to_error::deserialize(&value).map_err(|error| {
             let path = error.path().to_string();
             let field = if path == "." { name.to_owned() } else { path };
-            Error::config(field, rule(&error.into_inner().to_string(), &value))
+            Error::config(field, redact(&error.into_inner().to_string(), &value))
         })
     }
 }
@@ -163,19 +163,19 @@ fn resolve(value: &mut Value, at: &str) -> Result<()> {
         _ => None,
     };
     if let Some(text) = outside {
-        *value = Value::String(line(text));
+        *value = Value::String(without_line_break(text));
     }
     Ok(())
 }
 
 /// Strips the trailing line break with which secrets are often stored.
-fn line(mut text: String) -> String {
+fn without_line_break(mut text: String) -> String {
     text.truncate(text.trim_end_matches(['\r', '\n']).len());
     text
 }
 
 /// Redacts every configuration value from a deserialiser's message: one of them could be a secret.
-fn rule(words: &str, value: &Value) -> String {
+fn redact(message: &str, value: &Value) -> String {
     let mut shown = Vec::new();
     let mut hide = vec![value];
     while let Some(value) = hide.pop() {
@@ -192,13 +192,13 @@ fn rule(words: &str, value: &Value) -> String {
     // Longest first: a short value may be part of a longer one, and would leave the rest of it visible.
     shown.sort_by_key(|text| std::cmp::Reverse(text.len()));
     shown.retain(|text| !text.is_empty());
-    shown.iter().fold(words.to_owned(), |words, text| without(&words, text))
+    shown.iter().fold(message.to_owned(), |message, text| redact_value(&message, text))
 }
 
 /// Replaces `text` with `…`, except inside another word: `short` stays in `shorter`.
-fn without(words: &str, text: &str) -> String {
-    let mut out = String::with_capacity(words.len());
-    let mut rest = words;
+fn redact_value(message: &str, text: &str) -> String {
+    let mut out = String::with_capacity(message.len());
+    let mut rest = message;
     while let Some((before, after)) = rest.split_once(text) {
         let joined = |side: Option<char>, own: Option<char>| {
             side.is_some_and(char::is_alphanumeric) && own.is_some_and(char::is_alphanumeric)
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn errors_name_the_field_and_no_value() {
-        for (json, field, words) in [
+        for (json, field, rule) in [
             (r#"{"gateway":"acme"}"#, "configuration", "missing field `token`"),
             (r#"{"token":"short"}"#, "token", "is shorter than 8 bytes"),
             (r#"{"token":12345678901}"#, "token", "invalid type"),
@@ -244,7 +244,7 @@ mod tests {
             let error = Settings::from_json(json).unwrap().read::<Config>().unwrap_err();
             assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some(field)), "{json}");
             let text = error.to_string();
-            assert!(text.contains(words) && !text.contains("canary") && !text.contains("12345678901"), "{text}");
+            assert!(text.contains(rule) && !text.contains("canary") && !text.contains("12345678901"), "{text}");
         }
         assert!(!format!("{:?}", Settings::from_json(r#"{"token":"canary-token"}"#).unwrap()).contains("canary"));
     }
@@ -266,12 +266,12 @@ mod tests {
     }
 
     #[test]
-    fn environment_values_lose_their_line_end() {
+    fn environment_values_lose_their_line_break() {
         // Cargo sets no variable with a line break and a test must not change its own environment, so it runs a child
         // process.
         if std::env::var_os("CIVIC_TEST_TOKEN").is_none() {
             let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-            child.args(["--exact", "settings::tests::environment_values_lose_their_line_end", "--nocapture"]);
+            child.args(["--exact", "settings::tests::environment_values_lose_their_line_break", "--nocapture"]);
             let output = child.env("CIVIC_TEST_TOKEN", "from-the-environment\r\n").output().unwrap();
             let stdout = String::from_utf8_lossy(&output.stdout);
             assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}");

@@ -397,7 +397,7 @@ impl Endpoint {
             crate::transport::TransportErrorKind::Request => ErrorKind::Config,
             _ => ErrorKind::Unavailable,
         };
-        Error::new(kind, error.words()).with_gateway(self.gateway).with_outcome(outcome)
+        Error::new(kind, error.description()).with_gateway(self.gateway).with_outcome(outcome)
     }
 
     /// Returns the error of a response: a status other than 2xx, or a body that reports a refusal.
@@ -430,7 +430,7 @@ impl Endpoint {
             }
             class => class,
         };
-        let mut error = Error::new(class.kind, vendor.words.unwrap_or_else(|| words(class.kind)))
+        let mut error = Error::new(class.kind, vendor.words.unwrap_or_else(|| description(class.kind)))
             .with_gateway(self.gateway)
             .with_outcome(outcome)
             .with_status(status)
@@ -615,7 +615,7 @@ fn by_status(status: StatusCode) -> ErrorClass {
     }
 }
 
-fn words(kind: ErrorKind) -> &'static str {
+fn description(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Account => "the account is locked, restricted or out of credit",
         ErrorKind::Config => "the gateway does not know the requested resource: check the configuration",

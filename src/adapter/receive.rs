@@ -106,7 +106,7 @@ pub struct Collector<'w> {
 #[derive(Debug)]
 struct Overflow {
     envelope: Envelope,
-    place: Range<usize>,
+    range: Range<usize>,
 }
 
 /// An account that the secret owns, and so may have events: see [`Collector::owner`].
@@ -210,24 +210,24 @@ impl<'w> Collector<'w> {
     /// Keeps the piece of an event over the limit, merged with adjacent ones of the same account.
     fn overflow(&mut self, envelope: &Envelope) {
         let body = self.verified.body();
-        let place = place(body, envelope.raw.as_bytes());
-        match (&mut self.overflow, place) {
-            (Some(run), Some(place)) if run.envelope.account == envelope.account && place.start >= run.place.start => {
-                run.place.end = run.place.end.max(place.end);
+        let range = range_in(body, envelope.raw.as_bytes());
+        match (&mut self.overflow, range) {
+            (Some(run), Some(range)) if run.envelope.account == envelope.account && range.start >= run.range.start => {
+                run.range.end = run.range.end.max(range.end);
             }
-            (_, place) => {
+            (_, range) => {
                 self.end_overflow();
-                let place = place.unwrap_or_default();
-                self.overflow = Some(Box::new(Overflow { envelope: envelope.clone(), place }));
+                let range = range.unwrap_or_default();
+                self.overflow = Some(Box::new(Overflow { envelope: envelope.clone(), range }));
             }
         }
     }
 
     fn end_overflow(&mut self) {
         if let Some(overflow) = self.overflow.take() {
-            let Overflow { mut envelope, place } = *overflow;
-            if !place.is_empty() {
-                envelope.raw = Raw::new(self.verified.body().slice(place));
+            let Overflow { mut envelope, range } = *overflow;
+            if !range.is_empty() {
+                envelope.raw = Raw::new(self.verified.body().slice(range));
             }
             self.events.push(Unrecognised::new(envelope, "overflow").into());
         }
@@ -249,7 +249,7 @@ impl<'w> Collector<'w> {
 }
 
 /// Returns the range of a piece in the body that it was cut from.
-fn place(body: &Bytes, piece: &Bytes) -> Option<Range<usize>> {
+fn range_in(body: &Bytes, piece: &Bytes) -> Option<Range<usize>> {
     let from = piece.as_ptr().addr().checked_sub(body.as_ptr().addr())?;
     let to = from.checked_add(piece.len())?;
     (to <= body.len()).then_some(from..to)

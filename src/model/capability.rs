@@ -408,11 +408,11 @@ mod tests {
         assert_eq!(one.intersection(&one), one);
         let media = both.media.unwrap();
         assert!(!media.link && media.stored);
-        let taken =
+        let accepted_types =
             |kind| media.kinds.iter().filter(|rule| rule.kind == kind).flat_map(|rule| rule.types).collect::<Vec<_>>();
-        assert_eq!(taken(MediaKind::Image), [&"image/jpeg", &"image/png"]);
-        assert_eq!(taken(MediaKind::Video), [&"video/mp4"]);
-        assert!(taken(MediaKind::Audio).is_empty());
+        assert_eq!(accepted_types(MediaKind::Image), [&"image/jpeg", &"image/png"]);
+        assert_eq!(accepted_types(MediaKind::Video), [&"video/mp4"]);
+        assert!(accepted_types(MediaKind::Audio).is_empty());
         assert!(media.kinds.iter().all(|rule| rule.max <= 16 * 1024 * 1024));
         // Any type in one, specific types in the other.
         let any = MediaLimits::messenger().intersection(&MediaLimits::whatsapp());

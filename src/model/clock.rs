@@ -221,7 +221,7 @@ impl Clock for SystemClock {
     }
 
     fn random(&self, bytes: &mut [u8]) -> Result<()> {
-        getrandom::fill(bytes).map_err(|_| Error::new(crate::ErrorKind::Unavailable, "the system gave no random bytes"))
+        getrandom::fill(bytes).map_err(|_| Error::new(crate::ErrorKind::Unavailable, "the system has no randomness"))
     }
 }
 
@@ -245,7 +245,7 @@ pub struct VirtualClock {
 
 #[derive(Debug)]
 struct Virtual {
-    begun: Timestamp,
+    start: Timestamp,
     elapsed: Duration,
     seed: u64,
     sleeps: u64,
@@ -257,7 +257,7 @@ impl VirtualClock {
     /// Creates a clock that shows `now`.
     pub fn starting_at(now: Timestamp) -> Self {
         let (elapsed, seed, sleeps, sleepers) = (Duration::ZERO, 0x9E37_79B9_7F4A_7C15, 0, BTreeMap::new());
-        Self { shared: Arc::new(Mutex::new(Virtual { begun: now, elapsed, seed, sleeps, sleepers })) }
+        Self { shared: Arc::new(Mutex::new(Virtual { start: now, elapsed, seed, sleeps, sleepers })) }
     }
 
     /// Sets the seed of the random bytes.
@@ -296,7 +296,7 @@ impl VirtualClock {
     /// # Panics
     /// If the future waits for anything but this clock, which would never end.
     #[track_caller]
-    #[allow(clippy::panic, reason = "a test that waits for ever is wrong, and must say so at its own line")]
+    #[allow(clippy::panic, reason = "a test that waits forever must fail at its own line")]
     pub fn run<F: Future>(&self, future: F) -> F::Output {
         let mut future = std::pin::pin!(future);
         let woken = Arc::new(Woken(AtomicBool::new(true)));
@@ -310,7 +310,9 @@ impl VirtualClock {
             let next = self.state().sleepers.first_key_value().map(|((until, _), _)| *until);
             match next {
                 Some(until) => self.advance(until.saturating_sub(self.monotonic())),
-                None => panic!("it waits for something else than this clock: is the clock given to every part of it?"),
+                None => {
+                    panic!("the future waits for something other than this clock: pass the clock to every part of it")
+                }
             }
         }
     }
@@ -328,7 +330,7 @@ impl VirtualClock {
 impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
         let state = self.state();
-        state.begun.plus(state.elapsed)
+        state.start.plus(state.elapsed)
     }
 
     fn monotonic(&self) -> Duration {
@@ -397,7 +399,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_read_in_all_the_ways_gateways_write_them() {
+    fn timestamp_parses_every_gateway_format() {
         let at = Timestamp::from_secs(1_788_254_400);
         assert_eq!("2026-09-01T09:20:00.000Z".parse::<Timestamp>().unwrap(), at);
         assert_eq!("2026-09-01T10:20:00+01:00".parse::<Timestamp>().unwrap(), at);
@@ -421,7 +423,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_virtual_sleeper_wakes_when_time_is_moved_and_not_before() {
+    async fn virtual_sleeper_wakes_only_when_time_advances() {
         let clock = VirtualClock::starting_at(Timestamp::default());
         let sleeper = tokio::spawn(clock.sleep(Duration::from_secs(3600)));
         while clock.sleepers() == 0 {
@@ -436,13 +438,13 @@ mod tests {
     }
 
     #[test]
-    fn all_clocks_of_the_machine_count_from_one_moment() {
+    fn system_clocks_share_a_monotonic_origin() {
         let (one, other) = (SystemClock::new(), SystemClock::new());
         assert_eq!(one.start, other.start);
     }
 
     #[test]
-    fn virtual_chance_repeats_from_its_seed() {
+    fn virtual_randomness_repeats_from_its_seed() {
         let bytes = |seed| {
             let mut bytes = [0; 16];
             VirtualClock::starting_at(Timestamp::default()).seeded(seed).random(&mut bytes).unwrap();

@@ -43,11 +43,11 @@ struct Inner {
     gateway: Option<Cow<'static, str>>,
     code: Option<String>,
     status: Option<StatusCode>,
-    trace: Option<String>,
+    request_id: Option<String>,
     help: Option<Cow<'static, str>>,
-    reply: StatusCode,
+    webhook_status: StatusCode,
     accepted: Vec<MessageId>,
-    pair: bool,
+    per_recipient: bool,
     scope: Option<Scope>,
     raw: Option<Bytes>,
 }
@@ -227,15 +227,15 @@ impl Error {
             gateway: None,
             code: None,
             status: None,
-            trace: None,
+            request_id: None,
             help: None,
-            reply: match kind {
+            webhook_status: match kind {
                 ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
                 ErrorKind::Unauthenticated => StatusCode::FORBIDDEN,
                 _ => StatusCode::SERVICE_UNAVAILABLE,
             },
             accepted: Vec::new(),
-            pair: false,
+            per_recipient: false,
             scope: None,
             raw: None,
         }))
@@ -292,12 +292,12 @@ impl Error {
     ///
     /// Messages to other recipients are not affected.
     pub fn is_per_recipient(&self) -> bool {
-        self.0.pair
+        self.0.per_recipient
     }
 
     /// Returns the scope of the fault: the message, its template, its recipient, or the whole channel.
     pub fn scope(&self) -> Scope {
-        let by_kind = if self.0.pair { Scope::Recipient } else { self.0.kind.scope() };
+        let by_kind = if self.0.per_recipient { Scope::Recipient } else { self.0.kind.scope() };
         self.0.scope.unwrap_or(by_kind)
     }
 
@@ -321,7 +321,7 @@ impl Error {
 
     /// Returns the gateway's id of the failed request, for its support desk.
     pub fn request_id(&self) -> Option<&str> {
-        self.0.trace.as_deref()
+        self.0.request_id.as_deref()
     }
 
     /// Returns the gateway that returned the error, or that the message was to be sent through.
@@ -347,7 +347,7 @@ impl Error {
     /// 401 for a request without a signature, 403 for a wrong signature, 413 for a body that is too large, and 503 for
     /// every fault of ours: some gateways permanently drop an event on any other 4xx.
     pub fn webhook_status(&self) -> StatusCode {
-        self.0.reply
+        self.0.webhook_status
     }
 
     /// Returns the ids of the parts accepted before a send of several parts failed.
@@ -405,7 +405,7 @@ impl Error {
     /// Sets whether the error applies to one pair of sender and recipient only.
     #[must_use]
     pub fn with_pair(mut self, pair: bool) -> Self {
-        self.0.pair = pair;
+        self.0.per_recipient = pair;
         self
     }
 
@@ -460,8 +460,8 @@ impl Error {
     /// Anything that looks like a number, a token or a message id, or is not 1 to 32 letters, digits, `.`, `_` and `-`,
     /// is dropped. UUIDs, and Twilio's `RQ` with 32 hexadecimal digits, are kept.
     #[must_use]
-    pub fn with_request_id(mut self, trace: &str) -> Self {
-        self.0.trace = is_request_id(trace).then(|| trace.to_owned());
+    pub fn with_request_id(mut self, id: &str) -> Self {
+        self.0.request_id = is_request_id(id).then(|| id.to_owned());
         self
     }
 
@@ -475,7 +475,7 @@ impl Error {
     /// Sets the HTTP status for a webhook's response.
     #[must_use]
     pub fn with_webhook_status(mut self, status: StatusCode) -> Self {
-        self.0.reply = status;
+        self.0.webhook_status = status;
         self
     }
 
@@ -534,7 +534,7 @@ impl fmt::Debug for Error {
             .field("what", &e.what)
             .field("code", &e.code)
             .field("status", &e.status)
-            .field("trace", &e.trace)
+            .field("request_id", &e.request_id)
             .field("accepted_parts", &e.accepted.len())
             .finish_non_exhaustive()
     }

@@ -81,15 +81,15 @@ impl Event {
                 _ => format!("opt-out/{}", self.envelope().event_id()),
             },
             Self::Delivery(e) => {
-                let who = e.recipient.as_ref().map_or("", Address::expose);
+                let recipient = e.recipient.as_ref().map_or("", Address::expose);
                 match &e.of {
                     DeliveryOf::Message { id, key } => {
                         let id = id.as_ref().map(MessageId::as_str).or(key.as_deref()).unwrap_or_default();
-                        format!("delivery/{id}/{}/{who}", e.status)
+                        format!("delivery/{id}/{}/{recipient}", e.status)
                     }
                     DeliveryOf::UpTo { at, id } => {
                         let id = id.as_ref().map_or("", MessageId::as_str);
-                        format!("delivery-up-to/{}/{id}/{}/{who}", at.as_millis(), e.status)
+                        format!("delivery-up-to/{}/{id}/{}/{recipient}", at.as_millis(), e.status)
                     }
                 }
             }
@@ -112,8 +112,9 @@ impl Event {
     /// An edited message counts as new, and may have been answered before the edit.
     pub fn as_answerable(&self) -> Option<&Inbound> {
         use InboundContent::{Opened, Reaction, System, Withdrawn};
-        let says = |inbound: &&Inbound| !matches!(inbound.content, Opened | Reaction { .. } | System(_) | Withdrawn(_));
-        self.as_inbound().filter(says).filter(|inbound| inbound.is_live() && opt_out_keyword(inbound).is_none())
+        let needs_reply =
+            |inbound: &&Inbound| !matches!(inbound.content, Opened | Reaction { .. } | System(_) | Withdrawn(_));
+        self.as_inbound().filter(needs_reply).filter(|inbound| inbound.is_live() && opt_out_keyword(inbound).is_none())
     }
 
     /// Returns the message, if it is a resident's or an echo of ours.
@@ -1017,7 +1018,7 @@ mod tests {
     }
 
     #[test]
-    fn selected_answer_opts_out_by_unmistakable_title_only() {
+    fn selected_option_opts_out_by_unambiguous_title_only() {
         let selected = |id: &str, title: &str| {
             inbound("m1", InboundContent::Selection(Selection { id: id.into(), title: title.into() }))
         };

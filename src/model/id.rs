@@ -164,22 +164,22 @@ pub(crate) fn is_word(word: &str) -> bool {
 ///
 /// Known forms: Meta (11 to 32 letters, digits, `_` or `-`), Twilio (`RQ` and 32 hexadecimal digits), X (16 hexadecimal
 /// digits) and UUIDs.
-pub(crate) fn is_request_id(trace: &str) -> bool {
+pub(crate) fn is_request_id(id: &str) -> bool {
     let hex = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit());
-    if trace.strip_prefix("RQ").is_some_and(|id| id.len() == 32 && hex(id)) {
+    if id.strip_prefix("RQ").is_some_and(|rest| rest.len() == 32 && hex(rest)) {
         return true;
     }
-    if is_credential(trace) || has_number(trace, 10) {
+    if is_credential(id) || has_number(id, 10) {
         return false;
     }
-    let uuid = trace.len() == 36 && trace.split('-').map(str::len).eq([8, 4, 4, 4, 12]) && trace.split('-').all(hex);
-    let letter = trace.bytes().any(|b| b.is_ascii_alphabetic());
-    let plain = trace.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
-    match trace.len() {
-        16 if hex(trace) => letter,
+    let uuid = id.len() == 36 && id.split('-').map(str::len).eq([8, 4, 4, 4, 12]) && id.split('-').all(hex);
+    let letter = id.bytes().any(|b| b.is_ascii_alphabetic());
+    let plain = id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    match id.len() {
+        16 if hex(id) => letter,
         // The length of a Twilio auth token.
-        32 if hex(trace) => false,
-        1..=32 => plain && !has_number(trace, 7) && !hides_number(trace),
+        32 if hex(id) => false,
+        1..=32 => plain && !has_number(id, 7) && !hides_number(id),
         _ => uuid,
     }
 }
@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn request_ids_differ_from_numbers_and_tokens() {
-        for trace in [
+        for id in [
             "AbCdEf123GhIjKlMnOpQrSt",
             "AfixtureTrace0000000000",
             "EJplcsCHuLu",
@@ -335,7 +335,7 @@ mod tests {
             "a1b2c3d4e5f60718",
             "26785a09-ab16-4eb0-8407-a37497a57506",
         ] {
-            assert!(is_request_id(trace), "{trace}");
+            assert!(is_request_id(id), "{id}");
         }
         for other in [
             "",

@@ -52,7 +52,7 @@ impl<'b> Json<'b> {
     /// Returns the bytes as received for a piece of [`text`](Self::text).
     pub fn raw(&self, piece: &str) -> Bytes {
         let start = piece.as_ptr().addr().checked_sub(self.text.as_ptr().addr());
-        let bounds = start.map(|start| (self.place(start), self.place(start.saturating_add(piece.len()))));
+        let bounds = start.map(|start| (self.body_offset(start), self.body_offset(start.saturating_add(piece.len()))));
         match bounds {
             Some((from, to)) if from <= to && to <= self.body.len() => self.body.slice(from..to),
             // Not a piece of this body.
@@ -61,7 +61,7 @@ impl<'b> Json<'b> {
     }
 
     /// Converts an offset in the text to one in the body.
-    fn place(&self, at: usize) -> usize {
+    fn body_offset(&self, at: usize) -> usize {
         let before = self.resumes.partition_point(|[text, _]| *text <= at);
         let resume = before.checked_sub(1).and_then(|last| self.resumes.get(last));
         resume.map_or(at, |[text, body]| body.saturating_add(at - text))
@@ -389,7 +389,7 @@ impl<'a, F: Member<'a>> Visitor<'a> for Reader<'_, 'a, F> {
 }
 
 /// Parses a part separately, unless it is too deep.
-fn apart<'a, F: Member<'a>>(raw: &'a RawValue, into: &mut F, levels: u8) -> bool {
+fn read_separately<'a, F: Member<'a>>(raw: &'a RawValue, into: &mut F, levels: u8) -> bool {
     let Some(levels) = levels.checked_sub(1) else { return false };
     let pass = Pass { levels: Some(levels) };
     into.read(&mut serde_json::Deserializer::from_str(raw.get()), pass).unwrap_or(false)
@@ -418,7 +418,7 @@ impl<'m, M> MemberValue<'m, M> {
         M: MapAccess<'a>,
     {
         if let Some(levels) = self.pass.levels {
-            apart(self.members.next_value()?, field, levels);
+            read_separately(self.members.next_value()?, field, levels);
         } else {
             self.members.next_value_seed(Reader { into: field, pass: self.pass, lifetime: PhantomData })?;
         }
@@ -664,7 +664,7 @@ impl<'a, T: Member<'a>> DeserializeSeed<'a> for Element<'_, T> {
         push(self.items, T::default());
         let [.., item] = self.items.as_mut_slice() else { return Ok(false) };
         match self.pass.levels {
-            Some(levels) => Ok(apart(<&RawValue>::deserialize(value)?, item, levels)),
+            Some(levels) => Ok(read_separately(<&RawValue>::deserialize(value)?, item, levels)),
             None => item.read(value, self.pass),
         }
     }
@@ -835,15 +835,16 @@ mod tests {
         }
     }
 
-    fn odd(json: &str) -> Odd<'_> {
+    fn parse(json: &str) -> Odd<'_> {
         read(json).unwrap()
     }
 
     #[test]
     fn values_that_fit_are_read() {
-        let all =
-            odd(r#"{"id":"caf\u00e9","other":7,"flag":true,"number":"1.5","inner":{"id":"in"},"list":[{"id":-1}],
-            "pieces":[ {"a": 1}, null],"x":1}"#);
+        let all = parse(
+            r#"{"id":"caf\u00e9","other":7,"flag":true,"number":"1.5","inner":{"id":"in"},"list":[{"id":-1}],
+            "pieces":[ {"a": 1}, null],"x":1}"#,
+        );
         assert_eq!((all.id.as_deref(), all.name.as_deref()), (Some("café"), Some("7")));
         assert_eq!((all.flag, all.number), (Some(true), Some(1.5)));
         assert_eq!(all.inner.unwrap().id.some(), Some("in"));
@@ -857,11 +858,11 @@ mod tests {
         for value in ["null", "true", "[]", "[1]", "{}", r#"{"id":[]}"#, "1e999", "-1e999", "0.1", r#""text""#, &deep] {
             for name in ["flag", "number", "inner", "list", "pieces", "twice", "unknown"] {
                 let json = format!(r#"{{"id":"before","{name}":{value},"alias":"after"}}"#);
-                let read = odd(&json);
+                let read = parse(&json);
                 assert_eq!((read.id.as_deref(), read.name.as_deref()), (Some("before"), Some("after")), "{json}");
             }
             let json = format!(r#"{{"list":[{{"id":"one"}},{value},{{"id":"two"}}],"id":{value}}}"#);
-            let read = odd(&json);
+            let read = parse(&json);
             let ids: Vec<_> = read.list.iter().filter_map(|inner| inner.id.as_deref()).collect();
             assert!(ids.first() == Some(&"one") && ids.last() == Some(&"two"), "{json}");
         }
@@ -869,7 +870,7 @@ mod tests {
 
     #[test]
     fn member_that_occurs_twice_loses_nothing() {
-        let all = odd(
+        let all = parse(
             r#"{"id":"a","id":"b","id":null,"list":[{"id":1}],"list":[{"id":2}],"twice":{"id":3},"twice":{"id":4}}"#,
         );
         assert_eq!(all.id.as_deref(), Some("b"));
@@ -879,7 +880,7 @@ mod tests {
 
     #[test]
     fn rounded_number_is_not_text() {
-        let id = |json: &str| odd(&format!(r#"{{"id":{json}}}"#)).id.to_text();
+        let id = |json: &str| parse(&format!(r#"{{"id":{json}}}"#)).id.to_text();
         assert_eq!(id("18446744073709551615").as_deref(), Some("18446744073709551615"));
         assert_eq!(id("-6850472171600526495").as_deref(), Some("-6850472171600526495"));
         assert_eq!(id("0.5").as_deref(), Some("0.5"));
@@ -891,7 +892,7 @@ mod tests {
     #[test]
     fn text_borrows_unless_there_is_an_escape() {
         let plain = r#"{"id":"plain"}"#;
-        assert!(matches!(odd(plain).id.0, Some(Cow::Borrowed("plain"))));
+        assert!(matches!(parse(plain).id.0, Some(Cow::Borrowed("plain"))));
         assert!(matches!(Json::new(&Bytes::from_static(plain.as_bytes())).text, Cow::Borrowed(_)));
     }
 

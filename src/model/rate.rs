@@ -17,7 +17,7 @@ use crate::model::error::{Error, Result};
 /// assert_eq!(notify.interval(), Duration::from_micros(20_400));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "RateWire", into = "RateWire")]
+#[serde(try_from = "RateSetting", into = "RateSetting")]
 pub struct Rate {
     count: u32,
     per: Duration,
@@ -31,9 +31,9 @@ impl Rate {
     pub fn new(count: u32, per: Duration) -> Result<Self> {
         let rule = |rule| Err(Error::config("rate", rule));
         match (count, per) {
-            (0, _) => rule("must be one message at least: to send nothing, remove the channel"),
+            (0, _) => rule("must be at least one message: to send nothing, remove the channel"),
             (_, per) if per.is_zero() || per > Duration::from_secs(24 * 3600) => {
-                rule("must be over a time of up to a day, and not none")
+                rule("must have a period of more than zero and at most a day")
             }
             _ => Ok(Self { count, per }),
         }
@@ -82,7 +82,7 @@ impl Rate {
 /// assert_eq!(PairRate::from(Rate::every_seconds(6)).burst(), 1);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "PairRateWire", into = "PairRateWire")]
+#[serde(try_from = "PairRateSetting", into = "PairRateSetting")]
 pub struct PairRate {
     rate: Rate,
     burst: u32,
@@ -116,7 +116,7 @@ impl From<Rate> for PairRate {
 /// The form in a configuration: `{ count = 3000, seconds = 60 }`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table such as { count = 350, seconds = 60 }")]
-struct RateWire {
+struct RateSetting {
     count: u32,
     seconds: f64,
 }
@@ -124,7 +124,7 @@ struct RateWire {
 /// The form in a configuration: `{ count = 1, seconds = 6, burst = 45 }`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table such as { count = 1, seconds = 6, burst = 45 }")]
-struct PairRateWire {
+struct PairRateSetting {
     count: u32,
     seconds: f64,
     #[serde(default = "one")]
@@ -135,36 +135,37 @@ fn one() -> u32 {
     1
 }
 
-impl TryFrom<RateWire> for Rate {
+impl TryFrom<RateSetting> for Rate {
     type Error = &'static str;
 
-    fn try_from(wire: RateWire) -> Result<Self, Self::Error> {
-        let per = Duration::try_from_secs_f64(wire.seconds).map_err(|_| "a rate's seconds must be more than none")?;
-        Self::new(wire.count, per).map_err(|_| "a rate must have a count of one or more, and seconds, of a day at most")
+    fn try_from(setting: RateSetting) -> Result<Self, Self::Error> {
+        let per =
+            Duration::try_from_secs_f64(setting.seconds).map_err(|_| "a rate's seconds must be more than zero")?;
+        Self::new(setting.count, per).map_err(|_| "a rate needs a count of at least one, and seconds of at most a day")
     }
 }
 
-impl TryFrom<PairRateWire> for PairRate {
+impl TryFrom<PairRateSetting> for PairRate {
     type Error = &'static str;
 
-    fn try_from(wire: PairRateWire) -> Result<Self, Self::Error> {
-        let PairRateWire { count, seconds, burst } = wire;
+    fn try_from(setting: PairRateSetting) -> Result<Self, Self::Error> {
+        let PairRateSetting { count, seconds, burst } = setting;
         if burst == 0 {
-            return Err("a rate's burst must be one or more: without one, leave it out");
+            return Err("a rate's burst must be at least one: omit it for no bursts");
         }
-        Rate::try_from(RateWire { count, seconds }).map(|rate| rate.with_burst(burst))
+        Rate::try_from(RateSetting { count, seconds }).map(|rate| rate.with_burst(burst))
     }
 }
 
-impl From<Rate> for RateWire {
+impl From<Rate> for RateSetting {
     fn from(rate: Rate) -> Self {
         Self { count: rate.count, seconds: rate.per.as_secs_f64() }
     }
 }
 
-impl From<PairRate> for PairRateWire {
+impl From<PairRate> for PairRateSetting {
     fn from(PairRate { rate, burst }: PairRate) -> Self {
-        let RateWire { count, seconds } = rate.into();
+        let RateSetting { count, seconds } = rate.into();
         Self { count, seconds, burst }
     }
 }

@@ -202,20 +202,20 @@ impl TransportError {
 
 impl fmt::Display for TransportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.words())
+        f.write_str(self.description())
     }
 }
 
 impl TransportError {
-    pub(crate) fn words(&self) -> &'static str {
+    pub(crate) fn description(&self) -> &'static str {
         match self.fault {
-            TransportErrorKind::Body => "the file to send could not be read to its end",
+            TransportErrorKind::Body => "the request body could not be read to its end",
             TransportErrorKind::Broken => "the connection broke",
             TransportErrorKind::Connect => "no connection could be made",
-            TransportErrorKind::Name => "the host's name could not be resolved",
-            TransportErrorKind::NotPublic => "the host's address is not of the public internet",
-            TransportErrorKind::Request => "the request could not be written as HTTP",
-            TransportErrorKind::TimedOut => "it took too long",
+            TransportErrorKind::Name => "the host name could not be resolved",
+            TransportErrorKind::NotPublic => "the host's address is not public",
+            TransportErrorKind::Request => "the request is not valid HTTP",
+            TransportErrorKind::TimedOut => "the request timed out",
             TransportErrorKind::Tls => "no TLS connection could be made",
         }
     }

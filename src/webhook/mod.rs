@@ -109,7 +109,7 @@ impl Request {
                         "the webhook's signature is wrong: check the secret, and that public_url is the address that the \
                          gateway calls"
                     }
-                    _ => refusal.words(),
+                    _ => refusal.description(),
                 };
                 Err(Error::new(ErrorKind::Unauthenticated, what).with_webhook_status(refusal.status()))
             }
@@ -212,12 +212,12 @@ impl<'a> Unverified<'a> {
 /// struct HeaderToken(Vec<SigningSecret>);
 ///
 /// impl Scheme for HeaderToken {
-///     fn verify(&self, sealed: Unverified<'_>) -> Verification {
-///         let Some(token) = sealed.headers().get(HeaderName::from_static("x-acme-token")) else {
+///     fn verify(&self, unverified: Unverified<'_>) -> Verification {
+///         let Some(token) = unverified.headers().get(HeaderName::from_static("x-acme-token")) else {
 ///             return Verification::Refused(Refusal::Missing);
 ///         };
 ///         match self.0.iter().find(|secret| secret.secret().matches(token.as_bytes())) {
-///             Some(secret) => Verification::Open(Verified::new(&sealed, sealed.body().clone(), secret)),
+///             Some(secret) => Verification::Open(Verified::new(&unverified, unverified.body().clone(), secret)),
 ///             None => Verification::Refused(Refusal::Wrong),
 ///         }
 ///     }
@@ -229,7 +229,7 @@ impl<'a> Unverified<'a> {
 /// ```
 pub trait Scheme: fmt::Debug + Send + Sync {
     /// Verifies a request.
-    fn verify(&self, sealed: Unverified<'_>) -> Verification;
+    fn verify(&self, unverified: Unverified<'_>) -> Verification;
 
     /// Returns the part of a request that the signature covers.
     fn covers(&self) -> SignatureCoverage;
@@ -274,7 +274,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    fn words(self) -> &'static str {
+    fn description(self) -> &'static str {
         match self {
             Self::Missing => "the webhook has no signature",
             Self::Stale => "the webhook's signature has expired",
@@ -291,7 +291,7 @@ impl Refusal {
         match error.webhook_status() {
             _ if error.kind() != ErrorKind::Unauthenticated => None,
             StatusCode::UNAUTHORIZED => Some(Self::Missing),
-            _ if error.what() == Self::Stale.words() => Some(Self::Stale),
+            _ if error.what() == Self::Stale.description() => Some(Self::Stale),
             status => status.is_client_error().then_some(Self::Wrong),
         }
     }
@@ -312,15 +312,22 @@ pub struct Verified {
     body: Bytes,
     query: Option<Box<str>>,
     form: Option<Form>,
-    owns: Owns,
+    ownership: Ownership,
     claims: Option<serde_json::Value>,
     arrived: Timestamp,
 }
 
 impl Verified {
     /// Creates a verified body, with the secret that matched.
-    pub fn new(sealed: &Unverified<'_>, body: Bytes, secret: &SigningSecret) -> Self {
-        Self { body, query: None, form: None, owns: secret.owns.clone(), claims: None, arrived: sealed.arrived() }
+    pub fn new(unverified: &Unverified<'_>, body: Bytes, secret: &SigningSecret) -> Self {
+        Self {
+            body,
+            query: None,
+            form: None,
+            ownership: secret.ownership.clone(),
+            claims: None,
+            arrived: unverified.arrived(),
+        }
     }
 
     /// Returns the envelope of an event that is the whole webhook, of the channel's own account, at the time of
@@ -402,13 +409,13 @@ impl Verified {
 
     /// Returns `true` if the matched secret owns this account, and so may create events for it.
     pub fn owns(&self, account: &str) -> bool {
-        self.owns.account(account)
+        self.ownership.account(account)
     }
 }
 
 impl fmt::Debug for Verified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verified").field("len", &self.body.len()).field("owns", &self.owns).finish_non_exhaustive()
+        f.debug_struct("Verified").field("len", &self.body.len()).field("owns", &self.ownership).finish_non_exhaustive()
     }
 }
 
@@ -419,17 +426,17 @@ impl fmt::Debug for Verified {
 #[derive(Clone, Debug)]
 pub struct SigningSecret {
     secret: Secret,
-    owns: Owns,
+    ownership: Ownership,
 }
 
 #[derive(Clone, Debug)]
-enum Owns {
+enum Ownership {
     /// The channel's accounts, not yet filled in.
     Channel,
     Accounts(Arc<[AccountId]>),
 }
 
-impl Owns {
+impl Ownership {
     fn account(&self, account: &str) -> bool {
         match self {
             Self::Channel => false,
@@ -441,12 +448,12 @@ impl Owns {
 impl SigningSecret {
     /// Creates a secret that owns the account of its channel.
     pub fn new(secret: Secret) -> Self {
-        Self { secret, owns: Owns::Channel }
+        Self { secret, ownership: Ownership::Channel }
     }
 
     /// Creates a secret that owns exactly these accounts.
     pub fn for_accounts(secret: Secret, accounts: impl IntoIterator<Item = AccountId>) -> Self {
-        Self { secret, owns: Owns::Accounts(accounts.into_iter().collect()) }
+        Self { secret, ownership: Ownership::Accounts(accounts.into_iter().collect()) }
     }
 
     /// Returns the secret.
@@ -457,8 +464,8 @@ impl SigningSecret {
     /// Assigns the channel's accounts, unless the secret names its own.
     #[must_use]
     pub fn or_owns(mut self, accounts: &[AccountId]) -> Self {
-        if matches!(self.owns, Owns::Channel) {
-            self.owns = Owns::Accounts(accounts.into());
+        if matches!(self.ownership, Ownership::Channel) {
+            self.ownership = Ownership::Accounts(accounts.into());
         }
         self
     }
@@ -474,14 +481,14 @@ impl<'de> Deserialize<'de> for SigningSecret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
-        enum Written {
+        enum Setting {
             Plain(String),
             Owning { secret: String, accounts: Vec<AccountId> },
         }
         let secret = |text| Secret::new(text).map_err(serde::de::Error::custom);
-        Ok(match Written::deserialize(deserializer)? {
-            Written::Plain(text) => Self::new(secret(text)?),
-            Written::Owning { secret: text, accounts } => Self::for_accounts(secret(text)?, accounts),
+        Ok(match Setting::deserialize(deserializer)? {
+            Setting::Plain(text) => Self::new(secret(text)?),
+            Setting::Owning { secret: text, accounts } => Self::for_accounts(secret(text)?, accounts),
         })
     }
 }
@@ -508,7 +515,7 @@ impl Verifier {
     /// token. `None` without a secret, and if the secrets own different accounts, because the matching secret would
     /// then decide which events a request may contain.
     pub fn new<'s>(settings: impl IntoIterator<Item = &'s str>, secrets: &[SigningSecret]) -> Option<Self> {
-        let Owns::Accounts(accounts) = &secrets.first()?.owns else { return None };
+        let Ownership::Accounts(accounts) = &secrets.first()?.ownership else { return None };
         let mut described = Vec::new();
         let mut add = |text: &str| {
             described.extend_from_slice(&text.len().to_le_bytes());
@@ -518,8 +525,8 @@ impl Verifier {
         // Separates settings from secrets.
         add("");
         for secret in secrets {
-            match &secret.owns {
-                Owns::Accounts(owned) if owned == accounts => add(secret.secret.expose()),
+            match &secret.ownership {
+                Ownership::Accounts(owned) if owned == accounts => add(secret.secret.expose()),
                 _ => return None,
             }
         }
@@ -572,13 +579,13 @@ impl fmt::Debug for Verifier {
 pub fn secrets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SigningSecret>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum Written {
+    enum OneOrMany {
         Many(Vec<serde_json::Value>),
         One(serde_json::Value),
     }
-    let values = match Written::deserialize(deserializer)? {
-        Written::Many(values) => values,
-        Written::One(value) => vec![value],
+    let values = match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::Many(values) => values,
+        OneOrMany::One(value) => vec![value],
     };
     values.into_iter().map(|value| SigningSecret::deserialize(value).map_err(serde::de::Error::custom)).collect()
 }
@@ -667,13 +674,13 @@ impl Received {
             match event {
                 Event::OptOut(start) if start.resume => resumed.extend(&start.inbound),
                 Event::OptOut(stop) if stop.scope == OptOutScope::All => {
-                    names(&stop.from).for_each(|name| stopped.entry(name).or_default().push(&stop.from));
+                    identifiers(&stop.from).for_each(|name| stopped.entry(name).or_default().push(&stop.from));
                 }
                 _ => {}
             }
         }
         let has_stopped = move |from: &Address| {
-            names(from).filter_map(|name| stopped.get(name)).flatten().any(|stopped| stopped.same_person(from))
+            identifiers(from).filter_map(|name| stopped.get(name)).flatten().any(|stopped| stopped.same_person(from))
         };
         let answerable = self.events.iter().filter_map(Event::as_answerable);
         answerable.filter(move |inbound| !resumed.contains(&inbound.id) && !has_stopped(&inbound.from))
@@ -699,7 +706,7 @@ impl Received {
     }
 }
 
-fn names(person: &Address) -> impl Iterator<Item = &str> {
+fn identifiers(person: &Address) -> impl Iterator<Item = &str> {
     std::iter::once(person.expose()).chain(person.as_phone().map(Phone::as_str))
 }
 
@@ -826,8 +833,8 @@ mod tests {
         let reaction = InboundContent::Reaction { to: "m1".into(), emoji: Some("👍".to_owned()) };
         sms.arrives_with("07700 900456", reaction);
         let received = Received::new(sms.poll(None).await.unwrap().events);
-        let asked: Vec<_> = received.answerable().map(Inbound::text).collect();
-        assert_eq!(asked, [Some("And mine?")]);
+        let texts: Vec<_> = received.answerable().map(Inbound::text).collect();
+        assert_eq!(texts, [Some("And mine?")]);
     }
 
     #[test]
@@ -841,11 +848,11 @@ mod tests {
     #[test]
     fn secret_owns_named_accounts_or_the_channels() {
         let plain: SigningSecret = serde_json::from_str(r#""signing-secret""#).unwrap();
-        assert!(!plain.owns.account("1"));
-        assert!(plain.or_owns(&["1".into()]).owns.account("1"));
+        assert!(!plain.ownership.account("1"));
+        assert!(plain.or_owns(&["1".into()]).ownership.account("1"));
         let named: SigningSecret = serde_json::from_str(r#"{"secret":"signing-secret","accounts":["2"]}"#).unwrap();
         let named = named.or_owns(&["1".into()]);
-        assert!(named.owns.account("2") && !named.owns.account("1"));
+        assert!(named.ownership.account("2") && !named.ownership.account("1"));
         assert!(serde_json::from_str::<SigningSecret>(r#""short""#).unwrap_err().to_string().contains("8 bytes"));
     }
 }

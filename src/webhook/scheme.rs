@@ -69,8 +69,10 @@ impl HmacSha256 {
 }
 
 impl Scheme for HmacSha256 {
-    fn verify(&self, sealed: Unverified<'_>) -> Verification {
-        let Some(header) = sealed.headers().get(&self.header) else { return Verification::Refused(Refusal::Missing) };
+    fn verify(&self, unverified: Unverified<'_>) -> Verification {
+        let Some(header) = unverified.headers().get(&self.header) else {
+            return Verification::Refused(Refusal::Missing);
+        };
         let Some(signature) = header.as_bytes().strip_prefix(self.prefix.as_bytes()) else {
             return Verification::Refused(Refusal::Wrong);
         };
@@ -81,11 +83,11 @@ impl Scheme for HmacSha256 {
         let Some(signature) = signature else { return Verification::Refused(Refusal::Wrong) };
         let matches = |key: &&Key| {
             let mut mac = key.mac.clone();
-            mac.update(sealed.body());
+            mac.update(unverified.body());
             mac.verify_slice(&signature).is_ok()
         };
         match self.secrets.iter().find(matches) {
-            Some(key) => Verification::Open(Verified::new(&sealed, sealed.body().clone(), &key.secret)),
+            Some(key) => Verification::Open(Verified::new(&unverified, unverified.body().clone(), &key.secret)),
             None => Verification::Refused(Refusal::Wrong),
         }
     }
@@ -109,12 +111,14 @@ impl BearerToken {
 }
 
 impl Scheme for BearerToken {
-    fn verify(&self, sealed: Unverified<'_>) -> Verification {
-        let Some(header) = sealed.headers().get(AUTHORIZATION) else { return Verification::Refused(Refusal::Missing) };
+    fn verify(&self, unverified: Unverified<'_>) -> Verification {
+        let Some(header) = unverified.headers().get(AUTHORIZATION) else {
+            return Verification::Refused(Refusal::Missing);
+        };
         let token = header.as_bytes().split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
         let Some((_, token)) = token else { return Verification::Refused(Refusal::Wrong) };
         match self.tokens.iter().find(|expected| expected.secret().matches(token)) {
-            Some(expected) => Verification::Open(Verified::new(&sealed, sealed.body().clone(), expected)),
+            Some(expected) => Verification::Open(Verified::new(&unverified, unverified.body().clone(), expected)),
             None => Verification::Refused(Refusal::Wrong),
         }
     }
@@ -149,16 +153,16 @@ impl QueryToken {
 }
 
 impl Scheme for QueryToken {
-    fn verify(&self, sealed: Unverified<'_>) -> Verification {
-        let Some(token) = sealed.query_parameter(self.parameter) else {
+    fn verify(&self, unverified: Unverified<'_>) -> Verification {
+        let Some(token) = unverified.query_parameter(self.parameter) else {
             return Verification::Refused(Refusal::Missing);
         };
-        let (tokens, rest): (Vec<_>, Vec<_>) = sealed.query().split('&').partition(|pair| self.is_token(pair));
+        let (tokens, rest): (Vec<_>, Vec<_>) = unverified.query().split('&').partition(|pair| self.is_token(pair));
         let expected = self.tokens.iter().find(|expected| expected.secret().matches(token.as_bytes()));
         let Some(expected) = expected.filter(|_| tokens.len() == 1) else {
             return Verification::Refused(Refusal::Wrong);
         };
-        Verification::Open(Verified::new(&sealed, sealed.body().clone(), expected).with_query(&rest.join("&")))
+        Verification::Open(Verified::new(&unverified, unverified.body().clone(), expected).with_query(&rest.join("&")))
     }
 
     fn covers(&self) -> SignatureCoverage {
@@ -182,9 +186,9 @@ impl Unsigned {
 }
 
 impl Scheme for Unsigned {
-    fn verify(&self, sealed: Unverified<'_>) -> Verification {
-        let body: Bytes = sealed.body().clone();
-        Verification::Open(Verified::new(&sealed, body, &self.owner).with_query(sealed.query()))
+    fn verify(&self, unverified: Unverified<'_>) -> Verification {
+        let body: Bytes = unverified.body().clone();
+        Verification::Open(Verified::new(&unverified, body, &self.owner).with_query(unverified.query()))
     }
 
     fn covers(&self) -> SignatureCoverage {

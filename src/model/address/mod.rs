@@ -185,8 +185,8 @@ impl Address {
     /// ```
     pub fn sms_sender(text: &str) -> Option<Self> {
         let text = text.trim();
-        let kept = |c: char| if c.is_whitespace() || c.is_control() { '_' } else { c };
-        let other = |_| Self::other(Medium::Sms, &text.chars().map(kept).collect::<String>());
+        let sanitised = |c: char| if c.is_whitespace() || c.is_control() { '_' } else { c };
+        let other = |_| Self::other(Medium::Sms, &text.chars().map(sanitised).collect::<String>());
         let sender = text.parse::<Sender>().map(Self::from);
         sender.or_else(|_| Phone::from_digits(text).map(Self::Phone)).or_else(other).ok()
     }
@@ -535,10 +535,10 @@ impl Spelled {
                 '+' if spelled.len == 0 && !spelled.plus => spelled.plus = true,
                 '(' => {
                     let within = rest.as_str().trim_start_matches(' ').strip_prefix('0');
-                    let behind = within.and_then(|rest| rest.trim_start_matches(' ').strip_prefix(')'));
-                    if let Some(behind) = behind.filter(|_| spelled.ends_in_country_code()) {
+                    let after = within.and_then(|rest| rest.trim_start_matches(' ').strip_prefix(')'));
+                    if let Some(after) = after.filter(|_| spelled.ends_in_country_code()) {
                         spelled.dropped_zero = true;
-                        rest = behind.chars();
+                        rest = after.chars();
                     }
                 }
                 ' ' | '.' | ')' | '\t' => {}
@@ -1222,7 +1222,7 @@ mod tests {
     }
 
     #[test]
-    fn uk_mobile_parses_without_its_zero_and_with_line_end() {
+    fn uk_mobile_parses_without_its_zero_and_with_line_break() {
         for spelled in ["7700 900123", "7700900123", "07700 900123\r\n", " 07700 900123 \n", "+44 7700 900123\r\n\r\n"]
         {
             assert_eq!(Phone::new(spelled).unwrap().as_str(), "+447700900123", "{spelled:?}");
