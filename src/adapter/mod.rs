@@ -9,6 +9,7 @@ pub use crate::__lenient as lenient;
 mod endpoint;
 mod lenient;
 mod receive;
+#[cfg(any(feature = "meta", feature = "twilio", feature = "x"))]
 pub(crate) mod wire;
 pub use crate::model::info::{AddressRule, MessageRule};
 pub use endpoint::{

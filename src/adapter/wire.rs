@@ -14,6 +14,7 @@ use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 pub(crate) struct Str<'a>(pub(crate) Cow<'a, str>);
 
 impl Str<'_> {
+    #[cfg(feature = "x")]
     pub(crate) fn into_string(self) -> String {
         self.0.into_owned()
     }
