@@ -1,4 +1,4 @@
-//! The one trait that everything here shares.
+//! The `Channel` trait and its extension methods.
 
 use std::fmt;
 use std::future::Future;
@@ -19,76 +19,84 @@ use crate::model::poll::{Cursor, Page};
 use crate::plan::Plan;
 use crate::webhook;
 
-/// A medium through a gateway with one account: it sends, and it receives.
+/// A medium through a gateway with one account: sends and receives.
 ///
-/// Embedders call it, mostly as `Arc<dyn Channel>`, with the conveniences of [`ChannelExt`]. Integrators implement it:
-/// [`info`](Self::info), [`send`](Self::send) and [`receive`](Self::receive) must be written, and each other method
-/// refuses until it is written and its flag in [`Capability`](crate::Capability) is set.
+/// Embedders call it, usually as `Arc<dyn Channel>`, with the conveniences of [`ChannelExt`]. Integrators implement it
+/// with `#[async_trait]`: [`info`](Self::info), [`send`](Self::send) and [`receive`](Self::receive) are required. Every
+/// other method returns `Unsupported` until it is implemented and its flag in [`Capability`](crate::Capability) is set.
 ///
 /// # Contract
-/// - `send` begins with [`Info::prepare`], so that what the channel cannot carry is refused before the network.
-/// - One `send` makes at most one call that a resident can see, and never a second one by itself.
-/// - A failed `send` says truthfully in [`Error::outcome`](crate::Error::outcome) whether the message may have gone.
-/// - `receive` verifies, reads and returns; it stores nothing and calls nobody. What it does not know it returns as
-///   [`Event::Unrecognised`](crate::Event::Unrecognised), and never as an error.
-/// - No error, `Debug` or log line holds a secret, a person or a text.
-/// - The future of any method may be dropped at any time; the channel stays usable. A `send` that was dropped, by a time-out
-///   of one's own say, may have gone: its outcome is unknown.
+/// - `send` starts with [`Info::prepare`], so that unsupported content is rejected before the network.
+/// - One `send` makes at most one call that a resident can see. It never retries.
+/// - [`Error::outcome`](crate::Error::outcome) of a failed `send` is accurate: `Unknown` whenever the gateway may have
+///   accepted the message.
+/// - `receive` verifies and parses; it stores nothing and makes no calls. Data that it does not recognise becomes
+///   [`Event::Unrecognised`](crate::Event::Unrecognised), never an error.
+/// - No error, `Debug` output or log line contains a secret, personal data or a message text.
+/// - Every future may be dropped at any time and leaves the channel usable. The outcome of a dropped `send`, for
+///   example after the caller's own timeout, is unknown.
 #[async_trait]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a `Channel`",
+    label = "does not implement `Channel`",
+    note = "write `#[async_trait] impl Channel for {Self}` with `info`, `send` and `receive`; `async_trait` is \
+            re-exported as `civic_messaging::async_trait`"
+)]
 pub trait Channel: fmt::Debug + Send + Sync + 'static {
-    /// Who this channel is and what it can do. Immutable.
+    /// Returns the gateway, medium, account and capability of this channel. Immutable.
     fn info(&self) -> &Info;
 
-    /// Hands one message to the gateway.
+    /// Sends one message to the gateway.
     ///
-    /// `Ok` means accepted, not delivered: deliveries come as events.
+    /// `Ok` means accepted, not delivered: delivery states arrive as events.
     ///
     /// # Errors
-    /// See [`Error::outcome`](crate::Error::outcome) before doing anything else with one.
+    /// Check [`Error::outcome`](crate::Error::outcome) before anything else.
     async fn send(&self, message: &Message) -> Result<Accepted>;
 
-    /// Turns a webhook's request into events, once its signature is verified.
+    /// Verifies a webhook request's signature and parses its events.
     ///
     /// # Errors
-    /// [`ErrorKind::Unauthenticated`](crate::ErrorKind::Unauthenticated) when it is not the gateway's own,
-    /// [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) over 4 MiB; answer with
-    /// [`Error::webhook_status`](crate::Error::webhook_status). A send-only channel refuses all.
+    /// [`ErrorKind::Unauthenticated`](crate::ErrorKind::Unauthenticated) if the request is not from the gateway,
+    /// [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) over 4 MiB. Respond with
+    /// [`Error::webhook_status`](crate::Error::webhook_status). A send-only channel rejects every request.
     async fn receive(&self, request: &webhook::Request) -> Result<webhook::Received>;
 
-    /// Returns the proof of this channel's webhooks, if another channel of its gateway and medium can be asked instead.
+    /// Returns the verifier of this channel's webhooks, if channels with an equal verifier can parse them instead.
     ///
-    /// Channels with equal verifiers have to make the same events of one request, but for ownership: then a webhook costs
-    /// the same however many of them are behind its address. With none, the channel is asked for every webhook.
+    /// Channels with equal verifiers must parse a request into the same events, except for ownership: one of them then
+    /// handles a webhook for all, however many share the endpoint. With `None`, the switchboard calls `receive` of this
+    /// channel for every webhook.
     fn verifier(&self) -> Option<&webhook::Verifier> {
         None
     }
 
-    /// Fetches events that came since `after`, oldest first; with none, all that the gateway still has.
+    /// Fetches events after `after`, oldest first, or all that the gateway still holds if it is `None`.
     ///
-    /// Asking with a cursor acknowledges everything up to it. The events equal those of [`receive`](Self::receive)
-    /// for the same messages. Requires [`Capability::poll`](crate::Capability::poll).
+    /// A poll with a cursor acknowledges everything up to that cursor. The events equal those of
+    /// [`receive`](Self::receive) for the same messages. Requires [`Capability::poll`](crate::Capability::poll).
     async fn poll(&self, after: Option<&Cursor>) -> Result<Page> {
         let _ = after;
         Err(unsupported(self.info(), "be polled"))
     }
 
-    /// Asks the gateway what became of a message, above all of one whose outcome is unknown.
+    /// Looks up a message at the gateway, usually one with an unknown outcome.
     ///
     /// Requires [`Capability::look_up`](crate::Capability::look_up).
-    async fn look_up(&self, sent: &LookupQuery) -> Result<LookupOutcome> {
-        let _ = sent;
+    async fn look_up(&self, query: &LookupQuery) -> Result<LookupOutcome> {
+        let _ = query;
         Err(unsupported(self.info(), "look messages up"))
     }
 
-    /// Hands the gateway a file that messages can then refer to. No resident sees it, so it may be tried again.
+    /// Uploads a file that messages can then refer to. Invisible to residents, so it may be retried.
     ///
     /// Requires [`Capability::upload_media`](crate::Capability::upload_media).
     async fn upload_media(&self, media: &Media, bytes: MediaStream) -> Result<MediaRef> {
         let _ = (media, bytes);
-        Err(unsupported(self.info(), "take uploads"))
+        Err(unsupported(self.info(), "accept uploads"))
     }
 
-    /// Fetches a file that the gateway holds: from its own hosts only, up to its cap, hash checked where it gave one.
+    /// Fetches a file from the gateway's own hosts, capped in size, its hash checked where the gateway gives one.
     ///
     /// Requires [`Capability::fetch_media`](crate::Capability::fetch_media).
     async fn fetch_media(&self, media: &MediaRef) -> Result<MediaStream> {
@@ -96,19 +104,19 @@ pub trait Channel: fmt::Debug + Send + Sync + 'static {
         Err(unsupported(self.info(), "fetch files"))
     }
 
-    /// Shows the resident that their message was read, or that somebody is typing.
+    /// Shows the resident that their message was read, or that a reply is being typed.
     ///
     /// Requires [`Capability::read`](crate::Capability::read) or [`Capability::typing`](crate::Capability::typing).
-    async fn send_indicator(&self, inbound: &Inbound, signal: Indicator) -> Result<()> {
-        let _ = (inbound, signal);
-        Err(unsupported(self.info(), "show signals"))
+    async fn send_indicator(&self, inbound: &Inbound, indicator: Indicator) -> Result<()> {
+        let _ = (inbound, indicator);
+        Err(unsupported(self.info(), "send indicators"))
     }
 
-    /// Asks the gateway whether credentials and settings are in order, without sending anything.
+    /// Checks credentials and settings at the gateway without sending a message.
     ///
     /// Requires [`Capability::health`](crate::Capability::health).
     async fn health(&self) -> Result<Health> {
-        Err(unsupported(self.info(), "report on its health"))
+        Err(unsupported(self.info(), "report its health"))
     }
 }
 
@@ -118,17 +126,17 @@ fn unsupported(info: &Info, what: &str) -> Error {
     Error::unsupported(format!("this channel cannot {what}")).with_gateway(info.gateway)
 }
 
-/// Conveniences that every channel has.
+/// Convenience methods for every channel.
 pub trait ChannelExt: Channel {
-    /// What would be sent, before sending: parts, segments, losses, and what stands against it. Pure and offline.
+    /// Plans a message offline: parts, segments, losses, and the reasons why it cannot be sent.
     fn plan(&self, message: &Message) -> Plan {
         Plan::new(message, self.info())
     }
 
-    /// Whether this channel can carry the message as it is: offline, and the same that `send` begins with.
+    /// Checks offline that this channel can carry the message; `send` performs the same check first.
     ///
     /// # Errors
-    /// The first thing that stands against it, with its field and rule.
+    /// The first reason why it cannot be sent, with the field and the rule.
     fn check(&self, message: &Message) -> Result<()> {
         self.info().check(message).map(|_| ())
     }
@@ -142,11 +150,12 @@ pub trait ChannelExt: Channel {
         async move { self.send(&message).await }
     }
 
-    /// Answers a resident's message with a text: to its conversation or its writer, quoting it where the channel can.
+    /// Replies to a resident's message with a text: to its conversation or its sender, quoting it where the channel
+    /// can.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) for one that is not [live](Inbound::is_live), and
-    /// those of [`Channel::send`].
+    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) if the message is not [live](Inbound::is_live),
+    /// and those of [`Channel::send`].
     fn reply(&self, inbound: &Inbound, text: impl Into<String>) -> impl Future<Output = Result<Accepted>> + Send {
         let message = reply_to(inbound, self.info(), text.into());
         async move { self.send(&message?).await }
@@ -161,19 +170,19 @@ fn reply_to(inbound: &Inbound, info: &Info, text: String) -> Result<Message> {
     Ok(if info.capability.reply_to { message.reply_to(inbound.id.clone()) } else { message })
 }
 
-/// A sign to the resident.
+/// A read receipt or typing indicator for the resident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Indicator {
-    /// Their message was read.
+    /// The message was read.
     Read,
-    /// Somebody is typing. On WhatsApp that marks the message read as well.
+    /// A reply is being typed. On WhatsApp this also marks the message as read.
     Typing,
 }
 
-/// A future of a [`Channel`]'s method, as [`async_trait`](crate::async_trait) writes it.
-pub(crate) type Answering<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+/// The boxed future of a [`Channel`] method, as [`async_trait`](crate::async_trait) generates it.
+pub(crate) type ChannelFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
-/// Writes methods of a [`Channel`] that hand on to another channel, without boxing the future a second time.
+/// Generates [`Channel`] methods that delegate to another channel without boxing the future a second time.
 macro_rules! hand_on {
     ($self:ident => $inner:expr; $($method:ident)*) => {
         $($crate::channel::hand_on!(@$method $self $inner);)*
@@ -187,7 +196,7 @@ macro_rules! hand_on {
         fn send<'a, 'b, 'c>(
             &'a $self,
             message: &'b $crate::model::message::Message,
-        ) -> $crate::channel::Answering<'c, $crate::model::message::Accepted>
+        ) -> $crate::channel::ChannelFuture<'c, $crate::model::message::Accepted>
         where 'a: 'c, 'b: 'c, Self: 'c {
             $inner.send(message)
         }
@@ -196,7 +205,7 @@ macro_rules! hand_on {
         fn receive<'a, 'b, 'c>(
             &'a $self,
             request: &'b $crate::webhook::Request,
-        ) -> $crate::channel::Answering<'c, $crate::webhook::Received>
+        ) -> $crate::channel::ChannelFuture<'c, $crate::webhook::Received>
         where 'a: 'c, 'b: 'c, Self: 'c {
             $inner.receive(request)
         }
@@ -210,7 +219,7 @@ macro_rules! hand_on {
         fn poll<'a, 'b, 'c>(
             &'a $self,
             after: Option<&'b $crate::model::poll::Cursor>,
-        ) -> $crate::channel::Answering<'c, $crate::model::poll::Page>
+        ) -> $crate::channel::ChannelFuture<'c, $crate::model::poll::Page>
         where 'a: 'c, 'b: 'c, Self: 'c {
             $inner.poll(after)
         }
@@ -218,10 +227,10 @@ macro_rules! hand_on {
     (@look_up $self:ident $inner:expr) => {
         fn look_up<'a, 'b, 'c>(
             &'a $self,
-            sent: &'b $crate::model::lookup::LookupQuery,
-        ) -> $crate::channel::Answering<'c, $crate::model::lookup::LookupOutcome>
+            query: &'b $crate::model::lookup::LookupQuery,
+        ) -> $crate::channel::ChannelFuture<'c, $crate::model::lookup::LookupOutcome>
         where 'a: 'c, 'b: 'c, Self: 'c {
-            $inner.look_up(sent)
+            $inner.look_up(query)
         }
     };
     (@upload_media $self:ident $inner:expr) => {
@@ -229,7 +238,7 @@ macro_rules! hand_on {
             &'a $self,
             media: &'b $crate::model::message::Media,
             bytes: $crate::media::MediaStream,
-        ) -> $crate::channel::Answering<'c, $crate::model::message::MediaRef>
+        ) -> $crate::channel::ChannelFuture<'c, $crate::model::message::MediaRef>
         where 'a: 'c, 'b: 'c, Self: 'c {
             $inner.upload_media(media, bytes)
         }
@@ -238,7 +247,7 @@ macro_rules! hand_on {
         fn fetch_media<'a, 'b, 'c>(
             &'a $self,
             media: &'b $crate::model::message::MediaRef,
-        ) -> $crate::channel::Answering<'c, $crate::media::MediaStream>
+        ) -> $crate::channel::ChannelFuture<'c, $crate::media::MediaStream>
         where 'a: 'c, 'b: 'c, Self: 'c {
             $inner.fetch_media(media)
         }
@@ -247,14 +256,14 @@ macro_rules! hand_on {
         fn send_indicator<'a, 'b, 'c>(
             &'a $self,
             inbound: &'b $crate::model::event::Inbound,
-            signal: $crate::channel::Indicator,
-        ) -> $crate::channel::Answering<'c, ()>
+            indicator: $crate::channel::Indicator,
+        ) -> $crate::channel::ChannelFuture<'c, ()>
         where 'a: 'c, 'b: 'c, Self: 'c {
-            $inner.send_indicator(inbound, signal)
+            $inner.send_indicator(inbound, indicator)
         }
     };
     (@health $self:ident $inner:expr) => {
-        fn health<'a, 'c>(&'a $self) -> $crate::channel::Answering<'c, $crate::model::health::Health>
+        fn health<'a, 'c>(&'a $self) -> $crate::channel::ChannelFuture<'c, $crate::model::health::Health>
         where 'a: 'c, Self: 'c {
             $inner.health()
         }
@@ -312,7 +321,7 @@ mod tests {
     }
 
     proptest! {
-        /// Any key fits any limit, is not changed where it fits already, and is one name for each.
+        /// Any key fits any limit, is unchanged where it already fits, and has a reference of its own.
         #[test]
         fn reference_fits_and_names_one_key(key in "\\PC{1,1000}", other in "\\PC{1,1000}", limit in 8usize..300) {
             let info = info(Some(limit));

@@ -1,4 +1,4 @@
-//! What a channel needs beside its configuration.
+//! Shared dependencies of channels.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use crate::model::clock::{Clock, SystemClock};
 use crate::tokens::{MemoryTokens, TokenStore};
 use crate::transport::Transport;
 
-/// What a channel needs beside its configuration: transport, clock, stores.
+/// The dependencies of a channel beside its configuration: transport, clock, stores.
 ///
-/// `Context::new()` (with the feature `reqwest`) has a default for each; one context given to several channels shares
-/// its connections. Every field can be set to another implementation.
+/// `Context::new()` (with the feature `reqwest`) has a default for each. Channels built from one context share its
+/// connections. Every field can be replaced.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -23,26 +23,26 @@ use crate::transport::Transport;
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// Carries requests.
+    /// Sends HTTP requests.
     pub transport: Arc<dyn Transport>,
-    /// Time and chance.
+    /// Time and randomness.
     pub clock: Arc<dyn Clock>,
     /// Files that messages refer to.
     pub media: Arc<dyn MediaStore>,
-    /// Credentials that change while the service runs.
+    /// Credentials that rotate while the service runs.
     pub tokens: Arc<dyn TokenStore>,
-    /// Makes files reachable by link, for gateways that take nothing else.
+    /// Publishes files under a URL, for gateways that accept only links.
     pub publish: Option<Arc<dyn Publish>>,
 }
 
 impl Context {
-    /// The defaults: reqwest, the machine's clock, stores in memory, no publishing.
+    /// Creates the defaults: reqwest, the system clock, in-memory stores, no publishing.
     #[cfg(feature = "reqwest")]
     pub fn new() -> Self {
         Self::with_transport(crate::transport::ReqwestTransport::new())
     }
 
-    /// The defaults, over another transport.
+    /// Creates the defaults with another transport.
     pub fn with_transport(transport: impl Transport) -> Self {
         Self {
             transport: Arc::new(transport),
@@ -67,21 +67,21 @@ impl Context {
         self
     }
 
-    /// Sets the store of files.
+    /// Sets the media store.
     #[must_use]
     pub fn media(mut self, media: impl MediaStore) -> Self {
         self.media = Arc::new(media);
         self
     }
 
-    /// Sets the store of credentials.
+    /// Sets the token store.
     #[must_use]
     pub fn tokens(mut self, tokens: impl TokenStore) -> Self {
         self.tokens = Arc::new(tokens);
         self
     }
 
-    /// Sets how files are made reachable by link.
+    /// Sets the publisher of files.
     #[must_use]
     pub fn publish(mut self, publish: impl Publish) -> Self {
         self.publish = Some(Arc::new(publish));

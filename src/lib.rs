@@ -43,7 +43,7 @@
 //! | `postgres` | the switchboard's store in PostgreSQL | no |
 //! | `testing` | the conformance suite and the fake gateway | no |
 #![cfg_attr(docsrs, feature(doc_cfg))]
-// Nothing that a gateway, a resident or a configuration can write is a panic.
+// No input from a gateway, a resident or a configuration may cause a panic.
 #![cfg_attr(
     not(test),
     warn(
@@ -106,7 +106,7 @@ pub use registry::Registry;
 pub use settings::Settings;
 
 pub mod address {
-    //! Kinds of addresses and senders.
+    //! Address types of each medium, and senders.
 
     pub use crate::model::address::{
         Conversation, OtherAddress, OtherMedium, PageScopedId, Phone, Sender, SenderName, ShortCode, WhatsAppUser,
@@ -116,25 +116,25 @@ pub mod address {
 }
 
 pub mod capability {
-    //! The limits of a channel, as data.
+    //! Limits of a channel, as data.
 
     pub use crate::model::capability::{ChoiceLimits, MediaLimits, MediaRule, TemplateLimits, TextLimit, Unit};
 }
 
 pub mod clock {
-    //! Clocks: of the system, and virtual ones for tests.
+    //! The system clock, and a virtual clock for tests.
 
     pub use crate::model::clock::{Clock, Sleep, SystemClock, VirtualClock};
 }
 
 pub mod error {
-    //! The classes of a gateway's error codes.
+    //! Classes and scopes of gateway error codes.
 
     pub use crate::model::error::{ErrorClass, Scope};
 }
 
 pub mod event {
-    //! The contents of events, and the rarer kinds of them.
+    //! Contents of events, and the less common kinds of event.
 
     pub use crate::model::event::{
         Account, AddressChanged, DeliveryOf, Envelope, Failure, InboundContent, OptOut, OptOutScope, Profile, Raw,
@@ -143,19 +143,19 @@ pub mod event {
 }
 
 pub mod health {
-    //! The health of a channel: its credentials and settings.
+    //! Health checks of a channel's credentials and settings.
 
     pub use crate::model::health::{Check, CheckStatus, Health};
 }
 
 pub mod lookup {
-    //! Looking up the outcome of a send.
+    //! Lookups of a send's outcome.
 
     pub use crate::model::lookup::{LookupOutcome, LookupQuery};
 }
 
 pub mod message {
-    //! The contents of messages.
+    //! Contents of messages.
 
     pub use crate::model::message::{
         Choice, ContactCard, Currency, Degradation, GatewayOptions, InfoField, InfoRequest, LabelledValue, Link,
@@ -165,7 +165,7 @@ pub mod message {
 }
 
 pub mod poll {
-    //! Pages of events from a poll.
+    //! Pages of polled events.
 
     pub use crate::model::poll::{Cursor, Page};
 }

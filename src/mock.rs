@@ -1,4 +1,4 @@
-//! A channel in memory, for the tests of those who embed this crate.
+//! An in-memory channel for tests.
 //!
 //! ```
 //! use civic_messaging::{Channel, ChannelExt, Error, Event, Mock, Outcome};
@@ -45,10 +45,10 @@ use crate::model::poll::{Cursor, Page};
 use crate::model::secret::Secret;
 use crate::webhook::{self, HmacSha256, Received, SignatureEncoding, SigningSecret, Verifier};
 
-/// A channel in memory: it records what is sent, answers as it is told, and lets residents' messages arrive.
+/// An in-memory channel that records sent messages, returns scripted results and simulates inbound messages.
 ///
-/// Answers are used up in the order in which they were given; when there is none left, it accepts. Any medium, and
-/// any capability: by default all that the medium has. Clones are one mock.
+/// Scripted results are consumed in order; after the last one, every send is accepted. It can have any medium and any
+/// capability; the default is everything that the medium supports. Clones share their state.
 #[derive(Clone)]
 pub struct Mock {
     info: Arc<Info>,
@@ -61,44 +61,45 @@ pub struct Mock {
 
 #[derive(Default)]
 struct State {
-    answers: VecDeque<Answer>,
+    scripted: VecDeque<Scripted>,
     sent: Vec<Message>,
-    taken: Vec<(MessageId, Message)>,
+    accepted: Vec<(MessageId, Message)>,
     arrived: Vec<Event>,
     signals: Vec<(MessageId, Indicator)>,
     files: HashMap<String, (String, Bytes)>,
-    withheld: VecDeque<Error>,
+    fetch_errors: VecDeque<Error>,
 }
 
-enum Answer {
+enum Scripted {
     Accept,
-    AcceptUnheard,
+    LoseResponse,
     Fail(Error),
 }
 
 impl Mock {
-    /// A channel of Facebook Messenger.
+    /// Creates a Facebook Messenger channel.
     pub fn messenger() -> Self {
         Self::new(Medium::Messenger)
     }
 
-    /// A channel of text messages.
+    /// Creates an SMS channel.
     pub fn sms() -> Self {
         Self::new(Medium::Sms)
     }
 
-    /// A channel of WhatsApp messages.
+    /// Creates a WhatsApp channel.
     pub fn whatsapp() -> Self {
         Self::new(Medium::WhatsApp)
     }
 
-    /// A channel of direct messages on X.
+    /// Creates a channel of X direct messages.
     pub fn x() -> Self {
         Self::new(Medium::X)
     }
 
-    /// A channel of any medium. Its ids count from 1: a test that starts a service again keeps the same mock, for another one
-    /// gives the same ids again.
+    /// Creates a channel of any medium.
+    ///
+    /// Its ids count from 1. A test that restarts a service must keep the same mock, because a new one repeats the ids.
     ///
     /// ```
     /// use civic_messaging::{Medium, Mock};
@@ -107,32 +108,33 @@ impl Mock {
     /// # Ok::<(), civic_messaging::Error>(())
     /// ```
     pub fn new(medium: Medium) -> Self {
-        let capability = everything(&medium);
+        let capability = full_capability(&medium);
         Self::with_info(Info::new("mock", medium, "mock-account").with_capability(|can| *can = capability))
     }
 
-    /// A channel that says of itself what another channel says: to test against a gateway's limits.
+    /// Creates a channel with the [`Info`] of another, to test against a gateway's limits.
     pub fn like(channel: &dyn Channel) -> Self {
         Self::with_info(channel.info().clone())
     }
 
-    /// Changes what it can do.
+    /// Changes the capability.
     #[must_use]
     pub fn capability(mut self, set: impl FnOnce(&mut Capability)) -> Self {
         self.info = Arc::new((*self.info).clone().with_capability(set));
         self
     }
 
-    /// The same of another account, with nothing sent and nothing arrived: for a service with several.
+    /// Creates a mock of another account with the same settings, without messages: for a service with several accounts.
     #[must_use]
     pub fn account(self, account: impl Into<AccountId>) -> Self {
         let info = Info { account: account.into(), ..(*self.info).clone() };
         Self { clock: self.clock, ..Self::with_info(info) }
     }
 
-    /// Checks webhooks against these secrets in place of its own, and signs those that it gives with the first of them: to
-    /// test a rotation, or a service that signs webhooks itself. The scheme is HMAC-SHA256 of the body in hexadecimal,
-    /// after `sha256=` in the header `x-mock-signature`. Without a secret it receives nothing.
+    /// Sets the secrets that verify webhooks; the first one also signs those that the mock creates.
+    ///
+    /// Use it to test a rotation, or a service that signs webhooks itself. The scheme is HMAC-SHA256 of the body in
+    /// hexadecimal, after `sha256=` in the header `x-mock-signature`. Without a secret, the mock rejects every webhook.
     #[must_use]
     pub fn webhook_secrets(mut self, secrets: impl IntoIterator<Item = SigningSecret>) -> Self {
         let owned = std::slice::from_ref(&self.info.account);
@@ -143,64 +145,64 @@ impl Mock {
         self
     }
 
-    /// Takes time from another clock.
+    /// Sets the clock.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// The next send is accepted.
+    /// Accepts the next send.
     pub fn will_accept(&self) {
-        self.state().answers.push_back(Answer::Accept);
+        self.state().scripted.push_back(Scripted::Accept);
     }
 
-    /// The next send is accepted, but its answer is lost: the outcome is unknown, and a look-up finds the message.
+    /// Accepts the next send but loses the response: the outcome is unknown, and a lookup finds the message.
     pub fn will_accept_unheard(&self) {
-        self.state().answers.push_back(Answer::AcceptUnheard);
+        self.state().scripted.push_back(Scripted::LoseResponse);
     }
 
-    /// The next send fails so, and the message is not taken.
+    /// Fails the next send with this error; the message is not accepted.
     pub fn will_fail(&self, error: Error) {
-        self.state().answers.push_back(Answer::Fail(error));
+        self.state().scripted.push_back(Scripted::Fail(error));
     }
 
-    /// The next file that is asked for is not given out, and this error is.
+    /// Fails the next media fetch with this error.
     pub fn will_withhold(&self, error: Error) {
-        self.state().withheld.push_back(error);
+        self.state().fetch_errors.push_back(error);
     }
 
-    /// Lets a resident's message arrive, and gives the webhook that brings it. A poll brings it as well.
+    /// Simulates an inbound text and returns its webhook request; `poll` returns it as well.
     ///
-    /// `from` is read as an address of the medium.
+    /// `from` is parsed as an address of the medium.
     ///
     /// # Panics
-    /// When `from` is not an address of the medium: the test is wrong.
+    /// If `from` is not an address of the medium.
     #[track_caller]
     pub fn arrives(&self, from: &str, text: impl Into<String>) -> webhook::Request {
         self.arrives_with(from, InboundContent::Text(text.into()))
     }
 
-    /// Lets any content arrive. See [`arrives`](Self::arrives).
+    /// Simulates an inbound message with any content. See [`arrives`](Self::arrives).
     ///
     /// # Panics
-    /// When `from` is not an address of the medium: the test is wrong.
+    /// If `from` is not an address of the medium.
     #[track_caller]
     pub fn arrives_with(&self, from: &str, content: InboundContent) -> webhook::Request {
         self.brings(Inbound::new(self.envelope(), self.next_id("in"), self.address(from), content).into())
     }
 
-    /// Reports how far a message has got, and gives the webhook that says so.
+    /// Simulates a status event and returns its webhook request.
     pub fn reports(&self, id: &MessageId, state: DeliveryState) -> webhook::Request {
         self.brings(self.delivery(id, state, None).into())
     }
 
-    /// Lets any event arrive, and gives the webhook that brings it.
+    /// Simulates any event and returns its webhook request.
     pub fn brings(&self, event: Event) -> webhook::Request {
         self.brings_all([event])
     }
 
-    /// Lets any events arrive, and gives one webhook that brings them all, as gateways do under load.
+    /// Simulates several events and returns one webhook request with all of them, as gateways send under load.
     pub fn brings_all(&self, events: impl IntoIterator<Item = Event>) -> webhook::Request {
         let events: Vec<_> = events.into_iter().collect();
         // Our own events always serialise.
@@ -214,7 +216,7 @@ impl Mock {
         webhook::Request::new(request).arrived_at(self.clock.now())
     }
 
-    /// Puts a file at the gateway, as a resident's picture is, and gives its reference for an inbound message.
+    /// Stores a file at the gateway, such as a resident's picture, and returns its reference for an inbound message.
     pub fn holds(&self, mime: &str, bytes: impl Into<Bytes>) -> MediaRef {
         let id = self.next_id("media").as_str().to_owned();
         let bytes = bytes.into();
@@ -225,30 +227,30 @@ impl Mock {
         media
     }
 
-    /// Every message that was handed over, in order, whatever the answer was.
+    /// Returns every message passed to `send`, in order, whatever the result.
     pub fn sent(&self) -> Vec<Message> {
         self.state().sent.clone()
     }
 
-    /// The signals that were shown, in order.
+    /// Returns the indicators that were sent, in order.
     pub fn signals(&self) -> Vec<(MessageId, Indicator)> {
         self.state().signals.clone()
     }
 
-    /// Asserts that this text was sent to this person exactly once.
+    /// Asserts that this text was sent to this address exactly once.
     ///
     /// # Panics
-    /// When it was not.
+    /// If it was not.
     #[track_caller]
     pub fn assert_sent(&self, to: &str, text: &str) {
         let to = self.address(to);
         let sent = self.sent();
         let here: Vec<_> = sent.iter().filter(|message| message.to.same_person(&to)).collect();
         let same = here.iter().filter(|message| message.content == Content::from(text)).count();
-        // Masked, as everywhere: test output is a log like any other.
+        // Masked, because test output is a log too.
         assert!(
             same == 1,
-            "{} messages were sent, {} of them to {to}, and {same} of those say this: {:?}",
+            "{} messages were sent, {} of them to {to}, and {same} of those with this text: {:?}",
             sent.len(),
             here.len(),
             here.iter().map(|message| &message.content).collect::<Vec<_>>(),
@@ -258,7 +260,7 @@ impl Mock {
     /// Asserts that nothing was sent.
     ///
     /// # Panics
-    /// When something was.
+    /// If anything was sent.
     #[track_caller]
     pub fn assert_nothing_sent(&self) {
         let sent = self.sent().len();
@@ -266,7 +268,7 @@ impl Mock {
     }
 
     fn with_info(info: Info) -> Self {
-        // The secret is fixed and public: a mock has nothing to protect, and its webhooks are checked all the same.
+        // The secret is fixed and public: a mock has nothing to protect, but verifies its webhooks like any channel.
         let secret = Secret::new("mock-signing-secret").map(|s| SigningSecret::for_accounts(s, [info.account.clone()]));
         let secrets: Vec<_> = secret.into_iter().collect();
         Self {
@@ -294,7 +296,7 @@ impl Mock {
     }
 
     #[track_caller]
-    #[allow(clippy::panic, reason = "a test that names no address is wrong, and must say so at its own line")]
+    #[allow(clippy::panic, reason = "an invalid address in a test must fail at its own line")]
     fn address(&self, text: &str) -> Address {
         match Address::parse(&self.info.medium, text) {
             Ok(address) => address,
@@ -323,25 +325,25 @@ impl Channel for Mock {
         let message = self.info.prepare(message, self.clock.now())?.into_owned();
         let mut state = self.state();
         state.sent.push(message.clone());
-        let answer = state.answers.pop_front().unwrap_or(Answer::Accept);
-        if let Answer::Fail(error) = answer {
+        let answer = state.scripted.pop_front().unwrap_or(Scripted::Accept);
+        if let Scripted::Fail(error) = answer {
             return Err(error.with_gateway(self.info.gateway));
         }
         let id = self.next_id("out");
-        state.taken.push((id.clone(), message));
+        state.accepted.push((id.clone(), message));
         match answer {
-            Answer::AcceptUnheard => Err(Error::unknown("the answer was lost").with_gateway(self.info.gateway)),
+            Scripted::LoseResponse => Err(Error::unknown("the response was lost").with_gateway(self.info.gateway)),
             _ => Ok(Accepted::new(self.info.gateway, id, Bytes::new())),
         }
     }
 
     async fn receive(&self, request: &webhook::Request) -> Result<Received> {
         if !self.info.capability.receive {
-            return Err(Error::unsupported("this channel takes no webhooks"));
+            return Err(Error::unsupported("this channel cannot receive webhooks"));
         }
         let verified = request.verified(&*self.scheme)?;
-        let strange = |_| vec![Unrecognised::new(verified.envelope(&self.info), "body").into()];
-        let events = serde_json::from_slice::<Vec<Event>>(verified.body()).unwrap_or_else(strange);
+        let unrecognised = |_| vec![Unrecognised::new(verified.envelope(&self.info), "body").into()];
+        let events = serde_json::from_slice::<Vec<Event>>(verified.body()).unwrap_or_else(unrecognised);
         let is_own = |event: &Event| verified.owns(event.envelope().account.as_str());
         let (own, others) = events.into_iter().partition::<Vec<_>, _>(is_own);
         let mut discarded = BTreeMap::<_, usize>::new();
@@ -359,7 +361,7 @@ impl Channel for Mock {
             return Err(Error::unsupported("this channel cannot be polled"));
         }
         let seen = after.map_or(Ok(0), |cursor| cursor.as_str().parse::<usize>());
-        let seen = seen.map_err(|_| Error::invalid("cursor", "is not one of this channel"))?;
+        let seen = seen.map_err(|_| Error::invalid("cursor", "is not from this channel"))?;
         let state = self.state();
         let events = state.arrived.iter().skip(seen).cloned().collect();
         Ok(Page::new(events, Some(Cursor::new(state.arrived.len().to_string()))))
@@ -370,14 +372,14 @@ impl Channel for Mock {
             return Err(Error::unsupported("this channel cannot look messages up"));
         }
         let (state, reference) = (self.state(), self.info.reference(&sent.message));
-        let same = |(id, taken): &&(MessageId, Message)| match (&sent.id, &reference) {
+        let same = |(id, accepted): &&(MessageId, Message)| match (&sent.id, &reference) {
             (Some(known), _) => known == id,
-            (None, Some(reference)) => taken.key.as_deref() == Some(reference),
+            (None, Some(reference)) => accepted.key.as_deref() == Some(reference),
             (None, None) => false,
         };
-        let found = state.taken.iter().filter(same);
+        let found = state.accepted.iter().filter(same);
         let found: Vec<_> =
-            found.map(|(id, taken)| self.delivery(id, DeliveryState::Accepted, taken.key.clone())).collect();
+            found.map(|(id, accepted)| self.delivery(id, DeliveryState::Accepted, accepted.key.clone())).collect();
         Ok(match (found.is_empty(), &sent.id, &reference) {
             (false, ..) => LookupOutcome::Found(found),
             (true, None, None) => LookupOutcome::Inconclusive,
@@ -394,16 +396,16 @@ impl Channel for Mock {
                 let bytes = bytes.capped(rule.max)?.bytes().await?;
                 Ok(self.holds(&mime, bytes))
             }
-            _ => Err(Error::unsupported("this channel takes no such uploads")),
+            _ => Err(Error::unsupported("this channel does not accept such uploads")),
         }
     }
 
     async fn fetch_media(&self, media: &MediaRef) -> Result<MediaStream> {
         if !self.info.capability.fetch_media {
-            return Err(Error::unsupported("this channel gives out no files"));
+            return Err(Error::unsupported("this channel cannot fetch files"));
         }
         let mut state = self.state();
-        if let Some(error) = state.withheld.pop_front() {
+        if let Some(error) = state.fetch_errors.pop_front() {
             return Err(error.with_gateway(self.info.gateway));
         }
         let file =
@@ -417,7 +419,7 @@ impl Channel for Mock {
             Indicator::Typing => self.info.capability.typing,
         };
         if !can {
-            return Err(Error::unsupported("this channel shows no such signal"));
+            return Err(Error::unsupported("this channel cannot send this indicator"));
         }
         self.state().signals.push((inbound.id.clone(), signal));
         Ok(())
@@ -425,7 +427,7 @@ impl Channel for Mock {
 
     async fn health(&self) -> Result<Health> {
         if !self.info.capability.health {
-            return Err(Error::unsupported("this channel does not report on its health"));
+            return Err(Error::unsupported("this channel cannot report its health"));
         }
         Ok(Health::default().check_result("credentials", CheckStatus::Pass, "a mock needs none"))
     }
@@ -437,8 +439,8 @@ impl fmt::Debug for Mock {
     }
 }
 
-/// All that a medium has.
-fn everything(medium: &Medium) -> Capability {
+/// Returns everything that a medium supports.
+fn full_capability(medium: &Medium) -> Capability {
     let mut can = Capability {
         receive: true,
         poll: true,
@@ -498,7 +500,7 @@ mod tests {
     use crate::{ChannelExt, Outcome};
 
     #[tokio::test]
-    async fn answers_come_in_order_and_then_it_accepts() {
+    async fn results_are_consumed_in_order_then_sends_accepted() {
         let sms = Mock::sms();
         let to = Address::phone("07700 900123").unwrap();
         sms.will_accept();
@@ -523,7 +525,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_invented_medium_works_end_to_end() {
+    async fn other_medium_works_end_to_end() {
         let pager = Mock::new(Medium::other("pager").unwrap());
         let webhook = pager.arrives("unit-7", "Flood at the bridge");
         let received = pager.receive(&webhook).await.unwrap();
@@ -538,7 +540,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_switched_off_is_refused() {
+    async fn disabled_features_are_refused() {
         let mock = Mock::whatsapp().capability(|can| *can = Capability::default());
         let webhook = mock.arrives("07700 900123", "Hello");
         assert_eq!(mock.receive(&webhook).await.unwrap_err().kind(), ErrorKind::Unsupported);
@@ -550,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn a_choice_as_text_loses_nothing_and_one_under_a_picture_is_no_text() {
+    fn choice_with_a_picture_is_not_degraded_to_text() {
         use crate::model::message::Choice;
         let to = Address::phone("07700 900123").unwrap();
         let choice = || Choice::buttons("Keep it?").option("y", "Yes").footer("Bins");

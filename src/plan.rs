@@ -1,4 +1,4 @@
-//! What would be sent, before sending.
+//! Offline plans of messages.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -17,7 +17,7 @@ use crate::model::message::{
     Message, Reaction, Template, TemplateButton, TemplateHeader,
 };
 
-/// What a channel would make of a message: pure, offline, and the same that a send goes by.
+/// The result of planning a message for a channel: pure, offline, and consistent with `send`.
 ///
 /// ```
 /// use civic_messaging::{Address, ChannelExt, Message, Mock};
@@ -43,12 +43,11 @@ pub struct Plan {
     count: Option<sms::Count>,
 }
 
-/// What a plan cannot say.
+/// A limitation of a plan.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Note {
-    /// The gateway writes the text itself, from a template of its own: only it knows the number of segments, and so the
-    /// cost.
+    /// The gateway composes the text from its own template, so only it knows the number of segments and the cost.
     UnknownSegments,
 }
 
@@ -62,9 +61,9 @@ impl fmt::Display for Note {
 
 impl Plan {
     pub(crate) fn new(message: &Message, info: &Info) -> Self {
-        let mut examined = Examined { info, losses: Vec::new(), problems: Vec::new() };
-        let messages = examined.message(message);
-        let Examined { losses, problems, .. } = examined;
+        let mut planner = Planner { info, losses: Vec::new(), problems: Vec::new() };
+        let messages = planner.message(message);
+        let Planner { losses, problems, .. } = planner;
         let texts = || messages.iter().filter_map(|message| message.content.words());
         let sms = info.medium == Medium::Sms;
         let by_gateway =
@@ -79,44 +78,46 @@ impl Plan {
         Self { messages: messages.into_iter().map(Cow::into_owned).collect(), losses, problems, notes, count }
     }
 
-    /// How many messages it takes.
+    /// Returns the number of messages required.
     pub fn parts(&self) -> usize {
         self.messages.len()
     }
 
-    /// The encoding of the text, on SMS.
+    /// Returns the encoding of the text, on SMS.
     pub fn encoding(&self) -> Option<sms::Encoding> {
         self.count.map(|count| count.encoding())
     }
 
-    /// The number of SMS segments that the text takes and is charged as; 0 on other media.
+    /// Returns the number of SMS segments that the text takes and is charged as; 0 on other media.
     ///
-    /// `None` where only the gateway knows, as [`notes`](Self::notes) then says: it writes the text of its own template.
-    /// An estimate must not count that as 0.
+    /// `None` if only the gateway knows it, because it composes the text from its own template; [`notes`](Self::notes)
+    /// then includes [`Note::UnknownSegments`]. An estimate must not count that as 0.
     pub fn segments(&self) -> Option<usize> {
         self.notes.is_empty().then(|| self.count.map_or(0, |count| count.segments()))
     }
 
-    /// What the plan cannot say.
+    /// Returns the limitations of the plan.
     pub fn notes(&self) -> &[Note] {
         &self.notes
     }
 
-    /// What would be lost.
+    /// Returns the losses.
     pub fn losses(&self) -> &[Loss] {
         &self.losses
     }
 
-    /// What stands against it. Empty: it can be sent.
+    /// Returns the reasons why it cannot be sent; empty if it can.
     pub fn problems(&self) -> &[Error] {
         &self.problems
     }
 
-    /// The messages to send, each with a key and an outcome of its own: one, or several where the channel cannot
-    /// carry all at once. The parts of `key` are `key/1`, `key/2` and so on.
+    /// Returns the messages to send, each with its own key and outcome.
+    ///
+    /// There are several where the channel cannot carry all of the content in one; the parts of `key` are `key/1`,
+    /// `key/2` and so on.
     ///
     /// # Errors
-    /// The first thing that stands against it.
+    /// The first reason why it cannot be sent.
     pub fn split(self) -> Result<Vec<Message>> {
         match self.problems.into_iter().next() {
             Some(problem) => Err(problem),
@@ -126,14 +127,15 @@ impl Plan {
 }
 
 impl Info {
-    /// The first line of every `send`: the message as this channel will carry it, or why it cannot.
+    /// Returns the message as this channel will send it. Every `send` starts with this call.
     ///
-    /// Degrades the content where the message allows it, puts the [`reference`](Self::reference) in place of the key, and
-    /// borrows where there is nothing to change.
+    /// Degrades the content where the message allows it, replaces the key with the [`reference`](Self::reference), and
+    /// borrows if nothing changes.
     ///
     /// # Errors
-    /// What stands against it, with its field and rule; [`Outcome::NotSent`](crate::Outcome::NotSent). Among them: it
-    /// would take several messages (see [`Plan::split`]), or its `not_after` has passed.
+    /// The first reason why it cannot be sent, with the field and the rule;
+    /// [`Outcome::NotSent`](crate::Outcome::NotSent). This includes a message that needs several sends (see
+    /// [`Plan::split`]) or whose `not_after` has passed.
     pub fn prepare<'m>(&self, message: &'m Message, now: Timestamp) -> Result<Cow<'m, Message>> {
         if message.not_after.is_some_and(|not_after| now > not_after) {
             return Err(Error::invalid("not_after", "has passed").with_gateway(self.gateway));
@@ -141,42 +143,42 @@ impl Info {
         self.check(message)
     }
 
-    /// The message as this channel will carry it in one piece, or why it cannot.
+    /// Returns the message as this channel will send it in one call.
     pub(crate) fn check<'m>(&self, message: &'m Message) -> Result<Cow<'m, Message>> {
-        let mut examined = Examined { info: self, losses: Vec::new(), problems: Vec::new() };
-        // Most messages are plain texts that need no change: they are checked without making anything.
+        let mut planner = Planner { info: self, losses: Vec::new(), problems: Vec::new() };
+        // Fast path: most messages are plain texts that need no change and no allocation.
         if let Content::Text(text) = &message.content
             && message.reply_to.is_none()
         {
-            examined.envelope(message);
-            examined.message_rule(message);
-            if examined.problems.is_empty() && examined.fits_text(text).is_ok() {
+            planner.envelope(message);
+            planner.message_rule(message);
+            if planner.problems.is_empty() && planner.fits_text(text).is_ok() {
                 return Ok(self.with_reference(Cow::Borrowed(message)));
             }
-            examined.problems.clear();
+            planner.problems.clear();
         }
-        let messages = examined.message(message);
-        if let Some(problem) = examined.problems.into_iter().next() {
+        let messages = planner.message(message);
+        if let Some(problem) = planner.problems.into_iter().next() {
             return Err(problem.with_gateway(self.gateway));
         }
         let parts = messages.len();
         let mut messages = messages.into_iter();
         match (messages.next(), messages.next()) {
             (Some(message), None) => Ok(self.with_reference(message)),
-            _ => Err(Error::unsupported(format!("it takes {parts} messages here: send each of `plan().split()`"))
+            _ => Err(Error::unsupported(format!("needs {parts} messages: send each of `plan().split()`"))
                 .with_field("content")
                 .with_gateway(self.gateway)),
         }
     }
 }
 
-struct Examined<'i> {
+struct Planner<'i> {
     info: &'i Info,
     losses: Vec<Loss>,
     problems: Vec<Error>,
 }
 
-impl Examined<'_> {
+impl Planner<'_> {
     fn message<'m>(&mut self, message: &'m Message) -> Vec<Cow<'m, Message>> {
         self.envelope(message);
         let mut whole = Cow::Borrowed(message);
@@ -185,7 +187,7 @@ impl Examined<'_> {
                 self.losses.push(Loss::Degraded(Degradation::DropQuote));
                 whole.to_mut().reply_to = None;
             } else {
-                self.cannot("reply_to", "cannot quote a message");
+                self.unsupported("reply_to", "cannot quote a message");
             }
         }
         if let Some(content) = self.degraded(message) {
@@ -200,7 +202,7 @@ impl Examined<'_> {
             Err(pieces) => {
                 let part = |(n, content)| whole.part(n + 1, content);
                 let parts: Vec<_> = pieces.into_iter().enumerate().map(part).collect();
-                // Each is sent on its own, so its send must agree.
+                // Each part is sent separately, so each must pass the check of its own send.
                 if self.problems.is_empty() {
                     self.problems.extend(parts.iter().find_map(|part| self.info.check(part).err()));
                 }
@@ -209,7 +211,7 @@ impl Examined<'_> {
         }
     }
 
-    /// What the adapter's own rule says.
+    /// Applies the adapter's message rule.
     fn message_rule(&mut self, message: &Message) {
         if let Some(rule) = self.info.message_rule
             && let Err(problem) = rule(&self.info.with_reference(Cow::Borrowed(message)))
@@ -218,7 +220,7 @@ impl Examined<'_> {
         }
     }
 
-    /// Everything but the content.
+    /// Checks everything but the content.
     fn envelope(&mut self, message: &Message) {
         let info = self.info;
         if !message.to.fits(&info.medium) {
@@ -226,26 +228,26 @@ impl Examined<'_> {
             self.problems.push(Error::recipient(rule));
         } else if matches!(message.to, crate::model::address::Address::Conversation(_)) && !info.capability.conversation
         {
-            self.cannot("to", "cannot send to conversations of several people");
+            self.unsupported("to", "cannot send to group conversations");
         } else if let Some(Err(rule)) = info.address_rule.map(|rule| rule(&message.to)) {
             self.problems.push(Error::recipient(rule));
         }
         if message.reply_to.as_ref().is_some_and(|id| id.as_str().is_empty()) {
-            self.wrong("reply_to", "is empty: it must be the id of a message");
+            self.invalid("reply_to", "is empty; set it to the id of a message");
         }
         if let Some(key) = &message.key
             && (key.is_empty() || key.contains(char::is_control))
         {
-            self.wrong("key", "must have a character at least, and no control characters");
+            self.invalid("key", "must have a character at least, and no control characters");
         }
     }
 
-    /// The content in another form, where the channel cannot carry it and the message allows that.
+    /// Degrades the content where the channel cannot carry it and the message allows it.
     fn degraded(&mut self, message: &Message) -> Option<Content> {
         let can = &self.info.capability;
         let link_only = |media: &[Media]| media.iter().all(|m| matches!(m.source, MediaSource::Link(_)));
-        let (degrade, content) = match &message.content {
-            // A header that is a file or a place has no line of text, and must not get lost.
+        let (degradation, content) = match &message.content {
+            // A file or location header has no text form and must not be lost.
             Content::Choice(Choice {
                 header: Some(TemplateHeader::Location(_) | TemplateHeader::Media(_)), ..
             }) => return None,
@@ -263,16 +265,16 @@ impl Examined<'_> {
             },
             _ => return None,
         };
-        message.allows(degrade).then(|| {
-            self.losses.push(Loss::Degraded(degrade));
+        message.allows(degradation).then(|| {
+            self.losses.push(Loss::Degraded(degradation));
             content
         })
     }
 
-    /// Checks the content, and gives the pieces that the channel can carry.
+    /// Checks the content and returns the pieces that the channel can carry.
     fn content(&mut self, message: &Message) -> Vec<Content> {
         match &message.content {
-            Content::InfoRequest(ask) => self.ask(ask),
+            Content::InfoRequest(request) => self.info_request(request),
             Content::Choice(choice) => self.choice(choice),
             Content::Contacts(cards) => self.contacts(cards),
             Content::Link(link) => self.link(link),
@@ -280,7 +282,7 @@ impl Examined<'_> {
             Content::Media(media) => return self.media(media),
             Content::Native(native) => {
                 let can = self.info.capability.native && native.gateway() == self.info.wire;
-                self.needs(can, "native", "cannot send content that is native to another gateway");
+                self.require(can, "native", "cannot send another gateway's native content");
             }
             Content::Reaction(reaction) => self.reaction(reaction),
             Content::Template(template) => self.template(template),
@@ -304,21 +306,25 @@ impl Examined<'_> {
             return Err(Error::invalid("text", "is empty"));
         }
         if let Some(length) = self.info.text_length.map(|length| length(text)) {
-            return if length == 0 { Err(Error::invalid("text", "is empty")) } else { at_most("text", length, limit) };
+            return if length == 0 {
+                Err(Error::invalid("text", "is empty"))
+            } else {
+                check_length("text", length, limit)
+            };
         }
         match self.info.rewrites.map(|rewrite| rewrite(text)) {
-            Some(Cow::Owned(sent)) => within("text", &sent, limit),
-            _ => within("text", text, limit),
+            Some(Cow::Owned(sent)) => check_limit("text", &sent, limit),
+            _ => check_limit("text", text, limit),
         }
     }
 
     fn media(&mut self, media: &[Media]) -> Vec<Content> {
         let Some(limits) = self.info.capability.media.clone() else {
-            self.cannot("media", "cannot send files");
+            self.unsupported("media", "cannot send files");
             return Vec::new();
         };
         if media.is_empty() {
-            self.wrong("media", "is empty");
+            self.invalid("media", "is empty");
         }
         let mut groups: Vec<Vec<Media>> = Vec::new();
         let mut pieces = Vec::new();
@@ -328,9 +334,9 @@ impl Examined<'_> {
                 continue;
             };
             if item.voice && item.kind != MediaKind::Audio {
-                self.wrong("media.voice", "is for audio only");
+                self.invalid("media.voice", "is for audio only");
             }
-            // A caption that the medium has no place for goes before the file as a text of its own.
+            // A caption that the medium does not support is sent before the file as a separate text.
             if rule.caption == 0
                 && let Some(caption) = item.to_mut().caption.take()
             {
@@ -338,15 +344,15 @@ impl Examined<'_> {
                 pieces.push(Content::Text(caption));
             }
             if let Some(caption) = &item.caption
-                && let Err(problem) = within("media.caption", caption, TextLimit::characters(rule.caption))
+                && let Err(problem) = check_limit("media.caption", caption, TextLimit::characters(rule.caption))
             {
                 self.problems.push(problem);
             }
-            let room = |group: &&mut Vec<Media>| {
+            let has_room = |group: &&mut Vec<Media>| {
                 let captioned = group.iter().any(|m| m.caption.is_some());
                 group.len() < limits.per_message && !(captioned && item.caption.is_some())
             };
-            match groups.last_mut().filter(room) {
+            match groups.last_mut().filter(has_room) {
                 Some(group) => group.push(item.into_owned()),
                 None => groups.push(vec![item.into_owned()]),
             }
@@ -355,7 +361,7 @@ impl Examined<'_> {
         pieces
     }
 
-    /// Checks where a file is, its type and its size, and gives the rule for its kind.
+    /// Checks a file's location, type and size, and returns the rule for its kind.
     fn file(&mut self, item: &Media, limits: &MediaLimits, fields: FileFields) -> Option<MediaRule> {
         if item.description.is_some() {
             self.losses.push(Loss::Description);
@@ -363,17 +369,17 @@ impl Examined<'_> {
         let (allowed, what) = match &item.source {
             MediaSource::Link(link) => {
                 if !is_web(link) {
-                    self.wrong(fields.source, "is not an http or https address");
+                    self.invalid(fields.source, "is not an http or https URL");
                 }
                 (limits.link, "cannot send files by link")
             }
-            MediaSource::Stored { .. } => (limits.stored, "cannot send files of the store"),
+            MediaSource::Stored { .. } => (limits.stored, "cannot send files from the media store"),
             MediaSource::Gateway { gateway, .. } => {
                 let here = gateway == self.info.gateway;
-                (limits.gateway && here, "cannot send files that another gateway holds")
+                (limits.gateway && here, "cannot send files held by another gateway")
             }
         };
-        self.needs(allowed, fields.source, what);
+        self.require(allowed, fields.source, what);
         let of_kind: Vec<_> = limits.kinds.iter().filter(|rule| rule.kind == item.kind).collect();
         let rule = match (&item.source, of_kind.as_slice()) {
             (_, []) => {
@@ -388,7 +394,7 @@ impl Examined<'_> {
             (_, [rule, ..]) => Some(*rule),
         };
         let Some(rule) = rule else {
-            let rule = format!("is of a type that this channel does not take as {}", item.kind);
+            let rule = format!("has a media type that this channel does not accept as {}", item.kind);
             self.problems.push(Error::invalid(fields.file, rule));
             return None;
         };
@@ -396,48 +402,48 @@ impl Examined<'_> {
             if len > rule.max {
                 self.problems.push(too_large(rule.max).with_field(fields.file));
             } else if len == 0 {
-                self.wrong(fields.file, "is an empty file");
+                self.invalid(fields.file, "is an empty file");
             }
         }
         Some(*rule)
     }
 
-    /// Checks a file that stands above a choice or a template.
+    /// Checks a file that is the header of a choice or a template.
     fn header_file(&mut self, item: &Media, fields: FileFields) {
         match self.info.capability.media.clone() {
-            None => self.cannot(fields.file, "cannot send files"),
+            None => self.unsupported(fields.file, "cannot send files"),
             Some(limits) if matches!(item.kind, MediaKind::Document | MediaKind::Image | MediaKind::Video) => {
                 self.file(item, &limits, fields);
             }
-            Some(_) => self.wrong(fields.file, "must be an image, a video or a document"),
+            Some(_) => self.invalid(fields.file, "must be an image, a video or a document"),
         }
         if item.caption.is_some() {
-            self.wrong(fields.file, "has no place for a caption: write it into the text below");
+            self.invalid(fields.file, "cannot have a caption here; put it into the text below");
         }
     }
 
     fn contacts(&mut self, cards: &[ContactCard]) {
-        self.needs(self.info.capability.contacts, "content", "cannot send contact cards");
+        self.require(self.info.capability.contacts, "content", "cannot send contact cards");
         if cards.is_empty() || cards.iter().any(|card| card.name.trim().is_empty()) {
-            self.wrong("contacts", "must hold at least one card, each with a name");
+            self.invalid("contacts", "must hold at least one card, each with a name");
         }
         let mut values = cards.iter().flat_map(|card| [&card.phones, &card.emails, &card.urls]).flatten();
         if values.any(|value| value.value.trim().is_empty()) {
-            self.wrong("contacts", "hold an empty number or address");
+            self.invalid("contacts", "contain an empty number or address");
         }
     }
 
     fn reaction(&mut self, reaction: &Reaction) {
-        self.needs(self.info.capability.reaction, "content", "cannot send reactions");
+        self.require(self.info.capability.reaction, "content", "cannot send reactions");
         if reaction.to.as_str().is_empty() {
-            self.wrong("reaction.to", "is empty: it must be the id of a message");
+            self.invalid("reaction.to", "is empty; set it to the id of a message");
         }
         match reaction.emoji.as_deref() {
             Some(emoji) if emoji.trim().is_empty() => {
-                self.wrong("reaction.emoji", "is empty; to take a reaction back, use Reaction::remove");
+                self.invalid("reaction.emoji", "is empty; use Reaction::remove to remove a reaction");
             }
             Some(emoji) if !whatsapp::is_emoji(emoji) => {
-                self.wrong("reaction.emoji", "must be exactly one emoji and nothing else");
+                self.invalid("reaction.emoji", "must be exactly one emoji and nothing else");
             }
             _ => {}
         }
@@ -445,46 +451,48 @@ impl Examined<'_> {
 
     fn choice(&mut self, choice: &Choice) {
         let Some(limits) = self.info.capability.choice else {
-            return self.cannot("choice", "cannot send choices; allow Degrade::ChoiceToText to send numbered lines");
+            return self
+                .unsupported("choice", "cannot send choices; allow Degradation::ChoiceToText to send numbered lines");
         };
         let ChoiceLimits { buttons, rows, .. } = limits;
         let list = is_list(choice);
         let count = choice.rows().count();
         if list && rows == 0 {
-            return self.cannot("choice", "cannot send lists; allow Degrade::ChoiceToText to send numbered lines");
+            return self
+                .unsupported("choice", "cannot send lists; allow Degradation::ChoiceToText to send numbered lines");
         }
-        let most = if list { rows } else { buttons };
-        if !(1..=most).contains(&count) {
-            self.problems.push(Error::invalid("choice", format!("has {count} answers; from 1 to {most} are possible")));
+        let max = if list { rows } else { buttons };
+        if !(1..=max).contains(&count) {
+            self.problems.push(Error::invalid("choice", format!("has {count} options; the limit is 1 to {max}")));
         }
         self.limited("choice.body", &choice.body, if list { limits.list_body } else { limits.button_body });
         if let Some(label) = &choice.list_label {
             self.limited("choice.list_label", label, limits.list_label);
         }
         match &choice.header {
-            Some(_) if limits.header == 0 => self.cannot("choice.header", "cannot send a header above a choice"),
+            Some(_) if limits.header == 0 => self.unsupported("choice.header", "cannot send a header above a choice"),
             Some(TemplateHeader::Text(text)) => self.limited("choice.header", text, limits.header),
-            Some(_) if list => self.wrong("choice.header", "must be text above a list"),
-            Some(TemplateHeader::Location(_)) => self.wrong("choice.header", "cannot be a place"),
+            Some(_) if list => self.invalid("choice.header", "must be text above a list"),
+            Some(TemplateHeader::Location(_)) => self.invalid("choice.header", "cannot be a location"),
             Some(TemplateHeader::Media(file)) => {
                 self.header_file(file, FileFields { file: "choice.header", source: "choice.header.source" });
             }
             None => {}
         }
         match &choice.footer {
-            Some(_) if limits.footer == 0 => self.cannot("choice.footer", "cannot send a footer under a choice"),
+            Some(_) if limits.footer == 0 => self.unsupported("choice.footer", "cannot send a footer under a choice"),
             Some(footer) => self.limited("choice.footer", footer, limits.footer),
             None => {}
         }
         let titled = choice.sections.iter().all(|section| section.title.is_some());
         if list && choice.sections.len() > 1 && !titled {
-            self.wrong("choice.sections", "must each have a title when there are several");
+            self.invalid("choice.sections", "must each have a title when there are several");
         }
         if !list && choice.sections.iter().any(|section| section.title.is_some()) {
-            self.wrong("choice.sections.title", "is for lists only");
+            self.invalid("choice.sections.title", "is for lists only");
         }
         if choice.sections.iter().any(|section| section.rows.is_empty()) {
-            self.wrong("choice.sections", "must each have at least one answer");
+            self.invalid("choice.sections", "must each have at least one option");
         }
         for title in choice.sections.iter().filter_map(|section| section.title.as_ref()).filter(|_| list) {
             self.limited("choice.sections.title", title, limits.section_title);
@@ -493,23 +501,24 @@ impl Examined<'_> {
         for row in choice.rows() {
             self.limited("choice.id", &row.id, if list { limits.row_id } else { limits.button_id });
             if self.info.medium == Medium::WhatsApp && row.id.trim() != row.id && !row.id.trim().is_empty() {
-                self.wrong("choice.id", "must not begin or end with a space");
+                self.invalid("choice.id", "must not start or end with a space");
             }
             self.limited("choice.title", &row.title, if list { limits.row_title } else { limits.button_title });
             match &row.description {
-                Some(_) if !list => self.wrong("choice.description", "is for lists only"),
+                Some(_) if !list => self.invalid("choice.description", "is for lists only"),
                 Some(text) => self.limited("choice.description", text, limits.row_description),
                 None => {}
             }
             if !ids.insert(&row.id) || (!titles.insert(&row.title) && !list) {
-                self.wrong("choice", "has two answers that are the same");
+                self.invalid("choice", "has two identical options");
             }
         }
     }
 
     fn link(&mut self, link: &Link) {
         let Some(label) = self.info.capability.link else {
-            return self.cannot("link", "cannot send labelled links; allow Degrade::LinkToText to send the address");
+            return self
+                .unsupported("link", "cannot send labelled links; allow Degradation::LinkToText to send the URL");
         };
         self.limited("link.label", &link.label, label);
         self.limited("link.body", &link.body, whatsapp::BODY_WITH_BUTTONS_MAX);
@@ -517,58 +526,58 @@ impl Examined<'_> {
             self.limited("link.footer", footer, whatsapp::FOOTER_MAX);
         }
         if !is_web(&link.url) {
-            self.wrong("link.url", "is not an http or https address");
+            self.invalid("link.url", "is not an http or https URL");
         }
     }
 
-    fn ask(&mut self, ask: &InfoRequest) {
+    fn info_request(&mut self, request: &InfoRequest) {
         let can = &self.info.capability;
-        match ask.what {
-            InfoField::Contact => self.needs(can.ask_contact, "ask", "cannot ask for a contact card"),
-            InfoField::Location => self.needs(can.ask_location, "ask", "cannot ask for a location"),
+        match request.what {
+            InfoField::Contact => self.require(can.ask_contact, "ask", "cannot request a contact card"),
+            InfoField::Location => self.require(can.ask_location, "ask", "cannot request a location"),
         }
-        self.limited("ask.body", &ask.body, whatsapp::BODY_WITH_BUTTONS_MAX);
+        self.limited("ask.body", &request.body, whatsapp::BODY_WITH_BUTTONS_MAX);
     }
 
     fn location(&mut self, place: &Location) {
         if !self.info.capability.location {
-            self.cannot("location", "cannot send places; allow Degrade::LocationToText to send a map address");
+            self.unsupported("location", "cannot send locations; allow Degradation::LocationToText to send a map URL");
         }
-        self.on_earth("location", place);
+        self.coordinates("location", place);
     }
 
-    fn on_earth(&mut self, field: &'static str, place: &Location) {
-        let on_earth = (-90.0..=90.0).contains(&place.latitude) && (-180.0..=180.0).contains(&place.longitude);
-        if !on_earth {
-            self.wrong(field, "is not on earth: -90 to 90 degrees north, -180 to 180 east");
+    fn coordinates(&mut self, field: &'static str, place: &Location) {
+        let is_valid = (-90.0..=90.0).contains(&place.latitude) && (-180.0..=180.0).contains(&place.longitude);
+        if !is_valid {
+            self.invalid(field, "is out of range: latitude is -90 to 90, longitude -180 to 180");
         }
     }
 
     fn template(&mut self, template: &Template) {
         let Some(limits) = self.info.capability.template else {
-            return self.cannot("template", "cannot send templates");
+            return self.unsupported("template", "cannot send templates");
         };
-        // Meta's own names and components. Another gateway on WhatsApp files a template under an id of its own.
+        // Meta's own names and components. Other WhatsApp gateways file a template under their own id.
         let by_name = self.info.medium == Medium::WhatsApp && limits.components;
         match template.native.get(self.info.gateway) {
             Some(id) if by_name => {
                 if let Err(rule) = whatsapp::template_name(id) {
-                    self.wrong("template.native", rule);
+                    self.invalid("template.native", rule);
                 }
             }
-            None if template.name.trim().is_empty() => self.wrong("template.name", "is empty"),
+            None if template.name.trim().is_empty() => self.invalid("template.name", "is empty"),
             None if by_name => {
                 if let Err(rule) = whatsapp::template_name(&template.name) {
-                    self.wrong("template.name", rule);
+                    self.invalid("template.name", rule);
                 }
             }
             _ => {}
         }
         match &template.language {
-            None if limits.language => self.wrong("template.language", "must be given, such as en_GB"),
+            None if limits.language => self.invalid("template.language", "must be given, such as en_GB"),
             Some(code) if self.info.medium == Medium::WhatsApp => {
                 if let Err(rule) = whatsapp::language(code) {
-                    self.wrong("template.language", rule);
+                    self.invalid("template.language", rule);
                 }
             }
             _ => {}
@@ -576,32 +585,32 @@ impl Examined<'_> {
         let named = template.parameters.iter().filter(|parameter| parameter.name.is_some()).count();
         let positional = template.parameters.len() - named;
         if named > 0 && positional > 0 {
-            self.wrong("template.parameters", "are partly named and partly not: a template has one kind or the other");
+            self.invalid("template.parameters", "must be either all named or all positional");
         } else if named > 0 && !limits.named {
-            self.cannot("template.parameters", "cannot send named parameters");
+            self.unsupported("template.parameters", "cannot send named parameters");
         } else if positional > 0 && !limits.positional {
-            self.cannot("template.parameters", "cannot send parameters without names");
+            self.unsupported("template.parameters", "cannot send positional parameters");
         }
         let mut names = HashSet::new();
         for parameter in &template.parameters {
             match parameter.name.as_deref() {
-                Some(name) if name.trim().is_empty() => self.wrong("template.parameters", "have an empty name"),
-                Some(name) if !names.insert(name) => self.wrong("template.parameters", "name one parameter twice"),
+                Some(name) if name.trim().is_empty() => self.invalid("template.parameters", "have an empty name"),
+                Some(name) if !names.insert(name) => self.invalid("template.parameters", "contain a duplicate name"),
                 Some(name) if by_name && whatsapp::template_name(name).is_err() => {
-                    let rule = "must be named by small letters, digits and underscores only: write first_name";
-                    self.wrong("template.parameters", rule);
+                    let rule = "must have names of lowercase letters, digits and underscores, such as first_name";
+                    self.invalid("template.parameters", rule);
                 }
                 _ => {}
             }
             if self.info.medium == Medium::WhatsApp
                 && let Err(rule) = whatsapp::template_parameter(&parameter.value)
             {
-                self.wrong("template.parameters", rule);
+                self.invalid("template.parameters", rule);
             }
         }
         let has_header = template.header.is_some() || template.header_name.is_some();
         if !limits.components && (has_header || !template.buttons.is_empty()) {
-            self.cannot("template", "cannot fill headers and buttons");
+            self.unsupported("template", "cannot send template headers and buttons");
         } else if by_name {
             self.template_header(template, named, positional);
             self.template_buttons(&template.buttons);
@@ -610,28 +619,28 @@ impl Examined<'_> {
 
     fn template_header(&mut self, template: &Template, named: usize, positional: usize) {
         match &template.header {
-            Some(TemplateHeader::Location(place)) => self.on_earth("template.header", place),
+            Some(TemplateHeader::Location(place)) => self.coordinates("template.header", place),
             Some(TemplateHeader::Media(file)) => {
                 self.header_file(file, FileFields { file: "template.header", source: "template.header.source" });
             }
             Some(TemplateHeader::Text(text)) => match whatsapp::template_parameter(text) {
                 Ok(()) => self.limited("template.header", text, whatsapp::HEADER_MAX),
-                Err(rule) => self.wrong("template.header", rule),
+                Err(rule) => self.invalid("template.header", rule),
             },
             None => {}
         }
         let text = matches!(template.header, Some(TemplateHeader::Text(_)));
         match template.header_name.as_deref() {
             None if text && named > 0 => {
-                self.wrong("template.header_name", "must be given: the parameters of this template have names");
+                self.invalid("template.header_name", "is required: this template has named parameters");
             }
-            Some(_) if !text => self.wrong("template.header_name", "is for a header that is text"),
+            Some(_) if !text => self.invalid("template.header_name", "is only for a text header"),
             Some(_) if positional > 0 => {
-                self.wrong("template.header_name", "must not be given: the parameters of this template have no names");
+                self.invalid("template.header_name", "must not be set: this template has positional parameters");
             }
             Some(name) => {
                 if let Err(rule) = whatsapp::template_name(name) {
-                    self.wrong("template.header_name", rule);
+                    self.invalid("template.header_name", rule);
                 }
             }
             None => {}
@@ -650,71 +659,71 @@ impl Examined<'_> {
                 }
                 TemplateButton::QuickReply { index, payload } => {
                     if payload.trim().is_empty() {
-                        self.wrong("template.buttons.payload", "is empty");
+                        self.invalid("template.buttons.payload", "is empty");
                     }
                     index
                 }
                 TemplateButton::Url { index, suffix } => {
                     if let Err(rule) = whatsapp::template_parameter(suffix) {
-                        self.wrong("template.buttons.suffix", rule);
+                        self.invalid("template.buttons.suffix", rule);
                     }
                     index
                 }
             };
             if usize::from(*index) >= whatsapp::TEMPLATE_BUTTONS_MAX {
-                self.wrong("template.buttons.index", "must be from 0 to 9");
+                self.invalid("template.buttons.index", "must be from 0 to 9");
             } else if !indices.insert(*index) {
-                self.wrong("template.buttons.index", "is that of two buttons");
+                self.invalid("template.buttons.index", "is used by two buttons");
             }
         }
         if codes > 1 {
-            self.wrong("template.buttons", "has two codes to copy: a template has one");
+            self.invalid("template.buttons", "has two copy-code buttons; the limit is one");
         }
     }
 
     fn limited(&mut self, field: &'static str, text: &str, max: usize) {
         if text.trim().is_empty() {
-            self.wrong(field, "is empty");
-        } else if let Err(problem) = within(field, text, TextLimit::characters(max)) {
+            self.invalid(field, "is empty");
+        } else if let Err(problem) = check_limit(field, text, TextLimit::characters(max)) {
             self.problems.push(problem);
         }
     }
 
-    fn wrong(&mut self, field: &'static str, rule: &'static str) {
+    fn invalid(&mut self, field: &'static str, rule: &'static str) {
         self.problems.push(Error::invalid(field, rule));
     }
 
-    fn cannot(&mut self, field: &'static str, what: &'static str) {
+    fn unsupported(&mut self, field: &'static str, what: &'static str) {
         self.problems.push(Error::new(ErrorKind::Unsupported, format!("this channel {what}")).with_field(field));
     }
 
-    fn needs(&mut self, can: bool, field: &'static str, what: &'static str) {
+    fn require(&mut self, can: bool, field: &'static str, what: &'static str) {
         if !can {
-            self.cannot(field, what);
+            self.unsupported(field, what);
         }
     }
 }
 
-/// What a file and its place are called in an error.
+/// The names of a file and its source in an error.
 #[derive(Clone, Copy)]
 struct FileFields {
     file: &'static str,
     source: &'static str,
 }
 
-fn within(field: &'static str, text: &str, limit: TextLimit) -> Result<()> {
+fn check_limit(field: &'static str, text: &str, limit: TextLimit) -> Result<()> {
     let length = match limit.unit {
         Unit::Bytes => text.len(),
-        // No text has more characters or UTF-16 code units than bytes, so most need not be counted.
+        // No text has more characters or UTF-16 code units than bytes, so most texts need no count.
         Unit::Characters | Unit::Utf16 if text.len() <= limit.max => return Ok(()),
         Unit::Characters => text.chars().count(),
         Unit::Segments => sms::count(text).segments(),
         Unit::Utf16 => text.encode_utf16().count(),
     };
-    at_most(field, length, limit)
+    check_length(field, length, limit)
 }
 
-fn at_most(field: &'static str, len: usize, limit: TextLimit) -> Result<()> {
+fn check_length(field: &'static str, len: usize, limit: TextLimit) -> Result<()> {
     let unit = match limit.unit {
         Unit::Bytes => "bytes",
         Unit::Characters => "characters",
@@ -732,18 +741,18 @@ fn is_web(url: &str) -> bool {
     uri.is_ok_and(|uri| uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https")))
 }
 
-/// How many characters of `text` were changed on the way to `sent`: those that `sent` has fewer of.
+/// Returns the number of characters of `text` that `sent` has fewer of.
 pub(crate) fn changed(text: &str, sent: &str) -> usize {
     let mut left: HashMap<char, usize> = HashMap::new();
     sent.chars().for_each(|c| *left.entry(c).or_default() += 1);
-    let gone = |c: &char| match left.get_mut(c) {
+    let is_changed = |c: &char| match left.get_mut(c) {
         Some(n) if *n > 0 => {
             *n -= 1;
             false
         }
         _ => true,
     };
-    text.chars().filter(gone).count()
+    text.chars().filter(is_changed).count()
 }
 
 fn is_list(choice: &Choice) -> bool {
@@ -858,7 +867,7 @@ mod tests {
         let sent = info.prepare(&long, crate::Timestamp::default()).unwrap();
         assert_eq!(sent.key.as_deref(), info.reference(&long).as_deref());
         assert_ne!(sent.key, long.key);
-        // The caller's own name stays the caller's.
+        // The message itself keeps the caller's key.
         let plan = Plan::new(&long, &info);
         assert!(plan.problems().is_empty());
         assert_eq!(plan.split().unwrap()[0].key, long.key);
@@ -882,7 +891,7 @@ mod tests {
             });
         let to = || Address::messenger("6000000000000001").unwrap();
         let file = |caption: &str| Message::media(to(), [Media::image("https://example.org/a.png").caption(caption)]);
-        // A caption goes before the file, as a text of its own: of four units at most.
+        // A caption is sent before the file as a separate text of at most four units.
         for caption in ["no", "too long"] {
             assert_eq!(Plan::new(&file(caption), &info).problems().first().and_then(Error::field), Some("text"));
         }
@@ -890,7 +899,7 @@ mod tests {
     }
 
     proptest! {
-        /// Of any message, plan and check say the same, and every part of a plan passes the check of its own send.
+        /// Plan and check agree on every message, and every part of a plan passes the check of its own send.
         #[test]
         fn plan_and_check_agree(
             key in "\\PC{0,40}",

@@ -10,8 +10,8 @@ use crate::model::error::{Error, Result};
 
 /// The configuration of a channel, from TOML, JSON or the environment.
 ///
-/// A value can be kept out of the file: `{ env = "NOTIFY_API_KEY" }` is read from the environment, `{ file = "…" }`
-/// from a file, both without the line's end. `Debug` shows the names of the settings only.
+/// A value can stay out of the file: `{ env = "NOTIFY_API_KEY" }` reads the environment, `{ file = "…" }` reads a file;
+/// both strip the trailing line break. `Debug` shows setting names only.
 #[derive(Clone)]
 pub struct Settings(pub(crate) Map<String, Value>);
 
@@ -19,7 +19,7 @@ impl Settings {
     /// Reads TOML.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when it is not TOML.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it is not TOML.
     #[cfg(feature = "toml")]
     pub fn from_toml(text: &str) -> Result<Self> {
         let value: Value = toml::from_str(text).map_err(|e: toml::de::Error| {
@@ -32,21 +32,22 @@ impl Settings {
     /// Reads JSON.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when it is not a JSON object.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it is not a JSON object.
     pub fn from_json(text: &str) -> Result<Self> {
         let value = serde_json::from_str(text)
             .map_err(|e| Error::config("configuration", format!("is not JSON: see line {}", e.line())))?;
         Self::new(value)
     }
 
-    /// Reads environment variables: with the prefix `BINS_`, `BINS_API_KEY` is the setting `api_key`. The line's end is
-    /// left out of each.
+    /// Reads environment variables: with the prefix `BINS_`, `BINS_API_KEY` is the setting `api_key`.
+    ///
+    /// Trailing line breaks are stripped.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when no variable has the prefix.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if no variable has the prefix.
     pub fn from_env(prefix: &str) -> Result<Self> {
         let named = |(name, value): (String, String)| {
-            Some((name.strip_prefix(prefix)?.to_lowercase(), Value::from(line(value))))
+            Some((name.strip_prefix(prefix)?.to_lowercase(), Value::from(without_line_break(value))))
         };
         let vars = std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)));
         let settings: Map<_, _> = vars.filter_map(named).collect();
@@ -56,46 +57,46 @@ impl Settings {
         Ok(Self(settings))
     }
 
-    /// Sets one value over what was read.
+    /// Sets one value, replacing the one that was read.
     #[must_use]
     pub fn set(mut self, name: &str, value: impl Into<String>) -> Self {
         self.0.insert(name.to_owned(), Value::String(value.into()));
         self
     }
 
-    /// The name of the gateway.
+    /// Returns the gateway's name.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when it is missing.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it is missing.
     pub fn gateway(&self) -> Result<String> {
         if !self.0.contains_key("gateway") {
             return Err(Error::config("gateway", "is missing, and there is no list of suppliers either"));
         }
-        self.one("gateway")
+        self.required("gateway")
     }
 
-    /// The medium.
+    /// Returns the medium.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when it is missing or no medium's name.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it is missing or is not a medium's name.
     pub fn medium(&self) -> Result<Medium> {
-        self.one("medium")
+        self.required("medium")
     }
 
-    /// The settings as a gateway's `Config`. `gateway` and `medium` are left out, being read already.
+    /// Deserialises the settings as a gateway's `Config`, without `gateway` and `medium`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the field and its rule, and no value.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) with the field and the rule, but no value.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
         let mut map = self.0.clone();
         map.retain(|name, _| name != "gateway" && name != "medium");
         self.value("configuration", Value::Object(map))
     }
 
-    /// The tables in it, as settings of their own, by name.
+    /// Returns the tables in it as separate settings, by name.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when there is anything but tables.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it contains anything but tables.
     pub fn tables(&self) -> Result<impl Iterator<Item = (String, Self)>> {
         let table = |(name, value): (&String, &Value)| match value {
             Value::Object(map) => Ok((name.clone(), Self(map.clone()))),
@@ -111,7 +112,7 @@ impl Settings {
         }
     }
 
-    fn one<T: DeserializeOwned>(&self, name: &'static str) -> Result<T> {
+    fn required<T: DeserializeOwned>(&self, name: &'static str) -> Result<T> {
         let value = self.0.get(name).ok_or_else(|| Error::config(name, "is missing"))?;
         self.value(name, value.clone())
     }
@@ -121,7 +122,7 @@ impl Settings {
         serde_path_to_error::deserialize(&value).map_err(|error| {
             let path = error.path().to_string();
             let field = if path == "." { name.to_owned() } else { path };
-            Error::config(field, rule(&error.into_inner().to_string(), &value))
+            Error::config(field, redact(&error.into_inner().to_string(), &value))
         })
     }
 }
@@ -132,7 +133,7 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// Puts values in the place of `{ env = "…" }` and `{ file = "…" }`, and names the setting whose value cannot be had.
+/// Resolves `{ env = "…" }` and `{ file = "…" }`; an error names the setting.
 fn resolve(value: &mut Value, at: &str) -> Result<()> {
     let under = |name: &str| match at {
         "configuration" => name.to_owned(),
@@ -162,42 +163,42 @@ fn resolve(value: &mut Value, at: &str) -> Result<()> {
         _ => None,
     };
     if let Some(text) = outside {
-        *value = Value::String(line(text));
+        *value = Value::String(without_line_break(text));
     }
     Ok(())
 }
 
-/// The text without the line's end, with which secrets are often stored.
-fn line(mut text: String) -> String {
+/// Strips the trailing line break with which secrets are often stored.
+fn without_line_break(mut text: String) -> String {
     text.truncate(text.trim_end_matches(['\r', '\n']).len());
     text
 }
 
-/// What a deserialiser says, without any value of the configuration in it: one of them could be a secret.
-fn rule(words: &str, value: &Value) -> String {
+/// Redacts every configuration value from a deserialiser's message: one of them could be a secret.
+fn redact(message: &str, value: &Value) -> String {
     let mut shown = Vec::new();
     let mut hide = vec![value];
     while let Some(value) = hide.pop() {
         match value {
             Value::Array(values) => hide.extend(values),
             Value::Object(map) => hide.extend(map.values()),
-            // As it is, and as serde quotes it.
+            // Verbatim, and as serde quotes it.
             Value::String(text) => shown.extend([text.clone(), format!("{text:?}").trim_matches('"').to_owned()]),
-            // A short number is no secret, and a rule may be written with it.
+            // A short number is not a secret, and a rule may contain it.
             Value::Number(number) => shown.extend(Some(number.to_string()).filter(|number| number.len() > 5)),
             _ => {}
         }
     }
-    // The longest first: a short one may be a part of it, and would leave the rest of it to be seen.
+    // Longest first: a short value may be part of a longer one, and would leave the rest of it visible.
     shown.sort_by_key(|text| std::cmp::Reverse(text.len()));
     shown.retain(|text| !text.is_empty());
-    shown.iter().fold(words.to_owned(), |words, text| without(&words, text))
+    shown.iter().fold(message.to_owned(), |message, text| redact_value(&message, text))
 }
 
-/// The words with `…` in the place of this text, but where it is a part of another word: `short` is none of `shorter`.
-fn without(words: &str, text: &str) -> String {
-    let mut out = String::with_capacity(words.len());
-    let mut rest = words;
+/// Replaces `text` with `…`, except inside another word: `short` stays in `shorter`.
+fn redact_value(message: &str, text: &str) -> String {
+    let mut out = String::with_capacity(message.len());
+    let mut rest = message;
     while let Some((before, after)) = rest.split_once(text) {
         let joined = |side: Option<char>, own: Option<char>| {
             side.is_some_and(char::is_alphanumeric) && own.is_some_and(char::is_alphanumeric)
@@ -231,19 +232,19 @@ mod tests {
 
     #[test]
     fn errors_name_the_field_and_no_value() {
-        for (json, field, words) in [
+        for (json, field, rule) in [
             (r#"{"gateway":"acme"}"#, "configuration", "missing field `token`"),
             (r#"{"token":"short"}"#, "token", "is shorter than 8 bytes"),
             (r#"{"token":12345678901}"#, "token", "invalid type"),
             (r#"{"token":"canary-token","retries":"canary-retries"}"#, "retries", "invalid type"),
             (r#"{"token":"canary-token","colour":1}"#, "colour", "unknown field"),
-            // As serde quotes it, and with another value in its middle.
+            // Verbatim as serde quotes it, and with another value in the middle.
             (r#"{"token":"ab","retries":"canary\"ab\\canary"}"#, "retries", "invalid type"),
         ] {
             let error = Settings::from_json(json).unwrap().read::<Config>().unwrap_err();
             assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some(field)), "{json}");
             let text = error.to_string();
-            assert!(text.contains(words) && !text.contains("canary") && !text.contains("12345678901"), "{text}");
+            assert!(text.contains(rule) && !text.contains("canary") && !text.contains("12345678901"), "{text}");
         }
         assert!(!format!("{:?}", Settings::from_json(r#"{"token":"canary-token"}"#).unwrap()).contains("canary"));
     }
@@ -255,7 +256,7 @@ mod tests {
         let json = serde_json::json!({ "token": { "file": path } }).to_string();
         assert_eq!(Settings::from_json(&json).unwrap().read::<Config>().unwrap().token.expose(), "from-a-file");
         std::fs::remove_file(path).unwrap();
-        // PATH is there on every machine that runs tests.
+        // PATH is set on every machine that runs tests.
         let settings = Settings::from_json(r#"{"token":{"env":"PATH"}}"#).unwrap();
         assert_eq!(settings.read::<Config>().unwrap().token.expose(), std::env::var("PATH").unwrap());
         let missing = Settings::from_json(r#"{"token":{"env":"CIVIC_NOT_SET"}}"#).unwrap();
@@ -265,14 +266,15 @@ mod tests {
     }
 
     #[test]
-    fn environment_values_lose_their_line_end() {
-        // Cargo sets no variable with a line's end, and a test must not change its environment: a child has one.
+    fn environment_values_lose_their_line_break() {
+        // Cargo sets no variable with a line break and a test must not change its own environment, so it runs a child
+        // process.
         if std::env::var_os("CIVIC_TEST_TOKEN").is_none() {
             let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-            child.args(["--exact", "settings::tests::environment_values_lose_their_line_end", "--nocapture"]);
+            child.args(["--exact", "settings::tests::environment_values_lose_their_line_break", "--nocapture"]);
             let output = child.env("CIVIC_TEST_TOKEN", "from-the-environment\r\n").output().unwrap();
-            let said = String::from_utf8_lossy(&output.stdout);
-            assert!(output.status.success() && said.contains("1 passed"), "{said}");
+            let stdout = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}");
             return;
         }
         let token = |settings: Settings| settings.read::<Config>().unwrap().token.expose().to_owned();
@@ -282,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn the_medium_that_is_configured_is_the_one_that_is_connected() {
+    fn connect_checks_the_configured_medium() {
         let registry = Registry::empty().register("acme", |_, _| Ok(Arc::new(crate::Mock::sms())));
         let connect = |json: &str| {
             let settings = Settings::from_json(json).unwrap();
@@ -299,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_gateway_is_told_what_is_known() {
+    fn unknown_gateway_error_lists_known_gateways() {
         let context = Context::with_transport(crate::transport::NoTransport);
         let registry = Registry::empty().register("acme", |_, _| Err(Error::config("token", "is empty")));
         let error = registry.connect(&Settings::from_json(r#"{"gateway":"acne"}"#).unwrap(), &context).unwrap_err();

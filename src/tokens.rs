@@ -11,47 +11,47 @@ use async_trait::async_trait;
 use crate::model::error::Result;
 use crate::model::secret::Secret;
 
-/// Keeps credentials that rotate: each refresh gives a new pair and ends the old one.
+/// A store for credentials that rotate: each refresh issues a new pair and invalidates the old one.
 ///
-/// The new pair is stored before it is used, so that a crash in between loses nothing. A council that runs several
-/// processes needs a store that they share.
+/// The new pair is stored before it is used, so that a crash in between does not lose it. A deployment with several
+/// processes needs a shared store.
 #[async_trait]
 pub trait TokenStore: fmt::Debug + Send + Sync + 'static {
-    /// The pair that is kept under this name.
+    /// Returns the pair stored under this name.
     async fn load(&self, name: &str) -> Result<Option<TokenPair>>;
 
-    /// Keeps a pair in place of the one whose refresh token is `spent`, or of none.
+    /// Replaces the pair whose refresh token is `spent`, or stores the first pair if `spent` is `None`.
     ///
-    /// Returns whether it did: `false` when another process was there first, whose pair is then the good one. It
-    /// must be durable when it returns.
+    /// Returns `true` if the pair was stored and `false` if another process has already replaced the old one; use the
+    /// stored pair then. The change must be durable on return.
     async fn replace(&self, name: &str, spent: Option<&Secret>, pair: &TokenPair) -> Result<bool>;
 }
 
-/// An access token and the refresh token that gives the next one.
+/// An access token and the refresh token that obtains the next one.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TokenPair {
-    /// Good until it expires.
+    /// Valid until it expires.
     pub access: Secret,
-    /// Good once.
+    /// Valid for one refresh.
     pub refresh: Secret,
-    /// When the access token expires.
+    /// The expiry of the access token.
     pub expires: crate::model::clock::Timestamp,
 }
 
 impl TokenPair {
-    /// A pair of tokens.
+    /// Creates a pair of tokens.
     pub fn new(access: Secret, refresh: Secret, expires: crate::model::clock::Timestamp) -> Self {
         Self { access, refresh, expires }
     }
 }
 
-/// Credentials in memory: good for tests, and for tokens that do not rotate.
+/// An in-memory token store, for tests and for tokens that do not rotate.
 #[derive(Clone, Default)]
 pub struct MemoryTokens(Arc<Mutex<HashMap<String, TokenPair>>>);
 
 impl MemoryTokens {
-    /// An empty store.
+    /// Creates an empty store.
     pub fn new() -> Self {
         Self::default()
     }
@@ -71,57 +71,58 @@ impl TokenStore for MemoryTokens {
 
     async fn replace(&self, name: &str, spent: Option<&Secret>, pair: &TokenPair) -> Result<bool> {
         let mut pairs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = match (pairs.get(name), spent) {
-            (Some(kept), Some(spent)) => kept.refresh.matches(spent.expose().as_bytes()),
+        let is_current = match (pairs.get(name), spent) {
+            (Some(stored), Some(spent)) => stored.refresh.matches(spent.expose().as_bytes()),
             (None, _) => true,
             (Some(_), None) => false,
         };
-        if same {
+        if is_current {
             pairs.insert(name.to_owned(), pair.clone());
         }
-        Ok(same)
+        Ok(is_current)
     }
 }
 
-/// Lets one task in at a time: the others wait, and look again whether there is still something to do.
+/// A lock for token refreshes: one task refreshes, and the others then find the new token.
 ///
-/// Every release wakes all who wait, so a waiter that gave up cannot take a wake-up with it.
-/// For adapters whose credentials are refreshed: one task refreshes, the others find it done.
+/// Every release wakes all waiters, so a waiter that was dropped cannot take a wake-up with it.
 #[derive(Debug, Default)]
-pub struct Gate(Mutex<Waiting>);
+#[cfg_attr(not(feature = "x"), allow(dead_code, reason = "only X refreshes tokens"))]
+pub(crate) struct RefreshLock(Mutex<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
-    held: bool,
+    locked: bool,
     wakers: VecDeque<Waker>,
 }
 
-/// The right to be in a [`Gate`], given back when it is dropped.
+/// A guard of a [`RefreshLock`], released on drop.
 #[must_use]
 #[derive(Debug)]
-pub struct Held<'a>(&'a Gate);
+pub(crate) struct RefreshGuard<'a>(&'a RefreshLock);
 
-impl Gate {
-    /// Waits until nobody is in, and goes in.
-    pub async fn enter(&self) -> Held<'_> {
+impl RefreshLock {
+    /// Acquires the lock.
+    #[cfg_attr(not(feature = "x"), allow(dead_code, reason = "only X refreshes tokens"))]
+    pub(crate) async fn acquire(&self) -> RefreshGuard<'_> {
         poll_fn(|cx| {
             let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if waiting.held {
+            if waiting.locked {
                 waiting.wakers.push_back(cx.waker().clone());
                 return Poll::Pending;
             }
-            waiting.held = true;
-            Poll::Ready(Held(self))
+            waiting.locked = true;
+            Poll::Ready(RefreshGuard(self))
         })
         .await
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for RefreshGuard<'_> {
     fn drop(&mut self) {
         let wakers = {
             let mut waiting = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.held = false;
+            waiting.locked = false;
             std::mem::take(&mut waiting.wakers)
         };
         wakers.into_iter().for_each(Waker::wake);
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_spent_token_cannot_overwrite_a_newer_pair() {
+    async fn spent_token_cannot_overwrite_a_newer_pair() {
         let store = MemoryTokens::new();
         assert!(store.replace("x", None, &pair(1)).await.unwrap());
         assert!(store.replace("x", Some(&pair(1).refresh), &pair(2)).await.unwrap());
@@ -149,21 +150,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_gate_holds_one_and_survives_those_who_give_up() {
-        let gate = Arc::new(Gate::default());
-        let held = gate.enter().await;
+    async fn refresh_lock_survives_dropped_waiters() {
+        let lock = Arc::new(RefreshLock::default());
+        let guard = lock.acquire().await;
         let waiters: Vec<_> = (0..50)
             .map(|_| {
-                let gate = gate.clone();
-                tokio::spawn(async move { drop(gate.enter().await) })
+                let lock = lock.clone();
+                tokio::spawn(async move { drop(lock.acquire().await) })
             })
             .collect();
         tokio::task::yield_now().await;
         waiters.iter().step_by(2).for_each(tokio::task::JoinHandle::abort);
-        drop(held);
+        drop(guard);
         for (n, waiter) in waiters.into_iter().enumerate() {
             assert_eq!(waiter.await.is_ok(), n % 2 == 1);
         }
-        drop(gate.enter().await);
+        drop(lock.acquire().await);
     }
 }

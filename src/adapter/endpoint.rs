@@ -1,8 +1,7 @@
-//! A gateway's API at its base URL: what every adapter's calls have in common.
+//! The requests and responses that all adapters share.
 //!
-//! An adapter says how a request is written and how its vendor writes errors; here stand, once for all, what an
-//! answer means for the message ([`Outcome`]), how long an answer may be, where files are fetched from, and that
-//! nothing of it is shown in an error.
+//! An adapter defines how requests are written and how its vendor reports errors. This module defines, once for all,
+//! the [`Outcome`] of a response, its maximum length, the hosts that files are fetched from, and the masking of errors.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -25,7 +24,7 @@ use crate::model::message::Accepted;
 use crate::model::secret::Secret;
 use crate::transport::{BaseUrl, Body, Deadline, PublicOnly, SendProgress, Transport, normal};
 
-/// One gateway's API at one base URL.
+/// A gateway's API at a base URL.
 ///
 /// Cloning is cheap.
 #[derive(Clone, Debug)]
@@ -39,47 +38,47 @@ pub struct Endpoint {
     vendor_error: fn(&Answer) -> VendorError<'_>,
 }
 
-/// What a vendor's error body says, as the adapter reads it.
+/// A vendor's error body, as parsed by the adapter.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct VendorError<'a> {
-    /// The vendor's code, by which its table is looked up.
+    /// The vendor's code, the key of its table.
     pub code: Option<Cow<'a, str>>,
-    /// The vendor's id of the call.
+    /// The vendor's request id.
     pub trace: Option<Cow<'a, str>>,
-    /// What the code means in this answer, where the code alone does not tell.
+    /// The class of the code in this response, where the code alone does not determine it.
     pub class: Option<ErrorClass>,
-    /// The vendor's page about it.
+    /// The vendor's documentation of the code.
     pub help: Option<Cow<'static, str>>,
-    /// What is wrong, in words of the adapter's own where the kind alone does not say it. No text of the vendor's.
+    /// The adapter's own description, where the kind alone is not enough. Never text from the vendor.
     pub words: Option<&'static str>,
-    /// How long to wait, where the vendor says so in a place of its own.
+    /// The wait before a retry, where the vendor reports it outside the `Retry-After` header.
     pub retry_after: Option<Duration>,
 }
 
 impl<'a> VendorError<'a> {
-    /// An error with this code.
+    /// Creates an error with this code.
     pub fn new(code: impl Into<Cow<'a, str>>) -> Self {
         Self { code: Some(code.into()), ..Self::default() }
     }
 }
 
-/// An answer, read whole.
+/// A complete response.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Answer {
-    /// Its status.
+    /// The status.
     pub status: StatusCode,
-    /// Its headers.
+    /// The headers.
     pub headers: HeaderMap,
-    /// Its body. Personal data.
+    /// The body. Personal data.
     pub body: Bytes,
     gateway: &'static str,
     sending: bool,
 }
 
 impl Answer {
-    /// Returns `true` for a web page, and for a refusal of a send without a word: no gateway's API explains it so.
+    /// Returns `true` for a web page, and for a refused send without a body: no gateway's API responds like that.
     fn is_page(&self) -> bool {
         let body = self.body.trim_ascii_start();
         self.sending && body.is_empty()
@@ -87,36 +86,35 @@ impl Answer {
             || body.get(..5).is_some_and(|tag| tag.eq_ignore_ascii_case(b"<html"))
     }
 
-    /// The body as JSON of this type.
+    /// Deserialises the JSON body.
     ///
     /// # Errors
-    /// [`ErrorKind::Unexpected`] when it does not read. For a send the outcome is then unknown: the gateway did say
-    /// yes.
+    /// [`ErrorKind::Unexpected`] if it cannot be parsed. For a send the outcome is then unknown, because the status was
+    /// a success.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_slice(&self.body).map_err(|_| self.unreadable())
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     ///
     /// # Errors
-    /// As [`json`](Self::json), when it is not UTF-8.
+    /// As [`json`](Self::json), if it is not UTF-8.
     pub fn text(&self) -> Result<&str> {
         std::str::from_utf8(&self.body).map_err(|_| self.unreadable())
     }
 
-    /// The acceptance that this answer is, under these ids: one for each part of the message.
+    /// Returns the acceptance with these ids, one for each part of the message.
     ///
     /// # Errors
-    /// As [`json`](Self::json), when there is no id, or one is empty or blank: nobody could say later what became of the
-    /// message.
+    /// As [`json`](Self::json), if there is no id, or one is empty or blank: the message could not be looked up later.
     pub fn accepted<I: Into<MessageId>>(&self, ids: impl IntoIterator<Item = I>) -> Result<Accepted> {
         Accepted::of_parts(self.gateway, ids, self.body.clone()).ok_or_else(|| self.unreadable())
     }
 
-    /// The error for an answer that said yes and cannot be read.
+    /// Returns the error for a success response that cannot be parsed.
     pub fn unreadable(&self) -> Error {
         let outcome = if self.sending { Outcome::Unknown } else { Outcome::NotSent };
-        Error::new(ErrorKind::Unexpected, "the answer cannot be read")
+        Error::new(ErrorKind::Unexpected, "the response cannot be parsed")
             .with_gateway(self.gateway)
             .with_outcome(outcome)
             .with_status(self.status)
@@ -131,15 +129,15 @@ impl std::fmt::Debug for Answer {
 }
 
 impl Endpoint {
-    /// The slowest upload that is waited for, in bytes a second: half a megabit.
+    /// The minimum upload rate before an upload times out, in bytes per second: half a megabit.
     pub const UPLOAD_RATE_MIN: u64 = 64 * 1024;
 
-    /// The longest answer that is read, in bytes.
+    /// The maximum length of a response in bytes.
     pub const ANSWER_MAX: usize = 8 * 1024 * 1024;
 
-    /// A gateway's API.
+    /// Creates an endpoint.
     ///
-    /// `classes` is the vendor's table of codes, and `vendor_error` reads the vendor's error bodies.
+    /// `classes` is the vendor's table of error codes, and `vendor_error` parses the vendor's error bodies.
     pub fn new(
         gateway: &'static str,
         base: BaseUrl,
@@ -158,42 +156,42 @@ impl Endpoint {
         }
     }
 
-    /// Sets what some of the vendor's codes mean, over the table.
+    /// Overrides the classes of some of the vendor's codes.
     #[must_use]
     pub fn with_overrides(mut self, overrides: BTreeMap<String, ErrorClass>) -> Self {
         self.overrides = Arc::new(overrides);
         self
     }
 
-    /// The base URL.
+    /// Returns the base URL.
     pub fn base(&self) -> &BaseUrl {
         &self.base
     }
 
-    /// Sends a message: one request, that a resident may see.
+    /// Sends a message in one request, which a resident may see.
     ///
     /// # Errors
-    /// By how far it came. [`Outcome::NotSent`] when nothing left this machine; [`Outcome::Rejected`] for a definite
-    /// no; [`Outcome::Unknown`] for a connection that broke or a time that ran out after something left, and for
-    /// 408, 500, 502, 503 and 504 unless the vendor documents that the code means "not accepted". A vendor that says
-    /// no with a 200 is for the adapter to notice: hand the answer to [`refused`](Self::refused).
+    /// [`Outcome::NotSent`] if nothing left this machine; [`Outcome::Rejected`] for a definite refusal;
+    /// [`Outcome::Unknown`] for a broken connection or a timeout after something was sent, and for 408, 500, 502, 503
+    /// and 504 unless the vendor documents that the code means "not accepted". If a vendor reports refusals with a 200,
+    /// the adapter must detect that and pass the response to [`refused`](Self::refused).
     pub fn send(&self, request: Request<Body>) -> impl Future<Output = Result<Answer>> + Send {
         self.exchange(request, true)
     }
 
-    /// Makes any other call: one that no resident sees, so that an error never leaves a doubt about a message.
+    /// Makes a call that no resident sees, so that an error never leaves a message's outcome unknown.
     ///
     /// # Errors
-    /// As the answer says, always with [`Outcome::NotSent`].
+    /// According to the response, always with [`Outcome::NotSent`].
     ///
-    /// A request with a body of more than 64 KiB, such as the upload of a file, may take 30 seconds and as long as the
-    /// body takes at [`UPLOAD_RATE_MIN`](Self::UPLOAD_RATE_MIN), unless it has a [`Deadline`]; every other one has the
-    /// time of the transport.
+    /// A request with a body of more than 64 KiB, such as an upload, may take 30 seconds plus the body's time at
+    /// [`UPLOAD_RATE_MIN`](Self::UPLOAD_RATE_MIN), unless it has a [`Deadline`]. Any other request has the transport's
+    /// timeout.
     pub fn call(&self, request: Request<Body>) -> impl Future<Output = Result<Answer>> + Send {
         self.exchange(request, false)
     }
 
-    /// A call without a body.
+    /// Makes a GET call without a body.
     ///
     /// # Errors
     /// Those of [`call`](Self::call).
@@ -201,20 +199,22 @@ impl Endpoint {
         self.call(self.request(Method::GET, path, headers, Body::empty())?).await
     }
 
-    /// Writes a POST of JSON to a path under the base URL.
+    /// Builds a POST request of JSON to a path under the base URL.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidMessage`] when the value does not serialise.
+    /// [`ErrorKind::InvalidMessage`] if the value cannot be serialised.
     pub fn json(&self, path: &str, mut headers: HeaderMap, value: &impl Serialize) -> Result<Request<Body>> {
-        let body = serde_json::to_vec(value).map_err(|_| Error::invalid("content", "does not serialise to JSON"))?;
+        let body = serde_json::to_vec(value).map_err(|_| Error::invalid("content", "cannot be serialised to JSON"))?;
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         self.request(Method::POST, path, headers, body.into())
     }
 
-    /// Writes a POST of a form to a path under the base URL. A field is text, or an `Option` of it: none is left out.
+    /// Builds a POST request of a form to a path under the base URL.
+    ///
+    /// A field is text or an `Option` of it; `None` is omitted.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the path is not one.
+    /// [`ErrorKind::Config`] if the path is invalid.
     pub fn form<'p, V: Into<Option<&'p str>>>(
         &self,
         path: &str,
@@ -227,10 +227,10 @@ impl Endpoint {
         self.request(Method::POST, path, headers, body.into())
     }
 
-    /// Writes a request to a path under the base URL, with these headers and no others.
+    /// Builds a request to a path under the base URL, with exactly these headers.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the path is not one.
+    /// [`ErrorKind::Config`] if the path is invalid.
     pub fn request(&self, method: Method, path: &str, headers: HeaderMap, body: Body) -> Result<Request<Body>> {
         let mut request = Request::new(body);
         *request.method_mut() = method;
@@ -239,30 +239,29 @@ impl Endpoint {
         Ok(request)
     }
 
-    /// The address of a path under the base URL. One that every send goes to is best made once.
+    /// Returns the URI of a path under the base URL. Compute it once for a path that every send uses.
     ///
-    /// A path that servers read in different ways is refused: one with a `.`, `..` or empty segment, a backslash, or an
-    /// encoded slash, however it is written. Put an id into a path with [`segment`].
+    /// A path that servers may interpret in different ways is refused: one with a `.`, `..` or empty segment, a
+    /// backslash, or an encoded slash, in any spelling. Use [`segment`] to put an id into a path.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the path is not one.
+    /// [`ErrorKind::Config`] if the path is invalid.
     pub fn uri(&self, path: &str) -> Result<Uri> {
         if normal(path.split_once('?').map_or(path, |(path, _)| path)).is_none() {
-            return Err(Error::config("path", "must start with a slash, and be one path for every server"));
+            return Err(Error::config("path", "must start with a slash and be unambiguous"));
         }
         let uri = Bytes::from([self.base.as_str(), path].concat());
         Uri::from_maybe_shared(uri).map_err(|_| Error::config("path", "is not a URL path"))
     }
 
-    /// Fetches a file from a host of the gateway, with the credential where it belongs.
+    /// Fetches a file from one of the gateway's hosts, with the credential where it is allowed.
     ///
-    /// Redirects are followed up to three times, each checked like the first address. Nothing is decompressed. On a host
-    /// that gets the credential, a path that servers read in different ways is refused, and the credential decides by
-    /// [`Credential::access`] which of the others are fetched.
+    /// Follows up to three redirects, each checked like the first URL. Decompresses nothing. On a host that receives
+    /// the credential, an ambiguous path is refused, and [`Credential::access`] decides how the others are fetched.
     ///
     /// # Errors
-    /// [`ErrorKind::Forbidden`], with the field `media.url`, for an address that is not of the gateway or that the
-    /// credential refuses, [`ErrorKind::NotFound`] for a file that is gone, [`ErrorKind::TooLarge`] over `limits.cap`.
+    /// [`ErrorKind::Forbidden`], with the field `media.url`, for a URL that is not the gateway's or that the credential
+    /// refuses, [`ErrorKind::NotFound`] for a deleted file, [`ErrorKind::TooLarge`] over `limits.cap`.
     pub async fn fetch(
         &self,
         url: &str,
@@ -281,18 +280,18 @@ impl Endpoint {
         credential: impl Credential,
         limits: FetchLimits,
     ) -> Result<MediaStream> {
-        let begun = self.clock.monotonic();
+        let started = self.clock.monotonic();
         for _ in 0..=3 {
-            // The time is for all of it: redirects do not begin it anew.
-            let left = limits.time.saturating_sub(self.clock.monotonic().saturating_sub(begun));
+            // The limit covers the whole fetch, redirects included.
+            let left = limits.time.saturating_sub(self.clock.monotonic().saturating_sub(started));
             if left.is_zero() {
-                return Err(Error::new(ErrorKind::Unavailable, "the file took too long"));
+                return Err(Error::new(ErrorKind::Unavailable, "the media fetch timed out"));
             }
             let loopback = self.base.is_loopback();
             let (uri, trusted) = hosts.check(&url, &self.base)?;
             let access = if trusted { credential.access(&FileUrl::new(&uri)?) } else { Access::Anonymous };
             if access == Access::Refused {
-                return Err(Error::new(ErrorKind::Forbidden, "is not an address that the credential is for")
+                return Err(Error::new(ErrorKind::Forbidden, "is not a URL that the credential may be sent to")
                     .with_field("media.url"));
             }
             let mut request = Request::new(Body::empty());
@@ -310,23 +309,23 @@ impl Endpoint {
             let (parts, body) = answer.into_parts();
             if parts.status.is_redirection() {
                 let target = parts.headers.get(LOCATION).and_then(|to| to.to_str().ok()).filter(|to| !to.is_empty());
-                let target = target.ok_or_else(|| Error::new(ErrorKind::Unexpected, "a redirect leads nowhere"))?;
+                let target = target.ok_or_else(|| Error::new(ErrorKind::Unexpected, "a redirect has no target"))?;
                 url = redirected(&uri, target);
                 continue;
             }
             if !parts.status.is_success() {
                 let answer = self.read(parts, body, false).await?;
-                // A host of files may have pages for those that are gone.
+                // A file host may return web pages for deleted files.
                 return Err(self.error_of(&answer, false));
             }
             let mime = parts.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(str::to_owned);
-            let left = limits.time.saturating_sub(self.clock.monotonic().saturating_sub(begun));
+            let left = limits.time.saturating_sub(self.clock.monotonic().saturating_sub(started));
             return Ok(MediaStream::new(mime, body).capped(limits.cap)?.deadline(&*self.clock, left));
         }
-        Err(Error::new(ErrorKind::Unexpected, "the file is behind too many redirects"))
+        Err(Error::new(ErrorKind::Unexpected, "the file has too many redirects"))
     }
 
-    /// What a code means: by the configuration, else by the vendor's table.
+    /// Returns the class of a code: from the configuration, else from the vendor's table.
     pub fn class(&self, code: &str) -> Option<ErrorClass> {
         let row = || self.classes.iter().find(|(row, _)| *row == code).map(|(_, class)| *class);
         self.overrides.get(code).copied().or_else(row)
@@ -345,8 +344,8 @@ impl Endpoint {
     }
 
     async fn read(&self, parts: http::response::Parts, mut body: Body, sending: bool) -> Result<Answer> {
-        // A definite no does not become doubtful because its explanation got lost; a yes does, as it is unread.
-        let refused = !parts.status.is_success() && !doubtful(parts.status);
+        // A refusal stays definite without its explanation; a success that cannot be read is unknown.
+        let refused = !parts.status.is_success() && !may_have_accepted(parts.status);
         let outcome = match sending {
             true if refused => Outcome::Rejected,
             true => Outcome::Unknown,
@@ -363,14 +362,14 @@ impl Endpoint {
                     return Err(error.with_gateway(self.gateway).with_status(answer.status).with_outcome(outcome));
                 }
             };
-            let so_far = all.as_ref().map_or(answer.body.len(), BytesMut::len);
-            if so_far + piece.len() > Self::ANSWER_MAX {
-                return Err(Error::new(ErrorKind::Unexpected, "the answer is over 8 MiB")
+            let received = all.as_ref().map_or(answer.body.len(), BytesMut::len);
+            if received + piece.len() > Self::ANSWER_MAX {
+                return Err(Error::new(ErrorKind::Unexpected, "the response is over 8 MiB")
                     .with_gateway(self.gateway)
                     .with_status(answer.status)
                     .with_outcome(outcome));
             }
-            // Almost every answer is one piece, which then need not be copied.
+            // Almost every response arrives in one piece, which needs no copy.
             match &mut all {
                 None if answer.body.is_empty() => answer.body = piece,
                 None => {
@@ -398,68 +397,69 @@ impl Endpoint {
             crate::transport::TransportErrorKind::Request => ErrorKind::Config,
             _ => ErrorKind::Unavailable,
         };
-        Error::new(kind, error.words()).with_gateway(self.gateway).with_outcome(outcome)
+        Error::new(kind, error.description()).with_gateway(self.gateway).with_outcome(outcome)
     }
 
-    /// The error that an answer stands for: one other than 2xx, or one whose body says no.
+    /// Returns the error of a response: a status other than 2xx, or a body that reports a refusal.
     ///
-    /// A web page with a 4xx status, and such a status without a body for a send, is from something on the way, such as a
-    /// proxy, and says nothing of what was asked for: it is [`ErrorKind::Config`].
+    /// A web page with a 4xx status, or a 4xx without a body for a send, comes from an intermediary such as a proxy and
+    /// not from the gateway: it is [`ErrorKind::Config`].
     pub fn refused(&self, answer: &Answer) -> Error {
         self.error_of(answer, answer.is_page())
     }
 
     fn error_of(&self, answer: &Answer, is_page: bool) -> Error {
-        let mut said = (self.vendor_error)(answer);
+        let mut vendor = (self.vendor_error)(answer);
         let status = answer.status;
-        let code = said.code.as_deref();
+        let code = vendor.code.as_deref();
         let overridden = code.and_then(|code| self.overrides.get(code).copied());
-        let class = overridden.or(said.class).or_else(|| self.class(code?));
+        let class = overridden.or(vendor.class).or_else(|| self.class(code?));
         let outcome = match answer.sending {
             false => Outcome::NotSent,
-            true if doubtful(status) && !class.is_some_and(|class| class.not_accepted) => Outcome::Unknown,
+            true if may_have_accepted(status) && !class.is_some_and(|class| class.not_accepted) => Outcome::Unknown,
             true => Outcome::Rejected,
         };
-        let told = said.retry_after.or_else(|| {
+        let retry_after_wait = vendor.retry_after.or_else(|| {
             let value = answer.headers.get(RETRY_AFTER)?.to_str().ok()?;
             retry_after(value, self.clock.now())
         });
         let class = match class.unwrap_or_else(|| by_status(status)) {
             class if is_page && matches!(class.kind, ErrorKind::NotFound | ErrorKind::Rejected) => {
-                said.words = Some(PAGE);
+                vendor.words = Some(PAGE);
                 ErrorClass::new(ErrorKind::Config)
             }
             class => class,
         };
-        let mut error = Error::new(class.kind, said.words.unwrap_or_else(|| words(class.kind)))
+        let mut error = Error::new(class.kind, vendor.words.unwrap_or_else(|| description(class.kind)))
             .with_gateway(self.gateway)
             .with_outcome(outcome)
             .with_status(status)
-            .with_retry(class.retryable, told.or(class.after))
+            .with_retry(class.retryable, retry_after_wait.or(class.after))
             .with_pair(class.pair)
             .with_raw(answer.body.clone());
         if let Some(scope) = class.scope {
             error = error.with_scope(scope);
         }
-        if let Some(code) = &said.code {
+        if let Some(code) = &vendor.code {
             error = match self.class(code) {
                 Some(_) => error.with_known_code(code),
                 None => error.with_code(code),
             };
         }
-        if let Some(trace) = &said.trace {
+        if let Some(trace) = &vendor.trace {
             error = error.with_request_id(trace);
         }
-        if let Some(help) = said.help {
+        if let Some(help) = vendor.help {
             error = error.with_help(help);
         }
         error
     }
 }
 
-/// The longest that a request with a body of this length may take: 30 seconds, and as long as the body takes at
-/// [`Endpoint::UPLOAD_RATE_MIN`]. One whose length is not known is taken for 100 MiB. None for a body that is no file's:
-/// the transport's own time is for it.
+/// Returns the timeout of a request with a body of this length: 30 seconds plus the body's time at
+/// [`Endpoint::UPLOAD_RATE_MIN`].
+///
+/// An unknown length counts as 100 MiB. `None` for a short body, which has the transport's timeout.
 fn upload_time(len: Option<u64>) -> Option<Duration> {
     const BASE: Duration = Duration::from_secs(30);
     const UNKNOWN: u64 = 100 * 1024 * 1024;
@@ -469,7 +469,7 @@ fn upload_time(len: Option<u64>) -> Option<Duration> {
     }
 }
 
-/// Where a redirect leads: to an address, or to a path on the same host. Anything else is left as it is, and refused.
+/// Resolves a redirect to a URL or to a path on the same host. Anything else is unchanged, and refused later.
 fn redirected(from: &http::Uri, to: &str) -> String {
     let scheme = from.scheme_str().unwrap_or("https");
     match from.authority() {
@@ -479,37 +479,38 @@ fn redirected(from: &http::Uri, to: &str) -> String {
     }
 }
 
-/// How much of a file is fetched, and for how long.
+/// The limits of a fetch.
 #[derive(Clone, Copy, Debug)]
 pub struct FetchLimits {
-    /// The most bytes.
+    /// The maximum number of bytes.
     pub cap: u64,
-    /// The longest time for all of it.
+    /// The maximum time for the whole fetch.
     pub time: Duration,
 }
 
-/// The credential for one fetch, made for its address: a bearer token is the same for all, a signature is not.
+/// The credential for a fetch, created for its URL: a bearer token is always the same, a signature is not.
 pub trait Credential: Sync {
-    /// The value of its header.
+    /// Returns the header's value.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// If it cannot be created.
     fn header(&self, uri: &http::Uri) -> Result<Option<HeaderValue>>;
 
-    /// The name of its header.
+    /// Returns the header's name.
     fn name(&self) -> HeaderName {
         AUTHORIZATION
     }
 
-    /// Decides how a file is fetched from a host that gets the credential. Asked for each address, redirects included,
-    /// before its request.
+    /// Decides how a file is fetched from a host that may receive the credential.
+    ///
+    /// Called for each URL before its request, redirects included.
     fn access(&self, _file: &FileUrl<'_>) -> Access {
         Access::Credential
     }
 
-    /// Limits the credential to the files for which `access` says so.
+    /// Limits the credential to the files that `access` allows.
     ///
-    /// A credential that opens more than files needs it: the address of a file comes from a webhook or a redirect.
+    /// Use it for a credential that opens more than files, because file URLs come from webhooks and redirects.
     ///
     /// ```
     /// use civic_messaging::adapter::{Access, Credential, bearer};
@@ -530,14 +531,14 @@ pub trait Credential: Sync {
     }
 }
 
-/// How a file is fetched from a host that gets the credential.
+/// The way a file is fetched from a host that may receive the credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// With the credential.
     Credential,
     /// Without it.
     Anonymous,
-    /// Not at all.
+    /// Not fetched.
     Refused,
 }
 
@@ -568,7 +569,7 @@ impl<C: Credential, A: Fn(&FileUrl<'_>) -> Access + Sync> Credential for Limited
     }
 }
 
-/// A credential in a header of the gateway's own, the same for every address.
+/// A credential in a gateway-specific header, the same for every URL.
 impl Credential for (HeaderName, HeaderValue) {
     fn header(&self, _uri: &http::Uri) -> Result<Option<HeaderValue>> {
         Ok(Some(self.1.clone()))
@@ -579,7 +580,7 @@ impl Credential for (HeaderName, HeaderValue) {
     }
 }
 
-/// No credential, or the same for every address.
+/// No credential, or the same for every URL.
 impl Credential for Option<HeaderValue> {
     fn header(&self, _uri: &http::Uri) -> Result<Option<HeaderValue>> {
         Ok(self.clone())
@@ -592,10 +593,10 @@ impl<F: Fn(&http::Uri) -> Result<Option<HeaderValue>> + Sync> Credential for F {
     }
 }
 
-const PAGE: &str = "a web page answered, and not the gateway's API: check the base URL, and proxies on the way";
+const PAGE: &str = "a web page responded instead of the gateway's API: check the base URL and any proxies";
 
-/// Whether the gateway may have taken a message although it answered so.
-fn doubtful(status: StatusCode) -> bool {
+/// Returns `true` if the gateway may have accepted the message despite this status.
+fn may_have_accepted(status: StatusCode) -> bool {
     status.is_informational() || status == StatusCode::REQUEST_TIMEOUT || status.as_u16() >= 500
 }
 
@@ -614,30 +615,31 @@ fn by_status(status: StatusCode) -> ErrorClass {
     }
 }
 
-fn words(kind: ErrorKind) -> &'static str {
+fn description(kind: ErrorKind) -> &'static str {
     match kind {
-        ErrorKind::Account => "the account is locked, restricted or out of money",
-        ErrorKind::Config => "the gateway does not know what was asked of it: check the configuration",
-        ErrorKind::Forbidden => "the credentials may not do this",
-        ErrorKind::InvalidMessage => "the gateway does not take this message",
-        ErrorKind::InvalidRecipient => "nobody can be reached at this address",
+        ErrorKind::Account => "the account is locked, restricted or out of credit",
+        ErrorKind::Config => "the gateway does not know the requested resource: check the configuration",
+        ErrorKind::Forbidden => "the credentials lack a permission",
+        ErrorKind::InvalidMessage => "the gateway does not accept this message",
+        ErrorKind::InvalidRecipient => "the address cannot be reached",
         ErrorKind::NotFound => "the gateway does not have it",
-        ErrorKind::OptedOut => "this person does not want messages",
-        ErrorKind::OutsideWindow => "the person has not written lately enough: use a template",
+        ErrorKind::OptedOut => "the person has opted out",
+        ErrorKind::OutsideWindow => "the service window has closed: use a template",
         ErrorKind::TooLarge => "it is too large for the gateway",
-        ErrorKind::QuotaExceeded => "the quota is used up",
+        ErrorKind::QuotaExceeded => "the quota is exhausted",
         ErrorKind::RateLimited => "too many requests",
-        ErrorKind::Refused => "the policy says no",
+        ErrorKind::Refused => "our policy refused the message",
         ErrorKind::Rejected => "the gateway refused",
         ErrorKind::Unauthenticated => "the credentials were not accepted",
-        ErrorKind::Unavailable => "the gateway has a fault",
-        ErrorKind::Unexpected => "the gateway answered something unexpected",
-        ErrorKind::Unsupported => "the gateway cannot do this",
+        ErrorKind::Unavailable => "the gateway is unavailable",
+        ErrorKind::Unexpected => "the gateway returned an unexpected response",
+        ErrorKind::Unsupported => "the gateway does not support this",
     }
 }
 
-/// How long a `Retry-After` header asks to wait: seconds, or an HTTP date in each of its three forms, kept between 1
-/// second and 24 hours. Other values ask for nothing.
+/// Parses a `Retry-After` header: seconds or an HTTP date in any of its three forms.
+///
+/// The result is at least 1 second and at most 24 hours. `None` for any other value.
 ///
 /// ```
 /// use std::time::Duration;
@@ -656,23 +658,23 @@ pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let wait = if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
         Duration::from_secs(value.parse().unwrap_or(u64::MAX))
     } else {
-        // Some gateways write an offset in the place of `GMT`, which no form of HTTP has.
+        // Some gateways write an offset in place of `GMT`, which no HTTP form allows.
         Timestamp::from_http_date(value).or_else(|| Timestamp::from_rfc2822(value))?.since(now)
     };
     Some(wait.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX))
 }
 
-/// The shortest wait before a message is tried again.
+/// The minimum wait before a retry.
 pub const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 
-/// The longest wait before a message is tried again.
+/// The maximum wait before a retry.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// An id as one segment of a path, percent-encoded where it must be.
+/// Returns an id as one segment of a path, percent-encoded where necessary.
 ///
-/// Ids come from webhooks, answers and callers, and must not lead a request elsewhere: one that is empty, `.` or `..`, or
-/// that holds a character by which servers divide or decode a URL (`/`, `\\`, `?`, `#`, `%`) or a control character, is
-/// refused.
+/// Ids come from webhooks, responses and callers, and must not redirect a request. An id is refused if it is empty, `.`
+/// or `..`, or contains a control character or a character by which servers split or decode a URL (`/`, `\\`, `?`, `#`,
+/// `%`).
 ///
 /// ```
 /// use civic_messaging::adapter::segment;
@@ -688,41 +690,41 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
 pub fn segment<'a>(field: &'static str, id: &'a str) -> Result<Cow<'a, str>> {
     let divides = |c: char| c.is_control() || matches!(c, '/' | '\\' | '?' | '#' | '%');
     if matches!(id, "" | "." | "..") || id.contains(divides) {
-        return Err(Error::invalid(field, "is not an id that can stand in a URL"));
+        return Err(Error::invalid(field, "cannot be used in a URL path"));
     }
     Ok(utf8_percent_encode(id, SEGMENT).into())
 }
 
-/// All but the unreserved characters (RFC 3986, 2.3).
+/// Everything but the unreserved characters (RFC 3986, 2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The value of a `Bearer` header, marked so that nothing prints it.
+/// Returns the value of a `Bearer` header, marked as sensitive.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] when the token holds what a header cannot.
+/// [`ErrorKind::Config`] if the token contains characters that a header cannot.
 pub fn bearer(token: &Secret) -> Result<HeaderValue> {
     sensitive(&format!("Bearer {}", token.expose()))
 }
 
-/// The value of a `Basic` header, marked so that nothing prints it.
+/// Returns the value of a `Basic` header, marked as sensitive.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] for a user that is empty or holds a colon, which would be read as its end (RFC 7617).
+/// [`ErrorKind::Config`] if the user is empty or contains a colon, which would end it (RFC 7617).
 pub fn basic(user: &str, password: &Secret) -> Result<HeaderValue> {
     use base64::prelude::{BASE64_STANDARD, Engine};
     if user.is_empty() || user.contains(':') {
-        return Err(Error::config("user", "must not be empty, and must not hold a colon"));
+        return Err(Error::config("user", "must not be empty or contain a colon"));
     }
     sensitive(&format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{}", password.expose()))))
 }
 
-/// A header's value, marked so that nothing prints it.
+/// Returns a header's value, marked as sensitive.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] when it holds what a header cannot.
+/// [`ErrorKind::Config`] if it contains characters that a header cannot.
 pub fn sensitive(value: &str) -> Result<HeaderValue> {
-    let mut header =
-        HeaderValue::from_str(value).map_err(|_| Error::config("secret", "holds characters that a header cannot"))?;
+    let mut header = HeaderValue::from_str(value)
+        .map_err(|_| Error::config("secret", "contains characters that a header cannot"))?;
     header.set_sensitive(true);
     Ok(header)
 }
@@ -732,7 +734,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_are_read_and_clamped() {
+    fn retry_after_is_parsed_and_clamped() {
         let now = Timestamp::from_secs(1_795_000_000);
         let secs = |value: &str| retry_after(value, now).map(|d| d.as_secs());
         assert_eq!([secs("0"), secs("1"), secs(" 7 "), secs("999999999")], [Some(1), Some(1), Some(7), Some(86_400)]);
@@ -752,11 +754,11 @@ mod tests {
     }
 
     #[test]
-    fn a_base_url_is_https_or_loopback() {
-        for good in
+    fn base_url_is_https_or_loopback() {
+        for valid in
             ["https://api.x.com", "https://gw.example/sub/", "http://localhost:1", "http://[::1]:1", "http://127.9.9.9"]
         {
-            assert!(good.parse::<BaseUrl>().is_ok(), "{good}");
+            assert!(valid.parse::<BaseUrl>().is_ok(), "{valid}");
         }
         for bad in [
             "",
@@ -776,7 +778,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_form_and_json_are_written_with_their_type() {
+    async fn form_and_json_have_their_content_type() {
         let context = Context::with_transport(crate::transport::NoTransport);
         let base = "https://gw.example/sub".parse().unwrap();
         let endpoint = Endpoint::new("acme", base, &context, &[], |_| VendorError::default());
@@ -810,9 +812,9 @@ mod tests {
     }
 
     #[test]
-    fn segment_refuses_ids_that_lead_elsewhere() {
-        for good in ["900000000000001", "wamid.HBg_-~", "a..b", "...", "3e4", "CAFE"] {
-            assert_eq!(segment("id", good).unwrap(), good);
+    fn segment_refuses_ids_that_change_the_path() {
+        for valid in ["900000000000001", "wamid.HBg_-~", "a..b", "...", "3e4", "CAFE"] {
+            assert_eq!(segment("id", valid).unwrap(), valid);
         }
         for (id, written) in
             [("a b", "a%20b"), ("a:b@c;d", "a%3Ab%40c%3Bd"), ("ŵ", "%C5%B5"), ("a+b&c=d", "a%2Bb%26c%3Dd")]
@@ -830,12 +832,12 @@ mod tests {
     }
 
     #[test]
-    fn uri_refuses_paths_with_two_readings() {
+    fn uri_refuses_ambiguous_paths() {
         let context = Context::with_transport(crate::transport::NoTransport);
         let endpoint =
             Endpoint::new("acme", "https://gw.example/sub".parse().unwrap(), &context, &[], |_| VendorError::default());
-        for good in ["/a", "/", "/a/b.c/", "/a..b/...", "/a%20b/%C5%B5", "/a?x=..//%2e%2e/%25", "/a:b@c"] {
-            assert_eq!(endpoint.uri(good).unwrap().to_string(), format!("https://gw.example/sub{good}"));
+        for valid in ["/a", "/", "/a/b.c/", "/a..b/...", "/a%20b/%C5%B5", "/a?x=..//%2e%2e/%25", "/a:b@c"] {
+            assert_eq!(endpoint.uri(valid).unwrap().to_string(), format!("https://gw.example/sub{valid}"));
         }
         for bad in [
             "",
@@ -873,7 +875,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_not_shown() {
+    fn credentials_are_masked() {
         let secret = Secret::new("canary-token").unwrap();
         assert!(!format!("{:?}", bearer(&secret).unwrap()).contains("canary"));
         assert!(!format!("{:?}", basic("user", &secret).unwrap()).contains("canary"));

@@ -1,11 +1,11 @@
 //! The macro [`lenient!`](crate::adapter::lenient).
 
-/// Declares structs of JSON in which a value that does not fit is absent, and the rest is read.
+/// Declares structs for JSON in which a value that does not fit is absent and the rest is parsed.
 ///
-/// A field is called as in the JSON, or after `=` by other names of it. Its type is a [`Text`] (of strings and numbers
-/// alike), a [`Piece`], a [`List`], `bool`, `f64`, another struct of this macro, or an `Option` or `Box` of one; see
-/// [`Member`]. The struct borrows from the JSON, so that it is declared with a lifetime, and is [`Default`]. If a member
-/// occurs twice, the last value that fits counts, and the elements of lists are joined. See
+/// A field has the name in the JSON, or lists alternative names after `=`. Its type is a [`Text`] (from strings and
+/// numbers alike), a [`Piece`], a [`List`], `bool`, `f64`, another struct of this macro, or an `Option` or `Box` of
+/// one; see [`Member`]. The struct borrows from the JSON, so it is declared with a lifetime, and is [`Default`]. If a
+/// member occurs twice, the last value that fits is kept, and the elements of lists are joined. See
 /// [`adapter::json`](crate::adapter::json) for an example.
 ///
 /// [`List`]: crate::adapter::json::List

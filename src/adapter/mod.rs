@@ -1,7 +1,7 @@
-//! What adapters are built of, in this crate and in others: receiving webhooks, and reading what gateways write.
+//! Building blocks of adapters, for this crate and others: requests, webhooks, and lenient parsing.
 //!
-//! [`receive`] is the whole of a [`Channel::receive`](crate::Channel::receive): it verifies, decides whose each event
-//! is, and answers. [`json`] reads bodies in which a value is not as documented.
+//! [`receive`] implements [`Channel::receive`](crate::Channel::receive): it verifies the request, decides the ownership
+//! of each event, and builds the response. [`json`] parses bodies with undocumented values.
 
 #[doc(inline)]
 pub use crate::__lenient as lenient;
@@ -9,8 +9,7 @@ pub use crate::__lenient as lenient;
 mod endpoint;
 mod lenient;
 mod receive;
-// Each gateway reads the kinds that its vendor writes.
-#[cfg_attr(not(all(feature = "meta", feature = "x")), allow(dead_code))]
+#[cfg(any(feature = "meta", feature = "twilio", feature = "x"))]
 pub(crate) mod wire;
 pub use crate::model::info::{AddressRule, MessageRule};
 pub use endpoint::{
@@ -20,11 +19,12 @@ pub use endpoint::{
 pub use receive::{Collector, EVENTS_MAX, Owner, receive};
 
 pub mod json {
-    //! JSON as gateways write it, read so that a malformed value costs that value and nothing beside it.
+    //! Lenient JSON parsing, in which a malformed value costs only that value.
     //!
-    //! Vendors' webhooks hold values that no documentation foresees: `null` for a list, an object for a string, a member
-    //! twice, half of an emoji. A derived `Deserialize` refuses the whole body for one of them, and every message in it is
-    //! lost. [`lenient!`](crate::adapter::lenient) declares structs in which such a value is absent and the rest is read:
+    //! Vendors' webhooks contain values that no documentation mentions: `null` for a list, an object for a string, a
+    //! member twice, half of an emoji. A derived `Deserialize` rejects the whole body for one of them, and every
+    //! message in it is lost. [`lenient!`](crate::adapter::lenient) declares structs in which such a value is absent
+    //! and the rest is parsed:
     //!
     //! ```
     //! use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! The shared half of receiving: verification, ownership, bounds, and the answer.
+//! The shared part of receiving webhooks: verification, ownership, limits, and the response.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,23 +12,24 @@ use crate::model::id::AccountId;
 use crate::model::info::Info;
 use crate::webhook::{Discarded, Opened, Received, Request, Scheme, Verified};
 
-/// The most events of one webhook. Meta posts up to 1,000 at once.
+/// The maximum number of events in one webhook. Meta posts up to 1,000 at once.
 ///
-/// The rest is kept as [`Unrecognised`] pieces, each with many events in it, so that the memory that one body takes is
-/// bounded.
+/// The rest is kept as [`Unrecognised`] pieces, each with many events, which bounds the memory that one body takes.
 pub const EVENTS_MAX: usize = 10_000;
 
-/// The most bytes that the pieces of one webhook's events have together. Each is stored with its event, so that a part from
-/// which many events are read counts as often. Ten times the largest webhook that Meta documents.
+/// The maximum total size of the raw pieces of one webhook's events in bytes: ten times the largest webhook that Meta
+/// documents.
+///
+/// Each piece is stored with its event, so a piece from which several events are parsed counts for each.
 const PIECES_MAX: usize = 32 * 1024 * 1024;
 
-/// The most accounts that [`Received::discarded`] names, before it counts the rest without a name.
+/// The maximum number of accounts that [`Received::discarded`] names; the rest are counted without a name.
 const ACCOUNTS_MAX: usize = 100;
 
-/// Verifies a webhook and collects its events: the whole of a [`Channel::receive`](crate::Channel::receive).
+/// Verifies a webhook and collects its events, as the body of a [`Channel::receive`](crate::Channel::receive).
 ///
-/// `read` is called once the scheme has accepted the request. It hands each event to the [`Collector`], for which it needs
-/// an [`Owner`]: an account that the secret owns. A verified webhook of which it makes nothing is kept as [`Unrecognised`].
+/// `read` is called once the scheme has accepted the request. It passes each event to the [`Collector`], which requires
+/// an [`Owner`]: an account that the secret owns. A verified webhook without any events is kept as [`Unrecognised`].
 ///
 /// ```
 /// use civic_messaging::adapter::{self, json::Text, lenient};
@@ -51,7 +52,7 @@ const ACCOUNTS_MAX: usize = 100;
 ///         let json = adapter::json::Json::new(webhook.body());
 ///         let callback: Callback<'_> = json.read().unwrap_or_default();
 ///         let Some(owner) = events.owner(callback.number.as_deref(), 1) else { return };
-///         // The whole body, because it is one event: of a batch, `Raw::new(json.raw(piece.get()))` of each part.
+///         // The whole body is one event. For a batch, use `Raw::new(json.raw(piece.get()))` of each part.
 ///         let envelope = events.envelope(&owner, Raw::new(webhook.body().clone()), None);
 ///         let from = callback.from.as_deref().and_then(Address::sms_sender);
 ///         match (callback.id.some(), from, callback.text.to_text()) {
@@ -65,8 +66,8 @@ const ACCOUNTS_MAX: usize = 100;
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) naming `setting` where there is no scheme, or the channel does not
-/// receive; and those of [`Request::open`].
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) naming `setting` if there is no scheme or the channel does not
+/// receive, and those of [`Request::open`].
 pub fn receive(
     request: &Request,
     info: &Info,
@@ -81,7 +82,7 @@ pub fn receive(
         Opened::Verified(verified) => verified,
         Opened::Handshake(received) => return Ok(received),
         Opened::NeedKey(_) => {
-            return Err(Error::unsupported("the scheme needs a key from elsewhere").with_gateway(info.gateway));
+            return Err(Error::unsupported("the scheme needs an external key").with_gateway(info.gateway));
         }
     };
     let mut events = Collector::new(&verified, info);
@@ -89,7 +90,7 @@ pub fn receive(
     Ok(events.received())
 }
 
-/// Collects the events of a verified webhook.
+/// A collector of a verified webhook's events.
 #[derive(Debug)]
 pub struct Collector<'w> {
     verified: &'w Verified,
@@ -97,23 +98,23 @@ pub struct Collector<'w> {
     events: Vec<Event>,
     discarded: BTreeMap<Option<AccountId>, usize>,
     overflow: Option<Box<Overflow>>,
-    /// The length of the pieces of all events.
+    /// The total length of the pieces of all events.
     pieces: usize,
 }
 
-/// Pieces of one owner that follow each other in the body.
+/// Adjacent pieces of one owner in the body.
 #[derive(Debug)]
 struct Overflow {
     envelope: Envelope,
-    place: Range<usize>,
+    range: Range<usize>,
 }
 
-/// An account that the secret owns, and of which there may be events: see [`Collector::owner`].
+/// An account that the secret owns, and so may have events: see [`Collector::owner`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner(AccountId);
 
 impl Owner {
-    /// The account.
+    /// Returns the account.
     pub fn account(&self) -> &AccountId {
         &self.0
     }
@@ -124,18 +125,18 @@ impl<'w> Collector<'w> {
         Self { verified, info, events: Vec::new(), discarded: BTreeMap::new(), overflow: None, pieces: 0 }
     }
 
-    /// Makes room for so many events.
+    /// Reserves capacity for `events` more events.
     pub fn reserve(&mut self, events: usize) {
         self.events.reserve_exact(events.min(EVENTS_MAX));
     }
 
     /// Returns the owner of a part of the webhook, if the secret owns the account that the part names.
     ///
-    /// `events` is how many events the part holds. If the secret does not own the account they are counted as
-    /// [`Received::discarded`]: the secret of an app proves the webhooks of every account of that app. A part that names no
+    /// `events` is the number of events in the part. If the secret does not own the account, they count as
+    /// [`Received::discarded`]: an app's secret signs the webhooks of every account of that app. A part that names no
     /// account is discarded too, under `None`.
     pub fn owner(&mut self, account: Option<&str>, events: usize) -> Option<Owner> {
-        // A piece that is kept holds nothing of another owner.
+        // A kept piece must not contain another owner's data.
         let goes_on = self.overflow.as_ref().is_some_and(|run| account == Some(run.envelope.account.as_str()));
         if !goes_on {
             self.end_overflow();
@@ -155,21 +156,23 @@ impl<'w> Collector<'w> {
         }
     }
 
-    /// Returns the channel's own account, for a gateway whose webhooks name none: the secret alone says whose they are.
+    /// Returns the channel's own account, for a gateway that names none in its webhooks: the secret alone decides
+    /// ownership.
     pub fn channel(&mut self) -> Option<Owner> {
         let account = self.info.account.clone();
         self.owner(Some(account.as_str()), 1)
     }
 
-    /// The envelope of an event, with the gateway's time, or else the time of arrival.
+    /// Creates the envelope of an event, with the gateway's time, or else the time of arrival.
     #[inline]
     pub fn envelope(&self, owner: &Owner, raw: Raw, at: Option<Timestamp>) -> Envelope {
         let arrived = self.verified.arrived();
         Envelope::new(self.info.gateway, self.info.medium.clone(), owner.0.clone(), arrived, raw).dated(at)
     }
 
-    /// Adds an event. One that is over [`EVENTS_MAX`], or whose pieces are over 32 MiB with those before it, is kept as an
-    /// [`Unrecognised`] piece.
+    /// Adds an event.
+    ///
+    /// Beyond [`EVENTS_MAX`] events or 32 MiB of pieces, it is kept as an [`Unrecognised`] piece.
     #[inline]
     pub fn push(&mut self, event: impl Into<Event>) {
         let event = event.into();
@@ -182,7 +185,7 @@ impl<'w> Collector<'w> {
         }
     }
 
-    /// Adds what is not understood, by the gateway's name for it, and from whom it came if that is known.
+    /// Adds unrecognised data by the gateway's name for it, with the sender if known.
     pub fn unrecognised(
         &mut self,
         envelope: Envelope,
@@ -194,7 +197,7 @@ impl<'w> Collector<'w> {
         self.push(event);
     }
 
-    /// The number of events so far.
+    /// Returns the number of events so far.
     pub fn len(&self) -> usize {
         self.events.len()
     }
@@ -204,27 +207,27 @@ impl<'w> Collector<'w> {
         self.events.is_empty()
     }
 
-    /// Keeps the piece of one event too many, together with its neighbours of the same account.
+    /// Keeps the piece of an event over the limit, merged with adjacent ones of the same account.
     fn overflow(&mut self, envelope: &Envelope) {
         let body = self.verified.body();
-        let place = place(body, envelope.raw.as_bytes());
-        match (&mut self.overflow, place) {
-            (Some(run), Some(place)) if run.envelope.account == envelope.account && place.start >= run.place.start => {
-                run.place.end = run.place.end.max(place.end);
+        let range = range_in(body, envelope.raw.as_bytes());
+        match (&mut self.overflow, range) {
+            (Some(run), Some(range)) if run.envelope.account == envelope.account && range.start >= run.range.start => {
+                run.range.end = run.range.end.max(range.end);
             }
-            (_, place) => {
+            (_, range) => {
                 self.end_overflow();
-                let place = place.unwrap_or_default();
-                self.overflow = Some(Box::new(Overflow { envelope: envelope.clone(), place }));
+                let range = range.unwrap_or_default();
+                self.overflow = Some(Box::new(Overflow { envelope: envelope.clone(), range }));
             }
         }
     }
 
     fn end_overflow(&mut self) {
         if let Some(overflow) = self.overflow.take() {
-            let Overflow { mut envelope, place } = *overflow;
-            if !place.is_empty() {
-                envelope.raw = Raw::new(self.verified.body().slice(place));
+            let Overflow { mut envelope, range } = *overflow;
+            if !range.is_empty() {
+                envelope.raw = Raw::new(self.verified.body().slice(range));
             }
             self.events.push(Unrecognised::new(envelope, "overflow").into());
         }
@@ -245,8 +248,8 @@ impl<'w> Collector<'w> {
     }
 }
 
-/// Where a piece stands in the body that it was cut from.
-fn place(body: &Bytes, piece: &Bytes) -> Option<Range<usize>> {
+/// Returns the range of a piece in the body that it was cut from.
+fn range_in(body: &Bytes, piece: &Bytes) -> Option<Range<usize>> {
     let from = piece.as_ptr().addr().checked_sub(body.as_ptr().addr())?;
     let to = from.checked_add(piece.len())?;
     (to <= body.len()).then_some(from..to)

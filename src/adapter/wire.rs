@@ -1,4 +1,4 @@
-//! Strings as gateways write them in JSON: borrowed where they can be, and numbers where they should not be.
+//! Strings in gateways' JSON: borrowed where possible, numbers accepted.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,13 +6,15 @@ use std::ops::Deref;
 
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 
-/// A string, or a number that a gateway wrote in a string's place, as text.
+/// A string, or a number in place of a string, as text.
 ///
-/// For answers that a refusal may cost nothing but words; what must not be lost is read by [`lenient!`](crate::adapter::lenient).
+/// For responses in which a malformed value may cost no more than a description. Data that must not be lost is parsed
+/// by [`lenient!`](crate::adapter::lenient).
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Str<'a>(pub(crate) Cow<'a, str>);
 
 impl Str<'_> {
+    #[cfg(feature = "x")]
     pub(crate) fn into_string(self) -> String {
         self.0.into_owned()
     }
@@ -32,7 +34,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Str<'a> {
     }
 }
 
-/// Up to here each whole number is one that an `f64` holds: 2 to the power of 53.
+/// The bound, 2 to the power of 53, below which an `f64` represents every integer.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
 struct Text;
@@ -61,7 +63,7 @@ impl<'de> Visitor<'de> for Text {
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
-        // A longer number would come out as another one: an id of somebody else.
+        // A longer number would be rounded to another one: somebody else's id.
         if number.abs() < EXACT {
             Ok(Some(Str(Cow::Owned(number.to_string()))))
         } else {
@@ -79,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_borrows_unless_there_is_an_escape() {
+    fn str_borrows_unless_there_is_an_escape() {
         let read = |json: &'static str| serde_json::from_str::<Option<Str<'_>>>(json).unwrap().unwrap().0;
         assert!(matches!(read(r#""plain""#), Cow::Borrowed("plain")));
         assert_eq!(read(r#""caf\u00e9""#), "café");

@@ -1,4 +1,4 @@
-//! Files on their way to and from a gateway: streamed, capped, hashed, and fetched from nowhere else.
+//! Media files on their way to and from gateways: streamed, capped and hashed, from allowed hosts only.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -23,10 +23,10 @@ mod store;
 pub use crate::model::digest::Digest;
 pub use store::{FolderStore, MemoryStore};
 
-/// The bytes of a file, in pieces as they arrive.
+/// A stream of a file's bytes.
 ///
-/// Never whole in memory unless [`bytes`](Self::bytes) is asked for it. What a gateway sends is bounded: a piece
-/// past the cap, a wait past the deadline, or an end whose hash is not the promised one is an error and not an end.
+/// The file is never held in memory as a whole unless [`bytes`](Self::bytes) is called. The stream is bounded:
+/// exceeding the cap or the deadline, or ending with another hash than expected, is an error.
 pub struct MediaStream {
     mime: Option<String>,
     body: Body,
@@ -37,12 +37,12 @@ pub struct MediaStream {
 }
 
 impl MediaStream {
-    /// The bytes of a file that is all there.
+    /// Creates a stream from a complete file.
     pub fn from_bytes(mime: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
         Self::new(Some(mime.into()), Body::from(bytes.into()))
     }
 
-    /// The bytes of a file from a stream, with its length where that is known.
+    /// Creates a stream from another, with its length if known.
     pub fn from_stream(mime: impl Into<String>, stream: ByteStream, len: Option<u64>) -> Self {
         Self::new(Some(mime.into()), Body::stream(stream, len))
     }
@@ -51,25 +51,25 @@ impl MediaStream {
         Self { mime, body, seen: 0, cap: u64::MAX, deadline: None, hash: None }
     }
 
-    /// The media type, as the gateway or the caller gave it.
+    /// Returns the media type supplied by the gateway or the caller.
     pub fn mime(&self) -> Option<&str> {
         self.mime.as_deref()
     }
 
-    /// The length in bytes, where it is known before the end.
+    /// Returns the remaining length in bytes, if known.
     pub fn len(&self) -> Option<u64> {
         self.body.len()
     }
 
-    /// Whether there is nothing in it, so far as is known.
+    /// Returns `true` if the file is known to be empty.
     pub fn is_empty(&self) -> bool {
         self.body.is_empty()
     }
 
-    /// Ends it with an error past `cap` bytes.
+    /// Fails the stream after `cap` bytes.
     ///
     /// # Errors
-    /// [`ErrorKind::TooLarge`] at once, when the length is known and over the cap.
+    /// [`ErrorKind::TooLarge`] at once if the length is known and over the cap.
     pub fn capped(mut self, cap: u64) -> Result<Self> {
         if self.len().is_some_and(|len| len > cap) {
             return Err(too_large(cap));
@@ -78,30 +78,30 @@ impl MediaStream {
         Ok(self)
     }
 
-    /// Ends it with an error when it has not ended by itself after this time.
+    /// Fails the stream if it has not ended after this time.
     #[must_use]
     pub fn deadline(mut self, clock: &dyn Clock, time: Duration) -> Self {
         self.deadline = Some(clock.sleep(time));
         self
     }
 
-    /// Ends it with an error when the bytes do not have this hash.
+    /// Fails the stream at its end if the bytes do not have this hash.
     #[must_use]
     pub fn hashed(mut self, digest: Digest) -> Self {
         self.hash = Some((Sha256::new(), digest));
         self
     }
 
-    /// The next piece; none at the end.
+    /// Returns the next piece, or `None` at the end.
     ///
     /// # Errors
-    /// [`ErrorKind::TooLarge`] past the cap, [`ErrorKind::Unavailable`] when the connection broke or the time is up,
-    /// [`ErrorKind::Unexpected`] when the hash is not the promised one.
+    /// [`ErrorKind::TooLarge`] over the cap, [`ErrorKind::Unavailable`] for a broken connection or a timeout,
+    /// [`ErrorKind::Unexpected`] if the hash does not match.
     pub async fn chunk(&mut self) -> Option<Result<Bytes>> {
         std::future::poll_fn(|cx| self.poll_chunk(cx)).await
     }
 
-    /// All of it at once. For small files and tests.
+    /// Reads the whole file. For small files and tests.
     ///
     /// # Errors
     /// Those of [`chunk`](Self::chunk).
@@ -113,7 +113,7 @@ impl MediaStream {
         Ok(all.freeze())
     }
 
-    /// Hands it on as the body of a request.
+    /// Converts it into the body of a request.
     pub fn into_body(self) -> Body {
         let len = self.len();
         Body::stream(Box::pin(self), len)
@@ -126,14 +126,14 @@ impl MediaStream {
             self.body = Body::empty();
             self.deadline = None;
             self.hash = None;
-            return Poll::Ready(Some(Err(Error::new(ErrorKind::Unavailable, "the file took too long"))));
+            return Poll::Ready(Some(Err(Error::new(ErrorKind::Unavailable, "the media fetch timed out"))));
         }
         Poll::Ready(match std::task::ready!(self.body.poll_chunk(cx)) {
             None => {
                 self.deadline = None;
                 let wrong =
                     self.hash.take().is_some_and(|(hash, digest)| Digest::new(hash.finalize().into()) != digest);
-                wrong.then(|| Err(Error::new(ErrorKind::Unexpected, "the file does not have the promised SHA-256")))
+                wrong.then(|| Err(Error::new(ErrorKind::Unexpected, "the file does not have the expected SHA-256")))
             }
             Some(Ok(piece)) => {
                 self.seen = self.seen.saturating_add(piece.len() as u64);
@@ -150,7 +150,7 @@ impl MediaStream {
             Some(Err(error)) => {
                 self.body = Body::empty();
                 self.hash = None;
-                // No message of ours hangs on a file: what broke, broke before any send.
+                // No send depends on this stream: it failed before any send.
                 Some(Err(error.with_outcome(crate::model::error::Outcome::NotSent)))
             }
         })
@@ -176,33 +176,33 @@ pub(crate) fn too_large(cap: u64) -> Error {
     Error::new(ErrorKind::TooLarge, format!("the file is over {cap} bytes")).with_field("media")
 }
 
-/// Where the service keeps files, each under its SHA-256.
+/// A store of the service's files, each under its SHA-256.
 ///
-/// [`FolderStore`] and [`MemoryStore`] are here; a bucket or a database is one more implementation.
+/// [`FolderStore`] and [`MemoryStore`] are built in; implement the trait for a bucket or a database.
 #[async_trait]
 pub trait MediaStore: fmt::Debug + Send + Sync + 'static {
-    /// Keeps a file, and says under which hash. Keeping the same file again is no error.
+    /// Stores a file and returns its hash. Storing a file again is not an error.
     async fn put(&self, media: MediaStream) -> Result<StoredMedia>;
 
-    /// The bytes of a file, hash checked as they are read.
+    /// Opens a file, whose hash is verified while it is read.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when it is not there.
+    /// [`ErrorKind::NotFound`] if it is not stored.
     async fn open(&self, sha256: &Digest) -> Result<MediaStream>;
 
-    /// Forgets a file. Forgetting one that is not there is no error.
+    /// Removes a file. Removing one that is not stored is not an error.
     async fn remove(&self, sha256: &Digest) -> Result<()>;
 }
 
-/// A file that a [`MediaStore`] keeps.
+/// A file in a [`MediaStore`].
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredMedia {
-    /// Its SHA-256.
+    /// The SHA-256.
     pub sha256: Digest,
-    /// Its length in bytes.
+    /// The length in bytes.
     pub len: u64,
-    /// Its media type.
+    /// The media type.
     pub mime: String,
 }
 
@@ -214,7 +214,7 @@ impl fmt::Debug for StoredMedia {
 }
 
 impl StoredMedia {
-    /// A file under its hash.
+    /// Creates a description of a stored file.
     pub fn new(sha256: Digest, len: u64, mime: impl Into<String>) -> Self {
         Self { sha256, len, mime: mime.into() }
     }
@@ -226,20 +226,20 @@ impl From<StoredMedia> for MediaSource {
     }
 }
 
-/// Makes a file of the store reachable by link, for gateways that take nothing else.
+/// Publishes stored files under a URL, for gateways that accept only links.
 ///
-/// The embedding service implements it: a public address that is hard to guess and does not live long.
+/// The embedding service implements it. The URL should be hard to guess and short-lived.
 #[async_trait]
 pub trait Publish: fmt::Debug + Send + Sync + 'static {
-    /// An https address from which the gateway can fetch this file.
+    /// Returns an https URL from which the gateway can fetch this file.
     async fn publish(&self, media: &Media) -> Result<String>;
 }
 
-/// The address of a file on a host that gets the credential, as a [`Credential`](crate::adapter::Credential) decides by
-/// it.
+/// The URL of a file on a host that may receive the credential, for
+/// [`Credential::access`](crate::adapter::Credential::access).
 ///
-/// It can be made only of an address whose path every server reads alike, so that what is compared is what is asked for.
-/// `Debug` does not show it: whoever has the address of a file may have the file.
+/// It can be created only from an unambiguous path, so that the path that is checked is the path that is requested.
+/// `Debug` does not show it: the URL alone may give access to the file.
 pub struct FileUrl<'a> {
     host: String,
     path: Cow<'a, str>,
@@ -247,19 +247,18 @@ pub struct FileUrl<'a> {
 }
 
 impl<'a> FileUrl<'a> {
-    /// Reads an address.
+    /// Parses a URL.
     ///
     /// # Errors
-    /// [`ErrorKind::Forbidden`] for a path with a `.`, `..` or empty segment, a backslash or an encoded slash, however it
-    /// is written.
+    /// [`ErrorKind::Forbidden`] for a path with a `.`, `..` or empty segment, a backslash or an encoded slash, in any
+    /// spelling.
     pub fn new(uri: &'a http::Uri) -> Result<Self> {
-        let path = crate::transport::normal(uri.path()).ok_or_else(|| {
-            Error::new(ErrorKind::Forbidden, "has a path that leads to more than one place").with_field("media.url")
-        })?;
+        let path = crate::transport::normal(uri.path())
+            .ok_or_else(|| Error::new(ErrorKind::Forbidden, "has an ambiguous path").with_field("media.url"))?;
         Ok(Self { host: uri.host().unwrap_or_default().to_ascii_lowercase(), path, query: uri.query() })
     }
 
-    /// The host, in lower case.
+    /// Returns the host in lower case.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -269,12 +268,12 @@ impl<'a> FileUrl<'a> {
         crate::transport::is_loopback(&self.host)
     }
 
-    /// The path, percent-decoded.
+    /// Returns the path, percent-decoded.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// The query, as it is written.
+    /// Returns the query as written.
     pub fn query(&self) -> Option<&str> {
         self.query
     }
@@ -288,29 +287,29 @@ impl fmt::Debug for FileUrl<'_> {
 
 /// The hosts that a gateway serves files from.
 ///
-/// A name, or `*.name` for everything under it. A file is fetched from these and nowhere else, over https on the
-/// usual port; the credential goes to the first list and to the base URL's own host only, and there to the files that
-/// [`Credential::access`](crate::adapter::Credential::access) names. Where the base URL is
-/// loopback, as in a test, loopback is all there is, and the credential goes to the base URL's own port.
+/// An entry is a name, or `*.name` for all of its subdomains. Files are fetched from these hosts only, over https on
+/// the default port. The credential is sent only to the `trusted` hosts and the base URL's own host, and there only for
+/// the files that [`Credential::access`](crate::adapter::Credential::access) allows. If the base URL is loopback, as in
+/// a test, only loopback is allowed, and the credential is sent only to the base URL's own port.
 #[derive(Clone, Copy, Debug)]
 pub struct HostRules {
-    /// Hosts that get the credential.
+    /// Hosts that receive the credential.
     pub trusted: &'static [&'static str],
-    /// Hosts that serve files to anybody who has the address, and get no credential.
+    /// Hosts that serve files by URL alone, without the credential.
     pub open: &'static [&'static str],
 }
 
 impl HostRules {
-    /// Whether a file may be fetched from this address, and whether the credential may go along.
+    /// Checks the URL of a file; returns `true` with it if the credential may be sent.
     ///
     /// # Errors
-    /// [`ErrorKind::Forbidden`] with the rule that the address breaks.
+    /// [`ErrorKind::Forbidden`] with the rule that the URL breaks.
     pub fn check(&self, url: &str, base: &BaseUrl) -> Result<(http::Uri, bool)> {
-        let no = |rule: &'static str| Error::new(ErrorKind::Forbidden, rule).with_field("media.url");
-        let uri: http::Uri = url.parse().map_err(|_| no("is not a URL"))?;
-        let authority = uri.authority().ok_or_else(|| no("is not an absolute URL"))?;
+        let forbidden = |rule: &'static str| Error::new(ErrorKind::Forbidden, rule).with_field("media.url");
+        let uri: http::Uri = url.parse().map_err(|_| forbidden("is not a URL"))?;
+        let authority = uri.authority().ok_or_else(|| forbidden("is not an absolute URL"))?;
         if authority.as_str().contains('@') {
-            return Err(no("holds a user name"));
+            return Err(forbidden("contains a user name"));
         }
         let host = authority.host().to_ascii_lowercase();
         if base.is_loopback() {
@@ -318,14 +317,14 @@ impl HostRules {
                 let own = authority.as_str().eq_ignore_ascii_case(base.authority());
                 Ok((uri, own))
             } else {
-                Err(no("leads away from loopback, where the base URL is"))
+                Err(forbidden("is not on loopback, as the base URL is"))
             };
         }
         if uri.scheme_str() != Some("https") {
-            return Err(no("is not https"));
+            return Err(forbidden("is not https"));
         }
         if authority.port_u16().is_some_and(|port| port != 443) {
-            return Err(no("has a port of its own"));
+            return Err(forbidden("has a port other than 443"));
         }
         let listed = |list: &[&str]| {
             list.iter().any(|entry| match entry.strip_prefix("*.") {
@@ -336,15 +335,15 @@ impl HostRules {
         match (host == base.host() || listed(self.trusted), listed(self.open)) {
             (true, _) => Ok((uri, true)),
             (false, true) => Ok((uri, false)),
-            (false, false) => Err(no("is not on a host of this gateway")),
+            (false, false) => Err(forbidden("is not on a host of this gateway")),
         }
     }
 }
 
-/// The address of a file for a gateway that takes files by link only: its own, or one that `publish` makes.
+/// Returns the URL of a file for a gateway that accepts only links: its own, or one from `publish`.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] when it has none and nothing publishes it.
+/// [`ErrorKind::Unsupported`] if it has none and `publish` is `None`.
 pub async fn published(media: &Media, publish: Option<&Arc<dyn Publish>>) -> Result<String> {
     match (&media.source, publish) {
         (MediaSource::Link(link), _) => Ok(link.clone()),
@@ -354,11 +353,11 @@ pub async fn published(media: &Media, publish: Option<&Arc<dyn Publish>>) -> Res
             if link.starts_with("https://") {
                 Ok(link)
             } else {
-                Err(Error::invalid("media.source", "was published at an address that is not https"))
+                Err(Error::invalid("media.source", "was published at a URL that is not https"))
             }
         }
         (_, None) => Err(Error::unsupported(
-            "this gateway takes files by link only: give a link, or set `publish` in the context",
+            "this gateway accepts files by link only: use a link, or set `publish` in the context",
         )
         .with_field("media.source")),
     }
@@ -376,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn files_come_from_the_gateways_hosts_and_the_token_goes_to_trusted_ones() {
+    fn host_rules_send_the_credential_to_trusted_hosts_only() {
         assert!(HOSTS.check("https://lookaside.fbsbx.com/a?mid=1", &base("https://graph.example")).unwrap().1);
         assert!(HOSTS.check("https://LOOKASIDE.fbsbx.com:443/a", &base("https://graph.example")).unwrap().1);
         assert!(HOSTS.check("https://graph.example/a", &base("https://graph.example")).unwrap().1);
@@ -405,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn file_url_has_one_reading() {
+    fn file_url_refuses_ambiguous_paths() {
         let uri: http::Uri = "https://API.example/v1/a%20file?x=%2e%2e#part".parse().unwrap();
         let file = FileUrl::new(&uri).unwrap();
         assert_eq!((file.host(), file.path(), file.query()), ("api.example", "/v1/a file", Some("x=%2e%2e")));
@@ -420,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loopback_base_stays_on_loopback() {
+    fn loopback_base_stays_on_loopback() {
         assert!(HOSTS.check("http://127.0.0.1:1/a", &base("http://127.0.0.1:1")).unwrap().1);
         assert!(!HOSTS.check("http://127.0.0.1:8080/a", &base("http://127.0.0.1:1")).unwrap().1);
         assert!(HOSTS.check("http://[::1]:8080/a", &base("http://127.0.0.1:1")).is_ok());
@@ -428,7 +427,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cap_holds_with_and_without_a_length() {
+    async fn cap_holds_with_and_without_a_length() {
         assert_eq!(MediaStream::from_bytes("a/b", "12345").capped(4).unwrap_err().kind(), ErrorKind::TooLarge);
         let endless = futures_util::stream::repeat_with(|| Ok(Bytes::from_static(b"123")));
         let mut stream = MediaStream::from_stream("a/b", Box::pin(endless), None).capped(4).unwrap();
@@ -438,7 +437,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wrong_hash_is_an_error_at_the_end() {
+    async fn wrong_hash_is_an_error_at_the_end() {
         let stream = |bytes: &'static str| MediaStream::from_bytes("a/b", bytes).hashed(Digest::sha256(b"tree"));
         assert_eq!(stream("tree").bytes().await.unwrap(), "tree");
         assert_eq!(stream("trees").bytes().await.unwrap_err().kind(), ErrorKind::Unexpected);
@@ -446,7 +445,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_drips_is_ended_by_its_deadline() {
+    async fn slow_file_is_ended_by_its_deadline() {
         let clock = VirtualClock::starting_at(Timestamp::default());
         let never = futures_util::stream::pending();
         let mut stream =

@@ -1,4 +1,4 @@
-//! Stores of files: a folder, and memory.
+//! Media stores: a folder, and memory.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,12 +19,12 @@ use crate::model::clock::{Clock, SystemClock};
 use crate::model::digest::Digest;
 use crate::model::error::{Error, ErrorKind, Result};
 
-/// Files in memory, for tests and small services. Gone when the last clone is dropped.
+/// An in-memory media store, for tests and small services. Its files are dropped with the last clone.
 #[derive(Clone, Default)]
 pub struct MemoryStore(Arc<Mutex<HashMap<Digest, (String, Bytes)>>>);
 
 impl MemoryStore {
-    /// An empty store.
+    /// Creates an empty store.
     pub fn new() -> Self {
         Self::default()
     }
@@ -48,7 +48,7 @@ impl MediaStore for MemoryStore {
 
     async fn open(&self, sha256: &Digest) -> Result<MediaStream> {
         let files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mime, bytes) = files.get(sha256).ok_or_else(missing)?;
+        let (mime, bytes) = files.get(sha256).ok_or_else(not_found)?;
         Ok(MediaStream::from_bytes(mime.clone(), bytes.clone()))
     }
 
@@ -58,31 +58,32 @@ impl MediaStore for MemoryStore {
     }
 }
 
-/// Files in a folder, each named by its SHA-256, with its media type beside it.
+/// A media store in a folder: each file is named by its SHA-256, with its media type beside it.
 ///
-/// A file appears under its name only when it is whole and on the disk. Disk work runs on threads of its own, so it
-/// needs no async runtime and holds none up.
+/// A file appears under its name only when it is complete and on the disk. Disk I/O runs on separate threads, so it
+/// needs no async runtime and does not block one.
 ///
-/// On Unix the files are readable and writable by this user only (mode 0600), and so is the folder (0700). A folder that
-/// exists and is open to others is closed to them; one that cannot be closed, or that many users share (with the sticky
-/// bit, as `/tmp` has it), is refused. On other systems the folder has the rights that it inherits.
+/// On Unix the files have mode 0600 and the folder has mode 0700. An existing folder that other users can access is
+/// restricted; one that cannot be, or that is shared by many users (with the sticky bit, as `/tmp`), is refused. On
+/// other systems the folder inherits its permissions.
 #[derive(Clone)]
 pub struct FolderStore(Arc<PathBuf>);
 
-/// How much of a file is in memory at a time.
+/// The size of a piece in memory.
 const CHUNK: usize = 256 * 1024;
 
 impl FolderStore {
-    /// A store in this folder, which is made if it is not there.
+    /// Creates a store in this folder, which is created if it does not exist.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the folder cannot be made, or not be closed to other users.
+    /// [`ErrorKind::Config`] if the folder cannot be created, or cannot be restricted to this user.
     pub fn new(folder: impl Into<PathBuf>) -> Result<Self> {
         let folder = folder.into();
-        let rule = "cannot be made: may this user write to the folder above it, and is no file in its place?";
+        let rule =
+            "cannot be created: check that this user may write to the parent folder, and that no file has this name";
         make_private(&folder).map_err(|_| Error::config("media.folder", rule))?;
-        if !close(&folder).unwrap_or(false) {
-            let rule = "is open to other users, and cannot be closed to them: give it to this user, with mode 700";
+        if !restrict(&folder).unwrap_or(false) {
+            let rule = "is accessible to other users and cannot be restricted: change its owner to this user and its mode to 700";
             return Err(Error::config("media.folder", rule));
         }
         Ok(Self(Arc::new(folder)))
@@ -125,7 +126,7 @@ impl MediaStore for FolderStore {
         let name = folder.join(stored.sha256.to_string());
         blocking(move || {
             file.sync_all()?;
-            // The type first: a file without its type would be found, a type without its file is not.
+            // The type first: a file without a type would be found, a type without a file is not.
             private().create(true).truncate(true).open(name.with_extension("type"))?.write_all(mime.as_bytes())?;
             fs::rename(&part.0, &name)?;
             File::open(&*folder)?.sync_all()
@@ -143,7 +144,7 @@ impl MediaStore for FolderStore {
             };
             Ok(Some((file.metadata()?.len(), fs::read_to_string(name.with_extension("type"))?, file)))
         });
-        let (len, mime, file) = opened.await?.ok_or_else(missing)?;
+        let (len, mime, file) = opened.await?.ok_or_else(not_found)?;
         let reading = Box::pin(read(file));
         Ok(MediaStream::from_stream(mime, Box::pin(FileStream(Some(reading))), Some(len)).hashed(*sha256))
     }
@@ -163,7 +164,7 @@ impl MediaStore for FolderStore {
     }
 }
 
-/// Makes the folder, and those above it. Only this user may enter the folder itself.
+/// Creates the folder and its parents. Only this user may access the folder itself.
 fn make_private(folder: &Path) -> io::Result<()> {
     if let Some(above) = folder.parent() {
         fs::create_dir_all(above)?;
@@ -177,9 +178,9 @@ fn make_private(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Closes a folder to other users. False: it is one that many users share.
+/// Restricts a folder to this user; returns `false` if it is shared by many users.
 #[cfg(unix)]
-fn close(folder: &Path) -> io::Result<bool> {
+fn restrict(folder: &Path) -> io::Result<bool> {
     use std::os::unix::fs::PermissionsExt;
     match fs::metadata(folder)?.permissions().mode() {
         mode if mode & 0o1000 != 0 => Ok(false),
@@ -189,7 +190,7 @@ fn close(folder: &Path) -> io::Result<bool> {
 }
 
 #[cfg(not(unix))]
-fn close(_folder: &Path) -> io::Result<bool> {
+fn restrict(_folder: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
@@ -206,23 +207,23 @@ fn mime(media: &MediaStream) -> String {
     media.mime().unwrap_or("application/octet-stream").to_owned()
 }
 
-fn missing() -> Error {
+fn not_found() -> Error {
     Error::new(ErrorKind::NotFound, "the media store does not have this file").with_field("media.source")
 }
 
-/// A file that is not whole yet, taken away when its writer gives up.
+/// A partial file, removed when its writer is dropped.
 struct Part(PathBuf);
 
 impl Drop for Part {
     fn drop(&mut self) {
-        // It was renamed, or never made: both leave nothing to take away.
+        // It was renamed or never created: in both cases there is nothing to remove.
         let _ = fs::remove_file(&self.0);
     }
 }
 
 type Reading = Pin<Box<dyn Future<Output = Result<(File, Bytes)>> + Send>>;
 
-/// A file as a stream, a piece at a time.
+/// A file as a stream of pieces.
 struct FileStream(Option<Reading>);
 
 async fn read(mut file: File) -> Result<(File, Bytes)> {
@@ -253,14 +254,14 @@ impl Stream for FileStream {
     }
 }
 
-/// Runs disk work on a thread of its own.
+/// Runs disk I/O on a separate thread.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {
     struct Slot<T>(Mutex<(Option<io::Result<T>>, Option<Waker>)>);
     let slot = Arc::new(Slot(Mutex::new((None, None))));
     let theirs = slot.clone();
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::StorageFull => Error::new(ErrorKind::Unavailable, "the media store is full"),
-        _ => Error::new(ErrorKind::Unavailable, "the media store cannot be used"),
+        _ => Error::new(ErrorKind::Unavailable, "the media store is unavailable"),
     };
     let run = move || {
         let done = work();
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn both_stores_keep_find_and_forget() {
+    async fn both_stores_put_open_and_remove() {
         let (path, folder) = folder();
         let photo = Bytes::from(vec![7; CHUNK * 2 + 5]);
         for store in [&folder as &dyn MediaStore, &MemoryStore::new()] {
@@ -315,21 +316,21 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_made_is_an_error_that_says_what_to_look_at() {
+    fn folder_error_says_what_to_check() {
         let (path, _) = folder();
         let file = path.join("file");
         fs::write(&file, "no folder").unwrap();
         for folder in [file.clone(), file.join("photos")] {
             let error = FolderStore::new(folder).unwrap_err();
             assert_eq!((error.kind(), error.field()), (ErrorKind::Config, Some("media.folder")));
-            assert!(error.to_string().ends_with("is no file in its place?"), "{error}");
+            assert!(error.to_string().ends_with("that no file has this name"), "{error}");
         }
         fs::remove_dir_all(path).unwrap();
     }
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn folder_store_is_closed_to_other_users() {
+    async fn folder_store_is_private() {
         use std::os::unix::fs::PermissionsExt;
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
         let (above, _) = folder();
@@ -341,7 +342,7 @@ mod tests {
             }
             let store = FolderStore::new(&path).unwrap();
             assert_eq!(mode(&path) & 0o777, 0o700, "{name}");
-            // A file that is not whole yet is closed as well, and so is one that an earlier version left open.
+            // A partial file is restricted too, and so is one that an earlier version left open.
             let digest = Digest::sha256(b"a photo");
             for left in [digest.to_string(), format!("{digest}.type")] {
                 fs::write(path.join(&left), "").unwrap();
@@ -369,7 +370,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn half_a_file_leaves_nothing_and_a_changed_one_is_noticed() {
+    async fn partial_file_is_removed_and_changed_one_detected() {
         let (path, store) = folder();
         let broken = futures_util::stream::iter([Ok(Bytes::from_static(b"half")), Err(Error::unknown("broke"))]);
         assert!(store.put(MediaStream::from_stream("a/b", Box::pin(broken), None)).await.is_err());

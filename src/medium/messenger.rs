@@ -1,90 +1,90 @@
-//! The rules of Facebook Messenger: what fits, and when a message may go.
+//! The rules of Facebook Messenger: message limits and messaging windows.
 //!
-//! Nobody can be written to first: a person writes to the page, and each thing that they do opens a window. There are no
-//! templates that open it again.
+//! A page cannot write to a person first: the person writes to the page, and each of their actions opens a window. No
+//! template reopens it.
 //!
-//! Lengths are in characters; Meta says that texts are UTF-8 and does not name the unit, so they are checked as Unicode
-//! code points and Meta's refusal is mapped all the same. Sizes in bytes read Meta's "MB" as 1,048,576, the larger of
-//! the two readings, which is unverified.
-//!
-//! Each constant names its page: "Meta, *page*, read 2026-11-22 from stored copies". Those copies are excerpts of Meta's
-//! pages and a note that quotes them; no live page was read.
+//! Lengths are in characters. Meta documents UTF-8 texts without naming the unit, so they are checked as Unicode code
+//! points, and Meta's own rejection is mapped as well. Sizes in bytes read Meta's "MB" as 1,048,576, the larger of the
+//! two readings, which is unverified.
+//! Each constant names its page: "Meta, *page*, read 2026-11-22 from stored copies". Those copies are excerpts of
+//! Meta's pages and a note that quotes them; no live page was read.
 
 use std::time::Duration;
 
-/// Characters in a text message. At least one. Meta, Send API, read 2026-11-22 from stored copies.
+/// Maximum characters in a text message, which has at least one. Meta, Send API, read 2026-11-22 from stored copies.
 pub const TEXT_MAX: usize = 2_000;
-/// Characters in `metadata`, which comes back in the echo of the message. Meta, Send API, read 2026-11-22 from stored
+/// Maximum characters in `metadata`, which the echo of the message returns. Meta, Send API, read 2026-11-22 from stored
 /// copies.
 pub const METADATA_MAX: usize = 1_000;
 
-/// Quick replies under a message. Meta, Quick replies, read 2026-11-22 from stored copies, as are the limits of quick
-/// replies below.
+/// Maximum quick replies of a message. Meta, Quick replies, read 2026-11-22 from stored copies, as are the limits of
+/// quick replies below.
 pub const QUICK_REPLIES_MAX: usize = 13;
-/// Characters in the title of a quick reply.
+/// Maximum characters in the title of a quick reply.
 pub const QUICK_REPLY_TITLE_MAX: usize = 20;
-/// Characters in the payload of a quick reply: what comes back when it is chosen.
+/// Maximum characters in the payload of a quick reply, which is returned when it is selected.
 pub const QUICK_REPLY_PAYLOAD_MAX: usize = 1_000;
 
-/// Buttons in a template of buttons. At least one. Meta, Button template, read 2026-11-22 from stored copies, as is the
-/// limit below.
+/// Maximum buttons in a button template, which has at least one. Meta, Button template, read 2026-11-22 from stored
+/// copies, as is the limit below.
 pub const BUTTONS_MAX: usize = 3;
-/// Characters in the text above the buttons of a template.
+/// Maximum characters in the text above the buttons of a template.
 pub const BODY_WITH_BUTTONS_MAX: usize = 640;
 
-/// Attachments in a message, which then has no text: a text with three pictures is four messages. Meta, Send API, read
-/// 2026-11-22 from stored copies.
+/// Maximum attachments in a message, which then has no text: a text with three images is four messages. Meta, Send API,
+/// read 2026-11-22 from stored copies.
 pub const ATTACHMENTS_MAX: usize = 1;
 
 const MIB: u64 = 1_024 * 1_024;
 
-/// Bytes of an attachment, of whichever kind: 25 MB. Meta, Send API, read 2026-11-22 from stored copies.
+/// Maximum bytes of an attachment of any kind: 25 MB. Meta, Send API, read 2026-11-22 from stored copies.
 pub const ATTACHMENT_BYTES_MAX: u64 = 25 * MIB;
-/// Bytes of what a resident can send us: 100 MB. No page of Meta's states a limit; this one is ours, so that a file
-/// that never ends is not read for ever.
+/// Maximum bytes of a resident's file: 100 MB. Meta documents no limit; this is our own, so that an endless file is not
+/// read forever.
 pub const INBOUND_BYTES_MAX: u64 = 100 * MIB;
 
-/// How long what a person does keeps the door open for any message: 24 hours. Meta calls it the standard messaging
-/// window. Meta, Messenger Platform policy (6 April 2026), read 2026-11-22 from stored copies, as is the window below.
+/// The standard messaging window: any message may be sent for 24 hours after a person's action. Meta, Messenger
+/// Platform policy (6 April 2026), read 2026-11-22 from stored copies, as is the window below.
 pub const SERVICE_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long, from the same moment, it stays open for what a person of ours typed (the tag `HUMAN_AGENT`): 7 days. The
-/// app needs Meta's feature "Human Agent" for it, which App Review gives.
+/// The window for replies typed by a human agent (the tag `HUMAN_AGENT`): 7 days after a person's action. The app needs
+/// Meta's feature "Human Agent", which App Review grants.
 pub const HUMAN_AGENT_WINDOW: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// What may go to a person at a moment: see [`window`].
+/// The messages that may be sent to a person at a given time: see [`window`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Window {
-    /// Over: nothing may go until they write again.
+    /// Expired: nothing may be sent until the person writes again.
     Closed,
-    /// Only what a person of ours typed may go, until a moment that is no longer in it.
+    /// Open for replies typed by a human agent only, until an exclusive end.
     HumanAgent {
-        /// That moment, in milliseconds since 1970, UTC.
+        /// The end, in milliseconds since 1970, UTC.
         until_ms: i64,
     },
-    /// Never opened: they have not written to the page, and cannot be written to.
+    /// Never opened: the person has not written to the page, and cannot be written to.
     Never,
-    /// Open for any message, until a moment that is no longer in it.
+    /// Open for any message, until an exclusive end.
     Open {
-        /// That moment, in milliseconds since 1970, UTC.
+        /// The end, in milliseconds since 1970, UTC.
         until_ms: i64,
     },
 }
 
 impl Window {
-    /// Whether any message could go at the moment asked about.
+    /// Returns `true` if any message may be sent at the given time.
     #[must_use]
     pub const fn is_open(self) -> bool {
         matches!(self, Self::Open { .. })
     }
 
-    /// Whether what a person of ours typed could go at the moment asked about.
+    /// Returns `true` if a reply typed by a human agent may be sent at the given time.
     #[must_use]
     pub const fn is_open_for_people(self) -> bool {
         matches!(self, Self::Open { .. } | Self::HumanAgent { .. })
     }
 
-    /// How long it stays as it is from `now_ms` on, in milliseconds' precision; zero if it is closed or was never open,
-    /// or if that time is over.
+    /// Returns the time until the window's state changes, in milliseconds' precision.
+    ///
+    /// Zero if it is closed, was never open, or has ended by `now_ms`.
     #[must_use]
     pub const fn remaining(self, now_ms: i64) -> Duration {
         match self {
@@ -96,14 +96,15 @@ impl Window {
     }
 }
 
-/// Says what may go, by the time of the last thing that the person did: a message, a button that they chose, a reaction,
-/// a visit by an `m.me` link.
+/// Returns the messaging window from the time of the person's last action.
 ///
-/// Times are milliseconds since 1970, UTC; `last_action_ms` is Meta's own `timestamp` (which is in milliseconds, unlike
-/// WhatsApp's), not the time of arrival. Open from that moment and for less than 24 hours: **at exactly 24 hours** only
-/// what a person of ours typed may go, and **at exactly 7 days** nothing. An action in the future, as skewed clocks give,
-/// is open, and its time counts from its own moment. Each page has a window of its own with each person. Near an edge
-/// Meta's answer has the last word.
+/// An action is a message, a selected button, a reaction, or a visit through an `m.me` link.
+///
+/// Times are milliseconds since 1970, UTC; `last_action_ms` is Meta's own `timestamp` (in milliseconds, unlike
+/// WhatsApp's), not the time of arrival. The window opens at that time and lasts less than 24 hours: **at exactly 24
+/// hours** only a reply typed by a human agent may be sent, and **at exactly 7 days** nothing. An action in the future,
+/// due to clock skew, is open and counts from its own time. Each page has its own window with each person. Near an
+/// edge, Meta's response decides.
 ///
 /// ```
 /// use civic_messaging::medium::messenger::{Window, window};
@@ -138,7 +139,7 @@ mod tests {
     const DAY: i64 = 86_400_000;
 
     #[test]
-    fn the_windows_close_at_exactly_a_day_and_a_week() {
+    fn windows_close_at_exactly_a_day_and_a_week() {
         for now in [0, 1, DAY - 1] {
             assert_eq!(window(Some(0), now), Window::Open { until_ms: DAY }, "{now}");
         }
@@ -152,14 +153,14 @@ mod tests {
     }
 
     #[test]
-    fn an_action_from_the_future_is_open_from_its_own_time() {
+    fn future_action_opens_the_window_from_its_own_time() {
         let skewed = window(Some(5_000), 0);
         assert_eq!(skewed, Window::Open { until_ms: 5_000 + DAY });
         assert_eq!(skewed.remaining(0), SERVICE_WINDOW + Duration::from_secs(5));
     }
 
     #[test]
-    fn the_ends_of_time_do_not_overflow() {
+    fn extreme_times_do_not_overflow() {
         assert_eq!(window(Some(i64::MIN), i64::MAX), Window::Closed);
         assert_eq!(window(Some(i64::MAX), i64::MAX), Window::Closed);
         let open = window(Some(i64::MAX), i64::MIN);
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_write_and_for_how_long() {
+    fn window_state_and_remaining_time() {
         let (open, agent) = (window(Some(0), 0), window(Some(0), DAY));
         assert!(open.is_open() && open.is_open_for_people());
         assert!(!agent.is_open() && agent.is_open_for_people());

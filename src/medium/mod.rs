@@ -1,7 +1,7 @@
-//! What each medium allows, as pure rules: no gateway, no network, no clock.
+//! The rules of each medium, as pure functions: no gateway, no network, no clock.
 //!
-//! A gateway decides how a message is spelled on the wire; what is here holds for a medium by
-//! whichever gateway it goes. Every function takes plain text and numbers and can be asked offline.
+//! A gateway defines the format of requests; these rules apply to a medium through any gateway. Every function takes
+//! plain text and numbers and works offline.
 
 pub mod messenger;
 pub mod sms;

@@ -1,93 +1,94 @@
-//! The rules of WhatsApp Business: what fits, and when a free-form message may go.
+//! The rules of WhatsApp Business: message limits, and the customer service window.
 //!
-//! Lengths are in characters unless they say otherwise; Meta does not name the unit, so they are
-//! checked as Unicode code points and Meta's refusal is mapped all the same. Sizes in bytes read
-//! Meta's "MB" as 1,048,576, the larger of the two readings, which is unverified.
+//! Lengths are in characters unless stated otherwise. Meta does not name the unit, so they are checked as Unicode code
+//! points, and Meta's own rejection is mapped as well. Sizes in bytes read Meta's "MB" as 1,048,576, the larger of the
+//! two readings, which is unverified.
 //!
-//! Each constant names its page: "Meta, *page*, read 2026-11-22 from stored copies". Those copies are
-//! excerpts of Meta's pages, notes that quote them, and Meta's OpenAPI file v23.0; no live page was read.
+//! Each constant names its page: "Meta, *page*, read 2026-11-22 from stored copies". Those copies are excerpts of
+//! Meta's pages, notes that quote them, and Meta's OpenAPI file v23.0; no live page was read.
 
 use std::time::Duration;
 
-/// Characters in a text message. At least one. Meta, Text messages, read 2026-11-22 from stored copies.
+/// Maximum characters in a text message, which has at least one. Meta, Text messages, read 2026-11-22 from stored
+/// copies.
 pub const TEXT_MAX: usize = 4_096;
-/// Characters in the caption of an image, a video or a document; audio and stickers carry none.
-/// Meta, Media messages, read 2026-11-22 from stored copies.
+/// Maximum characters in the caption of an image, video or document; audio and stickers have none. Meta, Media
+/// messages, read 2026-11-22 from stored copies.
 pub const CAPTION_MAX: usize = 1_024;
-/// Characters in `biz_opaque_callback_data`, which comes back in each status. No page of Meta's
-/// states it; pywa 4.5.0 does, read 2026-11-22 from stored copies.
+/// Maximum characters in `biz_opaque_callback_data`, which every status returns. Not documented by Meta; from pywa
+/// 4.5.0, read 2026-11-22 from stored copies.
 pub const OPAQUE_DATA_MAX: usize = 512;
 
-/// Reply buttons in a message. At least one. Meta, Interactive reply buttons messages, read
+/// Maximum reply buttons in a message, which has at least one. Meta, Interactive reply buttons messages, read
 /// 2026-11-22 from stored copies, as are the limits of buttons below.
 pub const BUTTONS_MAX: usize = 3;
-/// Characters in the title of a reply button. Titles of one message differ.
+/// Maximum characters in the title of a reply button. Titles must differ within a message.
 pub const BUTTON_TITLE_MAX: usize = 20;
-/// Characters in the id of a reply button.
+/// Maximum characters in the id of a reply button.
 pub const BUTTON_ID_MAX: usize = 256;
-/// Characters in the body of a message with reply buttons or a link button.
+/// Maximum characters in the body of a message with reply buttons or a link button.
 pub const BODY_WITH_BUTTONS_MAX: usize = 1_024;
-/// Characters in the footer of an interactive message.
+/// Maximum characters in the footer of an interactive message.
 pub const FOOTER_MAX: usize = 60;
-/// Characters in the text header of an interactive message.
+/// Maximum characters in the text header of an interactive message.
 pub const HEADER_MAX: usize = 60;
-/// Characters in the label of a link button. Meta, Interactive call-to-action URL button messages,
-/// read 2026-11-22 from stored copies.
+/// Maximum characters in the label of a link button. Meta, Interactive call-to-action URL button messages, read
+/// 2026-11-22 from stored copies.
 pub const LINK_LABEL_MAX: usize = 20;
 
-/// Characters in the name of a template: small letters, digits and underscores. pywa 4.5.0 and Meta, Template
-/// management, read 2026-11-30 from stored copies.
+/// Maximum characters in the name of a template: lowercase letters, digits and underscores. pywa 4.5.0 and Meta,
+/// Template management, read 2026-11-30 from stored copies.
 pub const TEMPLATE_NAME_MAX: usize = 512;
-/// Characters in a text parameter of a template. Meta, OpenAPI file v23.0, read 2026-11-30.
+/// Maximum characters in a text parameter of a template. Meta, OpenAPI file v23.0, read 2026-11-30.
 pub const TEMPLATE_PARAMETER_MAX: usize = 32_768;
-/// Buttons of a template, so that the last one has the index 9. Meta, OpenAPI file v23.0, read 2026-11-30.
+/// Maximum buttons of a template, so that the last index is 9. Meta, OpenAPI file v23.0, read 2026-11-30.
 pub const TEMPLATE_BUTTONS_MAX: usize = 10;
-/// Characters in the coupon code that a template's button copies. Meta, Coupon code templates, as pywa 4.5.0 and
-/// Gupshup's page quote it, read 2026-11-30 from stored copies.
+/// Maximum characters in the coupon code that a template's button copies. Meta, Coupon code templates, as pywa 4.5.0
+/// and Gupshup's page quote it, read 2026-11-30 from stored copies.
 pub const COUPON_CODE_MAX: usize = 15;
 
-/// Rows of a list in total, over all its sections. Meta, Interactive list messages, read 2026-11-22
-/// from stored copies, as are the limits of lists below.
+/// Maximum rows of a list, over all of its sections. Meta, Interactive list messages, read 2026-11-22 from stored
+/// copies, as are the limits of lists below.
 pub const LIST_ROWS_MAX: usize = 10;
-/// Sections of a list. At least one.
+/// Maximum sections of a list, which has at least one.
 pub const LIST_SECTIONS_MAX: usize = 10;
-/// Characters on the button that opens a list.
+/// Maximum characters on the button that opens a list.
 pub const LIST_BUTTON_MAX: usize = 20;
-/// Characters in the body of a list message.
+/// Maximum characters in the body of a list message.
 pub const LIST_BODY_MAX: usize = 4_096;
-/// Characters in the title of a section, which is required where there is more than one.
+/// Maximum characters in the title of a section, which is required if there is more than one.
 pub const SECTION_TITLE_MAX: usize = 24;
-/// Characters in the id of a row.
+/// Maximum characters in the id of a row.
 pub const ROW_ID_MAX: usize = 200;
-/// Characters in the title of a row.
+/// Maximum characters in the title of a row.
 pub const ROW_TITLE_MAX: usize = 24;
-/// Characters in the description of a row.
+/// Maximum characters in the description of a row.
 pub const ROW_DESCRIPTION_MAX: usize = 72;
 
 const KIB: u64 = 1_024;
 const MIB: u64 = 1_024 * KIB;
 
-/// Bytes of an audio file: 16 MB. Meta, Media, read 2026-11-22 from stored copies, as are the sizes
-/// and types below.
+/// Maximum bytes of an audio file: 16 MB. Meta, Media, read 2026-11-22 from stored copies, as are the sizes and types
+/// below.
 pub const AUDIO_BYTES_MAX: u64 = 16 * MIB;
-/// Bytes of an audio file that shows as a voice note; a larger one shows as a download. 512 KB.
+/// Maximum bytes of an audio file shown as a voice note; a larger one is shown as a download. 512 KB.
 pub const VOICE_BYTES_MAX: u64 = 512 * KIB;
-/// Bytes of a document: 100 MB.
+/// Maximum bytes of a document: 100 MB.
 pub const DOCUMENT_BYTES_MAX: u64 = 100 * MIB;
-/// Bytes of an image: 5 MB.
+/// Maximum bytes of an image: 5 MB.
 pub const IMAGE_BYTES_MAX: u64 = 5 * MIB;
-/// Bytes of a sticker that does not move: 100 KB.
+/// Maximum bytes of a static sticker: 100 KB.
 pub const STICKER_BYTES_MAX: u64 = 100 * KIB;
-/// Bytes of a sticker that moves: 500 KB.
+/// Maximum bytes of an animated sticker: 500 KB.
 pub const ANIMATED_STICKER_BYTES_MAX: u64 = 500 * KIB;
-/// Bytes of a video: 16 MB.
+/// Maximum bytes of a video: 16 MB.
 pub const VIDEO_BYTES_MAX: u64 = 16 * MIB;
-/// Bytes of what a resident can send us: 100 MB. Of a larger file only an error arrives (131052).
+/// Maximum bytes of a resident's file: 100 MB. For a larger file only an error arrives (131052).
 pub const INBOUND_BYTES_MAX: u64 = 100 * MIB;
 
-/// Types of audio. `audio/ogg` has to be OPUS in mono, and a voice note has to be that.
+/// Accepted audio types. `audio/ogg` must be OPUS in mono, as a voice note always is.
 pub const AUDIO_TYPES: &[&str] = &["audio/aac", "audio/amr", "audio/mpeg", "audio/mp4", "audio/ogg"];
-/// Types of documents that are listed. Others may pass (unverified), so warn rather than refuse.
+/// Documented document types. Others may be accepted (unverified), so warn rather than refuse.
 pub const DOCUMENT_TYPES: &[&str] = &[
     "text/plain",
     "application/pdf",
@@ -98,41 +99,40 @@ pub const DOCUMENT_TYPES: &[&str] = &[
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     "application/vnd.openxmlformats-officedocument.presentationml.presentation",
 ];
-/// Types of images, of 8 bits in RGB or RGBA.
+/// Accepted image types, 8-bit RGB or RGBA.
 pub const IMAGE_TYPES: &[&str] = &["image/jpeg", "image/png"];
-/// Types of stickers, of 512 by 512 pixels.
+/// Accepted sticker types, 512 by 512 pixels.
 pub const STICKER_TYPES: &[&str] = &["image/webp"];
-/// Types of videos: H.264, with AAC in one track or no sound.
+/// Accepted video types: H.264 with one AAC track or no audio.
 pub const VIDEO_TYPES: &[&str] = &["video/mp4", "video/3gpp"];
 
-/// How long a resident's message or call keeps the door open for free-form messages: 24 hours.
-/// Meta, Customer service windows, read 2026-11-22 from stored copies.
+/// The customer service window: free-form messages may be sent for 24 hours after a resident's message or call. Meta,
+/// Customer service windows, read 2026-11-22 from stored copies.
 pub const SERVICE_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long messages are free after a resident came by an advertisement or a Page button: 72 hours.
-/// Meta, Pricing, read 2026-11-22 from stored copies.
+/// The free entry window: messages are free for 72 hours after a resident came through an advertisement or a Page
+/// button. Meta, Pricing, read 2026-11-22 from stored copies.
 pub const FREE_ENTRY_WINDOW: Duration = Duration::from_secs(72 * 60 * 60);
 
-/// Whether a window is open: see [`window`].
+/// The state of a window: see [`window`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Window {
-    /// Never opened, or over.
+    /// Never opened, or expired.
     Closed,
-    /// Open until a moment that is no longer in it.
+    /// Open until an exclusive end.
     Open {
-        /// That moment, in milliseconds since 1970, UTC.
+        /// The end, in milliseconds since 1970, UTC.
         until_ms: i64,
     },
 }
 
 impl Window {
-    /// Whether it was open at the moment asked about.
+    /// Returns `true` if it is open at the given time.
     #[must_use]
     pub const fn is_open(self) -> bool {
         matches!(self, Self::Open { .. })
     }
 
-    /// How long it stays open from `now_ms` on, in milliseconds' precision; zero if it is closed or
-    /// has closed since.
+    /// Returns the time until it closes, in milliseconds' precision; zero if it is closed at `now_ms`.
     #[must_use]
     pub const fn remaining(self, now_ms: i64) -> Duration {
         match self {
@@ -142,13 +142,12 @@ impl Window {
     }
 }
 
-/// Says whether a free-form message may go, by the time of the resident's last message or call.
+/// Returns the customer service window from the time of the resident's last message or call.
 ///
-/// Times are milliseconds since 1970, UTC; `last_inbound_ms` is Meta's own `timestamp` (which is in
-/// seconds: multiply), not the time of arrival. Open from that moment and for less than 24 hours:
-/// **at exactly 24 hours it is closed**. An inbound in the future, as skewed clocks give, is open, and
-/// its 24 hours count from its own time. Each of a council's numbers has a window of its own with
-/// each resident. Near the edge Meta's answer (131047) has the last word.
+/// Times are milliseconds since 1970, UTC; `last_inbound_ms` is Meta's own `timestamp` (in seconds: multiply), not the
+/// time of arrival. The window opens at that time and lasts less than 24 hours: **at exactly 24 hours it is closed**. A
+/// message in the future, due to clock skew, is open and counts from its own time. Each of a council's numbers has its
+/// own window with each resident. Near the edge, Meta's response (131047) decides.
 ///
 /// ```
 /// use civic_messaging::medium::whatsapp::{Window, window};
@@ -165,12 +164,12 @@ pub const fn window(last_inbound_ms: Option<i64>, now_ms: i64) -> Window {
     open_for(SERVICE_WINDOW, last_inbound_ms, now_ms)
 }
 
-/// Says whether messages are still free for a resident who came by an advertisement or a Page button.
+/// Returns the window of free messages to a resident who came through an advertisement or a Page button.
 ///
-/// `entry_ms` is the time of the message by which they came, `None` if they did not come that way or
-/// got no answer within 24 hours, which is Meta's condition. Whether the 72 hours count from that
-/// message or from our answer is unverified; the earlier is taken, so that nothing is called free
-/// that costs. Edges and units are those of [`window`]. It says what is paid, not what may go.
+/// `entry_ms` is the time of the message by which they came, or `None` if they did not, or were not answered within 24
+/// hours, which Meta requires. It is unverified if the 72 hours count from that message or from our reply; the earlier
+/// is used, so that no message is wrongly reported as free. Edges and units are those of [`window`]. This concerns the
+/// price, not permission to send.
 #[must_use]
 pub const fn free_entry_window(entry_ms: Option<i64>, now_ms: i64) -> Window {
     open_for(FREE_ENTRY_WINDOW, entry_ms, now_ms)
@@ -184,12 +183,12 @@ const fn open_for(length: Duration, from_ms: Option<i64>, now_ms: i64) -> Window
     if now_ms < until_ms { Window::Open { until_ms } } else { Window::Closed }
 }
 
-/// Checks a text parameter of a template: in its body, in its header or at the end of its link.
+/// Checks a text parameter of a template: in its body, its header or the suffix of its link.
 ///
 /// # Errors
 ///
-/// What to change, if it is empty or too long, or holds a new line, a tab, or more than four spaces in a row: Meta
-/// refuses the message with 132018 or 100. (Public reports of Meta's words, "Param text cannot have new-line/tab
+/// The correction, if it is empty or too long, or contains a line break, a tab, or more than four spaces in a row: Meta
+/// rejects the message with 132018 or 100. (Public reports of Meta's text, "Param text cannot have new-line/tab
 /// characters or more than 4 consecutive spaces", read 2026-11-30; Meta's own page for it is unverified.)
 ///
 /// ```
@@ -201,26 +200,26 @@ const fn open_for(length: Duration, from_ms: Option<i64>, now_ms: i64) -> Window
 /// ```
 pub fn template_parameter(text: &str) -> Result<(), &'static str> {
     if text.trim().is_empty() {
-        Err("a template parameter must not be empty: write a word, or use a template without it")
+        Err("a template parameter must not be empty: set a text, or use a template without it")
     } else if text.contains(['\n', '\r']) {
-        Err("a template parameter holds no new line: write a comma, or add a parameter")
+        Err("a template parameter must not contain a line break: use a comma, or add a parameter")
     } else if text.contains('\t') {
-        Err("a template parameter holds no tab: write a space")
+        Err("a template parameter must not contain a tab: use a space")
     } else if text.contains("     ") {
-        Err("a template parameter holds no more than four spaces in a row: write one")
+        Err("a template parameter must not contain more than four spaces in a row: use one")
     } else if text.len() > TEMPLATE_PARAMETER_MAX && text.chars().count() > TEMPLATE_PARAMETER_MAX {
-        Err("a template parameter has at most 32768 characters")
+        Err("a template parameter has more than 32768 characters")
     } else {
         Ok(())
     }
 }
 
-/// Checks the name of a template, or of a named parameter of one: small letters, digits and underscores.
+/// Checks the name of a template or of its named parameter: lowercase letters, digits and underscores.
 ///
 /// # Errors
 ///
-/// What to change, if it is empty, longer than [`TEMPLATE_NAME_MAX`], or holds another character. Meta files names in
-/// this form only, so that it knows no other (132001).
+/// The correction, if it is empty, longer than [`TEMPLATE_NAME_MAX`], or contains another character. Meta stores names
+/// in this form only, and finds no other (132001).
 ///
 /// ```
 /// use civic_messaging::medium::whatsapp::template_name;
@@ -234,7 +233,7 @@ pub fn template_name(name: &str) -> Result<(), &'static str> {
     } else if name.len() > TEMPLATE_NAME_MAX {
         Err("has more than 512 characters")
     } else if !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
-        Err("must be small letters, digits and underscores only: write bin_day")
+        Err("must be lowercase letters, digits and underscores only: write bin_day")
     } else {
         Ok(())
     }
@@ -242,9 +241,9 @@ pub fn template_name(name: &str) -> Result<(), &'static str> {
 
 /// Returns `true` if a text is exactly one emoji, as a reaction is.
 ///
-/// The grammar is that of Unicode's emoji sequences (UTS #51): an emoji with its skin tone or variation selector, a
-/// flag, a keycap, a tag sequence such as the flag of Wales, or several of them joined by U+200D. That a sequence has a
-/// picture of its own is not checked. Emoji are those of Unicode 17, and the block U+1FA70 to U+1FAFF whole.
+/// Follows the grammar of Unicode's emoji sequences (UTS #51): an emoji with a skin tone or variation selector, a flag,
+/// a keycap, a tag sequence such as the flag of Wales, or several of them joined by U+200D. Sequences without a glyph
+/// of their own are accepted. Emoji are those of Unicode 17, and the whole block U+1FA70 to U+1FAFF.
 ///
 /// ```
 /// use civic_messaging::medium::whatsapp::is_emoji;
@@ -262,7 +261,7 @@ pub fn is_emoji(text: &str) -> bool {
     text.split(JOINER).all(is_emoji_element)
 }
 
-/// One element of a sequence that joiners hold together.
+/// Returns `true` for one element of a joined sequence.
 fn is_emoji_element(text: &str) -> bool {
     const VARIATION: char = '\u{FE0F}';
     let is_flag_letter = |c: char| ('\u{1F1E6}'..='\u{1F1FF}').contains(&c);
@@ -275,7 +274,7 @@ fn is_emoji_element(text: &str) -> bool {
     if matches!(first, '0'..='9' | '#' | '*') {
         return matches!(rest, "\u{FE0F}\u{20E3}" | "\u{20E3}");
     }
-    // The boundaries begin and end ranges in turn, so that an odd number of them lies at or below an emoji.
+    // Boundaries alternately begin and end ranges, so an odd number of them lies at or below an emoji.
     if EMOJI.partition_point(|boundary| *boundary <= u32::from(first)).is_multiple_of(2) {
         return false;
     }
@@ -287,8 +286,8 @@ fn is_emoji_element(text: &str) -> bool {
     }
 }
 
-/// The characters that are emoji by themselves: first of a range, first after it, and so on. The property `Emoji` of
-/// Unicode 16.0 without digits, `#`, `*` and the letters of flags; U+1F6D8 and a whole block for newer ones.
+/// The standalone emoji as alternating boundaries: first of a range, first after it. The property `Emoji` of Unicode
+/// 16.0 without digits, `#`, `*` and the letters of flags; U+1F6D8 and a whole block for newer ones.
 #[rustfmt::skip]
 const EMOJI: &[u32] = &[
     0xA9, 0xAA, 0xAE, 0xAF, 0x203C, 0x203D, 0x2049, 0x204A, 0x2122, 0x2123, 0x2139, 0x213A, 0x2194, 0x219A, 0x21A9,
@@ -317,14 +316,14 @@ const EMOJI: &[u32] = &[
 
 /// Checks the shape of a template's language code, such as `en_GB` or `en`.
 ///
-/// Only the shape: whether Meta has the language is for Meta to say. Welsh (`cy`) was not in its list
-/// when last read, so a Welsh template is filed under another code and named by the caller, never
-/// derived from the resident's language.
+/// This checks only the format; Meta decides if it supports the language. Welsh (`cy`) was not in its list when last
+/// read, so a Welsh template is filed under another code, set by the caller and never derived from the resident's
+/// language.
 ///
 /// # Errors
 ///
-/// What to write instead, if the code is not two or three small letters, or these, an underscore and
-/// two capital letters.
+/// The correction, if the code is not two or three lowercase letters, optionally followed by an underscore and two
+/// uppercase letters.
 ///
 /// ```
 /// use civic_messaging::medium::whatsapp::language;
@@ -334,17 +333,17 @@ const EMOJI: &[u32] = &[
 /// ```
 pub fn language(code: &str) -> Result<(), &'static str> {
     if code.contains('-') {
-        return Err("a template language takes an underscore, never a hyphen: write en_GB");
+        return Err("a template language has an underscore, never a hyphen: write en_GB");
     }
     let (language, region) = match code.split_once('_') {
         Some((language, region)) => (language, Some(region)),
         None => (code, None),
     };
     if !(2..=3).contains(&language.len()) || !language.bytes().all(|b| b.is_ascii_lowercase()) {
-        return Err("a template language begins with two or three small letters: write en or en_GB");
+        return Err("a template language starts with two or three lowercase letters: write en or en_GB");
     }
     if region.is_some_and(|r| r.len() != 2 || !r.bytes().all(|b| b.is_ascii_uppercase())) {
-        return Err("a template language ends with two capital letters: write en_GB");
+        return Err("a template language ends with two uppercase letters: write en_GB");
     }
     Ok(())
 }
@@ -357,7 +356,7 @@ mod tests {
     const DAY: i64 = 86_400_000;
 
     #[test]
-    fn the_window_closes_at_exactly_a_day() {
+    fn window_closes_at_exactly_a_day() {
         for now in [0, 1, DAY / 2, DAY - 1] {
             assert_eq!(window(Some(0), now), Window::Open { until_ms: DAY }, "{now}");
         }
@@ -368,14 +367,14 @@ mod tests {
     }
 
     #[test]
-    fn a_message_from_the_future_is_open_from_its_own_time() {
+    fn future_message_opens_the_window_from_its_own_time() {
         let skewed = window(Some(5_000), 0);
         assert_eq!(skewed, Window::Open { until_ms: 5_000 + DAY });
         assert_eq!(skewed.remaining(0), SERVICE_WINDOW + Duration::from_secs(5));
     }
 
     #[test]
-    fn the_ends_of_time_do_not_overflow() {
+    fn extreme_times_do_not_overflow() {
         assert_eq!(window(Some(i64::MIN), i64::MAX), Window::Closed);
         assert_eq!(window(Some(i64::MAX), i64::MAX), Window::Closed);
         let open = window(Some(i64::MAX), i64::MIN);
@@ -384,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn what_remains_shrinks_to_nothing() {
+    fn remaining_shrinks_to_zero() {
         let open = window(Some(0), 1);
         assert_eq!(open.remaining(DAY - 1), Duration::from_millis(1));
         assert_eq!(open.remaining(DAY), Duration::ZERO);
@@ -400,18 +399,18 @@ mod tests {
     }
 
     #[test]
-    fn template_parameters() {
+    fn template_parameter_refuses_what_meta_rejects() {
         let longest = "ŷ".repeat(TEMPLATE_PARAMETER_MAX);
-        for good in ["Tuesday", "a    b", "tŷ 🏠", &longest] {
-            assert_eq!(template_parameter(good), Ok(()), "{good:?}");
+        for valid in ["Tuesday", "a    b", "tŷ 🏠", &longest] {
+            assert_eq!(template_parameter(valid), Ok(()), "{valid:?}");
         }
         let longer = format!("{longest}y");
         for (bad, word) in [
             ("", "empty"),
             (" ", "empty"),
             ("\u{A0}", "empty"),
-            ("a\nb", "new line"),
-            ("a\r\nb", "new line"),
+            ("a\nb", "line break"),
+            ("a\r\nb", "line break"),
             ("a\tb", "tab"),
             ("a     b", "spaces"),
             (&longer, "32768"),
@@ -422,24 +421,24 @@ mod tests {
     }
 
     #[test]
-    fn language_codes() {
-        for good in ["en", "en_GB", "en_US", "ga", "fil", "zh_CN", "cy"] {
-            assert_eq!(language(good), Ok(()), "{good:?}");
+    fn language_needs_letters_and_an_underscore() {
+        for valid in ["en", "en_GB", "en_US", "ga", "fil", "zh_CN", "cy"] {
+            assert_eq!(language(valid), Ok(()), "{valid:?}");
         }
         for (bad, word) in [
             ("en-GB", "underscore"),
             ("cy-GB", "underscore"),
-            ("en_gb", "capital"),
-            ("en_", "capital"),
-            ("en_GBR", "capital"),
-            ("en_GB_x", "capital"),
-            ("EN", "small"),
-            ("EN_GB", "small"),
-            ("", "small"),
-            ("e", "small"),
-            ("_GB", "small"),
-            ("english", "small"),
-            ("ŷŷ", "small"),
+            ("en_gb", "uppercase"),
+            ("en_", "uppercase"),
+            ("en_GBR", "uppercase"),
+            ("en_GB_x", "uppercase"),
+            ("EN", "lowercase"),
+            ("EN_GB", "lowercase"),
+            ("", "lowercase"),
+            ("e", "lowercase"),
+            ("_GB", "lowercase"),
+            ("english", "lowercase"),
+            ("ŷŷ", "lowercase"),
         ] {
             let error = language(bad).expect_err(bad);
             assert!(error.contains(word), "{bad:?}: {error}");
@@ -447,10 +446,10 @@ mod tests {
     }
 
     #[test]
-    fn template_name_has_small_letters_digits_and_underscores() {
+    fn template_name_has_lowercase_letters_digits_underscores() {
         let longest = "a".repeat(TEMPLATE_NAME_MAX);
-        for good in ["bin_day", "a", "7", "_", &longest] {
-            assert_eq!(template_name(good), Ok(()), "{good}");
+        for valid in ["bin_day", "a", "7", "_", &longest] {
+            assert_eq!(template_name(valid), Ok(()), "{valid}");
         }
         let longer = "a".repeat(TEMPLATE_NAME_MAX + 1);
         for bad in ["", " ", "Bin_day", "bin-day", "bin day", "bin.day", "tŷ", "bin_day ", &longer] {

@@ -1,38 +1,38 @@
-//! The rules of X direct messages: what fits, and the shapes of ids, conversations and handles.
+//! The rules of X direct messages: message limits, and the formats of ids, conversations and handles.
 //!
-//! A message goes only to a person who wrote first; X documents no window in time for it. Rates are
-//! taken from the headers of each answer, so there are no constants for them here. Facts are from X's
-//! documentation and OpenAPI file 2.167, read 2026-11-22 from stored copies.
+//! Only a person who wrote first can be messaged; X documents no time window. Rate limits come from the headers of each
+//! response, so there are no constants for them. Facts are from X's documentation and OpenAPI file 2.167, read
+//! 2026-11-22 from stored copies.
 
 use std::time::Duration;
 
-/// Characters in a message. **The unit is unverified** (code points, UTF-16 units or X's weighted
-/// count), and so is the number for v2: 10,000 is from v1.1 `help/configuration`. Count code points,
-/// and map X's own refusal all the same. At least one, where there is no attachment.
+/// Maximum characters in a message. **The unit is unverified** (code points, UTF-16 units or X's weighted count), and
+/// so is the number for v2: 10,000 is from v1.1 `help/configuration`. Count code points, and map X's own rejection as
+/// well. At least one, unless there is an attachment.
 pub const TEXT_MAX: usize = 10_000;
-/// Attachments in a message: a text with three pictures is three messages.
+/// Maximum attachments in a message: a text with three images is three messages.
 pub const ATTACHMENTS_MAX: usize = 1;
-/// How far back events can be asked for: 30 days.
+/// The maximum age of events that can be fetched: 30 days.
 pub const HISTORY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 const MIB: u64 = 1_024 * 1_024;
 
-/// Bytes of an image: 5 MB. The caps are those of any upload; none is stated for direct messages,
-/// and that a MB is 1,048,576 bytes (the larger reading) is unverified.
+/// Maximum bytes of an image: 5 MB. The limits are those of any upload; none is documented for direct messages. Reading
+/// MB as 1,048,576 bytes, the larger reading, is unverified.
 pub const IMAGE_BYTES_MAX: u64 = 5 * MIB;
-/// Bytes of a GIF: 15 MB, and at most 1280 by 1080 pixels and 350 frames.
+/// Maximum bytes of a GIF: 15 MB, with at most 1280 by 1080 pixels and 350 frames.
 pub const GIF_BYTES_MAX: u64 = 15 * MIB;
-/// Bytes of a video: 512 MB, of 0.5 to 140 seconds.
+/// Maximum bytes of a video: 512 MB, of 0.5 to 140 seconds.
 pub const VIDEO_BYTES_MAX: u64 = 512 * MIB;
 
-/// Types of images, sent as `dm_image`. No PDF and no audio can be attached: send a link.
+/// Accepted image types, sent as `dm_image`. PDF and audio cannot be attached: send a link.
 pub const IMAGE_TYPES: &[&str] = &["image/jpeg", "image/png", "image/webp", "image/bmp", "image/pjpeg", "image/tiff"];
-/// Types of moving images, sent as `dm_gif`.
+/// Accepted types of animated images, sent as `dm_gif`.
 pub const GIF_TYPES: &[&str] = &["image/gif"];
-/// Types of videos, sent as `dm_video`.
+/// Accepted video types, sent as `dm_video`.
 pub const VIDEO_TYPES: &[&str] = &["video/mp4", "video/webm", "video/mp2t", "video/quicktime"];
 
-/// Whether a text is the id of a user: 1 to 19 digits. A handle can change and is no id.
+/// Returns `true` for a user id: 1 to 19 digits. A handle can change and is not an id.
 ///
 /// ```
 /// use civic_messaging::medium::x::user_id;
@@ -45,8 +45,7 @@ pub fn user_id(text: &str) -> bool {
     digits(text, 1)
 }
 
-/// Whether a text is the id of a conversation: two user ids and a hyphen between them, or, for a
-/// group, 15 to 19 digits.
+/// Returns `true` for a conversation id: two user ids joined by a hyphen, or 15 to 19 digits for a group.
 #[must_use]
 pub fn conversation_id(text: &str) -> bool {
     match text.split_once('-') {
@@ -55,10 +54,10 @@ pub fn conversation_id(text: &str) -> bool {
     }
 }
 
-/// The id of the conversation between two users, the smaller id first, or `None` if either is no id.
+/// Returns the id of the conversation between two users, the smaller id first; `None` if either is not an id.
 ///
-/// Smaller as a number: by the letter a long id that begins with 1 would come before a short one that
-/// begins with 7. Where X has given an id, use that one.
+/// Ids are compared as numbers: compared as text, a long id that begins with 1 would precede a short one that begins
+/// with 7. Prefer the id that X supplies, if there is one.
 ///
 /// ```
 /// use civic_messaging::medium::x::one_to_one;
@@ -74,8 +73,9 @@ pub fn one_to_one(a: &str, b: &str) -> Option<String> {
     Some(format!("{smaller}-{larger}"))
 }
 
-/// The other user of a one-to-one conversation; `None` for a group, for what is no conversation id,
-/// and where `me` is not in it.
+/// Returns the other user of a one-to-one conversation.
+///
+/// `None` for a group, for anything but a conversation id, and if `me` is not a participant.
 ///
 /// ```
 /// use civic_messaging::medium::x::other_party;
@@ -97,16 +97,16 @@ pub fn other_party<'a>(conversation: &'a str, me: &str) -> Option<&'a str> {
     }
 }
 
-/// Whether a text is a handle, without its `@`: 1 to 15 ASCII letters, digits and underscores.
+/// Returns `true` for a handle without its `@`: 1 to 15 ASCII letters, digits and underscores.
 #[must_use]
 pub fn handle(text: &str) -> bool {
     (1..=15).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// A link by which a resident begins: it opens a message to the council with a text to start from.
+/// Returns a link by which a resident starts a message to the council, with a prefilled text.
 ///
-/// `council_id` is the council's own user id, which is not checked here. An empty text is left out.
-/// Whatever the two hold, they stay inside their parameters.
+/// `council_id` is the council's own user id, which is not validated. An empty text is omitted. Both are encoded, so
+/// that neither can add parameters.
 ///
 /// ```
 /// use civic_messaging::medium::x::compose_link;
@@ -127,8 +127,8 @@ pub fn compose_link(council_id: &str, text: &str) -> String {
     link
 }
 
-fn digits(text: &str, least: usize) -> bool {
-    (least..=19).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+fn digits(text: &str, min: usize) -> bool {
+    (min..=19).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Nineteen digits always fit in 64 bits.
@@ -136,7 +136,7 @@ fn number(id: &str) -> Option<u64> {
     id.parse().ok().filter(|_| user_id(id))
 }
 
-/// Keeps the unreserved characters of RFC 3986 and writes every other byte as `%XX`.
+/// Percent-encodes everything but the unreserved characters of RFC 3986.
 fn percent_encode(link: &mut String, text: &str) {
     const HEX: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
     for byte in text.bytes() {
@@ -156,9 +156,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn user_ids() {
-        for good in ["0", "12", "1234567890123456789", "9999999999999999999"] {
-            assert!(user_id(good), "{good}");
+    fn user_id_is_1_to_19_digits() {
+        for valid in ["0", "12", "1234567890123456789", "9999999999999999999"] {
+            assert!(user_id(valid), "{valid}");
         }
         for bad in ["", "12345678901234567890", "-1", "+1", "1 ", "1a", "１", "@a"] {
             assert!(!user_id(bad), "{bad}");
@@ -166,9 +166,9 @@ mod tests {
     }
 
     #[test]
-    fn conversation_ids() {
-        for good in ["1-2", "123456789012345", "1234567890123456789"] {
-            assert!(conversation_id(good), "{good}");
+    fn conversation_id_is_a_pair_or_a_group() {
+        for valid in ["1-2", "123456789012345", "1234567890123456789"] {
+            assert!(conversation_id(valid), "{valid}");
         }
         for bad in
             ["", "-", "1-", "-2", "1-2-3", "12345678901234", "12345678901234567890", "1-12345678901234567890", "a-b"]
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn the_smaller_number_comes_first() {
+    fn one_to_one_puts_the_smaller_number_first() {
         let id = "750362064426721281-1072250532645998596";
         let (small, large) = ("750362064426721281", "1072250532645998596");
         assert!(large < small, "a string sort would reverse them");
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_party() {
+    fn other_party_needs_a_pair_with_me() {
         assert_eq!(other_party("1-23", "1"), Some("23"));
         assert_eq!(other_party("1-23", "23"), Some("1"));
         for (conversation, me) in [
@@ -208,9 +208,9 @@ mod tests {
     }
 
     #[test]
-    fn handles() {
-        for good in ["a", "ShropCouncil", "_1234567890_abc"] {
-            assert!(handle(good), "{good}");
+    fn handle_is_1_to_15_characters() {
+        for valid in ["a", "ShropCouncil", "_1234567890_abc"] {
+            assert!(handle(valid), "{valid}");
         }
         for bad in ["", "@ShropCouncil", "abcdefghijklmnop", "tŷ", "a b", "a-b"] {
             assert!(!handle(bad), "{bad}");
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn links_keep_everything_in_its_parameter() {
+    fn compose_link_encodes_its_parameters() {
         assert_eq!(
             compose_link("1&text=x#", "a&b=c%\n~-._"),
             "https://x.com/messages/compose?recipient_id=1%26text%3Dx%23&text=a%26b%3Dc%25%0A~-._"

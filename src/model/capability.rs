@@ -1,44 +1,44 @@
-//! What a channel can do, as data that one validator reads.
+//! The features and limits of a channel, as data for one validator.
 
 use crate::medium::{messenger, whatsapp, x};
 use crate::model::message::MediaKind;
 use crate::model::rate::{PairRate, Rate};
 
-/// What a channel can do, and its limits.
+/// The features and limits of a channel.
 ///
-/// A flag that is not set is a refusal before the network.
+/// Anything that is not enabled here is rejected before the network.
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capability {
-    /// Takes webhooks.
+    /// Receives webhooks.
     pub receive: bool,
     /// Can be polled.
     pub poll: bool,
-    /// Can say what became of a message.
+    /// Can look up messages.
     pub look_up: bool,
-    /// Reports deliveries by webhook or poll, as it is configured. A switchboard's timed fallback relies on it.
+    /// Reports deliveries by webhook or poll, as configured. A switchboard's timed fallback relies on it.
     pub delivery_status: bool,
-    /// Takes uploads.
+    /// Accepts uploads.
     pub upload_media: bool,
-    /// Gives out files that it holds.
+    /// Serves files that the gateway holds.
     pub fetch_media: bool,
-    /// Reports on its health.
+    /// Reports its health.
     pub health: bool,
     /// Can mark a message as read.
     pub read: bool,
-    /// Can show that somebody is typing.
+    /// Can show a typing indicator.
     pub typing: bool,
-    /// Status events carry a message's key back, or its [`reference`](crate::Info::reference).
+    /// Includes a message's key, or its [`reference`](crate::Info::reference), in status events.
     pub key: bool,
-    /// The longest reference that the gateway takes, in bytes of UTF-8: the gateway's name for what we call a key.
+    /// The maximum length of a reference, the gateway's term for our key, in bytes of UTF-8.
     ///
-    /// `None` is 256; `Some(0)` means that it takes none. A longer key is never refused: the gateway gets a digest of it,
-    /// as [`Info::reference`](crate::Info::reference) says. The shorter the limit, the sooner two digests are the same:
-    /// below 8 bytes they are no names any more.
+    /// `None` is 256; `Some(0)` means that the gateway takes none. A longer key is never rejected: the gateway receives
+    /// a digest of it, as [`Info::reference`](crate::Info::reference) describes. The shorter the limit, the likelier a
+    /// collision of digests: below 8 bytes they do not identify messages.
     pub max_reference: Option<usize>,
-    /// Sends to conversations of several people.
+    /// Sends to group conversations.
     pub conversation: bool,
-    /// Quotes a message of theirs.
+    /// Quotes the resident's message.
     pub reply_to: bool,
     /// Sends text, up to a limit.
     pub text: Option<TextLimit>,
@@ -48,32 +48,32 @@ pub struct Capability {
     pub template: Option<TemplateLimits>,
     /// Sends buttons and lists.
     pub choice: Option<ChoiceLimits>,
-    /// Sends labelled links, with a label of up to so many characters.
+    /// Sends labelled links, with labels of at most this many characters.
     pub link: Option<usize>,
-    /// Asks for a location.
+    /// Can request a location.
     pub ask_location: bool,
-    /// Asks for a contact card.
+    /// Can request a contact card.
     pub ask_contact: bool,
-    /// Sends places.
+    /// Sends locations.
     pub location: bool,
     /// Sends contact cards.
     pub contacts: bool,
     /// Sends reactions.
     pub reaction: bool,
-    /// Takes [`Native`](crate::message::Native) content.
+    /// Accepts [`Native`](crate::message::Native) content.
     pub native: bool,
-    /// How often it may send, as the gateway documents it. None where it documents nothing, or says so in its answers
-    /// only ([`Accepted::allowance`](crate::Accepted::allowance)).
+    /// The gateway's documented rate limit. `None` where it documents none or reports it only in its responses
+    /// ([`Accepted::allowance`](crate::Accepted::allowance)).
     pub rate: Option<Rate>,
-    /// How often it may send to one person.
+    /// The rate limit per recipient.
     pub pair_rate: Option<PairRate>,
 }
 
 impl Capability {
-    /// What both can do. Where two limits of text are counted in different units, this one's stands.
+    /// Returns the features of both. Where text limits have different units, keeps that of `self`.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
-        // Every field is named, so that a new one is not forgotten.
+        // Names every field, so that a new one cannot be forgotten.
         Self {
             receive: self.receive && other.receive,
             poll: self.poll && other.poll,
@@ -110,22 +110,22 @@ impl Capability {
         }
     }
 
-    /// The longest reference in bytes, declared or by default.
+    /// Returns the maximum length of a reference in bytes, declared or default.
     pub(crate) fn reference_limit(&self) -> usize {
         self.max_reference.unwrap_or(256)
     }
 }
 
-/// How long a text may be.
+/// The maximum length of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TextLimit {
-    /// The most units.
+    /// The maximum number of units.
     pub max: usize,
-    /// What is counted.
+    /// The unit.
     pub unit: Unit,
 }
 
-/// What a text's length is counted in.
+/// The unit of a text's length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Bytes of UTF-8.
@@ -139,22 +139,22 @@ pub enum Unit {
 }
 
 impl TextLimit {
-    /// So many Unicode characters.
+    /// Creates a limit in Unicode characters.
     pub const fn characters(max: usize) -> Self {
         Self { max, unit: Unit::Characters }
     }
 
-    /// So many SMS segments.
+    /// Creates a limit in SMS segments.
     pub const fn segments(max: usize) -> Self {
         Self { max, unit: Unit::Segments }
     }
 
-    /// So many bytes of UTF-8.
+    /// Creates a limit in bytes of UTF-8.
     pub const fn bytes(max: usize) -> Self {
         Self { max, unit: Unit::Bytes }
     }
 
-    /// So many UTF-16 code units.
+    /// Creates a limit in UTF-16 code units.
     pub const fn utf16(max: usize) -> Self {
         Self { max, unit: Unit::Utf16 }
     }
@@ -166,18 +166,18 @@ impl TextLimit {
     }
 }
 
-/// Which files a channel sends.
+/// The files that a channel sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MediaLimits {
-    /// How many one message holds.
+    /// The maximum number of files in a message.
     pub per_message: usize,
-    /// Takes files by link.
+    /// Accepts files by link.
     pub link: bool,
-    /// Takes files from the store, by upload or by publishing them.
+    /// Accepts files from the media store, by upload or by publishing them.
     pub stored: bool,
-    /// Takes files that it holds already.
+    /// Accepts files that the gateway already holds.
     pub gateway: bool,
-    /// The rules for what it takes. Several of one kind differ in their types.
+    /// The rules for accepted files. Several rules of one kind differ in their types.
     pub kinds: Vec<MediaRule>,
 }
 
@@ -186,38 +186,38 @@ pub struct MediaLimits {
 pub struct MediaRule {
     /// The kind.
     pub kind: MediaKind,
-    /// The most bytes.
+    /// The maximum size in bytes.
     pub max: u64,
-    /// The media types that are taken; empty for any.
+    /// The accepted media types; empty for any.
     pub types: &'static [&'static str],
-    /// The longest caption in characters; 0 where there is none.
+    /// The maximum length of a caption in characters; 0 if captions are not supported.
     pub caption: usize,
 }
 
 impl MediaRule {
-    /// A rule for a kind of file.
+    /// Creates a rule for a kind of file.
     pub const fn new(kind: MediaKind, max: u64, types: &'static [&'static str], caption: usize) -> Self {
         Self { kind, max, types, caption }
     }
 }
 
-/// Which templates a channel sends.
+/// The templates that a channel sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TemplateLimits {
-    /// A template's language must be given.
+    /// Requires a template's language.
     pub language: bool,
-    /// Takes parameters without names.
+    /// Accepts positional parameters.
     pub positional: bool,
-    /// Takes parameters with names.
+    /// Accepts named parameters.
     pub named: bool,
-    /// Takes headers and buttons.
+    /// Accepts headers and buttons.
     pub components: bool,
 }
 
 impl TemplateLimits {
     fn intersection(self, other: Self) -> Self {
         Self {
-            // Needed by either.
+            // Required by either.
             language: self.language || other.language,
             positional: self.positional && other.positional,
             named: self.named && other.named,
@@ -226,39 +226,39 @@ impl TemplateLimits {
     }
 }
 
-/// Limits of buttons and lists, in characters but for the counts.
+/// The limits of buttons and lists: lengths in characters, and counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChoiceLimits {
-    /// The most buttons.
+    /// The maximum number of buttons.
     pub buttons: usize,
-    /// The longest title of a button.
+    /// The maximum length of a button's title.
     pub button_title: usize,
-    /// The longest id of a button.
+    /// The maximum length of a button's id.
     pub button_id: usize,
-    /// The longest text above buttons.
+    /// The maximum length of the text above buttons.
     pub button_body: usize,
-    /// The most rows of a list, over all sections; 0 where there are no lists.
+    /// The maximum number of rows of a list, over all sections; 0 if lists are not supported.
     pub rows: usize,
-    /// The longest title of a row.
+    /// The maximum length of a row's title.
     pub row_title: usize,
-    /// The longest id of a row.
+    /// The maximum length of a row's id.
     pub row_id: usize,
-    /// The longest second line of a row.
+    /// The maximum length of a row's second line.
     pub row_description: usize,
-    /// The longest text above a list.
+    /// The maximum length of the text above a list.
     pub list_body: usize,
-    /// The longest label that opens a list.
+    /// The maximum length of the label that opens a list.
     pub list_label: usize,
-    /// The longest title of a section.
+    /// The maximum length of a section's title.
     pub section_title: usize,
-    /// The longest header; 0 where there are none.
+    /// The maximum length of a header; 0 if headers are not supported.
     pub header: usize,
-    /// The longest footer; 0 where there are none.
+    /// The maximum length of a footer; 0 if footers are not supported.
     pub footer: usize,
 }
 
 impl ChoiceLimits {
-    /// Messenger's, whose buttons are quick replies: see [`medium::messenger`](crate::medium::messenger).
+    /// Messenger's limits; its buttons are quick replies. See [`medium::messenger`](crate::medium::messenger).
     pub const MESSENGER: Self = Self {
         buttons: messenger::QUICK_REPLIES_MAX,
         button_title: messenger::QUICK_REPLY_TITLE_MAX,
@@ -274,7 +274,7 @@ impl ChoiceLimits {
         header: 0,
         footer: 0,
     };
-    /// WhatsApp's: see [`medium::whatsapp`](crate::medium::whatsapp).
+    /// WhatsApp's limits: see [`medium::whatsapp`](crate::medium::whatsapp).
     pub const WHATSAPP: Self = Self {
         buttons: whatsapp::BUTTONS_MAX,
         button_title: whatsapp::BUTTON_TITLE_MAX,
@@ -329,7 +329,7 @@ impl MediaLimits {
 }
 
 impl MediaRule {
-    /// A rule for each type that both take, or one where they take the same or any.
+    /// Returns a rule for each type that both accept, or one rule where they accept the same types or any.
     fn intersection(self, other: &Self) -> Vec<Self> {
         let limit = |types| Self::new(self.kind, self.max.min(other.max), types, self.caption.min(other.caption));
         match (self.types, other.types) {
@@ -343,7 +343,7 @@ impl MediaRule {
 }
 
 impl MediaLimits {
-    /// Messenger's: one file a message, of any type, and no caption.
+    /// Messenger's limits: one file in a message, of any type, without a caption.
     pub fn messenger() -> Self {
         let kinds = [MediaKind::Audio, MediaKind::Document, MediaKind::Image, MediaKind::Video];
         Self {
@@ -355,7 +355,7 @@ impl MediaLimits {
         }
     }
 
-    /// WhatsApp's: one file a message.
+    /// WhatsApp's limits: one file in a message.
     pub fn whatsapp() -> Self {
         let caption = whatsapp::CAPTION_MAX;
         Self {
@@ -373,7 +373,7 @@ impl MediaLimits {
         }
     }
 
-    /// X's: one image (a GIF among them) or video a message, uploaded first.
+    /// X's limits: one image (including GIF) or video in a message, uploaded first.
     pub fn x() -> Self {
         Self {
             per_message: x::ATTACHMENTS_MAX,
@@ -394,7 +394,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_two_can_do_is_what_each_can_do() {
+    fn intersection_keeps_what_both_support() {
         let can = |text, media, rate| Capability { text, media: Some(media), rate, key: true, ..Capability::default() };
         let one = can(Some(TextLimit::characters(918)), MediaLimits::whatsapp(), Some(Rate::per_second(80)));
         let two = can(Some(TextLimit::characters(1600)), MediaLimits::x(), None);
@@ -408,13 +408,13 @@ mod tests {
         assert_eq!(one.intersection(&one), one);
         let media = both.media.unwrap();
         assert!(!media.link && media.stored);
-        let taken =
+        let accepted_types =
             |kind| media.kinds.iter().filter(|rule| rule.kind == kind).flat_map(|rule| rule.types).collect::<Vec<_>>();
-        assert_eq!(taken(MediaKind::Image), [&"image/jpeg", &"image/png"]);
-        assert_eq!(taken(MediaKind::Video), [&"video/mp4"]);
-        assert!(taken(MediaKind::Audio).is_empty());
+        assert_eq!(accepted_types(MediaKind::Image), [&"image/jpeg", &"image/png"]);
+        assert_eq!(accepted_types(MediaKind::Video), [&"video/mp4"]);
+        assert!(accepted_types(MediaKind::Audio).is_empty());
         assert!(media.kinds.iter().all(|rule| rule.max <= 16 * 1024 * 1024));
-        // Any type of one and some of the other.
+        // Any type in one, specific types in the other.
         let any = MediaLimits::messenger().intersection(&MediaLimits::whatsapp());
         assert!(any.kinds.iter().any(|rule| rule.kind == MediaKind::Document && rule.types.is_empty()));
     }

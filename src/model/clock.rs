@@ -1,4 +1,4 @@
-//! Time and chance: everything that needs either asks a [`Clock`].
+//! Time and randomness, both provided by a [`Clock`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::error::{Error, Result};
 
-/// A moment: milliseconds since 1970-01-01T00:00:00Z.
+/// A point in time: milliseconds since 1970-01-01T00:00:00Z.
 ///
-/// Shown as RFC 3339 in UTC, stored as the number.
+/// Displayed as RFC 3339 in UTC; stored as the number.
 ///
 /// ```
 /// use civic_messaging::Timestamp;
@@ -31,46 +31,46 @@ use crate::model::error::{Error, Result};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// A moment in milliseconds since 1970.
+    /// Creates a timestamp from milliseconds since 1970.
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
 
-    /// A moment in seconds since 1970.
+    /// Creates a timestamp from seconds since 1970.
     pub const fn from_secs(secs: i64) -> Self {
         Self(secs.saturating_mul(1000))
     }
 
-    /// Milliseconds since 1970.
+    /// Returns the milliseconds since 1970.
     pub const fn as_millis(self) -> i64 {
         self.0
     }
 
-    /// Whole seconds since 1970.
+    /// Returns the whole seconds since 1970.
     pub const fn as_secs(self) -> i64 {
         self.0.div_euclid(1000)
     }
 
-    /// The time from `earlier` to this moment; zero when `earlier` is later.
+    /// Returns the time since `earlier`, or zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// The moment `duration` later.
+    /// Returns the timestamp `duration` later.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// The moment `duration` earlier.
+    /// Returns the timestamp `duration` earlier.
     #[must_use]
     pub fn minus(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// Reads a Unix time, in the unit that its size shows: seconds, milliseconds or microseconds since 1970.
+    /// Parses a Unix time in seconds, milliseconds or microseconds, by its number of digits.
     ///
-    /// Gateways document one unit and write another. Seconds have at most eleven digits until the year 5138, so that more
+    /// Gateways document one unit and send another. Seconds have at most eleven digits until the year 5138, so more
     /// digits are milliseconds or microseconds. `None` for nanoseconds, and for anything but a positive whole number.
     ///
     /// ```
@@ -92,14 +92,15 @@ impl Timestamp {
         }
     }
 
-    /// Reads a date as e-mail and HTTP headers write it (RFC 2822): `Sun, 22 Nov 2026 13:46:42 GMT`.
+    /// Parses a date of e-mail and HTTP headers (RFC 2822): `Sun, 22 Nov 2026 13:46:42 GMT`.
     pub fn from_rfc2822(text: &str) -> Option<Self> {
         let zoned = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
         Some(Self(zoned.as_millisecond()))
     }
 
-    /// Reads a date of an HTTP header, in each of its three forms (RFC 9110, 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`,
-    /// `Sunday, 06-Nov-94 08:49:37 GMT` and `Sun Nov  6 08:49:37 1994`.
+    /// Parses an HTTP date in any of its three forms (RFC 9110, 5.6.7).
+    ///
+    /// These are `Sun, 06 Nov 1994 08:49:37 GMT`, `Sunday, 06-Nov-94 08:49:37 GMT` and `Sun Nov  6 08:49:37 1994`.
     pub fn from_http_date(text: &str) -> Option<Self> {
         let since = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
         Some(Self(i64::try_from(since.as_millis()).ok()?))
@@ -109,7 +110,7 @@ impl Timestamp {
 impl FromStr for Timestamp {
     type Err = Error;
 
-    /// Reads RFC 3339, such as `2026-09-01T09:30:00.000Z` or `2026-09-01T09:48:12+01:00`.
+    /// Parses RFC 3339, such as `2026-09-01T09:30:00.000Z` or `2026-09-01T09:48:12+01:00`.
     fn from_str(text: &str) -> Result<Self> {
         text.parse::<jiff::Timestamp>()
             .map(|at| Self(at.as_millisecond()))
@@ -130,37 +131,37 @@ impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_millisecond(self.0) {
             Ok(_) => fmt::Display::fmt(self, f),
-            // A number of something else, such as a telephone.
+            // Out of range: some other number, such as a telephone number.
             Err(_) => f.write_str("<no date>"),
         }
     }
 }
 
-/// A sleep that a [`Clock`] gave.
+/// A future returned by [`Clock::sleep`].
 pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Where time and chance come from.
+/// A source of time and randomness.
 ///
-/// [`SystemClock`] outside tests, [`VirtualClock`] inside: no test of a program that takes its clock from
-/// [`Context`](crate::Context) needs to wait.
+/// Use [`SystemClock`] in production and [`VirtualClock`] in tests: a test of code that takes its clock from
+/// [`Context`](crate::Context) never needs to wait.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// The time of day.
+    /// Returns the wall-clock time.
     fn now(&self) -> Timestamp;
 
-    /// Time since some fixed moment, never going back: for deadlines and rates.
+    /// Returns the time since a fixed moment; it never goes back. For deadlines and rates.
     fn monotonic(&self) -> Duration;
 
-    /// Waits. Dropping the future ends the wait.
+    /// Waits for `duration`. Dropping the future cancels the wait.
     fn sleep(&self, duration: Duration) -> Sleep;
 
-    /// Fills `bytes` with bytes that nobody can guess.
+    /// Fills `bytes` with unpredictable bytes.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the system has none to give.
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the system has no randomness.
     fn random(&self, bytes: &mut [u8]) -> Result<()>;
 
-    /// Any number, best a random one: where chance spreads things out, and nothing depends on it. 0 when the system has
-    /// none to give.
+    /// Returns a random number for jitter, or 0 if the system has no randomness. Nothing may rely on it being
+    /// unpredictable.
     fn chance(&self) -> u64 {
         let mut bytes = [0; 8];
         self.random(&mut bytes).map_or(0, |()| u64::from_ne_bytes(bytes))
@@ -185,14 +186,14 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
     }
 }
 
-/// The machine's own clock and random source. Works under any async runtime. All of them count from one moment.
+/// The system's clock and random source. Works under any async runtime; all instances share one monotonic origin.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
     start: Instant,
 }
 
 impl SystemClock {
-    /// The machine's clock.
+    /// Creates the system clock.
     pub fn new() -> Self {
         static START: OnceLock<Instant> = OnceLock::new();
         Self { start: *START.get_or_init(Instant::now) }
@@ -221,13 +222,13 @@ impl Clock for SystemClock {
 
     fn random(&self, bytes: &mut [u8]) -> Result<()> {
         getrandom::fill(bytes)
-            .map_err(|_| Error::new(crate::model::error::ErrorKind::Unavailable, "the system gave no random bytes"))
+            .map_err(|_| Error::new(crate::model::error::ErrorKind::Unavailable, "the system has no randomness"))
     }
 }
 
-/// A clock that stands still until it is told to move, with a random source that repeats from its seed.
+/// A clock that advances only on request, with a random source that is repeatable from its seed.
 ///
-/// Clones share one time.
+/// Clones share their time.
 ///
 /// ```
 /// use std::time::Duration;
@@ -245,29 +246,29 @@ pub struct VirtualClock {
 
 #[derive(Debug)]
 struct Virtual {
-    begun: Timestamp,
+    start: Timestamp,
     elapsed: Duration,
     seed: u64,
     sleeps: u64,
-    /// By the time at which each wakes.
+    /// Ordered by wake-up time.
     sleepers: BTreeMap<(Duration, u64), Waker>,
 }
 
 impl VirtualClock {
-    /// A clock that shows this moment.
+    /// Creates a clock that shows `now`.
     pub fn starting_at(now: Timestamp) -> Self {
         let (elapsed, seed, sleeps, sleepers) = (Duration::ZERO, 0x9E37_79B9_7F4A_7C15, 0, BTreeMap::new());
-        Self { shared: Arc::new(Mutex::new(Virtual { begun: now, elapsed, seed, sleeps, sleepers })) }
+        Self { shared: Arc::new(Mutex::new(Virtual { start: now, elapsed, seed, sleeps, sleepers })) }
     }
 
-    /// Starts the random bytes from another seed.
+    /// Sets the seed of the random bytes.
     #[must_use]
     pub fn seeded(self, seed: u64) -> Self {
         self.state().seed = seed | 1;
         self
     }
 
-    /// Moves time forward and wakes every sleeper whose time has come.
+    /// Advances the time and wakes every sleeper that is due.
     pub fn advance(&self, by: Duration) {
         let due: Vec<Waker> = {
             let mut state = self.state();
@@ -279,8 +280,9 @@ impl VirtualClock {
         due.into_iter().for_each(Waker::wake);
     }
 
-    /// Runs a future to its end, without a runtime, and moves time on to the next sleeper whenever all of it waits: a
-    /// day of retries takes as long as their work does.
+    /// Runs a future to completion without a runtime, advancing the time to the next sleeper whenever it waits.
+    ///
+    /// A day of retries takes as long as its work does.
     ///
     /// ```
     /// use std::time::Duration;
@@ -293,9 +295,9 @@ impl VirtualClock {
     /// ```
     ///
     /// # Panics
-    /// When it waits for something else than this clock, which would be for ever.
+    /// If the future waits for anything but this clock, which would never end.
     #[track_caller]
-    #[allow(clippy::panic, reason = "a test that waits for ever is wrong, and must say so at its own line")]
+    #[allow(clippy::panic, reason = "a test that waits forever must fail at its own line")]
     pub fn run<F: Future>(&self, future: F) -> F::Output {
         let mut future = std::pin::pin!(future);
         let woken = Arc::new(Woken(AtomicBool::new(true)));
@@ -309,12 +311,14 @@ impl VirtualClock {
             let next = self.state().sleepers.first_key_value().map(|((until, _), _)| *until);
             match next {
                 Some(until) => self.advance(until.saturating_sub(self.monotonic())),
-                None => panic!("it waits for something else than this clock: is the clock given to every part of it?"),
+                None => {
+                    panic!("the future waits for something other than this clock: pass the clock to every part of it")
+                }
             }
         }
     }
 
-    /// How many sleepers wait. A test that wants to move time on waits for this to become more than zero.
+    /// Returns the number of waiting sleepers. A test waits for this to exceed zero before it advances the time.
     pub fn sleepers(&self) -> usize {
         self.state().sleepers.len()
     }
@@ -327,7 +331,7 @@ impl VirtualClock {
 impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
         let state = self.state();
-        state.begun.plus(state.elapsed)
+        state.start.plus(state.elapsed)
     }
 
     fn monotonic(&self) -> Duration {
@@ -346,7 +350,7 @@ impl Clock for VirtualClock {
     fn random(&self, bytes: &mut [u8]) -> Result<()> {
         let mut state = self.state();
         for byte in bytes {
-            // xorshift64*: repeatable, which is all that a test asks of it.
+            // xorshift64*: repeatable, which is all that tests need.
             let mut x = state.seed;
             x ^= x >> 12;
             x ^= x << 25;
@@ -396,7 +400,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_read_in_all_the_ways_gateways_write_them() {
+    fn timestamp_parses_every_gateway_format() {
         let at = Timestamp::from_secs(1_788_254_400);
         assert_eq!("2026-09-01T09:20:00.000Z".parse::<Timestamp>().unwrap(), at);
         assert_eq!("2026-09-01T10:20:00+01:00".parse::<Timestamp>().unwrap(), at);
@@ -420,7 +424,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_virtual_sleeper_wakes_when_time_is_moved_and_not_before() {
+    async fn virtual_sleeper_wakes_only_when_time_advances() {
         let clock = VirtualClock::starting_at(Timestamp::default());
         let sleeper = tokio::spawn(clock.sleep(Duration::from_secs(3600)));
         while clock.sleepers() == 0 {
@@ -435,13 +439,13 @@ mod tests {
     }
 
     #[test]
-    fn all_clocks_of_the_machine_count_from_one_moment() {
+    fn system_clocks_share_a_monotonic_origin() {
         let (one, other) = (SystemClock::new(), SystemClock::new());
         assert_eq!(one.start, other.start);
     }
 
     #[test]
-    fn virtual_chance_repeats_from_its_seed() {
+    fn virtual_randomness_repeats_from_its_seed() {
         let bytes = |seed| {
             let mut bytes = [0; 16];
             VirtualClock::starting_at(Timestamp::default()).seeded(seed).random(&mut bytes).unwrap();

@@ -1,13 +1,13 @@
-//! The ladder of delivery.
+//! Delivery states.
 
 use serde::{Deserialize, Serialize};
 
-/// How far a message has got: one ladder for all gateways, lowest rung first.
+/// A delivery state: one ladder for all gateways, lowest state first.
 ///
-/// The order of the variants *is* the order of the ladder, and it is total: of any two states, whichever came first,
-/// the higher one holds. A failure stands above being sent and below being delivered, because a later sign that the
-/// message did arrive is worth more than an earlier guess that it did not. Status events may come in any order and
-/// more than once; [`join`](Self::join) gives the same answer.
+/// The order of the variants is the order of the ladder, and it is total: of any two states, in whichever order they
+/// arrive, the higher one holds. `Failed` is above `Sent` and below `Delivered`, because a later receipt outweighs an
+/// earlier report of failure. Status events may arrive in any order and more than once; [`join`](Self::join) gives the
+/// same result.
 ///
 /// ```
 /// use civic_messaging::DeliveryState::{Delivered, Failed, Read, Sent};
@@ -19,15 +19,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryState {
-    /// A word of the gateway's that this version does not know.
+    /// A state that this version does not recognise.
     Unrecognised,
-    /// The gateway has it.
+    /// The gateway accepted it.
     Accepted,
-    /// The gateway is handing it on.
+    /// The gateway is sending it.
     Sending,
-    /// It was handed on; nothing more is known.
+    /// The gateway sent it; nothing more is known.
     Sent,
-    /// It was called back before it went.
+    /// It was cancelled before it was sent.
     Cancelled,
     /// It could not be delivered in time.
     Expired,
@@ -35,20 +35,20 @@ pub enum DeliveryState {
     Failed,
     /// It is on the person's device.
     Delivered,
-    /// The person has seen it.
+    /// The person has read it.
     Read,
     /// The person has listened to it.
     Played,
 }
 
 impl DeliveryState {
-    /// The state of a message after both of these were heard of, in either order.
+    /// Returns the higher of two states.
     #[must_use]
     pub fn join(self, other: Self) -> Self {
         self.max(other)
     }
 
-    /// Whether the message has not reached the person and will not.
+    /// Returns `true` if the message has not reached the person and will not.
     pub fn is_failure(self) -> bool {
         matches!(self, Self::Cancelled | Self::Expired | Self::Failed)
     }

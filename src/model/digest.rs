@@ -9,32 +9,32 @@ use sha2::{Digest as _, Sha256};
 
 use crate::model::error::{Error, Result};
 
-/// The SHA-256 of a file.
+/// The SHA-256 digest of a file.
 ///
-/// Reads the hexadecimal and the base64 spelling, since gateways write both. It is the file's name in a
-/// [`MediaStore`](crate::media::MediaStore), and is shown in hexadecimal.
+/// Parses hexadecimal and base64, since gateways use both, and displays as hexadecimal. It is the file's name in a
+/// [`MediaStore`](crate::media::MediaStore).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// A digest from its bytes.
+    /// Creates a digest from its bytes.
     pub const fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The digest of these bytes.
+    /// Computes the digest of `bytes`.
     pub fn sha256(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The bytes of the digest.
+    /// Returns the bytes of the digest.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The digest in base 62, cut to so many characters: ASCII letters and digits, 43 at most.
+    /// Returns the digest in base 62, cut to `max` characters: ASCII letters and digits, at most 43.
     ///
-    /// It begins with the least significant digit, so that what is cut is spread evenly.
+    /// It starts with the least significant digit, so that the kept characters are evenly distributed.
     pub(crate) fn to_base62(self, max: usize) -> String {
         let mut number = self.0;
         let digits = (0..max.min(43)).map(|_| {
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_digest_is_read_in_both_spellings() {
+    fn digest_parses_hexadecimal_and_base64() {
         let hex = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
         let digest: Digest = hex.parse().unwrap();
         assert_eq!(digest, Digest::sha256(b"test"));
@@ -115,8 +115,8 @@ mod tests {
     }
 
     #[test]
-    fn digest_in_base_62_is_what_it_always_was() {
-        // By another program: digits of int.from_bytes(sha256(b"test"), "big") in base 62, the least significant first.
+    fn digest_in_base62_is_stable() {
+        // Computed independently: int.from_bytes(sha256(b"test"), "big") in base 62, least significant digit first.
         let digest = Digest::sha256(b"test");
         let whole = "6vhzrz95kiht2XjnE9MLF0Zo76GslnNyr2vKxHOQNpb";
         assert_eq!(digest.to_base62(usize::MAX), whole);

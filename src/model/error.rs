@@ -1,4 +1,4 @@
-//! What went wrong, whether the message may have gone, and what to do next.
+//! The error of every operation: its kind, the outcome of the send, and what to do next.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,17 +8,17 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use crate::model::id::{MessageId, is_code, is_trace};
+use crate::model::id::{MessageId, is_code, is_request_id};
 
-/// A result of this crate.
+/// A result with this crate's error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Anything that can go wrong between a council and a gateway.
+/// An error of a channel, layer or gateway.
 ///
-/// Ask it three things: [`outcome`](Self::outcome) says whether a resident may have got the message,
-/// [`kind`](Self::kind) says what to do, [`is_retryable`](Self::is_retryable) says whether the same request may be
-/// made again. The text that `Display` gives is written for the person who has to act on it, and holds no token,
-/// number, id or message text, whatever the gateway answered.
+/// Three methods decide what to do: [`outcome`](Self::outcome) is whether a resident may have received the message,
+/// [`kind`](Self::kind) is the remedy, and [`is_retryable`](Self::is_retryable) is whether the same request may be
+/// repeated. The `Display` text is for the person who has to act on it. It contains no token, number, id or message
+/// text, whatever the gateway returned.
 ///
 /// ```
 /// use civic_messaging::{Address, ChannelExt, ErrorKind, Message, Mock, Outcome};
@@ -43,87 +43,87 @@ struct Inner {
     gateway: Option<Cow<'static, str>>,
     code: Option<String>,
     status: Option<StatusCode>,
-    trace: Option<String>,
+    request_id: Option<String>,
     help: Option<Cow<'static, str>>,
-    reply: StatusCode,
+    webhook_status: StatusCode,
     accepted: Vec<MessageId>,
-    pair: bool,
+    per_recipient: bool,
     scope: Option<Scope>,
     raw: Option<Bytes>,
 }
 
-/// Whether a resident may have got the message that failed.
+/// The outcome of a failed send: whether a resident may have received the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Certainly not sent: nothing of the request left this machine, or no send was tried.
+    /// Not sent: no byte of the request left this machine, or no send was attempted.
     NotSent,
-    /// Certainly not sent: the gateway said no.
+    /// Not sent: the gateway refused the message.
     Rejected,
-    /// It may have gone. Never send it again blindly: wait for a status event, ask with
+    /// The gateway may have accepted the message. Never resend it blindly: wait for a status event, call
     /// [`look_up`](crate::Channel::look_up), or let a person decide.
     Unknown,
 }
 
-/// What an error asks of the program that gets it.
+/// The kind of an error, and its remedy.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
-    /// The account is locked, restricted or out of money: stop the channel and tell somebody.
+    /// The account is locked, restricted or out of credit: stop the channel and alert somebody.
     Account,
-    /// A setting is wrong: mend the configuration.
+    /// A setting is wrong: correct the configuration.
     Config,
-    /// The credentials are good but may not do this: ask for the permission.
+    /// The credentials are valid but lack a permission: request it.
     Forbidden,
-    /// The message itself is wrong: change it. [`Error::field`] says where.
+    /// The message is invalid: change it. [`Error::field`] names the field.
     InvalidMessage,
-    /// Nobody can be reached at this address: ask the person for another.
+    /// The address cannot be reached: ask the person for another.
     InvalidRecipient,
-    /// The thing that was asked for is not there, or no longer.
+    /// The requested resource does not exist, or no longer does.
     NotFound,
-    /// This person does not want messages: do not try again, by any gateway.
+    /// The person has opted out: do not retry through any gateway.
     OptedOut,
-    /// The person has not written lately enough for free text: use a template.
+    /// The service window for free text has closed: use a template.
     OutsideWindow,
-    /// A webhook body or a file is over its limit.
+    /// A webhook body or a file exceeds its limit.
     TooLarge,
-    /// A quota of the day or month is used up: wait for the next one.
+    /// The quota of the day or month is exhausted: wait for the next period.
     QuotaExceeded,
-    /// Too many requests: wait for [`Error::retry_after`]; where that is none, some seconds, and longer each time.
+    /// Too many requests: wait for [`Error::retry_after`], or back off if there is none.
     RateLimited,
-    /// Our own [`policy`](crate::policy) said no: the words give the rule.
+    /// Our own [`policy`](crate::policy) refused the message: the text names the rule.
     Refused,
-    /// The gateway said no for a reason of its own: see [`Error::code`].
+    /// The gateway refused the message for another reason: see [`Error::code`].
     Rejected,
     /// The credentials, or a webhook's signature, were not accepted.
     Unauthenticated,
-    /// The gateway, or the way to it, does not work at the moment.
+    /// The gateway, or the network path to it, is unavailable.
     Unavailable,
-    /// An answer that could not be read.
+    /// A response could not be parsed.
     Unexpected,
-    /// This channel cannot do it: see [`Info::capability`](crate::Info::capability).
+    /// The channel does not support this: see [`Info::capability`](crate::Info::capability).
     Unsupported,
 }
 
-/// What a fault lies in, and so what else fails as long as it lasts.
+/// The extent of a fault, and so what else fails while it lasts.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
-    /// Our own account or the way to the gateway: its credentials, configuration, permissions, balance. No message goes by
-    /// it until that is repaired.
+    /// Our account or the path to the gateway: credentials, configuration, permissions, balance. No message can be sent
+    /// through it until it is repaired.
     Channel,
     /// This message.
     Message,
-    /// The person: their address, their choice, or what we may send to it.
+    /// The recipient: their address, their choice, or what may be sent to them.
     Recipient,
-    /// A template: messages that do not use it are not affected.
+    /// A template. Messages that do not use it are not affected.
     Template,
 }
 
 impl Outcome {
-    /// The outcome as one word, as it is stored.
+    /// Returns the outcome's stable name, as stored.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NotSent => "not_sent",
@@ -134,21 +134,21 @@ impl Outcome {
 }
 
 impl ErrorKind {
-    /// Whether another gateway could take what one refused for a reason of this kind.
+    /// Returns `true` if another gateway may accept a message that failed with this kind.
     ///
-    /// | kind | another could | because |
+    /// | kind | eligible | reason |
     /// |---|---|---|
-    /// | `Account`, `QuotaExceeded`, `RateLimited` | yes | it is this account's own trouble |
-    /// | `Config`, `Forbidden`, `Unauthenticated` | yes | it is how this account is set up |
-    /// | `NotFound` | yes | a template, a sender that this account does not have |
-    /// | `Unavailable` | yes | it does not work |
-    /// | `Unsupported` | yes | it cannot do this |
-    /// | `OptedOut` | **no** | the person said no to the council, and not to a supplier |
-    /// | `InvalidRecipient` | **no** | nobody is there, by whichever gateway |
+    /// | `Account`, `QuotaExceeded`, `RateLimited` | yes | specific to this account |
+    /// | `Config`, `Forbidden`, `Unauthenticated` | yes | specific to this account's configuration |
+    /// | `NotFound` | yes | a template or sender that this account does not have |
+    /// | `Unavailable` | yes | specific to this gateway |
+    /// | `Unsupported` | yes | specific to this gateway |
+    /// | `OptedOut` | **no** | the opt-out is from the council, not from a supplier |
+    /// | `InvalidRecipient` | **no** | the address is invalid at every gateway |
     /// | `InvalidMessage`, `TooLarge`, `OutsideWindow` | **no** | the message breaks a rule of the medium |
-    /// | `Refused` | **no** | it is our own no |
-    /// | `Rejected` | **no** | an unknown no, which could be the person's own |
-    /// | `Unexpected` | **no** | nobody knows what it means |
+    /// | `Refused` | **no** | our own policy refused it |
+    /// | `Rejected` | **no** | the reason is unknown and could be an opt-out |
+    /// | `Unexpected` | **no** | the cause is unknown |
     pub const fn is_failover_eligible(self) -> bool {
         matches!(
             self,
@@ -164,7 +164,7 @@ impl ErrorKind {
         )
     }
 
-    /// Returns what a fault of this kind lies in, where no row of an error table says otherwise.
+    /// Returns the default scope of this kind, which a row of an error table can override.
     ///
     /// | kind | scope |
     /// |---|---|
@@ -185,7 +185,7 @@ impl ErrorKind {
         }
     }
 
-    /// The kind as one word, as it is stored.
+    /// Returns the kind's stable name, as stored.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Account => "account",
@@ -210,10 +210,12 @@ impl ErrorKind {
 }
 
 impl Error {
-    /// An error of this kind, in plain words, when nothing was sent. One of kind [`ErrorKind::RateLimited`] or
-    /// [`ErrorKind::Unavailable`] is retryable, unless [`with_retry`](Self::with_retry) says otherwise.
+    /// Creates an error whose outcome is [`Outcome::NotSent`].
     ///
-    /// `what` must not hold a token, number, id or message text: it is shown in logs.
+    /// The kinds [`ErrorKind::RateLimited`] and [`ErrorKind::Unavailable`] are retryable unless
+    /// [`with_retry`](Self::with_retry) changes that.
+    ///
+    /// `what` must not contain a token, number, id or message text: it appears in logs.
     pub fn new(kind: ErrorKind, what: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Inner {
             kind,
@@ -225,138 +227,140 @@ impl Error {
             gateway: None,
             code: None,
             status: None,
-            trace: None,
+            request_id: None,
             help: None,
-            reply: match kind {
+            webhook_status: match kind {
                 ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
                 ErrorKind::Unauthenticated => StatusCode::FORBIDDEN,
                 _ => StatusCode::SERVICE_UNAVAILABLE,
             },
             accepted: Vec::new(),
-            pair: false,
+            per_recipient: false,
             scope: None,
             raw: None,
         }))
     }
 
-    /// A message that breaks a rule: which field, which rule.
+    /// Creates an error for an invalid message: the field and the rule it breaks.
     pub fn invalid(field: impl Into<Cow<'static, str>>, rule: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::InvalidMessage, rule).with_field(field)
     }
 
-    /// An address that breaks a rule.
+    /// Creates an error for an invalid address.
     pub fn recipient(rule: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::InvalidRecipient, rule).with_field("to")
     }
 
-    /// A setting that breaks a rule: which setting, which rule.
+    /// Creates an error for an invalid setting: its name and the rule it breaks.
     pub fn config(field: impl Into<Cow<'static, str>>, rule: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Config, rule).with_field(field)
     }
 
-    /// Something that this channel cannot do.
+    /// Creates an error for a feature that the channel does not support.
     pub fn unsupported(what: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Unsupported, what)
     }
 
-    /// A send that may have arrived.
+    /// Creates an error for a send whose outcome is unknown.
     pub fn unknown(what: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Unavailable, what).with_outcome(Outcome::Unknown)
     }
 
-    /// What to do about it.
+    /// Returns the kind, which determines what to do.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// Whether a resident may have got the message.
+    /// Returns the outcome: whether a resident may have received the message.
     pub fn outcome(&self) -> Outcome {
         self.0.outcome
     }
 
-    /// Whether the same request may be made again, after [`retry_after`](Self::retry_after). Never true when the
-    /// outcome is unknown, nor when the gateway took a part of it.
+    /// Returns `true` if the same request may be repeated after [`retry_after`](Self::retry_after).
+    ///
+    /// Always `false` if the outcome is unknown or the gateway accepted a part of the message.
     pub fn is_retryable(&self) -> bool {
         self.0.retryable && self.0.outcome != Outcome::Unknown && self.0.accepted.is_empty()
     }
 
-    /// How long to wait at least before the next try, where that is known.
+    /// Returns the minimum wait before the next attempt, if known.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// Whether it holds for this pair of sender and recipient only, so that messages to others may go on: a limit of how
-    /// often one person is written to.
+    /// Returns `true` if the error applies to one pair of sender and recipient, such as a rate limit per recipient.
+    ///
+    /// Messages to other recipients are not affected.
     pub fn is_per_recipient(&self) -> bool {
-        self.0.pair
+        self.0.per_recipient
     }
 
-    /// Returns what the fault lies in: the message, its template, its recipient, or the whole channel.
+    /// Returns the scope of the fault: the message, its template, its recipient, or the whole channel.
     pub fn scope(&self) -> Scope {
-        let by_kind = if self.0.pair { Scope::Recipient } else { self.0.kind.scope() };
+        let by_kind = if self.0.per_recipient { Scope::Recipient } else { self.0.kind.scope() };
         self.0.scope.unwrap_or(by_kind)
     }
 
-    /// Returns `true` if no message goes by this account until somebody repairs it, and this one certainly did not go.
+    /// Returns `true` if the account cannot send until it is repaired, and this message was certainly not sent.
     ///
-    /// What passes by itself, such as [`ErrorKind::Unavailable`], is retried and does not count.
+    /// Transient errors, such as [`ErrorKind::Unavailable`], are retried and do not count.
     pub fn is_account_fault(&self) -> bool {
         let certain = self.0.outcome != Outcome::Unknown && self.0.accepted.is_empty();
         certain && !self.0.retryable && self.scope() == Scope::Channel
     }
 
-    /// The gateway's own code, such as `131047` or `21610`.
+    /// Returns the gateway's error code, such as `131047` or `21610`.
     pub fn code(&self) -> Option<&str> {
         self.0.code.as_deref()
     }
 
-    /// The HTTP status that the gateway answered with.
+    /// Returns the HTTP status of the gateway's response.
     pub fn status(&self) -> Option<StatusCode> {
         self.0.status
     }
 
-    /// The gateway's id of the failed call, for its support desk.
+    /// Returns the gateway's id of the failed request, for its support desk.
     pub fn request_id(&self) -> Option<&str> {
-        self.0.trace.as_deref()
+        self.0.request_id.as_deref()
     }
 
-    /// The gateway that said it, or to which it should have gone.
+    /// Returns the gateway that returned the error, or that the message was to be sent through.
     pub fn gateway(&self) -> Option<&str> {
         self.0.gateway.as_deref()
     }
 
-    /// The field of the message or configuration that is wrong.
+    /// Returns the invalid field of the message or configuration.
     pub fn field(&self) -> Option<&str> {
         self.0.field.as_deref()
     }
 
-    /// A link to the gateway's page about this code.
+    /// Returns a link to the gateway's documentation of this code.
     pub fn help(&self) -> Option<&str> {
         self.0.help.as_deref()
     }
 
-    /// The status with which a webhook route should answer the gateway.
+    /// Returns the HTTP status for a webhook's response.
     ///
-    /// For errors of [`receive`](crate::Channel::receive), and not of a send that followed: a gateway that is told 503
-    /// posts the webhook again, and the send would be made again with it.
+    /// Use it for errors of [`receive`](crate::Channel::receive) only, not for those of a later send: a 503 makes the
+    /// gateway redeliver the webhook, and the send would be repeated.
     ///
-    /// 401 for a request without a proof, 403 for one whose proof is wrong, 413 for one that is too large, and 503 for everything
-    /// that is our own fault: some gateways drop an event for good on any other 4xx.
+    /// 401 for a request without a signature, 403 for a wrong signature, 413 for a body that is too large, and 503 for
+    /// every fault of ours: some gateways permanently drop an event on any other 4xx.
     pub fn webhook_status(&self) -> StatusCode {
-        self.0.reply
+        self.0.webhook_status
     }
 
-    /// The ids of the parts that the gateway did accept before a send of several parts failed.
+    /// Returns the ids of the parts accepted before a send of several parts failed.
     pub fn accepted_parts(&self) -> &[MessageId] {
         &self.0.accepted
     }
 
-    /// The gateway's whole answer. It may hold personal data: keep it out of logs.
+    /// Returns the gateway's raw response. It may contain personal data: keep it out of logs.
     pub fn raw(&self) -> Option<&Bytes> {
         self.0.raw.as_ref()
     }
 
-    /// What is wrong, without the rest that `Display` shows.
+    /// Returns the description without the context that `Display` adds.
     pub(crate) fn what(&self) -> &str {
         &self.0.what
     }
@@ -366,31 +370,31 @@ impl Error {
         self
     }
 
-    /// The error of a send of which an earlier try may have gone: it may have gone, by the gateway of that try, whatever
-    /// this one says. A no that is the person's or the medium's own stays the kind of it.
-    pub(crate) fn after_doubt(mut self, mut doubt: Self) -> Self {
+    /// Combines this error with an earlier attempt's, whose outcome is unknown: the result stays unknown. The kind is
+    /// that of this error if it is not eligible for failover, else that of the earlier one.
+    pub(crate) fn after_unknown(mut self, mut earlier: Self) -> Self {
         let certain = self.0.outcome != Outcome::Unknown && self.0.accepted.is_empty();
-        let one = certain || self.0.gateway == doubt.0.gateway;
-        let gateway = if one { doubt.0.gateway.take() } else { None };
-        let parts = [std::mem::take(&mut doubt.0.accepted), std::mem::take(&mut self.0.accepted)].concat();
-        let mut error = if self.0.kind.is_failover_eligible() { doubt } else { self };
+        let one = certain || self.0.gateway == earlier.0.gateway;
+        let gateway = if one { earlier.0.gateway.take() } else { None };
+        let parts = [std::mem::take(&mut earlier.0.accepted), std::mem::take(&mut self.0.accepted)].concat();
+        let mut error = if self.0.kind.is_failover_eligible() { earlier } else { self };
         (error.0.gateway, error.0.accepted, error.0.outcome) = (gateway, parts, Outcome::Unknown);
         error
     }
 
-    /// Whether it passes with time, a half-taken message among them, of which nothing may be made again.
-    pub(crate) fn passes(&self) -> bool {
+    /// Returns `true` if the fault is transient, even if the message was partly accepted and must not be resent.
+    pub(crate) fn is_transient(&self) -> bool {
         self.0.retryable
     }
 
-    /// Sets whether the message may have gone.
+    /// Sets the outcome.
     #[must_use]
     pub fn with_outcome(mut self, outcome: Outcome) -> Self {
         self.0.outcome = outcome;
         self
     }
 
-    /// Sets whether the same request may be made again.
+    /// Sets whether the same request may be repeated, and the minimum wait.
     #[must_use]
     pub fn with_retry(mut self, retryable: bool, after: Option<Duration>) -> Self {
         self.0.retryable = retryable;
@@ -398,87 +402,91 @@ impl Error {
         self
     }
 
-    /// Says that it holds for this pair of sender and recipient only.
+    /// Sets whether the error applies to one pair of sender and recipient only.
     #[must_use]
     pub fn with_pair(mut self, pair: bool) -> Self {
-        self.0.pair = pair;
+        self.0.per_recipient = pair;
         self
     }
 
-    /// Sets what the fault lies in, where that is not what its [kind](ErrorKind::scope) says.
+    /// Sets the scope, if it differs from that of the [kind](ErrorKind::scope).
     #[must_use]
     pub fn with_scope(mut self, scope: Scope) -> Self {
         self.0.scope = Some(scope);
         self
     }
 
-    /// Names the field that is wrong.
+    /// Sets the invalid field.
     #[must_use]
     pub fn with_field(mut self, field: impl Into<Cow<'static, str>>) -> Self {
         self.0.field = Some(field.into());
         self
     }
 
-    /// Names the gateway.
+    /// Sets the gateway.
     #[must_use]
     pub fn with_gateway(mut self, gateway: impl Into<Cow<'static, str>>) -> Self {
         self.0.gateway = Some(gateway.into());
         self
     }
 
-    /// Keeps the gateway's code. One that does not look like a code is left out, since it could hold anything: a code is
-    /// a number of up to 7 digits, a word of up to 12 letters and digits, or words of up to 32 letters, with `.`, `_` and
-    /// `-`, and neither a token nor a message id.
+    /// Sets the gateway's code.
+    ///
+    /// Anything that does not look like a code is dropped, since it could contain personal data. A code is a number of
+    /// up to 7 digits, a word of up to 12 letters and digits, or words of up to 32 letters, with `.`, `_` and `-`, and
+    /// neither a token nor a message id.
     #[must_use]
     pub fn with_code(mut self, code: &str) -> Self {
         self.0.code = is_code(code).then(|| code.to_owned());
         self
     }
 
-    /// Keeps a code that is known not to hold anything else: one of a table, or of our own.
+    /// Sets a code that is known to be safe: one from a table, or our own.
     #[must_use]
     pub(crate) fn with_known_code(mut self, code: &str) -> Self {
         self.0.code = Some(code.to_owned());
         self
     }
 
-    /// Keeps the HTTP status.
+    /// Sets the HTTP status.
     #[must_use]
     pub fn with_status(mut self, status: StatusCode) -> Self {
         self.0.status = Some(status);
         self
     }
 
-    /// Keeps the gateway's id of the call. One that looks like a number, a token or a message id, or is none of up to 32
-    /// letters, digits, `.`, `_` and `-`, is left out. UUIDs, and Twilio's `RQ` with 32 hexadecimal digits, are kept.
+    /// Sets the gateway's request id.
+    ///
+    /// Anything that looks like a number, a token or a message id, or is not 1 to 32 letters, digits, `.`, `_` and `-`,
+    /// is dropped. UUIDs, and Twilio's `RQ` with 32 hexadecimal digits, are kept.
     #[must_use]
-    pub fn with_request_id(mut self, trace: &str) -> Self {
-        self.0.trace = is_trace(trace).then(|| trace.to_owned());
+    pub fn with_request_id(mut self, id: &str) -> Self {
+        self.0.request_id = is_request_id(id).then(|| id.to_owned());
         self
     }
 
-    /// Links the gateway's page about it.
+    /// Sets a link to the gateway's documentation.
     #[must_use]
     pub fn with_help(mut self, url: impl Into<Cow<'static, str>>) -> Self {
         self.0.help = Some(url.into());
         self
     }
 
-    /// Sets the status with which a webhook route should answer.
+    /// Sets the HTTP status for a webhook's response.
     #[must_use]
     pub fn with_webhook_status(mut self, status: StatusCode) -> Self {
-        self.0.reply = status;
+        self.0.webhook_status = status;
         self
     }
 
-    /// Keeps the ids of the parts that were accepted before the failure.
+    /// Sets the ids of the parts accepted before the failure.
     #[must_use]
     pub fn with_accepted_parts(mut self, ids: Vec<MessageId>) -> Self {
         self.0.accepted = ids;
         self
     }
 
-    /// Keeps the gateway's answer.
+    /// Sets the gateway's raw response.
     #[must_use]
     pub fn with_raw(mut self, raw: Bytes) -> Self {
         self.0.raw = Some(raw);
@@ -503,7 +511,7 @@ impl fmt::Display for Error {
             write!(f, "; HTTP {}", status.as_u16())?;
         }
         if e.outcome == Outcome::Unknown {
-            f.write_str("; it may have been sent, so do not send it again blindly")?;
+            f.write_str("; the message may have been accepted, so do not resend it blindly")?;
         }
         if let Some(after) = e.retry_after {
             write!(f, "; wait {} s", after.as_secs_f32())?;
@@ -526,7 +534,7 @@ impl fmt::Debug for Error {
             .field("what", &e.what)
             .field("code", &e.code)
             .field("status", &e.status)
-            .field("trace", &e.trace)
+            .field("request_id", &e.request_id)
             .field("accepted_parts", &e.accepted.len())
             .finish_non_exhaustive()
     }
@@ -534,10 +542,10 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
-/// What a gateway's code means: one row of its table.
+/// The meaning of a gateway's error code: one row of its table.
 ///
-/// Rows are data, and a configuration can override them, because vendors change their codes and their meaning. A
-/// retry is allowed only where the gateway documents that it is useful.
+/// Rows are data that a configuration can override, because vendors change their codes. A retry is allowed only where
+/// the gateway documents that it helps.
 ///
 /// ```
 /// use std::time::Duration;
@@ -552,50 +560,50 @@ impl std::error::Error for Error {}
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorClass {
-    /// What the program should do.
+    /// The kind, and so the remedy.
     pub kind: ErrorKind,
-    /// Whether the same request may be made again.
+    /// Allows repeating the same request.
     #[serde(default)]
     pub retryable: bool,
-    /// The least wait before that, in the configuration as whole seconds.
+    /// The minimum wait before a retry, in whole seconds in a configuration.
     #[serde(default, with = "seconds")]
     pub after: Option<Duration>,
-    /// The gateway documents that a message refused with this code was not accepted, whatever the HTTP status.
+    /// The gateway documents that it did not accept a message with this code, whatever the HTTP status.
     #[serde(default)]
     pub not_accepted: bool,
-    /// It holds for one pair of sender and recipient, and not for messages to others.
+    /// Applies to one pair of sender and recipient, not to messages to others.
     #[serde(default)]
     pub pair: bool,
-    /// What the fault lies in, where that is not what the [kind](ErrorKind::scope) says.
+    /// The scope, if it differs from that of the [kind](ErrorKind::scope).
     #[serde(default)]
     pub scope: Option<Scope>,
 }
 
 impl ErrorClass {
-    /// A refusal that a second try does not cure.
+    /// Creates a row that is not retryable.
     pub const fn new(kind: ErrorKind) -> Self {
         Self { kind, retryable: false, after: None, not_accepted: false, pair: false, scope: None }
     }
 
-    /// A refusal that may be tried again after this wait.
+    /// Allows a retry after this wait.
     #[must_use]
     pub const fn retry(self, after: Option<Duration>) -> Self {
         Self { retryable: true, after, ..self }
     }
 
-    /// Marks a code that means "not accepted" even under a 5xx status.
+    /// Marks a code as "not accepted" even under a 5xx status.
     #[must_use]
     pub const fn not_accepted(self) -> Self {
         Self { not_accepted: true, ..self }
     }
 
-    /// Marks a code that is about one pair of sender and recipient.
+    /// Marks a code as specific to one pair of sender and recipient.
     #[must_use]
     pub const fn per_recipient(self) -> Self {
         Self { pair: true, ..self }
     }
 
-    /// Sets what the fault lies in.
+    /// Sets the scope.
     #[must_use]
     pub const fn scope(self, scope: Scope) -> Self {
         Self { scope: Some(scope), ..self }
@@ -621,16 +629,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_outcome_and_a_half_taken_message_are_never_retryable() {
+    fn unknown_and_partly_accepted_are_never_retryable() {
         let half = Error::new(ErrorKind::Unavailable, "no").with_accepted_parts(vec![MessageId::new("SM1")]);
         assert!(!half.is_retryable());
         let error = Error::unknown("no answer").with_retry(true, None);
         assert!(!error.is_retryable());
-        assert!(error.to_string().contains("do not send it again"));
+        assert!(error.to_string().contains("do not resend it"));
     }
 
     #[test]
-    fn the_words_are_those_that_are_stored() {
+    fn names_match_the_stored_values() {
         for kind in [ErrorKind::Account, ErrorKind::OptedOut, ErrorKind::QuotaExceeded, ErrorKind::Unsupported] {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
         }
@@ -640,7 +648,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_that_could_hold_text_are_left_out() {
+    fn codes_that_could_contain_text_are_dropped() {
         assert_eq!(Error::unsupported("x").with_code("131047").code(), Some("131047"));
         assert_eq!(Error::unsupported("x").with_code("+447700900123").code(), None);
         assert_eq!(Error::unsupported("x").with_code("447700900123").code(), None);
@@ -659,7 +667,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_faults_are_never_a_4xx_to_the_gateway() {
+    fn our_faults_are_never_a_4xx_to_the_gateway() {
         assert_eq!(Error::config("token", "is empty").webhook_status(), 503);
         assert_eq!(Error::new(ErrorKind::Unauthenticated, "no").webhook_status(), 403);
         assert_eq!(Error::new(ErrorKind::TooLarge, "no").webhook_status(), 413);

@@ -1,4 +1,4 @@
-//! What comes back: residents' messages, deliveries, opt-outs, changes of address and of our own account.
+//! Inbound events: residents' messages, deliveries, opt-outs, address changes, account changes.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -18,30 +18,30 @@ use crate::model::id::{AccountId, Code, Hidden, MessageId, Word};
 use crate::model::json::digest;
 use crate::model::message::{ContactCard, Location, MediaRef, Money};
 
-/// Anything that a gateway told us, by webhook or by poll.
+/// An event from a gateway, received by webhook or by poll.
 ///
-/// Gateways repeat themselves and change the order: tell repeats by [`id`](Self::id), and let
-/// [`DeliveryState::join`] keep a delivery from going backwards.
+/// Gateways deliver events repeatedly and out of order: deduplicate by [`id`](Self::id), and use
+/// [`DeliveryState::join`] to keep a delivery state from going backwards.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
-    /// Something about our own account, of no conversation: a template, quality, limits, access.
+    /// A change of our own account: a template, quality, limits, access.
     Account(Account),
-    /// A person is now reached at another address.
+    /// A person's new address.
     AddressChanged(AddressChanged),
-    /// How far a message of ours has got.
+    /// A delivery state of one of our messages.
     Delivery(Delivery),
     /// A message from a resident, or the echo of one of ours.
     Inbound(Inbound),
-    /// A person asked for no more messages, or for messages again.
+    /// An opt-out, or its withdrawal.
     OptOut(OptOut),
-    /// What this version does not know. It is kept whole, and the gateway is answered 200.
+    /// Data that this version does not recognise. It is kept whole, and the webhook's response is still 200.
     Unrecognised(Unrecognised),
 }
 
 impl Event {
-    /// Where and when it happened.
+    /// Returns the envelope: gateway, account and time.
     pub fn envelope(&self) -> &Envelope {
         match self {
             Self::Account(e) => &e.envelope,
@@ -53,18 +53,20 @@ impl Event {
         }
     }
 
-    /// The event's own id: the same each time the gateway repeats it, after a restart too, and whether it came by
-    /// webhook or by poll. Made of the gateway's ids; personal data.
+    /// Returns the event's deduplication id.
     ///
-    /// An event for which the gateway has no id is told by a digest of its JSON, in which white space and the order of
-    /// members do not count, and by the gateway's time of it.
+    /// It is the same on every redelivery, across restarts, by webhook or by poll. Derived from the gateway's ids;
+    /// personal data.
+    ///
+    /// An event without an id at the gateway is identified by a digest of its JSON, which ignores white space and the
+    /// order of members, and by the gateway's timestamp.
     pub fn id(&self) -> String {
         let Envelope { gateway, account, .. } = self.envelope();
         let of = match self {
             Self::Inbound(e) => match (&e.envelope.id, &e.content) {
-                // One message may come as several events.
+                // One message may arrive as several events.
                 (Some(id), _) => format!("inbound/{}", id.as_str()),
-                // A gateway that names an edit by the message: the edit is another event.
+                // The gateway identifies an edit by the original message, but the edit is an event of its own.
                 (None, InboundContent::Edited { id, content }) if *id == e.id => {
                     let now = Digest::sha256(&serde_json::to_vec(content).unwrap_or_default());
                     format!("inbound/{}/edited/{now}", id.as_str())
@@ -79,15 +81,15 @@ impl Event {
                 _ => format!("opt-out/{}", self.envelope().event_id()),
             },
             Self::Delivery(e) => {
-                let who = e.recipient.as_ref().map_or("", Address::expose);
+                let recipient = e.recipient.as_ref().map_or("", Address::expose);
                 match &e.of {
                     DeliveryOf::Message { id, key } => {
                         let id = id.as_ref().map(MessageId::as_str).or(key.as_deref()).unwrap_or_default();
-                        format!("delivery/{id}/{}/{who}", e.status)
+                        format!("delivery/{id}/{}/{recipient}", e.status)
                     }
                     DeliveryOf::UpTo { at, id } => {
                         let id = id.as_ref().map_or("", MessageId::as_str);
-                        format!("delivery-up-to/{}/{id}/{}/{who}", at.as_millis(), e.status)
+                        format!("delivery-up-to/{}/{id}/{}/{recipient}", at.as_millis(), e.status)
                     }
                 }
             }
@@ -96,23 +98,26 @@ impl Event {
             Self::Unrecognised(_) => format!("unrecognised/{}", self.envelope().event_id()),
         };
         if of.contains(char::REPLACEMENT_CHARACTER) {
-            // An id that did not come through whole may be read as that of another event too.
+            // An id that was not decoded intact could equal another event's.
             return format!("{gateway}/{account}/{of}/{}", digest(self.envelope().raw.as_bytes()));
         }
         format!("{gateway}/{account}/{of}")
     }
 
-    /// The message, if somebody should answer it: one that is [live](Inbound::is_live), no reaction, notice, withdrawal or
-    /// bare opening of a conversation, and no word by which they stop or start our messages.
+    /// Returns the message if it needs a reply.
     ///
-    /// An edited message counts as a new one, and may have been answered before it was edited.
+    /// It must be [live](Inbound::is_live), and must not be a reaction, notice, deletion, bare opening of a
+    /// conversation, or opt-out keyword.
+    ///
+    /// An edited message counts as new, and may have been answered before the edit.
     pub fn as_answerable(&self) -> Option<&Inbound> {
         use InboundContent::{Opened, Reaction, System, Withdrawn};
-        let says = |inbound: &&Inbound| !matches!(inbound.content, Opened | Reaction { .. } | System(_) | Withdrawn(_));
-        self.as_inbound().filter(says).filter(|inbound| inbound.is_live() && opt_out_keyword(inbound).is_none())
+        let needs_reply =
+            |inbound: &&Inbound| !matches!(inbound.content, Opened | Reaction { .. } | System(_) | Withdrawn(_));
+        self.as_inbound().filter(needs_reply).filter(|inbound| inbound.is_live() && opt_out_keyword(inbound).is_none())
     }
 
-    /// The message, if it is one from a resident, or an echo of ours.
+    /// Returns the message, if it is a resident's or an echo of ours.
     pub fn as_inbound(&self) -> Option<&Inbound> {
         match self {
             Self::Inbound(inbound) => Some(inbound),
@@ -120,7 +125,7 @@ impl Event {
         }
     }
 
-    /// The delivery, if it is one.
+    /// Returns the delivery, if it is one.
     pub fn as_delivery(&self) -> Option<&Delivery> {
         match self {
             Self::Delivery(delivery) => Some(delivery),
@@ -142,39 +147,39 @@ macro_rules! into_event {
 
 into_event!(Account, AddressChanged, Delivery, Inbound, OptOut, Unrecognised);
 
-/// Where and when an event happened.
+/// The origin and time of an event.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Envelope {
-    /// The gateway that told us.
+    /// The gateway that reported the event.
     pub gateway: Cow<'static, str>,
     /// The medium.
     pub medium: Medium,
     /// Our own account at the gateway.
     pub account: AccountId,
-    /// When it happened, by the gateway's clock; by ours where it does not say.
+    /// The time of the event by the gateway's clock, or by ours if it gives none.
     pub at: Timestamp,
-    /// The conversation of several people that it belongs to, if it does.
+    /// The group conversation that it belongs to, if any.
     pub conversation: Option<Address>,
-    /// What the gateway wrote.
+    /// The gateway's raw data.
     pub raw: Raw,
-    /// Whether [`at`](Self::at) is the gateway's: a repeated event then has the same time.
+    /// `true` if [`at`](Self::at) is from the gateway, and so the same on redelivery.
     #[serde(default)]
     pub dated: bool,
-    /// The gateway's own id of the event, where it gives one: see [`Event::id`].
+    /// The gateway's own id for the event, if it has one: see [`Event::id`].
     #[serde(default)]
     pub id: Option<MessageId>,
 }
 
 impl Envelope {
-    /// An envelope for an event of this account. `at` is our own time, unless it is [`dated`](Self::dated).
+    /// Creates an envelope for an event of this account. `at` is our time unless replaced by [`dated`](Self::dated).
     #[inline]
     pub fn new(gateway: &'static str, medium: Medium, account: AccountId, at: Timestamp, raw: Raw) -> Self {
         let gateway = Cow::Borrowed(gateway);
         Self { gateway, medium, account, at, conversation: None, raw, dated: false, id: None }
     }
 
-    /// Sets the time to the gateway's, where it gives one.
+    /// Sets the time from the gateway, if it gives one.
     #[inline]
     #[must_use]
     pub fn dated(mut self, at: Option<Timestamp>) -> Self {
@@ -184,14 +189,14 @@ impl Envelope {
         self
     }
 
-    /// Sets the gateway's own id of the event, where it gives one.
+    /// Sets the gateway's own id for the event, if it has one.
     #[must_use]
     pub fn identified(mut self, id: Option<&str>) -> Self {
         self.id = id.filter(|id| !id.is_empty()).map(MessageId::from);
         self
     }
 
-    /// The id of an event that has none of its own: the gateway's, or a digest of what it says and when.
+    /// Returns the id of an event without a message id: the gateway's, or a digest of content and time.
     fn event_id(&self) -> String {
         match &self.id {
             Some(id) => id.as_str().to_owned(),
@@ -200,7 +205,7 @@ impl Envelope {
         }
     }
 
-    /// Says that it happened in a conversation of several people.
+    /// Sets the group conversation.
     #[must_use]
     pub fn with_conversation(mut self, conversation: Option<Address>) -> Self {
         self.conversation = conversation;
@@ -208,19 +213,19 @@ impl Envelope {
     }
 }
 
-/// The bytes that a gateway wrote for one event, cut out of the body while it was read.
+/// The gateway's raw bytes for one event, cut from the body during parsing.
 ///
-/// Cloning is cheap: the bytes are shared with the body. They hold personal data, so `Debug` shows their length only.
+/// Cloning is cheap: the bytes are shared with the body. They contain personal data, so `Debug` shows only the length.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Raw(Bytes);
 
 impl Raw {
-    /// The bytes of one event, and of no other.
+    /// Creates the raw data of exactly one event.
     pub fn new(bytes: impl Into<Bytes>) -> Self {
         Self(bytes.into())
     }
 
-    /// The bytes, as the gateway wrote them. Personal data.
+    /// Returns the bytes exactly as received. Personal data.
     pub fn as_bytes(&self) -> &Bytes {
         &self.0
     }
@@ -232,7 +237,7 @@ impl fmt::Debug for Raw {
     }
 }
 
-/// A piece in a store: as text, which almost every one is, and else in base64. None changes there: ids are made of it.
+/// The stored form: text almost always, else base64. Lossless, because ids are derived from it.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Piece<'a> {
@@ -276,38 +281,39 @@ impl<'de> Deserialize<'de> for Raw {
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Inbound {
-    /// Where and when.
+    /// The origin and time.
     pub envelope: Envelope,
-    /// The gateway's id of the message; a reply quotes it.
+    /// The gateway's id of the message, which a reply quotes.
     pub id: MessageId,
-    /// Who wrote it.
+    /// The sender.
     pub from: Address,
-    /// Who it was written to, where the gateway says: a number of ours, or, in an echo, the resident.
+    /// The addressee, if reported: one of our numbers or, in an echo, the resident.
     #[serde(default)]
     pub to: Option<Address>,
-    /// What the medium shows of that person.
+    /// The sender's public profile.
     pub profile: Profile,
-    /// What they wrote.
+    /// The content.
     pub content: InboundContent,
-    /// The message that theirs quotes.
+    /// The message that this one quotes.
     pub reply_to: Option<MessageId>,
-    /// It is one of our own, echoed: never answer it.
+    /// `true` for an echo of our own message: never answer it.
     pub echo: bool,
-    /// It was passed on from somebody else.
+    /// `true` if it was forwarded.
     pub forwarded: bool,
-    /// It is from the past: the gateway hands over the history of a conversation. Never answer it.
+    /// `true` if it is from a conversation's history, which the gateway has transferred. Never answer it.
     #[serde(default)]
     pub history: bool,
-    /// Another program holds the conversation, or the gateway has not said that we do. Never answer it here.
+    /// `true` if another app controls the conversation, or the gateway has not confirmed that we do. Never answer it
+    /// here.
     #[serde(default)]
     pub standby: bool,
-    /// What brought the person here, such as an advertisement or a link.
+    /// The advertisement or link that brought the person here.
     #[serde(default)]
     pub referral: Option<Box<Referral>>,
 }
 
 impl Inbound {
-    /// A message.
+    /// Creates a message.
     #[inline]
     pub fn new(envelope: Envelope, id: impl Into<MessageId>, from: Address, content: InboundContent) -> Self {
         Self {
@@ -326,23 +332,23 @@ impl Inbound {
         }
     }
 
-    /// Refuses what nobody may answer.
+    /// Refuses messages that must not be answered.
     pub(crate) fn check_answerable(&self) -> Result<()> {
         let rule = match self {
             _ if self.is_live() => return Ok(()),
             Self { echo: true, .. } => "is an echo of our own message, which must not be answered",
-            Self { history: true, .. } => "is of the history of a conversation, which must not be answered",
-            _ => "is in the hands of another program, which answers it",
+            Self { history: true, .. } => "is from the history of a conversation, which must not be answered",
+            _ => "is in a conversation that another app controls, and must not be answered here",
         };
         Err(Error::invalid("inbound", rule))
     }
 
-    /// Returns `true` if a resident wrote it now and to us: it is no echo, no history, and in no other program's hands.
+    /// Returns `true` if a resident has just written it to us: not an echo, history, or controlled by another app.
     pub fn is_live(&self) -> bool {
         !self.echo && !self.history && !self.standby
     }
 
-    /// The words of it: a text, a caption, or the answer that was chosen. Personal data.
+    /// Returns the text: of a text, a caption or a selected option. Personal data.
     pub fn text(&self) -> Option<&str> {
         match self.content.now() {
             InboundContent::Text(text) => Some(text),
@@ -352,7 +358,7 @@ impl Inbound {
         }
     }
 
-    /// The files of it: those of a message that was changed as well.
+    /// Returns the files, including those of an edited message.
     pub fn media(&self) -> &[MediaRef] {
         match self.content.now() {
             InboundContent::Media { media, .. } => media,
@@ -360,18 +366,18 @@ impl Inbound {
         }
     }
 
-    /// Where an answer goes: to the conversation, if it belongs to one, else to the person.
+    /// Returns the address for a reply: the conversation, if there is one, else the person.
     pub fn reply_address(&self) -> &Address {
         self.envelope.conversation.as_ref().unwrap_or(&self.from)
     }
 }
 
-/// What a medium shows of a person. Display only: people change it as they like.
+/// A person's public profile. For display only: people can change it at will.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
     /// The name.
     pub name: Option<String>,
-    /// The handle or user name, without `@`.
+    /// The handle or user name without `@`.
     pub handle: Option<String>,
 }
 
@@ -381,17 +387,17 @@ impl fmt::Debug for Profile {
     }
 }
 
-/// What brought a person to us: an advertisement, a post, or a link with a word of ours in it.
+/// The origin of a conversation: an advertisement, a post, or a link that carries our own parameter.
 #[non_exhaustive]
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Referral {
-    /// The gateway's word for what it is: `ad`, `post`, `SHORTLINK`.
+    /// The gateway's name for the kind of origin: `ad`, `post`, `SHORTLINK`.
     pub source: Option<String>,
-    /// The gateway's id of it.
+    /// The gateway's id of the origin.
     pub id: Option<String>,
-    /// Its address.
+    /// The URL.
     pub url: Option<String>,
-    /// What it says: a headline, or the word that the link carries.
+    /// The headline, or the parameter of the link.
     pub text: Option<String>,
 }
 
@@ -401,75 +407,75 @@ impl fmt::Debug for Referral {
     }
 }
 
-/// What a resident wrote.
+/// The content of an inbound message.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InboundContent {
-    /// An answer that they chose from buttons or a list.
+    /// A selected option of buttons or a list.
     Selection(Selection),
     /// Contact cards.
     Contacts(Vec<ContactCard>),
-    /// They changed an earlier message.
+    /// An edit of an earlier message.
     Edited {
         /// The earlier message.
         id: MessageId,
-        /// What it says now.
+        /// The new content.
         content: Box<Self>,
     },
-    /// An end-to-end encrypted message that only the medium's own app can read.
+    /// An end-to-end encrypted message that only the medium's own app can decrypt.
     Encrypted,
-    /// A form that they filled in, as the JSON that the gateway gives.
+    /// A completed form, as the gateway's JSON.
     Form(String),
-    /// A page that they shared: a post, a reel, or any other address.
+    /// A shared page: a post, a reel, or any other URL.
     Link {
-        /// What it is called.
+        /// The title.
         title: Option<String>,
-        /// The address.
+        /// The URL.
         url: String,
     },
-    /// A place.
+    /// A location.
     Location(Location),
-    /// Files, and a text with them.
+    /// Files, with an optional text.
     Media {
         /// The text.
         text: Option<String>,
         /// The files.
         media: Vec<MediaRef>,
     },
-    /// They opened the conversation by a link or an advertisement, and wrote nothing yet: see [`Inbound::referral`].
+    /// The conversation was opened by a link or an advertisement, without a message yet: see [`Inbound::referral`].
     Opened,
-    /// A shopping basket, as the JSON that the gateway gives.
+    /// A shopping basket, as the gateway's JSON.
     Order(String),
-    /// An emoji on a message of ours; none takes an earlier one back.
+    /// An emoji on one of our messages; `None` removes an earlier one.
     Reaction {
         /// The message.
         to: MessageId,
         /// The emoji.
         emoji: Option<String>,
     },
-    /// A notice of the medium itself about this person.
+    /// A notice from the medium about this person.
     System(String),
     /// Plain text.
     Text(String),
-    /// A kind of message that the gateway does not hand on.
+    /// A kind of message that the gateway does not forward.
     Unsupported {
-        /// The gateway's name of the kind.
+        /// The gateway's name for the kind.
         kind: Option<String>,
-        /// The gateway's code of the reason.
+        /// The gateway's code for the reason.
         code: Option<String>,
     },
-    /// They deleted an earlier message.
+    /// A deletion of an earlier message.
     Withdrawn(MessageId),
 }
 
 impl InboundContent {
-    /// A kind of message that the gateway does not hand on, by its name of it.
+    /// Creates content for a kind of message that the gateway does not forward.
     pub fn unsupported(kind: Option<impl Into<String>>) -> Self {
         Self::Unsupported { kind: kind.map(Into::into), code: None }
     }
 
-    /// What it says now, where it was changed.
+    /// Returns the current content: for an edit, the new content.
     fn now(&self) -> &Self {
         match self {
             Self::Edited { content, .. } => content,
@@ -506,12 +512,12 @@ impl fmt::Debug for InboundContent {
     }
 }
 
-/// An answer chosen from buttons or a list.
+/// A selected option of buttons or a list.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selection {
-    /// The id of the answer, as the message that offered it said.
+    /// The id of the option, as set in our message.
     pub id: String,
-    /// What the person read.
+    /// The title that the person saw.
     pub title: String,
 }
 
@@ -521,27 +527,27 @@ impl fmt::Debug for Selection {
     }
 }
 
-/// How far a message of ours has got.
+/// A delivery state of one or more of our messages.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Delivery {
-    /// Where and when.
+    /// The origin and time.
     pub envelope: Envelope,
-    /// Which message or messages.
+    /// The messages concerned.
     pub of: DeliveryOf,
-    /// How far.
+    /// The state.
     pub state: DeliveryState,
-    /// The gateway's own word for that.
+    /// The gateway's own name for that state.
     pub status: String,
-    /// Who it was for, where the gateway says.
+    /// The recipient, if reported.
     pub recipient: Option<Address>,
-    /// Why it failed, if it did.
+    /// The reason for a failure.
     pub failure: Option<Failure>,
-    /// What it costs, where the gateway says.
+    /// The price, if reported.
     pub price: Option<Money>,
-    /// How the gateway bills it, in its own words: `regular/utility`, `free_customer_service/service`.
+    /// The gateway's billing category: `regular/utility`, `free_customer_service/service`.
     pub billing: Option<String>,
-    /// How many parts it was billed as, where the gateway says.
+    /// The number of parts billed, if reported.
     pub segments: Option<u32>,
 }
 
@@ -562,7 +568,7 @@ impl fmt::Debug for Delivery {
 }
 
 impl Delivery {
-    /// A delivery of one message.
+    /// Creates a delivery of one message.
     pub fn new(envelope: Envelope, id: impl Into<MessageId>, state: DeliveryState, status: impl Into<String>) -> Self {
         Self {
             envelope,
@@ -577,8 +583,7 @@ impl Delivery {
         }
     }
 
-    /// Adds our own key of the message, where the gateway carries it back. A delivery that is of more than one message
-    /// has none.
+    /// Sets our own key, where the gateway returns it. Has no effect on a delivery of more than one message.
     #[must_use]
     pub fn with_key(mut self, our: Option<String>) -> Self {
         if let DeliveryOf::Message { key, .. } = &mut self.of {
@@ -587,7 +592,7 @@ impl Delivery {
         self
     }
 
-    /// The gateway's id of the message, where the delivery is of one.
+    /// Returns the gateway's id, if the delivery is of a single message.
     pub fn id(&self) -> Option<&MessageId> {
         match &self.of {
             DeliveryOf::Message { id, .. } => id.as_ref(),
@@ -595,7 +600,7 @@ impl Delivery {
         }
     }
 
-    /// The key of the message as its gateway got it, where it carries that back: see
+    /// Returns the key as the gateway received it, where it returns it: see
     /// [`Info::reference`](crate::Info::reference).
     pub fn key(&self) -> Option<&str> {
         match &self.of {
@@ -605,22 +610,22 @@ impl Delivery {
     }
 }
 
-/// Which of our messages a delivery is of.
+/// The messages that a delivery concerns.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryOf {
-    /// One message, by the gateway's id, by our key, or by both.
+    /// One message, identified by the gateway's id, our key, or both.
     Message {
         /// The gateway's id.
         id: Option<MessageId>,
         /// Our key, or its [reference](crate::Info::reference).
         key: Option<String>,
     },
-    /// Every message to this recipient up to a moment.
+    /// Every message to this recipient up to a time.
     UpTo {
-        /// The moment.
+        /// The time.
         at: Timestamp,
-        /// The last message, where the gateway names it.
+        /// The last message, if the gateway identifies it.
         id: Option<MessageId>,
     },
 }
@@ -628,7 +633,7 @@ pub enum DeliveryOf {
 impl fmt::Debug for DeliveryOf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // An echo brings the keys of other programs as well, which may be anything.
+            // An echo also contains other programs' keys, which may be anything.
             Self::Message { id, key } => {
                 f.debug_struct("Message").field("id", id).field("key", &key.as_deref().map(Word)).finish()
             }
@@ -637,41 +642,41 @@ impl fmt::Debug for DeliveryOf {
     }
 }
 
-/// Why a message was not delivered.
+/// The reason why a message was not delivered.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What to do about it.
+    /// The kind, which determines what to do.
     pub kind: ErrorKind,
-    /// Whether a later message may well arrive: a phone that was off, a network that was down.
+    /// `true` if a later message may be delivered: a phone that was off, a network that was down.
     pub temporary: bool,
     /// The gateway's code.
     pub code: Option<String>,
-    /// The gateway's words. They may hold personal data.
+    /// The gateway's description. It may contain personal data.
     pub detail: Option<String>,
 }
 
 impl Failure {
-    /// A failure of this kind.
+    /// Creates a failure of this kind.
     pub fn new(kind: ErrorKind) -> Self {
         Self { kind, temporary: false, code: None, detail: None }
     }
 
-    /// Keeps the gateway's code.
+    /// Sets the gateway's code.
     #[must_use]
     pub fn code(mut self, code: impl Into<String>) -> Self {
         self.code = Some(code.into());
         self
     }
 
-    /// Keeps the gateway's words.
+    /// Sets the gateway's description.
     #[must_use]
     pub fn detail(mut self, detail: Option<String>) -> Self {
         self.detail = detail;
         self
     }
 
-    /// Says whether a later message may well arrive.
+    /// Sets whether a later message may be delivered.
     #[must_use]
     pub fn temporary(mut self, temporary: bool) -> Self {
         self.temporary = temporary;
@@ -689,41 +694,41 @@ impl fmt::Debug for Failure {
     }
 }
 
-/// A person asked for no more messages, or for messages again.
+/// An opt-out, or its withdrawal.
 ///
-/// Derived from an [`Inbound`], which comes before it, or reported by the gateway. A text or a caption counts if it is STOP
-/// or START in the sense of [`keyword`], and so does an edit by what it says now. An answer that was selected counts only if
-/// its title stops by name (STOP, UNSUBSCRIBE, OPT OUT and their Welsh forms) or is UNSTOP; its id never does, and "Cancel"
-/// or "Start" on a button does not. An adapter adds the words that only its gateway acts on. This crate's channels suppress
-/// nothing: a policy, or the service, does that.
+/// Derived from an [`Inbound`], which precedes it, or reported by the gateway. A text or a caption counts if it is STOP
+/// or START as defined by [`keyword`], and so does the new content of an edit. A selected option counts only if its
+/// title is an unambiguous keyword (STOP, UNSUBSCRIBE, OPT OUT and their Welsh forms) or UNSTOP; its id never counts,
+/// nor does "Cancel" or "Start" on a button. An adapter adds the keywords that only its gateway acts on. Channels
+/// suppress nothing: that is the task of a policy or of the service.
 ///
-/// A message of the [history](Inbound::history) makes none, since it was heard when it came; one that came to another app
-/// ([`Inbound::standby`]) does. A STOP that is edited away still stands.
+/// A message of the [history](Inbound::history) creates none, since it was processed on arrival; one received by
+/// another app ([`Inbound::standby`]) does. A STOP that is later edited still counts.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OptOut {
-    /// Where and when.
+    /// The origin and time.
     pub envelope: Envelope,
-    /// Who asked.
+    /// The person.
     pub from: Address,
-    /// What they want no more of, or again.
+    /// The messages concerned.
     pub scope: OptOutScope,
-    /// They want messages again. A gateway's `resume` does not take back a STOP that the person typed.
+    /// `true` if the person wants messages again. A gateway's `resume` does not override a STOP that the person sent.
     pub resume: bool,
-    /// The message that said so, if one did; of an edit, the id of the edit itself.
+    /// The message with the request, if any; for an edit, the id of the edit itself.
     pub inbound: Option<MessageId>,
-    /// An edit of that message said so, and not the message as it was first sent.
+    /// `true` if the request came in an edit of that message, not in the original.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub edited: bool,
 }
 
 impl OptOut {
-    /// A request for no more messages.
+    /// Creates an opt-out.
     pub fn new(envelope: Envelope, from: Address, scope: OptOutScope) -> Self {
         Self { envelope, from, scope, resume: false, inbound: None, edited: false }
     }
 
-    /// Makes it a request for messages again.
+    /// Turns it into a withdrawal of an opt-out.
     #[must_use]
     pub fn resumed(mut self) -> Self {
         self.resume = true;
@@ -731,67 +736,67 @@ impl OptOut {
     }
 }
 
-/// What a person wants no more of.
+/// The extent of an opt-out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OptOutScope {
-    /// Any message.
+    /// All messages.
     All,
     /// Marketing.
     Marketing,
 }
 
-/// A person is now reached at another address.
+/// A person's change of address.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AddressChanged {
-    /// Where and when.
+    /// The origin and time.
     pub envelope: Envelope,
-    /// The address until now.
+    /// The previous address.
     pub previous: Address,
-    /// The address from now on.
+    /// The new address.
     pub current: Address,
 }
 
 impl AddressChanged {
-    /// A change of address.
+    /// Creates a change of address.
     pub fn new(envelope: Envelope, previous: Address, current: Address) -> Self {
         Self { envelope, previous, current }
     }
 }
 
-/// Something about our own account.
+/// A change of our own account.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Account {
-    /// Where and when.
+    /// The origin and time.
     pub envelope: Envelope,
-    /// What it is about.
+    /// The topic.
     pub topic: Topic,
-    /// The gateway's word for what happened: `APPROVED`, `THROUGHPUT_UPGRADE`, `revoke`.
+    /// The gateway's name for the new state: `APPROVED`, `THROUGHPUT_UPGRADE`, `revoke`.
     pub state: String,
-    /// The thing that it happened to, such as a template's name.
+    /// The name of the affected resource, such as a template.
     pub name: Option<String>,
     /// The gateway's reason.
     pub reason: Option<String>,
-    /// The gateway's id of the thing.
+    /// The gateway's id of the resource.
     #[serde(default)]
     pub id: Option<String>,
-    /// The language of the thing, such as a template's.
+    /// The language of the resource, such as a template's.
     #[serde(default)]
     pub language: Option<String>,
-    /// What will be, where the gateway announces it.
+    /// The next state, if the gateway announces it.
     #[serde(default)]
     pub upcoming: Option<Upcoming>,
 }
 
-/// A state that a gateway announces.
+/// A state announced by a gateway.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upcoming {
-    /// The state, in the gateway's word.
+    /// The state, in the gateway's terms.
     pub state: String,
-    /// When it begins, where the gateway says.
+    /// The time at which it takes effect, if given.
     pub at: Option<Timestamp>,
 }
 
@@ -802,7 +807,7 @@ impl fmt::Debug for Upcoming {
 }
 
 impl Upcoming {
-    /// A state that begins at this moment.
+    /// Creates an announced state.
     pub fn new(state: impl Into<String>, at: Option<Timestamp>) -> Self {
         Self { state: state.into(), at }
     }
@@ -810,7 +815,8 @@ impl Upcoming {
 
 impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The name may be a person's or a number, and the reason a text of anybody's, unless it is a word of the gateway's.
+        // The name may be a person's or a number and the reason may be free text, unless it is a constant of the
+        // gateway's.
         let constant = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
         let is_constant = self.reason.as_deref().is_some_and(|reason| reason.chars().all(constant));
         let (constant, text) = (self.reason.as_deref().map(Word), self.reason.as_deref().map(Hidden));
@@ -827,47 +833,47 @@ impl fmt::Debug for Account {
 }
 
 impl Account {
-    /// Something about our own account.
+    /// Creates a change of our own account.
     pub fn new(envelope: Envelope, topic: Topic, state: impl Into<String>) -> Self {
         let state = state.into();
         Self { envelope, topic, state, name: None, reason: None, id: None, language: None, upcoming: None }
     }
 }
 
-/// What an [`Account`] event is about.
+/// The topic of an [`Account`] event.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Topic {
-    /// What we may do: a consent that was taken back, a key that ended.
+    /// Our access: a revoked consent, an expired key.
     Access,
-    /// An error that belongs to no message.
+    /// An error that concerns no message.
     Error,
-    /// What takes nothing from us and asks nothing of us.
+    /// Information that requires no action.
     Information,
-    /// How much we may send.
+    /// Our sending limits.
     Limit,
-    /// How well people take what we send.
+    /// The quality rating of our messages.
     Quality,
-    /// A restriction that was lifted.
+    /// The end of a restriction.
     Reinstatement,
-    /// Events that the gateway sends again, at our request.
+    /// Events redelivered at our request.
     Replay,
-    /// What we may no longer do, for breaking a rule.
+    /// A restriction for a violation of the gateway's policy.
     Restriction,
     /// A message template.
     Template,
 }
 
-/// What this version does not know.
+/// Data that this version does not recognise.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Unrecognised {
-    /// Where and when; its [`Raw`] holds all there is.
+    /// The origin and time; its [`Raw`] holds all of the data.
     pub envelope: Envelope,
-    /// The gateway's name for what it is.
+    /// The gateway's name for it.
     pub what: String,
-    /// Who it came from, where that could be told.
+    /// The sender, if known.
     pub from: Option<Address>,
 }
 
@@ -882,18 +888,18 @@ impl fmt::Debug for Unrecognised {
 }
 
 impl Unrecognised {
-    /// Something unknown, by the gateway's name for it.
+    /// Creates an unrecognised event with the gateway's name for it.
     pub fn new(envelope: Envelope, what: impl Into<String>) -> Self {
         Self { envelope, what: what.into(), from: None }
     }
 }
 
-/// Returns the keyword by which a message stops or starts our messages, for events, answers and auto-replies alike.
+/// Returns the opt-out keyword of a message; used for events, replies and auto-replies alike.
 ///
-/// The words of an edit, a caption and a selected answer's title count. The answer's id does not: it is ours.
+/// An edit's new text, a caption and a selected option's title count. The option's id does not: it is ours.
 pub(crate) fn opt_out_keyword(inbound: &Inbound) -> Option<Keyword> {
     let keyword = match inbound.content.now() {
-        // What is past was answered in its time.
+        // History was processed on arrival.
         _ if inbound.echo || inbound.history => None,
         InboundContent::Text(text) => keyword(text),
         InboundContent::Media { text, .. } => text.as_deref().and_then(keyword),
@@ -903,14 +909,14 @@ pub(crate) fn opt_out_keyword(inbound: &Inbound) -> Option<Keyword> {
     keyword.filter(|keyword| matches!(keyword, Keyword::Stop | Keyword::Start))
 }
 
-/// Adds the [`OptOut`] behind each message that is STOP or START, unless the adapter has added it.
+/// Adds an [`OptOut`] after each STOP or START message, unless the adapter has already added it.
 ///
-/// Done once for every adapter, where [`Received`](crate::webhook::Received) and [`Page`](crate::poll::Page) are made.
+/// Called once for every adapter, by [`Received`](crate::webhook::Received) and [`Page`](crate::poll::Page).
 pub(crate) fn with_opt_outs(events: Vec<Event>) -> Vec<Event> {
     if !events.iter().filter_map(Event::as_inbound).any(|inbound| opt_out_keyword(inbound).is_some()) {
         return events;
     }
-    let told: HashSet<MessageId> = events
+    let reported: HashSet<MessageId> = events
         .iter()
         .filter_map(|event| match event {
             Event::OptOut(opt_out) => opt_out.inbound.clone(),
@@ -919,7 +925,7 @@ pub(crate) fn with_opt_outs(events: Vec<Event>) -> Vec<Event> {
         .collect();
     let mut all = Vec::with_capacity(events.len() + 1);
     for event in events {
-        let opt_out = event.as_inbound().filter(|inbound| !told.contains(&inbound.id)).and_then(|inbound| {
+        let opt_out = event.as_inbound().filter(|inbound| !reported.contains(&inbound.id)).and_then(|inbound| {
             Some(OptOut {
                 resume: opt_out_keyword(inbound)? == Keyword::Start,
                 envelope: inbound.envelope.clone(),
@@ -949,7 +955,7 @@ mod tests {
     }
 
     #[test]
-    fn what_asks_nothing_is_not_to_be_answered() {
+    fn as_answerable_skips_what_needs_no_reply() {
         let of = |content| {
             let from = Address::phone("07700 900123").unwrap();
             Inbound::new(envelope(Raw::default()), "m1", from, content)
@@ -969,7 +975,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_word_is_the_message_and_an_opt_out() {
+    fn stop_is_an_inbound_and_an_opt_out() {
         let events = with_opt_outs(vec![text("Hello"), text("STOP"), text("start")]);
         let kinds: Vec<_> = events.iter().map(|e| matches!(e, Event::OptOut(o) if !o.resume)).collect();
         assert_eq!(kinds, [false, false, true, false, false]);
@@ -989,7 +995,7 @@ mod tests {
         InboundContent::Media { text: Some(text.into()), media: Vec::new() }
     }
 
-    /// The opt-out that a message gives: `Some(true)` for messages again.
+    /// Returns the opt-out of a message: `Some(true)` for its withdrawal.
     fn resumes(inbound: &Inbound) -> Option<bool> {
         let event = Event::from(inbound.clone());
         let events = with_opt_outs(vec![event.clone()]);
@@ -1005,14 +1011,14 @@ mod tests {
     }
 
     #[test]
-    fn echo_of_ours_is_no_opt_out() {
+    fn echo_is_not_an_opt_out() {
         for content in [InboundContent::Text("STOP".into()), edit("m0", InboundContent::Text("STOP".into()))] {
             assert_eq!(resumes(&Inbound { echo: true, ..inbound("m1", content) }), None);
         }
     }
 
     #[test]
-    fn selected_answer_opts_out_by_unmistakable_title_only() {
+    fn selected_option_opts_out_by_unambiguous_title_only() {
         let selected = |id: &str, title: &str| {
             inbound("m1", InboundContent::Selection(Selection { id: id.into(), title: title.into() }))
         };
@@ -1048,7 +1054,7 @@ mod tests {
     #[test]
     fn opt_out_of_an_edit_has_its_own_id() {
         let stop = || InboundContent::Text("STOP".into());
-        // Gateways that give an edit its own id, and gateways that name it by the message.
+        // Gateways give an edit its own id, or identify it by the message.
         for id in ["m1", "m2"] {
             let first = with_opt_outs(vec![inbound("m1", stop()).into()]);
             let edited = with_opt_outs(vec![inbound(id, edit("m1", stop())).into()]);
@@ -1065,7 +1071,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_survives_a_store() {
+    fn event_survives_a_store() {
         let event = text("Hello");
         let stored: Event = serde_json::from_str(&serde_json::to_string(&event).unwrap()).unwrap();
         assert_eq!(stored, event);
@@ -1073,7 +1079,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_survive_a_store_and_give_the_same_id() {
+    fn non_text_bytes_keep_their_id_through_a_store() {
         let bytes = Bytes::from_static(b"\xff\xfe not text");
         let event: Event = Unrecognised::new(envelope(Raw::new(bytes.clone())), "body").into();
         let stored: Event = serde_json::from_str(&serde_json::to_string(&event).unwrap()).unwrap();

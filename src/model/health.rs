@@ -2,41 +2,41 @@
 
 use std::borrow::Cow;
 
-/// Whether a channel's credentials and settings are in order.
+/// The health of a channel's credentials and settings.
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
-    /// What was looked at.
+    /// The checks that ran.
     pub checks: Vec<Check>,
 }
 
-/// One thing that was looked at.
+/// A health check.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// What it is: `credentials`, `template`, `webhook`.
+    /// The name: `credentials`, `template`, `webhook`.
     pub name: &'static str,
-    /// How it came out.
+    /// The result.
     pub grade: CheckStatus,
-    /// What was found, in plain words, and what to do.
+    /// The finding, in plain words, and what to do.
     pub detail: Cow<'static, str>,
 }
 
-/// How a [`Check`] came out.
+/// The result of a [`Check`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckStatus {
-    /// It does not work.
+    /// It fails.
     Fail,
-    /// It works.
+    /// It passes.
     Pass,
-    /// It could not be told.
+    /// It could not be determined.
     Unknown,
-    /// It works, but not as a live service wants it.
+    /// It works, but needs a change before live use.
     Warn,
 }
 
 impl Health {
-    /// Adds what was found.
+    /// Adds a check's result.
     #[must_use]
     pub fn check_result(
         mut self,
@@ -48,12 +48,12 @@ impl Health {
         self
     }
 
-    /// Whether nothing failed.
+    /// Returns `true` if no check failed.
     pub fn is_good(&self) -> bool {
         self.checks.iter().all(|check| check.grade != CheckStatus::Fail)
     }
 
-    /// What was found under this name.
+    /// Returns the check of this name.
     pub fn check(&self, name: &str) -> Option<&Check> {
         self.checks.iter().find(|check| check.name == name)
     }

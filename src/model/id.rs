@@ -1,7 +1,7 @@
-//! Identifiers, masked.
+//! Identifiers and their masking.
 //!
-//! A gateway's message id can hold a person: a WhatsApp id carries the phone number in base64. Ids are therefore
-//! masked in `Debug` and `Display` like the number itself, and handed out whole only by `as_str`.
+//! A gateway's message id can contain personal data: a WhatsApp id carries the phone number in base64. Ids are
+//! therefore masked in `Debug` and `Display`, as numbers are; only `as_str` returns them in full.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use std::sync::Arc;
 use base64::prelude::{BASE64_STANDARD as BASE64, Engine};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The id that a gateway gave to a message, or to one part of it.
+/// A gateway's id for a message, or for one part of a message.
 ///
-/// Opaque: compare it, store it, hand it back to the gateway; never parse it. `Debug` and `Display` show the last
-/// characters only.
+/// Opaque: compare it, store it, pass it back to the gateway; never parse it. `Debug` and `Display` show only the last
+/// characters.
 ///
 /// ```
 /// use civic_messaging::MessageId;
@@ -26,12 +26,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct MessageId(Box<str>);
 
 impl MessageId {
-    /// An id as the gateway wrote it.
+    /// Creates an id from the gateway's value.
     pub fn new(id: impl Into<Box<str>>) -> Self {
         Self(id.into())
     }
 
-    /// The whole id. Personal data: keep it out of logs.
+    /// Returns the full id. Personal data: keep it out of logs.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -61,19 +61,19 @@ impl fmt::Display for MessageId {
     }
 }
 
-/// The name of our own account at a gateway: a phone-number id, an X user id, an account SID, a service id.
+/// The council's account at a gateway: a phone-number id, an X user id, an account SID, a service id.
 ///
-/// It names the council and not a person, so it is shown whole.
+/// It identifies the council, not a person, so it is shown in full.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AccountId(Arc<str>);
 
 impl AccountId {
-    /// An account as the gateway names it.
+    /// Creates an account id from the gateway's name for it.
     pub fn new(id: impl Into<Arc<str>>) -> Self {
         Self(id.into())
     }
 
-    /// The account as the gateway names it.
+    /// Returns the gateway's name for the account.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -109,7 +109,7 @@ impl fmt::Display for AccountId {
     }
 }
 
-/// Shows `…` and the last three characters of something personal, or `…` alone when it is short.
+/// Shows `…` and the last three characters of a personal value, or `…` alone if it is short.
 pub(crate) struct Masked<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Masked<'_> {
@@ -123,7 +123,7 @@ impl fmt::Display for Masked<'_> {
     }
 }
 
-/// Shows how long a personal text is, and nothing of it.
+/// Shows the length of a personal text only.
 pub(crate) struct Hidden<'a>(pub(crate) &'a str);
 
 impl fmt::Debug for Hidden<'_> {
@@ -132,8 +132,8 @@ impl fmt::Debug for Hidden<'_> {
     }
 }
 
-/// Returns `true` if a gateway's code looks like a code, and like no number, token or message id: up to 32 letters, digits,
-/// `.`, `_` or `-`, of which one run of up to 7 digits, and only letters beside a longer word.
+/// Returns `true` if `code` looks like an error code and not like a number, token or message id: up to 32 letters,
+/// digits, `.`, `_` or `-`, with at most one run of up to 7 digits; no digits if longer than 12.
 pub(crate) fn is_code(code: &str) -> bool {
     code.len() <= 32
         && !code.contains('/')
@@ -141,13 +141,13 @@ pub(crate) fn is_code(code: &str) -> bool {
         && (code.len() <= 12 || !code.bytes().any(|b| b.is_ascii_digit()))
 }
 
-/// Returns `true` if a gateway's word for something, a state or a kind of event, looks like words: up to 64 letters,
-/// digits, `.`, `_`, `-` or `/`, of which one run of up to 7 digits.
+/// Returns `true` if a gateway's name for a state or a kind of event looks like words: up to 64 letters, digits, `.`,
+/// `_`, `-` or `/`, with at most one run of up to 7 digits.
 pub(crate) fn is_word(word: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/');
     let digits = word.bytes().filter(u8::is_ascii_digit).count();
     let runs = word.split(|c: char| !c.is_ascii_digit()).filter(|run| !run.is_empty()).count();
-    // `BadRequestError` is words, and what changes its case every other letter is none.
+    // `BadRequestError` is words; a string that alternates case throughout is not.
     let letters = word.bytes().filter(u8::is_ascii_alphabetic).count();
     let pairs = word.bytes().zip(word.bytes().skip(1));
     let humps = pairs.filter(|(a, b)| a.is_ascii_lowercase() && b.is_ascii_uppercase()).count();
@@ -160,43 +160,43 @@ pub(crate) fn is_word(word: &str) -> bool {
         && !hides_number(word)
 }
 
-/// Returns `true` if a gateway's id of a call looks like one, and like no number, token or message id.
+/// Returns `true` if a gateway's request id looks like one, and not like a number, token or message id.
 ///
-/// Known are the forms of Meta (11 to 32 letters, digits, `_` or `-`), Twilio (`RQ` and 32 hexadecimal digits), X (16 of
-/// them) and UUIDs.
-pub(crate) fn is_trace(trace: &str) -> bool {
+/// Known forms: Meta (11 to 32 letters, digits, `_` or `-`), Twilio (`RQ` and 32 hexadecimal digits), X (16 hexadecimal
+/// digits) and UUIDs.
+pub(crate) fn is_request_id(id: &str) -> bool {
     let hex = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit());
-    if trace.strip_prefix("RQ").is_some_and(|id| id.len() == 32 && hex(id)) {
+    if id.strip_prefix("RQ").is_some_and(|rest| rest.len() == 32 && hex(rest)) {
         return true;
     }
-    if is_credential(trace) || has_number(trace, 10) {
+    if is_credential(id) || has_number(id, 10) {
         return false;
     }
-    let uuid = trace.len() == 36 && trace.split('-').map(str::len).eq([8, 4, 4, 4, 12]) && trace.split('-').all(hex);
-    let letter = trace.bytes().any(|b| b.is_ascii_alphabetic());
-    let plain = trace.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
-    match trace.len() {
-        16 if hex(trace) => letter,
-        // As long as a token of Twilio's.
-        32 if hex(trace) => false,
-        1..=32 => plain && !has_number(trace, 7) && !hides_number(trace),
+    let uuid = id.len() == 36 && id.split('-').map(str::len).eq([8, 4, 4, 4, 12]) && id.split('-').all(hex);
+    let letter = id.bytes().any(|b| b.is_ascii_alphabetic());
+    let plain = id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    match id.len() {
+        16 if hex(id) => letter,
+        // The length of a Twilio auth token.
+        32 if hex(id) => false,
+        1..=32 => plain && !has_number(id, 7) && !hides_number(id),
         _ => uuid,
     }
 }
 
-/// Returns `true` for what begins like a token or a message id of a gateway's.
+/// Returns `true` if it starts like a gateway's token or message id.
 fn is_credential(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     text.starts_with("EAA") || ["wamid", "bearer", "basic "].iter().any(|part| lower.contains(part))
 }
 
-/// Returns `true` for a run of so many digits, which are not all the same.
+/// Returns `true` if it contains a run of at least `len` digits that are not all equal.
 fn has_number(text: &str, len: usize) -> bool {
     let digits = text.split(|c: char| !c.is_ascii_digit());
     digits.filter(|run| run.len() >= len).any(|run| run.bytes().any(|b| Some(b) != run.bytes().next()))
 }
 
-/// Returns `true` if a run of digits is written in base64 here, at whichever place: what a WhatsApp id has in it.
+/// Returns `true` if a run of digits is encoded in base64 at any offset, as in a WhatsApp id.
 fn hides_number(text: &str) -> bool {
     let standard = text.replace('-', "+").replace('_', "/");
     (0..4).any(|skipped| {
@@ -207,7 +207,7 @@ fn hides_number(text: &str) -> bool {
     })
 }
 
-/// Shows a gateway's word, and of anything else how long it is.
+/// Shows a gateway's word, or the length of any other text.
 pub(crate) struct Word<'a>(pub(crate) &'a str);
 
 impl fmt::Debug for Word<'_> {
@@ -216,7 +216,7 @@ impl fmt::Debug for Word<'_> {
     }
 }
 
-/// Shows a gateway's code, and of anything else how long it is.
+/// Shows a gateway's code, or the length of any other text.
 pub(crate) struct Code<'a>(pub(crate) &'a str);
 
 impl fmt::Debug for Code<'_> {
@@ -225,7 +225,7 @@ impl fmt::Debug for Code<'_> {
     }
 }
 
-/// Shows a media type without its parameters, and of anything else how long it is.
+/// Shows a media type without its parameters, or the length of any other text.
 pub(crate) struct MediaType<'a>(pub(crate) &'a str);
 
 impl fmt::Debug for MediaType<'_> {
@@ -249,7 +249,7 @@ impl fmt::Debug for MediaType<'_> {
     }
 }
 
-/// Shows the host of a URL, and nothing else of it.
+/// Shows the host of a URL only.
 #[cfg(any(test, feature = "twilio", feature = "x"))]
 pub(crate) struct UrlHost<'a>(pub(crate) &'a str);
 
@@ -267,12 +267,12 @@ impl fmt::Debug for UrlHost<'_> {
 mod tests {
     use super::*;
 
-    /// A WhatsApp id, and what it looks like without its first word.
+    /// A WhatsApp id, with and without its prefix.
     const WAMID: &str = "wamid.HBgMNDQ3NzAwOTAwMTIzFQIAERgSMEE5";
     const BARE: &str = "HBgMNDQ3NzAwOTAwMTIzFQIAERgSMEE5";
 
     #[test]
-    fn codes_are_told_from_numbers_and_tokens() {
+    fn codes_differ_from_numbers_and_tokens() {
         for code in [
             "30017",
             "131047",
@@ -324,8 +324,8 @@ mod tests {
     }
 
     #[test]
-    fn traces_are_told_from_numbers_and_tokens() {
-        for trace in [
+    fn request_ids_differ_from_numbers_and_tokens() {
+        for id in [
             "AbCdEf123GhIjKlMnOpQrSt",
             "AfixtureTrace0000000000",
             "EJplcsCHuLu",
@@ -335,7 +335,7 @@ mod tests {
             "a1b2c3d4e5f60718",
             "26785a09-ab16-4eb0-8407-a37497a57506",
         ] {
-            assert!(is_trace(trace), "{trace}");
+            assert!(is_request_id(id), "{id}");
         }
         for other in [
             "",
@@ -354,12 +354,12 @@ mod tests {
             "an-overlong-trace-of-letters-alone",
             "f3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
         ] {
-            assert!(!is_trace(other), "{other}");
+            assert!(!is_request_id(other), "{other}");
         }
     }
 
     #[test]
-    fn words_media_types_and_urls_are_shown_and_nothing_else() {
+    fn only_words_media_types_and_hosts_are_shown() {
         for (shown, expected) in [
             (format!("{:?}", Word("messages.request_welcome")), "\"messages.request_welcome\""),
             (format!("{:?}", Word("free_customer_service/service")), "\"free_customer_service/service\""),
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_is_shown_and_an_id_is_not() {
+    fn account_is_shown_and_message_id_masked() {
         assert_eq!(AccountId::new("200000000000001").to_string(), "200000000000001");
         assert_eq!(format!("{:?}", MessageId::new("wamid.FIXTURE_OUT_0001")), "MessageId(…001)");
     }

@@ -1,4 +1,4 @@
-//! Who a channel is, and what it can do.
+//! A channel's description of itself.
 
 use std::borrow::Cow;
 
@@ -9,40 +9,40 @@ use crate::model::error::Result;
 use crate::model::id::AccountId;
 use crate::model::message::Message;
 
-/// The rule that an adapter states for addresses: what is wrong with one, in words that follow "to:".
+/// An adapter's rule for addresses. An error completes the phrase "to: …".
 pub type AddressRule = fn(&Address) -> Result<(), &'static str>;
 
-/// The rule that an adapter states for messages, beyond what its [`Capability`] says. The error names the field.
+/// An adapter's rule for messages, in addition to its [`Capability`]. An error names the field.
 pub type MessageRule = fn(&Message) -> Result<()>;
 
-/// Who a channel is and what it can do.
+/// The gateway, medium, account and capability of a channel.
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct Info {
-    /// The gateway, as the registry names it.
+    /// The gateway's name in the registry.
     pub gateway: &'static str,
-    /// The gateway whose native content it takes: its own, but for one that speaks another's wire.
+    /// The gateway whose native content it accepts: its own, unless it implements another gateway's API.
     pub wire: &'static str,
     /// The medium.
     pub medium: Medium,
-    /// Our own account there.
+    /// The council's account at the gateway.
     pub account: AccountId,
-    /// What it can do.
+    /// The features and limits of the channel.
     pub capability: Capability,
-    /// What is wrapped around the gateway, outermost first: `retry`, `failover`.
+    /// The layers around the gateway, outermost first: `retry`, `failover`.
     pub layers: Vec<&'static str>,
-    /// The rule for addresses of a medium that this crate does not know.
+    /// The address rule of a medium that this crate does not implement.
     pub address_rule: Option<AddressRule>,
-    /// The rule for messages, beyond what the capability says.
+    /// The message rule, in addition to the capability.
     pub message_rule: Option<MessageRule>,
-    /// How the gateway counts a text against its limit, if it does not count the text as it is.
+    /// The gateway's own count of a text's length, if it is not that of the text as written.
     pub text_length: Option<fn(&str) -> usize>,
-    /// How the gateway rewrites texts before it sends them, if it does.
+    /// The gateway's rewriting of texts before it sends them, if any.
     pub rewrites: Option<fn(&str) -> Cow<'_, str>>,
 }
 
 impl Info {
-    /// A channel that sends nothing yet: add to its [`Capability`].
+    /// Creates the description of a channel with an empty [`Capability`].
     ///
     /// ```
     /// use civic_messaging::capability::TextLimit;
@@ -68,39 +68,39 @@ impl Info {
         }
     }
 
-    /// Says what the channel can do.
+    /// Changes the capability.
     #[must_use]
     pub fn with_capability(mut self, set: impl FnOnce(&mut Capability)) -> Self {
         set(&mut self.capability);
         self
     }
 
-    /// States the rule for addresses, beyond that they are of the medium.
+    /// Sets the address rule, in addition to the check of the medium.
     #[must_use]
     pub fn with_address_rule(mut self, rule: AddressRule) -> Self {
         self.address_rule = Some(rule);
         self
     }
 
-    /// States the rule for messages, beyond what the capability says: `plan`, `check` and `send` go by it.
+    /// Sets the message rule, in addition to the capability. `plan`, `check` and `send` all apply it.
     ///
-    /// It is asked of the message as it would be sent: degraded where it must be, with its reference as its key, and of
-    /// each part where it takes several.
+    /// It receives the message as it would be sent: degraded where necessary, with its reference as its key, and each
+    /// part separately if there are several.
     #[must_use]
     pub fn with_message_rule(mut self, rule: MessageRule) -> Self {
         self.message_rule = Some(rule);
         self
     }
 
-    /// The name under which the gateway gets a message: its key, or a digest of the key where that is too long.
+    /// Returns the reference that the gateway receives: the message's key, or a digest of a key that is too long.
     ///
-    /// The limit is [`Capability::max_reference`], in bytes. A key over it becomes its SHA-256 in ASCII letters and digits,
-    /// cut to the limit, which is the same after a restart and in every program. `None` for a message without a key, and
-    /// where the gateway takes no reference.
+    /// The limit is [`Capability::max_reference`], in bytes. A key over the limit becomes its SHA-256 in ASCII letters
+    /// and digits, cut to the limit; this is stable across restarts and programs. `None` for a message without a key,
+    /// and where the gateway takes no reference.
     ///
-    /// What [`prepare`](Self::prepare) returns has it as its key. Ask for it wherever a message was not prepared: in
-    /// [`look_up`](crate::Channel::look_up), and to find the message of a [`Delivery::key`](crate::Delivery::key). A channel of several gateways says
-    /// here what fits all of them, and each is handed its own.
+    /// [`prepare`](Self::prepare) sets it as the key. Call this method for messages that were not prepared: in
+    /// [`look_up`](crate::Channel::look_up), and to match a [`Delivery::key`](crate::Delivery::key). A channel of
+    /// several gateways returns a reference that fits them all, and passes each gateway its own.
     ///
     /// ```
     /// use civic_messaging::{Address, Info, Medium, Message};
@@ -121,7 +121,7 @@ impl Info {
         })
     }
 
-    /// The message with its reference in place of its key.
+    /// Replaces the message's key with its reference.
     pub(crate) fn with_reference<'m>(&self, mut message: Cow<'m, Message>) -> Cow<'m, Message> {
         if message.key.as_ref().is_some_and(|key| key.len() > self.capability.reference_limit()) {
             let reference = self.reference(&message).map(Cow::into_owned);
@@ -130,7 +130,7 @@ impl Info {
         message
     }
 
-    /// Names a layer that is around all that was there: for those who write one.
+    /// Adds an outermost layer's name. For authors of layers.
     #[must_use]
     pub fn with_layer(mut self, layer: &'static str) -> Self {
         self.layers.insert(0, layer);

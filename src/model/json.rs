@@ -1,4 +1,5 @@
-//! JSON read so that a malformed value costs that value alone: see [`adapter::json`](crate::adapter::json).
+//! Lenient JSON parsing, in which a malformed value costs that value alone: see
+//! [`adapter::json`](crate::adapter::json).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,21 +15,20 @@ use sha2::{Digest as _, Sha256};
 
 use crate::model::digest::Digest;
 
-/// A JSON body, in which every string can be read, and from which each event's piece is cut.
+/// A JSON body whose strings are all readable, and from which each event's raw bytes are cut.
 ///
-/// Bytes that are not UTF-8, and surrogates without their other half, are read as U+FFFD. The pieces stay what the
-/// gateway wrote.
+/// Bytes that are not UTF-8, and unpaired surrogates, are read as U+FFFD. The raw bytes remain exactly as received.
 pub struct Json<'b> {
     body: &'b Bytes,
     text: Cow<'b, str>,
-    /// Where in `text` and in `body` the text goes on after each part that is longer in one of them.
+    /// The offsets in `text` and `body` at which both continue after a part that differs in length.
     resumes: Vec<[usize; 2]>,
     /// The parts of the body that are read as U+FFFD.
     replaced: Vec<Range<usize>>,
 }
 
 impl<'b> Json<'b> {
-    /// Prepares a body for reading. Nothing is copied unless something has to be replaced.
+    /// Prepares a body for parsing. Copies it only if something has to be replaced.
     #[inline]
     pub fn new(body: &'b Bytes) -> Self {
         match std::str::from_utf8(body) {
@@ -39,20 +39,20 @@ impl<'b> Json<'b> {
         }
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     pub fn text(&self) -> &str {
         self.text.strip_prefix('\u{FEFF}').unwrap_or(&self.text)
     }
 
-    /// Reads the body, or returns `None` if it is not one JSON value of this shape.
+    /// Parses the body, or returns `None` if it is not one JSON value of this shape.
     pub fn read<'a, T: Member<'a>>(&'a self) -> Option<T> {
         read(self.text())
     }
 
-    /// Returns the bytes that the gateway wrote for a piece of [`text`](Self::text).
+    /// Returns the bytes as received for a piece of [`text`](Self::text).
     pub fn raw(&self, piece: &str) -> Bytes {
         let start = piece.as_ptr().addr().checked_sub(self.text.as_ptr().addr());
-        let bounds = start.map(|start| (self.place(start), self.place(start.saturating_add(piece.len()))));
+        let bounds = start.map(|start| (self.body_offset(start), self.body_offset(start.saturating_add(piece.len()))));
         match bounds {
             Some((from, to)) if from <= to && to <= self.body.len() => self.body.slice(from..to),
             // Not a piece of this body.
@@ -60,14 +60,14 @@ impl<'b> Json<'b> {
         }
     }
 
-    /// The place in the body of a place in the text.
-    fn place(&self, at: usize) -> usize {
+    /// Converts an offset in the text to one in the body.
+    fn body_offset(&self, at: usize) -> usize {
         let before = self.resumes.partition_point(|[text, _]| *text <= at);
         let resume = before.checked_sub(1).and_then(|last| self.resumes.get(last));
         resume.map_or(at, |[text, body]| body.saturating_add(at - text))
     }
 
-    /// What was read as U+FFFD, in no order of the body: its members may come in any.
+    /// Returns the bytes that were read as U+FFFD, sorted, because members may come in any order.
     fn replaced(&self) -> Vec<Vec<u8>> {
         let parts = self.replaced.iter().filter_map(|part| self.body.get(part.clone()));
         let mut parts: Vec<_> = parts.map(<[u8]>::to_ascii_lowercase).collect();
@@ -82,9 +82,9 @@ impl fmt::Debug for Json<'_> {
     }
 }
 
-/// Whether the strings of a body can be read as they are, which most can.
+/// Returns `true` if all strings of a body are readable as they are, as is usual.
 fn is_sound(body: &[u8]) -> bool {
-    // Without an early end, so that it is compiled to look at many bytes at once.
+    // No early exit, so that the compiler can vectorise it.
     let has_escape = body.iter().fold(false, |found, byte| found | (*byte == b'\\'));
     if !has_escape && !has_control(body) {
         return true;
@@ -97,16 +97,16 @@ fn is_sound(body: &[u8]) -> bool {
             None => return false,
         }
     }
-    // Between its values a body may have line ends and tabs; within strings, none.
+    // Line breaks and tabs are allowed between values, but not within strings.
     !has_control(body) || strings(body).all(|string| !has_control(string))
 }
 
-/// Without an early end, so that it is compiled to look at many bytes at once.
+/// No early exit, so that the compiler can vectorise it.
 fn has_control(bytes: &[u8]) -> bool {
     bytes.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < b' '
 }
 
-/// The length of an escape that stands for a character or more; `None` for half of a surrogate pair, and for what is none.
+/// Returns the length of an escape that encodes a character; `None` for an unpaired surrogate or an invalid escape.
 fn escape(json: &[u8], at: usize) -> Option<usize> {
     match json.get(at.checked_add(1)?)? {
         b'u' => match (unit(json, at)?, unit(json, at + 6)) {
@@ -119,13 +119,13 @@ fn escape(json: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// The UTF-16 unit that is escaped here.
+/// Returns the UTF-16 unit of the escape at `at`.
 fn unit(json: &[u8], at: usize) -> Option<u32> {
     let [b'\\', b'u', hex @ ..] = json.get(at..at.checked_add(6)?)? else { return None };
     hex.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
 }
 
-/// What stands between the quotes of each string.
+/// Returns the contents of each string, without the quotes.
 fn strings(json: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -136,7 +136,7 @@ fn strings(json: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The place of the quote that ends a string, or the end of the text.
+/// Returns the offset of the closing quote of a string, or of the end of the text.
 fn string_end(json: &[u8], start: usize) -> usize {
     let mut at = start;
     while let Some(next) = json.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
@@ -149,7 +149,7 @@ fn string_end(json: &[u8], start: usize) -> usize {
     json.len()
 }
 
-/// Writes a body so that each of its strings can be read.
+/// Rewrites a body so that each of its strings is readable.
 struct Repair<'b> {
     json: Json<'b>,
     text: String,
@@ -175,7 +175,7 @@ impl<'b> Repair<'b> {
         Json { text: Cow::Owned(repair.text), ..repair.json }
     }
 
-    /// Adds what stands at a place in the body.
+    /// Appends valid text from an offset in the body.
     fn valid(&mut self, text: &str, place: usize) {
         let bytes = text.as_bytes();
         let (mut at, mut copied) = (0, 0);
@@ -216,16 +216,16 @@ impl<'b> Repair<'b> {
     }
 }
 
-/// Reads a JSON value, or returns `None` if it is not one JSON value of this shape.
+/// Parses a JSON value, or returns `None` if it is not one JSON value of this shape.
 ///
-/// One pass, as a rule. A value in it that no reader can take, such as `1e999`, has it read again member by member, down to
-/// 32 levels: what lies deeper is absent.
+/// Usually one pass. If a value cannot be parsed at all, such as `1e999`, parses again member by member, down to 32
+/// levels; anything deeper is absent.
 pub fn read<'a, T: Member<'a>>(text: &'a str) -> Option<T> {
     let mut value = T::default();
     read_into(&mut value, text).then_some(value)
 }
 
-/// Reads a JSON value as [`read`] does, in its place; returns `true` if it fits.
+/// Parses a JSON value as [`read`] does, in place; returns `true` if it fits.
 pub fn read_into<'a, T: Member<'a>>(value: &mut T, text: &'a str) -> bool {
     let mut once = serde_json::Deserializer::from_str(text);
     if let Ok(fits) = value.read(&mut once, Pass::ONCE)
@@ -240,12 +240,13 @@ pub fn read_into<'a, T: Member<'a>>(value: &mut T, text: &'a str) -> bool {
     })
 }
 
-/// Reads a JSON value as [`read`] does, each part by itself from the start, for who needs the parts as they stand.
+/// Parses a JSON value as [`read`] does, but each part separately from the start, for callers that need the parts
+/// unchanged.
 pub fn read_parts<'a, T: Member<'a>>(text: &'a str) -> Option<T> {
     read_part(Piece(serde_json::from_str::<&RawValue>(text).ok()?.get()), Pass::PARTS)
 }
 
-/// Reads a part that was cut out in a pass over the parts.
+/// Parses a part that was cut out during a pass over the parts.
 pub fn read_part<'a, T: Member<'a>>(part: Piece<'a>, pass: Pass) -> Option<T> {
     let levels = pass.levels.map_or(Some(0), |levels| levels.checked_sub(1))?;
     let (mut value, pass) = (T::default(), Pass { levels: Some(levels) });
@@ -253,30 +254,30 @@ pub fn read_part<'a, T: Member<'a>>(part: Piece<'a>, pass: Pass) -> Option<T> {
     fits.then_some(value)
 }
 
-/// How JSON is read: all of it in one pass, or each part by itself, so that no error in it ends more than that part.
+/// The parsing mode: one pass, or each part separately so that an error costs only that part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pass {
-    /// How many levels more, if each part is read by itself: each of them goes through all that is below it again.
+    /// The remaining levels, if each part is parsed separately: every level scans all that is below it again.
     levels: Option<u8>,
 }
 
 impl Pass {
-    /// Returns `true` if all is read in one pass, and a part is not to be read by itself.
+    /// Returns `true` if everything is parsed in one pass.
     pub fn is_once(self) -> bool {
         self.levels.is_none()
     }
 
     const ONCE: Self = Self { levels: None };
-    /// More levels than any gateway writes.
+    /// Deeper than any gateway nests.
     const PARTS: Self = Self { levels: Some(32) };
 }
 
-/// A value of JSON that is read into a field: one that does not fit leaves the field as it was.
+/// A type that a JSON value is parsed into; a value that does not fit leaves it unchanged.
 ///
-/// Implemented by [`Text`], [`Piece`], [`List`], [`Occurrences`], `bool`, `f64`, `Option` and `Box` of them, and by what
-/// [`lenient!`](crate::adapter::lenient) declares.
+/// Implemented by [`Text`], [`Piece`], [`List`], [`Occurrences`], `bool`, `f64`, `Option` and `Box` of them, and by the
+/// types that [`lenient!`](crate::adapter::lenient) declares.
 pub trait Member<'a>: Default {
-    /// Reads a value, and returns `true` if it fits.
+    /// Parses a value, and returns `true` if it fits.
     ///
     /// # Errors
     /// Those of the JSON itself.
@@ -285,25 +286,25 @@ pub trait Member<'a>: Default {
         value.deserialize_any(Reader { into: self, pass, lifetime: PhantomData })
     }
 
-    /// Takes a string.
+    /// Accepts a string.
     fn text(&mut self, text: Cow<'a, str>) -> bool {
         let _ = text;
         false
     }
 
-    /// Takes a number, and its text unless it was rounded.
+    /// Accepts a number, and its text unless it was rounded.
     fn number(&mut self, number: f64, text: impl FnOnce() -> Option<String>) -> bool {
         let _ = (number, text);
         false
     }
 
-    /// Takes a boolean.
+    /// Accepts a boolean.
     fn boolean(&mut self, boolean: bool) -> bool {
         let _ = boolean;
         false
     }
 
-    /// Takes an object.
+    /// Accepts an object.
     ///
     /// # Errors
     /// Those of the JSON itself.
@@ -313,7 +314,7 @@ pub trait Member<'a>: Default {
         Ok(false)
     }
 
-    /// Takes an array.
+    /// Accepts an array.
     ///
     /// # Errors
     /// Those of the JSON itself.
@@ -324,7 +325,7 @@ pub trait Member<'a>: Default {
     }
 }
 
-/// Up to here each whole number is one that an `f64` holds: 2 to the power of 53.
+/// The largest bound, 2 to the power of 53, below which an `f64` represents every integer.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
 struct Reader<'f, 'a, F> {
@@ -366,7 +367,7 @@ impl<'a, F: Member<'a>> Visitor<'a> for Reader<'_, 'a, F> {
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<bool, E> {
-        // A longer number would come out as another one: an id of somebody else.
+        // A longer number would be rounded to another one: somebody else's id.
         Ok(self.into.number(number, || (number.abs() < EXACT).then(|| number.to_string())))
     }
 
@@ -387,8 +388,8 @@ impl<'a, F: Member<'a>> Visitor<'a> for Reader<'_, 'a, F> {
     }
 }
 
-/// Reads a part by itself, if it is not too deep.
-fn apart<'a, F: Member<'a>>(raw: &'a RawValue, into: &mut F, levels: u8) -> bool {
+/// Parses a part separately, unless it is too deep.
+fn read_separately<'a, F: Member<'a>>(raw: &'a RawValue, into: &mut F, levels: u8) -> bool {
     let Some(levels) = levels.checked_sub(1) else { return false };
     let pass = Pass { levels: Some(levels) };
     into.read(&mut serde_json::Deserializer::from_str(raw.get()), pass).unwrap_or(false)
@@ -407,7 +408,7 @@ impl<'m, M> MemberValue<'m, M> {
         Self { members, pass }
     }
 
-    /// Reads the value into a field.
+    /// Parses the value into a field.
     ///
     /// # Errors
     /// Those of the JSON itself.
@@ -417,14 +418,14 @@ impl<'m, M> MemberValue<'m, M> {
         M: MapAccess<'a>,
     {
         if let Some(levels) = self.pass.levels {
-            apart(self.members.next_value()?, field, levels);
+            read_separately(self.members.next_value()?, field, levels);
         } else {
             self.members.next_value_seed(Reader { into: field, pass: self.pass, lifetime: PhantomData })?;
         }
         Ok(())
     }
 
-    /// Passes over the value.
+    /// Skips the value.
     ///
     /// # Errors
     /// Those of the JSON itself.
@@ -478,29 +479,29 @@ impl<'a> Deserialize<'a> for Name<'a> {
     }
 }
 
-/// A string, or a number in a string's place, as text; `None` for anything else.
+/// A string, or a number in place of a string, as text; `None` for anything else.
 ///
-/// Borrows from the body, unless the string has escapes.
+/// Borrows from the body unless the string has escapes.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Text<'a>(pub Option<Cow<'a, str>>);
 
 impl Text<'_> {
-    /// The text, empty or not.
+    /// Returns the text, which may be empty.
     pub fn as_deref(&self) -> Option<&str> {
         self.0.as_deref()
     }
 
-    /// The text, if there is something in it.
+    /// Returns the text unless it is empty.
     pub fn some(&self) -> Option<&str> {
         self.as_deref().filter(|text| !text.is_empty())
     }
 
-    /// The text, if it can be an id: it is not blank, and came through whole.
+    /// Returns the text if it can be an id: not blank, and decoded intact.
     pub fn id(&self) -> Option<&str> {
         self.as_deref().filter(|id| !id.trim().is_empty() && !id.contains(char::REPLACEMENT_CHARACTER))
     }
 
-    /// The text, empty or not, for keeping.
+    /// Returns an owned copy of the text, which may be empty.
     pub fn to_text(&self) -> Option<String> {
         self.as_deref().map(str::to_owned)
     }
@@ -527,17 +528,17 @@ impl<'a> Member<'a> for Text<'a> {
     }
 }
 
-/// A JSON value as it stands in the body.
+/// A JSON value exactly as in the body.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Piece<'a>(&'a str);
 
 impl<'a> Piece<'a> {
-    /// A whole text of JSON.
+    /// Creates a piece from a complete JSON text.
     pub fn whole(json: &'a str) -> Self {
         Self(json)
     }
 
-    /// The JSON of the value.
+    /// Returns the JSON of the value.
     pub fn get(&self) -> &'a str {
         self.0
     }
@@ -562,12 +563,12 @@ impl<'a> Member<'a> for Piece<'a> {
     }
 }
 
-/// An array. An object in its place is an array of one; what else is no array has no items.
+/// An array. An object in its place is an array of one; any other value has no items.
 #[derive(Clone)]
 pub struct List<T> {
-    /// The elements, each as far as it could be read.
+    /// The elements, each as far as it could be parsed.
     pub items: Vec<T>,
-    /// Something was there that is neither an array nor an object nor `null`, or an element did not fit.
+    /// `true` if the value was neither an array nor an object nor `null`, or an element did not fit.
     pub odd: bool,
 }
 
@@ -637,8 +638,8 @@ impl<'a, T: Member<'a>> Member<'a> for List<T> {
             return Ok(true);
         }
         self.items.pop();
-        // An element that is kept as it stands has to be cut out in another pass.
-        Err(M::Error::custom("an object in the place of an array"))
+        // An element that is kept unchanged has to be cut out in another pass.
+        Err(M::Error::custom("an object in place of an array"))
     }
 
     fn array<S: SeqAccess<'a>>(&mut self, mut elements: S, pass: Pass) -> Result<bool, S::Error> {
@@ -649,7 +650,7 @@ impl<'a, T: Member<'a>> Member<'a> for List<T> {
     }
 }
 
-/// Reads an element in its place in the list, so that it is not moved there.
+/// Parses an element in its place in the list, so that it is not moved.
 struct Element<'f, T> {
     items: &'f mut Vec<T>,
     pass: Pass,
@@ -663,13 +664,13 @@ impl<'a, T: Member<'a>> DeserializeSeed<'a> for Element<'_, T> {
         push(self.items, T::default());
         let [.., item] = self.items.as_mut_slice() else { return Ok(false) };
         match self.pass.levels {
-            Some(levels) => Ok(apart(<&RawValue>::deserialize(value)?, item, levels)),
+            Some(levels) => Ok(read_separately(<&RawValue>::deserialize(value)?, item, levels)),
             None => item.read(value, self.pass),
         }
     }
 }
 
-/// Adds an item. Most lists have one, for which a `Vec` would make room for four.
+/// Appends an item. Most lists have one, for which a `Vec` would allocate four.
 fn push<T>(items: &mut Vec<T>, item: T) {
     if items.capacity() == 0 {
         *items = Vec::with_capacity(1);
@@ -677,9 +678,9 @@ fn push<T>(items: &mut Vec<T>, item: T) {
     items.push(item);
 }
 
-/// One value for each time that a member occurs in its object: once, as a rule.
+/// One value for each occurrence of a member in its object; usually one.
 ///
-/// For members whose parts belong together, so that two of them are not mixed into one.
+/// For members with parts that belong together, so that two of them are not merged.
 #[derive(Clone)]
 pub struct Occurrences<T>(pub Vec<T>);
 
@@ -732,7 +733,7 @@ impl<'a, T: Member<'a>> Member<'a> for Box<T> {
     }
 }
 
-/// A value that fits, if there is one.
+/// Holds a value that fits, if there is one.
 impl<'a, T: Member<'a>> Member<'a> for Option<T> {
     fn read<D: Deserializer<'a>>(&mut self, value: D, pass: Pass) -> Result<bool, D::Error> {
         let mut one = T::default();
@@ -744,16 +745,15 @@ impl<'a, T: Member<'a>> Member<'a> for Option<T> {
     }
 }
 
-/// Digests what a JSON value says, in which white space and the order of members do not count; nor does the order of fields
-/// in a form.
+/// Digests the meaning of a JSON value or form: ignores white space, and the order of members or fields.
 pub(crate) fn digest(piece: &Bytes) -> Digest {
     let json = Json::new(piece);
-    if let Some(said) = said(json.text()) {
+    if let Some(hash) = hash_value(json.text()) {
         let replaced = json.replaced();
         return match replaced.is_empty() {
-            true => Digest::new(said),
-            // What is read alike was not written alike.
-            false => Digest::sha256(&[&said[..], &replaced.concat()].concat()),
+            true => Digest::new(hash),
+            // Different bytes may be read as the same text.
+            false => Digest::sha256(&[&hash[..], &replaced.concat()].concat()),
         };
     }
     let mut fields: Vec<_> = piece.split(|byte| *byte == b'&').collect();
@@ -761,11 +761,11 @@ pub(crate) fn digest(piece: &Bytes) -> Digest {
     Digest::sha256(&fields.join(&b'&'))
 }
 
-/// The hash of one JSON value, of any depth and with numbers of any length; `None` if it is none.
-fn said(text: &str) -> Option<[u8; 32]> {
+/// Returns the hash of one JSON value of any depth, with numbers of any length; `None` if it is not one.
+fn hash_value(text: &str) -> Option<[u8; 32]> {
     let json = serde_json::from_str::<&RawValue>(text).ok()?.get();
     let bytes = json.as_bytes();
-    // What stands in the objects and arrays that are open, outermost first; and around them all, the value.
+    // The contents of the open objects and arrays, outermost first; below them all, the value.
     let mut open: Vec<Vec<[u8; 32]>> = vec![Vec::new()];
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
@@ -804,8 +804,8 @@ fn said(text: &str) -> Option<[u8; 32]> {
     open.pop()?.pop()
 }
 
-fn hash(kind: u8, said: &[u8]) -> [u8; 32] {
-    Sha256::new_with_prefix([kind]).chain_update(said).finalize().into()
+fn hash(kind: u8, content: &[u8]) -> [u8; 32] {
+    Sha256::new_with_prefix([kind]).chain_update(content).finalize().into()
 }
 
 #[cfg(test)]
@@ -835,15 +835,16 @@ mod tests {
         }
     }
 
-    fn odd(json: &str) -> Odd<'_> {
+    fn parse(json: &str) -> Odd<'_> {
         read(json).unwrap()
     }
 
     #[test]
     fn values_that_fit_are_read() {
-        let all =
-            odd(r#"{"id":"caf\u00e9","other":7,"flag":true,"number":"1.5","inner":{"id":"in"},"list":[{"id":-1}],
-            "pieces":[ {"a": 1}, null],"x":1}"#);
+        let all = parse(
+            r#"{"id":"caf\u00e9","other":7,"flag":true,"number":"1.5","inner":{"id":"in"},"list":[{"id":-1}],
+            "pieces":[ {"a": 1}, null],"x":1}"#,
+        );
         assert_eq!((all.id.as_deref(), all.name.as_deref()), (Some("café"), Some("7")));
         assert_eq!((all.flag, all.number), (Some(true), Some(1.5)));
         assert_eq!(all.inner.unwrap().id.some(), Some("in"));
@@ -857,11 +858,11 @@ mod tests {
         for value in ["null", "true", "[]", "[1]", "{}", r#"{"id":[]}"#, "1e999", "-1e999", "0.1", r#""text""#, &deep] {
             for name in ["flag", "number", "inner", "list", "pieces", "twice", "unknown"] {
                 let json = format!(r#"{{"id":"before","{name}":{value},"alias":"after"}}"#);
-                let read = odd(&json);
+                let read = parse(&json);
                 assert_eq!((read.id.as_deref(), read.name.as_deref()), (Some("before"), Some("after")), "{json}");
             }
             let json = format!(r#"{{"list":[{{"id":"one"}},{value},{{"id":"two"}}],"id":{value}}}"#);
-            let read = odd(&json);
+            let read = parse(&json);
             let ids: Vec<_> = read.list.iter().filter_map(|inner| inner.id.as_deref()).collect();
             assert!(ids.first() == Some(&"one") && ids.last() == Some(&"two"), "{json}");
         }
@@ -869,7 +870,7 @@ mod tests {
 
     #[test]
     fn member_that_occurs_twice_loses_nothing() {
-        let all = odd(
+        let all = parse(
             r#"{"id":"a","id":"b","id":null,"list":[{"id":1}],"list":[{"id":2}],"twice":{"id":3},"twice":{"id":4}}"#,
         );
         assert_eq!(all.id.as_deref(), Some("b"));
@@ -878,8 +879,8 @@ mod tests {
     }
 
     #[test]
-    fn number_that_was_rounded_is_no_text() {
-        let id = |json: &str| odd(&format!(r#"{{"id":{json}}}"#)).id.to_text();
+    fn rounded_number_is_not_text() {
+        let id = |json: &str| parse(&format!(r#"{{"id":{json}}}"#)).id.to_text();
         assert_eq!(id("18446744073709551615").as_deref(), Some("18446744073709551615"));
         assert_eq!(id("-6850472171600526495").as_deref(), Some("-6850472171600526495"));
         assert_eq!(id("0.5").as_deref(), Some("0.5"));
@@ -891,12 +892,12 @@ mod tests {
     #[test]
     fn text_borrows_unless_there_is_an_escape() {
         let plain = r#"{"id":"plain"}"#;
-        assert!(matches!(odd(plain).id.0, Some(Cow::Borrowed("plain"))));
+        assert!(matches!(parse(plain).id.0, Some(Cow::Borrowed("plain"))));
         assert!(matches!(Json::new(&Bytes::from_static(plain.as_bytes())).text, Cow::Borrowed(_)));
     }
 
     #[test]
-    fn body_that_is_no_json_is_not_read() {
+    fn body_that_is_not_json_is_not_read() {
         for wrong in ["", "{", r#"{"id":"a""#, r#"{"id":"a"} x"#, "id=a", "\0", "[]", "null", "7", "\"a\""] {
             assert!(read::<Odd<'_>>(wrong).is_none(), "{wrong}");
         }
@@ -904,7 +905,7 @@ mod tests {
     }
 
     #[test]
-    fn half_surrogates_and_bad_bytes_become_the_replacement_character() {
+    fn invalid_text_becomes_the_replacement_character() {
         for (written, text) in [
             (&br#"{"id":"a\ud83d"}"#[..], "a\u{FFFD}"),
             (br#"{"id":"\udC00b"}"#, "\u{FFFD}b"),
@@ -952,7 +953,7 @@ mod tests {
     }
 
     #[test]
-    fn digest_tells_numbers_of_any_length_and_values_of_any_depth() {
+    fn digest_covers_numbers_of_any_length_and_any_depth() {
         let of = |json: &str| digest(&Bytes::from(json.to_owned()));
         let deep = |inner: &str| format!("{}{inner}{}", r#"{"a":["#.repeat(200), "]}".repeat(200));
         assert_eq!(of(r#"{"a":1e999,"b":[]}"#), of(r#"{ "b" : [ ], "a" : 1e999 }"#));
@@ -967,7 +968,7 @@ mod tests {
     }
 
     #[test]
-    fn what_strings_may_not_hold_costs_no_string() {
+    fn invalid_characters_cost_no_string() {
         for (body, name) in [
             (&b"{\"id\":\"a\nb\"}"[..], "a\nb"),
             (b"{\n\t\"id\":\"a\tb\x00\x1b\"\n}", "a\tb\0\u{1b}"),
@@ -987,7 +988,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_any_depth_takes_bounded_room_and_costs_nothing_beside_it() {
+    fn deep_value_takes_bounded_memory_and_costs_only_itself() {
         let deep = |levels: usize| {
             let [open, close] = [r#"{"inner":{"nested":"#, "}}"].map(|part| part.repeat(levels));
             format!(r#"{{"inner":{open}{{}}{close},"id":"beside"}}"#)
@@ -1024,14 +1025,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_object_is_read_alike_at_once_and_by_parts(value in any_json()) {
+        fn any_object_parses_alike_at_once_and_by_parts(value in any_json()) {
             let text = value.to_string();
             let (mut once, mut parts) = (Odd::default(), Odd::default());
             let fits = read_into(&mut once, &text);
             prop_assert_eq!(fits, parts.read(&mut serde_json::Deserializer::from_str(&text), Pass::PARTS).unwrap());
             prop_assert_eq!(fits, value.is_object());
-            let said = |odd: &Odd<'_>| (odd.id.to_text(), odd.flag, odd.list.len(), odd.list.odd, odd.twice.0.len());
-            prop_assert_eq!(said(&once), said(&parts));
+            let summary = |odd: &Odd<'_>| (odd.id.to_text(), odd.flag, odd.list.len(), odd.list.odd, odd.twice.0.len());
+            prop_assert_eq!(summary(&once), summary(&parts));
         }
 
         #[test]

@@ -5,23 +5,23 @@ use crate::model::event::Delivery;
 use crate::model::id::MessageId;
 use crate::model::message::Message;
 
-/// What is known of a message that was sent, or may have been.
+/// The known facts of a message that was sent, or may have been.
 #[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct LookupQuery {
     /// The message.
     pub message: Message,
-    /// When the send began.
+    /// The time at which the send started.
     pub at: Timestamp,
-    /// The gateway's id, if it answered.
+    /// The gateway's id, if it responded.
     pub id: Option<MessageId>,
-    /// The gateway that it was handed to, as [`Error::gateway`](crate::Error::gateway) or
-    /// [`Accepted::gateway`](crate::Accepted::gateway) names it; needed only where a channel has several.
+    /// The gateway it was sent through, as in [`Error::gateway`](crate::Error::gateway) or
+    /// [`Accepted::gateway`](crate::Accepted::gateway); needed only if a channel has several.
     pub gateway: Option<String>,
 }
 
 impl LookupQuery {
-    /// A message whose send began at this moment.
+    /// Creates a query for a message whose send started at `at`.
     pub fn new(message: Message, at: Timestamp) -> Self {
         Self { message, at, id: None, gateway: None }
     }
@@ -33,7 +33,7 @@ impl LookupQuery {
         self
     }
 
-    /// Says which gateway it was handed to.
+    /// Sets the gateway it was sent through.
     #[must_use]
     pub fn gateway(mut self, gateway: impl Into<String>) -> Self {
         self.gateway = Some(gateway.into());
@@ -41,13 +41,13 @@ impl LookupQuery {
     }
 }
 
-/// What a gateway knows of a message.
+/// The result of a lookup.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LookupOutcome {
-    /// The gateway has the message: its deliveries, several if it was sent more than once.
+    /// The gateway has the message. Contains its deliveries: several if it was sent more than once.
     Found(Vec<Delivery>),
     /// The gateway certainly does not have the message.
     NotFound,
-    /// Proves nothing: the gateway may still be filing the message, or cannot distinguish it from others.
+    /// No conclusion: the gateway may not have recorded the message yet, or cannot distinguish it from others.
     Inconclusive,
 }

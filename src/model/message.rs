@@ -1,4 +1,4 @@
-//! What a council sends, and what the gateway said to it at once.
+//! Outbound messages, and the gateway's immediate response.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,12 +16,11 @@ use crate::model::error::{Error, Result};
 use crate::model::id::{Hidden, MediaType, MessageId, Word};
 use crate::model::rate::Quota;
 
-/// One message of ours to one person or conversation.
+/// An outbound message to one person or conversation.
 ///
-/// Built by one of the constructors and the methods that follow it; what it asks for is checked against a channel
-/// by [`ChannelExt::check`](crate::ChannelExt::check) and again by every send, before anything leaves. It
-/// round-trips through serde whole, with a version, so that a store can keep it; `Debug` shows no text and no
-/// address.
+/// Created by a constructor and the methods chained to it, and validated against a channel by
+/// [`ChannelExt::check`](crate::ChannelExt::check) and again by every send, before the network. It round-trips through
+/// serde, with a version, so that a store can keep it; `Debug` shows neither the text nor the address.
 ///
 /// ```
 /// use civic_messaging::{Address, Message, Purpose};
@@ -36,29 +35,29 @@ use crate::model::rate::Quota;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Message {
     version: Version,
-    /// Who it goes to: a person or a conversation.
+    /// The recipient: a person or a conversation.
     pub to: Address,
-    /// What it says.
+    /// The content.
     pub content: Content,
-    /// The message of theirs that it quotes.
+    /// The resident's message that this one quotes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<MessageId>,
-    /// Its name: see [`key`](Self::key).
+    /// The idempotency key: see [`key`](Self::key).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// What it is for.
+    /// The purpose.
     #[serde(default)]
     pub purpose: Purpose,
-    /// The language that it is in, as BCP 47.
+    /// The language, as BCP 47.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language: Option<String>,
-    /// The moment after which it must not be sent any more.
+    /// The time after which the message must not be sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_after: Option<Timestamp>,
-    /// The council's own word for counting.
+    /// The council's own label for statistics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
-    /// What to do when it may have gone.
+    /// The action if the outcome is unknown.
     #[serde(default, skip_serializing_if = "OnUnknown::is_default")]
     pub on_unknown: OnUnknown,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -68,7 +67,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// A message with any content.
+    /// Creates a message with any content.
     pub fn new(to: impl Into<Address>, content: impl Into<Content>) -> Self {
         Self {
             version: Version,
@@ -86,78 +85,82 @@ impl Message {
         }
     }
 
-    /// A text.
+    /// Creates a text message.
     pub fn text(to: impl Into<Address>, text: impl Into<String>) -> Self {
         Self::new(to, Content::Text(text.into()))
     }
 
-    /// One file, or several: where the medium takes one at a time, [`Plan::split`](crate::plan::Plan::split) makes a
-    /// message of each.
+    /// Creates a message of one or several files.
+    ///
+    /// Where the medium carries one file per message, [`Plan::split`](crate::plan::Plan::split) splits it.
     pub fn media(to: impl Into<Address>, media: impl IntoIterator<Item = Media>) -> Self {
         Self::new(to, Content::Media(media.into_iter().collect()))
     }
 
-    /// An approved template.
+    /// Creates a message from an approved template.
     pub fn template(to: impl Into<Address>, template: Template) -> Self {
         Self::new(to, template)
     }
 
-    /// Quotes a message of theirs.
+    /// Quotes a resident's message.
     #[must_use]
     pub fn reply_to(mut self, id: impl Into<MessageId>) -> Self {
         self.reply_to = Some(id.into());
         self
     }
 
-    /// Names the message, in any length: no control characters, no personal data, since the gateway sees it.
+    /// Sets the idempotency key.
     ///
-    /// The gateway gets it as its reference, or a digest of it where it is longer than the gateway takes: see
-    /// [`Info::reference`](crate::Info::reference). Status events carry that back where the gateway can
-    /// ([`Capability::key`](crate::Capability::key)), so that a doubtful send can be settled. No gateway here refuses a
-    /// second message under one key.
+    /// It may have any length, but no control characters and no personal data: the gateway sees it.
+    ///
+    /// The gateway receives it as its reference, or a digest of it if it is too long: see
+    /// [`Info::reference`](crate::Info::reference). Status events return the reference where the gateway supports it
+    /// ([`Capability::key`](crate::Capability::key)), which settles a send whose outcome is unknown. None of the
+    /// built-in gateways rejects a second message with the same key.
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
     }
 
-    /// Says what the message is for.
+    /// Sets the purpose.
     #[must_use]
     pub fn purpose(mut self, purpose: Purpose) -> Self {
         self.purpose = purpose;
         self
     }
 
-    /// Says which language it is in, as BCP 47: `en`, `cy`.
+    /// Sets the language, as BCP 47: `en`, `cy`.
     #[must_use]
     pub fn language(mut self, language: impl Into<String>) -> Self {
         self.language = Some(language.into());
         self
     }
 
-    /// The moment after which it must not be sent any more.
+    /// Sets the time after which the message must not be sent.
     #[must_use]
     pub fn not_after(mut self, at: Timestamp) -> Self {
         self.not_after = Some(at);
         self
     }
 
-    /// A free word for the council's own counting: a service, a campaign. The gateway does not see it.
+    /// Sets a label for the council's statistics: a service, a campaign. The gateway does not receive it.
     #[must_use]
     pub fn tag(mut self, tag: impl Into<String>) -> Self {
         self.tag = Some(tag.into());
         self
     }
 
-    /// Says what to do when it may have gone: nothing that could double it, unless this says
-    /// [`OnUnknown::Resend`].
+    /// Sets the action if the outcome is unknown.
+    ///
+    /// By default nothing is done that could duplicate the message; [`OnUnknown::Resend`] permits that.
     #[must_use]
     pub fn on_unknown(mut self, on_unknown: OnUnknown) -> Self {
         self.on_unknown = on_unknown;
         self
     }
 
-    /// Permits one way to degrade the content where the channel cannot carry it as it is.
+    /// Permits one way of degrading the content where the channel cannot carry it.
     #[must_use]
     pub fn allow(mut self, degrade: Degradation) -> Self {
         if !self.allow.contains(&degrade) {
@@ -166,30 +169,31 @@ impl Message {
         self
     }
 
-    /// Adds a gateway's own options. Other gateways pass them over.
+    /// Adds a gateway's own options. Other gateways ignore them.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) when the options do not serialise.
+    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) if the options cannot be serialised.
     pub fn gateway_options<O: GatewayOptions>(mut self, options: &O) -> Result<Self> {
-        let value = serde_json::to_value(options).map_err(|_| Error::invalid("options", "do not serialise to JSON"))?;
+        let value =
+            serde_json::to_value(options).map_err(|_| Error::invalid("options", "cannot be serialised to JSON"))?;
         self.options.0.insert(O::GATEWAY.to_owned(), value);
         Ok(self)
     }
 
-    /// Whether the content may be degraded in this way.
+    /// Returns `true` if the content may be degraded in this way.
     pub fn allows(&self, degrade: Degradation) -> bool {
         self.allow.contains(&degrade)
     }
 
-    /// The options for one gateway, where there are any.
+    /// Returns the options for one gateway, if any.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) when they are there and do not read.
+    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) if they cannot be parsed.
     pub fn options<O: GatewayOptions>(&self) -> Result<Option<O>> {
         let Some(value) = self.options.0.get(O::GATEWAY) else { return Ok(None) };
         O::deserialize(value)
             .map(Some)
-            .map_err(|_| Error::invalid(format!("options.{}", O::GATEWAY), "are not options of this gateway"))
+            .map_err(|_| Error::invalid(format!("options.{}", O::GATEWAY), "cannot be parsed by this gateway"))
     }
 
     pub(crate) fn with_content(mut self, content: Content) -> Self {
@@ -197,7 +201,7 @@ impl Message {
         self
     }
 
-    /// The same message as part `n` (from 1) of several, with a key of its own.
+    /// Returns part `n` (from 1) of several, with its own key.
     pub(crate) fn part(&self, n: usize, content: Content) -> Self {
         let mut part = self.clone().with_content(content);
         part.key = self.key.as_ref().map(|key| format!("{key}/{n}"));
@@ -208,7 +212,7 @@ impl Message {
     }
 }
 
-/// Typed options that one gateway understands, carried by a message for it alone.
+/// Typed options for one gateway.
 ///
 /// ```
 /// use civic_messaging::{Address, Message};
@@ -224,7 +228,7 @@ impl Message {
 /// # Ok::<(), civic_messaging::Error>(())
 /// ```
 pub trait GatewayOptions: Serialize + DeserializeOwned {
-    /// The gateway that reads them, as [`Info::gateway`](crate::Info::gateway) names it.
+    /// The gateway that reads them, as in [`Info::gateway`](crate::Info::gateway).
     const GATEWAY: &'static str;
 }
 
@@ -263,35 +267,35 @@ impl fmt::Debug for Options {
     }
 }
 
-/// What a message is for. Policy decides by it; no gateway here is told, but for Messenger.
+/// The purpose of a message. Policies depend on it; of the built-in gateways, only Messenger receives it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Purpose {
-    /// A danger to people, which goes out at any hour.
+    /// A danger to people; sent at any hour.
     Emergency,
-    /// Promotion of something, which needs consent.
+    /// Promotion; requires consent.
     Marketing,
     /// News about a service that the person uses.
     #[default]
     Notice,
-    /// An answer to what the person wrote.
+    /// A reply to the person's message.
     Reply,
 }
 
-/// What to do with a message that may have gone ([`Outcome::Unknown`](crate::Outcome::Unknown)).
+/// The action for a message with an unknown outcome ([`Outcome::Unknown`](crate::Outcome::Unknown)).
 ///
-/// No gateway here refuses a second copy, so this is a choice between perhaps twice and perhaps not at all, which only
-/// the sender can make: a demand for payment must not come twice, a flood warning must come.
+/// None of the built-in gateways rejects a duplicate, so the sender must choose between a possible duplicate and a
+/// possible loss: a demand for payment must not arrive twice, a flood warning must arrive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnUnknown {
-    /// Leave it until a person decides.
+    /// Parks the message until a person decides.
     Park,
-    /// Find out what became of it, by its status events or by [`look_up`](crate::Channel::look_up); where that shows
-    /// nothing, leave it until a person decides.
+    /// Waits for status events or calls [`look_up`](crate::Channel::look_up); if neither settles it, parks the message
+    /// until a person decides.
     #[default]
     Reconcile,
-    /// Send it again, and accept that it may come twice: by each gateway that is asked, up to two copies.
+    /// Resends the message, accepting duplicates: at most two copies through each gateway tried.
     Resend,
 }
 
@@ -301,33 +305,34 @@ impl OnUnknown {
     }
 }
 
-/// One way to degrade content that a channel cannot carry as it is. None happens unless a message allows it.
+/// A way of degrading content that a channel cannot carry. Each must be permitted by the message.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Degradation {
-    /// Buttons or a list become numbered lines of text.
+    /// Turns buttons or a list into numbered lines of text.
     ChoiceToText,
-    /// A labelled link becomes text with the address.
+    /// Turns a labelled link into text with the URL.
     LinkToText,
-    /// A location becomes text with a map address.
+    /// Turns a location into text with a map URL.
     LocationToText,
-    /// A file given by link becomes its caption and the address.
+    /// Turns a linked file into its caption and URL.
     MediaToText,
-    /// A quote is left out.
+    /// Drops the quote.
     DropQuote,
-    /// Typographic characters become their GSM look-alikes (`’` to `'`). No letter is touched, so Welsh stays Welsh.
+    /// Replaces typographic characters with their GSM look-alikes (`’` with `'`). Letters are unchanged, so Welsh stays
+    /// intact.
     Typography,
 }
 
-/// What a message says.
+/// The content of a message.
 ///
-/// A channel states in [`Capability`](crate::Capability) which of these it carries.
+/// A channel's [`Capability`](crate::Capability) lists which of these it carries.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Content {
-    /// Asks for a location or a contact card, with a button.
+    /// A button that requests a location or a contact card.
     InfoRequest(InfoRequest),
     /// Buttons or a list to choose from.
     Choice(Choice),
@@ -335,13 +340,13 @@ pub enum Content {
     Contacts(Vec<ContactCard>),
     /// A labelled link.
     Link(Link),
-    /// A place.
+    /// A location.
     Location(Location),
     /// Files: images, audio, video, documents, stickers.
     Media(Vec<Media>),
-    /// What only one gateway knows.
+    /// Content of one gateway's own format.
     Native(Native),
-    /// An emoji on a message of theirs.
+    /// An emoji on a resident's message.
     Reaction(Reaction),
     /// An approved template.
     Template(Template),
@@ -350,7 +355,7 @@ pub enum Content {
 }
 
 impl Content {
-    /// The words of it that the person reads, for counting. Personal data.
+    /// Returns the text that the person reads, for counting. Personal data.
     pub fn words(&self) -> Option<&str> {
         match self {
             Self::InfoRequest(ask) => Some(&ask.body),
@@ -426,7 +431,7 @@ impl From<ContactCard> for Content {
     }
 }
 
-/// A file to send, or one that was received, as a message refers to it.
+/// A reference to a file that is to be sent or was received.
 ///
 /// ```
 /// use civic_messaging::message::Media;
@@ -436,77 +441,77 @@ impl From<ContactCard> for Content {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Media {
-    /// What kind of file it is.
+    /// The kind of file.
     pub kind: MediaKind,
-    /// Where the bytes are.
+    /// The location of the bytes.
     pub source: MediaSource,
-    /// Text shown with it.
+    /// The text shown with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caption: Option<String>,
-    /// What it shows, for somebody who cannot see it.
+    /// A description for people who cannot see it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// The name of the file.
+    /// The file name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filename: Option<String>,
-    /// Shown as a voice note (audio only).
+    /// Shows the file as a voice note (audio only).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub voice: bool,
 }
 
 impl Media {
-    /// A file of any kind.
+    /// Creates a file of any kind.
     pub fn new(kind: MediaKind, source: impl Into<MediaSource>) -> Self {
         Self { kind, source: source.into(), caption: None, description: None, filename: None, voice: false }
     }
 
-    /// A sound.
+    /// Creates an audio file.
     pub fn audio(source: impl Into<MediaSource>) -> Self {
         Self::new(MediaKind::Audio, source)
     }
 
-    /// A document.
+    /// Creates a document.
     pub fn document(source: impl Into<MediaSource>) -> Self {
         Self::new(MediaKind::Document, source)
     }
 
-    /// A picture.
+    /// Creates an image.
     pub fn image(source: impl Into<MediaSource>) -> Self {
         Self::new(MediaKind::Image, source)
     }
 
-    /// A sticker.
+    /// Creates a sticker.
     pub fn sticker(source: impl Into<MediaSource>) -> Self {
         Self::new(MediaKind::Sticker, source)
     }
 
-    /// A film.
+    /// Creates a video.
     pub fn video(source: impl Into<MediaSource>) -> Self {
         Self::new(MediaKind::Video, source)
     }
 
-    /// Sets the text shown with it.
+    /// Sets the caption.
     #[must_use]
     pub fn caption(mut self, caption: impl Into<String>) -> Self {
         self.caption = Some(caption.into());
         self
     }
 
-    /// Says what it shows, for somebody who cannot see it.
+    /// Sets the description for people who cannot see it.
     #[must_use]
     pub fn description(mut self, description: impl Into<String>) -> Self {
         self.description = Some(description.into());
         self
     }
 
-    /// Names the file.
+    /// Sets the file name.
     #[must_use]
     pub fn filename(mut self, filename: impl Into<String>) -> Self {
         self.filename = Some(filename.into());
         self
     }
 
-    /// Shows a sound as a voice note.
+    /// Shows an audio file as a voice note.
     #[must_use]
     pub fn voice(mut self) -> Self {
         self.voice = true;
@@ -520,24 +525,24 @@ impl fmt::Debug for Media {
     }
 }
 
-/// What kind of file it is.
+/// The kind of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MediaKind {
-    /// Sound.
+    /// Audio.
     Audio,
-    /// Anything that is none of the others.
+    /// Any other file.
     Document,
-    /// A picture.
+    /// An image.
     Image,
     /// A sticker.
     Sticker,
-    /// A film.
+    /// A video.
     Video,
 }
 
 impl MediaKind {
-    /// The kind that a media type such as `image/jpeg` names.
+    /// Returns the kind for a media type such as `image/jpeg`.
     pub fn from_mime(mime: &str) -> Self {
         match mime.split_once('/').map(|(family, _)| family) {
             Some("image") => Self::Image,
@@ -560,30 +565,30 @@ impl fmt::Display for MediaKind {
     }
 }
 
-/// Where the bytes of a file are.
+/// The location of a file's bytes.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MediaSource {
-    /// At the gateway, where it was uploaded or received.
+    /// At the gateway, uploaded or received.
     Gateway {
         /// The gateway.
         gateway: String,
-        /// Its id of the file.
+        /// The gateway's id of the file.
         id: String,
-        /// When the gateway forgets it.
+        /// The time at which the gateway deletes it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires: Option<Timestamp>,
     },
-    /// At an https address that the gateway fetches it from.
+    /// At an https URL that the gateway fetches.
     Link(String),
-    /// In the [`MediaStore`](crate::media::MediaStore) of the context; uploaded when it is sent.
+    /// In the [`MediaStore`](crate::media::MediaStore) of the context; uploaded on send.
     Stored {
-        /// The file's SHA-256, which is its name in the store.
+        /// The file's SHA-256, its name in the store.
         sha256: Digest,
-        /// Its length in bytes.
+        /// The length in bytes.
         len: u64,
-        /// Its media type, such as `image/jpeg`.
+        /// The media type, such as `image/jpeg`.
         mime: String,
     },
 }
@@ -620,42 +625,42 @@ impl From<MediaRef> for MediaSource {
     }
 }
 
-/// A file that a gateway holds: uploaded by us, or sent by a resident.
+/// A file held by a gateway: uploaded by us, or sent by a resident.
 ///
-/// [`fetch_media`](crate::Channel::fetch_media) gets its bytes; links inside live for minutes at some gateways, so
-/// fetch at once.
+/// [`fetch_media`](crate::Channel::fetch_media) returns its bytes. At some gateways the underlying link expires within
+/// minutes, so fetch at once.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct MediaRef {
     /// The gateway that holds it.
     pub gateway: String,
-    /// The gateway's id of it.
+    /// The gateway's id of the file.
     pub id: String,
-    /// Where to fetch it, if the gateway said so already.
+    /// The URL to fetch it from, if the gateway has already supplied one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// Its media type as the gateway gives it, parameters included: `audio/ogg; codecs=opus`.
+    /// The media type from the gateway, with parameters: `audio/ogg; codecs=opus`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mime: Option<String>,
-    /// What kind of file it is, where the gateway says so and gives no media type: see [`kind`](Self::kind).
+    /// The kind from the gateway, if it gives no media type: see [`kind`](Self::kind).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<MediaKind>,
-    /// The file's SHA-256, if the gateway gave one.
+    /// The file's SHA-256, if the gateway supplies it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Digest>,
-    /// Its length in bytes, if the gateway gave one.
+    /// The length in bytes, if the gateway supplies it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub len: Option<u64>,
-    /// The name that the sender gave the file.
+    /// The sender's file name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filename: Option<String>,
-    /// When the gateway forgets it.
+    /// The time at which the gateway deletes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
 }
 
 impl MediaRef {
-    /// A file by the gateway's id of it.
+    /// Creates a reference from the gateway's id.
     pub fn new(gateway: impl Into<String>, id: impl Into<String>) -> Self {
         Self {
             gateway: gateway.into(),
@@ -670,7 +675,7 @@ impl MediaRef {
         }
     }
 
-    /// The kind of file: what the gateway calls it, else by its media type.
+    /// Returns the kind of file from the gateway's classification, else from the media type.
     pub fn kind(&self) -> MediaKind {
         self.kind.or_else(|| self.mime.as_deref().map(MediaKind::from_mime)).unwrap_or(MediaKind::Document)
     }
@@ -687,7 +692,7 @@ impl fmt::Debug for MediaRef {
     }
 }
 
-/// A place on the map.
+/// A geographic location.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Location {
@@ -695,28 +700,28 @@ pub struct Location {
     pub latitude: f64,
     /// Degrees east, -180 to 180.
     pub longitude: f64,
-    /// What the place is called.
+    /// The name of the place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Its postal address.
+    /// The postal address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
 }
 
 impl Location {
-    /// A place by its co-ordinates, in degrees (WGS 84).
+    /// Creates a location from WGS 84 coordinates in degrees.
     pub fn new(latitude: f64, longitude: f64) -> Self {
         Self { latitude, longitude, name: None, address: None }
     }
 
-    /// Says what the place is called.
+    /// Sets the name of the place.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Gives its postal address.
+    /// Sets the postal address.
     #[must_use]
     pub fn address(mut self, address: impl Into<String>) -> Self {
         self.address = Some(address.into());
@@ -730,7 +735,7 @@ impl fmt::Debug for Location {
     }
 }
 
-/// A template that the gateway has approved, with what fills it.
+/// A template approved by the gateway, with its parameters.
 ///
 /// ```
 /// use civic_messaging::message::Template;
@@ -741,69 +746,71 @@ impl fmt::Debug for Location {
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Template {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// The gateway's code of its language, such as `en_GB`. Never derived from the resident's language: a Welsh
-    /// template is filed under another code, because WhatsApp has none for Welsh.
+    /// The gateway's code for the language, such as `en_GB`.
+    ///
+    /// Never derived from the resident's language: WhatsApp has no code for Welsh, so Welsh templates are filed under
+    /// another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language: Option<String>,
-    /// What fills its body: all positional, or all named.
+    /// The parameters of the body: all positional, or all named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parameters: Vec<Parameter>,
-    /// What fills its header.
+    /// The content of the header.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header: Option<TemplateHeader>,
-    /// The name of the parameter that the header's text fills, for a template with named parameters.
+    /// The name of the parameter in the header's text, for a template with named parameters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header_name: Option<String>,
-    /// What fills its buttons, in any order.
+    /// The parameters of the buttons, in any order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub buttons: Vec<TemplateButton>,
-    /// A gateway's own id of this template, by gateway.
+    /// The template's own id at each gateway, by gateway.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub native: BTreeMap<String, String>,
 }
 
-/// One value that fills a template.
+/// A parameter of a template.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Parameter {
-    /// Its name, for a template with named parameters.
+    /// The name, for a template with named parameters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Its value.
+    /// The value.
     pub value: String,
 }
 
-/// What fills one button of a template.
+/// The parameter of one template button.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TemplateButton {
     /// A code to copy.
     CopyCode {
-        /// The button, from 0.
+        /// The index of the button, from 0.
         index: u8,
         /// The code.
         code: String,
     },
     /// A quick reply.
     QuickReply {
-        /// The button, from 0.
+        /// The index of the button, from 0.
         index: u8,
-        /// What comes back when it is tapped.
+        /// The payload returned when it is tapped.
         payload: String,
     },
-    /// A link whose end is filled in.
+    /// A link with a variable suffix.
     Url {
-        /// The button, from 0.
+        /// The index of the button, from 0.
         index: u8,
-        /// The end of the address.
+        /// The suffix of the URL.
         suffix: String,
     },
 }
 
 impl Template {
-    /// A template by its name.
+    /// Creates a template from its name.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -816,7 +823,7 @@ impl Template {
         }
     }
 
-    /// Sets the gateway's code of its language.
+    /// Sets the gateway's code for the language.
     #[must_use]
     pub fn language(mut self, code: impl Into<String>) -> Self {
         self.language = Some(code.into());
@@ -837,14 +844,14 @@ impl Template {
         self
     }
 
-    /// Fills the header.
+    /// Sets the header.
     #[must_use]
     pub fn header(mut self, header: impl Into<TemplateHeader>) -> Self {
         self.header = Some(header.into());
         self
     }
 
-    /// Sets the name of the parameter that the header's text fills. A template with named parameters has one.
+    /// Sets the name of the parameter in the header's text, for a template with named parameters.
     ///
     /// ```
     /// use civic_messaging::message::Template;
@@ -858,14 +865,14 @@ impl Template {
         self
     }
 
-    /// Fills a button.
+    /// Adds a button's parameter.
     #[must_use]
     pub fn button(mut self, button: TemplateButton) -> Self {
         self.buttons.push(button);
         self
     }
 
-    /// Sets one gateway's own id of this template.
+    /// Sets the template's own id at one gateway.
     #[must_use]
     pub fn native(mut self, gateway: impl Into<String>, id: impl Into<String>) -> Self {
         self.native.insert(gateway.into(), id.into());
@@ -883,11 +890,11 @@ impl fmt::Debug for Template {
     }
 }
 
-/// What stands above a template or a choice.
+/// The header of a template or choice.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TemplateHeader {
-    /// A place.
+    /// A location.
     Location(Location),
     /// A file.
     Media(Media),
@@ -913,7 +920,7 @@ impl From<Location> for TemplateHeader {
     }
 }
 
-/// Something to choose from.
+/// A question with options: buttons or a list.
 ///
 /// ```
 /// use civic_messaging::message::{Choice, Row};
@@ -927,35 +934,35 @@ impl From<Location> for TemplateHeader {
 pub struct Choice {
     /// The question.
     pub body: String,
-    /// What stands above it.
+    /// The header.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header: Option<TemplateHeader>,
-    /// Small print below.
+    /// The footer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub footer: Option<String>,
-    /// The label that opens a list; none for buttons.
+    /// The label that opens a list; `None` for buttons.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list_label: Option<String>,
-    /// The answers. Buttons are one section without a title.
+    /// The options. Buttons are one section without a title.
     pub sections: Vec<Section>,
 }
 
-/// Answers under one title.
+/// Options under one title.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Section {
-    /// The title; needed where there are several sections.
+    /// The title; required if there are several sections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// The answers.
+    /// The options.
     pub rows: Vec<Row>,
 }
 
-/// One answer.
+/// One option of a choice.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// What comes back when it is chosen.
+    /// The id returned when it is selected.
     pub id: String,
-    /// What the person reads.
+    /// The title that the person reads.
     pub title: String,
     /// A second line (lists only).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -963,12 +970,12 @@ pub struct Row {
 }
 
 impl Row {
-    /// An answer.
+    /// Creates an option.
     pub fn new(id: impl Into<String>, title: impl Into<String>) -> Self {
         Self { id: id.into(), title: title.into(), description: None }
     }
 
-    /// Adds a second line.
+    /// Sets the second line.
     #[must_use]
     pub fn description(mut self, description: impl Into<String>) -> Self {
         self.description = Some(description.into());
@@ -977,17 +984,17 @@ impl Row {
 }
 
 impl Choice {
-    /// A question with buttons.
+    /// Creates a question with buttons.
     pub fn buttons(body: impl Into<String>) -> Self {
         Self { body: body.into(), header: None, footer: None, list_label: None, sections: Vec::new() }
     }
 
-    /// A question with a list that opens at a label.
+    /// Creates a question with a list, opened by a label.
     pub fn list(body: impl Into<String>, label: impl Into<String>) -> Self {
         Self { list_label: Some(label.into()), ..Self::buttons(body) }
     }
 
-    /// Adds an answer to the last section.
+    /// Adds an option to the last section.
     #[must_use]
     pub fn option(mut self, id: impl Into<String>, title: impl Into<String>) -> Self {
         let row = Row::new(id, title);
@@ -998,28 +1005,28 @@ impl Choice {
         self
     }
 
-    /// Adds answers under a title.
+    /// Adds a section of options.
     #[must_use]
     pub fn section(mut self, title: impl Into<String>, rows: impl IntoIterator<Item = Row>) -> Self {
         self.sections.push(Section { title: Some(title.into()), rows: rows.into_iter().collect() });
         self
     }
 
-    /// Sets what stands above.
+    /// Sets the header.
     #[must_use]
     pub fn header(mut self, header: impl Into<TemplateHeader>) -> Self {
         self.header = Some(header.into());
         self
     }
 
-    /// Sets the small print below.
+    /// Sets the footer.
     #[must_use]
     pub fn footer(mut self, footer: impl Into<String>) -> Self {
         self.footer = Some(footer.into());
         self
     }
 
-    /// All answers, in order.
+    /// Returns all options in order.
     pub fn rows(&self) -> impl Iterator<Item = &Row> {
         self.sections.iter().flat_map(|section| &section.rows)
     }
@@ -1031,91 +1038,92 @@ impl Choice {
 pub struct Link {
     /// The text above it.
     pub body: String,
-    /// The label of the button.
+    /// The button's label.
     pub label: String,
-    /// Where it goes.
+    /// The URL.
     pub url: String,
-    /// Small print below.
+    /// The footer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub footer: Option<String>,
 }
 
 impl Link {
-    /// A labelled link.
+    /// Creates a labelled link.
     pub fn new(body: impl Into<String>, label: impl Into<String>, url: impl Into<String>) -> Self {
         Self { body: body.into(), label: label.into(), url: url.into(), footer: None }
     }
 }
 
-/// A question that a button of the app answers.
+/// A request for information that a button of the app supplies.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct InfoRequest {
     /// The question.
     pub body: String,
-    /// What is asked for.
+    /// The requested information.
     pub what: InfoField,
 }
 
-/// What an [`InfoRequest`] asks for.
+/// The information that an [`InfoRequest`] requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InfoField {
-    /// The person's contact card, and with it a phone number.
+    /// The person's contact card, which includes a phone number.
     Contact,
-    /// Where the person is.
+    /// The person's location.
     Location,
 }
 
 impl InfoRequest {
-    /// Asks for a contact card.
+    /// Requests a contact card.
     pub fn contact(body: impl Into<String>) -> Self {
         Self { body: body.into(), what: InfoField::Contact }
     }
 
-    /// Asks for a location.
+    /// Requests a location.
     pub fn location(body: impl Into<String>) -> Self {
         Self { body: body.into(), what: InfoField::Location }
     }
 }
 
-/// An emoji on a message of theirs, or its removal. Exactly one emoji, in the sense of
-/// [`is_emoji`](crate::medium::whatsapp::is_emoji).
+/// An emoji on a resident's message, or its removal.
+///
+/// It must be exactly one emoji as defined by [`is_emoji`](crate::medium::whatsapp::is_emoji).
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reaction {
     /// The message.
     pub to: MessageId,
-    /// The emoji; none takes an earlier one back.
+    /// The emoji; `None` removes an earlier one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emoji: Option<String>,
 }
 
 impl Reaction {
-    /// An emoji on a message.
+    /// Adds an emoji to a message.
     pub fn new(to: impl Into<MessageId>, emoji: impl Into<String>) -> Self {
         Self { to: to.into(), emoji: Some(emoji.into()) }
     }
 
-    /// Takes an earlier emoji back.
+    /// Removes an earlier emoji.
     pub fn remove(from: impl Into<MessageId>) -> Self {
         Self { to: from.into(), emoji: None }
     }
 }
 
-/// A person or office, as an address book knows them.
+/// A contact card of a person or office.
 #[non_exhaustive]
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ContactCard {
-    /// The name as it is shown.
+    /// The display name.
     pub name: String,
-    /// The first name, or the first word of an office's.
+    /// The first name, or the first word of an office's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_name: Option<String>,
     /// The organisation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organisation: Option<String>,
-    /// Phone numbers as the card writes them.
+    /// Phone numbers as written on the card.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub phones: Vec<LabelledValue>,
     /// E-mail addresses.
@@ -1137,7 +1145,7 @@ pub struct LabelledValue {
 }
 
 impl ContactCard {
-    /// A card with a name.
+    /// Creates a card with a name.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), ..Self::default() }
     }
@@ -1164,7 +1172,7 @@ impl ContactCard {
     }
 }
 
-/// What only one gateway knows, as JSON that goes to it as it stands.
+/// Content in one gateway's own format: JSON that is sent unchanged.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Native {
@@ -1173,26 +1181,27 @@ pub struct Native {
 }
 
 impl Native {
-    /// Content for one gateway. Any other refuses it.
+    /// Creates content for one gateway. Any other gateway rejects it.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) when the value does not serialise.
+    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) if the value cannot be serialised.
     pub fn new(gateway: impl Into<String>, value: &impl Serialize) -> Result<Self> {
-        let value = serde_json::to_value(value).map_err(|_| Error::invalid("native", "does not serialise to JSON"))?;
+        let value =
+            serde_json::to_value(value).map_err(|_| Error::invalid("native", "cannot be serialised to JSON"))?;
         Ok(Self { gateway: gateway.into(), value })
     }
 
-    /// The gateway that it is for.
+    /// Returns the gateway that it is for.
     pub fn gateway(&self) -> &str {
         &self.gateway
     }
 
-    /// The value, as the type that the gateway reads.
+    /// Deserialises the value as the gateway's type.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) when it does not read as that type.
+    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) if it does not match that type.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
-        T::deserialize(&self.value).map_err(|_| Error::invalid("native", "is not what this gateway reads"))
+        T::deserialize(&self.value).map_err(|_| Error::invalid("native", "cannot be parsed by this gateway"))
     }
 }
 
@@ -1221,34 +1230,34 @@ masked_debug!(
     TemplateButton
 );
 
-/// What the gateway said at once: it took the message. Whether it arrives, [`Delivery`](crate::Delivery) events say.
+/// The gateway's acceptance of a message. [`Delivery`](crate::Delivery) events report delivery.
 #[non_exhaustive]
 #[derive(Clone, PartialEq)]
 pub struct Accepted {
     id: MessageId,
     more: Vec<MessageId>,
-    /// The gateway that took it.
+    /// The gateway that accepted it.
     pub gateway: &'static str,
-    /// How far it has got, so far as the answer says.
+    /// The delivery state from the response.
     pub state: DeliveryState,
-    /// The gateway's own word for that.
+    /// The gateway's own name for that state.
     pub status: Option<String>,
-    /// Who it went to as the gateway sees it, where it says: WhatsApp normalises numbers and adds a user id.
+    /// The recipient according to the gateway, if reported: WhatsApp normalises numbers and adds a user id.
     pub recipient: Option<Address>,
-    /// How many parts the gateway counts, where it says.
+    /// The number of parts counted by the gateway, if reported.
     pub segments: Option<u32>,
-    /// What it costs, where the gateway says so at once.
+    /// The price, if reported at once.
     pub price: Option<Money>,
-    /// What the gateway changed in the text, where it says: GOV.UK Notify rewrites characters.
+    /// The gateway's changes to the text, if reported: GOV.UK Notify rewrites characters.
     pub losses: Vec<Loss>,
-    /// How many more may go, where the gateway says: X does.
+    /// The remaining quota, if reported: X does.
     pub allowance: Option<Quota>,
-    /// The whole answer. It may hold personal data.
+    /// The raw response. It may contain personal data.
     pub raw: Bytes,
 }
 
 impl Accepted {
-    /// An acceptance under this id.
+    /// Creates an acceptance with one id.
     pub fn new(gateway: &'static str, id: impl Into<MessageId>, raw: Bytes) -> Self {
         Self {
             id: id.into(),
@@ -1265,9 +1274,9 @@ impl Accepted {
         }
     }
 
-    /// An acceptance of several parts, each with an id; none when there is no id, or one is empty or blank.
+    /// Creates an acceptance of several parts; `None` if there is no id, or one is empty or blank.
     ///
-    /// An adapter makes it by [`Answer::accepted`](crate::adapter::Answer::accepted), which gives an error otherwise.
+    /// Adapters use [`Answer::accepted`](crate::adapter::Answer::accepted), which returns an error in that case.
     pub fn of_parts<I: Into<MessageId>>(
         gateway: &'static str,
         ids: impl IntoIterator<Item = I>,
@@ -1279,17 +1288,17 @@ impl Accepted {
         ids.try_fold(first, |accepted, id| Some(accepted.and(named(id)?)))
     }
 
-    /// The gateway's id, of the first part where there are several.
+    /// Returns the gateway's id, of the first part if there are several.
     pub fn id(&self) -> &MessageId {
         &self.id
     }
 
-    /// The ids of all parts, in order.
+    /// Returns the ids of all parts in order.
     pub fn ids(&self) -> impl Iterator<Item = &MessageId> {
         std::iter::once(&self.id).chain(&self.more)
     }
 
-    /// Adds the id of a further part.
+    /// Adds the id of another part.
     #[must_use]
     pub fn and(mut self, id: impl Into<MessageId>) -> Self {
         self.more.push(id.into());
@@ -1313,18 +1322,18 @@ impl fmt::Debug for Accepted {
     }
 }
 
-/// What is lost of a message on its way.
+/// A loss of content on the way to the recipient.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Loss {
-    /// The description of a picture, for which the channel has no place.
+    /// The description of an image is dropped: the channel does not support it.
     Description,
-    /// The content was degraded in a way that the message allows.
+    /// The content is degraded in a way that the message permits.
     Degraded(Degradation),
-    /// The gateway rewrites the text: so many characters are not as they were written.
+    /// The gateway rewrites the text.
     Rewritten {
-        /// How many characters.
+        /// The number of characters that differ from the original.
         characters: usize,
     },
 }
@@ -1332,12 +1341,12 @@ pub enum Loss {
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Description => f.write_str("the description of a picture is left out"),
+            Self::Description => f.write_str("the image description is dropped"),
             Self::Degraded(Degradation::ChoiceToText) => f.write_str("buttons or a list become numbered lines"),
             Self::Degraded(Degradation::LinkToText) => f.write_str("a labelled link becomes text"),
-            Self::Degraded(Degradation::LocationToText) => f.write_str("a place becomes a map address"),
-            Self::Degraded(Degradation::MediaToText) => f.write_str("a file becomes its address"),
-            Self::Degraded(Degradation::DropQuote) => f.write_str("the quote is left out"),
+            Self::Degraded(Degradation::LocationToText) => f.write_str("a location becomes a map URL"),
+            Self::Degraded(Degradation::MediaToText) => f.write_str("a file becomes its URL"),
+            Self::Degraded(Degradation::DropQuote) => f.write_str("the quote is dropped"),
             Self::Degraded(Degradation::Typography) => f.write_str("typographic characters become plain ones"),
             Self::Rewritten { characters: 1 } => f.write_str("the gateway rewrites 1 character"),
             Self::Rewritten { characters } => write!(f, "the gateway rewrites {characters} characters"),
@@ -1362,26 +1371,26 @@ pub struct Money {
     pub currency: Currency,
 }
 
-/// An ISO 4217 code: three capital letters.
+/// An ISO 4217 code: three uppercase letters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Currency([u8; 3]);
 
 impl Money {
-    /// An amount as gateways write it: a decimal number with up to six places, and a currency.
+    /// Parses an amount as gateways write it: a decimal number with up to six places, and a currency.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) when it is not a decimal number, has more
-    /// than six places that are not zero, or does not fit.
+    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) if it is not a decimal number, has more than six
+    /// places that are not zero, or is out of range.
     pub fn parse(amount: &str, currency: &str) -> Result<Self> {
         let micros =
             micros(amount).ok_or_else(|| Error::invalid("amount", "is not a decimal number with up to six places"))?;
         Ok(Self { micros, currency: Currency::new(currency)? })
     }
 
-    /// An amount as a JSON number is written, rounded to micros, half away from zero.
+    /// Parses an amount as written in JSON, rounded to micros, half away from zero.
     ///
-    /// A gateway that multiplies floating-point numbers writes three texts at £0.0227 as `0.06810000000000001`.
-    /// [`parse`](Self::parse) is for what a person wrote, where a seventh place is a mistake.
+    /// A gateway that multiplies floating-point numbers reports three texts at £0.0227 as `0.06810000000000001`.
+    /// [`parse`](Self::parse) is for amounts that a person wrote, where a seventh place is a mistake.
     ///
     /// ```
     /// use civic_messaging::message::Money;
@@ -1391,15 +1400,15 @@ impl Money {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) when it is not a decimal number or does not
-    /// fit.
+    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) if it is not a decimal number or is out of
+    /// range.
     pub fn rounded(amount: &str, currency: &str) -> Result<Self> {
         let micros = rounded_micros(amount).ok_or_else(|| Error::invalid("amount", "is not a decimal number"))?;
         Ok(Self { micros, currency: Currency::new(currency)? })
     }
 }
 
-/// JSON writes `5e-05` for small numbers, as Python does.
+/// Accepts `5e-05`, as JSON and Python write small numbers.
 fn rounded_micros(amount: &str) -> Option<i64> {
     let (digits, exponent) = match amount.split_once(['e', 'E']) {
         Some((digits, exponent)) => (digits, exponent.parse::<i32>().ok()?),
@@ -1411,9 +1420,9 @@ fn rounded_micros(amount: &str) -> Option<i64> {
     if !all(whole) || !all(fraction) {
         return None;
     }
-    // How many of the digits are micros: the first `kept` of them, and noughts behind where there are fewer.
+    // The number of digits that are micros: the first `kept`, padded with zeros where there are fewer.
     let kept = i32::try_from(whole.len()).ok()?.checked_add(exponent)?.checked_add(6)?;
-    // Noughts with a great exponent would be counted one by one.
+    // Zeros with a large exponent would be padded one by one.
     if [whole, fraction].iter().all(|digits| digits.bytes().all(|digit| digit == b'0')) {
         return Some(0);
     }
@@ -1453,7 +1462,7 @@ impl fmt::Display for Money {
 }
 
 impl Currency {
-    /// A currency by its code.
+    /// Creates a currency from its code.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) unless it is three ASCII letters.
@@ -1464,7 +1473,7 @@ impl Currency {
         }
     }
 
-    /// The code.
+    /// Returns the code.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
@@ -1503,14 +1512,14 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_is_refused() {
+    fn newer_version_is_refused() {
         let mut json = serde_json::to_value(Message::text(resident(), "Hello")).unwrap();
         json["version"] = 2.into();
         assert!(serde_json::from_value::<Message>(json).unwrap_err().to_string().contains("newer"));
     }
 
     #[test]
-    fn parts_have_keys_of_their_own_and_only_the_first_quotes() {
+    fn parts_have_own_keys_and_only_the_first_quotes() {
         let message = Message::text(resident(), "Hello").key("k").reply_to("m1");
         let parts = [message.part(1, "a".into()), message.part(2, "b".into())];
         assert_eq!(parts.each_ref().map(|p| p.key.as_deref()), [Some("k/1"), Some("k/2")]);

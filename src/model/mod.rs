@@ -1,4 +1,4 @@
-//! What is sent and received, and how a channel describes itself: values, without a network.
+//! Messages, events and a channel's description of itself: values without a network.
 
 pub(crate) mod address;
 pub(crate) mod capability;

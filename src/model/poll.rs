@@ -6,19 +6,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::event::{Event, with_opt_outs};
 
-/// A place in what a gateway has to tell. Opaque: keep it and hand it back. It may be made of the ids of messages, so
-/// `Debug` does not show it.
+/// A position in a gateway's events.
+///
+/// Opaque: store it and pass it back. It may contain message ids, so `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Cursor(String);
 
 impl Cursor {
-    /// A place as the adapter writes it.
+    /// Creates a cursor from the adapter's position.
     pub fn new(place: impl Into<String>) -> Self {
         Self(place.into())
     }
 
-    /// The place as the adapter wrote it.
+    /// Returns the adapter's position.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -30,25 +31,25 @@ impl fmt::Debug for Cursor {
     }
 }
 
-/// Events from a poll.
+/// A page of polled events.
 #[non_exhaustive]
 #[derive(Debug)]
 pub struct Page {
     /// The events, oldest first.
     pub events: Vec<Event>,
-    /// Where to go on; hand it to the next poll once the events are safe. None: where it was.
+    /// The position after this page; pass it to the next poll once the events are durable. `None`: unchanged.
     pub next: Option<Cursor>,
-    /// Whether there is more to fetch at once.
+    /// `true` if more events can be fetched at once.
     pub more: bool,
 }
 
 impl Page {
-    /// Events, and where to go on.
+    /// Creates a page.
     pub fn new(events: Vec<Event>, next: Option<Cursor>) -> Self {
         Self { events: with_opt_outs(events), next, more: false }
     }
 
-    /// Says whether there is more to fetch at once.
+    /// Sets whether more events can be fetched at once.
     #[must_use]
     pub fn with_more(mut self, more: bool) -> Self {
         self.more = more;

@@ -1,4 +1,4 @@
-//! How often messages may go, as a gateway documents it and as it says itself.
+//! Rate limits: documented by a gateway, and reported in its responses.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, Result};
 
-/// So many messages in so long a time, evenly spaced.
+/// A number of messages per period, evenly spaced.
 ///
 /// ```
 /// use std::time::Duration;
@@ -17,58 +17,60 @@ use crate::model::error::{Error, Result};
 /// assert_eq!(notify.interval(), Duration::from_micros(20_400));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "RateWire", into = "RateWire")]
+#[serde(try_from = "RateSetting", into = "RateSetting")]
 pub struct Rate {
     count: u32,
     per: Duration,
 }
 
 impl Rate {
-    /// So many messages in so long a time.
+    /// Creates a rate of `count` messages per period.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for no message at all, and for no time or more than a day.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if `count` is zero, or `per` is zero or longer than a day.
     pub fn new(count: u32, per: Duration) -> Result<Self> {
         let rule = |rule| Err(Error::config("rate", rule));
         match (count, per) {
-            (0, _) => rule("must be one message at least: to send nothing, remove the channel"),
+            (0, _) => rule("must be at least one message: to send nothing, remove the channel"),
             (_, per) if per.is_zero() || per > Duration::from_secs(24 * 3600) => {
-                rule("must be over a time of up to a day, and not none")
+                rule("must have a period of more than zero and at most a day")
             }
             _ => Ok(Self { count, per }),
         }
     }
 
-    /// So many messages a second. Zero is read as one.
+    /// Creates a rate per second. Zero is read as one.
     pub const fn per_second(count: u32) -> Self {
         Self { count: if count == 0 { 1 } else { count }, per: Duration::from_secs(1) }
     }
 
-    /// So many messages a minute. Zero is read as one.
+    /// Creates a rate per minute. Zero is read as one.
     pub const fn per_minute(count: u32) -> Self {
         Self { per: Duration::from_secs(60), ..Self::per_second(count) }
     }
 
-    /// So many seconds from one message to the next. Zero is read as one.
+    /// Creates a rate of one message every `secs` seconds. Zero is read as one.
     pub const fn every_seconds(secs: u64) -> Self {
         Self { count: 1, per: Duration::from_secs(if secs == 0 { 1 } else { secs }) }
     }
 
-    /// The same for messages to one person, of which up to so many may go at once on credit. Zero is read as one.
+    /// Creates a per-recipient rate that allows a burst of up to `burst` messages. Zero is read as one.
     pub const fn with_burst(self, burst: u32) -> PairRate {
         PairRate { rate: self, burst: if burst == 0 { 1 } else { burst } }
     }
 
-    /// The time that one message takes up: 2 % more than the rate asks for, because a gateway counts when messages
-    /// arrive, and not when they left.
+    /// Returns the interval between messages.
+    ///
+    /// It is 2 % longer than the rate requires, because the gateway measures when requests arrive, not when they were
+    /// sent.
     pub fn interval(&self) -> Duration {
         (self.per / self.count.max(1)).mul_f64(1.02)
     }
 }
 
-/// So many messages to one person in so long a time, of which some may go at once.
+/// A rate limit per recipient, with bursts.
 ///
-/// Those of a burst go within one [`interval`](Rate::interval), on credit: the next one then waits until all of them are
+/// A burst is sent within one [`interval`](Rate::interval), on credit: the next message waits until the whole burst is
 /// paid back.
 ///
 /// ```
@@ -80,19 +82,19 @@ impl Rate {
 /// assert_eq!(PairRate::from(Rate::every_seconds(6)).burst(), 1);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "PairRateWire", into = "PairRateWire")]
+#[serde(try_from = "PairRateSetting", into = "PairRateSetting")]
 pub struct PairRate {
     rate: Rate,
     burst: u32,
 }
 
 impl PairRate {
-    /// How many may go at once.
+    /// Returns the burst size.
     pub const fn burst(&self) -> u32 {
         self.burst
     }
 
-    /// The time that one message takes up: see [`Rate::interval`].
+    /// Returns the interval between messages: see [`Rate::interval`].
     pub fn interval(&self) -> Duration {
         self.rate.interval()
     }
@@ -111,18 +113,18 @@ impl From<Rate> for PairRate {
     }
 }
 
-/// What a configuration writes: `{ count = 3000, seconds = 60 }`.
+/// The form in a configuration: `{ count = 3000, seconds = 60 }`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table such as { count = 350, seconds = 60 }")]
-struct RateWire {
+struct RateSetting {
     count: u32,
     seconds: f64,
 }
 
-/// What a configuration writes: `{ count = 1, seconds = 6, burst = 45 }`.
+/// The form in a configuration: `{ count = 1, seconds = 6, burst = 45 }`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table such as { count = 1, seconds = 6, burst = 45 }")]
-struct PairRateWire {
+struct PairRateSetting {
     count: u32,
     seconds: f64,
     #[serde(default = "one")]
@@ -133,74 +135,75 @@ fn one() -> u32 {
     1
 }
 
-impl TryFrom<RateWire> for Rate {
+impl TryFrom<RateSetting> for Rate {
     type Error = &'static str;
 
-    fn try_from(wire: RateWire) -> Result<Self, Self::Error> {
-        let per = Duration::try_from_secs_f64(wire.seconds).map_err(|_| "a rate's seconds must be more than none")?;
-        Self::new(wire.count, per).map_err(|_| "a rate must have a count of one or more, and seconds, of a day at most")
+    fn try_from(setting: RateSetting) -> Result<Self, Self::Error> {
+        let per =
+            Duration::try_from_secs_f64(setting.seconds).map_err(|_| "a rate's seconds must be more than zero")?;
+        Self::new(setting.count, per).map_err(|_| "a rate needs a count of at least one, and seconds of at most a day")
     }
 }
 
-impl TryFrom<PairRateWire> for PairRate {
+impl TryFrom<PairRateSetting> for PairRate {
     type Error = &'static str;
 
-    fn try_from(wire: PairRateWire) -> Result<Self, Self::Error> {
-        let PairRateWire { count, seconds, burst } = wire;
+    fn try_from(setting: PairRateSetting) -> Result<Self, Self::Error> {
+        let PairRateSetting { count, seconds, burst } = setting;
         if burst == 0 {
-            return Err("a rate's burst must be one or more: without one, leave it out");
+            return Err("a rate's burst must be at least one: omit it for no bursts");
         }
-        Rate::try_from(RateWire { count, seconds }).map(|rate| rate.with_burst(burst))
+        Rate::try_from(RateSetting { count, seconds }).map(|rate| rate.with_burst(burst))
     }
 }
 
-impl From<Rate> for RateWire {
+impl From<Rate> for RateSetting {
     fn from(rate: Rate) -> Self {
         Self { count: rate.count, seconds: rate.per.as_secs_f64() }
     }
 }
 
-impl From<PairRate> for PairRateWire {
+impl From<PairRate> for PairRateSetting {
     fn from(PairRate { rate, burst }: PairRate) -> Self {
-        let RateWire { count, seconds } = rate.into();
+        let RateSetting { count, seconds } = rate.into();
         Self { count, seconds, burst }
     }
 }
 
-/// What a gateway says may still go, in a header of its answer.
+/// The remaining quota that a gateway reports in a response header.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quota {
-    /// How many calls there are in all.
+    /// The number of calls allowed in all.
     pub limit: Option<u64>,
-    /// How many are left.
+    /// The number of calls left.
     pub remaining: u64,
-    /// When they begin anew.
+    /// The time of the next reset.
     pub reset: Option<Timestamp>,
 }
 
 impl Quota {
-    /// So many are left.
+    /// Creates a quota with this many calls left.
     pub const fn new(remaining: u64) -> Self {
         Self { limit: None, remaining, reset: None }
     }
 
-    /// Says how many there are in all.
+    /// Sets the number of calls allowed in all.
     #[must_use]
     pub const fn of(mut self, limit: u64) -> Self {
         self.limit = Some(limit);
         self
     }
 
-    /// Says when they begin anew.
+    /// Sets the time of the next reset.
     #[must_use]
     pub const fn until(mut self, reset: Timestamp) -> Self {
         self.reset = Some(reset);
         self
     }
 
-    /// The one of several that holds back first: of those that are used up the one that begins anew last, else the one
-    /// of which the least is left.
+    /// Returns the most restrictive quota: the last to reset of those that are exhausted, else the one with the fewest
+    /// calls left.
     pub fn tightest(all: impl IntoIterator<Item = Self>) -> Option<Self> {
         all.into_iter().min_by_key(|one| (one.remaining, std::cmp::Reverse(one.reset)))
     }
@@ -211,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_is_read_from_a_configuration_and_a_wrong_one_is_refused() {
+    fn rate_is_read_from_configuration() {
         let read = |json: &str| serde_json::from_str::<Rate>(json);
         assert_eq!(read(r#"{"count":3000,"seconds":60}"#).unwrap(), Rate::per_minute(3_000));
         let pair = |json: &str| serde_json::from_str::<PairRate>(json);
@@ -235,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tightest_allowance_is_the_one_that_holds_back_longest() {
+    fn tightest_quota_restricts_longest() {
         let at = Timestamp::from_secs;
         let [soon, late] = [Quota::new(0).until(at(10)), Quota::new(0).until(at(20))];
         let some = Quota::new(3).until(at(90));

@@ -12,9 +12,8 @@ use crate::model::error::{Error, Result};
 
 /// A token, key or password.
 ///
-/// It refuses to be empty, blank or shorter than 8 bytes when it is made, because an HMAC under an empty key looks
-/// like any other. It is masked in `Debug`, cannot be serialised, compares in constant time, and its memory is
-/// wiped when it is dropped.
+/// Construction fails if it is empty, blank or shorter than 8 bytes, because an HMAC under an empty key looks like any
+/// other. It is masked in `Debug`, cannot be serialised, compares in constant time, and is wiped from memory on drop.
 ///
 /// ```
 /// use civic_messaging::Secret;
@@ -31,13 +30,13 @@ use crate::model::error::{Error, Result};
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// The shortest secret that is taken, in bytes.
+    /// The minimum length of a secret in bytes.
     pub const MIN_LEN: usize = 8;
 
-    /// Takes a secret.
+    /// Creates a secret.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when it is empty, blank, or shorter than
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it is empty, blank, or shorter than
     /// [`MIN_LEN`](Self::MIN_LEN) bytes.
     pub fn new(secret: impl Into<String>) -> Result<Self> {
         let secret = Zeroizing::new(secret.into());
@@ -47,12 +46,12 @@ impl Secret {
         }
     }
 
-    /// The secret itself. Hand it to the call that needs it and nowhere else.
+    /// Returns the secret. Pass it only to the call that needs it.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether this is the same secret, in a time that does not depend on where they differ.
+    /// Compares with another secret in constant time.
     pub fn matches(&self, other: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(other).to_bool()
     }
@@ -83,10 +82,10 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// A person in a log line: the same person gives the same fingerprint, and the fingerprint does not give the person.
+/// A pseudonym for a person in log lines: stable for one person, and not reversible.
 ///
-/// It is an HMAC-SHA256 under a pepper of the deployment, cut to 64 bits. Without the pepper a phone number could be
-/// found by trying all of them. See [`Address::fingerprint`](crate::Address::fingerprint).
+/// It is an HMAC-SHA256 under the deployment's pepper, cut to 64 bits. Without a pepper, trying all phone numbers would
+/// reveal the person. See [`Address::fingerprint`](crate::Address::fingerprint).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 8]);
 
@@ -123,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bad_secrets_are_named() {
+    fn bad_secret_error_names_the_rule() {
         for (secret, rule) in [("", "is empty"), (" \n ", "is blank"), ("1234567", "is shorter than 8 bytes")] {
             let error = Secret::new(secret).unwrap_err();
             assert_eq!(error.field(), Some("secret"));
@@ -133,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn matching_needs_every_byte() {
+    fn matches_compares_every_byte() {
         let secret = Secret::new("correct horse").unwrap();
         assert!(secret.matches(b"correct horse"));
         for wrong in ["", "correct hors", "correct horse!", "Correct horse"] {
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fingerprint_depends_on_pepper_and_person() {
+    fn fingerprint_depends_on_pepper_and_person() {
         let (a, b) = (Secret::new("pepper-one").unwrap(), Secret::new("pepper-two").unwrap());
         let one = Fingerprint::of(&a, &["sms", "+447700900123"]);
         assert_eq!(one, Fingerprint::of(&a, &["sms", "+447700900123"]));

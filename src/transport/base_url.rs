@@ -1,4 +1,4 @@
-//! The address of a gateway's API.
+//! The base URL of a gateway's API.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use super::is_loopback;
 use crate::model::error::{Error, Result};
 
-/// Where an API is: `https://host[:port][/path]`, or plain `http` on loopback for tests.
+/// The base URL of an API: `https://host[:port][/path]`, or plain `http` on loopback for tests.
 ///
 /// ```
 /// use civic_messaging::transport::BaseUrl;
@@ -25,29 +25,29 @@ pub struct BaseUrl {
 }
 
 impl BaseUrl {
-    /// The URL, without a slash at its end.
+    /// Returns the URL without a trailing slash.
     pub fn as_str(&self) -> &str {
         &self.url
     }
 
-    /// Its host and port, as it was written.
+    /// Returns the host and port as written.
     pub(crate) fn authority(&self) -> &str {
         let after = self.url.split_once("://").map_or(&*self.url, |(_, rest)| rest);
         after.split('/').next().unwrap_or_default()
     }
 
-    /// The part of its path before that of a request; empty for most.
+    /// Returns the path, which precedes that of every request; usually empty.
     pub fn path(&self) -> &str {
         let after = self.url.split_once("://").map_or(&*self.url, |(_, rest)| rest);
         after.find('/').and_then(|at| after.get(at..)).unwrap_or_default()
     }
 
-    /// Its host, in lower case.
+    /// Returns the host in lower case.
     pub(crate) fn host(&self) -> &str {
         &self.host
     }
 
-    /// Whether it leads to this machine.
+    /// Returns `true` if the host is this machine.
     pub fn is_loopback(&self) -> bool {
         self.loopback
     }
@@ -62,16 +62,16 @@ impl std::str::FromStr for BaseUrl {
 }
 
 impl BaseUrl {
-    /// The URL, or the rule that it breaks.
+    /// Parses a URL, or returns the rule that it breaks.
     fn read(text: &str) -> Result<Self, &'static str> {
         let url = text.trim_end_matches('/');
         let uri: http::Uri = url.parse().map_err(|_| "is not a URL")?;
         let authority = uri.authority().ok_or("must start with https://")?;
         if authority.as_str().contains('@') {
-            return Err("must not hold a user name or password");
+            return Err("must not contain a user name or password");
         }
         if uri.query().is_some() || url.contains('#') {
-            return Err("must not hold a query or fragment");
+            return Err("must not contain a query or fragment");
         }
         let loopback = is_loopback(authority.host());
         match uri.scheme_str() {
@@ -90,11 +90,11 @@ impl<'de> serde::Deserialize<'de> for BaseUrl {
     }
 }
 
-/// A path, decoded once; none where servers could read it in different ways.
+/// Decodes a path once; `None` if servers could interpret it in different ways.
 pub(crate) fn normal(path: &str) -> Option<Cow<'_, str>> {
     let decoded = percent_decode_str(path).decode_utf8().ok()?;
     let slashes = |path: &str| path.bytes().filter(|b| *b == b'/').count();
-    // A slash that was encoded, an escape that is left, or was encoded twice.
+    // An encoded slash, an escape that is left over, or double encoding.
     if slashes(&decoded) != slashes(path) || decoded.contains(|c: char| c.is_control() || matches!(c, '\\' | '%' | '#'))
     {
         return None;

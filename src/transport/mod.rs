@@ -1,8 +1,7 @@
-//! HTTP, seen from an adapter: one call, streamed, that says what left the socket.
+//! HTTP for adapters: one streamed request per call, with an exact report of what was sent.
 //!
-//! Adapters speak through an [`Endpoint`](crate::adapter::Endpoint), which stands on this; what they send goes wherever the
-//! [`Transport`] of their [`Context`](crate::Context) takes it. With the feature `reqwest` that is
-//! `ReqwestTransport`; without it, bring your own.
+//! Adapters use an [`Endpoint`](crate::adapter::Endpoint), which calls the [`Transport`] of their
+//! [`Context`](crate::Context). With the feature `reqwest` that is `ReqwestTransport`; without it, implement the trait.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -32,17 +31,17 @@ pub(crate) use base_url::normal;
 pub use multipart::Multipart;
 pub use none::NoTransport;
 
-/// Carries one HTTP request, and its answer back.
+/// An HTTP client that makes exactly one request per call.
 ///
 /// # Contract
 /// - One call makes at most one request: no retry, no redirect, no cache.
 /// - Nothing is decompressed.
-/// - An error says truthfully whether a byte of the request may have left: see [`SendProgress`]. When in doubt, it may have.
-/// - A [`Deadline`] among the request's extensions bounds the whole exchange, answer body included. Without one, the
-///   transport's own does: there is one, of about 30 s.
-/// - With [`PublicOnly`] among them, an address that is private, loopback or otherwise not of the public internet is
-///   refused after the name was resolved, and before a connection is made. It is the URL's host that is checked, and not
-///   a proxy's.
+/// - [`SendProgress`] of an error is accurate: if a byte of the request may have left, or if in doubt, it is
+///   `MayHaveArrived`.
+/// - A [`Deadline`] in the request's extensions bounds the whole exchange, response body included. Without one, the
+///   transport's default does, of about 30 s.
+/// - With [`PublicOnly`] in the extensions, an address that is private, loopback or otherwise not public is refused
+///   after name resolution and before connecting. The check covers the URL's host, not a proxy's.
 /// - No URL, header or body is logged.
 #[async_trait]
 pub trait Transport: fmt::Debug + Send + Sync + 'static {
@@ -50,15 +49,15 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     async fn call(&self, request: Request<Body>) -> Result<Response<Body>, TransportError>;
 }
 
-/// The longest that an exchange may take, as an extension of a request.
+/// A request extension with the maximum time of an exchange.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(pub Duration);
 
-/// Refuses addresses that are not of the public internet, as an extension of a request.
+/// A request extension that refuses addresses outside the public internet.
 #[derive(Clone, Copy, Debug)]
 pub struct PublicOnly;
 
-/// A body that is empty, all there, or a stream.
+/// A request or response body: empty, complete, or a stream.
 pub struct Body(Inner);
 
 enum Inner {
@@ -73,17 +72,17 @@ enum Inner {
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
 
 impl Body {
-    /// No body.
+    /// Creates an empty body.
     pub const fn empty() -> Self {
         Self(Inner::Empty)
     }
 
-    /// A body that arrives in pieces, with its length in bytes where that is known.
+    /// Creates a body from a stream, with its length in bytes if known.
     pub fn stream(stream: ByteStream, len: Option<u64>) -> Self {
         Self(Inner::Stream(stream, len))
     }
 
-    /// Its length in bytes, where that is known; of what is left, once some of it was read.
+    /// Returns the remaining length in bytes, if known.
     pub fn len(&self) -> Option<u64> {
         match &self.0 {
             Inner::Empty => Some(0),
@@ -94,12 +93,12 @@ impl Body {
         }
     }
 
-    /// Whether there is nothing in it, so far as is known.
+    /// Returns `true` if the body is known to be empty.
     pub fn is_empty(&self) -> bool {
         self.len() == Some(0)
     }
 
-    /// The next piece; none at the end.
+    /// Returns the next piece, or `None` at the end.
     pub async fn chunk(&mut self) -> Option<Result<Bytes>> {
         poll_fn(|cx| self.poll_chunk(cx)).await
     }
@@ -154,48 +153,48 @@ impl fmt::Debug for Body {
     }
 }
 
-/// Whether a byte of a failed request may have left this machine.
+/// The progress of a failed request: whether a byte may have left this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SendProgress {
-    /// Some of it may have arrived.
+    /// Part of it may have arrived.
     MayHaveArrived,
-    /// Certainly nothing left.
+    /// Nothing was sent.
     NothingSent,
 }
 
-/// What stopped a call.
+/// The cause of a failed call.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TransportErrorKind {
-    /// The request's own body failed: a file that was over its cap, or not the promised one.
+    /// The request's body failed: a file over its cap, or with another hash.
     Body,
     /// The connection broke.
     Broken,
-    /// No connection could be made.
+    /// The connection could not be established.
     Connect,
-    /// The name could not be resolved.
+    /// The host name could not be resolved.
     Name,
-    /// The address is not of the public internet, and the call may go nowhere else.
+    /// The address is not public, and the request allows no other.
     NotPublic,
-    /// The request could not be written as HTTP.
+    /// The request is not valid HTTP.
     Request,
-    /// It took too long.
+    /// The call timed out.
     TimedOut,
-    /// No TLS connection could be made: the certificate is wrong, or this machine trusts none.
+    /// The TLS handshake failed: the certificate is invalid, or this machine has no trusted roots.
     Tls,
 }
 
-/// A call that brought no answer. It holds no URL, header or body.
+/// A call without a response. It contains no URL, header or body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransportError {
-    /// What stopped it.
+    /// The cause.
     pub fault: TransportErrorKind,
-    /// Whether a byte of it may have left.
+    /// The progress of the request.
     pub wire: SendProgress,
 }
 
 impl TransportError {
-    /// A call that brought no answer.
+    /// Creates an error.
     pub const fn new(fault: TransportErrorKind, wire: SendProgress) -> Self {
         Self { fault, wire }
     }
@@ -203,20 +202,20 @@ impl TransportError {
 
 impl fmt::Display for TransportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.words())
+        f.write_str(self.description())
     }
 }
 
 impl TransportError {
-    pub(crate) fn words(&self) -> &'static str {
+    pub(crate) fn description(&self) -> &'static str {
         match self.fault {
-            TransportErrorKind::Body => "the file to send could not be read to its end",
+            TransportErrorKind::Body => "the request body could not be read to its end",
             TransportErrorKind::Broken => "the connection broke",
             TransportErrorKind::Connect => "no connection could be made",
-            TransportErrorKind::Name => "the host's name could not be resolved",
-            TransportErrorKind::NotPublic => "the host's address is not of the public internet",
-            TransportErrorKind::Request => "the request could not be written as HTTP",
-            TransportErrorKind::TimedOut => "it took too long",
+            TransportErrorKind::Name => "the host name could not be resolved",
+            TransportErrorKind::NotPublic => "the host's address is not public",
+            TransportErrorKind::Request => "the request is not valid HTTP",
+            TransportErrorKind::TimedOut => "the request timed out",
             TransportErrorKind::Tls => "no TLS connection could be made",
         }
     }
@@ -224,11 +223,11 @@ impl TransportError {
 
 impl std::error::Error for TransportError {}
 
-/// Returns `true` if an address is of the public internet.
+/// Returns `true` if an address is on the public internet.
 ///
-/// By the IANA registries of special-purpose addresses for IPv4 and IPv6, as in `SPECIAL_V4` and `SPECIAL_V6`: loopback,
-/// private, link-local, shared, documentation, benchmarking, discard and reserved addresses are not, multicast is not,
-/// nor is a way to write one of those in IPv6 (mapped, NAT64, 6to4).
+/// Follows the IANA registries of special-purpose addresses for IPv4 and IPv6, as in `SPECIAL_V4` and `SPECIAL_V6`.
+/// Loopback, private, link-local, shared, documentation, benchmarking, discard, reserved and multicast addresses are
+/// not public, nor are their forms in IPv6 (mapped, NAT64, 6to4).
 pub fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
@@ -242,7 +241,7 @@ pub fn is_public(ip: IpAddr) -> bool {
                 is_public(IpAddr::V4(Ipv4Addr::new(a, b, c, d)))
             };
             match ip.segments() {
-                // IPv4 in IPv6, by each of the ways there are: compatible, mapped, NAT64, 6to4.
+                // IPv4 embedded in IPv6: compatible, mapped, NAT64, 6to4.
                 [0, 0, 0, 0, 0, 0 | 0xFFFF, high, low] | [0x64, 0xFF9B, 0, 0, 0, 0, high, low] => embedded(high, low),
                 [0x2002, high, low, ..] => embedded(high, low),
                 _ => {
@@ -254,14 +253,15 @@ pub fn is_public(ip: IpAddr) -> bool {
     }
 }
 
-/// Returns `true` if the first `len` of `all` bits are the same.
+/// Returns `true` if the first `len` of `all` bits are equal.
 fn same(one: u128, other: u128, all: u32, len: u32) -> bool {
     (one ^ other).checked_shr(all.saturating_sub(len)).unwrap_or(0) == 0
 }
 
-/// <https://www.iana.org/assignments/iana-ipv4-special-registry>, state of 4 September 2020 (read 2026-11-30 from a stored
-/// copy), and multicast: the address, the length of
-/// the prefix, and whether it is globally reachable. The longest prefix decides. Where the registry says "N/A" it is not.
+/// <https://www.iana.org/assignments/iana-ipv4-special-registry>, state of 4 September 2020 (read 2026-11-30 from a
+/// stored copy), and multicast: the address, the length of the prefix, and `true` if it is globally reachable.
+///
+/// The longest prefix decides. "N/A" in the registry counts as not reachable.
 const SPECIAL_V4: &[(Ipv4Addr, u32, bool)] = &[
     (Ipv4Addr::new(0, 0, 0, 0), 8, false),
     (Ipv4Addr::new(10, 0, 0, 0), 8, false),
@@ -270,13 +270,13 @@ const SPECIAL_V4: &[(Ipv4Addr, u32, bool)] = &[
     (Ipv4Addr::new(169, 254, 0, 0), 16, false),
     (Ipv4Addr::new(172, 16, 0, 0), 12, false),
     (Ipv4Addr::new(192, 0, 0, 0), 24, false),
-    // Anycast of the Port Control Protocol and of TURN.
+    // Anycast addresses of the Port Control Protocol and of TURN.
     (Ipv4Addr::new(192, 0, 0, 9), 32, true),
     (Ipv4Addr::new(192, 0, 0, 10), 32, true),
     (Ipv4Addr::new(192, 0, 2, 0), 24, false),
     (Ipv4Addr::new(192, 31, 196, 0), 24, true),
     (Ipv4Addr::new(192, 52, 193, 0), 24, true),
-    // The relays of 6to4, which are no more.
+    // 6to4 relay anycast, deprecated.
     (Ipv4Addr::new(192, 88, 99, 0), 24, false),
     (Ipv4Addr::new(192, 168, 0, 0), 16, false),
     (Ipv4Addr::new(192, 175, 48, 0), 24, true),
@@ -289,7 +289,7 @@ const SPECIAL_V4: &[(Ipv4Addr, u32, bool)] = &[
 
 /// <https://www.iana.org/assignments/iana-ipv6-special-registry>, state of 15 March 2023 (read 2026-11-30 from a stored
 /// copy) and, from memory, the later rows of RFC 9602 (5f00::/16), 9637 (3fff::/20), 9665 (2001:1::3) and 9780
-/// (100:0:0:1::/64); and what is given out for the public internet, 2000::/3.
+/// (100:0:0:1::/64); and the space allocated for the public internet, 2000::/3.
 const SPECIAL_V6: &[(Ipv6Addr, u32, bool)] = &[
     (Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 0), 0, false),
     (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3, true),
@@ -297,7 +297,7 @@ const SPECIAL_V6: &[(Ipv6Addr, u32, bool)] = &[
     (Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0), 64, false),
     (Ipv6Addr::new(0x100, 0, 0, 1, 0, 0, 0, 0), 64, false),
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23, false),
-    // Anycast of the Port Control Protocol, of TURN and of service registration.
+    // Anycast addresses of the Port Control Protocol, of TURN and of service registration.
     (Ipv6Addr::new(0x2001, 1, 0, 0, 0, 0, 0, 1), 128, true),
     (Ipv6Addr::new(0x2001, 1, 0, 0, 0, 0, 0, 2), 128, true),
     (Ipv6Addr::new(0x2001, 1, 0, 0, 0, 0, 0, 3), 128, true),
@@ -313,7 +313,7 @@ const SPECIAL_V6: &[(Ipv6Addr, u32, bool)] = &[
     (Ipv6Addr::new(0xFF00, 0, 0, 0, 0, 0, 0, 0), 8, false),
 ];
 
-/// Whether a URL's host is this machine, by what it says itself.
+/// Returns `true` if a URL's host is this machine, judged by the name alone.
 pub(crate) fn is_loopback(host: &str) -> bool {
     let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     host.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback())
@@ -324,7 +324,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_public_internet_is_public() {
+    fn is_public_follows_the_iana_registries() {
         for ip in [
             "1.0.0.0",
             "8.8.8.8",
@@ -480,7 +480,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_ends_once() {
+    async fn body_ends_once() {
         let mut body = Body::from("abc".to_owned());
         assert_eq!(body.len(), Some(3));
         assert_eq!(body.chunk().await.unwrap().unwrap(), "abc");

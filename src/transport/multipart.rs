@@ -1,4 +1,4 @@
-//! Forms with files (RFC 7578), streamed.
+//! Multipart forms with files (RFC 7578), streamed.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,7 +11,7 @@ use super::Body;
 use crate::model::clock::Clock;
 use crate::model::error::Result;
 
-/// A form with one file in it, which goes out as it is read.
+/// A multipart form with one file, streamed as it is sent.
 ///
 /// ```
 /// use civic_messaging::clock::SystemClock;
@@ -30,10 +30,10 @@ pub struct Multipart {
 }
 
 impl Multipart {
-    /// An empty form, with a boundary that no file can have been made to hold.
+    /// Creates an empty form with a random boundary that no file can contain on purpose.
     ///
     /// # Errors
-    /// When the clock gives no random bytes.
+    /// If the clock has no randomness.
     pub fn new(clock: &dyn Clock) -> Result<Self> {
         let mut nonce = [0; 16];
         clock.random(&mut nonce)?;
@@ -49,7 +49,7 @@ impl Multipart {
         self
     }
 
-    /// Adds the file and ends the form: the value of `Content-Type`, and the body.
+    /// Adds the file and ends the form; returns the value of `Content-Type` and the body.
     pub fn file(mut self, name: &str, filename: &str, mime: &str, file: Body) -> (HeaderValue, Body) {
         let (boundary, name, filename) = (&self.boundary, quoted(name), quoted(filename));
         let mime: String = mime.chars().filter(|c| !c.is_control()).collect();
@@ -61,19 +61,19 @@ impl Multipart {
         let len = file.len().map(|len| len + self.head.len() as u64 + tail.len() as u64);
         let content_type = HeaderValue::from_str(&format!("multipart/form-data; boundary={boundary}"));
         let parts = Parts { now: Body::from(self.head), then: vec![Body::from(tail), file] };
-        // A boundary is hexadecimal, which every header can hold.
+        // The boundary is hexadecimal, which is valid in every header.
         let content_type = content_type.unwrap_or_else(|_| HeaderValue::from_static("multipart/form-data"));
         (content_type, Body::stream(Box::pin(parts), len))
     }
 }
 
-/// What would end a quoted string, or a line, is written as browsers write it.
+/// Escapes quotes and line breaks as browsers do.
 fn quoted(text: &str) -> String {
     let text = text.replace('"', "%22").replace('\r', "%0D").replace('\n', "%0A");
     text.chars().filter(|c| !c.is_control()).collect()
 }
 
-/// Bodies one after the other, the next one last in `then`.
+/// Bodies in sequence; the next one is last in `then`.
 struct Parts {
     now: Body,
     then: Vec<Body>,
@@ -101,7 +101,7 @@ mod tests {
     use crate::model::clock::{Timestamp, VirtualClock};
 
     #[tokio::test]
-    async fn the_form_is_as_long_as_it_says_and_nothing_breaks_out_of_it() {
+    async fn form_length_is_exact_and_values_are_escaped() {
         let clock = VirtualClock::starting_at(Timestamp::default());
         let form = Multipart::new(&clock).unwrap().text("type", "image/png");
         let (kind, mut body) = form.file("file", "a\"\r\nX: y.png", "image/png\r\nX: y", Body::from("abc".to_owned()));

@@ -1,10 +1,10 @@
-//! No transport.
+//! A transport without a network.
 
 use async_trait::async_trait;
 
 use super::{Body, SendProgress, Transport, TransportError, TransportErrorKind};
 
-/// A transport that leads nowhere: every call fails before anything is sent. For tests that must not reach out.
+/// A transport that fails every call before anything is sent. For tests without a network.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoTransport;
 

@@ -1,4 +1,4 @@
-//! The transport over reqwest and rustls.
+//! The default transport: reqwest and rustls.
 
 use std::fmt;
 use std::io;
@@ -22,29 +22,29 @@ use super::{
 use crate::model::error::{Error, Result};
 use crate::transport::tls;
 
-/// HTTP/1.1 over reqwest and rustls (ring), with a pool of kept-alive connections.
+/// HTTP/1.1 over reqwest and rustls (ring), with a pool of keep-alive connections.
 ///
-/// Clones share the pool. Nothing is built until the first call, so a machine without certificates can still reach
-/// loopback and use the mock.
+/// Clones share the pool. Clients are built on first use, so a machine without root certificates can still use loopback
+/// and the mock.
 ///
-/// Defaults: 5 s to connect, 30 s for an exchange without a [`Deadline`], 4 s for an idle connection: one that the
-/// server closes as we write to it turns a send into an unknown outcome.
+/// Defaults: 5 s to connect, 30 s for an exchange without a [`Deadline`], 4 s for an idle connection: if the server
+/// closes a connection during a write, the outcome of the send is unknown.
 ///
-/// The environment's proxies are used, and may be private. [`PublicOnly`] checks the URL's host, whether a proxy is used or
-/// not: a host written as a number, and a name by all addresses that it has here, before the request. Without a proxy the
-/// connection goes to an address that was checked. A proxy resolves the name again, and then decides itself where to
-/// connect: it may see other addresses than this machine, and one that must not lead to private addresses has to refuse
-/// them. A name that this machine cannot resolve is left to the proxy.
+/// The environment's proxies are used, and may be private. [`PublicOnly`] checks the URL's host, with or without a
+/// proxy: a numeric host directly, and a name by all addresses that it resolves to on this machine, before the request.
+/// Without a proxy the connection uses a checked address. A proxy resolves the name again and decides where to connect:
+/// it may see other addresses than this machine, so a proxy that must not reach private addresses has to refuse them
+/// itself. A name that this machine cannot resolve is left to the proxy.
 #[derive(Clone)]
 pub struct ReqwestTransport {
     settings: Arc<dyn Fn(ClientBuilder) -> ClientBuilder + Send + Sync>,
     clients: Arc<Clients>,
 }
 
-/// The longest head of a request, in bytes.
+/// The maximum length of a request head in bytes.
 const HEAD_MAX: usize = 64 * 1024;
 
-/// Three clients, each built when it is first needed: plain HTTP (loopback), TLS, and TLS to public addresses only.
+/// Three clients, each built on first use: plain HTTP (loopback), TLS, and TLS to public addresses only.
 #[derive(Default)]
 struct Clients {
     plain: OnceLock<Option<reqwest::Client>>,
@@ -53,18 +53,18 @@ struct Clients {
 }
 
 impl ReqwestTransport {
-    /// A transport with the defaults.
+    /// Creates a transport with the defaults.
     pub fn new() -> Self {
         Self::from_settings(|builder| builder)
     }
 
-    /// A transport whose clients are built with these settings: a proxy, other times, another TLS backend.
+    /// Creates a transport with custom client settings: a proxy, other timeouts, another TLS backend.
     ///
-    /// Roots of your own come with `tls_backend_preconfigured`: reqwest passes over certificates that are added to a
-    /// backend which is there already.
+    /// Set custom roots with `tls_backend_preconfigured`: reqwest ignores certificates that are added to a
+    /// preconfigured backend.
     ///
-    /// The builder that is handed in carries the defaults and a TLS backend. Redirects, retries and decompression
-    /// are switched off after it, whatever it says.
+    /// The builder passed to `settings` has the defaults and a TLS backend. Redirects, retries and decompression are
+    /// switched off afterwards in any case.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -96,7 +96,7 @@ impl ReqwestTransport {
             .pool_idle_timeout(Duration::from_secs(4))
             .tcp_nodelay(true);
         if loopback {
-            // What stays on this machine is no business of the environment's proxy.
+            // Loopback never uses the environment's proxy.
             defaults = defaults.no_proxy();
         }
         (self.settings)(defaults)
@@ -123,86 +123,84 @@ impl fmt::Debug for ReqwestTransport {
 }
 
 impl Transport for ReqwestTransport {
-    // Written out, so that the future holds what reqwest makes of the request, and not the request as well.
-    fn call<'a, 'f>(&'a self, request: Request<Body>) -> Calling<'f>
+    // Not `async`, so that the future contains reqwest's request but not ours as well.
+    fn call<'a, 'f>(&'a self, request: Request<Body>) -> TransportFuture<'f>
     where
         'a: 'f,
         Self: 'f,
     {
-        let begun = self.client(&request).and_then(|client| {
-            let (call, public, asked) = written(request).map_err(not_sent)?;
+        let pending = self.client(&request).and_then(|client| {
+            let (call, public, state) = prepare(request).map_err(not_sent)?;
             Ok(match public {
-                Some(host) => Begun::Checked(Box::pin(checked(client, call, host, asked))),
-                None => Begun::Made(client.execute(call), asked),
+                Some(host) => Pending::Checked(Box::pin(checked(client, call, host, state))),
+                None => Pending::Made(client.execute(call), state),
             })
         });
         Box::pin(async move {
-            match begun? {
-                Begun::Checked(checked) => checked.await,
-                Begun::Made(answer, asked) => answered(answer.await, asked),
+            match pending? {
+                Pending::Checked(checked) => checked.await,
+                Pending::Made(answer, state) => finish(answer.await, state),
             }
         })
     }
 }
 
-/// A call that only has to be waited for.
-enum Begun<'f, F> {
-    Checked(Calling<'f>),
-    Made(F, Option<Arc<Asked>>),
+/// A call in progress.
+enum Pending<'f, F> {
+    Checked(TransportFuture<'f>),
+    Made(F, Option<Arc<BodyState>>),
 }
 
-/// Makes a request once all addresses of its host are found to be public.
+/// Makes a request after checking that all addresses of its host are public.
 async fn checked(
     client: &reqwest::Client,
     mut call: reqwest::Request,
     host: Arc<str>,
-    asked: Option<Arc<Asked>>,
+    state: Option<Arc<BodyState>>,
 ) -> Result<Response<Body>, TransportError> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let time = *call.timeout().unwrap_or(&LOOKUP_MAX);
     match tokio::time::timeout(time, addresses(&host)).await {
         Ok(Ok(found)) if !all_public(&found) => return Err(not_sent(TransportErrorKind::NotPublic)),
-        // The connection fails by itself, unless a proxy knows the name.
+        // Without an address the connection fails later, unless a proxy can resolve the name.
         Ok(_) => {}
         Err(_) => return Err(not_sent(TransportErrorKind::TimedOut)),
     }
     if let Some(time) = call.timeout_mut() {
-        *time = time.saturating_sub(begun.elapsed());
+        *time = time.saturating_sub(started.elapsed());
     }
-    answered(FILE_HOST.scope(host, client.execute(call)).await, asked)
+    finish(FILE_HOST.scope(host, client.execute(call)).await, state)
 }
 
-/// The longest that a name is looked up where the request has no deadline.
+/// The maximum time of a name lookup for a request without a deadline.
 const LOOKUP_MAX: Duration = Duration::from_secs(30);
 
 const fn not_sent(fault: TransportErrorKind) -> TransportError {
     TransportError::new(fault, SendProgress::NothingSent)
 }
 
-fn answered(
+fn finish(
     answer: reqwest::Result<reqwest::Response>,
-    asked: Option<Arc<Asked>>,
+    state: Option<Arc<BodyState>>,
 ) -> Result<Response<Body>, TransportError> {
     match answer {
         Ok(answer) => Ok(http::Response::from(answer).map(|body| Body(Inner::Frames(Frames(body))))),
-        // A body that was never asked for shows that nothing left: its head and its first piece are written
-        // together. A request without a body shows nothing.
-        Err(error) if error.is_connect() || asked.is_some_and(|asked| asked.withdraw()) => Err(not_sent(fault(&error))),
+        // If no piece of the body was read, nothing was sent: the head and the first piece are written together.
+        // Without a body, this cannot be determined.
+        Err(error) if error.is_connect() || state.is_some_and(|state| state.withdraw()) => Err(not_sent(fault(&error))),
         Err(error) => Err(TransportError::new(fault(&error), SendProgress::MayHaveArrived)),
     }
 }
 
-type Calling<'f> = Pin<Box<dyn Future<Output = Result<Response<Body>, TransportError>> + Send + 'f>>;
+type TransportFuture<'f> = Pin<Box<dyn Future<Output = Result<Response<Body>, TransportError>> + Send + 'f>>;
 
-/// A request as reqwest has it; the name of its host, where that must be public; and whether its body was asked for, if
-/// there is a body.
-type Written = (reqwest::Request, Option<Arc<str>>, Option<Arc<Asked>>);
+/// A request for reqwest; the name of its host, if that must be public; and the state of its body, if it has one.
+type PreparedRequest = (reqwest::Request, Option<Arc<str>>, Option<Arc<BodyState>>);
 
-fn written(request: Request<Body>) -> Result<Written, TransportErrorKind> {
+fn prepare(request: Request<Body>) -> Result<PreparedRequest, TransportErrorKind> {
     let (parts, body) = request.into_parts();
     let url = url(&parts.uri).ok_or(TransportErrorKind::Request)?;
-    // An address that is written as numbers, in whichever of their spellings, is never looked up, so that the
-    // resolver cannot refuse it.
+    // A numeric host in any spelling is never looked up, so the resolver cannot refuse it.
     let mut public = None;
     if parts.extensions.get::<PublicOnly>().is_some() {
         let host = url.host_str().unwrap_or_default();
@@ -212,7 +210,7 @@ fn written(request: Request<Body>) -> Result<Written, TransportErrorKind> {
             Err(_) => public = Some(Arc::from(host)),
         }
     }
-    // A longer head is written before the body is asked for, which could then not tell whether anything left.
+    // A longer head is written before the body is read, which would then not show that nothing was sent.
     let head: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if head > HEAD_MAX {
         return Err(TransportErrorKind::Request);
@@ -225,28 +223,28 @@ fn written(request: Request<Body>) -> Result<Written, TransportErrorKind> {
     if body.is_empty() {
         return Ok((call, public, None));
     }
-    let asked = Arc::new(Asked::default());
-    *call.body_mut() = Some(reqwest::Body::wrap(Watched { body: Mutex::new(body), asked: asked.clone() }));
-    Ok((call, public, Some(asked)))
+    let state = Arc::new(BodyState::default());
+    *call.body_mut() = Some(reqwest::Body::wrap(TrackedBody { body: Mutex::new(body), state: state.clone() }));
+    Ok((call, public, Some(state)))
 }
 
-/// Whether a request's body was asked for a piece, or withdrawn before it could be.
+/// The state of a request's body: first read, or withdrawn before that.
 ///
-/// The connection writes on a task of its own, and may be about to ask when a deadline strikes here. Only one of the
-/// two comes first: a body that was withdrawn fails when it is asked, and the connection ends with nothing written.
+/// The connection writes on another task, and may be about to read when a deadline expires here. Only one of the two
+/// comes first: reading a withdrawn body fails, and the connection ends with nothing written.
 #[derive(Default)]
-struct Asked(AtomicU8);
+struct BodyState(AtomicU8);
 
-impl Asked {
-    const ASKED: u8 = 1;
+impl BodyState {
+    const READ: u8 = 1;
     const WITHDRAWN: u8 = 2;
 
-    /// Notes that the body is asked for a piece. False: it was withdrawn, and there is none.
-    fn ask(&self) -> bool {
-        self.first(Self::ASKED)
+    /// Records the first read; returns `false` if the body was withdrawn.
+    fn start_read(&self) -> bool {
+        self.first(Self::READ)
     }
 
-    /// Withdraws the body. False: it was asked before, and may have gone.
+    /// Withdraws the body; returns `false` if it was read before and may have been sent.
     fn withdraw(&self) -> bool {
         self.first(Self::WITHDRAWN)
     }
@@ -257,20 +255,23 @@ impl Asked {
     }
 }
 
-/// A request's body that notes when it is first asked for a piece.
-struct Watched {
-    // reqwest wants `Sync`, which a stream need not be. Never contended: a body has one reader.
+/// A request body that records its first read.
+struct TrackedBody {
+    // reqwest requires `Sync`, which a stream need not be. Never contended: a body has one reader.
     body: Mutex<Body>,
-    asked: Arc<Asked>,
+    state: Arc<BodyState>,
 }
 
-impl http_body::Body for Watched {
+impl http_body::Body for TrackedBody {
     type Data = Bytes;
     type Error = Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
-        if !self.asked.ask() {
-            return Poll::Ready(Some(Err(Error::new(crate::model::error::ErrorKind::Unavailable, "it was withdrawn"))));
+        if !self.state.start_read() {
+            return Poll::Ready(Some(Err(Error::new(
+                crate::model::error::ErrorKind::Unavailable,
+                "the request was withdrawn",
+            ))));
         }
         let body = &mut self.get_mut().body;
         body.get_mut().unwrap_or_else(PoisonError::into_inner).poll_chunk(cx).map_ok(Frame::data)
@@ -282,14 +283,14 @@ impl http_body::Body for Watched {
     }
 }
 
-/// `Uri::to_string` finds its room in several steps.
+/// Avoids the reallocations of `Uri::to_string`.
 fn url(uri: &Uri) -> Option<reqwest::Url> {
     let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
     let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     reqwest::Url::parse(&[scheme, "://", authority.as_str(), path].concat()).ok()
 }
 
-/// An answer's body.
+/// A response body.
 pub(super) struct Frames(reqwest::Body);
 
 impl Frames {
@@ -305,8 +306,8 @@ impl Frames {
                     Ok(data) => Some(Ok(data)),
                     Err(_trailers) => continue,
                 },
-                Some(Err(error)) if error.is_timeout() => Some(Err(Error::unknown("the answer took too long"))),
-                Some(Err(_)) => Some(Err(Error::unknown("the connection broke inside the answer"))),
+                Some(Err(error)) if error.is_timeout() => Some(Err(Error::unknown("the response timed out"))),
+                Some(Err(_)) => Some(Err(Error::unknown("the connection broke during the response"))),
             });
         }
     }
@@ -335,7 +336,7 @@ fn fault(error: &reqwest::Error) -> TransportErrorKind {
     }
 }
 
-/// Whether it is an error of rustls, which comes wrapped in one or more of `io::Error`.
+/// Returns `true` for an error of rustls, which is wrapped in one or more `io::Error`s.
 fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(inner) => is_tls(inner),
@@ -344,30 +345,30 @@ fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 tokio::task_local! {
-    /// The host of the URL that a request is made for, while it is made.
+    /// The host of the current request's URL.
     static FILE_HOST: Arc<str>;
 }
 
-/// Resolves names as the system does, and refuses one that leads anywhere but to the public internet. The one exception
-/// is a name that is not the URL's host: a connection for a URL is made to its host or to a proxy, which is named by the
-/// configuration.
+/// A resolver that uses the system's and refuses a name with any address outside the public internet.
 ///
-/// Which of the two is known by the task that asks. A connection that goes on without its request (another one became
-/// free before it) has asked by then; if it has not, it is refused like one without a proxy.
+/// A name that is not the URL's host is exempt: connections go to the URL's host or to a proxy, which the configuration
+/// names.
+///
+/// The task that resolves determines which of the two it is. A connection that continues without its request (because
+/// another became free first) has resolved by then; if it has not, it is refused as without a proxy.
 struct PublicResolver;
 
-/// All addresses of a name here.
+/// Resolves all addresses of a name on this machine.
 async fn addresses(name: &str) -> io::Result<Vec<SocketAddr>> {
     Ok(tokio::net::lookup_host((name, 0)).await?.collect())
 }
 
-/// Returns `true` if each of these addresses is public. One bad address among good ones is how a name is made to change
-/// its mind.
+/// Returns `true` if every address is public. One private address among public ones is a sign of DNS rebinding.
 fn all_public(found: &[SocketAddr]) -> bool {
     found.iter().all(|address| is_public(address.ip()))
 }
 
-/// A name led to an address that is not of the public internet.
+/// The error for a name with an address outside the public internet.
 #[derive(Debug)]
 struct NotPublic;
 

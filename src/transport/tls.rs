@@ -1,10 +1,10 @@
-//! TLS over rustls and ring, as the machine trusts.
+//! TLS over rustls and ring, with the system's roots.
 
 use std::sync::Arc;
 
 use rustls_platform_verifier::BuilderVerifierExt;
 
-/// What the machine trusts. One that trusts nothing reaches no server, unless the settings bring roots of their own.
+/// Trusts the system's roots. Without any, no server can be reached unless the settings add roots.
 pub(crate) fn trusting() -> Option<rustls::ClientConfig> {
     match provider()?.with_platform_verifier() {
         Ok(trusting) => Some(trusting.with_no_client_auth()),
@@ -12,7 +12,7 @@ pub(crate) fn trusting() -> Option<rustls::ClientConfig> {
     }
 }
 
-/// For loopback over plain HTTP: no certificate is ever looked at, so none need be there.
+/// For loopback over plain HTTP: certificates are never checked, so none are loaded.
 pub(crate) fn unused() -> Option<rustls::ClientConfig> {
     Some(provider()?.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
 }

@@ -1,12 +1,12 @@
-//! Forms, decoded once.
+//! URL-encoded forms, decoded once.
 
 use std::borrow::Cow;
 use std::fmt;
 
 /// The fields of a form (`application/x-www-form-urlencoded`), decoded in one pass into one buffer.
 ///
-/// A scheme that signs the fields decodes them to check the signature, and hands them on with
-/// [`Verified::with_form`](super::Verified::with_form), so that nobody decodes them twice.
+/// A scheme that signs the fields decodes them to verify the signature, and passes them on with
+/// [`Verified::with_form`](super::Verified::with_form), so that they are decoded once.
 ///
 /// ```
 /// use civic_messaging::webhook::Form;
@@ -21,10 +21,10 @@ pub struct Form {
     fields: Vec<Field>,
 }
 
-/// Where a field stands in the buffer, its value right behind its name: that is how it is signed.
+/// The position of a field in the buffer; its value directly follows its name, which is the form that is signed.
 #[derive(Clone, Copy)]
 struct Field {
-    /// The name's first eight bytes as a number: it tells almost all names apart, and sorts as they do.
+    /// The first eight bytes of the name as a number: distinguishes almost all names, in the same order.
     head: u64,
     name: usize,
     value: usize,
@@ -32,10 +32,10 @@ struct Field {
 }
 
 impl Form {
-    /// The most fields: without an end, anybody could make us sort millions.
+    /// The maximum number of fields, which bounds the cost of sorting.
     pub const FIELDS_MAX: usize = 1_000;
 
-    /// Decodes a form, as the URL standard says; none when it has more than [`FIELDS_MAX`](Self::FIELDS_MAX) fields.
+    /// Decodes a form by the URL standard; `None` if it has more than [`FIELDS_MAX`](Self::FIELDS_MAX) fields.
     pub fn decode(body: &[u8]) -> Option<Self> {
         let mut form = Self { decoded: Vec::with_capacity(body.len()), fields: Vec::with_capacity(32) };
         let (mut rest, mut name, mut value) = (body, 0, None);
@@ -72,7 +72,7 @@ impl Form {
         }
     }
 
-    /// Ends a field, unless there is nothing in it, and begins the next.
+    /// Ends a field unless it is empty, and starts the next.
     fn end(&mut self, name: &mut usize, value: &mut Option<usize>) -> Option<()> {
         let end = self.decoded.len();
         let (name, value) = (std::mem::replace(name, end), value.take());
@@ -84,7 +84,7 @@ impl Form {
         (self.fields.len() <= Self::FIELDS_MAX).then_some(())
     }
 
-    /// Decodes a form, with its fields by name and then by value, each pair once: the order in which Twilio signs it.
+    /// Decodes a form and sorts its fields by name and value without duplicates: the order in which Twilio signs it.
     pub fn sorted(body: &[u8]) -> Option<Self> {
         let Self { decoded, mut fields } = Self::decode(body)?;
         let key = |field: &Field| (slice(&decoded, field.name, field.value), slice(&decoded, field.value, field.end));
@@ -93,12 +93,12 @@ impl Form {
         Some(Self { decoded, fields })
     }
 
-    /// Each name with its value right behind it, in order.
+    /// Returns each name with its value directly after it, in order.
     pub fn pairs(&self) -> impl Iterator<Item = &[u8]> {
         self.fields.iter().map(|field| slice(&self.decoded, field.name, field.end))
     }
 
-    /// The first value under a name, empty or not.
+    /// Returns the first value of a name, which may be empty.
     pub fn get(&self, name: &str) -> Option<Cow<'_, str>> {
         let head = head(name.as_bytes());
         let named =
@@ -107,7 +107,7 @@ impl Form {
         Some(String::from_utf8_lossy(slice(&self.decoded, field.value, field.end)))
     }
 
-    /// The first value under a name, if there is something in it.
+    /// Returns the first value of a name unless it is empty.
     pub fn some(&self, name: &str) -> Option<Cow<'_, str>> {
         self.get(name).filter(|value| !value.is_empty())
     }
@@ -142,7 +142,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_form_is_decoded_as_the_url_standard_says(body in "([a-zé%+=&;0-9]|%[0-9A-Fa-f]{2}){0,60}") {
+        fn form_is_decoded_by_the_url_standard(body in "([a-zé%+=&;0-9]|%[0-9A-Fa-f]{2}){0,60}") {
             let form = Form::decode(body.as_bytes()).unwrap();
             let text = |from, to| String::from_utf8_lossy(slice(&form.decoded, from, to)).into_owned();
             let ours: Vec<_> = form.fields.iter().map(|f| (text(f.name, f.value), text(f.value, f.end))).collect();

@@ -1,7 +1,7 @@
-//! Webhooks: sealed until their signature is verified.
+//! Webhook requests, whose contents cannot be read until their signature is verified.
 //!
-//! A [`Request`] holds what arrived; its body and query cannot be read. [`Request::open`] hands them to a
-//! [`Scheme`], and only what the scheme accepts comes out, as [`Verified`].
+//! A [`Request`] holds the request as received; its body and query cannot be read. [`Request::open`] passes them to a
+//! [`Scheme`], and only what the scheme accepts is returned, as [`Verified`].
 //!
 //! ```
 //! use civic_messaging::{Channel, Mock};
@@ -37,13 +37,13 @@ mod scheme;
 pub use form::Form;
 pub use scheme::{BearerToken, HmacSha256, QueryToken, SignatureEncoding, Unsigned};
 
-/// The longest body that is taken, in bytes: 4 MiB. Meta sends up to 3 MB.
+/// The maximum length of a body in bytes: 4 MiB. Meta sends up to 3 MB.
 pub const BODY_MAX: usize = 4 * 1024 * 1024;
 
-/// A webhook's request as it arrived, sealed.
+/// A webhook request as received, not yet verified.
 ///
-/// Make it from the `http::Request` of any server. The public address of the webhook is a setting of the channels
-/// that need it, never taken from a forwarded header.
+/// Create it from any server's `http::Request`. The webhook's public URL is a setting of the channels that need it, and
+/// is never taken from a forwarded header.
 #[derive(Clone)]
 pub struct Request {
     method: Method,
@@ -54,7 +54,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request that arrived now.
+    /// Creates a request that arrived now.
     pub fn new<B: Into<Bytes>>(request: http::Request<B>) -> Self {
         let (parts, body) = request.into_parts();
         Self {
@@ -66,33 +66,33 @@ impl Request {
         }
     }
 
-    /// Says when it arrived, for requests that waited and for tests.
+    /// Sets the time of arrival, for queued requests and for tests.
     #[must_use]
     pub fn arrived_at(mut self, at: Timestamp) -> Self {
         self.arrived = at;
         self
     }
 
-    /// When it arrived.
+    /// Returns the time of arrival.
     pub fn arrived(&self) -> Timestamp {
         self.arrived
     }
 
-    /// The method.
+    /// Returns the method.
     pub fn method(&self) -> &Method {
         &self.method
     }
 
-    /// The path, without the query.
+    /// Returns the path without the query.
     pub fn path(&self) -> &str {
         self.path_and_query.split_once('?').map_or(&self.path_and_query, |(path, _)| path)
     }
 
-    /// Opens it, if the scheme accepts it. This is the only way to its body and query.
+    /// Verifies the request with a scheme and returns its contents. There is no other access to its body and query.
     ///
     /// # Errors
-    /// [`ErrorKind::TooLarge`] over [`BODY_MAX`], before anything is read; [`ErrorKind::Unauthenticated`] when the
-    /// scheme refuses. [`Error::webhook_status`] says what to answer.
+    /// [`ErrorKind::TooLarge`] over [`BODY_MAX`], before anything is parsed; [`ErrorKind::Unauthenticated`] if the
+    /// scheme refuses. [`Error::webhook_status`] is the status for the response.
     pub fn open(&self, scheme: &dyn Scheme) -> Result<Opened> {
         if self.body.len() > BODY_MAX {
             return Err(Error::new(ErrorKind::TooLarge, "the webhook's body is over 4 MiB"));
@@ -109,14 +109,14 @@ impl Request {
                         "the webhook's signature is wrong: check the secret, and that public_url is the address that the \
                          gateway calls"
                     }
-                    _ => refusal.words(),
+                    _ => refusal.description(),
                 };
                 Err(Error::new(ErrorKind::Unauthenticated, what).with_webhook_status(refusal.status()))
             }
         }
     }
 
-    /// Opens it, where the gateway has no handshake and its scheme needs no key from elsewhere.
+    /// Verifies the request, for a gateway without a handshake whose scheme needs no external key.
     ///
     /// # Errors
     /// Those of [`open`](Self::open), and [`ErrorKind::Unsupported`] for anything but events.
@@ -140,69 +140,69 @@ impl fmt::Debug for Request {
     }
 }
 
-/// What a request turned out to be.
+/// The result of opening a request.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Opened {
-    /// The gateway's handshake, with its answer. There are no events.
+    /// The gateway's handshake, with its response. It has no events.
     Handshake(Received),
-    /// The scheme needs the key at this address, which the adapter must fetch and check before it opens again.
+    /// The scheme needs the key at this URL, which the adapter must fetch and check before opening again.
     NeedKey(String),
-    /// Events, verified.
+    /// Verified events.
     Verified(Verified),
 }
 
-/// What a request holds, as a [`Scheme`] sees it.
+/// The contents of a request, visible only to a [`Scheme`].
 #[derive(Debug)]
 pub struct Unverified<'a>(&'a Request);
 
 impl<'a> Unverified<'a> {
-    /// The method.
+    /// Returns the method.
     pub fn method(&self) -> &'a Method {
         &self.0.method
     }
 
-    /// The path and query, in the encoding in which they arrived.
+    /// Returns the path and query, encoded as received.
     pub fn path_and_query(&self) -> &'a str {
         &self.0.path_and_query
     }
 
-    /// The query, without its `?`; empty when there is none.
+    /// Returns the query without its `?`, or an empty string.
     pub fn query(&self) -> &'a str {
         self.0.path_and_query.split_once('?').map_or("", |(_, query)| query)
     }
 
-    /// One parameter of the query, decoded.
+    /// Returns one parameter of the query, decoded.
     pub fn query_parameter(&self, name: &str) -> Option<Cow<'a, str>> {
         form_urlencoded::parse(self.query().as_bytes()).find(|(n, _)| n == name).map(|(_, value)| value)
     }
 
-    /// The headers.
+    /// Returns the headers.
     pub fn headers(&self) -> &'a HeaderMap {
         &self.0.headers
     }
 
-    /// One header as text.
+    /// Returns one header as text.
     pub fn header(&self, name: &HeaderName) -> Option<&'a str> {
         self.0.headers.get(name)?.to_str().ok()
     }
 
-    /// The body.
+    /// Returns the body.
     pub fn body(&self) -> &'a Bytes {
         &self.0.body
     }
 
-    /// When it arrived.
+    /// Returns the time of arrival.
     pub fn arrived(&self) -> Timestamp {
         self.0.arrived
     }
 }
 
-/// How a gateway proves that a webhook is its own.
+/// A signature scheme: proves that a webhook is from the gateway.
 ///
-/// A scheme compares in constant time, checks before it parses, and reads no clock but [`Unverified::arrived`]. The
-/// shared ones are [`HmacSha256`], [`BearerToken`], [`QueryToken`] and [`Unsigned`]. One of your own, for a gateway that
-/// puts a token into a header of its own:
+/// A scheme compares in constant time, verifies before it parses, and uses no clock but [`Unverified::arrived`].
+/// [`HmacSha256`], [`BearerToken`], [`QueryToken`] and [`Unsigned`] are shared by several gateways. A custom scheme for
+/// a gateway with a token in its own header:
 ///
 /// ```
 /// use civic_messaging::webhook::{SignatureCoverage, Refusal, Scheme, Unverified, SigningSecret, Verification, Verified};
@@ -212,12 +212,12 @@ impl<'a> Unverified<'a> {
 /// struct HeaderToken(Vec<SigningSecret>);
 ///
 /// impl Scheme for HeaderToken {
-///     fn verify(&self, sealed: Unverified<'_>) -> Verification {
-///         let Some(token) = sealed.headers().get(HeaderName::from_static("x-acme-token")) else {
+///     fn verify(&self, unverified: Unverified<'_>) -> Verification {
+///         let Some(token) = unverified.headers().get(HeaderName::from_static("x-acme-token")) else {
 ///             return Verification::Refused(Refusal::Missing);
 ///         };
 ///         match self.0.iter().find(|secret| secret.secret().matches(token.as_bytes())) {
-///             Some(secret) => Verification::Open(Verified::new(&sealed, sealed.body().clone(), secret)),
+///             Some(secret) => Verification::Open(Verified::new(&unverified, unverified.body().clone(), secret)),
 ///             None => Verification::Refused(Refusal::Wrong),
 ///         }
 ///     }
@@ -228,61 +228,61 @@ impl<'a> Unverified<'a> {
 /// }
 /// ```
 pub trait Scheme: fmt::Debug + Send + Sync {
-    /// Judges a request.
-    fn verify(&self, sealed: Unverified<'_>) -> Verification;
+    /// Verifies a request.
+    fn verify(&self, unverified: Unverified<'_>) -> Verification;
 
-    /// What of a request its proof covers.
+    /// Returns the part of a request that the signature covers.
     fn covers(&self) -> SignatureCoverage;
 }
 
-/// What of a request a scheme's proof covers.
+/// The part of a request that a scheme's signature covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignatureCoverage {
     /// The raw body.
     Body,
     /// Named claims inside the body.
     Claims,
-    /// Nothing: a shared token shows who sends, and not what.
+    /// Nothing: a shared token authenticates the sender, not the content.
     Nothing,
-    /// The address with its query, and the fields of the form.
+    /// The URL with its query, and the fields of the form.
     UrlAndForm,
 }
 
-/// A scheme's judgement.
+/// The result of verifying a request.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Verification {
-    /// A handshake, to be answered so.
+    /// A handshake, with its response.
     Answer(Response),
-    /// It cannot be judged without the key at this address.
+    /// Needs the key at this URL.
     NeedKey(String),
-    /// It is the gateway's own.
+    /// Verified.
     Open(Verified),
-    /// It is not.
+    /// Refused.
     Refused(Refusal),
 }
 
-/// Why a request was refused.
+/// The reason why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is no proof.
+    /// There is no signature.
     Missing,
-    /// It is older or newer than the scheme allows.
+    /// The signature is older or newer than the scheme allows.
     Stale,
-    /// The proof is wrong.
+    /// The signature is wrong.
     Wrong,
 }
 
 impl Refusal {
-    fn words(self) -> &'static str {
+    fn description(self) -> &'static str {
         match self {
-            Self::Missing => "the webhook carries no signature",
-            Self::Stale => "the webhook's signature is out of date",
+            Self::Missing => "the webhook has no signature",
+            Self::Stale => "the webhook's signature has expired",
             Self::Wrong => "the webhook's signature is wrong",
         }
     }
 
-    /// Returns why a channel refused a webhook, by its error. None for a failure of another kind.
+    /// Returns the reason why a channel refused a webhook, or `None` for any other error.
     #[cfg_attr(
         not(any(feature = "postgres", feature = "sqlite-system")),
         allow(dead_code, reason = "the switchboard reads it")
@@ -291,7 +291,7 @@ impl Refusal {
         match error.webhook_status() {
             _ if error.kind() != ErrorKind::Unauthenticated => None,
             StatusCode::UNAUTHORIZED => Some(Self::Missing),
-            _ if error.what() == Self::Stale.words() => Some(Self::Stale),
+            _ if error.what() == Self::Stale.description() => Some(Self::Stale),
             status => status.is_client_error().then_some(Self::Wrong),
         }
     }
@@ -304,29 +304,37 @@ impl Refusal {
     }
 }
 
-/// The part of a request that its proof covers.
+/// The verified part of a request.
 ///
-/// Only a [`Scheme`] makes one. It knows which secret matched, and which accounts that secret owns: an adapter keeps
+/// Only a [`Scheme`] creates one. It records which secret matched and which accounts that secret owns: an adapter keeps
 /// the events of those, and counts the others as [`Received::discarded`].
 pub struct Verified {
     body: Bytes,
     query: Option<Box<str>>,
     form: Option<Form>,
-    owns: Owns,
+    ownership: Ownership,
     claims: Option<serde_json::Value>,
     arrived: Timestamp,
 }
 
 impl Verified {
-    /// A body that is proven, under the secret that matched.
-    pub fn new(sealed: &Unverified<'_>, body: Bytes, secret: &SigningSecret) -> Self {
-        Self { body, query: None, form: None, owns: secret.owns.clone(), claims: None, arrived: sealed.arrived() }
+    /// Creates a verified body, with the secret that matched.
+    pub fn new(unverified: &Unverified<'_>, body: Bytes, secret: &SigningSecret) -> Self {
+        Self {
+            body,
+            query: None,
+            form: None,
+            ownership: secret.ownership.clone(),
+            claims: None,
+            arrived: unverified.arrived(),
+        }
     }
 
-    /// Returns the envelope of an event that is the whole webhook: of the channel's own account, at the time of arrival.
+    /// Returns the envelope of an event that is the whole webhook, of the channel's own account, at the time of
+    /// arrival.
     pub fn envelope(&self, info: &Info) -> Envelope {
         let raw = if self.body().is_empty() {
-            // By GET, the query is all there is.
+            // A GET request has only a query.
             Raw::new(Bytes::copy_from_slice(self.query().unwrap_or_default().as_bytes()))
         } else {
             Raw::new(self.body().clone())
@@ -334,46 +342,47 @@ impl Verified {
         Envelope::new(info.gateway, info.medium.clone(), info.account.clone(), self.arrived(), raw)
     }
 
-    /// Adds the query, where the proof covers it, or where the gateway calls back by GET and has no proof but a token.
+    /// Adds the query, if the signature covers it, or if the gateway calls by GET and has only a token.
     ///
-    /// Leave out a token that stands in it: what is handed on here ends in [`Raw`], and in stores.
+    /// Remove a token from it first: the query is kept in [`Raw`] and in stores.
     #[must_use]
     pub fn with_query(mut self, query: &str) -> Self {
         self.query = Some(query.into());
         self
     }
 
-    /// Adds the form that the scheme decoded to check it.
+    /// Adds the form that the scheme decoded for verification.
     #[must_use]
     pub fn with_form(mut self, form: Form) -> Self {
         self.form = Some(form);
         self
     }
 
-    /// Adds claims that the proof made.
+    /// Adds the claims of the signature.
     #[must_use]
     pub fn with_claims(mut self, claims: serde_json::Value) -> Self {
         self.claims = Some(claims);
         self
     }
 
-    /// The body, as it arrived.
+    /// Returns the body as received.
     pub fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// The query, where the proof covers it.
+    /// Returns the query, if the signature covers it.
     pub fn query(&self) -> Option<&str> {
         self.query.as_deref()
     }
 
-    /// The form, where the scheme decoded one.
+    /// Returns the form, if the scheme decoded one.
     pub fn form(&self) -> Option<&Form> {
         self.form.as_ref()
     }
 
-    /// The fields of the form: of the body, or of the query where there is no body, as a gateway that calls by GET
-    /// writes them. None when there are more than [`Form::FIELDS_MAX`].
+    /// Returns the fields of the body's form, or of the query if there is no body, as for a gateway that calls by GET.
+    ///
+    /// `None` if there are more than [`Form::FIELDS_MAX`].
     pub fn fields(&self) -> Option<Form> {
         match self.body.as_ref() {
             [] => Form::decode(self.query.as_deref().unwrap_or_default().as_bytes()),
@@ -381,52 +390,53 @@ impl Verified {
         }
     }
 
-    /// One of the [`fields`](Self::fields), if there is something in it. For many of them, and for one that may be empty,
-    /// such as a text, decode them once.
+    /// Returns one of the [`fields`](Self::fields) unless it is empty.
+    ///
+    /// For several fields, or one that may be empty, such as a text, decode them once.
     pub fn field(&self, name: &str) -> Option<String> {
         Some(self.fields()?.some(name)?.into_owned())
     }
 
-    /// One of the claims that the proof made.
+    /// Returns one of the claims of the signature.
     pub fn claim<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         T::deserialize(self.claims.as_ref()?.get(name)?).ok()
     }
 
-    /// When it arrived.
+    /// Returns the time of arrival.
     pub fn arrived(&self) -> Timestamp {
         self.arrived
     }
 
-    /// Whether the secret that matched owns this account, and so may make events of it.
+    /// Returns `true` if the matched secret owns this account, and so may create events for it.
     pub fn owns(&self, account: &str) -> bool {
-        self.owns.account(account)
+        self.ownership.account(account)
     }
 }
 
 impl fmt::Debug for Verified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verified").field("len", &self.body.len()).field("owns", &self.owns).finish_non_exhaustive()
+        f.debug_struct("Verified").field("len", &self.body.len()).field("owns", &self.ownership).finish_non_exhaustive()
     }
 }
 
-/// A secret that proves webhooks, and the accounts whose events it may make.
+/// A secret that verifies webhooks, and the accounts it may create events for.
 ///
-/// A configuration gives one as a string, which owns the channel's own account, or as a table with `secret` and
-/// `accounts`. To rotate, list the old one and the new one.
+/// In a configuration it is a string, which owns the channel's own account, or a table with `secret` and `accounts`. To
+/// rotate, list the old one and the new one.
 #[derive(Clone, Debug)]
 pub struct SigningSecret {
     secret: Secret,
-    owns: Owns,
+    ownership: Ownership,
 }
 
 #[derive(Clone, Debug)]
-enum Owns {
-    /// The accounts of the channel, not yet filled in.
+enum Ownership {
+    /// The channel's accounts, not yet filled in.
     Channel,
     Accounts(Arc<[AccountId]>),
 }
 
-impl Owns {
+impl Ownership {
     fn account(&self, account: &str) -> bool {
         match self {
             Self::Channel => false,
@@ -436,26 +446,26 @@ impl Owns {
 }
 
 impl SigningSecret {
-    /// A secret that owns the account of the channel that it is given to.
+    /// Creates a secret that owns the account of its channel.
     pub fn new(secret: Secret) -> Self {
-        Self { secret, owns: Owns::Channel }
+        Self { secret, ownership: Ownership::Channel }
     }
 
-    /// A secret that owns these accounts and no other.
+    /// Creates a secret that owns exactly these accounts.
     pub fn for_accounts(secret: Secret, accounts: impl IntoIterator<Item = AccountId>) -> Self {
-        Self { secret, owns: Owns::Accounts(accounts.into_iter().collect()) }
+        Self { secret, ownership: Ownership::Accounts(accounts.into_iter().collect()) }
     }
 
-    /// The secret.
+    /// Returns the secret.
     pub fn secret(&self) -> &Secret {
         &self.secret
     }
 
-    /// Lets it own the channel's accounts, if it names none itself.
+    /// Assigns the channel's accounts, unless the secret names its own.
     #[must_use]
     pub fn or_owns(mut self, accounts: &[AccountId]) -> Self {
-        if matches!(self.owns, Owns::Channel) {
-            self.owns = Owns::Accounts(accounts.into());
+        if matches!(self.ownership, Ownership::Channel) {
+            self.ownership = Ownership::Accounts(accounts.into());
         }
         self
     }
@@ -471,23 +481,23 @@ impl<'de> Deserialize<'de> for SigningSecret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
-        enum Written {
+        enum Setting {
             Plain(String),
             Owning { secret: String, accounts: Vec<AccountId> },
         }
         let secret = |text| Secret::new(text).map_err(serde::de::Error::custom);
-        Ok(match Written::deserialize(deserializer)? {
-            Written::Plain(text) => Self::new(secret(text)?),
-            Written::Owning { secret: text, accounts } => Self::for_accounts(secret(text)?, accounts),
+        Ok(match Setting::deserialize(deserializer)? {
+            Setting::Plain(text) => Self::new(secret(text)?),
+            Setting::Owning { secret: text, accounts } => Self::for_accounts(secret(text)?, accounts),
         })
     }
 }
 
-/// Describes the proof of a channel's webhooks, by which channels that accept the same requests are recognised.
+/// An identity for a channel's verification: channels with equal verifiers accept the same requests.
 ///
-/// Many channels often share one webhook: every number of a Meta app, say. Asking one of them is enough to know that the
-/// others accept a request or refuse it, and [`Received::discarded`] names the accounts whose channels have to be asked too.
-/// See [`Channel::verifier`](crate::Channel::verifier).
+/// Channels often share a webhook, such as all numbers of a Meta app. One of them then decides for all whether a
+/// request is accepted, and [`Received::discarded`] names the accounts whose channels have to receive it too. See
+/// [`Channel::verifier`](crate::Channel::verifier).
 #[derive(Clone)]
 pub struct Verifier {
     #[cfg_attr(
@@ -499,24 +509,24 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// A verifier by the settings of its scheme and by its secrets, which own these accounts and no other.
+    /// Creates a verifier from the scheme's settings and its secrets, which own these accounts only.
     ///
-    /// The settings are all that the scheme's verdict depends on beside the secrets: the name of a header, a public address, a
-    /// token of the handshake. None without a secret, and where the secrets own different accounts, so that a request's
-    /// secret would decide whose events it may hold.
+    /// The settings are everything else that the scheme's result depends on: a header's name, a public URL, a handshake
+    /// token. `None` without a secret, and if the secrets own different accounts, because the matching secret would
+    /// then decide which events a request may contain.
     pub fn new<'s>(settings: impl IntoIterator<Item = &'s str>, secrets: &[SigningSecret]) -> Option<Self> {
-        let Owns::Accounts(accounts) = &secrets.first()?.owns else { return None };
+        let Ownership::Accounts(accounts) = &secrets.first()?.ownership else { return None };
         let mut described = Vec::new();
         let mut add = |text: &str| {
             described.extend_from_slice(&text.len().to_le_bytes());
             described.extend_from_slice(text.as_bytes());
         };
         settings.into_iter().for_each(&mut add);
-        // A setting is never taken for a secret.
+        // Separates settings from secrets.
         add("");
         for secret in secrets {
-            match &secret.owns {
-                Owns::Accounts(owned) if owned == accounts => add(secret.secret.expose()),
+            match &secret.ownership {
+                Ownership::Accounts(owned) if owned == accounts => add(secret.secret.expose()),
                 _ => return None,
             }
         }
@@ -532,7 +542,7 @@ impl Verifier {
         self.scheme == other.scheme
     }
 
-    /// The accounts whose events a request may hold.
+    /// Returns the accounts that a request may contain events for.
     #[cfg_attr(
         not(any(feature = "postgres", feature = "sqlite-system")),
         allow(dead_code, reason = "the switchboard reads it")
@@ -544,12 +554,12 @@ impl Verifier {
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A digest of weak secrets could be tried out.
+        // The digest of a weak secret could be brute-forced.
         f.debug_struct("Verifier").field("accounts", &self.accounts).finish_non_exhaustive()
     }
 }
 
-/// Reads one secret, or a list of them, for a gateway's `Config`.
+/// Deserialises one secret, or a list of them, for a gateway's `Config`.
 ///
 /// ```
 /// use civic_messaging::webhook::{self, SigningSecret};
@@ -569,32 +579,32 @@ impl fmt::Debug for Verifier {
 pub fn secrets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SigningSecret>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum Written {
+    enum OneOrMany {
         Many(Vec<serde_json::Value>),
         One(serde_json::Value),
     }
-    let values = match Written::deserialize(deserializer)? {
-        Written::Many(values) => values,
-        Written::One(value) => vec![value],
+    let values = match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::Many(values) => values,
+        OneOrMany::One(value) => vec![value],
     };
     values.into_iter().map(|value| SigningSecret::deserialize(value).map_err(serde::de::Error::custom)).collect()
 }
 
-/// What a webhook brought, and the answer that its gateway expects.
+/// The events of a webhook, and the response for its gateway.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Received {
-    /// The events, in the order in which the gateway wrote them.
+    /// The events in the gateway's order.
     pub events: Vec<Event>,
-    /// The answer. Give it only once the events are safe: the gateway will not send them again.
+    /// The response. Return it only once the events are durable: the gateway will not send them again.
     pub response: Response,
-    /// The events that were left out, because the secret does not own their account: when one Meta app serves several
-    /// numbers, for example.
+    /// The events discarded because the secret does not own their account, for example if one Meta app serves several
+    /// numbers.
     ///
-    /// Ask the channels whose [`Info::account`](crate::Info::account) is named here, with the same request. Make the
-    /// events of all of them safe, then answer with the first one's reply; on the error of another, answer with its
-    /// [`Error::webhook_status`](crate::Error::webhook_status): the gateway sends it all again, and [`Event::id`] shows the repeats. What
-    /// every channel discards belongs to none of them, and so does what names no account.
+    /// Pass the same request to the channels with these accounts in [`Info::account`](crate::Info::account). Store the
+    /// events of all of them, then return the first one's response; if another fails, return its
+    /// [`Error::webhook_status`](crate::Error::webhook_status): the gateway redelivers everything, and [`Event::id`]
+    /// identifies the duplicates. Events that every channel discards, and those without an account, belong to none.
     ///
     /// ```
     /// use civic_messaging::{Channel, Error, Mock};
@@ -617,78 +627,78 @@ pub struct Received {
     pub discarded: Vec<Discarded>,
 }
 
-/// Events of one account that were left out: see [`Received::discarded`].
+/// The discarded events of one account: see [`Received::discarded`].
 ///
-/// `Debug` masks the account: in a malformed webhook a person may stand where an account should.
+/// `Debug` masks the account: a malformed webhook may have personal data in its place.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq)]
 pub struct Discarded {
-    /// The account that they name; `None` if they name none.
+    /// The account, or `None` if they name none.
     pub account: Option<AccountId>,
-    /// How many they are, as far as they could be counted.
+    /// The number of events, as far as they could be counted.
     pub events: usize,
 }
 
 impl fmt::Debug for Discarded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // In a malformed webhook a person may stand where an account should.
+        // A malformed webhook may have personal data in place of an account.
         let account = self.account.as_ref().map(|account| Masked(account.as_str()).to_string());
         f.debug_struct("Discarded").field("account", &account).field("events", &self.events).finish()
     }
 }
 
 impl Discarded {
-    /// So many events of this account.
+    /// Creates a count of discarded events.
     pub fn new(account: Option<AccountId>, events: usize) -> Self {
         Self { account, events }
     }
 }
 
 impl Received {
-    /// Events, to be answered with an empty 200.
+    /// Creates a result with these events and an empty 200 response.
     ///
-    /// A message that is a STOP or START word gets its [`OptOut`](crate::event::OptOut) here, for every adapter alike.
+    /// Adds an [`OptOut`](crate::event::OptOut) for each STOP or START message, for every adapter alike.
     pub fn new(events: Vec<Event>) -> Self {
         Self { events: with_opt_outs(events), response: Response::ok(), discarded: Vec::new() }
     }
 
-    /// The messages that somebody should answer, by [`Event::as_answerable`], without those of a person who says STOP here,
-    /// before or after it.
+    /// Returns the messages that need a reply, by [`Event::as_answerable`], except those of a person who sends STOP in
+    /// this webhook.
     ///
-    /// A gateway repeats itself: tell repeats by [`Event::id`] before you ask.
+    /// Gateways redeliver events: deduplicate by [`Event::id`] first.
     pub fn answerable(&self) -> impl Iterator<Item = &Inbound> {
         let mut resumed = HashSet::new();
-        // By each name of the person: a phone number, a user id.
+        // By each identifier of the person: a phone number, a user id.
         let mut stopped: HashMap<&str, Vec<&Address>> = HashMap::new();
         for event in &self.events {
             match event {
                 Event::OptOut(start) if start.resume => resumed.extend(&start.inbound),
                 Event::OptOut(stop) if stop.scope == OptOutScope::All => {
-                    names(&stop.from).for_each(|name| stopped.entry(name).or_default().push(&stop.from));
+                    identifiers(&stop.from).for_each(|name| stopped.entry(name).or_default().push(&stop.from));
                 }
                 _ => {}
             }
         }
         let has_stopped = move |from: &Address| {
-            names(from).filter_map(|name| stopped.get(name)).flatten().any(|stopped| stopped.same_person(from))
+            identifiers(from).filter_map(|name| stopped.get(name)).flatten().any(|stopped| stopped.same_person(from))
         };
         let answerable = self.events.iter().filter_map(Event::as_answerable);
         answerable.filter(move |inbound| !resumed.contains(&inbound.id) && !has_stopped(&inbound.from))
     }
 
-    /// Sets the answer.
+    /// Sets the response.
     #[must_use]
     pub fn with_response(mut self, response: Response) -> Self {
         self.response = response;
         self
     }
 
-    /// How many events were left out, of all accounts together.
+    /// Returns the number of discarded events over all accounts.
     pub fn discarded_events(&self) -> usize {
         self.discarded.iter().map(|discarded| discarded.events).sum()
     }
 
-    /// Adds events that were left out.
+    /// Adds discarded events.
     #[must_use]
     pub fn with_discarded(mut self, account: Option<AccountId>, events: usize) -> Self {
         self.discarded.push(Discarded::new(account, events));
@@ -696,11 +706,11 @@ impl Received {
     }
 }
 
-fn names(person: &Address) -> impl Iterator<Item = &str> {
+fn identifiers(person: &Address) -> impl Iterator<Item = &str> {
     std::iter::once(person.expose()).chain(person.as_phone().map(Phone::as_str))
 }
 
-/// The HTTP answer to a webhook.
+/// The HTTP response to a webhook.
 ///
 /// ```
 /// use civic_messaging::webhook::Response;
@@ -721,8 +731,8 @@ pub struct Response {
 
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The body proves the secret to whoever asked for it.
-        f.debug_struct("Reply")
+        // A handshake's body proves the secret.
+        f.debug_struct("Response")
             .field("status", &self.status)
             .field("content_type", &self.content_type)
             .field("len", &self.body.len())
@@ -736,7 +746,7 @@ impl Response {
         Self { status: StatusCode::OK, content_type: None, body: Bytes::new() }
     }
 
-    /// An empty answer with this status, such as [`Error::webhook_status`] names.
+    /// An empty response with this status, such as that of [`Error::webhook_status`].
     pub fn status(status: StatusCode) -> Self {
         Self { status, ..Self::ok() }
     }
@@ -775,7 +785,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_over_long_body_is_refused_before_the_scheme_sees_it() {
+    fn over_long_body_is_refused_before_the_scheme_runs() {
         #[derive(Debug)]
         struct Panics;
         impl Scheme for Panics {
@@ -792,7 +802,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn echoes_and_stop_are_not_to_be_answered() {
+    async fn answerable_skips_echoes_and_stop() {
         use crate::model::event::InboundContent;
         use crate::{Channel, Mock};
         let sms = Mock::sms();
@@ -812,7 +822,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_says_stop_in_a_batch_gets_no_answer_to_the_rest_of_it_and_a_reaction_asks_nothing() {
+    async fn answerable_skips_people_who_stop_and_reactions() {
         use crate::model::event::InboundContent;
         use crate::{Channel, Mock};
         let sms = Mock::sms();
@@ -823,12 +833,12 @@ mod tests {
         let reaction = InboundContent::Reaction { to: "m1".into(), emoji: Some("👍".to_owned()) };
         sms.arrives_with("07700 900456", reaction);
         let received = Received::new(sms.poll(None).await.unwrap().events);
-        let asked: Vec<_> = received.answerable().map(Inbound::text).collect();
-        assert_eq!(asked, [Some("And mine?")]);
+        let texts: Vec<_> = received.answerable().map(Inbound::text).collect();
+        assert_eq!(texts, [Some("And mine?")]);
     }
 
     #[test]
-    fn a_request_shows_no_query_and_no_body() {
+    fn request_debug_hides_query_and_body() {
         let request = http::Request::post("/hook?token=canary-query").body("canary-body").unwrap();
         let request = Request::from(request);
         assert_eq!(request.path(), "/hook");
@@ -836,13 +846,13 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_owns_what_it_names_or_what_its_channel_is() {
+    fn secret_owns_named_accounts_or_the_channels() {
         let plain: SigningSecret = serde_json::from_str(r#""signing-secret""#).unwrap();
-        assert!(!plain.owns.account("1"));
-        assert!(plain.or_owns(&["1".into()]).owns.account("1"));
+        assert!(!plain.ownership.account("1"));
+        assert!(plain.or_owns(&["1".into()]).ownership.account("1"));
         let named: SigningSecret = serde_json::from_str(r#"{"secret":"signing-secret","accounts":["2"]}"#).unwrap();
         let named = named.or_owns(&["1".into()]);
-        assert!(named.owns.account("2") && !named.owns.account("1"));
+        assert!(named.ownership.account("2") && !named.ownership.account("1"));
         assert!(serde_json::from_str::<SigningSecret>(r#""short""#).unwrap_err().to_string().contains("8 bytes"));
     }
 }

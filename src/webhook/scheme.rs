@@ -1,4 +1,4 @@
-//! The signature schemes that several gateways share.
+//! Signature schemes shared by several gateways.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use sha2::Sha256;
 use super::{Refusal, Scheme, SignatureCoverage, SigningSecret, Unverified, Verification, Verified};
 use crate::model::digest::sha256_from_hex;
 
-/// HMAC-SHA256 of the raw body, in a header, after a prefix such as `sha256=`.
+/// HMAC-SHA256 of the raw body in a header, after a prefix such as `sha256=`.
 #[derive(Clone, Debug)]
 pub struct HmacSha256 {
     header: HeaderName,
@@ -19,7 +19,7 @@ pub struct HmacSha256 {
     secrets: Vec<Key>,
 }
 
-/// How a signature is written.
+/// The encoding of a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignatureEncoding {
     /// Base64 with padding.
@@ -28,7 +28,7 @@ pub enum SignatureEncoding {
     Hex,
 }
 
-/// A secret with its HMAC keyed once, so that each webhook costs only the hashing of its body.
+/// A secret with a precomputed HMAC key, so that each webhook costs only the hashing of its body.
 #[derive(Clone)]
 struct Key {
     mac: Hmac<Sha256>,
@@ -42,7 +42,7 @@ impl std::fmt::Debug for Key {
 }
 
 impl HmacSha256 {
-    /// The scheme under any of these secrets. With none, it refuses everything.
+    /// Creates the scheme with these secrets. Without any, it refuses every request.
     pub fn new(
         header: HeaderName,
         prefix: &'static str,
@@ -56,7 +56,7 @@ impl HmacSha256 {
         Self { header, prefix, encoding, secrets: secrets.into_iter().filter_map(key).collect() }
     }
 
-    /// The value of the header for a body, under the first secret: for tests and stand-ins of a gateway.
+    /// Returns the header's value for a body under the first secret, for tests and simulated gateways.
     pub fn sign(&self, body: &[u8]) -> Option<String> {
         let mut mac = self.secrets.first()?.mac.clone();
         mac.update(body);
@@ -69,8 +69,10 @@ impl HmacSha256 {
 }
 
 impl Scheme for HmacSha256 {
-    fn verify(&self, sealed: Unverified<'_>) -> Verification {
-        let Some(header) = sealed.headers().get(&self.header) else { return Verification::Refused(Refusal::Missing) };
+    fn verify(&self, unverified: Unverified<'_>) -> Verification {
+        let Some(header) = unverified.headers().get(&self.header) else {
+            return Verification::Refused(Refusal::Missing);
+        };
         let Some(signature) = header.as_bytes().strip_prefix(self.prefix.as_bytes()) else {
             return Verification::Refused(Refusal::Wrong);
         };
@@ -81,11 +83,11 @@ impl Scheme for HmacSha256 {
         let Some(signature) = signature else { return Verification::Refused(Refusal::Wrong) };
         let matches = |key: &&Key| {
             let mut mac = key.mac.clone();
-            mac.update(sealed.body());
+            mac.update(unverified.body());
             mac.verify_slice(&signature).is_ok()
         };
         match self.secrets.iter().find(matches) {
-            Some(key) => Verification::Open(Verified::new(&sealed, sealed.body().clone(), &key.secret)),
+            Some(key) => Verification::Open(Verified::new(&unverified, unverified.body().clone(), &key.secret)),
             None => Verification::Refused(Refusal::Wrong),
         }
     }
@@ -95,26 +97,28 @@ impl Scheme for HmacSha256 {
     }
 }
 
-/// A fixed token in the `Authorization` header. It shows who sends, and not what.
+/// A fixed token in the `Authorization` header. It authenticates the sender, not the content.
 #[derive(Clone, Debug)]
 pub struct BearerToken {
     tokens: Vec<SigningSecret>,
 }
 
 impl BearerToken {
-    /// The scheme under any of these tokens. With none, it refuses everything.
+    /// Creates the scheme with these tokens. Without any, it refuses every request.
     pub fn new(tokens: impl IntoIterator<Item = SigningSecret>) -> Self {
         Self { tokens: tokens.into_iter().collect() }
     }
 }
 
 impl Scheme for BearerToken {
-    fn verify(&self, sealed: Unverified<'_>) -> Verification {
-        let Some(header) = sealed.headers().get(AUTHORIZATION) else { return Verification::Refused(Refusal::Missing) };
+    fn verify(&self, unverified: Unverified<'_>) -> Verification {
+        let Some(header) = unverified.headers().get(AUTHORIZATION) else {
+            return Verification::Refused(Refusal::Missing);
+        };
         let token = header.as_bytes().split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
         let Some((_, token)) = token else { return Verification::Refused(Refusal::Wrong) };
         match self.tokens.iter().find(|expected| expected.secret().matches(token)) {
-            Some(expected) => Verification::Open(Verified::new(&sealed, sealed.body().clone(), expected)),
+            Some(expected) => Verification::Open(Verified::new(&unverified, unverified.body().clone(), expected)),
             None => Verification::Refused(Refusal::Wrong),
         }
     }
@@ -124,11 +128,13 @@ impl Scheme for BearerToken {
     }
 }
 
-/// A fixed token in the query of the webhook's address, for a gateway that can only be told an address: most that call
-/// back by GET. It shows who sends, and not what.
+/// A fixed token in the query of the webhook's URL, for gateways that offer nothing else, such as most that call by
+/// GET.
 ///
-/// A query with two tokens is refused. The token is taken out of the query that is handed on. Addresses end in the logs of proxies and servers: keep it out
-/// of them, and rotate it when it was seen there.
+/// It authenticates the sender, not the content.
+///
+/// A query with two tokens is refused. The token is removed from the query that is passed on. URLs appear in the logs
+/// of proxies and servers: keep this one out of them, and rotate a token that was logged.
 #[derive(Clone, Debug)]
 pub struct QueryToken {
     parameter: &'static str,
@@ -136,7 +142,7 @@ pub struct QueryToken {
 }
 
 impl QueryToken {
-    /// The scheme under any of these tokens, in this parameter. With none, it refuses everything.
+    /// Creates the scheme with these tokens in this parameter. Without any, it refuses every request.
     pub fn new(parameter: &'static str, tokens: impl IntoIterator<Item = SigningSecret>) -> Self {
         Self { parameter, tokens: tokens.into_iter().collect() }
     }
@@ -147,16 +153,16 @@ impl QueryToken {
 }
 
 impl Scheme for QueryToken {
-    fn verify(&self, sealed: Unverified<'_>) -> Verification {
-        let Some(token) = sealed.query_parameter(self.parameter) else {
+    fn verify(&self, unverified: Unverified<'_>) -> Verification {
+        let Some(token) = unverified.query_parameter(self.parameter) else {
             return Verification::Refused(Refusal::Missing);
         };
-        let (tokens, rest): (Vec<_>, Vec<_>) = sealed.query().split('&').partition(|pair| self.is_token(pair));
+        let (tokens, rest): (Vec<_>, Vec<_>) = unverified.query().split('&').partition(|pair| self.is_token(pair));
         let expected = self.tokens.iter().find(|expected| expected.secret().matches(token.as_bytes()));
         let Some(expected) = expected.filter(|_| tokens.len() == 1) else {
             return Verification::Refused(Refusal::Wrong);
         };
-        Verification::Open(Verified::new(&sealed, sealed.body().clone(), expected).with_query(&rest.join("&")))
+        Verification::Open(Verified::new(&unverified, unverified.body().clone(), expected).with_query(&rest.join("&")))
     }
 
     fn covers(&self) -> SignatureCoverage {
@@ -164,25 +170,25 @@ impl Scheme for QueryToken {
     }
 }
 
-/// No proof at all, for a gateway that has none: whoever knows the address can make events.
+/// No verification, for a gateway that offers none: anybody who knows the URL can create events.
 ///
-/// Named so that it is not chosen by mistake. Keep the address secret, and let only the gateway's network in.
+/// The name prevents choosing it by mistake. Keep the URL secret, and allow only the gateway's network.
 #[derive(Clone, Debug)]
 pub struct Unsigned {
     owner: SigningSecret,
 }
 
 impl Unsigned {
-    /// The scheme, with the account that events may be of. The secret in it is not used.
+    /// Creates the scheme with the owner of its events. The secret is not used.
     pub fn new(owner: SigningSecret) -> Self {
         Self { owner }
     }
 }
 
 impl Scheme for Unsigned {
-    fn verify(&self, sealed: Unverified<'_>) -> Verification {
-        let body: Bytes = sealed.body().clone();
-        Verification::Open(Verified::new(&sealed, body, &self.owner).with_query(sealed.query()))
+    fn verify(&self, unverified: Unverified<'_>) -> Verification {
+        let body: Bytes = unverified.body().clone();
+        Verification::Open(Verified::new(&unverified, body, &self.owner).with_query(unverified.query()))
     }
 
     fn covers(&self) -> SignatureCoverage {
@@ -209,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_right_signature_opens_and_every_other_does_not() {
+    fn only_the_right_signature_verifies() {
         for encoding in [SignatureEncoding::Hex, SignatureEncoding::Base64] {
             let scheme = scheme(encoding, &["old-secret", "new-secret"]);
             let good = scheme.sign(b"body").unwrap();
@@ -235,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn old_and_new_secret_open_during_a_rotation_and_no_secret_opens_nothing() {
+    fn both_secrets_verify_during_a_rotation() {
         let (old, new) =
             (scheme(SignatureEncoding::Hex, &["old-secret"]), scheme(SignatureEncoding::Hex, &["new-secret"]));
         let both = scheme(SignatureEncoding::Hex, &["old-secret", "new-secret"]);
@@ -248,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_in_the_query_is_compared_whole_and_handed_on_to_nobody() {
+    fn query_token_is_compared_whole_and_removed() {
         let scheme = QueryToken::new("token", [secret("a-long-query-token")]);
         let with = |query: &str| {
             let request = http::Request::get(format!("/hook?{query}")).body("").unwrap();
@@ -274,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bearer_token_is_compared_whole() {
+    fn bearer_token_is_compared_whole() {
         let scheme = BearerToken::new([secret("a-long-bearer-token")]);
         let with = |value: &str| {
             let request = http::Request::post("/").header("authorization", value).body("{}").unwrap();

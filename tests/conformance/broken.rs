@@ -534,7 +534,7 @@ impl Adapter {
 
     async fn made(&self, message: &Message) -> Result<Answer> {
         let answer = self.endpoint.send(self.written(message)?).await;
-        let took_too_long = |error: &Error| error.to_string().contains("too long");
+        let took_too_long = |error: &Error| error.to_string().contains("timed out");
         match answer {
             Err(error) if self.is(RetriesByItself) && error.status().is_some_and(|s| s.is_server_error()) => {
                 self.endpoint.send(self.written(message)?).await

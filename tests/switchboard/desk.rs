@@ -232,7 +232,7 @@ async fn unknown_is_settled_by_a_status_or_a_person_only() {
     let id = board.send("desk", text(2, "Two").on_unknown(OnUnknown::Park)).await.unwrap();
     // The reason, as docs/operations.md lists it.
     let reason = desk.until(id, &[State::Parked]).await.reason.unwrap();
-    assert!(reason.ends_with("it may have been sent, so do not send it again blindly"), "{reason}");
+    assert!(reason.ends_with("the message may have been accepted, so do not resend it blindly"), "{reason}");
     assert!(board.settle(id, Resolution::Resend).await.unwrap());
     assert_eq!(desk.until(id, &[State::Accepted]).await.attempts, 2);
     assert!(!board.settle(id, Resolution::NotSent).await.unwrap());

@@ -13,7 +13,7 @@ use crate::model::clock::Clock;
 use crate::model::error::{Outcome, Result};
 use crate::model::id::AccountId;
 use crate::model::secret::Secret;
-use crate::tokens::Gate;
+use crate::tokens::RefreshLock;
 
 /// The credentials of the council's account.
 #[non_exhaustive]
@@ -60,7 +60,7 @@ impl Signer {
                 Self::OAuth2(Tokens {
                     renewer: Arc::new(renewer),
                     current: Mutex::default(),
-                    gate: Gate::default(),
+                    refresh: RefreshLock::default(),
                     running: Mutex::default(),
                 })
             }

@@ -16,7 +16,7 @@ use crate::adapter::{self, Endpoint};
 use crate::model::clock::{Clock, Timestamp};
 use crate::model::error::{Error, ErrorKind, Result};
 use crate::model::secret::Secret;
-use crate::tokens::{Gate, TokenPair, TokenStore};
+use crate::tokens::{RefreshLock, TokenPair, TokenStore};
 use crate::transport::Body;
 
 /// An OAuth 2.0 client with its initial tokens.
@@ -74,7 +74,7 @@ const EARLY: Duration = Duration::from_secs(60);
 pub(super) struct Tokens {
     pub(super) renewer: Arc<Renewer>,
     pub(super) current: Mutex<Option<TokenPair>>,
-    pub(super) gate: Gate,
+    pub(super) refresh: RefreshLock,
     /// A refresh under way. It is not dropped with the call that began it: X has then spent the refresh token, and
     /// the only new one would be lost. The next call goes on with it.
     pub(super) running: Mutex<Option<Running>>,
@@ -108,7 +108,7 @@ impl Tokens {
         if let Some(good) = self.current(refused) {
             return Ok(good);
         }
-        let _held = self.gate.enter().await;
+        let _guard = self.refresh.acquire().await;
         loop {
             // Those who waited find the work done.
             if let Some(good) = self.current(refused) {

@@ -204,7 +204,7 @@ impl Channel for Failover {
             telemetry::failed_at(member.info(), &error, picked.is_some());
             ended = picked.is_none() && !Selector::moves_on(&error, message);
             match (error.outcome(), doubt.take()) {
-                (_, Some(before)) => doubt = Some(error.after_doubt(before)),
+                (_, Some(before)) => doubt = Some(error.after_unknown(before)),
                 (Outcome::Unknown, None) => doubt = Some(error),
                 (Outcome::NotSent | Outcome::Rejected, None) => failed.push(error),
             }

@@ -212,7 +212,7 @@ impl Limiter {
 fn is_limit(error: &Error) -> bool {
     let asked = error.outcome() != Outcome::NotSent;
     match error.kind() {
-        ErrorKind::RateLimited | ErrorKind::QuotaExceeded => asked && error.passes(),
+        ErrorKind::RateLimited | ErrorKind::QuotaExceeded => asked && error.is_transient(),
         // Down for maintenance, say, and until when.
         ErrorKind::Unavailable => asked && error.retry_after().is_some(),
         _ => false,

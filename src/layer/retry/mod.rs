@@ -190,7 +190,7 @@ impl Channel for Retrying {
                 telemetry::gave_up(&self.info, &error, times, stop.as_str());
                 // One of them may have gone, whatever the last one says.
                 return Err(match doubt {
-                    Some(doubt) => error.after_doubt(doubt),
+                    Some(doubt) => error.after_unknown(doubt),
                     None => error,
                 });
             }

@@ -1,33 +1,33 @@
-//! Keywords: the words by which people stop messages, start them again, or ask for help.
+//! Opt-out keywords: stop messages, resume them, or ask for help.
 
 use super::{folds, shapes};
 
-/// What a resident asks for by a keyword: see [`keyword`].
+/// The request of a keyword message: see [`keyword`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Keyword {
-    /// No more messages.
+    /// Opts out of messages.
     Stop,
-    /// Messages again.
+    /// Opts in again.
     Start,
-    /// Who sends these messages, and how to stop them.
+    /// Asks for the sender and for a way to opt out.
     Help,
 }
 
-/// Returns the keyword that a message is, if the message as a whole is one.
+/// Returns the keyword of a message, if the message as a whole is one.
 ///
-/// A keyword inside a sentence about something else is not one: "please stop parking outside the school" is a report.
-/// Case, full-width letters, apostrophes, and quotes, punctuation, emoji and invisible characters around the words do not
-/// matter.
+/// A keyword inside a sentence about something else does not count: "please stop parking outside the school" is a
+/// report. Case, full-width letters, apostrophes, and quotes, punctuation, emoji and invisible characters around the
+/// words are ignored.
 ///
 /// *Start* is START, UNSTOP or, in Welsh, DECHRAU, and nothing else; *Help* is HELP, INFO or CYMORTH, and nothing else.
-/// YES is not a keyword, though some gateways take it for START, because it answers questions.
+/// YES is not a keyword, although some gateways treat it as START, because it answers questions.
 ///
-/// *Stop* is a message that consists of these parts only, in any order, at least one of them a request:
+/// *Stop* is a message that consists only of these parts, in any order, with at least one request:
 ///
 /// - a request by name: STOP, STOPALL, UNSUBSCRIBE, OPTOUT, OPT OUT, and in Welsh STOPIO, STOPIWCH, ATAL and
-///   DAD-DANYSGRIFIO. It may name what is to stop, which must be messages to this person: "stop texting me", "stop all
-///   reminders", "unsubscribe me from your list", "opt me out", "I want to stop receiving these texts";
+///   DAD-DANYSGRIFIO. Its object, if any, must be messages to this person: "stop texting me", "stop all reminders",
+///   "unsubscribe me from your list", "opt me out", "I want to stop receiving these texts";
 /// - a request in other words, which must name the messages: "no more texts", "don't contact me again", "take me off your
 ///   list", "I no longer wish to receive messages", "leave me alone";
 /// - a courtesy or an emphasis: "please", "hello", "thank you very much", "now", "os gwelwch yn dda";
@@ -35,22 +35,22 @@ pub enum Keyword {
 /// - the signature of a phone or a mail program at the end: "Sent from my iPhone", "Get Outlook for iOS"; and "Regards" or
 ///   "Thanks" with a name.
 ///
-/// A name that is no word of the vocabulary may stand in a signature, before "Council", and as a place that somebody moved
-/// to. A letter may be stretched, as in "stoppp", and STOP may be spaced, as in "S T O P".
+/// An unknown name is allowed in a signature, before "Council", and as a place that somebody moved to. A letter may be
+/// repeated, as in "stoppp", and STOP may be spaced, as in "S T O P".
 ///
-/// One word that is in none of them makes it a message for a person to read: "stop sending letters", "stop bin reminders",
-/// "unsubscribe from the library newsletter". A question or a wish must name the messages: "can you stop?" and "I want to
-/// stop" are messages, "can you stop texting me?" is a request.
+/// Any other word makes it a message for a person to read: "stop sending letters", "stop bin reminders", "unsubscribe
+/// from the library newsletter". A question or a wish must name the messages: "can you stop?" and "I want to stop" are
+/// messages, "can you stop texting me?" is a request.
 ///
-/// CANCEL, END, QUIT, REMOVE and REVOKE are not keywords, because residents use them for bookings and reports. Where a
-/// gateway acts on such a word, the adapter reports the opt-out: see [`is_one_of`].
+/// CANCEL, END, QUIT, REMOVE and REVOKE are not keywords, because residents use them for bookings and reports. If a
+/// gateway acts on such a word, its adapter reports the opt-out: see [`is_one_of`].
 ///
-/// The English words are those of CTIA, Twilio and AWS; no list is laid down in the United Kingdom. **The Welsh words are a
-/// convention of this crate, UNVERIFIED**; DIM MWY ("no more") alone is left out because it answers questions. This function
-/// only recognises: acting on it is up to the caller.
+/// The English words are those of CTIA, Twilio and AWS; the United Kingdom prescribes no list. **The Welsh words are a
+/// convention of this crate, UNVERIFIED**; DIM MWY ("no more") alone is left out because it answers questions. This
+/// function only recognises keywords: acting on them is up to the caller.
 ///
-/// It reads until the first word that no request contains, which in most messages is one of the first few, nothing of a
-/// message over 512 bytes, and allocates nothing.
+/// It stops at the first word that no request contains, usually one of the first few, ignores messages over 512 bytes,
+/// and allocates nothing.
 ///
 /// ```
 /// use civic_messaging::medium::sms::{Keyword, keyword};
@@ -72,9 +72,9 @@ pub fn keyword(text: &str) -> Option<Keyword> {
     }
 }
 
-/// Returns the keyword that the title of a button or list row is.
+/// Returns the keyword of a button's or list row's title.
 ///
-/// Stricter than [`keyword`], because we wrote the title for a purpose of its own: only a request by name stops, and only
+/// Stricter than [`keyword`], because we wrote the title for another purpose: only a request by name stops, and only
 /// UNSTOP starts.
 pub(crate) fn title_keyword(title: &str) -> Option<Keyword> {
     let sentence = Sentence::read(title)?;
@@ -84,11 +84,10 @@ pub(crate) fn title_keyword(title: &str) -> Option<Keyword> {
     }
 }
 
-/// Returns `true` if a message is exactly one of these words, by the rules of [`keyword`] for case, punctuation, emoji and
-/// invisible characters.
+/// Returns `true` if a message is exactly one of these words, with [`keyword`]'s rules for case and punctuation.
 ///
-/// For gateways that act on words of their own, such as END: an adapter reports the opt-out where the gateway blocks the
-/// person anyway. In a word, a hyphen counts as a space.
+/// For gateways that act on their own words, such as END: the adapter reports an opt-out where the gateway blocks the
+/// person anyway. A hyphen in a word counts as a space.
 ///
 /// ```
 /// use civic_messaging::medium::sms::is_one_of;
@@ -102,15 +101,15 @@ pub fn is_one_of(text: &str, words: &[&str]) -> bool {
     words.iter().any(|word| Normalised::new(word).eq(Normalised::new(text)))
 }
 
-/// The characters of a text in lower case, with one space for whatever stands between words, or a line feed where a line
-/// ends there. None stands before the first word or after the last.
+/// The characters of a text in lower case, with one space between words, or a line feed where a line ends. No separator
+/// before the first word or after the last.
 #[derive(Clone)]
 struct Normalised<'a> {
     rest: std::str::Chars<'a>,
-    /// What stands before the next character of a word.
+    /// The separator before the next character of a word.
     gap: Option<char>,
     begun: bool,
-    /// The character behind the gap that was just given.
+    /// The character after the separator that was just returned.
     held: Option<char>,
 }
 
@@ -132,7 +131,7 @@ impl Iterator for Normalised<'_> {
             let character = match character {
                 'a'..='z' | '0'..='9' => character,
                 'A'..='Z' => character.to_ascii_lowercase(),
-                // Part of a word, as in "don't", or a quote around one.
+                // Part of a word, as in "don't", or a quote around a word.
                 '\'' | '`' => continue,
                 '\n' | '\r' => {
                     self.gap = Some('\n');
@@ -159,7 +158,7 @@ impl Iterator for Normalised<'_> {
 }
 
 impl Normalised<'_> {
-    /// The letter that a character is, or `None` after noting the gap that it makes.
+    /// Returns the letter of a character, or `None` after recording the separator that it forms.
     fn beyond_ascii(&mut self, character: char) -> Option<char> {
         let character = narrow(character);
         if is_of_a_word(character) {
@@ -175,13 +174,13 @@ impl Normalised<'_> {
     }
 }
 
-/// Returns `true` for a letter or digit, but not for an emoji that Unicode counts among them.
+/// Returns `true` for a letter or digit, except for an emoji that Unicode counts as one.
 fn is_of_a_word(character: char) -> bool {
     character.is_alphanumeric()
         && !matches!(character, 'ℹ' | 'ʼ' | '\u{2460}'..='\u{24FF}' | '\u{3251}'..='\u{32BF}' | '\u{1F100}'..='\u{1F1FF}')
 }
 
-/// A full-width form as the ASCII character it stands for.
+/// Converts a full-width form to ASCII.
 fn narrow(character: char) -> char {
     match u32::from(character) {
         wide @ 0xFF01..=0xFF5E => char::from_u32(wide - 0xFEE0).unwrap_or(character),
@@ -189,7 +188,7 @@ fn narrow(character: char) -> char {
     }
 }
 
-/// A message of words that requests consist of, without a signature on lines of its own.
+/// The words of a possible request, without a signature on separate lines.
 struct Sentence {
     words: [Word; Self::MAX],
     len: usize,
@@ -202,7 +201,7 @@ impl Sentence {
     /// Longer than any request with its courtesies and a signature, in bytes.
     const BYTES_MAX: usize = 512;
 
-    /// `None` for a message with a word that no request contains, or that is too long.
+    /// Parses a message; `None` if it is too long or contains a word that no request contains.
     fn read(text: &str) -> Option<Self> {
         let text = text.trim();
         if text.len() > Self::BYTES_MAX || begins_unlike_request(text) {
@@ -220,7 +219,7 @@ impl Sentence {
             if word == Word::Name && !sentence.introduces_name() {
                 return None;
             }
-            // STOP as often as somebody likes.
+            // STOP may be repeated any number of times.
             if !(word == Word::Stop && sentence.words().last() == Some(&Word::Stop)) {
                 *sentence.words.get_mut(sentence.len)? = word;
                 sentence.len += 1;
@@ -236,7 +235,7 @@ impl Sentence {
         self.words.get(..self.len).unwrap_or_default()
     }
 
-    /// Returns `true` where a name may stand: "thanks Jane", "from Shropshire Council", "not live in Telford".
+    /// Returns `true` if a name may follow: "thanks Jane", "from Shropshire Council", "not live in Telford".
     fn introduces_name(&self) -> bool {
         use self::Word::*;
         self.words().last().is_some_and(|word| {
@@ -265,7 +264,7 @@ impl Sentence {
     }
 }
 
-/// Returns `true` if the first word is plain and begins no request, as in most messages: found without normalising it.
+/// Returns `true` if the first word is plain and begins no request, as in most messages; needs no normalising.
 fn begins_unlike_request(text: &str) -> bool {
     let bytes = text.as_bytes();
     let mut letters = [0; Spelled::MAX];
@@ -287,19 +286,19 @@ fn begins_unlike_request(text: &str) -> bool {
 struct Spelled {
     letters: [u8; Self::MAX],
     len: usize,
-    /// A letter stands three times or more in a row, and is kept twice.
+    /// `true` if a letter occurs three or more times in a row; two are kept.
     stretched: bool,
-    /// It has a letter that no word of the vocabulary has, or too many.
+    /// `true` if it has a letter that no vocabulary word has, or is too long.
     foreign: bool,
 }
 
 impl Spelled {
-    /// Longer than any word of the vocabulary.
+    /// Longer than any vocabulary word.
     const MAX: usize = 16;
-    /// Words of a signature.
+    /// Maximum words of a signature.
     const SIGNATURE_MAX: usize = 8;
 
-    /// Reads one word, and what stands behind it.
+    /// Reads one word and the separator after it.
     fn read(characters: &mut Normalised<'_>) -> (Self, Option<char>) {
         if let Some(stop) = Self::read_spaced_stop(characters) {
             return stop;
@@ -352,7 +351,7 @@ impl Spelled {
         self.letters.get(..self.len).unwrap_or_default()
     }
 
-    /// `None` for no letters.
+    /// Returns the vocabulary word, or `None` without letters.
     fn word(&self) -> Option<Word> {
         let letters = self.as_bytes();
         if self.foreign || letters.is_empty() {
@@ -382,7 +381,7 @@ impl Spelled {
         })
     }
 
-    /// Returns `true` if this and the rest are a signature: "Sent from my …", "Get Outlook for …", "Regards, …".
+    /// Returns `true` if this word and the rest form a signature: "Sent from my …", "Get Outlook for …", "Regards, …".
     fn begins_signature(&self, rest: &Normalised<'_>) -> bool {
         let seconds: &[&str] = match self.as_bytes() {
             b"regards" | b"cofion" => &[],
@@ -401,7 +400,7 @@ impl Spelled {
     }
 }
 
-/// A vowel of Welsh without its circumflex.
+/// Removes the circumflex of a Welsh vowel.
 fn without_circumflex(letter: char) -> char {
     match letter {
         'â' => 'a',
@@ -414,14 +413,14 @@ fn without_circumflex(letter: char) -> char {
     }
 }
 
-/// The part that a word of the vocabulary plays.
+/// Returns the role of a vocabulary word.
 fn listed(letters: &[u8]) -> Option<Word> {
     let (from, to) = BY_FIRST_LETTER.get(usize::from(letters.first()?.wrapping_sub(b'a')))?;
     let candidates = VOCABULARY.get(*from..*to)?;
     candidates.iter().find(|(word, _)| word.as_bytes() == letters).map(|(_, word)| *word)
 }
 
-/// The words of requests, courtesies, reasons and signatures, by the part that they play. `Name` is any other word.
+/// The words of requests, courtesies, reasons and signatures, by their role. `Name` is any other word.
 #[rustfmt::skip]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Word {
@@ -531,7 +530,7 @@ const VOCABULARY: &[(&str, Word)] = {
     ]
 };
 
-/// Where the words with each first letter begin and end.
+/// The range of the words with each first letter.
 #[allow(clippy::indexing_slicing, reason = "done when compiling, where an index out of bounds is an error")]
 static BY_FIRST_LETTER: [(usize, usize); 26] = {
     let mut places = [(0, 0); 26];
@@ -547,7 +546,7 @@ static BY_FIRST_LETTER: [(usize, usize); 26] = {
     places
 };
 
-/// How a request to stop is worded.
+/// The wording of a request to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Request {
     /// By STOP, UNSUBSCRIBE, OPT OUT or their Welsh forms.
@@ -566,7 +565,7 @@ enum Lead {
     Want,
 }
 
-/// Courtesies, emphasis and what joins requests, the longer before the shorter.
+/// Courtesies, emphasis and conjunctions of requests, longer phrases first.
 const COURTESIES: &[&[Word]] = {
     use self::Word::*;
     &[
@@ -641,7 +640,7 @@ const REASONS: &[&[Word]] = {
     ]
 };
 
-/// What may stand before a reason.
+/// Phrases that may precede a reason.
 const BEFORE_REASON: &[&[Word]] = {
     use self::Word::*;
     &[
@@ -661,14 +660,14 @@ const BEFORE_REASON: &[&[Word]] = {
     ]
 };
 
-/// Reads words from left to right; what does not fit leaves the place unchanged.
+/// Parses words from left to right; a part that does not match leaves the position unchanged.
 struct Parser<'a> {
     words: &'a [Word],
     at: usize,
 }
 
 impl Parser<'_> {
-    /// The request that the words consist of; by name, if one of several is.
+    /// Returns the request that the words form; by name, if one of several is.
     fn opt_out(mut self) -> Option<Request> {
         let mut found = None;
         let (mut names_messages, mut denies_name) = (false, false);
@@ -690,7 +689,7 @@ impl Parser<'_> {
                 None => return None,
             }
         }
-        // "Stop. I'm not happy" is about anything.
+        // "Stop. I'm not happy" could be about anything.
         found.filter(|_| names_messages || !denies_name)
     }
 
@@ -882,7 +881,7 @@ impl Parser<'_> {
         }
     }
 
-    /// A name of two words at most to the end, and of so many at least.
+    /// Parses a name at the end, of at least `min` and at most two words.
     fn names(&mut self, min: usize) -> bool {
         use self::Word::*;
         self.eat(Title);
@@ -999,7 +998,7 @@ impl Parser<'_> {
         true
     }
 
-    /// What somebody is taken off: a list of people to message, or messages.
+    /// Parses the source that a person is removed from: a list of people to message, or messages.
     fn source(&mut self) -> bool {
         use self::Word::*;
         let list = |parser: &mut Self| {
@@ -1060,7 +1059,7 @@ impl Parser<'_> {
         ours && self.at > start
     }
 
-    /// What is to stop: "texting me", "sending me reminders", "all these messages".
+    /// Parses the object of a request to stop: "texting me", "sending me reminders", "all these messages".
     fn object(&mut self) -> bool {
         use self::Word::*;
         if self.eat(Texting) {
@@ -1089,12 +1088,12 @@ impl Parser<'_> {
         }
     }
 
-    /// Returns `true` where a courtesy or the end follows: "stop sending, please".
+    /// Returns `true` if a courtesy or the end follows: "stop sending, please".
     fn is_at_an_end(&self) -> bool {
         self.peek().is_none_or(|word| matches!(word, Word::Please | Word::Thanks | Word::Now))
     }
 
-    /// "All these annoying text messages from you to this number", and how many they are.
+    /// Parses messages and their amount: "all these annoying text messages from you to this number".
     fn messages(&mut self) -> Option<Amount> {
         use self::Word::*;
         self.attempt(|parser| {
@@ -1124,7 +1123,7 @@ impl Parser<'_> {
         }
     }
 
-    /// Who sends the messages and who gets them.
+    /// Parses the sender and recipient of the messages.
     fn about_messages(&mut self) -> bool {
         use self::Word::*;
         if self.eat(These)
@@ -1223,7 +1222,7 @@ impl Parser<'_> {
     }
 }
 
-/// How many messages are meant.
+/// The number of messages meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Amount {
     One,
@@ -1555,7 +1554,7 @@ mod tests {
     }
 
     #[test]
-    fn word_of_a_gateway_is_the_whole_message() {
+    fn gateway_keyword_is_the_whole_message() {
         let words = ["END", "QUIT", "CANCEL", "OPT-OUT", "ARRET"];
         for text in ["END", "end", " End. ", "“quit”", "🛑 Cancel!", "opt out", "Opt-Out", "ＥＮＤ"] {
             assert!(is_one_of(text, &words), "{text}");
@@ -1571,7 +1570,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn decoration_changes_no_verdict(
+        fn decoration_does_not_change_the_result(
             at in 0..OPT_OUTS.len(), other in 0..MESSAGES.len(), upper in any::<bool>(),
             before in "[ \t\"“‘(*_🛑👍🙏❗️]{0,4}", after in "[ \n\"”’)*_.!,😡🛑👍🏽❗️…]{0,6}",
         ) {

@@ -1,10 +1,8 @@
-//! The rules of SMS: what a text costs, where it is cut, which characters make it dear, and whether
-//! a resident has asked to stop.
+//! The rules of SMS: segments and cost, GSM-7 folding, and opt-out keywords.
 //!
-//! A text whose every character is in the GSM 7-bit alphabet (3GPP TS 23.038) goes as septets, 160
-//! to a message. One character outside it, such as `ŵ` or a curly quote, and the whole text goes as
-//! UCS-2, 70 to a message. A longer text is sent in parts, each of which gives up some room to the
-//! header that joins it to the others, and each of which is charged.
+//! A text entirely in the GSM 7-bit alphabet (3GPP TS 23.038) is sent as septets, 160 per message. One character
+//! outside it, such as `ŵ` or a curly quote, switches the whole text to UCS-2, 70 per message. A longer text is sent in
+//! parts, each of which loses some space to the header that joins them, and each of which is charged.
 //!
 //! ```
 //! use civic_messaging::medium::sms;
@@ -31,33 +29,33 @@ mod keyword;
 pub(crate) use self::keyword::title_keyword;
 pub use self::keyword::{Keyword, is_one_of, keyword};
 
-/// Septets in a message that goes whole, in GSM-7.
+/// Septets in a single message, in GSM-7.
 pub const GSM7_SINGLE: usize = 160;
 /// Septets in each part of a longer message, in GSM-7, with [`ConcatHeader::Short`].
 pub const GSM7_PART: usize = 153;
 /// Septets in each part of a longer message, in GSM-7, with [`ConcatHeader::Long`].
 pub const GSM7_PART_LONG: usize = 152;
-/// UTF-16 code units in a message that goes whole, in UCS-2.
+/// UTF-16 code units in a single message, in UCS-2.
 pub const UCS2_SINGLE: usize = 70;
 /// UTF-16 code units in each part of a longer message, in UCS-2, with [`ConcatHeader::Short`].
 pub const UCS2_PART: usize = 67;
 /// UTF-16 code units in each part of a longer message, in UCS-2, with [`ConcatHeader::Long`].
 pub const UCS2_PART_LONG: usize = 66;
-/// Parts of one message at most: the header numbers them in one octet. Gateways allow far fewer.
+/// Maximum parts of a message: the header numbers them in one octet. Gateways allow far fewer.
 pub const PARTS_MAX: usize = 255;
 
-/// How the characters of a message are written on the air.
+/// The encoding of a message on the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Encoding {
     /// The GSM 7-bit default alphabet and its extension table, counted in septets.
     Gsm7,
-    /// Sixteen bits to a unit, counted in UTF-16 code units: an emoji is two.
+    /// 16-bit units, counted in UTF-16 code units: an emoji is two.
     Ucs2,
 }
 
 impl Encoding {
-    /// Units that fit in a message which goes whole.
+    /// Returns the units that fit in a single message.
     #[must_use]
     pub const fn single(self) -> usize {
         match self {
@@ -66,7 +64,7 @@ impl Encoding {
         }
     }
 
-    /// Units that fit in each part of a message which does not go whole.
+    /// Returns the units that fit in each part of a longer message.
     #[must_use]
     pub const fn part(self, header: ConcatHeader) -> usize {
         match (self, header) {
@@ -77,8 +75,8 @@ impl Encoding {
         }
     }
 
-    /// Units that one character takes. In GSM-7 a character outside the alphabet takes none; the
-    /// callers here have ruled that out.
+    /// Returns the units of one character. In GSM-7 a character outside the alphabet counts as none; callers have ruled
+    /// that out.
     fn cost(self, character: char) -> usize {
         match self {
             Self::Gsm7 => usize::from(septets(character).unwrap_or(0)),
@@ -87,17 +85,17 @@ impl Encoding {
     }
 }
 
-/// The header that joins the parts of one message, by the size of its reference number.
+/// The header that joins the parts of a message, by the size of its reference number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ConcatHeader {
-    /// An 8-bit reference, 6 octets of header: 153 septets or 67 code units are left.
+    /// An 8-bit reference, 6 octets of header: 153 septets or 67 code units remain.
     #[default]
     Short,
-    /// A 16-bit reference, 7 octets of header: 152 septets or 66 code units are left.
+    /// A 16-bit reference, 7 octets of header: 152 septets or 66 code units remain.
     Long,
 }
 
-/// What a text costs: see [`count`].
+/// The encoding, length and segments of a text: see [`count`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Count {
     encoding: Encoding,
@@ -106,30 +104,30 @@ pub struct Count {
 }
 
 impl Count {
-    /// The encoding that the text needs.
+    /// Returns the encoding that the text requires.
     #[must_use]
     pub const fn encoding(&self) -> Encoding {
         self.encoding
     }
 
-    /// The length of the text: septets in GSM-7, UTF-16 code units in UCS-2. Headers are not in it.
+    /// Returns the length of the text without headers: septets in GSM-7, UTF-16 code units in UCS-2.
     #[must_use]
     pub const fn units(&self) -> usize {
         self.units
     }
 
-    /// The parts in which the text goes, which is what a gateway charges for. Never 0.
+    /// Returns the number of segments, which a gateway charges for. Never 0.
     #[must_use]
     pub const fn segments(&self) -> usize {
         self.segments
     }
 }
 
-/// Counts a text, with the usual [`ConcatHeader::Short`].
+/// Counts a text with the usual [`ConcatHeader::Short`].
 ///
-/// Allocates nothing, and takes about as long as reading the text once. An empty text is one part.
-/// A pair (an escape and its code, or two surrogates) is never split between parts, so a text can
-/// need a part more than its units divided by the room in a part.
+/// Allocates nothing, in about the time of reading the text once. An empty text is one segment. A pair (an escape and
+/// its code, or two surrogates) is never split between segments, so a text can need one segment more than its units
+/// divided by the capacity of a segment.
 ///
 /// ```
 /// use civic_messaging::medium::sms::{Encoding, count};
@@ -143,7 +141,7 @@ pub fn count(text: &str) -> Count {
     count_with(text, ConcatHeader::Short)
 }
 
-/// Counts a text that would be cut with this header; otherwise as [`count`].
+/// Counts a text split with this header; otherwise as [`count`].
 #[must_use]
 pub fn count_with(text: &str, header: ConcatHeader) -> Count {
     let (encoding, units) = measure(text);
@@ -157,11 +155,11 @@ pub fn count_with(text: &str, header: ConcatHeader) -> Count {
     Count { encoding, units, segments }
 }
 
-/// Cuts a text into the parts in which it goes.
+/// Splits a text into its segments.
 ///
-/// Each item is a slice of the text; joined they are the text again, and there are as many as
-/// [`Count::segments`] says. An empty text gives one empty part. A part may stay a unit short of
-/// full where a pair would not fit; an emoji of several characters may still be cut between them.
+/// Each item is a slice of the text; joined they equal the text, and their number is [`Count::segments`]. An empty text
+/// gives one empty segment. A segment may be a unit short of full where a pair would not fit; an emoji of several
+/// characters may be split between them.
 ///
 /// ```
 /// use civic_messaging::medium::sms::{ConcatHeader, segments};
@@ -177,7 +175,7 @@ pub fn segments(text: &str, header: ConcatHeader) -> Segments<'_> {
     Segments::new(text, encoding, budget)
 }
 
-/// The parts of a text, in order: see [`segments`]. Its `Debug` form shows no text.
+/// An iterator over the segments of a text: see [`segments`]. Its `Debug` output shows no text.
 #[derive(Clone)]
 pub struct Segments<'a> {
     rest: Option<&'a str>,
@@ -190,7 +188,7 @@ impl<'a> Segments<'a> {
         Self { rest: Some(text), encoding, budget }
     }
 
-    /// Where the first part of a text ends, in bytes.
+    /// Returns the end of the first segment of a text in bytes.
     fn cut(&self, text: &str) -> usize {
         let mut units = 0;
         for (at, character) in text.char_indices() {
@@ -226,34 +224,34 @@ impl fmt::Debug for Segments<'_> {
     }
 }
 
-/// A character that makes a text dear: see [`costly`].
+/// A character that increases the cost of a text: see [`costly`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct CostlyCharacter {
     /// The character itself.
     pub character: char,
-    /// How many times it stands in the text.
+    /// The number of occurrences.
     pub count: usize,
-    /// The byte at which it stands first.
+    /// The byte offset of the first occurrence.
     pub first: usize,
-    /// Why it is dear.
+    /// The reason for the cost.
     pub reason: Cost,
 }
 
-/// Why a character makes a text dear, the dearest first.
+/// The reason why a character increases the cost, most expensive first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Cost {
-    /// It is not in the GSM alphabet, so the whole text goes as UCS-2 and holds less than half.
+    /// It is not in the GSM alphabet, so the whole text is sent as UCS-2 with less than half the capacity.
     ForcesUcs2,
-    /// It is in the extension table: two septets, as long as nothing forces UCS-2.
+    /// It is in the extension table: two septets, unless something else forces UCS-2.
     TwoSeptets,
 }
 
-/// Lists the characters that make a text dear, each once, the dearest first.
+/// Lists the characters that increase the cost of a text, each once, most expensive first.
 ///
-/// First those that force UCS-2, then those of two septets; within each, the most frequent first,
-/// and then the first in the text. Empty for a text in which every character takes one septet.
+/// Characters that force UCS-2 precede those of two septets; within each group, the most frequent comes first, then the
+/// first in the text. Empty if every character takes one septet.
 ///
 /// ```
 /// use civic_messaging::medium::sms::{Cost, costly};
@@ -280,16 +278,15 @@ pub fn costly(text: &str) -> Vec<CostlyCharacter> {
     found
 }
 
-/// Puts look-alikes from the GSM alphabet in the place of typographic characters.
+/// Replaces typographic characters with look-alikes from the GSM alphabet.
 ///
-/// Quotes, dashes, the ellipsis, bullets, odd spaces and line ends are changed as [`folds`] says,
-/// and what cannot be seen is left out. **No letter is ever changed**, Welsh or other, and no digit,
-/// accent or emoji. The joiners and direction marks that shape emoji, Persian or Urdu are left out
-/// only where that brings the text into GSM-7; where it needs UCS-2 anyhow, they stay.
+/// Quotes, dashes, the ellipsis, bullets, special spaces and line breaks are replaced as in [`folds`], and invisible
+/// characters are dropped. **Letters never change**, Welsh or other, nor do digits, accents and emoji. The joiners and
+/// direction marks that shape emoji, Persian or Urdu are dropped only if that brings the text into GSM-7; if it needs
+/// UCS-2 anyway, they stay.
 ///
-/// Borrows if there is nothing to change; folding twice is the same as once. A text that needs
-/// UCS-2 for its letters gains nothing from it (an ellipsis even grows from one unit to three), so
-/// [`count`] before and after.
+/// Borrows if nothing changes; folding twice equals folding once. A text that needs UCS-2 for its letters gains nothing
+/// (an ellipsis even grows from one unit to three), so [`count`] before and after.
 ///
 /// ```
 /// use civic_messaging::medium::sms::fold;
@@ -317,10 +314,10 @@ pub fn fold(text: &str) -> Cow<'_, str> {
     Cow::Owned(folded)
 }
 
-/// What [`fold`] puts in the place of a character, or `None` if it stays.
+/// Returns the replacement that [`fold`] uses for a character, or `None` if it stays.
 ///
-/// The answer is in the GSM alphabet, and empty for what is left out. Joiners and direction marks
-/// give `None`, because for them it depends on the rest of the text.
+/// The replacement is in the GSM alphabet, and empty for a dropped character. `None` for joiners and direction marks,
+/// because they depend on the rest of the text.
 #[must_use]
 pub const fn folds(character: char) -> Option<&'static str> {
     Some(match character {
@@ -342,9 +339,9 @@ pub const fn folds(character: char) -> Option<&'static str> {
     })
 }
 
-/// Septets that a character takes: 1, or 2 if it needs an escape, or `None` outside the alphabet.
+/// Returns the septets of a character: 1, or 2 if it needs an escape; `None` outside the alphabet.
 ///
-/// `ç` and the backtick are outside it; `Ç` is in it. The escape itself is no character.
+/// `ç` and the backtick are outside it; `Ç` is in it. The escape itself is not a character.
 ///
 /// ```
 /// use civic_messaging::medium::sms::septets;
@@ -356,8 +353,10 @@ pub fn septets(character: char) -> Option<u8> {
     code(character).map(|code| 1 + (code >> 7))
 }
 
-/// Writes a text in the GSM alphabet, one septet to a byte, an escape `0x1B` before each code of the
-/// extension table. `None` if a character is outside the alphabet.
+/// Encodes a text in the GSM alphabet, one septet per byte, with an escape `0x1B` before each code of the extension
+/// table.
+///
+/// `None` if a character is outside the alphabet.
 ///
 /// ```
 /// use civic_messaging::medium::sms::{decode_gsm7, encode_gsm7, pack};
@@ -381,10 +380,10 @@ pub fn encode_gsm7(text: &str) -> Option<Vec<u8>> {
     Some(septets)
 }
 
-/// Reads septets, one to a byte. Never fails.
+/// Decodes septets, one per byte. Never fails.
 ///
-/// An escape and a code that the extension table lacks are one space together, as is an escape at
-/// the end; a byte of `0x80` or more is no septet and becomes U+FFFD.
+/// An escape with a code that the extension table lacks decodes to one space, as does an escape at the end; a byte of
+/// `0x80` or more is not a septet and becomes U+FFFD.
 #[must_use]
 pub fn decode_gsm7(septets: &[u8]) -> String {
     let mut text = String::with_capacity(septets.len());
@@ -399,10 +398,10 @@ pub fn decode_gsm7(septets: &[u8]) -> String {
     text
 }
 
-/// Packs septets, one to a byte, into octets: eight in the room of seven.
+/// Packs septets, one per byte, into octets: eight septets in seven octets.
 ///
-/// The top bit of each byte is ignored. The last octet is filled with zero bits, and seven of them
-/// read as `@`, so the number of septets has to travel beside the octets, as SMS does it.
+/// The top bit of each byte is ignored. The last octet is padded with zero bits, and seven of them decode as `@`, so
+/// the number of septets must be transmitted with the octets, as SMS does.
 #[must_use]
 pub fn pack(septets: &[u8]) -> Vec<u8> {
     let mut octets = Vec::with_capacity(septets.len() - septets.len() / 8);
@@ -427,8 +426,8 @@ pub fn pack(septets: &[u8]) -> Vec<u8> {
 /// The septet before a code of the extension table.
 const ESCAPE: u8 = 0x1B;
 
-/// The default alphabet of 3GPP TS 23.038 by code. The place of the escape is never read as a
-/// character. 0x09 is `Ç`; tables that have `ç` there are wrong.
+/// The default alphabet of 3GPP TS 23.038 by code. The escape's position is never decoded as a character. 0x09 is `Ç`;
+/// tables with `ç` there are wrong.
 #[rustfmt::skip]
 const DEFAULT: [char; 128] = [
     '@', '£', '$', '¥', 'è', 'é', 'ù', 'ì', 'ò', 'Ç', '\n', 'Ø', 'ø', '\r', 'Å', 'å',
@@ -441,16 +440,16 @@ const DEFAULT: [char; 128] = [
     'p', 'q', 'r', 's', 't', 'u', 'v', 'w', 'x', 'y', 'z', 'ä', 'ö', 'ñ', 'ü', 'à',
 ];
 
-/// The extension table: what follows an escape.
+/// The extension table: the codes after an escape.
 #[rustfmt::skip]
 const EXTENSION: [(u8, char); 10] = [
     (0x0A, '\u{0C}'), (0x14, '^'), (0x28, '{'), (0x29, '}'), (0x2F, '\\'),
     (0x3C, '['), (0x3D, '~'), (0x3E, ']'), (0x40, '|'), (0x65, '€'),
 ];
 
-/// Set in [`CODES`] beside a code of the extension table.
+/// Marks a code of the extension table in [`CODES`].
 const EXTENDED: u8 = 0x80;
-/// In [`CODES`]: no code. The extension table has nothing at 0x7F that this could hide.
+/// Marks a character without a code in [`CODES`]. The extension table has nothing at 0x7F that this could hide.
 const NO_CODE: u8 = 0xFF;
 
 /// The code of each character below U+0400; the euro sign is the only one above.
@@ -490,7 +489,7 @@ fn extended(code: u8) -> Option<char> {
 
 // Measuring.
 
-/// The encoding that a text needs, and its units in it.
+/// Returns the encoding that a text requires, and its length in units.
 fn measure(text: &str) -> (Encoding, usize) {
     match ascii_septets(text).or_else(|| gsm_septets(text)) {
         Some(septets) => (Encoding::Gsm7, septets),
@@ -498,7 +497,7 @@ fn measure(text: &str) -> (Encoding, usize) {
     }
 }
 
-/// Septets of a text that is in the alphabet. A plain loop: `try_fold` takes twice as long.
+/// Returns the septets of a text in the alphabet. A plain loop: `try_fold` takes twice as long.
 fn gsm_septets(text: &str) -> Option<usize> {
     let mut units = 0;
     for character in text.chars() {
@@ -507,19 +506,18 @@ fn gsm_septets(text: &str) -> Option<usize> {
     Some(units)
 }
 
-/// Septets of a text that is ASCII and in the alphabet, which is nearly every text.
+/// Returns the septets of a text that is ASCII and in the alphabet, as nearly all texts are.
 ///
-/// Plain comparisons over short stretches, which the compiler turns into vector instructions; a look
-/// into a table for each byte takes half as long again.
+/// Plain comparisons over short chunks, which the compiler vectorises; a table lookup for each byte takes 50 % longer.
 fn ascii_septets(text: &str) -> Option<usize> {
     let mut septets = text.len();
-    for stretch in text.as_bytes().chunks(128) {
-        let (mut pairs, mut strangers) = (0_u8, 0_u8); // 128 of either fit
-        for &byte in stretch {
+    for chunk in text.as_bytes().chunks(128) {
+        let (mut pairs, mut outside) = (0_u8, 0_u8); // 128 of either fit
+        for &byte in chunk {
             pairs += u8::from(ascii_pair(byte));
-            strangers |= u8::from(!ascii_plain(byte) & !ascii_pair(byte));
+            outside |= u8::from(!ascii_plain(byte) & !ascii_pair(byte));
         }
-        if strangers != 0 {
+        if outside != 0 {
             return None;
         }
         septets += usize::from(pairs);
@@ -537,7 +535,7 @@ const fn ascii_plain(byte: u8) -> bool {
 
 // Folding.
 
-/// Invisible characters that other scripts and emoji need: joiners, direction marks and their like.
+/// Returns `true` for invisible characters that other scripts and emoji need: joiners, direction marks and similar.
 const fn shapes(character: char) -> bool {
     matches!(
         character,
@@ -561,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn every_case_of_the_fixture_agrees() {
+    fn every_fixture_case_agrees() {
         let fixture = fixture();
         let cases = fixture["cases"].as_array().expect("cases");
         assert_eq!(cases.len(), 33);
@@ -592,7 +590,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tables_are_those_of_the_fixture() {
+    fn tables_match_the_fixture() {
         let fixture = fixture();
         let default: String = DEFAULT.iter().collect();
         assert_eq!(fixture["gsm_default_table"], default);
@@ -604,7 +602,7 @@ mod tests {
     }
 
     #[test]
-    fn the_short_way_for_ascii_says_what_the_table_says() {
+    fn ascii_fast_path_agrees_with_the_table() {
         for byte in 0..=0x7F_u8 {
             let character = char::from(byte);
             let septets = septets(character).map(usize::from);
@@ -616,7 +614,7 @@ mod tests {
     }
 
     #[test]
-    fn disputed_characters() {
+    fn disputed_characters_follow_the_standard() {
         for outside in ['`', 'ç', '\t', '\0', '\u{1B}', '\u{A0}', 'á', 'ŵ', '’'] {
             assert_eq!(septets(outside), None, "{outside:?}");
         }
@@ -642,7 +640,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_at_the_edge_costs_a_part_that_division_misses() {
+    fn pair_at_the_edge_costs_an_extra_segment() {
         let gsm = "a".repeat(152) + &"€".repeat(77);
         assert_eq!((count(&gsm).units(), count(&gsm).segments()), (306, 3));
         let ucs = "ŵ".repeat(66) + &"😀".repeat(34);
@@ -650,7 +648,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_codes_decode_to_something() {
+    fn unknown_codes_decode_to_a_space_or_replacement() {
         assert_eq!(decode_gsm7(&[0x1B, 0x41, b'b']), " b");
         assert_eq!(decode_gsm7(&[0x1B, 0x1B, 0x65]), " e");
         assert_eq!(decode_gsm7(&[b'a', 0x1B]), "a ");
@@ -667,7 +665,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dearest_come_first() {
+    fn costly_lists_the_most_expensive_first() {
         let found: Vec<_> =
             costly("[[[ a ŷ ŵŵ € ’").iter().map(|c| (c.character, c.count, c.first, c.reason)).collect();
         assert_eq!(
@@ -701,7 +699,7 @@ mod tests {
     }
 
     #[test]
-    fn folding_leaves_letters_and_what_shapes_them() {
+    fn folding_keeps_letters_and_their_joiners() {
         let welsh = "âêîôûŵŷ ÂÊÎÔÛŴŶ áéíóúẃý ÁÉÍÓÚẂÝ àèìòùẁỳ ÀÈÌÒÙẀỲ äëïöüẅÿ ÄËÏÖÜẄŸ";
         for text in [welsh, "façade Łódź ʼn Привет", "w\u{302}", "👨\u{200D}👩\u{200D}👧 می\u{200C}خواهم", "plain", ""]
         {

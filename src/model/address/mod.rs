@@ -1,4 +1,4 @@
-//! Who a message goes to or came from, and over which medium.
+//! Media, and the addresses of persons and senders.
 
 mod lengths;
 mod uk;
@@ -13,32 +13,34 @@ use crate::model::error::{Error, Result};
 use crate::model::id::Masked;
 use crate::model::secret::{Fingerprint, Secret};
 
-/// A medium: the kind of network that a resident reads a message on. (Some products say channel.)
+/// A medium: the network on which a resident reads a message. Some products call it a channel type.
 ///
-/// The list is open: [`Medium::other`] names one that this crate does not know, and everything here works with it.
+/// The list is open: [`Medium::other`] creates a medium that this crate does not implement.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Medium {
     /// Facebook Messenger.
     Messenger,
-    /// Text messages to a phone: SMS, and MMS where the gateway has it.
+    /// SMS, and MMS where the gateway supports it.
     Sms,
     /// WhatsApp.
     WhatsApp,
     /// Direct messages on X.
     #[doc(alias = "Twitter")]
     X,
-    /// Any other; made by [`Medium::other`].
+    /// Any other medium; created by [`Medium::other`].
     Other(OtherMedium),
 }
 
-/// The name of a medium that this crate does not know.
+/// The name of a medium that this crate does not implement.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OtherMedium(Box<str>);
 
 impl Medium {
-    /// A medium by its name: 1 to 32 lower-case letters, digits, `-` or `_`, and a letter first. A name that this crate
-    /// knows gives that medium.
+    /// Creates a medium from its name.
+    ///
+    /// A name has 1 to 32 lowercase letters, digits, `-` or `_`, and starts with a letter. The name of a built-in
+    /// medium returns that medium.
     ///
     /// ```
     /// use civic_messaging::Medium;
@@ -49,14 +51,14 @@ impl Medium {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) when the name breaks that rule.
+    /// [`ErrorKind::InvalidMessage`](crate::ErrorKind::InvalidMessage) if the name breaks that rule.
     pub fn other(name: &str) -> Result<Self> {
         Ok(match name {
             "messenger" => Self::Messenger,
             "sms" => Self::Sms,
             "whatsapp" => Self::WhatsApp,
             "x" => Self::X,
-            // A name is shown, so that a number must not pass for one.
+            // Names are shown in logs, so a phone number must not be accepted as one.
             _ if (1..=32).contains(&name.len())
                 && name.starts_with(|c: char| c.is_ascii_lowercase())
                 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_')) =>
@@ -66,13 +68,13 @@ impl Medium {
             _ => {
                 return Err(Error::invalid(
                     "medium",
-                    "must be 1 to 32 lower-case letters, digits, - or _, and begin with a letter",
+                    "must be 1 to 32 lowercase letters, digits, - or _, and start with a letter",
                 ));
             }
         })
     }
 
-    /// The name, as configuration and stores write it.
+    /// Returns the name used by configurations and stores.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Messenger => "messenger",
@@ -122,10 +124,10 @@ impl<'de> Deserialize<'de> for Medium {
     }
 }
 
-/// Who a message goes to or came from.
+/// The address of a person or conversation.
 ///
-/// A variant says how the person is named, and each medium takes the ones that mean something there
-/// ([`fits`](Self::fits)): a phone number works for SMS and for WhatsApp. `Debug` and `Display` are masked.
+/// Each variant is a kind of identifier. A medium accepts the kinds that are meaningful to it ([`fits`](Self::fits)): a
+/// phone number works for SMS and WhatsApp. `Debug` and `Display` are masked.
 ///
 /// ```
 /// use civic_messaging::{Address, Medium};
@@ -139,17 +141,17 @@ impl<'de> Deserialize<'de> for Medium {
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Address {
-    /// A conversation of several people: an X conversation, a WhatsApp group.
+    /// A group conversation: an X conversation, a WhatsApp group.
     Conversation(Conversation),
-    /// A person on Facebook Messenger, as one page knows them.
+    /// A person on Facebook Messenger, identified within one page.
     Messenger(PageScopedId),
-    /// A name of a medium that this crate does not know.
+    /// An id on a medium that this crate does not implement.
     Other(OtherAddress),
     /// A phone number.
     Phone(Phone),
-    /// A name that a text message came from. Nobody can answer to it.
+    /// An alphanumeric sender of a text message. It cannot be replied to.
     SenderName(SenderName),
-    /// A short code that a text message came from.
+    /// A short code that sent a text message.
     ShortCode(ShortCode),
     /// A person on WhatsApp.
     #[serde(rename = "whatsapp")]
@@ -159,7 +161,7 @@ pub enum Address {
 }
 
 impl Address {
-    /// A phone number, in any spelling that [`Phone`] takes.
+    /// Parses a phone number in any form that [`Phone`] accepts.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRecipient`](crate::ErrorKind::InvalidRecipient) with the rule that it breaks.
@@ -167,11 +169,11 @@ impl Address {
         number.parse().map(Self::Phone)
     }
 
-    /// Who a text message came from, as a gateway writes it: a phone number with or without its `+`, a short code, a name.
+    /// Parses an SMS sender as written by a gateway: a phone number with or without its `+`, a short code, or a name.
     ///
-    /// Lenient, because a message must not be lost for its writer: the ranges and lengths of a country are not checked, and
-    /// a name that no rule allows, such as `O2+`, is an address of SMS all the same, to which nobody can send. White space
-    /// and control characters in it become `_`. `None` if it is blank, or over 256 bytes.
+    /// Lenient, because a message must not be lost over its sender: a country's ranges and lengths are not checked, and
+    /// an invalid name such as `O2+` becomes an SMS address that cannot be replied to. White space and control
+    /// characters in it become `_`. `None` if it is blank or over 256 bytes.
     ///
     /// ```
     /// use civic_messaging::Address;
@@ -183,13 +185,13 @@ impl Address {
     /// ```
     pub fn sms_sender(text: &str) -> Option<Self> {
         let text = text.trim();
-        let kept = |c: char| if c.is_whitespace() || c.is_control() { '_' } else { c };
-        let other = |_| Self::other(Medium::Sms, &text.chars().map(kept).collect::<String>());
+        let sanitised = |c: char| if c.is_whitespace() || c.is_control() { '_' } else { c };
+        let other = |_| Self::other(Medium::Sms, &text.chars().map(sanitised).collect::<String>());
         let sender = text.parse::<Sender>().map(Self::from);
         sender.or_else(|_| Phone::from_digits(text).map(Self::Phone)).or_else(other).ok()
     }
 
-    /// A person on WhatsApp, by phone number or by business-scoped user id (`GB.1349…`).
+    /// Parses a WhatsApp user's phone number or business-scoped user id (`GB.1349…`).
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRecipient`](crate::ErrorKind::InvalidRecipient) with the rule that it breaks.
@@ -197,7 +199,8 @@ impl Address {
         phone_or_user_id.parse().map(Self::WhatsApp)
     }
 
-    /// A person on X, by numeric user id. A handle can change hands: look it up once and keep the id.
+    /// Creates the address of an X user from a numeric user id. A handle can change owner: look it up once and keep the
+    /// id.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRecipient`](crate::ErrorKind::InvalidRecipient) unless it is 1 to 19 digits.
@@ -206,7 +209,7 @@ impl Address {
         XUser::new(user_id).map(Self::X)
     }
 
-    /// A person on Facebook Messenger, by page-scoped id.
+    /// Creates the address of a Messenger user from a page-scoped id.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRecipient`](crate::ErrorKind::InvalidRecipient) unless it is 1 to 64 digits.
@@ -214,26 +217,27 @@ impl Address {
         PageScopedId::new(page_scoped_id).map(Self::Messenger)
     }
 
-    /// A conversation of several people, by the id that the medium gave it.
+    /// Creates the address of a group conversation from the medium's id.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRecipient`](crate::ErrorKind::InvalidRecipient) when it is empty, over 256 bytes, or
-    /// holds white space or control characters.
+    /// [`ErrorKind::InvalidRecipient`](crate::ErrorKind::InvalidRecipient) if it is empty, over 256 bytes, or contains
+    /// white space or control characters.
     pub fn conversation(medium: Medium, id: &str) -> Result<Self> {
         Ok(Self::Conversation(Conversation { medium, id: opaque(id)? }))
     }
 
-    /// A name of a medium that this crate does not know. The adapter states its rule in
-    /// [`Info`](crate::Info::with_address_rule).
+    /// Creates an address on a medium that this crate does not implement.
+    ///
+    /// The adapter sets its rule in [`Info`](crate::Info::with_address_rule).
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRecipient`](crate::ErrorKind::InvalidRecipient) when it is empty, over 256 bytes, or
-    /// holds white space or control characters.
+    /// [`ErrorKind::InvalidRecipient`](crate::ErrorKind::InvalidRecipient) if it is empty, over 256 bytes, or contains
+    /// white space or control characters.
     pub fn other(medium: Medium, id: &str) -> Result<Self> {
         Ok(Self::Other(OtherAddress { medium, id: opaque(id)? }))
     }
 
-    /// Reads the usual spelling of an address of this medium, as a form or a command line gives it.
+    /// Parses the usual form of an address of this medium, as typed in a form or a command line.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRecipient`](crate::ErrorKind::InvalidRecipient) with the rule that it breaks.
@@ -248,7 +252,7 @@ impl Address {
         }
     }
 
-    /// Whether a message to this address can be sent over this medium.
+    /// Returns `true` if a message to this address can be sent over this medium.
     pub fn fits(&self, medium: &Medium) -> bool {
         match self {
             Self::Conversation(c) => c.medium == *medium,
@@ -262,7 +266,7 @@ impl Address {
         }
     }
 
-    /// The phone number, where there is one.
+    /// Returns the phone number, if there is one.
     pub fn as_phone(&self) -> Option<&Phone> {
         match self {
             Self::Phone(phone) => Some(phone),
@@ -271,7 +275,7 @@ impl Address {
         }
     }
 
-    /// The address as text, whole. Personal data: keep it out of logs.
+    /// Returns the full address. Personal data: keep it out of logs.
     pub fn expose(&self) -> &str {
         match self {
             Self::Conversation(c) => &c.id,
@@ -285,11 +289,11 @@ impl Address {
         }
     }
 
-    /// Whether both name one person, so far as the addresses can tell: on WhatsApp by user id where both have one,
-    /// else by phone.
+    /// Returns `true` if both addresses identify one person, as far as they show.
     ///
-    /// This is not equality: one of two equal phone numbers may have changed hands, and `==` compares all that is
-    /// known.
+    /// On WhatsApp it compares user ids if both have one, else phone numbers.
+    ///
+    /// This is not equality: a phone number may have changed owner, and `==` compares everything that is known.
     pub fn same_person(&self, other: &Self) -> bool {
         if let (Self::WhatsApp(a), Self::WhatsApp(b)) = (self, other)
             && let (Some(a), Some(b)) = (a.user_id(), b.user_id())
@@ -305,10 +309,10 @@ impl Address {
         }
     }
 
-    /// A stand-in for this person in log lines, the same in every line of one deployment.
+    /// Returns a pseudonym for this person in log lines, stable within one deployment.
     pub fn fingerprint(&self, pepper: &Secret) -> Fingerprint {
         match self.as_phone() {
-            // A person has one phone number on SMS and on WhatsApp: support follows one fingerprint.
+            // A person has the same phone number on SMS and WhatsApp, and so the same fingerprint.
             Some(phone) => Fingerprint::of(pepper, &["phone", phone.as_str()]),
             None => Fingerprint::of(pepper, &[self.kind(), self.expose()]),
         }
@@ -374,30 +378,30 @@ impl From<Sender> for Address {
     }
 }
 
-/// A phone number in E.164: `+`, country code, number, 7 to 15 digits.
+/// A phone number in E.164: `+`, country code and number, 7 to 15 digits.
 ///
-/// Parses the spellings that people type:
+/// Parses the forms that people type:
 ///
 /// - UK national: `07700 900123`, `020 7946 0000`, and a mobile without its 0, `7700 900123`;
 /// - UK international: `+44 7700 900123`, `0044 (0)7700 900123`, `447700900123`;
 /// - any other number with its `+` or `00`: `+353 (0)86 123 4567`.
 ///
-/// Spaces, dots, hyphens, slashes, brackets, invisible marks and white space around the number are ignored. A `(0)` after
-/// the country code is dropped, and so is a bare 0 in countries that dial one before the number. In the countries where
-/// the 0 belongs to the number, such as Italy, it is kept.
+/// Spaces, dots, hyphens, slashes, brackets, invisible marks and surrounding white space are ignored. A `(0)` after the
+/// country code is dropped, and so is a bare 0 in countries with that trunk prefix. In countries where the 0 belongs to
+/// the number, such as Italy, it is kept.
 ///
-/// Parsing is strict, so that a mistyped number fails before it is sent to. A UK number must be in a range that is in use
-/// or in one that Ofcom reserves for drama (07700 900000 to 900999, 01632 960000 to 960999 and others). Any other number
-/// must have a length that numbers of its country have. Both follow libphonenumber's metadata, version 9.0.43. Two numbers
-/// in one, such as `01632 960012/3`, are refused. Only the network knows whether a number is in service.
+/// Parsing is strict, so that a mistyped number fails before sending. A UK number must be in a range that is in use or
+/// that Ofcom reserves for drama (07700 900000 to 900999, 01632 960000 to 960999 and others). Any other number must
+/// have a length that is valid in its country. Both follow libphonenumber's metadata, version 9.0.43. Two numbers in
+/// one, such as `01632 960012/3`, are refused. Only the network can confirm that a number is in service.
 ///
-/// [`from_digits`](Self::from_digits) reads the numbers that gateways write, and is lenient: a number that a message came
-/// from exists, whatever a table says. A number that was stored is deserialised by the same rule.
+/// [`from_digits`](Self::from_digits) parses numbers written by gateways and is lenient: a number that a message came
+/// from exists, whatever a table contains. Stored numbers are deserialised by the same rule.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Phone(Box<str>);
 
 impl Phone {
-    /// Reads a phone number. See [`Phone`] for the spellings.
+    /// Parses a phone number. See [`Phone`] for the accepted forms.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRecipient`](crate::ErrorKind::InvalidRecipient) with the rule that it breaks.
@@ -405,23 +409,24 @@ impl Phone {
         number.parse()
     }
 
-    /// The number in E.164, with its `+`. Personal data: keep it out of logs.
+    /// Returns the number in E.164, with its `+`. Personal data: keep it out of logs.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The digits without the `+`, as some gateways want them. Personal data.
+    /// Returns the digits without the `+`, as some gateways require. Personal data.
     pub fn digits(&self) -> &str {
         self.0.trim_start_matches('+')
     }
 
-    /// Whether it is of the UK numbering plan, which the Isle of Man and the Channel Islands share.
+    /// Returns `true` if it is in the UK numbering plan, which includes the Isle of Man and the Channel Islands.
     pub fn is_uk(&self) -> bool {
         self.0.starts_with("+44")
     }
 
-    /// Whether it is a UK mobile number. Personal numbers (070) and pagers (076) are not, but for the Isle of Man's
-    /// mobiles (07624).
+    /// Returns `true` if it is a UK mobile number.
+    ///
+    /// Personal numbers (070) and pagers (076) are not, except for the Isle of Man's mobiles (07624).
     pub fn is_uk_mobile(&self) -> bool {
         self.0.strip_prefix("+447").is_some_and(|rest| rest.starts_with("624") || !rest.starts_with(['0', '6']))
     }
@@ -449,11 +454,11 @@ impl FromStr for Phone {
 }
 
 impl Phone {
-    /// Reads a number as gateways write it: the digits of E.164, with or without the `+`.
+    /// Parses a number as written by gateways: the digits of E.164, with or without the `+`.
     ///
-    /// Lenient, unlike [`FromStr`]: the ranges and lengths of a country's numbers are not checked, because they change
-    /// and the gateway has seen the number in use. Use it as well to read back a number that was stored as
-    /// [`as_str`](Self::as_str), and for a number in a range newer than this version.
+    /// Lenient, unlike [`FromStr`]: the ranges and lengths of a country are not checked, because they change and the
+    /// gateway has seen the number in use. Use it also for numbers stored as [`as_str`](Self::as_str), and for ranges
+    /// newer than this version.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRecipient`](crate::ErrorKind::InvalidRecipient) with the rule that it breaks.
@@ -462,11 +467,11 @@ impl Phone {
         if digits.bytes().all(|b| b.is_ascii_digit()) {
             Self::e164(digits, "")
         } else {
-            Err(Error::recipient("must hold digits only"))
+            Err(Error::recipient("must contain digits only"))
         }
     }
 
-    /// Reads a number that a gateway wrote in one of the spellings that people type: as lenient as
+    /// Parses a number that a gateway wrote in one of the forms that people type; as lenient as
     /// [`from_digits`](Self::from_digits).
     #[cfg_attr(not(feature = "notify"), allow(dead_code, reason = "the other gateways write E.164"))]
     pub(crate) fn from_gateway(text: &str) -> Result<Self> {
@@ -475,7 +480,7 @@ impl Phone {
         Self::e164(code, national)
     }
 
-    /// A number from the digits of its two parts; or from all of them in the first.
+    /// Builds a number from the digits of its two parts, or from all of them in the first.
     fn e164(code: &str, national: &str) -> Result<Self> {
         if !(7..=15).contains(&(code.len() + national.len())) {
             return Err(Error::recipient(LENGTH));
@@ -497,15 +502,15 @@ const LENGTH: &str = "must have 7 to 15 digits with its country code";
 const ZERO_CODE: &str = "has a country code that starts with 0";
 const ONE_NUMBER: &str = "must be one number: write a second one out and apart";
 
-/// The digits of a number, without what stands between them, and how it began.
+/// The digits of a number without separators, and its prefix.
 struct Spelled {
     digits: [u8; Self::MAX],
     len: usize,
-    /// It began with `+`.
+    /// `true` if it started with `+`.
     plus: bool,
-    /// A `(0)` stood behind the country code.
+    /// `true` if a `(0)` after the country code was dropped.
     dropped_zero: bool,
-    /// The digits behind the last hyphen and behind the last slash.
+    /// The digits after the last hyphen and after the last slash.
     after_hyphen: Option<usize>,
     after_slash: Option<usize>,
 }
@@ -530,16 +535,16 @@ impl Spelled {
                 '+' if spelled.len == 0 && !spelled.plus => spelled.plus = true,
                 '(' => {
                     let within = rest.as_str().trim_start_matches(' ').strip_prefix('0');
-                    let behind = within.and_then(|rest| rest.trim_start_matches(' ').strip_prefix(')'));
-                    if let Some(behind) = behind.filter(|_| spelled.ends_in_country_code()) {
+                    let after = within.and_then(|rest| rest.trim_start_matches(' ').strip_prefix(')'));
+                    if let Some(after) = after.filter(|_| spelled.ends_in_country_code()) {
                         spelled.dropped_zero = true;
-                        rest = behind.chars();
+                        rest = after.chars();
                     }
                 }
                 ' ' | '.' | ')' | '\t' => {}
                 '-' | '\u{2010}'..='\u{2015}' | '\u{2212}' => spelled.after_hyphen = Some(0),
                 '/' => spelled.after_slash = Some(0),
-                // What a paste from a web page or a contact card brings along: spaces and direction marks.
+                // Pasted from a web page or a contact card: spaces and direction marks.
                 '\u{00A0}'
                 | '\u{00AD}'
                 | '\u{2000}'..='\u{200F}'
@@ -547,7 +552,7 @@ impl Spelled {
                 | '\u{2060}'..='\u{2069}'
                 | '\u{3000}'
                 | '\u{FEFF}' => {}
-                _ => return Err(Error::recipient("must hold digits only, beside spaces, brackets and a leading +")),
+                _ => return Err(Error::recipient("must contain only digits, spaces, brackets and a leading +")),
             }
         }
         // 030/123456 is an area code and a number; 01632 960012/3 is two numbers.
@@ -571,7 +576,7 @@ impl Spelled {
         self.digits.get(..self.len).and_then(|digits| std::str::from_utf8(digits).ok()).unwrap_or_default()
     }
 
-    /// Returns `true` if the digits so far are a country code whose numbers do not themselves begin with 0.
+    /// Returns `true` if the digits so far are a country code whose national numbers do not begin with 0.
     fn ends_in_country_code(&self) -> bool {
         let digits = self.as_str();
         let code = if self.plus { digits } else { digits.strip_prefix("00").unwrap_or(digits) };
@@ -579,7 +584,7 @@ impl Spelled {
         international && lengths_of(code).is_some_and(|lengths| lengths & lengths::LEADING_ZERO == 0)
     }
 
-    /// The country code, and the national number without a 0 that is only dialled before it.
+    /// Returns the country code, and the national number without a trunk prefix.
     fn e164_parts(&self) -> Result<(&str, &str)> {
         let digits = self.as_str();
         let international = match digits {
@@ -613,9 +618,9 @@ impl Spelled {
             return Ok((code, national));
         }
         let national = if self.dropped_zero { national } else { without_trunk_zero(national) };
-        // It would be dropped as well when the number is parsed again.
+        // It would be dropped when the number is parsed again.
         if national.starts_with('0') && code != "44" {
-            return Err(Error::recipient("has a 0 behind the country code that belongs to no number"));
+            return Err(Error::recipient("has a 0 after the country code that belongs to no number"));
         }
         Ok((code, national))
     }
@@ -625,7 +630,7 @@ fn without_trunk_zero(national: &str) -> &str {
     national.strip_prefix('0').unwrap_or(national)
 }
 
-/// The mask of the lengths of the numbers of a country.
+/// Returns the mask of a country's national number lengths.
 fn lengths_of(code: &str) -> Option<u32> {
     if !(1..=3).contains(&code.len()) {
         return None;
@@ -646,10 +651,10 @@ fn has_possible_length(code: &str, national: &str) -> Result<()> {
     Err(Error::recipient(format!("must have {known} digits after the country code {code}{uk}")))
 }
 
-/// The rule of every UK number, wherever it comes from.
+/// Checks every UK number, whatever its source.
 fn has_uk_length(national: &str) -> Result<()> {
     match national.len() {
-        // It would be read as the trunk prefix when it comes back from a store.
+        // It would be parsed as the trunk prefix when read from a store.
         _ if national.starts_with('0') => Err(Error::recipient("has a 0 after +44 that belongs to no number")),
         10 => Ok(()),
         _ if national.starts_with('7') => {
@@ -677,16 +682,16 @@ fn is_in_uk_plan(national: &str) -> Result<()> {
         10 if is_within(&uk::TEN, start(7)) || uk::DRAMA.contains(&start(7)) => Ok(()),
         9 if is_within(&uk::NINE, start(6)) => Ok(()),
         7 => Ok(()),
-        9 => Err(Error::recipient("must have 11 digits with its leading 0: numbers of its area are no shorter")),
-        _ => Err(Error::recipient("is in no range of UK numbers that is in use: check its first digits")),
+        9 => Err(Error::recipient("must have 11 digits with its leading 0: its area has no shorter numbers")),
+        _ => Err(Error::recipient("is not in a UK range that is in use: check its first digits")),
     }
 }
 
 /// A person on WhatsApp: a phone number, a business-scoped user id (BSUID), or both.
 ///
-/// Since 2026 a resident may hide the number; the user id is then all there is. It belongs to one business
-/// portfolio and changes when the person changes number. ([Meta, business-scoped user ids][page], state of
-/// September 2026, read 2026-11-22 from stored copies.)
+/// Since 2026 a resident may hide the number, which leaves only the user id. It belongs to one business portfolio and
+/// changes when the person's number changes. ([Meta, business-scoped user ids][page], state of September 2026, read
+/// 2026-11-22 from stored copies.)
 ///
 /// [page]: https://developers.facebook.com/documentation/business-messaging/whatsapp/business-scoped-user-ids
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -696,11 +701,11 @@ pub struct WhatsAppUser {
 }
 
 impl WhatsAppUser {
-    /// A person by what is known of them.
+    /// Creates a user from a phone number, a user id, or both.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRecipient`](crate::ErrorKind::InvalidRecipient) when nothing is known, or the user id is
-    /// not two capital letters, a dot, and up to 128 letters or digits (`GB.1349…`, `GB.ENT.1181…`).
+    /// [`ErrorKind::InvalidRecipient`](crate::ErrorKind::InvalidRecipient) if both are `None`, or the user id is not
+    /// two uppercase letters, a dot, and up to 128 letters or digits (`GB.1349…`, `GB.ENT.1181…`).
     pub fn new(phone: Option<Phone>, user_id: Option<&str>) -> Result<Self> {
         if phone.is_none() && user_id.is_none() {
             return Err(Error::recipient("needs a phone number or a business-scoped user id"));
@@ -711,12 +716,12 @@ impl WhatsAppUser {
         Ok(Self { phone, user_id: user_id.map(Into::into) })
     }
 
-    /// The phone number, where the person shares it.
+    /// Returns the phone number, if the person shares it.
     pub fn phone(&self) -> Option<&Phone> {
         self.phone.as_ref()
     }
 
-    /// The business-scoped user id. Personal data: keep it out of logs.
+    /// Returns the business-scoped user id. Personal data: keep it out of logs.
     pub fn user_id(&self) -> Option<&str> {
         self.user_id.as_deref()
     }
@@ -726,7 +731,7 @@ impl FromStr for WhatsAppUser {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        // No phone number has letters, so the two spellings cannot be mistaken for each other.
+        // Phone numbers have no letters, so the two forms cannot be confused.
         if text.starts_with(|c: char| c.is_ascii_uppercase()) {
             Self::new(None, Some(text))
         } else {
@@ -744,8 +749,9 @@ fn is_user_id(id: &str) -> bool {
         && rest.iter().all(u8::is_ascii_alphanumeric)
 }
 
-/// A person on X: the numeric user id, and the handle where it is known. The handle is for display; it can change
-/// hands, so it takes no part in comparisons.
+/// A person on X: the numeric user id, and the handle if known.
+///
+/// The handle is for display. It can change owner, so comparisons ignore it.
 #[derive(Clone)]
 #[doc(alias = "Twitter")]
 pub struct XUser {
@@ -754,7 +760,7 @@ pub struct XUser {
 }
 
 impl XUser {
-    /// A person by numeric user id.
+    /// Creates a user from a numeric user id.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRecipient`](crate::ErrorKind::InvalidRecipient) unless it is 1 to 19 digits.
@@ -762,23 +768,23 @@ impl XUser {
         if medium::x::user_id(id) {
             Ok(Self { id: id.into(), handle: None })
         } else {
-            Err(Error::recipient("must be a numeric X user id of 1 to 19 digits; look a handle up to get it"))
+            Err(Error::recipient("must be a numeric X user id of 1 to 19 digits; look up the handle to get it"))
         }
     }
 
-    /// Adds the handle, without its `@`. One that no X account can have is left out.
+    /// Sets the handle, without its `@`. An invalid handle is ignored.
     #[must_use]
     pub fn with_handle(mut self, handle: &str) -> Self {
         self.handle = Some(handle.trim_start_matches('@')).filter(|h| medium::x::handle(h)).map(Into::into);
         self
     }
 
-    /// The user id. Personal data: keep it out of logs.
+    /// Returns the user id. Personal data: keep it out of logs.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The handle, without its `@`. Personal data: keep it out of logs.
+    /// Returns the handle, without its `@`. Personal data: keep it out of logs.
     pub fn handle(&self) -> Option<&str> {
         self.handle.as_deref()
     }
@@ -798,12 +804,12 @@ impl std::hash::Hash for XUser {
     }
 }
 
-/// A person on Facebook Messenger, as one page knows them (PSID). It means nothing to another page.
+/// A person on Facebook Messenger, identified within one page (PSID). Another page cannot use it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct PageScopedId(Box<str>);
 
 impl PageScopedId {
-    /// A page-scoped id.
+    /// Creates a page-scoped id.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRecipient`](crate::ErrorKind::InvalidRecipient) unless it is 1 to 64 digits.
@@ -815,7 +821,7 @@ impl PageScopedId {
         }
     }
 
-    /// The id. Personal data: keep it out of logs.
+    /// Returns the id. Personal data: keep it out of logs.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -829,7 +835,7 @@ impl FromStr for PageScopedId {
     }
 }
 
-/// A conversation of several people.
+/// A group conversation.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "OtherAddress", into = "OtherAddress")]
 pub struct Conversation {
@@ -838,18 +844,18 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// The medium that it takes place on.
+    /// Returns the medium.
     pub fn medium(&self) -> &Medium {
         &self.medium
     }
 
-    /// The medium's id of it. Personal data: an X conversation's id holds both people.
+    /// Returns the medium's id. Personal data: an X conversation's id contains both user ids.
     pub fn id(&self) -> &str {
         &self.id
     }
 }
 
-/// An address of a medium that this crate does not know.
+/// An address on a medium that this crate does not implement.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct OtherAddress {
     medium: Medium,
@@ -858,12 +864,12 @@ pub struct OtherAddress {
 }
 
 impl OtherAddress {
-    /// The medium.
+    /// Returns the medium.
     pub fn medium(&self) -> &Medium {
         &self.medium
     }
 
-    /// The id. Personal data: keep it out of logs.
+    /// Returns the id. Personal data: keep it out of logs.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -886,7 +892,7 @@ fn opaque(id: &str) -> Result<Box<str>> {
         "" => Err(Error::recipient("is empty")),
         _ if id.len() > 256 => Err(Error::recipient("is over 256 bytes")),
         _ if id.contains(|c: char| c.is_whitespace() || c.is_control()) => {
-            Err(Error::recipient("holds white space or control characters"))
+            Err(Error::recipient("contains white space or control characters"))
         }
         _ => Ok(id.into()),
     }
@@ -896,7 +902,7 @@ fn opaque_id<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<
     opaque(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
 
-/// Who our own text messages come from: a phone number, a short code, or a name.
+/// The sender of our own text messages: a phone number, a short code, or a name.
 ///
 /// ```
 /// use civic_messaging::address::Sender;
@@ -908,7 +914,7 @@ fn opaque_id<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Sender {
-    /// A name of up to 11 letters and digits. Nobody can answer to it.
+    /// A name of up to 11 letters and digits. It cannot be replied to.
     Name(SenderName),
     /// A phone number.
     Phone(Phone),
@@ -917,7 +923,7 @@ pub enum Sender {
 }
 
 impl Sender {
-    /// The sender as gateways write it, a phone number in E.164.
+    /// Returns the sender as gateways write it; a phone number in E.164.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Name(name) => name.as_str(),
@@ -936,7 +942,7 @@ impl FromStr for Sender {
         } else if !text.starts_with(['0', '+']) && text.len() <= 8 {
             ShortCode::new(text).map(Self::ShortCode)
         } else {
-            // Our own number, or one that a gateway names, is in use: its full form needs no table.
+            // Our own number, or one from a gateway, is in use, so its full form skips the range check.
             let in_full = |rule| text.starts_with('+').then(|| Phone::from_digits(text).ok()).flatten().ok_or(rule);
             text.parse().or_else(in_full).map(Self::Phone)
         }
@@ -961,7 +967,7 @@ impl<'de> Deserialize<'de> for Sender {
 pub struct ShortCode(Box<str>);
 
 impl ShortCode {
-    /// A short code.
+    /// Creates a short code.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRecipient`](crate::ErrorKind::InvalidRecipient) unless it is 3 to 8 digits.
@@ -973,7 +979,7 @@ impl ShortCode {
         }
     }
 
-    /// The code.
+    /// Returns the code.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -987,15 +993,15 @@ impl FromStr for ShortCode {
     }
 }
 
-/// An alphanumeric sender: 1 to 11 letters, digits and spaces, at least one of them a letter. One way only.
+/// An alphanumeric sender: 1 to 11 letters, digits and spaces, at least one of them a letter. One-way only.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct SenderName(Box<str>);
 
 impl SenderName {
-    /// A sender's name.
+    /// Creates a sender name.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRecipient`](crate::ErrorKind::InvalidRecipient) when it breaks that rule.
+    /// [`ErrorKind::InvalidRecipient`](crate::ErrorKind::InvalidRecipient) if it breaks that rule.
     pub fn new(name: &str) -> Result<Self> {
         let letter = name.bytes().any(|b| b.is_ascii_alphabetic());
         if letter && name.len() <= 11 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b' ') {
@@ -1005,7 +1011,7 @@ impl SenderName {
         }
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -1019,7 +1025,7 @@ impl FromStr for SenderName {
     }
 }
 
-/// Masked formatting, and serde as the plain string checked on the way in.
+/// Implements masked formatting, and serde as a string that is validated on deserialisation.
 macro_rules! masked_text {
     ($($type:ident),*) => {$(
         impl fmt::Debug for $type {
@@ -1042,35 +1048,35 @@ macro_rules! masked_text {
 
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-                Self::read_back(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+                Self::read_stored(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
             }
         }
     )*};
 }
 
-/// Reads what was stored by the rule of its type.
-macro_rules! read_back_by_parsing {
+/// Parses a stored value by the rule of its type.
+macro_rules! read_stored_by_parsing {
     ($($type:ident),*) => {$(
         impl $type {
-            fn read_back(text: &str) -> Result<Self> {
+            fn read_stored(text: &str) -> Result<Self> {
                 text.parse()
             }
         }
     )*};
 }
 
-read_back_by_parsing!(PageScopedId, SenderName, ShortCode);
+read_stored_by_parsing!(PageScopedId, SenderName, ShortCode);
 
 impl Phone {
-    /// A number in E.164 was accepted before it was stored, perhaps as a gateway wrote it: no table takes it back.
-    fn read_back(text: &str) -> Result<Self> {
+    /// A stored number was accepted earlier, perhaps from a gateway, so no table is checked again.
+    fn read_stored(text: &str) -> Result<Self> {
         if text.starts_with('+') { Self::from_digits(text).or_else(|_| text.parse()) } else { text.parse() }
     }
 }
 
 masked_text!(PageScopedId, Phone, SenderName, ShortCode);
 
-/// Masked formatting for addresses of several parts.
+/// Implements masked formatting for addresses of several parts.
 macro_rules! masked_parts {
     ($($type:ident { $($field:ident),* }),*) => {$(
         impl fmt::Debug for $type {
@@ -1170,18 +1176,18 @@ mod tests {
     }
 
     #[test]
-    fn wrong_numbers_say_which_rule() {
+    fn wrong_number_error_names_the_rule() {
         for (number, rule) in [
             ("", "is empty"),
             ("0770090012", "11 digits"),
             ("077009001234", "11 digits"),
-            ("07700 9OOOOO", "digits only"),
+            ("07700 9OOOOO", "only digits"),
             ("60777", "must start with 0"),
             ("+0123456789", "starts with 0"),
             ("+123456", "7 to 15 digits"),
             ("+1234567890123456", "7 to 15 digits"),
-            ("07700900123+", "digits only"),
-            ("GB.10000000000000000001", "digits only"),
+            ("07700900123+", "only digits"),
+            ("GB.10000000000000000001", "only digits"),
         ] {
             let error = Phone::new(number).unwrap_err();
             assert_eq!(error.field(), Some("to"));
@@ -1202,10 +1208,10 @@ mod tests {
             ("44 (0)7700 900123", "+447700900123"),
             ("+44(0)20 7946 0000", "+442079460000"),
             ("(0)7700 900123", "+447700900123"),
-            // A bare 0, where it is dialled before the number.
+            // A bare 0 as the trunk prefix.
             ("+353 086 123 4567", "+353861234567"),
             ("+49 (030) 123456", "+4930123456"),
-            // In Italy it belongs to the number.
+            // In Italy the 0 belongs to the number.
             ("+39 (0)6 1234 5678", "+390612345678"),
             ("+39 06 1234 5678", "+390612345678"),
         ] {
@@ -1216,7 +1222,7 @@ mod tests {
     }
 
     #[test]
-    fn uk_mobile_parses_without_its_zero_and_with_line_end() {
+    fn uk_mobile_parses_without_its_zero_and_with_line_break() {
         for spelled in ["7700 900123", "7700900123", "07700 900123\r\n", " 07700 900123 \n", "+44 7700 900123\r\n\r\n"]
         {
             assert_eq!(Phone::new(spelled).unwrap().as_str(), "+447700900123", "{spelled:?}");
@@ -1235,13 +1241,13 @@ mod tests {
             ("01632 96001-2", "one number"),
             ("+353 86 123 456/7", "one number"),
             ("07700 900123/07700 900456", "7 to 15 digits"),
-            ("01632 960001, 960002", "digits only"),
+            ("01632 960001, 960002", "only digits"),
             ("020 7946 000", "must have 11 digits with its leading 0"),
             ("01632 96001", "must have 11 digits with its leading 0"),
             ("+44 7700 90012", "11 digits as a UK mobile number"),
             ("01234 567890", "accepted"),
-            ("04321 567890", "in no range"),
-            ("+44 7700 201000", "in no range"),
+            ("04321 567890", "not in a UK range"),
+            ("+44 7700 201000", "not in a UK range"),
             ("+1 202 555 012", "must have 10 digits after the country code 1"),
             ("+210 123 456 789", "country code that is not in use"),
         ] {
@@ -1262,7 +1268,7 @@ mod tests {
     }
 
     #[test]
-    fn verdicts_agree_with_libphonenumber() {
+    fn results_agree_with_libphonenumber() {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sms/phone_verdicts.csv");
         let file = std::fs::read_to_string(file).unwrap();
         let mut uk = 0;
@@ -1296,8 +1302,8 @@ mod tests {
     }
 
     #[test]
-    fn number_that_a_gateway_wrote_survives_a_store() {
-        // Lengths and ranges of which no table knows.
+    fn number_from_a_gateway_survives_a_store() {
+        // Lengths and ranges that no table contains.
         for digits in ["7700900123", "447700201000", "2101234567", "+35386123456789"] {
             let phone = Phone::from_digits(digits).unwrap();
             assert!(Phone::new(phone.as_str()).is_err(), "{digits}");
@@ -1317,7 +1323,7 @@ mod tests {
     }
 
     #[test]
-    fn uk_mobiles_are_told_from_other_numbers() {
+    fn is_uk_mobile_excludes_other_numbers() {
         for (number, mobile) in [
             ("07700900123", true),
             ("07624300000", true),
@@ -1331,7 +1337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whatsapp_person_has_a_phone_or_a_user_id() {
+    fn whatsapp_user_needs_a_phone_or_a_user_id() {
         let hidden: WhatsAppUser = "GB.10000000000000000001".parse().unwrap();
         assert_eq!((hidden.phone(), hidden.user_id()), (None, Some("GB.10000000000000000001")));
         assert!("GB.ENT.20000000000000000002".parse::<WhatsAppUser>().is_ok());
@@ -1342,7 +1348,7 @@ mod tests {
     }
 
     #[test]
-    fn one_person_is_known_by_user_id_before_phone() {
+    fn same_person_compares_user_id_before_phone() {
         let user =
             |phone: Option<&str>, id| Address::from(WhatsAppUser::new(phone.map(|p| p.parse().unwrap()), id).unwrap());
         let known = user(Some("07700900123"), Some("GB.1"));
@@ -1354,7 +1360,7 @@ mod tests {
     }
 
     #[test]
-    fn senders_are_of_three_kinds() {
+    fn sender_parses_as_phone_short_code_or_name() {
         assert_eq!("60777".parse::<Sender>().unwrap(), Sender::ShortCode(ShortCode::new("60777").unwrap()));
         assert_eq!("GOV UK".parse::<Sender>().unwrap().as_str(), "GOV UK");
         assert!("Exampleshire".parse::<Sender>().is_err());
@@ -1362,7 +1368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handle_is_display_only() {
+    fn handle_is_ignored_by_comparisons() {
         let plain = XUser::new("1900000000000000101").unwrap();
         let named = plain.clone().with_handle("@resident_one");
         assert_eq!(plain, named);
@@ -1372,7 +1378,7 @@ mod tests {
     }
 
     #[test]
-    fn serde_keeps_all_and_checks_on_the_way_in() {
+    fn serde_keeps_all_and_validates_input() {
         for address in [
             Address::phone("07700900123").unwrap(),
             Address::whatsapp("GB.1").unwrap(),
