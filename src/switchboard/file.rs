@@ -182,7 +182,7 @@ impl Switchboard {
             && let Fetched::Held(stored) = &fetched
         {
             let now = inner.clock.now();
-            telemetry::file_held(claimed.line.as_deref().unwrap_or_default(), now.since(claimed.taken_in));
+            telemetry::file_fetched(claimed.line.as_deref().unwrap_or_default(), now.since(claimed.taken_in));
             // Somebody may have forgotten the same file between its arrival and this note: then it is fetched again.
             if media.open(&stored.sha256).await.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
                 told("fetched", inner.store.0.fetched(claimed.hold, Fetched::Again(now), now).await);

@@ -303,7 +303,7 @@ impl Switchboard {
         taken_in.unwrap_or_else(|error| {
             // The name of one that is not ours is a stranger's words.
             let route = self.0.routes.get_key_value(route).map_or("unknown", |(route, _)| route);
-            telemetry::refused(route, &error);
+            telemetry::webhook_rejected(route, &error);
             error.into()
         })
     }
@@ -505,7 +505,7 @@ impl Inner {
     /// Tells that a message stands somewhere else now: one without a number was not taken.
     fn stands(&self, line: &str, id: Option<Id>, state: State, why: Option<&str>, person: Option<&Address>) {
         let person = || Some(person?.fingerprint(self.pepper.as_ref()?));
-        telemetry::stands(line, id.map(|id| id.0), state.as_str(), state.is_grave(), why, person);
+        telemetry::transition(line, id.map(|id| id.0), state.as_str(), state.is_grave(), why, person);
     }
 
     /// When a new message is due, and why the policy put it off, if it did: where it can go in time, and is not refused.

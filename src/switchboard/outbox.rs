@@ -511,7 +511,7 @@ impl After<'_> {
                     passing: error.is_retryable(),
                     bound: error.outcome() == Outcome::Unknown
                         && self.message.on_unknown == OnUnknown::Resend
-                        && !Selector::moves_on(error, self.message),
+                        && !Selector::can_fail_over(error, self.message),
                     reason: Some(error.to_string()),
                     ..end(state)
                 }
@@ -525,12 +525,12 @@ impl After<'_> {
             return (State::Parked, None);
         }
         let spent = self.times >= ATTEMPTS_MAX;
-        if self.another && !spent && Selector::moves_on(error, self.message) {
+        if self.another && !spent && Selector::can_fail_over(error, self.message) {
             return (State::Queued, Some(self.now));
         }
         // A no of this account's own is not the end where another one only failed for now.
         let waits = Error::new(ErrorKind::Unavailable, "another gateway is to be asked again");
-        let elsewhere = self.later && !error.is_retryable() && Selector::moves_on(error, self.message);
+        let elsewhere = self.later && !error.is_retryable() && Selector::can_fail_over(error, self.message);
         let error = if elsewhere { &waits } else { error };
         let elapsed = self.now.since(self.began);
         let tried = Attempts { times: self.times, elapsed };

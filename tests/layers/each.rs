@@ -398,7 +398,7 @@ fn the_table_of_what_another_gateway_could_do_is_as_it_is_written() {
             assert_eq!(kind.is_failover_eligible(), could, "{kind:?}");
             for outcome in [Outcome::NotSent, Outcome::Rejected] {
                 assert_eq!(
-                    Selector::moves_on(&Error::new(*kind, "no").with_outcome(outcome), &hello(1)),
+                    Selector::can_fail_over(&Error::new(*kind, "no").with_outcome(outcome), &hello(1)),
                     could,
                     "{kind:?}"
                 );
@@ -424,9 +424,9 @@ fn an_account_that_is_refused_rests_a_minute_and_turns_skip_who_rests() {
 #[test]
 fn the_table_of_faults_is_as_it_is_written() {
     let of = |kind, outcome| CallOutcome::from_result(&Err(Error::new(kind, "no").with_outcome(outcome)));
-    assert_eq!(of(ErrorKind::Unavailable, Outcome::Rejected), CallOutcome::Fault);
-    assert_eq!(of(ErrorKind::RateLimited, Outcome::Unknown), CallOutcome::Well);
-    assert_eq!(Breaker::new().threshold(1, Duration::ZERO).unwrap_err().field(), Some("rest"));
+    assert_eq!(of(ErrorKind::Unavailable, Outcome::Rejected), CallOutcome::Failure);
+    assert_eq!(of(ErrorKind::RateLimited, Outcome::Unknown), CallOutcome::Success);
+    assert_eq!(Breaker::new().threshold(1, Duration::ZERO).unwrap_err().field(), Some("open_for"));
 }
 
 #[test]

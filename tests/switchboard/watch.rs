@@ -175,31 +175,31 @@ mod told {
         let masked = person(1).fingerprint(&pepper).to_string();
         for told in [
             &*format!(
-                "INFO a message is queued civic.line=\"desk\" civic.message=1 civic.state=\"queued\" civic.person={masked}"
+                "INFO message queued civic.line=\"desk\" civic.message=1 civic.state=\"queued\" civic.person={masked}"
             ),
-            "INFO a message is accepted civic.line=\"desk\" civic.message=1",
-            "INFO a message is deferred: mock: no connection could be made",
-            "INFO a message is rejected: mock: said no",
+            "INFO message accepted civic.line=\"desk\" civic.message=1",
+            "INFO message deferred: mock: no connection could be made",
+            "INFO message rejected: mock: said no",
             &*format!(
-                "INFO a message is refused: no advertising here; code no-marketing civic.line=\"desk\" \
+                "INFO message refused: no advertising here; code no-marketing civic.line=\"desk\" \
                  civic.state=\"refused\" civic.person={masked}"
             ),
-            "INFO a message is deferred: it is night civic.line=\"desk\" civic.message=",
-            "INFO a message is deferred: it got late civic.line=\"desk\" civic.message=",
-            "INFO a message is refused: it has closed civic.line=\"desk\" civic.message=",
-            "WARN a message is parked: it closed after the first try civic.line=\"desk\" civic.message=",
+            "INFO message deferred: it is night civic.line=\"desk\" civic.message=",
+            "INFO message deferred: it got late civic.line=\"desk\" civic.message=",
+            "INFO message refused: it has closed civic.line=\"desk\" civic.message=",
+            "WARN message parked: it closed after the first try civic.line=\"desk\" civic.message=",
             &*format!(
-                "INFO a message is refused: fallback: nor twice; code no-second civic.line=\"slow\" \
+                "INFO message refused: fallback: nor twice; code no-second civic.line=\"slow\" \
                  civic.state=\"refused\" civic.person={masked}"
             ),
-            "DEBUG a message is put off: it is too soon for the next message to this person civic.line=\"slow\" civic.message=",
-            "WARN a message is parked: mock: no answer in time",
-            "INFO a message is cancelled: it was called back civic.line=\"desk\" civic.message=",
-            "INFO a message is accepted: a person found that it went civic.line=\"desk\" civic.message=",
-            "WARN account suspended, its messages wait: mock: the account is locked messaging.system=\"mock\" \
+            "DEBUG message postponed: it is too soon for the next message to this person civic.line=\"slow\" civic.message=",
+            "WARN message parked: mock: no answer in time",
+            "INFO message cancelled: it was called back civic.line=\"desk\" civic.message=",
+            "INFO message accepted: a person found that it went civic.line=\"desk\" civic.message=",
+            "WARN account suspended: mock: the account is locked messaging.system=\"mock\" \
              civic.medium=\"sms\" civic.account=\"locked\" error.type=\"account\"",
-            "WARN mock is left alone for a while: see the failure before messaging.system=\"mock\" civic.wait_ms=60000",
-            "WARN a webhook was refused: ",
+            "WARN circuit breaker opened messaging.system=\"mock\" civic.wait_ms=60000",
+            "WARN webhook rejected: ",
             "WARN media fetch failed permanently: the mock holds no such file",
         ] {
             assert!(listener.has_heard(told), "{told}\n{lines:#?}");
@@ -344,7 +344,7 @@ mod told {
             let fallback = Fallback::new(instead, Duration::from_millis(100));
             ids.push(board.send("slow", Outgoing::new(text(tag)).fallback(fallback)).await.unwrap());
         }
-        for told in ["INFO a message is cancelled: its time was up", "INFO a message is refused: fallback: "] {
+        for told in ["INFO message cancelled: its time was up", "INFO message refused: fallback: "] {
             let heard = async {
                 while !listener.has_heard(told) {
                     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -354,7 +354,7 @@ mod told {
         }
         let instead = board.status(ids[0]).await.unwrap().unwrap().fallback.unwrap();
         for (id, told) in [(ids[0], "cancelled: its time was up: what goes instead of it goes"), (instead, "queued")] {
-            let told = format!("INFO a message is {told} civic.line=\"slow\" civic.message={id} ");
+            let told = format!("INFO message {told} civic.line=\"slow\" civic.message={id} ");
             assert!(listener.has_heard(&told), "{told}");
         }
         let error = board.send("desk", text("advertising").purpose(Purpose::Marketing)).await.unwrap_err();

@@ -81,7 +81,7 @@ impl Switchboard {
         let (now, latest) = (inner.clock.now(), inner.latest.load(Ordering::Acquire));
         let went_back = told("clock", store.clock_went_back(now, Timestamp::from_millis(latest)).await);
         let Some(Some(by)) = went_back else { return };
-        telemetry::clock_went_back(by);
+        telemetry::clock_moved_backwards(by);
         let leases = Leases { message: inner.lease, event: inbox::LEASE, file: file::LEASE, removal: file::REMOVAL.1 };
         let (mut next, mut all) = (Some(Unbounded::Messages(i64::MIN)), Bounded::default());
         while let Some(part) = next {
@@ -109,7 +109,7 @@ impl Switchboard {
         let lines = self.0.lines.keys().cloned().collect();
         told("attend", self.0.store.0.attend(lines, self.0.clock.now()).await);
         if let Some(recovered) = told("recover", self.0.store.0.recover(self.0.clock.now(), false).await) {
-            telemetry::left_behind(recovered.unknown);
+            telemetry::interrupted(recovered.unknown);
         }
         self.0.to_read.ring_all();
     }

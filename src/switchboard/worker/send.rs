@@ -14,7 +14,7 @@ use super::super::{Account, Line, Switchboard, account, account_id, held};
 use super::{DAMAGED, caught, contained, told};
 use crate::channel::Channel;
 use crate::layer::failover::Attempted;
-use crate::layer::rate_limit::{Limiter, Place};
+use crate::layer::rate_limit::{Limiter, Slot};
 use crate::model::address::Address;
 use crate::model::clock::Timestamp;
 use crate::model::error::{Error, ErrorKind, Result};
@@ -121,7 +121,7 @@ pub(super) struct Supplier {
 
 /// A token that was taken.
 pub(super) struct Sending {
-    pub(super) place: Place,
+    pub(super) place: Slot,
     /// It goes as the probe of a suspended account.
     pub(super) is_probe: bool,
 }
@@ -141,7 +141,7 @@ struct Token<'a> {
     limit: &'a Mutex<Limiter>,
     standing: &'a Mutex<Standing>,
     to: &'a Address,
-    place: Option<Place>,
+    place: Option<Slot>,
     is_probe: bool,
 }
 
@@ -149,7 +149,7 @@ impl Token<'_> {
     /// Spends it: the message goes.
     fn spend(&mut self) {
         if self.place.take().is_some() {
-            held(self.limit).goes();
+            held(self.limit).start();
         }
     }
 }
@@ -157,7 +157,7 @@ impl Token<'_> {
 impl Drop for Token<'_> {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
-            held(self.limit).give_back(self.to, place);
+            held(self.limit).release(self.to, place);
         }
         if self.is_probe {
             held(self.standing).give_back();
@@ -359,7 +359,7 @@ impl Switchboard {
             return Err(Stays::Ends(State::Parked, "no channel of the line can carry it"));
         }
         let mut asked = Attempted::default();
-        (0..suppliers.len()).filter(|n| !to_ask.contains(*n)).for_each(|n| asked.pass_over(n));
+        (0..suppliers.len()).filter(|n| !to_ask.contains(*n)).for_each(|n| asked.exclude(n));
         let is_for_all = (0..suppliers.len()).all(|n| to_ask.contains(n));
         let choice = (claimed.line.clone(), medium);
         let mono = inner.clock.monotonic();
@@ -368,7 +368,7 @@ impl Switchboard {
             let standing = suppliers.get(n).and_then(|channel| inner.standings.get(&account(channel.info())));
             if let Some(wait) = standing.and_then(|standing| held(standing).wait(mono)) {
                 probe_in = Some(probe_in.map_or(wait, |other: Duration| other.min(wait)));
-                asked.pass_over(n);
+                asked.exclude(n);
             }
         }
         let of = inner.choices.get(&choice);
@@ -378,7 +378,7 @@ impl Switchboard {
             let (wait, why) = match probe_in {
                 Some(wait) => (wait, SUSPENDED),
                 // All that could have asked to be left alone for a while.
-                None => (of.and_then(|of| held(of).rest_of(asked, mono)).unwrap_or(TURN_MAX), RESTING),
+                None => (of.and_then(|of| held(of).open_for(asked, mono)).unwrap_or(TURN_MAX), RESTING),
             };
             // The others of its lane may go by somebody else.
             return Err(if is_for_all { Stays::Rests(wait) } else { self.put_off(wait, why) });
@@ -501,7 +501,7 @@ impl Switchboard {
             }
             Stays::PutOff(off) => {
                 if inner.store.0.put_off(hold, off).await? {
-                    telemetry::switchboard::put_off(&claimed.line, hold.id.0, off.why);
+                    telemetry::switchboard::postponed(&claimed.line, hold.id.0, off.why);
                 }
                 Ok(())
             }
