@@ -1,4 +1,4 @@
-//! Nothing secret or personal shows, and nobody else is connected to.
+//! Checks of secrecy: logs, Debug output, errors and connections.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::model::event::Event;
 use crate::model::id::AccountId;
 use crate::model::message::Content;
 use crate::testing::leaks::Needles;
-use crate::testing::run::{Came, Checked, NEXT, OTHER, OWN, Run, ensure};
+use crate::testing::run::{CallResult, CheckResult, NEXT, OTHER, OWN, Run, ensure};
 use crate::testing::step::Step;
 use crate::testing::subject::{Call, Exchange, Webhook};
 
@@ -17,7 +17,7 @@ use crate::testing::subject::{Call, Exchange, Webhook};
 /// The gateway is careless here: each of its answers repeats the whole request, and answers, their headers and webhooks
 /// hold a number, a message's id, a token and a name in the place of whatever they hold: of codes, ids of calls, states,
 /// reasons and media types too.
-pub(super) async fn nothing_secret_or_personal_is_shown(run: &Run<'_>) -> Checked {
+pub(super) async fn nothing_secret_or_personal_is_shown(run: &Run<'_>) -> CheckResult {
     let mut needles = Needles::default();
     run.subject.secrets().iter().chain(&[OWN, NEXT, OTHER].map(str::to_owned)).for_each(|s| needles.add("a secret", s));
     for exchange in run.subject.exchanges() {
@@ -25,8 +25,8 @@ pub(super) async fn nothing_secret_or_personal_is_shown(run: &Run<'_>) -> Checke
         // It notes whatever comes of a call.
         let replayed = run.replay(&exchange, |_, step| step.unconditional()).await?;
         run.note(&replayed.channel);
-        if let Came::Page(page) = &replayed.came {
-            told(&page.events, &mut needles);
+        if let CallResult::Page(page) = &replayed.result {
+            add_events(&page.events, &mut needles);
         }
         for status in [400, 429, 500, 200] {
             let answer = r#"{"error":{"code":400,"message":"cannot send"},"code":"NO","message":"cannot send"} "#;
@@ -48,19 +48,19 @@ pub(super) async fn nothing_secret_or_personal_is_shown(run: &Run<'_>) -> Checke
     }
     run.forget_shown();
     let mut planted = Needles::default();
-    PLANTED.iter().for_each(|text| planted.add("what a gateway wrote in the wrong place", text));
+    PLANTED.iter().for_each(|text| planted.add("a value that the gateway put into another field", text));
     plant_in_answers(run).await?;
     plant_in_webhooks(run).await?;
     nothing_shows(run, &planted)
 }
 
-fn nothing_shows(run: &Run<'_>, needles: &Needles) -> Checked {
+fn nothing_shows(run: &Run<'_>, needles: &Needles) -> CheckResult {
     let (logged, shown) = (run.logged(), run.shown());
     if let Some(what) = needles.found(&logged) {
-        ensure!(false, "{what} shows in a log");
+        ensure!(false, "expected no personal data in logs, got {what}");
     }
     if let Some(what) = needles.found(&shown) {
-        ensure!(false, "{what} shows in Debug, Display or an error");
+        ensure!(false, "expected no personal data in Debug, Display and errors, got {what}");
     }
     Ok(())
 }
@@ -75,7 +75,7 @@ const PLANTED: [&str; 5] = [
 ];
 
 /// Each recorded answer with something planted: in all texts and headers, in all that is no text, and in each text.
-async fn plant_in_answers(run: &Run<'_>) -> Checked {
+async fn plant_in_answers(run: &Run<'_>) -> CheckResult {
     let mut seen = BTreeSet::new();
     for exchange in run.subject.exchanges() {
         let Some((last, nth_last)) = exchange.steps.last().zip(exchange.steps.len().checked_sub(1)) else { continue };
@@ -100,7 +100,7 @@ async fn plant_in_answers(run: &Run<'_>) -> Checked {
 }
 
 /// Each recorded webhook with something planted in each of its texts or fields.
-async fn plant_in_webhooks(run: &Run<'_>) -> Checked {
+async fn plant_in_webhooks(run: &Run<'_>) -> CheckResult {
     let channel = run.receiving(&[OWN])?;
     for webhook in run.subject.webhooks() {
         let body = webhook.request.body();
@@ -218,18 +218,18 @@ fn sought(exchange: &Exchange, needles: &mut Needles) {
     }
 }
 
-async fn receive(run: &Run<'_>, webhook: &Webhook, needles: &mut Needles) -> Checked {
+async fn receive(run: &Run<'_>, webhook: &Webhook, needles: &mut Needles) -> CheckResult {
     for secret in [OWN, OTHER] {
         let channel = run.receiving(&[OWN])?;
         run.note(&channel);
         let Ok(received) = run.receive(&*channel, &run.arrives(webhook, secret)).await? else { continue };
-        told(&received.events, needles);
+        add_events(&received.events, needles);
     }
     Ok(())
 }
 
 /// What of events must not show.
-fn told(events: &[Event], needles: &mut Needles) {
+fn add_events(events: &[Event], needles: &mut Needles) {
     for event in events {
         match event {
             Event::Inbound(inbound) => {
@@ -252,15 +252,15 @@ fn told(events: &[Event], needles: &mut Needles) {
 
 /// Every request of every exchange goes through the context's transport, and to the base URL: a test must not reach the
 /// real gateway, and an embedder's proxy must not be gone around.
-pub(super) async fn it_connects_to_nobody_else(run: &Run<'_>) -> Checked {
+pub(super) async fn it_connects_to_nobody_else(run: &Run<'_>) -> CheckResult {
     for exchange in run.subject.exchanges() {
         let before = run.calls();
-        let double = run.replay(&exchange, |_, step| step.unconditional()).await?.double;
-        let (asked, calls) = (double.asked().len(), run.calls() - before);
+        let gateway = run.replay(&exchange, |_, step| step.unconditional()).await?.gateway;
+        let (asked, calls) = (gateway.asked().len(), run.calls() - before);
         let what = exchange.call.name();
-        ensure!(calls >= asked, "{what} makes requests of which its context's transport knows nothing");
+        ensure!(calls >= asked, "{what}: expected all requests through the context's transport, got others");
     }
-    let strangers = run.strangers();
-    ensure!(strangers.is_empty(), "it wants to connect to {}", strangers.join(", "));
+    let foreign_hosts = run.foreign_hosts();
+    ensure!(foreign_hosts.is_empty(), "expected connections to the base URL only, got {}", foreign_hosts.join(", "));
     Ok(())
 }
