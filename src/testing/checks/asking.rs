@@ -21,12 +21,12 @@ async fn play(run: &Run<'_>, call: &str, declared: bool) -> CheckResult {
     Ok(())
 }
 
-/// Each recorded poll makes its requests, and brings its events.
+/// Each recorded poll makes its requests and returns its events.
 pub(super) async fn a_poll_brings_what_was_recorded(run: &Run<'_>) -> CheckResult {
     play(run, "poll", run.info.capability.poll).await
 }
 
-/// What comes by webhook and by poll is one event: with the same id, and the same but for what the gateway wrote.
+/// An event received by webhook and by poll is the same, except for its raw bytes.
 pub(super) async fn a_poll_and_a_webhook_bring_one_event(run: &Run<'_>) -> CheckResult {
     let can = &run.info.capability;
     applies(can.poll && can.receive, "it does not both poll and receive")?;
@@ -67,7 +67,7 @@ async fn events(run: &Run<'_>, exchange: &Exchange) -> CheckResult<Vec<Event>> {
 /// The maximum difference of an event's time between poll and webhook.
 const APART: Duration = Duration::from_secs(60);
 
-/// Where two events say different things. What only one of them says, such as a price that comes later, is no difference.
+/// Returns the first field that differs. A field that only one event has, such as a later price, is ignored.
 fn differs(one: &Value, other: &Value, at: &str) -> Option<String> {
     match (one, other) {
         (Value::Null, _) | (_, Value::Null) => None,
@@ -78,7 +78,7 @@ fn differs(one: &Value, other: &Value, at: &str) -> Option<String> {
     }
 }
 
-/// An event without the gateway's own bytes, which differ by the way it came, and without its time.
+/// Returns an event without its raw bytes and time.
 fn bare(event: &Event) -> Value {
     let mut value = serde_json::to_value(event).unwrap_or_default();
     for event in value.as_object_mut().into_iter().flat_map(|object| object.values_mut()) {
@@ -90,17 +90,17 @@ fn bare(event: &Event) -> Value {
     value
 }
 
-/// Each recorded look-up says whether the gateway has the message, and what the absence of it proves.
+/// Each recorded look-up returns its outcome.
 pub(super) async fn a_look_up_says_what_was_recorded(run: &Run<'_>) -> CheckResult {
     play(run, "look_up", run.info.capability.look_up).await
 }
 
-/// A look-up that the gateway does not answer proves nothing about the message.
+/// A look-up without a readable response is inconclusive.
 pub(super) async fn a_look_up_that_fails_proves_nothing(run: &Run<'_>) -> CheckResult {
     applies(run.info.capability.look_up, "not declared")?;
     applies(!run.subject.in_memory(), "in memory: it calls no gateway")?;
     for exchange in run.subject.exchanges().iter().filter(|exchange| matches!(exchange.call, Call::LookUp(_))) {
-        // One that asks nothing has nothing to misread.
+        // Without a request there is no response to misread.
         if exchange.steps.is_empty() {
             continue;
         }
@@ -133,7 +133,7 @@ pub(super) async fn a_look_up_that_fails_proves_nothing(run: &Run<'_>) -> CheckR
     Ok(())
 }
 
-/// Each recorded signal makes its request.
+/// Each recorded indicator makes its request.
 pub(super) async fn a_signal_is_shown_as_it_was_recorded(run: &Run<'_>) -> CheckResult {
     let can = &run.info.capability;
     play(run, "signal", can.read || can.typing).await

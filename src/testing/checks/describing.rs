@@ -15,7 +15,7 @@ use crate::testing::leaks::Needles;
 use crate::testing::run::{CheckError, CheckResult, OWN, Pace, Run, ensure};
 use crate::testing::subject::{Call, EventKind, Expectation};
 
-/// Everything that is declared is recorded: what nobody has seen work is not to be relied on.
+/// Every declared capability has a recording.
 pub(super) async fn what_is_declared_is_recorded(run: &Run<'_>) -> CheckResult {
     let can = &run.info.capability;
     let (exchanges, webhooks) = (run.subject.exchanges(), run.subject.webhooks());
@@ -94,7 +94,7 @@ pub(super) async fn what_is_declared_is_recorded(run: &Run<'_>) -> CheckResult {
     ];
     let missing: Vec<_> = needed.iter().filter(|(declared, there, _)| *declared && !there).map(|row| row.2).collect();
     ensure!(missing.is_empty(), "the capability declares it, and it is not recorded: {}", missing.join("; "));
-    // What is recorded and not declared would be passed over by every check that is chosen by what is declared.
+    // A recording without its declaration would be skipped by every check that is chosen by what is declared.
     let extra = [
         (
             !webhooks.is_empty() && !can.receive,
@@ -124,7 +124,7 @@ async fn names_credentials(run: &Run<'_>) -> CheckResult<bool> {
     Ok(gateway.asked().iter().any(|asked| needles.found(&asked.head).is_some()))
 }
 
-/// What is not declared is refused, as unsupported, and nothing of it reaches the gateway.
+/// Undeclared calls are refused as unsupported, and none reaches the gateway.
 pub(super) async fn what_is_not_declared_is_refused_before_the_network(run: &Run<'_>) -> CheckResult {
     let gateway = FakeGateway::start().await;
     let channel = run.connect(&gateway.base_url(), Pace::Patient)?;
@@ -202,7 +202,7 @@ fn refused<T>(run: &Run<'_>, gateway: &FakeGateway, what: &str, came: Result<T>)
     Ok(())
 }
 
-/// The contents that the capability does not declare.
+/// Returns the contents that the capability does not declare.
 fn undeclared(run: &Run<'_>) -> CheckResult<Vec<(&'static str, Content)>> {
     let can = &run.info.capability;
     let image = || Media::image("https://example.org/conformance.png");
@@ -225,7 +225,7 @@ fn undeclared(run: &Run<'_>) -> CheckResult<Vec<(&'static str, Content)>> {
         (can.location, "a location", Content::Location(Location::new(52.7, -2.75))),
         (can.contacts, "a contact card", Content::Contacts(vec![ContactCard::new("Council")])),
         (can.reaction, "a reaction", Content::Reaction(Reaction::new("conformance-1", "👍"))),
-        // What is native to another gateway is declared by nobody.
+        // No channel declares content native to another gateway.
         (false, "content that is native to another gateway", Content::Native(native)),
     ];
     for kind in kinds {

@@ -14,7 +14,7 @@ fn exchanges(run: &Run<'_>, call: &str, declared: bool) -> CheckResult<Vec<(usiz
     Ok(all.filter(|(_, exchange)| exchange.call.name() == call).collect())
 }
 
-/// Each recorded upload makes its requests, which hold every byte of the file.
+/// Each recorded upload makes its requests, which contain every byte of the file.
 pub(super) async fn a_file_goes_up_whole(run: &Run<'_>) -> CheckResult {
     for (nth, exchange) in exchanges(run, "upload_media", run.info.capability.upload_media)? {
         run.play(nth, &exchange).await?;
@@ -64,7 +64,7 @@ impl futures_core::Stream for Once {
     }
 }
 
-/// Each recorded fetch makes its requests, and gives the file.
+/// Each recorded fetch makes its requests and returns the file.
 pub(super) async fn a_file_comes_down_whole(run: &Run<'_>) -> CheckResult {
     for (nth, exchange) in exchanges(run, "fetch_media", run.info.capability.fetch_media)? {
         run.play(nth, &exchange).await?;
@@ -72,7 +72,7 @@ pub(super) async fn a_file_comes_down_whole(run: &Run<'_>) -> CheckResult {
     Ok(())
 }
 
-/// Fetches the file of a recorded exchange, with these steps, and of this reference.
+/// Fetches a file with these steps and this reference.
 async fn fetch(
     run: &Run<'_>,
     media: &MediaRef,
@@ -89,7 +89,7 @@ async fn fetch(
     Ok(fetched)
 }
 
-/// The recorded fetches that give a file, with what they ask for and how.
+/// Returns the recorded fetches of a file, with their references and steps.
 fn fetches(run: &Run<'_>) -> CheckResult<Vec<(MediaRef, Vec<Step>)>> {
     let fetches = exchanges(run, "fetch_media", run.info.capability.fetch_media)?;
     applies(!run.subject.in_memory(), "in memory: it calls no gateway")?;
@@ -102,12 +102,12 @@ fn fetches(run: &Run<'_>) -> CheckResult<Vec<(MediaRef, Vec<Step>)>> {
     Ok(fetches.into_iter().filter_map(file).collect())
 }
 
-/// A file is fetched from no host but the gateway's own, whatever its reference, an answer or a redirect says.
+/// A file is fetched from the gateway's hosts only, whatever its reference, a response or a redirect contains.
 pub(super) async fn a_file_is_fetched_from_the_gateway_only(run: &Run<'_>) -> CheckResult {
     const ELSEWHERE: &str = "https://conformance.example";
     for (media, steps) in fetches(run)? {
         let gateway = FakeGateway::start().await;
-        // What the reference, or an answer on the way, says of the place.
+        // The reference, or an intermediate response, points to another host.
         let away: Vec<_> = steps.iter().map(|step| step.clone().based(ELSEWHERE)).collect();
         let moved = based(&media, ELSEWHERE);
         let same = media.url == moved.url && steps.iter().zip(&away).all(|(a, b)| a.answer() == b.answer());
@@ -131,7 +131,7 @@ pub(super) async fn a_file_is_fetched_from_the_gateway_only(run: &Run<'_>) -> Ch
     Ok(())
 }
 
-/// Where a redirect leads to another host that serves files, the credential does not go along.
+/// A redirect to another host carries no credential.
 pub(super) async fn a_credential_stays_at_the_gateway(run: &Run<'_>) -> CheckResult {
     let secrets = run.subject.secrets();
     for (media, steps) in fetches(run)? {
@@ -141,7 +141,7 @@ pub(super) async fn a_credential_stays_at_the_gateway(run: &Run<'_>) -> CheckRes
         if let Some(last) = steps.last_mut() {
             *last = Step::any().answers(302, "").header("location", format!("{}/file", other.base_url()));
         }
-        // Whether it goes there at all is the adapter's choice.
+        // Following the redirect is the adapter's choice.
         _ = fetch(run, &based(&media, &gateway.base_url()), steps, &gateway).await?;
         for asked in other.asked() {
             let shown =
@@ -160,7 +160,7 @@ pub(super) async fn a_credential_stays_at_the_gateway(run: &Run<'_>) -> CheckRes
     Ok(())
 }
 
-/// A file that is longer than it may be, or whose hash is not the one that was given, is an error and no file.
+/// A file over its limit, or with another hash than the given one, is an error.
 pub(super) async fn a_file_over_its_cap_or_with_a_wrong_hash_is_an_error(run: &Run<'_>) -> CheckResult {
     for (media, steps) in fetches(run)? {
         let gateway = FakeGateway::start().await;

@@ -32,7 +32,7 @@ fn in_json(run: &Run<'_>) -> CheckResult<Vec<Webhook>> {
     Ok(webhooks)
 }
 
-/// A malformed value costs no message and no delivery that stands beside it.
+/// A malformed value loses no message or delivery beside it.
 pub(super) async fn a_malformed_value_costs_no_event_beside_it(run: &Run<'_>) -> CheckResult {
     let mut compared = 0;
     for (nth, webhook) in in_json(run)?.iter().enumerate() {
@@ -41,7 +41,7 @@ pub(super) async fn a_malformed_value_costs_no_event_beside_it(run: &Run<'_>) ->
         for value in values(webhook) {
             let mut bodies: Vec<_> = ODD.iter().map(|odd| with(webhook, &value.range, odd)).collect();
             if value.is_object() {
-                // A member that nobody knows.
+                // An unknown member.
                 let at = value.range.start + 1..value.range.start + 1;
                 bodies.push(with(webhook, &at, if value.is_empty { "\"odd\":[1e999]" } else { "\"odd\":[1e999]," }));
             }
@@ -188,7 +188,7 @@ pub(super) async fn an_id_ignores_white_space_and_order(run: &Run<'_>) -> CheckR
     Ok(())
 }
 
-/// Twice as many events in a webhook are twice as much to store.
+/// The stored size grows linearly with the number of events.
 pub(super) async fn a_batch_twice_as_long_is_twice_as_much(run: &Run<'_>) -> CheckResult {
     let mut any = false;
     for (nth, webhook) in in_json(run)?.iter().enumerate() {
@@ -230,9 +230,9 @@ fn ids(received: &Received) -> Vec<String> {
 /// A value in a JSON body.
 struct ValueAt {
     range: Range<usize>,
-    /// What it says, if it is a string.
+    /// The text, if it is a string.
     text: Option<String>,
-    /// Whether it is an object or list without members.
+    /// The value is an empty object or list.
     is_empty: bool,
     first: u8,
 }
@@ -277,14 +277,14 @@ fn walk(body: &str, value: &str, found: &mut Vec<ValueAt>) {
     inner.into_iter().for_each(|inner| walk(body, inner, found));
 }
 
-/// Where an event's piece stands in the body.
+/// Returns the position of an event's raw bytes in the body.
 fn piece(webhook: &Webhook, event: &Event) -> Option<Range<usize>> {
     let (body, raw) = (webhook.request.body(), event.envelope().raw.as_bytes());
     let start = body.windows(raw.len().max(1)).position(|piece| piece == raw)?;
     Some(start..start + raw.len())
 }
 
-/// Whether a value is an element of a list: a member's value follows a colon.
+/// Returns `true` for an element of a list: a member's value follows a colon.
 fn is_element(webhook: &Webhook, value: &Range<usize>) -> bool {
     let before = webhook.request.body().get(..value.start).map(<[u8]>::trim_ascii_end);
     matches!(before.and_then(<[u8]>::last), Some(b'[' | b','))
@@ -309,7 +309,7 @@ fn beside<'r>(webhook: &Webhook, received: &'r Received, value: &Range<usize>) -
     received.events.iter().filter(apart).collect()
 }
 
-/// Whether two events are of one message, by the gateway's id: under a malformed account the account may be another.
+/// Returns `true` if two events have the same gateway id. A malformed account may change the account.
 fn same(one: &Event, other: &Event) -> bool {
     match (one, other) {
         (Event::Inbound(one), Event::Inbound(other)) => one.id == other.id,
@@ -334,7 +334,7 @@ fn spliced(webhook: &Webhook, place: &Range<usize>, bytes: &[u8]) -> Webhook {
     whole(webhook, [before, bytes, after].concat().into())
 }
 
-/// The same JSON with white space everywhere, and the members of each object in reverse.
+/// Returns the same JSON with extra white space and reversed members.
 fn reordered(json: &Value) -> String {
     match json {
         Value::Array(all) => format!("[ {} ]", all.iter().map(reordered).collect::<Vec<_>>().join(" , ")),

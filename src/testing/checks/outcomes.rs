@@ -15,7 +15,7 @@ use crate::testing::run::{CallResult, CheckError, CheckResult, Model, Pace, Run,
 use crate::testing::step::{SocketFault, Step};
 use crate::testing::subject::Expectation;
 
-/// What came of a send, and what the gateway saw of it.
+/// The result of a send, and the requests that the gateway received.
 struct Sent {
     result: Result<Accepted>,
     asked: Vec<ReceivedRequest>,
@@ -47,7 +47,7 @@ impl Sent {
         self.asked.iter().filter(|asked| asked.accepted).count()
     }
 
-    /// The error, if there is one and it is true.
+    /// Returns the error after checking it against the gateway's requests.
     fn error(&self, what: &str) -> CheckResult<&Error> {
         let accepted = self.accepted();
         let Err(error) = &self.result else {
@@ -71,7 +71,7 @@ impl Sent {
     }
 }
 
-/// Where nobody listens nothing is sent, and it may be tried again.
+/// A refused connection is `NotSent` and retryable.
 pub(super) async fn a_refused_connection_is_not_sent(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     let deaf = RefusedPort::new().map_err(|error| format!("no port on loopback: {error}"))?;

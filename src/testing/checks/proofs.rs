@@ -12,14 +12,14 @@ use crate::testing::run::{CheckError, CheckResult, NEXT, OTHER, OWN, Pace, Run, 
 use crate::testing::subject::{EventKind, Webhook};
 use crate::webhook::{Received, SignatureCoverage};
 
-/// The recorded webhooks that carry a proof.
+/// Returns the recorded webhooks that are signed.
 fn proven(run: &Run<'_>) -> CheckResult<Vec<Webhook>> {
     let webhooks = bringing(run)?;
     applies(run.subject.signer().signs, "the gateway does not sign webhooks")?;
     Ok(webhooks.into_iter().filter(|webhook| webhook.signed).collect())
 }
 
-/// Asserts that a request is refused, as one that is not the gateway's own, and with 401 or 403.
+/// Asserts that a request is rejected as unauthenticated, with 401 or 403.
 async fn refused(run: &Run<'_>, channel: &dyn Channel, what: &str, request: Request<Bytes>) -> CheckResult {
     let request = run.arriving(request, run.subject.now());
     match run.receive(channel, &request).await? {
@@ -36,7 +36,7 @@ async fn refused(run: &Run<'_>, channel: &dyn Channel, what: &str, request: Requ
     }
 }
 
-/// A webhook without its proof is refused.
+/// An unsigned webhook is rejected.
 pub(super) async fn a_webhook_without_proof_is_refused(run: &Run<'_>) -> CheckResult {
     let webhooks = proven(run)?;
     let channel = run.receiving(&[OWN])?;
@@ -47,7 +47,7 @@ pub(super) async fn a_webhook_without_proof_is_refused(run: &Run<'_>) -> CheckRe
     refused(run, &*channel, "an empty request", empty).await
 }
 
-/// A proof with one character changed, cut short, made longer, or made with another secret, is refused.
+/// A signature with a changed character, truncated, extended, or made with another secret is rejected.
 pub(super) async fn a_wrong_proof_is_refused(run: &Run<'_>) -> CheckResult {
     let webhooks = proven(run)?;
     let channel = run.receiving(&[OWN])?;
@@ -95,7 +95,7 @@ pub(super) async fn a_wrong_proof_is_refused(run: &Run<'_>) -> CheckResult {
     Ok(())
 }
 
-/// A proof with one thing wrong with it, in each place.
+/// Returns invalid variants of a signature.
 fn wrong(proof: &str) -> Vec<String> {
     let characters: Vec<char> = proof.chars().collect();
     let len = characters.len();
@@ -113,7 +113,7 @@ fn wrong(proof: &str) -> Vec<String> {
     wrong
 }
 
-/// What the proof covers cannot be changed: not a byte of a body, not the address, not a field.
+/// Any change to what the signature covers is rejected: a byte of the body, the URL, a field.
 pub(super) async fn a_changed_webhook_is_refused(run: &Run<'_>) -> CheckResult {
     let webhooks = proven(run)?;
     let covers = run.subject.signer().covers;
@@ -175,7 +175,7 @@ pub(super) async fn a_changed_webhook_is_refused(run: &Run<'_>) -> CheckResult {
     Ok(())
 }
 
-/// A proof that carries its time is refused once it is too old or too new, and taken just inside.
+/// A signature with a timestamp is rejected outside of its tolerance, and accepted just inside.
 pub(super) async fn a_stale_webhook_is_refused(run: &Run<'_>) -> CheckResult {
     let webhooks = proven(run)?;
     let Some(tolerance) = run.subject.signer().tolerance else {
@@ -206,12 +206,12 @@ pub(super) async fn a_stale_webhook_is_refused(run: &Run<'_>) -> CheckResult {
     Ok(())
 }
 
-/// Without a secret nothing is taken, and least of all what is signed with an empty one.
+/// Without a secret every webhook is rejected, including one signed with an empty secret.
 pub(super) async fn no_secret_opens_nothing(run: &Run<'_>) -> CheckResult {
     let webhooks = proven(run)?;
     let mut setup = run.setup("http://127.0.0.1:9", Pace::Patient);
     setup.webhook_secrets.clear();
-    // Not to be built at all is as good.
+    // Refusing to connect is valid too.
     let Ok(channel) = run.subject.connect(&setup) else { return Ok(()) };
     for webhook in webhooks.iter().take(3) {
         for signed in [true, false] {
@@ -223,7 +223,7 @@ pub(super) async fn no_secret_opens_nothing(run: &Run<'_>) -> CheckResult {
     Ok(())
 }
 
-/// While a secret is rotated the old and the new one are good; afterwards the old one is not.
+/// During a rotation the old and the new secret verify; afterwards the old one does not.
 pub(super) async fn old_and_new_secret_open_during_a_rotation(run: &Run<'_>) -> CheckResult {
     let webhooks = proven(run)?;
     let Some(webhook) = webhooks.first() else { return applies(false, "expected a recorded webhook, got none") };
@@ -240,7 +240,7 @@ pub(super) async fn old_and_new_secret_open_during_a_rotation(run: &Run<'_>) -> 
     refused(run, &*channel, "a signature made with the old secret", run.signed(&webhook.request, true, OWN)).await
 }
 
-/// The secret of one account makes no event of another.
+/// The secret of one account yields no event of another.
 pub(super) async fn a_secret_makes_events_of_its_own_accounts_only(run: &Run<'_>) -> CheckResult {
     let has_message = |webhook: &Webhook| {
         webhook

@@ -16,7 +16,7 @@ use crate::testing::run::{CheckError, CheckResult, OWN, Run, applies, caught, co
 use crate::testing::subject::{EventKind, ExpectedEvent, Reception, Webhook};
 use crate::webhook::{BODY_MAX, Received};
 
-/// The recorded webhooks that bring events, with what they bring where that is recorded.
+/// Returns the recorded webhooks that contain events.
 pub(super) fn bringing(run: &Run<'_>) -> CheckResult<Vec<Webhook>> {
     applies(run.info.capability.receive, "receives no webhooks")?;
     let brings = |webhook: &Webhook| !matches!(webhook.result, Reception::Refused | Reception::Replies(..));
@@ -25,7 +25,7 @@ pub(super) fn bringing(run: &Run<'_>) -> CheckResult<Vec<Webhook>> {
     Ok(webhooks)
 }
 
-/// Receives a recorded webhook as the gateway sends it.
+/// Receives a recorded webhook.
 pub(super) async fn receive(
     run: &Run<'_>,
     channel: &dyn Channel,
@@ -42,7 +42,7 @@ pub(super) async fn receive(
     })
 }
 
-/// A recorded webhook brings its events, and is answered as its gateway wants it.
+/// A recorded webhook returns its events, with the response that its gateway expects.
 pub(super) async fn a_webhook_brings_what_was_recorded(run: &Run<'_>) -> CheckResult {
     for (nth, webhook) in bringing(run)?.iter().enumerate() {
         let channel = run.receiving(&[OWN])?;
@@ -67,7 +67,7 @@ pub(super) async fn a_webhook_brings_what_was_recorded(run: &Run<'_>) -> CheckRe
     Ok(())
 }
 
-/// Each event names its gateway, medium and account, and keeps what the gateway wrote.
+/// Each event has its gateway, medium and account, and the gateway's raw bytes.
 ///
 /// Its medium is the channel's own. One that stands in front of it, such as RCS in front of SMS, is right as well where the
 /// person is at an address of the channel's medium: they are one person on both.
@@ -112,7 +112,7 @@ pub(super) async fn an_event_says_where_it_comes_from(run: &Run<'_>) -> CheckRes
     Ok(())
 }
 
-/// Several events of one webhook come in the order in which the gateway wrote them.
+/// Events of one webhook keep the gateway's order.
 pub(super) async fn a_batch_keeps_its_order(run: &Run<'_>) -> CheckResult {
     let batches: Vec<_> =
         bringing(run)?.into_iter().filter(|webhook| expected_ids(webhook.expected_events()).len() > 1).collect();
@@ -134,7 +134,7 @@ fn expected_ids(events: &[ExpectedEvent]) -> Vec<&str> {
     events.iter().filter_map(|expected| expected.id.as_deref()).collect()
 }
 
-/// A webhook that comes again, after a restart and later, brings events of the same ids; and two events never have one.
+/// A redelivered webhook, after a restart and later, returns the same event ids; distinct events have distinct ids.
 pub(super) async fn a_repeated_event_has_the_same_id(run: &Run<'_>) -> CheckResult {
     for (nth, webhook) in bringing(run)?.iter().enumerate() {
         let mut ids = Vec::new();
@@ -158,8 +158,7 @@ pub(super) async fn a_repeated_event_has_the_same_id(run: &Run<'_>) -> CheckResu
     Ok(())
 }
 
-/// An event that was stored is the same one when it is read again, with the same id: of recorded webhooks, and of 2,000 that
-/// chance made of them.
+/// An event round-trips through serde, with the same id: of recorded webhooks and of 2,000 random mutations.
 pub(super) async fn an_event_survives_a_store(run: &Run<'_>) -> CheckResult {
     let webhooks = bringing(run)?;
     let channel = run.receiving(&[OWN])?;
@@ -183,7 +182,7 @@ pub(super) async fn an_event_survives_a_store(run: &Run<'_>) -> CheckResult {
     Ok(())
 }
 
-/// A delivery names its message by the gateway's id, by our key, or as all up to a moment.
+/// A delivery identifies its message by the gateway's id, by our key, or as all up to a time.
 pub(super) async fn a_status_names_its_message(run: &Run<'_>) -> CheckResult {
     let mut any = false;
     for (nth, webhook) in bringing(run)?.iter().enumerate() {
@@ -257,7 +256,7 @@ pub(super) async fn what_is_not_known_is_kept(run: &Run<'_>) -> CheckResult {
         let received = run.receive(&*channel, &run.arrives(&webhook, OWN)).await?;
         let Some(received) = taken("an unrecognised webhook", received)? else { continue };
         let lost = received.events.is_empty() && received.discarded.is_empty();
-        // A form, and an object, are how gateways write: what they say must not get lost.
+        // Gateways send forms and objects: these must not be dropped.
         ensure!(!lost || !strange.contains("conformance"), "unrecognised webhook: expected an event, got none");
     }
     Ok(())
@@ -267,8 +266,8 @@ fn percent(text: &str) -> String {
     form_urlencoded::Serializer::new(String::new()).append_key_only(text).finish()
 }
 
-/// What came of a verified webhook: events, or a refusal of its proof, which a scheme may make of bytes that its gateway
-/// never signs. Any other error is none.
+/// Returns the events of a verified webhook, `None` if the scheme rejected bytes that its gateway never signs. Any other
+/// error fails the check.
 fn taken(what: &str, received: Result<Received, Error>) -> CheckResult<Option<Received>> {
     match received {
         Ok(received) => {
@@ -281,7 +280,7 @@ fn taken(what: &str, received: Result<Received, Error>) -> CheckResult<Option<Re
     }
 }
 
-/// A body that ends early is kept, and no error: its proof is good, so the gateway wrote it so.
+/// A truncated body with a valid signature is kept and is no error: the gateway sent it so.
 pub(super) async fn a_body_cut_short_is_no_error(run: &Run<'_>) -> CheckResult {
     let bodies: Vec<_> = bringing(run)?.into_iter().filter(|webhook| !webhook.request.body().is_empty()).collect();
     applies(!bodies.is_empty(), "webhooks without a body")?;
@@ -298,7 +297,7 @@ pub(super) async fn a_body_cut_short_is_no_error(run: &Run<'_>) -> CheckResult {
     Ok(())
 }
 
-/// A body over the limit is refused with 413, whatever its proof.
+/// A body over the limit is rejected with 413, whatever its signature.
 pub(super) async fn a_body_over_the_limit_is_refused(run: &Run<'_>) -> CheckResult {
     let webhooks = bringing(run)?;
     let Some(model) = webhooks.iter().find(|webhook| !webhook.request.body().is_empty()) else {
@@ -316,10 +315,10 @@ pub(super) async fn a_body_over_the_limit_is_refused(run: &Run<'_>) -> CheckResu
     }
 }
 
-/// How many bodies are made up.
+/// The number of random bodies.
 const BODIES: usize = 10_000;
 
-/// No bytes make it panic, or fail: 10,000 webhooks of chance and of recorded ones gone wrong, each with a good proof.
+/// No bytes cause a panic or an error: 10,000 random and mutated webhooks with valid signatures.
 pub(super) async fn no_bytes_make_it_panic(run: &Run<'_>) -> CheckResult {
     let webhooks = bringing(run)?;
     let channel = run.receiving(&[OWN])?;
@@ -327,7 +326,7 @@ pub(super) async fn no_bytes_make_it_panic(run: &Run<'_>) -> CheckResult {
     for _ in 0..BODIES {
         let Some(webhook) = chance.spoil_one_of(&webhooks) else { continue };
         let request = run.arrives(&webhook, OWN);
-        // Not noted: 10,000 of them are too many to keep.
+        // Not recorded: 10,000 are too many to keep.
         let what = || match webhook.request.body().as_ref() {
             [] => format!("random webhook {}", webhook.request.uri()),
             body => format!("random webhook {}", body.get(..400).unwrap_or(body).escape_ascii()),
@@ -340,12 +339,12 @@ pub(super) async fn no_bytes_make_it_panic(run: &Run<'_>) -> CheckResult {
             taken(&what(), received)?;
         }
     }
-    // A scheme may refuse some of them, such as bytes that its gateway never signs; one that refuses most proves nothing.
+    // A scheme may reject some, such as bytes that its gateway never signs; if it rejects most, the check proves nothing.
     ensure!(read > BODIES / 2, "of {BODIES} signed webhooks only {read} are accepted: check `Subject::signer`");
     Ok(())
 }
 
-/// Seeded chance.
+/// Seeded randomness.
 struct Chance(VirtualClock);
 
 impl Chance {
@@ -355,12 +354,12 @@ impl Chance {
 
     fn below(&mut self, end: usize) -> usize {
         let mut bytes = [0; 4];
-        // A virtual clock's chance never fails.
+        // The randomness of a virtual clock never fails.
         _ = self.0.random(&mut bytes);
         usize::try_from(u32::from_le_bytes(bytes)).unwrap_or_default() % end.max(1)
     }
 
-    /// One of these webhooks with something wrong; none when that is no HTTP.
+    /// Mutates one of these webhooks, `None` if the result is not valid HTTP.
     fn spoil_one_of(&mut self, webhooks: &[Webhook]) -> Option<Webhook> {
         let mut webhook = webhooks.get(self.below(webhooks.len()))?.clone();
         let request = &mut webhook.request;
@@ -375,7 +374,7 @@ impl Chance {
         Some(webhook)
     }
 
-    /// Bytes of chance, or these with something wrong.
+    /// Returns random bytes, or a mutation of these.
     fn spoilt(&mut self, good: &[u8]) -> Vec<u8> {
         let mut bytes = good.to_vec();
         match self.below(8) {
@@ -414,7 +413,7 @@ impl Chance {
         bytes
     }
 
-    /// Puts something of another kind somewhere in it.
+    /// Replaces a random value with one of another type.
     fn spoil(&mut self, json: &mut serde_json::Value, depth: usize) {
         use serde_json::{Value, json};
         let inner: Vec<&mut Value> = match json {
@@ -448,7 +447,7 @@ impl Chance {
     }
 }
 
-/// A handshake is answered exactly as recorded, and a wrong one is refused; neither brings an event.
+/// A handshake gets exactly the recorded response, and an invalid one is rejected; neither returns an event.
 pub(super) async fn a_handshake_is_answered_exactly(run: &Run<'_>) -> CheckResult {
     let webhooks = run.subject.webhooks();
     let mut any = false;

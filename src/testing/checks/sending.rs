@@ -13,7 +13,7 @@ use crate::testing::run::{CallResult, CheckError, CheckResult, Pace, Replayed, R
 use crate::testing::step::{SocketFault, Step};
 use crate::testing::subject::{Call, Expectation};
 
-/// The requests of every recorded send are those that were recorded, and no others.
+/// Every recorded send makes exactly its recorded requests.
 pub(super) async fn a_message_is_written_as_it_was_recorded(run: &Run<'_>) -> CheckResult {
     let sends = run.accepted_sends();
     applies(!sends.is_empty(), "no send is recorded")?;
@@ -28,7 +28,7 @@ pub(super) async fn a_message_is_written_as_it_was_recorded(run: &Run<'_>) -> Ch
     Ok(())
 }
 
-/// An accepted send has the id of every part that the gateway named, and the name of its gateway.
+/// An accepted send has the gateway's id of every part, and the gateway's name.
 pub(super) async fn every_id_is_kept(run: &Run<'_>) -> CheckResult {
     let sends = run.accepted_sends();
     applies(!sends.is_empty(), "no send is recorded")?;
@@ -46,7 +46,7 @@ pub(super) async fn every_id_is_kept(run: &Run<'_>) -> CheckResult {
     Ok(())
 }
 
-/// Each recorded refusal has its kind, outcome and code, and says whether a second try may cure it.
+/// Each recorded rejection has its kind, outcome, code and `is_retryable`.
 pub(super) async fn a_refusal_means_what_was_recorded(run: &Run<'_>) -> CheckResult {
     let exchanges = run.subject.exchanges();
     let refused = exchanges.iter().enumerate().filter(|(_, exchange)| {
@@ -60,7 +60,7 @@ pub(super) async fn a_refusal_means_what_was_recorded(run: &Run<'_>) -> CheckRes
     applies(any, "no rejection is recorded")
 }
 
-/// Every letter of a text is in the request, from the first to the last that the channel takes.
+/// The request contains the whole text, up to the channel's limit.
 pub(super) async fn a_text_arrives_whole(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     applies(model.has_text(), "sends no text")?;
@@ -86,7 +86,7 @@ pub(super) async fn a_text_arrives_whole(run: &Run<'_>) -> CheckResult {
                     .any(|asked| asked.holds(&text) || rewritten.as_ref().is_some_and(|text| asked.holds(text)));
                 ensure!(arrived, "{what}: expected the whole text in the request, got part of it");
             }
-            // Some alphabets are not for every gateway. Then it says so, before the network.
+            // A gateway may not support an alphabet: the channel refuses it before the network.
             Err(error) if !plain && error.outcome() == Outcome::NotSent => {
                 ensure!(gateway.asked().is_empty(), "{what} was refused: expected no request, got one");
             }
@@ -98,7 +98,7 @@ pub(super) async fn a_text_arrives_whole(run: &Run<'_>) -> CheckResult {
     Ok(())
 }
 
-/// A text of as many units as the limit allows, and so many more.
+/// Returns a text of the limit's length plus `more` units.
 fn filled(limit: TextLimit, more: usize) -> String {
     let units = match limit.unit {
         Unit::Bytes | Unit::Characters | Unit::Utf16 => limit.max + more,
@@ -109,7 +109,7 @@ fn filled(limit: TextLimit, more: usize) -> String {
     "Collections change next week. ".chars().cycle().take(units.saturating_sub(end.len())).chain(end.chars()).collect()
 }
 
-/// A text over the limit, and one without a word, are refused, and nothing of them reaches the gateway.
+/// A text over the limit and a blank text are refused before the network.
 pub(super) async fn a_text_over_the_limit_is_refused_before_the_network(run: &Run<'_>) -> CheckResult {
     let Some(limit) = run.info.capability.text else { return applies(false, "sends no text") };
     let model = run.sample()?;
@@ -128,7 +128,7 @@ pub(super) async fn a_text_over_the_limit_is_refused_before_the_network(run: &Ru
     Ok(())
 }
 
-/// An address of another medium is refused, and nothing reaches the gateway.
+/// An address of another medium is refused before the network.
 pub(super) async fn a_wrong_address_is_refused_before_the_network(run: &Run<'_>) -> CheckResult {
     let model = run.sample()?;
     let gateway = FakeGateway::start().await;
@@ -158,7 +158,7 @@ pub(super) async fn a_wrong_address_is_refused_before_the_network(run: &Run<'_>)
     not_sent(run, &gateway, "a key with a line break", channel.send(&message).await, &[ErrorKind::InvalidMessage])
 }
 
-/// A key of any length is taken, and where the gateway is handed keys it gets the whole reference.
+/// A key of any length is accepted, and the gateway gets the whole reference if it supports keys.
 pub(super) async fn key_of_any_length_goes_as_its_reference(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     let limit = run.info.capability.reference_limit();
@@ -166,7 +166,7 @@ pub(super) async fn key_of_any_length_goes_as_its_reference(run: &Run<'_>) -> Ch
         "conformance-key".to_owned(),
         "k".repeat(limit.max(1)),
         "k".repeat(limit + 1),
-        // Two that differ where a cut one would not.
+        // Two keys that a truncation would make equal.
         format!("{}a", "key-".repeat(limit.max(250))),
         format!("{}b", "key-".repeat(limit.max(250))),
         "ŵ".repeat(limit.max(1)),
@@ -191,7 +191,7 @@ pub(super) async fn key_of_any_length_goes_as_its_reference(run: &Run<'_>) -> Ch
     Ok(())
 }
 
-/// A message whose `not_after` has passed, by the context's clock, does not go.
+/// A message whose `not_after` has passed, by the context's clock, is not sent.
 pub(super) async fn a_message_whose_time_has_passed_is_not_sent(run: &Run<'_>) -> CheckResult {
     let model = run.sample()?;
     let gateway = FakeGateway::start().await;
@@ -226,7 +226,7 @@ impl GatewayOptions for Elsewhere {
     const GATEWAY: &'static str = "conformance-elsewhere";
 }
 
-/// Options of another gateway change nothing: a message can be carried from one gateway to another.
+/// Options of another gateway change nothing, so that a message can fail over.
 pub(super) async fn options_of_another_gateway_are_ignored(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     let options = Elsewhere { colour: "conformance-green".to_owned() };
@@ -246,7 +246,7 @@ pub(super) async fn options_of_another_gateway_are_ignored(run: &Run<'_>) -> Che
     Ok(())
 }
 
-/// A send makes its request, and never a second one by itself, whatever is answered.
+/// A send makes its request once, whatever the response.
 pub(super) async fn one_send_is_one_request(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     type Change = fn(Step) -> Step;
@@ -263,7 +263,7 @@ pub(super) async fn one_send_is_one_request(run: &Run<'_>) -> CheckResult {
         model.expect(&gateway, change);
         gateway.always(model.last());
         let channel = run.connect(&gateway.base_url(), Pace::Patient)?;
-        // What comes of it is for other checks.
+        // Other checks cover the result.
         _ = channel.send(&model.marked("once")).await;
         let (asked, expected) = (gateway.asked().len(), model.requests());
         ensure!(asked == expected, "{what}: expected {expected} requests, got {asked}");
@@ -271,7 +271,7 @@ pub(super) async fn one_send_is_one_request(run: &Run<'_>) -> CheckResult {
     Ok(())
 }
 
-/// Sends side by side on one channel each go once, and to the person they are for.
+/// Concurrent sends on one channel each arrive once, with their own recipient.
 pub(super) async fn sends_side_by_side_do_not_mix(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     applies(model.has_text(), "sends no text")?;

@@ -12,11 +12,10 @@ use crate::testing::run::{CallResult, CheckResult, NEXT, OTHER, OWN, Run, ensure
 use crate::testing::step::Step;
 use crate::testing::subject::{Call, Exchange, Webhook};
 
-/// No secret, address, id or text shows in a log at any level, in `Debug`, in `Display` or in an error, in any spelling.
+/// No secret, address, id or text appears in logs at any level, `Debug`, `Display` or errors, in any encoding.
 ///
-/// The gateway is careless here: each of its answers repeats the whole request, and answers, their headers and webhooks
-/// hold a number, a message's id, a token and a name in the place of whatever they hold: of codes, ids of calls, states,
-/// reasons and media types too.
+/// The gateway of this check echoes the whole request in each response, and plants a number, a message id, a token and a
+/// name in every value of responses, headers and webhooks: codes, request ids, states, reasons and media types too.
 pub(super) async fn nothing_secret_or_personal_is_shown(run: &Run<'_>) -> CheckResult {
     let mut needles = Needles::default();
     run.subject.secrets().iter().chain(&[OWN, NEXT, OTHER].map(str::to_owned)).for_each(|s| needles.add("a secret", s));
@@ -65,7 +64,7 @@ fn nothing_shows(run: &Run<'_>, needles: &Needles) -> CheckResult {
     Ok(())
 }
 
-/// What stands in the place of something else: a number, once as an id of WhatsApp hides it, a token and a name.
+/// The planted values: a phone number, also as encoded in a WhatsApp id, a token and a name.
 const PLANTED: [&str; 5] = [
     "+447700900987",
     "447700900987",
@@ -74,7 +73,7 @@ const PLANTED: [&str; 5] = [
     "Ffion Canary",
 ];
 
-/// Each recorded answer with something planted: in all texts and headers, in all that is no text, and in each text.
+/// Plants values in each recorded response: in all texts and headers, in all other values, and in each text.
 async fn plant_in_answers(run: &Run<'_>) -> CheckResult {
     let mut seen = BTreeSet::new();
     for exchange in run.subject.exchanges() {
@@ -99,7 +98,7 @@ async fn plant_in_answers(run: &Run<'_>) -> CheckResult {
     Ok(())
 }
 
-/// Each recorded webhook with something planted in each of its texts or fields.
+/// Plants values in each text or field of each recorded webhook.
 async fn plant_in_webhooks(run: &Run<'_>) -> CheckResult {
     let channel = run.receiving(&[OWN])?;
     for webhook in run.subject.webhooks() {
@@ -128,7 +127,7 @@ async fn plant_in_webhooks(run: &Run<'_>) -> CheckResult {
                 continue;
             };
             for event in &mut received.events {
-                // Which account of ours it was is shown, whatever it is called.
+                // Our own account's id may appear.
                 *account(event) = run.info.account.clone();
             }
             run.note(&received);
@@ -167,7 +166,7 @@ fn texts(value: &mut Value, change: &mut dyn FnMut(usize, &mut String)) -> usize
     at
 }
 
-/// A body with this in one of its texts, or in all. What is no JSON becomes it as a whole.
+/// Replaces one text of a body, or all. A body that is not JSON is replaced completely.
 fn with(whole: &Option<Value>, nth: Option<usize>, planted: &str) -> String {
     let Some(whole) = whole else { return planted.to_owned() };
     let mut whole = whole.clone();
@@ -179,7 +178,7 @@ fn with(whole: &Option<Value>, nth: Option<usize>, planted: &str) -> String {
     whole.to_string()
 }
 
-/// A body with a phone number in the place of each number.
+/// Replaces each number of a body with a phone number.
 fn numbers(whole: &Option<Value>) -> String {
     fn walk(value: &mut Value) {
         match value {
@@ -194,7 +193,7 @@ fn numbers(whole: &Option<Value>) -> String {
     whole.to_string()
 }
 
-/// What of an exchange must not show.
+/// Adds the personal data and ids of an exchange.
 fn sought(exchange: &Exchange, needles: &mut Needles) {
     let mut message = |message: &crate::Message| {
         needles.add_address(&message.to);
@@ -228,12 +227,12 @@ async fn receive(run: &Run<'_>, webhook: &Webhook, needles: &mut Needles) -> Che
     Ok(())
 }
 
-/// What of events must not show.
+/// Adds the personal data and ids of events.
 fn add_events(events: &[Event], needles: &mut Needles) {
     for event in events {
         match event {
             Event::Inbound(inbound) => {
-                // An echo is from our own account, which is no person; to whom it went is one.
+                // An echo is from our own account; its recipient is a person.
                 let person = if inbound.echo { inbound.to.as_ref() } else { Some(&inbound.from) };
                 person.into_iter().for_each(|person| needles.add_address(person));
                 needles.add("a message's id", inbound.id.as_str());
@@ -250,8 +249,8 @@ fn add_events(events: &[Event], needles: &mut Needles) {
     }
 }
 
-/// Every request of every exchange goes through the context's transport, and to the base URL: a test must not reach the
-/// real gateway, and an embedder's proxy must not be gone around.
+/// Every request uses the context's transport and the base URL: tests must not reach the real gateway, and an embedder's
+/// proxy must not be bypassed.
 pub(super) async fn it_connects_to_nobody_else(run: &Run<'_>) -> CheckResult {
     for exchange in run.subject.exchanges() {
         let before = run.calls();
