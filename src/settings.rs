@@ -269,7 +269,7 @@ mod tests {
         // Cargo sets no variable with a line's end, and a test must not change its environment: a child has one.
         if std::env::var_os("CIVIC_TEST_TOKEN").is_none() {
             let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-            child.args(["--exact", "registry::tests::environment_values_lose_their_line_end", "--nocapture"]);
+            child.args(["--exact", "settings::tests::environment_values_lose_their_line_end", "--nocapture"]);
             let output = child.env("CIVIC_TEST_TOKEN", "from-the-environment\r\n").output().unwrap();
             let said = String::from_utf8_lossy(&output.stdout);
             assert!(output.status.success() && said.contains("1 passed"), "{said}");

@@ -121,7 +121,7 @@ pub(super) async fn a_file_is_fetched_from_the_gateway_only(run: &Run<'_>) -> Ch
             let gateway = FakeGateway::start().await;
             let mut steps: Vec<_> = steps.iter().map(|step| step.clone().based(&gateway.base_url())).collect();
             if let Some(last) = steps.last_mut() {
-                *last = Step::any().answers(302, "").header("location", target);
+                *last = Step::any().answers(302, "").response_header("location", target);
             }
             let fetched = fetch(run, &based(&media, &gateway.base_url()), steps, &gateway).await?;
             ensure!(fetched.is_err(), "redirect to another host: expected an error, got success");
@@ -139,7 +139,7 @@ pub(super) async fn a_credential_stays_at_the_gateway(run: &Run<'_>) -> CheckRes
         other.always(Step::any().answers(200, "conformance"));
         let mut steps: Vec<_> = steps.iter().map(|step| step.clone().based(&gateway.base_url())).collect();
         if let Some(last) = steps.last_mut() {
-            *last = Step::any().answers(302, "").header("location", format!("{}/file", other.base_url()));
+            *last = Step::any().answers(302, "").response_header("location", format!("{}/file", other.base_url()));
         }
         // Following the redirect is the adapter's choice.
         _ = fetch(run, &based(&media, &gateway.base_url()), steps, &gateway).await?;

@@ -293,7 +293,7 @@ pub(super) async fn a_definite_no_is_rejected(run: &Run<'_>) -> CheckResult {
 pub(super) async fn a_redirect_is_not_followed(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     for status in [301, 302, 303, 307, 308] {
-        let redirect = |step: Step| step.answers(status, "").header("location", "{base}/elsewhere");
+        let redirect = |step: Step| step.answers(status, "").response_header("location", "{base}/elsewhere");
         let sent = send(run, &model, Pace::Patient, redirect).await?;
         let (asked, expected) = (sent.asked.len(), model.requests());
         ensure!(asked == expected, "{status}: expected {expected} requests, got {asked}");
@@ -303,7 +303,7 @@ pub(super) async fn a_redirect_is_not_followed(run: &Run<'_>) -> CheckResult {
     Ok(())
 }
 
-/// 429 is a no that may be tried again, after the time that it names: in seconds or as a date, within a day.
+/// A 429 is a retryable rejection with its Retry-After, in seconds or as a date, of at most a day.
 pub(super) async fn too_many_requests_says_how_long_to_wait(run: &Run<'_>) -> CheckResult {
     let model = run.model()?;
     let date = http_date(run.subject.now().plus(Duration::from_secs(90)));
@@ -320,7 +320,7 @@ pub(super) async fn too_many_requests_says_how_long_to_wait(run: &Run<'_>) -> Ch
         let what = format!("a 429 with Retry-After {}", header.unwrap_or("left out"));
         let sent = send(run, &model, Pace::Patient, |step| {
             let step = step.answers(429, "");
-            header.iter().fold(step, |step, value| step.header("retry-after", *value))
+            header.iter().fold(step, |step, value| step.response_header("retry-after", *value))
         });
         let sent = sent.await?;
         let error = sent.is(&what, Outcome::Rejected)?;

@@ -253,8 +253,8 @@ pub(super) async fn one_send_is_one_request(run: &Run<'_>) -> CheckResult {
     let answers: [(&str, Change); 6] = [
         ("a yes", |step| step),
         ("a 500", |step| step.answers(500, "")),
-        ("a 503 with a wait", |step| step.answers(503, "").header("retry-after", "0")),
-        ("a 429 with a wait", |step| step.answers(429, "").header("retry-after", "0")),
+        ("a 503 with a wait", |step| step.answers(503, "").response_header("retry-after", "0")),
+        ("a 429 with a wait", |step| step.answers(429, "").response_header("retry-after", "0")),
         ("a reset", |step| step.breaks(SocketFault::ResetAfterRequest)),
         ("an unreadable 200", |step| step.answers(200, "<html>")),
     ];
